@@ -1,0 +1,63 @@
+"""Broker: the account, its positions and its orders. Two adapters ship: alpaca.py and embedded.py."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from trader.model import Account, Code, OpenOrder, Order, Position
+
+
+class BrokerError(Exception):
+    """The broker did not answer, or answered nonsense: nothing is known, so the run stops."""
+
+
+class OrderRejectedError(Exception):
+    """The broker refused an order for good; `code` is the reason code that the report gives."""
+
+    def __init__(self, message: str, code: Code = Code.ORDER_REJECTED) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class OrderUnclearError(Exception):
+    """The order was sent and its answer lost: it may or may not have been accepted, and must be looked up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarketClock:
+    """Whether the market is open, and when it will be next."""
+
+    is_open: bool
+    next_open: datetime
+
+
+class Broker(Protocol):
+    """What the pipeline reads of a broker, and the two things that execution.py alone may ask of it.
+
+    Every method raises BrokerError when the answer cannot be had or cannot be trusted.
+    """
+
+    def clock(self) -> MarketClock:
+        """The market's hours, as the broker sees them."""
+
+    def account(self) -> Account:
+        """Money and whether the account may trade."""
+
+    def positions(self) -> Mapping[str, Position]:
+        """Every holding in US stocks, by symbol."""
+
+    def open_orders(self) -> tuple[OpenOrder, ...]:
+        """Every order still being worked on, legs of brackets included."""
+
+    def submit(self, order: Order) -> Order:
+        """Place the order once and return it with the broker's id and status.
+
+        Raises OrderRejectedError after a definite no, OrderUnclearError when the answer was lost. Never sends twice.
+        """
+
+    def find(self, order: Order) -> Order | None:
+        """The order as the broker knows it, found by its client order id; None only if it is definitely not there."""
+
+    def cancel(self, open_order: OpenOrder) -> None:
+        """Ask for an open order to be cancelled; an order that is already gone is no error."""

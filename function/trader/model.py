@@ -1,0 +1,228 @@
+"""The values that travel between the stages. They are frozen, carry their units in their names, and import nothing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+
+NEW_YORK = ZoneInfo("America/New_York")
+
+type Closes = pd.Series[float]
+"""Closing prices in USD on a timezone-aware, strictly increasing DatetimeIndex (each bar's start)."""
+
+
+class Code(StrEnum):
+    """Why the bot did not act: on a symbol (in a Denial) or at all (as the status of a Report)."""
+
+    HALTED = "HALTED"
+    MARKET_CLOSED = "MARKET_CLOSED"
+    ALREADY_RAN = "ALREADY_RAN"
+    NO_PRICE_DATA = "NO_PRICE_DATA"
+    STALE_PRICE = "STALE_PRICE"
+    OPEN_ORDER_PENDING = "OPEN_ORDER_PENDING"
+    QUANTITY_BELOW_ONE = "QUANTITY_BELOW_ONE"
+    BUYING_POWER_EXCEEDED = "BUYING_POWER_EXCEEDED"
+    POSITION_CAP = "POSITION_CAP"
+    ORDER_CAP = "ORDER_CAP"
+    DAILY_LOSS_STOP = "DAILY_LOSS_STOP"
+    ACCOUNT_BLOCKED = "ACCOUNT_BLOCKED"
+    ORDER_REJECTED = "ORDER_REJECTED"
+    FORECAST_FAILED = "FORECAST_FAILED"
+    OUT_OF_TIME = "OUT_OF_TIME"
+
+
+class Outcome(StrEnum):
+    """How a run ended that was not stopped by a Code."""
+
+    TRADED = "TRADED"
+    NOTHING_TO_DO = "NOTHING_TO_DO"
+    DRY_RUN = "DRY_RUN"  # there were orders, and MODE=dry-run kept them back
+    FAILED = "FAILED"  # an unexpected error; it is raised as well
+
+
+class Direction(StrEnum):
+    """Where the price is expected to go."""
+
+    UP = "UP"
+    FLAT = "FLAT"
+    DOWN = "DOWN"
+
+
+class Side(StrEnum):
+    """The two sides of an order, as brokers spell them."""
+
+    BUY = "buy"
+    SELL = "sell"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """The broker's account at one moment. `blocked` says why it may not trade; empty means that it may."""
+
+    equity_usd: float
+    last_equity_usd: float  # at the previous session's close
+    cash_usd: float
+    buying_power_usd: float
+    blocked: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """A holding; `quantity` may be fractional, and is negative only if somebody else went short."""
+
+    symbol: str
+    quantity: float
+    average_price_usd: float
+    price_usd: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenOrder:
+    """An order that the broker still works on. `is_leg`: a stop-loss or take-profit leg of a bracket."""
+
+    order_id: str
+    client_order_id: str
+    symbol: str
+    side: Side
+    is_leg: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What the trend model says of one symbol.
+
+    `trend_usd` is the trend line at the last bar; `yhat_usd` the forecast at `horizon_time`, with its interval where
+    the signal needs one. `line` holds the corners (time, USD) of the piecewise-linear trend over the history.
+    """
+
+    symbol: str
+    time: datetime
+    price_usd: float
+    trend_usd: float
+    horizon_time: datetime
+    yhat_usd: float
+    lower_usd: float | None = None
+    upper_usd: float | None = None
+    line: tuple[tuple[datetime, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Insight:
+    """A direction for one symbol. `gap_fraction` is the distance that led to it; `strength` orders the buys."""
+
+    symbol: str
+    direction: Direction
+    price_usd: float
+    gap_fraction: float
+    reason: str
+
+    @property
+    def strength(self) -> float:
+        """The size of the gap, whatever its sign."""
+        return abs(self.gap_fraction)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The quantity of one symbol to hold, beside the quantity `held` now."""
+
+    symbol: str
+    held: float
+    wanted: float
+    price_usd: float
+    reason: str
+
+    @property
+    def change(self) -> float:
+        """Shares to buy (positive) or to sell (negative)."""
+        return self.wanted - self.held
+
+    @property
+    def is_sell(self) -> bool:
+        """A target below what is held, or for less than the one share that a buy needs."""
+        return self.held > 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A market order, planned or placed, with its bracket's prices where it has them.
+
+    `status` is `planned` before it is sent, `unknown` when nobody could say what became of it, and otherwise the
+    broker's own word (accepted, new, filled, rejected, ...).
+    """
+
+    client_order_id: str
+    symbol: str
+    side: Side
+    quantity: float
+    price_usd: float  # the price it was decided at, not a limit
+    stop_loss_usd: float | None = None
+    take_profit_usd: float | None = None
+    reason: str = ""
+    status: str = "planned"
+    order_id: str = ""
+    filled_quantity: float = 0.0
+    filled_price_usd: float | None = None
+
+    @property
+    def is_bracket(self) -> bool:
+        """Whether a stop loss and a take profit follow the order once it is filled."""
+        return self.stop_loss_usd is not None and self.take_profit_usd is not None
+
+    @property
+    def signed_quantity(self) -> float:
+        """Positive for a buy, negative for a sale."""
+        return self.quantity if self.side is Side.BUY else -self.quantity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Denial:
+    """One refusal: which symbol, the code, and the values behind it in a sentence."""
+
+    symbol: str
+    code: Code
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """All that one run's decisions depend on, read from the outside once; the journal keeps it for `make replay`."""
+
+    slot: datetime
+    now: datetime
+    account: Account
+    positions: Mapping[str, Position]
+    open_orders: tuple[OpenOrder, ...]
+    ranking: Mapping[str, float]  # return over the look-back, as a fraction, of every candidate that has prices
+    closes: Mapping[str, Closes]  # of the chosen and the held
+    denials: tuple[Denial, ...] = ()  # symbols without usable prices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What follows from an Observation, and nothing else."""
+
+    forecasts: tuple[Forecast, ...] = ()
+    insights: tuple[Insight, ...] = ()
+    orders: tuple[Order, ...] = ()
+    denials: tuple[Denial, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a run did and why; `as_json` of it is what run() returns and the journal keeps."""
+
+    strategy: str
+    slot: datetime
+    mode: str
+    status: Code | Outcome
+    detail: str = ""
+    account_before: Account | None = None
+    account_after: Account | None = None
+    decision: Decision = field(default_factory=Decision)
+    orders: tuple[Order, ...] = ()
+    denials: tuple[Denial, ...] = ()
+    timings_s: Mapping[str, float] = field(default_factory=dict)
