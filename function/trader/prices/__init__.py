@@ -1,4 +1,4 @@
-"""Prices: closes by symbol, from a list of sources asked in order, each symbol ending as clean bars or a reason code."""
+"""Prices: closes by symbol from sources asked in order; each symbol ends as clean bars or as a reason code."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
