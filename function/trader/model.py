@@ -94,16 +94,16 @@ class OpenOrder:
 class Forecast:
     """What the trend model says of one symbol.
 
-    `trend_usd` is the trend line at the last bar; `yhat_usd` the forecast at `horizon_time`, with its interval where
-    the signal needs one. `line` holds the corners (time, USD) of the piecewise-linear trend over the history.
+    `trend_usd` is the trend line at the last bar, `line` its corners (time, USD) over the history. The rest is there
+    for signals that look ahead: the forecast at `horizon_time` with its 80 % interval.
     """
 
     symbol: str
     time: datetime
     price_usd: float
     trend_usd: float
-    horizon_time: datetime
-    yhat_usd: float
+    horizon_time: datetime | None = None
+    yhat_usd: float | None = None
     lower_usd: float | None = None
     upper_usd: float | None = None
     line: tuple[tuple[datetime, float], ...] = ()

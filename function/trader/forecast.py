@@ -1,0 +1,171 @@
+"""Forecaster: closes become trend lines. Prophet's words (ds, y, yhat) stay in here."""
+
+import logging
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from trader.model import NEW_YORK, Closes, Code, Denial, Forecast
+from trader.prices import Progress, no_progress
+
+if TYPE_CHECKING:
+    from prophet import Prophet
+
+SEED = 20_100_127
+"""Of the interval's Monte Carlo draws: the same bars must give the same decision, also on replay."""
+
+FIT_TIMEOUT_S = 20
+"""One fit takes 0.05 s; one that takes this long hangs, and its Stan process is ended."""
+
+INTERVAL_STEP = {"1h": "1h", "15m": "15min", "5m": "5min", "1m": "1min"}
+HORIZON_DAYS = 8
+LEAST_BARS = {"trend": 30, "interval": 30, "horizon": 90}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecasts:
+    """Forecasts in the order asked for, and a denial for each symbol without one."""
+
+    forecasts: tuple[Forecast, ...] = ()
+    denials: tuple[Denial, ...] = field(default=())
+
+
+class Forecaster(Protocol):
+    """Draws the trend line of each symbol."""
+
+    def forecast(
+        self, closes: Mapping[str, Closes], remaining_s: Callable[[], float], progress: Progress = no_progress
+    ) -> Forecasts:
+        """A forecast or a denial for each symbol. What is not done when `remaining_s()` reaches 0 is OUT_OF_TIME."""
+
+
+class ProphetForecaster:
+    """Prophet's own package: Stan's processes side by side, nothing predicted but what the signal reads."""
+
+    def __init__(self, *, signal: str, bar_interval: str, horizon_bars: int, workers: int | None = None) -> None:
+        self._signal = signal
+        self._bar_interval = bar_interval
+        self._horizon_bars = horizon_bars
+        self._workers = workers or os.cpu_count() or 1
+
+    def forecast(
+        self, closes: Mapping[str, Closes], remaining_s: Callable[[], float], progress: Progress = no_progress
+    ) -> Forecasts:
+        """See Forecaster. Fits run in threads, predictions one after another: they share NumPy's random state."""
+        denials = {
+            symbol: Denial(symbol=symbol, code=Code.FORECAST_FAILED, detail=f"{len(series)} bars, needs {least}")
+            for symbol, series in closes.items()
+            if len(series) < (least := LEAST_BARS[self._signal])
+        }
+        models: dict[str, Forecast] = {}
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="prophet")
+        try:
+            fits = {
+                pool.submit(self._fit, series): symbol for symbol, series in closes.items() if symbol not in denials
+            }
+            for fit in _as_completed(fits, remaining_s):
+                symbol = fits.pop(fit)
+                try:
+                    models[symbol] = self._predict(symbol, closes[symbol], fit.result())
+                except Exception as error:  # Stan, pandas and Prophet raise what they like; it is this symbol's alone
+                    detail = f"{type(error).__name__}: {error}"
+                    denials[symbol] = Denial(symbol=symbol, code=Code.FORECAST_FAILED, detail=detail)
+                progress("trend lines", len(models) + len(denials), len(closes))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        for symbol in fits.values():
+            denials[symbol] = Denial(symbol=symbol, code=Code.OUT_OF_TIME, detail="no time left for its forecast")
+        return Forecasts(
+            forecasts=tuple(models[symbol] for symbol in closes if symbol in models),
+            denials=tuple(denials[symbol] for symbol in closes if symbol in denials),
+        )
+
+    def _fit(self, closes: Closes) -> "Prophet":
+        model = _quiet_prophet()(**self._configuration())
+        model.fit(pd.DataFrame({"ds": _local(closes.index), "y": closes.to_numpy()}), timeout=FIT_TIMEOUT_S)
+        assert model.stan_backend is not None, "fit has just used it"
+        model.stan_backend.cleanup()  # Stan's files would fill /tmp over a day of warm runs
+        return model
+
+    def _configuration(self) -> dict[str, Any]:
+        if self._signal == "horizon":
+            return {}  # Sean Kelley's strategy is defined on Prophet's defaults
+        # On business days the weekly terms can absorb any constant, and then the trend's level means nothing.
+        return {
+            "weekly_seasonality": False,
+            "daily_seasonality": False,
+            "yearly_seasonality": "auto",  # only with two years of history or more
+            "uncertainty_samples": 1000 if self._signal == "interval" else 0,
+        }
+
+    def _predict(self, symbol: str, closes: Closes, model: "Prophet") -> Forecast:
+        last: pd.Timestamp = closes.index[-1]
+        corners = pd.DatetimeIndex(np.unique([model.start, *np.asarray(model.changepoints), _local([last])[0]]))
+        line = np.asarray(model.predict_trend(model.setup_dataframe(pd.DataFrame({"ds": corners}))), dtype=float)
+        trend_usd = float(line[-1])
+        if not (math.isfinite(trend_usd) and trend_usd > 0):
+            raise ArithmeticError(f"the trend line ends at {trend_usd}, which is no price")
+        return Forecast(
+            symbol=symbol,
+            time=last.to_pydatetime(),
+            price_usd=float(closes.iloc[-1]),
+            trend_usd=trend_usd,
+            line=tuple(zip((_aware(time) for time in corners), map(float, line), strict=True)),
+            **({} if self._signal == "trend" else self._ahead(model, last)),
+        )
+
+    def _ahead(self, model: "Prophet", last: pd.Timestamp) -> dict[str, Any]:
+        horizon = self._horizon(last)
+        np.random.seed(SEED)  # Prophet draws from the global state
+        row = model.predict(pd.DataFrame({"ds": _local([horizon])})).iloc[0]
+        return {
+            "horizon_time": horizon.to_pydatetime(),
+            "yhat_usd": float(row["yhat"]),
+            "lower_usd": float(row["yhat_lower"]),
+            "upper_usd": float(row["yhat_upper"]),
+        }
+
+    def _horizon(self, last: pd.Timestamp) -> pd.Timestamp:
+        """The time that the signal looks at: HORIZON_BARS after the last bar, or the eighth day."""
+        local = last.tz_convert(NEW_YORK)
+        if self._signal == "horizon":
+            later = local + timedelta(days=HORIZON_DAYS)
+        elif self._bar_interval == "1d":
+            later = local + pd.offsets.BDay(self._horizon_bars)
+        else:
+            later = local + self._horizon_bars * pd.Timedelta(INTERVAL_STEP[self._bar_interval])
+        return later.tz_convert("UTC")
+
+
+def _as_completed[T](futures: Iterable[Future[T]], remaining_s: Callable[[], float]) -> Iterator[Future[T]]:
+    """Each future when it is done, until the time is up."""
+    waiting = set(futures)
+    while waiting and (left_s := remaining_s()) > 0:
+        done, waiting = wait(waiting, timeout=min(left_s, 3600), return_when=FIRST_COMPLETED)
+        yield from done
+
+
+def _local(times: Iterable[datetime]) -> pd.DatetimeIndex:
+    """Exchange time without its zone, as Prophet wants it: a daily bar is its date, whatever daylight saving does."""
+    return pd.DatetimeIndex(list(times)).tz_convert(NEW_YORK).tz_localize(None)
+
+
+def _aware(local: datetime) -> datetime:
+    return pd.Timestamp(local).tz_localize(NEW_YORK).tz_convert("UTC").to_pydatetime()
+
+
+def _quiet_prophet() -> "type[Prophet]":
+    """Prophet, imported at the first fit, with the loggers off that would write for every fit and trip log alarms."""
+    for name in ("prophet", "prophet.models", "prophet.plot", "cmdstanpy"):
+        logging.getLogger(name).disabled = True
+    from prophet import Prophet
+
+    logging.getLogger("cmdstanpy").disabled = True
+    return Prophet

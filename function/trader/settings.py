@@ -1,0 +1,265 @@
+"""Settings from environment variables: every one typed and checked, all problems reported at once."""
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+SAMPLE_PRICES = Path(__file__).with_name("sample_prices.csv.gz")
+LIVE_URL = "https://api.alpaca.markets"
+PAPER_URL = "https://paper-api.alpaca.markets"
+REFERENCE = "ssm:"
+"""A value that begins so names a parameter of AWS Systems Manager; the parameter's value is used in its stead."""
+
+MAX_PRICE_AGE_S = {"1d": 86_400, "1h": 7_200, "15m": 1_800, "5m": 900, "1m": 300}
+"""By bar interval. A bar is stamped with its start, so a daily bar within 24 hours is the running session's."""
+
+type Fetch = Callable[[Sequence[str]], Mapping[str, str]]
+"""Values by parameter name; a parameter that does not exist or may not be read is left out."""
+
+
+class SettingsError(ValueError):
+    """The environment makes no sense; `problems` lists everything that is wrong with it."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("settings that cannot be used:\n" + "\n".join(f"  - {problem}" for problem in problems))
+        self.problems = tuple(problems)
+
+
+# --- parsers: text to value, ValueError says what is allowed -------------------------------------------------------
+
+
+def one_of(*allowed: str) -> Callable[[str], str]:
+    """One word out of a list."""
+
+    def parse(text: str) -> str:
+        if text not in allowed:
+            raise ValueError(f"one of {', '.join(allowed)}")
+        return text
+
+    return parse
+
+
+def some_of(*allowed: str) -> Callable[[str], tuple[str, ...]]:
+    """A comma-separated list of different words out of a list, in the order given."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        words = tuple(word.strip() for word in text.split(","))
+        if not set(words) <= set(allowed) or len(set(words)) < len(words):
+            raise ValueError(f"a comma-separated list of {', '.join(allowed)}, each at most once")
+        return words
+
+    return parse
+
+
+def number(low: float, high: float, *, above: bool = False, below: bool = False) -> Callable[[str], float]:
+    """A number from `low` to `high`; `above` and `below` leave out the end itself."""
+    allowed = f"a number {'above' if above else 'from'} {low:g} {'and below' if below else 'to'} {high:g}"
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise ValueError(allowed) from None
+        inside = low <= value <= high and not (above and value == low) and not (below and value == high)
+        if not math.isfinite(value) or not inside:
+            raise ValueError(allowed)
+        return value
+
+    return parse
+
+
+def integer(low: int, high: int) -> Callable[[str], int]:
+    """A whole number from `low` to `high`."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"\d{1,9}", text) or not low <= int(text) <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def matching(pattern: str, allowed: str) -> Callable[[str], str]:
+    """Text that a regular expression matches in full."""
+
+    def parse(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(allowed)
+        return text
+
+    return parse
+
+
+def universe(text: str) -> tuple[str, ...]:
+    """`sp500`, or symbols in Alpaca's spelling."""
+    if text == "sp500":
+        return ("sp500",)
+    symbols = tuple(dict.fromkeys(symbol.strip().upper() for symbol in text.split(",")))
+    if not all(re.fullmatch(r"[A-Z][A-Z0-9]{0,5}(\.[A-Z]{1,2})?", symbol) for symbol in symbols):
+        raise ValueError("sp500, or a comma-separated list of symbols such as AAPL,BRK.B")
+    return symbols
+
+
+def base_url(text: str) -> str:
+    """An http(s) address, without the /v2 that Alpaca's dashboard shows and its SDK adds by itself."""
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.username:
+        raise ValueError(f"an address such as {PAPER_URL}")
+    return text.rstrip("/").removesuffix("/v2").rstrip("/")
+
+
+def journal(text: str) -> str:
+    """Where the journal is: a folder, or a bucket of S3."""
+    if not re.fullmatch(r"folder:.+|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w./-]*)?", text):
+        raise ValueError("folder:PATH or s3://bucket/prefix")
+    return text
+
+
+def halt_parameter(text: str) -> str:
+    """The name of the halt switch's parameter, with or without the ssm: that it is always read through."""
+    return matching(r"/[\w./-]+", "the name of an SSM parameter such as /prophet-trader/trend/halt")(
+        text.removeprefix(REFERENCE)
+    )
+
+
+def setting(default: object, parse: Callable[[str], object], meaning: str, *, secret: bool = False) -> Any:  # noqa: ANN401 like dataclasses.field, it stands where the field's own type is declared
+    """A field of Settings: what it is without a variable, how its text is read, and what it means."""
+    return field(default=default, repr=not secret, metadata={"parse": parse, "meaning": meaning, "secret": secret})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All that can be set; each field is the environment variable of the same name in capitals."""
+
+    strategy: str = setting(
+        "trend",
+        matching(r"[a-z0-9](-?[a-z0-9]){0,31}", "at most 32 small letters, digits and single dashes"),
+        "name: part of order ids and of the journal's path",
+    )
+    broker: str = setting("embedded", one_of("embedded", "alpaca"), "a paper account in a local file, or Alpaca")
+    mode: str = setting("paper", one_of("dry-run", "paper", "live"), "dry-run decides and places nothing")
+    price_sources: tuple[str, ...] = setting(
+        ("file",), some_of("file", "yahoo", "alpaca"), "asked in this order for what the ones before could not give"
+    )
+    price_file: str = setting(
+        str(SAMPLE_PRICES), str, "CSV (may be .gz): timestamp, then a column of closes per symbol"
+    )
+    universe: tuple[str, ...] = setting(("sp500",), universe, "sp500, or a comma-separated list of symbols")
+    universe_size: int = setting(20, integer(1, 500), "how many of the best performers to look at")
+    universe_lookback_bars: int = setting(60, integer(1, 2_000), "bars over which performance is measured")
+    bar_interval: str = setting("1d", one_of(*MAX_PRICE_AGE_S), "length of a bar")
+    history_bars: int = setting(250, integer(30, 5_000), "bars handed to Prophet")
+    signal: str = setting(
+        "trend", one_of("trend", "interval", "horizon"), "the rule that turns forecasts into insights"
+    )
+    signal_threshold_fraction: float = setting(0.01, number(0, 1, below=True), "dead band around the trend line")
+    horizon_bars: int = setting(1, integer(1, 250), "how far ahead the signal `interval` looks")
+    cash_buffer_fraction: float = setting(0.05, number(0, 1, below=True), "share of the equity never spent")
+    max_position_fraction: float = setting(0.10, number(0, 1, above=True), "largest share of the equity in one symbol")
+    max_order_usd: float = setting(25_000.0, number(0, 1e9, above=True), "largest buy")
+    max_orders_per_run: int = setting(20, integer(1, 500), "orders in one run, sales included")
+    stop_loss_fraction: float = setting(0.03, number(0, 1, below=True), "stop below the price of a buy; 0: no bracket")
+    take_profit_fraction: float = setting(0.40, number(0, 10), "limit above the price of a buy; 0: no bracket")
+    max_daily_loss_fraction: float = setting(
+        0.03, number(0, 1, above=True), "no new buys once equity is this far below yesterday's close"
+    )
+    max_price_age_s: float = setting(float(MAX_PRICE_AGE_S["1d"]), number(1, 1e9), "older prices are STALE_PRICE")
+    halt_parameter: str = setting("", halt_parameter, "SSM parameter read on every run; true, or unreadable: HALTED")
+    journal: str = setting("folder:out/journal", journal, "folder:PATH or s3://bucket/prefix")
+    account_file: str = setting("out/account.json", str, "where the embedded broker keeps its account")
+    starting_cash_usd: float = setting(100_000.0, number(0, 1e12, above=True), "cash of a new embedded account")
+    alpacauser: str = setting("", str, "Alpaca key id", secret=True)
+    alpacapw: str = setting("", str, "Alpaca secret key", secret=True)
+    apca_api_base_url: str = setting(PAPER_URL, base_url, "Alpaca's trading API; by MODE")
+    apca_api_data_url: str = setting("https://data.alpaca.markets", base_url, "Alpaca's data API")
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str], fetch: Fetch) -> Self:
+        """Read and check everything; raises SettingsError with all problems. `fetch` resolves ssm: references."""
+        texts = {name: env[name].strip() for name in variables() if env.get(name, "").strip()}
+        problems = _misspelt(env)
+        values, unusable = _parse(texts, fetch)
+        values.setdefault("max_price_age_s", float(MAX_PRICE_AGE_S[values.get("bar_interval", "1d")]))
+        if values.get("mode") == "live":
+            values.setdefault("apca_api_base_url", LIVE_URL)
+        settings = cls(**values)
+        problems += unusable.values()
+        problems += [text for text in settings._contradictions() if not any(name in text for name in unusable)]
+        if problems:
+            raise SettingsError(problems)
+        return settings
+
+    def _contradictions(self) -> Sequence[str]:
+        needs_keys = self.broker == "alpaca" or "alpaca" in self.price_sources
+        lacking = [name.upper() for name in ("alpacauser", "alpacapw") if not getattr(self, name)]
+        checks = {
+            "MODE=live needs BROKER=alpaca": self.mode == "live" and self.broker != "alpaca",
+            f"APCA_API_BASE_URL={self.apca_api_base_url} is Alpaca's live address and needs MODE=live (or dry-run)": (
+                self.mode == "paper" and urlsplit(self.apca_api_base_url).hostname == urlsplit(LIVE_URL).hostname
+            ),
+            f"{' and '.join(lacking)} must be set for Alpaca: the key id and the secret key, or ssm:/path of each": (
+                needs_keys and bool(lacking)
+            ),
+            "STOP_LOSS_FRACTION and TAKE_PROFIT_FRACTION must both be above 0, or both be 0 for no bracket": (
+                (self.stop_loss_fraction > 0) != (self.take_profit_fraction > 0)
+            ),
+            f"HISTORY_BARS={self.history_bars}: SIGNAL=horizon needs at least 90": (
+                self.signal == "horizon" and self.history_bars < 90
+            ),
+        }
+        return [problem for problem, wrong in checks.items() if wrong]
+
+    def public(self) -> dict[str, object]:
+        """Every setting but the secrets, JSON-safe: what a run's record may show."""
+        return {
+            item.name: list(value) if isinstance(value := getattr(self, item.name), tuple) else value
+            for item in fields(self)
+            if not item.metadata["secret"]
+        }
+
+
+def variables() -> dict[str, str]:
+    """The environment variables there are, with the name of the field that each sets."""
+    return {item.name.upper(): item.name for item in fields(Settings)}
+
+
+def _misspelt(env: Mapping[str, str]) -> list[str]:
+    """Variables that are nearly ours: a cap that is silently not there could cost money."""
+    known = variables()
+    close = {
+        name: difflib.get_close_matches(name, known, n=1, cutoff=0.9)
+        for name in env
+        if name.isupper() and name not in known
+    }
+    return [f"{name} is not a setting; did you mean {match[0]}?" for name, match in close.items() if match]
+
+
+def _parse(texts: Mapping[str, str], fetch: Fetch) -> tuple[dict[str, Any], dict[str, str]]:
+    """Values by field name, and problems by variable. What came from a parameter or is a secret is never quoted."""
+    metadata = {item.name.upper(): item.metadata for item in fields(Settings)}
+    references = {
+        name: text.removeprefix(REFERENCE)
+        for name, text in texts.items()
+        if text.startswith(REFERENCE) and name != "HALT_PARAMETER"
+    }
+    fetched = fetch(sorted(set(references.values()))) if references else {}
+    values: dict[str, Any] = {}
+    problems = {}
+    for name, text in texts.items():
+        parameter = references.get(name)
+        if parameter is not None and parameter not in fetched:
+            problems[name] = f"{name}={text}: there is no such SSM parameter, or the role may not read it"
+            continue
+        try:
+            values[name.lower()] = metadata[name]["parse"](
+                fetched[parameter].strip() if parameter is not None else text
+            )
+        except ValueError as error:
+            shown = text if not metadata[name]["secret"] else "(secret)"
+            problems[name] = f"{name}={shown!r}: must be {error}"
+    return values, problems

@@ -1,0 +1,42 @@
+"""Universe selection: the candidates (coarse), then the top performers among them (fine)."""
+
+import csv
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+from trader.model import Closes
+
+CONSTITUENTS = Path(__file__).with_name("constituents.csv")
+
+
+@cache
+def sp500() -> tuple[str, ...]:
+    """The symbols of the S&P 500 that ship with the project, in Alpaca's spelling."""
+    with CONSTITUENTS.open(newline="", encoding="utf-8") as file:
+        return tuple(row["symbol"] for row in csv.DictReader(file))
+
+
+def candidates(universe: Sequence[str], priced: Collection[str] | None) -> tuple[str, ...]:
+    """The symbols to rank: those listed, or the S&P 500 as far as there can be prices.
+
+    `priced` are the symbols that the price sources know; None if they cannot tell. A symbol that a user listed is
+    always a candidate, so that the report says what is wrong with it.
+    """
+    if tuple(universe) != ("sp500",):
+        return tuple(universe)
+    return tuple(symbol for symbol in sp500() if priced is None or symbol in priced)
+
+
+def returns(closes: Mapping[str, Closes], lookback_bars: int) -> dict[str, float]:
+    """The return over the last `lookback_bars` bars, as a fraction, of each symbol that has that many."""
+    return {
+        symbol: float(series.iloc[-1] / series.iloc[-1 - lookback_bars] - 1)
+        for symbol, series in closes.items()
+        if len(series) > lookback_bars
+    }
+
+
+def top_performers(ranking: Mapping[str, float], size: int) -> tuple[str, ...]:
+    """The `size` symbols with the highest return, best first; ties in alphabetical order."""
+    return tuple(sorted(ranking, key=lambda symbol: (-ranking[symbol], symbol))[:size])
