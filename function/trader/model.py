@@ -140,11 +140,6 @@ class Target:
         """Shares to buy (positive) or to sell (negative)."""
         return self.wanted - self.held
 
-    @property
-    def is_sell(self) -> bool:
-        """A target below what is held, or for less than the one share that a buy needs."""
-        return self.held > 0
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:

@@ -1,0 +1,253 @@
+"""The embedded broker: a paper account in one local JSON file, filled at the last close there is.
+
+No slippage, no commission, no margin, no partial fills; `make backtest` is the place for those. Brackets work on
+closes: a stop sells at the first close at or below it, a take-profit limit at its own price.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from trader import market_hours
+from trader.broker import BrokerError, MarketClock, OrderRejectedError, OrderUnclearError
+from trader.model import Account, Closes, Code, OpenOrder, Order, Position, Side
+
+
+@dataclass(slots=True, kw_only=True)
+class _Book:
+    """What the file holds. `brackets`: the bought order by symbol, for as long as its two legs are open."""
+
+    cash_usd: float
+    last_equity_usd: float
+    as_of: datetime
+    positions: dict[str, Position] = field(default_factory=dict)
+    brackets: dict[str, Order] = field(default_factory=dict)
+    orders: dict[str, Order] = field(default_factory=dict)
+
+    def equity_usd(self) -> float:
+        return self.cash_usd + sum(each.quantity * each.price_usd for each in self.positions.values())
+
+
+class EmbeddedBroker:
+    """A paper account as of one moment. Every method raises BrokerError if the file cannot be used."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        now: datetime,
+        starting_cash_usd: float,
+        closes: Callable[[Sequence[str]], Mapping[str, Closes]],
+    ) -> None:
+        """`closes` gives the bars up to `now` of the symbols asked for, as far as there are any."""
+        self._path = path
+        self._now = now
+        self._starting_cash_usd = starting_cash_usd
+        self._closes = closes
+
+    def clock(self) -> MarketClock:
+        """The regular sessions of the New York Stock Exchange."""
+        return MarketClock(is_open=market_hours.is_open(self._now), next_open=market_hours.next_open(self._now))
+
+    def account(self) -> Account:
+        """Cash is all the buying power there is."""
+        with self._open() as book:
+            return Account(
+                equity_usd=book.equity_usd(),
+                last_equity_usd=book.last_equity_usd,
+                cash_usd=book.cash_usd,
+                buying_power_usd=book.cash_usd,
+            )
+
+    def positions(self) -> Mapping[str, Position]:
+        """Every holding, at the last close."""
+        with self._open() as book:
+            return dict(book.positions)
+
+    def open_orders(self) -> tuple[OpenOrder, ...]:
+        """The legs of brackets; a market order is filled at once."""
+        with self._open() as book:
+            return tuple(leg for order in book.brackets.values() for leg in _legs(order))
+
+    def submit(self, order: Order) -> Order:
+        """Fill a market order at the last close."""
+        with self._open() as book:
+            if order.client_order_id in book.orders:
+                raise OrderUnclearError(f"client order id {order.client_order_id} is taken")
+            price_usd = self._last_price_usd(order.symbol)
+            filled = replace(
+                order,
+                status="filled",
+                order_id=f"embedded-{len(book.orders) + 1}",
+                filled_quantity=order.quantity,
+                filled_price_usd=price_usd,
+            )
+            _fill(book, filled, price_usd)
+            book.orders[order.client_order_id] = filled
+            if order.is_bracket:
+                book.brackets[order.symbol] = filled
+            return filled
+
+    def find(self, order: Order) -> Order | None:
+        """Look an order up by its client order id."""
+        with self._open() as book:
+            return book.orders.get(order.client_order_id)
+
+    def cancel(self, open_order: OpenOrder) -> None:
+        """Cancel both legs of a bracket: one cancels the other."""
+        with self._open() as book:
+            book.brackets.pop(open_order.symbol, None)
+
+    def _last_price_usd(self, symbol: str) -> float:
+        closes = self._closes([symbol]).get(symbol)
+        if closes is None:
+            raise OrderRejectedError("there is no price to fill it at")
+        return float(closes.iloc[-1])
+
+    @contextmanager
+    def _open(self) -> Iterator[_Book]:
+        """The book brought up to `now`, written back if all went well, closed to other processes meanwhile."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{self._path}.lock", timeout=10):
+                book = self._read()
+                self._settle(book)
+                yield book
+                self._write(book)
+        except (OSError, TimeoutError) as error:
+            raise BrokerError(f"ACCOUNT_FILE={self._path} cannot be used: {error}") from error
+
+    def _read(self) -> _Book:
+        if not self._path.exists():
+            cash_usd = self._starting_cash_usd
+            return _Book(cash_usd=cash_usd, last_equity_usd=cash_usd, as_of=self._now)
+        try:
+            return _decode(json.loads(self._path.read_text(encoding="utf-8")))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BrokerError(
+                f"ACCOUNT_FILE={self._path} is not an account of the embedded broker ({type(error).__name__}: {error}); "
+                "move it away to begin with a new one"
+            ) from error
+
+    def _write(self, book: _Book) -> None:
+        partial = self._path.with_name(f"{self._path.name}.{os.getpid()}.partial")
+        partial.write_text(
+            json.dumps(asdict(book), indent=1, default=datetime.isoformat, allow_nan=False), encoding="utf-8"
+        )
+        partial.replace(self._path)
+
+    def _settle(self, book: _Book) -> None:
+        """Let the time since the book's last moment pass: stops, limits, and the equity at yesterday's close."""
+        if self._now < book.as_of:
+            raise BrokerError(
+                f"ACCOUNT_FILE={self._path} is at {book.as_of.isoformat()}, later than this run at "
+                f"{self._now.isoformat()}; name another file to go back in time"
+            )
+        closes = self._closes(list(book.positions)) if book.positions else {}
+        for symbol, order in list(book.brackets.items()):
+            if symbol in closes and self._now > book.as_of:
+                _trigger(book, order, _since(closes[symbol], book.as_of))
+        closed = market_hours.previous_close(self._now)
+        if book.as_of < closed:
+            _mark(book, {symbol: series.loc[: closed - timedelta(minutes=1)] for symbol, series in closes.items()})
+            book.last_equity_usd = book.equity_usd()
+        _mark(book, closes)
+        book.as_of = self._now
+
+
+def _since(closes: Closes, moment: datetime) -> Closes:
+    """The bars begun since `moment`, and the last one in any case: a running bar's close is the price now."""
+    later = closes.loc[moment:]
+    return later if len(later) else closes.iloc[-1:]
+
+
+def _trigger(book: _Book, order: Order, closes: Closes) -> None:
+    assert order.stop_loss_usd is not None, "only bracket orders are kept as brackets"
+    assert order.take_profit_usd is not None, "only bracket orders are kept as brackets"
+    hit = closes[(closes <= order.stop_loss_usd) | (closes >= order.take_profit_usd)]
+    if hit.empty:
+        return
+    price_usd = float(min(hit.iloc[0], order.take_profit_usd))
+    leg = "stop-loss" if price_usd <= order.stop_loss_usd else "take-profit"
+    sale = replace(
+        order,
+        client_order_id=f"{order.client_order_id}-{leg}",
+        order_id=f"{order.order_id}-{leg}",
+        side=Side.SELL,
+        stop_loss_usd=None,
+        take_profit_usd=None,
+        reason=f"{leg} of its bracket",
+        filled_price_usd=price_usd,
+    )
+    del book.brackets[order.symbol]
+    _fill(book, sale, price_usd)
+    book.orders[sale.client_order_id] = sale
+
+
+def _fill(book: _Book, order: Order, price_usd: float) -> None:
+    """Move the cash and the shares of one order; refuses, changing nothing, what a cash account could not do."""
+    held = book.positions.get(order.symbol)
+    had = held.quantity if held else 0.0
+    value_usd = round(order.quantity * price_usd, 2)
+    if order.side is Side.BUY:
+        if order.is_bracket and not order.quantity.is_integer():
+            raise OrderRejectedError("a bracket order takes whole shares only")
+        if value_usd > book.cash_usd:
+            raise OrderRejectedError(
+                f"costs {value_usd:,.2f} USD, cash is {book.cash_usd:,.2f}", Code.BUYING_POWER_EXCEEDED
+            )
+        cost_usd = value_usd + had * (held.average_price_usd if held else 0.0)
+        average_usd = cost_usd / (had + order.quantity)
+    else:
+        if order.symbol in book.brackets:
+            raise OrderRejectedError("insufficient quantity available: its bracket holds the shares")
+        if order.quantity > had:
+            raise OrderRejectedError(f"insufficient quantity available: {had:g} held")
+        value_usd = -value_usd
+        average_usd = held.average_price_usd if held else 0.0
+    book.cash_usd = round(book.cash_usd - value_usd, 2)
+    left = had + order.signed_quantity
+    book.positions.pop(order.symbol, None)
+    if left > 0:
+        book.positions[order.symbol] = Position(
+            symbol=order.symbol, quantity=left, average_price_usd=average_usd, price_usd=price_usd
+        )
+
+
+def _mark(book: _Book, closes: Mapping[str, Closes]) -> None:
+    """Value the positions at the last of these closes; without one, the last price known stands."""
+    for symbol, series in closes.items():
+        if symbol in book.positions and len(series):
+            book.positions[symbol] = replace(book.positions[symbol], price_usd=float(series.iloc[-1]))
+
+
+def _legs(order: Order) -> Iterator[OpenOrder]:
+    for leg in ("stop-loss", "take-profit"):
+        yield OpenOrder(
+            order_id=f"{order.order_id}-{leg}",
+            client_order_id=f"{order.client_order_id}-{leg}",
+            symbol=order.symbol,
+            side=Side.SELL,
+            is_leg=True,
+        )
+
+
+def _decode(data: dict[str, Any]) -> _Book:
+    def orders(part: str) -> dict[str, Order]:
+        return {key: Order(**(value | {"side": Side(value["side"])})) for key, value in data[part].items()}
+
+    return _Book(
+        cash_usd=float(data["cash_usd"]),
+        last_equity_usd=float(data["last_equity_usd"]),
+        as_of=datetime.fromisoformat(data["as_of"]),
+        positions={symbol: Position(**value) for symbol, value in data["positions"].items()},
+        brackets=orders("brackets"),
+        orders=orders("orders"),
+    )

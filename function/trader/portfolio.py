@@ -1,0 +1,61 @@
+"""Portfolio construction: insights become targets, sized for the money there is. Pure."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+
+from trader.model import Account, Direction, Insight, Position, Target
+from trader.settings import Settings
+
+PARTS_PER_SHARE = 10_000
+"""Where fractions may be bought, they are rounded down to this part of a share."""
+
+
+def targets(
+    insights: Sequence[Insight],
+    account: Account,
+    positions: Mapping[str, Position],
+    pending: Collection[str],
+    settings: Settings,
+) -> tuple[Target, ...]:
+    """Sales first, then buys, the widest gap first.
+
+    DOWN sells what is held; UP buys what is not held at all, an equal share of the spendable cash each. Symbols in
+    `pending` have an open order: they get a target, so that risk can refuse it by name, but no share of the cash.
+    """
+    held = {symbol: position.quantity for symbol, position in positions.items()}
+    sells = [each for each in insights if each.direction is Direction.DOWN and held.get(each.symbol, 0) > 0]
+    buys = [each for each in insights if each.direction is Direction.UP and not held.get(each.symbol, 0)]
+    share_usd = spendable_usd(account, settings) / max(1, sum(each.symbol not in pending for each in buys))
+    return tuple(
+        [_sell(each, held[each.symbol], settings) for each in _widest_first(sells)]
+        + [_buy(each, share_usd, account, settings) for each in _widest_first(buys)]
+    )
+
+
+def spendable_usd(account: Account, settings: Settings) -> float:
+    """Cash for new buys: never margin, and never the buffer."""
+    return max(
+        0.0, min(account.cash_usd, account.buying_power_usd) - settings.cash_buffer_fraction * account.equity_usd
+    )
+
+
+def _widest_first(insights: Sequence[Insight]) -> Sequence[Insight]:
+    return sorted(insights, key=lambda each: (-each.strength, each.symbol))
+
+
+def _sell(insight: Insight, held: float, settings: Settings) -> Target:
+    sold = min(held, 1.0) if settings.signal == "horizon" else held  # that rule trades single shares
+    return Target(
+        symbol=insight.symbol, held=held, wanted=held - sold, price_usd=insight.price_usd, reason=insight.reason
+    )
+
+
+def _buy(insight: Insight, share_usd: float, account: Account, settings: Settings) -> Target:
+    most_usd = min(share_usd, settings.max_position_fraction * account.equity_usd, settings.max_order_usd)
+    if settings.signal == "horizon":
+        wanted = 1.0
+    elif settings.stop_loss_fraction > 0:  # a bracket takes whole shares only
+        wanted = float(math.floor(most_usd / insight.price_usd))
+    else:
+        wanted = math.floor(most_usd / insight.price_usd * PARTS_PER_SHARE) / PARTS_PER_SHARE
+    return Target(symbol=insight.symbol, held=0.0, wanted=wanted, price_usd=insight.price_usd, reason=insight.reason)

@@ -1,0 +1,81 @@
+"""Risk: which targets may become orders. Pure; every refusal has a reason code and the values behind it.
+
+The sizing in portfolio.py keeps within the caps by itself. Here every cap is checked once more, independently of how
+a quantity came about, because this is the last stage before money moves.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from trader.model import Account, Code, Denial, Position, Target
+from trader.portfolio import spendable_usd
+from trader.settings import Settings
+
+LEAST_ORDER_USD = 1.0
+"""The smallest fractional order that Alpaca takes."""
+
+
+def limit(
+    targets: Sequence[Target],
+    account: Account,
+    positions: Mapping[str, Position],
+    pending: Collection[str],
+    settings: Settings,
+) -> tuple[tuple[Target, ...], tuple[Denial, ...]]:
+    """The targets that may be traded, in their order, and a denial for every other one."""
+    allowed: list[Target] = []
+    denials: list[Denial] = []
+    spent_usd = 0.0
+    for target in targets:
+        refusals = _refusals(target, account, positions, pending, settings, len(allowed), spent_usd)
+        if refusal := next(refusals, None):
+            code, detail = refusal
+            denials.append(Denial(symbol=target.symbol, code=code, detail=detail))
+        else:
+            allowed.append(target)
+            spent_usd += max(0.0, target.change * target.price_usd)
+    return tuple(allowed), tuple(denials)
+
+
+def _refusals(
+    target: Target,
+    account: Account,
+    positions: Mapping[str, Position],
+    pending: Collection[str],
+    settings: Settings,
+    orders: int,
+    spent_usd: float,
+) -> Iterator[tuple[Code, str]]:
+    """Every reason against a target, the most telling first."""
+    if target.symbol in pending:
+        yield Code.OPEN_ORDER_PENDING, "an earlier order for it is still open"
+    if orders >= settings.max_orders_per_run:
+        yield Code.ORDER_CAP, f"{orders} orders already, MAX_ORDERS_PER_RUN={settings.max_orders_per_run}"
+    if target.wanted < 0:
+        yield Code.POSITION_CAP, f"would leave {target.wanted:g} shares: the bot never goes short"
+    if target.change > 0:
+        yield from _buy_refusals(target, account, positions, settings, spent_usd)
+    elif target.held <= 0 and not target.change:
+        yield Code.QUANTITY_BELOW_ONE, f"the share of the cash for it buys no share at {target.price_usd:,.2f} USD"
+
+
+def _buy_refusals(
+    target: Target, account: Account, positions: Mapping[str, Position], settings: Settings, spent_usd: float
+) -> Iterator[tuple[Code, str]]:
+    cost_usd = target.change * target.price_usd
+    loss_fraction = 1 - account.equity_usd / account.last_equity_usd if account.last_equity_usd > 0 else 1.0
+    if loss_fraction >= settings.max_daily_loss_fraction:
+        fall = f"equity {account.equity_usd:,.2f} after {account.last_equity_usd:,.2f} USD at the last close"
+        yield Code.DAILY_LOSS_STOP, f"{fall}, MAX_DAILY_LOSS_FRACTION={settings.max_daily_loss_fraction:g}"
+    if target.symbol in positions:
+        yield Code.POSITION_CAP, f"{positions[target.symbol].quantity:g} shares are held already; the bot adds to none"
+    if cost_usd < LEAST_ORDER_USD and target.change < 1:
+        yield Code.QUANTITY_BELOW_ONE, f"{target.change:g} shares are worth less than {LEAST_ORDER_USD:.0f} USD"
+    if cost_usd > settings.max_order_usd:
+        yield Code.ORDER_CAP, f"costs {cost_usd:,.2f} USD, MAX_ORDER_USD={settings.max_order_usd:,.0f}"
+    if cost_usd > (most_usd := settings.max_position_fraction * account.equity_usd):
+        yield Code.POSITION_CAP, f"costs {cost_usd:,.2f} USD, MAX_POSITION_FRACTION allows {most_usd:,.2f}"
+    if spent_usd + cost_usd > (left_usd := spendable_usd(account, settings)):
+        yield (
+            Code.BUYING_POWER_EXCEEDED,
+            f"costs {cost_usd:,.2f} USD, of {left_usd:,.2f} spendable {spent_usd:,.2f} are spoken for",
+        )
