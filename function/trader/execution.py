@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
@@ -10,6 +10,7 @@ from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wa
 from trader.broker import Broker, BrokerError, OrderRejectedError, OrderUnclearError
 from trader.model import Code, Denial, OpenOrder, Order, Side, Target
 from trader.settings import Settings
+from trader.slot import slot_id
 
 ORDER_TIME_S = 45.0
 """Needed before an order is sent: its time limits and those of a look-up, and the report after it."""
@@ -21,11 +22,6 @@ ATTEMPTS = 3
 def plan(targets: Sequence[Target], slot: datetime, settings: Settings) -> tuple[Order, ...]:
     """The order for each target, with its deterministic client order id and, for a buy, its bracket. Pure."""
     return tuple(_order(target, slot, settings) for target in targets if target.change)
-
-
-def slot_id(slot: datetime) -> str:
-    """A slot as it stands in order ids and in the journal: 20221228T2045Z."""
-    return slot.astimezone(UTC).strftime("%Y%m%dT%H%MZ")
 
 
 def client_order_id(strategy: str, slot: datetime, symbol: str, side: Side) -> str:

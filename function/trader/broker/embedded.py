@@ -132,7 +132,7 @@ class EmbeddedBroker:
             return _decode(json.loads(self._path.read_text(encoding="utf-8")))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BrokerError(
-                f"ACCOUNT_FILE={self._path} is not an account of the embedded broker ({type(error).__name__}: {error}); "
+                f"ACCOUNT_FILE={self._path} is no account of the embedded broker ({type(error).__name__}: {error}); "
                 "move it away to begin with a new one"
             ) from error
 

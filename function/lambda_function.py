@@ -1,0 +1,185 @@
+"""The function: lambda_handler(event, context) for AWS, and run() for anyone; it alone picks the adapters."""
+
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import uuid4
+
+from trader import logs, pipeline
+from trader.broker import Broker
+from trader.forecast import ProphetForecaster
+from trader.journal import Journal, open_journal
+from trader.model import Code, Outcome
+from trader.parameters import Parameters
+from trader.prices import Prices, PriceSource, Progress, no_progress
+from trader.prices.file import FilePrices
+from trader.record import Run
+from trader.settings import Settings
+from trader.slot import slot_and_now
+from trader.stores import JournalError
+
+if TYPE_CHECKING:
+    from trader.alpaca_client import AlpacaClient
+
+type Credentials = Callable[[bool], tuple[str, str]]
+"""Alpaca's key id and secret; called with True when those it gave last were refused."""
+
+LOG = logging.getLogger("trader")
+PARAMETERS = Parameters()  # secrets are fetched at cold start and kept as long as the process
+
+
+class Context(Protocol):
+    """What run() asks of Lambda's context."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Milliseconds until the function is stopped."""
+
+
+def lambda_handler(event: object, context: Context) -> dict[str, Any]:
+    """AWS Lambda's entry: the scheduled event in, the run's report out."""
+    return run(event, context)
+
+
+def run(
+    event: object = None,
+    context: Context | None = None,
+    *,
+    env: Mapping[str, str] = os.environ,
+    progress: Progress = no_progress,
+) -> dict[str, Any]:
+    """Run the bot once for the event's slot and return its report (see Run.report); settings are in `env`.
+
+    An unexpected error is recorded in the journal, logged and raised. So are SettingsError and EventError, for what
+    only a user can put right; there is no slot yet to record them under.
+    """
+    logs.configure()
+    settings = Settings.from_env(env, PARAMETERS.fetch)
+    slot, now = slot_and_now(event, settings, datetime.now(UTC))
+    this = Run(settings=settings, slot=slot, now=now)
+    journal = open_journal(settings.journal, settings.strategy)
+    # Not the request id: Lambda gives a repeated invocation the same one, and a repetition must not own the claim.
+    if not this.is_dry and not journal.claim(slot, uuid4().hex):
+        return finish(this, Code.ALREADY_RAN, "another run has this slot; nothing was done")
+    try:
+        desk = open_desk(this, journal, env, remaining(context), progress)
+        report = finish(this, *traded(desk, this))
+        journal.save(this, report)
+    except BaseException as error:
+        LOG.exception("failed")
+        try:
+            journal.save(this, finish(this, Outcome.FAILED, f"{type(error).__name__}: {error}"))
+        except JournalError:
+            LOG.exception("no record of the failed run")
+        raise
+    return report
+
+
+def traded(desk: pipeline.Desk, this: Run) -> tuple[Outcome | Code, str]:
+    """The pipeline's outcome, with a detail where a gate was closed."""
+    try:
+        return pipeline.trade(desk, this), ""
+    except pipeline.StopError as stop:
+        return stop.code, str(stop)
+
+
+def finish(this: Run, status: Outcome | Code, detail: str) -> dict[str, Any]:
+    """The report of a run, with its one line in the log."""
+    report = this.report(status, detail)
+    codes = [denial.code for denial in this.denials]
+    account = this.account_after or (this.observation.account if this.observation else None)
+    LOG.info(
+        "run",
+        extra={
+            "strategy": report["strategy"],
+            "slot": report["slot"],
+            "mode": report["mode"],
+            "status": report["status"],
+            "detail": detail,
+            "orders": len(this.orders),
+            "denials": {code: codes.count(code) for code in dict.fromkeys(codes)},
+            "equity_usd": account.equity_usd if account else None,
+            "cash_usd": account.cash_usd if account else None,
+            "duration_s": round(sum(this.timings_s.values()), 3),
+        },
+    )
+    return report
+
+
+def open_desk(
+    this: Run, journal: Journal, env: Mapping[str, str], remaining_s: Callable[[], float], progress: Progress
+) -> pipeline.Desk:
+    """The adapters that the settings name. What a setting does not name is not even imported."""
+    settings = this.settings
+
+    def credentials(refresh: bool) -> tuple[str, str]:
+        if refresh:
+            PARAMETERS.forget()
+        fresh = Settings.from_env(env, PARAMETERS.fetch)
+        return fresh.alpacauser, fresh.alpacapw
+
+    prices = Prices(
+        [price_source(name, settings, credentials) for name in settings.price_sources],
+        now=this.now,
+        count=max(settings.history_bars, settings.universe_lookback_bars + 1),
+        max_age_s=settings.max_price_age_s,
+        progress=progress,
+    )
+    return pipeline.Desk(
+        broker=broker(this, prices, credentials),
+        prices=prices,
+        forecaster=ProphetForecaster(
+            signal=settings.signal, bar_interval=settings.bar_interval, horizon_bars=settings.horizon_bars
+        ),
+        journal=journal,
+        halted=lambda: PARAMETERS.halted(settings.halt_parameter),
+        remaining_s=remaining_s,
+        progress=progress,
+    )
+
+
+def price_source(name: str, settings: Settings, credentials: Credentials) -> PriceSource:
+    """The source that PRICE_SOURCES names."""
+    if name == "file":
+        return FilePrices(Path(settings.price_file))
+    if name == "yahoo":
+        from trader.prices.yahoo import YahooPrices
+
+        return YahooPrices(settings.bar_interval)
+    from trader.prices.alpaca import AlpacaPrices
+
+    return AlpacaPrices(alpaca_client(settings, credentials), settings.bar_interval)
+
+
+def broker(this: Run, prices: Prices, credentials: Credentials) -> Broker:
+    """The broker that BROKER names; the embedded one is filled at the run's own prices."""
+    settings = this.settings
+    if settings.broker == "alpaca":
+        from trader.broker.alpaca import AlpacaBroker
+
+        return AlpacaBroker(alpaca_client(settings, credentials))
+    from trader.broker.embedded import EmbeddedBroker
+
+    return EmbeddedBroker(
+        Path(settings.account_file),
+        now=this.now,
+        starting_cash_usd=settings.starting_cash_usd,
+        closes=lambda symbols: prices.bars(symbols).closes,
+    )
+
+
+def alpaca_client(settings: Settings, credentials: Credentials) -> "AlpacaClient":
+    """A client for the addresses in the settings."""
+    from trader.alpaca_client import AlpacaClient
+
+    return AlpacaClient(settings.apca_api_base_url, settings.apca_api_data_url, credentials)
+
+
+def remaining(context: Context | None) -> Callable[[], float]:
+    """Seconds until the function is stopped; endless on a laptop."""
+    if context is None:
+        return lambda: math.inf
+    return lambda: context.get_remaining_time_in_millis() / 1000

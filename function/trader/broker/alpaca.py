@@ -1,0 +1,262 @@
+"""Alpaca as a Broker. Every field that is used is checked: what Alpaca did not say is an error, never a zero."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import TypeGuard
+
+from trader.alpaca_client import AlpacaClient, Json, NoAnswerError, RefusedError
+from trader.broker import BrokerError, MarketClock, OrderRejectedError, OrderUnclearError
+from trader.model import Account, Code, OpenOrder, Order, Position, Side
+
+PAGE_SIZE = 500  # the most that Alpaca gives at once; it gives 50 unless asked
+
+_BLOCKS = ("trading_blocked", "account_blocked", "trade_suspended_by_user")
+_LEG_CLASSES = frozenset({"bracket", "oco", "oto"})
+_DEAD = frozenset({"rejected", "canceled", "expired"})
+_NO_MONEY_OR_SHARES = 40310000
+_DUPLICATE_ID = 40010001
+_NOT_FOUND = 40410000
+
+
+class AlpacaBroker:
+    """The Broker behind BROKER=alpaca; paper or live is a matter of the client's base URL."""
+
+    def __init__(self, client: AlpacaClient) -> None:
+        """Nothing is asked before the first call."""
+        self._client = client
+
+    def clock(self) -> MarketClock:
+        """The market's hours, as Alpaca's clock gives them."""
+        clock = _Fields("GET /clock", self._client.get("/clock"))
+        return MarketClock(is_open=clock.flag("is_open"), next_open=clock.time("next_open"))
+
+    def account(self) -> Account:
+        """Money and whether the account may trade."""
+        account = _Fields("GET /account", self._client.get("/account"))
+        blocks = [f"{flag} is true" for flag in _BLOCKS if account.flag(flag)]
+        status = account.text("status")
+        if status != "ACTIVE":
+            blocks.append(f"status is {status}")
+        return Account(
+            equity_usd=account.number("equity"),
+            last_equity_usd=account.number("last_equity"),
+            cash_usd=account.number("cash"),
+            buying_power_usd=account.number("buying_power"),
+            blocked=", ".join(blocks),
+        )
+
+    def positions(self) -> Mapping[str, Position]:
+        """Every holding in US stocks, by symbol; whatever else the account holds is left alone."""
+        records = _list("GET /positions", self._client.get("/positions"))
+        return {
+            record.text("symbol"): Position(
+                symbol=record.text("symbol"),
+                quantity=record.number("qty"),
+                average_price_usd=record.number("avg_entry_price"),
+                price_usd=record.number("current_price"),
+            )
+            for record in records
+            if record.is_stock
+        }
+
+    def open_orders(self) -> tuple[OpenOrder, ...]:
+        """Every order in US stocks still being worked on, legs of brackets included."""
+        found: dict[str, _Fields] = {}
+        page = self._open_page(after=None)
+        while True:
+            new = {record.text("id"): record for record in page if record.text("id") not in found}
+            found |= new
+            if len(page) < PAGE_SIZE:
+                return tuple(_open_order(record) for record in found.values() if record.is_stock)
+            if not new:
+                raise BrokerError(f"Alpaca: GET /orders: more than {PAGE_SIZE} open orders of the same moment")
+            # `after` excludes its own moment, which a parent and its legs share: look back a little and drop what
+            # was seen before.
+            after = page[-1].time("submitted_at") - timedelta(milliseconds=1)
+            page = self._open_page(after=after.isoformat())
+
+    def _open_page(self, after: str | None) -> "list[_Fields]":
+        query: dict[str, object] = {"status": "open", "nested": "false", "direction": "asc", "limit": PAGE_SIZE}
+        return _list("GET /orders", self._client.get("/orders", query | ({"after": after} if after else {})))
+
+    def submit(self, order: Order) -> Order:
+        """Place the order once and return it with Alpaca's id and first status, which is seldom `filled` yet."""
+        body = _request(order)
+        try:
+            answer = self._client.post("/orders", body)
+            placed = _known(order, _Fields("POST /orders", answer))
+        except RefusedError as error:
+            raise _refusal(error) from error
+        except NoAnswerError as error:
+            raise OrderUnclearError(f"{error}; order {order.client_order_id} may have been accepted") from error
+        except _UnusableAnswerError as error:
+            raise OrderUnclearError(f"{error}; order {order.client_order_id} was probably accepted") from error
+        if placed.status in _DEAD and not placed.filled_quantity:
+            raise OrderRejectedError(f"Alpaca: order {order.client_order_id} was {placed.status} as it was placed")
+        return placed
+
+    def find(self, order: Order) -> Order | None:
+        """The order as Alpaca knows it, by its client order id; None only after Alpaca's own "order not found"."""
+        query = {"client_order_id": order.client_order_id}
+        try:
+            answer = self._client.get("/orders:by_client_order_id", query)
+        except RefusedError as error:
+            if error.code == _NOT_FOUND:
+                return None
+            raise
+        return _known(order, _Fields("GET /orders:by_client_order_id", answer))
+
+    def cancel(self, open_order: OpenOrder) -> None:
+        """Ask for an open order to be cancelled; one that is gone already, or on its way, is no error."""
+        try:
+            self._client.delete(f"/orders/{open_order.order_id}")
+        except RefusedError as error:
+            if error.status not in (404, 422):
+                raise
+
+
+class _UnusableAnswerError(BrokerError):
+    """Alpaca answered, but not what was asked for."""
+
+
+class _Fields:
+    """One JSON object of Alpaca's, whose fields are checked as they are read; numbers come as strings."""
+
+    def __init__(self, call: str, value: Json) -> None:
+        if not _is_object(value):
+            raise _UnusableAnswerError(f"Alpaca: {call}: expected an object, got {value!r:.200}")
+        self._call = call
+        self._values = value
+
+    @property
+    def is_stock(self) -> bool:
+        return self.text("asset_class") == "us_equity"
+
+    def text(self, name: str) -> str:
+        value = self._values.get(name)
+        if not isinstance(value, str) or (not value and name != "asset_class" and name != "order_class"):
+            raise self._unusable(name, "a text")
+        return value
+
+    def flag(self, name: str) -> bool:
+        value = self._values.get(name)
+        if not isinstance(value, bool):
+            raise self._unusable(name, "true or false")
+        return value
+
+    def number(self, name: str) -> float:
+        value = self._values.get(name)
+        try:
+            number = float(value) if isinstance(value, str | int | float) else math.nan
+        except ValueError:
+            number = math.nan
+        if isinstance(value, bool) or not math.isfinite(number):
+            raise self._unusable(name, "a finite number")
+        return number
+
+    def number_or_none(self, name: str) -> float | None:
+        return None if name in self._values and self._values[name] is None else self.number(name)
+
+    def time(self, name: str) -> datetime:
+        text = self.text(name)
+        try:
+            time = datetime.fromisoformat(text)
+        except ValueError as error:
+            raise self._unusable(name, "an ISO 8601 time") from error
+        if time.tzinfo is None:
+            raise self._unusable(name, "a time with its offset from UTC")
+        return time
+
+    def _unusable(self, name: str, expected: str) -> _UnusableAnswerError:
+        got = f"{self._values[name]!r:.100}" if name in self._values else "nothing"
+        of = next((f" of {self._values[key]}" for key in ("symbol", "id") if self._values.get(key)), "")
+        return _UnusableAnswerError(f"Alpaca: {self._call}: field {name}{of}: expected {expected}, got {got}")
+
+
+def _is_object(value: Json) -> TypeGuard[Mapping[str, Json]]:
+    return isinstance(value, dict)
+
+
+def _list(call: str, value: Json) -> list[_Fields]:
+    if not isinstance(value, list):
+        raise _UnusableAnswerError(f"Alpaca: {call}: expected a list, got {value!r:.200}")
+    return [_Fields(call, item) for item in value]
+
+
+def _side(record: _Fields) -> Side:
+    side = record.text("side")
+    if side not in tuple(Side):
+        raise _UnusableAnswerError(f"Alpaca: side of an order: expected buy or sell, got {side!r}")
+    return Side(side)
+
+
+def _open_order(record: _Fields) -> OpenOrder:
+    # In the flat list nothing ties a leg to its parent, and both carry the parent's order class. But every bracket
+    # of ours is opened by a buy, and nobody sells short: so within one of these classes the sales are the legs.
+    side = _side(record)
+    return OpenOrder(
+        order_id=record.text("id"),
+        client_order_id=record.text("client_order_id"),
+        symbol=record.text("symbol"),
+        side=side,
+        is_leg=side is Side.SELL and record.text("order_class") in _LEG_CLASSES,
+    )
+
+
+def _known(order: Order, record: _Fields) -> Order:
+    """The order with what Alpaca says of it, if it is the same order at all."""
+    there = (record.text("client_order_id"), record.text("symbol"), _side(record))
+    ours = (order.client_order_id, order.symbol, order.side)
+    if there != ours:
+        raise _UnusableAnswerError(
+            f"Alpaca: the order with client order id {there[0]} is to {there[2]} {there[1]}, not, as {ours[0]} was "
+            f"meant, to {ours[2]} {ours[1]}; use another STRATEGY name if two bots share the account"
+        )
+    return replace(
+        order,
+        order_id=record.text("id"),
+        status=record.text("status"),
+        filled_quantity=record.number("filled_qty"),
+        filled_price_usd=record.number_or_none("filled_avg_price"),
+    )
+
+
+def _request(order: Order) -> dict[str, object]:
+    """The body that places the order: at the market and for the day, or until cancelled where legs must outlive it."""
+    if not order.client_order_id:
+        raise ValueError(f"an order for {order.symbol} has no client order id: without one it could be placed twice")
+    body: dict[str, object] = {
+        "symbol": order.symbol,
+        "side": order.side.value,
+        "type": "market",
+        "time_in_force": "day",
+        "qty": _decimal_text(order.quantity),
+        "client_order_id": order.client_order_id,
+    }
+    if order.stop_loss_usd is not None and order.take_profit_usd is not None:
+        body |= {
+            "time_in_force": "gtc",
+            "order_class": "bracket",
+            "stop_loss": {"stop_price": _decimal_text(order.stop_loss_usd)},
+            "take_profit": {"limit_price": _decimal_text(order.take_profit_usd)},
+        }
+    return body
+
+
+def _decimal_text(number: float) -> str:
+    """A number in plain decimals: no exponent, none of the dust that binary fractions gather, no trailing zeros."""
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"a quantity or price of an order must be finite and above 0, not {number}")
+    places = Decimal("1e-9")  # the most that Alpaca takes
+    return format(Decimal(repr(float(number))).quantize(places).normalize(), "f")
+
+
+def _refusal(error: RefusedError) -> OrderRejectedError | OrderUnclearError:
+    if error.code == _DUPLICATE_ID:
+        return OrderUnclearError(f"{error}: an order with this id may be there already")
+    if error.code == _NO_MONEY_OR_SHARES and "buying power" in str(error).lower():
+        return OrderRejectedError(str(error), Code.BUYING_POWER_EXCEEDED)
+    return OrderRejectedError(str(error))

@@ -1,0 +1,80 @@
+"""Journal: claims a slot, keeps each run's record and the day's ranking. stores.py has the two places for it.
+
+runs/STRATEGY/2022-12-28/20221228T2045Z.claim    who runs this slot; whoever cannot create it does not run
+runs/STRATEGY/2022-12-28/20221228T2045Z.json     the record of the run
+universe/STRATEGY/2022-12-28.json                the day's ranking of the candidates
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from trader.model import NEW_YORK
+from trader.record import Run
+from trader.slot import slot_id
+from trader.stores import Bucket, Folder, JournalError, Store
+
+type Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """One strategy's journal in a store."""
+
+    store: Store
+    strategy: str
+
+    def claim(self, slot: datetime, claimant: str) -> bool:
+        """Claim a slot for this run, for ever; False if another run has it. `claimant` tells the runs apart."""
+        return self.store.create(f"{self._run(slot)}.claim", claimant)
+
+    def save(self, run: Run, report: Json) -> None:
+        """Keep the record of a run; a dry run, which claims no slot, does not touch the slot's own record."""
+        name = f"{self._run(run.slot)}{'-dry-run' if run.is_dry else ''}.json"
+        self.store.write(name, json.dumps(run.record(report), allow_nan=False))
+
+    def load(self, name: str) -> Json:
+        """The record of that name. Raises JournalError if there is none."""
+        text = self.store.read(name)
+        if text is None:
+            raise JournalError(f"there is no record {name}")
+        try:
+            record: Json = json.loads(text)
+        except ValueError as error:
+            raise JournalError(f"record {name} is not JSON: {error}") from error
+        return record
+
+    def records(self) -> list[str]:
+        """The names of all records of the strategy, the oldest slot first."""
+        names = self.store.names(f"runs/{self.strategy}/")
+        return [name for name in names if name.endswith(".json")]
+
+    def ranking(self, slot: datetime, basis: Json) -> dict[str, float] | None:
+        """The ranking kept for the slot's day, if it was made on the same basis (universe, look-back, ...)."""
+        text = self.store.read(self._universe(slot))
+        if text is None:
+            return None
+        kept = json.loads(text)
+        return kept["ranking"] if kept["basis"] == basis else None
+
+    def save_ranking(self, slot: datetime, basis: Json, ranking: Mapping[str, float]) -> None:
+        """Keep the ranking for the rest of the slot's day."""
+        self.store.write(self._universe(slot), json.dumps({"basis": basis, "ranking": ranking}, allow_nan=False))
+
+    def _run(self, slot: datetime) -> str:
+        return f"runs/{self.strategy}/{slot.astimezone(NEW_YORK):%Y-%m-%d}/{slot_id(slot)}"
+
+    def _universe(self, slot: datetime) -> str:
+        return f"universe/{self.strategy}/{slot.astimezone(NEW_YORK):%Y-%m-%d}.json"
+
+
+def open_journal(location: str, strategy: str) -> Journal:
+    """The journal at `folder:PATH` or `s3://bucket/prefix`."""
+    if location.startswith("folder:"):
+        return Journal(Folder(Path(location.removeprefix("folder:"))), strategy)
+    parts = urlsplit(location)
+    return Journal(Bucket(parts.netloc, parts.path.strip("/")), strategy)

@@ -1,0 +1,38 @@
+"""Logs: one record per decision, order, denial and run, with its values as fields.
+
+Under Lambda's JSON log format the runtime's own formatter writes every field at the top level, so that a query can
+name it. Anywhere else TextFormatter makes a readable line of the same record.
+"""
+
+import logging
+import os
+
+_OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+
+
+class TextFormatter(logging.Formatter):
+    """`2022-12-28 20:45:00 INFO decision symbol=AAPL direction=UP`: the message, then its fields."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 the name is logging's
+        """The line without a traceback, which logging adds after it."""
+        fields = {name: value for name, value in vars(record).items() if name not in _OWN}
+        return " ".join([super().formatMessage(record), *(f"{name}={_plain(value)}" for name, value in fields.items())])
+
+
+def _plain(value: object) -> str:
+    """A value on one line; what holds spaces or control characters is quoted, so that no text can fake a field."""
+    text = str(value)
+    return text if text.isprintable() and " " not in text and text else repr(text)
+
+
+def configure(handler: logging.Handler | None = None) -> None:
+    """Let the trader's records through; with a handler (outside Lambda), as text to it."""
+    log = logging.getLogger("trader")
+    log.setLevel(logging.INFO)
+    if handler is not None and "AWS_LAMBDA_RUNTIME_API" not in os.environ:
+        handler.setFormatter(TextFormatter())
+        log.handlers = [handler]
+        log.propagate = False

@@ -1,0 +1,176 @@
+"""The pipeline: one run's stages in order. The local run, Lambda, replay and backtest all go through here."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from trader import alpha, execution, portfolio, risk, universe
+from trader.broker import Broker
+from trader.forecast import Forecaster, Forecasts
+from trader.journal import Journal
+from trader.model import Code, Decision, Denial, Insight, Observation, Order, Outcome
+from trader.prices import Prices, Progress, no_progress
+from trader.record import STARTED, Run, as_json
+from trader.settings import Settings
+
+LOG = logging.getLogger("trader")
+
+COMPLETE_FRACTION = 0.9
+"""A day's ranking is kept if at least this share of the candidates had prices; a worse one is made again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What a run works with, each behind its Protocol."""
+
+    broker: Broker
+    prices: Prices
+    forecaster: Forecaster
+    journal: Journal
+    halted: Callable[[], str]  # why trading is halted; empty when it is not
+    remaining_s: Callable[[], float]
+    progress: Progress = no_progress
+
+
+class StopError(Exception):
+    """The run ends here, for a reason that has a code."""
+
+    def __init__(self, code: Code, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+def trade(desk: Desk, run: Run) -> Outcome | Code:
+    """Observe, forecast, decide, place; what is known is noted in `run` as it becomes known.
+
+    The caller has claimed the slot. Raises StopError where a gate is closed.
+    """
+    with run.timed("gates"):
+        pass_gates(desk)
+    with run.timed("observe"):
+        run.observation = observe(desk, run)
+    with run.timed("forecast"):
+        forecasts = desk.forecaster.forecast(run.observation.closes, desk.remaining_s, desk.progress)
+    with run.timed("decide"):
+        run.decision = decide(run.observation, forecasts, run.settings)
+        log_decision(run, run.decision)
+    if run.decision.orders and not run.is_dry:
+        desk.journal.save(run, run.report(STARTED))  # what is about to be placed is on record first
+        with run.timed("place"):
+            place(desk, run, run.observation, run.decision)
+    run.account_after = desk.broker.account()
+    return outcome(run, run.decision)
+
+
+def pass_gates(desk: Desk) -> None:
+    """The halt switch and the market's hours."""
+    if halted := desk.halted():
+        raise StopError(Code.HALTED, halted)
+    clock = desk.broker.clock()
+    if not clock.is_open:
+        raise StopError(Code.MARKET_CLOSED, f"the market opens next at {clock.next_open.isoformat()}")
+
+
+def observe(desk: Desk, run: Run) -> Observation:
+    """All that the decisions depend on: the account, the day's ranking, the closes of the chosen and the held."""
+    account = desk.broker.account()
+    if account.blocked:
+        raise StopError(Code.ACCOUNT_BLOCKED, account.blocked)
+    positions = desk.broker.positions()
+    open_orders = desk.broker.open_orders()
+    ranking, unranked = rank(desk, run)
+    chosen = universe.top_performers(ranking, run.settings.universe_size)
+    bars = desk.prices.bars([*chosen, *sorted(set(positions) - set(chosen))])
+    return Observation(
+        slot=run.slot,
+        now=run.now,
+        account=account,
+        positions=positions,
+        open_orders=open_orders,
+        ranking=ranking,
+        closes={symbol: closes.iloc[-run.settings.history_bars :] for symbol, closes in bars.closes.items()},
+        denials=tuple({denial.symbol: denial for denial in (*unranked, *bars.denials)}.values()),
+    )
+
+
+def rank(desk: Desk, run: Run) -> tuple[dict[str, float], tuple[Denial, ...]]:
+    """The return of every candidate: made once a day over all of them, then kept in the journal."""
+    settings = run.settings
+    basis = {
+        "universe": list(settings.universe),
+        "lookback_bars": settings.universe_lookback_bars,
+        "bar_interval": settings.bar_interval,
+        "price_sources": list(settings.price_sources),
+        "price_file": settings.price_file if "file" in settings.price_sources else "",
+    }
+    kept = desk.journal.ranking(run.slot, basis)
+    if kept is not None:
+        return kept, ()
+    symbols = universe.candidates(settings.universe, desk.prices.symbols())
+    bars = desk.prices.bars(symbols)
+    ranking = universe.returns(bars.closes, settings.universe_lookback_bars)
+    if len(ranking) >= COMPLETE_FRACTION * len(symbols):
+        desk.journal.save_ranking(run.slot, basis, ranking)
+    needs = settings.universe_lookback_bars + 1
+    short = tuple(
+        Denial(
+            symbol=symbol,
+            code=Code.NO_PRICE_DATA,
+            detail=f"{len(closes)} bars, its return over UNIVERSE_LOOKBACK_BARS needs {needs}",
+        )
+        for symbol, closes in bars.closes.items()
+        if symbol not in ranking
+    )
+    return ranking, bars.denials + short
+
+
+def decide(observation: Observation, forecasts: Forecasts, settings: Settings) -> Decision:
+    """Insights, targets, limits and planned orders. Pure: the same arguments give the same decision."""
+    account, positions = observation.account, observation.positions
+    pending = {order.symbol for order in observation.open_orders if not order.is_leg}
+    insights = tuple(
+        alpha.insight(forecast, settings.signal, settings.signal_threshold_fraction) for forecast in forecasts.forecasts
+    )
+    targets = portfolio.targets(insights, account, positions, pending, settings)
+    allowed, refused = risk.limit(targets, account, positions, pending, settings)
+    return Decision(
+        forecasts=forecasts.forecasts,
+        insights=insights,
+        orders=execution.plan(allowed, observation.slot, settings),
+        denials=observation.denials + forecasts.denials + refused,
+    )
+
+
+def place(desk: Desk, run: Run, observation: Observation, decision: Decision) -> None:
+    """Hand the planned orders to execution, and note and log each as soon as its fate is known."""
+    planned = len(decision.orders)
+    for done in execution.place(decision.orders, observation.open_orders, desk.broker, desk.remaining_s):
+        run.outcomes.append(done)
+        _log(run, "order", done) if isinstance(done, Order) else _log(run, "denial", done)
+        desk.progress("orders", len(run.outcomes), planned)
+
+
+def outcome(run: Run, decision: Decision) -> Outcome | Code:
+    """How the run ended. If the same code kept back all that it looked at, that code says more than "nothing"."""
+    if any(isinstance(each, Order) for each in run.outcomes):
+        return Outcome.TRADED
+    if decision.orders and run.is_dry:
+        return Outcome.DRY_RUN
+    codes = {denial.code for denial in run.denials}
+    if len(codes) == 1 and (decision.orders or not decision.insights):
+        return codes.pop()
+    return Outcome.NOTHING_TO_DO
+
+
+def log_decision(run: Run, decision: Decision) -> None:
+    """One line for each insight with the order that follows, and one for each denial."""
+    orders = {order.symbol: order.signed_quantity for order in decision.orders}
+    for insight in decision.insights:
+        _log(run, "decision", insight, order_quantity=orders.get(insight.symbol, 0))
+    for denial in decision.denials:
+        _log(run, "denial", denial)
+
+
+def _log(run: Run, message: str, value: Insight | Order | Denial, **more: object) -> None:
+    fields = {name: field for name, field in as_json(value).items() if field not in (None, "")}
+    LOG.info(message, extra={"strategy": run.settings.strategy, "slot": as_json(run.slot), **fields, **more})

@@ -1,0 +1,188 @@
+"""Prices from Yahoo through yfinance: one chart request for each symbol, many at a time."""
+
+import atexit
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from math import ceil
+from threading import Event
+from types import ModuleType
+
+import pandas as pd
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_when_event_set, wait_exponential_jitter
+from tenacity.nap import sleep_using_event
+
+from trader.model import NEW_YORK, Closes
+from trader.prices import PriceSourceError, Progress
+
+BARS_PER_SESSION = {"1d": 1, "1h": 7, "15m": 26, "5m": 78, "1m": 390}
+"""By bar interval."""
+
+MOST_DAYS = {"1h": 729, "15m": 59, "5m": 59, "1m": 7}
+"""By bar interval: how far back Yahoo keeps bars. It keeps daily ones for ever."""
+
+GIVE_UP_AFTER = 16
+"""So many faults without a single answer, and Yahoo is held to be out of reach."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How hard to try: threads, attempts for each symbol, the first pause between them, time for a request and in all.
+
+    The pauses double, up to eight times the first, and are spread at random by up to the length of the first.
+    """
+
+    workers: int = 16
+    attempts: int = 4
+    backoff_s: float = 1.0
+    timeout_s: float = 10.0
+    deadline_s: float = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a symbol has no closes. A fault is Yahoo's or the network's; otherwise Yahoo has no such prices."""
+
+    reason: str
+    is_fault: bool
+
+
+class YahooPrices:
+    """Closes from Yahoo, adjusted for splits and dividends, in bars of `interval`: 1d, 1h, 15m, 5m or 1m."""
+
+    def __init__(self, interval: str, patience: Patience | None = None) -> None:
+        self._interval = interval
+        self._patience = patience or Patience()
+
+    @property
+    def name(self) -> str:
+        """As the setting PRICE_SOURCES spells it."""
+        return "yahoo"
+
+    def symbols(self) -> None:
+        """Only asking tells."""
+
+    def closes(self, symbols: Sequence[str], count: int, now: datetime, progress: Progress) -> Mapping[str, Closes]:
+        """Up to `count` closes of each symbol, the last bar's start not after `now`.
+
+        Symbols that Yahoo gave no prices of are left out, and logged with the reason. Raises PriceSourceError if it
+        gave none at all and the reason is a fault of its own or of the network.
+        """
+        # yfinance and pandas warn of deprecations thousands of times, and pandas lifts every filter now and then, for
+        # all threads: what still comes through is recorded rather than printed, and the filters are put back at the end.
+        with warnings.catch_warnings(record=True):
+            warnings.simplefilter("ignore")
+            outcomes = self._outcomes(symbols, _start(self._interval, count, now), progress)
+        answers = {symbol: outcome for symbol, outcome in outcomes.items() if not isinstance(outcome, _Failure)}
+        failures = {symbol: outcome for symbol, outcome in outcomes.items() if isinstance(outcome, _Failure)}
+        _report(failures, is_total=not answers)
+        return {symbol: closes.loc[:now].iloc[-count:] for symbol, closes in answers.items()}
+
+    def _outcomes(self, symbols: Sequence[str], start: datetime, progress: Progress) -> Mapping[str, Closes | _Failure]:
+        stop, yfinance = Event(), _yfinance()
+        pool = ThreadPoolExecutor(self._patience.workers, thread_name_prefix="yahoo")
+        try:
+            futures = {pool.submit(self._outcome, yfinance, symbol, start, stop): symbol for symbol in symbols}
+            return _collect(futures, self._patience.deadline_s, progress)
+        finally:
+            stop.set()  # wakes whoever is waiting for the next attempt
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _outcome(self, yfinance: ModuleType, symbol: str, start: datetime, stop: Event) -> Closes | _Failure:
+        from yfinance.exceptions import YFDataException, YFRateLimitError, YFTickerMissingError
+
+        patience = self._patience
+        # OSError: no connection. ValueError: no JSON, such as the page that a server error comes with.
+        passing = (YFRateLimitError, YFDataException, OSError, ValueError)
+        retrying = Retrying(
+            retry=retry_if_exception_type(passing),
+            stop=stop_after_attempt(patience.attempts) | stop_when_event_set(stop),
+            wait=wait_exponential_jitter(patience.backoff_s, max=8 * patience.backoff_s, jitter=patience.backoff_s),
+            sleep=sleep_using_event(stop),
+            reraise=True,
+        )
+        try:
+            closes: Closes = retrying(self._ask, yfinance, symbol, start)
+        except YFTickerMissingError as error:
+            return _Failure(str(error), is_fault=False)
+        except Exception as error:  # an answer of unknown shape can make yfinance raise anything: one symbol's fault
+            return _Failure(f"{type(error).__name__}: {error}", is_fault=True)
+        return closes
+
+    def _ask(self, yfinance: ModuleType, symbol: str, start: datetime) -> Closes:
+        ticker = yfinance.Ticker(symbol.replace(".", "-"))
+        # Else yfinance asks Yahoo for it, or a database that the threads would share. All US stocks trade in this zone.
+        ticker._tz = NEW_YORK.key
+        bars = ticker.history(
+            period=None,
+            interval=self._interval,
+            start=start,
+            end=None,  # an end in the past would be answered from yfinance's own cache, failures included
+            prepost=False,
+            actions=False,
+            auto_adjust=False,  # True would scale open, high and low as well, which takes a sixth of the time
+            back_adjust=False,
+            repair=False,
+            keepna=False,
+            rounding=False,
+            timeout=self._patience.timeout_s,
+        )
+        closes: Closes = bars["Adj Close"].astype(float)
+        times = pd.DatetimeIndex(closes.index).tz_convert(NEW_YORK)
+        closes.index = (times.normalize() if self._interval == "1d" else times).tz_convert(UTC)
+        return closes[~closes.index.duplicated(keep="last")]  # the running day comes twice now and then
+
+
+@cache
+def _yfinance() -> ModuleType:
+    """The package, made fit for a server: errors are raised instead of logged, and its files are temporary."""
+    import yfinance  # takes half a second, so only who wants Yahoo's prices pays for it
+
+    folder = tempfile.mkdtemp(prefix="prophet-trader-yahoo-")  # of this process alone: yfinance unpickles what it finds
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    yfinance.set_tz_cache_location(folder)  # cookies too, whatever it is called
+    yfinance.config.debug.hide_exceptions = False
+    logging.getLogger("yfinance").setLevel(logging.CRITICAL)  # what it says of a failure, _report says better
+    package: ModuleType = yfinance
+    return package
+
+
+def _start(interval: str, count: int, now: datetime) -> datetime:
+    sessions = ceil(count / BARS_PER_SESSION[interval])
+    days = ceil(sessions * 365 / 250) + 7  # weekends and holidays, and the longest row of them
+    return now - timedelta(days=min(days, MOST_DAYS.get(interval, days)))
+
+
+def _collect(
+    futures: Mapping[Future[Closes | _Failure], str], deadline_s: float, progress: Progress
+) -> dict[str, Closes | _Failure]:
+    late = _Failure(f"no answer within {deadline_s:g} s", is_fault=True)
+    outcomes: dict[str, Closes | _Failure] = dict.fromkeys(futures.values(), late)
+    is_reached = False
+    try:
+        for done, future in enumerate(as_completed(futures, timeout=deadline_s), start=1):
+            outcome = outcomes[futures[future]] = future.result()
+            progress("prices from Yahoo", done, len(futures))
+            is_reached = is_reached or not (isinstance(outcome, _Failure) and outcome.is_fault)
+            if done >= GIVE_UP_AFTER and not is_reached:
+                return dict.fromkeys(futures.values(), outcome)
+    except TimeoutError:
+        log.warning("Yahoo took longer than %g s", deadline_s)
+    return outcomes
+
+
+def _report(failures: Mapping[str, _Failure], *, is_total: bool) -> None:
+    faults = [failure.reason for failure in failures.values() if failure.is_fault]
+    if is_total and faults:
+        raise PriceSourceError(f"no prices to be had ({faults[-1]}); try again later, or name another source as well")
+    if failures:
+        reasons = {symbol: failure.reason for symbol, failure in failures.items()}
+        log.warning("Yahoo gave no prices of %s", ", ".join(reasons), extra={"reasons": reasons})

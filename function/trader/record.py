@@ -1,0 +1,140 @@
+"""Record: what is known of a run as JSON, for the journal, for the caller, and back again for `make replay`."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, is_dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+
+from trader.model import (
+    Account,
+    Closes,
+    Code,
+    Decision,
+    Denial,
+    Observation,
+    OpenOrder,
+    Order,
+    Outcome,
+    Position,
+    Side,
+)
+from trader.settings import Settings
+
+VERSION = 1
+STARTED = "STARTED"
+"""The status in a record whose run has not ended: its decision is made, and orders are being placed."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """One run as far as it got, so that the record of one that fails half-way tells that much."""
+
+    settings: Settings
+    slot: datetime
+    now: datetime
+    observation: Observation | None = None
+    decision: Decision | None = None
+    outcomes: list[Order | Denial] = field(default_factory=list)
+    account_after: Account | None = None
+    timings_s: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def is_dry(self) -> bool:
+        """Whether the run decides and places nothing."""
+        return self.settings.mode == "dry-run"
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Measure one stage, seconds of wall time."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.timings_s[stage] = round(time.perf_counter() - begun, 3)
+
+    @property
+    def orders(self) -> tuple[Order, ...]:
+        """What became of the planned orders: the placed ones, or the plan itself where nothing may be placed."""
+        if self.is_dry:
+            return self.decision.orders if self.decision else ()
+        return tuple(each for each in self.outcomes if isinstance(each, Order))
+
+    @property
+    def denials(self) -> tuple[Denial, ...]:
+        """Every refusal, in the order of the stages."""
+        decided = self.decision.denials if self.decision else self.observation.denials if self.observation else ()
+        return decided + tuple(each for each in self.outcomes if isinstance(each, Denial))
+
+    def report(self, status: Code | Outcome | str, detail: str = "") -> dict[str, Any]:
+        """What run() returns, JSON-safe; `investments` is what was placed, signed, as the first version returned it."""
+        placed = [each for each in self.outcomes if isinstance(each, Order)]
+        return {
+            "strategy": self.settings.strategy,
+            "slot": as_json(self.slot),
+            "mode": self.settings.mode,
+            "status": str(status),
+            "detail": detail,
+            "investments": {order.symbol: order.signed_quantity for order in placed},
+            "orders": as_json(self.orders),
+            "denials": as_json(self.denials),
+            "insights": as_json(self.decision.insights if self.decision else ()),
+            "forecasts": as_json(self.decision.forecasts if self.decision else ()),
+            "account": {
+                "before": as_json(self.observation.account if self.observation else None),
+                "after": as_json(self.account_after),
+            },
+            "timings_s": dict(self.timings_s),
+        }
+
+    def record(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        """All that is needed to compute the run's decisions again, and what they were; no secret is in it."""
+        return {
+            "version": VERSION,
+            "settings": self.settings.public(),
+            "observation": as_json(self.observation),
+            "decision": as_json(self.decision),
+            "report": dict(report),
+        }
+
+
+def as_json(value: Any) -> Any:  # noqa: ANN401 any of the model's values, and what it is in JSON
+    """The model's values in JSON's types: times in UTC, closes as epoch seconds beside prices."""
+    if is_dataclass(value):
+        return {item.name: as_json(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, pd.Series):
+        return {"times": [int(time.timestamp()) for time in value.index], "usd": value.to_list()}
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, Mapping):
+        return {key: as_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_json(item) for item in value]
+    return value
+
+
+def observation_from(data: Mapping[str, Any]) -> Observation:
+    """An observation out of a record. Raises KeyError, TypeError or ValueError if it is none."""
+    return Observation(
+        slot=datetime.fromisoformat(data["slot"]),
+        now=datetime.fromisoformat(data["now"]),
+        account=Account(**data["account"]),
+        positions={symbol: Position(**value) for symbol, value in data["positions"].items()},
+        open_orders=tuple(OpenOrder(**(value | {"side": Side(value["side"])})) for value in data["open_orders"]),
+        ranking=data["ranking"],
+        closes={symbol: _closes(symbol, value) for symbol, value in data["closes"].items()},
+        denials=tuple(Denial(**(value | {"code": Code(value["code"])})) for value in data["denials"]),
+    )
+
+
+def settings_from(data: Mapping[str, Any]) -> Settings:
+    """The settings of a record; its secrets are not there, and nothing that is computed again needs them."""
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+    return Settings(**values)
+
+
+def _closes(symbol: str, data: Mapping[str, Any]) -> Closes:
+    return pd.Series(data["usd"], index=pd.to_datetime(data["times"], unit="s", utc=True), name=symbol, dtype=float)

@@ -1,0 +1,66 @@
+"""Slots: the moment a run is for. At most one run of a strategy trades in a slot."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from trader import market_hours
+from trader.prices.file import FilePrices
+from trader.settings import Settings
+
+LATEST_EVENT_S = 900.0
+"""An event that is this late is not for now any more: the next slot's event is there already."""
+
+EARLIEST_EVENT_S = 60.0
+"""Clocks differ a little; an event from further ahead is a mistake."""
+
+
+class EventError(ValueError):
+    """The event's time is no time, or not now."""
+
+
+def slot_id(slot: datetime) -> str:
+    """A slot as it stands in order ids and in the journal: 20221228T2045Z."""
+    return slot.astimezone(UTC).strftime("%Y%m%dT%H%MZ")
+
+
+def slot_and_now(event: object, settings: Settings, clock: datetime) -> tuple[datetime, datetime]:
+    """The slot, cut to the minute, and the moment that prices and accounts are looked at as of. Raises EventError.
+
+    With the embedded broker nothing outside depends on the hour, so the slot is the present, whenever it was; without
+    an event's time it is the clock's, or the end of the price file if that is the only source. With a real broker the
+    present is the clock, and an event for another time is refused.
+    """
+    time = event_time(event)
+    if settings.broker == "embedded":
+        if time is None and settings.price_sources == ("file",):
+            time = file_end(settings)
+        slot = (time or clock).replace(second=0, microsecond=0)
+        return slot, slot
+    if time is not None and not -EARLIEST_EVENT_S <= (clock - time).total_seconds() <= LATEST_EVENT_S:
+        raise EventError(
+            f"the event's time {time.isoformat()} is not now ({clock.isoformat()}); a real account trades on the "
+            "present only: send the scheduled event in time, or for a test an event without time"
+        )
+    return (time or clock).replace(second=0, microsecond=0), clock
+
+
+def event_time(event: object) -> datetime | None:
+    """The time in a scheduled event; None if there is none, as in a manual test."""
+    text = event.get("time") if isinstance(event, Mapping) else None
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        raise EventError(f"the event's time {text!r} is not ISO 8601 such as 2026-11-23T15:00:00Z") from None
+    if time.tzinfo is None:
+        raise EventError(f"the event's time {text!r} has no zone; write it like 2026-11-23T15:00:00Z")
+    return time.astimezone(UTC)
+
+
+def file_end(settings: Settings) -> datetime:
+    """When the last bar of the price file was news."""
+    bar = {"1d": timedelta(days=1), "1h": timedelta(hours=1)}.get(settings.bar_interval)
+    bar = bar or timedelta(minutes=int(settings.bar_interval.removesuffix("m")))
+    return market_hours.last_slot(FilePrices(Path(settings.price_file)).last_bar(), bar).astimezone(UTC)

@@ -1,0 +1,175 @@
+"""Stores: where the journal keeps its texts. Two adapters ship: a folder, and a bucket of S3."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+class JournalError(Exception):
+    """The journal cannot be read or written: without it nothing guards against trading twice, so the run stops."""
+
+
+class Store(Protocol):
+    """Where texts are kept by name. Every method raises JournalError if the store cannot be used."""
+
+    def create(self, name: str, text: str) -> bool:
+        """Keep a text under a name that is free; False, and no change, if it is taken. Atomic."""
+
+    def write(self, name: str, text: str) -> None:
+        """Keep a text, in the place of any before it."""
+
+    def read(self, name: str) -> str | None:
+        """The text under a name; None if there is none."""
+
+    def names(self, prefix: str) -> list[str]:
+        """The names that begin with a prefix, in alphabetical order."""
+
+
+class Folder:
+    """A store in a local folder, made when first needed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def create(self, name: str, text: str) -> bool:
+        """See Store. The file system refuses a second creation of the same file."""
+        try:
+            with self._made(name).open("x", encoding="utf-8") as file:
+                file.write(text)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise self._unusable(error) from error
+        return True
+
+    def write(self, name: str, text: str) -> None:
+        """See Store. Whole or not at all: a partial file is renamed when it is complete."""
+        try:
+            path = self._made(name)
+            partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(path)
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def read(self, name: str) -> str | None:
+        """See Store."""
+        try:
+            return (self._path / name).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise self._unusable(error) from error
+
+    def names(self, prefix: str) -> list[str]:
+        """See Store."""
+        files = (self._path / prefix).rglob("*")
+        return sorted(str(file.relative_to(self._path)) for file in files if file.is_file())
+
+    def _made(self, name: str) -> Path:
+        path = self._path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _unusable(self, error: Exception) -> JournalError:
+        return JournalError(f"JOURNAL=folder:{self._path} cannot be used: {error}")
+
+
+class Bucket:
+    """A store under a prefix of an S3 bucket."""
+
+    def __init__(self, bucket: str, prefix: str) -> None:
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._made_client: S3Client | None = None
+
+    def create(self, name: str, text: str) -> bool:
+        """See Store. S3 refuses the second of two conditional writes.
+
+        A write whose answer was lost is sent again by boto3, and then refused because of its own first attempt: so a
+        refusal is checked against what is there. A conflict says that another write is under way: asked again.
+        """
+        retrying = Retrying(
+            retry=retry_if_exception_type(_ConflictError),
+            stop=stop_after_attempt(5),
+            wait=wait_random_exponential(multiplier=0.1, max=1),
+            reraise=True,
+        )
+        try:
+            retrying(self._put, name, text, IfNoneMatch="*")
+        except _TakenError:
+            return self.read(name) == text
+        return True
+
+    def write(self, name: str, text: str) -> None:
+        """See Store."""
+        self._put(name, text)
+
+    def read(self, name: str) -> str | None:
+        """See Store."""
+        try:
+            with self._translated():
+                body = self._client().get_object(Bucket=self._bucket, Key=f"{self._prefix}{name}")["Body"]
+                return body.read().decode("utf-8")
+        except _MissingError:
+            return None
+
+    def names(self, prefix: str) -> list[str]:
+        """See Store."""
+        with self._translated():
+            paginator = self._client().get_paginator("list_objects_v2")
+            pages = paginator.paginate(Bucket=self._bucket, Prefix=f"{self._prefix}{prefix}")
+            return sorted(item["Key"].removeprefix(self._prefix) for page in pages for item in page.get("Contents", []))
+
+    def _put(self, name: str, text: str, **condition: Any) -> None:  # noqa: ANN401 boto3's own words
+        with self._translated():
+            self._client().put_object(
+                Bucket=self._bucket,
+                Key=f"{self._prefix}{name}",
+                Body=text.encode("utf-8"),
+                ContentType="application/json",
+                **condition,
+            )
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """AWS's errors as JournalErrors."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield
+        except (BotoCoreError, ClientError) as error:
+            code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
+            kind = _ERRORS.get(code, JournalError)
+            raise kind(f"JOURNAL=s3://{self._bucket}/{self._prefix} cannot be used: {error}") from error
+
+    def _client(self) -> "S3Client":
+        if self._made_client is None:
+            import boto3
+            from botocore.config import Config
+
+            config = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 3, "mode": "standard"})
+            self._made_client = boto3.client("s3", config=config)
+        return self._made_client
+
+
+class _TakenError(JournalError):
+    """A conditional write found its name taken."""
+
+
+class _ConflictError(JournalError):
+    """Two conditional writes at once; S3 asks to try again."""
+
+
+class _MissingError(JournalError):
+    """There is nothing under the name."""
+
+
+_ERRORS = {"PreconditionFailed": _TakenError, "ConditionalRequestConflict": _ConflictError, "NoSuchKey": _MissingError}
