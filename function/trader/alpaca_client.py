@@ -81,7 +81,7 @@ class AlpacaClient:
         self._timeout_s = timeout_s
         self._retrying = Retrying(
             stop=stop_after_attempt(attempts) | stop_after_delay(deadline_s),
-            wait=wait_exponential_jitter(initial=wait_s, jitter=wait_s),
+            wait=wait_exponential_jitter(multiplier=wait_s, jitter=wait_s),
             before_sleep=_log_retry,
             reraise=True,
         )

@@ -34,8 +34,11 @@ class Journal:
 
     def save(self, run: Run, report: Json) -> None:
         """Keep the record of a run; a dry run, which claims no slot, does not touch the slot's own record."""
-        name = f"{self._run(run.slot)}{'-dry-run' if run.is_dry else ''}.json"
-        self.store.write(name, json.dumps(run.record(report), allow_nan=False))
+        self.store.write(self.record_name(run.slot, run.is_dry), json.dumps(run.record(report), allow_nan=False))
+
+    def record_name(self, slot: datetime, is_dry: bool) -> str:
+        """Under which the record of a slot's run is kept."""
+        return f"{self._run(slot)}{'-dry-run' if is_dry else ''}.json"
 
     def load(self, name: str) -> Json:
         """The record of that name. Raises JournalError if there is none."""

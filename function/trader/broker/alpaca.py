@@ -73,9 +73,8 @@ class AlpacaBroker:
                 return tuple(_open_order(record) for record in found.values() if record.is_stock)
             if not new:
                 raise BrokerError(f"Alpaca: GET /orders: more than {PAGE_SIZE} open orders of the same moment")
-            # `after` excludes its own moment, which a parent and its legs share: look back a little and drop what
-            # was seen before.
-            after = page[-1].time("submitted_at") - timedelta(milliseconds=1)
+            # `after` excludes its own moment, which a parent and its legs share: include it, and drop what was seen.
+            after = page[-1].time("submitted_at") - timedelta(microseconds=1)
             page = self._open_page(after=after.isoformat())
 
     def _open_page(self, after: str | None) -> "list[_Fields]":
@@ -104,7 +103,8 @@ class AlpacaBroker:
         try:
             answer = self._client.get("/orders:by_client_order_id", query)
         except RefusedError as error:
-            if error.code == _NOT_FOUND:
+            # An address that is not Alpaca's, or not quite, answers 404 as well, and says nothing of any order.
+            if error.code == _NOT_FOUND and "order not found" in str(error):
                 return None
             raise
         return _known(order, _Fields("GET /orders:by_client_order_id", answer))

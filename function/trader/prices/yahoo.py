@@ -14,7 +14,6 @@ from math import ceil
 from threading import Event
 from types import ModuleType
 
-import pandas as pd
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_when_event_set, wait_exponential_jitter
 from tenacity.nap import sleep_using_event
 
@@ -76,8 +75,8 @@ class YahooPrices:
         Symbols that Yahoo gave no prices of are left out, and logged with the reason. Raises PriceSourceError if it
         gave none at all and the reason is a fault of its own or of the network.
         """
-        # yfinance and pandas warn of deprecations thousands of times, and pandas lifts every filter now and then, for
-        # all threads: what still comes through is recorded rather than printed, and the filters are put back at the end.
+        # yfinance and pandas warn of deprecations thousands of times, and pandas lifts every filter at times, in all
+        # threads: what still comes through is recorded rather than printed, and the filters are put back at the end.
         with warnings.catch_warnings(record=True):
             warnings.simplefilter("ignore")
             outcomes = self._outcomes(symbols, _start(self._interval, count, now), progress)
@@ -135,10 +134,8 @@ class YahooPrices:
             rounding=False,
             timeout=self._patience.timeout_s,
         )
-        closes: Closes = bars["Adj Close"].astype(float)
-        times = pd.DatetimeIndex(closes.index).tz_convert(NEW_YORK)
-        closes.index = (times.normalize() if self._interval == "1d" else times).tz_convert(UTC)
-        return closes[~closes.index.duplicated(keep="last")]  # the running day comes twice now and then
+        closes: Closes = bars["Adj Close"].astype(float).tz_convert(UTC)
+        return closes
 
 
 @cache

@@ -1,0 +1,55 @@
+# Plain `make` lists what there is. Variables given to make reach the commands as environment variables:
+# make run PRICE_SOURCES=yahoo UNIVERSE=AAPL,MSFT
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+PY := .venv/bin/python
+export PYTHONPATH := function:.
+
+##@ Try it
+run: .venv/.set-up ## Run the bot once: sample prices and a paper account unless told otherwise (AT=, MODE=, BROKER=, ...)
+	@$(PY) -m scripts.run_local
+
+replay: .venv/.set-up ## Compute the decisions of a recorded run again (RUN=latest, a slot, a file or s3://...)
+	@$(PY) -m scripts.replay "$(or $(RUN),latest)"
+
+##@ Data
+constituents: .venv/.set-up ## Refresh function/trader/constituents.csv and show what changed (SOURCE=auto|online|offline)
+	@$(PY) -m scripts.constituents --source "$(or $(SOURCE),auto)"
+
+sample-prices: .venv/.set-up ## Make function/trader/sample_prices.csv.gz anew from its source
+	@$(PY) -m scripts.sample_prices
+
+##@ Work on it
+setup: .venv/.set-up ## Make .venv; every other target does this by itself
+test: .venv/.set-up ## Run all tests (TESTS=tests/unit/test_risk.py for some)
+	@$(PY) -m pytest $(TESTS)
+
+lint: .venv/.set-up ## Check formatting, style and types
+	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+
+format: .venv/.set-up ## Format the code and mend what can be mended
+	@$(PY) -m ruff format .
+	@$(PY) -m ruff check --fix .
+
+bench: .venv/.set-up ## Measure the forecast stage, memory and 500 symbols from a Yahoo stand-in
+	@$(PY) -m scripts.bench
+
+lock: ## Lock the requirements anew, with hashes
+	@scripts/lock.sh
+
+clean: ## Remove what runs have written: journal, paper account, pages
+	rm -rf out
+
+.venv/.set-up: requirements/dev.txt .python-version scripts/setup.sh
+	@scripts/setup.sh
+	@touch $@
+
+help: ## Show this
+	@awk 'BEGIN {FS = ":.*## "; printf "usage: make TARGET [VARIABLE=value ...]\n"} \
+	/^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run replay constituents sample-prices setup test lint format bench lock clean help

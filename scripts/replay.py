@@ -1,0 +1,154 @@
+"""`make replay RUN=...`: compute the decisions of a recorded run again, without network, and say whether they agree."""
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from scripts import terminal
+from trader.forecast import ProphetForecaster
+from trader.journal import open_journal
+from trader.model import Code, Decision
+from trader.pipeline import decide
+from trader.prices import Progress, no_progress
+from trader.record import VERSION, as_json, observation_from, settings_from
+from trader.settings import Settings
+from trader.stores import JournalError
+from trader.universe import top_performers
+
+FORECAST_TOLERANCE = 1e-6
+"""Another machine's floating point may differ in the last digits of a trend line; a decision may not differ at all."""
+
+DECIDED = {
+    "insights": ("symbol", "direction"),
+    "orders": ("client_order_id", "symbol", "side", "quantity", "stop_loss_usd", "take_profit_usd"),
+    "denials": ("symbol", "code"),
+}
+"""What has to be the same, and in which fields."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One thing that the record and the replay do not agree on."""
+
+    what: str
+    recorded: str
+    replayed: str
+
+
+def main() -> None:
+    """Load the record, decide again, compare; the exit code is 0 only if both agree."""
+    parser = argparse.ArgumentParser(prog="make replay", description=__doc__)
+    parser.add_argument("run", nargs="?", default="latest", help="latest, a slot such as 20221228T2045Z, or a file")
+    parser.add_argument(
+        "--json", action="store_true", default=bool(os.environ.get("JSON")), help="print the result as JSON"
+    )
+    arguments = parser.parse_args()
+    with terminal.plain_errors():
+        name, record = find(arguments.run, os.environ)
+        if not record.get("observation") or not record.get("decision"):
+            report = record["report"]
+            raise JournalError(
+                f"{name} decided nothing that could be computed again: {report['status']} {report['detail']}"
+            )
+        with terminal.progress() as progress:
+            replayed = replay(record, progress)
+    found = differences(record["decision"], replayed)
+    if arguments.json:
+        sys.stdout.write(json.dumps({"record": name, "agrees": not found, "differences": as_json(found)}) + "\n")
+    else:
+        show(name, record, found)
+    sys.exit(terminal.FAILED if found else terminal.USABLE)
+
+
+def find(run: str, env: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
+    """The record that RUN names: a file, the latest of the strategy's journal, or one of its slots."""
+    if Path(run).is_file():
+        try:
+            return run, checked(run, json.loads(Path(run).read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise JournalError(f"{run} is not JSON: {error}") from error
+    settings = Settings.from_env({name: env[name] for name in ("JOURNAL", "STRATEGY") if name in env}, lambda _: {})
+    journal = open_journal(settings.journal, settings.strategy)
+    names = [name for name in journal.records() if run == "latest" or run.removesuffix(".json") in name]
+    if not names:
+        where = f"the journal {settings.journal} of strategy {settings.strategy}"
+        raise JournalError(
+            f"RUN={run}: {where} has no such record; RUN is latest, a slot such as 20221228T2045Z, or a file"
+        )
+    return names[-1], checked(names[-1], journal.load(names[-1]))
+
+
+def checked(name: str, record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The record, if this version can read it."""
+    if not isinstance(record, dict) or record.get("version") != VERSION:
+        raise JournalError(f"{name} is no run's record of version {VERSION}")
+    return record
+
+
+def replay(record: Mapping[str, Any], progress: Progress = no_progress) -> Decision:
+    """The decision that follows from the record's observation; what had run out of time then is taken as given."""
+    settings = settings_from(record["settings"])
+    observation = observation_from(record["observation"])
+    forecaster = ProphetForecaster(
+        signal=settings.signal, bar_interval=settings.bar_interval, horizon_bars=settings.horizon_bars
+    )
+    late = {denial["symbol"] for denial in record["decision"]["denials"] if denial["code"] == Code.OUT_OF_TIME}
+    chosen = {*top_performers(observation.ranking, settings.universe_size), *observation.positions}
+    closes = {
+        symbol: series for symbol, series in observation.closes.items() if symbol in chosen and symbol not in late
+    }
+    return decide(observation, forecaster.forecast(closes, lambda: math.inf, progress), settings)
+
+
+def differences(recorded: Mapping[str, Any], replayed: Decision) -> list[Difference]:
+    """Everything in which the two decisions differ."""
+    again = as_json(replayed)
+    found = []
+    for part, names in DECIDED.items():
+        before, after = ([tuple(each[name] for name in names) for each in side[part]] for side in (recorded, again))
+        before = [each for each in before if Code.OUT_OF_TIME not in each]
+        found += [Difference(what=part, recorded=text(each), replayed="") for each in before if each not in after]
+        found += [Difference(what=part, recorded="", replayed=text(each)) for each in after if each not in before]
+    trends = {each["symbol"]: each["trend_usd"] for each in again["forecasts"]}
+    for each in recorded["forecasts"]:
+        trend = trends.get(each["symbol"], math.nan)
+        if not math.isclose(trend, each["trend_usd"], rel_tol=FORECAST_TOLERANCE):
+            found.append(
+                Difference(
+                    what=f"trend of {each['symbol']}", recorded=text([each["trend_usd"]]), replayed=text([trend])
+                )
+            )
+    return found
+
+
+def text(values: Sequence[object]) -> str:
+    """The values on one line."""
+    return " ".join(str(value) for value in values if value is not None)
+
+
+def show(name: str, record: Mapping[str, Any], found: Sequence[Difference]) -> None:
+    """The verdict, and a table of what differs."""
+    decision = record["decision"]
+    counts = (
+        f"{len(decision['forecasts'])} forecasts, {len(decision['orders'])} orders, {len(decision['denials'])} denials"
+    )
+    if not found:
+        terminal.OUT.print(f"{name}: computed again from its record, and the same: {counts}.", style="green")
+        return
+    terminal.OUT.print(f"{name}: computed again from its record, and NOT the same:", style="bold red")
+    table = Table("what", "recorded", "replayed")
+    for each in found:
+        table.add_row(each.what, each.recorded, each.replayed)
+    terminal.OUT.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""One small SVG per symbol: its closes, Prophet's trend line, and the gap between them that the decision rests on."""
+
+import io
+import re
+from collections.abc import Sequence
+from datetime import datetime
+
+import matplotlib as mpl
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
+
+from scripts import run_story as story
+from scripts.run_story import Json, Row
+from trader.model import NEW_YORK
+
+type Points = NDArray[np.float64]
+
+SIZE_INCHES = (5.0, 2.5)  # 72 SVG units an inch
+MAX_POINTS = 250
+ROOM_FOR_LABELS = 0.19  # of the width, right of the last price
+LABEL_GAP = 0.1  # of the height, at least, between two labels
+BEND = 0.004  # of the height: a corner that bends the line less is drawn without a dot
+DATE_PATTERNS = ((200, "%b %Y"), (5, "%-d %b"), (-1, "%H:%M"))  # for histories of more than so many days
+
+# Matplotlib wants real colours; these stand in for the page's own, so that one picture serves light and dark.
+COLOURS = {"ink": "#000001", "muted": "#000002", "grid": "#000003", "trend": "#000004", "tone": "#000005"}
+
+
+class Charts:
+    """Draws one chart after the other on the same figure, so that a run of many symbols needs the memory of one."""
+
+    def __init__(self, settings: Json) -> None:
+        """`settings` of the run: the signal, and its dead band, decide what is drawn around the line."""
+        self._signal = settings.get("signal", "trend")
+        self._threshold_fraction = float(settings.get("signal_threshold_fraction", 0.0))
+        self._figure = Figure(figsize=SIZE_INCHES)
+
+    def svg(self, row: Row, closes: Json) -> Markup:
+        """The chart of a row that has a forecast; `closes` is the observation's `times` and `usd` of its symbol."""
+        if row.forecast is None:
+            raise ValueError(f"{row.symbol} has no forecast to draw: ask only for rows that have one")
+        self._figure.clear()
+        self._figure.patch.set_visible(False)
+        axes = self._figure.add_axes((0.08, 0.13, 0.915, 0.84))
+        self._draw(axes, row.forecast, closes)
+        with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": row.symbol}), io.StringIO() as out:
+            self._figure.savefig(out, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+            return Markup(_inline(out.getvalue(), *_words(row, row.forecast, closes)))  # noqa: S704 - words are escaped
+
+    def _draw(self, axes: Axes, forecast: Json, closes: Json) -> None:
+        times, prices = _thinned(np.array(closes["times"], dtype=np.float64), np.array(closes["usd"]))
+        line_times = np.array([story.new_york(time).timestamp() for time, _ in forecast["line"]])
+        line = np.array([usd for _, usd in forecast["line"]], dtype=np.float64)
+        shown = [prices, line]
+        if self._signal == "trend" and len(line):
+            below, above = line * (1 - self._threshold_fraction), line * (1 + self._threshold_fraction)
+            axes.fill_between(line_times, below, above, color=COLOURS["trend"], alpha=0.22, lw=0, clip_on=False)
+            shown += [below, above]
+        interval = _interval(forecast)
+        if interval:
+            shown.append(np.array(interval))
+        end = _horizon(forecast) if interval else float(times[-1])
+        low, high = _frame(axes, times, max(end, float(times[-1])), np.concatenate(shown))
+        axes.plot(times, prices, color=COLOURS["ink"], lw=1.0, clip_on=False, solid_joinstyle="round")
+        axes.plot(line_times, line, color=COLOURS["trend"], lw=1.9, clip_on=False)
+        bends = _bends(line_times, line, BEND * (high - low))
+        axes.plot(line_times[bends], line[bends], "o", ms=3.6, color=COLOURS["trend"], mew=0, clip_on=False)
+        self._mark_gap(axes, float(times[-1]), forecast, interval, low, high)
+
+    def _mark_gap(
+        self, axes: Axes, last: float, forecast: Json, interval: tuple[float, ...], low: float, high: float
+    ) -> None:
+        price_usd = forecast["price_usd"]
+        other_usd, style = (forecast["yhat_usd"], "tone") if interval else (forecast["trend_usd"], "trend")
+        if interval:
+            horizon = _horizon(forecast)
+            axes.plot([horizon] * 2, interval, color=COLOURS["tone"], lw=5, alpha=0.4, clip_on=False)
+            axes.plot([horizon], [other_usd], "_", ms=9, mew=1.8, color=COLOURS["tone"], clip_on=False)
+            label_at = max(last, horizon)
+        else:
+            axes.plot([last] * 2, [forecast["trend_usd"], price_usd], color=COLOURS["tone"], lw=2.4, clip_on=False)
+            label_at = last
+        axes.plot([last], [price_usd], "o", ms=6, color=COLOURS["tone"], mew=0, clip_on=False)
+        apart = LABEL_GAP * (high - low)
+        middle, up = (price_usd + other_usd) / 2, 1 if price_usd >= other_usd else -1
+        half = max(abs(price_usd - other_usd), apart) / 2 * up
+        for at, usd, colour, weight in ((middle + half, price_usd, "ink", 700), (middle - half, other_usd, style, 400)):
+            axes.annotate(
+                story.usd(usd),
+                (label_at, at),
+                xytext=(7, 0),
+                textcoords="offset points",
+                va="center",
+                color=COLOURS[colour],
+                fontsize=10,
+                fontweight=weight,
+                annotation_clip=False,
+                parse_math=False,
+            )
+
+
+def _frame(axes: Axes, times: Points, end: float, values: Points) -> tuple[float, float]:
+    """Set the limits (`end` is the last time shown), the grid and the labels; gives the lower and the upper limit."""
+    low, high = float(values.min()), float(values.max())
+    margin = 0.05 * (high - low) or 0.01 * high
+    width = float(times[-1] - times[0]) or 1.0
+    axes.set_xlim(float(times[0]), end + ROOM_FOR_LABELS * (end - float(times[0]) or 1.0))
+    axes.set_ylim(low - margin, high + margin)
+    axes.patch.set_visible(False)
+    for side in ("top", "right", "left", "bottom"):
+        axes.spines[side].set_visible(False)
+    axes.grid(axis="y", color=COLOURS["grid"], lw=0.8)
+    axes.tick_params(length=0, labelsize=9, labelcolor=COLOURS["muted"], pad=4)
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda usd, _: f"{usd:,g}"))
+    ticks = [float(times[0] + width * share) for share in (0, 1 / 3, 2 / 3, 1)]
+    pattern = next(pattern for days, pattern in DATE_PATTERNS if width > days * 86_400)
+    axes.set_xticks(ticks, [f"{_local(tick):{pattern}}" for tick in ticks])
+    return low - margin, high + margin
+
+
+def _horizon(forecast: Json) -> float:
+    return story.new_york(forecast["horizon_time"]).timestamp()
+
+
+def _interval(forecast: Json) -> tuple[float, ...]:
+    """The lower and the upper end of the forecast; nothing where the signal needed none."""
+    ends = (forecast.get("lower_usd"), forecast.get("upper_usd"))
+    return tuple(float(end) for end in ends if end is not None) if None not in ends else ()
+
+
+def _bends(times: Points, line: Points, least_usd: float) -> NDArray[np.bool_]:
+    """Which corners bend the line by more than can be overlooked."""
+    bends = np.zeros(len(line), dtype=np.bool_)
+    if len(line) > 2:
+        share = (times[1:-1] - times[:-2]) / (times[2:] - times[:-2])
+        straight = line[:-2] + share * (line[2:] - line[:-2])
+        bends[1:-1] = np.abs(line[1:-1] - straight) > least_usd
+    return bends
+
+
+def _thinned(times: Points, prices: Points) -> tuple[Points, Points]:
+    """Every n-th bar, the last one always among them, so that a page of many charts stays small."""
+    step = -(-len(prices) // MAX_POINTS)
+    return times[::-1][::step][::-1], prices[::-1][::step][::-1]
+
+
+def _local(epoch_s: float) -> datetime:
+    return datetime.fromtimestamp(epoch_s, NEW_YORK)
+
+
+def _words(row: Row, forecast: Json, closes: Json) -> Sequence[str]:
+    """Title and description, for those who do not see the picture."""
+    first, last = _local(closes["times"][0]), _local(closes["times"][-1])
+    away = forecast["price_usd"] / forecast["trend_usd"] - 1
+    description = (
+        f"Closes of {row.symbol} from {first:%-d %B %Y} to {last:%-d %B %Y}. The last one, "
+        f"{story.usd(forecast['price_usd'])} USD, is {abs(away):.1%} {'above' if away > 0 else 'below'} "
+        f"the trend line at {story.usd(forecast['trend_usd'])} USD. Insight: {row.direction or 'none'}."
+    )
+    return f"{row.symbol}: price and trend line", description
+
+
+def _inline(svg: str, title: str, description: str) -> str:
+    """Matplotlib's document as an element of the page: its colours, fonts and numbers, and no ids of its own."""
+    body = svg[svg.index(">", svg.index("<svg")) + 1 :]
+    body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
+    body = re.sub(r'<g id="[^"]*"', "<g", body)
+    body = re.sub(r' (d|x|y|transform)="[^"]*"', lambda numbers: re.sub(r"(\.\d\d)\d+", r"\1", numbers[0]), body)
+    body = re.sub(r"font-family: [^;\"]*;? ?", "", body)
+    body = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", body)
+    body = re.sub(r"\n\s*", "\n", body)
+    for name, colour in COLOURS.items():
+        body = body.replace(colour, f"var(--{name})")
+    width, height = (72 * inches for inches in SIZE_INCHES)
+    return (
+        f'<svg class="chart" viewBox="0 0 {width:g} {height:g}" role="img">'
+        f"<title>{Markup.escape(title)}</title><desc>{Markup.escape(description)}</desc>{body}"
+    )

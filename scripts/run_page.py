@@ -1,0 +1,109 @@
+"""What a person sees of a run in the browser: one HTML page that carries everything it shows."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from scripts import run_story as story
+from scripts.run_charts import Charts
+from scripts.run_story import Json, Row
+from trader.model import Code, Outcome
+from trader.record import STARTED
+
+TEMPLATES = Path(__file__).with_name("templates")
+ARROWS = {"UP": "▲ UP", "FLAT": "● FLAT", "DOWN": "▼ DOWN", "": ""}
+ALARMING = frozenset(
+    {Outcome.FAILED, STARTED, Code.HALTED, Code.ACCOUNT_BLOCKED, Code.DAILY_LOSS_STOP, Code.OUT_OF_TIME}
+)
+
+
+def write_page(record: Json, path: Path) -> None:
+    """Write the page of a journal record to `path`, with its folder if need be; a page that is there is replaced.
+
+    Symbols and the broker's words come from outside: everything but the charts is escaped by the template.
+    """
+    # StrictUndefined: a name misspelt in the template is an error, not a blank.
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "arrow": ARROWS.__getitem__,
+        "percent": story.percent,
+        "quantity": story.quantity,
+        "usd": story.usd,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(environment.get_template("run.html.j2").render(_contents(record)), encoding="utf-8")
+
+
+def _contents(record: Json) -> dict[str, Any]:
+    report, settings = record["report"], record.get("settings") or {}
+    rows = story.rows(record)
+    unpriced = story.without_prices(rows)
+    drawn = [row for row in rows if _closes(record, row)]
+    return {
+        "headline": re.sub(r"(\d) ", "\\1\N{NO-BREAK SPACE}", story.headline(record, rows)),
+        "status": report["status"],
+        "detail": story.plain(report["detail"]),
+        "stopped": story.explanation(report["status"]),
+        "alarming": report["status"] in ALARMING,
+        "strategy": report["strategy"],
+        "mode": story.mode_words(record),
+        "live": report["mode"] == "live",
+        "slot": story.slot_words(record).replace("New York", "New\N{NO-BREAK SPACE}York"),
+        "slot_iso": report["slot"],
+        "tiles": [_tile(*line) for line in story.account_lines(record)],
+        "has_charts": bool(drawn),
+        "charts": _charts(record, drawn),
+        "band": _band(settings),
+        "rows": [row for row in rows if row not in unpriced],
+        "unpriced": unpriced,
+        "glossary": [(code, story.EXPLANATIONS[code]) for code in story.denial_codes(record)],
+        "settings": [(name, _words(value)) for name, value in settings.items()],
+        "timings": " · ".join(f"{stage} {seconds:.2f} s" for stage, seconds in report["timings_s"].items()),
+    }
+
+
+def _charts(record: Json, rows: Sequence[Row]) -> Iterator[tuple[Row, Markup]]:
+    """Drawn while the template asks for them, one at a time."""
+    charts = Charts(record.get("settings") or {})
+    for row in rows:
+        closes = _closes(record, row)
+        if closes is not None:
+            yield row, charts.svg(row, closes)
+
+
+def _closes(record: Json, row: Row) -> Json | None:
+    """What to draw of a row: nothing without a forecast, or where the journal kept no prices."""
+    observed: Mapping[str, Json] = (record.get("observation") or {}).get("closes", {})
+    closes = observed.get(row.symbol) if row.forecast else None
+    return closes if closes and closes["usd"] else None
+
+
+def _tile(label: str, before_usd: float, after_usd: float | None) -> dict[str, str]:
+    if after_usd is None:
+        return {"label": label, "now": story.usd(before_usd), "before": "", "change": ""}
+    difference = after_usd - before_usd
+    change = story.change(difference) if round(difference, 2) else "no change"
+    return {"label": label, "now": story.usd(after_usd), "before": story.usd(before_usd), "change": change}
+
+
+def _band(settings: Json) -> str:
+    """The dead band around the trend line in words; empty for the signals that have none."""
+    if settings.get("signal", "trend") != "trend":
+        return ""
+    return f"{float(settings.get('signal_threshold_fraction', 0.0)):.2%}".replace(".00%", "%")
+
+
+def _words(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(str(part) for part in value)
+    return str(value)

@@ -1,0 +1,327 @@
+"""A journal record in words: what both the terminal and the page say of a run, so that they never disagree."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from trader.model import NEW_YORK, Code, Direction, Outcome
+from trader.record import STARTED
+
+type Json = Mapping[str, Any]
+
+
+class Explanation(NamedTuple):
+    """A code in one sentence, and what its reader can do about it."""
+
+    means: str
+    remedy: str
+
+
+EXPLANATIONS: Mapping[Code, Explanation] = {
+    Code.HALTED: Explanation(
+        "The halt switch is on, or could not be read, so nothing is traded.",
+        "Set the parameter that HALT_PARAMETER names to false, or see to it that the bot may read it.",
+    ),
+    Code.MARKET_CLOSED: Explanation(
+        "The market was closed at the time of the run.",
+        "Nothing: the next run inside trading hours (9:30 to 16:00 in New York) trades again.",
+    ),
+    Code.ALREADY_RAN: Explanation(
+        "A run of this strategy has already claimed this slot, and a slot is never traded twice.",
+        "Nothing: the first run's record has the orders. To trade again, wait for the next slot.",
+    ),
+    Code.NO_PRICE_DATA: Explanation(
+        "No price source had usable prices of the symbol, so it was left alone.",
+        "Check the symbol's spelling, or add a source to PRICE_SOURCES (file, yahoo, alpaca).",
+    ),
+    Code.STALE_PRICE: Explanation(
+        "The last price is older than MAX_PRICE_AGE_S allows.",
+        "Check the price source; raise MAX_PRICE_AGE_S only if older prices are meant to be traded on.",
+    ),
+    Code.OPEN_ORDER_PENDING: Explanation(
+        "The broker is still working on an earlier order of the symbol, so no second one is placed.",
+        "Nothing: the symbol is looked at again once that order is filled or cancelled.",
+    ),
+    Code.QUANTITY_BELOW_ONE: Explanation(
+        "The money for this symbol does not buy one whole share, and a bracket order needs whole shares.",
+        "Raise MAX_POSITION_FRACTION or MAX_ORDER_USD, or use fewer symbols (UNIVERSE_SIZE).",
+    ),
+    Code.BUYING_POWER_EXCEEDED: Explanation(
+        "The order would have cost more than the account's buying power.",
+        "Nothing, unless it comes up often: then raise CASH_BUFFER_FRACTION or trade fewer symbols.",
+    ),
+    Code.POSITION_CAP: Explanation(
+        "The position would have grown beyond MAX_POSITION_FRACTION of the account's equity.",
+        "Raise MAX_POSITION_FRACTION if larger positions are meant.",
+    ),
+    Code.ORDER_CAP: Explanation(
+        "The run had already planned MAX_ORDERS_PER_RUN orders, or this one was larger than MAX_ORDER_USD.",
+        "Raise the cap that the detail names if more or larger orders are meant.",
+    ),
+    Code.DAILY_LOSS_STOP: Explanation(
+        "Equity fell by more than MAX_DAILY_LOSS_FRACTION since the last close, so nothing new is bought today.",
+        "Look at the positions; buying resumes on the next trading day.",
+    ),
+    Code.ACCOUNT_BLOCKED: Explanation(
+        "The broker does not allow the account to trade.",
+        "Sign in to the broker and settle what the detail names; the bot resumes by itself.",
+    ),
+    Code.ORDER_REJECTED: Explanation(
+        "The broker refused the order for good.",
+        "The detail holds the broker's own words; the symbol is tried again in a later slot.",
+    ),
+    Code.FORECAST_FAILED: Explanation(
+        "Prophet could not fit a trend line through the symbol's prices.",
+        "Usually too few prices: check the symbol's history, or lower HISTORY_BARS.",
+    ),
+    Code.OUT_OF_TIME: Explanation(
+        "The time left was too short to do this safely, so it was not begun.",
+        "Give the function more time or memory, or lower UNIVERSE_SIZE.",
+    ),
+}
+FAILED = Explanation(
+    "The run ended in an unexpected error, which was recorded and raised.",
+    "Check the broker's list of orders first, then the log for the whole error.",
+)
+
+UNFINISHED = Explanation(
+    "The run's end was never recorded: it was stopped from outside while it placed its orders.",
+    "Check the broker's list of orders: each planned one may or may not have been placed.",
+)
+
+CODE_STATUSES = frozenset(code.value for code in Code)
+MODES = {"dry-run": "dry run, nothing is placed", "paper": "paper money", "live": "REAL MONEY"}
+METRICS = (
+    ("Equity", "equity_usd"),
+    ("Cash", "cash_usd"),
+    ("Buying power", "buying_power_usd"),
+    ("In positions", "positions_usd"),
+)
+MAX_UNPRICED_ROWS = 8
+MINUS = "−"  # noqa: RUF001 - the minus sign is as wide as a digit, a hyphen is not
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """All that a run says of one symbol. `symbol` is empty for a refusal that concerns the whole account."""
+
+    symbol: str
+    held: float
+    price_usd: float | None
+    forecast: Json | None
+    insight: Json | None
+    order: Json | None
+    denial: Json | None
+
+    @property
+    def direction(self) -> str:
+        """UP, FLAT or DOWN; empty if the symbol never came that far."""
+        return str(self.insight["direction"]) if self.insight else ""
+
+    @property
+    def gap_fraction(self) -> float | None:
+        """The distance that led to the insight."""
+        return float(self.insight["gap_fraction"]) if self.insight else None
+
+    @property
+    def kind(self) -> str:
+        """What became of it: order, unknown, unsent, refused, without prices or left alone."""
+        status = str(self.order["status"]) if self.order else ""
+        if self.order and status != "rejected":
+            return {"planned": "unsent", "unknown": "unknown"}.get(status, "order")
+        if self.denial and self.denial["code"] == Code.NO_PRICE_DATA:
+            return "without prices"
+        return "refused" if self.denial or self.order else "left alone"
+
+    @property
+    def action(self) -> str:
+        """The order in words, the refusal's code, or `left alone`."""
+        if self.order:
+            return order_words(self.order)
+        return str(self.denial["code"]) if self.denial else "left alone"
+
+    @property
+    def result(self) -> str:
+        """What became of the order, or why there is none."""
+        refusal = plain(self.denial["detail"]) if self.denial else ""
+        if self.order:
+            return ": ".join(filter(None, (plain(self.order["status"]), refusal)))
+        return refusal or self._left_alone_because
+
+    @property
+    def _left_alone_because(self) -> str:
+        reasons = {
+            Direction.UP.value: "already held" if self.held else "no order planned",
+            Direction.FLAT.value: "too close to call",
+            Direction.DOWN.value: "still held" if self.held else "nothing to sell",
+        }
+        return reasons.get(self.direction, "no insight")
+
+    @property
+    def reason(self) -> str:
+        """What the insight rests on."""
+        return plain(self.insight["reason"]) if self.insight else ""
+
+
+KINDS = ("unknown", "order", "unsent", "refused", "left alone", "without prices")
+
+
+def rows(record: Json) -> list[Row]:
+    """One row per symbol that has a forecast, an order or a denial: what was done first, then the largest gaps."""
+    report, seen = record["report"], record.get("observation") or {}
+    forecasts, insights, placed, denials = (
+        {str(item["symbol"]): item for item in reversed(report[name])}
+        for name in ("forecasts", "insights", "orders", "denials")
+    )
+    orders = {**_left_over(record, denials), **placed}
+    positions, closes = seen.get("positions", {}), seen.get("closes", {})
+
+    def price_usd(symbol: str) -> float | None:
+        for item in (forecasts.get(symbol), orders.get(symbol), positions.get(symbol)):
+            if item:
+                return float(item["price_usd"])
+        return float(closes[symbol]["usd"][-1]) if closes.get(symbol, {}).get("usd") else None
+
+    found = [
+        Row(
+            symbol=plain(symbol),
+            held=float(positions[symbol]["quantity"]) if symbol in positions else 0.0,
+            price_usd=price_usd(symbol),
+            forecast=forecasts.get(symbol),
+            insight=insights.get(symbol),
+            order=orders.get(symbol),
+            denial=denials.get(symbol),
+        )
+        for symbol in {**forecasts, **orders, **denials}
+    ]
+    return sorted(found, key=lambda row: (KINDS.index(row.kind), -abs(row.gap_fraction or 0.0), row.symbol))
+
+
+def _left_over(record: Json, denials: Json) -> dict[str, Json]:
+    """The orders that were decided on and of which nothing more is known, as of a run that ended half-way."""
+    decided = (record.get("decision") or {}).get("orders", [])
+    status = "unknown" if record["report"]["status"] == STARTED else "planned"
+    return {order["symbol"]: {**order, "status": status} for order in decided if order["symbol"] not in denials}
+
+
+def without_prices(shown: Sequence[Row]) -> list[Row]:
+    """The rows to sum up in one line: symbols nobody holds that have no prices, if they are many."""
+    unpriced = [row for row in shown if row.kind == "without prices" and not row.held]
+    return unpriced if len(unpriced) > MAX_UNPRICED_ROWS else []
+
+
+def headline(record: Json, shown: Sequence[Row]) -> str:
+    """What happened, in one sentence without a full stop."""
+    status = record["report"]["status"]
+    counts = ", ".join(_counts(shown, dry=status == Outcome.DRY_RUN))
+    if status == Outcome.FAILED:
+        return f"The run failed: {counts}" if counts else "The run failed"
+    if status == STARTED:
+        return f"The run never ended: {counts}"
+    if status in CODE_STATUSES:
+        stopped = f"Stopped: {status.replace('_', ' ').lower()}"
+        return f"{stopped}. {counts}" if counts else stopped
+    return counts or "Nothing to do"
+
+
+def _counts(shown: Sequence[Row], *, dry: bool) -> Iterator[str]:
+    words = {
+        "order": "{0} order{1} placed",
+        "unknown": "{0} order{1} of unknown fate",
+        "unsent": "{0} order{1} planned and kept back" if dry else "{0} order{1} not sent",
+        "refused": "{0} refused",
+        "left alone": "{0} left alone",
+        "without prices": "{0} without prices",
+    }
+    number = {kind: sum(row.kind == kind for row in shown) for kind in words}
+    if shown and not number["order"] + number["unknown"] + number["unsent"]:
+        yield "No orders"
+    for kind, template in words.items():
+        if number[kind]:
+            yield template.format(number[kind], "" if number[kind] == 1 else "s")
+
+
+def explanation(status: str) -> Explanation | None:
+    """Why a run stopped and what to do; None for a run that went through."""
+    if status in (Outcome.FAILED, STARTED):
+        return FAILED if status == Outcome.FAILED else UNFINISHED
+    return EXPLANATIONS[Code(status)] if status in CODE_STATUSES else None
+
+
+def denial_codes(record: Json) -> list[Code]:
+    """The codes of the denials, each once, in the order of Code."""
+    occurred = {denial["code"] for denial in record["report"]["denials"]}
+    return [code for code in Code if code in occurred]
+
+
+def account_lines(record: Json) -> list[tuple[str, float, float | None]]:
+    """Each metric of the account with its value in USD before and, if known, after; empty for a stopped run."""
+    account = record["report"].get("account") or {}
+    before, after = _with_positions(account.get("before")), _with_positions(account.get("after"))
+    if before is None:
+        return []
+    return [(label, before[key], after[key] if after else None) for label, key in METRICS]
+
+
+def _with_positions(account: Json | None) -> dict[str, float] | None:
+    if account is None:
+        return None
+    usd = {key: float(account[key]) for key in ("equity_usd", "cash_usd", "buying_power_usd")}
+    return {**usd, "positions_usd": usd["equity_usd"] - usd["cash_usd"]}
+
+
+def slot_words(record: Json) -> str:
+    """The slot as New York's clock shows it, whose day the market keeps: `Wed 28 Dec 2022, 16:00 New York`."""
+    return f"{new_york(record['report']['slot']):%a %-d %b %Y, %H:%M} New York"
+
+
+def mode_words(record: Json) -> str:
+    """Whose money it is, and at which broker."""
+    mode, broker = str(record["report"]["mode"]), (record.get("settings") or {}).get("broker")
+    return MODES.get(mode, mode) + (f" at the {broker} broker" if broker else "")
+
+
+def order_words(order: Json, *, legs: bool = True) -> str:
+    """`buy 37 · stop 95.41 · take 137.70`, or without the legs of the bracket."""
+    return " · ".join([f"{order['side']} {quantity(order['quantity'])}", *(bracket_words(order) if legs else [])])
+
+
+def bracket_words(order: Json) -> list[str]:
+    """The prices of the bracket's legs in words; none without a bracket."""
+    parts = []
+    if order.get("stop_loss_usd") is not None:
+        parts.append(f"stop {usd(order['stop_loss_usd'])}")
+    if order.get("take_profit_usd") is not None:
+        parts.append(f"take {usd(order['take_profit_usd'])}")
+    return parts
+
+
+def new_york(text: str) -> datetime:
+    """An ISO time in New York's zone."""
+    return datetime.fromisoformat(text).astimezone(NEW_YORK)
+
+
+def quantity(value: float) -> str:
+    """Shares: whole ones without decimals, fractional ones with all that they have."""
+    return f"{value:,.9f}".rstrip("0").rstrip(".").replace("-", MINUS)
+
+
+def usd(value: float) -> str:
+    """Dollars and cents; a price below one dollar with four decimals, as it is quoted."""
+    return (f"{value:,.4f}" if 0 < abs(value) < 1 else f"{value:,.2f}").replace("-", MINUS)
+
+
+def change(value: float) -> str:
+    """Dollars with their sign; none for no change."""
+    return f"{value:+,.2f}".replace("-", MINUS) if round(value, 2) else "0.00"
+
+
+def percent(fraction: float) -> str:
+    """A signed percentage with one decimal."""
+    return f"{fraction:+.1%}".replace("-", MINUS)
+
+
+def plain(text: object) -> str:
+    """Text from outside on one line, without control characters that a terminal would obey."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in str(text)).split())

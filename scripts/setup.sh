@@ -1,0 +1,30 @@
+#!/usr/bin/env sh
+# Makes .venv with everything in requirements/dev.txt. Needs a Python 3.11 or newer; brings its own uv if there is none.
+set -eu
+cd "$(dirname "$0")/.."
+
+private_uv() {
+  [ -x .uv/bin/uv ] || {
+    for python in python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do
+      "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue
+      rm -rf .uv
+      if "$python" -m venv .uv >/dev/null 2>&1 && .uv/bin/pip install --quiet --disable-pip-version-check 'uv>=0.8'; then
+        break
+      fi
+      rm -rf .uv
+    done
+  }
+  [ -x .uv/bin/uv ] || {
+    echo "setup: no uv, and no Python 3.11+ that can make one (on Debian and Ubuntu: apt install python3-venv)" >&2
+    exit 1
+  }
+  echo .uv/bin/uv
+}
+
+# A pyenv shim may be on the PATH and still refuse to run under this .python-version.
+if uv --version >/dev/null 2>&1; then uv=uv; else uv=$(private_uv); fi
+
+[ -x .venv/bin/python ] || "$uv" venv --quiet .venv
+"$uv" pip sync --quiet --require-hashes --python .venv/bin/python requirements/dev.txt
+.venv/bin/python -m compileall -q function/trader >/dev/null || true
+echo "set up: $(.venv/bin/python --version) in .venv"

@@ -1,0 +1,51 @@
+"""What the commands share: a progress bar, and how they end when something is wrong that a user can put right."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from trader.broker import BrokerError
+from trader.prices import PriceSourceError
+from trader.prices import Progress as Report
+from trader.settings import SettingsError
+from trader.slot import EventError
+from trader.stores import JournalError
+
+OUT, ERR = Console(highlight=False), Console(stderr=True, highlight=False)
+
+USABLE, FAILED, USAGE = 0, 1, 2
+"""Exit codes."""
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """A bar for each work under way, on standard error, gone when all is done."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=ERR, transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(work: str, done: int, total: int) -> None:
+            if work not in tasks:
+                tasks[work] = bars.add_task(work)
+            bars.update(tasks[work], completed=done, total=total)
+
+        yield report
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """End the program with a sentence for what a user can put right; anything else keeps its traceback."""
+    try:
+        yield
+    except (SettingsError, EventError) as error:
+        ERR.print(str(error), style="red", markup=False)
+        sys.exit(USAGE)
+    except (BrokerError, JournalError, PriceSourceError) as error:
+        ERR.print(f"{type(error).__name__}: {error}", style="red", markup=False)
+        sys.exit(FAILED)
+    except KeyboardInterrupt:
+        ERR.print("interrupted", style="red")
+        sys.exit(FAILED)

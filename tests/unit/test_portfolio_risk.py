@@ -1,0 +1,226 @@
+import math
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.builders import account, insight, positions, settings, target
+from trader.model import Account, Code, Direction, Insight, Position, Target
+from trader.portfolio import targets
+from trader.risk import limit
+from trader.settings import Settings
+
+UP, FLAT, DOWN = Direction.UP, Direction.FLAT, Direction.DOWN
+
+
+def sized(
+    *insights: Insight, held: dict[str, Position] | None = None, pending: Sequence[str] = (), **env: object
+) -> list[Target]:
+    return list(targets(insights, account(), held or {}, pending, settings(**env)))
+
+
+def code(
+    wish: Target,
+    *,
+    of: Account | None = None,
+    pending: Sequence[str] = (),
+    held: dict[str, Position] | None = None,
+    **env: object,
+) -> Code | None:
+    _, denials = limit([wish], of or account(), held or {}, pending, settings(**env))
+    return denials[0].code if denials else None
+
+
+# --- sizing ---
+
+
+def test_the_cash_without_the_buffer_is_shared_equally_over_the_buys() -> None:
+    quantities = [
+        each.wanted for each in sized(insight("A", UP), insight("B", UP), MAX_POSITION_FRACTION=1, MAX_ORDER_USD=1e6)
+    ]
+    assert quantities == [475, 475]
+
+
+def test_one_buy_takes_no_more_than_the_position_cap() -> None:
+    assert [each.wanted for each in sized(insight("A", UP))] == [100]
+
+
+def test_one_buy_takes_no_more_than_the_order_cap() -> None:
+    assert [each.wanted for each in sized(insight("A", UP), MAX_ORDER_USD=2_550)] == [25]
+
+
+def test_margin_is_never_used() -> None:
+    rich = Account(equity_usd=10_000, last_equity_usd=10_000, cash_usd=1_000, buying_power_usd=40_000)
+    assert [each.wanted for each in targets([insight("A", UP, 10)], rich, {}, (), settings())] == [50]
+
+
+def test_a_held_symbol_is_not_bought_again() -> None:
+    assert sized(insight("A", UP), held=positions(A=5)) == []
+
+
+def test_the_whole_holding_is_sold_fractions_included() -> None:
+    (sale,) = sized(insight("A", DOWN), held=positions(A=12.345))
+    assert (sale.held, sale.wanted) == (12.345, 0)
+
+
+def test_what_is_not_held_is_not_sold() -> None:
+    assert sized(insight("A", DOWN)) == []
+
+
+def test_a_short_position_of_somebody_else_is_left_alone() -> None:
+    assert sized(insight("A", DOWN), insight("B", UP), held=positions(A=-5, B=-5)) == []
+
+
+def test_flat_changes_nothing() -> None:
+    assert sized(insight("A", FLAT), insight("B", FLAT), held=positions(A=5)) == []
+
+
+def test_sales_come_first_and_the_widest_gap_leads() -> None:
+    wishes = sized(
+        insight("A", UP, gap_fraction=-0.02),
+        insight("B", UP, gap_fraction=-0.09),
+        insight("C", DOWN, gap_fraction=0.02),
+        held=positions(C=1),
+    )
+    assert [each.symbol for each in wishes] == ["C", "B", "A"]
+
+
+def test_a_symbol_with_an_open_order_takes_no_share_of_the_cash() -> None:
+    free, pending = sized(insight("A", UP), insight("P", UP), pending=["P"], MAX_POSITION_FRACTION=1, MAX_ORDER_USD=1e6)
+    assert (free.wanted, pending.wanted) == (950, 950)
+
+
+def test_without_brackets_fractions_of_shares_are_bought() -> None:
+    (wish,) = sized(insight("A", UP, 3_000), STOP_LOSS_FRACTION=0, TAKE_PROFIT_FRACTION=0)
+    assert wish.wanted == 3.3333
+
+
+def test_the_horizon_rule_trades_single_shares() -> None:
+    wishes = sized(insight("A", UP), insight("B", DOWN), held=positions(B=3), SIGNAL="horizon")
+    assert [each.change for each in wishes] == [-1, 1]
+
+
+# --- limits: each refusal has its code ---
+
+
+def test_an_order_within_every_cap_is_allowed() -> None:
+    assert code(target(wanted=100)) is None
+
+
+def test_an_open_order_blocks_another() -> None:
+    assert code(target(), pending=["AAPL"]) is Code.OPEN_ORDER_PENDING
+
+
+def test_a_buy_that_comes_to_no_share_says_so() -> None:
+    assert code(target(wanted=0)) is Code.QUANTITY_BELOW_ONE
+
+
+def test_a_fraction_worth_less_than_a_dollar_says_so() -> None:
+    assert code(target(wanted=0.0099)) is Code.QUANTITY_BELOW_ONE
+
+
+def test_a_position_above_its_cap_is_refused() -> None:
+    assert code(target(wanted=101)) is Code.POSITION_CAP
+
+
+def test_adding_to_a_holding_is_refused() -> None:
+    assert code(target(held=1, wanted=2), held=positions(AAPL=1)) is Code.POSITION_CAP
+
+
+def test_a_sale_below_zero_is_refused() -> None:
+    assert code(target(held=1, wanted=-1)) is Code.POSITION_CAP
+
+
+def test_an_order_above_its_cap_is_refused() -> None:
+    assert code(target(wanted=90), MAX_ORDER_USD=8_999) is Code.ORDER_CAP
+
+
+def test_more_cash_than_is_spendable_is_refused() -> None:
+    assert code(target(wanted=100), of=account(100_000, cash_usd=14_999)) is Code.BUYING_POWER_EXCEEDED
+
+
+def test_the_sum_of_all_buys_is_what_counts() -> None:
+    wishes = [target("A", wanted=100), target("B", wanted=100)]
+    allowed, denials = limit(wishes, account(100_000, cash_usd=24_999), {}, (), settings())
+    assert ([each.symbol for each in allowed], [each.code for each in denials]) == (["A"], [Code.BUYING_POWER_EXCEEDED])
+
+
+@pytest.mark.parametrize(
+    ("equity_usd", "refused"), [(97_000.01, None), (97_000, Code.DAILY_LOSS_STOP), (50_000, Code.DAILY_LOSS_STOP)]
+)
+def test_after_the_daily_loss_no_new_buys(equity_usd: float, refused: Code | None) -> None:
+    assert code(target(wanted=1), of=account(equity_usd, last_equity_usd=100_000)) is refused
+
+
+def test_without_yesterdays_equity_no_new_buys() -> None:
+    assert code(target(wanted=1), of=account(last_equity_usd=0)) is Code.DAILY_LOSS_STOP
+
+
+def test_the_daily_loss_never_stops_a_sale() -> None:
+    assert code(target(held=10, wanted=0), of=account(1, last_equity_usd=100_000), held=positions(AAPL=10)) is None
+
+
+def test_orders_beyond_the_most_in_one_run_are_refused_sales_first() -> None:
+    wishes = [target("S", held=1, wanted=0), target("A", wanted=1), target("B", wanted=1)]
+    allowed, denials = limit(wishes, account(), positions(S=1), (), settings(MAX_ORDERS_PER_RUN=2))
+    assert ([each.symbol for each in allowed], [each.code for each in denials]) == (["S", "A"], [Code.ORDER_CAP])
+
+
+# --- whatever the market, the account and the settings are ---
+
+SYMBOLS = [f"S{number}" for number in range(12)]
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[tuple[Insight, ...], Account, dict[str, Position], list[str], Settings]:
+    chosen = draw(st.lists(st.sampled_from(SYMBOLS), unique=True))
+    price = st.floats(0.0001, 1e6)
+    insights = tuple(
+        insight(symbol, draw(st.sampled_from([UP, FLAT, DOWN])), draw(price), draw(st.floats(-1, 1)))
+        for symbol in chosen
+    )
+    held = positions(
+        **{symbol: draw(st.floats(-100, 1e5).filter(bool)) for symbol in draw(st.sets(st.sampled_from(SYMBOLS)))}
+    )
+    money = st.floats(0, 1e7)
+    of = Account(
+        equity_usd=draw(money),
+        last_equity_usd=draw(money),
+        cash_usd=draw(st.floats(-1e5, 1e7)),
+        buying_power_usd=draw(money),
+    )
+    bracket = draw(st.booleans())
+    chosen_settings = settings(
+        CASH_BUFFER_FRACTION=draw(st.floats(0, 0.99)),
+        MAX_POSITION_FRACTION=draw(st.floats(0.001, 1)),
+        MAX_ORDER_USD=draw(st.floats(1, 1e6)),
+        MAX_ORDERS_PER_RUN=draw(st.integers(1, 15)),
+        STOP_LOSS_FRACTION=0.03 if bracket else 0,
+        TAKE_PROFIT_FRACTION=0.4 if bracket else 0,
+        SIGNAL=draw(st.sampled_from(["trend", "horizon"])),
+    )
+    return insights, of, held, draw(st.lists(st.sampled_from(SYMBOLS), unique=True)), chosen_settings
+
+
+@given(situations())
+def test_no_situation_breaks_a_rule_that_protects_money(
+    situation: tuple[tuple[Insight, ...], Account, dict[str, Position], list[str], Settings],
+) -> None:
+    insights, of, held, pending, chosen = situation
+    allowed, denials = limit(targets(insights, of, held, pending, chosen), of, held, pending, chosen)
+    buys = [each for each in allowed if each.change > 0]
+    sells = [each for each in allowed if each.change < 0]
+    assert len(allowed) <= chosen.max_orders_per_run
+    assert len({each.symbol for each in allowed}) == len(allowed), "two orders for one symbol"
+    assert not {each.symbol for each in allowed} & set(pending)
+    assert not {each.symbol for each in buys} & set(held), "a held symbol bought again"
+    assert all(0 <= each.wanted < each.held == held[each.symbol].quantity for each in sells), "sold what is not held"
+    costs = [each.change * each.price_usd for each in buys]
+    assert all(cost <= min(chosen.max_order_usd, chosen.max_position_fraction * of.equity_usd) for cost in costs)
+    assert sum(costs) <= max(0, min(of.cash_usd, of.buying_power_usd) - chosen.cash_buffer_fraction * of.equity_usd) * (
+        1 + 1e-12
+    )
+    assert all(each.wanted.is_integer() for each in buys) or not chosen.stop_loss_fraction
+    assert all(math.isfinite(each.wanted) for each in allowed)
+    assert {each.symbol for each in allowed} | {each.symbol for each in denials} <= {each.symbol for each in insights}

@@ -1,0 +1,190 @@
+import dataclasses
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from trader.settings import LIVE_URL, PAPER_URL, Settings, SettingsError, variables
+
+KEYS = {"ALPACAUSER": "key-id", "ALPACAPW": "the-secret"}
+
+
+def read(env: dict[str, str], parameters: dict[str, str] | None = None) -> Settings:
+    known = parameters or {}
+    return Settings.from_env(env, lambda names: {name: known[name] for name in names if name in known})
+
+
+def problems(env: dict[str, str], parameters: dict[str, str] | None = None) -> str:
+    with pytest.raises(SettingsError) as caught:
+        read(env, parameters)
+    return str(caught.value)
+
+
+def test_an_empty_environment_gives_the_harmless_defaults() -> None:
+    settings = read({})
+    assert (settings.broker, settings.mode, settings.price_sources) == ("embedded", "paper", ("file",))
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        read({}).mode = "live"  # type: ignore[misc]  # the point of the test
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    assert read({"UNIVERSE_SIZE": "  "}).universe_size == 20
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("STRATEGY", "My Strategy"),
+        ("STRATEGY", "a" * 33),
+        ("STRATEGY", "a--b"),
+        ("BROKER", "ib"),
+        ("MODE", "LIVE"),
+        ("PRICE_SOURCES", "yahoo,google"),
+        ("PRICE_SOURCES", "yahoo,yahoo"),
+        ("UNIVERSE", ","),
+        ("UNIVERSE", "AAPL;MSFT"),
+        ("UNIVERSE_SIZE", "0"),
+        ("UNIVERSE_SIZE", "20.5"),
+        ("UNIVERSE_LOOKBACK_BARS", "-1"),
+        ("BAR_INTERVAL", "2h"),
+        ("HISTORY_BARS", "3"),
+        ("SIGNAL", "buy"),
+        ("SIGNAL_THRESHOLD_FRACTION", "1"),
+        ("HORIZON_BARS", "0"),
+        ("CASH_BUFFER_FRACTION", "nan"),
+        ("MAX_POSITION_FRACTION", "0"),
+        ("MAX_POSITION_FRACTION", "1.01"),
+        ("MAX_ORDER_USD", "inf"),
+        ("MAX_ORDERS_PER_RUN", "none"),
+        ("STOP_LOSS_FRACTION", "1"),
+        ("TAKE_PROFIT_FRACTION", "-0.1"),
+        ("MAX_DAILY_LOSS_FRACTION", "three"),
+        ("MAX_PRICE_AGE_S", "0"),
+        ("HALT_PARAMETER", "halt"),
+        ("JOURNAL", "out/journal"),
+        ("JOURNAL", "s3://A/b"),
+        ("STARTING_CASH_USD", "0"),
+        ("APCA_API_BASE_URL", "paper-api.alpaca.markets"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_named_with_what_is_allowed(name: str, value: str) -> None:
+    assert re.search(rf"{name}={re.escape(repr(value.strip()))}: must be \w+", problems({name: value}))
+
+
+def test_every_problem_is_listed_at_once() -> None:
+    text = problems({"MODE": "live", "UNIVERSE_SIZE": "many", "SIGNAL": "x", "BROKER": "embedded"})
+    assert all(name in text for name in ("UNIVERSE_SIZE", "SIGNAL", "MODE=live needs BROKER=alpaca"))
+
+
+def test_a_misspelt_variable_is_not_silently_ignored() -> None:
+    assert "MAX_ORDER_PER_RUN is not a setting; did you mean MAX_ORDERS_PER_RUN?" in problems(
+        {"MAX_ORDER_PER_RUN": "3"}
+    )
+
+
+def test_variables_of_other_programs_are_left_alone() -> None:
+    assert read({"PATH": "/bin", "AWS_REGION": "us-east-1", "MODEL": "x", "_HANDLER": "y"}) == read({})
+
+
+@pytest.mark.parametrize("lacking", ["ALPACAUSER", "ALPACAPW"])
+def test_alpaca_needs_both_keys(lacking: str) -> None:
+    env = {"BROKER": "alpaca", **KEYS}
+    del env[lacking]
+    assert f"{lacking} must be set for Alpaca" in problems(env)
+
+
+def test_the_secret_is_in_no_error_text_and_no_representation() -> None:
+    settings = read({"BROKER": "alpaca", **KEYS})
+    text = problems({**KEYS, "BROKER": "alpaca", "UNIVERSE_SIZE": "x"}) + repr(settings) + str(settings.public())
+    assert "the-secret" not in text
+    assert "key-id" not in text
+
+
+def test_a_reference_is_replaced_by_the_parameters_value() -> None:
+    settings = read({"BROKER": "alpaca", "ALPACAUSER": "id", "ALPACAPW": "ssm:/trader/pw"}, {"/trader/pw": "value\n"})
+    assert settings.alpacapw == "value"
+
+
+def test_all_references_are_fetched_in_one_call() -> None:
+    calls: list[Sequence[str]] = []
+
+    def fetch(names: Sequence[str]) -> dict[str, str]:
+        calls.append(names)
+        return dict.fromkeys(names, "value")
+
+    Settings.from_env({"ALPACAUSER": "ssm:/a", "ALPACAPW": "ssm:/b", "STRATEGY": "ssm:/c"}, fetch)
+    assert calls == [["/a", "/b", "/c"]]
+
+
+def test_a_reference_to_nothing_names_variable_and_parameter() -> None:
+    assert "ALPACAPW=ssm:/gone: there is no such SSM parameter" in problems({"ALPACAPW": "ssm:/gone"})
+
+
+def test_a_bad_value_out_of_a_parameter_is_not_quoted() -> None:
+    text = problems({"UNIVERSE_SIZE": "ssm:/size"}, {"/size": "hunter2"})
+    assert "UNIVERSE_SIZE='ssm:/size': must be a whole number" in text
+    assert "hunter2" not in text
+
+
+def test_the_halt_switch_is_never_resolved_once_and_for_all() -> None:
+    assert read({"HALT_PARAMETER": "ssm:/trader/halt"}, {"/trader/halt": "false"}).halt_parameter == "/trader/halt"
+
+
+def test_paper_mode_uses_the_paper_address_and_live_mode_the_live_one() -> None:
+    addresses = [
+        read({"BROKER": "alpaca", "MODE": mode, **KEYS}).apca_api_base_url for mode in ("paper", "dry-run", "live")
+    ]
+    assert addresses == [PAPER_URL, PAPER_URL, LIVE_URL]
+
+
+@pytest.mark.parametrize("address", [LIVE_URL, f"{LIVE_URL}/v2", "https://API.alpaca.markets:443"])
+def test_paper_mode_refuses_the_live_address(address: str) -> None:
+    assert "needs MODE=live" in problems({"BROKER": "alpaca", "APCA_API_BASE_URL": address, **KEYS})
+
+
+def test_the_address_may_be_given_as_the_dashboard_shows_it() -> None:
+    assert read({"APCA_API_BASE_URL": f"{PAPER_URL}/v2/"}).apca_api_base_url == PAPER_URL
+
+
+@pytest.mark.parametrize("bracket", [{"STOP_LOSS_FRACTION": "0"}, {"TAKE_PROFIT_FRACTION": "0"}])
+def test_half_a_bracket_is_refused_rather_than_dropped(bracket: dict[str, str]) -> None:
+    assert "both be 0 for no bracket" in problems(bracket)
+
+
+def test_a_listed_universe_is_cleaned_of_case_spaces_and_repetition() -> None:
+    assert read({"UNIVERSE": "aapl, BRK.B,AAPL"}).universe == ("AAPL", "BRK.B")
+
+
+def test_the_age_limit_follows_the_bar_interval_unless_set() -> None:
+    ages = [
+        read(env).max_price_age_s
+        for env in ({}, {"BAR_INTERVAL": "15m"}, {"BAR_INTERVAL": "15m", "MAX_PRICE_AGE_S": "60"})
+    ]
+    assert ages == [86_400, 1_800, 60]
+
+
+def test_the_horizon_rule_needs_its_ninety_bars() -> None:
+    assert "HISTORY_BARS=60" in problems({"SIGNAL": "horizon", "HISTORY_BARS": "60"})
+
+
+def test_the_readme_lists_every_variable_with_its_default() -> None:
+    readme = (Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="utf-8")
+    defaults = {item.name: item.default for item in dataclasses.fields(Settings)}
+    for name, attribute in variables().items():
+        row = next((line for line in readme.splitlines() if line.startswith(f"| `{name}`")), "")
+        default = defaults[attribute]
+        shown = (
+            ",".join(default)
+            if isinstance(default, tuple)
+            else f"{default:g}"
+            if isinstance(default, float)
+            else str(default)
+        )
+        assert row, f"{name} is not in the table"
+        assert not shown or attribute == "price_file" or f"`{shown}`" in row, (
+            f"{name}: {shown} is not its default there"
+        )
