@@ -172,4 +172,10 @@ class _MissingError(JournalError):
     """There is nothing under the name."""
 
 
-_ERRORS = {"PreconditionFailed": _TakenError, "ConditionalRequestConflict": _ConflictError, "NoSuchKey": _MissingError}
+_ERRORS = {
+    "PreconditionFailed": _TakenError,
+    "412": _TakenError,  # an answer without a body has its status for a code
+    "ConditionalRequestConflict": _ConflictError,
+    "409": _ConflictError,
+    "NoSuchKey": _MissingError,
+}

@@ -1,0 +1,73 @@
+import boto3
+import pytest
+
+from trader.parameters import Parameters
+
+
+def put(name: str, value: str) -> None:
+    boto3.client("ssm").put_parameter(Name=name, Value=value, Type="SecureString", Overwrite=True)
+
+
+@pytest.mark.usefixtures("aws")
+def test_secure_strings_come_decrypted() -> None:
+    put("/trader/pw", "secret")
+    assert Parameters().fetch(["/trader/pw"]) == {"/trader/pw": "secret"}
+
+
+@pytest.mark.usefixtures("aws")
+def test_more_than_ten_are_fetched_too() -> None:
+    names = [f"/trader/{number}" for number in range(12)]
+    for name in names:
+        put(name, name)
+    assert Parameters().fetch(names) == {name: name for name in names}
+
+
+@pytest.mark.usefixtures("aws")
+def test_what_does_not_exist_is_left_out() -> None:
+    assert Parameters().fetch(["/trader/gone"]) == {}
+
+
+@pytest.mark.usefixtures("aws")
+def test_a_parameter_is_fetched_once_until_it_is_forgotten() -> None:
+    parameters = Parameters()
+    put("/trader/pw", "old")
+    parameters.fetch(["/trader/pw"])
+    put("/trader/pw", "new")
+    assert parameters.fetch(["/trader/pw"]) == {"/trader/pw": "old"}
+    parameters.forget()
+    assert parameters.fetch(["/trader/pw"]) == {"/trader/pw": "new"}
+
+
+def test_without_a_halt_switch_nothing_is_halted() -> None:
+    assert Parameters().halted("") == ""
+
+
+@pytest.mark.usefixtures("aws")
+@pytest.mark.parametrize(
+    ("value", "halted"), [("false", False), ("False\n", False), ("true", True), ("no", True), ("?", True)]
+)
+def test_only_a_clear_false_lets_the_run_go_on(value: str, halted: bool) -> None:
+    put("/trader/halt", value)
+    assert bool(Parameters().halted("/trader/halt")) is halted
+
+
+@pytest.mark.usefixtures("aws")
+def test_the_halt_switch_is_read_afresh_each_time() -> None:
+    parameters = Parameters()
+    put("/trader/halt", "false")
+    assert not parameters.halted("/trader/halt")
+    put("/trader/halt", "true")
+    assert parameters.halted("/trader/halt")
+
+
+@pytest.mark.usefixtures("aws")
+def test_a_halt_switch_that_does_not_exist_halts() -> None:
+    assert "does not exist" in Parameters().halted("/trader/halt")
+
+
+def test_a_halt_switch_that_cannot_be_asked_for_halts(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    assert "cannot be read" in Parameters().halted("/trader/halt")

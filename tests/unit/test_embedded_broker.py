@@ -1,0 +1,212 @@
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.builders import SLOT, buy, daily, sell
+from trader.broker import BrokerError, OrderRejectedError, OrderUnclearError
+from trader.broker.embedded import EmbeddedBroker
+from trader.model import Closes, Code, Order
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "account.json"
+
+
+def broker(file: Path, prices: Sequence[float] = (100,), *, days_later: int = 0) -> EmbeddedBroker:
+    """The account at the slot of Wednesday 28 December 2022, or days later, with `prices` up to then."""
+    now = SLOT + days_later * DAY
+    series = {symbol: daily(prices, last=now.date(), symbol=symbol) for symbol in ("AAPL", "MSFT")}
+
+    def closes(symbols: Sequence[str]) -> Mapping[str, Closes]:
+        return {symbol: series[symbol] for symbol in symbols if symbol in series}
+
+    return EmbeddedBroker(file, now=now, starting_cash_usd=10_000, closes=closes)
+
+
+def test_a_new_account_has_its_cash_and_nothing_else(file: Path) -> None:
+    account = broker(file).account()
+    assert (account.equity_usd, account.cash_usd, account.last_equity_usd, account.blocked) == (
+        10_000,
+        10_000,
+        10_000,
+        "",
+    )
+
+
+def test_a_buy_is_filled_at_the_last_close_and_remembered(file: Path) -> None:
+    broker(file).submit(buy(quantity=10))
+    assert broker(file).positions()["AAPL"].quantity == 10
+    assert broker(file).account().cash_usd == 9_000
+
+
+def test_a_sale_brings_its_cash_back(file: Path) -> None:
+    broker(file).submit(buy(quantity=10, bracket=False))
+    broker(file, (100, 110), days_later=1).submit(sell(quantity=10))
+    assert broker(file, (100, 110), days_later=1).account().cash_usd == 10_100
+
+
+def test_the_same_client_order_id_is_taken_once(file: Path) -> None:
+    broker(file).submit(buy())
+    with pytest.raises(OrderUnclearError):
+        broker(file).submit(buy())
+    assert broker(file).positions()["AAPL"].quantity == 10
+
+
+def test_an_order_is_found_by_its_client_order_id(file: Path) -> None:
+    assert broker(file).find(buy()) is None
+    broker(file).submit(buy())
+    found = broker(file).find(buy())
+    assert found is not None
+    assert (found.status, found.filled_price_usd) == ("filled", 100)
+
+
+def test_more_than_the_cash_is_refused(file: Path) -> None:
+    with pytest.raises(OrderRejectedError) as caught:
+        broker(file).submit(buy(quantity=101))
+    assert caught.value.code is Code.BUYING_POWER_EXCEEDED
+
+
+def test_more_than_is_held_is_refused(file: Path) -> None:
+    broker(file).submit(buy(quantity=10, bracket=False))
+    with pytest.raises(OrderRejectedError, match="insufficient quantity"):
+        broker(file).submit(sell(quantity=11))
+
+
+def test_shares_held_by_a_bracket_cannot_be_sold_until_it_is_cancelled(file: Path) -> None:
+    broker(file).submit(buy(quantity=10))
+    with pytest.raises(OrderRejectedError, match="its bracket holds the shares"):
+        broker(file).submit(sell(quantity=10))
+    broker(file).cancel(broker(file).open_orders()[0])
+    assert broker(file).submit(sell(quantity=10)).status == "filled"
+
+
+def test_a_bracket_of_fractional_shares_is_refused(file: Path) -> None:
+    with pytest.raises(OrderRejectedError, match="whole shares"):
+        broker(file).submit(buy(quantity=1.5))
+
+
+def test_a_symbol_without_a_price_is_not_filled(file: Path) -> None:
+    with pytest.raises(OrderRejectedError, match="no price"):
+        broker(file).submit(buy("ZZZZ"))
+
+
+def test_a_close_at_the_stop_sells_at_that_close(file: Path) -> None:
+    broker(file).submit(buy(quantity=10))  # stop at 97, limit at 140
+    account = broker(file, (100, 95), days_later=1).account()
+    assert account.cash_usd == 9_950
+    assert broker(file, (100, 95), days_later=1).positions() == {}
+
+
+def test_a_close_above_the_limit_sells_at_the_limit(file: Path) -> None:
+    broker(file).submit(buy(quantity=10))
+    assert broker(file, (100, 150), days_later=1).account().cash_usd == 10_400
+
+
+def test_the_first_leg_hit_is_the_one_that_counts(file: Path) -> None:
+    broker(file).submit(buy(quantity=10))
+    assert broker(file, (100, 96, 150), days_later=2).account().cash_usd == 9_960
+
+
+def test_prices_before_the_purchase_do_not_trigger_its_stop(file: Path) -> None:
+    broker(file, (50, 100)).submit(buy(quantity=10))
+    assert broker(file, (50, 100, 101), days_later=1).positions()["AAPL"].quantity == 10
+
+
+def test_a_running_days_price_triggers_too(file: Path) -> None:
+    broker(file).submit(buy(quantity=10))
+    later = EmbeddedBroker(
+        file, now=SLOT + timedelta(minutes=10), starting_cash_usd=1, closes=lambda _: {"AAPL": daily([90])}
+    )
+    assert later.positions() == {}
+
+
+def test_yesterdays_equity_is_taken_at_yesterdays_close(file: Path) -> None:
+    broker(file).submit(buy(quantity=10, bracket=False))
+    later = broker(file, (100, 110, 105), days_later=2).account()
+    assert (later.last_equity_usd, later.equity_usd) == (10_100, 10_050)
+
+
+def test_within_a_day_yesterdays_equity_stays(file: Path) -> None:
+    broker(file).submit(buy(quantity=10, bracket=False))
+    assert broker(file, (200,)).account().last_equity_usd == 10_000
+
+
+def test_a_holding_without_a_price_keeps_its_last_value(file: Path) -> None:
+    broker(file).submit(buy(quantity=10, bracket=False))
+    later = EmbeddedBroker(file, now=SLOT + DAY, starting_cash_usd=1, closes=lambda _: {})
+    assert later.account().equity_usd == 10_000
+
+
+def test_time_does_not_run_backwards(file: Path) -> None:
+    broker(file, days_later=1).submit(buy())
+    with pytest.raises(BrokerError, match="go back in time"):
+        broker(file).account()
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"cash_usd": 1', '{"cash_usd": "x"}'])
+def test_a_file_that_is_no_account_is_named(file: Path, text: str) -> None:
+    file.write_text(text)
+    with pytest.raises(BrokerError, match="is no account of the embedded broker"):
+        broker(file).account()
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file, no folder")
+    with pytest.raises(BrokerError, match="ACCOUNT_FILE="):
+        broker(tmp_path / "taken" / "account.json").account()
+
+
+def test_the_file_is_json_that_a_person_can_read(file: Path) -> None:
+    broker(file).submit(buy())
+    assert json.loads(file.read_text())["positions"]["AAPL"]["quantity"] == 10
+
+
+@pytest.mark.parametrize(
+    ("moment", "is_open"),
+    [
+        ("2022-12-28T09:29-05:00", False),
+        ("2022-12-28T09:30-05:00", True),
+        ("2022-12-28T15:59-05:00", True),
+        ("2022-12-28T16:00-05:00", False),
+        ("2022-12-26T12:00-05:00", False),  # Christmas, observed
+        ("2022-11-25T12:59-05:00", True),  # the day after Thanksgiving ends at 13:00
+        ("2022-11-25T13:00-05:00", False),
+        ("2022-12-31T12:00-05:00", False),  # a Saturday
+        ("2022-07-06T13:30+00:00", True),  # summer time
+        ("2022-12-06T13:30+00:00", False),  # winter time
+    ],
+)
+def test_the_market_keeps_new_yorks_hours(file: Path, moment: str, is_open: bool) -> None:
+    now = datetime.fromisoformat(moment)
+    clock = EmbeddedBroker(file, now=now, starting_cash_usd=1, closes=lambda _: {}).clock()
+    assert clock.is_open is is_open
+    assert clock.next_open > now
+
+
+def test_after_the_last_session_of_the_year_the_next_opening_is_in_january(file: Path) -> None:
+    now = datetime.fromisoformat("2022-12-30T18:00-05:00")
+    clock = EmbeddedBroker(file, now=now, starting_cash_usd=1, closes=lambda _: {}).clock()
+    assert clock.next_open.date() == date(2023, 1, 3)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["AAPL", "MSFT"]), st.booleans(), st.floats(0.01, 200)), max_size=20))
+def test_cash_and_holdings_never_fall_below_zero(
+    tmp_path_factory: pytest.TempPathFactory, wishes: list[tuple[str, bool, float]]
+) -> None:
+    file = tmp_path_factory.mktemp("account") / "account.json"
+    for number, (symbol, is_buy, quantity) in enumerate(wishes):
+        make = buy(symbol, quantity, bracket=False) if is_buy else sell(symbol, quantity)
+        order = Order(client_order_id=str(number), symbol=symbol, side=make.side, quantity=quantity, price_usd=100)
+        with contextlib.suppress(OrderRejectedError):
+            broker(file).submit(order)
+        assert broker(file).account().cash_usd >= 0
+        assert all(position.quantity > 0 for position in broker(file).positions().values())

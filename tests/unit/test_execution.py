@@ -1,0 +1,244 @@
+import contextlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Self
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.builders import SLOT, buy, positions, sell, settings, target
+from trader.broker import BrokerError, MarketClock, OrderRejectedError, OrderUnclearError
+from trader.execution import ORDER_TIME_S, client_order_id, place, plan, tick_price
+from trader.model import Account, Code, Denial, OpenOrder, Order, Position, Side
+
+
+@dataclass
+class Books:
+    """A broker in memory whose answers can be lost, in one of the ways that a network has."""
+
+    held: dict[str, Position] = field(default_factory=dict)
+    legs: list[OpenOrder] = field(default_factory=list)
+    # What happens at each submission in turn: ok, lost (done, no answer), never (not done, no answer), refused.
+    script: list[str] = field(default_factory=list)
+    is_blind: bool = False  # look-ups fail as well
+    keeps_legs: bool = False  # cancelling has no effect
+    taken: dict[str, Order] = field(default_factory=dict)
+    sent: list[str] = field(default_factory=list)
+
+    @classmethod
+    def with_bracket(cls, **quantities: float) -> Self:
+        books = cls(held=positions(**quantities))
+        books.legs = [
+            OpenOrder(order_id=f"{symbol}-{leg}", client_order_id=leg, symbol=symbol, side=Side.SELL, is_leg=True)
+            for symbol in quantities
+            for leg in ("stop", "limit")
+        ]
+        return books
+
+    def submit(self, order: Order) -> Order:
+        self.sent.append(order.client_order_id)
+        what = self.script.pop(0) if self.script else "ok"
+        if order.client_order_id in self.taken:
+            raise OrderUnclearError("client_order_id must be unique")
+        if what == "refused":
+            raise OrderRejectedError("no")
+        if what != "never":
+            self.taken[order.client_order_id] = replace(order, status="accepted", order_id="1")
+        if what != "ok":
+            raise OrderUnclearError(what)
+        return self.taken[order.client_order_id]
+
+    def find(self, order: Order) -> Order | None:
+        if self.is_blind:
+            raise BrokerError("no answer")
+        return self.taken.get(order.client_order_id)
+
+    def positions(self) -> Mapping[str, Position]:
+        return self.held
+
+    def open_orders(self) -> tuple[OpenOrder, ...]:
+        return tuple(self.legs)
+
+    def cancel(self, open_order: OpenOrder) -> None:
+        if not self.keeps_legs:
+            self.legs = [leg for leg in self.legs if leg.symbol != open_order.symbol]
+
+    def clock(self) -> MarketClock:
+        return MarketClock(is_open=True, next_open=SLOT)
+
+    def account(self) -> Account:
+        raise BrokerError("execution does not ask for it")
+
+
+def placed(books: Books, *orders: Order, remaining_s: Callable[[], float] = lambda: math.inf) -> list[Order | Denial]:
+    return list(place(orders, books.open_orders(), books, remaining_s))
+
+
+def codes(outcomes: Sequence[Order | Denial]) -> list[str]:
+    return [each.code if isinstance(each, Denial) else each.status for each in outcomes]
+
+
+# --- planning ---
+
+
+def test_an_order_id_names_strategy_slot_symbol_and_side_and_nothing_else() -> None:
+    assert client_order_id("trend", SLOT, "BRK.B", Side.BUY) == "trend-20221228T2045Z-BRK.B-buy"
+
+
+def test_the_longest_order_id_fits_alpacas_128_characters() -> None:
+    assert len(client_order_id("a" * 32, SLOT, "ABCDEF.WS", Side.SELL)) <= 128
+
+
+def test_two_slots_never_share_an_order_id() -> None:
+    assert client_order_id("t", SLOT, "A", Side.BUY) != client_order_id("t", SLOT + timedelta(minutes=1), "A", Side.BUY)
+
+
+@pytest.mark.parametrize(
+    ("price", "rounded"), [(121.90378, 121.9), (0.98765, 0.9877), (1.005, 1.01), (1, 1), (0.99999, 1)]
+)
+def test_prices_are_rounded_to_the_tick(price: float, rounded: float) -> None:
+    assert tick_price(price) == rounded
+
+
+def test_a_buy_is_planned_with_its_bracket() -> None:
+    (order,) = plan([target(wanted=3, price_usd=125.674)], SLOT, settings())
+    assert (order.side, order.quantity, order.stop_loss_usd, order.take_profit_usd) == (Side.BUY, 3, 121.9, 175.94)
+
+
+def test_a_sale_is_planned_without_a_bracket_and_for_all_that_is_held() -> None:
+    (order,) = plan([target(held=2.5, wanted=0)], SLOT, settings())
+    assert (order.side, order.quantity, order.is_bracket) == (Side.SELL, 2.5, False)
+
+
+def test_brackets_can_be_turned_off() -> None:
+    (order,) = plan([target()], SLOT, settings(STOP_LOSS_FRACTION=0, TAKE_PROFIT_FRACTION=0))
+    assert not order.is_bracket
+
+
+# --- placing ---
+
+
+def test_an_accepted_order_is_sent_once() -> None:
+    books = Books()
+    assert codes(placed(books, buy())) == ["accepted"]
+    assert len(books.sent) == 1
+
+
+def test_a_lost_answer_is_looked_up_and_not_sent_again() -> None:
+    books = Books(script=["lost"])
+    assert codes(placed(books, buy())) == ["accepted"]
+    assert len(books.sent) == 1
+
+
+def test_what_is_definitely_not_there_is_sent_again_under_the_same_id() -> None:
+    books = Books(script=["never"])
+    assert codes(placed(books, buy())) == ["accepted"]
+    assert len(books.sent) == 2
+    assert len(set(books.sent)) == 1
+
+
+def test_an_order_that_never_arrives_is_given_up_as_rejected() -> None:
+    books = Books(script=["never"] * 9)
+    assert codes(placed(books, buy())) == [Code.ORDER_REJECTED]
+    assert len(books.sent) == 3
+
+
+def test_an_order_of_an_earlier_attempt_is_found_by_its_id() -> None:
+    books = Books(taken={buy().client_order_id: replace(buy(), status="filled", order_id="7")})
+    assert codes(placed(books, buy())) == ["filled"]
+
+
+def test_an_earlier_attempt_that_was_cancelled_counts_as_rejected() -> None:
+    books = Books(taken={buy().client_order_id: replace(buy(), status="canceled")})
+    assert codes(placed(books, buy())) == [Code.ORDER_REJECTED]
+
+
+def test_one_refusal_does_not_keep_the_next_order_back() -> None:
+    books = Books(script=["refused"])
+    assert codes(placed(books, buy("A"), buy("B"))) == [Code.ORDER_REJECTED, "accepted"]
+
+
+def test_an_order_of_unknown_fate_is_told_and_ends_the_run() -> None:
+    books = Books(script=["lost"], is_blind=True)
+    seen: list[Order | Denial] = []
+    with pytest.raises(BrokerError, match="trend-20221228T2045Z-A-buy: lost"):
+        seen.extend(place([buy("A"), buy("B")], (), books, lambda: math.inf))  # keeps what came before the error
+    assert codes(seen) == ["unknown"]
+    assert books.sent == ["trend-20221228T2045Z-A-buy"]
+
+
+def test_an_order_that_no_longer_fits_in_the_time_is_not_begun() -> None:
+    books = Books()
+    times = iter([ORDER_TIME_S, ORDER_TIME_S - 0.1, 0.0])
+    assert codes(placed(books, buy("A"), buy("B"), remaining_s=lambda: next(times))) == ["accepted", Code.OUT_OF_TIME]
+    assert len(books.sent) == 1
+
+
+def test_a_sale_that_no_longer_fits_keeps_its_protection() -> None:
+    books = Books.with_bracket(A=10)
+    assert codes(placed(books, sell("A"), remaining_s=lambda: 1.0)) == [Code.OUT_OF_TIME]
+    assert len(books.legs) == 2
+
+
+def test_the_legs_of_the_bracket_are_gone_before_the_sale() -> None:
+    books = Books.with_bracket(A=10)
+    assert codes(placed(books, sell("A"))) == ["accepted"]
+    assert books.legs == []
+
+
+def test_the_legs_of_other_symbols_stay() -> None:
+    books = Books.with_bracket(A=10, B=10)
+    placed(books, sell("A"))
+    assert {leg.symbol for leg in books.legs} == {"B"}
+
+
+def test_while_the_legs_stay_nothing_is_sold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trader.execution.CANCEL_TIME_S", 0.3)
+    books = Books.with_bracket(A=10)
+    books.keeps_legs = True
+    assert codes(placed(books, sell("A"))) == [Code.ORDER_REJECTED]
+    assert books.sent == []
+
+
+def test_a_position_that_is_gone_meanwhile_is_not_sold_short() -> None:
+    books = Books()
+    assert codes(placed(books, sell("A"))) == [Code.ORDER_REJECTED]
+    assert books.sent == []
+
+
+def test_a_position_that_shrank_meanwhile_is_sold_as_it_is() -> None:
+    books = Books(held=positions(A=4))
+    placed(books, sell("A", 10))
+    assert [order.quantity for order in books.taken.values()] == [4]
+
+
+def test_a_refused_sale_says_that_its_stop_loss_is_gone() -> None:
+    books = Books.with_bracket(A=10)
+    books.script = ["refused"]
+    (denial,) = placed(books, sell("A"))
+    assert isinstance(denial, Denial)
+    assert "ITS STOP LOSS IS CANCELLED" in denial.detail
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ABCDEF"), st.sampled_from([Side.BUY, Side.SELL])), unique_by=lambda each: each[0]
+    ),
+    st.lists(st.sampled_from(["ok", "lost", "never", "refused"]), max_size=30),
+    st.booleans(),
+)
+def test_whatever_is_lost_no_order_is_taken_twice_and_none_goes_unreported(
+    wishes: list[tuple[str, Side]], script: list[str], is_blind: bool
+) -> None:
+    books = Books(held=positions(**dict.fromkeys("ABCDEF", 10.0)), script=script, is_blind=is_blind)
+    orders = [buy(symbol) if side is Side.BUY else sell(symbol) for symbol, side in wishes]
+    reported: list[Order | Denial] = []
+    with contextlib.suppress(BrokerError) if is_blind else contextlib.nullcontext():
+        reported.extend(place(orders, (), books, lambda: math.inf))
+    known = {each.client_order_id for each in reported if isinstance(each, Order)}
+    assert set(books.taken) <= known
+    assert all(books.sent.count(each) <= 3 for each in books.sent)
+    assert len({each.symbol for each in reported}) == len(reported)
