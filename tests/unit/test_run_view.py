@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+
 from scripts import run_story
 from scripts.run_view import show
-
 from tests.run_record import denial, order, record, stopped
 from trader.model import Code
 

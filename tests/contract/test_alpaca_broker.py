@@ -1,0 +1,574 @@
+"""AlpacaBroker over real HTTP: what it understands, and that no fault makes it place an order twice or guess."""
+
+import os
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.alpaca import AlpacaFake, FaultKind
+from trader.alpaca_client import AlpacaClient
+from trader.broker import BrokerError, OrderRejectedError, OrderUnclearError
+from trader.broker.alpaca import AlpacaBroker
+from trader.model import Account, Code, OpenOrder, Order, Position, Side
+
+BUY = Order(client_order_id="trend-1-AAPL-buy", symbol="AAPL", side=Side.BUY, quantity=10, price_usd=100)
+SELL = replace(BUY, client_order_id="trend-1-AAPL-sell", side=Side.SELL)
+BRACKET = replace(BUY, stop_loss_usd=97.0, take_profit_usd=140.0)
+
+FAULTS_OF_A_READ: tuple[FaultKind, ...] = (
+    "408",
+    "429",
+    "500-html",
+    "503-html",
+    "504",
+    "drop",
+    "hang",
+    "200-html",
+    "null",
+)
+UNCLEAR_AND_ACCEPTED: tuple[FaultKind, ...] = ("504-accepted", "drop-accepted", "hang-accepted", "200-html", "null")
+UNCLEAR_AND_NOT_ACCEPTED: tuple[FaultKind, ...] = ("408", "500-html", "503-html", "504", "drop", "hang")
+
+READS: dict[str, Callable[[AlpacaBroker], object]] = {
+    "/v2/clock": lambda broker: broker.clock(),
+    "/v2/account": lambda broker: broker.account(),
+    "/v2/positions": lambda broker: broker.positions(),
+    "/v2/orders": lambda broker: broker.open_orders(),
+    "/v2/orders:by_client_order_id": lambda broker: broker.find(BUY),
+}
+
+
+@pytest.fixture
+def fake() -> Iterator[AlpacaFake]:
+    with AlpacaFake(prices={"AAPL": 100.0, "MSFT": 50.0}, cash_usd=10_000) as fake:
+        fake.hang_s = 1.0
+        yield fake
+
+
+@pytest.fixture
+def broker(fake: AlpacaFake) -> AlpacaBroker:
+    return AlpacaBroker(client(fake))
+
+
+def client(fake: AlpacaFake, credentials: Callable[[bool], tuple[str, str]] | None = None) -> AlpacaClient:
+    credentials = credentials or (lambda _: (fake.key_id, fake.secret))
+    return AlpacaClient(fake.url, fake.url, credentials, timeout_s=(1.0, 0.2), attempts=3, wait_s=0.01)
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def test_the_clock_is_timezone_aware(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.is_open = False
+    fake.now = datetime(2026, 11, 20, 22, 0, tzinfo=UTC)
+    clock = broker.clock()
+    assert (clock.is_open, clock.next_open) == (False, datetime(2026, 11, 23, 14, 30, tzinfo=UTC))
+
+
+def test_the_account_is_read_in_dollars(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.hold("AAPL", 10, 90.0)
+    expected = Account(equity_usd=11_000, last_equity_usd=10_000, cash_usd=10_000, buying_power_usd=10_000)
+    assert broker.account() == expected
+
+
+@pytest.mark.parametrize(
+    ("override", "blocked"),
+    [
+        ({"trading_blocked": True}, "trading_blocked is true"),
+        ({"account_blocked": True}, "account_blocked is true"),
+        ({"trade_suspended_by_user": True}, "trade_suspended_by_user is true"),
+        ({"status": "ACCOUNT_CLOSED"}, "status is ACCOUNT_CLOSED"),
+    ],
+)
+def test_an_account_that_may_not_trade_says_why(
+    fake: AlpacaFake, broker: AlpacaBroker, override: dict[str, Any], blocked: str
+) -> None:
+    fake.account_overrides = override
+    assert broker.account().blocked == blocked
+
+
+@pytest.mark.parametrize("field", ["cash", "equity", "last_equity", "buying_power"])
+@pytest.mark.parametrize("value", [None, "NaN", "inf", "a lot", "", True, []])
+def test_an_account_without_clear_numbers_is_never_guessed(
+    fake: AlpacaFake, broker: AlpacaBroker, field: str, value: object
+) -> None:
+    fake.account_overrides = {field: value}
+    with pytest.raises(BrokerError, match=f"field {field}"):
+        broker.account()
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/v2/clock", "is_open"),
+        ("/v2/clock", "next_open"),
+        ("/v2/account", "cash"),
+        ("/v2/account", "trading_blocked"),
+        ("/v2/account", "status"),
+        ("/v2/positions", "qty"),
+        ("/v2/positions", "current_price"),
+        ("/v2/positions", "asset_class"),
+        ("/v2/orders", "side"),
+        ("/v2/orders", "client_order_id"),
+        ("/v2/orders:by_client_order_id", "status"),
+        ("/v2/orders:by_client_order_id", "filled_qty"),
+        ("/v2/orders:by_client_order_id", "filled_avg_price"),
+    ],
+)
+def test_an_answer_that_lacks_a_field_is_an_error_that_names_it(
+    fake: AlpacaFake, broker: AlpacaBroker, path: str, field: str
+) -> None:
+    fake.hold("AAPL", 1)
+    fake.fills = "never"
+    broker.submit(BUY)
+    fake.fault("GET", path, "missing-field", field=field)
+    with pytest.raises(BrokerError, match=field):
+        READS[path](broker)
+
+
+def test_positions_are_read_with_fractions_and_without_other_assets(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.prices["BTC/USD"] = 90_000.0
+    fake.hold("AAPL", 2.5, 80.0)
+    fake.hold("BTC/USD", 0.1)
+    assert broker.positions() == {
+        "AAPL": Position(symbol="AAPL", quantity=2.5, average_price_usd=80.0, price_usd=100.0)
+    }
+
+
+def test_only_the_sales_of_a_bracket_are_its_legs(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.fills = "never"
+    broker.submit(BRACKET)
+    assert {(order.side, order.is_leg) for order in broker.open_orders()} == {(Side.BUY, False), (Side.SELL, True)}
+
+
+def test_a_plain_sale_is_no_leg(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.hold("AAPL", 10)
+    fake.fills = "never"
+    broker.submit(SELL)
+    assert [order.is_leg for order in broker.open_orders()] == [False]
+
+
+def test_more_than_five_hundred_open_orders_are_read_page_by_page(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.fills = "never"
+    fake.cash *= 1000
+    # Three orders of one moment each, so that the end of the first page falls between a parent and its legs.
+    for number in range(340):
+        broker.submit(replace(BRACKET, client_order_id=f"order-{number}", quantity=1))
+    fake.requests.clear()
+    assert {order.order_id for order in broker.open_orders()} == {order.id for order in fake.orders}
+    assert len(fake.orders) == 1020
+    assert len(fake.asked("GET")) == 3
+
+
+# --- reading through faults --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", READS)
+@pytest.mark.parametrize("kind", FAULTS_OF_A_READ)
+def test_a_read_is_asked_again_after_a_passing_fault(
+    fake: AlpacaFake, broker: AlpacaBroker, path: str, kind: FaultKind
+) -> None:
+    fake.fault("GET", path, kind)
+    READS[path](broker)
+    assert len(fake.asked("GET", path)) == 2
+
+
+@pytest.mark.parametrize("kind", FAULTS_OF_A_READ)
+def test_a_read_is_given_up_after_a_bounded_number_of_attempts(
+    fake: AlpacaFake, broker: AlpacaBroker, kind: FaultKind
+) -> None:
+    fake.fault("GET", "/v2/account", kind, times=100)
+    with pytest.raises(BrokerError, match="GET /account"):
+        broker.account()
+    assert len(fake.asked("GET", "/v2/account")) == 3
+
+
+def test_a_hung_server_is_given_up_after_the_timeout(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.hang_s = 30
+    fake.fault("GET", "/v2/account", "hang", times=100)
+    started = time.monotonic()
+    with pytest.raises(BrokerError, match="Timeout"):
+        broker.account()
+    assert time.monotonic() - started < 3
+
+
+def test_no_attempt_is_begun_after_the_deadline(fake: AlpacaFake) -> None:
+    keys = (fake.key_id, fake.secret)
+    impatient = AlpacaClient(fake.url, fake.url, lambda _: keys, attempts=100, wait_s=0.05, deadline_s=0.3)
+    fake.fault("GET", "/v2/account", "503-html", times=100)
+    with pytest.raises(BrokerError, match="503"):
+        AlpacaBroker(impatient).account()
+    assert 2 <= len(fake.asked("GET", "/v2/account")) <= 6
+
+
+def test_a_server_that_is_not_there_is_an_error_that_names_the_call() -> None:
+    nowhere = AlpacaClient("http://127.0.0.1:9", "http://127.0.0.1:9", lambda _: ("key", "secret"), wait_s=0.01)
+    with pytest.raises(BrokerError, match=r"GET /account.*ConnectionError"):
+        AlpacaBroker(nowhere).account()
+
+
+def test_a_base_url_may_end_as_the_dashboard_shows_it(fake: AlpacaFake) -> None:
+    pasted = AlpacaClient(f"{fake.url}/v2/", fake.url, lambda _: (fake.key_id, fake.secret))
+    assert AlpacaBroker(pasted).account().cash_usd == 10_000
+
+
+# --- placing -----------------------------------------------------------------------------------------------------
+
+
+def test_a_plain_order_is_a_market_order_for_the_day(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    placed = broker.submit(BUY)
+    assert placed == replace(BUY, order_id=fake.orders[0].id, status="pending_new")
+    assert fake.asked("POST")[0].body == {
+        "symbol": "AAPL",
+        "side": "buy",
+        "type": "market",
+        "time_in_force": "day",
+        "qty": "10",
+        "client_order_id": "trend-1-AAPL-buy",
+    }
+
+
+def test_a_bracket_lives_until_it_is_cancelled_and_has_both_legs(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    broker.submit(BRACKET)
+    body = fake.asked("POST")[0].body
+    assert (body["time_in_force"], body["order_class"]) == ("gtc", "bracket")
+    assert (body["stop_loss"], body["take_profit"]) == ({"stop_price": "97"}, {"limit_price": "140"})
+
+
+@pytest.mark.parametrize(
+    ("quantity", "text"),
+    [(0.1 + 0.2, "0.3"), (1e-7, "0.0000001"), (1e6, "1000000"), (2.50, "2.5"), (0.123456789, "0.123456789"), (3, "3")],
+)
+def test_quantities_are_sent_as_plain_decimals(
+    fake: AlpacaFake, broker: AlpacaBroker, quantity: float, text: str
+) -> None:
+    fake.cash *= 1_000_000
+    broker.submit(replace(BUY, quantity=quantity))
+    assert fake.asked("POST")[0].body["qty"] == text
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"client_order_id": ""},
+        {"quantity": float("nan")},
+        {"quantity": 0.0},
+        {"quantity": -1.0},
+        {"stop_loss_usd": float("inf"), "take_profit_usd": 140.0},
+    ],
+)
+def test_an_impossible_order_is_never_sent(fake: AlpacaFake, broker: AlpacaBroker, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="order"):
+        broker.submit(replace(BUY, **wrong))
+    assert not fake.requests
+
+
+def test_a_fractional_holding_can_be_sold_whole(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.hold("AAPL", 0.123456789)
+    broker.submit(replace(SELL, quantity=broker.positions()["AAPL"].quantity))
+    assert fake.positions == {}
+
+
+REFUSED: dict[str, tuple[Order, str, Code]] = {
+    "too little money": (replace(BUY, quantity=1_000), "buying power", Code.BUYING_POWER_EXCEEDED),
+    "too few shares": (replace(SELL, quantity=11), "insufficient qty available", Code.ORDER_REJECTED),
+    "a take profit below the tick": (replace(BRACKET, take_profit_usd=140.001), "sub-penny", Code.ORDER_REJECTED),
+    "a stop loss below the tick": (replace(BRACKET, stop_loss_usd=97.005), "sub-penny", Code.ORDER_REJECTED),
+    "a bracket of a fraction": (replace(BRACKET, quantity=1.5), "fractional", Code.ORDER_REJECTED),
+    "an unknown symbol": (replace(BUY, symbol="NONE"), "not found", Code.ORDER_REJECTED),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_definite_no_is_a_rejection_in_the_words_of_alpaca(fake: AlpacaFake, broker: AlpacaBroker, what: str) -> None:
+    order, words, code = REFUSED[what]
+    fake.hold("AAPL", 10)
+    with pytest.raises(OrderRejectedError, match=words) as refused:
+        broker.submit(order)
+    assert (refused.value.code, fake.orders, len(fake.asked("POST"))) == (code, [], 1)
+
+
+def test_a_wash_trade_is_a_rejection(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.hold("AAPL", 10)
+    fake.fills = "never"
+    broker.submit(SELL)
+    with pytest.raises(OrderRejectedError, match="wash trade") as refused:
+        broker.submit(BUY)
+    assert refused.value.code is Code.ORDER_REJECTED
+
+
+def test_an_account_that_may_not_trade_is_a_rejection(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.account_overrides = {"trading_blocked": True}
+    with pytest.raises(OrderRejectedError, match="not authorized to trade"):
+        broker.submit(BUY)
+
+
+def test_an_order_answered_as_rejected_is_a_rejection(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.rejected_at_once.add("AAPL")
+    with pytest.raises(OrderRejectedError, match="rejected"):
+        broker.submit(BUY)
+
+
+def test_an_order_rejected_after_it_was_accepted_is_found_as_rejected(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.rejected_later.add("AAPL")
+    broker.submit(BUY)
+    found = broker.find(BUY)
+    assert found
+    assert found.status == "rejected"
+
+
+# --- placing through faults --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", UNCLEAR_AND_ACCEPTED)
+def test_an_order_accepted_without_an_answer_is_unclear_and_there_once(
+    fake: AlpacaFake, broker: AlpacaBroker, kind: FaultKind
+) -> None:
+    fake.fault("POST", "/v2/orders", kind)
+    with pytest.raises(OrderUnclearError, match=BUY.client_order_id):
+        broker.submit(BUY)
+    assert [order.client_order_id for order in fake.orders] == [BUY.client_order_id]
+    assert len(fake.asked("POST")) == 1
+
+
+@pytest.mark.parametrize("kind", UNCLEAR_AND_NOT_ACCEPTED)
+def test_an_order_that_got_lost_is_unclear_and_not_sent_again(
+    fake: AlpacaFake, broker: AlpacaBroker, kind: FaultKind
+) -> None:
+    fake.fault("POST", "/v2/orders", kind)
+    with pytest.raises(OrderUnclearError):
+        broker.submit(BUY)
+    assert (fake.orders, len(fake.asked("POST"))) == ([], 1)
+
+
+@pytest.mark.parametrize("field", ["id", "status", "client_order_id", "symbol", "side", "filled_qty"])
+def test_an_answer_without_a_needed_field_is_unclear(fake: AlpacaFake, broker: AlpacaBroker, field: str) -> None:
+    fake.fault("POST", "/v2/orders", "missing-field", field=field)
+    with pytest.raises(OrderUnclearError, match=field):
+        broker.submit(BUY)
+    assert (len(fake.orders), len(fake.asked("POST"))) == (1, 1)
+
+
+def test_a_second_order_with_the_same_id_is_unclear_and_not_placed(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    broker.submit(BUY)
+    with pytest.raises(OrderUnclearError, match="must be unique"):
+        broker.submit(BUY)
+    assert len(fake.orders) == 1
+
+
+def test_an_order_is_sent_again_after_a_429_which_did_not_accept_it(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.fault("POST", "/v2/orders", "429", times=2)
+    broker.submit(BUY)
+    assert (len(fake.orders), len(fake.asked("POST"))) == (1, 3)
+
+
+def test_a_429_that_does_not_pass_is_a_rejection(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.fault("POST", "/v2/orders", "429", times=100)
+    with pytest.raises(OrderRejectedError, match="too many requests"):
+        broker.submit(BUY)
+    assert (fake.orders, len(fake.asked("POST"))) == ([], 3)
+
+
+# --- looking up --------------------------------------------------------------------------------------------------
+
+
+def test_an_order_is_found_with_what_became_of_it(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    broker.submit(BUY)
+    expected = replace(BUY, order_id=fake.orders[0].id, status="filled", filled_quantity=10.0, filled_price_usd=100.0)
+    assert broker.find(BUY) == expected
+
+
+def test_an_order_that_is_not_there_is_none(broker: AlpacaBroker) -> None:
+    assert broker.find(BUY) is None
+
+
+def test_a_404_of_a_wrong_address_does_not_mean_that_the_order_is_not_there(fake: AlpacaFake) -> None:
+    elsewhere = AlpacaClient(f"{fake.url}/elsewhere", fake.url, lambda _: (fake.key_id, fake.secret))
+    with pytest.raises(BrokerError, match="404"):
+        AlpacaBroker(elsewhere).find(BUY)
+
+
+@pytest.mark.parametrize("other", [replace(BUY, symbol="MSFT"), replace(BUY, side=Side.SELL)])
+def test_an_order_of_the_same_id_but_for_something_else_is_an_error(broker: AlpacaBroker, other: Order) -> None:
+    broker.submit(BUY)
+    with pytest.raises(BrokerError, match="is to buy AAPL"):
+        broker.find(other)
+
+
+# --- cancelling --------------------------------------------------------------------------------------------------
+
+
+def leg(broker: AlpacaBroker) -> OpenOrder:
+    return next(order for order in broker.open_orders() if order.is_leg)
+
+
+def test_cancelling_a_leg_frees_the_shares(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    broker.submit(BRACKET)
+    broker.cancel(leg(broker))
+    assert (broker.open_orders(), fake.available("AAPL")) == ((), Decimal(10))
+
+
+def test_an_order_on_its_way_out_stays_open_until_it_is_gone(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.cancel_polls = 1
+    broker.submit(BRACKET)
+    broker.cancel(leg(broker))
+    assert [len(broker.open_orders()) for _ in range(2)] == [2, 0]
+
+
+def test_what_is_gone_already_can_be_cancelled_again(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    broker.submit(BRACKET)
+    stop = leg(broker)
+    broker.cancel(stop)
+    broker.cancel(stop)
+    assert [request.method for request in fake.requests].count("DELETE") == 2
+
+
+def test_what_was_never_there_can_be_cancelled(broker: AlpacaBroker) -> None:
+    broker.cancel(OpenOrder(order_id="none", client_order_id="none", symbol="AAPL", side=Side.SELL))
+
+
+@pytest.mark.parametrize("kind", FAULTS_OF_A_READ)
+def test_cancelling_is_asked_again_after_a_passing_fault(
+    fake: AlpacaFake, broker: AlpacaBroker, kind: FaultKind
+) -> None:
+    broker.submit(BRACKET)
+    fake.fault("DELETE", "/v2/orders", kind)
+    broker.cancel(leg(broker))
+    assert fake.available("AAPL") == 10
+
+
+def test_cancelling_that_cannot_be_had_is_an_error(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    broker.submit(BRACKET)
+    fake.fault("DELETE", "/v2/orders", "503-html", times=100)
+    with pytest.raises(BrokerError, match=r"DELETE /orders/.*503"):
+        broker.cancel(leg(broker))
+
+
+# --- keys --------------------------------------------------------------------------------------------------------
+
+
+class Keys:
+    """Credentials that were rotated: the first are old, those fetched afresh are what `fresh` says."""
+
+    def __init__(self, fresh: tuple[str, str]) -> None:
+        self.fresh = fresh
+        self.calls: list[bool] = []
+
+    def __call__(self, refresh: bool) -> tuple[str, str]:
+        self.calls.append(refresh)
+        return self.fresh if refresh else ("OLDKEY", "old-secret")
+
+
+@pytest.mark.parametrize("kind", ["401", "403"])
+def test_credentials_are_refreshed_once_after_they_were_refused(fake: AlpacaFake, kind: FaultKind) -> None:
+    keys = Keys((fake.key_id, fake.secret))
+    fake.fault("GET", "/v2/account", kind)
+    AlpacaBroker(client(fake, keys)).account()
+    assert keys.calls == [False, True]
+
+
+def test_an_order_is_sent_again_with_fresh_keys(fake: AlpacaFake) -> None:
+    AlpacaBroker(client(fake, Keys((fake.key_id, fake.secret)))).submit(BUY)
+    assert (len(fake.orders), len(fake.asked("POST"))) == (1, 2)
+
+
+def test_keys_that_are_refused_for_good_are_an_error_that_names_the_variables(fake: AlpacaFake) -> None:
+    keys = Keys(("OTHERKEY", "other-secret"))
+    broker = AlpacaBroker(client(fake, keys))
+    for _ in range(2):
+        with pytest.raises(BrokerError, match="ALPACAUSER and ALPACAPW"):
+            broker.account()
+    assert (keys.calls, len(fake.requests)) == ([False, True], 3)
+
+
+def test_keys_rotated_a_second_time_are_fetched_again(fake: AlpacaFake) -> None:
+    keys = Keys((fake.key_id, fake.secret))
+    broker = AlpacaBroker(client(fake, keys))
+    broker.account()
+    fake.secret = "newer-secret"
+    keys.fresh = (fake.key_id, fake.secret)
+    broker.account()
+    assert keys.calls == [False, True, True]
+
+
+def test_a_refused_order_is_not_taken_for_refused_keys(fake: AlpacaFake) -> None:
+    keys = Keys((fake.key_id, fake.secret))
+    broker = AlpacaBroker(client(fake, keys))
+    broker.account()
+    with pytest.raises(OrderRejectedError, match="buying power"):
+        broker.submit(replace(BUY, quantity=1_000))
+    assert keys.calls == [False, True]
+
+
+SECRETS = {
+    "refused": "wrong-secret",
+    "with a line break": "wrong-secret\n",
+    "with a space": "wrong secret",
+    "beyond ASCII": "wröng-secret",
+    "empty": "",
+}
+
+
+@pytest.mark.parametrize("what", SECRETS)
+def test_no_error_shows_the_secret(fake: AlpacaFake, what: str) -> None:
+    secret = SECRETS[what]
+    with pytest.raises(BrokerError, match="ALPACAPW") as caught:
+        AlpacaBroker(client(fake, lambda _: (fake.key_id, secret))).account()
+    shown = "".join(traceback.format_exception(caught.value))
+    assert secret.strip() not in shown or not secret
+
+
+@pytest.mark.parametrize("kind", [*FAULTS_OF_A_READ, "401", "403"])
+def test_no_fault_shows_the_secret(fake: AlpacaFake, broker: AlpacaBroker, kind: FaultKind) -> None:
+    fake.fault("GET", "/v2/account", kind, times=100)
+    with pytest.raises(BrokerError) as caught:
+        broker.account()
+    assert fake.secret not in "".join(traceback.format_exception(caught.value))
+
+
+# --- the SDK and the environment ---------------------------------------------------------------------------------
+
+OTHER_SETTINGS = {
+    "APCA_API_OAUTH_TOKEN": "of-another-account",
+    "APCA_API_KEY_ID": "of-another-account",
+    "APCA_API_SECRET_KEY": "of-another-account",
+    "APCA_API_VERSION": "v1",
+    "APCA_RETRY_MAX": "5",
+    "APCA_RETRY_CODES": "429,500,504",
+}
+SUBMIT = """
+import sys
+from trader.alpaca_client import AlpacaClient
+from trader.broker.alpaca import AlpacaBroker
+from trader.model import Order, Side
+assert "alpaca_trade_api" not in sys.modules
+broker = AlpacaBroker(AlpacaClient(sys.argv[1], sys.argv[1], lambda _: (sys.argv[2], sys.argv[3])))
+assert "alpaca_trade_api" not in sys.modules
+broker.submit(Order(client_order_id="one", symbol="AAPL", side=Side.BUY, quantity=1, price_usd=100))
+"""
+
+
+def in_a_process_with_other_settings(fake: AlpacaFake) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", SUBMIT, fake.url, fake.key_id, fake.secret]
+    environment = {**os.environ, **OTHER_SETTINGS, "PYTHONPATH": str(Path(__file__).parents[2] / "function")}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_settings_of_the_sdk_in_the_environment_change_nothing(fake: AlpacaFake) -> None:
+    done = in_a_process_with_other_settings(fake)
+    assert (done.returncode, [order.status for order in fake.orders]) == (0, ["filled"]), done.stderr
+
+
+def test_the_sdk_never_sends_an_order_again_by_itself(fake: AlpacaFake) -> None:
+    fake.fault("POST", "/v2/orders", "504-accepted")
+    done = in_a_process_with_other_settings(fake)
+    assert ("OrderUnclearError" in done.stderr, len(fake.asked("POST"))) == (True, 1), done.stderr

@@ -1,0 +1,334 @@
+"""The books behind the stand-in for Alpaca: cash, holdings, orders and brackets, and the rules they are kept by."""
+
+import threading
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta
+from decimal import Decimal, InvalidOperation
+from itertools import count
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+NEW_YORK = ZoneInfo("America/New_York")
+OPEN_STATUSES = frozenset({"accepted", "pending_new", "new", "held", "partially_filled", "pending_cancel"})
+BLOCKING_FLAGS = ("trading_blocked", "account_blocked", "trade_suspended_by_user")
+
+
+class RefusalError(Exception):
+    """A definite no, as Alpaca says it: a status, and a body with code and message."""
+
+    def __init__(self, status: int, code: int, message: str, **details: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = {"code": code, "message": message, **details}
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class FakeOrder:
+    symbol: str
+    side: str
+    type: str
+    quantity: Decimal
+    client_order_id: str
+    submitted_at: datetime
+    time_in_force: str = "day"
+    order_class: str = ""
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    status: str = "new"
+    filled_quantity: Decimal = Decimal(0)
+    filled_price: Decimal | None = None
+    filled_at: datetime | None = None
+    ended_at: datetime | None = None  # cancelled, expired or rejected
+    parent: "FakeOrder | None" = None
+    legs: list["FakeOrder"] = field(default_factory=list)
+    polls_until_cancelled: int = 0
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    @property
+    def is_open(self) -> bool:
+        return self.status in OPEN_STATUSES
+
+    @property
+    def remaining(self) -> Decimal:
+        return self.quantity - self.filled_quantity
+
+
+@dataclass(slots=True)
+class FakePosition:
+    quantity: Decimal
+    average_price: Decimal
+
+
+class AlpacaBooks:
+    """Every public attribute may be read and set at any time.
+
+    Options: `is_open` (None: weekdays 9:30 to 16:00 in New York, by `now`), `fills` (what becomes of a market order
+    while the market is open), `cancel_polls` (how many looks at the orders still see `pending_cancel`),
+    `rejected_later` and `rejected_at_once` (symbols whose orders are rejected after they were answered as accepted, or
+    answered as rejected), `account_overrides` (fields of the account's answer; a blocking flag also refuses orders).
+    """
+
+    def __init__(self, *, prices: Mapping[str, float] | None = None, cash_usd: float = 100_000) -> None:
+        self.prices: dict[str, float] = dict(prices or {})
+        self.now = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)  # a Friday, 10:00 in New York
+        self.is_open: bool | None = True
+        self.fills: Literal["immediate", "never", "partial"] = "immediate"
+        self.cancel_polls = 0
+        self.rejected_later: set[str] = set()
+        self.rejected_at_once: set[str] = set()
+        self.account_overrides: dict[str, Any] = {}
+
+        self.cash = Decimal(str(cash_usd))
+        self.last_equity = self.cash
+        self.positions: dict[str, FakePosition] = {}
+        self.orders: list[FakeOrder] = []
+
+        self.lock = threading.RLock()
+        self._tick = count()
+
+    # --- what a test does to them ----------------------------------------------------------------------------------
+
+    def hold(self, symbol: str, quantity: float, average_price_usd: float | None = None) -> None:
+        """Put a holding into the books without an order."""
+        price = self.price(symbol) if average_price_usd is None else Decimal(str(average_price_usd))
+        self.positions[symbol] = FakePosition(Decimal(str(quantity)), price)
+
+    def open_orders(self, symbol: str | None = None) -> list[FakeOrder]:
+        return [order for order in self.orders if order.is_open and symbol in (None, order.symbol)]
+
+    def fill_waiting(self) -> None:
+        """Fill every market order that waits, at today's prices: what the opening bell does."""
+        with self.lock:
+            for order in [order for order in self.open_orders() if order.type == "market"]:
+                self._fill(order, order.remaining, self.price(order.symbol))
+
+    def trigger_stop(self, symbol: str) -> FakeOrder:
+        """The stop-loss leg fills at its price, and the take-profit leg is cancelled."""
+        return self._trigger(symbol, "stop")
+
+    def trigger_take_profit(self, symbol: str) -> FakeOrder:
+        """The take-profit leg fills at its price, and the stop-loss leg is cancelled."""
+        return self._trigger(symbol, "limit")
+
+    def sell_by_hand(self, symbol: str) -> FakeOrder:
+        """The owner sells all of a holding in the dashboard; whatever held the shares is cancelled."""
+        with self.lock:
+            for order in self.open_orders(symbol):
+                self._end(order, "canceled")
+            order = self._new_order(symbol, "sell", "market", self.positions[symbol].quantity, str(uuid.uuid4()))
+            self.orders.append(order)
+            self._fill(order, order.quantity, self.price(symbol))
+            return order
+
+    def close_day(self) -> None:
+        """Day orders expire, and the equity of now becomes yesterday's."""
+        with self.lock:
+            for order in self.open_orders():
+                if order.time_in_force == "day":
+                    self._end(order, "expired")
+            self.last_equity = self.equity
+
+    # --- what they say ---------------------------------------------------------------------------------------------
+
+    @property
+    def equity(self) -> Decimal:
+        return self.cash + self.market_value
+
+    @property
+    def market_value(self) -> Decimal:
+        return sum((p.quantity * self.price(symbol) for symbol, p in self.positions.items()), Decimal(0))
+
+    @property
+    def buying_power(self) -> Decimal:
+        """Cash that no waiting buy has a claim on: an account without margin."""
+        buys = [order for order in self.open_orders() if order.side == "buy"]
+        return self.cash - sum((order.remaining * self.price(order.symbol) for order in buys), Decimal(0))
+
+    def available(self, symbol: str) -> Decimal:
+        """Shares that no open sale holds. The two legs of a bracket hold the same shares."""
+        held = self.positions[symbol].quantity if symbol in self.positions else Decimal(0)
+        claims: dict[str, Decimal] = {}
+        for order in self.open_orders(symbol):
+            if order.side == "sell" and (order.parent is None or order.parent.status == "filled"):
+                claims[order.parent.id if order.parent else order.id] = order.remaining
+        return held - sum(claims.values(), Decimal(0))
+
+    def price(self, symbol: str) -> Decimal:
+        return Decimal(str(self.prices[symbol]))
+
+    def market_is_open(self) -> bool:
+        if self.is_open is not None:
+            return self.is_open
+        local = self.now.astimezone(NEW_YORK)
+        return local.weekday() < 5 and time(9, 30) <= local.time() < time(16)
+
+    def find(self, **wanted: str) -> FakeOrder:
+        for order in self.orders:
+            if all(getattr(order, name) == value for name, value in wanted.items()):
+                return order
+        raise RefusalError(404, 40410000, f"order not found for {', '.join(wanted.values())}")
+
+    # --- what Alpaca does with an order ----------------------------------------------------------------------------
+
+    def accept(self, body: Mapping[str, Any]) -> FakeOrder:
+        """Check an order and enter it, not filled yet: Alpaca answers first and fills afterwards (`work`)."""
+        quantity = positive(body.get("qty"), "qty")
+        order = self._new_order(
+            body["symbol"], body["side"], body["type"], quantity, body.get("client_order_id") or str(uuid.uuid4())
+        )
+        order.time_in_force, order.order_class = body["time_in_force"], body.get("order_class", "")
+        order.legs = self._legs_of(order, body) if order.order_class == "bracket" else []
+        self._check_form(order)
+        self._check_money(order)
+        self.orders += [order, *order.legs]
+        if order.symbol in self.rejected_at_once:
+            self._end(order, "rejected")
+        return order
+
+    def work(self, order: FakeOrder) -> None:
+        """What becomes of an accepted order at once, by the options."""
+        if order.symbol in self.rejected_later:
+            self._end(order, "rejected")
+        elif order.is_open and self.market_is_open():
+            order.status = "new"
+            shares = {"immediate": order.quantity, "partial": order.quantity // 2, "never": Decimal(0)}[self.fills]
+            self._fill(order, shares, self.price(order.symbol))
+
+    def cancel(self, order: FakeOrder) -> None:
+        if not order.is_open or order.status == "pending_cancel":
+            raise RefusalError(422, 42210000, f'order is already in "{order.status}" state')
+        if not self.cancel_polls:
+            self._end(order, "canceled")
+        for one in _family(order):
+            if one.is_open:
+                one.status, one.polls_until_cancelled = "pending_cancel", self.cancel_polls
+
+    def advance_cancels(self) -> None:
+        """One look at the orders: what `cancel_polls` of them have seen pending is cancelled now."""
+        for order in [order for order in self.orders if order.status == "pending_cancel"]:
+            if not order.polls_until_cancelled:
+                self._end(order, "canceled")
+            order.polls_until_cancelled -= 1
+
+    def _new_order(self, symbol: str, side: str, kind: str, quantity: Decimal, client_order_id: str) -> FakeOrder:
+        # A microsecond apart, so that orders of one simulated moment still have an order of their own.
+        return FakeOrder(
+            symbol=symbol,
+            side=side,
+            type=kind,
+            quantity=quantity,
+            client_order_id=client_order_id,
+            status="pending_new" if self.market_is_open() else "accepted",
+            submitted_at=self.now + timedelta(microseconds=next(self._tick)),
+        )
+
+    def _legs_of(self, parent: FakeOrder, body: Mapping[str, Any]) -> list[FakeOrder]:
+        side = "sell" if parent.side == "buy" else "buy"
+        legs = [self._new_order(parent.symbol, side, kind, parent.quantity, str(uuid.uuid4())) for kind in _LEG_TYPES]
+        for leg in legs:
+            leg.parent, leg.status, leg.submitted_at = parent, "held", parent.submitted_at
+            leg.order_class, leg.time_in_force = parent.order_class, parent.time_in_force
+        legs[0].limit_price = positive(body.get("take_profit", {}).get("limit_price"), "take_profit.limit_price")
+        legs[1].stop_price = positive(body.get("stop_loss", {}).get("stop_price"), "stop_loss.stop_price")
+        return legs
+
+    def _check_form(self, order: FakeOrder) -> None:
+        if any(order.client_order_id == other.client_order_id for other in self.orders):
+            raise RefusalError(422, 40010001, "client_order_id must be unique")
+        if len(order.client_order_id) > 128:
+            raise RefusalError(422, 40010001, "client_order_id must be no more than 128 characters")
+        if order.symbol not in self.prices:
+            raise RefusalError(422, 42210000, f'asset "{order.symbol}" not found')
+        if order.quantity % 1 and (order.order_class or order.time_in_force != "day"):
+            raise RefusalError(422, 42210000, "fractional orders must be simple DAY orders")
+        for leg in order.legs:
+            _check_tick("limit_price", leg.limit_price)
+            _check_tick("stop_price", leg.stop_price)
+        if order.legs and not (order.legs[1].stop_price or 0) < self.price(order.symbol) < (
+            order.legs[0].limit_price or 0
+        ):
+            raise RefusalError(422, 42210000, "stop_loss must be below and take_profit above the base price")
+
+    def _check_money(self, order: FakeOrder) -> None:
+        if any(self.account_overrides.get(flag) for flag in BLOCKING_FLAGS):
+            raise RefusalError(403, 40310000, "account is not authorized to trade")
+        opposite = [other for other in self.open_orders(order.symbol) if other.side != order.side]
+        if opposite and not order.order_class:
+            message = "potential wash trade detected. use complex orders"
+            raise RefusalError(403, 40310000, message, existing_order_id=opposite[0].id)
+        if order.side == "sell" and order.quantity > (available := self.available(order.symbol)):
+            numbers = f"requested: {text(order.quantity)}, available: {text(available)}"
+            raise RefusalError(403, 40310000, f"insufficient qty available for order ({numbers})")
+        if order.side == "buy" and order.quantity * self.price(order.symbol) > self.buying_power:
+            raise RefusalError(403, 40310000, "insufficient buying power", buying_power=text(self.buying_power))
+
+    def _fill(self, order: FakeOrder, shares: Decimal, price: Decimal) -> None:
+        if not shares:
+            return
+        held = self.positions.get(order.symbol, FakePosition(Decimal(0), price))
+        if order.side == "buy":
+            cost = held.quantity * held.average_price + shares * price
+            held = FakePosition(held.quantity + shares, cost / (held.quantity + shares))
+            self.cash -= shares * price
+        else:
+            held = FakePosition(held.quantity - shares, held.average_price)
+            self.cash += shares * price
+        self.positions[order.symbol] = held
+        if not held.quantity:
+            del self.positions[order.symbol]
+        order.filled_quantity += shares
+        order.filled_price = price
+        order.filled_at = self.now
+        order.status = "partially_filled" if order.remaining else "filled"
+        if order.status == "filled" and order.legs:
+            order.legs[0].status = "new"  # the take profit is at the exchange, the stop is held until it goes
+
+    def _end(self, order: FakeOrder, status: str) -> None:
+        for one in _family(order):
+            if one.is_open:
+                one.status = status if one is order else "canceled"
+                one.ended_at = self.now
+
+    def _trigger(self, symbol: str, kind: str) -> FakeOrder:
+        with self.lock:
+            legs = [order for order in self.open_orders(symbol) if order.parent and order.type == kind]
+            if not legs or not legs[0].parent or legs[0].parent.status != "filled":
+                raise LookupError(f"{symbol} has no live {kind} leg; open orders: {self.open_orders(symbol)}")
+            leg = legs[0]
+            self._fill(leg, leg.remaining, leg.stop_price or leg.limit_price or Decimal(0))
+            for other in _family(leg):
+                if other.is_open:
+                    other.status, other.ended_at = "canceled", self.now
+            return leg
+
+
+_LEG_TYPES = ("limit", "stop")
+
+
+def _family(order: FakeOrder) -> Iterator[FakeOrder]:
+    """The order itself, then what ends with it: a parent's legs, a leg's sibling."""
+    yield order
+    relatives = order.parent.legs if order.parent else order.legs
+    yield from [relative for relative in relatives if relative is not order]
+
+
+def _check_tick(name: str, price: Decimal | None) -> None:
+    if price is not None and price % Decimal("0.01" if price >= 1 else "0.0001"):
+        message = f"invalid {name} {text(price)}. sub-penny increment does not fulfill minimum pricing criteria"
+        raise RefusalError(422, 42210000, message)
+
+
+def positive(value: Any, name: str) -> Decimal:
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        number = Decimal(0)
+    if not number > 0:
+        raise RefusalError(422, 40010001, f"{name} must be a number above 0")
+    return number
+
+
+def text(number: Decimal) -> str:
+    return format(number.normalize(), "f")

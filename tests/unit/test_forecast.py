@@ -1,0 +1,129 @@
+import logging
+import math
+from datetime import date, timedelta
+
+import numpy as np
+import pytest
+
+from tests.builders import SLOT, daily, every
+from trader.forecast import Forecasts, ProphetForecaster
+from trader.model import NEW_YORK, Closes, Code, Forecast
+
+
+def forecasts(
+    closes: dict[str, Closes], signal: str = "trend", interval: str = "1d", horizon: int = 1, seconds: float = math.inf
+) -> Forecasts:
+    forecaster = ProphetForecaster(signal=signal, bar_interval=interval, horizon_bars=horizon)
+    return forecaster.forecast(closes, lambda: seconds)
+
+
+def forecast(closes: Closes, signal: str = "trend", interval: str = "1d", horizon: int = 1) -> Forecast:
+    (only,) = forecasts({"AAPL": closes}, signal, interval, horizon).forecasts
+    return only
+
+
+RISING = daily(list(np.linspace(100, 150, 120)))
+WALK = daily(list(100 * np.exp(np.cumsum(np.random.default_rng(7).normal(0, 0.01, 120)))))
+
+
+def test_the_trend_of_a_straight_line_is_the_line() -> None:
+    assert forecast(RISING).trend_usd == pytest.approx(150, rel=0.01)
+
+
+def test_the_corners_of_the_line_span_the_history() -> None:
+    line = forecast(RISING).line
+    assert (line[0][0], line[-1][0]) == (RISING.index[0], RISING.index[-1])
+    assert line[0][1] == pytest.approx(100, rel=0.01)
+
+
+def test_a_bar_is_told_by_its_date_on_both_sides_of_a_clock_change() -> None:
+    weeks = forecast(daily(list(np.linspace(100, 150, 60)), last=date(2022, 12, 1))).line
+    assert {time.astimezone(NEW_YORK).hour for time, _ in weeks} == {0}
+
+
+def test_the_trend_signal_asks_for_no_interval() -> None:
+    assert (forecast(WALK).lower_usd, forecast(WALK).horizon_time) == (None, None)
+
+
+def test_the_interval_is_around_the_forecast_on_the_next_business_day() -> None:
+    only = forecast(daily(list(WALK), last=date(2022, 12, 30)), "interval")  # a Friday
+    assert only.horizon_time is not None
+    assert only.horizon_time.astimezone(NEW_YORK).date() == date(2023, 1, 2)
+    assert only.lower_usd is not None
+    assert only.yhat_usd is not None
+    assert only.upper_usd is not None
+    assert only.lower_usd < only.yhat_usd < only.upper_usd
+
+
+def test_the_interval_looks_as_many_bars_ahead_as_asked() -> None:
+    assert forecast(every(15, list(WALK)), "interval", "15m", 4).horizon_time == SLOT + timedelta(hours=1)
+
+
+def test_the_horizon_rule_looks_at_the_eighth_day() -> None:
+    only = forecast(WALK, "horizon")
+    assert only.horizon_time == WALK.index[-1] + timedelta(days=8)
+
+
+def test_the_same_bars_give_the_same_forecast_alone_or_among_others() -> None:
+    among = forecasts({"MSFT": RISING, "AAPL": WALK, "KO": RISING}, "interval").forecasts[1]
+    assert among == forecast(WALK, "interval")
+
+
+def test_forecasts_come_in_the_order_asked_for() -> None:
+    order = [each.symbol for each in forecasts(dict.fromkeys("DACB", RISING)).forecasts]
+    assert order == ["D", "A", "C", "B"]
+
+
+def test_a_symbol_with_three_bars_is_denied_and_the_others_are_not() -> None:
+    both = forecasts({"NEW": daily([1, 2, 3]), "AAPL": RISING})
+    assert [(each.symbol, each.code, each.detail) for each in both.denials] == [
+        ("NEW", Code.FORECAST_FAILED, "3 bars, needs 30")
+    ]
+    assert [each.symbol for each in both.forecasts] == ["AAPL"]
+
+
+def test_the_horizon_rule_needs_ninety_bars() -> None:
+    assert forecasts({"AAPL": RISING.iloc[-89:]}, "horizon").denials[0].code is Code.FORECAST_FAILED
+
+
+def test_a_fault_of_one_symbol_is_that_symbols_alone() -> None:
+    spoilt = RISING.copy()
+    spoilt.iloc[5] = math.inf
+    both = forecasts({"BAD": spoilt, "AAPL": RISING})
+    assert [(each.symbol, each.code) for each in both.denials] == [("BAD", Code.FORECAST_FAILED)]
+    assert [each.symbol for each in both.forecasts] == ["AAPL"]
+
+
+def test_a_trend_line_that_ends_below_zero_is_no_price() -> None:
+    falling = daily([*np.linspace(1000, 1, 60), *[0.001] * 2])
+    (denial,) = forecasts({"AAPL": falling}).denials
+    assert "which is no price" in denial.detail
+
+
+def test_a_constant_price_has_a_flat_line() -> None:
+    assert forecast(daily([50] * 60)).trend_usd == pytest.approx(50, rel=1e-6)
+
+
+def test_what_no_longer_fits_in_the_time_is_out_of_time() -> None:
+    late = forecasts({"AAPL": RISING, "MSFT": RISING}, seconds=0)
+    assert [(each.symbol, each.code) for each in late.denials] == [
+        ("AAPL", Code.OUT_OF_TIME),
+        ("MSFT", Code.OUT_OF_TIME),
+    ]
+
+
+def test_nothing_to_forecast_is_no_error() -> None:
+    assert forecasts({}) == Forecasts()
+
+
+def test_fitting_writes_nothing_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        forecast(WALK, "horizon")
+    assert [record for record in caplog.records if record.name.startswith(("prophet", "cmdstanpy"))] == []
+
+
+def test_progress_is_told_for_each_symbol() -> None:
+    told: list[tuple[str, int, int]] = []
+    forecaster = ProphetForecaster(signal="trend", bar_interval="1d", horizon_bars=1)
+    forecaster.forecast({"A": RISING, "B": RISING}, lambda: math.inf, lambda *step: told.append(step))
+    assert told == [("trend lines", 1, 2), ("trend lines", 2, 2)]

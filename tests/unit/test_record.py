@@ -1,0 +1,80 @@
+import dataclasses
+import json
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.builders import SLOT, account, buy, daily, every, positions, settings
+from trader.model import Code, Decision, Denial, Observation, OpenOrder, Side
+from trader.record import Run, as_json, observation_from, settings_from
+
+OBSERVATION = Observation(
+    slot=SLOT,
+    now=SLOT,
+    account=account(),
+    positions=positions(AAPL=12.345),
+    open_orders=(OpenOrder(order_id="1", client_order_id="c", symbol="AAPL", side=Side.SELL, is_leg=True),),
+    ranking={"AAPL": 0.1},
+    closes={"AAPL": daily([0.1 + 0.2, 1e-9, 1 / 3])},
+    denials=(Denial(symbol="X", code=Code.STALE_PRICE, detail="old"),),
+)
+
+
+def through_json(observation: Observation) -> Observation:
+    return observation_from(json.loads(json.dumps(as_json(observation), allow_nan=False)))
+
+
+def test_an_observation_comes_back_from_json_as_it_was() -> None:
+    back = through_json(OBSERVATION)
+    assert back.closes["AAPL"].equals(OBSERVATION.closes["AAPL"])
+    assert dataclasses.replace(back, closes={}) == dataclasses.replace(OBSERVATION, closes={})
+
+
+@given(st.lists(st.floats(min_value=1e-9, max_value=1e9), min_size=1, max_size=50), st.sampled_from([1, 5, 15, 60]))
+def test_prices_keep_their_last_bit_and_their_time(prices: list[float], minutes: int) -> None:
+    closes = every(minutes, prices)
+    back = through_json(dataclasses.replace(OBSERVATION, closes={"AAPL": closes})).closes["AAPL"]
+    assert back.to_list() == prices
+    assert list(back.index) == list(closes.index)
+
+
+def test_settings_come_back_from_a_record_without_their_secrets() -> None:
+    original = settings(BROKER="alpaca", ALPACAUSER="id", ALPACAPW="secret", UNIVERSE="AAPL,MSFT")
+    back = settings_from(json.loads(json.dumps(original.public())))
+    assert back == dataclasses.replace(original, alpacauser="", alpacapw="")
+
+
+def test_no_secret_is_in_a_record() -> None:
+    run = Run(settings=settings(BROKER="alpaca", ALPACAUSER="key-id", ALPACAPW="secret"), slot=SLOT, now=SLOT)
+    text = json.dumps(run.record(run.report("NOTHING_TO_DO")))
+    assert "key-id" not in text
+    assert "secret" not in text
+
+
+def test_investments_are_signed_and_hold_what_was_placed() -> None:
+    run = Run(settings=settings(), slot=SLOT, now=SLOT, decision=Decision(orders=(buy("A", 3), buy("B", 4))))
+    run.outcomes += [buy("A", 3), Denial(symbol="B", code=Code.ORDER_REJECTED, detail="no")]
+    assert run.report("TRADED")["investments"] == {"A": 3}
+
+
+def test_a_dry_run_shows_its_plan_and_invests_nothing() -> None:
+    run = Run(settings=settings(MODE="dry-run"), slot=SLOT, now=SLOT, decision=Decision(orders=(buy("A"),)))
+    report = run.report("DRY_RUN")
+    assert (report["investments"], [order["symbol"] for order in report["orders"]]) == ({}, ["A"])
+
+
+def test_a_stopped_run_has_every_field_of_a_report() -> None:
+    run = Run(settings=settings(), slot=SLOT, now=SLOT)
+    assert set(run.report("HALTED")) >= {
+        "strategy", "slot", "status", "investments", "orders", "denials", "forecasts", "account", "timings_s",
+    }  # fmt: skip
+
+
+def test_a_stage_that_fails_is_timed_too() -> None:
+    run = Run(settings=settings(), slot=SLOT, now=SLOT)
+    try:
+        with run.timed("prices"):
+            raise OSError
+    except OSError:
+        assert math.isfinite(run.timings_s["prices"])

@@ -1,0 +1,83 @@
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.builders import SLOT, price_csv, settings
+from trader.model import NEW_YORK
+from trader.settings import Settings
+from trader.slot import EventError, slot_and_now, slot_id
+
+NOW = datetime(2026, 11, 23, 15, 0, 20, 123, tzinfo=UTC)
+ALPACA = settings(BROKER="alpaca", ALPACAUSER="id", ALPACAPW="pw")
+YAHOO = settings(PRICE_SOURCES="yahoo,file")
+
+
+def slot(event: object, of: Settings = ALPACA) -> datetime:
+    return slot_and_now(event, of, NOW)[0]
+
+
+def test_the_slot_is_the_events_time() -> None:
+    assert slot({"time": "2026-11-23T15:00:00Z", "source": "aws.events"}) == NOW.replace(second=0, microsecond=0)
+
+
+def test_an_event_in_another_zone_is_the_same_slot() -> None:
+    assert slot({"time": "2026-11-23T10:00:00-05:00"}) == slot({"time": "2026-11-23T15:00:00Z"})
+
+
+@pytest.mark.parametrize("event", [None, {}, {"key1": "value1"}, [], "test", {"time": None}])
+def test_without_a_time_the_slot_is_now_cut_to_the_minute(event: object) -> None:
+    assert slot(event) == datetime(2026, 11, 23, 15, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("time", ["soon", "", 1763909999, "2026-13-01T00:00:00Z", ["2026-11-23T15:00:00Z"]])
+def test_a_malformed_time_is_named(time: object) -> None:
+    with pytest.raises(EventError, match="is not ISO 8601"):
+        slot({"time": time})
+
+
+def test_a_time_without_a_zone_is_not_guessed_at() -> None:
+    with pytest.raises(EventError, match="has no zone"):
+        slot({"time": "2026-11-23T15:00:00"})
+
+
+@pytest.mark.parametrize("time", ["1970-01-01T00:00:00Z", "2026-11-23T14:45:00Z", "2026-11-23T15:02:00Z"])
+def test_a_real_account_refuses_an_event_for_another_time(time: str) -> None:
+    with pytest.raises(EventError, match="a real account trades on the present only"):
+        slot({"time": time})
+
+
+def test_a_real_account_sees_the_present_not_the_slot() -> None:
+    assert slot_and_now({"time": "2026-11-23T14:55:00Z"}, ALPACA, NOW)[1] == NOW
+
+
+def test_the_embedded_account_lives_in_the_slot_whenever_it_was() -> None:
+    assert slot_and_now({"time": "2020-01-02T15:00:00Z"}, YAHOO, NOW) == (datetime(2020, 1, 2, 15, 0, tzinfo=UTC),) * 2
+
+
+def test_with_a_price_file_alone_the_slot_is_the_last_one_that_the_file_knows() -> None:
+    assert slot(None, settings()) == SLOT
+
+
+def test_with_another_source_beside_the_file_the_slot_is_now() -> None:
+    assert slot(None, YAHOO) == NOW.replace(second=0, microsecond=0)
+
+
+def test_a_file_that_ends_on_a_half_day_is_seen_before_its_early_close(tmp_path: Path) -> None:
+    file = tmp_path / "prices.csv"
+    file.write_text(price_csv({"AAPL": [1, 2]}, last=datetime(2022, 11, 25, tzinfo=UTC).date()))
+    assert slot(None, settings(PRICE_FILE=file)) == datetime(2022, 11, 25, 17, 45, tzinfo=UTC)
+
+
+def test_a_file_of_intraday_bars_is_seen_at_the_end_of_the_last_bar(tmp_path: Path) -> None:
+    file = tmp_path / "prices.csv"
+    file.write_text("timestamp,AAPL\n2022-12-28T15:15:00-05:00,1\n2022-12-28T15:30:00-05:00,2\n")
+    assert slot(None, settings(PRICE_FILE=file, BAR_INTERVAL="15m")) == SLOT
+
+
+def test_a_slot_has_one_name_in_every_zone() -> None:
+    assert slot_id(SLOT.astimezone(NEW_YORK)) == slot_id(SLOT) == "20221228T2045Z"
+
+
+def test_slots_a_minute_apart_have_different_names() -> None:
+    assert slot_id(SLOT) != slot_id(SLOT + timedelta(minutes=1))
