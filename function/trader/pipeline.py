@@ -151,15 +151,14 @@ def place(desk: Desk, run: Run, observation: Observation, decision: Decision) ->
 
 
 def outcome(run: Run, decision: Decision) -> Outcome | Code:
-    """How the run ended. If the same code kept back all that it looked at, that code says more than "nothing"."""
+    """How the run ended. If one code alone kept back all that would have been done, it says more than "nothing"."""
     if any(isinstance(each, Order) for each in run.outcomes):
         return Outcome.TRADED
     if decision.orders and run.is_dry:
         return Outcome.DRY_RUN
-    codes = {denial.code for denial in run.denials}
-    if len(codes) == 1 and (decision.orders or not decision.insights):
-        return codes.pop()
-    return Outcome.NOTHING_TO_DO
+    looked_at = {insight.symbol for insight in decision.insights}
+    codes = {denial.code for denial in run.denials if denial.symbol in looked_at or not looked_at}
+    return codes.pop() if len(codes) == 1 else Outcome.NOTHING_TO_DO
 
 
 def log_decision(run: Run, decision: Decision) -> None:

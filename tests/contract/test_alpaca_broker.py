@@ -572,3 +572,9 @@ def test_the_sdk_never_sends_an_order_again_by_itself(fake: AlpacaFake) -> None:
     fake.fault("POST", "/v2/orders", "504-accepted")
     done = in_a_process_with_other_settings(fake)
     assert ("OrderUnclearError" in done.stderr, len(fake.asked("POST"))) == (True, 1), done.stderr
+
+
+def test_a_holding_that_is_no_longer_traded_does_not_stop_the_run(broker: AlpacaBroker, fake: AlpacaFake) -> None:
+    fake.hold("AAPL", 3, average_price_usd=80)
+    fake.unpriced = {"AAPL"}
+    assert broker.positions()["AAPL"].price_usd == 80

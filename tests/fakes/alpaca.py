@@ -235,7 +235,7 @@ class AlpacaFake(AlpacaBooks):
             "qty_available": text(self.available(symbol)),
             "side": "long" if position.quantity > 0 else "short",
             "avg_entry_price": text(position.average_price),
-            "current_price": text(price),
+            "current_price": None if symbol in self.unpriced else text(price),
             "lastday_price": text(price),
             "change_today": "0",
             "market_value": text(position.quantity * price),

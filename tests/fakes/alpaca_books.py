@@ -67,7 +67,8 @@ class AlpacaBooks:
     Options: `is_open` (None: weekdays 9:30 to 16:00 in New York, by `now`), `fills` (what becomes of a market order
     while the market is open), `cancel_polls` (how many looks at the orders still see `pending_cancel`),
     `rejected_later` and `rejected_at_once` (symbols whose orders are rejected after they were answered as accepted, or
-    answered as rejected), `account_overrides` (fields of the account's answer; a blocking flag also refuses orders).
+    answered as rejected), `account_overrides` (fields of the account's answer; a blocking flag also refuses orders),
+    `unpriced` (holdings that are no longer traded: their current price is null).
     """
 
     def __init__(self, *, prices: Mapping[str, float] | None = None, cash_usd: float = 100_000) -> None:
@@ -79,6 +80,7 @@ class AlpacaBooks:
         self.rejected_later: set[str] = set()
         self.rejected_at_once: set[str] = set()
         self.account_overrides: dict[str, Any] = {}
+        self.unpriced: set[str] = set()
 
         self.cash = Decimal(str(cash_usd))
         self.last_equity = self.cash

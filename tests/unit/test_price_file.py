@@ -6,6 +6,7 @@ from time import perf_counter
 
 import pytest
 
+from scripts.sample_prices import sample
 from trader.prices import PriceSourceError, no_progress
 from trader.prices.file import FilePrices, PriceFileError
 
@@ -199,6 +200,11 @@ def test_a_malformed_line_is_named_with_its_remedy(file: Path, text: str, expect
     message = fault(write(file, text))
     assert message.startswith(f"price file {file}, {expected}")
     assert "; " in message
+
+
+def test_the_sample_is_made_of_the_years_since_2013() -> None:
+    dataset = "Date,AAPL,KO\n2012-12-31,1,2\n2013-01-02,3,4\n2013-01-03,5,6\n"
+    assert sample(dataset) == "timestamp,AAPL,KO\n2013-01-02,3,4\n2013-01-03,5,6\n"
 
 
 def test_the_shipped_sample_holds_ten_years_of_twenty_stocks_without_a_gap() -> None:

@@ -56,7 +56,8 @@ class AlpacaBroker:
                 symbol=record.text("symbol"),
                 quantity=record.number("qty"),
                 average_price_usd=record.number("avg_entry_price"),
-                price_usd=record.number("current_price"),
+                # Null for a holding that is no longer traded; it is shown only, no decision is made on it.
+                price_usd=record.number_or_none("current_price") or record.number("avg_entry_price"),
             )
             for record in records
             if record.is_stock

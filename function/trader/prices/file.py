@@ -83,7 +83,7 @@ def _load(path: Path, _mtime_ns: int, _size: int) -> pd.DataFrame:
 def _text(path: Path) -> str:
     try:
         data = path.read_bytes()
-        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
+        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise PriceFileError(f"price file {path} is torn or not gzip ({error}); make or download it anew") from error
     except UnicodeDecodeError as error:

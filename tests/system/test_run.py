@@ -1,0 +1,449 @@
+"""run() as a whole: real stages, real adapters, over real sockets; what counts is what is in the broker's books."""
+
+import json
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import numpy as np
+import pytest
+
+import lambda_function
+from lambda_function import lambda_handler, run
+from tests.builders import daily, price_csv
+from tests.fakes.alpaca import AlpacaFake
+from trader.broker import BrokerError
+from trader.model import NEW_YORK
+from trader.prices.file import PriceFileError
+from trader.settings import SettingsError
+from trader.slot import EventError
+from trader.stores import JournalError
+
+EVENT = {"time": "2022-12-28T20:45:00Z", "source": "aws.events"}
+RNG = np.random.default_rng(1)
+NOISE = {symbol: RNG.normal(0, 0.002, 120) for symbol in "ABCD"}
+
+
+def path(symbol: str, last_step: float) -> list[float]:
+    """A gentle rise to 110, and a last bar that jumps off the trend line by a fraction."""
+    return list(np.round(np.linspace(100, 110, 120) * np.exp(NOISE[symbol]) * ([1.0] * 119 + [1 + last_step]), 4))
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> dict[str, str]:
+    """A laptop without an account: A and B trade below their line, C above it, D on it."""
+    file = tmp_path / "prices.csv"
+    file.write_text(price_csv({"A": path("A", -0.05), "B": path("B", -0.03), "C": path("C", 0.05), "D": path("D", 0)}))
+    return {
+        "PRICE_FILE": str(file),
+        "UNIVERSE": "A,B,C,D",
+        "HISTORY_BARS": "120",
+        "JOURNAL": f"folder:{tmp_path / 'journal'}",
+        "ACCOUNT_FILE": str(tmp_path / "account.json"),
+    }
+
+
+@pytest.fixture
+def fake() -> Iterator[AlpacaFake]:
+    with AlpacaFake(prices={"A": 104.5, "B": 106.7, "C": 115.5, "D": 110.0}) as fake:
+        yield fake
+
+
+@pytest.fixture
+def alpaca(env: dict[str, str], fake: AlpacaFake, tmp_path: Path) -> dict[str, str]:
+    """The same day, but today, at Alpaca."""
+    today = datetime.now(NEW_YORK).date()
+    series = {symbol: path(symbol, step) for symbol, step in {"A": -0.05, "B": -0.03, "C": 0.05, "D": 0.0}.items()}
+    days = [f"{(today - timedelta(days=back)):%Y-%m-%d}" for back in reversed(range(120))]
+    rows = [f"{day},{','.join(str(prices[row]) for prices in series.values())}" for row, day in enumerate(days)]
+    (tmp_path / "prices.csv").write_text("timestamp,A,B,C,D\n" + "\n".join(rows) + "\n")
+    return env | {
+        "BROKER": "alpaca",
+        "APCA_API_BASE_URL": fake.url,
+        "APCA_API_DATA_URL": fake.url,
+        "ALPACAUSER": fake.key_id,
+        "ALPACAPW": fake.secret,
+    }
+
+
+def record(env: dict[str, str], pattern: str = "*.json") -> dict[str, Any]:
+    (file,) = Path(env["JOURNAL"].removeprefix("folder:")).glob(f"runs/*/*/{pattern}")
+    loaded: dict[str, Any] = json.loads(file.read_text())
+    return loaded
+
+
+def bought(report: dict[str, Any]) -> set[str]:
+    return {symbol for symbol, quantity in report["investments"].items() if quantity > 0}
+
+
+def codes(report: dict[str, Any]) -> dict[str, str]:
+    return {denial["symbol"]: denial["code"] for denial in report["denials"]}
+
+
+# --- on a laptop ---
+
+
+def test_it_buys_below_the_line_and_leaves_alone_what_it_does_not_hold(env: dict[str, str]) -> None:
+    report = run(EVENT, env=env)
+    assert (report["status"], bought(report), report["denials"]) == ("TRADED", {"A", "B"}, [])
+
+
+def test_the_report_survives_json_unchanged(env: dict[str, str]) -> None:
+    report = run(EVENT, env=env)
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+
+def test_the_same_slot_trades_once(env: dict[str, str]) -> None:
+    first, second = run(EVENT, env=env), run(EVENT, env=env)
+    assert (first["status"], second["status"], second["investments"]) == ("TRADED", "ALREADY_RAN", {})
+    assert record(env)["report"] == first, "the record of the run that had the slot stays"
+
+
+def test_the_next_slot_buys_nothing_again(env: dict[str, str]) -> None:
+    run({"time": "2022-12-28T20:30:00Z"}, env=env)
+    assert run(EVENT, env=env)["status"] == "NOTHING_TO_DO"
+
+
+def test_two_strategies_do_not_share_a_slot(env: dict[str, str]) -> None:
+    run(EVENT, env=env)
+    assert run(EVENT, env=env | {"STRATEGY": "other"})["status"] != "ALREADY_RAN"
+
+
+def test_what_is_held_above_its_line_is_sold(env: dict[str, str], tmp_path: Path) -> None:
+    account = {"cash_usd": 50_000, "last_equity_usd": 100_000, "as_of": EVENT["time"], "orders": {}, "brackets": {}}
+    held = {"symbol": "C", "quantity": 7.5, "average_price_usd": 100, "price_usd": 110}
+    (tmp_path / "account.json").write_text(json.dumps({**account, "positions": {"C": held}}))
+    assert run(EVENT, env=env | {"UNIVERSE": "A"})["investments"]["C"] == -7.5
+
+
+def test_a_dry_run_decides_and_places_nothing(env: dict[str, str]) -> None:
+    report = run(EVENT, env=env | {"MODE": "dry-run"})
+    assert (report["status"], report["investments"]) == ("DRY_RUN", {})
+    assert {order["symbol"] for order in report["orders"]} == {"A", "B"}
+
+
+def test_a_dry_run_does_not_use_up_the_slot(env: dict[str, str]) -> None:
+    run(EVENT, env=env | {"MODE": "dry-run"})
+    assert run(EVENT, env=env)["status"] == "TRADED"
+
+
+def test_without_arguments_everything_comes_from_the_environment(
+    env: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    assert run()["slot"] == "2022-12-28T20:45:00Z"
+
+
+def test_the_defaults_trade_the_shipped_sample(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    report = run()
+    assert report["status"] == "TRADED"
+    assert len(report["forecasts"]) >= 18
+
+
+@pytest.mark.parametrize("signal", ["interval", "horizon"])
+def test_the_other_signals_trade_too(env: dict[str, str], signal: str) -> None:
+    report = run(EVENT, env=env | {"SIGNAL": signal})
+    assert report["status"] == "TRADED"
+    assert all(forecast["lower_usd"] < forecast["upper_usd"] for forecast in report["forecasts"])
+
+
+def test_outside_the_session_the_market_is_closed(env: dict[str, str]) -> None:
+    report = run({"time": "2022-12-26T20:45:00Z"}, env=env)
+    assert (report["status"], report["detail"]) == (
+        "MARKET_CLOSED",
+        "the market opens next at 2022-12-27T09:30:00-05:00",
+    )
+
+
+def test_one_symbol_is_universe_enough(env: dict[str, str]) -> None:
+    assert bought(run(EVENT, env=env | {"UNIVERSE": "A"})) == {"A"}
+
+
+def test_an_unknown_symbol_is_named_and_the_others_trade(env: dict[str, str]) -> None:
+    report = run(EVENT, env=env | {"UNIVERSE": "A,ZZZZ"})
+    assert (bought(report), codes(report)) == ({"A"}, {"ZZZZ": "NO_PRICE_DATA"})
+
+
+def test_a_universe_of_unknown_symbols_ends_with_the_reason(env: dict[str, str]) -> None:
+    assert run(EVENT, env=env | {"UNIVERSE": "YYYY,ZZZZ"})["status"] == "NO_PRICE_DATA"
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "code"),
+    [("", "STALE_PRICE"), ("0", "NO_PRICE_DATA"), ("-1", "NO_PRICE_DATA"), ("inf", "NO_PRICE_DATA")],
+)
+def test_a_symbol_with_a_spoilt_last_price_is_left_out(env: dict[str, str], spoilt: str, code: str) -> None:
+    closes: dict[str, Any] = {"A": path("A", -0.05), "B": [*path("B", 0)[:-1], spoilt]}
+    Path(env["PRICE_FILE"]).write_text(price_csv(closes))
+    report = run(EVENT, env=env | {"UNIVERSE": "A,B"})
+    assert (bought(report), codes(report)) == ({"A"}, {"B": code})
+
+
+def test_a_symbol_with_three_bars_is_left_out(env: dict[str, str]) -> None:
+    closes: dict[str, Any] = {"A": path("A", -0.05), "B": [*[""] * 117, "1", "2", "3"]}
+    Path(env["PRICE_FILE"]).write_text(price_csv(closes))
+    report = run(EVENT, env=env | {"UNIVERSE": "A,B"})
+    assert (bought(report), codes(report)) == ({"A"}, {"B": "NO_PRICE_DATA"})
+
+
+def test_prices_of_yesterday_are_stale(env: dict[str, str]) -> None:
+    assert run({"time": "2022-12-29T20:45:00Z"}, env=env)["status"] == "STALE_PRICE"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "timestamp,A\n", "timestamp,A\n2022-12-28,1\n2022-12-27,2\n", "timestamp,A\n2022-12"]
+)
+def test_a_price_file_that_makes_no_sense_ends_the_run_with_its_name(env: dict[str, str], text: str) -> None:
+    Path(env["PRICE_FILE"]).write_text(text)
+    with pytest.raises(PriceFileError, match=r"price file .*prices\.csv"):
+        run(env=env | {"UNIVERSE": "sp500"})
+
+
+def test_settings_that_make_no_sense_do_not_start(env: dict[str, str]) -> None:
+    with pytest.raises(SettingsError):
+        run(EVENT, env=env | {"MODE": "live"})
+    assert not Path(env["JOURNAL"].removeprefix("folder:")).exists()
+
+
+def test_a_malformed_time_does_not_start(env: dict[str, str]) -> None:
+    with pytest.raises(EventError):
+        run({"time": "yesterday"}, env=env)
+
+
+def test_progress_is_told(env: dict[str, str]) -> None:
+    works: list[str] = []
+    run(EVENT, env=env, progress=lambda work, _done, _total: works.append(work))
+    assert list(dict.fromkeys(works)) == ["prices from the file", "trend lines", "orders"]
+
+
+# --- the log ---
+
+
+def test_each_decision_and_the_run_are_one_record_with_fields(
+    env: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="trader"):
+        run(EVENT, env=env)
+    decisions = {record.__dict__["symbol"] for record in caplog.records if record.message == "decision"}
+    (line,) = [record.__dict__ for record in caplog.records if record.message == "run"]
+    assert decisions == {"A", "B", "C", "D"}
+    assert (line["status"], line["orders"], line["strategy"]) == ("TRADED", 2, "trend")
+
+
+# --- the day's ranking ---
+
+
+def test_the_second_run_of_a_day_fetches_only_the_chosen(env: dict[str, str]) -> None:
+    top = env | {"UNIVERSE_SIZE": "1"}
+    run({"time": "2022-12-28T20:30:00Z"}, env=top)
+    asked: list[int] = []
+    run(EVENT, env=top, progress=lambda work, done, _: asked.append(done) if work == "prices from the file" else None)
+    assert max(asked) < 4
+
+
+# --- at Alpaca ---
+
+
+def test_at_alpaca_the_orders_are_in_the_books(alpaca: dict[str, str], fake: AlpacaFake) -> None:
+    report = run(env=alpaca)
+    assert (report["status"], {order.symbol for order in fake.orders if order.type == "market"}) == (
+        "TRADED",
+        {"A", "B"},
+    )
+    assert all(order.order_class == "bracket" for order in fake.orders)
+
+
+def test_at_alpaca_a_bracketed_holding_is_freed_and_sold(alpaca: dict[str, str], fake: AlpacaFake) -> None:
+    first = alpaca | {"SIGNAL_THRESHOLD_FRACTION": "0.02"}
+    run(env=first)
+    fake.cancel_polls = 1
+    # The price of A jumps above its line.
+    file = Path(alpaca["PRICE_FILE"])
+    head, last = file.read_text().rstrip().rsplit("\n", 1)
+    day, _, *rest = last.split(",")
+    file.write_text("\n".join([head, ",".join([day, "130", *rest])]) + "\n")
+    report = run(env=alpaca | {"STRATEGY": "later"})
+    assert report["investments"]["A"] < 0
+    assert "A" not in fake.positions
+    assert not [order for order in fake.orders if order.symbol == "A" and order.is_open]
+
+
+@pytest.mark.parametrize("kind", ["504-accepted", "drop-accepted", "200-html", "null"])
+def test_an_order_whose_answer_is_lost_is_in_the_books_once(
+    alpaca: dict[str, str], fake: AlpacaFake, kind: Any
+) -> None:
+    fake.fault("POST", "/v2/orders", kind, times=1)
+    report = run(env=alpaca)
+    assert bought(report) == {"A", "B"}
+    assert sorted(order.symbol for order in fake.orders if order.type == "market") == ["A", "B"]
+
+
+def test_one_refused_order_does_not_stop_the_other(alpaca: dict[str, str], fake: AlpacaFake) -> None:
+    fake.rejected_at_once = {"A"}
+    report = run(env=alpaca)
+    assert (bought(report), codes(report)) == ({"B"}, {"A": "ORDER_REJECTED"})
+
+
+def test_a_closed_market_is_alpacas_word(alpaca: dict[str, str], fake: AlpacaFake) -> None:
+    fake.is_open = False
+    assert run(env=alpaca)["status"] == "MARKET_CLOSED"
+
+
+def test_a_blocked_account_places_nothing(alpaca: dict[str, str], fake: AlpacaFake) -> None:
+    fake.account_overrides = {"trading_blocked": True}
+    report = run(env=alpaca)
+    assert (report["status"], fake.orders) == ("ACCOUNT_BLOCKED", [])
+    assert "trading_blocked" in report["detail"]
+
+
+def test_after_a_bad_day_nothing_is_bought(alpaca: dict[str, str], fake: AlpacaFake) -> None:
+    fake.account_overrides = {"last_equity": "110000"}
+    report = run(env=alpaca)
+    assert (report["status"], fake.orders) == ("DAILY_LOSS_STOP", [])
+
+
+def test_a_symbol_with_an_open_order_is_left_alone(alpaca: dict[str, str], fake: AlpacaFake) -> None:
+    fake.fills = "never"
+    run(env=alpaca)
+    report = run(env=alpaca | {"STRATEGY": "second"})
+    assert codes(report) == {"A": "OPEN_ORDER_PENDING", "B": "OPEN_ORDER_PENDING"}
+    assert len([order for order in fake.orders if order.type == "market"]) == 2
+
+
+def test_prices_of_the_past_are_stale_for_a_real_account(alpaca: dict[str, str], fake: AlpacaFake) -> None:
+    del alpaca["PRICE_FILE"]
+    report = run(env=alpaca | {"UNIVERSE": "AAPL,MSFT"})
+    assert (report["status"], fake.orders) == ("STALE_PRICE", [])
+
+
+def test_what_the_file_lacks_comes_from_alpacas_bars(alpaca: dict[str, str], fake: AlpacaFake) -> None:
+    closes = daily(path("A", -0.05), last=datetime.now(NEW_YORK).date())
+    fake.bars = {"E": [(time.to_pydatetime(), price) for time, price in zip(closes.index, closes, strict=True)]}
+    fake.prices["E"] = 104.5
+    if datetime.now(NEW_YORK).weekday() < 5:  # the last business day is today
+        assert bought(run(env=alpaca | {"UNIVERSE": "E", "PRICE_SOURCES": "file,alpaca"})) == {"E"}
+    else:
+        assert codes(run(env=alpaca | {"UNIVERSE": "E", "PRICE_SOURCES": "file,alpaca"})) == {"E": "STALE_PRICE"}
+
+
+# --- when something breaks ---
+
+
+def test_a_broker_that_does_not_answer_is_recorded_and_raised(alpaca: dict[str, str], fake: AlpacaFake) -> None:
+    fake.fault("GET", "/v2/account", "200-html", times=99)
+    with pytest.raises(BrokerError):
+        run(env=alpaca)
+    assert record(alpaca)["report"]["status"] == "FAILED"
+
+
+def test_an_order_of_unknown_fate_is_recorded_and_raised(alpaca: dict[str, str], fake: AlpacaFake) -> None:
+    fake.fault("POST", "/v2/orders", "504-accepted")
+    fake.fault("GET", "/v2/orders:by_client_order_id", "500-html", times=99)
+    with pytest.raises(BrokerError, match="looking it up"):
+        run(env=alpaca)
+    kept = record(alpaca)["report"]
+    assert [order["status"] for order in kept["orders"]] == ["unknown"]
+    assert len([order for order in fake.orders if order.type == "market"]) == 1, "nothing more is sent to such a broker"
+
+
+def test_a_journal_that_cannot_be_written_stops_the_run_before_any_order(
+    alpaca: dict[str, str], fake: AlpacaFake, tmp_path: Path
+) -> None:
+    (tmp_path / "blocked").write_text("no folder")
+    with pytest.raises(JournalError):
+        run(env=alpaca | {"JOURNAL": f"folder:{tmp_path / 'blocked'}"})
+    assert fake.requests == []
+
+
+def test_the_plan_is_on_record_before_the_first_order(alpaca: dict[str, str], fake: AlpacaFake) -> None:
+    seen: list[str] = []
+
+    def look(work: str, _done: int, _total: int) -> None:
+        if work == "orders" and not seen:
+            seen.append(record(alpaca)["report"]["status"])
+
+    run(env=alpaca, progress=look)
+    assert seen == ["STARTED"]
+
+
+class Context:
+    """Lambda's context, with a set number of seconds left."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int(self.seconds * 1000)
+
+
+def test_what_no_longer_fits_in_the_functions_time_is_not_begun(alpaca: dict[str, str], fake: AlpacaFake) -> None:
+    report = run(None, Context(40), env=alpaca)
+    assert (report["status"], fake.orders) == ("OUT_OF_TIME", [])
+
+
+def test_the_handler_passes_the_report_on(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    assert lambda_handler(EVENT, Context(300))["status"] == "TRADED"
+
+
+# --- with AWS ---
+
+
+@pytest.fixture
+def cloud(alpaca: dict[str, str], aws: dict[str, str]) -> dict[str, str]:
+    """Secrets and halt switch in SSM, the journal in S3."""
+    boto3.client("s3").create_bucket(Bucket="journal")
+    ssm = boto3.client("ssm")
+    for name, value in {"user": alpaca["ALPACAUSER"], "pw": alpaca["ALPACAPW"], "halt": "false"}.items():
+        ssm.put_parameter(Name=f"/trader/{name}", Value=value, Type="SecureString")
+    lambda_function.PARAMETERS.forget()
+    return alpaca | {
+        "ALPACAUSER": "ssm:/trader/user",
+        "ALPACAPW": "ssm:/trader/pw",
+        "HALT_PARAMETER": "/trader/halt",
+        "JOURNAL": "s3://journal/prefix",
+    }
+
+
+def put(name: str, value: str) -> None:
+    boto3.client("ssm").put_parameter(Name=name, Value=value, Type="SecureString", Overwrite=True)
+
+
+def test_with_secrets_in_ssm_and_the_journal_in_s3_it_trades(cloud: dict[str, str], fake: AlpacaFake) -> None:
+    report = run(env=cloud)
+    keys = [item["Key"] for item in boto3.client("s3").list_objects_v2(Bucket="journal")["Contents"]]
+    assert report["status"] == "TRADED"
+    assert [key.rpartition(".")[2] for key in keys] == ["claim", "json", "json"]
+
+
+def test_the_halt_switch_stops_the_next_run_and_lets_the_one_after_go(cloud: dict[str, str], fake: AlpacaFake) -> None:
+    statuses = []
+    for number, halt in enumerate(["true", "nonsense", "false"]):
+        put("/trader/halt", halt)
+        statuses.append(run(env=cloud | {"STRATEGY": f"s{number}"})["status"])
+    assert statuses == ["HALTED", "HALTED", "TRADED"]
+
+
+def test_rotated_keys_are_fetched_again_when_the_broker_refuses_the_old_ones(
+    cloud: dict[str, str], fake: AlpacaFake
+) -> None:
+    run(env=cloud | {"STRATEGY": "before"})
+    fake.secret = "rotated"
+    put("/trader/pw", "rotated")
+    assert run(env=cloud | {"STRATEGY": "after"})["status"] in {"TRADED", "NOTHING_TO_DO"}
+
+
+def test_the_time_of_a_scheduled_event_that_is_now_is_taken(cloud: dict[str, str], fake: AlpacaFake) -> None:
+    time = datetime.now(UTC).replace(second=0, microsecond=0)
+    report = run({"time": time.isoformat().replace("+00:00", "Z")}, env=cloud)
+    assert report["slot"] == time.isoformat().replace("+00:00", "Z")
+    assert {order.client_order_id for order in fake.orders if order.type == "market"} == {
+        f"trend-{time:%Y%m%dT%H%MZ}-{symbol}-buy" for symbol in "AB"
+    }
