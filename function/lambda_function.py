@@ -122,7 +122,7 @@ def open_desk(
         return fresh.alpacauser, fresh.alpacapw
 
     prices = Prices(
-        [price_source(name, settings, credentials) for name in settings.price_sources],
+        [price_source(name, settings, credentials, remaining_s) for name in settings.price_sources],
         now=this.now,
         count=max(settings.history_bars, settings.universe_lookback_bars + 1),
         max_age_s=settings.max_price_age_s,
@@ -141,14 +141,16 @@ def open_desk(
     )
 
 
-def price_source(name: str, settings: Settings, credentials: Credentials) -> PriceSource:
-    """The source that PRICE_SOURCES names."""
+def price_source(
+    name: str, settings: Settings, credentials: Credentials, remaining_s: Callable[[], float]
+) -> PriceSource:
+    """The source that PRICE_SOURCES names. Yahoo, asked for each symbol, may take half of the time that is left."""
     if name == "file":
         return FilePrices(Path(settings.price_file))
     if name == "yahoo":
-        from trader.prices.yahoo import YahooPrices
+        from trader.prices.yahoo import DEADLINE_S, Patience, YahooPrices
 
-        return YahooPrices(settings.bar_interval)
+        return YahooPrices(settings.bar_interval, Patience(deadline_s=min(DEADLINE_S, remaining_s() / 2)))
     from trader.prices.alpaca import AlpacaPrices
 
     return AlpacaPrices(alpaca_client(settings, credentials), settings.bar_interval)

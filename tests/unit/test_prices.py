@@ -73,13 +73,13 @@ def test_the_next_source_is_asked_for_what_the_first_gave_unusably() -> None:
 def test_a_denial_gives_the_reason_of_every_source() -> None:
     (denial,) = prices(Source("file", {}), Source("yahoo", {"KO": days(0)})).bars(["KO"]).denials
     assert (denial.symbol, denial.code) == ("KO", Code.NO_PRICE_DATA)
-    assert denial.detail.startswith("file: no such symbol there; yahoo: impossible price 0")
+    assert denial.detail.startswith("file: gave no prices of it; yahoo: impossible price 0")
 
 
 def test_a_source_out_of_reach_leaves_the_others_to_answer() -> None:
     bars = prices(Source("yahoo", None), Source("file", {"KO": days(60)})).bars(["KO", "PG"])
     assert set(bars.closes) == {"KO"}
-    assert [denial.detail for denial in bars.denials] == ["yahoo: no connection; file: no such symbol there"]
+    assert [denial.detail for denial in bars.denials] == ["yahoo: no connection; file: gave no prices of it"]
 
 
 def test_one_unusable_symbol_does_not_spoil_the_others() -> None:

@@ -10,7 +10,7 @@ from scripts.run_view import show
 from tests.run_record import denial, order, record, stopped
 from trader.model import Code
 
-UNPRICED = [denial(f"ZZ{number}", "NO_PRICE_DATA", "file: no such symbol there") for number in range(9)]
+UNPRICED = [denial(f"ZZ{number}", "NO_PRICE_DATA", "file: gave no prices of it") for number in range(9)]
 
 
 def shown(record: dict[str, Any], width: int = 100, terminal: bool = False) -> str:

@@ -98,7 +98,7 @@ class Prices:
     def _ask(self, source: PriceSource, symbols: Sequence[str]) -> None:
         try:
             answer = source.closes(symbols, self._count, self._now, self._progress)
-            fault = "no such symbol there"
+            fault = "gave no prices of it"
         except PriceSourceError as error:
             answer, fault = {}, str(error)
         for symbol in symbols:

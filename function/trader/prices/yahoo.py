@@ -29,6 +29,9 @@ MOST_DAYS = {"1h": 729, "15m": 59, "5m": 59, "1m": 7}
 GIVE_UP_AFTER = 16
 """So many faults without a single answer, and Yahoo is held to be out of reach."""
 
+DEADLINE_S = 90.0
+"""The longest that all symbols together may take: five hundred need seven seconds."""
+
 log = logging.getLogger(__name__)
 
 
@@ -43,7 +46,7 @@ class Patience:
     attempts: int = 4
     backoff_s: float = 1.0
     timeout_s: float = 10.0
-    deadline_s: float = 90.0
+    deadline_s: float = DEADLINE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,9 @@ class YahooPrices:
         retrying = Retrying(
             retry=retry_if_exception_type(passing),
             stop=stop_after_attempt(patience.attempts) | stop_when_event_set(stop),
-            wait=wait_exponential_jitter(patience.backoff_s, max=8 * patience.backoff_s, jitter=patience.backoff_s),
+            wait=wait_exponential_jitter(
+                multiplier=patience.backoff_s, max=8 * patience.backoff_s, jitter=patience.backoff_s
+            ),
             sleep=sleep_using_event(stop),
             reraise=True,
         )
