@@ -9,7 +9,6 @@ Usage: python -m scripts.sample_prices [--dataset PATH] [--output PATH]
 
 import argparse
 import gzip
-import os
 import shutil
 import subprocess
 import sys
@@ -24,7 +23,7 @@ OUTPUT = Path(__file__).parent.parent / "function/trader/sample_prices.csv.gz"
 
 def fetch(folder: Path) -> Path:
     """Install the package into the folder, and return the path of its dataset."""
-    uv = os.environ.get("UV") or shutil.which("uv")
+    uv = shutil.which("uv") or shutil.which("uv", path=".uv/bin")  # where scripts/setup.sh puts it
     installer = [uv, "pip"] if uv else [sys.executable, "-m", "pip"]
     subprocess.run([*installer, "install", "--quiet", "--no-deps", "--target", str(folder), PACKAGE], check=True)
     return folder / DATASET

@@ -95,7 +95,7 @@ class Forecast:
     """What the trend model says of one symbol.
 
     `trend_usd` is the trend line at the last bar, `line` its corners (time, USD) over the history. The rest is there
-    for signals that look ahead: the forecast at `horizon_time` with its 80 % interval.
+    for signals that look ahead: the median forecast for `horizon_time` and its 80 % interval.
     """
 
     symbol: str
