@@ -171,11 +171,11 @@ def test_the_horizon_rule_needs_its_ninety_bars() -> None:
     assert "HISTORY_BARS=60" in problems({"SIGNAL": "horizon", "HISTORY_BARS": "60"})
 
 
-def test_the_readme_lists_every_variable_with_its_default() -> None:
-    readme = (Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="utf-8")
+def test_the_settings_page_lists_every_variable_with_its_default() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="utf-8")
     defaults = {item.name: item.default for item in dataclasses.fields(Settings)}
     for name, attribute in variables().items():
-        row = next((line for line in readme.splitlines() if line.startswith(f"| `{name}`")), "")
+        row = next((line for line in page.splitlines() if line.startswith(f"| `{name}`")), "")
         default = defaults[attribute]
         shown = (
             ",".join(default)
