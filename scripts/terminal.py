@@ -24,7 +24,7 @@ USABLE, FAILED, USAGE = 0, 1, 2
 def progress() -> Iterator[Report]:
     """A bar for each work under way, on standard error, gone when all is done."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=ERR, transient=True) as bars:
+    with Progress(*columns, console=ERR, transient=True, disable=not ERR.is_terminal) as bars:
         tasks: dict[str, TaskID] = {}
 
         def report(work: str, done: int, total: int) -> None:

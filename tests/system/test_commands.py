@@ -1,0 +1,195 @@
+"""The commands as a person types them: in a folder of their own, in a process of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.alpaca import AlpacaFake
+
+ROOT = Path(__file__).parents[2]
+type Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """Run a module of scripts/ in an empty folder, with these variables and no others."""
+
+    def call(module: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", f"scripts.{module}", *arguments],
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT / 'function'}{os.pathsep}{ROOT}", **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    return call
+
+
+def report_of(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads(result.stdout)
+    return report
+
+
+# --- make run ---
+
+
+def test_a_run_shows_its_decisions_and_draws_its_page(command: Command, tmp_path: Path) -> None:
+    result = command("run_local")
+    assert result.returncode == 0, result.stderr
+    assert "orders placed" in result.stdout
+    assert "AAPL" in result.stdout
+    assert "<svg" in (tmp_path / "out" / "run.html").read_text()
+    assert "INFO run strategy=trend" in (tmp_path / "out" / "run.log").read_text()
+
+
+def test_the_second_run_for_a_slot_says_so_and_keeps_the_page(command: Command, tmp_path: Path) -> None:
+    command("run_local")
+    page, account = ((tmp_path / "out" / name).read_bytes() for name in ("run.html", "account.json"))
+    result = command("run_local")
+    assert (result.returncode, "ALREADY_RAN" in result.stdout) == (0, True)
+    assert ((tmp_path / "out" / "run.html").read_bytes(), (tmp_path / "out" / "account.json").read_bytes()) == (
+        page,
+        account,
+    )
+
+
+def test_a_run_can_be_of_any_past_day(command: Command) -> None:
+    report = report_of(command("run_local", "--json", AT="2020-03-23T19:45:00Z"))
+    assert (report["slot"], report["status"]) == ("2020-03-23T19:45:00Z", "TRADED")
+
+
+def test_what_one_day_buys_another_sells(command: Command) -> None:
+    first = report_of(command("run_local", "--json", AT="2022-11-02T19:45:00Z"))
+    second = report_of(command("run_local", "--json", AT="2022-11-08T20:45:00Z"))
+    assert (first["investments"], second["investments"]) == ({"MSFT": 45}, {"MSFT": -45})
+    assert second["account"]["after"]["cash_usd"] > 100_000
+
+
+def test_with_json_only_the_report_is_on_standard_output(command: Command) -> None:
+    assert report_of(command("run_local", JSON="1", UNIVERSE="AAPL"))["investments"].keys() == {"AAPL"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"MODE": "live"}, "MODE=live needs BROKER=alpaca"),
+        ({"UNIVERSE_SIZE": "many"}, "UNIVERSE_SIZE='many': must be a whole number"),
+        ({"BROKER": "alpaca"}, "ALPACAUSER and ALPACAPW must be set"),
+        ({"PRICE_FILE": "gone.csv"}, "price file gone.csv: No such file"),
+        ({"AT": "noon"}, "the event's time 'noon' is not ISO 8601"),
+        ({"JOURNAL": "folder:/dev/null/x"}, "JOURNAL=folder:/dev/null/x cannot be used"),
+        ({"ACCOUNT_FILE": "/dev/null/x"}, "ACCOUNT_FILE=/dev/null/x cannot be used"),
+    ],
+)
+def test_what_a_user_can_put_right_is_a_sentence_and_no_traceback(
+    command: Command, variables: dict[str, str], said: str
+) -> None:
+    result = command("run_local", **variables)
+    assert result.returncode != 0
+    assert said in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+
+
+def test_with_alpaca_todays_prices_are_taken_unless_told_otherwise(command: Command) -> None:
+    with AlpacaFake() as fake:
+        fake.is_open = False
+        keys = {"ALPACAUSER": fake.key_id, "ALPACAPW": fake.secret, "APCA_API_BASE_URL": fake.url}
+        result = command("run_local", BROKER="alpaca", **keys)
+    assert "PRICE_SOURCES=yahoo,alpaca" in result.stderr
+    assert "MARKET_CLOSED" in result.stdout
+
+
+def test_a_broker_that_cannot_be_reached_is_a_sentence(command: Command) -> None:
+    keys = {"ALPACAUSER": "id", "ALPACAPW": "hidden-key", "APCA_API_BASE_URL": "http://127.0.0.1:9"}
+    result = command("run_local", BROKER="alpaca", **keys)
+    assert (result.returncode, "Traceback" in result.stderr) == (1, False)
+    assert "hidden-key" not in result.stderr + result.stdout
+
+
+# --- make replay ---
+
+
+def recorded(tmp_path: Path) -> Path:
+    (file,) = (tmp_path / "out" / "journal").glob("runs/*/*/*.json")
+    return file
+
+
+@pytest.mark.parametrize("signal", ["trend", "interval", "horizon"])
+def test_a_recorded_run_is_computed_again_and_agrees(command: Command, signal: str) -> None:
+    command("run_local", SIGNAL=signal, UNIVERSE="AAPL,MSFT,KO")
+    result = command("replay")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "and the same: 3 forecasts" in " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize("how", ["latest", "20221228T2045Z", "a file"])
+def test_a_run_is_found_by_slot_or_file_or_as_the_latest(command: Command, tmp_path: Path, how: str) -> None:
+    command("run_local", UNIVERSE="AAPL")
+    run = str(recorded(tmp_path)) if how == "a file" else how
+    assert report_of(command("replay", run, "--json"))["agrees"] is True
+
+
+def tamper(file: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    record = json.loads(file.read_text())
+    change(record)
+    file.write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("orders", lambda record: record["decision"]["orders"][0].update(quantity=1)),
+        ("orders", lambda record: record["decision"]["orders"].clear()),
+        ("insights", lambda record: record["decision"]["insights"][0].update(direction="DOWN")),
+        ("trend of AAPL", lambda record: record["decision"]["forecasts"][0].update(trend_usd=1.0)),
+        ("orders", lambda record: record["observation"]["account"].update(cash_usd=10_000)),
+        ("denials", lambda record: record["decision"]["denials"].append({"symbol": "X", "code": "POSITION_CAP"})),
+    ],
+)
+def test_a_record_that_was_changed_does_not_agree(
+    command: Command, tmp_path: Path, part: str, change: Callable[[dict[str, Any]], None]
+) -> None:
+    command("run_local", UNIVERSE="AAPL")
+    tamper(recorded(tmp_path), change)
+    result = command("replay", "--json")
+    assert result.returncode == 1
+    assert part in {difference["what"] for difference in json.loads(result.stdout)["differences"]}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"version": 99}'])
+def test_a_file_that_is_no_record_is_a_sentence(command: Command, tmp_path: Path, text: str) -> None:
+    (tmp_path / "record.json").write_text(text)
+    result = command("replay", "record.json")
+    assert (result.returncode, "Traceback" in result.stderr, "record.json" in result.stderr) == (1, False, True)
+
+
+def test_a_run_that_decided_nothing_says_why(command: Command) -> None:
+    command("run_local", AT="2022-12-26T20:45:00Z")
+    result = command("replay")
+    assert (result.returncode, "MARKET_CLOSED" in result.stderr) == (1, True)
+
+
+def test_a_journal_without_runs_is_a_sentence(command: Command) -> None:
+    result = command("replay")
+    assert (result.returncode, "has no such record" in " ".join(result.stderr.split())) == (1, True)
+
+
+# --- make ---
+
+
+def test_plain_make_lists_every_target_in_groups() -> None:
+    text = subprocess.run(
+        ["make", "-C", str(ROOT), "--no-print-directory"], capture_output=True, text=True, check=True
+    ).stdout
+    phony = (ROOT / "Makefile").read_text().split(".PHONY:")[1].split()
+    assert [target for target in phony if f"\n  {target} " not in text] == []
+    assert "\nTry it\n" in text
