@@ -20,6 +20,9 @@ constituents: .venv/.set-up ## Refresh function/trader/constituents.csv and show
 sample-prices: .venv/.set-up ## Make function/trader/sample_prices.csv.gz anew from its source
 	@$(PY) -m scripts.sample_prices
 
+picture: .venv/.set-up ## Draw docs/run.png, the page of make run as Chromium shows it
+	@scripts/picture.sh
+
 ##@ Work on it
 setup: .venv/.set-up ## Make .venv; every other target does this by itself
 test: .venv/.set-up ## Run all tests (TESTS=tests/unit/test_risk.py for some)
@@ -52,4 +55,4 @@ help: ## Show this
 	/^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: run replay constituents sample-prices setup test lint format bench lock clean help
+.PHONY: run replay constituents sample-prices picture setup test lint format bench lock clean help

@@ -115,6 +115,12 @@ def test_a_broker_that_cannot_be_reached_is_a_sentence(command: Command) -> None
     assert "hidden-key" not in result.stderr + result.stdout
 
 
+def test_the_readme_shows_what_a_run_prints(command: Command) -> None:
+    shown = (ROOT / "README.md").read_text().split("```text\n")[1].split("```")[0].splitlines()
+    printed = [line.rstrip() for line in command("run_local", COLUMNS="104").stdout.splitlines()]
+    assert [line for line in shown if line not in printed and not line.startswith((" ...", " gates "))] == []
+
+
 # --- make replay ---
 
 
