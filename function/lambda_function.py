@@ -5,28 +5,25 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
 from trader import logs, pipeline
 from trader.broker import Broker
 from trader.forecast import ProphetForecaster
 from trader.journal import Journal, open_journal
-from trader.model import Code, Outcome
+from trader.model import Code, Outcome, Report
 from trader.parameters import Parameters
 from trader.prices import Prices, PriceSource, Progress, no_progress
 from trader.prices.file import FilePrices
 from trader.record import Run
 from trader.settings import Settings
 from trader.slot import slot_and_now
-from trader.stores import JournalError
 
 if TYPE_CHECKING:
     from trader.alpaca_client import AlpacaClient
-
-type Credentials = Callable[[bool], tuple[str, str]]
-"""Alpaca's key id and secret; called with True when those it gave last were refused."""
 
 LOG = logging.getLogger("trader")
 PARAMETERS = Parameters()  # secrets are fetched at cold start and kept as long as the process
@@ -39,7 +36,7 @@ class Context(Protocol):
         """Milliseconds until the function is stopped."""
 
 
-def lambda_handler(event: object, context: Context) -> dict[str, Any]:
+def lambda_handler(event: object, context: Context) -> Report:
     """AWS Lambda's entry: the scheduled event in, the run's report out."""
     return run(event, context)
 
@@ -50,13 +47,22 @@ def run(
     *,
     env: Mapping[str, str] = os.environ,
     progress: Progress = no_progress,
-) -> dict[str, Any]:
-    """Run the bot once for the event's slot and return its report (see Run.report); settings are in `env`.
+) -> Report:
+    """Run the bot once for the event's slot and return its report; settings are in `env`.
 
     An unexpected error is recorded in the journal, logged and raised. So are SettingsError and EventError, for what
     only a user can put right; there is no slot yet to record them under.
     """
     logs.configure()
+    try:
+        return claimed(event, context, env, progress)
+    except BaseException:
+        LOG.exception("failed")
+        raise
+
+
+def claimed(event: object, context: Context | None, env: Mapping[str, str], progress: Progress) -> Report:
+    """Claim the slot, trade, and keep the record, that of a failed run too."""
     settings = Settings.from_env(env, PARAMETERS.fetch)
     slot, now = slot_and_now(event, settings, datetime.now(UTC))
     this = Run(settings=settings, slot=slot, now=now)
@@ -65,14 +71,12 @@ def run(
     if not this.is_dry and not journal.claim(slot, uuid4().hex):
         return finish(this, Code.ALREADY_RAN, "another run has this slot; nothing was done")
     try:
-        desk = open_desk(this, journal, env, remaining(context), progress)
-        report = finish(this, *traded(desk, this))
+        report = finish(this, *traded(open_desk(this, journal, env, remaining(context), progress), this))
         journal.save(this, report)
     except BaseException as error:
-        LOG.exception("failed")
         try:
             journal.save(this, finish(this, Outcome.FAILED, f"{type(error).__name__}: {error}"))
-        except JournalError:
+        except Exception:
             LOG.exception("no record of the failed run")
         raise
     return report
@@ -86,9 +90,12 @@ def traded(desk: pipeline.Desk, this: Run) -> tuple[Outcome | Code, str]:
         return stop.code, str(stop)
 
 
-def finish(this: Run, status: Outcome | Code, detail: str) -> dict[str, Any]:
-    """The report of a run, with its one line in the log."""
+def finish(this: Run, status: Outcome | Code, detail: str) -> Report:
+    """The report of a run, with its one line in the log, and another if somebody must look."""
     report = this.report(status, detail)
+    if report["unprotected"]:
+        extra = {"strategy": report["strategy"], "slot": report["slot"], "symbols": report["unprotected"]}
+        LOG.error("held without a stop loss", extra=extra)
     codes = [denial.code for denial in this.denials]
     account = this.account_after or (this.observation.account if this.observation else None)
     LOG.info(
@@ -101,6 +108,7 @@ def finish(this: Run, status: Outcome | Code, detail: str) -> dict[str, Any]:
             "detail": detail,
             "orders": len(this.orders),
             "denials": {code: codes.count(code) for code in dict.fromkeys(codes)},
+            "unprotected": len(report["unprotected"]),
             "equity_usd": account.equity_usd if account else None,
             "cash_usd": account.cash_usd if account else None,
             "duration_s": round(sum(this.timings_s.values()), 3),
@@ -115,21 +123,30 @@ def open_desk(
     """The adapters that the settings name. What a setting does not name is not even imported."""
     settings = this.settings
 
+    @cache
+    def alpaca() -> "AlpacaClient":
+        from trader.alpaca_client import AlpacaClient
+
+        return AlpacaClient(settings.apca_api_base_url, settings.apca_api_data_url, credentials)
+
     def credentials(refresh: bool) -> tuple[str, str]:
         if refresh:
             PARAMETERS.forget()
         fresh = Settings.from_env(env, PARAMETERS.fetch)
         return fresh.alpacauser, fresh.alpacapw
 
+    def deciding_s() -> float:
+        return desk.deciding_s()
+
     prices = Prices(
-        [price_source(name, settings, credentials, remaining_s) for name in settings.price_sources],
+        [price_source(name, settings, alpaca, deciding_s) for name in settings.price_sources],
         now=this.now,
         count=max(settings.history_bars, settings.universe_lookback_bars + 1),
         max_age_s=settings.max_price_age_s,
         progress=progress,
     )
-    return pipeline.Desk(
-        broker=broker(this, prices, credentials),
+    desk = pipeline.Desk(
+        broker=broker(this, prices, alpaca),
         prices=prices,
         forecaster=ProphetForecaster(
             signal=settings.signal, bar_interval=settings.bar_interval, horizon_bars=settings.horizon_bars
@@ -139,30 +156,31 @@ def open_desk(
         remaining_s=remaining_s,
         progress=progress,
     )
+    return desk
 
 
 def price_source(
-    name: str, settings: Settings, credentials: Credentials, remaining_s: Callable[[], float]
+    name: str, settings: Settings, alpaca: Callable[[], "AlpacaClient"], remaining_s: Callable[[], float]
 ) -> PriceSource:
-    """The source that PRICE_SOURCES names. Yahoo, asked for each symbol, may take half of the time that is left."""
+    """The source that PRICE_SOURCES names."""
     if name == "file":
-        return FilePrices(Path(settings.price_file))
+        return FilePrices(Path(settings.price_file), settings.bar_interval)
     if name == "yahoo":
-        from trader.prices.yahoo import DEADLINE_S, Patience, YahooPrices
+        from trader.prices.yahoo import YahooPrices
 
-        return YahooPrices(settings.bar_interval, Patience(deadline_s=min(DEADLINE_S, remaining_s() / 2)))
+        return YahooPrices(settings.bar_interval, remaining_s=remaining_s)
     from trader.prices.alpaca import AlpacaPrices
 
-    return AlpacaPrices(alpaca_client(settings, credentials), settings.bar_interval)
+    return AlpacaPrices(alpaca(), settings.bar_interval, remaining_s=remaining_s)
 
 
-def broker(this: Run, prices: Prices, credentials: Credentials) -> Broker:
+def broker(this: Run, prices: Prices, alpaca: Callable[[], "AlpacaClient"]) -> Broker:
     """The broker that BROKER names; the embedded one is filled at the run's own prices."""
     settings = this.settings
     if settings.broker == "alpaca":
         from trader.broker.alpaca import AlpacaBroker
 
-        return AlpacaBroker(alpaca_client(settings, credentials))
+        return AlpacaBroker(alpaca())
     from trader.broker.embedded import EmbeddedBroker
 
     return EmbeddedBroker(
@@ -170,14 +188,8 @@ def broker(this: Run, prices: Prices, credentials: Credentials) -> Broker:
         now=this.now,
         starting_cash_usd=settings.starting_cash_usd,
         closes=lambda symbols: prices.bars(symbols).closes,
+        is_dry=this.is_dry,
     )
-
-
-def alpaca_client(settings: Settings, credentials: Credentials) -> "AlpacaClient":
-    """A client for the addresses in the settings."""
-    from trader.alpaca_client import AlpacaClient
-
-    return AlpacaClient(settings.apca_api_base_url, settings.apca_api_data_url, credentials)
 
 
 def remaining(context: Context | None) -> Callable[[], float]:

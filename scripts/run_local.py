@@ -18,7 +18,7 @@ from scripts.run_page import write_page
 from scripts.run_view import show
 from trader import logs
 from trader.journal import open_journal
-from trader.model import Code
+from trader.model import Code, Report
 from trader.settings import Settings
 from trader.slot import event_time
 
@@ -60,7 +60,7 @@ def environment(env: Mapping[str, str]) -> dict[str, str]:
     return dict(env)
 
 
-def record_of(report: Mapping[str, Any], env: Mapping[str, str]) -> Mapping[str, Any]:
+def record_of(report: Report, env: Mapping[str, str]) -> Mapping[str, Any]:
     """The journal's record of the run; of one that was refused because the slot had run, only its report."""
     settings = Settings.from_env(env, PARAMETERS.fetch)
     if report["status"] == Code.ALREADY_RAN:

@@ -54,6 +54,8 @@ def _contents(record: Json) -> dict[str, Any]:
         "status": report["status"],
         "detail": story.plain(report["detail"]),
         "stopped": story.explanation(report["status"]),
+        "unprotected": story.unprotected_words(record),
+        "unprotected_remedy": story.UNPROTECTED_REMEDY,
         "alarming": report["status"] in ALARMING,
         "strategy": report["strategy"],
         "mode": story.mode_words(record),

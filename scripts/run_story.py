@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from trader.execution import STOP_LOSS_LOST
 from trader.model import NEW_YORK, Code, Direction, Outcome
 from trader.record import STARTED
 
@@ -90,6 +91,8 @@ UNFINISHED = Explanation(
     "Check the broker's list of orders: each planned one may or may not have been placed.",
 )
 
+UNPROTECTED_REMEDY = "Place a stop loss for each in the broker's dashboard, or sell it."
+
 CODE_STATUSES = frozenset(code.value for code in Code)
 MODES = {"dry-run": "dry run, nothing is placed", "paper": "paper money", "live": "REAL MONEY"}
 METRICS = (
@@ -110,6 +113,7 @@ class Row:
     held: float
     price_usd: float | None
     forecast: Json | None
+    target: float | None  # shares to hold
     insight: Json | None
     order: Json | None
     denial: Json | None
@@ -133,6 +137,11 @@ class Row:
         if self.denial and self.denial["code"] == Code.NO_PRICE_DATA:
             return "without prices"
         return "refused" if self.denial or self.order else "left alone"
+
+    @property
+    def is_alarming(self) -> bool:
+        """Whether somebody must look: its fate is unknown, or its stop loss is gone and its sale was refused."""
+        return self.kind == "unknown" or bool(self.denial and STOP_LOSS_LOST in self.denial["detail"])
 
     @property
     def action(self) -> str:
@@ -175,6 +184,7 @@ def rows(record: Json) -> list[Row]:
         for name in ("forecasts", "insights", "orders", "denials")
     )
     orders = {**_left_over(record, denials), **placed}
+    targets = {str(item["symbol"]): float(item["wanted"]) for item in report.get("targets", ())}
     positions, closes = seen.get("positions", {}), seen.get("closes", {})
 
     def price_usd(symbol: str) -> float | None:
@@ -189,6 +199,7 @@ def rows(record: Json) -> list[Row]:
             held=float(positions[symbol]["quantity"]) if symbol in positions else 0.0,
             price_usd=price_usd(symbol),
             forecast=forecasts.get(symbol),
+            target=targets.get(symbol),
             insight=insights.get(symbol),
             order=orders.get(symbol),
             denial=denials.get(symbol),
@@ -247,6 +258,12 @@ def explanation(status: str) -> Explanation | None:
     if status in (Outcome.FAILED, STARTED):
         return FAILED if status == Outcome.FAILED else UNFINISHED
     return EXPLANATIONS[Code(status)] if status in CODE_STATUSES else None
+
+
+def unprotected_words(record: Json) -> str:
+    """Which symbols are held without a stop loss although brackets are on; empty if there are none."""
+    symbols = [plain(symbol) for symbol in record["report"].get("unprotected", ())]
+    return f"Without a stop loss: {', '.join(symbols)}" if symbols else ""
 
 
 def denial_codes(record: Json) -> list[Code]:

@@ -14,12 +14,13 @@ from scripts.run_story import Json, Row
 from trader.model import Code, Direction, Outcome
 from trader.record import STARTED
 
-WIDE_COLUMNS = 120  # from here on the order and its result have a column each
-NARROW_COLUMNS = 96  # below, the legs of a bracket have a line of their own
+WIDE_COLUMNS = 128  # from here on the order and its result have a column each
+NARROW_COLUMNS = 104  # below, the columns stand one blank apart instead of two
+SMALL_COLUMNS = 100  # below, the legs of a bracket have a line of their own
 RESULT_LETTERS = 96
 ARROWS = {Direction.UP: ("▲ UP", "green"), Direction.FLAT: ("● FLAT", "dim"), Direction.DOWN: ("▼ DOWN", "red")}
 ALARMING = (Outcome.FAILED, STARTED)
-KIND_STYLES = {"order": "bold", "unknown": "bold red", "unsent": "bold", "refused": "yellow"}
+KIND_STYLES = {"order": "bold", "unsent": "bold", "refused": "yellow"}
 
 
 def show(record: Json, console: Console) -> None:
@@ -38,6 +39,7 @@ def _heading(record: Json, rows: Sequence[Row]) -> RenderableType:
     stopped = story.explanation(report["status"])
     lines = [
         Text(story.headline(record, rows), style="bold red" if report["status"] in ALARMING else "bold"),
+        *_unprotected(record),
         _labelled("Strategy", f"{report['strategy']}, {story.mode_words(record)}", report["mode"] == "live"),
         _labelled("Slot", f"{story.slot_words(record)} (when this run was due; a slot is traded once)"),
         _labelled("Status", ": ".join(filter(None, (report["status"], story.plain(report["detail"]))))),
@@ -45,6 +47,13 @@ def _heading(record: Json, rows: Sequence[Row]) -> RenderableType:
     if stopped:
         lines += [_labelled("Meaning", stopped.means), _labelled("What to do", stopped.remedy)]
     return Padding(Group(*lines), (0, 1), expand=False)
+
+
+def _unprotected(record: Json) -> Iterator[RenderableType]:
+    words = story.unprotected_words(record)
+    if words:
+        yield Text(words, style="bold red")
+        yield _labelled("What to do", story.UNPROTECTED_REMEDY)
 
 
 def _labelled(label: str, words: str, alarming: bool = False) -> RenderableType:
@@ -65,21 +74,23 @@ def _decisions(rows: Sequence[Row], width: int) -> RenderableType | None:
 def _listed(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
     if not rows:
         return
-    table = _table("Symbol", right=("Price", "Trend", "Gap"))
+    narrow = width < NARROW_COLUMNS
+    table = _table("Symbol", right=("Price", "Trend", "Gap"), narrow=narrow)
     table.add_column("Insight", no_wrap=True)
+    table.add_column("Target", justify="right", no_wrap=True)
     wide = width >= WIDE_COLUMNS
     if wide:
         table.add_column("Order or refusal", no_wrap=True)
     table.add_column("Result or reason" if wide else "Order or refusal", overflow="fold")
     for row in rows:
         table.add_row(*_facts(row), *((_action(row), _result(row)) if wide else (_both(row, width),)))
-    yield table
+    yield Padding(table, (0, 0, 0, 1), expand=False) if narrow else table
     if any(row.held for row in rows):
         yield Text(" * held before the run", style="dim")
 
 
-def _table(first: str, right: Sequence[str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0, 0, 1), header_style="bold")
+def _table(first: str, right: Sequence[str], *, narrow: bool = False) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0, 0, 0 if narrow else 1), header_style="bold")
     table.add_column(first, no_wrap=True)
     for heading in right:
         table.add_column(heading, justify="right", no_wrap=True)
@@ -93,22 +104,29 @@ def _facts(row: Row) -> Iterator[Text]:
         yield Text("" if value is None else words(value))
     label, style = ARROWS[Direction(row.direction)] if row.direction else ("", "")
     yield Text(label, style=style)
+    yield Text("" if row.target is None else story.quantity(row.target))
 
 
 def _action(row: Row) -> Text:
-    return Text(row.action, style=KIND_STYLES.get(row.kind, "dim"))
+    return Text(row.action, style=_style(row))
+
+
+def _style(row: Row) -> str:
+    return "bold red" if row.is_alarming else KIND_STYLES.get(row.kind, "dim")
 
 
 def _result(row: Row) -> Text:
-    style = {"unknown": "red", "order": "", "unsent": ""}.get(row.kind, "dim")
+    if row.is_alarming:
+        return Text(row.result, style="red")  # never cut: what is to be done may stand at its end
+    style = {"order": "", "unsent": ""}.get(row.kind, "dim")
     # Cut between words, so that no number loses its end.
     return Text(textwrap.shorten(row.result, RESULT_LETTERS, placeholder=" …"), style=style)
 
 
 def _both(row: Row, width: int) -> Text:
     legs = story.bracket_words(row.order) if row.order else []
-    if row.order and legs and width < NARROW_COLUMNS:
-        buy = Text(story.order_words(row.order, legs=False), style=KIND_STYLES[row.kind])
+    if row.order and legs and width < SMALL_COLUMNS:
+        buy = Text(story.order_words(row.order, legs=False), style=_style(row))
         return Text.assemble(buy, " · ", _result(row), "\n", Text(" · ".join(legs), style="dim"))
     between = " · " if row.order else ": " if row.kind == "left alone" else "\n"
     return Text.assemble(_action(row), between, _result(row))

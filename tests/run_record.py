@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from trader.execution import STOP_LOSS_LOST
+
 SLOT = datetime(2022, 12, 28, 21, tzinfo=UTC)
 BARS = 60
 
@@ -56,6 +58,14 @@ def record(**report: Any) -> dict[str, Any]:
                 denial("EEE", "QUANTITY_BELOW_ONE", "48.20 USD to spend is less than one share at 61.00 USD"),
                 denial("FFF", "ORDER_REJECTED", "the broker answered: not tradable"),
             ],
+            "targets": [
+                target("AAA", 0, 37),
+                target("BRK.B", 0, 4),
+                target("CCC", 12.5, 0),
+                target("EEE", 0, 0),
+                target("FFF", 0, 2),
+            ],
+            "unprotected": [],
             "forecasts": forecasts,
             "insights": [insight(symbol, gap) for symbol, gap in gaps.items()],
             "account": {"before": account(100_000.0, 99_350.0), "after": account(99_981.12, 91_422.64)},
@@ -65,9 +75,25 @@ def record(**report: Any) -> dict[str, Any]:
     }
 
 
+def record_of_a_lost_stop_loss() -> dict[str, Any]:
+    """The record of a run whose sale of CCC was refused after the bracket that protected it was cancelled."""
+    lost = record(unprotected=["CCC"])
+    lost["report"]["orders"].pop()
+    lost["report"]["denials"].append(denial("CCC", "ORDER_REJECTED", LOST))
+    return lost
+
+
+LOST = (
+    "the broker answered 403 to POST /v2/orders: insufficient qty available for order (requested: 12.5, available: 0); "
+    f"{STOP_LOSS_LOST} and nothing protects what is held of it"
+)
+
+
 def stopped(status: str, detail: str = "") -> dict[str, Any]:
     """The record of a run that a code, or an error, ended before anything was read."""
-    empty: dict[str, Any] = {name: [] for name in ("orders", "denials", "forecasts", "insights")}
+    empty: dict[str, Any] = {
+        name: [] for name in ("orders", "denials", "targets", "unprotected", "forecasts", "insights")
+    }
     nothing = {"before": None, "after": None}
     ended = record(status=status, detail=detail, account=nothing, timings_s={}, **empty)
     return {**ended, "observation": None}
@@ -116,6 +142,10 @@ def insight(symbol: str, gap_fraction: float) -> dict[str, Any]:
         "gap_fraction": gap_fraction,
         "reason": f"price is {gap_fraction:.1%} away from its trend line",
     }
+
+
+def target(symbol: str, held: float, wanted: float) -> dict[str, Any]:
+    return {"symbol": symbol, "held": held, "wanted": wanted, "price_usd": 1.0, "reason": ""}
 
 
 def order(symbol: str, side: str, quantity: float, price_usd: float, **parts: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from tenacity import (
     Retrying,
     retry_if_exception,
     stop_after_attempt,
-    stop_after_delay,
+    stop_before_delay,
     wait_exponential_jitter,
 )
 
@@ -57,10 +57,13 @@ class CredentialsError(AlpacaError):
 class AlpacaClient:
     """GET, POST and DELETE on Alpaca's trading API, and GET on its data API.
 
-    Every attempt ends within `timeout_s` (seconds to connect, seconds of silence). What is safe to send again is sent
-    up to `attempts` times, with waits that grow from `wait_s` and some jitter, and not again once `deadline_s` have
-    passed: any read or deletion, and a POST only after a 429, which says that it was not accepted. Refused credentials
-    are fetched afresh once, and again only after they have worked in between.
+    `base_url` and `data_url` are without the /v2 that the SDK adds, and without a slash at the end.
+
+    An attempt is given up after `timeout_s`: so many seconds to connect, or of silence. (An answer that arrives bit by
+    bit may take longer.) What is safe to send again is sent up to `attempts` times, with waits that grow from `wait_s`
+    and some jitter, and no attempt begins once `deadline_s` have passed: any read or deletion, and a POST only after a
+    429, which says that it was not accepted. Refused credentials are fetched afresh once, and again only after they
+    have worked in between.
     """
 
     def __init__(
@@ -75,12 +78,12 @@ class AlpacaClient:
         deadline_s: float = 15.0,
     ) -> None:
         """Nothing is asked, and the SDK is not imported, before the first call."""
-        self._base_url = _root(base_url)
-        self._data_url = _root(data_url)
+        self._base_url = base_url
+        self._data_url = data_url
         self._credentials = credentials
         self._timeout_s = timeout_s
         self._retrying = Retrying(
-            stop=stop_after_attempt(attempts) | stop_after_delay(deadline_s),
+            stop=stop_after_attempt(attempts) | stop_before_delay(deadline_s),
             wait=wait_exponential_jitter(multiplier=wait_s, jitter=wait_s),
             before_sleep=_log_retry,
             reraise=True,
@@ -183,11 +186,6 @@ def _rest(url: str, key_id: str, secret: str, timeout_s: tuple[float, float]) ->
     return api
 
 
-def _root(url: str) -> str:
-    """The SDK adds /v2 itself."""
-    return url.rstrip("/").removesuffix("/v2").rstrip("/")
-
-
 def _check_credential(name: str, value: str) -> None:
     """Refuse what no HTTP header can carry, because the error for that, further down, would show the value."""
     if not value or not value.isascii() or not value.isprintable() or " " in value:
@@ -206,7 +204,7 @@ def _refusal(call: str, error: Exception) -> AlpacaError:
     said = f"Alpaca: {call}: answered {status}, {error}" + (f" (code {code})" if code else "")
     if status >= 500 or status == requests.codes.request_timeout:
         return NoAnswerError(said)
-    if status == 401 or (status == 403 and not _ORDER_REFUSED_CODES[0] <= code <= _ORDER_REFUSED_CODES[1]):
+    if status == 401 or (status == 403 and (not code or code in _KEYS_REFUSED_CODES)):
         return CredentialsError(
             f"{said}: the keys in ALPACAUSER and ALPACAPW were refused; check that they belong together, are not "
             "revoked, and are of the account (paper or live) that APCA_API_BASE_URL or MODE names"
@@ -214,8 +212,9 @@ def _refusal(call: str, error: Exception) -> AlpacaError:
     return RefusedError(said, status, code)
 
 
-_ORDER_REFUSED_CODES = (40310000, 40319999)
-"""A 403 with one of these is about an order (money, shares, wash trades); any other is about the keys."""
+_KEYS_REFUSED_CODES = range(40110000, 40120000)
+"""A 403 with one of these, or without any, is about the keys; with another about what was asked for, such as an order
+beyond the buying power or for an asset that is not tradable."""
 
 
 def _is_too_many_requests(error: BaseException) -> bool:

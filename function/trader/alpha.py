@@ -13,20 +13,16 @@ def insight(forecast: Forecast, signal: str, threshold_fraction: float) -> Insig
 def against_trend(forecast: Forecast, threshold_fraction: float) -> Insight:
     """UP below the trend line, DOWN above it, FLAT within the dead band."""
     gap = forecast.price_usd / forecast.trend_usd - 1
-    if gap < -threshold_fraction:
-        direction, where = Direction.UP, "below"
-    elif gap > threshold_fraction:
-        direction, where = Direction.DOWN, "above"
-    else:
-        direction, where = Direction.FLAT, "within the dead band of"
+    direction = (
+        Direction.UP if gap < -threshold_fraction else Direction.DOWN if gap > threshold_fraction else Direction.FLAT
+    )
+    where = f"{abs(gap):.1%} {'below' if gap < 0 else 'above'} its trend line at {forecast.trend_usd:,.2f}"
     return Insight(
         symbol=forecast.symbol,
         direction=direction,
         price_usd=forecast.price_usd,
         gap_fraction=gap,
-        reason=f"price {forecast.price_usd:,.2f} is {abs(gap):.1%} {where} its trend line at {forecast.trend_usd:,.2f}"
-        if direction is not Direction.FLAT
-        else f"price {forecast.price_usd:,.2f} is {where} its trend line at {forecast.trend_usd:,.2f} ({gap:+.1%})",
+        reason=f"price {forecast.price_usd:,.2f} is {where}",
     )
 
 

@@ -4,19 +4,25 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
+from time import sleep
 
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from trader.broker import Broker, BrokerError, OrderRejectedError, OrderUnclearError
+from trader.broker import DEAD, Broker, BrokerError, OrderRejectedError, OrderUnclearError
 from trader.model import Code, Denial, OpenOrder, Order, Side, Target
 from trader.settings import Settings
 from trader.slot import slot_id
 
-ORDER_TIME_S = 45.0
-"""Needed before an order is sent: its time limits and those of a look-up, and the report after it."""
+ORDER_TIME_S = 75.0
+"""Needed before an order is begun: its own time limits, those of a look-up, and the record after it."""
+
+STOP_LOSS_LOST = "ITS STOP LOSS IS CANCELLED"
+"""In the detail of a refused sale that has already lost its bracket."""
 
 CANCEL_TIME_S = 8.0
+SETTLE_TIME_S = 3.0
 ATTEMPTS = 3
+PAUSE_S = 0.5
 
 
 def plan(targets: Sequence[Target], slot: datetime, settings: Settings) -> tuple[Order, ...]:
@@ -29,112 +35,175 @@ def client_order_id(strategy: str, slot: datetime, symbol: str, side: Side) -> s
     return f"{strategy}-{slot_id(slot)}-{symbol}-{side}"
 
 
-def tick_price(price_usd: float) -> float:
-    """Rounded to the tick of US stocks: a cent from one dollar on, a hundredth of a cent below (SEC Rule 612)."""
-    tick = Decimal("0.01") if price_usd >= 1 else Decimal("0.0001")
-    return float(Decimal(repr(price_usd)).quantize(tick, ROUND_HALF_UP))
+def tick_usd(price_usd: float) -> Decimal:
+    """The tick of US stocks: a cent from one dollar on, a hundredth of a cent below (SEC Rule 612)."""
+    return Decimal("0.01") if price_usd >= 1 else Decimal("0.0001")
+
+
+def bracket_usd(price_usd: float, settings: Settings) -> tuple[float, float]:
+    """Stop loss and take profit around a price, rounded to the tick and at least one tick away from it."""
+    tick = tick_usd(price_usd)
+    price = Decimal(repr(price_usd)).quantize(tick, ROUND_HALF_UP)
+    stop, take = (
+        Decimal(repr(price_usd * factor)).quantize(tick_usd(price_usd * factor), ROUND_HALF_UP)
+        for factor in (1 - settings.stop_loss_fraction, 1 + settings.take_profit_fraction)
+    )
+    return float(max(min(stop, price - tick), Decimal("0.0001"))), float(max(take, price + tick))
 
 
 def _order(target: Target, slot: datetime, settings: Settings) -> Order:
     side = Side.BUY if target.change > 0 else Side.SELL
     has_bracket = side is Side.BUY and settings.stop_loss_fraction > 0
+    stop_loss_usd, take_profit_usd = bracket_usd(target.price_usd, settings) if has_bracket else (None, None)
     return Order(
         client_order_id=client_order_id(settings.strategy, slot, target.symbol, side),
         symbol=target.symbol,
         side=side,
         quantity=abs(target.change),
         price_usd=target.price_usd,
-        stop_loss_usd=tick_price(target.price_usd * (1 - settings.stop_loss_fraction)) if has_bracket else None,
-        take_profit_usd=tick_price(target.price_usd * (1 + settings.take_profit_fraction)) if has_bracket else None,
+        stop_loss_usd=stop_loss_usd,
+        take_profit_usd=take_profit_usd,
         reason=target.reason,
     )
 
 
-def place(
-    orders: Sequence[Order], open_orders: Sequence[OpenOrder], broker: Broker, remaining_s: Callable[[], float]
-) -> Iterator[Order | Denial]:
+def place(orders: Sequence[Order], broker: Broker, remaining_s: Callable[[], float]) -> Iterator[Order | Denial]:
     """Place each order once, in the order given, and yield what became of it.
 
-    A refusal is that order's alone. An order whose fate nobody can tell is yielded as `unknown`, and then BrokerError
-    ends the run: with such a broker no further order is safe.
+    The symbol's open orders and its position are read again right before each order, because the decision is minutes
+    old by then and somebody may have been faster: another run, a bracket's leg, the owner. A refusal is that order's
+    alone. An order whose fate nobody can tell is yielded as `unknown`, and then the error ends the run: with such a
+    broker no further order is safe.
     """
     for order in orders:
+        attempt = _Attempt(order, broker, remaining_s)
         try:
-            if order.side is Side.SELL:
-                yield _sell(order, open_orders, broker, remaining_s)
-            else:
-                yield _submit(order, broker, remaining_s)
+            yield attempt.sell() if order.side is Side.SELL else attempt.buy()
         except OrderRejectedError as error:
-            detail = f"{order.side} {order.quantity:g}: {error}"
+            detail = f"{order.side} {order.quantity:g}: {error}{attempt.warning}"
             yield Denial(symbol=order.symbol, code=error.code, detail=detail)
-        except _FateUnknownError as error:
-            yield replace(order, status="unknown")
-            raise BrokerError(str(error)) from error
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            if attempt.is_sent:
+                yield replace(order, status="unknown")
+            if attempt.warning:
+                detail = f"{order.side} {order.quantity:g}: {error}{attempt.warning}"
+                yield Denial(symbol=order.symbol, code=Code.ORDER_REJECTED, detail=detail)
+            raise
 
 
-class _FateUnknownError(Exception):
-    """An order was sent, and neither its answer nor a look-up says what became of it."""
+class _Attempt:
+    """One order on its way, and what has been done for it so far."""
 
+    def __init__(self, order: Order, broker: Broker, remaining_s: Callable[[], float]) -> None:
+        self._order = order
+        self._broker = broker
+        self._remaining_s = remaining_s
+        self.is_sent = False  # and its fate not known
+        self.warning = ""  # what the owner has to know if the order fails
 
-def _submit(order: Order, broker: Broker, remaining_s: Callable[[], float]) -> Order:
-    """Send the order; after an unclear answer look it up, and send it again only if it is definitely not there."""
-    reason = ""
-    for _ in range(ATTEMPTS):
-        _require_time(remaining_s)
-        try:
-            return _accepted(broker.submit(order))
-        except OrderUnclearError as unclear:
-            reason = str(unclear)
-        try:
-            found = broker.find(order)
-        except BrokerError as error:
-            raise _FateUnknownError(f"{order.client_order_id}: {reason}; looking it up: {error}") from error
-        if found is not None:
-            return _accepted(found)
-    raise OrderRejectedError(f"not accepted in {ATTEMPTS} attempts, each looked up and not there: {reason}")
+    def buy(self) -> Order:
+        """Buy what is neither held nor on order by now."""
+        self._require_time(ORDER_TIME_S)
+        if self._open_orders():
+            raise OrderRejectedError("an order for it is open by now", Code.OPEN_ORDER_PENDING)
+        if self._held():
+            raise OrderRejectedError("it is held by now", Code.POSITION_CAP)
+        return self._submit(self._order)
 
-
-def _require_time(remaining_s: Callable[[], float]) -> None:
-    if remaining_s() < ORDER_TIME_S:
-        detail = f"not placed: {remaining_s():.0f} s left, and an order may take {ORDER_TIME_S:.0f}"
-        raise OrderRejectedError(detail, Code.OUT_OF_TIME)
-
-
-def _accepted(order: Order) -> Order:
-    if order.status in {"rejected", "canceled", "expired", "suspended"} and not order.filled_quantity:
-        raise OrderRejectedError(f"the broker has it as {order.status}")
-    return order
-
-
-def _sell(order: Order, open_orders: Sequence[OpenOrder], broker: Broker, remaining_s: Callable[[], float]) -> Order:
-    """Free the shares from their bracket, and sell what is there then: a leg, or the owner, may have been faster."""
-    _require_time(remaining_s)
-    legs = [each for each in open_orders if each.symbol == order.symbol and each.is_leg]
-    if legs:
-        _release(legs, broker)
-    position = broker.positions().get(order.symbol)
-    held = position.quantity if position else 0.0
-    if held <= 0:
-        raise OrderRejectedError("nothing is held of it any more")
-    try:
-        return _submit(replace(order, quantity=min(order.quantity, held)), broker, remaining_s)
-    except OrderRejectedError as error:
+    def sell(self) -> Order:
+        """Free the shares from their bracket, and sell what is there then."""
+        self._require_time(ORDER_TIME_S + CANCEL_TIME_S + SETTLE_TIME_S)
+        open_orders = self._open_orders()
+        legs = [each for each in open_orders if each.is_leg]
+        if len(legs) < len(open_orders):
+            raise OrderRejectedError("an order for it is open by now", Code.OPEN_ORDER_PENDING)
+        if legs and self._order.quantity < self._held():
+            raise OrderRejectedError("its bracket protects more shares than are to be sold, and would be lost for all")
         if legs:
+            self._release(legs)
+        held = self._held()
+        if held <= 0:
+            raise OrderRejectedError("nothing is held of it any more")
+        sold = self._submit(replace(self._order, quantity=min(self._order.quantity, held)))
+        return self._settled(sold) if legs else sold
+
+    def _submit(self, order: Order) -> Order:
+        """Send it; after an unclear answer look it up, and send it again only if it is definitely not there."""
+        reason = ""
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                self._require_time(ORDER_TIME_S)
+            self.is_sent = True
+            try:
+                return self._known(self._broker.submit(order))
+            except OrderRejectedError:
+                self.is_sent = False
+                raise
+            except OrderUnclearError as unclear:
+                reason = str(unclear)
+            if (found := self._found(order, reason)) is not None:
+                return self._known(found)
+        raise OrderRejectedError(f"not accepted in {ATTEMPTS} attempts, each looked up and not there: {reason}")
+
+    def _found(self, order: Order, reason: str) -> Order | None:
+        """The order in the broker's books, looked for twice; None, and not sent, if it is definitely not there."""
+        try:
+            for pause_s in (0.0, PAUSE_S):
+                sleep(pause_s)
+                if (found := self._broker.find(order)) is not None:
+                    return found
+        except BrokerError as error:
+            raise BrokerError(f"{order.client_order_id}: {reason}; looking it up: {error}") from error
+        self.is_sent = False
+        return None
+
+    def _known(self, order: Order) -> Order:
+        self.is_sent = False
+        if order.status in DEAD and not order.filled_quantity:
+            raise OrderRejectedError(f"the broker has it as {order.status}")
+        return order
+
+    def _release(self, legs: Sequence[OpenOrder]) -> None:
+        """Cancel the bracket legs that hold the shares, and wait until the broker says that they are gone."""
+        self.warning = f"; {STOP_LOSS_LOST} and nothing protects what is held of it"
+        for leg in legs:
+            self._broker.cancel(leg)
+        gone = Retrying(retry=retry_if_result(bool), stop=stop_after_delay(CANCEL_TIME_S), wait=wait_fixed(0.25))
+        try:
+            gone(self._open_orders)
+        except RetryError as error:
             raise OrderRejectedError(
-                f"{error}; ITS STOP LOSS IS CANCELLED and nothing protects it", error.code
+                f"its bracket is being cancelled, but not gone in {CANCEL_TIME_S:.0f} s"
             ) from error
-        raise
 
+    def _settled(self, order: Order) -> Order:
+        """The sale after its fill, or as it is after a while; an accepted order may still be rejected."""
+        over = Retrying(
+            retry=retry_if_result(lambda found: found.status not in {"filled", *DEAD}),
+            stop=stop_after_delay(SETTLE_TIME_S),
+            wait=wait_fixed(0.25),
+            retry_error_callback=lambda state: state.outcome.result() if state.outcome else order,
+        )
 
-def _release(legs: Sequence[OpenOrder], broker: Broker) -> None:
-    """Cancel the bracket legs that hold the shares, and wait until the broker says that they are gone."""
-    for leg in legs:
-        broker.cancel(leg)
-    ids = {leg.order_id for leg in legs}
-    gone = Retrying(retry=retry_if_result(bool), stop=stop_after_delay(CANCEL_TIME_S), wait=wait_fixed(0.25))
-    try:
-        gone(lambda: [each for each in broker.open_orders() if each.order_id in ids])
-    except RetryError as error:
-        raise OrderRejectedError(
-            f"its stop-loss and take-profit orders are asked to be cancelled, but not gone after {CANCEL_TIME_S:.0f} s"
-        ) from error
+        def now() -> Order:
+            try:
+                return self._broker.find(order) or order
+            except BrokerError:
+                return order  # it is accepted, and that is what is known of it
+
+        settled: Order = over(now)
+        return self._known(settled)
+
+    def _open_orders(self) -> list[OpenOrder]:
+        return [each for each in self._broker.open_orders() if each.symbol == self._order.symbol]
+
+    def _held(self) -> float:
+        position = self._broker.positions().get(self._order.symbol)
+        return position.quantity if position else 0.0
+
+    def _require_time(self, needed_s: float) -> None:
+        if (left_s := self._remaining_s()) < needed_s:
+            detail = f"not placed: {left_s:.0f} s left, and it may take {needed_s:.0f}"
+            raise OrderRejectedError(detail, Code.OUT_OF_TIME)

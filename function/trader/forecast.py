@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pandas as pd
 
-from trader.model import NEW_YORK, Closes, Code, Denial, Forecast
+from trader.model import BAR_LENGTH, NEW_YORK, Closes, Code, Denial, Forecast
 from trader.prices import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ INTERVAL_PERCENTILES = (10, 50, 90)
 FIT_TIMEOUT_S = 20
 """One fit takes 0.05 s; one that takes this long hangs, and its Stan process is ended."""
 
-INTERVAL_STEP = {"1h": "1h", "15m": "15min", "5m": "5min", "1m": "1min"}
 HORIZON_DAYS = 8
 LEAST_BARS = {"trend": 30, "interval": 30, "horizon": 90}
 
@@ -113,7 +112,7 @@ class ProphetForecaster:
         corners = pd.DatetimeIndex(np.unique([model.start, *np.asarray(model.changepoints), _local([last])[0]]))
         line = np.asarray(model.predict_trend(model.setup_dataframe(pd.DataFrame({"ds": corners}))), dtype=float)
         trend_usd = float(line[-1])
-        if not (math.isfinite(trend_usd) and trend_usd > 0):
+        if not (np.isfinite(line).all() and trend_usd > 0):
             raise ArithmeticError(f"the trend line ends at {trend_usd}, which is no price")
         return Forecast(
             symbol=symbol,
@@ -129,6 +128,8 @@ class ProphetForecaster:
         np.random.seed(SEED)  # Prophet draws from the global state
         draws = model.predictive_samples(pd.DataFrame({"ds": _local([horizon])}))["yhat"]
         lower_usd, median_usd, upper_usd = np.percentile(draws, INTERVAL_PERCENTILES).tolist()
+        if not (math.isfinite(lower_usd) and math.isfinite(upper_usd)):
+            raise ArithmeticError(f"the forecast interval is {lower_usd} to {upper_usd}, which are no prices")
         return {
             "horizon_time": horizon.to_pydatetime(),
             "yhat_usd": median_usd,
@@ -144,7 +145,7 @@ class ProphetForecaster:
         elif self._bar_interval == "1d":
             later = local + pd.offsets.BDay(self._horizon_bars)
         else:
-            later = local + self._horizon_bars * pd.Timedelta(INTERVAL_STEP[self._bar_interval])
+            later = local + self._horizon_bars * BAR_LENGTH[self._bar_interval]
         return later.tz_convert("UTC")
 
 

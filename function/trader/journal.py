@@ -6,19 +6,19 @@ universe/STRATEGY/2022-12-28.json                the day's ranking of the candid
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-from trader.model import NEW_YORK
+from trader.model import NEW_YORK, Json, Report
 from trader.record import Run
 from trader.slot import slot_id
 from trader.stores import Bucket, Folder, JournalError, Store
 
-type Json = Mapping[str, Any]
+LOG = logging.getLogger("trader")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Journal:
         """Claim a slot for this run, for ever; False if another run has it. `claimant` tells the runs apart."""
         return self.store.create(f"{self._run(slot)}.claim", claimant)
 
-    def save(self, run: Run, report: Json) -> None:
+    def save(self, run: Run, report: Report) -> None:
         """Keep the record of a run; a dry run, which claims no slot, does not touch the slot's own record."""
         self.store.write(self.record_name(run.slot, run.is_dry), json.dumps(run.record(report), allow_nan=False))
 
@@ -61,8 +61,12 @@ class Journal:
         text = self.store.read(self._universe(slot))
         if text is None:
             return None
-        kept = json.loads(text)
-        return kept["ranking"] if kept["basis"] == basis else None
+        try:
+            kept = json.loads(text)
+            return dict(kept["ranking"]) if kept["basis"] == basis else None
+        except (ValueError, KeyError, TypeError) as error:
+            LOG.warning("the day's ranking cannot be read and is made again", extra={"error": str(error)})
+            return None
 
     def save_ranking(self, slot: datetime, basis: Json, ranking: Mapping[str, float]) -> None:
         """Keep the ranking for the rest of the slot's day."""

@@ -19,6 +19,7 @@ class TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 the name is logging's
         """The line without a traceback, which logging adds after it."""
         fields = {name: value for name, value in vars(record).items() if name not in _OWN}
+        record.message = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in record.message)
         return " ".join([super().formatMessage(record), *(f"{name}={_plain(value)}" for name, value in fields.items())])
 
 

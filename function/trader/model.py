@@ -1,14 +1,24 @@
 """The values that travel between the stages. They are frozen, carry their units in their names, and import nothing."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any, TypedDict
 from zoneinfo import ZoneInfo
 
 import pandas as pd
 
 NEW_YORK = ZoneInfo("America/New_York")
+
+BAR_LENGTH = {
+    "1d": timedelta(days=1),
+    "1h": timedelta(hours=1),
+    "15m": timedelta(minutes=15),
+    "5m": timedelta(minutes=5),
+    "1m": timedelta(minutes=1),
+}
+"""By bar interval, as the settings spell it."""
 
 type Closes = pd.Series[float]
 """Closing prices in USD on a timezone-aware, strictly increasing DatetimeIndex (each bar's start)."""
@@ -81,12 +91,13 @@ class Position:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenOrder:
-    """An order that the broker still works on. `is_leg`: a stop-loss or take-profit leg of a bracket."""
+    """An order that the broker still works on: `quantity` is what is left of it, `is_leg` a leg of a bracket."""
 
     order_id: str
     client_order_id: str
     symbol: str
     side: Side
+    quantity: float = 0.0
     is_leg: bool = False
 
 
@@ -202,22 +213,34 @@ class Decision:
 
     forecasts: tuple[Forecast, ...] = ()
     insights: tuple[Insight, ...] = ()
+    targets: tuple[Target, ...] = ()  # as sized, before the limits
     orders: tuple[Order, ...] = ()
     denials: tuple[Denial, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What a run did and why; `as_json` of it is what run() returns and the journal keeps."""
+type Json = Mapping[str, Any]
+"""One of the values above in JSON's types: its fields by name."""
+
+
+class Report(TypedDict):
+    """What a run did and why, JSON-safe: what run() returns, Lambda answers and the journal keeps.
+
+    `status` is an Outcome or a Code. `investments` holds what was placed by symbol, negative for sales, as the first
+    version returned it. `account` has the Account `before` and `after`, null where the run did not come that far.
+    `unprotected` are the symbols held without a stop loss although brackets are on: somebody must look.
+    """
 
     strategy: str
-    slot: datetime
+    slot: str
     mode: str
-    status: Code | Outcome
-    detail: str = ""
-    account_before: Account | None = None
-    account_after: Account | None = None
-    decision: Decision = field(default_factory=Decision)
-    orders: tuple[Order, ...] = ()
-    denials: tuple[Denial, ...] = ()
-    timings_s: Mapping[str, float] = field(default_factory=dict)
+    status: str
+    detail: str
+    investments: dict[str, float]
+    orders: list[Json]
+    denials: list[Json]
+    targets: list[Json]
+    insights: list[Json]
+    forecasts: list[Json]
+    account: dict[str, Json | None]
+    unprotected: list[str]
+    timings_s: dict[str, float]

@@ -39,7 +39,8 @@ class Parameters:
             return f"the halt switch {name} does not exist or may not be read"
         if value.strip().lower() == "false":
             return ""
-        return f"the halt switch {name} is {value.strip()[:20]!r}; set it to false to go on"
+        said = "true" if value.strip().lower() == "true" else "neither true nor false"  # by mistake it may be a secret
+        return f"the halt switch {name} is {said}; set it to false to go on"
 
     def _read(self, names: Sequence[str]) -> dict[str, str]:
         answer = _client().get_parameters(Names=list(names), WithDecryption=True)

@@ -1,14 +1,15 @@
 """The pipeline: one run's stages in order. The local run, Lambda, replay and backtest all go through here."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from trader import alpha, execution, portfolio, risk, universe
-from trader.broker import Broker
+from trader.broker import Broker, BrokerError
 from trader.forecast import Forecaster, Forecasts
 from trader.journal import Journal
-from trader.model import Code, Decision, Denial, Insight, Observation, Order, Outcome
+from trader.model import Account, Code, Decision, Denial, Insight, Observation, Order, Outcome
 from trader.prices import Prices, Progress, no_progress
 from trader.record import STARTED, Run, as_json
 from trader.settings import Settings
@@ -28,8 +29,16 @@ class Desk:
     forecaster: Forecaster
     journal: Journal
     halted: Callable[[], str]  # why trading is halted; empty when it is not
-    remaining_s: Callable[[], float]
+    remaining_s: Callable[[], float]  # seconds until the process is stopped
     progress: Progress = no_progress
+
+    def deciding_s(self) -> float:
+        """Seconds left for everything before the first order."""
+        return self.remaining_s() - execution.ORDER_TIME_S
+
+
+LEAST_FRACTION = 0.5
+"""With prices of fewer of the index, the best performers among them are nobody's choice: none is chosen."""
 
 
 class StopError(Exception):
@@ -50,15 +59,18 @@ def trade(desk: Desk, run: Run) -> Outcome | Code:
     with run.timed("observe"):
         run.observation = observe(desk, run)
     with run.timed("forecast"):
-        forecasts = desk.forecaster.forecast(run.observation.closes, desk.remaining_s, desk.progress)
+        forecasts = desk.forecaster.forecast(run.observation.closes, desk.deciding_s, desk.progress)
     with run.timed("decide"):
         run.decision = decide(run.observation, forecasts, run.settings)
         log_decision(run, run.decision)
     if run.decision.orders and not run.is_dry:
         desk.journal.save(run, run.report(STARTED))  # what is about to be placed is on record first
         with run.timed("place"):
-            place(desk, run, run.observation, run.decision)
-    run.account_after = desk.broker.account()
+            pass_gates(desk)  # the market may have closed, or somebody pulled the switch, since
+            place(desk, run, run.decision)
+        run.account_after = closing_account(desk)
+    else:
+        run.account_after = run.observation.account
     return outcome(run, run.decision)
 
 
@@ -76,11 +88,12 @@ def observe(desk: Desk, run: Run) -> Observation:
     account = desk.broker.account()
     if account.blocked:
         raise StopError(Code.ACCOUNT_BLOCKED, account.blocked)
+    open_orders = desk.broker.open_orders()  # before the positions: what fills between the two is then in both
     positions = desk.broker.positions()
-    open_orders = desk.broker.open_orders()
     ranking, unranked = rank(desk, run)
     chosen = universe.top_performers(ranking, run.settings.universe_size)
-    bars = desk.prices.bars([*chosen, *sorted(set(positions) - set(chosen))])
+    known = {*positions, *(order.symbol for order in open_orders)}
+    bars = desk.prices.bars([*chosen, *sorted(known - set(chosen))])
     return Observation(
         slot=run.slot,
         now=run.now,
@@ -111,6 +124,9 @@ def rank(desk: Desk, run: Run) -> tuple[dict[str, float], tuple[Denial, ...]]:
     ranking = universe.returns(bars.closes, settings.universe_lookback_bars)
     if len(ranking) >= COMPLETE_FRACTION * len(symbols):
         desk.journal.save_ranking(run.slot, basis, ranking)
+    elif settings.universe == ("sp500",) and len(ranking) < LEAST_FRACTION * len(symbols):
+        LOG.warning("too few candidates have prices to choose from", extra={"ranked": len(ranking), "of": len(symbols)})
+        ranking = {}
     needs = settings.universe_lookback_bars + 1
     short = tuple(
         Denial(
@@ -126,7 +142,9 @@ def rank(desk: Desk, run: Run) -> tuple[dict[str, float], tuple[Denial, ...]]:
 
 def decide(observation: Observation, forecasts: Forecasts, settings: Settings) -> Decision:
     """Insights, targets, limits and planned orders. Pure: the same arguments give the same decision."""
-    account, positions = observation.account, observation.positions
+    positions = observation.positions
+    prices_usd = {symbol: float(closes.iloc[-1]) for symbol, closes in observation.closes.items()}
+    account = portfolio.without_reserved(observation.account, observation.open_orders, prices_usd)
     pending = {order.symbol for order in observation.open_orders if not order.is_leg}
     insights = tuple(
         alpha.insight(forecast, settings.signal, settings.signal_threshold_fraction) for forecast in forecasts.forecasts
@@ -136,29 +154,44 @@ def decide(observation: Observation, forecasts: Forecasts, settings: Settings) -
     return Decision(
         forecasts=forecasts.forecasts,
         insights=insights,
+        targets=targets,
         orders=execution.plan(allowed, observation.slot, settings),
         denials=observation.denials + forecasts.denials + refused,
     )
 
 
-def place(desk: Desk, run: Run, observation: Observation, decision: Decision) -> None:
+def place(desk: Desk, run: Run, decision: Decision) -> None:
     """Hand the planned orders to execution, and note and log each as soon as its fate is known."""
     planned = len(decision.orders)
-    for done in execution.place(decision.orders, observation.open_orders, desk.broker, desk.remaining_s):
+    for done in execution.place(decision.orders, desk.broker, desk.remaining_s):
         run.outcomes.append(done)
-        _log(run, "order", done) if isinstance(done, Order) else _log(run, "denial", done)
+        if isinstance(done, Order):
+            _log(run, "order", done)
+        else:
+            _log(run, "denial", done, level=logging.WARNING)  # decided, and not to be had
         desk.progress("orders", len(run.outcomes), planned)
 
 
+def closing_account(desk: Desk) -> Account | None:
+    """The account after the orders; None if it cannot be had, for the orders are placed and that is what counts."""
+    if desk.remaining_s() < execution.ORDER_TIME_S / 2:
+        return None
+    try:
+        return desk.broker.account()
+    except BrokerError as error:
+        LOG.warning("the account after the orders is not known", extra={"error": str(error)})
+        return None
+
+
 def outcome(run: Run, decision: Decision) -> Outcome | Code:
-    """How the run ended. If one code alone kept back all that would have been done, it says more than "nothing"."""
+    """How the run ended. If nothing was done, what kept most of it back says more than "nothing to do"."""
     if any(isinstance(each, Order) for each in run.outcomes):
         return Outcome.TRADED
     if decision.orders and run.is_dry:
         return Outcome.DRY_RUN
     looked_at = {insight.symbol for insight in decision.insights}
-    codes = {denial.code for denial in run.denials if denial.symbol in looked_at or not looked_at}
-    return codes.pop() if len(codes) == 1 else Outcome.NOTHING_TO_DO
+    codes = Counter(denial.code for denial in run.denials if denial.symbol in looked_at or not looked_at)
+    return codes.most_common(1)[0][0] if codes else Outcome.NOTHING_TO_DO
 
 
 def log_decision(run: Run, decision: Decision) -> None:
@@ -170,6 +203,6 @@ def log_decision(run: Run, decision: Decision) -> None:
         _log(run, "denial", denial)
 
 
-def _log(run: Run, message: str, value: Insight | Order | Denial, **more: object) -> None:
+def _log(run: Run, message: str, value: Insight | Order | Denial, level: int = logging.INFO, **more: object) -> None:
     fields = {name: field for name, field in as_json(value).items() if field not in (None, "")}
-    LOG.info(message, extra={"strategy": run.settings.strategy, "slot": as_json(run.slot), **fields, **more})
+    LOG.log(level, message, extra={"strategy": run.settings.strategy, "slot": as_json(run.slot), **fields, **more})

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
-from trader.model import Account, Direction, Insight, Position, Target
+from trader.model import Account, Direction, Insight, OpenOrder, Position, Side, Target
 from trader.settings import Settings
 
 PARTS_PER_SHARE = 10_000
@@ -37,6 +38,19 @@ def spendable_usd(account: Account, settings: Settings) -> float:
     return max(
         0.0, min(account.cash_usd, account.buying_power_usd) - settings.cash_buffer_fraction * account.equity_usd
     )
+
+
+def without_reserved(account: Account, open_orders: Sequence[OpenOrder], prices_usd: Mapping[str, float]) -> Account:
+    """The account without the cash that open buys will cost: a broker's figure may not have fallen by it yet.
+
+    A buy of unknown price or quantity reserves everything.
+    """
+    reserved_usd = sum(
+        (order.quantity or math.inf) * prices_usd.get(order.symbol, math.inf)
+        for order in open_orders
+        if order.side is Side.BUY
+    )
+    return replace(account, cash_usd=account.cash_usd - reserved_usd)
 
 
 def _widest_first(insights: Sequence[Insight]) -> Sequence[Insight]:

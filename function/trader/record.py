@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from trader.execution import STOP_LOSS_LOST
 from trader.model import (
     Account,
     Closes,
@@ -20,6 +21,7 @@ from trader.model import (
     Order,
     Outcome,
     Position,
+    Report,
     Side,
 )
 from trader.settings import Settings
@@ -69,8 +71,19 @@ class Run:
         decided = self.decision.denials if self.decision else self.observation.denials if self.observation else ()
         return decided + tuple(each for each in self.outcomes if isinstance(each, Denial))
 
-    def report(self, status: Code | Outcome | str, detail: str = "") -> dict[str, Any]:
-        """What run() returns, JSON-safe; `investments` is what was placed, signed, as the first version returned it."""
+    @property
+    def unprotected(self) -> tuple[str, ...]:
+        """What is held, in whole shares, without a stop loss although brackets are on, as far as the run knows."""
+        if self.observation is None or not self.settings.stop_loss_fraction:
+            return ()
+        guarded = {order.symbol for order in self.observation.open_orders if order.side is Side.SELL}
+        held = {each.symbol for each in self.observation.positions.values() if each.quantity >= 1}
+        lost = {each.symbol for each in self.outcomes if isinstance(each, Denial) and STOP_LOSS_LOST in each.detail}
+        sold = {each.symbol for each in self.outcomes if isinstance(each, Order) and each.side is Side.SELL}
+        return tuple(sorted((held - guarded - sold) | lost))
+
+    def report(self, status: Code | Outcome | str, detail: str = "") -> Report:
+        """The run as far as it got."""
         placed = [each for each in self.outcomes if isinstance(each, Order)]
         return {
             "strategy": self.settings.strategy,
@@ -81,23 +94,25 @@ class Run:
             "investments": {order.symbol: order.signed_quantity for order in placed},
             "orders": as_json(self.orders),
             "denials": as_json(self.denials),
+            "targets": as_json(self.decision.targets if self.decision else ()),
             "insights": as_json(self.decision.insights if self.decision else ()),
             "forecasts": as_json(self.decision.forecasts if self.decision else ()),
             "account": {
                 "before": as_json(self.observation.account if self.observation else None),
                 "after": as_json(self.account_after),
             },
+            "unprotected": list(self.unprotected),
             "timings_s": dict(self.timings_s),
         }
 
-    def record(self, report: Mapping[str, Any]) -> dict[str, Any]:
+    def record(self, report: Report) -> dict[str, Any]:
         """All that is needed to compute the run's decisions again, and what they were; no secret is in it."""
         return {
             "version": VERSION,
             "settings": self.settings.public(),
             "observation": as_json(self.observation),
             "decision": as_json(self.decision),
-            "report": dict(report),
+            "report": report,
         }
 
 

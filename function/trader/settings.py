@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from trader.model import BAR_LENGTH
+
 SAMPLE_PRICES = Path(__file__).with_name("sample_prices.csv.gz")
 LIVE_URL = "https://api.alpaca.markets"
 PAPER_URL = "https://paper-api.alpaca.markets"
@@ -108,8 +110,9 @@ def universe(text: str) -> tuple[str, ...]:
 def base_url(text: str) -> str:
     """An http(s) address, without the /v2 that Alpaca's dashboard shows and its SDK adds by itself."""
     parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.username:
-        raise ValueError(f"an address such as {PAPER_URL}")
+    allowed = {"https", "http"} if parts.hostname in {"127.0.0.1", "localhost", "::1"} else {"https"}
+    if parts.scheme not in allowed or not parts.hostname or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError(f"an https address such as {PAPER_URL}; http only for this machine")
     return text.rstrip("/").removesuffix("/v2").rstrip("/")
 
 
@@ -152,7 +155,7 @@ class Settings:
     universe: tuple[str, ...] = setting(("sp500",), universe, "sp500, or a comma-separated list of symbols")
     universe_size: int = setting(20, integer(1, 500), "how many of the best performers to look at")
     universe_lookback_bars: int = setting(60, integer(1, 2_000), "bars over which performance is measured")
-    bar_interval: str = setting("1d", one_of(*MAX_PRICE_AGE_S), "length of a bar")
+    bar_interval: str = setting("1d", one_of(*BAR_LENGTH), "length of a bar")
     history_bars: int = setting(250, integer(30, 5_000), "bars handed to Prophet")
     signal: str = setting(
         "trend", one_of("trend", "interval", "horizon"), "the rule that turns forecasts into insights"
@@ -195,12 +198,18 @@ class Settings:
         return settings
 
     def _contradictions(self) -> Sequence[str]:
+        host = (urlsplit(self.apca_api_base_url).hostname or "").rstrip(".")
+        is_paper_host = host == urlsplit(PAPER_URL).hostname
+        is_other_host_of_alpaca = host.endswith("alpaca.markets") and not is_paper_host
         needs_keys = self.broker == "alpaca" or "alpaca" in self.price_sources
         lacking = [name.upper() for name in ("alpacauser", "alpacapw") if not getattr(self, name)]
         checks = {
             "MODE=live needs BROKER=alpaca": self.mode == "live" and self.broker != "alpaca",
-            f"APCA_API_BASE_URL={self.apca_api_base_url} is Alpaca's live address and needs MODE=live (or dry-run)": (
-                self.mode == "paper" and urlsplit(self.apca_api_base_url).hostname == urlsplit(LIVE_URL).hostname
+            f"APCA_API_BASE_URL={self.apca_api_base_url} is not for paper money: it needs MODE=live, or dry-run": (
+                self.mode == "paper" and is_other_host_of_alpaca
+            ),
+            f"APCA_API_BASE_URL={self.apca_api_base_url} is for paper money and contradicts MODE=live": (
+                self.mode == "live" and is_paper_host
             ),
             f"{' and '.join(lacking)} must be set for Alpaca: the key id and the secret key, or ssm:/path of each": (
                 needs_keys and bool(lacking)

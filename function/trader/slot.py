@@ -1,15 +1,16 @@
 """Slots: the moment a run is for. At most one run of a strategy trades in a slot."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from trader import market_hours
+from trader.model import BAR_LENGTH
 from trader.prices.file import FilePrices
 from trader.settings import Settings
 
-LATEST_EVENT_S = 900.0
-"""An event that is this late is not for now any more: the next slot's event is there already."""
+LATEST_EVENT_S = 300.0
+"""An event that is later is not for now any more, and its run could meet the one of the next slot."""
 
 EARLIEST_EVENT_S = 60.0
 """Clocks differ a little; an event from further ahead is a mistake."""
@@ -61,6 +62,5 @@ def event_time(event: object) -> datetime | None:
 
 def file_end(settings: Settings) -> datetime:
     """When the last bar of the price file was news."""
-    bar = {"1d": timedelta(days=1), "1h": timedelta(hours=1)}.get(settings.bar_interval)
-    bar = bar or timedelta(minutes=int(settings.bar_interval.removesuffix("m")))
-    return market_hours.last_slot(FilePrices(Path(settings.price_file)).last_bar(), bar).astimezone(UTC)
+    last_bar = FilePrices(Path(settings.price_file), settings.bar_interval).last_bar()
+    return market_hours.last_slot(last_bar, BAR_LENGTH[settings.bar_interval]).astimezone(UTC)

@@ -96,7 +96,26 @@ def test_an_account_that_may_not_trade_says_why(
     assert broker.account().blocked == blocked
 
 
-@pytest.mark.parametrize("field", ["cash", "equity", "last_equity", "buying_power"])
+def test_what_a_margin_account_would_lend_is_no_buying_power(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.multiplier = 4
+    assert fake.buying_power == 40_000
+    assert broker.account().buying_power_usd == 10_000
+
+
+def test_what_open_buys_will_cost_is_no_buying_power(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.multiplier = 4
+    fake.fills = "never"
+    broker.submit(BUY)
+    assert broker.account().buying_power_usd == 9_000
+
+
+@pytest.mark.parametrize("powers", [("100", "200"), ("200", "100")])
+def test_the_lower_of_the_buying_powers_counts(fake: AlpacaFake, broker: AlpacaBroker, powers: tuple[str, str]) -> None:
+    fake.account_overrides = dict(zip(("buying_power", "non_marginable_buying_power"), powers, strict=True))
+    assert broker.account().buying_power_usd == 100
+
+
+@pytest.mark.parametrize("field", ["cash", "equity", "last_equity", "buying_power", "non_marginable_buying_power"])
 @pytest.mark.parametrize("value", [None, "NaN", "inf", "a lot", "", True, []])
 def test_an_account_without_clear_numbers_is_never_guessed(
     fake: AlpacaFake, broker: AlpacaBroker, field: str, value: object
@@ -112,14 +131,17 @@ def test_an_account_without_clear_numbers_is_never_guessed(
         ("/v2/clock", "is_open"),
         ("/v2/clock", "next_open"),
         ("/v2/account", "cash"),
+        ("/v2/account", "non_marginable_buying_power"),
         ("/v2/account", "trading_blocked"),
         ("/v2/account", "status"),
         ("/v2/positions", "qty"),
         ("/v2/positions", "current_price"),
-        ("/v2/positions", "asset_class"),
         ("/v2/orders", "side"),
+        ("/v2/orders", "qty"),
         ("/v2/orders", "client_order_id"),
         ("/v2/orders:by_client_order_id", "status"),
+        ("/v2/orders:by_client_order_id", "qty"),
+        ("/v2/orders:by_client_order_id", "order_class"),
         ("/v2/orders:by_client_order_id", "filled_qty"),
         ("/v2/orders:by_client_order_id", "filled_avg_price"),
     ],
@@ -142,6 +164,58 @@ def test_positions_are_read_with_fractions_and_without_other_assets(fake: Alpaca
     assert broker.positions() == {
         "AAPL": Position(symbol="AAPL", quantity=2.5, average_price_usd=80.0, price_usd=100.0)
     }
+
+
+def test_a_position_without_an_asset_class_is_left_out_and_named_in_the_log(
+    fake: AlpacaFake, broker: AlpacaBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake.hold("AAPL", 1)
+    fake.hold("MSFT", 1)
+    fake.record_overrides["MSFT"] = {"asset_class": None}
+    assert set(broker.positions()) == {"AAPL"}
+    assert [record.getMessage() for record in caplog.records] == [
+        "Alpaca: GET /positions: left alone without an asset class: MSFT"
+    ]
+
+
+def test_an_order_of_several_option_legs_is_left_out(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.fills = "never"
+    broker.submit(BUY)
+    broker.submit(replace(BUY, client_order_id="by-hand", symbol="MSFT"))
+    fake.record_overrides["MSFT"] = {"asset_class": None, "symbol": None, "side": "", "order_class": "mleg"}
+    assert [order.symbol for order in broker.open_orders()] == ["AAPL"]
+
+
+@pytest.mark.parametrize(("path", "read"), [("/v2/positions", "positions"), ("/v2/orders", "open_orders")])
+def test_a_record_that_lacks_its_asset_class_is_left_out(
+    fake: AlpacaFake, broker: AlpacaBroker, path: str, read: str
+) -> None:
+    fake.hold("AAPL", 1)
+    fake.fills = "never"
+    broker.submit(BUY)
+    fake.fault("GET", path, "missing-field", field="asset_class")
+    assert len(getattr(broker, read)()) == 0
+    assert len(getattr(broker, read)()) == 1
+
+
+def test_an_open_order_says_what_is_left_of_it(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.fills = "partial"
+    broker.submit(BUY)
+    assert [order.quantity for order in broker.open_orders()] == [5]
+
+
+def test_what_is_left_of_a_fraction_is_exact(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.fills = "never"
+    broker.submit(BUY)
+    fake.record_overrides["AAPL"] = {"qty": "0.3", "filled_qty": "0.1"}
+    assert [order.quantity for order in broker.open_orders()] == [0.2]
+
+
+def test_an_open_order_of_an_amount_in_dollars_has_no_quantity(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.fills = "never"
+    broker.submit(BUY)
+    fake.record_overrides["AAPL"] = {"qty": None, "notional": "500"}
+    assert [order.quantity for order in broker.open_orders()] == [0]
 
 
 def test_only_the_sales_of_a_bracket_are_its_legs(fake: AlpacaFake, broker: AlpacaBroker) -> None:
@@ -210,15 +284,19 @@ def test_no_attempt_is_begun_after_the_deadline(fake: AlpacaFake) -> None:
     assert 2 <= len(fake.asked("GET", "/v2/account")) <= 6
 
 
+def test_a_wait_that_would_end_after_the_deadline_is_not_begun(fake: AlpacaFake) -> None:
+    keys = (fake.key_id, fake.secret)
+    impatient = AlpacaClient(fake.url, fake.url, lambda _: keys, wait_s=0.5, deadline_s=0.3)
+    fake.fault("GET", "/v2/account", "503-html", times=100)
+    with pytest.raises(BrokerError, match="503"):
+        AlpacaBroker(impatient).account()
+    assert len(fake.asked("GET", "/v2/account")) == 1
+
+
 def test_a_server_that_is_not_there_is_an_error_that_names_the_call() -> None:
     nowhere = AlpacaClient("http://127.0.0.1:9", "http://127.0.0.1:9", lambda _: ("key", "secret"), wait_s=0.01)
     with pytest.raises(BrokerError, match=r"GET /account.*ConnectionError"):
         AlpacaBroker(nowhere).account()
-
-
-def test_a_base_url_may_end_as_the_dashboard_shows_it(fake: AlpacaFake) -> None:
-    pasted = AlpacaClient(f"{fake.url}/v2/", fake.url, lambda _: (fake.key_id, fake.secret))
-    assert AlpacaBroker(pasted).account().cash_usd == 10_000
 
 
 # --- placing -----------------------------------------------------------------------------------------------------
@@ -312,9 +390,12 @@ def test_an_account_that_may_not_trade_is_a_rejection(fake: AlpacaFake, broker: 
         broker.submit(BUY)
 
 
-def test_an_order_answered_as_rejected_is_a_rejection(fake: AlpacaFake, broker: AlpacaBroker) -> None:
-    fake.rejected_at_once.add("AAPL")
-    with pytest.raises(OrderRejectedError, match="rejected"):
+@pytest.mark.parametrize("status", ["rejected", "canceled", "expired", "suspended"])
+def test_an_order_that_is_dead_as_it_is_answered_is_a_rejection(
+    fake: AlpacaFake, broker: AlpacaBroker, status: str
+) -> None:
+    fake.record_overrides["AAPL"] = {"status": status}
+    with pytest.raises(OrderRejectedError, match=f"was {status}"):
         broker.submit(BUY)
 
 
@@ -350,7 +431,7 @@ def test_an_order_that_got_lost_is_unclear_and_not_sent_again(
     assert (fake.orders, len(fake.asked("POST"))) == ([], 1)
 
 
-@pytest.mark.parametrize("field", ["id", "status", "client_order_id", "symbol", "side", "filled_qty"])
+@pytest.mark.parametrize("field", ["id", "status", "client_order_id", "symbol", "side", "qty", "filled_qty"])
 def test_an_answer_without_a_needed_field_is_unclear(fake: AlpacaFake, broker: AlpacaBroker, field: str) -> None:
     fake.fault("POST", "/v2/orders", "missing-field", field=field)
     with pytest.raises(OrderUnclearError, match=field):
@@ -385,6 +466,47 @@ def test_an_order_is_found_with_what_became_of_it(fake: AlpacaFake, broker: Alpa
     broker.submit(BUY)
     expected = replace(BUY, order_id=fake.orders[0].id, status="filled", filled_quantity=10.0, filled_price_usd=100.0)
     assert broker.find(BUY) == expected
+
+
+def test_an_order_is_found_with_the_quantity_that_alpaca_has(broker: AlpacaBroker) -> None:
+    broker.submit(replace(BUY, quantity=7))
+    found = broker.find(BUY)
+    assert found
+    assert (found.quantity, found.filled_quantity) == (7, 7)
+
+
+def test_an_order_of_an_amount_in_dollars_keeps_the_quantity_that_was_meant(
+    fake: AlpacaFake, broker: AlpacaBroker
+) -> None:
+    broker.submit(BUY)
+    fake.record_overrides["AAPL"] = {"qty": None, "notional": "500"}
+    found = broker.find(BUY)
+    assert found
+    assert found.quantity == 10
+
+
+def test_an_order_is_found_with_the_bracket_that_alpaca_has(broker: AlpacaBroker) -> None:
+    broker.submit(BRACKET)
+    found = broker.find(replace(BRACKET, stop_loss_usd=90.0, take_profit_usd=150.0))
+    assert found
+    assert (found.stop_loss_usd, found.take_profit_usd) == (97, 140)
+
+
+def test_a_bracket_whose_legs_are_not_shown_keeps_the_prices_that_were_meant(
+    fake: AlpacaFake, broker: AlpacaBroker
+) -> None:
+    broker.submit(BRACKET)
+    fake.record_overrides["AAPL"] = {"legs": None}
+    found = broker.find(BRACKET)
+    assert found
+    assert (found.stop_loss_usd, found.take_profit_usd) == (97, 140)
+
+
+def test_an_order_without_a_bracket_is_never_found_with_one(broker: AlpacaBroker) -> None:
+    broker.submit(BUY)
+    found = broker.find(BRACKET)
+    assert found
+    assert (found.stop_loss_usd, found.take_profit_usd) == (None, None)
 
 
 def test_an_order_that_is_not_there_is_none(broker: AlpacaBroker) -> None:
@@ -468,7 +590,7 @@ class Keys:
         return self.fresh if refresh else ("OLDKEY", "old-secret")
 
 
-@pytest.mark.parametrize("kind", ["401", "403"])
+@pytest.mark.parametrize("kind", ["401", "403", "403-keys"])
 def test_credentials_are_refreshed_once_after_they_were_refused(fake: AlpacaFake, kind: FaultKind) -> None:
     keys = Keys((fake.key_id, fake.secret))
     fake.fault("GET", "/v2/account", kind)
@@ -509,6 +631,16 @@ def test_a_refused_order_is_not_taken_for_refused_keys(fake: AlpacaFake) -> None
     assert keys.calls == [False, True]
 
 
+def test_an_order_for_what_is_not_tradable_is_a_rejection_and_sent_once(fake: AlpacaFake) -> None:
+    keys = Keys((fake.key_id, fake.secret))
+    broker = AlpacaBroker(client(fake, keys))
+    broker.account()
+    fake.untradable.add("AAPL")
+    with pytest.raises(OrderRejectedError, match=r"403, asset \"AAPL\" is not tradable \(code 40300000\)") as refused:
+        broker.submit(BUY)
+    assert (refused.value.code, len(fake.asked("POST")), keys.calls) == (Code.ORDER_REJECTED, 1, [False, True])
+
+
 SECRETS = {
     "refused": "wrong-secret",
     "with a line break": "wrong-secret\n",
@@ -527,7 +659,7 @@ def test_no_error_shows_the_secret(fake: AlpacaFake, what: str) -> None:
     assert secret.strip() not in shown or not secret
 
 
-@pytest.mark.parametrize("kind", [*FAULTS_OF_A_READ, "401", "403"])
+@pytest.mark.parametrize("kind", [*FAULTS_OF_A_READ, "401", "403", "403-keys"])
 def test_no_fault_shows_the_secret(fake: AlpacaFake, broker: AlpacaBroker, kind: FaultKind) -> None:
     fake.fault("GET", "/v2/account", kind, times=100)
     with pytest.raises(BrokerError) as caught:

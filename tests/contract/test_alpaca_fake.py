@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import requests
@@ -141,6 +142,29 @@ def test_a_buy_is_accepted_first_and_filled_afterwards(fake: AlpacaFake) -> None
     assert (fake.cash, fake.positions["AAPL"].quantity) == (Decimal(9_000), Decimal(10))
 
 
+def test_a_margin_account_may_spend_what_is_not_its_own(fake: AlpacaFake) -> None:
+    fake.multiplier = 2
+    ask(fake, "POST", "/v2/orders", market(quantity="150"))
+    assert fake.cash == -5_000
+
+
+def test_open_buys_are_taken_off_both_buying_powers(fake: AlpacaFake) -> None:
+    fake.multiplier = 2
+    fake.fills = "never"
+    ask(fake, "POST", "/v2/orders", market())
+    account = ask(fake, "GET", "/v2/account").json()
+    assert [account[name] for name in ("multiplier", "buying_power", "non_marginable_buying_power", "cash")] == [
+        *("2", "18000", "9000", "10000")
+    ]
+
+
+def test_the_answers_about_a_symbol_can_be_changed(fake: AlpacaFake) -> None:
+    ask(fake, "POST", "/v2/orders", market())
+    fake.record_overrides["AAPL"] = {"asset_class": None}
+    position, (order,) = (ask(fake, "GET", path).json() for path in ("/v2/positions/AAPL", "/v2/orders?status=all"))
+    assert (position["asset_class"], order["asset_class"]) == (None, None)
+
+
 def test_an_order_outside_the_session_waits_for_the_bell(fake: AlpacaFake) -> None:
     fake.is_open = False
     assert ask(fake, "POST", "/v2/orders", market()).json()["status"] == "accepted"
@@ -274,6 +298,19 @@ def test_the_fake_refuses_to_trade_with_itself(fake: AlpacaFake) -> None:
     assert "wash trade" in answer.json()["message"]
 
 
+def test_the_fake_refuses_orders_for_what_is_not_tradable(fake: AlpacaFake) -> None:
+    fake.untradable.add("AAPL")
+    answer = ask(fake, "POST", "/v2/orders", market())
+    assert (answer.status_code, answer.json()["code"], fake.orders) == (403, 40300000, [])
+
+
+@pytest.mark.parametrize("symbol", ["BRK-B", "BRK/B", "aapl", ""])
+def test_the_fake_refuses_bars_for_what_is_no_symbol(fake: AlpacaFake, symbol: str) -> None:
+    query = {"symbols": f"BRK.B,{symbol}", "timeframe": "1Day", "start": "2026-11-20", "end": "2026-11-21"}
+    answer = ask(fake, "GET", f"/v2/stocks/bars?{urlencode(query)}")
+    assert (answer.status_code, answer.json()["message"]) == (400, f"invalid symbol: {symbol}")
+
+
 def test_the_fake_refuses_unknown_keys(fake: AlpacaFake) -> None:
     assert requests.get(f"{fake.url}/v2/account", timeout=5).status_code == 401
 
@@ -282,7 +319,8 @@ def test_the_fake_refuses_unknown_keys(fake: AlpacaFake) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "done"), [("408", 0), ("429", 0), ("500-html", 0), ("503-html", 0), ("504", 0), ("504-accepted", 1)]
+    ("kind", "done"),
+    [("403-keys", 0), ("408", 0), ("429", 0), ("500-html", 0), ("503-html", 0), ("504", 0), ("504-accepted", 1)],
 )
 def test_an_error_status_is_answered_once(fake: AlpacaFake, kind: Any, done: int) -> None:
     fake.fault("POST", "/v2/orders", kind)

@@ -1,7 +1,8 @@
 """AlpacaPrices over real HTTP: clean closes in UTC, read page by page, or one error for the whole source."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from math import inf
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -10,7 +11,7 @@ import pytest
 from tests.fakes.alpaca import AlpacaFake, FaultKind
 from trader.alpaca_client import AlpacaClient
 from trader.prices import PriceSourceError, clean_closes, no_progress
-from trader.prices.alpaca import AlpacaPrices
+from trader.prices.alpaca import GIVE_UP_AFTER, AlpacaPrices
 
 NOW = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 
@@ -22,10 +23,10 @@ def fake() -> Iterator[AlpacaFake]:
         yield fake
 
 
-def source(fake: AlpacaFake, interval: str = "1d") -> AlpacaPrices:
+def source(fake: AlpacaFake, interval: str = "1d", remaining_s: Callable[[], float] = lambda: inf) -> AlpacaPrices:
     keys = (fake.key_id, fake.secret)
     client = AlpacaClient("http://127.0.0.1:9", fake.url, lambda _: keys, (1.0, 0.2), attempts=3, wait_s=0.01)
-    return AlpacaPrices(client, interval)
+    return AlpacaPrices(client, interval, remaining_s=remaining_s)
 
 
 def daily(count: int, last: datetime = NOW, close: float = 100.0) -> list[tuple[datetime, float]]:
@@ -141,7 +142,9 @@ def test_a_passing_fault_is_asked_again(fake: AlpacaFake, kind: FaultKind) -> No
     assert set(source(fake).closes(["AAPL"], 3, NOW, no_progress)) == {"AAPL"}
 
 
-@pytest.mark.parametrize("kind", ["401", "403", "429", "500-html", "504", "drop", "hang", "200-html", "null"])
+@pytest.mark.parametrize(
+    "kind", ["401", "403", "403-keys", "429", "500-html", "504", "drop", "hang", "200-html", "null"]
+)
 def test_a_lasting_fault_is_one_of_the_whole_source(fake: AlpacaFake, kind: FaultKind) -> None:
     fake.fault("GET", "/v2/stocks/bars", kind, times=100)
     with pytest.raises(PriceSourceError, match="GET /stocks/bars"):
@@ -165,14 +168,77 @@ def test_an_answer_without_bars_is_a_fault_of_the_source(fake: AlpacaFake) -> No
         source(fake).closes(["AAPL"], 3, NOW, no_progress)
 
 
-@pytest.mark.parametrize(
-    "bar",
-    [{"t": "2026-11-20T05:00:00Z"}, {"c": 1.0}, {"t": "2026-11-20T05:00:00Z", "c": None}, {"t": "soon", "c": 1.0}],
-)
-def test_a_bar_without_its_time_or_close_is_a_fault_of_the_source(fake: AlpacaFake, bar: dict[str, Any]) -> None:
-    fake.spoilt_bars["AAPL"] = [bar]
-    with pytest.raises(PriceSourceError, match="a bar w"):
+TIME = "2026-11-20T05:00:00Z"
+SPOILT: dict[str, Any] = {
+    "no close": {"t": TIME},
+    "a null close": {"t": TIME, "c": None},
+    "a close that is no number": {"t": TIME, "c": "much"},
+    "a close beyond all numbers": {"t": TIME, "c": 10**400},
+    "no time": {"c": 1.0},
+    "a null time": {"t": None, "c": 1.0},
+    "a time that is none": {"t": "soon", "c": 1.0},
+    "a time without its zone": {"t": "2026-11-20T05:00:00", "c": 1.0},
+    "no bar": None,
+    "a number for a bar": 5,
+}
+
+
+@pytest.mark.parametrize("what", SPOILT)
+def test_a_bar_without_its_time_or_close_leaves_out_its_symbol_and_is_logged(
+    fake: AlpacaFake, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    fake.bars = {"MSFT": daily(3)}
+    fake.spoilt_bars["AAPL"] = [{"t": "2026-11-19T05:00:00Z", "c": 1.0}, SPOILT[what]]
+    assert set(source(fake).closes(["AAPL", "MSFT"], 3, NOW, no_progress)) == {"MSFT"}
+    (record,) = caplog.records
+    assert (record.levelname, record.getMessage()) == ("WARNING", "Alpaca gave no usable prices of AAPL")
+    assert "a bar without its time or close" in record.__dict__["reasons"]["AAPL"]
+
+
+def test_bars_of_unusable_symbols_alone_are_a_fault_of_the_source_with_its_reason(fake: AlpacaFake) -> None:
+    fake.spoilt_bars["AAPL"] = [SPOILT["no close"]]
+    with pytest.raises(PriceSourceError, match=r"AAPL: a bar without its time or close \(KeyError: 'c'\)"):
         source(fake).closes(["AAPL"], 3, NOW, no_progress)
+
+
+@pytest.mark.parametrize("at", [0, 41, 99, 100, 149])
+def test_what_is_no_symbol_to_alpaca_is_left_out_alone_and_logged(
+    fake: AlpacaFake, caplog: pytest.LogCaptureFixture, at: int
+) -> None:
+    fake.bars = {f"S{number}": daily(2) for number in range(149)}
+    symbols = [*fake.bars]
+    symbols.insert(at, "BRK/B")
+    told: list[int] = []
+    closes = source(fake).closes(symbols, 2, NOW, lambda _, done, __: told.append(done))
+    assert (set(closes), told[-1], told) == (set(fake.bars), 150, sorted(told))
+    assert len(fake.requests) <= 16
+    assert "invalid symbol: BRK/B" in caplog.records[-1].__dict__["reasons"]["BRK/B"]
+
+
+def test_several_of_no_symbol_to_alpaca_are_left_out(fake: AlpacaFake) -> None:
+    fake.bars = {f"S{number}": daily(2) for number in range(97)}
+    assert set(source(fake).closes(["a", "b", *fake.bars, "c"], 2, NOW, no_progress)) == set(fake.bars)
+
+
+def test_a_source_that_refuses_whatever_it_is_asked_is_given_up(fake: AlpacaFake) -> None:
+    symbols = [f"s{number}" for number in range(250)]  # the fake takes capital letters only
+    with pytest.raises(PriceSourceError, match="400, invalid symbol"):
+        source(fake).closes(symbols, 2, NOW, no_progress)
+    assert len(fake.requests) == GIVE_UP_AFTER
+
+
+def test_nothing_is_asked_when_no_time_is_left(fake: AlpacaFake) -> None:
+    with pytest.raises(PriceSourceError, match="no time left"):
+        source(fake, remaining_s=lambda: 0.0).closes(["AAPL"], 3, NOW, no_progress)
+    assert fake.requests == []
+
+
+def test_time_that_runs_out_on_the_way_is_a_fault_of_the_source(fake: AlpacaFake) -> None:
+    fake.bars = {f"S{number}": daily(2) for number in range(250)}
+    left = iter([60.0, 30.0, -1.0])
+    with pytest.raises(PriceSourceError, match="no time left"):
+        source(fake, remaining_s=lambda: next(left)).closes(list(fake.bars), 2, NOW, no_progress)
+    assert len(fake.requests) == 2
 
 
 def test_a_page_that_follows_on_itself_is_a_fault_of_the_source(fake: AlpacaFake) -> None:

@@ -84,6 +84,11 @@ def test_a_ranking_on_another_basis_is_made_again(journal: Journal) -> None:
     assert journal.ranking(SLOT, {**BASIS, "lookback_bars": 20}) is None
 
 
+def test_a_torn_ranking_is_made_again(journal: Journal) -> None:
+    journal.store.write("universe/trend/2022-12-28.json", '{"basis": {"univ')
+    assert journal.ranking(SLOT, BASIS) is None
+
+
 def test_the_day_is_new_yorks(journal: Journal) -> None:
     evening = SLOT.replace(hour=3)  # 22:00 of the day before in New York
     assert "2022-12-27" in journal.record_name(evening, is_dry=False)

@@ -52,6 +52,12 @@ def test_only_a_clear_false_lets_the_run_go_on(value: str, halted: bool) -> None
 
 
 @pytest.mark.usefixtures("aws")
+def test_a_secret_that_is_named_as_the_switch_by_mistake_is_not_quoted() -> None:
+    put("/trader/pw", "hunter2")
+    assert "hunter2" not in Parameters().halted("/trader/pw")
+
+
+@pytest.mark.usefixtures("aws")
 def test_the_halt_switch_is_read_afresh_each_time() -> None:
     parameters = Parameters()
     put("/trader/halt", "false")

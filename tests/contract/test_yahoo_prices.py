@@ -189,6 +189,23 @@ def test_the_time_for_it_all_is_bounded_and_what_came_in_time_is_given(yahoo: Ya
     assert perf_counter() - start_s < 3
 
 
+def test_half_of_the_time_that_is_left_may_be_taken(yahoo: YahooFake) -> None:
+    yahoo.plan(Fault.HANG, on="KO")
+    source = YahooPrices("1d", Patience(deadline_s=20), remaining_s=lambda: 2.0)
+    start_s = perf_counter()
+    assert set(source.closes(["AAPL", "KO"], 250, NOW, no_progress)) == {"AAPL"}
+    assert 0.9 < perf_counter() - start_s < 3
+
+
+def test_the_time_that_is_left_is_looked_at_afresh_in_each_call(yahoo: YahooFake) -> None:
+    left = iter([60.0, 0.0])
+    source = YahooPrices("1d", QUICK, remaining_s=lambda: next(left))
+    source.closes(["KO"], 250, NOW, no_progress)
+    with pytest.raises(PriceSourceError, match="no time left"):
+        source.closes(["AAPL"], 250, NOW, no_progress)
+    assert (yahoo.charts("KO"), yahoo.charts("AAPL")) == (1, 0)
+
+
 def test_a_missing_price_is_left_out(yahoo: YahooFake) -> None:
     yahoo.listings["KO"] = Listing([60.0, None, 62.0, None], NOW)
     assert ask("KO")["KO"].dropna().tolist() == [60, 62]

@@ -7,6 +7,7 @@ with AlpacaFake(prices={"AAPL": 190.0}) as fake:
 """
 
 import json
+import re
 import threading
 import uuid
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 from tests.fakes.alpaca_books import BLOCKING_FLAGS, NEW_YORK, AlpacaBooks, FakeOrder, RefusalError, text
 
 type FaultKind = Literal[
-    "401", "403", "408", "429", "500-html", "503-html",  # refused, not done
+    "401", "403", "403-keys", "408", "429", "500-html", "503-html",  # refused, not done
     "504", "504-accepted",  # not done, done
     "drop", "drop-accepted",  # the connection closes before, after doing it
     "hang", "hang-accepted",  # the same after `hang_s` of silence
@@ -103,7 +104,7 @@ class AlpacaFake(AlpacaBooks):
             fault = self._next_fault(method, path)
         if fault is None:
             return self._do(method, path, headers, body)
-        if fault.kind in ("401", "403", "408", "429", "500-html", "503-html", "504"):
+        if fault.kind in _REFUSALS:
             return _REFUSALS[fault.kind]
         answer = None if fault.kind in ("drop", "hang") else self._do(method, path, headers, body)
         if fault.kind.startswith("hang"):
@@ -146,9 +147,9 @@ class AlpacaFake(AlpacaBooks):
             case ("POST", "orders"):
                 return Answer(200, self._submit(body))
             case ("GET", "orders", order_id):
-                return Answer(200, _order_json(self.find(id=order_id), nested=query.get("nested") == "true"))
+                return Answer(200, self._order_json(self.find(id=order_id), nested=query.get("nested") == "true"))
             case ("GET", "orders:by_client_order_id"):
-                return Answer(200, _order_json(self.find(client_order_id=query["client_order_id"]), nested=True))
+                return Answer(200, self._order_json(self.find(client_order_id=query["client_order_id"]), nested=True))
             case ("DELETE", "orders", order_id):
                 self.cancel(self.find(id=order_id))
                 return Answer(204)
@@ -160,7 +161,7 @@ class AlpacaFake(AlpacaBooks):
 
     def _submit(self, body: Any) -> Any:
         order = self.accept(body)
-        answer = _order_json(order, nested=True)
+        answer = self._order_json(order, nested=True)
         self.work(order)
         return answer
 
@@ -180,7 +181,10 @@ class AlpacaFake(AlpacaBooks):
         limit = int(query.get("limit", 50))
         if not 1 <= limit <= 500:
             raise RefusalError(422, 42210000, "limit must be between 1 and 500")
-        return [_order_json(order, nested=nested) for order in found[:limit]]
+        return [self._order_json(order, nested=nested) for order in found[:limit]]
+
+    def _order_json(self, order: FakeOrder, *, nested: bool) -> Any:
+        return _order_json(order, nested=nested) | self.record_overrides.get(order.symbol, {})
 
     def _next(self, bell: time) -> datetime:
         today = self.now.astimezone(NEW_YORK).date()
@@ -196,13 +200,13 @@ class AlpacaFake(AlpacaBooks):
         }
 
     def _account_json(self) -> Any:
-        power, equity, cash = text(self.buying_power), text(self.equity), text(self.cash)
+        equity, cash = text(self.equity), text(self.cash)
         zeros = "accrued_fees initial_margin intraday_adjustments last_maintenance_margin maintenance_margin"
         zeros += " pending_reg_taf_fees pending_transfer_in pending_transfer_out short_market_value sma"
-        powers = "buying_power non_marginable_buying_power options_buying_power regt_buying_power"
         return {
             **dict.fromkeys(zeros.split(), "0"),
-            **dict.fromkeys(powers.split(), power),
+            **dict.fromkeys(("buying_power", "regt_buying_power"), text(self.buying_power)),
+            **dict.fromkeys(("non_marginable_buying_power", "options_buying_power"), text(self.own_buying_power)),
             **dict.fromkeys((*BLOCKING_FLAGS, "transfers_blocked", "shorting_enabled"), False),
             "id": str(uuid.uuid5(uuid.NAMESPACE_URL, "account")),
             "account_number": "PA0000000000",
@@ -214,7 +218,7 @@ class AlpacaFake(AlpacaBooks):
             "portfolio_value": equity,
             "last_equity": text(self.last_equity),
             "long_market_value": text(self.market_value),
-            "multiplier": "1",
+            "multiplier": str(self.multiplier),
             "balance_asof": self.now.date().isoformat(),
             "created_at": "2020-01-01T00:00:00Z",
             "options_approved_level": 0,
@@ -244,18 +248,22 @@ class AlpacaFake(AlpacaBooks):
             "unrealized_plpc": text(gain / position.average_price),
             "unrealized_intraday_pl": "0",
             "unrealized_intraday_plpc": "0",
+            **self.record_overrides.get(symbol, {}),
         }
 
     def _bars_json(self, query: Mapping[str, str]) -> Any:
         start, end = datetime.fromisoformat(query["start"]), datetime.fromisoformat(query["end"])
-        wanted = sorted(symbol for symbol in query["symbols"].split(",") if symbol in self.bars)
+        asked = query.get("symbols", "").split(",")
+        if malformed := [symbol for symbol in asked if not re.fullmatch(r"[A-Z0-9.]+", symbol)]:
+            raise RefusalError(400, 40010001, f"invalid symbol: {malformed[0]}")
+        wanted = sorted(symbol for symbol in asked if symbol in self.bars)
         rows = [(s, moment, close) for s in wanted for moment, close in self.bars[s] if start <= moment <= end]
         first, size = int(query.get("page_token", 0)), min(int(query.get("limit", 1000)), self.page_size)
         bars: dict[str, list[Any]] = {}
         for symbol, moment, close in rows[first : first + size]:
             bar = {"t": _time(moment), "o": close, "h": close, "l": close, "c": close, "v": 100, "n": 1, "vw": close}
             bars.setdefault(symbol, []).append(bar)
-        bars |= {symbol: spoilt for symbol, spoilt in self.spoilt_bars.items() if symbol in query["symbols"].split(",")}
+        bars |= {symbol: spoilt for symbol, spoilt in self.spoilt_bars.items() if symbol in asked}
         more = first + size < len(rows)
         return {"bars": bars, "next_page_token": str(first + size) if more else None}
 
@@ -289,6 +297,7 @@ class _Handler(BaseHTTPRequestHandler):
 _REFUSALS: Mapping[str, Answer] = {
     "401": Answer(401, {"code": 40110000, "message": "request is not authorized"}),
     "403": Answer(403, {"message": "forbidden."}),
+    "403-keys": Answer(403, {"code": 40110000, "message": "access key verification failed"}),
     "408": Answer(408, {"code": 40810000, "message": "request timed out"}),
     "429": Answer(429, {"code": 42910000, "message": "too many requests."}),
     "500-html": Answer(500, html=True),

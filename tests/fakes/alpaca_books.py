@@ -68,7 +68,9 @@ class AlpacaBooks:
     while the market is open), `cancel_polls` (how many looks at the orders still see `pending_cancel`),
     `rejected_later` and `rejected_at_once` (symbols whose orders are rejected after they were answered as accepted, or
     answered as rejected), `account_overrides` (fields of the account's answer; a blocking flag also refuses orders),
-    `unpriced` (holdings that are no longer traded: their current price is null).
+    `unpriced` (holdings that are no longer traded: their current price is null), `untradable` (symbols that orders are
+    refused for), `record_overrides` (fields of the answers about a symbol's position and orders), `multiplier` (how
+    many times its own money a margin account may spend).
     """
 
     def __init__(self, *, prices: Mapping[str, float] | None = None, cash_usd: float = 100_000) -> None:
@@ -80,7 +82,10 @@ class AlpacaBooks:
         self.rejected_later: set[str] = set()
         self.rejected_at_once: set[str] = set()
         self.account_overrides: dict[str, Any] = {}
+        self.record_overrides: dict[str, dict[str, Any]] = {}
         self.unpriced: set[str] = set()
+        self.untradable: set[str] = set()
+        self.multiplier = 1
 
         self.cash = Decimal(str(cash_usd))
         self.last_equity = self.cash
@@ -144,7 +149,11 @@ class AlpacaBooks:
 
     @property
     def buying_power(self) -> Decimal:
-        """Cash that no waiting buy has a claim on: an account without margin."""
+        return self.multiplier * self.own_buying_power
+
+    @property
+    def own_buying_power(self) -> Decimal:
+        """Cash that no waiting buy has a claim on, without what is lent."""
         buys = [order for order in self.open_orders() if order.side == "buy"]
         return self.cash - sum((order.remaining * self.price(order.symbol) for order in buys), Decimal(0))
 
@@ -254,6 +263,8 @@ class AlpacaBooks:
             raise RefusalError(422, 42210000, "stop_loss must be below and take_profit above the base price")
 
     def _check_money(self, order: FakeOrder) -> None:
+        if order.symbol in self.untradable:
+            raise RefusalError(403, 40300000, f'asset "{order.symbol}" is not tradable')
         if any(self.account_overrides.get(flag) for flag in BLOCKING_FLAGS):
             raise RefusalError(403, 40310000, "account is not authorized to trade")
         opposite = [other for other in self.open_orders(order.symbol) if other.side != order.side]

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ from lambda_function import lambda_handler, run
 from tests.builders import price_csv
 from tests.fakes.alpaca import AlpacaFake
 from trader.broker import BrokerError
-from trader.model import NEW_YORK
+from trader.model import NEW_YORK, Report
+from trader.prices import Progress
 from trader.prices.file import PriceFileError
 from trader.settings import SettingsError
 from trader.slot import EventError
 from trader.stores import JournalError
+from trader.universe import sp500
 
 EVENT = {"time": "2022-12-28T20:45:00Z", "source": "aws.events"}
 RNG = np.random.default_rng(1)
@@ -75,11 +77,11 @@ def record(env: dict[str, str], pattern: str = "*.json") -> dict[str, Any]:
     return loaded
 
 
-def bought(report: dict[str, Any]) -> set[str]:
+def bought(report: Report) -> set[str]:
     return {symbol for symbol, quantity in report["investments"].items() if quantity > 0}
 
 
-def codes(report: dict[str, Any]) -> dict[str, str]:
+def codes(report: Report) -> dict[str, str]:
     return {denial["symbol"]: denial["code"] for denial in report["denials"]}
 
 
@@ -192,6 +194,29 @@ def test_a_symbol_with_three_bars_is_left_out(env: dict[str, str]) -> None:
     assert (bought(report), codes(report)) == ({"A"}, {"B": "NO_PRICE_DATA"})
 
 
+def test_a_universe_without_any_usable_price_is_not_called_calm(env: dict[str, str]) -> None:
+    closes: dict[str, Any] = {
+        "A": [*path("A", 0)[:-1], ""],
+        "B": [*path("B", 0)[:-1], "0"],
+        "C": [*path("C", 0)[:-1], ""],
+    }
+    Path(env["PRICE_FILE"]).write_text(price_csv(closes))
+    report = run(EVENT, env=env | {"UNIVERSE": "A,B,C"})
+    assert (report["status"], len(report["denials"])) == ("STALE_PRICE", 3)
+
+
+def test_of_an_index_that_is_mostly_without_prices_nothing_is_chosen(env: dict[str, str]) -> None:
+    closes: dict[str, Any] = {symbol: [*path("A", 0)[:-1], ""] for symbol in sp500()[:9]} | {"AAPL": path("A", -0.05)}
+    Path(env["PRICE_FILE"]).write_text(price_csv(closes))
+    report = run(EVENT, env=env | {"UNIVERSE": "sp500"})
+    assert (report["forecasts"], report["investments"]) == ([], {})
+
+
+def test_a_dry_run_leaves_the_paper_account_as_it_is(env: dict[str, str]) -> None:
+    run(EVENT, env=env | {"MODE": "dry-run"})
+    assert not Path(env["ACCOUNT_FILE"]).exists()
+
+
 def test_prices_of_yesterday_are_stale(env: dict[str, str]) -> None:
     assert run({"time": "2022-12-29T20:45:00Z"}, env=env)["status"] == "STALE_PRICE"
 
@@ -259,16 +284,20 @@ def test_at_alpaca_the_orders_are_in_the_books(alpaca: dict[str, str], fake: Alp
     assert all(order.order_class == "bracket" for order in fake.orders)
 
 
-def test_at_alpaca_a_bracketed_holding_is_freed_and_sold(alpaca: dict[str, str], fake: AlpacaFake) -> None:
-    first = alpaca | {"SIGNAL_THRESHOLD_FRACTION": "0.02"}
-    run(env=first)
-    fake.cancel_polls = 1
-    # The price of A jumps above its line.
+def rising(alpaca: dict[str, str], symbol: str) -> Report:
+    """A run after the price of a symbol jumped above its line."""
     file = Path(alpaca["PRICE_FILE"])
     head, last = file.read_text().rstrip().rsplit("\n", 1)
-    day, _, *rest = last.split(",")
-    file.write_text("\n".join([head, ",".join([day, "130", *rest])]) + "\n")
-    report = run(env=alpaca | {"STRATEGY": "later"})
+    day, *prices = last.split(",")
+    prices["ABCD".index(symbol)] = "130"
+    file.write_text("\n".join([head, ",".join([day, *prices])]) + "\n")
+    return run(env=alpaca | {"STRATEGY": "later"})
+
+
+def test_at_alpaca_a_bracketed_holding_is_freed_and_sold(alpaca: dict[str, str], fake: AlpacaFake) -> None:
+    run(env=alpaca)
+    fake.cancel_polls = 1
+    report = rising(alpaca, "A")
     assert report["investments"]["A"] < 0
     assert "A" not in fake.positions
     assert not [order for order in fake.orders if order.symbol == "A" and order.is_open]
@@ -329,6 +358,71 @@ def test_what_the_file_lacks_comes_from_alpacas_bars(alpaca: dict[str, str], fak
     assert bought(run(env=alpaca | {"UNIVERSE": "E", "PRICE_SOURCES": "file,alpaca"})) == {"E"}
 
 
+# --- when somebody else is faster ---
+
+
+def at(work: str, action: Callable[[], object]) -> Progress:
+    """A progress callback that does something the first time that a work is under way."""
+    done: list[object] = []
+
+    def progress(now: str, _done: int, _total: int) -> None:
+        if now == work and not done:
+            done.append(action())
+
+    return progress
+
+
+def test_an_order_that_fills_between_two_reads_is_not_placed_again(alpaca: dict[str, str]) -> None:
+    class Opening(AlpacaFake):
+        """Fills what waits right after it was asked for the first time."""
+
+        def answer(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> Any:
+            answered = super().answer(method, path, headers, body)
+            if method == "GET" and path.startswith(("/v2/orders", "/v2/positions")):
+                self.fill_waiting()
+            return answered
+
+    with Opening(prices={"A": 104.5, "B": 106.7, "C": 115.5, "D": 110.0}) as fake:
+        fake.fills = "never"
+        there = alpaca | {"APCA_API_BASE_URL": fake.url, "APCA_API_DATA_URL": fake.url}
+        run(env=there)
+        run(env=there | {"STRATEGY": "second"})
+        assert sorted(order.symbol for order in fake.orders if order.type == "market") == ["A", "B"]
+
+
+def test_two_runs_at_once_buy_once(alpaca: dict[str, str], fake: AlpacaFake) -> None:
+    other = alpaca | {"STRATEGY": "other"}
+    report = run(env=alpaca, progress=at("trend lines", lambda: run(env=other)))
+    assert set(codes(report).values()) <= {"POSITION_CAP", "OPEN_ORDER_PENDING"}
+    assert sorted(order.symbol for order in fake.orders if order.type == "market") == ["A", "B"]
+
+
+def test_a_market_that_closes_during_the_run_gets_no_orders(alpaca: dict[str, str], fake: AlpacaFake) -> None:
+    report = run(env=alpaca, progress=at("trend lines", lambda: setattr(fake, "is_open", False)))
+    assert (report["status"], fake.orders) == ("MARKET_CLOSED", [])
+
+
+def test_a_holding_without_a_stop_loss_is_named(
+    alpaca: dict[str, str], fake: AlpacaFake, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake.hold("D", 5)
+    run(env=alpaca)
+    report = run(env=alpaca | {"STRATEGY": "second"})
+    assert report["unprotected"] == ["D"], "A and B have their brackets"
+    assert "held without a stop loss" in {record.message for record in caplog.records if record.levelname == "ERROR"}
+
+
+def test_a_position_that_lost_its_stop_in_a_refused_sale_is_named_until_somebody_acts(
+    alpaca: dict[str, str], fake: AlpacaFake
+) -> None:
+    run(env=alpaca)
+    fake.rejected_at_once = {"A"}
+    report = rising(alpaca, "A")
+    assert "ITS STOP LOSS IS CANCELLED" in report["denials"][0]["detail"]
+    assert report["unprotected"] == ["A"]
+    assert run(env=alpaca | {"STRATEGY": "third"})["unprotected"] == ["A"]
+
+
 # --- when something breaks ---
 
 
@@ -349,6 +443,13 @@ def test_an_order_of_unknown_fate_is_recorded_and_raised(alpaca: dict[str, str],
     assert len([order for order in fake.orders if order.type == "market"]) == 1, "nothing more is sent to such a broker"
 
 
+def test_an_account_that_cannot_be_read_after_the_orders_does_not_undo_the_run(
+    alpaca: dict[str, str], fake: AlpacaFake
+) -> None:
+    report = run(env=alpaca, progress=at("orders", lambda: fake.fault("GET", "/v2/account", "500-html", times=99)))
+    assert (report["status"], report["account"]["after"]) == ("TRADED", None)
+
+
 def test_a_journal_that_cannot_be_written_stops_the_run_before_any_order(
     alpaca: dict[str, str], fake: AlpacaFake, tmp_path: Path
 ) -> None:
@@ -356,6 +457,12 @@ def test_a_journal_that_cannot_be_written_stops_the_run_before_any_order(
     with pytest.raises(JournalError):
         run(env=alpaca | {"JOURNAL": f"folder:{tmp_path / 'blocked'}"})
     assert fake.requests == []
+
+
+def test_an_error_before_the_claim_is_in_the_log(env: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(SettingsError):
+        run(EVENT, env=env | {"UNIVERSE_SIZE": "many"})
+    assert [record.levelname for record in caplog.records if record.message == "failed"] == ["ERROR"]
 
 
 def test_the_plan_is_on_record_before_the_first_order(alpaca: dict[str, str], fake: AlpacaFake) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from scripts import run_story
 from scripts.run_page import write_page
-from tests.run_record import SLOT, denial, order, record, stopped
+from tests.run_record import LOST, SLOT, denial, order, record, record_of_a_lost_stop_loss, stopped
 
 HOSTILE = '<script>alert(1)</script><img src="http://127.0.0.1:9/x" onerror="alert(2)">'
 FLAGS = [
@@ -159,22 +159,27 @@ def test_the_browser_has_no_complaint_about_a_stopped_run(browse: Browse, tmp_pa
 
 
 class Elements(HTMLParser):
-    """Every element with its attributes, and all text outside the style sheet."""
+    """Every element with its attributes, all text outside the style sheet, and what of it is in the alarm's colour."""
 
     def __init__(self, page: Path) -> None:
         super().__init__()
         self.found: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
-        self._in_style = False
+        self.alarms: list[str] = []
+        self._in_style = self._in_alarm = False
         self.feed(page.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.found.append((tag, dict(attrs)))
         self._in_style = tag == "style"
+        if tag in {"p", "td", "section"}:
+            self._in_alarm = "alarm" in (dict(attrs).get("class") or "").split()
 
     def handle_data(self, data: str) -> None:
         if not self._in_style:
             self.text += f" {data.strip()}" if data.strip() else ""
+            if self._in_alarm and data.strip():
+                self.alarms.append(data.strip())
 
     def named(self, tag: str) -> Iterator[dict[str, str | None]]:
         return (attributes for name, attributes in self.found if name == tag)
@@ -224,7 +229,40 @@ def test_every_chart_is_described_for_those_who_do_not_see_it(tmp_path: Path) ->
 
 def test_every_table_header_has_a_scope(tmp_path: Path) -> None:
     scopes = [attributes.get("scope") for attributes in written(tmp_path, record()).named("th")]
-    assert scopes == ["col"] * 7 + ["row"] * 6
+    assert scopes == ["col"] * 8 + ["row"] * 6
+
+
+def test_the_table_shows_how_many_shares_each_symbol_is_to_have(tmp_path: Path) -> None:
+    text = written(tmp_path, record()).text
+    assert "Insight Target Order or refusal" in text
+    assert "▲ UP 37 buy 37" in text
+    assert "▼ DOWN 0 sell 12.5" in text
+    assert "▲ UP 2 ORDER_REJECTED" in text
+    assert "● FLAT left alone" in text
+
+
+def test_symbols_without_a_stop_loss_are_an_alarm_with_what_to_do(tmp_path: Path) -> None:
+    elements = written(tmp_path, record(unprotected=["DDD", "CCC"]))
+    assert "Without a stop loss: DDD, CCC" in elements.alarms
+    assert f"What to do: {run_story.UNPROTECTED_REMEDY}" in elements.text
+
+
+def test_a_run_whose_positions_are_all_protected_has_no_alarm(tmp_path: Path) -> None:
+    elements = written(tmp_path, record(unprotected=[]))
+    assert elements.alarms == []
+    assert "Without a stop loss" not in elements.text
+
+
+def test_a_record_from_before_targets_and_protection_has_a_page(tmp_path: Path) -> None:
+    old = record()
+    del old["report"]["targets"], old["report"]["unprotected"]
+    assert "▲ UP buy 37" in written(tmp_path, old).text
+
+
+def test_a_refused_sale_that_cost_the_stop_loss_stands_out(tmp_path: Path) -> None:
+    alarms = written(tmp_path, record_of_a_lost_stop_loss()).alarms
+    assert alarms.count("ORDER_REJECTED") == 2  # in the card and in the table; that of FFF took nothing away
+    assert alarms.count(LOST) == 2
 
 
 def test_only_the_codes_that_occurred_are_explained(tmp_path: Path) -> None:
@@ -261,7 +299,7 @@ def test_many_symbols_without_prices_are_folded_away(tmp_path: Path) -> None:
 
 def test_an_order_of_unknown_fate_stands_out(tmp_path: Path) -> None:
     elements = written(tmp_path, record(orders=[order("AAA", "buy", 1.0, 98.36, status="unknown")]))
-    assert any(attributes.get("class") == "deed unknown" for attributes in elements.named("p"))
+    assert elements.alarms.count("buy 1") == 2  # in the card and in the table
 
 
 def test_a_stopped_run_is_explained_with_what_to_do(tmp_path: Path) -> None:

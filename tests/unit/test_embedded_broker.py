@@ -146,6 +146,16 @@ def test_a_holding_without_a_price_keeps_its_last_value(file: Path) -> None:
     assert later.account().equity_usd == 10_000
 
 
+def test_a_dry_look_leaves_the_file_as_it_is(file: Path) -> None:
+    broker(file).submit(buy(quantity=10))
+    before = file.read_bytes()
+    later = EmbeddedBroker(
+        file, now=SLOT + DAY, starting_cash_usd=1, closes=lambda _: {"AAPL": daily([100, 90])}, is_dry=True
+    )
+    assert later.positions() == {}, "its stop is seen"
+    assert file.read_bytes() == before
+
+
 def test_time_does_not_run_backwards(file: Path) -> None:
     broker(file, days_later=1).submit(buy())
     with pytest.raises(BrokerError, match="go back in time"):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.builders import SLOT, buy, positions, sell, settings, target
 from trader.broker import BrokerError, MarketClock, OrderRejectedError, OrderUnclearError
-from trader.execution import ORDER_TIME_S, client_order_id, place, plan, tick_price
+from trader.execution import ORDER_TIME_S, bracket_usd, client_order_id, place, plan
 from trader.model import Account, Code, Denial, OpenOrder, Order, Position, Side
 
 
@@ -24,6 +24,8 @@ class Books:
     # What happens at each submission in turn: ok, lost (done, no answer), never (not done, no answer), refused.
     script: list[str] = field(default_factory=list)
     is_blind: bool = False  # look-ups fail as well
+    loses_positions: bool = False  # the holdings cannot be read once a leg is cancelled
+    ends_as: str = "filled"  # what becomes of an accepted order
     keeps_legs: bool = False  # cancelling has no effect
     taken: dict[str, Order] = field(default_factory=dict)
     sent: list[str] = field(default_factory=list)
@@ -54,9 +56,12 @@ class Books:
     def find(self, order: Order) -> Order | None:
         if self.is_blind:
             raise BrokerError("no answer")
-        return self.taken.get(order.client_order_id)
+        known = self.taken.get(order.client_order_id)
+        return known and replace(known, status=self.ends_as if known.status == "accepted" else known.status)
 
     def positions(self) -> Mapping[str, Position]:
+        if self.loses_positions and not self.legs:
+            raise BrokerError("no answer")
         return self.held
 
     def open_orders(self) -> tuple[OpenOrder, ...]:
@@ -73,8 +78,13 @@ class Books:
         raise BrokerError("execution does not ask for it")
 
 
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trader.execution.PAUSE_S", 0.0)
+
+
 def placed(books: Books, *orders: Order, remaining_s: Callable[[], float] = lambda: math.inf) -> list[Order | Denial]:
-    return list(place(orders, books.open_orders(), books, remaining_s))
+    return list(place(orders, books, remaining_s))
 
 
 def codes(outcomes: Sequence[Order | Denial]) -> list[str]:
@@ -97,10 +107,19 @@ def test_two_slots_never_share_an_order_id() -> None:
 
 
 @pytest.mark.parametrize(
-    ("price", "rounded"), [(121.90378, 121.9), (0.98765, 0.9877), (1.005, 1.01), (1, 1), (0.99999, 1)]
+    ("price_usd", "stop_loss", "take_profit", "legs"),
+    [
+        (125.674, 0.03, 0.4, (121.9, 175.94)),
+        (0.98765, 0.03, 0.4, (0.958, 1.38)),  # below a dollar the tick is finer
+        (1.005, 0.01, 0.01, (0.9949, 1.02)),
+        (5.0, 0.0001, 0.0001, (4.99, 5.01)),  # a tick away at the least
+        (0.01, 0.999, 9, (0.0001, 0.1)),  # and never nothing
+    ],
 )
-def test_prices_are_rounded_to_the_tick(price: float, rounded: float) -> None:
-    assert tick_price(price) == rounded
+def test_the_legs_of_a_bracket_are_rounded_to_the_tick(
+    price_usd: float, stop_loss: float, take_profit: float, legs: tuple[float, float]
+) -> None:
+    assert bracket_usd(price_usd, settings(STOP_LOSS_FRACTION=stop_loss, TAKE_PROFIT_FRACTION=take_profit)) == legs
 
 
 def test_a_buy_is_planned_with_its_bracket() -> None:
@@ -129,7 +148,7 @@ def test_an_accepted_order_is_sent_once() -> None:
 
 def test_a_lost_answer_is_looked_up_and_not_sent_again() -> None:
     books = Books(script=["lost"])
-    assert codes(placed(books, buy())) == ["accepted"]
+    assert codes(placed(books, buy())) == ["filled"]
     assert len(books.sent) == 1
 
 
@@ -165,27 +184,53 @@ def test_an_order_of_unknown_fate_is_told_and_ends_the_run() -> None:
     books = Books(script=["lost"], is_blind=True)
     seen: list[Order | Denial] = []
     with pytest.raises(BrokerError, match="trend-20221228T2045Z-A-buy: lost"):
-        seen.extend(place([buy("A"), buy("B")], (), books, lambda: math.inf))  # keeps what came before the error
+        seen.extend(place([buy("A"), buy("B")], books, lambda: math.inf))  # keeps what came before the error
     assert codes(seen) == ["unknown"]
     assert books.sent == ["trend-20221228T2045Z-A-buy"]
 
 
 def test_an_order_that_no_longer_fits_in_the_time_is_not_begun() -> None:
     books = Books()
-    times = iter([ORDER_TIME_S, ORDER_TIME_S - 0.1, 0.0])
+    times = iter([ORDER_TIME_S, ORDER_TIME_S - 0.1])
     assert codes(placed(books, buy("A"), buy("B"), remaining_s=lambda: next(times))) == ["accepted", Code.OUT_OF_TIME]
     assert len(books.sent) == 1
 
 
 def test_a_sale_that_no_longer_fits_keeps_its_protection() -> None:
     books = Books.with_bracket(A=10)
-    assert codes(placed(books, sell("A"), remaining_s=lambda: 1.0)) == [Code.OUT_OF_TIME]
+    assert codes(placed(books, sell("A"), remaining_s=lambda: ORDER_TIME_S + 1)) == [Code.OUT_OF_TIME]
     assert len(books.legs) == 2
+
+
+def test_a_sale_that_was_begun_in_time_is_not_given_up_after_its_protection_is_gone() -> None:
+    books = Books.with_bracket(A=10)
+    times = iter([ORDER_TIME_S + 20, 1.0, 1.0])
+    assert codes(placed(books, sell("A"), remaining_s=lambda: next(times))) == ["filled"]
+
+
+def test_a_part_of_a_bracketed_position_is_not_sold_because_the_rest_would_lose_its_stop() -> None:
+    books = Books.with_bracket(A=10)
+    assert codes(placed(books, sell("A", 1))) == [Code.ORDER_REJECTED]
+    assert (len(books.legs), books.sent) == (2, [])
+
+
+def test_a_buy_of_what_is_held_by_now_is_refused() -> None:
+    books = Books(held=positions(A=5))
+    assert codes(placed(books, buy("A"))) == [Code.POSITION_CAP]
+    assert books.sent == []
+
+
+@pytest.mark.parametrize("order", [buy("A"), sell("A")])
+def test_an_order_for_what_has_an_open_order_by_now_is_refused(order: Order) -> None:
+    other = OpenOrder(order_id="9", client_order_id="other", symbol="A", side=Side.BUY)
+    books = Books(held=positions(A=10) if order.side is Side.SELL else {}, legs=[other])
+    assert codes(placed(books, order)) == [Code.OPEN_ORDER_PENDING]
+    assert books.sent == []
 
 
 def test_the_legs_of_the_bracket_are_gone_before_the_sale() -> None:
     books = Books.with_bracket(A=10)
-    assert codes(placed(books, sell("A"))) == ["accepted"]
+    assert codes(placed(books, sell("A"))) == ["filled"]
     assert books.legs == []
 
 
@@ -223,6 +268,36 @@ def test_a_refused_sale_says_that_its_stop_loss_is_gone() -> None:
     assert "ITS STOP LOSS IS CANCELLED" in denial.detail
 
 
+def test_a_sale_that_is_rejected_after_it_was_accepted_says_so_too() -> None:
+    books = Books.with_bracket(A=10)
+    books.ends_as = "rejected"
+    (denial,) = placed(books, sell("A"))
+    assert isinstance(denial, Denial)
+    assert "the broker has it as rejected; ITS STOP LOSS IS CANCELLED" in denial.detail
+
+
+def test_a_broker_that_fails_after_the_legs_are_gone_leaves_a_word_about_them() -> None:
+    books = Books.with_bracket(A=10)
+    books.loses_positions = True
+    seen: list[Order | Denial] = []
+    with pytest.raises(BrokerError):
+        seen.extend(place([sell("A")], books, lambda: math.inf))
+    (denial,) = seen
+    assert isinstance(denial, Denial)
+    assert "ITS STOP LOSS IS CANCELLED" in denial.detail
+
+
+def test_an_interruption_while_an_order_is_sent_leaves_it_on_record() -> None:
+    class Interrupted(Books):
+        def submit(self, order: Order) -> Order:
+            raise KeyboardInterrupt(order.symbol)
+
+    seen: list[Order | Denial] = []
+    with pytest.raises(KeyboardInterrupt):
+        seen.extend(place([buy("A")], Interrupted(), lambda: math.inf))
+    assert codes(seen) == ["unknown"]
+
+
 @given(
     st.lists(
         st.tuples(st.sampled_from("ABCDEF"), st.sampled_from([Side.BUY, Side.SELL])), unique_by=lambda each: each[0]
@@ -233,11 +308,12 @@ def test_a_refused_sale_says_that_its_stop_loss_is_gone() -> None:
 def test_whatever_is_lost_no_order_is_taken_twice_and_none_goes_unreported(
     wishes: list[tuple[str, Side]], script: list[str], is_blind: bool
 ) -> None:
-    books = Books(held=positions(**dict.fromkeys("ABCDEF", 10.0)), script=script, is_blind=is_blind)
+    held = {symbol: 10.0 for symbol, side in wishes if side is Side.SELL}
+    books = Books(held=positions(**held), script=script, is_blind=is_blind)
     orders = [buy(symbol) if side is Side.BUY else sell(symbol) for symbol, side in wishes]
     reported: list[Order | Denial] = []
     with contextlib.suppress(BrokerError) if is_blind else contextlib.nullcontext():
-        reported.extend(place(orders, (), books, lambda: math.inf))
+        reported.extend(place(orders, books, lambda: math.inf))
     known = {each.client_order_id for each in reported if isinstance(each, Order)}
     assert set(books.taken) <= known
     assert all(books.sent.count(each) <= 3 for each in books.sent)

@@ -29,6 +29,10 @@ def test_elsewhere_a_record_is_one_readable_line() -> None:
     assert text.endswith("INFO decision symbol=AAPL direction=UP")
 
 
+def test_no_message_can_fake_another_line() -> None:
+    assert "\n" not in TextFormatter().format(record("x\n2022-12-28 20:45:00 INFO run status=TRADED"))
+
+
 @pytest.mark.parametrize("hostile", ["x\n2022-12-28 INFO run status=TRADED", "x status=TRADED", "\x1b[31mred", ""])
 def test_no_value_can_fake_another_field_or_line(hostile: str) -> None:
     text = TextFormatter().format(record(detail=hostile, last="here"))

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import account, insight, positions, settings, target
-from trader.model import Account, Code, Direction, Insight, Position, Target
-from trader.portfolio import targets
+from trader.model import Account, Code, Direction, Insight, OpenOrder, Position, Side, Target
+from trader.portfolio import spendable_usd, targets, without_reserved
 from trader.risk import limit
 from trader.settings import Settings
 
@@ -99,6 +99,24 @@ def test_without_brackets_fractions_of_shares_are_bought() -> None:
 def test_the_horizon_rule_trades_single_shares() -> None:
     wishes = sized(insight("A", UP), insight("B", DOWN), held=positions(B=3), SIGNAL="horizon")
     assert [each.change for each in wishes] == [-1, 1]
+
+
+def pending(side: Side, quantity: float) -> OpenOrder:
+    return OpenOrder(order_id="1", client_order_id="1", symbol="P", side=side, quantity=quantity)
+
+
+def test_what_open_buys_will_cost_is_not_spent_again() -> None:
+    assert without_reserved(account(10_000), [pending(Side.BUY, 30)], {"P": 100}).cash_usd == 7_000
+
+
+def test_open_sales_reserve_nothing() -> None:
+    assert without_reserved(account(10_000), [pending(Side.SELL, 30)], {}).cash_usd == 10_000
+
+
+@pytest.mark.parametrize(("quantity", "prices_usd"), [(30, {}), (0, {"P": 100.0})])
+def test_an_open_buy_of_unknown_cost_reserves_everything(quantity: float, prices_usd: dict[str, float]) -> None:
+    cautious = without_reserved(account(10_000), [pending(Side.BUY, quantity)], prices_usd)
+    assert spendable_usd(cautious, settings()) == 0
 
 
 # --- limits: each refusal has its code ---

@@ -20,9 +20,9 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "prices.csv"
 
 
-def write(path: Path, text: str) -> FilePrices:
+def write(path: Path, text: str, bar_interval: str = "1d") -> FilePrices:
     path.write_text(text)
-    return FilePrices(path)
+    return FilePrices(path, bar_interval)
 
 
 def closes(prices: FilePrices, symbol: str, count: int = 250, now: datetime = LATER) -> dict[datetime, float]:
@@ -48,13 +48,23 @@ def test_a_plain_date_is_midnight_in_new_york(file: Path) -> None:
 
 
 def test_a_time_without_offset_follows_new_yorks_summer_time(file: Path) -> None:
-    prices = write(file, "timestamp,AAPL\n2022-03-11 09:30:00,1\n2022-03-14 09:30:00,2\n")
+    prices = write(file, "timestamp,AAPL\n2022-03-11 09:30:00,1\n2022-03-14 09:30:00,2\n", "15m")
     assert [time.hour for time in closes(prices, "AAPL")] == [14, 13]
 
 
 def test_a_time_with_an_offset_is_taken_at_its_word(file: Path) -> None:
-    prices = write(file, "timestamp,AAPL\n2022-12-28T15:45:00+01:00,1\n2022-12-28T15:45:00Z,2\n")
+    prices = write(file, "timestamp,AAPL\n2022-12-28T15:45:00+01:00,1\n2022-12-28T15:45:00Z,2\n", "15m")
     assert [time.hour for time in closes(prices, "AAPL")] == [14, 15]
+
+
+@pytest.mark.parametrize("stamp", ["", "T16:00:00", " 00:00:00+00:00", "T05:00:00Z", "T09:30:00-05:00"])
+def test_a_daily_bar_is_its_date_however_it_is_stamped(file: Path, stamp: str) -> None:
+    prices = write(file, f"timestamp,AAPL\n2022-12-28{stamp},1\n")
+    assert prices.last_bar() == datetime(2022, 12, 28, 5, tzinfo=UTC)
+
+
+def test_two_daily_bars_of_one_date_are_a_repetition(file: Path) -> None:
+    assert "is repeated" in fault(write(file, "timestamp,AAPL\n2022-12-28T09:30,1\n2022-12-28T16:00,2\n"))
 
 
 def test_the_last_bar_is_the_last_row(file: Path) -> None:

@@ -99,7 +99,7 @@ def test_nothing_is_asked_for_twice() -> None:
 
 
 def test_no_more_bars_are_handed_on_than_wanted() -> None:
-    assert prices(Source("file", {"KO": days(1, 2, 3)}), count=2).bars(["KO"]).closes["KO"].tolist() == [2, 3]
+    assert prices(Source("file", {"KO": days(10, 11, 12)}), count=2).bars(["KO"]).closes["KO"].tolist() == [11, 12]
 
 
 def test_a_source_is_asked_for_as_many_bars_as_wanted_as_of_now() -> None:
@@ -124,20 +124,20 @@ def test_the_known_symbols_are_unknown_as_soon_as_one_source_must_be_asked() -> 
 
 
 def test_clean_closes_pass_unchanged() -> None:
-    closes = days(1, 2, 3)
+    closes = days(10, 11, 12)
     pd.testing.assert_series_equal(clean_closes(closes, NOW, DAY_S), closes)
 
 
 def test_nothing_after_now_is_seen() -> None:
-    assert clean_closes(days(1, 2, 3, last=NOW + timedelta(days=1)), NOW, DAY_S).tolist() == [1, 2]
+    assert clean_closes(days(10, 11, 12, last=NOW + timedelta(days=1)), NOW, DAY_S).tolist() == [10, 11]
 
 
 def test_an_impossible_price_after_now_is_not_looked_at() -> None:
-    assert clean_closes(days(1, 2, -3, last=NOW + timedelta(days=1)), NOW, DAY_S).tolist() == [1, 2]
+    assert clean_closes(days(10, 11, -3, last=NOW + timedelta(days=1)), NOW, DAY_S).tolist() == [10, 11]
 
 
 def test_a_missing_bar_is_left_out() -> None:
-    assert clean_closes(days(1, nan, 3), NOW, DAY_S).tolist() == [1, 3]
+    assert clean_closes(days(10, nan, 12), NOW, DAY_S).tolist() == [10, 12]
 
 
 def test_a_missing_last_bar_makes_the_one_before_count_for_the_age() -> None:
@@ -170,3 +170,40 @@ def test_repeated_or_unsorted_timestamps_spoil_the_symbol(ages_d: tuple[int, ...
     index = pd.DatetimeIndex([NOW - timedelta(days=age) for age in ages_d])
     error = refusal(pd.Series([1.0] * len(ages_d), index=index))
     assert (error.code, str(error)) == (Code.NO_PRICE_DATA, "timestamps are not strictly increasing")
+
+
+@pytest.mark.parametrize("last_usd", [141, 59, 50, 1000, 100_000])
+def test_a_last_price_that_jumped_is_a_split_or_a_bad_tick_and_not_traded_on(last_usd: float) -> None:
+    error = refusal(days(100, last_usd))
+    assert (error.code, "from the bar before" in str(error)) == (Code.NO_PRICE_DATA, True)
+
+
+@pytest.mark.parametrize("last_usd", [139, 61])
+def test_a_bad_day_is_no_jump(last_usd: float) -> None:
+    assert clean_closes(days(100, last_usd), NOW, DAY_S).iloc[-1] == last_usd
+
+
+def test_a_jump_further_back_is_history() -> None:
+    assert len(clean_closes(days(100, 50, 51), NOW, DAY_S)) == 3
+
+
+@pytest.mark.parametrize("price_usd", [0.009, 10_000_001, 1e-310, 1e308])
+def test_what_no_share_can_cost_is_no_price(price_usd: float) -> None:
+    assert refusal(days(price_usd)).code is Code.NO_PRICE_DATA
+
+
+def test_a_broken_file_beside_another_source_does_not_say_which_symbols_there_are() -> None:
+    class Broken(Source):
+        def symbols(self) -> frozenset[str] | None:
+            raise PriceSourceError("torn")
+
+    assert prices(Broken("file", None), Source("yahoo", {})).symbols() is None
+
+
+def test_a_broken_file_alone_is_an_error() -> None:
+    class Broken(Source):
+        def symbols(self) -> frozenset[str] | None:
+            raise PriceSourceError("torn")
+
+    with pytest.raises(PriceSourceError, match="torn"):
+        prices(Broken("file", None)).symbols()

@@ -7,9 +7,11 @@ from rich.console import Console
 
 from scripts import run_story
 from scripts.run_view import show
-from tests.run_record import denial, order, record, stopped
+from tests.run_record import denial, order, record, record_of_a_lost_stop_loss, stopped, target
+from trader.execution import STOP_LOSS_LOST
 from trader.model import Code
 
+WIDTHS = [80, 99, 100, 104, 128, 140]
 UNPRICED = [denial(f"ZZ{number}", "NO_PRICE_DATA", "file: gave no prices of it") for number in range(9)]
 
 
@@ -30,12 +32,12 @@ def test_the_first_words_say_what_happened() -> None:
     assert first.strip() == "3 orders placed, 2 refused, 1 left alone"
 
 
-@pytest.mark.parametrize("width", [80, 100, 140])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     assert max(len(line) for line in shown(record(), width).splitlines()) <= width
 
 
-@pytest.mark.parametrize("width", [80, 100, 140])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_no_number_is_cut_or_broken_over_lines(width: int) -> None:
     text = shown(record(), width)
     numbers = ["1,234.56", "1,300.00", "-5.9%", "stop 95.41", "take 137.70", "take 1,728.38", "sell 12.5", "48.20"]
@@ -43,12 +45,31 @@ def test_no_number_is_cut_or_broken_over_lines(width: int) -> None:
     assert [number for number in numbers if number not in text] == []
 
 
-@pytest.mark.parametrize("width", [80, 100, 140])
-def test_every_symbol_has_a_row_with_price_trend_gap_and_insight(width: int) -> None:
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_symbol_has_a_row_with_price_trend_gap_insight_and_target(width: int) -> None:
     text = shown(record(), width)
-    assert re.search(r"AAA +98\.36 +104\.50 +-5\.9% +▲ UP +buy 37", line_of("AAA", text))
-    assert re.search(r"CCC \* +52\.00 +48\.00 +\+8\.3% +▼ DOWN +sell 12\.5", line_of("CCC", text))
-    assert re.search(r"DDD +33\.00 +33\.10 +-0\.3% +● FLAT +left alone", line_of("DDD", text))
+    assert re.search(r"AAA +98\.36 +104\.50 +-5\.9% +▲ UP +37 +buy 37", line_of("AAA", text))
+    assert re.search(r"CCC \* +52\.00 +48\.00 +\+8\.3% +▼ DOWN +0 +sell 12\.5", line_of("CCC", text))
+    assert re.search(r"FFF +71\.00 +76\.00 +-6\.6% +▲ UP +2 +ORDER_REJECTED", line_of("FFF", text))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_symbol_without_a_target_has_a_blank_there(width: int) -> None:
+    assert re.search(r"DDD +33\.00 +33\.10 +-0\.3% +● FLAT +left alone", line_of("DDD", shown(record(), width)))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_targets_stand_under_their_heading(width: int) -> None:
+    text = shown(record(targets=[target("AAA", 0, 1_234), target("CCC", 12.5, 11.5)]), width)
+    end = line_of("Symbol", text).index("Target") + len("Target")
+    assert line_of("AAA", text)[:end].endswith(" 1,234")
+    assert line_of("CCC", text)[:end].endswith(" 11.5")
+
+
+def test_a_record_from_before_there_were_targets_is_shown_without() -> None:
+    old = record()
+    del old["report"]["targets"]
+    assert re.search(r"▲ UP +buy 37", line_of("AAA", shown(old)))
 
 
 @pytest.mark.parametrize("width", [80, 140])
@@ -95,6 +116,39 @@ def test_an_order_of_unknown_fate_is_named_first() -> None:
 def test_an_order_of_unknown_fate_is_alarming_in_colour() -> None:
     unclear = [order("AAA", "buy", 37.0, 98.36, status="unknown")]
     assert "\x1b[1;31mbuy 37" in shown(record(orders=unclear, denials=[]), terminal=True)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_symbols_without_a_stop_loss_are_named_right_below_the_headline(width: int) -> None:
+    lines = [line.strip() for line in shown(record(unprotected=["DDD", "CCC"]), width).strip().splitlines()]
+    assert lines[1:3] == ["Without a stop loss: DDD, CCC", f"What to do {run_story.UNPROTECTED_REMEDY}"]
+
+
+def test_symbols_without_a_stop_loss_are_alarming_in_colour() -> None:
+    assert "\x1b[1;31mWithout a stop loss: CCC" in shown(record(unprotected=["CCC"]), terminal=True)
+
+
+def test_a_run_whose_positions_are_all_protected_says_nothing_of_it() -> None:
+    assert "stop loss" not in shown(record(unprotected=[]))
+
+
+def test_a_record_from_before_protection_was_looked_at_says_nothing_of_it() -> None:
+    old = record()
+    del old["report"]["unprotected"]
+    assert "stop loss" not in shown(old)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_refused_sale_that_cost_the_stop_loss_is_told_to_its_end(width: int) -> None:
+    below_heading = shown(record_of_a_lost_stop_loss(), width).split("CCC *")[1]
+    assert f"{STOP_LOSS_LOST} and nothing protects what is held of it" in " ".join(below_heading.split())
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_a_refused_sale_that_cost_the_stop_loss_is_alarming_in_colour(width: int) -> None:
+    text = shown(record_of_a_lost_stop_loss(), width, terminal=True)
+    assert text.count("\x1b[1;31mORDER_REJECTED") == 1  # that of CCC; the other refusal took nothing away
+    assert "\x1b[31mthe broker answered 403" in text
 
 
 def test_a_rejected_order_with_its_denial_counts_as_one_refusal() -> None:

@@ -141,9 +141,33 @@ def test_paper_mode_uses_the_paper_address_and_live_mode_the_live_one() -> None:
     assert addresses == [PAPER_URL, PAPER_URL, LIVE_URL]
 
 
-@pytest.mark.parametrize("address", [LIVE_URL, f"{LIVE_URL}/v2", "https://API.alpaca.markets:443"])
+@pytest.mark.parametrize(
+    "address",
+    [LIVE_URL, f"{LIVE_URL}/v2", "https://API.alpaca.markets:443", f"{LIVE_URL}.", "https://broker-api.alpaca.markets"],
+)
 def test_paper_mode_refuses_the_live_address(address: str) -> None:
     assert "needs MODE=live" in problems({"BROKER": "alpaca", "APCA_API_BASE_URL": address, **KEYS})
+
+
+def test_live_mode_refuses_the_paper_address() -> None:
+    assert "contradicts MODE=live" in problems(
+        {"BROKER": "alpaca", "MODE": "live", "APCA_API_BASE_URL": PAPER_URL, **KEYS}
+    )
+
+
+def test_a_dry_run_may_look_at_the_live_account() -> None:
+    assert read({"BROKER": "alpaca", "MODE": "dry-run", "APCA_API_BASE_URL": LIVE_URL, **KEYS}).mode == "dry-run"
+
+
+@pytest.mark.parametrize(
+    "address", ["http://api.alpaca.markets", "http://proxy.example", "https://user:pw@x.com", "https://:pw@x.com"]
+)
+def test_keys_never_travel_in_the_clear_or_to_an_odd_address(address: str) -> None:
+    assert "must be an https address" in problems({"APCA_API_BASE_URL": address})
+
+
+def test_a_proxy_on_this_machine_may_speak_plain_http() -> None:
+    assert read({"APCA_API_BASE_URL": "http://127.0.0.1:8080/"}).apca_api_base_url == "http://127.0.0.1:8080"
 
 
 def test_the_address_may_be_given_as_the_dashboard_shows_it() -> None:

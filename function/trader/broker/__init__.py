@@ -7,6 +7,9 @@ from typing import Protocol
 
 from trader.model import Account, Code, OpenOrder, Order, Position
 
+DEAD = frozenset({"rejected", "canceled", "expired", "suspended"})
+"""Statuses of orders that will not be filled any further."""
+
 
 class BrokerError(Exception):
     """The broker did not answer, or answered nonsense: nothing is known, so the run stops."""

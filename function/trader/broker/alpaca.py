@@ -1,5 +1,6 @@
 """Alpaca as a Broker. Every field that is used is checked: what Alpaca did not say is an error, never a zero."""
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,14 +9,15 @@ from decimal import Decimal
 from typing import TypeGuard
 
 from trader.alpaca_client import AlpacaClient, Json, NoAnswerError, RefusedError
-from trader.broker import BrokerError, MarketClock, OrderRejectedError, OrderUnclearError
+from trader.broker import DEAD, BrokerError, MarketClock, OrderRejectedError, OrderUnclearError
 from trader.model import Account, Code, OpenOrder, Order, Position, Side
+
+logger = logging.getLogger(__name__)
 
 PAGE_SIZE = 500  # the most that Alpaca gives at once; it gives 50 unless asked
 
 _BLOCKS = ("trading_blocked", "account_blocked", "trade_suspended_by_user")
 _LEG_CLASSES = frozenset({"bracket", "oco", "oto"})
-_DEAD = frozenset({"rejected", "canceled", "expired"})
 _NO_MONEY_OR_SHARES = 40310000
 _DUPLICATE_ID = 40010001
 _NOT_FOUND = 40410000
@@ -34,7 +36,7 @@ class AlpacaBroker:
         return MarketClock(is_open=clock.flag("is_open"), next_open=clock.time("next_open"))
 
     def account(self) -> Account:
-        """Money and whether the account may trade."""
+        """Money and whether the account may trade; its buying power is its own money, whatever Alpaca would lend."""
         account = _Fields("GET /account", self._client.get("/account"))
         blocks = [f"{flag} is true" for flag in _BLOCKS if account.flag(flag)]
         status = account.text("status")
@@ -44,13 +46,16 @@ class AlpacaBroker:
             equity_usd=account.number("equity"),
             last_equity_usd=account.number("last_equity"),
             cash_usd=account.number("cash"),
-            buying_power_usd=account.number("buying_power"),
+            # What open buys will cost is taken off both; the second leaves margin out, and may be below zero on it.
+            buying_power_usd=min(account.number("buying_power"), account.number("non_marginable_buying_power")),
             blocked=", ".join(blocks),
         )
 
     def positions(self) -> Mapping[str, Position]:
         """Every holding in US stocks, by symbol; whatever else the account holds is left alone."""
         records = _list("GET /positions", self._client.get("/positions"))
+        if unknown := [record.name for record in records if not record.asset_class]:
+            logger.warning("Alpaca: GET /positions: left alone without an asset class: %s", ", ".join(unknown))
         return {
             record.text("symbol"): Position(
                 symbol=record.text("symbol"),
@@ -94,7 +99,7 @@ class AlpacaBroker:
             raise OrderUnclearError(f"{error}; order {order.client_order_id} may have been accepted") from error
         except _UnusableAnswerError as error:
             raise OrderUnclearError(f"{error}; order {order.client_order_id} was probably accepted") from error
-        if placed.status in _DEAD and not placed.filled_quantity:
+        if placed.status in DEAD and not placed.filled_quantity:
             raise OrderRejectedError(f"Alpaca: order {order.client_order_id} was {placed.status} as it was placed")
         return placed
 
@@ -133,14 +138,35 @@ class _Fields:
         self._values = value
 
     @property
-    def is_stock(self) -> bool:
-        return self.text("asset_class") == "us_equity"
+    def asset_class(self) -> str:
+        """Empty without one, as orders with several option legs are."""
+        return str(self._values.get("asset_class") or "")
 
-    def text(self, name: str) -> str:
+    @property
+    def is_stock(self) -> bool:
+        return self.asset_class == "us_equity"
+
+    @property
+    def name(self) -> str:
+        """Whatever it can be told by, for messages."""
+        return str(next((self._values[key] for key in ("symbol", "id") if self._values.get(key)), ""))
+
+    def text(self, name: str, *, may_be_empty: bool = False) -> str:
         value = self._values.get(name)
-        if not isinstance(value, str) or (not value and name != "asset_class" and name != "order_class"):
+        if not isinstance(value, str) or not (value or may_be_empty):
             raise self._unusable(name, "a text")
         return value
+
+    @property
+    def order_class(self) -> str:
+        """Empty for a plain order."""
+        return self.text("order_class", may_be_empty=True)
+
+    @property
+    def legs(self) -> "list[_Fields]":
+        """The orders that hang on this one, as far as the answer has them."""
+        legs = self._values.get("legs")
+        return [] if legs is None else _list(self._call, legs)
 
     def flag(self, name: str) -> bool:
         value = self._values.get(name)
@@ -173,7 +199,7 @@ class _Fields:
 
     def _unusable(self, name: str, expected: str) -> _UnusableAnswerError:
         got = f"{self._values[name]!r:.100}" if name in self._values else "nothing"
-        of = next((f" of {self._values[key]}" for key in ("symbol", "id") if self._values.get(key)), "")
+        of = f" of {self.name}" if self.name else ""
         return _UnusableAnswerError(f"Alpaca: {self._call}: field {name}{of}: expected {expected}, got {got}")
 
 
@@ -203,12 +229,19 @@ def _open_order(record: _Fields) -> OpenOrder:
         client_order_id=record.text("client_order_id"),
         symbol=record.text("symbol"),
         side=side,
-        is_leg=side is Side.SELL and record.text("order_class") in _LEG_CLASSES,
+        quantity=_left(record),
+        is_leg=side is Side.SELL and record.order_class in _LEG_CLASSES,
     )
 
 
+def _left(record: _Fields) -> float:
+    """The shares still to be filled; 0 where the order is of an amount in dollars, which has no shares yet."""
+    quantity = record.number_or_none("qty")
+    return 0.0 if quantity is None else round(quantity - record.number("filled_qty"), 9)
+
+
 def _known(order: Order, record: _Fields) -> Order:
-    """The order with what Alpaca says of it, if it is the same order at all."""
+    """The order as Alpaca has it, if it is the same order at all: its quantity and bracket may not be those meant."""
     there = (record.text("client_order_id"), record.text("symbol"), _side(record))
     ours = (order.client_order_id, order.symbol, order.side)
     if there != ours:
@@ -216,13 +249,32 @@ def _known(order: Order, record: _Fields) -> Order:
             f"Alpaca: the order with client order id {there[0]} is to {there[2]} {there[1]}, not, as {ours[0]} was "
             f"meant, to {ours[2]} {ours[1]}; use another STRATEGY name if two bots share the account"
         )
+    quantity = record.number_or_none("qty")
+    stop_loss_usd, take_profit_usd = _bracket(order, record)
     return replace(
         order,
+        quantity=order.quantity if quantity is None else quantity,
+        stop_loss_usd=stop_loss_usd,
+        take_profit_usd=take_profit_usd,
         order_id=record.text("id"),
         status=record.text("status"),
         filled_quantity=record.number("filled_qty"),
         filled_price_usd=record.number_or_none("filled_avg_price"),
     )
+
+
+def _bracket(order: Order, record: _Fields) -> tuple[float | None, float | None]:
+    """Stop loss and take profit: of the record's legs, or as they were meant where it is a bracket but shows none."""
+    if record.order_class != "bracket":
+        return None, None
+    stop_loss_usd, take_profit_usd = order.stop_loss_usd, order.take_profit_usd
+    for leg in record.legs:
+        stop, limit = leg.number_or_none("stop_price"), leg.number_or_none("limit_price")
+        if stop is not None:
+            stop_loss_usd = stop
+        elif limit is not None:
+            take_profit_usd = limit
+    return stop_loss_usd, take_profit_usd
 
 
 def _request(order: Order) -> dict[str, object]:

@@ -45,12 +45,14 @@ class EmbeddedBroker:
         now: datetime,
         starting_cash_usd: float,
         closes: Callable[[Sequence[str]], Mapping[str, Closes]],
+        is_dry: bool = False,
     ) -> None:
-        """`closes` gives the bars up to `now` of the symbols asked for, as far as there are any."""
+        """`closes` gives the bars up to `now` of the symbols asked for; with `is_dry` the file stays as it is."""
         self._path = path
         self._now = now
         self._starting_cash_usd = starting_cash_usd
         self._closes = closes
+        self._is_dry = is_dry
 
     def clock(self) -> MarketClock:
         """The regular sessions of the New York Stock Exchange."""
@@ -120,7 +122,8 @@ class EmbeddedBroker:
                 book = self._read()
                 self._settle(book)
                 yield book
-                self._write(book)
+                if not self._is_dry:
+                    self._write(book)
         except (OSError, TimeoutError) as error:
             raise BrokerError(f"ACCOUNT_FILE={self._path} cannot be used: {error}") from error
 
@@ -235,6 +238,7 @@ def _legs(order: Order) -> Iterator[OpenOrder]:
             client_order_id=f"{order.client_order_id}-{leg}",
             symbol=order.symbol,
             side=Side.SELL,
+            quantity=order.quantity,
             is_leg=True,
         )
 

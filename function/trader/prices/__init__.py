@@ -3,10 +3,19 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from trader.model import Closes, Code, Denial
+
+BARS_PER_SESSION = {"1d": 1, "1h": 7, "15m": 26, "5m": 78, "1m": 390}
+"""By bar interval, from 9:30 to 16:00."""
+
+LEAST_USD, MOST_USD = 0.01, 10_000_000
+"""What a share can cost; anything else is no price but a fault of the source."""
+
+MOST_JUMP_FRACTION = 0.4
+"""A last price this far from the bar before is taken for a split that the source has not adjusted, or a bad tick."""
 
 type Progress = Callable[[str, int, int], None]
 """Called with the name of the work under way, the steps done and the steps in all."""
@@ -14,6 +23,12 @@ type Progress = Callable[[str, int, int], None]
 
 def no_progress(work: str, done: int, total: int) -> None:
     """Say nothing: what a run outside a terminal uses."""
+
+
+def start_of(bar_interval: str, count: int, now: datetime) -> datetime:
+    """How far back to ask for `count` bars: weekends and holidays allowed for, and the longest row of them."""
+    sessions = math.ceil(count / BARS_PER_SESSION[bar_interval])
+    return now - timedelta(days=math.ceil(sessions * 365 / 250) + 7)
 
 
 class PriceSourceError(Exception):
@@ -78,9 +93,22 @@ class Prices:
         self._why: dict[str, Denial] = {}
 
     def symbols(self) -> frozenset[str] | None:
-        """The symbols that any source can have; None if only asking tells."""
-        known = [source.symbols() for source in self._sources]
-        return None if None in known else frozenset().union(*(symbols for symbols in known if symbols is not None))
+        """The symbols that any source can have; None if only asking tells.
+
+        Raises PriceSourceError if the only source cannot even tell that.
+        """
+        known: frozenset[str] = frozenset()
+        for source in self._sources:
+            try:
+                symbols = source.symbols()
+            except PriceSourceError:
+                if len(self._sources) == 1:
+                    raise
+                symbols = None
+            if symbols is None:
+                return None
+            known |= symbols
+        return known
 
     def bars(self, symbols: Sequence[str]) -> Bars:
         """The clean closes of each symbol, or why there are none."""
@@ -116,14 +144,15 @@ def clean_closes(closes: Closes, now: datetime, max_age_s: float) -> Closes:
     """The closes up to `now` without missing bars; raises UnusableError if they cannot be traded on.
 
     A missing bar (NaN) is left out; an impossible one (zero, negative, infinite) spoils the whole symbol, because a
-    source that gives one such price cannot be trusted for the next. The last bar must be at most `max_age_s` old.
+    source that gives one such price cannot be trusted for the next. The last bar must be at most `max_age_s` old, and
+    no further than MOST_JUMP_FRACTION from the one before.
     """
     if not (closes.index.is_monotonic_increasing and closes.index.is_unique):
         raise UnusableError(Code.NO_PRICE_DATA, "timestamps are not strictly increasing")
     closes = closes.loc[:now].dropna()
     if closes.empty:
         raise UnusableError(Code.NO_PRICE_DATA, "no price")
-    impossible = closes[~((closes > 0) & (closes < math.inf))]
+    impossible = closes[~closes.between(LEAST_USD, MOST_USD)]
     if not impossible.empty:
         raise UnusableError(
             Code.NO_PRICE_DATA, f"impossible price {impossible.iloc[0]} at {impossible.index[0].isoformat()}"
@@ -133,5 +162,10 @@ def clean_closes(closes: Closes, now: datetime, max_age_s: float) -> Closes:
         raise UnusableError(
             Code.STALE_PRICE,
             f"last price is of {closes.index[-1].isoformat()}, {age_s:,.0f} s old, MAX_PRICE_AGE_S={max_age_s:,.0f}",
+        )
+    if len(closes) > 1 and abs(jump := closes.iloc[-1] / closes.iloc[-2] - 1) > MOST_JUMP_FRACTION:
+        raise UnusableError(
+            Code.NO_PRICE_DATA,
+            f"last price {closes.iloc[-1]} is {jump:+.0%} from the bar before: a split not adjusted for, or a bad tick",
         )
     return closes

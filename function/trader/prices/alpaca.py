@@ -1,36 +1,58 @@
 """Prices from Alpaca's data API: the bars of many symbols in one request, read page by page."""
 
+import logging
 import math
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import batched
+from typing import Any
 
 import pandas as pd
 
-from trader.alpaca_client import AlpacaClient, AlpacaError, Json
+from trader.alpaca_client import AlpacaClient, AlpacaError, Json, RefusedError
 from trader.model import Closes
-from trader.prices import PriceSourceError, Progress
+from trader.prices import PriceSourceError, Progress, start_of
 
 SYMBOLS_PER_REQUEST = 100
 BARS_PER_PAGE = 10_000  # the most that Alpaca gives at once
 
-_TIMEFRAMES = {"1d": ("1Day", 1), "1h": ("1Hour", 7), "15m": ("15Min", 26), "5m": ("5Min", 78), "1m": ("1Min", 390)}
-"""By bar interval: Alpaca's name of it, and the bars in a session from 9:30 to 16:00."""
+GIVE_UP_AFTER = 16
+"""So many refusals without a single answer, and it is not the symbols that Alpaca objects to."""
+
+_TIMEFRAMES = {"1d": "1Day", "1h": "1Hour", "15m": "15Min", "5m": "5Min", "1m": "1Min"}
+"""Alpaca's names of the bar intervals."""
+
+_BAD_REQUEST = frozenset({400, 422})
+
+type _Query = Mapping[str, object]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """Why a symbol has no closes, other than that Alpaca has no bars of it."""
+
+    reason: str
 
 
 class AlpacaPrices:
     """Closes from the IEX feed, which every account may read, adjusted for splits, dividends and spin-offs.
 
-    `interval` is 1d, 1h, 15m, 5m or 1m.
+    `interval` is 1d, 1h, 15m, 5m or 1m; `remaining_s` says how many seconds the caller has left.
     """
 
-    def __init__(self, client: AlpacaClient, interval: str) -> None:
+    def __init__(
+        self, client: AlpacaClient, interval: str, *, remaining_s: Callable[[], float] = lambda: math.inf
+    ) -> None:
         """Nothing is asked before the first call."""
         if interval not in _TIMEFRAMES:
             raise ValueError(f"BAR_INTERVAL={interval!r}: allowed for Alpaca's prices are {', '.join(_TIMEFRAMES)}")
         self._client = client
-        self._timeframe, self._bars_per_session = _TIMEFRAMES[interval]
+        self._interval = interval
+        self._remaining_s = remaining_s
 
     @property
     def name(self) -> str:
@@ -43,74 +65,101 @@ class AlpacaPrices:
     def closes(self, symbols: Sequence[str], count: int, now: datetime, progress: Progress) -> Mapping[str, Closes]:
         """Up to `count` closes of each symbol, the last bar's start not after `now`, in UTC.
 
-        Symbols that Alpaca has no bars of are left out. Raises PriceSourceError when any request fails for good: a
-        part of the answer would pass for symbols that do not exist.
+        Symbols that Alpaca has no bars of are left out; so are those that it does not take for symbols, or has a bar of
+        without time or close, and these are logged with the reason. Raises PriceSourceError if that befalls all of
+        them, if there is no time left for a request, or if one fails in any other way: a part of the answer would pass
+        for symbols that do not exist.
         """
-        found: dict[str, Closes] = {}
+        outcomes: dict[str, Closes | _Fault] = {}
+        done = 0
         try:
-            for done, chunk in enumerate(batched(symbols, SYMBOLS_PER_REQUEST, strict=False)):
-                bars = self._bars(chunk, self._start(count, now), now)
-                found |= {symbol: _closes(rows).loc[:now].iloc[-count:] for symbol, rows in bars.items()}
-                progress("prices from Alpaca", done * SYMBOLS_PER_REQUEST + len(chunk), len(symbols))
+            for chunk, answer in self._answers(symbols, self._query(count, now)):
+                outcomes |= answer
+                done += len(chunk)
+                progress("prices from Alpaca", done, len(symbols))
         except AlpacaError as error:
             raise PriceSourceError(str(error)) from error
-        return found
+        faults = {symbol: outcome.reason for symbol, outcome in outcomes.items() if isinstance(outcome, _Fault)}
+        _report(faults, is_total=faults.keys() >= set(symbols))
+        closes = {symbol: outcome for symbol, outcome in outcomes.items() if not isinstance(outcome, _Fault)}
+        return {symbol: series.loc[:now].iloc[-count:] for symbol, series in closes.items()}
 
-    def _start(self, count: int, now: datetime) -> datetime:
-        sessions = math.ceil(count / self._bars_per_session)
-        return now - timedelta(days=math.ceil(sessions * 365 / 250) + 7)  # a week more, for a row of holidays
-
-    def _bars(self, symbols: Sequence[str], start: datetime, end: datetime) -> Mapping[str, list[tuple[str, float]]]:
-        """(time, close) of every bar by symbol."""
-        query = {
-            "symbols": ",".join(symbols),
-            "timeframe": self._timeframe,
-            "start": start.isoformat(),
-            "end": end.isoformat(),
+    def _query(self, count: int, now: datetime) -> _Query:
+        return {
+            "timeframe": _TIMEFRAMES[self._interval],
+            "start": start_of(self._interval, count, now).isoformat(),
+            "end": now.isoformat(),
             "limit": BARS_PER_PAGE,
             "adjustment": "all",
             "feed": "iex",
             "sort": "asc",
         }
-        bars = defaultdict[str, list[tuple[str, float]]](list)
-        for page in self._pages(query):
-            for symbol, time, close in _rows(page):
-                bars[symbol].append((time, close))
-        return bars
 
-    def _pages(self, query: dict[str, object]) -> Iterator[Mapping[str, Json]]:
+    def _answers(
+        self, symbols: Sequence[str], query: _Query
+    ) -> Iterator[tuple[Sequence[str], Mapping[str, Closes | _Fault]]]:
+        """Some of the symbols and what came of them, until all are done.
+
+        One symbol that is none to Alpaca has a request for a hundred refused: it is halved until the culprit is alone.
+        """
+        waiting: deque[Sequence[str]] = deque(batched(symbols, SYMBOLS_PER_REQUEST, strict=False))
+        refusals, is_answered = 0, False
+        while waiting:
+            chunk = waiting.popleft()
+            outcomes: Mapping[str, Closes | _Fault]
+            try:
+                outcomes = self._ask(chunk, query)
+                is_answered = True
+            except RefusedError as error:
+                refusals += 1
+                if error.status not in _BAD_REQUEST or (refusals >= GIVE_UP_AFTER and not is_answered):
+                    raise
+                middle = len(chunk) // 2
+                if middle:
+                    waiting.extendleft((chunk[middle:], chunk[:middle]))
+                    continue
+                outcomes = {chunk[0]: _Fault(str(error))}
+            yield chunk, outcomes
+
+    def _ask(self, symbols: Sequence[str], query: _Query) -> Mapping[str, Closes | _Fault]:
+        """What Alpaca has of each symbol; it says nothing of those that it has no bars of."""
+        bars = defaultdict[str, list[Any]](list)
+        for page in self._pages({**query, "symbols": ",".join(symbols)}):
+            for symbol, more in page.items():
+                bars[symbol] += more if isinstance(more, list) else [] if more is None else [more]
+        return {symbol: _closes(rows) for symbol, rows in bars.items() if rows}
+
+    def _pages(self, query: _Query) -> Iterator[Mapping[str, Json]]:
+        """The bars by symbol, page by page."""
         seen: set[object] = set()
         while True:
+            if self._remaining_s() <= 0:
+                raise PriceSourceError("Alpaca: GET /stocks/bars: no time left to ask for prices")
             page = self._client.get_data("/stocks/bars", query)
-            if not isinstance(page, dict) or "bars" not in page:
+            if not isinstance(page, dict) or not isinstance(page.get("bars", "none"), dict | None):
                 raise PriceSourceError(f"Alpaca: GET /stocks/bars: expected an object with bars, got {page!r:.200}")
-            yield page
+            yield page["bars"] or {}
             token = page.get("next_page_token")
             if not token:
                 return
             if token in seen:
                 raise PriceSourceError(f"Alpaca: GET /stocks/bars: page {token!r} follows on itself")
             seen.add(token)
-            query = query | {"page_token": token}
+            query = {**query, "page_token": token}
 
 
-def _rows(page: Mapping[str, Json]) -> Iterator[tuple[str, str, float]]:
-    """(symbol, time, close) of every bar of a page."""
-    by_symbol = page["bars"]
+def _closes(bars: Sequence[Any]) -> Closes | _Fault:
     try:
-        for symbol, bars in (by_symbol or {}).items():  # type: ignore[attr-defined]  # if not, the handler below says so
-            for bar in bars or ():
-                yield symbol, bar["t"], float(bar["c"])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise PriceSourceError(
-            f"Alpaca: GET /stocks/bars: a bar without its time or close ({type(error).__name__}: {error})"
-        ) from error
+        index = pd.DatetimeIndex([datetime.fromisoformat(bar["t"]) for bar in bars]).tz_convert(UTC)
+        return pd.Series([float(bar["c"]) for bar in bars], index=index).sort_index()
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
+        return _Fault(f"a bar without its time or close ({type(error).__name__}: {error})")
 
 
-def _closes(rows: Sequence[tuple[str, float]]) -> Closes:
-    times, closes = zip(*rows, strict=True)
-    try:
-        index = pd.to_datetime(list(times), utc=True, format="ISO8601")
-    except ValueError as error:
-        raise PriceSourceError(f"Alpaca: GET /stocks/bars: a bar whose time is none ({error})") from error
-    return pd.Series(closes, index=index, dtype=float).sort_index()
+def _report(faults: Mapping[str, str], *, is_total: bool) -> None:
+    if not faults:
+        return
+    if is_total:
+        symbol, reason = next(iter(faults.items()))
+        raise PriceSourceError(f"no prices to be had ({symbol}: {reason})")
+    log.warning("Alpaca gave no usable prices of %s", ", ".join(faults), extra={"reasons": faults})

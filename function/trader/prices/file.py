@@ -27,12 +27,14 @@ class PriceFileError(PriceSourceError):
 class FilePrices:
     """Closes from a CSV file (gzip if its name ends in .gz), read once for as long as the file does not change.
 
-    Timestamps are ISO 8601 and strictly increasing; without an offset they are New York time. Closes are in USD; an
-    empty field is a missing bar. Every method raises PriceFileError if the file is missing or malformed.
+    Timestamps are ISO 8601 and strictly increasing; without an offset they are New York time, and of a daily bar only
+    the date counts. Closes are in USD; an empty field is a missing bar. Every method raises PriceFileError if the file
+    is missing or malformed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, bar_interval: str = "1d") -> None:
         self._path = path
+        self._is_daily = bar_interval == "1d"
 
     @property
     def name(self) -> str:
@@ -61,11 +63,11 @@ class FilePrices:
             raise PriceFileError(
                 f"price file {self._path}: {error.strerror}; set PRICE_FILE to a CSV file of closes"
             ) from error
-        return _load(self._path, status.st_mtime_ns, status.st_size)
+        return _load(self._path, self._is_daily, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=4)
-def _load(path: Path, _mtime_ns: int, _size: int) -> pd.DataFrame:
+def _load(path: Path, is_daily: bool, _mtime_ns: int, _size: int) -> pd.DataFrame:
     reader = csv.reader(_text(path).splitlines(), strict=True)
     try:
         rows = [(reader.line_num, fields) for fields in reader if any(field.strip() for field in fields)]
@@ -77,7 +79,7 @@ def _load(path: Path, _mtime_ns: int, _size: int) -> pd.DataFrame:
     if len(rows) == 1:
         raise PriceFileError(f"price file {path} has a header row only; add a row for each bar")
     _check_widths(path, rows)
-    return pd.DataFrame(_numbers(path, rows, symbols), index=_index(path, rows[1:]), columns=symbols)
+    return pd.DataFrame(_numbers(path, rows, symbols), index=_index(path, rows[1:], is_daily), columns=symbols)
 
 
 def _text(path: Path) -> str:
@@ -117,8 +119,8 @@ def _check_widths(path: Path, rows: Sequence[_Row]) -> None:
             raise _fault(path, line, what, "complete the row, or remove it if the file was cut off there")
 
 
-def _index(path: Path, rows: Sequence[_Row]) -> pd.DatetimeIndex:
-    times = [_time(path, line, fields[0]) for line, fields in rows]
+def _index(path: Path, rows: Sequence[_Row], is_daily: bool) -> pd.DatetimeIndex:
+    times = [_time(path, line, fields[0], is_daily) for line, fields in rows]
     for (earlier, later), (line, fields) in zip(pairwise(times), rows[1:], strict=True):
         if later <= earlier:
             what = f"timestamp {fields[0]!r} is {'repeated' if later == earlier else 'earlier than the one before'}"
@@ -126,12 +128,14 @@ def _index(path: Path, rows: Sequence[_Row]) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(times)
 
 
-def _time(path: Path, line: int, text: str) -> datetime:
+def _time(path: Path, line: int, text: str, is_daily: bool) -> datetime:
     try:
         time = datetime.fromisoformat(text.strip())
     except ValueError as error:
         remedy = "write it like 2022-12-28 or 2022-12-28T15:45:00-05:00"
         raise _fault(path, line, f"timestamp {text!r} is not ISO 8601", remedy) from error
+    if is_daily:  # stamped with midnight in some zone, the opening or the close: a daily bar is its date as written
+        time = datetime(time.year, time.month, time.day, tzinfo=NEW_YORK)
     return (time if time.tzinfo else time.replace(tzinfo=NEW_YORK)).astimezone(UTC)
 
 

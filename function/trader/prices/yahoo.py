@@ -5,12 +5,12 @@ import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from math import ceil
+from math import inf
 from threading import Event
 from types import ModuleType
 
@@ -18,10 +18,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop
 from tenacity.nap import sleep_using_event
 
 from trader.model import NEW_YORK, Closes
-from trader.prices import PriceSourceError, Progress
-
-BARS_PER_SESSION = {"1d": 1, "1h": 7, "15m": 26, "5m": 78, "1m": 390}
-"""By bar interval."""
+from trader.prices import PriceSourceError, Progress, start_of
 
 MOST_DAYS = {"1h": 729, "15m": 59, "5m": 59, "1m": 7}
 """By bar interval: how far back Yahoo keeps bars. It keeps daily ones for ever."""
@@ -58,11 +55,17 @@ class _Failure:
 
 
 class YahooPrices:
-    """Closes from Yahoo, adjusted for splits and dividends, in bars of `interval`: 1d, 1h, 15m, 5m or 1m."""
+    """Closes from Yahoo, adjusted for splits and dividends, in bars of `interval`: 1d, 1h, 15m, 5m or 1m.
 
-    def __init__(self, interval: str, patience: Patience | None = None) -> None:
+    `remaining_s` says how many seconds the caller has left; a call of `closes` takes half of them at the most.
+    """
+
+    def __init__(
+        self, interval: str, patience: Patience | None = None, *, remaining_s: Callable[[], float] = lambda: inf
+    ) -> None:
         self._interval = interval
         self._patience = patience or Patience()
+        self._remaining_s = remaining_s
 
     @property
     def name(self) -> str:
@@ -76,24 +79,29 @@ class YahooPrices:
         """Up to `count` closes of each symbol, the last bar's start not after `now`.
 
         Symbols that Yahoo gave no prices of are left out, and logged with the reason. Raises PriceSourceError if it
-        gave none at all and the reason is a fault of its own or of the network.
+        gave none at all and the reason is a fault of its own or of the network, or if there is no time left to ask.
         """
+        deadline_s = min(self._patience.deadline_s, self._remaining_s() / 2)
+        if deadline_s <= 0:
+            raise PriceSourceError(f"no time left to ask for the prices of {len(symbols)} symbols")
         # yfinance and pandas warn of deprecations thousands of times, and pandas lifts every filter at times, in all
         # threads: what still comes through is recorded rather than printed, and the filters are put back at the end.
         with warnings.catch_warnings(record=True):
             warnings.simplefilter("ignore")
-            outcomes = self._outcomes(symbols, _start(self._interval, count, now), progress)
+            outcomes = self._outcomes(symbols, _start(self._interval, count, now), deadline_s, progress)
         answers = {symbol: outcome for symbol, outcome in outcomes.items() if not isinstance(outcome, _Failure)}
         failures = {symbol: outcome for symbol, outcome in outcomes.items() if isinstance(outcome, _Failure)}
         _report(failures, is_total=not answers)
         return {symbol: closes.loc[:now].iloc[-count:] for symbol, closes in answers.items()}
 
-    def _outcomes(self, symbols: Sequence[str], start: datetime, progress: Progress) -> Mapping[str, Closes | _Failure]:
+    def _outcomes(
+        self, symbols: Sequence[str], start: datetime, deadline_s: float, progress: Progress
+    ) -> Mapping[str, Closes | _Failure]:
         stop, yfinance = Event(), _yfinance()
         pool = ThreadPoolExecutor(self._patience.workers, thread_name_prefix="yahoo")
         try:
             futures = {pool.submit(self._outcome, yfinance, symbol, start, stop): symbol for symbol in symbols}
-            return _collect(futures, self._patience.deadline_s, progress)
+            return _collect(futures, deadline_s, progress)
         finally:
             stop.set()  # wakes whoever is waiting for the next attempt
             pool.shutdown(wait=False, cancel_futures=True)
@@ -158,9 +166,8 @@ def _yfinance() -> ModuleType:
 
 
 def _start(interval: str, count: int, now: datetime) -> datetime:
-    sessions = ceil(count / BARS_PER_SESSION[interval])
-    days = ceil(sessions * 365 / 250) + 7  # weekends and holidays, and the longest row of them
-    return now - timedelta(days=min(days, MOST_DAYS.get(interval, days)))
+    start = start_of(interval, count, now)
+    return max(start, now - timedelta(days=MOST_DAYS[interval])) if interval in MOST_DAYS else start
 
 
 def _collect(
