@@ -49,7 +49,7 @@ class Line:
 def main() -> None:
     """Measure everything and print it; the exit code is 1 if a target is missed."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--json", action="store_true", default=bool(os.environ.get("JSON")), help="print JSON instead")
+    parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print JSON instead")
     arguments = parser.parse_args()
     with terminal.progress() as progress:
         lines = [*forecast_stage(progress), memory(), yahoo()]
@@ -58,7 +58,8 @@ def main() -> None:
     else:
         table = Table("What", "Measured", "Target", title=f"{len(os.sched_getaffinity(0))} cores", title_justify="left")
         for line in lines:
-            table.add_row(line.what, line.measured, line.target, style="" if line.is_reached else "red")
+            missed = "" if line.is_reached else "  MISSED"
+            table.add_row(line.what, line.measured, f"{line.target}{missed}", style="red" if missed else "")
         terminal.OUT.print(table)
     sys.exit(terminal.USABLE if all(line.is_reached for line in lines) else terminal.FAILED)
 

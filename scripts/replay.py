@@ -47,9 +47,7 @@ def main() -> None:
     """Load the record, decide again, compare; the exit code is 0 only if both agree."""
     parser = argparse.ArgumentParser(prog="make replay", description=__doc__)
     parser.add_argument("run", nargs="?", default="latest", help="latest, a slot such as 20221228T2045Z, or a file")
-    parser.add_argument(
-        "--json", action="store_true", default=bool(os.environ.get("JSON")), help="print the result as JSON"
-    )
+    parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print the result as JSON")
     arguments = parser.parse_args()
     with terminal.plain_errors():
         name, record = find(arguments.run, os.environ)

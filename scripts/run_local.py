@@ -9,14 +9,15 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from lambda_function import PARAMETERS, run
 from scripts import terminal
-from scripts.run_page import write_page
-from scripts.run_view import show
-from trader import logs
+from scripts.report.page import write_page
+from scripts.report.view import show
+from trader import logs, market_hours
 from trader.journal import open_journal
 from trader.model import Code, Report
 from trader.settings import Settings
@@ -28,36 +29,64 @@ OUT = Path("out")
 def main() -> None:
     """Run once, show the record, write the page and the log."""
     parser = argparse.ArgumentParser(prog="make run", description=__doc__)
-    parser.add_argument(
-        "--at", default=os.environ.get("AT"), metavar="TIME", help="as of then, such as 2022-12-01T20:45Z"
-    )
-    parser.add_argument(
-        "--json", action="store_true", default=bool(os.environ.get("JSON")), help="print the report as JSON"
-    )
+    parser.add_argument("--at", default=os.environ.get("AT"), metavar="TIME", help="as of then: 2022-11-08, or a time")
+    parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print the report as JSON")
     arguments = parser.parse_args()
-    env = environment(os.environ)
-    OUT.mkdir(exist_ok=True)
-    logs.configure(logging.FileHandler(OUT / "run.log"))
-    with terminal.plain_errors(), terminal.progress() as progress:
-        report = run({"time": arguments.at} if arguments.at else None, env=env, progress=progress)
-    if arguments.json:
-        sys.stdout.write(json.dumps(report) + "\n")
-        return
-    record = record_of(report, env)
-    show(record, terminal.OUT)
-    if report["status"] != Code.ALREADY_RAN:  # the page of the run that had the slot stays
-        write_page(record, OUT / "run.html")
-    terminal.OUT.print(f" The picture of it: {OUT / 'run.html'}    the log: {OUT / 'run.log'}", style="dim")
+    with terminal.plain_errors():
+        env = environment(os.environ)
+        open_log(OUT / "run.log")
+        with terminal.progress() as progress:
+            report = run(event(arguments.at, env), env=env, progress=progress)
+        if arguments.json:
+            sys.stdout.write(json.dumps(report) + "\n")
+            return
+        record = record_of(report, env)
+        show(record, terminal.OUT)
+        if report["status"] == Code.ALREADY_RAN:
+            return
+        page = OUT / "run.html"
+        write_page(record, page)
+        terminal.OUT.print(f" The picture of it: {page}    the log: {OUT / 'run.log'}", style="dim")
+
+
+def open_log(path: Path) -> None:
+    """Send the trader's records to a file. Raises UnwritableError if it cannot be written."""
+    try:
+        path.parent.mkdir(exist_ok=True)
+        handler = logging.FileHandler(path)
+    except OSError as error:
+        raise terminal.UnwritableError(
+            f"{path} cannot be written: {error.strerror}; run make in a folder of yours"
+        ) from error
+    logs.configure(handler)
 
 
 def environment(env: Mapping[str, str]) -> dict[str, str]:
     """The environment, with prices of today for a broker that trades today: a file of the past would all be stale."""
     if env.get("BROKER") == "alpaca" and not env.get("PRICE_SOURCES"):
-        terminal.ERR.print(
-            "PRICE_SOURCES=yahoo,alpaca, because Alpaca trades on the present; set it to choose", style="dim"
-        )
+        terminal.note("PRICE_SOURCES=yahoo,alpaca, because Alpaca trades on the present; set it to choose")
         return {**env, "PRICE_SOURCES": "yahoo,alpaca"}
     return dict(env)
+
+
+def event(at: str | None, env: Mapping[str, str]) -> dict[str, str] | None:
+    """The event for --at; a date means the last slot of its session.
+
+    Without --at, a paper account that looks at more than a file looks at the last session while the market is closed.
+    """
+    if at is None:
+        now = datetime.now(UTC)
+        looks_at_the_present = env.get("BROKER") != "alpaca" and env.get("PRICE_SOURCES", "file") not in {"", "file"}
+        if not looks_at_the_present or market_hours.is_open(now):
+            return None
+        slot = market_hours.last_slot_before(now)
+        terminal.note(f"the market is closed: as of its last session, AT={slot.isoformat()}; set AT to choose")
+        return {"time": slot.isoformat()}
+    try:
+        day = date.fromisoformat(at)
+    except ValueError:
+        return {"time": at}  # run() says what is wrong with it
+    return {"time": market_hours.last_slot_of(day).isoformat()}
 
 
 def record_of(report: Report, env: Mapping[str, str]) -> Mapping[str, Any]:

@@ -26,5 +26,4 @@ if uv --version >/dev/null 2>&1; then uv=uv; else uv=$(private_uv); fi
 
 [ -x .venv/bin/python ] || "$uv" venv --quiet .venv
 "$uv" pip sync --quiet --require-hashes --python .venv/bin/python requirements/dev.txt
-.venv/bin/python -m compileall -q function/trader >/dev/null || true
-echo "set up: $(.venv/bin/python --version) in .venv"
+echo "set up: $(.venv/bin/python --version) in .venv" >&2

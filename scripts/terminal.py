@@ -1,5 +1,6 @@
 """What the commands share: a progress bar, and how they end when something is wrong that a user can put right."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,20 @@ OUT, ERR = Console(highlight=False), Console(stderr=True, highlight=False)
 
 USABLE, FAILED, USAGE = 0, 1, 2
 """Exit codes."""
+
+
+class UnwritableError(Exception):
+    """A file of the command's own cannot be written."""
+
+
+def flag(name: str) -> bool:
+    """Whether a variable of the environment switches something on."""
+    return os.environ.get(name, "") not in {"", "0", "false", "no"}
+
+
+def note(text: str) -> None:
+    """A word beside the result: what was chosen for the user, and how to choose otherwise."""
+    ERR.print(text, style="dim", markup=False)
 
 
 @contextmanager
@@ -43,9 +58,11 @@ def plain_errors() -> Iterator[None]:
     except (SettingsError, EventError) as error:
         ERR.print(str(error), style="red", markup=False)
         sys.exit(USAGE)
-    except (BrokerError, JournalError, PriceSourceError) as error:
+    except (BrokerError, JournalError, PriceSourceError, UnwritableError) as error:
         ERR.print(f"{type(error).__name__}: {error}", style="red", markup=False)
         sys.exit(FAILED)
     except KeyboardInterrupt:
-        ERR.print("interrupted", style="red")
+        ERR.print(
+            "interrupted; if the run had begun, its slot is used up and its record says how far it came", style="red"
+        )
         sys.exit(FAILED)

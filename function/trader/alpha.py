@@ -1,6 +1,6 @@
 """Alpha: a forecast and the price beside it become an insight. Pure."""
 
-from trader.model import Direction, Forecast, Insight
+from trader.model import NEW_YORK, Direction, Forecast, Insight
 
 
 def insight(forecast: Forecast, signal: str, threshold_fraction: float) -> Insight:
@@ -47,5 +47,6 @@ def against_interval(forecast: Forecast) -> Insight:
         direction=direction,
         price_usd=forecast.price_usd,
         gap_fraction=gap,
-        reason=f"forecast for {forecast.horizon_time:%Y-%m-%d %H:%M}: {lower_move:+.1%} to {upper_move:+.1%}",
+        reason=f"forecast for {forecast.horizon_time.astimezone(NEW_YORK):%Y-%m-%d %H:%M} New York: "
+        f"{lower_move:+.1%} to {upper_move:+.1%} of the price",
     )

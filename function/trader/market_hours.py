@@ -47,11 +47,16 @@ def previous_close(now: datetime) -> datetime:
     return hours[1]
 
 
-def last_slot(last_bar: datetime, bar_interval: timedelta) -> datetime:
-    """When a bot would have seen a file's last bar: the end of an intraday bar, or 15 minutes before a day's close."""
-    if bar_interval < timedelta(days=1):
-        return last_bar + bar_interval
-    day = last_bar.astimezone(NEW_YORK).date()
+def last_slot_of(day: date) -> datetime:
+    """15 minutes before a day's close: the last slot of the default schedule. On a holiday, when it would have been."""
     hours = session(day)
     close = hours[1] if hours else datetime.combine(day, CLOSE, NEW_YORK)
     return close - timedelta(minutes=15)
+
+
+def last_slot_before(now: datetime) -> datetime:
+    """The last slot of the last session that is over."""
+    day = now.astimezone(NEW_YORK).date()
+    while (hours := session(day)) is None or hours[1] > now:
+        day -= timedelta(days=1)
+    return last_slot_of(day)

@@ -1,4 +1,4 @@
-"""The pipeline: one run's stages in order. The local run, Lambda, replay and backtest all go through here."""
+"""The pipeline: one run's stages in order. The local run, Lambda and replay all go through here."""
 
 import logging
 from collections import Counter
@@ -9,7 +9,7 @@ from trader import alpha, execution, portfolio, risk, universe
 from trader.broker import Broker, BrokerError
 from trader.forecast import Forecaster, Forecasts
 from trader.journal import Journal
-from trader.model import Account, Code, Decision, Denial, Insight, Observation, Order, Outcome
+from trader.model import NEW_YORK, Account, Code, Decision, Denial, Insight, Observation, Order, Outcome
 from trader.prices import Prices, Progress, no_progress
 from trader.record import STARTED, Run, as_json
 from trader.settings import Settings
@@ -36,6 +36,9 @@ class Desk:
         """Seconds left for everything before the first order."""
         return self.remaining_s() - execution.ORDER_TIME_S
 
+
+MOST_LINES = 50
+"""So many denials have a line each in the log; more are one line with their number by code."""
 
 LEAST_FRACTION = 0.5
 """With prices of fewer of the index, the best performers among them are nobody's choice: none is chosen."""
@@ -80,7 +83,10 @@ def pass_gates(desk: Desk) -> None:
         raise StopError(Code.HALTED, halted)
     clock = desk.broker.clock()
     if not clock.is_open:
-        raise StopError(Code.MARKET_CLOSED, f"the market opens next at {clock.next_open.isoformat()}")
+        raise StopError(
+            Code.MARKET_CLOSED,
+            f"the market opens next on {clock.next_open.astimezone(NEW_YORK):%a %d %b %Y, %H:%M} New York",
+        )
 
 
 def observe(desk: Desk, run: Run) -> Observation:
@@ -120,6 +126,7 @@ def rank(desk: Desk, run: Run) -> tuple[dict[str, float], tuple[Denial, ...]]:
     if kept is not None:
         return kept, ()
     symbols = universe.candidates(settings.universe, desk.prices.symbols())
+    LOG.info("ranking", extra={"universe": ",".join(settings.universe)[:40], "candidates": len(symbols)})
     bars = desk.prices.bars(symbols)
     ranking = universe.returns(bars.closes, settings.universe_lookback_bars)
     if len(ranking) >= COMPLETE_FRACTION * len(symbols):
@@ -199,6 +206,13 @@ def log_decision(run: Run, decision: Decision) -> None:
     orders = {order.symbol: order.signed_quantity for order in decision.orders}
     for insight in decision.insights:
         _log(run, "decision", insight, order_quantity=orders.get(insight.symbol, 0))
+    if (
+        len(decision.denials) > MOST_LINES
+    ):  # a source that is out of reach, for one: its reason is in the record 500 times
+        codes = Counter(denial.code for denial in decision.denials)
+        extra = {"strategy": run.settings.strategy, "slot": as_json(run.slot), "codes": dict(codes)}
+        LOG.warning("denials", extra={**extra, "first": decision.denials[0].detail})
+        return
     for denial in decision.denials:
         _log(run, "denial", denial)
 

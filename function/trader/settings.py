@@ -3,7 +3,7 @@
 import difflib
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +19,9 @@ REFERENCE = "ssm:"
 
 MAX_PRICE_AGE_S = {"1d": 86_400, "1h": 7_200, "15m": 1_800, "5m": 900, "1m": 300}
 """By bar interval. A bar is stamped with its start, so a daily bar within 24 hours is the running session's."""
+
+SHORT = 8
+"""Names up to this length, such as MODEL, are other programs' own too often."""
 
 type Fetch = Callable[[Sequence[str]], Mapping[str, str]]
 """Values by parameter name; a parameter that does not exist or may not be read is left out."""
@@ -153,7 +156,7 @@ class Settings:
         str(SAMPLE_PRICES), str, "CSV (may be .gz): timestamp, then a column of closes per symbol"
     )
     universe: tuple[str, ...] = setting(("sp500",), universe, "sp500, or a comma-separated list of symbols")
-    universe_size: int = setting(20, integer(1, 500), "how many of the best performers to look at")
+    universe_size: int = setting(20, integer(1, 1_000), "how many of the best performers to look at")
     universe_lookback_bars: int = setting(60, integer(1, 2_000), "bars over which performance is measured")
     bar_interval: str = setting("1d", one_of(*BAR_LENGTH), "length of a bar")
     history_bars: int = setting(250, integer(30, 5_000), "bars handed to Prophet")
@@ -240,12 +243,18 @@ def variables() -> dict[str, str]:
 def _misspelt(env: Mapping[str, str]) -> list[str]:
     """Variables that are nearly ours: a cap that is silently not there could cost money."""
     known = variables()
-    close = {
-        name: difflib.get_close_matches(name, known, n=1, cutoff=0.9)
-        for name in env
-        if name.isupper() and name not in known
-    }
-    return [f"{name} is not a setting; did you mean {match[0]}?" for name, match in close.items() if match]
+    meant = {name: _nearest(name, known) for name in env if name not in known}
+    return [f"{name} is not a setting; did you mean {match}?" for name, match in meant.items() if match]
+
+
+def _nearest(name: str, known: Collection[str]) -> str | None:
+    """The setting that a name is a misspelling, a beginning or another case of; short names are too common to guess."""
+    upper = name.upper()
+    if upper in known and len(name) > SHORT:
+        return upper
+    begun = [each for each in known if "_" in upper and each.startswith(f"{upper}_")]
+    close = difflib.get_close_matches(upper, known, n=1, cutoff=0.85) if len(name) > SHORT else []
+    return next(iter(begun + close), None)
 
 
 def _parse(texts: Mapping[str, str], fetch: Fetch) -> tuple[dict[str, Any], dict[str, str]]:

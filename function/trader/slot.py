@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from trader import market_hours
-from trader.model import BAR_LENGTH
+from trader.model import BAR_LENGTH, NEW_YORK
 from trader.prices.file import FilePrices
 from trader.settings import Settings
 
@@ -63,4 +63,6 @@ def event_time(event: object) -> datetime | None:
 def file_end(settings: Settings) -> datetime:
     """When the last bar of the price file was news."""
     last_bar = FilePrices(Path(settings.price_file), settings.bar_interval).last_bar()
-    return market_hours.last_slot(last_bar, BAR_LENGTH[settings.bar_interval]).astimezone(UTC)
+    if settings.bar_interval == "1d":
+        return market_hours.last_slot_of(last_bar.astimezone(NEW_YORK).date()).astimezone(UTC)
+    return last_bar + BAR_LENGTH[settings.bar_interval]

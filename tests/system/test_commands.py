@@ -67,8 +67,35 @@ def test_a_run_can_be_of_any_past_day(command: Command) -> None:
     assert (report["slot"], report["status"]) == ("2020-03-23T19:45:00Z", "TRADED")
 
 
+def test_a_date_means_the_last_slot_of_its_session(command: Command) -> None:
+    slots = [report_of(command("run_local", "--json", AT=day))["slot"] for day in ("2022-11-08", "2022-11-25")]
+    assert slots == ["2022-11-08T20:45:00Z", "2022-11-25T17:45:00Z"], "the second is a half day"
+
+
+def test_a_day_of_losses_after_stops_ends_the_buying(command: Command, tmp_path: Path) -> None:
+    report_of(command("run_local", "--json", AT="2022-10-05"))
+    after = report_of(command("run_local", "--json", AT="2022-10-07"))
+    account = after["account"]["before"]
+    assert "leg=stop-loss" in (tmp_path / "out" / "run.log").read_text()
+    assert account["equity_usd"] < account["last_equity_usd"] * 0.97, "the stops' losses are today's"
+    assert (after["status"], after["investments"]) == ("DAILY_LOSS_STOP", {})
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file where the folder would be")
+    result = command("run_local")
+    assert (result.returncode, "Traceback" in result.stderr) == (1, False)
+    assert "cannot be written" in result.stderr
+
+
+def test_json_can_be_switched_off_as_well(command: Command) -> None:
+    assert "orders placed" in command("run_local", JSON="0", UNIVERSE="AAPL").stdout.replace(
+        "1 order placed", "orders placed"
+    )
+
+
 def test_what_one_day_buys_another_sells(command: Command) -> None:
-    first = report_of(command("run_local", "--json", AT="2022-11-02T19:45:00Z"))
+    first = report_of(command("run_local", "--json", AT="2022-11-02"))
     second = report_of(command("run_local", "--json", AT="2022-11-08T20:45:00Z"))
     assert (first["investments"], second["investments"]) == ({"MSFT": 45}, {"MSFT": -45})
     assert second["account"]["after"]["cash_usd"] > 100_000

@@ -159,7 +159,7 @@ def test_outside_the_session_the_market_is_closed(env: dict[str, str]) -> None:
     report = run({"time": "2022-12-26T20:45:00Z"}, env=env)
     assert (report["status"], report["detail"]) == (
         "MARKET_CLOSED",
-        "the market opens next at 2022-12-27T09:30:00-05:00",
+        "the market opens next on Tue 27 Dec 2022, 09:30 New York",
     )
 
 

@@ -135,6 +135,18 @@ def test_yesterdays_equity_is_taken_at_yesterdays_close(file: Path) -> None:
     assert (later.last_equity_usd, later.equity_usd) == (10_100, 10_050)
 
 
+def test_a_stop_that_fills_today_is_todays_loss(file: Path) -> None:
+    broker(file).submit(buy(quantity=10))
+    later = broker(file, (100, 101, 90), days_later=2).account()
+    assert (later.last_equity_usd, later.equity_usd) == (10_010, 9_900)
+
+
+def test_a_stop_that_filled_yesterday_is_yesterdays_loss(file: Path) -> None:
+    broker(file).submit(buy(quantity=10))
+    later = broker(file, (100, 90, 95), days_later=2).account()
+    assert (later.last_equity_usd, later.equity_usd) == (9_900, 9_900)
+
+
 def test_within_a_day_yesterdays_equity_stays(file: Path) -> None:
     broker(file).submit(buy(quantity=10, bracket=False))
     assert broker(file, (200,)).account().last_equity_usd == 10_000

@@ -149,7 +149,9 @@ def test_a_missing_last_bar_makes_the_one_before_count_for_the_age() -> None:
 def test_a_price_older_than_allowed_is_stale_and_says_how_old() -> None:
     error = refusal(days(1, last=NOW - timedelta(days=5)))
     assert error.code is Code.STALE_PRICE
-    assert str(error) == "last price is of 2022-12-23T20:00:00+00:00, 432,000 s old, MAX_PRICE_AGE_S=345,600"
+    assert (
+        str(error) == "last price is of 2022-12-23 15:00 New York, 5.0 days old; MAX_PRICE_AGE_S allows 4.0 (345,600 s)"
+    )
 
 
 @pytest.mark.parametrize("price", [0.0, -0.01, inf, -inf])

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from tests.builders import SLOT, price_csv, settings
+from trader import market_hours
 from trader.model import NEW_YORK
 from trader.settings import Settings
 from trader.slot import EventError, slot_and_now, slot_id
@@ -81,3 +82,17 @@ def test_a_slot_has_one_name_in_every_zone() -> None:
 
 def test_slots_a_minute_apart_have_different_names() -> None:
     assert slot_id(SLOT) != slot_id(SLOT + timedelta(minutes=1))
+
+
+@pytest.mark.parametrize(
+    ("now", "slot"),
+    [
+        ("2022-12-25T12:00-05:00", "2022-12-23T15:45-05:00"),  # a Sunday
+        ("2022-12-27T09:00-05:00", "2022-12-23T15:45-05:00"),  # before the opening, after Christmas observed
+        ("2022-12-28T15:50-05:00", "2022-12-27T15:45-05:00"),  # the session still runs
+        ("2022-12-28T16:00-05:00", "2022-12-28T15:45-05:00"),
+        ("2022-11-25T20:00-05:00", "2022-11-25T12:45-05:00"),  # a half day
+    ],
+)
+def test_the_last_slot_is_that_of_the_last_session_that_is_over(now: str, slot: str) -> None:
+    assert market_hours.last_slot_before(datetime.fromisoformat(now)) == datetime.fromisoformat(slot)

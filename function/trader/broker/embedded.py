@@ -1,15 +1,16 @@
 """The embedded broker: a paper account in one local JSON file, filled at the last close there is.
 
-No slippage, no commission, no margin, no partial fills; `make backtest` is the place for those. Brackets work on
-closes: a stop sells at the first close at or below it, a take-profit limit at its own price.
+No slippage, no commission, no margin, no partial fills. Brackets work on closes: a stop sells at the first close at or
+below it, a take-profit limit at its own price.
 """
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from filelock import FileLock
 from trader import market_hours
 from trader.broker import BrokerError, MarketClock, OrderRejectedError, OrderUnclearError
 from trader.model import Account, Closes, Code, OpenOrder, Order, Position, Side
+
+LOG = logging.getLogger("trader")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -151,18 +154,23 @@ class EmbeddedBroker:
         if self._now < book.as_of:
             raise BrokerError(
                 f"ACCOUNT_FILE={self._path} is at {book.as_of.isoformat()}, later than this run at "
-                f"{self._now.isoformat()}; name another file to go back in time"
+                f"{self._now.isoformat()}; to go back in time name another file, or remove this one (make clean)"
             )
         closes = self._closes(list(book.positions)) if book.positions else {}
-        for symbol, order in list(book.brackets.items()):
-            if symbol in closes and self._now > book.as_of:
-                _trigger(book, order, _since(closes[symbol], book.as_of))
         closed = market_hours.previous_close(self._now)
         if book.as_of < closed:
-            _mark(book, {symbol: series.loc[: closed - timedelta(minutes=1)] for symbol, series in closes.items()})
+            _pass(book, closes, closed)
             book.last_equity_usd = book.equity_usd()
-        _mark(book, closes)
-        book.as_of = self._now
+        _pass(book, closes, self._now)
+
+
+def _pass(book: _Book, closes: Mapping[str, Closes], until: datetime) -> None:
+    """Let brackets fill and prices move up to a moment; a bar counts as over when a later moment than its start is."""
+    for symbol, order in list(book.brackets.items()):
+        if symbol in closes and until > book.as_of:
+            _trigger(book, order, _since(closes[symbol].loc[:until], book.as_of))
+    _mark(book, {symbol: series.loc[:until] for symbol, series in closes.items()})
+    book.as_of = until
 
 
 def _since(closes: Closes, moment: datetime) -> Closes:
@@ -192,6 +200,7 @@ def _trigger(book: _Book, order: Order, closes: Closes) -> None:
     del book.brackets[order.symbol]
     _fill(book, sale, price_usd)
     book.orders[sale.client_order_id] = sale
+    LOG.info("bracket filled", extra={"symbol": order.symbol, "leg": leg, "quantity": order.quantity, "usd": price_usd})
 
 
 def _fill(book: _Book, order: Order, price_usd: float) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from trader.model import Closes, Code, Denial
+from trader.model import NEW_YORK, Closes, Code, Denial
 
 BARS_PER_SESSION = {"1d": 1, "1h": 7, "15m": 26, "5m": 78, "1m": 390}
 """By bar interval, from 9:30 to 16:00."""
@@ -161,7 +161,8 @@ def clean_closes(closes: Closes, now: datetime, max_age_s: float) -> Closes:
     if age_s > max_age_s:
         raise UnusableError(
             Code.STALE_PRICE,
-            f"last price is of {closes.index[-1].isoformat()}, {age_s:,.0f} s old, MAX_PRICE_AGE_S={max_age_s:,.0f}",
+            f"last price is of {closes.index[-1].tz_convert(NEW_YORK):%Y-%m-%d %H:%M} New York, "
+            f"{age_s / 86_400:,.1f} days old; MAX_PRICE_AGE_S allows {max_age_s / 86_400:,.1f} ({max_age_s:,.0f} s)",
         )
     if len(closes) > 1 and abs(jump := closes.iloc[-1] / closes.iloc[-2] - 1) > MOST_JUMP_FRACTION:
         raise UnusableError(

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from scripts import run_story as story
-from scripts.run_story import Json, Row
+from scripts.report import story
+from scripts.report.story import Json, Row
 from trader.model import NEW_YORK
 
 type Points = NDArray[np.float64]

@@ -8,9 +8,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from scripts import run_story as story
-from scripts.run_charts import Charts
-from scripts.run_story import Json, Row
+from scripts.report import story
+from scripts.report.charts import Charts
+from scripts.report.story import Json, Row
 from trader.model import Code, Outcome
 from trader.record import STARTED
 

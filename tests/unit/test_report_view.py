@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from scripts import run_story
-from scripts.run_view import show
+from scripts.report import story
+from scripts.report.view import show
 from tests.run_record import denial, order, record, record_of_a_lost_stop_loss, stopped, target
 from trader.execution import STOP_LOSS_LOST
 from trader.model import Code
@@ -20,7 +20,7 @@ def shown(record: dict[str, Any], width: int = 100, terminal: bool = False) -> s
     show(
         record, Console(file=out, width=width, force_terminal=terminal, color_system="truecolor" if terminal else None)
     )
-    return out.getvalue().replace(run_story.MINUS, "-")
+    return out.getvalue().replace(story.MINUS, "-")
 
 
 def line_of(symbol: str, text: str) -> str:
@@ -79,7 +79,7 @@ def test_an_order_shows_what_became_of_it(width: int) -> None:
 
 
 def test_orders_come_before_refusals_and_those_before_what_was_left_alone() -> None:
-    rows = run_story.rows(record())
+    rows = story.rows(record())
     assert [row.symbol for row in rows] == ["CCC", "AAA", "BRK.B", "EEE", "FFF", "DDD"]
 
 
@@ -121,7 +121,7 @@ def test_an_order_of_unknown_fate_is_alarming_in_colour() -> None:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_symbols_without_a_stop_loss_are_named_right_below_the_headline(width: int) -> None:
     lines = [line.strip() for line in shown(record(unprotected=["DDD", "CCC"]), width).strip().splitlines()]
-    assert lines[1:3] == ["Without a stop loss: DDD, CCC", f"What to do {run_story.UNPROTECTED_REMEDY}"]
+    assert lines[1:3] == ["Without a stop loss: DDD, CCC", f"What to do {story.UNPROTECTED_REMEDY}"]
 
 
 def test_symbols_without_a_stop_loss_are_alarming_in_colour() -> None:
@@ -191,7 +191,7 @@ def test_a_stopped_run_says_why_and_what_to_do() -> None:
     assert text.startswith("Stopped: market closed")
     assert "MARKET_CLOSED: opens 2022-12-29 09:30" in text
     assert "The market was closed at the time of the run." in text
-    assert "What to do Nothing: the next run inside trading hours" in text
+    assert "What to do Nothing: the next run while the market is open" in text
 
 
 def test_a_failed_run_says_what_failed() -> None:
@@ -254,7 +254,7 @@ def test_a_refusal_of_the_whole_account_has_a_row() -> None:
 
 @pytest.mark.parametrize("code", list(Code))
 def test_every_code_is_explained_with_a_remedy(code: Code) -> None:
-    explained = run_story.explanation(code)
+    explained = story.explanation(code)
     assert explained is not None
     assert explained.means.endswith(".")
     assert explained.remedy.endswith(".")
@@ -263,14 +263,14 @@ def test_every_code_is_explained_with_a_remedy(code: Code) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (run_story.quantity(37.0), "37"),
-        (run_story.quantity(12.345678901), "12.345678901"),
-        (run_story.quantity(1_000.0), "1,000"),
-        (run_story.quantity(-2.5), f"{run_story.MINUS}2.5"),
-        (run_story.usd(0.1234), "0.1234"),
-        (run_story.usd(-0.5), f"{run_story.MINUS}0.5000"),
-        (run_story.usd(0.0), "0.00"),
-        (run_story.change(-0.001), "0.00"),
+        (story.quantity(37.0), "37"),
+        (story.quantity(12.345678901), "12.345678901"),
+        (story.quantity(1_000.0), "1,000"),
+        (story.quantity(-2.5), f"{story.MINUS}2.5"),
+        (story.usd(0.1234), "0.1234"),
+        (story.usd(-0.5), f"{story.MINUS}0.5000"),
+        (story.usd(0.0), "0.00"),
+        (story.change(-0.001), "0.00"),
     ],
 )
 def test_numbers_are_written_as_people_read_them(words: str, expected: str) -> None:

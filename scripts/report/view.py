@@ -9,8 +9,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from scripts import run_story as story
-from scripts.run_story import Json, Row
+from scripts.report import story
+from scripts.report.story import Json, Row
 from trader.model import Code, Direction, Outcome
 from trader.record import STARTED
 

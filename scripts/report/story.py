@@ -26,15 +26,16 @@ EXPLANATIONS: Mapping[Code, Explanation] = {
     ),
     Code.MARKET_CLOSED: Explanation(
         "The market was closed at the time of the run.",
-        "Nothing: the next run inside trading hours (9:30 to 16:00 in New York) trades again.",
+        "Nothing: the next run while the market is open trades again.",
     ),
     Code.ALREADY_RAN: Explanation(
         "A run of this strategy has already claimed this slot, and a slot is never traded twice.",
-        "Nothing: the first run's record has the orders. To trade again, wait for the next slot.",
+        "Nothing: the next slot trades again. To try more: another day (AT=2022-11-08), MODE=dry-run, another "
+        "STRATEGY, or make clean, which removes the journal and the paper account.",
     ),
     Code.NO_PRICE_DATA: Explanation(
         "No price source had usable prices of the symbol, so it was left alone.",
-        "Check the symbol's spelling, or add a source to PRICE_SOURCES (file, yahoo, alpaca).",
+        "Check the connection and the symbol's spelling, or add a source to PRICE_SOURCES (file, yahoo, alpaca).",
     ),
     Code.STALE_PRICE: Explanation(
         "The last price is older than MAX_PRICE_AGE_S allows.",
