@@ -44,7 +44,7 @@ def progress() -> Iterator[Report]:
 
         def report(work: str, done: int, total: int) -> None:
             if work not in tasks:
-                tasks[work] = bars.add_task(work)
+                tasks[work] = bars.add_task(work, total=total)
             bars.update(tasks[work], completed=done, total=total)
 
         yield report
