@@ -3,8 +3,10 @@
 import logging
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
@@ -55,7 +57,8 @@ class ProphetForecaster:
         self._signal = signal
         self._bar_interval = bar_interval
         self._horizon_bars = horizon_bars
-        self._workers = workers or os.cpu_count() or 1
+        # More than there are processors: while Stan works for one fit, Python prepares the next.
+        self._workers = workers or (os.cpu_count() or 1) + 1
 
     def forecast(
         self, closes: Mapping[str, Closes], remaining_s: Callable[[], float], progress: Progress = no_progress
@@ -67,8 +70,7 @@ class ProphetForecaster:
             if len(series) < (least := LEAST_BARS[self._signal])
         }
         models: dict[str, Forecast] = {}
-        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="prophet")
-        try:
+        with _pool(self._workers) as pool:
             fits = {
                 pool.submit(self._fit, series): symbol for symbol, series in closes.items() if symbol not in denials
             }
@@ -80,8 +82,6 @@ class ProphetForecaster:
                     detail = f"{type(error).__name__}: {error}"
                     denials[symbol] = Denial(symbol=symbol, code=Code.FORECAST_FAILED, detail=detail)
                 progress("trend lines", len(models) + len(denials), len(closes))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
         for symbol in fits.values():
             denials[symbol] = Denial(symbol=symbol, code=Code.OUT_OF_TIME, detail="no time left for its forecast")
         return Forecasts(
@@ -119,7 +119,7 @@ class ProphetForecaster:
             time=last.to_pydatetime(),
             price_usd=float(closes.iloc[-1]),
             trend_usd=trend_usd,
-            line=tuple(zip((_aware(time) for time in corners), map(float, line), strict=True)),
+            line=tuple(zip(_aware(corners), line.tolist(), strict=True)),
             **({} if self._signal == "trend" else self._ahead(model, last)),
         )
 
@@ -149,6 +149,20 @@ class ProphetForecaster:
         return later.tz_convert("UTC")
 
 
+@contextmanager
+def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads for the fits; what is not begun at the end is not begun at all."""
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="prophet")
+    # pandas sets the warning filters and puts them back, for all threads at once: with several at it they are left
+    # wide open, and every fit would print. So they are kept here, and what still comes through is not shown.
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("ignore")
+        try:
+            yield pool
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
 def _as_completed[T](futures: Iterable[Future[T]], remaining_s: Callable[[], float]) -> Iterator[Future[T]]:
     """Each future when it is done, until the time is up."""
     waiting = set(futures)
@@ -162,8 +176,9 @@ def _local(times: Iterable[datetime]) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(list(times)).tz_convert(NEW_YORK).tz_localize(None)
 
 
-def _aware(local: datetime) -> datetime:
-    return pd.Timestamp(local).tz_localize(NEW_YORK).tz_convert("UTC").to_pydatetime()
+def _aware(local: pd.DatetimeIndex) -> list[datetime]:
+    """Exchange time as Prophet has it, with its zone again."""
+    return [time.to_pydatetime() for time in local.tz_localize(NEW_YORK).tz_convert("UTC")]
 
 
 def _quiet_prophet() -> "type[Prophet]":

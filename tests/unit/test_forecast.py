@@ -1,5 +1,6 @@
 import logging
 import math
+import warnings
 from datetime import date, timedelta
 
 import numpy as np
@@ -120,6 +121,14 @@ def test_fitting_writes_nothing_to_the_log(caplog: pytest.LogCaptureFixture) -> 
     with caplog.at_level(logging.DEBUG):
         forecast(WALK, "horizon")
     assert [record for record in caplog.records if record.name.startswith(("prophet", "cmdstanpy"))] == []
+
+
+def test_fitting_in_threads_leaves_the_warning_filters_as_they_were(recwarn: pytest.WarningsRecorder) -> None:
+    warnings.simplefilter("default")
+    before = list(warnings.filters)
+    forecasts({f"S{number}": WALK for number in range(12)})
+    assert warnings.filters == before
+    assert [str(each.message) for each in recwarn] == []
 
 
 def test_progress_is_told_for_each_symbol() -> None:
