@@ -19,6 +19,12 @@ LOG = logging.getLogger("trader")
 COMPLETE_FRACTION = 0.9
 """A day's ranking is kept if at least this share of the candidates had prices; a worse one is made again."""
 
+LEAST_FRACTION = 0.5
+"""With prices of fewer of the index, the best performers among them are nobody's choice: none is chosen."""
+
+MOST_LINES = 50
+"""So many denials have a line each in the log; more are one line with their number by code."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desk:
@@ -35,13 +41,6 @@ class Desk:
     def deciding_s(self) -> float:
         """Seconds left for everything before the first order."""
         return self.remaining_s() - execution.ORDER_TIME_S
-
-
-MOST_LINES = 50
-"""So many denials have a line each in the log; more are one line with their number by code."""
-
-LEAST_FRACTION = 0.5
-"""With prices of fewer of the index, the best performers among them are nobody's choice: none is chosen."""
 
 
 class StopError(Exception):
