@@ -1,0 +1,7 @@
+"""What make calls."""
+
+import signal
+import sys
+
+if sys.argv[0] == "-m":  # a command is being loaded: Ctrl-C during the seconds of imports ends it without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

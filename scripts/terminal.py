@@ -1,6 +1,7 @@
 """What the commands share: a progress bar, and how they end when something is wrong that a user can put right."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,6 +54,7 @@ def progress() -> Iterator[Report]:
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """End the program with a sentence for what a user can put right; anything else keeps its traceback."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on an interruption can be told and recorded
     try:
         yield
     except (SettingsError, EventError) as error:

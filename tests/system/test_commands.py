@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,17 @@ def test_a_day_of_losses_after_stops_ends_the_buying(command: Command, tmp_path:
     assert "leg=stop-loss" in (tmp_path / "out" / "run.log").read_text()
     assert account["equity_usd"] < account["last_equity_usd"] * 0.97, "the stops' losses are today's"
     assert (after["status"], after["investments"]) == ("DAILY_LOSS_STOP", {})
+
+
+@pytest.mark.parametrize("after_s", [0.6, 1.2, 1.8])
+def test_an_interruption_is_no_traceback(tmp_path: Path, after_s: float) -> None:
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT / 'function'}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-m", "scripts.run_local"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(after_s)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert (process.returncode != 0, "Traceback" in said) == (True, False)
 
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(command: Command, tmp_path: Path) -> None:
