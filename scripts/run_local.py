@@ -79,7 +79,7 @@ def event(at: str | None, env: Mapping[str, str]) -> dict[str, str] | None:
         looks_at_the_present = env.get("BROKER") != "alpaca" and env.get("PRICE_SOURCES", "file") not in {"", "file"}
         if not looks_at_the_present or market_hours.is_open(now):
             return None
-        slot = market_hours.last_slot_before(now)
+        slot = market_hours.last_minute_before(now)
         terminal.note(f"the market is closed: as of its last session, AT={slot.isoformat()}; set AT to choose")
         return {"time": slot.isoformat()}
     try:

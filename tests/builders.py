@@ -76,9 +76,13 @@ def insight(symbol: str, direction: Direction, price_usd: float = 100.0, gap_fra
     return Insight(symbol=symbol, direction=direction, price_usd=price_usd, gap_fraction=gap_fraction, reason="a test")
 
 
-def target(symbol: str = "AAPL", *, held: float = 0, wanted: float = 10, price_usd: float = 100) -> Target:
+def target(
+    symbol: str = "AAPL", *, held: float = 0, wanted: float = 10, price_usd: float = 100, gap_fraction: float = -0.05
+) -> Target:
     """A target at 100 USD a share."""
-    return Target(symbol=symbol, held=held, wanted=wanted, price_usd=price_usd, reason="a test")
+    return Target(
+        symbol=symbol, held=held, wanted=wanted, price_usd=price_usd, gap_fraction=gap_fraction, reason="a test"
+    )
 
 
 def buy(symbol: str = "AAPL", quantity: float = 10, price_usd: float = 100, *, bracket: bool = True) -> Order:

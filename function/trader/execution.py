@@ -13,8 +13,8 @@ from trader.model import Code, Denial, OpenOrder, Order, Side, Target
 from trader.settings import Settings
 from trader.slot import slot_id
 
-ORDER_TIME_S = 75.0
-"""Needed before an order is begun: its own time limits, those of a look-up, and the record after it."""
+ORDER_TIME_S = 100.0
+"""Needed before an order is begun: two reads, the order, its look-up, each up to its time limits, and the record."""
 
 STOP_LOSS_LOST = "ITS STOP LOSS IS CANCELLED"
 """In the detail of a refused sale that has already lost its bracket."""
@@ -125,6 +125,7 @@ class _Attempt:
             self._release(legs)
         held = self._held()
         if held <= 0:
+            self.warning = ""
             raise OrderRejectedError("nothing is held of it any more")
         sold = self._submit(replace(self._order, quantity=min(self._order.quantity, held)))
         return self._settled(sold) if legs else sold
@@ -138,7 +139,7 @@ class _Attempt:
             self.is_sent = True
             try:
                 return self._known(self._broker.submit(order))
-            except OrderRejectedError:
+            except (OrderRejectedError, BrokerError):
                 self.is_sent = False
                 raise
             except OrderUnclearError as unclear:

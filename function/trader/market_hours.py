@@ -54,9 +54,9 @@ def last_slot_of(day: date) -> datetime:
     return close - timedelta(minutes=15)
 
 
-def last_slot_before(now: datetime) -> datetime:
-    """The last slot of the last session that is over."""
+def last_minute_before(now: datetime) -> datetime:
+    """The last minute of the last session that is over: no run of that session was later."""
     day = now.astimezone(NEW_YORK).date()
     while (hours := session(day)) is None or hours[1] > now:
         day -= timedelta(days=1)
-    return last_slot_of(day)
+    return hours[1] - timedelta(minutes=1)

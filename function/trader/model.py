@@ -144,6 +144,7 @@ class Target:
     held: float
     wanted: float
     price_usd: float
+    gap_fraction: float
     reason: str
 
     @property

@@ -73,7 +73,7 @@ def trade(desk: Desk, run: Run) -> Outcome | Code:
         run.account_after = closing_account(desk)
     else:
         run.account_after = run.observation.account
-    return outcome(run, run.decision)
+    return outcome(run, run.observation, run.decision)
 
 
 def pass_gates(desk: Desk) -> None:
@@ -107,7 +107,9 @@ def observe(desk: Desk, run: Run) -> Observation:
         open_orders=open_orders,
         ranking=ranking,
         closes={symbol: closes.iloc[-run.settings.history_bars :] for symbol, closes in bars.closes.items()},
-        denials=tuple({denial.symbol: denial for denial in (*unranked, *bars.denials)}.values()),
+        denials=tuple(
+            {each.symbol: each for each in (*unranked, *bars.denials) if each.symbol not in bars.closes}.values()
+        ),
     )
 
 
@@ -130,9 +132,6 @@ def rank(desk: Desk, run: Run) -> tuple[dict[str, float], tuple[Denial, ...]]:
     ranking = universe.returns(bars.closes, settings.universe_lookback_bars)
     if len(ranking) >= COMPLETE_FRACTION * len(symbols):
         desk.journal.save_ranking(run.slot, basis, ranking)
-    elif settings.universe == ("sp500",) and len(ranking) < LEAST_FRACTION * len(symbols):
-        LOG.warning("too few candidates have prices to choose from", extra={"ranked": len(ranking), "of": len(symbols)})
-        ranking = {}
     needs = settings.universe_lookback_bars + 1
     short = tuple(
         Denial(
@@ -143,6 +142,9 @@ def rank(desk: Desk, run: Run) -> tuple[dict[str, float], tuple[Denial, ...]]:
         for symbol, closes in bars.closes.items()
         if symbol not in ranking
     )
+    if settings.universe == ("sp500",) and len(ranking) < LEAST_FRACTION * len(symbols):
+        LOG.warning("too few candidates have prices to choose from", extra={"ranked": len(ranking), "of": len(symbols)})
+        ranking = {}
     return ranking, bars.denials + short
 
 
@@ -189,15 +191,16 @@ def closing_account(desk: Desk) -> Account | None:
         return None
 
 
-def outcome(run: Run, decision: Decision) -> Outcome | Code:
-    """How the run ended. If nothing was done, what kept most of it back says more than "nothing to do"."""
+def outcome(run: Run, observation: Observation, decision: Decision) -> Outcome | Code:
+    """How the run ended. If nothing was done, what kept back half of it or more says more than "nothing to do"."""
     if any(isinstance(each, Order) for each in run.outcomes):
         return Outcome.TRADED
     if decision.orders and run.is_dry:
         return Outcome.DRY_RUN
-    looked_at = {insight.symbol for insight in decision.insights}
-    codes = Counter(denial.code for denial in run.denials if denial.symbol in looked_at or not looked_at)
-    return codes.most_common(1)[0][0] if codes else Outcome.NOTHING_TO_DO
+    chosen = universe.top_performers(observation.ranking, run.settings.universe_size)
+    wanted = {target.symbol for target in decision.targets} or {*chosen, *observation.positions}
+    codes = Counter(denial.code for denial in run.denials if denial.symbol in wanted or not wanted)
+    return codes.most_common(1)[0][0] if codes and 2 * codes.total() >= len(wanted) else Outcome.NOTHING_TO_DO
 
 
 def log_decision(run: Run, decision: Decision) -> None:

@@ -60,7 +60,12 @@ def _widest_first(insights: Sequence[Insight]) -> Sequence[Insight]:
 def _sell(insight: Insight, held: float, settings: Settings) -> Target:
     sold = min(held, 1.0) if settings.signal == "horizon" else held  # that rule trades single shares
     return Target(
-        symbol=insight.symbol, held=held, wanted=held - sold, price_usd=insight.price_usd, reason=insight.reason
+        symbol=insight.symbol,
+        held=held,
+        wanted=held - sold,
+        price_usd=insight.price_usd,
+        gap_fraction=insight.gap_fraction,
+        reason=insight.reason,
     )
 
 
@@ -72,4 +77,11 @@ def _buy(insight: Insight, share_usd: float, account: Account, settings: Setting
         wanted = float(math.floor(most_usd / insight.price_usd))
     else:
         wanted = math.floor(most_usd / insight.price_usd * PARTS_PER_SHARE) / PARTS_PER_SHARE
-    return Target(symbol=insight.symbol, held=0.0, wanted=wanted, price_usd=insight.price_usd, reason=insight.reason)
+    return Target(
+        symbol=insight.symbol,
+        held=0.0,
+        wanted=wanted,
+        price_usd=insight.price_usd,
+        gap_fraction=insight.gap_fraction,
+        reason=insight.reason,
+    )

@@ -5,10 +5,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import UTC, datetime
+from math import floor
 from typing import Any
 
 import pandas as pd
 
+from trader.broker import DEAD
 from trader.execution import STOP_LOSS_LOST
 from trader.model import (
     Account,
@@ -76,11 +78,17 @@ class Run:
         """What is held, in whole shares, without a stop loss although brackets are on, as far as the run knows."""
         if self.observation is None or not self.settings.stop_loss_fraction:
             return ()
-        guarded = {order.symbol for order in self.observation.open_orders if order.side is Side.SELL}
-        held = {each.symbol for each in self.observation.positions.values() if each.quantity >= 1}
+        sales = [order for order in self.observation.open_orders if order.side is Side.SELL]
+        held = {
+            symbol
+            for symbol, position in self.observation.positions.items()
+            if max((each.quantity for each in sales if each.symbol == symbol), default=0) < floor(position.quantity)
+        }
         lost = {each.symbol for each in self.outcomes if isinstance(each, Denial) and STOP_LOSS_LOST in each.detail}
-        sold = {each.symbol for each in self.outcomes if isinstance(each, Order) and each.side is Side.SELL}
-        return tuple(sorted((held - guarded - sold) | lost))
+        orders = [each for each in self.outcomes if isinstance(each, Order) and each.side is Side.SELL]
+        sold = {each.symbol for each in orders if each.status not in DEAD}
+        cut_short = {each.symbol for each in orders} - sold  # ended after a part of it was filled
+        return tuple(sorted((held - sold) | lost | cut_short))
 
     def report(self, status: Code | Outcome | str, detail: str = "") -> Report:
         """The run as far as it got."""

@@ -10,6 +10,9 @@ from trader.model import Account, Code, Denial, Position, Target
 from trader.portfolio import spendable_usd
 from trader.settings import Settings
 
+MOST_GAP_FRACTION = 0.4
+"""A price further from its line is taken for a split that the source has not adjusted for, or for a bad price."""
+
 LEAST_ORDER_USD = 1.0
 """The smallest fractional order that Alpaca takes."""
 
@@ -50,12 +53,16 @@ def _refusals(
         yield Code.OPEN_ORDER_PENDING, "an earlier order for it is still open"
     if orders >= settings.max_orders_per_run:
         yield Code.ORDER_CAP, f"{orders} orders already, MAX_ORDERS_PER_RUN={settings.max_orders_per_run}"
+    if abs(target.gap_fraction) > MOST_GAP_FRACTION:
+        wrong = "too far to be true: a split not adjusted for, or a bad price"
+        yield Code.NO_PRICE_DATA, f"price {target.price_usd:,.2f} is {target.gap_fraction:+.0%} off, {wrong}"
     if target.wanted < 0:
         yield Code.POSITION_CAP, f"would leave {target.wanted:g} shares: the bot never goes short"
     if target.change > 0:
         yield from _buy_refusals(target, account, positions, settings, spent_usd)
     elif target.held <= 0 and not target.change:
-        yield Code.QUANTITY_BELOW_ONE, f"the share of the cash for it buys no share at {target.price_usd:,.2f} USD"
+        free = f"of {spendable_usd(account, settings):,.2f} USD (buffer and open buys taken off)"
+        yield Code.QUANTITY_BELOW_ONE, f"its part {free} buys no share at {target.price_usd:,.2f} USD"
 
 
 def _buy_refusals(

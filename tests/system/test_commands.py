@@ -78,7 +78,7 @@ def test_a_day_of_losses_after_stops_ends_the_buying(command: Command, tmp_path:
     report_of(command("run_local", "--json", AT="2022-10-05"))
     after = report_of(command("run_local", "--json", AT="2022-10-07"))
     account = after["account"]["before"]
-    assert "leg=stop-loss" in (tmp_path / "out" / "run.log").read_text()
+    assert "bracket filled" in (tmp_path / "out" / "run.log").read_text()
     assert account["equity_usd"] < account["last_equity_usd"] * 0.97, "the stops' losses are today's"
     assert (after["status"], after["investments"]) == ("DAILY_LOSS_STOP", {})
 

@@ -248,6 +248,25 @@ def test_while_the_legs_stay_nothing_is_sold(monkeypatch: pytest.MonkeyPatch) ->
     assert books.sent == []
 
 
+def test_a_leg_that_fills_while_it_is_cancelled_is_no_lost_protection() -> None:
+    books = Books.with_bracket(A=10)
+    books.held = {}
+    (denial,) = placed(books, sell("A"))
+    assert isinstance(denial, Denial)
+    assert denial.detail == "sell 10: nothing is held of it any more"
+
+
+def test_an_order_that_the_broker_certainly_did_not_take_is_not_called_unknown() -> None:
+    class Refusing(Books):
+        def submit(self, order: Order) -> Order:
+            raise BrokerError(f"keys refused for {order.symbol}")
+
+    seen: list[Order | Denial] = []
+    with pytest.raises(BrokerError):
+        seen.extend(place([buy("A")], Refusing(), lambda: math.inf))
+    assert seen == []
+
+
 def test_a_position_that_is_gone_meanwhile_is_not_sold_short() -> None:
     books = Books()
     assert codes(placed(books, sell("A"))) == [Code.ORDER_REJECTED]
@@ -304,17 +323,22 @@ def test_an_interruption_while_an_order_is_sent_leaves_it_on_record() -> None:
     ),
     st.lists(st.sampled_from(["ok", "lost", "never", "refused"]), max_size=30),
     st.booleans(),
+    st.booleans(),
+    st.sampled_from([4.0, 10.0]),
 )
 def test_whatever_is_lost_no_order_is_taken_twice_and_none_goes_unreported(
-    wishes: list[tuple[str, Side]], script: list[str], is_blind: bool
+    wishes: list[tuple[str, Side]], script: list[str], is_blind: bool, has_legs: bool, quantity: float
 ) -> None:
-    held = {symbol: 10.0 for symbol, side in wishes if side is Side.SELL}
-    books = Books(held=positions(**held), script=script, is_blind=is_blind)
+    held = {symbol: quantity for symbol, side in wishes if side is Side.SELL}
+    books = Books.with_bracket(**held) if has_legs else Books(held=positions(**held))
+    books.script, books.is_blind = script, is_blind
     orders = [buy(symbol) if side is Side.BUY else sell(symbol) for symbol, side in wishes]
     reported: list[Order | Denial] = []
     with contextlib.suppress(BrokerError) if is_blind else contextlib.nullcontext():
         reported.extend(place(orders, books, lambda: math.inf))
     known = {each.client_order_id for each in reported if isinstance(each, Order)}
     assert set(books.taken) <= known
+    assert all(order.quantity <= held.get(order.symbol, 10) for order in books.taken.values()), "more than is held"
+    assert not {leg.symbol for leg in books.legs} & {order.symbol for order in books.taken.values()}, "legs left behind"
     assert all(books.sent.count(each) <= 3 for each in books.sent)
-    assert len({each.symbol for each in reported}) == len(reported)
+    assert len(known) == sum(isinstance(each, Order) for each in reported)

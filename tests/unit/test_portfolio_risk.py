@@ -3,6 +3,7 @@ from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from tests.builders import account, insight, positions, settings, target
@@ -126,6 +127,12 @@ def test_an_order_within_every_cap_is_allowed() -> None:
     assert code(target(wanted=100)) is None
 
 
+@pytest.mark.parametrize("gap_fraction", [-0.9, -0.41, 0.41, 999.0])
+def test_a_price_too_far_from_its_line_is_no_price(gap_fraction: float) -> None:
+    assert code(target(gap_fraction=gap_fraction)) is Code.NO_PRICE_DATA
+    assert code(target(held=10, wanted=0, gap_fraction=gap_fraction)) is Code.NO_PRICE_DATA
+
+
 def test_an_open_order_blocks_another() -> None:
     assert code(target(), pending=["AAPL"]) is Code.OPEN_ORDER_PENDING
 
@@ -192,35 +199,33 @@ SYMBOLS = [f"S{number}" for number in range(12)]
 
 @st.composite
 def situations(draw: st.DrawFn) -> tuple[tuple[Insight, ...], Account, dict[str, Position], list[str], Settings]:
-    chosen = draw(st.lists(st.sampled_from(SYMBOLS), unique=True))
-    price = st.floats(0.0001, 1e6)
-    insights = tuple(
-        insight(symbol, draw(st.sampled_from([UP, FLAT, DOWN])), draw(price), draw(st.floats(-1, 1)))
-        for symbol in chosen
-    )
-    held = positions(
-        **{symbol: draw(st.floats(-100, 1e5).filter(bool)) for symbol in draw(st.sets(st.sampled_from(SYMBOLS)))}
-    )
-    money = st.floats(0, 1e7)
+    """Drawn so that half of them buy more than one symbol, and some both buy and sell."""
+    chosen = draw(st.lists(st.sampled_from(SYMBOLS), unique=True, min_size=6))
+    direction, price_usd, gap = st.sampled_from([UP, UP, DOWN, FLAT]), st.floats(1, 500), st.floats(-0.39, 0.39)
+    insights = tuple(insight(symbol, draw(direction), draw(price_usd), draw(gap)) for symbol in chosen)
+    quantity = st.sampled_from([0.5, 1.0, 7.25, 100.0, -3.0])
+    held = positions(**{symbol: draw(quantity) for symbol in draw(st.sets(st.sampled_from(SYMBOLS), max_size=4))})
+    equity_usd = draw(st.floats(1e4, 1e6))
     of = Account(
-        equity_usd=draw(money),
-        last_equity_usd=draw(money),
-        cash_usd=draw(st.floats(-1e5, 1e7)),
-        buying_power_usd=draw(money),
+        equity_usd=equity_usd,
+        last_equity_usd=equity_usd * draw(st.sampled_from([1, 1, 1, 1, 1.02, 1.05, 0])),
+        cash_usd=equity_usd * draw(st.sampled_from([1, 1, 0.5, 0.1, 0, -0.1])),
+        buying_power_usd=equity_usd * draw(st.sampled_from([1, 4, 0.3])),
     )
     bracket = draw(st.booleans())
     chosen_settings = settings(
-        CASH_BUFFER_FRACTION=draw(st.floats(0, 0.99)),
-        MAX_POSITION_FRACTION=draw(st.floats(0.001, 1)),
-        MAX_ORDER_USD=draw(st.floats(1, 1e6)),
-        MAX_ORDERS_PER_RUN=draw(st.integers(1, 15)),
+        CASH_BUFFER_FRACTION=draw(st.sampled_from([0, 0.05, 0.3])),
+        MAX_POSITION_FRACTION=draw(st.sampled_from([0.3, 0.05, 1])),
+        MAX_ORDER_USD=draw(st.sampled_from([25_000, 1e6, 500])),
+        MAX_ORDERS_PER_RUN=draw(st.sampled_from([15, 15, 3, 1])),
         STOP_LOSS_FRACTION=0.03 if bracket else 0,
         TAKE_PROFIT_FRACTION=0.4 if bracket else 0,
-        SIGNAL=draw(st.sampled_from(["trend", "horizon"])),
+        SIGNAL=draw(st.sampled_from(["trend", "trend", "horizon"])),
     )
-    return insights, of, held, draw(st.lists(st.sampled_from(SYMBOLS), unique=True)), chosen_settings
+    return insights, of, held, draw(st.lists(st.sampled_from(SYMBOLS), unique=True, max_size=2)), chosen_settings
 
 
+@examples(max_examples=300)
 @given(situations())
 def test_no_situation_breaks_a_rule_that_protects_money(
     situation: tuple[tuple[Insight, ...], Account, dict[str, Position], list[str], Settings],

@@ -174,21 +174,6 @@ def test_repeated_or_unsorted_timestamps_spoil_the_symbol(ages_d: tuple[int, ...
     assert (error.code, str(error)) == (Code.NO_PRICE_DATA, "timestamps are not strictly increasing")
 
 
-@pytest.mark.parametrize("last_usd", [141, 59, 50, 1000, 100_000])
-def test_a_last_price_that_jumped_is_a_split_or_a_bad_tick_and_not_traded_on(last_usd: float) -> None:
-    error = refusal(days(100, last_usd))
-    assert (error.code, "from the bar before" in str(error)) == (Code.NO_PRICE_DATA, True)
-
-
-@pytest.mark.parametrize("last_usd", [139, 61])
-def test_a_bad_day_is_no_jump(last_usd: float) -> None:
-    assert clean_closes(days(100, last_usd), NOW, DAY_S).iloc[-1] == last_usd
-
-
-def test_a_jump_further_back_is_history() -> None:
-    assert len(clean_closes(days(100, 50, 51), NOW, DAY_S)) == 3
-
-
 @pytest.mark.parametrize("price_usd", [0.009, 10_000_001, 1e-310, 1e308])
 def test_what_no_share_can_cost_is_no_price(price_usd: float) -> None:
     assert refusal(days(price_usd)).code is Code.NO_PRICE_DATA

@@ -78,3 +78,28 @@ def test_a_stage_that_fails_is_timed_too() -> None:
             raise OSError
     except OSError:
         assert math.isfinite(run.timings_s["prices"])
+
+
+def held_with(*sales: OpenOrder, **quantities: float) -> Run:
+    seen = dataclasses.replace(OBSERVATION, positions=positions(**quantities), open_orders=sales)
+    return Run(settings=settings(), slot=SLOT, now=SLOT, observation=seen)
+
+
+def stop(symbol: str, quantity: float) -> OpenOrder:
+    return OpenOrder(order_id="1", client_order_id="1", symbol=symbol, side=Side.SELL, quantity=quantity, is_leg=True)
+
+
+def test_what_has_no_sale_on_order_for_all_of_it_is_unprotected() -> None:
+    assert held_with(stop("A", 5), stop("B", 4), A=5, B=5, C=1, FRACTION=0.5).unprotected == ("B", "C")
+
+
+def test_what_was_sold_is_unprotected_no_more() -> None:
+    run = held_with(A=5)
+    run.outcomes.append(dataclasses.replace(buy("A", 5), side=Side.SELL, status="filled"))
+    assert run.unprotected == ()
+
+
+def test_what_was_sold_in_part_before_its_sale_was_cancelled_is_unprotected() -> None:
+    run = held_with(stop("A", 5), A=5)
+    run.outcomes.append(dataclasses.replace(buy("A", 5), side=Side.SELL, status="canceled", filled_quantity=2))
+    assert run.unprotected == ("A",)

@@ -87,12 +87,12 @@ def test_slots_a_minute_apart_have_different_names() -> None:
 @pytest.mark.parametrize(
     ("now", "slot"),
     [
-        ("2022-12-25T12:00-05:00", "2022-12-23T15:45-05:00"),  # a Sunday
-        ("2022-12-27T09:00-05:00", "2022-12-23T15:45-05:00"),  # before the opening, after Christmas observed
-        ("2022-12-28T15:50-05:00", "2022-12-27T15:45-05:00"),  # the session still runs
-        ("2022-12-28T16:00-05:00", "2022-12-28T15:45-05:00"),
-        ("2022-11-25T20:00-05:00", "2022-11-25T12:45-05:00"),  # a half day
+        ("2022-12-25T12:00-05:00", "2022-12-23T15:59-05:00"),  # a Sunday
+        ("2022-12-27T09:00-05:00", "2022-12-23T15:59-05:00"),  # before the opening, after Christmas observed
+        ("2022-12-28T15:50-05:00", "2022-12-27T15:59-05:00"),  # the session still runs
+        ("2022-12-28T16:00-05:00", "2022-12-28T15:59-05:00"),
+        ("2022-11-25T20:00-05:00", "2022-11-25T12:59-05:00"),  # a half day
     ],
 )
-def test_the_last_slot_is_that_of_the_last_session_that_is_over(now: str, slot: str) -> None:
-    assert market_hours.last_slot_before(datetime.fromisoformat(now)) == datetime.fromisoformat(slot)
+def test_the_last_minute_is_that_of_the_last_session_that_is_over(now: str, slot: str) -> None:
+    assert market_hours.last_minute_before(datetime.fromisoformat(now)) == datetime.fromisoformat(slot)

@@ -56,7 +56,8 @@ class Broker(Protocol):
     def submit(self, order: Order) -> Order:
         """Place the order once and return it with the broker's id and status.
 
-        Raises OrderRejectedError after a definite no, OrderUnclearError when the answer was lost. Never sends twice.
+        Raises OrderRejectedError after a definite no, OrderUnclearError when the answer was lost, BrokerError when it
+        was certainly not accepted for a reason that is not the order's, such as refused keys. Never sends twice.
         """
 
     def find(self, order: Order) -> Order | None:

@@ -157,11 +157,19 @@ class EmbeddedBroker:
                 f"{self._now.isoformat()}; to go back in time name another file, or remove this one (make clean)"
             )
         closes = self._closes(list(book.positions)) if book.positions else {}
+        known = set(book.orders)
         closed = market_hours.previous_close(self._now)
         if book.as_of < closed:
             _pass(book, closes, closed)
             book.last_equity_usd = book.equity_usd()
         _pass(book, closes, self._now)
+        for order in book.orders.values():
+            if order.client_order_id not in known and not self._is_dry:
+                LOG.info("bracket filled", extra={"symbol": order.symbol, "leg": order.reason, **_fill_of(order)})
+
+
+def _fill_of(order: Order) -> dict[str, float | None]:
+    return {"quantity": order.filled_quantity, "usd": order.filled_price_usd}
 
 
 def _pass(book: _Book, closes: Mapping[str, Closes], until: datetime) -> None:
@@ -200,7 +208,6 @@ def _trigger(book: _Book, order: Order, closes: Closes) -> None:
     del book.brackets[order.symbol]
     _fill(book, sale, price_usd)
     book.orders[sale.client_order_id] = sale
-    LOG.info("bracket filled", extra={"symbol": order.symbol, "leg": leg, "quantity": order.quantity, "usd": price_usd})
 
 
 def _fill(book: _Book, order: Order, price_usd: float) -> None:

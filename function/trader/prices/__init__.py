@@ -14,9 +14,6 @@ BARS_PER_SESSION = {"1d": 1, "1h": 7, "15m": 26, "5m": 78, "1m": 390}
 LEAST_USD, MOST_USD = 0.01, 10_000_000
 """What a share can cost; anything else is no price but a fault of the source."""
 
-MOST_JUMP_FRACTION = 0.4
-"""A last price this far from the bar before is taken for a split that the source has not adjusted, or a bad tick."""
-
 type Progress = Callable[[str, int, int], None]
 """Called with the name of the work under way, the steps done and the steps in all."""
 
@@ -144,8 +141,7 @@ def clean_closes(closes: Closes, now: datetime, max_age_s: float) -> Closes:
     """The closes up to `now` without missing bars; raises UnusableError if they cannot be traded on.
 
     A missing bar (NaN) is left out; an impossible one (zero, negative, infinite) spoils the whole symbol, because a
-    source that gives one such price cannot be trusted for the next. The last bar must be at most `max_age_s` old, and
-    no further than MOST_JUMP_FRACTION from the one before.
+    source that gives one such price cannot be trusted for the next. The last bar must be at most `max_age_s` old.
     """
     if not (closes.index.is_monotonic_increasing and closes.index.is_unique):
         raise UnusableError(Code.NO_PRICE_DATA, "timestamps are not strictly increasing")
@@ -163,10 +159,5 @@ def clean_closes(closes: Closes, now: datetime, max_age_s: float) -> Closes:
             Code.STALE_PRICE,
             f"last price is of {closes.index[-1].tz_convert(NEW_YORK):%Y-%m-%d %H:%M} New York, "
             f"{age_s / 86_400:,.1f} days old; MAX_PRICE_AGE_S allows {max_age_s / 86_400:,.1f} ({max_age_s:,.0f} s)",
-        )
-    if len(closes) > 1 and abs(jump := closes.iloc[-1] / closes.iloc[-2] - 1) > MOST_JUMP_FRACTION:
-        raise UnusableError(
-            Code.NO_PRICE_DATA,
-            f"last price {closes.iloc[-1]} is {jump:+.0%} from the bar before: a split not adjusted for, or a bad tick",
         )
     return closes
