@@ -81,6 +81,7 @@ class Books:
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trader.execution.PAUSE_S", 0.0)
+    monkeypatch.setattr("trader.execution.SETTLE_TIME_S", 0.1)
 
 
 def placed(books: Books, *orders: Order, remaining_s: Callable[[], float] = lambda: math.inf) -> list[Order | Denial]:
