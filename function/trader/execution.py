@@ -80,16 +80,14 @@ def place(orders: Sequence[Order], broker: Broker, remaining_s: Callable[[], flo
         try:
             yield attempt.sell() if order.side is Side.SELL else attempt.buy()
         except OrderRejectedError as error:
-            detail = f"{order.side} {order.quantity:g}: {error}{attempt.warning}"
-            yield Denial(symbol=order.symbol, code=error.code, detail=detail)
+            yield attempt.denial(error, error.code)
         except GeneratorExit:
             raise
         except BaseException as error:
             if attempt.is_sent:
                 yield replace(order, status="unknown")
             if attempt.warning:
-                detail = f"{order.side} {order.quantity:g}: {error}{attempt.warning}"
-                yield Denial(symbol=order.symbol, code=Code.ORDER_REJECTED, detail=detail)
+                yield attempt.denial(error, Code.ORDER_REJECTED)
             raise
 
 
@@ -102,6 +100,11 @@ class _Attempt:
         self._remaining_s = remaining_s
         self.is_sent = False  # and its fate not known
         self.warning = ""  # what the owner has to know if the order fails
+
+    def denial(self, error: BaseException, code: Code) -> Denial:
+        """Why the order was not placed, with what the owner has to know."""
+        detail = f"{self._order.side} {self._order.quantity:g}: {error}{self.warning}"
+        return Denial(symbol=self._order.symbol, code=code, detail=detail)
 
     def buy(self) -> Order:
         """Buy what is neither held nor on order by now."""

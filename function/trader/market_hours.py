@@ -3,8 +3,6 @@
 from datetime import date, datetime, time, timedelta
 from functools import cache
 
-import holidays
-
 from trader.model import NEW_YORK
 
 OPEN, CLOSE, EARLY_CLOSE = time(9, 30), time(16, 0), time(13, 0)
@@ -12,6 +10,8 @@ OPEN, CLOSE, EARLY_CLOSE = time(9, 30), time(16, 0), time(13, 0)
 
 @cache
 def _closures(year: int, category: str) -> frozenset[date]:
+    import holidays  # only who has no broker to ask pays for it
+
     return frozenset(holidays.financial_holidays("NYSE", years=year, categories=(category,)))
 
 

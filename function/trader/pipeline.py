@@ -208,9 +208,7 @@ def log_decision(run: Run, decision: Decision) -> None:
     orders = {order.symbol: order.signed_quantity for order in decision.orders}
     for insight in decision.insights:
         _log(run, "decision", insight, order_quantity=orders.get(insight.symbol, 0))
-    if (
-        len(decision.denials) > MOST_LINES
-    ):  # a source that is out of reach, for one: its reason is in the record 500 times
+    if len(decision.denials) > MOST_LINES:  # such as all candidates of a source that is out of reach
         codes = Counter(denial.code for denial in decision.denials)
         extra = {"strategy": run.settings.strategy, "slot": as_json(run.slot), "codes": dict(codes)}
         LOG.warning("denials", extra={**extra, "first": decision.denials[0].detail})

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,11 +74,9 @@ def test_a_stopped_run_has_every_field_of_a_report() -> None:
 
 def test_a_stage_that_fails_is_timed_too() -> None:
     run = Run(settings=settings(), slot=SLOT, now=SLOT)
-    try:
-        with run.timed("prices"):
-            raise OSError
-    except OSError:
-        assert math.isfinite(run.timings_s["prices"])
+    with pytest.raises(OSError, match="gone"), run.timed("prices"):
+        raise OSError("gone")
+    assert math.isfinite(run.timings_s["prices"])
 
 
 def held_with(*sales: OpenOrder, **quantities: float) -> Run:

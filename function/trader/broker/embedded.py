@@ -165,11 +165,8 @@ class EmbeddedBroker:
         _pass(book, closes, self._now)
         for order in book.orders.values():
             if order.client_order_id not in known and not self._is_dry:
-                LOG.info("bracket filled", extra={"symbol": order.symbol, "leg": order.reason, **_fill_of(order)})
-
-
-def _fill_of(order: Order) -> dict[str, float | None]:
-    return {"quantity": order.filled_quantity, "usd": order.filled_price_usd}
+                extra = {"quantity": order.filled_quantity, "price_usd": order.filled_price_usd, "reason": order.reason}
+                LOG.info("bracket filled", extra={"symbol": order.symbol, **extra})
 
 
 def _pass(book: _Book, closes: Mapping[str, Closes], until: datetime) -> None:
