@@ -13,6 +13,19 @@ run: .venv/.set-up ## Run the bot once: sample prices and a paper account unless
 replay: .venv/.set-up ## Compute the decisions of a recorded run again (RUN=latest, a slot, a file or s3://...)
 	@$(PY) -m scripts.replay "$(or $(RUN),latest)"
 
+##@ For Lambda
+layer: .venv/.set-up ## Build the layer with Prophet in it and verify it (ARCH=x86_64|arm64, PYTHON=3.13|3.14)
+	@$(PY) -m layer.build
+
+verify-layer: .venv/.set-up ## Run the function from the finished layer in AWS's runtime interface once more
+	@$(PY) -m layer.verify
+
+package: .venv/.set-up ## Zip the function itself
+	@$(PY) -m layer.package
+
+bench-layer: .venv/.set-up ## Measure the layer against a plain `pip install`: bytes, imports, init
+	@$(PY) -m layer.bench
+
 ##@ Data
 constituents: .venv/.set-up ## Refresh function/trader/constituents.csv and show what changed (SOURCE=auto|online|offline)
 	@$(PY) -m scripts.constituents --source "$(or $(SOURCE),auto)"
@@ -43,8 +56,8 @@ bench: .venv/.set-up ## Measure the forecast stage, memory and 500 symbols from 
 lock: ## Lock the requirements anew, with hashes
 	@scripts/lock.sh
 
-clean: ## Remove what runs have written: journal, paper account, pages
-	rm -rf out
+clean: ## Remove what runs have written: journal, paper account, pages, the layer's parts
+	rm -rf out layer/build
 
 .venv/.set-up: requirements/dev.txt .python-version scripts/setup.sh
 	@scripts/setup.sh
@@ -55,4 +68,4 @@ help: ## Show this
 	/^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: run replay constituents sample-prices picture setup test lint format bench lock clean help
+.PHONY: run replay layer verify-layer package bench-layer constituents sample-prices picture setup test lint format bench lock clean help

@@ -8,5 +8,7 @@ lock() {
   shift
   "$uv" pip compile pyproject.toml --quiet --universal --python-version 3.13 --generate-hashes --no-header --no-annotate --upgrade -o "$out" "$@"
 }
-lock requirements/function.txt
-lock requirements/dev.txt --group dev --constraint requirements/function.txt
+lock layer/requirements.txt
+lock requirements/dev.txt --group dev --constraint layer/requirements.txt
+# Neither the function's packages nor those of aws-sam-cli: only what stands in the group.
+"$uv" pip compile --quiet --group emulator --universal --python-version 3.13 --generate-hashes --no-header --no-annotate --upgrade --no-deps -o layer/emulator.txt

@@ -22,7 +22,11 @@ USABLE, FAILED, USAGE = 0, 1, 2
 """Exit codes."""
 
 
-class UnwritableError(Exception):
+class CommandError(Exception):
+    """A command cannot do its work; the message says why, and what to do."""
+
+
+class UnwritableError(CommandError):
     """A file of the command's own cannot be written."""
 
 
@@ -52,7 +56,9 @@ def progress() -> Iterator[Report]:
 
 
 @contextmanager
-def plain_errors() -> Iterator[None]:
+def plain_errors(
+    interrupted: str = "interrupted; if the run had begun, its slot is used up and its record says how far it came",
+) -> Iterator[None]:
     """End the program with a sentence for what a user can put right; anything else keeps its traceback."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on an interruption can be told and recorded
     try:
@@ -60,11 +66,9 @@ def plain_errors() -> Iterator[None]:
     except (SettingsError, EventError) as error:
         ERR.print(str(error), style="red", markup=False)
         sys.exit(USAGE)
-    except (BrokerError, JournalError, PriceSourceError, UnwritableError) as error:
+    except (BrokerError, JournalError, PriceSourceError, CommandError) as error:
         ERR.print(f"{type(error).__name__}: {error}", style="red", markup=False)
         sys.exit(FAILED)
     except KeyboardInterrupt:
-        ERR.print(
-            "interrupted; if the run had begun, its slot is used up and its record says how far it came", style="red"
-        )
+        ERR.print(interrupted, style="red")
         sys.exit(FAILED)

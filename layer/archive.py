@@ -1,0 +1,80 @@
+"""Zips that come out the same to the byte, and go in as Lambda unpacks them."""
+
+import errno
+import hashlib
+import shutil
+import stat
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from layer.elf import is_program
+from layer.target import LayerError
+
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The first moment that a zip can name."""
+
+UNIX = 3
+"""The system whose file modes an entry carries."""
+
+
+def write_zip(path: Path, root: Path, files: Iterable[Path], on_file: Callable[[], object] = lambda: None) -> None:
+    """Write files, named relative to `root`: sorted, all of one time, readable by any user, programs executable.
+
+    The same files give the same bytes with the same zlib. Raises OSError; what is at `path` is then not whole.
+    """
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for file in sorted(files, key=lambda file: file.relative_to(root).as_posix()):
+            entry = zipfile.ZipInfo(file.relative_to(root).as_posix(), EPOCH)
+            entry.create_system = UNIX
+            entry.external_attr = (stat.S_IFREG | (0o755 if is_program(file) else 0o644)) << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, file.read_bytes(), compresslevel=9)
+            on_file()
+
+
+def unpack(path: Path, folder: Path) -> None:
+    """Unpack as Lambda does, each file with what its mode gives to other users: the function runs as another one.
+
+    Raises LayerError for what is no whole zip.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                file = Path(archive.extract(entry, folder))
+                others = (entry.external_attr >> 16) & stat.S_IRWXO
+                file.chmod(others << 6 | others << 3 | others)
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise LayerError(f"{path.name} is no whole zip: {error}; build it again") from error
+
+
+def sha256(path: Path) -> str:
+    """The hash by which two builds are compared."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A file to write beside `path`, which takes its place when all went well, and is gone when not.
+
+    Raises LayerError for a full disk, or a folder that cannot be written.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        part.replace(path)
+    except OSError as error:
+        raise LayerError(f"{path.name} cannot be written: {error.strerror or error}; {remedy(error, path)}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def remedy(error: OSError, path: Path) -> str:
+    """What to do about a file that cannot be written."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        free = shutil.disk_usage(path.parent).free
+        return f"{free / 1e6:,.0f} MB are free, and a build needs some 800 MB in layer/build"
+    return f"see who may write to {path.parent.name}/"

@@ -1,0 +1,210 @@
+"""`make layer`: wheels, pruned, stripped, compiled, zipped, and verified before it is called done."""
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+from filelock import FileLock, Timeout
+from rich.table import Table
+
+from layer import bytecode, elf, verify
+from layer.archive import replaced, sha256, write_zip
+from layer.prune import files, prune, read_rules
+from layer.target import BUILD, ROOT, LayerError, Target
+from layer.wheels import installed
+from scripts import terminal
+from trader.prices import Progress
+
+STEPS = ("wheels", "prune", "strip", "bytecode")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A package's bytes as it is installed, and in the layer."""
+
+    name: str
+    version: str
+    before_bytes: int
+    after_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A layer's zip, not verified yet, and what is in it."""
+
+    zip: Path
+    parts: Sequence[Part]
+    stripped_with: str | None
+
+    @property
+    def before_bytes(self) -> int:
+        """The packages as they are installed, without bytecode."""
+        return sum(part.before_bytes for part in self.parts)
+
+    @property
+    def after_bytes(self) -> int:
+        """What Lambda unpacks."""
+        return sum(part.after_bytes for part in self.parts)
+
+
+def build(target: Target, work: Path, progress: Progress) -> Built:
+    """Make the zip in a folder of its own. Raises LayerError if it cannot be made or is over budget."""
+    python = target.interpreter()
+    plain = installed(target, BUILD / f"plain-python{target.python}-{target.arch}")
+    owners = owners_of(plain)
+    before = sizes_by_owner(plain, owners)
+    progress("layer", 1, len(STEPS))
+    tree = work / "python"
+    shutil.copytree(plain, tree)
+    prune(tree, read_rules())
+    progress("layer", 2, len(STEPS))
+    stripped_with = strip(target, tree)
+    progress("layer", 3, len(STEPS))
+    bytecode.compile_tree(python, tree)
+    progress("layer", 4, len(STEPS))
+    after = sizes_by_owner(tree, owners)
+    parts = [
+        Part(name=name, version=version, before_bytes=before[name, version], after_bytes=after.get((name, version), 0))
+        for name, version in sorted(before)
+    ]
+    zip_file = work / target.zip.name
+    zipped(tree, zip_file, progress)
+    return Built(zip=zip_file, parts=parts, stripped_with=stripped_with)
+
+
+type Owner = tuple[str, str]
+"""A package's name and version."""
+
+
+def owners_of(plain: Path) -> Mapping[str, Owner]:
+    """By path below the folder of installed packages: the package that brought the file."""
+    return {
+        os.path.normpath(file): (distribution.name, distribution.version)
+        for distribution in importlib.metadata.distributions(path=[str(plain)])
+        for file in distribution.files or ()
+    }
+
+
+def sizes_by_owner(tree: Path, owners: Mapping[str, Owner]) -> Counter[Owner]:
+    """Bytes by package; bytecode counts with its source."""
+    sizes = Counter[Owner]()
+    for file in files(tree):
+        source = importlib.util.source_from_cache(str(file)) if file.suffix == ".pyc" else str(file)
+        sizes[owners.get(os.path.relpath(source, tree), ("(installer)", ""))] += file.stat().st_size
+    return sizes
+
+
+def strip(target: Target, tree: Path) -> str | None:
+    """Strip all compiled files; the tool that did it, or None if there is none for the target's.
+
+    Raises LayerError for files of another machine, and for a tool that fails half-way.
+    """
+    compiled = sorted(file for file in files(tree) if elf.is_elf(file))
+    elf.check_machine(compiled, target)
+    tool = elf.strip_tool(target, compiled[0])
+    if tool and (complaint := elf.strip(tool, compiled)):
+        raise LayerError(f"{tool} could not strip everything: {complaint}")
+    return tool
+
+
+def zipped(tree: Path, zip_file: Path, progress: Progress) -> None:
+    """Write the tree as a zip whose paths begin with python/."""
+    entries, done = list(files(tree)), 0
+
+    def on_file() -> None:
+        nonlocal done
+        done += 1
+        progress("zip", done, len(entries))
+
+    with replaced(zip_file) as part:
+        write_zip(part, tree.parent, entries, on_file)
+
+
+@contextmanager
+def workplace(target: Target) -> Iterator[Path]:
+    """An empty folder for one build, gone afterwards. Raises LayerError if another build of the target is under way."""
+    BUILD.mkdir(exist_ok=True)
+    try:
+        with FileLock(BUILD / f"{target.name}.lock", timeout=0), TemporaryDirectory(dir=BUILD, prefix="build-") as name:
+            yield Path(name)
+    except Timeout as error:
+        raise LayerError(f"{target.name} is being built already; wait for that to end") from error
+
+
+def show(target: Target, built: Built, seconds: float) -> None:
+    """The layer's packages as a table, the biggest first, and the figures that count."""
+    table = Table(title=target.name, title_justify="left", show_footer=True)
+    table.add_column("Package", "total")
+    table.add_column("Version")
+    table.add_column("Installed MB", f"{built.before_bytes / 1e6:,.1f}", justify="right")
+    table.add_column("In the layer MB", f"{built.after_bytes / 1e6:,.1f}", justify="right")
+    rows = sorted(built.parts, key=lambda part: (-part.after_bytes, -part.before_bytes))
+    small = [part for part in rows if max(part.before_bytes, part.after_bytes) < SMALL_BYTES]
+    for part in rows:
+        if part not in small:
+            after = f"{part.after_bytes / 1e6:,.1f}" if part.after_bytes else "-"
+            table.add_row(part.name, part.version, f"{part.before_bytes / 1e6:,.1f}", after)
+    before_bytes, after_bytes = sum(part.before_bytes for part in small), sum(part.after_bytes for part in small)
+    table.add_row(f"{len(small)} smaller ones", "", f"{before_bytes / 1e6:,.1f}", f"{after_bytes / 1e6:,.1f}")
+    terminal.OUT.print(table)
+    share = built.after_bytes / verify.LIMIT_BYTES
+    terminal.OUT.print(f" unpacked  {built.after_bytes:>11,} bytes, bytecode included: {share:.0%} of Lambda's limit")
+    terminal.OUT.print(f" zipped    {target.zip.stat().st_size:>11,} bytes")
+    terminal.OUT.print(f" stripped  {f'with {built.stripped_with}' if built.stripped_with else UNSTRIPPED}")
+    terminal.OUT.print(f" sha256    {sha256(target.zip)}", soft_wrap=True)
+    terminal.OUT.print(f" built and verified in {seconds:.0f} s: {target.zip.relative_to(ROOT)}", style="green")
+
+
+SMALL_BYTES = 500_000
+UNSTRIPPED = "NOT: no strip here understands these files (on Debian and Ubuntu: apt install binutils-aarch64-linux-gnu)"
+
+
+def as_json(target: Target, built: Built, verdict: verify.Verdict, seconds: float) -> str:
+    """The same for programs."""
+    return json.dumps(
+        {
+            "zip": str(target.zip.relative_to(ROOT)),
+            "sha256": sha256(target.zip),
+            "python": target.python,
+            "architecture": target.arch,
+            "unpacked_bytes": built.after_bytes,
+            "zip_bytes": target.zip.stat().st_size,
+            "stripped_with": built.stripped_with,
+            "seconds": round(seconds, 1),
+            "parts": [asdict(part) for part in built.parts],
+            "verified": asdict(verdict),
+        }
+    )
+
+
+def main() -> None:
+    """Build, verify, and only then put the zip where a finished layer is looked for."""
+    with terminal.plain_errors(interrupted="interrupted; layer/dist is as it was"):
+        target = Target.from_env(os.environ)
+        begun = perf_counter()
+        with workplace(target) as work:
+            with terminal.progress() as progress:
+                built = build(target, work, progress)
+                verdict = verify.verify(target, built.zip, progress)
+            target.zip.parent.mkdir(exist_ok=True)
+            built.zip.replace(target.zip)
+        seconds = perf_counter() - begun
+        if terminal.flag("JSON"):
+            sys.stdout.write(as_json(target, built, verdict, seconds) + "\n")
+        else:
+            show(target, built, seconds)
+            verify.show(target, verdict)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""A handler that looks round in the function's place: it is imported there, in the function's stead, with the function.
+
+Uses the standard library and the function alone, for there is nothing else. `make verify-layer` calls it.
+"""
+
+import os
+import resource
+import socket
+import sys
+import sysconfig
+from datetime import datetime
+from pathlib import Path
+
+import lambda_function  # what Lambda imports at init
+from trader.alpaca_client import AlpacaClient
+from trader.model import NEW_YORK
+
+
+def resident_mb() -> float:
+    """The memory that the process holds now, in MB (10^6 bytes)."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+AFTER_INIT_MB = resident_mb()
+
+
+def handler(event: dict[str, str], _context: object) -> dict[str, object]:
+    """What holds here. `event` has the folders of the layer, the tools and this file, by name."""
+    task = os.environ["LAMBDA_TASK_ROOT"]
+    construct_adapters()
+    own = [
+        event["layer"],
+        event["tools"],
+        event["probe"],
+        task,
+        *(sysconfig.get_path(key) for key in ("stdlib", "platstdlib")),
+    ]
+    files = {name: getattr(module, "__file__", None) for name, module in sys.modules.items()}
+    return {
+        "after_init_mb": AFTER_INIT_MB,
+        "foreign_modules": sorted(
+            name
+            for name, file in files.items()
+            if file and not any(Path(file).is_relative_to(folder) for folder in own)
+        ),
+        "new_york_noon_utc": [datetime(2026, month, 1, 12, tzinfo=NEW_YORK).utctimetuple().tm_hour for month in (1, 7)],
+        "enforced": {
+            "layer and function read-only": not is_writable(event["layer"]) and not is_writable(task),
+            "not root": os.getuid() != 0,
+            "/tmp of 512 MB": filesystem_bytes("/tmp") <= 512 * 1024**2,  # noqa: S108 the only folder that Lambda lets a function write
+            "no /dev/shm": not Path("/dev/shm").exists(),  # noqa: S108 only looked for
+            "no network": {name for _, name in socket.if_nameindex()} <= {"lo"},
+            "no time zones but the layer's": not Path("/usr/share/zoneinfo/America/New_York").exists(),
+        },
+    }
+
+
+def construct_adapters() -> None:
+    """Import and construct all that the defaults of the function do not need."""
+    from trader.broker.alpaca import AlpacaBroker
+    from trader.prices.alpaca import AlpacaPrices
+    from trader.prices.yahoo import YahooPrices
+
+    def credentials(_refresh: bool) -> tuple[str, str]:
+        return "nobody", "nothing"
+
+    client = AlpacaClient("https://paper-api.alpaca.markets", "https://data.alpaca.markets", credentials)
+    AlpacaBroker(client)
+    AlpacaPrices(client, "1d")
+    YahooPrices("1d")
+    import boto3
+    import yfinance
+
+    yfinance.Ticker("AAPL")
+    for service in ("s3", "ssm"):
+        boto3.client(service, aws_access_key_id="nobody", aws_secret_access_key="nothing")  # noqa: S106 opens nothing
+    assert callable(lambda_function.run)
+
+
+def is_writable(folder: str) -> bool:
+    """Whether a file can be made in a folder; tried, for root ignores modes."""
+    file = Path(folder) / "write-test"
+    try:
+        file.touch()
+    except OSError:
+        return False
+    file.unlink()
+    return True
+
+
+def filesystem_bytes(folder: str) -> int:
+    """The size of the file system that a folder is on."""
+    status = os.statvfs(folder)
+    return status.f_frsize * status.f_blocks

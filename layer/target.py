@@ -1,0 +1,83 @@
+"""What a layer is built for, and where its files lie."""
+
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import uv
+
+from scripts.terminal import CommandError
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+BUILD, DIST = HERE / "build", HERE / "dist"
+REQUIREMENTS = HERE / "requirements.txt"
+
+PYTHONS = ("3.13", "3.14")
+MACHINES = {"x86_64": "x86_64", "arm64": "aarch64"}
+"""Lambda's name of an architecture, and that of wheels, ELF tools and uname."""
+
+GLIBC = "manylinux_2_34"
+"""The C library of Amazon Linux 2023, on which these runtimes are based."""
+
+
+class LayerError(CommandError):
+    """The layer cannot be built, or is not as it must be; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A Lambda runtime: Python's version and the architecture."""
+
+    python: str
+    arch: str
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> "Target":
+        """PYTHON and ARCH, 3.13 and x86_64 by default. Raises LayerError for values that are not offered."""
+        target = cls(env.get("PYTHON") or PYTHONS[0], env.get("ARCH") or next(iter(MACHINES)))
+        for name, value, allowed in (("PYTHON", target.python, PYTHONS), ("ARCH", target.arch, MACHINES)):
+            if value not in allowed:
+                raise LayerError(f"{name}={value}: must be one of {', '.join(allowed)}")
+        return target
+
+    @property
+    def name(self) -> str:
+        """Of the layer and its files."""
+        return f"prophet-layer-python{self.python}-{self.arch}"
+
+    @property
+    def zip(self) -> Path:
+        """Where the finished layer is."""
+        return DIST / f"{self.name}.zip"
+
+    @property
+    def machine(self) -> str:
+        """The architecture as uname, wheels and binutils spell it."""
+        return MACHINES[self.arch]
+
+    @property
+    def platform(self) -> str:
+        """The platform that wheels are chosen for."""
+        return f"{self.machine}-{GLIBC}"
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether this machine can run the layer's programs."""
+        return sys.platform == "linux" and platform.machine() == self.machine
+
+    def interpreter(self) -> Path:
+        """A Python of the target's version, of no virtual environment. Raises LayerError if there is none."""
+        if self.python == f"{sys.version_info.major}.{sys.version_info.minor}":
+            return Path(sys.base_prefix) / "bin" / f"python{self.python}"
+        command = [uv.find_uv_bin(), "python", "find", "--no-python-downloads", "--system", self.python]
+        found = subprocess.run(command, check=False, capture_output=True, text=True)
+        if found.returncode != 0:
+            raise LayerError(
+                f"bytecode for Python {self.python} needs that version, and there is none here: "
+                f".venv/bin/uv python install {self.python}"
+            )
+        return Path(found.stdout.strip())
