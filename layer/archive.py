@@ -15,6 +15,9 @@ from layer.target import LayerError
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The first moment that a zip can name."""
 
+LEVEL = 7
+"""Of compression: 9 takes twice the time for 0.4 % less."""
+
 UNIX = 3
 """The system whose file modes an entry carries."""
 
@@ -24,13 +27,13 @@ def write_zip(path: Path, root: Path, files: Iterable[Path], on_file: Callable[[
 
     The same files give the same bytes with the same zlib. Raises OSError; what is at `path` is then not whole.
     """
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=LEVEL) as archive:
         for file in sorted(files, key=lambda file: file.relative_to(root).as_posix()):
             entry = zipfile.ZipInfo(file.relative_to(root).as_posix(), EPOCH)
             entry.create_system = UNIX
             entry.external_attr = (stat.S_IFREG | (0o755 if is_program(file) else 0o644)) << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, file.read_bytes(), compresslevel=9)
+            archive.writestr(entry, file.read_bytes(), compresslevel=LEVEL)
             on_file()
 
 
