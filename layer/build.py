@@ -39,12 +39,30 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stripped:
+    """How the compiled files were stripped: without a tool, none was. `left` had to stay as they are."""
+
+    tool: str | None
+    files: int
+    left: Sequence[str]
+
+    def __str__(self) -> str:
+        if not self.tool:
+            return (
+                "NOT: no strip here understands these files (on Debian and Ubuntu: apt install binutils, "
+                "binutils-aarch64-linux-gnu for arm64)"
+            )
+        but = f" but {', '.join(self.left)}, which could not be loaded afterwards" if self.left else ""
+        return f"with {self.tool}: all {self.files} compiled files{but}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
     """A layer's zip, not verified yet, and what is in it."""
 
     zip: Path
     parts: Sequence[Part]
-    stripped_with: str | None
+    stripped: Stripped
 
     @property
     def before_bytes(self) -> int:
@@ -68,7 +86,7 @@ def build(target: Target, work: Path, progress: Progress) -> Built:
     shutil.copytree(plain, tree)
     prune(tree, read_rules())
     progress("layer", 2, len(STEPS))
-    stripped_with = strip(target, tree)
+    stripped = strip(target, tree)
     progress("layer", 3, len(STEPS))
     bytecode.compile_tree(python, tree)
     progress("layer", 4, len(STEPS))
@@ -79,7 +97,7 @@ def build(target: Target, work: Path, progress: Progress) -> Built:
     ]
     zip_file = work / target.zip.name
     zipped(tree, zip_file, progress)
-    return Built(zip=zip_file, parts=parts, stripped_with=stripped_with)
+    return Built(zip=zip_file, parts=parts, stripped=stripped)
 
 
 type Owner = tuple[str, str]
@@ -104,17 +122,13 @@ def sizes_by_owner(tree: Path, owners: Mapping[str, Owner]) -> Counter[Owner]:
     return sizes
 
 
-def strip(target: Target, tree: Path) -> str | None:
-    """Strip all compiled files; the tool that did it, or None if there is none for the target's.
-
-    Raises LayerError for files of another machine, and for a tool that fails half-way.
-    """
+def strip(target: Target, tree: Path) -> Stripped:
+    """Strip all compiled files that can be. Raises LayerError for files of another machine."""
     compiled = sorted(file for file in files(tree) if elf.is_elf(file))
     elf.check_machine(compiled, target)
     tool = elf.strip_tool(target, compiled[0])
-    if tool and (complaint := elf.strip(tool, compiled)):
-        raise LayerError(f"{tool} could not strip everything: {complaint}")
-    return tool
+    left = elf.strip(tool, compiled) if tool else compiled
+    return Stripped(tool=tool, files=len(compiled), left=[str(file.relative_to(tree)) for file in left])
 
 
 def zipped(tree: Path, zip_file: Path, progress: Progress) -> None:
@@ -160,13 +174,12 @@ def show(target: Target, built: Built, seconds: float) -> None:
     share = built.after_bytes / verify.LIMIT_BYTES
     terminal.OUT.print(f" unpacked  {built.after_bytes:>11,} bytes, bytecode included: {share:.0%} of Lambda's limit")
     terminal.OUT.print(f" zipped    {target.zip.stat().st_size:>11,} bytes")
-    terminal.OUT.print(f" stripped  {f'with {built.stripped_with}' if built.stripped_with else UNSTRIPPED}")
+    terminal.OUT.print(f" stripped  {built.stripped}")
     terminal.OUT.print(f" sha256    {sha256(target.zip)}", soft_wrap=True)
     terminal.OUT.print(f" built and verified in {seconds:.0f} s: {target.zip.relative_to(ROOT)}", style="green")
 
 
 SMALL_BYTES = 500_000
-UNSTRIPPED = "NOT: no strip here understands these files (on Debian and Ubuntu: apt install binutils-aarch64-linux-gnu)"
 
 
 def as_json(target: Target, built: Built, verdict: verify.Verdict, seconds: float) -> str:
@@ -179,7 +192,7 @@ def as_json(target: Target, built: Built, verdict: verify.Verdict, seconds: floa
             "architecture": target.arch,
             "unpacked_bytes": built.after_bytes,
             "zip_bytes": target.zip.stat().st_size,
-            "stripped_with": built.stripped_with,
+            "stripped": asdict(built.stripped),
             "seconds": round(seconds, 1),
             "parts": [asdict(part) for part in built.parts],
             "verified": asdict(verdict),

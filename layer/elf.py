@@ -6,22 +6,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from elftools.elf.elffile import ELFFile
+
 from layer.target import LayerError, Target
 
 MAGIC = b"\x7fELF"
-MACHINE_CODES = {"x86_64": 62, "aarch64": 183}
-"""e_machine of the ELF header (System V ABI)."""
-
-
-def header(path: Path) -> bytes:
-    """The first 20 bytes of a file: of an ELF file, all up to e_machine."""
-    with path.open("rb") as file:
-        return file.read(20)
+MACHINE_CODES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
 
 
 def is_elf(path: Path) -> bool:
     """Whether a file is a program or a shared library."""
-    return header(path).startswith(MAGIC)
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
 
 
 def is_program(path: Path) -> bool:
@@ -32,21 +28,45 @@ def is_program(path: Path) -> bool:
 def check_machine(paths: Iterable[Path], target: Target) -> None:
     """Raises LayerError if a compiled file is for another machine than the target."""
     for path in paths:
-        if (code := int.from_bytes(header(path)[18:20], "little")) != MACHINE_CODES[target.machine]:
-            raise LayerError(f"{path.name} is compiled for another machine than {target.arch} (ELF machine {code})")
+        with path.open("rb") as file:
+            machine = ELFFile(file)["e_machine"]
+        if machine != MACHINE_CODES[target.machine]:
+            raise LayerError(f"{path.name} is compiled for another machine than {target.arch}: {machine}")
 
 
 def strip_tool(target: Target, probe: Path) -> str | None:
-    """A strip that understands the target's files, tried on a copy of one; None if there is none here."""
+    """A strip that understands the target's files, tried on one of them; None if there is none here."""
+    tools = (f"{target.machine}-linux-gnu-strip", "strip", "llvm-strip")
+    return next((tool for tool in tools if shutil.which(tool) and stripped(tool, probe)), None)
+
+
+def strip(tool: str, paths: Iterable[Path]) -> Sequence[Path]:
+    """Strip files in place; gives those that were left as they are, because stripped they could not be loaded."""
+    left = []
+    for path in paths:
+        if (smaller := stripped(tool, path)) is None:
+            left.append(path)
+        else:
+            path.write_bytes(smaller)
+    return left
+
+
+def stripped(tool: str, path: Path) -> bytes | None:
+    """What a file becomes without what only debuggers and linkers read; None if the tool fails or spoils it."""
     with TemporaryDirectory() as folder:
-        for tool in (f"{target.machine}-linux-gnu-strip", "strip", "llvm-strip"):
-            copy = shutil.copy(probe, folder)
-            if shutil.which(tool) and strip(tool, [Path(copy)]) is None:
-                return tool
-    return None
+        out = Path(folder) / path.name
+        done = subprocess.run([tool, "--strip-unneeded", "-o", out, path], check=False, capture_output=True)
+        return out.read_bytes() if done.returncode == 0 and is_loadable(out) else None
 
 
-def strip(tool: str, paths: Sequence[Path]) -> str | None:
-    """Strip files in place; what the tool complained of, if it did."""
-    done = subprocess.run([tool, "--strip-unneeded", *map(str, paths)], check=False, capture_output=True, text=True)
-    return done.stderr.strip() or f"{tool} failed" if done.returncode != 0 else None
+def is_loadable(path: Path) -> bool:
+    """Whether the parts that are loaded lie in the file as they shall in memory, modulo their alignment.
+
+    The loader refuses others (System V ABI, program header). llvm-strip makes such ones out of libraries that were
+    given a new run path after they were linked, as the libraries beside a wheel's packages are.
+    """
+    with path.open("rb") as file:
+        return all(
+            (segment["p_vaddr"] - segment["p_offset"]) % max(segment["p_align"], 1) == 0
+            for segment in ELFFile(file).iter_segments("PT_LOAD")
+        )

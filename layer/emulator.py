@@ -22,11 +22,15 @@ from typing import Any
 import requests
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from layer.bytecode import compile_tree
 from layer.target import BUILD, HERE, LayerError, Target
 from layer.wheels import installed
 
 REQUIREMENTS = HERE / "emulator.txt"
 PROGRAM = "samcli/local/rapid/aws-lambda-rie-{arch}"
+CLIENT = ("awslambdaric", "simplejson")
+"""The packages of the runtime client that are worth compiling."""
+
 SHA256 = {
     "x86_64": "6b1e686e62ab2baf5759c412c4864276ef2a88b094fca53ec070637ccba9b9a5",
     "arm64": "ec2e5d09633d853834c008b1ef264bf834b258a94d551d2b2074966494b39a21",
@@ -63,6 +67,9 @@ def fetched(target: Target) -> tuple[Path, Path]:
         raise LayerError(
             f"{program.name} is not the emulator that layer/emulator.py pins; delete layer/build and try again"
         )
+    for package in CLIENT:  # compiled, as in Lambda's own image: it is part of every init
+        if not (folder / package / "__pycache__").is_dir():
+            compile_tree(target.interpreter(), folder / package)
     return folder, program
 
 
@@ -86,7 +93,7 @@ class RuntimeInterface:
                 f"the runtime interface gave no answer ({error}); its log ends:\n{self.log[-3000:]}"
             ) from error
         if isinstance(payload, dict) and "errorType" in payload:
-            told = "\n".join(payload.get("stackTrace", []))
+            told = "\n".join(payload.get("stackTrace") or [f"its log ends:\n{self.log[-3000:]}"])
             raise FunctionError(f"{payload['errorType']}: {payload.get('errorMessage', '')}\n{told}")
         return payload
 
