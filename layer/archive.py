@@ -5,12 +5,13 @@ import hashlib
 import shutil
 import stat
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from layer.elf import is_program
-from layer.target import LayerError
+from layer.target import BrokenLayerError, LayerError
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The first moment that a zip can name."""
@@ -40,7 +41,7 @@ def write_zip(path: Path, root: Path, files: Iterable[Path], on_file: Callable[[
 def unpack(path: Path, folder: Path) -> None:
     """Unpack as Lambda does, each file with what its mode gives to other users: the function runs as another one.
 
-    Raises LayerError for what is no whole zip.
+    Raises BrokenLayerError for what is no whole zip, and LayerError where it cannot be written.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -48,8 +49,10 @@ def unpack(path: Path, folder: Path) -> None:
                 file = Path(archive.extract(entry, folder))
                 others = (entry.external_attr >> 16) & stat.S_IRWXO
                 file.chmod(others << 6 | others << 3 | others)
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise LayerError(f"{path.name} is no whole zip: {error}; build it again") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise BrokenLayerError(f"{path.name} is no whole zip: {error}; build it again") from error
+    except OSError as error:
+        raise LayerError(f"{path.name} cannot be unpacked: {error.strerror}; {remedy(error, folder)}") from error
 
 
 def sha256(path: Path) -> str:

@@ -22,7 +22,7 @@ from layer.archive import replaced, write_zip
 from layer.emulator import Function, fetched, lambda_environment, running
 from layer.inside import PROBE
 from layer.prune import files, size
-from layer.target import BUILD, ROOT, LayerError, Target
+from layer.target import BUILD, LayerError, Target, shown
 from layer.verify import MOST_BYTES, MOST_ZIP_BYTES, unpacked
 from layer.wheels import installed
 from scripts import terminal
@@ -80,7 +80,7 @@ def main() -> None:
         if not target.runs_here:
             raise LayerError(f"this machine cannot run {target.arch}")
         if not target.zip.is_file():
-            raise LayerError(f"there is no {target.zip.relative_to(ROOT)}: make layer builds it")
+            raise LayerError(f"there is no {shown(target.zip)}: make layer builds it")
         with terminal.progress() as progress:
             lines = measure(target, progress)
     if terminal.flag("JSON"):
@@ -131,7 +131,7 @@ def functions(
 
 def zipped(plain: Path, progress: Progress) -> Path:
     """The plain layer as a zip; made once."""
-    zip_file = plain.with_suffix(".zip")
+    zip_file = plain.with_name(f"{plain.name}.zip")
     stamp = plain.with_name(f"{plain.name}.stamp")
     if not zip_file.is_file() or zip_file.stat().st_mtime < stamp.stat().st_mtime:
         entries, done = list(files(plain)), 0

@@ -20,7 +20,7 @@ from rich.table import Table
 from layer import bytecode, elf, verify
 from layer.archive import replaced, sha256, write_zip
 from layer.prune import files, prune, read_rules
-from layer.target import BUILD, ROOT, LayerError, Target
+from layer.target import BUILD, LayerError, Target, shown
 from layer.wheels import installed
 from scripts import terminal
 from trader.prices import Progress
@@ -176,7 +176,7 @@ def show(target: Target, built: Built, seconds: float) -> None:
     terminal.OUT.print(f" zipped    {target.zip.stat().st_size:>11,} bytes")
     terminal.OUT.print(f" stripped  {built.stripped}")
     terminal.OUT.print(f" sha256    {sha256(target.zip)}", soft_wrap=True)
-    terminal.OUT.print(f" built and verified in {seconds:.0f} s: {target.zip.relative_to(ROOT)}", style="green")
+    terminal.OUT.print(f" built and verified in {seconds:.0f} s: {shown(target.zip)}", style="green")
 
 
 SMALL_BYTES = 500_000
@@ -186,7 +186,7 @@ def as_json(target: Target, built: Built, verdict: verify.Verdict, seconds: floa
     """The same for programs."""
     return json.dumps(
         {
-            "zip": str(target.zip.relative_to(ROOT)),
+            "zip": shown(target.zip),
             "sha256": sha256(target.zip),
             "python": target.python,
             "architecture": target.arch,

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import sleep
 from typing import Any
 
 import requests
@@ -112,10 +113,12 @@ class RuntimeInterface:
 
     @property
     def peak_mb(self) -> float:
-        """The most memory that the function's process has held, in MB (10^6 bytes)."""
+        """The most memory that the function's Python has held, in MB (10^6 bytes); what it starts is not counted."""
         threads = Path(f"/proc/{self._process.pid}/task").iterdir()  # of the emulator: any of them may have started it
-        (child,) = [child for thread in threads for child in (thread / "children").read_text().split()]
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{child}/status").read_text())
+        children = [child for thread in threads for child in (thread / "children").read_text().split()]
+        if not children:
+            raise FunctionError(f"the function is not running any more; its log ends:\n{self.log[-3000:]}")
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{children[0]}/status").read_text())
         assert found, "the kernel reports it for every living process"
         return int(found[1]) * 1024 / 1e6
 
@@ -137,12 +140,46 @@ def running(function: Function, env: Mapping[str, str]) -> Iterator[RuntimeInter
             start_new_session=True,
         )
         try:
-            wait_for(addresses[0], process)
-            yield RuntimeInterface(process, f"http://{addresses[0]}", Path(log.name))
+            interface = RuntimeInterface(process, f"http://{addresses[0]}", Path(log.name))
+            wait_for(addresses[0], process, interface)
+            yield interface
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # its session: the emulator and the function, nothing else
+            end_session(process.pid)
             process.wait()
+
+
+def end_session(leader: int) -> None:
+    """End the emulator, the function and what that has started: all of the session, and nothing else.
+
+    Not one process group: the emulator gives the function another, and a busy function outlives the emulator.
+    """
+    while members := [pid for pid in processes() if session(pid) == leader]:
+        for pid in members:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        sleep(0.01)
+
+
+def processes() -> list[int]:
+    """All processes that are alive; what only waits for its parent to notice is not."""
+    found = [path for path in Path("/proc").iterdir() if path.name.isdigit()]
+    return [int(path.name) for path in found if state(path) not in {"Z", "X", ""}]
+
+
+def state(process: Path) -> str:
+    """The state of a process as the kernel spells it; empty if it is gone."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def session(pid: int) -> int:
+    """The session of a process; 0 if it is gone."""
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return 0
 
 
 def lambda_environment(function: Function) -> dict[str, str]:
@@ -176,15 +213,21 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
-    """Wait until somebody listens. Raises FunctionError if the process ends before."""
+def wait_for(address: str, process: subprocess.Popen[bytes], interface: RuntimeInterface) -> None:
+    """Wait until somebody listens. Raises FunctionError if the process ends before, or nobody does."""
     host, port = address.split(":")
 
     def connect() -> None:
         if process.poll() is not None:
-            raise FunctionError(f"the runtime interface ended with code {process.returncode} before it listened")
+            code, log = process.returncode, interface.log[-3000:]
+            raise FunctionError(f"the runtime interface ended with code {code} before it listened:\n{log}")
         socket.create_connection((host, int(port)), timeout=1).close()
 
-    Retrying(
-        retry=retry_if_exception_type(OSError), stop=stop_after_delay(START_S), wait=wait_fixed(0.02), reraise=True
-    )(connect)
+    try:
+        Retrying(
+            retry=retry_if_exception_type(OSError), stop=stop_after_delay(START_S), wait=wait_fixed(0.02), reraise=True
+        )(connect)
+    except OSError as error:
+        raise FunctionError(
+            f"the runtime interface does not listen after {START_S:g} s:\n{interface.log[-3000:]}"
+        ) from error

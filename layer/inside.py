@@ -70,6 +70,7 @@ class CheckError(Exception):
 
 def main() -> None:
     """Do the checks; exit code 1, with the last line of output saying why, if one fails."""
+    sys.stdout = sys.stderr  # whatever a stand-in prints is no message
     assignment = Assignment(**json.loads(sys.argv[1]))
     steps = iter(CHECKS)
     check = next(steps)
@@ -89,8 +90,7 @@ def main() -> None:
 
 def say(message: Mapping[str, object]) -> None:
     """One line of JSON to whoever started this."""
-    sys.stdout.write(json.dumps(message) + "\n")
-    sys.stdout.flush()
+    print(json.dumps(message), file=sys.__stdout__, flush=True)
 
 
 def verify(assignment: Assignment, passed: Callable[[], None]) -> Findings:
@@ -134,7 +134,10 @@ def sample_day(assignment: Assignment) -> tuple[float, float, float]:
     expected = assignment.expected
     differing = [key for key in {*expected, *report} - {"timings_s"} if expected.get(key) != report.get(key)]
     if differing:
-        raise CheckError(f"{', '.join(sorted(differing))} differ from those of make run for {expected['slot']}")
+        raise CheckError(
+            f"{', '.join(sorted(differing))} differ from those of make run for {expected['slot']}; "
+            f"status {report['status']}, denials: {report['denials'][:3]}"
+        )
     return init_ms, peak_mb, sum(report["timings_s"].values())
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from layer.archive import replaced, sha256, write_zip
-from layer.target import DIST, ROOT, LayerError
+from layer.target import DIST, ROOT, LayerError, shown
 from scripts import terminal
 
 FUNCTION = ROOT / "function"
@@ -44,7 +44,7 @@ def main() -> None:
     with terminal.plain_errors():
         written = package()
         size = written.stat().st_size
-        terminal.OUT.print(f" {written.relative_to(ROOT)}: {len(contents())} files, {size:,} bytes", markup=False)
+        terminal.OUT.print(f" {shown(written)}: {len(contents())} files, {size:,} bytes", markup=False)
         terminal.OUT.print(f" sha256 {sha256(written)}", style="dim", markup=False)
 
 

@@ -13,6 +13,7 @@ TMP_BYTES = 512 * 1024**2
 USER, GROUP = 993, 990
 """Lambda's own sbx_user1051 has these."""
 
+ZONES = Path("/usr/share/zoneinfo")
 DEVICES = ("null", "zero", "full", "random", "urandom")
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc")
 
@@ -27,12 +28,13 @@ def command(folders: Mapping[str, Path], visible: Iterable[Path]) -> Sequence[st
     options += ["--uid", str(USER), "--gid", str(GROUP), "--proc", "/proc"]
     for place in SYSTEM:
         options += ["--ro-bind-try", place, place]
-    options += ["--tmpfs", "/usr/share/zoneinfo"] if Path("/usr/share/zoneinfo").is_dir() else []
     for device in DEVICES:
         options += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
     options += ["--size", str(TMP_BYTES), "--tmpfs", "/tmp"]  # noqa: S108 the place that Lambda has
     for path in visible:
         options += ["--ro-bind", str(path), str(path)]
+    if ZONES.is_dir():  # after what is visible, for that may be all of /usr
+        options += ["--tmpfs", str(ZONES), "--remount-ro", str(ZONES)]
     for place, path in folders.items():
         options += ["--ro-bind", str(path), place]
     return [*options, "--remount-ro", "/"]

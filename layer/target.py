@@ -25,7 +25,16 @@ GLIBC = "manylinux_2_34"
 
 
 class LayerError(CommandError):
-    """The layer cannot be built, or is not as it must be; the message says what to do."""
+    """The layer cannot be built or tried; the message says why, and what to do."""
+
+
+class BrokenLayerError(LayerError):
+    """A layer's zip is not as it must be: it may not be deployed."""
+
+
+def shown(path: Path) -> str:
+    """A path as a person in this repository would write it."""
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 from rich.table import Table
@@ -20,7 +20,7 @@ from layer.archive import unpack
 from layer.emulator import fetched
 from layer.inside import CHECKS, Assignment, Findings
 from layer.package import package
-from layer.target import BUILD, ROOT, LayerError, Target
+from layer.target import BUILD, ROOT, BrokenLayerError, LayerError, Target, shown
 from scripts import terminal
 from trader.prices import Progress
 
@@ -57,7 +57,7 @@ def verify(target: Target, zip_file: Path, progress: Progress) -> Verdict:
         not_walled = sandbox.missing()
         findings = run_inside(target, folder, expected, is_walled=not not_walled, progress=progress)
     if findings.after_init_mb > MOST_AFTER_INIT_MB:
-        raise LayerError(
+        raise BrokenLayerError(
             f"after init the function holds {findings.after_init_mb:.0f} MB: more than {MOST_AFTER_INIT_MB}"
         )
     gaps = [name for name, holds in findings.enforced.items() if not holds]
@@ -69,28 +69,30 @@ def verify(target: Target, zip_file: Path, progress: Progress) -> Verdict:
 
 
 def check_archive(zip_file: Path) -> None:
-    """What can be seen without running anything: layout, modes, sizes. Raises LayerError."""
+    """What can be seen without running anything: layout, modes, sizes. Raises BrokenLayerError."""
     try:
         with zipfile.ZipFile(zip_file) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError) as error:
-        raise LayerError(f"{zip_file.name} cannot be read: {error}; make layer builds it") from error
+        raise BrokenLayerError(f"{zip_file.name} cannot be read: {error}; make layer builds it") from error
     for entry in entries:
+        if entry.is_dir():
+            continue
         mode, path = entry.external_attr >> 16, PurePosixPath(entry.filename)
         if path.parts[0] != "python" or path.is_absolute() or ".." in path.parts:
-            raise LayerError(f"{zip_file.name}: {entry.filename} is not below python/, where Lambda looks")
+            raise BrokenLayerError(f"{zip_file.name}: {entry.filename} is not below python/, where Lambda looks")
         if not mode & stat.S_IROTH:
-            raise LayerError(
+            raise BrokenLayerError(
                 f"{zip_file.name}: {entry.filename} has mode {mode & 0o777:o}: Lambda's user cannot read it"
             )
     check_budget(sum(entry.file_size for entry in entries), zip_file.stat().st_size, biggest(entries))
 
 
 def check_budget(unpacked_bytes: int, zip_bytes: int, biggest_parts: str) -> None:
-    """Raises LayerError if a layer is larger than it may be; `biggest_parts` says where to look."""
+    """Raises BrokenLayerError if a layer is larger than it may be; `biggest_parts` says where to look."""
     for what, size, most in (("unpacked", unpacked_bytes, MOST_BYTES), ("zipped", zip_bytes, MOST_ZIP_BYTES)):
         if size > most:
-            raise LayerError(
+            raise BrokenLayerError(
                 f"the layer has {size:,} bytes {what}, and {most:,} are allowed; the biggest parts: {biggest_parts}"
             )
 
@@ -99,7 +101,7 @@ def biggest(entries: list[zipfile.ZipInfo], count: int = 5) -> str:
     """The folders below python/ with the most in them."""
     sizes: dict[str, int] = {}
     for entry in entries:
-        part = PurePosixPath(entry.filename).parts[1]
+        part = (PurePosixPath(entry.filename).parts[1:] or ("",))[0]
         sizes[part] = sizes.get(part, 0) + entry.file_size
     top = sorted(sizes.items(), key=lambda item: -item[1])[:count]
     return ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in top)
@@ -112,7 +114,7 @@ def unpacked(zip_file: Path) -> Iterator[Path]:
     with TemporaryDirectory(dir=BUILD, prefix="verify-") as name:
         folder = Path(name)
         unpack(zip_file, folder / "layer")
-        unpack(package(), folder / "task")
+        unpack(package(zip_file=folder / "function.zip"), folder / "task")
         yield folder
 
 
@@ -156,21 +158,22 @@ def run_inside(
     )
     words += [sys.executable, "-m", "layer.inside", json.dumps(asdict(assignment))]
     env = {"PATH": os.environ["PATH"], "HOME": "/tmp", "PYTHONPATH": python_path(), "PYTHONDONTWRITEBYTECODE": "1"}  # noqa: S108 there is no other home
-    with subprocess.Popen(
-        words, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with (
+        TemporaryFile("w+") as errors,
+        subprocess.Popen(words, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
         assert process.stdout is not None, "asked for above"
-        assert process.stderr is not None, "asked for above"
         done = 2
         for line in process.stdout:
             message = json.loads(line)
             if "failed" in message:
-                raise LayerError(f'verification failed at "{message["failed"]}":\n{message["because"]}')
+                raise BrokenLayerError(f'verification failed at "{message["failed"]}":\n{message["because"]}')
             if "findings" in message:
                 return Findings(**message["findings"])
             done += 1
             progress(WORK, done, PASSES)
-        raise LayerError(f"verification ended without a result:\n{process.stderr.read().strip()}")
+        errors.seek(0)
+        raise LayerError(f"verification ended without a result:\n{errors.read()[-3000:].strip()}")
 
 
 def show(target: Target, verdict: Verdict) -> None:
@@ -186,7 +189,7 @@ def show(target: Target, verdict: Verdict) -> None:
         table.add_row(check, "passed")
     table.add_row("init in the runtime interface", f"{findings.init_ms:,.0f} ms")
     table.add_row("memory after init", f"{findings.after_init_mb:,.0f} MB")
-    table.add_row("peak memory of a run", f"{findings.peak_mb:,.0f} MB")
+    table.add_row("peak memory of a run (Python's)", f"{findings.peak_mb:,.0f} MB")
     for wall, holds in findings.enforced.items():
         table.add_row(wall, "enforced" if holds else "NOT ENFORCED HERE", style="" if holds else "yellow")
     terminal.OUT.print(table)
@@ -199,14 +202,14 @@ def main() -> None:
     with terminal.plain_errors():
         target = Target.from_env(os.environ)
         if not target.zip.is_file():
-            raise LayerError(f"there is no {target.zip.relative_to(ROOT)}: make layer builds it")
+            raise LayerError(f"there is no {shown(target.zip)}: make layer builds it")
         try:
             with terminal.progress() as progress:
                 verdict = verify(target, target.zip, progress)
-        except LayerError as error:
+        except BrokenLayerError as error:
             aside = target.zip.with_suffix(".failed")
             target.zip.replace(aside)
-            raise LayerError(f"{error}\nthe zip is now {aside.relative_to(ROOT)}") from error
+            raise BrokenLayerError(f"{error}\nthe zip is now {shown(aside)}") from error
         show(target, verdict)
 
 

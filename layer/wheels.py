@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import uv
+from filelock import FileLock
 
 from layer.target import REQUIREMENTS, LayerError, Target
 
@@ -31,12 +32,13 @@ def installed(target: Target, folder: Path, requirements: Path = REQUIREMENTS) -
     """
     stamp = folder.with_name(f"{folder.name}.stamp")
     wanted = hashlib.sha256(requirements.read_bytes() + target.name.encode()).hexdigest()
-    if folder.is_dir() and stamp.is_file() and stamp.read_text() == wanted:
-        return folder
-    stamp.unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    install(target, folder, requirements)
-    stamp.write_text(wanted)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        if not (folder.is_dir() and stamp.is_file() and stamp.read_text() == wanted):
+            stamp.unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            install(target, folder, requirements)
+            stamp.write_text(wanted)
     return folder
 
 

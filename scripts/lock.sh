@@ -1,5 +1,5 @@
 #!/usr/bin/env sh
-# Locks pyproject.toml into requirements/: exact versions and hashes, and no address of any index.
+# Locks pyproject.toml into requirements/ and layer/: exact versions and hashes, and no address of any index.
 set -eu
 cd "$(dirname "$0")/.."
 if uv --version >/dev/null 2>&1; then uv=uv; else uv=.uv/bin/uv; fi

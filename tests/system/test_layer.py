@@ -1,0 +1,290 @@
+"""A real layer: what is in its zip, that the function runs from it, and that verification misses nothing it needs."""
+
+import functools
+import os
+import re
+import stat
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from layer import emulator, sandbox, verify
+from layer.build import build
+from layer.inside import Findings
+from layer.target import BUILD, ROOT, LayerError, Target
+from trader.prices import no_progress
+
+TARGET = Target("3.13", "x86_64")
+pytestmark = pytest.mark.skipif(not TARGET.runs_here, reason="left out: the layer's programs are for linux x86_64")
+
+PLAIN = BUILD / f"plain-python{TARGET.python}-{TARGET.arch}"
+"""The packages as their wheels have them, out of which the layer is made."""
+
+MODEL = "python/prophet/stan_model/prophet_model.bin"
+LICENCE = re.compile(r"licen[cs]e|copying|notice|authors|contributors", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A built zip, its table of contents, and the folder in which it was built."""
+
+    zip: Path
+    entries: Sequence[zipfile.ZipInfo]
+    work: Path
+
+    @property
+    def names(self) -> set[str]:
+        return {entry.filename for entry in self.entries}
+
+    def contents(self, suffix: str = "") -> Iterator[tuple[str, bytes]]:
+        """Name and bytes of each file whose name ends so."""
+        with zipfile.ZipFile(self.zip) as archive:
+            for entry in self.entries:
+                if entry.filename.endswith(suffix):
+                    yield entry.filename, archive.read(entry)
+
+
+@pytest.fixture(scope="module")
+def layer(tmp_path_factory: pytest.TempPathFactory) -> Layer:
+    """What `make layer` verifies, in a folder of its own."""
+    work = tmp_path_factory.mktemp("work")
+    built = build(TARGET, work, no_progress)
+    with zipfile.ZipFile(built.zip) as archive:
+        return Layer(built.zip, archive.infolist(), work)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _make_run_decides_once() -> Iterator[None]:
+    """What `make run` decides is had once for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verify, "decisions_of_make_run", functools.cache(verify.decisions_of_make_run))
+        yield
+
+
+# --- what is in it ---
+
+
+def test_the_layer_is_within_its_budget_unpacked(layer: Layer) -> None:
+    assert sum(entry.file_size for entry in layer.entries) <= 135_000_000
+
+
+def test_the_layer_is_within_its_budget_zipped(layer: Layer) -> None:
+    assert layer.zip.stat().st_size <= 45_000_000
+
+
+def test_every_file_is_below_python_where_lambda_looks(layer: Layer) -> None:
+    assert {PurePosixPath(name).parts[0] for name in layer.names} == {"python"}
+
+
+def test_every_file_can_be_read_by_any_user_and_written_by_none_but_its_own(layer: Layer) -> None:
+    modes = {entry.external_attr >> 16 for entry in layer.entries}
+    assert modes == {stat.S_IFREG | 0o644, stat.S_IFREG | 0o755}
+
+
+def test_prophets_model_alone_can_be_executed(layer: Layer) -> None:
+    assert [entry.filename for entry in layer.entries if entry.external_attr >> 16 & 0o111] == [MODEL]
+
+
+def test_files_are_in_the_order_of_their_names(layer: Layer) -> None:
+    names = [entry.filename for entry in layer.entries]
+    assert names == sorted(names)
+
+
+def test_every_file_has_the_same_date(layer: Layer) -> None:
+    assert {entry.date_time for entry in layer.entries} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_time_zones_are_in_it(layer: Layer) -> None:
+    assert "python/tzdata/zoneinfo/America/New_York" in layer.names
+
+
+def test_every_module_has_its_bytecode(layer: Layer) -> None:
+    tag = f"cpython-{TARGET.python.replace('.', '')}"
+    modules = [PurePosixPath(name) for name in layer.names if name.endswith(".py")]
+    assert [each for each in modules if f"{each.parent}/__pycache__/{each.stem}.{tag}.pyc" not in layer.names] == []
+
+
+def test_bytecode_is_taken_without_a_look_at_its_source(layer: Layer) -> None:
+    flags = {code[4:8] for _, code in layer.contents(".pyc")}
+    assert flags == {b"\x01\x00\x00\x00"}, "PEP 552: 1 is an unchecked hash, 0 a time, 3 a checked hash"
+
+
+def test_no_file_tells_where_it_was_built(layer: Layer) -> None:
+    places = [str(place).encode() for place in (layer.work, BUILD, ROOT)]
+    assert [name for name, content in layer.contents() if any(place in content for place in places)] == []
+
+
+def test_every_package_keeps_the_licences_that_it_came_with(layer: Layer) -> None:
+    shipped = {path.parts[1] for path in map(PurePosixPath, layer.names) if path.parts[1].endswith(".dist-info")}
+    came = [file for folder in shipped for file in (PLAIN / folder).rglob("*") if file.is_file()]
+    licences = {
+        f"python/{file.relative_to(PLAIN)}" for file in came if "licenses" in file.parts or LICENCE.search(file.name)
+    }
+    assert licences - layer.names == set()
+    assert len(licences) >= len(shipped)
+
+
+def test_the_licence_of_the_threads_library_that_prophet_links_stays_though_the_sources_go(layer: Layer) -> None:
+    cmdstan = {name for name in layer.names if "/cmdstan-" in name and name.endswith("/LICENSE")}
+    (licence,) = (PLAIN / "prophet/stan_model").glob("cmdstan-*/stan/lib/stan_math/lib/tbb_*/LICENSE")
+    assert cmdstan == {f"python/licences/{licence.relative_to(PLAIN)}"}
+
+
+# --- that it works ---
+
+
+@pytest.fixture(scope="module")
+def findings(layer: Layer) -> Findings:
+    """What was measured while the function ran from the layer, with all of Lambda's walls that can be had here."""
+    verdict = verify.verify(TARGET, layer.zip, no_progress)
+    assert verdict.findings is not None, verdict.not_run
+    return verdict.findings
+
+
+def test_the_function_starts_from_the_layer_and_the_time_is_measured(findings: Findings) -> None:
+    assert 0 < findings.init_ms < emulator.TIMEOUT_S * 1000
+
+
+def test_after_init_the_function_holds_little_memory(findings: Findings) -> None:
+    assert 10 < findings.after_init_mb < 150
+
+
+def test_a_run_fits_into_a_small_function(findings: Findings) -> None:
+    assert findings.after_init_mb <= findings.peak_mb < 300
+
+
+def test_every_wall_that_lambda_has_stood_while_the_function_ran(findings: Findings) -> None:
+    if (why := sandbox.missing()) and os.environ.get("CI") != "true":
+        pytest.skip(f"left out: {why}")
+    assert {wall: holds for wall, holds in findings.enforced.items() if not holds} == {}
+    assert len(findings.enforced) == 6
+
+
+# --- that verification would notice ---
+
+type Sabotage = Callable[..., Path]
+
+
+@pytest.fixture
+def sabotage(layer: Layer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sabotage:
+    """A copy of the layer without some folder, or with another mode for a file; not compressed, for it is used once."""
+    monkeypatch.setattr(verify, "MOST_ZIP_BYTES", verify.MOST_BYTES * 2)
+
+    def spoilt(*, without: str = "", of: str = "", mode: int = 0) -> Path:
+        copy, touched = tmp_path / "spoilt.zip", 0
+        with zipfile.ZipFile(layer.zip) as whole, zipfile.ZipFile(copy, "w") as rest:
+            for entry in whole.infolist():
+                is_out, is_changed = bool(without) and entry.filename.startswith(without), entry.filename == of
+                touched += is_out or is_changed
+                if is_out:
+                    continue
+                content = whole.read(entry)
+                entry.compress_type = zipfile.ZIP_STORED
+                entry.external_attr = (stat.S_IFREG | mode) << 16 if is_changed else entry.external_attr
+                rest.writestr(entry, content)
+        assert touched, "the layer has what is to be spoilt"
+        return copy
+
+    return spoilt
+
+
+@pytest.mark.parametrize(
+    ("folder", "check", "because"),
+    [
+        ("python/tenacity/", "the handler starts", "No module named 'tenacity'"),
+        ("python/tzdata/", "the handler starts", "No time zone found with key America/New_York"),
+        ("python/prophet.libs/", "the sample day, as make run decides it", "forecasts"),
+    ],
+)
+def test_a_package_that_is_needed_cannot_be_left_out(sabotage: Sabotage, folder: str, check: str, because: str) -> None:
+    with pytest.raises(LayerError, match=rf'(?s)^verification failed at "{check}":.*{because}'):
+        verify.verify(TARGET, sabotage(without=folder), no_progress)
+
+
+def test_prophets_model_cannot_lose_its_executable_bit(sabotage: Sabotage) -> None:
+    with pytest.raises(LayerError, match=r'^verification failed at "the sample day, as make run decides it"'):
+        verify.verify(TARGET, sabotage(of=MODEL, mode=0o644), no_progress)
+
+
+def test_no_file_can_be_hidden_from_lambdas_user(sabotage: Sabotage) -> None:
+    file = "python/tenacity/__init__.py"
+    with pytest.raises(LayerError, match=f"{file} has mode 600: Lambda's user cannot read it"):
+        verify.verify(TARGET, sabotage(of=file, mode=0o600), no_progress)
+
+
+# --- make verify-layer ---
+
+
+@pytest.fixture
+def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a finished layer would be, of a repository that is elsewhere."""
+    for name in ("PYTHON", "ARCH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("layer.target.DIST", tmp_path / "layer" / "dist")
+    monkeypatch.setattr("layer.target.ROOT", tmp_path)
+    TARGET.zip.parent.mkdir(parents=True)
+    return TARGET.zip
+
+
+def unreadable(zip_file: Path) -> bytes:
+    """Write a zip that fails at the first look; gives its bytes."""
+    entry = zipfile.ZipInfo("python/prophet.py")
+    entry.external_attr = (stat.S_IFREG | 0o600) << 16
+    with zipfile.ZipFile(zip_file, "w") as archive:
+        archive.writestr(entry, "")
+    return zip_file.read_bytes()
+
+
+def test_a_finished_layer_that_fails_is_put_aside(finished: Path) -> None:
+    content = unreadable(finished)
+    with pytest.raises(SystemExit):
+        verify.main()
+    assert {file.name: file.read_bytes() for file in finished.parent.iterdir()} == {f"{finished.stem}.failed": content}
+
+
+def test_a_finished_layer_that_fails_is_a_sentence_with_its_new_name(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unreadable(finished)
+    with pytest.raises(SystemExit) as end:
+        verify.main()
+    said = " ".join(capsys.readouterr().err.split())
+    assert end.value.code == 1
+    assert said == (
+        f"BrokenLayerError: {finished.name}: python/prophet.py has mode 600: Lambda's user cannot read it "
+        f"the zip is now layer/dist/{finished.stem}.failed"
+    )
+
+
+def test_where_no_layer_was_built_it_says_how(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        verify.main()
+    said = " ".join(capsys.readouterr().err.split())
+    assert (end.value.code, said) == (1, f"LayerError: there is no layer/dist/{finished.name}: make layer builds it")
+
+
+def test_a_good_layer_is_not_put_aside_for_a_fault_that_is_not_its_own(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_reach(_target: Target) -> None:
+        raise LayerError("the package index cannot be reached")
+
+    unreadable(finished)
+    monkeypatch.setattr(verify, "check_archive", lambda _zip_file: None)
+    monkeypatch.setattr(verify, "decisions_of_make_run", dict)
+    monkeypatch.setattr(verify, "fetched", out_of_reach)
+    with pytest.raises(SystemExit):
+        verify.main()
+    assert finished.is_file()
+
+
+def test_what_stand_ins_print_does_not_stop_verification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    talkative = tmp_path / "python"
+    findings = '{"findings": {"init_ms": 1, "after_init_mb": 1, "peak_mb": 1, "run_s": 1, "enforced": {}}}'
+    talkative.write_text(f"#!/bin/sh\nhead -c 200000 /dev/zero >&2\necho '{findings}'\n")
+    talkative.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(talkative))
+    assert verify.run_inside(TARGET, tmp_path, {}, is_walled=False, progress=no_progress).init_ms == 1

@@ -1,0 +1,398 @@
+"""AWS's runtime interface on this machine, with handlers of a few lines; and the room in which it is started."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from layer import emulator, sandbox
+from layer.emulator import Function, FunctionError, running
+from layer.target import LayerError, Target
+
+TARGET = Target("3.13", "x86_64")
+pytestmark = pytest.mark.skipif(not TARGET.runs_here, reason="left out: the emulator is a program for linux x86_64")
+
+HELLO = "def handler(event, context): return 'hello'"
+PIDS = """
+    import os
+
+    def handler(event, context):
+        return os.getpid(), os.getppid()  # of the function, and of the emulator that started it
+"""
+BUSY = """
+    import os, time
+
+    def handler(event, context):
+        time.sleep(event)
+        return os.getpid()
+"""
+
+type Write = Callable[..., Function]
+type Room = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def tools() -> tuple[Path, Path]:
+    """The emulator and what belongs to it."""
+    return emulator.fetched(TARGET)
+
+
+@pytest.fixture
+def write(tools: tuple[Path, Path], tmp_path: Path) -> Write:
+    """Make a function of a handler's source, in a folder of its own; `path` is where the layer's modules would be."""
+
+    def function(source: str, *path: Path) -> Function:
+        task = tmp_path / f"task-{sum(1 for _ in tmp_path.iterdir())}"
+        task.mkdir()
+        (task / "handler.py").write_text(dedent(source))
+        folder, program = tools
+        return Function(
+            python=TARGET.interpreter(),
+            tools=folder,
+            emulator=program,
+            task=task,
+            path=path,
+            handler="handler.handler",
+        )
+
+    return function
+
+
+# --- answers ---
+
+
+def test_an_event_and_its_answer_are_json(write: Write) -> None:
+    with running(write("def handler(event, context): return {'got': event, 'nothing': None}"), {}) as interface:
+        assert interface.invoke({"symbols": ["KO", "Zürich"]}) == {
+            "got": {"symbols": ["KO", "Zürich"]},
+            "nothing": None,
+        }
+
+
+def test_a_second_event_meets_the_process_of_the_first(write: Write) -> None:
+    with running(write(PIDS), {}) as interface:
+        assert interface.invoke({}) == interface.invoke({})
+
+
+def test_what_the_function_prints_is_in_the_log(write: Write) -> None:
+    with running(write("def handler(event, context): print('a word by the way')"), {}) as interface:
+        interface.invoke({})
+        assert "a word by the way" in interface.log
+
+
+def test_two_interfaces_at_once_keep_to_their_own_functions(write: Write) -> None:
+    here, there = (write(f"def handler(event, context): return {name!r}") for name in ("here", "there"))
+    with running(here, {}) as first, running(there, {}) as second:
+        assert [each.invoke({}) for each in (first, second, first)] == ["here", "there", "here"]
+
+
+# --- errors ---
+
+
+def test_an_error_of_the_handler_is_told_with_type_message_and_place(write: Write) -> None:
+    function = write("def handler(event, context): raise KeyError('AAPL')")
+    with (
+        running(function, {}) as interface,
+        pytest.raises(FunctionError, match=rf"(?s)^KeyError: 'AAPL'\n.*{function.task}/handler.py.*line 1"),
+    ):
+        interface.invoke({})
+
+
+def test_after_an_error_the_next_event_is_answered(write: Write) -> None:
+    with running(write("def handler(event, context): return 1 / event"), {}) as interface:
+        with pytest.raises(FunctionError, match="ZeroDivisionError"):
+            interface.invoke(0)
+        assert interface.invoke(2) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("import nothing_such", "No module named 'nothing_such'"),
+        ("raise ValueError('at init')", "ValueError: at init"),
+        ("def (", "UserCodeSyntaxError"),
+        ("anything = 1", "Handler 'handler' missing"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_an_error_that_says_why(write: Write, source: str, said: str) -> None:
+    with running(write(source), {}) as interface, pytest.raises(FunctionError, match=re.escape(said)):
+        interface.invoke({})
+
+
+def test_a_handler_that_ends_the_process_is_an_error_with_the_exit_code(write: Write) -> None:
+    with (
+        running(write("import os\ndef handler(event, context): os._exit(3)"), {}) as interface,
+        pytest.raises(FunctionError, match="exit status 3"),
+    ):
+        interface.invoke({})
+
+
+@pytest.mark.parametrize("when", ["at init", "in the handler"])
+def test_of_a_process_that_ended_by_itself_the_last_words_are_told(write: Write, when: str) -> None:
+    end = "print('last words', flush=True)\n    os._exit(3)"
+    source = f"import os\ndef handler(event, context):\n    {end}\n"
+    function = write(source + ("handler({}, None)" if when == "at init" else ""))
+    with running(function, {}) as interface, pytest.raises(FunctionError, match="last words"):
+        interface.invoke({})
+
+
+def test_a_handler_that_takes_too_long_is_an_error(write: Write) -> None:
+    with running(write(BUSY), {}) as interface, pytest.raises(FunctionError, match=r"no answer \(.*timed out"):
+        interface.invoke(20, timeout_s=0.5)
+
+
+def test_an_emulator_that_does_not_start_is_an_error(write: Write) -> None:
+    broken = replace(write(HELLO), emulator=Path(shutil.which("false") or "/bin/false"))
+    with pytest.raises(FunctionError, match="ended with code 1 before it listened"), running(broken, {}):
+        pytest.fail("nothing listens")
+
+
+@pytest.mark.usefixtures("tools")
+def test_an_emulator_of_another_hash_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(emulator.SHA256, TARGET.arch, "0" * 64)
+    with pytest.raises(LayerError, match=r"is not the emulator that layer/emulator\.py pins"):
+        emulator.fetched(TARGET)
+
+
+# --- measurements ---
+
+
+def test_what_the_module_does_on_import_counts_as_init(write: Write) -> None:
+    with running(write(f"import time\ntime.sleep(0.3)\n{HELLO}"), {}) as interface:
+        interface.invoke({})
+        assert interface.init_ms >= 300
+
+
+def test_what_the_handler_does_counts_as_no_init(write: Write) -> None:
+    with running(write("import time\ndef handler(event, context): time.sleep(2)"), {}) as interface:
+        interface.invoke({})
+        assert 0 < interface.init_ms < 2_000
+
+
+def test_the_init_time_of_a_function_that_was_not_invoked_is_not_known(write: Write) -> None:
+    with running(write(HELLO), {}) as interface, pytest.raises(FunctionError, match="did not report the init time"):
+        _ = interface.init_ms
+
+
+def test_memory_that_was_held_for_a_moment_is_in_the_peak(write: Write) -> None:
+    with running(write("def handler(event, context): bytearray(event * 10**6)"), {}) as interface:
+        interface.invoke(0)
+        before_mb = interface.peak_mb
+        interface.invoke(100)
+        assert interface.peak_mb - before_mb == pytest.approx(100, abs=10)
+
+
+# --- what the function finds ---
+
+
+@pytest.fixture
+def surroundings(write: Write, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
+    """The environment of a function that is started with one variable, by somebody who has another."""
+    monkeypatch.setenv("OF_THE_CALLER", "hidden")
+    function = write("import os\ndef handler(event, context): return dict(os.environ)")
+    with running(function, {"OF_THE_FUNCTION": "given"}) as interface:
+        found: Mapping[str, str] = interface.invoke({})
+    return found
+
+
+def test_the_function_sees_none_of_the_callers_environment(surroundings: Mapping[str, str]) -> None:
+    assert "OF_THE_CALLER" not in surroundings
+
+
+def test_the_function_has_the_variables_it_was_given(surroundings: Mapping[str, str]) -> None:
+    assert surroundings["OF_THE_FUNCTION"] == "given"
+
+
+def test_the_function_has_the_variables_that_lambda_sets(surroundings: Mapping[str, str]) -> None:
+    assert surroundings["AWS_LAMBDA_FUNCTION_NAME"] == "function"
+
+
+def test_no_packages_of_this_python_are_in_reach(write: Write) -> None:
+    with running(write("import sys\ndef handler(event, context): return sys.path"), {}) as interface:
+        assert [place for place in interface.invoke({}) if place.endswith(("site-packages", "dist-packages"))] == []
+
+
+def test_modules_come_from_the_layer_too_but_from_the_function_first(write: Write, tmp_path: Path) -> None:
+    layer = tmp_path / "layer"
+    layer.mkdir()
+    for name in ("common", "deep"):
+        (layer / f"{name}.py").write_text("place = 'layer'")
+    function = write("import common, deep\ndef handler(event, context): return common.place, deep.place", layer)
+    (function.task / "common.py").write_text("place = 'function'")
+    with running(function, {}) as interface:
+        assert interface.invoke({}) == ["function", "layer"]
+
+
+def test_nothing_is_written_beside_the_functions_modules(write: Write) -> None:
+    function = write(HELLO)
+    with running(function, {}) as interface:
+        interface.invoke({})
+    assert [file.name for file in function.task.iterdir()] == ["handler.py"]
+
+
+def listening(pid: int) -> set[str]:
+    """The addresses at which a process listens, as the kernel writes them: IPv4 in hexadecimal, last byte first."""
+    inodes = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            inodes.add(str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]"))
+    tables = (Path(f"/proc/net/{name}") for name in ("tcp", "tcp6"))
+    rows = [line.split() for table in tables if table.exists() for line in table.read_text().splitlines()[1:]]
+    return {row[1].split(":")[0] for row in rows if row[3] == "0A" and row[9] in inodes}
+
+
+def test_the_interface_listens_on_loopback_only(write: Write) -> None:
+    with running(write(PIDS), {}) as interface:
+        _, pid = interface.invoke({})
+        assert listening(pid) == {"0100007F"}
+
+
+# --- the end ---
+
+
+def is_over(pid: int, within_s: float = 3) -> bool:
+    """Whether a process ends; one that is only waited for by its parent has."""
+    give_up = time.monotonic() + within_s
+    while time.monotonic() < give_up:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state in "ZX":
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_after_the_block_neither_emulator_nor_function_is_left(write: Write) -> None:
+    with running(write(PIDS), {}) as interface:
+        pids = interface.invoke({})
+    assert [is_over(pid) for pid in pids] == [True, True]
+
+
+def test_a_function_that_is_busy_ends_with_the_block_too(write: Write) -> None:
+    with running(write(BUSY), {}) as interface:
+        pid = interface.invoke(0)
+        with pytest.raises(FunctionError):
+            interface.invoke(20, timeout_s=0.5)
+    try:
+        assert is_over(pid)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+# --- the sandbox ---
+
+
+@pytest.fixture
+def room() -> Room:
+    """Runs a line of shell in the sandbox."""
+    if why := sandbox.missing():
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{why}: CI must run the function in a room like Lambda's")
+        pytest.skip(f"left out: {why}")
+
+    def inside(
+        line: str, folders: Mapping[str, Path] | None = None, visible: Sequence[Path] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        words = [*sandbox.command(folders or {}, visible), "sh", "-c", line]
+        done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=30)
+        assert "bwrap:" not in done.stderr, done.stderr  # else silence would look like a wall
+        return done
+
+    return inside
+
+
+def test_without_bubblewrap_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "apt install bubblewrap" in sandbox.missing()
+
+
+def test_where_bubblewrap_may_not_work_its_own_words_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    forbidden = tmp_path / "bwrap"
+    forbidden.write_text("#!/bin/sh\necho 'setting up uid map: Permission denied' >&2\nexit 1\n")
+    forbidden.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert sandbox.missing() == "bubblewrap may not: setting up uid map: Permission denied"
+
+
+def test_what_lies_in_another_visible_folder_is_not_named_again(tmp_path: Path) -> None:
+    inner, beside = tmp_path / "outer" / "inner", tmp_path / "outer-2"
+    for folder in (inner, beside):
+        folder.mkdir(parents=True)
+    assert sandbox.enclosing([inner, beside, tmp_path / "outer"]) == [tmp_path / "outer", beside]
+
+
+def test_of_a_link_both_ends_are_visible(tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    (tmp_path / "link").symlink_to("target")
+    assert sandbox.enclosing([tmp_path / "link"]) == [tmp_path / "link", tmp_path / "target"]
+
+
+def test_nothing_but_tmp_can_be_written_inside(room: Room, tmp_path: Path) -> None:
+    places = r"while read -r _ place _; do [ -d $place ] && echo $place; done < /proc/mounts; ls -d /*"
+    writable = f"for place in $({places}); do [ -w $place ] && echo $place; done"
+    assert set(room(writable, {"/opt": tmp_path}, [tmp_path]).stdout.split()) == {"/tmp"}
+
+
+def test_tmp_has_the_size_of_lambdas(room: Room) -> None:
+    assert room("df --block-size=1 --output=size /tmp").stdout.split()[-1] == str(512 * 1024**2)
+
+
+def test_tmp_is_empty_inside_and_what_is_written_there_is_gone_after(room: Room) -> None:
+    assert [room("ls /tmp; touch /tmp/left-over").stdout for _ in range(2)] == ["", ""]
+
+
+def test_there_is_no_network_but_loopback_inside(room: Room) -> None:
+    interfaces = [line.split(":")[0].strip() for line in room("cat /proc/net/dev").stdout.splitlines() if ":" in line]
+    assert interfaces == ["lo"]
+
+
+def test_there_is_no_privilege_inside(room: Room) -> None:
+    assert "CapEff:\t0000000000000000\n" in room("cat /proc/self/status").stdout
+
+
+def test_no_time_zones_are_inside(room: Room) -> None:
+    assert room("find /usr/share/zoneinfo -type f").stdout == ""
+
+
+def test_no_process_of_outside_is_seen_inside(room: Room) -> None:
+    assert room("readlink /proc/self/ns/pid").stdout.strip() not in {"", str(Path("/proc/self/ns/pid").readlink())}
+
+
+def test_folders_are_shown_where_they_are_asked_for(room: Room, tmp_path: Path) -> None:
+    (tmp_path / "note").write_text("read me")
+    assert room(f"cat /opt/note {tmp_path}/note", {"/opt": tmp_path}, [tmp_path]).stdout == "read me" * 2
+
+
+def test_time_zones_stay_hidden_where_all_of_usr_has_to_be_visible() -> None:
+    if sandbox.missing():
+        pytest.skip("left out: no sandbox here")
+    command = [*sandbox.command({}, [Path("/usr")]), "find", str(sandbox.ZONES), "-name", "New_York"]
+    found = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert found.stdout == ""
+
+
+def test_an_emulator_that_never_listens_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(emulator, "START_S", 0.3)
+    silent = tmp_path / "silent"
+    silent.write_text("#!/bin/sh\nexec sleep 5\n")
+    silent.chmod(0o755)
+    function = Function(python=TARGET.interpreter(), tools=tmp_path, emulator=silent, task=tmp_path, path=[])
+    with pytest.raises(FunctionError, match="does not listen"), running(function, {}):
+        pass
+
+
+def test_the_memory_of_a_function_that_is_not_running_is_an_error(write: Write) -> None:
+    with running(write("def handler(event, context): pass"), {}) as interface, pytest.raises(FunctionError):
+        _ = interface.peak_mb
