@@ -7,7 +7,7 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from layer.elf import is_program
@@ -18,6 +18,9 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 LEVEL = 7
 """Of compression: 9 takes twice the time for 0.4 % less."""
+
+HINDRANCES = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+"""Errors of a file system that a person can do something about."""
 
 UNIX = 3
 """The system whose file modes an entry carries."""
@@ -75,12 +78,13 @@ def replaced(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise LayerError(f"{path.name} cannot be written: {error.strerror or error}; {remedy(error, path)}") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # what hindered the writing may hinder this too, and is told already
+            part.unlink(missing_ok=True)
 
 
 def remedy(error: OSError, path: Path) -> str:
     """What to do about a file that cannot be written."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        free = shutil.disk_usage(path.parent).free
+        free = shutil.disk_usage(next(folder for folder in path.parents if folder.exists())).free
         return f"{free / 1e6:,.0f} MB are free, and a build needs some 800 MB in layer/build"
     return f"see who may write to {path.parent.name}/"

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from rich.table import Table
 
 from layer import bytecode, elf, verify
-from layer.archive import replaced, sha256, write_zip
+from layer.archive import HINDRANCES, remedy, replaced, sha256, write_zip
 from layer.prune import files, prune, read_rules
 from layer.target import BUILD, LayerError, Target, shown
 from layer.wheels import installed
@@ -52,7 +52,7 @@ class Stripped:
                 "NOT: no strip here understands these files (on Debian and Ubuntu: apt install binutils, "
                 "binutils-aarch64-linux-gnu for arm64)"
             )
-        but = f" but {', '.join(self.left)}, which could not be loaded afterwards" if self.left else ""
+        but = f" but {', '.join(self.left)}, which stripped would not load" if self.left else ""
         return f"with {self.tool}: all {self.files} compiled files{but}"
 
 
@@ -117,7 +117,8 @@ def sizes_by_owner(tree: Path, owners: Mapping[str, Owner]) -> Counter[Owner]:
     """Bytes by package; bytecode counts with its source."""
     sizes = Counter[Owner]()
     for file in files(tree):
-        source = importlib.util.source_from_cache(str(file)) if file.suffix == ".pyc" else str(file)
+        is_cached = file.parent.name == "__pycache__"
+        source = importlib.util.source_from_cache(str(file)) if is_cached else str(file)
         sizes[owners.get(os.path.relpath(source, tree), ("(installer)", ""))] += file.stat().st_size
     return sizes
 
@@ -126,7 +127,7 @@ def strip(target: Target, tree: Path) -> Stripped:
     """Strip all compiled files that can be. Raises LayerError for files of another machine."""
     compiled = sorted(file for file in files(tree) if elf.is_elf(file))
     elf.check_machine(compiled, target)
-    tool = elf.strip_tool(target, compiled[0])
+    tool = elf.strip_tool(target, compiled[0]) if compiled else None
     left = elf.strip(tool, compiled) if tool else compiled
     return Stripped(tool=tool, files=len(compiled), left=[str(file.relative_to(tree)) for file in left])
 
@@ -148,11 +149,19 @@ def zipped(tree: Path, zip_file: Path, progress: Progress) -> None:
 def workplace(target: Target) -> Iterator[Path]:
     """An empty folder for one build, gone afterwards. Raises LayerError if another build of the target is under way."""
     BUILD.mkdir(exist_ok=True)
+    prefix = f"build-{target.name}-"
     try:
-        with FileLock(BUILD / f"{target.name}.lock", timeout=0), TemporaryDirectory(dir=BUILD, prefix="build-") as name:
-            yield Path(name)
+        with FileLock(BUILD / f"{target.name}.lock", timeout=0):
+            for left in BUILD.glob(f"{prefix}*"):  # by a build that was killed
+                shutil.rmtree(left)
+            with TemporaryDirectory(dir=BUILD, prefix=prefix) as name:
+                yield Path(name)
     except Timeout as error:
         raise LayerError(f"{target.name} is being built already; wait for that to end") from error
+    except OSError as error:
+        if error.errno not in HINDRANCES:
+            raise
+        raise LayerError(f"{target.name} cannot be built: {error.strerror}; {remedy(error, BUILD)}") from error
 
 
 def show(target: Target, built: Built, seconds: float) -> None:

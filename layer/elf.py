@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
 from layer.target import LayerError, Target
@@ -28,8 +29,11 @@ def is_program(path: Path) -> bool:
 def check_machine(paths: Iterable[Path], target: Target) -> None:
     """Raises LayerError if a compiled file is for another machine than the target."""
     for path in paths:
-        with path.open("rb") as file:
-            machine = ELFFile(file)["e_machine"]
+        try:
+            with path.open("rb") as file:
+                machine = ELFFile(file)["e_machine"]
+        except ELFError as error:
+            raise LayerError(f"{path.name} is no whole compiled file: {error}") from error
         if machine != MACHINE_CODES[target.machine]:
             raise LayerError(f"{path.name} is compiled for another machine than {target.arch}: {machine}")
 
@@ -47,7 +51,10 @@ def strip(tool: str, paths: Iterable[Path]) -> Sequence[Path]:
         if (smaller := stripped(tool, path)) is None:
             left.append(path)
         else:
+            mode = path.stat().st_mode
+            path.unlink()  # it may be read-only
             path.write_bytes(smaller)
+            path.chmod(mode)
     return left
 
 
@@ -56,7 +63,7 @@ def stripped(tool: str, path: Path) -> bytes | None:
     with TemporaryDirectory() as folder:
         out = Path(folder) / path.name
         done = subprocess.run([tool, "--strip-unneeded", "-o", out, path], check=False, capture_output=True)
-        return out.read_bytes() if done.returncode == 0 and is_loadable(out) else None
+        return out.read_bytes() if done.returncode == 0 and out.is_file() and is_loadable(out) else None
 
 
 def is_loadable(path: Path) -> bool:

@@ -1,10 +1,11 @@
 """The prune rules: data in prune.toml, applied here."""
 
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import msgspec
 
 from layer.target import HERE, LayerError
 
@@ -12,26 +13,32 @@ RULES = HERE / "prune.toml"
 LICENCES = "licences"
 LICENCE = re.compile(r"(licen[cs]es?|copying|notice|authors|copyright)", re.IGNORECASE)
 
+type Words = Annotated[str, msgspec.Meta(min_length=1)]
+type Pattern = Annotated[str, msgspec.Meta(pattern=r"^(?!/)(?!.*\.\.)\S+$")]
+"""A glob below python/, and nothing outside of it."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """Paths that do not go into the layer: globs below its python/ folder."""
 
-    what: str
-    why: str
-    remove: tuple[str, ...]
-    keep: tuple[str, ...] = ()
+class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Paths that do not go into the layer, and what of them does all the same."""
+
+    what: Words
+    why: Words
+    remove: Annotated[tuple[Pattern, ...], msgspec.Meta(min_length=1)]
+    keep: tuple[Pattern, ...] = ()
+
+
+class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file of rules."""
+
+    rule: tuple[Rule, ...]
 
 
 def read_rules(path: Path = RULES) -> tuple[Rule, ...]:
     """The rules of a file. Raises LayerError if it is not understood."""
     try:
-        return tuple(
-            Rule(what=rule["what"], why=rule["why"], remove=tuple(rule["remove"]), keep=tuple(rule.get("keep", ())))
-            for rule in tomllib.loads(path.read_text())["rule"]
-        )
-    except (KeyError, TypeError, tomllib.TOMLDecodeError) as error:
-        raise LayerError(f"{path.name}: each [[rule]] needs what, why and remove: {error}") from error
+        return msgspec.toml.decode(path.read_bytes(), type=Rules).rule
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise LayerError(f"{path.name}: a [[rule]] has what, why, remove and perhaps keep: {error}") from error
 
 
 def prune(tree: Path, rules: Sequence[Rule]) -> None:
@@ -41,15 +48,15 @@ def prune(tree: Path, rules: Sequence[Rule]) -> None:
     Prophet takes a folder with nothing but a licence in it for a whole CmdStan.
     """
     doomed: dict[Path, bool] = {}  # and whether the rest of the package stays
-    idle = []
+    idle: list[str] = []
     for rule in rules:
-        kept = {path for pattern in rule.keep for path in tree.glob(pattern)}
-        for pattern in rule.remove:
-            found = [path for path in tree.glob(pattern) if path not in kept]
-            if not found:
-                idle.append(f"{pattern} ({rule.what})")
-            for path in found:
-                doomed |= {file: doomed.get(file, True) and path.parent != tree for file in files(path)}
+        kept = [matches(tree, pattern) for pattern in rule.keep]
+        staying = {file for found in kept for file in found}
+        going = [matches(tree, pattern, staying) for pattern in rule.remove]
+        for pattern, found in zip((*rule.keep, *rule.remove), (*kept, *going), strict=True):
+            idle += [] if found else [f"{pattern} ({rule.what})"]
+        for found in going:
+            doomed |= {file: doomed.get(file, True) and is_part for file, is_part in found.items()}
     if idle:
         raise LayerError(f"{RULES.name}: nothing matches {', '.join(idle)}; mend or delete the rule")
     for file, is_part in doomed.items():
@@ -59,6 +66,12 @@ def prune(tree: Path, rules: Sequence[Rule]) -> None:
             file.rename(kept_at)
         else:
             file.unlink()
+
+
+def matches(tree: Path, pattern: str, but: Iterable[Path] = ()) -> dict[Path, bool]:
+    """The files that a pattern means, and of each whether it is only a part of its package that goes."""
+    without = set(but)
+    return {file: path.parent != tree for path in tree.glob(pattern) for file in files(path) if file not in without}
 
 
 def is_licence(path: Path) -> bool:

@@ -76,12 +76,10 @@ def check_archive(zip_file: Path) -> None:
     except (zipfile.BadZipFile, OSError) as error:
         raise BrokenLayerError(f"{zip_file.name} cannot be read: {error}; make layer builds it") from error
     for entry in entries:
-        if entry.is_dir():
-            continue
         mode, path = entry.external_attr >> 16, PurePosixPath(entry.filename)
-        if path.parts[0] != "python" or path.is_absolute() or ".." in path.parts:
+        if path.parts[:1] != ("python",) or ".." in path.parts:
             raise BrokenLayerError(f"{zip_file.name}: {entry.filename} is not below python/, where Lambda looks")
-        if not mode & stat.S_IROTH:
+        if not entry.is_dir() and not mode & stat.S_IROTH:
             raise BrokenLayerError(
                 f"{zip_file.name}: {entry.filename} has mode {mode & 0o777:o}: Lambda's user cannot read it"
             )

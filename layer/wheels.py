@@ -1,6 +1,7 @@
 """The packages as their authors ship them: wheels for the target's platform, out of locked requirements."""
 
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -18,11 +19,16 @@ CAUSES = {
         "choose a version that has one in pyproject.toml, then make lock"
     ),
     r"no space left": "the disk is full; a build needs some 800 MB in layer/build, and uv's cache 150 MB",
-    r"network|connect|dns|offline|timed out|timeout": (
+    r"failed to fetch|error sending request|dns error|timed out|network .{0,20}disabled|connection (re|cl)": (
         "the package index cannot be reached and uv's cache does not hold all of it; try again with a network"
     ),
 }
-"""What uv says (small letters), and what it means here; the first that matches counts."""
+"""What uv says (in small letters, on one line), and what it means here; the first that matches counts."""
+
+MEDDLING = re.compile(
+    r"UV_(BUILD_CONSTRAINT|COMPILE_BYTECODE|CONSTRAINT|EXCLUDE|NO_BINARY|ONLY_BINARY|OVERRIDE|PREFIX|TARGET|WORKING_DIR)"
+)
+"""Variables of uv's that would change what is installed, or where; those that say where wheels come from may stay."""
 
 
 def installed(target: Target, folder: Path, requirements: Path = REQUIREMENTS) -> Path:
@@ -49,10 +55,11 @@ def install(target: Target, folder: Path, requirements: Path) -> None:
         *("--python-platform", target.platform, "--python-version", target.python),
         *("--only-binary", ":all:", "--no-deps", "--require-hashes", "--no-config"),
         *("--link-mode", "copy"),  # a hard link into uv's cache would let the stripping spoil the cache
-        "--no-compile-bytecode",
     ]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    env = {name: value for name, value in os.environ.items() if not MEDDLING.match(name)}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=env)
     if done.returncode != 0:
         words = done.stderr.strip()
-        cause = next((meaning for pattern, meaning in CAUSES.items() if re.search(pattern, words.lower())), "")
+        line = " ".join(words.lower().split())
+        cause = next((meaning for pattern, meaning in CAUSES.items() if re.search(pattern, line)), "")
         raise LayerError(f"the wheels for {target.name} could not be had: {cause or 'uv says'}\n{words}")

@@ -1,0 +1,373 @@
+"""The real uv against a package index on loopback, with wheels of a few bytes."""
+
+import contextlib
+import hashlib
+import os
+import socket
+import sys
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from time import sleep
+from typing import Any
+
+import pytest
+
+from layer import wheels
+from layer.target import LayerError, Target
+from layer.wheels import install, installed
+
+TARGET = Target("3.13", "x86_64")
+NO_WHEEL = "a package has no wheel for this target"
+UNREACHABLE = "the package index cannot be reached and uv's cache does not hold all of it"
+DAMAGED = "a download is not the file that was locked"
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Lists and serves a folder, which is all that a package index has to do."""
+
+    def __init__(self, *arguments: Any, asked: Counter[str], **options: Any) -> None:
+        self.asked = asked
+        super().__init__(*arguments, **options)
+
+    def do_GET(self) -> None:
+        self.asked[self.path] += 1
+        super().do_GET()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 the base class calls it that
+        """Say nothing."""
+
+
+@dataclass
+class Index:
+    """A package index: a folder for each package, with its files."""
+
+    folder: Path
+    asked: Counter[str] = field(default_factory=Counter)
+
+    def add(self, tag: str = "py3-none-any", *, version: str = "1.0", needs: str = "") -> str:
+        """A wheel of `thing`, whose one module knows its tag; gives its hash."""
+        info = f"thing-{version}.dist-info"
+        metadata = f"Metadata-Version: 2.1\nName: thing\nVersion: {version}\n"
+        files = {
+            "thing.py": f"TAG = {tag!r}\n",
+            f"{info}/METADATA": metadata + (f"Requires-Dist: {needs}\n" if needs else ""),
+            f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: a test\nRoot-Is-Purelib: true\nTag: {tag}\n",
+        }
+        files[f"{info}/RECORD"] = "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"])
+        wheel = self.path(f"thing-{version}-{tag}.whl")
+        with zipfile.ZipFile(wheel, "w") as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+        return hashlib.sha256(wheel.read_bytes()).hexdigest()
+
+    def path(self, name: str) -> Path:
+        """Where a file of `thing` lies."""
+        (self.folder / "thing").mkdir(exist_ok=True)
+        return self.folder / "thing" / name
+
+    @contextlib.contextmanager
+    def served(self) -> Iterator[str]:
+        """The index's address, on loopback."""
+        handler = partial(Handler, asked=self.asked, directory=str(self.folder))
+        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            thread = Thread(target=partial(server.serve_forever, poll_interval=0.01))
+            thread.start()
+            try:
+                yield f"http://127.0.0.1:{server.server_port}"
+            finally:
+                server.shutdown()
+                thread.join()
+
+
+@pytest.fixture
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose name is not the test's: uv's words name it, and those are looked through for causes."""
+    return tmp_path_factory.mktemp("place")
+
+
+@pytest.fixture
+def index(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
+    """An empty index that uv asks, with an empty cache and without anything else that the shell says about uv."""
+    for name in [name for name in os.environ if name.startswith(("UV_", "PIP_", "VIRTUAL_ENV"))]:
+        monkeypatch.delenv(name)
+    (place / "index").mkdir()
+    index = Index(place / "index")
+    with index.served() as address:
+        monkeypatch.setenv("UV_DEFAULT_INDEX", address)
+        monkeypatch.setenv("UV_CACHE_DIR", str(place / "cache"))
+        monkeypatch.setenv("UV_PYTHON", sys.executable)
+        monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+        yield index
+
+
+@pytest.fixture
+def unreachable(index: Index, monkeypatch: pytest.MonkeyPatch) -> Index:
+    """The index, when nobody listens at the address that uv asks."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://127.0.0.1:{free.getsockname()[1]}")
+    return index
+
+
+def requirements(place: Path, *hashes: str, version: str = "1.0") -> Path:
+    file = place / "requirements.txt"
+    file.write_text(f"thing=={version} {' '.join(f'--hash=sha256:{each}' for each in hashes)}\n")
+    return file
+
+
+def tag(folder: Path) -> str:
+    """Which wheel is installed in a folder."""
+    return (folder / "thing.py").read_text().split("'")[1]
+
+
+def fault(place: Path, *hashes: str, target: Target = TARGET) -> str:
+    with pytest.raises(LayerError) as caught:
+        install(target, place / "plain", requirements(place, *hashes))
+    return str(caught.value)
+
+
+# --- wheels that can be had ---
+
+
+def test_a_locked_wheel_is_unpacked(index: Index, place: Path) -> None:
+    install(TARGET, place / "plain", requirements(place, index.add()))
+    assert (place / "plain" / "thing.py").read_text() == "TAG = 'py3-none-any'\n"
+
+
+def test_a_package_is_told_with_its_metadata(index: Index, place: Path) -> None:
+    install(TARGET, place / "plain", requirements(place, index.add()))
+    assert "Name: thing" in (place / "plain/thing-1.0.dist-info/METADATA").read_text()
+
+
+@pytest.mark.parametrize("python", ["3.13", "3.14"])
+@pytest.mark.parametrize(("arch", "machine"), [("x86_64", "x86_64"), ("arm64", "aarch64")])
+def test_the_wheel_is_that_of_the_target(python: str, arch: str, machine: str, index: Index, place: Path) -> None:
+    short = python.replace(".", "")
+    tags = [f"cp{each}-cp{each}-manylinux_2_17_{of}" for each in (313, 314) for of in ("x86_64", "aarch64")]
+    locked = requirements(place, *(index.add(each) for each in tags))
+    install(Target(python, arch), place / "plain", locked)
+    assert tag(place / "plain") == f"cp{short}-cp{short}-manylinux_2_17_{machine}"
+
+
+def test_a_wheel_for_the_glibc_of_amazon_linux_2023_is_taken(index: Index, place: Path) -> None:
+    hashes = [index.add(f"cp313-cp313-manylinux_2_{glibc}_x86_64") for glibc in (17, 34, 35)]
+    install(TARGET, place / "plain", requirements(place, *hashes))
+    assert tag(place / "plain") == "cp313-cp313-manylinux_2_34_x86_64"
+
+
+def test_nothing_is_resolved_anew(index: Index, place: Path) -> None:
+    install(TARGET, place / "plain", requirements(place, index.add(needs="nobody-has-this>=2")))
+    assert tag(place / "plain") == "py3-none-any"
+
+
+def test_what_is_done_to_an_installed_file_does_not_reach_the_cache(
+    index: Index, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_LINK_MODE", "hardlink")
+    locked = requirements(place, index.add())
+    install(TARGET, place / "plain", locked)
+    with (place / "plain" / "thing.py").open("r+") as file:
+        file.write("STRIPPED")
+    install(TARGET, place / "again", locked)
+    assert tag(place / "again") == "py3-none-any"
+
+
+def test_uvs_settings_for_other_projects_are_not_read(
+    index: Index, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "uv.toml").write_text("no-index = true\n")
+    monkeypatch.chdir(place)
+    install(TARGET, place / "plain", requirements(place, index.add()))
+    assert tag(place / "plain") == "py3-none-any"
+
+
+def test_what_the_cache_holds_needs_no_network(index: Index, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    locked = requirements(place, index.add())
+    install(TARGET, place / "plain", locked)
+    index.asked.clear()
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    install(TARGET, place / "again", locked)
+    assert (tag(place / "again"), index.asked.total()) == ("py3-none-any", 0)
+
+
+# --- wheels that cannot ---
+
+
+def test_a_download_that_is_not_the_locked_file_is_told_with_its_hash(index: Index, place: Path) -> None:
+    hash_now = index.add()
+    told = fault(place, "0" * 64)
+    assert DAMAGED in told
+    assert hash_now in told
+
+
+def test_a_download_that_is_not_the_locked_file_is_not_installed(index: Index, place: Path) -> None:
+    index.add()
+    fault(place, "0" * 64)
+    assert not (place / "plain" / "thing.py").exists()
+
+
+def test_a_requirement_without_a_hash_is_refused(index: Index, place: Path) -> None:
+    index.add()
+    assert "hash" in fault(place).partition("uv says\n")[2]
+
+
+@pytest.mark.parametrize(
+    "wheel",
+    [
+        "cp313-cp313-macosx_11_0_arm64",
+        "cp313-cp313-win_amd64",
+        "cp313-cp313-musllinux_1_2_x86_64",
+        "cp313-cp313-manylinux_2_17_aarch64",
+        "cp313-cp313-manylinux_2_35_x86_64",
+        "cp312-cp312-manylinux_2_17_x86_64",
+        "cp314-cp314-manylinux_2_17_x86_64",
+        "cp314-abi3-manylinux_2_17_x86_64",
+    ],
+)
+def test_a_package_with_wheels_for_others_only_is_one_without(wheel: str, index: Index, place: Path) -> None:
+    assert NO_WHEEL in fault(place, index.add(wheel))
+
+
+def test_a_package_that_would_have_to_be_built_is_one_without_wheels(index: Index, place: Path) -> None:
+    index.path("thing-1.0.tar.gz").write_bytes(b"sources")
+    assert NO_WHEEL in fault(place, hashlib.sha256(b"sources").hexdigest())
+
+
+def test_a_target_without_a_wheel_is_named(index: Index, place: Path) -> None:
+    wheel = index.add("cp313-cp313-manylinux_2_17_x86_64")
+    told = fault(place, wheel, target=Target("3.13", "arm64"))
+    assert told.startswith("the wheels for prophet-layer-python3.13-arm64 could not be had: ")
+
+
+def test_an_index_that_nobody_answers_for_is_told_with_the_cache(unreachable: Index, place: Path) -> None:
+    assert UNREACHABLE in fault(place, unreachable.add())
+
+
+def test_without_a_network_an_empty_cache_is_told(index: Index, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    assert UNREACHABLE in fault(place, index.add())
+
+
+@pytest.mark.usefixtures("index")
+def test_a_fault_that_is_not_known_has_uvs_own_words(place: Path) -> None:
+    with pytest.raises(LayerError, match=r"(?s)could not be had: uv says\n.*nowhere\.txt"):
+        install(TARGET, place / "plain", place / "nowhere.txt")
+
+
+def test_a_full_disk_is_told_with_what_it_takes(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = place / "uv"
+    full.write_text("#!/bin/sh\necho 'error: failed to write: No space left on device (os error 28)' >&2\nexit 2\n")
+    full.chmod(0o755)
+    monkeypatch.setattr("uv.find_uv_bin", lambda: str(full))
+    assert "the disk is full; a build needs some 800 MB" in fault(place, "0" * 64)
+
+
+# --- a folder that is used again ---
+
+
+def interrupted(target: Target, folder: Path, requirements: Path) -> None:
+    """An installation that Ctrl-C ends half-way."""
+    folder.mkdir()
+    (folder / "half.py").write_text("")
+    raise KeyboardInterrupt
+
+
+def marked(folder: Path) -> Path:
+    """A folder that another installation would not leave as it is."""
+    (folder / "mark").write_text("")
+    return folder
+
+
+def test_a_folder_that_has_the_wheels_is_left_as_it_is(index: Index, place: Path) -> None:
+    locked = requirements(place, index.add())
+    marked(installed(TARGET, place / "plain", locked))
+    assert (installed(TARGET, place / "plain", locked) / "mark").exists()
+
+
+def test_other_requirements_are_installed_anew(index: Index, place: Path) -> None:
+    first, second = index.add(), index.add(version="2.0")
+    marked(installed(TARGET, place / "plain", requirements(place, first)))
+    installed(TARGET, place / "plain", requirements(place, second, version="2.0"))
+    names = {path.name for path in (place / "plain").iterdir() if not path.name.startswith(".")}
+    assert names == {"thing.py", "thing-2.0.dist-info"}
+
+
+def test_another_target_is_installed_anew(index: Index, place: Path) -> None:
+    tags = [f"cp313-cp313-manylinux_2_17_{machine}" for machine in ("x86_64", "aarch64")]
+    locked = requirements(place, *map(index.add, tags))
+    installed(Target("3.13", "x86_64"), place / "plain", locked)
+    assert tag(installed(Target("3.13", "arm64"), place / "plain", locked)) == tags[1]
+
+
+def test_an_installation_that_was_interrupted_is_done_anew(
+    index: Index, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = requirements(place, index.add())
+    with monkeypatch.context() as patched:
+        patched.setattr(wheels, "install", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            installed(TARGET, place / "plain", locked)
+    names = {path.name for path in installed(TARGET, place / "plain", locked).iterdir() if path.suffix}
+    assert names == {"thing.py", "thing-1.0.dist-info"}
+
+
+def test_an_interrupted_change_does_not_pass_for_what_was_there_before(
+    index: Index, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = index.add()
+    installed(TARGET, place / "plain", requirements(place, wheel))
+    with monkeypatch.context() as patched:
+        patched.setattr(wheels, "install", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            installed(TARGET, place / "plain", requirements(place, wheel, version="2.0"))
+    assert tag(installed(TARGET, place / "plain", requirements(place, wheel))) == "py3-none-any"
+
+
+def test_two_that_need_the_same_wheels_install_them_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def slow(target: Target, folder: Path, requirements: Path) -> None:
+        calls.append(folder)
+        sleep(0.1)
+        folder.mkdir()
+
+    monkeypatch.setattr(wheels, "install", slow)
+    locked = requirements(place)
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(installed, TARGET, place / "plain", locked) for _ in range(2)]:
+            done.result(timeout=10)
+    assert len(calls) == 1
+
+
+def test_a_folder_that_somebody_deleted_is_made_anew(index: Index, place: Path) -> None:
+    locked = requirements(place, index.add())
+    installed(TARGET, place / "plain", locked).rename(place / "aside")
+    assert tag(installed(TARGET, place / "plain", locked)) == "py3-none-any"
+
+
+@pytest.mark.parametrize("name", ["UV_COMPILE_BYTECODE", "UV_NO_BINARY", "UV_EXCLUDE"])
+def test_a_variable_of_uvs_does_not_change_what_is_installed(
+    name: str, index: Index, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "thing" if name != "UV_COMPILE_BYTECODE" else "1")
+    install(TARGET, place / "plain", requirements(place, index.add()))
+    assert {file.name for file in (place / "plain").rglob("thing*.py*")} == {"thing.py"}
+
+
+def test_a_disk_that_uv_finds_full_is_called_that_though_its_lines_are_wrapped(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = place / "uv"
+    full.write_text("#!/bin/sh\nprintf 'error: No space\\n    left on device (os error 28)\\n' >&2\nexit 2\n")
+    full.chmod(0o755)
+    monkeypatch.setattr("uv.find_uv_bin", lambda: str(full))
+    (place / "requirements.txt").write_text("")
+    with pytest.raises(LayerError, match="the disk is full"):
+        install(TARGET, place / "plain", place / "requirements.txt")
