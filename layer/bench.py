@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import product
+from itertools import groupby, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -36,9 +36,9 @@ SUNDAY = {"time": "2022-12-25T20:45:00Z"}
 PLAIN, OURS = "plain", "ours"
 DEPLOYED, AT_TOP = "lambda_function.lambda_handler", "all_at_top.handler"
 COMPARED = (
-    ("all at its top on plain, as deployed on ours", AT_TOP, DEPLOYED),
-    ("all at its top on both", AT_TOP, AT_TOP),
-    ("as deployed on both", DEPLOYED, DEPLOYED),
+    ("a handler with all imports at its top on plain, the function on ours", AT_TOP, DEPLOYED),
+    ("a handler with all imports at its top on both", AT_TOP, AT_TOP),
+    ("the function on both", DEPLOYED, DEPLOYED),
 )
 """What is said of the handlers, that on the plain layer, that on ours. Only the first has a target: it is the whole way
 from a plain function to this one; the others tell how much of it is the layer's."""
@@ -51,6 +51,7 @@ IMPORT = "import sys, time; t = time.perf_counter(); __import__(sys.argv[1]); pr
 class Line:
     """A figure of the plain layer beside ours; `ratio` is how many times ours is smaller or faster."""
 
+    group: str
     what: str
     plain: float
     ours: float
@@ -169,6 +170,7 @@ def sizes(plain: tuple[int, int], ours: tuple[int, int]) -> list[Line]:
     """Bytes, unpacked and zipped."""
     return [
         Line(
+            group="bytes",
             what=what,
             plain=plain[which] / 1e6,
             ours=ours[which] / 1e6,
@@ -183,12 +185,13 @@ def sizes(plain: tuple[int, int], ours: tuple[int, int]) -> list[Line]:
 def times(starts: Mapping[tuple[str, str], list[Start]]) -> list[Line]:
     """Medians: the usual handler on the plain layer against ours on ours; then the layer alone is changed."""
 
-    def line(what: str, figure: str, plain: str, ours: str) -> Line:
+    def line(group: str, what: str, figure: str, plain: str, ours: str) -> Line:
         was, now = (
             statistics.median(getattr(each, figure) for each in starts[way]) for way in ((PLAIN, plain), (OURS, ours))
         )
         is_target = plain != ours and figure != "peak_mb"
         return Line(
+            group=group,
             what=what,
             plain=was,
             ours=now,
@@ -198,9 +201,7 @@ def times(starts: Mapping[tuple[str, str], list[Start]]) -> list[Line]:
         )
 
     return [
-        line(f"{what}: {handlers}", figure, plain, ours)
-        for handlers, plain, ours in COMPARED
-        for what, figure in FIGURES.items()
+        line(group, what, figure, plain, ours) for group, plain, ours in COMPARED for what, figure in FIGURES.items()
     ]
 
 
@@ -212,17 +213,20 @@ def show(target: Target, lines: list[Line]) -> None:
     for column in ("Plain", "Ours", "Ratio"):
         table.add_column(column, justify="right")
     table.add_column("Target")
-    for line in lines:
-        digits = 1 if line.unit == "MB" else 2
-        missed = "" if line.is_reached else "  MISSED"
-        table.add_row(
-            line.what,
-            f"{line.plain:.{digits}f} {line.unit}",
-            f"{line.ours:.{digits}f} {line.unit}",
-            f"{line.ratio:.1f}",
-            f"{line.target}{missed}",
-            style="red" if missed else "",
-        )
+    for group, members in groupby(lines, key=lambda line: line.group):
+        table.add_section()
+        table.add_row(group, style="bold")
+        for line in members:
+            digits = 1 if line.unit == "MB" else 2
+            missed = "" if line.is_reached else "  MISSED"
+            table.add_row(
+                f"  {line.what}",
+                f"{line.plain:.{digits}f} {line.unit}",
+                f"{line.ours:.{digits}f} {line.unit}",
+                f"{line.ratio:.1f}",
+                f"{line.target}{missed}",
+                style="red" if missed else "",
+            )
     terminal.OUT.print(table)
 
 

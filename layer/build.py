@@ -225,7 +225,7 @@ def main() -> None:
             sys.stdout.write(as_json(target, built, verdict, seconds) + "\n")
         else:
             show(target, built, seconds)
-            verify.show(target, verdict)
+            verify.show(verdict)
 
 
 if __name__ == "__main__":

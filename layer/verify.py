@@ -174,13 +174,13 @@ def run_inside(
         raise LayerError(f"verification ended without a result:\n{errors.read()[-3000:].strip()}")
 
 
-def show(target: Target, verdict: Verdict) -> None:
+def show(verdict: Verdict) -> None:
     """What verification did and found, as a table."""
     if verdict.findings is None:
         terminal.OUT.print(f" NOT RUN: {verdict.not_run}", style="bold yellow", markup=False)
         return
     findings = verdict.findings
-    table = Table(title=f"Verified: the function, run from {target.zip.name}", title_justify="left")
+    table = Table(title="The function, run from the layer", title_justify="left")
     table.add_column("Check")
     table.add_column("Result")
     for check in CHECKS:
@@ -208,7 +208,7 @@ def main() -> None:
             aside = target.zip.with_suffix(".failed")
             target.zip.replace(aside)
             raise BrokenLayerError(f"{error}\nthe zip is now {shown(aside)}") from error
-        show(target, verdict)
+        show(verdict)
 
 
 if __name__ == "__main__":
