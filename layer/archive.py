@@ -6,12 +6,13 @@ import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from layer.elf import is_program
 from layer.target import BrokenLayerError, LayerError
+from trader.prices import Progress, no_progress
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The first moment that a zip can name."""
@@ -26,19 +27,20 @@ UNIX = 3
 """The system whose file modes an entry carries."""
 
 
-def write_zip(path: Path, root: Path, files: Iterable[Path], on_file: Callable[[], object] = lambda: None) -> None:
+def write_zip(path: Path, root: Path, files: Collection[Path], progress: Progress = no_progress) -> None:
     """Write files, named relative to `root`: sorted, all of one time, readable by any user, programs executable.
 
     The same files give the same bytes with the same zlib. Raises OSError; what is at `path` is then not whole.
     """
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=LEVEL) as archive:
-        for file in sorted(files, key=lambda file: file.relative_to(root).as_posix()):
+        ordered = sorted(files, key=lambda file: file.relative_to(root).as_posix())
+        for done, file in enumerate(ordered, start=1):
             entry = zipfile.ZipInfo(file.relative_to(root).as_posix(), EPOCH)
             entry.create_system = UNIX
             entry.external_attr = (stat.S_IFREG | (0o755 if is_program(file) else 0o644)) << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, file.read_bytes(), compresslevel=LEVEL)
-            on_file()
+            progress("zip", done, len(ordered))
 
 
 def unpack(path: Path, folder: Path) -> None:

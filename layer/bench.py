@@ -135,15 +135,8 @@ def zipped(plain: Path, progress: Progress) -> Path:
     zip_file = plain.with_name(f"{plain.name}.zip")
     stamp = plain.with_name(f"{plain.name}.stamp")
     if not zip_file.is_file() or zip_file.stat().st_mtime < stamp.stat().st_mtime:
-        entries, done = list(files(plain)), 0
-
-        def on_file() -> None:
-            nonlocal done
-            done += 1
-            progress("zip of the plain layer", done, len(entries))
-
         with replaced(zip_file) as part:
-            write_zip(part, plain.parent, entries, on_file)
+            write_zip(part, plain.parent, list(files(plain)), progress)
     return zip_file
 
 

@@ -25,7 +25,8 @@ from layer.wheels import installed
 from scripts import terminal
 from trader.prices import Progress
 
-STEPS = ("wheels", "prune", "strip", "bytecode")
+STEPS = 4
+"""Wheels, pruning, stripping, bytecode; the zip has a progress bar of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,27 +77,28 @@ class Built:
 
 
 def build(target: Target, work: Path, progress: Progress) -> Built:
-    """Make the zip in a folder of its own. Raises LayerError if it cannot be made or is over budget."""
+    """Make the zip in a folder of its own. Raises LayerError if it cannot be made."""
     python = target.interpreter()
     plain = installed(target, BUILD / f"plain-python{target.python}-{target.arch}")
     owners = owners_of(plain)
     before = sizes_by_owner(plain, owners)
-    progress("layer", 1, len(STEPS))
+    progress("layer", 1, STEPS)
     tree = work / "python"
     shutil.copytree(plain, tree)
     prune(tree, read_rules())
-    progress("layer", 2, len(STEPS))
+    progress("layer", 2, STEPS)
     stripped = strip(target, tree)
-    progress("layer", 3, len(STEPS))
+    progress("layer", 3, STEPS)
     bytecode.compile_tree(python, tree)
-    progress("layer", 4, len(STEPS))
+    progress("layer", 4, STEPS)
     after = sizes_by_owner(tree, owners)
     parts = [
         Part(name=name, version=version, before_bytes=before[name, version], after_bytes=after.get((name, version), 0))
         for name, version in sorted(before)
     ]
     zip_file = work / target.zip.name
-    zipped(tree, zip_file, progress)
+    with replaced(zip_file) as part:
+        write_zip(part, work, list(files(tree)), progress)
     return Built(zip=zip_file, parts=parts, stripped=stripped)
 
 
@@ -130,19 +132,6 @@ def strip(target: Target, tree: Path) -> Stripped:
     tool = elf.strip_tool(target, compiled[0]) if compiled else None
     left = elf.strip(tool, compiled) if tool else compiled
     return Stripped(tool=tool, files=len(compiled), left=[str(file.relative_to(tree)) for file in left])
-
-
-def zipped(tree: Path, zip_file: Path, progress: Progress) -> None:
-    """Write the tree as a zip whose paths begin with python/."""
-    entries, done = list(files(tree)), 0
-
-    def on_file() -> None:
-        nonlocal done
-        done += 1
-        progress("zip", done, len(entries))
-
-    with replaced(zip_file) as part:
-        write_zip(part, tree.parent, entries, on_file)
 
 
 @contextmanager

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from layer import build, target, verify
-from layer.archive import sha256
+from layer.archive import sha256, write_zip
 from layer.build import Built, Part, Stripped, owners_of, sizes_by_owner, workplace
 from layer.bytecode import compile_tree
+from layer.prune import files
 from layer.target import LayerError, Target
-from trader.prices import Progress, no_progress
+from trader.prices import Progress
 
 ROOT = Path(__file__).parents[2]
 X86_64, ARM64 = Target("3.13", "x86_64"), Target("3.13", "arm64")
@@ -52,11 +53,11 @@ def plain(tmp_path: Path) -> Path:
     """A folder of two installed packages and a file of the installer's."""
     sizes = {"a.py": 100, "b/__init__.py": 20, "b/data.bin": 300, "bin/b": 4, ".lock": 7}
     plain = tree_of(tmp_path / "plain", sizes)
-    for name, version, files in [("a", "1.0", ["a.py"]), ("b", "2.5", ["b/__init__.py", "b/data.bin", "b/../bin/b"])]:
+    for name, version, paths in [("a", "1.0", ["a.py"]), ("b", "2.5", ["b/__init__.py", "b/data.bin", "b/../bin/b"])]:
         info = plain / f"{name}-{version}.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        (info / "RECORD").write_text("".join(f"{file},,\n" for file in [*files, f"{info.name}/METADATA"]))
+        (info / "RECORD").write_text("".join(f"{file},,\n" for file in [*paths, f"{info.name}/METADATA"]))
     return plain
 
 
@@ -297,7 +298,7 @@ def made(folder: Path, modules: Iterable[str]) -> str:
         (tree / name).write_text(f"{SOURCE}NAME = {name!r}\n")
     (tree / "a" / "model.bin").write_bytes(b"\x7fELF" + bytes(100))
     compile_tree(Path(sys.executable), tree)
-    build.zipped(tree, folder / "layer.zip", no_progress)
+    write_zip(folder / "layer.zip", folder, list(files(tree)))
     return sha256(folder / "layer.zip")
 
 
@@ -323,18 +324,6 @@ def test_a_layer_is_the_same_to_the_byte_wherever_and_by_whomever_it_is_built(
     made_here: str, elsewhere: None, tmp_path: Path
 ) -> None:
     assert made(tmp_path / "another" / "and much longer" / "place", reversed(MODULES)) == made_here
-
-
-def test_the_paths_of_the_zip_begin_with_python(tmp_path: Path) -> None:
-    build.zipped(tree_of(tmp_path / "python", {"a.py": 1, "pkg/b.py": 1}), tmp_path / "a.zip", no_progress)
-    verify.check_archive(tmp_path / "a.zip")
-
-
-def test_every_file_of_the_zip_moves_the_bar(tmp_path: Path) -> None:
-    told: list[tuple[str, int, int]] = []
-    tree = tree_of(tmp_path / "python", {"a.py": 1, "b.py": 1})
-    build.zipped(tree, tmp_path / "a.zip", lambda *progress: told.append(progress))
-    assert told == [("zip", 1, 2), ("zip", 2, 2)]
 
 
 # --- the command ---
