@@ -19,11 +19,12 @@ from tempfile import TemporaryDirectory
 from rich.table import Table
 
 from layer.archive import replaced, write_zip
+from layer.build import MOST_BYTES, MOST_ZIP_BYTES
 from layer.emulator import Function, fetched, lambda_environment, running
 from layer.inside import PROBE
 from layer.prune import files, size
 from layer.target import BUILD, LayerError, Target, shown
-from layer.verify import MOST_BYTES, MOST_ZIP_BYTES, unpacked
+from layer.verify import unpacked
 from layer.wheels import installed
 from scripts import terminal
 from trader.prices import Progress
@@ -81,7 +82,7 @@ def main() -> None:
         if not target.runs_here:
             raise LayerError(f"this machine cannot run {target.arch}")
         if not target.zip.is_file():
-            raise LayerError(f"there is no {shown(target.zip)}: make layer builds it")
+            raise LayerError(f"there is no {shown(target.zip)}: {target.make('layer')} builds it")
         with terminal.progress() as progress:
             lines = measure(target, progress)
     if terminal.flag("JSON"):

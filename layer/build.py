@@ -23,10 +23,11 @@ from layer.prune import files, prune, read_rules
 from layer.target import BUILD, LayerError, Target, shown
 from layer.wheels import installed
 from scripts import terminal
-from trader.prices import Progress
+from trader.prices import Progress, no_progress
 
-STEPS = 4
-"""Wheels, pruning, stripping, bytecode; the zip has a progress bar of its own."""
+MOST_BYTES = 135_000_000
+MOST_ZIP_BYTES = 45_000_000
+"""The budget: half of what Lambda allows unpacked, and less than the 50 MB of a direct upload."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,7 @@ class Stripped:
                 "binutils-aarch64-linux-gnu for arm64)"
             )
         but = f" but {', '.join(self.left)}, which stripped would not load" if self.left else ""
-        return f"with {self.tool}: all {self.files} compiled files{but}"
+        return f"with {self.tool}, all {self.files} compiled files{but}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,18 +80,18 @@ class Built:
 def build(target: Target, work: Path, progress: Progress) -> Built:
     """Make the zip in a folder of its own. Raises LayerError if it cannot be made."""
     python = target.interpreter()
+    progress("wheels", 0, 1)
     plain = installed(target, BUILD / f"plain-python{target.python}-{target.arch}")
     owners = owners_of(plain)
     before = sizes_by_owner(plain, owners)
-    progress("layer", 1, STEPS)
+    progress("wheels", 1, 1)
     tree = work / "python"
     shutil.copytree(plain, tree)
-    prune(tree, read_rules())
-    progress("layer", 2, STEPS)
-    stripped = strip(target, tree)
-    progress("layer", 3, STEPS)
+    prune(tree, read_rules(), progress)
+    stripped = strip(target, tree, progress)
+    progress("bytecode", 0, 1)
     bytecode.compile_tree(python, tree)
-    progress("layer", 4, STEPS)
+    progress("bytecode", 1, 1)
     after = sizes_by_owner(tree, owners)
     parts = [
         Part(name=name, version=version, before_bytes=before[name, version], after_bytes=after.get((name, version), 0))
@@ -99,7 +100,17 @@ def build(target: Target, work: Path, progress: Progress) -> Built:
     zip_file = work / target.zip.name
     with replaced(zip_file) as part:
         write_zip(part, work, list(files(tree)), progress)
-    return Built(zip=zip_file, parts=parts, stripped=stripped)
+    built = Built(zip=zip_file, parts=parts, stripped=stripped)
+    if stripped.tool:  # what is not stripped can only be held to Lambda's own limit
+        check_budget(built)
+    return built
+
+
+def check_budget(built: Built) -> None:
+    """Raises LayerError if a layer is larger than it should be, with the biggest parts of it."""
+    sizes = {part.name: part.after_bytes for part in built.parts}
+    verify.check_size("unpacked", built.after_bytes, MOST_BYTES, sizes)
+    verify.check_size("zipped", built.zip.stat().st_size, MOST_ZIP_BYTES, sizes)
 
 
 type Owner = tuple[str, str]
@@ -108,11 +119,11 @@ type Owner = tuple[str, str]
 
 def owners_of(plain: Path) -> Mapping[str, Owner]:
     """By path below the folder of installed packages: the package that brought the file."""
-    return {
-        os.path.normpath(file): (distribution.name, distribution.version)
-        for distribution in importlib.metadata.distributions(path=[str(plain)])
-        for file in distribution.files or ()
-    }
+    owners: dict[str, Owner] = {}
+    for distribution in importlib.metadata.distributions(path=[str(plain)]):
+        owner = distribution.name, distribution.version  # read once: each is a look into its METADATA
+        owners |= dict.fromkeys(map(os.path.normpath, distribution.files or ()), owner)
+    return owners
 
 
 def sizes_by_owner(tree: Path, owners: Mapping[str, Owner]) -> Counter[Owner]:
@@ -125,12 +136,12 @@ def sizes_by_owner(tree: Path, owners: Mapping[str, Owner]) -> Counter[Owner]:
     return sizes
 
 
-def strip(target: Target, tree: Path) -> Stripped:
+def strip(target: Target, tree: Path, progress: Progress = no_progress) -> Stripped:
     """Strip all compiled files that can be. Raises LayerError for files of another machine."""
     compiled = sorted(file for file in files(tree) if elf.is_elf(file))
     elf.check_machine(compiled, target)
     tool = elf.strip_tool(target, compiled[0]) if compiled else None
-    left = elf.strip(tool, compiled) if tool else compiled
+    left = elf.strip(tool, compiled, progress) if tool else compiled
     return Stripped(tool=tool, files=len(compiled), left=[str(file.relative_to(tree)) for file in left])
 
 
@@ -153,13 +164,13 @@ def workplace(target: Target) -> Iterator[Path]:
         raise LayerError(f"{target.name} cannot be built: {error.strerror}; {remedy(error, BUILD)}") from error
 
 
-def show(target: Target, built: Built, seconds: float) -> None:
+def show(target: Target, built: Built, verdict: verify.Verdict, seconds: float) -> None:
     """The layer's packages as a table, the biggest first, and the figures that count."""
     table = Table(title=target.name, title_justify="left", show_footer=True)
     table.add_column("Package", "total")
     table.add_column("Version")
-    table.add_column("Installed MB", f"{built.before_bytes / 1e6:,.1f}", justify="right")
-    table.add_column("In the layer MB", f"{built.after_bytes / 1e6:,.1f}", justify="right")
+    table.add_column("Installed, MB", f"{built.before_bytes / 1e6:,.1f}", justify="right")
+    table.add_column("In the layer, .pyc included", f"{built.after_bytes / 1e6:,.1f}", justify="right")
     rows = sorted(built.parts, key=lambda part: (-part.after_bytes, -part.before_bytes))
     small = [part for part in rows if max(part.before_bytes, part.after_bytes) < SMALL_BYTES]
     for part in rows:
@@ -172,9 +183,10 @@ def show(target: Target, built: Built, seconds: float) -> None:
     share = built.after_bytes / verify.LIMIT_BYTES
     terminal.OUT.print(f" unpacked  {built.after_bytes:>11,} bytes, bytecode included: {share:.0%} of Lambda's limit")
     terminal.OUT.print(f" zipped    {target.zip.stat().st_size:>11,} bytes")
-    terminal.OUT.print(f" stripped  {built.stripped}")
+    terminal.OUT.print(f" stripped  {built.stripped}", soft_wrap=True)
     terminal.OUT.print(f" sha256    {sha256(target.zip)}", soft_wrap=True)
-    terminal.OUT.print(f" built and verified in {seconds:.0f} s: {shown(target.zip)}", style="green")
+    done = "built and verified" if verdict.findings else "built, not run"
+    terminal.OUT.print(f" {done} in {seconds:.0f} s: {shown(target.zip)}", style="green" if verdict.findings else "")
 
 
 SMALL_BYTES = 500_000
@@ -209,11 +221,12 @@ def main() -> None:
                 verdict = verify.verify(target, built.zip, progress)
             target.zip.parent.mkdir(exist_ok=True)
             built.zip.replace(target.zip)
+            target.zip.with_suffix(".failed").unlink(missing_ok=True)
         seconds = perf_counter() - begun
         if terminal.flag("JSON"):
             sys.stdout.write(as_json(target, built, verdict, seconds) + "\n")
         else:
-            show(target, built, seconds)
+            show(target, built, verdict, seconds)
             verify.show(verdict)
 
 

@@ -5,6 +5,14 @@ from pathlib import Path
 
 from layer.target import LayerError
 
+UNCHECKED = (1).to_bytes(4, "little")
+"""The flags of a .pyc whose source is neither dated nor hashed when it is loaded (PEP 552)."""
+
+
+def is_unchecked(compiled: Path) -> bool:
+    """Whether a .pyc is taken as it is, whatever the time of its source."""
+    return compiled.read_bytes()[4:8] == UNCHECKED
+
 
 def compile_tree(python: Path, tree: Path) -> None:
     """Write __pycache__ for all of a tree, with unchecked hashes and paths relative to the tree's parent.

@@ -9,7 +9,8 @@ from tempfile import TemporaryDirectory
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
-from layer.target import LayerError, Target
+from layer.target import BrokenLayerError, Target
+from trader.prices import Progress, no_progress
 
 MAGIC = b"\x7fELF"
 MACHINE_CODES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
@@ -27,15 +28,15 @@ def is_program(path: Path) -> bool:
 
 
 def check_machine(paths: Iterable[Path], target: Target) -> None:
-    """Raises LayerError if a compiled file is for another machine than the target."""
+    """Raises BrokenLayerError if a compiled file is for another machine than the target."""
     for path in paths:
         try:
             with path.open("rb") as file:
                 machine = ELFFile(file)["e_machine"]
         except ELFError as error:
-            raise LayerError(f"{path.name} is no whole compiled file: {error}") from error
+            raise BrokenLayerError(f"{path.name} is no whole compiled file: {error}") from error
         if machine != MACHINE_CODES[target.machine]:
-            raise LayerError(f"{path.name} is compiled for another machine than {target.arch}: {machine}")
+            raise BrokenLayerError(f"{path.name} is compiled for another machine than {target.arch}: {machine}")
 
 
 def strip_tool(target: Target, probe: Path) -> str | None:
@@ -44,10 +45,10 @@ def strip_tool(target: Target, probe: Path) -> str | None:
     return next((tool for tool in tools if shutil.which(tool) and stripped(tool, probe)), None)
 
 
-def strip(tool: str, paths: Iterable[Path]) -> Sequence[Path]:
+def strip(tool: str, paths: Sequence[Path], progress: Progress = no_progress) -> Sequence[Path]:
     """Strip files in place; gives those that were left as they are, because stripped they could not be loaded."""
     left = []
-    for path in paths:
+    for done, path in enumerate(paths, start=1):
         if (smaller := stripped(tool, path)) is None:
             left.append(path)
         else:
@@ -55,6 +56,7 @@ def strip(tool: str, paths: Iterable[Path]) -> Sequence[Path]:
             path.unlink()  # it may be read-only
             path.write_bytes(smaller)
             path.chmod(mode)
+        progress("strip", done, len(paths))
     return left
 
 

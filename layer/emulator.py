@@ -40,6 +40,7 @@ SHA256 = {
 
 TIMEOUT_S = 300
 MEMORY_MB = 1_024
+LAST_LINES = 12
 START_S = 10.0
 """Seconds until the emulator must listen."""
 
@@ -91,10 +92,10 @@ class RuntimeInterface:
             payload = answer.json()
         except (requests.RequestException, ValueError) as error:
             raise FunctionError(
-                f"the runtime interface gave no answer ({error}); its log ends:\n{self.log[-3000:]}"
+                f"the runtime interface gave no answer ({error}); its log ends:\n{self.last_words}"
             ) from error
         if isinstance(payload, dict) and "errorType" in payload:
-            told = "\n".join(payload.get("stackTrace") or [f"its log ends:\n{self.log[-3000:]}"])
+            told = "\n".join(payload.get("stackTrace") or [f"its log ends:\n{self.last_words}"])
             raise FunctionError(f"{payload['errorType']}: {payload.get('errorMessage', '')}\n{told}")
         return payload
 
@@ -104,11 +105,17 @@ class RuntimeInterface:
         return self._log.read_text(errors="replace")
 
     @property
+    def last_words(self) -> str:
+        """The end of the log, without what the emulator says about itself when all is well."""
+        lines = [line for line in self.log.splitlines() if "[INFO] (rapid)" not in line]
+        return "\n".join(lines[-LAST_LINES:])
+
+    @property
     def init_ms(self) -> float:
         """How long the start of Python and the import of the handler took, as the emulator measured it."""
         found = re.search(r"INIT REPORT\(durationMs: ([\d.]+)\)", self.log)
         if not found:
-            raise FunctionError(f"the emulator did not report the init time; its log ends:\n{self.log[-3000:]}")
+            raise FunctionError(f"the emulator did not report the init time; its log ends:\n{self.last_words}")
         return float(found[1])
 
     @property
@@ -117,7 +124,7 @@ class RuntimeInterface:
         threads = Path(f"/proc/{self._process.pid}/task").iterdir()  # of the emulator: any of them may have started it
         children = [child for thread in threads for child in (thread / "children").read_text().split()]
         if not children:
-            raise FunctionError(f"the function is not running any more; its log ends:\n{self.log[-3000:]}")
+            raise FunctionError(f"the function is not running any more; its log ends:\n{self.last_words}")
         found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{children[0]}/status").read_text())
         assert found, "the kernel reports it for every living process"
         return int(found[1]) * 1024 / 1e6
@@ -134,7 +141,7 @@ def running(function: Function, env: Mapping[str, str]) -> Iterator[RuntimeInter
         process = subprocess.Popen(
             command,
             cwd=function.task,
-            env={**lambda_environment(function), **env},
+            env={**lambda_environment(function), "TMPDIR": folder, **env},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -219,7 +226,7 @@ def wait_for(address: str, process: subprocess.Popen[bytes], interface: RuntimeI
 
     def connect() -> None:
         if process.poll() is not None:
-            code, log = process.returncode, interface.log[-3000:]
+            code, log = process.returncode, interface.last_words
             raise FunctionError(f"the runtime interface ended with code {code} before it listened:\n{log}")
         socket.create_connection((host, int(port)), timeout=1).close()
 
@@ -229,5 +236,5 @@ def wait_for(address: str, process: subprocess.Popen[bytes], interface: RuntimeI
         )(connect)
     except OSError as error:
         raise FunctionError(
-            f"the runtime interface does not listen after {START_S:g} s:\n{interface.log[-3000:]}"
+            f"the runtime interface does not listen after {START_S:g} s:\n{interface.last_words}"
         ) from error

@@ -1,5 +1,7 @@
 """`make package`: the function's own zip, the same to the byte each time."""
 
+import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,9 +43,13 @@ def package(folder: Path = FUNCTION, zip_file: Path = ZIP) -> Path:
 
 def main() -> None:
     """Write the zip and say what is in it."""
-    with terminal.plain_errors():
+    with terminal.plain_errors(interrupted="interrupted; layer/dist is as it was"):
         written = package()
         size = written.stat().st_size
+        if terminal.flag("JSON"):
+            report = {"zip": shown(written), "sha256": sha256(written), "files": len(contents()), "bytes": size}
+            sys.stdout.write(json.dumps(report) + "\n")
+            return
         terminal.OUT.print(f" {shown(written)}: {len(contents())} files, {size:,} bytes", markup=False)
         terminal.OUT.print(f" sha256 {sha256(written)}", style="dim", markup=False)
 

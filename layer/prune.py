@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 
 from layer.target import HERE, LayerError
+from trader.prices import Progress, no_progress
 
 RULES = HERE / "prune.toml"
 LICENCES = "licences"
@@ -41,7 +42,7 @@ def read_rules(path: Path = RULES) -> tuple[Rule, ...]:
         raise LayerError(f"{path.name}: a [[rule]] has what, why, remove and perhaps keep: {error}") from error
 
 
-def prune(tree: Path, rules: Sequence[Rule]) -> None:
+def prune(tree: Path, rules: Sequence[Rule], progress: Progress = no_progress) -> None:
     """Remove what the rules name. Raises LayerError for a path that matches nothing: it has outlived its reason.
 
     Where a part goes and the rest of the package stays, the part's licences stay too, in a folder of their own:
@@ -49,7 +50,7 @@ def prune(tree: Path, rules: Sequence[Rule]) -> None:
     """
     doomed: dict[Path, bool] = {}  # and whether the rest of the package stays
     idle: list[str] = []
-    for rule in rules:
+    for done, rule in enumerate(rules, start=1):
         kept = [matches(tree, pattern) for pattern in rule.keep]
         staying = {file for found in kept for file in found}
         going = [matches(tree, pattern, staying) for pattern in rule.remove]
@@ -57,6 +58,7 @@ def prune(tree: Path, rules: Sequence[Rule]) -> None:
             idle += [] if found else [f"{pattern} ({rule.what})"]
         for found in going:
             doomed |= {file: doomed.get(file, True) and is_part for file, is_part in found.items()}
+        progress("prune", done, len(rules))
     if idle:
         raise LayerError(f"{RULES.name}: nothing matches {', '.join(idle)}; mend or delete the rule")
     for file, is_part in doomed.items():

@@ -48,15 +48,25 @@ class Target:
     def from_env(cls, env: Mapping[str, str]) -> "Target":
         """PYTHON and ARCH, 3.13 and x86_64 by default. Raises LayerError for values that are not offered."""
         target = cls(env.get("PYTHON") or PYTHONS[0], env.get("ARCH") or next(iter(MACHINES)))
-        for name, value, allowed in (("PYTHON", target.python, PYTHONS), ("ARCH", target.arch, MACHINES)):
-            if value not in allowed:
-                raise LayerError(f"{name}={value}: must be one of {', '.join(allowed)}")
+        asked = (("PYTHON", target.python, PYTHONS), ("ARCH", target.arch, MACHINES))
+        problems = [
+            f"{name}={value}: must be one of {', '.join(allowed)}"
+            for name, value, allowed in asked
+            if value not in allowed
+        ]
+        if problems:
+            raise LayerError("\n".join(problems))
         return target
 
     @property
     def name(self) -> str:
         """Of the layer and its files."""
         return f"prophet-layer-python{self.python}-{self.arch}"
+
+    def make(self, goal: str) -> str:
+        """The command that makes something for this target."""
+        python = "" if self.python == PYTHONS[0] else f" PYTHON={self.python}"
+        return f"make {goal}{'' if self.arch == next(iter(MACHINES)) else f' ARCH={self.arch}'}{python}"
 
     @property
     def zip(self) -> Path:
@@ -86,7 +96,7 @@ class Target:
         found = subprocess.run(command, check=False, capture_output=True, text=True)
         if found.returncode != 0:
             raise LayerError(
-                f"bytecode for Python {self.python} needs that version, and there is none here: "
-                f".venv/bin/uv python install {self.python}"
+                f"bytecode for Python {self.python} needs that version, and there is none here; "
+                f"get it with: .venv/bin/uv python install {self.python}"
             )
         return Path(found.stdout.strip())

@@ -2,10 +2,12 @@
 
 import json
 import os
+import platform
 import stat
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,9 +19,12 @@ from rich.table import Table
 
 from layer import sandbox
 from layer.archive import unpack
+from layer.bytecode import is_unchecked
+from layer.elf import check_machine, is_elf
 from layer.emulator import fetched
 from layer.inside import CHECKS, Assignment, Findings
 from layer.package import package
+from layer.prune import files
 from layer.target import BUILD, ROOT, BrokenLayerError, LayerError, Target, shown
 from scripts import terminal
 from trader.prices import Progress
@@ -27,8 +32,6 @@ from trader.prices import Progress
 LIMIT_BYTES = 262_144_000
 """What Lambda lets function and layers have unpacked."""
 
-MOST_BYTES = 135_000_000
-MOST_ZIP_BYTES = 45_000_000
 MOST_AFTER_INIT_MB = 150
 PASSES = len(CHECKS) + 2  # unpacking and make run come first
 WORK = "verify"
@@ -45,13 +48,16 @@ class Verdict:
 
 def verify(target: Target, zip_file: Path, progress: Progress) -> Verdict:
     """Check a layer's zip, and run the function from it. Raises LayerError with what is wrong with it."""
+    progress(WORK, 0, PASSES)
     check_archive(zip_file)
-    if not target.runs_here:
-        return Verdict(
-            findings=None, not_run=f"this machine cannot run {target.arch}: make verify-layer on one that can"
-        )
     with unpacked(zip_file) as folder:
+        check_contents(target, folder / "layer" / "python")
         progress(WORK, 1, PASSES)
+        if not target.runs_here:
+            here, there = f"{sys.platform} {platform.machine()}", f"linux {target.machine}"
+            return Verdict(
+                findings=None, not_run=f"{here} cannot: {target.make('verify-layer')} on {there}, with this zip"
+            )
         expected = decisions_of_make_run()
         progress(WORK, 2, PASSES)
         not_walled = sandbox.missing()
@@ -74,7 +80,7 @@ def check_archive(zip_file: Path) -> None:
         with zipfile.ZipFile(zip_file) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError) as error:
-        raise BrokenLayerError(f"{zip_file.name} cannot be read: {error}; make layer builds it") from error
+        raise BrokenLayerError(f"{zip_file.name} cannot be read: {error}") from error
     for entry in entries:
         mode, path = entry.external_attr >> 16, PurePosixPath(entry.filename)
         if path.parts[:1] != ("python",) or ".." in path.parts:
@@ -83,26 +89,29 @@ def check_archive(zip_file: Path) -> None:
             raise BrokenLayerError(
                 f"{zip_file.name}: {entry.filename} has mode {mode & 0o777:o}: Lambda's user cannot read it"
             )
-    check_budget(sum(entry.file_size for entry in entries), zip_file.stat().st_size, biggest(entries))
-
-
-def check_budget(unpacked_bytes: int, zip_bytes: int, biggest_parts: str) -> None:
-    """Raises BrokenLayerError if a layer is larger than it may be; `biggest_parts` says where to look."""
-    for what, size, most in (("unpacked", unpacked_bytes, MOST_BYTES), ("zipped", zip_bytes, MOST_ZIP_BYTES)):
-        if size > most:
-            raise BrokenLayerError(
-                f"the layer has {size:,} bytes {what}, and {most:,} are allowed; the biggest parts: {biggest_parts}"
-            )
-
-
-def biggest(entries: list[zipfile.ZipInfo], count: int = 5) -> str:
-    """The folders below python/ with the most in them."""
-    sizes: dict[str, int] = {}
+    sizes = Counter[str]()
     for entry in entries:
-        part = (PurePosixPath(entry.filename).parts[1:] or ("",))[0]
-        sizes[part] = sizes.get(part, 0) + entry.file_size
-    top = sorted(sizes.items(), key=lambda item: -item[1])[:count]
-    return ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in top)
+        sizes["/".join(PurePosixPath(entry.filename).parts[1:2])] += entry.file_size
+    check_size("unpacked", sizes.total(), LIMIT_BYTES, sizes)
+
+
+def check_size(what: str, size: int, most: int, sizes: Mapping[str, int]) -> None:
+    """Raises BrokenLayerError, with the biggest of the parts in `sizes`, if a size in bytes is more than it may be."""
+    if size > most:
+        biggest = sorted(sizes.items(), key=lambda item: -item[1])[:5]
+        names = ", ".join(f"{name} {part / 1e6:.1f} MB" for name, part in biggest)
+        raise BrokenLayerError(
+            f"the layer has {size:,} bytes {what}, and {most:,} are allowed; the biggest parts: {names}"
+        )
+
+
+def check_contents(target: Target, tree: Path) -> None:
+    """What can be seen in the unpacked files. Raises LayerError for programs of another machine or lacking bytecode."""
+    check_machine((file for file in files(tree) if is_elf(file)), target)
+    for source in tree.rglob("*.py"):
+        compiled = source.parent / "__pycache__" / f"{source.stem}.cpython-{target.python.replace('.', '')}.pyc"
+        if not compiled.is_file() or not is_unchecked(compiled):
+            raise BrokenLayerError(f"{source.relative_to(tree)} has no bytecode that Python {target.python} would take")
 
 
 @contextmanager
@@ -177,7 +186,8 @@ def run_inside(
 def show(verdict: Verdict) -> None:
     """What verification did and found, as a table."""
     if verdict.findings is None:
-        terminal.OUT.print(f" NOT RUN: {verdict.not_run}", style="bold yellow", markup=False)
+        terminal.OUT.print(" checked   layout, modes, sizes, machine, bytecode", markup=False)
+        terminal.OUT.print(f" NOT RUN   {verdict.not_run}", style="bold yellow", markup=False, soft_wrap=True)
         return
     findings = verdict.findings
     table = Table(title="The function, run from the layer", title_justify="left")
@@ -192,23 +202,29 @@ def show(verdict: Verdict) -> None:
         table.add_row(wall, "enforced" if holds else "NOT ENFORCED HERE", style="" if holds else "yellow")
     terminal.OUT.print(table)
     if verdict.not_walled:
-        terminal.OUT.print(f" no sandbox: {verdict.not_walled}", style="yellow", markup=False)
+        terminal.OUT.print(f" no sandbox: {verdict.not_walled}", style="yellow", markup=False, soft_wrap=True)
 
 
 def main() -> None:
-    """Verify the finished layer; one that fails is put aside."""
-    with terminal.plain_errors():
+    """Verify the finished layer; one that fails is put aside. Exit code 1 too if it could not be run here."""
+    with terminal.plain_errors(interrupted="interrupted; layer/dist is as it was"):
         target = Target.from_env(os.environ)
         if not target.zip.is_file():
-            raise LayerError(f"there is no {shown(target.zip)}: make layer builds it")
+            raise LayerError(f"there is no {shown(target.zip)}: {target.make('layer')} builds it")
         try:
             with terminal.progress() as progress:
                 verdict = verify(target, target.zip, progress)
         except BrokenLayerError as error:
             aside = target.zip.with_suffix(".failed")
             target.zip.replace(aside)
-            raise BrokenLayerError(f"{error}\nthe zip is now {shown(aside)}") from error
-        show(verdict)
+            raise BrokenLayerError(
+                f"{error}\nthe zip is now {shown(aside)}; {target.make('layer')} builds a new one"
+            ) from error
+        if terminal.flag("JSON"):
+            sys.stdout.write(json.dumps(asdict(verdict)) + "\n")
+        else:
+            show(verdict)
+        sys.exit(terminal.USABLE if verdict.findings else terminal.FAILED)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,10 @@ def plain_errors(
     except (SettingsError, EventError) as error:
         ERR.print(str(error), style="red", markup=False)
         sys.exit(USAGE)
-    except (BrokerError, JournalError, PriceSourceError, CommandError) as error:
+    except CommandError as error:
+        ERR.print(str(error), style="red", markup=False, soft_wrap=True)  # a command in it can be copied whole
+        sys.exit(FAILED)
+    except (BrokerError, JournalError, PriceSourceError) as error:
         ERR.print(f"{type(error).__name__}: {error}", style="red", markup=False)
         sys.exit(FAILED)
     except KeyboardInterrupt:

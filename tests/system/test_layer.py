@@ -14,7 +14,7 @@ import pytest
 from layer import emulator, sandbox, verify
 from layer.build import build
 from layer.inside import Findings
-from layer.target import BUILD, ROOT, LayerError, Target
+from layer.target import BUILD, ROOT, BrokenLayerError, LayerError, Target
 from trader.prices import no_progress
 
 TARGET = Target("3.13", "x86_64")
@@ -163,15 +163,19 @@ def test_every_wall_that_lambda_has_stood_while_the_function_ran(findings: Findi
     assert len(findings.enforced) == 6
 
 
+def test_a_layer_under_another_machines_name_is_refused(layer: Layer) -> None:
+    with pytest.raises(BrokenLayerError, match="is compiled for another machine than arm64"):
+        verify.verify(Target("3.13", "arm64"), layer.zip, no_progress)
+
+
 # --- that verification would notice ---
 
 type Sabotage = Callable[..., Path]
 
 
 @pytest.fixture
-def sabotage(layer: Layer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sabotage:
+def sabotage(layer: Layer, tmp_path: Path) -> Sabotage:
     """A copy of the layer without some folder, or with another mode for a file; not compressed, for it is used once."""
-    monkeypatch.setattr(verify, "MOST_ZIP_BYTES", verify.MOST_BYTES * 2)
 
     def spoilt(*, without: str = "", of: str = "", mode: int = 0) -> Path:
         copy, touched = tmp_path / "spoilt.zip", 0
@@ -254,8 +258,8 @@ def test_a_finished_layer_that_fails_is_a_sentence_with_its_new_name(
     said = " ".join(capsys.readouterr().err.split())
     assert end.value.code == 1
     assert said == (
-        f"BrokenLayerError: {finished.name}: python/prophet.py has mode 600: Lambda's user cannot read it "
-        f"the zip is now layer/dist/{finished.stem}.failed"
+        f"{finished.name}: python/prophet.py has mode 600: Lambda's user cannot read it "
+        f"the zip is now layer/dist/{finished.stem}.failed; make layer builds a new one"
     )
 
 
@@ -263,7 +267,7 @@ def test_where_no_layer_was_built_it_says_how(finished: Path, capsys: pytest.Cap
     with pytest.raises(SystemExit) as end:
         verify.main()
     said = " ".join(capsys.readouterr().err.split())
-    assert (end.value.code, said) == (1, f"LayerError: there is no layer/dist/{finished.name}: make layer builds it")
+    assert (end.value.code, said) == (1, f"there is no layer/dist/{finished.name}: make layer builds it")
 
 
 def test_a_good_layer_is_not_put_aside_for_a_fault_that_is_not_its_own(
@@ -274,6 +278,7 @@ def test_a_good_layer_is_not_put_aside_for_a_fault_that_is_not_its_own(
 
     unreadable(finished)
     monkeypatch.setattr(verify, "check_archive", lambda _zip_file: None)
+    monkeypatch.setattr(verify, "check_contents", lambda _target, _tree: None)
     monkeypatch.setattr(verify, "decisions_of_make_run", dict)
     monkeypatch.setattr(verify, "fetched", out_of_reach)
     with pytest.raises(SystemExit):

@@ -232,7 +232,7 @@ def test_how_the_files_were_stripped_is_told(tmp_path: Path) -> None:
         library(tmp_path, name)
     told = build.strip(HERE, tmp_path)
     assert (told.files, told.left) == (2, [])
-    assert str(told) == f"with {told.tool}: all 2 compiled files"
+    assert str(told) == f"with {told.tool}, all 2 compiled files"
 
 
 @linux
@@ -395,7 +395,7 @@ def test_an_error_is_a_sentence_and_a_code(
     monkeypatch.setattr(verify, "verify", raising(LayerError("it is not as it must be")))
     with pytest.raises(SystemExit) as ended:
         build.main()
-    assert (ended.value.code, capsys.readouterr().err) == (1, "LayerError: it is not as it must be\n")
+    assert (ended.value.code, capsys.readouterr().err) == (1, "it is not as it must be\n")
 
 
 def test_the_table_tells_what_was_installed_and_what_is_in_the_layer(
@@ -436,7 +436,7 @@ def test_an_unknown_architecture_is_one_line_and_no_traceback(tmp_path: Path) ->
     with process("-m", "layer.build", cwd=tmp_path, ARCH="sparc") as command:
         told, errors = command.communicate(timeout=60)
     assert (command.returncode, told) == (1, "")
-    assert errors == "LayerError: ARCH=sparc: must be one of x86_64, arm64\n"
+    assert errors == "ARCH=sparc: must be one of x86_64, arm64\n"
 
 
 STUCK = """
@@ -497,3 +497,26 @@ def test_a_full_disk_on_the_way_is_told_with_what_is_free(tmp_path: Path, monkey
     monkeypatch.setattr(build, "BUILD", tmp_path)
     with pytest.raises(LayerError, match=r"No space left on device; .* MB are free"), workplace(X86_64):
         Path("/dev/full").write_bytes(b"a")
+
+
+def built(folder: Path, stripped: Stripped, after_bytes: int) -> Built:
+    (folder / "a.zip").write_bytes(b"")
+    parts = [Part(name=name, version="1", before_bytes=0, after_bytes=after_bytes // 2) for name in ("numpy", "pandas")]
+    return Built(zip=folder / "a.zip", parts=parts, stripped=stripped)
+
+
+def test_a_layer_over_its_budget_names_the_biggest_parts(tmp_path: Path) -> None:
+    large = built(tmp_path, Stripped(tool="strip", files=1, left=[]), 136_000_000)
+    with pytest.raises(LayerError, match=r"136,000,000 bytes unpacked, .* numpy 68\.0 MB, pandas 68\.0 MB"):
+        build.check_budget(large)
+
+
+def test_a_layer_whose_zip_is_over_its_budget_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "MOST_ZIP_BYTES", -1)
+    with pytest.raises(LayerError, match="0 bytes zipped, and -1 are allowed"):
+        build.check_budget(built(tmp_path, Stripped(tool="strip", files=1, left=[]), 0))
+
+
+def test_the_budget_is_below_lambdas_limits() -> None:
+    assert build.MOST_BYTES < verify.LIMIT_BYTES * 0.52
+    assert build.MOST_ZIP_BYTES < 50_000_000, "of a direct upload"
