@@ -53,7 +53,7 @@ format: .venv/.set-up ## Format the code and mend what can be mended
 bench: .venv/.set-up ## Measure the forecast stage, memory and 500 symbols from a Yahoo stand-in
 	@$(PY) -m scripts.bench
 
-lock: ## Lock the requirements anew, with hashes
+lock: .venv/.set-up ## Lock the requirements anew, with hashes
 	@scripts/lock.sh
 
 clean: ## Remove what runs have written: journal, paper account, pages, the layer's parts

@@ -32,7 +32,7 @@ def write_zip(path: Path, root: Path, files: Collection[Path], progress: Progres
 
     The same files give the same bytes with the same zlib. Raises OSError; what is at `path` is then not whole.
     """
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=LEVEL) as archive:
+    with zipfile.ZipFile(path, "w") as archive:
         ordered = sorted(files, key=lambda file: file.relative_to(root).as_posix())
         for done, file in enumerate(ordered, start=1):
             entry = zipfile.ZipInfo(file.relative_to(root).as_posix(), EPOCH)

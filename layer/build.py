@@ -20,8 +20,8 @@ from rich.table import Table
 from layer import bytecode, elf, verify
 from layer.archive import HINDRANCES, remedy, replaced, sha256, write_zip
 from layer.prune import files, prune, read_rules
-from layer.target import BUILD, LayerError, Target, shown
-from layer.wheels import installed
+from layer.target import BUILD, REQUIREMENTS, BrokenLayerError, LayerError, Target, shown
+from layer.wheels import install
 from scripts import terminal
 from trader.prices import Progress, no_progress
 
@@ -81,12 +81,11 @@ def build(target: Target, work: Path, progress: Progress) -> Built:
     """Make the zip in a folder of its own. Raises LayerError if it cannot be made."""
     python = target.interpreter()
     progress("wheels", 0, 1)
-    plain = installed(target, BUILD / f"plain-python{target.python}-{target.arch}")
-    owners = owners_of(plain)
-    before = sizes_by_owner(plain, owners)
-    progress("wheels", 1, 1)
     tree = work / "python"
-    shutil.copytree(plain, tree)
+    install(target, tree, REQUIREMENTS)
+    owners = owners_of(tree)
+    before = sizes_by_owner(tree, owners)
+    progress("wheels", 1, 1)
     prune(tree, read_rules(), progress)
     stripped = strip(target, tree, progress)
     progress("bytecode", 0, 1)
@@ -109,8 +108,11 @@ def build(target: Target, work: Path, progress: Progress) -> Built:
 def check_budget(built: Built) -> None:
     """Raises LayerError if a layer is larger than it should be, with the biggest parts of it."""
     sizes = {part.name: part.after_bytes for part in built.parts}
-    verify.check_size("unpacked", built.after_bytes, MOST_BYTES, sizes)
-    verify.check_size("zipped", built.zip.stat().st_size, MOST_ZIP_BYTES, sizes)
+    if too_much := (
+        verify.excess("unpacked", built.after_bytes, MOST_BYTES, sizes)
+        or verify.excess("zipped", built.zip.stat().st_size, MOST_ZIP_BYTES, sizes)
+    ):
+        raise LayerError(too_much)
 
 
 type Owner = tuple[str, str]
@@ -148,9 +150,9 @@ def strip(target: Target, tree: Path, progress: Progress = no_progress) -> Strip
 @contextmanager
 def workplace(target: Target) -> Iterator[Path]:
     """An empty folder for one build, gone afterwards. Raises LayerError if another build of the target is under way."""
-    BUILD.mkdir(exist_ok=True)
     prefix = f"build-{target.name}-"
     try:
+        BUILD.mkdir(exist_ok=True)
         with FileLock(BUILD / f"{target.name}.lock", timeout=0):
             for left in BUILD.glob(f"{prefix}*"):  # by a build that was killed
                 shutil.rmtree(left)
@@ -218,7 +220,10 @@ def main() -> None:
         with workplace(target) as work:
             with terminal.progress() as progress:
                 built = build(target, work, progress)
-                verdict = verify.verify(target, built.zip, progress)
+                try:
+                    verdict = verify.verify(target, built.zip, progress)
+                except BrokenLayerError as error:
+                    raise verify.put_aside(built.zip, target, error) from error
             target.zip.parent.mkdir(exist_ok=True)
             built.zip.replace(target.zip)
             target.zip.with_suffix(".failed").unlink(missing_ok=True)

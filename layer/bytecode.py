@@ -3,15 +3,17 @@
 import subprocess
 from pathlib import Path
 
-from layer.target import LayerError
+from layer.target import MAGIC, LayerError, Target
 
 UNCHECKED = (1).to_bytes(4, "little")
 """The flags of a .pyc whose source is neither dated nor hashed when it is loaded (PEP 552)."""
 
 
-def is_unchecked(compiled: Path) -> bool:
-    """Whether a .pyc is taken as it is, whatever the time of its source."""
-    return compiled.read_bytes()[4:8] == UNCHECKED
+def is_taken(compiled: Path, target: Target) -> bool:
+    """Whether the target's Python takes a .pyc as it is, whatever the time of its source."""
+    with compiled.open("rb") as file:
+        head = file.read(8)
+    return int.from_bytes(head[:2], "little") == MAGIC[target.python] and head[4:] == UNCHECKED
 
 
 def compile_tree(python: Path, tree: Path) -> None:

@@ -2,17 +2,26 @@
 
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from elftools.common.exceptions import ELFError
+from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerNeedSection
 
 from layer.target import BrokenLayerError, Target
 from trader.prices import Progress, no_progress
 
 MAGIC = b"\x7fELF"
+SYSTEM = {
+    *("ld-linux-aarch64.so.1", "ld-linux-x86-64.so.2", "libc.so.6", "libdl.so.2", "libgcc_s.so.1", "libm.so.6"),
+    *("libpthread.so.0", "librt.so.1", "libstdc++.so.6"),
+}
+SYSTEM_VERSIONS = {"GLIBC": (2, 34), "GLIBCXX": (3, 4, 29), "CXXABI": (1, 3, 13)}
+"""The libraries that wheels may expect of a system, and the newest symbols of those of Amazon Linux 2023 (GCC 11)."""
+
 MACHINE_CODES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
 
 
@@ -37,6 +46,34 @@ def check_machine(paths: Iterable[Path], target: Target) -> None:
             raise BrokenLayerError(f"{path.name} is no whole compiled file: {error}") from error
         if machine != MACHINE_CODES[target.machine]:
             raise BrokenLayerError(f"{path.name} is compiled for another machine than {target.arch}: {machine}")
+
+
+def check_needs(paths: Sequence[Path]) -> None:
+    """Raises BrokenLayerError if a compiled file needs a library that neither the layer nor Lambda's system has."""
+    own = {path.name for path in paths}
+    for path in paths:
+        with path.open("rb") as file:
+            needed = list(needs(ELFFile(file)))
+        for name, version in needed:
+            newest = SYSTEM_VERSIONS.get(version.partition("_")[0])
+            if name not in own and (name not in SYSTEM or (newest and numbers(version) > newest)):
+                raise BrokenLayerError(f"{path.name} needs {name} {version}".rstrip() + ", which Lambda does not have")
+
+
+def needs(elf: ELFFile) -> Iterator[tuple[str, str]]:
+    """The libraries that a compiled file names: each by itself, and with each version of it that is asked for."""
+    dynamic, versions = (elf.get_section_by_name(name) for name in (".dynamic", ".gnu.version_r"))
+    if isinstance(dynamic, DynamicSection):
+        for tag in dynamic.iter_tags("DT_NEEDED"):
+            yield tag.needed, ""  # type: ignore[attr-defined]  # tags of this kind have it
+    if isinstance(versions, GNUVerNeedSection):
+        for library, of in versions.iter_versions():
+            yield from ((str(library.name), str(each.name)) for each in of)
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """GLIBC_2.34 as (2, 34)."""
+    return tuple(int(number) for number in version.partition("_")[2].split("."))
 
 
 def strip_tool(target: Target, probe: Path) -> str | None:

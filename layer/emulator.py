@@ -41,7 +41,7 @@ SHA256 = {
 TIMEOUT_S = 300
 MEMORY_MB = 1_024
 LAST_LINES = 12
-START_S = 10.0
+START_S = 60.0
 """Seconds until the emulator must listen."""
 
 
@@ -59,6 +59,10 @@ class Function:
 
 class FunctionError(LayerError):
     """The function answered with an error, or not at all; the message has its last words."""
+
+
+class EmulatorError(LayerError):
+    """The function could not be tried at all: the emulator, or the Python for it, does not start on this machine."""
 
 
 def fetched(target: Target) -> tuple[Path, Path]:
@@ -95,6 +99,8 @@ class RuntimeInterface:
                 f"the runtime interface gave no answer ({error}); its log ends:\n{self.last_words}"
             ) from error
         if isinstance(payload, dict) and "errorType" in payload:
+            if payload["errorType"] == "Runtime.InvalidEntrypoint":
+                raise EmulatorError(f"no Python could be started:\n{self.last_words}")
             told = "\n".join(payload.get("stackTrace") or [f"its log ends:\n{self.last_words}"])
             raise FunctionError(f"{payload['errorType']}: {payload.get('errorMessage', '')}\n{told}")
         return payload
@@ -141,7 +147,7 @@ def running(function: Function, env: Mapping[str, str]) -> Iterator[RuntimeInter
         process = subprocess.Popen(
             command,
             cwd=function.task,
-            env={**lambda_environment(function), "TMPDIR": folder, **env},
+            env={**lambda_environment(function), **env},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -190,7 +196,7 @@ def session(pid: int) -> int:
 
 
 def lambda_environment(function: Function) -> dict[str, str]:
-    """The variables that Lambda sets, as far as Python and the function look at them."""
+    """The variables that Lambda sets, as far as Python, its libraries and the function look at them."""
     return {
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EXECUTION_ENV": "AWS_Lambda_python",
@@ -200,14 +206,17 @@ def lambda_environment(function: Function) -> dict[str, str]:
         "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
         "AWS_LAMBDA_LOG_FORMAT": "JSON",
         "AWS_REGION": "us-east-1",
-        "HOME": "/tmp",  # noqa: S108 Lambda has no other folder that can be written
+        "HOME": "/home/sbx_user1051",  # which is not there: a package that wants to write to it fails here as well
         "LAMBDA_TASK_ROOT": str(function.task),
         "LANG": "en_US.UTF-8",
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "LD_LIBRARY_PATH": "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task/lib:/opt/lib",
+        "PATH": "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin",
+        "TZ": ":UTC",
+        # Not Lambda's own:
         "PYTHONDONTWRITEBYTECODE": "1",  # a layer is read-only; here nothing is to be left in it either
         "PYTHONPATH": os.pathsep.join(map(str, [*function.path, function.tools])),
         "PYTHONTZPATH": "",  # time zones from the layer's tzdata, wherever this runs
-        "TZ": ":UTC",
+        **{name: os.environ[name] for name in ("TMPDIR",) if name in os.environ},  # where /tmp is shared with others
     }
 
 
@@ -221,13 +230,13 @@ def free_ports(count: int) -> list[int]:
 
 
 def wait_for(address: str, process: subprocess.Popen[bytes], interface: RuntimeInterface) -> None:
-    """Wait until somebody listens. Raises FunctionError if the process ends before, or nobody does."""
+    """Wait until somebody listens. Raises EmulatorError if the process ends before, or nobody does."""
     host, port = address.split(":")
 
     def connect() -> None:
         if process.poll() is not None:
             code, log = process.returncode, interface.last_words
-            raise FunctionError(f"the runtime interface ended with code {code} before it listened:\n{log}")
+            raise EmulatorError(f"the runtime interface ended with code {code} before it listened:\n{log}")
         socket.create_connection((host, int(port)), timeout=1).close()
 
     try:
@@ -235,6 +244,6 @@ def wait_for(address: str, process: subprocess.Popen[bytes], interface: RuntimeI
             retry=retry_if_exception_type(OSError), stop=stop_after_delay(START_S), wait=wait_fixed(0.02), reraise=True
         )(connect)
     except OSError as error:
-        raise FunctionError(
+        raise EmulatorError(
             f"the runtime interface does not listen after {START_S:g} s:\n{interface.last_words}"
         ) from error

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from layer.emulator import Function, FunctionError, running
+from layer.emulator import EmulatorError, Function, FunctionError, running
 from layer.target import HERE
 
 PROBE = HERE / "probe"
@@ -82,8 +82,8 @@ def main() -> None:
 
     try:
         findings = verify(assignment, passed)
-    except (CheckError, FunctionError) as error:
-        say({"failed": check, "because": str(error)})
+    except (CheckError, EmulatorError, FunctionError) as error:
+        say({"failed": check, "because": str(error), "is_of_the_layer": not isinstance(error, EmulatorError)})
         sys.exit(1)
     say({"findings": asdict(findings)})
 

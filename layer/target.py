@@ -16,7 +16,9 @@ ROOT = HERE.parent
 BUILD, DIST = HERE / "build", HERE / "dist"
 REQUIREMENTS = HERE / "requirements.txt"
 
-PYTHONS = ("3.13", "3.14")
+MAGIC = {"3.13": 3571, "3.14": 3627}
+"""By Lambda runtime: the number at the head of a .pyc that its Python takes (pycore_magic_number.h)."""
+
 MACHINES = {"x86_64": "x86_64", "arm64": "aarch64"}
 """Lambda's name of an architecture, and that of wheels, ELF tools and uname."""
 
@@ -47,8 +49,8 @@ class Target:
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Target":
         """PYTHON and ARCH, 3.13 and x86_64 by default. Raises LayerError for values that are not offered."""
-        target = cls(env.get("PYTHON") or PYTHONS[0], env.get("ARCH") or next(iter(MACHINES)))
-        asked = (("PYTHON", target.python, PYTHONS), ("ARCH", target.arch, MACHINES))
+        target = cls(env.get("PYTHON") or next(iter(MAGIC)), env.get("ARCH") or next(iter(MACHINES)))
+        asked = (("PYTHON", target.python, MAGIC), ("ARCH", target.arch, MACHINES))
         problems = [
             f"{name}={value}: must be one of {', '.join(allowed)}"
             for name, value, allowed in asked
@@ -65,7 +67,7 @@ class Target:
 
     def make(self, goal: str) -> str:
         """The command that makes something for this target."""
-        python = "" if self.python == PYTHONS[0] else f" PYTHON={self.python}"
+        python = "" if self.python == next(iter(MAGIC)) else f" PYTHON={self.python}"
         return f"make {goal}{'' if self.arch == next(iter(MACHINES)) else f' ARCH={self.arch}'}{python}"
 
     @property
@@ -92,8 +94,8 @@ class Target:
         """A Python of the target's version, of no virtual environment. Raises LayerError if there is none."""
         if self.python == f"{sys.version_info.major}.{sys.version_info.minor}":
             return Path(sys.base_prefix) / "bin" / f"python{self.python}"
-        command = [uv.find_uv_bin(), "python", "find", "--no-python-downloads", "--system", self.python]
-        found = subprocess.run(command, check=False, capture_output=True, text=True)
+        command = [uv.find_uv_bin(), "python", "find", "--no-python-downloads", "--resolve-links", "--system"]
+        found = subprocess.run([*command, self.python], check=False, capture_output=True, text=True)
         if found.returncode != 0:
             raise LayerError(
                 f"bytecode for Python {self.python} needs that version, and there is none here; "

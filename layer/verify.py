@@ -12,15 +12,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
+from shutil import rmtree
 from tempfile import TemporaryDirectory, TemporaryFile
+from time import time
 from typing import Any
 
 from rich.table import Table
 
 from layer import sandbox
 from layer.archive import unpack
-from layer.bytecode import is_unchecked
-from layer.elf import check_machine, is_elf
+from layer.bytecode import is_taken
+from layer.elf import check_machine, check_needs, is_elf
 from layer.emulator import fetched
 from layer.inside import CHECKS, Assignment, Findings
 from layer.package import package
@@ -35,6 +37,8 @@ LIMIT_BYTES = 262_144_000
 MOST_AFTER_INIT_MB = 150
 PASSES = len(CHECKS) + 2  # unpacking and make run come first
 WORK = "verify"
+LEFT_S = 3_600
+"""A verification takes half a minute: a folder of one that is so old belongs to none that runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,25 +96,26 @@ def check_archive(zip_file: Path) -> None:
     sizes = Counter[str]()
     for entry in entries:
         sizes["/".join(PurePosixPath(entry.filename).parts[1:2])] += entry.file_size
-    check_size("unpacked", sizes.total(), LIMIT_BYTES, sizes)
+    if too_much := excess("unpacked", sizes.total(), LIMIT_BYTES, sizes):
+        raise BrokenLayerError(too_much)
 
 
-def check_size(what: str, size: int, most: int, sizes: Mapping[str, int]) -> None:
-    """Raises BrokenLayerError, with the biggest of the parts in `sizes`, if a size in bytes is more than it may be."""
-    if size > most:
-        biggest = sorted(sizes.items(), key=lambda item: -item[1])[:5]
-        names = ", ".join(f"{name} {part / 1e6:.1f} MB" for name, part in biggest)
-        raise BrokenLayerError(
-            f"the layer has {size:,} bytes {what}, and {most:,} are allowed; the biggest parts: {names}"
-        )
+def excess(what: str, size: int, most: int, sizes: Mapping[str, int]) -> str:
+    """What is wrong with a size in bytes, with the biggest of the parts in `sizes`; empty if it is not too much."""
+    biggest = sorted(sizes.items(), key=lambda item: -item[1])[:5]
+    names = ", ".join(f"{name} {part / 1e6:.1f} MB" for name, part in biggest)
+    told = f"the layer has {size:,} bytes {what}, and {most:,} are allowed; the biggest parts: {names}"
+    return told if size > most else ""
 
 
 def check_contents(target: Target, tree: Path) -> None:
-    """What can be seen in the unpacked files. Raises LayerError for programs of another machine or lacking bytecode."""
-    check_machine((file for file in files(tree) if is_elf(file)), target)
+    """What can be seen in the unpacked files: machine, system libraries, bytecode. Raises BrokenLayerError."""
+    compiled_files = [file for file in files(tree) if is_elf(file)]
+    check_machine(compiled_files, target)
+    check_needs(compiled_files)
     for source in tree.rglob("*.py"):
         compiled = source.parent / "__pycache__" / f"{source.stem}.cpython-{target.python.replace('.', '')}.pyc"
-        if not compiled.is_file() or not is_unchecked(compiled):
+        if not compiled.is_file() or not is_taken(compiled, target):
             raise BrokenLayerError(f"{source.relative_to(tree)} has no bytecode that Python {target.python} would take")
 
 
@@ -118,6 +123,9 @@ def check_contents(target: Target, tree: Path) -> None:
 def unpacked(zip_file: Path) -> Iterator[Path]:
     """A folder with `layer` (as /opt) and `task` (as /var/task) in it, no file of which can be written."""
     BUILD.mkdir(exist_ok=True)
+    for left in BUILD.glob("verify-*"):  # by a verification that was killed
+        if left.stat().st_mtime < time() - LEFT_S:
+            rmtree(left, ignore_errors=True)
     with TemporaryDirectory(dir=BUILD, prefix="verify-") as name:
         folder = Path(name)
         unpack(zip_file, folder / "layer")
@@ -151,8 +159,8 @@ def run_inside(
     layer, task = folder / "layer", folder / "task"
     words: list[str] = []
     if is_walled:
-        places = {"/opt": layer, "/var/task": task}
-        layer, task = (Path(place) for place in places)
+        places = {"/opt/python": layer / "python", "/var/task": task}
+        layer, task = Path("/opt"), Path("/var/task")
         visible = sandbox.enclosing([ROOT, Path(sys.prefix), Path(sys.base_prefix), python.parent.parent])
         words += sandbox.command(places, visible)
     assignment = Assignment(
@@ -164,7 +172,10 @@ def run_inside(
         expected=expected,
     )
     words += [sys.executable, "-m", "layer.inside", json.dumps(asdict(assignment))]
-    env = {"PATH": os.environ["PATH"], "HOME": "/tmp", "PYTHONPATH": python_path(), "PYTHONDONTWRITEBYTECODE": "1"}  # noqa: S108 there is no other home
+    tmp = folder / "tmp"
+    tmp.mkdir()
+    env = {} if is_walled else {"TMPDIR": str(tmp)}  # inside the walls /tmp is empty and goes with them
+    env |= {"PATH": os.environ["PATH"], "HOME": "/tmp", "PYTHONPATH": python_path(), "PYTHONDONTWRITEBYTECODE": "1"}  # noqa: S108 there is no other home
     with (
         TemporaryFile("w+") as errors,
         subprocess.Popen(words, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
@@ -174,7 +185,8 @@ def run_inside(
         for line in process.stdout:
             message = json.loads(line)
             if "failed" in message:
-                raise BrokenLayerError(f'verification failed at "{message["failed"]}":\n{message["because"]}')
+                kind = BrokenLayerError if message["is_of_the_layer"] else LayerError
+                raise kind(f'verification failed at "{message["failed"]}":\n{message["because"]}')
             if "findings" in message:
                 return Findings(**message["findings"])
             done += 1
@@ -205,6 +217,14 @@ def show(verdict: Verdict) -> None:
         terminal.OUT.print(f" no sandbox: {verdict.not_walled}", style="yellow", markup=False, soft_wrap=True)
 
 
+def put_aside(zip_file: Path, target: Target, error: BrokenLayerError) -> BrokenLayerError:
+    """Move a zip that failed to where nobody takes it for a layer; gives the error that says so."""
+    aside = target.zip.with_suffix(".failed")
+    aside.parent.mkdir(exist_ok=True)
+    zip_file.replace(aside)
+    return BrokenLayerError(f"{error}\nthe zip is now {shown(aside)}; {target.make('layer')} builds a new one")
+
+
 def main() -> None:
     """Verify the finished layer; one that fails is put aside. Exit code 1 too if it could not be run here."""
     with terminal.plain_errors(interrupted="interrupted; layer/dist is as it was"):
@@ -215,11 +235,7 @@ def main() -> None:
             with terminal.progress() as progress:
                 verdict = verify(target, target.zip, progress)
         except BrokenLayerError as error:
-            aside = target.zip.with_suffix(".failed")
-            target.zip.replace(aside)
-            raise BrokenLayerError(
-                f"{error}\nthe zip is now {shown(aside)}; {target.make('layer')} builds a new one"
-            ) from error
+            raise put_aside(target.zip, target, error) from error
         if terminal.flag("JSON"):
             sys.stdout.write(json.dumps(asdict(verdict)) + "\n")
         else:

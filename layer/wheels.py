@@ -26,7 +26,7 @@ CAUSES = {
 """What uv says (in small letters, on one line), and what it means here; the first that matches counts."""
 
 MEDDLING = re.compile(
-    r"UV_(BUILD_CONSTRAINT|COMPILE_BYTECODE|CONSTRAINT|EXCLUDE|NO_BINARY|ONLY_BINARY|OVERRIDE|PREFIX|TARGET|WORKING_DIR)"
+    r"UV_(BUILD_CONSTRAINT|COMPILE_BYTECODE|CONFIG_FILE|CONSTRAINT|EXCLUDE|NO_BINARY|NO_INSTALLER_METADATA|ONLY_BINARY|OVERRIDE|PREFIX|TARGET|WORKING_DIR)"
 )
 """Variables of uv's that would change what is installed, or where; those that say where wheels come from may stay."""
 
@@ -37,7 +37,7 @@ def installed(target: Target, folder: Path, requirements: Path = REQUIREMENTS) -
     Raises LayerError, with uv's own words, if they cannot be had.
     """
     stamp = folder.with_name(f"{folder.name}.stamp")
-    wanted = hashlib.sha256(requirements.read_bytes() + target.name.encode()).hexdigest()
+    wanted = hashlib.sha256(requirements.read_bytes() + f"{target.name} {target.platform}".encode()).hexdigest()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f"{folder.name}.lock")):
         if not (folder.is_dir() and stamp.is_file() and stamp.read_text() == wanted):

@@ -2,7 +2,7 @@
 # Locks pyproject.toml into requirements/ and layer/: exact versions and hashes, and no address of any index.
 set -eu
 cd "$(dirname "$0")/.."
-if uv --version >/dev/null 2>&1; then uv=uv; else uv=.uv/bin/uv; fi
+uv=.venv/bin/uv
 lock() {
   out=$1
   shift

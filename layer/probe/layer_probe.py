@@ -6,6 +6,7 @@ Uses the standard library and the function alone, for there is nothing else. `ma
 import os
 import resource
 import socket
+import ssl
 import sys
 import sysconfig
 from datetime import datetime
@@ -14,6 +15,14 @@ from pathlib import Path
 import lambda_function  # what Lambda imports at init
 from trader.alpaca_client import AlpacaClient
 from trader.model import NEW_YORK
+
+RUNTIME_CLIENT = (
+    "awslambdaric",
+    f"runtime_client{sysconfig.get_config_var('EXT_SUFFIX')}",
+    "simplejson",
+    "snapshot_restore_py.py",
+)
+"""What the runtime brings along; requests uses its simplejson where there is one."""
 
 
 def resident_mb() -> float:
@@ -31,7 +40,7 @@ def handler(event: dict[str, str], _context: object) -> dict[str, object]:
     construct_adapters()
     own = [
         event["layer"],
-        event["tools"],
+        *(f"{event['tools']}/{name}" for name in RUNTIME_CLIENT),
         event["probe"],
         task,
         *(sysconfig.get_path(key) for key in ("stdlib", "platstdlib")),
@@ -70,12 +79,24 @@ def construct_adapters() -> None:
     AlpacaPrices(client, "1d")
     YahooPrices("1d")
     import boto3
+    import certifi
+    import prophet
     import yfinance
 
+    assert prophet.Prophet(), "Prophet finds its model"
+    for bundle in (certifi.where(), botocore_certificates()):
+        assert ssl.create_default_context(cafile=bundle).get_ca_certs(), f"no certificates in {bundle}"
     yfinance.Ticker("AAPL")
     for service in ("s3", "ssm"):
         boto3.client(service, aws_access_key_id="nobody", aws_secret_access_key="nothing")  # noqa: S106 opens nothing
     assert callable(lambda_function.run)
+
+
+def botocore_certificates() -> str:
+    """The bundle by which botocore knows AWS."""
+    from botocore.httpsession import get_cert_path
+
+    return str(get_cert_path(True))
 
 
 def is_writable(folder: str) -> bool:

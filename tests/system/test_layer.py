@@ -15,6 +15,7 @@ from layer import emulator, sandbox, verify
 from layer.build import build
 from layer.inside import Findings
 from layer.target import BUILD, ROOT, BrokenLayerError, LayerError, Target
+from layer.wheels import installed
 from trader.prices import no_progress
 
 TARGET = Target("3.13", "x86_64")
@@ -51,6 +52,7 @@ class Layer:
 def layer(tmp_path_factory: pytest.TempPathFactory) -> Layer:
     """What `make layer` verifies, in a folder of its own."""
     work = tmp_path_factory.mktemp("work")
+    installed(TARGET, PLAIN)
     built = build(TARGET, work, no_progress)
     with zipfile.ZipFile(built.zip) as archive:
         return Layer(built.zip, archive.infolist(), work)
@@ -199,13 +201,29 @@ def sabotage(layer: Layer, tmp_path: Path) -> Sabotage:
     ("folder", "check", "because"),
     [
         ("python/tenacity/", "the handler starts", "No module named 'tenacity'"),
+        ("python/certifi/cacert.pem", "the handler starts", "load_verify_locations"),
         ("python/tzdata/", "the handler starts", "No time zone found with key America/New_York"),
-        ("python/prophet.libs/", "the sample day, as make run decides it", "forecasts"),
     ],
 )
 def test_a_package_that_is_needed_cannot_be_left_out(sabotage: Sabotage, folder: str, check: str, because: str) -> None:
     with pytest.raises(LayerError, match=rf'(?s)^verification failed at "{check}":.*{because}'):
         verify.verify(TARGET, sabotage(without=folder), no_progress)
+
+
+def test_a_library_that_a_program_needs_cannot_be_left_out(sabotage: Sabotage) -> None:
+    with pytest.raises(BrokenLayerError, match=r"prophet_model\.bin needs libtbb-.* which Lambda does not have"):
+        verify.verify(TARGET, sabotage(without="python/prophet.libs/"), no_progress)
+
+
+def test_a_machine_that_cannot_start_the_emulator_is_no_fault_of_the_layers(
+    layer: Layer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    nothing = tmp_path / "nothing"
+    nothing.mkdir()
+    monkeypatch.setattr(verify, "fetched", lambda _target: (nothing, Path("/bin/false")))
+    with pytest.raises(LayerError, match="before it listened") as told:
+        verify.verify(TARGET, layer.zip, no_progress)
+    assert not isinstance(told.value, BrokenLayerError)
 
 
 def test_prophets_model_cannot_lose_its_executable_bit(sabotage: Sabotage) -> None:

@@ -15,7 +15,7 @@ from textwrap import dedent
 import pytest
 
 from layer import emulator, sandbox
-from layer.emulator import Function, FunctionError, running
+from layer.emulator import EmulatorError, Function, FunctionError, running
 from layer.target import LayerError, Target
 
 TARGET = Target("3.13", "x86_64")
@@ -152,7 +152,7 @@ def test_a_handler_that_takes_too_long_is_an_error(write: Write) -> None:
 
 def test_an_emulator_that_does_not_start_is_an_error(write: Write) -> None:
     broken = replace(write(HELLO), emulator=Path(shutil.which("false") or "/bin/false"))
-    with pytest.raises(FunctionError, match="ended with code 1 before it listened"), running(broken, {}):
+    with pytest.raises(EmulatorError, match="ended with code 1 before it listened"), running(broken, {}):
         pytest.fail("nothing listens")
 
 
@@ -389,10 +389,24 @@ def test_an_emulator_that_never_listens_is_an_error(tmp_path: Path, monkeypatch:
     silent.write_text("#!/bin/sh\nexec sleep 5\n")
     silent.chmod(0o755)
     function = Function(python=TARGET.interpreter(), tools=tmp_path, emulator=silent, task=tmp_path, path=[])
-    with pytest.raises(FunctionError, match="does not listen"), running(function, {}):
+    with pytest.raises(EmulatorError, match="does not listen"), running(function, {}):
         pass
 
 
 def test_the_memory_of_a_function_that_is_not_running_is_an_error(write: Write) -> None:
     with running(write("def handler(event, context): pass"), {}) as interface, pytest.raises(FunctionError):
         _ = interface.peak_mb
+
+
+def test_a_python_below_opt_stays_visible_beside_the_layer(tmp_path: Path) -> None:
+    if sandbox.missing():
+        pytest.skip("left out: no sandbox here")
+    places = {"/opt/python": tmp_path, "/opt/conda": tmp_path}
+    found = subprocess.run([*sandbox.command(places, []), "ls", "/opt"], check=True, capture_output=True, text=True)
+    assert found.stdout.split() == ["conda", "python"]
+
+
+def test_the_function_has_no_home_that_it_could_write_to(write: Write) -> None:
+    source = "import os\ndef handler(event, context): return os.path.exists(os.path.expanduser('~'))"
+    with running(write(source), {}) as interface:
+        assert interface.invoke({}) is False

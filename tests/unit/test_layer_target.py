@@ -485,3 +485,33 @@ def test_a_compiled_file_that_breaks_off_is_named(tmp_path: Path) -> None:
     (tmp_path / "lib.so").write_bytes(b"\x7fELF" + bytes([2, 1, 1]))
     with pytest.raises(LayerError, match=r"lib\.so is no whole compiled file"):
         elf.check_machine([tmp_path / "lib.so"], Target("3.13", "x86_64"))
+
+
+@pytest.fixture
+def umath() -> Path:
+    """A library of NumPy's, which needs one that its wheel brings along."""
+    spec = importlib.util.find_spec("numpy._core._multiarray_umath")
+    assert spec is not None
+    return Path(str(spec.origin))
+
+
+def brought(umath: Path) -> list[Path]:
+    return list((umath.parents[2] / "numpy.libs").iterdir())
+
+
+@linux
+def test_a_library_that_neither_the_layer_nor_lambda_has_is_named(umath: Path) -> None:
+    with pytest.raises(BrokenLayerError, match=r"_multiarray_umath.* needs .*blas.*, which Lambda does not have"):
+        elf.check_needs([umath])
+
+
+@linux
+def test_a_library_that_the_layer_brings_is_there(umath: Path) -> None:
+    elf.check_needs([umath, *brought(umath)])
+
+
+@linux
+def test_symbols_newer_than_lambdas_are_named(umath: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elf, "SYSTEM_VERSIONS", {"GLIBC": (2, 0)})
+    with pytest.raises(BrokenLayerError, match=r"needs \S+ GLIBC_2\.[0-9.]+, which Lambda does not have"):
+        elf.check_needs([umath, *brought(umath)])
