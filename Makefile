@@ -14,13 +14,13 @@ replay: .venv/.set-up ## Compute the decisions of a recorded run again (RUN=late
 	@$(PY) -m scripts.replay "$(or $(RUN),latest)"
 
 ##@ For Lambda
-layer: .venv/.set-up ## Build the layer with Prophet in it and verify it (ARCH=x86_64|arm64, PYTHON=3.13|3.14)
+layer: .venv/.set-up ## Build the layer with Prophet in it and verify it (ARCH=x86_64|arm64, PYTHON=3.13|3.14, JSON=1)
 	@$(PY) -m layer.build
 
-verify-layer: .venv/.set-up ## Run the function from the finished layer in AWS's runtime interface once more
+verify-layer: .venv/.set-up ## Run the function from the finished layer once more (ARCH=, PYTHON=, JSON=1)
 	@$(PY) -m layer.verify
 
-package: .venv/.set-up ## Zip the function itself
+package: .venv/.set-up ## Zip the function itself (JSON=1)
 	@$(PY) -m layer.package
 
 bench-layer: .venv/.set-up ## Measure the layer against a plain `pip install`: bytes, imports, init

@@ -15,7 +15,8 @@ private_uv() {
     done
   }
   [ -x .uv/bin/uv ] || {
-    echo "setup: no uv, and no Python 3.11+ that can make one (on Debian and Ubuntu: apt install python3-venv)" >&2
+    echo "setup: no uv, and none to be had: that takes a network, and a Python 3.11+ with venv" >&2
+    echo "       (on Debian and Ubuntu: apt install python3-venv)" >&2
     exit 1
   }
   echo .uv/bin/uv
