@@ -143,18 +143,17 @@ def zipped(plain: Path, progress: Progress) -> Path:
 
 def start(function: Function) -> Start:
     """Start the function twice: its import alone, then behind the runtime interface."""
-    module = function.handler.partition(".")[0]
-    done = subprocess.run(
-        [function.python, "-S", "-c", IMPORT, module],
-        check=True,
-        cwd=function.task,
-        env=lambda_environment(function),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # Prophet says there that it will not plot
-        text=True,
-    )
     with TemporaryDirectory() as folder:
-        env = {"JOURNAL": f"folder:{folder}/journal", "ACCOUNT_FILE": f"{folder}/account.json"}
+        env = {"TMPDIR": folder, "JOURNAL": f"folder:{folder}/journal", "ACCOUNT_FILE": f"{folder}/account.json"}
+        done = subprocess.run(
+            [function.python, "-S", "-c", IMPORT, function.handler.partition(".")[0]],
+            check=True,
+            cwd=function.task,
+            env=lambda_environment(function) | env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # Prophet says there that it will not plot
+            text=True,
+        )
         with running(function, env) as interface:
             interface.invoke(SUNDAY)
             return Start(import_s=float(done.stdout), init_s=interface.init_ms / 1000, peak_mb=interface.peak_mb)

@@ -206,7 +206,7 @@ def lambda_environment(function: Function) -> dict[str, str]:
         "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
         "AWS_LAMBDA_LOG_FORMAT": "JSON",
         "AWS_REGION": "us-east-1",
-        "HOME": "/home/sbx_user1051",  # which is not there: a package that wants to write to it fails here as well
+        "HOME": "/proc/sbx_user1051",  # not there, and nobody can make it: so it is in Lambda, where it is below /home
         "LAMBDA_TASK_ROOT": str(function.task),
         "LANG": "en_US.UTF-8",
         "LD_LIBRARY_PATH": "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task/lib:/opt/lib",

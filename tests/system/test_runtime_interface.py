@@ -407,6 +407,6 @@ def test_a_python_below_opt_stays_visible_beside_the_layer(tmp_path: Path) -> No
 
 
 def test_the_function_has_no_home_that_it_could_write_to(write: Write) -> None:
-    source = "import os\ndef handler(event, context): return os.path.exists(os.path.expanduser('~'))"
-    with running(write(source), {}) as interface:
-        assert interface.invoke({}) is False
+    source = "import os\ndef handler(event, context): os.makedirs(os.path.expanduser('~/.cache'))"
+    with running(write(source), {}) as interface, pytest.raises(FunctionError, match="FileNotFoundError"):
+        interface.invoke({})
