@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from layer.elf import is_program
-from layer.target import BrokenLayerError, LayerError
+from layer.target import DISK, BrokenLayerError, LayerError
 from trader.prices import Progress, no_progress
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -88,5 +88,5 @@ def remedy(error: OSError, path: Path) -> str:
     """What to do about a file that cannot be written."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         free = shutil.disk_usage(next(folder for folder in path.parents if folder.exists())).free
-        return f"{free / 1e6:,.0f} MB are free, and a build needs some 800 MB in layer/build"
+        return f"{free / 1e6:,.0f} MB are free, and {DISK}"
     return f"see who may write to {path.parent.name}/"

@@ -29,6 +29,9 @@ MOST_BYTES = 135_000_000
 MOST_ZIP_BYTES = 45_000_000
 """The budget: half of what Lambda allows unpacked, and less than the 50 MB of a direct upload."""
 
+SMALL_BYTES = 500_000
+"""Packages below it share a line of the table."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
@@ -189,9 +192,6 @@ def show(target: Target, built: Built, verdict: verify.Verdict, seconds: float) 
     terminal.OUT.print(f" sha256    {sha256(target.zip)}", soft_wrap=True)
     done = "built and verified" if verdict.findings else "built, not run"
     terminal.OUT.print(f" {done} in {seconds:.0f} s: {shown(target.zip)}", style="green" if verdict.findings else "")
-
-
-SMALL_BYTES = 500_000
 
 
 def as_json(target: Target, built: Built, verdict: verify.Verdict, seconds: float) -> str:

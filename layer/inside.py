@@ -12,10 +12,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from layer.emulator import EmulatorError, Function, FunctionError, running
 from layer.target import HERE
+
+if TYPE_CHECKING:
+    from tests.fakes.alpaca import AlpacaFake
 
 PROBE = HERE / "probe"
 CHECKS = (
@@ -145,10 +148,7 @@ def with_counterparts(assignment: Assignment) -> None:
     """A run with everything that is elsewhere in AWS and at Alpaca and Yahoo, against stand-ins on loopback."""
     import boto3
 
-    from tests.fakes.alpaca import AlpacaFake
-
     with counterparts() as (env, fake):
-        assert isinstance(fake, AlpacaFake)
         with running(assignment.function(), env) as interface:
             report = interface.invoke({"time": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:00Z}"})
             log = interface.log
@@ -164,7 +164,7 @@ def with_counterparts(assignment: Assignment) -> None:
 
 
 @contextmanager
-def counterparts() -> Iterator[tuple[dict[str, str], object]]:
+def counterparts() -> Iterator[tuple[dict[str, str], "AlpacaFake"]]:
     """Alpaca, Yahoo and AWS on loopback, and the settings that lead to them; the account holds MCD."""
     import boto3
     import numpy as np

@@ -45,12 +45,12 @@ def main() -> None:
     """Write the zip and say what is in it."""
     with terminal.plain_errors(interrupted="interrupted; layer/dist is as it was"):
         written = package()
-        size = written.stat().st_size
+        size, count = written.stat().st_size, len(contents())
         if terminal.flag("JSON"):
-            report = {"zip": shown(written), "sha256": sha256(written), "files": len(contents()), "bytes": size}
+            report = {"zip": shown(written), "sha256": sha256(written), "files": count, "bytes": size}
             sys.stdout.write(json.dumps(report) + "\n")
             return
-        terminal.OUT.print(f" {shown(written)}: {len(contents())} files, {size:,} bytes", markup=False)
+        terminal.OUT.print(f" {shown(written)}: {count} files, {size:,} bytes", markup=False)
         terminal.OUT.print(f" sha256 {sha256(written)}", style="dim", markup=False)
 
 

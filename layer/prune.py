@@ -1,7 +1,7 @@
 """The prune rules: data in prune.toml, applied here."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import Annotated
 
@@ -70,10 +70,9 @@ def prune(tree: Path, rules: Sequence[Rule], progress: Progress = no_progress) -
             file.unlink()
 
 
-def matches(tree: Path, pattern: str, but: Iterable[Path] = ()) -> dict[Path, bool]:
+def matches(tree: Path, pattern: str, but: Set[Path] = frozenset()) -> dict[Path, bool]:
     """The files that a pattern means, and of each whether it is only a part of its package that goes."""
-    without = set(but)
-    return {file: path.parent != tree for path in tree.glob(pattern) for file in files(path) if file not in without}
+    return {file: path.parent != tree for path in tree.glob(pattern) for file in files(path) if file not in but}
 
 
 def is_licence(path: Path) -> bool:

@@ -15,6 +15,10 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 BUILD, DIST = HERE / "build", HERE / "dist"
 REQUIREMENTS = HERE / "requirements.txt"
+DISK = "a build needs some 800 MB: half of it in layer/build, half in uv's cache"
+
+PYTHON, ARCH = "3.13", "x86_64"
+"""The target where none is named."""
 
 MAGIC = {"3.13": 3571, "3.14": 3627}
 """By Lambda runtime: the number at the head of a .pyc that its Python takes (pycore_magic_number.h)."""
@@ -49,7 +53,7 @@ class Target:
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Target":
         """PYTHON and ARCH, 3.13 and x86_64 by default. Raises LayerError for values that are not offered."""
-        target = cls(env.get("PYTHON") or next(iter(MAGIC)), env.get("ARCH") or next(iter(MACHINES)))
+        target = cls(env.get("PYTHON") or PYTHON, env.get("ARCH") or ARCH)
         asked = (("PYTHON", target.python, MAGIC), ("ARCH", target.arch, MACHINES))
         problems = [
             f"{name}={value}: must be one of {', '.join(allowed)}"
@@ -67,8 +71,9 @@ class Target:
 
     def make(self, goal: str) -> str:
         """The command that makes something for this target."""
-        python = "" if self.python == next(iter(MAGIC)) else f" PYTHON={self.python}"
-        return f"make {goal}{'' if self.arch == next(iter(MACHINES)) else f' ARCH={self.arch}'}{python}"
+        arch = "" if self.arch == ARCH else f" ARCH={self.arch}"
+        python = "" if self.python == PYTHON else f" PYTHON={self.python}"
+        return f"make {goal}{arch}{python}"
 
     @property
     def zip(self) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 import uv
 from filelock import FileLock
 
-from layer.target import REQUIREMENTS, LayerError, Target
+from layer.target import DISK, REQUIREMENTS, LayerError, Target
 
 CAUSES = {
     r"hash mismatch": "a download is not the file that was locked; if the cache is damaged: .venv/bin/uv cache clean",
@@ -18,7 +18,7 @@ CAUSES = {
         "a package has no wheel for this target, and the layer is made of wheels only; "
         "choose a version that has one in pyproject.toml, then make lock"
     ),
-    r"no space left": "the disk is full; a build needs some 800 MB in layer/build, and uv's cache 150 MB",
+    r"no space left": f"the disk is full; {DISK}",
     r"failed to fetch|error sending request|dns error|timed out|network .{0,20}disabled|connection (re|cl)": (
         "the package index cannot be reached and uv's cache does not hold all of it; try again with a network"
     ),
@@ -26,7 +26,8 @@ CAUSES = {
 """What uv says (in small letters, on one line), and what it means here; the first that matches counts."""
 
 MEDDLING = re.compile(
-    r"UV_(BUILD_CONSTRAINT|COMPILE_BYTECODE|CONFIG_FILE|CONSTRAINT|EXCLUDE|NO_BINARY|NO_INSTALLER_METADATA|ONLY_BINARY|OVERRIDE|PREFIX|TARGET|WORKING_DIR)"
+    r"UV_(BUILD_CONSTRAINT|COMPILE_BYTECODE|CONFIG_FILE|CONSTRAINT|EXCLUDE|NO_BINARY|NO_INSTALLER_METADATA|"
+    r"ONLY_BINARY|OVERRIDE|PREFIX|TARGET|WORKING_DIR)"
 )
 """Variables of uv's that would change what is installed, or where; those that say where wheels come from may stay."""
 
