@@ -26,6 +26,44 @@ package: .venv/.set-up ## Zip the function itself (JSON=1)
 bench-layer: .venv/.set-up ## Measure the layer against a plain `pip install`: bytes, imports, init
 	@$(PY) -m layer.bench
 
+##@ Deploy to AWS
+secrets: .venv/.set-up ## Ask for Alpaca's keys and keep them in SSM, for each strategy (STRATEGY=; or from ALPACAUSER, ALPACAPW)
+	@$(PY) -m scripts.cloud.secrets
+
+plan: .venv/.set-up ## Show what a deployment would change (OUT=file keeps the plan)
+	@$(PY) -m scripts.cloud.plan
+
+deploy: .venv/.set-up ## Build what is not built, and bring AWS to what terraform/ says (PLAN=file applies that plan)
+	@$(PY) -m scripts.cloud.deploy
+
+bootstrap: .venv/.set-up ## Once per account: a bucket for Terraform's state, GitHub's roles (REPOSITORY=owner/name, BRANCH=)
+	@$(PY) -m scripts.cloud.bootstrap
+
+destroy: .venv/.set-up ## Take everything down again; asks first (KEEP_JOURNAL=folder)
+	@$(PY) -m scripts.cloud.destroy
+
+##@ Operate
+invoke: .venv/.set-up ## Run a strategy's function now and show what it did (STRATEGY=, EVENT=)
+	@$(PY) -m scripts.cloud.invoke
+
+logs: .venv/.set-up ## Ask the logs (QUERY=orders, SINCE=1d, STRATEGY=); plain `make logs` lists the queries
+	@$(PY) -m scripts.cloud.logs
+
+tail: .venv/.set-up ## Follow the log (STRATEGY=, SINCE=10m)
+	@$(PY) -m scripts.cloud.tail
+
+halt: .venv/.set-up ## Stop trading: all strategies, or STRATEGY=
+	@$(PY) -m scripts.cloud.halt halt
+
+resume: .venv/.set-up ## Let a strategy trade again (STRATEGY=name, or all)
+	@$(PY) -m scripts.cloud.halt resume
+
+rollback: .venv/.set-up ## Go back to an older version of a strategy's function (STRATEGY=, VERSION=)
+	@$(PY) -m scripts.cloud.rollback
+
+cost: .venv/.set-up ## What it uses of the free tier: from the logs, or an estimate before there are any
+	@$(PY) -m scripts.cloud.cost
+
 ##@ Data
 constituents: .venv/.set-up ## Refresh function/trader/constituents.csv and show what changed (SOURCE=auto|online|offline)
 	@$(PY) -m scripts.constituents --source "$(or $(SOURCE),auto)"
@@ -45,6 +83,9 @@ lint: .venv/.set-up ## Check formatting, style and types
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
+
+lint-infra: .venv/.set-up ## Check Terraform, the workflows and the shell scripts
+	@scripts/lint_infra.sh
 
 format: .venv/.set-up ## Format the code and mend what can be mended
 	@$(PY) -m ruff format .
@@ -68,4 +109,4 @@ help: ## Show this
 	/^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: run replay layer verify-layer package bench-layer constituents sample-prices picture setup test lint format bench lock clean help
+.PHONY: run replay layer verify-layer package bench-layer secrets plan deploy bootstrap destroy invoke logs tail halt resume rollback cost constituents sample-prices picture setup test lint lint-infra format bench lock clean help

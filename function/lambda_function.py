@@ -20,7 +20,7 @@ from trader.prices import Prices, PriceSource, Progress, no_progress
 from trader.prices.file import FilePrices
 from trader.record import Run
 from trader.settings import Settings
-from trader.slot import slot_and_now
+from trader.slot import is_due, slot_and_now
 
 if TYPE_CHECKING:
     from trader.alpaca_client import AlpacaClient
@@ -67,6 +67,8 @@ def claimed(event: object, context: Context | None, env: Mapping[str, str], prog
     slot, now = slot_and_now(event, settings, datetime.now(UTC))
     this = Run(settings=settings, slot=slot, now=now)
     journal = open_journal(settings.journal, settings.strategy)
+    if not is_due(event, settings):
+        return finish(this, Code.NOT_DUE, f"DAILY_AT={settings.daily_at} in New York is not now; nothing was done")
     # Not the request id: Lambda gives a repeated invocation the same one, and a repetition must not own the claim.
     if not this.is_dry and not journal.claim(slot, uuid4().hex):
         return finish(this, Code.ALREADY_RAN, "another run has this slot; nothing was done")

@@ -25,6 +25,9 @@ from trader.slot import event_time
 
 OUT = Path("out")
 
+UNRECORDED = {Code.ALREADY_RAN, Code.NOT_DUE}
+"""How a run ends that leaves the slot, and its record, to another."""
+
 
 def main() -> None:
     """Run once, show the record, write the page and the log."""
@@ -42,7 +45,7 @@ def main() -> None:
             return
         record = record_of(report, env)
         show(record, terminal.OUT)
-        if report["status"] == Code.ALREADY_RAN:
+        if report["status"] in UNRECORDED:
             return
         page = OUT / "run.html"
         write_page(record, page)
@@ -90,9 +93,9 @@ def event(at: str | None, env: Mapping[str, str]) -> dict[str, str] | None:
 
 
 def record_of(report: Report, env: Mapping[str, str]) -> Mapping[str, Any]:
-    """The journal's record of the run; of one that was refused because the slot had run, only its report."""
+    """The journal's record of the run; of one that has none, its report."""
     settings = Settings.from_env(env, PARAMETERS.fetch)
-    if report["status"] == Code.ALREADY_RAN:
+    if report["status"] in UNRECORDED:
         return {"settings": settings.public(), "observation": None, "decision": None, "report": report}
     slot = event_time({"time": report["slot"]})
     assert slot is not None, "a report has a slot"

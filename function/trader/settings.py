@@ -133,6 +133,11 @@ def halt_parameter(text: str) -> str:
     )
 
 
+def time_of_day(text: str) -> str:
+    """Hours and minutes, such as 15:00."""
+    return matching(r"([01]\d|2[0-3]):[0-5]\d", "a time of day such as 15:00")(text)
+
+
 def setting(default: object, parse: Callable[[str], object], meaning: str, *, secret: bool = False) -> Any:  # noqa: ANN401 like dataclasses.field, it stands where the field's own type is declared
     """A field of Settings: what it is without a variable, how its text is read, and what it means."""
     return field(default=default, repr=not secret, metadata={"parse": parse, "meaning": meaning, "secret": secret})
@@ -149,6 +154,9 @@ class Settings:
     )
     broker: str = setting("embedded", one_of("embedded", "alpaca"), "a paper account in a local file, or Alpaca")
     mode: str = setting("paper", one_of("dry-run", "paper", "live"), "dry-run decides and places nothing")
+    daily_at: str = setting(
+        "", time_of_day, "New York time of the only run of a day; a scheduled event at another hour is NOT_DUE"
+    )
     price_sources: tuple[str, ...] = setting(
         ("file",), some_of("file", "yahoo", "alpaca"), "asked in this order for what the ones before could not give"
     )

@@ -1,7 +1,7 @@
 """Slots: the moment a run is for. At most one run of a strategy trades in a slot."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 from trader import market_hours
@@ -14,6 +14,10 @@ LATEST_EVENT_S = 300.0
 
 EARLIEST_EVENT_S = 60.0
 """Clocks differ a little; an event from further ahead is a mistake."""
+
+
+DUE_WITHIN = timedelta(minutes=30)
+"""A schedule in UTC for one time in New York fires at two hours, and one of them is meant."""
 
 
 class EventError(ValueError):
@@ -58,6 +62,15 @@ def event_time(event: object) -> datetime | None:
     if time.tzinfo is None:
         raise EventError(f"the event's time {text!r} has no zone; write it like 2026-11-23T15:00:00Z")
     return time.astimezone(UTC)
+
+
+def is_due(event: object, settings: Settings) -> bool:
+    """Whether a scheduled event is for the hour of DAILY_AT; one without a time, sent by hand, always is."""
+    when = event_time(event)
+    if not settings.daily_at or when is None:
+        return True
+    here = when.astimezone(NEW_YORK)
+    return abs(here - datetime.combine(here, time.fromisoformat(settings.daily_at), NEW_YORK)) <= DUE_WITHIN
 
 
 def file_end(settings: Settings) -> datetime:

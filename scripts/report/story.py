@@ -33,6 +33,10 @@ EXPLANATIONS: Mapping[Code, Explanation] = {
         "Nothing: the next slot trades again. To try more: another day (AT=2022-11-08), MODE=dry-run, another "
         "STRATEGY, or make clean, which removes the journal and the paper account.",
     ),
+    Code.NOT_DUE: Explanation(
+        "DAILY_AT names another time of the day, in New York, than the one this run was scheduled for.",
+        "Nothing: it trades once a day, at that time. To run it now, send an event without a time.",
+    ),
     Code.NO_PRICE_DATA: Explanation(
         "No price source had usable prices of the symbol, so it was left alone.",
         "Check the connection and the symbol's spelling, or add a source to PRICE_SOURCES (file, yahoo, alpaca).",

@@ -104,6 +104,12 @@ def test_the_same_slot_trades_once(env: dict[str, str]) -> None:
     assert record(env)["report"] == first, "the record of the run that had the slot stays"
 
 
+def test_at_another_hour_than_the_daily_one_nothing_is_done_and_the_slot_stays_free(env: dict[str, str]) -> None:
+    report = run(EVENT, env=env | {"DAILY_AT": "14:45"})
+    assert (report["status"], report["investments"]) == ("NOT_DUE", {})
+    assert run(EVENT, env=env | {"DAILY_AT": "15:45"})["status"] == "TRADED"
+
+
 def test_the_next_slot_buys_nothing_again(env: dict[str, str]) -> None:
     run({"time": "2022-12-28T20:30:00Z"}, env=env)
     assert run(EVENT, env=env)["status"] == "NOTHING_TO_DO"

@@ -43,6 +43,8 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ("STRATEGY", "a--b"),
         ("BROKER", "ib"),
         ("MODE", "LIVE"),
+        ("DAILY_AT", "3 p.m."),
+        ("DAILY_AT", "24:00"),
         ("PRICE_SOURCES", "yahoo,google"),
         ("PRICE_SOURCES", "yahoo,yahoo"),
         ("UNIVERSE", ","),

@@ -7,7 +7,7 @@ from tests.builders import SLOT, price_csv, settings
 from trader import market_hours
 from trader.model import NEW_YORK
 from trader.settings import Settings
-from trader.slot import EventError, slot_and_now, slot_id
+from trader.slot import EventError, is_due, slot_and_now, slot_id
 
 NOW = datetime(2026, 11, 23, 15, 0, 20, 123, tzinfo=UTC)
 ALPACA = settings(BROKER="alpaca", ALPACAUSER="id", ALPACAPW="pw")
@@ -74,6 +74,32 @@ def test_a_file_of_intraday_bars_is_seen_at_the_end_of_the_last_bar(tmp_path: Pa
     file = tmp_path / "prices.csv"
     file.write_text("timestamp,AAPL\n2022-12-28T15:15:00-05:00,1\n2022-12-28T15:30:00-05:00,2\n")
     assert slot(None, settings(PRICE_FILE=file, BAR_INTERVAL="15m")) == SLOT
+
+
+@pytest.mark.parametrize(
+    ("time", "due"),
+    [
+        ("2026-07-01T19:00:00Z", True),  # 15:00 in summer
+        ("2026-07-01T20:00:00Z", False),
+        ("2026-12-01T19:00:00Z", False),
+        ("2026-12-01T20:00:00Z", True),  # 15:00 in winter
+        ("2026-03-06T20:00:00Z", True),  # the last session before the clocks change, and the first after it
+        ("2026-03-09T19:00:00Z", True),
+        ("2026-10-30T19:00:00Z", True),
+        ("2026-11-02T20:00:00Z", True),
+        ("2026-12-01T20:04:00Z", True),  # a little late
+    ],
+)
+def test_once_a_day_means_one_time_in_new_york_all_year(time: str, due: bool) -> None:
+    assert is_due({"time": time}, settings(DAILY_AT="15:00")) is due
+
+
+def test_an_event_by_hand_is_always_due() -> None:
+    assert is_due({}, settings(DAILY_AT="15:00"))
+
+
+def test_without_a_daily_time_every_slot_is_due() -> None:
+    assert is_due({"time": "2026-12-01T14:30:00Z"}, settings())
 
 
 def test_a_slot_has_one_name_in_every_zone() -> None:

@@ -1,0 +1,169 @@
+"""What the commands on AWS share: which account and region, the names of things, and AWS's errors in plain words."""
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConfigNotFound,
+    EndpointConnectionError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
+
+from scripts.terminal import CommandError
+
+PROJECT = "prophet-trader"
+"""The default of Terraform's variable `project`."""
+
+ALIAS = "live"
+CONFIG = Config(connect_timeout=5, retries={"mode": "standard", "total_max_attempts": 4})
+
+
+class AwsError(CommandError):
+    """AWS refused, or could not be asked; the message says what, and what to do."""
+
+
+class DeniedError(AwsError):
+    """These credentials may not do that."""
+
+
+class MissingError(AwsError):
+    """AWS has no such thing."""
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """An account and a region, and what the project's things are called there."""
+
+    project: str
+    account: str
+    session: boto3.Session
+
+    @property
+    def region(self) -> str:
+        """The region in which everything is."""
+        return self.session.region_name
+
+    @property
+    def artifact_bucket(self) -> str:
+        """The bucket of zips and journal, unless Terraform's `bucket_name` says otherwise."""
+        return f"{self.project}-{self.account}-{self.region}"
+
+    @property
+    def state_bucket(self) -> str:
+        """The bucket of Terraform's state, once there is one."""
+        return f"{self.project}-state-{self.account}-{self.region}"
+
+    @cached_property
+    def strategies(self) -> Sequence[str]:
+        """The strategies deployed here, in alphabetical order: each has a halt switch."""
+        prefix = f"/{self.project}/"
+        with translated("the deployed strategies"):
+            pages = self.session.client("ssm", config=CONFIG).get_paginator("describe_parameters")
+            found = pages.paginate(ParameterFilters=[{"Key": "Name", "Option": "BeginsWith", "Values": [prefix]}])
+            names = [item["Name"] for page in found for item in page["Parameters"]]
+        return sorted(name.removeprefix(prefix).removesuffix("/halt") for name in names if name.endswith("/halt"))
+
+    def function(self, strategy: str) -> str:
+        """The name of a strategy's function, role, rule."""
+        return f"{self.project}-{strategy}"
+
+    def log_group(self, strategy: str) -> str:
+        """Where a strategy's function logs to."""
+        return f"/aws/lambda/{self.function(strategy)}"
+
+    def parameter(self, strategy: str, name: str) -> str:
+        """The name of one of a strategy's parameters: alpacauser, alpacapw, halt."""
+        return f"/{self.project}/{strategy}/{name}"
+
+    def deployed(self, strategy: str) -> str:
+        """The strategy, if it is deployed here. Raises AwsError with those that are."""
+        if strategy in self.strategies:
+            return strategy
+        if not self.strategies:
+            raise AwsError(
+                f"nothing of {self.project} is deployed in account {self.account}, region {self.region}; "
+                "deploy with: make deploy (or choose another region with AWS_REGION=...)"
+            )
+        there = ", ".join(self.strategies)
+        raise AwsError(f"STRATEGY={strategy} is not deployed in {self.region}; there is {there}")
+
+    def chosen(self, strategy: str | None) -> str:
+        """STRATEGY, or the only one there is. Raises AwsError if that leaves a choice, or there is none."""
+        if strategy:
+            return self.deployed(strategy)
+        if len(self.strategies) > 1:
+            raise AwsError(f"which strategy? Say STRATEGY= one of {', '.join(self.strategies)}")
+        return self.deployed(self.strategies[0] if self.strategies else "")
+
+
+def connect(env: Mapping[str, str] = os.environ) -> Cloud:
+    """The account that the credentials open, and the region. Raises AwsError if there are none, or they are no good."""
+    project = env.get("PROJECT") or PROJECT
+    if not re.fullmatch(r"[a-z][a-z0-9-]{1,19}", project):
+        raise AwsError(f"PROJECT={project}: must be 2 to 20 small letters, digits and dashes, a letter first")
+    with translated("your AWS account"):
+        session = boto3.Session(region_name=env.get("AWS_REGION") or None)
+        check_region(session)
+        account = session.client("sts", config=CONFIG).get_caller_identity()["Account"]
+    return Cloud(project=project, account=account, session=session)
+
+
+def check_region(session: boto3.Session) -> None:
+    """Raises AwsError if no region is set, or none of that name is known."""
+    region = session.region_name
+    if not region:
+        raise AwsError("no AWS region is set; choose one, such as: export AWS_REGION=us-east-1")
+    known = [
+        name for part in session.get_available_partitions() for name in session.get_available_regions("lambda", part)
+    ]
+    if region not in known:
+        near = difflib.get_close_matches(region, known, n=1, cutoff=0)
+        raise AwsError(f"AWS_REGION={region} is no region with Lambda; did you mean {near[0]}?")
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """AWS's errors about `what` as AwsErrors that say what to do."""
+    try:
+        yield
+    except (NoCredentialsError, PartialCredentialsError) as error:
+        raise AwsError(
+            "no AWS credentials found; log in (aws configure, or aws sso login), or set AWS_PROFILE, or "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        ) from error
+    except NoRegionError as error:
+        raise AwsError("no AWS region is set; choose one, such as: export AWS_REGION=us-east-1") from error
+    except (ProfileNotFound, ConfigNotFound) as error:
+        raise AwsError(f"{error}; look at AWS_PROFILE and ~/.aws/config") from error
+    except EndpointConnectionError as error:
+        raise AwsError(f"{what}: {error} Is there a network, and is AWS_REGION right?") from error
+    except ClientError as error:
+        raise explained(what, error) from error
+    except BotoCoreError as error:
+        raise AwsError(f"{what}: {error}") from error
+
+
+def explained(what: str, error: ClientError) -> AwsError:
+    """An answer of AWS's in plain words."""
+    code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
+    if code in {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}:
+        return AwsError("the AWS credentials have expired; log in again (such as: aws sso login)")
+    if code in {"InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch", "AuthFailure"}:
+        return AwsError(f"AWS does not know these credentials ({code}); log in again, or look at AWS_PROFILE")
+    if code in {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"}:
+        return DeniedError(f"{what}: these credentials may not do that ({error.operation_name}): {message}")
+    if code in {"ResourceNotFoundException", "ParameterNotFound", "NoSuchBucket", "NoSuchKey", "NoSuchEntity", "404"}:
+        return MissingError(f"{what}: there is none in AWS ({error.operation_name}): {message}")
+    return AwsError(f"{what}: AWS says {code} to {error.operation_name}: {message}")

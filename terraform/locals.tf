@@ -1,0 +1,48 @@
+# What the modules are told, from what a person has set.
+
+locals {
+  bucket_name  = coalesce(var.bucket_name, "${var.project}-${data.aws_caller_identity.this.account_id}-${data.aws_region.this.name}")
+  dist         = "${path.module}/../layer/dist"
+  layer_zip    = coalesce(var.layer_zip, "${local.dist}/prophet-layer-python${var.python}-${var.architecture}.zip")
+  function_zip = coalesce(var.function_zip, "${local.dist}/function.zip")
+  queries = {
+    for file in fileset("${path.module}/queries", "*.cwli") :
+    trimsuffix(file, ".cwli") => trimspace(file("${path.module}/queries/${file}"))
+  }
+
+  strategies = {
+    for name, its in var.strategies : name => {
+      name    = "${var.project}-${name}"
+      path    = "/${var.project}/${name}"
+      enabled = its.enabled
+      schedule = its.daily_at == null ? its.schedule : format(
+        "cron(%d %d,%d ? * MON-FRI *)", # in New York it is that time at one of the two hours, in summer or in winter
+        tonumber(split(":", its.daily_at)[1]), tonumber(split(":", its.daily_at)[0]) + 4, tonumber(split(":", its.daily_at)[0]) + 5
+      )
+      environment = merge(
+        { PRICE_SOURCES = "yahoo,alpaca" },
+        its.settings,
+        its.daily_at == null ? {} : { DAILY_AT = its.daily_at },
+        { BROKER = "alpaca", JOURNAL = "s3://${local.bucket_name}", MODE = its.mode, STRATEGY = name },
+      )
+      parameters = merge({ for key in local.keys : key => "/${var.project}/${name}/${lower(key)}" }, its.parameters)
+      runtime = {
+        python               = var.python
+        architecture         = var.architecture
+        memory_mb            = its.memory_mb
+        timeout_s            = its.timeout_s
+        log_days             = var.retention_days
+        tracing              = its.tracing
+        reserved_concurrency = its.reserved_concurrency
+        permissions_boundary = var.permissions_boundary
+      }
+    }
+  }
+
+  # Alpaca's key id and secret key: SSM parameters of the strategy's own, written by `make secrets`.
+  keys = ["ALPACAUSER", "ALPACAPW"]
+  # Set by this configuration alone, so that two strategies share nothing and nothing contradicts the role's rights.
+  reserved = ["BROKER", "DAILY_AT", "HALT_PARAMETER", "JOURNAL", "MODE", "STRATEGY"]
+  # Retention that CloudWatch Logs offers, in days.
+  log_days = [1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653]
+}

@@ -1,0 +1,62 @@
+# The whole system: a bucket, the layer, and for each strategy a function and its schedule; one place that watches them.
+
+data "aws_caller_identity" "this" {}
+data "aws_region" "this" {}
+
+module "artifact_bucket" {
+  source         = "./modules/artifact_bucket"
+  name           = local.bucket_name
+  retention_days = var.retention_days
+}
+
+module "layer" {
+  source       = "./modules/layer"
+  name         = "${var.project}-layer"
+  bucket       = module.artifact_bucket.name
+  zip          = local.layer_zip
+  python       = var.python
+  architecture = var.architecture
+}
+
+module "function" {
+  source            = "./modules/function"
+  for_each          = local.strategies
+  name              = each.value.name
+  strategy          = each.key
+  bucket            = module.artifact_bucket
+  code_zip          = local.function_zip
+  layer_arn         = module.layer.arn
+  environment       = each.value.environment
+  parameters        = each.value.parameters
+  halt_parameter    = "${each.value.path}/halt"
+  failure_topic_arn = module.monitoring.topic_arn
+  runtime           = each.value.runtime
+}
+
+module "schedule" {
+  source     = "./modules/schedule"
+  for_each   = local.strategies
+  name       = each.value.name
+  expression = each.value.schedule
+  enabled    = each.value.enabled
+  function = {
+    name      = module.function[each.key].name
+    alias     = module.function[each.key].alias.name
+    alias_arn = module.function[each.key].alias.arn
+  }
+}
+
+module "monitoring" {
+  source      = "./modules/monitoring"
+  project     = var.project
+  alarm_email = var.alarm_email
+  queries     = local.queries
+  strategies = {
+    for name, strategy in local.strategies : name => {
+      function_name = strategy.name
+      log_group     = module.function[name].log_group
+      rule_name     = module.schedule[name].rule_name
+      timeout_s     = strategy.runtime.timeout_s
+    }
+  }
+}

@@ -1,0 +1,19 @@
+variable "name" {
+  description = "The bucket's name; no other AWS account may have one of that name."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", var.name))
+    error_message = "bucket name ${var.name}: must be 3 to 63 small letters, digits and dashes, no dash at either end."
+  }
+}
+
+variable "retention_days" {
+  description = "Days after which records of the journal are deleted."
+  type        = number
+
+  validation {
+    condition     = var.retention_days >= 1 && floor(var.retention_days) == var.retention_days
+    error_message = "retention_days = ${var.retention_days}: must be a whole number of days, 1 or more."
+  }
+}

@@ -1,0 +1,163 @@
+# One strategy's Lambda: code, role, log group, halt switch, and the alias that the schedule starts.
+
+data "aws_caller_identity" "this" {}
+data "aws_partition" "this" {}
+data "aws_region" "this" {}
+
+locals {
+  parameter_arns = [
+    for name in sort(distinct(concat(values(var.parameters), [var.halt_parameter]))) : join(":", [
+      "arn", data.aws_partition.this.partition, "ssm", data.aws_region.this.name,
+      data.aws_caller_identity.this.account_id, "parameter${name}"
+    ])
+  ]
+  references = { for variable, name in var.parameters : variable => "ssm:${name}" }
+}
+
+resource "aws_s3_object" "code" {
+  bucket      = var.bucket.name
+  key         = "function/${var.name}.zip"
+  source      = var.code_zip
+  source_hash = filesha256(var.code_zip)
+}
+
+#checkov:skip=CKV_AWS_158:a key of one's own costs $1 a month; the logs hold no secret and are encrypted by CloudWatch itself
+resource "aws_cloudwatch_log_group" "this" {
+  name              = "/aws/lambda/${var.name}"
+  retention_in_days = var.runtime.log_days
+}
+
+#checkov:skip=CKV2_AWS_34:a switch and no secret; whoever looks may see whether trading is halted
+resource "aws_ssm_parameter" "halt" {
+  name           = var.halt_parameter
+  description    = "false: ${var.name} may trade; anything else halts it. Set by make halt and make resume"
+  type           = "String"
+  insecure_value = "false"
+
+  lifecycle {
+    ignore_changes = [insecure_value] # who has halted stays halted, whatever is deployed
+  }
+}
+
+resource "aws_iam_role" "this" {
+  name                 = var.name
+  description          = "What ${var.name} may do"
+  permissions_boundary = var.runtime.permissions_boundary
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Action    = "sts:AssumeRole"
+      Principal = { Service = "lambda.amazonaws.com" }
+    }]
+  })
+}
+
+resource "aws_iam_role_policy" "this" {
+  name = "function"
+  role = aws_iam_role.this.name
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = concat([
+      {
+        Sid      = "Log"
+        Effect   = "Allow"
+        Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+        Resource = ["${aws_cloudwatch_log_group.this.arn}:*"] # its streams: Lambda names them
+      },
+      {
+        Sid      = "SecretsAndHaltSwitch" # the key alias/aws/ssm lets everyone decrypt who may read the parameter
+        Effect   = "Allow"
+        Action   = ["ssm:GetParameters"]
+        Resource = local.parameter_arns
+      },
+      {
+        Sid      = "Journal"
+        Effect   = "Allow"
+        Action   = ["s3:GetObject", "s3:PutObject"]
+        Resource = [for folder in ["runs", "universe"] : "${var.bucket.arn}/${folder}/${var.strategy}/*"]
+      },
+      {
+        Sid      = "TellMissingFromForbidden" # without it S3 answers 403 for a record that is not there
+        Effect   = "Allow"
+        Action   = ["s3:ListBucket"]
+        Resource = [var.bucket.arn]
+      },
+      {
+        Sid      = "ReportFailures"
+        Effect   = "Allow"
+        Action   = ["sns:Publish"]
+        Resource = [var.failure_topic_arn]
+      },
+      ], var.runtime.tracing ? [{
+        Sid      = "Trace"
+        Effect   = "Allow"
+        Action   = ["xray:PutTelemetryRecords", "xray:PutTraceSegments"]
+        Resource = ["*"] # X-Ray has no resources to name; the only one, and only with tracing on
+    }] : [])
+  })
+}
+
+#checkov:skip=CKV_AWS_50:tracing is an option, off by default: a run's record has the seconds of each stage
+#checkov:skip=CKV_AWS_115:a new account may have ten executions in all, of which none can be reserved; claim and order ids keep runs apart
+#checkov:skip=CKV_AWS_116:failed events go to the topic, as the destination in aws_lambda_function_event_invoke_config
+#checkov:skip=CKV_AWS_117:it needs the internet and nothing in a VPC; a NAT gateway would cost more than everything else
+#checkov:skip=CKV_AWS_173:the variables hold references to secrets, no secrets
+#checkov:skip=CKV_AWS_272:who may deploy is what IAM decides; a signing profile would be one more thing to keep
+resource "aws_lambda_function" "this" {
+  function_name                  = var.name
+  description                    = "prophet-trader, strategy ${var.strategy}"
+  role                           = aws_iam_role.this.arn
+  handler                        = "lambda_function.lambda_handler"
+  runtime                        = "python${var.runtime.python}"
+  architectures                  = [var.runtime.architecture]
+  memory_size                    = var.runtime.memory_mb
+  timeout                        = var.runtime.timeout_s
+  reserved_concurrent_executions = coalesce(var.runtime.reserved_concurrency, -1)
+  layers                         = [var.layer_arn]
+  publish                        = true
+  s3_bucket                      = aws_s3_object.code.bucket
+  s3_key                         = aws_s3_object.code.key
+  s3_object_version              = aws_s3_object.code.version_id
+  source_code_hash               = filebase64sha256(var.code_zip)
+  tags                           = { strategy = var.strategy }
+
+  environment {
+    variables = merge(var.environment, local.references, { HALT_PARAMETER = var.halt_parameter })
+  }
+
+  logging_config {
+    log_group             = aws_cloudwatch_log_group.this.name
+    log_format            = "JSON"
+    application_log_level = "INFO"
+    system_log_level      = "INFO"
+  }
+
+  tracing_config {
+    mode = var.runtime.tracing ? "Active" : "PassThrough"
+  }
+
+  depends_on = [aws_iam_role_policy.this] # a run without its rights would fail
+}
+
+resource "aws_lambda_alias" "live" {
+  name             = "live"
+  description      = "What the schedule starts; make rollback moves it"
+  function_name    = aws_lambda_function.this.function_name
+  function_version = aws_lambda_function.this.version
+}
+
+# A scheduled run that failed or came late is not repeated: the next slot has its own. Nor is one started by hand.
+resource "aws_lambda_function_event_invoke_config" "this" {
+  for_each                     = toset([aws_lambda_alias.live.name, "$LATEST"])
+  function_name                = aws_lambda_function.this.function_name
+  qualifier                    = each.value
+  maximum_retry_attempts       = 0
+  maximum_event_age_in_seconds = 60
+
+  destination_config {
+    on_failure {
+      destination = var.failure_topic_arn
+    }
+  }
+}

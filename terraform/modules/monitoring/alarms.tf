@@ -1,0 +1,98 @@
+# Seven alarms a strategy; README says what to do about each.
+
+locals {
+  alarms = merge([
+    for strategy, its in var.strategies : {
+      for kind, alarm in {
+        errors = {
+          description = "A run of ${strategy} ended with an error. See: make logs QUERY=errors STRATEGY=${strategy}"
+          metric      = { namespace = "AWS/Lambda", name = "Errors", dimensions = { FunctionName = its.function_name }, stat = "Sum" }
+          threshold   = 1
+        }
+        throttles = {
+          description = "AWS had no room to run ${strategy}: the account's concurrency is used up"
+          metric      = { namespace = "AWS/Lambda", name = "Throttles", dimensions = { FunctionName = its.function_name }, stat = "Sum" }
+          threshold   = 1
+        }
+        duration = {
+          description = "A run of ${strategy} took more than 80 % of its ${its.timeout_s} s. See: make logs QUERY=runtimes STRATEGY=${strategy}"
+          metric      = { namespace = "AWS/Lambda", name = "Duration", dimensions = { FunctionName = its.function_name }, stat = "Maximum" }
+          threshold   = its.timeout_s * 800 # milliseconds
+        }
+        halted = {
+          description = "${strategy} did not trade because its halt switch is on. When you are ready: make resume STRATEGY=${strategy}"
+          metric      = { namespace = local.namespace, name = "Halted", dimensions = { strategy = strategy }, stat = "Sum" }
+          threshold   = 1
+        }
+        order-rejected = {
+          description = "Alpaca refused an order of ${strategy}. See: make logs QUERY=refusals STRATEGY=${strategy}"
+          metric      = { namespace = local.namespace, name = "OrdersRejected", dimensions = { strategy = strategy }, stat = "Sum" }
+          threshold   = 1
+        }
+        unprotected = {
+          description = "${strategy} holds stock without a stop loss. See: make logs QUERY=errors STRATEGY=${strategy}"
+          metric      = { namespace = local.namespace, name = "Unprotected", dimensions = { strategy = strategy }, stat = "Maximum" }
+          threshold   = 1
+        }
+      } : "${strategy}-${kind}" => alarm
+    }
+  ]...)
+}
+
+resource "aws_cloudwatch_metric_alarm" "this" {
+  for_each            = local.alarms
+  alarm_name          = "${var.project}-${each.key}"
+  alarm_description   = each.value.description
+  namespace           = each.value.metric.namespace
+  metric_name         = each.value.metric.name
+  dimensions          = each.value.metric.dimensions
+  statistic           = each.value.metric.stat
+  period              = 300
+  evaluation_periods  = 1
+  comparison_operator = "GreaterThanOrEqualToThreshold"
+  threshold           = each.value.threshold
+  treat_missing_data  = "notBreaching" # outside the schedule there is nothing to measure
+  alarm_actions       = [aws_sns_topic.alarms.arn]
+}
+
+# A run that was started and never reported: it was throttled, late, killed, or failed before it could say so. What the
+# rule counts is compared with what the runs say, so it is quiet whenever nothing is scheduled.
+resource "aws_cloudwatch_metric_alarm" "missing_run" {
+  for_each            = var.strategies
+  alarm_name          = "${var.project}-${each.key}-missing-run"
+  alarm_description   = "A scheduled run of ${each.key} did not report. See: make logs QUERY=errors STRATEGY=${each.key}, and the positions at Alpaca"
+  evaluation_periods  = 1
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.alarms.arn]
+
+  metric_query {
+    id          = "missing"
+    label       = "runs that did not report"
+    expression  = "FILL(scheduled, 0) - FILL(reported, 0)"
+    return_data = true
+  }
+
+  metric_query {
+    id = "scheduled"
+    metric {
+      namespace   = "AWS/Events"
+      metric_name = "TriggeredRules"
+      dimensions  = { RuleName = each.value.rule_name }
+      stat        = "Sum"
+      period      = 900
+    }
+  }
+
+  metric_query {
+    id = "reported"
+    metric {
+      namespace   = local.namespace
+      metric_name = "Runs"
+      dimensions  = { strategy = each.key }
+      stat        = "Sum"
+      period      = 900
+    }
+  }
+}

@@ -1,0 +1,49 @@
+# When the function runs: a rule, its target on the alias, and the permission for just that.
+
+resource "aws_cloudwatch_event_rule" "this" {
+  name                = var.name
+  description         = "Starts ${var.function.name}"
+  schedule_expression = var.expression
+  state               = var.enabled ? "ENABLED" : "DISABLED"
+
+  lifecycle {
+    precondition {
+      condition     = length(local.fields) == 6
+      error_message = "schedule ${var.expression}: must be cron(...) with six fields, one blank between them: minutes, hours (UTC), day of the month, month, day of the week, year; such as cron(0/15 13-21 ? * MON-FRI *)."
+    }
+    precondition {
+      condition     = length(local.wrong) == 0
+      error_message = "schedule ${var.expression}: not allowed: ${join("; ", local.wrong)}."
+    }
+    precondition {
+      condition     = length(local.fields) != 6 || (try(local.fields[2], "") == "?") != (try(local.fields[4], "") == "?")
+      error_message = "schedule ${var.expression}: exactly one of day of the month (third) and day of the week (fifth) must be ?, the other says when."
+    }
+    precondition {
+      condition     = length(local.backward) == 0
+      error_message = "schedule ${var.expression}: ${join(", ", local.backward)} runs backward; write two ranges with a comma, such as 22-23,0-2."
+    }
+  }
+}
+
+resource "aws_cloudwatch_event_target" "this" {
+  rule      = aws_cloudwatch_event_rule.this.name
+  target_id = "function"
+  arn       = var.function.alias_arn
+
+  retry_policy { # late is too late: the next slot has its own event
+    maximum_retry_attempts       = 0
+    maximum_event_age_in_seconds = 60
+  }
+
+  depends_on = [aws_lambda_permission.this] # else the first event finds the door shut
+}
+
+resource "aws_lambda_permission" "this" {
+  statement_id  = "schedule"
+  action        = "lambda:InvokeFunction"
+  function_name = var.function.name
+  qualifier     = var.function.alias
+  principal     = "events.amazonaws.com"
+  source_arn    = aws_cloudwatch_event_rule.this.arn
+}

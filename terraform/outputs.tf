@@ -1,0 +1,31 @@
+output "alarm_topic_arn" {
+  description = "Topic that alarms and failed events are sent to."
+  value       = module.monitoring.topic_arn
+}
+
+output "artifact_bucket" {
+  description = "Bucket with the zips and the journal."
+  value       = module.artifact_bucket.name
+}
+
+output "dashboard_url" {
+  description = "Where the dashboard is to be seen."
+  value       = module.monitoring.dashboard_url
+}
+
+output "strategies" {
+  description = "What runs: by strategy its function, alias, newest version, log group, schedule, variables, and the SSM parameters that must be there."
+  value = {
+    for name, its in local.strategies : name => {
+      function_name  = its.name
+      alias_arn      = module.function[name].alias.arn
+      version        = module.function[name].version
+      log_group      = "/aws/lambda/${its.name}"
+      schedule       = its.schedule
+      enabled        = its.enabled
+      environment    = module.function[name].environment
+      halt_parameter = "${its.path}/halt"
+      parameters     = sort(values(its.parameters))
+    }
+  }
+}

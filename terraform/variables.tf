@@ -1,0 +1,164 @@
+# Nothing here must be set; a terraform.tfvars beside this file is where a person's choices go.
+
+variable "alarm_email" {
+  description = "Address that alarms are sent to; null for none. AWS asks it to confirm first."
+  type        = string
+  default     = null
+}
+
+variable "architecture" {
+  description = "Machine that the functions run on, x86_64 or arm64; the layer must be built for it: make layer ARCH=arm64."
+  type        = string
+  default     = "x86_64"
+}
+
+variable "bucket_name" {
+  description = "Name of the bucket for zips and journal; null for PROJECT-ACCOUNT-REGION. Needed only where that is taken."
+  type        = string
+  default     = null
+}
+
+variable "function_zip" {
+  description = "Path of the function's zip; null for the one that `make package` writes."
+  type        = string
+  default     = null
+}
+
+variable "layer_zip" {
+  description = "Path of the layer's zip; null for the one that `make layer` writes."
+  type        = string
+  default     = null
+}
+
+variable "live_strategies" {
+  description = "Names of the strategies that may trade real money. mode = \"live\" alone is not enough."
+  type        = set(string)
+  default     = []
+}
+
+variable "permissions_boundary" {
+  description = "ARN of the policy that bounds the functions' roles, made by `make bootstrap`; null for none."
+  type        = string
+  default     = null
+}
+
+variable "project" {
+  description = "What all names begin with; another one makes a second installation in the same account."
+  type        = string
+  default     = "prophet-trader"
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{1,19}$", var.project)) && !can(regex("^(aws|ssm)", var.project))
+    error_message = "project = ${var.project}: must be 2 to 20 small letters, digits and dashes, a letter first, and not begin with aws or ssm."
+  }
+}
+
+variable "python" {
+  description = "Python version of the functions, 3.13 or 3.14; the layer must be built for it: make layer PYTHON=3.14."
+  type        = string
+  default     = "3.13"
+}
+
+variable "retention_days" {
+  description = "Days to keep logs and records of runs; one of CloudWatch's choices."
+  type        = number
+  default     = 400
+
+  validation {
+    condition     = contains(local.log_days, var.retention_days)
+    error_message = "retention_days = ${var.retention_days}: CloudWatch offers ${join(", ", local.log_days)}."
+  }
+}
+
+variable "strategies" {
+  description = <<-TEXT
+    The strategies to run, by name; all of them by default one paper strategy, trend. Each has
+    mode                  dry-run, paper, or live (which live_strategies must name, too)
+    settings              variables of docs/settings.md, such as { SIGNAL = "interval", MAX_ORDER_USD = "5000" }
+    parameters            variables whose values are in SSM: { ALPACAPW = "/my/path" }; the keys' own paths by default
+    schedule              AWS cron expression, in UTC
+    daily_at              "15:00", New York time: one run a day, instead of schedule
+    enabled               whether the schedule starts it
+    memory_mb, timeout_s, tracing, reserved_concurrency    of the Lambda function
+  TEXT
+  type = map(object({
+    mode                 = optional(string, "paper")
+    settings             = optional(map(string), {})
+    parameters           = optional(map(string), {})
+    schedule             = optional(string, "cron(0/15 13-21 ? * MON-FRI *)")
+    daily_at             = optional(string)
+    enabled              = optional(bool, true)
+    memory_mb            = optional(number, 1024)
+    timeout_s            = optional(number, 300)
+    tracing              = optional(bool, false)
+    reserved_concurrency = optional(number)
+  }))
+  default  = { trend = {} }
+  nullable = false
+
+  validation {
+    condition     = length(var.strategies) > 0
+    error_message = "strategies is empty: name at least one, such as { trend = {} }. To take everything down: make destroy."
+  }
+
+  validation {
+    condition     = alltrue([for name in keys(var.strategies) : can(regex("^[a-z0-9](-?[a-z0-9]){0,31}$", name))])
+    error_message = "strategies: ${join(", ", keys(var.strategies))}: each name must be at most 32 small letters, digits and single dashes, no dash at either end."
+  }
+
+  validation {
+    condition     = alltrue([for its in values(var.strategies) : contains(["dry-run", "paper", "live"], its.mode)])
+    error_message = "strategies: mode must be dry-run, paper or live, not ${join(", ", distinct(values(var.strategies)[*].mode))}."
+  }
+
+  validation {
+    condition     = alltrue([for name, its in var.strategies : its.mode != "live" || contains(var.live_strategies, name)])
+    error_message = "mode = \"live\" trades real money: name it a second time, live_strategies = ${jsonencode([for name, its in var.strategies : name if its.mode == "live"])}, or use paper."
+  }
+
+  validation {
+    condition     = length(setsubtract(var.live_strategies, keys(var.strategies))) == 0
+    error_message = "live_strategies: ${join(", ", setsubtract(var.live_strategies, keys(var.strategies)))}: no strategy has that name."
+  }
+
+  validation {
+    condition     = alltrue([for its in values(var.strategies) : its.daily_at == null || can(regex("^(09:(30|45)|1[0-5]:(00|15|30|45))$", its.daily_at))])
+    error_message = "strategies: daily_at must be a quarter of an hour of the New York session, from \"09:30\" to \"15:45\", not ${join(", ", compact(values(var.strategies)[*].daily_at))}."
+  }
+
+  validation {
+    condition = alltrue([
+      for its in values(var.strategies) : alltrue([for name in concat(keys(its.settings), keys(its.parameters)) : can(regex("^[A-Z][A-Z0-9_]*$", name)) && !startswith(name, "AWS_") && !startswith(name, "LAMBDA_")])
+    ])
+    error_message = "strategies: settings and parameters are named as in docs/settings.md, in capitals, such as MAX_ORDER_USD; AWS_... and LAMBDA_... are Lambda's own."
+  }
+
+  validation {
+    condition = alltrue([
+      for its in values(var.strategies) : length(setintersection(local.reserved, concat(keys(its.settings), keys(its.parameters)))) == 0
+    ])
+    error_message = "strategies: ${join(", ", local.reserved)} are not for settings or parameters: mode and daily_at are fields beside them, the rest follows from the strategy's name."
+  }
+
+  validation {
+    condition     = alltrue([for its in values(var.strategies) : length(setintersection(local.keys, keys(its.settings))) == 0])
+    error_message = "strategies: ALPACAUSER and ALPACAPW may not stand in settings: they would be in Terraform's state and in the console. Run make secrets STRATEGY=..."
+  }
+
+  validation {
+    condition     = alltrue([for its in values(var.strategies) : alltrue([for value in values(its.settings) : !startswith(value, "ssm:")])])
+    error_message = "strategies: a setting whose value is in SSM belongs into parameters, without ssm:, so that the role may read it: parameters = { NAME = \"/path\" }."
+  }
+
+  validation {
+    condition     = alltrue([for its in values(var.strategies) : length(setintersection(keys(its.settings), keys(its.parameters))) == 0])
+    error_message = "strategies: the same variable stands in settings and in parameters; keep one."
+  }
+
+  validation {
+    condition = alltrue([
+      for key in local.keys : length(distinct([for name, its in var.strategies : lookup(its.parameters, key, name)])) == length(var.strategies)
+    ])
+    error_message = "strategies: two of them name the same parameter for ALPACAUSER or ALPACAPW. Each takes a whole account for its own and would sell what the other bought: give each an account of its own."
+  }
+}
