@@ -157,7 +157,7 @@ variable "strategies" {
 
   validation {
     condition = alltrue([
-      for key in local.keys : length(distinct([for name, its in var.strategies : lookup(its.parameters, key, name)])) == length(var.strategies)
+      for key in local.keys : length(distinct([for name, its in var.strategies : lookup(its.parameters, key, "/${var.project}/${name}/${lower(key)}")])) == length(var.strategies)
     ])
     error_message = "strategies: two of them name the same parameter for ALPACAUSER or ALPACAPW. Each takes a whole account for its own and would sell what the other bought: give each an account of its own."
   }

@@ -1,0 +1,269 @@
+# The modules, one by one: their conditionals and what they refuse.
+
+mock_provider "aws" {
+  source = "./tests/aws"
+}
+
+# --- layer ---
+
+run "a_layer_that_make_layer_verified" {
+  command = plan
+  module {
+    source = "./modules/layer"
+  }
+  variables {
+    architecture = "arm64"
+    bucket       = "bucket"
+    name         = "layer"
+    python       = "3.13"
+    zip          = "tests/zips/layer.zip"
+  }
+  assert {
+    condition     = aws_lambda_layer_version.this.compatible_architectures == toset(["arm64"]) && aws_lambda_layer_version.this.compatible_runtimes == toset(["python3.13"])
+    error_message = "the layer says what it is for"
+  }
+}
+
+run "a_missing_layer_is_refused" {
+  command = plan
+  module {
+    source = "./modules/layer"
+  }
+  variables {
+    architecture = "x86_64"
+    bucket       = "bucket"
+    name         = "layer"
+    python       = "3.13"
+    zip          = "tests/zips/nothing.zip"
+  }
+  expect_failures = [var.zip]
+}
+
+run "a_tampered_layer_is_refused" {
+  command = plan
+  module {
+    source = "./modules/layer"
+  }
+  variables {
+    architecture = "x86_64"
+    bucket       = "bucket"
+    name         = "layer"
+    python       = "3.13"
+    zip          = "tests/zips/tampered.zip"
+  }
+  expect_failures = [var.zip]
+}
+
+run "a_layer_that_nobody_verified_is_refused" {
+  command = plan
+  module {
+    source = "./modules/layer"
+  }
+  variables {
+    architecture = "x86_64"
+    bucket       = "bucket"
+    name         = "layer"
+    python       = "3.13"
+    zip          = "tests/zips/without-manifest.zip"
+  }
+  expect_failures = [var.zip]
+}
+
+run "an_oversized_layer_is_refused" {
+  command = plan
+  module {
+    source = "./modules/layer"
+  }
+  variables {
+    architecture = "x86_64"
+    bucket       = "bucket"
+    name         = "layer"
+    python       = "3.13"
+    zip          = "tests/zips/too-large.zip"
+  }
+  expect_failures = [var.zip]
+}
+
+run "a_layer_for_a_python_that_is_not_offered_is_refused" {
+  command = plan
+  module {
+    source = "./modules/layer"
+  }
+  variables {
+    architecture = "mips"
+    bucket       = "bucket"
+    name         = "layer"
+    python       = "3.12"
+    zip          = "tests/zips/layer.zip"
+  }
+  expect_failures = [var.python, var.architecture]
+}
+
+# --- function ---
+
+run "a_function_as_it_is_by_default" {
+  module {
+    source = "./modules/function"
+  }
+  variables {
+    bucket            = { name = "bucket", arn = "arn:aws:s3:::bucket" }
+    code_zip          = "tests/zips/function.zip"
+    environment       = { STRATEGY = "trend" }
+    failure_topic_arn = "arn:aws:sns:eu-central-1:123456789012:prophet-trader-alarms"
+    halt_parameter    = "/prophet-trader/trend/halt"
+    layer_arn         = "arn:aws:lambda:eu-central-1:123456789012:layer:prophet-trader-layer:1"
+    name              = "prophet-trader-trend"
+    parameters        = { ALPACAPW = "/prophet-trader/trend/alpacapw" }
+    runtime           = { python = "3.13", architecture = "x86_64", memory_mb = 1024, timeout_s = 300, log_days = 400, tracing = false }
+    strategy          = "trend"
+  }
+  assert {
+    condition     = aws_lambda_function.this.tracing_config[0].mode == "PassThrough"
+    error_message = "tracing is off"
+  }
+  assert {
+    condition     = aws_lambda_function.this.reserved_concurrent_executions == -1
+    error_message = "nothing is reserved"
+  }
+  assert {
+    condition     = aws_iam_role.this.permissions_boundary == null
+    error_message = "no boundary unless there is one"
+  }
+  assert {
+    condition     = alltrue([for statement in jsondecode(aws_iam_role_policy.this.policy).Statement : !contains(flatten([statement.Resource]), "*")])
+    error_message = "no statement is for everything"
+  }
+  assert {
+    condition = [for statement in jsondecode(aws_iam_role_policy.this.policy).Statement : statement.Resource if statement.Sid == "SecretsAndHaltSwitch"][0] == [
+      "arn:aws:ssm:eu-central-1:123456789012:parameter/prophet-trader/trend/alpacapw",
+      "arn:aws:ssm:eu-central-1:123456789012:parameter/prophet-trader/trend/halt",
+    ]
+    error_message = "exactly the parameters it is given may be read"
+  }
+  assert {
+    condition     = toset(keys(aws_lambda_function_event_invoke_config.this)) == toset(["live", "$LATEST"])
+    error_message = "nothing is repeated, whichever way it was started"
+  }
+}
+
+run "a_function_with_everything_switched_on" {
+  module {
+    source = "./modules/function"
+  }
+  variables {
+    bucket            = { name = "bucket", arn = "arn:aws:s3:::bucket" }
+    code_zip          = "tests/zips/function.zip"
+    environment       = {}
+    failure_topic_arn = "arn:aws:sns:eu-central-1:123456789012:prophet-trader-alarms"
+    halt_parameter    = "/prophet-trader/trend/halt"
+    layer_arn         = "arn:aws:lambda:eu-central-1:123456789012:layer:prophet-trader-layer:1"
+    name              = "prophet-trader-trend"
+    parameters        = {}
+    runtime = {
+      python               = "3.13", architecture = "arm64", memory_mb = 512, timeout_s = 200, log_days = 30, tracing = true
+      reserved_concurrency = 1, permissions_boundary = "arn:aws:iam::123456789012:policy/boundary"
+    }
+    strategy = "trend"
+  }
+  assert {
+    condition     = aws_lambda_function.this.tracing_config[0].mode == "Active" && strcontains(aws_iam_role_policy.this.policy, "xray:PutTraceSegments")
+    error_message = "tracing, with the right to send traces"
+  }
+  assert {
+    condition     = aws_lambda_function.this.reserved_concurrent_executions == 1
+    error_message = "one execution reserved"
+  }
+  assert {
+    condition     = aws_iam_role.this.permissions_boundary == "arn:aws:iam::123456789012:policy/boundary"
+    error_message = "the role is bounded"
+  }
+}
+
+run "a_missing_function_and_senseless_figures_are_refused" {
+  command = plan
+  module {
+    source = "./modules/function"
+  }
+  variables {
+    bucket            = { name = "bucket", arn = "arn:aws:s3:::bucket" }
+    code_zip          = "tests/zips/nothing.zip"
+    environment       = {}
+    failure_topic_arn = "arn"
+    halt_parameter    = "halt"
+    layer_arn         = "arn"
+    name              = "no spaces"
+    parameters        = { ALPACAPW = "ssm:/with/the/prefix" }
+    runtime           = { python = "3.13", architecture = "x86_64", memory_mb = 128, timeout_s = 100, log_days = 30, tracing = false, reserved_concurrency = 0 }
+    strategy          = "trend"
+  }
+  expect_failures = [var.code_zip, var.halt_parameter, var.name, var.parameters, var.runtime]
+}
+
+# --- monitoring ---
+
+run "no_address_no_subscription" {
+  module {
+    source = "./modules/monitoring"
+  }
+  variables {
+    project    = "prophet-trader"
+    queries    = { orders = "fields @timestamp" }
+    strategies = { trend = { function_name = "prophet-trader-trend", log_group = "/aws/lambda/prophet-trader-trend", rule_name = "prophet-trader-trend", timeout_s = 300 } }
+  }
+  assert {
+    condition     = length(aws_sns_topic_subscription.email) == 0
+    error_message = "nobody is written to"
+  }
+  assert {
+    condition     = length(aws_cloudwatch_metric_alarm.this) + length(aws_cloudwatch_metric_alarm.missing_run) == 7
+    error_message = "seven alarms a strategy"
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.this["trend-duration"].threshold == 240000
+    error_message = "80 % of 300 s, in milliseconds"
+  }
+}
+
+run "an_address_is_subscribed" {
+  module {
+    source = "./modules/monitoring"
+  }
+  variables {
+    alarm_email = "me@example.com"
+    project     = "prophet-trader"
+    queries     = {}
+    strategies  = { trend = { function_name = "prophet-trader-trend", log_group = "/aws/lambda/prophet-trader-trend", rule_name = "prophet-trader-trend", timeout_s = 300 } }
+  }
+  assert {
+    condition     = aws_sns_topic_subscription.email[0].endpoint == "me@example.com"
+    error_message = "alarms go to the address"
+  }
+}
+
+run "an_address_that_is_none_is_refused" {
+  command = plan
+  module {
+    source = "./modules/monitoring"
+  }
+  variables {
+    alarm_email = "me"
+    project     = "prophet-trader"
+    queries     = {}
+    strategies  = {}
+  }
+  expect_failures = [var.alarm_email]
+}
+
+# --- artifact bucket ---
+
+run "a_bucket_name_that_aws_would_refuse_is_refused" {
+  command = plan
+  module {
+    source = "./modules/artifact_bucket"
+  }
+  variables {
+    name           = "My_Bucket"
+    retention_days = 0.5
+  }
+  expect_failures = [var.name, var.retention_days]
+}

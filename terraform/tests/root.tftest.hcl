@@ -1,0 +1,285 @@
+# The root: its defaults, what it derives for each strategy, and what it refuses. No account is asked.
+
+mock_provider "aws" {
+  source = "./tests/aws"
+}
+
+variables {
+  layer_zip    = "tests/zips/layer.zip"
+  function_zip = "tests/zips/function.zip"
+}
+
+run "nothing_has_to_be_set" {
+  command = plan
+
+  assert {
+    condition     = keys(output.strategies) == ["trend"]
+    error_message = "without any variable there is one strategy, trend"
+  }
+  assert {
+    condition     = output.strategies.trend.schedule == "cron(0/15 13-21 ? * MON-FRI *)"
+    error_message = "the default schedule"
+  }
+  assert {
+    condition = jsonencode(output.strategies.trend.environment) == jsonencode({
+      ALPACAPW       = "ssm:/prophet-trader/trend/alpacapw"
+      ALPACAUSER     = "ssm:/prophet-trader/trend/alpacauser"
+      BROKER         = "alpaca"
+      HALT_PARAMETER = "/prophet-trader/trend/halt"
+      JOURNAL        = "s3://prophet-trader-123456789012-eu-central-1"
+      MODE           = "paper"
+      PRICE_SOURCES  = "yahoo,alpaca"
+      STRATEGY       = "trend"
+    })
+    error_message = "paper money, references in the place of secrets, a journal in the bucket"
+  }
+}
+
+run "strategies_share_no_name" {
+  command = plan
+  variables {
+    strategies = { trend = {}, interval = { settings = { SIGNAL = "interval" } } }
+  }
+
+  assert {
+    condition     = length(setintersection(output.strategies.trend.parameters, output.strategies.interval.parameters)) == 0
+    error_message = "each has its own keys"
+  }
+  assert {
+    condition = alltrue([for field in ["function_name", "log_group", "halt_parameter"] :
+      output.strategies.trend[field] != output.strategies.interval[field]
+    ])
+    error_message = "each has its own function, log and switch"
+  }
+  assert {
+    condition     = output.strategies.interval.environment.STRATEGY == "interval" && output.strategies.interval.environment.SIGNAL == "interval"
+    error_message = "settings reach the strategy they were made for"
+  }
+  assert {
+    condition     = !can(output.strategies.trend.environment.SIGNAL)
+    error_message = "and no other"
+  }
+}
+
+run "settings_go_before_what_is_only_a_default" {
+  command = plan
+  variables {
+    strategies = { trend = { settings = { PRICE_SOURCES = "alpaca" } } }
+  }
+  assert {
+    condition     = output.strategies.trend.environment.PRICE_SOURCES == "alpaca"
+    error_message = "a person's choice of sources counts"
+  }
+}
+
+run "a_setting_can_come_from_ssm" {
+  command = plan
+  variables {
+    strategies = { trend = { parameters = { MAX_ORDER_USD = "/shared/cap" } } }
+  }
+  assert {
+    condition     = output.strategies.trend.environment.MAX_ORDER_USD == "ssm:/shared/cap"
+    error_message = "the function gets the reference"
+  }
+  assert {
+    condition     = contains(output.strategies.trend.parameters, "/shared/cap")
+    error_message = "and whoever deploys is told of it"
+  }
+}
+
+run "once_a_day_is_two_hours_in_utc_and_the_time_in_new_york" {
+  command = plan
+  variables {
+    strategies = { trend = { daily_at = "15:00" } }
+  }
+  assert {
+    condition     = output.strategies.trend.schedule == "cron(0 19,20 ? * MON-FRI *)"
+    error_message = "3 p.m. in New York is 19:00 UTC in summer, 20:00 in winter"
+  }
+  assert {
+    condition     = output.strategies.trend.environment.DAILY_AT == "15:00"
+    error_message = "the function is told which of them counts"
+  }
+}
+
+run "live_with_consent" {
+  command = plan
+  variables {
+    strategies      = { trend = { mode = "live" } }
+    live_strategies = ["trend"]
+  }
+  assert {
+    condition     = output.strategies.trend.environment.MODE == "live"
+    error_message = "said twice, it is live"
+  }
+}
+
+run "live_without_consent_is_refused" {
+  command = plan
+  variables {
+    strategies = { trend = { mode = "live" } }
+  }
+  expect_failures = [var.strategies]
+}
+
+run "consent_for_another_strategy_is_none" {
+  command = plan
+  variables {
+    strategies      = { trend = { mode = "live" }, other = {} }
+    live_strategies = ["other"]
+  }
+  expect_failures = [var.strategies]
+}
+
+run "consent_for_a_strategy_that_is_not_there_is_a_misspelling" {
+  command = plan
+  variables {
+    live_strategies = ["ternd"]
+  }
+  expect_failures = [var.strategies]
+}
+
+run "mode_through_the_back_door_is_refused" {
+  command = plan
+  variables {
+    strategies = { trend = { settings = { MODE = "live" } } }
+  }
+  expect_failures = [var.strategies]
+}
+
+run "a_mode_that_does_not_exist_is_refused" {
+  command = plan
+  variables {
+    strategies = { trend = { mode = "real" } }
+  }
+  expect_failures = [var.strategies]
+}
+
+run "no_strategies_are_refused" {
+  command = plan
+  variables {
+    strategies = {}
+  }
+  expect_failures = [var.strategies]
+}
+
+run "a_name_that_aws_would_refuse_is_refused" {
+  command = plan
+  variables {
+    strategies = { "My Strategy" = {} }
+  }
+  expect_failures = [var.strategies]
+}
+
+run "a_name_that_is_too_long_is_refused" {
+  command = plan
+  variables {
+    strategies = { abcdefghijklmnopqrstuvwxyzabcdefg = {} }
+  }
+  expect_failures = [var.strategies]
+}
+
+run "two_strategies_on_one_account_are_refused" {
+  command = plan
+  variables {
+    strategies = {
+      trend    = {}
+      interval = { parameters = { ALPACAUSER = "/prophet-trader/trend/alpacauser" } }
+    }
+  }
+  expect_failures = [var.strategies]
+}
+
+run "two_strategies_on_one_account_by_a_third_name_are_refused" {
+  command = plan
+  variables {
+    strategies = {
+      trend    = { parameters = { ALPACAPW = "/mine/pw" } }
+      interval = { parameters = { ALPACAPW = "/mine/pw" } }
+    }
+  }
+  expect_failures = [var.strategies]
+}
+
+run "another_journal_is_refused" {
+  command = plan
+  variables {
+    strategies = { trend = { settings = { JOURNAL = "s3://elsewhere" } } }
+  }
+  expect_failures = [var.strategies]
+}
+
+run "a_secret_in_plain_settings_is_refused" {
+  command = plan
+  variables {
+    strategies = { trend = { settings = { ALPACAPW = "in the clear" } } }
+  }
+  expect_failures = [var.strategies]
+}
+
+run "a_reference_among_plain_settings_is_refused" {
+  command = plan
+  variables {
+    strategies = { trend = { settings = { MAX_ORDER_USD = "ssm:/shared/cap" } } }
+  }
+  expect_failures = [var.strategies]
+}
+
+run "a_variable_named_twice_is_refused" {
+  command = plan
+  variables {
+    strategies = { trend = { settings = { MAX_ORDER_USD = "5" }, parameters = { MAX_ORDER_USD = "/cap" } } }
+  }
+  expect_failures = [var.strategies]
+}
+
+run "a_variable_of_lambdas_own_is_refused" {
+  command = plan
+  variables {
+    strategies = { trend = { settings = { AWS_REGION = "us-west-2" } } }
+  }
+  expect_failures = [var.strategies]
+}
+
+run "a_setting_in_small_letters_is_refused" {
+  command = plan
+  variables {
+    strategies = { trend = { settings = { max_order_usd = "5" } } }
+  }
+  expect_failures = [var.strategies]
+}
+
+run "a_daily_time_outside_the_session_is_refused" {
+  command = plan
+  variables {
+    strategies = { trend = { daily_at = "16:00" } }
+  }
+  expect_failures = [var.strategies]
+}
+
+run "a_retention_that_cloudwatch_does_not_offer_is_refused" {
+  command = plan
+  variables {
+    retention_days = 100
+  }
+  expect_failures = [var.retention_days]
+}
+
+run "a_project_name_that_ssm_would_refuse_is_refused" {
+  command = plan
+  variables {
+    project = "aws-trader"
+  }
+  expect_failures = [var.project]
+}
+
+run "the_bucket_can_have_another_name" {
+  command = plan
+  variables {
+    bucket_name = "another-name-for-it"
+  }
+  assert {
+    condition     = output.strategies.trend.environment.JOURNAL == "s3://another-name-for-it"
+    error_message = "and the journal goes there"
+  }
+}
