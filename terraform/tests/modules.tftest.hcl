@@ -222,6 +222,10 @@ run "no_address_no_subscription" {
     condition     = aws_cloudwatch_metric_alarm.this["trend-duration"].threshold == 240000
     error_message = "80 % of 300 s, in milliseconds"
   }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.missing_run["trend"].datapoints_to_alarm == 10 && aws_cloudwatch_metric_alarm.missing_run["trend"].evaluation_periods == 20
+    error_message = "a run may take its 5 minutes, and its line 5 more, before it counts as missing"
+  }
 }
 
 run "an_address_is_subscribed" {

@@ -56,12 +56,14 @@ resource "aws_cloudwatch_metric_alarm" "this" {
 }
 
 # A run that was started and never reported: it was throttled, late, killed, or failed before it could say so. What the
-# rule counts is compared with what the runs say, so it is quiet whenever nothing is scheduled.
+# rule counts less what the runs say, added up minute by minute, is how many are under way; longer than a run can take,
+# and one is missing. Whenever nothing is scheduled, it is quiet.
 resource "aws_cloudwatch_metric_alarm" "missing_run" {
   for_each            = var.strategies
   alarm_name          = "${var.project}-${each.key}-missing-run"
   alarm_description   = "A scheduled run of ${each.key} did not report. See: make logs QUERY=errors STRATEGY=${each.key}, and the positions at Alpaca"
-  evaluation_periods  = 1
+  datapoints_to_alarm = ceil(each.value.timeout_s / 60) + 5      # minutes: the longest run, and the way of its line to CloudWatch
+  evaluation_periods  = 2 * ceil(each.value.timeout_s / 60) + 10 # minutes: so that the start, too, is in sight
   comparison_operator = "GreaterThanThreshold"
   threshold           = 0
   treat_missing_data  = "notBreaching"
@@ -69,8 +71,8 @@ resource "aws_cloudwatch_metric_alarm" "missing_run" {
 
   metric_query {
     id          = "missing"
-    label       = "runs that did not report"
-    expression  = "FILL(scheduled, 0) - FILL(reported, 0)"
+    label       = "runs that have not reported yet"
+    expression  = "RUNNING_SUM(FILL(scheduled, 0) - FILL(reported, 0))"
     return_data = true
   }
 
@@ -81,7 +83,7 @@ resource "aws_cloudwatch_metric_alarm" "missing_run" {
       metric_name = "TriggeredRules"
       dimensions  = { RuleName = each.value.rule_name }
       stat        = "Sum"
-      period      = 900
+      period      = 60
     }
   }
 
@@ -92,7 +94,7 @@ resource "aws_cloudwatch_metric_alarm" "missing_run" {
       metric_name = "Runs"
       dimensions  = { strategy = each.key }
       stat        = "Sum"
-      period      = 900
+      period      = 60
     }
   }
 }

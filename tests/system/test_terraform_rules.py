@@ -1,0 +1,66 @@
+"""Terraform's own tests, on a provider that asks no account: every validation and conditional of root and modules."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests import terraform_here
+
+ROOT = Path(__file__).parents[2] / "terraform"
+MODULES = sorted(folder for folder in (ROOT / "modules").iterdir() if folder.is_dir())
+BLOCK = re.compile(r'^(variable|output) "(\w+)" \{\n(.*?)^\}', re.MULTILINE | re.DOTALL)
+
+
+def terraform(folder: Path, *arguments: str) -> str:
+    """What Terraform says; the test fails with it if it is not content."""
+    result = subprocess.run(
+        ["terraform", *arguments],
+        cwd=folder,
+        env={**os.environ, "AWS_REGION": "eu-central-1", "TF_IN_AUTOMATION": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The configuration, ready to be tested, without what a deployment may have left in it."""
+    terraform_here.needed()
+    folder = tmp_path_factory.mktemp("terraform") / "terraform"
+    ignored = shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars", "backend.tf")
+    shutil.copytree(ROOT, folder, ignore=ignored)
+    terraform(folder, "init", "-backend=false", "-no-color")
+    return folder
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "tests").glob("*.tftest.hcl")), ids=lambda file: file.stem)
+def test_terraforms_own_tests_pass(copy: Path, file: Path) -> None:
+    said = terraform(copy, "test", "-no-color", f"-filter=tests/{file.name}")
+    assert re.search(r"Success! [1-9]\d* passed, 0 failed\.", said), said
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+def test_a_module_has_at_most_ten_inputs(module: Path) -> None:
+    inputs = [name for kind, name, _ in BLOCK.findall((module / "variables.tf").read_text()) if kind == "variable"]
+    assert 1 <= len(inputs) <= 10
+
+
+def test_nothing_has_to_be_set_in_the_root() -> None:
+    required = [
+        name for kind, name, body in BLOCK.findall((ROOT / "variables.tf").read_text()) if "  default" not in body
+    ]
+    assert required == []
+
+
+@pytest.mark.parametrize("folder", [ROOT, *MODULES], ids=lambda folder: folder.name)
+def test_variables_and_outputs_say_what_they_mean(folder: Path) -> None:
+    blocks = [block for file in ("variables.tf", "outputs.tf") for block in BLOCK.findall((folder / file).read_text())]
+    assert blocks
+    assert [name for _, name, body in blocks if "  description" not in body] == []
