@@ -102,8 +102,8 @@ variable "strategies" {
   }
 
   validation {
-    condition     = alltrue([for name in keys(var.strategies) : can(regex("^[a-z0-9](-?[a-z0-9]){0,31}$", name))])
-    error_message = "strategies: ${join(", ", keys(var.strategies))}: each name must be at most 32 small letters, digits and single dashes, no dash at either end."
+    condition     = alltrue([for name in keys(var.strategies) : can(regex("^[a-z0-9](-?[a-z0-9]){0,31}$", name)) && name != "all"])
+    error_message = "strategies: ${join(", ", keys(var.strategies))}: each name must be at most 32 small letters, digits and single dashes, no dash at either end; and not all, which is what make resume calls every one of them."
   }
 
   validation {

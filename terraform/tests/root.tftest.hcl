@@ -171,6 +171,14 @@ run "a_name_that_aws_would_refuse_is_refused" {
   expect_failures = [var.strategies]
 }
 
+run "a_strategy_called_all_is_refused" {
+  command = plan
+  variables {
+    strategies = { all = {} }
+  }
+  expect_failures = [var.strategies]
+}
+
 run "a_name_that_is_too_long_is_refused" {
   command = plan
   variables {

@@ -1,0 +1,272 @@
+"""`make invoke STRATEGY=... [EVENT=...]`: run the deployed function now, and show its result and the end of its log.
+
+It is the Test button of AWS's console. EVENT is a JSON object, or a file with one; by default {}: the present.
+The run is a real one: with MODE=paper or live it may place orders.
+"""
+
+import argparse
+import base64
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+from botocore.config import Config
+from botocore.exceptions import (
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
+    ProxyConnectionError,
+    ResponseStreamingError,
+    SSLError,
+)
+from rich.text import Text
+
+from scripts import terminal
+from scripts.cloud.aws import ALIAS, AwsError, Cloud, connect, translated
+from scripts.report import story
+from scripts.report.view import show as show_run
+from scripts.terminal import CommandError
+from trader.logs import TextFormatter
+from trader.model import Report
+from trader.settings import SettingsError
+from trader.slot import EventError
+
+READ_TIMEOUT_S = 930
+"""Above 900 s, the longest that Lambda lets any function run."""
+
+ONCE = Config(
+    connect_timeout=5,
+    read_timeout=READ_TIMEOUT_S,
+    tcp_keepalive=True,  # gateways forget a connection on which nothing is said for some minutes
+    retries={"mode": "standard", "total_max_attempts": 1},  # a second call would be a second run
+)
+NOT_SENT = (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionError, SSLError)
+LOST = (HTTPClientError, IncompleteReadError, ResponseStreamingError)
+ENVELOPE = ("timestamp", "level", "message", "logger", "requestId", "stackTrace", "location")
+"""What Lambda's JSON format puts around the fields of a line."""
+
+REPORTED = {
+    "durationMs": "ms",
+    "billedDurationMs": "ms billed",
+    "initDurationMs": "ms of init",
+    "maxMemoryUsedMB": "MB used",
+    "memorySizeMB": "MB to use",
+}
+REFUSED = (SettingsError.__name__, EventError.__name__)
+NOT_BEGUN = "The run had not begun, and nothing was traded."
+LEVEL_STYLES = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
+FORMATTER = TextFormatter()
+FORMATTER.converter = time.gmtime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What Lambda answered. `error` is its word for a function that failed; `log` is the end of the log, 4 KB."""
+
+    strategy: str
+    status: int  # of the HTTP answer
+    version: str
+    error: str
+    event: Mapping[str, Any]
+    payload: Any
+    log: Sequence[str]
+
+
+def main() -> None:
+    """Invoke once, show the answer; the exit code is 1 if the function failed."""
+    parser = argparse.ArgumentParser(prog="make invoke", description=__doc__)
+    parser.add_argument("--event", default=os.environ.get("EVENT"), help="a JSON object, or a file with one")
+    parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print the answer as JSON")
+    arguments = parser.parse_args()
+    with terminal.plain_errors(interrupted="interrupted; nothing was started"):
+        event = parsed(arguments.event)
+        cloud = connect()
+        strategy = cloud.chosen(os.environ.get("STRATEGY"))
+        answer = invoke(cloud, strategy, event)
+        if arguments.json:
+            sys.stdout.write(json.dumps({**asdict(answer), "log": [line_as_json(line) for line in answer.log]}) + "\n")
+        else:
+            show(cloud.function(strategy), answer)
+    sys.exit(terminal.FAILED if answer.error else terminal.USABLE)
+
+
+def parsed(text: str | None) -> Mapping[str, Any]:
+    """EVENT as an object. Raises CommandError if it is none."""
+    if not text or not text.strip():
+        return {}
+    where = "EVENT"
+    if not text.lstrip().startswith(("{", "[", '"')):
+        where = f"EVENT={text}"
+        try:
+            text = Path(text).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise CommandError(
+                f'{where}: there is no such file, and it is no JSON object such as {{"time": "2026-11-23T15:00:00Z"}}'
+            ) from None
+        except (OSError, ValueError) as error:
+            raise CommandError(f"{where} cannot be read: {getattr(error, 'strerror', '') or error}") from error
+    try:
+        event = json.loads(text, parse_constant=refuse)
+    except ValueError as error:
+        raise CommandError(f"{where} is not JSON: {error}") from error
+    if not isinstance(event, dict):
+        raise CommandError(f'{where} must be a JSON object such as {{"time": "2026-11-23T15:00:00Z"}}')
+    return event
+
+
+def refuse(constant: str) -> NoReturn:
+    """Python would read these, and Lambda would not."""
+    raise ValueError(f"{constant} is no JSON")
+
+
+def invoke(cloud: Cloud, strategy: str, event: Mapping[str, Any]) -> Answer:
+    """Run the live version once and wait. Raises AwsError; after a lost answer it says that the run may go on."""
+    function = cloud.function(strategy)
+    terminal.note(f"{function}:{ALIAS} runs; that can take some minutes")
+    look = f"see what it does: make tail STRATEGY={strategy}"
+    with translated(function), terminal.ERR.status("waiting for its answer"):
+        client = cloud.session.client("lambda", config=ONCE)
+        try:
+            answer = client.invoke(
+                FunctionName=function, Qualifier=ALIAS, LogType="Tail", Payload=json.dumps(event).encode()
+            )
+            body = answer["Payload"].read()
+        except KeyboardInterrupt:
+            raise CommandError(f"interrupted, but the function goes on running in AWS; {look}") from None
+        except NOT_SENT:
+            raise
+        except LOST as error:
+            raise AwsError(
+                f"the answer was lost ({error}); the function may have run, or runs still, and is not called a second "
+                f"time; {look}"
+            ) from error
+        except ClientError as error:
+            raise refused(function, error, look) from error
+    return Answer(
+        strategy=strategy,
+        status=answer["StatusCode"],
+        version=answer.get("ExecutedVersion", ""),
+        error=answer.get("FunctionError", ""),
+        event=event,
+        payload=as_payload(body),
+        log=base64.b64decode(answer.get("LogResult", "")).decode("utf-8", "replace").splitlines(),
+    )
+
+
+def refused(function: str, error: ClientError, look: str) -> Exception:
+    """What Lambda's own refusals mean here; others stay as they are."""
+    if error.response["Error"]["Code"] == "TooManyRequestsException":
+        return AwsError(
+            f"{function} was not run: as many runs as allowed are under way, of it or of the account; wait a minute "
+            "and run make invoke again"
+        )
+    if error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500:
+        return AwsError(f"Lambda failed ({error}); the function may have run, and is not called a second time; {look}")
+    return error
+
+
+def as_payload(body: bytes) -> Any:  # noqa: ANN401 whatever the function returned
+    """The answer's body as JSON, or as text if it is none."""
+    text = body.decode("utf-8", "replace")
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def show(function: str, answer: Answer) -> None:
+    """What was sent, what came of it, and the end of the log."""
+    version = f"version {answer.version}" if answer.version else ALIAS
+    terminal.OUT.print(f" {function}, {version}    event {json.dumps(answer.event)}", style="dim", markup=False)
+    payload = answer.payload
+    if answer.error:
+        show_failure(payload)
+    elif isinstance(payload, dict) and Report.__required_keys__ <= payload.keys():
+        show_run({"settings": None, "observation": None, "decision": None, "report": payload}, terminal.OUT)
+    else:
+        terminal.OUT.print("\n It answered with something that is no report of a run:", style="yellow")
+        terminal.OUT.print(f" {plain(json.dumps(payload, indent=2))}\n", markup=False)
+    if answer.log:
+        terminal.OUT.print(" The end of its log, times in UTC (all of it: make logs, make tail)", style="bold")
+        for line in answer.log:
+            terminal.OUT.print(line_as_text(line), soft_wrap=True)
+
+
+def show_failure(payload: Any) -> None:  # noqa: ANN401 whatever the runtime returned
+    """What the function raised, and what to look at."""
+    told = payload if isinstance(payload, dict) else {"errorMessage": payload}
+    words = ": ".join(plain(told[name]) for name in ("errorType", "errorMessage") if told.get(name))
+    terminal.OUT.print(f"\n The function failed: {words}", style="bold red", markup=False)
+    remedy = NOT_BEGUN if told.get("errorType") in REFUSED else story.FAILED.remedy
+    terminal.OUT.print(f" {remedy}\n", markup=False)
+
+
+def plain(text: object) -> str:
+    """Text from outside with its line breaks, without control characters that a terminal would obey."""
+    return "\n".join(
+        "".join(letter if letter.isprintable() else " " for letter in line) for line in str(text).splitlines()
+    )
+
+
+def line_as_json(line: str) -> Any:  # noqa: ANN401 any JSON
+    """A line of the log as the object it is, or as text: the first one may have lost its beginning."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return line
+
+
+def line_as_text(line: str) -> Text:
+    """A line of the log to read: time, level, message and fields, as in out/run.log; what Lambda adds is dim."""
+    data = line_as_json(line)
+    if not isinstance(data, dict):
+        cut = "…" if line.endswith("}") else ""  # the 4 KB begin in the middle of a line
+        return Text(f" {cut}{plain(line)}", style="dim")
+    if isinstance(data.get("record"), dict) and "type" in data:
+        words = platform_words(str(data["type"]), data["record"])
+        return Text(f" {moment(data.get('time')):%Y-%m-%d %H:%M:%S} {plain(words)}", style="dim")
+    fields = {name: value for name, value in data.items() if name not in ENVELOPE and value is not None}
+    record = logging.makeLogRecord(
+        {
+            **fields,
+            "msg": str(data.get("message", "")),
+            "levelname": str(data.get("level", "")),
+            "created": moment(data.get("timestamp")).timestamp(),
+            "exc_text": plain("".join(map(str, data.get("stackTrace") or ()))),
+        }
+    )
+    return Text(f" {FORMATTER.format(record)}", style=LEVEL_STYLES.get(record.levelname, ""))
+
+
+def moment(text: object) -> datetime:
+    """A time of the log; the epoch if it is none."""
+    try:
+        return datetime.fromisoformat(str(text)).astimezone(UTC)
+    except ValueError:
+        return datetime.fromtimestamp(0, UTC)
+
+
+def platform_words(kind: str, record: Mapping[str, Any]) -> str:
+    """What Lambda itself says of the run; its report in the words of its bill."""
+    if kind == "platform.start":
+        return f"start of version {record.get('version')}"
+    if kind != "platform.report":
+        return " ".join([kind, *(f"{name}={value}" for name, value in record.items() if name != "requestId")])
+    metrics = record.get("metrics", {})
+    parts = [f"{metrics[name]:,.0f} {words}" for name, words in REPORTED.items() if name in metrics]
+    if record.get("status", "success") != "success":
+        parts.append(str(record["status"]))
+    return f"report: {' · '.join(parts)}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import boto3
+import pytest
+from moto.core.authorization import enable_iam_authentication
+
+from scripts.cloud.aws import AwsError, DeniedError, MissingError, connect, translated
+
+
+@pytest.fixture(autouse=True)
+def _no_account_of_the_shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+def refusal(**env: str) -> str:
+    with pytest.raises(AwsError) as error:
+        connect(env)
+    return str(error.value)
+
+
+def deployed(*names: str) -> None:
+    for name in names:
+        boto3.client("ssm").put_parameter(Name=name, Value="false", Type="String")
+
+
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An AWS that answers everything with the code in the address's path."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            code = self.path.strip("/")
+            body = f"<ErrorResponse><Error><Code>{code}</Code><Message>no</Message></Error></ErrorResponse>".encode()
+            self.send_response(403)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 the name is the base class's
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+# --- credentials and region ---
+
+
+def test_without_credentials_it_says_how_to_log_in() -> None:
+    assert "no AWS credentials found; log in (aws configure" in refusal(AWS_REGION="us-east-1")
+
+
+def test_half_a_pair_of_credentials_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    assert "no AWS credentials found" in refusal(AWS_REGION="us-east-1")
+
+
+def test_without_a_region_it_says_how_to_choose_one() -> None:
+    assert refusal() == "no AWS region is set; choose one, such as: export AWS_REGION=us-east-1"
+
+
+def test_a_misspelt_region_is_met_with_the_nearest() -> None:
+    assert (
+        refusal(AWS_REGION="eu-centrl-1")
+        == "AWS_REGION=eu-centrl-1 is no region with Lambda; did you mean eu-central-1?"
+    )
+
+
+def test_a_profile_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    said = refusal(AWS_REGION="us-east-1")
+    assert "nobody" in said
+    assert "AWS_PROFILE" in said
+
+
+@pytest.mark.usefixtures("aws")
+def test_the_profiles_region_is_taken_if_none_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("[profile work]\nregion = eu-west-1\n")
+    monkeypatch.delenv("AWS_REGION")
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.setenv("AWS_PROFILE", "work")
+    assert connect({}).region == "eu-west-1"
+
+
+@pytest.mark.parametrize("project", ["", "Trader", "x", "a-name-that-is-far-too-long", "a/b"])
+@pytest.mark.usefixtures("aws")
+def test_a_project_that_aws_would_refuse_somewhere_is_refused_here(project: str) -> None:
+    if not project:
+        assert connect({"PROJECT": project}).project == "prophet-trader"
+    else:
+        assert refusal(PROJECT=project, AWS_REGION="us-east-1").startswith(f"PROJECT={project}: must be")
+
+
+def test_an_address_where_nobody_answers_is_about_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    assert "Is there a network" in refusal(AWS_REGION="us-east-1")
+
+
+# --- what AWS answers ---
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("ExpiredToken", "the AWS credentials have expired; log in again (such as: aws sso login)"),
+        ("SignatureDoesNotMatch", "AWS does not know these credentials (SignatureDoesNotMatch); log in again"),
+        ("OptInRequired", "your AWS account: AWS says OptInRequired to GetCallerIdentity: no"),
+    ],
+)
+def test_an_answer_of_awss_is_put_in_words(
+    refusing: str, monkeypatch: pytest.MonkeyPatch, code: str, said: str
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"{refusing}/{code}")
+    assert said in refusal(AWS_REGION="us-east-1")
+
+
+@pytest.mark.usefixtures("aws")
+def test_credentials_that_aws_does_not_know_are_told_apart_from_none() -> None:
+    with enable_iam_authentication():
+        assert "AWS does not know these credentials" in refusal(AWS_REGION="us-east-1")
+
+
+@pytest.mark.usefixtures("aws")
+def test_what_the_credentials_may_not_do_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    iam = boto3.client("iam")
+    iam.create_user(UserName="guest")
+    key = iam.create_access_key(UserName="guest")["AccessKey"]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+    with (
+        enable_iam_authentication(),
+        pytest.raises(DeniedError, match=r"the deployed strategies: .*may not do that \(DescribeParameters\)"),
+    ):
+        _ = connect({}).strategies
+
+
+@pytest.mark.usefixtures("aws")
+def test_what_does_not_exist_is_an_error_of_its_own() -> None:
+    with pytest.raises(MissingError, match="the switch: there is none in AWS"), translated("the switch"):
+        boto3.client("ssm").get_parameter(Name="/prophet-trader/trend/halt")
+
+
+# --- what is deployed ---
+
+
+@pytest.mark.usefixtures("aws")
+def test_the_account_and_the_names_follow_from_the_credentials_and_the_project() -> None:
+    cloud = connect({"PROJECT": "mine", "AWS_REGION": "eu-west-1"})
+    assert (cloud.artifact_bucket, cloud.state_bucket, cloud.log_group("trend")) == (
+        "mine-123456789012-eu-west-1",
+        "mine-state-123456789012-eu-west-1",
+        "/aws/lambda/mine-trend",
+    )
+
+
+@pytest.mark.usefixtures("aws")
+def test_a_strategy_is_deployed_if_it_has_a_halt_switch() -> None:
+    deployed("/prophet-trader/trend/halt", "/prophet-trader/swing/halt", "/prophet-trader/only-keys/alpacauser")
+    deployed("/prophet-trader-two/other/halt")
+    assert connect().strategies == ["swing", "trend"]
+
+
+@pytest.mark.usefixtures("aws")
+def test_more_strategies_than_aws_lists_at_once_are_all_found() -> None:
+    deployed(*(f"/prophet-trader/s{number:02}/halt" for number in range(60)))
+    assert len(connect().strategies) == 60
+
+
+@pytest.mark.usefixtures("aws")
+def test_the_only_strategy_need_not_be_named() -> None:
+    deployed("/prophet-trader/trend/halt")
+    assert connect().chosen(None) == "trend"
+
+
+@pytest.mark.usefixtures("aws")
+def test_one_of_several_has_to_be_named() -> None:
+    deployed("/prophet-trader/trend/halt", "/prophet-trader/swing/halt")
+    with pytest.raises(AwsError, match=r"which strategy\? Say STRATEGY= one of swing, trend"):
+        connect().chosen("")
+
+
+@pytest.mark.usefixtures("aws")
+def test_a_misspelt_strategy_is_met_with_those_that_are_there() -> None:
+    deployed("/prophet-trader/trend/halt")
+    with pytest.raises(AwsError, match="STRATEGY=trnd is not deployed in us-east-1; there is trend"):
+        connect().chosen("trnd")
+
+
+@pytest.mark.usefixtures("aws")
+def test_where_nothing_is_deployed_the_account_and_the_region_are_named() -> None:
+    with pytest.raises(
+        AwsError, match="nothing of prophet-trader is deployed in account 123456789012, region us-east-1"
+    ):
+        connect().chosen(None)

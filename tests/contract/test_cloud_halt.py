@@ -1,0 +1,182 @@
+import json
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+import pytest
+from moto.ssm.exceptions import AccessDeniedException
+from moto.ssm.responses import SimpleSystemManagerResponse
+
+from scripts.cloud import halt
+from tests.contract.test_parameters import put
+from trader.parameters import Parameters
+
+type Command = Callable[..., tuple[int, str, str]]
+NAMES = {name: f"/prophet-trader/{name}/halt" for name in ("swing", "trend")}
+
+
+@pytest.fixture
+def make(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command as make starts it: exit code, output and errors, each on one line."""
+
+    def call(action: str, **variables: str) -> tuple[int, str, str]:
+        with monkeypatch.context() as patched:
+            patched.setattr("sys.argv", ["halt", action])
+            for name, value in variables.items():
+                patched.setenv(name, value)
+            try:
+                halt.main()
+                code = 0
+            except SystemExit as end:
+                code = int(end.code or 0)
+        said = capsys.readouterr()
+        return code, " ".join(said.out.split()), " ".join(said.err.split())
+
+    return call
+
+
+@pytest.fixture
+def _two(aws: dict[str, str]) -> None:
+    """Two strategies, both trading."""
+    for name in NAMES.values():
+        boto3.client("ssm").put_parameter(Name=name, Value="false", Type="String")
+
+
+def is_halted(strategy: str) -> bool:
+    return bool(Parameters().halted(NAMES[strategy]))
+
+
+def version(strategy: str) -> int:
+    return boto3.client("ssm").get_parameter(Name=NAMES[strategy])["Parameter"]["Version"]
+
+
+def deny(monkeypatch: pytest.MonkeyPatch, action: str, *names: str) -> None:
+    """Let AWS refuse an action on these parameters, as a policy would."""
+    allowed = getattr(SimpleSystemManagerResponse, action)
+
+    def answer(response: Any) -> Any:
+        if response._get_param("Name") in names:
+            raise AccessDeniedException("not this one")
+        return allowed(response)
+
+    monkeypatch.setattr(SimpleSystemManagerResponse, action, answer)
+
+
+# --- halt ---
+
+
+@pytest.mark.usefixtures("_two")
+def test_halt_stops_every_strategy_without_asking(make: Command) -> None:
+    code, said, _ = make("halt")
+    assert (code, is_halted("swing"), is_halted("trend")) == (0, True, True)
+    assert "swing trading halted" in said
+
+
+@pytest.mark.usefixtures("_two")
+def test_halt_of_one_leaves_the_others_alone(make: Command) -> None:
+    make("halt", STRATEGY="trend")
+    assert (is_halted("swing"), is_halted("trend")) == (False, True)
+
+
+@pytest.mark.usefixtures("_two")
+def test_a_second_halt_writes_nothing(make: Command) -> None:
+    make("halt", STRATEGY="trend")
+    code, said, _ = make("halt", STRATEGY="trend")
+    assert (code, version("trend")) == (0, 2)
+    assert "trend halted halted" in said
+
+
+@pytest.mark.usefixtures("_two")
+def test_it_says_what_halting_does_not_do(make: Command) -> None:
+    _, said, _ = make("halt", STRATEGY="trend")
+    assert "stops before its first order" in said
+    assert "What is held stays, with its stop losses and take profits at Alpaca" in said
+    assert "make resume STRATEGY=trend" in said
+
+
+@pytest.mark.usefixtures("_two")
+def test_a_value_that_is_neither_halts_too_and_is_not_shown(make: Command) -> None:
+    put(NAMES["trend"], "hunter2")
+    _, said, _ = make("halt", STRATEGY="trend")
+    assert "halted (neither true nor false)" in said
+    assert "hunter2" not in said
+
+
+@pytest.mark.usefixtures("_two")
+def test_one_that_cannot_be_halted_keeps_no_other_from_it(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    deny(monkeypatch, "put_parameter", NAMES["swing"])
+    code, said, errors = make("halt")
+    assert (code, is_halted("swing"), is_halted("trend")) == (1, False, True)
+    assert "swing trading NOT TURNED" in said
+    assert "swing: the halt switch of swing: these credentials may not do that (PutParameter)" in errors
+
+
+@pytest.mark.usefixtures("_two")
+def test_whoever_may_write_and_not_read_can_halt(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        deny(patched, "get_parameter", NAMES["trend"])
+        code, said, _ = make("halt", STRATEGY="trend")
+    assert (code, is_halted("trend")) == (0, True)
+    assert "trend not known halted" in said
+
+
+@pytest.mark.usefixtures("_two")
+def test_whoever_may_not_list_can_halt_by_name(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    deny(monkeypatch, "describe_parameters", None)  # type: ignore[arg-type] # a list has no name
+    code, _, _ = make("halt", STRATEGY="trend")
+    assert (code, is_halted("trend")) == (0, True)
+
+
+@pytest.mark.usefixtures("_two")
+def test_a_write_that_did_not_last_is_no_success(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SimpleSystemManagerResponse, "put_parameter", lambda _: '{"Version": 2}')
+    code, _, errors = make("halt", STRATEGY="trend")
+    assert code == 1
+    assert "somebody else has turned it at the same moment" in errors
+
+
+@pytest.mark.usefixtures("_two")
+def test_a_strategy_that_is_not_deployed_gets_no_switch(make: Command) -> None:
+    code, _, errors = make("halt", STRATEGY="trnd")
+    assert (code, errors) == (1, "STRATEGY=trnd is not deployed in us-east-1; there is swing, trend")
+    assert len(boto3.client("ssm").describe_parameters()["Parameters"]) == 2
+
+
+def test_where_nothing_is_deployed_halt_fails_and_names_the_region(make: Command) -> None:
+    code, said, errors = make("halt")
+    assert (code, said) == (1, "")
+    assert "nothing of prophet-trader is deployed in account 123456789012, region us-east-1" in errors
+
+
+@pytest.mark.usefixtures("_two")
+def test_as_json_each_switch_is_an_object(make: Command) -> None:
+    _, said, _ = make("halt", JSON="1", STRATEGY="trend")
+    [switch] = json.loads(said)
+    assert (switch["strategy"], switch["before"], switch["now"], switch["error"]) == ("trend", "trading", "halted", "")
+    assert switch["changed"].endswith("+00:00")
+
+
+# --- resume ---
+
+
+@pytest.mark.usefixtures("_two")
+def test_resume_lets_one_strategy_trade_again(make: Command) -> None:
+    make("halt")
+    code, said, _ = make("resume", STRATEGY="trend")
+    assert (code, is_halted("swing"), is_halted("trend")) == (0, True, False)
+    assert "trend halted trading" in said
+
+
+@pytest.mark.usefixtures("_two")
+def test_resume_of_all_has_to_be_asked_for(make: Command) -> None:
+    make("halt")
+    code, _, errors = make("resume")
+    assert (code, is_halted("swing"), is_halted("trend")) == (1, True, True)
+    assert errors == "resume which strategy? Say STRATEGY= one of swing, trend, or STRATEGY=all"
+
+
+@pytest.mark.usefixtures("_two")
+def test_resume_of_all_resumes_all(make: Command) -> None:
+    make("halt")
+    make("resume", STRATEGY="all")
+    assert (is_halted("swing"), is_halted("trend")) == (False, False)

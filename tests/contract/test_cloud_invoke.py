@@ -1,0 +1,340 @@
+import base64
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from moto.awslambda.responses import LambdaResponse
+
+from scripts.cloud import invoke
+from tests.run_record import record, stopped
+
+type Command = Callable[..., tuple[int, str, str]]
+ROOT = Path(__file__).parents[2]
+FUNCTION = "prophet-trader-trend"
+
+
+def line(**fields: Any) -> str:
+    return json.dumps(fields)
+
+
+START = line(time="2026-11-23T15:00:01.123Z", type="platform.start", record={"requestId": "8f5077", "version": "7"})
+RUN = line(
+    timestamp="2026-11-23T15:00:07Z",
+    level="INFO",
+    message="run",
+    logger="trader",
+    requestId="8f5077",
+    strategy="trend",
+    status="TRADED",
+    detail="",
+    denials={"ORDER_REJECTED": 1},
+    equity_usd=99981.12,
+)
+REPORT = line(
+    time="2026-11-23T15:00:08.456Z",
+    type="platform.report",
+    record={
+        "requestId": "8f5077",
+        "metrics": {
+            "durationMs": 6123.4,
+            "billedDurationMs": 8200,
+            "initDurationMs": 2076.1,
+            "memorySizeMB": 1024,
+            "maxMemoryUsedMB": 312,
+        },
+        "status": "success",
+    },
+)
+FAILED = line(
+    timestamp="2026-11-23T15:00:05Z",
+    level="ERROR",
+    message="failed",
+    logger="trader",
+    requestId="8f5077",
+    stackTrace=['  File "/var/task/lambda_function.py", line 62, in run\n    return claimed(event)\n'],
+    errorType="BrokerError",
+    errorMessage="the broker answered 500",
+    location="/var/task/lambda_function.py:run:62",
+)
+
+
+@dataclass
+class Lambda:
+    """What AWS answers to an invocation in place of moto, which runs no code, and the events that it was sent."""
+
+    payload: str = field(default_factory=lambda: json.dumps(record()["report"]))
+    error: str = ""
+    log: tuple[str, ...] = (START, RUN, REPORT)
+    status: int = 200
+    code: str = ""
+    takes_s: float = 0.0
+    events: list[Any] = field(default_factory=list)
+
+    def answer(self, response: Any) -> Any:
+        assert response._get_param("Qualifier") == "live"
+        assert response.headers["X-Amz-Log-Type"] == "Tail"
+        response.backend.get_function(response.path.split("/")[-2], "live")
+        self.events.append(json.loads(response.body))
+        time.sleep(self.takes_s)
+        headers = {"status": self.status, "content-type": "application/json", "x-amz-executed-version": "7"}
+        if self.code:
+            return self.status, headers | {"x-amzn-errortype": self.code}, '{"Message": "no"}'
+        if self.error:
+            headers["x-amz-function-error"] = self.error
+        log = base64.b64encode("\n".join(self.log).encode()[-4096:]).decode()
+        return self.status, headers | {"x-amz-log-result": log}, self.payload
+
+
+@pytest.fixture
+def aws_lambda(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Lambda:
+    """A deployed function, and what its invocation answers."""
+    role = boto3.client("iam").create_role(RoleName="r", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    boto3.client("ssm").put_parameter(Name="/prophet-trader/trend/halt", Value="false", Type="String")
+    file = io.BytesIO()
+    zipfile.ZipFile(file, "w").close()
+    client = boto3.client("lambda")
+    client.create_function(
+        FunctionName=FUNCTION,
+        Runtime="python3.13",
+        Role=role,
+        Handler="lambda_function.lambda_handler",
+        Code={"ZipFile": file.getvalue()},
+        Publish=True,
+    )
+    client.create_alias(FunctionName=FUNCTION, Name="live", FunctionVersion="1")
+    answers = Lambda()
+    monkeypatch.setattr(LambdaResponse, "invoke", lambda response: answers.answer(response))
+    return answers
+
+
+@pytest.fixture
+def make(aws_lambda: Lambda, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command as make starts it: exit code, output and errors, each on one line."""
+
+    def call(**variables: str) -> tuple[int, str, str]:
+        with monkeypatch.context() as patched:
+            patched.setattr("sys.argv", ["invoke"])
+            for name, value in variables.items():
+                patched.setenv(name, value)
+            try:
+                invoke.main()
+                code = 0
+            except SystemExit as end:
+                code = int(end.code or 0)
+        said = capsys.readouterr()
+        return code, " ".join(said.out.split()), " ".join(said.err.split())
+
+    return call
+
+
+# --- what is sent ---
+
+
+def test_the_live_version_is_run_once_for_the_present(make: Command, aws_lambda: Lambda) -> None:
+    code, said, _ = make(STRATEGY="trend")
+    assert (code, aws_lambda.events) == (0, [{}])
+    assert "prophet-trader-trend, version 7 event {}" in said
+
+
+def test_an_event_can_be_given(make: Command, aws_lambda: Lambda) -> None:
+    make(EVENT='{"time": "2026-11-23T15:00:00Z"}')
+    assert aws_lambda.events == [{"time": "2026-11-23T15:00:00Z"}]
+
+
+def test_an_event_can_be_in_a_file(make: Command, aws_lambda: Lambda, tmp_path: Path) -> None:
+    (tmp_path / "event.json").write_text('{"time": "2026-11-23T15:00:00Z"}')
+    make(EVENT=str(tmp_path / "event.json"))
+    assert aws_lambda.events == [{"time": "2026-11-23T15:00:00Z"}]
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        ('{"time"', "EVENT is not JSON: Expecting ':'"),
+        ("[1]", "EVENT must be a JSON object such as"),
+        ('{"a": NaN}', "EVENT is not JSON: NaN is no JSON"),
+        ("gone.json", "EVENT=gone.json: there is no such file, and it is no JSON object"),
+        ("/", "EVENT=/ cannot be read: Is a directory"),
+    ],
+)
+def test_what_is_no_event_is_not_sent(make: Command, aws_lambda: Lambda, event: str, said: str) -> None:
+    code, _, errors = make(EVENT=event)
+    assert (code, aws_lambda.events) == (1, [])
+    assert said in errors
+
+
+def test_a_strategy_that_is_not_deployed_is_not_run(make: Command, aws_lambda: Lambda) -> None:
+    code, _, errors = make(STRATEGY="trnd")
+    assert (code, aws_lambda.events) == (1, [])
+    assert "STRATEGY=trnd is not deployed" in errors
+
+
+# --- what is shown ---
+
+
+@pytest.mark.usefixtures("aws_lambda")
+def test_the_result_is_shown_as_make_run_shows_it(make: Command) -> None:
+    _, said, _ = make()
+    assert "3 orders placed, 2 refused, 1 left alone" in said
+    assert "Status TRADED" in said
+    assert "ORDER_REJECTED" in said
+    assert "Equity 100,000.00 99,981.12" in said
+
+
+def test_a_run_that_a_code_stopped_says_what_to_do(make: Command, aws_lambda: Lambda) -> None:
+    aws_lambda.payload = json.dumps(stopped("HALTED", "the halt switch is true")["report"])
+    code, said, _ = make()
+    assert code == 0
+    assert "HALTED: the halt switch is true" in said
+
+
+def test_a_line_of_the_log_is_readable_and_its_time_is_utc(
+    make: Command, aws_lambda: Lambda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws_lambda.log = (RUN,)
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "America/New_York")
+        time.tzset()
+        _, said, _ = make()
+    time.tzset()
+    assert said.endswith(
+        "2026-11-23 15:00:07 INFO run strategy=trend status=TRADED detail='' "
+        "denials=\"{'ORDER_REJECTED': 1}\" equity_usd=99981.12"
+    )
+
+
+def test_lambdas_report_is_one_line(make: Command, aws_lambda: Lambda) -> None:
+    aws_lambda.log = (START, REPORT)
+    _, said, _ = make()
+    assert said.endswith(
+        "2026-11-23 15:00:01 start of version 7 2026-11-23 15:00:08 report: "
+        "6,123 ms · 8,200 ms billed · 2,076 ms of init · 312 MB used · 1,024 MB to use"
+    )
+
+
+def test_a_first_line_that_has_lost_its_beginning_is_shown_as_cut(make: Command, aws_lambda: Lambda) -> None:
+    aws_lambda.log = ('eason": "the price", "order_quantity": 37}', REPORT)
+    _, said, _ = make()
+    assert '…eason": "the price", "order_quantity": 37}' in said
+
+
+def test_the_lines_of_the_text_format_are_shown_as_they_are(make: Command, aws_lambda: Lambda) -> None:
+    aws_lambda.log = ("START RequestId: 8f5077 Version: 7", "REPORT RequestId: 8f5077\tDuration: 1.00 ms")
+    _, said, _ = make()
+    assert said.endswith("START RequestId: 8f5077 Version: 7 REPORT RequestId: 8f5077 Duration: 1.00 ms")
+
+
+def test_no_text_of_the_log_reaches_the_terminals_controls(make: Command, aws_lambda: Lambda) -> None:
+    aws_lambda.log = (
+        line(timestamp="?", level="INFO", message="\x1b[31m%s", name="x", a="\x07", stackTrace=["\x1b[31m"]),
+        "\x1b]0;title",
+    )
+    code, said, _ = make()
+    assert code == 0
+    assert not {"\x1b", "\x07"} & set(said)
+
+
+def test_an_answer_that_is_no_report_is_shown_as_it_is(make: Command, aws_lambda: Lambda) -> None:
+    aws_lambda.payload = '{"hello": "world"}'
+    code, said, _ = make()
+    assert code == 0
+    assert 'no report of a run: { "hello": "world" }' in said
+
+
+def test_as_json_the_answer_is_whole(make: Command, aws_lambda: Lambda) -> None:
+    code, said, _ = make(JSON="1", EVENT='{"a": 1}')
+    answer = json.loads(said)
+    assert (code, answer["status"], answer["version"], answer["error"]) == (0, 200, "7", "")
+    assert (answer["event"], answer["payload"], answer["log"][1]["message"]) == ({"a": 1}, record()["report"], "run")
+
+
+# --- what fails ---
+
+
+def test_a_function_that_failed_is_told_with_its_error_and_its_log(make: Command, aws_lambda: Lambda) -> None:
+    aws_lambda.error, aws_lambda.log = "Unhandled", (FAILED,)
+    aws_lambda.payload = '{"errorType": "BrokerError", "errorMessage": "the broker answered 500", "stackTrace": []}'
+    code, said, _ = make()
+    assert code == 1
+    assert "The function failed: BrokerError: the broker answered 500 Check the broker's list of orders first" in said
+    assert "ERROR failed errorType=BrokerError errorMessage='the broker answered 500' File \"/var/task" in said
+
+
+def test_settings_that_cannot_be_used_traded_nothing(make: Command, aws_lambda: Lambda) -> None:
+    aws_lambda.error = "Unhandled"
+    aws_lambda.payload = '{"errorType": "SettingsError", "errorMessage": "settings that cannot be used:\\n  - MODE"}'
+    code, said, _ = make()
+    assert code == 1
+    assert "settings that cannot be used: - MODE The run had not begun, and nothing was traded." in said
+
+
+def test_a_function_that_ran_out_of_time_has_failed(make: Command, aws_lambda: Lambda) -> None:
+    aws_lambda.error, aws_lambda.payload = "Unhandled", '{"errorMessage": "8f5077 Task timed out after 300.00 seconds"}'
+    code, said, _ = make()
+    assert code == 1
+    assert "The function failed: 8f5077 Task timed out after 300.00 seconds" in said
+
+
+def test_a_failed_function_is_exit_code_1_as_json_too(make: Command, aws_lambda: Lambda) -> None:
+    aws_lambda.error, aws_lambda.payload = "Unhandled", '{"errorMessage": "no"}'
+    code, said, _ = make(JSON="1")
+    assert (code, json.loads(said)["error"]) == (1, "Unhandled")
+
+
+def test_after_a_fault_of_lambdas_it_is_not_called_again(
+    make: Command, aws_lambda: Lambda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "5")
+    aws_lambda.status, aws_lambda.code = 500, "ServiceException"
+    code, _, errors = make()
+    assert (code, len(aws_lambda.events)) == (1, 1)
+    assert "the function may have run, and is not called a second time" in errors
+
+
+def test_a_throttled_call_is_not_repeated_and_says_that_nothing_ran(make: Command, aws_lambda: Lambda) -> None:
+    aws_lambda.status, aws_lambda.code = 429, "TooManyRequestsException"
+    code, _, errors = make()
+    assert (code, len(aws_lambda.events)) == (1, 1)
+    assert "was not run: as many runs as allowed are under way" in errors
+
+
+def test_an_answer_that_does_not_come_is_not_asked_for_again(
+    make: Command, aws_lambda: Lambda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(invoke, "ONCE", invoke.ONCE.merge(Config(read_timeout=0.5)))
+    aws_lambda.takes_s = 1.5
+    code, _, errors = make()
+    assert (code, len(aws_lambda.events)) == (1, 1)
+    assert "the function may have run, or runs still, and is not called a second time" in errors
+    assert "make tail STRATEGY=trend" in errors
+
+
+def test_a_run_is_waited_for_longer_than_any_function_may_last() -> None:
+    assert vars(invoke.ONCE)["read_timeout"] > 900
+
+
+def test_an_interruption_says_that_the_function_goes_on(aws: dict[str, str], aws_lambda: Lambda) -> None:
+    aws_lambda.takes_s = 6
+    environment = {**aws, "PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT / 'function'}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-m", "scripts.cloud.invoke"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        while not aws_lambda.events and process.poll() is None:
+            time.sleep(0.05)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "interrupted, but the function goes on running in AWS; see what it does: make tail STRATEGY=trend" in said
+    assert "Traceback" not in said

@@ -1,0 +1,201 @@
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+import pytest
+from moto.awslambda.responses import LambdaResponse
+
+from scripts.cloud import rollback
+
+type Command = Callable[..., tuple[int, str, str]]
+FUNCTION = "prophet-trader-trend"
+
+
+@pytest.fixture
+def make(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command as make starts it: exit code, output and errors, each on one line."""
+
+    def call(**variables: str) -> tuple[int, str, str]:
+        with monkeypatch.context() as patched:
+            patched.setattr("sys.argv", ["rollback"])
+            for name, value in variables.items():
+                patched.setenv(name, value)
+            try:
+                rollback.main()
+                code = 0
+            except SystemExit as end:
+                code = int(end.code or 0)
+        said = capsys.readouterr()
+        return code, " ".join(said.out.split()), " ".join(said.err.split())
+
+    return call
+
+
+def zipped(code: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("lambda_function.py", code)
+    return file.getvalue()
+
+
+@pytest.fixture
+def _three(aws: dict[str, str]) -> None:
+    """A deployed function with three versions, the third of which is live."""
+    deploy(versions=3)
+
+
+def deploy(*, versions: int) -> None:
+    role = boto3.client("iam").create_role(RoleName="r", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    boto3.client("ssm").put_parameter(Name="/prophet-trader/trend/halt", Value="false", Type="String")
+    client = boto3.client("lambda")
+    client.create_function(
+        FunctionName=FUNCTION,
+        Runtime="python3.13",
+        Role=role,
+        Handler="lambda_function.lambda_handler",
+        Code={"ZipFile": zipped("")},
+        Environment={"Variables": {"MODE": "paper"}},
+    )
+    for number in range(1, versions + 1):
+        client.update_function_code(FunctionName=FUNCTION, ZipFile=zipped(str(number)), Publish=True)
+    client.create_alias(FunctionName=FUNCTION, Name="live", FunctionVersion=str(versions))
+
+
+def live() -> str:
+    return boto3.client("lambda").get_alias(FunctionName=FUNCTION, Name="live")["FunctionVersion"]
+
+
+@pytest.mark.usefixtures("_three")
+def test_without_a_version_the_one_before_goes_live(make: Command) -> None:
+    code, said, _ = make()
+    assert (code, live()) == (0, "2")
+    assert "trend: version 3 was live, version 2 is now." in said
+
+
+@pytest.mark.usefixtures("_three")
+def test_a_second_rollback_goes_one_further_back(make: Command) -> None:
+    make()
+    make()
+    assert live() == "1"
+
+
+@pytest.mark.usefixtures("_three")
+def test_a_version_can_be_named_and_be_a_newer_one(make: Command) -> None:
+    make(VERSION="1")
+    make(VERSION="3")
+    assert live() == "3"
+
+
+@pytest.mark.usefixtures("_three")
+def test_the_version_that_is_live_already_is_no_error(make: Command) -> None:
+    code, said, _ = make(VERSION="3", STRATEGY="trend")
+    assert (code, live()) == (0, "3")
+    assert "Version 3 of trend is live already; nothing is changed." in said
+
+
+@pytest.mark.usefixtures("_three")
+def test_every_version_is_shown_with_its_codes_digest(make: Command) -> None:
+    _, said, _ = make(JSON="1")
+    result = json.loads(said)
+    assert (result["before"], result["now"], [each["number"] for each in result["versions"]]) == ("3", "2", [3, 2, 1])
+    digests = {each["sha256"] for each in result["versions"]}
+    assert (len(digests), {len(digest) for digest in digests}) == (3, {64})
+
+
+@pytest.mark.usefixtures("_three")
+def test_the_table_says_which_was_live_and_which_is(make: Command) -> None:
+    _, said, _ = make()
+    assert "paper was live" in said.split("2 20")[0]
+    assert "paper live" in said
+
+
+@pytest.mark.usefixtures("_three")
+def test_it_says_how_to_have_the_other_back_and_what_make_deploy_does(make: Command) -> None:
+    _, said, _ = make()
+    assert "make rollback STRATEGY=trend VERSION=3" in said
+    assert "UNDO_ROLLBACK=1" in said
+
+
+@pytest.mark.usefixtures("_three")
+def test_going_back_to_real_money_is_said(make: Command) -> None:
+    client = boto3.client("lambda")
+    client.update_function_configuration(FunctionName=FUNCTION, Environment={"Variables": {"MODE": "live"}})
+    client.update_function_code(FunctionName=FUNCTION, ZipFile=zipped("4"), Publish=True)
+    _, said, _ = make(VERSION="4")
+    assert "Version 4 has MODE=live: it trades REAL MONEY." in said
+
+
+@pytest.mark.usefixtures("_three")
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("9", "VERSION=9: there is no such version; there is 3, 2, 1"),
+        ("two", "VERSION=two: must be the number of a published version, such as 3"),
+        ("$LATEST", "VERSION=$LATEST: must be the number of a published version, such as 3"),
+        ("0", "VERSION=0: must be the number of a published version, such as 3"),
+        ("-1", "VERSION=-1: must be the number of a published version, such as 3"),
+    ],
+)
+def test_a_version_that_cannot_be_is_refused(make: Command, version: str, said: str) -> None:
+    code, _, errors = make(VERSION=version)
+    assert (code, errors, live()) == (1, said, "3")
+
+
+def test_with_nothing_older_left_it_says_so(make: Command) -> None:
+    deploy(versions=1)
+    code, _, errors = make()
+    assert (code, errors, live()) == (1, "version 1 is live and nothing older is left; there is 1", "1")
+
+
+def test_more_versions_than_aws_lists_at_once_are_all_seen(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    deploy(versions=3)
+    list_all = LambdaResponse.list_versions_by_function
+
+    def in_pages(response: Any) -> str:
+        versions = json.loads(list_all(response))["Versions"]
+        begin = int(response._get_param("Marker") or 0)
+        page = {"Versions": versions[begin : begin + 2]}
+        return json.dumps({**page, "NextMarker": str(begin + 2)} if begin + 2 < len(versions) else page)
+
+    monkeypatch.setattr(LambdaResponse, "list_versions_by_function", in_pages)
+    make()
+    assert live() == "2"
+
+
+@pytest.mark.usefixtures("_three")
+def test_a_change_at_the_same_moment_is_not_overwritten(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    look, update = LambdaResponse.get_alias, LambdaResponse.update_alias
+
+    def then_somebody_moves_it(response: Any) -> Any:
+        answer = look(response)
+        alias = response.backend.get_alias("live", FUNCTION)
+        alias.function_version, alias.revision_id = "1", "another"
+        return answer
+
+    def as_aws_does(response: Any) -> Any:  # moto itself takes any revision
+        alias = response.backend.get_alias("live", FUNCTION)
+        if json.loads(response.body).get("RevisionId", alias.revision_id) == alias.revision_id:
+            return update(response)
+        return (
+            412,
+            {"status": 412, "x-amzn-errortype": "PreconditionFailedException"},
+            '{"Message": "the revision does not match"}',
+        )
+
+    monkeypatch.setattr(LambdaResponse, "get_alias", then_somebody_moves_it)
+    monkeypatch.setattr(LambdaResponse, "update_alias", as_aws_does)
+    code, _, errors = make()
+    monkeypatch.setattr(LambdaResponse, "get_alias", look)
+    assert (code, live()) == (1, "1")
+    assert "has changed the alias live of prophet-trader-trend at the same moment; nothing is moved" in errors
+
+
+def test_a_function_without_the_alias_is_named(make: Command) -> None:
+    deploy(versions=1)
+    boto3.client("lambda").delete_alias(FunctionName=FUNCTION, Name="live")
+    code, _, errors = make()
+    assert code == 1
+    assert "the alias live of prophet-trader-trend: there is none in AWS" in errors
