@@ -36,7 +36,7 @@ plan: .venv/.set-up ## Show what a deployment would change (OUT=file keeps the p
 deploy: .venv/.set-up ## Build what is not built, and bring AWS to what terraform/ says (PLAN=file applies that plan)
 	@$(PY) -m scripts.cloud.deploy
 
-bootstrap: .venv/.set-up ## Once per account: a bucket for Terraform's state, GitHub's roles (REPOSITORY=owner/name, BRANCH=)
+bootstrap: .venv/.set-up ## Once per account: a bucket for Terraform's state, GitHub's roles (REPOSITORY=, BRANCH=)
 	@$(PY) -m scripts.cloud.bootstrap
 
 destroy: .venv/.set-up ## Take everything down again; asks first (KEEP_JOURNAL=folder)

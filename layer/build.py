@@ -17,7 +17,7 @@ from time import perf_counter
 from filelock import FileLock, Timeout
 from rich.table import Table
 
-from layer import bytecode, elf, verify
+from layer import bytecode, elf, manifest, verify
 from layer.archive import HINDRANCES, remedy, replaced, sha256, write_zip
 from layer.prune import files, prune, read_rules
 from layer.target import BUILD, REQUIREMENTS, BrokenLayerError, LayerError, Target, shown
@@ -218,14 +218,19 @@ def main() -> None:
         target = Target.from_env(os.environ)
         begun = perf_counter()
         with workplace(target) as work:
+            sources = manifest.made_from()  # before the build: what is changed meanwhile is a reason for the next
             with terminal.progress() as progress:
                 built = build(target, work, progress)
                 try:
                     verdict = verify.verify(target, built.zip, progress)
                 except BrokenLayerError as error:
                     raise verify.put_aside(built.zip, target, error) from error
+            described = manifest.describe(
+                target, built.zip, unpacked_bytes=built.after_bytes, verdict=verdict, sources=sources
+            )
             target.zip.parent.mkdir(exist_ok=True)
             built.zip.replace(target.zip)
+            manifest.write(target, described)
             target.zip.with_suffix(".failed").unlink(missing_ok=True)
         seconds = perf_counter() - begun
         if terminal.flag("JSON"):

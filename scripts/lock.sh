@@ -12,3 +12,5 @@ lock layer/requirements.txt
 lock requirements/dev.txt --group dev --constraint layer/requirements.txt
 # Neither the function's packages nor those of aws-sam-cli: only what stands in the group.
 "$uv" pip compile --quiet --group emulator --universal --python-version 3.13 --generate-hashes --no-header --no-annotate --upgrade --no-deps -o layer/emulator.txt
+# In an environment of their own: checkov pins much.
+"$uv" pip compile requirements/linters.in --quiet --universal --python-version 3.13 --generate-hashes --no-header --no-annotate --upgrade -o requirements/linters.txt

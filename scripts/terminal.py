@@ -37,7 +37,7 @@ def flag(name: str) -> bool:
 
 def note(text: str) -> None:
     """A word beside the result: what was chosen for the user, and how to choose otherwise."""
-    ERR.print(text, style="dim", markup=False)
+    ERR.print(text, style="dim", markup=False, soft_wrap=True)  # a command in it can be copied whole
 
 
 @contextmanager

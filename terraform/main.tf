@@ -23,7 +23,7 @@ module "function" {
   for_each          = local.strategies
   name              = each.value.name
   strategy          = each.key
-  bucket            = module.artifact_bucket
+  bucket            = { name = module.artifact_bucket.name, arn = module.artifact_bucket.arn }
   code_zip          = local.function_zip
   layer_arn         = module.layer.arn
   environment       = each.value.environment

@@ -102,8 +102,8 @@ variable "strategies" {
   }
 
   validation {
-    condition     = alltrue([for name in keys(var.strategies) : can(regex("^[a-z0-9](-?[a-z0-9]){0,31}$", name)) && name != "all"])
-    error_message = "strategies: ${join(", ", keys(var.strategies))}: each name must be at most 32 small letters, digits and single dashes, no dash at either end; and not all, which is what make resume calls every one of them."
+    condition     = alltrue([for name in keys(var.strategies) : can(regex("^[a-z0-9](-?[a-z0-9]){0,31}$", name)) && name != "all" && !startswith(name, "ci-")])
+    error_message = "strategies: ${join(", ", keys(var.strategies))}: each name must be at most 32 small letters, digits and single dashes, no dash at either end. Not all, which is what make resume calls every one of them, nor ci-..., as the roles of make bootstrap are called."
   }
 
   validation {
@@ -160,5 +160,12 @@ variable "strategies" {
       for key in local.keys : length(distinct([for name, its in var.strategies : lookup(its.parameters, key, "/${var.project}/${name}/${lower(key)}")])) == length(var.strategies)
     ])
     error_message = "strategies: two of them name the same parameter for ALPACAUSER or ALPACAPW. Each takes a whole account for its own and would sell what the other bought: give each an account of its own."
+  }
+
+  validation {
+    condition = var.permissions_boundary == null || alltrue([
+      for its in values(var.strategies) : alltrue([for name in values(its.parameters) : startswith(name, "/${var.project}/")])
+    ])
+    error_message = "strategies: parameters must be below /${var.project}/: the boundary that make bootstrap set lets a function read no others."
   }
 }

@@ -1,10 +1,16 @@
 """moto's server in the tests' own process: AWS over real HTTP on loopback, reached through the environment alone."""
 
+import atexit
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from urllib.request import Request, urlopen
 
 import pytest
 from moto.server import ThreadedMotoServer
+
+from tests import aws_gaps
+from tests.fakes import insights
 
 
 def environment(port: int) -> dict[str, str]:
@@ -19,17 +25,32 @@ def environment(port: int) -> dict[str, str]:
     }
 
 
-@pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
-    """An empty AWS account; boto3 in this process uses it."""
+@cache
+def server_port() -> int:
+    """The port of this process's server, started when first asked for. It is stopped when the process ends."""
+    aws_gaps.fill()
+    insights.install()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
+    atexit.register(server.stop)
     _, port = server.get_host_and_port()
-    variables = environment(port)
+    return port
+
+
+@contextmanager
+def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """An empty AWS account for as long as the block lasts; boto3 in this process uses it."""
+    variables = environment(server_port())
     urlopen(Request(f"{variables['AWS_ENDPOINT_URL']}/moto-api/reset", method="POST")).close()  # of an earlier test
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     yield variables
-    server.stop()
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """An empty AWS account; boto3 in this process uses it."""
+    with account(monkeypatch) as variables:
+        yield variables

@@ -33,6 +33,7 @@ def configure(handler: logging.Handler | None = None) -> None:
     """Let the trader's records through; with a handler (outside Lambda), as text to it."""
     log = logging.getLogger("trader")
     log.setLevel(logging.INFO)
+    logging.getLogger("botocore").setLevel(logging.WARNING)  # at INFO it says where its credentials are from, each time
     if handler is not None and "AWS_LAMBDA_RUNTIME_API" not in os.environ:
         handler.setFormatter(TextFormatter())
         log.handlers = [handler]

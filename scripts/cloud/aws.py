@@ -111,8 +111,11 @@ class Cloud:
 def connect(env: Mapping[str, str] = os.environ) -> Cloud:
     """The account that the credentials open, and the region. Raises AwsError if there are none, or they are no good."""
     project = env.get("PROJECT") or PROJECT
-    if not re.fullmatch(r"[a-z][a-z0-9-]{1,19}", project):
-        raise AwsError(f"PROJECT={project}: must be 2 to 20 small letters, digits and dashes, a letter first")
+    if not re.fullmatch(r"(?!aws|ssm)[a-z][a-z0-9-]{1,19}", project):
+        raise AwsError(
+            f"PROJECT={project}: must be 2 to 20 small letters, digits and dashes, a letter first, and not begin with "
+            "aws or ssm"
+        )
     with translated("your AWS account"):
         session = boto3.Session(region_name=env.get("AWS_REGION") or None)
         check_region(session)

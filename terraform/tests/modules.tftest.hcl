@@ -223,8 +223,8 @@ run "no_address_no_subscription" {
     error_message = "80 % of 300 s, in milliseconds"
   }
   assert {
-    condition     = aws_cloudwatch_metric_alarm.missing_run["trend"].datapoints_to_alarm == 10 && aws_cloudwatch_metric_alarm.missing_run["trend"].evaluation_periods == 20
-    error_message = "a run may take its 5 minutes, and its line 5 more, before it counts as missing"
+    condition     = aws_cloudwatch_metric_alarm.missing_run["trend"].datapoints_to_alarm == 12 && aws_cloudwatch_metric_alarm.missing_run["trend"].evaluation_periods == 20
+    error_message = "twelve minutes under way within twenty: no two runs of 5 minutes make that up"
   }
 }
 

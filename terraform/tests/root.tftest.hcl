@@ -179,6 +179,14 @@ run "a_strategy_called_all_is_refused" {
   expect_failures = [var.strategies]
 }
 
+run "a_strategy_called_like_a_role_of_ci_is_refused" {
+  command = plan
+  variables {
+    strategies = { ci-deploy = {} }
+  }
+  expect_failures = [var.strategies]
+}
+
 run "a_name_that_is_too_long_is_refused" {
   command = plan
   variables {
@@ -290,4 +298,13 @@ run "the_bucket_can_have_another_name" {
     condition     = output.strategies.trend.environment.JOURNAL == "s3://another-name-for-it"
     error_message = "and the journal goes there"
   }
+}
+
+run "a_parameter_that_the_boundary_closes_is_refused" {
+  command = plan
+  variables {
+    permissions_boundary = "arn:aws:iam::123456789012:policy/prophet-trader-boundary"
+    strategies           = { trend = { parameters = { MAX_ORDER_USD = "/shared/cap" } } }
+  }
+  expect_failures = [var.strategies]
 }

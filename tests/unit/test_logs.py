@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from trader.logs import TextFormatter
+from trader.logs import TextFormatter, configure
 
 
 def record(message: str = "decision", **fields: object) -> logging.LogRecord:
@@ -37,3 +37,11 @@ def test_no_message_can_fake_another_line() -> None:
 def test_no_value_can_fake_another_field_or_line(hostile: str) -> None:
     text = TextFormatter().format(record(detail=hostile, last="here"))
     assert text.endswith(f"detail={hostile!r} last=here")
+
+
+def test_aws_says_nothing_about_its_credentials(caplog: pytest.LogCaptureFixture) -> None:
+    configure()
+    with caplog.at_level(logging.INFO):
+        logging.getLogger("botocore.credentials").info("Found credentials in environment variables.")
+        logging.getLogger("trader").info("run")
+    assert caplog.messages == ["run"]

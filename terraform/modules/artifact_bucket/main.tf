@@ -1,10 +1,11 @@
 # One private bucket: layer/ and function/ hold the zips, runs/ and universe/ the journal.
 
-#checkov:skip=CKV_AWS_18:an access log is a second bucket to pay for and to keep; who reads a journal of paper orders is not worth it
-#checkov:skip=CKV_AWS_144:the zips are built again by one command, and the broker's books are the record that counts
-#checkov:skip=CKV_AWS_145:a key of one's own costs $1 a month; S3's own encryption is free
-#checkov:skip=CKV2_AWS_62:nothing waits for objects to appear
 resource "aws_s3_bucket" "this" {
+  #checkov:skip=CKV_AWS_18:an access log is a second bucket to pay for and to keep; who reads a journal of paper orders is not worth it
+  #checkov:skip=CKV_AWS_144:the zips are built again by one command, and the broker's books are the record that counts
+  #checkov:skip=CKV_AWS_145:a key of one's own costs $1 a month; S3's own encryption is free
+  #checkov:skip=CKV2_AWS_62:nothing waits for objects to appear
+
   bucket = var.name # force_destroy stays off: only `make destroy`, which asks, empties it
 }
 

@@ -21,14 +21,16 @@ resource "aws_s3_object" "code" {
   source_hash = filesha256(var.code_zip)
 }
 
-#checkov:skip=CKV_AWS_158:a key of one's own costs $1 a month; the logs hold no secret and are encrypted by CloudWatch itself
 resource "aws_cloudwatch_log_group" "this" {
+  #checkov:skip=CKV_AWS_158:a key of one's own costs $1 a month; the logs hold no secret and are encrypted by CloudWatch itself
+
   name              = "/aws/lambda/${var.name}"
   retention_in_days = var.runtime.log_days
 }
 
-#checkov:skip=CKV2_AWS_34:a switch and no secret; whoever looks may see whether trading is halted
 resource "aws_ssm_parameter" "halt" {
+  #checkov:skip=CKV2_AWS_34:a switch and no secret; whoever looks may see whether trading is halted
+
   name           = var.halt_parameter
   description    = "false: ${var.name} may trade; anything else halts it. Set by make halt and make resume"
   type           = "String"
@@ -98,13 +100,14 @@ resource "aws_iam_role_policy" "this" {
   })
 }
 
-#checkov:skip=CKV_AWS_50:tracing is an option, off by default: a run's record has the seconds of each stage
-#checkov:skip=CKV_AWS_115:a new account may have ten executions in all, of which none can be reserved; claim and order ids keep runs apart
-#checkov:skip=CKV_AWS_116:failed events go to the topic, as the destination in aws_lambda_function_event_invoke_config
-#checkov:skip=CKV_AWS_117:it needs the internet and nothing in a VPC; a NAT gateway would cost more than everything else
-#checkov:skip=CKV_AWS_173:the variables hold references to secrets, no secrets
-#checkov:skip=CKV_AWS_272:who may deploy is what IAM decides; a signing profile would be one more thing to keep
 resource "aws_lambda_function" "this" {
+  #checkov:skip=CKV_AWS_50:tracing is an option, off by default: a run's record has the seconds of each stage
+  #checkov:skip=CKV_AWS_115:a new account may have ten executions in all, of which none can be reserved; claim and order ids keep runs apart
+  #checkov:skip=CKV_AWS_116:failed events go to the topic, as the destination in aws_lambda_function_event_invoke_config
+  #checkov:skip=CKV_AWS_117:it needs the internet and nothing in a VPC; a NAT gateway would cost more than everything else
+  #checkov:skip=CKV_AWS_173:the variables hold references to secrets, no secrets
+  #checkov:skip=CKV_AWS_272:who may deploy is what IAM decides; a signing profile would be one more thing to keep
+
   function_name                  = var.name
   description                    = "prophet-trader, strategy ${var.strategy}"
   role                           = aws_iam_role.this.arn

@@ -62,7 +62,7 @@ resource "aws_cloudwatch_metric_alarm" "missing_run" {
   for_each            = var.strategies
   alarm_name          = "${var.project}-${each.key}-missing-run"
   alarm_description   = "A scheduled run of ${each.key} did not report. See: make logs QUERY=errors STRATEGY=${each.key}, and the positions at Alpaca"
-  datapoints_to_alarm = ceil(each.value.timeout_s / 60) + 5      # minutes: the longest run, and the way of its line to CloudWatch
+  datapoints_to_alarm = ceil(each.value.timeout_s / 60) + 7      # minutes: more than two long runs in sight can make up
   evaluation_periods  = 2 * ceil(each.value.timeout_s / 60) + 10 # minutes: so that the start, too, is in sight
   comparison_operator = "GreaterThanThreshold"
   threshold           = 0

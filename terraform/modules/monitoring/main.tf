@@ -3,8 +3,9 @@
 data "aws_caller_identity" "this" {}
 data "aws_region" "this" {}
 
-#checkov:skip=CKV_AWS_26:CloudWatch cannot publish through the AWS-managed key, and one of one's own costs $1 a month; alarms hold no secret
 resource "aws_sns_topic" "alarms" {
+  #checkov:skip=CKV_AWS_26:CloudWatch cannot publish through the AWS-managed key, and one of one's own costs $1 a month; alarms hold no secret
+
   name = "${var.project}-alarms"
 }
 

@@ -1,0 +1,455 @@
+"""`make cost`: what the functions use of AWS's free tier in a month, and how many strategies would fit into it.
+
+Where strategies are deployed and have run, it is what their logs say was billed in the last 30 days. Before that it is
+an estimate: the runs of a schedule, each as long as it takes here in AWS's runtime interface at the function's memory.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime, timedelta
+from math import inf
+from typing import Any
+
+import boto3
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from layer.target import Target
+from scripts import terminal
+from scripts.cloud.aws import Cloud, connect, translated
+from scripts.cloud.cron import DEFAULT, Schedule, kinds, once_a_day
+from scripts.cloud.logs import Period, ask, client_of, log_groups, named, query_text, watching, wide_enough
+from scripts.cloud.measure import CHOSEN, KINDS, LATENCY_S, Measured, load, measure
+from scripts.cloud.throttle import MB_PER_PROCESSOR, share_of
+from scripts.terminal import CommandError
+
+DAYS = 30
+MEMORY_MB = 1_024
+FREE_GB_S, FREE_REQUESTS = 400_000, 1_000_000
+USD_PER_GB_S = {"x86_64": 0.0000166667, "arm64": 0.0000133334}
+USD_PER_REQUEST = 0.20 / 1_000_000
+LAMBDA_PRICES = "https://aws.amazon.com/lambda/pricing/"
+MANY = 30
+"""Strategies, in the example of what many of them cost."""
+
+METRICS, ALARM_METRICS = 6, 8
+"""Of a strategy, in terraform/modules/monitoring: seven alarms, of which missing-run looks at two metrics."""
+
+WRITES = {"first": 4, "later": 3, "closed": 2}
+"""Objects that a run writes: the claim and the record, which is there before the orders too, and the day's ranking."""
+
+SECRETS = 2
+"""SecureStrings that a cold start reads."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """What one strategy uses of Lambda in 30 days."""
+
+    strategy: str
+    requests: float
+    gb_seconds: float
+
+    def usd(self, arch: str) -> float:
+        """What it costs once the free tier is used up."""
+        return self.gb_seconds * USD_PER_GB_S[arch] + self.requests * USD_PER_REQUEST
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """Another free tier that a strategy uses a part of, each month."""
+
+    what: str
+    used: float  # by one strategy
+    free: float
+    unit: str
+    usd_per_unit: float
+    assumed: str
+    source: str
+
+    @property
+    def fits(self) -> float:
+        """How many strategies are inside it."""
+        return self.free // self.used if self.used and self.free < inf else inf
+
+    def usd(self, strategies: int) -> float:
+        """What so many strategies cost a month."""
+        return max(self.used * strategies - self.free, 0) * self.usd_per_unit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """The month of one strategy, put together from runs of each kind."""
+
+    schedule: str
+    memory_mb: int
+    first_day: date
+    counts: Mapping[str, int]
+    share_of_hours: float  # in which it runs
+    measured: Mapping[str, Measured]
+
+    def gb_seconds(self, kind: str) -> float:
+        """Of all the runs of a kind."""
+        return self.counts[kind] * self.measured[kind].billed_s * self.memory_mb / 1024
+
+    @property
+    def use(self) -> Use:
+        """The sum."""
+        total = sum(map(self.gb_seconds, self.counts))
+        return Use(strategy="one strategy", requests=sum(self.counts.values()), gb_seconds=total)
+
+    def sum_of(self, each: str) -> float:
+        """A month of what a run logs or keeps, bytes."""
+        return sum(count * float(getattr(self.measured[kind], each)) for kind, count in self.counts.items())
+
+
+def main() -> None:
+    """Show what the logs say, or else an estimate."""
+    parser = argparse.ArgumentParser(
+        prog="make cost",
+        description=f"{__doc__} Variables: ESTIMATE=1 (though there are logs); of the estimate SCHEDULE ({DEFAULT}), "
+        "DAILY_AT (15:00, instead), MEMORY (MB), ARCH, PYTHON.",
+    )
+    parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print the result as JSON")
+    arguments = parser.parse_args()
+    with terminal.plain_errors(interrupted="interrupted; nothing was changed"):
+        target = Target.from_env(os.environ)
+        uses, days, why_not = ({}, 0, "") if wants_estimate(os.environ) else billed()
+        if uses:
+            answer = from_logs(list(uses.values()), days, target.arch)
+        else:
+            if why_not:
+                terminal.note(f"{why_not}: so this is an estimate, from runs on this machine")
+            answer = from_runs(estimate(target, os.environ), target.arch)
+        if arguments.json:
+            sys.stdout.write(json.dumps(answer) + "\n")
+        else:
+            show(answer)
+
+
+# --- from the logs -------------------------------------------------------------------------------------------------
+
+
+def wants_estimate(env: Mapping[str, str]) -> bool:
+    """Whether the user asks for an estimate in so many words."""
+    return terminal.flag("ESTIMATE") or any(env.get(name) for name in ("SCHEDULE", "DAILY_AT", "MEMORY"))
+
+
+def billed() -> tuple[dict[str, Use], int, str]:
+    """What was billed in the last 30 days by strategy, and the days that there are logs of; or why nothing is known."""
+    with translated("your AWS account"):
+        session = boto3.Session()
+        if session.get_credentials() is None:
+            return {}, 0, "there are no AWS credentials"
+    cloud = connect()
+    if not cloud.strategies:
+        return {}, 0, f"nothing is deployed in account {cloud.account}, region {cloud.region}"
+    now = datetime.now(UTC)
+    rows = reports(cloud, Period(since=now - timedelta(days=DAYS), until=now))
+    if not rows:
+        return {}, 0, f"no run of {', '.join(cloud.strategies)} in the last {DAYS} days"
+    uses = {}
+    for strategy in sorted({row["strategy"] for row in rows}):
+        mine = [row for row in rows if row["strategy"] == strategy]
+        requests, gb_seconds = (sum(float(row[name]) for row in mine) for name in ("requests", "gb_seconds"))
+        uses[strategy] = Use(strategy=strategy, requests=requests, gb_seconds=gb_seconds)
+    first = min(date.fromisoformat(row["day"][:10]) for row in rows)
+    return uses, min((now.date() - first).days + 1, DAYS), ""
+
+
+def reports(cloud: Cloud, period: Period) -> Sequence[Mapping[str, str]]:
+    """The rows of the query `runtimes`: one for each strategy and day."""
+    groups = log_groups(cloud, cloud.strategies)
+    with watching("make cost") as seen:
+        answer = ask(client_of(cloud), query_text("runtimes"), groups, period, seen=seen)
+    return [named(row, cloud) for row in answer.rows]
+
+
+def from_logs(uses: Sequence[Use], days: int, arch: str) -> dict[str, Any]:
+    """The answer, if it is known what was billed. A month that has only begun is not yet what a month will be."""
+    return {
+        "source": "logs",
+        "days": days,
+        "strategies": [asdict(use) for use in uses],
+        **of_lambda(uses, len(uses), DAYS / days, arch),
+        "others": [as_json(each) for each in fixed_allowances()],
+        "known": [f"billed durations as Lambda logged them, {days} days; init is in them"],
+        "assumed": [f"scaled from {days} to {DAYS} days for how many would fit"] if days < DAYS else [],
+    }
+
+
+def of_lambda(uses: Sequence[Use], strategies: int, scale: float, arch: str) -> dict[str, Any]:
+    """What of Lambda's free tier is used, and how many strategies like the average of these fit into it."""
+    gb_seconds, requests = sum(use.gb_seconds for use in uses), sum(use.requests for use in uses)
+    beyond = max(gb_seconds - FREE_GB_S, 0) * USD_PER_GB_S[arch] + max(requests - FREE_REQUESTS, 0) * USD_PER_REQUEST
+    each = Use(strategy="", requests=scale * requests / strategies, gb_seconds=scale * gb_seconds / strategies)
+    fits = min(FREE_GB_S / each.gb_seconds, FREE_REQUESTS / each.requests)
+    return {
+        "gb_seconds": round(gb_seconds, 1),
+        "requests": round(requests),
+        "free_gb_seconds": FREE_GB_S,
+        "free_requests": FREE_REQUESTS,
+        "share_of_gb_seconds": round(gb_seconds / FREE_GB_S, 5),
+        "share_of_requests": round(requests / FREE_REQUESTS, 5),
+        "strategies_that_fit": int(fits),
+        "usd_beyond_free_tier": round(beyond, 2),
+        "usd_of_one_more": round(each.usd(arch), 3),
+        "architecture": arch,
+    }
+
+
+# --- estimated -----------------------------------------------------------------------------------------------------
+
+
+def memory_of(env: Mapping[str, str]) -> int:
+    """MEMORY in MB, as Lambda offers it."""
+    text = env.get("MEMORY") or str(MEMORY_MB)
+    if not text.isdecimal() or not 128 <= int(text[:9]) <= 10_240:
+        raise CommandError(f"MEMORY={text}: must be a whole number of MB from 128 to 10240")
+    return int(text)
+
+
+def estimate(target: Target, env: Mapping[str, str]) -> Estimate:
+    """Count the runs that the schedule had in the last 30 days, and measure one of each kind."""
+    memory_mb, daily_at = memory_of(env), env.get("DAILY_AT", "")
+    if daily_at and env.get("SCHEDULE"):
+        raise CommandError("SCHEDULE and DAILY_AT contradict each other: set one of them")
+    schedule = once_a_day(daily_at) if daily_at else Schedule(env.get("SCHEDULE") or DEFAULT)
+    first = datetime.now(UTC).date() - timedelta(days=DAYS)
+    counts = kinds(schedule, first, DAYS, daily_at)
+    if not counts.total():
+        raise CommandError(f"{schedule.expression} did not fire in the last {DAYS} days: there is nothing to estimate")
+    with terminal.progress() as progress:
+        measured = measure(target, memory_mb, progress)
+    hours = {moment.replace(minute=0) for moment in schedule.times(first, DAYS)}
+    return Estimate(
+        schedule=schedule.expression,
+        memory_mb=memory_mb,
+        first_day=first,
+        counts=counts,
+        share_of_hours=len(hours) / (24 * DAYS),
+        measured=measured,
+    )
+
+
+def from_runs(month: Estimate, arch: str) -> dict[str, Any]:
+    """The answer, if it is an estimate."""
+    busy = load()
+    return {
+        "source": "estimate",
+        "days": DAYS,
+        "schedule": month.schedule,
+        "memory_mb": month.memory_mb,
+        "processor_share": round(share_of(month.memory_mb), 3),
+        "runs": {
+            kind: {
+                "what": KINDS[kind],
+                "number": month.counts[kind],
+                "gb_seconds": round(month.gb_seconds(kind), 1),
+                **asdict(month.measured[kind]),
+            }
+            for kind in KINDS
+        },
+        "strategies": [asdict(month.use)],
+        **of_lambda([month.use], 1, 1.0, arch),
+        "others": [as_json(each) for each in (*fixed_allowances(month.share_of_hours), *measured_allowances(month))],
+        "known": [
+            "measured each kind of run once, cold, in AWS's runtime interface and from the finished zips",
+            f"measured at {share_of(month.memory_mb):.0%} of a processor, Lambda gives one for {MB_PER_PROCESSOR:,} MB",
+            f"counted the schedule's times from {month.first_day} on, for {DAYS} days, against the exchange's hours",
+        ],
+        "assumed": [
+            "every run starts cold, and its init is billed",
+            f"Yahoo and Alpaca answer each request after {LATENCY_S * 1000:.0f} ms; S3 and SSM at once",
+            f"each first run of a day buys {CHOSEN}, and each later one sells some: most do less",
+            "this machine's processor and disk are like Lambda's",
+            *(
+                [f"THIS MACHINE IS BUSY (load {busy:.1f} for each processor): the figures are too high"]
+                if busy > 1
+                else []
+            ),
+        ],
+    }
+
+
+# --- other free tiers ----------------------------------------------------------------------------------------------
+
+
+def fixed_allowances(share_of_hours: float = 1.0) -> Sequence[Allowance]:
+    """What a strategy uses whatever it does, if it logs something in that share of all hours."""
+    prices = "https://aws.amazon.com/cloudwatch/pricing/"
+    return [
+        Allowance(
+            what="CloudWatch custom metrics",
+            used=METRICS * share_of_hours,
+            free=10,
+            unit="metrics",
+            usd_per_unit=0.30,
+            assumed=f"{METRICS} in {share_of_hours:.0%} of the hours, as they are billed; three are for trouble only",
+            source=prices,
+        ),
+        Allowance(
+            what="CloudWatch alarms",
+            used=ALARM_METRICS,
+            free=10,
+            unit="alarm metrics",
+            usd_per_unit=0.10,
+            assumed="seven alarms, one of them on two metrics",
+            source=prices,
+        ),
+        Allowance(
+            what="CloudWatch dashboards",
+            used=0,
+            free=3,
+            unit="of its own",
+            usd_per_unit=3.0,
+            assumed="one for all, with five metrics each; with more than 50 on it, it costs 3 USD",
+            source=prices,
+        ),
+        Allowance(
+            what="SSM standard parameters",
+            used=3,
+            free=inf,
+            unit="parameters",
+            usd_per_unit=0,
+            assumed="two keys and the halt switch",
+            source="https://aws.amazon.com/systems-manager/pricing/",
+        ),
+    ]
+
+
+def measured_allowances(month: Estimate) -> Sequence[Allowance]:
+    """What a strategy's runs use elsewhere, from what was measured."""
+    s3 = "https://aws.amazon.com/s3/pricing/"
+    return [
+        Allowance(
+            what="CloudWatch logs",
+            used=month.sum_of("log_bytes") / 1e9,
+            free=5,
+            unit="GB",
+            usd_per_unit=0.50,
+            assumed="as many lines as the measured runs wrote",
+            source="https://aws.amazon.com/cloudwatch/pricing/",
+        ),
+        Allowance(
+            what="S3 storage",
+            used=month.sum_of("kept_bytes") / 1e9,
+            free=5,
+            unit="GB",
+            usd_per_unit=0.023,
+            assumed="the records of one month, they add up; free in an account's first 12 months only",
+            source=s3,
+        ),
+        Allowance(
+            what="S3 write requests",
+            used=sum(WRITES[kind] * count for kind, count in month.counts.items()),
+            free=2_000,
+            unit="requests",
+            usd_per_unit=0.005 / 1000,
+            assumed="free in an account's first 12 months only",
+            source=s3,
+        ),
+        Allowance(
+            what="KMS requests, for SecureStrings",
+            used=SECRETS * month.use.requests,
+            free=20_000,
+            unit="requests",
+            usd_per_unit=0.03 / 10_000,
+            assumed="two keys decrypted at each cold start",
+            source="https://aws.amazon.com/kms/pricing/",
+        ),
+    ]
+
+
+def as_json(each: Allowance) -> dict[str, Any]:
+    """An allowance in JSON's types; what has no limit is null."""
+    found = asdict(each) | {
+        "used": round(each.used, 4),
+        "strategies_that_fit": each.fits,
+        f"usd_of_{MANY}": each.usd(MANY),
+    }
+    return {name: None if value == inf else value for name, value in found.items()}
+
+
+# --- shown ---------------------------------------------------------------------------------------------------------
+
+
+def show(answer: Mapping[str, Any]) -> None:
+    """The answer as tables, with what is known and what is assumed."""
+    used = runs_table(answer) if answer["source"] == "estimate" else strategies_table(answer)
+    others = others_table(answer)
+    wide_enough(used).print(used)
+    terminal.OUT.print(Text(verdict(answer), style="bold"), soft_wrap=True)
+    wide_enough(others).print(others)
+    lines = [*answer["known"], *(f"assumed: {each}" for each in answer["assumed"])]
+    lines += [f"assumed: {each['what']}: {each['assumed']}" for each in answer["others"]]
+    sources = dict.fromkeys([LAMBDA_PRICES, *(each["source"] for each in answer["others"])])
+    lines.append(f"free tiers and prices are those of us-east-1: {' '.join(sources)}")
+    terminal.OUT.print(Text("\n" + "\n".join(f"- {line}" for line in lines), style="dim"), soft_wrap=True)
+
+
+def table_of(title: str, *headings: str) -> Table:
+    """A table whose first column is text and whose others are numbers."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold")
+    table.title, table.title_justify = title, "left"
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if number else "left")
+    return table
+
+
+def runs_table(answer: Mapping[str, Any]) -> Table:
+    """An estimate: the month by kind of run."""
+    title = f"A month of one strategy, an ESTIMATE: {answer['schedule']}, {answer['memory_mb']:,} MB\n"
+    table = table_of(title, "Run", "Runs", "Init s", "Billed s", "GB-seconds")
+    for run in answer["runs"].values():
+        figures = (f"{run['number']:,}", f"{run['init_s']:.2f}", f"{run['billed_s']:.2f}", f"{run['gb_seconds']:,.0f}")
+        table.add_row(run["what"], *figures)
+    table.add_section()
+    table.add_row("all", f"{answer['requests']:,}", "", "", f"{answer['gb_seconds']:,.0f}")
+    return table
+
+
+def strategies_table(answer: Mapping[str, Any]) -> Table:
+    """What was billed, by strategy."""
+    table = table_of(f"Billed in the last {DAYS} days, as the logs say\n", "Strategy", "Requests", "GB-seconds")
+    for use in answer["strategies"]:
+        table.add_row(use["strategy"], f"{use['requests']:,.0f}", f"{use['gb_seconds']:,.1f}")
+    table.add_section()
+    table.add_row("all", f"{answer['requests']:,}", f"{answer['gb_seconds']:,.1f}")
+    return table
+
+
+def verdict(answer: Mapping[str, Any]) -> str:
+    """In a sentence: the share of the free tier, and how many strategies fit."""
+    fit = answer["strategies_that_fit"]
+    many = f"{fit:,} such {'strategy fits' if fit == 1 else 'strategies fit'}"
+    return (
+        f"\n{answer['share_of_gb_seconds']:.2%} of Lambda's {FREE_GB_S:,} free GB-seconds a month, "
+        f"{answer['share_of_requests']:.2%} of its {FREE_REQUESTS:,} free requests: {many}.\n"
+        f"Lambda costs {answer['usd_beyond_free_tier']:,.2f} USD; a strategy beyond the free tier would cost "
+        f"{answer['usd_of_one_more']:.2f} USD a month ({answer['architecture']}).\n"
+    )
+
+
+def others_table(answer: Mapping[str, Any]) -> Table:
+    """The other free tiers."""
+    table = table_of("Other free tiers, a month\n", "What", "One strategy", "Free", "Enough for", f"{MANY} cost, USD")
+    for each in answer["others"]:
+        used = f"{each['used']:,.3f}".rstrip("0").rstrip(".")
+        free, fits = (
+            "no limit" if each[name] is None else f"{each[name]:,.0f}" for name in ("free", "strategies_that_fit")
+        )
+        table.add_row(each["what"], f"{used} {each['unit']}", free, fits, f"{each[f'usd_of_{MANY}']:,.2f}")
+    table.add_section()
+    total = sum(each[f"usd_of_{MANY}"] for each in answer["others"])
+    table.add_row("sum", "", "", "", f"{total:,.2f}")
+    return table
+
+
+if __name__ == "__main__":
+    main()

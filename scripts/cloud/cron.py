@@ -1,0 +1,115 @@
+"""When an EventBridge schedule fires: AWS's cron expressions, and what kind of run each time begins."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cached_property
+
+from scripts.terminal import CommandError
+from trader import market_hours
+from trader.model import NEW_YORK
+
+DEFAULT = "cron(0/15 13-21 ? * MON-FRI *)"
+MONTHS = {
+    name: number
+    for number, name in enumerate("JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split(), start=1)  # noqa: SIM905 as AWS lists them
+}
+WEEKDAYS = {name: number for number, name in enumerate("SUN MON TUE WED THU FRI SAT".split(), start=1)}  # noqa: SIM905 as AWS lists them
+FIELDS: Sequence[tuple[str, int, int, Mapping[str, int]]] = (
+    ("minutes", 0, 59, {}),
+    ("hours", 0, 23, {}),
+    ("day of the month", 1, 31, {}),
+    ("month", 1, 12, MONTHS),
+    ("day of the week", 1, 7, WEEKDAYS),
+    ("year", 1970, 2199, {}),
+)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """An expression such as cron(0/15 13-21 ? * MON-FRI *); its times are UTC."""
+
+    expression: str
+
+    @cached_property
+    def _allowed(self) -> tuple[frozenset[int], ...]:
+        match = re.fullmatch(r"cron\(([^()]*)\)", self.expression)
+        parts = match[1].split() if match else []
+        if len(parts) != len(FIELDS):
+            raise CommandError(f"SCHEDULE={self.expression}: must be cron(...) with six fields, such as {DEFAULT}")
+        if (parts[2] == "?") == (parts[4] == "?"):
+            raise CommandError(f"SCHEDULE={self.expression}: one of the day fields, third and fifth, must be ?")
+        return tuple(self._values(part, *field) for part, field in zip(parts, FIELDS, strict=True))
+
+    def _values(self, part: str, name: str, low: int, high: int, words: Mapping[str, int]) -> frozenset[int]:
+        values: set[int] = set()
+        for element in part.split(","):
+            match = re.fullmatch(r"(\*|\?|\w+)(?:-(\w+))?(?:/(\d+))?", element)
+            if not match:
+                raise self._wrong(name, element)
+            first, last, step = match.groups()
+            if first in {"*", "?"}:
+                begin, end = low, high
+            else:
+                begin = self._value(first, name, words)
+                end = self._value(last, name, words) if last else high if step else begin
+            if not low <= begin <= end <= high or step == "0":
+                raise self._wrong(name, element)
+            values |= set(range(begin, end + 1, int(step or 1)))
+        return frozenset(values)
+
+    def _value(self, text: str, name: str, words: Mapping[str, int]) -> int:
+        if text in words:
+            return words[text]
+        if not text.isdecimal():
+            raise self._wrong(name, text)
+        return int(text)
+
+    def _wrong(self, name: str, element: str) -> CommandError:
+        return CommandError(
+            f"SCHEDULE={self.expression}: {element} is no {name}, or none that can be counted here (L, W and # cannot)"
+        )
+
+    def is_on(self, day: date) -> bool:
+        """Whether it fires at all on a day."""
+        _, _, days, months, weekdays, years = self._allowed
+        weekday = day.isoweekday() % 7 + 1  # AWS counts from Sunday, 1
+        return day.day in days and day.month in months and weekday in weekdays and day.year in years
+
+    def times(self, first: date, days: int) -> Iterator[datetime]:
+        """When it fires in so many days from `first` on."""
+        minutes, hours = (sorted(each) for each in self._allowed[:2])
+        for day in (first + timedelta(days=number) for number in range(days)):
+            if self.is_on(day):
+                for hour in hours:
+                    yield from (datetime.combine(day, time(hour, minute), UTC) for minute in minutes)
+
+
+def once_a_day(daily_at: str) -> Schedule:
+    """The schedule that Terraform makes of `daily_at`, New York's time: both hours of UTC that it can be."""
+    match = re.fullmatch(r"(09|1[0-5]):(00|15|30|45)", daily_at)
+    if not match:
+        raise CommandError(f"DAILY_AT={daily_at}: must be a quarter of an hour of the session, such as 15:00")
+    hour = int(match[1])
+    return Schedule(f"cron({int(match[2])} {hour + 4},{hour + 5} ? * MON-FRI *)")
+
+
+def kinds(schedule: Schedule, first: date, days: int, daily_at: str = "") -> Counter[str]:
+    """How many runs are the `first` of a session's day, which ranks the S&P 500; `later` ones; and `closed` ones.
+
+    With `daily_at`, a run at the other of its two hours does nothing, like one while the market is closed.
+    """
+    found: Counter[str] = Counter(first=0, later=0, closed=0)
+    begun: set[date] = set()
+    for moment in schedule.times(first, days):
+        here = moment.astimezone(NEW_YORK)
+        if not market_hours.is_open(moment) or (daily_at and f"{here:%H:%M}" != daily_at):
+            found["closed"] += 1
+        elif here.date() in begun:
+            found["later"] += 1
+        else:
+            begun.add(here.date())
+            found["first"] += 1
+    return found

@@ -1,0 +1,116 @@
+"""`make deploy`: build what is not built, and bring AWS to what terraform/ says. PLAN=file applies that plan alone."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from scripts import terminal
+from scripts.cloud import preflight
+from scripts.cloud.aws import CONFIG, AwsError, Cloud, connect, translated
+from scripts.cloud.plan import counts, in_words, make_package, reason_to_build, table
+from scripts.cloud.terraform import Terraform, Variables
+from scripts.terminal import CommandError
+
+
+def main() -> None:
+    """Build, plan, look for what stands in the way, apply that plan, and show what runs now."""
+    parser = argparse.ArgumentParser(prog="make deploy", description=__doc__)
+    parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print the result as JSON")
+    arguments = parser.parse_args()
+    with (
+        terminal.plain_errors(
+            interrupted="interrupted; what was done by then stays, and make deploy goes on from there"
+        ),
+        TemporaryDirectory() as name,
+    ):
+        root = Terraform(connect())
+        root.init()
+        given = os.environ.get("PLAN")
+        file = Path(given) if given else new_plan(root, Path(name) / "plan")
+        plan = root.show(file)
+        notes = preflight.check(root.cloud, plan, root.folder)
+        number = counts(plan).total()
+        warn(plan)
+        for note in notes:
+            terminal.note(f"Note: {note}")
+        terminal.note(in_words(plan))
+        if plan.get("applyable", True):
+            root.apply(file, number)
+        outputs = root.outputs()
+        address = unconfirmed(root.cloud, outputs["alarm_topic_arn"])
+        if arguments.json:
+            result = {**counts(plan), "outputs": outputs, "unconfirmed_email": address, "notes": list(notes)}
+            sys.stdout.write(json.dumps(result) + "\n")
+        else:
+            show(outputs, number, address)
+
+
+def new_plan(root: Terraform, file: Path) -> Path:
+    """Build what is not built, and plan."""
+    variables = root.variables()
+    if reason := reason_to_build(variables):
+        terminal.note(f"{reason}: building the layer")
+        build_layer(variables)
+    make_package(variables)
+    root.plan(file)
+    return file
+
+
+def build_layer(variables: Variables) -> None:
+    """Run `make layer` for the machine and Python that Terraform's variables name; what it shows goes to stderr."""
+    env = {**os.environ, "ARCH": variables.architecture, "PYTHON": variables.python, "JSON": ""}
+    done = subprocess.run([sys.executable, "-m", "layer.build"], check=False, env=env, stdout=sys.stderr)
+    if done.returncode != 0:
+        raise CommandError("the layer could not be built, so nothing is deployed")
+
+
+def warn(plan: preflight.Plan) -> None:
+    """Say which strategies will trade real money."""
+    modes = {name: its["environment"].get("MODE") for name, its in preflight.strategies(plan).items()}
+    if live := [name.upper() for name, mode in modes.items() if mode == "live"]:
+        terminal.ERR.print(f"REAL MONEY: {', '.join(live)}", style="bold red", markup=False)
+
+
+def unconfirmed(cloud: Cloud, topic_arn: str) -> str | None:
+    """The e-mail address that has not confirmed yet that it wants the alarms; None too if that cannot be seen."""
+    try:
+        with translated("who gets the alarms"):
+            pages = cloud.session.client("sns", config=CONFIG).get_paginator("list_subscriptions_by_topic")
+            found = [each for page in pages.paginate(TopicArn=topic_arn) for each in page["Subscriptions"]]
+    except AwsError as error:
+        terminal.note(str(error))
+        return None
+    waiting = [each["Endpoint"] for each in found if each["SubscriptionArn"] == "PendingConfirmation"]
+    return waiting[0] if waiting else None
+
+
+def show(outputs: Mapping[str, Any], number: int, address: str | None) -> None:
+    """What runs, where to look at it, and what to do next."""
+    strategies = outputs["strategies"]
+    done = f"Deployed: {number} changes." if number else "Nothing to change: everything is as terraform/ says."
+    terminal.OUT.print(table(strategies))
+    terminal.OUT.print(f" {done}", style="green", markup=False)
+    terminal.OUT.print(f" Dashboard: {outputs['dashboard_url']}", markup=False, soft_wrap=True)
+    if address:
+        terminal.OUT.print(
+            f" {address} gets no alarm yet: AWS has sent a message there, with a link to confirm.",
+            style="bold yellow",
+            markup=False,
+        )
+    terminal.OUT.print(f" Next: {', '.join(next_steps(list(strategies)))}", markup=False, soft_wrap=True)
+
+
+def next_steps(names: Sequence[str]) -> Sequence[str]:
+    """Commands worth knowing now."""
+    which = f" STRATEGY={sorted(names)[0]}" if len(names) > 1 else ""
+    return f"make invoke{which} (a run now)", f"make logs QUERY=orders{which}", f"make halt{which} (stops trading)"
+
+
+if __name__ == "__main__":
+    main()

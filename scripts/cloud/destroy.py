@@ -1,0 +1,274 @@
+"""`make destroy`: take down all that make deploy has made, journal and keys included.
+
+It asks for the project's name first; CONFIRM=name in the environment answers that where there is no terminal.
+KEEP_JOURNAL=folder copies the journal there before it is deleted.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import batched
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from scripts import terminal
+from scripts.cloud.aws import CONFIG, AwsError, Cloud, DeniedError, MissingError, connect, translated
+from scripts.cloud.terraform import Terraform, has_bucket
+from scripts.terminal import CommandError
+from trader.prices import Progress
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
+
+JOURNAL = ("runs/", "universe/")
+KEYS = ("alpacauser", "alpacapw")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What there is to take down."""
+
+    resources: int  # in Terraform's state
+    bucket: str | None
+    strategies: Sequence[str]
+    records: int  # of runs, in the journal
+    keys: Sequence[str]  # names of the parameters that make secrets wrote
+
+    @property
+    def anything(self) -> bool:
+        """Whether there is anything at all."""
+        return bool(self.resources or self.bucket or self.keys)
+
+
+def main() -> None:
+    """Look, show, ask, and take down: the bucket's contents, what Terraform made, the keys, logs that are left."""
+    parser = argparse.ArgumentParser(prog="make destroy", description=__doc__)
+    parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print the result as JSON")
+    arguments = parser.parse_args()
+    with (
+        terminal.plain_errors(interrupted="interrupted; what is gone is gone, and make destroy takes the rest"),
+        TemporaryDirectory() as name,
+    ):
+        folder = Path(name)
+        root = Terraform(connect(), variables_set=stand_ins(folder))
+        root.init()
+        found = look(root)
+        if found.anything:
+            show(root.cloud, found)
+            confirm(root.cloud)
+            take_down(root, found, folder / "plan")
+        if arguments.json:
+            sys.stdout.write(json.dumps(as_json(root.cloud, found)) + "\n")
+        else:
+            tell(root, found)
+
+
+def stand_ins(folder: Path) -> dict[str, str]:
+    """Zips for Terraform to look at: to take something down nothing has to be built."""
+    zip_file = folder / "stand-in.zip"
+    zip_file.write_bytes(b"")
+    paper = {"sha256": hashlib.sha256(b"").hexdigest(), "unpacked_bytes": 0}
+    zip_file.with_suffix(".json").write_text(json.dumps(paper))
+    return {"layer_zip": str(zip_file), "function_zip": str(zip_file)}
+
+
+def look(root: Terraform) -> Found:
+    """What there is. Raises CommandError if something is, but Terraform's state is elsewhere."""
+    cloud = root.cloud
+    managed = [resource for resource in root.state() if resource["mode"] == "managed"]
+    named = [
+        instance["attributes"]["bucket"]
+        for resource in managed
+        if resource["type"] == "aws_s3_bucket"
+        for instance in resource["instances"]
+    ]
+    bucket = next(iter(named), cloud.artifact_bucket)
+    is_there = ours(cloud, bucket)
+    keys = keys_of(cloud)
+    if (is_there or cloud.strategies) and not managed:
+        raise CommandError(
+            f"{cloud.project} is deployed in account {cloud.account}, region {cloud.region}, but Terraform's state is "
+            "not here: it was deployed from another folder or computer. Run make destroy there, or make bootstrap and "
+            "make plan there, which takes the state to where this folder finds it too"
+        )
+    names = {name.split("/")[2] for name in keys} | set(cloud.strategies)
+    return Found(
+        resources=sum(len(resource["instances"]) for resource in managed),
+        bucket=bucket if is_there else None,
+        strategies=sorted(names),
+        records=sum(name.endswith(".json") for name, _ in objects(cloud, bucket, "runs/")) if is_there else 0,
+        keys=keys,
+    )
+
+
+def ours(cloud: Cloud, bucket: str) -> bool:
+    """Whether there is such a bucket, and it is not another account's."""
+    try:
+        return has_bucket(cloud, bucket)
+    except DeniedError:
+        return False
+
+
+def keys_of(cloud: Cloud) -> Sequence[str]:
+    """The parameters that make secrets has written for any strategy, deployed or not."""
+    prefix = f"/{cloud.project}/"
+    with translated("the keys in SSM"):
+        pages = cloud.session.client("ssm", config=CONFIG).get_paginator("describe_parameters")
+        found = pages.paginate(ParameterFilters=[{"Key": "Name", "Option": "BeginsWith", "Values": [prefix]}])
+        names = [item["Name"] for page in found for item in page["Parameters"]]
+    return sorted(name for name in names if name.count("/") == 3 and name.rsplit("/")[-1] in KEYS)
+
+
+def objects(cloud: Cloud, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
+    """Name and size in bytes of each object below a prefix."""
+    with translated(f"the bucket {bucket}"):
+        pages = cloud.session.client("s3", config=CONFIG).get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=bucket, Prefix=prefix):
+            for item in page.get("Contents", ()):
+                yield item["Key"], item["Size"]
+
+
+def show(cloud: Cloud, found: Found) -> None:
+    """What would be lost."""
+    rows = {
+        "strategies": ", ".join(found.strategies) or "none",
+        "resources of Terraform": f"{found.resources}",
+        f"bucket {found.bucket}" if found.bucket else "bucket": (
+            f"{found.records} records of runs, and all else in it" if found.bucket else "none"
+        ),
+        "keys in SSM": ", ".join(found.keys) or "none",
+    }
+    say = terminal.ERR.print
+    say(f"To be destroyed in account {cloud.account}, region {cloud.region}, for good:", style="bold red", markup=False)
+    for what, there in rows.items():
+        say(f"  {what}: {there}", markup=False, soft_wrap=True)
+    say("Positions and open orders at Alpaca stay, and nobody looks after them any more.", style="bold", markup=False)
+
+
+def confirm(cloud: Cloud) -> None:
+    """Have the project's name typed. Raises CommandError if it is not, or there is nobody to ask."""
+    answer = os.environ.get("CONFIRM")
+    if answer is None:
+        if not sys.stdin.isatty():
+            raise CommandError(f"nothing is destroyed: there is no terminal to ask on; say CONFIRM={cloud.project}")
+        terminal.ERR.print(f"Type {cloud.project} to destroy it: ", end="", markup=False)
+        answer = sys.stdin.readline().strip()
+    if answer != cloud.project:
+        raise CommandError(f"nothing is destroyed: {answer!r} is not {cloud.project}")
+
+
+def take_down(root: Terraform, found: Found, plan: Path) -> None:
+    """Everything, in an order in which each step can be repeated, and what cannot be had back goes last."""
+    cloud = root.cloud
+    with terminal.progress() as progress:
+        if found.bucket and (folder := os.environ.get("KEEP_JOURNAL")):
+            download(cloud, found.bucket, Path(folder), progress)
+    if found.resources:  # a lock, or a right that is missing, stops it here
+        root.plan(plan, destroy=True)
+    with terminal.progress() as progress:
+        if found.bucket:
+            empty(cloud, found.bucket, progress)
+    if found.resources:
+        root.apply(plan, found.resources)
+    delete_keys(cloud, found.keys)
+    delete_logs(cloud, found.strategies)
+
+
+def download(cloud: Cloud, bucket: str, folder: Path, progress: Progress) -> None:
+    """Copy the journal to a folder, as JOURNAL=folder:... reads it. Raises CommandError before anything is deleted."""
+    wanted = [(key, size) for prefix in JOURNAL for key, size in objects(cloud, bucket, prefix)]
+    s3 = cloud.session.client("s3", config=CONFIG)
+    for done, (key, size) in enumerate(wanted, start=1):
+        file = folder / key
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if not (file.is_file() and file.stat().st_size == size):
+                with translated(f"s3://{bucket}/{key}"):
+                    s3.download_file(bucket, key, str(file))
+        except OSError as error:
+            raise CommandError(f"nothing is destroyed: KEEP_JOURNAL: {file}: {error.strerror}") from error
+        progress("copying the journal", done, len(wanted))
+    terminal.note(f"{len(wanted)} files of the journal are in {folder}")
+
+
+def empty(cloud: Cloud, bucket: str, progress: Progress) -> None:
+    """Delete all objects, all their versions, and the marks of those that were deleted before."""
+    s3 = cloud.session.client("s3", config=CONFIG)
+    with translated(f"the bucket {bucket}"):
+        versions: list[ObjectIdentifierTypeDef] = [
+            {"Key": item["Key"], "VersionId": item["VersionId"]}
+            for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket)
+            for item in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
+        ]
+        done = 0
+        for some in batched(versions, 1_000, strict=False):
+            answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": list(some), "Quiet": True})
+            if errors := answer.get("Errors"):
+                raise AwsError(f"s3://{bucket}/{errors[0]['Key']} cannot be deleted: {errors[0]['Message']}")
+            done += len(some)
+            progress("emptying the bucket", done, len(versions))
+
+
+def delete_keys(cloud: Cloud, names: Sequence[str]) -> None:
+    """Delete the parameters that make secrets wrote."""
+    for some in batched(names, 10, strict=False):
+        with translated("the keys in SSM"):
+            cloud.session.client("ssm", config=CONFIG).delete_parameters(Names=list(some))
+
+
+def delete_logs(cloud: Cloud, strategies: Sequence[str]) -> None:
+    """Delete log groups that a last run has made anew after Terraform had deleted them."""
+    for name in strategies:
+        try:
+            with translated(f"the logs of {name}"):
+                logs = cloud.session.client("logs", config=CONFIG)
+                logs.delete_log_group(logGroupName=cloud.log_group(name))
+        except MissingError:
+            continue
+
+
+def as_json(cloud: Cloud, found: Found) -> Mapping[str, object]:
+    """What was destroyed."""
+    return {
+        "project": cloud.project,
+        "account": cloud.account,
+        "region": cloud.region,
+        "destroyed": found.anything,
+        "strategies": list(found.strategies),
+        "resources": found.resources,
+        "bucket": found.bucket,
+        "records": found.records,
+        "keys": list(found.keys),
+    }
+
+
+def tell(root: Terraform, found: Found) -> None:
+    """What is gone, and what stays."""
+    cloud = root.cloud
+    if not found.anything:
+        terminal.OUT.print(
+            f"There is nothing of {cloud.project} in account {cloud.account}, region {cloud.region}.", markup=False
+        )
+    else:
+        terminal.OUT.print(
+            f"Destroyed: {found.resources} resources, {found.records} records, {len(found.keys)} keys.",
+            style="green",
+            markup=False,
+        )
+        terminal.OUT.print("What was held at Alpaca is still held: look at https://app.alpaca.markets", markup=False)
+    if root.has_state_bucket:
+        terminal.OUT.print(
+            f"What make bootstrap made stays: the bucket {cloud.state_bucket} and GitHub's roles; README has how to "
+            "remove them.",
+            style="dim",
+            markup=False,
+        )
+
+
+if __name__ == "__main__":
+    main()

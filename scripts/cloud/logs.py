@@ -1,0 +1,381 @@
+"""`make logs QUERY=orders SINCE=1d STRATEGY=...`: ask the logs with one of the queries in terraform/queries.
+
+They are the queries that Terraform saves in the CloudWatch console, word for word.
+"""
+
+import argparse
+import contextlib
+import difflib
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from scripts import terminal
+from scripts.cloud.aws import CONFIG, AwsError, Cloud, connect, translated
+from scripts.terminal import CommandError
+from trader.model import NEW_YORK
+
+if TYPE_CHECKING:
+    from mypy_boto3_logs import CloudWatchLogsClient
+
+QUERIES = Path(__file__).parents[2] / "terraform" / "queries"
+UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+MOST_GROUPS = 50
+"""So many log groups AWS lets one query look at."""
+
+ROWS, MOST_ROWS = 1_000, 10_000
+POLL_S, LIMIT_S = 0.5, 300.0
+
+TIMES = "is neither a length such as 30m, 6h, 1d, 2w nor a time such as 2026-11-23T15:00 (New York's, or with a zone)"
+NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
+INSIGHTS_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}")
+ISO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|\+00:00)")
+
+type Row = Mapping[str, str]
+type Seen = Callable[[Mapping[str, float]], None]
+"""Told how much of the logs a query has looked at: recordsMatched, recordsScanned, bytesScanned."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Period:
+    """From `since` to `until`, both included."""
+
+    since: datetime
+    until: datetime
+
+    def __str__(self) -> str:
+        since, until = (moment.astimezone(NEW_YORK) for moment in (self.since, self.until))
+        return f"{since:%Y-%m-%d %H:%M:%S} to {until:%Y-%m-%d %H:%M:%S}, New York time"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a query gave: its rows as AWS wrote them, and what it had to look at for them."""
+
+    rows: Sequence[Row]
+    statistics: Mapping[str, float]
+    is_cut: bool  # there were more rows than asked for
+
+
+def main() -> None:
+    """Ask, and show the rows; without QUERY, list the queries. To find nothing is no error."""
+    parser = argparse.ArgumentParser(
+        prog="make logs",
+        description=f"{__doc__} Variables: QUERY, STRATEGY (one, or several with commas; all by default), SINCE and "
+        "UNTIL (30m, 6h, 1d, 2w ago, or a time; 1d and now by default), LIMIT (rows).",
+    )
+    parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print the result as JSON")
+    arguments = parser.parse_args()
+    with terminal.plain_errors(interrupted="interrupted; the query is stopped"):
+        name = os.environ.get("QUERY", "")
+        if not name:
+            list_queries(as_json=arguments.json)
+            return
+        text = query_text(name)
+        period = period_of(os.environ, datetime.now(UTC))
+        limit = limit_of(os.environ)
+        cloud = connect()
+        groups = log_groups(cloud, chosen(cloud, os.environ), period)
+        with watching(f"make logs QUERY={name}") as seen:
+            answer = ask(client_of(cloud), text, groups, period, limit=limit, seen=seen)
+        rows = [named(row, cloud) for row in answer.rows]
+        if arguments.json:
+            sys.stdout.write(json.dumps(as_json(name, rows, answer, groups, period)) + "\n")
+        elif rows:
+            show(name, rows, answer, period)
+        else:
+            terminal.OUT.print(Text(nothing(name, answer, groups, period)))
+        if answer.is_cut:
+            terminal.note(f"cut at LIMIT={limit}: there may be more; set LIMIT= (up to {MOST_ROWS}), or a later SINCE=")
+
+
+# --- what is asked -------------------------------------------------------------------------------------------------
+
+
+def queries() -> dict[str, str]:
+    """The queries there are, and what each answers: the comment that its file begins with."""
+    files = sorted(QUERIES.glob("*.cwli"))
+    return {file.stem: file.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ") for file in files}
+
+
+def query_text(name: str) -> str:
+    """The text of a query. Raises CommandError with those there are."""
+    there = queries()
+    if name not in there:
+        near = difflib.get_close_matches(name, there, n=1)
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        names = "\n".join(f"  {each:<10} {answers}" for each, answers in there.items())
+        raise CommandError(f"QUERY={name}: there is no such query{meant}. There are:\n{names}")
+    return (QUERIES / f"{name}.cwli").read_text(encoding="utf-8")
+
+
+def list_queries(*, as_json: bool) -> None:
+    """The names of the queries, and what each answers."""
+    if as_json:
+        sys.stdout.write(json.dumps(queries()) + "\n")
+        return
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold")
+    for heading in ("QUERY=", "Answers"):
+        table.add_column(heading)
+    for name, answers in queries().items():
+        table.add_row(name, answers)
+    terminal.OUT.print(table)
+    terminal.note("such as: make logs QUERY=orders SINCE=1d STRATEGY=trend")
+
+
+def limit_of(env: Mapping[str, str]) -> int:
+    """LIMIT, the most rows that are wanted."""
+    text = env.get("LIMIT") or str(ROWS)
+    if not re.fullmatch(r"\d{1,6}", text) or not 1 <= int(text) <= MOST_ROWS:
+        raise CommandError(f"LIMIT={text}: must be a whole number from 1 to {MOST_ROWS}")
+    return int(text)
+
+
+def period_of(env: Mapping[str, str], now: datetime) -> Period:
+    """SINCE to UNTIL, a day up to now by default. Raises CommandError for a range that makes no sense."""
+    since_text, until_text = env.get("SINCE") or "1d", env.get("UNTIL") or ""
+    since, until = moment("SINCE", since_text, now), moment("UNTIL", until_text, now) if until_text else now
+    for name, text, given in (("SINCE", since_text, since), ("UNTIL", until_text, until)):
+        if given > now:
+            raise CommandError(f"{name}={text} is in the future: it is {now.astimezone(NEW_YORK):%Y-%m-%d %H:%M %Z}")
+    if since >= until:
+        end = f"UNTIL={until_text}" if until_text else "now"
+        raise CommandError(f"SINCE={since_text} is not before {end}: there is nothing in between")
+    return Period(since=since, until=until)
+
+
+def moment(name: str, text: str, now: datetime) -> datetime:
+    """A time of its own, or one so long before now; without a zone it is New York's. Raises CommandError."""
+    if match := re.fullmatch(r"(\d{1,6})([mhdw])", text):
+        try:
+            return now - timedelta(**{UNITS[match[2]]: int(match[1])})
+        except OverflowError:
+            raise CommandError(f"{name}={text} is before all history") from None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise CommandError(f"{name}={text} {TIMES}") from None
+    return (time if time.tzinfo else time.replace(tzinfo=NEW_YORK)).astimezone(UTC)
+
+
+def chosen(cloud: Cloud, env: Mapping[str, str]) -> Sequence[str]:
+    """The strategies of STRATEGY, separated by commas; all that are deployed if it is empty."""
+    asked = [name.strip() for name in env.get("STRATEGY", "").split(",") if name.strip()]
+    return [cloud.deployed(name) for name in dict.fromkeys(asked)] or cloud.strategies or [cloud.deployed("")]
+
+
+def client_of(cloud: Cloud) -> "CloudWatchLogsClient":
+    """CloudWatch Logs in the cloud's region."""
+    return cloud.session.client("logs", config=CONFIG)
+
+
+def log_groups(cloud: Cloud, strategies: Sequence[str], period: Period | None = None) -> Sequence[str]:
+    """The strategies' log groups. Raises AwsError if one is missing, or keeps nothing of the period's beginning."""
+    wanted = [cloud.log_group(strategy) for strategy in strategies]
+    if len(wanted) > MOST_GROUPS:
+        raise CommandError(f"{len(wanted)} strategies, and AWS asks {MOST_GROUPS} log groups at once: say STRATEGY=")
+    with translated("the log groups"):
+        pages = client_of(cloud).get_paginator("describe_log_groups").paginate(logGroupNamePrefix=cloud.log_group(""))
+        there = {
+            group["logGroupName"]: group.get("retentionInDays", 0) for page in pages for group in page["logGroups"]
+        }
+    if missing := [name for name in wanted if name not in there]:
+        raise AwsError(
+            f"there is no log group {', '.join(missing)} in account {cloud.account}, region {cloud.region}, though the "
+            "strategy is deployed: somebody has deleted it; make deploy makes it again"
+        )
+    kept_days = [there[name] for name in wanted]
+    if period and all(kept_days) and period.since < (first := datetime.now(UTC) - timedelta(days=max(kept_days))):
+        raise CommandError(
+            f"SINCE is before {first.astimezone(NEW_YORK):%Y-%m-%d}: logs are kept for {max(kept_days)} days "
+            "(retention_days in terraform/variables.tf)"
+        )
+    return wanted
+
+
+# --- asking --------------------------------------------------------------------------------------------------------
+
+
+def ask(
+    client: "CloudWatchLogsClient",
+    text: str,
+    groups: Sequence[str],
+    period: Period,
+    *,
+    limit: int = MOST_ROWS,
+    limit_s: float = LIMIT_S,
+    seen: Seen = lambda _: None,
+) -> Answer:
+    """Run a query to its end. An interruption, or more than `limit_s` seconds, stops it in AWS as well."""
+    with translated("the query"):
+        query = client.start_query(
+            logGroupNames=list(groups),
+            startTime=int(period.since.timestamp()),
+            endTime=int(period.until.timestamp()),
+            queryString=text,
+            limit=limit,
+        )["queryId"]
+    try:
+        return awaited(client, query, limit, time.monotonic() + limit_s, seen)
+    except BaseException:
+        with contextlib.suppress(ClientError, BotoCoreError):  # that it is over by now is no fault
+            client.stop_query(queryId=query)
+        raise
+
+
+def awaited(client: "CloudWatchLogsClient", query: str, limit: int, deadline: float, seen: Seen) -> Answer:
+    """The answer as soon as it is complete. Raises AwsError if it never will be."""
+    while True:
+        with translated("the query"):
+            result = client.get_query_results(queryId=query)
+        status = result["status"]
+        statistics = {name: float(str(value)) for name, value in result.get("statistics", {}).items()}
+        seen(statistics)
+        if status == "Complete":
+            rows = [{each["field"]: each["value"] for each in row} for row in result["results"]]
+            is_cut = len(rows) >= limit
+            return Answer(rows=rows, statistics=statistics, is_cut=is_cut)
+        if status not in {"Scheduled", "Running"}:
+            raise AwsError(f"AWS ended the query without an answer ({status}); try again, or a shorter SINCE=")
+        if time.monotonic() > deadline:
+            raise AwsError("the query takes too long and is stopped; ask for less with a shorter SINCE=")
+        time.sleep(POLL_S)
+
+
+@contextlib.contextmanager
+def watching(what: str) -> Iterator[Seen]:
+    """Show on a terminal how much a query has looked at so far, and for how long."""
+    begun = time.monotonic()
+
+    def words(statistics: Mapping[str, float]) -> str:
+        matched, scanned = (f"{statistics.get(name, 0):,.0f}" for name in ("recordsMatched", "recordsScanned"))
+        return f"{what}: {matched} of {scanned} records match; {time.monotonic() - begun:.0f} s"
+
+    with terminal.ERR.status(Text(words({}))) as status:
+        yield lambda statistics: status.update(Text(words(statistics)))
+
+
+# --- the answer ----------------------------------------------------------------------------------------------------
+
+
+def named(row: Row, cloud: Cloud) -> dict[str, str]:
+    """A row without AWS's own pointer, and with a strategy's name in place of its log group's."""
+    prefix = f"{cloud.account}:{cloud.log_group('')}"
+    strategy = {"@log": "strategy"}
+    return {
+        strategy.get(name, name): value.removeprefix(prefix) if name == "@log" else value
+        for name, value in row.items()
+        if name != "@ptr"
+    }
+
+
+def columns_of(rows: Sequence[Row]) -> Sequence[str]:
+    """All columns. AWS leaves out of a row what it has no value for, so each is put behind the one that it follows."""
+    columns: list[str] = []
+    for row in rows:
+        place = 0
+        for name in row:
+            if name not in columns:
+                columns.insert(place, name)
+            place = columns.index(name) + 1
+    return columns
+
+
+def as_json(name: str, rows: Sequence[Row], answer: Answer, groups: Sequence[str], period: Period) -> dict[str, Any]:
+    """Rows and what belongs to them in JSON's types: numbers as numbers, times as ISO 8601 in UTC."""
+    return {
+        "query": name,
+        "since": period.since.isoformat(),
+        "until": period.until.isoformat(),
+        "log_groups": list(groups),
+        "rows": [{column: typed(value) for column, value in row.items()} for row in rows],
+        "is_cut": answer.is_cut,
+        "statistics": dict(answer.statistics),
+    }
+
+
+def typed(value: str) -> str | float | int:
+    """A number or a time out of the text that AWS gives for every value."""
+    if NUMBER.fullmatch(value):
+        return float(value) if re.search(r"[.eE]", value) else int(value)
+    return f"{value.replace(' ', 'T')}Z" if INSIGHTS_TIME.fullmatch(value) else value
+
+
+def show(name: str, rows: Sequence[Row], answer: Answer, period: Period) -> None:
+    """The rows as a table, as wide as they are where nobody's terminal limits it."""
+    columns = columns_of(rows)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold")
+    for column in columns:
+        values = [row[column] for row in rows if column in row]
+        is_number = all(NUMBER.fullmatch(value) for value in values)
+        table.add_column(Text("time" if column == "@timestamp" else column), justify="right" if is_number else "left")
+    for row in rows:
+        table.add_row(*(Text(cell(column, row.get(column, ""))) for column in columns))
+    size = answer.statistics.get("bytesScanned", 0)
+    looked_at = f"{answer.statistics.get('recordsScanned', 0):,.0f} log records, {size / 1e6:,.2f} MB, looked at"
+    console = wide_enough(table)
+    console.print(Text(f"{queries()[name]}\n{period}\n", style="dim"), soft_wrap=True)
+    console.print(table)
+    console.print(
+        Text(f"\n{len(rows)} {'row' if len(rows) == 1 else 'rows'}; {looked_at}", style="dim"), soft_wrap=True
+    )
+
+
+def wide_enough(table: Table) -> Console:
+    """Standard output; where it is no terminal, as wide as the table is by itself."""
+    if terminal.OUT.is_terminal:
+        return terminal.OUT
+    return Console(highlight=False, width=Console(width=10_000).measure(table).maximum)
+
+
+def cell(column: str, value: str) -> str:
+    """A value for people: times are New York's, numbers have four decimals at the most."""
+    if column == "day":  # of UTC, and of New York too: no session crosses midnight in either
+        return value[:10]
+    if INSIGHTS_TIME.fullmatch(value):
+        return new_york(datetime.fromisoformat(value).replace(tzinfo=UTC))
+    if ISO_TIME.fullmatch(value):
+        return new_york(datetime.fromisoformat(value))
+    if NUMBER.fullmatch(value) and "." in value:
+        return f"{float(value):.4f}".rstrip("0").rstrip(".")
+    return printable(value)
+
+
+def new_york(moment: datetime) -> str:
+    """A time as a person reads it, without seconds where there are none."""
+    local = moment.astimezone(NEW_YORK)
+    return f"{local:%Y-%m-%d %H:%M:%S}" if local.second else f"{local:%Y-%m-%d %H:%M}"
+
+
+def printable(text: str) -> str:
+    """A text without the power to do anything to a terminal: control characters are spelt out."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def nothing(name: str, answer: Answer, groups: Sequence[str], period: Period) -> str:
+    """That nothing was found, where, and what to try."""
+    scanned = answer.statistics.get("recordsScanned", 0)
+    looked = f"among {scanned:,.0f} log records" if scanned else "and no log record at all"
+    hint = (
+        "look further back: SINCE=1w"
+        if scanned == 0 or name == "runs"
+        else "see what the runs did: make logs QUERY=runs"
+    )
+    return f"nothing found: no {name} {looked} in {', '.join(groups)}, {period}; {hint}"
+
+
+if __name__ == "__main__":
+    main()

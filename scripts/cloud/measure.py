@@ -1,0 +1,212 @@
+"""How long the function takes at a given memory: in AWS's runtime interface, from the finished zips, always cold.
+
+Yahoo, Alpaca and AWS are stand-ins on this machine; Yahoo and Alpaca answer after a delay.
+"""
+
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from layer.archive import unpack
+from layer.emulator import RuntimeInterface, fetched, running
+from layer.inside import Assignment, counterparts
+from layer.package import ZIP
+from layer.target import BUILD, LayerError, Target, shown
+from scripts.cloud.throttle import share_of, throttled
+from trader.prices import Progress
+from trader.universe import sp500
+
+if TYPE_CHECKING:
+    from tests.fakes.alpaca import AlpacaFake
+    from tests.fakes.yahoo import Listing, YahooFake
+
+LATENCY_S = 0.15
+BARS, CHOSEN, HELD, SOLD = 250, 20, 20, 5
+DIP, RISE = -0.05, 0.05
+SYSTEM_BYTES = 700
+"""Of the lines that Lambda itself writes about an invocation."""
+
+KINDS = {
+    "first": f"the first run of a day: ranks the S&P 500, forecasts {CHOSEN}, buys {CHOSEN}",
+    "later": f"a later run: {CHOSEN} chosen and {HELD} others held, {SOLD} of them sold",
+    "closed": "a run while the market is closed",
+}
+
+DONE = {
+    "first": ("TRADED", CHOSEN, 0, True),
+    "later": ("TRADED", 0, SOLD, False),
+    "closed": ("MARKET_CLOSED", 0, 0, False),
+}
+"""What each kind of run must have done: status, buys, sales, and whether it asked for the prices of all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One cold run: what Lambda would bill, and what it logged and kept."""
+
+    billed_s: float  # init and run
+    init_s: float
+    peak_mb: float
+    log_bytes: int
+    kept_bytes: int  # in the bucket
+
+
+def measure(target: Target, memory_mb: int, progress: Progress) -> Mapping[str, Measured]:
+    """One run of each kind. Raises LayerError if there is nothing to run, or no way to run it here."""
+    check(target)
+    with unpacked(target) as folder, market() as (env, alpaca, yahoo):
+        scene = Scene(
+            function=assignment(target, folder),
+            env={**env, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(memory_mb)},
+            alpaca=alpaca,
+            yahoo=yahoo,
+            share=share_of(memory_mb),
+        )
+        measured = {}
+        for number, kind in enumerate(("closed", "first", "later")):
+            progress("measuring", number, len(KINDS))
+            measured[kind] = scene.run(kind, minutes_ago=2 - number)
+        progress("measuring", len(KINDS), len(KINDS))
+    return {kind: measured[kind] for kind in KINDS}
+
+
+def check(target: Target) -> None:
+    """Raises LayerError unless the finished zips are there, and can be run here."""
+    for zip_file, make in ((target.zip, target.make("layer")), (ZIP, "make package")):
+        if not zip_file.is_file():
+            raise LayerError(f"there is no {shown(zip_file)} to measure: {make} builds it")
+    if not target.runs_here:
+        raise LayerError(f"a layer for {target.machine} can only be measured on Linux on such a machine")
+
+
+@contextmanager
+def unpacked(target: Target) -> Iterator[Path]:
+    """A folder with the zips' contents: `layer` as /opt, `task` as /var/task."""
+    BUILD.mkdir(exist_ok=True)
+    with TemporaryDirectory(dir=BUILD, prefix="verify-cost-") as name:  # left behind, the next verification removes it
+        unpack(target.zip, Path(name) / "layer")
+        unpack(ZIP, Path(name) / "task")
+        yield Path(name)
+
+
+def assignment(target: Target, folder: Path) -> Assignment:
+    """Where everything is."""
+    tools, emulator = fetched(target)
+    return Assignment(
+        python=str(target.interpreter()),
+        tools=str(tools),
+        emulator=str(emulator),
+        task=str(folder / "task"),
+        layer=str(folder / "layer" / "python"),
+        expected={},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """The function, and the world it runs in."""
+
+    function: Assignment
+    env: Mapping[str, str]
+    alpaca: "AlpacaFake"
+    yahoo: "YahooFake"
+    share: float
+
+    def run(self, kind: str, *, minutes_ago: int) -> Measured:
+        """A cold run. Raises LayerError if it did not do what such a run does, for then its time means nothing."""
+        self.alpaca.is_open = kind != "closed"
+        if kind == "later":
+            for symbol in sp500()[CHOSEN : CHOSEN + HELD]:
+                self.alpaca.hold(symbol, 10, 100)
+        placed, charts, kept = len(self.alpaca.orders), len(self.yahoo.requests), self.kept_bytes()
+        event = {"time": f"{datetime.now(UTC) - timedelta(minutes=minutes_ago):%Y-%m-%dT%H:%M:00Z}"}
+        with TemporaryDirectory() as tmp, running(self.function.function(), {**self.env, "TMPDIR": tmp}) as interface:
+            with throttled(interface._process.pid, self.share):
+                begun = time.perf_counter()
+                report = interface.invoke(event)
+                billed_s = time.perf_counter() - begun
+            measured = Measured(
+                billed_s=round(billed_s, 3),
+                init_s=round(interface.init_ms / 1000, 3),
+                peak_mb=round(interface.peak_mb, 1),
+                log_bytes=log_bytes(interface),
+                kept_bytes=self.kept_bytes() - kept,
+            )
+        sides = Counter(order.side for order in self.alpaca.orders[placed:] if order.type == "market")
+        found = (report["status"], sides["buy"], sides["sell"], len(self.yahoo.requests) - charts > len(sp500()))
+        if found != DONE[kind]:
+            raise LayerError(
+                f"the measured run was not {KINDS[kind]}: (status, buys, sales, whether the S&P 500 was asked for) are "
+                f"{found}, not {DONE[kind]}; its first denials: {report['denials'][:2]}"
+            )
+        return measured
+
+    def kept_bytes(self) -> int:
+        """What is in the journal's bucket."""
+        import boto3
+
+        names = ("endpoint_url", "aws_access_key_id", "aws_secret_access_key", "region_name")
+        values = [
+            self.env[name] for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
+        ]
+        listing = boto3.client("s3", **dict(zip(names, values, strict=True))).list_objects_v2(Bucket="journal")  # type: ignore[call-overload]
+        return sum(item["Size"] for item in listing.get("Contents", []))
+
+
+def log_bytes(interface: RuntimeInterface) -> int:
+    """What the function's own lines, which are JSON, and Lambda's are as bytes in CloudWatch."""
+    return SYSTEM_BYTES + sum(len(line.encode()) for line in interface.log.splitlines() if line.startswith("{"))
+
+
+@contextmanager
+def market() -> Iterator[tuple[dict[str, str], "AlpacaFake", "YahooFake"]]:
+    """The S&P 500 at Yahoo and Alpaca: the 20 best of it below their lines, 20 others held, 5 of them above theirs."""
+    from tests.fakes.yahoo import YahooFake
+
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # moto tells of every request
+    listings = {symbol: listing(number) for number, symbol in enumerate(sp500())}
+    with (
+        counterparts() as (env, alpaca),
+        YahooFake({symbol.replace(".", "-"): each for symbol, each in listings.items()}, latency_s=LATENCY_S) as yahoo,
+    ):
+        alpaca.prices |= {symbol: each.closes[-1] or 0.0 for symbol, each in listings.items()}
+        delay(alpaca)
+        settings = {"UNIVERSE": "sp500", "HISTORY_BARS": str(BARS)}
+        yield env | yahoo.environment | settings, alpaca, yahoo
+
+
+def listing(number: int) -> "Listing":
+    """The closes of the `number`th symbol: a line with a little noise; for those that are traded it ends in a jump."""
+    import numpy as np
+
+    from tests.fakes.yahoo import Listing
+
+    growth = 3.0 if number < CHOSEN else 0.1
+    jump = DIP if number < CHOSEN else RISE if number < CHOSEN + SOLD else 0.0
+    noise = np.random.default_rng(number).normal(0, 0.002, BARS)
+    closes: Sequence[float] = (np.linspace(100, 100 * (1 + growth), BARS) * np.exp(noise)).tolist()
+    return Listing([*closes[:-1], closes[-1] * (1 + jump)], datetime.now(UTC))
+
+
+def delay(alpaca: "AlpacaFake") -> None:
+    """Let each of Alpaca's answers take its time."""
+    answer = alpaca.answer
+
+    def late(*request: Any) -> Any:  # noqa: ANN401 whatever the fake is asked and answers
+        time.sleep(LATENCY_S)
+        return answer(*request)
+
+    vars(alpaca)["answer"] = late
+
+
+def load() -> float:
+    """How many processes of others want a processor, for each that there is: above 1 the figures are too high."""
+    return os.getloadavg()[0] / (os.cpu_count() or 1)

@@ -1,0 +1,134 @@
+"""`make plan`: show what a deployment would change, and change nothing. OUT=file keeps the plan for make deploy."""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from rich.table import Table
+
+from layer import manifest
+from layer.package import package
+from layer.target import Target
+from scripts import terminal
+from scripts.cloud import preflight
+from scripts.cloud.aws import connect
+from scripts.cloud.preflight import Plan
+from scripts.cloud.terraform import Terraform, Variables
+from scripts.terminal import CommandError
+
+
+def main() -> None:
+    """Package the function, plan, look for what stands in the way, and show it all."""
+    parser = argparse.ArgumentParser(prog="make plan", description=__doc__)
+    parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print the result as JSON")
+    arguments = parser.parse_args()
+    with (
+        terminal.plain_errors(interrupted="interrupted; nothing is changed"),
+        TemporaryDirectory() as name,
+    ):
+        root = Terraform(connect())
+        root.init()
+        variables = root.variables()
+        if reason := reason_to_build(variables):
+            target = Target(variables.python, variables.architecture)
+            raise CommandError(f"{reason}: {target.make('layer')} builds it, and so does make deploy")
+        make_package(variables)
+        file = Path(name) / "plan"
+        root.plan(file, lock=os.environ.get("LOCK", "1") not in {"0", "false", "no"})
+        if not arguments.json:
+            terminal.OUT.out(root.text(file), end="")
+        plan = root.show(file)
+        notes = preflight.check(root.cloud, plan, root.folder)
+        out = os.environ.get("OUT") or None
+        if out:
+            keep(file, Path(out))
+        if arguments.json:
+            sys.stdout.write(json.dumps(as_json(plan, out, notes)) + "\n")
+        else:
+            show(plan, notes)
+            if out:
+                terminal.OUT.print(f" kept as {out}; to apply it: make deploy PLAN={out}", markup=False)
+
+
+def reason_to_build(variables: Variables) -> str:
+    """Why the layer has to be built (again); empty if it need not, or is one that Terraform's layer_zip names."""
+    return "" if variables.layer_zip else manifest.reason_to_build(Target(variables.python, variables.architecture))
+
+
+def make_package(variables: Variables) -> None:
+    """Zip the function, unless Terraform's function_zip names another zip."""
+    if not variables.function_zip:
+        package()
+
+
+def keep(file: Path, out: Path) -> None:
+    """Put the plan where it was asked for. Raises CommandError if that cannot be."""
+    try:
+        shutil.copyfile(file, out)
+    except OSError as error:
+        raise CommandError(f"OUT={out} cannot be written: {error.strerror}") from error
+
+
+def counts(plan: Plan) -> Counter[str]:
+    """How many resources the plan adds, changes and destroys, as Terraform counts them: one replaced is in two."""
+    actions = Counter(action for resource in preflight.changes(plan) for action in resource["change"]["actions"])
+    return Counter(add=actions["create"], change=actions["update"], destroy=actions["delete"])
+
+
+def in_words(plan: Plan) -> str:
+    """The counts as a sentence."""
+    number = counts(plan)
+    if not number.total():
+        return "Nothing to change."
+    return f"{number['add']} to add, {number['change']} to change, {number['destroy']} to destroy."
+
+
+def as_json(plan: Plan, out: str | None, notes: Sequence[str]) -> dict[str, object]:
+    """The essentials for programs. What is not known before the deployment is left out of the outputs."""
+    return {
+        "plan": out,
+        **counts(plan),
+        "changes": [
+            {"address": resource["address"], "actions": resource["change"]["actions"]}
+            for resource in preflight.changes(plan)
+            if resource["change"]["actions"] != ["no-op"]
+        ],
+        "outputs": {name: output.get("after") for name, output in plan.get("output_changes", {}).items()},
+        "notes": list(notes),
+    }
+
+
+def show(plan: Plan, notes: Sequence[str]) -> None:
+    """The strategies that there will be, the counts and the remarks."""
+    terminal.OUT.print(table(preflight.strategies(plan)))
+    for note in notes:
+        terminal.OUT.print(f" Note: {note}", style="yellow", markup=False, soft_wrap=True)
+    terminal.OUT.print(f" {in_words(plan)}", style="bold", markup=False)
+
+
+def table(strategies: Mapping[str, Mapping[str, Any]]) -> Table:
+    """The strategies, with the live ones in capitals."""
+    rows = Table("Strategy", "Mode", "Schedule (UTC)", "Version", "Function")
+    for name, its in sorted(strategies.items()):
+        mode = its["environment"].get("MODE", "")
+        is_live = mode == "live"
+        rows.add_row(
+            name.upper() if is_live else name,
+            "LIVE: REAL MONEY" if is_live else mode,
+            its["schedule"] if its.get("enabled", True) else f"off ({its['schedule']})",
+            str(its.get("version", "new")),
+            its["function_name"],
+            style="bold red" if is_live else "",
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    main()

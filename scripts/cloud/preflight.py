@@ -1,0 +1,225 @@
+"""What would make a deployment fail half-way, or do what nobody wants, found in its plan before anything changes."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import batched
+from pathlib import Path
+from typing import Any
+
+from layer.archive import sha256
+from scripts import terminal
+from scripts.cloud.aws import CONFIG, Cloud, DeniedError, translated
+from scripts.cloud.terraform import has_bucket
+from scripts.terminal import CommandError
+from trader.settings import REFERENCE, Settings, SettingsError, variables
+
+KEYS = ("ALPACAUSER", "ALPACAPW")
+STAND_IN = "stands-in-for-the-key"
+"""What the keys are taken to be: their values are nobody's business here."""
+
+OTHERS = r"AWS_.*|PYTHON.*|LC_.*|LANG|TZ|.*_PROXY|SSL_CERT_.*|.*_CA_BUNDLE"
+"""Variables in a function's environment that are no settings of ours, but of Python's and of libraries."""
+
+type Plan = Mapping[str, Any]
+"""What `terraform show -json` says of a saved plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What stands in the way of a deployment, and what is worth a word but does not."""
+
+    problems: Sequence[str] = field(default_factory=list)
+    notes: Sequence[str] = field(default_factory=list)
+
+    def __add__(self, other: "Findings") -> "Findings":
+        return Findings([*self.problems, *other.problems], [*self.notes, *other.notes])
+
+
+def check(cloud: Cloud, plan: Plan, folder: Path) -> Sequence[str]:
+    """The remarks on a plan of the root in `folder`. Raises CommandError with all that stands in its way."""
+    wanted = strategies(plan)
+    found = taken_bucket(cloud, plan) + other_files(plan, folder)
+    for name, strategy in wanted.items():
+        found += settings(cloud, name, strategy["environment"])
+    found += parameters(cloud, wanted) + undone_rollbacks(plan) + removed(plan)
+    if found.problems:
+        raise CommandError("nothing is changed, for this stands in the way:\n" + "\n".join(map(bullet, found.problems)))
+    return list(dict.fromkeys(found.notes))
+
+
+def bullet(text: str) -> str:
+    """A line of a list."""
+    return f"  - {text}"
+
+
+def strategies(plan: Plan, when: str = "after") -> Mapping[str, Any]:
+    """The output `strategies` as the plan will have it (`after`) or found it (`before`), so far as that is known."""
+    found: Mapping[str, Any] = plan.get("output_changes", {}).get("strategies", {}).get(when) or {}
+    return found
+
+
+def changes(plan: Plan, kind: str = "") -> Iterator[Mapping[str, Any]]:
+    """The plan's resources of a type, each with what becomes of it in `change`; data sources are none."""
+    for resource in plan.get("resource_changes", ()):
+        if resource["mode"] == "managed" and kind in {"", resource["type"]}:
+            yield resource
+
+
+def taken_bucket(cloud: Cloud, plan: Plan) -> Findings:
+    """A bucket that is to be made, and is there: somebody else's, or this very project's from another folder."""
+    for resource in changes(plan, "aws_s3_bucket"):
+        if resource["change"]["actions"] != ["create"]:
+            continue
+        name = resource["change"]["after"]["bucket"]
+        try:
+            if not has_bucket(cloud, name):
+                continue
+        except DeniedError:
+            problem = (
+                f"the bucket {name} belongs to another account, or is closed to these credentials: choose another "
+                'name with bucket_name = "..." in terraform/terraform.tfvars'
+            )
+            return Findings([problem])
+        problem = (
+            f"the bucket {name} is there already, and Terraform's state here does not know it: {cloud.project} was "
+            "deployed from another folder or computer, which has that state in terraform/terraform.tfstate. Deploy "
+            "from there, or run make bootstrap and make plan there, which takes the state to where this folder "
+            "finds it too. For a second installation choose another name with PROJECT=..."
+        )
+        return Findings([problem])
+    return Findings()
+
+
+def other_files(plan: Plan, folder: Path) -> Findings:
+    """Zips that are to be uploaded, and are not the ones any more that were planned with."""
+    problems = []
+    for resource in changes(plan, "aws_s3_object"):
+        after = resource["change"]["after"] or {}
+        if resource["change"]["actions"] == ["no-op"] or not (after.get("source") and after.get("source_hash")):
+            continue
+        file = Path(os.path.normpath(folder / after["source"]))
+        if not file.is_file():
+            problems.append(f"{file}, which the plan wants to upload, is not there; make a new plan, or bring the file")
+        elif sha256(file) != after["source_hash"]:
+            problems.append(f"{file} is not the file any more that the plan was made with; make a new plan")
+    return Findings(list(dict.fromkeys(problems)))
+
+
+def settings(cloud: Cloud, name: str, environment: Mapping[str, str]) -> Findings:
+    """What the function would say of its environment when it starts."""
+    references = {
+        variable: text.removeprefix(REFERENCE)
+        for variable, text in environment.items()
+        if text.startswith(REFERENCE) and variable != "HALT_PARAMETER"
+    }
+    known = {parameter: STAND_IN for variable, parameter in references.items() if variable in KEYS}
+    asked = sorted(set(references.values()) - set(known))
+    notes = []
+    try:
+        known |= values(cloud, asked)
+    except DeniedError:
+        notes.append(f"{name}: not checked, as these credentials may not read them: {', '.join(asked)}")
+    unread = [f"{variable}={environment[variable]}:" for variable, text in references.items() if text not in known]
+    problems: list[str] = []
+    try:
+        Settings.from_env(environment, lambda names: {each: known[each] for each in names if each in known})
+    except SettingsError as error:
+        problems += [problem for problem in error.problems if not problem.startswith(tuple(unread))]
+    strangers = [each for each in environment if each not in variables() and not re.fullmatch(OTHERS, each)]
+    problems += [
+        f"{each} is not a setting; docs/settings.md has them all"
+        for each in strangers
+        if not any(problem.startswith(f"{each} ") for problem in problems)
+    ]
+    return Findings([f"{name}: {problem}" for problem in problems], notes)
+
+
+def values(cloud: Cloud, names: Sequence[str]) -> Mapping[str, str]:
+    """The values of parameters that are no keys; those that do not exist are left out."""
+    found: dict[str, str] = {}
+    for some in batched(names, 10, strict=False):
+        with translated("the parameters of the strategies"):
+            ssm = cloud.session.client("ssm", config=CONFIG)
+            answer = ssm.get_parameters(Names=list(some), WithDecryption=True)["Parameters"]
+        found |= {item["Name"]: item["Value"] for item in answer}
+    return found
+
+
+def parameters(cloud: Cloud, wanted: Mapping[str, Any]) -> Findings:
+    """Parameters that the functions will want, and that are not there, or do not keep a secret. No value is read."""
+    names = sorted({parameter for strategy in wanted.values() for parameter in strategy["parameters"]})
+    try:
+        types = types_of(cloud, names)
+    except DeniedError:
+        return Findings(notes=["these credentials may not see whether the SSM parameters exist; make secrets shows it"])
+    problems: list[str] = []
+    for name, strategy in wanted.items():
+        keys = {strategy["environment"].get(key, "").removeprefix(REFERENCE) for key in KEYS}
+        missing = [parameter for parameter in strategy["parameters"] if parameter not in types]
+        made_by_us = [each for each in missing if each in {cloud.parameter(name, key.lower()) for key in KEYS}]
+        if made_by_us:
+            problems.append(f"{name}: {', '.join(made_by_us)}: not in SSM yet: make secrets STRATEGY={name}")
+        for each in missing:
+            if each not in made_by_us:
+                kind = "SecureString" if each in keys else "String"
+                problems.append(
+                    f"{name}: {each}: there is no such SSM parameter: aws ssm put-parameter --name {each} "
+                    f"--type {kind} --value ..."
+                )
+        problems += [
+            f"{name}: {each} is a {types[each]}, which is no place for a secret; delete it (aws ssm delete-parameter "
+            f"--name {each}) and run make secrets STRATEGY={name}"
+            for each in sorted(keys & types.keys())
+            if types[each] != "SecureString"
+        ]
+    return Findings(problems)
+
+
+def types_of(cloud: Cloud, names: Sequence[str]) -> Mapping[str, str]:
+    """The type of each parameter that exists, by name."""
+    found: dict[str, str] = {}
+    for some in batched(names, 50, strict=False):
+        with translated("the parameters of the strategies"):
+            pages = cloud.session.client("ssm", config=CONFIG).get_paginator("describe_parameters")
+            filters = pages.paginate(ParameterFilters=[{"Key": "Name", "Option": "Equals", "Values": list(some)}])
+            found |= {item["Name"]: item["Type"] for page in filters for item in page["Parameters"]}
+    return found
+
+
+def undone_rollbacks(plan: Plan) -> Findings:
+    """Aliases that `make rollback` has moved to an older version, and that the same code would now take back."""
+    if terminal.flag("UNDO_ROLLBACK"):
+        return Findings()
+    functions = {
+        resource["change"]["before"]["function_name"]: resource["change"]
+        for resource in changes(plan, "aws_lambda_function")
+        if resource["change"]["before"] and resource["change"]["after"]
+    }
+    problems = []
+    for resource in changes(plan, "aws_lambda_alias"):
+        before, after = resource["change"]["before"], resource["change"]["after"]
+        function = functions.get(before["function_name"]) if before and after else None
+        if function is None or resource["change"]["actions"] == ["no-op"]:
+            continue
+        live, newest = before["function_version"], function["before"]["version"]
+        is_older = live.isdigit() and newest.isdigit() and int(live) < int(newest)
+        if is_older and function["after"].get("source_code_hash") == function["before"]["source_code_hash"]:
+            problems.append(
+                f"{before['function_name']} was rolled back to version {live}, and this would bring the code of "
+                f"version {newest} back as it was. Change the code first; or, if that is what you want: "
+                "make deploy UNDO_ROLLBACK=1"
+            )
+    return Findings(problems)
+
+
+def removed(plan: Plan) -> Findings:
+    """Strategies that would be taken down: what they hold stays."""
+    gone = sorted(strategies(plan, "before").keys() - strategies(plan).keys())
+    return Findings(
+        notes=[
+            f"{name} is taken down; its positions and open orders at Alpaca stay, and nobody looks after them"
+            for name in gone
+        ]
+    )

@@ -1,0 +1,416 @@
+"""Terraform as the commands use it: started in terraform/, its state where it belongs, its errors in plain words."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import Any
+
+from scripts import terminal
+from scripts.cloud.aws import CONFIG, Cloud, MissingError, connect, translated
+from scripts.terminal import CommandError
+
+FOLDER = Path("terraform")
+NEEDED, BELOW = (1, 11), (2, 0)
+"""The versions of Terraform that will do: from the first, and below the second."""
+
+STATE_KEY = "prophet-trader.tfstate"
+NAME = r"[a-z0-9](-?[a-z0-9]){0,31}"
+GENERATED = "# Written by the make targets, for the account and region they last worked in.\n"
+BACKEND = (
+    GENERATED
+    + """terraform {{
+  backend "s3" {{
+    bucket       = "{bucket}"
+    key          = "{key}"
+    region       = "{region}"
+    use_lockfile = true
+  }}
+}}
+"""
+)
+ASKED = ("architecture", "function_zip", "layer_zip", "project", "python")
+"""Variables of the root that the commands have to know, beside the names of its strategies."""
+
+LOCKED = r"Error acquiring the state lock.*?Lock Info:.*?ID:\s*(\S+).*?Who:\s*(\S+).*?Created:\s*(\S+ [\d:]+)"
+
+HINTS = {
+    r"BucketAlreadyExists|BucketAlreadyOwnedByYou": (
+        "the bucket's name is taken, and names of buckets are unique in the whole world: choose another with "
+        'bucket_name = "..." in terraform/terraform.tfvars'
+    ),
+    r"No valid credential sources|ExpiredToken|InvalidClientTokenId|failed to refresh cached credentials": (
+        "Terraform has no AWS credentials that are good; log in (aws configure, or aws sso login), or set AWS_PROFILE"
+    ),
+    r"AccessDenied|not authorized to perform|UnauthorizedOperation": (
+        "these credentials may not do that; use others (AWS_PROFILE), or ask for the right that is named above"
+    ),
+    r"UnreservedConcurrentExecution": (
+        "the account has too few concurrent executions to reserve any (a new one has 10): leave out "
+        "reserved_concurrency, or ask AWS for a higher quota (Lambda, concurrent executions)"
+    ),
+    r"Saved plan is stale": "something was applied since the plan was made; make a new one: make plan OUT=...",
+    r"Failed to query available provider packages|Failed to install provider": (
+        "the provider could not be fetched: is there a network? (TF_CLI_CONFIG_FILE can name a mirror)"
+    ),
+    r"BucketNotEmpty": "something was written while it was emptied; make destroy again takes the rest",
+}
+"""What to do about errors that are known, by what Terraform or AWS says in them."""
+
+
+class TerraformError(CommandError):
+    """Terraform failed; the message has its own words, and what to do about them where that is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variables:
+    """What the root's variables say, wherever they are set: terraform.tfvars, TF_VAR_..., defaults."""
+
+    strategies: Sequence[str]
+    architecture: str
+    python: str
+    function_zip: str | None
+    layer_zip: str | None
+
+
+@dataclass(frozen=True)
+class Terraform:
+    """The root in `folder`, for an account and a region."""
+
+    cloud: Cloud
+    folder: Path = FOLDER
+    variables_set: Mapping[str, str] = field(default_factory=dict)
+    """Root variables that this command sets; a terraform.tfvars has the last word."""
+
+    @cached_property
+    def has_state_bucket(self) -> bool:
+        """Whether `make bootstrap` has made a place for the state. Raises AwsError if that cannot be seen."""
+        return has_bucket(self.cloud, self.cloud.state_bucket)
+
+    @cached_property
+    def environment(self) -> Mapping[str, str]:
+        """The environment that Terraform gets: this one's, and what makes it work alike everywhere."""
+        env = {**os.environ, "AWS_REGION": self.cloud.region, "TF_IN_AUTOMATION": "1", "TF_INPUT": "0"}
+        env |= {f"TF_VAR_{name}": value for name, value in self.variables_set.items()}
+        env["TF_VAR_project"] = self.cloud.project
+        if self.has_state_bucket:
+            partition = self.cloud.session.get_partition_for_region(self.cloud.region)
+            boundary = f"arn:{partition}:iam::{self.cloud.account}:policy/{self.cloud.project}-boundary"
+            env.setdefault("TF_VAR_permissions_boundary", boundary)
+        return env
+
+    def init(self) -> None:
+        """Make the folder ready, with its state where it belongs. Raises TerraformError or AwsError."""
+        check_version()
+        self.check_folder()
+        backend = self.folder / "backend.tf"
+        if backend.is_file() and not backend.read_text().startswith(GENERATED):
+            self._init()  # a backend of the user's own
+            return
+        local = self._local_state()
+        (self.folder / ".terraform" / "terraform.tfstate").unlink(missing_ok=True)  # which backend was last used
+        if not self.has_state_bucket:
+            backend.unlink(missing_ok=True)
+            self._init()
+            return
+        bucket = self.cloud.state_bucket
+        backend.write_text(BACKEND.format(bucket=bucket, key=STATE_KEY, region=self.cloud.region))
+        if local is None:
+            self._init()
+        else:
+            self._move(local)
+            terminal.note(f"Terraform's state is in s3://{bucket}/{STATE_KEY} from now on; {local} is kept as a backup")
+
+    def check_folder(self) -> None:
+        """Raises CommandError if there is no root in the folder."""
+        if not (self.folder / "variables.tf").is_file():
+            raise CommandError(f"there is no {self.folder}/variables.tf here; run make where the Makefile is")
+
+    def _init(self) -> None:
+        with terminal.ERR.status("Terraform: getting ready"):
+            self.run("init", "-json")
+
+    def _local_state(self) -> Path | None:
+        """The state that lies in the folder. Raises CommandError if it is of another place than this one."""
+        file = self.folder / "terraform.tfstate"
+        moving = file.with_suffix(".tfstate.moving")
+        if moving.is_file() and not file.is_file():  # of a move that was killed
+            moving.rename(file)
+        if not file.is_file():
+            return None
+        text = file.read_text()
+        arns = re.findall(r'"arn:[\w-]+:([a-z0-9]+):([a-z0-9-]+):(\d{12}):([^"]*)', text)
+        places = {(region, account) for _, region, account, _ in arns}
+        others = set() if (self.cloud.region, self.cloud.account) in places else places
+        topics = {what for service, *_, what in arns if service == "sns" and what.endswith("-alarms")}
+        if others or topics - {f"{self.cloud.project}-alarms"}:
+            region, account = next(iter(others), (self.cloud.region, self.cloud.account))
+            project = next(iter(topics), "").removesuffix("-alarms") or self.cloud.project
+            raise CommandError(
+                f"{file} is the state of {project} in account {account}, region {region}, not of {self.cloud.project} "
+                f"in account {self.cloud.account}, region {self.cloud.region}. Choose that place with PROJECT, "
+                "AWS_PROFILE and AWS_REGION; to serve both from here, first run make bootstrap and make plan there: "
+                "that takes the state into a bucket"
+            )
+        return file
+
+    def _move(self, local: Path) -> None:
+        """Bring the folder's own state into the bucket, unless another is there already."""
+        moving = local.with_suffix(".tfstate.moving")
+        local.rename(moving)
+        try:
+            self._init()
+            if json.loads(moving.read_text()).get("resources"):
+                self._push(local, moving)
+        except BaseException:
+            moving.rename(local)
+            raise
+        moving.rename(local.with_suffix(".tfstate.migrated-backup"))
+
+    def _push(self, local: Path, moving: Path) -> None:
+        try:
+            self.run("state", "push", "-no-color", str(moving.resolve()))
+        except TerraformError as error:
+            if "lineage" not in str(error):
+                raise
+            raise TerraformError(
+                f"s3://{self.cloud.state_bucket}/{STATE_KEY} already has a state, and so has {local}. The bucket's is "
+                f"what others use; if {local.name} is an old one, move it away and run this again"
+            ) from error
+
+    def variables(self) -> Variables:
+        """What the root's variables say. Raises CommandError if the project is another than PROJECT says."""
+        self.check_folder()
+        parts = ", ".join(f"{name} = var.{name}" for name in ASKED)
+        told = self.evaluate(f"{{{parts}, strategies = keys(var.strategies)}}")
+        project = told.pop("project")
+        if project != self.cloud.project:
+            raise CommandError(
+                f"Terraform's variable project is {project}, and PROJECT is {self.cloud.project}: take it out of "
+                f"terraform.tfvars, and say PROJECT={project} to all commands"
+            )
+        if odd := [name for name in told["strategies"] if not re.fullmatch(NAME, name)]:
+            raise CommandError(
+                f"Terraform's variable strategies names {', '.join(odd)}: a name must be at most 32 small letters, "
+                "digits and single dashes"
+            )
+        return Variables(**told)
+
+    def evaluate(self, expression: str) -> dict[str, Any]:
+        """What an expression on variables comes to.
+
+        Terraform is given variables.tf and what sets them, and nothing else: it needs no provider, no state, no lock.
+        """
+        printed: list[str] = []
+        with TemporaryDirectory() as name:
+            for pattern in ("variables.tf", "*.tfvars", "*.tfvars.json"):
+                for file in self.folder.glob(pattern):
+                    (Path(name) / file.name).symlink_to(file.resolve())
+            question = f"jsonencode({expression})\n"
+            code, said = self.start("console", "-no-color", folder=Path(name), text=question, heed=printed.append)
+        # It complains of all that is not there, and of values that are not allowed, and answers all the same.
+        answers = [line for line in printed if line.startswith('"')]
+        if code != 0 or not answers:
+            blocks = re.split(r"^(?=Error: |Warning: |!!!)", said, flags=re.MULTILINE)
+            meant = [each for each in blocks if re.match(r"Error: (?!Reference to undeclared)", each)]
+            raise explained(meant or [said])
+        value: dict[str, Any] = json.loads(json.loads(answers[-1]))
+        return value
+
+    def plan(self, out: Path, *, lock: bool = True, destroy: bool = False) -> bool:
+        """Write a plan; gives whether it changes anything."""
+        words = ["plan", "-json", "-detailed-exitcode", f"-out={out.resolve()}", f"-lock={str(lock).lower()}"]
+        with terminal.ERR.status("Terraform: looking at what there is"):
+            return self.run(*words, *(["-destroy"] if destroy else []), fine=(0, 2)) == 2
+
+    def show(self, plan: Path) -> dict[str, Any]:
+        """A plan as Terraform's JSON."""
+        if not plan.is_file():
+            raise CommandError(f"there is no plan {plan}; make one with: make plan OUT={plan}")
+        shown: dict[str, Any] = self.json("show", "-json", str(plan.resolve()))
+        return shown
+
+    def text(self, plan: Path) -> str:
+        """A plan as Terraform shows it to people, coloured for a terminal."""
+        printed: list[str] = []
+        colour = [] if terminal.OUT.is_terminal else ["-no-color"]
+        self.run("show", *colour, str(plan.resolve()), heed=printed.append)
+        return "".join(printed)
+
+    def apply(self, plan: Path, changes: int) -> None:
+        """Apply a plan of so many changes, and tell of each. Raises TerraformError; what was done by then stays."""
+        done = 0
+
+        def heed(line: str) -> None:
+            nonlocal done
+            event = json.loads(line) if line.startswith("{") else {}
+            if event.get("type") == "apply_complete":
+                done += 1
+                progress("Terraform", done, max(changes, done))
+                if not terminal.ERR.is_terminal:
+                    terminal.ERR.print(event["@message"], style="dim", markup=False, soft_wrap=True)
+
+        with terminal.progress() as progress:
+            progress("Terraform", 0, changes)
+            try:
+                self.run("apply", "-json", str(plan.resolve()), heed=heed)
+            except TerraformError as error:
+                if not done:
+                    raise
+                remark = (
+                    f"{done} of {changes} changes were made before that, and stay; the same command goes on from there"
+                )
+                raise TerraformError(f"{error}\n{remark}") from error
+
+    def outputs(self) -> dict[str, Any]:
+        """The root's outputs by name, as they were last applied; empty if nothing was."""
+        return {name: output["value"] for name, output in self.json("output", "-json").items()}
+
+    def state(self) -> Sequence[Mapping[str, Any]]:
+        """The resources in the state."""
+        pulled: list[str] = []
+        self.run("state", "pull", heed=pulled.append)
+        text = "".join(pulled).strip()
+        return json.loads(text)["resources"] if text else []
+
+    def json(self, *words: str) -> Any:  # noqa: ANN401 what Terraform prints, for the caller to know
+        """What Terraform prints as JSON."""
+        printed: list[str] = []
+        self.run(*words, heed=printed.append)
+        return json.loads("".join(printed))
+
+    def run(self, *words: str, heed: Callable[[str], None] = lambda _: None, fine: Sequence[int] = (0,)) -> int:
+        """Run Terraform, and hand each line to `heed`. Gives its exit code; raises TerraformError if it is not fine."""
+        errors: list[str] = []
+
+        def listen(line: str) -> None:
+            if line.startswith('{"@level":"error"'):
+                errors.append(essence(json.loads(line)))
+            else:
+                heed(line)
+
+        code, said = self.start(*words, heed=listen)
+        if code not in fine:
+            raise explained(errors or [said])
+        return code
+
+    def start(
+        self, *words: str, heed: Callable[[str], None], folder: Path | None = None, text: str = ""
+    ) -> tuple[int, str]:
+        """Run Terraform to its end, come what may; gives its exit code, and what it wrote on stderr.
+
+        It has a process group of its own, so that Ctrl-C reaches it through here alone, and once: it then ends what it
+        has begun and writes its state. At a second Ctrl-C it would stop dead.
+        """
+        with (
+            TemporaryFile("w+") as said,
+            ends_are_interruptions(),
+            subprocess.Popen(
+                ["terraform", *words],
+                cwd=folder or self.folder,
+                env=self.environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+                process_group=0,
+            ) as process,
+        ):
+            assert process.stdin, "asked for above"
+            assert process.stdout, "asked for above"
+            try:
+                process.stdin.write(text)
+                process.stdin.close()
+                for line in process.stdout:
+                    heed(line)
+                code = process.wait()
+            except KeyboardInterrupt:
+                signal.signal(signal.SIGINT, lambda *_: process.send_signal(signal.SIGINT))
+                process.send_signal(signal.SIGINT)
+                terminal.note("Terraform ends what it has begun; a second Ctrl-C stops it dead, and may lose its state")
+                for _ in process.stdout:
+                    pass
+                process.wait()
+                raise
+            said.seek(0)
+            return code, said.read()
+
+
+def strategies(cloud: Cloud | None = None) -> Sequence[str]:
+    """The names in Terraform's variable `strategies`, deployed or not."""
+    check_version()
+    return Terraform(cloud or connect()).variables().strategies
+
+
+def has_bucket(cloud: Cloud, name: str) -> bool:
+    """Whether there is a bucket of that name. Raises DeniedError if there is one that is not for these credentials."""
+    try:
+        with translated(f"the bucket {name}"):
+            cloud.session.client("s3", config=CONFIG).head_bucket(Bucket=name)
+    except MissingError:
+        return False
+    return True
+
+
+def check_version() -> None:
+    """Raises CommandError if there is no Terraform, or one that will not do."""
+    wanted = ".".join(map(str, NEEDED))
+    if not shutil.which("terraform"):
+        raise CommandError(
+            f"terraform is not installed: get version {wanted} or newer from https://developer.hashicorp.com/terraform/install"
+        )
+    done = subprocess.run(["terraform", "version", "-json"], check=False, capture_output=True, text=True)
+    try:
+        version = json.loads(done.stdout)["terraform_version"]
+    except (ValueError, KeyError):
+        raise CommandError(
+            f"terraform does not say its version: {done.stderr.strip() or done.stdout.strip()}"
+        ) from None
+    if not NEEDED <= tuple(map(int, re.findall(r"\d+", version)[:2])) < BELOW:
+        raise CommandError(f"terraform {version} will not do: version {wanted} or newer (below {BELOW[0]}) is needed")
+
+
+def essence(event: Mapping[str, Any]) -> str:
+    """An error in Terraform's own words, without what only its own screen needs."""
+    told = event.get("diagnostic") or {"summary": event["@message"]}
+    summary, detail = told["summary"].strip(), told.get("detail", "")
+    detail = detail.split("\n\nThis was checked by the validation rule")[0].strip()
+    if summary == "Invalid value for variable" and detail:
+        return str(detail)
+    if summary == "Resource precondition failed":
+        return str(detail)
+    where = told.get("address") or (told.get("range") or {}).get("filename", "")
+    return ": ".join(part for part in (where, summary, detail) if part)
+
+
+def explained(errors: Sequence[str]) -> TerraformError:
+    """Terraform's errors as one, each once, with what to do about those that are known."""
+    told = "\n".join(dict.fromkeys(error.strip().removeprefix("Error: ") for error in errors))
+    if lock := re.search(LOCKED, told, re.DOTALL):
+        held, who, since = lock.groups()
+        return TerraformError(
+            f"Terraform's state is locked: {who} is at work on it since {since} UTC. Wait for that to end. If it was "
+            f"killed and nothing runs any more: (cd terraform && terraform force-unlock {held})"
+        )
+    hints = [hint for known, hint in HINTS.items() if re.search(known, told)]
+    return TerraformError("\n".join([f"Terraform: {told or 'it failed without a word'}", *hints]))
+
+
+@contextmanager
+def ends_are_interruptions() -> Iterator[None]:
+    """Let whoever ends this program (a closed terminal, CI) interrupt it, so that Terraform is not left half-way."""
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(each, signal.default_int_handler) for each in signals]
+    try:
+        yield
+    finally:
+        for each, handler in zip(signals, before, strict=True):
+            signal.signal(each, handler)

@@ -1,0 +1,48 @@
+# The most that any function of this project may ever do. CI can make roles, but only inside of this, so that it cannot
+# make itself an administrator; the roles' own policies (terraform/modules/function) name each strategy's things.
+
+resource "aws_iam_policy" "boundary" {
+  name        = "${var.project}-boundary"
+  description = "The most that a function of ${var.project} may do"
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid      = "Log"
+        Effect   = "Allow"
+        Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+        Resource = "${local.arn.logs}:log-group:/aws/lambda/${var.project}-*:*"
+      },
+      {
+        Sid      = "SecretsAndHaltSwitch"
+        Effect   = "Allow"
+        Action   = "ssm:GetParameters"
+        Resource = "${local.arn.ssm}:parameter/${var.project}/*"
+      },
+      {
+        Sid      = "Journal"
+        Effect   = "Allow"
+        Action   = ["s3:GetObject", "s3:PutObject"]
+        Resource = [for folder in ["runs", "universe"] : "${local.artifacts_arn}/${folder}/*"]
+      },
+      {
+        Sid      = "TellMissingFromForbidden"
+        Effect   = "Allow"
+        Action   = "s3:ListBucket"
+        Resource = local.artifacts_arn
+      },
+      {
+        Sid      = "ReportFailures"
+        Effect   = "Allow"
+        Action   = "sns:Publish"
+        Resource = "${local.arn.sns}:${var.project}-alarms"
+      },
+      {
+        Sid      = "Trace"
+        Effect   = "Allow"
+        Action   = ["xray:PutTelemetryRecords", "xray:PutTraceSegments"]
+        Resource = "*" # X-Ray has no resources to name
+      },
+    ]
+  })
+}

@@ -1,0 +1,178 @@
+# What the roles of ci.tf may do: just what terraform/ manages, by its names. The wildcards stand for strategies.
+#
+# Nowhere here is a right to read the secrets, which no plan needs. Yet who may deploy code to a function may make it do
+# whatever its role allows; so the branch itself must be protected, and apply waits for approval.
+
+locals {
+  role_arn       = "${local.iam}:role/${var.project}-*"
+  function_arn   = "${local.arn.lambda}:function:${var.project}-*"
+  layer_arn      = "${local.arn.lambda}:layer:${var.project}-*"
+  log_group_arn  = "${local.arn.logs}:log-group:/aws/lambda/${var.project}-*"
+  rule_arn       = "${local.arn.events}:rule/${var.project}-*"
+  alarm_arn      = "${local.arn.cloudwatch}:alarm:${var.project}-*"
+  dashboard_arn  = "arn:${local.partition}:cloudwatch::${local.account}:dashboard/${var.project}"
+  topic_arn      = "${local.arn.sns}:${var.project}-alarms"
+  halt_arn       = "${local.arn.ssm}:parameter/${var.project}/*/halt"
+  zips_arns      = [for folder in ["function", "layer"] : "${local.artifacts_arn}/${folder}/*"]
+  state_arn      = "arn:${local.partition}:s3:::${local.state_bucket}"
+  root_state_arn = "${local.state_arn}/prophet-trader.tfstate"
+
+  # All that the provider reads when it compares the world with the state.
+  reads = [
+    {
+      Sid      = "ReadFunctions"
+      Effect   = "Allow"
+      Action   = ["lambda:GetAlias", "lambda:GetFunction", "lambda:GetFunctionCodeSigningConfig", "lambda:GetFunctionConcurrency", "lambda:GetFunctionConfiguration", "lambda:GetFunctionEventInvokeConfig", "lambda:GetLayerVersion", "lambda:GetPolicy", "lambda:ListTags", "lambda:ListVersionsByFunction"]
+      Resource = [local.function_arn, local.layer_arn]
+    },
+    {
+      Sid      = "ReadRoles"
+      Effect   = "Allow"
+      Action   = ["iam:GetPolicy", "iam:GetRole", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies", "iam:ListInstanceProfilesForRole", "iam:ListRolePolicies"]
+      Resource = [local.role_arn, local.boundary_arn]
+    },
+    {
+      Sid    = "ReadWatchers"
+      Effect = "Allow"
+      Action = [
+        "cloudwatch:GetDashboard", "cloudwatch:ListTagsForResource", "events:DescribeRule", "events:ListTagsForResource", "events:ListTargetsByRule",
+        "logs:DescribeMetricFilters", "logs:ListTagsForResource", "sns:GetTopicAttributes", "sns:ListSubscriptionsByTopic", "sns:ListTagsForResource"
+      ]
+      Resource = [local.alarm_arn, local.dashboard_arn, local.rule_arn, local.log_group_arn, local.topic_arn]
+    },
+    {
+      Sid      = "ReadHaltSwitches" # and no other parameter
+      Effect   = "Allow"
+      Action   = ["ssm:GetParameter", "ssm:ListTagsForResource"]
+      Resource = local.halt_arn
+    },
+    {
+      Sid      = "ListWhatHasNoResourceToName" # names and settings only; a secret's parameter is listed without its value
+      Effect   = "Allow"
+      Action   = ["cloudwatch:DescribeAlarms", "logs:DescribeLogGroups", "logs:DescribeQueryDefinitions", "sns:GetSubscriptionAttributes", "ssm:DescribeParameters"]
+      Resource = "*"
+    },
+    {
+      Sid      = "ReadBucket"
+      Effect   = "Allow"
+      Action   = ["s3:GetAccelerateConfiguration", "s3:GetBucket*", "s3:GetEncryptionConfiguration", "s3:GetLifecycleConfiguration", "s3:GetReplicationConfiguration", "s3:ListBucket"]
+      Resource = local.artifacts_arn
+    },
+    {
+      Sid      = "ReadZips"
+      Effect   = "Allow"
+      Action   = ["s3:GetObject", "s3:GetObjectTagging", "s3:GetObjectVersion"]
+      Resource = local.zips_arns
+    },
+    {
+      Sid      = "FindState"
+      Effect   = "Allow"
+      Action   = "s3:ListBucket"
+      Resource = local.state_arn
+    },
+    {
+      Sid      = "ReadState"
+      Effect   = "Allow"
+      Action   = "s3:GetObject"
+      Resource = local.root_state_arn
+    },
+  ]
+
+  writes = [
+    {
+      Sid    = "WriteFunctions"
+      Effect = "Allow"
+      Action = [
+        "lambda:CreateAlias", "lambda:CreateFunction", "lambda:DeleteAlias", "lambda:DeleteFunction", "lambda:DeleteFunctionConcurrency",
+        "lambda:DeleteFunctionEventInvokeConfig", "lambda:DeleteLayerVersion", "lambda:PublishLayerVersion", "lambda:PublishVersion",
+        "lambda:PutFunctionConcurrency", "lambda:PutFunctionEventInvokeConfig", "lambda:RemovePermission", "lambda:TagResource",
+        "lambda:UntagResource", "lambda:UpdateAlias", "lambda:UpdateFunctionCode", "lambda:UpdateFunctionConfiguration"
+      ]
+      Resource = [local.function_arn, local.layer_arn]
+    },
+    {
+      Sid       = "LetScheduleInvoke" # and nobody else
+      Effect    = "Allow"
+      Action    = "lambda:AddPermission"
+      Resource  = local.function_arn
+      Condition = { StringEquals = { "lambda:Principal" = "events.amazonaws.com" } }
+    },
+    {
+      Sid       = "WriteBoundedRoles"
+      Effect    = "Allow"
+      Action    = ["iam:CreateRole", "iam:DeleteRolePolicy", "iam:PutRolePermissionsBoundary", "iam:PutRolePolicy"]
+      Resource  = local.role_arn
+      Condition = { StringEquals = { "iam:PermissionsBoundary" = local.boundary_arn } }
+    },
+    {
+      Sid      = "WriteRoles" # none of these gives a right; whom a role trusts is said once, at its creation
+      Effect   = "Allow"
+      Action   = ["iam:DeleteRole", "iam:TagRole", "iam:UntagRole", "iam:UpdateRole", "iam:UpdateRoleDescription"]
+      Resource = local.role_arn
+    },
+    {
+      Sid       = "PassRolesToLambda"
+      Effect    = "Allow"
+      Action    = "iam:PassRole"
+      Resource  = local.role_arn
+      Condition = { StringEquals = { "iam:PassedToService" = "lambda.amazonaws.com" } }
+    },
+    {
+      Sid      = "LeaveOwnRoles" # their names begin like those of functions
+      Effect   = "Deny"
+      Action   = "iam:*"
+      Resource = "${local.iam}:role/${var.project}-ci-*"
+    },
+    {
+      Sid    = "WriteWatchers"
+      Effect = "Allow"
+      Action = [
+        "cloudwatch:DeleteAlarms", "cloudwatch:DeleteDashboards", "cloudwatch:PutDashboard", "cloudwatch:PutMetricAlarm", "cloudwatch:TagResource",
+        "cloudwatch:UntagResource", "events:DeleteRule", "events:DisableRule", "events:EnableRule", "events:PutRule", "events:PutTargets",
+        "events:RemoveTargets", "events:TagResource", "events:UntagResource", "logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:DeleteMetricFilter",
+        "logs:DeleteRetentionPolicy", "logs:PutMetricFilter", "logs:PutRetentionPolicy", "logs:TagResource", "logs:UntagResource", "sns:CreateTopic",
+        "sns:DeleteTopic", "sns:SetTopicAttributes", "sns:Subscribe", "sns:TagResource", "sns:UntagResource"
+      ]
+      Resource = [local.alarm_arn, local.dashboard_arn, local.rule_arn, local.log_group_arn, local.topic_arn]
+    },
+    {
+      Sid      = "WriteWhatHasNoResourceToName"
+      Effect   = "Allow"
+      Action   = ["logs:DeleteQueryDefinition", "logs:PutQueryDefinition", "sns:Unsubscribe"]
+      Resource = "*"
+    },
+    {
+      Sid      = "WriteHaltSwitches"
+      Effect   = "Allow"
+      Action   = ["ssm:AddTagsToResource", "ssm:DeleteParameter", "ssm:PutParameter", "ssm:RemoveTagsFromResource"]
+      Resource = local.halt_arn
+    },
+    {
+      Sid    = "WriteBucket" # not its deletion, nor that of records: the journal goes with `make destroy`, from a laptop
+      Effect = "Allow"
+      Action = [
+        "s3:CreateBucket", "s3:ListBucketVersions", "s3:PutBucketOwnershipControls", "s3:PutBucketPolicy", "s3:PutBucketPublicAccessBlock", "s3:PutBucketTagging",
+        "s3:PutBucketVersioning", "s3:PutEncryptionConfiguration", "s3:PutLifecycleConfiguration"
+      ]
+      Resource = local.artifacts_arn
+    },
+    {
+      Sid      = "WriteZips"
+      Effect   = "Allow"
+      Action   = ["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:DeleteObjectVersion", "s3:PutObject", "s3:PutObjectTagging"]
+      Resource = local.zips_arns
+    },
+    {
+      Sid      = "WriteState"
+      Effect   = "Allow"
+      Action   = "s3:PutObject"
+      Resource = local.root_state_arn
+    },
+    {
+      Sid      = "LockState"
+      Effect   = "Allow"
+      Action   = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
+      Resource = "${local.root_state_arn}.tflock"
+    },
+  ]
+}

@@ -1,0 +1,169 @@
+"""What moto's server lacks of AWS, as far as Terraform's provider and the commands ask for it: added in this process.
+
+With it, a second plan of what was applied is empty for the right reason: AWS says back what it was told.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import unquote
+from uuid import uuid4
+
+from moto.awslambda import models
+from moto.awslambda.exceptions import UnknownEventConfig
+from moto.awslambda.responses import LambdaResponse
+from moto.core.common_types import TYPE_RESPONSE
+from moto.core.responses import ActionResult
+from moto.iam.access_control import IAMPolicyStatement, PermissionResult
+from moto.logs.exceptions import ResourceNotFoundException
+from moto.logs.responses import LogsResponse
+from moto.s3.exceptions import AccessDeniedByLock
+from moto.s3.models import FakeBucket, S3Backend, s3_backends
+
+ECHOED = {"LoggingConfig": None, "DeadLetterConfig": None, "TracingConfig": "tracing_config"}
+"""Parts of a function's configuration that moto forgets, at creation or at an update; and where it keeps them."""
+
+
+class Function(models.LambdaFunction):
+    """A function that says back all that it was told. A published version is a copy, and keeps what it was told."""
+
+    def __init__(self, account_id: str, spec: dict[str, Any], region: str, version: str | int = 1) -> None:
+        self.told = {name: spec[name] for name in ECHOED if spec.get(name)}
+        super().__init__(account_id, spec, region, version)
+
+    def get_configuration(self, on_create: bool = False) -> dict[str, Any]:
+        return super().get_configuration(on_create) | self.told
+
+    def update_configuration(self, config_updates: dict[str, Any]) -> dict[str, Any]:
+        self.told = self.told | {name: config_updates[name] for name in ECHOED if config_updates.get(name)}
+        return super().update_configuration(config_updates)
+
+
+# --- saved queries of Logs Insights ---
+
+
+def put_query_definition(response: LogsResponse) -> str:
+    """Keep a query, or another text under the id of one."""
+    kept, given = _queries(response), json.loads(response.body)
+    identity = given.setdefault("queryDefinitionId", str(uuid4()))
+    if json.loads(response.body).get("queryDefinitionId") and identity not in kept:
+        raise ResourceNotFoundException("The specified query definition does not exist.")
+    kept[identity] = given
+    return json.dumps({"queryDefinitionId": identity})
+
+
+def describe_query_definitions(response: LogsResponse) -> str:
+    """The queries whose names begin with a prefix, a page of them."""
+    prefix, most = response._get_param("queryDefinitionNamePrefix") or "", response._get_int_param("maxResults") or 1000
+    found = [query for query in _queries(response).values() if query["name"].startswith(prefix)]
+    first = int(response._get_param("nextToken") or 0)
+    more = {"nextToken": str(first + most)} if first + most < len(found) else {}
+    return json.dumps({"queryDefinitions": found[first : first + most], **more})
+
+
+def delete_query_definition(response: LogsResponse) -> str:
+    """Forget a query."""
+    if not _queries(response).pop(response._get_param("queryDefinitionId"), None):
+        raise ResourceNotFoundException("The specified query definition does not exist.")
+    return json.dumps({"success": True})
+
+
+def _queries(response: LogsResponse) -> dict[str, dict[str, Any]]:
+    kept: dict[str, dict[str, Any]] = vars(response.logs_backend).setdefault("query_definitions", {})
+    return kept
+
+
+# --- asynchronous invocation: retries, age, destination; of a function, or of one alias of it ---
+
+
+def put_function_event_invoke_config(response: LambdaResponse) -> ActionResult:
+    """Keep the configuration of the qualifier that was named: AWS uses it for that one only."""
+    function, key = _qualified(response)
+    arn = f"{function.function_arn.removesuffix(f':{function.version}')}:{key[1]}"
+    config = models.EventInvokeConfig(arn, function.last_modified, response.json_body)
+    _invoke_configs(response)[key] = config
+    return ActionResult(config.response())
+
+
+def get_function_event_invoke_config(response: LambdaResponse) -> ActionResult:
+    """The configuration of one qualifier."""
+    function, key = _qualified(response)
+    if key not in _invoke_configs(response):
+        raise UnknownEventConfig(function.function_arn)
+    return ActionResult(_invoke_configs(response)[key].response())
+
+
+def delete_function_event_invoke_config(response: LambdaResponse) -> TYPE_RESPONSE:
+    """Forget the configuration of one qualifier."""
+    function, key = _qualified(response)
+    if not _invoke_configs(response).pop(key, None):
+        raise UnknownEventConfig(function.function_arn)
+    return 204, {"status": 204}, "{}"
+
+
+def _qualified(response: LambdaResponse) -> tuple[models.LambdaFunction, tuple[str, str]]:
+    name, qualifier = unquote(response.path.rsplit("/", 2)[1]), response._get_param("Qualifier")
+    function = response.backend.get_function(name, qualifier)
+    return function, (function.function_name, qualifier or "$LATEST")
+
+
+def _invoke_configs(response: LambdaResponse) -> dict[tuple[str, str], models.EventInvokeConfig]:
+    kept: dict[tuple[str, str], models.EventInvokeConfig] = vars(response.backend).setdefault("invoke_configs", {})
+    return kept
+
+
+# --- invocation ---
+
+
+def invoke(response: LambdaResponse) -> tuple[int, dict[str, str], str | bytes]:
+    """Invoke the version or alias that was named: moto looks for the name in another spelling, and takes the latest."""
+    response.querystring |= {"qualifier": response.querystring.get("Qualifier", [None])}
+    return _invoke(response)
+
+
+_invoke: Callable[[LambdaResponse], tuple[int, dict[str, str], str | bytes]] = LambdaResponse.invoke
+
+
+# --- buckets ---
+
+
+def head_bucket(backend: S3Backend, bucket_name: str) -> FakeBucket:
+    """Whether this account may look into a bucket: moto lets everybody into everybody's."""
+    _, owner = s3_backends.bucket_accounts.get(bucket_name, ("", backend.account_id))
+    if owner != backend.account_id:
+        raise AccessDeniedByLock
+    return backend.get_bucket(bucket_name)
+
+
+WITHOUT_TLS = {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def is_action_permitted(statement: IAMPolicyStatement, *request: Any, **more: Any) -> PermissionResult:
+    """What a statement says to a request. moto denies whatever the condition; here, the loopback passes for TLS."""
+    its = statement._statement
+    if its["Effect"] == "Deny" and its.get("Condition") == WITHOUT_TLS:
+        return PermissionResult.NEUTRAL
+    return _is_action_permitted(statement, *request, **more)
+
+
+_is_action_permitted = IAMPolicyStatement.is_action_permitted
+
+REPLACED: dict[type, list[Callable[..., object]]] = {
+    LogsResponse: [put_query_definition, describe_query_definitions, delete_query_definition],
+    LambdaResponse: [
+        put_function_event_invoke_config,
+        get_function_event_invoke_config,
+        delete_function_event_invoke_config,
+        invoke,
+    ],
+    S3Backend: [head_bucket],
+    IAMPolicyStatement: [is_action_permitted],
+}
+
+
+def fill() -> None:
+    """Teach all of moto's servers in this process what is above."""
+    vars(models)["LambdaFunction"] = Function
+    for kind, functions in REPLACED.items():
+        for function in functions:
+            setattr(kind, function.__name__, function)

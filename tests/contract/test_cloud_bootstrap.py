@@ -1,0 +1,225 @@
+import io
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import TextIO
+
+import boto3
+import pytest
+
+from scripts.cloud.aws import AwsError, Cloud, connect
+from scripts.cloud.bootstrap import ISSUER, REMOTE, choices, has_provider, looked_up, make_bucket, suggested, wishes
+from scripts.terminal import CommandError
+
+STATE_BUCKET = "prophet-trader-state-123456789012-us-east-1"
+
+
+@pytest.fixture
+def cloud(aws: dict[str, str]) -> Cloud:
+    return connect(aws)
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder cloned from octo-org/bot, in which the command is run."""
+    for words in (["init", "--quiet"], ["remote", "add", "origin", "git@github.com:octo-org/bot.git"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def gh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """GitHub's command line tool, which a test writes."""
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    return tmp_path / "gh"
+
+
+def typed(text: str) -> TextIO:
+    """A terminal at which somebody has typed that."""
+    ours, theirs = os.openpty()
+    os.write(ours, text.encode())
+    return io.TextIOWrapper(os.fdopen(theirs, "rb", buffering=0))
+
+
+# --- what the person says ---
+
+
+def test_nothing_said_is_nothing_asked() -> None:
+    assert wishes({"REPOSITORY": "", "HOME": "/root"}) == {}
+
+
+def test_what_is_said_comes_under_terraforms_names() -> None:
+    said = {"REPOSITORY": "octo-org/bot", "BRANCH": "release/1", "BUCKET_NAME": "zips", "REPOSITORY_IDS": "1/2"}
+    assert wishes(said) == {
+        "repository": "octo-org/bot",
+        "branch": "release/1",
+        "artifact_bucket": "zips",
+        "repository_ids": "1/2",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REPOSITORY", "bot"),
+        ("REPOSITORY", "octo-org/*"),
+        ("REPOSITORY", "https://github.com/octo-org/bot"),
+        ("REPOSITORY_IDS", "12"),
+        ("BRANCH", "release/*"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_an_example(name: str, value: str) -> None:
+    with pytest.raises(CommandError, match=re.escape(f"{name}={value}: must be ")):
+        wishes({name: value})
+
+
+# --- what was said the last time ---
+
+
+RECORDED = {"repository": "octo-org/bot", "repository_ids": "1/2", "branch": "release", "artifact_bucket": "zips"}
+
+
+def test_what_is_not_said_stays_as_it_was() -> None:
+    assert choices({}, RECORDED) == RECORDED
+
+
+def test_what_is_said_counts_more_than_what_was() -> None:
+    assert choices({"branch": "main"}, RECORDED) == {**RECORDED, "branch": "main"}
+
+
+def test_another_repository_has_other_numbers() -> None:
+    assert choices({"repository": "octo-org/other"}, RECORDED)["repository_ids"] is None
+
+
+def test_none_takes_the_repository_away() -> None:
+    chosen = choices({"repository": "none"}, RECORDED)
+    assert (chosen["repository"], chosen["repository_ids"]) == (None, None)
+
+
+# --- the repository that the folder was cloned from ---
+
+
+@pytest.mark.parametrize(
+    "remote",
+    [
+        "git@github.com:octo-org/bot.git",
+        "git@github.com:octo-org/bot",
+        "https://github.com/octo-org/bot.git",
+        "https://github.com/octo-org/bot/",
+        "https://someone@github.com/octo-org/bot",
+        "ssh://git@github.com/octo-org/bot.git",
+        "ssh://git@ssh.github.com:443/octo-org/bot.git",
+    ],
+)
+def test_a_remote_on_github_is_read(remote: str) -> None:
+    found = re.fullmatch(REMOTE, remote)
+    assert found
+    assert found[1] == "octo-org/bot"
+
+
+@pytest.mark.parametrize(
+    "remote", ["", "/srv/git/bot.git", "git@gitlab.com:octo-org/bot.git", "https://github.com.example.org/octo-org/bot"]
+)
+def test_a_remote_elsewhere_is_none(remote: str) -> None:
+    assert re.fullmatch(REMOTE, remote) is None
+
+
+@pytest.mark.parametrize(("answer", "repository"), [("y\n", "octo-org/bot"), ("n\n", None), ("\n", None)])
+@pytest.mark.usefixtures("clone")
+def test_a_clone_gets_a_role_only_if_the_person_says_so(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, answer: str, repository: str | None
+) -> None:
+    with typed(answer) as terminal:
+        monkeypatch.setattr("sys.stdin", terminal)
+        assert suggested(cloud) == repository
+
+
+@pytest.mark.usefixtures("clone")
+def test_where_nobody_can_be_asked_a_clone_gets_no_role(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    assert suggested(cloud) is None
+    assert "make bootstrap REPOSITORY=octo-org/bot" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_folder_that_is_no_clone_has_no_repository(
+    cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert suggested(cloud) is None
+
+
+# --- GitHub's numbers ---
+
+
+def test_github_is_asked_for_the_numbers(gh: Path) -> None:
+    gh.write_text('#!/bin/sh\n[ "$1 $2" = "api repos/octo-org/bot" ] && echo 12/345\n')
+    gh.chmod(0o755)
+    assert looked_up("octo-org/bot") == "12/345"
+
+
+def test_numbers_that_cannot_be_had_are_asked_of_the_person(gh: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gh.write_text("#!/bin/sh\necho 'gh: To get started, please run: gh auth login' >&2\nexit 4\n")
+    gh.chmod(0o755)
+    assert looked_up("octo-org/bot") is None
+    assert "gh api repos/octo-org/bot" in " ".join(capsys.readouterr().err.split())
+
+
+# --- GitHub's OIDC provider, of which an account can have one ---
+
+
+def trusting(*audiences: str) -> None:
+    boto3.client("iam").create_open_id_connect_provider(Url=f"https://{ISSUER}", ClientIDList=audiences)
+
+
+def test_an_account_may_have_none(cloud: Cloud) -> None:
+    assert not has_provider(cloud)
+
+
+def test_one_that_others_have_made_is_found(cloud: Cloud) -> None:
+    trusting("another", "sts.amazonaws.com")
+    assert has_provider(cloud)
+
+
+def test_one_for_others_than_aws_is_told_with_the_remedy(cloud: Cloud) -> None:
+    trusting("another")
+    with pytest.raises(AwsError, match=r"add-client-id-to-open-id-connect-provider .* --client-id sts\.amazonaws\.com"):
+        has_provider(cloud)
+
+
+# --- the bucket ---
+
+
+def test_the_bucket_is_made(cloud: Cloud) -> None:
+    make_bucket(cloud, STATE_BUCKET)
+    assert boto3.client("s3").head_bucket(Bucket=STATE_BUCKET)["BucketRegion"] == "us-east-1"
+
+
+def test_the_bucket_is_made_in_the_region(aws: dict[str, str]) -> None:
+    make_bucket(connect({**aws, "AWS_REGION": "eu-central-1"}), "somewhere-else")
+    assert boto3.client("s3").head_bucket(Bucket="somewhere-else")["BucketRegion"] == "eu-central-1"
+
+
+def test_a_bucket_that_is_there_is_left_alone(cloud: Cloud) -> None:
+    make_bucket(cloud, STATE_BUCKET)
+    boto3.client("s3").put_object(Bucket=STATE_BUCKET, Key="bootstrap.tfstate", Body=b"{}")
+    make_bucket(cloud, STATE_BUCKET)
+    assert boto3.client("s3").head_object(Bucket=STATE_BUCKET, Key="bootstrap.tfstate")["ContentLength"] == 2
+
+
+def test_a_bucket_of_another_account_is_not_used(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOTO_S3_ALLOW_CROSSACCOUNT_ACCESS", "false")
+    role = boto3.client("sts").assume_role(RoleArn="arn:aws:iam::210987654321:role/squatter", RoleSessionName="squat")
+    keys = role["Credentials"]
+    theirs = boto3.client(
+        "s3",
+        aws_access_key_id=keys["AccessKeyId"],
+        aws_secret_access_key=keys["SecretAccessKey"],
+        aws_session_token=keys["SessionToken"],
+    )
+    theirs.create_bucket(Bucket=STATE_BUCKET)
+    with pytest.raises(AwsError, match=f"the bucket {STATE_BUCKET} is not this account's.*PROJECT=another-name"):
+        make_bucket(cloud, STATE_BUCKET)

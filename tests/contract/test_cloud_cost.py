@@ -1,0 +1,408 @@
+"""`make cost`: from the logs in moto, from the schedule, and from runs in AWS's own runtime interface."""
+
+import json
+import os
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import boto3
+import pytest
+
+from layer.emulator import Function, fetched, running
+from layer.package import ZIP
+from layer.target import LayerError, Target
+from scripts.cloud import cost, logs, measure, throttle
+from scripts.cloud.cost import Estimate, Use
+from scripts.cloud.cron import DEFAULT, Schedule, kinds, once_a_day
+from scripts.cloud.measure import Measured
+from scripts.terminal import CommandError
+from tests.contract.test_cloud_logs import Make, deploy, group, put, report
+from tests.fakes import insights
+from trader.prices import no_progress
+
+ROOT = Path(__file__).parents[2]
+TARGET = Target("3.13", "x86_64")
+needs_emulator = pytest.mark.skipif(not TARGET.runs_here, reason="left out: the emulator is for linux x86_64")
+needs_zips = pytest.mark.skipif(
+    not (TARGET.zip.is_file() and ZIP.is_file()), reason="left out: make layer and make package have not been run"
+)
+
+
+@pytest.fixture
+def make(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Make:
+    """The command as make starts it: exit code, output and errors."""
+    insights.install()
+    monkeypatch.setattr(logs, "POLL_S", 0.01)
+
+    def call(*arguments: str, **variables: str) -> tuple[int, str, str]:
+        with monkeypatch.context() as patched:
+            patched.setattr("sys.argv", ["cost", *arguments])
+            for name, value in variables.items():
+                patched.setenv(name, value)
+            try:
+                cost.main()
+                code = 0
+            except SystemExit as end:
+                code = int(end.code or 0)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
+
+
+# --- from the logs -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def answer(make: Make) -> Callable[[], dict[str, Any]]:
+    """What the command says of two strategies: 200 runs of 3 GB-seconds each, and one of half that memory."""
+    deploy("swing", "trend")
+    put("swing", [report(memory_mb=512)], ago=timedelta(days=2))
+    put("trend", [report()] * 100, ago=timedelta(days=1))
+    put("trend", [report()] * 100, ago=timedelta(minutes=1))
+
+    def call() -> dict[str, Any]:
+        code, out, err = make("--json")
+        assert code == 0, err
+        found: dict[str, Any] = json.loads(out)
+        return found
+
+    return call
+
+
+def test_what_was_billed_is_summed_by_strategy(answer: Callable[[], dict[str, Any]]) -> None:
+    assert answer()["strategies"] == [
+        {"strategy": "swing", "requests": 1, "gb_seconds": 1.5},
+        {"strategy": "trend", "requests": 200, "gb_seconds": 600},
+    ]
+
+
+def test_it_is_set_against_the_free_tier(answer: Callable[[], dict[str, Any]]) -> None:
+    found = answer()
+    assert (found["gb_seconds"], found["requests"], found["source"]) == (601.5, 201, "logs")
+    assert found["share_of_gb_seconds"] == pytest.approx(601.5 / 400_000, abs=1e-5)
+    assert found["usd_beyond_free_tier"] == 0
+
+
+def test_how_many_would_fit_is_scaled_to_a_month_and_to_the_average(answer: Callable[[], dict[str, Any]]) -> None:
+    found = answer()
+    assert found["days"] == 3
+    assert found["strategies_that_fit"] == int(400_000 / (601.5 / 2 * 30 / 3))
+
+
+def test_people_get_a_table_and_a_sentence(make: Make) -> None:
+    deploy("trend")
+    put("trend", [report()] * 100)
+    code, out, _ = make()
+    assert code == 0
+    assert re.search(r"trend +100 +300\.0", out)
+    assert "0.07% of Lambda's 400,000 free GB-seconds a month" in out
+    assert "44 such strategies fit" in out
+    assert "https://aws.amazon.com/lambda/pricing/" in out
+
+
+def test_runs_of_before_the_last_30_days_do_not_count(make: Make) -> None:
+    deploy("trend")
+    put("trend", [report()], ago=timedelta(days=1))
+    events = [{"timestamp": int((datetime.now(UTC) - timedelta(days=31)).timestamp() * 1000), "message": report()}]
+    boto3.client("logs").put_log_events(logGroupName=group("trend"), logStreamName="[3]", logEvents=events)  # type: ignore[arg-type]
+    assert json.loads(make("--json")[1])["requests"] == 1
+
+
+def test_beyond_the_free_tier_only_what_is_beyond_it_costs() -> None:
+    use = Use(strategy="trend", requests=2_000_000, gb_seconds=500_000)
+    found = cost.of_lambda([use], 1, 1.0, "x86_64")
+    assert found["usd_beyond_free_tier"] == pytest.approx(100_000 * 0.0000166667 + 0.20, abs=0.005)
+    assert found["strategies_that_fit"] == 0
+
+
+def test_arm64_is_a_fifth_cheaper() -> None:
+    use = Use(strategy="trend", requests=0, gb_seconds=1_000_000)
+    assert use.usd("arm64") / use.usd("x86_64") == pytest.approx(0.8, abs=0.001)
+
+
+def test_of_many_short_runs_the_requests_are_the_limit() -> None:
+    use = Use(strategy="trend", requests=500_000, gb_seconds=100)
+    assert cost.of_lambda([use], 1, 1.0, "x86_64")["strategies_that_fit"] == 2
+
+
+# --- the schedule --------------------------------------------------------------------------------------------------
+
+
+def hours(expression: str, day: date = date(2026, 11, 23)) -> list[str]:
+    """When it fires on that Monday."""
+    return [f"{moment:%H:%M}" for moment in Schedule(expression).times(day, 1)]
+
+
+def test_the_default_fires_every_quarter_of_an_hour_on_weekdays() -> None:
+    times = [f"{moment:%a %H:%M}" for moment in Schedule(DEFAULT).times(date(2026, 11, 21), 7)]
+    assert (len(times), times[0], times[-1]) == (5 * 36, "Mon 13:00", "Fri 21:45")
+
+
+@pytest.mark.parametrize(
+    ("expression", "times"),
+    [
+        ("cron(30 14 ? * 2 *)", ["14:30"]),  # 1 is Sunday
+        ("cron(30 14 ? * 1 *)", []),
+        ("cron(0 9,17 ? * MON *)", ["09:00", "17:00"]),
+        ("cron(5/25 9 * * ? *)", ["09:05", "09:30", "09:55"]),
+        ("cron(0 9 23 NOV ? 2026)", ["09:00"]),
+        ("cron(0 9 23 11 ? 2027)", []),
+        ("cron(0 9 24 * ? *)", []),
+        ("cron(0 20-22/2 ? * * *)", ["20:00", "22:00"]),
+    ],
+)
+def test_expressions_mean_what_aws_says(expression: str, times: list[str]) -> None:
+    assert hours(expression) == times
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "rate(5 minutes)",
+        "cron(0 9 * * MON)",
+        "cron(0 9 * * * *)",
+        "cron(0 9 ? * ? *)",
+        "cron(60 9 ? * MON *)",
+        "cron(0 24 ? * MON *)",
+        "cron(0 9 L * ? *)",
+        "cron(0 9 ? * MON#1 *)",
+        "cron(0 9 ? * FRI-MON *)",
+        "cron(0/0 9 ? * MON *)",
+        "cron(0 nine ? * MON *)",
+        "",
+    ],
+)
+def test_a_schedule_that_cannot_be_counted_is_a_sentence(expression: str) -> None:
+    with pytest.raises(CommandError, match="SCHEDULE="):
+        list(Schedule(expression).times(date(2026, 11, 23), 1))
+
+
+@pytest.mark.parametrize("day", [date(2026, 7, 6), date(2026, 11, 23)], ids=["summer", "winter"])
+def test_a_day_has_a_first_run_25_later_ones_and_ten_that_find_the_market_closed(day: date) -> None:
+    assert kinds(Schedule(DEFAULT), day, 1) == {"first": 1, "later": 25, "closed": 10}
+
+
+def test_on_a_holiday_all_runs_find_the_market_closed_and_on_a_half_day_more() -> None:
+    assert kinds(Schedule(DEFAULT), date(2026, 11, 26), 1) == {"first": 0, "later": 0, "closed": 36}
+    assert kinds(Schedule(DEFAULT), date(2026, 11, 27), 1) == {"first": 1, "later": 13, "closed": 22}
+
+
+@pytest.mark.parametrize("day", [date(2026, 7, 6), date(2026, 11, 23)], ids=["summer", "winter"])
+def test_once_a_day_in_new_york_is_one_first_run_and_one_that_is_not_due(day: date) -> None:
+    assert kinds(once_a_day("15:00"), day, 1, "15:00") == {"first": 1, "later": 0, "closed": 1}
+
+
+def test_once_a_day_is_the_schedule_that_terraform_makes() -> None:
+    assert once_a_day("15:00").expression == "cron(0 19,20 ? * MON-FRI *)"
+
+
+# --- the estimate --------------------------------------------------------------------------------------------------
+
+
+def month(**changes: Any) -> Estimate:
+    """21 days at the default schedule, with round figures."""
+    runs = {"first": 30.0, "later": 10.0, "closed": 2.0}
+    measured = {
+        kind: Measured(billed_s=billed_s, init_s=1, peak_mb=150, log_bytes=10_000, kept_bytes=100_000)
+        for kind, billed_s in runs.items()
+    }
+    given: dict[str, Any] = {
+        "schedule": DEFAULT,
+        "memory_mb": 1_024,
+        "first_day": date(2026, 10, 24),
+        "counts": {"first": 21, "later": 525, "closed": 210},
+        "share_of_hours": 0.25,
+        "measured": measured,
+    }
+    return Estimate(**given | changes)
+
+
+def test_gb_seconds_are_memory_times_billed_seconds_times_runs() -> None:
+    found = cost.from_runs(month(), "x86_64")
+    assert found["gb_seconds"] == 21 * 30 + 525 * 10 + 210 * 2
+    assert found["requests"] == 756
+    assert found["strategies_that_fit"] == 400_000 // 6_300
+
+
+def test_twice_the_memory_costs_twice_as_much_for_the_same_time() -> None:
+    assert month(memory_mb=2_048).use.gb_seconds == 2 * month().use.gb_seconds
+
+
+def test_what_is_measured_and_what_is_assumed_is_said() -> None:
+    found = cost.from_runs(month(), "x86_64")
+    assert any("measured at 58% of a processor" in each for each in found["known"])
+    assert "every run starts cold, and its init is billed" in found["assumed"]
+
+
+def other(found: dict[str, Any], what: str) -> dict[str, Any]:
+    (row,) = [row for row in found["others"] if row["what"] == what]
+    return dict(row)
+
+
+def test_other_free_tiers_are_told_with_what_30_strategies_cost() -> None:
+    found = cost.from_runs(month(), "x86_64")
+    alarms, metrics = other(found, "CloudWatch alarms"), other(found, "CloudWatch custom metrics")
+    assert (alarms["strategies_that_fit"], alarms["usd_of_30"]) == (1, pytest.approx(0.10 * (30 * 8 - 10)))
+    assert (metrics["used"], metrics["usd_of_30"]) == (1.5, pytest.approx(0.30 * (30 * 1.5 - 10)))
+    assert other(found, "CloudWatch logs")["used"] == pytest.approx(756 * 10_000 / 1e9, abs=1e-4)
+
+
+def test_metrics_and_alarms_are_as_many_as_terraform_makes() -> None:
+    folder = ROOT / "terraform" / "modules" / "monitoring"
+    metrics = re.findall(r"^\s+\w+\s+= \{ pattern = ", (folder / "metrics.tf").read_text(), re.MULTILINE)
+    alarms = re.findall(r"^\s+metric\s+(?:= )?\{", (folder / "alarms.tf").read_text(), re.MULTILINE)
+    assert (len(metrics), len(alarms)) == (cost.METRICS, cost.ALARM_METRICS)
+
+
+def test_the_defaults_are_terraforms() -> None:
+    variables = (ROOT / "terraform" / "variables.tf").read_text()
+    assert f'schedule             = optional(string, "{DEFAULT}")' in variables
+    assert f"memory_mb            = optional(number, {cost.MEMORY_MB})" in variables
+
+
+def test_the_tables_of_an_estimate_name_it_so(capsys: pytest.CaptureFixture[str]) -> None:
+    cost.show(cost.from_runs(month(), "x86_64"))
+    out = capsys.readouterr().out
+    assert "an ESTIMATE" in out
+    assert re.search(r"all +756 +6,300", out)
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"MEMORY": "64"}, "MEMORY=64: must be a whole number of MB from 128 to 10240"),
+        ({"MEMORY": "1 GB"}, "MEMORY=1 GB"),
+        ({"SCHEDULE": "hourly"}, "SCHEDULE=hourly: must be cron(...)"),
+        ({"SCHEDULE": "cron(0 9 ? * MON 1999)"}, "did not fire in the last 30 days"),
+        ({"SCHEDULE": DEFAULT, "DAILY_AT": "15:00"}, "contradict each other"),
+        ({"DAILY_AT": "3 p.m."}, "DAILY_AT=3 p.m.: must be a quarter of an hour"),
+        ({"ARCH": "m68k", "ESTIMATE": "1"}, "ARCH=m68k: must be one of"),
+    ],
+)
+def test_what_makes_no_sense_is_a_sentence(make: Make, variables: dict[str, str], said: str) -> None:
+    code, out, err = make(**variables)
+    assert (code, out) == (1, "")
+    assert said in " ".join(err.split())
+
+
+@pytest.fixture
+def _no_zip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As in a fresh clone."""
+    monkeypatch.setattr("layer.target.DIST", tmp_path)
+
+
+@pytest.mark.usefixtures("_no_zip")
+def test_without_the_layers_zip_it_is_told_how_to_get_one() -> None:
+    with pytest.raises(LayerError, match="make layer builds it"):
+        measure.check(TARGET)
+
+
+@pytest.mark.usefixtures("_no_zip")
+@pytest.mark.parametrize(
+    ("prepare", "said"),
+    [
+        (lambda: None, "nothing is deployed in account 123456789012, region us-east-1: so this is an estimate"),
+        (lambda: deploy("trend"), "no run of trend in the last 30 days: so this is an estimate"),
+        (lambda: os.environ.pop("AWS_ACCESS_KEY_ID"), "there are no AWS credentials: so this is an estimate"),
+    ],
+)
+def test_where_nothing_was_billed_it_becomes_an_estimate(make: Make, prepare: Callable[[], object], said: str) -> None:
+    prepare()
+    code, _, err = make()
+    assert (code, said in " ".join(err.split())) == (1, True)  # 1, because there is no zip to measure
+
+
+# --- a share of a processor ----------------------------------------------------------------------------------------
+
+SPIN = """
+    import subprocess, sys, time
+    WORK = "sum(range(400_000))"
+    def handler(event, context):
+        begun, used = time.perf_counter(), time.process_time()
+        if event == "wait":
+            time.sleep(0.5)
+        elif event == "child":
+            used = 0
+            code = f"import time\\nfor _ in range(60): {WORK}\\nprint(time.process_time())"
+            used = -float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout)
+        else:
+            for _ in range(60):
+                eval(WORK)
+        now = 0 if event == "child" else time.process_time()
+        return {"wall_s": time.perf_counter() - begun, "processor_s": now - used}
+"""
+
+
+@pytest.fixture(scope="module")
+def spin(tmp_path_factory: pytest.TempPathFactory) -> Function:
+    """A function that computes or waits, and says how long it took and how much of a processor it had."""
+    task = tmp_path_factory.mktemp("task")
+    (task / "handler.py").write_text(dedent(SPIN))
+    tools, emulator = fetched(TARGET)
+    return Function(
+        python=TARGET.interpreter(), tools=tools, emulator=emulator, task=task, path=[], handler="handler.handler"
+    )
+
+
+def invoke(function: Function, event: str, share: float) -> dict[str, float]:
+    """The second invocation's figures: the first one is the start of Python."""
+    with running(function, {}) as interface, throttle.throttled(interface._process.pid, share):
+        interface.invoke("wait")
+        figures: dict[str, float] = interface.invoke(event)
+    return figures
+
+
+@needs_emulator
+@pytest.mark.parametrize("event", ["compute", "child"])
+@pytest.mark.parametrize("share", [0.2, 0.4])
+def test_who_computes_takes_as_much_longer_as_the_share_is_smaller(spin: Function, event: str, share: float) -> None:
+    figures = invoke(spin, event, share)
+    assert figures["processor_s"] / figures["wall_s"] == pytest.approx(share, rel=0.2)
+
+
+@needs_emulator
+def test_who_waits_takes_no_longer(spin: Function) -> None:
+    assert invoke(spin, "wait", 0.1)["wall_s"] < 0.6
+
+
+@needs_emulator
+def test_nobody_is_left_standing_still(spin: Function) -> None:
+    with running(spin, {}) as interface:
+        with throttle.throttled(interface._process.pid, 0.05):
+            interface.invoke("wait")
+        begun = time.perf_counter()
+        interface.invoke("wait")
+    assert time.perf_counter() - begun < 2
+
+
+def test_a_processor_is_for_1769_mb() -> None:
+    assert throttle.share_of(1_769) == 1
+    assert throttle.share_of(1_024) == pytest.approx(0.579, abs=0.001)
+
+
+# --- the measurement, and the target -------------------------------------------------------------------------------
+
+
+@needs_emulator
+@needs_zips
+@pytest.mark.usefixtures("aws")  # which is empty: the stand-ins of a measurement before are gone
+def test_30_strategies_fit_into_the_free_tier_at_the_default_schedule_and_memory() -> None:
+    found = cost.from_runs(cost.estimate(TARGET, {}), "x86_64")
+    assert found["strategies_that_fit"] >= 30
+    assert found["runs"]["first"]["billed_s"] > found["runs"]["later"]["billed_s"] > found["runs"]["closed"]["billed_s"]
+    assert all(0.1 < run["init_s"] < run["billed_s"] for run in found["runs"].values())
+
+
+@needs_emulator
+@needs_zips
+@pytest.mark.usefixtures("aws")  # which is empty: the stand-ins of a measurement before are gone
+def test_a_run_that_did_something_else_is_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(measure.DONE, "closed", ("MARKET_CLOSED", 1, 0, False))
+    with pytest.raises(LayerError, match="the measured run was not a run while the market is closed"):
+        measure.measure(TARGET, cost.MEMORY_MB, no_progress)

@@ -1,0 +1,460 @@
+"""`make logs` against moto's server: each query on the lines that real runs log under Lambda's JSON format."""
+
+import json
+import logging
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from lambda_function import run
+from scripts.cloud import logs
+from scripts.cloud.aws import AwsError, connect
+from tests.fakes import insights
+from trader.settings import SettingsError
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="left out: AWS's runtime has no wheel for this system")
+
+ROOT = Path(__file__).parents[2]
+SLOT = "2022-12-28T20:45:00Z"
+NAMES = ("decisions", "equity", "errors", "orders", "refusals", "runs", "runtimes")
+type Make = Callable[..., tuple[int, str, str]]
+type Rows = list[dict[str, Any]]
+
+
+# --- what is in the logs -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What real runs log: one that trades, its repetition, one for which no symbol has prices, and one that fails."""
+    from awslambdaric.lambda_runtime_log_utils import JsonFormatter
+
+    written: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            record.aws_request_id = "11111111-2222-3333-4444-555555555555"
+            written.append(self.format(record))
+
+    folder, handler, log = tmp_path_factory.mktemp("run"), Keep(), logging.getLogger("trader")
+    handler.setFormatter(JsonFormatter())
+    log.addHandler(handler)
+    env = {
+        "JOURNAL": f"folder:{folder}/journal",
+        "ACCOUNT_FILE": f"{folder}/account.json",
+        "UNIVERSE_SIZE": "6",
+        "MAX_ORDERS_PER_RUN": "4",
+    }
+    unknown = ",".join(f"Q{number}" for number in range(60))
+    try:
+        run({"time": SLOT}, env=env)
+        run({"time": SLOT}, env=env)
+        run({"time": "2022-12-28T19:45:00Z"}, env=env | {"UNIVERSE": unknown, "ACCOUNT_FILE": f"{folder}/another.json"})
+        with pytest.raises(SettingsError):
+            run(env={"MODE": "never"})
+        log.error("held without a stop loss", extra={"strategy": "trend", "slot": SLOT, "symbols": ["KO", "PEP"]})
+    finally:
+        log.removeHandler(handler)
+    return written
+
+
+def report(
+    *, status: str = "success", duration_ms: float = 2_000, init_ms: float | None = 1_000, memory_mb: int = 1_024
+) -> str:
+    """Lambda's own line at the end of an invocation; since 2025 the init is billed, too."""
+    init = {} if init_ms is None else {"initDurationMs": init_ms}
+    metrics = {
+        "durationMs": duration_ms,
+        "billedDurationMs": int(duration_ms + (init_ms or 0)),
+        "memorySizeMB": memory_mb,
+        "maxMemoryUsedMB": 300,
+        **init,
+    }
+    record = {"requestId": "11111111-2222-3333-4444-555555555555", "status": status, "metrics": metrics}
+    return json.dumps({"time": "2026-11-23T15:00:03.000Z", "type": "platform.report", "record": record})
+
+
+START = json.dumps(
+    {"time": "2026-11-23T15:00:00.000Z", "type": "platform.start", "record": {"requestId": "1", "version": "3"}}
+)
+
+
+def deploy(*strategies: str) -> None:
+    """What Terraform makes, as far as logs are concerned."""
+    for strategy in strategies:
+        boto3.client("ssm").put_parameter(Name=f"/prophet-trader/{strategy}/halt", Value="false", Type="String")
+        boto3.client("logs").create_log_group(logGroupName=group(strategy))
+        boto3.client("logs").put_retention_policy(logGroupName=group(strategy), retentionInDays=400)
+        boto3.client("logs").create_log_stream(logGroupName=group(strategy), logStreamName="[3]")
+
+
+def group(strategy: str) -> str:
+    return f"/aws/lambda/prophet-trader-{strategy}"
+
+
+def put(strategy: str, messages: Sequence[str], *, ago: timedelta = timedelta(minutes=5)) -> None:
+    """Log lines, a millisecond after each other, the first so long ago."""
+    first_ms = int((datetime.now(UTC) - ago).timestamp() * 1000)
+    events = [{"timestamp": first_ms + at, "message": message} for at, message in enumerate(messages)]
+    boto3.client("logs").put_log_events(logGroupName=group(strategy), logStreamName="[3]", logEvents=events)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def _insights(monkeypatch: pytest.MonkeyPatch, aws: dict[str, str]) -> None:
+    insights.install()
+    insights.STARTED.clear()
+    monkeypatch.setattr(logs, "POLL_S", 0.01)
+
+
+@pytest.fixture
+def make(_insights: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Make:
+    """The command as make starts it: exit code, output and errors."""
+
+    def call(*arguments: str, **variables: str) -> tuple[int, str, str]:
+        with monkeypatch.context() as patched:
+            patched.setattr("sys.argv", ["logs", *arguments])
+            for name, value in variables.items():
+                patched.setenv(name, value)
+            try:
+                logs.main()
+                code = 0
+            except SystemExit as end:
+                code = int(end.code or 0)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
+
+
+@pytest.fixture
+def rows(make: Make, lines: list[str]) -> Callable[..., Rows]:
+    """The rows of a query on the log of a strategy that has logged all of `lines`, and what Lambda logs around them."""
+    deploy("trend")
+    put(
+        "trend",
+        [START, *lines, report(), report(status="timeout", duration_ms=300_000, init_ms=None), "no JSON at all"],
+    )
+
+    def call(query: str, **variables: str) -> Rows:
+        code, out, err = make("--json", QUERY=query, **variables)
+        assert code == 0, err
+        found: Rows = json.loads(out)["rows"]
+        return found
+
+    return call
+
+
+def logged(lines: list[str], message: str) -> Rows:
+    return [line for line in map(json.loads, lines) if line["message"] == message]
+
+
+# --- each query finds just what it should --------------------------------------------------------------------------
+
+
+def test_orders_are_the_orders_that_were_placed(rows: Callable[..., Rows], lines: list[str]) -> None:
+    placed = {(each["symbol"], each["side"], each["quantity"], each["status"]) for each in logged(lines, "order")}
+    assert placed
+    assert {(row["symbol"], row["side"], row["quantity"], row["status"]) for row in rows("orders")} == placed
+
+
+def test_an_order_is_told_with_its_prices_slot_and_strategy(rows: Callable[..., Rows], lines: list[str]) -> None:
+    row, order = rows("orders")[-1], logged(lines, "order")[0]
+    names = ("strategy", "slot", "price_usd", "stop_loss_usd", "take_profit_usd")
+    assert {name: row[name] for name in names} == {name: order[name] for name in names}
+
+
+def test_decisions_are_all_insights_with_the_quantity_that_followed(
+    rows: Callable[..., Rows], lines: list[str]
+) -> None:
+    made = {each["symbol"]: [each["gap_fraction"], each["order_quantity"]] for each in logged(lines, "decision")}
+    assert len(made) == 6
+    found = {row["symbol"]: [row["gap_fraction"], row["order_quantity"]] for row in rows("decisions")}
+    assert found == {symbol: pytest.approx(values) for symbol, values in made.items()}
+
+
+def test_refusals_are_told_with_code_and_values(rows: Callable[..., Rows], lines: list[str]) -> None:
+    refused = {(each["symbol"], each["code"], each["detail"]) for each in logged(lines, "denial")}
+    assert refused
+    assert {(row["symbol"], row["code"], row["why"]) for row in rows("refusals") if "symbol" in row} == refused
+
+
+def test_very_many_refusals_are_told_with_their_number(rows: Callable[..., Rows]) -> None:
+    (summary,) = [row for row in rows("refusals") if "symbol" not in row]
+    assert (summary["no_price_data"], "code" in summary) == (60, False)
+
+
+def test_errors_are_failures_time_outs_and_lost_stop_losses(rows: Callable[..., Rows]) -> None:
+    found = [(row["event"], row.get("kind"), row.get("symbols.0"), row.get("symbols.1")) for row in rows("errors")]
+    assert found == [
+        ("platform.report", "timeout", None, None),
+        ("held without a stop loss", None, "KO", "PEP"),
+        ("failed", "SettingsError", None, None),
+    ]
+
+
+def test_an_error_says_which_strategy_and_request(rows: Callable[..., Rows]) -> None:
+    assert {(row["strategy"], row["request"]) for row in rows("errors")} == {
+        ("trend", "11111111-2222-3333-4444-555555555555")
+    }
+
+
+def test_runtimes_are_billed_gb_seconds_and_cold_starts(rows: Callable[..., Rows]) -> None:
+    (day,) = rows("runtimes")
+    names = ("strategy", "requests", "cold_starts", "longest_ms", "p95_ms", "peak_mb", "gb_seconds")
+    assert {name: day[name] for name in names} == {
+        "strategy": "trend",
+        "requests": 2,
+        "cold_starts": 1,
+        "longest_ms": 300_000,
+        "p95_ms": 300_000,
+        "peak_mb": 300,
+        "gb_seconds": 303,
+    }
+
+
+def test_equity_is_the_latest_of_an_hour(rows: Callable[..., Rows], lines: list[str]) -> None:
+    last = [each["equity_usd"] for each in logged(lines, "run") if "equity_usd" in each][-1]
+    (hour,) = rows("equity")
+    assert (hour["strategy"], hour["equity_usd"]) == ("trend", last)
+
+
+def test_runs_are_told_with_how_they_ended_the_last_first(rows: Callable[..., Rows], lines: list[str]) -> None:
+    found = [(row["status"], row["orders"]) for row in rows("runs")]
+    assert found == [(each["status"], each["orders"]) for each in reversed(logged(lines, "run"))]
+    assert [status for status, _ in found] == ["NO_PRICE_DATA", "ALREADY_RAN", "TRADED"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_query_says_in_its_first_line_what_it_answers(name: str) -> None:
+    assert logs.queries()[name].endswith(".")
+    assert set(logs.queries()) == set(NAMES)
+
+
+# --- what is asked -------------------------------------------------------------------------------------------------
+
+
+def test_the_very_file_is_asked_of_the_groups_of_all_strategies(make: Make) -> None:
+    deploy("swing", "trend")
+    make(QUERY="orders")
+    asked = insights.STARTED[-1]
+    assert asked.query == (ROOT / "terraform" / "queries" / "orders.cwli").read_text()
+    assert list(asked.groups) == [group("swing"), group("trend")]
+
+
+def test_a_strategy_is_asked_alone(make: Make, lines: list[str]) -> None:
+    deploy("swing", "trend")
+    put("swing", lines)
+    _, out, _ = make(QUERY="orders", STRATEGY="trend")
+    assert "nothing found" in out
+
+
+def test_strategies_can_be_named_with_commas(make: Make) -> None:
+    deploy("fast", "swing", "trend")
+    make(QUERY="orders", STRATEGY="trend, swing")
+    assert list(insights.STARTED[-1].groups) == [group("trend"), group("swing")]
+
+
+@pytest.mark.parametrize(("since", "found"), [("1h", True), ("30m", True), ("2w", True), ("4m", False)])
+def test_only_the_range_is_looked_at(make: Make, lines: list[str], since: str, found: bool) -> None:
+    deploy("trend")
+    put("trend", lines)
+    code, out, _ = make(QUERY="orders", SINCE=since)
+    assert (code, "nothing found" not in out) == (0, found)
+
+
+def test_until_ends_the_range(make: Make, lines: list[str]) -> None:
+    deploy("trend")
+    put("trend", lines)
+    _, out, _ = make(QUERY="orders", SINCE="2d", UNTIL="1d")
+    assert "nothing found" in out
+
+
+def test_a_time_without_a_zone_is_new_yorks() -> None:
+    now = datetime(2026, 11, 23, 20, tzinfo=UTC)
+    period = logs.period_of({"SINCE": "2026-11-23T09:30", "UNTIL": "2026-11-23T15:00:00Z"}, now)
+    assert (period.since, period.until) == (datetime(2026, 11, 23, 14, 30, tzinfo=UTC), now.replace(hour=15))
+
+
+def test_a_date_is_its_midnight_in_new_york() -> None:
+    period = logs.period_of({"SINCE": "2026-07-01"}, datetime(2026, 11, 23, tzinfo=UTC))
+    assert period.since == datetime(2026, 7, 1, 4, tzinfo=UTC)
+
+
+# --- what is shown -------------------------------------------------------------------------------------------------
+
+
+def test_the_table_has_new_yorks_times_and_says_so(make: Make, lines: list[str]) -> None:
+    deploy("trend")
+    put("trend", lines)
+    _, out, _ = make(QUERY="orders")
+    assert "New York time" in out
+    assert "2022-12-28 15:45" in out
+    assert "20:45" not in out.replace("20:45:", "")
+    assert "@ptr" not in out
+
+
+def test_numbers_end_at_the_same_place(make: Make, lines: list[str]) -> None:
+    deploy("trend")
+    put("trend", lines)
+    _, out, _ = make(QUERY="decisions")
+    table = out[out.index("slot") :].splitlines()
+    end = table[0].index("order_quantity") + len("order_quantity")
+    assert {line[end - 1 : end + 1].strip().isdigit() for line in table[2:8]} == {True}
+
+
+def test_what_was_looked_at_is_told(make: Make, lines: list[str]) -> None:
+    deploy("trend")
+    put("trend", lines)
+    _, out, _ = make(QUERY="runs")
+    assert f"3 rows; {len(lines)} log records" in out
+
+
+def test_no_text_from_a_log_can_steer_the_terminal_or_look_like_markup(make: Make) -> None:
+    deploy("trend")
+    put("trend", [json.dumps({"message": "run", "status": "TRADED", "detail": "\x1b[31m[bold]red\nnext\u202e"})])
+    _, out, _ = make(QUERY="runs")
+    assert r"\x1b[31m[bold]red\nnext\u202e" in out
+
+
+def test_rows_that_were_cut_off_are_told(make: Make, lines: list[str]) -> None:
+    deploy("trend")
+    put("trend", lines)
+    code, out, err = make("--json", QUERY="decisions", LIMIT="2")
+    assert (code, len(json.loads(out)["rows"]), json.loads(out)["is_cut"]) == (0, 2, True)
+    assert "cut at LIMIT=2" in err
+
+
+def test_a_column_that_only_later_rows_have_stands_where_the_query_has_it() -> None:
+    rows = [{"a": "1", "d": "4"}, {"a": "1", "b": "2", "c": "3", "d": "4"}]
+    assert logs.columns_of(rows) == ["a", "b", "c", "d"]
+
+
+def test_json_has_numbers_and_utc_times(make: Make, lines: list[str]) -> None:
+    deploy("trend")
+    put("trend", lines)
+    _, out, _ = make("--json", QUERY="runs")
+    answer = json.loads(out)
+    assert datetime.fromisoformat(answer["rows"][0]["@timestamp"]).utcoffset() == timedelta(0)
+    assert answer["statistics"]["recordsScanned"] == len(lines)
+    assert answer["log_groups"] == [group("trend")]
+
+
+def test_to_find_nothing_is_no_error_and_says_where_it_looked(make: Make) -> None:
+    deploy("trend")
+    code, out, err = make(QUERY="orders", SINCE="6h")
+    assert (code, err) == (0, "")
+    said = " ".join(out.split())
+    assert "nothing found: no orders and no log record at all in /aws/lambda/prophet-trader-trend" in said
+    assert "SINCE=1w" in out
+
+
+def test_where_runs_are_but_no_orders_the_hint_is_to_look_at_the_runs(make: Make) -> None:
+    deploy("trend")
+    put("trend", [json.dumps({"message": "run", "status": "MARKET_CLOSED"})])
+    _, out, _ = make(QUERY="orders")
+    assert "make logs QUERY=runs" in out
+
+
+def test_without_a_query_those_that_there_are_are_listed(make: Make) -> None:
+    code, out, _ = make()
+    assert code == 0
+    assert all(name in out for name in NAMES)
+    assert "what became of each" in " ".join(out.split())
+
+
+# --- bad input -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"QUERY": "order"}, "did you mean orders?"),
+        ({"QUERY": "../orders"}, "there is no such query"),
+        ({"QUERY": "nonsense"}, "runtimes"),
+        ({"SINCE": "yesterday"}, "SINCE=yesterday is neither a length"),
+        ({"SINCE": "0m"}, "nothing in between"),
+        ({"SINCE": "1h", "UNTIL": "2h"}, "SINCE=1h is not before UNTIL=2h"),
+        ({"SINCE": "2999-01-01"}, "in the future"),
+        ({"UNTIL": "2999-01-01"}, "in the future"),
+        ({"SINCE": "999999w"}, "before all history"),
+        ({"SINCE": "500d"}, "logs are kept for 400 days"),
+        ({"SINCE": "1d; rm"}, "neither a length"),
+        ({"LIMIT": "0"}, "LIMIT=0: must be a whole number from 1 to 10000"),
+        ({"LIMIT": "many"}, "LIMIT=many"),
+        ({"LIMIT": "10001"}, "LIMIT=10001"),
+        ({"STRATEGY": "swing"}, "STRATEGY=swing is not deployed in us-east-1; there is trend"),
+    ],
+)
+def test_what_makes_no_sense_is_a_sentence(make: Make, variables: dict[str, str], said: str) -> None:
+    deploy("trend")
+    code, out, err = make(**{"QUERY": "orders", **variables})
+    assert (code, out) == (1, "")
+    assert said in " ".join(err.split())
+
+
+def test_where_nothing_is_deployed_that_is_said(make: Make) -> None:
+    code, _, err = make(QUERY="orders")
+    assert (code, "nothing of prophet-trader is deployed" in err) == (1, True)
+
+
+def test_a_log_group_that_was_deleted_is_told(make: Make) -> None:
+    deploy("trend")
+    boto3.client("logs").delete_log_group(logGroupName=group("trend"))
+    code, _, err = make(QUERY="orders")
+    assert (code, "there is no log group /aws/lambda/prophet-trader-trend" in err) == (1, True)
+
+
+# --- slow queries --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("_insights")
+def test_a_query_that_takes_too_long_is_stopped_in_aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(insights, "PENDING_LOOKS", 10_000)
+    deploy("trend")
+    cloud = connect()
+    period = logs.period_of({}, datetime.now(UTC))
+    with pytest.raises(AwsError, match="takes too long"):
+        logs.ask(logs.client_of(cloud), logs.query_text("runs"), [group("trend")], period, limit_s=0.1)
+    assert insights.STARTED[-1].stopped
+
+
+@pytest.mark.usefixtures("_insights")
+def test_an_interruption_stops_the_query_in_aws(monkeypatch: pytest.MonkeyPatch, aws: dict[str, str]) -> None:
+    monkeypatch.setattr(insights, "PENDING_LOOKS", 10_000)
+    deploy("trend")
+    process = started(aws, QUERY="runs")
+    until(lambda: bool(insights.STARTED) and insights.STARTED[-1].looks > 0)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, "interrupted; the query is stopped" in err) == (1, True)
+    assert insights.STARTED[-1].stopped
+
+
+def started(aws: dict[str, str], module: str = "logs", **variables: str) -> subprocess.Popen[str]:
+    """A command in a process of its own."""
+    env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{ROOT / 'function'}:{ROOT}", **aws, **variables}
+    command = [sys.executable, "-m", f"scripts.cloud.{module}"]
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def until(condition: Callable[[], bool], most_s: float = 30) -> None:
+    end = time.monotonic() + most_s
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+
+
+@pytest.fixture(autouse=True)
+def _sigint() -> Iterator[None]:
+    """Commands set what SIGINT does; afterwards it is as before."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)

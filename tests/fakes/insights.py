@@ -1,0 +1,620 @@
+"""CloudWatch Logs Insights for moto's server, which itself looks at neither `filter` nor `stats`.
+
+A small interpreter of the part of the query language that the queries of this repository use. What it does not know,
+it refuses with MalformedQueryException, rather than to guess what AWS would answer. `install()` makes all of moto's
+servers in this process use it.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cmp_to_key, partial
+from itertools import groupby
+from typing import Any
+from uuid import uuid4
+
+from moto.logs.exceptions import InvalidParameterException, LogsClientError, ResourceNotFoundException
+from moto.logs.responses import LogsResponse
+
+type Value = str | float | None
+"""What a field holds: Insights knows text and numbers; None is a field that an event does not have."""
+
+type Event = Mapping[str, Value]
+type Expression = Callable[[Event], Any]
+
+MOST_FIELDS = 200
+MOST_GROUPS = 50
+MOST_ROWS = 10_000
+
+PENDING_LOOKS = 1
+"""So many looks at a query see it still running."""
+
+
+class QueryError(LogsClientError):
+    """A query that AWS would refuse, or that this interpreter does not know how to answer."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("MalformedQueryException", message)
+
+
+# --- words ---------------------------------------------------------------------------------------------------------
+
+TOKENS = re.compile(
+    r"""(?P<blank>\s+|\#[^\n]*)
+      | (?P<text>"[^"]*"|'[^']*')
+      | (?P<pattern>(?<=like\ )/(?:[^/\\\n]|\\.)+/)
+      | (?P<period>\d+(?:ms|s|m|h|d|w)\b)
+      | (?P<number>\d+(?:\.\d+)?)
+      | (?P<name>`[^`]+`|@?[A-Za-z_][\w.]*)
+      | (?P<sign>!=|<=|>=|[=<>()\[\],|+*/-])""",
+    re.VERBOSE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+END = Token("end", "the end of the query")
+
+
+def tokens(query: str) -> list[Token]:
+    """The words of a query, without comments."""
+    found, at = [], 0
+    while at < len(query):
+        match = TOKENS.match(query, at)
+        if not match:
+            raise QueryError(f"not understood: {query[at : at + 20]!r}")
+        found.append(Token(str(match.lastgroup), match[0]))
+        at = match.end()
+    return [token for token in found if token.kind != "blank"]
+
+
+# --- sentences -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A thing to compute, and the name it has in the result."""
+
+    name: str
+    compute: Expression
+
+
+@dataclass(slots=True)
+class Query:
+    """A query as it is carried out: the commands in order, each from events to events."""
+
+    commands: list[Callable[[list[dict[str, Value]]], list[dict[str, Value]]]] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)
+    is_grouped: bool = False
+    is_sorted: bool = False
+    limit: int = MOST_ROWS
+
+    def run(self, events: list[dict[str, Value]], limit: int) -> tuple[list[dict[str, Value]], int]:
+        """The rows, newest first unless sorted, and how many events passed the filters."""
+        rows = sorted(events, key=lambda event: str(event["@timestamp"]), reverse=True)
+        matched = len(rows)
+        for command in self.commands:
+            rows = command(rows)
+            if getattr(command, "is_filter", False):
+                matched = len(rows)
+        rows = rows[: min(self.limit, limit)]
+        names = [] if self.is_grouped else [*(self.shown or ["@timestamp", "@message"]), "@ptr"]
+        return [{name: row[name] for name in names or row if row.get(name) is not None} for row in rows], matched
+
+
+class Parser:
+    """Words to a Query."""
+
+    def __init__(self, query: str) -> None:
+        self._tokens = tokens(query)
+        self._at = 0
+        self._query = Query()
+
+    def parse(self) -> Query:
+        """The query. Raises QueryError for anything that is not known here."""
+        commands = {
+            "fields": self._fields,
+            "display": self._display,
+            "filter": self._filter,
+            "stats": self._stats,
+            "sort": self._sort,
+            "limit": self._limit,
+        }
+        while True:
+            name = self._next("name").text
+            if name not in commands:
+                raise QueryError(f"unknown command {name}; known here: {', '.join(commands)}")
+            commands[name]()
+            if self._peek() is END:
+                return self._query
+            self._expect("|")
+
+    # --- commands
+
+    def _fields(self) -> None:
+        columns = self._columns()
+        self._query.shown += [column.name for column in columns]
+        self._query.commands.append(lambda rows: [row | {c.name: c.compute(row) for c in columns} for row in rows])
+
+    def _display(self) -> None:
+        self._query.shown = [self._name()]
+        while self._took(","):
+            self._query.shown.append(self._name())
+
+    def _filter(self) -> None:
+        condition = self._or()
+
+        def command(rows: list[dict[str, Value]]) -> list[dict[str, Value]]:
+            return [row for row in rows if condition(row) is True]
+
+        command.is_filter = True  # type: ignore[attr-defined]  # what `run` counts
+        self._query.commands.append(command)
+
+    def _stats(self) -> None:
+        if self._query.is_grouped:
+            raise QueryError("a second stats is not known here")
+        self._query.is_grouped = True
+        figures = [self._figure()]
+        while self._took(","):
+            figures.append(self._figure())
+        by = self._columns() if self._took("by") else []
+        self._query.commands.append(partial(grouped, by=by, figures=figures))
+
+    def _sort(self) -> None:
+        keys = [self._sort_key()]
+        while self._took(","):
+            keys.append(self._sort_key())
+        self._query.commands.append(partial(ordered, keys=keys))
+
+    def _limit(self) -> None:
+        self._query.limit = int(self._next("number").text)
+
+    # --- parts of commands
+
+    def _columns(self) -> list[Column]:
+        columns = [self._column()]
+        while self._took(","):
+            columns.append(self._column())
+        return columns
+
+    def _column(self) -> Column:
+        begin = self._at
+        compute = self._sum()
+        name = "".join(map(str, self._tokens[begin : self._at])).strip("`")
+        return Column(self._name() if self._took("as") else name, compute)
+
+    def _figure(self) -> tuple[str, Callable[[Sequence[Event]], Value]]:
+        begin = self._at
+        function = self._next("name").text
+        self._expect("(")
+        if function == "count" and self._took("*"):
+            argument: Expression = lambda _: 1.0  # noqa: E731 every event counts
+        else:
+            argument = self._sum()
+        percent = float(self._next("number").text) if function == "pct" and self._expect(",") else 0.0
+        self._expect(")")
+        if function not in FIGURES:
+            raise QueryError(f"unknown figure {function}; known here: {', '.join(FIGURES)}")
+        name = "".join(map(str, self._tokens[begin : self._at]))
+        figure = FIGURES[function]
+
+        def compute(events: Sequence[Event]) -> Value:
+            found = [(str(event["@timestamp"]), value) for event in events if (value := argument(event)) is not None]
+            return rounded(figure(found, percent))
+
+        return (self._name() if self._took("as") else name), compute
+
+    def _sort_key(self) -> tuple[str, bool]:
+        name = self._name()
+        return name, bool(self._took("desc") or (self._took("asc") and False))
+
+    def _name(self) -> str:
+        return self._next("name").text.strip("`")
+
+    # --- conditions: True, False, or None where a field is missing
+
+    def _or(self) -> Expression:
+        terms = [self._and()]
+        while self._took("or"):
+            terms.append(self._and())
+        return terms[0] if len(terms) == 1 else partial(either, terms)
+
+    def _and(self) -> Expression:
+        terms = [self._not()]
+        while self._took("and"):
+            terms.append(self._not())
+        return terms[0] if len(terms) == 1 else partial(both, terms)
+
+    def _not(self) -> Expression:
+        if not self._took("not"):
+            return self._comparison()
+        term = self._not()
+
+        def negated(event: Event) -> bool:
+            value = term(event)
+            if value is None:
+                raise QueryError("not, of a comparison with a missing field: what AWS makes of it is not known here")
+            return not value
+
+        return negated
+
+    def _comparison(self) -> Expression:
+        left = self._sum()
+        if self._took("in"):
+            return self._membership(left)
+        if self._took("like"):
+            return self._likeness(left)
+        for sign in ("!=", "<=", ">=", "=", "<", ">"):
+            if self._took(sign):
+                return partial(comparison, sign, left, self._sum())
+        return left
+
+    def _membership(self, left: Expression) -> Expression:
+        self._expect("[")
+        allowed = [self._sum()]
+        while self._took(","):
+            allowed.append(self._sum())
+        self._expect("]")
+        return lambda event: any(compared("=", left(event), each(event)) for each in allowed)
+
+    def _likeness(self, left: Expression) -> Expression:
+        token = self._next("text", "pattern")
+        inside = token.text[1:-1]
+        wanted = re.compile(inside if token.kind == "pattern" else re.escape(inside))
+        return lambda event: None if (value := left(event)) is None else bool(wanted.search(shown(value)))
+
+    # --- values
+
+    def _sum(self) -> Expression:
+        value = self._product()
+        while sign := self._took("+") or self._took("-"):
+            value = partial(calculated, sign, value, self._product())
+        return value
+
+    def _product(self) -> Expression:
+        value = self._value()
+        while sign := self._took("*") or self._took("/"):
+            value = partial(calculated, sign, value, self._value())
+        return value
+
+    def _value(self) -> Expression:
+        if self._took("("):
+            inner = self._or()
+            self._expect(")")
+            return inner
+        token = self._next("text", "number", "name")
+        if token.kind == "text":
+            return lambda _: token.text[1:-1]
+        if token.kind == "number":
+            return lambda _: float(token.text)
+        if self._took("("):
+            return self._call(token.text)
+        name = token.text.strip("`")
+        return lambda event: event.get(name)
+
+    def _call(self, function: str) -> Expression:
+        if function == "bin":
+            seconds = period_s(self._next("period").text)
+            self._expect(")")
+            return lambda event: stamp(seconds * (moment_s(str(event["@timestamp"])) // seconds))
+        arguments = [self._sum()]
+        while self._took(","):
+            arguments.append(self._sum())
+        self._expect(")")
+        if function == "ispresent" and len(arguments) == 1:
+            return lambda event: arguments[0](event) is not None
+        if function == "coalesce":
+            return lambda event: next((v for each in arguments if (v := each(event)) is not None), None)
+        raise QueryError(f"unknown function {function}; known here: bin, ispresent, coalesce")
+
+    # --- words
+
+    def _peek(self) -> Token:
+        return self._tokens[self._at] if self._at < len(self._tokens) else END
+
+    def _next(self, *kinds: str) -> Token:
+        token = self._peek()
+        if token.kind not in kinds:
+            raise QueryError(f"{' or '.join(kinds)} expected, not {token}")
+        self._at += 1
+        return token
+
+    def _took(self, text: str) -> str:
+        token = self._peek()
+        if token.kind not in {"name", "sign"} or token.text != text:
+            return ""
+        self._at += 1
+        return text
+
+    def _expect(self, text: str) -> str:
+        if not self._took(text):
+            raise QueryError(f"{text} expected, not {self._peek()}")
+        return text
+
+
+# --- values --------------------------------------------------------------------------------------------------------
+
+
+def either(terms: Sequence[Expression], event: Event) -> bool | None:
+    """Whether one is true; None if none is, and one is not known."""
+    unknown = False
+    for term in terms:
+        if (value := term(event)) is True:
+            return True
+        unknown = unknown or value is None
+    return None if unknown else False
+
+
+def both(terms: Sequence[Expression], event: Event) -> bool | None:
+    """Whether all are true, looked at from the left; else the first that is not."""
+    return next((value for term in terms if (value := term(event)) is not True), True)
+
+
+def comparison(sign: str, left: Expression, right: Expression, event: Event) -> bool | None:
+    return compared(sign, left(event), right(event))
+
+
+def number(value: Value) -> float | None:
+    """A value as a number, if it looks like one."""
+    try:
+        found = float(value) if value is not None else math.nan
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def compared(sign: str, left: Value, right: Value) -> bool | None:
+    """As numbers if both are, else as texts; None if one is missing, and then `!=` is refused."""
+    if left is None or right is None:
+        if sign == "!=":
+            raise QueryError("!= with a missing field: what AWS makes of it is not known here")
+        return None
+    numbers = number(left), number(right)
+    a, b = numbers if None not in numbers else (shown(left), shown(right))
+    results = {"=": a == b, "!=": a != b, "<": a < b, ">": a > b, "<=": a <= b, ">=": a >= b}  # type: ignore[operator]
+    return results[sign]
+
+
+def calculated(sign: str, left: Expression, right: Expression, event: Event) -> Value:
+    """A sum, difference, product or quotient; None if one side is missing or no number."""
+    a, b = number(left(event)), number(right(event))
+    if a is None or b is None or (sign == "/" and b == 0):
+        return None
+    return {"+": a + b, "-": a - b, "*": a * b, "/": a / (b or 1)}[sign]
+
+
+def shown(value: Value) -> str:
+    """A value as results show it: a whole number without a point."""
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+def rounded(value: Value) -> Value:
+    """A computed number as Insights gives it, with four decimals at the most."""
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def period_s(text: str) -> float:
+    amount, unit = re.findall(r"\d+|[a-z]+", text)
+    return float(amount) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}[unit]
+
+
+def stamp(seconds: float) -> str:
+    """A time as Insights writes it, which is UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
+def moment_s(text: str) -> float:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+
+
+# --- commands ------------------------------------------------------------------------------------------------------
+
+type Found = list[tuple[str, Any]]
+
+
+def numbers(found: Found) -> list[float]:
+    return [value for _, each in found if (value := number(each)) is not None]
+
+
+def percentile(values: Sequence[float], percent: float) -> float | None:
+    return sorted(values)[max(math.ceil(len(values) * percent / 100) - 1, 0)] if values else None
+
+
+FIGURES: dict[str, Callable[[Found, float], Any]] = {
+    "count": lambda found, _: float(len(found)),
+    "count_distinct": lambda found, _: float(len({value for _, value in found})),
+    "sum": lambda found, _: math.fsum(numbers(found)) if numbers(found) else None,
+    "avg": lambda found, _: math.fsum(numbers(found)) / len(numbers(found)) if numbers(found) else None,
+    "min": lambda found, _: min(numbers(found), default=None),
+    "max": lambda found, _: max(numbers(found), default=None),
+    "pct": lambda found, percent: percentile(numbers(found), percent),
+    "earliest": lambda found, _: min(found, default=(None, None), key=lambda each: each[0])[1],
+    "latest": lambda found, _: max(found, default=(None, None), key=lambda each: each[0])[1],
+}
+
+
+def grouped(
+    rows: list[dict[str, Value]],
+    by: Sequence[Column],
+    figures: Sequence[tuple[str, Callable[[Sequence[Event]], Value]]],
+) -> list[dict[str, Value]]:
+    """One row for each combination of what is grouped by."""
+
+    def key(row: Event) -> tuple[str, ...]:
+        return tuple("" if (value := column.compute(row)) is None else shown(value) for column in by)
+
+    groups = [list(group) for _, group in groupby(sorted(rows, key=key), key)]
+    return [
+        {column.name: column.compute(group[0]) for column in by} | {name: compute(group) for name, compute in figures}
+        for group in groups
+    ]
+
+
+def ordered(rows: list[dict[str, Value]], keys: Sequence[tuple[str, bool]]) -> list[dict[str, Value]]:
+    """Sorted as AWS documents it: what is no number before the numbers, digits within text by their length."""
+
+    def compare(a: Event, b: Event) -> int:
+        for name, descending in keys:
+            left, right = natural(a.get(name)), natural(b.get(name))
+            if left != right:
+                return (1 if left > right else -1) * (-1 if descending else 1)
+        return 0
+
+    return sorted(rows, key=cmp_to_key(compare))
+
+
+def natural(value: Value) -> tuple[Any, ...]:
+    """Something to sort by; what is missing comes first."""
+    if value is None:
+        return (0,)
+    if (figure := number(value)) is not None:
+        return 2, figure
+    chunks = re.findall(r"\d+|\D+", str(value))
+    return 1, [(0, len(chunk), chunk) if chunk.isdigit() else (1, 0, chunk) for chunk in chunks]
+
+
+# --- events --------------------------------------------------------------------------------------------------------
+
+
+def discovered(message: str) -> dict[str, Value]:
+    """The fields of a message that is a JSON object, nested ones by dots; of any other message none."""
+    try:
+        content = json.loads(message)
+    except ValueError:
+        return {}
+    if not isinstance(content, dict):
+        return {}
+    fields = dict(flat("", content))
+    if len(fields) > MOST_FIELDS:
+        raise QueryError(f"an event with {len(fields)} fields: AWS would find {MOST_FIELDS} of them")
+    return fields
+
+
+def flat(prefix: str, content: Any) -> Iterator[tuple[str, Value]]:
+    items = content.items() if isinstance(content, dict) else ((str(n), each) for n, each in enumerate(content))
+    for name, value in items:
+        if isinstance(value, dict | list):
+            yield from flat(f"{prefix}{name}.", value)
+        elif isinstance(value, bool | int | float):
+            yield f"{prefix}{name}", float(value)
+        elif value is not None:
+            yield f"{prefix}{name}", str(value)
+
+
+def events_of(groups: Sequence[Any], start_s: int, end_s: int) -> tuple[list[dict[str, Value]], float]:
+    """The events of moto's log groups within a range, both ends included; and the bytes of all that was looked at."""
+    found: list[dict[str, Value]] = []
+    size = 0
+    for group in groups:
+        for stream in group.streams.values():
+            for event in stream.events:
+                if not start_s * 1000 <= event.timestamp <= end_s * 1000 + 999:
+                    continue
+                size += len(event.message.encode())
+                system = {
+                    "@timestamp": stamp(event.timestamp / 1000),
+                    "@message": event.message,
+                    "@log": f"{group.account_id}:{group.name}",
+                    "@logStream": stream.log_stream_name,
+                    "@ptr": str(event.event_id),
+                }
+                found.append(discovered(event.message) | system)
+    return found, float(size)
+
+
+# --- moto ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Running:
+    """A query that was started."""
+
+    rows: list[dict[str, Value]]
+    statistics: dict[str, float]
+    query: str
+    groups: Sequence[str]
+    looks: int = 0
+    stopped: bool = False
+
+    @property
+    def status(self) -> str:
+        if self.stopped:
+            return "Cancelled"
+        return "Complete" if self.looks > PENDING_LOOKS else "Running"
+
+
+STARTED: list[Running] = []
+"""All queries of this process, for tests that want to see what was asked."""
+
+
+def start_query(response: LogsResponse) -> str:
+    """Carry a query out, and keep the answer."""
+    name, names = response._get_param("logGroupName"), response._get_param("logGroupNames") or []
+    if bool(name) == bool(names) or len(names) > MOST_GROUPS:
+        raise InvalidParameterException("exactly one of logGroupName and logGroupNames, of at most 50 groups")
+    limit = int(response._get_param("limit") or MOST_ROWS)
+    if not 1 <= limit <= MOST_ROWS:
+        raise InvalidParameterException(f"limit must be from 1 to {MOST_ROWS}")
+    groups = response.logs_backend.groups
+    chosen = [name] if name else names
+    for each in chosen:
+        if each not in groups:
+            raise ResourceNotFoundException(f"Log group '{each}' does not exist for account ID '123456789012'")
+    start_s, end_s = response._get_int_param("startTime"), response._get_int_param("endTime")
+    if start_s is None or end_s is None or start_s > end_s:
+        raise InvalidParameterException("startTime must not be after endTime")
+    text = response._get_param("queryString")
+    query = Parser(text).parse()
+    events, size = events_of([groups[each] for each in chosen], start_s, end_s)
+    rows, matched = query.run(events, limit)
+    figures = {"recordsMatched": float(matched), "recordsScanned": float(len(events)), "bytesScanned": size}
+    identity = str(uuid4())
+    _queries(response)[identity] = Running(rows, figures, text, chosen)
+    STARTED.append(_queries(response)[identity])
+    return json.dumps({"queryId": identity})
+
+
+def get_query_results(response: LogsResponse) -> str:
+    """What there is of the answer by now: a query that is running may show a part of it."""
+    running = _query(response)
+    running.looks += 1
+    rows = running.rows if running.status == "Complete" else running.rows[:1]
+    results = [[{"field": name, "value": shown(value)} for name, value in row.items()] for row in rows]
+    return json.dumps({"results": results, "statistics": running.statistics, "status": running.status})
+
+
+def stop_query(response: LogsResponse) -> str:
+    """Stop a query that is running."""
+    running = _query(response)
+    if running.status != "Running":
+        raise InvalidParameterException("Query is not running")
+    running.stopped = True
+    return json.dumps({"success": True})
+
+
+def _query(response: LogsResponse) -> Running:
+    identity = response._get_param("queryId")
+    if identity not in _queries(response):
+        raise ResourceNotFoundException("Query not found")
+    return _queries(response)[identity]
+
+
+def _queries(response: LogsResponse) -> dict[str, Running]:
+    kept: dict[str, Running] = vars(response.logs_backend).setdefault("insights_queries", {})
+    return kept
+
+
+def install() -> None:
+    """Let all of moto's servers in this process answer queries in this way."""
+    for action in (start_query, get_query_results, stop_query):
+        setattr(LogsResponse, action.__name__, action)

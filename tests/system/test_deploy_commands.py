@@ -1,0 +1,766 @@
+"""make plan, deploy and destroy, and how they use Terraform: real Terraform on small roots, moto as AWS.
+
+The whole root is deployed in test_terraform.py.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from rich.console import Console
+
+from layer import target
+from scripts.cloud import terraform
+from scripts.cloud.aws import Cloud, connect
+from scripts.cloud.plan import reason_to_build, table
+from scripts.cloud.terraform import Terraform, TerraformError, Variables, explained, strategies
+from scripts.terminal import CommandError
+from tests import aws as moto
+from tests import terraform_here
+
+ROOT = Path(__file__).parents[2]
+ACCOUNT, REGION, PROJECT = "123456789012", "us-east-1", "prophet-trader"
+STATE_BUCKET = f"{PROJECT}-state-{ACCOUNT}-{REGION}"
+BUCKET = f"{PROJECT}-{ACCOUNT}-{REGION}"
+VARIABLES = """
+terraform { required_version = "~> 1.11" }
+variable "architecture" { default = "x86_64" }
+variable "function_zip" { default = null }
+variable "layer_zip" { default = null }
+variable "permissions_boundary" { default = null }
+variable "project" { default = "prophet-trader" }
+variable "python" { default = "3.13" }
+variable "size" { default = 1 }
+variable "strategies" {
+  type    = map(object({ mode = optional(string, "paper"), settings = optional(map(string), {}) }))
+  default = { trend = {} }
+  validation {
+    condition     = length(var.strategies) > 0
+    error_message = "strategies is empty: name at least one."
+  }
+}
+"""
+LIGHT = """
+resource "terraform_data" "this" { input = "${var.size} ${coalesce(var.permissions_boundary, "none")}" }
+output "input" { value = terraform_data.this.output }
+"""
+"""A root that needs no provider, and nothing of AWS."""
+
+
+@pytest.fixture(autouse=True)
+def _terraform(monkeypatch: pytest.MonkeyPatch) -> None:
+    terraform_here.needed()
+    for name in [*os.environ]:
+        if name.startswith("TF_VAR_") or name in {"PROJECT", "STRATEGY", "JSON", "OUT", "PLAN", "LOCK", "CONFIRM"}:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def root(aws: Mapping[str, str], tmp_path: Path) -> Terraform:
+    """The light root in a folder of its own, and an empty account."""
+    folder = tmp_path / "terraform"
+    folder.mkdir()
+    (folder / "variables.tf").write_text(VARIABLES)
+    (folder / "main.tf").write_text(LIGHT)
+    return Terraform(connect(), folder)
+
+
+def again(root: Terraform, region: str = REGION) -> Terraform:
+    """The same folder in the next command, perhaps in another region."""
+    session = boto3.Session(region_name=region)
+    return Terraform(Cloud(project=PROJECT, account=ACCOUNT, session=session), root.folder)
+
+
+def make_state_bucket() -> None:
+    boto3.client("s3").create_bucket(Bucket=STATE_BUCKET)
+
+
+def applied(root: Terraform) -> Terraform:
+    """The root, planned and applied."""
+    root.init()
+    root.plan(root.folder / "a.tfplan")
+    root.apply(root.folder / "a.tfplan", 1)
+    return root
+
+
+def changes_anything(root: Terraform) -> bool:
+    root.init()
+    return root.plan(root.folder / "b.tfplan")
+
+
+def state_file(root: Terraform, suffix: str = "") -> Path:
+    return root.folder / f"terraform.tfstate{suffix}"
+
+
+# --- which strategies there are ---
+
+
+def test_without_a_word_there_is_the_strategy_of_the_default(root: Terraform, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root.folder / "main.tf").write_text('terraform { required_providers { x = { source = "none/such" } } }')
+    monkeypatch.chdir(root.folder.parent)
+    assert strategies() == ["trend"]
+
+
+def test_strategies_may_be_named_in_tfvars(root: Terraform) -> None:
+    (root.folder / "terraform.tfvars").write_text("strategies = { fast = {}, slow = {} }")
+    assert root.variables().strategies == ["fast", "slow"]
+
+
+def test_strategies_may_be_named_in_the_environment(root: Terraform, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TF_VAR_strategies", '{"one" = {}}')
+    assert root.variables().strategies == ["one"]
+
+
+def test_a_name_that_aws_would_refuse_is_refused(root: Terraform) -> None:
+    (root.folder / "terraform.tfvars").write_text('strategies = { "Trend!" = {} }')
+    with pytest.raises(CommandError, match=r"strategies names Trend!: a name must be at most 32 small letters"):
+        root.variables()
+
+
+def test_they_are_known_even_where_another_variable_is_not_as_it_must_be(root: Terraform) -> None:
+    with (root.folder / "variables.tf").open("a") as file:
+        file.write('variable "zip" {\n default = "none.zip"\n validation {\n condition = var.zip == local.zip\n')
+        file.write(' error_message = "There is no zip."\n }\n}\n')
+    assert root.variables().strategies == ["trend"]
+
+
+def test_they_are_known_while_somebody_else_holds_the_lock(root: Terraform) -> None:
+    make_state_bucket()
+    root.init()
+    lock()
+    assert root.variables().strategies == ["trend"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("strategies = {", "Missing expression"),
+        ('strategies = "trend"', "Invalid value for input variable"),
+        ('strategies = { trend = { settings = "x" } }', "Invalid value for input variable"),
+    ],
+)
+def test_variables_that_make_no_sense_are_told_in_terraforms_words(text: str, words: str, root: Terraform) -> None:
+    (root.folder / "terraform.tfvars").write_text(text)
+    with pytest.raises(TerraformError) as error:
+        root.variables()
+    assert str(error.value).startswith(f"Terraform: {words}\n\n  on terraform.tfvars line 1")
+    assert "CRASH" not in str(error.value)
+
+
+def test_elsewhere_than_beside_the_root_that_is_told(tmp_path: Path, root: Terraform) -> None:
+    with pytest.raises(CommandError, match=r"there is no .*/variables\.tf here; run make where the Makefile is"):
+        Terraform(root.cloud, tmp_path / "elsewhere").variables()
+
+
+def test_a_project_that_is_named_in_tfvars_alone_is_told(root: Terraform) -> None:
+    (root.folder / "terraform.tfvars").write_text('project = "second"')
+    with pytest.raises(CommandError, match=r"project is second, and PROJECT is prophet-trader: .* PROJECT=second"):
+        root.variables()
+
+
+# --- where the state is ---
+
+
+def test_without_bootstrap_the_state_is_in_the_folder(root: Terraform) -> None:
+    applied(root)
+    assert state_file(root).is_file()
+    assert not (root.folder / "backend.tf").exists()
+
+
+def test_after_bootstrap_the_state_is_in_its_bucket(root: Terraform) -> None:
+    make_state_bucket()
+    applied(root)
+    assert not state_file(root).exists()
+    assert state_in_bucket()["resources"][0]["type"] == "terraform_data"
+
+
+def state_in_bucket() -> dict[str, Any]:
+    state: dict[str, Any] = json.load(
+        boto3.client("s3").get_object(Bucket=STATE_BUCKET, Key="prophet-trader.tfstate")["Body"]
+    )
+    return state
+
+
+def test_a_state_in_the_folder_moves_into_the_bucket_and_is_kept_as_a_backup(root: Terraform) -> None:
+    applied(root)
+    before = state_file(root).read_text()
+    make_state_bucket()
+    moved = again(root)
+    moved.init()
+    assert state_in_bucket()["resources"] == json.loads(before)["resources"]
+    assert not state_file(root).exists()
+    assert state_file(root, ".migrated-backup").read_text() == before
+
+
+def test_what_is_moved_is_still_what_is_deployed(root: Terraform) -> None:
+    applied(root)
+    make_state_bucket()
+    (root.folder / "terraform.tfvars").write_text('permissions_boundary = "none"')  # which bootstrap would change
+    assert not changes_anything(again(root))
+
+
+def test_a_move_that_was_killed_is_made_again(root: Terraform) -> None:
+    applied(root)
+    make_state_bucket()
+    state_file(root).rename(state_file(root, ".moving"))
+    again(root).init()
+    assert state_in_bucket()["resources"]
+
+
+def test_a_state_in_the_folder_never_overwrites_the_one_in_the_bucket(root: Terraform) -> None:
+    applied(root)
+    older = state_file(root).read_text()
+    make_state_bucket()
+    again(root).init()
+    state_file(root).write_text(older)
+    with pytest.raises(TerraformError, match=r"already has a state, and so has .*terraform\.tfstate"):
+        again(root).init()
+    assert state_file(root).read_text() == older
+
+
+def test_a_folder_that_served_one_region_serves_another(root: Terraform) -> None:
+    make_state_bucket()
+    applied(root)
+    assert changes_anything(again(root, "eu-west-1")), "nothing is deployed there"
+    (root.folder / "terraform.tfstate").unlink(missing_ok=True)
+    assert not changes_anything(again(root)), "and here it still is"
+
+
+@pytest.mark.parametrize(
+    "arn",
+    [
+        f"arn:aws:sns:eu-west-1:{ACCOUNT}:{PROJECT}-alarms",
+        f"arn:aws:sns:{REGION}:999999999999:{PROJECT}-alarms",
+        f"arn:aws:sns:{REGION}:{ACCOUNT}:second-alarms",
+    ],
+    ids=["region", "account", "project"],
+)
+def test_the_state_of_another_place_is_never_used_for_this_one(arn: str, root: Terraform) -> None:
+    applied(root)
+    state = json.loads(state_file(root).read_text())
+    state["outputs"]["alarm_topic_arn"] = {"value": arn, "type": "string"}
+    state_file(root).write_text(json.dumps(state))
+    with pytest.raises(CommandError, match=r"terraform\.tfstate is the state of .* not of prophet-trader in account"):
+        again(root).init()
+
+
+def test_a_backend_of_ones_own_is_left_alone(root: Terraform) -> None:
+    make_state_bucket()
+    own = 'terraform {\n  backend "local" {\n    path = "mine.tfstate"\n  }\n}\n'
+    (root.folder / "backend.tf").write_text(own)
+    applied(root)
+    assert (root.folder / "backend.tf").read_text() == own
+    assert (root.folder / "mine.tfstate").is_file()
+
+
+def test_after_bootstrap_the_functions_are_bounded_by_its_policy(root: Terraform) -> None:
+    make_state_bucket()
+    assert applied(root).outputs()["input"] == f"1 arn:aws:iam::{ACCOUNT}:policy/{PROJECT}-boundary"
+
+
+# --- what can go wrong ---
+
+
+def lock() -> None:
+    """Let somebody else be at work on the state."""
+    held = {"ID": "1234-abc", "Operation": "OperationTypeApply", "Who": "ann@laptop", "Created": "2026-11-23T19:00:00Z"}
+    body = json.dumps({**held, "Info": "", "Version": "1.11.4", "Path": "x"})
+    boto3.client("s3").put_object(Bucket=STATE_BUCKET, Key="prophet-trader.tfstate.tflock", Body=body)
+
+
+def test_a_locked_state_names_who_holds_it_and_how_to_free_it(root: Terraform) -> None:
+    make_state_bucket()
+    root.init()
+    lock()
+    with pytest.raises(TerraformError) as error:
+        root.plan(root.folder / "a.tfplan")
+    assert "locked: ann@laptop is at work on it since 2026-11-23 19:00:00 UTC" in str(error.value)
+    assert str(error.value).endswith("(cd terraform && terraform force-unlock 1234-abc)")
+
+
+def test_a_plan_can_be_made_without_the_lock(root: Terraform) -> None:
+    make_state_bucket()
+    root.init()
+    lock()
+    assert root.plan(root.folder / "a.tfplan", lock=False)
+
+
+def test_a_value_that_is_not_allowed_is_told_in_its_own_words_alone(root: Terraform) -> None:
+    (root.folder / "terraform.tfvars").write_text("strategies = {}")
+    root.init()
+    with pytest.raises(TerraformError) as error:
+        root.plan(root.folder / "a.tfplan")
+    assert str(error.value) == "Terraform: strategies is empty: name at least one."
+
+
+def test_an_old_plan_is_not_applied(root: Terraform) -> None:
+    applied(root)
+    (root.folder / "terraform.tfvars").write_text("size = 2")
+    for name in ("b", "c"):
+        root.plan(root.folder / f"{name}.tfplan")
+    root.apply(root.folder / "b.tfplan", 1)
+    with pytest.raises(TerraformError, match=r"Saved plan is stale(.|\n)*make a new one: make plan OUT="):
+        root.apply(root.folder / "c.tfplan", 1)
+
+
+def test_a_plan_that_is_not_there_is_told_with_how_to_make_it(root: Terraform) -> None:
+    with pytest.raises(CommandError, match=r"there is no plan x\.tfplan; make one with: make plan OUT=x\.tfplan"):
+        root.show(Path("x.tfplan"))
+
+
+DENIED = "api error AccessDenied: not authorized to perform lambda:Create"
+BROKEN = f"""
+resource "terraform_data" "first" {{}}
+resource "terraform_data" "second" {{
+  depends_on = [terraform_data.first]
+  provisioner "local-exec" {{ command = "echo {DENIED} >&2; exit 1" }}
+}}
+"""
+
+
+def test_an_apply_that_fails_half_way_says_so_and_what_to_do(root: Terraform) -> None:
+    (root.folder / "main.tf").write_text(BROKEN)
+    with pytest.raises(TerraformError) as error:
+        applied(root)
+    assert "not authorized to perform lambda:Create" in str(error.value)
+    assert "these credentials may not do that" in str(error.value)
+    assert "1 of 1 changes were made before that, and stay; the same command goes on from there" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("creating S3 Bucket (x): BucketAlreadyExists", r"bucket_name = "),
+        ("creating S3 Bucket (x): BucketAlreadyOwnedByYou", r"bucket_name = "),
+        ("No valid credential sources found", r"log in"),
+        ("api error ExpiredToken: the token has expired", r"log in"),
+        ("api error AccessDeniedException: nobody", r"AWS_PROFILE"),
+        ("ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution", r"leave out"),
+        ("Failed to query available provider packages", r"is there a network\?"),
+        ("deleting S3 Bucket: BucketNotEmpty", r"make destroy again"),
+    ],
+)
+def test_what_to_do_about_known_errors_is_told_after_terraforms_words(said: str, hint: str) -> None:
+    first, *more = str(explained([said])).splitlines()
+    assert first == f"Terraform: {said}"
+    assert re.search(hint, "\n".join(more))
+
+
+def test_an_error_that_repeats_itself_is_told_once() -> None:
+    assert str(explained(["it is broken", "it is broken"])) == "Terraform: it is broken"
+
+
+def only_terraform(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a script be the only terraform on the PATH."""
+    (folder / "bin").mkdir()
+    program = folder / "bin" / "terraform"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder / "bin"))
+
+
+@pytest.mark.parametrize("version", ["1.10.5", "0.15.0", "2.0.1"])
+def test_another_version_of_terraform_is_told(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    only_terraform(tmp_path, f"""echo '{{"terraform_version": "{version}"}}'""", monkeypatch)
+    with pytest.raises(CommandError, match=rf"terraform {re.escape(version)} will not do: version 1\.11 or newer"):
+        terraform.check_version()
+
+
+@pytest.mark.parametrize("version", ["1.11.0", "1.12.3", "1.20.0-rc1"])
+def test_a_newer_version_of_terraform_will_do(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    only_terraform(tmp_path, f"""echo '{{"terraform_version": "{version}"}}'""", monkeypatch)
+    terraform.check_version()
+
+
+def test_without_terraform_it_is_told_where_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(CommandError, match=r"^terraform is not installed: get version 1\.11 or newer from https://"):
+        terraform.check_version()
+
+
+# --- Ctrl-C ---
+
+SLOW = """
+resource "terraform_data" "first" {}
+resource "terraform_data" "second" {
+  depends_on = [terraform_data.first]
+  provisioner "local-exec" { command = "touch begun; sleep 60" }
+}
+"""
+APPLY = """
+from pathlib import Path
+from scripts import terminal
+from scripts.cloud.aws import connect
+from scripts.cloud.terraform import Terraform
+with terminal.plain_errors(interrupted="interrupted"):
+    root = Terraform(connect())
+    root.init()
+    root.plan(Path("a.tfplan"))
+    root.apply(Path("a.tfplan"), 2)
+"""
+
+
+@pytest.mark.parametrize("reason", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "ended by CI"])
+def test_an_interrupted_deployment_ends_with_its_state_written_and_its_lock_gone(
+    reason: signal.Signals, root: Terraform
+) -> None:
+    (root.folder / "main.tf").write_text(SLOW)
+    with python("-c", APPLY, cwd=root.folder.parent) as command:
+        wait_for(root.folder / "begun")
+        command.send_signal(reason)
+        _, said = command.communicate(timeout=30)
+    assert (command.returncode, said.splitlines()[-1]) == (1, "interrupted")
+    assert {each["name"] for each in again(root).state()} >= {"first"}
+    assert changes_anything(again(root)), "the lock is free"
+
+
+def wait_for(path: Path) -> None:
+    end = time.monotonic() + 30
+    while not path.exists():
+        assert time.monotonic() < end, f"no {path} after 30 s"
+        time.sleep(0.05)
+
+
+def python(*words: str, cwd: Path, **variables: str) -> subprocess.Popen[str]:
+    """A Python of its own that knows this repository's modules."""
+    path = f"{ROOT / 'function'}{os.pathsep}{ROOT}"
+    return subprocess.Popen(
+        [sys.executable, *words],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": path, "COLUMNS": "200", **variables},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+# --- the layer ---
+
+
+def choices(**changed: str) -> Variables:
+    asked = {"architecture": "x86_64", "python": "3.13", "function_zip": None, "layer_zip": None, **changed}
+    return Variables(strategies=["trend"], **asked)  # type: ignore[arg-type]
+
+
+def test_the_layer_that_is_looked_for_is_the_one_that_terraform_will_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(target, "DIST", tmp_path)
+    wanted = choices(python="3.14", architecture="arm64")
+    assert reason_to_build(wanted) == "there is no prophet-layer-python3.14-arm64.zip"
+
+
+def test_a_layer_of_ones_own_need_not_be_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(target, "DIST", tmp_path)
+    assert reason_to_build(choices(layer_zip="mine.zip")) == ""
+
+
+# --- what is shown ---
+
+
+def shown(**its: object) -> list[str]:
+    """The row of a strategy, cell by cell."""
+    strategy = {"schedule": "cron(0 15 ? * * *)", "function_name": "f", "environment": {"MODE": "paper"}, **its}
+    console = Console(width=200, file=StringIO())
+    console.print(table({"trend": strategy}))
+    assert isinstance(console.file, StringIO)
+    (row,) = [line for line in console.file.getvalue().splitlines() if line.startswith("│")]
+    return [cell.strip() for cell in row.strip("│").split("│")]
+
+
+def test_a_strategy_is_shown_with_what_it_does_and_when() -> None:
+    assert shown(version="7") == ["trend", "paper", "cron(0 15 ? * * *)", "7", "f"]
+
+
+def test_real_money_is_named_in_capitals() -> None:
+    assert shown(environment={"MODE": "live"})[:2] == ["TREND", "LIVE: REAL MONEY"]
+
+
+def test_a_schedule_that_is_switched_off_says_so() -> None:
+    assert shown(enabled=False)[2] == "off (cron(0 15 ? * * *))"
+
+
+# --- the commands ---
+
+SMALL = """
+data "aws_caller_identity" "this" {}
+data "aws_region" "this" {}
+locals { bucket = "${var.project}-${data.aws_caller_identity.this.account_id}-${data.aws_region.this.name}" }
+resource "aws_s3_bucket" "this" { bucket = local.bucket }
+resource "aws_s3_bucket_versioning" "this" {
+  bucket = aws_s3_bucket.this.id
+  versioning_configuration { status = "Enabled" }
+}
+resource "aws_s3_object" "code" {
+  bucket      = aws_s3_bucket_versioning.this.bucket
+  key         = "function/function.zip"
+  source      = var.function_zip
+  source_hash = filesha256(var.function_zip)
+}
+resource "aws_sns_topic" "alarms" { name = "${var.project}-alarms" }
+resource "aws_ssm_parameter" "halt" {
+  for_each = var.strategies
+  name     = "/${var.project}/${each.key}/halt"
+  type     = "String"
+  value    = "false"
+}
+output "alarm_topic_arn" { value = aws_sns_topic.alarms.arn }
+output "artifact_bucket" { value = aws_s3_bucket.this.id }
+output "dashboard_url" { value = "https://example.com/dashboard" }
+output "strategies" {
+  value = { for name, its in var.strategies : name => {
+    function_name  = "${var.project}-${name}"
+    version        = aws_s3_object.code.version_id
+    schedule       = "cron(0/15 13-21 ? * MON-FRI *)"
+    halt_parameter = "/${var.project}/${name}/halt"
+    parameters     = ["/${var.project}/${name}/alpacapw", "/${var.project}/${name}/alpacauser"]
+    environment = merge(its.settings, {
+      STRATEGY   = name, BROKER = "alpaca", MODE = its.mode, JOURNAL = "s3://${local.bucket}"
+      ALPACAUSER = "ssm:/${var.project}/${name}/alpacauser", ALPACAPW = "ssm:/${var.project}/${name}/alpacapw"
+    })
+  } }
+}
+"""
+"""The root's shape, with what is quickly made."""
+
+
+type Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with the small root and an account; what follows builds on what came before."""
+    terraform_here.needed()
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "terraform").mkdir()
+    (folder / "terraform" / "variables.tf").write_text(VARIABLES)
+    (folder / "terraform" / "main.tf").write_text(SMALL)
+    (folder / "function.zip").write_bytes(b"code")
+    (folder / "terraform" / "terraform.tfvars").write_text('function_zip = "../function.zip"\nlayer_zip = "none.zip"\n')
+    with pytest.MonkeyPatch.context() as monkeypatch, moto.account(monkeypatch):
+        yield folder
+
+
+def run(site: Path, command: str, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A command as make starts it, with no terminal."""
+    with python("-m", f"scripts.cloud.{command}", *words, cwd=site, **variables) as process:
+        out, err = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def ran(site: Path, command: str, *words: str, **variables: str) -> str:
+    """What a command that must succeed prints."""
+    done = run(site, command, *words, **variables)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def names_in_ssm() -> list[str]:
+    return sorted(item["Name"] for item in boto3.client("ssm").describe_parameters()["Parameters"])
+
+
+def buckets() -> list[str]:
+    return [item["Name"] for item in boto3.client("s3").list_buckets()["Buckets"]]
+
+
+def test_a_plan_shows_what_would_be_made_and_what_is_missing_and_makes_nothing(site: Path) -> None:
+    done = run(site, "plan", OUT="a.tfplan")
+    assert done.returncode == 1
+    assert "aws_s3_bucket.this will be created" in done.stdout
+    assert "/prophet-trader/trend/alpacauser: not in SSM yet: make secrets STRATEGY=trend" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (buckets(), (site / "a.tfplan").exists()) == ([], False)
+
+
+def test_a_deployment_that_lacks_its_keys_or_has_odd_settings_makes_nothing(site: Path) -> None:
+    with also(site, 'strategies = { trend = { settings = { SIGNAL = "up" } } }'):
+        done = run(site, "deploy")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "make secrets STRATEGY=trend" in done.stderr
+    assert "trend: SIGNAL='up': must be one of trend, interval, horizon" in done.stderr
+    assert (buckets(), names_in_ssm()) == ([], [])
+
+
+@contextmanager
+def also(site: Path, tfvars: str) -> Iterator[None]:
+    """Some more variables for a while."""
+    more = site / "terraform" / "x.auto.tfvars"
+    more.write_text(tfvars)
+    yield
+    more.unlink()
+
+
+def test_there_is_nothing_to_destroy_before_anything_is_deployed(site: Path) -> None:
+    assert ran(site, "destroy") == f"There is nothing of {PROJECT} in account {ACCOUNT}, region {REGION}.\n"
+
+
+@pytest.fixture(scope="module")
+def with_keys(site: Path) -> Path:
+    """Whoever has run make secrets."""
+    for name in ("alpacauser", "alpacapw"):
+        boto3.client("ssm").put_parameter(Name=f"/{PROJECT}/trend/{name}", Value="secret", Type="SecureString")
+    return site
+
+
+@pytest.fixture(scope="module")
+def planned(with_keys: Path) -> dict[str, Any]:
+    """What make plan tells programs of the first deployment, which it keeps."""
+    told: dict[str, Any] = json.loads(ran(with_keys, "plan", "--json", OUT="a.tfplan"))
+    return told
+
+
+def test_a_plan_tells_programs_what_would_change(planned: dict[str, Any], with_keys: Path) -> None:
+    assert (planned["add"], planned["change"], planned["destroy"], planned["plan"]) == (5, 0, 0, "a.tfplan")
+    assert {"address": "aws_s3_bucket.this", "actions": ["create"]} in planned["changes"]
+    assert planned["outputs"]["strategies"]["trend"]["environment"]["MODE"] == "paper"
+    assert buckets() == []
+
+
+def test_a_layer_that_is_not_built_is_not_planned_with(with_keys: Path) -> None:
+    with also(with_keys, 'layer_zip = null\npython = "3.99"\n'):
+        done = run(with_keys, "plan")
+    assert done.returncode == 1
+    assert "there is no prophet-layer-python3.99-x86_64.zip: make layer PYTHON=3.99 builds it" in done.stderr
+
+
+def test_a_layer_that_cannot_be_built_is_not_deployed(with_keys: Path) -> None:
+    with also(with_keys, 'layer_zip = null\npython = "3.99"\n'):
+        done = run(with_keys, "deploy")
+    assert (done.returncode, done.stdout, buckets()) == (1, "", [])
+    assert "building the layer" in done.stderr
+    assert "PYTHON=3.99: must be one of 3.13, 3.14" in done.stderr
+
+
+def test_a_file_that_is_not_the_planned_one_is_not_deployed(planned: dict[str, Any], with_keys: Path) -> None:
+    (with_keys / "function.zip").write_bytes(b"other")
+    done = run(with_keys, "deploy", PLAN="a.tfplan")
+    (with_keys / "function.zip").write_bytes(b"code")
+    assert (done.returncode, buckets()) == (1, [])
+    assert "function.zip is not the file any more that the plan was made with" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def deployed(planned: dict[str, Any], with_keys: Path) -> tuple[Path, str]:
+    """The folder after the kept plan was applied, and what that showed."""
+    return with_keys, ran(with_keys, "deploy", PLAN="a.tfplan")
+
+
+def test_a_kept_plan_is_deployed_as_it_is(deployed: tuple[Path, str]) -> None:
+    assert "Deployed: 5 changes." in deployed[1]
+    assert buckets() == [BUCKET]
+
+
+def test_a_deployment_shows_where_to_look_and_what_comes_next(deployed: tuple[Path, str]) -> None:
+    assert "Dashboard: https://example.com/dashboard" in deployed[1]
+    assert "make invoke (a run now), make logs QUERY=orders, make halt (stops trading)" in deployed[1]
+
+
+def test_a_second_deployment_changes_nothing_and_says_so(deployed: tuple[Path, str]) -> None:
+    assert "Nothing to change: everything is as terraform/ says." in ran(deployed[0], "deploy")
+
+
+def test_a_folder_without_the_state_deploys_nothing_a_second_time(deployed: tuple[Path, str], tmp_path: Path) -> None:
+    for name in ("terraform/main.tf", "terraform/variables.tf", "terraform/terraform.tfvars", "function.zip"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((deployed[0] / name).read_bytes())
+    done = run(tmp_path, "deploy")
+    assert done.returncode == 1
+    assert f"the bucket {BUCKET} is there already, and Terraform's state here does not know it" in done.stderr
+    done = run(tmp_path, "destroy", CONFIRM=PROJECT)
+    assert done.returncode == 1
+    assert "Terraform's state is not here" in " ".join(done.stderr.split())
+    assert buckets() == [BUCKET]
+
+
+@pytest.fixture(scope="module")
+def traded(deployed: tuple[Path, str]) -> Path:
+    """The folder when the bot has run: records in the journal, one of them written twice, and a log group made anew."""
+    s3 = boto3.client("s3")
+    for key in ("runs/trend/2026-11-23/20261123T1500Z.json", "universe/trend/2026-11-23.json", "runs/trend/x.claim"):
+        for text in (b"{}", b'{"version": 1}'):
+            s3.put_object(Bucket=BUCKET, Key=key, Body=text)
+    s3.delete_object(Bucket=BUCKET, Key="runs/trend/x.claim")
+    boto3.client("logs").create_log_group(logGroupName="/aws/lambda/prophet-trader-trend")
+    boto3.client("logs").create_log_group(logGroupName="/aws/lambda/prophet-trader-other-project")
+    boto3.client("ssm").put_parameter(Name="/prophet-trader-2/trend/alpacapw", Value="x", Type="SecureString")
+    return deployed[0]
+
+
+@pytest.mark.parametrize(
+    ("variables", "because"),
+    [
+        ({}, "there is no terminal to ask on; say CONFIRM=prophet-trader"),
+        ({"CONFIRM": "yes"}, "'yes' is not prophet-trader"),
+    ],
+)
+def test_nothing_is_destroyed_without_the_projects_name(variables: dict[str, str], because: str, traded: Path) -> None:
+    done = run(traded, "destroy", **variables)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"nothing is destroyed: {because}" in done.stderr
+    assert len(boto3.client("s3").list_object_versions(Bucket=BUCKET)["Versions"]) == 7
+
+
+def test_what_would_be_lost_is_shown_first(traded: Path) -> None:
+    said = run(traded, "destroy").stderr
+    assert f"To be destroyed in account {ACCOUNT}, region {REGION}, for good" in said
+    assert f"bucket {BUCKET}: 1 records of runs" in said
+    assert "strategies: trend" in said
+
+
+def test_a_journal_that_cannot_be_kept_stops_the_destruction(traded: Path) -> None:
+    (traded / "file").write_text("")
+    done = run(traded, "destroy", CONFIRM=PROJECT, KEEP_JOURNAL="file")
+    assert done.returncode == 1
+    assert "nothing is destroyed: KEEP_JOURNAL: file/" in done.stderr
+    assert len(boto3.client("s3").list_object_versions(Bucket=BUCKET)["Versions"]) == 7
+
+
+@pytest.fixture(scope="module")
+def destroyed(traded: Path) -> tuple[Path, dict[str, Any]]:
+    """The folder afterwards, with what make destroy told programs."""
+    return traded, json.loads(ran(traded, "destroy", "--json", CONFIRM=PROJECT, KEEP_JOURNAL="kept"))
+
+
+def test_nothing_of_the_project_is_left_and_of_others_everything(destroyed: tuple[Path, dict[str, Any]]) -> None:
+    groups = boto3.client("logs").describe_log_groups()["logGroups"]
+    assert (buckets(), boto3.client("sns").list_topics()["Topics"]) == ([], [])
+    assert names_in_ssm() == ["/prophet-trader-2/trend/alpacapw"]
+    assert [group["logGroupName"] for group in groups] == ["/aws/lambda/prophet-trader-other-project"]
+
+
+def test_the_journal_that_was_kept_is_as_it_was(destroyed: tuple[Path, dict[str, Any]]) -> None:
+    kept = destroyed[0] / "kept"
+    found = {str(path.relative_to(kept)): path.read_text() for path in kept.rglob("*") if path.is_file()}
+    assert found == {
+        "runs/trend/2026-11-23/20261123T1500Z.json": '{"version": 1}',
+        "universe/trend/2026-11-23.json": '{"version": 1}',
+    }
+
+
+def test_what_was_destroyed_is_told_to_programs(destroyed: tuple[Path, dict[str, Any]]) -> None:
+    told = destroyed[1]
+    assert (told["destroyed"], told["strategies"], told["resources"], told["records"]) == (True, ["trend"], 5, 1)
+    assert told["keys"] == [f"/{PROJECT}/trend/alpacapw", f"/{PROJECT}/trend/alpacauser"]
+
+
+def test_a_second_time_there_is_nothing_to_destroy(destroyed: tuple[Path, dict[str, Any]]) -> None:
+    assert "There is nothing of prophet-trader" in ran(destroyed[0], "destroy")
+
+
+def test_without_credentials_each_command_is_a_sentence(tmp_path: Path, aws: Mapping[str, str]) -> None:
+    for command in ("plan", "deploy", "destroy"):
+        done = run(tmp_path, command, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="", HOME=str(tmp_path))
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("no AWS credentials found")

@@ -1,0 +1,966 @@
+"""The whole of it, as a person does it: secrets, deployment, runs, halt and resume, a new release, rollback, teardown.
+
+One installation of two strategies, made with the make targets in a copy of this repository: the real root, the real
+zips, real Terraform, and the deployed function in AWS's own runtime interface. AWS is moto's server, Alpaca and Yahoo
+are stand-ins. The scenarios build on each other, in the order in which they stand; each step is a fixture that begins
+where the one before ended, so that a step that fails is an error of its own fixture in all that follows: read the
+first one. `pytest -k` runs any of them, with the steps before it.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import boto3
+import numpy as np
+import pytest
+
+from layer import manifest
+from layer.target import ARCH, PYTHON, Target
+from tests import aws, terraform_here
+from tests.aws_lambda import bridged
+from tests.fakes.alpaca import AlpacaFake
+from tests.fakes.yahoo import Listing, YahooFake
+from trader.model import NEW_YORK
+
+ROOT = Path(__file__).parents[2]
+TARGET = Target(PYTHON, ARCH)
+PROJECT, ACCOUNT, REGION = "prophet-trader", "123456789012", "us-east-1"
+BUCKET, STATE_BUCKET = (f"{PROJECT}{part}-{ACCOUNT}-{REGION}" for part in ("", "-state"))
+BOUNDARY = f"{PROJECT}-boundary"
+TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:{PROJECT}-alarms"
+STRATEGIES = ("interval", "trend")
+CRON = {"trend": "cron(0/15 13-21 ? * MON-FRI *)", "interval": "cron(30 14-20 ? * MON-FRI *)"}
+PASSED_ON = ("PATH", "TF_CLI_CONFIG_FILE", "TF_PLUGIN_CACHE_DIR", "TMPDIR")
+"""Of this shell's variables, all that the commands are given."""
+
+BARS = 120
+LAST_STEPS = {"KO": -0.05, "PEP": -0.04, "MCD": 0.05}
+"""How far each symbol's last close jumps off its line: two to buy, one to sell."""
+
+SECRETS = {
+    "trend": ("PKTREND0KEY0ID0OF0A0TEST", "trendSecretKeyOfATestThatNobodyMaySee000"),
+    "interval": ("PKINTERVAL0KEY0ID0OF0TEST", "intervalSecretKeyOfATestNobodyMaySee0000"),
+}
+
+pytestmark = [
+    pytest.mark.timeout(400),  # the bucket's lifecycle alone keeps Terraform's provider busy for a minute
+    pytest.mark.skipif(not TARGET.runs_here, reason="left out: the deployed function is for linux x86_64"),
+]
+
+
+# --- the installation ---
+
+
+@dataclass
+class Site:
+    """A copy of the repository, an AWS account, and an account at Alpaca for each strategy."""
+
+    folder: Path
+    env: Mapping[str, str]
+    alpaca: Mapping[str, AlpacaFake]
+    said: list[str] = field(default_factory=list)  # by all commands
+    slots: list[datetime] = field(default_factory=list)  # that an event has been for
+
+    def make(self, goal: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a make target as a person does, with these variables; .venv is taken as it is."""
+        return self._run(["make", "-o", ".venv/.set-up", goal], self.folder, variables)
+
+    def terraform(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return self._run(["terraform", *words, "-no-color"], self.folder / "terraform", {})
+
+    def _run(self, words: Sequence[str], cwd: Path, more: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            words, cwd=cwd, env={**self.env, **more}, capture_output=True, text=True, check=False, timeout=300
+        )
+        self.said.append(f"$ {' '.join(words)}\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def made(self, goal: str, **variables: str) -> str:
+        """What a make target that must succeed has printed."""
+        done = self.make(goal, **variables)
+        assert done.returncode == 0, f"make {goal}:\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def event(self) -> dict[str, Any]:
+        """The scheduled event of a slot that is now, and not that of an event before; about six can be had at once."""
+        slot = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
+        while slot in self.slots:
+            slot -= timedelta(minutes=1)
+        self.slots.append(slot)
+        return {
+            "version": "0",
+            "id": "00000000-0000-0000-0000-000000000000",
+            "detail-type": "Scheduled Event",
+            "source": "aws.events",
+            "account": ACCOUNT,
+            "time": f"{slot:%Y-%m-%dT%H:%M:%SZ}",
+            "region": REGION,
+            "resources": [],
+            "detail": {},
+        }
+
+
+class Run(NamedTuple):
+    """What came of an event: the report of the run, the orders that it placed, and the lines that it logged."""
+
+    event: Mapping[str, Any]
+    report: dict[str, Any]
+    orders: set[tuple[str, str]]  # symbol and side
+    lines: list[dict[str, Any]]
+
+
+def fired(site: Site, strategy: str, event: Mapping[str, Any]) -> Run:
+    """Do what EventBridge does when the strategy's rule is due: hand the event to the rule's target, once."""
+    (target,) = boto3.client("events").list_targets_by_rule(Rule=f"{PROJECT}-{strategy}")["Targets"]
+    before, logged = len(site.alpaca[strategy].orders), len(lines_of(strategy))
+    answer = boto3.client("lambda").invoke(FunctionName=target["Arn"], Payload=json.dumps(event).encode())
+    report = json.loads(answer["Payload"].read())
+    assert not dict(answer).get("FunctionError"), report
+    orders = {(order.symbol, order.side) for order in site.alpaca[strategy].orders[before:] if order.type == "market"}
+    return Run(event, report, orders, lines_of(strategy)[logged:])
+
+
+def lines_of(strategy: str) -> list[dict[str, Any]]:
+    """All that the strategy's function has logged, the oldest first."""
+    pages = boto3.client("logs").get_paginator("filter_log_events").paginate(logGroupName=group(strategy))
+    return [json.loads(event["message"]) for page in pages for event in page["events"]]
+
+
+def group(strategy: str) -> str:
+    return f"/aws/lambda/{PROJECT}-{strategy}"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Everything that is there before anything is deployed."""
+    terraform_here.needed()
+    if reason := manifest.reason_to_build(TARGET):
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{reason}; CI must have run make layer")
+        pytest.skip(f"left out, because the layer that would be deployed is not up to date: {reason}; run make layer")
+    folder = tmp_path_factory.mktemp("site") / "repository"
+    copy_repository(folder)
+    with ExitStack() as stack:
+        monkeypatch = stack.enter_context(pytest.MonkeyPatch.context())
+        monkeypatch.setenv("no_proxy", "127.0.0.1")  # everything is there, whatever proxy the shell has
+        variables = stack.enter_context(aws.account(monkeypatch))
+        alpaca = {strategy: stack.enter_context(account_at_alpaca(strategy)) for strategy in STRATEGIES}
+        listings = {symbol: Listing(closes(symbol), datetime.now(UTC)) for symbol in ("KO", "MCD")}
+        yahoo = stack.enter_context(YahooFake(listings))  # PEP is for Alpaca's data API
+        stack.enter_context(bridged(variables, yahoo.environment))
+        passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        home = tmp_path_factory.mktemp("home")
+        env = {**passed_on, **variables, "HOME": str(home), "TF_IN_AUTOMATION": "1", "COLUMNS": "120"}
+        write_tfvars(folder / "terraform" / "terraform.tfvars", alpaca)
+        yield Site(folder=folder, env=env, alpaca=alpaca)
+    shutil.rmtree(folder)  # with Terraform's provider in it: up to 700 MB, which pytest would keep
+
+
+def copy_repository(folder: Path) -> None:
+    """What git would commit, with its times; .venv as it is, and the finished layer, a file of 43 MB, as a link."""
+    words = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    for name in filter(None, names):
+        if (ROOT / name).is_file():  # and not deleted meanwhile
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / ".venv").symlink_to(Path(sys.prefix))
+    (folder / "layer" / "dist").mkdir()
+    for path in (TARGET.zip, manifest.path(TARGET)):
+        shutil.copy2(path, folder / path.relative_to(ROOT))
+
+
+def account_at_alpaca(strategy: str) -> AlpacaFake:
+    """An account that holds MCD, and opens to the strategy's keys only."""
+    fake = AlpacaFake(prices={symbol: closes(symbol)[-1] for symbol in LAST_STEPS})
+    fake.key_id, fake.secret = SECRETS[strategy]
+    fake.hold("MCD", 5, 100)
+    today = datetime.now(NEW_YORK).replace(hour=0, minute=0, second=0, microsecond=0)
+    fake.bars = {"PEP": [(today - timedelta(days=BARS - 1 - day), close) for day, close in enumerate(closes("PEP"))]}
+    return fake
+
+
+def closes(symbol: str) -> list[float]:
+    """A line with a little noise, and a jump at its end."""
+    noise = np.random.default_rng(1).normal(0, 0.002, BARS)
+    line = np.linspace(100, 110, BARS) * np.exp(noise)
+    return [*line[:-1].tolist(), 110 * (1 + LAST_STEPS[symbol])]
+
+
+def write_tfvars(path: Path, alpaca: Mapping[str, AlpacaFake]) -> None:
+    """A person's choices: two strategies and an address; and the settings that lead to the stand-ins."""
+    settings = {
+        strategy: {
+            "APCA_API_BASE_URL": fake.url,
+            "APCA_API_DATA_URL": fake.url,
+            "UNIVERSE": "KO,PEP",
+            "HISTORY_BARS": str(BARS),
+            "MAX_PRICE_AGE_S": "600000",  # on a Sunday, too
+        }
+        for strategy, fake in alpaca.items()
+    }
+    strategies = {
+        "trend": {"settings": settings["trend"]},
+        "interval": {"settings": {**settings["interval"], "SIGNAL": "interval"}, "schedule": CRON["interval"]},
+    }
+    path.write_text(f'alarm_email = "owner@example.com"\nstrategies = {json.dumps(strategies, indent=2)}\n')
+
+
+def everything() -> dict[str, list[str]]:
+    """The names of all that is in the account, by kind; kinds of which there is nothing are left out."""
+    client = boto3.client
+    found: dict[str, list[str]] = {
+        "buckets": [item["Name"] for item in client("s3").list_buckets()["Buckets"]],
+        "functions": [item["FunctionName"] for item in client("lambda").list_functions()["Functions"]],
+        "layers": [item["LayerName"] for item in client("lambda").list_layers()["Layers"]],
+        "log groups": [item["logGroupName"] for item in client("logs").describe_log_groups()["logGroups"]],
+        "metric filters": [i["filterName"] for i in client("logs").describe_metric_filters()["metricFilters"]],
+        "queries": [item["name"] for item in client("logs").describe_query_definitions()["queryDefinitions"]],
+        "rules": [item["Name"] for item in client("events").list_rules()["Rules"]],
+        "roles": [item["RoleName"] for item in client("iam").list_roles()["Roles"]],
+        "policies": [item["PolicyName"] for item in client("iam").list_policies(Scope="Local")["Policies"]],
+        "topics": [item["TopicArn"] for item in client("sns").list_topics()["Topics"]],
+        "subscriptions": [item["Endpoint"] for item in client("sns").list_subscriptions()["Subscriptions"]],
+        "alarms": [item["AlarmName"] for item in client("cloudwatch").describe_alarms()["MetricAlarms"]],
+        "dashboards": [i["DashboardName"] for i in client("cloudwatch").list_dashboards()["DashboardEntries"]],
+        "parameters": [item["Name"] for item in client("ssm").describe_parameters()["Parameters"]],
+    }
+    return {kind: sorted(names) for kind, names in found.items() if names}
+
+
+# --- before there is anything ---
+
+
+@pytest.fixture(scope="module")
+def refused(site: Site) -> str:
+    """What make deploy says where there are no keys, and the bucket's name is taken by another account."""
+    role = "arn:aws:iam::222222222222:role/somebody-else"
+    keys = boto3.client("sts").assume_role(RoleArn=role, RoleSessionName="taken")["Credentials"]
+    stranger = boto3.client(
+        "s3",
+        aws_access_key_id=keys["AccessKeyId"],
+        aws_secret_access_key=keys["SecretAccessKey"],
+        aws_session_token=keys["SessionToken"],
+    )
+    stranger.create_bucket(Bucket=BUCKET)
+    done = site.make("deploy")
+    stranger.delete_bucket(Bucket=BUCKET)
+    assert done.returncode != 0
+    return done.stderr
+
+
+def test_a_strategy_without_keys_is_not_deployed_and_the_next_step_is_named(refused: str) -> None:
+    assert "make secrets" in refused
+
+
+def test_a_bucket_name_that_is_taken_is_told_with_the_variable_to_set(refused: str) -> None:
+    assert BUCKET in refused
+    assert "bucket_name" in refused
+
+
+@pytest.fixture
+def tampered(site: Site) -> Iterator[Path]:
+    """The layer's zip with a byte too many."""
+    path = site.folder / TARGET.zip.relative_to(ROOT)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"x")
+    yield path
+    path.write_bytes(whole)
+
+
+def test_a_layer_that_is_not_the_verified_one_is_not_deployed(site: Site, tampered: Path) -> None:
+    planned = site.make("plan")
+    assert planned.returncode != 0
+    assert f"{tampered.name} is not the zip that was built" in planned.stderr
+    assert "make layer" in planned.stderr
+
+
+def test_nothing_was_made_of_what_was_refused(refused: str) -> None:
+    assert everything() == {}
+
+
+# --- make secrets, make deploy ---
+
+
+@pytest.fixture(scope="module")
+def deployed(site: Site) -> Site:
+    """Both strategies, from nothing."""
+    for strategy, (key_id, secret) in SECRETS.items():
+        site.made("secrets", STRATEGY=strategy, ALPACAUSER=key_id, ALPACAPW=secret)
+    site.made("deploy")
+    return site
+
+
+def test_each_secret_is_a_secure_string_of_its_strategy(deployed: Site) -> None:
+    for strategy, pair in SECRETS.items():
+        for name, value in zip(("alpacauser", "alpacapw"), pair, strict=True):
+            parameter = boto3.client("ssm").get_parameter(Name=f"/{PROJECT}/{strategy}/{name}", WithDecryption=True)
+            assert (parameter["Parameter"]["Type"], parameter["Parameter"]["Value"]) == ("SecureString", value)
+
+
+@pytest.fixture(scope="module")
+def planned(deployed: Site) -> subprocess.CompletedProcess[str]:
+    """A second plan, kept."""
+    return deployed.terraform("plan", "-detailed-exitcode", "-out=second.tfplan")
+
+
+def test_what_was_deployed_needs_no_change(planned: subprocess.CompletedProcess[str]) -> None:
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+
+
+def test_make_plan_says_so_too(deployed: Site) -> None:
+    told = json.loads(deployed.made("plan", JSON="1"))
+    assert (told["add"], told["change"], told["destroy"], told["changes"]) == (0, 0, 0, [])
+
+
+@pytest.mark.usefixtures("planned")
+def test_no_secret_is_in_state_plan_outputs_configuration_or_anything_that_was_said(deployed: Site) -> None:
+    deployed.terraform("output", "-json")
+    texts = dict([*written_here(deployed), *written_in_aws()])
+    assert leaks(texts) == []
+    reference = b"ssm:/prophet-trader/trend/alpacapw"  # which shows that the search looks into the right places
+    places = {name.partition("!")[0].rpartition("/")[2] for name, text in texts.items() if reference in text}
+    assert {"terraform.tfstate", "second.tfplan", "what was said", "configuration of trend"} <= places
+
+
+def leaks(texts: Mapping[str, bytes]) -> list[tuple[str, bytes]]:
+    """Where a secret stands, as it is or in base64."""
+    words = [word.encode() for pair in SECRETS.values() for word in pair]
+    words += [base64.b64encode(word).rstrip(b"=")[:-1] for word in words]
+    return [(name, word) for name, text in texts.items() for word in words if word in text]
+
+
+def written_here(site: Site) -> Iterator[tuple[str, bytes]]:
+    """What the commands and Terraform have said, and the files that Terraform has written."""
+    yield "what was said", "\n".join(site.said).encode()
+    for path in (site.folder / "terraform").rglob("*"):
+        if path.is_file() and "providers" not in path.parts:
+            yield from opened(str(path), path.read_bytes())
+
+
+def written_in_aws() -> Iterator[tuple[str, bytes]]:
+    """Configurations, logs and objects; of the layer, which is made of packages only, not the contents."""
+    for strategy in STRATEGIES:
+        client, function = boto3.client("lambda"), f"{PROJECT}-{strategy}"
+        versions = client.list_versions_by_function(FunctionName=function)["Versions"]
+        told = [client.get_function(FunctionName=function), versions]
+        yield f"configuration of {strategy}", json.dumps(told, default=str).encode()
+        yield f"log of {strategy}", json.dumps(lines_of(strategy)).encode()
+    s3 = boto3.client("s3")
+    for bucket in s3.list_buckets()["Buckets"]:
+        for item in s3.list_objects_v2(Bucket=bucket["Name"]).get("Contents", []):
+            if not item["Key"].startswith("layer/"):
+                yield from opened(item["Key"], s3.get_object(Bucket=bucket["Name"], Key=item["Key"])["Body"].read())
+
+
+def opened(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
+    """A file, and what is in it if it is a zip, as a saved plan is."""
+    yield name, data
+    if zipfile.is_zipfile(io.BytesIO(data)):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for member in archive.namelist():
+                yield f"{name}!{member}", archive.read(member)
+
+
+# --- what was promised, read back from AWS ---
+
+
+def configuration(strategy: str) -> Any:
+    return boto3.client("lambda").get_function_configuration(FunctionName=f"{PROJECT}-{strategy}", Qualifier="live")
+
+
+def live_version(strategy: str) -> str:
+    return boto3.client("lambda").get_alias(FunctionName=f"{PROJECT}-{strategy}", Name="live")["FunctionVersion"]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_schedule_is_the_one_that_was_set_or_every_quarter_of_the_trading_day(
+    deployed: Site, strategy: str
+) -> None:
+    rule = boto3.client("events").describe_rule(Name=f"{PROJECT}-{strategy}")
+    assert (rule["ScheduleExpression"], rule["State"]) == (CRON[strategy], "ENABLED")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_rule_starts_the_live_alias_and_never_again_for_the_same_slot(deployed: Site, strategy: str) -> None:
+    (target,) = boto3.client("events").list_targets_by_rule(Rule=f"{PROJECT}-{strategy}")["Targets"]
+    assert target["Arn"] == f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{PROJECT}-{strategy}:live"
+    assert target["RetryPolicy"] == {"MaximumRetryAttempts": 0, "MaximumEventAgeInSeconds": 60}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_only_that_rule_may_start_only_the_alias(deployed: Site, strategy: str) -> None:
+    policy = boto3.client("lambda").get_policy(FunctionName=f"{PROJECT}-{strategy}", Qualifier="live")["Policy"]
+    (statement,) = json.loads(policy)["Statement"]
+    del statement["Sid"]
+    assert statement == {
+        "Effect": "Allow",
+        "Action": "lambda:InvokeFunction",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Resource": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{PROJECT}-{strategy}:live",
+        "Condition": {"ArnLike": {"AWS:SourceArn": f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{PROJECT}-{strategy}"}},
+    }
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("qualifier", ["live", "$LATEST"])
+def test_an_event_that_failed_or_is_late_is_not_repeated_but_told(
+    deployed: Site, strategy: str, qualifier: str
+) -> None:
+    config = boto3.client("lambda").get_function_event_invoke_config(
+        FunctionName=f"{PROJECT}-{strategy}", Qualifier=qualifier
+    )
+    assert (config["MaximumRetryAttempts"], config["MaximumEventAgeInSeconds"]) == (0, 60)
+    assert config["DestinationConfig"]["OnFailure"] == {"Destination": TOPIC}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_live_alias_is_a_published_version(deployed: Site, strategy: str) -> None:
+    assert live_version(strategy) == "1"
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_function_is_configured_as_documented(deployed: Site, strategy: str) -> None:
+    config = configuration(strategy)
+    assert (config["Runtime"], config["Architectures"], config["Handler"]) == (
+        "python3.13",
+        ["x86_64"],
+        "lambda_function.lambda_handler",
+    )
+    assert (config["MemorySize"], config["Timeout"], config["TracingConfig"]["Mode"]) == (1024, 300, "PassThrough")
+    assert [layer["Arn"] for layer in config["Layers"]] == [
+        f"arn:aws:lambda:{REGION}:{ACCOUNT}:layer:{PROJECT}-layer:1"
+    ]
+    assert (config["LoggingConfig"]["LogFormat"], config["LoggingConfig"]["LogGroup"]) == ("JSON", group(strategy))
+    concurrency = boto3.client("lambda").get_function_concurrency(FunctionName=f"{PROJECT}-{strategy}")
+    assert concurrency.get("ReservedConcurrentExecutions") is None
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_code_is_the_zip_that_was_built(deployed: Site, strategy: str) -> None:
+    digest = base64.b64decode(configuration(strategy)["CodeSha256"]).hex()
+    assert digest == sha256(deployed.folder / "layer" / "dist" / "function.zip")
+
+
+def test_the_layer_is_the_zip_that_was_verified(deployed: Site) -> None:
+    layer = boto3.client("lambda").get_layer_version(LayerName=f"{PROJECT}-layer", VersionNumber=1)
+    assert base64.b64decode(layer["Content"]["CodeSha256"]).hex() == sha256(
+        deployed.folder / TARGET.zip.relative_to(ROOT)
+    )
+    assert (layer["CompatibleRuntimes"], layer["CompatibleArchitectures"]) == (["python3.13"], ["x86_64"])
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_strategies_share_nothing_but_the_bucket(deployed: Site, strategy: str) -> None:
+    variables = configuration(strategy)["Environment"]["Variables"]
+    fake = deployed.alpaca[strategy]
+    expected = {
+        "STRATEGY": strategy,
+        "BROKER": "alpaca",
+        "MODE": "paper",
+        "PRICE_SOURCES": "yahoo,alpaca",
+        "JOURNAL": f"s3://{BUCKET}",
+        "HALT_PARAMETER": f"/{PROJECT}/{strategy}/halt",
+        "ALPACAUSER": f"ssm:/{PROJECT}/{strategy}/alpacauser",
+        "ALPACAPW": f"ssm:/{PROJECT}/{strategy}/alpacapw",
+        "APCA_API_BASE_URL": fake.url,
+        "APCA_API_DATA_URL": fake.url,
+        "UNIVERSE": "KO,PEP",
+        "HISTORY_BARS": str(BARS),
+        "MAX_PRICE_AGE_S": "600000",
+    }
+    assert variables == expected | ({"SIGNAL": "interval"} if strategy == "interval" else {})
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_log_group_was_there_before_the_function_and_keeps_its_lines_for_400_days(
+    deployed: Site, strategy: str
+) -> None:
+    (found,) = boto3.client("logs").describe_log_groups(logGroupNamePrefix=group(strategy))["logGroups"]
+    function = boto3.client("lambda").get_function_configuration(FunctionName=f"{PROJECT}-{strategy}", Qualifier="1")
+    made = datetime.fromtimestamp(found["creationTime"] / 1000, UTC)
+    assert made < datetime.fromisoformat(function["LastModified"])
+    assert found["retentionInDays"] == 400
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_role_may_do_this_and_nothing_else(deployed: Site, strategy: str) -> None:
+    iam, role = boto3.client("iam"), f"{PROJECT}-{strategy}"
+    assert configuration(strategy)["Role"] == f"arn:aws:iam::{ACCOUNT}:role/{role}"
+    assert iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"] == []
+    (name,) = iam.list_role_policies(RoleName=role)["PolicyNames"]
+    document: Any = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
+    rights = {
+        (action, resource)
+        for statement in document["Statement"]
+        for action in listed(statement["Action"])
+        for resource in listed(statement["Resource"])
+    }
+    assert {(statement["Effect"], *sorted(statement.keys() - {"Sid"})) for statement in document["Statement"]} == {
+        ("Allow", "Action", "Effect", "Resource")
+    }
+    stream = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group(strategy)}:*"
+    parameter = f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/{PROJECT}/{strategy}"
+    journal = [f"arn:aws:s3:::{BUCKET}/{folder}/{strategy}/*" for folder in ("runs", "universe")]
+    assert rights == {
+        *((action, stream) for action in ("logs:CreateLogStream", "logs:PutLogEvents")),
+        *(("ssm:GetParameters", f"{parameter}/{name}") for name in ("alpacauser", "alpacapw", "halt")),
+        *((action, path) for action in ("s3:GetObject", "s3:PutObject") for path in journal),
+        ("s3:ListBucket", f"arn:aws:s3:::{BUCKET}"),
+        ("sns:Publish", TOPIC),
+    }
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_only_lambda_may_take_the_role(deployed: Site, strategy: str) -> None:
+    trust: Any = boto3.client("iam").get_role(RoleName=f"{PROJECT}-{strategy}")["Role"]["AssumeRolePolicyDocument"]
+    (statement,) = trust["Statement"]
+    assert (statement["Effect"], statement["Action"], statement["Principal"]) == (
+        "Allow",
+        "sts:AssumeRole",
+        {"Service": "lambda.amazonaws.com"},
+    )
+
+
+def listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_bucket_is_private_versioned_and_encrypted(deployed: Site) -> None:
+    s3 = boto3.client("s3")
+    assert s3.get_public_access_block(Bucket=BUCKET)["PublicAccessBlockConfiguration"] == dict.fromkeys(
+        ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
+    )
+    (ownership,) = s3.get_bucket_ownership_controls(Bucket=BUCKET)["OwnershipControls"]["Rules"]
+    (encryption,) = s3.get_bucket_encryption(Bucket=BUCKET)["ServerSideEncryptionConfiguration"]["Rules"]
+    assert ownership == {"ObjectOwnership": "BucketOwnerEnforced"}
+    assert encryption["ApplyServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}
+    assert s3.get_bucket_versioning(Bucket=BUCKET)["Status"] == "Enabled"
+
+
+def test_the_bucket_answers_over_tls_only(deployed: Site) -> None:
+    (statement,) = json.loads(boto3.client("s3").get_bucket_policy(Bucket=BUCKET)["Policy"])["Statement"]
+    del statement["Sid"]
+    assert statement == {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": [f"arn:aws:s3:::{BUCKET}", f"arn:aws:s3:::{BUCKET}/*"],
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+
+
+def test_old_records_and_replaced_objects_go_by_themselves(deployed: Site) -> None:
+    rules = boto3.client("s3").get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]
+    expiring = {rule["Filter"]["Prefix"]: rule["Expiration"]["Days"] for rule in rules if "Expiration" in rule}
+    replaced = [
+        rule["NoncurrentVersionExpiration"]["NoncurrentDays"] for rule in rules if "NoncurrentVersionExpiration" in rule
+    ]
+    assert (expiring, replaced) == ({"runs/": 400, "universe/": 400}, [30])
+    assert {rule["Status"] for rule in rules} == {"Enabled"}
+
+
+OF_LAMBDA = {
+    "errors": ("Errors", "Sum", 1),
+    "throttles": ("Throttles", "Sum", 1),
+    "duration": ("Duration", "Maximum", 240_000),
+}
+OF_THE_LOG = {
+    "halted": ("Halted", "Sum", 1),
+    "order-rejected": ("OrdersRejected", "Sum", 1),
+    "unprotected": ("Unprotected", "Maximum", 1),
+}
+
+
+def alarms() -> dict[str, Any]:
+    pages = boto3.client("cloudwatch").get_paginator("describe_alarms").paginate()
+    return {alarm["AlarmName"]: alarm for page in pages for alarm in page["MetricAlarms"]}
+
+
+def test_there_are_these_alarms_and_each_tells_the_topic(deployed: Site) -> None:
+    found = alarms()
+    kinds = (*OF_LAMBDA, *OF_THE_LOG, "missing-run")
+    assert found.keys() == {f"{PROJECT}-{strategy}-{kind}" for strategy in STRATEGIES for kind in kinds}
+    assert {name: (alarm["AlarmActions"], alarm["TreatMissingData"]) for name, alarm in found.items()} == dict.fromkeys(
+        found, ([TOPIC], "notBreaching")
+    )
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("kind", [*OF_LAMBDA, *OF_THE_LOG])
+def test_an_alarm_watches_its_strategy(deployed: Site, strategy: str, kind: str) -> None:
+    alarm = alarms()[f"{PROJECT}-{strategy}-{kind}"]
+    if kind in OF_LAMBDA:
+        namespace, dimension = "AWS/Lambda", {"Name": "FunctionName", "Value": f"{PROJECT}-{strategy}"}
+    else:
+        namespace, dimension = "ProphetTrader", {"Name": "strategy", "Value": strategy}
+    metric, statistic, threshold = (OF_LAMBDA | OF_THE_LOG)[kind]
+    assert (alarm["Namespace"], alarm["MetricName"], alarm["Dimensions"]) == (namespace, metric, [dimension])
+    assert (alarm["Statistic"], alarm["Threshold"]) == (statistic, threshold)
+    assert alarm["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_scheduled_runs_are_compared_with_those_that_reported(deployed: Site, strategy: str) -> None:
+    queries = {query["Id"]: query for query in alarms()[f"{PROJECT}-{strategy}-missing-run"]["Metrics"]}
+    stats = {name: query["MetricStat"] for name, query in queries.items() if "MetricStat" in query}
+    metrics = {name: (*stat["Metric"].values(), stat["Stat"], stat["Period"]) for name, stat in stats.items()}
+    rule = [{"Name": "RuleName", "Value": f"{PROJECT}-{strategy}"}]
+    reported = [{"Name": "strategy", "Value": strategy}]
+    assert metrics == {
+        "scheduled": ("AWS/Events", "TriggeredRules", rule, "Sum", 60),
+        "reported": ("ProphetTrader", "Runs", reported, "Sum", 60),
+    }
+    assert queries["missing"]["Expression"] == "RUNNING_SUM(FILL(scheduled, 0) - FILL(reported, 0))"
+
+
+@pytest.mark.parametrize(
+    ("scheduled", "reported", "rings"),
+    [
+        ([0, 15, 30, 45], [1, 16, 31, 46], False),
+        ([0, 15, 30, 45], [6, 21, 36, 51], False),  # each a minute late, and then until the function's timeout
+        ([0, 15, 30, 45], [1, 16, 46], True),
+        ([0, 15, 30, 45], [1, 16, 31], True),
+        ([0, 15, 30, 45], [], True),
+        ([0], [], True),
+        ([], [7], False),  # started by hand
+        ([], [], False),
+    ],
+)
+def test_the_alarm_rings_when_a_scheduled_run_does_not_report_and_only_then(
+    deployed: Site, scheduled: Sequence[int], reported: Sequence[int], rings: bool
+) -> None:
+    """Minutes of an hour in which the rule was due and runs reported; the alarm is evaluated each minute after."""
+    alarm = alarms()[f"{PROJECT}-trend-missing-run"]
+    assert alarm["ComparisonOperator"] == "GreaterThanThreshold"
+    rang = []
+    for now in range(90):
+        window = range(now - alarm["EvaluationPeriods"] + 1, now + 1)
+        sums = accumulate(scheduled.count(minute) - reported.count(minute) for minute in window)
+        rang.append(sum(each > alarm["Threshold"] for each in sums) >= alarm["DatapointsToAlarm"])
+    assert any(rang) == rings
+
+
+def test_alarms_reach_the_address_that_was_set(deployed: Site) -> None:
+    (subscription,) = boto3.client("sns").list_subscriptions_by_topic(TopicArn=TOPIC)["Subscriptions"]
+    assert (subscription["Protocol"], subscription["Endpoint"]) == ("email", "owner@example.com")
+
+
+def test_the_topic_takes_messages_from_this_accounts_alarms_over_tls_only(deployed: Site) -> None:
+    policy = json.loads(boto3.client("sns").get_topic_attributes(TopicArn=TOPIC)["Attributes"]["Policy"])
+    allowed, denied = policy["Statement"]
+    assert (allowed["Effect"], allowed["Principal"]) == ("Allow", {"Service": "cloudwatch.amazonaws.com"})
+    assert allowed["Condition"] == {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
+    assert (denied["Effect"], denied["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+
+
+def test_the_saved_queries_are_the_files(deployed: Site) -> None:
+    saved = {
+        query["name"]: (query["queryString"], sorted(query["logGroupNames"]))
+        for query in boto3.client("logs").describe_query_definitions()["queryDefinitions"]
+    }
+    files = (deployed.folder / "terraform" / "queries").glob("*.cwli")
+    groups = [group(strategy) for strategy in STRATEGIES]
+    assert saved == {f"{PROJECT}/{file.stem}": (file.read_text().strip(), groups) for file in files}
+    assert len(saved) >= 6
+
+
+def test_the_dashboard_shows_every_strategy(deployed: Site) -> None:
+    body = json.loads(boto3.client("cloudwatch").get_dashboard(DashboardName=PROJECT)["DashboardBody"])
+    text = json.dumps(body["widgets"])
+    for metric in ("EquityUsd", "Runs", "Orders", "Duration"):
+        for strategy in STRATEGIES:
+            assert re.search(rf'"{metric}", "\w+", "({PROJECT}-)?{strategy}"', text), (metric, strategy)
+    assert {widget["type"] for widget in body["widgets"]} == {"metric", "log", "alarm"}
+    assert all(name in text for name in alarms())
+
+
+# --- the scheduled runs ---
+
+
+@pytest.fixture(scope="module")
+def ran(deployed: Site) -> Run:
+    """The schedule's first event for trend."""
+    return fired(deployed, "trend", deployed.event())
+
+
+def test_the_scheduled_event_places_orders_at_alpaca(ran: Run) -> None:
+    assert (ran.report["status"], ran.orders) == ("TRADED", {("KO", "buy"), ("PEP", "buy"), ("MCD", "sell")})
+
+
+def test_the_other_strategys_account_is_left_alone(deployed: Site, ran: Run) -> None:
+    assert deployed.alpaca["interval"].orders == []
+
+
+def test_the_journal_has_the_claim_and_the_record_of_the_run(ran: Run) -> None:
+    slot = datetime.fromisoformat(ran.event["time"])
+    path = f"runs/trend/{slot.astimezone(NEW_YORK):%Y-%m-%d}/{slot:%Y%m%dT%H%MZ}"
+    assert {f"{path}.claim", f"{path}.json"} <= set(journal())
+    assert record(f"{path}.json")["report"]["investments"] == ran.report["investments"]
+
+
+def journal() -> list[str]:
+    found = boto3.client("s3").list_objects_v2(Bucket=BUCKET)["Contents"]
+    return [item["Key"] for item in found if item["Key"].startswith(("runs/", "universe/"))]
+
+
+def record(key: str) -> Any:
+    return json.loads(boto3.client("s3").get_object(Bucket=BUCKET, Key=key)["Body"].read())
+
+
+def test_the_log_is_json_with_the_runs_line_and_lambdas_own(ran: Run) -> None:
+    kinds = [line.get("type") or line["message"] for line in ran.lines]
+    assert (kinds[0], kinds[-1], kinds.count("run"), kinds.count("order")) == (
+        "platform.start",
+        "platform.report",
+        1,
+        3,
+    )
+    assert ran.lines[-1]["record"]["status"] == "success"
+    assert {line["requestId"] for line in ran.lines if "message" in line} == {ran.lines[0]["record"]["requestId"]}
+
+
+def test_a_run_is_counted_with_its_orders_and_the_equity(ran: Run) -> None:
+    equity_usd = ran.report["account"]["after"]["equity_usd"]
+    assert metrics("trend", ran.lines) == {"Runs": [1.0], "Orders": [3.0], "EquityUsd": [equity_usd]}
+
+
+def metrics(strategy: str, lines: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """What the log group's metric filters make of these lines, by metric; for the strategy's own dimension."""
+    found: dict[str, list[float]] = {}
+    for its in boto3.client("logs").describe_metric_filters(logGroupName=group(strategy))["metricFilters"]:
+        (change,) = its["metricTransformations"]
+        assert (change["metricNamespace"], change["dimensions"]) == ("ProphetTrader", {"strategy": "$.strategy"})
+        assert "defaultValue" not in change, "CloudWatch takes no default beside dimensions"
+        for line in lines:
+            if matches(its["filterPattern"], line):
+                assert line["strategy"] == strategy
+                value = change["metricValue"]
+                found.setdefault(change["metricName"], []).append(float(at(line, value) if "$" in value else value))
+    return found
+
+
+def matches(pattern: str, line: Mapping[str, Any]) -> bool:
+    """Whether a line meets a metric filter's pattern: comparisons of JSON fields, joined by &&."""
+    for term in pattern.strip("{ }").split("&&"):
+        found = re.fullmatch(r"(\$\.\S+) (=|!=|>=|>) (\S+)", term.strip())
+        assert found, f"{term} is no comparison that this test knows"
+        path, sign, text = found.groups()
+        there, wanted = at(line, path), json.loads(text)
+        if there is None or isinstance(there, str) != isinstance(wanted, str):
+            return False
+        holds = {"=": there == wanted, "!=": there != wanted}
+        holds |= {} if isinstance(wanted, str) else {">=": there >= wanted, ">": there > wanted}
+        if not holds[sign]:
+            return False
+    return True
+
+
+def at(line: Mapping[str, Any], path: str) -> Any:
+    """The value at `$.a.b`; None if there is none."""
+    value: Any = line
+    for name in path.removeprefix("$.").split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+@pytest.fixture(scope="module")
+def repeated(deployed: Site, ran: Run) -> Run:
+    """The same event a second time: AWS delivers at least once."""
+    deployed.alpaca["trend"].hold("MCD", 5, 100)  # there would be something to sell
+    return fired(deployed, "trend", ran.event)
+
+
+def test_the_same_event_again_places_nothing(repeated: Run) -> None:
+    assert (repeated.report["status"], repeated.orders) == ("ALREADY_RAN", set())
+
+
+def test_a_repeated_event_is_not_counted_as_a_run(repeated: Run) -> None:
+    assert metrics("trend", repeated.lines) == {}
+
+
+@pytest.fixture(scope="module")
+def other_ran(deployed: Site, repeated: Run) -> Run:
+    """The same slot for interval."""
+    return fired(deployed, "interval", repeated.event)
+
+
+def test_the_other_strategy_runs_for_the_same_slot_on_its_own_account(deployed: Site, other_ran: Run) -> None:
+    assert other_ran.report["status"] == "TRADED"
+    assert other_ran.report["strategy"] == "interval"
+    mine, its = ({order.client_order_id for order in deployed.alpaca[name].orders} for name in STRATEGIES)
+    assert not mine & its
+    assert {key.split("/")[1] for key in journal()} == set(STRATEGIES)
+
+
+# --- make halt, make resume ---
+
+
+@pytest.fixture(scope="module")
+def halted(deployed: Site, other_ran: Run) -> Run:
+    """The next slot of trend, after make halt of all."""
+    deployed.made("halt")
+    return fired(deployed, "trend", deployed.event())
+
+
+def test_a_halted_strategy_places_nothing(halted: Run) -> None:
+    assert (halted.report["status"], halted.orders) == ("HALTED", set())
+
+
+def test_a_halt_is_what_the_alarm_counts(halted: Run) -> None:
+    counted = metrics("trend", halted.lines)
+    assert (counted["Halted"], counted["Runs"]) == ([1.0], [1.0])
+
+
+@pytest.fixture(scope="module")
+def resumed(deployed: Site, halted: Run) -> Run:
+    """The slot after that, after make resume."""
+    deployed.made("resume", STRATEGY="trend")
+    return fired(deployed, "trend", deployed.event())
+
+
+def test_a_resumed_strategy_goes_on(resumed: Run) -> None:
+    assert resumed.report["status"] == "TRADED"
+    assert ("MCD", "sell") in resumed.orders
+
+
+# --- make invoke, make logs ---
+
+
+def invoked(site: Site) -> dict[str, Any]:
+    """What make invoke says in JSON, of a slot that may have been used."""
+    event = json.dumps({"time": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:00Z}"})
+    answer: dict[str, Any] = json.loads(site.made("invoke", STRATEGY="trend", EVENT=event, JSON="1"))
+    assert answer["payload"]["slot"] == answer["event"]["time"]
+    return answer
+
+
+def test_make_invoke_shows_the_result_and_the_end_of_the_log(deployed: Site, resumed: Run) -> None:
+    answer = invoked(deployed)
+    assert (answer["version"], answer["error"], answer["payload"]["strategy"]) == ("1", "", "trend")
+    assert "run" in {line.get("message") for line in answer["log"] if isinstance(line, dict)}
+
+
+def test_make_logs_asks_the_log_group_of_the_strategy(deployed: Site, resumed: Run) -> None:
+    answer = json.loads(deployed.made("logs", QUERY="runs", SINCE="1h", STRATEGY="trend", JSON="1"))
+    assert answer["log_groups"] == [group("trend")]
+    assert answer["rows"]  # which of them is not for moto to say: it knows no filter
+
+
+# --- make bootstrap, a new release, and back ---
+
+
+@pytest.fixture(scope="module")
+def released(deployed: Site, resumed: Run) -> Site:
+    """Other code, deployed after make bootstrap."""
+    deployed.made("bootstrap", REPOSITORY="none")
+    code = deployed.folder / "function" / "lambda_function.py"
+    old, new = "return run(event, context)", 'return {**run(event, context), "detail": "of the new release"}'
+    assert old in code.read_text()
+    code.write_text(code.read_text().replace(old, new))
+    deployed.made("deploy")
+    return deployed
+
+
+def test_the_new_release_is_live_in_every_strategy(released: Site) -> None:
+    assert [live_version(strategy) for strategy in STRATEGIES] == ["2", "2"]
+
+
+def test_what_is_invoked_is_the_new_code(released: Site) -> None:
+    answer = invoked(released)
+    assert (answer["version"], answer["payload"]["detail"]) == ("2", "of the new release")
+
+
+def test_a_strategy_that_was_halted_stays_halted_through_a_deployment(released: Site) -> None:
+    names = {f"/{PROJECT}/{strategy}/halt": strategy for strategy in STRATEGIES}
+    switches = boto3.client("ssm").get_parameters(Names=list(names))["Parameters"]
+    assert {names[each["Name"]]: each["Value"] for each in switches} == {"trend": "false", "interval": "true"}
+
+
+def test_after_bootstrap_the_state_is_in_its_bucket(released: Site) -> None:
+    kept = boto3.client("s3").get_object(Bucket=STATE_BUCKET, Key=f"{PROJECT}.tfstate")["Body"].read()
+    assert {"aws_lambda_function", "aws_s3_bucket"} <= {each["type"] for each in json.loads(kept)["resources"]}
+    assert not (released.folder / "terraform" / "terraform.tfstate").exists()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_after_bootstrap_a_boundary_holds_the_functions_role(released: Site, strategy: str) -> None:
+    role = boto3.client("iam").get_role(RoleName=f"{PROJECT}-{strategy}")["Role"]
+    assert role["PermissionsBoundary"]["PermissionsBoundaryArn"] == f"arn:aws:iam::{ACCOUNT}:policy/{BOUNDARY}"
+
+
+@pytest.fixture(scope="module")
+def rolled_back(released: Site) -> Site:
+    """trend on the version before."""
+    released.made("rollback", STRATEGY="trend")
+    return released
+
+
+def test_a_rollback_moves_the_alias_of_that_strategy_only(rolled_back: Site) -> None:
+    assert [live_version(strategy) for strategy in STRATEGIES] == ["2", "1"]
+
+
+def test_after_the_rollback_the_old_code_runs(rolled_back: Site) -> None:
+    answer = invoked(rolled_back)
+    assert answer["version"] == "1"
+    assert answer["payload"]["detail"] != "of the new release"
+
+
+def test_the_same_code_deployed_again_does_not_undo_the_rollback(rolled_back: Site) -> None:
+    refused = rolled_back.make("deploy")
+    assert refused.returncode != 0
+    assert "UNDO_ROLLBACK=1" in refused.stderr
+    assert live_version("trend") == "1"
+
+
+def test_no_secret_was_logged_or_recorded(rolled_back: Site) -> None:
+    texts = dict(written_in_aws())
+    assert leaks(texts) == []
+    assert sum(name.startswith("runs/") and name.endswith(".json") for name in texts) >= 4
+
+
+# --- make destroy ---
+
+
+@pytest.fixture(scope="module")
+def destroyed(rolled_back: Site) -> Site:
+    """Everything taken down, and the journal kept."""
+    rolled_back.made("destroy", CONFIRM=PROJECT, KEEP_JOURNAL="kept")
+    return rolled_back
+
+
+def test_nothing_is_left_but_what_make_bootstrap_made(destroyed: Site) -> None:
+    assert everything() == {"buckets": [STATE_BUCKET], "policies": [BOUNDARY]}
+
+
+def test_the_state_knows_of_nothing_any_more(destroyed: Site) -> None:
+    kept = boto3.client("s3").get_object(Bucket=STATE_BUCKET, Key=f"{PROJECT}.tfstate")["Body"].read()
+    assert json.loads(kept)["resources"] == []
+
+
+def test_the_journal_that_was_to_be_kept_is_here(destroyed: Site) -> None:
+    kept = {path.parent.parent.name for path in (destroyed.folder / "kept" / "runs").rglob("*.json")}
+    assert kept == set(STRATEGIES)
+
+
+def test_no_secret_was_said_or_written_until_the_end(destroyed: Site) -> None:
+    assert leaks(dict(written_here(destroyed))) == []
