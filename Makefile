@@ -64,6 +64,9 @@ rollback: .venv/.set-up ## Go back to an older version of a strategy's function 
 cost: .venv/.set-up ## What it uses of the free tier: from the logs, or an estimate before there are any
 	@$(PY) -m scripts.cloud.cost
 
+bench-cost: .venv/.set-up ## Measure anew what a month would use: 30 strategies must fit into Lambda's free tier
+	@ESTIMATE=1 $(PY) -m scripts.cloud.cost --least 30
+
 ##@ Data
 constituents: .venv/.set-up ## Refresh function/trader/constituents.csv and show what changed (SOURCE=auto|online|offline)
 	@$(PY) -m scripts.constituents --source "$(or $(SOURCE),auto)"
@@ -109,4 +112,4 @@ help: ## Show this
 	/^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: run replay layer verify-layer package bench-layer secrets plan deploy bootstrap destroy invoke logs tail halt resume rollback cost constituents sample-prices picture setup test lint lint-infra format bench lock clean help
+.PHONY: run replay layer verify-layer package bench-layer secrets plan deploy bootstrap destroy invoke logs tail halt resume rollback cost bench-cost constituents sample-prices picture setup test lint lint-infra format bench lock clean help

@@ -96,7 +96,8 @@ def finish(this: Run, status: Outcome | Code, detail: str) -> Report:
     """The report of a run, with its one line in the log, and another if somebody must look."""
     report = this.report(status, detail)
     if report["unprotected"]:
-        extra = {"strategy": report["strategy"], "slot": report["slot"], "symbols": report["unprotected"]}
+        symbols = ",".join(report["unprotected"])
+        extra = {"strategy": report["strategy"], "slot": report["slot"], "symbols": symbols}
         LOG.error("held without a stop loss", extra=extra)
     codes = [denial.code for denial in this.denials]
     account = this.account_after or (this.observation.account if this.observation else None)

@@ -83,16 +83,14 @@ class RuntimeInterface:
     """A function behind AWS's runtime interface, started on its first invocation."""
 
     def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-        self._process = process
-        self._url = url
+        self.pid = process.pid  # of the emulator, which leads the session of all it starts
+        self.url = f"{url}/2015-03-31/functions/function/invocations"
         self._log = log
 
     def invoke(self, event: object, timeout_s: float = TIMEOUT_S) -> Any:  # noqa: ANN401 whatever JSON the handler returns
         """The handler's answer to one event. Raises FunctionError for an error, a time-out or no answer."""
         try:
-            answer = requests.post(
-                f"{self._url}/2015-03-31/functions/function/invocations", data=json.dumps(event), timeout=timeout_s
-            )
+            answer = requests.post(self.url, data=json.dumps(event), timeout=timeout_s)
             payload = answer.json()
         except (requests.RequestException, ValueError) as error:
             raise FunctionError(
@@ -127,7 +125,7 @@ class RuntimeInterface:
     @property
     def peak_mb(self) -> float:
         """The most memory that the function's Python has held, in MB (10^6 bytes); what it starts is not counted."""
-        threads = Path(f"/proc/{self._process.pid}/task").iterdir()  # of the emulator: any of them may have started it
+        threads = Path(f"/proc/{self.pid}/task").iterdir()  # of the emulator: any of them may have started it
         children = [child for thread in threads for child in (thread / "children").read_text().split()]
         if not children:
             raise FunctionError(f"the function is not running any more; its log ends:\n{self.last_words}")

@@ -31,7 +31,6 @@ from layer import emulator
 from layer.archive import unpack
 from layer.target import Target
 
-PATH = "/2015-03-31/functions/function/invocations"
 TAIL_BYTES = 4096
 OF_THE_EMULATOR = re.compile(
     r"(START|END|REPORT) RequestId|INIT (START|RTDONE|REPORT)\(|.*\[(INFO|WARNING)\] \(rapid\)"
@@ -77,7 +76,7 @@ def run(deployed: LambdaFunction, event: object, env: Mapping[str, str]) -> Done
     with emulator.running(function(deployed, config), {**lambda_environment(config), **env}) as interface:
         began = time.perf_counter()
         # Not interface.invoke, which makes an exception of an error: here the very answer is wanted.
-        payload = requests.post(f"{interface._url}{PATH}", json=event, timeout=config["Timeout"] + 10).content
+        payload = requests.post(interface.url, json=event, timeout=config["Timeout"] + 10).content
         metrics = measured(interface, (time.perf_counter() - began) * 1000) | {"memorySizeMB": config["MemorySize"]}
         log = interface.log
     if timed_out := TIMED_OUT.search(payload.decode()):  # the emulator's words, without JSON around them

@@ -14,6 +14,11 @@ settings.register_profile("tests", deadline=None, derandomize=True, print_blob=T
 settings.load_profile("tests")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: a good part of the time is waiting, for Terraform and for servers."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test begins from the defaults, whatever the person who runs it has set; no key of theirs is in reach."""

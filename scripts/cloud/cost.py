@@ -116,6 +116,7 @@ def main() -> None:
         "DAILY_AT (15:00, instead), MEMORY (MB), ARCH, PYTHON.",
     )
     parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print the result as JSON")
+    parser.add_argument("--least", type=int, default=0, metavar="N", help="fail if fewer strategies than N fit")
     arguments = parser.parse_args()
     with terminal.plain_errors(interrupted="interrupted; nothing was changed"):
         target = Target.from_env(os.environ)
@@ -130,6 +131,8 @@ def main() -> None:
             sys.stdout.write(json.dumps(answer) + "\n")
         else:
             show(answer)
+        if answer["strategies_that_fit"] < arguments.least:
+            raise CommandError(f"{arguments.least} strategies should fit into the free tier of Lambda")
 
 
 # --- from the logs -------------------------------------------------------------------------------------------------

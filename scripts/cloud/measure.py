@@ -129,7 +129,7 @@ class Scene:
         placed, charts, kept = len(self.alpaca.orders), len(self.yahoo.requests), self.kept_bytes()
         event = {"time": f"{datetime.now(UTC) - timedelta(minutes=minutes_ago):%Y-%m-%dT%H:%M:00Z}"}
         with TemporaryDirectory() as tmp, running(self.function.function(), {**self.env, "TMPDIR": tmp}) as interface:
-            with throttled(interface._process.pid, self.share):
+            with throttled(interface.pid, self.share):
                 begun = time.perf_counter()
                 report = interface.invoke(event)
                 billed_s = time.perf_counter() - begun
