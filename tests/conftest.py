@@ -14,6 +14,7 @@ settings.register_profile("tests", deadline=None, derandomize=True, print_blob=T
 settings.load_profile("tests")
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are processors: a good part of the time is waiting, for Terraform and for servers."""
     return (os.cpu_count() or 1) + 1

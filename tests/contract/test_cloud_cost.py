@@ -21,7 +21,8 @@ from scripts.cloud.cost import Estimate, Use
 from scripts.cloud.cron import DEFAULT, Schedule, kinds, once_a_day
 from scripts.cloud.measure import Measured
 from scripts.terminal import CommandError
-from tests.contract.test_cloud_logs import Make, deploy, group, put, report
+from tests.commands import Command, in_process
+from tests.contract.test_cloud_logs import deploy, group, put, report
 from tests.fakes import insights
 from trader.prices import no_progress
 
@@ -34,32 +35,18 @@ needs_zips = pytest.mark.skipif(
 
 
 @pytest.fixture
-def make(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Make:
+def make(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """The command as make starts it: exit code, output and errors."""
     insights.install()
     monkeypatch.setattr(logs, "POLL_S", 0.01)
-
-    def call(*arguments: str, **variables: str) -> tuple[int, str, str]:
-        with monkeypatch.context() as patched:
-            patched.setattr("sys.argv", ["cost", *arguments])
-            for name, value in variables.items():
-                patched.setenv(name, value)
-            try:
-                cost.main()
-                code = 0
-            except SystemExit as end:
-                code = int(end.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
+    return in_process(cost.main, monkeypatch, capsys, is_joined=False)
 
 
 # --- from the logs -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def answer(make: Make) -> Callable[[], dict[str, Any]]:
+def answer(make: Command) -> Callable[[], dict[str, Any]]:
     """What the command says of two strategies: 200 runs of 3 GB-seconds each, and one of half that memory."""
     deploy("swing", "trend")
     put("swing", [report(memory_mb=512)], ago=timedelta(days=2))
@@ -95,7 +82,7 @@ def test_how_many_would_fit_is_scaled_to_a_month_and_to_the_average(answer: Call
     assert found["strategies_that_fit"] == int(400_000 / (601.5 / 2 * 30 / 3))
 
 
-def test_people_get_a_table_and_a_sentence(make: Make) -> None:
+def test_people_get_a_table_and_a_sentence(make: Command) -> None:
     deploy("trend")
     put("trend", [report()] * 100)
     code, out, _ = make()
@@ -106,7 +93,7 @@ def test_people_get_a_table_and_a_sentence(make: Make) -> None:
     assert "https://aws.amazon.com/lambda/pricing/" in out
 
 
-def test_runs_of_before_the_last_30_days_do_not_count(make: Make) -> None:
+def test_runs_of_before_the_last_30_days_do_not_count(make: Command) -> None:
     deploy("trend")
     put("trend", [report()], ago=timedelta(days=1))
     events = [{"timestamp": int((datetime.now(UTC) - timedelta(days=31)).timestamp() * 1000), "message": report()}]
@@ -285,7 +272,7 @@ def test_the_tables_of_an_estimate_name_it_so(capsys: pytest.CaptureFixture[str]
         ({"ARCH": "m68k", "ESTIMATE": "1"}, "ARCH=m68k: must be one of"),
     ],
 )
-def test_what_makes_no_sense_is_a_sentence(make: Make, variables: dict[str, str], said: str) -> None:
+def test_what_makes_no_sense_is_a_sentence(make: Command, variables: dict[str, str], said: str) -> None:
     code, out, err = make(**variables)
     assert (code, out) == (1, "")
     assert said in " ".join(err.split())
@@ -312,7 +299,9 @@ def test_without_the_layers_zip_it_is_told_how_to_get_one() -> None:
         (lambda: os.environ.pop("AWS_ACCESS_KEY_ID"), "there are no AWS credentials: so this is an estimate"),
     ],
 )
-def test_where_nothing_was_billed_it_becomes_an_estimate(make: Make, prepare: Callable[[], object], said: str) -> None:
+def test_where_nothing_was_billed_it_becomes_an_estimate(
+    make: Command, prepare: Callable[[], object], said: str
+) -> None:
     prepare()
     code, _, err = make()
     assert (code, said in " ".join(err.split())) == (1, True)  # 1, because there is no zip to measure

@@ -1,5 +1,4 @@
 import json
-from collections.abc import Callable
 from typing import Any
 
 import boto3
@@ -8,31 +7,16 @@ from moto.ssm.exceptions import AccessDeniedException
 from moto.ssm.responses import SimpleSystemManagerResponse
 
 from scripts.cloud import halt
+from tests.commands import Command, in_process
 from tests.contract.test_parameters import put
 from trader.parameters import Parameters
 
-type Command = Callable[..., tuple[int, str, str]]
 NAMES = {name: f"/prophet-trader/{name}/halt" for name in ("swing", "trend")}
 
 
 @pytest.fixture
 def make(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command as make starts it: exit code, output and errors, each on one line."""
-
-    def call(action: str, **variables: str) -> tuple[int, str, str]:
-        with monkeypatch.context() as patched:
-            patched.setattr("sys.argv", ["halt", action])
-            for name, value in variables.items():
-                patched.setenv(name, value)
-            try:
-                halt.main()
-                code = 0
-            except SystemExit as end:
-                code = int(end.code or 0)
-        said = capsys.readouterr()
-        return code, " ".join(said.out.split()), " ".join(said.err.split())
-
-    return call
+    return in_process(halt.main, monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ from botocore.config import Config
 from moto.awslambda.responses import LambdaResponse
 
 from scripts.cloud import invoke
+from tests.commands import Command, in_process
 from tests.run_record import record, stopped
 
-type Command = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).parents[2]
 FUNCTION = "prophet-trader-trend"
 
@@ -121,22 +120,7 @@ def aws_lambda(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Lambda:
 
 @pytest.fixture
 def make(aws_lambda: Lambda, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command as make starts it: exit code, output and errors, each on one line."""
-
-    def call(**variables: str) -> tuple[int, str, str]:
-        with monkeypatch.context() as patched:
-            patched.setattr("sys.argv", ["invoke"])
-            for name, value in variables.items():
-                patched.setenv(name, value)
-            try:
-                invoke.main()
-                code = 0
-            except SystemExit as end:
-                code = int(end.code or 0)
-        said = capsys.readouterr()
-        return code, " ".join(said.out.split()), " ".join(said.err.split())
-
-    return call
+    return in_process(invoke.main, monkeypatch, capsys)
 
 
 # --- what is sent ---

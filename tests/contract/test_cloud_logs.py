@@ -17,6 +17,7 @@ import pytest
 from lambda_function import run
 from scripts.cloud import logs
 from scripts.cloud.aws import AwsError, connect
+from tests.commands import Command, in_process
 from tests.fakes import insights
 from trader.settings import SettingsError
 
@@ -25,7 +26,6 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="left out: AWS's
 ROOT = Path(__file__).parents[2]
 SLOT = "2022-12-28T20:45:00Z"
 NAMES = ("decisions", "equity", "errors", "orders", "refusals", "runs", "runtimes")
-type Make = Callable[..., tuple[int, str, str]]
 type Rows = list[dict[str, Any]]
 
 
@@ -115,27 +115,13 @@ def _insights(monkeypatch: pytest.MonkeyPatch, aws: dict[str, str]) -> None:
 
 
 @pytest.fixture
-def make(_insights: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Make:
+def make(_insights: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """The command as make starts it: exit code, output and errors."""
-
-    def call(*arguments: str, **variables: str) -> tuple[int, str, str]:
-        with monkeypatch.context() as patched:
-            patched.setattr("sys.argv", ["logs", *arguments])
-            for name, value in variables.items():
-                patched.setenv(name, value)
-            try:
-                logs.main()
-                code = 0
-            except SystemExit as end:
-                code = int(end.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
+    return in_process(logs.main, monkeypatch, capsys, is_joined=False)
 
 
 @pytest.fixture
-def rows(make: Make, lines: list[str]) -> Callable[..., Rows]:
+def rows(make: Command, lines: list[str]) -> Callable[..., Rows]:
     """The rows of a query on the log of a strategy that has logged all of `lines`, and what Lambda logs around them."""
     deploy("trend")
     put(
@@ -241,7 +227,7 @@ def test_a_query_says_in_its_first_line_what_it_answers(name: str) -> None:
 # --- what is asked -------------------------------------------------------------------------------------------------
 
 
-def test_the_very_file_is_asked_of_the_groups_of_all_strategies(make: Make) -> None:
+def test_the_very_file_is_asked_of_the_groups_of_all_strategies(make: Command) -> None:
     deploy("swing", "trend")
     make(QUERY="orders")
     asked = insights.STARTED[-1]
@@ -249,28 +235,28 @@ def test_the_very_file_is_asked_of_the_groups_of_all_strategies(make: Make) -> N
     assert list(asked.groups) == [group("swing"), group("trend")]
 
 
-def test_a_strategy_is_asked_alone(make: Make, lines: list[str]) -> None:
+def test_a_strategy_is_asked_alone(make: Command, lines: list[str]) -> None:
     deploy("swing", "trend")
     put("swing", lines)
     _, out, _ = make(QUERY="orders", STRATEGY="trend")
     assert "nothing found" in out
 
 
-def test_strategies_can_be_named_with_commas(make: Make) -> None:
+def test_strategies_can_be_named_with_commas(make: Command) -> None:
     deploy("fast", "swing", "trend")
     make(QUERY="orders", STRATEGY="trend, swing")
     assert list(insights.STARTED[-1].groups) == [group("trend"), group("swing")]
 
 
 @pytest.mark.parametrize(("since", "found"), [("1h", True), ("30m", True), ("2w", True), ("4m", False)])
-def test_only_the_range_is_looked_at(make: Make, lines: list[str], since: str, found: bool) -> None:
+def test_only_the_range_is_looked_at(make: Command, lines: list[str], since: str, found: bool) -> None:
     deploy("trend")
     put("trend", lines)
     code, out, _ = make(QUERY="orders", SINCE=since)
     assert (code, "nothing found" not in out) == (0, found)
 
 
-def test_until_ends_the_range(make: Make, lines: list[str]) -> None:
+def test_until_ends_the_range(make: Command, lines: list[str]) -> None:
     deploy("trend")
     put("trend", lines)
     _, out, _ = make(QUERY="orders", SINCE="2d", UNTIL="1d")
@@ -291,7 +277,7 @@ def test_a_date_is_its_midnight_in_new_york() -> None:
 # --- what is shown -------------------------------------------------------------------------------------------------
 
 
-def test_the_table_has_new_yorks_times_and_says_so(make: Make, lines: list[str]) -> None:
+def test_the_table_has_new_yorks_times_and_says_so(make: Command, lines: list[str]) -> None:
     deploy("trend")
     put("trend", lines)
     _, out, _ = make(QUERY="orders")
@@ -301,7 +287,7 @@ def test_the_table_has_new_yorks_times_and_says_so(make: Make, lines: list[str])
     assert "@ptr" not in out
 
 
-def test_numbers_end_at_the_same_place(make: Make, lines: list[str]) -> None:
+def test_numbers_end_at_the_same_place(make: Command, lines: list[str]) -> None:
     deploy("trend")
     put("trend", lines)
     _, out, _ = make(QUERY="decisions")
@@ -310,21 +296,21 @@ def test_numbers_end_at_the_same_place(make: Make, lines: list[str]) -> None:
     assert {line[end - 1 : end + 1].strip().isdigit() for line in table[2:8]} == {True}
 
 
-def test_what_was_looked_at_is_told(make: Make, lines: list[str]) -> None:
+def test_what_was_looked_at_is_told(make: Command, lines: list[str]) -> None:
     deploy("trend")
     put("trend", lines)
     _, out, _ = make(QUERY="runs")
     assert f"3 rows; {len(lines)} log records" in out
 
 
-def test_no_text_from_a_log_can_steer_the_terminal_or_look_like_markup(make: Make) -> None:
+def test_no_text_from_a_log_can_steer_the_terminal_or_look_like_markup(make: Command) -> None:
     deploy("trend")
     put("trend", [json.dumps({"message": "run", "status": "TRADED", "detail": "\x1b[31m[bold]red\nnext\u202e"})])
     _, out, _ = make(QUERY="runs")
     assert r"\x1b[31m[bold]red\nnext\u202e" in out
 
 
-def test_rows_that_were_cut_off_are_told(make: Make, lines: list[str]) -> None:
+def test_rows_that_were_cut_off_are_told(make: Command, lines: list[str]) -> None:
     deploy("trend")
     put("trend", lines)
     code, out, err = make("--json", QUERY="decisions", LIMIT="2")
@@ -337,7 +323,7 @@ def test_a_column_that_only_later_rows_have_stands_where_the_query_has_it() -> N
     assert logs.columns_of(rows) == ["a", "b", "c", "d"]
 
 
-def test_json_has_numbers_and_utc_times(make: Make, lines: list[str]) -> None:
+def test_json_has_numbers_and_utc_times(make: Command, lines: list[str]) -> None:
     deploy("trend")
     put("trend", lines)
     _, out, _ = make("--json", QUERY="runs")
@@ -347,7 +333,7 @@ def test_json_has_numbers_and_utc_times(make: Make, lines: list[str]) -> None:
     assert answer["log_groups"] == [group("trend")]
 
 
-def test_to_find_nothing_is_no_error_and_says_where_it_looked(make: Make) -> None:
+def test_to_find_nothing_is_no_error_and_says_where_it_looked(make: Command) -> None:
     deploy("trend")
     code, out, err = make(QUERY="orders", SINCE="6h")
     assert (code, err) == (0, "")
@@ -356,14 +342,14 @@ def test_to_find_nothing_is_no_error_and_says_where_it_looked(make: Make) -> Non
     assert "SINCE=1w" in out
 
 
-def test_where_runs_are_but_no_orders_the_hint_is_to_look_at_the_runs(make: Make) -> None:
+def test_where_runs_are_but_no_orders_the_hint_is_to_look_at_the_runs(make: Command) -> None:
     deploy("trend")
     put("trend", [json.dumps({"message": "run", "status": "MARKET_CLOSED"})])
     _, out, _ = make(QUERY="orders")
     assert "make logs QUERY=runs" in out
 
 
-def test_without_a_query_those_that_there_are_are_listed(make: Make) -> None:
+def test_without_a_query_those_that_there_are_are_listed(make: Command) -> None:
     code, out, _ = make()
     assert code == 0
     assert all(name in out for name in NAMES)
@@ -393,19 +379,19 @@ def test_without_a_query_those_that_there_are_are_listed(make: Make) -> None:
         ({"STRATEGY": "swing"}, "STRATEGY=swing is not deployed in us-east-1; there is trend"),
     ],
 )
-def test_what_makes_no_sense_is_a_sentence(make: Make, variables: dict[str, str], said: str) -> None:
+def test_what_makes_no_sense_is_a_sentence(make: Command, variables: dict[str, str], said: str) -> None:
     deploy("trend")
     code, out, err = make(**{"QUERY": "orders", **variables})
     assert (code, out) == (1, "")
     assert said in " ".join(err.split())
 
 
-def test_where_nothing_is_deployed_that_is_said(make: Make) -> None:
+def test_where_nothing_is_deployed_that_is_said(make: Command) -> None:
     code, _, err = make(QUERY="orders")
     assert (code, "nothing of prophet-trader is deployed" in err) == (1, True)
 
 
-def test_a_log_group_that_was_deleted_is_told(make: Make) -> None:
+def test_a_log_group_that_was_deleted_is_told(make: Command) -> None:
     deploy("trend")
     boto3.client("logs").delete_log_group(logGroupName=group("trend"))
     code, _, err = make(QUERY="orders")

@@ -1,7 +1,6 @@
 import io
 import json
 import zipfile
-from collections.abc import Callable
 from typing import Any
 
 import boto3
@@ -9,29 +8,14 @@ import pytest
 from moto.awslambda.responses import LambdaResponse
 
 from scripts.cloud import rollback
+from tests.commands import Command, in_process
 
-type Command = Callable[..., tuple[int, str, str]]
 FUNCTION = "prophet-trader-trend"
 
 
 @pytest.fixture
 def make(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command as make starts it: exit code, output and errors, each on one line."""
-
-    def call(**variables: str) -> tuple[int, str, str]:
-        with monkeypatch.context() as patched:
-            patched.setattr("sys.argv", ["rollback"])
-            for name, value in variables.items():
-                patched.setenv(name, value)
-            try:
-                rollback.main()
-                code = 0
-            except SystemExit as end:
-                code = int(end.code or 0)
-        said = capsys.readouterr()
-        return code, " ".join(said.out.split()), " ".join(said.err.split())
-
-    return call
+    return in_process(rollback.main, monkeypatch, capsys)
 
 
 def zipped(code: str) -> bytes:

@@ -17,8 +17,8 @@ from moto.ssm.responses import SimpleSystemManagerResponse
 from scripts.cloud import secrets
 from scripts.cloud.aws import connect
 from scripts.terminal import CommandError
+from tests.commands import Command, in_process
 
-type Command = Callable[..., tuple[int, str, str]]
 type Terminal = Callable[..., tuple[int, str]]
 ROOT = Path(__file__).parents[2]
 KEY_ID, SECRET = "PKTESTTESTTEST123456", "s3cr3tS3cr3ts3cr3tS3cr3ts3cr3tS3cr3t1234"
@@ -29,22 +29,7 @@ FROM_ENVIRONMENT = {"STRATEGY": "trend", "ALPACAUSER": KEY_ID, "ALPACAPW": SECRE
 
 @pytest.fixture
 def make(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command as make starts it without a terminal: exit code, output and errors, each on one line."""
-
-    def call(**variables: str) -> tuple[int, str, str]:
-        with monkeypatch.context() as patched:
-            patched.setattr("sys.argv", ["secrets"])
-            for name, value in variables.items():
-                patched.setenv(name, value)
-            try:
-                secrets.main()
-                code = 0
-            except SystemExit as end:
-                code = int(end.code or 0)
-        said = capsys.readouterr()
-        return code, " ".join(said.out.split()), " ".join(said.err.split())
-
-    return call
+    return in_process(secrets.main, monkeypatch, capsys)
 
 
 @pytest.fixture

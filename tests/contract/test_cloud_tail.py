@@ -11,7 +11,8 @@ import boto3
 import pytest
 
 from scripts.cloud import tail
-from tests.contract.test_cloud_logs import START, Make, deploy, group, lines, put, report, started, until
+from tests.commands import Command
+from tests.contract.test_cloud_logs import START, deploy, group, lines, put, report, started, until
 
 __all__ = ["lines"]
 
@@ -21,7 +22,7 @@ MOMENT = datetime(2026, 11, 23, 20, 45, 3, tzinfo=UTC)
 
 
 @pytest.fixture
-def make(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Make:
+def make(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """The command as make starts it, with FOLLOW=0: exit code, output and errors."""
 
     def call(*arguments: str, **variables: str) -> tuple[int, str, str]:
@@ -48,7 +49,7 @@ def shown(message: str | dict[str, Any]) -> Sequence[str]:
 # --- what a line looks like ---
 
 
-def test_a_real_runs_lines_are_readable(make: Make, lines: list[str]) -> None:
+def test_a_real_runs_lines_are_readable(make: Command, lines: list[str]) -> None:
     deploy("trend")
     put("trend", lines)
     code, out, _ = make()
@@ -59,7 +60,7 @@ def test_a_real_runs_lines_are_readable(make: Make, lines: list[str]) -> None:
     assert "requestId" not in out
 
 
-def test_the_records_come_in_the_order_of_their_times(make: Make, lines: list[str]) -> None:
+def test_the_records_come_in_the_order_of_their_times(make: Command, lines: list[str]) -> None:
     deploy("trend")
     put("trend", lines)
     _, out, _ = make()
@@ -72,7 +73,7 @@ def test_a_line_begins_with_new_yorks_time_its_level_and_message() -> None:
     assert shown(record) == ["2026-11-23 15:45:03 INFO run orders=2"]
 
 
-def test_an_error_comes_with_its_traceback(make: Make, lines: list[str]) -> None:
+def test_an_error_comes_with_its_traceback(make: Command, lines: list[str]) -> None:
     deploy("trend")
     put("trend", lines)
     _, out, _ = make()
@@ -118,14 +119,14 @@ def test_no_record_can_steer_the_terminal_or_stop_the_command(message: str | dic
     assert all(line.isprintable() for line in shown(message))
 
 
-def test_what_looks_like_markup_is_printed_as_it_is(make: Make) -> None:
+def test_what_looks_like_markup_is_printed_as_it_is(make: Command) -> None:
     deploy("trend")
     put("trend", ["[bold]text[/bold] [link=http://x]"])
     _, out, _ = make()
     assert "[bold]text[/bold] [link=http://x]" in out
 
 
-def test_with_several_strategies_each_line_says_whose_it_is(make: Make) -> None:
+def test_with_several_strategies_each_line_says_whose_it_is(make: Command) -> None:
     deploy("swing", "trend")
     put("swing", ["first"], ago=timedelta(minutes=2))
     put("trend", ["second"], ago=timedelta(minutes=1))
@@ -136,7 +137,7 @@ def test_with_several_strategies_each_line_says_whose_it_is(make: Make) -> None:
     ]
 
 
-def test_json_is_an_object_for_each_record(make: Make) -> None:
+def test_json_is_an_object_for_each_record(make: Command) -> None:
     deploy("trend")
     put("trend", [report(), "plain \x1b[31m"])
     _, out, _ = make("--json")
@@ -152,7 +153,7 @@ def test_json_is_an_object_for_each_record(make: Make) -> None:
 # --- which records ---
 
 
-def test_only_what_is_recent_enough_is_shown(make: Make) -> None:
+def test_only_what_is_recent_enough_is_shown(make: Command) -> None:
     deploy("trend")
     put("trend", ["old"], ago=timedelta(minutes=20))
     put("trend", ["new"], ago=timedelta(minutes=5))
@@ -160,7 +161,7 @@ def test_only_what_is_recent_enough_is_shown(make: Make) -> None:
     assert "old" in make(SINCE="30m")[1]
 
 
-def test_where_there_is_nothing_that_is_said(make: Make) -> None:
+def test_where_there_is_nothing_that_is_said(make: Command) -> None:
     deploy("trend")
     code, out, err = make()
     assert (code, out) == (0, "")
@@ -254,7 +255,7 @@ def test_it_follows_until_it_is_interrupted_and_that_is_no_error(aws: dict[str, 
         ({"SINCE": "2999-01-01"}, "in the future"),
     ],
 )
-def test_what_makes_no_sense_is_a_sentence(make: Make, variables: dict[str, str], said: str) -> None:
+def test_what_makes_no_sense_is_a_sentence(make: Command, variables: dict[str, str], said: str) -> None:
     deploy("trend")
     code, out, err = make(**variables)
     assert (code, out) == (1, "")
