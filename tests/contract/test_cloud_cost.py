@@ -14,7 +14,7 @@ import boto3
 import pytest
 
 from layer.emulator import Function, fetched, running
-from layer.package import ZIP
+from layer.package import package
 from layer.target import LayerError, Target
 from scripts.cloud import cost, logs, measure, throttle
 from scripts.cloud.cost import Estimate, Use
@@ -29,9 +29,6 @@ from trader.prices import no_progress
 ROOT = Path(__file__).parents[2]
 TARGET = Target("3.13", "x86_64")
 needs_emulator = pytest.mark.skipif(not TARGET.runs_here, reason="left out: the emulator is for linux x86_64")
-needs_zips = pytest.mark.skipif(
-    not (TARGET.zip.is_file() and ZIP.is_file()), reason="left out: make layer and make package have not been run"
-)
 
 
 @pytest.fixture
@@ -352,7 +349,7 @@ def invoke(function: Function, event: str, share: float) -> dict[str, float]:
 @pytest.mark.parametrize("share", [0.2, 0.4])
 def test_who_computes_takes_as_much_longer_as_the_share_is_smaller(spin: Function, event: str, share: float) -> None:
     figures = invoke(spin, event, share)
-    assert figures["processor_s"] / figures["wall_s"] == pytest.approx(share, rel=0.2)
+    assert 0.5 * share < figures["processor_s"] / figures["wall_s"] < 1.2 * share  # less where others want it, too
 
 
 @needs_emulator
@@ -378,9 +375,19 @@ def test_a_processor_is_for_1769_mb() -> None:
 # --- the measurement (all of it: make bench-cost) ------------------------------------------------------------------
 
 
+@pytest.fixture
+def _zips() -> None:
+    """What is measured: the finished layer, and the function as it is now."""
+    if not TARGET.zip.is_file():
+        missing = "left out: there is no layer to measure; run make layer"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    package()
+
+
 @needs_emulator
-@needs_zips
-@pytest.mark.usefixtures("aws")  # which is empty: the stand-ins of a measurement before are gone
+@pytest.mark.usefixtures("_zips", "aws")  # an account that is empty: the stand-ins of a measurement before are gone
 def test_a_run_that_did_something_else_is_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(measure.DONE, "closed", ("MARKET_CLOSED", 1, 0, False))
     with pytest.raises(LayerError, match="the measured run was not a run while the market is closed"):
