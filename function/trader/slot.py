@@ -16,8 +16,8 @@ EARLIEST_EVENT_S = 60.0
 """Clocks differ a little; an event from further ahead is a mistake."""
 
 
-DUE_WITHIN = timedelta(minutes=30)
-"""A schedule in UTC for one time in New York fires at two hours, and one of them is meant."""
+DUE_WITHIN = timedelta(minutes=7)
+"""A schedule in UTC for one time in New York fires at two hours, and one of them is meant; no other slot is near it."""
 
 
 class EventError(ValueError):

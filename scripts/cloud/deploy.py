@@ -13,7 +13,7 @@ from typing import Any
 from scripts import terminal
 from scripts.cloud import preflight
 from scripts.cloud.aws import CONFIG, AwsError, Cloud, connect, translated
-from scripts.cloud.plan import counts, in_words, make_package, reason_to_build, table
+from scripts.cloud.plan import counts, in_words, make_package, planned, reason_to_build, table
 from scripts.cloud.terraform import Terraform, Variables
 from scripts.terminal import CommandError
 
@@ -32,8 +32,8 @@ def main() -> None:
         root = Terraform(connect())
         root.init()
         given = os.environ.get("PLAN")
-        file = Path(given) if given else new_plan(root, Path(name) / "plan")
-        plan = root.show(file)
+        file = Path(given) if given else Path(name) / "plan"
+        plan = root.show(file) if given else new_plan(root, file)
         notes = preflight.check(root.cloud, plan, root.folder)
         number = counts(plan).total()
         warn(plan)
@@ -44,6 +44,10 @@ def main() -> None:
             root.apply(file, number)
         outputs = root.outputs()
         address = unconfirmed(root.cloud, outputs["alarm_topic_arn"])
+        if not address and not is_anybody_told(root.cloud, outputs["alarm_topic_arn"]):
+            terminal.note(
+                "Nobody is told of alarms: set alarm_email in terraform/terraform.tfvars, or look at the dashboard"
+            )
         if arguments.json:
             result = {**counts(plan), "outputs": outputs, "unconfirmed_email": address, "notes": list(notes)}
             sys.stdout.write(json.dumps(result) + "\n")
@@ -51,15 +55,14 @@ def main() -> None:
             show(outputs, number, address)
 
 
-def new_plan(root: Terraform, file: Path) -> Path:
+def new_plan(root: Terraform, file: Path) -> preflight.Plan:
     """Build what is not built, and plan."""
     variables = root.variables()
     if reason := reason_to_build(variables):
         terminal.note(f"{reason}: building the layer")
         build_layer(variables)
     make_package(variables)
-    root.plan(file)
-    return file
+    return planned(root, file)
 
 
 def build_layer(variables: Variables) -> None:
@@ -88,6 +91,16 @@ def unconfirmed(cloud: Cloud, topic_arn: str) -> str | None:
         return None
     waiting = [each["Endpoint"] for each in found if each["SubscriptionArn"] == "PendingConfirmation"]
     return waiting[0] if waiting else None
+
+
+def is_anybody_told(cloud: Cloud, topic_arn: str) -> bool:
+    """Whether the topic of alarms has a subscription; True if that cannot be seen."""
+    try:
+        with translated("who gets the alarms"):
+            sns = cloud.session.client("sns", config=CONFIG)
+            return bool(sns.list_subscriptions_by_topic(TopicArn=topic_arn)["Subscriptions"])
+    except AwsError:
+        return True
 
 
 def show(outputs: Mapping[str, Any], number: int, address: str | None) -> None:

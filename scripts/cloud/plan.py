@@ -18,7 +18,7 @@ from layer.package import package
 from layer.target import Target
 from scripts import terminal
 from scripts.cloud import preflight
-from scripts.cloud.aws import connect
+from scripts.cloud.aws import CONFIG, Cloud, DeniedError, connect, translated
 from scripts.cloud.preflight import Plan
 from scripts.cloud.terraform import Terraform, Variables
 from scripts.terminal import CommandError
@@ -41,10 +41,9 @@ def main() -> None:
             raise CommandError(f"{reason}: {target.make('layer')} builds it, and so does make deploy")
         make_package(variables)
         file = Path(name) / "plan"
-        root.plan(file, lock=os.environ.get("LOCK", "1") not in {"0", "false", "no"})
+        plan = planned(root, file, lock=os.environ.get("LOCK", "1") not in {"0", "false", "no"})
         if not arguments.json:
             terminal.OUT.out(root.text(file), end="")
-        plan = root.show(file)
         notes = preflight.check(root.cloud, plan, root.folder)
         out = os.environ.get("OUT") or None
         if out:
@@ -55,6 +54,52 @@ def main() -> None:
             show(plan, notes)
             if out:
                 terminal.OUT.print(f" kept as {out}; to apply it: make deploy PLAN={out}", markup=False)
+
+
+def planned(root: Terraform, file: Path, *, lock: bool = True) -> dict[str, Any]:
+    """Plan, and plan again if a deployment before was broken off in the middle of a function."""
+    root.plan(file, lock=lock)
+    plan = root.show(file)
+    if begun := unfinished(root.cloud, plan):
+        terminal.note("a deployment was broken off while it updated a function; this one finishes it")
+        root.plan(file, lock=lock, replace=begun)
+        plan = root.show(file)
+    return plan
+
+
+def unfinished(cloud: Cloud, plan: preflight.Plan) -> Sequence[str]:
+    """The code objects of functions that the plan takes for finished, and AWS does not have as they should be.
+
+    Terraform's provider notes new code in the state before AWS has taken it, and never looks again: an update that
+    failed half-way would read "no changes" for ever. A new object makes it upload and publish again.
+    """
+    found = []
+    for resource in preflight.changes(plan, "aws_lambda_function"):
+        change = resource["change"]
+        if change["actions"] == ["no-op"] and not is_complete(cloud, change["after"]):
+            found.append(resource["address"].replace("aws_lambda_function.this", "aws_s3_object.code"))
+    return found
+
+
+def is_complete(cloud: Cloud, function: Mapping[str, Any]) -> bool:
+    """Whether $LATEST has the code that the state says, and the newest version is a copy of it; True if unseen."""
+    client = cloud.session.client("lambda", config=CONFIG)
+    name = function["function_name"]
+    try:
+        with translated(f"the versions of {name}"):
+            pages = client.get_paginator("list_versions_by_function").paginate(FunctionName=name)
+            versions: dict[str, Mapping[str, Any]] = {
+                item["Version"]: item for page in pages for item in page["Versions"]
+            }
+    except DeniedError as error:
+        terminal.note(str(error))
+        return True
+    latest = versions["$LATEST"]
+    newest = versions[max((each for each in versions if each.isdigit()), key=int, default="$LATEST")]
+    parts = ("CodeSha256", "Environment", "Layers", "MemorySize", "Timeout", "Runtime")
+    return latest["CodeSha256"] == function["source_code_hash"] and all(
+        newest.get(part) == latest.get(part) for part in parts
+    )
 
 
 def reason_to_build(variables: Variables) -> str:

@@ -22,6 +22,9 @@ STAND_IN = "stands-in-for-the-key"
 OTHERS = r"AWS_.*|PYTHON.*|LC_.*|LANG|TZ|.*_PROXY|SSL_CERT_.*|.*_CA_BUNDLE"
 """Variables in a function's environment that are no settings of ours, but of Python's and of libraries."""
 
+MOST_BYTES = 4_096
+"""Of a function's variables in all, names and values."""
+
 type Plan = Mapping[str, Any]
 """What `terraform show -json` says of a saved plan."""
 
@@ -40,7 +43,7 @@ class Findings:
 def check(cloud: Cloud, plan: Plan, folder: Path) -> Sequence[str]:
     """The remarks on a plan of the root in `folder`. Raises CommandError with all that stands in its way."""
     wanted = strategies(plan)
-    found = taken_bucket(cloud, plan) + other_files(plan, folder)
+    found = taken_bucket(cloud, plan) + moved_bucket(plan) + other_files(plan, folder)
     for name, strategy in wanted.items():
         found += settings(cloud, name, strategy["environment"])
     found += parameters(cloud, wanted) + undone_rollbacks(plan) + removed(plan)
@@ -92,6 +95,22 @@ def taken_bucket(cloud: Cloud, plan: Plan) -> Findings:
     return Findings()
 
 
+def moved_bucket(plan: Plan) -> Findings:
+    """A bucket that is to be deleted: the journal is in it, so that would fail half-way."""
+    gone = [
+        each["change"]["before"]["bucket"]
+        for each in changes(plan, "aws_s3_bucket")
+        if "delete" in each["change"]["actions"]
+    ]
+    return Findings(
+        [
+            f"the bucket {name} would be deleted, and with it the journal: bucket_name cannot be changed once there "
+            "are records; make destroy, which can keep a copy (KEEP_JOURNAL=folder), and then make deploy"
+            for name in gone
+        ]
+    )
+
+
 def other_files(plan: Plan, folder: Path) -> Findings:
     """Zips that are to be uploaded, and are not the ones any more that were planned with."""
     problems = []
@@ -133,6 +152,12 @@ def settings(cloud: Cloud, name: str, environment: Mapping[str, str]) -> Finding
         for each in strangers
         if not any(problem.startswith(f"{each} ") for problem in problems)
     ]
+    size_bytes = sum(len(each.encode()) + len(text.encode()) for each, text in environment.items())
+    if size_bytes > MOST_BYTES:
+        problems.append(
+            f"its variables have {size_bytes:,} bytes, and Lambda takes {MOST_BYTES:,}: shorten UNIVERSE, or move it "
+            "to SSM (parameters)"
+        )
     return Findings([f"{name}: {problem}" for problem in problems], notes)
 
 

@@ -56,6 +56,12 @@ def main() -> None:
         there = versions(cloud, strategy)
         live = alias(cloud, strategy)
         target = chosen(there, live, wanted)
+        modes = {str(version.number): version.mode for version in there}
+        if target.mode == "live" and modes.get(live.version) != "live" and not terminal.flag("LIVE"):
+            raise CommandError(
+                f"version {target.number} has MODE=live and would trade real money, which version {live.version} does "
+                f"not; if you mean it: make rollback STRATEGY={strategy} VERSION={target.number} LIVE=1"
+            )
         if live.version != str(target.number):
             move(cloud, strategy, live, target)
         if arguments.json:

@@ -225,10 +225,11 @@ class Terraform:
         value: dict[str, Any] = json.loads(json.loads(answers[-1]))
         return value
 
-    def plan(self, out: Path, *, lock: bool = True, destroy: bool = False) -> bool:
-        """Write a plan; gives whether it changes anything."""
+    def plan(self, out: Path, *, lock: bool = True, destroy: bool = False, replace: Sequence[str] = ()) -> bool:
+        """Write a plan, which makes the resources in `replace` anew; gives whether it changes anything."""
         words = ["plan", "-json", "-detailed-exitcode", f"-out={out.resolve()}", f"-lock={str(lock).lower()}"]
         with terminal.ERR.status("Terraform: looking at what there is"):
+            words += [f"-replace={address}" for address in replace]
             return self.run(*words, *(["-destroy"] if destroy else []), fine=(0, 2)) == 2
 
     def show(self, plan: Path) -> dict[str, Any]:
@@ -354,7 +355,8 @@ def has_bucket(cloud: Cloud, name: str) -> bool:
     """Whether there is a bucket of that name. Raises DeniedError if there is one that is not for these credentials."""
     try:
         with translated(f"the bucket {name}"):
-            cloud.session.client("s3", config=CONFIG).head_bucket(Bucket=name)
+            s3 = cloud.session.client("s3", config=CONFIG)
+            s3.head_bucket(Bucket=name, ExpectedBucketOwner=cloud.account)  # a stranger may have taken the name
     except MissingError:
         return False
     return True

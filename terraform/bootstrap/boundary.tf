@@ -20,6 +20,13 @@ resource "aws_iam_policy" "boundary" {
         Resource = "${local.arn.ssm}:parameter/${var.project}/*"
       },
       {
+        Sid       = "DecryptThem" # the key's own policy grants it; a boundary without it might take it away again
+        Effect    = "Allow"
+        Action    = "kms:Decrypt"
+        Resource  = "arn:${local.partition}:kms:${local.region}:${local.account}:key/*"
+        Condition = { StringEquals = { "kms:ViaService" = "ssm.${local.region}.amazonaws.com" } }
+      },
+      {
         Sid      = "Journal"
         Effect   = "Allow"
         Action   = ["s3:GetObject", "s3:PutObject"]

@@ -108,7 +108,7 @@ def test_going_back_to_real_money_is_said(make: Command) -> None:
     client = boto3.client("lambda")
     client.update_function_configuration(FunctionName=FUNCTION, Environment={"Variables": {"MODE": "live"}})
     client.update_function_code(FunctionName=FUNCTION, ZipFile=zipped("4"), Publish=True)
-    _, said, _ = make(VERSION="4")
+    _, said, _ = make(VERSION="4", LIVE="1")
     assert "Version 4 has MODE=live: it trades REAL MONEY." in said
 
 
@@ -183,3 +183,18 @@ def test_a_function_without_the_alias_is_named(make: Command) -> None:
     code, _, errors = make()
     assert code == 1
     assert "the alias live of prophet-trader-trend: there is none in AWS" in errors
+
+
+def test_a_version_with_real_money_is_not_gone_back_to_without_a_word(make: Command) -> None:
+    deploy(versions=2)
+    client = boto3.client("lambda")
+    client.update_function_configuration(FunctionName=FUNCTION, Environment={"Variables": {"MODE": "live"}})
+    client.update_function_code(FunctionName=FUNCTION, ZipFile=zipped("real = 1"), Publish=True)
+    client.update_function_configuration(FunctionName=FUNCTION, Environment={"Variables": {"MODE": "paper"}})
+    client.update_function_code(FunctionName=FUNCTION, ZipFile=zipped("paper = 1"), Publish=True)
+    client.update_alias(FunctionName=FUNCTION, Name="live", FunctionVersion="4")
+    code, _, err = make()
+    assert (code, live()) == (1, "4")
+    assert "would trade real money" in err
+    assert make(LIVE="1")[0] == 0
+    assert live() == "3"

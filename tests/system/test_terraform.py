@@ -762,7 +762,7 @@ def metrics(strategy: str, lines: Sequence[Mapping[str, Any]]) -> dict[str, list
 def matches(pattern: str, line: Mapping[str, Any]) -> bool:
     """Whether a line meets a metric filter's pattern: comparisons of JSON fields, joined by &&."""
     for term in pattern.strip("{ }").split("&&"):
-        found = re.fullmatch(r"(\$\.\S+) (=|!=|>=|>) (\S+)", term.strip())
+        found = re.fullmatch(r"\((\$\.\S+) (=|!=|>=|>) (\S+)\)", term.strip())
         assert found, f"{term} is no comparison that this test knows"
         path, sign, text = found.groups()
         there, wanted = at(line, path), json.loads(text)

@@ -172,6 +172,7 @@ def test_the_boundary_is_what_functions_need_and_no_more(outputs: dict[str, Any]
         "logs:CreateLogStream": [f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda/prophet-trader-*:*"],
         "logs:PutLogEvents": [f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda/prophet-trader-*:*"],
         "ssm:GetParameters": [f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/prophet-trader/*"],
+        "kms:Decrypt": [f"arn:aws:kms:{REGION}:{ACCOUNT}:key/*"],
         "s3:GetObject": [f"{bucket}/runs/*", f"{bucket}/universe/*"],
         "s3:PutObject": [f"{bucket}/runs/*", f"{bucket}/universe/*"],
         "s3:ListBucket": [bucket],

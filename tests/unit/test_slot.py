@@ -88,6 +88,7 @@ def test_a_file_of_intraday_bars_is_seen_at_the_end_of_the_last_bar(tmp_path: Pa
         ("2026-10-30T19:00:00Z", True),
         ("2026-11-02T20:00:00Z", True),
         ("2026-12-01T20:04:00Z", True),  # a little late
+        ("2026-12-01T20:15:00Z", False),  # of a schedule for every quarter of an hour
     ],
 )
 def test_once_a_day_means_one_time_in_new_york_all_year(time: str, due: bool) -> None:

@@ -2,14 +2,14 @@
 
 locals {
   namespace = "ProphetTrader"
-  run       = "$.message = \"run\" && $.status != \"ALREADY_RAN\"" # a second delivery of an event is no run
+  run       = "($.message = \"run\") && ($.status != \"ALREADY_RAN\")" # a second delivery of an event is no run
   metrics = {
     Runs           = { pattern = "{ ${local.run} }", value = "1" }
-    Orders         = { pattern = "{ ${local.run} && $.orders >= 0 }", value = "$.orders" }
-    EquityUsd      = { pattern = "{ ${local.run} && $.equity_usd >= 0 }", value = "$.equity_usd" }
-    Halted         = { pattern = "{ ${local.run} && $.status = \"HALTED\" }", value = "1" }
-    OrdersRejected = { pattern = "{ ${local.run} && $.denials.ORDER_REJECTED > 0 }", value = "$.denials.ORDER_REJECTED" }
-    Unprotected    = { pattern = "{ ${local.run} && $.unprotected > 0 }", value = "$.unprotected" }
+    Orders         = { pattern = "{ ${local.run} && ($.orders >= 0) }", value = "$.orders" }
+    EquityUsd      = { pattern = "{ ${local.run} && ($.equity_usd >= 0) }", value = "$.equity_usd" }
+    Halted         = { pattern = "{ ${local.run} && ($.status = \"HALTED\") }", value = "1" }
+    OrdersRejected = { pattern = "{ ${local.run} && ($.denials.ORDER_REJECTED > 0) }", value = "$.denials.ORDER_REJECTED" }
+    Unprotected    = { pattern = "{ ${local.run} && ($.unprotected > 0) }", value = "$.unprotected" }
   }
   filters = merge([
     for strategy, its in var.strategies : {

@@ -1,0 +1,73 @@
+"""A deployment that was broken off while it updated a function: AWS has what Terraform does not look at again."""
+
+import base64
+import hashlib
+import io
+import zipfile
+from typing import Any
+
+import boto3
+import pytest
+
+from scripts.cloud.aws import connect
+from scripts.cloud.plan import unfinished
+
+FUNCTION = "prophet-trader-trend"
+ADDRESS = 'module.function["trend"].aws_lambda_function.this'
+CODE = 'module.function["trend"].aws_s3_object.code'
+
+
+def zipped(code: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("lambda_function.py"), code)
+    return file.getvalue()
+
+
+def plan(code: str, *, action: str = "no-op") -> dict[str, Any]:
+    """What Terraform says of a function whose state has this code."""
+    sha256 = base64.b64encode(hashlib.sha256(zipped(code)).digest()).decode()
+    after = {"function_name": FUNCTION, "source_code_hash": sha256}
+    change = {"actions": [action], "before": after, "after": after}
+    return {
+        "resource_changes": [{"address": ADDRESS, "mode": "managed", "type": "aws_lambda_function", "change": change}]
+    }
+
+
+@pytest.fixture(autouse=True)
+def _deployed(aws: dict[str, str]) -> None:
+    """Version 1 with the code `old`."""
+    role = boto3.client("iam").create_role(RoleName="r", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    boto3.client("lambda").create_function(
+        FunctionName=FUNCTION,
+        Runtime="python3.13",
+        Role=role,
+        Handler="lambda_function.lambda_handler",
+        Code={"ZipFile": zipped("old")},
+        Environment={"Variables": {"MODE": "paper"}},
+        Publish=True,
+    )
+
+
+def test_what_is_as_the_state_says_is_left_alone() -> None:
+    assert unfinished(connect(), plan("old")) == []
+
+
+def test_code_that_never_reached_aws_is_sent_again() -> None:
+    assert unfinished(connect(), plan("new")) == [CODE]
+
+
+def test_code_that_was_never_published_is_published() -> None:
+    boto3.client("lambda").update_function_code(FunctionName=FUNCTION, ZipFile=zipped("new"))
+    assert unfinished(connect(), plan("new")) == [CODE]
+
+
+def test_settings_that_were_never_published_are_published() -> None:
+    boto3.client("lambda").update_function_configuration(
+        FunctionName=FUNCTION, Environment={"Variables": {"MODE": "dry-run"}}
+    )
+    assert unfinished(connect(), plan("old")) == [CODE]
+
+
+def test_a_change_that_terraform_sees_needs_no_help() -> None:
+    assert unfinished(connect(), plan("new", action="update")) == []
