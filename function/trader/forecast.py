@@ -9,7 +9,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,9 @@ from trader.prices import Progress, no_progress
 
 if TYPE_CHECKING:
     from prophet import Prophet
+
+type _Modes = dict[Literal["additive", "multiplicative"], list[str]]
+"""Prophet's own: which components are added to the trend, and which it is multiplied by."""
 
 SEED = 20_100_127
 """Of the interval's Monte Carlo draws: the same bars must give the same decision, also on replay."""
@@ -65,22 +69,19 @@ class ProphetForecaster:
     ) -> Forecasts:
         """See Forecaster. Fits run in threads, predictions one after another: they share NumPy's random state."""
         denials = {
-            symbol: Denial(symbol=symbol, code=Code.FORECAST_FAILED, detail=f"{len(series)} bars, needs {least}")
+            symbol: denial
             for symbol, series in closes.items()
-            if len(series) < (least := LEAST_BARS[self._signal])
+            if (denial := too_short(symbol, len(series), self._signal)) is not None
         }
         models: dict[str, Forecast] = {}
         with _pool(self._workers) as pool:
-            fits = {
-                pool.submit(self._fit, series): symbol for symbol, series in closes.items() if symbol not in denials
-            }
+            fits = {pool.submit(self.fit, series): symbol for symbol, series in closes.items() if symbol not in denials}
             for fit in _as_completed(fits, remaining_s):
                 symbol = fits.pop(fit)
                 try:
-                    models[symbol] = self._predict(symbol, closes[symbol], fit.result())
+                    models[symbol] = self.predict(symbol, closes[symbol], fit.result())
                 except Exception as error:  # Stan, pandas and Prophet raise what they like; it is this symbol's alone
-                    detail = f"{type(error).__name__}: {error}"
-                    denials[symbol] = Denial(symbol=symbol, code=Code.FORECAST_FAILED, detail=detail)
+                    denials[symbol] = failed(symbol, error)
                 progress("trend lines", len(models) + len(denials), len(closes))
         for symbol in fits.values():
             denials[symbol] = Denial(symbol=symbol, code=Code.OUT_OF_TIME, detail="no time left for its forecast")
@@ -89,7 +90,8 @@ class ProphetForecaster:
             denials=tuple(denials[symbol] for symbol in closes if symbol in denials),
         )
 
-    def _fit(self, closes: Closes) -> "Prophet":
+    def fit(self, closes: Closes) -> "Prophet":
+        """A model of these closes. Raises what Stan, pandas and Prophet raise."""
         model = _quiet_prophet()(**self._configuration())
         model.fit(pd.DataFrame({"ds": _local(closes.index), "y": closes.to_numpy()}), timeout=FIT_TIMEOUT_S)
         assert model.stan_backend is not None, "fit has just used it"
@@ -107,7 +109,11 @@ class ProphetForecaster:
             "uncertainty_samples": 1000 if self._signal == "interval" else 0,
         }
 
-    def _predict(self, symbol: str, closes: Closes, model: "Prophet") -> Forecast:
+    def predict(self, symbol: str, closes: Closes, model: "Prophet") -> Forecast:
+        """What a model says at the last of the closes: they are those it was fitted to, or in a backtest later ones.
+
+        Raises ArithmeticError if what it says is no price.
+        """
         last: pd.Timestamp = closes.index[-1]
         corners = pd.DatetimeIndex(np.unique([model.start, *np.asarray(model.changepoints), _local([last])[0]]))
         line = np.asarray(model.predict_trend(model.setup_dataframe(pd.DataFrame({"ds": corners}))), dtype=float)
@@ -149,6 +155,18 @@ class ProphetForecaster:
         return later.tz_convert("UTC")
 
 
+def too_short(symbol: str, bars: int, signal: str) -> Denial | None:
+    """The denial of a symbol with too few bars for the signal; None if they are enough."""
+    if bars >= (least := LEAST_BARS[signal]):
+        return None
+    return Denial(symbol=symbol, code=Code.FORECAST_FAILED, detail=f"{bars} bars, needs {least}")
+
+
+def failed(symbol: str, error: Exception) -> Denial:
+    """The denial of a symbol whose fit or forecast ended in an error."""
+    return Denial(symbol=symbol, code=Code.FORECAST_FAILED, detail=f"{type(error).__name__}: {error}")
+
+
 @contextmanager
 def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
     """Threads for the fits; what is not begun at the end is not begun at all."""
@@ -181,11 +199,31 @@ def _aware(local: pd.DatetimeIndex) -> list[datetime]:
     return [time.to_pydatetime() for time in local.tz_localize(NEW_YORK).tz_convert("UTC")]
 
 
+@cache
 def _quiet_prophet() -> "type[Prophet]":
     """Prophet, imported at the first fit, with the loggers off that would write for every fit and trip log alarms."""
     for name in ("prophet", "prophet.models", "prophet.plot", "cmdstanpy"):
         logging.getLogger(name).disabled = True
     from prophet import Prophet
 
+    class Trend(Prophet):
+        """Prophet, which tabulates anew for every fit that a model without seasonalities has none: a fifth of a fit."""
+
+        @classmethod
+        @cache
+        def _without_seasonalities(cls) -> tuple[pd.DataFrame, _Modes]:
+            model = cls(weekly_seasonality=False, daily_seasonality=False, yearly_seasonality=False)
+            return Prophet.regressor_column_matrix(
+                model, pd.DataFrame({"zeros": [0.0]}), {"additive": [], "multiplicative": []}
+            )
+
+        def regressor_column_matrix(
+            self, seasonal_features: pd.DataFrame, modes: _Modes
+        ) -> tuple[pd.DataFrame, _Modes]:
+            if list(seasonal_features.columns) != ["zeros"]:
+                return super().regressor_column_matrix(seasonal_features, modes)
+            table, known = self._without_seasonalities()
+            return table.copy(), {mode: list(names) for mode, names in known.items()}
+
     logging.getLogger("cmdstanpy").disabled = True
-    return Prophet
+    return Trend

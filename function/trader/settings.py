@@ -251,11 +251,11 @@ def variables() -> dict[str, str]:
 def _misspelt(env: Mapping[str, str]) -> list[str]:
     """Variables that are nearly ours: a cap that is silently not there could cost money."""
     known = variables()
-    meant = {name: _nearest(name, known) for name in env if name not in known}
+    meant = {name: nearest(name, known) for name in env if name not in known}
     return [f"{name} is not a setting; did you mean {match}?" for name, match in meant.items() if match]
 
 
-def _nearest(name: str, known: Collection[str]) -> str | None:
+def nearest(name: str, known: Collection[str]) -> str | None:
     """The setting that a name is a misspelling, a beginning or another case of; short names are too common to guess."""
     upper = name.upper()
     if upper in known and len(name) > SHORT:

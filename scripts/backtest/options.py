@@ -1,3 +1,79 @@
 """The options of a backtest from environment variables, beside the bot's own settings; all problems at once."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from scripts.backtest.model import Options
+from trader.settings import Settings, SettingsError, integer, nearest, number, variables
+
+
+def day(text: str) -> date:
+    """A day of the calendar."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ValueError("a day such as 2021-01-04") from None
+
+
+VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
+    "START": ("start", day),
+    "END": ("end", day),
+    "CASH": ("cash_usd", number(0, 1e12, above=True)),
+    "COMMISSION": ("commission_fraction", number(0, 0.1)),
+    "SLIPPAGE": ("slippage_fraction", number(0, 0.1)),
+    "REFIT_EVERY": ("refit_every_bars", integer(1, 1_000)),
+    "OUT": ("out", Path),
+}
+"""By variable: the field of Options, and how its text is read."""
+
+KELLEY = {"HISTORY_BARS": "5000", "STOP_LOSS_FRACTION": "0", "TAKE_PROFIT_FRACTION": "0", "REFIT_EVERY": "5"}
+"""What the signal `horizon` is defined with, unless told otherwise: all the past, refitted every fifth bar, no bracket.
+
+Sean Kelley's Backtrader strategy (2018). The bot without these would fit the last HISTORY_BARS on every run.
+"""
+
+OWN = {"BROKER": "embedded", "MODE": "paper"}
+"""A backtest brings its own broker, and an order that is not placed is no test."""
+
+
+def from_env(env: Mapping[str, str]) -> Options:
+    """Read and check everything. Raises SettingsError with all problems, the bot's settings' among them."""
+    defaults = KELLEY if env.get("SIGNAL", "").strip() == "horizon" else {}
+    chosen = {**defaults, **{name: text for name, text in env.items() if text.strip()}}
+    problems: list[str] = []
+    settings = Settings()
+    try:
+        settings = Settings.from_env({**chosen, **OWN, "HALT_PARAMETER": ""}, _no_parameters)
+    except SettingsError as error:
+        problems += error.problems
+    problems += [
+        f"{name}={chosen[name]}: a backtest has a broker and an account of its own; leave {name} out"
+        for name, allowed in OWN.items()
+        if chosen.get(name, allowed) != allowed
+    ]
+    values: dict[str, Any] = {"cash_usd": settings.starting_cash_usd}
+    for name, (field, parse) in VARIABLES.items():
+        if name in chosen:
+            try:
+                values[field] = parse(chosen[name].strip())
+            except ValueError as error:
+                problems.append(f"{name}={chosen[name]!r}: must be {error}")
+    problems += misspelt(chosen)
+    if problems:
+        raise SettingsError(problems)
+    return Options(settings=replace(settings, starting_cash_usd=values["cash_usd"]), **values)
+
+
+def misspelt(env: Mapping[str, str]) -> list[str]:
+    """Variables that are nearly one of a backtest's own, such as REFIT_EVRY."""
+    known = {*VARIABLES, *variables()}
+    meant = {name: nearest(name, list(VARIABLES)) for name in env if name not in known}
+    return [f"{name} is not an option of a backtest; did you mean {match}?" for name, match in meant.items() if match]
+
+
+def _no_parameters(_names: object) -> Mapping[str, str]:
+    """A backtest needs no secret, and asks nobody for one."""
+    return {}

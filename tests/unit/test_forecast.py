@@ -4,7 +4,9 @@ import warnings
 from datetime import date, timedelta
 
 import numpy as np
+import pandas as pd
 import pytest
+from prophet import Prophet
 
 from tests.builders import SLOT, daily, every
 from trader.forecast import Forecasts, ProphetForecaster
@@ -103,6 +105,14 @@ def test_a_trend_line_that_ends_below_zero_is_no_price() -> None:
 
 def test_a_constant_price_has_a_flat_line() -> None:
     assert forecast(daily([50] * 60)).trend_usd == pytest.approx(50, rel=1e-6)
+
+
+def test_the_trend_is_to_the_bit_what_prophet_itself_draws() -> None:
+    model = Prophet(weekly_seasonality=False, daily_seasonality=False, uncertainty_samples=0)
+    dates = pd.DatetimeIndex(WALK.index).tz_convert(NEW_YORK).tz_localize(None)
+    model.fit(pd.DataFrame({"ds": dates, "y": WALK.to_numpy()}))
+    theirs = model.predict(pd.DataFrame({"ds": dates[-1:]}))["trend"].iloc[0]
+    assert forecast(WALK).trend_usd == theirs
 
 
 def test_what_no_longer_fits_in_the_time_is_out_of_time() -> None:
