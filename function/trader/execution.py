@@ -67,7 +67,9 @@ def _order(target: Target, slot: datetime, settings: Settings) -> Order:
     )
 
 
-def place(orders: Sequence[Order], broker: Broker, remaining_s: Callable[[], float]) -> Iterator[Order | Denial]:
+def place(
+    orders: Sequence[Order], broker: Broker, remaining_s: Callable[[], float], settle_time_s: float = SETTLE_TIME_S
+) -> Iterator[Order | Denial]:
     """Place each order once, in the order given, and yield what became of it.
 
     The symbol's open orders and its position are read again right before each order, because the decision is minutes
@@ -76,7 +78,7 @@ def place(orders: Sequence[Order], broker: Broker, remaining_s: Callable[[], flo
     broker no further order is safe.
     """
     for order in orders:
-        attempt = _Attempt(order, broker, remaining_s)
+        attempt = _Attempt(order, broker, remaining_s, settle_time_s)
         try:
             yield attempt.sell() if order.side is Side.SELL else attempt.buy()
         except OrderRejectedError as error:
@@ -94,10 +96,11 @@ def place(orders: Sequence[Order], broker: Broker, remaining_s: Callable[[], flo
 class _Attempt:
     """One order on its way, and what has been done for it so far."""
 
-    def __init__(self, order: Order, broker: Broker, remaining_s: Callable[[], float]) -> None:
+    def __init__(self, order: Order, broker: Broker, remaining_s: Callable[[], float], settle_time_s: float) -> None:
         self._order = order
         self._broker = broker
         self._remaining_s = remaining_s
+        self._settle_time_s = settle_time_s
         self.is_sent = False  # and its fate not known
         self.warning = ""  # what the owner has to know if the order fails
 
@@ -117,7 +120,7 @@ class _Attempt:
 
     def sell(self) -> Order:
         """Free the shares from their bracket, and sell what is there then."""
-        self._require_time(ORDER_TIME_S + CANCEL_TIME_S + SETTLE_TIME_S)
+        self._require_time(ORDER_TIME_S + CANCEL_TIME_S + self._settle_time_s)
         open_orders = self._open_orders()
         legs = [each for each in open_orders if each.is_leg]
         if len(legs) < len(open_orders):
@@ -186,7 +189,7 @@ class _Attempt:
         """The sale after its fill, or as it is after a while; an accepted order may still be rejected."""
         over = Retrying(
             retry=retry_if_result(lambda found: found.status not in {"filled", *DEAD}),
-            stop=stop_after_delay(SETTLE_TIME_S),
+            stop=stop_after_delay(self._settle_time_s),
             wait=wait_fixed(0.25),
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else order,
         )

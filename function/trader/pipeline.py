@@ -2,14 +2,15 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
 
 from trader import alpha, execution, portfolio, risk, universe
 from trader.broker import Broker, BrokerError
 from trader.forecast import Forecaster, Forecasts
-from trader.journal import Journal
-from trader.model import NEW_YORK, Account, Code, Decision, Denial, Insight, Observation, Order, Outcome
+from trader.model import NEW_YORK, Account, Code, Decision, Denial, Insight, Json, Observation, Order, Outcome, Report
 from trader.prices import Prices, Progress, no_progress
 from trader.record import STARTED, Run, as_json
 from trader.settings import Settings
@@ -26,6 +27,19 @@ MOST_LINES = 50
 """So many denials have a line each in the log; more are one line with their number by code."""
 
 
+class Memory(Protocol):
+    """What the pipeline asks of a journal."""
+
+    def save(self, run: Run, report: Report) -> None:
+        """Keep the record of a run."""
+
+    def ranking(self, slot: datetime, basis: Json) -> dict[str, float] | None:
+        """The ranking kept for the slot's day, if it was made on the same basis."""
+
+    def save_ranking(self, slot: datetime, basis: Json, ranking: Mapping[str, float]) -> None:
+        """Keep the ranking for the rest of the slot's day."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desk:
     """What a run works with, each behind its Protocol."""
@@ -33,10 +47,11 @@ class Desk:
     broker: Broker
     prices: Prices
     forecaster: Forecaster
-    journal: Journal
+    journal: Memory
     halted: Callable[[], str]  # why trading is halted; empty when it is not
     remaining_s: Callable[[], float]  # seconds until the process is stopped
     progress: Progress = no_progress
+    settle_time_s: float = execution.SETTLE_TIME_S  # how long a sale may take to fill before the next order
 
     def deciding_s(self) -> float:
         """Seconds left for everything before the first order."""
@@ -171,7 +186,7 @@ def decide(observation: Observation, forecasts: Forecasts, settings: Settings) -
 def place(desk: Desk, run: Run, decision: Decision) -> None:
     """Hand the planned orders to execution, and note and log each as soon as its fate is known."""
     planned = len(decision.orders)
-    for done in execution.place(decision.orders, desk.broker, desk.remaining_s):
+    for done in execution.place(decision.orders, desk.broker, desk.remaining_s, desk.settle_time_s):
         run.outcomes.append(done)
         if isinstance(done, Order):
             _log(run, "order", done)

@@ -146,7 +146,7 @@ class Blocks:
         )
 
     def _first(self, block: int) -> int:
-        return self._start + block * self._size
+        return max(0, self._start + block * self._size)
 
     def _end(self, block: int) -> int:
         return min(self._first(block + 1), self._start + self._count)
@@ -189,9 +189,12 @@ class TableForecaster:
         self._submitted: dict[tuple[str, int], Future[Table]] = {}
 
     def forecast(
-        self, closes: Mapping[str, Closes], remaining_s: Callable[[], float], progress: Progress = no_progress
+        self,
+        closes: Mapping[str, Closes],
+        remaining_s: Callable[[], float],  # noqa: ARG002 time does not run out in a backtest
+        progress: Progress = no_progress,  # noqa: ARG002 its progress is told in bars
     ) -> Forecasts:
-        """See Forecaster. Time does not run out in a backtest."""
+        """See Forecaster."""
         wanted = {symbol: series.index[-1].to_pydatetime() for symbol, series in closes.items()}
         missing = [symbol for symbol, time in wanted.items() if (symbol, time) not in self._table]
         if self._executor is None:

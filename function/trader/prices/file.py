@@ -4,7 +4,7 @@ import csv
 import gzip
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import pairwise
@@ -16,7 +16,7 @@ import pandas as pd
 from trader.model import NEW_YORK, Closes
 from trader.prices import PriceSourceError, Progress
 
-type _Row = tuple[int, list[str]]
+type Row = tuple[int, list[str]]
 """A line number of the file and the fields of that line."""
 
 
@@ -68,18 +68,36 @@ class FilePrices:
 
 @lru_cache(maxsize=4)
 def _load(path: Path, is_daily: bool, _mtime_ns: int, _size: int) -> pd.DataFrame:
+    rows = read_rows(path)
+    symbols = _symbols(path, next(rows))
+    bars = list(rows)
+    return pd.DataFrame(_numbers(path, bars, symbols), index=_index(path, bars, is_daily), columns=symbols)
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The lines of a CSV file that are not blank, the header first; gzip if its name ends in .gz.
+
+    Raises PriceFileError where the file is not CSV or a line is wider or narrower than the header, and if there is
+    nothing but a header.
+    """
     reader = csv.reader(_text(path).splitlines(), strict=True)
+    width = count = 0
     try:
-        rows = [(reader.line_num, fields) for fields in reader if any(field.strip() for field in fields)]
+        for fields in reader:
+            if not any(field.strip() for field in fields):
+                continue
+            count += 1
+            width = width or len(fields)
+            if len(fields) != width:
+                what = f"{len(fields)} fields where the header has {width}"
+                raise fault(path, reader.line_num, what, "complete the row, or remove it if the file was cut off there")
+            yield reader.line_num, fields
     except csv.Error as error:
-        raise _fault(path, reader.line_num, f"not CSV ({error})", "repair the quotes of that line") from error
-    if not rows:
+        raise fault(path, reader.line_num, f"not CSV ({error})", "repair the quotes of that line") from error
+    if not count:
         raise PriceFileError(f"price file {path} is empty; it needs a header row and a row for each bar")
-    symbols = _symbols(path, rows[0])
-    if len(rows) == 1:
+    if count == 1:
         raise PriceFileError(f"price file {path} has a header row only; add a row for each bar")
-    _check_widths(path, rows)
-    return pd.DataFrame(_numbers(path, rows, symbols), index=_index(path, rows[1:], is_daily), columns=symbols)
 
 
 def _text(path: Path) -> str:
@@ -94,56 +112,50 @@ def _text(path: Path) -> str:
         raise PriceFileError(f"price file {path}: {error.strerror}; set PRICE_FILE to a CSV file of closes") from error
 
 
-def _fault(path: Path, line: int, what: str, remedy: str) -> PriceFileError:
+def fault(path: Path, line: int, what: str, remedy: str) -> PriceFileError:
+    """The error for one line of a price file."""
     return PriceFileError(f"price file {path}, line {line}: {what}; {remedy}")
 
 
-def _symbols(path: Path, header: _Row) -> list[str]:
+def _symbols(path: Path, header: Row) -> list[str]:
     line, fields = header
     symbols = [field.strip() for field in fields[1:]]
     if not symbols:
-        raise _fault(path, line, "no symbols", "the header is a comma-separated row such as timestamp,AAPL,MSFT")
+        raise fault(path, line, "no symbols", "the header is a comma-separated row such as timestamp,AAPL,MSFT")
     if "" in symbols:
-        raise _fault(path, line, f"column {symbols.index('') + 2} has no symbol", "give it one, or remove the column")
+        raise fault(path, line, f"column {symbols.index('') + 2} has no symbol", "give it one, or remove the column")
     symbol, times = Counter(symbols).most_common(1)[0]
     if times > 1:
-        raise _fault(path, line, f"column {symbol} stands there {times} times", "keep one of them")
+        raise fault(path, line, f"column {symbol} stands there {times} times", "keep one of them")
     return symbols
 
 
-def _check_widths(path: Path, rows: Sequence[_Row]) -> None:
-    width = len(rows[0][1])
-    for line, fields in rows:
-        if len(fields) != width:
-            what = f"{len(fields)} fields where the header has {width}"
-            raise _fault(path, line, what, "complete the row, or remove it if the file was cut off there")
-
-
-def _index(path: Path, rows: Sequence[_Row], is_daily: bool) -> pd.DatetimeIndex:
-    times = [_time(path, line, fields[0], is_daily) for line, fields in rows]
+def _index(path: Path, rows: Sequence[Row], is_daily: bool) -> pd.DatetimeIndex:
+    times = [bar_time(path, line, fields[0], is_daily) for line, fields in rows]
     for (earlier, later), (line, fields) in zip(pairwise(times), rows[1:], strict=True):
         if later <= earlier:
             what = f"timestamp {fields[0]!r} is {'repeated' if later == earlier else 'earlier than the one before'}"
-            raise _fault(path, line, what, "sort the rows by time, and keep one row for each time")
+            raise fault(path, line, what, "sort the rows by time, and keep one row for each time")
     return pd.DatetimeIndex(times)
 
 
-def _time(path: Path, line: int, text: str, is_daily: bool) -> datetime:
+def bar_time(path: Path, line: int, text: str, is_daily: bool) -> datetime:
+    """A bar's start as it stands in a price file. Raises PriceFileError if it is not ISO 8601."""
     try:
         time = datetime.fromisoformat(text.strip())
     except ValueError as error:
         remedy = "write it like 2022-12-28 or 2022-12-28T15:45:00-05:00"
-        raise _fault(path, line, f"timestamp {text!r} is not ISO 8601", remedy) from error
+        raise fault(path, line, f"timestamp {text!r} is not ISO 8601", remedy) from error
     if is_daily:  # stamped with midnight in some zone, the opening or the close: a daily bar is its date as written
         time = datetime(time.year, time.month, time.day, tzinfo=NEW_YORK)
     return (time if time.tzinfo else time.replace(tzinfo=NEW_YORK)).astimezone(UTC)
 
 
 def _numbers(
-    path: Path, rows: Sequence[_Row], symbols: Sequence[str]
+    path: Path, rows: Sequence[Row], symbols: Sequence[str]
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    numbers = np.empty((len(rows) - 1, len(symbols)))
-    for row, (line, fields) in enumerate(rows[1:]):
+    numbers = np.empty((len(rows), len(symbols)))
+    for row, (line, fields) in enumerate(rows):
         try:
             numbers[row] = [field or "nan" for field in fields[1:]]
         except ValueError as error:
@@ -156,7 +168,7 @@ def _not_a_number(path: Path, line: int, fields: Sequence[str], symbols: Sequenc
         try:
             float(field or "nan")
         except ValueError:
-            return _fault(
+            return fault(
                 path, line, f"{symbol} has {field!r} for a price", "write a number, or nothing if there is none"
             )
     raise AssertionError("a row that failed has a field that fails")

@@ -1,0 +1,262 @@
+"""Backtrader's broker behind the bot's Broker Protocol, and the three things it does differently from Backtrader's own.
+
+- The legs of a bracket protect a position from the bar of its entry on, not from the next: a stop loss that the price
+  passes on the day of the buy is hit on that day. Of stop and limit within one bar, the stop is taken to come first.
+- A limit is filled at its own price or a better opening, without slippage. Of closes alone the opening is not known,
+  so it is its own price.
+- Money moves in whole cents, as at every broker.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import backtrader as bt
+
+from scripts.backtest.model import Fill, Options, Refusal
+from trader import market_hours
+from trader.broker import MarketClock, OrderRejectedError
+from trader.model import Account, OpenOrder, Order, Position, Side
+
+MARKET, STOP_LOSS, TAKE_PROFIT = "market", "stop-loss", "take-profit"
+STATUS = {
+    bt.Order.Created: "accepted",
+    bt.Order.Submitted: "accepted",
+    bt.Order.Accepted: "accepted",
+    bt.Order.Completed: "filled",
+    bt.Order.Canceled: "canceled",
+    bt.Order.Expired: "expired",
+    bt.Order.Margin: "rejected",
+    bt.Order.Rejected: "rejected",
+}
+"""Backtrader's states in the words of brokers."""
+
+
+class Cents(bt.CommInfoBase):  # type: ignore[misc] # Backtrader ships no types
+    """A share of each order's value, and what rounding the value to cents adds to it."""
+
+    params = (("stocklike", True), ("commtype", bt.CommInfoBase.COMM_PERC), ("percabs", True))
+
+    def _getcommission(self, size: float, price: float, pseudoexec: bool) -> float:  # noqa: ARG002 Backtrader's own
+        value = abs(size) * price
+        rounding = round(value, 2) - value
+        return commission_usd(size, price, self.p.commission) + (rounding if size > 0 else -rounding)
+
+
+def commission_usd(quantity: float, price_usd: float, fraction: float) -> float:
+    """The commission of an order, rounded to cents."""
+    return float(round(abs(quantity) * price_usd * fraction, 2))
+
+
+class Exchange(bt.brokers.BackBroker):  # type: ignore[misc] # Backtrader ships no types
+    """Backtrader's broker with this module's differences; `has_ohlc` says whether openings are known."""
+
+    params = (("has_ohlc", True),)
+
+    @classmethod
+    def of(cls, options: Options, *, has_ohlc: bool) -> "Exchange":
+        """A broker with the options' cash and costs."""
+        broker = cls(
+            has_ohlc=has_ohlc,
+            cash=options.cash_usd,
+            coc=options.fills_at_close,
+            checksubmit=False,  # it counts a bracket's legs as income; cash is checked when an order is filled
+            slip_perc=options.slippage_fraction,
+            slip_open=True,
+            slip_match=True,
+            slip_out=True,  # else a bar of one price, as of closes alone, would have none
+        )
+        broker.addcommissioninfo(Cents(commission=options.commission_fraction))
+        return broker
+
+    def _bracketize(self, order: Any, cancel: bool = False) -> None:  # noqa: ANN401 Backtrader's order
+        super()._bracketize(order, cancel)
+        while self._toactivate:
+            self._toactivate.popleft().activate()
+
+    def _try_exec_limit(self, order: Any, popen: float, phigh: float, plow: float, plimit: float) -> None:  # noqa: ANN401, ARG002 Backtrader's own
+        if phigh >= plimit:  # only sales have limits
+            better = self.p.has_ohlc and popen > plimit
+            self._execute(order, ago=0, price=popen if better else plimit)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """An order of the bot and the one that Backtrader made of it."""
+
+    order: Order
+    own: Any  # Backtrader's order
+
+
+class BacktraderBroker:
+    """The bot's Broker over Backtrader's: an order is filled at the next bar, or with COC at the close just seen."""
+
+    def __init__(self, strategy: Any, options: Options) -> None:  # noqa: ANN401 a bt.Strategy
+        """`strategy` places the orders; its data feeds bear the symbols' names."""
+        self._strategy = strategy
+        self._options = options
+        self._feeds = {feed._name: feed for feed in strategy.datas}
+        self._sent: dict[str, _Sent] = {}
+        self._held: dict[str, float] = {}  # in the order of the last change, as the embedded broker has them
+        self._now: datetime | None = None
+        self._last_equity_usd = options.cash_usd
+        self.fills: list[Fill] = []
+        self.refusals: list[Refusal] = []
+
+    # --- what the strategy tells it ----------------------------------------------------------------------------
+
+    def at(self, now: datetime, last_equity_usd: float) -> None:
+        """It is now this moment; the last session closed with this equity."""
+        self._now = now
+        self._last_equity_usd = last_equity_usd
+
+    def heard(self, own: Any, time: datetime) -> None:  # noqa: ANN401 Backtrader's order
+        """Backtrader says what became of an order; `time` is the bar's start."""
+        name, kind = own.info["client_order_id"], own.info["kind"]
+        order = self._sent[name].order
+        client_order_id = name if kind == MARKET else f"{name}-{kind}"
+        if own.status == bt.Order.Completed:
+            quantity = abs(own.executed.size)
+            self.fills.append(
+                Fill(
+                    time=time,
+                    client_order_id=client_order_id,
+                    symbol=order.symbol,
+                    side=order.side if kind == MARKET else Side.SELL,
+                    kind=kind,
+                    quantity=quantity,
+                    price_usd=own.executed.price,
+                    decided_price_usd=own.info["decided_price_usd"],
+                    commission_usd=commission_usd(quantity, own.executed.price, self._options.commission_fraction),
+                    reason=order.reason if kind == MARKET else f"{kind.replace('-', ' ')} of its bracket",
+                )
+            )
+            self._held.pop(order.symbol, None)
+            if size := self._strategy.broker.getposition(self._feeds[order.symbol]).size:
+                self._held[order.symbol] = size
+        elif own.status in {bt.Order.Margin, bt.Order.Rejected} and kind == MARKET:
+            reason = f"{order.side} {order.quantity:g}: not enough cash at the price it would have been filled at"
+            self.refusals.append(
+                Refusal(time=time, client_order_id=client_order_id, symbol=order.symbol, reason=reason)
+            )
+
+    def cash_usd(self) -> float:
+        """Cash, to the cent."""
+        return float(round(self._strategy.broker.getcash(), 2))
+
+    def equity_usd(self) -> float:
+        """Cash and what is held at the last closes."""
+        return self.cash_usd() + sum(size * self._close_usd(symbol) for symbol, size in self._held.items())
+
+    def held(self) -> dict[str, float]:
+        """Quantity by symbol."""
+        return dict(self._held)
+
+    # --- the Broker Protocol ------------------------------------------------------------------------------------
+
+    def clock(self) -> MarketClock:
+        """The regular sessions of the New York Stock Exchange."""
+        assert self._now is not None, "the strategy says what time it is before anything is asked"
+        return MarketClock(is_open=market_hours.is_open(self._now), next_open=market_hours.next_open(self._now))
+
+    def account(self) -> Account:
+        """Cash is all the buying power there is."""
+        cash_usd = self.cash_usd()
+        return Account(
+            equity_usd=self.equity_usd(),
+            last_equity_usd=self._last_equity_usd,
+            cash_usd=cash_usd,
+            buying_power_usd=cash_usd,
+        )
+
+    def positions(self) -> Mapping[str, Position]:
+        """Every holding, at the last close."""
+        return {
+            symbol: Position(
+                symbol=symbol,
+                quantity=size,
+                average_price_usd=self._strategy.broker.getposition(self._feeds[symbol]).price,
+                price_usd=self._close_usd(symbol),
+            )
+            for symbol, size in self._held.items()
+        }
+
+    def open_orders(self) -> tuple[OpenOrder, ...]:
+        """Orders that wait for their bar, and the legs of the brackets around what is held."""
+        return tuple(
+            OpenOrder(
+                order_id=own.info["order_id"],
+                client_order_id=own.info["client_order_id"],
+                symbol=own.data._name,
+                side=Side.BUY if own.isbuy() else Side.SELL,
+                quantity=abs(own.executed.remsize),
+                is_leg=own.info["kind"] != MARKET,
+            )
+            for own in self._strategy.broker.get_orders_open()
+            if own.active()  # legs whose buy is not filled yet are not
+        )
+
+    def submit(self, order: Order) -> Order:
+        """Hand the order to Backtrader, with its bracket."""
+        if order.client_order_id in self._sent:
+            raise OrderRejectedError(f"client order id {order.client_order_id} is taken")
+        self._sent[order.client_order_id] = self._place(order)
+        return self._as_known(order.client_order_id)
+
+    def find(self, order: Order) -> Order | None:
+        """Look an order up by its client order id."""
+        return self._as_known(order.client_order_id) if order.client_order_id in self._sent else None
+
+    def cancel(self, open_order: OpenOrder) -> None:
+        """Cancel an order; of a bracket's legs one cancels the other."""
+        for own in self._strategy.broker.get_orders_open():
+            if own.info["order_id"] == open_order.order_id:
+                self._strategy.broker.cancel(own)
+
+    def _place(self, order: Order) -> _Sent:
+        feed = self._feeds[order.symbol]
+        number = len(self._sent) + 1  # Backtrader's own goes on from one backtest to the next
+
+        def info(kind: str, decided_price_usd: float | None) -> dict[str, Any]:
+            return {
+                "order_id": f"backtrader-{number}" if kind == MARKET else f"backtrader-{number}-{kind}",
+                "client_order_id": order.client_order_id,
+                "kind": kind,
+                "decided_price_usd": decided_price_usd,
+            }
+
+        if order.side is Side.SELL:
+            own = self._strategy.sell(data=feed, size=order.quantity, **info(MARKET, order.price_usd))
+            return _Sent(order, own)
+        own = self._strategy.buy(
+            data=feed, size=order.quantity, transmit=not order.is_bracket, **info(MARKET, order.price_usd)
+        )
+        if not order.is_bracket:
+            return _Sent(order, own)
+        leg: dict[str, Any] = {"data": feed, "size": order.quantity, "parent": own}
+        self._strategy.sell(
+            exectype=bt.Order.Stop,
+            price=order.stop_loss_usd,
+            transmit=False,
+            **leg,
+            **info(STOP_LOSS, order.stop_loss_usd),
+        )
+        self._strategy.sell(
+            exectype=bt.Order.Limit, price=order.take_profit_usd, **leg, **info(TAKE_PROFIT, order.take_profit_usd)
+        )
+        return _Sent(order, own)
+
+    def _as_known(self, client_order_id: str) -> Order:
+        sent = self._sent[client_order_id]
+        filled = abs(sent.own.executed.size)
+        return replace(
+            sent.order,
+            status=STATUS[sent.own.status],
+            order_id=sent.own.info["order_id"],
+            filled_quantity=filled,
+            filled_price_usd=sent.own.executed.price if filled else None,
+        )
+
+    def _close_usd(self, symbol: str) -> float:
+        return float(self._feeds[symbol].close[0])
