@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 from concurrent.futures import ProcessPoolExecutor
 
 
@@ -10,7 +11,7 @@ def pool(workers: int | None = None) -> ProcessPoolExecutor:
     """A pool of `workers` processes, one a core unless told otherwise, with Prophet imported once for all of them."""
     context = multiprocessing.get_context("forkserver")  # a fork of a process with threads may hang
     context.set_forkserver_preload(["scripts.backtest.forecasts", "prophet"])
-    return ProcessPoolExecutor(workers or cores(), mp_context=context, initializer=ignore_interruptions)
+    return ProcessPoolExecutor(workers or cores(), mp_context=context, initializer=set_up)
 
 
 def cores() -> int:
@@ -18,6 +19,18 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def ignore_interruptions() -> None:
-    """Ctrl-C reaches all processes of a terminal; what to do about it is decided in the first one."""
+def set_up() -> None:
+    """What a worker begins with.
+
+    Ctrl-C reaches all processes of a terminal; what to do about it is decided in the first one. If that one is killed,
+    its workers end with it.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "only workers are set up"
+    parent.join()
+    os._exit(1)

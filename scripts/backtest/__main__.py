@@ -1,0 +1,54 @@
+"""`make backtest`: the bot over the bars of the past, in Backtrader, shown as a table and as a page.
+
+All settings are environment variables, as for `make run`; START, END, CASH, COMMISSION, SLIPPAGE, REFIT_EVERY and OUT
+beside them.
+"""
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import replace
+
+from scripts import terminal
+from scripts.backtest import options, prices, report, scoring, statistics
+from scripts.backtest.engine import backtest
+from scripts.backtest.model import BacktestError, Options, Result
+from scripts.backtest.workers import pool
+from trader.prices import Progress
+
+
+def main() -> None:
+    """Load the prices, run, write the page and the figures, show the table."""
+    parser = argparse.ArgumentParser(prog="make backtest", description=__doc__)
+    parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print the figures as JSON")
+    arguments = parser.parse_args()
+    with terminal.plain_errors("interrupted before the first bar was done; there is nothing to report"):
+        chosen = options.from_env(os.environ)
+        with terminal.progress() as progress:
+            result = run(chosen, progress)
+        figures = statistics.figures(result)
+        paths = report.write(figures, result, chosen.out)
+        if arguments.json:
+            sys.stdout.write(json.dumps(figures) + "\n")
+        else:
+            report.show(figures, paths, terminal.OUT)
+
+
+def run(chosen: Options, progress: Progress) -> Result:
+    """The backtest and its calibration, on all cores. Raises BacktestError if it was interrupted at the first bar."""
+    panel = prices.load(chosen, progress)
+    with pool() as executor:
+        try:
+            result = backtest(panel, chosen, executor=executor, progress=progress)
+            if not result.bars:
+                raise KeyboardInterrupt
+            if result.is_complete:
+                result = replace(result, scored=scoring.score(result, executor=executor, progress=progress))
+            return result
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""`make compare`: the same days through `make run`'s path and through Backtrader: is every decision the same?
+
+On one side lambda_function.run() once a bar, with the embedded broker, a price file and a journal, as `make run` does
+it; on the other the backtest without costs, its orders filled at the close that they were decided on, as the embedded
+broker fills them.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.table import Table
+
+from lambda_function import run
+from scripts import replay, terminal
+from scripts.backtest import options, prices
+from scripts.backtest.engine import backtest
+from scripts.backtest.lookahead import starting
+from scripts.backtest.model import Bar, Options, Panel
+from scripts.backtest.workers import pool
+from trader import logs
+from trader.journal import open_journal
+from trader.model import NEW_YORK
+from trader.prices import Progress, no_progress
+from trader.record import as_json
+
+BARS = 60
+"""Compared unless START says otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Day:
+    """One bar: how the run ended on both sides, and everything that differs."""
+
+    slot: datetime
+    run: str
+    backtest: str
+    orders: int
+    differences: tuple[replay.Difference, ...]
+
+
+def main() -> None:
+    """Both ways, side by side; the exit code is 0 only if every decision is the same."""
+    parser = argparse.ArgumentParser(prog="make compare", description=__doc__)
+    parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print the result as JSON")
+    arguments = parser.parse_args()
+    with terminal.plain_errors("interrupted; nothing is proved"):
+        chosen = options.from_env(os.environ)
+        with terminal.progress() as progress:
+            panel = prices.load(chosen, progress)
+            days = compare(panel, starting(panel, chosen, BARS) if chosen.start is None else chosen, progress)
+    differing = [each for each in days if each.differences]
+    if arguments.json:
+        answer = {"days": len(days), "orders": sum(each.orders for each in days), "differing": as_json(differing)}
+        sys.stdout.write(json.dumps(answer) + "\n")
+    else:
+        show(days, differing)
+    sys.exit(terminal.FAILED if differing else terminal.USABLE)
+
+
+def compare(panel: Panel, chosen: Options, progress: Progress = no_progress) -> list[Day]:
+    """Both ways over the span of the options; costs and refits are left out, for a run knows none."""
+    same = replace(chosen, fills_at_close=True, commission_fraction=0.0, slippage_fraction=0.0, refit_every_bars=1)
+    with pool() as executor:
+        result = backtest(panel, same, executor=executor, progress=progress)
+    if not result.is_complete:
+        raise KeyboardInterrupt
+    with tempfile.TemporaryDirectory() as folder:
+        records = list(runs(panel, same, result.bars, Path(folder), progress))
+    return [_day(bar, record) for bar, record in zip(result.bars, records, strict=True)]
+
+
+def runs(
+    panel: Panel, chosen: Options, bars: Sequence[Bar], folder: Path, progress: Progress
+) -> Iterator[Mapping[str, Any]]:
+    """The journal's record of one run a bar, made as `make run AT=...` makes it."""
+    env = environment(panel, chosen, folder)
+    journal = open_journal(env["JOURNAL"], env["STRATEGY"])
+    logs.configure(logging.NullHandler())
+    for number, bar in enumerate(bars, start=1):
+        report = run({"time": bar.slot.isoformat()}, env=env)
+        progress("runs of the bot", number, len(bars))
+        yield journal.load(journal.record_name(bar.slot, report["mode"] == "dry-run"))
+
+
+def environment(panel: Panel, chosen: Options, folder: Path) -> dict[str, str]:
+    """The settings as variables, with the prices in a file, and account and journal in `folder`."""
+    closes = panel.close.copy()
+    if chosen.settings.bar_interval == "1d":
+        closes.index = pd.Index([each.astimezone(NEW_YORK).date().isoformat() for each in closes.index])
+    else:
+        closes.index = pd.Index([each.isoformat() for each in closes.index])
+    closes.to_csv(folder / "prices.csv", index_label="timestamp")
+    variables = {
+        name.upper(): ",".join(value) if isinstance(value, list) else str(value)
+        for name, value in chosen.settings.public().items()
+    }
+    return variables | {
+        "PRICE_SOURCES": "file",
+        "PRICE_FILE": str(folder / "prices.csv"),
+        "JOURNAL": f"folder:{folder / 'journal'}",
+        "ACCOUNT_FILE": str(folder / "account.json"),
+        "STARTING_CASH_USD": repr(chosen.cash_usd),
+    }
+
+
+def _day(bar: Bar, record: Mapping[str, Any]) -> Day:
+    """What the two sides made of a bar."""
+    recorded, status = record["decision"], record["report"]["status"]
+    found = replay.differences(recorded, bar.decision) if recorded and bar.decision else []
+    if bool(recorded) != bool(bar.decision) or status != bar.status:
+        found.append(replay.Difference(what="how it ended", recorded=status, replayed=bar.status))
+    return Day(
+        slot=bar.slot,
+        run=status,
+        backtest=bar.status,
+        orders=len(bar.decision.orders) if bar.decision else 0,
+        differences=tuple(found),
+    )
+
+
+def show(days: Sequence[Day], differing: Sequence[Day]) -> None:
+    """The verdict, and what differs."""
+    span = f"{days[0].slot.astimezone(NEW_YORK):%Y-%m-%d} to {days[-1].slot.astimezone(NEW_YORK):%Y-%m-%d}"
+    counts = f"{len(days)} runs, {span}, {sum(each.orders for each in days)} orders"
+    if not differing:
+        text = f"The same: {counts}. Every decision of the backtest is the one that make run made."
+        terminal.OUT.print(text, style="green")
+        return
+    terminal.OUT.print(f"NOT the same: {counts}; {len(differing)} runs differ.", style="bold red")
+    table = Table("slot", "what", "make run", "backtest")
+    for day in differing:
+        for each in day.differences:
+            table.add_row(f"{day.slot.astimezone(NEW_YORK):%Y-%m-%d %H:%M}", each.what, each.recorded, each.replayed)
+    terminal.OUT.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Scoring: forecasts beside what came of them, for the calibration in the report."""
+
+import random
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+from datetime import datetime
+
+from scripts.backtest.forecasts import Blocks, Table, Task, compute
+from scripts.backtest.model import Options, Panel, Result, Scored
+from trader.forecast import SEED
+from trader.model import NEW_YORK, Forecast
+from trader.prices import Progress, no_progress
+
+SAMPLE = 400
+"""Forecasts made for the signal `trend`, which itself needs none of the future: drawn from all bars and symbols."""
+
+
+def score(result: Result, *, executor: Executor | None = None, progress: Progress = no_progress) -> tuple[Scored, ...]:
+    """Every forecast of the backtest whose time has come, in the order of bars and symbols.
+
+    The signals `interval` and `horizon` made them for their decisions. For `trend` a sample of them is made here, with
+    the same model and HORIZON_BARS ahead.
+    """
+    if result.options.settings.signal == "trend":
+        forecasts: Sequence[Forecast] = _sampled(result, executor, progress)
+    else:
+        forecasts = [each for bar in result.bars if bar.decision for each in bar.decision.forecasts]
+    scored = (_scored(each, result.panel, result.options.settings.bar_interval) for each in forecasts)
+    return tuple(each for each in scored if each is not None)
+
+
+def _scored(forecast: Forecast, panel: Panel, bar_interval: str) -> Scored | None:
+    """The forecast beside the close it was for; None if the prices do not reach that far."""
+    if forecast.horizon_time is None or forecast.yhat_usd is None:
+        return None
+    if forecast.lower_usd is None or forecast.upper_usd is None:
+        return None
+    closes = panel.close[forecast.symbol].loc[: forecast.horizon_time].dropna()
+    last = panel.close.index[-1]
+    reached = last.astimezone(NEW_YORK).date() >= forecast.horizon_time.astimezone(NEW_YORK).date()
+    if not (reached if bar_interval == "1d" else last >= forecast.horizon_time) or closes.index[-1] <= forecast.time:
+        return None
+    return Scored(
+        symbol=forecast.symbol,
+        time=forecast.time,
+        horizon_time=forecast.horizon_time,
+        actual_time=closes.index[-1].to_pydatetime(),
+        price_usd=forecast.price_usd,
+        yhat_usd=forecast.yhat_usd,
+        lower_usd=forecast.lower_usd,
+        upper_usd=forecast.upper_usd,
+        actual_usd=float(closes.iloc[-1]),
+    )
+
+
+def _sampled(result: Result, executor: Executor | None, progress: Progress) -> list[Forecast]:
+    tasks = list(_tasks(result.panel, result.options, [bar.time for bar in result.bars]))
+    tables: Iterator[Table] = executor.map(compute, tasks) if executor else map(compute, tasks)
+    forecasts: list[Forecast] = []
+    for number, table in enumerate(tables, start=1):
+        forecasts += [each for each in table.values() if isinstance(each, Forecast)]
+        progress("calibration", number, len(tasks))
+    return sorted(forecasts, key=lambda each: (each.time, each.symbol))
+
+
+def _tasks(panel: Panel, options: Options, times: Sequence[datetime]) -> Iterator[Task]:
+    """One symbol's forecast at one bar each, drawn at random."""
+    interval = replace(options.settings, signal="interval")
+    blocks = Blocks(panel, replace(options, settings=interval, refit_every_bars=1), times)
+    priced = panel.close.loc[list(times)].notna().to_numpy()
+    pairs = [
+        (time, symbol)
+        for time, row in zip(times, priced, strict=True)
+        for symbol, is_priced in zip(panel.close.columns, row, strict=True)
+        if is_priced
+    ]
+    chosen = random.Random(SEED).sample(pairs, min(SAMPLE, len(pairs)))  # noqa: S311 a sample, no secret
+    for time, symbol in sorted(chosen):
+        task = blocks.task(symbol, blocks.of(time), time)
+        yield replace(task, closes=task.closes.loc[:time], bars=task.bars[:1])
