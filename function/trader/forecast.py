@@ -92,7 +92,7 @@ class ProphetForecaster:
 
     def fit(self, closes: Closes) -> "Prophet":
         """A model of these closes. Raises what Stan, pandas and Prophet raise."""
-        model = _quiet_prophet()(**self._configuration())
+        model = quiet_prophet()(**self._configuration())
         model.fit(pd.DataFrame({"ds": _local(closes.index), "y": closes.to_numpy()}), timeout=FIT_TIMEOUT_S)
         assert model.stan_backend is not None, "fit has just used it"
         model.stan_backend.cleanup()  # Stan's files would fill /tmp over a day of warm runs
@@ -200,7 +200,7 @@ def _aware(local: pd.DatetimeIndex) -> list[datetime]:
 
 
 @cache
-def _quiet_prophet() -> "type[Prophet]":
+def quiet_prophet() -> "type[Prophet]":
     """Prophet, imported at the first fit, with the loggers off that would write for every fit and trip log alarms."""
     for name in ("prophet", "prophet.models", "prophet.plot", "cmdstanpy"):
         logging.getLogger(name).disabled = True

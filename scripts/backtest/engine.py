@@ -21,7 +21,7 @@ from scripts.backtest.model import Bar, Options, Panel, Result
 from scripts.backtest.prices import span
 from trader import market_hours, pipeline
 from trader.model import BAR_LENGTH, NEW_YORK, Closes, Code, Json, Outcome, Report
-from trader.prices import Prices, PriceSource, Progress, no_progress
+from trader.prices import Prices, Progress, no_progress
 from trader.record import Run
 
 
@@ -77,22 +77,21 @@ def backtest(
     table: Table | None = None,
     executor: Executor | None = None,
     progress: Progress = no_progress,
-    source: PriceSource | None = None,
 ) -> Result:
     """Run the bot on each bar of the span and give all that came of it; the same arguments give the same result.
 
     `table` holds forecasts that are known; others are computed in `executor` ahead of their bar, or without one in
-    this process. An interruption (Ctrl-C) gives the result up to the last whole bar. `source` replaces the prices
-    that the pipeline sees. Raises BacktestError if there is no such span.
+    this process. An interruption (Ctrl-C) gives the result up to the last whole bar. Raises BacktestError
+    if there is no such span.
     """
     times = span(panel, options)
     forecaster = TableForecaster(panel, options, times, table=table, executor=executor)
-    session = _Session(panel, options, times, forecaster, source or PanelPrices(panel), progress)
+    session = _Session(panel, options, times, forecaster, progress)
     cerebro = bt.Cerebro(stdstats=False)
     cerebro.setbroker(Exchange.of(options, has_ohlc=panel.has_ohlc))
     for symbol in panel.close.columns:
-        if rows := _rows(panel, symbol, times):
-            cerebro.adddata(Feed(rows=rows), name=symbol)
+        if bars := rows(panel, symbol, times):
+            cerebro.adddata(Feed(rows=bars), name=symbol)
     cerebro.addstrategy(Driver, session=session)
     begun, is_complete = time.perf_counter(), True
     try:
@@ -114,14 +113,13 @@ class _Session:
         options: Options,
         times: Sequence[datetime],
         forecaster: TableForecaster,
-        source: PriceSource,
         progress: Progress,
     ) -> None:
         self._panel = panel
         self._options = options
         self._times = {_number(each): each for each in times}
         self._forecaster = forecaster
-        self._source = source
+        self._prices = PanelPrices(panel)
         self._progress = progress
         self._bars: list[Bar] = []
         self._broker: BacktraderBroker | None = None
@@ -173,7 +171,7 @@ class _Session:
         run = Run(settings=settings, slot=slot, now=slot)
         desk = pipeline.Desk(
             broker=self.broker,
-            prices=Prices([self._source], now=slot, count=asked_bars(settings), max_age_s=settings.max_price_age_s),
+            prices=Prices([self._prices], now=slot, count=asked_bars(settings), max_age_s=settings.max_price_age_s),
             forecaster=self._forecaster,
             journal=NoMemory(),
             halted=lambda: "",
@@ -248,7 +246,7 @@ class Feed(bt.feed.DataBase):  # type: ignore[misc] # Backtrader ships no types
         return True
 
 
-def _rows(panel: Panel, symbol: str, times: Sequence[datetime]) -> list[tuple[float, ...]]:
+def rows(panel: Panel, symbol: str, times: Sequence[datetime]) -> list[tuple[float, ...]]:
     """The traded bars of a symbol that it has, for its Feed."""
     close = panel.close[symbol].loc[times[0] : times[-1]].dropna()
     columns = [getattr(panel, field)[symbol].loc[close.index].to_list() for field in ("open", "high", "low")]

@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 def pool(workers: int | None = None) -> ProcessPoolExecutor:
     """A pool of `workers` processes, one a core unless told otherwise, with Prophet imported once for all of them."""
     context = multiprocessing.get_context("forkserver")  # a fork of a process with threads may hang
-    context.set_forkserver_preload(["scripts.backtest.forecasts", "prophet"])
+    context.set_forkserver_preload(["scripts.backtest.forecasts", "scripts.backtest.preloaded"])
     return ProcessPoolExecutor(workers or cores(), mp_context=context, initializer=set_up)
 
 

@@ -14,6 +14,7 @@ from math import inf
 from threading import Event
 from types import ModuleType
 
+import pandas as pd
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_when_event_set, wait_exponential_jitter
 from tenacity.nap import sleep_using_event
 
@@ -48,7 +49,7 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """Why a symbol has no closes. A fault is Yahoo's or the network's; otherwise Yahoo has no such prices."""
+    """Why a symbol has no prices. A fault is Yahoo's or the network's; otherwise Yahoo has no such prices."""
 
     reason: str
     is_fault: bool
@@ -81,6 +82,25 @@ class YahooPrices:
         Symbols that Yahoo gave no prices of are left out, and logged with the reason. Raises PriceSourceError if it
         gave none at all and the reason is a fault of its own or of the network, or if there is no time left to ask.
         """
+        answers, failures = self._answers(symbols, _start(self._interval, count, now), _adjusted_closes, progress)
+        if failures:
+            log.warning("Yahoo gave no prices of %s", ", ".join(failures), extra={"reasons": failures})
+        return {symbol: closes.loc[:now].iloc[-count:] for symbol, closes in answers.items()}
+
+    def bars(
+        self, symbols: Sequence[str], start: datetime, progress: Progress
+    ) -> tuple[Mapping[str, pd.DataFrame], Mapping[str, str]]:
+        """All bars of each symbol since `start`, for backtests; and of the symbols that have none, the reason.
+
+        The columns are open, high, low and close, all four adjusted for splits and dividends; the last bar may still
+        be running. Raises PriceSourceError as `closes` does.
+        """
+        return self._answers(symbols, start, _adjusted_bars, progress)
+
+    def _answers[T](
+        self, symbols: Sequence[str], start: datetime, read: Callable[[pd.DataFrame], T], progress: Progress
+    ) -> tuple[dict[str, T], dict[str, str]]:
+        """What `read` makes of each symbol's bars, and the reasons of the symbols that have none."""
         deadline_s = min(self._patience.deadline_s, self._remaining_s() / 2)
         if deadline_s <= 0:
             raise PriceSourceError(f"no time left to ask for the prices of {len(symbols)} symbols")
@@ -88,25 +108,36 @@ class YahooPrices:
         # threads: what still comes through is recorded rather than printed, and the filters are put back at the end.
         with warnings.catch_warnings(record=True):
             warnings.simplefilter("ignore")
-            outcomes = self._outcomes(symbols, _start(self._interval, count, now), deadline_s, progress)
+            outcomes = self._outcomes(symbols, start, read, deadline_s, progress)
         answers = {symbol: outcome for symbol, outcome in outcomes.items() if not isinstance(outcome, _Failure)}
         failures = {symbol: outcome for symbol, outcome in outcomes.items() if isinstance(outcome, _Failure)}
-        _report(failures, is_total=not answers)
-        return {symbol: closes.loc[:now].iloc[-count:] for symbol, closes in answers.items()}
+        faults = [failure.reason for failure in failures.values() if failure.is_fault]
+        if faults and not answers:
+            raise PriceSourceError(
+                f"no prices to be had ({faults[-1]}); try again later, or name another source as well"
+            )
+        return answers, {symbol: failure.reason for symbol, failure in failures.items()}
 
-    def _outcomes(
-        self, symbols: Sequence[str], start: datetime, deadline_s: float, progress: Progress
-    ) -> Mapping[str, Closes | _Failure]:
+    def _outcomes[T](
+        self,
+        symbols: Sequence[str],
+        start: datetime,
+        read: Callable[[pd.DataFrame], T],
+        deadline_s: float,
+        progress: Progress,
+    ) -> Mapping[str, T | _Failure]:
         stop, yfinance = Event(), _yfinance()
         pool = ThreadPoolExecutor(self._patience.workers, thread_name_prefix="yahoo")
         try:
-            futures = {pool.submit(self._outcome, yfinance, symbol, start, stop): symbol for symbol in symbols}
+            futures = {pool.submit(self._outcome, yfinance, symbol, start, read, stop): symbol for symbol in symbols}
             return _collect(futures, deadline_s, progress)
         finally:
             stop.set()  # wakes whoever is waiting for the next attempt
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _outcome(self, yfinance: ModuleType, symbol: str, start: datetime, stop: Event) -> Closes | _Failure:
+    def _outcome[T](
+        self, yfinance: ModuleType, symbol: str, start: datetime, read: Callable[[pd.DataFrame], T], stop: Event
+    ) -> T | _Failure:
         from yfinance.exceptions import YFDataException, YFRateLimitError, YFTickerMissingError
 
         patience = self._patience
@@ -122,18 +153,17 @@ class YahooPrices:
             reraise=True,
         )
         try:
-            closes: Closes = retrying(self._ask, yfinance, symbol, start)
+            return retrying(lambda: read(self._ask(yfinance, symbol, start)))
         except YFTickerMissingError as error:
             return _Failure(str(error), is_fault=False)
         except Exception as error:  # an answer of unknown shape can make yfinance raise anything: one symbol's fault
             return _Failure(f"{type(error).__name__}: {error}", is_fault=True)
-        return closes
 
-    def _ask(self, yfinance: ModuleType, symbol: str, start: datetime) -> Closes:
+    def _ask(self, yfinance: ModuleType, symbol: str, start: datetime) -> pd.DataFrame:
         ticker = yfinance.Ticker(symbol.replace(".", "-"))
         # Else yfinance asks Yahoo for it, or a database that the threads would share. All US stocks trade in this zone.
         ticker._tz = NEW_YORK.key
-        bars = ticker.history(
+        bars: pd.DataFrame = ticker.history(
             period=None,
             interval=self._interval,
             start=start,
@@ -147,8 +177,17 @@ class YahooPrices:
             rounding=False,
             timeout=self._patience.timeout_s,
         )
-        closes: Closes = bars["Adj Close"].astype(float).tz_convert(UTC)
-        return closes
+        return bars
+
+
+def _adjusted_closes(bars: pd.DataFrame) -> Closes:
+    return bars["Adj Close"].astype(float).tz_convert(UTC)
+
+
+def _adjusted_bars(bars: pd.DataFrame) -> pd.DataFrame:
+    factor = bars["Adj Close"] / bars["Close"]
+    scaled = {name.lower(): bars[name] * factor for name in ("Open", "High", "Low")}
+    return pd.DataFrame({**scaled, "close": bars["Adj Close"]}).astype(float).tz_convert(UTC)
 
 
 @cache
@@ -160,7 +199,7 @@ def _yfinance() -> ModuleType:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     yfinance.set_tz_cache_location(folder)  # cookies too, whatever it is called
     yfinance.config.debug.hide_exceptions = False
-    logging.getLogger("yfinance").setLevel(logging.CRITICAL)  # what it says of a failure, _report says better
+    logging.getLogger("yfinance").setLevel(logging.CRITICAL)  # what it says of a failure is said better by `closes`
     package: ModuleType = yfinance
     return package
 
@@ -170,11 +209,11 @@ def _start(interval: str, count: int, now: datetime) -> datetime:
     return max(start, now - timedelta(days=MOST_DAYS[interval])) if interval in MOST_DAYS else start
 
 
-def _collect(
-    futures: Mapping[Future[Closes | _Failure], str], deadline_s: float, progress: Progress
-) -> dict[str, Closes | _Failure]:
+def _collect[T](
+    futures: Mapping[Future[T | _Failure], str], deadline_s: float, progress: Progress
+) -> dict[str, T | _Failure]:
     late = _Failure(f"no answer within {deadline_s:g} s", is_fault=True)
-    outcomes: dict[str, Closes | _Failure] = dict.fromkeys(futures.values(), late)
+    outcomes: dict[str, T | _Failure] = dict.fromkeys(futures.values(), late)
     is_reached = False
     try:
         for done, future in enumerate(as_completed(futures, timeout=deadline_s), start=1):
@@ -186,12 +225,3 @@ def _collect(
     except TimeoutError:
         log.warning("Yahoo took longer than %g s", deadline_s)
     return outcomes
-
-
-def _report(failures: Mapping[str, _Failure], *, is_total: bool) -> None:
-    faults = [failure.reason for failure in failures.values() if failure.is_fault]
-    if is_total and faults:
-        raise PriceSourceError(f"no prices to be had ({faults[-1]}); try again later, or name another source as well")
-    if failures:
-        reasons = {symbol: failure.reason for symbol, failure in failures.items()}
-        log.warning("Yahoo gave no prices of %s", ", ".join(reasons), extra={"reasons": reasons})

@@ -1,0 +1,223 @@
+"""Backtrader's broker behind the Broker Protocol: what is filled when, at which price, and what it costs."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import backtrader as bt
+import pandas as pd
+import pytest
+
+from scripts.backtest.broker import BacktraderBroker, Exchange
+from scripts.backtest.engine import Feed, rows
+from scripts.backtest.model import Options, Panel
+from tests import builders
+from tests.builders import buy, daily, sell
+from trader.broker import OrderRejectedError
+from trader.model import Order
+
+type Step = Callable[[BacktraderBroker], None]
+
+
+def panel(
+    closes: Sequence[float],
+    *,
+    opens: Sequence[float] | None = None,
+    highs: Sequence[float] | None = None,
+    lows: Sequence[float] | None = None,
+) -> Panel:
+    """AAPL on consecutive days; with openings it has OHLC."""
+
+    def frame(prices: Sequence[float]) -> pd.DataFrame:
+        return daily(prices).to_frame("AAPL")
+
+    tops = [max(pair) for pair in zip(opens or closes, closes, strict=True)]
+    bottoms = [min(pair) for pair in zip(opens or closes, closes, strict=True)]
+    return Panel(
+        open=frame(opens or closes),
+        high=frame(highs or tops),
+        low=frame(lows or bottoms),
+        close=frame(closes),
+        has_ohlc=opens is not None,
+        source="a test",
+    )
+
+
+def after(prices: Panel, *steps: Step, **options: Any) -> BacktraderBroker:
+    """The broker after all bars; at the close of each bar, after its fills, one step is done."""
+    chosen = replace(Options(settings=builders.settings(), slippage_fraction=0.0), **options)
+    coming = iter(steps)
+    brokers: list[BacktraderBroker] = []
+
+    class Steps(bt.Strategy):  # type: ignore[misc] # Backtrader ships no types
+        def start(self) -> None:
+            brokers.append(BacktraderBroker(self, chosen))
+
+        def notify_order(self, order: Any) -> None:
+            brokers[0].heard(order, bt.num2date(self.datetime[0]))
+
+        def next(self) -> None:
+            brokers[0].at(bt.num2date(self.datetime[0]).replace(hour=20), brokers[0].equity_usd())
+            next(coming, lambda _: None)(brokers[0])
+
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.setbroker(Exchange.of(chosen, has_ohlc=prices.has_ohlc))
+    cerebro.adddata(Feed(rows=rows(prices, "AAPL", [each.to_pydatetime() for each in prices.close.index])), name="AAPL")
+    cerebro.addstrategy(Steps)
+    cerebro.run()
+    return brokers[0]
+
+
+def submit(order: Order) -> Step:
+    return lambda broker: broker.submit(order) and None
+
+
+def wait(_: BacktraderBroker) -> None:
+    """Nothing on this bar."""
+
+
+def prices_of(broker: BacktraderBroker) -> list[tuple[str, float]]:
+    return [(fill.kind, fill.price_usd) for fill in broker.fills]
+
+
+PLAIN = buy(quantity=10, bracket=False)
+
+
+def test_a_buy_is_filled_at_the_next_bars_opening() -> None:
+    assert prices_of(after(panel([100, 104, 105], opens=[99, 102, 104]), submit(PLAIN))) == [("market", 102.0)]
+
+
+def test_of_closes_alone_a_buy_is_filled_at_the_next_close() -> None:
+    assert prices_of(after(panel([100, 104, 105]), submit(PLAIN))) == [("market", 104.0)]
+
+
+def test_for_comparison_a_buy_is_filled_at_the_close_it_was_decided_on() -> None:
+    assert prices_of(after(panel([100, 104]), submit(PLAIN), fills_at_close=True)) == [("market", 100.0)]
+
+
+def test_an_order_of_the_last_bar_is_never_filled() -> None:
+    assert after(panel([100, 104]), wait, submit(PLAIN)).fills == []
+
+
+def test_slippage_makes_a_buy_dearer_even_where_a_bar_has_one_price() -> None:
+    assert prices_of(after(panel([100, 104]), submit(PLAIN), slippage_fraction=0.01)) == [("market", 104 * 1.01)]
+
+
+def test_slippage_makes_a_sale_cheaper() -> None:
+    broker = after(panel([100, 100, 100]), submit(PLAIN), submit(sell(quantity=10)), slippage_fraction=0.01)
+    assert prices_of(broker)[1] == ("market", 99.0)
+
+
+def test_money_moves_in_whole_cents() -> None:
+    third = replace(PLAIN, quantity=3.3333)
+    assert after(panel([10.01, 10.01]), submit(third), cash_usd=1_000).cash_usd() == 1_000 - 33.37
+
+
+def test_the_commission_is_taken_off_and_told() -> None:
+    broker = after(panel([100, 100]), submit(PLAIN), cash_usd=10_000, commission_fraction=0.001)
+    assert (broker.cash_usd(), broker.fills[0].commission_usd) == (8_999.0, 1.0)
+
+
+def test_what_the_cash_does_not_reach_for_is_refused_at_its_bar() -> None:
+    broker = after(panel([100, 120]), submit(PLAIN), cash_usd=1_100)
+    assert (broker.fills, broker.refusals[0].symbol) == ([], "AAPL")
+    assert "not enough cash" in broker.refusals[0].reason
+
+
+def test_a_bracket_of_a_refused_buy_is_gone_with_it() -> None:
+    broker = after(panel([100, 120, 90]), submit(buy(quantity=10)), cash_usd=1_100)
+    assert broker.open_orders() == ()
+
+
+def test_a_stop_loss_sells_at_its_price_within_a_bar() -> None:
+    prices = panel([100, 100, 98], opens=[100, 100, 99], lows=[100, 100, 96])
+    assert prices_of(after(prices, submit(buy())))[1] == ("stop-loss", 97.0)
+
+
+def test_a_stop_loss_sells_at_the_opening_below_it() -> None:
+    prices = panel([100, 100, 95], opens=[100, 100, 94])
+    assert prices_of(after(prices, submit(buy())))[1] == ("stop-loss", 94.0)
+
+
+def test_a_stop_loss_protects_from_the_bar_of_the_buy_on() -> None:
+    prices = panel([100, 98, 98], opens=[100, 100, 98], lows=[100, 95, 98])
+    assert prices_of(after(prices, submit(buy()))) == [("market", 100.0), ("stop-loss", 97.0)]
+
+
+def test_slippage_makes_a_stop_loss_cheaper() -> None:
+    broker = after(panel([100, 100, 90]), submit(buy()), slippage_fraction=0.01)
+    assert prices_of(broker)[1] == ("stop-loss", pytest.approx(90 * 0.99))
+
+
+def test_a_take_profit_sells_at_its_price_within_a_bar() -> None:
+    prices = panel([100, 100, 130], opens=[100, 100, 130], highs=[100, 100, 145])
+    assert prices_of(after(prices, submit(buy()), slippage_fraction=0.01))[1] == ("take-profit", 140.0)
+
+
+def test_a_take_profit_sells_at_a_better_opening() -> None:
+    prices = panel([100, 100, 150], opens=[100, 100, 145])
+    assert prices_of(after(prices, submit(buy())))[1] == ("take-profit", 145.0)
+
+
+def test_of_closes_alone_a_take_profit_sells_at_its_own_price() -> None:
+    assert prices_of(after(panel([100, 100, 150]), submit(buy())))[1] == ("take-profit", 140.0)
+
+
+def test_within_one_bar_the_stop_is_taken_to_come_first() -> None:
+    prices = panel([100, 100, 100], opens=[100, 100, 100], highs=[100, 100, 150], lows=[100, 100, 90])
+    assert prices_of(after(prices, submit(buy())))[1:] == [("stop-loss", 97.0)]
+
+
+def test_one_leg_filled_cancels_the_other() -> None:
+    broker = after(panel([100, 100, 90, 150]), submit(buy()))
+    assert ([fill.kind for fill in broker.fills], broker.open_orders()) == (["market", "stop-loss"], ())
+
+
+def test_the_legs_are_open_orders_once_the_buy_is_filled() -> None:
+    broker = after(panel([100, 100]), submit(buy()))
+    assert [(each.is_leg, each.side.value, each.quantity) for each in broker.open_orders()] == [
+        (True, "sell", 10.0)
+    ] * 2
+
+
+def test_an_order_waiting_for_its_bar_is_open_and_its_legs_are_not() -> None:
+    broker = after(panel([100]), submit(buy()))
+    assert [(each.is_leg, each.side.value) for each in broker.open_orders()] == [(False, "buy")]
+
+
+def test_cancelling_one_leg_cancels_the_other() -> None:
+    def cancel(broker: BacktraderBroker) -> None:
+        broker.cancel(broker.open_orders()[0])
+
+    assert after(panel([100, 100, 100, 90]), submit(buy()), cancel).open_orders() == ()
+
+
+def test_the_same_client_order_id_is_not_taken_twice() -> None:
+    def again(broker: BacktraderBroker) -> None:
+        with pytest.raises(OrderRejectedError, match="is taken"):
+            broker.submit(PLAIN)
+
+    assert len(after(panel([100, 100, 100]), submit(PLAIN), again).fills) == 1
+
+
+def test_an_order_is_found_by_its_client_order_id_with_its_fill() -> None:
+    found = after(panel([100, 104]), submit(PLAIN)).find(PLAIN)
+    assert found is not None
+    assert (found.status, found.filled_quantity, found.filled_price_usd) == ("filled", 10.0, 104.0)
+
+
+def test_an_order_never_sent_is_not_found() -> None:
+    assert after(panel([100])).find(PLAIN) is None
+
+
+def test_equity_is_cash_and_holdings_at_the_last_close() -> None:
+    broker = after(panel([100, 104, 110]), submit(PLAIN), cash_usd=2_000)
+    assert (broker.cash_usd(), broker.equity_usd()) == (960.0, 960.0 + 1_100.0)
+    assert broker.positions()["AAPL"].average_price_usd == 104.0
+
+
+def test_the_clock_keeps_the_exchanges_hours() -> None:
+    broker = after(panel([100]))
+    broker.at(datetime.fromisoformat("2022-12-25T20:00:00+00:00"), 0.0)
+    assert not broker.clock().is_open

@@ -1,0 +1,209 @@
+"""The engine: the bot's pipeline at each bar, with forecasts that a test can choose."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+
+import pandas as pd
+import pytest
+
+from scripts.backtest.engine import backtest, slot_of
+from scripts.backtest.forecasts import Table
+from scripts.backtest.model import Options, Panel, Result
+from tests.builders import daily, settings
+from trader.model import Closes, Code, Forecast, Outcome
+
+WARM_UP = 30
+"""Bars before the first that is traded: as many as HISTORY_BARS asks for, that bar included."""
+
+LAST = date(2022, 12, 16)
+"""No holiday is near it."""
+
+BELOW, ABOVE, ON = 1.1, 0.9, 1.0
+"""The trend line as a multiple of the price: a price below it is UP."""
+
+
+def panel(columns: Mapping[str, Closes], *, has_ohlc: bool = False) -> Panel:
+    frame = pd.DataFrame(dict(columns))
+    return Panel(open=frame, high=frame, low=frame, close=frame, has_ohlc=has_ohlc, source="a test")
+
+
+def prices(last: date = LAST, **columns: Sequence[float]) -> Panel:
+    """Each symbol's first price for the bars before, then its prices for those that are traded."""
+    return panel(
+        {
+            symbol: daily([next(each for each in traded if not math.isnan(each))] * (WARM_UP - 1) + list(traded), last)
+            for symbol, traded in columns.items()
+        }
+    )
+
+
+def options(bars: Panel, traded: int, **variables: object) -> Options:
+    start = bars.close.index[-traded].tz_convert("America/New_York").date()
+    small = {"HISTORY_BARS": 30, "UNIVERSE_LOOKBACK_BARS": 5, "UNIVERSE": ",".join(bars.close.columns)}
+    return Options(settings=settings(**{**small, **variables}), start=start, slippage_fraction=0.0)
+
+
+def lines(bars: Panel, **gaps: Sequence[float]) -> Table:
+    """Forecasts whose trend line is so many times the price, for the traded bars."""
+    table: Table = {}
+    for symbol, multiples in gaps.items():
+        for at, multiple in zip(bars.close.index[-len(multiples) :], multiples, strict=True):
+            time, price_usd = at.to_pydatetime(), float(bars.close[symbol].loc[at])
+            table[symbol, time] = Forecast(
+                symbol=symbol, time=time, price_usd=price_usd, trend_usd=price_usd * multiple
+            )
+    return table
+
+
+def run(bars: Panel, chosen: Options, **gaps: Sequence[float]) -> Result:
+    return backtest(bars, chosen, table=lines(bars, **gaps))
+
+
+def fills(result: Result) -> list[tuple[str, str, float]]:
+    return [(each.symbol, each.side.value, each.price_usd) for each in result.fills]
+
+
+def codes(result: Result, bar: int) -> list[Code]:
+    decision = result.bars[bar].decision
+    return [each.code for each in decision.denials] if decision else []
+
+
+def test_what_is_decided_at_one_bar_is_filled_at_the_next() -> None:
+    bars = prices(A=[100, 101, 102])
+    assert fills(run(bars, options(bars, 3), A=[BELOW, ON, ON])) == [("A", "buy", 101.0)]
+
+
+def test_a_bought_symbol_is_held_at_the_next_decision_and_not_bought_again() -> None:
+    bars = prices(A=[100, 100, 100, 100])
+    result = run(bars, options(bars, 4), A=[BELOW] * 4)
+    assert len(result.fills) == 1
+    assert [each.positions for each in result.bars] == [{}, {"A": 100.0}, {"A": 100.0}, {"A": 100.0}]
+
+
+def test_a_price_above_its_line_is_sold_with_the_reason() -> None:
+    bars = prices(A=[100, 100, 105, 106])
+    result = run(bars, options(bars, 4), A=[BELOW, ON, ABOVE, ON])
+    assert fills(result)[1] == ("A", "sell", 106.0)
+    assert result.fills[1].reason.startswith("price 105.00 is 11.1% above its trend line")
+
+
+def test_a_sale_frees_the_shares_from_their_bracket_first() -> None:
+    bars = prices(A=[100, 100, 105, 106, 90])
+    result = run(bars, options(bars, 5), A=[BELOW, ON, ABOVE, ON, ON])
+    assert [each.kind for each in result.fills] == ["market", "market"]
+
+
+def test_a_stop_loss_ends_a_position_between_two_decisions() -> None:
+    bars = prices(A=[100, 100, 90])
+    result = run(bars, options(bars, 3), A=[BELOW, ON, ON])
+    assert (result.fills[1].kind, result.fills[1].price_usd, result.bars[-1].positions) == ("stop-loss", 90.0, {})
+
+
+def test_equity_is_that_of_the_bars_close() -> None:
+    bars = prices(A=[100, 100, 110])
+    assert [each.equity_usd for each in run(bars, options(bars, 3), A=[BELOW, ON, ON]).bars] == [
+        100_000.0,
+        100_000.0,
+        101_000.0,
+    ]
+
+
+def test_after_a_day_of_losses_nothing_is_bought() -> None:
+    bars = prices(A=[100, 100, 98, 98], B=[50, 50, 50, 50])
+    chosen = options(bars, 4, MAX_DAILY_LOSS_FRACTION=0.001)
+    result = run(bars, chosen, A=[BELOW, ON, ON, ON], B=[ON, ON, BELOW, BELOW])
+    assert (codes(result, 2), codes(result, 3)) == ([Code.DAILY_LOSS_STOP], [])
+
+
+def test_on_a_day_when_the_exchange_is_closed_nothing_is_decided() -> None:
+    bars = prices(last=date(2022, 12, 27), A=[100, 100, 100])  # the 26th was the holiday of a Christmas on a Sunday
+    result = run(bars, options(bars, 3), A=[BELOW] * 3)
+    assert [each.status for each in result.bars] == [Outcome.TRADED, Code.MARKET_CLOSED, Outcome.NOTHING_TO_DO]
+    assert result.bars[1].decision is None
+
+
+def test_before_a_symbol_is_listed_the_others_are_traded() -> None:
+    late = daily([math.nan] * (WARM_UP - 1) + [math.nan, math.nan, 50, 50], LAST)
+    bars = panel({"A": daily([100] * (WARM_UP + 3), LAST), "NEW": late})
+    result = run(bars, options(bars, 4), A=[BELOW, ON, ON, ON])
+    assert fills(result) == [("A", "buy", 100.0)]
+
+
+def test_a_symbol_that_ends_early_is_held_at_its_last_price() -> None:
+    ending = daily([100] * WARM_UP + [100, 97.5, math.nan, math.nan], LAST)
+    bars = panel({"A": daily([100] * (WARM_UP + 4), LAST), "GONE": ending})
+    result = backtest(
+        bars,
+        options(bars, 5),
+        table=lines(bars, A=[ON] * 5) | lines(bars.until(bars.close.index[-3]), GONE=[BELOW, ON, ON]),
+    )
+    assert result.bars[-1].positions == {"GONE": 100.0}
+    assert result.bars[-1].equity_usd == 100_000.0 - 250.0
+    assert Code.STALE_PRICE in codes(result, 4)
+
+
+def test_while_an_order_waits_for_its_bar_no_other_is_placed() -> None:
+    bars = panel({"A": daily([100] * (WARM_UP + 2), LAST), "B": daily([50] * (WARM_UP - 1) + [50, math.nan, 50], LAST)})
+    chosen = options(bars, 3, MAX_PRICE_AGE_S=10 * 86_400)
+    result = backtest(bars, chosen, table=lines(bars, A=[ON] * 3) | lines(bars, B=[BELOW, ON, ON]))
+    assert codes(result, 1) == [Code.OPEN_ORDER_PENDING]
+    assert len(result.fills) == 1
+
+
+def test_a_buy_dearer_than_the_cash_at_its_bar_is_told_among_the_refusals() -> None:
+    bars = prices(A=[100, 130, 130])
+    chosen = options(bars, 3, MAX_POSITION_FRACTION=1, MAX_ORDER_USD=1e6)
+    result = run(bars, chosen, A=[BELOW, ON, ON])
+    assert (fills(result), [each.symbol for each in result.refusals]) == ([], ["A"])
+
+
+def test_the_same_backtest_twice_is_the_same_to_the_last_field() -> None:
+    bars = prices(A=[100, 101, 102, 90], B=[50, 51, 52, 53])
+    chosen = options(bars, 4)
+    first, second = (run(bars, chosen, A=[BELOW, ON, ABOVE, ON], B=[BELOW, BELOW, ABOVE, ON]) for _ in range(2))
+    assert (first.bars, first.fills) == (second.bars, second.fills)
+
+
+def test_an_interruption_leaves_what_there_is_so_far() -> None:
+    bars = prices(A=[100, 100, 100, 100])
+
+    def interrupt(_work: str, done: int, _total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    result = backtest(bars, options(bars, 4), table=lines(bars, A=[BELOW, ON, ON, ON]), progress=interrupt)
+    assert (len(result.bars), result.is_complete, len(result.fills)) == (2, False, 1)
+
+
+def test_progress_is_told_in_bars() -> None:
+    bars, told = prices(A=[100, 100]), []
+    backtest(bars, options(bars, 2), table=lines(bars, A=[ON, ON]), progress=lambda *step: told.append(step))
+    assert told == [("bars", 1, 2), ("bars", 2, 2)]
+
+
+def test_a_daily_bar_is_decided_on_at_the_days_last_slot() -> None:
+    half_day = daily([1], date(2022, 11, 25)).index[0].to_pydatetime()
+    assert slot_of(half_day, "1d").isoformat() == "2022-11-25T12:45:00-05:00"
+
+
+def test_a_shorter_bar_is_decided_on_in_its_last_minute() -> None:
+    assert slot_of(datetime.fromisoformat("2022-12-28T20:30:00+00:00"), "15m").minute == 44
+
+
+def test_intraday_the_last_bar_of_a_session_does_not_know_the_next_ones_price() -> None:
+    sessions = [pd.Timestamp(f"2022-12-{day} 14:30", tz="UTC") for day in (23, 27, 28)]
+    index = pd.DatetimeIndex([each + timedelta(minutes=15 * bar) for each in sessions for bar in range(26)])
+    bars = panel({"A": pd.Series([100.0] * 76 + [100, 500], index=index)})
+    chosen = options(bars, 2, BAR_INTERVAL="15m", HISTORY_BARS=30)
+    result = backtest(bars, replace(chosen, start=date(2022, 12, 28)), table=lines(bars, A=[ON] * 26))
+    seen = [each.decision.forecasts[0].price_usd for each in result.bars if each.decision]
+    assert seen == [100.0] * 25 + [500.0]
+
+
+def test_what_a_run_raises_ends_the_backtest() -> None:
+    bars = prices(A=[100, 100])
+    other = lines(prices(A=[77, 77]), A=[BELOW, BELOW])
+    with pytest.raises(AssertionError, match="of other prices"):
+        backtest(bars, options(bars, 2), table=other)

@@ -1,0 +1,180 @@
+"""The forecasts of a backtest are those that the bot would make at each bar, whoever computes them and when."""
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scripts.backtest import forecasts
+from scripts.backtest.model import Options, Panel
+from tests.builders import daily, settings
+from trader.model import Code, Denial, Forecast
+
+BARS = 80
+
+
+def walk(seed: int, bars: int = BARS) -> list[float]:
+    return list(100 * np.exp(np.cumsum(np.random.default_rng(seed).normal(0, 0.01, bars))))
+
+
+def panel(**columns: Sequence[float]) -> Panel:
+    frame = pd.DataFrame({symbol: daily(prices, symbol=symbol) for symbol, prices in columns.items()})
+    return Panel(open=frame, high=frame, low=frame, close=frame, has_ohlc=False, source="a test")
+
+
+def options(**variables: object) -> Options:
+    refit = variables.pop("REFIT_EVERY", 1)
+    chosen = settings(**{"HISTORY_BARS": 50, "UNIVERSE_LOOKBACK_BARS": 10, **variables})
+    return Options(settings=chosen, refit_every_bars=int(str(refit)))
+
+
+def times(prices: Panel, last: int) -> list[datetime]:
+    return [each.to_pydatetime() for each in prices.close.index[-last:]]
+
+
+def table(prices: Panel, chosen: Options, last: int) -> forecasts.Table:
+    merged: forecasts.Table = {}
+    for task in forecasts.tasks(prices, chosen, times(prices, last)):
+        merged |= forecasts.compute(task)
+    return merged
+
+
+def bots(prices: Panel, chosen: Options, symbol: str, at: datetime) -> Forecast | Denial:
+    closes = prices.close[symbol].loc[:at].iloc[-forecasts.asked_bars(chosen.settings) :].dropna()
+    window = closes.iloc[-chosen.settings.history_bars :]
+    made = forecasts.key(chosen).forecaster().forecast({symbol: window}, lambda: math.inf)
+    (only,) = made.forecasts or made.denials
+    return replace(only, line=()) if isinstance(only, Forecast) else only
+
+
+class Here(Executor):
+    """Computes at once, in this process, and remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.given: list[Any] = []
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.given.append(args[0])
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+TWO = panel(A=walk(1), B=walk(2))
+
+
+@pytest.mark.parametrize("signal", ["trend", "interval"])
+def test_each_forecast_is_the_one_that_the_bot_makes_at_that_bar(signal: str) -> None:
+    chosen = options(SIGNAL=signal)
+    made = table(TWO, chosen, 3)
+    assert made == {(symbol, at): bots(TWO, chosen, symbol, at) for symbol in "AB" for at in times(TWO, 3)}
+
+
+def test_with_gaps_too_each_forecast_is_the_bots() -> None:
+    prices = walk(1)
+    for gap in (20, 21, 45, 70):
+        prices[gap] = math.nan
+    gaps, chosen = panel(A=prices), options()
+    made = table(gaps, chosen, 3)
+    assert made == {("A", at): bots(gaps, chosen, "A", at) for at in times(gaps, 3)}
+
+
+def test_between_refits_the_last_model_is_asked_about_the_present_bar() -> None:
+    chosen = options(REFIT_EVERY=3)
+    made = table(TWO, chosen, 6)
+    anew = table(TWO, options(), 6)
+    same = [made["A", at] == anew["A", at] for at in times(TWO, 6)]
+    assert same == [True, False, False, True, False, False]
+
+
+def test_a_refit_model_is_asked_at_the_price_of_its_own_bar() -> None:
+    made = table(TWO, options(REFIT_EVERY=3), 3)
+    last = made["A", times(TWO, 1)[0]]
+    assert isinstance(last, Forecast)
+    assert last.price_usd == TWO.close["A"].iloc[-1]
+
+
+def test_a_symbol_with_too_few_bars_is_denied() -> None:
+    young = panel(A=walk(1), NEW=[math.nan] * (BARS - 20) + walk(2, 20))
+    denied = table(young, options(), 1)["NEW", times(young, 1)[0]]
+    assert isinstance(denied, Denial)
+    assert (denied.code, denied.detail) == (Code.FORECAST_FAILED, "20 bars, needs 30")
+
+
+def test_a_fit_that_fails_is_that_bars_denial() -> None:
+    spoilt = walk(1)
+    spoilt[-5] = math.inf
+    denied = table(panel(A=spoilt), options(), 1)["A", times(TWO, 1)[0]]
+    assert isinstance(denied, Denial)
+    assert denied.code is Code.FORECAST_FAILED
+
+
+def test_a_bar_without_a_price_has_no_forecast() -> None:
+    prices = walk(1)
+    prices[-2] = math.nan
+    holed = panel(A=prices)
+    assert [at for _, at in table(holed, options(), 3)] == [times(holed, 3)[0], times(holed, 3)[2]]
+
+
+def test_only_likely_symbols_are_computed_ahead() -> None:
+    rising, falling = [100 * 1.01**bar for bar in range(BARS)], [100 * 0.99**bar for bar in range(BARS)]
+    prices = panel(UP=rising, DOWN=falling)
+    assert {each.symbol for each in forecasts.tasks(prices, options(UNIVERSE_SIZE=1), times(prices, 5))} == {"UP"}
+
+
+def test_settings_that_forecasts_do_not_depend_on_share_them() -> None:
+    assert forecasts.key(options(SIGNAL_THRESHOLD_FRACTION=0.02)) == forecasts.key(options(UNIVERSE_SIZE=3))
+
+
+@pytest.mark.parametrize("name", ["HISTORY_BARS", "REFIT_EVERY"])
+def test_settings_that_forecasts_depend_on_do_not(name: str) -> None:
+    assert forecasts.key(options(**{name: 40})) != forecasts.key(options())
+
+
+def asked(forecaster: forecasts.TableForecaster, prices: Panel, at: datetime) -> tuple[Forecast, ...]:
+    closes = {symbol: prices.close[symbol].loc[:at].iloc[-50:] for symbol in prices.close.columns}
+    return forecaster.forecast(closes, lambda: math.inf).forecasts
+
+
+def test_what_is_known_is_not_computed_again() -> None:
+    executor = Here()
+    known = table(TWO, options(), 2)
+    forecaster = forecasts.TableForecaster(TWO, options(), times(TWO, 2), table=known, executor=executor)
+    assert asked(forecaster, TWO, times(TWO, 2)[0])[0] is known["A", times(TWO, 2)[0]]
+
+
+def test_with_an_executor_blocks_are_computed_before_they_are_asked_for() -> None:
+    executor = Here()
+    forecaster = forecasts.TableForecaster(TWO, options(), times(TWO, 30), executor=executor)
+    asked(forecaster, TWO, times(TWO, 30)[0])
+    assert max(len(task.bars) for task in executor.given) == forecasts.BLOCK_BARS
+    assert max(task.closes.index[-1] for task in executor.given) > times(TWO, 30)[0]
+
+
+def test_no_block_is_computed_twice() -> None:
+    executor = Here()
+    forecaster = forecasts.TableForecaster(TWO, options(), times(TWO, 12), executor=executor)
+    for at in times(TWO, 12):
+        asked(forecaster, TWO, at)
+    given = [(task.symbol, task.closes.index[-1]) for task in executor.given]
+    assert len(given) == len(set(given)) == 4
+
+
+def test_an_unlikely_symbol_that_is_held_is_computed_when_it_is_asked_for() -> None:
+    falling = [100 * 0.99**bar for bar in range(BARS)]
+    prices = panel(A=walk(1), DOWN=falling)
+    forecaster = forecasts.TableForecaster(prices, options(UNIVERSE_SIZE=1), times(prices, 1))
+    assert [each.symbol for each in asked(forecaster, prices, times(prices, 1)[0])] == ["A", "DOWN"]
+
+
+def test_a_forecast_of_other_prices_is_never_decided_on() -> None:
+    other = table(panel(A=walk(3), B=walk(4)), options(), 1)
+    forecaster = forecasts.TableForecaster(TWO, options(), times(TWO, 1), table=other)
+    with pytest.raises(AssertionError, match="of other prices"):
+        asked(forecaster, TWO, times(TWO, 1)[0])

@@ -1,0 +1,74 @@
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from scripts.backtest.options import from_env
+from trader.settings import SettingsError
+
+
+def problems(**variables: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        from_env(variables)
+    return str(caught.value)
+
+
+def test_the_bots_settings_and_the_backtests_own_are_read_together() -> None:
+    chosen = from_env(
+        {
+            "STRATEGY": "x",
+            "START": "2021-01-04",
+            "END": "2021-12-31",
+            "CASH": "5000",
+            "SLIPPAGE": "0.001",
+            "OUT": "here",
+        }
+    )
+    assert (chosen.settings.strategy, chosen.start, chosen.end) == ("x", date(2021, 1, 4), date(2021, 12, 31))
+    assert (chosen.cash_usd, chosen.slippage_fraction, chosen.out) == (5000.0, 0.001, Path("here"))
+
+
+def test_without_variables_it_refits_at_every_bar_as_the_bot_does() -> None:
+    assert from_env({}).refit_every_bars == 1
+
+
+def test_cash_is_the_bots_starting_cash_unless_given() -> None:
+    assert from_env({"STARTING_CASH_USD": "777"}).cash_usd == 777.0
+
+
+def test_the_rule_horizon_is_by_default_what_it_was_defined_as() -> None:
+    chosen = from_env({"SIGNAL": "horizon"})
+    assert (chosen.refit_every_bars, chosen.settings.history_bars, chosen.settings.stop_loss_fraction) == (5, 5000, 0.0)
+
+
+def test_what_is_said_of_the_rule_horizon_counts_more_than_its_definition() -> None:
+    chosen = from_env({"SIGNAL": "horizon", "REFIT_EVERY": "1", "HISTORY_BARS": "250"})
+    assert (chosen.refit_every_bars, chosen.settings.history_bars) == (1, 250)
+
+
+def test_all_problems_come_at_once() -> None:
+    said = problems(START="soon", COMMISSION="2", REFIT_EVERY="0", HISTORY_BARS="1")
+    assert [name in said for name in ("START='soon'", "COMMISSION='2'", "REFIT_EVERY='0'", "HISTORY_BARS='1'")] == [
+        True
+    ] * 4
+
+
+def test_a_day_that_is_none_is_told_with_an_example() -> None:
+    assert "START='2021-02-30': must be a day such as 2021-01-04" in problems(START="2021-02-30")
+
+
+def test_another_broker_makes_no_sense() -> None:
+    assert "BROKER=alpaca: a backtest has a broker and an account of its own" in problems(BROKER="alpaca")
+
+
+def test_a_dry_run_tests_nothing() -> None:
+    assert "MODE=dry-run" in problems(MODE="dry-run")
+
+
+def test_a_misspelt_option_is_not_silently_left_out() -> None:
+    assert "REFIT_EVRY is not an option of a backtest; did you mean REFIT_EVERY?" in problems(REFIT_EVRY="5")
+
+
+def test_secrets_are_neither_needed_nor_fetched() -> None:
+    with pytest.raises(SettingsError, match="ALPACAPW"):
+        from_env({"ALPACAPW": "ssm:/somewhere"})
