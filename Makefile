@@ -13,6 +13,22 @@ run: .venv/.set-up ## Run the bot once: sample prices and a paper account unless
 replay: .venv/.set-up ## Compute the decisions of a recorded run again (RUN=latest, a slot, a file or s3://...)
 	@$(PY) -m scripts.replay "$(or $(RUN),latest)"
 
+##@ Backtest
+backtest: .venv/.set-up ## Run the bot over the past in Backtrader (START=, END=, CASH=, COMMISSION=, SLIPPAGE=, REFIT_EVERY=, OUT=, SIGNAL=, ...)
+	@$(PY) -m scripts.backtest
+
+sweep: .venv/.set-up ## Try many settings, each judged on the span after the one it was chosen on (GRID="NAME=1,2 ...", SAMPLES=, FOLDS=, SCHEDULER=)
+	@$(PY) -m scripts.backtest.sweep
+
+compare: .venv/.set-up ## Check that a backtest decides as make run does, bar by bar (START=, END=)
+	@$(PY) -m scripts.backtest.compare
+
+lookahead: .venv/.set-up ## Check that no decision of a backtest knows the future (CUTS=3, SEED=1)
+	@$(PY) -m scripts.backtest.lookahead
+
+bench-backtest: .venv/.set-up ## Measure the backtest against Prophet inside next(), and a sweep on one and two workers
+	@$(PY) -m scripts.backtest.bench
+
 ##@ For Lambda
 layer: .venv/.set-up ## Build the layer with Prophet in it and verify it (ARCH=x86_64|arm64, PYTHON=3.13|3.14, JSON=1)
 	@$(PY) -m layer.build
@@ -110,6 +126,6 @@ clean: ## Remove what runs have written: journal, paper account, pages, the laye
 help: ## Show this
 	@awk 'BEGIN {FS = ":.*## "; printf "usage: make TARGET [VARIABLE=value ...]\n"} \
 	/^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: run replay layer verify-layer package bench-layer secrets plan deploy bootstrap destroy invoke logs tail halt resume rollback cost bench-cost constituents sample-prices picture setup test lint lint-infra format bench lock clean help
+.PHONY: run replay backtest sweep compare lookahead bench-backtest layer verify-layer package bench-layer secrets plan deploy bootstrap destroy invoke logs tail halt resume rollback cost bench-cost constituents sample-prices picture setup test lint lint-infra format bench lock clean help

@@ -123,7 +123,7 @@ def check(
     whole = bars_of(panel, chosen, plant, executor, partial(renamed, progress, what))
     found = []
     for at in sorted(random.Random(seed).sample(times[:-1], cuts)):  # noqa: S311 a choice, no secret
-        work = f"{what}, cut off after {at.astimezone(NEW_YORK):%Y-%m-%d}"
+        work = f"{what}, cut off after {moment(at)}"
         again = bars_of(panel.until(at), chosen, plant, executor, partial(renamed, progress, work))
         found.append(Cut(at=at, bars=len(again), differs=first_difference(whole, again)))
     return Check(what=what, cuts=tuple(found), is_leaky=plant is not honest)
@@ -182,25 +182,25 @@ PLANTS: Mapping[str, Plant] = {
 
 def show(checks: Sequence[Check]) -> None:
     """A line for each cut."""
-    grid = Grid("Run", "Prices cut off after", "Bars up to there", "Decisions", "Verdict")
+    grid = Grid("Run", "Cut off after", "Bars", "Decisions", "Verdict")
     for each in checks:
         for cut in each.cuts:
-            differs = (
-                f"differ from {cut.differs.astimezone(NEW_YORK):%Y-%m-%d %H:%M}"
-                if cut.differs
-                else "the same to the bit"
-            )
             right = bool(cut.differs) == each.is_leaky
-            verdict = ("caught" if each.is_leaky else "sees no future") if right else "WRONG"
             grid.add_row(
                 each.what,
-                f"{cut.at.astimezone(NEW_YORK):%Y-%m-%d %H:%M}",
+                moment(cut.at),
                 str(cut.bars),
-                differs,
-                verdict,
+                f"differ from {moment(cut.differs)}" if cut.differs else "the same to the bit",
+                ("caught" if each.is_leaky else "sees no future") if right else "WRONG",
                 style="" if right else "red",
             )
     terminal.OUT.print(grid)
+
+
+def moment(time: datetime) -> str:
+    """A bar in New York: of a daily one its date."""
+    local = time.astimezone(NEW_YORK)
+    return f"{local:%Y-%m-%d %H:%M}" if local.hour else f"{local:%Y-%m-%d}"
 
 
 if __name__ == "__main__":

@@ -70,7 +70,10 @@ def after(prices: Panel, *steps: Step, **options: Any) -> BacktraderBroker:
 
 
 def submit(order: Order) -> Step:
-    return lambda broker: broker.submit(order) and None
+    def step(broker: BacktraderBroker) -> None:
+        broker.submit(order)
+
+    return step
 
 
 def wait(_: BacktraderBroker) -> None:
@@ -147,7 +150,7 @@ def test_a_stop_loss_protects_from_the_bar_of_the_buy_on() -> None:
 
 def test_slippage_makes_a_stop_loss_cheaper() -> None:
     broker = after(panel([100, 100, 90]), submit(buy()), slippage_fraction=0.01)
-    assert prices_of(broker)[1] == ("stop-loss", pytest.approx(90 * 0.99))
+    assert broker.fills[1].price_usd == pytest.approx(90 * 0.99)
 
 
 def test_a_take_profit_sells_at_its_price_within_a_bar() -> None:

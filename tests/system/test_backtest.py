@@ -1,0 +1,202 @@
+"""`make backtest`, `make compare` and `make lookahead` as a user starts them, on a short span of the sample."""
+
+import json
+import os
+import pty
+import re
+import resource
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from scripts.backtest import compare, lookahead, options, prices
+from scripts.backtest.model import Panel
+from scripts.backtest.workers import pool
+from trader.model import Side
+from trader.settings import SettingsError
+
+ROOT = Path(__file__).parents[2]
+SMALL = {"UNIVERSE": "AAPL,KO,AMD", "HISTORY_BARS": "60", "UNIVERSE_LOOKBACK_BARS": "10"}
+SHORT = SMALL | {"START": "2022-11-21", "END": "2022-12-06"}  # a holiday and a half day are in it
+
+
+def environment(**variables: str) -> dict[str, str]:
+    paths = os.pathsep.join([str(ROOT / "function"), str(ROOT)])
+    return {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "PYTHONPATH": paths, **variables}
+
+
+def command(module: str, folder: Path, *, most_bytes: int | None = None, **variables: str) -> tuple[int, str, str]:
+    """Exit code, output and errors of a command in a folder of its own."""
+
+    def limit() -> None:
+        if most_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+
+    done = subprocess.run(
+        [sys.executable, "-m", module],
+        cwd=folder,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=limit,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a backtest has been run."""
+    path = tmp_path_factory.mktemp("backtest")
+    code, output, errors = command("scripts.backtest", path, **SHORT)
+    assert code == 0, errors
+    (path / "said.txt").write_text(output, encoding="utf-8")
+    (path / "errors.txt").write_text(errors, encoding="utf-8")
+    return path
+
+
+def test_a_backtest_shows_a_table_and_says_where_its_page_is(folder: Path) -> None:
+    said = (folder / "said.txt").read_text(encoding="utf-8")
+    assert "Sharpe" in said
+    assert "out/backtest.html" in said
+
+
+def test_a_backtest_says_nothing_but_its_result(folder: Path) -> None:
+    assert (folder / "errors.txt").read_text(encoding="utf-8") == ""
+
+
+def test_a_backtest_leaves_a_page_and_its_figures(folder: Path) -> None:
+    assert "<svg" in (folder / "out" / "backtest.html").read_text(encoding="utf-8")
+    assert figures(folder)["key_figures"]["strategy"]["final_equity_usd"] > 0
+
+
+def test_the_calibration_of_the_signal_trend_is_there(folder: Path) -> None:
+    assert figures(folder)["calibration"]["overall"]["forecasts"] > 20
+
+
+def test_the_same_backtest_again_leaves_the_same_figures_to_the_byte(folder: Path, tmp_path: Path) -> None:
+    command("scripts.backtest", tmp_path, **SHORT)
+    first, second = (json.dumps(figures(each) | {"timings_s": None}) for each in (folder, tmp_path))
+    assert first == second
+
+
+def figures(folder: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((folder / "out" / "backtest.json").read_text(encoding="utf-8"))
+    return read
+
+
+def test_no_space_for_the_report_is_said_in_a_sentence(tmp_path: Path) -> None:
+    code, _, errors = command("scripts.backtest", tmp_path, most_bytes=2_000, **SHORT | {"START": "2022-12-02"})
+    assert (code, "Traceback" in errors) == (1, False)
+    assert "out/backtest" in errors
+    assert "OUT" in errors
+    assert [each.name for each in (tmp_path / "out").iterdir()] == []
+
+
+def test_a_span_without_bars_is_said_in_a_sentence(tmp_path: Path) -> None:
+    code, _, errors = command("scripts.backtest", tmp_path, **SMALL, START="2023-05-01")
+    assert (code, "Traceback" in errors, "START=2023-05-01" in errors) == (1, False, True)
+
+
+def test_settings_that_make_no_sense_are_told_together(tmp_path: Path) -> None:
+    code, _, errors = command("scripts.backtest", tmp_path, START="soon", SLIPPAGE="-1")
+    assert (code, "START='soon'" in errors, "SLIPPAGE='-1'" in errors) == (2, True, True)
+
+
+def test_an_interrupted_backtest_reports_what_there_is(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "scripts.backtest"],
+        cwd=tmp_path,
+        env=environment(**SMALL, START="2014-01-02", TERM="xterm", COLUMNS="100"),
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    shown, begun = "", monotonic()
+    while not re.search(r"bars.*\b[1-9]\d*/", shown) and monotonic() - begun < 60:
+        shown += os.read(ours, 65_536).decode(errors="replace")
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to the workers too
+    output, _ = process.communicate(timeout=60)
+    os.close(ours)
+    assert process.returncode == 0
+    assert "interrupted" in output.lower()
+    assert 0 < len(figures(tmp_path)["bars"]) < 2_000
+
+
+BUSY = SHORT | {"STOP_LOSS_FRACTION": "0.01", "TAKE_PROFIT_FRACTION": "0.02", "SIGNAL_THRESHOLD_FRACTION": "0.002"}
+"""The same days with brackets so tight that they are hit."""
+
+
+@pytest.fixture(scope="module")
+def panel() -> Panel:
+    return prices.load(options.from_env(SHORT))
+
+
+@pytest.fixture(scope="module")
+def days(panel: Panel) -> list[compare.Day]:
+    """The same days by make run's path and by the backtest."""
+    return compare.compare(panel, options.from_env(BUSY))
+
+
+def test_the_backtest_decides_as_make_run_on_every_day(days: list[compare.Day]) -> None:
+    assert [(each.slot.date().isoformat(), each.differences) for each in days if each.differences] == []
+
+
+def test_on_the_days_compared_there_was_something_to_decide(days: list[compare.Day]) -> None:
+    assert sum(each.orders for each in days) >= 5
+
+
+def test_with_gaps_in_the_prices_too_the_backtest_decides_as_make_run(panel: Panel) -> None:
+    close = panel.close.copy()
+    close.loc["2022-10-03":"2022-10-05", "KO"] = float("nan")
+    close.loc["2022-12-05":"2022-12-05", "AMD"] = float("nan")
+    gaps = replace(panel, open=close, high=close, low=close, close=close)
+    found = compare.compare(gaps, options.from_env(BUSY | {"START": "2022-12-01"}))
+    assert [each.differences for each in found if each.differences] == []
+
+
+def test_a_decision_that_is_not_the_same_is_found(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = compare.backtest
+
+    def other(*arguments: Any, **more: Any) -> Any:
+        result = real(*arguments, **more)
+        return replace(result, bars=tuple(_turned(each) for each in result.bars))
+
+    def _turned(bar: Any) -> Any:
+        orders = tuple(replace(each, side=Side.SELL) for each in bar.decision.orders)
+        return replace(bar, decision=replace(bar.decision, orders=orders))
+
+    monkeypatch.setattr(compare, "backtest", other)
+    found = compare.compare(panel, options.from_env(BUSY | {"START": "2022-12-01"}))
+    assert any(each.differences for each in found)
+
+
+def checked(plant: lookahead.Plant, panel: Panel) -> lookahead.Check:
+    with pool() as executor:
+        chosen = options.from_env(SHORT | {"START": "2022-11-28"})
+        return lookahead.check(panel, chosen, "a test", plant, 2, 1, executor)
+
+
+def test_no_decision_knows_the_future(panel: Panel) -> None:
+    assert [cut.differs for cut in checked(lookahead.honest, panel).cuts] == [None, None]
+
+
+@pytest.mark.parametrize("plant", lookahead.PLANTS.values(), ids=lookahead.PLANTS)
+def test_a_planted_leak_is_caught(plant: lookahead.Plant, panel: Panel) -> None:
+    check = checked(plant, panel)
+    assert check.is_passed
+    assert all(cut.differs for cut in check.cuts)
+
+
+def test_cuts_that_are_no_number_are_said_with_what_is_allowed() -> None:
+    with pytest.raises(SettingsError, match=re.escape("CUTS='many': must be a whole number from 1 to 100")):
+        lookahead.numbers({"CUTS": "many"})

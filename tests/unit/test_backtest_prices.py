@@ -1,0 +1,563 @@
+"""The prices of a backtest: what files may look like, what is said of them, and which bars are traded."""
+
+import gzip
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scripts.backtest import prices
+from scripts.backtest.model import BacktestError, Options, Panel
+from scripts.backtest.price_notes import notes
+from tests.builders import LAST_DAY, settings
+from trader import market_hours
+from trader.model import NEW_YORK
+from trader.prices import PriceSourceError
+from trader.prices.file import PriceFileError
+
+SMALL = {"HISTORY_BARS": 30, "UNIVERSE_LOOKBACK_BARS": 5}
+"""So that small files have enough bars."""
+
+SESSIONS = [
+    day.date()
+    for day in pd.bdate_range(end=pd.Timestamp(LAST_DAY), periods=120)
+    if market_hours.session(day.date()) is not None
+][-100:]
+"""A hundred days of the exchange, the last 2022-12-28."""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "prices.csv"
+
+
+def options(start: date | None = None, end: date | None = None, **variables: object) -> Options:
+    return Options(settings=settings(**{**SMALL, **variables}), start=start, end=end)
+
+
+def load(file: Path, text: str, universe: str = "AAPL,KO", **variables: object) -> Panel:
+    file.write_text(text)
+    return prices.load(options(PRICE_FILE=file, UNIVERSE=universe, **variables))
+
+
+def fault(file: Path, text: str, universe: str = "AAPL,KO") -> str:
+    with pytest.raises(PriceFileError) as caught:
+        load(file, text, universe)
+    return str(caught.value)
+
+
+def wide(columns: Mapping[str, Sequence[object]], days: Sequence[date] = SESSIONS) -> str:
+    """A file of closes; None is an empty field."""
+    rows = zip(days, *columns.values(), strict=True)
+    return "\n".join(
+        [
+            f"timestamp,{','.join(columns)}",
+            *(",".join("" if field is None else str(field) for field in row) for row in rows),
+        ]
+    )
+
+
+def bars(symbol: str = "AAPL", days: Sequence[date] = SESSIONS) -> list[str]:
+    """Rows of an OHLC file: date, symbol, open, high, low, close."""
+    return [
+        f"{day},{symbol},{100 + number},{102 + number},{99 + number},{101 + number}" for number, day in enumerate(days)
+    ]
+
+
+def tidy(rows: Sequence[str], header: str = "date,symbol,open,high,low,close") -> str:
+    return "\n".join([header, *rows])
+
+
+def said(panel: Panel) -> list[tuple[str, str]]:
+    return [(note.symbol, note.what) for note in panel.notes]
+
+
+def of_closes(columns: Mapping[str, Sequence[float | None]], days: Sequence[date] = SESSIONS) -> Panel:
+    """A panel of closes, without a file."""
+    index = pd.DatetimeIndex([pd.Timestamp(day, tz=NEW_YORK) for day in days]).tz_convert("UTC")
+    close = pd.DataFrame({symbol: pd.Series(values, index, dtype=float) for symbol, values in columns.items()})
+    return Panel(open=close, high=close, low=close, close=close, has_ohlc=False, source="a test")
+
+
+def noted(columns: Mapping[str, Sequence[float | None]], first: int = 40, **variables: object) -> list[tuple[str, str]]:
+    """What is said of these closes if trading begins on the day number `first`."""
+    close = of_closes(columns).close
+    found = notes(close, settings(**{**SMALL, **variables}), close.index[first].to_pydatetime())
+    return [(note.symbol, note.what) for note in found]
+
+
+# --- files of closes ------------------------------------------------------------------------------------------------
+
+
+def test_a_file_of_closes_has_all_four_prices_the_close(file: Path) -> None:
+    panel = load(file, wide({"AAPL": range(1, 101), "KO": range(101, 201)}))
+    assert not panel.has_ohlc
+    assert panel.close["KO"].tolist() == list(range(101, 201))
+    assert all(table.equals(panel.close) for table in (panel.open, panel.high, panel.low))
+
+
+def test_the_shipped_sample_loads_fast_and_only_what_is_true_is_said_of_it() -> None:
+    start_s = perf_counter()
+    panel = prices.load(Options(settings=settings(), start=date(2014, 1, 2)))
+    assert perf_counter() - start_s < 1
+    assert said(panel) == [
+        ("", "sample_prices.csv.gz has prices of RRC, which UNIVERSE=sp500 leaves out"),
+        ("AMD", "its close jumps: +52.3% on 2016-04-22"),
+    ]
+    assert panel.source == "closes of the sample that ships with the project"
+    assert len(panel.close) == 2516
+
+
+def test_what_lies_outside_of_the_bars_looked_at_is_not_mentioned() -> None:
+    assert all("jumps" not in note.what for note in prices.load(Options(settings=settings())).notes)
+
+
+def test_the_columns_are_in_the_order_of_the_universe(file: Path) -> None:
+    panel = load(file, wide({"AAPL": range(1, 101), "KO": range(1, 101), "GE": range(1, 101)}), "KO,AAPL")
+    assert list(panel.close.columns) == ["KO", "AAPL"]
+
+
+def test_a_listed_symbol_that_the_file_lacks_is_a_note(file: Path) -> None:
+    panel = load(file, wide({"AAPL": [5] * 100}))
+    assert list(panel.close.columns) == ["AAPL"]
+    assert said(panel) == [("KO", "prices.csv has no prices of it")]
+
+
+def test_a_file_without_any_symbol_of_the_universe_is_an_error(file: Path) -> None:
+    with pytest.raises(BacktestError, match=r"no prices of UNIVERSE=NVDA, but of AAPL, KO; set UNIVERSE"):
+        load(file, wide({"AAPL": [5] * 100, "KO": [5] * 100}), "NVDA")
+
+
+def test_a_column_without_prices_up_to_the_end_is_a_note(file: Path) -> None:
+    file.write_text(wide({"AAPL": [5] * 100, "KO": [None] * 60 + [7] * 40}))
+    panel = prices.load(options(end=SESSIONS[50], PRICE_FILE=file, UNIVERSE="AAPL,KO"))
+    assert list(panel.close.columns) == ["AAPL"]
+    assert said(panel) == [("KO", f"has no price up to {SESSIONS[50]}")]
+
+
+def test_no_price_at_all_is_an_error(file: Path) -> None:
+    with pytest.raises(BacktestError, match="no price of AAPL; choose another UNIVERSE"):
+        load(file, wide({"AAPL": [None] * 100, "KO": [5] * 100}), "AAPL")
+
+
+def test_days_before_the_first_price_and_after_the_last_are_no_bars(file: Path) -> None:
+    panel = load(file, wide({"AAPL": [None] * 10 + [5] * 80 + [None] * 10}), "AAPL")
+    assert len(panel.close) == 80
+
+
+@pytest.mark.parametrize("source", ["alpaca", "file,yahoo", "yahoo,file"])
+def test_other_sources_are_refused_with_what_is_allowed(source: str) -> None:
+    keys = {"ALPACAUSER": "a", "ALPACAPW": "b"}
+    with pytest.raises(
+        BacktestError, match=r"from one place; set PRICE_SOURCES=file and PRICE_FILE, or PRICE_SOURCES="
+    ):
+        prices.load(options(PRICE_SOURCES=source, **keys))
+
+
+def test_faults_of_a_file_of_closes_are_those_of_a_run(file: Path) -> None:
+    assert "line 3: AAPL has 'x' for a price" in fault(file, "timestamp,AAPL\n2022-12-27,5\n2022-12-28,x\n")
+
+
+def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(PriceSourceError, match="No such file or directory; set PRICE_FILE"):
+        prices.load(options(PRICE_FILE=tmp_path / "none.csv"))
+
+
+# --- files of open, high, low and close -----------------------------------------------------------------------------
+
+
+def test_an_ohlc_file_has_a_row_for_each_bar_of_each_symbol(file: Path) -> None:
+    panel = load(file, tidy([*bars("KO"), *bars("AAPL", SESSIONS[1:])]))
+    assert panel.has_ohlc
+    assert list(panel.close.columns) == ["AAPL", "KO"]
+    row = [table.iloc[0]["KO"] for table in (panel.open, panel.high, panel.low, panel.close)]
+    assert row == [100, 102, 99, 101]
+    assert panel.close.index[0] == datetime.combine(SESSIONS[0], datetime.min.time(), NEW_YORK)
+    assert str(panel.close.index.tz) == "UTC"
+    assert np.isnan(panel.low.iloc[0]["AAPL"])
+
+
+def test_rows_and_columns_may_be_in_any_order_and_any_case_and_other_columns_are_left_out(file: Path) -> None:
+    rows = [
+        f"9000,{low},{high},{open_},{close},{symbol},{day}"
+        for day, symbol, open_, high, low, close in (row.split(",") for row in reversed(bars()))
+    ]
+    panel = load(file, tidy(rows, "VOLUME,LOW,HIGH,OPEN,CLOSE,SYMBOL,DATE"), "AAPL")
+    plain = load(file, tidy(bars()), "AAPL")
+    for name in ("open", "high", "low", "close"):
+        pd.testing.assert_frame_equal(getattr(panel, name), getattr(plain, name))
+
+
+def test_a_compressed_ohlc_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "prices.csv.gz"
+    path.write_bytes(gzip.compress(tidy(bars()).encode()))
+    assert len(prices.load(options(PRICE_FILE=path, UNIVERSE="AAPL")).close) == 100
+
+
+def test_an_ohlc_file_saved_by_a_spreadsheet_is_read(file: Path) -> None:
+    file.write_bytes(b"\xef\xbb\xbf" + tidy(bars()).replace("\n", "\r\n").encode())
+    assert len(prices.load(options(PRICE_FILE=file, UNIVERSE="AAPL")).close) == 100
+
+
+def test_bars_within_the_day_keep_their_time(file: Path) -> None:
+    rows = [f"2022-12-{day} {hour:02}:30,AAPL,5,6,4,5" for day in range(19, 29) for hour in range(10, 15)]
+    panel = load(file, tidy(rows), "AAPL", BAR_INTERVAL="1h")
+    assert panel.close.index[0] == datetime(2022, 12, 19, 15, 30, tzinfo=UTC)
+
+
+def test_an_empty_row_is_a_missing_bar(file: Path) -> None:
+    rows = [*bars("KO"), *bars()[:-2], f"{SESSIONS[-2]},AAPL,,,,", bars()[-1]]
+    panel = load(file, tidy(rows))
+    assert np.isnan(panel.close["AAPL"].iloc[-2])
+    assert said(panel) == [("AAPL", f"the bar of {SESSIONS[-2]} is missing")]
+
+
+def test_the_file_of_one_symbol_needs_no_column_of_symbols(file: Path) -> None:
+    rows = [f"{day},100,102,99,101,50.5,9000" for day in SESSIONS]
+    panel = load(file, tidy(rows, "Date,Open,High,Low,Close,Adj Close,Volume"), "KO")
+    assert panel.close["KO"].tolist() == [101] * 100
+    assert said(panel) == [
+        ("", "the column of adjusted closes is not read: the prices are taken as they stand in the other four")
+    ]
+
+
+@pytest.mark.parametrize(("universe", "what"), [("AAPL,KO", "2 symbols"), ("sp500", "sp500")])
+def test_the_file_of_one_symbol_needs_its_name(file: Path, universe: str, what: str) -> None:
+    assert fault(file, "Date,Open,High,Low,Close,Adj Close,Volume\n2022-12-28,1,1,1,1,1,9\n", universe).endswith(
+        f"line 1: the header has no column symbol, and UNIVERSE is {what}; "
+        "add a column symbol, or name the one that the file is of, such as UNIVERSE=AAPL"
+    )
+
+
+@pytest.mark.parametrize(
+    ("header", "lacking"),
+    [
+        ("date,symbol,open,high,close", "low"),
+        ("date,open,high,low,volume", "close"),
+        ("symbol,open,high,low,close", "timestamp"),
+        ("time,Open,Low", "timestamp and no high and no close"),
+    ],
+)
+def test_an_ohlc_header_that_lacks_a_column_is_told_what_is_allowed(file: Path, header: str, lacking: str) -> None:
+    message = fault(file, f"{header}\n{','.join('1' * (header.count(',') + 1))}\n")
+    assert f"line 1: the header has no column {lacking}; an OHLC file has the columns timestamp (or date)" in message
+    assert "such as timestamp,AAPL,MSFT" in message
+
+
+def test_two_columns_for_one_thing_are_refused(file: Path) -> None:
+    message = fault(file, "date,timestamp,symbol,open,high,low,close\n1,1,1,1,1,1,1\n")
+    assert "line 1: two columns for the timestamp, date and timestamp; remove one of them" in message
+
+
+@pytest.mark.parametrize("symbols", ["OPEN,LOW", "OPEN,HIGH,LOW"])
+def test_shares_that_are_called_like_prices_are_shares(file: Path, symbols: str) -> None:
+    panel = load(file, wide({symbol: range(1, 101) for symbol in symbols.split(",")}), symbols)
+    assert not panel.has_ohlc
+    assert list(panel.close.columns) == symbols.split(",")
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ("2022-12-29,AAPL,100,102,99,n/a", "AAPL has 'n/a' for close; write a number, or leave all four empty"),
+        ("2022-12-29,AAPL,100,102,,101", "AAPL has no low; complete the row, or leave all four empty"),
+        ("29.12.2022,AAPL,100,102,99,101", "timestamp '29.12.2022' is not ISO 8601; write it like"),
+        ("2022-12-29,,100,102,99,101", "no symbol; write it, or remove the row"),
+        ("2022-12-28T16:00,AAPL,100,102,99,101", "AAPL has a second row for this time; keep one row"),
+        ("2022-12-29,AAPL,100,98,99,98.5", "AAPL has a high of 98 below its low of 99; correct the row"),
+        ("2022-12-29,AAPL,100,102,99,102.1", "AAPL has close 102.1 outside of low to high, 99 to 102; correct"),
+        ("2022-12-29,AAPL,98.9,102,99,101", "AAPL has open 98.9 outside of low to high, 99 to 102; correct"),
+        ("2022-12-29,AAPL,100,102,0,101", "AAPL has 0 for low, and a share costs 0.01 to 10,000,000 USD; correct"),
+        ("2022-12-29,AAPL,100,102,-3,101", "AAPL has -3 for low, and a share costs"),
+        ("2022-12-29,AAPL,100,inf,99,101", "AAPL has inf for high, and a share costs"),
+        ("2022-12-29,AAPL,100,102,99", "5 fields where the header has 6; complete the row"),
+    ],
+)
+def test_a_wrong_row_is_named_with_its_value_and_remedy(file: Path, row: str, expected: str) -> None:
+    message = fault(file, tidy([*bars(), row, *bars("KO"), "2022-12-29,KO,1,1,1,9"]))
+    assert f"price file {file}, line 102: {expected}" in message
+
+
+@pytest.mark.parametrize(("high", "close"), [(10.00, 10.004), (123456.0, 123456.1)])
+def test_what_rounding_leaves_outside_of_low_to_high_is_taken_in(file: Path, high: float, close: float) -> None:
+    panel = load(file, tidy([*bars()[:-1], f"{SESSIONS[-1]},AAPL,{high},{high},{high},{close}"]), "AAPL")
+    assert panel.high["AAPL"].iloc[-1] == close
+    assert panel.low["AAPL"].iloc[-1] == high
+
+
+# --- notes ----------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_said_of_prices_without_oddity() -> None:
+    assert noted({"AAPL": [5.0] * 100, "KO": [6.0] * 100}) == []
+
+
+def test_a_late_listing_is_told_with_when_it_joins_and_when_its_history_is_whole() -> None:
+    late = [None] * 50 + [5.0] * 50
+    assert noted({"AAPL": [5.0] * 100, "KO": late}, HISTORY_BARS=40, UNIVERSE_LOOKBACK_BARS=30) == [
+        (
+            "KO",
+            f"its prices begin on {SESSIONS[50]}; it joins on {SESSIONS[80]}, with 31 bars; "
+            f"its trend line rests on fewer than HISTORY_BARS=40 until {SESSIONS[89]}",
+        )
+    ]
+
+
+def test_a_listing_too_late_for_anything_is_told() -> None:
+    assert noted({"AAPL": [5.0] * 100, "KO": [None] * 80 + [5.0] * 20}) == [
+        ("KO", f"its prices begin on {SESSIONS[80]}; it never has the 30 that it takes to be chosen")
+    ]
+
+
+def test_a_symbol_with_a_short_history_when_trading_begins_is_told() -> None:
+    short = [None] * 5 + [5.0] * 95
+    assert noted({"AAPL": [5.0] * 100, "KO": short}, HISTORY_BARS=41) == [
+        (
+            "KO",
+            "has 36 bars up to the first traded one; "
+            f"its trend line rests on fewer than HISTORY_BARS=41 until {SESSIONS[45]}",
+        )
+    ]
+
+
+def test_a_symbol_with_just_enough_history_is_not_mentioned() -> None:
+    assert noted({"AAPL": [5.0] * 100, "KO": [None] * 11 + [5.0] * 89}) == []
+
+
+def test_the_window_of_the_signal_horizon_grows_and_only_its_first_90_bars_are_asked_for() -> None:
+    found = noted({"AAPL": [5.0] * 100, "KO": [None] * 5 + [5.0] * 95}, first=91, SIGNAL="horizon", HISTORY_BARS=5000)
+    assert found == [("KO", f"has 87 bars up to the first traded one; it joins on {SESSIONS[94]}, with 90 bars")]
+
+
+def test_prices_that_end_early_are_told() -> None:
+    assert noted({"AAPL": [5.0] * 100, "KO": [5.0] * 70 + [None] * 30}) == [
+        (
+            "KO",
+            f"its prices end on {SESSIONS[69]} (delisted, or cut off); the last bar of all is of 2022-12-28, "
+            "and a position that is still held stays valued at its last price",
+        )
+    ]
+
+
+def test_prices_that_end_before_trading_begins_are_told() -> None:
+    assert noted({"AAPL": [5.0] * 100, "KO": [5.0] * 40 + [None] * 60}) == [
+        ("KO", f"its prices end on {SESSIONS[39]}, before the first traded bar: it is not traded")
+    ]
+
+
+def test_missing_bars_are_counted_with_the_first_and_the_last() -> None:
+    holes: list[float | None] = [5.0] * 100
+    holes[50] = holes[51] = holes[90] = None
+    assert noted({"AAPL": [5.0] * 100, "KO": holes}) == [
+        ("KO", f"3 bars are missing, the first of {SESSIONS[50]}, the last of {SESSIONS[90]}")
+    ]
+
+
+def test_only_bars_that_are_looked_at_can_be_missing() -> None:
+    holes: list[float | None] = [5.0] * 100
+    holes[10] = holes[11] = None  # on the day number 40 thirty bars are asked for, from the number 11 on
+    assert noted({"AAPL": [5.0] * 100, "KO": holes}) == [("KO", f"the bar of {SESSIONS[11]} is missing")]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "split"),
+    [
+        (100.0, 50.0, "-50.0% on {day} (as 2:1)"),
+        (100.0, 24.3, "-75.7% on {day} (as 4:1)"),
+        (100.0, 66.0, "-34.0% on {day} (as 3:2)"),
+        (100.0, 5.1, "-94.9% on {day} (as 20:1)"),
+        (10.0, 78.0, "+680.0% on {day} (as 1:8)"),
+    ],
+)
+def test_a_jump_like_a_split_is_told_as_one(before: float, after: float, split: str) -> None:
+    assert noted({"AAPL": [before] * 60 + [after] * 40}) == [
+        (
+            "AAPL",
+            f"its close changes as in a split: {split.format(day=SESSIONS[60])}; if it was one, its prices are not "
+            "adjusted, and what they make of it is no profit or loss",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "jump"), [(100.0, 140.0, "+40.0%"), (100.0, 57.0, "-43.0%"), (100.0, 152.0, "+52.0%")]
+)
+def test_a_jump_like_no_split_is_told_as_a_jump(before: float, after: float, jump: str) -> None:
+    assert noted({"AAPL": [before] * 60 + [after] * 40}) == [("AAPL", f"its close jumps: {jump} on {SESSIONS[60]}")]
+
+
+@pytest.mark.parametrize("after", [139.0, 70.0, 61.0])
+def test_a_smaller_change_is_not_mentioned(after: float) -> None:
+    assert noted({"AAPL": [100.0] * 60 + [after] * 40}) == []
+
+
+def test_a_jump_across_missing_bars_is_seen() -> None:
+    found = noted({"AAPL": [100.0] * 60 + [None] * 2 + [25.0] * 38, "KO": [5.0] * 100})
+    assert [what.partition(":")[0] for _, what in found][1:] == ["its close changes as in a split"]
+
+
+def test_many_jumps_of_a_symbol_are_one_note() -> None:
+    (note,) = noted({"AAPL": [100.0, 145.0] * 50})
+    assert note[1].startswith(f"its close jumps: +45.0% on {SESSIONS[11]}, +45.0% on {SESSIONS[13]}, ")
+    assert note[1].endswith(" and 42 more")
+
+
+@pytest.mark.parametrize("price", [0.0, -3.0, float("inf"), 2e7])
+def test_an_impossible_price_is_told_and_is_no_jump(price: float) -> None:
+    values = [5.0] * 60 + [price] + [5.0] * 20 + [price] * 2 + [5.0] * 17
+    assert noted({"AAPL": values}) == [
+        (
+            "AAPL",
+            f"impossible price {price:g} at the bar of {SESSIONS[60]}, and at 2 more; "
+            "the bot denies it (NO_PRICE_DATA) while such a bar is among those it asks for",
+        )
+    ]
+
+
+def test_sessions_without_bars_and_bars_without_sessions_are_told(file: Path) -> None:
+    days = [day for day in pd.bdate_range(end=LAST_DAY, periods=40).date if day not in {SESSIONS[-8], SESSIONS[-6]}]
+    assert [note.what for note in load(file, wide({"AAPL": [5] * 38}, days), "AAPL").notes] == [
+        f"no bar of any symbol on 2 days, {SESSIONS[-8]} to {SESSIONS[-6]}, when the exchange was open",
+        "bars on 2 days, 2022-11-24 to 2022-12-26, when the exchange was closed",
+    ]
+
+
+def test_notes_on_five_hundred_symbols_are_a_matter_of_a_second() -> None:
+    index = pd.bdate_range("2014-01-01", periods=2500, tz=NEW_YORK).tz_convert("UTC")
+    walk = np.random.default_rng(1).normal(0, 0.02, (2500, 500)).cumsum(axis=0)
+    close = pd.DataFrame(100 * np.exp(walk), index=index, columns=[f"S{number}" for number in range(500)])
+    close.iloc[:800, ::5] = np.nan
+    close.iloc[1500:, ::3] /= 4
+    start_s = perf_counter()
+    found = notes(close, settings(), index[300].to_pydatetime())
+    assert perf_counter() - start_s < 2
+    assert len(found) >= 267
+
+
+# --- the bars that are traded ---------------------------------------------------------------------------------------
+
+
+def spanned(panel: Panel, chosen: Options) -> tuple[date, date, int]:
+    times = prices.span(panel, chosen)
+    assert all(time.utcoffset() is not None for time in times)
+    first, last = (time.astimezone(NEW_YORK).date() for time in (times[0], times[-1]))
+    return first, last, len(times)
+
+
+def refused(panel: Panel, chosen: Options) -> str:
+    with pytest.raises(BacktestError) as caught:
+        prices.span(panel, chosen)
+    return str(caught.value)
+
+
+HUNDRED = of_closes({"AAPL": [5.0] * 100, "KO": [None] * 10 + [6.0] * 90})
+
+
+def test_start_and_end_are_themselves_traded() -> None:
+    assert spanned(HUNDRED, options(SESSIONS[50], SESSIONS[60])) == (SESSIONS[50], SESSIONS[60], 11)
+
+
+def test_without_start_the_last_three_years_are_traded() -> None:
+    panel = prices.load(Options(settings=settings()))
+    assert spanned(panel, Options(settings=settings())) == (date(2019, 12, 30), LAST_DAY, 756)
+
+
+def test_without_start_the_bars_needed_come_first() -> None:
+    assert spanned(HUNDRED, options()) == (SESSIONS[29], LAST_DAY, 71)
+
+
+@pytest.mark.parametrize(
+    ("variables", "needed"),
+    [
+        ({"HISTORY_BARS": 40}, 40),
+        ({"HISTORY_BARS": 30, "UNIVERSE_LOOKBACK_BARS": 60}, 61),
+        ({"SIGNAL": "interval", "HISTORY_BARS": 50}, 50),
+        ({"SIGNAL": "horizon", "HISTORY_BARS": 5000}, 90),
+    ],
+)
+def test_how_many_bars_are_needed_is_for_the_settings_to_say(variables: dict[str, object], needed: int) -> None:
+    assert spanned(HUNDRED, options(SESSIONS[needed - 1], **variables))[0] == SESSIONS[needed - 1]
+    with pytest.raises(BacktestError):
+        prices.span(HUNDRED, options(SESSIONS[needed - 2], **variables))
+
+
+def test_one_symbol_with_enough_bars_is_enough() -> None:
+    panel = of_closes({"AAPL": [None] * 60 + [5.0] * 40, "KO": [6.0] * 100})
+    assert spanned(panel, options(SESSIONS[29]))[0] == SESSIONS[29]
+
+
+def test_a_day_without_any_price_is_not_traded() -> None:
+    assert spanned(of_closes({"AAPL": [5.0] * 60 + [None] + [5.0] * 39}), options(SESSIONS[50])) == (
+        SESSIONS[50],
+        LAST_DAY,
+        49,
+    )
+
+
+def test_start_after_end_is_refused(file: Path) -> None:
+    chosen = options(SESSIONS[60], SESSIONS[59])
+    expected = f"START={SESSIONS[60]} is after END={SESSIONS[59]}: there is nothing to trade; swap them"
+    assert refused(HUNDRED, chosen) == expected
+    with pytest.raises(BacktestError, match="is after END"):
+        prices.load(chosen)
+
+
+def test_an_end_before_all_prices_is_refused() -> None:
+    assert refused(HUNDRED, options(end=date(2001, 1, 1))) == (
+        f"END=2001-01-01 is before all prices, which begin on {SESSIONS[0]}; choose a later END"
+    )
+
+
+def test_a_start_after_all_prices_is_refused() -> None:
+    assert refused(HUNDRED, options(date(2023, 2, 1))) == (
+        "no bar from START=2023-02-01: the last one before is of 2022-12-28; choose an earlier START"
+    )
+
+
+def test_a_span_without_bars_is_refused() -> None:
+    assert refused(HUNDRED, options(date(2022, 12, 24), date(2022, 12, 26))) == (
+        "no bar from START=2022-12-24 to END=2022-12-26: the last one before is of 2022-12-23; "
+        "choose an earlier START or a later END"
+    )
+
+
+def test_a_start_without_enough_bars_before_is_told_the_first_that_works() -> None:
+    assert refused(HUNDRED, options(SESSIONS[20])) == (
+        f"START={SESSIONS[20]} is too early: 21 bars to {SESSIONS[20]}, and HISTORY_BARS=30 needs 30; "
+        f"the first START that works is {SESSIONS[29]}"
+    )
+    assert spanned(HUNDRED, options(SESSIONS[29]))[0] == SESSIONS[29]
+
+
+@pytest.mark.parametrize(
+    ("variables", "why"),
+    [
+        ({"SIGNAL": "horizon", "HISTORY_BARS": 5000}, "SIGNAL=horizon needs 90"),
+        ({"UNIVERSE_LOOKBACK_BARS": 60}, "UNIVERSE_LOOKBACK_BARS=60 needs 61"),
+    ],
+)
+def test_what_needs_the_bars_is_named(variables: dict[str, object], why: str) -> None:
+    assert why in refused(HUNDRED, options(SESSIONS[20], **variables))
+
+
+def test_within_the_day_the_first_start_that_works_begins_with_enough_bars() -> None:
+    times = pd.DatetimeIndex(
+        [pd.Timestamp(f"2022-12-{day} {hour}:30", tz=NEW_YORK) for day in (19, 20, 21) for hour in range(10, 16)]
+    ).tz_convert("UTC")
+    close = pd.DataFrame({"AAPL": [5.0] * 18}, index=times)
+    panel = Panel(open=close, high=close, low=close, close=close, has_ohlc=False, source="a test")
+    chosen = options(date(2022, 12, 19), BAR_INTERVAL="1h", UNIVERSE_LOOKBACK_BARS=6, HISTORY_BARS=30)
+    assert "too few bars: 18 of the symbol with the most, to 2022-12-21 15:30, and HISTORY_BARS=30" in refused(
+        panel, chosen
+    )
+
+
+def test_a_file_with_too_few_bars_in_all_is_refused(file: Path) -> None:
+    with pytest.raises(
+        BacktestError, match=r"too few bars: 20 of the symbol .* HISTORY_BARS=30 needs 30; lower it, or"
+    ):
+        load(file, wide({"AAPL": [5] * 20}, SESSIONS[-20:]), "AAPL")

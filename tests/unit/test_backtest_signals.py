@@ -1,0 +1,78 @@
+"""The rules of the two programs that this one began as, against a plain writing of them."""
+
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from prophet import Prophet
+
+from scripts.backtest import options
+from scripts.backtest.engine import backtest
+from scripts.backtest.model import Bar, Panel
+from tests.builders import daily
+from trader.forecast import SEED
+from trader.model import Direction
+
+FIRST = 90  # bars that Kelley's strategy waits for
+BARS = 12
+LAST = date(2022, 12, 16)
+CLOSES = daily(
+    [100 + 15 * np.sin(bar / 9) + step for bar, step in enumerate(np.random.default_rng(5).normal(0, 1, FIRST + BARS))],
+    LAST,
+)
+
+
+@pytest.fixture(scope="module")
+def bars() -> tuple[Bar, ...]:
+    """`make backtest SIGNAL=horizon` on one symbol."""
+    frame = CLOSES.to_frame("AAPL")
+    panel = Panel(open=frame, high=frame, low=frame, close=frame, has_ohlc=False, source="a test")
+    start = str(CLOSES.index[FIRST - 1].date())
+    variables = {"SIGNAL": "horizon", "UNIVERSE": "AAPL", "START": start, "SLIPPAGE": "0"}
+    return backtest(panel, options.from_env(variables)).bars
+
+
+def kelleys(bar: int) -> tuple[float, float, float]:
+    """Close, and lower and upper end of the forecast, as Sean Kelley's strategy (2018) has them at a bar.
+
+    All bars up to the last refit, every fifth from the ninetieth on, Prophet's defaults; the first day after today + 7.
+    """
+    refit = bar - (bar - (FIRST - 1)) % 5
+    days = pd.DatetimeIndex(CLOSES.index).tz_convert("America/New_York").tz_localize(None)
+    model = Prophet()
+    model.fit(pd.DataFrame({"ds": days[: refit + 1], "y": CLOSES.to_numpy()[: refit + 1]}))
+    np.random.seed(SEED)
+    forecast = model.predict(pd.DataFrame({"ds": [days[bar] + timedelta(days=8)]})).iloc[0]
+    return float(CLOSES.iloc[bar]), float(forecast["yhat_lower"]), float(forecast["yhat_upper"])
+
+
+def direction(close: float, lower: float, upper: float) -> Direction:
+    """Buy if the move to the upper end is the larger and up, sell if that to the lower end is the larger and down."""
+    most, least = upper / close - 1, lower / close - 1
+    if most > 0 and abs(most) > abs(least):
+        return Direction.UP
+    return Direction.DOWN if least < 0 and abs(least) > abs(most) else Direction.FLAT
+
+
+def test_the_rule_horizon_looks_where_kelleys_strategy_looks(bars: tuple[Bar, ...]) -> None:
+    for number in (0, 4, 5, 9):
+        decision = bars[number].decision
+        assert decision is not None
+        (made,) = decision.forecasts
+        assert (made.price_usd, made.lower_usd, made.upper_usd) == pytest.approx(kelleys(FIRST - 1 + number))
+
+
+def test_the_rule_horizon_goes_where_kelleys_strategy_goes(bars: tuple[Bar, ...]) -> None:
+    decided = [each.decision.insights[0].direction for each in bars if each.decision]
+    assert decided == [direction(*kelleys(FIRST - 1 + number)) for number in range(len(bars))]
+
+
+def test_the_rule_horizon_goes_both_ways_on_these_prices(bars: tuple[Bar, ...]) -> None:
+    assert {each.decision.insights[0].direction for each in bars if each.decision} == {Direction.UP, Direction.DOWN}
+
+
+def test_the_rule_horizon_trades_single_shares_without_a_bracket(bars: tuple[Bar, ...]) -> None:
+    orders = [order for each in bars if each.decision for order in each.decision.orders]
+    assert {order.quantity for order in orders} == {1.0}
+    assert not any(order.is_bracket for order in orders)
