@@ -113,7 +113,7 @@ class Blocks:
         self._close = panel.close
         self._key = key(options)
         self._start = int(panel.close.index.searchsorted(times[0])) if times else 0
-        self._count = len(times)
+        self._count = int(panel.close.index.searchsorted(times[-1])) + 1 - self._start if times else 0
         self._size = self._key.refit_every_bars * max(1, BLOCK_BARS // self._key.refit_every_bars)
         self._is_priced = panel.close.notna().to_numpy()
         self._column = {symbol: number for number, symbol in enumerate(panel.close.columns)}
