@@ -13,7 +13,7 @@ from dataclasses import replace
 from scripts import terminal
 from scripts.backtest import options, prices, report, scoring, statistics
 from scripts.backtest.engine import backtest
-from scripts.backtest.model import BacktestError, Options, Result
+from scripts.backtest.model import Options, Result
 from scripts.backtest.workers import pool
 from trader.prices import Progress
 

@@ -54,11 +54,15 @@ class Fault(Enum):
 
 @dataclass(frozen=True)
 class Listing:
-    """What Yahoo knows of a symbol: adjusted closes up to the bar of `last`; None is a missing price."""
+    """What Yahoo knows of a symbol: adjusted closes up to the bar of `last`; None is a missing price.
+
+    Opens, highs and lows are the closes times `shape`.
+    """
 
     closes: Sequence[float | None]
     last: datetime
     running_day_twice: bool = False
+    shape: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -223,15 +227,21 @@ def _chart(request: Request, listing: Listing) -> dict[str, Any]:
     bars = [bar for bar in bars if first <= bar[0] < end]
     result: dict[str, Any] = {"meta": _meta(request, listing, interval), "indicators": {"quote": [{}]}}
     if bars:
-        result |= {"timestamp": [start for start, _ in bars], "indicators": _indicators(bars, daily=interval == "1d")}
+        result |= {
+            "timestamp": [start for start, _ in bars],
+            "indicators": _indicators(bars, listing.shape, daily=interval == "1d"),
+        }
     return {"chart": {"result": [result], "error": None}}
 
 
-def _indicators(bars: Sequence[tuple[int, float | None]], *, daily: bool) -> dict[str, Any]:
+def _indicators(
+    bars: Sequence[tuple[int, float | None]], shape: tuple[float, float, float], *, daily: bool
+) -> dict[str, Any]:
     closes = [close for _, close in bars]
     raw = [None if close is None else close * (DIVIDENDS if daily else 1) for close in closes]
     volume = [None if close is None else 1_000_000 for close in closes]
-    quote = {"open": raw, "high": raw, "low": raw, "close": raw, "volume": volume}
+    opens, highs, lows = ([None if price is None else price * factor for price in raw] for factor in shape)
+    quote = {"open": opens, "high": highs, "low": lows, "close": raw, "volume": volume}
     return {"quote": [quote]} | ({"adjclose": [{"adjclose": closes}]} if daily else {})
 
 

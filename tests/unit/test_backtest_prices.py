@@ -2,9 +2,10 @@
 
 import gzip
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,11 +36,11 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "prices.csv"
 
 
-def options(start: date | None = None, end: date | None = None, **variables: object) -> Options:
+def options(start: date | None = None, end: date | None = None, **variables: Any) -> Options:
     return Options(settings=settings(**{**SMALL, **variables}), start=start, end=end)
 
 
-def load(file: Path, text: str, universe: str = "AAPL,KO", **variables: object) -> Panel:
+def load(file: Path, text: str, universe: str = "AAPL,KO", **variables: Any) -> Panel:
     file.write_text(text)
     return prices.load(options(PRICE_FILE=file, UNIVERSE=universe, **variables))
 
@@ -79,11 +80,13 @@ def said(panel: Panel) -> list[tuple[str, str]]:
 def of_closes(columns: Mapping[str, Sequence[float | None]], days: Sequence[date] = SESSIONS) -> Panel:
     """A panel of closes, without a file."""
     index = pd.DatetimeIndex([pd.Timestamp(day, tz=NEW_YORK) for day in days]).tz_convert("UTC")
-    close = pd.DataFrame({symbol: pd.Series(values, index, dtype=float) for symbol, values in columns.items()})
+    close = pd.DataFrame(
+        {symbol: pd.Series(np.array(values, dtype=float), index) for symbol, values in columns.items()}
+    )
     return Panel(open=close, high=close, low=close, close=close, has_ohlc=False, source="a test")
 
 
-def noted(columns: Mapping[str, Sequence[float | None]], first: int = 40, **variables: object) -> list[tuple[str, str]]:
+def noted(columns: Mapping[str, Sequence[float | None]], first: int = 40, **variables: Any) -> list[tuple[str, str]]:
     """What is said of these closes if trading begins on the day number `first`."""
     close = of_closes(columns).close
     found = notes(close, settings(**{**SMALL, **variables}), close.index[first].to_pydatetime())
@@ -151,7 +154,7 @@ def test_days_before_the_first_price_and_after_the_last_are_no_bars(file: Path) 
 
 @pytest.mark.parametrize("source", ["alpaca", "file,yahoo", "yahoo,file"])
 def test_other_sources_are_refused_with_what_is_allowed(source: str) -> None:
-    keys = {"ALPACAUSER": "a", "ALPACAPW": "b"}
+    keys: dict[str, Any] = {"ALPACAUSER": "a", "ALPACAPW": "b"}
     with pytest.raises(
         BacktestError, match=r"from one place; set PRICE_SOURCES=file and PRICE_FILE, or PRICE_SOURCES="
     ):
@@ -177,7 +180,7 @@ def test_an_ohlc_file_has_a_row_for_each_bar_of_each_symbol(file: Path) -> None:
     row = [table.iloc[0]["KO"] for table in (panel.open, panel.high, panel.low, panel.close)]
     assert row == [100, 102, 99, 101]
     assert panel.close.index[0] == datetime.combine(SESSIONS[0], datetime.min.time(), NEW_YORK)
-    assert str(panel.close.index.tz) == "UTC"
+    assert panel.close.index[0].utcoffset() == timedelta(0)
     assert np.isnan(panel.low.iloc[0]["AAPL"])
 
 
@@ -282,11 +285,11 @@ def test_a_wrong_row_is_named_with_its_value_and_remedy(file: Path, row: str, ex
     assert f"price file {file}, line 102: {expected}" in message
 
 
-@pytest.mark.parametrize(("high", "close"), [(10.00, 10.004), (123456.0, 123456.1)])
-def test_what_rounding_leaves_outside_of_low_to_high_is_taken_in(file: Path, high: float, close: float) -> None:
-    panel = load(file, tidy([*bars()[:-1], f"{SESSIONS[-1]},AAPL,{high},{high},{high},{close}"]), "AAPL")
-    assert panel.high["AAPL"].iloc[-1] == close
-    assert panel.low["AAPL"].iloc[-1] == high
+@pytest.mark.parametrize(("price", "close"), [(10.00, 10.004), (10.00, 9.996), (123456.0, 123456.1)])
+def test_what_rounding_leaves_outside_of_low_to_high_is_taken_in(file: Path, price: float, close: float) -> None:
+    panel = load(file, tidy([*bars()[:-1], f"{SESSIONS[-1]},AAPL,{price},{price},{price},{close}"]), "AAPL")
+    assert panel.high["AAPL"].iloc[-1] == max(price, close)
+    assert panel.low["AAPL"].iloc[-1] == min(price, close)
 
 
 # --- notes ----------------------------------------------------------------------------------------------------------
@@ -301,8 +304,10 @@ def test_a_late_listing_is_told_with_when_it_joins_and_when_its_history_is_whole
     assert noted({"AAPL": [5.0] * 100, "KO": late}, HISTORY_BARS=40, UNIVERSE_LOOKBACK_BARS=30) == [
         (
             "KO",
-            f"its prices begin on {SESSIONS[50]}; it joins on {SESSIONS[80]}, with 31 bars; "
-            f"its trend line rests on fewer than HISTORY_BARS=40 until {SESSIONS[89]}",
+            (
+                f"its prices begin on {SESSIONS[50]}; it joins on {SESSIONS[80]}, with 31 bars; "
+                f"its trend line rests on fewer than HISTORY_BARS=40 until {SESSIONS[89]}"
+            ),
         )
     ]
 
@@ -318,8 +323,10 @@ def test_a_symbol_with_a_short_history_when_trading_begins_is_told() -> None:
     assert noted({"AAPL": [5.0] * 100, "KO": short}, HISTORY_BARS=41) == [
         (
             "KO",
-            "has 36 bars up to the first traded one; "
-            f"its trend line rests on fewer than HISTORY_BARS=41 until {SESSIONS[45]}",
+            (
+                "has 36 bars up to the first traded one; "
+                f"its trend line rests on fewer than HISTORY_BARS=41 until {SESSIONS[45]}"
+            ),
         )
     ]
 
@@ -337,10 +344,17 @@ def test_prices_that_end_early_are_told() -> None:
     assert noted({"AAPL": [5.0] * 100, "KO": [5.0] * 70 + [None] * 30}) == [
         (
             "KO",
-            f"its prices end on {SESSIONS[69]} (delisted, or cut off); the last bar of all is of 2022-12-28, "
-            "and a position that is still held stays valued at its last price",
+            (
+                f"its prices end on {SESSIONS[69]} (delisted, or cut off); the last bar of all is of 2022-12-28, "
+                "and a position that is still held stays valued at its last price"
+            ),
         )
     ]
+
+
+def test_prices_that_end_with_the_first_traded_bar_can_still_be_held() -> None:
+    ((_, what),) = noted({"AAPL": [5.0] * 100, "KO": [5.0] * 41 + [None] * 59})
+    assert what.startswith(f"its prices end on {SESSIONS[40]} (delisted, or cut off)")
 
 
 def test_prices_that_end_before_trading_begins_are_told() -> None:
@@ -354,6 +368,13 @@ def test_missing_bars_are_counted_with_the_first_and_the_last() -> None:
     holes[50] = holes[51] = holes[90] = None
     assert noted({"AAPL": [5.0] * 100, "KO": holes}) == [
         ("KO", f"3 bars are missing, the first of {SESSIONS[50]}, the last of {SESSIONS[90]}")
+    ]
+
+
+def test_a_bar_that_all_symbols_lack_is_told_once() -> None:
+    hole = [5.0] * 60 + [None] + [5.0] * 39
+    assert noted({"AAPL": hole, "KO": hole}) == [
+        ("", f"no bar of any symbol on {SESSIONS[60]}, when the exchange was open")
     ]
 
 
@@ -377,8 +398,10 @@ def test_a_jump_like_a_split_is_told_as_one(before: float, after: float, split: 
     assert noted({"AAPL": [before] * 60 + [after] * 40}) == [
         (
             "AAPL",
-            f"its close changes as in a split: {split.format(day=SESSIONS[60])}; if it was one, its prices are not "
-            "adjusted, and what they make of it is no profit or loss",
+            (
+                f"its close changes as in a split: {split.format(day=SESSIONS[60])}; if it was one, its prices are not "
+                "adjusted, and what they make of it is no profit or loss"
+            ),
         )
     ]
 
@@ -402,8 +425,8 @@ def test_a_jump_across_missing_bars_is_seen() -> None:
 
 def test_many_jumps_of_a_symbol_are_one_note() -> None:
     (note,) = noted({"AAPL": [100.0, 145.0] * 50})
-    assert note[1].startswith(f"its close jumps: +45.0% on {SESSIONS[11]}, +45.0% on {SESSIONS[13]}, ")
-    assert note[1].endswith(" and 42 more")
+    assert note[1].startswith(f"its close jumps: +45.0% on {SESSIONS[13]}, +45.0% on {SESSIONS[15]}, ")
+    assert note[1].endswith(" and 41 more")
 
 
 @pytest.mark.parametrize("price", [0.0, -3.0, float("inf"), 2e7])
@@ -412,8 +435,10 @@ def test_an_impossible_price_is_told_and_is_no_jump(price: float) -> None:
     assert noted({"AAPL": values}) == [
         (
             "AAPL",
-            f"impossible price {price:g} at the bar of {SESSIONS[60]}, and at 2 more; "
-            "the bot denies it (NO_PRICE_DATA) while such a bar is among those it asks for",
+            (
+                f"impossible price {price:g} at the bar of {SESSIONS[60]}, and at 2 more; "
+                "the bot denies it (NO_PRICE_DATA) while such a bar is among those it asks for"
+            ),
         )
     ]
 
@@ -461,9 +486,9 @@ def test_start_and_end_are_themselves_traded() -> None:
     assert spanned(HUNDRED, options(SESSIONS[50], SESSIONS[60])) == (SESSIONS[50], SESSIONS[60], 11)
 
 
-def test_without_start_the_last_three_years_are_traded() -> None:
+def test_without_start_the_last_two_years_are_traded() -> None:
     panel = prices.load(Options(settings=settings()))
-    assert spanned(panel, Options(settings=settings())) == (date(2019, 12, 30), LAST_DAY, 756)
+    assert spanned(panel, Options(settings=settings())) == (date(2020, 12, 28), LAST_DAY, 504)
 
 
 def test_without_start_the_bars_needed_come_first() -> None:
@@ -479,7 +504,7 @@ def test_without_start_the_bars_needed_come_first() -> None:
         ({"SIGNAL": "horizon", "HISTORY_BARS": 5000}, 90),
     ],
 )
-def test_how_many_bars_are_needed_is_for_the_settings_to_say(variables: dict[str, object], needed: int) -> None:
+def test_how_many_bars_are_needed_is_for_the_settings_to_say(variables: dict[str, Any], needed: int) -> None:
     assert spanned(HUNDRED, options(SESSIONS[needed - 1], **variables))[0] == SESSIONS[needed - 1]
     with pytest.raises(BacktestError):
         prices.span(HUNDRED, options(SESSIONS[needed - 2], **variables))
@@ -540,20 +565,21 @@ def test_a_start_without_enough_bars_before_is_told_the_first_that_works() -> No
         ({"UNIVERSE_LOOKBACK_BARS": 60}, "UNIVERSE_LOOKBACK_BARS=60 needs 61"),
     ],
 )
-def test_what_needs_the_bars_is_named(variables: dict[str, object], why: str) -> None:
+def test_what_needs_the_bars_is_named(variables: dict[str, Any], why: str) -> None:
     assert why in refused(HUNDRED, options(SESSIONS[20], **variables))
 
 
 def test_within_the_day_the_first_start_that_works_begins_with_enough_bars() -> None:
-    times = pd.DatetimeIndex(
-        [pd.Timestamp(f"2022-12-{day} {hour}:30", tz=NEW_YORK) for day in (19, 20, 21) for hour in range(10, 16)]
-    ).tz_convert("UTC")
-    close = pd.DataFrame({"AAPL": [5.0] * 18}, index=times)
+    days = SESSIONS[-8:]  # six bars on each; the thirtieth is the last of the fifth day
+    stamps = [pd.Timestamp(f"{day} {hour}:30", tz=NEW_YORK) for day in days for hour in range(10, 16)]
+    close = pd.DataFrame({"AAPL": [5.0] * 48}, index=pd.DatetimeIndex(stamps).tz_convert("UTC"))
     panel = Panel(open=close, high=close, low=close, close=close, has_ohlc=False, source="a test")
-    chosen = options(date(2022, 12, 19), BAR_INTERVAL="1h", UNIVERSE_LOOKBACK_BARS=6, HISTORY_BARS=30)
-    assert "too few bars: 18 of the symbol with the most, to 2022-12-21 15:30, and HISTORY_BARS=30" in refused(
-        panel, chosen
+    message = refused(panel, options(days[4], BAR_INTERVAL="1h"))
+    assert (
+        f"25 bars to {days[4]} 10:30, and HISTORY_BARS=30 needs 30; the first START that works is {days[5]}" in message
     )
+    assert spanned(panel, options(days[5], BAR_INTERVAL="1h"))[0] == days[5]
+    assert len(prices.span(panel, options(BAR_INTERVAL="1h"))) == 19
 
 
 def test_a_file_with_too_few_bars_in_all_is_refused(file: Path) -> None:

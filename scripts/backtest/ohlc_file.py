@@ -1,0 +1,185 @@
+"""Bars from a CSV file of open, high, low and close: a row for each bar of each symbol, or the file of one symbol."""
+
+import math
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from trader.prices import LEAST_USD, MOST_USD
+from trader.prices.file import PriceFileError, Row, bar_time, fault, read_rows
+
+PRICES = ("open", "high", "low", "close")
+
+TIMES, SYMBOLS = ("timestamp", "date", "datetime"), ("symbol", "ticker")
+"""What the columns of time and symbol may be called, in any case."""
+
+NO_TICKERS = {*SYMBOLS, "close", "adj close", "adj_close", "volume"}
+"""Words that are no symbol of a share, in any case: OPEN, HIGH and LOW in capitals are."""
+
+ROUNDING_USD, ROUNDING_FRACTION = 0.005, 1e-6
+"""How far an open or a close may lie outside of low to high: rounded to cents, or written in single precision."""
+
+ALLOWED = (
+    "an OHLC file has the columns timestamp (or date), symbol, open, high, low and close; "
+    "a file of closes has a column for each symbol, such as timestamp,AAPL,MSFT"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ohlc:
+    """What an OHLC file holds: by open, high, low and close a table with a column for each symbol."""
+
+    tables: Mapping[str, pd.DataFrame]
+    has_adjusted: bool  # there is another column, of adjusted closes, which is not read
+
+
+@dataclass(slots=True)
+class _Read:
+    """The rows of the file so far, as columns; `times` and `symbols` number what occurs."""
+
+    times: dict[datetime, int] = field(default_factory=dict)
+    symbols: dict[str, int] = field(default_factory=dict)
+    lines: array[int] = field(default_factory=lambda: array("q"))
+    time: array[int] = field(default_factory=lambda: array("q"))
+    symbol: array[int] = field(default_factory=lambda: array("q"))
+    prices_usd: array[float] = field(default_factory=lambda: array("d"))  # four of each row
+
+
+def read(path: Path, *, is_daily: bool, universe: Sequence[str]) -> Ohlc | None:
+    """The bars of an OHLC file; None if it is a file of closes, with a column for each symbol.
+
+    A file without a column of symbols is of the one that `universe` names. Rows may be in any order, and the row of a
+    bar that is missing may be empty. Raises PriceFileError, with the line, if the file is neither form or malformed.
+    """
+    rows = read_rows(path)
+    header = next(rows)
+    names = _names(header)
+    if not _is_ohlc(header, names):
+        return None
+    columns = _columns(path, header[0], names, universe)
+    found = _read(path, rows, columns, is_daily=is_daily, only=universe[0])
+    _check(path, found)
+    return Ohlc(tables=_tables(found), has_adjusted=bool({"adj close", "adj_close"} & set(names)))
+
+
+def _names(header: Row) -> list[str]:
+    return [name.strip().strip("\ufeff").lower() for name in header[1]]
+
+
+def _is_ohlc(header: Row, names: Sequence[str]) -> bool:
+    is_capital = [name.strip().isupper() for name in header[1]]
+    return any(
+        name in NO_TICKERS or (name in PRICES and not capital) for name, capital in zip(names, is_capital, strict=True)
+    )
+
+
+def _columns(path: Path, line: int, names: Sequence[str], universe: Sequence[str]) -> dict[str, int]:
+    """Where the time, the prices and perhaps the symbol stand."""
+    columns = {}
+    for what, allowed in {"timestamp": TIMES, "symbol": SYMBOLS, **{name: (name,) for name in PRICES}}.items():
+        places = [place for place, name in enumerate(names) if name in allowed]
+        if len(places) > 1:
+            twice = " and ".join(names[place] for place in places)
+            raise fault(path, line, f"two columns for the {what}, {twice}", "remove one of them")
+        if places:
+            columns[what] = places[0]
+    lacking = [name for name in ("timestamp", *PRICES) if name not in columns]
+    if lacking:
+        raise fault(path, line, f"the header has no column {' and no '.join(lacking)}", ALLOWED)
+    if "symbol" not in columns and (len(universe) != 1 or universe == ("sp500",)):
+        named = "sp500" if universe == ("sp500",) else f"{len(universe)} symbols"
+        remedy = "add a column symbol, or name the one that the file is of, such as UNIVERSE=AAPL"
+        raise fault(path, line, f"the header has no column symbol, and UNIVERSE is {named}", remedy)
+    return columns
+
+
+def _read(path: Path, rows: Iterator[Row], columns: Mapping[str, int], *, is_daily: bool, only: str) -> _Read:
+    found, parsed = _Read(), dict[str, int]()
+    time_at, symbol_at = columns["timestamp"], columns.get("symbol")
+    prices_at = [columns[name] for name in PRICES]
+    for line, fields in rows:
+        stamp = fields[time_at]
+        if stamp not in parsed:
+            time = bar_time(path, line, stamp, is_daily)
+            parsed[stamp] = found.times.setdefault(time, len(found.times))
+        symbol = only if symbol_at is None else fields[symbol_at].strip()
+        if not symbol:
+            raise fault(path, line, "no symbol", "write it, or remove the row")
+        try:
+            prices_usd = [float(fields[place] or "nan") for place in prices_at]
+        except ValueError as error:
+            raise _not_a_number(path, line, symbol, [fields[place] for place in prices_at]) from error
+        found.lines.append(line)
+        found.time.append(parsed[stamp])
+        found.symbol.append(found.symbols.setdefault(symbol, len(found.symbols)))
+        found.prices_usd.extend(prices_usd)
+    return found
+
+
+def _not_a_number(path: Path, line: int, symbol: str, fields: Sequence[str]) -> PriceFileError:
+    for name, text in zip(PRICES, fields, strict=True):
+        try:
+            float(text or "nan")
+        except ValueError:
+            return fault(path, line, f"{symbol} has {text!r} for {name}", "write a number, or leave all four empty")
+    raise AssertionError("a row that failed has a field that fails")
+
+
+def _check(path: Path, found: _Read) -> None:
+    """Raise PriceFileError for the first row that cannot be true."""
+    prices_usd = np.asarray(found.prices_usd).reshape(-1, len(PRICES))
+    opens, highs, lows, closes = prices_usd.T
+    is_missing = np.isnan(prices_usd)
+    slack_usd = ROUNDING_USD + ROUNDING_FRACTION * closes
+    is_repeated = pd.Series(np.asarray(found.time) * len(found.symbols) + np.asarray(found.symbol)).duplicated()
+    is_wrong = (
+        is_repeated.to_numpy()
+        | (is_missing.any(axis=1) & ~is_missing.all(axis=1))
+        | ((prices_usd < LEAST_USD) | (prices_usd > MOST_USD)).any(axis=1)
+        | (np.minimum(opens, closes) < lows - slack_usd)
+        | (np.maximum(opens, closes) > highs + slack_usd)
+    )
+    if is_wrong.any():
+        row = int(np.argmax(is_wrong))
+        symbol = list(found.symbols)[found.symbol[row]]
+        values_usd = dict(zip(PRICES, prices_usd[row].tolist(), strict=True))
+        what, remedy = _fault_of(values_usd, is_repeated=bool(is_repeated[row]))
+        raise fault(path, found.lines[row], f"{symbol} {what}", remedy)
+
+
+def _fault_of(values_usd: Mapping[str, float], *, is_repeated: bool) -> tuple[str, str]:
+    """What is wrong with a row, and what to do."""
+    if is_repeated:
+        return "has a second row for this time", "keep one row for each symbol and time"
+    if lacking := [name for name, value in values_usd.items() if math.isnan(value)]:
+        return f"has no {' and no '.join(lacking)}", "complete the row, or leave all four empty if there was no bar"
+    remedy = "correct the row, or remove it"
+    for name, value in values_usd.items():
+        if not LEAST_USD <= value <= MOST_USD:
+            return f"has {value:g} for {name}, and a share costs {LEAST_USD:g} to {MOST_USD:,} USD", remedy
+    high, low = values_usd["high"], values_usd["low"]
+    if high < low:
+        return f"has a high of {high:g} below its low of {low:g}", remedy
+    name = max(("open", "close"), key=lambda each: max(values_usd[each] - high, low - values_usd[each]))
+    return f"has {name} {values_usd[name]:g} outside of low to high, {low:g} to {high:g}", remedy
+
+
+def _tables(found: _Read) -> dict[str, pd.DataFrame]:
+    prices_usd = np.asarray(found.prices_usd).reshape(-1, len(PRICES))
+    prices_usd[:, 1] = prices_usd.max(axis=1)  # what rounding left outside
+    prices_usd[:, 2] = prices_usd.min(axis=1)
+    order = pd.DatetimeIndex(list(found.times)).argsort()
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    index = pd.DatetimeIndex(list(found.times))[order]
+    tables = {}
+    for number, name in enumerate(PRICES):
+        values = np.full((len(index), len(found.symbols)), np.nan)
+        values[place[np.asarray(found.time)], np.asarray(found.symbol)] = prices_usd[:, number]
+        tables[name] = pd.DataFrame(values, index=index, columns=list(found.symbols))
+    return tables

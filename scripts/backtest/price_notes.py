@@ -1,0 +1,188 @@
+"""What a reader of a backtest should know about its prices: late listings, early ends, gaps, jumps, closed days."""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+
+from scripts.backtest.forecasts import asked_bars
+from scripts.backtest.model import Note
+from trader import market_hours
+from trader.forecast import LEAST_BARS
+from trader.model import NEW_YORK, Code
+from trader.prices import LEAST_USD, MOST_USD
+from trader.settings import Settings
+
+JUMP_FRACTION = 0.4
+"""A change from one close to the next that is worth a look."""
+
+SPLITS = (1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40, 50, 100)
+"""New shares for an old one, as splits are made; from 2 on, old shares for a new one."""
+
+SPLIT_TOLERANCE_FRACTION = 0.03
+"""How far a day's own change may take the close from what the split makes of it."""
+
+MOST_NAMED = 3
+"""So many jumps are named in a note; of more, their number."""
+
+type Say = Callable[[datetime], str]
+"""How a bar is named: by its date, or by its time in New York as well."""
+
+
+def sayer(bar_interval: str) -> Say:
+    """The way to name bars of this length."""
+    pattern = "%Y-%m-%d" if bar_interval == "1d" else "%Y-%m-%d %H:%M"
+    return lambda bar: bar.astimezone(NEW_YORK).strftime(pattern)
+
+
+def needed_bars(settings: Settings) -> int:
+    """How many bars there have to be, the first traded one included, before trading can begin."""
+    window = LEAST_BARS["horizon"] if settings.signal == "horizon" else settings.history_bars
+    return max(window, settings.universe_lookback_bars + 1)
+
+
+def joining_bars(settings: Settings) -> int:
+    """How many bars of its own a symbol has before the pipeline can choose it."""
+    return max(LEAST_BARS[settings.signal], settings.universe_lookback_bars + 1)
+
+
+def notes(close: pd.DataFrame, settings: Settings, first: datetime) -> tuple[Note, ...]:
+    """All there is to say about these closes if trading begins at the bar `first`; what is of all symbols comes first.
+
+    Only bars that the backtest looks at are judged: those from `first` on, and as many before as it asks for. Every
+    symbol has a close somewhere.
+    """
+    close = close[close.notna().any(axis=1)]
+    begun = int(close.index.searchsorted(pd.Timestamp(first)))
+    used = close.iloc[max(begun + 1 - asked_bars(settings), 0) :]
+    say = sayer(settings.bar_interval)
+    kinds = (
+        _listings(close, begun, settings, say),
+        _ends(close, begun, say),
+        _gaps(close, used, say),
+        _impossible(used, say),
+        _jumps(used, say),
+    )
+    place = {symbol: number for number, symbol in enumerate(close.columns)}
+    by_symbol = sorted((note for kind in kinds for note in kind), key=lambda note: place[note.symbol])
+    return (*_days(used.index), *by_symbol)
+
+
+def _days(index: pd.Index) -> Iterator[Note]:
+    """Sessions without a bar, and bars without a session."""
+    days = {stamp.date() for stamp in pd.DatetimeIndex(index).tz_convert(NEW_YORK).normalize().unique()}
+    first, last = min(days), max(days)
+    between = (first + timedelta(days=number) for number in range((last - first).days + 1))
+    sessions = {day for day in between if market_hours.session(day)}
+    if lacking := sorted(sessions - days):
+        yield Note(symbol="", what=f"no bar of any symbol on {_days_of(lacking)} when the exchange was open")
+    if closed := sorted(days - sessions):
+        yield Note(symbol="", what=f"bars on {_days_of(closed)} when the exchange was closed")
+
+
+def _days_of(days: Sequence[date]) -> str:
+    return f"{days[0]}," if len(days) == 1 else f"{len(days):,} days, {days[0]} to {days[-1]},"
+
+
+def _listings(close: pd.DataFrame, begun: int, settings: Settings, say: Say) -> Iterator[Note]:
+    """Symbols that lack some of the bars that are looked at when trading begins."""
+    counts = close.notna().to_numpy().cumsum(axis=0)
+
+    def at(column: int, bars: int) -> str:
+        return say(close.index[int(np.argmax(counts[:, column] >= bars))])
+
+    joining = joining_bars(settings)
+    for column in np.flatnonzero(counts[begun] < needed_bars(settings)).tolist():
+        had, total = counts[begun, column], counts[-1, column]
+        what = f"has {had:,} bars up to the first traded one" if had else f"its prices begin on {at(column, 1)}"
+        if total < joining:
+            what += f"; it never has the {joining:,} that it takes to be chosen"
+        elif had < joining:
+            what += f"; it joins on {at(column, joining)}, with {joining:,} bars"
+        if joining <= total and settings.signal != "horizon":  # whose window grows by itself
+            until = f"until {at(column, settings.history_bars)}" if total >= settings.history_bars else "to the end"
+            what += f"; its trend line rests on fewer than HISTORY_BARS={settings.history_bars:,} {until}"
+        yield Note(symbol=str(close.columns[column]), what=what)
+
+
+def _ends(close: pd.DataFrame, begun: int, say: Say) -> Iterator[Note]:
+    """Symbols whose prices end before the last bar: delisted, or cut off."""
+    lasts = len(close) - 1 - np.argmax(close.notna().to_numpy()[::-1], axis=0)
+    for column in np.flatnonzero(lasts < len(close) - 1).tolist():
+        bar = close.index[lasts[column]]
+        if lasts[column] < begun:
+            what = f"its prices end on {say(bar)}, before the first traded bar: it is not traded"
+        else:
+            what = (
+                f"its prices end on {say(bar)} (delisted, or cut off); the last bar of all is of "
+                f"{say(close.index[-1])}, and a position that is still held stays valued at its last price"
+            )
+        yield Note(symbol=str(close.columns[column]), what=what)
+
+
+def _gaps(close: pd.DataFrame, used: pd.DataFrame, say: Say) -> Iterator[Note]:
+    """Bars that are missing between a symbol's first and last."""
+    has = close.notna().to_numpy()
+    is_between = np.logical_or.accumulate(has, axis=0) & np.logical_or.accumulate(has[::-1], axis=0)[::-1]
+    is_gap = (is_between & ~has)[len(close) - len(used) :]
+    for column in np.flatnonzero(is_gap.any(axis=0)).tolist():
+        bars = used.index[is_gap[:, column]]
+        if len(bars) == 1:
+            what = f"the bar of {say(bars[0])} is missing"
+        else:
+            what = f"{len(bars):,} bars are missing, the first of {say(bars[0])}, the last of {say(bars[-1])}"
+        yield Note(symbol=str(close.columns[column]), what=what)
+
+
+def _is_impossible(close: pd.DataFrame) -> pd.DataFrame:
+    return (close < LEAST_USD) | (close > MOST_USD)
+
+
+def _impossible(used: pd.DataFrame, say: Say) -> Iterator[Note]:
+    """Prices for which the pipeline denies the symbol, for as long as it sees them."""
+    is_impossible = _is_impossible(used).to_numpy()
+    for column in np.flatnonzero(is_impossible.any(axis=0)).tolist():
+        rows = np.flatnonzero(is_impossible[:, column]).tolist()
+        others = f", and at {len(rows) - 1:,} more" if len(rows) > 1 else ""
+        what = f"impossible price {used.to_numpy()[rows[0], column]:g} at the bar of {say(used.index[rows[0]])}{others}"
+        denied = f"the bot denies it ({Code.NO_PRICE_DATA}) while such a bar is among those it asks for"
+        yield Note(symbol=str(used.columns[column]), what=f"{what}; {denied}")
+
+
+def _jumps(used: pd.DataFrame, say: Say) -> Iterator[Note]:
+    """Changes that are large, or what a split makes of prices that are not adjusted for it."""
+    filled = used.mask(_is_impossible(used)).ffill()
+    ratios = (filled / filled.shift()).to_numpy()
+    is_three_for_two = np.abs(1 / ratios / SPLITS[0] - 1) <= SPLIT_TOLERANCE_FRACTION  # a fall of a third: no jump yet
+    is_jump = (ratios >= 1 + JUMP_FRACTION) | (ratios <= 1 - JUMP_FRACTION) | is_three_for_two
+    for column in np.flatnonzero(is_jump.any(axis=0)).tolist():
+        splits, others = [], []
+        for row in np.flatnonzero(is_jump[:, column]).tolist():
+            ratio = float(ratios[row, column])
+            jump = f"{ratio - 1:+.1%} on {say(used.index[row])}"
+            if split := _split(ratio):
+                splits.append(f"{jump} (as {split})")
+            else:
+                others.append(jump)
+        symbol = str(used.columns[column])
+        if splits:
+            remedy = "if it was one, its prices are not adjusted, and what they make of it is no profit or loss"
+            yield Note(symbol=symbol, what=f"its close changes as in a split: {_named(splits)}; {remedy}")
+        if others:
+            yield Note(symbol=symbol, what=f"its close jumps: {_named(others)}")
+
+
+def _split(ratio: float) -> str:
+    """The split that takes a close to `ratio` of the one before, such as 4:1; empty if there is none."""
+    for shares in SPLITS:
+        if abs(1 / ratio / shares - 1) <= SPLIT_TOLERANCE_FRACTION:
+            return "3:2" if shares == SPLITS[0] else f"{shares}:1"
+        if shares >= 2 and abs(ratio / shares - 1) <= SPLIT_TOLERANCE_FRACTION:
+            return f"1:{shares}"
+    return ""
+
+
+def _named(jumps: Sequence[str]) -> str:
+    more = f" and {len(jumps) - MOST_NAMED:,} more" if len(jumps) > MOST_NAMED else ""
+    return ", ".join(jumps[:MOST_NAMED]) + more

@@ -1,0 +1,263 @@
+"""The prices of a backtest: from a CSV file or from Yahoo, as one panel; and the bars of it that are traded."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from scripts.backtest import ohlc_file
+from scripts.backtest.forecasts import asked_bars
+from scripts.backtest.model import BacktestError, Note, Options, Panel
+from scripts.backtest.price_notes import needed_bars, notes, sayer
+from scripts.backtest.yahoo_cache import Cache, final_until
+from trader.model import NEW_YORK
+from trader.prices import LEAST_USD, MOST_USD, Progress, no_progress, start_of
+from trader.prices.file import FilePrices
+from trader.settings import SAMPLE_PRICES, Settings
+from trader.universe import candidates
+
+DEFAULT_YEARS = 2
+"""So much is traded unless START says otherwise."""
+
+MOST_NAMED = 5
+"""So many symbols are named in a sentence."""
+
+PRICES = ("open", "high", "low", "close")
+
+OFF_FRACTION = 0.001
+"""How far an open or a close may lie outside of low to high in Yahoo's bars: all are rounded before the adjustment."""
+
+type Tables = Mapping[str, pd.DataFrame]
+"""By open, high, low and close."""
+
+
+def load(
+    options: Options, progress: Progress = no_progress, *, now: datetime | None = None, cache: Cache | None = None
+) -> Panel:
+    """All bars up to END of the candidates of the universe, with notes on what is odd about them.
+
+    `now` and `cache` are for Yahoo: when it is, and where its bars are kept. Raises BacktestError, or the source's
+    PriceSourceError, if there is nothing to trade on; see also `span`.
+    """
+    _check_order(options)
+    sources = options.settings.price_sources
+    if sources == ("file",):
+        panel = _from_file(options.settings, progress)
+    elif sources == ("yahoo",):
+        panel = _from_yahoo(options, now or datetime.now(UTC), cache or Cache(), progress)
+    else:
+        raise BacktestError(
+            f"PRICE_SOURCES={','.join(sources)}: a backtest takes all its prices from one place; "
+            f"set PRICE_SOURCES=file and PRICE_FILE, or PRICE_SOURCES=yahoo"
+        )
+    panel = _trimmed(panel, options)
+    traded = span(panel, options)
+    return replace(panel, notes=(*panel.notes, *notes(panel.close, options.settings, traded[0])))
+
+
+def span(panel: Panel, options: Options) -> tuple[datetime, ...]:
+    """The starts of the bars to trade: those of START to END that have a price of any symbol.
+
+    Without START it begins two years before the last bar, or with the first bar that has enough bars before it.
+    Raises BacktestError if there is no such bar, or if no symbol has enough bars at the first.
+    """
+    _check_order(options)
+    settings = options.settings
+    bars = _bars(panel, options)
+    say = sayer(settings.bar_interval)
+    counts = panel.close.loc[bars].notna().cumsum().max(axis=1).to_numpy()
+    begun = _first_bar(bars, options)
+    needed = needed_bars(settings)
+    if counts[-1] < needed:
+        raise BacktestError(
+            f"too few bars: {counts[-1]:,} of the symbol with the most, to {say(bars[-1])}, and "
+            f"{_why(settings)}; lower it, or give more prices"
+        )
+    ready = int(np.argmax(counts >= needed))
+    if begun < ready and options.start is None:
+        begun = ready
+    if begun < ready:
+        raise BacktestError(
+            f"START={options.start} is too early: {counts[begun]:,} bars to {say(bars[begun])}, "
+            f"and {_why(settings)}; {_first_start(bars, ready)}"
+        )
+    return tuple(bars[begun:].to_pydatetime().tolist())
+
+
+def _check_order(options: Options) -> None:
+    if options.start and options.end and options.start > options.end:
+        raise BacktestError(f"START={options.start} is after END={options.end}: there is nothing to trade; swap them")
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), NEW_YORK)
+
+
+def _bars(panel: Panel, options: Options) -> pd.DatetimeIndex:
+    """The bars up to END that have a price of any symbol. Raises BacktestError if there is none."""
+    bars = pd.DatetimeIndex(panel.close.index[panel.close.notna().to_numpy().any(axis=1)])
+    if not len(bars):
+        raise BacktestError(
+            f"{panel.source}: no price of {', '.join(panel.close.columns[:MOST_NAMED])}; choose another UNIVERSE"
+        )
+    if options.end is None:
+        return bars
+    until = bars[: bars.searchsorted(pd.Timestamp(_midnight(options.end + timedelta(days=1))))]
+    if not len(until):
+        begin = sayer(options.settings.bar_interval)(bars[0])
+        raise BacktestError(f"END={options.end} is before all prices, which begin on {begin}; choose a later END")
+    return until
+
+
+def _first_bar(bars: pd.DatetimeIndex, options: Options) -> int:
+    """The place of the first bar of START or after. Raises BacktestError if there is none."""
+    last = bars[-1].astimezone(NEW_YORK).date()
+    start = options.start or (pd.Timestamp(last) - pd.DateOffset(years=DEFAULT_YEARS)).date()
+    place = int(bars.searchsorted(pd.Timestamp(_midnight(start))))
+    if place == len(bars):
+        say = sayer(options.settings.bar_interval)
+        until = f" to END={options.end}" if options.end else ""
+        raise BacktestError(
+            f"no bar from START={start}{until}: the last one before is of {say(bars[-1])}; choose an earlier START"
+            f"{' or a later END' if options.end else ''}"
+        )
+    return place
+
+
+def _why(settings: Settings) -> str:
+    """The number of bars that are needed, and what needs them."""
+    needed = needed_bars(settings)
+    if needed == settings.universe_lookback_bars + 1:
+        return f"UNIVERSE_LOOKBACK_BARS={settings.universe_lookback_bars} needs {needed:,}"
+    if settings.signal == "horizon":
+        return f"SIGNAL=horizon needs {needed:,}"
+    return f"HISTORY_BARS={settings.history_bars} needs {needed:,}"
+
+
+def _first_start(bars: pd.DatetimeIndex, ready: int) -> str:
+    """The remedy for a START before the bar `ready`: the first day that begins with that bar or a later one."""
+    days = bars[ready - 1 :].tz_convert(NEW_YORK).normalize()
+    (begins,) = np.nonzero(days[1:] != days[:-1])
+    if not len(begins):
+        return "lower it, or give more prices"
+    return f"the first START that works is {days[1 + begins[0]].date()}"
+
+
+# --- the two places prices come from -------------------------------------------------------------------------------
+
+
+def _from_file(settings: Settings, progress: Progress) -> Panel:
+    path = Path(settings.price_file)
+    is_daily = settings.bar_interval == "1d"
+    found = ohlc_file.read(path, is_daily=is_daily, universe=settings.universe)
+    about: list[Note] = []
+    tables: Tables
+    if found is None:
+        source = FilePrices(path, settings.bar_interval)
+        known = source.symbols()
+        closes = source.closes(sorted(known), sys.maxsize, source.last_bar(), progress)
+        tables = dict.fromkeys(PRICES, pd.DataFrame(dict(closes)))
+    else:
+        tables = found.tables
+        known = frozenset(tables["close"].columns)
+        if found.has_adjusted:
+            what = "the column of adjusted closes is not read: the prices are taken as they stand in the other four"
+            about.append(Note(symbol="", what=what))
+    wanted = candidates(settings.universe, known)
+    symbols = [symbol for symbol in wanted if symbol in known]
+    if not symbols:
+        has = ", ".join(sorted(known)[:MOST_NAMED]) + (", ..." if len(known) > MOST_NAMED else "")
+        raise BacktestError(
+            f"price file {path} has no prices of UNIVERSE={','.join(settings.universe)}, but of {has}; "
+            f"set UNIVERSE to symbols of the file"
+        )
+    about += [Note(symbol=symbol, what=f"{path.name} has no prices of it") for symbol in wanted if symbol not in known]
+    if settings.universe == ("sp500",) and (others := sorted(known.difference(wanted))):
+        more = f" and {len(others) - MOST_NAMED:,} more" if len(others) > MOST_NAMED else ""
+        named = ", ".join(others[:MOST_NAMED])
+        what = f"{path.name} has prices of {named}{more}, which UNIVERSE=sp500 leaves out"
+        about.append(Note(symbol="", what=what))
+    of = "the sample that ships with the project" if path == SAMPLE_PRICES else path.name
+    return _panel(
+        {name: table[symbols] for name, table in tables.items()},
+        has_ohlc=found is not None,
+        source=f"{'closes' if found is None else 'bars'} of {of}",
+        notes_so_far=tuple(about),
+    )
+
+
+def _from_yahoo(options: Options, now: datetime, cache: Cache, progress: Progress) -> Panel:
+    settings = options.settings
+    until = final_until(now)
+    end = min(_midnight(options.end + timedelta(days=1)), until) if options.end else until
+    last = (end - timedelta(days=1)).date()
+    first = options.start or (pd.Timestamp(last) - pd.DateOffset(years=DEFAULT_YEARS)).date()
+    if first > last:
+        raise BacktestError(f"START={first} is after the last session that is over, {last}; choose an earlier START")
+    start = start_of(settings.bar_interval, asked_bars(settings), _midnight(first))
+    wanted = candidates(settings.universe, None)
+    bars, reasons = cache.bars(wanted, settings.bar_interval, start, end, now, progress)
+    joined = pd.concat(dict(bars), axis=1).sort_index()
+    tables = {name: pd.DataFrame(joined.xs(name, axis=1, level=1)) for name in PRICES}
+    mended, of_mending = _mended(tables, settings)
+    lacking = (Note(symbol=symbol, what=f"Yahoo gave no prices of it: {reason}") for symbol, reason in reasons.items())
+    return _panel(
+        mended,
+        has_ohlc=True,
+        source=f"Yahoo's bars of {settings.bar_interval}, adjusted for splits and dividends",
+        notes_so_far=(*lacking, *of_mending),
+    )
+
+
+def _mended(tables: Tables, settings: Settings) -> tuple[Tables, tuple[Note, ...]]:
+    """Yahoo's bars without opens, highs and lows that cannot be: what remains of such a bar is its close."""
+    close = tables["close"]
+    is_given = {name: (tables[name] >= LEAST_USD) & (tables[name] <= MOST_USD) for name in PRICES[:3]}
+    opened, high, low = (tables[name].where(is_given[name], close) for name in PRICES[:3])
+    top, bottom = opened.where(opened > close, close), opened.where(opened < close, close)
+    is_off = (top > high * (1 + OFF_FRACTION)) | (bottom < low * (1 - OFF_FRACTION))
+    is_off = (is_off | ~is_given["open"] | ~is_given["high"] | ~is_given["low"]) & close.notna()
+    say = sayer(settings.bar_interval)
+    found = []
+    for symbol in close.columns[is_off.any().to_numpy()]:
+        bars = close.index[is_off[symbol].to_numpy()]
+        what = f"{len(bars):,} bars have an open, high or low that cannot be, the first of {say(bars[0])}"
+        found.append(Note(symbol=symbol, what=f"{what}; the close is taken for it, or the range widened to hold it"))
+    return {
+        "open": opened,
+        "high": high.where(high > top, top),
+        "low": low.where(low < bottom, bottom),
+        "close": close,
+    }, tuple(found)
+
+
+def _panel(tables: Tables, *, has_ohlc: bool, source: str, notes_so_far: tuple[Note, ...]) -> Panel:
+    return Panel(
+        open=tables["open"],
+        high=tables["high"],
+        low=tables["low"],
+        close=tables["close"],
+        has_ohlc=has_ohlc,
+        source=source,
+        notes=notes_so_far,
+    )
+
+
+def _trimmed(panel: Panel, options: Options) -> Panel:
+    """The panel up to END, without bars before the first price and after the last, and symbols without a price.
+
+    Bars between that are empty for all symbols stay: the bot counts them too when it asks a file for so many bars.
+    """
+    bars = _bars(panel, options)
+    rows = slice(bars[0], bars[-1])
+    is_priced = panel.close.loc[rows].notna().any()
+    until = sayer(options.settings.bar_interval)(bars[-1])
+    unpriced = (Note(symbol=symbol, what=f"has no price up to {until}") for symbol in is_priced.index[~is_priced])
+    cut = {name: getattr(panel, name).loc[rows, is_priced] for name in PRICES}
+    if not panel.has_ohlc:
+        cut = dict.fromkeys(PRICES, cut["close"])
+    return replace(panel, **cut, notes=(*panel.notes, *unpriced))

@@ -1,0 +1,281 @@
+"""A backtest on Yahoo's prices: real requests over loopback, and the cache that saves them the next time."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from yfinance.data import SingletonMeta
+
+from scripts.backtest import prices
+from scripts.backtest.model import BacktestError, Options, Panel
+from scripts.backtest.yahoo_cache import Cache, final_until
+from tests.builders import settings
+from tests.fakes.yahoo import Fault, Listing, YahooFake
+from trader.model import NEW_YORK
+from trader.prices import PriceSourceError
+from trader.prices.yahoo import Patience
+
+NOW = datetime(2025, 6, 18, 22, tzinfo=UTC)  # Wednesday, two hours after the close
+DURING = datetime(2025, 6, 18, 19, 30, tzinfo=UTC)  # half an hour before the close
+TODAY, YESTERDAY = date(2025, 6, 18), date(2025, 6, 17)
+NEXT_DAY = NOW + timedelta(days=2)  # the 19th is a holiday
+QUICK = Patience(workers=4, attempts=2, backoff_s=0.01, timeout_s=5, deadline_s=20)
+
+
+@pytest.fixture
+def yahoo(monkeypatch: pytest.MonkeyPatch) -> Iterator[YahooFake]:
+    SingletonMeta._instances.clear()  # each test starts with a yfinance that has no connection, cookie or crumb
+    listings = {
+        "AAPL": Listing([200.0 + bar for bar in range(300)], DURING, shape=(0.99, 1.02, 0.98)),
+        "KO": Listing([60.0] * 300, DURING),
+        "BRK-B": Listing([500.0] * 300, DURING),
+    }
+    with YahooFake(listings) as fake:
+        for name, value in fake.environment.items():
+            monkeypatch.setenv(name, value)
+        yield fake
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(folder=tmp_path / "yahoo", patience=QUICK)
+
+
+def options(
+    universe: str = "AAPL,KO", start: date | None = date(2025, 5, 1), end: date | None = None, **variables: Any
+) -> Options:
+    small = {"HISTORY_BARS": 30, "UNIVERSE_LOOKBACK_BARS": 5, "PRICE_SOURCES": "yahoo", "UNIVERSE": universe}
+    return Options(settings=settings(**{**small, **variables}), start=start, end=end)
+
+
+def load(cache: Cache, chosen: Options | None = None, now: datetime = NOW) -> Panel:
+    return prices.load(chosen or options(), now=now, cache=cache)
+
+
+def day(panel: Panel, bar: int) -> date:
+    found: date = panel.close.index[bar].astimezone(NEW_YORK).date()
+    return found
+
+
+def charts(yahoo: YahooFake) -> dict[str, int]:
+    return {symbol: count for symbol in yahoo.listings if (count := yahoo.charts(symbol))}
+
+
+def test_all_four_prices_are_adjusted(yahoo: YahooFake, cache: Cache) -> None:
+    panel = load(cache)
+    last = [table["AAPL"].iloc[-1] for table in (panel.open, panel.high, panel.low, panel.close)]
+    assert last == pytest.approx([499 * 0.99, 499 * 1.02, 499 * 0.98, 499])
+    assert panel.has_ohlc
+    assert panel.source == "Yahoo's bars of 1d, adjusted for splits and dividends"
+    assert [note for note in panel.notes if note.symbol] == []
+
+
+def test_the_bars_that_start_and_history_need_are_there_up_to_end(yahoo: YahooFake, cache: Cache) -> None:
+    panel = load(cache, options(end=date(2025, 6, 10)))
+    assert day(panel, -1) == date(2025, 6, 10)
+    assert len(panel.close.loc[: datetime(2025, 5, 1, 5, tzinfo=UTC)]) >= 30
+    assert day(panel, 0) > date(2025, 3, 1)  # and not all that Yahoo has
+
+
+def test_a_universe_in_alpacas_spelling_is_asked_for_in_yahoos(yahoo: YahooFake, cache: Cache) -> None:
+    assert list(load(cache, options("BRK.B,KO")).close.columns) == ["BRK.B", "KO"]
+
+
+def test_the_second_backtest_asks_for_nothing_and_has_the_same(yahoo: YahooFake, cache: Cache) -> None:
+    first = load(cache)
+    yahoo.requests.clear()
+    second = load(cache)
+    assert yahoo.requests == []
+    for name in ("open", "high", "low", "close"):
+        assert getattr(first, name).equals(getattr(second, name))
+    assert first.notes == second.notes
+
+
+def test_a_shorter_span_asks_for_nothing_and_does_not_depend_on_what_is_kept(
+    yahoo: YahooFake, cache: Cache, tmp_path: Path
+) -> None:
+    load(cache, options(start=date(2025, 3, 3)))
+    yahoo.requests.clear()
+    shorter = options(start=date(2025, 5, 1), end=date(2025, 6, 2))
+    panel = load(cache, shorter)
+    assert yahoo.requests == []
+    fresh = load(replace(cache, folder=tmp_path / "other"), shorter)
+    assert panel.close.equals(fresh.close)
+
+
+def test_only_a_symbol_that_is_new_is_asked_for(yahoo: YahooFake, cache: Cache) -> None:
+    load(cache, options("KO"))
+    yahoo.requests.clear()
+    load(cache, options("KO,AAPL"))
+    assert charts(yahoo) == {"AAPL": 1}
+
+
+def test_an_earlier_start_is_fetched(yahoo: YahooFake, cache: Cache) -> None:
+    load(cache)
+    assert day(load(cache, options(start=date(2025, 2, 3))), 0) < date(2025, 1, 1)
+
+
+def test_another_interval_is_another_file(yahoo: YahooFake, cache: Cache) -> None:
+    load(cache, options("KO"))
+    panel = load(cache, options("KO", start=date(2025, 6, 2), BAR_INTERVAL="1h"))
+    assert panel.close.index[-1] == datetime(2025, 6, 18, 19, 30, tzinfo=UTC)
+    assert {path.parent.name for path in cache.folder.rglob("*.npz")} == {"1d", "1h"}
+
+
+def test_the_bar_of_a_session_that_runs_is_neither_used_nor_kept(yahoo: YahooFake, cache: Cache) -> None:
+    assert day(load(cache, now=DURING), -1) == YESTERDAY
+    with np.load(cache.folder / "1d" / "KO.npz") as file:
+        assert datetime.fromtimestamp(file["time_us"][-1] / 1e6, NEW_YORK).date() == YESTERDAY
+    yahoo.requests.clear()
+    assert day(load(cache, now=DURING + timedelta(minutes=10)), -1) == YESTERDAY
+    assert yahoo.requests == []
+    assert day(load(cache, now=NOW), -1) == TODAY
+    assert charts(yahoo) == {"AAPL": 1, "KO": 1}
+
+
+@pytest.mark.parametrize(
+    ("now", "last"),
+    [
+        ("2025-06-18T16:59:00-04:00", YESTERDAY),
+        ("2025-06-18T17:00:00-04:00", TODAY),
+        ("2025-06-20T09:00:00-04:00", TODAY),
+        ("2025-06-22T12:00:00-04:00", date(2025, 6, 20)),
+        ("2024-11-29T14:00:00-05:00", date(2024, 11, 29)),
+    ],
+)
+def test_a_session_is_final_an_hour_after_its_close(now: str, last: date) -> None:
+    assert final_until(datetime.fromisoformat(now)) == datetime.combine(
+        last + timedelta(days=1), datetime.min.time(), NEW_YORK
+    )
+
+
+def test_new_bars_come_with_all_the_old_ones_because_an_adjustment_changes_them(yahoo: YahooFake, cache: Cache) -> None:
+    early = load(cache, options("KO", start=date(2025, 3, 3)))
+    later = datetime(2025, 6, 20, 19, 30, tzinfo=UTC)
+    yahoo.listings["KO"] = Listing([30.0] * 302, later)  # a split since: all closes are half of what they were
+    load(cache, options("KO", start=date(2025, 6, 2)), now=NEXT_DAY)
+    yahoo.requests.clear()
+    panel = load(cache, options("KO", start=date(2025, 3, 3)), now=NEXT_DAY)
+    assert yahoo.requests == []  # the later start did not make the cache forget the earlier bars
+    assert day(panel, 0) == day(early, 0)
+    assert set(panel.close["KO"]) == {30.0}
+
+
+def test_a_missing_price_is_no_bar(yahoo: YahooFake, cache: Cache) -> None:
+    yahoo.listings["KO"] = Listing([60.0] * 298 + [None, 61.0], DURING)
+    panel = load(cache)
+    assert panel.close["KO"].iloc[-2:].isna().tolist() == [True, False]
+    assert ("KO", "the bar of 2025-06-17 is missing") in [(note.symbol, note.what) for note in panel.notes]
+
+
+@pytest.mark.parametrize(
+    "shape", [(0.0, 1.0, 1.0), (1.0, 0.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.95, 0.95), (1.0, 1.1, 1.1), (0.0, 0.95, 1.1)]
+)
+def test_opens_highs_and_lows_that_cannot_be_are_mended_and_told(
+    yahoo: YahooFake, cache: Cache, shape: tuple[float, float, float]
+) -> None:
+    yahoo.listings["KO"] = Listing([60.0] * 300, DURING, shape=shape)
+    panel = load(cache, options("KO"))
+    open_usd, high_usd, low_usd = (table["KO"].iloc[-1] for table in (panel.open, panel.high, panel.low))
+    assert open_usd == pytest.approx(60)
+    assert low_usd <= open_usd <= high_usd
+    (note,) = [note.what for note in panel.notes if note.symbol == "KO"]
+    assert note.startswith(f"{len(panel.close)} bars have an open, high or low that cannot be, the first of 2025-")
+
+
+def test_a_close_above_the_high_by_rounding_is_taken_in_without_a_word(yahoo: YahooFake, cache: Cache) -> None:
+    yahoo.listings["KO"] = Listing([60.0] * 300, DURING, shape=(1.0, 0.9999, 1.0))
+    panel = load(cache, options("KO"))
+    assert panel.high["KO"].iloc[-1] == pytest.approx(60)
+    assert [note for note in panel.notes if note.symbol] == []
+
+
+def test_a_symbol_without_prices_is_a_note_with_the_reason(yahoo: YahooFake, cache: Cache) -> None:
+    panel = load(cache, options("KO,GONE"))
+    assert list(panel.close.columns) == ["KO"]
+    (note,) = [note for note in panel.notes if note.symbol == "GONE"]
+    assert note.what.startswith("Yahoo gave no prices of it: ")
+    assert "No data found, symbol may be delisted" in note.what
+
+
+def test_no_prices_of_any_symbol_are_an_error(yahoo: YahooFake, cache: Cache) -> None:
+    with pytest.raises(PriceSourceError, match=r"Yahoo has no prices of any symbol \(GONE: .*\); correct UNIVERSE"):
+        load(cache, options("GONE,AWAY"))
+
+
+def test_a_yahoo_out_of_reach_is_an_error(yahoo: YahooFake, cache: Cache) -> None:
+    yahoo.plan(Fault.HTML)
+    with pytest.raises(PriceSourceError, match="no prices to be had"):
+        load(cache)
+
+
+def test_with_a_yahoo_out_of_reach_what_is_kept_can_still_be_tested(yahoo: YahooFake, cache: Cache) -> None:
+    load(cache, options("KO"))
+    yahoo.plan(Fault.HTML)
+    panel = load(cache, options("KO,AAPL"))
+    assert list(panel.close.columns) == ["KO"]
+    assert any(note.symbol == "AAPL" and "no prices to be had" in note.what for note in panel.notes)
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def _changed(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(_cut, id="torn"),
+        pytest.param(_changed, id="one bit another"),
+        pytest.param(lambda path: path.write_bytes(b""), id="empty"),
+        pytest.param(lambda path: path.write_text("AAPL,KO\n1,2\n"), id="another program's"),
+        pytest.param(lambda path: path.with_name("AAPL.npz").replace(path), id="another symbol's"),
+        pytest.param(lambda path: (path.unlink(), path.mkdir()), id="a folder"),
+    ],
+)
+def test_a_file_that_cannot_be_trusted_is_fetched_anew_with_a_warning(
+    yahoo: YahooFake, cache: Cache, caplog: pytest.LogCaptureFixture, spoil: Any
+) -> None:
+    load(cache)
+    spoil(cache.folder / "1d" / "KO.npz")
+    yahoo.requests.clear()
+    panel = load(cache, options("KO"))
+    assert charts(yahoo) == {"KO": 1}
+    assert set(panel.close["KO"]) == {60.0}
+    assert f"{cache.folder / '1d' / 'KO.npz'} cannot be used (" in caplog.messages[0]
+    assert caplog.messages[0].endswith("KO is fetched anew")
+
+
+def test_nothing_but_whole_files_is_left(yahoo: YahooFake, cache: Cache) -> None:
+    load(cache)
+    assert {path.name for path in cache.folder.rglob("*") if path.is_file()} == {"AAPL.npz", "KO.npz"}
+
+
+def test_a_cache_that_cannot_be_written_does_not_keep_the_prices_back(
+    yahoo: YahooFake, cache: Cache, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache.folder.write_text("a file where the folder should be")
+    assert len(load(cache).close.columns) == 2
+    assert [record.levelno for record in caplog.records if "cannot be kept" in record.message] == [logging.WARNING]
+
+
+def test_a_start_after_the_last_session_is_refused_without_a_request(yahoo: YahooFake, cache: Cache) -> None:
+    with pytest.raises(BacktestError, match="START=2025-06-19 is after the last session that is over, 2025-06-18; "):
+        load(cache, options(start=date(2025, 6, 19)))
+    assert yahoo.requests == []
+
+
+def test_no_more_is_asked_for_than_yahoo_keeps(yahoo: YahooFake, cache: Cache) -> None:
+    load(cache, options("KO", start=None, BAR_INTERVAL="15m"))
+    (request,) = [request for request in yahoo.requests if request.symbol]
+    assert NOW.timestamp() - int(request.query["period1"]) <= 59 * 86_400
