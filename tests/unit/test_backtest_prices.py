@@ -488,7 +488,7 @@ def test_start_and_end_are_themselves_traded() -> None:
 
 def test_without_start_the_last_two_years_are_traded() -> None:
     panel = prices.load(Options(settings=settings()))
-    assert spanned(panel, Options(settings=settings())) == (date(2020, 12, 28), LAST_DAY, 504)
+    assert spanned(panel, Options(settings=settings())) == (date(2020, 12, 28), LAST_DAY, 505)
 
 
 def test_without_start_the_bars_needed_come_first() -> None:
