@@ -1,11 +1,7 @@
 """One small SVG per symbol: its closes, Prophet's trend line, and the gap between them that the decision rests on."""
 
-import io
-import re
-from collections.abc import Sequence
 from datetime import datetime
 
-import matplotlib as mpl
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -13,8 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from scripts.report import story
+from scripts.report import story, svg
 from scripts.report.story import Json, Row
+from scripts.report.svg import COLOURS
 from trader.model import NEW_YORK
 
 type Points = NDArray[np.float64]
@@ -25,9 +22,6 @@ ROOM_FOR_LABELS = 0.19  # of the width, right of the last price
 LABEL_GAP = 0.1  # of the height, at least, between two labels
 BEND = 0.004  # of the height: a corner that bends the line less is drawn without a dot
 DATE_PATTERNS = ((200, "%b %Y"), (5, "%-d %b"), (-1, "%H:%M"))  # for histories of more than so many days
-
-# Matplotlib wants real colours; these stand in for the page's own, so that one picture serves light and dark.
-COLOURS = {"ink": "#000001", "muted": "#000002", "grid": "#000003", "trend": "#000004", "tone": "#000005"}
 
 
 class Charts:
@@ -47,9 +41,8 @@ class Charts:
         self._figure.patch.set_visible(False)
         axes = self._figure.add_axes((0.08, 0.13, 0.915, 0.84))
         self._draw(axes, row.forecast, closes)
-        with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": row.symbol}), io.StringIO() as out:
-            self._figure.savefig(out, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-            return Markup(_inline(out.getvalue(), *_words(row, row.forecast, closes)))  # noqa: S704 - words are escaped
+        title, description = _words(row, row.forecast, closes)
+        return svg.inline(self._figure, title=title, description=description, salt=row.symbol)
 
     def _draw(self, axes: Axes, forecast: Json, closes: Json) -> None:
         times, prices = _thinned(np.array(closes["times"], dtype=np.float64), np.array(closes["usd"]))
@@ -153,7 +146,7 @@ def _local(epoch_s: float) -> datetime:
     return datetime.fromtimestamp(epoch_s, NEW_YORK)
 
 
-def _words(row: Row, forecast: Json, closes: Json) -> Sequence[str]:
+def _words(row: Row, forecast: Json, closes: Json) -> tuple[str, str]:
     """Title and description, for those who do not see the picture."""
     first, last = _local(closes["times"][0]), _local(closes["times"][-1])
     away = forecast["price_usd"] / forecast["trend_usd"] - 1
@@ -163,21 +156,3 @@ def _words(row: Row, forecast: Json, closes: Json) -> Sequence[str]:
         f"the trend line at {story.usd(forecast['trend_usd'])} USD. Insight: {row.direction or 'none'}."
     )
     return f"{row.symbol}: price and trend line", description
-
-
-def _inline(svg: str, title: str, description: str) -> str:
-    """Matplotlib's document as an element of the page: its colours, fonts and numbers, and no ids of its own."""
-    body = svg[svg.index(">", svg.index("<svg")) + 1 :]
-    body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
-    body = re.sub(r'<g id="[^"]*"', "<g", body)
-    body = re.sub(r' (d|x|y|transform)="[^"]*"', lambda numbers: re.sub(r"(\.\d\d)\d+", r"\1", numbers[0]), body)
-    body = re.sub(r"font-family: [^;\"]*;? ?", "", body)
-    body = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", body)
-    body = re.sub(r"\n\s*", "\n", body)
-    for name, colour in COLOURS.items():
-        body = body.replace(colour, f"var(--{name})")
-    width, height = (72 * inches for inches in SIZE_INCHES)
-    return (
-        f'<svg class="chart" viewBox="0 0 {width:g} {height:g}" role="img">'
-        f"<title>{Markup.escape(title)}</title><desc>{Markup.escape(description)}</desc>{body}"
-    )

@@ -5,16 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from scripts.report import story
+from scripts.report import html, story
 from scripts.report.charts import Charts
 from scripts.report.story import Json, Row
 from trader.model import Code, Outcome
 from trader.record import STARTED
 
-TEMPLATES = Path(__file__).with_name("templates")
 ARROWS = {"UP": "▲ UP", "FLAT": "● FLAT", "DOWN": "▼ DOWN", "": ""}
 ALARMING = frozenset(
     {Outcome.FAILED, STARTED, Code.HALTED, Code.ACCOUNT_BLOCKED, Code.DAILY_LOSS_STOP, Code.OUT_OF_TIME}
@@ -26,20 +24,8 @@ def write_page(record: Json, path: Path) -> None:
 
     Symbols and the broker's words come from outside: everything but the charts is escaped by the template.
     """
-    # StrictUndefined: a name misspelt in the template is an error, not a blank.
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "arrow": ARROWS.__getitem__,
-        "percent": story.percent,
-        "quantity": story.quantity,
-        "usd": story.usd,
-    }
+    environment = html.environment()
+    environment.filters["arrow"] = ARROWS.__getitem__
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(environment.get_template("run.html.j2").render(_contents(record)), encoding="utf-8")
 

@@ -1,0 +1,55 @@
+"""Accuracy of the forecasts: how often the price ended inside their interval, their error beside a naive one's."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from scripts.backtest.model import Result, Scored
+
+NOMINAL_FRACTION = 0.80
+"""How many actual prices an interval from the 10th to the 90th percentile is to hold."""
+
+INTERRUPTED = "the backtest was interrupted before its forecasts were scored"
+TOO_SHORT = "the span ends before the horizon of the first forecast"
+
+
+def calibration(result: Result) -> dict[str, Any]:
+    """Overall and by symbol, JSON-safe; `overall` is None, with a `reason`, if no forecast could be scored."""
+    if not result.scored:
+        reason = TOO_SHORT if result.is_complete else INTERRUPTED
+        return {"nominal_fraction": NOMINAL_FRACTION, "reason": reason, "overall": None, "by_symbol": []}
+    symbols = sorted({each.symbol for each in result.scored})
+    return {
+        "nominal_fraction": NOMINAL_FRACTION,
+        "reason": "",
+        "overall": _scores(result.scored),
+        "by_symbol": [
+            {"symbol": symbol, **_scores([each for each in result.scored if each.symbol == symbol])}
+            for symbol in symbols
+        ],
+    }
+
+
+def _scores(scored: Sequence[Scored]) -> dict[str, float | None]:
+    """Errors are fractions of the price at the time of the forecast, so that symbols can be put together.
+
+    `bias_fraction` is positive if the forecasts were too high. `error_ratio` is the forecasts' mean absolute error over
+    that of the naive forecast, which is the last price: above 1, Prophet was the worse of the two.
+    """
+    price, yhat, lower, upper, actual = np.array(
+        [[each.price_usd, each.yhat_usd, each.lower_usd, each.upper_usd, each.actual_usd] for each in scored]
+    ).T
+    error = float(np.mean(np.abs(yhat - actual) / price))
+    naive = float(np.mean(np.abs(price - actual) / price))
+    above, below = float(np.mean(actual > upper)), float(np.mean(actual < lower))
+    return {
+        "forecasts": len(scored),
+        "inside_fraction": float(np.mean((lower <= actual) & (actual <= upper))),
+        "above_fraction": above,
+        "below_fraction": below,
+        "mean_absolute_error_fraction": error,
+        "naive_mean_absolute_error_fraction": naive,
+        "bias_fraction": float(np.mean((yhat - actual) / price)),
+        "error_ratio": error / naive if naive else None,
+    }

@@ -1,0 +1,59 @@
+"""Doing nothing, for comparison: the whole universe bought once and held, at the costs that the strategy pays."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from scripts.backtest.model import Options, Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holding:
+    """The universe in equal weight, in fractions of shares, bought at the close of the first bar."""
+
+    symbols: tuple[str, ...]  # those with a price at that bar; the others are left out
+    equity_usd: NDArray[np.float64]  # at each bar
+    commission_usd: float
+
+
+def universe(result: Result) -> Holding | None:
+    """All of the panel that has a price at the first bar; None if nothing has. A delisted symbol keeps its last price.
+
+    Its cash is all spent at the first bar, so it has none left.
+    """
+    closes = _closes(result)
+    if not len(closes):
+        return None
+    bought = closes.loc[:, closes.iloc[0].notna()]
+    if not len(bought.columns):
+        return None
+    each_usd = result.options.cash_usd / len(bought.columns)
+    quantities = each_usd / (bought.iloc[0] * _cost_factor(result.options))
+    paid_usd = result.options.cash_usd / (1 + result.options.commission_fraction)
+    return Holding(
+        symbols=tuple(str(symbol) for symbol in bought.columns),
+        equity_usd=(bought.ffill() * quantities).sum(axis=1).to_numpy(dtype=np.float64),
+        commission_usd=paid_usd * result.options.commission_fraction,
+    )
+
+
+def returns(result: Result) -> dict[str, float | None]:
+    """By symbol: from its first price in the span to its last, costs of the purchase included; None without prices."""
+    found: dict[str, float | None] = {}
+    for symbol, closes in _closes(result).items():
+        prices = closes.dropna()
+        paid_usd = float(prices.iloc[0]) * _cost_factor(result.options) if len(prices) else 0.0
+        found[str(symbol)] = float(prices.iloc[-1]) / paid_usd - 1 if paid_usd else None
+    return found
+
+
+def _closes(result: Result) -> pd.DataFrame:
+    """At the bars that were traded."""
+    return result.panel.close.reindex(pd.DatetimeIndex([bar.time for bar in result.bars], tz="UTC"))
+
+
+def _cost_factor(options: Options) -> float:
+    """What a dollar's worth of shares costs."""
+    return (1 + options.slippage_fraction) * (1 + options.commission_fraction)

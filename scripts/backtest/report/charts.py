@@ -1,0 +1,351 @@
+"""The pictures of a backtest, as inline SVG: drawn wide for a desk and narrow for a phone, in the page's colours."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
+
+from scripts.backtest.model import Result
+from scripts.backtest.report import story
+from scripts.report import svg
+from scripts.report.charts import DATE_PATTERNS
+from scripts.report.story import MINUS, Json, new_york, plain
+from scripts.report.svg import COLOURS
+
+type Numbers = NDArray[np.float64]
+
+MAX_POINTS = {"wide": 900, "narrow": 300, "card": 250}
+LABEL_GAP = 0.085  # of the height, at least, between two labels
+MOST_BARS = 30
+"""Symbols in the picture of results; of more, the best and the worst."""
+
+
+SYMBOL_LETTERS = 10
+"""So many have room beside the bars; of US stocks all do."""
+
+
+class Size(NamedTuple):
+    """In inches, 72 SVG units each, so that letters come out as large as on the rest of the page."""
+
+    name: str
+    width: float
+    height: float
+
+
+FULL = (Size("wide", 16.2, 4.6), Size("narrow", 4.5, 3.4))
+HALF = (Size("wide", 7.9, 3.0), Size("narrow", 4.5, 2.6))
+CARD = Size("card", 5.0, 2.5)
+
+
+class Chart(NamedTuple):
+    """One picture in all the sizes that the page chooses from."""
+
+    name: str
+    pictures: tuple[Markup, ...]
+
+
+def charts(figures: Json) -> dict[str, Chart]:
+    """The charts of the whole account that there is something to draw of, by name."""
+    found = []
+    if figures["data"]["bars"]:
+        found = [equity(figures), drawdown(figures), exposure(figures)]
+    if any(row["trades"] or row["open_trades"] for row in figures["symbols"]):
+        found.append(results(figures))
+    if figures["calibration"]["overall"]:
+        found.append(calibration(figures))
+    return {chart.name: chart for chart in found}
+
+
+def equity(figures: Json) -> Chart:
+    """The strategy against buy-and-hold and cash."""
+    curve, cash_usd = figures["curve"], figures["options"]["cash_usd"]
+    lines = [(np.array(curve["equity_usd"]), "Strategy", "trend", 2.2)]
+    if curve["buy_and_hold_usd"]:
+        lines.append((np.array(curve["buy_and_hold_usd"]), "Buy and hold", "ink", 1.2))
+
+    def draw(axes: Axes, size: Size) -> None:
+        axes.plot([0, len(curve["times"]) - 1], [cash_usd] * 2, color=COLOURS["muted"], lw=1.1, ls=(0, (5, 4)))
+        for values, _, colour, width in reversed(lines):
+            bars, shown = _thinned(values, size)
+            axes.plot(bars, shown, color=COLOURS[colour], lw=width, solid_joinstyle="round")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda usd, _: _whole(usd)))
+        is_wide = size.name == "wide"
+        _time_axis(axes, figures, room=0.13 if is_wide else 0.36, dates=6 if is_wide else 3)
+        labels = [(float(values[-1]), name, colour) for values, name, colour, _ in lines]
+        _labels(axes, len(curve["times"]) - 1, [*labels, (cash_usd, "Cash", "muted")], on_two_lines=not is_wide)
+
+    last = ", ".join(f"{name} {values[-1]:,.0f} USD" for values, name, _, _ in lines)
+    words = f"From {story.dates(figures)}. At the end: {last}, cash {cash_usd:,.0f} USD."
+    return _chart("equity", "Equity, buy-and-hold and cash", words, FULL, draw)
+
+
+def drawdown(figures: Json) -> Chart:
+    """How far each was below its highest so far."""
+    curve = figures["curve"]
+    own, other = np.array(curve["drawdown_fraction"]), curve["buy_and_hold_drawdown_fraction"]
+
+    def draw(axes: Axes, size: Size) -> None:
+        bars, shown = _thinned(own, size, pick=np.min)  # the deepest must not be lost
+        axes.fill_between(bars, shown, 0, color=COLOURS["down"], alpha=0.28, lw=0)
+        axes.plot(bars, shown, color=COLOURS["down"], lw=1.4)
+        if other:
+            axes.plot(*_thinned(np.array(other), size, pick=np.min), color=COLOURS["ink"], lw=0.9)
+        axes.set_ylim(top=0)
+        axes.yaxis.set_major_formatter(_percents())
+        _time_axis(axes, figures)
+
+    words = f"The equity was at most {abs(float(own.min())):.1%} below its highest so far."
+    return _chart("drawdown", "Drawdown", words, HALF, draw)
+
+
+def exposure(figures: Json) -> Chart:
+    """The invested share of the equity."""
+    values = np.array(figures["curve"]["exposure_fraction"])
+
+    def draw(axes: Axes, size: Size) -> None:
+        bars, shown = _thinned(values, size)
+        axes.fill_between(bars, 0, shown, color=COLOURS["trend"], alpha=0.25, lw=0, step="mid")
+        axes.step(bars, shown, color=COLOURS["trend"], lw=1.2, where="mid")
+        axes.set_ylim(0, max(1.0, float(values.max())))
+        axes.yaxis.set_major_formatter(_percents())
+        _time_axis(axes, figures)
+
+    words = f"On average {float(values.mean()):.0%} of the equity was in positions."
+    return _chart("exposure", "Invested share", words, HALF, draw)
+
+
+def results(figures: Json) -> Chart:
+    """What each symbol that was traded made or lost; of very many the best and the worst."""
+    traded = [row for row in figures["symbols"] if row["trades"] or row["open_trades"]]
+    half = MOST_BARS // 2
+    rows = traded if len(traded) <= MOST_BARS else traded[:half] + traded[-half:]
+    height = max(1.6, 0.36 * len(rows) + 0.35)
+    usd = [row["pnl_usd"] for row in rows]
+    sizes = [Size(size.name, size.width, height) for size in HALF]
+
+    def draw(axes: Axes, size: Size) -> None:  # noqa: ARG001 the same in all sizes
+        colours = [COLOURS["up" if each >= 0 else "down"] for each in usd]
+        axes.barh(range(len(rows)), usd, color=colours, height=0.62)
+        axes.axvline(0, color=COLOURS["muted"], lw=0.8)
+        low, high = min(*usd, 0.0), max(*usd, 0.0)
+        room = 0.24 * ((high - low) or 1.0)
+        axes.set_xlim(low - room * (low < 0), high + room)
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda usd, _: _whole(usd)))
+        axes.grid(axis="x", color=COLOURS["grid"], lw=0.8)
+        axes.grid(visible=False, axis="y")
+        axes.set_yticks([])
+        for at, row in enumerate(rows):
+            name = plain(row["symbol"])
+            shown = name if len(name) <= SYMBOL_LETTERS else f"{name[: SYMBOL_LETTERS - 1]}…"
+            _text(axes, (0, at), shown, "ink", (-6, 0), x_of_axes=True, ha="right", weight=700)
+            value = f"{row['pnl_usd']:+,.0f}".replace("-", MINUS)
+            side = 1 if row["pnl_usd"] >= 0 else -1
+            _text(axes, (row["pnl_usd"], at), value, "muted", (5 * side, 0), ha="left" if side > 0 else "right")
+
+    said = ", ".join(f"{plain(row['symbol'])} {row['pnl_usd']:+,.0f} USD" for row in rows)
+    return _chart("results", "Result by symbol", f"{said}.", sizes, draw, margins=(0.15, 0.09))
+
+
+def calibration(figures: Json) -> Chart:
+    """Where the prices ended, beside where 80 % of them should have, and the errors beside the naive forecast's."""
+    scores, nominal = figures["calibration"]["overall"], figures["calibration"]["nominal_fraction"]
+    tail = (1 - nominal) / 2
+    shares = {
+        "Prices": [scores[f"{name}_fraction"] for name in ("below", "inside", "above")],
+        "Nominal": [tail, nominal, tail],
+    }
+    errors = {
+        "Prophet": scores["mean_absolute_error_fraction"],
+        "Last price": scores["naive_mean_absolute_error_fraction"],
+    }
+    longest = max(*errors.values(), 1e-9)
+
+    def draw(axes: Axes, size: Size) -> None:  # noqa: ARG001 the same in all sizes
+        axes.set_xlim(0, 1)
+        axes.set_ylim(4.5, -0.9)
+        axes.grid(visible=False)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        _text(axes, (0, -0.62), "below, inside and above the interval", "muted", (0, 0))
+        for row, (name, parts) in enumerate(shares.items()):
+            for left, part, colour in zip(np.cumsum([0, *parts[:2]]), parts, ("down", "trend", "up"), strict=True):
+                axes.barh(row, part, left=left, color=COLOURS[colour], alpha=0.75 if row == 0 else 0.3, height=0.66)
+                if part >= 0.08:
+                    _text(axes, (left + part / 2, row), f"{part:.0%}", "ink", (0, 0), ha="center", weight=700)
+            _text(axes, (0, row), name, "ink", (-6, 0), ha="right")
+        _text(axes, (0, 2.15), "mean error, of the price", "muted", (0, 0))
+        for row, (name, error) in enumerate(errors.items(), start=3):
+            axes.barh(row - 0.2, 0.8 * error / longest, color=COLOURS["trend" if row == 3 else "muted"], height=0.6)
+            _text(axes, (0, row - 0.2), name, "ink", (-6, 0), ha="right")
+            _text(axes, (0.8 * error / longest, row - 0.2), f"{error:.2%}", "muted", (6, 0))
+
+    return _chart("calibration", "Calibration", story.calibration(figures), HALF, draw, margins=(0.16, 0.03))
+
+
+class PriceCharts:
+    """One small chart per symbol: its closes, the trend line's value at each bar, where it was bought and sold."""
+
+    def __init__(self, figures: Json, result: Result) -> None:
+        """All on one figure, so that many symbols need the memory of one."""
+        self._figures = figures
+        self._closes = result.panel.close.reindex(pd.DatetimeIndex([bar.time for bar in result.bars], tz="UTC"))
+        self._at = {time: bar for bar, time in enumerate(figures["curve"]["times"])}
+        self._trends = _trends(result)
+        self._figure = Figure(figsize=(CARD.width, CARD.height))
+
+    def svg(self, symbol: str, trades: Sequence[Json]) -> Markup:
+        """The chart of a symbol of the panel, with its `trades` of figures()."""
+        closes = self._closes[symbol].to_numpy(dtype=np.float64)
+        with _axes(self._figure, margins=(0.08, 0.13)) as axes:
+            for trade in trades:
+                self._shade(axes, trade)
+            axes.plot(*_thinned(closes, CARD), color=COLOURS["ink"], lw=1.0, solid_joinstyle="round")
+            if symbol in self._trends:
+                axes.plot(*_thinned(self._trends[symbol], CARD), color=COLOURS["trend"], lw=1.4)
+            for trade in trades:
+                self._mark(axes, trade)
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda usd, _: f"{usd:,g}"))
+            _time_axis(axes, self._figures, small=True)
+        name = plain(symbol)
+        words = f"Closes of {name}, {story.dates(self._figures)}, with {len(trades)} trades marked."
+        return svg.inline(self._figure, title=f"{name}: price and trades", description=words, salt=name)
+
+    def _shade(self, axes: Axes, trade: Json) -> None:
+        end = self._at[trade["exit_time"]] if trade["exit_time"] else len(self._at) - 1
+        axes.axvspan(self._at[trade["entry_time"]], end, color=_tone(trade), alpha=0.16, lw=0)
+
+    def _mark(self, axes: Axes, trade: Json) -> None:
+        look: dict[str, Any] = {"ms": 5.5, "mew": 0, "ls": "", "color": _tone(trade)}
+        axes.plot([self._at[trade["entry_time"]]], [trade["entry_price_usd"]], marker="^", **look)
+        if trade["exit_time"]:
+            axes.plot([self._at[trade["exit_time"]]], [trade["exit_price_usd"]], marker="v", **look)
+
+
+def _trends(result: Result) -> dict[str, Numbers]:
+    """The trend line's value at each bar by symbol, NaN where there was no forecast."""
+    found: dict[str, Numbers] = {}
+    for number, bar in enumerate(result.bars):
+        for forecast in bar.decision.forecasts if bar.decision else ():
+            found.setdefault(forecast.symbol, np.full(len(result.bars), np.nan))[number] = forecast.trend_usd
+    return found
+
+
+def _tone(trade: Mapping[str, Any]) -> str:
+    return COLOURS["up" if trade["pnl_usd"] >= 0 else "down"]
+
+
+def _chart(
+    name: str,
+    title: str,
+    description: str,
+    sizes: Sequence[Size],
+    draw: Callable[[Axes, Size], None],
+    margins: tuple[float, float] | None = None,
+) -> Chart:
+    """Draw once for each size; `margins` are the shares left of and below the axes."""
+    pictures = []
+    for size in sizes:
+        figure = Figure(figsize=(size.width, size.height))
+        with _axes(figure, margins or (0.72 / size.width, 0.36 / size.height)) as axes:
+            draw(axes, size)
+        pictures.append(
+            svg.inline(figure, title=title, description=description, salt=name, css_class=f"chart {size.name}")
+        )
+    return Chart(name, tuple(pictures))
+
+
+@contextmanager
+def _axes(figure: Figure, margins: tuple[float, float]) -> Iterator[Axes]:
+    """Empty axes in the style of all charts."""
+    figure.clear()
+    figure.patch.set_visible(False)
+    left, bottom = margins
+    axes = figure.add_axes((left, bottom, 0.995 - left, 0.97 - bottom))
+    axes.patch.set_visible(False)
+    for side in ("top", "right", "left", "bottom"):
+        axes.spines[side].set_visible(False)
+    axes.grid(axis="y", color=COLOURS["grid"], lw=0.8)
+    axes.tick_params(length=0, labelsize=10, labelcolor=COLOURS["muted"], pad=5)
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.set_axisbelow(True)
+    yield axes
+
+
+def _time_axis(axes: Axes, figures: Json, *, room: float = 0.0, dates: int = 4, small: bool = False) -> None:
+    """Bars from left to right, and `dates` of them named below; `room` is a share kept free for labels on the right."""
+    times = figures["curve"]["times"]
+    last = max(len(times) - 1, 1)
+    axes.set_xlim(0, last * (1 + room))
+    if small:
+        axes.tick_params(labelsize=9)
+    days = (new_york(times[-1]) - new_york(times[0])).total_seconds() / 86_400
+    pattern = next(pattern for least, pattern in DATE_PATTERNS if days > least)
+    bars = sorted({round(share) for share in np.linspace(0, len(times) - 1, dates)})
+    axes.set_xticks(bars, [f"{new_york(times[bar]):{pattern}}" for bar in bars])
+    if not room:  # the last date stays inside
+        axes.get_xticklabels()[-1].set_horizontalalignment("right")
+    axes.get_xticklabels()[0].set_horizontalalignment("left" if len(bars) > 1 else "center")
+
+
+def _labels(axes: Axes, bar: int, labels: Sequence[tuple[float, str, str]], *, on_two_lines: bool) -> None:
+    """Name each line at its end with its last value, the higher above, none on top of another."""
+    low, high = axes.get_ylim()
+    apart = LABEL_GAP * (high - low) * (2 if on_two_lines else 1)
+    at = -np.inf
+    for usd, name, colour in sorted(labels):
+        at = max(usd, at + apart)
+        weight = 700 if colour == "trend" else 400
+        _text(axes, (bar, at), f"{name}{'\n' if on_two_lines else ' '}{usd:,.0f}", colour, (8, 0), weight=weight)
+
+
+def _text(
+    axes: Axes,
+    at: tuple[float, float],
+    words: str,
+    colour: str,
+    offset: tuple[float, float],
+    *,
+    ha: str = "left",
+    weight: int = 400,
+    x_of_axes: bool = False,
+) -> None:
+    axes.annotate(
+        words,
+        at,
+        xycoords=("axes fraction", "data") if x_of_axes else "data",
+        xytext=offset,
+        textcoords="offset points",
+        ha=ha,
+        va="center",
+        color=COLOURS[colour],
+        fontsize=10.5,
+        fontweight=weight,
+        annotation_clip=False,
+        parse_math=False,
+    )
+
+
+def _thinned(values: Numbers, size: Size, pick: Callable[..., Any] | None = None) -> tuple[Numbers, Numbers]:
+    """Bars and values, as few as the picture can show; `pick` chooses one out of several, else it is the last."""
+    step = -(-len(values) // MAX_POINTS[size.name])
+    ends = np.arange(len(values))[::-1][::step][::-1]
+    if pick is None or step == 1:
+        return ends.astype(np.float64), values[ends]
+    return ends.astype(np.float64), np.array([pick(values[max(end - step + 1, 0) : end + 1]) for end in ends])
+
+
+def _whole(usd: float) -> str:
+    return f"{usd:,.0f}".replace("-", MINUS)
+
+
+def _percents() -> PercentFormatter:
+    return PercentFormatter(xmax=1, decimals=None)

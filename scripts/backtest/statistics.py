@@ -1,0 +1,288 @@
+"""A backtest in figures: what came of it beside doing nothing, JSON-safe and the same for the same result."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import empyrical
+import empyrical.stats
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from scripts.backtest import buy_and_hold
+from scripts.backtest.accuracy import calibration
+from scripts.backtest.model import Options, Result
+from scripts.backtest.trades import Trade, trades
+from trader.model import NEW_YORK, Denial, Side
+from trader.prices import BARS_PER_SESSION
+from trader.record import as_json
+
+type Numbers = NDArray[np.float64]
+
+VERSION = 1
+"""Of what figures() gives: of backtest.json."""
+
+SESSIONS_A_YEAR = 252
+LEAST_BARS = 2
+"""Fewer returns than these have no spread, and a year made out of one of them would mean nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What an account was worth over the bars, whoever traded it."""
+
+    cash_usd: float  # before the first bar
+    equity_usd: Numbers  # at each bar's close
+    invested_usd: Numbers
+    bars_a_year: int
+    trades: Sequence[Trade] = ()
+    commission_usd: float = 0.0
+
+    @property
+    def returns(self) -> Numbers:
+        """Of each bar, as fractions; the first against the cash before it. Of nothing nothing comes: 0."""
+        before = np.concatenate([[self.cash_usd], self.equity_usd])[:-1]
+        change: Numbers = np.divide(self.equity_usd, before, out=np.ones_like(before), where=before > 0) - 1
+        return change
+
+    @property
+    def exposure(self) -> Numbers:
+        """The invested share of the equity at each bar."""
+        nothing = np.zeros_like(self.equity_usd)
+        return np.divide(self.invested_usd, self.equity_usd, out=nothing, where=self.equity_usd > 0)
+
+    @property
+    def drawdown(self) -> Numbers:
+        """How far the equity is below its highest so far, as a fraction: negative, or 0."""
+        returns = self.returns
+        if not len(returns):
+            return returns
+        found: Numbers = empyrical.stats.drawdown_series(returns)
+        return found
+
+    def key_figures(self) -> dict[str, float | None]:
+        """What key_figures gives, of this account."""
+        returns, year = self.returns, self.bars_a_year
+        closed = [trade for trade in self.trades if not trade.is_open]
+        final_usd = float(self.equity_usd[-1]) if len(returns) else self.cash_usd
+        measured: dict[str, float | None] = dict.fromkeys(RATIOS)
+        if len(returns) >= LEAST_BARS:
+            with np.errstate(all="ignore"):  # what cannot be divided is None below
+                measured = {name: _finite(of(returns, annualization=year)) for name, of in RATIOS.items()}
+        return {
+            "total_return_fraction": final_usd / self.cash_usd - 1,
+            **measured,
+            "max_drawdown_fraction": float(self.drawdown.min(initial=0.0)),
+            "exposure_fraction": _finite(float(np.mean(self.exposure))) if len(returns) else None,
+            "trades": len(closed),
+            "win_fraction": _share(trade.pnl_usd > 0 for trade in closed),
+            "commission_usd": self.commission_usd,
+            "final_equity_usd": final_usd,
+        }
+
+
+RATIOS = {
+    "annual_return_fraction": empyrical.annual_return,
+    "annual_volatility_fraction": empyrical.annual_volatility,
+    "sharpe_ratio": empyrical.sharpe_ratio,
+    "sortino_ratio": empyrical.sortino_ratio,
+    "calmar_ratio": empyrical.calmar_ratio,
+}
+
+
+def key_figures(result: Result) -> dict[str, float | None]:
+    """The strategy in a dozen numbers; None where there is nothing to measure, such as a ratio without any spread.
+
+    Per bar and annualised by the bars of a year; ratios are over cash at 0 % interest. `trades` are closed round trips,
+    `win_fraction` the share of them that made money after commission, `exposure_fraction` the mean invested share.
+    """
+    return _strategy(result, trades(result)).key_figures()
+
+
+def figures(result: Result) -> dict[str, Any]:
+    """The whole report: JSON-safe, and but for `timings_s` the same whenever the result is the same.
+
+    Besides the strategy there are `buy_and_hold`, the universe bought once at the same costs, and `cash`, which is left
+    alone and earns no interest.
+    """
+    made = trades(result)
+    strategy, cash, holding = _strategy(result, made), _cash(result), buy_and_hold.universe(result)
+    held = _held(result, holding) if holding else None
+    bought = holding.symbols if holding else ()
+    return {
+        "version": VERSION,
+        "is_complete": result.is_complete,
+        "options": _options(result.options),
+        "settings": result.options.settings.public(),
+        "data": {
+            **_data(result),
+            "buy_and_hold_symbols": list(bought),
+            "not_in_buy_and_hold": [str(each) for each in result.panel.close.columns if each not in set(bought)],
+        },
+        "key_figures": {
+            "strategy": strategy.key_figures(),
+            "buy_and_hold": held.key_figures() if held else None,
+            "cash": cash.key_figures(),
+        },
+        "costs": _costs(result),
+        "curve": {
+            "times": [as_json(bar.time) for bar in result.bars],
+            "equity_usd": strategy.equity_usd.tolist(),
+            "drawdown_fraction": strategy.drawdown.tolist(),
+            "exposure_fraction": strategy.exposure.tolist(),
+            "buy_and_hold_usd": held.equity_usd.tolist() if held else None,
+            "buy_and_hold_drawdown_fraction": held.drawdown.tolist() if held else None,
+        },
+        "monthly_returns": _monthly(result, strategy, held),
+        "symbols": _by_symbol(result, made),
+        "trades": as_json(made),
+        "refusals": as_json(result.refusals),
+        "denials": _counts(each.code for each in _denials(result)),
+        "statuses": _counts(bar.status for bar in result.bars),
+        "calibration": calibration(result),
+        "timings_s": dict(result.timings_s),
+    }
+
+
+def _strategy(result: Result, made: Sequence[Trade]) -> Course:
+    equity_usd = np.array([bar.equity_usd for bar in result.bars], dtype=np.float64)
+    return Course(
+        cash_usd=result.options.cash_usd,
+        equity_usd=equity_usd,
+        invested_usd=equity_usd - np.array([bar.cash_usd for bar in result.bars], dtype=np.float64),
+        bars_a_year=_bars_a_year(result.options),
+        trades=made,
+        commission_usd=math.fsum(fill.commission_usd for fill in result.fills),
+    )
+
+
+def _held(result: Result, holding: buy_and_hold.Holding) -> Course:
+    return Course(
+        cash_usd=result.options.cash_usd,
+        equity_usd=holding.equity_usd,
+        invested_usd=holding.equity_usd,
+        bars_a_year=_bars_a_year(result.options),
+        commission_usd=holding.commission_usd,
+    )
+
+
+def _cash(result: Result) -> Course:
+    bars = len(result.bars)
+    return Course(
+        cash_usd=result.options.cash_usd,
+        equity_usd=np.full(bars, result.options.cash_usd),
+        invested_usd=np.zeros(bars),
+        bars_a_year=_bars_a_year(result.options),
+    )
+
+
+def _bars_a_year(options: Options) -> int:
+    return SESSIONS_A_YEAR * BARS_PER_SESSION[options.settings.bar_interval]
+
+
+def _options(options: Options) -> dict[str, Any]:
+    """What the result depends on beside the settings: where it is written is no part of it."""
+    return {
+        "start": options.start.isoformat() if options.start else None,
+        "end": options.end.isoformat() if options.end else None,
+        "cash_usd": options.cash_usd,
+        "commission_fraction": options.commission_fraction,
+        "slippage_fraction": options.slippage_fraction,
+        "refit_every_bars": options.refit_every_bars,
+        "fills_at_close": options.fills_at_close,
+    }
+
+
+def _data(result: Result) -> dict[str, Any]:
+    index = result.panel.close.index
+    return {
+        "source": result.panel.source,
+        "has_ohlc": result.panel.has_ohlc,
+        "bar_interval": result.options.settings.bar_interval,
+        "bars_a_year": _bars_a_year(result.options),
+        "symbols": [str(symbol) for symbol in result.panel.close.columns],
+        "history_from": as_json(index[0].to_pydatetime()) if len(index) else None,
+        "first_bar": as_json(result.bars[0].time) if result.bars else None,
+        "last_bar": as_json(result.bars[-1].time) if result.bars else None,
+        "bars": len(result.bars),
+        "notes": as_json(result.panel.notes),
+    }
+
+
+def _costs(result: Result) -> dict[str, float]:
+    """`slippage_usd` is the difference to prices without slippage; a take-profit is a limit and filled at its own."""
+    slippage = result.options.slippage_fraction
+    worse = {Side.BUY: slippage / (1 + slippage), Side.SELL: slippage / (1 - slippage)}
+    values = [(fill, fill.quantity * fill.price_usd) for fill in result.fills]
+    return {
+        "fills": len(result.fills),
+        "turnover_usd": math.fsum(usd for _, usd in values),
+        "commission_usd": math.fsum(fill.commission_usd for fill in result.fills),
+        "slippage_usd": math.fsum(usd * worse[fill.side] for fill, usd in values if fill.kind != "take-profit"),
+    }
+
+
+def _monthly(result: Result, strategy: Course, held: Course | None) -> list[dict[str, Any]]:
+    """One row a year: twelve months, None where nothing was traded, the year, and the year of buy-and-hold."""
+    if not result.bars:
+        return []
+    days = pd.DatetimeIndex([bar.time.astimezone(NEW_YORK).replace(tzinfo=None) for bar in result.bars])
+    returns = pd.Series(strategy.returns, index=days)
+    months, years = (empyrical.aggregate_returns(returns, period) for period in ("monthly", "yearly"))
+    others = empyrical.aggregate_returns(pd.Series(held.returns, index=days), "yearly") if held else {}
+    return [
+        {
+            "year": int(year),
+            "months": [_finite(months.get((year, month))) for month in range(1, 13)],
+            "total": _finite(total),
+            "buy_and_hold": _finite(others.get(year)),
+        }
+        for year, total in years.items()
+    ]
+
+
+def _by_symbol(result: Result, made: Sequence[Trade]) -> list[dict[str, Any]]:
+    """Every symbol of the panel, traded or not, the best result first."""
+    alone = buy_and_hold.returns(result)
+    of = {symbol: [trade for trade in made if trade.symbol == symbol] for symbol in alone}
+    rows = [_symbol(symbol, of[symbol], alone[symbol], result.options.cash_usd) for symbol in alone]
+    return sorted(rows, key=lambda row: (-row["pnl_usd"], row["symbol"]))
+
+
+def _symbol(symbol: str, made: Sequence[Trade], alone: float | None, cash_usd: float) -> dict[str, Any]:
+    closed = [trade for trade in made if not trade.is_open]
+    pnl_usd = math.fsum(trade.pnl_usd for trade in made)
+    return {
+        "symbol": symbol,
+        "trades": len(closed),
+        "open_trades": len(made) - len(closed),
+        "win_fraction": _share(trade.pnl_usd > 0 for trade in closed),
+        "pnl_usd": pnl_usd,
+        "contribution_fraction": pnl_usd / cash_usd,  # of all symbols together: the total return
+        "mean_bars_held": math.fsum(trade.bars_held for trade in made) / len(made) if made else None,
+        "buy_and_hold_return_fraction": alone,
+    }
+
+
+def _denials(result: Result) -> Iterable[Denial]:
+    for bar in result.bars:
+        yield from bar.decision.denials if bar.decision else ()
+        yield from (each for each in bar.outcomes if isinstance(each, Denial))
+
+
+def _counts(words: Iterable[str]) -> Mapping[str, int]:
+    """The most frequent first."""
+    return {str(word): count for word, count in sorted(Counter(words).items(), key=lambda item: (-item[1], item[0]))}
+
+
+def _share(outcomes: Iterable[bool]) -> float | None:
+    listed = list(outcomes)
+    return sum(listed) / len(listed) if listed else None
+
+
+def _finite(value: float | None) -> float | None:
+    """What JSON can hold: None for NaN and infinity."""
+    return float(value) if value is not None and math.isfinite(value) else None

@@ -1,0 +1,129 @@
+"""Round trips: fills become trades with an entry, an exit and what came of them."""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+import pandas as pd
+
+from scripts.backtest.model import Fill, Result
+from trader.model import Side
+
+LEAST_SHARES = 1e-9
+"""Less than this is rounding: brokers keep shares with nine decimals."""
+
+STILL_OPEN = "still open"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trade:
+    """Shares that were bought at once and sold at once: a purchase sold in parts is as many trades.
+
+    Of one that is still open, `exit_time` is None and `exit_price_usd` the last close.
+    """
+
+    symbol: str
+    quantity: float
+    entry_time: datetime  # start of the bar
+    entry_price_usd: float  # slippage included
+    entry_reason: str
+    exit_time: datetime | None
+    exit_price_usd: float
+    exit_reason: str  # stop-loss, take-profit, the sale's own, or still open
+    commission_usd: float  # its share of both orders'
+    pnl_usd: float  # commission taken off
+    return_fraction: float  # of what the purchase cost, its commission included
+    bars_held: int
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the shares are still held at the end."""
+        return self.exit_time is None
+
+
+@dataclass(slots=True)
+class _Lot:
+    """Shares of one purchase that are not sold yet."""
+
+    entry: Fill
+    left: float
+
+
+class _Exit(NamedTuple):
+    """How some shares left, or what they stand at."""
+
+    time: datetime | None
+    price_usd: float
+    reason: str
+    commission_usd: float
+    until: datetime  # start of the bar up to which they were held
+
+
+def trades(result: Result) -> tuple[Trade, ...]:
+    """The round trips, first in, first out by symbol, in the order of their entries.
+
+    Raises ValueError if more is sold than was bought: no backtest here goes short, so its fills would be wrong.
+    """
+    lots: dict[str, deque[_Lot]] = {}
+    calendar = result.panel.close.index
+    found: list[Trade] = []
+    for fill in result.fills:
+        held = lots.setdefault(fill.symbol, deque())
+        if fill.side is Side.BUY:
+            held.append(_Lot(fill, fill.quantity))
+        else:
+            found += _sold(fill, held, calendar)
+    for lot in (lot for held in lots.values() for lot in held):
+        found.append(_trade(lot.entry, lot.left, _last(lot.entry, result), calendar))
+    return tuple(sorted(found, key=lambda trade: (trade.entry_time, trade.symbol)))
+
+
+def _sold(sale: Fill, held: deque[_Lot], calendar: pd.Index) -> Iterator[Trade]:
+    reason = sale.reason if sale.kind == "market" else sale.kind
+    left = sale.quantity
+    while left > LEAST_SHARES:
+        if not held:
+            raise ValueError(f"{sale.client_order_id} sells {left:g} {sale.symbol} more than were bought")
+        lot = held[0]
+        quantity = min(left, lot.left)
+        left -= quantity
+        lot.left -= quantity
+        if lot.left <= LEAST_SHARES:
+            held.popleft()
+        commission_usd = sale.commission_usd * quantity / sale.quantity
+        yield _trade(lot.entry, quantity, _Exit(sale.time, sale.price_usd, reason, commission_usd, sale.time), calendar)
+
+
+def _last(entry: Fill, result: Result) -> _Exit:
+    """At the last close up to the last bar; nothing is taken off for a sale that was not made."""
+    end = result.bars[-1].time
+    closes = result.panel.close[entry.symbol].loc[:end].dropna()
+    return _Exit(None, float(closes.iloc[-1]) if len(closes) else entry.price_usd, STILL_OPEN, 0.0, end)
+
+
+def _trade(entry: Fill, quantity: float, leaving: _Exit, calendar: pd.Index) -> Trade:
+    entry_commission_usd = entry.commission_usd * quantity / entry.quantity
+    paid_usd = quantity * entry.price_usd + entry_commission_usd
+    pnl_usd = quantity * leaving.price_usd - leaving.commission_usd - paid_usd
+    return Trade(
+        symbol=entry.symbol,
+        quantity=quantity,
+        entry_time=entry.time,
+        entry_price_usd=entry.price_usd,
+        entry_reason=entry.reason,
+        exit_time=leaving.time,
+        exit_price_usd=leaving.price_usd,
+        exit_reason=leaving.reason,
+        commission_usd=entry_commission_usd + leaving.commission_usd,
+        pnl_usd=pnl_usd,
+        return_fraction=pnl_usd / paid_usd,
+        bars_held=_bars(calendar, entry.time, leaving.until),
+    )
+
+
+def _bars(calendar: pd.Index, begin: datetime, end: datetime) -> int:
+    """The bars between two starts of bars: 0 for shares that are sold in the bar they were bought in."""
+    first, last = calendar.searchsorted(pd.DatetimeIndex([begin, end]))
+    return int(last - first)

@@ -1,0 +1,44 @@
+"""Matplotlib's pictures as elements of a page: in the page's own colours and fonts, without ids of their own."""
+
+import io
+import re
+
+import matplotlib as mpl
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+UNITS_AN_INCH = 72
+
+# Matplotlib wants real colours; these stand in for the page's own, so that one picture serves light and dark.
+COLOURS = {
+    name: f"#{number:06x}"
+    for number, name in enumerate(("ink", "muted", "grid", "trend", "tone", "up", "down", "flat"), start=1)
+}
+
+
+def inline(figure: Figure, *, title: str, description: str, salt: str, css_class: str = "chart") -> Markup:
+    """The figure as an svg element, `title` and `description` for those who do not see it.
+
+    Colours out of COLOURS become the CSS variables of the same name. The same figure and `salt` give the same text.
+    """
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}), io.StringIO() as out:
+        figure.savefig(out, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+        body = _body(out.getvalue())
+    width, height = (UNITS_AN_INCH * float(inches) for inches in figure.get_size_inches())
+    return Markup(  # noqa: S704 - words are escaped, here and by Matplotlib
+        f'<svg class="{css_class}" viewBox="0 0 {width:g} {height:g}" role="img">'
+        f"<title>{Markup.escape(title)}</title><desc>{Markup.escape(description)}</desc>{body}"
+    )
+
+
+def _body(svg: str) -> str:
+    body = svg[svg.index(">", svg.index("<svg")) + 1 :]
+    body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
+    body = re.sub(r'<g id="[^"]*"', "<g", body)
+    body = re.sub(r' (d|x|y|transform)="[^"]*"', lambda numbers: re.sub(r"(\.\d\d)\d+", r"\1", numbers[0]), body)
+    body = re.sub(r"font-family: [^;\"]*;? ?", "", body)
+    body = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", body)
+    body = re.sub(r"\n\s*", "\n", body)
+    for name, colour in COLOURS.items():
+        body = body.replace(colour, f"var(--{name})")
+    return body

@@ -1,0 +1,178 @@
+"""Results of made-up backtests: prices, what was bought and sold, and the account that follows from both."""
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import pandas as pd
+
+from scripts.backtest.model import Bar, Fill, Note, Options, Panel, Refusal, Result, Scored
+from tests.builders import settings
+from trader.execution import client_order_id
+from trader.model import NEW_YORK, Closes, Code, Decision, Denial, Forecast, Side
+
+FIRST_DAY = "2021-01-04"
+SYMBOLS = ("AAA", "BBB", "BRK.B", "DDD")
+
+
+def panel(closes: Mapping[str, Sequence[float]], **fields: Any) -> Panel:
+    """Closes only, one a business day from 4 January 2021; NaN where there is none."""
+    bars = len(next(iter(closes.values())))
+    index = pd.bdate_range(FIRST_DAY, periods=bars, tz=NEW_YORK).tz_convert("UTC")
+    close = pd.DataFrame({symbol: [float(usd) for usd in prices] for symbol, prices in closes.items()}, index=index)
+    return Panel(open=close, high=close, low=close, close=close, **{"has_ohlc": False, "source": "made up", **fields})
+
+
+def fill(panel: Panel, bar: int, symbol: str, quantity: float, price_usd: float, **fields: Any) -> Fill:
+    """A purchase, or with a negative quantity a sale, in bar number `bar`."""
+    side = Side.BUY if quantity > 0 else Side.SELL
+    time = panel.close.index[bar].to_pydatetime()
+    given = {
+        "client_order_id": client_order_id("trend", time, symbol, side),
+        "kind": "market",
+        "decided_price_usd": price_usd,
+        "commission_usd": 0.0,
+        "reason": "it is a test",
+    }
+    return Fill(time=time, symbol=symbol, side=side, quantity=abs(quantity), price_usd=price_usd, **{**given, **fields})
+
+
+def result(
+    panel: Panel,
+    fills: Sequence[Fill] = (),
+    *,
+    first: int = 0,
+    options: Mapping[str, Any] | None = None,
+    decisions: Mapping[datetime, Decision] | None = None,
+    **fields: Any,
+) -> Result:
+    """The account from bar number `first` on: cash and holdings as the fills leave them, at each bar's last prices."""
+    chosen = Options(**{"settings": settings(), "cash_usd": 1_000.0, "slippage_fraction": 0.0, **(options or {})})
+    prices, cash_usd, held, bars = panel.close.ffill(), chosen.cash_usd, dict.fromkeys(panel.close, 0.0), []
+    for time in panel.close.index[first:]:
+        for each in (each for each in fills if each.time == time):
+            change = each.quantity if each.side is Side.BUY else -each.quantity
+            held[each.symbol] += change
+            cash_usd -= change * each.price_usd + each.commission_usd
+        positions = {str(symbol): quantity for symbol, quantity in held.items() if quantity}
+        bars.append(
+            Bar(
+                time=time.to_pydatetime(),
+                slot=time.to_pydatetime() + timedelta(hours=15),
+                status="TRADED" if positions else "NOTHING_TO_DO",
+                detail="",
+                equity_usd=cash_usd
+                + sum(quantity * float(prices[each].loc[time]) for each, quantity in positions.items()),
+                cash_usd=cash_usd,
+                positions=positions,
+                decision=(decisions or {}).get(time.to_pydatetime()),
+            )
+        )
+    return Result(options=chosen, panel=panel, bars=tuple(bars), fills=tuple(fills), **fields)
+
+
+def scored(symbol: str, price_usd: float, yhat_usd: float, half_width_usd: float, actual_usd: float) -> Scored:
+    """A forecast one day ahead, with an interval of the same width on both sides."""
+    time = datetime(2021, 1, 4, 5, tzinfo=NEW_YORK)
+    return Scored(
+        symbol=symbol,
+        time=time,
+        horizon_time=time + timedelta(days=1),
+        actual_time=time + timedelta(days=1),
+        price_usd=price_usd,
+        yhat_usd=yhat_usd,
+        lower_usd=yhat_usd - half_width_usd,
+        upper_usd=yhat_usd + half_width_usd,
+        actual_usd=actual_usd,
+    )
+
+
+def year_of_trading(symbols: Sequence[str] = SYMBOLS, bars: int = 300, *, reason: str = "", **fields: Any) -> Result:
+    """Each symbol swings around a rising line; it is bought below the line and sold above it, or at a stop loss.
+
+    There are forecasts on every bar, scores, refusals, denials and notes. `reason` takes the place of all texts.
+    """
+    history = 50
+    closes = {
+        symbol: [
+            (40 + 25 * number)
+            * (1 + 0.0007 * bar * (1 - number % 6 / 6) + 0.08 * math.sin(bar / (9 + number)))
+            * (1 + 0.012 * math.sin(bar * 2.3 + number * 1.7))
+            for bar in range(history + bars)
+        ]
+        for number, symbol in enumerate(symbols)
+    }
+    over = panel(closes, source=reason or "made-up closes of a few symbols", notes=_notes(symbols, reason))
+    lines = {symbol: over.close[symbol].rolling(40, min_periods=1).mean() for symbol in symbols}
+    fills = [each for symbol in symbols[:-1] for each in _fills(over, symbol, lines[symbol], history, reason)]
+    fills.sort(key=lambda each: (each.time, each.symbol))
+    given = {
+        "first": history,
+        "options": {"cash_usd": 100_000.0, "commission_fraction": 0.0005, "slippage_fraction": 0.0005},
+        "decisions": _decisions(over, lines, reason),
+        "refusals": _refusals(over, symbols[0], reason),
+        "scored": tuple(_scores(over, lines, symbols, history)),
+        "timings_s": {"pipeline": 1.25, "backtrader": 0.25},
+    }
+    return result(over, fills, **{**given, **fields})
+
+
+def _fills(over: Panel, symbol: str, line: Closes, history: int, reason: str) -> list[Fill]:
+    prices, fills, bought_usd = over.close[symbol], [], 0.0
+    for bar in range(history, len(prices) - 1):
+        usd, gap = float(prices.iloc[bar + 1]), float(prices.iloc[bar] / line.iloc[bar] - 1)
+        quantity = 20_000 // bought_usd if bought_usd else 0
+        why = {"commission_usd": round(usd * (quantity or 20_000 // usd) * 0.0005, 2)}
+        words = reason or f"price {prices.iloc[bar]:,.2f} is {abs(gap):.1%} away from its trend line"
+        if not bought_usd and gap < -0.03:
+            bought_usd = usd * 1.0005
+            fills.append(fill(over, bar + 1, symbol, 20_000 // bought_usd, bought_usd, reason=words, **why))
+        elif bought_usd and usd < 0.96 * bought_usd:
+            fills.append(fill(over, bar + 1, symbol, -quantity, usd * 0.9995, kind="stop-loss", reason=words, **why))
+            bought_usd = 0.0
+        elif bought_usd and gap > 0.03:
+            fills.append(fill(over, bar + 1, symbol, -quantity, usd * 0.9995, reason=words, **why))
+            bought_usd = 0.0
+    return fills
+
+
+def _decisions(over: Panel, lines: Mapping[str, Closes], reason: str) -> dict[datetime, Decision]:
+    detail = reason or "13.20 USD to spend is less than one share"
+    return {
+        time.to_pydatetime(): Decision(
+            forecasts=tuple(
+                Forecast(
+                    symbol=symbol,
+                    time=time.to_pydatetime(),
+                    price_usd=float(over.close[symbol].loc[time]),
+                    trend_usd=float(line.loc[time]),
+                )
+                for symbol, line in lines.items()
+            ),
+            denials=(Denial(symbol=next(iter(lines)), code=Code.QUANTITY_BELOW_ONE, detail=detail),),
+        )
+        for time in over.close.index
+    }
+
+
+def _refusals(over: Panel, symbol: str, reason: str) -> tuple[Refusal, ...]:
+    words = reason or "not enough cash at its bar"
+    times = [time.to_pydatetime() for time in over.close.index[60:66:5]]
+    return tuple(
+        Refusal(time=time, client_order_id=f"trend-{time:%Y%m%d}-buy", symbol=symbol, reason=words) for time in times
+    )
+
+
+def _scores(over: Panel, lines: Mapping[str, Closes], symbols: Sequence[str], history: int) -> list[Scored]:
+    return [
+        scored(symbol, float(prices.iloc[bar]), float(line.iloc[bar]), 0.06 * float(prices.iloc[bar]), float(actual))
+        for symbol in symbols
+        for prices, line in [(over.close[symbol], lines[symbol])]
+        for bar, actual in zip(range(history, len(prices) - 1), prices.iloc[history + 1 :], strict=True)
+    ]
+
+
+def _notes(symbols: Sequence[str], reason: str) -> tuple[Note, ...]:
+    words = reason or "changes by 51% from one bar to the next, like a split that the prices are not adjusted for"
+    return (Note(symbol=symbols[0], what=words), Note(symbol="", what=reason or "2 bars are missing in all symbols"))

@@ -1,0 +1,282 @@
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.backtest import report
+from scripts.backtest.model import Result
+from scripts.backtest.report.charts import drawdown
+from scripts.backtest.statistics import figures
+from tests.backtest_results import fill, panel, result, year_of_trading
+from tests.system.test_report_page import DARK, FLAGS, LIGHT, LINKS, Elements
+
+HOSTILE = '</title></svg><script>alert(1)</script><img src="http://127.0.0.1:9/x" onerror="alert(2)">$\\frac{1}$'
+SYMBOLS = ("AAA", "$B_1$", HOSTILE, "DDD")
+CHARTS = ["equity", "drawdown", "exposure", "results", "calibration"]
+PHONE_PX = 360
+
+# Runs in a copy of the page without its policy, so that an injected script would run there too. Chromium's own window
+# is never as narrow as a phone, so the page can be shown in a frame, and what is measured goes to the frame's parent.
+MEASURE = """
+<script>
+const box = element => { const {width, height} = element.getBoundingClientRect(); return {width, height}; };
+const seen = element => box(element).width > 0;
+const pictures = figure => [...figure.querySelectorAll('svg.chart')].filter(seen).map(svg => ({
+  size: box(svg),
+  lines: [...svg.querySelectorAll('path[style*="stroke: var"]')].map(box),
+  areas: [...svg.querySelectorAll('path[style*="fill: var"]')].map(box),
+  texts: [...svg.querySelectorAll('text')].map(text => text.textContent),
+  left: Math.min(...[...svg.querySelectorAll('text')].map(text => text.getBoundingClientRect().left)),
+  least_letter: Math.min(...[...svg.querySelectorAll('text')].map(text => box(text).height)),
+  right: Math.max(...[...svg.querySelectorAll('text')].map(text => text.getBoundingClientRect().right)),
+}));
+const measured = {
+  charts: Object.fromEntries([...document.querySelectorAll('figure')].map(figure => [figure.id, pictures(figure)])),
+  cards: [...document.querySelectorAll('article')].map(card => ({
+    symbol: card.querySelector('h3').textContent,
+    size: box(card.querySelector('svg.chart')),
+    lines: [...card.querySelectorAll('svg.chart path[style*="stroke: var"]')].map(box),
+    marks: card.querySelectorAll('svg.chart use').length,
+  })),
+  months: [...document.querySelectorAll('#chart-months td')].map(cell => getComputedStyle(cell).backgroundColor),
+  page: getComputedStyle(document.body).backgroundColor,
+  ink: getComputedStyle(document.querySelector('svg.chart path[style*="--trend"]')).stroke,
+  width: window.innerWidth,
+  overflow: document.documentElement.scrollWidth - window.innerWidth,
+  fetched: performance.getEntriesByType('resource').map(entry => entry.name),
+  scripts: document.querySelectorAll('script').length,
+  images: document.querySelectorAll('img').length,
+  folded: [...document.querySelectorAll('details:not([open])')].map(part => part.querySelector('summary').textContent),
+};
+if (parent !== window) parent.postMessage(measured, '*');
+else document.body.textContent = 'measured' + JSON.stringify(measured) + 'end';
+</script>
+"""
+FRAME = """
+<!doctype html><link rel="icon" href="data:,"><body><script>
+addEventListener('message', ({data}) => { document.body.textContent = 'measured' + JSON.stringify(data) + 'end'; });
+</script><iframe src="measured.html" style="width: 360px; height: 900px; border: 0"></iframe>
+"""
+
+PATH = re.compile(r'<path d="([^"]*)"')
+
+type Browse = Callable[..., tuple[str, str]]
+
+
+@pytest.fixture(scope="module")
+def browse(tmp_path_factory: pytest.TempPathFactory) -> Browse:
+    """Opens a file in Chromium; gives the document as the browser holds it, and its console."""
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("no chromium on the PATH: install it in the CI image, the page is tested in a real browser")
+        pytest.skip("left out: no chromium on the PATH")
+
+    def opened(page: Path, *flags: str) -> tuple[str, str]:
+        profile = tmp_path_factory.mktemp("profile")
+        command = [chromium, *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
+
+    return opened
+
+
+def written(done: Result, folder: Path) -> Path:
+    return report.write(figures(done), done, folder).page
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A year of a few symbols, whose reasons, notes and one of whose names are HTML."""
+    return written(year_of_trading(SYMBOLS, reason=HOSTILE), tmp_path_factory.mktemp("page"))
+
+
+@pytest.fixture(scope="module")
+def measure(browse: Browse) -> Callable[..., Any]:
+    """What the browser makes of a page: sizes, colours, what was fetched. `on_a_phone` it is 360 px wide."""
+
+    def measured(page: Path, *flags: str, on_a_phone: bool = False) -> Any:
+        text = re.sub(r"<meta http-equiv[^>]*>", "", page.read_text(encoding="utf-8"))
+        copy, frame = page.with_name("measured.html"), page.with_name("frame.html")
+        copy.write_text(text.replace("</body>", f"{MEASURE}</body>"), encoding="utf-8")
+        frame.write_text(FRAME, encoding="utf-8")
+        dom, console = browse(frame if on_a_phone else copy, *flags)
+        assert console == ""
+        found = re.search(r"measured({.*})end", dom)
+        assert found, dom
+        return json.loads(re.sub(r"&(amp|lt|gt);", lambda name: {"amp": "&", "lt": "<", "gt": ">"}[name[1]], found[1]))
+
+    return measured
+
+
+@pytest.fixture(scope="module")
+def light(measure: Callable[..., Any], page: Path) -> Any:
+    return measure(page, LIGHT, "--window-size=1280,900")
+
+
+@pytest.fixture(scope="module")
+def dark_phone(measure: Callable[..., Any], page: Path) -> Any:
+    return measure(page, DARK, "--hide-scrollbars", "--window-size=800,900", on_a_phone=True)
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_a_desk_shows_each_chart_once_and_large_enough(light: Any, name: str) -> None:
+    (chart,) = light["charts"][f"chart-{name}"]
+    assert chart["size"]["width"] > 400
+    assert chart["size"]["height"] > 100
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_a_phone_shows_each_chart_once_within_its_width(dark_phone: Any, name: str) -> None:
+    (chart,) = dark_phone["charts"][f"chart-{name}"]
+    assert 250 < chart["size"]["width"] <= PHONE_PX
+    assert chart["least_letter"] > 8
+    assert chart["left"] >= 0
+    assert chart["right"] <= PHONE_PX
+
+
+@pytest.mark.parametrize(("name", "lines"), [("equity", 2), ("drawdown", 2), ("exposure", 1)])
+def test_the_lines_are_drawn_across_their_chart(light: Any, name: str, lines: int) -> None:
+    (chart,) = light["charts"][f"chart-{name}"]
+    across = [line for line in chart["lines"] if line["width"] > chart["size"]["width"] / 2 and line["height"] > 5]
+    assert len(across) >= lines
+
+
+@pytest.mark.parametrize(("name", "areas"), [("results", 3), ("calibration", 8)])
+def test_the_bars_are_drawn(light: Any, name: str, areas: int) -> None:
+    (chart,) = light["charts"][f"chart-{name}"]
+    assert len([area for area in chart["areas"] if area["width"] > 1 and area["height"] > 5]) == areas
+
+
+@pytest.mark.parametrize("words", ["Strategy 105,221", "Buy and hold 123,485", "Cash 100,000"])
+def test_the_lines_of_the_equity_are_named_at_their_ends(light: Any, words: str) -> None:
+    assert words in light["charts"]["chart-equity"][0]["texts"]
+
+
+def test_a_symbol_is_written_as_it_is_spelt(light: Any) -> None:
+    assert {"AAA", "$B_1$"} <= set(light["charts"]["chart-results"][0]["texts"])
+
+
+def test_the_months_are_coloured_by_their_return(light: Any) -> None:
+    assert len(set(light["months"])) > 8
+
+
+def test_each_symbol_that_was_traded_has_its_prices_with_the_trend_line_and_marks(light: Any) -> None:
+    assert sorted(card["symbol"] for card in light["cards"]) == sorted(SYMBOLS[:3])
+    for card in light["cards"]:
+        across = [line for line in card["lines"] if line["width"] > card["size"]["width"] / 2 and line["height"] > 5]
+        assert len(across) >= 2
+        assert card["marks"] > 10
+
+
+def test_the_page_fetches_nothing(light: Any) -> None:
+    assert light["fetched"] == []
+
+
+def test_html_from_outside_is_not_made_part_of_the_page(light: Any) -> None:
+    assert (light["scripts"], light["images"]) == (1, 0)  # the one script is the one that measures
+
+
+def test_dark_mode_turns_the_page_and_the_charts(light: Any, dark_phone: Any) -> None:
+    assert light["page"] != dark_phone["page"]
+    assert light["ink"] != dark_phone["ink"]
+
+
+def test_a_phone_needs_no_sideways_scrolling(dark_phone: Any) -> None:
+    assert (dark_phone["width"], dark_phone["overflow"]) == (PHONE_PX, 0)
+
+
+def test_many_trades_are_folded_away(light: Any) -> None:
+    assert "All 33 trades" in light["folded"]
+
+
+def test_the_browser_has_no_complaint_about_the_page_and_its_policy(browse: Browse, page: Path) -> None:
+    _, console = browse(page)
+    assert console == ""
+
+
+def test_html_from_outside_is_shown_as_text(page: Path) -> None:
+    text = Elements(page).text
+    assert text.count(HOSTILE) >= 30  # reasons of trades, the note, the source, the refusals, the name of a symbol
+    assert "<script>" not in page.read_text(encoding="utf-8")
+
+
+def test_nothing_in_the_page_points_outside(page: Path) -> None:
+    links = [value for _, attributes in Elements(page).found for name, value in attributes.items() if name in LINKS]
+    assert [link for link in links if not (link or "").startswith(("#", "data:"))] == []
+    assert re.findall(r"url\((?!#)", page.read_text(encoding="utf-8")) == []
+
+
+def test_every_id_in_the_page_is_its_own(page: Path) -> None:
+    ids = [attributes["id"] for _, attributes in Elements(page).found if "id" in attributes]
+    assert sorted(ids, key=str) == sorted(set(ids), key=str)
+
+
+def test_every_picture_is_described_for_those_who_do_not_see_it(page: Path) -> None:
+    elements = Elements(page)
+    pictures = [attributes for attributes in elements.named("svg") if attributes.get("role") == "img"]
+    assert len(pictures) == 2 * len(CHARTS) + 3
+    assert "At the end: Strategy 105,221 USD, Buy and hold 123,485 USD, cash 100,000 USD." in elements.text
+
+
+def test_the_page_tells_what_it_does_not_show(page: Path) -> None:
+    text = Elements(page).text
+    for words in ("What this does not show", "Costs are assumed", "Survivorship", "No promise of profit"):
+        assert words in text
+
+
+def test_an_interrupted_backtest_says_so_at_the_top(tmp_path: Path) -> None:
+    elements = Elements(written(replace(year_of_trading(bars=40), is_complete=False), tmp_path))
+    assert "Interrupted on 7 May 2021" in elements.alarms
+    assert "Interrupted on 7 May 2021: " in elements.text
+
+
+def test_a_whole_backtest_has_no_alarm(page: Path) -> None:
+    assert Elements(page).alarms == []
+
+
+def test_a_backtest_that_traded_nothing_says_so(tmp_path: Path) -> None:
+    elements = Elements(written(result(panel({"AAA": [10, 11], "BBB": [10, 9]})), tmp_path))
+    assert "No symbol was traded." in elements.text
+    assert "Never traded: AAA, BBB." in elements.text
+    assert list(elements.named("article")) == []
+
+
+@pytest.mark.parametrize("bars", [0, 1, 2])
+def test_the_shortest_backtests_have_a_page(tmp_path: Path, bars: int) -> None:
+    over = panel({"AAA": [10.0, 10.0]})
+    fills = [fill(over, 0, "AAA", 100, 10.0)] if bars == 2 else []
+    done = result(over, fills, first=2 - bars, is_complete=bool(bars))
+    assert "What this does not show" in Elements(written(done, tmp_path)).text
+
+
+def test_bars_shorter_than_a_day_have_their_time(tmp_path: Path) -> None:
+    over = year_of_trading(bars=40)
+    hourly = replace(over.options, settings=replace(over.options.settings, bar_interval="1h"))
+    assert "15 Mar 2021, 00:00 to" in Elements(written(replace(over, options=hourly), tmp_path)).text
+
+
+def test_many_symbols_are_folded_away_and_the_page_stays_small(tmp_path: Path) -> None:
+    path = written(year_of_trading([f"S{number:02d}" for number in range(28)], 300), tmp_path)
+    assert path.stat().st_size < 1_000_000
+    summaries = re.findall(r"<summary>([^<]*)</summary>", path.read_text(encoding="utf-8"))
+    assert "27 symbols" in summaries
+
+
+@pytest.mark.parametrize("bar", [500, 501, 502, 503])
+def test_a_fall_of_one_bar_is_not_lost_where_a_picture_has_fewer_points_than_bars(bar: int) -> None:
+    calm = [10.0] * 1_000
+    fallen = [*calm[:bar], 5.0, *calm[bar + 1 :]]
+    over = [panel({"AAA": closes}) for closes in (calm, fallen)]
+    held = [figures(result(prices, [fill(prices, 0, "AAA", 100, 10.0)])) for prices in over]
+    for each in held:
+        each["curve"]["buy_and_hold_drawdown_fraction"] = None  # it fell as deep
+    for without, with_it in zip(*(drawdown(each).pictures for each in held), strict=True):
+        assert PATH.findall(without) != PATH.findall(with_it)

@@ -1,0 +1,336 @@
+import json
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.backtest.model import Note, Panel, Refusal, Result
+from scripts.backtest.statistics import figures, key_figures
+from tests.backtest_results import fill, panel, result, scored, year_of_trading
+from tests.builders import settings
+from trader.model import Code, Decision, Denial
+
+
+@pytest.fixture(autouse=True)
+def _no_warning_is_printed() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def prices(*closes: float, **others: list[float]) -> Panel:
+    return panel({"AAA": list(closes), **others})
+
+
+def all_in(*closes: float, **fields: Any) -> Result:
+    """100 shares bought at the first close with all the cash of 1,000 USD, and held."""
+    over = prices(*closes)
+    return result(over, [fill(over, 0, "AAA", 100, 10.0)], **fields)
+
+
+# --- the key figures, computed by hand -------------------------------------------------------------------------------
+
+
+def test_the_return_is_that_of_the_account_from_its_cash_to_its_last_bar() -> None:
+    assert key_figures(all_in(10, 11, 12))["total_return_fraction"] == pytest.approx(0.2)
+
+
+def test_a_return_over_a_whole_year_of_bars_is_the_return_a_year() -> None:
+    whole_year = all_in(*[10 + bar / 251 for bar in range(252)])
+    assert key_figures(whole_year)["annual_return_fraction"] == pytest.approx(0.1)
+
+
+def test_half_a_year_is_compounded_to_a_whole_one() -> None:
+    half_year = all_in(*[10 + bar / 125 for bar in range(126)])
+    assert key_figures(half_year)["annual_return_fraction"] == pytest.approx(1.1**2 - 1)
+
+
+def test_hourly_bars_make_a_year_of_seven_a_session() -> None:
+    hourly = all_in(*[10 + bar / 251 for bar in range(252)], options={"settings": settings(BAR_INTERVAL="1h")})
+    assert key_figures(hourly)["annual_return_fraction"] == pytest.approx(1.1**7 - 1)
+
+
+def test_volatility_and_sharpe_ratio_are_those_of_the_bars_returns() -> None:
+    found = key_figures(all_in(10, 11, 9.9))  # returns 0, +10 %, -10 %: their standard deviation is 10 %
+    assert found["annual_volatility_fraction"] == pytest.approx(0.1 * math.sqrt(252))
+    assert found["sharpe_ratio"] == pytest.approx(0)
+
+
+def test_the_sortino_ratio_counts_only_falls_as_risk() -> None:
+    found = key_figures(all_in(10, 12, 10.8))  # 0, +20 %, -10 %: mean 1/30, downside sqrt(0.01 / 3)
+    assert found["sortino_ratio"] == pytest.approx((1 / 30) * 252 / (math.sqrt(0.01 / 3) * math.sqrt(252)))
+
+
+def test_the_drawdown_is_the_largest_fall_from_a_peak() -> None:
+    assert key_figures(all_in(10, 20, 15, 25, 15))["max_drawdown_fraction"] == pytest.approx(-0.4)
+
+
+def test_a_fall_below_the_cash_at_the_start_counts_from_there() -> None:
+    over = prices(8, 8, 8)
+    bought_dear = result(over, [fill(over, 0, "AAA", 100, 10.0)])
+    assert key_figures(bought_dear)["max_drawdown_fraction"] == pytest.approx(-0.2)
+
+
+def test_the_calmar_ratio_is_the_return_a_year_over_the_deepest_drawdown() -> None:
+    found = key_figures(all_in(*[10.0] * 250, 5, 11))
+    assert found["calmar_ratio"] == pytest.approx(0.1 / 0.5)
+
+
+def test_exposure_is_the_mean_share_of_the_equity_that_is_invested() -> None:
+    over = prices(10, 10, 10, 10)
+    half = result(over, [fill(over, 1, "AAA", 50, 10.0), fill(over, 3, "AAA", -50, 10.0)])
+    assert key_figures(half)["exposure_fraction"] == pytest.approx((0 + 0.5 + 0.5 + 0) / 4)
+
+
+def test_only_closed_trades_are_counted_and_won_after_commission() -> None:
+    over = prices(10, 10, 10, 10)
+    fills = [
+        fill(over, 0, "AAA", 10, 10.0),
+        fill(over, 1, "AAA", -10, 11.0),
+        fill(over, 1, "AAA", 10, 10.0),
+        fill(over, 2, "AAA", -10, 10.1, commission_usd=2.0),  # 1 USD won, and 2 paid for it
+        fill(over, 3, "AAA", 10, 10.0),
+    ]
+    found = key_figures(result(over, fills))
+    assert (found["trades"], found["win_fraction"], found["commission_usd"]) == (2, 0.5, 2.0)
+
+
+# --- series that are too short or too quiet to measure ---------------------------------------------------------------
+
+MEASURED = ("annual_return_fraction", "annual_volatility_fraction", "sharpe_ratio", "sortino_ratio", "calmar_ratio")
+
+
+def test_of_one_bar_nothing_is_annualised() -> None:
+    found = key_figures(all_in(11))
+    assert [found[name] for name in MEASURED] == [None] * 5
+    assert found["total_return_fraction"] == pytest.approx(0.1)
+
+
+def test_of_no_bar_there_is_the_cash_and_nothing_else() -> None:
+    nothing = result(prices(10, 11), first=2, is_complete=False)
+    found = key_figures(nothing)
+    assert (found["final_equity_usd"], found["total_return_fraction"], found["exposure_fraction"]) == (1_000, 0, None)
+    assert figures(nothing)["key_figures"]["buy_and_hold"] is None
+
+
+def test_without_trades_there_is_no_ratio_and_no_share_of_wins() -> None:
+    found = key_figures(result(prices(10, 11, 12)))
+    assert [found[name] for name in ("sharpe_ratio", "sortino_ratio", "calmar_ratio", "win_fraction")] == [None] * 4
+    assert (found["annual_volatility_fraction"], found["max_drawdown_fraction"], found["trades"]) == (0, 0, 0)
+
+
+def test_an_account_that_only_rises_has_no_ratio_to_its_falls() -> None:
+    found = key_figures(all_in(10, 11, 12))
+    assert (found["sortino_ratio"], found["calmar_ratio"]) == (None, None)
+
+
+def test_an_account_that_loses_all_is_measured_to_the_end() -> None:
+    found = key_figures(all_in(10, 0, 0))
+    assert (found["total_return_fraction"], found["max_drawdown_fraction"]) == (-1, -1)
+
+
+def test_a_return_too_large_for_a_year_is_none() -> None:
+    assert key_figures(all_in(10, 1e6))["annual_return_fraction"] is None
+
+
+# --- beside it: buy-and-hold and cash --------------------------------------------------------------------------------
+
+
+def test_buy_and_hold_spreads_the_cash_evenly_over_all_symbols() -> None:
+    found = figures(result(prices(10, 20, BBB=[5, 5])))
+    assert found["key_figures"]["buy_and_hold"]["total_return_fraction"] == pytest.approx((1.0 + 0.0) / 2)
+    assert found["curve"]["buy_and_hold_usd"] == pytest.approx([1_000, 1_500])
+
+
+def test_buy_and_hold_pays_the_same_slippage_and_commission() -> None:
+    options = {"slippage_fraction": 0.01, "commission_fraction": 0.02}
+    found = figures(result(prices(10, 10), options=options))["key_figures"]["buy_and_hold"]
+    assert found["final_equity_usd"] == pytest.approx(1_000 / 1.01 / 1.02)
+    assert found["commission_usd"] == pytest.approx(1_000 - 1_000 / 1.02)
+
+
+def test_buy_and_hold_begins_at_the_first_bar_that_is_traded() -> None:
+    found = figures(result(prices(1, 10, 20), first=1))
+    assert found["key_figures"]["buy_and_hold"]["total_return_fraction"] == pytest.approx(1.0)
+
+
+def test_a_symbol_listed_later_is_not_in_buy_and_hold_and_is_named() -> None:
+    found = figures(result(prices(10, 11, BBB=[math.nan, 5])))
+    assert found["key_figures"]["buy_and_hold"]["total_return_fraction"] == pytest.approx(0.1)
+    assert (found["data"]["buy_and_hold_symbols"], found["data"]["not_in_buy_and_hold"]) == (["AAA"], ["BBB"])
+
+
+def test_a_symbol_delisted_keeps_its_last_price_in_buy_and_hold() -> None:
+    found = figures(result(prices(10, 10, 10, BBB=[10, 12, math.nan])))
+    assert found["curve"]["buy_and_hold_usd"] == pytest.approx([1_000, 1_100, 1_100])
+
+
+def test_cash_earns_nothing_and_risks_nothing() -> None:
+    cash = figures(all_in(10, 11))["key_figures"]["cash"]
+    assert (cash["total_return_fraction"], cash["max_drawdown_fraction"], cash["final_equity_usd"]) == (0, 0, 1_000)
+
+
+# --- the rest of the report ------------------------------------------------------------------------------------------
+
+
+def test_a_month_is_compounded_and_a_year_has_its_total_and_that_of_buy_and_hold() -> None:
+    days = [10.0] * 20 + [11.0] + [12.1] * 19  # to the end of January; the 21st bar is 1 February
+    (year,) = figures(all_in(*days))["monthly_returns"]
+    assert year["year"] == 2021
+    assert year["months"][:3] == [pytest.approx(0), pytest.approx(0.21), None]
+    assert (year["total"], year["buy_and_hold"]) == (pytest.approx(0.21), pytest.approx(0.21))
+
+
+def test_a_bar_belongs_to_its_day_in_new_york() -> None:
+    over = panel({"AAA": [10, 11]})
+    for name in ("open", "high", "low", "close"):
+        frame = getattr(over, name)
+        frame.index = frame.index.map({frame.index[0]: "2022-01-01T01:00Z", frame.index[1]: "2022-01-01T02:00Z"})
+        frame.index = frame.index.astype("datetime64[us, UTC]")
+    (year,) = figures(result(over))["monthly_returns"]
+    assert year["year"] == 2021  # there it is still New Year's Eve
+
+
+def test_each_symbol_has_its_result_beside_holding_it() -> None:
+    over = panel({"AAA": [10, 10, 12, 12], "BBB": [20, 20, 20, 10], "CCC": [1, 1, 1, 1]})
+    fills = [
+        fill(over, 1, "AAA", 10, 10.0),
+        fill(over, 2, "AAA", -10, 12.0),
+        fill(over, 2, "AAA", 10, 12.0),
+        fill(over, 1, "BBB", 5, 20.0),
+        fill(over, 3, "BBB", -5, 10.0),
+    ]
+    aaa, ccc, bbb = figures(result(over, fills))["symbols"]
+    assert aaa == {
+        "symbol": "AAA",
+        "trades": 1,
+        "open_trades": 1,
+        "win_fraction": 1.0,
+        "pnl_usd": pytest.approx(20),
+        "contribution_fraction": pytest.approx(0.02),
+        "mean_bars_held": 1.0,
+        "buy_and_hold_return_fraction": pytest.approx(0.2),
+    }
+    assert (bbb["symbol"], bbb["pnl_usd"], bbb["win_fraction"]) == ("BBB", pytest.approx(-50), 0.0)
+    assert (ccc["symbol"], ccc["trades"], ccc["win_fraction"], ccc["mean_bars_held"]) == ("CCC", 0, None, None)
+
+
+def test_the_symbols_contributions_add_up_to_the_return() -> None:
+    found = figures(year_of_trading())
+    total = sum(row["contribution_fraction"] for row in found["symbols"])
+    assert total == pytest.approx(found["key_figures"]["strategy"]["total_return_fraction"], abs=1e-9)
+    assert abs(total) > 0.01
+
+
+def test_costs_are_what_the_orders_paid_and_what_slippage_moved_them_by() -> None:
+    over = prices(10, 10, 10, 10)
+    fills = [
+        fill(over, 0, "AAA", 10, 10.1, commission_usd=1.0),  # 1 % above 10
+        fill(over, 1, "AAA", -5, 9.9, commission_usd=0.5),  # 1 % below 10
+        fill(over, 2, "AAA", -5, 14.0, kind="take-profit"),  # a limit: at its own price
+    ]
+    costs = figures(result(over, fills, options={"slippage_fraction": 0.01}))["costs"]
+    assert (costs["fills"], costs["commission_usd"]) == (3, 1.5)
+    assert costs["turnover_usd"] == pytest.approx(101 + 49.5 + 70)
+    assert costs["slippage_usd"] == pytest.approx(10 * 0.1 + 5 * 0.1)
+
+
+def test_the_curve_has_every_bar_with_drawdown_and_exposure() -> None:
+    curve = figures(all_in(10, 20, 15))["curve"]
+    assert curve["times"] == ["2021-01-04T05:00:00Z", "2021-01-05T05:00:00Z", "2021-01-06T05:00:00Z"]
+    assert curve["equity_usd"] == pytest.approx([1_000, 2_000, 1_500])
+    assert curve["drawdown_fraction"] == pytest.approx([0, 0, -0.25])
+    assert curve["exposure_fraction"] == pytest.approx([1, 1, 1])
+
+
+def test_denials_and_statuses_are_counted_by_code_the_most_frequent_first() -> None:
+    over = prices(10, 10, 10)
+    times = [time.to_pydatetime() for time in over.close.index]
+    few = Denial(symbol="AAA", code=Code.POSITION_CAP, detail="")
+    many = Denial(symbol="AAA", code=Code.STALE_PRICE, detail="")
+    decided = result(over, decisions={times[0]: Decision(denials=(few, many)), times[1]: Decision(denials=(many,))})
+    closed = replace(decided.bars[2], status="MARKET_CLOSED", outcomes=(many,))
+    found = figures(replace(decided, bars=(*decided.bars[:2], closed)))
+    assert list(found["denials"].items()) == [("STALE_PRICE", 3), ("POSITION_CAP", 1)]
+    assert list(found["statuses"].items()) == [("NOTHING_TO_DO", 2), ("MARKET_CLOSED", 1)]
+
+
+def test_notes_refusals_and_the_interruption_are_told() -> None:
+    over = panel({"AAA": [10, 11]}, notes=(Note(symbol="AAA", what="listed later"),), source="a file")
+    refusal = Refusal(time=over.close.index[0].to_pydatetime(), client_order_id="x", symbol="AAA", reason="no cash")
+    found = figures(result(over, refusals=(refusal,), is_complete=False))
+    assert found["is_complete"] is False
+    assert found["data"]["notes"] == [{"symbol": "AAA", "what": "listed later"}]
+    assert found["data"]["source"] == "a file"
+    assert found["refusals"][0]["reason"] == "no cash"
+
+
+# --- the forecasts ---------------------------------------------------------------------------------------------------
+
+
+def test_forecasts_are_counted_inside_above_and_below_their_interval() -> None:
+    outcomes = (105, 95, 100, 106, 94)  # the ends of the interval belong to it
+    result_ = all_in(10, 11, scored=tuple(scored("AAA", 100, 100, 5, actual) for actual in outcomes))
+    scores = figures(result_)["calibration"]["overall"]
+    assert (scores["inside_fraction"], scores["above_fraction"], scores["below_fraction"]) == (0.6, 0.2, 0.2)
+    assert scores["forecasts"] == 5
+
+
+def test_errors_are_shares_of_the_price_beside_those_of_the_last_price() -> None:
+    judged = (scored("AAA", 100, 110, 5, 104), scored("AAA", 10, 9.5, 1, 10.2))
+    scores = figures(all_in(10, 11, scored=judged))["calibration"]["overall"]
+    assert scores["mean_absolute_error_fraction"] == pytest.approx((0.06 + 0.07) / 2)
+    assert scores["naive_mean_absolute_error_fraction"] == pytest.approx((0.04 + 0.02) / 2)
+    assert scores["bias_fraction"] == pytest.approx((0.06 - 0.07) / 2)
+    assert scores["error_ratio"] == pytest.approx(0.13 / 0.06)
+
+
+def test_forecasts_are_judged_by_symbol_as_well() -> None:
+    judged = (scored("BBB", 100, 100, 5, 100), scored("AAA", 100, 100, 5, 120), scored("AAA", 100, 100, 5, 101))
+    rows = figures(all_in(10, 11, scored=judged))["calibration"]["by_symbol"]
+    assert [(row["symbol"], row["forecasts"], row["inside_fraction"]) for row in rows] == [
+        ("AAA", 2, 0.5),
+        ("BBB", 1, 1),
+    ]
+
+
+def test_prices_that_do_not_move_give_no_ratio_to_their_naive_forecast() -> None:
+    scores = figures(all_in(10, 11, scored=(scored("AAA", 100, 101, 5, 100),)))["calibration"]["overall"]
+    assert scores["error_ratio"] is None
+
+
+@pytest.mark.parametrize(("is_complete", "reason"), [(True, "the span ends before"), (False, "was interrupted before")])
+def test_without_forecasts_the_report_says_why(is_complete: bool, reason: str) -> None:
+    found = figures(all_in(10, 11, is_complete=is_complete))["calibration"]
+    assert found["overall"] is None
+    assert reason in found["reason"]
+
+
+# --- as JSON ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_figures_are_the_same_for_the_same_result_but_for_the_timings() -> None:
+    first, second = (json.dumps(figures(year_of_trading(timings_s={"all": s})), allow_nan=False) for s in (1.0, 2.0))
+    assert first != second
+    assert first.replace('{"all": 1.0}', "") == second.replace('{"all": 2.0}', "")
+
+
+def test_where_the_report_is_written_is_no_part_of_it() -> None:
+    here, there = (figures(all_in(10, 11, options={"out": Path(out)})) for out in ("here", "there"))
+    assert here == there
+
+
+def test_no_number_is_infinite_or_not_a_number() -> None:
+    over = prices(10, math.nan, 0, BBB=[math.nan, math.nan, math.nan])
+    json.dumps(figures(result(over, [fill(over, 0, "AAA", 100, 10.0)])), allow_nan=False)
+
+
+def test_secrets_are_not_in_the_figures() -> None:
+    secret = settings(ALPACAUSER="the key id", ALPACAPW="the secret key")
+    text = json.dumps(figures(all_in(10, 11, options={"settings": secret})))
+    assert "the secret key" not in text
+    assert "the key id" not in text
