@@ -129,7 +129,7 @@ def test_an_interrupted_backtest_reports_what_there_is(tmp_path: Path) -> None:
     os.close(ours)
     assert process.returncode == 0
     assert "interrupted" in output.lower()
-    assert 0 < len(figures(tmp_path)["bars"]) < 2_000
+    assert 0 < len(figures(tmp_path)["curve"]["times"]) < 2_000
 
 
 BUSY = SHORT | {"STOP_LOSS_FRACTION": "0.01", "TAKE_PROFIT_FRACTION": "0.02", "SIGNAL_THRESHOLD_FRACTION": "0.002"}
