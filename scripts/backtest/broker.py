@@ -1,12 +1,14 @@
-"""Backtrader's broker behind the bot's Broker Protocol, and the three things it does differently from Backtrader's own.
+"""Backtrader's broker behind the bot's Broker Protocol, and what it does differently from Backtrader's own.
 
 - The legs of a bracket protect a position from the bar of its entry on, not from the next: a stop loss that the price
   passes on the day of the buy is hit on that day. Of stop and limit within one bar, the stop is taken to come first.
 - A limit is filled at its own price or a better opening, without slippage. Of closes alone the opening is not known,
   so it is its own price.
 - Money moves in whole cents, as at every broker.
+- A market order that finds no bar to be filled at, as in a gap, is cancelled.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -45,8 +47,8 @@ class Cents(bt.CommInfoBase):  # type: ignore[misc] # Backtrader ships no types
 
 
 def commission_usd(quantity: float, price_usd: float, fraction: float) -> float:
-    """The commission of an order, rounded to cents."""
-    return float(round(abs(quantity) * price_usd * fraction, 2))
+    """The commission of an order, rounded up to a cent."""
+    return math.ceil(round(abs(quantity) * price_usd * fraction * 100, 6)) / 100
 
 
 class Exchange(bt.brokers.BackBroker):  # type: ignore[misc] # Backtrader ships no types
@@ -76,9 +78,11 @@ class Exchange(bt.brokers.BackBroker):  # type: ignore[misc] # Backtrader ships 
             self._toactivate.popleft().activate()
 
     def _try_exec_limit(self, order: Any, popen: float, phigh: float, plow: float, plimit: float) -> None:  # noqa: ANN401, ARG002 Backtrader's own
-        if phigh >= plimit:  # only sales have limits
-            better = self.p.has_ohlc and popen > plimit
-            self._execute(order, ago=0, price=popen if better else plimit)
+        if phigh < plimit:  # only sales have limits
+            return
+        entered_now = order.parent is not None and order.parent.executed.dt == order.data.datetime[0]
+        is_known = self.p.has_ohlc or entered_now  # of closes alone a bar has one price, and it was bought at it
+        self._execute(order, ago=0, price=max(popen, plimit) if is_known else plimit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +141,18 @@ class BacktraderBroker:
                 self._held[order.symbol] = size
         elif own.status in {bt.Order.Margin, bt.Order.Rejected} and kind == MARKET:
             reason = f"{order.side} {order.quantity:g}: not enough cash at the price it would have been filled at"
-            self.refusals.append(
-                Refusal(time=time, client_order_id=client_order_id, symbol=order.symbol, reason=reason)
-            )
+            self._refuse(order, time, reason)
+
+    def end_of_bar(self, time: datetime) -> None:
+        """Cancel what found no bar to be filled at: market orders are good for a day, as at Alpaca."""
+        for own in self._strategy.broker.get_orders_open():
+            if own.info["kind"] != MARKET:
+                continue
+            order = self._sent[own.info["client_order_id"]].order
+            lost = "; the bracket of what is held is gone with it" if order.side is Side.SELL else ""
+            reason = f"{order.side} {order.quantity:g}: it had no bar to be filled at, and is cancelled{lost}"
+            self._strategy.broker.cancel(own)
+            self._refuse(order, time, reason)
 
     def cash_usd(self) -> float:
         """Cash, to the cent."""
@@ -214,8 +227,14 @@ class BacktraderBroker:
             if own.info["order_id"] == open_order.order_id:
                 self._strategy.broker.cancel(own)
 
+    def _refuse(self, order: Order, time: datetime, reason: str) -> None:
+        refusal = Refusal(time=time, client_order_id=order.client_order_id, symbol=order.symbol, reason=reason)
+        self.refusals.append(refusal)
+
     def _place(self, order: Order) -> _Sent:
-        feed = self._feeds[order.symbol]
+        feed = self._feeds.get(order.symbol)
+        if feed is None or not len(feed):
+            raise OrderRejectedError("it has had no bar since the backtest began")
         number = len(self._sent) + 1  # Backtrader's own goes on from one backtest to the next
 
         def info(kind: str, decided_price_usd: float | None) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """`make compare`: the same days through `make run`'s path and through Backtrader: is every decision the same?
 
 On one side lambda_function.run() once a bar, with the embedded broker, a price file and a journal, as `make run` does
-it; on the other the backtest without costs, its orders filled at the close that they were decided on, as the embedded
-broker fills them.
+it; on the other the backtest without costs, on closes alone, its orders filled at the close that they were decided on,
+as the embedded broker fills them.
 """
 
 import argparse
@@ -39,17 +39,18 @@ BARS = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Day:
-    """One bar: how the run ended on both sides, and everything that differs."""
+    """One bar: how the run ended on both sides, what there was to compare, and everything that differs."""
 
     slot: datetime
     run: str
     backtest: str
+    insights: int
     orders: int
     differences: tuple[replay.Difference, ...]
 
 
 def main() -> None:
-    """Both ways, side by side; the exit code is 0 only if every decision is the same."""
+    """Both ways, side by side; the exit code is 0 only if there were decisions and every one is the same."""
     parser = argparse.ArgumentParser(prog="make compare", description=__doc__)
     parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print the result as JSON")
     arguments = parser.parse_args()
@@ -58,17 +59,33 @@ def main() -> None:
         with terminal.progress() as progress:
             panel = prices.load(chosen, progress)
             days = compare(panel, starting(panel, chosen, BARS) if chosen.start is None else chosen, progress)
-    differing = [each for each in days if each.differences]
     if arguments.json:
-        answer = {"days": len(days), "orders": sum(each.orders for each in days), "differing": as_json(differing)}
-        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.write(json.dumps(answer(days)) + "\n")
     else:
-        show(days, differing)
-    sys.exit(terminal.FAILED if differing else terminal.USABLE)
+        show(days)
+    sys.exit(terminal.USABLE if is_same(days) else terminal.FAILED)
+
+
+def is_same(days: Sequence[Day]) -> bool:
+    """Whether something was compared, and nothing differs."""
+    return any(each.insights for each in days) and not any(each.differences for each in days)
+
+
+def answer(days: Sequence[Day]) -> dict[str, Any]:
+    """The result in JSON's types."""
+    return {
+        "days": len(days),
+        "insights": sum(each.insights for each in days),
+        "orders": sum(each.orders for each in days),
+        "is_same": is_same(days),
+        "differing": as_json([each for each in days if each.differences]),
+    }
 
 
 def compare(panel: Panel, chosen: Options, progress: Progress = no_progress) -> list[Day]:
     """Both ways over the span of the options; costs and refits are left out, for a run knows none."""
+    close = panel.close
+    panel = replace(panel, open=close, high=close, low=close, has_ohlc=False)
     same = replace(chosen, fills_at_close=True, commission_fraction=0.0, slippage_fraction=0.0, refit_every_bars=1)
     with pool() as executor:
         result = backtest(panel, same, executor=executor, progress=progress)
@@ -114,27 +131,55 @@ def environment(panel: Panel, chosen: Options, folder: Path) -> dict[str, str]:
 
 
 def _day(bar: Bar, record: Mapping[str, Any]) -> Day:
-    """What the two sides made of a bar."""
+    """What the two sides made of a bar: how it ended, the account it began with, and the decision to the last digit."""
     recorded, status = record["decision"], record["report"]["status"]
-    found = replay.differences(recorded, bar.decision) if recorded and bar.decision else []
-    if bool(recorded) != bool(bar.decision) or status != bar.status:
+    decided = as_json(bar.decision) if bar.decision else None
+    found = []
+    if bool(recorded) != bool(decided) or status != bar.status:
         found.append(replay.Difference(what="how it ended", recorded=status, replayed=bar.status))
+    if recorded and decided and bar.decision:
+        found += replay.differences(recorded, bar.decision)
+        if not found and _text(recorded) != _text(decided):
+            found.append(replay.Difference(what="the last digits of the decision", recorded="", replayed=""))
+        found += _account(bar, record["observation"])
     return Day(
         slot=bar.slot,
         run=status,
         backtest=bar.status,
+        insights=len(bar.decision.insights) if bar.decision else 0,
         orders=len(bar.decision.orders) if bar.decision else 0,
         differences=tuple(found),
     )
 
 
-def show(days: Sequence[Day], differing: Sequence[Day]) -> None:
+def _text(decision: Mapping[str, Any]) -> str:
+    """A decision to the last digit, without the corners of the trend lines, which a backtest does not keep."""
+    return json.dumps({**decision, "forecasts": [{**each, "line": []} for each in decision["forecasts"]]})
+
+
+def _account(bar: Bar, observation: Mapping[str, Any]) -> Iterator[replay.Difference]:
+    """What the bar began with, on both sides: cash and equity to a cent, and every position."""
+    for what, usd in (("cash_usd", bar.cash_usd), ("equity_usd", bar.equity_usd)):
+        if abs(recorded := observation["account"][what] - usd) > 0.01:
+            yield replay.Difference(what=what, recorded=f"{usd + recorded:,.2f}", replayed=f"{usd:,.2f}")
+    held = {symbol: position["quantity"] for symbol, position in observation["positions"].items()}
+    if held != dict(bar.positions):
+        yield replay.Difference(what="positions", recorded=str(held), replayed=str(dict(bar.positions)))
+
+
+def show(days: Sequence[Day]) -> None:
     """The verdict, and what differs."""
-    span = f"{days[0].slot.astimezone(NEW_YORK):%Y-%m-%d} to {days[-1].slot.astimezone(NEW_YORK):%Y-%m-%d}"
-    counts = f"{len(days)} runs, {span}, {sum(each.orders for each in days)} orders"
-    if not differing:
-        text = f"The same: {counts}. Every decision of the backtest is the one that make run made."
+    first, last = (f"{each.slot.astimezone(NEW_YORK):%Y-%m-%d}" for each in (days[0], days[-1]))
+    insights, orders = sum(each.insights for each in days), sum(each.orders for each in days)
+    counts = f"{len(days)} runs, {first} to {last}, with {insights:,} insights and {orders:,} orders"
+    differing = [each for each in days if each.differences]
+    if is_same(days):
+        text = f"The same: {counts}. Every decision of the backtest is the one that make run made, to the last digit."
         terminal.OUT.print(text, style="green")
+        return
+    if not differing:
+        text = f"Nothing was compared: {counts}. Each run ended as {days[0].run}; choose a span with prices of use."
+        terminal.OUT.print(text, style="bold red")
         return
     terminal.OUT.print(f"NOT the same: {counts}; {len(differing)} runs differ.", style="bold red")
     table = Table("slot", "what", "make run", "backtest")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import backtrader as bt
@@ -30,44 +30,69 @@ def slot_of(bar: datetime, bar_interval: str) -> datetime:
 
     The close of the bar stands for the price at that moment, as in a run of the bot on a price file.
     """
+    day = bar.astimezone(NEW_YORK).date()
     if bar_interval == "1d":
-        return market_hours.last_slot_of(bar.astimezone(NEW_YORK).date())
-    return bar + BAR_LENGTH[bar_interval] - timedelta(minutes=1)
+        return market_hours.last_slot_of(day)
+    end = bar + BAR_LENGTH[bar_interval]
+    hours = market_hours.session(day)
+    return (min(end, hours[1]) if hours and bar < hours[1] else end) - timedelta(minutes=1)
 
 
 class PanelPrices:
-    """A PriceSource over the panel, as the price file is one: bars of the calendar up to a moment."""
+    """A PriceSource over the panel, as the price file is one: bars of the calendar up to the present one."""
 
     def __init__(self, panel: Panel) -> None:
         """`panel` may reach further than any moment that is asked about."""
         self._close = panel.close
+        self._first = {
+            symbol: panel.close.index[each].to_pydatetime()
+            for symbol, each in zip(panel.close.columns, panel.close.notna().to_numpy().argmax(axis=0), strict=True)
+            if panel.close[symbol].notna().any()
+        }
+        self._present: datetime | None = None
 
     @property
     def name(self) -> str:
         """As a denial calls it."""
         return "prices"
 
-    def symbols(self) -> frozenset[str]:
-        """The panel's columns."""
-        return frozenset(self._close.columns)
+    def at(self, bar: datetime) -> None:
+        """The present bar: whatever is asked for, none after it is given."""
+        self._present = bar
+
+    def symbols(self, now: datetime) -> frozenset[str]:
+        """The columns that have had a price by then."""
+        until = self._until(now)
+        return frozenset(symbol for symbol, first in self._first.items() if first <= until)
 
     def closes(self, symbols: Sequence[str], count: int, now: datetime, progress: Progress) -> Mapping[str, Closes]:  # noqa: ARG002 progress is told in bars
         """The last `count` bars of the calendar that began at `now` or before."""
-        bars = self._close.loc[:now].iloc[-count:]
+        bars = self._close.loc[: self._until(now)].iloc[-count:]
         return {symbol: bars[symbol] for symbol in symbols if symbol in bars.columns}
 
+    def _until(self, now: datetime) -> datetime:
+        assert self._present is not None, "at() comes first"
+        return min(now, self._present)
 
-class NoMemory:
-    """The pipeline's Memory of a backtest: its result keeps what each run did."""
+
+class DayMemory:
+    """The pipeline's Memory of a backtest: the day's ranking, as the journal keeps it; records are the result's."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[date, Json, dict[str, float]] | None = None
 
     def save(self, run: Run, report: Report) -> None:
         """Nothing."""
 
-    def ranking(self, slot: datetime, basis: Json) -> None:
-        """Each run makes its own: there is one a day, or prices of the day have changed since."""
+    def ranking(self, slot: datetime, basis: Json) -> dict[str, float] | None:
+        """The ranking that an earlier bar of the day has made."""
+        if self._kept and self._kept[:2] == (slot.astimezone(NEW_YORK).date(), basis):
+            return dict(self._kept[2])
+        return None
 
     def save_ranking(self, slot: datetime, basis: Json, ranking: Mapping[str, float]) -> None:
-        """Nothing."""
+        """Keep it for the rest of the day."""
+        self._kept = (slot.astimezone(NEW_YORK).date(), basis, dict(ranking))
 
 
 def backtest(
@@ -120,6 +145,7 @@ class _Session:
         self._times = {_number(each): each for each in times}
         self._forecaster = forecaster
         self._prices = PanelPrices(panel)
+        self._memory = DayMemory()
         self._progress = progress
         self._bars: list[Bar] = []
         self._broker: BacktraderBroker | None = None
@@ -153,12 +179,13 @@ class _Session:
     def result(self, is_complete: bool, total_s: float) -> Result:
         """What there is, up to the last whole bar."""
         last = self._bars[-1].time if self._bars else None
+        fills, refusals = (self._broker.fills, self._broker.refusals) if self._broker else ([], [])
         return Result(
             options=self._options,
             panel=self._panel,
             bars=tuple(self._bars),
-            fills=tuple(each for each in self.broker.fills if last and each.time <= last),
-            refusals=tuple(each for each in self.broker.refusals if last and each.time <= last),
+            fills=tuple(each for each in fills if last and each.time <= last),
+            refusals=tuple(each for each in refusals if last and each.time <= last),
             is_complete=is_complete,
             timings_s={"pipeline": round(self._own_s, 3), "backtrader": round(total_s - self._own_s, 3)},
         )
@@ -166,6 +193,8 @@ class _Session:
     def _run(self, bar: datetime) -> Bar:
         settings = self._options.settings
         slot = slot_of(bar, settings.bar_interval)
+        self._prices.at(bar)
+        self.broker.end_of_bar(bar)
         equity_usd, cash_usd, held = self.broker.equity_usd(), self.broker.cash_usd(), self.broker.held()
         self.broker.at(slot, self._last_equity_usd)
         run = Run(settings=settings, slot=slot, now=slot)
@@ -173,7 +202,7 @@ class _Session:
             broker=self.broker,
             prices=Prices([self._prices], now=slot, count=asked_bars(settings), max_age_s=settings.max_price_age_s),
             forecaster=self._forecaster,
-            journal=NoMemory(),
+            journal=self._memory,
             halted=lambda: "",
             remaining_s=lambda: math.inf,
             settle_time_s=0.0,  # an order is filled at the next bar, however long one waits

@@ -35,8 +35,8 @@ KELLEY = {"HISTORY_BARS": "5000", "STOP_LOSS_FRACTION": "0", "TAKE_PROFIT_FRACTI
 Sean Kelley's Backtrader strategy (2018). The bot without these would fit the last HISTORY_BARS on every run.
 """
 
-OWN = {"BROKER": "embedded", "MODE": "paper"}
-"""A backtest brings its own broker, and an order that is not placed is no test."""
+OWN = {"BROKER": "embedded", "MODE": "paper", "DAILY_AT": "", "HALT_PARAMETER": ""}
+"""A backtest has its own broker, places its orders, runs at every bar (a daily one's last slot) and is never halted."""
 
 
 def from_env(env: Mapping[str, str]) -> Options:
@@ -46,11 +46,11 @@ def from_env(env: Mapping[str, str]) -> Options:
     problems: list[str] = []
     settings = Settings()
     try:
-        settings = Settings.from_env({**chosen, **OWN, "HALT_PARAMETER": ""}, _no_parameters)
+        settings = Settings.from_env({**chosen, **OWN}, _no_parameters)
     except SettingsError as error:
         problems += error.problems
     problems += [
-        f"{name}={chosen[name]}: a backtest has a broker and an account of its own; leave {name} out"
+        f"{name}={chosen[name]}: a backtest has its own broker and runs at every bar; leave {name} out"
         for name, allowed in OWN.items()
         if chosen.get(name, allowed) != allowed
     ]

@@ -70,15 +70,13 @@ def notes(close: pd.DataFrame, settings: Settings, first: datetime) -> tuple[Not
 
 
 def _days(index: pd.Index) -> Iterator[Note]:
-    """Sessions without a bar, and bars without a session."""
+    """Sessions without a bar."""
     days = {stamp.date() for stamp in pd.DatetimeIndex(index).tz_convert(NEW_YORK).normalize().unique()}
     first, last = min(days), max(days)
     between = (first + timedelta(days=number) for number in range((last - first).days + 1))
     sessions = {day for day in between if market_hours.session(day)}
     if lacking := sorted(sessions - days):
         yield Note(symbol="", what=f"no bar of any symbol on {_days_of(lacking)} when the exchange was open")
-    if closed := sorted(days - sessions):
-        yield Note(symbol="", what=f"bars on {_days_of(closed)} when the exchange was closed")
 
 
 def _days_of(days: Sequence[date]) -> str:

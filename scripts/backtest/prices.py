@@ -14,7 +14,8 @@ from scripts.backtest.forecasts import asked_bars
 from scripts.backtest.model import BacktestError, Note, Options, Panel
 from scripts.backtest.price_notes import needed_bars, notes, sayer
 from scripts.backtest.yahoo_cache import Cache, final_until
-from trader.model import NEW_YORK
+from trader import market_hours
+from trader.model import BAR_LENGTH, NEW_YORK
 from trader.prices import LEAST_USD, MOST_USD, Progress, no_progress, start_of
 from trader.prices.file import FilePrices
 from trader.settings import SAMPLE_PRICES, Settings
@@ -54,7 +55,7 @@ def load(
             f"PRICE_SOURCES={','.join(sources)}: a backtest takes all its prices from one place; "
             f"set PRICE_SOURCES=file and PRICE_FILE, or PRICE_SOURCES=yahoo"
         )
-    panel = _trimmed(panel, options)
+    panel = _trimmed(_in_sessions(panel, options.settings), options)
     traded = span(panel, options)
     return replace(panel, notes=(*panel.notes, *notes(panel.close, options.settings, traded[0])))
 
@@ -245,6 +246,43 @@ def _panel(tables: Tables, *, has_ohlc: bool, source: str, notes_so_far: tuple[N
         source=source,
         notes=notes_so_far,
     )
+
+
+def _in_sessions(panel: Panel, settings: Settings) -> Panel:
+    """The bars that begin while the exchange is open: no order is filled in another, and no bot would see it.
+
+    Raises BacktestError if there is none, or if bars are shorter than BAR_INTERVAL: the bot would look too far ahead.
+    """
+    index = pd.DatetimeIndex(panel.close.index)
+    say, interval = sayer(settings.bar_interval), settings.bar_interval
+    if interval != "1d" and len(index) > 1 and (index[1:] - index[:-1]).min() < BAR_LENGTH[interval]:
+        place = int((index[1:] - index[:-1]).argmin())
+        raise BacktestError(
+            f"{panel.source}: bars of {say(index[place])} and {say(index[place + 1])} are less than "
+            f"BAR_INTERVAL={interval} apart; set BAR_INTERVAL to the length of the bars"
+        )
+    local = index.tz_convert(NEW_YORK)
+    sessions = {day: market_hours.session(day) for day in set(local.date)}
+    is_open = np.array(
+        [
+            (hours := sessions[bar.date()]) is not None and (interval == "1d" or hours[0] <= bar < hours[1])
+            for bar in local
+        ],
+        dtype=bool,
+    )
+    if is_open.all():
+        return panel
+    out = index[~is_open]
+    if len(out) == len(index):
+        raise BacktestError(f"{panel.source}: no bar lies in a session of the exchange; look at the timestamps")
+    span_of = say(out[0]) if len(out) == 1 else f"{say(out[0])} to {say(out[-1])}"
+    bars = (
+        "1 bar outside of the exchange's sessions is"
+        if len(out) == 1
+        else f"{len(out):,} bars outside of the exchange's sessions are"
+    )
+    kept = {name: getattr(panel, name).loc[is_open] for name in PRICES}
+    return replace(panel, **kept, notes=(*panel.notes, Note(symbol="", what=f"{bars} left out: {span_of}")))
 
 
 def _trimmed(panel: Panel, options: Options) -> Panel:

@@ -1,5 +1,6 @@
 """Scoring: forecasts beside what came of them, for the calibration in the report."""
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
@@ -36,21 +37,23 @@ def _scored(forecast: Forecast, panel: Panel, bar_interval: str) -> Scored | Non
         return None
     if forecast.lower_usd is None or forecast.upper_usd is None:
         return None
-    closes = panel.close[forecast.symbol].loc[: forecast.horizon_time].dropna()
-    last = panel.close.index[-1]
+    close = panel.close.loc[: forecast.horizon_time, forecast.symbol]
+    last, actual_usd = panel.close.index[-1], float(close.iloc[-1])
     reached = last.astimezone(NEW_YORK).date() >= forecast.horizon_time.astimezone(NEW_YORK).date()
-    if not (reached if bar_interval == "1d" else last >= forecast.horizon_time) or closes.index[-1] <= forecast.time:
+    if not (reached if bar_interval == "1d" else last >= forecast.horizon_time) or close.index[-1] <= forecast.time:
+        return None
+    if math.isnan(actual_usd):  # a gap, or the end of the symbol
         return None
     return Scored(
         symbol=forecast.symbol,
         time=forecast.time,
         horizon_time=forecast.horizon_time,
-        actual_time=closes.index[-1].to_pydatetime(),
+        actual_time=close.index[-1].to_pydatetime(),
         price_usd=forecast.price_usd,
         yhat_usd=forecast.yhat_usd,
         lower_usd=forecast.lower_usd,
         upper_usd=forecast.upper_usd,
-        actual_usd=float(closes.iloc[-1]),
+        actual_usd=actual_usd,
     )
 
 

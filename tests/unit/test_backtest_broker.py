@@ -167,6 +167,15 @@ def test_of_closes_alone_a_take_profit_sells_at_its_own_price() -> None:
     assert prices_of(after(panel([100, 100, 150]), submit(buy())))[1] == ("take-profit", 140.0)
 
 
+def test_of_closes_alone_nothing_is_sold_below_the_one_price_of_the_bar_it_was_bought_in() -> None:
+    assert prices_of(after(panel([100, 150]), submit(buy()))) == [("market", 150.0), ("take-profit", 150.0)]
+
+
+def test_a_small_commission_is_rounded_up_to_a_cent() -> None:
+    broker = after(panel([4.9, 4.9]), submit(replace(PLAIN, quantity=1)), cash_usd=100, commission_fraction=0.001)
+    assert broker.fills[0].commission_usd == 0.01
+
+
 def test_within_one_bar_the_stop_is_taken_to_come_first() -> None:
     prices = panel([100, 100, 100], opens=[100, 100, 100], highs=[100, 100, 150], lows=[100, 100, 90])
     assert prices_of(after(prices, submit(buy())))[1:] == [("stop-loss", 97.0)]

@@ -144,12 +144,51 @@ def test_a_symbol_that_ends_early_is_held_at_its_last_price() -> None:
     assert Code.STALE_PRICE in codes(result, 4)
 
 
-def test_while_an_order_waits_for_its_bar_no_other_is_placed() -> None:
-    bars = panel({"A": daily([100] * (WARM_UP + 2), LAST), "B": daily([50] * (WARM_UP - 1) + [50, math.nan, 50], LAST)})
+def test_an_order_that_finds_no_bar_is_cancelled_and_told() -> None:
+    bars = panel({"A": daily([100] * (WARM_UP + 3), LAST), "B": daily([50] * WARM_UP + [math.nan, 50, 50], LAST)})
+    result = backtest(
+        bars,
+        options(bars, 4),
+        table=lines(bars, A=[ON] * 4) | lines(bars.until(bars.close.index[-4]), B=[BELOW]) | lines(bars, B=[ON, ON]),
+    )
+    assert (result.fills, result.bars[-1].cash_usd) == ((), 100_000.0)
+    assert [(each.symbol, "no bar to be filled at" in each.reason) for each in result.refusals] == [("B", True)]
+
+
+def test_an_order_for_a_symbol_that_ends_keeps_no_money_from_the_others() -> None:
+    bars = panel({"A": daily([100] * (WARM_UP + 2), LAST), "GONE": daily([50] * WARM_UP + [math.nan] * 2, LAST)})
+    table = lines(bars, A=[ON, BELOW, ON]) | lines(bars.until(bars.close.index[-3]), GONE=[BELOW])
+    assert fills(backtest(bars, options(bars, 3), table=table)) == [("A", "buy", 100.0)]
+
+
+def test_what_is_listed_later_is_no_candidate_before() -> None:
+    young = {name: daily([math.nan] * WARM_UP + [50, 50], LAST) for name in ("KO", "PEP", "PG")}
+    bars = panel({"AAPL": daily([100] * (WARM_UP + 2), LAST), **young})
+    result = run(bars, options(bars, 3, UNIVERSE="sp500"), AAPL=[BELOW, ON, ON])
+    assert result.bars[0].status == Outcome.TRADED
+
+
+def test_a_symbol_without_a_bar_since_the_beginning_is_refused() -> None:
+    bars = panel({"A": daily([100] * (WARM_UP + 2), LAST), "B": daily([50] * (WARM_UP - 1) + [math.nan] * 3, LAST)})
     chosen = options(bars, 3, MAX_PRICE_AGE_S=10 * 86_400)
-    result = backtest(bars, chosen, table=lines(bars, A=[ON] * 3) | lines(bars, B=[BELOW, ON, ON]))
-    assert codes(result, 1) == [Code.OPEN_ORDER_PENDING]
-    assert len(result.fills) == 1
+    table = lines(bars, A=[ON] * 3) | lines(bars.until(bars.close.index[-4]), B=[BELOW])
+    assert "no bar since" in str(backtest(bars, chosen, table=table).bars[0].outcomes)
+
+
+def test_intraday_the_ranking_of_a_day_is_made_once() -> None:
+    sessions = [pd.Timestamp(f"2022-12-{day} 14:30", tz="UTC") for day in (27, 28)]
+    index = pd.DatetimeIndex([each + timedelta(minutes=15 * bar) for each in sessions for bar in range(26)])
+    first = [100.0 + bar for bar in range(30)] + [130.0 - bar for bar in range(22)]
+    bars = panel({"A": pd.Series(first, index=index), "B": pd.Series([100.0] * 52, index=index)})
+    chosen = replace(options(bars, 1, BAR_INTERVAL="15m", UNIVERSE_SIZE=1), start=date(2022, 12, 28))
+    result = backtest(
+        bars, replace(chosen, settings=replace(chosen.settings, history_bars=20)), table=lines(bars, A=[ON] * 26)
+    )
+    assert {each.symbol for bar in result.bars if bar.decision for each in bar.decision.forecasts} == {"A"}
+
+
+def test_the_last_hour_of_a_session_is_decided_on_before_the_close() -> None:
+    assert slot_of(datetime.fromisoformat("2022-12-28T20:30:00+00:00"), "1h").isoformat() == "2022-12-28T15:59:00-05:00"
 
 
 def test_a_buy_dearer_than_the_cash_at_its_bar_is_told_among_the_refusals() -> None:

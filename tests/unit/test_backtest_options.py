@@ -58,7 +58,13 @@ def test_a_day_that_is_none_is_told_with_an_example() -> None:
 
 
 def test_another_broker_makes_no_sense() -> None:
-    assert "BROKER=alpaca: a backtest has a broker and an account of its own" in problems(BROKER="alpaca")
+    assert "BROKER=alpaca: a backtest has its own broker and runs at every bar; leave BROKER out" in problems(
+        BROKER="alpaca"
+    )
+
+
+def test_an_hour_of_the_day_is_not_silently_left_out() -> None:
+    assert "DAILY_AT=10:00: a backtest has its own broker and runs at every bar" in problems(DAILY_AT="10:00")
 
 
 def test_a_dry_run_tests_nothing() -> None:

@@ -446,9 +446,22 @@ def test_an_impossible_price_is_told_and_is_no_jump(price: float) -> None:
 def test_sessions_without_bars_and_bars_without_sessions_are_told(file: Path) -> None:
     days = [day for day in pd.bdate_range(end=LAST_DAY, periods=40).date if day not in {SESSIONS[-8], SESSIONS[-6]}]
     assert [note.what for note in load(file, wide({"AAPL": [5] * 38}, days), "AAPL").notes] == [
+        "2 bars outside of the exchange's sessions are left out: 2022-11-24 to 2022-12-26",
         f"no bar of any symbol on 2 days, {SESSIONS[-8]} to {SESSIONS[-6]}, when the exchange was open",
-        "bars on 2 days, 2022-11-24 to 2022-12-26, when the exchange was closed",
     ]
+
+
+def test_a_file_of_weekends_is_an_error(file: Path) -> None:
+    days = [date(2022, 12, 3), date(2022, 12, 4)]
+    with pytest.raises(BacktestError, match="no bar lies in a session of the exchange"):
+        load(file, wide({"AAPL": [5] * 2}, days), "AAPL")
+
+
+def test_bars_shorter_than_they_are_said_to_be_are_an_error(file: Path) -> None:
+    file.write_text("timestamp,AAPL\n2022-12-28T10:00:00-05:00,1\n2022-12-28T10:05:00-05:00,2\n")
+    chosen = Options(settings=settings(BAR_INTERVAL="15m", UNIVERSE="AAPL", PRICE_FILE=file))
+    with pytest.raises(BacktestError, match="10:00 and 2022-12-28 10:05 are less than BAR_INTERVAL=15m apart"):
+        prices.load(chosen)
 
 
 def test_notes_on_five_hundred_symbols_are_a_matter_of_a_second() -> None:

@@ -232,3 +232,8 @@ def test_the_shipped_sample_loads_in_a_tenth_of_a_second(tmp_path: Path) -> None
     start_s = perf_counter()
     FilePrices(copy).symbols()
     assert perf_counter() - start_s < 0.1
+
+
+def test_what_is_listed_later_is_no_symbol_yet(file: Path) -> None:
+    prices = write(file, "timestamp,OLD,NEW\n2022-12-27,1,\n2022-12-28,1,2\n")
+    assert prices.symbols(datetime(2022, 12, 27, 20, tzinfo=UTC)) == {"OLD"}

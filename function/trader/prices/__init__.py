@@ -39,8 +39,8 @@ class PriceSource(Protocol):
     def name(self) -> str:
         """As the setting PRICE_SOURCES spells it."""
 
-    def symbols(self) -> frozenset[str] | None:
-        """The symbols it can have prices of, in Alpaca's spelling (BRK.B); None if only asking tells."""
+    def symbols(self, now: datetime) -> frozenset[str] | None:
+        """The symbols it can have prices of by `now`, in Alpaca's spelling (BRK.B); None if only asking tells."""
 
     def closes(self, symbols: Sequence[str], count: int, now: datetime, progress: Progress) -> Mapping[str, Closes]:
         """Up to `count` closes of each symbol, the last bar's start not after `now`; missing symbols are left out.
@@ -97,7 +97,7 @@ class Prices:
         known: frozenset[str] = frozenset()
         for source in self._sources:
             try:
-                symbols = source.symbols()
+                symbols = source.symbols(self._now)
             except PriceSourceError:
                 if len(self._sources) == 1:
                     raise

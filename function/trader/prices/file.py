@@ -41,9 +41,10 @@ class FilePrices:
         """As the setting PRICE_SOURCES spells it."""
         return "file"
 
-    def symbols(self) -> frozenset[str]:
-        """The columns of the file."""
-        return frozenset(self._table().columns)
+    def symbols(self, now: datetime | None = None) -> frozenset[str]:
+        """The columns of the file; with `now`, those that have a price by then: what is listed later cannot be had."""
+        table = self._table()
+        return frozenset(table.columns if now is None else table.columns[table.loc[:now].notna().any()])
 
     def last_bar(self) -> datetime:
         """The start of the last bar: the latest moment that the file can be asked about."""
