@@ -199,12 +199,12 @@ class TableForecaster:
         missing = [symbol for symbol, time in wanted.items() if (symbol, time) not in self._table]
         if self._executor is None:
             for symbol in missing:
-                self._table |= compute(self._blocks.task(symbol, self._blocks.of(wanted[symbol]), wanted[symbol]))
+                self._learn(compute(self._blocks.task(symbol, self._blocks.of(wanted[symbol]), wanted[symbol])))
         elif wanted:
             self._look_ahead(self._executor, self._blocks.of(max(wanted.values())))
             asked = [self._block_of(self._executor, symbol, self._blocks.of(wanted[symbol])) for symbol in missing]
             for future in asked:
-                self._table |= future.result()
+                self._learn(future.result())
         outcomes = [self._table[each] for each in wanted.items()]
         for outcome in outcomes:
             if isinstance(outcome, Forecast) and outcome.price_usd != closes[outcome.symbol].iloc[-1]:
@@ -218,6 +218,11 @@ class TableForecaster:
         """Forget what is under way and not needed any more."""
         for future in self._submitted.values():
             future.cancel()
+
+    def _learn(self, computed: Table) -> None:
+        """Add what is new: what was given stays, whatever block it is in."""
+        for each, outcome in computed.items():
+            self._table.setdefault(each, outcome)
 
     def _look_ahead(self, executor: Executor, block: int) -> None:
         for ahead in range(block, min(block + BLOCKS_AHEAD + 1, len(self._blocks))):

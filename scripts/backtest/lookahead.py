@@ -1,20 +1,20 @@
-"""`make lookahead`: prove that no decision of a backtest knows anything of later bars.
+"""`make lookahead`: check that no decision of a backtest knows anything of later bars.
 
-The backtest is run once, then again on prices that end at bars chosen at random (CUTS=3, SEED=1): up to each cut every
-bar has to be the same to the bit: forecasts, sizes, orders, account. Then leaks are planted on purpose, and have to be
-caught by the same check.
+The backtest is run once, then again on prices that end with a bar, loaded anew: with every bar of the span in turn, or
+with CUTS=n of them chosen at random (SEED=1). Up to the cut every bar has to come out the same to the bit: forecasts,
+sizes, orders, account. Then leaks are planted on purpose, and the same check has to catch them.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import random
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 
 from rich.table import Table as Grid
 
@@ -30,10 +30,13 @@ from trader.record import as_json
 from trader.settings import SettingsError, integer
 
 BARS = 60
-"""Traded unless START says otherwise: a thousand forecasts, in some half a minute."""
+"""Traded unless START says otherwise: a thousand forecasts, each made twice."""
 
-BARS_WITH_LEAK = 10
+BARS_WITH_LEAK = 6
 """A leak shows at the first cut; there is no need for more."""
+
+type Loader = Callable[[datetime | None], Panel]
+"""The prices as they would be loaded if a bar were the last; with None, all."""
 
 type Plant = Callable[[Panel, Options], tuple[Panel, Table]]
 """The prices that the backtest is run on, and forecasts that it takes as given."""
@@ -71,12 +74,18 @@ def main() -> None:
         cuts, seed = numbers(os.environ)
         chosen = options.from_env(os.environ)
         with terminal.progress() as progress, pool() as executor:
-            panel = prices.load(chosen, progress)
-            chosen = starting(panel, chosen, BARS) if chosen.start is None else chosen
-            checks = [check(panel, chosen, "the backtest", honest, cuts, seed, executor, progress)]
+            whole = prices.load(chosen, progress)
+
+            def load(at: datetime | None) -> Panel:
+                if at is None:
+                    return whole
+                return prices.load(replace(chosen, end=at.astimezone(NEW_YORK).date())).until(at)
+
+            long = starting(whole, chosen, BARS) if chosen.start is None else chosen
+            checks = [check(load, long, "the backtest", honest, cuts, seed, executor, progress)]
+            short = starting(whole, chosen, BARS_WITH_LEAK)
             for what, plant in PLANTS.items():
-                short = starting(panel, chosen, BARS_WITH_LEAK)
-                checks.append(check(panel, short, f"a planted leak: {what}", plant, 1, seed, executor, progress))
+                checks.append(check(load, short, f"a planted leak: {what}", plant, None, seed, executor, progress))
     if arguments.json:
         sys.stdout.write(json.dumps([as_json(each) | {"is_passed": each.is_passed} for each in checks]) + "\n")
     else:
@@ -84,18 +93,19 @@ def main() -> None:
     sys.exit(terminal.USABLE if all(each.is_passed for each in checks) else terminal.FAILED)
 
 
-def numbers(env: Mapping[str, str]) -> tuple[int, int]:
-    """How many cuts, and the seed of their choice. Raises SettingsError."""
-    problems, values = [], []
-    for name, default, parse in (("CUTS", "3", integer(1, 100)), ("SEED", "1", integer(0, 999_999_999))):
-        text = env.get(name, "").strip() or default
-        try:
-            values.append(parse(text))
-        except ValueError as error:
-            problems.append(f"{name}={text!r}: must be {error}")
+def numbers(env: Mapping[str, str]) -> tuple[int | None, int]:
+    """How many cuts, None for one at every bar, and the seed of their choice. Raises SettingsError."""
+    problems: list[str] = []
+    values: dict[str, int] = {"SEED": 1}
+    for name, parse in (("CUTS", integer(1, 10_000)), ("SEED", integer(0, 999_999_999))):
+        if text := env.get(name, "").strip():
+            try:
+                values[name] = parse(text)
+            except ValueError as error:
+                problems.append(f"{name}={text!r}: must be {error}")
     if problems:
         raise SettingsError(problems)
-    return values[0], values[1]
+    return values.get("CUTS"), values["SEED"]
 
 
 def starting(panel: Panel, chosen: Options, bars: int) -> Options:
@@ -104,51 +114,72 @@ def starting(panel: Panel, chosen: Options, bars: int) -> Options:
 
 
 def check(
-    panel: Panel,
+    load: Loader,
     chosen: Options,
     what: str,
     plant: Plant,
-    cuts: int,
+    cuts: int | None,
     seed: int,
-    executor: Executor | None = None,
+    executor: Executor,
     progress: Progress = no_progress,
 ) -> Check:
-    """Run with all prices, then with prices cut off at random bars, and compare.
+    """Run with all prices, then with prices that end early, and compare.
 
     Raises BacktestError if there are too few bars to cut.
     """
+    panel = load(None)
     times = prices.span(panel, chosen)
-    if len(times) <= cuts:
-        raise BacktestError(f"{len(times)} bars are too few for CUTS={cuts}: choose an earlier START, or fewer cuts")
-    whole = bars_of(panel, chosen, plant, executor, partial(renamed, progress, what))
+    count = len(times) - 1 if cuts is None else cuts
+    if not 0 < count < len(times):
+        raise BacktestError(f"{len(times)} bars are too few for {count} cuts: choose an earlier START, or fewer CUTS")
+    chosen_times = sorted(random.Random(seed).sample(times[:-1], count))  # noqa: S311 a choice, no secret
+    seen, table = plant(panel, chosen)
+    result = backtest(seen, chosen, table=table, executor=executor, progress=lambda _, *steps: progress(what, *steps))
+    if not result.is_complete:
+        raise KeyboardInterrupt
+    whole = digests(result.bars)
     found = []
-    for at in sorted(random.Random(seed).sample(times[:-1], cuts)):  # noqa: S311 a choice, no secret
-        work = f"{what}, cut off after {moment(at)}"
-        again = bars_of(panel.until(at), chosen, plant, executor, partial(renamed, progress, work))
-        found.append(Cut(at=at, bars=len(again), differs=first_difference(whole, again)))
+    works = executor.map(_again, _works(load, chosen, plant, chosen_times, result.bars))
+    for at, again in zip(chosen_times, works, strict=True):
+        expected = times.index(at) + 1
+        differing = [time for time, one, other in zip(times, whole, again, strict=False) if one != other]
+        differs = differing[0] if differing else None if len(again) == expected else at
+        found.append(Cut(at=at, bars=len(again), differs=differs))
+        progress(f"{what}, cut off", len(found), count)
     return Check(what=what, cuts=tuple(found), is_leaky=plant is not honest)
 
 
-def renamed(progress: Progress, work: str, _: str, done: int, total: int) -> None:
-    """Progress of one backtest among several, each with a bar of its own."""
-    progress(work, done, total)
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One run on prices that end early. `known` are forecasts that an earlier cut has shown to know no later bar."""
+
+    panel: Panel
+    chosen: Options
+    plant: Plant
+    known: Table
 
 
-def bars_of(
-    panel: Panel, chosen: Options, plant: Plant, executor: Executor | None, progress: Progress
-) -> tuple[Bar, ...]:
-    """The bars of one backtest. An interruption interrupts."""
-    seen, table = plant(panel, chosen)
-    result = backtest(seen, chosen, table=table, executor=executor, progress=progress)
-    if not result.is_complete:
-        raise KeyboardInterrupt
-    return result.bars
+def _works(
+    load: Loader, chosen: Options, plant: Plant, cuts: Sequence[datetime], bars: Sequence[Bar]
+) -> Iterator[_Work]:
+    made = {(each.symbol, each.time): each for bar in bars if bar.decision for each in bar.decision.forecasts}
+    before: datetime | None = None
+    for at in cuts:
+        shown = plant is honest and before is not None
+        known: Table = {key: each for key, each in made.items() if shown and before is not None and key[1] <= before}
+        yield _Work(load(at), chosen, plant, known)
+        before = at
 
 
-def first_difference(whole: Sequence[Bar], again: Sequence[Bar]) -> datetime | None:
-    """The first bar of `again` that is not to the bit what it was with all prices; None if all are."""
-    pairs = zip(whole, again, strict=False)  # the first has more
-    return next((each.time for other, each in pairs if repr(as_json(each)) != repr(as_json(other))), None)
+def _again(work: _Work) -> list[str]:
+    """In a worker: the bars of one run, as digests."""
+    seen, table = work.plant(work.panel, work.chosen)
+    return digests(backtest(seen, work.chosen, table=work.known | table).bars)
+
+
+def digests(bars: Sequence[Bar]) -> list[str]:
+    """Each bar to the last digit, in short."""
+    return [hashlib.sha256(json.dumps(as_json(each)).encode()).hexdigest() for each in bars]
 
 
 def honest(panel: Panel, _chosen: Options) -> tuple[Panel, Table]:
@@ -174,26 +205,35 @@ def _fitted_later(task: Task, panel: Panel) -> Task:
     return replace(task, closes=closes, bars=tuple((bar, min(bar + 1, len(closes) - 1)) for bar, _ in task.bars))
 
 
+def hindsight(panel: Panel, chosen: Options) -> tuple[Panel, Table]:
+    """The candidates are those that will have done well by the end of the prices, as if the others were forgotten."""
+    gains = panel.close.ffill().iloc[-1] / panel.close.loc[prices.span(panel, chosen)[0]]
+    best = [symbol for symbol, gain in gains.items() if gain >= gains.median()]
+    return replace(panel, **{name: getattr(panel, name)[best] for name in prices.PRICES}), {}
+
+
 PLANTS: Mapping[str, Plant] = {
     "each close is the next bar's": next_close,
     "each trend line is fitted to the next bar too": next_bar_in_fit,
+    "only what will do well is looked at": hindsight,
 }
 
 
 def show(checks: Sequence[Check]) -> None:
-    """A line for each cut."""
-    grid = Grid("Run", "Cut off after", "Bars", "Decisions", "Verdict")
+    """A line for each check."""
+    grid = Grid("Run", "Prices cut off", "Decisions", "Verdict")
     for each in checks:
-        for cut in each.cuts:
-            right = bool(cut.differs) == each.is_leaky
-            grid.add_row(
-                each.what,
-                moment(cut.at),
-                str(cut.bars),
-                f"differ from {moment(cut.differs)}" if cut.differs else "the same to the bit",
-                ("caught" if each.is_leaky else "sees no future") if right else "WRONG",
-                style="" if right else "red",
-            )
+        first, last = moment(each.cuts[0].at), moment(each.cuts[-1].at)
+        differing = [cut for cut in each.cuts if cut.differs]
+        differ = f"differ at {len(differing)} cuts, the first at {moment(differing[0].at)}" if differing else ""
+        verdict = ("caught" if each.is_leaky else "sees no future") if each.is_passed else "WRONG"
+        grid.add_row(
+            each.what,
+            f"{len(each.cuts)} times, {first} to {last}",
+            differ or "the same to the bit",
+            verdict,
+            style="" if each.is_passed else "red",
+        )
     terminal.OUT.print(grid)
 
 

@@ -9,14 +9,16 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pytest
 
-from scripts.backtest import compare, lookahead, options, prices
-from scripts.backtest.model import Panel
+from scripts.backtest import compare, engine, lookahead, options, prices
+from scripts.backtest.forecasts import Table
+from scripts.backtest.model import Options, Panel
 from scripts.backtest.workers import pool
 from trader.model import Side
 from trader.settings import SettingsError
@@ -31,7 +33,9 @@ def environment(**variables: str) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "PYTHONPATH": paths, **variables}
 
 
-def command(module: str, folder: Path, *, most_bytes: int | None = None, **variables: str) -> tuple[int, str, str]:
+def command(
+    module: str, folder: Path, variables: dict[str, str], *, most_bytes: int | None = None
+) -> tuple[int, str, str]:
     """Exit code, output and errors of a command in a folder of its own."""
 
     def limit() -> None:
@@ -54,7 +58,7 @@ def command(module: str, folder: Path, *, most_bytes: int | None = None, **varia
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a backtest has been run."""
     path = tmp_path_factory.mktemp("backtest")
-    code, output, errors = command("scripts.backtest", path, **SHORT)
+    code, output, errors = command("scripts.backtest", path, SHORT)
     assert code == 0, errors
     (path / "said.txt").write_text(output, encoding="utf-8")
     (path / "errors.txt").write_text(errors, encoding="utf-8")
@@ -81,7 +85,7 @@ def test_the_calibration_of_the_signal_trend_is_there(folder: Path) -> None:
 
 
 def test_the_same_backtest_again_leaves_the_same_figures_to_the_byte(folder: Path, tmp_path: Path) -> None:
-    command("scripts.backtest", tmp_path, **SHORT)
+    command("scripts.backtest", tmp_path, SHORT)
     first, second = (json.dumps(figures(each) | {"timings_s": None}) for each in (folder, tmp_path))
     assert first == second
 
@@ -92,7 +96,7 @@ def figures(folder: Path) -> dict[str, Any]:
 
 
 def test_no_space_for_the_report_is_said_in_a_sentence(tmp_path: Path) -> None:
-    code, _, errors = command("scripts.backtest", tmp_path, most_bytes=2_000, **SHORT | {"START": "2022-12-02"})
+    code, _, errors = command("scripts.backtest", tmp_path, SHORT | {"START": "2022-12-02"}, most_bytes=2_000)
     assert (code, "Traceback" in errors) == (1, False)
     assert "out/backtest" in errors
     assert "OUT" in errors
@@ -100,12 +104,12 @@ def test_no_space_for_the_report_is_said_in_a_sentence(tmp_path: Path) -> None:
 
 
 def test_a_span_without_bars_is_said_in_a_sentence(tmp_path: Path) -> None:
-    code, _, errors = command("scripts.backtest", tmp_path, **SMALL, START="2023-05-01")
+    code, _, errors = command("scripts.backtest", tmp_path, SMALL | {"START": "2023-05-01"})
     assert (code, "Traceback" in errors, "START=2023-05-01" in errors) == (1, False, True)
 
 
 def test_settings_that_make_no_sense_are_told_together(tmp_path: Path) -> None:
-    code, _, errors = command("scripts.backtest", tmp_path, START="soon", SLIPPAGE="-1")
+    code, _, errors = command("scripts.backtest", tmp_path, {"START": "soon", "SLIPPAGE": "-1"})
     assert (code, "START='soon'" in errors, "SLIPPAGE='-1'" in errors) == (2, True, True)
 
 
@@ -165,7 +169,7 @@ def test_with_gaps_in_the_prices_too_the_backtest_decides_as_make_run(panel: Pan
 
 
 def test_a_decision_that_is_not_the_same_is_found(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = compare.backtest
+    real = engine.backtest
 
     def other(*arguments: Any, **more: Any) -> Any:
         result = real(*arguments, **more)
@@ -180,23 +184,44 @@ def test_a_decision_that_is_not_the_same_is_found(panel: Panel, monkeypatch: pyt
     assert any(each.differences for each in found)
 
 
-def checked(plant: lookahead.Plant, panel: Panel) -> lookahead.Check:
+def checked(plant: lookahead.Plant, panel: Panel, **variables: str) -> lookahead.Check:
+    chosen = options.from_env(SMALL | {"START": "2022-12-01", "END": "2022-12-06"} | variables)
+
+    def load(at: datetime | None) -> Panel:
+        return panel if at is None else panel.until(at)
+
     with pool() as executor:
-        chosen = options.from_env(SHORT | {"START": "2022-11-28"})
-        return lookahead.check(panel, chosen, "a test", plant, 2, 1, executor)
+        return lookahead.check(load, chosen, "a test", plant, None, 1, executor)
 
 
 def test_no_decision_knows_the_future(panel: Panel) -> None:
-    assert [cut.differs for cut in checked(lookahead.honest, panel).cuts] == [None, None]
+    assert [cut.differs for cut in checked(lookahead.honest, panel).cuts] == [None] * 3
+
+
+def test_with_models_that_are_refitted_now_and_then_no_decision_knows_the_future(panel: Panel) -> None:
+    assert checked(lookahead.honest, panel, REFIT_EVERY="2").is_passed
 
 
 @pytest.mark.parametrize("plant", lookahead.PLANTS.values(), ids=lookahead.PLANTS)
 def test_a_planted_leak_is_caught(plant: lookahead.Plant, panel: Panel) -> None:
-    check = checked(plant, panel)
-    assert check.is_passed
-    assert all(cut.differs for cut in check.cuts)
+    assert checked(plant, panel).is_passed
+
+
+def test_a_leak_at_one_bar_alone_is_caught(panel: Panel) -> None:
+    assert checked(leak_on_the_second_day, panel).is_passed
+
+
+def leak_on_the_second_day(panel: Panel, chosen: Options) -> tuple[Panel, Table]:
+    _, table = lookahead.next_bar_in_fit(panel, chosen)
+    second = prices.span(panel, chosen)[1:2]
+    return panel, {key: each for key, each in table.items() if key[1] in second}
+
+
+def test_compared_days_on_which_nothing_was_decided_prove_nothing(panel: Panel) -> None:
+    stale = compare.compare(panel, options.from_env(BUSY | {"START": "2022-12-05", "MAX_PRICE_AGE_S": "60"}))
+    assert not compare.is_same(stale)
 
 
 def test_cuts_that_are_no_number_are_said_with_what_is_allowed() -> None:
-    with pytest.raises(SettingsError, match=re.escape("CUTS='many': must be a whole number from 1 to 100")):
+    with pytest.raises(SettingsError, match=re.escape("CUTS='many': must be a whole number from 1 to 10000")):
         lookahead.numbers({"CUTS": "many"})
