@@ -27,7 +27,7 @@ class Source:
         self._closes = closes
         self._known = known
 
-    def symbols(self, now: datetime) -> frozenset[str] | None:
+    def symbols(self, now: datetime) -> frozenset[str] | None:  # noqa: ARG002 see PriceSource
         return self._known
 
     def closes(self, symbols: Sequence[str], count: int, now: datetime, progress: Progress) -> Mapping[str, Closes]:
@@ -181,7 +181,7 @@ def test_what_no_share_can_cost_is_no_price(price_usd: float) -> None:
 
 def test_a_broken_file_beside_another_source_does_not_say_which_symbols_there_are() -> None:
     class Broken(Source):
-        def symbols(self, now: datetime) -> frozenset[str] | None:
+        def symbols(self, now: datetime) -> frozenset[str] | None:  # noqa: ARG002 see PriceSource
             raise PriceSourceError("torn")
 
     assert prices(Broken("file", None), Source("yahoo", {})).symbols() is None
@@ -189,7 +189,7 @@ def test_a_broken_file_beside_another_source_does_not_say_which_symbols_there_ar
 
 def test_a_broken_file_alone_is_an_error() -> None:
     class Broken(Source):
-        def symbols(self, now: datetime) -> frozenset[str] | None:
+        def symbols(self, now: datetime) -> frozenset[str] | None:  # noqa: ARG002 see PriceSource
             raise PriceSourceError("torn")
 
     with pytest.raises(PriceSourceError, match="torn"):

@@ -73,7 +73,7 @@ class YahooPrices:
         """As the setting PRICE_SOURCES spells it."""
         return "yahoo"
 
-    def symbols(self, now: datetime) -> None:  # noqa: ARG002 see PriceSource
+    def symbols(self, now: datetime) -> None:
         """Only asking tells."""
 
     def closes(self, symbols: Sequence[str], count: int, now: datetime, progress: Progress) -> Mapping[str, Closes]:

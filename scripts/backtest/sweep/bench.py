@@ -1,0 +1,106 @@
+"""A sweep of 64 settings on one worker process, on two, and on a Dask cluster over TCP: times, and the same figures.
+
+All in one run on the shipped prices; each way begins with an empty folder. What is started once, such as the process
+that workers are forked from, is started before the clock is.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from time import perf_counter
+
+from rich.table import Table
+
+from scripts import terminal
+from scripts.backtest.sweep import crew
+from scripts.backtest.sweep.__main__ import sweep
+from scripts.backtest.sweep.cluster import cluster
+from scripts.backtest.sweep.plan import Plan
+from scripts.backtest.workers import cores
+from scripts.bench import Line
+
+LEAST_RATIO = 1.6
+
+GRID = (
+    "SIGNAL_THRESHOLD_FRACTION=0.0025,0.005,0.01,0.02 MAX_POSITION_FRACTION=0.05,0.1,0.2,0.4 "
+    "STOP_LOSS_FRACTION=0.02,0.03,0.05,0.08"
+)
+
+SETTING = {"UNIVERSE": "AAPL,JPM,KO,XOM", "HISTORY_BARS": "60", "START": "2022-10-27", "FOLDS": "1"}
+"""Small enough for a minute: four symbols over two parts of some twenty days, refitted on every bar."""
+
+
+def main() -> None:
+    """Measure everything and print it; the exit code is 1 if a target is missed."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.backtest.sweep.bench", description=__doc__)
+    parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print JSON instead")
+    arguments = parser.parse_args()
+    with terminal.plain_errors("interrupted; nothing was measured"):
+        lines = measure()
+    if arguments.json:
+        sys.stdout.write(json.dumps([asdict(line) for line in lines]) + "\n")
+    else:
+        terminal.OUT.print(table(lines))
+    sys.exit(terminal.USABLE if all(line.is_reached for line in lines) else terminal.FAILED)
+
+
+def measure() -> list[Line]:
+    """The three ways, one after the other."""
+    plan = Plan.from_env(SETTING, GRID)
+    with crew.local(1) as workers:
+        list(workers.results(len, [("warm up", "")]))
+    one_s, one = timed(replace(plan, workers=1))
+    two_s, two = timed(replace(plan, workers=2))
+    with cluster(2) as address:
+        with crew.dask(address) as workers:
+            list(workers.results(warm, [(str(number), number) for number in range(4)]))
+        dask_s, dask = timed(replace(plan, scheduler=address))
+    return [
+        Line(
+            what="a sweep of 64 settings on 2 parts: 2 workers against 1",
+            measured=f"{two_s:.1f} s against {one_s:.1f} s: {one_s / two_s:.2f} times as fast",
+            target=f"≥ {LEAST_RATIO} times",
+            is_reached=one_s / two_s >= LEAST_RATIO,
+        ),
+        Line(
+            what="the figures of 1 and of 2 workers",
+            measured="the same to the byte" if one == two else "NOT the same",
+            target="the same",
+            is_reached=one == two,
+        ),
+        Line(
+            what="the same on a Dask cluster of 2 workers over TCP",
+            measured=f"{dask_s:.1f} s, {'the same to the byte' if one == dask else 'NOT the same'}",
+            target="the same",
+            is_reached=one == dask,
+        ),
+    ]
+
+
+def warm(_number: int) -> None:
+    """Have Prophet imported in a worker of the cluster, as the process that workers are forked from has."""
+    import scripts.backtest.preloaded  # noqa: F401
+
+
+def timed(plan: Plan) -> tuple[float, bytes]:
+    """Seconds, and the CSV file."""
+    with tempfile.TemporaryDirectory() as folder:
+        begun = perf_counter()
+        _, paths = sweep(plan, {**SETTING, "OUT": folder})
+        return perf_counter() - begun, paths[0].read_bytes()
+
+
+def table(lines: Sequence[Line]) -> Table:
+    """As the other measurements are shown."""
+    made = Table("What", "Measured", "Target", title=f"{cores()} cores", title_justify="left")
+    for line in lines:
+        missed = "" if line.is_reached else "  MISSED"
+        made.add_row(line.what, line.measured, f"{line.target}{missed}", style="red" if missed else "")
+    return made
+
+
+if __name__ == "__main__":
+    main()

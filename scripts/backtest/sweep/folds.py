@@ -1,0 +1,120 @@
+"""Walk-forward: the span in parts; what was best on one part is judged by the next."""
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from itertools import pairwise
+
+from scripts.backtest.model import BacktestError
+from trader.model import NEW_YORK
+
+LEAST_DAYS = 20
+"""Days of a part, at the least: a month. The figures of a shorter one say nothing."""
+
+BETTER = {
+    "sharpe_ratio": 1,
+    "sortino_ratio": 1,
+    "calmar_ratio": 1,
+    "total_return_fraction": 1,
+    "annual_return_fraction": 1,
+    "final_equity_usd": 1,
+    "max_drawdown_fraction": 1,  # it is negative: the nearer to 0, the better
+    "win_fraction": 1,
+    "annual_volatility_fraction": -1,
+}
+"""The key figures that settings can be chosen by: 1 if more is better, -1 if less is."""
+
+type Figure = float | None
+"""A key figure; None if there is none, as the Sharpe ratio of a setting that never traded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Consecutive days of the span. Both days are New York's, and traded."""
+
+    number: int  # from 1
+    start: date
+    end: date
+    times: tuple[datetime, ...]  # starts of its bars
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fold:
+    """What was chosen on one part, and what became of it on the next."""
+
+    number: int  # from 1: chosen on the part of this number, judged on the one after it
+    chosen: int | None  # which of the settings; None if none of them has a figure to be chosen by
+    in_sample: Figure
+    out_of_sample: Figure
+    rank: int | None  # out of sample, 1 for the best of all settings
+    default: Figure  # out of sample: what would have been without choosing
+    median: Figure  # out of sample, of all settings that have the figure
+
+
+def parts(span: Sequence[datetime], folds: int) -> tuple[Part, ...]:
+    """The span in `folds` + 1 consecutive parts of whole days, whose numbers of days differ by one at the most.
+
+    Raises BacktestError if they would be shorter than LEAST_DAYS.
+    """
+    by_day: dict[date, list[datetime]] = {}
+    for time in span:
+        by_day.setdefault(time.astimezone(NEW_YORK).date(), []).append(time)
+    days, count = list(by_day), folds + 1
+    if len(days) < count * LEAST_DAYS:
+        most = len(days) // LEAST_DAYS - 1
+        remedy = f"set FOLDS={most} or less, or START earlier" if most >= 1 else "set START earlier"
+        raise BacktestError(
+            f"FOLDS={folds} needs {count} parts of at least {LEAST_DAYS} days, and {len(days)} are traded, "
+            f"{days[0]} to {days[-1]}; {remedy}"
+        )
+    cuts = [len(days) * number // count for number in range(count + 1)]
+    return tuple(
+        Part(
+            number=number,
+            start=days[begin],
+            end=days[end - 1],
+            times=tuple(time for day in days[begin:end] for time in by_day[day]),
+        )
+        for number, (begin, end) in enumerate(pairwise(cuts), start=1)
+    )
+
+
+def walk_forward(figures: Sequence[Sequence[Figure]], default: Sequence[Figure] | None, better: int) -> list[Fold]:
+    """The folds. `figures` are by setting, then by part; `default` those of the setting to compare with, by part.
+
+    `better` is 1 if more is better and -1 if less is. Of equals, the first is chosen.
+    """
+    score = scored(better)
+    number_of_parts = len(figures[0])
+    folds = []
+    for part in range(number_of_parts - 1):
+        inside = [row[part] for row in figures]
+        outside = [row[part + 1] for row in figures]
+        best = max(range(len(figures)), key=lambda setting: score(inside[setting]))
+        chosen = None if inside[best] is None else best
+        known = [figure for figure in outside if figure is not None]
+        folds.append(
+            Fold(
+                number=part + 1,
+                chosen=chosen,
+                in_sample=inside[best],
+                out_of_sample=None if chosen is None else outside[chosen],
+                rank=None if chosen is None else 1 + sum(score(each) > score(outside[chosen]) for each in outside),
+                default=default[part + 1] if default else None,
+                median=statistics.median(known) if known else None,
+            )
+        )
+    return folds
+
+
+def scored(better: int) -> Callable[[Figure], float]:
+    """Figures as numbers of which the largest is the best; none at all is the worst."""
+    return lambda figure: -math.inf if figure is None else better * figure
+
+
+def out_of_sample(row: Sequence[Figure]) -> Figure:
+    """The mean of one setting's figures over all parts but the first, which is nobody's next; None if one lacks."""
+    figures = [figure for figure in row[1:] if figure is not None]
+    return statistics.fmean(figures) if len(figures) == len(row) - 1 else None

@@ -1,0 +1,257 @@
+"""The grid of a sweep: which settings it varies and over which values, and the settings that follow from it."""
+
+import json
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from scripts.backtest import options
+from scripts.backtest.model import Options
+from trader.settings import SettingsError, variables
+
+EXAMPLE = 'GRID="SIGNAL_THRESHOLD_FRACTION=0.005,0.01,0.02 HISTORY_BARS=120,250"'
+
+MOST_SETTINGS = 10_000
+"""So many settings of a full grid at the most; more of them are a slip of the pen, or a case for SAMPLES."""
+
+DRAWS = 100
+"""So often, per sample asked for, are values drawn until so many different settings are found."""
+
+NO_EFFECT = (
+    *("STRATEGY", "BROKER", "MODE", "DAILY_AT", "HALT_PARAMETER", "JOURNAL", "ACCOUNT_FILE", "STARTING_CASH_USD"),
+    *("ALPACAUSER", "ALPACAPW", "APCA_API_BASE_URL", "APCA_API_DATA_URL"),
+)
+"""Settings of the bot that change nothing in a backtest."""
+
+SAME_FOR_ALL = {
+    **dict.fromkeys(("START", "END"), "is the span that all settings are compared on: set it beside GRID"),
+    **dict.fromkeys(("CASH", "OUT"), "is the same for all settings of a sweep: set it beside GRID"),
+    **dict.fromkeys(
+        ("PRICE_SOURCES", "PRICE_FILE", "UNIVERSE", "BAR_INTERVAL"),
+        "decides on the prices, and all settings of a sweep are compared on the same ones: set it beside GRID",
+    ),
+    **dict.fromkeys(NO_EFFECT, "changes nothing in a backtest"),
+}
+"""What a sweep does not vary, and why."""
+
+OPTIONS = ("COMMISSION", "SLIPPAGE", "REFIT_EVERY")
+"""What a sweep can vary beside the bot's settings."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """All numbers from `low` to `high`; whole ones if both are written so."""
+
+    low: str
+    high: str
+
+    def draw(self, chance: random.Random) -> str:
+        """One of them, each as likely as the other; three digits are as many as a setting needs."""
+        if self.is_whole:
+            return str(chance.randint(int(self.low), int(self.high)))
+        return f"{chance.uniform(float(self.low), float(self.high)):.3g}"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the numbers are whole."""
+        return _is_whole(self.low) and _is_whole(self.high)
+
+
+type Axis = tuple[str, ...] | Range
+"""The values of one setting, as a variable would have them."""
+
+type Values = Mapping[str, str]
+"""One value for each setting that is varied, by its name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One combination of values, and the options that it makes with the rest of the environment."""
+
+    values: Values
+    options: Options
+
+    @property
+    def words(self) -> str:
+        """`HISTORY_BARS=120 SLIPPAGE=0`."""
+        return in_words(self.values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A combination that contradicts itself, and how."""
+
+    values: Values
+    problems: tuple[str, ...]
+
+
+def in_words(values: Values) -> str:
+    """As they would be written beside `make`."""
+    return " ".join(f"{name}={value}" for name, value in values.items())
+
+
+# --- from text to axes -----------------------------------------------------------------------------------------------
+
+
+def read(grid: str) -> dict[str, Axis]:
+    """The axes of a grid, given as text (see EXAMPLE) or as the name of a JSON file, in the order given.
+
+    Raises SettingsError with all that is wrong with it.
+    """
+    problems: list[str] = []
+    axes: dict[str, Axis] = {}
+    for name, values in _from_file(Path(grid)) if grid.strip().endswith(".json") else _from_text(grid):
+        try:
+            _check_name(name, axes)
+            axes[name] = _axis(name, values)
+        except ValueError as error:
+            problems.append(f"GRID: {error}")
+    if not axes and not problems:
+        problems.append(f"GRID varies nothing; write it like {EXAMPLE}")
+    if problems:
+        raise SettingsError(problems)
+    return axes
+
+
+def _from_text(grid: str) -> Iterator[tuple[str, Any]]:
+    for word in grid.split():
+        name, equals, values = word.partition("=")
+        if not equals:
+            raise SettingsError([f"GRID: {word!r} is no NAME=values; write it like {EXAMPLE}, or name a .json file"])
+        yield name, values
+
+
+def _from_file(path: Path) -> Iterator[tuple[str, Any]]:
+    form = 'it has to be JSON such as {"HISTORY_BARS": [120, 250], "SLIPPAGE": "0..0.001"}'
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(
+            [f"GRID={path}: {error.strerror}; name a file that is there, or write {EXAMPLE}"]
+        ) from error
+    except ValueError as error:
+        raise SettingsError([f"GRID={path}: {error}; {form}"]) from error
+    if not isinstance(content, dict):
+        raise SettingsError([f"GRID={path}: {form}"])
+    yield from content.items()
+
+
+def _check_name(name: str, axes: Mapping[str, Axis]) -> None:
+    known = sorted({*variables(), *OPTIONS} - set(SAME_FOR_ALL))
+    if name in SAME_FOR_ALL:
+        raise ValueError(f"{name} {SAME_FOR_ALL[name]}")
+    if name in axes:
+        raise ValueError(f"{name} stands there twice; write all its values in one list")
+    if name not in known:
+        near = get_close_matches(name.upper(), known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"it can vary {', '.join(known)}"
+        raise ValueError(f"{name} is not a setting that a sweep can vary; {hint}")
+
+
+def _axis(name: str, values: object) -> Axis:
+    """The values of one setting: text as on the command line, or a list out of a file."""
+    if isinstance(values, str) and ".." in values:
+        return _range(name, values)
+    listed = values.split(",") if isinstance(values, str) else values
+    if not isinstance(listed, list) or not all(isinstance(each, str | int | float) for each in listed):
+        raise ValueError(f"{name} has {values!r} for values; a file gives a list of numbers or words, or a range")
+    texts = [str(each).strip() for each in listed]
+    if not texts or "" in texts:
+        raise ValueError(f"{name} has an empty value; write {name}=first,second")
+    return tuple(dict.fromkeys(texts))
+
+
+def _range(name: str, text: str) -> Range:
+    low, _, high = (part.strip() for part in text.partition(".."))
+    try:
+        is_right = math.isfinite(float(low)) and math.isfinite(float(high)) and float(low) < float(high)
+    except ValueError:
+        is_right = False
+    if not is_right:
+        raise ValueError(f"{name}={text} is no range; write the lower and the upper end, such as 120..500")
+    return Range(low=low, high=high)
+
+
+def _is_whole(text: str) -> bool:
+    return text.removeprefix("-").isdigit()
+
+
+# --- from axes to settings -------------------------------------------------------------------------------------------
+
+
+def combinations(axes: Mapping[str, Axis], samples: int | None, seed: int) -> list[Values]:
+    """All combinations of the values, the last name varied fastest; or `samples` different ones drawn at random.
+
+    Fewer than `samples` if there are not so many. Raises SettingsError for a range without `samples`, and for a grid
+    that is too large to go through.
+    """
+    lists = {name: axis for name, axis in axes.items() if not isinstance(axis, Range)}
+    ranges = [name for name in axes if name not in lists]
+    size = math.prod(len(values) for values in lists.values())
+    if samples is None and ranges:
+        raise SettingsError([f"GRID: {', '.join(ranges)} is a range, which is drawn from at random: set SAMPLES=64"])
+    if samples is None and size > MOST_SETTINGS:
+        raise SettingsError(
+            [f"GRID: these are {size:,} settings, and at most {MOST_SETTINGS:,} are gone through; set SAMPLES=64"]
+        )
+    chance = random.Random(seed)  # noqa: S311 - nothing is to be kept secret
+    if ranges:
+        return _drawn(axes, samples or 0, chance)
+    chosen: Sequence[int] = range(size)
+    if samples is not None and samples < size:
+        chosen = sorted(chance.sample(chosen, samples))
+    return [_numbered(lists, number) for number in chosen]
+
+
+def _drawn(axes: Mapping[str, Axis], samples: int, chance: random.Random) -> list[Values]:
+    found: dict[tuple[str, ...], None] = {}
+    for _ in range(DRAWS * samples):
+        found[
+            tuple(axis.draw(chance) if isinstance(axis, Range) else chance.choice(axis) for axis in axes.values())
+        ] = None
+        if len(found) == samples:
+            break
+    return [dict(zip(axes, values, strict=True)) for values in found]
+
+
+def _numbered(lists: Mapping[str, tuple[str, ...]], number: int) -> Values:
+    """The combination with this number, of those in order."""
+    found = {}
+    for name, values in reversed(list(lists.items())):
+        number, place = divmod(number, len(values))
+        found[name] = values[place]
+    return {name: found[name] for name in lists}
+
+
+def settings(combined: Sequence[Values], env: Mapping[str, str]) -> tuple[list[Setting], list[LeftOut]]:
+    """The options of each combination in this environment, each once, and the combinations that make no sense.
+
+    Raises SettingsError for a value that its setting cannot have at all, and if no combination is left.
+    """
+    made: dict[Options, Setting] = {}
+    left_out = []
+    for values in combined:
+        try:
+            made_of_it = options.from_env({**env, **values})
+        except SettingsError as error:
+            left_out.append(LeftOut(values=values, problems=error.problems))
+        else:
+            made.setdefault(made_of_it, Setting(values=values, options=made_of_it))
+    problems = dict.fromkeys(problem for each in left_out for problem in each.problems)
+    impossible = {f"{name}={value!r}" for each in left_out for name, value in each.values.items()}
+    wrong = [problem for problem in problems if problem.partition(": must be")[0] in impossible]
+    if wrong or not made:
+        raise SettingsError(wrong or list(problems))
+    return list(made.values()), left_out
+
+
+def default(env: Mapping[str, str]) -> Options | None:
+    """What the environment is without a grid; None if it makes sense only with one."""
+    try:
+        return options.from_env(env)
+    except SettingsError:
+        return None

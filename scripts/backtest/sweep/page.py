@@ -1,0 +1,53 @@
+"""The files of a sweep beside its figures: the heat map, and a page with it and the tables."""
+
+from pathlib import Path
+
+from scripts.backtest.sweep import picture, view
+from scripts.backtest.sweep.grid import NO_EFFECT
+from scripts.backtest.sweep.results import Outcome
+from scripts.backtest.sweep.store import writing
+from scripts.report.html import environment
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+def write(outcome: Outcome, folder: Path) -> tuple[Path, ...]:
+    """Write results.csv, sweep.svg and sweep.html, and give their paths. Raises UnwritableError."""
+    drawn = picture.draw(outcome)
+    page = (
+        environment(TEMPLATES)
+        .get_template("sweep.html.j2")
+        .render(
+            outcome=outcome,
+            part_lines=list(view.part_lines(outcome)),
+            columns=view.COLUMNS,
+            folds=list(view.folds_rows(outcome)),
+            best=list(view.best_rows(outcome)),
+            left_out=list(view.left_out_lines(outcome)),
+            failed=list(view.failed_lines(outcome)),
+            picture=drawn,
+            label=view.label(outcome.metric),
+            same=_same_for_all(outcome),
+        )
+    )
+    paths = tuple(folder / name for name in ("results.csv", "sweep.svg", "sweep.html"))
+    outcome.write_csv(paths[0])
+    for path, text in zip(paths[1:], (drawn.file, page), strict=True):
+        with writing(path):
+            path.write_text(text, encoding="utf-8")
+    return paths
+
+
+def _same_for_all(outcome: Outcome) -> list[tuple[str, str]]:
+    """The options that every setting has in common."""
+    options = outcome.settings[0].options
+    own = {
+        "CASH": options.cash_usd,
+        "COMMISSION": options.commission_fraction,
+        "SLIPPAGE": options.slippage_fraction,
+        "REFIT_EVERY": options.refit_every_bars,
+    }
+    public = {name.upper(): value for name, value in options.settings.public().items()}
+    both = {**own, **public}
+    shown = {name: ", ".join(value) if isinstance(value, list) else str(value) for name, value in both.items()}
+    return [(name, text) for name, text in shown.items() if name not in {*outcome.axes, *NO_EFFECT} and text]

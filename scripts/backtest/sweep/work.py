@@ -1,0 +1,127 @@
+"""What is done for one task of a sweep, in whichever process: forecasts to be shared, or the backtest of one setting.
+
+Tasks carry what they need as bytes, which cost little to hand over, and a worker that has unpacked them once keeps it.
+"""
+
+import hashlib
+import pickle
+import platform
+import threading
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import trader
+from scripts import backtest as home
+from scripts.backtest import forecasts, statistics
+from scripts.backtest.engine import backtest
+from scripts.backtest.model import Options, Panel
+
+type Figures = dict[str, float | None]
+"""The key figures of one backtest."""
+
+PACKAGES = ("backtrader", "cmdstanpy", "empyrical-reloaded", "holidays", "numpy", "pandas", "prophet")
+"""What results depend on beside our own code."""
+
+ONE_AT_A_TIME = threading.Lock()
+"""Prophet draws from NumPy's global state: in a worker with several threads, tasks would disturb each other."""
+
+UNPACKED = 4
+"""So many panels, and so many tables of forecasts, a worker keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A value as bytes. Two are equal if their digests are."""
+
+    digest: str
+    data: bytes = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One setting on one part: its options have the part's days for a span."""
+
+    options: Options
+    panel: Packed
+    table: Packed  # a list of what `forecast` gave
+
+
+def pack(value: object) -> Packed:
+    """The value, to be handed to many tasks."""
+    data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+    return Packed(hashlib.sha256(data).hexdigest(), data)
+
+
+def forecast(task: forecasts.Task) -> bytes:
+    """The table of forecasts of one task, pickled and compressed."""
+    with ONE_AT_A_TIME:
+        return zlib.compress(pickle.dumps(forecasts.compute(task), protocol=pickle.HIGHEST_PROTOCOL), level=1)
+
+
+def figures(job: Job) -> Figures:
+    """The key figures of one backtest."""
+    with ONE_AT_A_TIME:
+        return statistics.key_figures(backtest(unpacked_panel(job.panel), job.options, table=unpacked_table(job.table)))
+
+
+@lru_cache(maxsize=UNPACKED)
+def unpacked_panel(packed: Packed) -> Panel:
+    """The panel of a job."""
+    panel: Panel = pickle.loads(packed.data)  # noqa: S301 - our own bytes
+    return panel
+
+
+@lru_cache(maxsize=UNPACKED)
+def unpacked_table(packed: Packed) -> forecasts.Table:
+    """The forecasts of a job."""
+    table: forecasts.Table = {}
+    for each in pickle.loads(packed.data):  # noqa: S301 - our own bytes
+        table |= pickle.loads(zlib.decompress(each))  # noqa: S301 - our own bytes
+    return table
+
+
+class OtherVersionError(Exception):
+    """This process would come to other results than the one that asked."""
+
+
+def guarded[T, R](function: Callable[[T], R], asking: dict[str, str], argument: T) -> R:
+    """Do a task in a process that may have joined at any time. Raises OtherVersionError."""
+    if others := differences(asking, fingerprint()):
+        raise OtherVersionError(others)
+    return function(argument)
+
+
+def differences(here: dict[str, str], there: dict[str, str]) -> str:
+    """In words, how another process's fingerprint differs; empty if it does not."""
+    return ", ".join(f"{name} {there.get(name)} (here {here[name]})" for name in here if there.get(name) != here[name])
+
+
+def fingerprint() -> dict[str, str]:
+    """Versions of all that results depend on: Python, packages, and our own sources."""
+    return {"python": ".".join(platform.python_version_tuple()[:2]), "sources": sources(), **packages()}
+
+
+@lru_cache(maxsize=1)
+def packages() -> dict[str, str]:
+    """The installed versions of the packages that matter."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "is not installed"
+    return found
+
+
+@lru_cache(maxsize=1)
+def sources() -> str:
+    """A hash of the modules that results depend on: the bot's, and those of the backtest itself."""
+    bot, here = Path(trader.__file__).parent, Path(home.__file__).parent
+    digest = hashlib.sha256()
+    for path in (*sorted(bot.rglob("*.py")), *sorted(here.glob("*.py")), Path(__file__)):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]

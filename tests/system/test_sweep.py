@@ -1,0 +1,432 @@
+"""Sweeps as a whole, on processes that really die and on a Dask cluster over TCP; the tasks are small."""
+
+import csv
+import json
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from datetime import date
+from functools import partial
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+
+from scripts.backtest import options, prices
+from scripts.backtest.engine import backtest
+from scripts.backtest.model import BacktestError
+from scripts.backtest.statistics import key_figures
+from scripts.backtest.sweep import crew, run, store, work
+from scripts.backtest.sweep.__main__ import main
+from scripts.backtest.sweep.cluster import cluster
+from scripts.backtest.sweep.crew import Failure
+from scripts.backtest.sweep.folds import parts
+from scripts.terminal import UnwritableError
+from tests.commands import Command, in_process
+from trader.settings import SAMPLE_PRICES
+
+ROOT = Path(__file__).parents[2]
+PATH = os.pathsep.join((str(ROOT / "function"), str(ROOT)))
+
+SMALL = {
+    "GRID": "SIGNAL_THRESHOLD_FRACTION=0.001,0.02 MAX_POSITION_FRACTION=0.1,0.5",
+    "UNIVERSE": "AAPL,XOM",
+    "HISTORY_BARS": "40",
+    "UNIVERSE_LOOKBACK_BARS": "20",
+    "START": "2022-10-27",
+    "REFIT_EVERY": "20",
+    "FOLDS": "1",
+}
+"""Four settings and the default on two parts of some twenty days, with two models a part and symbol."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _importable() -> Iterator[None]:
+    """Workers import the project by themselves, as they do under make."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", PATH)
+        yield
+
+
+@pytest.fixture
+def sweep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+    command = in_process(main, monkeypatch, capsys)
+    return lambda *arguments, **variables: command(*arguments, **{**SMALL, "OUT": str(tmp_path), **variables})
+
+
+# --- tasks: each leaves its name in a file, so that it can be counted ------------------------------------------------
+
+
+def note(log: Path, name: str) -> None:
+    with log.open("a") as file:
+        file.write(f"{name}\n")
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def noted(log: Path, number: int) -> int:
+    note(log, str(number))
+    time.sleep(0.02)
+    return number * number
+
+
+def killed_once(log: Path, number: int) -> int:
+    is_first = number == 3 and "3" not in log.read_text().split()
+    noted(log, number)
+    if is_first:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number * number
+
+
+def killed_always(log: Path, number: int) -> int:
+    noted(log, number)
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number * number
+
+
+def refused(number: int) -> int:
+    if number == 3:
+        raise BacktestError("three cannot be traded")
+    return number * number
+
+
+def broken(number: int) -> int:
+    return number // (number - 3)
+
+
+def results(workers: crew.Crew, function: Callable[[int], int], count: int = 8) -> dict[str, int | Failure]:
+    return dict(workers.results(function, ((str(number), number) for number in range(count))))
+
+
+SQUARES = {str(number): number * number for number in range(8)}
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "log"
+    path.touch()
+    return path
+
+
+# --- workers that die ------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_killed_half_way_loses_only_the_task_it_was_at(log: Path) -> None:
+    with crew.local(2) as workers:
+        assert results(workers, partial(killed_once, log)) == SQUARES
+    assert Counter(log.read_text().split()) == Counter([*SQUARES, "3"])
+
+
+def test_a_task_that_killed_three_workers_is_named_and_the_others_go_on(log: Path) -> None:
+    with crew.local(2) as workers:
+        found = results(workers, partial(killed_always, log))
+    assert found.pop("3") == Failure(why="3 worker processes died of it, one after the other")
+    assert found == {name: number for name, number in SQUARES.items() if name != "3"}
+    assert Counter(log.read_text().split()) == Counter([*SQUARES, "3", "3"])
+
+
+def test_a_worker_that_dies_between_two_tasks_is_replaced() -> None:
+    with crew.local(1) as workers:
+        pool = workers.lanes[0].executor
+        os.kill(pool.submit(os.getpid).result(), signal.SIGKILL)
+        with pytest.raises(BrokenProcessPool):
+            pool.submit(time.sleep, 60).result()
+        assert results(workers, square) == SQUARES
+
+
+def test_what_cannot_be_traded_is_a_failure_with_its_reason() -> None:
+    with crew.local(1) as workers:
+        assert results(workers, refused)["3"] == Failure(why="three cannot be traded")
+
+
+def test_an_error_of_our_own_is_not_hidden_among_the_results() -> None:
+    with pytest.raises(ZeroDivisionError), crew.local(1) as workers:
+        results(workers, broken)
+
+
+def test_an_error_ends_the_workers_at_once_with_what_they_are_at() -> None:
+    pids = []
+
+    def fail_while_it_sleeps() -> None:
+        with crew.local(1) as workers:
+            pids.append(workers.lanes[0].executor.submit(os.getpid).result())
+            sleep = workers.lanes[0].executor.submit(time.sleep, 60)
+            while not sleep.running():
+                time.sleep(0.01)
+            raise KeyboardInterrupt
+
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        fail_while_it_sleeps()
+    assert time.monotonic() - begun < 30
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_shows_its_folds_and_writes_its_files(sweep: Command, tmp_path: Path) -> None:
+    code, out, _ = sweep()
+    assert code == 0
+    assert "4 settings on 2 parts: 10 backtests" in out
+    assert "partly luck" in out
+    assert [(row["setting"], row["part"]) for row in figures(tmp_path)] == [
+        (setting, part) for setting in ("1", "2", "3", "4", "default") for part in ("1", "2")
+    ]
+    page = (tmp_path / "sweep/sweep.html").read_text()
+    assert page.count("<svg") == 2  # the brand and the heat map
+    assert "http:" not in page
+    assert "https:" not in page
+    assert ElementTree.parse(tmp_path / "sweep/sweep.svg").getroot().tag.endswith("svg")
+
+
+def figures(out: Path) -> list[dict[str, str]]:
+    with (out / "sweep/results.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_part_gives_the_figures_that_a_backtest_of_its_days_gives(sweep: Command, tmp_path: Path) -> None:
+    sweep()
+    row = figures(tmp_path)[1]
+    chosen = options.from_env({**SMALL, "SIGNAL_THRESHOLD_FRACTION": "0.001", "MAX_POSITION_FRACTION": "0.1"})
+    days = replace(chosen, start=date.fromisoformat(row["start"]), end=date.fromisoformat(row["end"]))
+    alone = key_figures(backtest(prices.load(days), days))
+    assert {name: row[name] for name in alone} == {
+        name: "" if figure is None else f"{figure:.10g}" for name, figure in alone.items()
+    }
+    assert alone["trades"]
+
+
+def test_the_same_sweep_is_taken_up_where_it_was_left(sweep: Command, tmp_path: Path) -> None:
+    first = json.loads(sweep("--json")[1])
+    kept = (tmp_path / "sweep/results.jsonl").read_bytes()
+    again = json.loads(sweep("--json")[1])
+    assert (first.pop("computed"), first.pop("taken_up")) == (10, 0)
+    assert (again.pop("computed"), again.pop("taken_up")) == (0, 10)
+    assert again == first
+    assert (tmp_path / "sweep/results.jsonl").read_bytes() == kept
+    assert "10 backtests, 10 of them done before" in sweep()[1]
+    assert json.loads(sweep("--json", FRESH="1")[1])["computed"] == 10
+
+
+def test_a_line_torn_by_the_end_of_the_last_sweep_is_computed_again(sweep: Command, tmp_path: Path) -> None:
+    sweep()
+    results_csv, lines = (tmp_path / "sweep/results.csv").read_bytes(), tmp_path / "sweep/results.jsonl"
+    lines.write_bytes(lines.read_bytes()[:-40])
+    assert json.loads(sweep("--json")[1])["computed"] == 1
+    assert (tmp_path / "sweep/results.csv").read_bytes() == results_csv
+    assert json.loads(sweep("--json")[1])["computed"] == 0
+
+
+def test_changed_prices_are_computed_again_and_those_before_them_are_not(sweep: Command, tmp_path: Path) -> None:
+    closes = pd.read_csv(SAMPLE_PRICES, index_col=0)[["AAPL", "XOM"]].loc["2022-08":]
+    file = tmp_path / "prices.csv"
+    closes.to_csv(file)
+    sweep(PRICE_FILE=str(file))
+    closes.loc[closes.index[-1], "AAPL"] = 123.45
+    closes.to_csv(file)
+    again = json.loads(sweep("--json", PRICE_FILE=str(file))[1])
+    assert (again["computed"], again["taken_up"]) == (5, 5)
+
+
+def test_a_setting_that_is_added_does_not_repeat_the_others(sweep: Command) -> None:
+    sweep()
+    more = json.loads(sweep("--json", GRID="SIGNAL_THRESHOLD_FRACTION=0.001,0.02,0.03 MAX_POSITION_FRACTION=0.5")[1])
+    assert (more["computed"], more["taken_up"]) == (2, 6)
+
+
+def test_ctrl_c_says_how_far_it_came_and_leaves_whole_lines(tmp_path: Path) -> None:
+    grid = "MAX_POSITION_FRACTION=" + ",".join(f"0.{number:03}" for number in range(100, 600))
+    env = {**os.environ, **SMALL, "GRID": grid, "OUT": str(tmp_path), "WORKERS": "2"}
+    command = [sys.executable, "-m", "scripts.backtest.sweep"]
+    process = subprocess.Popen(
+        command, env=env, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    lines = tmp_path / "sweep/results.jsonl"
+    while not lines.exists() and process.poll() is None:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it, too
+    said = process.communicate(timeout=60)[1]
+    assert (process.returncode, said.count("\n")) == (1, 1), said
+    assert re.match(r"interrupted when \d+ of 1,000 backtests were done: they are kept in .* goes on from there", said)
+    assert all(json.loads(line)["result"] for line in lines.read_text().splitlines())
+
+
+def test_a_setting_that_kills_its_workers_is_named_and_tried_again_by_the_next_sweep(tmp_path: Path) -> None:
+    env = {**SMALL, "UNIVERSE_SIZE": "2"}
+    every = [options.from_env({**env, "MAX_POSITION_FRACTION": fraction}) for fraction in ("0.1", "0.5")]
+    panel = prices.load(every[0])
+    cut = parts(prices.span(panel, every[0]), 1)
+    with crew.local(2) as workers:
+        go = partial(run.sweep, panel, every, cut, crew=workers, folder=tmp_path, forecast=nothing)
+        failed = go(judge=deadly)
+        assert failed.figures("sharpe_ratio") == [[1.0, 1.0], [None, None]]
+        assert {str(each) for each in failed.rows[1]} == {
+            "Failure(why='3 worker processes died of it, one after the other')"
+        }
+        assert go(judge=harmless).computed == 2
+
+
+def test_settings_that_differ_in_nothing_a_forecast_depends_on_share_all_forecasts(tmp_path: Path) -> None:
+    every = [options.from_env({**SMALL, "MAX_POSITION_FRACTION": fraction}) for fraction in ("0.1", "0.5")]
+    panel = prices.load(every[0])
+    cut = parts(prices.span(panel, every[0]), 1)
+    with crew.local(2) as workers:
+        swept = run.sweep(panel, every, cut, crew=workers, folder=tmp_path, judge=known_forecasts)
+    everything = [float(2 * len(part.times)) for part in cut]  # two symbols
+    assert swept.figures("sharpe_ratio") == [everything, everything]
+    assert len(list((tmp_path / "forecasts").iterdir())) == len(cut)
+
+
+def test_settings_that_look_back_differently_trade_the_same_bars(tmp_path: Path) -> None:
+    file = tmp_path / "prices.csv"
+    pd.read_csv(SAMPLE_PRICES, index_col=0)[["AAPL", "XOM"]].iloc[-110:].to_csv(file)
+    env = {**SMALL, "PRICE_FILE": str(file), "START": ""}
+    every = [options.from_env({**env, "HISTORY_BARS": bars}) for bars in ("40", "60")]
+    panel = prices.load(every[1])
+    assert len(prices.span(panel, every[0])) == 71
+    assert run.span(panel, every) == prices.span(panel, every[1])
+
+
+def known_forecasts(job: work.Job) -> work.Figures:
+    return {"sharpe_ratio": float(len(work.unpacked_table(job.table)))}
+
+
+def nothing(_task: object) -> bytes:
+    return zlib.compress(pickle.dumps({}))
+
+
+def harmless(_job: work.Job) -> work.Figures:
+    return {"sharpe_ratio": 1.0}
+
+
+def deadly(job: work.Job) -> work.Figures:
+    if job.options.settings.max_position_fraction == 0.5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return harmless(job)
+
+
+# --- what a user can put right ---------------------------------------------------------------------------------------
+
+
+def test_an_unknown_setting_gets_the_nearest_known_name(sweep: Command) -> None:
+    code, _, said = sweep(GRID="STOP_LOS_FRACTION=0.02,0.03")
+    assert code == 2
+    assert "STOP_LOS_FRACTION is not a setting that a sweep can vary; did you mean STOP_LOSS_FRACTION?" in said
+
+
+def test_a_span_too_short_for_the_folds_is_said(sweep: Command) -> None:
+    code, _, said = sweep(FOLDS="3")
+    assert code == 1
+    assert "FOLDS=3 needs 4 parts of at least 20 days, and 43 are traded" in said
+
+
+def test_a_folder_that_is_in_use_is_left_to_the_other_sweep(sweep: Command, tmp_path: Path) -> None:
+    with store.folder(tmp_path, fresh=False):
+        code, _, said = sweep()
+    assert code == 1
+    assert f"another sweep is writing to {tmp_path / 'sweep'}" in said
+
+
+def test_no_space_for_the_page_is_said_with_its_name(tmp_path: Path, sweep: Command) -> None:
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep/sweep.html").symlink_to("/dev/full")
+    code, _, said = sweep(GRID="MAX_POSITION_FRACTION=0.1", WORKERS="1")
+    assert code == 1
+    assert f"{tmp_path / 'sweep/sweep.html'} cannot be written: No space left on device" in said
+
+
+def test_no_space_for_a_result_is_said_with_the_files_name(tmp_path: Path) -> None:
+    results = store.Store(tmp_path / "results.jsonl")
+    (tmp_path / "results.jsonl").symlink_to("/dev/full")
+    with pytest.raises(UnwritableError, match=r"results.jsonl cannot be written: No space left on device"):
+        results.keep("one", {"sharpe_ratio": 1.0})
+
+
+def test_a_file_of_results_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "results.jsonl").write_text('{"name": "one", "result": 1}\nmy notes\n')
+    with pytest.raises(BacktestError, match=r"results.jsonl, line 2: this is no result of a sweep"):
+        store.Store(tmp_path / "results.jsonl")
+
+
+# --- Dask ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def scheduler() -> Iterator[str]:
+    with cluster(2, path=PATH) as address:
+        yield address
+
+
+def test_one_worker_two_workers_and_a_cluster_give_the_same_figures(
+    sweep: Command, scheduler: str, tmp_path: Path
+) -> None:
+    ways = {"one": {"WORKERS": "1"}, "two": {"WORKERS": "2"}, "cluster": {"SCHEDULER": scheduler}}
+    for name, way in ways.items():
+        code, _, said = sweep(GRID="SIGNAL_THRESHOLD_FRACTION=0.001,0.02", OUT=str(tmp_path / name), **way)
+        assert code == 0, said
+    one, two, dask = ((tmp_path / name / "sweep/results.csv").read_bytes() for name in ways)
+    assert one == two == dask
+
+
+def test_a_cluster_with_other_code_is_refused(sweep: Command, scheduler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "sources", lambda: "changed since")
+    code, _, said = sweep(SCHEDULER=scheduler)
+    assert code == 1
+    assert "computes with other versions: sources" in said
+    assert "(here changed since)" in said
+
+
+def test_what_cannot_be_traded_is_a_failure_with_its_reason_on_a_cluster_too(scheduler: str) -> None:
+    with crew.dask(scheduler) as workers:
+        assert results(workers, refused)["3"] == Failure(why="three cannot be traded")
+
+
+def test_a_worker_of_a_cluster_that_is_killed_half_way_loses_no_result(scheduler: str, log: Path) -> None:
+    with crew.dask(scheduler) as workers:
+        assert results(workers, partial(killed_once, log)) == SQUARES
+
+
+def test_a_cluster_whose_workers_all_died_is_not_waited_for_for_ever(
+    scheduler: str, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew, "CHECK_S", 0.2)
+    monkeypatch.setattr(crew, "WITHOUT_WORKERS_S", 0)
+    with pytest.raises(BacktestError, match="there has been no worker"), crew.dask(scheduler) as workers:
+        results(workers, partial(killed_always, log))
+
+
+def test_workers_without_our_code_are_told_where_to_start(sweep: Command) -> None:
+    with cluster(1, path="") as address:
+        code, _, said = sweep(SCHEDULER=address)
+    assert code == 1
+    assert "cannot import our code" in said
+    assert f"dask worker {address}" in said
+
+
+def test_a_scheduler_without_workers_is_no_cluster_yet(sweep: Command) -> None:
+    with cluster(0) as address:
+        code, _, said = sweep(SCHEDULER=address)
+    assert code == 1
+    assert "the scheduler has no workers; start some with" in said
+
+
+def test_an_unreachable_scheduler_is_named(sweep: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew, "CONNECT_S", 0.5)
+    code, _, said = sweep(SCHEDULER="tcp://127.0.0.1:9")
+    assert code == 1
+    assert "SCHEDULER=tcp://127.0.0.1:9: no Dask scheduler answers there" in said
