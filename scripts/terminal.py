@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from trader.broker import BrokerError
 from trader.prices import PriceSourceError
@@ -42,9 +50,10 @@ def note(text: str) -> None:
 
 @contextmanager
 def progress() -> Iterator[Report]:
-    """A bar for each work under way, on standard error, gone when all is done."""
+    """A bar for each work under way, with the time left, on standard error, gone when all is done."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=ERR, transient=True, disable=not ERR.is_terminal) as bars:
+    left = (TextColumn("left:"), TimeRemainingColumn())
+    with Progress(*columns, *left, console=ERR, transient=True, disable=not ERR.is_terminal) as bars:
         tasks: dict[str, TaskID] = {}
 
         def report(work: str, done: int, total: int) -> None:

@@ -94,8 +94,6 @@ class ProphetForecaster:
         """A model of these closes. Raises what Stan, pandas and Prophet raise."""
         model = quiet_prophet()(**self._configuration())
         model.fit(pd.DataFrame({"ds": _local(closes.index), "y": closes.to_numpy()}), timeout=FIT_TIMEOUT_S)
-        assert model.stan_backend is not None, "fit has just used it"
-        model.stan_backend.cleanup()  # Stan's files would fill /tmp over a day of warm runs
         return model
 
     def _configuration(self) -> dict[str, Any]:
@@ -116,7 +114,7 @@ class ProphetForecaster:
         """
         last: pd.Timestamp = closes.index[-1]
         corners = pd.DatetimeIndex(np.unique([model.start, *np.asarray(model.changepoints), _local([last])[0]]))
-        line = np.asarray(model.predict_trend(model.setup_dataframe(pd.DataFrame({"ds": corners}))), dtype=float)
+        line = _trend(model, corners)
         trend_usd = float(line[-1])
         if not (np.isfinite(line).all() and trend_usd > 0):
             raise ArithmeticError(f"the trend line ends at {trend_usd}, which is no price")
@@ -194,6 +192,18 @@ def _local(times: Iterable[datetime]) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(list(times)).tz_convert(NEW_YORK).tz_localize(None)
 
 
+def _trend(model: "Prophet", times: pd.DatetimeIndex) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Prophet's predict_trend at these times, to the bit, without the table that it makes for seasons and floors."""
+    assert model.start is not None, "it has been fitted"
+    assert model.t_scale is not None, "it has been fitted"
+    assert model.y_scale is not None, "it has been fitted"
+    scaled = np.asarray((times - model.start) / model.t_scale, dtype=float)
+    rate, offset = (float(np.nanmean(model.params[name])) for name in ("k", "m"))
+    changes = np.nanmean(model.params["delta"], axis=0)
+    line = model.piecewise_linear(scaled, changes, rate, offset, np.asarray(model.changepoints_t))
+    return np.asarray(line * model.y_scale, dtype=float)
+
+
 def _aware(local: pd.DatetimeIndex) -> list[datetime]:
     """Exchange time as Prophet has it, with its zone again."""
     return [time.to_pydatetime() for time in local.tz_localize(NEW_YORK).tz_convert("UTC")]
@@ -206,8 +216,16 @@ def quiet_prophet() -> "type[Prophet]":
         logging.getLogger(name).disabled = True
     from prophet import Prophet
 
+    from trader.stan import Optimizer
+
     class Trend(Prophet):
-        """Prophet, which tabulates anew for every fit that a model without seasonalities has none: a fifth of a fit."""
+        """Prophet with its optimizer called directly, and without a table that it makes anew for every fit.
+
+        The table says that a model without seasonalities has none, and took a fifth of a fit.
+        """
+
+        def _load_stan_backend(self, stan_backend: str | None) -> None:  # noqa: ARG002 there is one
+            self.stan_backend = Optimizer()
 
         @classmethod
         @cache

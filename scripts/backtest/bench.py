@@ -1,4 +1,4 @@
-"""`make bench-backtest`: the backtest against the same strategy written the usual way, Backtrader's own part, memory.
+"""`make bench-backtest`: the backtest against the usual way, Backtrader's own part, memory, and a sweep's workers.
 
 The usual way: inside `next()`, for each symbol a `Prophet()` fitted to its last bars and asked to predict. Both ways
 go over the same bars of the same symbols in one run.
@@ -27,13 +27,14 @@ from scripts.backtest import options, prices
 from scripts.backtest.engine import Feed, backtest, rows
 from scripts.backtest.lookahead import starting
 from scripts.backtest.model import Options, Panel
+from scripts.backtest.sweep import bench as sweep
 from scripts.backtest.workers import cores, pool
 from scripts.bench import Line
 from trader.prices import Progress
 from trader.prices.file import FilePrices
 from trader.settings import SAMPLE_PRICES
 
-BARS = 40
+BARS = 100
 """Refitted at every bar, on both sides."""
 
 LEAST_RATIO = 5.0
@@ -53,6 +54,8 @@ def main() -> None:
     with terminal.progress() as progress:
         panel, chosen = setting(arguments.bars, progress)
         lines = [*speed(panel, chosen, progress), memory()]
+    with terminal.plain_errors("interrupted; nothing was measured"):
+        lines += sweep.measure()
     if arguments.json:
         sys.stdout.write(json.dumps([asdict(line) for line in lines]) + "\n")
     else:
@@ -103,7 +106,11 @@ def speed(panel: Panel, chosen: Options, progress: Progress) -> list[Line]:
 
 def usual(panel: Panel, times: Sequence[datetime], history_bars: int, progress: Progress) -> None:
     """The same rule as it is usually written: Prophet's defaults, one fit and one prediction after another."""
+    logging.getLogger("prophet").setLevel(logging.CRITICAL)  # before the import, which has a word to say as well
+    import cmdstanpy  # it sets its own level when it is imported
     from prophet import Prophet
+
+    logging.getLogger(cmdstanpy.__name__).setLevel(logging.CRITICAL)
 
     class Usual(bt.Strategy):  # type: ignore[misc] # Backtrader ships no types
         bars = 0
@@ -117,10 +124,11 @@ def usual(panel: Panel, times: Sequence[datetime], history_bars: int, progress: 
                 model.fit(pd.DataFrame({"ds": dates, "y": data.close.get(size=history_bars)}))
                 forecast = model.predict(model.make_future_dataframe(periods=1))
                 gap = data.close[0] / forecast["trend"].iloc[-2] - 1
-                if gap < 0 and not self.getposition(data).size:
+                size = self.broker.getcash() // (len(self.datas) * data.close[0])
+                if gap < 0 and size and not self.getposition(data).size:
                     self.buy_bracket(
                         data=data,
-                        size=self.broker.getcash() // (len(self.datas) * data.close[0]),
+                        size=size,
                         exectype=bt.Order.Market,
                         stopprice=0.97 * data.close[0],
                         limitprice=1.4 * data.close[0],
@@ -130,8 +138,6 @@ def usual(panel: Panel, times: Sequence[datetime], history_bars: int, progress: 
             self.bars += 1
             progress("the usual way", self.bars, len(times))
 
-    for name in ("prophet", "cmdstanpy"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     cerebro = bt.Cerebro(stdstats=False)
     history = list(panel.close.loc[: times[-1]].index[-len(times) - history_bars :])
     for symbol in panel.close.columns:

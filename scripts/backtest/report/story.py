@@ -182,6 +182,8 @@ def caveats(figures: Json) -> list[Caveat]:
     """What the figures rest on, and what they cannot show."""
     settings, options = figures["settings"], figures["options"]
     found = [Caveat("Costs are assumed", _assumed(figures))]
+    if settings["bar_interval"] == "1d":
+        found.append(Caveat("One decision a day", ONE_A_DAY))
     if settings["stop_loss_fraction"]:
         found.append(Caveat("Within a bar nobody knows the order", _within_a_bar(figures)))
     found.append(Caveat("Survivorship", _survivorship(figures)))
@@ -196,6 +198,10 @@ def caveats(figures: Json) -> list[Caveat]:
     return found
 
 
+ONE_A_DAY = (
+    "Each daily bar is decided on once, near the close: what is tested is a bot that runs once a day. Deploy it with "
+    'daily_at = "15:45", for one that runs every 15 minutes trades more often, and at other prices.'
+)
 NO_PROMISE = (
     "What worked on this past need not work again, the less so the more settings were tried on it. Taxes are left out, "
     "and an order is taken to move no price. Not investment advice."

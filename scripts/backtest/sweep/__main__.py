@@ -11,12 +11,9 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 
 from scripts import terminal
 from scripts.backtest import prices
@@ -26,7 +23,6 @@ from scripts.backtest.sweep.folds import parts
 from scripts.backtest.sweep.plan import Plan
 from scripts.backtest.sweep.results import Outcome
 from scripts.backtest.sweep.store import folder
-from trader.prices import Progress
 
 
 def main() -> None:
@@ -52,7 +48,7 @@ def sweep(plan: Plan, env: Mapping[str, str]) -> tuple[Outcome, tuple[Path, ...]
     settings, left_out = grid.settings(grid.combinations(axes, plan.samples, plan.seed), env)
     default = grid.default(env)
     every = [*(each.options for each in settings), *([default] if default else [])]
-    with progress() as report:
+    with terminal.progress() as report:
         # Of the settings, the one that looks back furthest: Yahoo is asked for as much as is needed.
         panel = prices.load(max(every, key=lambda each: asked_bars(each.settings)), report)
         cut = parts(run.span(panel, every), plan.folds)
@@ -74,22 +70,6 @@ def sweep(plan: Plan, env: Mapping[str, str]) -> tuple[Outcome, tuple[Path, ...]
 def crew_of(plan: Plan) -> AbstractContextManager[crew.Crew]:
     """Those who do the work."""
     return crew.dask(plan.scheduler) if plan.scheduler else crew.local(plan.workers)
-
-
-@contextmanager
-def progress() -> Iterator[Progress]:
-    """As terminal.progress, with the time that is left."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    left = (TextColumn("left:"), TimeRemainingColumn(elapsed_when_finished=False))
-    with Bars(*columns, *left, console=terminal.ERR, transient=True, disable=not terminal.ERR.is_terminal) as bars:
-        shown = {}
-
-        def report(work: str, done: int, total: int) -> None:
-            if work not in shown:
-                shown[work] = bars.add_task(work, total=total)
-            bars.update(shown[work], completed=done, total=total)
-
-        yield report
 
 
 if __name__ == "__main__":

@@ -4,22 +4,14 @@ All in one run on the shipped prices; each way begins with an empty folder. What
 that workers are forked from, is started before the clock is.
 """
 
-import argparse
-import json
-import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from time import perf_counter
 
-from rich.table import Table
-
-from scripts import terminal
 from scripts.backtest.sweep import crew
 from scripts.backtest.sweep.__main__ import sweep
 from scripts.backtest.sweep.cluster import cluster
 from scripts.backtest.sweep.plan import Plan
-from scripts.backtest.workers import cores
 from scripts.bench import Line
 
 LEAST_RATIO = 1.6
@@ -31,20 +23,6 @@ GRID = (
 
 SETTING = {"UNIVERSE": "AAPL,JPM,KO,XOM", "HISTORY_BARS": "60", "START": "2022-10-27", "FOLDS": "1"}
 """Small enough for a minute: four symbols over two parts of some twenty days, refitted on every bar."""
-
-
-def main() -> None:
-    """Measure everything and print it; the exit code is 1 if a target is missed."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.backtest.sweep.bench", description=__doc__)
-    parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print JSON instead")
-    arguments = parser.parse_args()
-    with terminal.plain_errors("interrupted; nothing was measured"):
-        lines = measure()
-    if arguments.json:
-        sys.stdout.write(json.dumps([asdict(line) for line in lines]) + "\n")
-    else:
-        terminal.OUT.print(table(lines))
-    sys.exit(terminal.USABLE if all(line.is_reached for line in lines) else terminal.FAILED)
 
 
 def measure() -> list[Line]:
@@ -91,16 +69,3 @@ def timed(plan: Plan) -> tuple[float, bytes]:
         begun = perf_counter()
         _, paths = sweep(plan, {**SETTING, "OUT": folder})
         return perf_counter() - begun, paths[0].read_bytes()
-
-
-def table(lines: Sequence[Line]) -> Table:
-    """As the other measurements are shown."""
-    made = Table("What", "Measured", "Target", title=f"{cores()} cores", title_justify="left")
-    for line in lines:
-        missed = "" if line.is_reached else "  MISSED"
-        made.add_row(line.what, line.measured, f"{line.target}{missed}", style="red" if missed else "")
-    return made
-
-
-if __name__ == "__main__":
-    main()
