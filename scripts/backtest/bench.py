@@ -106,11 +106,9 @@ def speed(panel: Panel, chosen: Options, progress: Progress) -> list[Line]:
 
 def usual(panel: Panel, times: Sequence[datetime], history_bars: int, progress: Progress) -> None:
     """The same rule as it is usually written: Prophet's defaults, one fit and one prediction after another."""
-    logging.getLogger("prophet").setLevel(logging.CRITICAL)  # before the import, which has a word to say as well
-    import cmdstanpy  # it sets its own level when it is imported
+    for name in ("prophet.plot", "cmdstanpy"):
+        logging.getLogger(name).disabled = True
     from prophet import Prophet
-
-    logging.getLogger(cmdstanpy.__name__).setLevel(logging.CRITICAL)
 
     class Usual(bt.Strategy):  # type: ignore[misc] # Backtrader ships no types
         bars = 0
