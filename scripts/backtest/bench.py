@@ -13,8 +13,9 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
+from itertools import batched
 from time import perf_counter, sleep
 
 import backtrader as bt
@@ -30,12 +31,16 @@ from scripts.backtest.model import Options, Panel
 from scripts.backtest.sweep import bench as sweep
 from scripts.backtest.workers import cores, pool
 from scripts.bench import Line
+from trader.model import NEW_YORK
 from trader.prices import Progress
 from trader.prices.file import FilePrices
 from trader.settings import SAMPLE_PRICES
 
 BARS = 100
 """Refitted at every bar, on both sides."""
+
+ROUNDS = 4
+"""The two ways take turns, so that a computer that is slower for a while is so for both."""
 
 LEAST_RATIO = 5.0
 MOST_BACKTRADER_FRACTION = 0.2
@@ -78,14 +83,20 @@ def setting(bars: int, progress: Progress) -> tuple[Panel, Options]:
 def speed(panel: Panel, chosen: Options, progress: Progress) -> list[Line]:
     """The usual way and ours over the same bars, the start of our processes included."""
     times = prices.span(panel, chosen)
-    begun = perf_counter()
-    usual(panel, times, chosen.settings.history_bars, progress)
-    usual_s = perf_counter() - begun
+    usual_s = ours_s = backtrader_s = 0.0
     begun = perf_counter()
     with pool() as executor:
-        result = backtest(panel, chosen, executor=executor, progress=progress)
-    ours_s = perf_counter() - begun
-    backtrader_s = result.timings_s["backtrader"]
+        executor.submit(os.getpid).result()
+        ours_s += perf_counter() - begun
+        for some in batched(times, -(-len(times) // ROUNDS), strict=False):
+            begun = perf_counter()
+            usual(panel, some, chosen.settings.history_bars, progress)
+            usual_s += perf_counter() - begun
+            first, last = (time.astimezone(NEW_YORK).date() for time in (some[0], some[-1]))
+            begun = perf_counter()
+            result = backtest(panel, replace(chosen, start=first, end=last), executor=executor, progress=progress)
+            ours_s += perf_counter() - begun
+            backtrader_s += result.timings_s["backtrader"]
     ratio, fraction = usual_s / ours_s, backtrader_s / ours_s
     size = f"{len(panel.close.columns)} symbols x {len(times)} bars, refitted at every bar"
     return [
