@@ -90,7 +90,7 @@ constituents: .venv/.set-up ## Refresh function/trader/constituents.csv and show
 sample-prices: .venv/.set-up ## Make function/trader/sample_prices.csv.gz anew from its source
 	@$(PY) -m scripts.sample_prices
 
-picture: .venv/.set-up ## Draw docs/run.png, the page of make run as Chromium shows it
+picture: .venv/.set-up ## Draw docs/run.png and docs/backtest.png, the pages of make run and make backtest in Chromium
 	@scripts/picture.sh
 
 ##@ Work on it

@@ -1,5 +1,6 @@
 #!/usr/bin/env sh
-# Draws docs/run.png: the page of `make run` in an empty folder, as headless Chromium shows its first screen.
+# Draws docs/run.png and docs/backtest.png: the pages of `make run` and `make backtest` in an empty folder, as headless
+# Chromium shows their first screen.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 chromium=$(command -v chromium || command -v chromium-browser || command -v google-chrome) || {
@@ -9,8 +10,16 @@ chromium=$(command -v chromium || command -v chromium-browser || command -v goog
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
-PYTHONPATH="$root/function:$root" "$root/.venv/bin/python" -m scripts.run_local >/dev/null
-"$chromium" --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
-  --disable-component-update --disable-sync --hide-scrollbars --user-data-dir="$work/profile" --window-size=1280,1030 \
-  --screenshot="$root/docs/run.png" "file://$work/out/run.html" 2>/dev/null
-echo "docs/run.png"
+export PYTHONPATH="$root/function:$root"
+
+draw() { # name of page and picture, height in pixels
+  "$chromium" --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
+    --disable-component-update --disable-sync --hide-scrollbars --user-data-dir="$work/profile" --window-size="1280,$2" \
+    --screenshot="$root/docs/$1.png" "file://$work/out/$1.html" 2>/dev/null
+  echo "docs/$1.png"
+}
+
+"$root/.venv/bin/python" -m scripts.run_local >/dev/null
+draw run 1030
+"$root/.venv/bin/python" -m scripts.backtest >/dev/null
+draw backtest 1180
