@@ -23,7 +23,7 @@ sweep: .venv/.set-up ## Try many settings, each judged on the span after the one
 compare: .venv/.set-up ## Check that a backtest decides as make run does, bar by bar (START=, END=)
 	@$(PY) -m scripts.backtest.compare
 
-lookahead: .venv/.set-up ## Check that no decision of a backtest knows the future (CUTS=3, SEED=1)
+lookahead: .venv/.set-up ## Check that no decision of a backtest knows the future (START=, END=, CUTS=, SEED=)
 	@$(PY) -m scripts.backtest.lookahead
 
 bench-backtest: .venv/.set-up ## Measure the backtest against Prophet inside next(), and a sweep on one and two workers
