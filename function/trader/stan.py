@@ -17,7 +17,7 @@ MOST_ITERATIONS = 10_000
 
 
 class Optimizer(IStanBackend):
-    """What Prophet finds its parameters with; nothing is left on the disk."""
+    """What Prophet finds its parameters with; a fit that ends leaves nothing on the disk."""
 
     @staticmethod
     def get_type() -> str:
@@ -36,7 +36,8 @@ class Optimizer(IStanBackend):
     ) -> OrderedDict[str, np.ndarray[Any, Any]]:
         """The most probable parameters, each as one row. `timeout` is in seconds.
 
-        Raises RuntimeError with Stan's own words if it finds none, and TimeoutError; Stan is ended then.
+        Raises RuntimeError with Stan's own words if it finds none. A fault of the machine is an OSError: no room for
+        the files, Stan killed, or TimeoutError, on which Stan is ended.
         """
         init, data = CmdStanPyBackend.prepare_data(stan_init, stan_data)
         with TemporaryDirectory(prefix="stan-") as name:
@@ -63,14 +64,24 @@ class Optimizer(IStanBackend):
         ]
         try:
             ended = subprocess.run(  # noqa: S603 our own words
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s, check=False
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=timeout_s,
+                check=False,
+                start_new_session=True,  # Ctrl-C is for the one who waits, not for Stan
             )
         except subprocess.TimeoutExpired:
             raise TimeoutError(f"Stan did not end within {timeout_s} s") from None
+        if ended.returncode < 0:  # no reason to ask the other optimizer, which comes to other numbers
+            raise OSError(f"Stan was killed by signal {-ended.returncode}")
         if ended.returncode:
             raise RuntimeError(f"Stan ended with {ended.returncode}: {(ended.stderr or ended.stdout).strip()[-500:]}")
-        names, row = (line for line in result.read_text().splitlines() if not line.startswith("#"))
-        parameters = CmdStanPyBackend.stan_to_dict_numpy(
-            names.split(","), np.array([float(text) for text in row.split(",")])
-        )
-        return OrderedDict((name, values.reshape(1, -1)) for name, values in parameters.items())
+        lines = [line for line in result.read_text().splitlines(keepends=True) if not line.startswith("#")]
+        commas = {line.count(",") for line in lines}
+        if len(lines) != 2 or len(commas) != 1 or not lines[1].endswith("\n"):  # Stan does not mind a full disk
+            raise OSError(f"Stan's result was cut off; is {folder.parent} full?")
+        names, values = (line.rstrip("\n").split(",") for line in lines)
+        parameters = CmdStanPyBackend.stan_to_dict_numpy(names, np.array([float(text) for text in values]))
+        return OrderedDict((name, row.reshape(1, -1)) for name, row in parameters.items())

@@ -153,8 +153,14 @@ def _day(bar: Bar, record: Mapping[str, Any]) -> Day:
 
 
 def _text(decision: Mapping[str, Any]) -> str:
-    """A decision to the last digit, without the corners of the trend lines, which a backtest does not keep."""
-    return json.dumps({**decision, "forecasts": [{**each, "line": []} for each in decision["forecasts"]]})
+    """A decision to the last digit.
+
+    Without the corners of the trend lines, which a backtest does not keep, and the words of denials: they name the
+    source of the prices, which is another.
+    """
+    forecasts = [{**each, "line": []} for each in decision["forecasts"]]
+    denials = [{**each, "detail": ""} for each in decision["denials"]]
+    return json.dumps({**decision, "forecasts": forecasts, "denials": denials})
 
 
 def _account(bar: Bar, observation: Mapping[str, Any]) -> Iterator[replay.Difference]:

@@ -12,7 +12,7 @@ from datetime import datetime
 
 import numpy as np
 
-from scripts.backtest.model import Options, Panel
+from scripts.backtest.model import BacktestError, Options, Panel
 from trader.forecast import Forecasts, ProphetForecaster, failed, too_short
 from trader.model import Closes, Denial, Forecast
 from trader.prices import Progress, no_progress
@@ -79,7 +79,10 @@ def asked_bars(settings: Settings) -> int:
 
 
 def compute(task: Task) -> Table:
-    """The forecasts of one task; each sees the closes up to its own bar, and its model those up to the fit."""
+    """The forecasts of one task; each sees the closes up to its own bar, and its model those up to the fit.
+
+    Raises BacktestError if the machine fails: a symbol without a forecast would change what is decided.
+    """
     forecaster = task.key.forecaster()
     table: Table = {}
     model, fitted_at = None, -1
@@ -93,6 +96,11 @@ def compute(task: Task) -> Table:
                     if model is None or fit_bar != fitted_at:
                         model, fitted_at = forecaster.fit(fitting), fit_bar
                     outcome = replace(forecaster.predict(task.symbol, window, model), line=())
+                except (OSError, MemoryError) as error:  # the machine's fault: nothing to decide on, or to keep
+                    raise BacktestError(
+                        f"the forecast of {task.symbol} could not be made: {type(error).__name__}: {error}; "
+                        "see to the memory and the temporary folder of the computer that it was made on, and repeat"
+                    ) from error
                 except Exception as error:  # as in the bot's own forecaster: it is this symbol's alone
                     outcome = failed(task.symbol, error)
             table[task.symbol, window.index[-1].to_pydatetime()] = outcome

@@ -185,7 +185,7 @@ def test_opens_highs_and_lows_that_cannot_be_are_mended_and_told(
     assert open_usd == pytest.approx(60)
     assert low_usd <= open_usd <= high_usd
     (note,) = [note.what for note in panel.notes if note.symbol == "KO"]
-    assert note.startswith(f"{len(panel.close)} bars have an open, high or low that cannot be, the first of 2025-")
+    assert "bars have an open, high or low that cannot be, the first of 2025-" in note
 
 
 def test_a_close_above_the_high_by_rounding_is_taken_in_without_a_word(yahoo: YahooFake, cache: Cache) -> None:

@@ -1,10 +1,12 @@
 """The forecasts of a backtest are those that the bot would make at each bar, whoever computes them and when."""
 
 import math
+import tempfile
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ import pandas as pd
 import pytest
 
 from scripts.backtest import forecasts
-from scripts.backtest.model import Options, Panel
+from scripts.backtest.model import BacktestError, Options, Panel
 from tests.builders import daily, settings
 from trader.model import Code, Denial, Forecast
 
@@ -178,3 +180,11 @@ def test_a_forecast_of_other_prices_is_never_decided_on() -> None:
     forecaster = forecasts.TableForecaster(TWO, options(), times(TWO, 1), table=other)
     with pytest.raises(AssertionError, match="of other prices"):
         asked(forecaster, TWO, times(TWO, 1)[0])
+
+
+def test_a_fault_of_the_machine_is_no_denial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prices = panel(AAA=walk(1))
+    (task, *_) = forecasts.tasks(prices, options(), times(prices, 1))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(BacktestError, match="the forecast of AAA could not be made: FileNotFoundError"):
+        forecasts.compute(task)

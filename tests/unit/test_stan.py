@@ -74,3 +74,18 @@ def test_nothing_is_left_on_the_disk(script: str, tmp_path: Path, monkeypatch: p
     else:
         fitted(walk(120))
     assert list(used.iterdir()) == []
+
+
+def test_stan_killed_from_outside_is_not_asked_another_way(tmp_path: Path) -> None:
+    killed = program(tmp_path, f'case "$*" in *newton*) exec "{Optimizer().model}" "$@";; esac; kill -KILL $$')
+    with pytest.raises(OSError, match="killed by signal 9"):
+        fitted(walk(120), killed)
+
+
+@pytest.mark.parametrize("cut", ["head -c -1", "sed '$d'", "sed '$s/,[^,]*$//'"], ids=["its end", "its row", "a value"])
+def test_a_result_that_was_cut_off_is_no_result(cut: str, tmp_path: Path) -> None:
+    script = f'''"{Optimizer().model}" "$@" || exit
+for word in "$@"; do case "$word" in file=*result.csv) out="${{word#file=}}";; esac; done
+{cut} "$out" > "$out.cut" && mv "$out.cut" "$out"'''
+    with pytest.raises(OSError, match="was cut off"):
+        fitted(walk(120), program(tmp_path, script))

@@ -5,9 +5,10 @@ from datetime import date, datetime, timedelta
 import pandas as pd
 import pytest
 
-from scripts.backtest.model import BacktestError, Panel
+from scripts.backtest.model import BacktestError, Options, Panel
 from scripts.backtest.sweep.folds import Fold, out_of_sample, parts, walk_forward
-from scripts.backtest.sweep.run import digest_of, with_history
+from scripts.backtest.sweep.run import digest_of, span, with_history
+from tests.builders import settings
 from trader.model import NEW_YORK
 
 
@@ -130,3 +131,27 @@ def test_a_changed_price_changes_the_digest_and_a_copy_does_not() -> None:
     prices, other = panel(60), panel(60, gap=59)
     assert digest_of(prices) == digest_of(panel(60))
     assert digest_of(prices) != digest_of(other)
+
+
+def hourly(first_hour: int) -> Panel:
+    """Forty sessions of seven bars each, from an hour of the first one on."""
+    starts = [
+        time + timedelta(hours=hour)
+        for session, time in enumerate(days(40))
+        for hour in range(first_hour if session == 0 else 0, 7)
+    ]
+    frame = pd.DataFrame({"AAA": 100.0}, index=pd.DatetimeIndex(starts))
+    return Panel(open=frame, high=frame, low=frame, close=frame, has_ohlc=False, source="a test")
+
+
+@pytest.mark.parametrize("first_hour", [0, 3])
+def test_a_day_in_whose_middle_the_history_begins_to_suffice_is_in_no_part(first_hour: int) -> None:
+    prices = hourly(first_hour)
+    chosen = Options(
+        settings=settings(BAR_INTERVAL="1h", HISTORY_BARS=30, UNIVERSE_LOOKBACK_BARS=5, UNIVERSE="AAA"),
+    )
+    traded = span(prices, [chosen])
+    first_day = traded[0].astimezone(NEW_YORK).date()
+    that_day = [time for time in prices.close.index if time.astimezone(NEW_YORK).date() == first_day]
+    assert traded[0] == that_day[0]
+    assert len(prices.close.loc[: traded[0]]) >= 30

@@ -185,7 +185,7 @@ def test_a_grid_too_large_to_go_through_is_refused_before_it_is_laid_out() -> No
 
 
 def test_a_range_in_text_is_one_in_the_axes() -> None:
-    assert grid.read("SLIPPAGE=0..0.001") == {"SLIPPAGE": Range(low="0", high="0.001")}
+    assert grid.read("SLIPPAGE=0..0.001") == {"SLIPPAGE": Range(low="0", high="0.001", is_whole=False)}
 
 
 # --- the other variables ---------------------------------------------------------------------------------------------
@@ -195,3 +195,12 @@ def test_the_variables_of_a_sweep_are_checked_all_at_once() -> None:
     with pytest.raises(SettingsError) as raised:
         Plan.from_env({"FOLDS": "0", "METRIC": "luck", "SCHEDULER": "8786"}, "")
     assert [each.partition("=")[0] for each in raised.value.problems] == ["FOLDS", "METRIC", "SCHEDULER"]
+
+
+@pytest.mark.parametrize(
+    ("grid_text", "is_whole"), [("HISTORY_BARS=120..500", True), ("TAKE_PROFIT_FRACTION=0..1", False)]
+)
+def test_only_settings_that_are_whole_numbers_are_drawn_as_such(grid_text: str, is_whole: bool) -> None:
+    (axis,) = grid.read(grid_text).values()
+    assert isinstance(axis, Range)
+    assert axis.is_whole == is_whole

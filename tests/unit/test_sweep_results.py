@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scripts.backtest.model import Options
 from scripts.backtest.report.story import NOTHING
-from scripts.backtest.sweep import picture, view
+from scripts.backtest.sweep import page, picture, view
 from scripts.backtest.sweep.crew import Failure
 from scripts.backtest.sweep.folds import Part
 from scripts.backtest.sweep.grid import combinations, read
@@ -138,3 +138,18 @@ def test_no_figure_at_all_is_a_picture_without_values() -> None:
 
 def test_the_same_sweep_is_drawn_in_the_same_bytes() -> None:
     assert picture.draw(FOUR) == picture.draw(FOUR)
+
+
+# --- settings that another one brings along --------------------------------------------------------------------------
+
+RULES = outcome("SIGNAL=trend,horizon", {"SIGNAL=trend": 0.5, "SIGNAL=horizon": 0.1})
+
+
+def test_what_the_rule_horizon_was_run_with_is_said() -> None:
+    assert "HISTORY_BARS=5000 STOP_LOSS_FRACTION=0 TAKE_PROFIT_FRACTION=0 REFIT_EVERY=5" in RULES.caution
+
+
+def test_only_what_all_settings_have_in_common_is_called_the_same_for_all() -> None:
+    named = dict(page.same_for_all(RULES))
+    assert "UNIVERSE_SIZE" in named
+    assert {"HISTORY_BARS", "STOP_LOSS_FRACTION", "REFIT_EVERY", "SIGNAL"}.isdisjoint(named)

@@ -42,23 +42,23 @@ OPTIONS = ("COMMISSION", "SLIPPAGE", "REFIT_EVERY")
 """What a sweep can vary beside the bot's settings."""
 
 
+NOT_WHOLE = ("_FRACTION", "_USD", "COMMISSION", "SLIPPAGE")
+"""How the names of settings end that are no whole numbers even if the ends of a range are."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """All numbers from `low` to `high`; whole ones if both are written so."""
+    """All numbers from `low` to `high`, or all whole ones."""
 
     low: str
     high: str
+    is_whole: bool
 
     def draw(self, chance: random.Random) -> str:
         """One of them, each as likely as the other; three digits are as many as a setting needs."""
         if self.is_whole:
             return str(chance.randint(int(self.low), int(self.high)))
         return f"{chance.uniform(float(self.low), float(self.high)):.3g}"
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the numbers are whole."""
-        return _is_whole(self.low) and _is_whole(self.high)
 
 
 type Axis = tuple[str, ...] | Range
@@ -173,7 +173,8 @@ def _range(name: str, text: str) -> Range:
         is_right = False
     if not is_right:
         raise ValueError(f"{name}={text} is no range; write the lower and the upper end, such as 120..500")
-    return Range(low=low, high=high)
+    is_whole = _is_whole(low) and _is_whole(high) and not name.endswith(NOT_WHOLE)
+    return Range(low=low, high=high, is_whole=is_whole)
 
 
 def _is_whole(text: str) -> bool:

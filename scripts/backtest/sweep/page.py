@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from scripts.backtest.model import Options
 from scripts.backtest.sweep import picture, view
 from scripts.backtest.sweep.grid import NO_EFFECT
 from scripts.backtest.sweep.results import Outcome
@@ -27,7 +28,7 @@ def write(outcome: Outcome, folder: Path) -> tuple[Path, ...]:
             failed=list(view.failed_lines(outcome)),
             picture=drawn,
             label=view.label(outcome.metric),
-            same=_same_for_all(outcome),
+            same=same_for_all(outcome),
         )
     )
     paths = tuple(folder / name for name in ("results.csv", "sweep.svg", "sweep.html"))
@@ -38,9 +39,14 @@ def write(outcome: Outcome, folder: Path) -> tuple[Path, ...]:
     return paths
 
 
-def _same_for_all(outcome: Outcome) -> list[tuple[str, str]]:
+def same_for_all(outcome: Outcome) -> list[tuple[str, str]]:
     """The options that every setting has in common."""
-    options = outcome.settings[0].options
+    every = [_shown(each.options) for each in outcome.settings]
+    same = [(name, text) for name, text in every[0].items() if all(each[name] == text for each in every)]
+    return [(name, text) for name, text in same if name not in {*outcome.axes, *NO_EFFECT} and text]
+
+
+def _shown(options: Options) -> dict[str, str]:
     own = {
         "CASH": options.cash_usd,
         "COMMISSION": options.commission_fraction,
@@ -49,5 +55,4 @@ def _same_for_all(outcome: Outcome) -> list[tuple[str, str]]:
     }
     public = {name.upper(): value for name, value in options.settings.public().items()}
     both = {**own, **public}
-    shown = {name: ", ".join(value) if isinstance(value, list) else str(value) for name, value in both.items()}
-    return [(name, text) for name, text in shown.items() if name not in {*outcome.axes, *NO_EFFECT} and text]
+    return {name: ", ".join(value) if isinstance(value, list) else str(value) for name, value in both.items()}

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from scripts.backtest.options import KELLEY
 from scripts.backtest.report.story import KEY_FIGURES
 from scripts.backtest.sweep.crew import Failure
 from scripts.backtest.sweep.folds import BETTER, Figure, Fold, Part, out_of_sample, scored, walk_forward
-from scripts.backtest.sweep.grid import Axis, LeftOut, Setting, Values
+from scripts.backtest.sweep.grid import Axis, LeftOut, Setting, Values, in_words
 from scripts.backtest.sweep.run import Swept
 from scripts.backtest.sweep.store import writing
 
@@ -69,10 +70,12 @@ class Outcome:
     def caution(self) -> str:
         """What not to believe."""
         count = len(self.settings)
+        signals = self.axes.get("SIGNAL", ())
+        horizon = f" SIGNAL=horizon was run with {in_words(KELLEY)} where that was not set: deploy it with the same."
         return (
             f"The best of {count} settings is partly luck: with so many tried, one looks good by chance. "
             "What to expect is what the chosen ones did out of sample, beside the default and the median setting; "
-            "and the past promises nothing."
+            f"and the past promises nothing.{horizon if isinstance(signals, tuple) and 'horizon' in signals else ''}"
         )
 
     def as_json(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from scripts.backtest.sweep.crew import Crew, Failure
 from scripts.backtest.sweep.folds import Part
 from scripts.backtest.sweep.store import Store, identity
 from scripts.backtest.sweep.work import Figures, Job, pack
+from trader.model import NEW_YORK
 from trader.prices import Progress, no_progress
 
 FORECASTS, BACKTESTS = "forecasts", "backtests"
@@ -178,7 +179,11 @@ def digest_of(panel: Panel) -> str:
 def span(panel: Panel, options: Sequence[Options]) -> tuple[Any, ...]:
     """The bars that every setting can trade. Raises BacktestError if one cannot trade any."""
     needs = {(each.settings.signal, forecasts.asked_bars(each.settings)): each for each in options}
-    return min((prices.span(panel, each) for each in needs.values()), key=len)
+    times = min((prices.span(panel, each) for each in needs.values()), key=len)
+    first = times[0].astimezone(NEW_YORK).date()
+    is_whole = not any(time.astimezone(NEW_YORK).date() == first for time in panel.close.loc[: times[0]].index[:-1])
+    # Parts are of whole days; bars shorter than a day may have their history in the middle of one.
+    return tuple(times) if is_whole else tuple(time for time in times if time.astimezone(NEW_YORK).date() != first)
 
 
 # --- the two phases --------------------------------------------------------------------------------------------------

@@ -119,9 +119,9 @@ def packages() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def sources() -> str:
-    """A hash of the modules that results depend on: the bot's, and those of the backtest itself."""
+    """A hash of what results depend on: the bot's modules and its list of the index, and the backtest's own modules."""
     bot, here = Path(trader.__file__).parent, Path(home.__file__).parent
     digest = hashlib.sha256()
-    for path in (*sorted(bot.rglob("*.py")), *sorted(here.glob("*.py")), Path(__file__)):
+    for path in (*sorted(bot.rglob("*.py")), *sorted(bot.rglob("*.csv")), *sorted(here.glob("*.py")), Path(__file__)):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
