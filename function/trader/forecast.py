@@ -128,29 +128,30 @@ class ProphetForecaster:
         )
 
     def _ahead(self, model: "Prophet", last: pd.Timestamp) -> dict[str, Any]:
-        horizon = self._horizon(last)
+        later = horizon(last, self._signal, self._bar_interval, self._horizon_bars)
         np.random.seed(SEED)  # Prophet draws from the global state
-        draws = model.predictive_samples(pd.DataFrame({"ds": _local([horizon])}))["yhat"]
+        draws = model.predictive_samples(pd.DataFrame({"ds": _local([later])}))["yhat"]
         lower_usd, median_usd, upper_usd = np.percentile(draws, INTERVAL_PERCENTILES).tolist()
         if not (math.isfinite(lower_usd) and math.isfinite(upper_usd)):
             raise ArithmeticError(f"the forecast interval is {lower_usd} to {upper_usd}, which are no prices")
         return {
-            "horizon_time": horizon.to_pydatetime(),
+            "horizon_time": later.to_pydatetime(),
             "yhat_usd": median_usd,
             "lower_usd": lower_usd,
             "upper_usd": upper_usd,
         }
 
-    def _horizon(self, last: pd.Timestamp) -> pd.Timestamp:
-        """The time that the signal looks at: HORIZON_BARS after the last bar, or the eighth day."""
-        local = last.tz_convert(NEW_YORK)
-        if self._signal == "horizon":
-            later = local + timedelta(days=HORIZON_DAYS)
-        elif self._bar_interval == "1d":
-            later = local + pd.offsets.BDay(self._horizon_bars)
-        else:
-            later = local + self._horizon_bars * BAR_LENGTH[self._bar_interval]
-        return later.tz_convert("UTC")
+
+def horizon(last: pd.Timestamp, signal: str, bar_interval: str, bars: int) -> pd.Timestamp:
+    """The time that the signal looks at: `bars` (HORIZON_BARS) after the last bar, or the eighth day."""
+    local = last.tz_convert(NEW_YORK)
+    if signal == "horizon":
+        later = local + timedelta(days=HORIZON_DAYS)
+    elif bar_interval == "1d":
+        later = local + pd.offsets.BDay(bars)
+    else:
+        later = local + bars * BAR_LENGTH[bar_interval]
+    return later.tz_convert("UTC")
 
 
 def too_short(symbol: str, bars: int, signal: str) -> Denial | None:

@@ -1,0 +1,188 @@
+"""The map engine: a Forecaster that finds Prophet's own models for all symbols at once, without Stan."""
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from trader import prophet_map
+from trader.forecast import (
+    INTERVAL_PERCENTILES,
+    SEED,
+    Forecasts,
+    ProphetForecaster,
+    failed,
+    horizon,
+    too_short,
+)
+from trader.mode_search import Floats
+from trader.model import NEW_YORK, Closes, Denial, Forecast
+from trader.prices import Progress, no_progress
+from trader.prophet_map import Batch, Calendar, Fit
+
+LOG = logging.getLogger("trader")
+
+DRAWS = 1000
+"""Of the forecast's uncertainty, as many as Prophet makes."""
+
+SEASONALITIES = {"trend": ("yearly",), "interval": ("yearly",), "horizon": ("yearly", "weekly", "daily")}
+"""By signal: those that the history decides on. See ProphetForecaster for why the weekly one is not always there."""
+
+AT_ONCE = 500
+"""So many symbols are fitted together: more save no time, but need more memory."""
+
+
+class MapForecaster:
+    """The same forecasts as ProphetForecaster's, of models that are more probable than those that Stan stops at.
+
+    A symbol whose mode is not found is handed to ProphetForecaster.
+    """
+
+    def __init__(self, *, signal: str, bar_interval: str, horizon_bars: int) -> None:
+        self._signal = signal
+        self._bar_interval = bar_interval
+        self._horizon_bars = horizon_bars
+        self._prophet = ProphetForecaster(signal=signal, bar_interval=bar_interval, horizon_bars=horizon_bars)
+
+    def forecast(
+        self, closes: Mapping[str, Closes], remaining_s: Callable[[], float], progress: Progress = no_progress
+    ) -> Forecasts:
+        """See Forecaster."""
+        outcomes: dict[str, Forecast | Denial] = {}
+        alike: dict[bytes, list[str]] = {}
+        for symbol, series in closes.items():
+            if (denial := too_short(symbol, len(series), self._signal)) is not None:
+                outcomes[symbol] = denial
+            else:
+                alike.setdefault(local_ns(series.index).tobytes(), []).append(symbol)
+        for groups in _pieces(list(alike.values())):
+            if remaining_s() <= 0:
+                break
+            for symbol, outcome in self._together([{each: closes[each] for each in group} for group in groups]):
+                if isinstance(outcome, str):
+                    LOG.info("handed to Prophet", extra={"symbol": symbol, "reason": outcome})
+                else:
+                    outcomes[symbol] = outcome
+            progress("trend lines", len(outcomes), len(closes))
+        left = {symbol: series for symbol, series in closes.items() if symbol not in outcomes}
+        if left:  # not found, or no time left: what there was no time for ends there as OUT_OF_TIME
+            by_prophet = self._prophet.forecast(left, remaining_s, progress)
+            outcomes |= {each.symbol: each for each in by_prophet.forecasts}
+            outcomes |= {each.symbol: each for each in by_prophet.denials}
+        return Forecasts(
+            forecasts=tuple(each for symbol in closes if isinstance(each := outcomes[symbol], Forecast)),
+            denials=tuple(each for symbol in closes if isinstance(each := outcomes[symbol], Denial)),
+        )
+
+    def calendar(self, local_ns: prophet_map.Nanoseconds) -> Calendar:
+        """What these bars, in exchange time without its zone, decide for the signal's model. Raises ValueError."""
+        return Calendar.of(local_ns, SEASONALITIES[self._signal])
+
+    def predict(
+        self, symbol: str, time: pd.Timestamp, price_usd: float, fit: Fit, corners: Sequence[datetime] = ()
+    ) -> Forecast:
+        """What a model says at the last bar that it was fitted to, or in a backtest at a later one.
+
+        `corners` are the times of the line's corners; without them the line is left out. Raises ArithmeticError if
+        what it says is no price.
+        """
+        at_ns = local_ns([time])
+        line = fit.corners
+        trend_usd = float(line[-1] if at_ns[0] == fit.calendar.times_ns[-1] else fit.trend(at_ns)[0])
+        if not (np.isfinite(line).all() and trend_usd > 0):
+            raise ArithmeticError(f"the trend line ends at {trend_usd}, which is no price")
+        return Forecast(
+            symbol=symbol,
+            time=time.to_pydatetime(),
+            price_usd=price_usd,
+            trend_usd=trend_usd,
+            line=tuple(zip(corners, line.tolist(), strict=True)) if corners else (),
+            **({} if self._signal == "trend" else self._ahead(fit, time)),
+        )
+
+    def _together(self, groups: Sequence[Mapping[str, Closes]]) -> Iterator[tuple[str, Forecast | Denial | str]]:
+        """Forecasts of groups of symbols with the same bars each, or in words why the mode of one was not found."""
+        batches, sound = [], []
+        for closes in groups:
+            index = pd.DatetimeIndex(next(iter(closes.values())).index)
+            try:
+                calendar = self.calendar(local_ns(index))
+            except ValueError as error:
+                yield from ((symbol, failed(symbol, error)) for symbol in closes)
+                continue
+            batches.append(
+                Batch(calendar=calendar, values=np.stack([each.to_numpy(float) for each in closes.values()]))
+            )
+            sound.append(closes)
+        fits = iter(prophet_map.fit(batches).fits)
+        for batch, closes in zip(batches, sound, strict=True):
+            index = pd.DatetimeIndex(next(iter(closes.values())).index)
+            corners = index[batch.calendar.corners].to_pydatetime().tolist()
+            for symbol, price_usd in zip(closes, batch.values[:, -1].tolist(), strict=True):
+                fit = next(fits)
+                try:
+                    yield (
+                        symbol,
+                        fit if isinstance(fit, str) else self.predict(symbol, index[-1], price_usd, fit, corners),
+                    )
+                except ArithmeticError as error:
+                    yield symbol, failed(symbol, error)
+
+    def _ahead(self, fit: Fit, last: pd.Timestamp) -> dict[str, Any]:
+        """The forecast for the signal's horizon: the median and the interval of Prophet's own draws.
+
+        Prophet asks, for one bar of the future, whether the rate changes at it: as often as in the past, and by as much
+        on average; half of the change tells at that bar. And it adds noise.
+        """
+        later = horizon(last, self._signal, self._bar_interval, self._horizon_bars)
+        at_ns = local_ns([later])
+        chances, changes, noise = _draws()
+        bars, changepoints = len(fit.calendar.times_ns), len(fit.calendar.changepoints)
+        step = 1 / (bars - 1)  # of a bar, on the scale of the model
+        size = float(np.abs(fit.changes).mean()) + 1e-8 if changepoints else 1e-8
+        bends = np.where(chances < max(changepoints, 1) * step, changes * size, 0) / 2 * step
+        draws = fit.yhat(at_ns)[0] + (bends + noise * fit.sigma) * fit.scale
+        lower_usd, median_usd, upper_usd = np.percentile(draws, INTERVAL_PERCENTILES).tolist()
+        if not (math.isfinite(lower_usd) and math.isfinite(upper_usd)):
+            raise ArithmeticError(f"the forecast interval is {lower_usd} to {upper_usd}, which are no prices")
+        return {
+            "horizon_time": later.to_pydatetime(),
+            "yhat_usd": median_usd,
+            "lower_usd": lower_usd,
+            "upper_usd": upper_usd,
+        }
+
+
+def local_ns(times: Iterable[datetime]) -> prophet_map.Nanoseconds:
+    """Exchange time without its zone, as Prophet is given it: a daily bar is its date, whatever the clocks do."""
+    index = (
+        pd.DatetimeIndex(times if isinstance(times, pd.DatetimeIndex) else list(times))
+        .tz_convert(NEW_YORK)
+        .tz_localize(None)
+    )
+    return np.asarray(index.as_unit("ns").asi8)
+
+
+@cache
+def _draws() -> tuple[Floats, Floats, Floats]:
+    """What every interval is made of, in the order that Prophet draws it: chances, Laplace and normal numbers."""
+    state = np.random.RandomState(SEED)  # Prophet's own generator, for the same numbers
+    return state.uniform(size=DRAWS), state.laplace(size=DRAWS), state.normal(size=DRAWS)
+
+
+def _pieces(groups: Sequence[Sequence[str]]) -> Iterator[list[Sequence[str]]]:
+    """Groups of symbols, of at most AT_ONCE symbols together."""
+    pieces = (group[begin : begin + AT_ONCE] for group in groups for begin in range(0, len(group), AT_ONCE))
+    together: list[Sequence[str]] = []
+    for piece in pieces:
+        if together and sum(map(len, together)) + len(piece) > AT_ONCE:
+            yield together
+            together = []
+        together.append(piece)
+    if together:
+        yield together
