@@ -113,6 +113,12 @@ format: .venv/.set-up ## Format the code and mend what can be mended
 bench: .venv/.set-up ## Measure the forecast stage, memory and 500 symbols from a Yahoo stand-in
 	@$(PY) -m scripts.bench
 
+parity: .venv/.set-up ## Compare the engines: map's models and decisions beside Prophet's (PICTURE=file to draw them)
+	@$(PY) -m scripts.engine.parity $(if $(PICTURE),--picture "$(PICTURE)")
+
+bench-engine: .venv/.set-up ## Measure the engines: time for 20, 100 and 500 symbols, memory, a whole backtest
+	@$(PY) -m scripts.engine.bench
+
 lock: .venv/.set-up ## Lock the requirements anew, with hashes
 	@scripts/lock.sh
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from trader import logs, pipeline
 from trader.broker import Broker
-from trader.forecast import ProphetForecaster
+from trader.engine import forecaster
 from trader.journal import Journal, open_journal
 from trader.model import Code, Outcome, Report
 from trader.parameters import Parameters
@@ -151,9 +151,7 @@ def open_desk(
     desk = pipeline.Desk(
         broker=broker(this, prices, alpaca),
         prices=prices,
-        forecaster=ProphetForecaster(
-            signal=settings.signal, bar_interval=settings.bar_interval, horizon_bars=settings.horizon_bars
-        ),
+        forecaster=forecaster(settings),
         journal=journal,
         halted=lambda: PARAMETERS.halted(settings.halt_parameter),
         remaining_s=remaining_s,

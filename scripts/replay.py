@@ -13,7 +13,7 @@ from typing import Any
 from rich.table import Table
 
 from scripts import terminal
-from trader.forecast import ProphetForecaster
+from trader.engine import forecaster
 from trader.journal import open_journal
 from trader.model import Code, Decision
 from trader.pipeline import decide
@@ -95,15 +95,12 @@ def replay(record: Mapping[str, Any], progress: Progress = no_progress) -> Decis
     """The decision that follows from the record's observation; what had run out of time then is taken as given."""
     settings = settings_from(record["settings"])
     observation = observation_from(record["observation"])
-    forecaster = ProphetForecaster(
-        signal=settings.signal, bar_interval=settings.bar_interval, horizon_bars=settings.horizon_bars
-    )
     late = {denial["symbol"] for denial in record["decision"]["denials"] if denial["code"] == Code.OUT_OF_TIME}
     chosen = {*top_performers(observation.ranking, settings.universe_size), *observation.positions}
     closes = {
         symbol: series for symbol, series in observation.closes.items() if symbol in chosen and symbol not in late
     }
-    return decide(observation, forecaster.forecast(closes, lambda: math.inf, progress), settings)
+    return decide(observation, forecaster(settings).forecast(closes, lambda: math.inf, progress), settings)
 
 
 def differences(recorded: Mapping[str, Any], replayed: Decision) -> list[Difference]:

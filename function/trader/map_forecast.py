@@ -84,14 +84,19 @@ class MapForecaster:
         return Calendar.of(local_ns, SEASONALITIES[self._signal])
 
     def predict(
-        self, symbol: str, time: pd.Timestamp, price_usd: float, fit: Fit, corners: Sequence[datetime] = ()
+        self,
+        symbol: str,
+        time: pd.Timestamp,
+        at_ns: prophet_map.Nanoseconds,
+        price_usd: float,
+        fit: Fit,
+        corners: Sequence[datetime] = (),
     ) -> Forecast:
         """What a model says at the last bar that it was fitted to, or in a backtest at a later one.
 
-        `corners` are the times of the line's corners; without them the line is left out. Raises ArithmeticError if
-        what it says is no price.
+        `at_ns` is the bar's time again, as `local_ns` gives it; `corners` are the times of the line's corners, and
+        without them the line is left out. Raises ArithmeticError if what it says is no price.
         """
-        at_ns = local_ns([time])
         line = fit.corners
         trend_usd = float(line[-1] if at_ns[0] == fit.calendar.times_ns[-1] else fit.trend(at_ns)[0])
         if not (np.isfinite(line).all() and trend_usd > 0):
@@ -128,7 +133,9 @@ class MapForecaster:
                 try:
                     yield (
                         symbol,
-                        fit if isinstance(fit, str) else self.predict(symbol, index[-1], price_usd, fit, corners),
+                        fit
+                        if isinstance(fit, str)
+                        else self.predict(symbol, index[-1], batch.calendar.times_ns[-1:], price_usd, fit, corners),
                     )
                 except ArithmeticError as error:
                     yield symbol, failed(symbol, error)

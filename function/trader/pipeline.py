@@ -233,5 +233,7 @@ def log_decision(run: Run, decision: Decision) -> None:
 
 
 def _log(run: Run, message: str, value: Insight | Order | Denial, level: int = logging.INFO, **more: object) -> None:
+    if not LOG.isEnabledFor(level):  # as in a backtest, where there would be one for each symbol and bar
+        return
     fields = {name: field for name, field in as_json(value).items() if field not in (None, "")}
     LOG.log(level, message, extra={"strategy": run.settings.strategy, "slot": as_json(run.slot), **fields, **more})

@@ -20,6 +20,9 @@ REFERENCE = "ssm:"
 MAX_PRICE_AGE_S = {"1d": 86_400, "1h": 7_200, "15m": 1_800, "5m": 900, "1m": 300}
 """By bar interval. A bar is stamped with its start, so a daily bar within 24 hours is the running session's."""
 
+PROPHET, MAP = "prophet", "map"
+"""The engines that draw trend lines: Prophet's own package, or the same model solved for all symbols at once."""
+
 SHORT = 8
 """Names up to this length, such as MODEL, are other programs' own too often."""
 
@@ -167,7 +170,10 @@ class Settings:
     universe_size: int = setting(20, integer(1, 1_000), "how many of the best performers to look at")
     universe_lookback_bars: int = setting(60, integer(1, 2_000), "bars over which performance is measured")
     bar_interval: str = setting("1d", one_of(*BAR_LENGTH), "length of a bar")
-    history_bars: int = setting(250, integer(30, 5_000), "bars handed to Prophet")
+    history_bars: int = setting(250, integer(30, 5_000), "bars that a trend line is fitted to")
+    engine: str = setting(
+        PROPHET, one_of(PROPHET, MAP), "who fits the trend lines: Prophet's package, or its model solved at once"
+    )
     signal: str = setting(
         "trend", one_of("trend", "interval", "horizon"), "the rule that turns forecasts into insights"
     )

@@ -16,7 +16,8 @@ from typing import Any
 import backtrader as bt
 
 from scripts.backtest.broker import BacktraderBroker, Exchange
-from scripts.backtest.forecasts import Table, TableForecaster, asked_bars
+from scripts.backtest.compute import Table
+from scripts.backtest.forecasts import TableForecaster, asked_bars
 from scripts.backtest.model import Bar, Options, Panel, Result
 from scripts.backtest.prices import span
 from trader import market_hours, pipeline

@@ -20,8 +20,8 @@ from rich.table import Table as Grid
 
 from scripts import terminal
 from scripts.backtest import forecasts, options, prices
+from scripts.backtest.compute import Table, Task, compute
 from scripts.backtest.engine import backtest
-from scripts.backtest.forecasts import Table, Task
 from scripts.backtest.model import BacktestError, Bar, Options, Panel
 from scripts.backtest.workers import pool
 from trader.model import NEW_YORK
@@ -196,13 +196,16 @@ def next_bar_in_fit(panel: Panel, chosen: Options) -> tuple[Panel, Table]:
     """Every trend line is fitted to the next bar as well, as a model fitted once to all prices would be."""
     table: Table = {}
     for task in forecasts.tasks(panel, chosen, prices.span(panel, chosen)):
-        table |= forecasts.compute(_fitted_later(task, panel))
+        table |= compute(_fitted_later(task, panel))
     return panel, table
 
 
 def _fitted_later(task: Task, panel: Panel) -> Task:
-    closes = panel.close[task.symbol].loc[task.closes.index[0] :].iloc[: len(task.closes) + 1]
-    return replace(task, closes=closes, bars=tuple((bar, min(bar + 1, len(closes) - 1)) for bar, _ in task.bars))
+    closes = panel.close[list(task.bars)].loc[task.closes.index[0] :].iloc[: len(task.closes) + 1]
+    later = {
+        symbol: tuple((bar, min(bar + 1, len(closes) - 1)) for bar, _ in bars) for symbol, bars in task.bars.items()
+    }
+    return replace(task, closes=closes, bars=later)
 
 
 def hindsight(panel: Panel, chosen: Options) -> tuple[Panel, Table]:

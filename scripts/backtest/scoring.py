@@ -7,7 +7,8 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from datetime import datetime
 
-from scripts.backtest.forecasts import Blocks, Table, Task, compute
+from scripts.backtest.compute import Table, Task, compute
+from scripts.backtest.forecasts import Blocks
 from scripts.backtest.model import Options, Panel, Result, Scored
 from trader.forecast import SEED
 from trader.model import NEW_YORK, Forecast
@@ -58,7 +59,7 @@ def _scored(forecast: Forecast, panel: Panel, bar_interval: str) -> Scored | Non
 
 
 def _sampled(result: Result, executor: Executor | None, progress: Progress) -> list[Forecast]:
-    tasks = list(_tasks(result.panel, result.options, [bar.time for bar in result.bars]))
+    tasks = _tasks(result.panel, result.options, [bar.time for bar in result.bars])
     tables: Iterator[Table] = executor.map(compute, tasks) if executor else map(compute, tasks)
     forecasts: list[Forecast] = []
     for number, table in enumerate(tables, start=1):
@@ -67,7 +68,7 @@ def _sampled(result: Result, executor: Executor | None, progress: Progress) -> l
     return sorted(forecasts, key=lambda each: (each.time, each.symbol))
 
 
-def _tasks(panel: Panel, options: Options, times: Sequence[datetime]) -> Iterator[Task]:
+def _tasks(panel: Panel, options: Options, times: Sequence[datetime]) -> list[Task]:
     """One symbol's forecast at one bar each, drawn at random."""
     interval = replace(options.settings, signal="interval")
     blocks = Blocks(panel, replace(options, settings=interval, refit_every_bars=1), times)
@@ -79,6 +80,4 @@ def _tasks(panel: Panel, options: Options, times: Sequence[datetime]) -> Iterato
         if is_priced
     ]
     chosen = random.Random(SEED).sample(pairs, min(SAMPLE, len(pairs)))  # noqa: S311 a sample, no secret
-    for time, symbol in sorted(chosen):
-        task = blocks.task(symbol, blocks.of(time), time)
-        yield replace(task, closes=task.closes.loc[:time], bars=task.bars[:1])
+    return blocks.sample(sorted(chosen))

@@ -14,11 +14,16 @@ import pandas as pd
 import pytest
 
 from scripts.backtest import forecasts
+from scripts.backtest.compute import Table, compute
 from scripts.backtest.model import BacktestError, Options, Panel
 from tests.builders import daily, settings
+from trader.engine import forecaster
 from trader.model import Code, Denial, Forecast
+from trader.settings import MAP, PROPHET
 
 BARS = 80
+
+BOTH = pytest.mark.parametrize("engine", [PROPHET, MAP])
 
 
 def walk(seed: int, bars: int = BARS) -> list[float]:
@@ -40,17 +45,17 @@ def times(prices: Panel, last: int) -> list[datetime]:
     return [each.to_pydatetime() for each in prices.close.index[-last:]]
 
 
-def table(prices: Panel, chosen: Options, last: int) -> forecasts.Table:
-    merged: forecasts.Table = {}
+def table(prices: Panel, chosen: Options, last: int) -> Table:
+    merged: Table = {}
     for task in forecasts.tasks(prices, chosen, times(prices, last)):
-        merged |= forecasts.compute(task)
+        merged |= compute(task)
     return merged
 
 
 def bots(prices: Panel, chosen: Options, symbol: str, at: datetime) -> Forecast | Denial:
     closes = prices.close[symbol].loc[:at].iloc[-forecasts.asked_bars(chosen.settings) :].dropna()
     window = closes.iloc[-chosen.settings.history_bars :]
-    made = forecasts.key(chosen).forecaster().forecast({symbol: window}, lambda: math.inf)
+    made = forecaster(chosen.settings).forecast({symbol: window}, lambda: math.inf)
     (only,) = made.forecasts or made.denials
     return replace(only, line=()) if isinstance(only, Forecast) else only
 
@@ -71,26 +76,35 @@ class Here(Executor):
 TWO = panel(A=walk(1), B=walk(2))
 
 
+@BOTH
 @pytest.mark.parametrize("signal", ["trend", "interval"])
-def test_each_forecast_is_the_one_that_the_bot_makes_at_that_bar(signal: str) -> None:
-    chosen = options(SIGNAL=signal)
+def test_each_forecast_is_the_one_that_the_bot_makes_at_that_bar(signal: str, engine: str) -> None:
+    chosen = options(SIGNAL=signal, ENGINE=engine)
     made = table(TWO, chosen, 3)
     assert made == {(symbol, at): bots(TWO, chosen, symbol, at) for symbol in "AB" for at in times(TWO, 3)}
 
 
-def test_with_gaps_too_each_forecast_is_the_bots() -> None:
+def test_fits_that_follow_each_other_are_those_of_the_bot_that_made_only_the_last() -> None:
+    chosen = options(ENGINE=MAP)
+    made = table(TWO, chosen, 25)
+    assert made == {(symbol, at): bots(TWO, chosen, symbol, at) for symbol in "AB" for at in times(TWO, 25)}
+
+
+@BOTH
+def test_with_gaps_too_each_forecast_is_the_bots(engine: str) -> None:
     prices = walk(1)
     for gap in (20, 21, 45, 70):
         prices[gap] = math.nan
-    gaps, chosen = panel(A=prices), options()
+    gaps, chosen = panel(A=prices, B=walk(2)), options(ENGINE=engine)
     made = table(gaps, chosen, 3)
-    assert made == {("A", at): bots(gaps, chosen, "A", at) for at in times(gaps, 3)}
+    assert made == {(symbol, at): bots(gaps, chosen, symbol, at) for symbol in "AB" for at in times(gaps, 3)}
 
 
-def test_between_refits_the_last_model_is_asked_about_the_present_bar() -> None:
-    chosen = options(REFIT_EVERY=3)
+@BOTH
+def test_between_refits_the_last_model_is_asked_about_the_present_bar(engine: str) -> None:
+    chosen = options(REFIT_EVERY=3, ENGINE=engine)
     made = table(TWO, chosen, 6)
-    anew = table(TWO, options(), 6)
+    anew = table(TWO, options(ENGINE=engine), 6)
     same = [made["A", at] == anew["A", at] for at in times(TWO, 6)]
     assert same == [True, False, False, True, False, False]
 
@@ -102,17 +116,19 @@ def test_a_refit_model_is_asked_at_the_price_of_its_own_bar() -> None:
     assert last.price_usd == TWO.close["A"].iloc[-1]
 
 
-def test_a_symbol_with_too_few_bars_is_denied() -> None:
+@BOTH
+def test_a_symbol_with_too_few_bars_is_denied(engine: str) -> None:
     young = panel(A=walk(1), NEW=[math.nan] * (BARS - 20) + walk(2, 20))
-    denied = table(young, options(), 1)["NEW", times(young, 1)[0]]
+    denied = table(young, options(ENGINE=engine), 1)["NEW", times(young, 1)[0]]
     assert isinstance(denied, Denial)
     assert (denied.code, denied.detail) == (Code.FORECAST_FAILED, "20 bars, needs 30")
 
 
-def test_a_fit_that_fails_is_that_bars_denial() -> None:
+@BOTH
+def test_a_fit_that_fails_is_that_bars_denial(engine: str) -> None:
     spoilt = walk(1)
     spoilt[-5] = math.inf
-    denied = table(panel(A=spoilt), options(), 1)["A", times(TWO, 1)[0]]
+    denied = table(panel(A=spoilt), options(ENGINE=engine), 1)["A", times(TWO, 1)[0]]
     assert isinstance(denied, Denial)
     assert denied.code is Code.FORECAST_FAILED
 
@@ -127,11 +143,16 @@ def test_a_bar_without_a_price_has_no_forecast() -> None:
 def test_only_likely_symbols_are_computed_ahead() -> None:
     rising, falling = [100 * 1.01**bar for bar in range(BARS)], [100 * 0.99**bar for bar in range(BARS)]
     prices = panel(UP=rising, DOWN=falling)
-    assert {each.symbol for each in forecasts.tasks(prices, options(UNIVERSE_SIZE=1), times(prices, 5))} == {"UP"}
+    tasks = forecasts.tasks(prices, options(UNIVERSE_SIZE=1), times(prices, 5))
+    assert {symbol for task in tasks for symbol in task.bars} == {"UP"}
 
 
 def test_settings_that_forecasts_do_not_depend_on_share_them() -> None:
     assert forecasts.key(options(SIGNAL_THRESHOLD_FRACTION=0.02)) == forecasts.key(options(UNIVERSE_SIZE=3))
+
+
+def test_the_engines_share_no_forecasts() -> None:
+    assert forecasts.key(options(ENGINE=MAP)) != forecasts.key(options(ENGINE=PROPHET))
 
 
 @pytest.mark.parametrize("name", ["HISTORY_BARS", "REFIT_EVERY"])
@@ -139,47 +160,49 @@ def test_settings_that_forecasts_depend_on_do_not(name: str) -> None:
     assert forecasts.key(options(**{name: 40})) != forecasts.key(options())
 
 
-def asked(forecaster: forecasts.TableForecaster, prices: Panel, at: datetime) -> tuple[Forecast, ...]:
+def asked(table: forecasts.TableForecaster, prices: Panel, at: datetime) -> tuple[Forecast, ...]:
     closes = {symbol: prices.close[symbol].loc[:at].iloc[-50:] for symbol in prices.close.columns}
-    return forecaster.forecast(closes, lambda: math.inf).forecasts
+    return table.forecast(closes, lambda: math.inf).forecasts
 
 
 def test_what_is_known_is_not_computed_again() -> None:
     executor = Here()
-    known = table(TWO, options(), 2)
-    forecaster = forecasts.TableForecaster(TWO, options(), times(TWO, 2), table=known, executor=executor)
-    assert asked(forecaster, TWO, times(TWO, 2)[0])[0] is known["A", times(TWO, 2)[0]]
+    given = table(TWO, options(), 2)
+    known = forecasts.TableForecaster(TWO, options(), times(TWO, 2), table=given, executor=executor)
+    assert asked(known, TWO, times(TWO, 2)[0])[0] is given["A", times(TWO, 2)[0]]
 
 
 def test_with_an_executor_blocks_are_computed_before_they_are_asked_for() -> None:
     executor = Here()
-    forecaster = forecasts.TableForecaster(TWO, options(), times(TWO, 30), executor=executor)
-    asked(forecaster, TWO, times(TWO, 30)[0])
-    assert max(len(task.bars) for task in executor.given) == forecasts.BLOCK_BARS
+    known = forecasts.TableForecaster(TWO, options(), times(TWO, 30), executor=executor)
+    asked(known, TWO, times(TWO, 30)[0])
+    assert max(len(bars) for task in executor.given for bars in task.bars.values()) == forecasts.BLOCK_BARS[PROPHET]
     assert max(task.closes.index[-1] for task in executor.given) > times(TWO, 30)[0]
 
 
-def test_no_block_is_computed_twice() -> None:
+@pytest.mark.parametrize(("engine", "tasks"), [(PROPHET, 4), (MAP, 1)])
+def test_no_block_is_computed_twice(engine: str, tasks: int) -> None:
     executor = Here()
-    forecaster = forecasts.TableForecaster(TWO, options(), times(TWO, 12), executor=executor)
+    chosen = options(ENGINE=engine)
+    known = forecasts.TableForecaster(TWO, chosen, times(TWO, 12), executor=executor)
     for at in times(TWO, 12):
-        asked(forecaster, TWO, at)
-    given = [(task.symbol, task.closes.index[-1]) for task in executor.given]
-    assert len(given) == len(set(given)) == 4
+        asked(known, TWO, at)
+    given = [(tuple(task.bars), task.closes.index[-1]) for task in executor.given]
+    assert len(given) == len(set(given)) == tasks
 
 
 def test_an_unlikely_symbol_that_is_held_is_computed_when_it_is_asked_for() -> None:
     falling = [100 * 0.99**bar for bar in range(BARS)]
     prices = panel(A=walk(1), DOWN=falling)
-    forecaster = forecasts.TableForecaster(prices, options(UNIVERSE_SIZE=1), times(prices, 1))
-    assert [each.symbol for each in asked(forecaster, prices, times(prices, 1)[0])] == ["A", "DOWN"]
+    known = forecasts.TableForecaster(prices, options(UNIVERSE_SIZE=1), times(prices, 1))
+    assert [each.symbol for each in asked(known, prices, times(prices, 1)[0])] == ["A", "DOWN"]
 
 
 def test_a_forecast_of_other_prices_is_never_decided_on() -> None:
     other = table(panel(A=walk(3), B=walk(4)), options(), 1)
-    forecaster = forecasts.TableForecaster(TWO, options(), times(TWO, 1), table=other)
+    known = forecasts.TableForecaster(TWO, options(), times(TWO, 1), table=other)
     with pytest.raises(AssertionError, match="of other prices"):
-        asked(forecaster, TWO, times(TWO, 1)[0])
+        asked(known, TWO, times(TWO, 1)[0])
 
 
 def test_a_fault_of_the_machine_is_no_denial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,4 +210,4 @@ def test_a_fault_of_the_machine_is_no_denial(tmp_path: Path, monkeypatch: pytest
     (task, *_) = forecasts.tasks(prices, options(), times(prices, 1))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     with pytest.raises(BacktestError, match="the forecast of AAA could not be made: FileNotFoundError"):
-        forecasts.compute(task)
+        compute(task)

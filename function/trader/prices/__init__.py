@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
+import numpy as np
+import pandas as pd
+
 from trader.model import NEW_YORK, Closes, Code, Denial
 
 BARS_PER_SESSION = {"1d": 1, "1h": 7, "15m": 26, "5m": 78, "1m": 390}
@@ -130,7 +133,8 @@ class Prices:
             try:
                 if symbol not in answer:
                     raise UnusableError(Code.NO_PRICE_DATA, fault)
-                self._had[symbol] = clean_closes(answer[symbol], self._now, self._max_age_s).iloc[-self._count :]
+                closes = clean_closes(answer[symbol], self._now, self._max_age_s)
+                self._had[symbol] = closes if len(closes) <= self._count else closes.iloc[-self._count :]
             except UnusableError as error:
                 before = f"{self._why[symbol].detail}; " if symbol in self._why else ""
                 detail = f"{before}{source.name}: {error}"
@@ -145,13 +149,19 @@ def clean_closes(closes: Closes, now: datetime, max_age_s: float) -> Closes:
     """
     if not (closes.index.is_monotonic_increasing and closes.index.is_unique):
         raise UnusableError(Code.NO_PRICE_DATA, "timestamps are not strictly increasing")
-    closes = closes.loc[:now].dropna()
-    if closes.empty:
+    until = int(closes.index.searchsorted(pd.Timestamp(now), side="right"))
+    prices_usd = closes.to_numpy(float)[:until]  # pandas takes its time, and a backtest asks for each symbol and bar
+    is_there = ~np.isnan(prices_usd)
+    if not is_there.any():
         raise UnusableError(Code.NO_PRICE_DATA, "no price")
-    impossible = closes[~closes.between(LEAST_USD, MOST_USD)]
-    if not impossible.empty:
+    closes = closes if until == len(closes) else closes.iloc[:until]
+    if not is_there.all():
+        closes, prices_usd = closes[is_there], prices_usd[is_there]
+    is_possible = (prices_usd >= LEAST_USD) & (prices_usd <= MOST_USD)
+    if not is_possible.all():
+        first = int(is_possible.argmin())
         raise UnusableError(
-            Code.NO_PRICE_DATA, f"impossible price {impossible.iloc[0]} at {impossible.index[0].isoformat()}"
+            Code.NO_PRICE_DATA, f"impossible price {prices_usd[first]} at {closes.index[first].isoformat()}"
         )
     age_s = (now - closes.index[-1]).total_seconds()
     if age_s > max_age_s:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from scripts.backtest import forecasts, prices
+from scripts.backtest.compute import Task
 from scripts.backtest.model import BacktestError, Options, Panel
 from scripts.backtest.sweep import work
 from scripts.backtest.sweep.crew import Crew, Failure
@@ -52,7 +53,7 @@ def sweep(
     crew: Crew,
     folder: Path,
     progress: Progress = no_progress,
-    forecast: Callable[[forecasts.Task], bytes] = work.forecast,
+    forecast: Callable[[Task], bytes] = work.forecast,
     judge: Callable[[Job], Figures] = work.figures,
 ) -> Swept:
     """Every setting on every part, from fresh cash. What `folder` has is not computed again.
@@ -114,22 +115,23 @@ class Plan:
         """The bars that a cell needs."""
         return self._cut(cell.part, cell.options)[0]
 
-    def tasks(self, cells: Sequence[Cell]) -> Iterator[tuple[str, forecasts.Task]]:
+    def tasks(self, cells: Sequence[Cell]) -> Iterator[tuple[str, Task]]:
         """The forecasts that cells of one group are likely to ask for, each once.
 
         Settings of a group may look at different symbols, for a longer look-back has others among the best.
         """
-        seen = set()
+        seen: set[object] = set()
         choosing: dict[tuple[int, int], Cell] = {}
         for cell in cells:
             settings = cell.options.settings
             choosing.setdefault((settings.universe_size, settings.universe_lookback_bars), cell)
         for cell in choosing.values():
             for task in forecasts.tasks(self.panel(cell), cell.options, cell.part.times):
-                name = identity(task.symbol, task.bars, task.closes.index[-1])
-                if name not in seen and task.bars:
-                    seen.add(name)
-                    yield name, task
+                wanted = {symbol: (symbol, bars, task.closes.index[-1]) for symbol, bars in task.bars.items() if bars}
+                if new := frozenset(symbol for symbol, each in wanted.items() if each not in seen):
+                    seen.update(wanted[symbol] for symbol in new)
+                    only = task.only(new)
+                    yield identity(list(only.bars.items()), task.closes.index[-1]), only
 
     def _cell(self, options: Options, part: Part) -> Cell:
         spanned = replace(options, start=part.start, end=part.end)
@@ -190,7 +192,7 @@ def span(panel: Panel, options: Sequence[Options]) -> tuple[Any, ...]:
 
 
 def _forecasts(
-    plan: Plan, todo: Sequence[Cell], folder: Path, crew: Crew, forecast: Callable[[forecasts.Task], bytes]
+    plan: Plan, todo: Sequence[Cell], folder: Path, crew: Crew, forecast: Callable[[Task], bytes]
 ) -> Iterator[tuple[str, int, int]]:
     """Compute what is not in the folder, a file for each group; yields how far it has come.
 
@@ -203,7 +205,7 @@ def _forecasts(
     }
     of = sum(missing.values())
 
-    def tasks() -> Iterator[tuple[str, forecasts.Task]]:
+    def tasks() -> Iterator[tuple[str, Task]]:
         for group, cells in groups.items():
             if missing[group]:
                 yield from ((f"{group}/{name}", task) for name, task in plan.tasks(cells) if name not in stores[group])

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import trader
 from scripts import backtest as home
-from scripts.backtest import forecasts, statistics
+from scripts.backtest import compute, statistics
 from scripts.backtest.engine import backtest
 from scripts.backtest.model import Options, Panel
 
@@ -56,10 +56,10 @@ def pack(value: object) -> Packed:
     return Packed(hashlib.sha256(data).hexdigest(), data)
 
 
-def forecast(task: forecasts.Task) -> bytes:
+def forecast(task: compute.Task) -> bytes:
     """The table of forecasts of one task, pickled and compressed."""
     with ONE_AT_A_TIME:
-        return zlib.compress(pickle.dumps(forecasts.compute(task), protocol=pickle.HIGHEST_PROTOCOL), level=1)
+        return zlib.compress(pickle.dumps(compute.compute(task), protocol=pickle.HIGHEST_PROTOCOL), level=1)
 
 
 def figures(job: Job) -> Figures:
@@ -76,9 +76,9 @@ def unpacked_panel(packed: Packed) -> Panel:
 
 
 @lru_cache(maxsize=UNPACKED)
-def unpacked_table(packed: Packed) -> forecasts.Table:
+def unpacked_table(packed: Packed) -> compute.Table:
     """The forecasts of a job."""
-    table: forecasts.Table = {}
+    table: compute.Table = {}
     for each in pickle.loads(packed.data):  # noqa: S301 - our own bytes
         table |= pickle.loads(zlib.decompress(each))  # noqa: S301 - our own bytes
     return table

@@ -1,0 +1,191 @@
+"""What is computed for a backtest in other processes: the forecasts of some symbols for some bars.
+
+A forecast depends on a symbol's closes up to its bar and on a few settings (Key), not on the account. So tasks can be
+done side by side and in any order, and runs that differ in other settings can share them.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cached_property
+from itertools import batched
+
+import numpy as np
+import pandas as pd
+
+from scripts.backtest.model import BacktestError
+from trader import prophet_map
+from trader.forecast import ProphetForecaster, failed, too_short
+from trader.map_forecast import MapForecaster, local_ns
+from trader.mode_search import Integers, Path
+from trader.model import Closes, Denial, Forecast
+from trader.prophet_map import Batch, Fit, Shape
+from trader.settings import PROPHET
+
+type Table = dict[tuple[str, datetime], Forecast | Denial]
+"""By symbol and start of the bar. The corners of the lines are left out: a backtest decides on their ends."""
+
+CHAIN_BARS = 10
+"""So many fits of a symbol follow each other, each begun with the path of the one before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """The settings that forecasts depend on, beside the prices. Two backtests with the same key share them all."""
+
+    engine: str
+    signal: str
+    bar_interval: str
+    horizon_bars: int
+    history_bars: int
+    asked_bars: int  # of the calendar, gaps included, as the bot asks its price source
+    refit_every_bars: int
+
+    def prophet(self) -> ProphetForecaster:
+        """The bot's own, for one symbol after another."""
+        return ProphetForecaster(
+            signal=self.signal, bar_interval=self.bar_interval, horizon_bars=self.horizon_bars, workers=1
+        )
+
+    def map(self) -> MapForecaster:
+        """The bot's own, for all at once."""
+        return MapForecaster(signal=self.signal, bar_interval=self.bar_interval, horizon_bars=self.horizon_bars)
+
+
+type Bars = tuple[tuple[int, int], ...]
+"""Pairs of positions in a task's closes: of the bar a forecast is for, and of the one its model is fitted at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Forecasts of some symbols for some bars.
+
+    `closes` lie on the calendar, a column for each symbol, NaN in the gaps, and end with the last of the bars.
+    """
+
+    key: Key
+    closes: pd.DataFrame
+    bars: Mapping[str, Bars]
+
+    def only(self, symbols: frozenset[str]) -> "Task":
+        """The same for some of its symbols."""
+        kept = [symbol for symbol in self.bars if symbol in symbols]
+        return replace(self, closes=self.closes[kept], bars={symbol: self.bars[symbol] for symbol in kept})
+
+    def window(self, symbol: str, bar: int) -> Closes:
+        """The closes that the bot would fit the trend line of a symbol to at a bar."""
+        closes = self.closes[symbol].iloc[max(0, bar + 1 - self.key.asked_bars) : bar + 1].dropna()
+        return closes.iloc[-self.key.history_bars :]
+
+
+def compute(task: Task) -> Table:
+    """The forecasts of one task; each sees the closes up to its own bar, and its model those up to the fit.
+
+    Raises BacktestError if the machine fails: a symbol without a forecast would change what is decided.
+    """
+    if task.key.engine == PROPHET:
+        return {at: outcome for symbol, bars in task.bars.items() for at, outcome in _by_prophet(task, symbol, bars)}
+    return _Rolling(task).table()
+
+
+def _by_prophet(task: Task, symbol: str, bars: Bars) -> Iterator[tuple[tuple[str, datetime], Forecast | Denial]]:
+    """The forecasts of one symbol, a model of Prophet's after another."""
+    forecaster = task.key.prophet()
+    model, fitted_at = None, -1
+    with warnings.catch_warnings(record=True):  # Prophet's own use of pandas
+        warnings.simplefilter("ignore")
+        for bar, fit_bar in bars:
+            window, fitting = (task.window(symbol, each) for each in (bar, fit_bar))
+            outcome: Forecast | Denial | None = too_short(symbol, len(fitting), task.key.signal)
+            if outcome is None:
+                try:
+                    if model is None or fit_bar != fitted_at:
+                        model, fitted_at = forecaster.fit(fitting), fit_bar
+                    outcome = replace(forecaster.predict(symbol, window, model), line=())
+                except (OSError, MemoryError) as error:  # the machine's fault: nothing to decide on, or to keep
+                    raise BacktestError(
+                        f"the forecast of {symbol} could not be made: {type(error).__name__}: {error}; "
+                        "see to the memory and the temporary folder of the computer that it was made on, and repeat"
+                    ) from error
+                except Exception as error:  # as in the bot's own forecaster: it is this symbol's alone
+                    outcome = failed(symbol, error)
+            yield (symbol, window.index[-1].to_pydatetime()), outcome
+
+
+class _Rolling:
+    """The map engine over the bars of a task: many chains of bars side by side, all symbols of each bar at once.
+
+    A step fits the next bar of every chain, begun with the paths of the step before; that saves time and changes
+    nothing in what comes of it.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._forecaster = task.key.map()
+        self._values = task.closes.to_numpy(float)
+        self._is_priced = ~np.isnan(self._values)
+        self._column = {symbol: place for place, symbol in enumerate(task.closes.columns)}
+        self._fits: dict[tuple[str, int], Fit | Denial | str] = {}
+
+    @cached_property
+    def _local_ns(self) -> prophet_map.Nanoseconds:
+        return local_ns(pd.DatetimeIndex(self._task.closes.index))
+
+    def table(self) -> Table:
+        """All forecasts of the task."""
+        asked: dict[int, list[str]] = {}
+        for symbol, bars in self._task.bars.items():
+            for fit_bar in dict.fromkeys(fit_bar for _, fit_bar in bars):
+                asked.setdefault(fit_bar, []).append(symbol)
+        chains = list(batched(sorted(asked), CHAIN_BARS, strict=False))
+        paths: Mapping[Shape, Path] = {}
+        for step in range(CHAIN_BARS):
+            some = [(chain[step], asked[chain[step]]) for chain in chains if step < len(chain)]
+            paths = self._fit(some, paths)
+        index = pd.DatetimeIndex(self._task.closes.index)
+        moments = index.to_pydatetime().tolist()
+        return {
+            (symbol, moments[bar]): self._outcome(symbol, bar, fit_bar, index[bar])
+            for symbol, bars in self._task.bars.items()
+            for bar, fit_bar in bars
+        }
+
+    def _fit(self, asked: list[tuple[int, list[str]]], paths: Mapping[Shape, Path]) -> Mapping[Shape, Path]:
+        """One fit for each of the symbols at each of the bars."""
+        batches, owners = [], []
+        for bar, symbols in asked:
+            alike: dict[bytes, tuple[Integers, list[str]]] = {}
+            for symbol in symbols:
+                rows = self._rows(symbol, bar)
+                if (denial := too_short(symbol, len(rows), self._task.key.signal)) is not None:
+                    self._fits[symbol, bar] = denial
+                else:
+                    alike.setdefault(rows.tobytes(), (rows, []))[1].append(symbol)
+            for rows, group in alike.values():
+                columns = [self._column[symbol] for symbol in group]
+                calendar = self._forecaster.calendar(self._local_ns[rows])
+                batches.append(Batch(calendar=calendar, values=self._values[rows[:, None], columns].T.copy()))
+                owners += [(symbol, bar) for symbol in group]
+        fits = prophet_map.fit(batches, paths=paths)
+        self._fits |= dict(zip(owners, fits.fits, strict=True))
+        return fits.paths
+
+    def _rows(self, symbol: str, bar: int) -> Integers:
+        """As Task.window: the positions of its closes."""
+        begin = max(0, bar + 1 - self._task.key.asked_bars)
+        (rows,) = np.nonzero(self._is_priced[begin : bar + 1, self._column[symbol]])
+        return rows[-self._task.key.history_bars :] + begin
+
+    def _outcome(self, symbol: str, bar: int, fit_bar: int, time: pd.Timestamp) -> Forecast | Denial:
+        fit = self._fits[symbol, fit_bar]
+        if isinstance(fit, Denial):
+            return fit
+        if isinstance(fit, str):
+            ((_, outcome),) = _by_prophet(self._task, symbol, ((bar, fit_bar),))
+            return outcome
+        price_usd = float(self._values[bar, self._column[symbol]])
+        try:
+            return self._forecaster.predict(symbol, time, self._local_ns[bar : bar + 1], price_usd, fit)
+        except ArithmeticError as error:
+            return failed(symbol, error)
