@@ -17,6 +17,7 @@ Each result depends on its own problem alone, to the bit: not on its neighbours,
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -47,7 +48,7 @@ SIZE_STEP = 8
 """Systems are solved in sizes that are multiples of this, so that many can be solved in one call."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Problems:
     """B problems with p parameters each: of each its sums over the bars.
 
@@ -61,6 +62,11 @@ class Problems:
     bars: Floats  # (B,): n
     ridge: Floats  # (p,): 1/scale² of the normal priors, 0 elsewhere
     lasso: Floats  # (p,): 1/scale of the Laplace priors, 0 elsewhere
+
+    @cached_property
+    def padded(self) -> Floats:
+        """`gram` with a row and a column more for what is not free, all in one row."""
+        return np.pad(self.gram, ((0, 0), (0, 1), (0, 1))).reshape(-1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +153,7 @@ def _follow(problems: Problems, start: Floats, signs: Signs, trail: Sequence[Sig
         bars = problems.bars[todo]
         next_plain = best_variance(squares, bars)
         end = _end_of_piece(squares, (problems.lasso * signs_here * slopes).sum(axis=1), here, bars)
-        is_ahead = end >= here * (1 - 1e-9) if rises else end <= here * (1 + 1e-9)
+        is_ahead = (end >= here if rises else end <= here) | (np.abs(end / here - 1) < APART)
         is_last = np.abs(next_plain / here - 1) < CONVERGED
         is_last |= is_jump[todo] & is_same & (np.abs(end / here - 1) < CONVERGED)
         found.parameters[todo], found.variance[todo] = values, here
@@ -201,7 +207,7 @@ def _regress(problems: Problems, rows: Integers, variance: Floats, signs: Signs)
         if not len(todo):
             break
     is_solved[todo] = False
-    return values, slopes, signs, is_solved
+    return values, slopes, signs, is_solved & np.isfinite(values).all(axis=1)
 
 
 def _solve(problems: Problems, rows: Integers, variance: Floats, signs: Signs) -> tuple[Floats, Floats]:
@@ -209,24 +215,35 @@ def _solve(problems: Problems, rows: Integers, variance: Floats, signs: Signs) -
     size = problems.lasso.size
     is_free = (signs != 0) | (problems.lasso == 0)
     order = np.argsort(~is_free, axis=1, kind="stable")  # the free ones first
-    sizes = np.minimum(-(-is_free.sum(axis=1) // SIZE_STEP) * SIZE_STEP, size)
-    penalty = problems.lasso * signs
-    known = problems.projections[rows] - variance[:, None] * penalty
-    gram = problems.gram.reshape(-1)
-    values, slopes = np.zeros((len(rows), size)), np.zeros((len(rows), size))
+    counts = is_free.sum(axis=1)
+    sizes = np.minimum(-(-counts // SIZE_STEP) * SIZE_STEP, size)
+    order[np.arange(size) >= counts[:, None]] = size  # the others stand for an equation of their own: 1·θ = 0
+    known, penalty = np.zeros((2, len(rows), size + 1))
+    penalty[:, :size] = problems.lasso * signs
+    known[:, :size] = problems.projections[rows]
+    known -= variance[:, None] * penalty
+    values, slopes = np.zeros((2, len(rows), size + 1))
+    begin = problems.calendar[rows] * (size + 1) ** 2
     for most in np.unique(sizes):
         (some,) = np.nonzero(sizes == most)
         row, chosen = some[:, None], order[some, :most]
-        free = is_free[row, chosen]
-        begin = problems.calendar[rows[some]] * (size * size)
-        system = gram.take(begin[:, None, None] + chosen[:, :, None] * size + chosen[:, None, :])
-        if not free.all():  # what is not free becomes an equation of its own: 1·θ = 0
-            system *= free[:, :, None] & free[:, None, :]
-        system.reshape(len(some), -1)[:, :: most + 1] += np.where(free, variance[row] * problems.ridge[chosen], 1.0)
-        sides = np.stack((known[row, chosen] * free, penalty[row, chosen] * free), axis=-1)
-        solved = np.linalg.solve(system, sides)
+        system = problems.padded.take((begin[row] + chosen * (size + 1))[:, :, None] + chosen[:, None, :])
+        diagonal = np.where(chosen < size, variance[row] * problems.ridge.take(chosen, mode="clip"), 1.0)
+        system.reshape(len(some), -1)[:, :: most + 1] += diagonal
+        sides = np.stack((known[row, chosen], penalty[row, chosen]), axis=-1)
+        solved = _solutions(system, sides)
         values[row, chosen], slopes[row, chosen] = solved[..., 0], solved[..., 1]
-    return values, slopes
+    return values[:, :size], slopes[:, :size]
+
+
+def _solutions(systems: Floats, sides: Floats) -> Floats:
+    """Of each system; NaN for one that is singular, as that of a series without noise may become."""
+    try:
+        return np.linalg.solve(systems, sides)
+    except np.linalg.LinAlgError:
+        if len(systems) == 1:
+            return np.full_like(sides, math.nan)
+        return np.concatenate([_solutions(systems[[place]], sides[[place]]) for place in range(len(systems))])
 
 
 def _lowest(problems: Problems, variance: Floats) -> Floats:
@@ -235,7 +252,7 @@ def _lowest(problems: Problems, variance: Floats) -> Floats:
     size = problems.lasso.size
     prior = np.where(problems.ridge > 0, problems.ridge, 1e-6)
     system.reshape(len(system), -1)[:, :: size + 1] += 1e-3 * variance[:, None] * prior
-    values = np.linalg.solve(system, problems.projections[:, :, None])[..., 0]
+    values = _solutions(system, problems.projections[:, :, None])[..., 0]
     squares = np.maximum(_squares(problems, np.arange(len(values)), values), 0)
     return np.minimum(best_variance(squares, problems.bars), variance)
 

@@ -26,7 +26,7 @@ from trader.settings import PROPHET
 type Table = dict[tuple[str, datetime], Forecast | Denial]
 """By symbol and start of the bar. The corners of the lines are left out: a backtest decides on their ends."""
 
-CHAIN_BARS = 10
+CHAIN_BARS = 5
 """So many fits of a symbol follow each other, each begun with the path of the one before."""
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from datetime import datetime
+from itertools import batched
 
 import numpy as np
 
@@ -13,8 +14,11 @@ from trader.model import Closes, Denial, Forecast
 from trader.prices import Progress, no_progress
 from trader.settings import MAP, PROPHET, Settings
 
-BLOCK_BARS = {PROPHET: 10, MAP: 100}
-"""Bars that are computed at once, by engine: some 0.3 s of work, so that handing it over costs nothing."""
+BLOCK_BARS = {PROPHET: 10, MAP: 250}
+"""Bars that are computed at once, by engine: so many that handing them over costs nothing."""
+
+MOST_TOGETHER = 40
+"""So many symbols of a block the map engine fits in one task: more save no time, but need more memory."""
 
 BLOCKS_AHEAD = 3
 """How many blocks of bars are under way before they are asked for."""
@@ -66,10 +70,8 @@ class Blocks:
         return [symbol for symbol, number in self._column.items() if self._chosen[rows, number].any()]
 
     def groups(self, symbols: Sequence[str]) -> list[tuple[str, ...]]:
-        """Symbols that are best computed together: for Prophet each is its own, for map all are one."""
-        if self._key.engine == PROPHET:
-            return [(symbol,) for symbol in symbols]
-        return [tuple(symbols)] if symbols else []
+        """Symbols that are best computed together: for Prophet each by itself."""
+        return list(batched(symbols, 1 if self._key.engine == PROPHET else MOST_TOGETHER, strict=False))
 
     def task(self, symbols: Sequence[str], block: int, first: datetime | None = None) -> Task:
         """The work for some symbols in a block, from its bar `first` on, or from the block's beginning."""
