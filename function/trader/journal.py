@@ -36,6 +36,10 @@ class Journal:
         """Keep the record of a run; a dry run, which claims no slot, does not touch the slot's own record."""
         self.store.write(self.record_name(run.slot, run.is_dry), json.dumps(run.record(report), allow_nan=False))
 
+    def note(self, run: Run, status: str) -> None:
+        """Keep the record of a run that is under way."""
+        self.save(run, run.report(status))
+
     def record_name(self, slot: datetime, is_dry: bool) -> str:
         """Under which the record of a slot's run is kept."""
         return f"{self._run(slot)}{'-dry-run' if is_dry else ''}.json"

@@ -44,6 +44,9 @@ LEAST_OUTSIDE = 1e-10
 APART = 1e-6
 """Relative distance of two variances that are two modes."""
 
+MEETS = 1e-4
+"""Relative distance within which the end of a piece, foreseen, is the one that is known: ridges bend it by less."""
+
 SIZE_STEP = 8
 """Systems are solved in sizes that are multiples of this, so that many can be solved in one call."""
 
@@ -99,9 +102,8 @@ def search(problems: Problems, path: Path | None = None) -> Modes:
     with np.errstate(all="ignore"):  # what comes of a series without noise is looked at by the caller
         start = best_variance(problems.squares, problems.bars)
         nothing = np.zeros(problems.projections.shape, np.int8)
-        upper = _follow(problems, start, nothing, path.down, rises=False)
-        upper_signs = upper.trail[-1]
-        lower = _follow(problems, _lowest(problems, upper.variance), upper_signs, path.up, rises=True)
+        upper = _follow(problems, start, nothing, path.down)
+        lower = _follow(problems, _lowest(problems, upper.variance), upper.trail[-1], path.up, upper)
         has_two = np.abs(upper.variance / lower.variance - 1) > APART
         is_lower = has_two & (_loss(problems, lower) < _loss(problems, upper))
     return Modes(
@@ -128,11 +130,14 @@ class _Search:
     trail: tuple[Signs, ...] = ()
 
 
-def _follow(problems: Problems, start: Floats, signs: Signs, trail: Sequence[Signs], *, rises: bool) -> _Search:
-    """Repeat v ↦ T from `start` until it stands still.
+def _follow(
+    problems: Problems, start: Floats, signs: Signs, trail: Sequence[Signs], upper: _Search | None = None
+) -> _Search:
+    """Repeat v ↦ T from `start` until it stands still: from above, or from below towards `upper`, where that ended.
 
     On a piece of the way where the signs stay, the residuals are linear in v, and where it ends has a closed form: that
-    is tried, and taken if the signs are the same there, for then they are so in between.
+    is tried, and taken if the signs are the same there, for then they are so in between. On the piece that `upper` is
+    on, it need not be tried.
     """
     count, size = problems.projections.shape
     found = _Search(parameters=np.zeros((count, size)), variance=start.copy(), is_found=np.ones(count, bool))
@@ -153,10 +158,17 @@ def _follow(problems: Problems, start: Floats, signs: Signs, trail: Sequence[Sig
         bars = problems.bars[todo]
         next_plain = best_variance(squares, bars)
         end = _end_of_piece(squares, (problems.lasso * signs_here * slopes).sum(axis=1), here, bars)
-        is_ahead = (end >= here if rises else end <= here) | (np.abs(end / here - 1) < APART)
+        is_ahead = (end <= here if upper is None else end >= here) | (np.abs(end / here - 1) < APART)
         is_last = np.abs(next_plain / here - 1) < CONVERGED
         is_last |= is_jump[todo] & is_same & (np.abs(end / here - 1) < CONVERGED)
         found.parameters[todo], found.variance[todo] = values, here
+        if upper is not None:
+            meets = (signs_here == upper.trail[-1][todo]).all(axis=1) & is_ahead
+            meets &= np.abs(end / upper.variance[todo] - 1) < MEETS
+            met = todo[meets]
+            found.parameters[met], found.variance[met] = upper.parameters[met], upper.variance[met]
+            is_last |= meets
+            is_on |= meets
         jumps = is_on & is_same & is_ahead & np.isfinite(end)
         plain[todo] = np.where(is_on, next_plain, plain[todo])
         piece[todo] = np.where(is_on[:, None], signs_here, piece[todo])

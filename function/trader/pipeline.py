@@ -10,7 +10,7 @@ from typing import Protocol
 from trader import alpha, execution, portfolio, risk, universe
 from trader.broker import Broker, BrokerError
 from trader.forecast import Forecaster, Forecasts
-from trader.model import NEW_YORK, Account, Code, Decision, Denial, Insight, Json, Observation, Order, Outcome, Report
+from trader.model import NEW_YORK, Account, Code, Decision, Denial, Insight, Json, Observation, Order, Outcome
 from trader.prices import Prices, Progress, no_progress
 from trader.record import STARTED, Run, as_json
 from trader.settings import Settings
@@ -30,8 +30,8 @@ MOST_LINES = 50
 class Memory(Protocol):
     """What the pipeline asks of a journal."""
 
-    def save(self, run: Run, report: Report) -> None:
-        """Keep the record of a run."""
+    def note(self, run: Run, status: str) -> None:
+        """Keep the record of a run that is under way."""
 
     def ranking(self, slot: datetime, basis: Json) -> dict[str, float] | None:
         """The ranking kept for the slot's day, if it was made on the same basis."""
@@ -81,7 +81,7 @@ def trade(desk: Desk, run: Run) -> Outcome | Code:
         run.decision = decide(run.observation, forecasts, run.settings)
         log_decision(run, run.decision)
     if run.decision.orders and not run.is_dry:
-        desk.journal.save(run, run.report(STARTED))  # what is about to be placed is on record first
+        desk.journal.note(run, STARTED)  # what is about to be placed is on record first
         with run.timed("place"):
             pass_gates(desk)  # the market may have closed, or somebody pulled the switch, since
             place(desk, run, run.decision)
@@ -166,7 +166,7 @@ def rank(desk: Desk, run: Run) -> tuple[dict[str, float], tuple[Denial, ...]]:
 def decide(observation: Observation, forecasts: Forecasts, settings: Settings) -> Decision:
     """Insights, targets, limits and planned orders. Pure: the same arguments give the same decision."""
     positions = observation.positions
-    prices_usd = {symbol: float(closes.iloc[-1]) for symbol, closes in observation.closes.items()}
+    prices_usd = {symbol: float(closes.to_numpy()[-1]) for symbol, closes in observation.closes.items()}
     account = portfolio.without_reserved(observation.account, observation.open_orders, prices_usd)
     pending = {order.symbol for order in observation.open_orders if not order.is_leg}
     insights = tuple(

@@ -31,9 +31,9 @@ def candidates(universe: Sequence[str], priced: Collection[str] | None) -> tuple
 def returns(closes: Mapping[str, Closes], lookback_bars: int) -> dict[str, float]:
     """The return over the last `lookback_bars` bars, as a fraction, of each symbol that has that many."""
     return {
-        symbol: float(series.iloc[-1] / series.iloc[-1 - lookback_bars] - 1)
-        for symbol, series in closes.items()
-        if len(series) > lookback_bars
+        symbol: float(prices_usd[-1] / prices_usd[-1 - lookback_bars] - 1)
+        for symbol, prices_usd in ((symbol, series.to_numpy()) for symbol, series in closes.items())
+        if len(prices_usd) > lookback_bars
     }
 
 

@@ -11,7 +11,7 @@ import sys
 from dataclasses import replace
 
 from scripts import terminal
-from scripts.backtest import options, prices, report, scoring, statistics
+from scripts.backtest import options, prices, scoring
 from scripts.backtest.engine import backtest
 from scripts.backtest.model import Options, Result
 from scripts.backtest.workers import pool
@@ -27,6 +27,8 @@ def main() -> None:
         chosen = options.from_env(os.environ)
         with terminal.progress() as progress:
             result = run(chosen, progress)
+        from scripts.backtest import report, statistics  # see run
+
         figures = statistics.figures(result)
         paths = report.write(figures, result, chosen.out)
         if arguments.json:
@@ -37,9 +39,12 @@ def main() -> None:
 
 def run(chosen: Options, progress: Progress) -> Result:
     """The backtest and its calibration, on all cores. Raises BacktestError if it was interrupted at the first bar."""
-    panel = prices.load(chosen, progress)
-    with pool() as executor:
+    with pool(chosen.settings.engine) as executor:
         try:
+            executor.submit(os.getpid)  # the workers begin, and meanwhile
+            from scripts.backtest import report, statistics  # noqa: F401 is imported: a second that they need not spend
+
+            panel = prices.load(chosen, progress)
             result = backtest(panel, chosen, executor=executor, progress=progress)
             if not result.bars:
                 raise KeyboardInterrupt

@@ -87,7 +87,7 @@ def compare(panel: Panel, chosen: Options, progress: Progress = no_progress) -> 
     close = panel.close
     panel = replace(panel, open=close, high=close, low=close, has_ohlc=False)
     same = replace(chosen, fills_at_close=True, commission_fraction=0.0, slippage_fraction=0.0, refit_every_bars=1)
-    with pool() as executor:
+    with pool(chosen.settings.engine) as executor:
         result = backtest(panel, same, executor=executor, progress=progress)
     if not result.is_complete:
         raise KeyboardInterrupt

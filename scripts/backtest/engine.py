@@ -21,7 +21,7 @@ from scripts.backtest.forecasts import TableForecaster, asked_bars
 from scripts.backtest.model import Bar, Options, Panel, Result
 from scripts.backtest.prices import span
 from trader import market_hours, pipeline
-from trader.model import BAR_LENGTH, NEW_YORK, Closes, Code, Json, Outcome, Report
+from trader.model import BAR_LENGTH, NEW_YORK, Closes, Code, Json, Outcome
 from trader.prices import Prices, Progress, no_progress
 from trader.record import Run
 
@@ -82,7 +82,7 @@ class DayMemory:
     def __init__(self) -> None:
         self._kept: tuple[date, Json, dict[str, float]] | None = None
 
-    def save(self, run: Run, report: Report) -> None:
+    def note(self, run: Run, status: str) -> None:
         """Nothing."""
 
     def ranking(self, slot: datetime, basis: Json) -> dict[str, float] | None:

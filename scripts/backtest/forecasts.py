@@ -170,7 +170,7 @@ class TableForecaster:
                 self._learn(future.result())
         outcomes = [self._table[each] for each in wanted.items()]
         for outcome in outcomes:
-            if isinstance(outcome, Forecast) and outcome.price_usd != closes[outcome.symbol].iloc[-1]:
+            if isinstance(outcome, Forecast) and outcome.price_usd != closes[outcome.symbol].to_numpy()[-1]:
                 raise AssertionError(f"the forecast of {outcome.symbol} for {outcome.time} is of other prices")
         return Forecasts(
             forecasts=tuple(each for each in outcomes if isinstance(each, Forecast)),

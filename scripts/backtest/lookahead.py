@@ -73,7 +73,7 @@ def main() -> None:
     with terminal.plain_errors("interrupted; nothing is proved"):
         cuts, seed = numbers(os.environ)
         chosen = options.from_env(os.environ)
-        with terminal.progress() as progress, pool() as executor:
+        with terminal.progress() as progress, pool(chosen.settings.engine) as executor:
             whole = prices.load(chosen, progress)
 
             def load(at: datetime | None) -> Panel:

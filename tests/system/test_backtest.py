@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from scripts.backtest import compare, engine, lookahead, options, prices
-from scripts.backtest.forecasts import Table
+from scripts.backtest.compute import Table
 from scripts.backtest.model import Options, Panel
 from scripts.backtest.workers import pool
 from trader.model import Side
