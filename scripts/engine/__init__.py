@@ -1,0 +1,1 @@
+"""The engines side by side: what they find (`make parity`) and how long they take (`make bench-engine`)."""

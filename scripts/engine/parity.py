@@ -1,0 +1,384 @@
+"""`make parity`: the map engine's models and decisions beside those of Prophet's package, on the shipped prices.
+
+For every model the log posterior of both is computed by the same formula. Where they differ most, an optimizer of
+SciPy's begins at either and looks for something better: it finds nothing above map's.
+"""
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
+from itertools import groupby
+from math import inf, log
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pandas as pd
+from rich.table import Table
+from scipy.optimize import minimize  # type: ignore[import-untyped] # it ships no types
+
+from scripts import terminal
+from scripts.backtest.workers import pool
+from trader import alpha, prophet_map
+from trader.engine import forecaster
+from trader.forecast import FIT_TIMEOUT_S, quiet_prophet
+from trader.map_forecast import local_ns
+from trader.mode_search import Floats
+from trader.model import Forecast
+from trader.prices import Progress, no_progress
+from trader.prices.file import FilePrices
+from trader.prophet_map import Batch, Calendar, Fit, Scales, log_posterior
+from trader.settings import MAP, PROPHET, SAMPLE_PRICES, Settings
+
+WINDOWS = 10
+"""So many windows a row, their ends evenly over the prices."""
+
+WORSE = 1e-6
+"""Map's log posterior may be below Stan's by this share of it: rounding."""
+
+DOUBTED = 3
+"""So many models a row, those that differ most, are given to SciPy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the table: a kind of model, or a signal, in all windows."""
+
+    what: str
+    bars: int
+    is_weekly: bool = False
+    scale: float = prophet_map.CHANGEPOINT_SCALE
+    signal: str = ""  # compare the bot's decisions by this signal instead of models
+
+
+ROWS = (
+    *(Row(what=f"{bars} bars", bars=bars) for bars in (120, 250, 500, 1000)),
+    *(Row(what=f"{bars} bars, weekly", bars=bars, is_weekly=True) for bars in (120, 250, 1000)),
+    *(Row(what=f"{bars} bars, prior 0.01", bars=bars, scale=0.01) for bars in (250, 1000)),
+    *(Row(what=f"{bars} bars, prior 0.5", bars=bars, scale=0.5) for bars in (120, 250, 1000)),
+)
+
+SIGNALS = tuple(Row(what=f"signal {signal}", bars=250, signal=signal) for signal in ("trend", "interval", "horizon"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """One model of both engines. Where map handed it to Prophet, only that is said."""
+
+    symbol: str
+    end: int  # the window's, as a place in the prices
+    is_handed_over: bool = False
+    gain: float = 0.0  # map's log posterior less Stan's
+    log_posterior: float = 0.0  # map's
+    residual: float = 0.0
+    has_another: bool = False
+    trend_fraction: float = 0.0  # map's trend at the last bar over Stan's, less 1
+    yhat_fraction: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """A row of the table."""
+
+    what: str
+    fits: int
+    handed_over: int
+    with_two_modes: int
+    worse: int  # models of which Stan's is more probable
+    least_gain: float
+    median_gain: float
+    most_gain: float
+    most_residual: float
+    median_trend_fraction: float
+    most_trend_fraction: float
+    median_yhat_fraction: float
+    most_yhat_fraction: float
+    most_beaten_by: float  # what SciPy found above map's log posterior, as a share of it; -inf if it found less
+    gains: tuple[float, ...]
+    trends: tuple[float, ...]
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether map is at least as good everywhere, and at the optimum."""
+        return not self.worse and self.most_residual < prophet_map.CONVERGED and self.most_beaten_by < WORSE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decisions:
+    """How often the two engines lead to another direction."""
+
+    what: str
+    decisions: int
+    differ: int
+    median_gap_points: float  # between the gaps that the decisions read, in percentage points of the price
+
+
+def main() -> None:
+    """Compare, print, and draw; the exit code is 1 if map is worse anywhere."""
+    parser = argparse.ArgumentParser(prog="make parity", description=__doc__)
+    parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print JSON instead")
+    parser.add_argument("--windows", type=int, default=WINDOWS, help="windows a row")
+    parser.add_argument("--symbols", type=int, default=20, help="of the prices, in the order of the alphabet")
+    parser.add_argument("--bars", type=int, default=1000, help="leave out rows with more bars")
+    parser.add_argument("--picture", type=Path, help="draw the differences into this SVG file")
+    chosen = parser.parse_args()
+    rows = [row for row in ROWS if row.bars <= chosen.bars]
+    with terminal.plain_errors("interrupted; nothing was compared"), pool() as executor:
+        with terminal.progress() as progress:
+            summaries = models(rows, chosen.windows, chosen.symbols, executor, progress)
+            decided = decisions(SIGNALS, chosen.windows, chosen.symbols, executor, progress)
+        if chosen.picture:
+            from scripts.engine.picture import draw  # Matplotlib takes a second, and is seldom asked for
+
+            chosen.picture.write_text(draw(summaries), encoding="utf-8")
+    if chosen.json:
+        shown = {"models": [asdict(each) for each in summaries], "decisions": [asdict(each) for each in decided]}
+        sys.stdout.write(json.dumps(shown) + "\n")
+    else:
+        show(summaries, decided)
+    sys.exit(terminal.USABLE if all(each.is_reached for each in summaries) else terminal.FAILED)
+
+
+# --- models --------------------------------------------------------------------------------------------------------
+
+
+def models(rows: Sequence[Row], windows: int, symbols: int, executor: Executor, progress: Progress) -> list[Summary]:
+    """Every row's models in both engines, and what SciPy says to those that differ most."""
+    tasks = [(row, end) for row in rows for end in ends(row, windows)]
+    compared: dict[Row, list[Compared]] = {row: [] for row in rows}
+    work = partial(compare, symbols=symbols)
+    for done, ((row, _), some) in enumerate(zip(tasks, executor.map(work, *zip(*tasks, strict=True)), strict=True), 1):
+        compared[row] += some
+        progress("models", done, len(tasks))
+    doubts = [(row, each) for row in rows for each in doubtful(compared[row])]
+    above: dict[Row, float] = dict.fromkeys(rows, -inf)
+    for done, ((row, _), found) in enumerate(
+        zip(doubts, executor.map(best_of_scipy, *zip(*doubts, strict=True)), strict=True), 1
+    ):
+        above[row] = max(above[row], found)
+        progress("another optimizer", done, len(doubts))
+    return [summary(row, compared[row], above[row]) for row in rows]
+
+
+def ends(row: Row, windows: int) -> list[int]:
+    """Where the windows of a row end: evenly over the prices."""
+    return np.linspace(row.bars, len(panel()), windows).round().astype(int).tolist()
+
+
+def compare(row: Row, end: int, symbols: int) -> list[Compared]:
+    """The models of one window in both engines."""
+    calendar, values = window(row, end, symbols)
+    fits = prophet_map.fit([Batch(calendar=calendar, values=values)], Scales(changepoint=row.scale)).fits
+    found = []
+    for symbol, series, fit in zip(panel().columns, values, fits, strict=False):
+        if isinstance(fit, str):
+            found.append(Compared(symbol=symbol, end=end, is_handed_over=True))
+            continue
+        stan = by_stan(row, calendar, series)
+        ours, theirs = (log_posterior(each, series, Scales(changepoint=row.scale)) for each in (fit, stan))
+        last = calendar.times_ns[-1:]
+        found.append(
+            Compared(
+                symbol=symbol,
+                end=end,
+                gain=ours - theirs,
+                log_posterior=ours,
+                residual=fit.residual,
+                has_another=fit.has_another,
+                trend_fraction=float(fit.trend(last)[0] / stan.trend(last)[0] - 1),
+                yhat_fraction=float(fit.yhat(last)[0] / stan.yhat(last)[0] - 1),
+            )
+        )
+    return found
+
+
+def by_stan(row: Row, calendar: Calendar, values: Floats) -> Fit:
+    """The model of Prophet's package."""
+    model = quiet_prophet()(
+        weekly_seasonality=row.is_weekly,
+        daily_seasonality=False,
+        uncertainty_samples=0,
+        changepoint_prior_scale=row.scale,
+    )
+    with warnings.catch_warnings():  # Prophet's own use of pandas
+        warnings.simplefilter("ignore")
+        model.fit(pd.DataFrame({"ds": pd.DatetimeIndex(calendar.times_ns), "y": values}), timeout=FIT_TIMEOUT_S)
+    names = ("k", "m", "delta", "beta") if calendar.seasonalities else ("k", "m", "delta")
+    return Fit(
+        calendar=calendar,
+        parameters=np.concatenate([np.asarray(model.params[name]).reshape(-1) for name in names]),
+        sigma=float(np.asarray(model.params["sigma_obs"]).reshape(-1)[0]),
+        scale=float(np.abs(values).max()),
+        residual=0.0,
+    )
+
+
+def doubtful(compared: Iterable[Compared]) -> list[Compared]:
+    """The models that differ most."""
+    known = (each for each in compared if not each.is_handed_over)
+    return sorted(known, key=lambda each: -abs(each.gain))[:DOUBTED]
+
+
+def best_of_scipy(row: Row, doubted: Compared) -> float:
+    """How far above map's log posterior SciPy comes from either engine's model, as a share of it; mostly below 0."""
+    calendar, values = window(row, doubted.end, len(panel().columns))
+    series = values[list(panel().columns).index(doubted.symbol)]
+    scales = Scales(changepoint=row.scale)
+    (fit,) = prophet_map.fit([Batch(calendar=calendar, values=series[None])], scales).fits
+    assert isinstance(fit, Fit), "it has been found before"
+    best = max(climbed(each, series, scales) for each in (fit, by_stan(row, calendar, series)))
+    return (best - log_posterior(fit, series, scales)) / abs(doubted.log_posterior)
+
+
+def climbed(begin: Fit, values: Floats, scales: Scales) -> float:
+    """The log posterior that L-BFGS-B reaches from a model, each change of the rate as the difference of two numbers.
+
+    Those are not negative, so that the Laplace prior has no kink.
+    """
+    size, columns, y = begin.calendar.line_size, begin.calendar.columns, values / begin.scale
+    ridge, lasso = begin.calendar.ridge(scales), begin.calendar.lasso(scales)[2:size]
+
+    def joined(x: Floats) -> Floats:
+        changes = x[2:size] - x[-1 - len(lasso) : -1]
+        return np.concatenate([x[:2], changes, x[size : -1 - len(lasso)]])
+
+    def loss(x: Floats) -> tuple[float, Floats]:
+        theta, variance = joined(x), np.exp(2 * x[-1])
+        rest = y - columns @ theta
+        both = x[2:size] + x[-1 - len(lasso) : -1]
+        value = len(y) * x[-1] + rest @ rest / (2 * variance) + 2 * variance + ridge @ theta**2 / 2 + lasso @ both
+        slope = ridge * theta - rest @ columns / variance
+        bends = slope[2:size]
+        of_sigma = len(y) - rest @ rest / variance + 4 * variance
+        return float(value), np.concatenate([slope[:2], bends + lasso, slope[size:], lasso - bends, [of_sigma]])
+
+    theta = begin.parameters
+    start = np.concatenate([theta, np.maximum(-theta[2:size], 0), [log(begin.sigma)]])
+    start[2:size] = np.maximum(theta[2:size], 0)
+    bounds = [(None, None)] * 2 + [(0, None)] * len(lasso) + [(None, None)] * (len(theta) - size)
+    bounds += [(0, None)] * len(lasso) + [(None, None)]
+    options = {"maxiter": 20_000, "maxfun": 40_000, "ftol": 1e-15, "gtol": 1e-9, "maxcor": 40}
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    return -float(found.fun)
+
+
+def summary(row: Row, compared: Sequence[Compared], above: float) -> Summary:
+    """A row of the table."""
+    known = [each for each in compared if not each.is_handed_over]
+    gains = [each.gain for each in known]
+    trends, yhats = ([abs(getattr(each, f"{name}_fraction")) for each in known] for name in ("trend", "yhat"))
+    return Summary(
+        what=row.what,
+        fits=len(compared),
+        handed_over=len(compared) - len(known),
+        with_two_modes=sum(each.has_another for each in known),
+        worse=sum(each.gain < -WORSE * abs(each.log_posterior) for each in known),
+        least_gain=min(gains),
+        median_gain=median(gains),
+        most_gain=max(gains),
+        most_residual=max(each.residual for each in known),
+        median_trend_fraction=median(trends),
+        most_trend_fraction=max(trends),
+        median_yhat_fraction=median(yhats),
+        most_yhat_fraction=max(yhats),
+        most_beaten_by=above,
+        gains=tuple(sorted(gains)),
+        trends=tuple(sorted(trends)),
+    )
+
+
+# --- decisions -----------------------------------------------------------------------------------------------------
+
+
+def decisions(
+    rows: Sequence[Row], windows: int, symbols: int, executor: Executor, progress: Progress
+) -> list[Decisions]:
+    """What the bot would decide with either engine."""
+    tasks = [(row, end) for row in rows for end in ends(row, windows)]
+    work = partial(decide, symbols=symbols)
+    found = []
+    for done, (task, gaps) in enumerate(zip(tasks, executor.map(work, *zip(*tasks, strict=True)), strict=True), 1):
+        found.append((task[0], gaps))
+        progress("decisions", done, len(tasks))
+    both = [
+        (row, [pair for _, gaps in some for pair in gaps]) for row, some in groupby(found, key=lambda each: each[0])
+    ]
+    return [
+        Decisions(
+            what=row.what,
+            decisions=len(pairs),
+            differ=sum(is_other for is_other, _ in pairs),
+            median_gap_points=100 * median(apart for _, apart in pairs),
+        )
+        for row, pairs in both
+    ]
+
+
+def decide(row: Row, end: int, symbols: int) -> list[tuple[bool, float]]:
+    """By symbol: whether the directions differ, and by how much the gaps that they are read from."""
+    closes = {symbol: panel()[symbol].iloc[end - row.bars : end] for symbol in panel().columns[:symbols]}
+    settings = Settings(signal=row.signal)
+    by_symbol: list[Mapping[str, Forecast]] = []
+    for engine in (MAP, PROPHET):
+        made = forecaster(replace(settings, engine=engine)).forecast(closes, lambda: inf)
+        by_symbol.append({each.symbol: each for each in made.forecasts})
+    insights = [
+        [alpha.insight(each[symbol], row.signal, settings.signal_threshold_fraction) for each in by_symbol]
+        for symbol in closes
+        if all(symbol in each for each in by_symbol)
+    ]
+    return [(a.direction is not b.direction, abs(a.gap_fraction - b.gap_fraction)) for a, b in insights]
+
+
+# --- prices and table ----------------------------------------------------------------------------------------------
+
+
+@cache
+def panel() -> pd.DataFrame:
+    """The shipped closes, a column for each symbol."""
+    source = FilePrices(SAMPLE_PRICES)
+    return pd.DataFrame(source.closes(sorted(source.symbols()), sys.maxsize, source.last_bar(), no_progress))
+
+
+def window(row: Row, end: int, symbols: int) -> tuple[Calendar, Floats]:
+    """The last bars before `end`, of the first symbols."""
+    some = panel().iloc[end - row.bars : end, :symbols]
+    allowed = ("yearly", "weekly") if row.is_weekly else ("yearly",)
+    calendar = Calendar.of(local_ns(pd.DatetimeIndex(some.index)), allowed)
+    return calendar, some.to_numpy(float).T.copy()
+
+
+def show(summaries: Sequence[Summary], decided: Sequence[Decisions]) -> None:
+    """Two tables."""
+    table = Table(
+        *("Models of", "Log posterior:\nmap - Stan, nats\nleast, median, most", "Worse", "Residual", "SciPy\nabove"),
+        *("Trend apart:\nmedian, most", "yhat apart:\nmedian, most", "Two\nmodes", "To\nStan"),
+    )
+    for each in summaries:
+        table.add_row(
+            each.what,
+            f"{each.least_gain:+.3f} {each.median_gain:+6.2f} {each.most_gain:+6.1f}",
+            f"{each.worse} of {each.fits}",
+            f"{each.most_residual:.0e}",
+            f"{each.most_beaten_by:+.0e}",
+            f"{each.median_trend_fraction:.2%} {each.most_trend_fraction:5.1%}",
+            f"{each.median_yhat_fraction:.2%} {each.most_yhat_fraction:5.1%}",
+            f"{each.with_two_modes}",
+            f"{each.handed_over}",
+            style="" if each.is_reached else "red",
+        )
+    terminal.OUT.print(table)
+    grid = Table("Decisions by", "Made", "Differ", "Gaps differ by, median")
+    for one in decided:
+        share = one.differ / one.decisions
+        grid.add_row(one.what, f"{one.decisions}", f"{one.differ} ({share:.1%})", f"{one.median_gap_points:.2f} points")
+    terminal.OUT.print(grid)
+
+
+if __name__ == "__main__":
+    main()
