@@ -8,8 +8,8 @@ from datetime import date, datetime, timedelta
 import pandas as pd
 import pytest
 
-from scripts.backtest.engine import backtest, slot_of
 from scripts.backtest.compute import Table
+from scripts.backtest.engine import backtest, slot_of
 from scripts.backtest.model import Options, Panel, Result
 from tests.builders import daily, settings
 from trader.model import Closes, Code, Forecast, Outcome
