@@ -54,13 +54,13 @@ class MapForecaster:
     ) -> Forecasts:
         """See Forecaster."""
         outcomes: dict[str, Forecast | Denial] = {}
-        alike: dict[tuple[str, bytes], list[str]] = {}
+        alike: dict[tuple[str, str, bytes], list[str]] = {}
         for symbol, series in closes.items():
             if (denial := too_short(symbol, len(series), self._signal)) is not None:
                 outcomes[symbol] = denial
             else:
                 times = pd.DatetimeIndex(series.index)
-                alike.setdefault((times.unit, times.asi8.tobytes()), []).append(symbol)
+                alike.setdefault((times.unit, str(times.tz), times.asi8.tobytes()), []).append(symbol)
         for groups in _pieces(list(alike.values())):
             if remaining_s() <= 0:
                 break

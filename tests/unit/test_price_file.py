@@ -2,7 +2,6 @@ import gzip
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from time import perf_counter
 
 import pytest
 
@@ -224,14 +223,6 @@ def test_the_shipped_sample_holds_ten_years_of_twenty_stocks_without_a_gap() -> 
     assert {len(series) for series in table.values()} == {2516}
     assert all(series.gt(0).all() for series in table.values())
     assert prices.last_bar() == datetime(2022, 12, 28, 5, tzinfo=UTC)
-
-
-def test_the_shipped_sample_loads_in_a_tenth_of_a_second(tmp_path: Path) -> None:
-    copy = tmp_path / "sample.csv.gz"  # its own path, so that no other test has loaded it before
-    copy.write_bytes(SAMPLE.read_bytes())
-    start_s = perf_counter()
-    FilePrices(copy).symbols()
-    assert perf_counter() - start_s < 0.1
 
 
 def test_what_is_listed_later_is_no_symbol_yet(file: Path) -> None:

@@ -132,6 +132,12 @@ def test_nothing_after_now_is_seen() -> None:
     assert clean_closes(days(10, 11, 12, last=NOW + timedelta(days=1)), NOW, DAY_S).tolist() == [10, 11]
 
 
+def test_bars_in_whole_seconds_are_seen_up_to_a_part_of_one() -> None:
+    closes = days(10, 11, 12, last=NOW + timedelta(seconds=1))
+    closes.index = pd.DatetimeIndex(closes.index).as_unit("s")
+    assert clean_closes(closes, NOW + timedelta(seconds=0.7), DAY_S).tolist() == [10, 11]
+
+
 def test_an_impossible_price_after_now_is_not_looked_at() -> None:
     assert clean_closes(days(10, 11, -3, last=NOW + timedelta(days=1)), NOW, DAY_S).tolist() == [10, 11]
 

@@ -149,7 +149,8 @@ def clean_closes(closes: Closes, now: datetime, max_age_s: float) -> Closes:
     """
     if not (closes.index.is_monotonic_increasing and closes.index.is_unique):
         raise UnusableError(Code.NO_PRICE_DATA, "timestamps are not strictly increasing")
-    until = int(closes.index.searchsorted(pd.Timestamp(now), side="right"))
+    times = pd.DatetimeIndex(closes.index).as_unit("ns")  # an index of whole seconds refuses to look for parts of one
+    until = int(times.searchsorted(pd.Timestamp(now), side="right"))
     prices_usd = closes.to_numpy(float)[:until]  # pandas takes its time, and a backtest asks for each symbol and bar
     is_there = ~np.isnan(prices_usd)
     if not is_there.any():
