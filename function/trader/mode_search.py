@@ -32,7 +32,7 @@ MOST_STEPS = 250
 MOST_EXCHANGES = 600
 """Of the active set at one variance. The usual is 2."""
 
-FULL_EXCHANGES = 3
+FULL_EXCHANGES = 5
 """So often all that is wrong is exchanged without getting fewer; then one at a time, which always ends (Murty 1974)."""
 
 CONVERGED = 1e-10

@@ -1,0 +1,211 @@
+"""The map engine as a Forecaster: what it gives for symbols, times and signals, and what it leaves to Prophet."""
+
+import logging
+import math
+from collections.abc import Mapping
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from prophet import Prophet
+
+from tests.builders import SLOT, daily, every, settings
+from trader import map_forecast, mode_search
+from trader.engine import forecaster
+from trader.forecast import Forecasts, ProphetForecaster
+from trader.map_forecast import MapForecaster
+from trader.model import NEW_YORK, Closes, Code, Forecast
+
+
+def forecasts(
+    closes: Mapping[str, Closes],
+    signal: str = "trend",
+    interval: str = "1d",
+    horizon: int = 1,
+    seconds: float = math.inf,
+) -> Forecasts:
+    engine = MapForecaster(signal=signal, bar_interval=interval, horizon_bars=horizon)
+    return engine.forecast(closes, lambda: seconds)
+
+
+def forecast(closes: Closes, signal: str = "trend", interval: str = "1d", horizon: int = 1) -> Forecast:
+    (only,) = forecasts({"AAPL": closes}, signal, interval, horizon).forecasts
+    return only
+
+
+def walk(seed: int, bars: int = 120) -> list[float]:
+    return list(100 * np.exp(np.cumsum(np.random.default_rng(seed).normal(0, 0.01, bars))))
+
+
+RISING = daily(list(np.linspace(100, 150, 120)))
+WALK = daily(walk(7))
+
+
+def test_the_engine_of_the_settings_is_the_one_that_forecasts() -> None:
+    chosen = {engine: type(forecaster(settings(ENGINE=engine))) for engine in ("prophet", "map")}
+    assert chosen == {"prophet": ProphetForecaster, "map": MapForecaster}
+
+
+def test_the_trend_of_a_straight_line_is_the_line() -> None:
+    assert forecast(RISING).trend_usd == pytest.approx(150, rel=0.001)
+
+
+def test_the_trend_is_close_to_prophets_own() -> None:
+    by_prophet = ProphetForecaster(signal="trend", bar_interval="1d", horizon_bars=1)
+    (theirs,) = by_prophet.forecast({"AAPL": WALK}, lambda: math.inf).forecasts
+    assert forecast(WALK).trend_usd == pytest.approx(theirs.trend_usd, rel=0.01)
+
+
+def test_the_corners_of_the_line_span_the_history() -> None:
+    line = forecast(RISING).line
+    assert (line[0][0], line[-1][0]) == (RISING.index[0], RISING.index[-1])
+    assert line[0][1] == pytest.approx(100, rel=0.01)
+
+
+def test_the_line_ends_where_the_trend_does() -> None:
+    only = forecast(WALK)
+    assert only.line[-1][1] == only.trend_usd
+
+
+def test_the_line_has_its_corners_where_prophets_has() -> None:
+    by_prophet = ProphetForecaster(signal="trend", bar_interval="1d", horizon_bars=1)
+    (theirs,) = by_prophet.forecast({"AAPL": WALK}, lambda: math.inf).forecasts
+    assert [time for time, _ in forecast(WALK).line] == [time for time, _ in theirs.line]
+
+
+def test_a_bar_is_told_by_its_date_on_both_sides_of_a_clock_change() -> None:
+    weeks = forecast(daily(list(np.linspace(100, 150, 60)), last=date(2022, 12, 1))).line
+    assert {time.astimezone(NEW_YORK).hour for time, _ in weeks} == {0}
+
+
+def test_the_trend_signal_asks_for_no_interval() -> None:
+    assert (forecast(WALK).lower_usd, forecast(WALK).horizon_time) == (None, None)
+
+
+def test_the_interval_is_that_of_prophet_with_the_same_parameters() -> None:
+    last = pd.DatetimeIndex(WALK.index).tz_convert(NEW_YORK).tz_localize(None)
+    model = Prophet(weekly_seasonality=False, daily_seasonality=False)
+    model.fit(pd.DataFrame({"ds": last, "y": WALK.to_numpy()}))
+    calendar = MapForecaster(signal="interval", bar_interval="1d", horizon_bars=1).calendar(last.as_unit("ns").asi8)
+    batch = map_forecast.Batch(calendar=calendar, values=WALK.to_numpy()[None])
+    (fit,) = map_forecast.prophet_map.fit([batch]).fits
+    assert not isinstance(fit, str)
+    model.params |= {
+        "k": fit.parameters[None, :1],
+        "m": fit.parameters[None, 1:2],
+        "delta": fit.changes[None],
+        "sigma_obs": np.array([[fit.sigma]]),
+    }
+    np.random.seed(map_forecast.SEED)  # noqa: NPY002 Prophet draws from the one generator of the process
+    theirs = model.predict(pd.DataFrame({"ds": [pd.Timestamp("2022-12-29")]})).iloc[0]
+    only = forecast(WALK, "interval")
+    assert (only.lower_usd, only.upper_usd) == pytest.approx((theirs["yhat_lower"], theirs["yhat_upper"]), rel=1e-6)
+
+
+def test_the_interval_looks_as_many_bars_ahead_as_asked() -> None:
+    assert forecast(every(15, walk(7)), "interval", "15m", 4).horizon_time == SLOT + timedelta(hours=1)
+
+
+def test_the_same_bars_give_the_same_forecast_alone_or_among_others() -> None:
+    among = forecasts({"MSFT": RISING, "AAPL": WALK, "KO": RISING}, "interval").forecasts[1]
+    assert among == forecast(WALK, "interval")
+
+
+def test_a_symbol_with_a_missing_bar_is_fitted_to_the_bars_it_has() -> None:
+    holed = WALK.drop(WALK.index[[20, 55, 56]])
+    among = forecasts({"MSFT": RISING, "HOLED": holed, "KO": WALK}).forecasts[1]
+    assert (among.trend_usd, among.line) == (forecast(holed).trend_usd, forecast(holed).line)
+
+
+def test_a_symbol_listed_later_is_fitted_to_the_bars_it_has() -> None:
+    young = WALK.iloc[-40:]
+    among = forecasts({"OLD": WALK, "YOUNG": young}).forecasts[1]
+    assert (among.line[0][0], among.trend_usd) == (young.index[0], forecast(young).trend_usd)
+
+
+def test_forecasts_come_in_the_order_asked_for() -> None:
+    closes = {"D": RISING, "A": WALK.iloc[-40:], "C": RISING, "B": WALK.iloc[-40:]}
+    assert [each.symbol for each in forecasts(closes).forecasts] == ["D", "A", "C", "B"]
+
+
+def test_closes_of_one_day_in_two_zones_are_of_that_day() -> None:
+    elsewhere = WALK.tz_convert("Asia/Tokyo")
+    both = forecasts({"AAPL": WALK, "MSFT": elsewhere}).forecasts
+    assert both[0].trend_usd == both[1].trend_usd
+
+
+def test_more_symbols_than_go_together_are_all_forecast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(map_forecast, "AT_ONCE", 3)
+    many = {f"S{number}": daily(walk(number, 60 + number % 2)) for number in range(11)}
+    alone = {symbol: forecast(closes).trend_usd for symbol, closes in many.items()}
+    assert {each.symbol: each.trend_usd for each in forecasts(many).forecasts} == alone
+
+
+def test_a_symbol_with_three_bars_is_denied_and_the_others_are_not() -> None:
+    both = forecasts({"NEW": daily([1, 2, 3]), "AAPL": RISING})
+    assert [(each.symbol, each.code, each.detail) for each in both.denials] == [
+        ("NEW", Code.FORECAST_FAILED, "3 bars, needs 30")
+    ]
+    assert [each.symbol for each in both.forecasts] == ["AAPL"]
+
+
+def test_identical_timestamps_are_the_fault_of_that_symbol_alone() -> None:
+    doubled = WALK.copy()
+    doubled.index = pd.DatetimeIndex([*WALK.index[:-1], WALK.index[-2]])
+    both = forecasts({"BAD": doubled, "AAPL": RISING})
+    assert [(each.symbol, each.code) for each in both.denials] == [("BAD", Code.FORECAST_FAILED)]
+    assert "timestamps are not strictly increasing" in both.denials[0].detail
+    assert both.forecasts == forecasts({"AAPL": RISING}).forecasts
+
+
+@pytest.mark.parametrize("price", [math.inf, -math.inf])
+def test_what_is_no_number_is_the_fault_of_that_symbol_alone(price: float) -> None:
+    spoilt = WALK.copy()
+    spoilt.iloc[5] = price
+    both = forecasts({"BAD": spoilt, "AAPL": RISING})
+    assert [(each.symbol, each.code) for each in both.denials] == [("BAD", Code.FORECAST_FAILED)]
+    assert both.forecasts == forecasts({"AAPL": RISING}).forecasts
+
+
+def test_a_trend_line_that_ends_below_zero_is_no_price() -> None:
+    falling = daily([*np.linspace(1000, 1, 60), *[0.001] * 2])
+    (denial,) = forecasts({"AAPL": falling}).denials
+    assert "which is no price" in denial.detail
+
+
+@pytest.mark.parametrize("price", [1e-9, 50.0, 1e9])
+def test_a_constant_price_has_a_flat_line(price: float) -> None:
+    only = forecast(daily([price] * 60))
+    assert {only.trend_usd, *(at for _, at in only.line)} == {price}
+
+
+def test_what_has_no_mode_found_is_handed_to_prophet(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(mode_search, "MOST_STEPS", 1)
+    by_prophet = ProphetForecaster(signal="trend", bar_interval="1d", horizon_bars=1)
+    with caplog.at_level(logging.INFO, "trader"):
+        made = forecasts({"AAPL": WALK})
+    assert made == by_prophet.forecast({"AAPL": WALK}, lambda: math.inf)
+    (record,) = [each for each in caplog.records if each.message == "handed to Prophet"]
+    assert (vars(record)["symbol"], "not found" in vars(record)["reason"]) == ("AAPL", True)
+
+
+def test_what_no_longer_fits_in_the_time_is_out_of_time() -> None:
+    late = forecasts({"AAPL": RISING, "MSFT": WALK}, seconds=0)
+    assert [(each.symbol, each.code) for each in late.denials] == [
+        ("AAPL", Code.OUT_OF_TIME),
+        ("MSFT", Code.OUT_OF_TIME),
+    ]
+
+
+def test_nothing_to_forecast_is_no_error() -> None:
+    assert forecasts({}) == Forecasts()
+
+
+def test_progress_is_told() -> None:
+    told: list[tuple[str, int, int]] = []
+    engine = MapForecaster(signal="trend", bar_interval="1d", horizon_bars=1)
+    engine.forecast({"A": RISING, "B": WALK}, lambda: math.inf, lambda *step: told.append(step))
+    assert told == [("trend lines", 2, 2)]
