@@ -67,8 +67,9 @@ def main() -> None:
         return
     with terminal.plain_errors("interrupted; nothing was measured"):
         with terminal.progress() as progress:
-            lines = [*speed(progress), *growth(), memory()]
-        lines += backtests()
+            each_s, lines = speed(progress)
+            lines += [*growth(), memory()]
+        lines += backtests(each_s)
     if arguments.json:
         sys.stdout.write(json.dumps([asdict(line) for line in lines]) + "\n")
     else:
@@ -127,8 +128,8 @@ def loop(some: Mapping[str, Closes]) -> float:
     return perf_counter() - begun
 
 
-def speed(progress: Progress) -> list[Line]:
-    """The ways beside each other, for each number of symbols; each begins warm."""
+def speed(progress: Progress) -> tuple[float, list[Line]]:
+    """Seconds a symbol of the loop, and the ways beside each other, for each number of symbols; each begins warm."""
     some = closes(BY_PROPHET, BARS)
     few = dict(list(some.items())[:2])
     alone = ProphetForecaster(signal="trend", bar_interval="1d", horizon_bars=1, workers=1)
@@ -164,7 +165,7 @@ def speed(progress: Progress) -> list[Line]:
                 is_reached=not is_last or loop_s / map_s >= LEAST_RATIO,
             )
         )
-    return lines
+    return loop_s, lines
 
 
 def growth() -> list[Line]:
@@ -203,8 +204,8 @@ def memory() -> Line:
     )
 
 
-def backtests() -> list[Line]:
-    """`make backtest` over 1,000 bars with map, against Prophet's two ways over fewer of the same bars."""
+def backtests(loop_s: float) -> list[Line]:
+    """`make backtest` over 1,000 bars with map, against Prophet's ways over fewer of the same bars."""
     with terminal.progress() as progress:
         panel, chosen = backtest_bench.setting(USUAL_BARS, progress)
         times = prices.span(panel, chosen)
@@ -214,16 +215,23 @@ def backtests() -> list[Line]:
     starts = {"map": backtest_bench.START_OF_1000, "prophet": str(panel.close.index[-PROPHET_BARS].date())}
     bars = {"map": 1000, "prophet": PROPHET_BARS}
     bar_s = {engine: whole_command(engine, start) / bars[engine] for engine, start in starts.items()}
+    map_s, fitted_s = bar_s["map"], loop_s * BY_PROPHET
     return [
         Line(
             what="make backtest, 20 symbols x 1,000 bars, refitted at every bar, ENGINE=map",
-            measured=f"{1000 * bar_s['map']:.1f} s, {usual_s / bar_s['map']:.0f} times as fast as Prophet() in next()",
+            measured=f"{1000 * map_s:.1f} s, {fitted_s / map_s:.0f} times as fast as the loop's fits alone",
             target=f"≥ {LEAST_BACKTEST_RATIO:g} times",
-            is_reached=usual_s / bar_s["map"] >= LEAST_BACKTEST_RATIO,
+            is_reached=fitted_s / map_s >= LEAST_BACKTEST_RATIO,
+        ),
+        Line(
+            what=f"the same against a Backtrader strategy with Prophet() in next(), by its time for {USUAL_BARS} bars",
+            measured=f"{usual_s / map_s:.0f} times as fast",
+            target="",
+            is_reached=True,
         ),
         Line(
             what=f"the same against ENGINE=prophet on all cores, by its time for {PROPHET_BARS} bars",
-            measured=f"{bar_s['prophet'] / bar_s['map']:.0f} times as fast",
+            measured=f"{bar_s['prophet'] / map_s:.0f} times as fast",
             target="",
             is_reached=True,
         ),

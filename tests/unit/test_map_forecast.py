@@ -11,9 +11,9 @@ import pytest
 from prophet import Prophet
 
 from tests.builders import SLOT, daily, every, settings
-from trader import map_forecast, mode_search
+from trader import map_forecast, mode_search, prophet_map
 from trader.engine import forecaster
-from trader.forecast import Forecasts, ProphetForecaster
+from trader.forecast import SEED, Forecasts, ProphetForecaster
 from trader.map_forecast import MapForecaster
 from trader.model import NEW_YORK, Closes, Code, Forecast
 
@@ -88,8 +88,8 @@ def test_the_interval_is_that_of_prophet_with_the_same_parameters() -> None:
     model = Prophet(weekly_seasonality=False, daily_seasonality=False)
     model.fit(pd.DataFrame({"ds": last, "y": WALK.to_numpy()}))
     calendar = MapForecaster(signal="interval", bar_interval="1d", horizon_bars=1).calendar(last.as_unit("ns").asi8)
-    batch = map_forecast.Batch(calendar=calendar, values=WALK.to_numpy()[None])
-    (fit,) = map_forecast.prophet_map.fit([batch]).fits
+    batch = prophet_map.Batch(calendar=calendar, values=WALK.to_numpy()[None])
+    (fit,) = prophet_map.fit([batch]).fits
     assert not isinstance(fit, str)
     model.params |= {
         "k": fit.parameters[None, :1],
@@ -97,7 +97,7 @@ def test_the_interval_is_that_of_prophet_with_the_same_parameters() -> None:
         "delta": fit.changes[None],
         "sigma_obs": np.array([[fit.sigma]]),
     }
-    np.random.seed(map_forecast.SEED)  # noqa: NPY002 Prophet draws from the one generator of the process
+    np.random.seed(SEED)
     theirs = model.predict(pd.DataFrame({"ds": [pd.Timestamp("2022-12-29")]})).iloc[0]
     only = forecast(WALK, "interval")
     assert (only.lower_usd, only.upper_usd) == pytest.approx((theirs["yhat_lower"], theirs["yhat_upper"]), rel=1e-6)
