@@ -88,7 +88,7 @@ def test_the_interval_is_that_of_prophet_with_the_same_parameters() -> None:
     model = Prophet(weekly_seasonality=False, daily_seasonality=False)
     model.fit(pd.DataFrame({"ds": last, "y": WALK.to_numpy()}))
     calendar = MapForecaster(signal="interval", bar_interval="1d", horizon_bars=1).calendar(last.as_unit("ns").asi8)
-    batch = prophet_map.Batch(calendar=calendar, values=WALK.to_numpy()[None])
+    batch = prophet_map.Batch(calendar=calendar, values=np.asarray(WALK, float)[None])
     (fit,) = prophet_map.fit([batch]).fits
     assert not isinstance(fit, str)
     model.params |= {
