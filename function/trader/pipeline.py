@@ -11,7 +11,7 @@ from trader import alpha, execution, portfolio, risk, universe
 from trader.broker import Broker, BrokerError
 from trader.forecast import Forecaster, Forecasts
 from trader.model import NEW_YORK, Account, Code, Decision, Denial, Insight, Json, Observation, Order, Outcome
-from trader.prices import Prices, Progress, no_progress
+from trader.prices import Prices, Progress, last_bars, no_progress
 from trader.record import STARTED, Run, as_json
 from trader.settings import Settings
 
@@ -121,7 +121,7 @@ def observe(desk: Desk, run: Run) -> Observation:
         positions=positions,
         open_orders=open_orders,
         ranking=ranking,
-        closes={symbol: closes.iloc[-run.settings.history_bars :] for symbol, closes in bars.closes.items()},
+        closes={symbol: last_bars(closes, run.settings.history_bars) for symbol, closes in bars.closes.items()},
         denials=tuple(
             {each.symbol: each for each in (*unranked, *bars.denials) if each.symbol not in bars.closes}.values()
         ),

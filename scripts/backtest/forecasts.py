@@ -17,7 +17,7 @@ from trader.settings import MAP, PROPHET, Settings
 BLOCK_BARS = {PROPHET: 10, MAP: 250}
 """Bars that are computed at once, by engine: so many that handing them over costs nothing."""
 
-MOST_TOGETHER = 40
+MOST_TOGETHER = 10
 """So many symbols of a block the map engine fits in one task: more save no time, but need more memory."""
 
 BLOCKS_AHEAD = 3

@@ -133,12 +133,16 @@ class Prices:
             try:
                 if symbol not in answer:
                     raise UnusableError(Code.NO_PRICE_DATA, fault)
-                closes = clean_closes(answer[symbol], self._now, self._max_age_s)
-                self._had[symbol] = closes if len(closes) <= self._count else closes.iloc[-self._count :]
+                self._had[symbol] = last_bars(clean_closes(answer[symbol], self._now, self._max_age_s), self._count)
             except UnusableError as error:
                 before = f"{self._why[symbol].detail}; " if symbol in self._why else ""
                 detail = f"{before}{source.name}: {error}"
                 self._why[symbol] = Denial(symbol=symbol, code=error.code, detail=detail)
+
+
+def last_bars(closes: Closes, count: int) -> Closes:
+    """The last `count` closes; all of them if they are fewer."""
+    return closes if len(closes) <= count else closes.iloc[-count:]
 
 
 def clean_closes(closes: Closes, now: datetime, max_age_s: float) -> Closes:
@@ -149,9 +153,12 @@ def clean_closes(closes: Closes, now: datetime, max_age_s: float) -> Closes:
     """
     if not (closes.index.is_monotonic_increasing and closes.index.is_unique):
         raise UnusableError(Code.NO_PRICE_DATA, "timestamps are not strictly increasing")
-    times = pd.DatetimeIndex(closes.index).as_unit("ns")  # an index of whole seconds refuses to look for parts of one
-    until = int(times.searchsorted(pd.Timestamp(now), side="right"))
-    prices_usd = closes.to_numpy(float)[:until]  # pandas takes its time, and a backtest asks for each symbol and bar
+    # pandas takes its time, and a backtest asks for each symbol and bar: what is usual is not searched or cut.
+    until = len(closes)
+    if until and closes.index[-1] > now:
+        times = pd.DatetimeIndex(closes.index).as_unit("ns")  # one of whole seconds refuses to look for parts of one
+        until = int(times.searchsorted(pd.Timestamp(now), side="right"))
+    prices_usd = closes.to_numpy(float)[:until]
     is_there = ~np.isnan(prices_usd)
     if not is_there.any():
         raise UnusableError(Code.NO_PRICE_DATA, "no price")

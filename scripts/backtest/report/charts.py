@@ -43,6 +43,9 @@ FULL = (Size("wide", 16.2, 4.6), Size("narrow", 4.5, 3.4))
 HALF = (Size("wide", 7.9, 3.0), Size("narrow", 4.5, 2.6))
 CARD = Size("card", 5.0, 2.5)
 
+TONES = COLOURS["up"], COLOURS["down"]
+"""Of a trade that made money, and of one that lost some."""
+
 
 class Chart(NamedTuple):
     """One picture in all the sizes that the page chooses from."""
@@ -206,28 +209,32 @@ class PriceCharts:
         """The chart of a symbol of the panel, with its `trades` of figures()."""
         closes = self._closes[symbol].to_numpy(dtype=np.float64)
         with _axes(self._figure, margins=(0.08, 0.13)) as axes:
-            for trade in trades:
-                self._shade(axes, trade)
+            toned = {colour: [trade for trade in trades if _tone(trade) == colour] for colour in TONES}
+            for colour, some in toned.items():
+                self._shade(axes, some, colour)
             axes.plot(*_thinned(closes, CARD), color=COLOURS["ink"], lw=1.0, solid_joinstyle="round")
             if symbol in self._trends:
                 axes.plot(*_thinned(self._trends[symbol], CARD), color=COLOURS["trend"], lw=1.4)
-            for trade in trades:
-                self._mark(axes, trade)
+            for colour, some in toned.items():
+                self._mark(axes, some, colour)
             axes.yaxis.set_major_formatter(FuncFormatter(lambda usd, _: f"{usd:,g}"))
             _time_axis(axes, self._figures, small=True)
         name = plain(symbol)
         words = f"Closes of {name}, {story.dates(self._figures)}, with {len(trades)} trades marked."
         return svg.inline(self._figure, title=f"{name}: price and trades", description=words, salt=name)
 
-    def _shade(self, axes: Axes, trade: Json) -> None:
-        end = self._at[trade["exit_time"]] if trade["exit_time"] else len(self._at) - 1
-        axes.axvspan(self._at[trade["entry_time"]], end, color=_tone(trade), alpha=0.16, lw=0)
+    def _shade(self, axes: Axes, trades: Sequence[Json], colour: str) -> None:
+        begins = [self._at[trade["entry_time"]] for trade in trades]
+        ends = [self._at.get(trade["exit_time"], len(self._at) - 1) for trade in trades]
+        spans = [(begin, end - begin) for begin, end in zip(begins, ends, strict=True)]
+        axes.broken_barh(spans, (0, 1), transform=axes.get_xaxis_transform(), color=colour, alpha=0.16, lw=0)
 
-    def _mark(self, axes: Axes, trade: Json) -> None:
-        look: dict[str, Any] = {"ms": 5.5, "mew": 0, "ls": "", "color": _tone(trade)}
-        axes.plot([self._at[trade["entry_time"]]], [trade["entry_price_usd"]], marker="^", **look)
-        if trade["exit_time"]:
-            axes.plot([self._at[trade["exit_time"]]], [trade["exit_price_usd"]], marker="v", **look)
+    def _mark(self, axes: Axes, trades: Sequence[Json], colour: str) -> None:
+        for side, marker in (("entry", "^"), ("exit", "v")):
+            done = [trade for trade in trades if trade[f"{side}_time"]]
+            bars = [self._at[trade[f"{side}_time"]] for trade in done]
+            prices_usd = [trade[f"{side}_price_usd"] for trade in done]
+            axes.plot(bars, prices_usd, marker=marker, ms=5.5, mew=0, ls="", color=colour)
 
 
 def _trends(result: Result) -> dict[str, Numbers]:
@@ -240,7 +247,7 @@ def _trends(result: Result) -> dict[str, Numbers]:
 
 
 def _tone(trade: Mapping[str, Any]) -> str:
-    return COLOURS["up" if trade["pnl_usd"] >= 0 else "down"]
+    return TONES[trade["pnl_usd"] < 0]
 
 
 def _chart(
