@@ -37,10 +37,14 @@ AT_ONCE = 500
 """So many symbols are fitted together: more save no time, but need more memory."""
 
 
+class UndeterminedError(Exception):
+    """The most probable model says nothing of the time that it is asked about."""
+
+
 class MapForecaster:
     """The same forecasts as ProphetForecaster's, of models that are more probable than those that Stan stops at.
 
-    A symbol whose mode is not found is handed to ProphetForecaster.
+    A symbol whose mode is not found, or says nothing of the horizon, is handed to ProphetForecaster.
     """
 
     def __init__(self, *, signal: str, bar_interval: str, horizon_bars: int) -> None:
@@ -71,7 +75,7 @@ class MapForecaster:
                     outcomes[symbol] = outcome
             progress("trend lines", len(outcomes), len(closes))
         left = {symbol: series for symbol, series in closes.items() if symbol not in outcomes}
-        if left:  # not found, or no time left: what there was no time for ends there as OUT_OF_TIME
+        if left:  # for Prophet, or no time left: what there was no time for ends there as OUT_OF_TIME
             by_prophet = self._prophet.forecast(left, remaining_s, progress)
             outcomes |= {each.symbol: each for each in by_prophet.forecasts}
             outcomes |= {each.symbol: each for each in by_prophet.denials}
@@ -96,7 +100,7 @@ class MapForecaster:
         """What a model says at the last bar that it was fitted to, or in a backtest at a later one.
 
         `at_ns` is the bar's time again, as `local_ns` gives it; `corners` are the times of the line's corners, and
-        without them the line is left out. Raises ArithmeticError if what it says is no price.
+        without them the line is left out. Raises ArithmeticError if what it says is no price, and UndeterminedError.
         """
         line = fit.corners
         trend_usd = float(line[-1] if at_ns[0] == fit.calendar.times_ns[-1] else fit.trend(at_ns)[0])
@@ -112,7 +116,7 @@ class MapForecaster:
         )
 
     def _together(self, groups: Sequence[Mapping[str, Closes]]) -> Iterator[tuple[str, Forecast | Denial | str]]:
-        """Forecasts of groups of symbols with the same bars each, or in words why the mode of one was not found."""
+        """Forecasts of groups of symbols with the same bars each, or in words why Prophet has to be asked."""
         batches, sound = [], []
         for closes in groups:
             index = pd.DatetimeIndex(next(iter(closes.values())).index)
@@ -140,6 +144,8 @@ class MapForecaster:
                     )
                 except ArithmeticError as error:
                     yield symbol, failed(symbol, error)
+                except UndeterminedError as error:
+                    yield symbol, str(error)
 
     def _ahead(self, fit: Fit, last: pd.Timestamp) -> dict[str, Any]:
         """The forecast for the signal's horizon: the median and the interval of Prophet's own draws.
@@ -149,6 +155,8 @@ class MapForecaster:
         """
         later = horizon(last, self._signal, self._bar_interval, self._horizon_bars)
         at_ns = local_ns([later])
+        if not fit.calendar.determines(at_ns[0]):
+            raise UndeterminedError(f"its history says nothing of a {later.tz_convert(NEW_YORK).day_name()}")
         chances, changes, noise = _draws()
         bars, changepoints = len(fit.calendar.times_ns), len(fit.calendar.changepoints)
         step = 1 / (bars - 1)  # of a bar, on the scale of the model

@@ -135,6 +135,13 @@ class Calendar:
         bends = np.maximum(scaled[:, None] - self.changes, 0)
         return np.column_stack([scaled, np.ones(len(scaled)), bends, *waves])
 
+    def determines(self, time_ns: int) -> bool:
+        """Whether the history says what the weekly terms are on the weekday of a time.
+
+        Those of business days alone can absorb any constant, and what they are on a Saturday is left to the prior.
+        """
+        return "weekly" not in self.seasonalities or time_ns // DAY_NS % 7 in self.times_ns // DAY_NS % 7
+
     def ridge(self, scales: Scales) -> Floats:
         """1/scale² of the normal priors, by parameter."""
         count = 2 * sum(PERIODS[name][1] for name in self.seasonalities)

@@ -237,8 +237,6 @@ class Settings:
             f"HISTORY_BARS={self.history_bars}: SIGNAL=horizon needs at least 90": (
                 self.signal == "horizon" and self.history_bars < 90
             ),
-            # Its eighth day may be a Saturday, of which the weekly terms know nothing: see docs/decisions/engine.md.
-            "SIGNAL=horizon needs ENGINE=prophet": self.signal == "horizon" and self.engine == MAP,
         }
         return [problem for problem, wrong in checks.items() if wrong]
 

@@ -17,7 +17,7 @@ import pandas as pd
 from scripts.backtest.model import BacktestError
 from trader import prophet_map
 from trader.forecast import ProphetForecaster, failed, too_short
-from trader.map_forecast import MapForecaster, local_ns
+from trader.map_forecast import MapForecaster, UndeterminedError, local_ns
 from trader.mode_search import Integers, Path
 from trader.model import Closes, Denial, Forecast
 from trader.prophet_map import Batch, Fit, Shape
@@ -181,11 +181,13 @@ class _Rolling:
         fit = self._fits[symbol, fit_bar]
         if isinstance(fit, Denial):
             return fit
-        if isinstance(fit, str):
-            ((_, outcome),) = _by_prophet(self._task, symbol, ((bar, fit_bar),))
-            return outcome
-        price_usd = float(self._values[bar, self._column[symbol]])
-        try:
-            return self._forecaster.predict(symbol, time, self._local_ns[bar : bar + 1], price_usd, fit)
-        except ArithmeticError as error:
-            return failed(symbol, error)
+        if isinstance(fit, Fit):
+            price_usd = float(self._values[bar, self._column[symbol]])
+            try:
+                return self._forecaster.predict(symbol, time, self._local_ns[bar : bar + 1], price_usd, fit)
+            except ArithmeticError as error:
+                return failed(symbol, error)
+            except UndeterminedError:
+                pass  # for Prophet
+        ((_, outcome),) = _by_prophet(self._task, symbol, ((bar, fit_bar),))
+        return outcome

@@ -91,6 +91,14 @@ def test_fits_that_follow_each_other_are_those_of_the_bot_that_made_only_the_las
 
 
 @BOTH
+def test_the_eighth_day_too_is_the_one_that_the_bot_forecasts_at_each_bar_of_a_week(engine: str) -> None:
+    long = panel(A=walk(1, 110), B=walk(2, 110))
+    chosen = options(SIGNAL="horizon", ENGINE=engine, HISTORY_BARS=100)
+    made = table(long, chosen, 5)
+    assert made == {(symbol, at): bots(long, chosen, symbol, at) for symbol in "AB" for at in times(long, 5)}
+
+
+@BOTH
 def test_with_gaps_too_each_forecast_is_the_bots(engine: str) -> None:
     prices = walk(1)
     for gap in (20, 21, 45, 70):

@@ -180,6 +180,25 @@ def test_a_constant_price_has_a_flat_line(price: float) -> None:
     assert {only.trend_usd, *(at for _, at in only.line)} == {price}
 
 
+def test_on_a_friday_prophet_is_asked_about_the_saturday_of_the_eighth_day(caplog: pytest.LogCaptureFixture) -> None:
+    friday = {"AAPL": daily(walk(7), last=date(2022, 12, 23))}
+    by_prophet = ProphetForecaster(signal="horizon", bar_interval="1d", horizon_bars=1)
+    with caplog.at_level(logging.INFO, "trader"):
+        made = forecasts(friday, "horizon")
+    assert made == by_prophet.forecast(friday, lambda: math.inf)
+    (record,) = [each for each in caplog.records if each.message == "handed to Prophet"]
+    assert vars(record)["reason"] == "its history says nothing of a Saturday"
+
+
+def test_on_other_days_the_eighth_day_is_close_to_prophets_own() -> None:
+    by_prophet = ProphetForecaster(signal="horizon", bar_interval="1d", horizon_bars=1)
+    (theirs,) = by_prophet.forecast({"AAPL": WALK}, lambda: math.inf).forecasts
+    only = forecast(WALK, "horizon")
+    assert only.horizon_time == theirs.horizon_time
+    assert only.trend_usd != theirs.trend_usd  # it was not handed over
+    assert only.yhat_usd == pytest.approx(theirs.yhat_usd, rel=0.01)
+
+
 def test_what_has_no_mode_found_is_handed_to_prophet(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -156,10 +156,6 @@ def test_paper_mode_uses_the_paper_address_and_live_mode_the_live_one() -> None:
     assert addresses == [PAPER_URL, PAPER_URL, LIVE_URL]
 
 
-def test_the_horizon_rule_is_for_prophets_package_alone() -> None:
-    assert "SIGNAL=horizon needs ENGINE=prophet" in problems({"SIGNAL": "horizon", "ENGINE": "map"})
-
-
 @pytest.mark.parametrize(
     "address",
     [LIVE_URL, f"{LIVE_URL}/v2", "https://API.alpaca.markets:443", f"{LIVE_URL}.", "https://broker-api.alpaca.markets"],
