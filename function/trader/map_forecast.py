@@ -63,7 +63,8 @@ class MapForecaster:
             if (denial := too_short(symbol, len(series), self._signal)) is not None:
                 outcomes[symbol] = denial
             else:
-                times = pd.DatetimeIndex(series.index)
+                times = series.index
+                assert isinstance(times, pd.DatetimeIndex), "closes have times"
                 alike.setdefault((times.unit, str(times.tz), times.asi8.tobytes()), []).append(symbol)
         for groups in _pieces(list(alike.values())):
             if remaining_s() <= 0:
