@@ -18,7 +18,7 @@ BLOCK_BARS = {PROPHET: 10, MAP: 250}
 """Bars that are computed at once, by engine: so many that handing them over costs nothing."""
 
 MOST_TOGETHER = 10
-"""So many symbols of a block the map engine fits in one task: more save no time, but need more memory."""
+"""So many symbols of a block the map engine fits in one task: with two workers none waits for the first one's."""
 
 BLOCKS_AHEAD = 3
 """How many blocks of bars are under way before they are asked for."""

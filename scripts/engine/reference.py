@@ -1,0 +1,89 @@
+"""The mode by another route, slow and exact: an interior-point solver for the line, and a search over the noise.
+
+With the noise given, the rest is a convex quadratic program, and Clarabel (Goulart and Chen 2024) gives its solution
+with a bound on what is missing. What is best over the noise is looked for on a grid first, so that a second mode is
+not overlooked.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import clarabel
+import numpy as np
+from scipy import sparse
+from scipy.optimize import minimize_scalar
+
+from trader.mode_search import Floats
+from trader.prophet_map import Calendar, Fit, Scales, log_posterior
+
+LEAST_SIGMA, MOST_SIGMA, SIGMAS = 1e-4, 0.5, 40
+"""The grid, in the logarithm; of scaled values."""
+
+PRECISE = 1e-12
+"""What the solver may leave of its gap and its constraints."""
+
+
+def reference(calendar: Calendar, values: Floats, scales: Scales) -> Fit:
+    """The most probable model of one series. Raises ArithmeticError if the solver gives up."""
+    program = _Program(calendar=calendar, values=values, scales=scales)
+    grid = np.linspace(np.log(LEAST_SIGMA), np.log(MOST_SIGMA), SIGMAS)
+    losses = np.array([-log_posterior(program.best(float(at)), values, scales) for at in grid])
+    around = np.pad(losses, 1, constant_values=np.inf)
+    is_lowest = (losses < around[:-2]) & (losses < around[2:])
+    found = [
+        minimize_scalar(
+            lambda at: -log_posterior(program.best(at), values, scales),
+            bounds=(grid[max(place - 1, 0)], grid[min(place + 1, SIGMAS - 1)]),
+            method="bounded",
+            options={"xatol": 1e-9},
+        )
+        for place in np.flatnonzero(is_lowest).tolist()
+    ]
+    return program.best(float(min(found, key=lambda each: each.fun).x))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Program:
+    """Minimise |r|²/(2v) + ½ Σ ridge·θ² + Σ lasso·u with r = y - Xθ and -u ≤ θ ≤ u, for a variance v of the noise."""
+
+    calendar: Calendar
+    values: Floats
+    scales: Scales
+
+    @cached_property
+    def scale(self) -> float:
+        return float(np.abs(self.values).max())
+
+    def best(self, log_sigma: float) -> Fit:
+        """The model that is best with this noise."""
+        bars, size = self.calendar.columns.shape
+        ridge, lasso = self.calendar.ridge(self.scales), self.calendar.lasso(self.scales)
+        (bent,) = np.nonzero(lasso)
+        sigma = float(np.exp(log_sigma))
+        quadratic = sparse.diags(np.concatenate([ridge, np.zeros(len(bent)), np.full(bars, sigma**-2)]), format="csc")
+        linear = np.concatenate([np.zeros(size), lasso[bent], np.zeros(bars)])
+        picked, limits = sparse.eye(size, format="csr")[bent], -sparse.eye(len(bent))
+        nothing = sparse.csr_matrix((len(bent), bars))
+        constraints = sparse.bmat(
+            [
+                [self.calendar.columns, sparse.csr_matrix((bars, len(bent))), sparse.eye(bars)],
+                [picked, limits, nothing],
+                [-picked, limits, nothing],
+            ],
+            format="csc",
+        )
+        bounds = np.concatenate([self.values / self.scale, np.zeros(2 * len(bent))])
+        settings = clarabel.DefaultSettings()
+        settings.verbose = False
+        settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = PRECISE
+        cones = [clarabel.ZeroConeT(bars), clarabel.NonnegativeConeT(2 * len(bent))]
+        solved = clarabel.DefaultSolver(quadratic, linear, constraints, bounds, cones, settings).solve()
+        if "Solved" not in str(solved.status):
+            raise ArithmeticError(f"Clarabel ended with {solved.status} at sigma {sigma:.3g}")
+        return Fit(
+            calendar=self.calendar,
+            parameters=np.asarray(solved.x)[:size],
+            sigma=sigma,
+            scale=self.scale,
+            residual=0.0,
+        )
