@@ -242,9 +242,8 @@ def _fitted(batches: Sequence[Batch], scales: Scales, path: Path | None) -> tupl
     problems = Problems(
         gram=np.stack([batch.calendar.gram for batch in batches]),
         calendar=np.repeat(np.arange(len(batches)), counts),
-        # One product for each series: in one for all, the last bits of each would depend on how many there are.
         projections=np.concatenate(
-            [(y[:, None, :] @ batch.calendar.columns)[:, 0] for y, batch in zip(scaled, batches, strict=True)]
+            [_by_row(y, batch.calendar.columns) for y, batch in zip(scaled, batches, strict=True)]
         ),
         squares=np.concatenate([(y[:, None, :] @ y[:, :, None])[:, 0, 0] for y in scaled]),
         bars=np.concatenate([np.full(len(y), float(y.shape[1])) for y in scaled]),
@@ -298,13 +297,19 @@ def optimality(
     have a row for each series.
     """
     with np.errstate(all="ignore"):
-        rest = values - parameters @ columns.T
-        pull = rest @ columns / variance[:, None] - ridge * parameters  # of likelihood and normal priors
+        rest = values - _by_row(parameters, columns.T)
+        pull = _by_row(rest, columns) / variance[:, None] - ridge * parameters  # of likelihood and normal priors
         scale = np.where(lasso > 0, 1 / np.where(lasso > 0, lasso, 1), 1 / np.sqrt(np.where(ridge > 0, ridge, 1)))
         missed = np.abs(pull * scale - np.sign(parameters) * (lasso > 0))
         missed = np.where((lasso > 0) & (parameters == 0), np.maximum(missed - 1, 0), missed)
         of_sigma = np.abs(values.shape[1] - (rest**2).sum(axis=1) / variance + 4 * variance)
         return np.asarray(np.maximum(missed.max(axis=1), of_sigma))
+
+
+def _by_row(rows: Floats, matrix: Floats) -> Floats:
+    """Each row times the matrix: in one product for all, the last bits of each would depend on how many there are."""
+    product: Floats = (rows[:, None, :] @ matrix)[:, 0]
+    return product
 
 
 def log_posterior(
