@@ -1,8 +1,8 @@
 """The mode by another route, slow and exact: an interior-point solver for the line, and a search over the noise.
 
 With the noise given, the rest is a convex quadratic program, and Clarabel (Goulart and Chen 2024) gives its solution
-with a bound on what is missing. What is best over the noise is looked for on a grid first, so that a second mode is
-not overlooked.
+with a bound on what is missing. What is best over the noise is looked for on a grid first, for there may be several
+modes.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from scipy.optimize import minimize_scalar
 from trader.mode_search import Floats
 from trader.prophet_map import Calendar, Fit, Scales, log_posterior
 
-LEAST_SIGMA, MOST_SIGMA, SIGMAS = 1e-4, 0.5, 40
+LEAST_SIGMA, MOST_SIGMA, SIGMAS = 1e-4, 0.5, 80
 """The grid, in the logarithm; of scaled values."""
 
 PRECISE = 1e-12

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from trader import mode_search
 from trader.mode_search import Floats, Modes, Problems, best_variance, search
 
-
 type Numbers = Sequence[float] | Floats
 
 
@@ -109,6 +108,18 @@ def test_without_jumps_along_the_pieces_the_search_comes_to_the_same_mode(monkey
     walked = searched(noisy(4))
     assert walked.is_found.all()
     assert walked.variance == pytest.approx(jumped.variance, rel=1e-8)
+
+
+def test_the_path_ends_with_the_signs_of_the_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mode_search, "FULL_EXCHANGES", 0)  # one by one, to the last
+    found = searched(noisy(1, 4))
+    assert not found.has_another.any()
+    assert found.path.down[-1].tolist() == (np.sign(found.parameters) * (LASSO > 0)).tolist()
+
+
+def test_a_search_from_below_that_fails_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mode_search, "_lowest", lambda _, variance: np.full_like(variance, np.nan))
+    assert not searched(noisy(3)).is_found.any()
 
 
 @pytest.mark.parametrize("limit", ["MOST_STEPS", "MOST_EXCHANGES"])

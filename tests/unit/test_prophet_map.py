@@ -23,6 +23,7 @@ from trader.mode_search import Floats, Integers, Problems
 from trader.prophet_map import Batch, Calendar, Fit, Scales, log_posterior
 
 USUAL = Scales()
+DAY = 24 * 60
 TREND, WEEKLY = ("yearly",), ("yearly", "weekly")
 ALL = ("yearly", "weekly", "daily")
 
@@ -77,16 +78,25 @@ def test_the_rate_may_change_where_prophets_may(bars: int) -> None:
         calendar(12, ALL),
         calendar(500, ALL),
         calendar(530, ALL),
-        every(15, 150),
-        every(15, 400),
+        *(every(DAY, bars) for bars in (14, 15, 730, 731)),
+        *(every(15, bars) for bars in (192, 193, 1344, 1345)),
     ],
-    ids=lambda on: "-".join(["none", *on.seasonalities][-3:]),
+    ids=lambda on: f"{on.times_ns[-1] - on.times_ns[0]} ns",
 )
 def test_the_seasonalities_are_those_that_prophet_chooses(on: Calendar) -> None:
     theirs = Prophet()
     theirs.history = pd.DataFrame({"ds": pd.DatetimeIndex(on.times_ns)})
     theirs.set_auto_seasonalities()
     assert on.seasonalities == tuple(theirs.seasonalities)
+
+
+def test_the_scales_and_numbers_are_prophets_defaults() -> None:
+    theirs = Prophet()
+    assert (USUAL.changepoint, USUAL.seasonality) == (theirs.changepoint_prior_scale, theirs.seasonality_prior_scale)
+    assert (
+        theirs.n_changepoints,
+        theirs.changepoint_range,
+    ) == (prophet_map.CHANGEPOINTS, prophet_map.CHANGEPOINT_RANGE)
 
 
 @pytest.mark.parametrize("on", [calendar(600, ALL), every(15, 400)], ids=["daily", "15m"])
@@ -124,9 +134,6 @@ def closes(symbol: str, end: int, bars: int) -> tuple[pd.DatetimeIndex, Floats]:
     return pd.DatetimeIndex(some.index), some.to_numpy(float)
 
 
-TWO_MODES = "HD", 1586
-"""Symbol and last bar of a series that has two modes with a prior of 0.01 and 250 bars."""
-
 KINDS = pytest.mark.parametrize(
     ("symbol", "end", "bars", "allowed", "scale"),
     [
@@ -152,8 +159,13 @@ def test_the_mode_is_where_an_interior_point_solver_finds_it(
     assert ours.yhat(on.times_ns) == pytest.approx(theirs.yhat(on.times_ns), rel=1e-6)
 
 
-def test_of_two_modes_the_better_is_taken() -> None:
-    index, values = closes(*TWO_MODES, 250)
+@pytest.mark.parametrize(
+    ("symbol", "end", "bars"),
+    [("HD", 1586, 250), ("JNJ", 1128, 120)],
+    ids=["that with the smaller noise", "that with the larger noise"],
+)
+def test_of_two_modes_the_better_is_taken(symbol: str, end: int, bars: int) -> None:
+    index, values = closes(symbol, end, bars)
     on, scales = Calendar.of(local_ns(index), TREND), Scales(changepoint=0.01)
     ours = fit(values, on, scales)
     best = log_posterior(ours, values, scales)
@@ -369,11 +381,12 @@ def test_a_model_begun_with_the_path_of_the_bar_before_takes_less_work(monkeypat
     assert solved[0] < 0.9 * solved[1]
 
 
-def test_the_path_of_more_or_fewer_series_is_not_taken() -> None:
-    on = calendar(120)
-    paths = prophet_map.fit([Batch(calendar=on, values=np.stack([walk(1), walk(2)]))]).paths
-    only = prophet_map.fit([Batch(calendar=on, values=walk(3)[None])], USUAL, paths).fits[0]
-    assert same(only, fit(walk(3)))
+@pytest.mark.parametrize("seeds", [[1, 2, 4], [1]], ids=["more", "fewer"])
+def test_the_path_of_more_or_fewer_series_is_not_taken(seeds: Sequence[int]) -> None:
+    on, both = calendar(120), np.stack([walk(3), walk(5)])
+    paths = prophet_map.fit([Batch(calendar=on, values=np.stack([walk(seed) for seed in seeds]))]).paths
+    found = prophet_map.fit([Batch(calendar=on, values=both)], USUAL, paths).fits
+    assert [same(one, fit(values)) for one, values in zip(found, both, strict=True)] == [True, True]
 
 
 def test_a_path_of_quite_other_series_leads_to_the_same_model() -> None:
