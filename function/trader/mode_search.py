@@ -211,9 +211,8 @@ def _regress(problems: Problems, rows: Integers, variance: Floats, signs: Signs)
         (slow,) = np.nonzero(patience[todo] < 0)
         if len(slow):
             last = size - 1 - np.argmax(wrong[slow, ::-1], axis=1)
-            is_last = wrong[slow, last]
             wrong[slow] = False
-            wrong[slow, last] = is_last
+            wrong[slow, last] = True
         signs[todo] = np.where(wrong, np.where(enters, np.sign(gradient).astype(np.int8), 0), had)
         todo = todo[amount > 0]
         if not len(todo):

@@ -261,7 +261,9 @@ def _fitted(batches: Sequence[Batch], scales: Scales, path: Path | None) -> tupl
         for place, (row, residual) in enumerate(zip(range(rows.start, rows.stop), residuals.tolist(), strict=True)):
             if not sound[place]:
                 models[-1].append(_still(batch.calendar, batch.values[place]))
-            elif not (modes.is_found[row] and residual < CONVERGED):
+            elif not modes.is_found[row]:
+                models[-1].append("its mode was not found: the search for it, or for a second one, was given up")
+            elif not residual < CONVERGED:
                 models[-1].append(f"its mode was not found: the optimality conditions are missed by {residual:.2g}")
             else:
                 models[-1].append(
