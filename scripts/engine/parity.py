@@ -348,32 +348,46 @@ def window(row: Row, end: int, symbols: int) -> tuple[Calendar, Floats]:
 
 
 def show(summaries: Sequence[Summary], decided: Sequence[Decisions]) -> None:
-    """Two tables."""
-    table = Table(
-        *("Models of", "Log posterior:\nmap - Stan, nats\nleast, median, most", "Worse", "Residual"),
-        *("Trend apart:\nmedian, most", "yhat apart:\nmedian, most"),
-        *("Reference\nabove map", "Trend off it:\nmap, Stan", "Two\nmodes", "To\nStan"),
+    """Three tables: beside Stan, beside the optimum, and what the bot would do."""
+    beside = _table(
+        "Models of", "Log posterior, map - Stan:\nleast, median, most", "Worse", "Trend apart", "yhat apart"
+    )
+    optimum = _table(
+        "Models of", "Residual", "Reference\nabove map", "Trend off it:\nmap, Stan", "Two\nmodes", "To\nStan"
     )
     for each in summaries:
-        table.add_row(
+        style = "" if each.is_reached else "red"
+        beside.add_row(
             each.what,
             f"{each.least_gain:+.3f} {each.median_gain:+6.2f} {each.most_gain:+6.1f}",
             f"{each.worse} of {each.fits}",
-            f"{each.most_residual:.0e}",
-            f"{each.median_trend_fraction:.2%} {each.most_trend_fraction:5.1%}",
+            f"{each.median_trend_fraction:.2%} {each.most_trend_fraction:6.1%}",
             f"{each.median_yhat_fraction:.2%} {each.most_yhat_fraction:5.1%}",
+            style=style,
+        )
+        optimum.add_row(
+            each.what,
+            f"{each.most_residual:.0e}",
             f"{each.most_above_fraction:+.0e}",
-            f"{each.most_off_fraction:.0e} {each.most_stan_off_fraction:5.1%}",
+            f"{each.most_off_fraction:.0e} {each.most_stan_off_fraction:6.1%}",
             f"{each.with_two_modes}",
             f"{each.handed_over}",
-            style="" if each.is_reached else "red",
+            style=style,
         )
-    terminal.OUT.print(table)
-    grid = Table("Decisions by", "Made", "Differ", "Gaps differ by, median")
+    terminal.OUT.print(beside, "apart: at the last bar, median and most\n", optimum)
+    grid = _table("Decisions by", "Made", "Differ", "Gaps differ by, median")
     for one in decided:
         share = one.differ / one.decisions
         grid.add_row(one.what, f"{one.decisions}", f"{one.differ} ({share:.1%})", f"{one.median_gap_points:.2f} points")
     terminal.OUT.print(grid)
+
+
+def _table(first: str, *more: str) -> Table:
+    """One whose figures stay whole, however narrow the terminal is."""
+    table = Table(first)
+    for name in more:
+        table.add_column(name, no_wrap=True, justify="right")
+    return table
 
 
 if __name__ == "__main__":

@@ -156,6 +156,12 @@ def test_the_backtest_decides_as_make_run_on_every_day(days: list[compare.Day]) 
     assert [(each.slot.date().isoformat(), each.differences) for each in days if each.differences] == []
 
 
+def test_with_the_map_engine_too_the_backtest_decides_as_make_run(panel: Panel) -> None:
+    found = compare.compare(panel, options.from_env(BUSY | {"ENGINE": "map"}))
+    assert [each.differences for each in found if each.differences] == []
+    assert sum(each.orders for each in found) >= 5
+
+
 def test_on_the_days_compared_there_was_something_to_decide(days: list[compare.Day]) -> None:
     assert sum(each.orders for each in days) >= 5
 
@@ -197,6 +203,10 @@ def checked(plant: lookahead.Plant, panel: Panel, **variables: str) -> lookahead
 
 def test_no_decision_knows_the_future(panel: Panel) -> None:
     assert [cut.differs for cut in checked(lookahead.honest, panel).cuts] == [None] * 3
+
+
+def test_with_the_map_engine_too_no_decision_knows_the_future(panel: Panel) -> None:
+    assert [cut.differs for cut in checked(lookahead.honest, panel, ENGINE="map").cuts] == [None] * 3
 
 
 def test_with_models_that_are_refitted_now_and_then_no_decision_knows_the_future(panel: Panel) -> None:

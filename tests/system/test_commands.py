@@ -169,9 +169,12 @@ def recorded(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("signal", ["trend", "interval", "horizon"])
-def test_a_recorded_run_is_computed_again_and_agrees(command: Command, signal: str) -> None:
-    command("run_local", SIGNAL=signal, UNIVERSE="AAPL,MSFT,KO")
+@pytest.mark.parametrize(
+    ("signal", "engine"),
+    [("trend", "prophet"), ("interval", "prophet"), ("horizon", "prophet"), ("trend", "map"), ("interval", "map")],
+)
+def test_a_recorded_run_is_computed_again_and_agrees(command: Command, signal: str, engine: str) -> None:
+    command("run_local", SIGNAL=signal, ENGINE=engine, UNIVERSE="AAPL,MSFT,KO")
     result = command("replay")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "and the same: 3 forecasts" in " ".join(result.stdout.split())

@@ -154,11 +154,24 @@ def test_the_defaults_trade_the_shipped_sample(monkeypatch: pytest.MonkeyPatch, 
     assert len(report["forecasts"]) >= 18
 
 
+@pytest.mark.parametrize("engine", ["prophet", "map"])
 @pytest.mark.parametrize("signal", ["interval", "horizon"])
-def test_the_other_signals_trade_too(env: dict[str, str], signal: str) -> None:
-    report = run(EVENT, env=env | {"SIGNAL": signal})
+def test_the_other_signals_trade_too(env: dict[str, str], signal: str, engine: str) -> None:
+    report = run(EVENT, env=env | {"SIGNAL": signal, "ENGINE": engine})
     assert report["status"] == "TRADED"
     assert all(forecast["lower_usd"] < forecast["upper_usd"] for forecast in report["forecasts"])
+
+
+def test_with_the_map_engine_the_decisions_are_the_same_though_the_lines_are_not_to_the_last_digit(
+    env: dict[str, str],
+) -> None:
+    by_prophet, by_map = (run(EVENT, env=env | {"MODE": "dry-run", "ENGINE": name}) for name in ("prophet", "map"))
+    quantities = [{order["symbol"]: order["quantity"] for order in one["orders"]} for one in (by_map, by_prophet)]
+    assert quantities[0] == quantities[1]
+    assert set(quantities[0]) == {"A", "B"}
+    ours, theirs = (np.array([each["trend_usd"] for each in one["forecasts"]]) for one in (by_map, by_prophet))
+    assert ours == pytest.approx(theirs, rel=0.01)
+    assert not (ours == theirs).any()
 
 
 def test_outside_the_session_the_market_is_closed(env: dict[str, str]) -> None:

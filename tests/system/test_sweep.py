@@ -211,6 +211,14 @@ def test_a_part_gives_the_figures_that_a_backtest_of_its_days_gives(sweep: Comma
     assert alone["trades"]
 
 
+def test_a_sweep_can_be_over_the_engines(sweep: Command, tmp_path: Path) -> None:
+    code, out, _ = sweep(GRID="ENGINE=prophet,map")
+    assert (code, "2 settings on 2 parts" in out) == (0, True)
+    known = {(row["setting"], row["part"]): row["final_equity_usd"] for row in figures(tmp_path)}
+    assert known["1", "1"] == known["default", "1"]
+    assert float(known["2", "1"]) == pytest.approx(float(known["1", "1"]), rel=0.02)
+
+
 def test_the_same_sweep_is_taken_up_where_it_was_left(sweep: Command, tmp_path: Path) -> None:
     first = json.loads(sweep("--json")[1])
     kept = (tmp_path / "sweep/results.jsonl").read_bytes()

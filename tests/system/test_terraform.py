@@ -44,6 +44,7 @@ BUCKET, STATE_BUCKET = (f"{PROJECT}{part}-{ACCOUNT}-{REGION}" for part in ("", "
 BOUNDARY = f"{PROJECT}-boundary"
 TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:{PROJECT}-alarms"
 STRATEGIES = ("interval", "trend")
+OTHER_RULE = {"SIGNAL": "interval", "ENGINE": "map"}
 CRON = {"trend": "cron(0/15 13-21 ? * MON-FRI *)", "interval": "cron(30 14-20 ? * MON-FRI *)"}
 PASSED_ON = ("PATH", "TF_CLI_CONFIG_FILE", "TF_PLUGIN_CACHE_DIR", "TMPDIR")
 """Of this shell's variables, all that the commands are given."""
@@ -216,7 +217,7 @@ def write_tfvars(path: Path, alpaca: Mapping[str, AlpacaFake]) -> None:
     }
     strategies = {
         "trend": {"settings": settings["trend"]},
-        "interval": {"settings": {**settings["interval"], "SIGNAL": "interval"}, "schedule": CRON["interval"]},
+        "interval": {"settings": settings["interval"] | OTHER_RULE, "schedule": CRON["interval"]},
     }
     path.write_text(f'alarm_email = "owner@example.com"\nstrategies = {json.dumps(strategies, indent=2)}\n')
 
@@ -484,7 +485,7 @@ def test_strategies_share_nothing_but_the_bucket(deployed: Site, strategy: str) 
         "HISTORY_BARS": str(BARS),
         "MAX_PRICE_AGE_S": "600000",
     }
-    assert variables == expected | ({"SIGNAL": "interval"} if strategy == "interval" else {})
+    assert variables == expected | (OTHER_RULE if strategy == "interval" else {})
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

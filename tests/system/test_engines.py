@@ -1,0 +1,122 @@
+"""`make parity` and `make bench-engine`: what they say of the engines, and what they would say of worse ones."""
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from scripts.engine import bench, parity
+from scripts.engine.parity import Row
+from tests.commands import Command, in_process
+from trader import prophet_map
+from trader.map_forecast import MapForecaster
+from trader.prices import no_progress
+from trader.prophet_map import Fit, Fits
+
+SMALL = ("--windows", "2", "--symbols", "2", "--bars", "120")
+
+
+@pytest.fixture
+def compared(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    monkeypatch.setattr(parity, "pool", lambda: ThreadPoolExecutor(2))  # what a test has changed is changed there too
+    return in_process(parity.main, monkeypatch, capsys)
+
+
+def test_a_comparison_has_both_tables_as_json(compared: Command, tmp_path: Path) -> None:
+    code, out, _ = compared(*SMALL, "--json", "--picture", str(tmp_path / "parity.svg"))
+    found = json.loads(out)
+    assert code == 0
+    assert [(row["what"], row["fits"], row["worse"]) for row in found["models"]] == [
+        ("120 bars", 4, 0),
+        ("120 bars, weekly", 4, 0),
+        ("120 bars, prior 0.5", 4, 0),
+    ]
+    assert [row["what"] for row in found["decisions"]] == ["signal trend", "signal interval", "signal horizon"]
+    assert ElementTree.parse(tmp_path / "parity.svg").getroot().tag.endswith("svg")
+
+
+def test_a_comparison_is_a_table_for_people(compared: Command) -> None:
+    code, out, _ = compared(*SMALL)
+    assert code == 0
+    assert "0 of 4" in out
+    assert "signal horizon" in out
+
+
+def spoilt(change: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The map engine with its models changed."""
+    real = prophet_map.fit
+
+    def other(*arguments: Any, **more: Any) -> Fits:
+        found = real(*arguments, **more)
+        return replace(found, fits=tuple(change(each) if isinstance(each, Fit) else each for each in found.fits))
+
+    monkeypatch.setattr(prophet_map, "fit", other)
+
+
+def test_a_map_engine_that_is_worse_than_stan_fails_the_comparison(
+    compared: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoilt(lambda each: replace(each, sigma=1.5 * each.sigma), monkeypatch)
+    code, out, _ = compared(*SMALL, "--json")
+    assert code == 1
+    assert json.loads(out)["models"][0]["worse"] == 4
+
+
+def test_a_map_engine_beside_the_optimum_fails_the_comparison_though_stan_is_worse(
+    compared: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoilt(lambda each: replace(each, sigma=1.0005 * each.sigma), monkeypatch)
+    code, out, _ = compared(*SMALL, "--json")
+    assert (code, json.loads(out)["models"][0]["worse"]) == (1, 0)
+
+
+def test_what_map_hands_to_prophet_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    spoilt(lambda _: "its mode was not found", monkeypatch)
+    (only, _) = parity.compare(Row(what="a test", bars=120), 2000, 2)
+    assert only.is_handed_over
+
+
+def test_the_made_symbols_are_as_many_as_asked_for_and_like_the_real_ones() -> None:
+    made = bench.closes(45, 120)
+    assert len(made) == 45
+    assert {len(series) for series in made.values()} == {120}
+    daily = {name: float(series.pct_change().std()) for name, series in made.items()}
+    real = [daily[name] for name in daily if not name.startswith("MADE")]
+    assert min(real) / 2 < np.median([daily[name] for name in daily if name.startswith("MADE")]) < 2 * max(real)
+
+
+def test_forecasts_that_are_denied_are_no_measurement() -> None:
+    with pytest.raises(AssertionError, match="every symbol has a trend line"):
+        bench.seconds(bench.ours(), {"AAPL": bench.closes(1, 250)["AAPL"].iloc[:5]})
+
+
+def test_the_memory_of_a_process_is_told_in_bytes() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "scripts.engine.bench", "--peak", "30"],
+        env={"PYTHONPATH": "function:."},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert 50e6 < int(ended.stdout) < 400e6
+
+
+def test_the_engine_that_is_measured_is_the_bots() -> None:
+    assert isinstance(bench.ours(), MapForecaster)
+    assert bench.loop(bench.closes(1, 60)) > 0
+
+
+def test_progress_of_a_comparison_is_told() -> None:
+    told: list[tuple[str, int, int]] = []
+    with ThreadPoolExecutor(1) as executor:
+        parity.decisions(parity.SIGNALS[:1], 2, 1, executor, lambda *step: told.append(step))
+        assert parity.decisions(parity.SIGNALS[:1], 2, 1, executor, no_progress)[0].decisions == 2
+    assert told == [("decisions", 1, 2), ("decisions", 2, 2)]
