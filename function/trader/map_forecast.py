@@ -106,6 +106,8 @@ class MapForecaster:
         line = fit.corners
         trend_usd = float(line[-1] if at_ns[0] == fit.calendar.times_ns[-1] else fit.trend(at_ns)[0])
         if not (np.isfinite(line).all() and trend_usd > 0):
+            if "weekly" in fit.calendar.seasonalities:  # the terms of business days share the level with the line
+                raise UndeterminedError(f"its line ends at {trend_usd:.6g}, and beside weekly terms its level is free")
             raise ArithmeticError(f"the trend line ends at {trend_usd}, which is no price")
         return Forecast(
             symbol=symbol,

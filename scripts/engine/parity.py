@@ -13,7 +13,7 @@ from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from itertools import groupby
-from math import inf
+from math import inf, isnan, nan
 from pathlib import Path
 from statistics import median
 
@@ -307,14 +307,17 @@ def decisions(
             what=row.what,
             decisions=len(pairs),
             differ=sum(is_other for is_other, _ in pairs),
-            median_gap_points=100 * median(apart for _, apart in pairs),
+            median_gap_points=100 * median(apart for _, apart in pairs if not isnan(apart)),
         )
         for row, pairs in both
     ]
 
 
 def decide(row: Row, end: int, symbols: int) -> list[tuple[bool, float]]:
-    """By symbol: whether the directions differ, and by how much the gaps that they are read from."""
+    """By symbol: whether the directions differ, and by how much the gaps that they are read from.
+
+    Where one engine alone has no forecast the directions differ, and no gaps are compared (NaN).
+    """
     closes = {symbol: panel()[symbol].iloc[end - row.bars : end] for symbol in panel().columns[:symbols]}
     settings = Settings(signal=row.signal)
     by_symbol: list[Mapping[str, Forecast]] = []
@@ -322,11 +325,20 @@ def decide(row: Row, end: int, symbols: int) -> list[tuple[bool, float]]:
         made = forecaster(replace(settings, engine=engine)).forecast(closes, lambda: inf)
         by_symbol.append({each.symbol: each for each in made.forecasts})
     insights = [
-        [alpha.insight(each[symbol], row.signal, settings.signal_threshold_fraction) for each in by_symbol]
+        [
+            alpha.insight(each[symbol], row.signal, settings.signal_threshold_fraction)
+            for each in by_symbol
+            if symbol in each
+        ]
         for symbol in closes
-        if all(symbol in each for each in by_symbol)
     ]
-    return [(a.direction is not b.direction, abs(a.gap_fraction - b.gap_fraction)) for a, b in insights]
+    return [
+        (both[0].direction is not both[1].direction, abs(both[0].gap_fraction - both[1].gap_fraction))
+        if len(both) == len(by_symbol)
+        else (True, nan)
+        for both in insights
+        if both
+    ]
 
 
 # --- prices and table ----------------------------------------------------------------------------------------------

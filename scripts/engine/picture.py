@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 if TYPE_CHECKING:
     from scripts.engine.parity import Summary
@@ -34,20 +34,21 @@ def draw(summaries: Sequence["Summary"]) -> str:
         gains.set_yticks(range(len(summaries)), [each.what for each in summaries])
         gains.invert_yaxis()
         file = io.StringIO()
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, facecolor="white")
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, facecolor="white", dpi=200)
     return file.getvalue()
 
 
 def _dots(axes: Axes, place: int, values: Sequence[float]) -> None:
     """One row: the models, spread a little so that they do not hide each other, and their median."""
     spread = [place + 0.22 * ((7 * number) % 11 - 5) / 5 for number in range(len(values))]
-    axes.plot(values, spread, "o", markersize=2.6, alpha=0.45, color=DOT, markeredgewidth=0)
+    axes.plot(values, spread, "o", markersize=2.6, alpha=0.45, color=DOT, markeredgewidth=0, rasterized=True)
     middle = sorted(values)[len(values) // 2]
     axes.plot([middle, middle], [place - 0.36, place + 0.36], color=MARK, linewidth=2)
 
 
 def _dress(axes: Axes, title: str, words: Callable[[float, int], str]) -> None:
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(numticks=5))
     axes.set_title(title, loc="left", fontsize=10, color=INK)
     axes.xaxis.set_major_formatter(FuncFormatter(words))
     axes.grid(axis="x", color=GRID)

@@ -190,6 +190,18 @@ def test_on_a_friday_prophet_is_asked_about_the_saturday_of_the_eighth_day(caplo
     assert vars(record)["reason"] == "its history says nothing of a Saturday"
 
 
+def test_a_line_below_zero_beside_weekly_terms_is_no_fault_of_the_prices_and_left_to_prophet(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    falling = {"AAPL": daily(list(np.linspace(100, 25, 120) * np.exp(np.random.default_rng(3).normal(0, 0.01, 120))))}
+    by_prophet = ProphetForecaster(signal="horizon", bar_interval="1d", horizon_bars=1)
+    with caplog.at_level(logging.INFO, "trader"):
+        made = forecasts(falling, "horizon")
+    assert made == by_prophet.forecast(falling, lambda: math.inf)
+    (record,) = [each for each in caplog.records if each.message == "handed to Prophet"]
+    assert "beside weekly terms its level is free" in vars(record)["reason"]
+
+
 def test_on_other_days_the_eighth_day_is_close_to_prophets_own() -> None:
     by_prophet = ProphetForecaster(signal="horizon", bar_interval="1d", horizon_bars=1)
     (theirs,) = by_prophet.forecast({"AAPL": WALK}, lambda: math.inf).forecasts
