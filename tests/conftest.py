@@ -14,6 +14,18 @@ settings.register_profile("tests", deadline=None, derandomize=True, print_blob=T
 settings.load_profile("tests")
 
 
+LONGEST = (
+    *("test_terraform.py", "test_layer.py", "test_commands.py", "test_deploy_commands.py", "test_backtest.py"),
+    *("test_terraform_rules.py", "test_sweep.py", "test_terraform_bootstrap.py", "test_engines.py"),
+)
+"""Files that take half a minute and more, the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, so that no worker is left with one when the others are done."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are processors: a good part of the time is waiting, for Terraform and for servers."""

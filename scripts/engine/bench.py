@@ -8,7 +8,6 @@ import argparse
 import json
 import logging
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from math import inf
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -63,7 +63,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.peak:
         ours().forecast(closes(arguments.peak, BARS), lambda: inf)
-        sys.stdout.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}\n")
+        sys.stdout.write(f"{peak_bytes()}\n")
         return
     with terminal.plain_errors("interrupted; nothing was measured"):
         with terminal.progress() as progress:
@@ -202,6 +202,12 @@ def memory() -> Line:
         target=f"< {MOST_MB} MB",
         is_reached=peak < MOST_MB * 1e6,
     )
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had; getrusage's figure may be that of the process that started it."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024
 
 
 def backtests(loop_s: float) -> list[Line]:
