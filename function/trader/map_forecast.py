@@ -103,11 +103,10 @@ class MapForecaster:
         `at_ns` is the bar's time again, as `local_ns` gives it; `corners` are the times of the line's corners, and
         without them the line is left out. Raises ArithmeticError if what it says is no price, and UndeterminedError.
         """
-        line = fit.corners
-        trend_usd = float(line[-1] if at_ns[0] == fit.calendar.times_ns[-1] else fit.trend(at_ns)[0])
+        level_usd = fit.mean_season if "weekly" in fit.calendar.seasonalities else 0.0  # it is free beside weekly terms
+        line = fit.corners + level_usd
+        trend_usd = float(line[-1] if at_ns[0] == fit.calendar.times_ns[-1] else fit.trend(at_ns)[0] + level_usd)
         if not (np.isfinite(line).all() and trend_usd > 0):
-            if "weekly" in fit.calendar.seasonalities:  # the terms of business days share the level with the line
-                raise UndeterminedError(f"its line ends at {trend_usd:.6g}, and beside weekly terms its level is free")
             raise ArithmeticError(f"the trend line ends at {trend_usd}, which is no price")
         return Forecast(
             symbol=symbol,

@@ -180,6 +180,16 @@ class Fit:
         """The line at the first bar, where its rate may change, and at the last."""
         return self._line(self.calendar.columns[self.calendar.corners])
 
+    @property
+    def mean_season(self) -> float:
+        """What the Fourier terms add to the line on average over the bars, in units of the series.
+
+        Weekly terms on business days share the level with the line freely; only the sum of line and this is determined.
+        """
+        size = self.calendar.line_size
+        waves = self.calendar.columns[:, size:].mean(axis=0)
+        return float((waves * self.parameters[size:]).sum() * self.scale)
+
     def yhat(self, times_ns: Nanoseconds) -> Floats:
         """The line and the Fourier terms."""
         return np.asarray((self.calendar.features(times_ns) * self.parameters).sum(axis=1) * self.scale)

@@ -69,6 +69,8 @@ ROWS = (
     *(Row(what=f"{bars} bars, prior 0.5", bars=bars, scale=0.5) for bars in (120, 250, 1000)),
 )
 
+SIZES = sorted({row.bars for row in ROWS})
+
 SIGNALS = tuple(Row(what=f"signal {signal}", bars=250, signal=signal) for signal in ("trend", "interval", "horizon"))
 
 
@@ -134,17 +136,20 @@ class Decisions:
     decisions: int
     differ: int
     median_gap_points: float  # between the gaps that the decisions read, in percentage points of the price
+    median_apart_points: float | None  # the same of those that differ; None where none does
 
 
 def main() -> None:
     """Compare, print, and draw; the exit code is 1 if map is worse anywhere."""
     parser = argparse.ArgumentParser(prog="make parity", description=__doc__)
     parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print JSON instead")
-    parser.add_argument("--windows", type=int, default=WINDOWS, help="windows a row")
-    parser.add_argument("--symbols", type=int, default=20, help="of the prices, in the order of the alphabet")
-    parser.add_argument("--bars", type=int, default=1000, help="leave out rows with more bars")
-    parser.add_argument("--picture", type=Path, help="draw the differences into this SVG file")
+    parser.add_argument("--windows", type=int, choices=range(1, 101), default=WINDOWS, metavar="1-100", help="a row")
+    parser.add_argument("--symbols", type=int, choices=range(1, 21), default=20, metavar="1-20", help="the first ones")
+    parser.add_argument("--bars", type=int, choices=SIZES, default=SIZES[-1], help="leave out rows with more bars")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the differences into this SVG file")
     chosen = parser.parse_args()
+    if chosen.picture and not chosen.picture.parent.is_dir():
+        parser.error(f"--picture {chosen.picture}: there is no folder {chosen.picture.parent}; make it first")
     rows = [row for row in ROWS if row.bars <= chosen.bars]
     with terminal.plain_errors("interrupted; nothing was compared"), pool() as executor:
         with terminal.progress() as progress:
@@ -308,8 +313,10 @@ def decisions(
             decisions=len(pairs),
             differ=sum(is_other for is_other, _ in pairs),
             median_gap_points=100 * median(apart for _, apart in pairs if not isnan(apart)),
+            median_apart_points=100 * median(apart) if apart else None,
         )
         for row, pairs in both
+        for apart in [[each for is_other, each in pairs if is_other and not isnan(each)]]
     ]
 
 
@@ -387,10 +394,11 @@ def show(summaries: Sequence[Summary], decided: Sequence[Decisions]) -> None:
             style=style,
         )
     terminal.OUT.print(beside, "apart: at the last bar, median and most\n", optimum)
-    grid = _table("Decisions by", "Made", "Differ", "Gaps differ by, median")
+    grid = _table("Decisions by", "Made", "Differ", "Gaps apart, median:\nof all, of those")
     for one in decided:
-        share = one.differ / one.decisions
-        grid.add_row(one.what, f"{one.decisions}", f"{one.differ} ({share:.1%})", f"{one.median_gap_points:.2f} points")
+        share, apart = one.differ / one.decisions, one.median_apart_points
+        gaps = f"{one.median_gap_points:.2f} {'-' if apart is None else f'{apart:.2f}':>5} points"
+        grid.add_row(one.what, f"{one.decisions}", f"{one.differ} ({share:.1%})", gaps)
     terminal.OUT.print(grid)
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from trader.execution import STOP_LOSS_LOST
 from trader.model import NEW_YORK, Code, Direction, Outcome
 from trader.record import STARTED
+from trader.settings import PROPHET
 
 type Json = Mapping[str, Any]
 
@@ -302,6 +303,12 @@ def mode_words(record: Json) -> str:
     """Whose money it is, and at which broker."""
     mode, broker = str(record["report"]["mode"]), (record.get("settings") or {}).get("broker")
     return MODES.get(mode, mode) + (f" at the {broker} broker" if broker else "")
+
+
+def engine_words(settings: Json) -> str:
+    """`, ENGINE=map`; of Prophet's package nothing, for that is what one expects."""
+    engine = settings.get("engine", PROPHET)
+    return "" if engine == PROPHET else f", ENGINE={engine}"
 
 
 def order_words(order: Json, *, legs: bool = True) -> str:

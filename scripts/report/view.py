@@ -37,10 +37,11 @@ def show(record: Json, console: Console) -> None:
 def _heading(record: Json, rows: Sequence[Row]) -> RenderableType:
     report = record["report"]
     stopped = story.explanation(report["status"])
+    whose = f"{story.mode_words(record)}{story.engine_words(record.get('settings') or {})}"
     lines = [
         Text(story.headline(record, rows), style="bold red" if report["status"] in ALARMING else "bold"),
         *_unprotected(record),
-        _labelled("Strategy", f"{report['strategy']}, {story.mode_words(record)}", report["mode"] == "live"),
+        _labelled("Strategy", f"{report['strategy']}, {whose}", report["mode"] == "live"),
         _labelled("Slot", f"{story.slot_words(record)} (when this run was due; a slot is traded once)"),
         _labelled("Status", ": ".join(filter(None, (report["status"], story.plain(report["detail"]))))),
     ]

@@ -50,10 +50,25 @@ def summary(row: Row = parity.ROWS[0]) -> parity.Summary:
 
 
 def test_a_comparison_is_a_table_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    parity.show([summary()], [parity.Decisions(what="a signal", decisions=4, differ=1, median_gap_points=0.5)])
+    some = parity.Decisions(what="a signal", decisions=4, differ=1, median_gap_points=0.5, median_apart_points=7.5)
+    parity.show([summary()], [some])
     said = " ".join(capsys.readouterr().out.split())
     assert "0 of 4" in said
-    assert "1 (25.0%)" in said
+    assert "1 (25.0%) │ 0.50 7.50 points" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--windows", "0"], "--windows"),
+        (["--symbols", "99"], "--symbols"),
+        (["--bars", "10"], "choose from 120, 250, 500, 1000"),
+        (["--picture", "no/such/parity.svg"], "there is no folder no/such; make it first"),
+    ],
+)
+def test_what_cannot_be_compared_is_said_before_any_work(compared: Command, words: list[str], said: str) -> None:
+    code, _, errors = compared(*words)
+    assert (code, said in errors) == (2, True)
 
 
 def spoilt(change: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,16 +190,12 @@ def test_on_a_friday_prophet_is_asked_about_the_saturday_of_the_eighth_day(caplo
     assert vars(record)["reason"] == "its history says nothing of a Saturday"
 
 
-def test_a_line_below_zero_beside_weekly_terms_is_no_fault_of_the_prices_and_left_to_prophet(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    falling = {"AAPL": daily(list(np.linspace(100, 25, 120) * np.exp(np.random.default_rng(3).normal(0, 0.01, 120))))}
-    by_prophet = ProphetForecaster(signal="horizon", bar_interval="1d", horizon_bars=1)
-    with caplog.at_level(logging.INFO, "trader"):
-        made = forecasts(falling, "horizon")
-    assert made == by_prophet.forecast(falling, lambda: math.inf)
-    (record,) = [each for each in caplog.records if each.message == "handed to Prophet"]
-    assert "beside weekly terms its level is free" in vars(record)["reason"]
+@pytest.mark.parametrize("last", [date(2022, 12, 28), date(2022, 12, 29)])
+def test_a_line_beside_weekly_terms_is_at_the_level_of_the_prices(last: date) -> None:
+    falling = np.linspace(100, 25, 120) * np.exp(np.random.default_rng(3).normal(0, 0.01, 120))
+    only = forecast(daily(list(falling), last=last), "horizon")
+    assert only.line[0][1] == pytest.approx(100, rel=0.05)
+    assert only.trend_usd == only.line[-1][1] == pytest.approx(25, rel=0.05)
 
 
 def test_on_other_days_the_eighth_day_is_close_to_prophets_own() -> None:

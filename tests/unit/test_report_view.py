@@ -32,6 +32,13 @@ def test_the_first_words_say_what_happened() -> None:
     assert first.strip() == "3 orders placed, 2 refused, 1 left alone"
 
 
+@pytest.mark.parametrize(("engine", "is_named"), [("prophet", False), ("map", True)])
+def test_an_engine_that_is_not_prophets_package_is_named(engine: str, is_named: bool) -> None:
+    run = record()
+    run["settings"] = {**run["settings"], "engine": engine}
+    assert (f"ENGINE={engine}" in shown(run)) is is_named
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     assert max(len(line) for line in shown(record(), width).splitlines()) <= width

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scripts.backtest.report import story
-from scripts.report.story import Json, change, plain
+from scripts.report.story import Json, change, engine_words, plain
 
 if TYPE_CHECKING:
     from scripts.backtest.report import Paths
@@ -35,7 +35,7 @@ def _heading(figures: Json) -> RenderableType:
     settings, source = figures["settings"], figures["data"]["source"]
     lines = [
         Text(story.headline(figures), style="bold" if figures["is_complete"] else "bold red"),
-        _labelled("Strategy", f"{settings['strategy']}, signal {settings['signal']}"),
+        _labelled("Strategy", f"{settings['strategy']}, signal {settings['signal']}{engine_words(settings)}"),
         _labelled("Span", f"{story.dates(figures)}; prices: {source}"),
     ]
     return Padding(Group(*lines), (0, 1), expand=False)
