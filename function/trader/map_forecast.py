@@ -69,7 +69,7 @@ class MapForecaster:
         for groups in _pieces(list(alike.values())):
             if remaining_s() <= 0:
                 break
-            for symbol, outcome in self._together([{each: closes[each] for each in group} for group in groups]):
+            for symbol, outcome in self._safely([{each: closes[each] for each in group} for group in groups]):
                 if isinstance(outcome, str):
                     LOG.info("handed to Prophet", extra={"symbol": symbol, "reason": outcome})
                 else:
@@ -103,7 +103,7 @@ class MapForecaster:
         `at_ns` is the bar's time again, as `local_ns` gives it; `corners` are the times of the line's corners, and
         without them the line is left out. Raises ArithmeticError if what it says is no price, and UndeterminedError.
         """
-        level_usd = fit.mean_season if "weekly" in fit.calendar.seasonalities else 0.0  # it is free beside weekly terms
+        level_usd = fit.mean_season if fit.calendar.has_free_level else 0.0
         line = fit.corners + level_usd
         trend_usd = float(line[-1] if at_ns[0] == fit.calendar.times_ns[-1] else fit.trend(at_ns)[0] + level_usd)
         if not (np.isfinite(line).all() and trend_usd > 0):
@@ -116,6 +116,15 @@ class MapForecaster:
             line=tuple(zip(corners, line.tolist(), strict=True)) if corners else (),
             **({} if self._signal == "trend" else self._ahead(fit, time)),
         )
+
+    def _safely(self, groups: Sequence[Mapping[str, Closes]]) -> list[tuple[str, Forecast | Denial | str]]:
+        """As `_together`; what cannot be done together for whatever reason is left to Prophet, one by one."""
+        try:
+            return list(self._together(groups))
+        except Exception as error:  # such as MemoryError: no symbol shall lack its forecast for another's sake
+            LOG.exception("the map engine failed; its symbols are handed to Prophet")
+            why = f"{type(error).__name__}: {error}"
+            return [(symbol, why) for closes in groups for symbol in closes]
 
     def _together(self, groups: Sequence[Mapping[str, Closes]]) -> Iterator[tuple[str, Forecast | Denial | str]]:
         """Forecasts of groups of symbols with the same bars each, or in words why Prophet has to be asked."""
@@ -158,7 +167,7 @@ class MapForecaster:
         later = horizon(last, self._signal, self._bar_interval, self._horizon_bars)
         at_ns = local_ns([later])
         if not fit.calendar.determines(at_ns[0]):
-            raise UndeterminedError(f"its history says nothing of a {later.tz_convert(NEW_YORK).day_name()}")
+            raise UndeterminedError(f"its history says nothing of a {later.tz_convert(NEW_YORK):%A, %H:%M}")
         chances, changes, noise = _draws()
         bars, changepoints = len(fit.calendar.times_ns), len(fit.calendar.changepoints)
         step = 1 / (bars - 1)  # of a bar, on the scale of the model

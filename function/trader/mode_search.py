@@ -16,7 +16,7 @@ Each result depends on its own problem alone, to the bit: not on its neighbours,
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -96,9 +96,34 @@ class Modes:
     path: Path = field(repr=False)
 
 
+LEAST_NOISE = 1e-3
+"""Standard deviation of values about 1. With less, rounding may decide whether a search ends: so may where it began."""
+
+
 def search(problems: Problems, path: Path | None = None) -> Modes:
-    """The mode of each problem. `path` is that of as many like problems, such as the same series a bar earlier."""
-    path = path or Path()
+    """The mode of each problem. `path` is that of as many like problems, such as the same series a bar earlier.
+
+    What is found from there with hardly any noise, or not found, is searched again without it.
+    """
+    found = _searched(problems, path or Path())
+    (again,) = np.nonzero(~(found.is_found & (found.variance >= LEAST_NOISE**2)))
+    if path is None or not len(again):
+        return found
+    some = replace(
+        problems,
+        calendar=problems.calendar[again],
+        projections=problems.projections[again],
+        squares=problems.squares[again],
+        bars=problems.bars[again],
+    )
+    anew = _searched(some, Path())
+    for name in ("parameters", "variance", "is_found", "has_another"):
+        getattr(found, name)[again] = getattr(anew, name)
+    return found
+
+
+def _searched(problems: Problems, path: Path) -> Modes:
+    """The mode of each problem, begun with a path."""
     with np.errstate(all="ignore"):  # what comes of a series without noise is looked at by the caller
         start = best_variance(problems.squares, problems.bars)
         nothing = np.zeros(problems.projections.shape, np.int8)

@@ -36,6 +36,7 @@ CONVERGED = 1e-6
 """The largest residual of the optimality conditions that is called converged."""
 
 DAY_NS = 86_400 * 10**9
+WEEK_NS = 7 * DAY_NS
 
 PERIODS = {"yearly": (365.25, 10), "weekly": (7.0, 3), "daily": (1.0, 4)}
 """By name: period in days, and order of the Fourier series, in Prophet's order."""
@@ -135,12 +136,18 @@ class Calendar:
         bends = np.maximum(scaled[:, None] - self.changes, 0)
         return np.column_stack([scaled, np.ones(len(scaled)), bends, *waves])
 
-    def determines(self, time_ns: int) -> bool:
-        """Whether the history says what the weekly terms are on the weekday of a time.
+    @property
+    def has_free_level(self) -> bool:
+        """Whether there are terms that share the level with the line: weekly and daily ones, of trading hours only."""
+        return not {"weekly", "daily"}.isdisjoint(self.seasonalities)
 
-        Those of business days alone can absorb any constant, and what they are on a Saturday is left to the prior.
+    def determines(self, time_ns: int) -> bool:
+        """Whether the history says what the terms with a free level are at a time.
+
+        It does at the times of the week that it has; what they are on a Saturday, or an hour later by a change of the
+        clocks, is left to the prior.
         """
-        return "weekly" not in self.seasonalities or time_ns // DAY_NS % 7 in self.times_ns // DAY_NS % 7
+        return not self.has_free_level or time_ns % WEEK_NS in self.times_ns % WEEK_NS
 
     def ridge(self, scales: Scales) -> Floats:
         """1/scale² of the normal priors, by parameter."""
@@ -184,7 +191,7 @@ class Fit:
     def mean_season(self) -> float:
         """What the Fourier terms add to the line on average over the bars, in units of the series.
 
-        Weekly terms on business days share the level with the line freely; only the sum of line and this is determined.
+        Where the level is free only the sum of the line and this is determined.
         """
         size = self.calendar.line_size
         waves = self.calendar.columns[:, size:].mean(axis=0)

@@ -89,7 +89,12 @@ def compute(task: Task) -> Table:
     """
     if task.key.engine == PROPHET:
         return {at: outcome for symbol, bars in task.bars.items() for at, outcome in _by_prophet(task, symbol, bars)}
-    return _Rolling(task).table()
+    try:
+        return _Rolling(task).table()
+    except MemoryError as error:
+        raise BacktestError(
+            "the memory does not reach for the forecasts; take fewer symbols, or a smaller HISTORY_BARS"
+        ) from error
 
 
 def _by_prophet(task: Task, symbol: str, bars: Bars) -> Iterator[tuple[tuple[str, datetime], Forecast | Denial]]:
@@ -167,7 +172,11 @@ class _Rolling:
                     alike.setdefault(rows.tobytes(), (rows, []))[1].append(symbol)
             for rows, group in alike.values():
                 columns = [self._column[symbol] for symbol in group]
-                calendar = self._forecaster.calendar(self._local_ns[rows])
+                try:
+                    calendar = self._forecaster.calendar(self._local_ns[rows])
+                except ValueError as error:  # as in the bot's own forecaster
+                    self._fits |= {(symbol, bar): failed(symbol, error) for symbol in group}
+                    continue
                 batches.append(Batch(calendar=calendar, values=self._values[rows[:, None], columns].T.copy()))
                 owners += [(symbol, bar) for symbol in group]
         fits = prophet_map.fit(batches, paths=paths)

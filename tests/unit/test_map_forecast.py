@@ -187,7 +187,7 @@ def test_on_a_friday_prophet_is_asked_about_the_saturday_of_the_eighth_day(caplo
         made = forecasts(friday, "horizon")
     assert made == by_prophet.forecast(friday, lambda: math.inf)
     (record,) = [each for each in caplog.records if each.message == "handed to Prophet"]
-    assert vars(record)["reason"] == "its history says nothing of a Saturday"
+    assert vars(record)["reason"] == "its history says nothing of a Saturday, 00:00"
 
 
 @pytest.mark.parametrize("last", [date(2022, 12, 28), date(2022, 12, 29)])
@@ -196,6 +196,33 @@ def test_a_line_beside_weekly_terms_is_at_the_level_of_the_prices(last: date) ->
     only = forecast(daily(list(falling), last=last), "horizon")
     assert only.line[0][1] == pytest.approx(100, rel=0.05)
     assert only.trend_usd == only.line[-1][1] == pytest.approx(25, rel=0.05)
+
+
+@pytest.mark.parametrize("last", [date(2020, 10, 30), date(2020, 3, 5)], ids=["an hour early", "an hour late"])
+def test_an_eighth_day_that_a_change_of_the_clocks_moves_is_left_to_prophet(last: date) -> None:
+    moved = {"AAPL": daily(walk(7), last=last)}
+    by_prophet = ProphetForecaster(signal="horizon", bar_interval="1d", horizon_bars=1)
+    assert forecasts(moved, "horizon") == by_prophet.forecast(moved, lambda: math.inf)
+
+
+def test_what_fails_for_all_is_left_to_prophet_and_is_an_error_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_room(*_: object) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(prophet_map, "fit", no_room)
+    by_prophet = ProphetForecaster(signal="trend", bar_interval="1d", horizon_bars=1)
+    assert forecasts({"AAPL": WALK}) == by_prophet.forecast({"AAPL": WALK}, lambda: math.inf)
+    assert "the map engine failed" in next(each.message for each in caplog.records if each.levelno == logging.ERROR)
+
+
+def test_a_line_beside_daily_terms_is_at_the_level_of_the_prices() -> None:
+    days = pd.bdate_range("2022-12-19", periods=8, tz=NEW_YORK)
+    times = [day + pd.Timedelta(minutes=570 + 15 * bar) for day in days for bar in range(26)]
+    closes = pd.Series(walk(7, len(times)), index=pd.DatetimeIndex(times).tz_convert("UTC"))
+    only = forecast(closes, "horizon", "15m")
+    assert only.trend_usd == pytest.approx(closes.iloc[-1], rel=0.1)
 
 
 def test_on_other_days_the_eighth_day_is_close_to_prophets_own() -> None:

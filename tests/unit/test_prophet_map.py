@@ -346,6 +346,12 @@ def test_weekly_terms_of_business_days_say_nothing_of_a_weekend(day: str, knows:
     assert calendar(120, TREND).determines(at_ns)
 
 
+@pytest.mark.parametrize(("hour", "knows"), [(0, True), (1, False), (23, False)])
+def test_weekly_terms_of_daily_bars_say_nothing_of_another_hour(hour: int, knows: bool) -> None:
+    at_ns = pd.Timestamp(2022, 12, 30, hour).as_unit("ns").value
+    assert calendar(120, WEEKLY).determines(at_ns) is knows
+
+
 # --- a bar later ---------------------------------------------------------------------------------------------------
 
 
@@ -379,6 +385,21 @@ def test_a_model_begun_with_the_path_of_the_bar_before_takes_less_work(monkeypat
         solved.append(0)
         rolled(walk(6, 160), 120, begun=begun)
     assert solved[0] < 0.9 * solved[1]
+
+
+def test_of_a_price_that_moves_by_single_cents_too_the_beginning_changes_nothing() -> None:
+    chance = np.random.default_rng(0)
+    steps = [np.asarray(chance.choice([-0.01, 0.0, 0.0, 0.0, 0.0, 0.01], 60), float) for _ in range(8)]
+    many = np.stack([10 + np.cumsum(each).round(2) for each in steps])
+    index = calendar(60).times_ns
+    for end in (37, 38, 57, 58):
+        windows = [
+            Batch(calendar=Calendar.of(index[last - 30 : last], TREND), values=many[:, last - 30 : last].copy())
+            for last in (end - 1, end)
+        ]
+        before = prophet_map.fit(windows[:1])
+        begun, alone = (prophet_map.fit(windows[1:], USUAL, paths).fits for paths in (before.paths, None))
+        assert [same(*pair) for pair in zip(begun, alone, strict=True)] == [True] * 8
 
 
 @pytest.mark.parametrize("seeds", [[1, 2, 4], [1]], ids=["more", "fewer"])
