@@ -41,30 +41,38 @@ def lambda_handler(event: object, context: Context) -> Report:
     return run(event, context)
 
 
+def present() -> datetime:
+    """The time it is."""
+    return datetime.now(UTC)
+
+
 def run(
     event: object = None,
     context: Context | None = None,
     *,
     env: Mapping[str, str] = os.environ,
     progress: Progress = no_progress,
+    clock: Callable[[], datetime] = present,
 ) -> Report:
-    """Run the bot once for the event's slot and return its report; settings are in `env`.
+    """Run the bot once for the event's slot and return its report; settings are in `env`, `clock` tells the present.
 
     An unexpected error is recorded in the journal, logged and raised. So are SettingsError and EventError, for what
     only a user can put right; there is no slot yet to record them under.
     """
     logs.configure()
     try:
-        return claimed(event, context, env, progress)
+        return claimed(event, context, env, progress, clock())
     except BaseException:
         LOG.exception("failed")
         raise
 
 
-def claimed(event: object, context: Context | None, env: Mapping[str, str], progress: Progress) -> Report:
+def claimed(
+    event: object, context: Context | None, env: Mapping[str, str], progress: Progress, moment: datetime
+) -> Report:
     """Claim the slot, trade, and keep the record, that of a failed run too."""
     settings = Settings.from_env(env, PARAMETERS.fetch)
-    slot, now = slot_and_now(event, settings, datetime.now(UTC))
+    slot, now = slot_and_now(event, settings, moment)
     this = Run(settings=settings, slot=slot, now=now)
     journal = open_journal(settings.journal, settings.strategy)
     if not is_due(event, settings):

@@ -68,16 +68,22 @@ def _order(target: Target, slot: datetime, settings: Settings) -> Order:
 
 
 def place(
-    orders: Sequence[Order], broker: Broker, remaining_s: Callable[[], float], settle_time_s: float = SETTLE_TIME_S
+    orders: Sequence[Order],
+    broker: Broker,
+    remaining_s: Callable[[], float],
+    settle_time_s: float = SETTLE_TIME_S,
+    may_go_on: Callable[[], None] = lambda: None,
 ) -> Iterator[Order | Denial]:
     """Place each order once, in the order given, and yield what became of it.
 
+    `may_go_on` is called before each order, and ends the run by an error of its own.
     The symbol's open orders and its position are read again right before each order, because the decision is minutes
     old by then and somebody may have been faster: another run, a bracket's leg, the owner. A refusal is that order's
     alone. An order whose fate nobody can tell is yielded as `unknown`, and then the error ends the run: with such a
     broker no further order is safe.
     """
     for order in orders:
+        may_go_on()
         attempt = _Attempt(order, broker, remaining_s, settle_time_s)
         try:
             yield attempt.sell() if order.side is Side.SELL else attempt.buy()

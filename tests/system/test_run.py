@@ -421,6 +421,18 @@ def test_a_market_that_closes_during_the_run_gets_no_orders(alpaca: dict[str, st
     assert (report["status"], fake.orders) == ("MARKET_CLOSED", [])
 
 
+def test_a_market_that_closes_between_two_orders_gets_no_second_one(alpaca: dict[str, str], fake: AlpacaFake) -> None:
+    report = run(env=alpaca, progress=at("orders", lambda: setattr(fake, "is_open", False)))
+    assert (report["status"], bought(report)) == ("MARKET_CLOSED", {"A"})
+
+
+def test_just_before_the_close_no_order_is_begun(alpaca: dict[str, str], fake: AlpacaFake) -> None:
+    fake.now = datetime(2026, 11, 20, 20, 59, tzinfo=UTC)
+    report = run(env=alpaca)
+    assert (report["status"], fake.orders) == ("MARKET_CLOSED", [])
+    assert report["detail"].startswith("the market closes in 60 s, and an order may take 100")
+
+
 def test_a_holding_without_a_stop_loss_is_named(
     alpaca: dict[str, str], fake: AlpacaFake, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -552,6 +564,11 @@ def test_the_halt_switch_stops_the_next_run_and_lets_the_one_after_go(cloud: dic
         put("/trader/halt", halt)
         statuses.append(run(env=cloud | {"STRATEGY": f"s{number}"})["status"])
     assert statuses == ["HALTED", "HALTED", "TRADED"]
+
+
+def test_a_switch_that_is_pulled_between_two_orders_stops_the_second(cloud: dict[str, str], fake: AlpacaFake) -> None:
+    report = run(env=cloud, progress=at("orders", lambda: put("/trader/halt", "true")))
+    assert (report["status"], bought(report)) == ("HALTED", {"A"})
 
 
 def test_rotated_keys_are_fetched_again_when_the_broker_refuses_the_old_ones(

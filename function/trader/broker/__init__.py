@@ -1,5 +1,6 @@
 """Broker: the account, its positions and its orders. Two adapters ship: alpaca.py and embedded.py."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,10 +30,11 @@ class OrderUnclearError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarketClock:
-    """Whether the market is open, and when it will be next."""
+    """Whether the market is open, how long it still will be, and when it opens next."""
 
     is_open: bool
     next_open: datetime
+    closes_in_s: float = math.inf  # endless where an order is filled in the moment it is placed
 
 
 class Broker(Protocol):
