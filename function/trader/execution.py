@@ -155,13 +155,16 @@ class _Attempt:
                 self.is_sent = False
                 raise
             except OrderUnclearError as unclear:
-                reason = str(unclear)
+                reason, is_taken = str(unclear), unclear.is_taken
             if (found := self._found(order, reason)) is not None:
                 return self._known(found)
+            if is_taken:
+                raise BrokerError(f"{order.client_order_id}: {reason}; and looked up, it is not there")
+            self.is_sent = False
         raise OrderRejectedError(f"not accepted in {ATTEMPTS} attempts, each looked up and not there: {reason}")
 
     def _found(self, order: Order, reason: str) -> Order | None:
-        """The order in the broker's books, looked for twice; None, and not sent, if it is definitely not there."""
+        """The order in the broker's books, looked for twice; None if it is definitely not there."""
         try:
             for pause_s in (0.0, PAUSE_S):
                 sleep(pause_s)
@@ -169,7 +172,6 @@ class _Attempt:
                     return found
         except BrokerError as error:
             raise BrokerError(f"{order.client_order_id}: {reason}; looking it up: {error}") from error
-        self.is_sent = False
         return None
 
     def _known(self, order: Order) -> Order:

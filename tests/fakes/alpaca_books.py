@@ -116,6 +116,20 @@ class AlpacaBooks:
             for order in [order for order in self.open_orders() if order.type == "market"]:
                 self._fill(order, order.remaining, self.price(order.symbol))
 
+    def trade(self) -> None:
+        """What the exchange does at today's prices: fills what waits, and the legs whose price is reached."""
+        if not self.market_is_open():
+            return
+        self.fill_waiting()
+        for symbol in list(self.positions):
+            for leg in [leg for leg in self.open_orders(symbol) if leg.parent and leg.parent.status == "filled"]:
+                if leg.stop_price is not None and self.price(symbol) <= leg.stop_price:
+                    self.trigger_stop(symbol)
+                    break
+                if leg.limit_price is not None and self.price(symbol) >= leg.limit_price:
+                    self.trigger_take_profit(symbol)
+                    break
+
     def trigger_stop(self, symbol: str) -> FakeOrder:
         """The stop-loss leg fills at its price, and the take-profit leg is cancelled."""
         return self._trigger(symbol, "stop")

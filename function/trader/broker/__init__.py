@@ -25,7 +25,14 @@ class OrderRejectedError(Exception):
 
 
 class OrderUnclearError(Exception):
-    """The order was sent and its answer lost: it may or may not have been accepted, and must be looked up."""
+    """The order was sent and its answer lost: it may or may not have been accepted, and must be looked up.
+
+    With `is_taken` the broker has said that it has an order of this id.
+    """
+
+    def __init__(self, message: str, *, is_taken: bool = False) -> None:
+        super().__init__(message)
+        self.is_taken = is_taken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -315,7 +315,9 @@ def _decimal_text(number: float) -> str:
 
 def _refusal(error: RefusedError) -> OrderRejectedError | OrderUnclearError:
     if error.code == _DUPLICATE_ID:
-        return OrderUnclearError(f"{error}: an order with this id may be there already")
+        # Alpaca has the same code for other things that are wrong with a request.
+        is_taken = "must be unique" in str(error)
+        return OrderUnclearError(f"{error}: an order with this id may be there already", is_taken=is_taken)
     if error.code == _NO_MONEY_OR_SHARES and "buying power" in str(error).lower():
         return OrderRejectedError(str(error), Code.BUYING_POWER_EXCEEDED)
     return OrderRejectedError(str(error))
