@@ -4,14 +4,14 @@ import logging
 import math
 import os
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
 from trader import logs, pipeline
-from trader.broker import Broker
+from trader.broker import Books, LiveBroker
 from trader.engine import forecaster
 from trader.journal import Journal, open_journal
 from trader.model import Code, Outcome, Report
@@ -19,6 +19,7 @@ from trader.parameters import Parameters
 from trader.prices import Prices, PriceSource, Progress, no_progress
 from trader.prices.file import FilePrices
 from trader.record import Run
+from trader.recovery import recover
 from trader.settings import Settings
 from trader.slot import is_due, slot_and_now
 
@@ -62,18 +63,22 @@ def run(
 
 
 def claimed(event: object, context: Context | None, env: Mapping[str, str], progress: Progress) -> Report:
-    """Claim the slot, trade, and keep the record, that of a failed run too."""
+    """Claim the slot, record what earlier runs left open, trade, and keep the record, that of a failed run too."""
     settings = Settings.from_env(env, PARAMETERS.fetch)
     slot, now = slot_and_now(event, settings, datetime.now(UTC))
     this = Run(settings=settings, slot=slot, now=now)
     journal = open_journal(settings.journal, settings.strategy)
     if not is_due(event, settings):
         return finish(this, Code.NOT_DUE, f"DAILY_AT={settings.daily_at} in New York is not now; nothing was done")
+    remaining_s = remaining(context)
     # Not the request id: Lambda gives a repeated invocation the same one, and a repetition must not own the claim.
-    if not this.is_dry and not journal.claim(slot, uuid4().hex):
+    if not this.is_dry and not journal.claim(slot, uuid4().hex, end(now, remaining_s())):
         return finish(this, Code.ALREADY_RAN, "another run has this slot; nothing was done")
     try:
-        report = finish(this, *traded(open_desk(this, journal, env, remaining(context), progress), this))
+        desk, books = open_desk(this, journal, env, remaining_s, progress)
+        if not this.is_dry:
+            recover(this, journal, books, remaining_s)
+        report = finish(this, *traded(desk, this))
         journal.save(this, report)
     except BaseException as error:
         try:
@@ -122,8 +127,8 @@ def finish(this: Run, status: Outcome | Code, detail: str) -> Report:
 
 def open_desk(
     this: Run, journal: Journal, env: Mapping[str, str], remaining_s: Callable[[], float], progress: Progress
-) -> pipeline.Desk:
-    """The adapters that the settings name. What a setting does not name is not even imported."""
+) -> tuple[pipeline.Desk, Books]:
+    """The adapters that the settings name, and the broker's books. What a setting does not name is not imported."""
     settings = this.settings
 
     @cache
@@ -148,8 +153,9 @@ def open_desk(
         max_age_s=settings.max_price_age_s,
         progress=progress,
     )
+    live = broker(this, prices, alpaca)
     desk = pipeline.Desk(
-        broker=broker(this, prices, alpaca),
+        broker=live,
         prices=prices,
         forecaster=forecaster(settings),
         journal=journal,
@@ -157,7 +163,7 @@ def open_desk(
         remaining_s=remaining_s,
         progress=progress,
     )
-    return desk
+    return desk, live
 
 
 def price_source(
@@ -175,7 +181,7 @@ def price_source(
     return AlpacaPrices(alpaca(), settings.bar_interval, remaining_s=remaining_s)
 
 
-def broker(this: Run, prices: Prices, alpaca: Callable[[], "AlpacaClient"]) -> Broker:
+def broker(this: Run, prices: Prices, alpaca: Callable[[], "AlpacaClient"]) -> LiveBroker:
     """The broker that BROKER names; the embedded one is filled at the run's own prices."""
     settings = this.settings
     if settings.broker == "alpaca":
@@ -198,3 +204,8 @@ def remaining(context: Context | None) -> Callable[[], float]:
     if context is None:
         return lambda: math.inf
     return lambda: context.get_remaining_time_in_millis() / 1000
+
+
+def end(now: datetime, remaining_s: float) -> datetime | None:
+    """When this run will be over for certain; None if nothing stops it."""
+    return None if remaining_s == math.inf else now + timedelta(seconds=remaining_s)

@@ -97,6 +97,15 @@ UNFINISHED = Explanation(
     "Check the broker's list of orders: each planned one may or may not have been placed.",
 )
 
+INTERRUPTED = Explanation(
+    "The run was cut off, and a later one wrote this record from its plan and the broker's books.",
+    "Nothing about its orders: what was not placed is decided on anew. Find out in the log what ended it, such as too "
+    "little memory or time.",
+)
+
+ENDS: Mapping[str, Explanation] = {Outcome.FAILED: FAILED, STARTED: UNFINISHED, Outcome.INTERRUPTED: INTERRUPTED}
+"""Ends of a run that are no code's."""
+
 UNPROTECTED_REMEDY = "Place a stop loss for each in the broker's dashboard, or sell it."
 
 CODE_STATUSES = frozenset(code.value for code in Code)
@@ -236,6 +245,8 @@ def headline(record: Json, shown: Sequence[Row]) -> str:
         return f"The run failed: {counts}" if counts else "The run failed"
     if status == STARTED:
         return f"The run never ended: {counts}"
+    if status == Outcome.INTERRUPTED:
+        return f"The run was cut off: {counts}" if counts else "The run was cut off"
     if status in CODE_STATUSES:
         stopped = f"Stopped: {status.replace('_', ' ').lower()}"
         return f"{stopped}. {counts}" if counts else stopped
@@ -261,15 +272,19 @@ def _counts(shown: Sequence[Row], *, dry: bool) -> Iterator[str]:
 
 def explanation(status: str) -> Explanation | None:
     """Why a run stopped and what to do; None for a run that went through."""
-    if status in (Outcome.FAILED, STARTED):
-        return FAILED if status == Outcome.FAILED else UNFINISHED
-    return EXPLANATIONS[Code(status)] if status in CODE_STATUSES else None
+    return EXPLANATIONS[Code(status)] if status in CODE_STATUSES else ENDS.get(status)
 
 
 def unprotected_words(record: Json) -> str:
     """Which symbols are held without a stop loss although brackets are on; empty if there are none."""
     symbols = [plain(symbol) for symbol in record["report"].get("unprotected", ())]
     return f"Without a stop loss: {', '.join(symbols)}" if symbols else ""
+
+
+def recovered_words(record: Json) -> str:
+    """Which earlier runs this one found cut off; empty if there were none."""
+    slots = [f"{new_york(slot):%a %-d %b %Y, %H:%M}" for slot in record["report"].get("recovered", ())]
+    return f"Earlier runs that were cut off, and are on record now: {'; '.join(slots)} New York" if slots else ""
 
 
 def denial_codes(record: Json) -> list[Code]:

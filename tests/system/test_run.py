@@ -489,7 +489,7 @@ def test_the_plan_is_on_record_before_the_first_order(alpaca: dict[str, str], fa
 
     def look(work: str, _done: int, _total: int) -> None:
         if work == "orders" and not seen:
-            seen.append(record(alpaca)["report"]["status"])
+            seen.append(record(alpaca, "*.started")["report"]["status"])
 
     run(env=alpaca, progress=look)
     assert seen == ["STARTED"]
@@ -543,7 +543,7 @@ def test_with_secrets_in_ssm_and_the_journal_in_s3_it_trades(cloud: dict[str, st
     report = run(env=cloud)
     keys = [item["Key"] for item in boto3.client("s3").list_objects_v2(Bucket="journal")["Contents"]]
     assert report["status"] == "TRADED"
-    assert [key.rpartition(".")[2] for key in keys] == ["claim", "json", "json"]
+    assert [key.rpartition(".")[2] for key in keys] == ["claim", "json", "started", "json"]
 
 
 def test_the_halt_switch_stops_the_next_run_and_lets_the_one_after_go(cloud: dict[str, str], fake: AlpacaFake) -> None:
