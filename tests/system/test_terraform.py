@@ -587,6 +587,7 @@ OF_LAMBDA = {
 }
 OF_THE_LOG = {
     "halted": ("Halted", "Sum", 1),
+    "interrupted": ("Interrupted", "Sum", 1),
     "order-rejected": ("OrdersRejected", "Sum", 1),
     "unprotected": ("Unprotected", "Maximum", 1),
 }

@@ -1,7 +1,7 @@
 """Broker: the account, its positions and its orders. Two adapters ship: alpaca.py and embedded.py."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -74,3 +74,18 @@ class Broker(Protocol):
 
     def cancel(self, open_order: OpenOrder) -> None:
         """Ask for an open order to be cancelled; an order that is already gone is no error."""
+
+
+class Books(Protocol):
+    """What is read of a broker to find out what an earlier run has placed. Raises BrokerError as a Broker does."""
+
+    def placed(self, since: datetime, until: datetime) -> Sequence[Order]:
+        """At least every order submitted between the two, whoever placed it and whatever became of it, oldest first.
+
+        The legs of brackets are left out. The books do not know at what price an order was decided: `price_usd` is
+        that of its fill, 0 without one.
+        """
+
+
+class LiveBroker(Broker, Books, Protocol):
+    """A broker whose orders outlive the run that placed them."""

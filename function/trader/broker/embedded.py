@@ -105,6 +105,11 @@ class EmbeddedBroker:
         with self._open() as book:
             return book.orders.get(order.client_order_id)
 
+    def placed(self, since: datetime, until: datetime) -> tuple[Order, ...]:  # noqa: ARG002 the file keeps no times
+        """Every order in the file, whenever it was; no time passes by this look, so that the past can be looked at."""
+        with self._file():
+            return tuple(self._read().orders.values())
+
     def cancel(self, open_order: OpenOrder) -> None:
         """Cancel both legs of a bracket: one cancels the other."""
         with self._open() as book:
@@ -118,15 +123,21 @@ class EmbeddedBroker:
 
     @contextmanager
     def _open(self) -> Iterator[_Book]:
-        """The book brought up to `now`, written back if all went well, closed to other processes meanwhile."""
+        """The book brought up to `now`, written back if all went well."""
+        with self._file():
+            book = self._read()
+            self._settle(book)
+            yield book
+            if not self._is_dry:
+                self._write(book)
+
+    @contextmanager
+    def _file(self) -> Iterator[None]:
+        """The file, closed to other processes meanwhile."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{self._path}.lock", timeout=10):
-                book = self._read()
-                self._settle(book)
-                yield book
-                if not self._is_dry:
-                    self._write(book)
+                yield
         except (OSError, TimeoutError) as error:
             raise BrokerError(f"ACCOUNT_FILE={self._path} cannot be used: {error}") from error
 
