@@ -151,14 +151,17 @@ class _Attempt:
             self.is_sent = True
             try:
                 return self._known(self._broker.submit(order))
-            except (OrderRejectedError, BrokerError):
-                self.is_sent = False
-                raise
             except OrderUnclearError as unclear:
-                reason, is_taken = str(unclear), unclear.is_taken
+                reason, is_doubtful = str(unclear), unclear.is_taken
+            except (OrderRejectedError, BrokerError) as error:
+                if not attempt:
+                    self.is_sent = False
+                    raise
+                # The attempt before may be there after all, and be what this one is refused for.
+                reason, is_doubtful = f"{reason}; sent again: {error}", True
             if (found := self._found(order, reason)) is not None:
                 return self._known(found)
-            if is_taken:
+            if is_doubtful:
                 raise BrokerError(f"{order.client_order_id}: {reason}; and looked up, it is not there")
             self.is_sent = False
         raise OrderRejectedError(f"not accepted in {ATTEMPTS} attempts, each looked up and not there: {reason}")

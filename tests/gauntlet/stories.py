@@ -16,6 +16,7 @@ from tests.gauntlet.arena import TARGET, TIMEOUT_S, Arena, Event
 from tests.gauntlet.faults import Fault, Kind
 from tests.gauntlet.invariants import Audit
 from tests.gauntlet.table import (
+    GAPS,
     MORNING,
     QUARTER,
     SECOND,
@@ -159,6 +160,13 @@ def bar(symbol: str, factor: float) -> Callable[[Arena], None]:
     return spoil
 
 
+def warm(arena: Arena, audit: Audit, told: Told) -> None:
+    """A slot before the opening: the keys are read, and nothing else is done."""
+    arena.at(MORNING - 8 * QUARTER, GAPS)
+    slot(arena, audit, told, event(MORNING - 8 * QUARTER))
+    arena.at(MORNING, GAPS)
+
+
 def hanging(*parties: str, is_cold: bool = False) -> Story:
     """These parties do not answer at all: the slot must end by itself, inside of the function's timeout."""
 
@@ -166,6 +174,8 @@ def hanging(*parties: str, is_cold: bool = False) -> Story:
         told, audit = Told(), begun(arena)
         if is_cold:
             arena.restart()
+        else:
+            warm(arena, audit, told)
         began = monotonic()
         faults = [Fault(party, Kind.HANG) for party in parties]
         told.answers = slot(arena, audit, told, event(MORNING), faults=faults)
@@ -187,17 +197,18 @@ def timed_out(call: str, skip: int = 0) -> Story:
 
     def story(arena: Arena) -> Told:
         told, audit = Told(), begun(arena)
-        arena.deliver(event(MORNING - QUARTER * 8))  # imports are done; out of hours nothing else
+        warm(arena, audit, told)
         answers = slot(
             arena,
             audit,
             told,
-            replace(event(MORNING), promised_s=300.0),
+            replace(event(MORNING), promised_s=TIMEOUT_S),
             faults=[Fault(call, Kind.HANG, skip=skip)],
         )
         told.answers = answers
         told.met = bool(arena.met) and all(answer.error for answer in answers)
-        return finished(arena, audit, told)
+        told.orders = len(arena.alpaca.accepted)
+        return healthy(arena, audit, told, promised_s=TIMEOUT_S)
 
     return story
 
@@ -289,11 +300,11 @@ def cells() -> Iterator[Cell]:
         "DELETE /orders": "a cancellation",
         "GET /clock": "the clock",
     }.items():
-        yield cell(MACHINE, f"the timeout while {name} is under way", timed_out(f"alpaca {call}"), timeout_s=4)
+        yield cell(MACHINE, f"the timeout while {name} is under way", timed_out(f"alpaca {call}"), timeout_s=12)
     yield cell(
-        MACHINE, "the timeout while the second order is under way", timed_out("alpaca POST /orders", 1), timeout_s=4
+        MACHINE, "the timeout while the second order is under way", timed_out("alpaca POST /orders", 1), timeout_s=12
     )
-    yield cell(MACHINE, "the timeout while the record is written", timed_out("s3 PUT record"), timeout_s=4)
+    yield cell(MACHINE, "the timeout while the record is written", timed_out("s3 PUT record"), timeout_s=12)
     if sys.platform == "linux" and which("bwrap"):
         yield cell(MACHINE, "/tmp is full", on_a_full_disk, wrapper=full_disk, engine="prophet")
 

@@ -4,7 +4,7 @@ import queue
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -131,10 +131,16 @@ def event(moment: datetime, late: timedelta = SECOND) -> Event:
     return Event(slot=moment, clock=moment + late)
 
 
-def healthy(arena: Arena, audit: Audit, told: Told, moment: datetime = MORNING + QUARTER) -> Told:
+def healthy(
+    arena: Arena,
+    audit: Audit,
+    told: Told,
+    moment: datetime = MORNING + QUARTER,
+    promised_s: float | None = None,
+) -> Told:
     """A slot in which nothing goes wrong: it finds whatever was left behind, and does its own work."""
     arena.at(moment, GAPS)
-    (answer,) = slot(arena, audit, told, event(moment))
+    (answer,) = slot(arena, audit, told, replace(event(moment), promised_s=promised_s))
     if answer.error:
         told.violations.append(f"after: the next slot fails: {answer.error}")
     return told

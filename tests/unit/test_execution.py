@@ -199,6 +199,14 @@ def test_an_order_whose_id_is_taken_and_that_is_not_found_is_of_unknown_fate() -
     assert codes(seen) == ["unknown"]
 
 
+def test_an_order_that_is_refused_after_an_attempt_of_unknown_fate_is_of_unknown_fate_itself() -> None:
+    books = Books(script=["never", "refused"])
+    seen: list[Order | Denial] = []
+    with pytest.raises(BrokerError, match="never; sent again: no; and looked up, it is not there"):
+        seen.extend(place([buy("A")], books, lambda: math.inf))
+    assert codes(seen) == ["unknown"]
+
+
 def test_an_order_that_no_longer_fits_in_the_time_is_not_begun() -> None:
     books = Books()
     times = iter([ORDER_TIME_S, ORDER_TIME_S - 0.1])
@@ -344,7 +352,7 @@ def test_whatever_is_lost_no_order_is_taken_twice_and_none_goes_unreported(
     books.script, books.is_blind = script, is_blind
     orders = [buy(symbol) if side is Side.BUY else sell(symbol) for symbol, side in wishes]
     reported: list[Order | Denial] = []
-    with contextlib.suppress(BrokerError) if is_blind else contextlib.nullcontext():
+    with contextlib.suppress(BrokerError) if is_blind or "refused" in script else contextlib.nullcontext():
         reported.extend(place(orders, books, lambda: math.inf))
     known = {each.client_order_id for each in reported if isinstance(each, Order)}
     assert set(books.taken) <= known
