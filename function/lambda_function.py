@@ -20,7 +20,7 @@ from trader.prices import Prices, PriceSource, Progress, no_progress
 from trader.prices.file import FilePrices
 from trader.record import Run
 from trader.recovery import recover
-from trader.settings import Settings
+from trader.settings import Settings, SettingsError
 from trader.slot import is_due, slot_and_now
 
 if TYPE_CHECKING:
@@ -42,30 +42,38 @@ def lambda_handler(event: object, context: Context) -> Report:
     return run(event, context)
 
 
+def present() -> datetime:
+    """The time it is."""
+    return datetime.now(UTC)
+
+
 def run(
     event: object = None,
     context: Context | None = None,
     *,
     env: Mapping[str, str] = os.environ,
     progress: Progress = no_progress,
+    clock: Callable[[], datetime] = present,
 ) -> Report:
-    """Run the bot once for the event's slot and return its report; settings are in `env`.
+    """Run the bot once for the event's slot and return its report; settings are in `env`, `clock` tells the present.
 
     An unexpected error is recorded in the journal, logged and raised. So are SettingsError and EventError, for what
     only a user can put right; there is no slot yet to record them under.
     """
     logs.configure()
     try:
-        return claimed(event, context, env, progress)
+        return claimed(event, context, env, progress, clock())
     except BaseException:
         LOG.exception("failed")
         raise
 
 
-def claimed(event: object, context: Context | None, env: Mapping[str, str], progress: Progress) -> Report:
+def claimed(
+    event: object, context: Context | None, env: Mapping[str, str], progress: Progress, moment: datetime
+) -> Report:
     """Claim the slot, record what earlier runs left open, trade, and keep the record, that of a failed run too."""
-    settings = Settings.from_env(env, PARAMETERS.fetch)
-    slot, now = slot_and_now(event, settings, datetime.now(UTC))
+    settings = secrets_read(event, env, moment)
+    slot, now = slot_and_now(event, settings, moment)
     this = Run(settings=settings, slot=slot, now=now)
     journal = open_journal(settings.journal, settings.strategy)
     if not is_due(event, settings):
@@ -75,10 +83,7 @@ def claimed(event: object, context: Context | None, env: Mapping[str, str], prog
     if not this.is_dry and not journal.claim(slot, uuid4().hex, end(now, remaining_s())):
         return finish(this, Code.ALREADY_RAN, "another run has this slot; nothing was done")
     try:
-        desk, books = open_desk(this, journal, env, remaining_s, progress)
-        if not this.is_dry:
-            recover(this, journal, books, remaining_s)
-        report = finish(this, *traded(desk, this))
+        report = finish(this, *traded(this, journal, *open_desk(this, journal, env, remaining_s, progress)))
         journal.save(this, report)
     except BaseException as error:
         try:
@@ -89,9 +94,31 @@ def claimed(event: object, context: Context | None, env: Mapping[str, str], prog
     return report
 
 
-def traded(desk: pipeline.Desk, this: Run) -> tuple[Outcome | Code, str]:
-    """The pipeline's outcome, with a detail where a gate was closed."""
+def secrets_read(event: object, env: Mapping[str, str], moment: datetime) -> Settings:
+    """The settings, secrets and all. Where the secrets cannot be had, the slot gets a record that says so."""
     try:
+        return Settings.from_env(env, PARAMETERS.fetch)
+    except SettingsError:
+        raise
+    except Exception as error:
+        try:
+            without = Settings.from_env(env, lambda names: dict.fromkeys(names, "not read"))  # for the record alone
+            slot, now = slot_and_now(event, without, moment)
+            this = Run(settings=without, slot=slot, now=now)
+            report = finish(this, Outcome.FAILED, f"{type(error).__name__}: {error}")
+            journal = open_journal(without.journal, without.strategy)
+            if not this.is_dry:
+                journal.adopt(slot, this.record(report))  # the slot is not claimed: another run's record stays
+        except Exception:
+            LOG.exception("no record of the failed run")
+        raise
+
+
+def traded(this: Run, journal: Journal, desk: pipeline.Desk, books: Books) -> tuple[Outcome | Code, str]:
+    """The pipeline's outcome, with a detail where a gate was closed. What earlier runs left open comes first."""
+    try:
+        if not this.is_dry:
+            recover(this, journal, books, desk.remaining_s)
         return pipeline.trade(desk, this), ""
     except pipeline.StopError as stop:
         return stop.code, str(stop)

@@ -39,9 +39,14 @@ class Claim:
     slot: datetime
     until: datetime | None
 
+    @property
+    def is_over_after(self) -> datetime:
+        """After that its run is certainly not under way any more."""
+        return self.slot + LONGEST if self.until is None else self.until + MARGIN
+
     def is_over(self, now: datetime) -> bool:
         """Whether its run is certainly not under way any more."""
-        return now - self.slot > LONGEST if self.until is None else now > self.until + MARGIN
+        return now > self.is_over_after
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from trader.broker import DEAD, Books
 from trader.execution import ORDER_TIME_S
 from trader.journal import Journal
-from trader.model import Json, Order, Outcome, Report, Side
+from trader.model import Code, Json, Order, Outcome, Report, Side
+from trader.pipeline import StopError
 from trader.record import VERSION, Run, as_json, order_from
 from trader.settings import Settings
 from trader.slot import slot_from
@@ -44,16 +45,24 @@ class Plan:
 def recover(run: Run, journal: Journal, books: Books, remaining_s: Callable[[], float]) -> None:
     """Record every run of the strategy that was cut off, each noted in `run` as soon as it is done.
 
-    Raises BrokerError or JournalError where one cannot be asked; what is left then is left to the next run.
+    Raises BrokerError or JournalError where one cannot be asked; what is left then is left to the next run. Raises
+    StopError if another run of the strategy may be under way: of two that would look at the account and place orders
+    side by side, the one that sees the other gives way. (Each has claimed its slot before it looks, so one does.)
     """
-    over = [claim for claim in journal.unfinished(run.now) if claim.slot != run.slot and claim.is_over(run.now)]
+    others = [claim for claim in journal.unfinished(run.now) if claim.slot != run.slot]
+    over = [claim for claim in others if claim.is_over(run.now)]
     for done, claim in enumerate(over):
         if (left_s := remaining_s()) < ORDER_TIME_S:
             extra = {"strategy": run.settings.strategy, "slots": len(over) - done, "left_s": round(left_s)}
             LOG.warning("no time to recover; the next run tries again", extra=extra)
-            return
+            break
         if recover_slot(claim.slot, run.settings, journal, books) is not None:
             run.recovered.append(claim.slot)
+    if under_way := [claim for claim in others if claim not in over]:
+        slots = ", ".join(as_json(claim.slot) for claim in under_way)
+        over_for_certain = max(claim.is_over_after for claim in under_way)
+        detail = f"the run of {slots} has not ended yet; it is over for certain after {as_json(over_for_certain)}"
+        raise StopError(Code.UNDER_WAY, detail)
 
 
 def recover_slot(slot: datetime, settings: Settings, journal: Journal, books: Books) -> Json | None:

@@ -134,13 +134,15 @@ class Bucket:
 
     def _put(self, name: str, text: str, **condition: Any) -> None:  # noqa: ANN401 boto3's own words
         with self._translated():
-            self._client().put_object(
+            answer = self._client().put_object(
                 Bucket=self._bucket,
                 Key=f"{self._prefix}{name}",
                 Body=text.encode("utf-8"),
                 ContentType="application/json",
                 **condition,
             )
+        if "ETag" not in answer:  # of what is stored: an answer without it is not S3's, whatever its status
+            raise JournalError(f"JOURNAL=s3://{self._bucket}/{self._prefix} cannot be used: {name} was not confirmed")
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

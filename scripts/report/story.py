@@ -22,7 +22,7 @@ class Explanation(NamedTuple):
 
 EXPLANATIONS: Mapping[Code, Explanation] = {
     Code.HALTED: Explanation(
-        "The halt switch is on, or could not be read, so nothing is traded.",
+        "The halt switch is on, or could not be read, so nothing was traded from then on.",
         "Set the parameter that HALT_PARAMETER names to false, or see to it that the bot may read it.",
     ),
     Code.MARKET_CLOSED: Explanation(
@@ -33,6 +33,10 @@ EXPLANATIONS: Mapping[Code, Explanation] = {
         "A run of this strategy has already claimed this slot, and a slot is never traded twice.",
         "Nothing: the next slot trades again. To try more: another day (AT=2022-11-08), MODE=dry-run, another "
         "STRATEGY, or make clean, which removes the journal and the paper account.",
+    ),
+    Code.UNDER_WAY: Explanation(
+        "Another run of this strategy had not ended yet, and two at once could buy the same twice.",
+        "Nothing: the next slot trades again. To run it now, wait until the time that the detail names.",
     ),
     Code.NOT_DUE: Explanation(
         "DAILY_AT names another time of the day, in New York, than the one this run was scheduled for.",

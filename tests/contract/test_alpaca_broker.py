@@ -75,6 +75,11 @@ def test_the_clock_is_timezone_aware(fake: AlpacaFake, broker: AlpacaBroker) -> 
     assert (clock.is_open, clock.next_open) == (False, datetime(2026, 11, 23, 14, 30, tzinfo=UTC))
 
 
+def test_the_clock_says_how_long_the_session_still_is(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.now = datetime(2026, 11, 20, 20, 58, 30, tzinfo=UTC)
+    assert broker.clock().closes_in_s == 90
+
+
 def test_the_account_is_read_in_dollars(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     fake.hold("AAPL", 10, 90.0)
     expected = Account(equity_usd=11_000, last_equity_usd=10_000, cash_usd=10_000, buying_power_usd=10_000)
@@ -402,6 +407,13 @@ def test_a_fractional_holding_can_be_sold_whole(fake: AlpacaFake, broker: Alpaca
     fake.hold("AAPL", 0.123456789)
     broker.submit(replace(SELL, quantity=broker.positions()["AAPL"].quantity))
     assert fake.positions == {}
+
+
+def test_what_somebody_has_sold_in_the_meantime_is_not_sold_short(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.may_short = True
+    with pytest.raises(OrderRejectedError, match="position intent mismatch"):
+        broker.submit(SELL)
+    assert fake.orders == []
 
 
 REFUSED: dict[str, tuple[Order, str, Code]] = {

@@ -262,3 +262,26 @@ def _forward(request: Request) -> int:
 def test_a_claim_whose_answer_was_lost_is_recognised_as_ones_own() -> None:
     assert open_journal("s3://journal-bucket", "trend").claim(SLOT, "mine")
     assert not open_journal("s3://journal-bucket", "trend").claim(SLOT, "theirs")
+
+
+class Yes(BaseHTTPRequestHandler):
+    """A network that answers everything itself, as the log-in page of a hotel does."""
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.usefixtures("aws")
+def test_an_answer_that_is_not_s3s_confirms_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Yes) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(JournalError, match=r"20221228T2045Z\.claim was not confirmed"):
+            open_journal("s3://journal-bucket", "trend").claim(SLOT, "first")
+        server.shutdown()

@@ -122,7 +122,8 @@ def test_a_run_that_may_still_be_under_way_is_left_alone(
     cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime]
 ) -> None:
     killed(slots[0], cloud)
-    assert run(event(slots[1]), Context(SECONDS), env=cloud)["recovered"] == []
+    report = run(event(slots[1]), Context(SECONDS), env=cloud)
+    assert (report["status"], report["recovered"]) == ("UNDER_WAY", [])
     assert name(slots[0], "json") not in names()
 
 

@@ -17,6 +17,7 @@ from trader.broker.embedded import EmbeddedBroker
 from trader.execution import ORDER_TIME_S, client_order_id
 from trader.journal import Journal, open_journal
 from trader.model import Decision, Observation, Order, Side
+from trader.pipeline import StopError
 from trader.record import Run
 from trader.recovery import OrderId, Plan, detail, known, of_slot, order_id, plan_of, recover
 from trader.stores import Folder
@@ -217,8 +218,17 @@ def test_a_plan_with_a_broken_order_is_none(scene: Scene) -> None:
 
 def test_a_run_that_may_still_be_under_way_is_left_alone(scene: Scene) -> None:
     scene.cut_off(SLOT, buy("A"))
-    assert scene.recovered(now=SLOT + timedelta(minutes=6)) == []
+    with pytest.raises(StopError, match=r"the run of 2022-12-28T20:45:00Z has not ended yet; .* 2022-12-28T20:51:00Z"):
+        scene.recovered(now=SLOT + timedelta(minutes=6))
     assert scene.journal.records() == []
+
+
+def test_what_is_over_is_recovered_though_another_run_is_under_way(scene: Scene) -> None:
+    scene.cut_off(SLOT)
+    scene.cut_off(NOW - timedelta(minutes=1))
+    with pytest.raises(StopError, match="has not ended yet"):
+        scene.recovered()
+    assert scene.record()["report"]["status"] == "INTERRUPTED"
 
 
 def test_ones_own_slot_is_left_alone(scene: Scene) -> None:

@@ -1,5 +1,6 @@
 """Broker: the account, its positions and its orders. Two adapters ship: alpaca.py and embedded.py."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,15 +25,23 @@ class OrderRejectedError(Exception):
 
 
 class OrderUnclearError(Exception):
-    """The order was sent and its answer lost: it may or may not have been accepted, and must be looked up."""
+    """The order was sent and its answer lost: it may or may not have been accepted, and must be looked up.
+
+    With `is_taken` the broker has said that it has an order of this id.
+    """
+
+    def __init__(self, message: str, *, is_taken: bool = False) -> None:
+        super().__init__(message)
+        self.is_taken = is_taken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarketClock:
-    """Whether the market is open, and when it will be next."""
+    """Whether the market is open, how long it still will be, and when it opens next."""
 
     is_open: bool
     next_open: datetime
+    closes_in_s: float = math.inf  # endless where an order is filled in the moment it is placed
 
 
 class Broker(Protocol):

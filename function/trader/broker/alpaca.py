@@ -33,7 +33,11 @@ class AlpacaBroker:
     def clock(self) -> MarketClock:
         """The market's hours, as Alpaca's clock gives them."""
         clock = _Fields("GET /clock", self._client.get("/clock"))
-        return MarketClock(is_open=clock.flag("is_open"), next_open=clock.time("next_open"))
+        return MarketClock(
+            is_open=clock.flag("is_open"),
+            next_open=clock.time("next_open"),
+            closes_in_s=(clock.time("next_close") - clock.time("timestamp")).total_seconds(),
+        )
 
     def account(self) -> Account:
         """Money and whether the account may trade; its buying power is its own money, whatever Alpaca would lend."""
@@ -309,6 +313,8 @@ def _request(order: Order) -> dict[str, object]:
         "qty": _decimal_text(order.quantity),
         "client_order_id": order.client_order_id,
     }
+    if order.side is Side.SELL:
+        body["position_intent"] = "sell_to_close"  # else Alpaca sells short what somebody has sold in the meantime
     if order.stop_loss_usd is not None and order.take_profit_usd is not None:
         body |= {
             "time_in_force": "gtc",
@@ -329,7 +335,9 @@ def _decimal_text(number: float) -> str:
 
 def _refusal(error: RefusedError) -> OrderRejectedError | OrderUnclearError:
     if error.code == _DUPLICATE_ID:
-        return OrderUnclearError(f"{error}: an order with this id may be there already")
+        # Alpaca has the same code for other things that are wrong with a request.
+        is_taken = "must be unique" in str(error)
+        return OrderUnclearError(f"{error}: an order with this id may be there already", is_taken=is_taken)
     if error.code == _NO_MONEY_OR_SHARES and "buying power" in str(error).lower():
         return OrderRejectedError(str(error), Code.BUYING_POWER_EXCEEDED)
     return OrderRejectedError(str(error))

@@ -85,7 +85,7 @@ class EmbeddedBroker:
         """Fill a market order at the last close."""
         with self._open() as book:
             if order.client_order_id in book.orders:
-                raise OrderUnclearError(f"client order id {order.client_order_id} is taken")
+                raise OrderUnclearError(f"client order id {order.client_order_id} is taken", is_taken=True)
             price_usd = self._last_price_usd(order.symbol)
             filled = replace(
                 order,
