@@ -8,6 +8,7 @@ universe/STRATEGY/2022-12-28.json                the day's ranking of the candid
 
 import json
 import logging
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -63,17 +64,23 @@ class Journal:
         text = json.dumps({"claimant": claimant, "until": as_json(until)})
         return self.store.create(f"{self._run(slot)}.claim", text)
 
-    def unfinished(self, now: datetime) -> list[Claim]:
+    def unfinished(self, now: datetime, back: timedelta = REMEMBERED) -> list[Claim]:
         """The claims of the last days whose runs have no record, the oldest first: under way, or cut off.
 
         It takes one listing, and one read for each of them.
         """
-        since = now - REMEMBERED
-        names = self.store.names(self._runs, after=f"{self._runs}{since.astimezone(NEW_YORK):%Y-%m-%d}")
-        runs = {name.removesuffix(".claim") for name in names if name.endswith(".claim")}
-        runs -= {name.removesuffix(".json") for name in names if name.endswith(".json")}
-        slots = [slot for run in sorted(runs) if (slot := slot_from(run.rpartition("/")[2])) and self._run(slot) == run]
-        return [Claim(slot, self._until(slot)) for slot in slots if slot >= since]
+        kept = self.kept(now - back)
+        return [Claim(slot, self._until(slot)) for slot in sorted(kept["claim"] - kept["json"])]
+
+    def kept(self, since: datetime) -> dict[str, set[datetime]]:
+        """The slots since then of which there is a `claim`, a plan (`started`) or a record (`json`)."""
+        kept: defaultdict[str, set[datetime]] = defaultdict(set)
+        for name in self.store.names(self._runs, after=f"{self._runs}{since.astimezone(NEW_YORK):%Y-%m-%d}"):
+            run, _, kind = name.rpartition(".")
+            slot = slot_from(run.rpartition("/")[2])
+            if slot and slot >= since and self._run(slot) == run:
+                kept[kind].add(slot)
+        return kept
 
     def save(self, run: Run, report: Report) -> None:
         """Keep the record of a run; a dry run, which claims no slot, does not touch the slot's own record."""
