@@ -101,6 +101,9 @@ setup: .venv/.set-up ## Make .venv; every other target does this by itself
 test: .venv/.set-up ## Run all tests (TESTS=tests/unit/test_risk.py for some)
 	@$(PY) -m pytest $(TESTS)
 
+gauntlet: .venv/.set-up ## Send the deployed function through faults at every boundary and random weeks (LONG=1, SEED=, JSON=1)
+	@$(PY) -m tests.gauntlet
+
 lint: .venv/.set-up ## Check formatting, style and types
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
@@ -137,4 +140,4 @@ help: ## Show this
 	/^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: run replay backtest sweep compare lookahead bench-backtest layer verify-layer package bench-layer secrets plan deploy bootstrap destroy invoke logs tail halt resume reconcile rollback cost bench-cost constituents sample-prices picture setup test lint lint-infra format bench parity bench-engine lock clean help
+.PHONY: run replay backtest sweep compare lookahead bench-backtest layer verify-layer package bench-layer secrets plan deploy bootstrap destroy invoke logs tail halt resume reconcile rollback cost bench-cost constituents sample-prices picture setup test gauntlet lint lint-infra format bench parity bench-engine lock clean help

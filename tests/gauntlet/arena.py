@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -29,6 +29,7 @@ from tests import aws
 from tests.gauntlet import market
 from tests.gauntlet.faults import Fault, Faults
 from tests.gauntlet.parties import OWN, Alpaca, Aws, Yahoo, bars, listings
+from trader.model import NEW_YORK
 
 HANDLER = Path(__file__).with_name("function")
 TARGET = Target("3.13", "x86_64")
@@ -83,7 +84,15 @@ class Answer:
     @property
     def status(self) -> str:
         """The report's, or the error in a word."""
-        return str(self.report["status"]) if self.report else f"error {self.error.partition(':')[0]}"
+        if self.report:
+            return str(self.report["status"])
+        ends = {"exited with error: signal": "killed", "gave no answer": "timed out"}
+        return next((word for words, word in ends.items() if words in self.error), self.error.partition(":")[0])
+
+    @property
+    def words(self) -> str:
+        """The status, and whether an alarm rings."""
+        return self.status if self.report else f"alarm: {self.status}"
 
 
 def iso(moment: datetime) -> str:
@@ -132,7 +141,8 @@ class Arena:
     def _client(self, service: str) -> Any:
         """A client for the gauntlet's own looks, which meet no fault."""
         env = aws.environment(self.aws.port)
-        return boto3.session.Session().client(
+        client: Callable[..., Any] = boto3.session.Session().client
+        return client(
             service,
             endpoint_url=env["AWS_ENDPOINT_URL"],
             region_name=env["AWS_REGION"],
@@ -233,6 +243,7 @@ class Arena:
             self.alpaca.prices = {symbol: series[-1] for symbol, series in prices.items()}
             self.alpaca.bars = dict(bars(prices, moment))
             self.alpaca.trade()
+            self.alpaca.equity_at_first = self.alpaca.equity
         self.yahoo.listings = {
             symbol.replace(".", "-"): listing for symbol, listing in listings(prices, moment).items()
         }
@@ -273,13 +284,21 @@ class Arena:
 
     def record(self, slot: datetime) -> dict[str, Any] | None:
         """The record of a slot's run; None if there is none."""
-        day = slot.astimezone(market.NEW_YORK).date()
+        text = self._text(slot, "json")
+        found: dict[str, Any] | None = None if text is None else json.loads(text)
+        return found
+
+    def is_claimed(self, slot: datetime) -> bool:
+        """Whether a run has claimed the slot."""
+        return self._text(slot, "claim") is not None
+
+    def _text(self, slot: datetime, kind: str) -> str | None:
+        day = slot.astimezone(NEW_YORK).date()
+        name = f"{self.prefix}/runs/{STRATEGY}/{day}/{slot:%Y%m%dT%H%MZ}.{kind}"
         try:
-            name = f"{self.prefix}/runs/{STRATEGY}/{day}/{slot:%Y%m%dT%H%MZ}.json"
-            found: dict[str, Any] = json.loads(self._s3.get_object(Bucket=BUCKET, Key=name)["Body"].read())
+            return str(self._s3.get_object(Bucket=BUCKET, Key=name)["Body"].read().decode())
         except self._s3.exceptions.NoSuchKey:
             return None
-        return found
 
     def memory_bytes(self) -> int:
         """What the function's process holds in memory."""

@@ -1,4 +1,4 @@
-"""The outside parties, each behind a real socket: Alpaca, Yahoo, and S3 and SSM from moto, with the switchboard in front."""
+"""The outside parties, each behind a real socket and a switchboard: Alpaca, Yahoo, and S3 and SSM from moto."""
 
 import json
 import socket
@@ -12,7 +12,7 @@ from io import BytesIO
 from typing import Any, NoReturn, Self, override
 from urllib.parse import urlsplit
 
-from moto.server import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from tests.fakes.alpaca import AlpacaFake, Answer
@@ -36,7 +36,7 @@ class Accepted:
     held: Decimal
     cash: Decimal
     price: Decimal
-    equity: Decimal
+    equities: tuple[Decimal, ...]  # now, as the slot began and, if the account's answer was stale, as it says
     last_equity: Decimal
     is_open: bool
     is_blocked: bool
@@ -58,6 +58,7 @@ class Alpaca(AlpacaFake):
         with self.lock:
             self.__dict__.update(self.fresh())
             self.accepted: list[Accepted] = []
+            self.equity_at_first = self.cash
             self.yesterday: dict[str, Answer | None] = {}
             self.hooks: dict[str, list[Callable[[], object]]] = {}  # done once, before a call of that name is answered
 
@@ -76,7 +77,7 @@ class Alpaca(AlpacaFake):
             held=held,
             cash=self.cash,
             price=self.price(symbol),
-            equity=self.equity,
+            equities=(self.equity, self.equity_at_first, *self._stale_equity()),
             last_equity=self.last_equity,
             is_open=self.market_is_open(),
             is_blocked=bool(self.account_overrides.get("trading_blocked")),
@@ -85,6 +86,17 @@ class Alpaca(AlpacaFake):
         order = super().accept(body)
         self.accepted.append(replace(before, order=order))
         return order
+
+    def forget(self) -> None:
+        """Drop what is over and done with from the books: weeks of it would make every look at them slow."""
+        with self.lock:
+            alive = {id(order) for order in self.orders if order.is_open or any(leg.is_open for leg in order.legs)}
+            self.orders = [order for order in self.orders if id(order) in alive or id(order.parent) in alive]
+
+    def _stale_equity(self) -> list[Decimal]:
+        told = self.yesterday.get("/v2/account")
+        is_stale = f"alpaca GET /account: {Kind.STALE}" in self.faults.met
+        return [Decimal(told.payload["equity"])] if told and is_stale else []
 
     def remember(self) -> None:
         """Keep what is true now: a stale answer will be this one."""
@@ -115,7 +127,8 @@ class Alpaca(AlpacaFake):
         """The answer, or what a fault makes of it."""
         kind = self.faults.next(f"alpaca {method} {name}")
         if kind is Kind.KILL_BEFORE:
-            return self._killed()
+            self.kill()
+            return None
         if kind is Kind.SLOW:
             self._closing.wait(SLOW_S)
         if kind in REFUSED:
@@ -127,7 +140,8 @@ class Alpaca(AlpacaFake):
             return self._stale(method, path, headers, body)
         answer = super().answer(method, path, headers, body)
         if kind is Kind.KILL_AFTER:
-            return self._killed()
+            self.kill()
+            return None
         if kind in (None, Kind.SLOW) or answer is None or answer.status >= 300:
             return answer
         if kind is Kind.LOST:
@@ -135,9 +149,6 @@ class Alpaca(AlpacaFake):
         if kind is Kind.MALFORMED:
             return Answer(200, html=True)
         return Answer(200, [] if isinstance(answer.payload, list) else {})  # empty
-
-    def _killed(self) -> None:
-        self.kill()
 
     def _stale(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> Answer | None:
         bare, now = urlsplit(path).path, super().answer
@@ -205,14 +216,16 @@ YAHOO = {
 # --- AWS ---
 
 
-@cache
-def moto() -> DomainDispatcherApplication:
-    """The one moto of this process: AWS has one S3, too."""
-    return DomainDispatcherApplication(create_backend_app)
-
-
 type Environ = dict[str, Any]
 type StartResponse = Callable[..., object]
+type Application = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+
+@cache
+def moto() -> Application:
+    """The one moto of this process: AWS has one S3, too."""
+    application: Application = DomainDispatcherApplication(create_backend_app)
+    return application
 
 
 class Aws:
@@ -377,7 +390,7 @@ def listings(closes: Mapping[str, list[float]], now: datetime) -> dict[str, List
 
 def bars(closes: Mapping[str, list[float]], now: datetime) -> dict[str, list[tuple[datetime, float]]]:
     """The same as Alpaca's data API has it: a bar for each weekday, stamped with its beginning."""
-    days = []
+    days: list[datetime] = []
     day = now
     count = max((len(prices) for prices in closes.values()), default=0)
     while len(days) < count:

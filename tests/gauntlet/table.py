@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.gauntlet.arena import Answer, Arena, Event
+from tests.gauntlet.arena import Answer, Arena, Event, deployed
 from tests.gauntlet.faults import Fault, Kind
-from tests.gauntlet.invariants import Audit
+from tests.gauntlet.invariants import LOOK_UP, Audit
 
 EVENING = datetime(2026, 1, 5, 20, 30, tzinfo=UTC)
 MORNING = datetime(2026, 1, 6, 15, 0, tzinfo=UTC)
@@ -27,7 +27,6 @@ READS = (Kind.SLOW, Kind.HANG, Kind.BUSY, Kind.ERROR, Kind.DROP, Kind.MALFORMED,
 REFUSALS = (Kind.DENIED, Kind.EXPIRED)
 WRITES = (Kind.SLOW, Kind.HANG, Kind.BUSY, Kind.ERROR, Kind.LOST, Kind.DROP, Kind.MALFORMED, Kind.EMPTY)
 KILLS = (Kind.KILL_BEFORE, Kind.KILL_AFTER)
-LOOK_UP = "alpaca GET /orders:by_client_order_id"
 CALLS: dict[str, Sequence[Kind]] = {
     "ssm GET keys": (*READS, *REFUSALS),
     "ssm GET switch": (*READS, *REFUSALS),
@@ -141,8 +140,10 @@ def healthy(
     """A slot in which nothing goes wrong: it finds whatever was left behind, and does its own work."""
     arena.at(moment, GAPS)
     (answer,) = slot(arena, audit, told, replace(event(moment), promised_s=promised_s))
-    if answer.error:
+    if answer.report is None:
         told.violations.append(f"after: the next slot fails: {answer.error}")
+    elif answer.report["recovered"]:
+        told.note = ", ".join(filter(None, (told.note, "INTERRUPTED by the next run")))
     return told
 
 
@@ -180,7 +181,7 @@ def run(chosen: Sequence[Cell], arenas: int, done: Callable[[Outcome], None], **
         def one(cell: Cell) -> Outcome:
             if cell.options:
                 made = {name: value() if callable(value) else value for name, value in cell.options}
-                with Arena(**{**options, **made}) as own:
+                with Arena(**{"task": deployed(), **options, **made}) as own:
                     return outcome(cell, own)
             arena = free.get()
             try:
@@ -189,7 +190,7 @@ def run(chosen: Sequence[Cell], arenas: int, done: Callable[[Outcome], None], **
                 free.put(arena)
 
         for _ in range(arenas):
-            free.put(stack.enter_context(Arena(**options)))
+            free.put(stack.enter_context(Arena(**{"task": deployed(), **options})))
         longest = sorted(chosen, key=lambda cell: not cell.is_long)  # begun first, so that none is left at the end
         futures = {pool.submit(one, cell): cell for cell in longest}
         found: dict[Cell, Outcome] = {}
@@ -205,7 +206,7 @@ def outcome(cell: Cell, arena: Arena) -> Outcome:
     violations = list(told.violations)
     if not told.met:
         violations.append("unmet: the fault did not happen, so nothing is shown")
-    statuses = ", ".join(answer.status for answer in told.answers)
+    statuses = ", ".join(answer.words for answer in told.answers)
     orders = f"{told.orders} order{'' if told.orders == 1 else 's'} in the books"
     words = "; ".join(filter(None, (statuses, orders, told.note)))
     return Outcome(where=cell.where, what=cell.what, outcome=words, violations=violations)

@@ -1,0 +1,129 @@
+"""The gauntlet itself: a bug that is planted in the function is caught, by the invariant that it breaks."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.gauntlet import stories, table
+from tests.gauntlet.arena import TARGET, Arena, deployed
+
+pytestmark = pytest.mark.skipif(not TARGET.runs_here, reason="left out: the emulator is a program for linux x86_64")
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """A change of the function's source, the cells that it is tried in, and the invariants that it must break."""
+
+    file: str
+    right: str
+    wrong: str
+    cells: Sequence[str]
+    broken: frozenset[str]
+
+
+BUGS = {
+    "the claim is removed": Bug(
+        "trader/journal.py",
+        'return self.store.create(f"{self._run(slot)}.claim", text)',
+        "return True",
+        ["delivery: the event twice in a row"],
+        frozenset({"twice"}),
+    ),
+    "the client order id is random": Bug(
+        "trader/execution.py",
+        'return f"{strategy}-{slot_id(slot)}-{symbol}-{side}"',
+        "import uuid\n    return uuid.uuid4().hex",
+        ["alpaca POST /orders: killed after"],
+        frozenset({"lost"}),
+    ),
+    "each attempt has another client order id": Bug(
+        "trader/broker/alpaca.py",
+        '"client_order_id": order.client_order_id,\n    }',
+        '"client_order_id": __import__("uuid").uuid4().hex,\n    }',
+        ["alpaca POST /orders: accepted, answer lost"],
+        frozenset({"doubled"}),
+    ),
+    "the look-up after a 504 is removed": Bug(
+        "trader/execution.py",
+        "if (found := self._found(order, reason)) is not None:",
+        "if (found := None) is not None:",
+        ["alpaca POST /orders: accepted, answer lost"],
+        frozenset({"guessed"}),
+    ),
+    "a lost answer is taken for a refusal": Bug(
+        "trader/execution.py",
+        "reason, is_doubtful = str(unclear), unclear.is_taken",
+        "raise OrderRejectedError(str(unclear)) from unclear",
+        ["alpaca POST /orders: accepted, answer lost"],
+        frozenset({"lost"}),
+    ),
+    "the cap on orders is off by one": Bug(
+        "trader/risk.py",
+        "if orders >= settings.max_orders_per_run:",
+        "if orders > settings.max_orders_per_run:",
+        ["order: six wishes, of which five are allowed"],
+        frozenset({"count", "cap"}),
+    ),
+    "the cap on a position is off by one share": Bug(
+        "trader/portfolio.py",
+        "wanted = float(math.floor(most_usd / insight.price_usd))",
+        "wanted = float(math.floor(most_usd / insight.price_usd)) + 1",
+        ["order: six wishes, of which five are allowed"],
+        frozenset({"cap"}),
+    ),
+    "the switch is not asked again before each order": Bug(
+        "trader/execution.py",
+        "        may_go_on()\n",
+        "",
+        ["owner: halts after the first order"],
+        frozenset({"halted"}),
+    ),
+    "a sale may open a short position": Bug(
+        "trader/broker/alpaca.py",
+        'body["position_intent"] = "sell_to_close"',
+        "pass",
+        ["owner: sells by hand right before the sale arrives"],
+        frozenset({"short", "oversold"}),
+    ),
+    "what was cut off is not recovered": Bug(
+        "trader/recovery.py",
+        "for done, claim in enumerate(over):",
+        "for done, claim in enumerate(over[:0]):",
+        ["alpaca POST /orders: killed after"],
+        frozenset({"lost"}),
+    ),
+}
+
+
+def planted(bug: Bug, folder: Path) -> Path:
+    """The function with the bug."""
+    shutil.copytree(deployed(), folder / "task")
+    file = folder / "task" / bug.file
+    source = file.read_text(encoding="utf-8")
+    assert source.count(bug.right) == 1, f"{bug.file} no longer says {bug.right!r} once: plant the bug elsewhere"
+    file.write_text(source.replace(bug.right, bug.wrong), encoding="utf-8")
+    return folder / "task"
+
+
+def chosen(names: Sequence[str]) -> list[table.Cell]:
+    cells = {str(cell): cell for cell in [*table.cells(), *stories.cells()]}
+    return [cells[name] for name in names]
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_planted_bug_is_caught(name: str, tmp_path: Path) -> None:
+    bug = BUGS[name]
+    with Arena(task=planted(bug, tmp_path)) as arena:
+        outcomes = [table.outcome(cell, arena) for cell in chosen(bug.cells)]
+    broken = {violation.partition(":")[0] for outcome in outcomes for violation in outcome.violations}
+    assert broken & bug.broken, [outcome.violations for outcome in outcomes]
+
+
+def test_the_same_cells_hold_without_a_bug() -> None:
+    names = sorted({name for bug in BUGS.values() for name in bug.cells})
+    with Arena(task=deployed()) as arena:
+        outcomes = [table.outcome(cell, arena) for cell in chosen(names)]
+    assert [outcome for outcome in outcomes if not outcome.holds] == []
