@@ -21,11 +21,13 @@ from trader.prices.file import FilePrices
 from trader.record import Run
 from trader.settings import Settings
 from trader.slot import is_due, slot_and_now
+from trader.text import one_line
 
 if TYPE_CHECKING:
     from trader.alpaca_client import AlpacaClient
 
 LOG = logging.getLogger("trader")
+MOST_LETTERS = 2_000  # of an error, in a record and in a line of the log
 PARAMETERS = Parameters()  # secrets are fetched at cold start and kept as long as the process
 
 
@@ -77,7 +79,7 @@ def claimed(event: object, context: Context | None, env: Mapping[str, str], prog
         journal.save(this, report)
     except BaseException as error:
         try:
-            journal.save(this, finish(this, Outcome.FAILED, f"{type(error).__name__}: {error}"))
+            journal.save(this, finish(this, Outcome.FAILED, one_line(f"{type(error).__name__}: {error}", MOST_LETTERS)))
         except Exception:
             LOG.exception("no record of the failed run")
         raise

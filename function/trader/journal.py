@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from trader import decode
 from trader.model import NEW_YORK, Json, Report
 from trader.record import Run
 from trader.slot import slot_id
@@ -51,7 +52,7 @@ class Journal:
             raise JournalError(f"there is no record {name}")
         try:
             record: Json = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise JournalError(f"record {name} is not JSON: {error}") from error
         return record
 
@@ -67,8 +68,10 @@ class Journal:
             return None
         try:
             kept = json.loads(text)
-            return dict(kept["ranking"]) if kept["basis"] == basis else None
-        except (ValueError, KeyError, TypeError) as error:
+            if kept["basis"] != basis:
+                return None
+            return {symbol: decode.number(value) for symbol, value in decode.mapping(kept["ranking"]).items()}
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             LOG.warning("the day's ranking cannot be read and is made again", extra={"error": str(error)})
             return None
 

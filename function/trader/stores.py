@@ -145,7 +145,7 @@ class Bucket:
 
         try:
             yield
-        except (BotoCoreError, ClientError) as error:
+        except (BotoCoreError, ClientError, UnicodeDecodeError) as error:
             code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
             kind = _ERRORS.get(code, JournalError)
             raise kind(f"JOURNAL=s3://{self._bucket}/{self._prefix} cannot be used: {error}") from error
