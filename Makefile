@@ -98,6 +98,9 @@ setup: .venv/.set-up ## Make .venv; every other target does this by itself
 test: .venv/.set-up ## Run all tests (TESTS=tests/unit/test_risk.py for some)
 	@$(PY) -m pytest $(TESTS)
 
+scan-secrets: .venv/.set-up ## Look for keys in every file of the repository and in the zips that go to AWS
+	@$(PY) -m scripts.scan_secrets
+
 fuzz: .venv/.set-up ## Try many inputs from outside, for minutes (EXAMPLES=2000 of each kind, SEED=)
 	@EXAMPLES="$(or $(EXAMPLES),2000)" $(PY) -m pytest tests/security/test_fuzz.py --dist load --timeout 0 \
 	--hypothesis-profile fuzz --hypothesis-seed "$(or $(SEED),random)"
@@ -138,4 +141,4 @@ help: ## Show this
 	/^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: run replay backtest sweep compare lookahead bench-backtest layer verify-layer package bench-layer secrets plan deploy bootstrap destroy invoke logs tail halt resume rollback cost bench-cost constituents sample-prices picture setup test fuzz lint lint-infra format bench parity bench-engine lock clean help
+.PHONY: run replay backtest sweep compare lookahead bench-backtest layer verify-layer package bench-layer secrets plan deploy bootstrap destroy invoke logs tail halt resume rollback cost bench-cost constituents sample-prices picture setup test scan-secrets fuzz lint lint-infra format bench parity bench-engine lock clean help
