@@ -98,6 +98,10 @@ setup: .venv/.set-up ## Make .venv; every other target does this by itself
 test: .venv/.set-up ## Run all tests (TESTS=tests/unit/test_risk.py for some)
 	@$(PY) -m pytest $(TESTS)
 
+audit: .venv/.set-up ## Hold every locked package against known vulnerabilities, the index and what a lock has to be (OFFLINE=1)
+	@[ -n "$(OFFLINE)" ] || scripts/linters.sh
+	@$(PY) -m scripts.audit
+
 scan-secrets: .venv/.set-up ## Look for keys in every file of the repository and in the zips that go to AWS
 	@$(PY) -m scripts.scan_secrets
 
@@ -141,4 +145,4 @@ help: ## Show this
 	/^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: run replay backtest sweep compare lookahead bench-backtest layer verify-layer package bench-layer secrets plan deploy bootstrap destroy invoke logs tail halt resume rollback cost bench-cost constituents sample-prices picture setup test scan-secrets fuzz lint lint-infra format bench parity bench-engine lock clean help
+.PHONY: run replay backtest sweep compare lookahead bench-backtest layer verify-layer package bench-layer secrets plan deploy bootstrap destroy invoke logs tail halt resume rollback cost bench-cost constituents sample-prices picture setup test audit scan-secrets fuzz lint lint-infra format bench parity bench-engine lock clean help
