@@ -299,6 +299,38 @@ def test_whatever_the_settings_are(values: Mapping[str, str]) -> None:
             settings_or_named(env)
 
 
+def _fraction(most: float = 1.0) -> st.SearchStrategy[str]:
+    return st.floats(0, most).map(str)
+
+
+POSSIBLE: Mapping[str, st.SearchStrategy[str]] = {
+    "CASH_BUFFER_FRACTION": _fraction(),
+    "MAX_POSITION_FRACTION": _fraction(),
+    "MAX_DAILY_LOSS_FRACTION": _fraction(),
+    "SIGNAL_THRESHOLD_FRACTION": _fraction(0.05),
+    "STOP_LOSS_FRACTION": _fraction(),
+    "TAKE_PROFIT_FRACTION": _fraction(10),
+    "MAX_ORDER_USD": st.floats(0, 1e9).map(str) | st.floats(50, 5000).map(str),
+    "STARTING_CASH_USD": st.floats(0, 1e12).map(str) | st.floats(100, 1e6).map(str),
+    "MAX_PRICE_AGE_S": st.floats(1, 1e9).map(str),
+    "MAX_ORDERS_PER_RUN": st.integers(1, 500).map(str) | st.just("1"),
+    "UNIVERSE_SIZE": st.integers(1, 1_000).map(str),
+    "UNIVERSE_LOOKBACK_BARS": st.integers(1, 2_000).map(str) | st.integers(1, BARS).map(str),
+    "HISTORY_BARS": st.integers(30, 5_000).map(str),
+    "HORIZON_BARS": st.integers(1, 250).map(str),
+    "SIGNAL": st.sampled_from(["trend", "interval"]),
+    "MODE": st.sampled_from(["paper", "dry-run"]),
+}
+"""What each of the settings that orders depend on can be, its ends too."""
+
+
+@examples(60)
+@given(st.fixed_dictionaries({}, optional=POSSIBLE))
+def test_with_whatever_settings_can_be_the_caps_are_kept(values: Mapping[str, str]) -> None:
+    with room() as its:
+        run_soundly({**its.env, **values}, EVENT)
+
+
 def settings_or_named(
     env: Mapping[str, str], fetch: Callable[[Sequence[str]], Mapping[str, str]] = lambda _: {}
 ) -> None:
@@ -426,18 +458,27 @@ def _with_a_change(value: Any, data: st.DataObject) -> Any:
     if isinstance(value, list) and value and data.draw(st.integers(0, 9)):
         place = data.draw(st.integers(0, len(value) - 1))
         return [*value[:place], _with_a_change(value[place], data), *value[place + 1 :]]
+    if isinstance(value, int | float) and data.draw(st.integers(0, 2)):
+        return data.draw(st.floats(-1e9, 1e9) | st.sampled_from([0.0, -0.0, 1e-9, 0.1, 1e15, 1e16]))
     return data.draw(JSON | NUMBERS | TIMES)
 
 
 # --- the account ---
 
 
-@examples(50)
-@given(st.data())
-def test_whatever_is_in_the_account_file(data: st.DataObject) -> None:
+@pytest.fixture(scope="module")
+def account() -> dict[str, Any]:
+    """An account that has bought A and B, with their brackets, in the slot before."""
     with room() as its:
-        run_soundly(its.env, {"time": "2022-12-27T20:45:00Z"})
-        account = json.loads(its.account.read_text()) if its.account.exists() else {}
+        run_soundly(its.env, {"time": "2022-12-28T20:30:00Z"})
+        bought: dict[str, Any] = json.loads(its.account.read_text())
+    return bought
+
+
+@examples(60)
+@given(st.data())
+def test_whatever_is_in_the_account_file(account: dict[str, Any], data: st.DataObject) -> None:
+    with room() as its:
         its.account.write_text(json.dumps(_with_a_change(account, data)))
         run_soundly(its.env, EVENT)
 
