@@ -157,7 +157,7 @@ TEXTS = (
 )
 
 
-@examples(70)
+@examples(50)
 @given(TEXTS)
 def test_whatever_is_in_the_price_file(data: bytes) -> None:
     with room() as its:
@@ -186,7 +186,6 @@ BOMBS: Mapping[str, tuple[bytes, bytes]] = {
     "a line without an end": (b"timestamp,A\n2022-12-28,", b"1"),
     "nothing but line ends": (b"", b"\n"),
     "a line again and again": (b"timestamp,A\n", b"2022-12-28,1\n"),
-    "rows without a time": (b"timestamp,A\n", b",\n"),
     "zeros": (b"", b"\0"),
 }
 MOST_MB = 400
@@ -223,7 +222,7 @@ def test_a_small_file_that_unpacks_to_much_fills_no_memory(tmp_path: Path, bomb:
 # --- the event ---
 
 
-@examples(60)
+@examples(40)
 @given(JSON | st.fixed_dictionaries({"time": JSON | TIMES}))
 def test_whatever_the_event_is(event: object) -> None:
     with room() as its:
@@ -385,7 +384,7 @@ def _ranking(room: Room, ranking: object) -> str:
     return json.dumps({"basis": {**BASIS, "price_file": str(room.prices)}, "ranking": ranking})
 
 
-@examples(40)
+@examples(25)
 @given(
     st.text(max_size=30)
     | JSON.map(json.dumps)

@@ -124,7 +124,7 @@ SCENARIOS: Mapping[str, Callable[[AlpacaFake, dict[str, str]], object]] = {
     "the keys were changed": changed("alpacapw", OLD_SECRET),
     "it is forbidden": lambda fake, _: fake.fault("GET", "/v2/account", "403", times=9),
     "an order is forbidden": lambda fake, _: fake.fault("POST", "/v2/orders", "403-keys", times=9),
-    "the connection breaks": lambda fake, _: fake.fault("GET", "/v2/account", "drop", times=9),
+    "the connection breaks": lambda fake, _: fake.fault("GET", "/v2/account", "drop", times=1),
     "an answer is lost": lambda fake, _: fake.fault("POST", "/v2/orders", "drop-accepted", times=1),
     "a server fails": lambda fake, _: fake.fault("GET", "/v2/positions", "500-html", times=1),
     "an answer makes no sense": lambda fake, _: fake.fault(
