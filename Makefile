@@ -74,6 +74,9 @@ halt: .venv/.set-up ## Stop trading: all strategies, or STRATEGY=
 resume: .venv/.set-up ## Let a strategy trade again (STRATEGY=name, or all)
 	@$(PY) -m scripts.cloud.halt resume
 
+reconcile: .venv/.set-up ## Compare the journal with the broker's books, record runs that were cut off (STRATEGY=, SINCE=7d, LOCAL=1)
+	@$(PY) -m scripts.reconcile
+
 rollback: .venv/.set-up ## Go back to an older version of a strategy's function (STRATEGY=, VERSION=)
 	@$(PY) -m scripts.cloud.rollback
 
@@ -145,4 +148,4 @@ help: ## Show this
 	/^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: run replay backtest sweep compare lookahead bench-backtest layer verify-layer package bench-layer secrets plan deploy bootstrap destroy invoke logs tail halt resume rollback cost bench-cost constituents sample-prices picture setup test audit scan-secrets fuzz lint lint-infra format bench parity bench-engine lock clean help
+.PHONY: run replay backtest sweep compare lookahead bench-backtest layer verify-layer package bench-layer secrets plan deploy bootstrap destroy invoke logs tail halt resume reconcile rollback cost bench-cost constituents sample-prices picture setup test audit scan-secrets fuzz lint lint-infra format bench parity bench-engine lock clean help

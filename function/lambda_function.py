@@ -4,14 +4,14 @@ import logging
 import math
 import os
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
 from trader import logs, pipeline
-from trader.broker import Broker
+from trader.broker import Books, LiveBroker
 from trader.engine import forecaster
 from trader.journal import Journal, open_journal
 from trader.model import Code, Outcome, Report
@@ -19,7 +19,8 @@ from trader.parameters import Parameters
 from trader.prices import Prices, PriceSource, Progress, no_progress
 from trader.prices.file import FilePrices
 from trader.record import Run
-from trader.settings import Settings
+from trader.recovery import recover
+from trader.settings import Settings, SettingsError
 from trader.slot import is_due, slot_and_now
 from trader.text import one_line
 
@@ -43,39 +44,48 @@ def lambda_handler(event: object, context: Context) -> Report:
     return run(event, context)
 
 
+def present() -> datetime:
+    """The time it is."""
+    return datetime.now(UTC)
+
+
 def run(
     event: object = None,
     context: Context | None = None,
     *,
     env: Mapping[str, str] = os.environ,
     progress: Progress = no_progress,
+    clock: Callable[[], datetime] = present,
 ) -> Report:
-    """Run the bot once for the event's slot and return its report; settings are in `env`.
+    """Run the bot once for the event's slot and return its report; settings are in `env`, `clock` tells the present.
 
     An unexpected error is recorded in the journal, logged and raised. So are SettingsError and EventError, for what
     only a user can put right; there is no slot yet to record them under.
     """
     logs.configure()
     try:
-        return claimed(event, context, env, progress)
+        return claimed(event, context, env, progress, clock())
     except BaseException:
         LOG.exception("failed")
         raise
 
 
-def claimed(event: object, context: Context | None, env: Mapping[str, str], progress: Progress) -> Report:
-    """Claim the slot, trade, and keep the record, that of a failed run too."""
-    settings = Settings.from_env(env, PARAMETERS.fetch)
-    slot, now = slot_and_now(event, settings, datetime.now(UTC))
+def claimed(
+    event: object, context: Context | None, env: Mapping[str, str], progress: Progress, moment: datetime
+) -> Report:
+    """Claim the slot, record what earlier runs left open, trade, and keep the record, that of a failed run too."""
+    settings = secrets_read(event, env, moment)
+    slot, now = slot_and_now(event, settings, moment)
     this = Run(settings=settings, slot=slot, now=now)
     journal = open_journal(settings.journal, settings.strategy)
     if not is_due(event, settings):
         return finish(this, Code.NOT_DUE, f"DAILY_AT={settings.daily_at} in New York is not now; nothing was done")
+    remaining_s = remaining(context)
     # Not the request id: Lambda gives a repeated invocation the same one, and a repetition must not own the claim.
-    if not this.is_dry and not journal.claim(slot, uuid4().hex):
+    if not this.is_dry and not journal.claim(slot, uuid4().hex, end(now, remaining_s())):
         return finish(this, Code.ALREADY_RAN, "another run has this slot; nothing was done")
     try:
-        report = finish(this, *traded(open_desk(this, journal, env, remaining(context), progress), this))
+        report = finish(this, *traded(this, journal, *open_desk(this, journal, env, remaining_s, progress)))
         journal.save(this, report)
     except BaseException as error:
         try:
@@ -86,9 +96,31 @@ def claimed(event: object, context: Context | None, env: Mapping[str, str], prog
     return report
 
 
-def traded(desk: pipeline.Desk, this: Run) -> tuple[Outcome | Code, str]:
-    """The pipeline's outcome, with a detail where a gate was closed."""
+def secrets_read(event: object, env: Mapping[str, str], moment: datetime) -> Settings:
+    """The settings, secrets and all. Where the secrets cannot be had, the slot gets a record that says so."""
     try:
+        return Settings.from_env(env, PARAMETERS.fetch)
+    except SettingsError:
+        raise
+    except Exception as error:
+        try:
+            without = Settings.from_env(env, lambda names: dict.fromkeys(names, "not read"))  # for the record alone
+            slot, now = slot_and_now(event, without, moment)
+            this = Run(settings=without, slot=slot, now=now)
+            report = finish(this, Outcome.FAILED, one_line(f"{type(error).__name__}: {error}", MOST_LETTERS))
+            journal = open_journal(without.journal, without.strategy)
+            if not this.is_dry:
+                journal.adopt(slot, this.record(report))  # the slot is not claimed: another run's record stays
+        except Exception:
+            LOG.exception("no record of the failed run")
+        raise
+
+
+def traded(this: Run, journal: Journal, desk: pipeline.Desk, books: Books) -> tuple[Outcome | Code, str]:
+    """The pipeline's outcome, with a detail where a gate was closed. What earlier runs left open comes first."""
+    try:
+        if not this.is_dry:
+            recover(this, journal, books, desk.remaining_s)
         return pipeline.trade(desk, this), ""
     except pipeline.StopError as stop:
         return stop.code, str(stop)
@@ -124,8 +156,8 @@ def finish(this: Run, status: Outcome | Code, detail: str) -> Report:
 
 def open_desk(
     this: Run, journal: Journal, env: Mapping[str, str], remaining_s: Callable[[], float], progress: Progress
-) -> pipeline.Desk:
-    """The adapters that the settings name. What a setting does not name is not even imported."""
+) -> tuple[pipeline.Desk, Books]:
+    """The adapters that the settings name, and the broker's books. What a setting does not name is not imported."""
     settings = this.settings
 
     @cache
@@ -150,8 +182,9 @@ def open_desk(
         max_age_s=settings.max_price_age_s,
         progress=progress,
     )
+    live = broker(this, prices, alpaca)
     desk = pipeline.Desk(
-        broker=broker(this, prices, alpaca),
+        broker=live,
         prices=prices,
         forecaster=forecaster(settings),
         journal=journal,
@@ -159,7 +192,7 @@ def open_desk(
         remaining_s=remaining_s,
         progress=progress,
     )
-    return desk
+    return desk, live
 
 
 def price_source(
@@ -177,7 +210,7 @@ def price_source(
     return AlpacaPrices(alpaca(), settings.bar_interval, remaining_s=remaining_s)
 
 
-def broker(this: Run, prices: Prices, alpaca: Callable[[], "AlpacaClient"]) -> Broker:
+def broker(this: Run, prices: Prices, alpaca: Callable[[], "AlpacaClient"]) -> LiveBroker:
     """The broker that BROKER names; the embedded one is filled at the run's own prices."""
     settings = this.settings
     if settings.broker == "alpaca":
@@ -200,3 +233,8 @@ def remaining(context: Context | None) -> Callable[[], float]:
     if context is None:
         return lambda: math.inf
     return lambda: context.get_remaining_time_in_millis() / 1000
+
+
+def end(now: datetime, remaining_s: float) -> datetime | None:
+    """When this run will be over for certain; None if nothing stops it."""
+    return None if remaining_s == math.inf else now + timedelta(seconds=remaining_s)

@@ -13,6 +13,7 @@ from typing import Any
 from rich.table import Table
 
 from scripts import terminal
+from trader import decode
 from trader.engine import forecaster
 from trader.journal import open_journal
 from trader.model import Code, Decision
@@ -64,8 +65,8 @@ def find(run: str, env: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
     """The record that RUN names: a file, the latest of the strategy's journal, or one of its slots."""
     if Path(run).is_file():
         try:
-            return run, checked(run, json.loads(Path(run).read_text(encoding="utf-8")))
-        except (ValueError, RecursionError) as error:
+            return run, checked(run, decode.loaded(Path(run).read_text(encoding="utf-8")))
+        except ValueError as error:
             raise JournalError(f"{run} is not JSON: {error}") from error
     settings = Settings.from_env({name: env[name] for name in ("JOURNAL", "STRATEGY") if name in env}, lambda _: {})
     journal = open_journal(settings.journal, settings.strategy)

@@ -1,5 +1,7 @@
 """Decode: values of the model out of JSON that anybody may have written, each field held against its type."""
 
+import json
+import math
 from collections.abc import Mapping
 from dataclasses import Field, fields
 from datetime import datetime
@@ -11,6 +13,14 @@ from trader.model import YEARS
 
 MOST = 1e15
 """A larger number is no price, quantity or sum of money."""
+
+
+def loaded(text: str) -> Any:  # noqa: ANN401 whatever JSON there is
+    """What a text of JSON says. Raises ValueError if it is none, or has a number that JSON does not know, as NaN."""
+    try:
+        return json.loads(text, parse_constant=_finite, parse_float=_finite)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def built[T](kind: type[T], data: object) -> T:
@@ -39,6 +49,12 @@ def moment(data: object) -> datetime:
     if time is None or time.tzinfo is None or time.year not in YEARS:
         raise ValueError(f"{data!r:.100} is no time with a zone, or none that can be")
     return time
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text:.100} is no number that JSON knows")
+    return value
 
 
 def _value(name: str, kind: Any, data: object) -> object:  # noqa: ANN401 a dataclass's own word for a field's type

@@ -68,16 +68,22 @@ def _order(target: Target, slot: datetime, settings: Settings) -> Order:
 
 
 def place(
-    orders: Sequence[Order], broker: Broker, remaining_s: Callable[[], float], settle_time_s: float = SETTLE_TIME_S
+    orders: Sequence[Order],
+    broker: Broker,
+    remaining_s: Callable[[], float],
+    settle_time_s: float = SETTLE_TIME_S,
+    may_go_on: Callable[[], None] = lambda: None,
 ) -> Iterator[Order | Denial]:
     """Place each order once, in the order given, and yield what became of it.
 
+    `may_go_on` is called before each order, and ends the run by an error of its own.
     The symbol's open orders and its position are read again right before each order, because the decision is minutes
     old by then and somebody may have been faster: another run, a bracket's leg, the owner. A refusal is that order's
     alone. An order whose fate nobody can tell is yielded as `unknown`, and then the error ends the run: with such a
     broker no further order is safe.
     """
     for order in orders:
+        may_go_on()
         attempt = _Attempt(order, broker, remaining_s, settle_time_s)
         try:
             yield attempt.sell() if order.side is Side.SELL else attempt.buy()
@@ -145,17 +151,23 @@ class _Attempt:
             self.is_sent = True
             try:
                 return self._known(self._broker.submit(order))
-            except (OrderRejectedError, BrokerError):
-                self.is_sent = False
-                raise
             except OrderUnclearError as unclear:
-                reason = str(unclear)
+                reason, is_doubtful = str(unclear), unclear.is_taken
+            except (OrderRejectedError, BrokerError) as error:
+                if not attempt:
+                    self.is_sent = False
+                    raise
+                # The attempt before may be there after all, and be what this one is refused for.
+                reason, is_doubtful = f"{reason}; sent again: {error}", True
             if (found := self._found(order, reason)) is not None:
                 return self._known(found)
+            if is_doubtful:
+                raise BrokerError(f"{order.client_order_id}: {reason}; and looked up, it is not there")
+            self.is_sent = False
         raise OrderRejectedError(f"not accepted in {ATTEMPTS} attempts, each looked up and not there: {reason}")
 
     def _found(self, order: Order, reason: str) -> Order | None:
-        """The order in the broker's books, looked for twice; None, and not sent, if it is definitely not there."""
+        """The order in the broker's books, looked for twice; None if it is definitely not there."""
         try:
             for pause_s in (0.0, PAUSE_S):
                 sleep(pause_s)
@@ -163,7 +175,6 @@ class _Attempt:
                     return found
         except BrokerError as error:
             raise BrokerError(f"{order.client_order_id}: {reason}; looking it up: {error}") from error
-        self.is_sent = False
         return None
 
     def _known(self, order: Order) -> Order:

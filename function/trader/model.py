@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 from zoneinfo import ZoneInfo
 
 import pandas as pd
@@ -33,6 +33,7 @@ class Code(StrEnum):
     HALTED = "HALTED"
     MARKET_CLOSED = "MARKET_CLOSED"
     ALREADY_RAN = "ALREADY_RAN"
+    UNDER_WAY = "UNDER_WAY"
     NOT_DUE = "NOT_DUE"
     NO_PRICE_DATA = "NO_PRICE_DATA"
     STALE_PRICE = "STALE_PRICE"
@@ -55,6 +56,7 @@ class Outcome(StrEnum):
     NOTHING_TO_DO = "NOTHING_TO_DO"
     DRY_RUN = "DRY_RUN"  # there were orders, and MODE=dry-run kept them back
     FAILED = "FAILED"  # an unexpected error; it is raised as well
+    INTERRUPTED = "INTERRUPTED"  # cut off, and recorded by a later run from what the broker has in its books
 
 
 class Direction(StrEnum):
@@ -232,7 +234,8 @@ class Report(TypedDict):
 
     `status` is an Outcome or a Code. `investments` holds what was placed by symbol, negative for sales, as the first
     version returned it. `account` has the Account `before` and `after`, null where the run did not come that far.
-    `unprotected` are the symbols held without a stop loss although brackets are on: somebody must look.
+    `unprotected` are the symbols held without a stop loss although brackets are on: somebody must look. `recovered` are
+    the slots of earlier runs that were cut off, and whose records this run has written.
     """
 
     strategy: str
@@ -248,4 +251,5 @@ class Report(TypedDict):
     forecasts: list[Json]
     account: dict[str, Json | None]
     unprotected: list[str]
+    recovered: NotRequired[list[str]]  # reports of older versions have none
     timings_s: dict[str, float]

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
 MOST_PER_CALL = 10  # GetParameters takes no more
 
 
+class ParametersError(Exception):
+    """SSM answered, but not what was asked for."""
+
+
 class Parameters:
     """Parameters by name, decrypted, each fetched once for as long as the process lives."""
 
@@ -44,6 +48,8 @@ class Parameters:
 
     def _read(self, names: Sequence[str]) -> dict[str, str]:
         answer = _client().get_parameters(Names=list(names), WithDecryption=True)
+        if "Parameters" not in answer:
+            raise ParametersError(f"SSM answered without parameters when asked for {', '.join(names)}")
         return {parameter["Name"]: parameter["Value"] for parameter in answer["Parameters"]}
 
 

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
 from trader import alpha, execution, portfolio, risk, universe
@@ -83,7 +84,6 @@ def trade(desk: Desk, run: Run) -> Outcome | Code:
     if run.decision.orders and not run.is_dry:
         desk.journal.note(run, STARTED)  # what is about to be placed is on record first
         with run.timed("place"):
-            pass_gates(desk)  # the market may have closed, or somebody pulled the switch, since
             place(desk, run, run.decision)
         run.account_after = closing_account(desk)
     else:
@@ -92,10 +92,13 @@ def trade(desk: Desk, run: Run) -> Outcome | Code:
 
 
 def pass_gates(desk: Desk) -> None:
-    """The halt switch and the market's hours."""
+    """The halt switch and the market's hours: at the beginning, and again right before each order."""
     if halted := desk.halted():
         raise StopError(Code.HALTED, halted)
     clock = desk.broker.clock()
+    if clock.is_open and clock.closes_in_s < execution.ORDER_TIME_S:
+        left = f"the market closes in {clock.closes_in_s:.0f} s, and an order may take {execution.ORDER_TIME_S:.0f}"
+        raise StopError(Code.MARKET_CLOSED, f"{left}: accepted after the close, it would wait for the next opening")
     if not clock.is_open:
         raise StopError(
             Code.MARKET_CLOSED,
@@ -186,7 +189,8 @@ def decide(observation: Observation, forecasts: Forecasts, settings: Settings) -
 def place(desk: Desk, run: Run, decision: Decision) -> None:
     """Hand the planned orders to execution, and note and log each as soon as its fate is known."""
     planned = len(decision.orders)
-    for done in execution.place(decision.orders, desk.broker, desk.remaining_s, desk.settle_time_s):
+    may_go_on = partial(pass_gates, desk)  # somebody may pull the switch, or the market close, between two orders
+    for done in execution.place(decision.orders, desk.broker, desk.remaining_s, desk.settle_time_s, may_go_on):
         run.outcomes.append(done)
         if isinstance(done, Order):
             _log(run, "order", done)

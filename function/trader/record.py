@@ -31,7 +31,7 @@ from trader.settings import Settings
 
 VERSION = 1
 STARTED = "STARTED"
-"""The status in a record whose run has not ended: its decision is made, and orders are being placed."""
+"""The status in what is kept of a run before its first order: its decision is made, and orders are being placed."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,6 +44,7 @@ class Run:
     observation: Observation | None = None
     decision: Decision | None = None
     outcomes: list[Order | Denial] = field(default_factory=list)
+    recovered: list[datetime] = field(default_factory=list)  # slots of runs that were cut off
     account_after: Account | None = None
     timings_s: dict[str, float] = field(default_factory=dict)
 
@@ -111,6 +112,7 @@ class Run:
                 "after": as_json(self.account_after),
             },
             "unprotected": list(self.unprotected),
+            "recovered": as_json(self.recovered),
             "timings_s": dict(self.timings_s),
         }
 
@@ -152,6 +154,11 @@ def observation_from(data: Mapping[str, Any]) -> Observation:
         closes={symbol: _closes(symbol, value) for symbol, value in data["closes"].items()},
         denials=tuple(decode.built(Denial, value) for value in data["denials"]),
     )
+
+
+def order_from(data: Mapping[str, Any]) -> Order:
+    """An order out of a record. Raises KeyError, TypeError or ValueError if it is none."""
+    return decode.built(Order, data)
 
 
 def settings_from(data: Mapping[str, Any]) -> Settings:

@@ -29,6 +29,15 @@ def slot_id(slot: datetime) -> str:
     return slot.astimezone(UTC).strftime("%Y%m%dT%H%MZ")
 
 
+def slot_from(text: str) -> datetime | None:
+    """The slot that such an id stands for; None if it stands for none."""
+    try:
+        slot = datetime.strptime(text, "%Y%m%dT%H%MZ").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return slot if slot_id(slot) == text else None  # strptime takes fewer digits as well
+
+
 def slot_and_now(event: object, settings: Settings, clock: datetime) -> tuple[datetime, datetime]:
     """The slot, cut to the minute, and the moment that prices and accounts are looked at as of. Raises EventError.
 

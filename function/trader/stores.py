@@ -28,8 +28,8 @@ class Store(Protocol):
     def read(self, name: str) -> str | None:
         """The text under a name; None if there is none."""
 
-    def names(self, prefix: str) -> list[str]:
-        """The names that begin with a prefix, in alphabetical order."""
+    def names(self, prefix: str, after: str = "") -> list[str]:
+        """The names that begin with a prefix, in alphabetical order; with `after` only those that come after it."""
 
 
 class Folder:
@@ -68,10 +68,10 @@ class Folder:
         except (OSError, UnicodeDecodeError) as error:
             raise self._unusable(error) from error
 
-    def names(self, prefix: str) -> list[str]:
+    def names(self, prefix: str, after: str = "") -> list[str]:
         """See Store."""
         files = (self._path / prefix).rglob("*")
-        return sorted(str(file.relative_to(self._path)) for file in files if file.is_file())
+        return sorted(name for file in files if (name := str(file.relative_to(self._path))) > after and file.is_file())
 
     def _made(self, name: str) -> Path:
         path = self._path / name
@@ -120,23 +120,29 @@ class Bucket:
                 return body.read().decode("utf-8")
         except _MissingError:
             return None
+        except UnicodeDecodeError as error:
+            raise JournalError(f"{name} in JOURNAL=s3://{self._bucket}/{self._prefix} is no text: {error}") from error
 
-    def names(self, prefix: str) -> list[str]:
+    def names(self, prefix: str, after: str = "") -> list[str]:
         """See Store."""
         with self._translated():
             paginator = self._client().get_paginator("list_objects_v2")
-            pages = paginator.paginate(Bucket=self._bucket, Prefix=f"{self._prefix}{prefix}")
+            pages = paginator.paginate(
+                Bucket=self._bucket, Prefix=f"{self._prefix}{prefix}", StartAfter=f"{self._prefix}{after}"
+            )
             return sorted(item["Key"].removeprefix(self._prefix) for page in pages for item in page.get("Contents", []))
 
     def _put(self, name: str, text: str, **condition: Any) -> None:  # noqa: ANN401 boto3's own words
         with self._translated():
-            self._client().put_object(
+            answer = self._client().put_object(
                 Bucket=self._bucket,
                 Key=f"{self._prefix}{name}",
                 Body=text.encode("utf-8"),
                 ContentType="application/json",
                 **condition,
             )
+        if "ETag" not in answer:  # of what is stored: an answer without it is not S3's, whatever its status
+            raise JournalError(f"JOURNAL=s3://{self._bucket}/{self._prefix} cannot be used: {name} was not confirmed")
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -145,7 +151,7 @@ class Bucket:
 
         try:
             yield
-        except (BotoCoreError, ClientError, UnicodeDecodeError) as error:
+        except (BotoCoreError, ClientError) as error:
             code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
             kind = _ERRORS.get(code, JournalError)
             raise kind(f"JOURNAL=s3://{self._bucket}/{self._prefix} cannot be used: {error}") from error

@@ -15,7 +15,10 @@ from trader.record import STARTED
 
 ARROWS = {"UP": "▲ UP", "FLAT": "● FLAT", "DOWN": "▼ DOWN", "": ""}
 ALARMING = frozenset(
-    {Outcome.FAILED, STARTED, Code.HALTED, Code.ACCOUNT_BLOCKED, Code.DAILY_LOSS_STOP, Code.OUT_OF_TIME}
+    {
+        *(Outcome.FAILED, STARTED, Outcome.INTERRUPTED),
+        *(Code.HALTED, Code.ACCOUNT_BLOCKED, Code.DAILY_LOSS_STOP, Code.OUT_OF_TIME),
+    }
 )
 
 
@@ -41,6 +44,7 @@ def _contents(record: Json) -> dict[str, Any]:
         "detail": story.plain(report["detail"]),
         "stopped": story.explanation(report["status"]),
         "unprotected": story.unprotected_words(record),
+        "recovered": story.recovered_words(record),
         "unprotected_remedy": story.UNPROTECTED_REMEDY,
         "alarming": report["status"] in ALARMING,
         "strategy": story.plain(report["strategy"]),

@@ -22,7 +22,7 @@ class Explanation(NamedTuple):
 
 EXPLANATIONS: Mapping[Code, Explanation] = {
     Code.HALTED: Explanation(
-        "The halt switch is on, or could not be read, so nothing is traded.",
+        "The halt switch is on, or could not be read, so nothing was traded from then on.",
         "Set the parameter that HALT_PARAMETER names to false, or see to it that the bot may read it.",
     ),
     Code.MARKET_CLOSED: Explanation(
@@ -33,6 +33,10 @@ EXPLANATIONS: Mapping[Code, Explanation] = {
         "A run of this strategy has already claimed this slot, and a slot is never traded twice.",
         "Nothing: the next slot trades again. To try more: another day (AT=2022-11-08), MODE=dry-run, another "
         "STRATEGY, or make clean, which removes the journal and the paper account.",
+    ),
+    Code.UNDER_WAY: Explanation(
+        "Another run of this strategy had not ended yet, and two at once could buy the same twice.",
+        "Nothing: the next slot trades again. To run it now, wait until the time that the detail names.",
     ),
     Code.NOT_DUE: Explanation(
         "DAILY_AT names another time of the day, in New York, than the one this run was scheduled for.",
@@ -96,6 +100,15 @@ UNFINISHED = Explanation(
     "The run's end was never recorded: it was stopped from outside while it placed its orders.",
     "Check the broker's list of orders: each planned one may or may not have been placed.",
 )
+
+INTERRUPTED = Explanation(
+    "The run was cut off, and a later one wrote this record from its plan and the broker's books.",
+    "Nothing about its orders: what was not placed is decided on anew. Find out in the log what ended it, such as too "
+    "little memory or time.",
+)
+
+ENDS: Mapping[str, Explanation] = {Outcome.FAILED: FAILED, STARTED: UNFINISHED, Outcome.INTERRUPTED: INTERRUPTED}
+"""Ends of a run that are no code's."""
 
 UNPROTECTED_REMEDY = "Place a stop loss for each in the broker's dashboard, or sell it."
 
@@ -236,6 +249,8 @@ def headline(record: Json, shown: Sequence[Row]) -> str:
         return f"The run failed: {counts}" if counts else "The run failed"
     if status == STARTED:
         return f"The run never ended: {counts}"
+    if status == Outcome.INTERRUPTED:
+        return f"The run was cut off: {counts}" if counts else "The run was cut off"
     if status in CODE_STATUSES:
         stopped = f"Stopped: {status.replace('_', ' ').lower()}"
         return f"{stopped}. {counts}" if counts else stopped
@@ -261,15 +276,19 @@ def _counts(shown: Sequence[Row], *, dry: bool) -> Iterator[str]:
 
 def explanation(status: str) -> Explanation | None:
     """Why a run stopped and what to do; None for a run that went through."""
-    if status in (Outcome.FAILED, STARTED):
-        return FAILED if status == Outcome.FAILED else UNFINISHED
-    return EXPLANATIONS[Code(status)] if status in CODE_STATUSES else None
+    return EXPLANATIONS[Code(status)] if status in CODE_STATUSES else ENDS.get(status)
 
 
 def unprotected_words(record: Json) -> str:
     """Which symbols are held without a stop loss although brackets are on; empty if there are none."""
     symbols = [plain(symbol) for symbol in record["report"].get("unprotected", ())]
     return f"Without a stop loss: {', '.join(symbols)}" if symbols else ""
+
+
+def recovered_words(record: Json) -> str:
+    """Which earlier runs this one found cut off; empty if there were none."""
+    slots = [f"{new_york(slot):%a %-d %b %Y, %H:%M}" for slot in record["report"].get("recovered", ())]
+    return f"Earlier runs that were cut off, and are on record now: {'; '.join(slots)} New York" if slots else ""
 
 
 def denial_codes(record: Json) -> list[Code]:

@@ -19,7 +19,7 @@ NARROW_COLUMNS = 104  # below, the columns stand one blank apart instead of two
 SMALL_COLUMNS = 100  # below, the legs of a bracket have a line of their own
 RESULT_LETTERS = 96
 ARROWS = {Direction.UP: ("▲ UP", "green"), Direction.FLAT: ("● FLAT", "dim"), Direction.DOWN: ("▼ DOWN", "red")}
-ALARMING = (Outcome.FAILED, STARTED)
+ALARMING = (Outcome.FAILED, STARTED, Outcome.INTERRUPTED)
 KIND_STYLES = {"order": "bold", "unsent": "bold", "refused": "yellow"}
 
 
@@ -45,6 +45,8 @@ def _heading(record: Json, rows: Sequence[Row]) -> RenderableType:
         _labelled("Slot", f"{story.slot_words(record)} (when this run was due; a slot is traded once)"),
         _labelled("Status", ": ".join(filter(None, (report["status"], story.plain(report["detail"]))))),
     ]
+    if recovered := story.recovered_words(record):
+        lines.append(_labelled("Recovered", recovered))
     if stopped:
         lines += [_labelled("Meaning", stopped.means), _labelled("What to do", stopped.remedy)]
     return Padding(Group(*lines), (0, 1), expand=False)

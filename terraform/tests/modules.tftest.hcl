@@ -215,8 +215,8 @@ run "no_address_no_subscription" {
     error_message = "nobody is written to"
   }
   assert {
-    condition     = length(aws_cloudwatch_metric_alarm.this) + length(aws_cloudwatch_metric_alarm.missing_run) == 7
-    error_message = "seven alarms a strategy"
+    condition     = length(aws_cloudwatch_metric_alarm.this) + length(aws_cloudwatch_metric_alarm.missing_run) == 8
+    error_message = "eight alarms a strategy"
   }
   assert {
     condition     = aws_cloudwatch_metric_alarm.this["trend-duration"].threshold == 240000

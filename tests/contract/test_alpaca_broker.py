@@ -7,7 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ READS: dict[str, Callable[[AlpacaBroker], object]] = {
     "/v2/account": lambda broker: broker.account(),
     "/v2/positions": lambda broker: broker.positions(),
     "/v2/orders": lambda broker: broker.open_orders(),
+    "/v2/orders?status=all": lambda broker: broker.placed(datetime.now(UTC), datetime.now(UTC)),
     "/v2/orders:by_client_order_id": lambda broker: broker.find(BUY),
 }
 
@@ -72,6 +73,11 @@ def test_the_clock_is_timezone_aware(fake: AlpacaFake, broker: AlpacaBroker) -> 
     fake.now = datetime(2026, 11, 20, 22, 0, tzinfo=UTC)
     clock = broker.clock()
     assert (clock.is_open, clock.next_open) == (False, datetime(2026, 11, 23, 14, 30, tzinfo=UTC))
+
+
+def test_the_clock_says_how_long_the_session_still_is(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.now = datetime(2026, 11, 20, 20, 58, 30, tzinfo=UTC)
+    assert broker.clock().closes_in_s == 90
 
 
 def test_the_account_is_read_in_dollars(fake: AlpacaFake, broker: AlpacaBroker) -> None:
@@ -243,6 +249,53 @@ def test_more_than_five_hundred_open_orders_are_read_page_by_page(fake: AlpacaFa
     assert len(fake.asked("GET")) == 3
 
 
+# --- what was placed ---------------------------------------------------------------------------------------------
+
+NOON = datetime(2026, 11, 20, 17, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def test_what_was_placed_is_told_with_what_became_of_it_and_without_legs(
+    fake: AlpacaFake, broker: AlpacaBroker
+) -> None:
+    fake.now = NOON
+    broker.submit(BRACKET)
+    fake.rejected_later = {"MSFT"}
+    broker.submit(replace(BUY, client_order_id="trend-1-MSFT-buy", symbol="MSFT"))
+    bought, refused = broker.placed(NOON - HOUR, NOON + HOUR)
+    assert bought == replace(
+        BRACKET, order_id=fake.orders[0].id, status="filled", filled_quantity=10.0, filled_price_usd=100.0
+    )
+    assert (refused.symbol, refused.status, refused.filled_quantity, refused.price_usd) == ("MSFT", "rejected", 0, 0)
+
+
+def test_what_was_placed_before_or_after_is_not_told(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    for hours in (-2, 0, 2):
+        fake.now = NOON + hours * HOUR
+        broker.submit(replace(BUY, client_order_id=f"order {hours}", quantity=1))
+    assert [order.client_order_id for order in broker.placed(NOON - HOUR, NOON + HOUR)] == ["order 0"]
+
+
+def test_an_order_of_an_amount_in_dollars_has_no_quantity(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.now = NOON
+    broker.submit(BUY)
+    fake.record_overrides["AAPL"] = {"qty": None, "notional": "500"}
+    assert [order.quantity for order in broker.placed(NOON - HOUR, NOON + HOUR)] == [0]
+
+
+@pytest.mark.parametrize("count", [200, 600])  # with their legs both are more than a page
+def test_more_than_five_hundred_placed_orders_are_read_page_by_page(
+    fake: AlpacaFake, broker: AlpacaBroker, count: int
+) -> None:
+    fake.now = NOON
+    fake.fills = "never"
+    fake.cash *= 1000
+    for number in range(count):
+        broker.submit(replace(BRACKET, client_order_id=f"order {number}", quantity=1))
+    placed = broker.placed(NOON - HOUR, NOON + HOUR)
+    assert [order.client_order_id for order in placed] == [f"order {number}" for number in range(count)]
+
+
 # --- reading through faults --------------------------------------------------------------------------------------
 
 
@@ -354,6 +407,13 @@ def test_a_fractional_holding_can_be_sold_whole(fake: AlpacaFake, broker: Alpaca
     fake.hold("AAPL", 0.123456789)
     broker.submit(replace(SELL, quantity=broker.positions()["AAPL"].quantity))
     assert fake.positions == {}
+
+
+def test_what_somebody_has_sold_in_the_meantime_is_not_sold_short(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.may_short = True
+    with pytest.raises(OrderRejectedError, match="position intent mismatch"):
+        broker.submit(SELL)
+    assert fake.orders == []
 
 
 REFUSED: dict[str, tuple[Order, str, Code]] = {

@@ -270,6 +270,10 @@ def test_after_and_until_exclude_their_own_moment(fake: AlpacaFake) -> None:
 REFUSALS = {
     "a second order with the same id": (market(client_order_id="held"), 422, 40010001, "must be unique"),
     "more than there is money for": (market(quantity="1000"), 403, 40310000, "insufficient buying power"),
+    "closing what is not open": (
+        market("sell", "1") | {"symbol": "MSFT", "position_intent": "sell_to_close"},
+        *(422, 42210000, "position intent mismatch, inferred: sell_to_open, specified: sell_to_close"),
+    ),
     "more shares than are held": (market("sell", "11"), 403, 40310000, "insufficient qty available"),
     "a take profit below the tick": (bracket(take="140.001"), 422, 42210000, "sub-penny"),
     "a stop below the tick": (bracket(stop="97.005"), 422, 42210000, "sub-penny"),

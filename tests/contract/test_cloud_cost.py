@@ -232,8 +232,8 @@ def other(found: dict[str, Any], what: str) -> dict[str, Any]:
 def test_other_free_tiers_are_told_with_what_30_strategies_cost() -> None:
     found = cost.from_runs(month(), "x86_64")
     alarms, metrics = other(found, "CloudWatch alarms"), other(found, "CloudWatch custom metrics")
-    assert (alarms["strategies_that_fit"], alarms["usd_of_30"]) == (1, pytest.approx(0.10 * (30 * 8 - 10)))
-    assert (metrics["used"], metrics["usd_of_30"]) == (1.5, pytest.approx(0.30 * (30 * 1.5 - 10)))
+    assert (alarms["strategies_that_fit"], alarms["usd_of_30"]) == (1, pytest.approx(0.10 * (30 * 9 - 10)))
+    assert (metrics["used"], metrics["usd_of_30"]) == (1.75, pytest.approx(0.30 * (30 * 1.75 - 10)))
     assert other(found, "CloudWatch logs")["used"] == pytest.approx(756 * 10_000 / 1e9, abs=1e-4)
 
 

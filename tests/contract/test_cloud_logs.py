@@ -60,6 +60,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         run({"time": "2022-12-28T19:45:00Z"}, env=env | {"UNIVERSE": unknown, "ACCOUNT_FILE": f"{folder}/another.json"})
         with pytest.raises(SettingsError):
             run(env={"MODE": "never"})
+        log.error("interrupted", extra={"strategy": "trend", "slot": SLOT, "symbols": "KO", "detail": "cut off"})
         log.error("held without a stop loss", extra={"strategy": "trend", "slot": SLOT, "symbols": "KO,PEP"})
     finally:
         log.removeHandler(handler)
@@ -182,8 +183,14 @@ def test_errors_are_failures_time_outs_and_lost_stop_losses(rows: Callable[..., 
     assert found == [
         ("platform.report", "timeout", None),
         ("held without a stop loss", None, "KO,PEP"),
+        ("interrupted", None, "KO"),
         ("failed", "SettingsError", None),
     ]
+
+
+def test_a_run_that_was_cut_off_is_told_with_its_slot_and_how_far_it_came(rows: Callable[..., Rows]) -> None:
+    (row,) = [row for row in rows("errors") if row["event"] == "interrupted"]
+    assert (row["slot"], row["why"]) == (SLOT, "cut off")
 
 
 def test_an_error_says_which_strategy_and_request(rows: Callable[..., Rows]) -> None:

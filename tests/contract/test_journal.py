@@ -1,6 +1,6 @@
 import threading
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -9,7 +9,7 @@ import boto3
 import pytest
 
 from tests.builders import SLOT, settings
-from trader.journal import Journal, open_journal
+from trader.journal import Claim, Journal, open_journal
 from trader.record import Run
 from trader.stores import JournalError
 
@@ -71,6 +71,111 @@ def test_a_dry_run_leaves_the_slots_own_record_alone(journal: Journal) -> None:
 def test_a_record_that_is_not_there_is_an_error(journal: Journal) -> None:
     with pytest.raises(JournalError, match="there is no record runs/none"):
         journal.load("runs/none.json")
+
+
+def test_what_a_run_is_about_to_place_is_beside_its_record_and_no_record(journal: Journal) -> None:
+    journal.note(a_run(), "STARTED")
+    assert journal.records() == []
+    started = journal.started(SLOT)
+    assert started is not None
+    assert started["report"]["status"] == "STARTED"
+    assert journal.load("runs/trend/2022-12-28/20221228T2045Z.started") == started
+
+
+def test_a_run_that_noted_nothing_has_started_nothing(journal: Journal) -> None:
+    assert journal.started(SLOT) is None
+
+
+def test_a_record_is_adopted_only_where_there_is_none(journal: Journal) -> None:
+    run = a_run()
+    assert journal.adopt(SLOT, run.record(run.report("INTERRUPTED")))
+    assert not journal.adopt(SLOT, run.record(run.report("again")))
+    journal.save(run, run.report("TRADED"))
+    assert journal.load(journal.record_name(SLOT, is_dry=False))["report"]["status"] == "TRADED", "its own, though late"
+
+
+# --- unfinished runs ---
+
+LATER = SLOT + timedelta(minutes=15)
+UNTIL = SLOT + timedelta(minutes=5)
+
+
+def test_a_claim_without_a_record_is_of_an_unfinished_run(journal: Journal) -> None:
+    journal.claim(SLOT, "first", UNTIL)
+    assert journal.unfinished(LATER) == [Claim(SLOT, UNTIL)]
+
+
+def test_a_run_with_a_record_is_finished(journal: Journal) -> None:
+    journal.claim(SLOT, "first", UNTIL)
+    journal.note(a_run(), "STARTED")
+    journal.save(a_run(), a_run().report("NOTHING_TO_DO"))
+    assert journal.unfinished(LATER) == []
+
+
+def test_a_dry_runs_record_does_not_finish_the_real_one(journal: Journal) -> None:
+    journal.claim(SLOT, "first", UNTIL)
+    dry = a_run(MODE="dry-run")
+    journal.save(dry, dry.report("DRY_RUN"))
+    assert journal.unfinished(LATER) == [Claim(SLOT, UNTIL)]
+
+
+def test_the_unfinished_of_another_strategy_are_its_own(journal: Journal) -> None:
+    Journal(journal.store, "trend-2").claim(SLOT, "first", UNTIL)
+    assert journal.unfinished(LATER) == []
+
+
+def test_unfinished_runs_come_oldest_first_from_the_last_seven_days(journal: Journal) -> None:
+    ages = [timedelta(minutes=15), timedelta(days=3), timedelta(days=7), timedelta(days=7, minutes=1)]
+    for age in ages:
+        journal.claim(LATER - age, "first", UNTIL)
+    assert [LATER - claim.slot for claim in journal.unfinished(LATER)] == [ages[2], ages[1], ages[0]]
+
+
+def test_names_that_are_no_slots_are_left_alone(journal: Journal) -> None:
+    day = "runs/trend/2022-12-28"
+    for name in (f"{day}/x.claim", f"{day}/20221228T2061Z.claim", f"{day}/.claim", f"{day}/deep/20221228T2045Z.claim"):
+        journal.store.write(name, "junk")
+    journal.store.write("runs/trend/2022-12-27/20221228T2045Z.claim", "the right slot under the wrong day")
+    assert journal.unfinished(LATER) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0f3a9c", "12345", "", "{", "[]", "{}", '{"until": 7}', '{"until": "soon"}', '{"claimant": "a", "until": null}'],
+)
+def test_a_claim_that_says_no_end_is_unfinished_without_one(journal: Journal, text: str) -> None:
+    journal.store.write("runs/trend/2022-12-28/20221228T2045Z.claim", text)
+    assert journal.unfinished(LATER) == [Claim(SLOT, None)]
+
+
+@pytest.mark.parametrize(
+    ("until", "age", "is_over"),
+    [
+        (UNTIL, timedelta(minutes=6), False),
+        (UNTIL, timedelta(minutes=6, seconds=1), True),
+        (None, timedelta(minutes=15), False),
+        (None, timedelta(minutes=15, seconds=1), True),
+    ],
+)
+def test_a_run_is_over_for_certain_only_after_its_last_moment(until: datetime, age: timedelta, is_over: bool) -> None:
+    assert Claim(SLOT, until).is_over(SLOT + age) is is_over
+
+
+def test_names_can_be_asked_for_from_one_on(journal: Journal) -> None:
+    for name in ("runs/a/2022-12-27/x", "runs/a/2022-12-28/x", "runs/a/2022-12-29/x", "runs/b/2022-12-29/x"):
+        journal.store.write(name, "")
+    assert journal.store.names("runs/a/", after="runs/a/2022-12-28") == ["runs/a/2022-12-28/x", "runs/a/2022-12-29/x"]
+
+
+@pytest.mark.usefixtures("aws")
+def test_a_name_in_a_bucket_that_holds_no_text_is_named() -> None:
+    boto3.client("s3").create_bucket(Bucket="journal-bucket")
+    boto3.client("s3").put_object(Bucket="journal-bucket", Key="runs/x", Body=b"\xff")
+    with pytest.raises(JournalError, match="runs/x in JOURNAL=s3://journal-bucket/ is no text"):
+        open_journal("s3://journal-bucket", "trend").store.read("runs/x")
+
+
+# --- the day's ranking ---
 
 
 def test_a_ranking_is_kept_for_its_day(journal: Journal) -> None:
@@ -157,3 +262,26 @@ def _forward(request: Request) -> int:
 def test_a_claim_whose_answer_was_lost_is_recognised_as_ones_own() -> None:
     assert open_journal("s3://journal-bucket", "trend").claim(SLOT, "mine")
     assert not open_journal("s3://journal-bucket", "trend").claim(SLOT, "theirs")
+
+
+class Yes(BaseHTTPRequestHandler):
+    """A network that answers everything itself, as the log-in page of a hotel does."""
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.usefixtures("aws")
+def test_an_answer_that_is_not_s3s_confirms_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Yes) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(JournalError, match=r"20221228T2045Z\.claim was not confirmed"):
+            open_journal("s3://journal-bucket", "trend").claim(SLOT, "first")
+        server.shutdown()

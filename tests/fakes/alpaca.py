@@ -12,7 +12,7 @@ import threading
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, NamedTuple, Self
 from urllib.parse import parse_qsl, urlsplit
@@ -186,17 +186,18 @@ class AlpacaFake(AlpacaBooks):
     def _order_json(self, order: FakeOrder, *, nested: bool) -> Any:
         return _order_json(order, nested=nested) | self.record_overrides.get(order.symbol, {})
 
-    def _next(self, bell: time) -> datetime:
+    def _next(self, bell: int) -> datetime:
+        """The next opening (0) or close (1)."""
         today = self.now.astimezone(NEW_YORK).date()
-        bells = (datetime.combine(today + timedelta(days=days), bell, NEW_YORK) for days in range(8))
-        return next(moment for moment in bells if moment > self.now and moment.weekday() < 5)
+        sessions = filter(None, (self.session(today + timedelta(days=days)) for days in range(8)))
+        return next(hours[bell] for hours in sessions if hours[bell] > self.now)
 
     def _clock_json(self) -> Any:
         return {
             "timestamp": self.now.astimezone(NEW_YORK).isoformat(),
             "is_open": self.market_is_open(),
-            "next_open": self._next(time(9, 30)).isoformat(),
-            "next_close": self._next(time(16)).isoformat(),
+            "next_open": self._next(0).isoformat(),
+            "next_close": self._next(1).isoformat(),
         }
 
     def _account_json(self) -> Any:

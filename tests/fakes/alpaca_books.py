@@ -4,7 +4,7 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from itertools import count
 from typing import Any, Literal
@@ -70,7 +70,9 @@ class AlpacaBooks:
     answered as rejected), `account_overrides` (fields of the account's answer; a blocking flag also refuses orders),
     `unpriced` (holdings that are no longer traded: their current price is null), `untradable` (symbols that orders are
     refused for), `record_overrides` (fields of the answers about a symbol's position and orders), `multiplier` (how
-    many times its own money a margin account may spend).
+    many times its own money a margin account may spend), `may_short` (whether a sale of what is not held is a short
+    sale, as in every margin account; one that says `sell_to_close` is refused all the same), `holidays` (weekdays
+    without a session) and `early_closes` (days whose session ends at 13:00).
     """
 
     def __init__(self, *, prices: Mapping[str, float] | None = None, cash_usd: float = 100_000) -> None:
@@ -86,6 +88,9 @@ class AlpacaBooks:
         self.unpriced: set[str] = set()
         self.untradable: set[str] = set()
         self.multiplier = 1
+        self.may_short = False
+        self.holidays: set[date] = set()
+        self.early_closes: set[date] = set()
 
         self.cash = Decimal(str(cash_usd))
         self.last_equity = self.cash
@@ -110,6 +115,20 @@ class AlpacaBooks:
         with self.lock:
             for order in [order for order in self.open_orders() if order.type == "market"]:
                 self._fill(order, order.remaining, self.price(order.symbol))
+
+    def trade(self) -> None:
+        """What the exchange does at today's prices: fills what waits, and the legs whose price is reached."""
+        if not self.market_is_open():
+            return
+        self.fill_waiting()
+        for symbol in list(self.positions):
+            for leg in [leg for leg in self.open_orders(symbol) if leg.parent and leg.parent.status == "filled"]:
+                if leg.stop_price is not None and self.price(symbol) <= leg.stop_price:
+                    self.trigger_stop(symbol)
+                    break
+                if leg.limit_price is not None and self.price(symbol) >= leg.limit_price:
+                    self.trigger_take_profit(symbol)
+                    break
 
     def trigger_stop(self, symbol: str) -> FakeOrder:
         """The stop-loss leg fills at its price, and the take-profit leg is cancelled."""
@@ -173,7 +192,16 @@ class AlpacaBooks:
         if self.is_open is not None:
             return self.is_open
         local = self.now.astimezone(NEW_YORK)
-        return local.weekday() < 5 and time(9, 30) <= local.time() < time(16)
+        hours = self.session(local.date())
+        return hours is not None and hours[0] <= self.now < hours[1]
+
+    def session(self, day: date) -> tuple[datetime, datetime] | None:
+        """The opening and the close of a day; None without a session."""
+        if day.weekday() >= 5 or day in self.holidays:
+            return None
+        bells = (time(9, 30), time(13) if day in self.early_closes else time(16))
+        opening, close = (datetime.combine(day, bell, NEW_YORK) for bell in bells)
+        return opening, close
 
     def find(self, **wanted: str) -> FakeOrder:
         for order in self.orders:
@@ -190,6 +218,7 @@ class AlpacaBooks:
             body["symbol"], body["side"], body["type"], quantity, body.get("client_order_id") or str(uuid.uuid4())
         )
         order.time_in_force, order.order_class = body["time_in_force"], body.get("order_class", "")
+        self._check_intent(order, body.get("position_intent"))
         order.legs = self._legs_of(order, body) if order.order_class == "bracket" else []
         self._check_form(order)
         self._check_money(order)
@@ -262,6 +291,13 @@ class AlpacaBooks:
         ):
             raise RefusalError(422, 42210000, "stop_loss must be below and take_profit above the base price")
 
+    def _check_intent(self, order: FakeOrder, intent: str | None) -> None:
+        held = self.positions[order.symbol].quantity if order.symbol in self.positions else Decimal(0)
+        inferred = f"{order.side}_to_{'open' if (held >= 0) == (order.side == 'buy') or not held else 'close'}"
+        if intent is not None and intent != inferred:
+            message = f"position intent mismatch, inferred: {inferred}, specified: {intent}"
+            raise RefusalError(422, 42210000, message)
+
     def _check_money(self, order: FakeOrder) -> None:
         if order.symbol in self.untradable:
             raise RefusalError(403, 40300000, f'asset "{order.symbol}" is not tradable')
@@ -271,7 +307,8 @@ class AlpacaBooks:
         if opposite and not order.order_class:
             message = "potential wash trade detected. use complex orders"
             raise RefusalError(403, 40310000, message, existing_order_id=opposite[0].id)
-        if order.side == "sell" and order.quantity > (available := self.available(order.symbol)):
+        is_short = self.may_short and order.symbol not in self.positions
+        if order.side == "sell" and order.quantity > (available := self.available(order.symbol)) and not is_short:
             numbers = f"requested: {text(order.quantity)}, available: {text(available)}"
             raise RefusalError(403, 40310000, f"insufficient qty available for order ({numbers})")
         if order.side == "buy" and order.quantity * self.price(order.symbol) > self.buying_power:

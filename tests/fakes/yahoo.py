@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time, timedelta
 from enum import Enum
 from functools import lru_cache
@@ -48,6 +48,9 @@ class Fault(Enum):
     EMPTY = "200 without any result"
     NO_BARS = "200 with a description of the symbol, and no bars"
     MALFORMED = "200 with JSON of another shape"
+    STALE = "200 with bars that end three days too early"
+    FORBIDDEN = "403 with a page of HTML"
+    UNAUTHORIZED = "401, as for a crumb that is no longer good"
     HANG = "no answer"
     DROP = "the connection is closed"
 
@@ -181,14 +184,20 @@ class _Handler(BaseHTTPRequestHandler):
         if fault in (Fault.HANG, Fault.DROP):
             self.close_connection = True
             return
+        if fault is Fault.STALE:
+            self._answer(*self._success(request, until=3 * 86_400))
+            return
         self._answer(*(_failure(fault, request) if fault else self._success(request)))
 
-    def _success(self, request: Request) -> tuple[int, str]:
+    def _success(self, request: Request, until: int = 0) -> tuple[int, str]:
         if request.path == CRUMB:
             return 200, "crumb"
         if not request.symbol:
             return (404 if request.host == "fc.yahoo.com" else 200), "<html></html>"  # cookie and consent pages
         listing = self.server.fake.listings.get(request.symbol)
+        if listing and until:
+            end = str(int(listing.last.timestamp()) - until)
+            request = replace(request, query={**request.query, "period2": end})
         return (200, json.dumps(_chart(request, listing))) if listing else _failure(Fault.NOT_FOUND, request)
 
     def _answer(self, status: int, body: str) -> None:
@@ -202,11 +211,14 @@ class _Handler(BaseHTTPRequestHandler):
 def _failure(fault: Fault, request: Request) -> tuple[int, str]:
     error = {"code": "Not Found", "description": "No data found, symbol may be delisted"}
     page = "<html><body>Will be back soon</body></html>"
+    crumb = {"finance": {"result": None, "error": {"code": "Unauthorized", "description": "Invalid Crumb"}}}
     if fault is Fault.NO_BARS:
         return 200, json.dumps(_chart(request, Listing([], datetime.now(UTC))))
     return {
         Fault.RATE_LIMITED: (429, "Too Many Requests\r\n"),
         Fault.SERVER_ERROR: (500, page),
+        Fault.FORBIDDEN: (403, page),
+        Fault.UNAUTHORIZED: (401, json.dumps(crumb)),
         Fault.HTML: (200, page),
         Fault.NOT_FOUND: (404, json.dumps({"chart": {"result": None, "error": error}})),
         Fault.EMPTY: (200, json.dumps({"chart": {"result": [], "error": None}})),

@@ -421,6 +421,37 @@ def test_whatever_the_journal_has_for_a_claim_the_slot_is_taken(data: bytes) -> 
         assert report["status"] == "ALREADY_RAN"
 
 
+@examples(40)
+@given(st.data())
+def test_whatever_the_journal_has_of_a_run_that_was_cut_off(recorded: dict[str, Any], data: st.DataObject) -> None:
+    until = data.draw(TIMES | st.just("2022-12-28T20:01:00Z") | JSON)
+    claim = data.draw(st.text(max_size=30) | JSON.map(json.dumps) | st.just(json.dumps({"until": until})))
+    plan = data.draw(st.none() | st.text(max_size=30) | st.just(json.dumps(_with_a_change(recorded, data))))
+    with room() as its:
+        folder = its.journal / "runs" / FOLDER
+        folder.mkdir(parents=True)
+        (folder / "20221228T1945Z.claim").write_text(claim, encoding="utf-8", errors="replace")
+        if plan is not None:
+            (folder / "20221228T1945Z.started").write_text(plan, encoding="utf-8", errors="replace")
+        run_soundly(its.env, EVENT)
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+@pytest.mark.parametrize("part", ["report", "settings", "observation", "decision"])
+def test_a_plan_with_a_number_that_json_does_not_know_stops_no_run(
+    recorded: dict[str, Any], part: str, number: str
+) -> None:
+    plan = {**recorded, part: {**recorded[part], "more": "HERE"}}
+    with room() as its:
+        folder = its.journal / "runs" / FOLDER
+        folder.mkdir(parents=True)
+        (folder / "20221228T1945Z.claim").write_text("{}")
+        (folder / "20221228T1945Z.started").write_text(json.dumps(plan).replace('"HERE"', number))
+        report = run_soundly(its.env, EVENT)
+        assert report
+        assert report["status"] == "TRADED"
+
+
 @pytest.fixture(scope="module")
 def recorded() -> dict[str, Any]:
     """The record of a sound run."""

@@ -247,6 +247,18 @@ def test_symbols_without_a_stop_loss_are_an_alarm_with_what_to_do(tmp_path: Path
     assert f"What to do: {story.UNPROTECTED_REMEDY}" in elements.text
 
 
+def test_the_runs_that_were_cut_off_before_are_named(tmp_path: Path) -> None:
+    text = written(tmp_path, record(recovered=["2022-12-28T20:45:00Z", "2022-12-28T20:30:00Z"])).text
+    assert "were cut off, and are on record now: Wed 28 Dec 2022, 15:45; Wed 28 Dec 2022, 15:30 New York" in text
+
+
+def test_a_run_that_was_cut_off_is_an_alarm(tmp_path: Path) -> None:
+    badges = [
+        each["class"] for each in written(tmp_path, record(status="INTERRUPTED")).named("span") if "class" in each
+    ]
+    assert "badge alarm" in badges
+
+
 def test_a_run_whose_positions_are_all_protected_has_no_alarm(tmp_path: Path) -> None:
     elements = written(tmp_path, record(unprotected=[]))
     assert elements.alarms == []

@@ -10,6 +10,7 @@ from typing import Any
 import boto3
 import numpy as np
 import pytest
+from botocore.exceptions import BotoCoreError
 
 import lambda_function
 from lambda_function import lambda_handler, run
@@ -421,6 +422,18 @@ def test_a_market_that_closes_during_the_run_gets_no_orders(alpaca: dict[str, st
     assert (report["status"], fake.orders) == ("MARKET_CLOSED", [])
 
 
+def test_a_market_that_closes_between_two_orders_gets_no_second_one(alpaca: dict[str, str], fake: AlpacaFake) -> None:
+    report = run(env=alpaca, progress=at("orders", lambda: setattr(fake, "is_open", False)))
+    assert (report["status"], bought(report)) == ("MARKET_CLOSED", {"A"})
+
+
+def test_just_before_the_close_no_order_is_begun(alpaca: dict[str, str], fake: AlpacaFake) -> None:
+    fake.now = datetime(2026, 11, 20, 20, 59, tzinfo=UTC)
+    report = run(env=alpaca)
+    assert (report["status"], fake.orders) == ("MARKET_CLOSED", [])
+    assert report["detail"].startswith("the market closes in 60 s, and an order may take 100")
+
+
 def test_a_holding_without_a_stop_loss_is_named(
     alpaca: dict[str, str], fake: AlpacaFake, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -489,7 +502,7 @@ def test_the_plan_is_on_record_before_the_first_order(alpaca: dict[str, str], fa
 
     def look(work: str, _done: int, _total: int) -> None:
         if work == "orders" and not seen:
-            seen.append(record(alpaca)["report"]["status"])
+            seen.append(record(alpaca, "*.started")["report"]["status"])
 
     run(env=alpaca, progress=look)
     assert seen == ["STARTED"]
@@ -543,7 +556,7 @@ def test_with_secrets_in_ssm_and_the_journal_in_s3_it_trades(cloud: dict[str, st
     report = run(env=cloud)
     keys = [item["Key"] for item in boto3.client("s3").list_objects_v2(Bucket="journal")["Contents"]]
     assert report["status"] == "TRADED"
-    assert [key.rpartition(".")[2] for key in keys] == ["claim", "json", "json"]
+    assert [key.rpartition(".")[2] for key in keys] == ["claim", "json", "started", "json"]
 
 
 def test_the_halt_switch_stops_the_next_run_and_lets_the_one_after_go(cloud: dict[str, str], fake: AlpacaFake) -> None:
@@ -554,6 +567,11 @@ def test_the_halt_switch_stops_the_next_run_and_lets_the_one_after_go(cloud: dic
     assert statuses == ["HALTED", "HALTED", "TRADED"]
 
 
+def test_a_switch_that_is_pulled_between_two_orders_stops_the_second(cloud: dict[str, str], fake: AlpacaFake) -> None:
+    report = run(env=cloud, progress=at("orders", lambda: put("/trader/halt", "true")))
+    assert (report["status"], bought(report)) == ("HALTED", {"A"})
+
+
 def test_rotated_keys_are_fetched_again_when_the_broker_refuses_the_old_ones(
     cloud: dict[str, str], fake: AlpacaFake
 ) -> None:
@@ -561,6 +579,39 @@ def test_rotated_keys_are_fetched_again_when_the_broker_refuses_the_old_ones(
     fake.secret = "rotated"
     put("/trader/pw", "rotated")
     assert run(env=cloud | {"STRATEGY": "after"})["status"] in {"TRADED", "NOTHING_TO_DO"}
+
+
+@pytest.fixture
+def without_ssm(cloud: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """SSM cannot be reached, and S3 can."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SSM", "http://127.0.0.1:9")
+    return cloud
+
+
+def of_s3(env: dict[str, str]) -> list[tuple[str, str]]:
+    """The statuses of the records in the bucket, with the beginnings of their details."""
+    s3 = boto3.client("s3")
+    names = [item["Key"] for item in s3.list_objects_v2(Bucket="journal", Prefix="prefix/runs/").get("Contents", [])]
+    texts = [s3.get_object(Bucket="journal", Key=name)["Body"].read() for name in names if name.endswith(".json")]
+    reports = [json.loads(text)["report"] for text in texts]
+    return [(report["status"], report["detail"].partition(":")[0]) for report in reports]
+
+
+def test_a_run_whose_secrets_cannot_be_read_has_a_record_that_says_so(without_ssm: dict[str, str]) -> None:
+    with pytest.raises(BotoCoreError):
+        run(env=without_ssm)
+    assert of_s3(without_ssm) == [("FAILED", "EndpointConnectionError")]
+
+
+def test_a_slot_whose_secrets_could_not_be_read_stays_free(
+    without_ssm: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = {"time": datetime.now(UTC).replace(second=0, microsecond=0).isoformat()}
+    with pytest.raises(BotoCoreError):
+        run(event, env=without_ssm)
+    monkeypatch.delenv("AWS_ENDPOINT_URL_SSM")
+    assert run(event, env=without_ssm)["status"] == "TRADED"
+    assert of_s3(without_ssm) == [("TRADED", "")]
 
 
 def test_the_time_of_a_scheduled_event_that_is_now_is_taken(cloud: dict[str, str], fake: AlpacaFake) -> None:

@@ -587,6 +587,7 @@ OF_LAMBDA = {
 }
 OF_THE_LOG = {
     "halted": ("Halted", "Sum", 1),
+    "interrupted": ("Interrupted", "Sum", 1),
     "order-rejected": ("OrdersRejected", "Sum", 1),
     "unprotected": ("Unprotected", "Maximum", 1),
 }
@@ -763,7 +764,8 @@ def metrics(strategy: str, lines: Sequence[Mapping[str, Any]]) -> dict[str, list
 def matches(pattern: str, line: Mapping[str, Any]) -> bool:
     """Whether a line meets a metric filter's pattern: comparisons of JSON fields, joined by &&."""
     for term in pattern.strip("{ }").split("&&"):
-        found = re.fullmatch(r"\((\$\.\S+) (=|!=|>=|>) (\S+)\)", term.strip())
+        comparison = term.strip().removeprefix("(").removesuffix(")")
+        found = re.fullmatch(r"(\$\.\S+) (=|!=|>=|>) (\S+)", comparison)
         assert found, f"{term} is no comparison that this test knows"
         path, sign, text = found.groups()
         there, wanted = at(line, path), json.loads(text)
@@ -782,6 +784,11 @@ def at(line: Mapping[str, Any], path: str) -> Any:
     for name in path.removeprefix("$.").split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
     return value
+
+
+def test_a_run_that_was_cut_off_is_what_its_alarm_counts(ran: Run) -> None:
+    line = {"message": "interrupted", "strategy": "trend", "slot": "2026-11-23T15:00:00Z", "orders": 2}
+    assert metrics("trend", [line]) == {"Interrupted": [1.0]}
 
 
 @pytest.fixture(scope="module")

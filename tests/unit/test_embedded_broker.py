@@ -61,6 +61,16 @@ def test_the_same_client_order_id_is_taken_once(file: Path) -> None:
     assert broker(file).positions()["AAPL"].quantity == 10
 
 
+def test_what_was_placed_is_told_and_no_time_passes_by_it(file: Path) -> None:
+    broker(file).submit(buy(quantity=10))
+    before = file.read_text()
+    placed = broker(file, (100, 50), days_later=1).placed(SLOT, SLOT)
+    assert [(order.client_order_id, order.status, order.filled_quantity) for order in placed] == [
+        ("trend-20221228T2045Z-AAPL-buy", "filled", 10)
+    ]
+    assert file.read_text() == before
+
+
 def test_an_order_is_found_by_its_client_order_id(file: Path) -> None:
     assert broker(file).find(buy()) is None
     broker(file).submit(buy())

@@ -24,6 +24,7 @@ class Books:
     # What happens at each submission in turn: ok, lost (done, no answer), never (not done, no answer), refused.
     script: list[str] = field(default_factory=list)
     is_blind: bool = False  # look-ups fail as well
+    is_forgetful: bool = False  # look-ups find nothing
     loses_positions: bool = False  # the holdings cannot be read once a leg is cancelled
     ends_as: str = "filled"  # what becomes of an accepted order
     keeps_legs: bool = False  # cancelling has no effect
@@ -44,7 +45,7 @@ class Books:
         self.sent.append(order.client_order_id)
         what = self.script.pop(0) if self.script else "ok"
         if order.client_order_id in self.taken:
-            raise OrderUnclearError("client_order_id must be unique")
+            raise OrderUnclearError("client_order_id must be unique", is_taken=True)
         if what == "refused":
             raise OrderRejectedError("no")
         if what != "never":
@@ -56,7 +57,7 @@ class Books:
     def find(self, order: Order) -> Order | None:
         if self.is_blind:
             raise BrokerError("no answer")
-        known = self.taken.get(order.client_order_id)
+        known = None if self.is_forgetful else self.taken.get(order.client_order_id)
         return known and replace(known, status=self.ends_as if known.status == "accepted" else known.status)
 
     def positions(self) -> Mapping[str, Position]:
@@ -188,6 +189,22 @@ def test_an_order_of_unknown_fate_is_told_and_ends_the_run() -> None:
         seen.extend(place([buy("A"), buy("B")], books, lambda: math.inf))  # keeps what came before the error
     assert codes(seen) == ["unknown"]
     assert books.sent == ["trend-20221228T2045Z-A-buy"]
+
+
+def test_an_order_whose_id_is_taken_and_that_is_not_found_is_of_unknown_fate() -> None:
+    books = Books(script=["lost"], is_forgetful=True)
+    seen: list[Order | Denial] = []
+    with pytest.raises(BrokerError, match="must be unique; and looked up, it is not there"):
+        seen.extend(place([buy("A")], books, lambda: math.inf))
+    assert codes(seen) == ["unknown"]
+
+
+def test_an_order_that_is_refused_after_an_attempt_of_unknown_fate_is_of_unknown_fate_itself() -> None:
+    books = Books(script=["never", "refused"])
+    seen: list[Order | Denial] = []
+    with pytest.raises(BrokerError, match="never; sent again: no; and looked up, it is not there"):
+        seen.extend(place([buy("A")], books, lambda: math.inf))
+    assert codes(seen) == ["unknown"]
 
 
 def test_an_order_that_no_longer_fits_in_the_time_is_not_begun() -> None:
@@ -335,7 +352,7 @@ def test_whatever_is_lost_no_order_is_taken_twice_and_none_goes_unreported(
     books.script, books.is_blind = script, is_blind
     orders = [buy(symbol) if side is Side.BUY else sell(symbol) for symbol, side in wishes]
     reported: list[Order | Denial] = []
-    with contextlib.suppress(BrokerError) if is_blind else contextlib.nullcontext():
+    with contextlib.suppress(BrokerError) if is_blind or "refused" in script else contextlib.nullcontext():
         reported.extend(place(orders, books, lambda: math.inf))
     known = {each.client_order_id for each in reported if isinstance(each, Order)}
     assert set(books.taken) <= known

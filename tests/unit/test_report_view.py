@@ -234,6 +234,19 @@ def test_of_a_run_that_never_ended_every_planned_order_is_of_unknown_fate() -> N
     assert "Check the broker's list of orders" in text
 
 
+def test_of_a_run_that_was_cut_off_it_is_known_what_was_placed() -> None:
+    cut_off = record(status="INTERRUPTED", orders=[order("AAA", "buy", 37.0, 98.36, status="filled")], denials=[])
+    cut_off["decision"] = {"orders": [order("AAA", "buy", 37.0, 98.36), order("FFF", "buy", 2.0, 71.0)]}
+    text = shown(cut_off)
+    assert text.strip().startswith("The run was cut off: 1 order placed, 1 order not sent")
+    assert "a later one wrote this record" in " ".join(text.split())
+
+
+def test_a_run_that_recovered_others_names_them() -> None:
+    text = shown(record(recovered=["2022-12-28T20:45:00Z"]))
+    assert "were cut off, and are on record now: Wed 28 Dec 2022, 15:45 New York" in " ".join(text.split())
+
+
 def test_a_held_symbol_without_prices_keeps_its_row_among_many() -> None:
     text = shown(record(orders=[], denials=[*UNPRICED, denial("CCC", "NO_PRICE_DATA", "no price")]), 140)
     assert "NO_PRICE_DATA" in line_of("CCC *", text)

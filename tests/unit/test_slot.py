@@ -7,7 +7,7 @@ from tests.builders import SLOT, price_csv, settings
 from trader import market_hours
 from trader.model import NEW_YORK
 from trader.settings import Settings
-from trader.slot import EventError, is_due, slot_and_now, slot_id
+from trader.slot import EventError, is_due, slot_and_now, slot_from, slot_id
 
 NOW = datetime(2026, 11, 23, 15, 0, 20, 123, tzinfo=UTC)
 ALPACA = settings(BROKER="alpaca", ALPACAUSER="id", ALPACAPW="pw")
@@ -20,6 +20,17 @@ def slot(event: object, of: Settings = ALPACA) -> datetime:
 
 def test_the_slot_is_the_events_time() -> None:
     assert slot({"time": "2026-11-23T15:00:00Z", "source": "aws.events"}) == NOW.replace(second=0, microsecond=0)
+
+
+def test_a_slot_comes_back_from_its_id() -> None:
+    assert slot_from(slot_id(SLOT)) == SLOT
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "2022128T2045Z", "20221228T2460Z", "20221228T2045Z-dry-run", "20221228T2045"]
+)
+def test_what_is_no_id_of_a_slot_has_none(text: str) -> None:
+    assert slot_from(text) is None
 
 
 def test_an_event_in_another_zone_is_the_same_slot() -> None:

@@ -1,6 +1,7 @@
 """Broker: the account, its positions and its orders. Two adapters ship: alpaca.py and embedded.py."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -24,15 +25,23 @@ class OrderRejectedError(Exception):
 
 
 class OrderUnclearError(Exception):
-    """The order was sent and its answer lost: it may or may not have been accepted, and must be looked up."""
+    """The order was sent and its answer lost: it may or may not have been accepted, and must be looked up.
+
+    With `is_taken` the broker has said that it has an order of this id.
+    """
+
+    def __init__(self, message: str, *, is_taken: bool = False) -> None:
+        super().__init__(message)
+        self.is_taken = is_taken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarketClock:
-    """Whether the market is open, and when it will be next."""
+    """Whether the market is open, how long it still will be, and when it opens next."""
 
     is_open: bool
     next_open: datetime
+    closes_in_s: float = math.inf  # endless where an order is filled in the moment it is placed
 
 
 class Broker(Protocol):
@@ -65,3 +74,18 @@ class Broker(Protocol):
 
     def cancel(self, open_order: OpenOrder) -> None:
         """Ask for an open order to be cancelled; an order that is already gone is no error."""
+
+
+class Books(Protocol):
+    """What is read of a broker to find out what an earlier run has placed. Raises BrokerError as a Broker does."""
+
+    def placed(self, since: datetime, until: datetime) -> Sequence[Order]:
+        """At least every order submitted between the two, whoever placed it and whatever became of it, oldest first.
+
+        The legs of brackets are left out. The books do not know at what price an order was decided: `price_usd` is
+        that of its fill, 0 without one.
+        """
+
+
+class LiveBroker(Broker, Books, Protocol):
+    """A broker whose orders outlive the run that placed them."""

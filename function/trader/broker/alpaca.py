@@ -37,7 +37,11 @@ class AlpacaBroker:
     def clock(self) -> MarketClock:
         """The market's hours, as Alpaca's clock gives them."""
         clock = _Fields("GET /clock", self._client.get("/clock"))
-        return MarketClock(is_open=clock.flag("is_open"), next_open=clock.time("next_open"))
+        return MarketClock(
+            is_open=clock.flag("is_open"),
+            next_open=clock.time("next_open"),
+            closes_in_s=(clock.time("next_close") - clock.time("timestamp")).total_seconds(),
+        )
 
     def account(self) -> Account:
         """Money and whether the account may trade; its buying power is its own money, whatever Alpaca would lend."""
@@ -74,22 +78,30 @@ class AlpacaBroker:
 
     def open_orders(self) -> tuple[OpenOrder, ...]:
         """Every order in US stocks still being worked on, legs of brackets included."""
+        return tuple(_open_order(record) for record in self._orders({"status": "open", "nested": "false"}))
+
+    def placed(self, since: datetime, until: datetime) -> tuple[Order, ...]:
+        """Every order in US stocks submitted between the two, whatever became of it, legs of brackets left out."""
+        span = {"after": since.isoformat(), "until": until.isoformat()}
+        return tuple(_placed(record) for record in self._orders({"status": "all", "nested": "true", **span}))
+
+    def _orders(self, query: Mapping[str, object]) -> "list[_Fields]":
+        """All orders in US stocks that a query of GET /orders means, the oldest first, page by page."""
         found: dict[str, _Fields] = {}
-        page = self._open_page(after=None)
+        query = {**query, "direction": "asc", "limit": PAGE_SIZE}
         while True:
+            page = _list("GET /orders", self._client.get("/orders", query))
             new = {record.text("id"): record for record in page if record.text("id") not in found}
             found |= new
-            if len(page) < PAGE_SIZE:
-                return tuple(_open_order(record) for record in found.values() if record.is_stock)
+            # It is not said whether the limit of a nested list counts the legs, so they may end a page early.
+            is_full = sum(1 + len(record.legs) for record in page) >= PAGE_SIZE
+            if not is_full or (not new and len(page) < PAGE_SIZE):
+                return [record for record in found.values() if record.is_stock]
             if not new:
-                raise BrokerError(f"Alpaca: GET /orders: more than {PAGE_SIZE} open orders of the same moment")
+                raise BrokerError(f"Alpaca: GET /orders: more than {PAGE_SIZE} orders of the same moment")
             # `after` excludes its own moment, which a parent and its legs share: include it, and drop what was seen.
             after = page[-1].time("submitted_at") - timedelta(microseconds=1)
-            page = self._open_page(after=after.isoformat())
-
-    def _open_page(self, after: str | None) -> "list[_Fields]":
-        query: dict[str, object] = {"status": "open", "nested": "false", "direction": "asc", "limit": PAGE_SIZE}
-        return _list("GET /orders", self._client.get("/orders", query | ({"after": after} if after else {})))
+            query["after"] = after.isoformat()
 
     def submit(self, order: Order) -> Order:
         """Place the order once and return it with Alpaca's id and first status, which is seldom `filled` yet."""
@@ -269,6 +281,18 @@ def _known(order: Order, record: _Fields) -> Order:
     )
 
 
+def _placed(record: _Fields) -> Order:
+    """An order of which only what Alpaca has is known."""
+    order = Order(
+        client_order_id=record.text("client_order_id"),
+        symbol=record.text("symbol"),
+        side=_side(record),
+        quantity=0.0,  # of an amount in dollars, which nothing of ours is
+        price_usd=record.number_or_none("filled_avg_price") or 0.0,
+    )
+    return _known(order, record)
+
+
 def _bracket(order: Order, record: _Fields) -> tuple[float | None, float | None]:
     """Stop loss and take profit: of the record's legs, or as they were meant where it is a bracket but shows none."""
     if record.order_class != "bracket":
@@ -295,6 +319,8 @@ def _request(order: Order) -> dict[str, object]:
         "qty": _decimal_text(order.quantity),
         "client_order_id": order.client_order_id,
     }
+    if order.side is Side.SELL:
+        body["position_intent"] = "sell_to_close"  # else Alpaca sells short what somebody has sold in the meantime
     if order.stop_loss_usd is not None and order.take_profit_usd is not None:
         body |= {
             "time_in_force": "gtc",
@@ -315,7 +341,9 @@ def _decimal_text(number: float) -> str:
 
 def _refusal(error: RefusedError) -> OrderRejectedError | OrderUnclearError:
     if error.code == _DUPLICATE_ID:
-        return OrderUnclearError(f"{error}: an order with this id may be there already")
+        # Alpaca has the same code for other things that are wrong with a request.
+        is_taken = "must be unique" in str(error)
+        return OrderUnclearError(f"{error}: an order with this id may be there already", is_taken=is_taken)
     if error.code == _NO_MONEY_OR_SHARES and "buying power" in str(error).lower():
         return OrderRejectedError(str(error), Code.BUYING_POWER_EXCEEDED)
     return OrderRejectedError(str(error))

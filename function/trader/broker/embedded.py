@@ -85,7 +85,7 @@ class EmbeddedBroker:
         """Fill a market order at the last close."""
         with self._open() as book:
             if order.client_order_id in book.orders:
-                raise OrderUnclearError(f"client order id {order.client_order_id} is taken")
+                raise OrderUnclearError(f"client order id {order.client_order_id} is taken", is_taken=True)
             price_usd = self._last_price_usd(order.symbol)
             filled = replace(
                 order,
@@ -105,6 +105,11 @@ class EmbeddedBroker:
         with self._open() as book:
             return book.orders.get(order.client_order_id)
 
+    def placed(self, since: datetime, until: datetime) -> tuple[Order, ...]:  # noqa: ARG002 the file keeps no times
+        """Every order in the file, whenever it was; no time passes by this look, so that the past can be looked at."""
+        with self._file():
+            return tuple(self._read().orders.values())
+
     def cancel(self, open_order: OpenOrder) -> None:
         """Cancel both legs of a bracket: one cancels the other."""
         with self._open() as book:
@@ -118,15 +123,21 @@ class EmbeddedBroker:
 
     @contextmanager
     def _open(self) -> Iterator[_Book]:
-        """The book brought up to `now`, written back if all went well, closed to other processes meanwhile."""
+        """The book brought up to `now`, written back if all went well."""
+        with self._file():
+            book = self._read()
+            self._settle(book)
+            yield book
+            if not self._is_dry:
+                self._write(book)
+
+    @contextmanager
+    def _file(self) -> Iterator[None]:
+        """The file, closed to other processes meanwhile."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{self._path}.lock", timeout=10):
-                book = self._read()
-                self._settle(book)
-                yield book
-                if not self._is_dry:
-                    self._write(book)
+                yield
         except (OSError, TimeoutError) as error:
             raise BrokerError(f"ACCOUNT_FILE={self._path} cannot be used: {error}") from error
 
@@ -135,8 +146,8 @@ class EmbeddedBroker:
             cash_usd = self._starting_cash_usd
             return _Book(cash_usd=cash_usd, last_equity_usd=cash_usd, as_of=self._now)
         try:
-            return _decode(decode.mapping(json.loads(self._path.read_text(encoding="utf-8"))))
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            return _decode(decode.mapping(decode.loaded(self._path.read_text(encoding="utf-8"))))
+        except (ValueError, KeyError, TypeError) as error:
             raise BrokerError(
                 f"ACCOUNT_FILE={self._path} is no account of the embedded broker ({type(error).__name__}: {error}); "
                 "move it away to begin with a new one"

@@ -80,7 +80,7 @@ resource "aws_iam_role_policy" "this" {
         Resource = [for folder in ["runs", "universe"] : "${var.bucket.arn}/${folder}/${var.strategy}/*"]
       },
       {
-        Sid      = "TellMissingFromForbidden" # without it S3 answers 403 for a record that is not there
+        Sid      = "TellMissingFromForbidden" # else S3 answers 403 for a record that is not there; and to find unfinished runs
         Effect   = "Allow"
         Action   = ["s3:ListBucket"]
         Resource = [var.bucket.arn]

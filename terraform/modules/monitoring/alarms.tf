@@ -1,4 +1,4 @@
-# Seven alarms a strategy; README says what to do about each.
+# Eight alarms a strategy; README says what to do about each.
 
 locals {
   alarms = merge([
@@ -27,6 +27,11 @@ locals {
         order-rejected = {
           description = "Alpaca refused an order of ${strategy}. See: make logs QUERY=refusals STRATEGY=${strategy}"
           metric      = { namespace = local.namespace, name = "OrdersRejected", dimensions = { strategy = strategy }, stat = "Sum" }
+          threshold   = 1
+        }
+        interrupted = {
+          description = "A run of ${strategy} was cut off between its orders, and the next one recorded what it had placed. See: make logs QUERY=errors STRATEGY=${strategy}"
+          metric      = { namespace = local.namespace, name = "Interrupted", dimensions = { strategy = strategy }, stat = "Sum" }
           threshold   = 1
         }
         unprotected = {

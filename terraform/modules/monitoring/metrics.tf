@@ -1,4 +1,5 @@
 # Each run ends with one line, `run`; what it says becomes metrics by strategy. No line, no value: an idle hour is free.
+# A run that was cut off has no such line: the next run's `interrupted` speaks for it.
 
 locals {
   namespace = "ProphetTrader"
@@ -9,6 +10,7 @@ locals {
     EquityUsd      = { pattern = "{ ${local.run} && ($.equity_usd >= 0) }", value = "$.equity_usd" }
     Halted         = { pattern = "{ ${local.run} && ($.status = \"HALTED\") }", value = "1" }
     OrdersRejected = { pattern = "{ ${local.run} && ($.denials.ORDER_REJECTED > 0) }", value = "$.denials.ORDER_REJECTED" }
+    Interrupted    = { pattern = "{ $.message = \"interrupted\" }", value = "1" }
     Unprotected    = { pattern = "{ ${local.run} && ($.unprotected > 0) }", value = "$.unprotected" }
   }
   filters = merge([

@@ -1,0 +1,155 @@
+"""Recovery: a run that was cut off gets its record from a later one, out of its plan and the broker's books."""
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from trader.broker import DEAD, Books
+from trader.execution import ORDER_TIME_S
+from trader.journal import Journal
+from trader.model import Code, Json, Order, Outcome, Report, Side
+from trader.pipeline import StopError
+from trader.record import VERSION, Run, as_json, order_from
+from trader.settings import Settings
+from trader.slot import slot_from
+from trader.stores import JournalError
+
+LOG = logging.getLogger("trader")
+
+BEFORE, AFTER = timedelta(minutes=10), timedelta(minutes=30)
+"""Around a slot: its orders are in between, for an event may be five minutes late and a run take fifteen."""
+
+PLANNED_ID = re.compile(r"(?P<strategy>[a-z0-9-]+)-(?P<slot>\d{8}T\d{4}Z)-(?P<symbol>[A-Z0-9.]+)-(?P<side>buy|sell)")
+
+
+@dataclass(frozen=True, slots=True)
+class OrderId:
+    """What the client order id of an order of ours says."""
+
+    strategy: str
+    slot: datetime
+    symbol: str
+    side: Side
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run noted before its first order, and the orders in it."""
+
+    record: Json
+    orders: Sequence[Order]
+
+
+def recover(run: Run, journal: Journal, books: Books, remaining_s: Callable[[], float]) -> None:
+    """Record every run of the strategy that was cut off, each noted in `run` as soon as it is done.
+
+    Raises BrokerError or JournalError where one cannot be asked; what is left then is left to the next run. Raises
+    StopError if another run of the strategy may be under way: of two that would look at the account and place orders
+    side by side, the one that sees the other gives way. (Each has claimed its slot before it looks, so one does.)
+    """
+    others = [claim for claim in journal.unfinished(run.now) if claim.slot != run.slot]
+    over = [claim for claim in others if claim.is_over(run.now)]
+    for done, claim in enumerate(over):
+        if (left_s := remaining_s()) < ORDER_TIME_S:
+            extra = {"strategy": run.settings.strategy, "slots": len(over) - done, "left_s": round(left_s)}
+            LOG.warning("no time to recover; the next run tries again", extra=extra)
+            break
+        if recover_slot(claim.slot, run.settings, journal, books) is not None:
+            run.recovered.append(claim.slot)
+    if under_way := [claim for claim in others if claim not in over]:
+        slots = ", ".join(as_json(claim.slot) for claim in under_way)
+        over_for_certain = max(claim.is_over_after for claim in under_way)
+        detail = f"the run of {slots} has not ended yet; it is over for certain after {as_json(over_for_certain)}"
+        raise StopError(Code.UNDER_WAY, detail)
+
+
+def recover_slot(slot: datetime, settings: Settings, journal: Journal, books: Books) -> Json | None:
+    """Write the record of a slot whose run was cut off, and return it; None if its run has ended after all."""
+    plan = plan_of(slot, journal)
+    orders = known(of_slot(books.placed(slot - BEFORE, slot + AFTER), settings.strategy, slot), plan)
+    record = interrupted(slot, settings, plan, orders)
+    if not journal.adopt(slot, record):
+        return None
+    symbols = ",".join(order.symbol for order in orders)
+    extra = {"strategy": settings.strategy, "slot": as_json(slot), "orders": len(orders), "symbols": symbols}
+    LOG.error("interrupted", extra={**extra, "detail": record["report"]["detail"]})
+    return record
+
+
+def plan_of(slot: datetime, journal: Journal) -> Plan | None:
+    """What the slot's run noted; None if it did not come that far, or it cannot be read, which must stop nobody."""
+    try:
+        record = journal.started(slot)
+        if record is None:
+            return None
+        if record["version"] != VERSION or not Report.__required_keys__ <= record["report"].keys():
+            raise ValueError(f"not what a run of version {VERSION} notes")
+        return Plan(record, [order_from(order) for order in record["decision"]["orders"]])
+    except (JournalError, ValueError, KeyError, TypeError, AttributeError) as error:
+        extra = {"slot": as_json(slot), "error": f"{type(error).__name__}: {error}"}
+        LOG.warning("the plan of a run that was cut off cannot be read", extra=extra)
+        return None
+
+
+# --- pure ----------------------------------------------------------------------------------------------------------
+
+
+def order_id(client_order_id: str) -> OrderId | None:
+    """The parts of a client order id; None if it is none of ours, as those of a bracket's legs."""
+    match = PLANNED_ID.fullmatch(client_order_id)
+    slot = slot_from(match["slot"]) if match else None
+    if match is None or slot is None:
+        return None
+    return OrderId(match["strategy"], slot, match["symbol"], Side(match["side"]))
+
+
+def of_slot(orders: Sequence[Order], strategy: str, slot: datetime) -> list[Order]:
+    """Those that the strategy placed in the slot: its name may begin another's, so the ids are taken apart."""
+    ids = [(order, order_id(order.client_order_id)) for order in orders]
+    return [order for order, parts in ids if parts and (parts.strategy, parts.slot) == (strategy, slot)]
+
+
+def known(orders: Sequence[Order], plan: Plan | None) -> list[Order]:
+    """The orders as the broker has them, with what only the plan knows."""
+    planned = {order.client_order_id: order for order in plan.orders} if plan else {}
+    return [
+        replace(order, price_usd=meant.price_usd, reason=meant.reason)
+        if (meant := planned.get(order.client_order_id))
+        else order
+        for order in orders
+    ]
+
+
+def interrupted(slot: datetime, settings: Settings, plan: Plan | None, orders: Sequence[Order]) -> Json:
+    """The record of a run that was cut off; without its plan, `settings` say whose it was and in which mode."""
+    nothing = Run(settings=settings, slot=slot, now=slot)
+    empty = {**nothing.record(nothing.report(Outcome.INTERRUPTED)), "settings": {}}
+    record = plan.record if plan else empty
+    report = {
+        **record["report"],
+        "status": Outcome.INTERRUPTED.value,
+        "detail": detail(plan, orders),
+        "investments": {order.symbol: order.signed_quantity for order in orders if not came_to_nothing(order)},
+        "orders": as_json(orders),
+    }
+    return {**record, "report": report}
+
+
+def came_to_nothing(order: Order) -> bool:
+    """Whether nothing of the order was filled, or will be."""
+    return order.status in DEAD and not order.filled_quantity
+
+
+def detail(plan: Plan | None, orders: Sequence[Order]) -> str:
+    """How far the run came, in a sentence."""
+    placed = ", ".join(f"{order.side} {order.quantity:g} {order.symbol} ({order.status})" for order in orders)
+    if plan is None:
+        return f"its run was cut off, and has no plan on record; the broker's books have {placed or 'no order of it'}"
+    there = {order.client_order_id for order in orders}
+    missing = ", ".join(f"{order.side} {order.symbol}" for order in plan.orders if order.client_order_id not in there)
+    count = sum(order.client_order_id in there for order in plan.orders)
+    are = "is" if count == 1 else "are"
+    parts = [f"its run was cut off; {count} of {len(plan.orders)} planned orders {are} in the broker's books"]
+    return "".join([*parts, f": {placed}" if placed else "", f"; not placed: {missing}" if missing else ""])

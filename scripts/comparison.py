@@ -1,0 +1,178 @@
+"""What the journal says a strategy has placed, beside what the broker's books say: pure, for `make reconcile`."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from trader.broker import DEAD
+from trader.model import Order, Outcome
+from trader.record import order_from
+from trader.recovery import came_to_nothing, order_id
+
+type Json = Mapping[str, Any]
+
+
+class Kind(StrEnum):
+    """What there is to say of an order or a run."""
+
+    RECOVERED = "RECOVERED"  # its run was cut off, and its record is written only now
+    NO_RECORD = "NO RECORD"  # in the books, and in no record
+    NOT_IN_BOOKS = "NOT IN BOOKS"  # placed by a record's account, and not in the books
+    DIFFERENT = "DIFFERENT"  # another symbol, side or quantity
+    UNREADABLE = "UNREADABLE"  # a record that is none
+    UNKNOWN = "unknown"  # nobody could say what became of it; now it is known
+    CAME_TO_NOTHING = "came to nothing"  # accepted, and later rejected or cancelled without a fill
+    INTERRUPTED = "interrupted"  # its run was cut off, and a record of it was written before
+    UNDER_WAY = "may be under way"  # the run may not have ended
+
+
+REMEDIES: Mapping[Kind, str] = {
+    Kind.RECOVERED: "Its record is written; find out in the log what ended the run, such as too little memory or time.",
+    Kind.NO_RECORD: "Look at the order at the broker. Another bot, or another journal, may use the same STRATEGY name.",
+    Kind.NOT_IN_BOOKS: "Look for the order at the broker; the account may be another one than that of the record.",
+    Kind.DIFFERENT: "Look at the order at the broker: its books count.",
+    Kind.UNREADABLE: "Look at the record in the journal; an older version of it may be in the bucket.",
+    Kind.UNKNOWN: "Nothing: this is what became of it, and the position counts from the next run on.",
+    Kind.CAME_TO_NOTHING: "Nothing: the symbol is decided on anew in every run.",
+    Kind.UNDER_WAY: "Ask again later.",
+}
+"""What to do about each."""
+
+DIFFERENCES = frozenset({Kind.RECOVERED, Kind.NO_RECORD, Kind.NOT_IN_BOOKS, Kind.DIFFERENT, Kind.UNREADABLE})
+"""What journal and broker do not agree on; the others are notes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A difference or a note, about an order or about a whole run."""
+
+    kind: Kind
+    slot: datetime
+    order: Order | None = None
+    words: str
+
+    @property
+    def is_difference(self) -> bool:
+        """Whether journal and broker do not agree."""
+        return self.kind in DIFFERENCES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sheet:
+    """What a run's record says of orders; `problem` if it says nothing that could be read."""
+
+    slot: datetime
+    status: str = ""
+    detail: str = ""
+    orders: Sequence[Order] = ()
+    refused: frozenset[str] = frozenset()  # symbols
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An order as the record and as the books have it."""
+
+    recorded: Order
+    booked: Order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """All that was compared, and what was found."""
+
+    findings: Sequence[Finding]
+    pairs: Sequence[Pair]
+    runs: int  # that have a record
+
+    @property
+    def differences(self) -> Sequence[Finding]:
+        """What journal and broker do not agree on."""
+        return [each for each in self.findings if each.is_difference]
+
+
+def sheet(slot: datetime, record: object) -> Sheet:
+    """The part of a record that is compared."""
+    try:
+        report = record["report"]  # type: ignore[index] # what it is if it is no record, is caught
+        return Sheet(
+            slot=slot,
+            status=str(report["status"]),
+            detail=str(report["detail"]),
+            orders=[order_from(order) for order in report["orders"]],
+            refused=frozenset(denial["symbol"] for denial in report["denials"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        return Sheet(slot=slot, problem=f"its record is none: {type(error).__name__}: {error}")
+
+
+def compared(sheets: Sequence[Sheet], booked: Sequence[Order]) -> Comparison:
+    """The differences and notes, by slot. `booked` are the strategy's own orders in the slots that are looked at."""
+    there = {order.client_order_id: order for order in booked}
+    recorded = {order.client_order_id: order for each in sheets for order in each.orders}
+    findings = [
+        *(finding for each in sheets for finding in of_sheet(each, there)),
+        *of_books(booked, recorded, {each.slot: each for each in sheets}),
+    ]
+    pairs = [Pair(order, there[name]) for name, order in recorded.items() if name in there]
+    return Comparison(findings=sorted(findings, key=lambda each: each.slot), pairs=pairs, runs=len(sheets))
+
+
+def of_sheet(sheet: Sheet, there: Mapping[str, Order]) -> Iterator[Finding]:
+    """What a record says that the books do not."""
+    if sheet.problem:
+        yield Finding(kind=Kind.UNREADABLE, slot=sheet.slot, words=sheet.problem)
+    if sheet.status == Outcome.INTERRUPTED:
+        yield Finding(kind=Kind.INTERRUPTED, slot=sheet.slot, words=sheet.detail)
+    for order in sheet.orders:
+        if finding := of_order(sheet.slot, order, there.get(order.client_order_id)):
+            yield finding
+
+
+def of_order(slot: datetime, order: Order, booked: Order | None) -> Finding | None:
+    """What there is to say of a recorded order, if there is anything."""
+    if order.status == "unknown":
+        became = f"it is {in_words(booked)}" if booked else "it never arrived: the books do not have it"
+        return Finding(kind=Kind.UNKNOWN, slot=slot, order=order, words=became)
+    if booked is None:
+        words = f"{order.status} by its record; the books do not have it"
+        return Finding(kind=Kind.NOT_IN_BOOKS, slot=slot, order=order, words=words)
+    different = [
+        f"{name} {getattr(order, name)} in the record, {getattr(booked, name)} in the books"
+        for name in ("symbol", "side")
+        if getattr(order, name) != getattr(booked, name)
+    ]
+    if not math.isclose(order.quantity, booked.quantity, abs_tol=1e-9):
+        different.append(f"quantity {order.quantity:g} in the record, {booked.quantity:g} in the books")
+    if different:
+        return Finding(kind=Kind.DIFFERENT, slot=slot, order=order, words="; ".join(different))
+    if came_to_nothing(booked) and order.status not in DEAD:
+        words = f"{order.status} by its record; it is {in_words(booked)}"
+        return Finding(kind=Kind.CAME_TO_NOTHING, slot=slot, order=order, words=words)
+    return None
+
+
+def of_books(
+    booked: Sequence[Order], recorded: Mapping[str, Order], sheets: Mapping[datetime, Sheet]
+) -> Iterator[Finding]:
+    """What the books have that no record says. What a broker refused at once is a denial in the record."""
+    for order in booked:
+        parts = order_id(order.client_order_id)
+        if parts is None or order.client_order_id in recorded:
+            continue
+        sheet = sheets.get(parts.slot)
+        if sheet and (sheet.problem or (came_to_nothing(order) and parts.symbol in sheet.refused)):
+            continue
+        words = (
+            f"{in_words(order)} in the books; {'its slot has no record' if sheet is None else 'its record lacks it'}"
+        )
+        yield Finding(kind=Kind.NO_RECORD, slot=parts.slot, order=order, words=words)
+
+
+def in_words(order: Order) -> str:
+    """What became of an order: `filled, 10 at 99.50`."""
+    fill = f", {order.filled_quantity:g} at {order.filled_price_usd:,.2f}" if order.filled_price_usd else ""
+    return f"{order.status}{fill}"

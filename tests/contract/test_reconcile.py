@@ -1,0 +1,291 @@
+"""`make reconcile`: deployed, with Lambda, SSM and S3 from moto and Alpaca's stand-in; and on a laptop."""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from lambda_function import run
+from scripts import reconcile
+from tests.builders import buy, settings
+from tests.commands import Command, in_process
+from tests.contract.test_cloud_rollback import FUNCTION, zipped
+from tests.fakes.alpaca import AlpacaFake
+from trader.alpaca_client import AlpacaClient
+from trader.broker.alpaca import AlpacaBroker
+from trader.execution import client_order_id
+from trader.journal import Journal, open_journal
+from trader.model import Decision, Denial, Order, Side
+from trader.record import Run
+
+NOW = datetime.now(UTC)
+SLOT = (NOW - timedelta(hours=2)).replace(second=0, microsecond=0)
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture(autouse=True)
+def _log() -> Iterator[None]:
+    """The command sends the log to standard error, for as long as its process lives."""
+    log = logging.getLogger("trader")
+    before = log.handlers, log.propagate, log.level
+    yield
+    log.handlers, log.propagate = before[:2]
+    log.setLevel(before[2])
+
+
+@pytest.fixture
+def make(
+    aws: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Command:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    return in_process(reconcile.main, monkeypatch, capsys)
+
+
+@pytest.fixture
+def fake() -> Iterator[AlpacaFake]:
+    with AlpacaFake(prices={"A": 100.0, "B": 50.0}) as fake:
+        fake.now = SLOT + MINUTE
+        yield fake
+
+
+class Site:
+    """A deployed strategy: its function's settings, its journal, and its account at Alpaca."""
+
+    def __init__(self, fake: AlpacaFake) -> None:
+        self.fake = fake
+        self.journal: Journal = open_journal("s3://journal", "trend")
+        self.broker = AlpacaBroker(AlpacaClient(fake.url, fake.url, lambda _: (fake.key_id, fake.secret)))
+        boto3.client("s3").create_bucket(Bucket="journal")
+        ssm = boto3.client("ssm")
+        ssm.put_parameter(Name="/prophet-trader/trend/halt", Value="false", Type="String")
+        for name, value in {"alpacauser": fake.key_id, "alpacapw": fake.secret}.items():
+            ssm.put_parameter(Name=f"/prophet-trader/trend/{name}", Value=value, Type="SecureString")
+        self.deploy()
+
+    def deploy(self) -> None:
+        role = boto3.client("iam").create_role(RoleName="r", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+        environment = {
+            "BROKER": "alpaca",
+            "JOURNAL": "s3://journal",
+            "ALPACAUSER": "ssm:/prophet-trader/trend/alpacauser",
+            "ALPACAPW": "ssm:/prophet-trader/trend/alpacapw",
+            "APCA_API_BASE_URL": self.fake.url,
+            "APCA_API_DATA_URL": self.fake.url,
+        }
+        boto3.client("lambda").create_function(
+            FunctionName=FUNCTION,
+            Runtime="python3.13",
+            Role=role,
+            Handler="lambda_function.lambda_handler",
+            Code={"ZipFile": zipped("")},
+            Environment={"Variables": environment},
+            Publish=True,
+        )
+        boto3.client("lambda").create_alias(FunctionName=FUNCTION, Name="live", FunctionVersion="1")
+
+    def change(self, **variables: str) -> None:
+        """Other settings, live at once."""
+        client = boto3.client("lambda")
+        before = client.get_function_configuration(FunctionName=FUNCTION)["Environment"]["Variables"]
+        client.update_function_configuration(FunctionName=FUNCTION, Environment={"Variables": {**before, **variables}})
+        version = client.publish_version(FunctionName=FUNCTION)["Version"]
+        client.update_alias(FunctionName=FUNCTION, Name="live", FunctionVersion=version)
+
+    def buys(self, symbol: str, quantity: float = 4, slot: datetime = SLOT, strategy: str = "trend") -> Order:
+        """An order that Alpaca has."""
+        name = client_order_id(strategy, slot, symbol, Side.BUY)
+        price_usd = self.fake.prices[symbol]
+        return self.broker.submit(replace(buy(symbol, quantity, price_usd), client_order_id=name))
+
+    def ran(self, *outcomes: Order | Denial, slot: datetime = SLOT) -> None:
+        """A run that ended."""
+        self.journal.claim(slot, "word", slot + 5 * MINUTE)
+        done = Run(settings=settings(), slot=slot, now=slot, outcomes=list(outcomes))
+        self.journal.save(done, done.report("TRADED"))
+
+    def was_cut_off(self, *planned: Order, slot: datetime = SLOT, until: datetime | None = None) -> None:
+        """A run that did not end."""
+        self.journal.claim(slot, "word", until or slot + 5 * MINUTE)
+        self.journal.note(Run(settings=settings(), slot=slot, now=slot, decision=Decision(orders=planned)), "STARTED")
+
+    def record(self, slot: datetime = SLOT) -> dict[str, Any]:
+        return dict(self.journal.load(self.journal.record_name(slot, is_dry=False)))
+
+
+@pytest.fixture
+def site(aws: dict[str, str], fake: AlpacaFake) -> Site:
+    return Site(fake)
+
+
+def kinds(said: str) -> list[tuple[str, bool]]:
+    return [(each["kind"], each["is_difference"]) for each in json.loads(said)["findings"]]
+
+
+def test_what_agrees_is_said_to(make: Command, site: Site) -> None:
+    site.ran(site.buys("A"), site.buys("B"))
+    code, said, _ = make()
+    assert code == 0
+    assert "1 run, 2 orders in both: journal and broker agree." in said
+    assert "2 orders recorded as pending_new, by now filled" in said
+
+
+def test_without_any_run_there_is_nothing_to_differ(make: Command, site: Site) -> None:
+    code, said, _ = make()
+    assert (code, "0 runs, 0 orders in both: journal and broker agree." in said) == (0, True)
+
+
+def test_a_run_that_was_cut_off_is_recovered_told_once_and_then_a_note(make: Command, site: Site) -> None:
+    site.was_cut_off(site.buys("A"), buy("B"))
+    code, said, errors = make()
+    assert code == 1
+    assert "RECOVERED" in said
+    assert "1 run, 1 order in both: 1 DIFFERENCE." in said
+    assert "ERROR interrupted strategy=trend" in errors
+    assert site.record()["report"]["status"] == "INTERRUPTED"
+    assert [order["symbol"] for order in site.record()["report"]["orders"]] == ["A"]
+    code, said, _ = make(JSON="1")
+    assert (code, kinds(said)) == (0, [("interrupted", False)])
+
+
+def test_a_run_that_may_be_under_way_is_left_alone(make: Command, site: Site) -> None:
+    site.was_cut_off(site.buys("A"), until=NOW + 30 * MINUTE)
+    code, said, _ = make(JSON="1")
+    assert (code, kinds(said)) == (0, [("may be under way", False)])
+    assert site.journal.records() == []
+
+
+def test_an_order_of_a_run_so_young_that_it_has_no_claim_yet_is_left_alone(make: Command, site: Site) -> None:
+    site.fake.now = NOW
+    site.buys("A", slot=NOW.replace(second=0, microsecond=0))
+    assert make()[0] == 0
+
+
+def test_an_order_in_no_record_is_a_difference(make: Command, site: Site) -> None:
+    site.ran(site.buys("A"))
+    site.buys("B")
+    code, said, _ = make(JSON="1")
+    assert (code, kinds(said)) == (1, [("no record", True)])
+    assert json.loads(said)["findings"][0]["order"]["symbol"] == "B"
+
+
+def test_an_order_in_a_record_and_not_in_the_books_is_a_difference(make: Command, site: Site) -> None:
+    site.ran(replace(buy("A"), client_order_id=client_order_id("trend", SLOT, "A", Side.BUY), status="accepted"))
+    code, said, _ = make()
+    assert (code, "NOT IN BOOKS" in said) == (1, True)
+    assert "Look for the order at the broker" in said
+
+
+def test_another_strategys_orders_are_not_ours(make: Command, site: Site) -> None:
+    site.buys("A", strategy="trend-2")
+    site.buys("B", strategy="other")
+    assert make()[0] == 0
+
+
+def test_what_is_before_since_is_not_looked_at(make: Command, site: Site) -> None:
+    site.buys("A")
+    assert make(SINCE="1h")[0] == 0
+    assert make(SINCE="3h")[0] == 1
+
+
+def test_a_record_that_is_no_json_is_a_difference_and_hides_no_other(make: Command, site: Site) -> None:
+    site.journal.store.write(site.journal.record_name(SLOT, is_dry=False), "{")
+    site.ran(slot=SLOT - 15 * MINUTE)
+    site.buys("B", slot=SLOT - 15 * MINUTE)
+    _, said, _ = make(JSON="1")
+    assert kinds(said) == [("no record", True), ("unreadable", True)]
+
+
+def test_a_dry_runs_plan_is_no_order(make: Command, site: Site) -> None:
+    dry = Run(settings=settings(MODE="dry-run"), slot=SLOT, now=SLOT, decision=Decision(orders=(buy("A"),)))
+    site.journal.save(dry, dry.report("DRY_RUN"))
+    assert make()[0] == 0
+
+
+def test_nothing_is_placed_or_cancelled(make: Command, site: Site) -> None:
+    site.was_cut_off(site.buys("A"), buy("B"))
+    site.fake.requests.clear()
+    make()
+    assert {request.method for request in site.fake.requests} == {"GET"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"BROKER": "embedded"}, "has BROKER=embedded, which is in the function's own file system"),
+        ({"JOURNAL": "folder:/tmp/journal"}, "has JOURNAL=folder:/tmp/journal, which is in the function's own"),
+    ],
+)
+def test_what_a_function_keeps_to_itself_cannot_be_compared(
+    make: Command, site: Site, variables: dict[str, str], said: str
+) -> None:
+    site.change(**variables)
+    code, _, errors = make()
+    assert code == 1
+    assert said in errors
+    assert "make reconcile LOCAL=1" in errors
+
+
+def test_keys_that_are_not_in_ssm_are_named(make: Command, site: Site) -> None:
+    boto3.client("ssm").delete_parameter(Name="/prophet-trader/trend/alpacapw")
+    code, _, errors = make()
+    assert (code, "ALPACAPW=ssm:/prophet-trader/trend/alpacapw: there is no such SSM parameter" in errors) == (2, True)
+
+
+def test_a_broker_that_refuses_the_keys_is_an_error_without_a_traceback(make: Command, site: Site) -> None:
+    site.fake.secret = "rotated"
+    code, _, errors = make()
+    assert (code, "the keys in ALPACAUSER and ALPACAPW were refused" in errors) == (1, True)
+
+
+def test_a_strategy_that_is_not_deployed_is_named_with_those_that_are(make: Command, site: Site) -> None:
+    code, _, errors = make(STRATEGY="swing")
+    assert (code, "STRATEGY=swing is not deployed in us-east-1; there is trend" in errors) == (1, True)
+
+
+@pytest.mark.parametrize(("since", "said"), [("soon", "SINCE=soon"), ("2999-01-01", "SINCE=2999-01-01 is not before")])
+def test_a_period_that_makes_no_sense_is_refused(make: Command, site: Site, since: str, said: str) -> None:
+    code, _, errors = make(SINCE=since)
+    assert (code, said in errors) == (1, True)
+
+
+# --- on a laptop ---
+
+AT = {"time": "2022-12-28T20:45:00Z"}
+
+
+@pytest.fixture
+def laptop(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOCAL", "1")
+    monkeypatch.setenv("UNIVERSE", "AAPL,KO")
+    return in_process(reconcile.main, monkeypatch, capsys)
+
+
+def test_on_a_laptop_the_paper_account_is_compared_at_the_time_of_its_last_run(laptop: Command) -> None:
+    run(AT, env={"UNIVERSE": "AAPL,KO"})
+    before = Path("out/account.json").read_bytes()
+    code, said, _ = laptop()
+    assert code == 0
+    assert "2022-12-21 16:00 to 2022-12-28 16:00 New York" in said
+    assert "journal and broker agree" in said
+    assert Path("out/account.json").read_bytes() == before
+
+
+def test_on_a_laptop_a_run_that_was_cut_off_is_recovered(laptop: Command) -> None:
+    run(AT, env={"UNIVERSE": "AAPL,KO"})
+    (record,) = Path("out/journal").glob("runs/*/*/*.json")
+    record.unlink()
+    assert laptop()[0] == 1
+    assert json.loads(record.read_text())["report"]["status"] == "INTERRUPTED"
+    assert laptop()[0] == 0
+
+
+def test_on_a_laptop_that_has_run_nothing_all_agrees(laptop: Command) -> None:
+    assert laptop()[0] == 0

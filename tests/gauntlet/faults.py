@@ -1,0 +1,73 @@
+"""What can go wrong between the function and an outside party, and the switchboard that lets it go wrong."""
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """How a call can go wrong. The first nine are the party's, the last two the machine's."""
+
+    SLOW = "slow"
+    HANG = "hang"
+    BUSY = "429"
+    ERROR = "5xx"
+    LOST = "accepted, answer lost"
+    DROP = "dropped"
+    MALFORMED = "malformed"
+    STALE = "stale"
+    EMPTY = "empty"
+    DENIED = "denied"
+    EXPIRED = "expired"
+    KILL_BEFORE = "killed before"
+    KILL_AFTER = "killed after"
+
+
+@dataclass(slots=True)
+class Fault:
+    """The next `times` calls of that name go wrong, after `skip` of them have gone well; "" is any call of a party."""
+
+    call: str  # as in "alpaca POST /orders"; a party's name alone is all of its calls
+    kind: Kind
+    times: int = 1_000_000
+    skip: int = 0
+
+    def __str__(self) -> str:
+        """As it stands in a report."""
+        often = "" if self.times >= 1_000 else f", {self.times} times" if self.times > 1 else ", once"
+        return f"{self.call}: {self.kind}{often}{f', after {self.skip}' if self.skip else ''}"
+
+
+class Faults:
+    """The switchboard: every party asks it before it answers."""
+
+    def __init__(self) -> None:
+        self._planned: list[Fault] = []
+        self._lock = threading.Lock()
+        self.calls: Counter[str] = Counter()
+        self.met: Counter[str] = Counter()
+
+    def plan(self, faults: Sequence[Fault]) -> None:
+        """From now on these, and no others; what was counted is forgotten."""
+        with self._lock:
+            self._planned = [Fault(each.call, each.kind, each.times, each.skip) for each in faults]
+            self.calls.clear()
+            self.met.clear()
+
+    def next(self, call: str) -> Kind | None:
+        """How this call goes wrong; None if it goes well."""
+        with self._lock:
+            self.calls[call] += 1
+            for fault in self._planned:
+                if fault.call != call and fault.call != call.partition(" ")[0]:
+                    continue
+                if fault.skip:
+                    fault.skip -= 1
+                    continue
+                if fault.times:
+                    fault.times -= 1
+                    self.met[f"{call}: {fault.kind}"] += 1
+                    return fault.kind
+        return None

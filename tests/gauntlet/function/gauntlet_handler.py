@@ -1,0 +1,30 @@
+"""The deployed handler on a simulated clock: what Lambda would start, told the time by the event."""
+
+import os
+from datetime import datetime
+from typing import Any
+
+import lambda_function
+
+
+class Context:
+    """Lambda's context, that may promise more time than there is."""
+
+    def __init__(self, context: Any, promised_s: float | None) -> None:
+        self._context = context
+        self._promised_s = promised_s
+
+    def get_remaining_time_in_millis(self) -> int:
+        """What Lambda says, or what the test lets it say."""
+        if self._promised_s is not None:
+            return int(self._promised_s * 1000)
+        told: int = self._context.get_remaining_time_in_millis()
+        return told
+
+
+def handler(event: dict[str, Any], context: Any) -> Any:
+    """Run the event as if it were `clock`; "env" are settings of this invocation alone."""
+    moment = datetime.fromisoformat(event.pop("clock"))
+    env = {**os.environ, **event.pop("env", {})}
+    in_context = Context(context, event.pop("promised_s", None))
+    return lambda_function.run(event, in_context, env=env, clock=lambda: moment)

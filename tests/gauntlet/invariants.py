@@ -1,0 +1,179 @@
+"""What must hold after every slot, read from the broker's books, the journal and the answers: never from our own word."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from tests.gauntlet.arena import LIMITS, STRATEGY, Answer, Arena
+from tests.gauntlet.parties import Accepted
+
+INVARIANTS: Mapping[str, str] = {
+    "doubled": "no two orders for one slot, symbol and side",
+    "oversold": "no sale of more than is held",
+    "short": "no short position",
+    "cap": "each buy within MAX_ORDER_USD, MAX_POSITION_FRACTION, the cash buffer and the cash there is",
+    "count": "no more than MAX_ORDERS_PER_RUN orders in a run",
+    "halted": "no buy while the switch is on",
+    "closed": "no order while the market is closed",
+    "blocked": "no buy while the account is blocked",
+    "loss": "no buy beyond MAX_DAILY_LOSS_FRACTION",
+    "lost": "every order in the books is in the journal, or is found by the next run",
+    "silent": "every slot ends with a record or with an alarm",
+    "disagree": "report and books agree",
+}
+NO_RUN = ("ALREADY_RAN", "NOT_DUE")
+DEAD = ("rejected", "canceled", "expired")
+CENT = Decimal("0.01")
+
+
+@dataclass(slots=True)
+class Audit:
+    """The books as far as they have been looked at; `after` gives what is wrong with a slot, in words."""
+
+    arena: Arena
+    looked_at: int = 0  # accepted orders
+    unrecorded: dict[str, datetime] = field(default_factory=dict)  # client order ids by the time they were accepted at
+    records: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def after(self, answers: Sequence[Answer]) -> list[str]:
+        """Every violation of the events just delivered."""
+        new = self.arena.alpaca.accepted[self.looked_at :]
+        self.looked_at += len(new)
+        self._read(answers)
+        found = [
+            *doubled(new),
+            *(problem for each in new for problem in unlawful(each)),
+            *self._short(),
+            *self._count(new, answers),
+            *self._lost(new, answers),
+            *self._silent(answers),
+            *self._disagree(new, answers),
+        ]
+        return [f"{name}: {words}" for name, words in found]
+
+    def _read(self, answers: Sequence[Answer]) -> None:
+        """The records of these slots, and all that is not known yet of earlier ones."""
+        slots = {answer.event.slot for answer in answers} | {slot_of(each) for each in self.unrecorded}
+        for slot in slots - {None}:
+            assert slot is not None, "taken out above"
+            record = self.arena.record(slot)
+            if record is not None:
+                self.records[f"{slot:%Y%m%dT%H%MZ}"] = record["report"]
+
+    def _short(self) -> Iterator[tuple[str, str]]:
+        for symbol, position in self.arena.alpaca.positions.items():
+            if position.quantity < 0:
+                yield "short", f"{symbol} {position.quantity}"
+
+    def _count(self, new: Sequence[Accepted], answers: Sequence[Answer]) -> Iterator[tuple[str, str]]:
+        runs = Counter(slot_of(each.order.client_order_id) for each in new)
+        for slot, orders in runs.items():
+            if orders > LIMITS["MAX_ORDERS_PER_RUN"] * max(1, len(answers) if slot is None else 1):
+                yield "count", f"{orders} orders in the slot {slot}"
+
+    def _lost(self, new: Sequence[Accepted], answers: Sequence[Answer]) -> Iterator[tuple[str, str]]:
+        """A run that returned has its orders on record, and those of every earlier one that did not."""
+        if any(answer.report and answer.status not in NO_RUN for answer in answers):
+            yield from (("lost", f"{name} is on no record") for name in self._unknown(self.unrecorded))
+            self.unrecorded.clear()
+        ids = {each.order.client_order_id: self.arena.now for each in new}
+        self.unrecorded |= {name: ids[name] for name in self._unknown(ids)}
+        returned = {f"{a.event.slot:%Y%m%dT%H%MZ}" for a in answers if a.report and a.status not in NO_RUN}
+        for name in [
+            name for name in self.unrecorded if (slot := slot_of(name)) and f"{slot:%Y%m%dT%H%MZ}" in returned
+        ]:
+            yield "lost", f"{name} is in the books and not in its run's record"
+
+    def _unknown(self, ids: Mapping[str, object]) -> list[str]:
+        """The ids that no record has. An order that never lived is on record as the refusal that it was."""
+        known = {order["client_order_id"] for report in self.records.values() for order in report["orders"]}
+        refused = {
+            (slot, denial["symbol"])
+            for slot, report in self.records.items()
+            for denial in report["denials"]
+            if denial["code"] == "ORDER_REJECTED"
+        }
+        stillborn = {
+            each.order.client_order_id
+            for each in self.arena.alpaca.accepted
+            if each.order.status in DEAD
+            and not each.order.filled_quantity
+            and (slot := slot_of(each.order.client_order_id))
+            and (f"{slot:%Y%m%dT%H%MZ}", each.order.symbol) in refused
+        }
+        return [name for name in ids if name not in known | stillborn]
+
+    def _silent(self, answers: Sequence[Answer]) -> Iterator[tuple[str, str]]:
+        for answer in answers:
+            if answer.error or answer.status in NO_RUN:
+                continue
+            record = self.records.get(f"{answer.event.slot:%Y%m%dT%H%MZ}")
+            if record is None or record["status"] != answer.status:
+                kept = record["status"] if record else "nothing"
+                yield "silent", f"{answer.event.slot:%H:%M} answered {answer.status}, and the record has {kept}"
+
+    def _disagree(self, new: Sequence[Accepted], answers: Sequence[Answer]) -> Iterator[tuple[str, str]]:
+        books = {each.order.client_order_id: each.order for each in self.arena.alpaca.accepted}
+        told: dict[str, Any] = {}
+        for answer in answers:
+            record = self.records.get(f"{answer.event.slot:%Y%m%dT%H%MZ}")
+            for report in filter(None, (answer.report, record)):
+                told |= {order["client_order_id"]: order for order in report["orders"]}
+        for name, order in told.items():
+            if order["status"] == "unknown":
+                continue
+            there = books.get(name)
+            if there is None:
+                yield "disagree", f"{name} is {order['status']} in the report, and not in the books"
+            elif (order["symbol"], order["side"], Decimal(str(order["quantity"]))) != (
+                there.symbol,
+                there.side,
+                there.quantity,
+            ):
+                yield "disagree", f"{name} is another order in the books: {there.side} {there.quantity} {there.symbol}"
+
+
+def doubled(new: Sequence[Accepted]) -> Iterator[tuple[str, str]]:
+    """Orders of the same symbol and side at one moment, whatever their ids say; and ids that are taken twice."""
+    for (symbol, side), times in Counter((each.order.symbol, each.order.side) for each in new).items():
+        if times > 1:
+            yield "doubled", f"{side} {symbol} {times} times"
+
+
+def unlawful(each: Accepted) -> Iterator[tuple[str, str]]:
+    """What may not be true of an order at the moment that it is accepted."""
+    order, cost = each.order, each.order.quantity * each.price
+    words = f"{order.side} {order.quantity} {order.symbol}"
+    if order.side == "sell" and order.quantity > each.held:
+        yield "oversold", f"{words}, and {each.held} are held"
+    if not each.is_open:
+        yield "closed", words
+    if order.side == "sell":
+        return
+    if each.is_halted:
+        yield "halted", words
+    if each.is_blocked:
+        yield "blocked", words
+    if each.equity <= each.last_equity * (1 - Decimal(str(LIMITS["MAX_DAILY_LOSS_FRACTION"]))):
+        yield "loss", f"{words}, equity {each.equity:.2f} after {each.last_equity:.2f}"
+    most = {
+        "MAX_ORDER_USD": Decimal(LIMITS["MAX_ORDER_USD"]),
+        "MAX_POSITION_FRACTION": Decimal(str(LIMITS["MAX_POSITION_FRACTION"])) * each.equity - each.held * each.price,
+        "CASH_BUFFER_FRACTION": each.cash - Decimal(str(LIMITS["CASH_BUFFER_FRACTION"])) * each.equity,
+        "the cash": each.cash,
+    }
+    for name, usd in most.items():
+        if cost > usd + CENT:
+            yield "cap", f"{words} for {cost:.2f}, and {name} leaves {usd:.2f}"
+
+
+def slot_of(client_order_id: str) -> datetime | None:
+    """The slot in an id of ours; None in any other."""
+    rest = client_order_id.removeprefix(f"{STRATEGY}-")
+    try:
+        return datetime.strptime(rest.partition("-")[0], "%Y%m%dT%H%MZ").replace(tzinfo=UTC)
+    except ValueError:
+        return None

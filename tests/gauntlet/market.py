@@ -1,0 +1,63 @@
+"""The simulated market: trading weeks with what a calendar has in store, and prices around their trend lines."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+
+import numpy as np
+
+from trader.model import NEW_YORK
+
+SYMBOLS = ("AAA", "BBB", "CCC", "DDD", "EEE", "FF.B")
+BARS = 61
+"""Of history, the running session's among them."""
+
+HOLIDAYS = frozenset(date.fromisoformat(day) for day in ("2025-11-27", "2025-12-25", "2026-01-01", "2026-01-19"))
+EARLY_CLOSES = frozenset(date.fromisoformat(day) for day in ("2025-11-28", "2025-12-24"))
+"""Of the New York Stock Exchange, from its own calendar (nyse.com/markets/hours-calendars)."""
+
+WEEK_OF = {
+    "plain": date(2026, 1, 5),
+    "winter time begins": date(2025, 11, 3),  # clocks went back on Sunday 2 November
+    "holiday and half day": date(2025, 11, 24),
+    "summer time begins": date(2026, 3, 9),  # clocks went forward on Sunday 8 March
+}
+FIRST_SLOT, LAST_SLOT = time(13, 0), time(21, 45)
+"""Of the schedule cron(0/15 13-21 ? * MON-FRI *), UTC: it begins before the opening and ends after the close."""
+
+
+def weekdays(monday: date, weeks: int = 1) -> Iterator[date]:
+    """Monday to Friday."""
+    for week in range(weeks):
+        for day in range(5):
+            yield monday + timedelta(days=7 * week + day)
+
+
+def slots(day: date) -> Iterator[datetime]:
+    """Every 15 minutes, as EventBridge counts them, whatever New York's clocks do."""
+    moment = datetime.combine(day, FIRST_SLOT, UTC)
+    while moment <= datetime.combine(day, LAST_SLOT, UTC):
+        yield moment
+        moment += timedelta(minutes=15)
+
+
+def opens(day: date) -> datetime:
+    """9:30 in New York, UTC."""
+    return datetime.combine(day, time(9, 30), NEW_YORK).astimezone(UTC)
+
+
+def lines() -> Mapping[str, Sequence[float]]:
+    """Closes of the past by symbol: a straight line each, with hardly any noise."""
+    noise = np.random.default_rng(7).normal(0, 0.002, (len(SYMBOLS), BARS - 1))
+    ends = np.linspace(20, 220, len(SYMBOLS))
+    return {
+        symbol: (end * np.linspace(0.94, 1.0, BARS - 1) * np.exp(noise[row])).round(2).tolist()
+        for row, (symbol, end) in enumerate(zip(SYMBOLS, ends, strict=True))
+    }
+
+
+LINES = lines()
+
+
+def closes(gaps: Mapping[str, float]) -> dict[str, list[float]]:
+    """All closes by symbol; the running session's is off the line by a fraction, nothing where none is named."""
+    return {symbol: [*line, round(line[-1] * (1 + gaps.get(symbol, 0.0)), 2)] for symbol, line in LINES.items()}

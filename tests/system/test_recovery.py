@@ -1,0 +1,205 @@
+"""A run whose process is killed between two orders, and what the next one makes of it, over real sockets."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+import pytest
+
+from lambda_function import run
+from tests.fakes.alpaca import AlpacaFake
+from tests.system.test_run import Context, alpaca, cloud, env, fake, put
+from trader.broker import BrokerError
+from trader.model import NEW_YORK
+
+__all__ = ["alpaca", "cloud", "env", "fake"]  # fixtures
+
+SECONDS = 300
+
+KILLED = f"""
+import json, os, sys
+from lambda_function import run
+from tests.system.test_run import Context
+
+def die(work, done, total):
+    if work == sys.argv[2]:
+        os._exit(9)
+
+run(json.loads(sys.argv[1]), Context({SECONDS}), progress=die)
+"""
+
+
+def event(slot: datetime) -> dict[str, str]:
+    return {"time": slot.isoformat()}
+
+
+@pytest.fixture
+def slots(fake: AlpacaFake) -> tuple[datetime, datetime]:
+    """Two slots, both near enough to now to be traded in at a real account."""
+    fake.now = datetime.now(UTC)
+    now = fake.now.replace(second=0, microsecond=0)
+    return now - timedelta(minutes=2), now
+
+
+def killed(slot: datetime, cloud: Mapping[str, str], at: str = "orders") -> None:
+    """A run of its own process, which dies as if the machine did: by default when its first order is placed."""
+    ended = subprocess.run([sys.executable, "-c", KILLED, json.dumps(event(slot)), at], env={**os.environ, **cloud})
+    assert ended.returncode == 9
+
+
+def name(slot: datetime, kind: str, strategy: str = "trend") -> str:
+    day = slot.astimezone(NEW_YORK)
+    return f"prefix/runs/{strategy}/{day:%Y-%m-%d}/{slot:%Y%m%dT%H%MZ}.{kind}"
+
+
+def kept(slot: datetime, kind: str = "json") -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(
+        boto3.client("s3").get_object(Bucket="journal", Key=name(slot, kind))["Body"].read()
+    )
+    return loaded
+
+
+def names() -> set[str]:
+    return {item["Key"] for item in boto3.client("s3").list_objects_v2(Bucket="journal")["Contents"]}
+
+
+def time_passes(slot: datetime) -> None:
+    """Let the run that claimed the slot be over for certain, as if ten minutes had gone by."""
+    claim = kept(slot, "claim")
+    until = datetime.fromisoformat(claim["until"]) - timedelta(minutes=10)
+    text = json.dumps({**claim, "until": until.isoformat()})
+    boto3.client("s3").put_object(Bucket="journal", Key=name(slot, "claim"), Body=text)
+
+
+def market_orders(fake: AlpacaFake) -> list[str]:
+    return sorted(order.client_order_id for order in fake.orders if order.type == "market")
+
+
+def test_the_next_run_adopts_the_order_of_one_that_was_killed(
+    cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime], caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = slots
+    killed(first, cloud)
+    assert len(market_orders(fake)) == 1, "it was killed between its two orders"
+    assert name(first, "json") not in names()
+    time_passes(first)
+    report = run(event(second), Context(SECONDS), env=cloud)
+    told = kept(first)["report"]
+    (order,) = [order for order in fake.orders if order.type == "market" and f"{first:%H%M}" in order.client_order_id]
+    assert (told["status"], told["investments"]) == ("INTERRUPTED", {order.symbol: float(order.quantity)})
+    assert [(each["order_id"], each["status"]) for each in told["orders"]] == [(order.id, "filled")]
+    assert report["recovered"] == [first.isoformat().replace("+00:00", "Z")]
+    errors = [vars(record) for record in caplog.records if record.levelname == "ERROR"]
+    assert [(line["message"], line["symbols"]) for line in errors] == [("interrupted", order.symbol)]
+
+
+def test_what_was_not_placed_is_decided_on_anew_and_nothing_is_bought_twice(
+    cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime]
+) -> None:
+    killed(slots[0], cloud)
+    time_passes(slots[0])
+    run(event(slots[1]), Context(SECONDS), env=cloud)
+    assert sorted(order.symbol for order in fake.orders if order.type == "market") == ["A", "B"]
+
+
+def test_a_run_that_was_killed_before_it_decided_has_placed_nothing(
+    cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime]
+) -> None:
+    killed(slots[0], cloud, at="trend lines")
+    time_passes(slots[0])
+    run(event(slots[1]), Context(SECONDS), env=cloud)
+    told = kept(slots[0])["report"]
+    assert (told["status"], told["orders"]) == ("INTERRUPTED", [])
+    assert "no plan on record" in told["detail"]
+
+
+def test_a_run_that_may_still_be_under_way_is_left_alone(
+    cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime]
+) -> None:
+    killed(slots[0], cloud)
+    report = run(event(slots[1]), Context(SECONDS), env=cloud)
+    assert (report["status"], report["recovered"]) == ("UNDER_WAY", [])
+    assert name(slots[0], "json") not in names()
+
+
+def test_a_halted_run_recovers_too(cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime]) -> None:
+    killed(slots[0], cloud)
+    time_passes(slots[0])
+    put("/trader/halt", "true")
+    report = run(event(slots[1]), Context(SECONDS), env=cloud)
+    assert (report["status"], len(report["recovered"])) == ("HALTED", 1)
+
+
+def test_in_a_closed_market_a_run_recovers_too(
+    cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime]
+) -> None:
+    killed(slots[0], cloud)
+    time_passes(slots[0])
+    fake.is_open = False
+    report = run(event(slots[1]), Context(SECONDS), env=cloud)
+    assert (report["status"], len(report["recovered"])) == ("MARKET_CLOSED", 1)
+
+
+def test_a_dry_run_recovers_nothing(cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime]) -> None:
+    killed(slots[0], cloud)
+    time_passes(slots[0])
+    assert run(event(slots[1]), Context(SECONDS), env=cloud | {"MODE": "dry-run"})["recovered"] == []
+    assert name(slots[0], "json") not in names()
+
+
+def test_what_is_recovered_once_is_not_recovered_again(
+    cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime]
+) -> None:
+    killed(slots[0], cloud)
+    time_passes(slots[0])
+    put("/trader/halt", "true")
+    run(event(slots[1]), Context(SECONDS), env=cloud)
+    assert run(event(slots[1] - timedelta(minutes=1)), Context(SECONDS), env=cloud)["recovered"] == []
+
+
+def test_a_broker_that_cannot_be_asked_fails_the_run_and_the_next_one_recovers(
+    cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime]
+) -> None:
+    killed(slots[0], cloud)
+    time_passes(slots[0])
+    fake.fault("GET", "/v2/orders?status=all", "200-html", times=4)  # as often as a read is tried
+    with pytest.raises(BrokerError):
+        run(event(slots[1] - timedelta(minutes=1)), Context(SECONDS), env=cloud)
+    assert kept(slots[1] - timedelta(minutes=1))["report"]["status"] == "FAILED"
+    assert len(run(event(slots[1]), Context(SECONDS), env=cloud)["recovered"]) == 1
+
+
+def test_a_run_that_ends_after_all_keeps_its_own_record(
+    cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime]
+) -> None:
+    seen: list[str] = []
+
+    def another(work: str, _done: int, _total: int) -> None:
+        if work == "orders" and not seen:
+            time_passes(slots[0])
+            run(event(slots[1]), Context(SECONDS), env=cloud)
+            seen.append(kept(slots[0])["report"]["status"])
+
+    report = run(event(slots[0]), Context(SECONDS), env=cloud, progress=another)
+    assert seen == ["INTERRUPTED"]
+    assert kept(slots[0])["report"] == report
+    assert report["status"] == "TRADED"
+
+
+def test_with_nothing_to_recover_a_run_lists_once_and_asks_the_broker_nothing(
+    cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(event(slots[0]), Context(SECONDS), env=cloud)
+    fake.requests.clear()
+    calls: list[str] = []
+    session = boto3.Session()
+    session.events.register("before-call.s3", lambda model, **_: calls.append(model.name))
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", session)
+    run(event(slots[1]), Context(SECONDS), env=cloud)
+    assert calls.count("ListObjectsV2") == 1
+    assert not fake.asked("GET", "/v2/orders?status=all")

@@ -1,0 +1,290 @@
+"""Recovery's stages: what is read out of a plan and the broker's books, and what is written of it."""
+
+import json
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.builders import SLOT, account, buy, sell, settings
+from trader.broker import BrokerError
+from trader.broker.embedded import EmbeddedBroker
+from trader.execution import ORDER_TIME_S, client_order_id
+from trader.journal import Journal, open_journal
+from trader.model import Decision, Observation, Order, Side
+from trader.pipeline import StopError
+from trader.record import Run
+from trader.recovery import OrderId, Plan, detail, known, of_slot, order_id, plan_of, recover
+from trader.stores import Folder
+
+NOW = SLOT + timedelta(hours=1)
+FILLED = replace(buy("A", 4), status="filled", order_id="1", filled_quantity=4.0, filled_price_usd=99.5)
+
+
+def filled(order: Order) -> Order:
+    """The order as a broker has it, which does not know why it was placed."""
+    return replace(order, status="filled", order_id="1", filled_quantity=order.quantity, price_usd=99.5, reason="")
+
+
+# --- whose order it is ---
+
+
+def test_an_order_id_is_taken_apart() -> None:
+    text = client_order_id("a-b2", SLOT, "BRK.B", Side.SELL)
+    assert order_id(text) == OrderId("a-b2", SLOT, "BRK.B", Side.SELL)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "by hand",
+        "904837e3-3b76-47ec-b432-046db621571b",
+        "trend-20221228T2045Z-AAPL-buy-stop-loss",
+        "trend-20221228T2045Z-AAPL-hold",
+        "trend-20229928T2045Z-AAPL-buy",
+        "trend-20221228T2045Z--buy",
+    ],
+)
+def test_an_id_that_is_not_of_an_order_of_ours_has_no_parts(text: str) -> None:
+    assert order_id(text) is None
+
+
+def test_a_strategy_whose_name_begins_as_ours_is_not_ours() -> None:
+    names = ["a", "a-b", "a-b-c", "b"]
+    orders = [replace(buy(), client_order_id=client_order_id(name, SLOT, "AAPL", Side.BUY)) for name in names]
+    assert of_slot(orders, "a-b", SLOT) == [orders[1]]
+
+
+def test_the_orders_of_another_slot_are_not_the_slots() -> None:
+    assert of_slot([buy()], "trend", SLOT + timedelta(minutes=15)) == []
+
+
+# --- what is known of them ---
+
+
+def test_the_price_it_was_decided_at_and_the_reason_are_the_plans() -> None:
+    planned = replace(buy("A", 4), reason="below its line")
+    (order,) = known([filled(planned)], Plan({}, [planned]))
+    assert (order.price_usd, order.reason, order.status) == (100, "below its line", "filled")
+
+
+def test_the_quantity_is_the_brokers() -> None:
+    planned = sell("A", 10)
+    assert known([filled(replace(planned, quantity=6))], Plan({}, [planned]))[0].quantity == 6
+
+
+def test_without_a_plan_an_order_is_as_the_broker_has_it() -> None:
+    assert known([FILLED], None) == [FILLED]
+
+
+@pytest.mark.parametrize(
+    ("plan", "orders", "words"),
+    [
+        (
+            [buy("A", 4), buy("B", 2), sell("C")],
+            [filled(buy("A", 4))],
+            "1 of 3 planned orders is in the broker's books: buy 4 A (filled); not placed: buy B, sell C",
+        ),
+        ([buy("A")], [], "0 of 1 planned orders are in the broker's books; not placed: buy A"),
+        ([buy("A", 4)], [filled(buy("A", 4))], "1 of 1 planned orders is in the broker's books: buy 4 A (filled)"),
+        ([], [], "0 of 0 planned orders are in the broker's books"),
+    ],
+)
+def test_the_detail_says_what_was_placed_and_what_was_not(
+    plan: Sequence[Order], orders: Sequence[Order], words: str
+) -> None:
+    assert detail(Plan({}, plan), orders) == f"its run was cut off; {words}"
+
+
+@pytest.mark.parametrize(("orders", "words"), [([], "no order of it"), ([FILLED], "buy 4 A (filled)")])
+def test_without_a_plan_the_detail_says_so(orders: Sequence[Order], words: str) -> None:
+    assert detail(None, orders) == (f"its run was cut off, and has no plan on record; the broker's books have {words}")
+
+
+# --- the whole of it, with a folder and a paper account ---
+
+
+class Scene:
+    """A strategy's journal and account, in which runs are cut off."""
+
+    def __init__(self, folder: Path) -> None:
+        self.journal: Journal = open_journal(f"folder:{folder / 'journal'}", "trend")
+        self.broker = EmbeddedBroker(
+            folder / "account.json", now=SLOT, starting_cash_usd=10_000, closes=lambda _symbols: {}
+        )
+        self.account_file = folder / "account.json"
+        self.settings = settings()
+
+    def cut_off(self, slot: datetime, *orders: Order, noted: bool = True) -> None:
+        """A run that claimed the slot and, if `noted`, planned these orders."""
+        self.journal.claim(slot, "word", slot + timedelta(minutes=5))
+        decision = Decision(orders=orders)
+        seen = Observation(slot=slot, now=slot, account=account(), positions={}, open_orders=(), ranking={}, closes={})
+        if noted:
+            run = Run(settings=self.settings, slot=slot, now=slot, observation=seen, decision=decision)
+            self.journal.note(run, "STARTED")
+
+    def books(self, *orders: Order) -> None:
+        """Orders that the broker has."""
+        book = {
+            "cash_usd": 10_000,
+            "last_equity_usd": 10_000,
+            "as_of": SLOT.isoformat(),
+            "positions": {},
+            "brackets": {},
+        }
+        text = {order.client_order_id: {name: getattr(order, name) for name in Order.__slots__} for order in orders}
+        self.account_file.write_text(json.dumps(book | {"orders": text}))
+
+    def recovered(self, remaining_s: float = math.inf, now: datetime = NOW) -> list[datetime]:
+        """The slots that a run recovers."""
+        run = Run(settings=self.settings, slot=now, now=now)
+        recover(run, self.journal, self.broker, lambda: remaining_s)
+        return run.recovered
+
+    def record(self, slot: datetime = SLOT) -> dict[str, Any]:
+        return dict(self.journal.load(self.journal.record_name(slot, is_dry=False)))
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+def test_a_run_that_was_cut_off_gets_its_record(scene: Scene) -> None:
+    scene.cut_off(SLOT, buy("A", 4), buy("B", 2))
+    scene.books(filled(buy("A", 4)))
+    assert scene.recovered() == [SLOT]
+    report = scene.record()["report"]
+    assert (report["status"], report["investments"], [each["symbol"] for each in report["orders"]]) == (
+        "INTERRUPTED",
+        {"A": 4},
+        ["A"],
+    )
+    assert report["detail"].endswith("not placed: buy B")
+
+
+def test_what_the_run_had_decided_stays_in_its_record(scene: Scene) -> None:
+    scene.cut_off(SLOT, buy("A", 4))
+    scene.recovered()
+    record = scene.record()
+    assert [order["symbol"] for order in record["decision"]["orders"]] == ["A"]
+    assert record["observation"]["account"]["equity_usd"] == 100_000
+    assert record["settings"] == scene.settings.public()
+
+
+def test_an_order_that_the_broker_refused_is_in_the_record_and_no_investment(scene: Scene) -> None:
+    scene.cut_off(SLOT, buy("A", 4))
+    scene.books(replace(buy("A", 4), status="rejected"))
+    scene.recovered()
+    report = scene.record()["report"]
+    assert (report["investments"], [order["status"] for order in report["orders"]]) == ({}, ["rejected"])
+
+
+def test_a_run_that_had_noted_nothing_gets_a_record_without_decisions(scene: Scene) -> None:
+    scene.cut_off(SLOT, noted=False)
+    assert scene.recovered() == [SLOT]
+    record = scene.record()
+    assert (record["report"]["strategy"], record["report"]["slot"]) == ("trend", "2022-12-28T20:45:00Z")
+    assert (record["settings"], record["observation"], record["decision"]) == ({}, None, None)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", "{}", '{"version": 1}', '{"version": 2, "report": {}}'])
+def test_a_plan_that_cannot_be_read_does_not_stop_recovery(
+    scene: Scene, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.cut_off(SLOT, noted=False)
+    scene.journal.store.write(scene.journal.started_name(SLOT), text)
+    scene.books(filled(buy("A", 4)))
+    assert scene.recovered() == [SLOT]
+    assert scene.record()["report"]["investments"] == {"A": 4}
+    assert "the plan of a run that was cut off cannot be read" in {record.message for record in caplog.records}
+
+
+def test_a_plan_with_a_broken_order_is_none(scene: Scene) -> None:
+    scene.cut_off(SLOT, buy("A"))
+    name = scene.journal.started_name(SLOT)
+    record: dict[str, Any] = dict(scene.journal.load(name))
+    record["decision"]["orders"][0]["side"] = "hold"
+    scene.journal.store.write(name, json.dumps(record))
+    assert plan_of(SLOT, scene.journal) is None
+
+
+def test_a_run_that_may_still_be_under_way_is_left_alone(scene: Scene) -> None:
+    scene.cut_off(SLOT, buy("A"))
+    with pytest.raises(StopError, match=r"the run of 2022-12-28T20:45:00Z has not ended yet; .* 2022-12-28T20:51:00Z"):
+        scene.recovered(now=SLOT + timedelta(minutes=6))
+    assert scene.journal.records() == []
+
+
+def test_what_is_over_is_recovered_though_another_run_is_under_way(scene: Scene) -> None:
+    scene.cut_off(SLOT)
+    scene.cut_off(NOW - timedelta(minutes=1))
+    with pytest.raises(StopError, match="has not ended yet"):
+        scene.recovered()
+    assert scene.record()["report"]["status"] == "INTERRUPTED"
+
+
+def test_ones_own_slot_is_left_alone(scene: Scene) -> None:
+    scene.journal.claim(NOW, "word", NOW - timedelta(hours=1))
+    assert scene.recovered() == []
+
+
+def test_each_of_several_is_recovered_once(scene: Scene) -> None:
+    slots = [SLOT - timedelta(minutes=30), SLOT]
+    for slot in slots:
+        scene.cut_off(slot)
+    assert scene.recovered() == slots
+    assert scene.recovered() == []
+
+
+def test_without_time_another_is_left_to_the_next_run(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    scene.cut_off(SLOT)
+    assert scene.recovered(remaining_s=ORDER_TIME_S - 1) == []
+    assert [record.message for record in caplog.records] == ["no time to recover; the next run tries again"]
+    assert scene.recovered(remaining_s=ORDER_TIME_S) == [SLOT]
+
+
+def test_each_recovered_slot_is_an_error_in_the_log(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    scene.cut_off(SLOT, buy("A", 4), buy("B", 2))
+    scene.books(filled(buy("A", 4)), filled(buy("B", 2)))
+    scene.recovered()
+    (line,) = [vars(record) for record in caplog.records if record.levelno == logging.ERROR]
+    assert (line["message"], line["strategy"], line["slot"], line["orders"], line["symbols"]) == (
+        "interrupted",
+        "trend",
+        "2022-12-28T20:45:00Z",
+        2,
+        "A,B",
+    )
+
+
+def test_a_broker_that_cannot_be_asked_leaves_the_slot_to_the_next_run(scene: Scene) -> None:
+    scene.cut_off(SLOT)
+    scene.account_file.write_text("no account")
+    with pytest.raises(BrokerError):
+        scene.recovered()
+    scene.account_file.unlink()
+    assert scene.recovered() == [SLOT]
+
+
+class Crossing(Folder):
+    """A store in which another run is faster: it keeps its record while ours is on its way."""
+
+    def create(self, name: str, text: str) -> bool:
+        if name.endswith(".json"):
+            self.write(name, '{"theirs": true}')
+        return super().create(name, text)
+
+
+def test_a_run_that_ends_in_the_meantime_keeps_its_own_record(tmp_path: Path, scene: Scene) -> None:
+    scene.cut_off(SLOT)
+    scene.journal = Journal(Crossing(tmp_path / "journal"), "trend")
+    assert scene.recovered() == []
+    assert scene.record() == {"theirs": True}
