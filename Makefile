@@ -104,6 +104,17 @@ test: .venv/.set-up ## Run all tests (TESTS=tests/unit/test_risk.py for some)
 gauntlet: .venv/.set-up ## Send the deployed function through faults at every boundary and random weeks (LONG=1, SEED=, JSON=1)
 	@$(PY) -m tests.gauntlet
 
+audit: .venv/.set-up ## Hold every locked package against known vulnerabilities, the index and what a lock has to be (OFFLINE=1)
+	@[ -n "$(OFFLINE)" ] || scripts/linters.sh
+	@$(PY) -m scripts.audit
+
+scan-secrets: .venv/.set-up ## Look for keys in every file of the repository and in the zips that go to AWS
+	@$(PY) -m scripts.scan_secrets
+
+fuzz: .venv/.set-up ## Try many inputs from outside, for minutes (EXAMPLES=2000 of each kind, SEED=)
+	@EXAMPLES="$(or $(EXAMPLES),2000)" $(PY) -m pytest tests/security/test_fuzz.py --dist load --timeout 0 \
+	--hypothesis-profile fuzz --hypothesis-seed "$(or $(SEED),random)"
+
 lint: .venv/.set-up ## Check formatting, style and types
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
@@ -140,4 +151,4 @@ help: ## Show this
 	/^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: run replay backtest sweep compare lookahead bench-backtest layer verify-layer package bench-layer secrets plan deploy bootstrap destroy invoke logs tail halt resume reconcile rollback cost bench-cost constituents sample-prices picture setup test gauntlet lint lint-infra format bench parity bench-engine lock clean help
+.PHONY: run replay backtest sweep compare lookahead bench-backtest layer verify-layer package bench-layer secrets plan deploy bootstrap destroy invoke logs tail halt resume reconcile rollback cost bench-cost constituents sample-prices picture setup test gauntlet audit scan-secrets fuzz lint lint-infra format bench parity bench-engine lock clean help

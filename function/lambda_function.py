@@ -22,11 +22,13 @@ from trader.record import Run
 from trader.recovery import recover
 from trader.settings import Settings, SettingsError
 from trader.slot import is_due, slot_and_now
+from trader.text import one_line
 
 if TYPE_CHECKING:
     from trader.alpaca_client import AlpacaClient
 
 LOG = logging.getLogger("trader")
+MOST_LETTERS = 2_000  # of an error, in a record and in a line of the log
 PARAMETERS = Parameters()  # secrets are fetched at cold start and kept as long as the process
 
 
@@ -87,7 +89,7 @@ def claimed(
         journal.save(this, report)
     except BaseException as error:
         try:
-            journal.save(this, finish(this, Outcome.FAILED, f"{type(error).__name__}: {error}"))
+            journal.save(this, finish(this, Outcome.FAILED, one_line(f"{type(error).__name__}: {error}", MOST_LETTERS)))
         except Exception:
             LOG.exception("no record of the failed run")
         raise
@@ -105,7 +107,7 @@ def secrets_read(event: object, env: Mapping[str, str], moment: datetime) -> Set
             without = Settings.from_env(env, lambda names: dict.fromkeys(names, "not read"))  # for the record alone
             slot, now = slot_and_now(event, without, moment)
             this = Run(settings=without, slot=slot, now=now)
-            report = finish(this, Outcome.FAILED, f"{type(error).__name__}: {error}")
+            report = finish(this, Outcome.FAILED, one_line(f"{type(error).__name__}: {error}", MOST_LETTERS))
             journal = open_journal(without.journal, without.strategy)
             if not this.is_dry:
                 journal.adopt(slot, this.record(report))  # the slot is not claimed: another run's record stays

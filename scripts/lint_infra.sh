@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks what is not Python: Terraform, the workflows, YAML, shell scripts. Says one line for each check, and everything
-# about one that fails. The linters come from requirements/linters.txt, once, into .venv/linters.
+# about one that fails. scripts/linters.sh installs the linters.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,14 +24,6 @@ check() { # NAME COMMAND...: runs it, and shows what it says only if it fails
 # shellcheck disable=SC2329 # called by check
 linter() { # NAME ARGUMENTS...: a program out of requirements/linters.txt
   "$linters/bin/$1" "${@:2}"
-}
-
-install() {
-  [ requirements/linters.txt -nt "$linters/.set-up" ] || return 0
-  echo "installing the linters" >&2
-  .venv/bin/uv venv --quiet --clear --python .venv/bin/python "$linters"
-  .venv/bin/uv pip sync --quiet --require-hashes --python "$linters/bin/python" requirements/linters.txt
-  touch "$linters/.set-up"
 }
 
 # shellcheck disable=SC2329
@@ -70,7 +62,7 @@ sys.exit("\n".join(wrong) or None)
 PYTHON
 }
 
-install
+scripts/linters.sh
 if command -v terraform >/dev/null; then
   check "terraform fmt" terraform fmt -check -recursive -diff terraform
   check "terraform validate" validate terraform

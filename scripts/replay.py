@@ -13,6 +13,7 @@ from typing import Any
 from rich.table import Table
 
 from scripts import terminal
+from trader import decode
 from trader.engine import forecaster
 from trader.journal import open_journal
 from trader.model import Code, Decision
@@ -51,14 +52,8 @@ def main() -> None:
     arguments = parser.parse_args()
     with terminal.plain_errors():
         name, record = find(arguments.run, os.environ)
-        if not record.get("observation") or not record.get("decision"):
-            report = record["report"]
-            raise JournalError(
-                f"{name} decided nothing that could be computed again: {report['status']} {report['detail']}"
-            )
         with terminal.progress() as progress:
-            replayed = replay(record, progress)
-    found = differences(record["decision"], replayed)
+            found = compare(name, record, progress)
     if arguments.json:
         sys.stdout.write(json.dumps({"record": name, "agrees": not found, "differences": as_json(found)}) + "\n")
     else:
@@ -70,7 +65,7 @@ def find(run: str, env: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
     """The record that RUN names: a file, the latest of the strategy's journal, or one of its slots."""
     if Path(run).is_file():
         try:
-            return run, checked(run, json.loads(Path(run).read_text(encoding="utf-8")))
+            return run, checked(run, decode.loaded(Path(run).read_text(encoding="utf-8")))
         except ValueError as error:
             raise JournalError(f"{run} is not JSON: {error}") from error
     settings = Settings.from_env({name: env[name] for name in ("JOURNAL", "STRATEGY") if name in env}, lambda _: {})
@@ -89,6 +84,17 @@ def checked(name: str, record: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(record, dict) or record.get("version") != VERSION:
         raise JournalError(f"{name} is no run's record of version {VERSION}")
     return record
+
+
+def compare(name: str, record: Mapping[str, Any], progress: Progress = no_progress) -> list[Difference]:
+    """What differs if the record is computed again. Raises JournalError if it decided nothing, or is no record."""
+    try:
+        if not record.get("observation") or not record.get("decision"):
+            why = f"{record['report']['status']} {record['report']['detail']}"
+            raise JournalError(f"{name} decided nothing that could be computed again: {why}")
+        return differences(record["decision"], replay(record, progress))
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise JournalError(f"{name} is no record of a run: {type(error).__name__}: {error}") from error
 
 
 def replay(record: Mapping[str, Any], progress: Progress = no_progress) -> Decision:

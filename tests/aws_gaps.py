@@ -17,8 +17,10 @@ from moto.core.responses import ActionResult
 from moto.iam.access_control import IAMPolicyStatement, PermissionResult
 from moto.logs.exceptions import ResourceNotFoundException
 from moto.logs.responses import LogsResponse
-from moto.s3.exceptions import AccessDeniedByLock
+from moto.s3.exceptions import AccessDeniedByLock, MissingKey
 from moto.s3.models import FakeBucket, S3Backend, s3_backends
+from moto.s3.responses import S3Response
+from moto.ssm.responses import SimpleSystemManagerResponse
 
 ECHOED = {"LoggingConfig": None, "DeadLetterConfig": None, "TracingConfig": "tracing_config"}
 """Parts of a function's configuration that moto forgets, at creation or at an update; and where it keeps them."""
@@ -148,6 +150,34 @@ def is_action_permitted(statement: IAMPolicyStatement, *request: Any, **more: An
 
 _is_action_permitted = IAMPolicyStatement.is_action_permitted
 
+
+# --- who may do what, where rights are enforced ---
+
+
+def _authenticate_and_authorize_normal_action(response: SimpleSystemManagerResponse, resource: str = "*") -> None:
+    """Whether the caller may do this with every parameter that is named: moto asks for `*`, which no policy names."""
+    asked = json.loads(response.body or "{}")
+    names = [*asked.get("Names", []), *([asked["Name"]] if "Name" in asked else [])]
+    prefix = f"arn:aws:ssm:{response.region}:{response.current_account}:parameter"
+    for each in [f"{prefix}/{name.removeprefix('/')}" for name in names] or [resource]:
+        _authorize(response, each)
+
+
+_authorize = SimpleSystemManagerResponse._authenticate_and_authorize_normal_action
+
+
+def get_object(response: S3Response) -> TYPE_RESPONSE:
+    """An object, or that there is none: AWS says that only to those who may list the bucket."""
+    try:
+        return _get_object(response)
+    except MissingKey:
+        response.data["Action"] = "ListBucket"
+        response._authenticate_and_authorize_s3_action(bucket_name=response.bucket_name)
+        raise
+
+
+_get_object: Callable[[S3Response], TYPE_RESPONSE] = S3Response.get_object
+
 REPLACED: dict[type, list[Callable[..., object]]] = {
     LogsResponse: [put_query_definition, describe_query_definitions, delete_query_definition],
     LambdaResponse: [
@@ -157,7 +187,9 @@ REPLACED: dict[type, list[Callable[..., object]]] = {
         invoke,
     ],
     S3Backend: [head_bucket],
+    S3Response: [get_object],
     IAMPolicyStatement: [is_action_permitted],
+    SimpleSystemManagerResponse: [_authenticate_and_authorize_normal_action],
 }
 
 

@@ -11,6 +11,7 @@ from trader.settings import variables
 __all__ = ["aws"]
 
 settings.register_profile("tests", deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("fuzz", deadline=None, print_blob=True)  # make fuzz: other inputs each time
 settings.load_profile("tests")
 
 

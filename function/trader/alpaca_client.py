@@ -20,6 +20,7 @@ from tenacity import (
 )
 
 from trader.broker import BrokerError
+from trader.text import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +137,9 @@ class AlpacaClient:
         except (APIError, requests.HTTPError) as error:
             raise _refusal(call, error) from error
         except requests.RequestException as error:
-            raise NoAnswerError(f"Alpaca: {call}: no usable answer ({type(error).__name__}: {error})") from error
+            raise NoAnswerError(
+                f"Alpaca: {call}: no usable answer ({type(error).__name__}: {one_line(error)})"
+            ) from error
         except TypeError as error:  # what the SDK makes of an error whose body is `null` or a number
             raise NoAnswerError(f"Alpaca: {call}: answered an error that says nothing ({error})") from error
         if answer is None and method == "GET":
@@ -201,7 +204,7 @@ def _refusal(call: str, error: Exception) -> AlpacaError:
     status = response.status_code
     told = getattr(error, "code", None)  # only an APIError has one, and it may be the status again
     code = told if isinstance(told, int) and told != status else 0
-    said = f"Alpaca: {call}: answered {status}, {error}" + (f" (code {code})" if code else "")
+    said = f"Alpaca: {call}: answered {status}, {one_line(error)}" + (f" (code {code})" if code else "")
     if status >= 500 or status == requests.codes.request_timeout:
         return NoAnswerError(said)
     if status == 401 or (status == 403 and (not code or code in _KEYS_REFUSED_CODES)):

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from trader import decode
 from trader.model import NEW_YORK, Json, Report
 from trader.record import Run, as_json
 from trader.slot import slot_from, slot_id
@@ -108,7 +109,7 @@ class Journal:
         if text is None:
             raise JournalError(f"there is no record {name}")
         try:
-            record: Json = json.loads(text)
+            record: Json = decode.loaded(text)
         except ValueError as error:
             raise JournalError(f"record {name} is not JSON: {error}") from error
         return record
@@ -129,8 +130,10 @@ class Journal:
         if text is None:
             return None
         try:
-            kept = json.loads(text)
-            return dict(kept["ranking"]) if kept["basis"] == basis else None
+            kept = decode.loaded(text)
+            if kept["basis"] != basis:
+                return None
+            return {symbol: decode.number(value) for symbol, value in decode.mapping(kept["ranking"]).items()}
         except (ValueError, KeyError, TypeError) as error:
             LOG.warning("the day's ranking cannot be read and is made again", extra={"error": str(error)})
             return None
@@ -145,8 +148,8 @@ class Journal:
             text = self.store.read(f"{self._run(slot)}.claim") or ""
             if not text.startswith("{"):
                 return None  # as claims once were: a word and nothing else
-            until = json.loads(text)["until"]
-            return None if until is None else datetime.fromisoformat(until).astimezone(UTC)
+            until = decode.loaded(text)["until"]
+            return None if until is None else decode.moment(until).astimezone(UTC)
         except (JournalError, ValueError, KeyError, TypeError) as error:
             LOG.warning("a claim cannot be read", extra={"slot": as_json(slot), "error": str(error)})
             return None

@@ -6,6 +6,15 @@ name it. Anywhere else TextFormatter makes a readable line of the same record.
 
 import logging
 import os
+from typing import TYPE_CHECKING
+
+from trader.text import one_line
+
+if TYPE_CHECKING:
+    from logging import _SysExcInfoType
+
+MOST_LETTERS = 2_000
+"""Of a message, and of a line of a traceback."""
 
 _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
@@ -19,8 +28,12 @@ class TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 the name is logging's
         """The line without a traceback, which logging adds after it."""
         fields = {name: value for name, value in vars(record).items() if name not in _OWN}
-        record.message = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in record.message)
+        record.message = one_line(record.message, MOST_LETTERS)
         return " ".join([super().formatMessage(record), *(f"{name}={_plain(value)}" for name, value in fields.items())])
+
+    def formatException(self, ei: "_SysExcInfoType | tuple[None, None, None]") -> str:  # noqa: N802 the names are logging's
+        """The traceback, indented: an error's own text may look like a record."""
+        return "\n".join(f"    {one_line(line, MOST_LETTERS)}" for line in super().formatException(ei).splitlines())
 
 
 def _plain(value: object) -> str:

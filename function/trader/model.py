@@ -20,6 +20,9 @@ BAR_LENGTH = {
 }
 """By bar interval, as the settings spell it."""
 
+YEARS = range(1900, 2200)
+"""A time of another year is a mistake, and calendars end somewhere beyond."""
+
 type Closes = pd.Series[float]
 """Closing prices in USD on a timezone-aware, strictly increasing DatetimeIndex (each bar's start)."""
 

@@ -142,8 +142,8 @@ def rank(desk: Desk, run: Run) -> tuple[dict[str, float], tuple[Denial, ...]]:
         "price_file": settings.price_file if "file" in settings.price_sources else "",
     }
     kept = desk.journal.ranking(run.slot, basis)
-    if kept is not None:
-        return kept, ()
+    if kept is not None:  # whoever wrote it has no say in what may be traded
+        return {symbol: kept[symbol] for symbol in universe.candidates(settings.universe, None) if symbol in kept}, ()
     symbols = universe.candidates(settings.universe, desk.prices.symbols())
     LOG.info("ranking", extra={"universe": ",".join(settings.universe)[:40], "candidates": len(symbols)})
     bars = desk.prices.bars(symbols)

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import UTC, datetime
 from math import floor
 from typing import Any
 
 import pandas as pd
 
+from trader import decode
 from trader.broker import DEAD
 from trader.execution import STOP_LOSS_LOST
 from trader.model import (
@@ -144,27 +145,32 @@ def as_json(value: Any) -> Any:  # noqa: ANN401 any of the model's values, and w
 def observation_from(data: Mapping[str, Any]) -> Observation:
     """An observation out of a record. Raises KeyError, TypeError or ValueError if it is none."""
     return Observation(
-        slot=datetime.fromisoformat(data["slot"]),
-        now=datetime.fromisoformat(data["now"]),
-        account=Account(**data["account"]),
-        positions={symbol: Position(**value) for symbol, value in data["positions"].items()},
-        open_orders=tuple(OpenOrder(**(value | {"side": Side(value["side"])})) for value in data["open_orders"]),
-        ranking=data["ranking"],
+        slot=decode.moment(data["slot"]),
+        now=decode.moment(data["now"]),
+        account=decode.built(Account, data["account"]),
+        positions={symbol: decode.built(Position, value) for symbol, value in data["positions"].items()},
+        open_orders=tuple(decode.built(OpenOrder, value) for value in data["open_orders"]),
+        ranking={symbol: decode.number(value) for symbol, value in data["ranking"].items()},
         closes={symbol: _closes(symbol, value) for symbol, value in data["closes"].items()},
-        denials=tuple(Denial(**(value | {"code": Code(value["code"])})) for value in data["denials"]),
+        denials=tuple(decode.built(Denial, value) for value in data["denials"]),
     )
 
 
 def order_from(data: Mapping[str, Any]) -> Order:
     """An order out of a record. Raises KeyError, TypeError or ValueError if it is none."""
-    return Order(**{**data, "side": Side(data["side"])})
+    return decode.built(Order, data)
 
 
 def settings_from(data: Mapping[str, Any]) -> Settings:
-    """The settings of a record; its secrets are not there, and nothing that is computed again needs them."""
-    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
-    return Settings(**values)
+    """The settings of a record, checked as any; its secrets are not there, and computing again needs none."""
+    texts = {name.upper(): ",".join(value) if isinstance(value, list) else str(value) for name, value in data.items()}
+    checked = Settings.from_env({**texts, "ALPACAUSER": "-", "ALPACAPW": "-"}, lambda _: {})
+    return replace(checked, alpacauser="", alpacapw="")
 
 
 def _closes(symbol: str, data: Mapping[str, Any]) -> Closes:
-    return pd.Series(data["usd"], index=pd.to_datetime(data["times"], unit="s", utc=True), name=symbol, dtype=float)
+    times = pd.to_datetime([decode.number(time) for time in data["times"]], unit="s", utc=True)
+    closes = pd.Series([decode.number(price) for price in data["usd"]], index=times, name=symbol, dtype=float)
+    if closes.empty or not closes.index.is_monotonic_increasing or not closes.index.is_unique or (closes <= 0).any():
+        raise ValueError(f"the closes of {symbol!r:.100} cannot be")
+    return closes

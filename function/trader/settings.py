@@ -23,6 +23,16 @@ MAX_PRICE_AGE_S = {"1d": 86_400, "1h": 7_200, "15m": 1_800, "5m": 900, "1m": 300
 PROPHET, MAP = "prophet", "map"
 """The engines that draw trend lines: Prophet's own package, or the same model solved for all symbols at once."""
 
+DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+"""A number as people write it. Python would also read 1_5, and digits of any script."""
+
+ADDRESS = re.compile(r"https?://([\w.-]+|\[[0-9a-f:]+\])(:\d{1,5})?(/[\w.~-]*)*", re.ASCII | re.IGNORECASE)
+"""An address in which every program sees the same host: other dots, blanks and user names are read in several ways."""
+
+LONGEST_PATH = 4096
+SHOWN = 100
+"""So many letters of a value are shown in an error."""
+
 SHORT = 8
 """Names up to this length, such as MODEL, are other programs' own too often."""
 
@@ -69,10 +79,7 @@ def number(low: float, high: float, *, above: bool = False, below: bool = False)
     allowed = f"a number {'above' if above else 'from'} {low:g} {'and below' if below else 'to'} {high:g}"
 
     def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            raise ValueError(allowed) from None
+        value = float(text) if DECIMAL.fullmatch(text) else math.nan
         inside = low <= value <= high and not (above and value == low) and not (below and value == high)
         if not math.isfinite(value) or not inside:
             raise ValueError(allowed)
@@ -85,7 +92,7 @@ def integer(low: int, high: int) -> Callable[[str], int]:
     """A whole number from `low` to `high`."""
 
     def parse(text: str) -> int:
-        if not re.fullmatch(r"\d{1,9}", text) or not low <= int(text) <= high:
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
             raise ValueError(f"a whole number from {low} to {high}")
         return int(text)
 
@@ -96,28 +103,39 @@ def matching(pattern: str, allowed: str) -> Callable[[str], str]:
     """Text that a regular expression matches in full."""
 
     def parse(text: str) -> str:
-        if not re.fullmatch(pattern, text):
+        if not re.fullmatch(pattern, text, re.ASCII):
             raise ValueError(allowed)
         return text
 
     return parse
 
 
+def path(text: str) -> str:
+    """A file's or a folder's name, such as the file system takes."""
+    if not text.isprintable() or len(text) > LONGEST_PATH:
+        raise ValueError(f"a path of printable characters, {LONGEST_PATH} at most")
+    return text
+
+
 def universe(text: str) -> tuple[str, ...]:
     """`sp500`, or symbols in Alpaca's spelling."""
     if text == "sp500":
         return ("sp500",)
-    symbols = tuple(dict.fromkeys(symbol.strip().upper() for symbol in text.split(",")))
-    if not all(re.fullmatch(r"[A-Z][A-Z0-9]{0,5}(\.[A-Z]{1,2})?", symbol) for symbol in symbols):
+    symbols = [symbol.strip() for symbol in text.split(",")]
+    if not all(re.fullmatch(r"[A-Za-z][A-Za-z0-9]{0,5}(\.[A-Za-z]{1,2})?", symbol) for symbol in symbols):
         raise ValueError("sp500, or a comma-separated list of symbols such as AAPL,BRK.B")
-    return symbols
+    return tuple(dict.fromkeys(symbol.upper() for symbol in symbols))
 
 
 def base_url(text: str) -> str:
     """An http(s) address, without the /v2 that Alpaca's dashboard shows and its SDK adds by itself."""
-    parts = urlsplit(text)
-    allowed = {"https", "http"} if parts.hostname in {"127.0.0.1", "localhost", "::1"} else {"https"}
-    if parts.scheme not in allowed or not parts.hostname or parts.query or parts.fragment or "@" in parts.netloc:
+    try:
+        parts = urlsplit(text if ADDRESS.fullmatch(text) else "")
+        is_address = parts.port != 0  # the port is read, and checked, when it is asked for
+    except ValueError:
+        is_address = False
+    allowed = {"https", "http"} if is_address and parts.hostname in {"127.0.0.1", "localhost", "::1"} else {"https"}
+    if not is_address or parts.scheme not in allowed:
         raise ValueError(f"an https address such as {PAPER_URL}; http only for this machine")
     return text.rstrip("/").removesuffix("/v2").rstrip("/")
 
@@ -126,7 +144,7 @@ def journal(text: str) -> str:
     """Where the journal is: a folder, or a bucket of S3."""
     if not re.fullmatch(r"folder:.+|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w./-]*)?", text):
         raise ValueError("folder:PATH or s3://bucket/prefix")
-    return text
+    return path(text)
 
 
 def halt_parameter(text: str) -> str:
@@ -164,7 +182,7 @@ class Settings:
         ("file",), some_of("file", "yahoo", "alpaca"), "asked in this order for what the ones before could not give"
     )
     price_file: str = setting(
-        str(SAMPLE_PRICES), str, "CSV (may be .gz): timestamp, then a column of closes per symbol"
+        str(SAMPLE_PRICES), path, "CSV (may be .gz): timestamp, then a column of closes per symbol"
     )
     universe: tuple[str, ...] = setting(("sp500",), universe, "sp500, or a comma-separated list of symbols")
     universe_size: int = setting(20, integer(1, 1_000), "how many of the best performers to look at")
@@ -191,7 +209,7 @@ class Settings:
     max_price_age_s: float = setting(float(MAX_PRICE_AGE_S["1d"]), number(1, 1e9), "older prices are STALE_PRICE")
     halt_parameter: str = setting("", halt_parameter, "SSM parameter read on every run; true, or unreadable: HALTED")
     journal: str = setting("folder:out/journal", journal, "folder:PATH or s3://bucket/prefix")
-    account_file: str = setting("out/account.json", str, "where the embedded broker keeps its account")
+    account_file: str = setting("out/account.json", path, "where the embedded broker keeps its account")
     starting_cash_usd: float = setting(100_000.0, number(0, 1e12, above=True), "cash of a new embedded account")
     alpacauser: str = setting("", str, "Alpaca key id", secret=True)
     alpacapw: str = setting("", str, "Alpaca secret key", secret=True)
@@ -285,7 +303,7 @@ def _parse(texts: Mapping[str, str], fetch: Fetch) -> tuple[dict[str, Any], dict
     for name, text in texts.items():
         parameter = references.get(name)
         if parameter is not None and parameter not in fetched:
-            problems[name] = f"{name}={text}: there is no such SSM parameter, or the role may not read it"
+            problems[name] = f"{name}={text:.{SHOWN}}: there is no such SSM parameter, or the role may not read it"
             continue
         try:
             values[name.lower()] = metadata[name]["parse"](
@@ -293,5 +311,5 @@ def _parse(texts: Mapping[str, str], fetch: Fetch) -> tuple[dict[str, Any], dict
             )
         except ValueError as error:
             shown = text if not metadata[name]["secret"] else "(secret)"
-            problems[name] = f"{name}={shown!r}: must be {error}"
+            problems[name] = f"{name}={shown!r:.{SHOWN}}: must be {error}"
     return values, problems

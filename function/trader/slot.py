@@ -5,7 +5,7 @@ from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 from trader import market_hours
-from trader.model import BAR_LENGTH, NEW_YORK
+from trader.model import BAR_LENGTH, NEW_YORK, YEARS
 from trader.prices.file import FilePrices
 from trader.settings import Settings
 
@@ -67,9 +67,11 @@ def event_time(event: object) -> datetime | None:
     try:
         time = datetime.fromisoformat(text)
     except (TypeError, ValueError):
-        raise EventError(f"the event's time {text!r} is not ISO 8601 such as 2026-11-23T15:00:00Z") from None
+        raise EventError(f"the event's time {text!r:.100} is not ISO 8601 such as 2026-11-23T15:00:00Z") from None
     if time.tzinfo is None:
         raise EventError(f"the event's time {text!r} has no zone; write it like 2026-11-23T15:00:00Z")
+    if time.year not in YEARS:
+        raise EventError(f"the event's time {text!r} is of no year from {YEARS[0]} to {YEARS[-1]}")
     return time.astimezone(UTC)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from trader.prices import LEAST_USD, MOST_USD
-from trader.prices.file import PriceFileError, Row, bar_time, fault, read_rows
+from trader.prices.file import PriceFileError, Row, bar_time, fault, is_number, read_rows
 
 PRICES = ("open", "high", "low", "close")
 
@@ -68,7 +68,7 @@ def read(path: Path, *, is_daily: bool, universe: Sequence[str]) -> Ohlc | None:
 
 
 def _names(header: Row) -> list[str]:
-    return [name.strip().strip("\ufeff").lower() for name in header[1]]
+    return [name.strip().lower() for name in header[1]]
 
 
 def _is_ohlc(header: Row, names: Sequence[str]) -> bool:
@@ -110,10 +110,10 @@ def _read(path: Path, rows: Iterator[Row], columns: Mapping[str, int], *, is_dai
         symbol = only if symbol_at is None else fields[symbol_at].strip()
         if not symbol:
             raise fault(path, line, "no symbol", "write it, or remove the row")
-        try:
-            prices_usd = [float(fields[place] or "nan") for place in prices_at]
-        except ValueError as error:
-            raise _not_a_number(path, line, symbol, [fields[place] for place in prices_at]) from error
+        texts = [fields[place] for place in prices_at]
+        if not all(map(is_number, texts)):
+            raise _not_a_number(path, line, symbol, texts)
+        prices_usd = [float(text or "nan") for text in texts]
         found.lines.append(line)
         found.time.append(parsed[stamp])
         found.symbol.append(found.symbols.setdefault(symbol, len(found.symbols)))
@@ -122,12 +122,8 @@ def _read(path: Path, rows: Iterator[Row], columns: Mapping[str, int], *, is_dai
 
 
 def _not_a_number(path: Path, line: int, symbol: str, fields: Sequence[str]) -> PriceFileError:
-    for name, text in zip(PRICES, fields, strict=True):
-        try:
-            float(text or "nan")
-        except ValueError:
-            return fault(path, line, f"{symbol} has {text!r} for {name}", "write a number, or leave all four empty")
-    raise AssertionError("a row that failed has a field that fails")
+    name, text = next(each for each in zip(PRICES, fields, strict=True) if not is_number(each[1]))
+    return fault(path, line, f"{symbol} has {text!r:.100} for {name}", "write a number, or leave all four empty")
 
 
 def _check(path: Path, found: _Read) -> None:

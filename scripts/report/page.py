@@ -47,7 +47,7 @@ def _contents(record: Json) -> dict[str, Any]:
         "recovered": story.recovered_words(record),
         "unprotected_remedy": story.UNPROTECTED_REMEDY,
         "alarming": report["status"] in ALARMING,
-        "strategy": report["strategy"],
+        "strategy": story.plain(report["strategy"]),
         "mode": story.mode_words(record),
         "live": report["mode"] == "live",
         "slot": story.slot_words(record).replace("New York", "New\N{NO-BREAK SPACE}York"),

@@ -227,3 +227,33 @@ def test_the_settings_page_lists_every_variable_with_its_default() -> None:
         assert not shown or attribute == "price_file" or f"`{shown}`" in row, (
             f"{name}: {shown} is not its default there"
         )
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://api\u3002alpaca\u3002markets",  # requests makes dots of these: the live account, in MODE=paper
+        "https://api.alpaca\uff0emarkets",
+        "https://api.alpaca\n.markets",
+        "https://api.alpaca.markets\\@paper-api.alpaca.markets",
+        "https://api.alpaca.markets%2e",
+        "https://api.alpaca.markets:0",
+        "https://[::zz]",
+    ],
+)
+def test_an_address_that_programs_read_in_several_ways_is_refused(address: str) -> None:
+    assert "must be an https address" in problems({"APCA_API_BASE_URL": address})
+
+
+@pytest.mark.parametrize("text", ["1_000", "\u0661\u0660\u0660", "\uff11\uff10\uff10", "infinity", "1e400", "0x64"])
+@pytest.mark.parametrize("name", ["MAX_ORDER_USD", "HISTORY_BARS"])
+def test_a_number_that_only_python_would_read_is_refused(name: str, text: str) -> None:
+    assert f"{name}={text!r}: must be" in problems({name: text})
+
+
+def test_a_symbol_is_no_other_scripts_letter_made_a_capital() -> None:
+    assert "UNIVERSE='a,\u00df': must be" in problems({"UNIVERSE": "a,\u00df"})
+
+
+def test_of_a_long_value_an_error_shows_the_beginning() -> None:
+    assert len(problems({"MODE": "x" * 100_000})) < 500

@@ -11,8 +11,12 @@ from typing import TypeGuard
 from trader.alpaca_client import AlpacaClient, Json, NoAnswerError, RefusedError
 from trader.broker import DEAD, BrokerError, MarketClock, OrderRejectedError, OrderUnclearError
 from trader.model import Account, Code, OpenOrder, Order, Position, Side
+from trader.text import one_line
 
 logger = logging.getLogger(__name__)
+
+LONGEST_TEXT = 200
+"""Of what Alpaca says of an account, a position or an order; its ids have 36 letters, an owner's order id up to 128."""
 
 PAGE_SIZE = 500  # the most that Alpaca gives at once; it gives 50 unless asked
 
@@ -161,12 +165,14 @@ class _Fields:
     @property
     def name(self) -> str:
         """Whatever it can be told by, for messages."""
-        return str(next((self._values[key] for key in ("symbol", "id") if self._values.get(key)), ""))
+        return one_line(next((self._values[key] for key in ("symbol", "id") if self._values.get(key)), ""), 50)
 
     def text(self, name: str, *, may_be_empty: bool = False) -> str:
         value = self._values.get(name)
         if not isinstance(value, str) or not (value or may_be_empty):
             raise self._unusable(name, "a text")
+        if len(value) > LONGEST_TEXT or not value.isprintable():
+            raise self._unusable(name, f"{LONGEST_TEXT} printable characters at most")
         return value
 
     @property

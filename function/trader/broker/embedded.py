@@ -16,7 +16,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from trader import market_hours
+from trader import decode, market_hours
 from trader.broker import BrokerError, MarketClock, OrderRejectedError, OrderUnclearError
 from trader.model import Account, Closes, Code, OpenOrder, Order, Position, Side
 
@@ -146,8 +146,8 @@ class EmbeddedBroker:
             cash_usd = self._starting_cash_usd
             return _Book(cash_usd=cash_usd, last_equity_usd=cash_usd, as_of=self._now)
         try:
-            return _decode(json.loads(self._path.read_text(encoding="utf-8")))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return _decode(decode.mapping(decode.loaded(self._path.read_text(encoding="utf-8"))))
+        except (ValueError, KeyError, TypeError) as error:
             raise BrokerError(
                 f"ACCOUNT_FILE={self._path} is no account of the embedded broker ({type(error).__name__}: {error}); "
                 "move it away to begin with a new one"
@@ -267,15 +267,20 @@ def _legs(order: Order) -> Iterator[OpenOrder]:
         )
 
 
-def _decode(data: dict[str, Any]) -> _Book:
-    def orders(part: str) -> dict[str, Order]:
-        return {key: Order(**(value | {"side": Side(value["side"])})) for key, value in data[part].items()}
-
-    return _Book(
-        cash_usd=float(data["cash_usd"]),
-        last_equity_usd=float(data["last_equity_usd"]),
-        as_of=datetime.fromisoformat(data["as_of"]),
-        positions={symbol: Position(**value) for symbol, value in data["positions"].items()},
-        brackets=orders("brackets"),
-        orders=orders("orders"),
+def _decode(data: Mapping[str, Any]) -> _Book:
+    book = _Book(
+        cash_usd=decode.number(data["cash_usd"]),
+        last_equity_usd=decode.number(data["last_equity_usd"]),
+        as_of=decode.moment(data["as_of"]),
+        positions={key: decode.built(Position, value) for key, value in decode.mapping(data["positions"]).items()},
+        brackets={key: decode.built(Order, value) for key, value in decode.mapping(data["brackets"]).items()},
+        orders={key: decode.built(Order, value) for key, value in decode.mapping(data["orders"]).items()},
     )
+    for symbol, position in book.positions.items():
+        if position.symbol != symbol or position.quantity <= 0 or position.price_usd <= 0:
+            raise ValueError(f"the position of {symbol!r:.100} cannot be")
+    for symbol, order in book.brackets.items():
+        held = book.positions.get(symbol)
+        if order.symbol != symbol or not order.is_bracket or not held or order.quantity > held.quantity:
+            raise ValueError(f"the bracket of {symbol!r:.100} cannot be")
+    return book

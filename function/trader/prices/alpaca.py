@@ -14,6 +14,7 @@ import pandas as pd
 from trader.alpaca_client import AlpacaClient, AlpacaError, Json, RefusedError
 from trader.model import Closes
 from trader.prices import PriceSourceError, Progress, start_of
+from trader.text import LONGEST_REASON, one_line
 
 SYMBOLS_PER_REQUEST = 100
 BARS_PER_PAGE = 10_000  # the most that Alpaca gives at once
@@ -126,6 +127,8 @@ class AlpacaPrices:
         bars = defaultdict[str, list[Any]](list)
         for page in self._pages({**query, "symbols": ",".join(symbols)}):
             for symbol, more in page.items():
+                if symbol not in symbols:
+                    continue  # it was not asked for
                 bars[symbol] += more if isinstance(more, list) else [] if more is None else [more]
         return {symbol: _closes(rows) for symbol, rows in bars.items() if rows}
 
@@ -143,7 +146,7 @@ class AlpacaPrices:
             if not token:
                 return
             if token in seen:
-                raise PriceSourceError(f"Alpaca: GET /stocks/bars: page {token!r} follows on itself")
+                raise PriceSourceError(f"Alpaca: GET /stocks/bars: page {token!r:.100} follows on itself")
             seen.add(token)
             query = {**query, "page_token": token}
 
@@ -153,7 +156,7 @@ def _closes(bars: Sequence[Any]) -> Closes | _Fault:
         index = pd.DatetimeIndex([datetime.fromisoformat(bar["t"]) for bar in bars]).tz_convert(UTC)
         return pd.Series([float(bar["c"]) for bar in bars], index=index).sort_index()
     except (KeyError, OverflowError, TypeError, ValueError) as error:
-        return _Fault(f"a bar without its time or close ({type(error).__name__}: {error})")
+        return _Fault(f"a bar without its time or close ({type(error).__name__}: {one_line(error, LONGEST_REASON)})")
 
 
 def _report(faults: Mapping[str, str], *, is_total: bool) -> None:

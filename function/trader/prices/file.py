@@ -2,19 +2,33 @@
 
 import csv
 import gzip
+import re
 import zlib
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
+from typing import Any, TextIO
 
 import numpy as np
 import pandas as pd
 
-from trader.model import NEW_YORK, Closes
+from trader.model import NEW_YORK, YEARS, Closes
 from trader.prices import PriceSourceError, Progress
+
+MOST_LETTERS = 100_000_000
+"""Of a price file, unpacked: ten years of the S&P 500's closes have some ten million."""
+
+LEAST_LETTERS = 60
+"""A line counts for so many at least: a hundred million empty ones would take minutes."""
+
+TEXT: Any = {"encoding": "utf-8-sig", "newline": ""}
+
+NO_NUMBER = re.compile(r"[^\x00-\x7f]|_")
+"""What Python takes for a part of a number, such as 1_5 or another script's digits, and no price is written with."""
 
 type Row = tuple[int, list[str]]
 """A line number of the file and the fields of that line."""
@@ -71,8 +85,13 @@ class FilePrices:
 def _load(path: Path, is_daily: bool, _mtime_ns: int, _size: int) -> pd.DataFrame:
     rows = read_rows(path)
     symbols = _symbols(path, next(rows))
-    bars = list(rows)
-    return pd.DataFrame(_numbers(path, bars, symbols), index=_index(path, bars, is_daily), columns=symbols)
+    times: list[datetime] = []
+    prices_usd = array("d")
+    for line, fields in rows:
+        times.append(_later(path, line, fields[0], is_daily, times))
+        prices_usd.extend(_numbers(path, line, fields[1:], symbols))
+    table = np.frombuffer(prices_usd).reshape(len(times), len(symbols))
+    return pd.DataFrame(table, index=pd.DatetimeIndex(times), columns=symbols)
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -81,36 +100,50 @@ def read_rows(path: Path) -> Iterator[Row]:
     Raises PriceFileError where the file is not CSV or a line is wider or narrower than the header, and if there is
     nothing but a header.
     """
-    reader = csv.reader(_text(path).splitlines(), strict=True)
     width = count = 0
-    try:
-        for fields in reader:
-            if not any(field.strip() for field in fields):
-                continue
-            count += 1
-            width = width or len(fields)
-            if len(fields) != width:
-                what = f"{len(fields)} fields where the header has {width}"
-                raise fault(path, reader.line_num, what, "complete the row, or remove it if the file was cut off there")
-            yield reader.line_num, fields
-    except csv.Error as error:
-        raise fault(path, reader.line_num, f"not CSV ({error})", "repair the quotes of that line") from error
+    with _open(path) as lines:
+        reader = csv.reader(lines, strict=True)
+        try:
+            for fields in reader:
+                if not any(field.strip() for field in fields):
+                    continue
+                count += 1
+                width = width or len(fields)
+                if len(fields) != width:
+                    what = f"{len(fields)} fields where the header has {width}"
+                    remedy = "complete the row, or remove it if the file was cut off there"
+                    raise fault(path, reader.line_num, what, remedy)
+                yield reader.line_num, fields
+        except csv.Error as error:
+            raise fault(path, reader.line_num, f"not CSV ({error})", "repair the quotes of that line") from error
     if not count:
         raise PriceFileError(f"price file {path} is empty; it needs a header row and a row for each bar")
     if count == 1:
         raise PriceFileError(f"price file {path} has a header row only; add a row for each bar")
 
 
-def _text(path: Path) -> str:
+@contextmanager
+def _open(path: Path) -> Iterator[Iterator[str]]:
+    """The lines of a file, read as they are asked for. Raises PriceFileError where they are no text, or too many."""
     try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+        with gzip.open(path, "rt", **TEXT) if path.suffix == ".gz" else path.open(**TEXT) as file:
+            yield _limited(path, file)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise PriceFileError(f"price file {path} is torn or not gzip ({error}); make or download it anew") from error
     except UnicodeDecodeError as error:
         raise PriceFileError(f"price file {path} is not UTF-8 text ({error}); save it as CSV in UTF-8") from error
     except OSError as error:
         raise PriceFileError(f"price file {path}: {error.strerror}; set PRICE_FILE to a CSV file of closes") from error
+
+
+def _limited(path: Path, file: TextIO) -> Iterator[str]:
+    """The lines, however little a packed file seems to be, and none that goes on for ever."""
+    left = MOST_LETTERS
+    while line := file.readline(left + 1):
+        left -= max(len(line), LEAST_LETTERS)
+        if left < 0:
+            raise PriceFileError(f"price file {path} has more than {MOST_LETTERS:,} letters; use a smaller one")
+        yield line
 
 
 def fault(path: Path, line: int, what: str, remedy: str) -> PriceFileError:
@@ -123,21 +156,22 @@ def _symbols(path: Path, header: Row) -> list[str]:
     symbols = [field.strip() for field in fields[1:]]
     if not symbols:
         raise fault(path, line, "no symbols", "the header is a comma-separated row such as timestamp,AAPL,MSFT")
-    if "" in symbols:
-        raise fault(path, line, f"column {symbols.index('') + 2} has no symbol", "give it one, or remove the column")
+    for column, symbol in enumerate(symbols, start=2):
+        if not symbol or not symbol.isprintable():
+            raise fault(path, line, f"column {column} has no symbol", "give it one, or remove the column")
     symbol, times = Counter(symbols).most_common(1)[0]
     if times > 1:
         raise fault(path, line, f"column {symbol} stands there {times} times", "keep one of them")
     return symbols
 
 
-def _index(path: Path, rows: Sequence[Row], is_daily: bool) -> pd.DatetimeIndex:
-    times = [bar_time(path, line, fields[0], is_daily) for line, fields in rows]
-    for (earlier, later), (line, fields) in zip(pairwise(times), rows[1:], strict=True):
-        if later <= earlier:
-            what = f"timestamp {fields[0]!r} is {'repeated' if later == earlier else 'earlier than the one before'}"
-            raise fault(path, line, what, "sort the rows by time, and keep one row for each time")
-    return pd.DatetimeIndex(times)
+def _later(path: Path, line: int, text: str, is_daily: bool, before: Sequence[datetime]) -> datetime:
+    """A bar's start, if it is later than all before."""
+    time = bar_time(path, line, text, is_daily)
+    if before and time <= before[-1]:
+        what = f"timestamp {text!r} is {'repeated' if time == before[-1] else 'earlier than the one before'}"
+        raise fault(path, line, what, "sort the rows by time, and keep one row for each time")
+    return time
 
 
 def bar_time(path: Path, line: int, text: str, is_daily: bool) -> datetime:
@@ -146,30 +180,29 @@ def bar_time(path: Path, line: int, text: str, is_daily: bool) -> datetime:
         time = datetime.fromisoformat(text.strip())
     except ValueError as error:
         remedy = "write it like 2022-12-28 or 2022-12-28T15:45:00-05:00"
-        raise fault(path, line, f"timestamp {text!r} is not ISO 8601", remedy) from error
+        raise fault(path, line, f"timestamp {text!r:.100} is not ISO 8601", remedy) from error
+    if time.year not in YEARS:
+        what = f"timestamp {text!r} is of no year from {YEARS[0]} to {YEARS[-1]}"
+        raise fault(path, line, what, "correct it, or remove the row")
     if is_daily:  # stamped with midnight in some zone, the opening or the close: a daily bar is its date as written
         time = datetime(time.year, time.month, time.day, tzinfo=NEW_YORK)
     return (time if time.tzinfo else time.replace(tzinfo=NEW_YORK)).astimezone(UTC)
 
 
-def _numbers(
-    path: Path, rows: Sequence[Row], symbols: Sequence[str]
-) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    numbers = np.empty((len(rows), len(symbols)))
-    for row, (line, fields) in enumerate(rows):
-        try:
-            numbers[row] = [field or "nan" for field in fields[1:]]
-        except ValueError as error:
-            raise _not_a_number(path, line, fields[1:], symbols) from error
-    return numbers
+def _numbers(path: Path, line: int, fields: Sequence[str], symbols: Sequence[str]) -> list[float]:
+    try:
+        if not NO_NUMBER.search("".join(fields)):
+            return [float(field or "nan") for field in fields]
+    except ValueError:
+        pass
+    symbol, field = next(each for each in zip(symbols, fields, strict=True) if not is_number(each[1]))
+    raise fault(path, line, f"{symbol} has {field!r:.100} for a price", "write a number, or nothing if there is none")
 
 
-def _not_a_number(path: Path, line: int, fields: Sequence[str], symbols: Sequence[str]) -> PriceFileError:
-    for symbol, field in zip(symbols, fields, strict=True):
-        try:
-            float(field or "nan")
-        except ValueError:
-            return fault(
-                path, line, f"{symbol} has {field!r} for a price", "write a number, or nothing if there is none"
-            )
-    raise AssertionError("a row that failed has a field that fails")
+def is_number(field: str) -> bool:
+    """Whether a field of a price file is a number, or empty."""
+    try:
+        float(field or "nan")
+    except ValueError:
+        return False
+    return not NO_NUMBER.search(field)

@@ -20,6 +20,7 @@ from tenacity.nap import sleep_using_event
 
 from trader.model import NEW_YORK, Closes
 from trader.prices import PriceSourceError, Progress, start_of
+from trader.text import LONGEST_REASON, one_line
 
 MOST_DAYS = {"1h": 729, "15m": 59, "5m": 59, "1m": 7}
 """By bar interval: how far back Yahoo keeps bars. It keeps daily ones for ever."""
@@ -155,9 +156,9 @@ class YahooPrices:
         try:
             return retrying(lambda: read(self._ask(yfinance, symbol, start)))
         except YFTickerMissingError as error:
-            return _Failure(str(error), is_fault=False)
+            return _Failure(one_line(error, LONGEST_REASON), is_fault=False)
         except Exception as error:  # an answer of unknown shape can make yfinance raise anything: one symbol's fault
-            return _Failure(f"{type(error).__name__}: {error}", is_fault=True)
+            return _Failure(f"{type(error).__name__}: {one_line(error, LONGEST_REASON)}", is_fault=True)
 
     def _ask(self, yfinance: ModuleType, symbol: str, start: datetime) -> pd.DataFrame:
         ticker = yfinance.Ticker(symbol.replace(".", "-"))

@@ -1,0 +1,104 @@
+"""The one property that every input has to keep: a documented error that names its cause, or a sound run.
+
+Sound is a run whose report is JSON with finite numbers and whose orders keep every cap; whatever comes in.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any
+
+from hypothesis import currently_in_test_context, event, settings
+
+from lambda_function import run
+from trader.broker import BrokerError
+from trader.model import Report
+from trader.prices import LEAST_USD, MOST_USD, PriceSourceError
+from trader.settings import Settings, SettingsError, variables
+from trader.slot import EventError
+from trader.stores import JournalError
+
+NAMES: Mapping[type[Exception], Sequence[str]] = {
+    SettingsError: tuple(variables()),
+    EventError: ("the event's time",),
+    PriceSourceError: ("price file", "PRICE_FILE"),
+    BrokerError: ("ACCOUNT_FILE=",),
+    JournalError: ("JOURNAL=",),
+}
+"""The errors that a run may end with, and what their messages have to name."""
+
+MOST_S = 20.0
+"""A run of a few symbols that takes longer hangs."""
+
+MOST_LETTERS = 20_000
+"""An error's message that is longer says less, not more."""
+
+CENT = 0.01
+
+
+def examples(count: int) -> settings:
+    """So many in the tests; `make fuzz` tries its number in proportion, a hundred standing for all of it."""
+    return settings(max_examples=max(1, count * int(os.environ.get("EXAMPLES") or 100) // 100))
+
+
+@contextmanager
+def in_time() -> Iterator[None]:
+    """What is done in here must not hang."""
+    begun = perf_counter()
+    yield
+    took_s = perf_counter() - begun
+    assert took_s < MOST_S, f"it took {took_s:.1f} s"
+
+
+def run_soundly(env: Mapping[str, str], its_event: object = None) -> Report | None:
+    """Run, and hold what comes of it against the property; None after an error."""
+    try:
+        with in_time():
+            report = run(its_event, env=env)
+    except tuple(NAMES) as error:
+        named(error)
+        noted(type(error).__name__)
+        return None
+    noted(report["status"])
+    json.dumps(report, allow_nan=False)
+    keeps_caps(report, Settings.from_env(env, lambda _: {}))
+    return report
+
+
+def noted(ending: str) -> None:
+    """Count how runs end: --hypothesis-show-statistics tells whether enough of them get as far as orders."""
+    if currently_in_test_context():
+        event(ending)
+
+
+def named(error: Exception) -> None:
+    """A documented error says which variable or file it is about, and keeps to it."""
+    (names,) = [names for kind, names in NAMES.items() if isinstance(error, kind)]
+    assert any(name in str(error) for name in names), f"names nothing: {error}"
+    assert len(str(error)) <= MOST_LETTERS, f"an error of {len(str(error)):,} letters"
+
+
+def keeps_caps(report: Report, its: Settings) -> None:
+    """Every order keeps every cap, by the account that the run began with."""
+    if not report["orders"]:
+        return
+    account: Any = report["account"]["before"]
+    buys = [order for order in report["orders"] if order["side"] == "buy"]
+    for order in report["orders"]:
+        assert LEAST_USD <= order["price_usd"] <= MOST_USD
+        assert math.isfinite(order["quantity"])
+        assert order["quantity"] > 0
+    for order in buys:
+        cost_usd = order["quantity"] * order["price_usd"]
+        assert cost_usd <= its.max_order_usd + CENT
+        assert cost_usd <= its.max_position_fraction * account["equity_usd"] + CENT
+        assert its.universe == ("sp500",) or order["symbol"] in its.universe
+        if its.stop_loss_fraction:
+            assert order["stop_loss_usd"] < order["price_usd"] < order["take_profit_usd"]
+            assert float(order["quantity"]).is_integer()
+    spent_usd = sum(order["quantity"] * order["price_usd"] for order in buys)
+    assert spent_usd <= account["cash_usd"] - its.cash_buffer_fraction * account["equity_usd"] + CENT
+    assert len(report["orders"]) <= its.max_orders_per_run

@@ -1,0 +1,168 @@
+"""make audit: what it finds in locked files, and that it calls nothing passed that it could not ask about."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts import audit, terminal
+from scripts.audit import LOCKED, Result
+
+SHA = "    --hash=sha256:" + "0" * 64
+PIN = f"requests==2.34.2 \\\n{SHA}\n"
+MARKED = f"colorama==0.4.6 ; sys_platform == 'win32' \\\n{SHA} \\\n{SHA}\n"
+
+
+# --- the locked files ---
+
+
+@pytest.mark.parametrize("result", [*audit.offline()], ids=lambda result: f"{result.of}: {result.check}")
+def test_the_locked_files_are_as_they_should_be(result: Result) -> None:
+    assert list(result.findings) == []
+
+
+def test_packages_in_one_version_with_hashes_are_right() -> None:
+    assert list(audit.malformed(PIN + MARKED)) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (f"requests>=2.34 \\\n{SHA}", "line 3: 'requests>=2.34 \\\\' is no package in one version"),
+        (f"requests==2.* \\\n{SHA}", "line 3: 'requests==2.* \\\\' is no package in one version"),
+        (f"requests \\\n{SHA}", "line 3: 'requests \\\\' is no package in one version"),
+        ("requests==2.34.2", "line 3: requests has no hash"),
+        ("requests==2.34.2 \\\n    --hash=md5:00000000000000000000000000000000", "is no package in one version"),
+        ("requests @ git+https://example.com/requests.git@main", "is no package in one version"),
+        ("requests @ https://example.com/requests.whl", "is no package in one version"),
+        ("git+https://example.com/requests.git", "is no package in one version"),
+        ("-e .", "is no package in one version"),
+        ("-r other.txt", "is no package in one version"),
+        ("--index-url https://example.com/simple", "is no package in one version"),
+        ("--extra-index-url https://example.com/simple", "is no package in one version"),
+        ("--find-links wheels", "is no package in one version"),
+        ("--trusted-host example.com", "is no package in one version"),
+        ("# from https://example.com", "is no package in one version"),
+    ],
+)
+def test_a_line_that_is_anything_else_is_found(line: str, said: str) -> None:
+    assert said in "\n".join(audit.malformed(f"{PIN}{line}\n{MARKED}"))
+
+
+def test_the_last_package_needs_a_hash_too() -> None:
+    assert list(audit.malformed(f"{PIN}urllib3==2.8.0\n")) == ["line 3: urllib3 has no hash"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ("requests>=3", "requests>=3 is asked for, 2.34.2 is locked; run make lock"),
+        ("flask", "flask is not locked; run make lock"),
+        ("requests @ https://example.com/requests.whl", "from an address"),
+    ],
+)
+def test_what_is_asked_for_has_to_be_locked(wanted: str, said: str) -> None:
+    assert said in "\n".join(audit.unmet([wanted], audit.versions(PIN)))
+
+
+@pytest.mark.parametrize("wanted", ["requests>=2.32", "Requests[socks]>=2.32", "requests"])
+def test_what_is_asked_for_and_locked_is_no_finding(wanted: str) -> None:
+    assert list(audit.unmet([wanted], audit.versions(PIN))) == []
+
+
+def test_a_package_that_is_tested_in_another_version_than_shipped_is_found() -> None:
+    files = {"layer.txt": {"requests": "2.34.1", "numpy": "2"}, "dev.txt": {"requests": "2.34.2", "numpy": "2"}}
+    assert list(audit.differing(files)) == ["requests is 2.34.1 in layer.txt but 2.34.2 in dev.txt"]
+
+
+# --- the service that knows vulnerabilities ---
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> "Service":
+    return Service(tmp_path)
+
+
+class Service:
+    """A program in pip-audit's place: what it answers of the control, and of everything else."""
+
+    def __init__(self, folder: Path) -> None:
+        self.program = folder / "pip-audit"
+        self._folder = folder
+
+    def answers(self, control: object, rest: object = ()) -> list[Result]:
+        for name, dependencies in {"control.txt": control, "rest.txt": rest}.items():
+            text = dependencies if isinstance(dependencies, str) else json.dumps({"dependencies": dependencies})
+            (self._folder / name).write_text(text)
+        which = (
+            f"case \"$*\" in *control.txt*) cat '{self._folder}/control.txt';; *) cat '{self._folder}/rest.txt';; esac"
+        )
+        self.program.write_text(f"#!/bin/sh\n{which}\n")
+        self.program.chmod(0o755)
+        return list(audit.vulnerabilities(self.program, ["layer/requirements.txt"]))
+
+
+def release(name: str, *vulnerabilities: str, **more: str) -> dict[str, Any]:
+    its = [{"id": each, "fix_versions": ["9.9"], "aliases": [], "description": ""} for each in vulnerabilities]
+    return {"name": name, **more} if more else {"name": name, "version": "1.0", "vulns": its}
+
+
+CONTROL = [release("jinja2", "PYSEC-2019-217"), release("urllib3", "PYSEC-2019-132")]
+
+
+def test_a_service_that_knows_the_control_is_believed(service: Service) -> None:
+    results = service.answers(CONTROL, [release("requests")])
+    assert (audit.exit_code(results), results[0].findings, results[0].not_asked) == (terminal.USABLE, [], "")
+
+
+def test_a_known_vulnerability_is_a_finding_with_its_remedy(service: Service) -> None:
+    results = service.answers(CONTROL, [release("requests", "PYSEC-2030-1")])
+    assert results[0].findings == ["requests 1.0: PYSEC-2030-1, mended in 9.9"]
+    assert audit.exit_code(results) == terminal.FAILED
+
+
+@pytest.mark.parametrize(
+    "control",
+    [
+        [release("jinja2"), release("urllib3")],
+        [release("jinja2", skip_reason="not found"), release("urllib3", skip_reason="not found")],
+        [CONTROL[0], release("urllib3")],
+        [],
+        "",
+        "<html>",
+    ],
+    ids=["knows nothing", "skips", "knows half", "is empty", "says nothing", "says nonsense"],
+)
+def test_a_service_that_does_not_know_the_control_was_not_asked(service: Service, control: Sequence[object]) -> None:
+    results = service.answers(control, [release("requests")])
+    assert "no service that knows vulnerabilities" in results[0].not_asked
+    assert audit.exit_code(results) == audit.INCOMPLETE
+
+
+def test_a_release_that_the_service_does_not_know_was_not_asked_about(service: Service) -> None:
+    results = service.answers(CONTROL, [release("requests"), release("ours", skip_reason="not found")])
+    assert results[0].not_asked == "layer/requirements.txt: not known to the service: ours"
+    assert audit.exit_code(results) == audit.INCOMPLETE
+
+
+def test_without_the_program_nothing_was_asked(tmp_path: Path) -> None:
+    results = list(audit.vulnerabilities(tmp_path / "pip-audit"))
+    assert "is not installed" in results[0].not_asked
+
+
+def test_what_was_not_asked_is_not_called_ok(capsys: pytest.CaptureFixture[str]) -> None:
+    audit.show([Result("known vulnerabilities", "all", not_asked="the service is out of reach")])
+    said = capsys.readouterr().out
+    assert "NOT ASKED" in said
+    assert "Not asked: the service is out of reach" in said
+
+
+def test_all_locked_files_are_looked_at() -> None:
+    found = {
+        str(path.relative_to(audit.ROOT))
+        for folder in ("layer", "requirements")
+        for path in (audit.ROOT / folder).glob("*.txt")
+    }
+    assert found == set(LOCKED)

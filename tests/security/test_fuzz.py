@@ -1,0 +1,521 @@
+"""Whatever comes in, from a file, an event, a setting, the journal or the account: a named error, or a sound run.
+
+A short and always equal run here; `make fuzz` (EXAMPLES=, SEED=) is the long one.
+"""
+
+import gzip
+import json
+import string
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scripts import replay
+from tests.builders import price_csv
+from tests.security.sound import examples, in_time, named, run_soundly
+from trader.settings import Settings, SettingsError, variables
+from trader.stores import JournalError
+
+FUNCTION = Path(__file__).parents[2] / "function"
+EVENT = {"time": "2022-12-28T20:45:00Z"}
+RNG = np.random.default_rng(1)
+BARS = 40
+CLOSES = {
+    symbol: [*np.round(np.linspace(100, 110, BARS - 1) * np.exp(RNG.normal(0, 0.002, BARS - 1)), 2).tolist(), last]
+    for symbol, last in {"A": 104.0, "B": 105.5, "C": 116.0}.items()
+}
+CSV = price_csv(CLOSES)
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(max_size=10), children, max_size=4),
+    max_leaves=10,
+)
+NUMBERS = st.sampled_from(
+    (
+        *(
+            "",
+            " ",
+            "0",
+            "-1",
+            "+1",
+            "--1",
+            "1_000",
+            "0x10",
+            "1,5",
+            "1.2.3",
+            "1\x00",
+            "true",
+            "inf",
+            "nan",
+            "NaN",
+            "-nan",
+        ),
+        *("1e400", "-1e400", "1e308", "1e-320", "9" * 400, "10000001", "0.001"),
+        *("\u0661\u0662", "\uff11\uff10", "\u00bd"),  # digits that Python reads, and one that it does not
+    )
+)
+TIMES = st.sampled_from(
+    (
+        *("0001-01-01", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "1582-10-10", "1677-09-20"),
+        *("1969-12-31", "2262-04-12", "2022-02-30", "2022-W52-3", "20221228", "2022-12-28T24:00:00"),
+        *("2022-12-28T20:45:00.123456789Z", "2022-12-28T20:45:00+23:59", "2022-12-28T20:45Z"),
+        *("2022-12-28T20:45:00\u221205:00", "now", "0", "1672260300"),
+    )
+) | st.datetimes(timezones=st.none() | st.timezones()).map(datetime.isoformat)
+
+
+class Room:
+    """A folder in which everything that a run needs is right, until something is put wrong."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+        self.prices = self.folder / "prices.csv"
+        self.prices.write_text(CSV)
+        self.account = self.folder / "account.json"
+        self.journal = self.folder / "journal"
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {
+            "ENGINE": "map",
+            "PRICE_FILE": str(self.prices),
+            "UNIVERSE": "A,B,C",
+            "HISTORY_BARS": str(BARS),
+            "UNIVERSE_LOOKBACK_BARS": "20",
+            "JOURNAL": f"folder:{self.journal}",
+            "ACCOUNT_FILE": str(self.account),
+        }
+
+
+@contextmanager
+def room() -> Iterator[Room]:
+    """A new Room, gone at the end."""
+    with TemporaryDirectory() as folder:
+        yield Room(folder)
+
+
+# --- the price file ---
+
+
+def _spoilt(parts: tuple[int, int, str]) -> str:
+    """The price file with another text in one of its fields."""
+    row, column, text = parts
+    rows = [line.split(",") for line in CSV.splitlines()]
+    rows[row][column] = text
+    return "\n".join(map(",".join, rows)) + "\n"
+
+
+FIELDS = st.tuples(st.integers(0, BARS), st.integers(0, len(CLOSES)), NUMBERS | TIMES | st.text(max_size=10)).map(
+    _spoilt
+)
+LAST_FIELDS = st.tuples(st.just(BARS), st.integers(0, len(CLOSES)), NUMBERS | TIMES | st.text(max_size=10)).map(_spoilt)
+
+
+def _torn(data: bytes) -> st.SearchStrategy[bytes]:
+    """The bytes cut, doubled, shuffled or with some others between."""
+    places = st.integers(0, len(data))
+    cut = places.map(lambda end: data[:end])
+    inserted = st.tuples(places, st.binary(max_size=8)).map(lambda it: data[: it[0]] + it[1] + data[it[0] :])
+    replaced = st.tuples(places, st.binary(max_size=8)).map(
+        lambda it: data[: it[0]] + it[1] + data[it[0] + len(it[1]) :]
+    )
+    return cut | inserted | replaced
+
+
+TEXTS = (
+    FIELDS.map(str.encode)
+    | LAST_FIELDS.map(str.encode)
+    | _torn(CSV.encode())
+    | st.binary(max_size=200)
+    | st.sampled_from(
+        [
+            b"\xef\xbb\xbf" + CSV.encode(),
+            CSV.encode("utf-16"),
+            CSV.replace("\n", "\r\n").encode(),
+            CSV.replace("\n", "\r").encode(),
+            CSV.replace("\n", "\n\n").encode(),
+            CSV.replace("timestamp,A,B,C", "timestamp,A,A,A").encode(),
+            CSV.replace("timestamp,A,B,C", 'timestamp,"A\n","B,C",C').encode(),
+            CSV.encode() * 2,
+            CSV.encode() + b"\0" * 1000,
+            ("timestamp," + ",".join(f"S{each}" for each in range(5000)) + "\n2022-12-28" + ",1" * 5000).encode(),
+            b"timestamp,A\n" + b"2022-12-28," + b"1" * 300_000 + b"\n",
+            b"\n" * 100_000,
+        ]
+    )
+)
+
+
+@examples(50)
+@given(TEXTS)
+def test_whatever_is_in_the_price_file(data: bytes) -> None:
+    with room() as its:
+        its.prices.write_bytes(data)
+        run_soundly(its.env, EVENT)
+
+
+@examples(30)
+@given(_torn(gzip.compress(CSV.encode(), mtime=0)) | TEXTS.map(lambda data: gzip.compress(data, mtime=0)))
+def test_whatever_is_in_a_packed_price_file(data: bytes) -> None:
+    with room() as its:
+        path = its.folder / "prices.csv.gz"
+        path.write_bytes(data)
+        run_soundly({**its.env, "PRICE_FILE": str(path)})
+
+
+@examples(20)
+@given(TEXTS, st.sampled_from(["1h", "15m", "1m"]))
+def test_whatever_is_in_a_price_file_of_short_bars(data: bytes, interval: str) -> None:
+    with room() as its:
+        its.prices.write_bytes(data)
+        run_soundly({**its.env, "BAR_INTERVAL": interval})
+
+
+BOMBS: Mapping[str, tuple[bytes, bytes]] = {
+    "a line without an end": (b"timestamp,A\n2022-12-28,", b"1"),
+    "nothing but line ends": (b"", b"\n"),
+    "a line again and again": (b"timestamp,A\n", b"2022-12-28,1\n"),
+    "zeros": (b"", b"\0"),
+}
+MOST_MB = 400
+"""More than that a file may not take of the function's memory, of which Python and Prophet need half."""
+
+READ = """
+import sys, resource
+from pathlib import Path
+from trader.prices.file import FilePrices, PriceFileError
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    FilePrices(Path(sys.argv[1])).last_bar()
+except PriceFileError as error:
+    print(error, file=sys.stderr)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+def test_a_small_file_that_unpacks_to_much_fills_no_memory(tmp_path: Path, bomb: tuple[bytes, bytes]) -> None:
+    head, part = bomb
+    path = tmp_path / "prices.csv.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(head)
+        for _ in range(6):
+            file.write(part * (20_000_000 // len(part)))
+    with in_time():
+        command = [sys.executable, "-c", READ, str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=FUNCTION, timeout=60)
+    assert f"price file {path}" in done.stderr
+    assert float(done.stdout) < MOST_MB
+
+
+# --- the event ---
+
+
+@examples(40)
+@given(JSON | st.fixed_dictionaries({"time": JSON | TIMES}))
+def test_whatever_the_event_is(event: object) -> None:
+    with room() as its:
+        run_soundly(its.env, event)
+
+
+@examples(30)
+@given(st.fixed_dictionaries({"time": JSON | TIMES}))
+def test_whatever_the_event_is_where_there_is_one_run_a_day(event: object) -> None:
+    with room() as its:
+        run_soundly({**its.env, "DAILY_AT": "15:45"}, event)
+
+
+# --- the settings ---
+
+LETTERS = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
+"""What an environment variable can hold."""
+
+VALUES = (
+    st.text(LETTERS, max_size=30)
+    | NUMBERS.filter(lambda text: "\0" not in text)
+    | TIMES
+    | st.integers().map(str)
+    | st.floats().map(str)
+    | st.sampled_from(
+        (
+            *(
+                "x" * 100_000,
+                "ssm:",
+                "ssm:/",
+                "ssm:x",
+                " paper ",
+                "PAPER",
+                "dry-run",
+                "live",
+                "map",
+                "interval",
+                "horizon",
+            ),
+            *("1d", "1m", "15:00", "24:00", "1\u0665:00", "\u2177", "A,B", "A,,B", "a,\u00df", "file", "alpaca"),
+            *("s3://", "s3://b", "folder:", "folder:/dev/null/x", "../..", "/dev/zero", "."),
+            *("http://", "https://[", "https://x:99999999", "https://paper-api.alpaca.markets:0", "https://a b"),
+            *("ftp://x", "https://api\u3002alpaca\u3002markets", "https://api.alpaca.markets"),
+            *("https://api.alpaca\n.markets", "https://api.alpaca.markets\\@x.org"),
+        )
+    )
+)
+OFFLINE = sorted(set(variables()) - {"HALT_PARAMETER"})
+"""The variables with which a run asks nobody outside: the halt switch is in AWS."""
+
+
+def _stays_here(values: Mapping[str, str]) -> bool:
+    """Whether a run asks nobody outside, and writes nothing outside of the folder that it runs in."""
+    journal = values.get("JOURNAL", "").strip()
+    return (
+        not any(value.strip().startswith("ssm:") for value in values.values())
+        and "alpaca" not in values.values()
+        and not {"yahoo", "alpaca"} & set(values.get("PRICE_SOURCES", "").replace(" ", "").split(","))
+        and not journal.startswith(("s3://", "folder:/", "folder:.."))
+        and not values.get("ACCOUNT_FILE", "").strip().startswith(("/", ".."))
+    )
+
+
+@examples(120)
+@given(st.dictionaries(st.sampled_from(OFFLINE), VALUES, min_size=1, max_size=3))
+def test_whatever_the_settings_are(values: Mapping[str, str]) -> None:
+    with room() as its, pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(its.folder)
+        env = {**its.env, **values}
+        if _stays_here(values):
+            run_soundly(env, EVENT)
+        else:
+            settings_or_named(env)
+
+
+def _fraction(most: float = 1.0) -> st.SearchStrategy[str]:
+    return st.floats(0, most).map(str)
+
+
+POSSIBLE: Mapping[str, st.SearchStrategy[str]] = {
+    "CASH_BUFFER_FRACTION": _fraction(),
+    "MAX_POSITION_FRACTION": _fraction(),
+    "MAX_DAILY_LOSS_FRACTION": _fraction(),
+    "SIGNAL_THRESHOLD_FRACTION": _fraction(0.05),
+    "STOP_LOSS_FRACTION": _fraction(),
+    "TAKE_PROFIT_FRACTION": _fraction(10),
+    "MAX_ORDER_USD": st.floats(0, 1e9).map(str) | st.floats(50, 5000).map(str),
+    "STARTING_CASH_USD": st.floats(0, 1e12).map(str) | st.floats(100, 1e6).map(str),
+    "MAX_PRICE_AGE_S": st.floats(1, 1e9).map(str),
+    "MAX_ORDERS_PER_RUN": st.integers(1, 500).map(str) | st.just("1"),
+    "UNIVERSE_SIZE": st.integers(1, 1_000).map(str),
+    "UNIVERSE_LOOKBACK_BARS": st.integers(1, 2_000).map(str) | st.integers(1, BARS).map(str),
+    "HISTORY_BARS": st.integers(30, 5_000).map(str),
+    "HORIZON_BARS": st.integers(1, 250).map(str),
+    "SIGNAL": st.sampled_from(["trend", "interval"]),
+    "MODE": st.sampled_from(["paper", "dry-run"]),
+}
+"""What each of the settings that orders depend on can be, its ends too."""
+
+
+@examples(60)
+@given(st.fixed_dictionaries({}, optional=POSSIBLE))
+def test_with_whatever_settings_can_be_the_caps_are_kept(values: Mapping[str, str]) -> None:
+    with room() as its:
+        run_soundly({**its.env, **values}, EVENT)
+
+
+def settings_or_named(
+    env: Mapping[str, str], fetch: Callable[[Sequence[str]], Mapping[str, str]] = lambda _: {}
+) -> None:
+    """The settings can be made, or the error says why not."""
+    try:
+        with in_time():
+            Settings.from_env(env, fetch)
+    except SettingsError as error:
+        named(error)
+
+
+@examples(60)
+@given(
+    st.dictionaries(st.sampled_from(sorted(variables())), st.text(max_size=50) | VALUES, min_size=1, max_size=3),
+)
+def test_whatever_a_reference_leads_to(values: Mapping[str, str]) -> None:
+    env = {name: f"ssm:/{name.lower()}" for name in values}
+
+    def fetch(names: Sequence[str]) -> Mapping[str, str]:
+        return {name: values[name.removeprefix("/").upper()] for name in names}
+
+    settings_or_named(env, fetch)
+
+
+@examples(60)
+@given(
+    st.sampled_from(sorted(set(variables()) - {"HALT_PARAMETER"})),
+    st.text(string.ascii_letters + string.digits + "/+=", min_size=16, max_size=40),
+)
+def test_what_a_reference_leads_to_is_in_no_error(name: str, value: str) -> None:
+    try:
+        Settings.from_env({name: "ssm:/x"}, lambda _: {"/x": value})
+    except SettingsError as error:
+        said = str(error)
+    else:
+        return
+    assert value not in said
+
+
+# --- the journal ---
+
+FOLDER = "trend/2022-12-28"
+BASIS: Mapping[str, Any] = {
+    "universe": ["A", "B", "C"],
+    "lookback_bars": 20,
+    "bar_interval": "1d",
+    "price_sources": ["file"],
+}
+
+
+def _ranking(room: Room, ranking: object) -> str:
+    return json.dumps({"basis": {**BASIS, "price_file": str(room.prices)}, "ranking": ranking})
+
+
+@examples(25)
+@given(
+    st.text(max_size=30)
+    | JSON.map(json.dumps)
+    | st.dictionaries(st.sampled_from(["A", "B", "C", "ZZZZ", "a\nb", ""]), JSON | st.floats(), max_size=4)
+)
+def test_whatever_the_journal_has_for_a_ranking(kept: str | Mapping[str, object]) -> None:
+    with room() as its:
+        path = its.journal / "universe" / f"{FOLDER}.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(kept if isinstance(kept, str) else _ranking(its, kept), encoding="utf-8", errors="replace")
+        run_soundly(its.env, EVENT)
+
+
+def test_a_ranking_that_names_others_does_not_get_them_traded() -> None:
+    with room() as its:
+        path = its.journal / "universe" / f"{FOLDER}.json"
+        path.parent.mkdir(parents=True)
+        basis = {**BASIS, "universe": ["B", "C"], "price_file": str(its.prices)}
+        path.write_text(json.dumps({"basis": basis, "ranking": {"A": 9.0, "B": 1.0, "C": 1.0}}))
+        report = run_soundly({**its.env, "UNIVERSE": "B,C"}, EVENT)
+        assert report
+        assert set(report["investments"]) == {"B"}
+
+
+@examples(20)
+@given(st.binary(max_size=30))
+def test_whatever_the_journal_has_for_a_claim_the_slot_is_taken(data: bytes) -> None:
+    with room() as its:
+        path = its.journal / "runs" / FOLDER / "20221228T2045Z.claim"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)
+        report = run_soundly(its.env, EVENT)
+        assert report
+        assert report["status"] == "ALREADY_RAN"
+
+
+@examples(40)
+@given(st.data())
+def test_whatever_the_journal_has_of_a_run_that_was_cut_off(recorded: dict[str, Any], data: st.DataObject) -> None:
+    until = data.draw(TIMES | st.just("2022-12-28T20:01:00Z") | JSON)
+    claim = data.draw(st.text(max_size=30) | JSON.map(json.dumps) | st.just(json.dumps({"until": until})))
+    plan = data.draw(st.none() | st.text(max_size=30) | st.just(json.dumps(_with_a_change(recorded, data))))
+    with room() as its:
+        folder = its.journal / "runs" / FOLDER
+        folder.mkdir(parents=True)
+        (folder / "20221228T1945Z.claim").write_text(claim, encoding="utf-8", errors="replace")
+        if plan is not None:
+            (folder / "20221228T1945Z.started").write_text(plan, encoding="utf-8", errors="replace")
+        run_soundly(its.env, EVENT)
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+@pytest.mark.parametrize("part", ["report", "settings", "observation", "decision"])
+def test_a_plan_with_a_number_that_json_does_not_know_stops_no_run(
+    recorded: dict[str, Any], part: str, number: str
+) -> None:
+    plan = {**recorded, part: {**recorded[part], "more": "HERE"}}
+    with room() as its:
+        folder = its.journal / "runs" / FOLDER
+        folder.mkdir(parents=True)
+        (folder / "20221228T1945Z.claim").write_text("{}")
+        (folder / "20221228T1945Z.started").write_text(json.dumps(plan).replace('"HERE"', number))
+        report = run_soundly(its.env, EVENT)
+        assert report
+        assert report["status"] == "TRADED"
+
+
+@pytest.fixture(scope="module")
+def recorded() -> dict[str, Any]:
+    """The record of a sound run."""
+    with room() as its:
+        run_soundly(its.env, EVENT)
+        (path,) = its.journal.glob(f"runs/{FOLDER}/*.json")
+        record: dict[str, Any] = json.loads(path.read_text())
+    return record
+
+
+@examples(80)
+@given(st.data())
+def test_whatever_a_record_says_it_is_replayed_or_refused(recorded: dict[str, Any], data: st.DataObject) -> None:
+    with room() as its:
+        path = its.folder / "record.json"
+        path.write_text(json.dumps(_with_a_change(recorded, data)))
+        try:
+            with in_time():
+                replay.compare(*replay.find(str(path), {}))
+        except JournalError as error:
+            said = str(error)
+        else:
+            return
+        assert str(path) in said
+
+
+def _with_a_change(value: Any, data: st.DataObject) -> Any:
+    """The value with something else at a place somewhere in it, or nothing there."""
+    if isinstance(value, dict) and value and data.draw(st.integers(0, 9)):
+        key = data.draw(st.sampled_from(sorted(value)))
+        if not data.draw(st.integers(0, 9)):
+            return {name: each for name, each in value.items() if name != key}
+        return {**value, key: _with_a_change(value[key], data)}
+    if isinstance(value, list) and value and data.draw(st.integers(0, 9)):
+        place = data.draw(st.integers(0, len(value) - 1))
+        return [*value[:place], _with_a_change(value[place], data), *value[place + 1 :]]
+    if isinstance(value, int | float) and data.draw(st.integers(0, 2)):
+        return data.draw(st.floats(-1e9, 1e9) | st.sampled_from([0.0, -0.0, 1e-9, 0.1, 1e15, 1e16]))
+    return data.draw(JSON | NUMBERS | TIMES)
+
+
+# --- the account ---
+
+
+@pytest.fixture(scope="module")
+def account() -> dict[str, Any]:
+    """An account that has bought A and B, with their brackets, in the slot before."""
+    with room() as its:
+        run_soundly(its.env, {"time": "2022-12-28T20:30:00Z"})
+        bought: dict[str, Any] = json.loads(its.account.read_text())
+    return bought
+
+
+@examples(60)
+@given(st.data())
+def test_whatever_is_in_the_account_file(account: dict[str, Any], data: st.DataObject) -> None:
+    with room() as its:
+        its.account.write_text(json.dumps(_with_a_change(account, data)))
+        run_soundly(its.env, EVENT)
+
+
+@examples(20)
+@given(st.binary(max_size=100) | st.text(max_size=50).map(str.encode))
+def test_whatever_bytes_are_in_the_account_file(data: bytes) -> None:
+    with room() as its:
+        its.account.write_bytes(data)
+        run_soundly(its.env, EVENT)

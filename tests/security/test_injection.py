@@ -1,0 +1,273 @@
+"""Texts from outside that want to be more than texts: in the log under AWS's runtime, in text, on terminal and page."""
+
+import io
+import json
+import logging
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from layer import emulator
+from layer.emulator import Function, FunctionError, RuntimeInterface
+from layer.target import Target
+from scripts.report import view
+from scripts.report.page import write_page
+from tests.fakes.alpaca import AlpacaFake, Answer
+from tests.run_record import record
+from trader.logs import TextFormatter
+from trader.model import NEW_YORK, Report
+
+ROOT = Path(__file__).parents[2]
+TARGET = Target("3.13", "x86_64")
+BARS = 60
+FORGED = '{"timestamp": "2026-11-23T20:45:00Z", "level": "INFO", "message": "run", "status": "FORGED", "orders": 99}'
+TRICKS = (
+    f'"}}\n{FORGED}\r\n\u2028{FORGED}\x85 status=FORGED orders=99'
+    "\x1b[2J\x1b]0;x\x07\u202e\0\ud800 <script>[red]{{7*7}}%s"
+)
+"""All in one: the end of a JSON text and a new one, line ends, fields, a terminal's commands, half a letter, markup."""
+
+LONG = TRICKS * (1_000_000 // len(TRICKS))
+LOUD = 16_000
+"""Letters of the longest line: CloudWatch cuts what has more than 256 KB, and who reads it has enough long before."""
+
+
+class Hostile(AlpacaFake):
+    """An account at Alpaca, or at somebody who answers in its place."""
+
+    def __init__(self) -> None:
+        super().__init__(prices={"KO": 104.5, "PEP": 105.0, "MCD": 120.0})
+        self.answers: dict[tuple[str, str], Answer] = {}
+
+    def answer(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> Answer | None:
+        for (its, prefix), answer in self.answers.items():
+            if its == method and path.startswith(prefix):
+                return answer
+        return super().answer(method, path, headers, body)
+
+    def refuses(self, method: str, prefix: str, status: int, code: int, message: str) -> None:
+        self.answers[method, f"/v2{prefix}"] = Answer(status, {"code": code, "message": message})
+
+    def calm(self) -> None:
+        """An account that holds MCD, and nothing strange."""
+        self.answers.clear()
+        self.orders.clear()
+        self.positions.clear()
+        self.account_overrides, self.record_overrides, self.spoilt_bars = {}, {}, {}
+        self.hold("MCD", 5, 100)
+        noise = np.random.default_rng(1).normal(0, 0.002, BARS)
+        today = datetime.now(NEW_YORK).replace(hour=0, minute=0, second=0, microsecond=0)
+        for symbol, last in self.prices.items():
+            closes = [*(np.linspace(100, 110, BARS) * np.exp(noise))[:-1].tolist(), float(last)]
+            self.bars[symbol] = [(today - timedelta(days=BARS - 1 - day), each) for day, each in enumerate(closes)]
+
+
+SCENARIOS: Mapping[str, Callable[[Hostile, str], Any]] = {
+    "the symbol of a position": lambda fake, text: fake.record_overrides.update({"MCD": {"symbol": text}}),
+    "the asset class of a position": lambda fake, text: fake.record_overrides.update({"MCD": {"asset_class": text}}),
+    "the status of an order": lambda fake, text: fake.record_overrides.update({"KO": {"status": text}}),
+    "the id of an order": lambda fake, text: fake.record_overrides.update({"KO": {"id": text}}),
+    "the client id of an order": lambda fake, text: fake.record_overrides.update({"KO": {"client_order_id": text}}),
+    "the side of an order": lambda fake, text: fake.record_overrides.update({"KO": {"side": text}}),
+    "a number of an order": lambda fake, text: fake.record_overrides.update({"KO": {"filled_qty": text}}),
+    "the status of the account": lambda fake, text: fake.account_overrides.update({"status": text}),
+    "the cash of the account": lambda fake, text: fake.account_overrides.update({"cash": text}),
+    "the refusal of an order": lambda fake, text: fake.refuses("POST", "/orders", 422, 42210000, text),
+    "the refusal of an order for lack of money": lambda fake, text: fake.refuses(
+        "POST", "/orders", 403, 40310000, f"insufficient buying power {text}"
+    ),
+    "the refusal of the keys": lambda fake, text: fake.refuses("GET", "/account", 401, 40110000, text),
+    "a server's error": lambda fake, text: fake.refuses("POST", "/orders", 500, 50010000, text),
+    "the refusal of prices": lambda fake, text: fake.refuses("GET", "/stocks", 403, 40310000, text),
+    "the refusal of one symbol's prices": lambda fake, text: fake.refuses("GET", "/stocks", 400, 40010001, text),
+    "a symbol of the prices": lambda fake, text: fake.answers.update(
+        {("GET", "/v2/stocks"): Answer(200, {"bars": {text: [{"t": text, "c": text}]}})}
+    ),
+    "a bar's time": lambda fake, text: fake.spoilt_bars.update({"KO": [{"t": text, "c": 1}]}),
+    "a bar's close": lambda fake, text: fake.spoilt_bars.update({"KO": [{"t": "2026-11-23T05:00:00Z", "c": text}]}),
+    "a page of prices": lambda fake, text: fake.answers.update({("GET", "/v2/stocks"): Answer(200, {"bars": text})}),
+    "a text for the account": lambda fake, text: fake.answers.update({("GET", "/v2/account"): Answer(200, text)}),
+    "the market's hours": lambda fake, text: fake.answers.update(
+        {("GET", "/v2/clock"): Answer(200, {"is_open": False, "next_open": text})}
+    ),
+}
+
+
+class Room:
+    """The function in AWS's runtime interface, and the account that it trades."""
+
+    def __init__(self, interface: RuntimeInterface, fake: Hostile, journal: Path) -> None:
+        self.interface, self.fake, self._journal = interface, fake, journal
+        self._read = 0
+
+    def run(self, event: object = None) -> tuple[Report | None, list[str]]:
+        """The report, None after an error, and the lines that the run has logged."""
+        shutil.rmtree(self._journal, ignore_errors=True)
+        try:
+            report: Report | None = self.interface.invoke(event or {})
+        except FunctionError:
+            report = None
+        log = self.interface.log
+        lines = log[self._read :].split("\n")
+        self._read = len(log)
+        return report, [line for line in lines if line and not OF_THE_EMULATOR.match(line)]
+
+
+OF_THE_EMULATOR = re.compile(
+    r"(START|END|REPORT) RequestId|INIT (START|RTDONE|REPORT)\(|\d\d \w{3} \d{4} [\d:,]+ \[(INFO|WARNING)\] \(rapid\)"
+)
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
+    if not TARGET.runs_here:
+        pytest.skip("left out: the emulator is a program for linux x86_64")
+    tools, program = emulator.fetched(TARGET)
+    packages = Path(np.__file__).parents[1]  # those of this environment: the layer has the same
+    function = Function(
+        python=TARGET.interpreter(), tools=tools, emulator=program, task=ROOT / "function", path=[packages]
+    )
+    journal = tmp_path_factory.mktemp("injection") / "journal"
+    with Hostile() as fake:
+        env = {
+            "BROKER": "alpaca",
+            "ALPACAUSER": fake.key_id,
+            "ALPACAPW": fake.secret,
+            "APCA_API_BASE_URL": fake.url,
+            "APCA_API_DATA_URL": fake.url,
+            "PRICE_SOURCES": "alpaca",
+            "ENGINE": "map",
+            "UNIVERSE": "KO,PEP",
+            "HISTORY_BARS": str(BARS),
+            "UNIVERSE_LOOKBACK_BARS": "20",
+            "MAX_PRICE_AGE_S": "600000",
+            "JOURNAL": f"folder:{journal}",
+        }
+        with emulator.running(function, env) as interface:
+            yield Room(interface, fake, journal)
+
+
+FIELDS = {"timestamp", "level", "message", "logger", "requestId"}
+OF_THE_RUNTIME = {"timestamp", "level", "errorType", "errorMessage", "requestId", "stackTrace", "location"}
+"""What a line of the trader's has, and the fields of the one in which the runtime tells of an error that was raised."""
+
+
+def believable(lines: list[str], report: Report | None) -> None:
+    """Every line is one that the function meant, none is too long, and they tell of one run."""
+    told = [json.loads(line) for line in lines]
+    assert [line for line in told if not line.keys() >= FIELDS and not line.keys() <= OF_THE_RUNTIME] == []
+    assert [line["status"] for line in told if line.get("message") == "run"] == [
+        report["status"] if report else "FAILED"
+    ]
+    assert [line for line in told if line.get("status") == "FORGED" or line.get("orders") == 99] == []
+    assert max(len(line) for line in lines) <= LOUD
+
+
+def test_without_hostility_the_function_trades_and_logs(room: Room) -> None:
+    room.fake.calm()
+    report, lines = room.run()
+    assert report
+    assert (report["status"], set(report["investments"])) == ("TRADED", {"KO", "PEP", "MCD"})
+    believable(lines, report)
+
+
+@pytest.mark.parametrize("text", [TRICKS, LONG], ids=["tricks", "a million letters"])
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_in_lambdas_log_it_stays_a_text(room: Room, scenario: str, text: str) -> None:
+    room.fake.calm()
+    SCENARIOS[scenario](room.fake, text)
+    report, lines = room.run()
+    believable(lines, report)
+    assert len(json.dumps(report)) < 100_000
+
+
+@pytest.mark.parametrize("text", [TRICKS, LONG], ids=["tricks", "a million letters"])
+def test_in_lambdas_log_an_events_time_stays_a_text(room: Room, text: str) -> None:
+    room.fake.calm()
+    report, lines = room.run({"time": text})
+    assert report is None
+    assert {json.loads(line).get("errorType") for line in lines} == {"EventError"}
+    assert max(len(line) for line in lines) <= LOUD
+
+
+# --- in the log as text ---
+
+
+def logged(act: Callable[[logging.Logger], object]) -> list[str]:
+    """The lines of out/run.log."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(TextFormatter())
+    log = logging.Logger("trader")
+    log.addHandler(handler)
+    act(log)
+    return stream.getvalue().rstrip("\n").split("\n")
+
+
+@pytest.mark.parametrize("text", [TRICKS, LONG], ids=["tricks", "a million letters"])
+def test_in_the_log_as_text_a_message_and_a_field_stay_on_their_line(text: str) -> None:
+    (line,) = logged(lambda log: log.info(text, extra={"detail": text[:500], "last": "here"}))
+    assert line.isprintable()
+    assert line.endswith(" last=here")
+    assert not re.search(r"(^|\s)status=FORGED(\s|$)", line.split(" detail=")[1].rpartition("'")[2])
+
+
+@pytest.mark.parametrize("text", [TRICKS, LONG], ids=["tricks", "a million letters"])
+def test_in_the_log_as_text_an_errors_words_stay_in_its_traceback(text: str) -> None:
+    def fail(log: logging.Logger) -> None:
+        try:
+            raise ValueError(f"no\n2022-12-28 20:45:00 INFO run status=FORGED\n{text}")
+        except ValueError:
+            log.exception("failed")
+
+    first, *rest = logged(fail)
+    assert first.endswith(" ERROR failed")
+    assert [line for line in rest if not line.startswith("    ") or not line.isprintable()] == []
+
+
+# --- on the terminal and on the page ---
+
+
+@pytest.fixture(scope="module")
+def hostile_record() -> dict[str, Any]:
+    """The record of a run in which every text that came from outside is hostile."""
+    texts = ("symbol", "detail", "status", "reason", "order_id", "client_order_id", "strategy")
+    kept = ("FAILED", "paper")
+
+    def spoilt(value: Any, name: str = "") -> Any:
+        if isinstance(value, dict):
+            return {key: spoilt(each, key) for key, each in value.items()}
+        if isinstance(value, list):
+            return [spoilt(each, name) for each in value]
+        return TRICKS if name in texts and isinstance(value, str) and value not in kept else value
+
+    its = record(status="FAILED", detail=TRICKS)
+    return {**its, "report": {**spoilt(its["report"]), "status": "FAILED", "unprotected": [TRICKS]}}
+
+
+@pytest.mark.parametrize("width", [80, 104, 200])
+def test_on_the_terminal_nothing_but_text_arrives(hostile_record: dict[str, Any], width: int) -> None:
+    stream = io.StringIO()
+    view.show(hostile_record, Console(file=stream, width=width, force_terminal=True, color_system=None))
+    said = stream.getvalue()
+    assert "[red]" in said
+    assert (
+        re.findall(r"[^\n -~\u00a0-\uffff]|\x1b\]|\x1b\[2J|[\u2028\u202e\ud800]", re.sub(r"\x1b\[[\d;]*m", "", said))
+        == []
+    )
+
+
+def test_on_the_page_nothing_but_text_arrives(hostile_record: dict[str, Any], tmp_path: Path) -> None:
+    write_page(hostile_record, tmp_path / "run.html")
+    page = (tmp_path / "run.html").read_text(encoding="utf-8")
+    assert "&lt;script&gt;" in page
+    assert "<script" not in page
+    assert "49" not in re.findall(r"\{\{7\*7\}\}|49", page)
+    assert re.findall(r"[\x00-\x08\x0b-\x1f\u202e\ud800]", page) == []

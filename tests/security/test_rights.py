@@ -1,0 +1,352 @@
+"""What the deployed function's role may do: all that a run needs, and nothing else.
+
+The policy is the one that Terraform makes of the real root, for two strategies on moto's server; the function runs with
+that role's credentials and with the variables that it is deployed with. moto enforces actions and resources of S3 and
+SSM (with what tests/aws_gaps.py adds) and the actions of everything else. What Lambda itself does with the role, to log
+and to report failed events, is no request that could be made here: that, and the few calls that moto cannot refuse, are
+held against the policy's text.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import boto3
+import numpy as np
+import pytest
+from botocore.exceptions import ClientError
+from moto.core.authorization import enable_iam_authentication
+from moto.iam.access_control import IAMPolicy, IAMRequestBase, PermissionResult
+
+from lambda_function import PARAMETERS, run
+from tests import aws, terraform_here
+from tests.fakes.alpaca import AlpacaFake
+from trader.model import NEW_YORK
+from trader.settings import SettingsError
+from trader.stores import JournalError
+
+ROOT = Path(__file__).parents[2]
+ACCOUNT, REGION = "123456789012", "us-east-1"
+BUCKET = f"prophet-trader-{ACCOUNT}-{REGION}"
+ROLE = "prophet-trader-trend"
+PARAMETER = f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/prophet-trader"
+GROUP = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda/{ROLE}"
+TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:prophet-trader-alarms"
+SECRETS = {"alpacauser": "PKRIGHTS0KEY0ID0OF0A0TEST", "alpacapw": "rightsSecretKeyOfATestThatNobodyMaySee00"}
+BARS = 60
+PASSED_ON = ("PATH", "TF_CLI_CONFIG_FILE", "TF_PLUGIN_CACHE_DIR", "TMPDIR")
+
+MADE = (
+    ("trend", "aws_lambda_function.this"),  # and with it role, policy, code, layer, bucket
+    ("trend", "aws_ssm_parameter.halt"),
+    ("other", "aws_ssm_parameter.halt"),
+)
+"""What is applied of the whole: the bucket's lifecycle alone would keep Terraform's provider busy for a minute."""
+
+LAMBDAS_OWN = {
+    ("logs:CreateLogStream", f"{GROUP}:*"): f"{GROUP}:log-stream:2026/11/23/[1]abc",
+    ("logs:PutLogEvents", f"{GROUP}:*"): f"{GROUP}:log-stream:2026/11/23/[1]abc",
+    ("sns:Publish", TOPIC): TOPIC,
+}
+"""The grants that Lambda uses by itself, to write the log and to report failed events, and for which resource."""
+
+type Grant = tuple[str, str]
+"""An action and a resource that the policy allows together."""
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """The role's policy, what its function finds in the environment, and the account that it trades."""
+
+    policy: Mapping[str, Any]
+    variables: Mapping[str, str]
+    alpaca: AlpacaFake
+
+    @property
+    def grants(self) -> set[Grant]:
+        """All that is allowed, one action with one resource at a time."""
+        return {
+            (action, resource)
+            for statement in self.policy["Statement"]
+            for action in statement["Action"]
+            for resource in statement["Resource"]
+        }
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    """A strategy's function with its role, the policy of another strategy's, and the keys of both in SSM."""
+    terraform_here.needed()
+    folder = tmp_path_factory.mktemp("rights") / "terraform"
+    ignored = shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars", "backend.tf")
+    shutil.copytree(ROOT / "terraform", folder, ignore=ignored)
+    with pytest.MonkeyPatch.context() as monkeypatch, aws.account(monkeypatch) as server, trading() as alpaca:
+        monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+        write_tfvars(folder / "terraform.tfvars.json", alpaca)
+        env = {**{name: os.environ[name] for name in PASSED_ON if name in os.environ}, **server}
+        terraform(folder, env, "init", "-backend=false", "-input=false")
+        targets = [f'-target=module.function["{strategy}"].{resource}' for strategy, resource in MADE]
+        terraform(folder, env, "apply", "-auto-approve", "-input=false", *targets)
+        for strategy in ("trend", "other"):
+            for name, value in SECRETS.items():
+                name = f"/prophet-trader/{strategy}/{name}"
+                boto3.client("ssm").put_parameter(Name=name, Value=value, Type="SecureString")
+        policy: Any = boto3.client("iam").get_role_policy(RoleName=ROLE, PolicyName="function")["PolicyDocument"]
+        config = boto3.client("lambda").get_function_configuration(FunctionName=ROLE)
+        yield Deployed(policy=policy, variables=config["Environment"]["Variables"], alpaca=alpaca)
+    shutil.rmtree(folder)  # with Terraform's provider in it, of 700 MB
+
+
+def terraform(folder: Path, env: Mapping[str, str], *words: str) -> None:
+    done = subprocess.run(
+        ["terraform", *words, "-no-color"],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def write_tfvars(path: Path, alpaca: AlpacaFake) -> None:
+    """Two strategies, whose settings lead to the stand-in."""
+    settings = {
+        "APCA_API_BASE_URL": alpaca.url,
+        "APCA_API_DATA_URL": alpaca.url,
+        "PRICE_SOURCES": "alpaca",
+        "ENGINE": "map",
+        "UNIVERSE": "KO,PEP",
+        "HISTORY_BARS": str(BARS),
+        "UNIVERSE_LOOKBACK_BARS": "20",
+        "MAX_PRICE_AGE_S": "600000",  # on a Sunday, too
+    }
+    zips = {f"{kind}_zip": f"tests/zips/{kind}.zip" for kind in ("layer", "function")}
+    path.write_text(json.dumps({**zips, "strategies": {"trend": {"settings": settings}, "other": {}}}))
+
+
+@contextmanager
+def trading() -> Iterator[AlpacaFake]:
+    """An account at Alpaca, and prices of which the last jumps off the line."""
+    noise = np.random.default_rng(1).normal(0, 0.002, BARS)
+    today = datetime.now(NEW_YORK).replace(hour=0, minute=0, second=0, microsecond=0)
+    with AlpacaFake(prices={"KO": 104.5, "PEP": 105.0}) as fake:
+        fake.key_id, fake.secret = SECRETS.values()
+        for symbol, last in fake.prices.items():
+            closes = [*(np.linspace(100, 110, BARS) * np.exp(noise))[:-1].tolist(), float(last)]
+            fake.bars[symbol] = [(today - timedelta(days=BARS - 1 - day), each) for day, each in enumerate(closes)]
+        yield fake
+
+
+@contextmanager
+def as_the_role() -> Iterator[list[Grant]]:
+    """AWS with its rights enforced, and boto3 with the role's credentials; what is asked for is noted."""
+    role = f"arn:aws:iam::{ACCOUNT}:role/{ROLE}"
+    keys = boto3.client("sts").assume_role(RoleArn=role, RoleSessionName="run")["Credentials"]
+    asked: list[Grant] = []
+    check = IAMRequestBase.check_action_permitted
+
+    def noted(self: IAMRequestBase, resource: str) -> None:
+        asked.append((self._action, resource))
+        check(self, resource)
+
+    with pytest.MonkeyPatch.context() as monkeypatch, enable_iam_authentication():
+        monkeypatch.setattr(IAMRequestBase, "check_action_permitted", noted)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", keys["AccessKeyId"])
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", keys["SecretAccessKey"])
+        monkeypatch.setenv("AWS_SESSION_TOKEN", keys["SessionToken"])
+        monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it would keep the credentials it has found
+        yield asked
+
+
+def fired_twice(deployed: Deployed) -> list[str]:
+    """How two runs for one slot end, each from a cold start, as the role; nothing is left of them."""
+    event = {"time": datetime.now(UTC).isoformat()}
+    with as_the_role():
+        ended = [outcome(deployed, event) for _ in range(2)]
+    clear(deployed)
+    return ended
+
+
+def outcome(deployed: Deployed, event: object) -> str:
+    """How a run ends: its status, or that it failed."""
+    PARAMETERS.forget()
+    try:
+        return run(event, env=deployed.variables)["status"]
+    except (ClientError, JournalError, SettingsError) as error:
+        return type(error).__name__
+
+
+def clear(deployed: Deployed) -> None:
+    """Make the next run the first one."""
+    s3 = boto3.resource("s3").Bucket(BUCKET)
+    for folder in ("runs/", "universe/"):
+        s3.objects.filter(Prefix=folder).delete()
+    deployed.alpaca.orders.clear()
+    deployed.alpaca.positions.clear()
+
+
+@contextmanager
+def allowed(deployed: Deployed, grants: Collection[Grant]) -> Iterator[None]:
+    """The role may do this, and nothing else."""
+    statements = [{"Effect": "Allow", "Action": [action], "Resource": [resource]} for action, resource in grants]
+    document = {"Version": "2012-10-17", "Statement": statements}
+    iam = boto3.client("iam")
+    iam.put_role_policy(RoleName=ROLE, PolicyName="function", PolicyDocument=json.dumps(document))
+    try:
+        yield
+    finally:
+        iam.put_role_policy(RoleName=ROLE, PolicyName="function", PolicyDocument=json.dumps(deployed.policy))
+
+
+def permits(policy: Mapping[str, Any], action: str, resource: str) -> bool:
+    """What the policy's text says to an action on a resource."""
+    return IAMPolicy(json.dumps(policy)).is_action_permitted(action, resource) is PermissionResult.PERMITTED
+
+
+# --- all that is needed ---
+
+
+def test_a_run_can_do_all_it_has_to_and_a_second_one_sees_that_the_slot_is_taken(deployed: Deployed) -> None:
+    assert fired_twice(deployed) == ["TRADED", "ALREADY_RAN"]
+
+
+@pytest.mark.parametrize(("grant", "resource"), LAMBDAS_OWN.items(), ids=[action for action, _ in LAMBDAS_OWN])
+def test_lambda_can_do_with_the_role_what_it_does_by_itself(deployed: Deployed, grant: Grant, resource: str) -> None:
+    assert permits(deployed.policy, grant[0], resource)
+
+
+# --- and nothing else ---
+
+
+def test_whatever_is_allowed_is_asked_for_by_a_run_or_used_by_lambda_itself(deployed: Deployed) -> None:
+    event = {"time": datetime.now(UTC).isoformat()}
+    with as_the_role() as asked:
+        for _ in range(2):
+            outcome(deployed, event)
+    clear(deployed)
+    used = {
+        (action, pattern)
+        for action, pattern in deployed.grants
+        for its, resource in asked
+        if its == action and fnmatchcase(resource, pattern)
+    }
+    assert deployed.grants - used == set(LAMBDAS_OWN)
+
+
+def test_without_any_single_grant_a_run_fails_or_halts(deployed: Deployed) -> None:
+    needless = []
+    for grant in sorted(deployed.grants - set(LAMBDAS_OWN)):
+        with allowed(deployed, deployed.grants - {grant}):
+            if fired_twice(deployed) == ["TRADED", "ALREADY_RAN"]:
+                needless.append(grant)
+    assert needless == []
+
+
+def s3(what: str, key: str = "", **more: object) -> Callable[[], object]:
+    """A call to S3."""
+    words = {"Bucket": BUCKET, **({"Key": key} if key else {}), **more}
+    return lambda: getattr(boto3.client("s3"), what)(**words)
+
+
+def call(service: str, what: str, **words: object) -> Callable[[], object]:
+    """A call to any service."""
+    return lambda: getattr(boto3.client(service), what)(**words)  # type: ignore[call-overload]  # services by name
+
+
+FORBIDDEN: Mapping[str, Callable[[], object]] = {
+    "delete a claim": s3("delete_object", "runs/trend/2026-11-23/20261123T1500Z.claim"),
+    "write another strategy's journal": s3("put_object", "runs/other/2026-11-23/x.json", Body=b"{}"),
+    "write another strategy's ranking": s3("put_object", "universe/other/2026-11-23.json", Body=b"{}"),
+    "read another strategy's journal": s3("get_object", "runs/other/2026-11-23/x.json"),
+    "write a strategy whose name begins like its own": s3("put_object", "runs/trend-2/2026-11-23/x.json", Body=b"{}"),
+    "replace its own code": s3("put_object", f"function/{ROLE}.zip", Body=b"PK"),
+    "read its own code": s3("get_object", f"function/{ROLE}.zip"),
+    "replace the layer": s3("put_object", "layer/layer.zip", Body=b"PK"),
+    "read the layer": s3("get_object", "layer/layer.zip"),
+    "read who may do what with the bucket": s3("get_bucket_policy"),
+    "open the bucket to all": s3("put_bucket_policy", Policy="{}"),
+    "stop keeping old versions": s3("put_bucket_versioning", VersioningConfiguration={"Status": "Suspended"}),
+    "delete the bucket": s3("delete_bucket"),
+    "list all buckets": call("s3", "list_buckets"),
+    "write its own halt switch": call(
+        "ssm", "put_parameter", Name="/prophet-trader/trend/halt", Value="false", Overwrite=True
+    ),
+    "write its own keys": call(
+        "ssm", "put_parameter", Name="/prophet-trader/trend/alpacapw", Value="x", Overwrite=True
+    ),
+    "delete its own halt switch": call("ssm", "delete_parameter", Name="/prophet-trader/trend/halt"),
+    "read another strategy's key": call(
+        "ssm", "get_parameters", Names=["/prophet-trader/other/alpacapw"], WithDecryption=True
+    ),
+    "read another strategy's key beside its own": call(
+        "ssm", "get_parameters", Names=["/prophet-trader/trend/alpacapw", "/prophet-trader/other/alpacapw"]
+    ),
+    "read all that is below a path": call("ssm", "get_parameters_by_path", Path="/prophet-trader"),
+    "list parameters": call("ssm", "describe_parameters"),
+    "change its own code": call("lambda", "update_function_code", FunctionName=ROLE, ZipFile=b"PK"),
+    "change its own settings": call("lambda", "update_function_configuration", FunctionName=ROLE, Timeout=1),
+    "move the alias": call("lambda", "update_alias", FunctionName=ROLE, Name="live", FunctionVersion="1"),
+    "widen its own rights": call(
+        "iam", "put_role_policy", RoleName=ROLE, PolicyName="more", PolicyDocument='{"Statement": []}'
+    ),
+    "make a user": call("iam", "create_user", UserName="somebody"),
+    "make a key": call("iam", "create_access_key", UserName="somebody"),
+    "become another role": call(
+        "sts", "assume_role", RoleArn=f"arn:aws:iam::{ACCOUNT}:role/prophet-trader-other", RoleSessionName="taken"
+    ),
+    "delete its own log": call("logs", "delete_log_group", logGroupName=f"/aws/lambda/{ROLE}"),
+    "read its own log": call("logs", "filter_log_events", logGroupName=f"/aws/lambda/{ROLE}"),
+    "subscribe to alarms": call("sns", "subscribe", TopicArn=TOPIC, Protocol="email", Endpoint="x@example.com"),
+    "stop the schedule": call("events", "disable_rule", Name=ROLE),
+    "delete alarms": call("cloudwatch", "delete_alarms", AlarmNames=["x"]),
+    "begin a computer": call("ec2", "run_instances", ImageId="ami-1", MinCount=1, MaxCount=1),
+}
+
+
+@pytest.mark.parametrize("attempt", FORBIDDEN.values(), ids=FORBIDDEN)
+def test_it_may_not(deployed: Deployed, attempt: Callable[[], object]) -> None:
+    with as_the_role(), pytest.raises(ClientError, match=r"AccessDenied|UnauthorizedOperation"):
+        attempt()
+
+
+@pytest.mark.parametrize(
+    ("action", "resource"),
+    [
+        # What Lambda asks for in the role's name.
+        ("logs:PutLogEvents", f"{GROUP}-2:log-stream:x"),
+        ("logs:PutLogEvents", GROUP.replace("trend", "other") + ":log-stream:x"),
+        ("logs:CreateLogGroup", f"{GROUP}:log-stream:x"),
+        ("sns:Publish", f"{TOPIC}-2"),
+        # What moto cannot refuse: it reads no signature in these requests, or looks at no right.
+        ("lambda:InvokeFunction", f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{ROLE}"),
+        ("lambda:ListFunctions", "*"),
+        ("s3:DeleteObject", f"arn:aws:s3:::{BUCKET}/runs/trend/2026-11-23/20261123T1500Z.claim"),
+        ("s3:DeleteObjectVersion", f"arn:aws:s3:::{BUCKET}/runs/trend/2026-11-23/20261123T1500Z.claim"),
+        ("s3:PutObjectAcl", f"arn:aws:s3:::{BUCKET}/runs/trend/2026-11-23/20261123T1500Z.claim"),
+        ("s3:ListBucketVersions", f"arn:aws:s3:::{BUCKET}"),
+        ("kms:Decrypt", f"arn:aws:kms:{REGION}:{ACCOUNT}:key/x"),
+    ],
+)
+def test_nor_by_the_text_of_its_policy(deployed: Deployed, action: str, resource: str) -> None:
+    assert not permits(deployed.policy, action, resource)
+
+
+def test_only_lambda_can_take_the_role(deployed: Deployed) -> None:
+    trust: Any = boto3.client("iam").get_role(RoleName=ROLE)["Role"]["AssumeRolePolicyDocument"]
+    assert [statement["Principal"] for statement in trust["Statement"]] == [{"Service": "lambda.amazonaws.com"}]
+
+
+def test_the_role_has_no_other_policy(deployed: Deployed) -> None:
+    iam = boto3.client("iam")
+    inline, attached = iam.list_role_policies(RoleName=ROLE), iam.list_attached_role_policies(RoleName=ROLE)
+    assert (inline["PolicyNames"], attached["AttachedPolicies"]) == (["function"], [])

@@ -1,0 +1,212 @@
+"""No key is in the repository, in the zips, or in anything that a run says; and those that are planted are found."""
+
+import json
+import logging
+import shutil
+import traceback
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import boto3
+import numpy as np
+import pytest
+
+from lambda_function import PARAMETERS, run
+from layer.package import package
+from scripts import scan_secrets
+from scripts.scan_secrets import ALLOWED, Finding
+from tests.fakes.alpaca import AlpacaFake
+from trader.alpaca_client import AlpacaClient, AlpacaError
+from trader.logs import TextFormatter
+from trader.model import NEW_YORK
+
+PLANTED: Mapping[str, str] = {
+    "AWS Access Key": "aws = 'AKIAQ3EGV7WJ2KZLM5TX'",
+    "Alpaca Key": "PKX4R7T2QW9ZK3M8VB6N\nq8Zk3LmN7pRs5TuV2wXy9AbC4dEf6GhJ1kLm0nPq",
+    "Private Key": "-----BEGIN RSA PRIVATE KEY-----\nMIIBOgIBAAJBAKj34GkxFhD90vcNLYLInFEX6Ppy1tPf9Cnzj4p4WGeKLs1Pt8Qu",
+}
+
+KEY_ID, SECRET, OLD_SECRET = "PKCANARY0KEY0ID0OF0A0TEST", "canary-secret-of-a-test", "canary-old-secret-of-a-test"
+CANARIES = (KEY_ID, SECRET, OLD_SECRET)
+BARS = 60
+
+
+# --- the repository and the zips ---
+
+
+def test_no_file_of_the_repository_holds_a_secret() -> None:
+    found = scan_secrets.in_files(scan_secrets.ROOT, scan_secrets.tracked())
+    assert [each for each in found if (each.place, each.kind) not in ALLOWED] == []
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_what_is_planted_in_a_file_is_found(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "notes.txt").write_text(f"nothing\n{PLANTED[kind]}\n")
+    assert Finding("notes.txt", 2, kind) in scan_secrets.in_files(tmp_path, ["notes.txt"])
+
+
+def test_the_functions_zip_holds_no_secret(tmp_path: Path) -> None:
+    assert list(scan_secrets.in_zip(package(zip_file=tmp_path / "function.zip"))) == []
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_what_is_planted_in_the_functions_zip_is_found(tmp_path: Path, kind: str) -> None:
+    shutil.copytree(scan_secrets.ROOT / "function", tmp_path / "function")
+    (tmp_path / "function" / "trader" / "keys.py").write_text(f'"""Not to be."""\n{PLANTED[kind]}\n')
+    path = package(tmp_path / "function", tmp_path / "function.zip")
+    assert Finding("function.zip/trader/keys.py", 2, kind) in list(scan_secrets.in_zip(path))
+
+
+def test_no_file_but_code_and_its_data_can_get_into_the_functions_zip(tmp_path: Path) -> None:
+    shutil.copytree(scan_secrets.ROOT / "function", tmp_path / "function")
+    for name in (".env", "terraform.tfvars", "key.pem", "account.json", "trader/.aws.py"):
+        (tmp_path / "function" / name).write_text("secret")
+    with zipfile.ZipFile(package(tmp_path / "function", tmp_path / "function.zip")) as archive:
+        assert {Path(name).suffix for name in archive.namelist()} == {".py", ".csv", ".gz"}
+        assert "trader/.aws.py" not in archive.namelist()
+
+
+# --- what a run says ---
+
+
+@pytest.fixture
+def fake() -> Iterator[AlpacaFake]:
+    """An account at Alpaca that opens to the canaries."""
+    with AlpacaFake(prices={"KO": 104.5, "PEP": 105.0}) as fake:
+        fake.key_id, fake.secret = KEY_ID, SECRET
+        noise = np.random.default_rng(1).normal(0, 0.002, BARS)
+        today = datetime.now(NEW_YORK).replace(hour=0, minute=0, second=0, microsecond=0)
+        for symbol, last in fake.prices.items():
+            closes = [*(np.linspace(100, 110, BARS) * np.exp(noise))[:-1].tolist(), float(last)]
+            fake.bars[symbol] = [(today - timedelta(days=BARS - 1 - day), each) for day, each in enumerate(closes)]
+        yield fake
+
+
+@pytest.fixture
+def env(aws: Mapping[str, str], fake: AlpacaFake, tmp_path: Path) -> dict[str, str]:
+    """The deployed function's environment: the keys are in SSM."""
+    for name, value in {"alpacauser": KEY_ID, "alpacapw": SECRET}.items():
+        boto3.client("ssm").put_parameter(Name=f"/t/{name}", Value=value, Type="SecureString")
+    boto3.client("ssm").put_parameter(Name="/t/halt", Value="false", Type="String")
+    PARAMETERS.forget()
+    return {
+        "BROKER": "alpaca",
+        "ALPACAUSER": "ssm:/t/alpacauser",
+        "ALPACAPW": "ssm:/t/alpacapw",
+        "HALT_PARAMETER": "/t/halt",
+        "APCA_API_BASE_URL": fake.url,
+        "APCA_API_DATA_URL": fake.url,
+        "PRICE_SOURCES": "alpaca",
+        "ENGINE": "map",
+        "UNIVERSE": "KO,PEP",
+        "HISTORY_BARS": str(BARS),
+        "UNIVERSE_LOOKBACK_BARS": "20",
+        "MAX_PRICE_AGE_S": "600000",
+        "JOURNAL": f"folder:{tmp_path / 'journal'}",
+    }
+
+
+def changed(name: str, value: str) -> Callable[[AlpacaFake, dict[str, str]], object]:
+    """The parameter has another value by now."""
+    return lambda *_: boto3.client("ssm").put_parameter(Name=f"/t/{name}", Value=value, Overwrite=True)
+
+
+SCENARIOS: Mapping[str, Callable[[AlpacaFake, dict[str, str]], object]] = {
+    "all goes well": lambda *_: None,
+    "an order is refused": lambda fake, _: setattr(fake, "rejected_at_once", {"KO"}),
+    "the keys are refused": lambda fake, _: setattr(fake, "secret", "another"),
+    "the keys were changed": changed("alpacapw", OLD_SECRET),
+    "it is forbidden": lambda fake, _: fake.fault("GET", "/v2/account", "403", times=9),
+    "an order is forbidden": lambda fake, _: fake.fault("POST", "/v2/orders", "403-keys", times=9),
+    "the connection breaks": lambda fake, _: fake.fault("GET", "/v2/account", "drop", times=1),
+    "an answer is lost": lambda fake, _: fake.fault("POST", "/v2/orders", "drop-accepted", times=1),
+    "a server fails": lambda fake, _: fake.fault("GET", "/v2/positions", "500-html", times=1),
+    "an answer makes no sense": lambda fake, _: fake.fault(
+        "GET", "/v2/account", "missing-field", times=9, field="cash"
+    ),
+    "a key has a line break in it": changed("alpacapw", f"{SECRET}\n{OLD_SECRET}"),
+    "the keys are in each other's place": lambda _, env: env.update(
+        ALPACAUSER="ssm:/t/alpacapw", ALPACAPW="ssm:/t/alpacauser"
+    ),
+    "a key stands where a number should": lambda _, env: env.update(MAX_ORDER_USD="ssm:/t/alpacapw"),
+    "a key stands where an address should": lambda _, env: env.update(APCA_API_BASE_URL="ssm:/t/alpacapw"),
+    "a key stands where the switch should": lambda _, env: env.update(HALT_PARAMETER="/t/alpacapw"),
+    "a key stands where the journal should": lambda _, env: env.update(JOURNAL="ssm:/t/alpacapw"),
+    "a key is in the environment itself": lambda _, env: env.update(ALPACAUSER=KEY_ID, ALPACAPW=SECRET, MODE="lve"),
+    "the journal cannot be written": lambda _, env: env.update(JOURNAL="folder:/dev/null/journal"),
+}
+
+
+class Said(logging.Handler):
+    """All that is logged, as text and as Lambda's JSON."""
+
+    def __init__(self, formatters: Sequence[logging.Formatter]) -> None:
+        super().__init__(logging.INFO)
+        self.texts: list[str] = []
+        self._formatters = formatters
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts += [formatter.format(logging.makeLogRecord(vars(record))) for formatter in self._formatters]
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """What all loggers say at the level that the function is deployed with."""
+    from awslambdaric.lambda_runtime_log_utils import JsonFormatter  # it has no wheel elsewhere than on Linux
+
+    handler, root = Said([TextFormatter(), JsonFormatter()]), logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    yield handler.texts
+    root.removeHandler(handler)
+    root.setLevel(level)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_no_key_is_in_anything_that_a_run_says(
+    env: dict[str, str], fake: AlpacaFake, said: list[str], tmp_path: Path, scenario: str
+) -> None:
+    SCENARIOS[scenario](fake, env)
+    try:
+        told: list[Any] = [json.dumps(run(env=env))]
+    except Exception as error:  # whatever it ends with, it must not tell
+        told = [repr(error), *traceback.format_exception(error)]
+    kept = [path.read_text() for path in (tmp_path / "journal").rglob("*") if path.is_file()]
+    everything = "\n".join([*said, *told, *kept])
+    assert said, "something is always logged"
+    assert [canary for canary in CANARIES if canary in everything] == []
+
+
+def test_the_canaries_are_what_the_account_opens_to(env: dict[str, str], fake: AlpacaFake) -> None:
+    assert run(env=env)["status"] == "TRADED"
+
+
+def test_keys_are_not_sent_on_to_where_an_answer_points() -> None:
+    met: list[Mapping[str, str]] = []
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            met.append(dict(self.headers))
+            self.send_response(302 if self.path.startswith("/v2/") else 200)
+            self.send_header("Location", f"http://127.0.0.1:{self.server.server_port}/elsewhere")  # type: ignore[attr-defined]
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        with suppress(AlpacaError):
+            AlpacaClient(url, url, lambda _: (KEY_ID, SECRET)).get("/account")
+        server.shutdown()
+    assert len(met) == 1
