@@ -19,7 +19,7 @@ from rich.table import Table
 from scripts import terminal
 from scripts.terminal import CommandError
 from tests.gauntlet import table
-from tests.gauntlet.arena import TARGET, layer
+from tests.gauntlet.arena import TARGET, share
 from tests.gauntlet.invariants import INVARIANTS
 from tests.gauntlet.parts import SLOTS_A_DAY, Result, run
 
@@ -106,7 +106,7 @@ def main() -> None:
     with terminal.plain_errors(interrupted="interrupted"):
         if not TARGET.runs_here:
             raise CommandError("left out: AWS's runtime interface is a program for linux x86_64")
-        layer()  # or the reason why there is none
+        share()
         with terminal.progress() as progress:
             result = run(seed(), is_long=terminal.flag("LONG"), report=progress)
         if arguments.json:

@@ -114,6 +114,7 @@ class Arena:
     halted: bool = False
     prefix: str = ""
     interfaces: list[RuntimeInterface] = field(default_factory=list)
+    env: Mapping[str, str] = field(default_factory=dict)  # settings that differ from now on
     own: bool = False  # not to be used for another story
     met: Mapping[str, int] = field(default_factory=dict)  # faults of the last delivery that happened
 
@@ -265,7 +266,7 @@ class Arena:
             self.faults.plan([])
 
     def _invoke(self, number: int, event: Event) -> Answer:
-        env = {"JOURNAL": f"s3://{BUCKET}/{self.prefix}"}
+        env = {"JOURNAL": f"s3://{BUCKET}/{self.prefix}", **self.env}
         try:
             return Answer(event=event, report=self.process(number).invoke(event.payload(env)))
         except FunctionError as error:
@@ -326,11 +327,24 @@ def function_pids(leader: int) -> list[int]:
     return found
 
 
+UNPACKED = "GAUNTLET_UNPACKED"
+"""The variable that tells a process's children where function and layer are unpacked already."""
+
+
 @cache
 def _folder() -> Path:
+    if UNPACKED in os.environ:
+        return Path(os.environ[UNPACKED])
     folder = TemporaryDirectory(prefix="gauntlet-")
     atexit.register(folder.cleanup)
     return Path(folder.name)
+
+
+def share() -> None:
+    """Unpack function and layer once for this process and those that it starts. Raises LayerError."""
+    layer()
+    deployed()
+    os.environ[UNPACKED] = str(_folder())
 
 
 _LOCK = threading.Lock()
@@ -340,6 +354,8 @@ _LOCK = threading.Lock()
 def layer() -> Path:
     """The finished layer, unpacked. Raises LayerError if there is none that is up to date."""
     with _LOCK:
+        if UNPACKED in os.environ:
+            return _folder() / "layer" / "python"
         if reason := manifest.reason_to_build(TARGET):
             raise LayerError(f"{reason}; {TARGET.make('layer')} builds it")
         unpack(TARGET.zip, _folder() / "layer")
@@ -350,6 +366,8 @@ def layer() -> Path:
 def deployed() -> Path:
     """The function as `make package` zips it, unpacked."""
     with _LOCK:
+        if UNPACKED in os.environ:
+            return _folder() / "task"
         unpack(package(zip_file=_folder() / "function.zip"), _folder() / "task")
         return _folder() / "task"
 

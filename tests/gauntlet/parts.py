@@ -19,7 +19,7 @@ SLOTS, LONG_SLOTS = 500, 10_000
 """Random ones."""
 
 DAYS, LONG_DAYS = 2, 24 * 5
-ARENAS = 8
+ARENAS = 6
 """Side by side in one process: most of the time of a fault is waiting."""
 
 SHARDS = 2
@@ -72,8 +72,9 @@ def cells() -> list[table.Cell]:
 
 
 def shard(number: int) -> Outcomes:
-    """Every so manieth cell of the table."""
-    return table.run(cells()[number::SHARDS], ARENAS, lambda _: tell(TABLE))
+    """Every so manieth cell of the table, the long ones dealt out first."""
+    dealt = sorted(cells(), key=lambda cell: not cell.is_long)
+    return table.run(dealt[number::SHARDS], ARENAS, lambda _: tell(TABLE))
 
 
 def round_of(seed: int) -> tuple[int, random_slots.Tally | str]:
@@ -100,7 +101,7 @@ def run(seed: int, *, is_long: bool, report: Callable[[str, int, int], None]) ->
     days, slots = (LONG_DAYS, LONG_SLOTS) if is_long else (DAYS, SLOTS)
     totals = {TABLE: len(cells()), RANDOM: slots, WEEKS: days * SLOTS_A_DAY}
     Thread(target=follow, args=(reports, totals, report), daemon=True).start()
-    workers = (os.cpu_count() or 1) + (1 if is_long else 3)
+    workers = (os.cpu_count() or 1) + (1 if is_long else 2)
     with ProcessPoolExecutor(workers, context, begin, (reports,)) as pool:
         shards = [pool.submit(shard, number) for number in range(SHARDS)]
         growth = pool.submit(whole_weeks, days)
@@ -121,12 +122,12 @@ def run(seed: int, *, is_long: bool, report: Callable[[str, int, int], None]) ->
 def rounds(pool: ProcessPoolExecutor, seed: int, slots: int) -> tuple[list[random_slots.Tally], list[tuple[int, str]]]:
     """Rounds with seeds from `seed` on, until there are slots enough or one has failed."""
     seeds = count(seed)
-    of_a_round = random_slots.STEPS * random_slots.SEQUENCES
+    of_a_round = random_slots.SLOTS * random_slots.SEQUENCES
     waiting: set[Future[tuple[int, random_slots.Tally | str]]] = set()
     tallies: list[random_slots.Tally] = []
     failures: list[tuple[int, str]] = []
     while not failures and sum(tally.slots for tally in tallies) < slots:
-        lacking = slots - sum(tally.slots for tally in tallies) - len(waiting) * (of_a_round - random_slots.STEPS // 4)
+        lacking = slots - sum(tally.slots for tally in tallies) - len(waiting) * of_a_round
         waiting |= {pool.submit(round_of, next(seeds)) for _ in range(max(0, -(-lacking // of_a_round)))}
         done = next(as_completed(waiting))
         waiting.remove(done)

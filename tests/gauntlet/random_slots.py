@@ -15,7 +15,7 @@ from tests.gauntlet.faults import Fault, Kind
 from tests.gauntlet.invariants import Audit
 from tests.gauntlet.table import CALLS, ONCE
 
-STEPS, SEQUENCES = 50, 5
+SLOTS, SEQUENCES = 50, 5
 """Slots in one sequence, and sequences in one round."""
 
 MARKETS: Mapping[str, Callable[[Arena], object]] = {
@@ -108,6 +108,7 @@ class Weeks(RuleBasedStateMachine):
         faults=st.lists(st.sampled_from(FAULTS), min_size=1, max_size=5, unique_by=lambda fault: fault.call),
         happens=st.sampled_from(sorted(MARKETS)),
         hook=st.one_of(st.none(), st.tuples(st.sampled_from(HOOKED), st.sampled_from(sorted(HOOKS)))),
+        sources=st.sampled_from(("yahoo,alpaca", "alpaca,yahoo", "alpaca,yahoo")),
         delivery=st.sampled_from(("once", "once", "once", "once", "twice", "an hour late", "four minutes late")),
     )
     def slot(
@@ -117,6 +118,7 @@ class Weeks(RuleBasedStateMachine):
         faults: Sequence[Fault],
         happens: str,
         hook: tuple[str, str] | None,
+        sources: str,
         delivery: str,
     ) -> None:
         """The next slot, or one some slots later, and all that is in store for it."""
@@ -132,6 +134,7 @@ class Weeks(RuleBasedStateMachine):
         MARKETS[happens](self.arena)
         if hook:
             self.arena.alpaca.hooks = {hook[0]: [lambda: HOOKS[hook[1]](self.arena)]}
+        self.arena.env = {"PRICE_SOURCES": sources}
         answers = self.arena.deliver(*events(moment, delivery), faults=faults)
         self.arena.alpaca.hooks = {}
         self.count(answers)
@@ -165,7 +168,7 @@ def run(number: int, done: Callable[[int], None] = lambda _: None, **options: An
         machine = seed(number)(type("Weeks", (Weeks,), {"arena": made, "tally": tally, "done": staticmethod(done)}))
         profile = settings(
             max_examples=SEQUENCES,
-            stateful_step_count=STEPS,
+            stateful_step_count=SLOTS + 1,  # the beginning is a step, too
             deadline=None,
             database=None,
             derandomize=False,

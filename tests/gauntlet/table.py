@@ -79,7 +79,7 @@ class Cell:
     @property
     def is_long(self) -> bool:
         """Whether clients wait for their time limits in it."""
-        return Kind.HANG in self.what
+        return "hang" in self.what or "timeout" in self.what
 
 
 @dataclass(slots=True)
