@@ -70,6 +70,16 @@ def show(result: Result) -> None:
     terminal.OUT.print(f" {result.seconds:,.0f} s on {os.cpu_count()} processors", style="dim")
 
 
+def as_markdown(outcomes: Sequence[table.Outcome]) -> str:
+    """The table as docs/reliability.md has it."""
+    lines = ["| where | what | outcome of the slot |", "|---|---|---|"]
+    last = ""
+    for where, what, outcome, holds, _ in rows(outcomes):
+        lines.append(f"| {'' if where == last else where} | {what} | {outcome if holds else f'**BROKEN** {outcome}'} |")
+        last = where
+    return "\n".join(lines)
+
+
 def say(holds: bool, words: str) -> None:
     """A line with its verdict."""
     terminal.OUT.print(f" {'[green]holds[/]' if holds else '[bold red]BROKEN[/]'}  {escape(words)}", soft_wrap=True)
@@ -109,7 +119,9 @@ def main() -> None:
         share()
         with terminal.progress() as progress:
             result = run(seed(), is_long=terminal.flag("LONG"), report=progress)
-        if arguments.json:
+        if terminal.flag("MARKDOWN"):
+            sys.stdout.write(as_markdown(result.outcomes) + "\n")
+        elif arguments.json:
             sys.stdout.write(json.dumps(as_json(result)) + "\n")
         else:
             show(result)

@@ -207,6 +207,6 @@ def outcome(cell: Cell, arena: Arena) -> Outcome:
     if not told.met:
         violations.append("unmet: the fault did not happen, so nothing is shown")
     statuses = ", ".join(answer.words for answer in told.answers)
-    orders = f"{told.orders} order{'' if told.orders == 1 else 's'} in the books"
+    orders = f"{told.orders} order{'' if told.orders == 1 else 's'}"
     words = "; ".join(filter(None, (statuses, orders, told.note)))
     return Outcome(where=cell.where, what=cell.what, outcome=words, violations=violations)
