@@ -16,7 +16,14 @@ settings.load_profile("tests")
 
 
 LONGEST = (
-    *("test_terraform.py", "test_layer.py", "test_commands.py", "test_deploy_commands.py", "test_backtest.py"),
+    *(
+        "test_planted_bugs.py",
+        "test_terraform.py",
+        "test_layer.py",
+        "test_commands.py",
+        "test_deploy_commands.py",
+        "test_backtest.py",
+    ),
     *("test_terraform_rules.py", "test_sweep.py", "test_terraform_bootstrap.py", "test_engines.py"),
 )
 """Files that take half a minute and more, the longest first."""

@@ -101,7 +101,7 @@ def run(seed: int, *, is_long: bool, report: Callable[[str, int, int], None]) ->
     days, slots = (LONG_DAYS, LONG_SLOTS) if is_long else (DAYS, SLOTS)
     totals = {TABLE: len(cells()), RANDOM: slots, WEEKS: days * SLOTS_A_DAY}
     Thread(target=follow, args=(reports, totals, report), daemon=True).start()
-    workers = (os.cpu_count() or 1) + (1 if is_long else 2)
+    workers = (os.cpu_count() or 1) + (1 if is_long else 3)
     with ProcessPoolExecutor(workers, context, begin, (reports,)) as pool:
         shards = [pool.submit(shard, number) for number in range(SHARDS)]
         growth = pool.submit(whole_weeks, days)

@@ -67,11 +67,11 @@ BUGS = {
         ["order: six wishes, of which five are allowed"],
         frozenset({"count", "cap"}),
     ),
-    "the cap on a position is off by one share": Bug(
+    "the cash buffer is spent": Bug(
         "trader/portfolio.py",
-        "wanted = float(math.floor(most_usd / insight.price_usd))",
-        "wanted = float(math.floor(most_usd / insight.price_usd)) + 1",
-        ["order: six wishes, of which five are allowed"],
+        "- settings.cash_buffer_fraction * account.equity_usd",
+        "- 0.0",
+        ["order: wishes for more than the cash allows"],
         frozenset({"cap"}),
     ),
     "the switch is not asked again before each order": Bug(

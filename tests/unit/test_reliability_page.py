@@ -1,4 +1,4 @@
-"""docs/reliability.md says of every fault and every invariant what came of it: of those that there are, and no others."""
+"""docs/reliability.md tells of every fault and every invariant that there are."""
 
 import re
 from pathlib import Path
