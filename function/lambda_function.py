@@ -109,8 +109,8 @@ def secrets_read(event: object, env: Mapping[str, str], moment: datetime) -> Set
             this = Run(settings=without, slot=slot, now=now)
             report = finish(this, Outcome.FAILED, one_line(f"{type(error).__name__}: {error}", MOST_LETTERS))
             journal = open_journal(without.journal, without.strategy)
-            if not this.is_dry:
-                journal.adopt(slot, this.record(report))  # the slot is not claimed: another run's record stays
+            if not this.is_dry and journal.claim(slot, uuid4().hex, moment):  # else it is another run's, and its record
+                journal.save(this, report)
         except Exception:
             LOG.exception("no record of the failed run")
         raise

@@ -76,15 +76,14 @@ def place(
 ) -> Iterator[Order | Denial]:
     """Place each order once, in the order given, and yield what became of it.
 
-    `may_go_on` is called before each order, and ends the run by an error of its own.
+    `may_go_on` is called right before a buy is sent and before a sale is begun; it ends the run by its own error.
     The symbol's open orders and its position are read again right before each order, because the decision is minutes
     old by then and somebody may have been faster: another run, a bracket's leg, the owner. A refusal is that order's
     alone. An order whose fate nobody can tell is yielded as `unknown`, and then the error ends the run: with such a
     broker no further order is safe.
     """
     for order in orders:
-        may_go_on()
-        attempt = _Attempt(order, broker, remaining_s, settle_time_s)
+        attempt = _Attempt(order, broker, remaining_s, settle_time_s, may_go_on)
         try:
             yield attempt.sell() if order.side is Side.SELL else attempt.buy()
         except OrderRejectedError as error:
@@ -102,11 +101,19 @@ def place(
 class _Attempt:
     """One order on its way, and what has been done for it so far."""
 
-    def __init__(self, order: Order, broker: Broker, remaining_s: Callable[[], float], settle_time_s: float) -> None:
+    def __init__(
+        self,
+        order: Order,
+        broker: Broker,
+        remaining_s: Callable[[], float],
+        settle_time_s: float,
+        may_go_on: Callable[[], None],
+    ) -> None:
         self._order = order
         self._broker = broker
         self._remaining_s = remaining_s
         self._settle_time_s = settle_time_s
+        self._may_go_on = may_go_on
         self.is_sent = False  # and its fate not known
         self.warning = ""  # what the owner has to know if the order fails
 
@@ -125,7 +132,8 @@ class _Attempt:
         return self._submit(self._order)
 
     def sell(self) -> Order:
-        """Free the shares from their bracket, and sell what is there then."""
+        """Free the shares from their bracket, and sell what is there then: once begun, it is not given up half-way."""
+        self._may_go_on()
         self._require_time(ORDER_TIME_S + CANCEL_TIME_S + self._settle_time_s)
         open_orders = self._open_orders()
         legs = [each for each in open_orders if each.is_leg]
@@ -148,6 +156,8 @@ class _Attempt:
         for attempt in range(ATTEMPTS):
             if attempt:
                 self._require_time(ORDER_TIME_S)
+            if order.side is Side.BUY:
+                self._may_go_on()
             self.is_sent = True
             try:
                 return self._known(self._broker.submit(order))

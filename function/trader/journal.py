@@ -18,13 +18,16 @@ from urllib.parse import urlsplit
 from trader import decode
 from trader.model import NEW_YORK, Json, Report
 from trader.record import Run, as_json
-from trader.slot import slot_from, slot_id
+from trader.slot import LATEST_EVENT_S, slot_from, slot_id
 from trader.stores import Bucket, Folder, JournalError, Store
 
 LOG = logging.getLogger("trader")
 
-REMEMBERED = timedelta(days=7)
-"""How far back unfinished runs are looked for."""
+REMEMBERED = timedelta(days=8)
+"""How far back unfinished runs are looked for: a schedule of once a week is within it."""
+
+AHEAD = timedelta(minutes=5)
+"""A claim for a later slot than that was made by a clock that is wrong, and is left alone."""
 
 MARGIN = timedelta(seconds=60)
 """Clocks differ, and a run that is stopped may have a request on its way."""
@@ -42,8 +45,10 @@ class Claim:
 
     @property
     def is_over_after(self) -> datetime:
-        """After that its run is certainly not under way any more."""
-        return self.slot + LONGEST if self.until is None else self.until + MARGIN
+        """After that its run is certainly not under way any more, whatever the claim says: it may be wrong."""
+        if self.until is None:
+            return self.slot + LONGEST
+        return min(self.until, self.slot + timedelta(seconds=LATEST_EVENT_S) + LONGEST) + MARGIN
 
     def is_over(self, now: datetime) -> bool:
         """Whether its run is certainly not under way any more."""
@@ -71,7 +76,8 @@ class Journal:
         It takes one listing, and one read for each of them.
         """
         kept = self.kept(now - back)
-        return [Claim(slot, self._until(slot)) for slot in sorted(kept["claim"] - kept["json"])]
+        slots = [slot for slot in sorted(kept["claim"] - kept["json"]) if slot <= now + AHEAD]
+        return [Claim(slot, self._until(slot)) for slot in slots]
 
     def kept(self, since: datetime) -> dict[str, set[datetime]]:
         """The slots since then of which there is a `claim`, a plan (`started`) or a record (`json`)."""
@@ -150,7 +156,7 @@ class Journal:
                 return None  # as claims once were: a word and nothing else
             until = decode.loaded(text)["until"]
             return None if until is None else decode.moment(until).astimezone(UTC)
-        except (JournalError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             LOG.warning("a claim cannot be read", extra={"slot": as_json(slot), "error": str(error)})
             return None
 

@@ -68,6 +68,10 @@ def recover(run: Run, journal: Journal, books: Books, remaining_s: Callable[[], 
 def recover_slot(slot: datetime, settings: Settings, journal: Journal, books: Books) -> Json | None:
     """Write the record of a slot whose run was cut off, and return it; None if its run has ended after all."""
     plan = plan_of(slot, journal)
+    if plan and (elsewhere := differing(plan, settings)):
+        extra = {"strategy": settings.strategy, "slot": as_json(slot), "settings": elsewhere}
+        LOG.error("a run that was cut off traded elsewhere: reconcile it with the settings that it had", extra=extra)
+        return None
     orders = known(of_slot(books.placed(slot - BEFORE, slot + AFTER), settings.strategy, slot), plan)
     record = interrupted(slot, settings, plan, orders)
     if not journal.adopt(slot, record):
@@ -111,6 +115,14 @@ def of_slot(orders: Sequence[Order], strategy: str, slot: datetime) -> list[Orde
     return [order for order, parts in ids if parts and (parts.strategy, parts.slot) == (strategy, slot)]
 
 
+def differing(plan: Plan, settings: Settings) -> str:
+    """The settings that say that the run's account was another, whose books are elsewhere; empty if it was this one."""
+    then, now = plan.record["settings"], settings.public()
+    where = "apca_api_base_url" if settings.broker == "alpaca" else "account_file"
+    names = [name for name in ("broker", where) if name in then and then[name] != now[name]]
+    return ", ".join(f"{name}={then[name]}" for name in names)
+
+
 def known(orders: Sequence[Order], plan: Plan | None) -> list[Order]:
     """The orders as the broker has them, with what only the plan knows."""
     planned = {order.client_order_id: order for order in plan.orders} if plan else {}
@@ -133,8 +145,16 @@ def interrupted(slot: datetime, settings: Settings, plan: Plan | None, orders: S
         "detail": detail(plan, orders),
         "investments": {order.symbol: order.signed_quantity for order in orders if not came_to_nothing(order)},
         "orders": as_json(orders),
+        "unprotected": sorted({*record["report"]["unprotected"], *unsold(plan, orders)}),
     }
     return {**record, "report": report}
+
+
+def unsold(plan: Plan | None, orders: Sequence[Order]) -> set[str]:
+    """What was to be sold and is not: its bracket may have been cancelled already."""
+    there = {order.client_order_id for order in orders if not came_to_nothing(order)}
+    planned = plan.orders if plan else ()
+    return {order.symbol for order in planned if order.side is Side.SELL and order.client_order_id not in there}
 
 
 def came_to_nothing(order: Order) -> bool:

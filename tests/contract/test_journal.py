@@ -124,8 +124,8 @@ def test_the_unfinished_of_another_strategy_are_its_own(journal: Journal) -> Non
     assert journal.unfinished(LATER) == []
 
 
-def test_unfinished_runs_come_oldest_first_from_the_last_seven_days(journal: Journal) -> None:
-    ages = [timedelta(minutes=15), timedelta(days=3), timedelta(days=7), timedelta(days=7, minutes=1)]
+def test_unfinished_runs_come_oldest_first_from_the_last_eight_days(journal: Journal) -> None:
+    ages = [timedelta(minutes=15), timedelta(days=3), timedelta(days=8), timedelta(days=8, minutes=1)]
     for age in ages:
         journal.claim(LATER - age, "first", UNTIL)
     assert [LATER - claim.slot for claim in journal.unfinished(LATER)] == [ages[2], ages[1], ages[0]]

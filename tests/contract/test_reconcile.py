@@ -113,7 +113,8 @@ class Site:
     def was_cut_off(self, *planned: Order, slot: datetime = SLOT, until: datetime | None = None) -> None:
         """A run that did not end."""
         self.journal.claim(slot, "word", until or slot + 5 * MINUTE)
-        self.journal.note(Run(settings=settings(), slot=slot, now=slot, decision=Decision(orders=planned)), "STARTED")
+        ours = settings(BROKER="alpaca", APCA_API_BASE_URL=self.fake.url, ALPACAUSER="u", ALPACAPW="p")
+        self.journal.note(Run(settings=ours, slot=slot, now=slot, decision=Decision(orders=planned)), "STARTED")
 
     def record(self, slot: datetime = SLOT) -> dict[str, Any]:
         return dict(self.journal.load(self.journal.record_name(slot, is_dry=False)))
@@ -155,7 +156,8 @@ def test_a_run_that_was_cut_off_is_recovered_told_once_and_then_a_note(make: Com
 
 
 def test_a_run_that_may_be_under_way_is_left_alone(make: Command, site: Site) -> None:
-    site.was_cut_off(site.buys("A"), until=NOW + 30 * MINUTE)
+    slot = (NOW - MINUTE).replace(second=0, microsecond=0)
+    site.was_cut_off(site.buys("A", slot=slot), slot=slot, until=NOW + 5 * MINUTE)
     code, said, _ = make(JSON="1")
     assert (code, kinds(said)) == (0, [("may be under way", False)])
     assert site.journal.records() == []

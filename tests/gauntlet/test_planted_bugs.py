@@ -76,7 +76,7 @@ BUGS = {
     ),
     "the switch is not asked again before each order": Bug(
         "trader/execution.py",
-        "        may_go_on()\n",
+        "            if order.side is Side.BUY:\n                self._may_go_on()\n",
         "",
         ["owner: halts after the first order"],
         frozenset({"halted"}),

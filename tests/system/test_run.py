@@ -603,15 +603,26 @@ def test_a_run_whose_secrets_cannot_be_read_has_a_record_that_says_so(without_ss
     assert of_s3(without_ssm) == [("FAILED", "EndpointConnectionError")]
 
 
-def test_a_slot_whose_secrets_could_not_be_read_stays_free(
+def test_a_slot_whose_secrets_could_not_be_read_is_used_up(
     without_ssm: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     event = {"time": datetime.now(UTC).replace(second=0, microsecond=0).isoformat()}
     with pytest.raises(BotoCoreError):
         run(event, env=without_ssm)
     monkeypatch.delenv("AWS_ENDPOINT_URL_SSM")
-    assert run(event, env=without_ssm)["status"] == "TRADED"
-    assert of_s3(without_ssm) == [("TRADED", "")]
+    assert run(event, env=without_ssm)["status"] == "ALREADY_RAN"
+
+
+def test_another_runs_slot_gets_no_record_from_one_that_could_not_read_its_secrets(
+    cloud: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = {"time": datetime.now(UTC).replace(second=0, microsecond=0).isoformat()}
+    run(event, env=cloud)
+    lambda_function.PARAMETERS.forget()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SSM", "http://127.0.0.1:9")
+    with pytest.raises(BotoCoreError):
+        run(event, env=cloud)
+    assert of_s3(cloud) == [("TRADED", "")]
 
 
 def test_the_time_of_a_scheduled_event_that_is_now_is_taken(cloud: dict[str, str], fake: AlpacaFake) -> None:

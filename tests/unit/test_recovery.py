@@ -288,3 +288,37 @@ def test_a_run_that_ends_in_the_meantime_keeps_its_own_record(tmp_path: Path, sc
     scene.journal = Journal(Crossing(tmp_path / "journal"), "trend")
     assert scene.recovered() == []
     assert scene.record() == {"theirs": True}
+
+
+def test_a_claim_by_a_clock_that_is_wrong_stops_nobody(scene: Scene) -> None:
+    for slot in (NOW + timedelta(days=400), NOW + timedelta(minutes=6)):
+        scene.journal.claim(slot, "word", slot + timedelta(minutes=5))
+    assert scene.recovered() == []
+
+
+def test_a_claim_that_says_it_lasts_for_ever_is_over_when_no_run_can_last_longer(scene: Scene) -> None:
+    scene.journal.claim(SLOT, "word", NOW + timedelta(days=400))
+    assert scene.recovered(now=SLOT + timedelta(minutes=22)) == [SLOT]
+
+
+def test_a_run_that_traded_in_another_account_is_left_to_its_own_settings(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.cut_off(SLOT, buy("A", 4))
+    scene.settings = settings(ACCOUNT_FILE="another.json")
+    assert scene.recovered() == []
+    assert scene.journal.records() == []
+    assert [vars(record)["settings"] for record in caplog.records if record.levelno == logging.ERROR] == [
+        "account_file=out/account.json"
+    ]
+
+
+def test_a_sale_that_was_planned_and_is_not_there_may_have_lost_its_stop(scene: Scene) -> None:
+    scene.cut_off(SLOT, sell("A", 4))
+    scene.recovered()
+    assert scene.record()["report"]["unprotected"] == ["A"]
+
+
+def test_once_a_week_is_often_enough(scene: Scene) -> None:
+    scene.cut_off(SLOT)
+    assert scene.recovered(now=SLOT + timedelta(days=7, seconds=7)) == [SLOT]

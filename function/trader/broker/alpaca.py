@@ -83,7 +83,13 @@ class AlpacaBroker:
     def placed(self, since: datetime, until: datetime) -> tuple[Order, ...]:
         """Every order in US stocks submitted between the two, whatever became of it, legs of brackets left out."""
         span = {"after": since.isoformat(), "until": until.isoformat()}
-        return tuple(_placed(record) for record in self._orders({"status": "all", "nested": "true", **span}))
+        placed = []
+        for record in self._orders({"status": "all", "nested": "true", **span}):
+            try:
+                placed.append(_placed(record))
+            except _UnusableAnswerError as error:  # such as an order by hand of a kind that the bot has none of
+                logger.warning("%s; the order is left alone", error)
+        return tuple(placed)
 
     def _orders(self, query: Mapping[str, object]) -> "list[_Fields]":
         """All orders in US stocks that a query of GET /orders means, the oldest first, page by page."""
