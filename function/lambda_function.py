@@ -89,7 +89,7 @@ def claimed(
         journal.save(this, report)
     except BaseException as error:
         try:
-            journal.save(this, finish(this, Outcome.FAILED, one_line(f"{type(error).__name__}: {error}", MOST_LETTERS)))
+            journal.save(this, failed(this, error))
         except Exception:
             LOG.exception("no record of the failed run")
         raise
@@ -107,7 +107,7 @@ def secrets_read(event: object, env: Mapping[str, str], moment: datetime) -> Set
             without = Settings.from_env(env, lambda names: dict.fromkeys(names, "not read"))  # for the record alone
             slot, now = slot_and_now(event, without, moment)
             this = Run(settings=without, slot=slot, now=now)
-            report = finish(this, Outcome.FAILED, one_line(f"{type(error).__name__}: {error}", MOST_LETTERS))
+            report = failed(this, error)
             journal = open_journal(without.journal, without.strategy)
             if not this.is_dry and journal.claim(slot, uuid4().hex, moment):  # else it is another run's, and its record
                 journal.save(this, report)
@@ -152,6 +152,11 @@ def finish(this: Run, status: Outcome | Code, detail: str) -> Report:
         },
     )
     return report
+
+
+def failed(this: Run, error: BaseException) -> Report:
+    """The report of a run that an unexpected error has ended."""
+    return finish(this, Outcome.FAILED, one_line(f"{type(error).__name__}: {error}", MOST_LETTERS))
 
 
 def open_desk(

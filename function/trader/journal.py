@@ -111,13 +111,9 @@ class Journal:
 
     def load(self, name: str) -> Json:
         """The record of that name. Raises JournalError if there is none."""
-        text = self.store.read(name)
-        if text is None:
+        record = self._read(name)
+        if record is None:
             raise JournalError(f"there is no record {name}")
-        try:
-            record: Json = decode.loaded(text)
-        except ValueError as error:
-            raise JournalError(f"record {name} is not JSON: {error}") from error
         return record
 
     def records(self) -> list[str]:
@@ -127,8 +123,7 @@ class Journal:
 
     def started(self, slot: datetime) -> Json | None:
         """What a slot's run was about to place; None if it did not come that far. Raises JournalError like `load`."""
-        name = self.started_name(slot)
-        return None if self.store.read(name) is None else self.load(name)
+        return self._read(self.started_name(slot))
 
     def ranking(self, slot: datetime, basis: Json) -> dict[str, float] | None:
         """The ranking kept for the slot's day, if it was made on the same basis (universe, look-back, ...)."""
@@ -147,6 +142,14 @@ class Journal:
     def save_ranking(self, slot: datetime, basis: Json, ranking: Mapping[str, float]) -> None:
         """Keep the ranking for the rest of the slot's day."""
         self.store.write(self._universe(slot), _text({"basis": basis, "ranking": ranking}))
+
+    def _read(self, name: str) -> Json | None:
+        text = self.store.read(name)
+        try:
+            record: Json | None = None if text is None else decode.loaded(text)
+        except ValueError as error:
+            raise JournalError(f"record {name} is not JSON: {error}") from error
+        return record
 
     def _until(self, slot: datetime) -> datetime | None:
         """When the run that claimed the slot is over for certain, as far as its claim says so."""

@@ -104,8 +104,8 @@ class AlpacaFake(AlpacaBooks):
             fault = self._next_fault(method, path)
         if fault is None:
             return self._do(method, path, headers, body)
-        if fault.kind in _REFUSALS:
-            return _REFUSALS[fault.kind]
+        if fault.kind in REFUSALS:
+            return REFUSALS[fault.kind]
         answer = None if fault.kind in ("drop", "hang") else self._do(method, path, headers, body)
         if fault.kind.startswith("hang"):
             self._closing.wait(self.hang_s)
@@ -123,7 +123,7 @@ class AlpacaFake(AlpacaBooks):
         with self.lock:
             try:
                 if (headers.get("APCA-API-KEY-ID"), headers.get("APCA-API-SECRET-KEY")) != (self.key_id, self.secret):
-                    return _REFUSALS["401"]
+                    return REFUSALS["401"]
                 return self._route(method, url.path.removeprefix("/v2"), dict(parse_qsl(url.query)), body)
             except RefusalError as refusal:
                 return Answer(refusal.status, refusal.body)
@@ -295,7 +295,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: `requests` of the fake is the log."""
 
 
-_REFUSALS: Mapping[str, Answer] = {
+REFUSALS: Mapping[str, Answer] = {
     "401": Answer(401, {"code": 40110000, "message": "request is not authorized"}),
     "403": Answer(403, {"message": "forbidden."}),
     "403-keys": Answer(403, {"code": 40110000, "message": "access key verification failed"}),
@@ -312,7 +312,7 @@ def _spoilt(answer: Answer | None, fault: Fault) -> Answer | None:
     if answer is None or fault.kind in ("drop-accepted", "hang-accepted"):
         return None
     if fault.kind == "504-accepted":
-        return _REFUSALS["504"]
+        return REFUSALS["504"]
     if fault.kind == "missing-field":
         many = answer.payload if isinstance(answer.payload, list) else [answer.payload]
         cut = [{name: value for name, value in one.items() if name != fault.field} for one in many]

@@ -42,7 +42,8 @@ def show(result: Result) -> None:
         shown.add_column(name, overflow="fold")
     last = ""
     for where, what, outcome, holds, violations in rows(result.outcomes):
-        shown.add_section() if where != last else None
+        if where != last:
+            shown.add_section()
         verdict = "[green]hold[/]" if holds else f"[bold red]{escape('; '.join(violations))}[/]"
         shown.add_row("" if where == last else where, f"[{'green' if holds else 'red'}]{what}[/]", outcome, verdict)
         last = where

@@ -30,6 +30,8 @@ from tests.gauntlet import market
 from tests.gauntlet.faults import Fault, Faults
 from tests.gauntlet.parties import OWN, Alpaca, Aws, Yahoo, bars, listings
 from trader.model import NEW_YORK
+from trader.record import as_json
+from trader.slot import slot_id
 
 HANDLER = Path(__file__).with_name("function")
 TARGET = Target("3.13", "x86_64")
@@ -70,7 +72,7 @@ class Event:
     def payload(self, env: Mapping[str, str]) -> dict[str, object]:
         """As the handler of the gauntlet takes it."""
         promised = {} if self.promised_s is None else {"promised_s": self.promised_s}
-        return {"time": iso(self.slot), "clock": iso(self.clock), "env": dict(env), **promised}
+        return {"time": as_json(self.slot), "clock": as_json(self.clock), "env": dict(env), **promised}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,11 +95,6 @@ class Answer:
     def words(self) -> str:
         """The status, and whether an alarm rings."""
         return self.status if self.report else f"alarm: {self.status}"
-
-
-def iso(moment: datetime) -> str:
-    """As EventBridge writes a time."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 @dataclass
@@ -215,9 +212,10 @@ class Arena:
         """Set one of the function's parameters."""
         self._ssm.put_parameter(Name=f"/{self.name}/{name}", Value=value, Type="SecureString", Overwrite=True)
 
-    def log_since(self, offset: int) -> str:
+    @property
+    def log(self) -> str:
         """What all processes have logged."""
-        return "".join(interface.log[offset:] for interface in self.interfaces)
+        return "".join(interface.log for interface in self.interfaces)
 
     def endow(self, **quantities: float) -> None:
         """Holdings from earlier days, in brackets, as the function itself would have left them."""
@@ -235,14 +233,15 @@ class Arena:
 
     def at(self, moment: datetime, gaps: Mapping[str, float]) -> None:
         """Let the market go on to a moment, each price off its line by a fraction."""
-        self.alpaca.remember() if self.alpaca.prices else None
+        if self.alpaca.prices:
+            self.alpaca.remember()
         with self.alpaca.lock:
             if moment.date() > self.now.date():
                 self.alpaca.close_day()
             self.now = self.alpaca.now = moment
             prices = market.closes(gaps)
             self.alpaca.prices = {symbol: series[-1] for symbol, series in prices.items()}
-            self.alpaca.bars = dict(bars(prices, moment))
+            self.alpaca.bars = bars(prices, moment)
             self.alpaca.trade()
             self.alpaca.equity_at_first = self.alpaca.equity
         self.yahoo.listings = {
@@ -274,15 +273,6 @@ class Arena:
 
     # --- looks ---
 
-    def journal(self) -> dict[str, str]:
-        """Every object of this journal, by name."""
-        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{self.prefix}/")
-        names = [item["Key"] for page in pages for item in page.get("Contents", [])]
-        return {
-            name.removeprefix(f"{self.prefix}/"): self._s3.get_object(Bucket=BUCKET, Key=name)["Body"].read().decode()
-            for name in names
-        }
-
     def record(self, slot: datetime) -> dict[str, Any] | None:
         """The record of a slot's run; None if there is none."""
         text = self._text(slot, "json")
@@ -295,7 +285,7 @@ class Arena:
 
     def _text(self, slot: datetime, kind: str) -> str | None:
         day = slot.astimezone(NEW_YORK).date()
-        name = f"{self.prefix}/runs/{STRATEGY}/{day}/{slot:%Y%m%dT%H%MZ}.{kind}"
+        name = f"{self.prefix}/runs/{STRATEGY}/{day}/{slot_id(slot)}.{kind}"
         try:
             return str(self._s3.get_object(Bucket=BUCKET, Key=name)["Body"].read().decode())
         except self._s3.exceptions.NoSuchKey:

@@ -3,12 +3,12 @@
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """How a call can go wrong. The first nine are the party's, the last two the machine's."""
+    """How a call can go wrong: the party's doing, but for the last two, which are the machine's."""
 
     SLOW = "slow"
     HANG = "hang"
@@ -52,7 +52,7 @@ class Faults:
     def plan(self, faults: Sequence[Fault]) -> None:
         """From now on these, and no others; what was counted is forgotten."""
         with self._lock:
-            self._planned = [Fault(each.call, each.kind, each.times, each.skip) for each in faults]
+            self._planned = [replace(each) for each in faults]  # they are counted down
             self.calls.clear()
             self.met.clear()
 

@@ -1,14 +1,15 @@
 """What must hold after every slot: read from the broker's books, the journal and the answers."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from tests.gauntlet.arena import LIMITS, STRATEGY, Answer, Arena
 from tests.gauntlet.parties import Accepted
+from trader.slot import slot_from
 
 INVARIANTS: Mapping[str, str] = {
     "twice": "a slot is run once, by the run that has its claim",
@@ -44,8 +45,8 @@ class Audit:
 
     arena: Arena
     looked_at: int = 0  # accepted orders
-    unrecorded: dict[str, datetime] = field(default_factory=dict)  # client order ids by the time they were accepted at
-    records: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    unrecorded: set[str] = field(default_factory=set)  # client order ids
+    records: dict[datetime, Mapping[str, Any]] = field(default_factory=dict)  # reports by slot
     ran: set[datetime] = field(default_factory=set)  # slots
 
     def after(self, answers: Sequence[Answer]) -> list[str]:
@@ -58,7 +59,7 @@ class Audit:
             *doubled(new),
             *(problem for each in new for problem in unlawful(each)),
             *self._short(),
-            *self._count(new, answers),
+            *too_many(new),
             *self._lost(new, answers),
             *self._silent(answers),
             *self._disagree(answers),
@@ -67,12 +68,11 @@ class Audit:
 
     def _read(self, answers: Sequence[Answer]) -> None:
         """The records of these slots, and all that is not known yet of earlier ones."""
-        slots = {answer.event.slot for answer in answers} | {slot_of(each) for each in self.unrecorded}
-        for slot in slots - {None}:
-            assert slot is not None, "taken out above"
+        earlier = filter(None, map(slot_of, self.unrecorded))
+        for slot in {*(answer.event.slot for answer in answers), *earlier}:
             record = self.arena.record(slot)
             if record is not None:
-                self.records[f"{slot:%Y%m%dT%H%MZ}"] = record["report"]
+                self.records[slot] = record["report"]
         for old in sorted(self.records)[:-KEPT]:
             del self.records[old]
 
@@ -91,26 +91,18 @@ class Audit:
             if position.quantity < 0:
                 yield "short", f"{symbol} {position.quantity}"
 
-    def _count(self, new: Sequence[Accepted], answers: Sequence[Answer]) -> Iterator[tuple[str, str]]:
-        runs = Counter(slot_of(each.order.client_order_id) for each in new)
-        for slot, orders in runs.items():
-            if orders > LIMITS["MAX_ORDERS_PER_RUN"] * max(1, len(answers) if slot is None else 1):
-                yield "count", f"{orders} orders in the slot {slot}"
-
     def _lost(self, new: Sequence[Accepted], answers: Sequence[Answer]) -> Iterator[tuple[str, str]]:
         """A run that returned has its orders on record, and those of every earlier one that did not."""
         if any(answer.report and answer.status not in NO_RUN for answer in answers):
             yield from (("lost", f"{name} is on no record") for name in self._unknown(self.unrecorded))
             self.unrecorded.clear()
-        ids = {each.order.client_order_id: self.arena.now for each in new}
-        self.unrecorded |= {name: ids[name] for name in self._unknown(ids)}
-        returned = {f"{a.event.slot:%Y%m%dT%H%MZ}" for a in answers if a.report and a.status not in NO_RUN}
-        for name in [
-            name for name in self.unrecorded if (slot := slot_of(name)) and f"{slot:%Y%m%dT%H%MZ}" in returned
-        ]:
-            yield "lost", f"{name} is in the books and not in its run's record"
+        self.unrecorded.update(self._unknown([each.order.client_order_id for each in new]))
+        returned = {a.event.slot for a in answers if a.report and a.status not in NO_RUN}
+        for name in self.unrecorded:
+            if slot_of(name) in returned:
+                yield "lost", f"{name} is in the books and not in its run's record"
 
-    def _unknown(self, ids: Mapping[str, object]) -> list[str]:
+    def _unknown(self, ids: Iterable[str]) -> list[str]:
         """The ids that no record has. An order that never lived is on record as the refusal that it was."""
         known = {order["client_order_id"] for report in self.records.values() for order in report["orders"]}
         refused = {
@@ -124,8 +116,7 @@ class Audit:
             for each in self.arena.alpaca.accepted[-RECENT:]
             if each.order.status in DEAD
             and not each.order.filled_quantity
-            and (slot := slot_of(each.order.client_order_id))
-            and (f"{slot:%Y%m%dT%H%MZ}", each.order.symbol) in refused
+            and (slot_of(each.order.client_order_id), each.order.symbol) in refused
         }
         return [name for name in ids if name not in known | stillborn]
 
@@ -133,7 +124,7 @@ class Audit:
         for answer in answers:
             if answer.error or answer.status in NO_RUN:
                 continue
-            record = self.records.get(f"{answer.event.slot:%Y%m%dT%H%MZ}")
+            record = self.records.get(answer.event.slot)
             if record is None or record["status"] != answer.status:
                 kept = record["status"] if record else "nothing"
                 yield "silent", f"{answer.event.slot:%H:%M} answered {answer.status}, and the record has {kept}"
@@ -142,7 +133,7 @@ class Audit:
         books = {each.order.client_order_id: each.order for each in self.arena.alpaca.accepted[-RECENT:]}
         told: dict[str, Any] = {}
         for answer in answers:
-            record = self.records.get(f"{answer.event.slot:%Y%m%dT%H%MZ}")
+            record = self.records.get(answer.event.slot)
             for report in filter(None, (answer.report, record)):
                 told |= {order["client_order_id"]: order for order in report["orders"]}
         for name, order in told.items():
@@ -166,6 +157,13 @@ def doubled(new: Sequence[Accepted]) -> Iterator[tuple[str, str]]:
     for (symbol, side), times in Counter((each.order.symbol, each.order.side) for each in new).items():
         if times > 1:
             yield "doubled", f"{side} {symbol} {times} times"
+
+
+def too_many(new: Sequence[Accepted]) -> Iterator[tuple[str, str]]:
+    """More orders of one slot than MAX_ORDERS_PER_RUN allows."""
+    for slot, orders in Counter(slot_of(each.order.client_order_id) for each in new).items():
+        if orders > LIMITS["MAX_ORDERS_PER_RUN"]:
+            yield "count", f"{orders} orders in the slot {slot}"
 
 
 def unlawful(each: Accepted) -> Iterator[tuple[str, str]]:
@@ -198,8 +196,4 @@ def unlawful(each: Accepted) -> Iterator[tuple[str, str]]:
 
 def slot_of(client_order_id: str) -> datetime | None:
     """The slot in an id of ours; None in any other."""
-    rest = client_order_id.removeprefix(f"{STRATEGY}-")
-    try:
-        return datetime.strptime(rest.partition("-")[0], "%Y%m%dT%H%MZ").replace(tzinfo=UTC)
-    except ValueError:
-        return None
+    return slot_from(client_order_id.removeprefix(f"{STRATEGY}-").partition("-")[0])

@@ -3,7 +3,7 @@
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from tests.fakes.alpaca import AlpacaFake, Answer
-from tests.fakes.alpaca_books import FakeOrder
+from tests.fakes.alpaca import REFUSALS, AlpacaFake, Answer
+from tests.fakes.alpaca_books import AlpacaBooks, FakeOrder
 from tests.fakes.yahoo import Fault as YahooFault
 from tests.fakes.yahoo import Listing, Request, YahooFake
 from tests.gauntlet.faults import Faults, Kind
@@ -66,7 +66,8 @@ class Alpaca(AlpacaFake):
     def fresh() -> dict[str, Any]:
         """The attributes of an account with nothing but cash, at the defaults of the books."""
         names = "cash last_equity positions orders cancel_polls fills rejected_later rejected_at_once account_overrides"
-        return {name: getattr(AlpacaFake(), name) for name in names.split()} | {"is_open": None, "may_short": True}
+        books = AlpacaBooks()
+        return {name: getattr(books, name) for name in names.split()} | {"is_open": None, "may_short": True}
 
     @override
     def accept(self, body: Mapping[str, Any]) -> FakeOrder:
@@ -145,7 +146,7 @@ class Alpaca(AlpacaFake):
         if kind in (None, Kind.SLOW) or answer is None or answer.status >= 300:
             return answer
         if kind is Kind.LOST:
-            return None if self.faults.calls[f"alpaca {method} {name}"] % 2 else Answer(504, {"message": "timed out"})
+            return None if self.faults.calls[f"alpaca {method} {name}"] % 2 else REFUSALS["504"]
         if kind is Kind.MALFORMED:
             return Answer(200, html=True)
         return Answer(200, [] if isinstance(answer.payload, list) else {})  # empty
@@ -163,10 +164,10 @@ class Alpaca(AlpacaFake):
 
 
 REFUSED = {
-    Kind.BUSY: Answer(429, {"code": 42910000, "message": "too many requests."}),
-    Kind.ERROR: Answer(503, html=True),
-    Kind.DENIED: Answer(403, {"code": 40300000, "message": "forbidden."}),
-    Kind.EXPIRED: Answer(401, {"code": 40110000, "message": "request is not authorized"}),
+    Kind.BUSY: REFUSALS["429"],
+    Kind.ERROR: REFUSALS["503-html"],
+    Kind.DENIED: Answer(403, {"code": 40300000, "message": "forbidden."}),  # of what was asked, not of the keys
+    Kind.EXPIRED: REFUSALS["401"],
 }
 
 
@@ -193,8 +194,6 @@ class Yahoo(YahooFake):
             self.kill()
         if kind is Kind.SLOW:
             self.closing.wait(SLOW_S)
-        if kind is Kind.STALE:
-            return YahooFault.STALE
         return YAHOO.get(kind) if kind else None
 
 
@@ -205,6 +204,7 @@ YAHOO = {
     Kind.LOST: YahooFault.DROP,  # of a read the answer alone counts
     Kind.DROP: YahooFault.DROP,
     Kind.MALFORMED: YahooFault.MALFORMED,
+    Kind.STALE: YahooFault.STALE,
     Kind.EMPTY: YahooFault.EMPTY,
     Kind.DENIED: YahooFault.FORBIDDEN,
     Kind.EXPIRED: YahooFault.UNAUTHORIZED,
@@ -256,7 +256,7 @@ class Aws:
     def _application(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         length = int(environ.get("CONTENT_LENGTH") or 0)
         body: bytes = environ["wsgi.input"].read(length) if length else b""
-        if not length and environ.get("HTTP_TRANSFER_ENCODING") == "chunked":
+        if environ.get("HTTP_TRANSFER_ENCODING") == "chunked":
             body = environ["wsgi.input"].read()
         environ["wsgi.input"] = BytesIO(body)
         environ["CONTENT_LENGTH"] = str(len(body))
@@ -388,7 +388,7 @@ def listings(closes: Mapping[str, list[float]], now: datetime) -> dict[str, List
     return {symbol: Listing(prices, now) for symbol, prices in closes.items()}
 
 
-def bars(closes: Mapping[str, list[float]], now: datetime) -> dict[str, list[tuple[datetime, float]]]:
+def bars(closes: Mapping[str, list[float]], now: datetime) -> dict[str, Sequence[tuple[datetime, float]]]:
     """The same as Alpaca's data API has it: a bar for each weekday, stamped with its beginning."""
     days: list[datetime] = []
     day = now

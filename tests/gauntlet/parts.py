@@ -18,7 +18,7 @@ SLOTS_A_DAY = sum(1 for _ in market.slots(weeks.FIRST))
 SLOTS, LONG_SLOTS = 500, 10_000
 """Random ones."""
 
-DAYS, LONG_DAYS = 2, 24 * 5
+DAYS, LONG_DAYS = 3, 24 * 5  # memory is compared with that of the second day
 ARENAS = 6
 """Side by side in one process: most of the time of a fault is waiting."""
 

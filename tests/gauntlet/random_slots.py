@@ -13,28 +13,46 @@ from tests.gauntlet import market
 from tests.gauntlet.arena import Arena, Event, arena
 from tests.gauntlet.faults import Fault, Kind
 from tests.gauntlet.invariants import Audit
+from tests.gauntlet.stories import cancel_all
 from tests.gauntlet.table import CALLS, ONCE
 
 SLOTS, SEQUENCES = 50, 5
 """Slots in one sequence, and sequences in one round."""
 
+
+def sell_one(arena: Arena) -> None:
+    with arena.alpaca.lock:
+        for symbol, position in arena.alpaca.positions.items():
+            if position.quantity > 0:
+                arena.alpaca.sell_by_hand(symbol)
+                return
+
+
+def trigger_one(arena: Arena) -> None:
+    with arena.alpaca.lock:
+        for order in arena.alpaca.open_orders():
+            if order.parent and order.type == "stop" and order.parent.status == "filled":
+                arena.alpaca.trigger_stop(order.symbol)
+                return
+
+
 MARKETS: Mapping[str, Callable[[Arena], object]] = {
     "nothing": lambda _: None,
     "the owner halts": lambda arena: arena.halt(True),
-    "the owner sells something by hand": lambda arena: sell_one(arena),
+    "the owner sells something by hand": sell_one,
     "the account is blocked": lambda arena: arena.alpaca.account_overrides.update(trading_blocked=True),
     "orders are filled at once": lambda arena: setattr(arena.alpaca, "fills", "immediate"),
     "orders are filled in part": lambda arena: setattr(arena.alpaca, "fills", "partial"),
     "orders are not filled": lambda arena: setattr(arena.alpaca, "fills", "never"),
-    "what waits is cancelled": lambda arena: cancel_waiting(arena),
+    "what waits is cancelled": cancel_all,
     "an order will be rejected": lambda arena: arena.alpaca.rejected_later.update({"CCC"}),
     "no order will be rejected": lambda arena: arena.alpaca.rejected_later.clear(),
     "cancelling takes its time": lambda arena: setattr(arena.alpaca, "cancel_polls", 2),
 }
 HOOKS: Mapping[str, Callable[[Arena], object]] = {
-    "sold by hand": lambda arena: sell_one(arena),
+    "sold by hand": sell_one,
     "halted": lambda arena: arena.halt(True),
-    "a leg is filled": lambda arena: trigger_one(arena),
+    "a leg is filled": trigger_one,
     "blocked": lambda arena: arena.alpaca.account_overrides.update(trading_blocked=True),
 }
 HOOKED = ("GET /account", "GET /positions", "after GET /orders", "after GET /positions", "after POST /orders")
@@ -53,28 +71,6 @@ FAULTS = [
 """Stale orders and positions are left to the table, too: both at once, and nobody can know what was bought before."""
 
 GAPS = (-0.06, -0.03, -0.005, 0.0, 0.005, 0.03, 0.06)
-
-
-def sell_one(arena: Arena) -> None:
-    with arena.alpaca.lock:
-        for symbol, position in arena.alpaca.positions.items():
-            if position.quantity > 0:
-                arena.alpaca.sell_by_hand(symbol)
-                return
-
-
-def cancel_waiting(arena: Arena) -> None:
-    with arena.alpaca.lock:
-        for order in [order for order in arena.alpaca.open_orders() if not order.parent]:
-            arena.alpaca._end(order, "canceled")
-
-
-def trigger_one(arena: Arena) -> None:
-    with arena.alpaca.lock:
-        for order in arena.alpaca.open_orders():
-            if order.parent and order.type == "stop" and order.parent.status == "filled":
-                arena.alpaca.trigger_stop(order.symbol)
-                return
 
 
 @dataclass(slots=True)
@@ -154,11 +150,11 @@ class Weeks(RuleBasedStateMachine):
 
 def events(moment: datetime, delivery: str) -> list[Event]:
     """The events of a slot, as they are delivered."""
-    late = {"an hour late": timedelta(hours=1), "four minutes late": timedelta(minutes=4)}
-    one = Event(slot=moment - late[delivery] if delivery == "an hour late" else moment, clock=moment)
+    if delivery == "an hour late":
+        return [Event(slot=moment - timedelta(hours=1), clock=moment)]
     if delivery == "four minutes late":
-        one = Event(slot=moment, clock=moment + late[delivery])
-    return [one, one] if delivery == "twice" else [one]
+        return [Event(slot=moment, clock=moment + timedelta(minutes=4))]
+    return [Event(slot=moment, clock=moment)] * (2 if delivery == "twice" else 1)
 
 
 def run(number: int, done: Callable[[int], None] = lambda _: None, **options: Any) -> Tally:

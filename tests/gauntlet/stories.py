@@ -31,10 +31,8 @@ from tests.gauntlet.table import (
     slot,
 )
 
-DELIVERY, CLOCK, MARKET, OWNER, ACCOUNT, ORDER, MACHINE, EVERYBODY = (
-    *("delivery", "clock", "market", "owner", "account", "order", "machine"),
-    "everybody",
-)
+DELIVERY, CLOCK, MARKET, OWNER = "delivery", "clock", "market", "owner"
+ACCOUNT, ORDER, MACHINE, EVERYBODY = "account", "order", "machine", "everybody"
 MINUTE = timedelta(minutes=1)
 
 
@@ -56,7 +54,7 @@ def finished(arena: Arena, audit: Audit, told: Told) -> Told:
     return healthy(arena, audit, told)
 
 
-def happening(name: str, what: Callable[[Arena], object], *, event_of: Event | None = None) -> Story:
+def happening(name: str, what: Callable[[Arena], object]) -> Story:
     """Something happens when a call of that name arrives, or after it: "after POST /orders"."""
 
     def story(arena: Arena) -> Told:
@@ -68,7 +66,7 @@ def happening(name: str, what: Callable[[Arena], object], *, event_of: Event | N
             told.met = True
 
         arena.alpaca.hooks = {name: [happen]}
-        told.answers = slot(arena, audit, told, event_of or event(MORNING))
+        told.answers = slot(arena, audit, told, event(MORNING))
         return finished(arena, audit, told)
 
     return story
@@ -139,8 +137,9 @@ def stop(arena: Arena) -> None:
 
 def cancel_all(arena: Arena) -> None:
     """The broker cancels what is not filled."""
-    for order in [order for order in arena.alpaca.open_orders() if not order.parent]:
-        arena.alpaca._end(order, "canceled")
+    with arena.alpaca.lock:
+        for order in [order for order in arena.alpaca.open_orders() if not order.parent]:
+            arena.alpaca._end(order, "canceled")
 
 
 def close_market(arena: Arena) -> None:
@@ -214,7 +213,7 @@ def hanging(*parties: str, is_cold: bool = False) -> Story:
             told.violations.append(f"late: it took {seconds:.0f} s, and the function has {TIMEOUT_S}")
         if "s3" not in parties and arena.record(MORNING) is None:
             told.violations.append("silent: no record says that nobody answered")
-        if '"message": "failed"' not in arena.log_since(0) and "HALTED" not in {a.status for a in told.answers}:
+        if '"message": "failed"' not in arena.log and "HALTED" not in {a.status for a in told.answers}:
             told.violations.append("silent: the log does not say why")
         return finished(arena, audit, told)
 
@@ -227,15 +226,14 @@ def timed_out(call: str, skip: int = 0) -> Story:
     def story(arena: Arena) -> Told:
         told, audit = Told(), begun(arena)
         warm(arena, audit, told)
-        answers = slot(
+        told.answers = slot(
             arena,
             audit,
             told,
             replace(event(MORNING), promised_s=TIMEOUT_S),
             faults=[Fault(call, Kind.HANG, skip=skip)],
         )
-        told.answers = answers
-        told.met = bool(arena.met) and all(answer.error for answer in answers)
+        told.met = bool(arena.met) and all(answer.error for answer in told.answers)
         told.orders = len(arena.alpaca.accepted)
         return healthy(arena, audit, told, promised_s=TIMEOUT_S)
 
@@ -257,7 +255,7 @@ def full_disk() -> Path:
 def on_a_full_disk(arena: Arena) -> Told:
     told, audit = Told(), begun(arena)
     told.answers = slot(arena, audit, told, event(MORNING))
-    told.met = "No space left" in arena.log_since(0) or "database or disk is full" in arena.log_since(0)
+    told.met = any(words in arena.log for words in ("No space left", "database or disk is full"))
     return finished(arena, audit, told)
 
 

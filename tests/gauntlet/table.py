@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.gauntlet.arena import Answer, Arena, Event, deployed
+from tests.gauntlet.arena import Answer, Arena, Event
+from tests.gauntlet.arena import arena as sound
 from tests.gauntlet.faults import Fault, Kind
 from tests.gauntlet.invariants import LOOK_UP, Audit
 
@@ -60,6 +61,17 @@ ONCE = frozenset({Kind.LOST, *KILLS})
 """Faults that happen once in their slot; the others last for all of it."""
 
 
+@dataclass(slots=True)
+class Told:
+    """What a story brought about."""
+
+    answers: list[Answer] = field(default_factory=list)  # of the slot with the fault
+    violations: list[str] = field(default_factory=list)
+    met: bool = True  # whether the fault happened at all
+    orders: int = 0  # that the books have of the slot with the fault
+    note: str = ""
+
+
 type Story = Callable[[Arena], Told]
 """What happens in an arena, and what it brought about."""
 
@@ -70,7 +82,7 @@ class Cell:
 
     where: str
     what: str
-    story: "Story"
+    story: Story
     options: tuple[tuple[str, Any], ...] = ()  # of an arena of its own, where they are not empty
 
     def __str__(self) -> str:
@@ -80,17 +92,6 @@ class Cell:
     def is_long(self) -> bool:
         """Whether clients wait for their time limits in it."""
         return "hang" in self.what or "timeout" in self.what
-
-
-@dataclass(slots=True)
-class Told:
-    """What a story brought about."""
-
-    answers: list[Answer] = field(default_factory=list)  # of the slot with the fault
-    violations: list[str] = field(default_factory=list)
-    met: bool = True  # whether the fault happened at all
-    orders: int = 0  # that the books have of the slot with the fault
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +182,7 @@ def run(chosen: Sequence[Cell], arenas: int, done: Callable[[Outcome], None], **
         def one(cell: Cell) -> Outcome:
             if cell.options:
                 made = {name: value() if callable(value) else value for name, value in cell.options}
-                with Arena(**{"task": deployed(), **options, **made}) as own:
+                with sound(**{**options, **made}) as own:
                     return outcome(cell, own)
             arena = free.get()
             try:
@@ -190,7 +191,7 @@ def run(chosen: Sequence[Cell], arenas: int, done: Callable[[Outcome], None], **
                 free.put(arena)
 
         for _ in range(arenas):
-            free.put(stack.enter_context(Arena(**{"task": deployed(), **options})))
+            free.put(stack.enter_context(sound(**options)))
         longest = sorted(chosen, key=lambda cell: not cell.is_long)  # begun first, so that none is left at the end
         futures = {pool.submit(one, cell): cell for cell in longest}
         found: dict[Cell, Outcome] = {}

@@ -6,7 +6,6 @@ import logging
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,12 @@ from scripts.report import view
 from scripts.report.page import write_page
 from tests.fakes.alpaca import AlpacaFake, Answer
 from tests.run_record import record
+from tests.security.priced import give_bars, settings_for
 from trader.logs import TextFormatter
-from trader.model import NEW_YORK, Report
+from trader.model import Report
 
 ROOT = Path(__file__).parents[2]
 TARGET = Target("3.13", "x86_64")
-BARS = 60
 FORGED = '{"timestamp": "2026-11-23T20:45:00Z", "level": "INFO", "message": "run", "status": "FORGED", "orders": 99}'
 TRICKS = (
     f'"}}\n{FORGED}\r\n\u2028{FORGED}\x85 status=FORGED orders=99'
@@ -62,11 +61,7 @@ class Hostile(AlpacaFake):
         self.positions.clear()
         self.account_overrides, self.record_overrides, self.spoilt_bars = {}, {}, {}
         self.hold("MCD", 5, 100)
-        noise = np.random.default_rng(1).normal(0, 0.002, BARS)
-        today = datetime.now(NEW_YORK).replace(hour=0, minute=0, second=0, microsecond=0)
-        for symbol, last in self.prices.items():
-            closes = [*(np.linspace(100, 110, BARS) * np.exp(noise))[:-1].tolist(), float(last)]
-            self.bars[symbol] = [(today - timedelta(days=BARS - 1 - day), each) for day, each in enumerate(closes)]
+        give_bars(self)
 
 
 SCENARIOS: Mapping[str, Callable[[Hostile, str], Any]] = {
@@ -137,17 +132,9 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
     journal = tmp_path_factory.mktemp("injection") / "journal"
     with Hostile() as fake:
         env = {
-            "BROKER": "alpaca",
+            **settings_for(fake),
             "ALPACAUSER": fake.key_id,
             "ALPACAPW": fake.secret,
-            "APCA_API_BASE_URL": fake.url,
-            "APCA_API_DATA_URL": fake.url,
-            "PRICE_SOURCES": "alpaca",
-            "ENGINE": "map",
-            "UNIVERSE": "KO,PEP",
-            "HISTORY_BARS": str(BARS),
-            "UNIVERSE_LOOKBACK_BARS": "20",
-            "MAX_PRICE_AGE_S": "600000",
             "JOURNAL": f"folder:{journal}",
         }
         with emulator.running(function, env) as interface:

@@ -7,14 +7,12 @@ import traceback
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import boto3
-import numpy as np
 import pytest
 
 from lambda_function import PARAMETERS, run
@@ -22,9 +20,9 @@ from layer.package import package
 from scripts import scan_secrets
 from scripts.scan_secrets import ALLOWED, Finding
 from tests.fakes.alpaca import AlpacaFake
+from tests.security.priced import give_bars, settings_for
 from trader.alpaca_client import AlpacaClient, AlpacaError
 from trader.logs import TextFormatter
-from trader.model import NEW_YORK
 
 PLANTED: Mapping[str, str] = {
     "AWS Access Key": "aws = 'AKIAQ3EGV7WJ2KZLM5TX'",
@@ -34,7 +32,6 @@ PLANTED: Mapping[str, str] = {
 
 KEY_ID, SECRET, OLD_SECRET = "PKCANARY0KEY0ID0OF0A0TEST", "canary-secret-of-a-test", "canary-old-secret-of-a-test"
 CANARIES = (KEY_ID, SECRET, OLD_SECRET)
-BARS = 60
 
 
 # --- the repository and the zips ---
@@ -80,11 +77,7 @@ def fake() -> Iterator[AlpacaFake]:
     """An account at Alpaca that opens to the canaries."""
     with AlpacaFake(prices={"KO": 104.5, "PEP": 105.0}) as fake:
         fake.key_id, fake.secret = KEY_ID, SECRET
-        noise = np.random.default_rng(1).normal(0, 0.002, BARS)
-        today = datetime.now(NEW_YORK).replace(hour=0, minute=0, second=0, microsecond=0)
-        for symbol, last in fake.prices.items():
-            closes = [*(np.linspace(100, 110, BARS) * np.exp(noise))[:-1].tolist(), float(last)]
-            fake.bars[symbol] = [(today - timedelta(days=BARS - 1 - day), each) for day, each in enumerate(closes)]
+        give_bars(fake)
         yield fake
 
 
@@ -96,18 +89,10 @@ def env(aws: Mapping[str, str], fake: AlpacaFake, tmp_path: Path) -> dict[str, s
     boto3.client("ssm").put_parameter(Name="/t/halt", Value="false", Type="String")
     PARAMETERS.forget()
     return {
-        "BROKER": "alpaca",
+        **settings_for(fake),
         "ALPACAUSER": "ssm:/t/alpacauser",
         "ALPACAPW": "ssm:/t/alpacapw",
         "HALT_PARAMETER": "/t/halt",
-        "APCA_API_BASE_URL": fake.url,
-        "APCA_API_DATA_URL": fake.url,
-        "PRICE_SOURCES": "alpaca",
-        "ENGINE": "map",
-        "UNIVERSE": "KO,PEP",
-        "HISTORY_BARS": str(BARS),
-        "UNIVERSE_LOOKBACK_BARS": "20",
-        "MAX_PRICE_AGE_S": "600000",
         "JOURNAL": f"folder:{tmp_path / 'journal'}",
     }
 
