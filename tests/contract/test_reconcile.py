@@ -165,8 +165,9 @@ def test_a_run_that_may_be_under_way_is_left_alone(make: Command, site: Site) ->
 
 
 def test_an_order_of_a_run_so_young_that_it_has_no_claim_yet_is_left_alone(make: Command, site: Site) -> None:
-    site.fake.now = NOW
-    site.buys("A", slot=NOW.replace(second=0, microsecond=0))
+    present = datetime.now(UTC)
+    site.fake.now = present
+    site.buys("A", slot=present.replace(second=0, microsecond=0))
     assert make()[0] == 0
 
 
