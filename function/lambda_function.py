@@ -4,7 +4,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -21,7 +21,7 @@ from trader.prices.file import FilePrices
 from trader.record import Run
 from trader.recovery import recover
 from trader.settings import Settings, SettingsError
-from trader.slot import is_due, slot_and_now
+from trader.slot import is_due, present, slot_and_now
 from trader.text import one_line
 
 if TYPE_CHECKING:
@@ -44,11 +44,6 @@ def lambda_handler(event: object, context: Context) -> Report:
     return run(event, context)
 
 
-def present() -> datetime:
-    """The time it is."""
-    return datetime.now(UTC)
-
-
 def run(
     event: object = None,
     context: Context | None = None,
@@ -64,16 +59,17 @@ def run(
     """
     logs.configure()
     try:
-        return claimed(event, context, env, progress, clock())
+        return claimed(event, context, env, progress, clock)
     except BaseException:
         LOG.exception("failed")
         raise
 
 
 def claimed(
-    event: object, context: Context | None, env: Mapping[str, str], progress: Progress, moment: datetime
+    event: object, context: Context | None, env: Mapping[str, str], progress: Progress, clock: Callable[[], datetime]
 ) -> Report:
     """Claim the slot, record what earlier runs left open, trade, and keep the record, that of a failed run too."""
+    moment = clock()
     settings = secrets_read(event, env, moment)
     slot, now = slot_and_now(event, settings, moment)
     this = Run(settings=settings, slot=slot, now=now)
@@ -85,7 +81,7 @@ def claimed(
     if not this.is_dry and not journal.claim(slot, uuid4().hex, end(now, remaining_s())):
         return finish(this, Code.ALREADY_RAN, "another run has this slot; nothing was done")
     try:
-        report = finish(this, *traded(this, journal, *open_desk(this, journal, env, remaining_s, progress)))
+        report = finish(this, *traded(this, journal, *open_desk(this, journal, env, remaining_s, progress, clock)))
         journal.save(this, report)
     except BaseException as error:
         try:
@@ -160,7 +156,12 @@ def failed(this: Run, error: BaseException) -> Report:
 
 
 def open_desk(
-    this: Run, journal: Journal, env: Mapping[str, str], remaining_s: Callable[[], float], progress: Progress
+    this: Run,
+    journal: Journal,
+    env: Mapping[str, str],
+    remaining_s: Callable[[], float],
+    progress: Progress,
+    clock: Callable[[], datetime],
 ) -> tuple[pipeline.Desk, Books]:
     """The adapters that the settings name, and the broker's books. What a setting does not name is not imported."""
     settings = this.settings
@@ -187,7 +188,7 @@ def open_desk(
         max_age_s=settings.max_price_age_s,
         progress=progress,
     )
-    live = broker(this, prices, alpaca)
+    live = broker(this, prices, alpaca, clock)
     desk = pipeline.Desk(
         broker=live,
         prices=prices,
@@ -215,13 +216,15 @@ def price_source(
     return AlpacaPrices(alpaca(), settings.bar_interval, remaining_s=remaining_s)
 
 
-def broker(this: Run, prices: Prices, alpaca: Callable[[], "AlpacaClient"]) -> LiveBroker:
+def broker(
+    this: Run, prices: Prices, alpaca: Callable[[], "AlpacaClient"], clock: Callable[[], datetime]
+) -> LiveBroker:
     """The broker that BROKER names; the embedded one is filled at the run's own prices."""
     settings = this.settings
     if settings.broker == "alpaca":
         from trader.broker.alpaca import AlpacaBroker
 
-        return AlpacaBroker(alpaca())
+        return AlpacaBroker(alpaca(), clock)
     from trader.broker.embedded import EmbeddedBroker
 
     return EmbeddedBroker(

@@ -24,6 +24,11 @@ class EventError(ValueError):
     """The event's time is no time, or not now."""
 
 
+def present() -> datetime:
+    """The time it is, by this machine's clock."""
+    return datetime.now(UTC)
+
+
 def slot_id(slot: datetime) -> str:
     """A slot as it stands in order ids and in the journal: 20221228T2045Z."""
     return slot.astimezone(UTC).strftime("%Y%m%dT%H%MZ")

@@ -57,7 +57,7 @@ def fake() -> Iterator[AlpacaFake]:
 
 @pytest.fixture
 def broker(fake: AlpacaFake) -> AlpacaBroker:
-    return AlpacaBroker(client(fake))
+    return AlpacaBroker(client(fake), lambda: fake.now)
 
 
 def client(fake: AlpacaFake, credentials: Callable[[bool], tuple[str, str]] | None = None) -> AlpacaClient:
@@ -69,15 +69,25 @@ def client(fake: AlpacaFake, credentials: Callable[[bool], tuple[str, str]] | No
 
 
 def test_the_clock_is_timezone_aware(fake: AlpacaFake, broker: AlpacaBroker) -> None:
-    fake.is_open = False
+    fake.is_open = None
     fake.now = datetime(2026, 11, 20, 22, 0, tzinfo=UTC)
     clock = broker.clock()
     assert (clock.is_open, clock.next_open) == (False, datetime(2026, 11, 23, 14, 30, tzinfo=UTC))
 
 
 def test_the_clock_says_how_long_the_session_still_is(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.is_open = None
     fake.now = datetime(2026, 11, 20, 20, 58, 30, tzinfo=UTC)
     assert broker.clock().closes_in_s == 90
+
+
+def test_a_clock_that_is_old_does_not_stretch_the_session(fake: AlpacaFake) -> None:
+    fake.is_open = None
+    fake.now = datetime(2026, 11, 20, 20, 45, tzinfo=UTC)
+    a_minute_after_the_close = datetime(2026, 11, 20, 21, 1, tzinfo=UTC)
+    assert AlpacaBroker(client(fake), lambda: a_minute_after_the_close).clock().closes_in_s == -60
+    before_the_answer = datetime(2026, 11, 20, 20, 30, tzinfo=UTC)
+    assert AlpacaBroker(client(fake), lambda: before_the_answer).clock().closes_in_s == 15 * 60
 
 
 def test_the_account_is_read_in_dollars(fake: AlpacaFake, broker: AlpacaBroker) -> None:

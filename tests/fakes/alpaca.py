@@ -193,12 +193,11 @@ class AlpacaFake(AlpacaBooks):
         return next(hours[bell] for hours in sessions if hours[bell] > self.now)
 
     def _clock_json(self) -> Any:
-        return {
-            "timestamp": self.now.astimezone(NEW_YORK).isoformat(),
-            "is_open": self.market_is_open(),
-            "next_open": self._next(0).isoformat(),
-            "next_close": self._next(1).isoformat(),
-        }
+        # Hours that are the test's word are about the present, with the bells as far away as they are from `now`.
+        away = timedelta(0) if self.is_open is None else datetime.now(UTC) - self.now
+        moments = {"timestamp": self.now, "next_open": self._next(0), "next_close": self._next(1)}
+        said = {name: (moment + away).astimezone(NEW_YORK).isoformat() for name, moment in moments.items()}
+        return {**said, "is_open": self.market_is_open()}
 
     def _account_json(self) -> Any:
         equity, cash = text(self.equity), text(self.cash)

@@ -154,6 +154,17 @@ def near_the_close(arena: Arena) -> None:
     arena.alpaca.now = MORNING.replace(hour=20, minute=58, second=40)
 
 
+def shut_since(arena: Arena) -> Told:
+    """The market has closed since Alpaca's clock was asked, and the answer of then is given again."""
+    told, audit = Told(), begun(arena)
+    close = MORNING.replace(hour=21, minute=0)
+    arena.at(close - 10 * MINUTE, GAPS)
+    arena.at(close, GAPS)
+    told.answers = slot(arena, audit, told, event(close), faults=[Fault("alpaca GET /clock", Kind.STALE)])
+    told.met, told.orders = bool(arena.met), len(arena.alpaca.accepted)
+    return healthy(arena, audit, told, MORNING + timedelta(days=1))
+
+
 def fall(arena: Arena) -> None:
     arena.alpaca.last_equity = arena.alpaca.equity * 2
 
@@ -287,6 +298,7 @@ def cells() -> Iterator[Cell]:
     yield cell(MARKET, "closes before the first order", happening("GET /positions", close_market))
     yield cell(MARKET, "closes after the first order", happening("after POST /orders", close_market))
     yield cell(MARKET, "is about to close", happening("after POST /orders", near_the_close))
+    yield cell(MARKET, "has closed, and the clock's answer is an old one", shut_since)
     for symbol, held in {"CCC": "not held", "AAA": "held"}.items():
         for factor in (1000, 0.001):
             yield cell(MARKET, f"a bar of {factor:g} times the price, {held}", given(bar(symbol, factor)))

@@ -41,7 +41,7 @@ class MarketClock:
 
     is_open: bool
     next_open: datetime
-    closes_in_s: float = math.inf  # endless where an order is filled in the moment it is placed
+    closes_in_s: float = math.inf  # endless where an order fills as it is placed; below 0 if the answer is an old one
 
 
 class Broker(Protocol):

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -11,6 +11,7 @@ from typing import TypeGuard
 from trader.alpaca_client import AlpacaClient, Json, NoAnswerError, RefusedError
 from trader.broker import DEAD, BrokerError, MarketClock, OrderRejectedError, OrderUnclearError
 from trader.model import Account, Code, OpenOrder, Order, Position, Side
+from trader.slot import present
 from trader.text import one_line
 
 logger = logging.getLogger(__name__)
@@ -30,17 +31,18 @@ _NOT_FOUND = 40410000
 class AlpacaBroker:
     """The Broker behind BROKER=alpaca; paper or live is a matter of the client's base URL."""
 
-    def __init__(self, client: AlpacaClient) -> None:
-        """Nothing is asked before the first call."""
+    def __init__(self, client: AlpacaClient, present: Callable[[], datetime] = present) -> None:
+        """Nothing is asked before the first call; `present` tells the time it is."""
         self._client = client
+        self._present = present
 
     def clock(self) -> MarketClock:
-        """The market's hours, as Alpaca's clock gives them."""
+        """The market's hours, as Alpaca's clock gives them; an answer that is old does not stretch the session."""
         clock = _Fields("GET /clock", self._client.get("/clock"))
         return MarketClock(
             is_open=clock.flag("is_open"),
             next_open=clock.time("next_open"),
-            closes_in_s=(clock.time("next_close") - clock.time("timestamp")).total_seconds(),
+            closes_in_s=(clock.time("next_close") - max(clock.time("timestamp"), self._present())).total_seconds(),
         )
 
     def account(self) -> Account:
