@@ -68,11 +68,13 @@ class Event:
     slot: datetime
     clock: datetime
     promised_s: float | None = None  # what the context says is left, if it lies
+    forgets_keys: bool = False  # as a new process, that has to read them
 
     def payload(self, env: Mapping[str, str]) -> dict[str, object]:
         """As the handler of the gauntlet takes it."""
         promised = {} if self.promised_s is None else {"promised_s": self.promised_s}
-        return {"time": as_json(self.slot), "clock": as_json(self.clock), "env": dict(env), **promised}
+        forgets = {"forgets_keys": True} if self.forgets_keys else {}
+        return {"time": as_json(self.slot), "clock": as_json(self.clock), "env": dict(env), **promised, **forgets}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +114,6 @@ class Arena:
     prefix: str = ""
     interfaces: list[RuntimeInterface] = field(default_factory=list)
     env: Mapping[str, str] = field(default_factory=dict)  # settings that differ from now on
-    own: bool = False  # not to be used for another story
     met: Mapping[str, int] = field(default_factory=dict)  # faults of the last delivery that happened
 
     def __enter__(self) -> Self:

@@ -19,13 +19,10 @@ SLOTS, LONG_SLOTS = 500, 10_000
 """Random ones."""
 
 DAYS, LONG_DAYS = 3, 24 * 5  # memory is compared with that of the second day
-ARENAS = 6
+ARENAS = 8
 """Side by side in one process: most of the time of a fault is waiting."""
 
-SHARDS = 2
 TABLE, RANDOM, WEEKS = "faults, one at a time", "random slots", "slots of whole weeks"
-
-type Outcomes = list[table.Outcome]
 
 
 @dataclass(slots=True)
@@ -71,10 +68,9 @@ def cells() -> list[table.Cell]:
     return [*table.cells(), *stories.cells()]
 
 
-def shard(number: int) -> Outcomes:
-    """Every so manieth cell of the table, the long ones dealt out first."""
-    dealt = sorted(cells(), key=lambda cell: not cell.is_long)
-    return table.run(dealt[number::SHARDS], ARENAS, lambda _: tell(TABLE))
+def faults() -> list[table.Outcome]:
+    """Every cell of the table."""
+    return table.run(cells(), ARENAS, lambda _: tell(TABLE))
 
 
 def round_of(seed: int) -> tuple[int, random_slots.Tally | str]:
@@ -101,14 +97,13 @@ def run(seed: int, *, is_long: bool, report: Callable[[str, int, int], None]) ->
     days, slots = (LONG_DAYS, LONG_SLOTS) if is_long else (DAYS, SLOTS)
     totals = {TABLE: len(cells()), RANDOM: slots, WEEKS: days * SLOTS_A_DAY}
     Thread(target=follow, args=(reports, totals, report), daemon=True).start()
-    workers = (os.cpu_count() or 1) + (1 if is_long else 3)
+    workers = (os.cpu_count() or 1) + (1 if is_long else 2)
     with ProcessPoolExecutor(workers, context, begin, (reports,)) as pool:
-        shards = [pool.submit(shard, number) for number in range(SHARDS)]
+        outcomes = pool.submit(faults)
         growth = pool.submit(whole_weeks, days)
         tallies, failures = rounds(pool, seed, slots)
-        found: list[list[table.Outcome]] = [future.result() for future in shards]
         result = Result(
-            outcomes=in_order(found),
+            outcomes=outcomes.result(),
             tallies=tallies,
             failures=failures,
             growth=growth.result(),
@@ -139,12 +134,6 @@ def rounds(pool: ProcessPoolExecutor, seed: int, slots: int) -> tuple[list[rando
         else:
             tallies.append(outcome)
     return tallies, failures
-
-
-def in_order(shards: Sequence[Outcomes]) -> Outcomes:
-    """The outcomes of all shards as the table has them."""
-    found = {(each.where, each.what): each for outcomes in shards for each in outcomes}
-    return [found[cell.where, str(cell.what)] for cell in cells()]
 
 
 def follow(

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from scripts import terminal
 from scripts.terminal import CommandError
-from tests.gauntlet.__main__ import as_json, as_markdown, seed, show
+from tests.gauntlet.__main__ import as_json, as_markdown, main, seed, show
 from tests.gauntlet.parts import Result
 from tests.gauntlet.random_slots import Tally
 from tests.gauntlet.table import Outcome
@@ -94,3 +94,13 @@ def test_a_seed_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("SEED", "seven")
     with pytest.raises(CommandError, match="SEED=seven: must be a whole number"):
         seed()
+
+
+def test_ci_leaves_nothing_out(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("CI", "true")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("sys.argv", ["gauntlet"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code not in (0, None)
+    assert "left out: machine: /tmp is full: bubblewrap is not installed" in " ".join(capsys.readouterr().err.split())

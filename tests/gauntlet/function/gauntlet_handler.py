@@ -23,7 +23,12 @@ class Context:
 
 
 def handler(event: dict[str, Any], context: Any) -> Any:
-    """Run the event as if it were `clock`; "env" are settings of this invocation alone."""
+    """Run the event as if it were `clock`; "env" are settings of this invocation alone.
+
+    With "forgets_keys" the keys are read anew, as in a process that is new.
+    """
+    if event.pop("forgets_keys", False):
+        lambda_function.PARAMETERS.forget()
     moment = datetime.fromisoformat(event.pop("clock"))
     env = {**os.environ, **event.pop("env", {})}
     in_context = Context(context, event.pop("promised_s", None))
