@@ -154,8 +154,6 @@ class _Attempt:
         """Send it; after an unclear answer look it up, and send it again only if it is definitely not there."""
         reason = ""
         for attempt in range(ATTEMPTS):
-            if attempt:
-                self._require_time(ORDER_TIME_S)
             if order.side is Side.BUY:
                 self._may_go_on()
             self.is_sent = True
@@ -171,10 +169,10 @@ class _Attempt:
                 reason, is_doubtful = f"{reason}; sent again: {error}", True
             if (found := self._found(order, reason)) is not None:
                 return self._known(found)
-            if is_doubtful:
-                raise BrokerError(f"{order.client_order_id}: {reason}; and looked up, it is not there")
-            self.is_sent = False
-        raise OrderRejectedError(f"not accepted in {ATTEMPTS} attempts, each looked up and not there: {reason}")
+            if is_doubtful or self._remaining_s() < ORDER_TIME_S:
+                break
+        # A request without an answer may still be on its way, so this is no refusal.
+        raise BrokerError(f"{order.client_order_id}: {reason}; looked up it is not there, and may still be taken")
 
     def _found(self, order: Order, reason: str) -> Order | None:
         """The order in the broker's books, looked for twice; None if it is definitely not there."""

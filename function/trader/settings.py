@@ -128,15 +128,19 @@ def universe(text: str) -> tuple[str, ...]:
 
 
 def base_url(text: str) -> str:
-    """An http(s) address, without the /v2 that Alpaca's dashboard shows and its SDK adds by itself."""
+    """An address of Alpaca's or of this machine, for it is told the keys.
+
+    It is without the /v2 that Alpaca's dashboard shows and its SDK adds by itself.
+    """
     try:
         parts = urlsplit(text if ADDRESS.fullmatch(text) else "")
-        is_address = parts.port != 0  # the port is read, and checked, when it is asked for
+        # The port is read, and checked, when it is asked for.
+        scheme, host = (parts.scheme, parts.hostname or "") if parts.port != 0 else ("", "")
     except ValueError:
-        is_address = False
-    allowed = {"https", "http"} if is_address and parts.hostname in {"127.0.0.1", "localhost", "::1"} else {"https"}
-    if not is_address or parts.scheme not in allowed:
-        raise ValueError(f"an https address such as {PAPER_URL}; http only for this machine")
+        scheme, host = "", ""
+    is_alpacas = scheme == "https" and host.rstrip(".").endswith(".alpaca.markets")
+    if not (is_alpacas or (scheme in {"http", "https"} and host in {"127.0.0.1", "localhost", "::1"})):
+        raise ValueError(f"an https address of alpaca.markets, such as {PAPER_URL}, or one of this machine")
     return text.rstrip("/").removesuffix("/v2").rstrip("/")
 
 

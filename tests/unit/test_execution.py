@@ -13,6 +13,7 @@ from tests.builders import SLOT, buy, positions, sell, settings, target
 from trader.broker import BrokerError, MarketClock, OrderRejectedError, OrderUnclearError
 from trader.execution import ORDER_TIME_S, bracket_usd, client_order_id, place, plan
 from trader.model import Account, Code, Denial, OpenOrder, Order, Position, Side
+from trader.pipeline import StopError
 
 
 @dataclass
@@ -161,10 +162,33 @@ def test_what_is_definitely_not_there_is_sent_again_under_the_same_id() -> None:
     assert len(set(books.sent)) == 1
 
 
-def test_an_order_that_never_arrives_is_given_up_as_rejected() -> None:
+def test_an_order_without_an_answer_to_any_attempt_is_of_unknown_fate() -> None:
     books = Books(script=["never"] * 9)
-    assert codes(placed(books, buy())) == [Code.ORDER_REJECTED]
-    assert len(books.sent) == 3
+    seen: list[Order | Denial] = []
+    with pytest.raises(BrokerError, match="looked up it is not there, and may still be taken"):
+        seen.extend(place([buy("A"), buy("B")], books, lambda: math.inf))
+    assert (codes(seen), len(books.sent)) == (["unknown"], 3)
+
+
+def test_an_order_that_there_is_no_time_to_send_again_is_of_unknown_fate() -> None:
+    books = Books(script=["never"] * 9)
+    left_s = iter([200.0, 50.0])
+    seen: list[Order | Denial] = []
+    with pytest.raises(BrokerError, match="may still be taken"):
+        seen.extend(place([buy("A")], books, lambda: next(left_s)))
+    assert (codes(seen), len(books.sent)) == (["unknown"], 1)
+
+
+def test_a_halt_between_two_attempts_leaves_the_order_on_record() -> None:
+    def halt_after_the_first() -> None:
+        if books.sent:
+            raise StopError(Code.HALTED, "halted")
+
+    books = Books(script=["never"] * 9)
+    seen: list[Order | Denial] = []
+    with pytest.raises(StopError):
+        seen.extend(place([buy("A")], books, lambda: math.inf, may_go_on=halt_after_the_first))
+    assert (codes(seen), len(books.sent)) == (["unknown"], 1)
 
 
 def test_an_order_of_an_earlier_attempt_is_found_by_its_id() -> None:
@@ -194,7 +218,7 @@ def test_an_order_of_unknown_fate_is_told_and_ends_the_run() -> None:
 def test_an_order_whose_id_is_taken_and_that_is_not_found_is_of_unknown_fate() -> None:
     books = Books(script=["lost"], is_forgetful=True)
     seen: list[Order | Denial] = []
-    with pytest.raises(BrokerError, match="must be unique; and looked up, it is not there"):
+    with pytest.raises(BrokerError, match="must be unique; looked up it is not there"):
         seen.extend(place([buy("A")], books, lambda: math.inf))
     assert codes(seen) == ["unknown"]
 
@@ -202,7 +226,7 @@ def test_an_order_whose_id_is_taken_and_that_is_not_found_is_of_unknown_fate() -
 def test_an_order_that_is_refused_after_an_attempt_of_unknown_fate_is_of_unknown_fate_itself() -> None:
     books = Books(script=["never", "refused"])
     seen: list[Order | Denial] = []
-    with pytest.raises(BrokerError, match="never; sent again: no; and looked up, it is not there"):
+    with pytest.raises(BrokerError, match="never; sent again: no; looked up it is not there"):
         seen.extend(place([buy("A")], books, lambda: math.inf))
     assert codes(seen) == ["unknown"]
 
@@ -352,7 +376,7 @@ def test_whatever_is_lost_no_order_is_taken_twice_and_none_goes_unreported(
     books.script, books.is_blind = script, is_blind
     orders = [buy(symbol) if side is Side.BUY else sell(symbol) for symbol, side in wishes]
     reported: list[Order | Denial] = []
-    with contextlib.suppress(BrokerError) if is_blind or "refused" in script else contextlib.nullcontext():
+    with contextlib.suppress(BrokerError) if is_blind or script else contextlib.nullcontext():
         reported.extend(place(orders, books, lambda: math.inf))
     known = {each.client_order_id for each in reported if isinstance(each, Order)}
     assert set(books.taken) <= known

@@ -175,7 +175,11 @@ def test_a_dry_run_may_look_at_the_live_account() -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["http://api.alpaca.markets", "http://proxy.example", "https://user:pw@x.com", "https://:pw@x.com"]
+    "address",
+    [
+        *("http://api.alpaca.markets", "http://proxy.example", "https://user:pw@x.com", "https://:pw@x.com"),
+        *("https://proxy.example", "https://paper-api.alpaca.markets.example.com", "https://notalpaca.markets"),
+    ],
 )
 def test_keys_never_travel_in_the_clear_or_to_an_odd_address(address: str) -> None:
     assert "must be an https address" in problems({"APCA_API_BASE_URL": address})
