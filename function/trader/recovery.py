@@ -72,7 +72,8 @@ def recover_slot(slot: datetime, settings: Settings, journal: Journal, books: Bo
         extra = {"strategy": settings.strategy, "slot": as_json(slot), "settings": elsewhere}
         LOG.error("a run that was cut off traded elsewhere: reconcile it with the settings that it had", extra=extra)
         return None
-    orders = known(of_slot(books.placed(slot - BEFORE, slot + AFTER), settings.strategy, slot), plan)
+    listed = of_slot(books.placed(slot - BEFORE, slot + AFTER), settings.strategy, slot)
+    orders = known([*listed, *unlisted(listed, plan, books)], plan)
     record = interrupted(slot, settings, plan, orders)
     if not journal.adopt(slot, record):
         return None
@@ -80,6 +81,13 @@ def recover_slot(slot: datetime, settings: Settings, journal: Journal, books: Bo
     extra = {"strategy": settings.strategy, "slot": as_json(slot), "orders": len(orders), "symbols": symbols}
     LOG.error("interrupted", extra={**extra, "detail": record["report"]["detail"]})
     return record
+
+
+def unlisted(listed: Sequence[Order], plan: Plan | None, books: Books) -> list[Order]:
+    """Planned orders that the broker knows by their ids: its list may be an old one, or a clock have been wrong."""
+    ids = {order.client_order_id for order in listed}
+    missing = [order for order in plan.orders if order.client_order_id not in ids] if plan else []
+    return [found for order in missing if (found := books.find(order)) is not None]
 
 
 def plan_of(slot: datetime, journal: Journal) -> Plan | None:

@@ -262,6 +262,7 @@ class Arena:
             with ThreadPoolExecutor(len(events)) as pool:
                 return list(pool.map(self._invoke, range(len(events)), events))
         finally:
+            self.alpaca.arrive()
             self.met = dict(self.faults.met)
             self.faults.plan([])
 

@@ -15,6 +15,7 @@ class Kind(StrEnum):
     BUSY = "429"
     ERROR = "5xx"
     LOST = "accepted, answer lost"
+    LATE = "no answer, accepted after the run"
     DROP = "dropped"
     MALFORMED = "malformed"
     STALE = "stale"

@@ -25,7 +25,9 @@ SLOW_S = 1.5
 HANG_S = 45.0
 """Longer than any client of the function's waits for a single answer."""
 
-ORDER_PATHS = ("/orders:by_client_order_id", "/orders", "/stocks/bars", "/clock", "/account", "/positions")
+ALPACAS_PATHS = ("/orders:by_client_order_id", "/orders", "/stocks/bars", "/clock", "/account", "/positions")
+BOOKS = "/orders?status=all"
+"""The list of what is over and done with, that recovery reads; `/orders` is that of open orders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class Alpaca(AlpacaFake):
             self.accepted: list[Accepted] = []
             self.equity_at_first = self.cash
             self.yesterday: dict[str, Answer | None] = {}
+            self.late: list[tuple[Accepted, str, Mapping[str, str], Any]] = []  # what is still on its way to it
+            self.seen: Accepted | None = None
             self.hooks: dict[str, list[Callable[[], object]]] = {}  # done once, before a call of that name is answered
 
     @staticmethod
@@ -71,9 +75,22 @@ class Alpaca(AlpacaFake):
 
     @override
     def accept(self, body: Mapping[str, Any]) -> FakeOrder:
+        before = self.seen or self._look(body)
+        order = super().accept(body)
+        self.accepted.append(replace(before, order=order))
+        return order
+
+    def arrive(self) -> None:
+        """Accept the orders that were still on their way; lawful is what was so when they were sent."""
+        for seen, path, headers, body in self.late:
+            self.seen = seen
+            super().answer("POST", path, headers, body)
+        self.late, self.seen = [], None
+
+    def _look(self, body: Mapping[str, Any]) -> Accepted:
         symbol = str(body["symbol"])
         held = self.positions[symbol].quantity if symbol in self.positions else Decimal(0)
-        before = Accepted(
+        return Accepted(
             order=None,  # type: ignore[arg-type]  # not accepted yet
             held=held,
             cash=self.cash,
@@ -81,12 +98,9 @@ class Alpaca(AlpacaFake):
             equities=(self.equity, self.equity_at_first, *self._stale_equity()),
             last_equity=self.last_equity,
             is_open=self.market_is_open(),
-            is_blocked=bool(self.account_overrides.get("trading_blocked")),
+            is_blocked=bool(self.account_overrides),
             is_halted=self.is_halted(),
         )
-        order = super().accept(body)
-        self.accepted.append(replace(before, order=order))
-        return order
 
     def forget(self) -> None:
         """Drop what is over and done with from the books: weeks of it would make every look at them slow."""
@@ -114,7 +128,9 @@ class Alpaca(AlpacaFake):
     @override
     def answer(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> Answer | None:
         bare = urlsplit(path).path
-        name = next(known for known in ORDER_PATHS if bare.removeprefix("/v2").startswith(known))
+        name = next(known for known in ALPACAS_PATHS if bare.removeprefix("/v2").startswith(known))
+        if "status=all" in path:
+            name = BOOKS
         self._happen(f"{method} {name}")
         answer = self._answered(method, name, path, headers, body)
         self._happen(f"after {method} {name}")
@@ -139,6 +155,9 @@ class Alpaca(AlpacaFake):
             return None
         if kind is Kind.STALE:
             return self._stale(method, path, headers, body)
+        if kind is Kind.LATE:
+            self.late.append((self._look(body), path, headers, body))
+            return None
         answer = super().answer(method, path, headers, body)
         if kind is Kind.KILL_AFTER:
             self.kill()

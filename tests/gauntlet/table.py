@@ -12,6 +12,7 @@ from tests.gauntlet.arena import Answer, Arena, Event
 from tests.gauntlet.arena import arena as sound
 from tests.gauntlet.faults import Fault, Kind
 from tests.gauntlet.invariants import LOOK_UP, Audit
+from tests.gauntlet.parties import BOOKS
 
 EVENING = datetime(2026, 1, 5, 20, 30, tzinfo=UTC)
 MORNING = datetime(2026, 1, 6, 15, 0, tzinfo=UTC)
@@ -44,11 +45,18 @@ CALLS: dict[str, Sequence[Kind]] = {
     "s3 PUT ranking": (*WRITES, *REFUSALS, *KILLS),
     "s3 PUT plan": (*WRITES, *REFUSALS, *KILLS),
     "alpaca DELETE /orders": (*WRITES, *REFUSALS, *KILLS),
-    "alpaca POST /orders": (*WRITES, *REFUSALS, *KILLS),
+    "alpaca POST /orders": (*WRITES, Kind.LATE, *REFUSALS, *KILLS),
     LOOK_UP: (*READS, *REFUSALS),
     "s3 PUT record": (*WRITES, *REFUSALS, *KILLS),
 }
 """In the order in which a run makes them."""
+
+RECOVERY: dict[str, Sequence[Kind]] = {
+    "s3 GET plan": (*READS, *REFUSALS),
+    f"alpaca GET {BOOKS}": (*READS, *REFUSALS),
+    "s3 PUT record": (*WRITES, *REFUSALS, *KILLS),
+}
+"""What a run asks about an earlier one that was cut off."""
 
 ALSO: dict[str, Sequence[Fault]] = {
     "s3 GET claim": (Fault("s3 PUT claim", Kind.LOST, times=1),),
@@ -143,9 +151,9 @@ def healthy(
     arena.env = {"PRICE_SOURCES": "alpaca,yahoo"}  # half the work of the other way round
     (answer,) = slot(arena, audit, told, replace(event(moment), promised_s=promised_s))
     arena.env = {}
-    if answer.report is None:
-        told.violations.append(f"after: the next slot fails: {answer.error}")
-    elif answer.report["recovered"]:
+    if answer.status not in ("TRADED", "NOTHING_TO_DO") or (answer.status != "TRADED" and not told.orders):
+        told.violations.append(f"after: the next slot ends with {answer.words}: {answer.error}")
+    elif answer.report and answer.report["recovered"]:
         told.note = ", ".join(filter(None, (told.note, "INTERRUPTED by the next run")))
     return told
 
@@ -164,12 +172,33 @@ def one_fault(*faults: Fault) -> Story:
     return story
 
 
+def in_recovery(fault: Fault) -> Story:
+    """A run that leaves orders and no record, one that recovers it and meets the fault, and one after it."""
+
+    def story(arena: Arena) -> Told:
+        told, audit = Told(), begun(arena)
+        slot(arena, audit, told, event(MORNING), faults=[Fault("s3 PUT record", Kind.DENIED)])
+        arena.at(MORNING + QUARTER, GAPS)
+        told.answers = slot(arena, audit, told, event(MORNING + QUARTER), faults=[fault])
+        told.met = bool(arena.met)
+        told.orders = len(arena.alpaca.accepted)
+        told.note = "INTERRUPTED, at once" if (told.answers[0].report or {}).get("recovered") else ""
+        return healthy(arena, audit, told, MORNING + 2 * QUARTER)
+
+    return story
+
+
 def cells() -> Iterator[Cell]:
     """The whole table."""
     for call, kinds in CALLS.items():
         for kind in kinds:
             fault = Fault(call, kind, times=1 if kind in ONCE else 1_000_000)
             yield Cell(call, kind, one_fault(fault, *ALSO.get(call, ())))
+    for call, kinds in RECOVERY.items():
+        for kind in kinds:
+            yield Cell(
+                f"recovery: {call}", kind, in_recovery(Fault(call, kind, times=1 if kind in ONCE else 1_000_000))
+            )
 
 
 # --- running it ---

@@ -1,5 +1,6 @@
 """The gauntlet itself: a bug that is planted in the function is caught, by the invariant that it breaks."""
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from layer import manifest
 from tests.gauntlet import stories, table
 from tests.gauntlet.arena import TARGET, Arena, deployed
 
@@ -88,6 +90,41 @@ BUGS = {
         ["owner: sells by hand right before the sale arrives"],
         frozenset({"short", "oversold"}),
     ),
+    "an old answer of the market's clock is believed": Bug(
+        "trader/broker/alpaca.py",
+        'max(clock.time("timestamp"), self._present())',
+        'clock.time("timestamp")',
+        ["market: has closed, and the clock's answer is an old one"],
+        frozenset({"closed"}),
+    ),
+    "it is not asked whether the account may trade": Bug(
+        "trader/pipeline.py",
+        "if account.blocked:",
+        "if not account:",
+        ["account: not active any more"],
+        frozenset({"blocked"}),
+    ),
+    "the loss of the day is not looked at": Bug(
+        "trader/risk.py",
+        "if loss_fraction >= settings.max_daily_loss_fraction:",
+        "if loss_fraction > 1:",
+        ["account: beyond the daily loss"],
+        frozenset({"loss"}),
+    ),
+    "the record is not kept": Bug(
+        "lambda_function.py",
+        "        journal.save(this, report)\n    except BaseException as error:\n        try:\n            journal",
+        "    except BaseException as error:\n        try:\n            journal",
+        ["alpaca GET /account: slow"],
+        frozenset({"silent"}),
+    ),
+    "no answer is taken for an accepted order": Bug(
+        "trader/broker/alpaca.py",
+        'raise OrderUnclearError(f"{error}; order {order.client_order_id} may have been accepted") from error',
+        'return replace(order, status="accepted")',
+        ["alpaca POST /orders: 5xx"],
+        frozenset({"disagree"}),
+    ),
     "what was cut off is not recovered": Bug(
         "trader/recovery.py",
         "for done, claim in enumerate(over):",
@@ -96,6 +133,15 @@ BUGS = {
         frozenset({"lost"}),
     ),
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _layer() -> None:
+    """The function runs with the finished layer."""
+    if reason := manifest.reason_to_build(TARGET):
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{reason}; CI must have run make layer")
+        pytest.skip(f"left out, because the layer is not up to date: {reason}; run make layer")
 
 
 def planted(bug: Bug, folder: Path) -> Path:

@@ -64,7 +64,9 @@ def test_the_same_client_order_id_is_taken_once(file: Path) -> None:
 def test_what_was_placed_is_told_and_no_time_passes_by_it(file: Path) -> None:
     broker(file).submit(buy(quantity=10))
     before = file.read_text()
-    placed = broker(file, (100, 50), days_later=1).placed(SLOT, SLOT)
+    later = broker(file, (100, 50), days_later=1)
+    placed = later.placed(SLOT, SLOT)
+    assert later.find(buy(quantity=10)) == placed[0]
     assert [(order.client_order_id, order.status, order.filled_quantity) for order in placed] == [
         ("trend-20221228T2045Z-AAPL-buy", "filled", 10)
     ]

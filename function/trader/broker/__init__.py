@@ -86,6 +86,9 @@ class Books(Protocol):
         that of its fill, 0 without one.
         """
 
+    def find(self, order: Order) -> Order | None:
+        """The order, found by its client order id; None only if it is definitely not there."""
+
 
 class LiveBroker(Broker, Books, Protocol):
     """A broker whose orders outlive the run that placed them."""

@@ -101,9 +101,9 @@ class EmbeddedBroker:
             return filled
 
     def find(self, order: Order) -> Order | None:
-        """Look an order up by its client order id."""
-        with self._open() as book:
-            return book.orders.get(order.client_order_id)
+        """Look an order up by its client order id; no time passes by this look."""
+        with self._file():
+            return self._read().orders.get(order.client_order_id)
 
     def placed(self, since: datetime, until: datetime) -> tuple[Order, ...]:  # noqa: ARG002 the file keeps no times
         """Every order in the file, whenever it was; no time passes by this look, so that the past can be looked at."""
