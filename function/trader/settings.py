@@ -211,7 +211,7 @@ class Settings:
         0.03, number(0, 1, above=True), "no new buys once equity is this far below yesterday's close"
     )
     max_price_age_s: float = setting(float(MAX_PRICE_AGE_S["1d"]), number(1, 1e9), "older prices are STALE_PRICE")
-    halt_parameter: str = setting("", halt_parameter, "SSM parameter read on every run; true, or unreadable: HALTED")
+    halt_parameter: str = setting("", halt_parameter, "SSM parameter read before each order; other than false: HALTED")
     journal: str = setting("folder:out/journal", journal, "folder:PATH or s3://bucket/prefix")
     account_file: str = setting("out/account.json", path, "where the embedded broker keeps its account")
     starting_cash_usd: float = setting(100_000.0, number(0, 1e12, above=True), "cash of a new embedded account")
