@@ -1,6 +1,6 @@
 """`make halt` and `make resume`: turn the halt switch of one strategy, or of all, on and off.
 
-A switch is an SSM parameter that every run reads before it does anything, and once more before its first order.
+A switch is an SSM parameter that every run reads before it does anything, and again before each order.
 """
 
 import argparse
@@ -25,8 +25,8 @@ WORDS = {"true": "halted", "false": "trading"}
 ALL = "all"
 
 HALTED = (
-    "No run of {them} trades any more. One that is under way stops before its first order; one that has begun to "
-    "place orders places the rest of them.\n"
+    "No run of {them} trades any more. One that is under way sends no further buy and begins no further sale; a sale "
+    "already begun is finished.\n"
     "What is held stays, with its stop losses and take profits at Alpaca, and so do open orders: sell or cancel them "
     "in Alpaca's dashboard.\n"
     "To go on: make resume STRATEGY={which}"

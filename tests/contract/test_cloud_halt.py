@@ -73,7 +73,7 @@ def test_a_second_halt_writes_nothing(make: Command) -> None:
 @pytest.mark.usefixtures("_two")
 def test_it_says_what_halting_does_not_do(make: Command) -> None:
     _, said, _ = make("halt", STRATEGY="trend")
-    assert "stops before its first order" in said
+    assert "sends no further buy and begins no further sale" in said
     assert "What is held stays, with its stop losses and take profits at Alpaca" in said
     assert "make resume STRATEGY=trend" in said
 
