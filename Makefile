@@ -98,8 +98,11 @@ picture: .venv/.set-up ## Draw docs/run.png and docs/backtest.png, the pages of 
 
 ##@ Work on it
 setup: .venv/.set-up ## Make .venv; every other target does this by itself
-test: .venv/.set-up ## Run all tests (TESTS=tests/unit/test_risk.py for some)
-	@$(PY) -m pytest $(TESTS)
+test: .venv/.set-up ## Run the tests (TESTS=tests/unit/test_risk.py for some)
+	@$(PY) -m pytest $(or $(TESTS),-m "not slow")
+
+test-slow: .venv/.set-up ## Run the rest: whether the checks notice planted bugs and a spoilt layer, and Terraform's own tests
+	@$(PY) -m pytest -m slow
 
 gauntlet: .venv/.set-up ## Send the deployed function through faults at every boundary and random weeks (LONG=1, SEED=, JSON=1)
 	@$(PY) -m tests.gauntlet
@@ -151,4 +154,4 @@ help: ## Show this
 	/^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: run replay backtest sweep compare lookahead bench-backtest layer verify-layer package bench-layer secrets plan deploy bootstrap destroy invoke logs tail halt resume reconcile rollback cost bench-cost constituents sample-prices picture setup test gauntlet audit scan-secrets fuzz lint lint-infra format bench parity bench-engine lock clean help
+.PHONY: run replay backtest sweep compare lookahead bench-backtest layer verify-layer package bench-layer secrets plan deploy bootstrap destroy invoke logs tail halt resume reconcile rollback cost bench-cost constituents sample-prices picture setup test test-slow gauntlet audit scan-secrets fuzz lint lint-infra format bench parity bench-engine lock clean help

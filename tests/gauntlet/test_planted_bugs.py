@@ -12,7 +12,10 @@ from layer import manifest
 from tests.gauntlet import stories, table
 from tests.gauntlet.arena import TARGET, Arena, deployed
 
-pytestmark = pytest.mark.skipif(not TARGET.runs_here, reason="left out: the emulator is a program for linux x86_64")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not TARGET.runs_here, reason="left out: the emulator is a program for linux x86_64"),
+]
 
 
 @dataclass(frozen=True, slots=True)

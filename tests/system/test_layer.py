@@ -197,6 +197,7 @@ def sabotage(layer: Layer, tmp_path: Path) -> Sabotage:
     return spoilt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "check", "because"),
     [
@@ -210,6 +211,7 @@ def test_a_package_that_is_needed_cannot_be_left_out(sabotage: Sabotage, folder:
         verify.verify(TARGET, sabotage(without=folder), no_progress)
 
 
+@pytest.mark.slow
 def test_a_library_that_a_program_needs_cannot_be_left_out(sabotage: Sabotage) -> None:
     with pytest.raises(BrokenLayerError, match=r"prophet_model\.bin needs libtbb-.* which Lambda does not have"):
         verify.verify(TARGET, sabotage(without="python/prophet.libs/"), no_progress)
@@ -226,11 +228,13 @@ def test_a_machine_that_cannot_start_the_emulator_is_no_fault_of_the_layers(
     assert not isinstance(told.value, BrokenLayerError)
 
 
+@pytest.mark.slow
 def test_prophets_model_cannot_lose_its_executable_bit(sabotage: Sabotage) -> None:
     with pytest.raises(LayerError, match=r'^verification failed at "the sample day, as make run decides it"'):
         verify.verify(TARGET, sabotage(of=MODEL, mode=0o644), no_progress)
 
 
+@pytest.mark.slow
 def test_no_file_can_be_hidden_from_lambdas_user(sabotage: Sabotage) -> None:
     file = "python/tenacity/__init__.py"
     with pytest.raises(LayerError, match=f"{file} has mode 600: Lambda's user cannot read it"):

@@ -112,6 +112,7 @@ def allowed(role_arn: str, action: str, resource: str) -> bool:
 # --- the configuration by itself ---
 
 
+@pytest.mark.slow
 def test_validations_and_conditionals(tmp_path: Path) -> None:
     terraform_here.needed()
     folder = copied(tmp_path)

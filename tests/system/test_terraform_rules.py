@@ -40,6 +40,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", sorted((ROOT / "tests").glob("*.tftest.hcl")), ids=lambda file: file.stem)
 def test_terraforms_own_tests_pass(copy: Path, file: Path) -> None:
     said = terraform(copy, "test", "-no-color", f"-filter=tests/{file.name}")
