@@ -35,7 +35,7 @@ REMEDIES: Mapping[Kind, str] = {
     Kind.NOT_IN_BOOKS: "Look for the order at the broker; the account may be another one than that of the record.",
     Kind.DIFFERENT: "Look at the order at the broker: its books count.",
     Kind.UNREADABLE: "Look at the record in the journal; an older version of it may be in the bucket.",
-    Kind.UNKNOWN: "Nothing: this is what became of it, and the position counts from the next run on.",
+    Kind.UNKNOWN: "This is what became of it by now; what is held counts from the next run on.",
     Kind.CAME_TO_NOTHING: "Nothing: the symbol is decided on anew in every run.",
     Kind.UNDER_WAY: "Ask again later.",
 }
@@ -135,7 +135,7 @@ def of_sheet(sheet: Sheet, there: Mapping[str, Order]) -> Iterator[Finding]:
 def of_order(slot: datetime, order: Order, booked: Order | None) -> Finding | None:
     """What there is to say of a recorded order, if there is anything."""
     if order.status == "unknown":
-        became = f"it is {in_words(booked)}" if booked else "it never arrived: the books do not have it"
+        became = f"it is {in_words(booked)}" if booked else "the books do not have it by now"
         return Finding(kind=Kind.UNKNOWN, slot=slot, order=order, words=became)
     if booked is None:
         words = f"{order.status} by its record; the books do not have it"

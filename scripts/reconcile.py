@@ -32,7 +32,7 @@ from trader.model import Order
 from trader.parameters import Parameters
 from trader.prices import Progress
 from trader.record import as_json
-from trader.recovery import AFTER, BEFORE, order_id, recover_slot
+from trader.recovery import AFTER, BEFORE, order_id, recover_slot, unlisted
 from trader.settings import Settings
 from trader.stores import JournalError
 
@@ -161,7 +161,8 @@ def reconciled(scene: Scene, progress: Progress) -> Comparison:
     sheets = list(sheets_of(scene, progress))
     under_way = {claim.slot for claim in claims} - set(over) - {each.slot for each in sheets}
     progress("the broker's books", 0, 1)
-    booked = scene.books.placed(scene.since - BEFORE, scene.now + AFTER)
+    listed = scene.books.placed(scene.since - BEFORE, scene.now + AFTER)
+    booked = [*listed, *unlisted([order for each in sheets for order in each.orders], listed, scene.books)]
     progress("the broker's books", 1, 1)
     found = compared(sheets, [order for order in booked if is_looked_at(order, scene, sheets, under_way)])
     findings = [

@@ -91,11 +91,14 @@ def place(
         except GeneratorExit:
             raise
         except BaseException as error:
-            if attempt.is_sent:
-                yield replace(order, status="unknown")
+            if attempt.sent is not None:
+                yield replace(attempt.sent, status="unknown")
             if attempt.warning:
                 yield attempt.denial(error, Code.ORDER_REJECTED)
-            raise
+            if attempt.sent is None or isinstance(error, BrokerError) or not isinstance(error, Exception):
+                raise
+            # Such as a halt between two attempts: a run that leaves an order open does not end as if all were well.
+            raise BrokerError(f"{attempt.sent.client_order_id} is of unknown fate; {error}") from error
 
 
 class _Attempt:
@@ -114,7 +117,7 @@ class _Attempt:
         self._remaining_s = remaining_s
         self._settle_time_s = settle_time_s
         self._may_go_on = may_go_on
-        self.is_sent = False  # and its fate not known
+        self.sent: Order | None = None  # while its fate is not known
         self.warning = ""  # what the owner has to know if the order fails
 
     def denial(self, error: BaseException, code: Code) -> Denial:
@@ -156,19 +159,23 @@ class _Attempt:
         for attempt in range(ATTEMPTS):
             if order.side is Side.BUY:
                 self._may_go_on()
-            self.is_sent = True
+            self.sent = order
             try:
                 return self._known(self._broker.submit(order))
             except OrderUnclearError as unclear:
-                reason, is_doubtful = str(unclear), unclear.is_taken
+                reason, is_doubtful = str(unclear), unclear.is_taken or (unclear.is_refused and attempt > 0)
+                is_refused = unclear.is_refused
             except (OrderRejectedError, BrokerError) as error:
                 if not attempt:
-                    self.is_sent = False
+                    self.sent = None
                     raise
                 # The attempt before may be there after all, and be what this one is refused for.
-                reason, is_doubtful = f"{reason}; sent again: {error}", True
+                reason, is_doubtful, is_refused = f"{reason}; sent again: {error}", True, False
             if (found := self._found(order, reason)) is not None:
                 return self._known(found)
+            if is_refused and not is_doubtful:
+                self.sent = None
+                raise OrderRejectedError(f"{reason}; looked up it is not there")
             if is_doubtful or self._remaining_s() < ORDER_TIME_S:
                 break
         # A request without an answer may still be on its way, so this is no refusal.
@@ -186,7 +193,7 @@ class _Attempt:
         return None
 
     def _known(self, order: Order) -> Order:
-        self.is_sent = False
+        self.sent = None
         if order.status in DEAD and not order.filled_quantity:
             raise OrderRejectedError(f"the broker has it as {order.status}")
         return order

@@ -97,8 +97,8 @@ def pass_gates(desk: Desk) -> None:
         raise StopError(Code.HALTED, halted)
     clock = desk.broker.clock()
     if clock.is_open and clock.closes_in_s < 0:
-        over = f"the session ended {-clock.closes_in_s:.0f} s ago"
-        raise StopError(Code.MARKET_CLOSED, f"{over}; the broker's clock, which says that it is open, is an old answer")
+        over = f"the session ended {-clock.closes_in_s:.0f} s ago by this machine's clock"
+        raise StopError(Code.MARKET_CLOSED, f"{over}; the broker's says it is open: an old answer, or this one is fast")
     if clock.is_open and clock.closes_in_s < execution.ORDER_TIME_S:
         left = f"the market closes in {clock.closes_in_s:.0f} s, and an order may take {execution.ORDER_TIME_S:.0f}"
         raise StopError(Code.MARKET_CLOSED, f"{left}: accepted after the close, it would wait for the next opening")

@@ -88,7 +88,7 @@ class Run:
         }
         lost = {each.symbol for each in self.outcomes if isinstance(each, Denial) and STOP_LOSS_LOST in each.detail}
         orders = [each for each in self.outcomes if isinstance(each, Order) and each.side is Side.SELL]
-        sold = {each.symbol for each in orders if each.status not in DEAD}
+        sold = {each.symbol for each in orders if each.status not in {*DEAD, "unknown"}}
         cut_short = {each.symbol for each in orders} - sold  # ended after a part of it was filled
         return tuple(sorted((held - sold) | lost | cut_short))
 

@@ -5,8 +5,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from math import inf
 
-from trader.broker import DEAD, Books
+from trader.broker import DEAD, Books, BrokerError, OddAnswerError
 from trader.execution import ORDER_TIME_S
 from trader.journal import Journal
 from trader.model import Code, Json, Order, Outcome, Report, Side
@@ -20,6 +21,8 @@ LOG = logging.getLogger("trader")
 
 BEFORE, AFTER = timedelta(minutes=10), timedelta(minutes=30)
 """Around a slot: its orders are in between, for an event may be five minutes late and a run take fifteen."""
+
+MOST_LOOKED_UP = 100  # Alpaca answers some two hundred requests a minute
 
 PLANNED_ID = re.compile(r"(?P<strategy>[a-z0-9-]+)-(?P<slot>\d{8}T\d{4}Z)-(?P<symbol>[A-Z0-9.]+)-(?P<side>buy|sell)")
 
@@ -56,7 +59,7 @@ def recover(run: Run, journal: Journal, books: Books, remaining_s: Callable[[], 
             extra = {"strategy": run.settings.strategy, "slots": len(over) - done, "left_s": round(left_s)}
             LOG.warning("no time to recover; the next run tries again", extra=extra)
             break
-        if recover_slot(claim.slot, run.settings, journal, books) is not None:
+        if recover_slot(claim.slot, run.settings, journal, books, remaining_s) is not None:
             run.recovered.append(claim.slot)
     if under_way := [claim for claim in others if claim not in over]:
         slots = ", ".join(as_json(claim.slot) for claim in under_way)
@@ -65,7 +68,13 @@ def recover(run: Run, journal: Journal, books: Books, remaining_s: Callable[[], 
         raise StopError(Code.UNDER_WAY, detail)
 
 
-def recover_slot(slot: datetime, settings: Settings, journal: Journal, books: Books) -> Json | None:
+def recover_slot(
+    slot: datetime,
+    settings: Settings,
+    journal: Journal,
+    books: Books,
+    remaining_s: Callable[[], float] = lambda: inf,
+) -> Json | None:
     """Write the record of a slot whose run was cut off, and return it; None if its run has ended after all."""
     plan = plan_of(slot, journal)
     if plan and (elsewhere := differing(plan, settings)):
@@ -73,7 +82,7 @@ def recover_slot(slot: datetime, settings: Settings, journal: Journal, books: Bo
         LOG.error("a run that was cut off traded elsewhere: reconcile it with the settings that it had", extra=extra)
         return None
     listed = of_slot(books.placed(slot - BEFORE, slot + AFTER), settings.strategy, slot)
-    orders = known([*listed, *unlisted(listed, plan, books)], plan)
+    orders = known([*listed, *unlisted(plan.orders if plan else (), listed, books, remaining_s)], plan)
     record = interrupted(slot, settings, plan, orders)
     if not journal.adopt(slot, record):
         return None
@@ -83,15 +92,30 @@ def recover_slot(slot: datetime, settings: Settings, journal: Journal, books: Bo
     return record
 
 
-def unlisted(listed: Sequence[Order], plan: Plan | None, books: Books) -> list[Order]:
-    """Planned orders that the broker knows by their ids: its list may be an old one, or a clock have been wrong."""
+def unlisted(
+    orders: Sequence[Order], listed: Sequence[Order], books: Books, remaining_s: Callable[[], float] = lambda: inf
+) -> list[Order]:
+    """Those that the broker's list lacks and that it knows by their ids: the list may be an old one, a clock wrong.
+
+    No more than MOST_LOOKED_UP are asked for, the first ones: orders are placed one after the other.
+    """
     ids = {order.client_order_id for order in listed}
-    missing = [order for order in plan.orders if order.client_order_id not in ids] if plan else []
-    return [found for order in missing if (found := books.find(order)) is not None]
+    missing = [order for order in orders if order.client_order_id not in ids]
+    if len(missing) > MOST_LOOKED_UP:
+        LOG.warning("not all are looked up", extra={"orders": len(missing), "looked_up": MOST_LOOKED_UP})
+    found = []
+    for order in missing[:MOST_LOOKED_UP]:
+        if remaining_s() < ORDER_TIME_S:
+            raise BrokerError("no time to look all orders of an earlier run up; the next run tries again")
+        try:
+            found.append(books.find(order))
+        except OddAnswerError as error:  # nothing is placed because of it, and it would be the same the next time
+            LOG.warning("%s; it is taken for not there", error)
+    return [order for order in found if order is not None]
 
 
 def plan_of(slot: datetime, journal: Journal) -> Plan | None:
-    """What the slot's run noted; None if it did not come that far, or it cannot be read, which must stop nobody."""
+    """What the slot's run noted; None if it did not come that far, or it is no plan, which must stop nobody."""
     try:
         record = journal.started(slot)
         if record is None:
@@ -100,6 +124,8 @@ def plan_of(slot: datetime, journal: Journal) -> Plan | None:
             raise ValueError(f"not what a run of version {VERSION} notes")
         return Plan(record, [order_from(order) for order in record["decision"]["orders"]])
     except (JournalError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, JournalError) and not isinstance(error.__cause__, ValueError):
+            raise  # it may be there when it is read again
         extra = {"slot": as_json(slot), "error": f"{type(error).__name__}: {error}"}
         LOG.warning("the plan of a run that was cut off cannot be read", extra=extra)
         return None

@@ -16,7 +16,7 @@ import pytest
 
 from tests.fakes.alpaca import AlpacaFake, FaultKind
 from trader.alpaca_client import AlpacaClient
-from trader.broker import BrokerError, OrderRejectedError, OrderUnclearError
+from trader.broker import BrokerError, OddAnswerError, OrderRejectedError, OrderUnclearError
 from trader.broker.alpaca import AlpacaBroker
 from trader.model import Account, Code, OpenOrder, Order, Position, Side
 
@@ -516,6 +516,14 @@ def test_a_second_order_with_the_same_id_is_unclear_and_not_placed(fake: AlpacaF
     assert len(fake.orders) == 1
 
 
+def test_another_refusal_with_the_code_of_a_taken_id_says_that_it_is_one(
+    fake: AlpacaFake, broker: AlpacaBroker
+) -> None:
+    with pytest.raises(OrderUnclearError) as unclear:
+        broker.submit(replace(BUY, client_order_id="x" * 129))
+    assert (unclear.value.is_refused, unclear.value.is_taken) == (True, False)
+
+
 def test_an_order_is_sent_again_after_a_429_which_did_not_accept_it(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     fake.fault("POST", "/v2/orders", "429", times=2)
     broker.submit(BUY)
@@ -585,7 +593,7 @@ def test_an_order_that_is_not_there_is_none(broker: AlpacaBroker) -> None:
 
 def test_a_404_of_a_wrong_address_does_not_mean_that_the_order_is_not_there(fake: AlpacaFake) -> None:
     elsewhere = AlpacaClient(f"{fake.url}/elsewhere", fake.url, lambda _: (fake.key_id, fake.secret))
-    with pytest.raises(BrokerError, match="404"):
+    with pytest.raises(OddAnswerError, match=r"404.*not what Alpaca says of an order that it does not have"):
         AlpacaBroker(elsewhere).find(BUY)
 
 

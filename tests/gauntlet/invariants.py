@@ -8,7 +8,6 @@ from decimal import Decimal
 from typing import Any
 
 from tests.gauntlet.arena import LIMITS, STRATEGY, Answer, Arena
-from tests.gauntlet.faults import Kind
 from tests.gauntlet.parties import Accepted
 from trader.slot import slot_from
 
@@ -33,7 +32,6 @@ DEAD = ("rejected", "canceled", "expired")
 RECENT = 200
 """Orders; no slot has more."""
 
-LATE = f"POST /orders: {Kind.LATE}"
 LOOK_UP = "alpaca GET /orders:by_client_order_id"
 KEPT = 100
 """So many records are looked at; an older one has nothing that is not known yet."""
@@ -127,6 +125,8 @@ class Audit:
             if answer.error or answer.status in NO_RUN:
                 continue
             record = self.records.get(answer.event.slot)
+            if answer.report and any(order["status"] == "unknown" for order in answer.report["orders"]):
+                yield "silent", f"{answer.event.slot:%H:%M} leaves an order unknown, and no alarm rings"
             if record is None or record["status"] != answer.status:
                 kept = record["status"] if record else "nothing"
                 yield "silent", f"{answer.event.slot:%H:%M} answered {answer.status}, and the record has {kept}"
@@ -140,7 +140,8 @@ class Audit:
                 told |= {order["client_order_id"]: order for order in report["orders"]}
         for name, order in told.items():
             if order["status"] == "unknown":
-                if name in books and not any(call.startswith(LOOK_UP) or LATE in call for call in self.arena.met):
+                may_be = name in self.arena.alpaca.late_ids or any(call.startswith(LOOK_UP) for call in self.arena.met)
+                if name in books and not may_be:
                     yield "guessed", f"{name} is unknown in the report, and {books[name].status} in the books"
                 continue
             there = books.get(name)

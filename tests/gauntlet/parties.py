@@ -63,6 +63,7 @@ class Alpaca(AlpacaFake):
             self.equity_at_first = self.cash
             self.yesterday: dict[str, Answer | None] = {}
             self.late: list[tuple[Accepted, str, Mapping[str, str], Any]] = []  # what is still on its way to it
+            self.late_ids: set[str] = set()
             self.seen: Accepted | None = None
             self.hooks: dict[str, list[Callable[[], object]]] = {}  # done once, before a call of that name is answered
 
@@ -157,6 +158,7 @@ class Alpaca(AlpacaFake):
             return self._stale(method, path, headers, body)
         if kind is Kind.LATE:
             self.late.append((self._look(body), path, headers, body))
+            self.late_ids.add(body["client_order_id"])
             return None
         answer = super().answer(method, path, headers, body)
         if kind is Kind.KILL_AFTER:

@@ -71,12 +71,18 @@ FAULTS = [
 ]
 """Stale orders and positions are left to the table, too: both at once, and nobody can know what was bought before."""
 
-LIES = ({f"alpaca GET {BOOKS}: {kind}" for kind in (Kind.STALE, Kind.EMPTY)}, {f"{LOOK_UP}: {Kind.STALE}"})
-"""Both at once, and Alpaca denies an order in every way that it can be asked."""
+LIES = (
+    {f"alpaca GET {BOOKS}: {kind}" for kind in (Kind.STALE, Kind.EMPTY)},
+    {
+        *(f"{LOOK_UP}: {kind}" for kind in (Kind.STALE, Kind.EMPTY)),
+        *(f"s3 GET plan: {kind}" for kind in (Kind.STALE, Kind.EMPTY, Kind.MALFORMED)),
+    },
+)
+"""One of each at once: Alpaca's list lacks an order, and it is not known by which id to ask, or it lies again."""
 
 
 def can_be_known(faults: Sequence[Fault]) -> bool:
-    """Whether Alpaca tells the truth in one way at least."""
+    """Whether the truth is told in one way at least."""
     names = {f"{fault.call}: {fault.kind}" for fault in faults}
     return not all(names & lies for lies in LIES)
 

@@ -27,6 +27,7 @@ from tests.gauntlet.table import (
     begun,
     event,
     healthy,
+    one_fault,
     slot,
 )
 
@@ -377,6 +378,8 @@ def cells() -> Iterator[Cell]:
         side = "the sale" if symbol == "AAA" else "a buy"
         yield cell(ORDER, f"{side} is rejected at once", given(rejecting(symbol, at_once=True)))
         yield cell(ORDER, f"{side} is rejected later", given(rejecting(symbol, at_once=False)))
+    late_buy = Fault("alpaca POST /orders", Kind.LATE, skip=1)
+    yield cell(ORDER, "a buy without an answer is accepted after the run", one_fault(late_buy))
     yield cell(ORDER, "a leg is filled after the look at orders", happening("after GET /orders", stop))
     yield cell(ORDER, "a leg is filled as it is cancelled", happening("DELETE /orders", stop))
     yield cell(

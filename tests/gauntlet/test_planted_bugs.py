@@ -128,6 +128,20 @@ BUGS = {
         ["alpaca POST /orders: 5xx"],
         frozenset({"disagree"}),
     ),
+    "an order without an answer is taken for a refusal": Bug(
+        "trader/execution.py",
+        'raise BrokerError(f"{order.client_order_id}: {reason}; looked up it is not there, and may still be taken")',
+        "self.sent = None\n        raise OrderRejectedError(reason)",
+        ["order: a buy without an answer is accepted after the run"],
+        frozenset({"lost"}),
+    ),
+    "planned orders are not looked up by their ids": Bug(
+        "trader/recovery.py",
+        "for order in missing[:MOST_LOOKED_UP]:",
+        "for order in missing[:0]:",
+        ["recovery: alpaca GET /orders?status=all: stale"],
+        frozenset({"lost"}),
+    ),
     "what was cut off is not recovered": Bug(
         "trader/recovery.py",
         "for done, claim in enumerate(over):",

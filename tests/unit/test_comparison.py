@@ -85,7 +85,7 @@ def test_the_dust_of_binary_fractions_is_no_difference() -> None:
 
 
 @pytest.mark.parametrize(
-    ("booked", "said"), [([FILLED], "it is filled, 4 at 99.50"), ([], "it never arrived: the books do not have it")]
+    ("booked", "said"), [([FILLED], "it is filled, 4 at 99.50"), ([], "the books do not have it by now")]
 )
 def test_of_an_order_of_unknown_fate_it_is_told_what_became_of_it(booked: Sequence[Order], said: str) -> None:
     sheets = [of(replace(ACCEPTED, status="unknown"))]

@@ -98,6 +98,12 @@ def test_what_was_sold_is_unprotected_no_more() -> None:
     assert run.unprotected == ()
 
 
+def test_what_is_to_be_sold_by_an_order_of_unknown_fate_is_unprotected() -> None:
+    run = held_with(A=5)
+    run.outcomes.append(dataclasses.replace(buy("A", 5), side=Side.SELL, status="unknown"))
+    assert run.unprotected == ("A",)
+
+
 def test_what_was_sold_in_part_before_its_sale_was_cancelled_is_unprotected() -> None:
     run = held_with(stop("A", 5), A=5)
     run.outcomes.append(dataclasses.replace(buy("A", 5), side=Side.SELL, status="canceled", filled_quantity=2))

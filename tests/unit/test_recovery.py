@@ -4,7 +4,7 @@ import json
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from tests.builders import SLOT, account, buy, sell, settings
-from trader.broker import BrokerError
+from trader.broker import BrokerError, OddAnswerError
 from trader.broker.embedded import EmbeddedBroker
 from trader.execution import ORDER_TIME_S, client_order_id
 from trader.journal import Journal, open_journal
 from trader.model import Decision, Observation, Order, Side
 from trader.pipeline import StopError
 from trader.record import Run
-from trader.recovery import OrderId, Plan, detail, known, of_slot, order_id, plan_of, recover
+from trader.recovery import OrderId, Plan, detail, known, of_slot, order_id, plan_of, recover, unlisted
 from trader.stores import Folder
 
 NOW = SLOT + timedelta(hours=1)
@@ -63,6 +63,58 @@ def test_a_strategy_whose_name_begins_as_ours_is_not_ours() -> None:
 
 def test_the_orders_of_another_slot_are_not_the_slots() -> None:
     assert of_slot([buy()], "trend", SLOT + timedelta(minutes=15)) == []
+
+
+# --- what the list lacks ---
+
+
+@dataclass
+class Known:
+    """Books that know orders by their ids, and whose list is empty."""
+
+    orders: dict[str, Order]
+    error: BrokerError | None = None
+    asked: list[str] = field(default_factory=list)
+
+    def placed(self, since: datetime, until: datetime) -> Sequence[Order]:  # noqa: ARG002 it is always empty
+        return ()
+
+    def find(self, order: Order) -> Order | None:
+        self.asked.append(order.client_order_id)
+        if self.error:
+            raise self.error
+        return self.orders.get(order.client_order_id)
+
+
+def test_a_planned_order_that_the_list_lacks_is_found_by_its_id() -> None:
+    books = Known({FILLED.client_order_id: FILLED})
+    assert unlisted([buy("A"), buy("B")], [], books) == [FILLED]
+
+
+def test_what_is_listed_is_not_looked_up() -> None:
+    books = Known({})
+    assert unlisted([buy("A")], [FILLED], books) == []
+    assert books.asked == []
+
+
+def test_no_more_orders_are_looked_up_than_a_broker_answers_in_a_minute() -> None:
+    books = Known({})
+    unlisted([buy(f"A{number}") for number in range(300)], [], books)
+    assert len(books.asked) == 100
+
+
+def test_an_odd_answer_about_an_order_stops_nobody() -> None:
+    assert unlisted([buy("A")], [], Known({}, OddAnswerError("404, page not found"))) == []
+
+
+def test_a_broker_without_an_answer_about_an_order_stops_the_recovery() -> None:
+    with pytest.raises(BrokerError, match="no answer"):
+        unlisted([buy("A")], [], Known({}, BrokerError("no answer")))
+
+
+def test_without_time_left_the_recovery_is_left_to_the_next_run() -> None:
+    with pytest.raises(BrokerError, match="no time to look all orders of an earlier run up"):
+        unlisted([buy("A")], [], Known({}), lambda: ORDER_TIME_S - 1)
 
 
 # --- what is known of them ---

@@ -16,6 +16,10 @@ class BrokerError(Exception):
     """The broker did not answer, or answered nonsense: nothing is known, so the run stops."""
 
 
+class OddAnswerError(BrokerError):
+    """The broker answered something else than what it was asked for, and will when it is asked again."""
+
+
 class OrderRejectedError(Exception):
     """The broker refused an order for good; `code` is the reason code that the report gives."""
 
@@ -27,12 +31,14 @@ class OrderRejectedError(Exception):
 class OrderUnclearError(Exception):
     """The order was sent and its answer lost: it may or may not have been accepted, and must be looked up.
 
-    With `is_taken` the broker has said that it has an order of this id.
+    With `is_taken` the broker has said that it has an order of this id, with `is_refused` it has said no, with a code
+    that could mean a taken id as well.
     """
 
-    def __init__(self, message: str, *, is_taken: bool = False) -> None:
+    def __init__(self, message: str, *, is_taken: bool = False, is_refused: bool = False) -> None:
         super().__init__(message)
         self.is_taken = is_taken
+        self.is_refused = is_refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from http import HTTPStatus
 from typing import TypeGuard
 
 from trader.alpaca_client import AlpacaClient, Json, NoAnswerError, RefusedError
-from trader.broker import DEAD, BrokerError, MarketClock, OrderRejectedError, OrderUnclearError
+from trader.broker import DEAD, BrokerError, MarketClock, OddAnswerError, OrderRejectedError, OrderUnclearError
 from trader.model import Account, Code, OpenOrder, Order, Position, Side
 from trader.slot import present
 from trader.text import one_line
@@ -136,6 +137,8 @@ class AlpacaBroker:
             # An address that is not Alpaca's, or not quite, answers 404 as well, and says nothing of any order.
             if error.code == _NOT_FOUND and "order not found" in str(error):
                 return None
+            if error.status == HTTPStatus.NOT_FOUND:
+                raise OddAnswerError(f"{error}: not what Alpaca says of an order that it does not have") from error
             raise
         return _known(order, _Fields("GET /orders:by_client_order_id", answer))
 
@@ -148,7 +151,7 @@ class AlpacaBroker:
                 raise
 
 
-class _UnusableAnswerError(BrokerError):
+class _UnusableAnswerError(OddAnswerError):
     """Alpaca answered, but not what was asked for."""
 
 
@@ -351,7 +354,8 @@ def _refusal(error: RefusedError) -> OrderRejectedError | OrderUnclearError:
     if error.code == _DUPLICATE_ID:
         # Alpaca has the same code for other things that are wrong with a request.
         is_taken = "must be unique" in str(error)
-        return OrderUnclearError(f"{error}: an order with this id may be there already", is_taken=is_taken)
+        words = f"{error}: an order with this id may be there already"
+        return OrderUnclearError(words, is_taken=is_taken, is_refused=not is_taken)
     if error.code == _NO_MONEY_OR_SHARES and "buying power" in str(error).lower():
         return OrderRejectedError(str(error), Code.BUYING_POWER_EXCEEDED)
     return OrderRejectedError(str(error))
