@@ -19,7 +19,7 @@ SLOTS, LONG_SLOTS = 500, 10_000
 """Random ones."""
 
 DAYS, LONG_DAYS = 3, 24 * 5  # memory is compared with that of the second day
-ARENAS = 8
+ARENAS = 16
 """Side by side in one process: most of the time of a fault is waiting."""
 
 TABLE, RANDOM, WEEKS = "faults, one at a time", "random slots", "slots of whole weeks"
@@ -97,7 +97,7 @@ def run(seed: int, *, is_long: bool, report: Callable[[str, int, int], None]) ->
     days, slots = (LONG_DAYS, LONG_SLOTS) if is_long else (DAYS, SLOTS)
     totals = {TABLE: len(cells()), RANDOM: slots, WEEKS: days * SLOTS_A_DAY}
     Thread(target=follow, args=(reports, totals, report), daemon=True).start()
-    workers = (os.cpu_count() or 1) + (1 if is_long else 2)
+    workers = (os.cpu_count() or 1) + 4  # for most of the time they wait
     with ProcessPoolExecutor(workers, context, begin, (reports,)) as pool:
         outcomes = pool.submit(faults)
         growth = pool.submit(whole_weeks, days)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
-from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import HealthCheck, Phase, assume, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
@@ -17,7 +17,7 @@ from tests.gauntlet.parties import BOOKS
 from tests.gauntlet.stories import cancel_all
 from tests.gauntlet.table import CALLS, ONCE, RECOVERY
 
-SLOTS, SEQUENCES = 50, 5
+SLOTS, SEQUENCES = 42, 3
 """Slots in one sequence, and sequences in one round."""
 
 
@@ -107,9 +107,10 @@ class Weeks(RuleBasedStateMachine):
     tally: ClassVar[Tally]
     done: ClassVar[Callable[[int], None]]
 
-    @initialize(week=st.sampled_from(sorted(market.WEEK_OF)), first=st.integers(0, 24))
-    def begin(self, week: str, first: int) -> None:
+    @initialize(week=st.sampled_from(sorted(market.WEEK_OF)), first=st.integers(0, 24), salt=st.integers(0, 1 << 16))
+    def begin(self, week: str, first: int, salt: int) -> None:
         """A new account in one of the weeks."""
+        assume(salt)  # hypothesis begins with all zeros: a sequence of the same slot with the same fault
         moments = [moment for day in market.weekdays(market.WEEK_OF[week], 2) for moment in market.slots(day)]
         self.moments = iter(moments[first:])
         self.arena.reset({}, moments[first] - timedelta(days=1))
@@ -118,7 +119,7 @@ class Weeks(RuleBasedStateMachine):
     @rule(
         pause=st.sampled_from((0, 0, 0, 0, 1, 5, 20)),
         gaps=st.fixed_dictionaries({symbol: st.sampled_from(GAPS) for symbol in market.SYMBOLS}),
-        faults=st.lists(st.sampled_from(FAULTS), min_size=1, max_size=5, unique_by=lambda fault: fault.call).filter(
+        faults=st.lists(st.sampled_from(FAULTS), min_size=2, max_size=6, unique_by=lambda fault: fault.call).filter(
             can_be_known
         ),
         happens=st.sampled_from(sorted(MARKETS)),
