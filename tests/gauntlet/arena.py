@@ -200,6 +200,7 @@ class Arena:
         self.faults.plan([])
         self.prefix = f"{self.name}-{next(_NUMBERS)}"
         self.alpaca.reset()
+        self.env = {}
         self.now = now or datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
         self.halt(False)
         self.at(self.now, gaps or {})
