@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,11 +22,14 @@ type Command = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
     """Run a module of scripts/ in an empty folder, with these variables and no others."""
+    return commands_in(tmp_path)
 
+
+def commands_in(folder: Path) -> Command:
     def call(module: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", f"scripts.{module}", *arguments],
-            cwd=tmp_path,
+            cwd=folder,
             env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT / 'function'}{os.pathsep}{ROOT}", **variables},
             capture_output=True,
             text=True,
@@ -164,6 +168,14 @@ def test_the_readme_shows_what_a_run_prints(command: Command) -> None:
 # --- make replay ---
 
 
+@pytest.fixture(scope="module")
+def a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run of one symbol leaves behind; to be copied."""
+    folder = tmp_path_factory.mktemp("a-run")
+    commands_in(folder)("run_local", UNIVERSE="AAPL")
+    return folder
+
+
 def recorded(tmp_path: Path) -> Path:
     (file,) = (tmp_path / "out" / "journal").glob("runs/*/*/*.json")
     return file
@@ -181,8 +193,10 @@ def test_a_recorded_run_is_computed_again_and_agrees(command: Command, signal: s
 
 
 @pytest.mark.parametrize("how", ["latest", "20221228T2045Z", "a file"])
-def test_a_run_is_found_by_slot_or_file_or_as_the_latest(command: Command, tmp_path: Path, how: str) -> None:
-    command("run_local", UNIVERSE="AAPL")
+def test_a_run_is_found_by_slot_or_file_or_as_the_latest(
+    command: Command, a_run: Path, tmp_path: Path, how: str
+) -> None:
+    shutil.copytree(a_run, tmp_path, dirs_exist_ok=True)
     run = str(recorded(tmp_path)) if how == "a file" else how
     assert report_of(command("replay", run, "--json"))["agrees"] is True
 
@@ -205,9 +219,9 @@ def tamper(file: Path, change: Callable[[dict[str, Any]], None]) -> None:
     ],
 )
 def test_a_record_that_was_changed_does_not_agree(
-    command: Command, tmp_path: Path, part: str, change: Callable[[dict[str, Any]], None]
+    command: Command, a_run: Path, tmp_path: Path, part: str, change: Callable[[dict[str, Any]], None]
 ) -> None:
-    command("run_local", UNIVERSE="AAPL")
+    shutil.copytree(a_run, tmp_path, dirs_exist_ok=True)
     tamper(recorded(tmp_path), change)
     result = command("replay", "--json")
     assert result.returncode == 1
