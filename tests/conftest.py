@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import logging
 import os
 
 import pytest
@@ -38,6 +39,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """Two more than there are processors: a good part of the time is waiting, for Terraform and for servers."""
     return (os.cpu_count() or 1) + 2
+
+
+@pytest.fixture(autouse=True)
+def _log_of_its_own() -> None:
+    """A command that was called in this process has sent the log to its own place, and a test would see none of it."""
+    log = logging.getLogger("trader")
+    log.handlers, log.propagate = [], True
+    log.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(autouse=True)
