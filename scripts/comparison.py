@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from trader.broker import DEAD
+from trader.broker import DEAD, UNKNOWN
 from trader.model import Order, Outcome
 from trader.record import order_from
 from trader.recovery import came_to_nothing, order_id
@@ -134,7 +134,7 @@ def of_sheet(sheet: Sheet, there: Mapping[str, Order]) -> Iterator[Finding]:
 
 def of_order(slot: datetime, order: Order, booked: Order | None) -> Finding | None:
     """What there is to say of a recorded order, if there is anything."""
-    if order.status == "unknown":
+    if order.status == UNKNOWN:
         became = f"it is {in_words(booked)}" if booked else "the books do not have it by now"
         return Finding(kind=Kind.UNKNOWN, slot=slot, order=order, words=became)
     if booked is None:

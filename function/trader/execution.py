@@ -8,7 +8,7 @@ from time import sleep
 
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from trader.broker import DEAD, Broker, BrokerError, OrderRejectedError, OrderUnclearError
+from trader.broker import DEAD, UNKNOWN, Broker, BrokerError, OrderRejectedError, OrderUnclearError
 from trader.model import Code, Denial, OpenOrder, Order, Side, Target
 from trader.settings import Settings
 from trader.slot import slot_id
@@ -92,7 +92,7 @@ def place(
             raise
         except BaseException as error:
             if attempt.sent is not None:
-                yield replace(attempt.sent, status="unknown")
+                yield replace(attempt.sent, status=UNKNOWN)
             if attempt.warning:
                 yield attempt.denial(error, Code.ORDER_REJECTED)
             if attempt.sent is None or isinstance(error, BrokerError) or not isinstance(error, Exception):
@@ -163,20 +163,20 @@ class _Attempt:
             try:
                 return self._known(self._broker.submit(order))
             except OrderUnclearError as unclear:
-                reason, is_doubtful = str(unclear), unclear.is_taken or (unclear.is_refused and attempt > 0)
-                is_refused = unclear.is_refused
+                reason, is_final = str(unclear), unclear.is_taken or unclear.is_refused
+                is_refusal = unclear.is_refused and not attempt
             except (OrderRejectedError, BrokerError) as error:
                 if not attempt:
                     self.sent = None
                     raise
                 # The attempt before may be there after all, and be what this one is refused for.
-                reason, is_doubtful, is_refused = f"{reason}; sent again: {error}", True, False
+                reason, is_final, is_refusal = f"{reason}; sent again: {error}", True, False
             if (found := self._found(order, reason)) is not None:
                 return self._known(found)
-            if is_refused and not is_doubtful:
+            if is_refusal:
                 self.sent = None
                 raise OrderRejectedError(f"{reason}; looked up it is not there")
-            if is_doubtful or self._remaining_s() < ORDER_TIME_S:
+            if is_final or self._remaining_s() < ORDER_TIME_S:
                 break
         # A request without an answer may still be on its way, so this is no refusal.
         raise BrokerError(f"{order.client_order_id}: {reason}; looked up it is not there, and may still be taken")

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from trader import decode
-from trader.broker import DEAD
+from trader.broker import DEAD, UNKNOWN
 from trader.execution import STOP_LOSS_LOST
 from trader.model import (
     Account,
@@ -88,7 +88,7 @@ class Run:
         }
         lost = {each.symbol for each in self.outcomes if isinstance(each, Denial) and STOP_LOSS_LOST in each.detail}
         orders = [each for each in self.outcomes if isinstance(each, Order) and each.side is Side.SELL]
-        sold = {each.symbol for each in orders if each.status not in {*DEAD, "unknown"}}
+        sold = {each.symbol for each in orders if each.status not in {*DEAD, UNKNOWN}}
         cut_short = {each.symbol for each in orders} - sold  # ended after a part of it was filled
         return tuple(sorted((held - sold) | lost | cut_short))
 

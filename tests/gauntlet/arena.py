@@ -72,9 +72,8 @@ class Event:
 
     def payload(self, env: Mapping[str, str]) -> dict[str, object]:
         """As the handler of the gauntlet takes it."""
-        promised = {} if self.promised_s is None else {"promised_s": self.promised_s}
-        forgets = {"forgets_keys": True} if self.forgets_keys else {}
-        return {"time": as_json(self.slot), "clock": as_json(self.clock), "env": dict(env), **promised, **forgets}
+        told = {"promised_s": self.promised_s, "forgets_keys": self.forgets_keys}
+        return {"time": as_json(self.slot), "clock": as_json(self.clock), "env": dict(env), **told}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -238,8 +238,7 @@ def hanging(*parties: str, is_cold: bool = False) -> Story:
         began = monotonic()
         faults = [Fault(party, Kind.HANG) for party in parties]
         told.answers = slot(arena, audit, told, event(MORNING), faults=faults)
-        told.note, late = in_time(monotonic() - began)
-        told.violations += late
+        in_time(told, monotonic() - began)
         if "s3" not in parties and arena.record(MORNING) is None:
             told.violations.append("silent: no record says that nobody answered")
         if '"message": "failed"' not in arena.log and "HALTED" not in {a.status for a in told.answers}:
@@ -260,15 +259,16 @@ def hanging_midway(arena: Arena) -> Told:
     arena.alpaca.hooks = {"after POST /orders": [hang]}
     began = monotonic()
     told.answers = slot(arena, audit, told, event(MORNING))
-    told.note, late = in_time(monotonic() - began)
-    told.violations += late
+    in_time(told, monotonic() - began)
     return finished(arena, audit, told)
 
 
-def in_time(seconds: float) -> tuple[str, list[str]]:
-    """How long a slot took in which nobody answered, in words, and what is wrong with that."""
-    late = [f"late: it took {seconds:.0f} s, and the function has {TIMEOUT_S}"] if seconds > TIMEOUT_S - 10 else []
-    return next((f"ended within {limit} s" for limit in (60, 120) if seconds < limit), f"took {seconds:.0f} s"), late
+def in_time(told: Told, seconds: float) -> None:
+    """Note how long the slot took in which nobody answered; that it ended by itself has to be true."""
+    told.note = next((f"ended within {limit} s" for limit in (60, 120) if seconds < limit), f"took {seconds:.0f} s")
+    was_ended = any("timed out after" in answer.error or answer.status == "timed out" for answer in told.answers)
+    if seconds > TIMEOUT_S - 10 or was_ended:
+        told.violations.append(f"late: it took {seconds:.0f} s, and the function has {TIMEOUT_S}")
 
 
 def timed_out(call: str, skip: int = 0) -> Story:

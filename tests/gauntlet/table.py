@@ -193,17 +193,19 @@ def in_recovery(fault: Fault) -> Story:
     return story
 
 
+def lasting(call: str, kind: Kind) -> Fault:
+    """The fault for as long as it lasts in the table."""
+    return Fault(call, kind, times=1) if kind in ONCE else Fault(call, kind)
+
+
 def cells() -> Iterator[Cell]:
     """The whole table."""
     for call, kinds in CALLS.items():
         for kind in kinds:
-            fault = Fault(call, kind, times=1 if kind in ONCE else 1_000_000)
-            yield Cell(call, kind, one_fault(fault, *ALSO.get(call, ())))
+            yield Cell(call, kind, one_fault(lasting(call, kind), *ALSO.get(call, ())))
     for call, kinds in RECOVERY.items():
         for kind in kinds:
-            yield Cell(
-                f"recovery: {call}", kind, in_recovery(Fault(call, kind, times=1 if kind in ONCE else 1_000_000))
-            )
+            yield Cell(f"recovery: {call}", kind, in_recovery(lasting(call, kind)))
 
 
 # --- running it ---

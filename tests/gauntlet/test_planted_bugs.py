@@ -60,7 +60,7 @@ BUGS = {
     ),
     "a lost answer is taken for a refusal": Bug(
         "trader/execution.py",
-        "reason, is_doubtful = str(unclear), unclear.is_taken",
+        "reason, is_final = str(unclear), unclear.is_taken or unclear.is_refused",
         "raise OrderRejectedError(str(unclear)) from unclear",
         ["alpaca POST /orders: accepted, answer lost"],
         frozenset({"lost"}),

@@ -40,10 +40,10 @@ def test_packages_in_one_version_with_hashes_are_right() -> None:
         ("git+https://example.com/requests.git", "is no package in one version"),
         ("-e .", "is no package in one version"),
         ("-r other.txt", "is no package in one version"),
-        ("--index-url elsewhere", "is no package in one version"),
-        ("--extra-index-url elsewhere", "is no package in one version"),
-        ("--find-links wheels", "is no package in one version"),
-        ("--trusted-host example.com", "is no package in one version"),
+        *(
+            (f"--{option} elsewhere", "is no package in one version")
+            for option in ("index-url", "extra-index-url", "find-links", "trusted-host")
+        ),
         ("# from https://example.com", "is no package in one version"),
     ],
 )

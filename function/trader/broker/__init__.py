@@ -11,6 +11,9 @@ from trader.model import Account, Code, OpenOrder, Order, Position
 DEAD = frozenset({"rejected", "canceled", "expired", "suspended"})
 """Statuses of orders that will not be filled any further."""
 
+UNKNOWN = "unknown"
+"""Ours, of an order that was sent and whose fate nobody can tell."""
+
 
 class BrokerError(Exception):
     """The broker did not answer, or answered nonsense: nothing is known, so the run stops."""

@@ -27,9 +27,9 @@ def handler(event: dict[str, Any], context: Any) -> Any:
 
     With "forgets_keys" the keys are read anew, as in a process that is new.
     """
-    if event.pop("forgets_keys", False):
+    if event.pop("forgets_keys"):
         lambda_function.PARAMETERS.forget()
     moment = datetime.fromisoformat(event.pop("clock"))
-    env = {**os.environ, **event.pop("env", {})}
-    in_context = Context(context, event.pop("promised_s", None))
+    env = {**os.environ, **event.pop("env")}
+    in_context = Context(context, event.pop("promised_s"))
     return lambda_function.run(event, in_context, env=env, clock=lambda: moment)
