@@ -87,10 +87,10 @@ bench-cost: .venv/.set-up ## Measure anew what a month would use: 30 strategies 
 	@ESTIMATE=1 $(PY) -m scripts.cloud.cost --least 30
 
 ##@ Data
-constituents: .venv/.set-up ## Refresh function/trader/constituents.csv and show what changed (SOURCE=auto|online|offline)
+constituents: .venv/.set-up ## Refresh function/trader/data/constituents.csv and show what changed (SOURCE=auto|online|offline)
 	@$(PY) -m scripts.constituents --source "$(or $(SOURCE),auto)"
 
-sample-prices: .venv/.set-up ## Make function/trader/sample_prices.csv.gz anew from its source
+sample-prices: .venv/.set-up ## Make function/trader/data/sample_prices.csv.gz anew from its source
 	@$(PY) -m scripts.sample_prices
 
 picture: .venv/.set-up ## Draw docs/run.png and docs/backtest.png, the pages of make run and make backtest in Chromium

@@ -10,22 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
-from trader import logs, pipeline
-from trader.broker import Books, LiveBroker
-from trader.engine import forecaster
-from trader.journal import Journal, open_journal
+from trader import logs
+from trader.broker.base import Books, LiveBroker
+from trader.journal.entry import Journal, open_journal
+from trader.journal.record import Run
+from trader.journal.recovery import recover
+from trader.logs import one_line
 from trader.model import Code, Outcome, Report
 from trader.parameters import Parameters
-from trader.prices import Prices, PriceSource, Progress, no_progress
+from trader.prices.base import PriceSource
 from trader.prices.file import FilePrices
-from trader.record import Run
-from trader.recovery import recover
+from trader.prices.reader import Prices
+from trader.progress import Progress, no_progress
+from trader.schedule.slot import is_due, present, slot_and_now
 from trader.settings import Settings, SettingsError
-from trader.slot import is_due, present, slot_and_now
-from trader.text import one_line
+from trader.stages import pipeline
+from trader.wiring import make_forecaster
 
 if TYPE_CHECKING:
-    from trader.alpaca_client import AlpacaClient
+    from trader.alpaca.client import AlpacaClient
 
 LOG = logging.getLogger("trader")
 MOST_LETTERS = 2_000  # of an error, in a record and in a line of the log
@@ -168,7 +171,7 @@ def open_desk(
 
     @cache
     def alpaca() -> "AlpacaClient":
-        from trader.alpaca_client import AlpacaClient
+        from trader.alpaca.client import AlpacaClient
 
         return AlpacaClient(settings.apca_api_base_url, settings.apca_api_data_url, credentials)
 
@@ -192,7 +195,7 @@ def open_desk(
     desk = pipeline.Desk(
         broker=live,
         prices=prices,
-        forecaster=forecaster(settings),
+        forecaster=make_forecaster(settings),
         journal=journal,
         halted=lambda: PARAMETERS.halted(settings.halt_parameter),
         remaining_s=remaining_s,

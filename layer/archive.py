@@ -12,7 +12,7 @@ from pathlib import Path
 
 from layer.elf import is_program
 from layer.target import DISK, BrokenLayerError, LayerError
-from trader.prices import Progress, no_progress
+from trader.progress import Progress, no_progress
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The first moment that a zip can name."""

@@ -27,7 +27,7 @@ from layer.target import BUILD, LayerError, Target, shown
 from layer.verify import unpacked
 from layer.wheels import installed
 from scripts import terminal
-from trader.prices import Progress
+from trader.progress import Progress
 
 ROUNDS = 5
 LEAST_RATIO = 6.0

@@ -23,7 +23,7 @@ from layer.prune import files, prune, read_rules
 from layer.target import BUILD, REQUIREMENTS, BrokenLayerError, LayerError, Target, shown
 from layer.wheels import install
 from scripts import terminal
-from trader.prices import Progress, no_progress
+from trader.progress import Progress, no_progress
 
 MOST_BYTES = 135_000_000
 MOST_ZIP_BYTES = 45_000_000

@@ -12,7 +12,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerNeedSection
 
 from layer.target import BrokenLayerError, Target
-from trader.prices import Progress, no_progress
+from trader.progress import Progress, no_progress
 
 MAGIC = b"\x7fELF"
 SYSTEM = {

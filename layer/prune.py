@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 
 from layer.target import HERE, LayerError
-from trader.prices import Progress, no_progress
+from trader.progress import Progress, no_progress
 
 RULES = HERE / "prune.toml"
 LICENCES = "licences"

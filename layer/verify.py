@@ -29,7 +29,7 @@ from layer.package import package
 from layer.prune import files
 from layer.target import BUILD, ROOT, BrokenLayerError, LayerError, Target, shown
 from scripts import terminal
-from trader.prices import Progress
+from trader.progress import Progress
 
 LIMIT_BYTES = 262_144_000
 """What Lambda lets function and layers have unpacked."""

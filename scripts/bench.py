@@ -23,10 +23,10 @@ import pandas as pd
 from rich.table import Table
 
 from scripts import terminal
-from trader.forecast import ProphetForecaster
+from trader.forecasting.prophet import ProphetForecaster
 from trader.model import Closes
-from trader.prices import no_progress
 from trader.prices.file import FilePrices
+from trader.progress import no_progress
 from trader.settings import SAMPLE_PRICES
 
 BARS = 250

@@ -17,8 +17,8 @@ from time import perf_counter
 from rich.console import Console
 from rich.table import Table
 
-from trader.prices import no_progress
 from trader.prices.yahoo import YahooPrices
+from trader.progress import no_progress
 
 SYMBOLS = 500
 BARS = 250

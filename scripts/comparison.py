@@ -7,10 +7,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from trader.broker import DEAD, UNKNOWN
+from trader.broker.base import DEAD, UNKNOWN
+from trader.journal.record import order_from
+from trader.journal.recovery import came_to_nothing, order_id
 from trader.model import Order, Outcome
-from trader.record import order_from
-from trader.recovery import came_to_nothing, order_id
 
 type Json = Mapping[str, Any]
 

@@ -1,4 +1,4 @@
-"""Refresh function/trader/constituents.csv, the members of the S&P 500, and show what changed.
+"""Refresh function/trader/data/constituents.csv, the members of the S&P 500, and show what changed.
 
 Online source: the public-domain dataset at https://github.com/datasets/s-and-p-500-companies, made daily from
 Wikipedia. Offline source: the package pytickersymbols (MIT), some months old. A list that cannot be right is refused.
@@ -19,7 +19,7 @@ import requests
 from rich.console import Console
 from rich.table import Table
 
-FILE = Path(__file__).parent.parent / "function/trader/constituents.csv"
+FILE = Path(__file__).parent.parent / "function/trader/data/constituents.csv"
 URL = "https://raw.githubusercontent.com/datasets/s-and-p-500-companies/main/data/constituents.csv"
 TIMEOUT_S = 20
 FEWEST = 400

@@ -26,15 +26,15 @@ from scripts.cloud.logs import moment, new_york, printable, wide_enough
 from scripts.comparison import REMEDIES, Comparison, Finding, Kind, Sheet, compared, sheet
 from scripts.terminal import CommandError
 from trader import logs
-from trader.broker import Books
-from trader.journal import LONGEST, REMEMBERED, Journal, open_journal
+from trader.broker.base import Books
+from trader.journal.entry import LONGEST, REMEMBERED, Journal, open_journal
+from trader.journal.record import as_json
+from trader.journal.recovery import AFTER, BEFORE, order_id, recover_slot, unlisted
+from trader.journal.stores import JournalError
 from trader.model import Order
 from trader.parameters import Parameters
-from trader.prices import Progress
-from trader.record import as_json
-from trader.recovery import AFTER, BEFORE, order_id, recover_slot, unlisted
+from trader.progress import Progress
 from trader.settings import Settings
-from trader.stores import JournalError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SINCE = "7d"
@@ -129,7 +129,7 @@ def present(settings: Settings, journal: Journal, clock: datetime) -> datetime:
 def books_of(settings: Settings, now: datetime) -> Books:
     """The books of the broker that BROKER names; they are read and nothing else."""
     if settings.broker == "alpaca":
-        from trader.alpaca_client import AlpacaClient
+        from trader.alpaca.client import AlpacaClient
         from trader.broker.alpaca import AlpacaBroker
 
         keys = (settings.alpacauser, settings.alpacapw)

@@ -13,16 +13,16 @@ from typing import Any
 from rich.table import Table
 
 from scripts import terminal
-from trader import decode
-from trader.engine import forecaster
-from trader.journal import open_journal
+from trader import codec
+from trader.journal.entry import open_journal
+from trader.journal.record import VERSION, as_json, observation_from, settings_from
+from trader.journal.stores import JournalError
 from trader.model import Code, Decision
-from trader.pipeline import decide
-from trader.prices import Progress, no_progress
-from trader.record import VERSION, as_json, observation_from, settings_from
+from trader.progress import Progress, no_progress
 from trader.settings import Settings
-from trader.stores import JournalError
-from trader.universe import top_performers
+from trader.stages.pipeline import decide
+from trader.stages.universe import top_performers
+from trader.wiring import make_forecaster
 
 FORECAST_TOLERANCE = 1e-6
 """Another machine's floating point may differ in the last digits of a trend line; a decision may not differ at all."""
@@ -65,7 +65,7 @@ def find(run: str, env: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
     """The record that RUN names: a file, the latest of the strategy's journal, or one of its slots."""
     if Path(run).is_file():
         try:
-            return run, checked(run, decode.loaded(Path(run).read_text(encoding="utf-8")))
+            return run, checked(run, codec.loaded(Path(run).read_text(encoding="utf-8")))
         except ValueError as error:
             raise JournalError(f"{run} is not JSON: {error}") from error
     settings = Settings.from_env({name: env[name] for name in ("JOURNAL", "STRATEGY") if name in env}, lambda _: {})
@@ -106,7 +106,7 @@ def replay(record: Mapping[str, Any], progress: Progress = no_progress) -> Decis
     closes = {
         symbol: series for symbol, series in observation.closes.items() if symbol in chosen and symbol not in late
     }
-    return decide(observation, forecaster(settings).forecast(closes, lambda: math.inf, progress), settings)
+    return decide(observation, make_forecaster(settings).forecast(closes, lambda: math.inf, progress), settings)
 
 
 def differences(recorded: Mapping[str, Any], replayed: Decision) -> list[Difference]:

@@ -17,11 +17,12 @@ from lambda_function import PARAMETERS, run
 from scripts import terminal
 from scripts.report.page import write_page
 from scripts.report.view import show
-from trader import logs, market_hours
-from trader.journal import open_journal
+from trader import logs
+from trader.journal.entry import open_journal
 from trader.model import Code, Report
+from trader.schedule import sessions
+from trader.schedule.slot import event_time
 from trader.settings import Settings
-from trader.slot import event_time
 
 OUT = Path("out")
 
@@ -80,16 +81,16 @@ def event(at: str | None, env: Mapping[str, str]) -> dict[str, str] | None:
     if at is None:
         now = datetime.now(UTC)
         looks_at_the_present = env.get("BROKER") != "alpaca" and env.get("PRICE_SOURCES", "file") not in {"", "file"}
-        if not looks_at_the_present or market_hours.is_open(now):
+        if not looks_at_the_present or sessions.is_open(now):
             return None
-        slot = market_hours.last_minute_before(now)
+        slot = sessions.last_minute_before(now)
         terminal.note(f"the market is closed: as of its last session, AT={slot.isoformat()}; set AT to choose")
         return {"time": slot.isoformat()}
     try:
         day = date.fromisoformat(at)
     except ValueError:
         return {"time": at}  # run() says what is wrong with it
-    return {"time": market_hours.last_slot_of(day).isoformat()}
+    return {"time": sessions.last_slot_of(day).isoformat()}
 
 
 def record_of(report: Report, env: Mapping[str, str]) -> Mapping[str, Any]:

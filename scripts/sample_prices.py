@@ -1,4 +1,4 @@
-"""Make function/trader/sample_prices.csv.gz: ten years of daily closes of 20 S&P 500 stocks.
+"""Make function/trader/data/sample_prices.csv.gz: ten years of daily closes of 20 S&P 500 stocks.
 
 The prices are those of `sp500_dataset` in skfolio (https://github.com/skfolio/skfolio, BSD-3-Clause, copyright (c)
 2023-2026 the skfolio developers): closes adjusted for splits and dividends, 1990-01-02 to 2022-12-28.
@@ -18,7 +18,7 @@ from pathlib import Path
 PACKAGE = "skfolio==1.12.2"
 DATASET = Path("skfolio/datasets/data/sp500_dataset.csv.gz")
 FIRST_DAY = "2013-01-01"
-OUTPUT = Path(__file__).parent.parent / "function/trader/sample_prices.csv.gz"
+OUTPUT = Path(__file__).parent.parent / "function/trader/data/sample_prices.csv.gz"
 
 
 def fetch(folder: Path) -> Path:

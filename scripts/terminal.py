@@ -17,12 +17,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from trader.broker import BrokerError
-from trader.prices import PriceSourceError
-from trader.prices import Progress as Report
+from trader.broker.base import BrokerError
+from trader.journal.stores import JournalError
+from trader.prices.base import PriceSourceError
+from trader.progress import Progress as Report
+from trader.schedule.slot import EventError
 from trader.settings import SettingsError
-from trader.slot import EventError
-from trader.stores import JournalError
 
 OUT, ERR = Console(highlight=False), Console(stderr=True, highlight=False)
 

@@ -9,8 +9,8 @@ import pandas as pd
 
 from scripts.backtest.model import Bar, Fill, Note, Options, Panel, Refusal, Result, Scored
 from tests.builders import settings
-from trader.execution import client_order_id
 from trader.model import NEW_YORK, Closes, Code, Decision, Denial, Forecast, Side
+from trader.stages.execution import client_order_id
 
 FIRST_DAY = "2021-01-04"
 SYMBOLS = ("AAA", "BBB", "BRK.B", "DDD")

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from trader.execution import STOP_LOSS_LOST
+from trader.stages.execution import STOP_LOSS_LOST
 
 SLOT = datetime(2022, 12, 28, 21, tzinfo=UTC)
 BARS = 60

@@ -8,13 +8,17 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from trader.text import one_line
-
 if TYPE_CHECKING:
     from logging import _SysExcInfoType
 
 MOST_LETTERS = 2_000
 """Of a message, and of a line of a traceback."""
+
+MOST_TEXT = 500
+"""Of a text from outside: what a broker, a price source or an exception says."""
+
+LONGEST_REASON = 200
+"""Of why one symbol has no prices: there may be five hundred of them in a line of the log."""
 
 _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
@@ -34,6 +38,13 @@ class TextFormatter(logging.Formatter):
     def formatException(self, ei: "_SysExcInfoType | tuple[None, None, None]") -> str:  # noqa: N802 the names are logging's
         """The traceback, indented: an error's own text may look like a record."""
         return "\n".join(f"    {one_line(line, MOST_LETTERS)}" for line in super().formatException(ei).splitlines())
+
+
+def one_line(text: object, most: int = MOST_TEXT) -> str:
+    """A text in printable characters, cut if it is long: it can fake no line, and hide none by its length."""
+    whole = str(text)
+    cut = whole if len(whole) <= most else f"{whole[:most]}… ({len(whole):,} letters)"
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in cut)
 
 
 def _plain(value: object) -> str:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from trader.model import BAR_LENGTH
 
-SAMPLE_PRICES = Path(__file__).with_name("sample_prices.csv.gz")
+SAMPLE_PRICES = Path(__file__).parent / "data" / "sample_prices.csv.gz"
 LIVE_URL = "https://api.alpaca.markets"
 PAPER_URL = "https://paper-api.alpaca.markets"
 REFERENCE = "ssm:"

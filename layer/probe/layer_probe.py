@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 import lambda_function  # what Lambda imports at init
-from trader.alpaca_client import AlpacaClient
+from trader.alpaca.client import AlpacaClient
 from trader.model import NEW_YORK
 
 RUNTIME_CLIENT = (

@@ -15,7 +15,7 @@ from scripts.backtest import options, prices, scoring
 from scripts.backtest.engine import backtest
 from scripts.backtest.model import Options, Result
 from scripts.backtest.workers import pool
-from trader.prices import Progress
+from trader.progress import Progress
 
 
 def main() -> None:

@@ -32,8 +32,8 @@ from scripts.backtest.sweep import bench as sweep
 from scripts.backtest.workers import cores, pool
 from scripts.bench import Line
 from trader.model import NEW_YORK
-from trader.prices import Progress
 from trader.prices.file import FilePrices
+from trader.progress import Progress
 from trader.settings import SAMPLE_PRICES
 
 BARS = 100

@@ -17,9 +17,9 @@ from typing import Any
 import backtrader as bt
 
 from scripts.backtest.model import Fill, Options, Refusal
-from trader import market_hours
-from trader.broker import MarketClock, OrderRejectedError
+from trader.broker.base import MarketClock, OrderRejectedError
 from trader.model import Account, OpenOrder, Order, Position, Side
+from trader.schedule import sessions
 
 MARKET, STOP_LOSS, TAKE_PROFIT = "market", "stop-loss", "take-profit"
 STATUS = {
@@ -171,7 +171,7 @@ class BacktraderBroker:
     def clock(self) -> MarketClock:
         """The regular sessions of the New York Stock Exchange."""
         assert self._now is not None, "the strategy says what time it is before anything is asked"
-        return MarketClock(is_open=market_hours.is_open(self._now), next_open=market_hours.next_open(self._now))
+        return MarketClock(is_open=sessions.is_open(self._now), next_open=sessions.next_open(self._now))
 
     def account(self) -> Account:
         """Cash is all the buying power there is."""

@@ -28,10 +28,10 @@ from scripts.backtest.lookahead import starting
 from scripts.backtest.model import Bar, Options, Panel
 from scripts.backtest.workers import pool
 from trader import logs
-from trader.journal import open_journal
+from trader.journal.entry import open_journal
+from trader.journal.record import as_json
 from trader.model import NEW_YORK
-from trader.prices import Progress, no_progress
-from trader.record import as_json
+from trader.progress import Progress, no_progress
 
 BARS = 60
 """Compared unless START says otherwise."""

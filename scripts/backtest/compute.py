@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 
 from scripts.backtest.model import BacktestError
-from trader import prophet_map
-from trader.forecast import ProphetForecaster, failed, too_short
-from trader.map_forecast import MapForecaster, UndeterminedError, local_ns
-from trader.mode_search import Integers, Path
+from trader.forecasting.map import model
+from trader.forecasting.map.forecaster import MapForecaster, UndeterminedError, local_ns
+from trader.forecasting.map.model import Batch, Fit, Shape
+from trader.forecasting.map.posterior_mode import Integers, Path
+from trader.forecasting.prophet import ProphetForecaster, failed, too_short
 from trader.model import Closes, Denial, Forecast
-from trader.prophet_map import Batch, Fit, Shape
 from trader.settings import PROPHET
 
 type Table = dict[tuple[str, datetime], Forecast | Denial]
@@ -137,7 +137,7 @@ class _Rolling:
         self._fits: dict[tuple[str, int], Fit | Denial | str] = {}
 
     @cached_property
-    def _local_ns(self) -> prophet_map.Nanoseconds:
+    def _local_ns(self) -> model.Nanoseconds:
         return local_ns(pd.DatetimeIndex(self._task.closes.index))
 
     def table(self) -> Table:
@@ -179,7 +179,7 @@ class _Rolling:
                     continue
                 batches.append(Batch(calendar=calendar, values=self._values[rows[:, None], columns].T.copy()))
                 owners += [(symbol, bar) for symbol in group]
-        fits = prophet_map.fit(batches, paths=paths)
+        fits = model.fit(batches, paths=paths)
         self._fits |= dict(zip(owners, fits.fits, strict=True))
         return fits.paths
 

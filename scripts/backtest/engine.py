@@ -20,10 +20,12 @@ from scripts.backtest.compute import Table
 from scripts.backtest.forecasts import TableForecaster, asked_bars
 from scripts.backtest.model import Bar, Options, Panel, Result
 from scripts.backtest.prices import span
-from trader import market_hours, pipeline
+from trader.journal.record import Run
 from trader.model import BAR_LENGTH, NEW_YORK, Closes, Code, Json, Outcome
-from trader.prices import Prices, Progress, no_progress
-from trader.record import Run
+from trader.prices.reader import Prices
+from trader.progress import Progress, no_progress
+from trader.schedule import sessions
+from trader.stages import pipeline
 
 
 def slot_of(bar: datetime, bar_interval: str) -> datetime:
@@ -33,9 +35,9 @@ def slot_of(bar: datetime, bar_interval: str) -> datetime:
     """
     day = bar.astimezone(NEW_YORK).date()
     if bar_interval == "1d":
-        return market_hours.last_slot_of(day)
+        return sessions.last_slot_of(day)
     end = bar + BAR_LENGTH[bar_interval]
-    hours = market_hours.session(day)
+    hours = sessions.session(day)
     return (min(end, hours[1]) if hours and bar < hours[1] else end) - timedelta(minutes=1)
 
 

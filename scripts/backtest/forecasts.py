@@ -9,9 +9,9 @@ import numpy as np
 
 from scripts.backtest.compute import Key, Table, Task, compute
 from scripts.backtest.model import Options, Panel
-from trader.forecast import Forecasts
+from trader.forecasting.base import Forecasts
 from trader.model import Closes, Denial, Forecast
-from trader.prices import Progress, no_progress
+from trader.progress import Progress, no_progress
 from trader.settings import MAP, PROPHET, Settings
 
 BLOCK_BARS = {PROPHET: 10, MAP: 250}

@@ -24,9 +24,9 @@ from scripts.backtest.compute import Table, Task, compute
 from scripts.backtest.engine import backtest
 from scripts.backtest.model import BacktestError, Bar, Options, Panel
 from scripts.backtest.workers import pool
+from trader.journal.record import as_json
 from trader.model import NEW_YORK
-from trader.prices import Progress, no_progress
-from trader.record import as_json
+from trader.progress import Progress, no_progress
 from trader.settings import SettingsError, integer
 
 BARS = 60

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from trader.prices import LEAST_USD, MOST_USD
 from trader.prices.file import PriceFileError, Row, bar_time, fault, is_number, read_rows
+from trader.prices.series import LEAST_USD, MOST_USD
 
 PRICES = ("open", "high", "low", "close")
 

@@ -1,5 +1,5 @@
 """Imported once by the process that workers are forked from, so that none of them imports Prophet by itself."""
 
-from trader.forecast import quiet_prophet
+from trader.forecasting.prophet import quiet_prophet
 
 quiet_prophet()

@@ -8,10 +8,10 @@ import pandas as pd
 
 from scripts.backtest.forecasts import asked_bars
 from scripts.backtest.model import Note
-from trader import market_hours
-from trader.forecast import LEAST_BARS
+from trader.forecasting.prophet import LEAST_BARS
 from trader.model import NEW_YORK, Code
-from trader.prices import LEAST_USD, MOST_USD
+from trader.prices.series import LEAST_USD, MOST_USD
+from trader.schedule import sessions
 from trader.settings import Settings
 
 JUMP_FRACTION = 0.4
@@ -74,8 +74,8 @@ def _days(index: pd.Index) -> Iterator[Note]:
     days = {stamp.date() for stamp in pd.DatetimeIndex(index).tz_convert(NEW_YORK).normalize().unique()}
     first, last = min(days), max(days)
     between = (first + timedelta(days=number) for number in range((last - first).days + 1))
-    sessions = {day for day in between if market_hours.session(day)}
-    if lacking := sorted(sessions - days):
+    expected = {day for day in between if sessions.session(day)}
+    if lacking := sorted(expected - days):
         yield Note(symbol="", what=f"no bar of any symbol on {_days_of(lacking)} when the exchange was open")
 
 

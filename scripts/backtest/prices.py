@@ -14,12 +14,14 @@ from scripts.backtest.forecasts import asked_bars
 from scripts.backtest.model import BacktestError, Note, Options, Panel
 from scripts.backtest.price_notes import needed_bars, notes, sayer
 from scripts.backtest.yahoo_cache import Cache, final_until
-from trader import market_hours
 from trader.model import BAR_LENGTH, NEW_YORK
-from trader.prices import LEAST_USD, MOST_USD, Progress, no_progress, start_of
+from trader.prices.base import start_of
 from trader.prices.file import FilePrices
+from trader.prices.series import LEAST_USD, MOST_USD
+from trader.progress import Progress, no_progress
+from trader.schedule import sessions
 from trader.settings import SAMPLE_PRICES, Settings
-from trader.universe import candidates
+from trader.stages.universe import candidates
 
 DEFAULT_YEARS = 2
 """So much is traded unless START says otherwise."""
@@ -262,10 +264,10 @@ def _in_sessions(panel: Panel, settings: Settings) -> Panel:
             f"BAR_INTERVAL={interval} apart; set BAR_INTERVAL to the length of the bars"
         )
     local = index.tz_convert(NEW_YORK)
-    sessions = {day: market_hours.session(day) for day in set(local.date)}
+    hours_by_day = {day: sessions.session(day) for day in set(local.date)}
     is_open = np.array(
         [
-            (hours := sessions[bar.date()]) is not None and (interval == "1d" or hours[0] <= bar < hours[1])
+            (hours := hours_by_day[bar.date()]) is not None and (interval == "1d" or hours[0] <= bar < hours[1])
             for bar in local
         ],
         dtype=bool,

@@ -10,9 +10,9 @@ from datetime import datetime
 from scripts.backtest.compute import Table, Task, compute
 from scripts.backtest.forecasts import Blocks
 from scripts.backtest.model import Options, Panel, Result, Scored
-from trader.forecast import SEED
+from trader.forecasting.prophet import SEED
 from trader.model import NEW_YORK, Forecast
-from trader.prices import Progress, no_progress
+from trader.progress import Progress, no_progress
 
 SAMPLE = 400
 """Forecasts made for the signal `trend`, which itself needs none of the future: drawn from all bars and symbols."""

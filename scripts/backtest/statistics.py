@@ -16,9 +16,9 @@ from scripts.backtest import buy_and_hold
 from scripts.backtest.accuracy import calibration
 from scripts.backtest.model import Options, Result
 from scripts.backtest.trades import Trade, trades
+from trader.journal.record import as_json
 from trader.model import NEW_YORK, Denial, Side
-from trader.prices import BARS_PER_SESSION
-from trader.record import as_json
+from trader.prices.base import BARS_PER_SESSION
 
 type Numbers = NDArray[np.float64]
 

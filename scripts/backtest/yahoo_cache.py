@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from trader import market_hours
 from trader.model import NEW_YORK
-from trader.prices import PriceSourceError, Progress
+from trader.prices.base import PriceSourceError
 from trader.prices.yahoo import MOST_DAYS, Patience, YahooPrices
+from trader.progress import Progress
+from trader.schedule import sessions
 
 FOLDER = Path("out/cache/yahoo")
 
@@ -143,7 +144,7 @@ class Cache:
 def final_until(now: datetime) -> datetime:
     """The midnight after the last session that is over and settled: bars that begin before do not change any more."""
     day = now.astimezone(NEW_YORK).date()
-    while (hours := market_hours.session(day)) is None or hours[1] + SETTLING > now:
+    while (hours := sessions.session(day)) is None or hours[1] + SETTLING > now:
         day -= timedelta(days=1)
     return datetime.combine(day + timedelta(days=1), time(), NEW_YORK)
 

@@ -8,8 +8,8 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 
 from scripts.terminal import CommandError
-from trader import market_hours
 from trader.model import NEW_YORK
+from trader.schedule import sessions
 
 DEFAULT = "cron(0/15 13-21 ? * MON-FRI *)"
 MONTHS = {
@@ -105,7 +105,7 @@ def kinds(schedule: Schedule, first: date, days: int, daily_at: str = "") -> Cou
     begun: set[date] = set()
     for moment in schedule.times(first, days):
         here = moment.astimezone(NEW_YORK)
-        if not market_hours.is_open(moment) or (daily_at and f"{here:%H:%M}" != daily_at):
+        if not sessions.is_open(moment) or (daily_at and f"{here:%H:%M}" != daily_at):
             found["closed"] += 1
         elif here.date() in begun:
             found["later"] += 1

@@ -20,7 +20,7 @@ from scripts import terminal
 from scripts.cloud.aws import CONFIG, AwsError, Cloud, DeniedError, MissingError, connect, translated
 from scripts.cloud.terraform import Terraform, has_bucket
 from scripts.terminal import CommandError
-from trader.prices import Progress
+from trader.progress import Progress
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef

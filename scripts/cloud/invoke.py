@@ -37,8 +37,8 @@ from scripts.report.view import show as show_run
 from scripts.terminal import CommandError
 from trader.logs import TextFormatter
 from trader.model import Report
+from trader.schedule.slot import EventError
 from trader.settings import SettingsError
-from trader.slot import EventError
 
 READ_TIMEOUT_S = 930
 """Above 900 s, the longest that Lambda lets any function run."""

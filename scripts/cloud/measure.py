@@ -21,8 +21,8 @@ from layer.inside import Assignment, counterparts
 from layer.package import ZIP
 from layer.target import BUILD, LayerError, Target, shown
 from scripts.cloud.throttle import share_of, throttled
-from trader.prices import Progress
-from trader.universe import sp500
+from trader.progress import Progress
+from trader.stages.universe import sp500
 
 if TYPE_CHECKING:
     from tests.fakes.alpaca import AlpacaFake

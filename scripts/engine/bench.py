@@ -27,11 +27,12 @@ from scripts.backtest import bench as backtest_bench
 from scripts.backtest import prices
 from scripts.backtest.workers import cores
 from scripts.bench import Line
-from trader.forecast import Forecaster, ProphetForecaster
-from trader.map_forecast import MapForecaster
+from trader.forecasting.base import Forecaster
+from trader.forecasting.map.forecaster import MapForecaster
+from trader.forecasting.prophet import ProphetForecaster
 from trader.model import Closes
-from trader.prices import Progress, no_progress
 from trader.prices.file import FilePrices
+from trader.progress import Progress, no_progress
 from trader.settings import MAP, PROPHET, SAMPLE_PRICES
 
 BARS = 250

@@ -24,16 +24,17 @@ from rich.table import Table
 from scripts import terminal
 from scripts.backtest.workers import pool
 from scripts.engine.reference import reference
-from trader import alpha, prophet_map
-from trader.engine import forecaster
-from trader.forecast import FIT_TIMEOUT_S, quiet_prophet
-from trader.map_forecast import local_ns
-from trader.mode_search import Floats
+from trader.alpha import models as alpha
+from trader.forecasting.map import model
+from trader.forecasting.map.forecaster import local_ns
+from trader.forecasting.map.model import Batch, Calendar, Fit, Scales, log_posterior
+from trader.forecasting.map.posterior_mode import Floats
+from trader.forecasting.prophet import FIT_TIMEOUT_S, quiet_prophet
 from trader.model import Forecast
-from trader.prices import Progress, no_progress
 from trader.prices.file import FilePrices
-from trader.prophet_map import Batch, Calendar, Fit, Scales, log_posterior
+from trader.progress import Progress, no_progress
 from trader.settings import MAP, PROPHET, SAMPLE_PRICES, Settings
+from trader.wiring import make_forecaster
 
 WINDOWS = 10
 """So many windows a row, their ends evenly over the prices."""
@@ -58,7 +59,7 @@ class Row:
     what: str
     bars: int
     is_weekly: bool = False
-    scale: float = prophet_map.CHANGEPOINT_SCALE
+    scale: float = model.CHANGEPOINT_SCALE
     signal: str = ""  # compare the bot's decisions by this signal instead of models
 
 
@@ -125,7 +126,7 @@ class Summary:
     def is_reached(self) -> bool:
         """Whether map is at least as good everywhere, and at the optimum."""
         is_optimal = self.most_above_fraction < MOST_ABOVE and self.most_off_fraction < MOST_APART
-        return not self.worse and self.most_residual < prophet_map.CONVERGED and is_optimal
+        return not self.worse and self.most_residual < model.CONVERGED and is_optimal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +197,7 @@ def ends(row: Row, windows: int) -> list[int]:
 def compare(row: Row, end: int, symbols: int) -> list[Compared]:
     """The models of one window in both engines."""
     calendar, values = window(row, end, symbols)
-    fits = prophet_map.fit([Batch(calendar=calendar, values=values)], Scales(changepoint=row.scale)).fits
+    fits = model.fit([Batch(calendar=calendar, values=values)], Scales(changepoint=row.scale)).fits
     found = []
     for symbol, series, fit in zip(panel().columns, values, fits, strict=False):
         if isinstance(fit, str):
@@ -252,7 +253,7 @@ def check(row: Row, doubted: Compared) -> Checked:
     calendar, values = window(row, doubted.end, len(panel().columns))
     series = values[list(panel().columns).index(doubted.symbol)]
     scales = Scales(changepoint=row.scale)
-    (fit,) = prophet_map.fit([Batch(calendar=calendar, values=series[None])], scales).fits
+    (fit,) = model.fit([Batch(calendar=calendar, values=series[None])], scales).fits
     assert isinstance(fit, Fit), "it has been found before"
     known = reference(calendar, series, scales)
     last = calendar.times_ns[-1:]
@@ -329,7 +330,7 @@ def decide(row: Row, end: int, symbols: int) -> list[tuple[bool, float]]:
     settings = Settings(signal=row.signal)
     by_symbol: list[Mapping[str, Forecast]] = []
     for engine in (MAP, PROPHET):
-        made = forecaster(replace(settings, engine=engine)).forecast(closes, lambda: inf)
+        made = make_forecaster(replace(settings, engine=engine)).forecast(closes, lambda: inf)
         by_symbol.append({each.symbol: each for each in made.forecasts})
     insights = [
         [

@@ -13,8 +13,8 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import minimize_scalar
 
-from trader.mode_search import Floats
-from trader.prophet_map import Calendar, Fit, Scales, log_posterior
+from trader.forecasting.map.model import Calendar, Fit, Scales, log_posterior
+from trader.forecasting.map.posterior_mode import Floats
 
 LEAST_SIGMA, MOST_SIGMA, SIGMAS = 1e-4, 0.5, 80
 """The grid, in the logarithm; of scaled values."""

@@ -10,8 +10,8 @@ from markupsafe import Markup
 from scripts.report import html, story
 from scripts.report.charts import Charts
 from scripts.report.story import Json, Row
+from trader.journal.record import STARTED
 from trader.model import Code, Outcome
-from trader.record import STARTED
 
 ARROWS = {"UP": "▲ UP", "FLAT": "● FLAT", "DOWN": "▼ DOWN", "": ""}
 ALARMING = frozenset(

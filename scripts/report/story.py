@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from trader.execution import STOP_LOSS_LOST
+from trader.journal.record import STARTED
 from trader.model import NEW_YORK, Code, Direction, Outcome
-from trader.record import STARTED
 from trader.settings import PROPHET
+from trader.stages.execution import STOP_LOSS_LOST
 
 type Json = Mapping[str, Any]
 

@@ -11,8 +11,8 @@ from rich.text import Text
 
 from scripts.report import story
 from scripts.report.story import Json, Row
+from trader.journal.record import STARTED
 from trader.model import Code, Direction, Outcome
-from trader.record import STARTED
 
 WIDE_COLUMNS = 128  # from here on the order and its result have a column each
 NARROW_COLUMNS = 104  # below, the columns stand one blank apart instead of two

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from tests.fakes.alpaca import AlpacaFake, FaultKind
-from trader.alpaca_client import AlpacaClient
-from trader.broker import BrokerError, OddAnswerError, OrderRejectedError, OrderUnclearError
+from trader.alpaca.client import AlpacaClient
 from trader.broker.alpaca import AlpacaBroker
+from trader.broker.base import BrokerError, OddAnswerError, OrderRejectedError, OrderUnclearError
 from trader.model import Account, Code, OpenOrder, Order, Position, Side
 
 BUY = Order(client_order_id="trend-1-AAPL-buy", symbol="AAPL", side=Side.BUY, quantity=10, price_usd=100)
@@ -757,7 +757,7 @@ OTHER_SETTINGS = {
 }
 SUBMIT = """
 import sys
-from trader.alpaca_client import AlpacaClient
+from trader.alpaca.client import AlpacaClient
 from trader.broker.alpaca import AlpacaBroker
 from trader.model import Order, Side
 assert "alpaca_trade_api" not in sys.modules

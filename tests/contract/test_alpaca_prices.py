@@ -9,9 +9,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.fakes.alpaca import AlpacaFake, FaultKind
-from trader.alpaca_client import AlpacaClient
-from trader.prices import PriceSourceError, clean_closes, no_progress
+from trader.alpaca.client import AlpacaClient
 from trader.prices.alpaca import GIVE_UP_AFTER, AlpacaPrices
+from trader.prices.base import PriceSourceError
+from trader.prices.series import clean_closes
+from trader.progress import no_progress
 
 NOW = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 

@@ -17,7 +17,7 @@ from scripts.backtest.yahoo_cache import Cache, final_until
 from tests.builders import settings
 from tests.fakes.yahoo import Fault, Listing, YahooFake
 from trader.model import NEW_YORK
-from trader.prices import PriceSourceError
+from trader.prices.base import PriceSourceError
 from trader.prices.yahoo import Patience
 
 NOW = datetime(2025, 6, 18, 22, tzinfo=UTC)  # Wednesday, two hours after the close

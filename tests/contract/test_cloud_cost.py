@@ -24,7 +24,7 @@ from scripts.terminal import CommandError
 from tests.commands import Command, in_process
 from tests.contract.test_cloud_logs import deploy, group, put, report
 from tests.fakes import insights
-from trader.prices import no_progress
+from trader.progress import no_progress
 
 ROOT = Path(__file__).parents[2]
 TARGET = Target("3.13", "x86_64")

@@ -9,9 +9,9 @@ import boto3
 import pytest
 
 from tests.builders import SLOT, settings
-from trader.journal import Claim, Journal, open_journal
-from trader.record import Run
-from trader.stores import JournalError
+from trader.journal.entry import Claim, Journal, open_journal
+from trader.journal.record import Run
+from trader.journal.stores import JournalError
 
 BASIS = {"universe": ["sp500"], "lookback_bars": 60}
 

@@ -17,12 +17,12 @@ from tests.builders import buy, settings
 from tests.commands import Command, in_process
 from tests.contract.test_cloud_rollback import FUNCTION, zipped
 from tests.fakes.alpaca import AlpacaFake
-from trader.alpaca_client import AlpacaClient
+from trader.alpaca.client import AlpacaClient
 from trader.broker.alpaca import AlpacaBroker
-from trader.execution import client_order_id
-from trader.journal import Journal, open_journal
+from trader.journal.entry import Journal, open_journal
+from trader.journal.record import Run
 from trader.model import Decision, Denial, Order, Side
-from trader.record import Run
+from trader.stages.execution import client_order_id
 
 NOW = datetime.now(UTC)
 SLOT = (NOW - timedelta(hours=2)).replace(second=0, microsecond=0)

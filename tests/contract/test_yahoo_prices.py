@@ -12,8 +12,10 @@ from yfinance.data import SingletonMeta
 
 from tests.fakes.yahoo import CRUMB, Fault, Listing, YahooFake
 from trader.model import Closes, Code
-from trader.prices import Prices, PriceSourceError, no_progress
+from trader.prices.base import PriceSourceError
+from trader.prices.reader import Prices
 from trader.prices.yahoo import GIVE_UP_AFTER, Patience, YahooPrices
+from trader.progress import no_progress
 
 NOW = datetime(2025, 6, 18, 19, 30, tzinfo=UTC)  # Wednesday, half an hour before the close
 QUICK = Patience(workers=4, attempts=3, backoff_s=0.01, timeout_s=5, deadline_s=20)

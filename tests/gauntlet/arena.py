@@ -29,9 +29,9 @@ from tests import aws
 from tests.gauntlet import market
 from tests.gauntlet.faults import Fault, Faults
 from tests.gauntlet.parties import OWN, Alpaca, Aws, Yahoo, bars, listings
+from trader.journal.record import as_json
 from trader.model import NEW_YORK
-from trader.record import as_json
-from trader.slot import slot_id
+from trader.schedule.slot import slot_id
 
 HANDLER = Path(__file__).with_name("function")
 TARGET = Target("3.13", "x86_64")

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.gauntlet.arena import LIMITS, STRATEGY, Answer, Arena
 from tests.gauntlet.parties import Accepted
-from trader.slot import slot_from
+from trader.schedule.slot import slot_from
 
 INVARIANTS: Mapping[str, str] = {
     "twice": "a slot is run once, by the run that has its claim",

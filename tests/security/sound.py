@@ -14,12 +14,13 @@ from typing import Any
 from hypothesis import currently_in_test_context, event, settings
 
 from lambda_function import run
-from trader.broker import BrokerError
+from trader.broker.base import BrokerError
+from trader.journal.stores import JournalError
 from trader.model import Report
-from trader.prices import LEAST_USD, MOST_USD, PriceSourceError
+from trader.prices.base import PriceSourceError
+from trader.prices.series import LEAST_USD, MOST_USD
+from trader.schedule.slot import EventError
 from trader.settings import Settings, SettingsError, variables
-from trader.slot import EventError
-from trader.stores import JournalError
 
 NAMES: Mapping[type[Exception], Sequence[str]] = {
     SettingsError: tuple(variables()),

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from scripts import replay
 from tests.builders import price_csv
 from tests.security.sound import examples, in_time, named, run_soundly
+from trader.journal.stores import JournalError
 from trader.settings import Settings, SettingsError, variables
-from trader.stores import JournalError
 
 FUNCTION = Path(__file__).parents[2] / "function"
 EVENT = {"time": "2022-12-28T20:45:00Z"}

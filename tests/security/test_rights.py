@@ -29,9 +29,9 @@ from moto.iam.access_control import IAMPolicy, IAMRequestBase, PermissionResult
 from lambda_function import PARAMETERS, run
 from tests import aws, terraform_here
 from tests.fakes.alpaca import AlpacaFake
+from trader.journal.stores import JournalError
 from trader.model import NEW_YORK
 from trader.settings import SettingsError
-from trader.stores import JournalError
 
 ROOT = Path(__file__).parents[2]
 ACCOUNT, REGION = "123456789012", "us-east-1"

@@ -21,7 +21,7 @@ from scripts import scan_secrets
 from scripts.scan_secrets import ALLOWED, Finding
 from tests.fakes.alpaca import AlpacaFake
 from tests.security.priced import give_bars, settings_for
-from trader.alpaca_client import AlpacaClient, AlpacaError
+from trader.alpaca.client import AlpacaClient, AlpacaError
 from trader.logs import TextFormatter
 
 PLANTED: Mapping[str, str] = {

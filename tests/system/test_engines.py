@@ -15,10 +15,10 @@ import pytest
 from scripts.engine import bench, parity
 from scripts.engine.parity import Row
 from tests.commands import Command, in_process
-from trader import prophet_map
-from trader.map_forecast import MapForecaster
-from trader.prices import no_progress
-from trader.prophet_map import Fit, Fits
+from trader.forecasting.map import model
+from trader.forecasting.map.forecaster import MapForecaster
+from trader.forecasting.map.model import Fit, Fits
+from trader.progress import no_progress
 
 SMALL = ("--windows", "2", "--symbols", "2", "--bars", "120")
 
@@ -73,13 +73,13 @@ def test_what_cannot_be_compared_is_said_before_any_work(compared: Command, word
 
 def spoilt(change: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The map engine with its models changed."""
-    real = prophet_map.fit
+    real = model.fit
 
     def other(*arguments: Any, **more: Any) -> Fits:
         found = real(*arguments, **more)
         return replace(found, fits=tuple(change(each) if isinstance(each, Fit) else each for each in found.fits))
 
-    monkeypatch.setattr(prophet_map, "fit", other)
+    monkeypatch.setattr(model, "fit", other)
 
 
 def test_a_map_engine_that_is_worse_than_stan_fails_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from layer.build import build
 from layer.inside import Findings
 from layer.target import BUILD, ROOT, BrokenLayerError, LayerError, Target
 from layer.wheels import installed
-from trader.prices import no_progress
+from trader.progress import no_progress
 
 TARGET = Target("3.13", "x86_64")
 pytestmark = pytest.mark.skipif(not TARGET.runs_here, reason="left out: the layer's programs are for linux x86_64")

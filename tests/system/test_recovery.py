@@ -14,7 +14,7 @@ import pytest
 from lambda_function import run
 from tests.fakes.alpaca import AlpacaFake
 from tests.system.test_run import Context, alpaca, cloud, env, fake, put
-from trader.broker import BrokerError
+from trader.broker.base import BrokerError
 from trader.model import NEW_YORK
 
 __all__ = ["alpaca", "cloud", "env", "fake"]  # fixtures

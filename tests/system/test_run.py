@@ -17,14 +17,14 @@ import lambda_function
 from lambda_function import lambda_handler, run
 from tests.builders import price_csv
 from tests.fakes.alpaca import AlpacaFake
-from trader.broker import BrokerError
+from trader.broker.base import BrokerError
+from trader.journal.stores import JournalError
 from trader.model import NEW_YORK, Report
-from trader.prices import Progress
 from trader.prices.file import PriceFileError
+from trader.progress import Progress
+from trader.schedule.slot import EventError
 from trader.settings import SettingsError
-from trader.slot import EventError
-from trader.stores import JournalError
-from trader.universe import sp500
+from trader.stages.universe import sp500
 
 EVENT = {"time": "2022-12-28T20:45:00Z", "source": "aws.events"}
 RNG = np.random.default_rng(1)

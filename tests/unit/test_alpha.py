@@ -1,7 +1,7 @@
 import pytest
 
 from tests.builders import forecast
-from trader.alpha import insight
+from trader.alpha.models import insight
 from trader.model import Direction
 
 

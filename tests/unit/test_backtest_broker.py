@@ -14,7 +14,7 @@ from scripts.backtest.engine import Feed, rows
 from scripts.backtest.model import Options, Panel
 from tests import builders
 from tests.builders import buy, daily, sell
-from trader.broker import OrderRejectedError
+from trader.broker.base import OrderRejectedError
 from trader.model import Order
 
 type Step = Callable[[BacktraderBroker], None]

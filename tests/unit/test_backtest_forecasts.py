@@ -17,9 +17,9 @@ from scripts.backtest import forecasts
 from scripts.backtest.compute import Table, compute
 from scripts.backtest.model import BacktestError, Options, Panel
 from tests.builders import daily, settings
-from trader.engine import forecaster
 from trader.model import Code, Denial, Forecast
 from trader.settings import MAP, PROPHET
+from trader.wiring import make_forecaster
 
 BARS = 80
 
@@ -55,7 +55,7 @@ def table(prices: Panel, chosen: Options, last: int) -> Table:
 def bots(prices: Panel, chosen: Options, symbol: str, at: datetime) -> Forecast | Denial:
     closes = prices.close[symbol].loc[:at].iloc[-forecasts.asked_bars(chosen.settings) :].dropna()
     window = closes.iloc[-chosen.settings.history_bars :]
-    made = forecaster(chosen.settings).forecast({symbol: window}, lambda: math.inf)
+    made = make_forecaster(chosen.settings).forecast({symbol: window}, lambda: math.inf)
     (only,) = made.forecasts or made.denials
     return replace(only, line=()) if isinstance(only, Forecast) else only
 

@@ -15,10 +15,10 @@ from scripts.backtest import prices
 from scripts.backtest.model import BacktestError, Options, Panel
 from scripts.backtest.price_notes import notes
 from tests.builders import LAST_DAY, settings
-from trader import market_hours
 from trader.model import NEW_YORK
-from trader.prices import PriceSourceError
+from trader.prices.base import PriceSourceError
 from trader.prices.file import PriceFileError
+from trader.schedule import sessions
 
 SMALL = {"HISTORY_BARS": 30, "UNIVERSE_LOOKBACK_BARS": 5}
 """So that small files have enough bars."""
@@ -26,7 +26,7 @@ SMALL = {"HISTORY_BARS": 30, "UNIVERSE_LOOKBACK_BARS": 5}
 SESSIONS = [
     day.date()
     for day in pd.bdate_range(end=pd.Timestamp(LAST_DAY), periods=120)
-    if market_hours.session(day.date()) is not None
+    if sessions.session(day.date()) is not None
 ][-100:]
 """A hundred days of the exchange, the last 2022-12-28."""
 

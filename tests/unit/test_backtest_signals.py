@@ -11,7 +11,7 @@ from scripts.backtest import options
 from scripts.backtest.engine import backtest
 from scripts.backtest.model import Bar, Panel
 from tests.builders import daily
-from trader.forecast import SEED
+from trader.forecasting.prophet import SEED
 from trader.model import Direction
 
 FIRST = 90  # bars that Kelley's strategy waits for

@@ -9,8 +9,8 @@ import pytest
 
 from scripts.comparison import REMEDIES, Finding, Kind, Sheet, compared, in_words, sheet
 from tests.builders import SLOT, buy, sell, settings
+from trader.journal.record import Run
 from trader.model import Code, Denial, Order, Side
-from trader.record import Run
 
 ACCEPTED = replace(buy("A", 4), status="accepted")
 FILLED = replace(ACCEPTED, status="filled", filled_quantity=4.0, filled_price_usd=99.5)

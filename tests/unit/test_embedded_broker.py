@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import SLOT, buy, daily, sell
-from trader.broker import BrokerError, OrderRejectedError, OrderUnclearError
+from trader.broker.base import BrokerError, OrderRejectedError, OrderUnclearError
 from trader.broker.embedded import EmbeddedBroker
 from trader.model import Closes, Code, Order
 

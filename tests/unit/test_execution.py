@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import SLOT, buy, positions, sell, settings, target
-from trader.broker import BrokerError, MarketClock, OrderRejectedError, OrderUnclearError
-from trader.execution import ORDER_TIME_S, bracket_usd, client_order_id, place, plan
+from trader.broker.base import BrokerError, MarketClock, OrderRejectedError, OrderUnclearError
 from trader.model import Account, Code, Denial, OpenOrder, Order, Position, Side
-from trader.pipeline import StopError
+from trader.stages.execution import ORDER_TIME_S, bracket_usd, client_order_id, place, plan
+from trader.stages.pipeline import StopError
 
 
 @dataclass
@@ -84,8 +84,8 @@ class Books:
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trader.execution.PAUSE_S", 0.0)
-    monkeypatch.setattr("trader.execution.SETTLE_TIME_S", 0.1)
+    monkeypatch.setattr("trader.stages.execution.PAUSE_S", 0.0)
+    monkeypatch.setattr("trader.stages.execution.SETTLE_TIME_S", 0.1)
 
 
 def placed(books: Books, *orders: Order, remaining_s: Callable[[], float] = lambda: math.inf) -> list[Order | Denial]:
@@ -308,7 +308,7 @@ def test_the_legs_of_other_symbols_stay() -> None:
 
 
 def test_while_the_legs_stay_nothing_is_sold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trader.execution.CANCEL_TIME_S", 0.3)
+    monkeypatch.setattr("trader.stages.execution.CANCEL_TIME_S", 0.3)
     books = Books.with_bracket(A=10)
     books.keeps_legs = True
     assert codes(placed(books, sell("A"))) == [Code.ORDER_REJECTED]

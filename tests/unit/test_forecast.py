@@ -9,7 +9,8 @@ import pytest
 from prophet import Prophet
 
 from tests.builders import SLOT, daily, every
-from trader.forecast import Forecasts, ProphetForecaster
+from trader.forecasting.base import Forecasts
+from trader.forecasting.prophet import ProphetForecaster
 from trader.model import NEW_YORK, Closes, Code, Forecast
 
 

@@ -331,13 +331,15 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return package(FUNCTION, tmp_path_factory.mktemp("package") / "function.zip")
 
 
-@pytest.mark.parametrize("name", ["lambda_function.py", "trader/sample_prices.csv.gz", "trader/constituents.csv"])
+@pytest.mark.parametrize(
+    "name", ["lambda_function.py", "trader/data/sample_prices.csv.gz", "trader/data/constituents.csv"]
+)
 def test_the_function_has_its_handler_and_its_data(name: str, real: Path) -> None:
     assert name in {entry.filename for entry in entries(real)}
 
 
 def test_the_function_has_all_modules_of_the_trader_and_nothing_else(real: Path) -> None:
-    data = {"trader/sample_prices.csv.gz", "trader/constituents.csv"}
+    data = {"trader/data/sample_prices.csv.gz", "trader/data/constituents.csv"}
     modules = {path.relative_to(FUNCTION).as_posix() for path in (FUNCTION / "trader").rglob("*.py")}
     assert {entry.filename for entry in entries(real)} == {"lambda_function.py", *modules, *data}
 

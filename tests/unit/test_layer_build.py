@@ -18,7 +18,7 @@ from layer.build import Built, Part, Stripped, owners_of, sizes_by_owner, workpl
 from layer.bytecode import compile_tree
 from layer.prune import files
 from layer.target import LayerError, Target
-from trader.prices import Progress
+from trader.progress import Progress
 
 ROOT = Path(__file__).parents[2]
 X86_64, ARM64 = Target("3.13", "x86_64"), Target("3.13", "arm64")

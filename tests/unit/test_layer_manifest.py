@@ -10,7 +10,7 @@ from layer.build import Built, Part, Stripped
 from layer.inside import Findings
 from layer.target import HERE, BrokenLayerError, LayerError, Target
 from layer.verify import Verdict
-from trader.prices import Progress
+from trader.progress import Progress
 
 TARGET = Target("3.13", "x86_64")
 RUN = Verdict(findings=Findings(init_ms=373.0, after_init_mb=85.0, peak_mb=103.6, run_s=0.9, enforced={}))

@@ -11,11 +11,13 @@ import pytest
 from prophet import Prophet
 
 from tests.builders import SLOT, daily, every, settings
-from trader import map_forecast, mode_search, prophet_map
-from trader.engine import forecaster
-from trader.forecast import SEED, Forecasts, ProphetForecaster
-from trader.map_forecast import MapForecaster
+from trader.forecasting.base import Forecasts
+from trader.forecasting.map import forecaster, posterior_mode
+from trader.forecasting.map import model as map_model
+from trader.forecasting.map.forecaster import MapForecaster
+from trader.forecasting.prophet import SEED, ProphetForecaster
 from trader.model import NEW_YORK, Closes, Code, Forecast
+from trader.wiring import make_forecaster
 
 
 def forecasts(
@@ -43,7 +45,7 @@ WALK = daily(walk(7))
 
 
 def test_the_engine_of_the_settings_is_the_one_that_forecasts() -> None:
-    chosen = {engine: type(forecaster(settings(ENGINE=engine))) for engine in ("prophet", "map")}
+    chosen = {engine: type(make_forecaster(settings(ENGINE=engine))) for engine in ("prophet", "map")}
     assert chosen == {"prophet": ProphetForecaster, "map": MapForecaster}
 
 
@@ -88,8 +90,8 @@ def test_the_interval_is_that_of_prophet_with_the_same_parameters() -> None:
     model = Prophet(weekly_seasonality=False, daily_seasonality=False)
     model.fit(pd.DataFrame({"ds": last, "y": WALK.to_numpy()}))
     calendar = MapForecaster(signal="interval", bar_interval="1d", horizon_bars=1).calendar(last.as_unit("ns").asi8)
-    batch = prophet_map.Batch(calendar=calendar, values=np.asarray(WALK, float)[None])
-    (fit,) = prophet_map.fit([batch]).fits
+    batch = map_model.Batch(calendar=calendar, values=np.asarray(WALK, float)[None])
+    (fit,) = map_model.fit([batch]).fits
     assert not isinstance(fit, str)
     model.params |= {
         "k": fit.parameters[None, :1],
@@ -136,7 +138,7 @@ def test_closes_of_one_day_in_two_zones_are_of_that_day() -> None:
 
 
 def test_more_symbols_than_go_together_are_all_forecast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(map_forecast, "AT_ONCE", 3)
+    monkeypatch.setattr(forecaster, "AT_ONCE", 3)
     many = {f"S{number}": daily(walk(number, 60 + number % 2)) for number in range(11)}
     alone = {symbol: forecast(closes).trend_usd for symbol, closes in many.items()}
     assert {each.symbol: each.trend_usd for each in forecasts(many).forecasts} == alone
@@ -211,7 +213,7 @@ def test_what_fails_for_all_is_left_to_prophet_and_is_an_error_in_the_log(
     def no_room(*_: object) -> None:
         raise MemoryError("no room")
 
-    monkeypatch.setattr(prophet_map, "fit", no_room)
+    monkeypatch.setattr(map_model, "fit", no_room)
     by_prophet = ProphetForecaster(signal="trend", bar_interval="1d", horizon_bars=1)
     assert forecasts({"AAPL": WALK}) == by_prophet.forecast({"AAPL": WALK}, lambda: math.inf)
     assert "the map engine failed" in next(each.message for each in caplog.records if each.levelno == logging.ERROR)
@@ -237,7 +239,7 @@ def test_on_other_days_the_eighth_day_is_close_to_prophets_own() -> None:
 def test_what_has_no_mode_found_is_handed_to_prophet(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(mode_search, "MOST_STEPS", 1)
+    monkeypatch.setattr(posterior_mode, "MOST_STEPS", 1)
     by_prophet = ProphetForecaster(signal="trend", bar_interval="1d", horizon_bars=1)
     with caplog.at_level(logging.INFO, "trader"):
         made = forecasts({"AAPL": WALK})

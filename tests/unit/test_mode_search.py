@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trader import mode_search
-from trader.mode_search import Floats, Modes, Problems, best_variance, search
+from trader.forecasting.map import posterior_mode
+from trader.forecasting.map.posterior_mode import Floats, Modes, Problems, best_variance, search
 
 type Numbers = Sequence[float] | Floats
 
@@ -95,7 +95,7 @@ def test_exchanging_one_by_one_comes_to_the_same_mode_as_exchanging_blocks(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     by_blocks = searched(noisy(seed))
-    monkeypatch.setattr(mode_search, "FULL_EXCHANGES", 0)
+    monkeypatch.setattr(posterior_mode, "FULL_EXCHANGES", 0)
     one_by_one = searched(noisy(seed))
     assert one_by_one.is_found.all()
     assert one_by_one.parameters == pytest.approx(by_blocks.parameters, abs=1e-9)
@@ -103,45 +103,45 @@ def test_exchanging_one_by_one_comes_to_the_same_mode_as_exchanging_blocks(
 
 def test_without_jumps_along_the_pieces_the_search_comes_to_the_same_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     jumped = searched(noisy(4))
-    monkeypatch.setattr(mode_search, "_end_of_piece", lambda squares, *_: np.full_like(squares, np.nan))
-    monkeypatch.setattr(mode_search, "MOST_STEPS", 5000)
+    monkeypatch.setattr(posterior_mode, "_end_of_piece", lambda squares, *_: np.full_like(squares, np.nan))
+    monkeypatch.setattr(posterior_mode, "MOST_STEPS", 5000)
     walked = searched(noisy(4))
     assert walked.is_found.all()
     assert walked.variance == pytest.approx(jumped.variance, rel=1e-8)
 
 
 def test_the_path_ends_with_the_signs_of_the_mode(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mode_search, "FULL_EXCHANGES", 0)  # one by one, to the last
+    monkeypatch.setattr(posterior_mode, "FULL_EXCHANGES", 0)  # one by one, to the last
     found = searched(noisy(1, 4))
     assert not found.has_another.any()
     assert found.path.down[-1].tolist() == (np.sign(found.parameters) * (LASSO > 0)).tolist()
 
 
 def test_a_search_from_below_that_fails_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mode_search, "_lowest", lambda _, variance: np.full_like(variance, np.nan))
+    monkeypatch.setattr(posterior_mode, "_lowest", lambda _, variance: np.full_like(variance, np.nan))
     assert not searched(noisy(3)).is_found.any()
 
 
 @pytest.mark.parametrize("limit", ["MOST_STEPS", "MOST_EXCHANGES"])
 def test_a_search_that_takes_too_long_is_given_up_and_said(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mode_search, limit, 1)
+    monkeypatch.setattr(posterior_mode, limit, 1)
     assert not searched(noisy(3)).is_found.any()
 
 
 def test_giving_up_one_problem_leaves_the_others_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = mode_search._regress
+    real = posterior_mode._regress
 
     def stubborn(given: Problems, rows: Any, *rest: Any) -> Any:
         values, slopes, signs, is_solved = real(given, rows, *rest)
         return values, slopes, signs, is_solved & (rows != 1)
 
-    monkeypatch.setattr(mode_search, "_regress", stubborn)
+    monkeypatch.setattr(posterior_mode, "_regress", stubborn)
     assert searched(noisy(3, 3)).is_found.tolist() == [True, False, True]
 
 
 def test_a_singular_system_is_no_number_and_its_neighbours_are_solved() -> None:
     systems = np.stack([np.eye(2), np.zeros((2, 2)), 2 * np.eye(2)])
-    solved = mode_search._solutions(systems, np.ones((3, 2, 1)))
+    solved = posterior_mode._solutions(systems, np.ones((3, 2, 1)))
     assert solved[[0, 2], :, 0].tolist() == [[1, 1], [0.5, 0.5]]
     assert np.isnan(solved[1]).all()
 

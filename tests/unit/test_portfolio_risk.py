@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from tests.builders import account, insight, positions, settings, target
 from trader.model import Account, Code, Direction, Insight, OpenOrder, Position, Side, Target
-from trader.portfolio import spendable_usd, targets, without_reserved
-from trader.risk import limit
 from trader.settings import Settings
+from trader.stages.portfolio import spendable_usd, targets, without_reserved
+from trader.stages.risk import limit
 
 UP, FLAT, DOWN = Direction.UP, Direction.FLAT, Direction.DOWN
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from scripts.sample_prices import sample
-from trader.prices import PriceSourceError, no_progress
+from trader.prices.base import PriceSourceError
 from trader.prices.file import FilePrices, PriceFileError
+from trader.progress import no_progress
 
-SAMPLE = Path(__file__).parents[2] / "function/trader/sample_prices.csv.gz"
+SAMPLE = Path(__file__).parents[2] / "function/trader/data/sample_prices.csv.gz"
 LATER = datetime(2030, 1, 1, tzinfo=UTC)
 TWO_BY_TWO = "timestamp,AAPL,BRK.B\n2022-12-27,130.5,301\n2022-12-28,126,302.5\n"
 

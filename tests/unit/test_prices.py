@@ -6,7 +6,10 @@ import pandas as pd
 import pytest
 
 from trader.model import Closes, Code
-from trader.prices import Prices, PriceSourceError, Progress, UnusableError, clean_closes, no_progress
+from trader.prices.base import PriceSourceError
+from trader.prices.reader import Prices
+from trader.prices.series import UnusableError, clean_closes
+from trader.progress import Progress, no_progress
 
 NOW = datetime(2022, 12, 28, 20, tzinfo=UTC)
 DAY_S = 86_400.0

@@ -17,10 +17,10 @@ from prophet import Prophet
 from scripts.engine.parity import panel
 from scripts.engine.reference import reference
 from tests.builders import daily
-from trader import mode_search, prophet_map
-from trader.map_forecast import local_ns
-from trader.mode_search import Floats, Integers, Problems
-from trader.prophet_map import Batch, Calendar, Fit, Scales, log_posterior
+from trader.forecasting.map import model, posterior_mode
+from trader.forecasting.map.forecaster import local_ns
+from trader.forecasting.map.model import Batch, Calendar, Fit, Scales, log_posterior
+from trader.forecasting.map.posterior_mode import Floats, Integers, Problems
 
 USUAL = Scales()
 DAY = 24 * 60
@@ -41,7 +41,7 @@ def walk(seed: int, bars: int = 120) -> Floats:
 
 
 def outcomes(values: Sequence[Floats], on: Calendar, scales: Scales = USUAL) -> tuple[Fit | str, ...]:
-    return prophet_map.fit([Batch(calendar=on, values=np.stack(values))], scales).fits
+    return model.fit([Batch(calendar=on, values=np.stack(values))], scales).fits
 
 
 def fit(values: Floats, on: Calendar | None = None, scales: Scales = USUAL) -> Fit:
@@ -96,7 +96,7 @@ def test_the_scales_and_numbers_are_prophets_defaults() -> None:
     assert (
         theirs.n_changepoints,
         theirs.changepoint_range,
-    ) == (prophet_map.CHANGEPOINTS, prophet_map.CHANGEPOINT_RANGE)
+    ) == (model.CHANGEPOINTS, model.CHANGEPOINT_RANGE)
 
 
 @pytest.mark.parametrize("on", [calendar(600, ALL), every(15, 400)], ids=["daily", "15m"])
@@ -104,7 +104,7 @@ def test_the_fourier_terms_are_prophets(on: Calendar) -> None:
     dates = pd.DatetimeIndex(on.times_ns).to_series()
     terms = [
         Prophet.fourier_series(dates, period_days, order)
-        for period_days, order in (prophet_map.PERIODS[name] for name in on.seasonalities)
+        for period_days, order in (model.PERIODS[name] for name in on.seasonalities)
     ]
     assert on.columns[:, on.line_size :] == pytest.approx(np.hstack(terms), abs=1e-9)
 
@@ -203,7 +203,7 @@ def test_the_optimality_residual_is_the_slope_of_the_log_posterior() -> None:
     on, values = calendar(60), walk(4, 60)
     ours = fit(values, on)
     off = replace(ours, parameters=ours.parameters + np.random.default_rng(1).normal(0, 0.3, ours.parameters.size))
-    units = np.where(on.lasso(USUAL) > 0, prophet_map.CHANGEPOINT_SCALE, prophet_map.LINE_SCALE)
+    units = np.where(on.lasso(USUAL) > 0, model.CHANGEPOINT_SCALE, model.LINE_SCALE)
     steps = 1e-6 * np.eye(units.size)
     slopes = [
         (log_posterior(replace(off, parameters=off.parameters + step), values) - log_posterior(off, values)) / 1e-6
@@ -215,7 +215,7 @@ def test_the_optimality_residual_is_the_slope_of_the_log_posterior() -> None:
 def residual(on: Calendar, values: Floats, parameters: Floats, sigma: float) -> float:
     ridge, lasso = on.ridge(USUAL), on.lasso(USUAL)
     scaled, variance = values[None] / np.abs(values).max(), np.array([sigma**2])
-    return float(prophet_map.optimality(on.columns, scaled, parameters[None], variance, ridge, lasso)[0])
+    return float(model.optimality(on.columns, scaled, parameters[None], variance, ridge, lasso)[0])
 
 
 # --- every series by itself ----------------------------------------------------------------------------------------
@@ -269,9 +269,9 @@ def test_a_series_has_the_mode_or_words_why_it_has_none(data: st.DataObject) -> 
         assert only.startswith(("a value is not a number", "its mode was not found"))
     else:
         assert np.isfinite(only.trend(on.times_ns)).all()
-        assert only.residual < prophet_map.CONVERGED
+        assert only.residual < model.CONVERGED
         moves = np.ptp(values) > 0
-        assert not moves or residual(on, values, only.parameters, only.sigma) < prophet_map.CONVERGED
+        assert not moves or residual(on, values, only.parameters, only.sigma) < model.CONVERGED
 
 
 def test_thousands_together_have_the_models_that_they_have_alone() -> None:
@@ -286,11 +286,11 @@ def test_series_of_several_calendars_have_the_models_that_they_have_alone() -> N
     values = [walk(place, len(on.times_ns)) for place, on in enumerate(calendars)]
     batches = [Batch(calendar=on, values=each[None]) for on, each in zip(calendars, values, strict=True)]
     alone = [fit(each, on) for each, on in zip(values, calendars, strict=True)]
-    assert [same(*pair) for pair in zip(prophet_map.fit(batches).fits, alone, strict=True)] == [True] * 4
+    assert [same(*pair) for pair in zip(model.fit(batches).fits, alone, strict=True)] == [True] * 4
 
 
 def test_nothing_to_fit_is_no_error() -> None:
-    assert prophet_map.fit([]).fits == ()
+    assert model.fit([]).fits == ()
 
 
 @pytest.mark.parametrize("factor", [1e-9, 1e-3, 1e9])
@@ -360,7 +360,7 @@ def rolled(values: Floats, bars: int, begun: bool) -> list[Fit | str]:
     index, paths, found = calendar(len(values)).times_ns, None, list[Fit | str]()
     for end in range(bars, len(values) + 1):
         on = Calendar.of(index[end - bars : end], TREND)
-        made = prophet_map.fit([Batch(calendar=on, values=values[None, end - bars : end])], USUAL, paths)
+        made = model.fit([Batch(calendar=on, values=values[None, end - bars : end])], USUAL, paths)
         found += made.fits
         paths = made.paths if begun else None
     return found
@@ -374,13 +374,13 @@ def test_a_model_begun_with_the_path_of_the_bar_before_is_the_same() -> None:
 
 def test_a_model_begun_with_the_path_of_the_bar_before_takes_less_work(monkeypatch: pytest.MonkeyPatch) -> None:
     solved: list[int] = []
-    real = mode_search._solve
+    real = posterior_mode._solve
 
     def counted(problems: Problems, rows: Integers, *rest: Any) -> tuple[Floats, Floats]:
         solved[-1] += len(rows)
         return real(problems, rows, *rest)
 
-    monkeypatch.setattr(mode_search, "_solve", counted)
+    monkeypatch.setattr(posterior_mode, "_solve", counted)
     for begun in (True, False):
         solved.append(0)
         rolled(walk(6, 160), 120, begun=begun)
@@ -397,21 +397,21 @@ def test_of_a_price_that_moves_by_single_cents_too_the_beginning_changes_nothing
             Batch(calendar=Calendar.of(index[last - 30 : last], TREND), values=many[:, last - 30 : last].copy())
             for last in (end - 1, end)
         ]
-        before = prophet_map.fit(windows[:1])
-        begun, alone = (prophet_map.fit(windows[1:], USUAL, paths).fits for paths in (before.paths, None))
+        before = model.fit(windows[:1])
+        begun, alone = (model.fit(windows[1:], USUAL, paths).fits for paths in (before.paths, None))
         assert [same(*pair) for pair in zip(begun, alone, strict=True)] == [True] * 8
 
 
 @pytest.mark.parametrize("seeds", [[1, 2, 4], [1]], ids=["more", "fewer"])
 def test_the_path_of_more_or_fewer_series_is_not_taken(seeds: Sequence[int]) -> None:
     on, both = calendar(120), np.stack([walk(3), walk(5)])
-    paths = prophet_map.fit([Batch(calendar=on, values=np.stack([walk(seed) for seed in seeds]))]).paths
-    found = prophet_map.fit([Batch(calendar=on, values=both)], USUAL, paths).fits
+    paths = model.fit([Batch(calendar=on, values=np.stack([walk(seed) for seed in seeds]))]).paths
+    found = model.fit([Batch(calendar=on, values=both)], USUAL, paths).fits
     assert [same(one, fit(values)) for one, values in zip(found, both, strict=True)] == [True, True]
 
 
 def test_a_path_of_quite_other_series_leads_to_the_same_model() -> None:
     on = calendar(120)
-    paths = prophet_map.fit([Batch(calendar=on, values=-walk(99)[None])]).paths
-    only = prophet_map.fit([Batch(calendar=on, values=walk(3)[None])], USUAL, paths).fits[0]
+    paths = model.fit([Batch(calendar=on, values=-walk(99)[None])]).paths
+    only = model.fit([Batch(calendar=on, values=walk(3)[None])], USUAL, paths).fits[0]
     assert same(only, fit(walk(3)))

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import SLOT, account, buy, daily, every, positions, settings
+from trader.journal.record import Run, as_json, observation_from, settings_from
 from trader.model import Code, Decision, Denial, Observation, OpenOrder, Side
-from trader.record import Run, as_json, observation_from, settings_from
 
 OBSERVATION = Observation(
     slot=SLOT,

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from tests.builders import SLOT, account, buy, sell, settings
-from trader.broker import BrokerError, OddAnswerError
+from trader.broker.base import BrokerError, OddAnswerError
 from trader.broker.embedded import EmbeddedBroker
-from trader.execution import ORDER_TIME_S, client_order_id
-from trader.journal import Journal, open_journal
+from trader.journal.entry import Journal, open_journal
+from trader.journal.record import Run
+from trader.journal.recovery import OrderId, Plan, detail, known, of_slot, order_id, plan_of, recover, unlisted
+from trader.journal.stores import Folder
 from trader.model import Decision, Observation, Order, Side
-from trader.pipeline import StopError
-from trader.record import Run
-from trader.recovery import OrderId, Plan, detail, known, of_slot, order_id, plan_of, recover, unlisted
-from trader.stores import Folder
+from trader.stages.execution import ORDER_TIME_S, client_order_id
+from trader.stages.pipeline import StopError
 
 NOW = SLOT + timedelta(hours=1)
 FILLED = replace(buy("A", 4), status="filled", order_id="1", filled_quantity=4.0, filled_price_usd=99.5)

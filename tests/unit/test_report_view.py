@@ -8,8 +8,8 @@ from rich.console import Console
 from scripts.report import story
 from scripts.report.view import show
 from tests.run_record import denial, order, record, record_of_a_lost_stop_loss, stopped, target
-from trader.execution import STOP_LOSS_LOST
 from trader.model import Code
+from trader.stages.execution import STOP_LOSS_LOST
 
 WIDTHS = [80, 99, 100, 104, 128, 140]
 UNPRICED = [denial(f"ZZ{number}", "NO_PRICE_DATA", "file: gave no prices of it") for number in range(9)]

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from tests.builders import SLOT, price_csv, settings
-from trader import market_hours
 from trader.model import NEW_YORK
+from trader.schedule import sessions
+from trader.schedule.slot import EventError, is_due, slot_and_now, slot_from, slot_id
 from trader.settings import Settings
-from trader.slot import EventError, is_due, slot_and_now, slot_from, slot_id
 
 NOW = datetime(2026, 11, 23, 15, 0, 20, 123, tzinfo=UTC)
 ALPACA = settings(BROKER="alpaca", ALPACAUSER="id", ALPACAPW="pw")
@@ -133,4 +133,4 @@ def test_slots_a_minute_apart_have_different_names() -> None:
     ],
 )
 def test_the_last_minute_is_that_of_the_last_session_that_is_over(now: str, slot: str) -> None:
-    assert market_hours.last_minute_before(datetime.fromisoformat(now)) == datetime.fromisoformat(slot)
+    assert sessions.last_minute_before(datetime.fromisoformat(now)) == datetime.fromisoformat(slot)

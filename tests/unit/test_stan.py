@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from prophet import Prophet
 
-from trader.forecast import quiet_prophet
-from trader.stan import Optimizer
+from trader.forecasting.prophet import quiet_prophet
+from trader.forecasting.stan import Optimizer
 
 PLAIN: dict[str, Any] = {"weekly_seasonality": False, "daily_seasonality": False, "uncertainty_samples": 0}
 

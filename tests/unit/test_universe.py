@@ -1,5 +1,5 @@
 from tests.builders import daily
-from trader.universe import candidates, returns, sp500, top_performers
+from trader.stages.universe import candidates, returns, sp500, top_performers
 
 
 def test_the_index_has_some_five_hundred_different_symbols() -> None:

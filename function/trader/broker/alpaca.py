@@ -9,11 +9,11 @@ from decimal import Decimal
 from http import HTTPStatus
 from typing import TypeGuard
 
-from trader.alpaca_client import AlpacaClient, Json, NoAnswerError, RefusedError
-from trader.broker import DEAD, BrokerError, MarketClock, OddAnswerError, OrderRejectedError, OrderUnclearError
+from trader.alpaca.client import AlpacaClient, Json, NoAnswerError, RefusedError
+from trader.broker.base import DEAD, BrokerError, MarketClock, OddAnswerError, OrderRejectedError, OrderUnclearError
+from trader.logs import one_line
 from trader.model import Account, Code, OpenOrder, Order, Position, Side
-from trader.slot import present
-from trader.text import one_line
+from trader.schedule.slot import present
 
 logger = logging.getLogger(__name__)
 

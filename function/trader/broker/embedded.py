@@ -16,9 +16,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from trader import decode, market_hours
-from trader.broker import BrokerError, MarketClock, OrderRejectedError, OrderUnclearError
+from trader import codec
+from trader.broker.base import BrokerError, MarketClock, OrderRejectedError, OrderUnclearError
 from trader.model import Account, Closes, Code, OpenOrder, Order, Position, Side
+from trader.schedule import sessions
 
 LOG = logging.getLogger("trader")
 
@@ -59,7 +60,7 @@ class EmbeddedBroker:
 
     def clock(self) -> MarketClock:
         """The regular sessions of the New York Stock Exchange."""
-        return MarketClock(is_open=market_hours.is_open(self._now), next_open=market_hours.next_open(self._now))
+        return MarketClock(is_open=sessions.is_open(self._now), next_open=sessions.next_open(self._now))
 
     def account(self) -> Account:
         """Cash is all the buying power there is."""
@@ -146,7 +147,7 @@ class EmbeddedBroker:
             cash_usd = self._starting_cash_usd
             return _Book(cash_usd=cash_usd, last_equity_usd=cash_usd, as_of=self._now)
         try:
-            return _decode(decode.mapping(decode.loaded(self._path.read_text(encoding="utf-8"))))
+            return _decode(codec.mapping(codec.loaded(self._path.read_text(encoding="utf-8"))))
         except (ValueError, KeyError, TypeError) as error:
             raise BrokerError(
                 f"ACCOUNT_FILE={self._path} is no account of the embedded broker ({type(error).__name__}: {error}); "
@@ -169,7 +170,7 @@ class EmbeddedBroker:
             )
         closes = self._closes(list(book.positions)) if book.positions else {}
         known = set(book.orders)
-        closed = market_hours.previous_close(self._now)
+        closed = sessions.previous_close(self._now)
         if book.as_of < closed:
             _pass(book, closes, closed)
             book.last_equity_usd = book.equity_usd()
@@ -269,12 +270,12 @@ def _legs(order: Order) -> Iterator[OpenOrder]:
 
 def _decode(data: Mapping[str, Any]) -> _Book:
     book = _Book(
-        cash_usd=decode.number(data["cash_usd"]),
-        last_equity_usd=decode.number(data["last_equity_usd"]),
-        as_of=decode.moment(data["as_of"]),
-        positions={key: decode.built(Position, value) for key, value in decode.mapping(data["positions"]).items()},
-        brackets={key: decode.built(Order, value) for key, value in decode.mapping(data["brackets"]).items()},
-        orders={key: decode.built(Order, value) for key, value in decode.mapping(data["orders"]).items()},
+        cash_usd=codec.number(data["cash_usd"]),
+        last_equity_usd=codec.number(data["last_equity_usd"]),
+        as_of=codec.moment(data["as_of"]),
+        positions={key: codec.built(Position, value) for key, value in codec.mapping(data["positions"]).items()},
+        brackets={key: codec.built(Order, value) for key, value in codec.mapping(data["brackets"]).items()},
+        orders={key: codec.built(Order, value) for key, value in codec.mapping(data["orders"]).items()},
     )
     for symbol, position in book.positions.items():
         if position.symbol != symbol or position.quantity <= 0 or position.price_usd <= 0:

@@ -11,10 +11,11 @@ from typing import Any
 
 import pandas as pd
 
-from trader.alpaca_client import AlpacaClient, AlpacaError, Json, RefusedError
+from trader.alpaca.client import AlpacaClient, AlpacaError, Json, RefusedError
+from trader.logs import LONGEST_REASON, one_line
 from trader.model import Closes
-from trader.prices import PriceSourceError, Progress, start_of
-from trader.text import LONGEST_REASON, one_line
+from trader.prices.base import PriceSourceError, start_of
+from trader.progress import Progress
 
 SYMBOLS_PER_REQUEST = 100
 BARS_PER_PAGE = 10_000  # the most that Alpaca gives at once

@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from trader.model import NEW_YORK, YEARS, Closes
-from trader.prices import PriceSourceError, Progress
+from trader.prices.base import PriceSourceError
+from trader.progress import Progress
 
 MOST_LETTERS = 100_000_000
 """Of a price file, unpacked: ten years of the S&P 500's closes have some ten million."""

@@ -18,9 +18,10 @@ import pandas as pd
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_when_event_set, wait_exponential_jitter
 from tenacity.nap import sleep_using_event
 
+from trader.logs import LONGEST_REASON, one_line
 from trader.model import NEW_YORK, Closes
-from trader.prices import PriceSourceError, Progress, start_of
-from trader.text import LONGEST_REASON, one_line
+from trader.prices.base import PriceSourceError, start_of
+from trader.progress import Progress
 
 MOST_DAYS = {"1h": 729, "15m": 59, "5m": 59, "1m": 7}
 """By bar interval: how far back Yahoo keeps bars. It keeps daily ones for ever."""

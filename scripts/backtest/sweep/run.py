@@ -19,7 +19,7 @@ from scripts.backtest.sweep.folds import Part
 from scripts.backtest.sweep.store import Store, identity
 from scripts.backtest.sweep.work import Figures, Job, pack
 from trader.model import NEW_YORK
-from trader.prices import Progress, no_progress
+from trader.progress import Progress, no_progress
 
 FORECASTS, BACKTESTS = "forecasts", "backtests"
 """The two phases."""

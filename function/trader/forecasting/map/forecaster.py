@@ -10,20 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from trader import prophet_map
-from trader.forecast import (
-    INTERVAL_PERCENTILES,
-    SEED,
-    Forecasts,
-    ProphetForecaster,
-    failed,
-    horizon,
-    too_short,
-)
-from trader.mode_search import Floats
+from trader.forecasting.base import Forecasts
+from trader.forecasting.map import model
+from trader.forecasting.map.model import Batch, Calendar, Fit
+from trader.forecasting.map.posterior_mode import Floats
+from trader.forecasting.prophet import INTERVAL_PERCENTILES, SEED, ProphetForecaster, failed, horizon, too_short
 from trader.model import NEW_YORK, Closes, Denial, Forecast
-from trader.prices import Progress, no_progress
-from trader.prophet_map import Batch, Calendar, Fit
+from trader.progress import Progress, no_progress
 
 LOG = logging.getLogger("trader")
 
@@ -85,7 +78,7 @@ class MapForecaster:
             denials=tuple(each for symbol in closes if isinstance(each := outcomes[symbol], Denial)),
         )
 
-    def calendar(self, local_ns: prophet_map.Nanoseconds) -> Calendar:
+    def calendar(self, local_ns: model.Nanoseconds) -> Calendar:
         """What these bars, in exchange time without its zone, decide for the signal's model. Raises ValueError."""
         return Calendar.of(local_ns, SEASONALITIES[self._signal])
 
@@ -93,7 +86,7 @@ class MapForecaster:
         self,
         symbol: str,
         time: pd.Timestamp,
-        at_ns: prophet_map.Nanoseconds,
+        at_ns: model.Nanoseconds,
         price_usd: float,
         fit: Fit,
         corners: Sequence[datetime] = (),
@@ -140,7 +133,7 @@ class MapForecaster:
                 Batch(calendar=calendar, values=np.stack([each.to_numpy(float) for each in closes.values()]))
             )
             sound.append(closes)
-        fits = iter(prophet_map.fit(batches).fits)
+        fits = iter(model.fit(batches).fits)
         for batch, closes in zip(batches, sound, strict=True):
             index = pd.DatetimeIndex(next(iter(closes.values())).index)
             corners = index[batch.calendar.corners].to_pydatetime().tolist()
@@ -185,7 +178,7 @@ class MapForecaster:
         }
 
 
-def local_ns(times: Iterable[datetime]) -> prophet_map.Nanoseconds:
+def local_ns(times: Iterable[datetime]) -> model.Nanoseconds:
     """Exchange time without its zone, as Prophet is given it: a daily bar is its date, whatever the clocks do."""
     index = (
         pd.DatetimeIndex(times if isinstance(times, pd.DatetimeIndex) else list(times))

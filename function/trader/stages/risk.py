@@ -7,8 +7,8 @@ a quantity came about, because this is the last stage before money moves.
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from trader.model import Account, Code, Denial, Position, Target
-from trader.portfolio import spendable_usd
 from trader.settings import Settings
+from trader.stages.portfolio import spendable_usd
 
 MOST_GAP_FRACTION = 0.4
 """A price further from its line is taken for a split that the source has not adjusted for, or for a bad price."""

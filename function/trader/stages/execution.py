@@ -8,10 +8,10 @@ from time import sleep
 
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from trader.broker import DEAD, UNKNOWN, Broker, BrokerError, OrderRejectedError, OrderUnclearError
+from trader.broker.base import DEAD, UNKNOWN, Broker, BrokerError, OrderRejectedError, OrderUnclearError
 from trader.model import Code, Denial, OpenOrder, Order, Side, Target
+from trader.schedule.slot import slot_id
 from trader.settings import Settings
-from trader.slot import slot_id
 
 ORDER_TIME_S = 100.0
 """Needed before an order is begun: two reads, the order, its look-up, each up to its time limits, and the record."""

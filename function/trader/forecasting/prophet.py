@@ -7,16 +7,16 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from trader.forecasting.base import Forecasts
 from trader.model import BAR_LENGTH, NEW_YORK, Closes, Code, Denial, Forecast
-from trader.prices import Progress, no_progress
+from trader.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from prophet import Prophet
@@ -35,23 +35,6 @@ FIT_TIMEOUT_S = 20
 
 HORIZON_DAYS = 8
 LEAST_BARS = {"trend": 30, "interval": 30, "horizon": 90}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forecasts:
-    """Forecasts in the order asked for, and a denial for each symbol without one."""
-
-    forecasts: tuple[Forecast, ...] = ()
-    denials: tuple[Denial, ...] = field(default=())
-
-
-class Forecaster(Protocol):
-    """Draws the trend line of each symbol."""
-
-    def forecast(
-        self, closes: Mapping[str, Closes], remaining_s: Callable[[], float], progress: Progress = no_progress
-    ) -> Forecasts:
-        """A forecast or a denial for each symbol. What is not done when `remaining_s()` reaches 0 is OUT_OF_TIME."""
 
 
 class ProphetForecaster:
@@ -217,7 +200,7 @@ def quiet_prophet() -> "type[Prophet]":
         logging.getLogger(name).disabled = True
     from prophet import Prophet
 
-    from trader.stan import Optimizer
+    from trader.forecasting.stan import Optimizer
 
     class Trend(Prophet):
         """Prophet with its optimizer called directly, and without a table that it makes anew for every fit.

@@ -8,13 +8,16 @@ from datetime import datetime
 from functools import partial
 from typing import Protocol
 
-from trader import alpha, execution, portfolio, risk, universe
-from trader.broker import Broker, BrokerError
-from trader.forecast import Forecaster, Forecasts
+from trader.alpha import models as alpha
+from trader.broker.base import Broker, BrokerError
+from trader.forecasting.base import Forecaster, Forecasts
+from trader.journal.record import STARTED, Run, as_json
 from trader.model import NEW_YORK, Account, Code, Decision, Denial, Insight, Json, Observation, Order, Outcome
-from trader.prices import Prices, Progress, last_bars, no_progress
-from trader.record import STARTED, Run, as_json
+from trader.prices.reader import Prices
+from trader.prices.series import last_bars
+from trader.progress import Progress, no_progress
 from trader.settings import Settings
+from trader.stages import execution, portfolio, risk, universe
 
 LOG = logging.getLogger("trader")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trader.model import Closes
 
-CONSTITUENTS = Path(__file__).with_name("constituents.csv")
+CONSTITUENTS = Path(__file__).parents[1] / "data" / "constituents.csv"
 
 
 @cache

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
-from trader import market_hours
 from trader.model import BAR_LENGTH, NEW_YORK, YEARS
 from trader.prices.file import FilePrices
+from trader.schedule import sessions
 from trader.settings import Settings
 
 LATEST_EVENT_S = 300.0
@@ -93,5 +93,5 @@ def file_end(settings: Settings) -> datetime:
     """When the last bar of the price file was news."""
     last_bar = FilePrices(Path(settings.price_file), settings.bar_interval).last_bar()
     if settings.bar_interval == "1d":
-        return market_hours.last_slot_of(last_bar.astimezone(NEW_YORK).date()).astimezone(UTC)
+        return sessions.last_slot_of(last_bar.astimezone(NEW_YORK).date()).astimezone(UTC)
     return last_bar + BAR_LENGTH[settings.bar_interval]

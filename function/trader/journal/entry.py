@@ -15,11 +15,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from trader import decode
+from trader import codec
+from trader.journal.record import Run, as_json
+from trader.journal.stores import Bucket, Folder, JournalError, Store
 from trader.model import NEW_YORK, Json, Report
-from trader.record import Run, as_json
-from trader.slot import LATEST_EVENT_S, slot_from, slot_id
-from trader.stores import Bucket, Folder, JournalError, Store
+from trader.schedule.slot import LATEST_EVENT_S, slot_from, slot_id
 
 LOG = logging.getLogger("trader")
 
@@ -131,10 +131,10 @@ class Journal:
         if text is None:
             return None
         try:
-            kept = decode.loaded(text)
+            kept = codec.loaded(text)
             if kept["basis"] != basis:
                 return None
-            return {symbol: decode.number(value) for symbol, value in decode.mapping(kept["ranking"]).items()}
+            return {symbol: codec.number(value) for symbol, value in codec.mapping(kept["ranking"]).items()}
         except (ValueError, KeyError, TypeError) as error:
             LOG.warning("the day's ranking cannot be read and is made again", extra={"error": str(error)})
             return None
@@ -146,7 +146,7 @@ class Journal:
     def _read(self, name: str) -> Json | None:
         text = self.store.read(name)
         try:
-            record: Json | None = None if text is None else decode.loaded(text)
+            record: Json | None = None if text is None else codec.loaded(text)
         except ValueError as error:
             raise JournalError(f"record {name} is not JSON: {error}") from error
         return record
@@ -157,8 +157,8 @@ class Journal:
             text = self.store.read(f"{self._run(slot)}.claim") or ""
             if not text.startswith("{"):
                 return None  # as claims once were: a word and nothing else
-            until = decode.loaded(text)["until"]
-            return None if until is None else decode.moment(until).astimezone(UTC)
+            until = codec.loaded(text)["until"]
+            return None if until is None else codec.moment(until).astimezone(UTC)
         except (ValueError, KeyError, TypeError) as error:
             LOG.warning("a claim cannot be read", extra={"slot": as_json(slot), "error": str(error)})
             return None

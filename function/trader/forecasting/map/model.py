@@ -16,8 +16,8 @@ from functools import cached_property
 
 import numpy as np
 
-from trader import mode_search
-from trader.mode_search import Floats, Integers, Path, Problems
+from trader.forecasting.map import posterior_mode
+from trader.forecasting.map.posterior_mode import Floats, Integers, Path, Problems
 
 type Nanoseconds = np.ndarray[tuple[int], np.dtype[np.int64]]
 """Times without a zone, strictly increasing, since 1970."""
@@ -27,7 +27,7 @@ CHANGEPOINT_RANGE = 0.8
 LINE_SCALE = 5.0
 CHANGEPOINT_SCALE = 0.05
 SEASONALITY_SCALE = 10.0
-"""Prophet's defaults, all of them; the noise's scale of 0.5 is in mode_search."""
+"""Prophet's defaults, all of them; the noise's scale of 0.5 is in posterior_mode."""
 
 LEAST_BARS = 3
 """With two, the line goes through both, and there is no noise to speak of."""
@@ -267,7 +267,7 @@ def _fitted(batches: Sequence[Batch], scales: Scales, path: Path | None) -> tupl
         ridge=ridge,
         lasso=lasso,
     )
-    modes = mode_search.search(problems, path if path is not None and path.count == sum(counts) else None)
+    modes = posterior_mode.search(problems, path if path is not None and path.count == sum(counts) else None)
     models: list[list[Fit | str]] = []
     begin = 0
     for batch, y, most, sound in zip(batches, scaled, scale, is_sound, strict=True):

@@ -10,9 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from trader import decode
-from trader.broker import DEAD, UNKNOWN
-from trader.execution import STOP_LOSS_LOST
+from trader import codec
+from trader.broker.base import DEAD, UNKNOWN
 from trader.model import (
     Account,
     Closes,
@@ -28,6 +27,7 @@ from trader.model import (
     Side,
 )
 from trader.settings import Settings
+from trader.stages.execution import STOP_LOSS_LOST
 
 VERSION = 1
 STARTED = "STARTED"
@@ -145,20 +145,20 @@ def as_json(value: Any) -> Any:  # noqa: ANN401 any of the model's values, and w
 def observation_from(data: Mapping[str, Any]) -> Observation:
     """An observation out of a record. Raises KeyError, TypeError or ValueError if it is none."""
     return Observation(
-        slot=decode.moment(data["slot"]),
-        now=decode.moment(data["now"]),
-        account=decode.built(Account, data["account"]),
-        positions={symbol: decode.built(Position, value) for symbol, value in data["positions"].items()},
-        open_orders=tuple(decode.built(OpenOrder, value) for value in data["open_orders"]),
-        ranking={symbol: decode.number(value) for symbol, value in data["ranking"].items()},
+        slot=codec.moment(data["slot"]),
+        now=codec.moment(data["now"]),
+        account=codec.built(Account, data["account"]),
+        positions={symbol: codec.built(Position, value) for symbol, value in data["positions"].items()},
+        open_orders=tuple(codec.built(OpenOrder, value) for value in data["open_orders"]),
+        ranking={symbol: codec.number(value) for symbol, value in data["ranking"].items()},
         closes={symbol: _closes(symbol, value) for symbol, value in data["closes"].items()},
-        denials=tuple(decode.built(Denial, value) for value in data["denials"]),
+        denials=tuple(codec.built(Denial, value) for value in data["denials"]),
     )
 
 
 def order_from(data: Mapping[str, Any]) -> Order:
     """An order out of a record. Raises KeyError, TypeError or ValueError if it is none."""
-    return decode.built(Order, data)
+    return codec.built(Order, data)
 
 
 def settings_from(data: Mapping[str, Any]) -> Settings:
@@ -169,8 +169,8 @@ def settings_from(data: Mapping[str, Any]) -> Settings:
 
 
 def _closes(symbol: str, data: Mapping[str, Any]) -> Closes:
-    times = pd.to_datetime([decode.number(time) for time in data["times"]], unit="s", utc=True)
-    closes = pd.Series([decode.number(price) for price in data["usd"]], index=times, name=symbol, dtype=float)
+    times = pd.to_datetime([codec.number(time) for time in data["times"]], unit="s", utc=True)
+    closes = pd.Series([codec.number(price) for price in data["usd"]], index=times, name=symbol, dtype=float)
     if closes.empty or not closes.index.is_monotonic_increasing or not closes.index.is_unique or (closes <= 0).any():
         raise ValueError(f"the closes of {symbol!r:.100} cannot be")
     return closes

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from math import inf
 
-from trader.broker import DEAD, Books, BrokerError, OddAnswerError
-from trader.execution import ORDER_TIME_S
-from trader.journal import Journal
+from trader.broker.base import DEAD, Books, BrokerError, OddAnswerError
+from trader.journal.entry import Journal
+from trader.journal.record import VERSION, Run, as_json, order_from
+from trader.journal.stores import JournalError
 from trader.model import Code, Json, Order, Outcome, Report, Side
-from trader.pipeline import StopError
-from trader.record import VERSION, Run, as_json, order_from
+from trader.schedule.slot import slot_from
 from trader.settings import Settings
-from trader.slot import slot_from
-from trader.stores import JournalError
+from trader.stages.execution import ORDER_TIME_S
+from trader.stages.pipeline import StopError
 
 LOG = logging.getLogger("trader")
 

@@ -1,0 +1,1 @@
+"""Alpaca's HTTP API, which the broker and a price source share."""

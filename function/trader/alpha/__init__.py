@@ -1,0 +1,1 @@
+"""Alpha models: a forecast in, an insight out. One file for each rule."""

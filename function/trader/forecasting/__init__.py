@@ -1,0 +1,1 @@
+"""Closes in, forecasts out: the engines that fit Prophet's model."""

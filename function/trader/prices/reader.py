@@ -1,0 +1,81 @@
+"""Closes by symbol from sources asked in order; each symbol ends as clean bars or as a reason code."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from trader.model import Closes, Code, Denial
+from trader.prices.base import Bars, PriceSource, PriceSourceError
+from trader.prices.series import UnusableError, clean_closes, last_bars
+from trader.progress import Progress, no_progress
+
+
+class Prices:
+    """The sources in order, as of one moment: each next one is asked for what the ones before could not give.
+
+    What was had once is not asked for again, so that the broker's valuation and the pipeline share it.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[PriceSource],
+        *,
+        now: datetime,
+        count: int,
+        max_age_s: float,
+        progress: Progress = no_progress,
+    ) -> None:
+        """`count` bars at the most of each symbol, none after `now`, the last at most `max_age_s` old."""
+        self._sources = tuple(sources)
+        self._now = now
+        self._count = count
+        self._max_age_s = max_age_s
+        self._progress = progress
+        self._had: dict[str, Closes] = {}
+        self._why: dict[str, Denial] = {}
+
+    def symbols(self) -> frozenset[str] | None:
+        """The symbols that any source can have; None if only asking tells.
+
+        Raises PriceSourceError if the only source cannot even tell that.
+        """
+        known: frozenset[str] = frozenset()
+        for source in self._sources:
+            try:
+                symbols = source.symbols(self._now)
+            except PriceSourceError:
+                if len(self._sources) == 1:
+                    raise
+                symbols = None
+            if symbols is None:
+                return None
+            known |= symbols
+        return known
+
+    def bars(self, symbols: Sequence[str]) -> Bars:
+        """The clean closes of each symbol, or why there are none."""
+        wanted = tuple(dict.fromkeys(symbols))
+        new = [symbol for symbol in wanted if symbol not in self._had and symbol not in self._why]
+        for source in self._sources:
+            missing = [symbol for symbol in new if symbol not in self._had]
+            if missing:
+                self._ask(source, missing)
+        return Bars(
+            closes={symbol: self._had[symbol] for symbol in wanted if symbol in self._had},
+            denials=tuple(self._why[symbol] for symbol in wanted if symbol not in self._had),
+        )
+
+    def _ask(self, source: PriceSource, symbols: Sequence[str]) -> None:
+        try:
+            answer = source.closes(symbols, self._count, self._now, self._progress)
+            fault = "gave no prices of it"
+        except PriceSourceError as error:
+            answer, fault = {}, str(error)
+        for symbol in symbols:
+            try:
+                if symbol not in answer:
+                    raise UnusableError(Code.NO_PRICE_DATA, fault)
+                self._had[symbol] = last_bars(clean_closes(answer[symbol], self._now, self._max_age_s), self._count)
+            except UnusableError as error:
+                before = f"{self._why[symbol].detail}; " if symbol in self._why else ""
+                detail = f"{before}{source.name}: {error}"
+                self._why[symbol] = Denial(symbol=symbol, code=error.code, detail=detail)

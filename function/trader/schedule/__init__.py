@@ -1,0 +1,1 @@
+"""When to run: slots, and the sessions of the exchange."""
