@@ -8,17 +8,17 @@ export PYTHONPATH := function:.
 
 ##@ Try it
 run: .venv/.set-up ## Run the bot once: sample prices and a paper account unless told otherwise (AT=, MODE=, BROKER=, ...)
-	@$(PY) -m scripts.run_local
+	@$(PY) -m scripts.run.local
 
 replay: .venv/.set-up ## Compute the decisions of a recorded run again (RUN=latest, a slot, a file or s3://...)
-	@$(PY) -m scripts.replay "$(or $(RUN),latest)"
+	@$(PY) -m scripts.run.replay "$(or $(RUN),latest)"
 
 ##@ Backtest
 backtest: .venv/.set-up ## Run the bot over the past in Backtrader (START=, END=, CASH=, COMMISSION=, SLIPPAGE=, REFIT_EVERY=, OUT=, SIGNAL=, ...)
 	@$(PY) -m scripts.backtest
 
 sweep: .venv/.set-up ## Try many settings, each judged on the span after the one it was chosen on (GRID="NAME=1,2 ...", SAMPLES=, FOLDS=, SCHEDULER=)
-	@$(PY) -m scripts.backtest.sweep
+	@$(PY) -m scripts.sweep
 
 compare: .venv/.set-up ## Check that a backtest decides as make run does, bar by bar (START=, END=)
 	@$(PY) -m scripts.backtest.compare
@@ -27,20 +27,20 @@ lookahead: .venv/.set-up ## Check that no decision of a backtest knows the futur
 	@$(PY) -m scripts.backtest.lookahead
 
 bench-backtest: .venv/.set-up ## Measure the backtest against Prophet inside next(), and a sweep on one and two workers
-	@$(PY) -m scripts.backtest.bench
+	@$(PY) -m scripts.bench.backtests
 
 ##@ For Lambda
 layer: .venv/.set-up ## Build the layer with Prophet in it and verify it (ARCH=x86_64|arm64, PYTHON=3.13|3.14, JSON=1)
-	@$(PY) -m layer.build
+	@$(PY) -m scripts.layer.build
 
 verify-layer: .venv/.set-up ## Run the function from the finished layer once more (ARCH=, PYTHON=, JSON=1)
-	@$(PY) -m layer.verify
+	@$(PY) -m scripts.layer.verify
 
 package: .venv/.set-up ## Zip the function itself (JSON=1)
-	@$(PY) -m layer.package
+	@$(PY) -m scripts.layer.package
 
 bench-layer: .venv/.set-up ## Measure the layer against a plain `pip install`: bytes, imports, init
-	@$(PY) -m layer.bench
+	@$(PY) -m scripts.bench.layers
 
 ##@ Deploy to AWS
 secrets: .venv/.set-up ## Ask for Alpaca's keys and keep them in SSM, for each strategy (STRATEGY=; or from ALPACAUSER, ALPACAPW)
@@ -75,7 +75,7 @@ resume: .venv/.set-up ## Let a strategy trade again (STRATEGY=name, or all)
 	@$(PY) -m scripts.cloud.halt resume
 
 reconcile: .venv/.set-up ## Compare the journal with the broker's books, record runs that were cut off (STRATEGY=, SINCE=7d, LOCAL=1)
-	@$(PY) -m scripts.reconcile
+	@$(PY) -m scripts.run.reconcile
 
 rollback: .venv/.set-up ## Go back to an older version of a strategy's function (STRATEGY=, VERSION=)
 	@$(PY) -m scripts.cloud.rollback
@@ -88,31 +88,31 @@ bench-cost: .venv/.set-up ## Measure anew what a month would use: 30 strategies 
 
 ##@ Data
 constituents: .venv/.set-up ## Refresh function/trader/data/constituents.csv and show what changed (SOURCE=auto|online|offline)
-	@$(PY) -m scripts.constituents --source "$(or $(SOURCE),auto)"
+	@$(PY) -m scripts.data.constituents --source "$(or $(SOURCE),auto)"
 
 sample-prices: .venv/.set-up ## Make function/trader/data/sample_prices.csv.gz anew from its source
-	@$(PY) -m scripts.sample_prices
+	@$(PY) -m scripts.data.sample_prices
 
 picture: .venv/.set-up ## Draw docs/run.png and docs/backtest.png, the pages of make run and make backtest in Chromium
 	@scripts/picture.sh
 
 ##@ Work on it
 setup: .venv/.set-up ## Make .venv; every other target does this by itself
-test: .venv/.set-up ## Run the tests (TESTS=tests/unit/test_risk.py for some)
+test: .venv/.set-up ## Run the tests (TESTS=tests/unit/trader/stages/test_portfolio_risk.py for some)
 	@$(PY) -m pytest $(or $(TESTS),-m "not slow")
 
 test-slow: .venv/.set-up ## Run the rest: whether the checks notice planted bugs and a spoilt layer, and Terraform's own tests
 	@$(PY) -m pytest -m slow
 
 gauntlet: .venv/.set-up ## Send the deployed function through faults at every boundary and random weeks (LONG=1, SEED=, JSON=1)
-	@$(PY) -m tests.gauntlet
+	@$(PY) -m tests.fault_injection
 
 audit: .venv/.set-up ## Hold every locked package against known vulnerabilities, the index and what a lock has to be (OFFLINE=1)
 	@[ -n "$(OFFLINE)" ] || scripts/linters.sh
-	@$(PY) -m scripts.audit
+	@$(PY) -m scripts.checks.audit
 
 scan-secrets: .venv/.set-up ## Look for keys in every file of the repository and in the zips that go to AWS
-	@$(PY) -m scripts.scan_secrets
+	@$(PY) -m scripts.checks.scan_secrets
 
 fuzz: .venv/.set-up ## Try many inputs from outside, for minutes (EXAMPLES=2000 of each kind, SEED=)
 	@EXAMPLES="$(or $(EXAMPLES),2000)" $(PY) -m pytest tests/security/test_fuzz.py --dist load --timeout 0 \
@@ -131,13 +131,13 @@ format: .venv/.set-up ## Format the code and mend what can be mended
 	@$(PY) -m ruff check --fix .
 
 bench: .venv/.set-up ## Measure the forecast stage, memory and 500 symbols from a Yahoo stand-in
-	@$(PY) -m scripts.bench
+	@$(PY) -m scripts.bench.forecast_stage
 
 parity: .venv/.set-up ## Compare the engines: map's models and decisions beside Prophet's (PICTURE=file to draw them)
-	@$(PY) -m scripts.engine.parity $(if $(PICTURE),--picture "$(PICTURE)")
+	@$(PY) -m scripts.bench.parity $(if $(PICTURE),--picture "$(PICTURE)")
 
 bench-engine: .venv/.set-up ## Measure the engines: time for 20, 100 and 500 symbols, memory, a whole backtest
-	@$(PY) -m scripts.engine.bench
+	@$(PY) -m scripts.bench.engines
 
 lock: .venv/.set-up ## Lock the requirements anew, with hashes
 	@scripts/lock.sh

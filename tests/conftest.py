@@ -6,7 +6,7 @@ import os
 import pytest
 from hypothesis import settings
 
-from tests.aws import aws
+from scripts.testkit.aws import aws
 from trader.settings import variables
 
 __all__ = ["aws"]

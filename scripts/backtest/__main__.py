@@ -10,7 +10,7 @@ import os
 import sys
 from dataclasses import replace
 
-from scripts import terminal
+from scripts import console
 from scripts.backtest import options, prices, scoring
 from scripts.backtest.engine import backtest
 from scripts.backtest.model import Options, Result
@@ -21,11 +21,11 @@ from trader.progress import Progress
 def main() -> None:
     """Load the prices, run, write the page and the figures, show the table."""
     parser = argparse.ArgumentParser(prog="make backtest", description=__doc__)
-    parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print the figures as JSON")
+    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the figures as JSON")
     arguments = parser.parse_args()
-    with terminal.plain_errors("interrupted before the first bar was done; there is nothing to report"):
+    with console.plain_errors("interrupted before the first bar was done; there is nothing to report"):
         chosen = options.from_env(os.environ)
-        with terminal.progress() as progress:
+        with console.progress() as progress:
             result = run(chosen, progress)
         from scripts.backtest import report, statistics  # see run
 
@@ -34,7 +34,7 @@ def main() -> None:
         if arguments.json:
             sys.stdout.write(json.dumps(figures) + "\n")
         else:
-            report.show(figures, paths, terminal.OUT)
+            report.show(figures, paths, console.OUT)
 
 
 def run(chosen: Options, progress: Progress) -> Result:

@@ -21,12 +21,13 @@ import pandas as pd
 from rich.table import Table
 
 from lambda_function import run
-from scripts import replay, terminal
+from scripts import console
 from scripts.backtest import options, prices
 from scripts.backtest.engine import backtest
 from scripts.backtest.lookahead import starting
 from scripts.backtest.model import Bar, Options, Panel
 from scripts.backtest.workers import pool
+from scripts.run import replay
 from trader import logs
 from trader.journal.entry import open_journal
 from trader.journal.record import as_json
@@ -52,18 +53,18 @@ class Day:
 def main() -> None:
     """Both ways, side by side; the exit code is 0 only if there were decisions and every one is the same."""
     parser = argparse.ArgumentParser(prog="make compare", description=__doc__)
-    parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print the result as JSON")
+    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
     arguments = parser.parse_args()
-    with terminal.plain_errors("interrupted; nothing is proved"):
+    with console.plain_errors("interrupted; nothing is proved"):
         chosen = options.from_env(os.environ)
-        with terminal.progress() as progress:
+        with console.progress() as progress:
             panel = prices.load(chosen, progress)
             days = compare(panel, starting(panel, chosen, BARS) if chosen.start is None else chosen, progress)
     if arguments.json:
         sys.stdout.write(json.dumps(answer(days)) + "\n")
     else:
         show(days)
-    sys.exit(terminal.USABLE if is_same(days) else terminal.FAILED)
+    sys.exit(console.USABLE if is_same(days) else console.FAILED)
 
 
 def is_same(days: Sequence[Day]) -> bool:
@@ -181,18 +182,18 @@ def show(days: Sequence[Day]) -> None:
     differing = [each for each in days if each.differences]
     if is_same(days):
         text = f"The same: {counts}. Every decision of the backtest is the one that make run made, to the last digit."
-        terminal.OUT.print(text, style="green")
+        console.OUT.print(text, style="green")
         return
     if not differing:
         text = f"Nothing was compared: {counts}. Each run ended as {days[0].run}; choose a span with prices of use."
-        terminal.OUT.print(text, style="bold red")
+        console.OUT.print(text, style="bold red")
         return
-    terminal.OUT.print(f"NOT the same: {counts}; {len(differing)} runs differ.", style="bold red")
+    console.OUT.print(f"NOT the same: {counts}; {len(differing)} runs differ.", style="bold red")
     table = Table("slot", "what", "make run", "backtest")
     for day in differing:
         for each in day.differences:
             table.add_row(f"{day.slot.astimezone(NEW_YORK):%Y-%m-%d %H:%M}", each.what, each.recorded, each.replayed)
-    terminal.OUT.print(table)
+    console.OUT.print(table)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from datetime import datetime
 
 from rich.table import Table as Grid
 
-from scripts import terminal
+from scripts import console
 from scripts.backtest import forecasts, options, prices
 from scripts.backtest.compute import Table, Task, compute
 from scripts.backtest.engine import backtest
@@ -68,12 +68,12 @@ class Check:
 def main() -> None:
     """Check the backtest, then the check itself; the exit code is 0 only if both come out as they should."""
     parser = argparse.ArgumentParser(prog="make lookahead", description=__doc__)
-    parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print the result as JSON")
+    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
     arguments = parser.parse_args()
-    with terminal.plain_errors("interrupted; nothing is proved"):
+    with console.plain_errors("interrupted; nothing is proved"):
         cuts, seed = numbers(os.environ)
         chosen = options.from_env(os.environ)
-        with terminal.progress() as progress, pool(chosen.settings.engine) as executor:
+        with console.progress() as progress, pool(chosen.settings.engine) as executor:
             whole = prices.load(chosen, progress)
 
             def load(at: datetime | None) -> Panel:
@@ -90,7 +90,7 @@ def main() -> None:
         sys.stdout.write(json.dumps([as_json(each) | {"is_passed": each.is_passed} for each in checks]) + "\n")
     else:
         show(checks)
-    sys.exit(terminal.USABLE if all(each.is_passed for each in checks) else terminal.FAILED)
+    sys.exit(console.USABLE if all(each.is_passed for each in checks) else console.FAILED)
 
 
 def numbers(env: Mapping[str, str]) -> tuple[int | None, int]:
@@ -237,7 +237,7 @@ def show(checks: Sequence[Check]) -> None:
             verdict,
             style="" if each.is_passed else "red",
         )
-    terminal.OUT.print(grid)
+    console.OUT.print(grid)
 
 
 def moment(time: datetime) -> str:

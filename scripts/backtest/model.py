@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from scripts.terminal import CommandError
+from scripts.console import CommandError
 from trader.model import Decision, Denial, Order, Side
 from trader.settings import Settings
 

@@ -21,7 +21,7 @@ from botocore.exceptions import (
     ProfileNotFound,
 )
 
-from scripts.terminal import CommandError
+from scripts.console import CommandError
 
 PROJECT = "prophet-trader"
 """The default of Terraform's variable `project`."""

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 from rich.prompt import Confirm
 
-from scripts import terminal
+from scripts import console
 from scripts.cloud.aws import CONFIG, PROJECT, AwsError, Cloud, DeniedError, MissingError, connect, translated
 from scripts.cloud.terraform import BACKEND, Terraform, check_version
-from scripts.terminal import CommandError
+from scripts.console import CommandError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CreateBucketRequestTypeDef
@@ -62,9 +62,9 @@ def main() -> None:
         epilog=f"Variables: REPOSITORY=owner/name ({NONE} takes its roles away), BRANCH=main, BUCKET_NAME= (where the "
         "root's bucket_name is set), PROJECT=. What is not said stays as it was.",
     )
-    parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print the outputs as JSON")
+    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the outputs as JSON")
     arguments = parser.parse_args()
-    with terminal.plain_errors(interrupted="interrupted; make bootstrap goes on from there"):
+    with console.plain_errors(interrupted="interrupted; make bootstrap goes on from there"):
         asked = wishes(os.environ)
         check_version()
         cloud = connect()
@@ -102,10 +102,10 @@ def bootstrap(root: Terraform, asked: Mapping[str, str]) -> Mapping[str, Any]:
         chosen["create_oidc_provider"] = "false" if has_provider_of_others(root) else "true"
     words = [f"-var={name}={value}" for name, value in chosen.items() if value is not None]
     changed: list[str] = []
-    with terminal.ERR.status("Terraform: making what is not there"):
+    with console.ERR.status("Terraform: making what is not there"):
         root.run("apply", "-json", "-auto-approve", *words, heed=lambda line: tell(line, changed))
     if not changed:
-        terminal.note("nothing had to be changed")
+        console.note("nothing had to be changed")
     return root.outputs()
 
 
@@ -115,7 +115,7 @@ def prepare(root: Terraform) -> None:
     make_bucket(root.cloud, bucket)
     backend = BACKEND.format(bucket=bucket, key=STATE_KEY, region=root.cloud.region)
     (root.folder / "backend.tf").write_text(backend + IMPORT.format(bucket=bucket))
-    with terminal.ERR.status("Terraform: getting ready"):
+    with console.ERR.status("Terraform: getting ready"):
         root.run("init", "-json", "-reconfigure")  # the folder may have been used for another account
 
 
@@ -160,9 +160,9 @@ def suggested(cloud: Cloud) -> str | None:
     # Whoever cloned somebody else's repository would otherwise let that person deploy into this account.
     origin = found[1]
     question = f"This folder was cloned from {origin} on GitHub. May that deploy into account {cloud.account}?"
-    if sys.stdin.isatty() and Confirm.ask(question, console=terminal.ERR, default=False):
+    if sys.stdin.isatty() and Confirm.ask(question, console=console.ERR, default=False):
         return origin
-    terminal.note(f"no role is made for GitHub; if {origin} is yours: make bootstrap REPOSITORY={origin}")
+    console.note(f"no role is made for GitHub; if {origin} is yours: make bootstrap REPOSITORY={origin}")
     return None
 
 
@@ -183,7 +183,7 @@ def looked_up(repository: str) -> str | None:
         done = subprocess.run(words, check=False, capture_output=True, text=True)
         if re.fullmatch(IDS, done.stdout.strip()):
             return done.stdout.strip()
-    terminal.note(
+    console.note(
         "GitHub's numbers of the repository are not known; one made, renamed or moved after 15 July 2026 cannot log in "
         f"without. Ask for them: gh api repos/{repository} --jq '\"\\(.owner.id)/\\(.id)\"', then: "
         "make bootstrap REPOSITORY_IDS=..."
@@ -220,7 +220,7 @@ def tell(line: str, changed: list[str]) -> None:
     event = json.loads(line) if line.startswith("{") else {}
     if event.get("type") == "apply_complete" and event["hook"]["action"] != "read":
         changed.append(event["@message"])
-        terminal.note(event["@message"])
+        console.note(event["@message"])
 
 
 def show(cloud: Cloud, outputs: Mapping[str, Any]) -> None:
@@ -250,7 +250,7 @@ def show(cloud: Cloud, outputs: Mapping[str, Any]) -> None:
 
 def say(text: str) -> None:
     """A line of the result, not broken, so that it can be copied."""
-    terminal.OUT.print(text, markup=False, soft_wrap=True)
+    console.OUT.print(text, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -19,14 +19,14 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from layer.target import Target
-from scripts import terminal
+from scripts import console
 from scripts.cloud.aws import Cloud, connect, translated
 from scripts.cloud.cron import DEFAULT, Schedule, kinds, once_a_day
 from scripts.cloud.logs import Period, ask, client_of, log_groups, named, query_text, watching, wide_enough
 from scripts.cloud.measure import CHOSEN, KINDS, LATENCY_S, Measured, load, measure
 from scripts.cloud.throttle import MB_PER_PROCESSOR, share_of
-from scripts.terminal import CommandError
+from scripts.console import CommandError
+from scripts.layer.target import Target
 
 DAYS = 30
 MEMORY_MB = 1_024
@@ -115,17 +115,17 @@ def main() -> None:
         description=f"{__doc__} Variables: ESTIMATE=1 (though there are logs); of the estimate SCHEDULE ({DEFAULT}), "
         "DAILY_AT (15:00, instead), MEMORY (MB), ARCH, PYTHON.",
     )
-    parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print the result as JSON")
+    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
     parser.add_argument("--least", type=int, default=0, metavar="N", help="fail if fewer strategies than N fit")
     arguments = parser.parse_args()
-    with terminal.plain_errors(interrupted="interrupted; nothing was changed"):
+    with console.plain_errors(interrupted="interrupted; nothing was changed"):
         target = Target.from_env(os.environ)
         uses, days, why_not = ({}, 0, "") if wants_estimate(os.environ) else billed()
         if uses:
             answer = from_logs(list(uses.values()), days, target.arch)
         else:
             if why_not:
-                terminal.note(f"{why_not}: so this is an estimate, from runs on this machine")
+                console.note(f"{why_not}: so this is an estimate, from runs on this machine")
             answer = from_runs(estimate(target, os.environ), target.arch)
         if arguments.json:
             sys.stdout.write(json.dumps(answer) + "\n")
@@ -140,7 +140,7 @@ def main() -> None:
 
 def wants_estimate(env: Mapping[str, str]) -> bool:
     """Whether the user asks for an estimate in so many words."""
-    return terminal.flag("ESTIMATE") or any(env.get(name) for name in ("SCHEDULE", "DAILY_AT", "MEMORY"))
+    return console.flag("ESTIMATE") or any(env.get(name) for name in ("SCHEDULE", "DAILY_AT", "MEMORY"))
 
 
 def billed() -> tuple[dict[str, Use], int, str]:
@@ -227,7 +227,7 @@ def estimate(target: Target, env: Mapping[str, str]) -> Estimate:
     counts = kinds(schedule, first, DAYS, daily_at)
     if not counts.total():
         raise CommandError(f"{schedule.expression} did not fire in the last {DAYS} days: there is nothing to estimate")
-    with terminal.progress() as progress:
+    with console.progress() as progress:
         measured = measure(target, memory_mb, progress)
     hours = {moment.replace(minute=0) for moment in schedule.times(first, DAYS)}
     return Estimate(
@@ -387,13 +387,13 @@ def show(answer: Mapping[str, Any]) -> None:
     used = runs_table(answer) if answer["source"] == "estimate" else strategies_table(answer)
     others = others_table(answer)
     wide_enough(used).print(used)
-    terminal.OUT.print(Text(verdict(answer), style="bold"), soft_wrap=True)
+    console.OUT.print(Text(verdict(answer), style="bold"), soft_wrap=True)
     wide_enough(others).print(others)
     lines = [*answer["known"], *(f"assumed: {each}" for each in answer["assumed"])]
     lines += [f"assumed: {each['what']}: {each['assumed']}" for each in answer["others"]]
     sources = dict.fromkeys([LAMBDA_PRICES, *(each["source"] for each in answer["others"])])
     lines.append(f"free tiers and prices are those of us-east-1: {' '.join(sources)}")
-    terminal.OUT.print(Text("\n" + "\n".join(f"- {line}" for line in lines), style="dim"), soft_wrap=True)
+    console.OUT.print(Text("\n" + "\n".join(f"- {line}" for line in lines), style="dim"), soft_wrap=True)
 
 
 def table_of(title: str, *headings: str) -> Table:

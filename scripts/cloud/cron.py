@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 
-from scripts.terminal import CommandError
+from scripts.console import CommandError
 from trader.model import NEW_YORK
 from trader.schedule import sessions
 

@@ -10,21 +10,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from scripts import terminal
+from scripts import console
 from scripts.cloud import preflight
 from scripts.cloud.aws import CONFIG, AwsError, Cloud, connect, translated
 from scripts.cloud.plan import counts, in_words, make_package, planned, reason_to_build, table
 from scripts.cloud.terraform import Terraform, Variables
-from scripts.terminal import CommandError
+from scripts.console import CommandError
 
 
 def main() -> None:
     """Build, plan, look for what stands in the way, apply that plan, and show what runs now."""
     parser = argparse.ArgumentParser(prog="make deploy", description=__doc__)
-    parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print the result as JSON")
+    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
     arguments = parser.parse_args()
     with (
-        terminal.plain_errors(
+        console.plain_errors(
             interrupted="interrupted; what was done by then stays, and make deploy goes on from there"
         ),
         TemporaryDirectory() as name,
@@ -38,14 +38,14 @@ def main() -> None:
         number = counts(plan).total()
         warn(plan)
         for note in notes:
-            terminal.note(f"Note: {note}")
-        terminal.note(in_words(plan))
+            console.note(f"Note: {note}")
+        console.note(in_words(plan))
         if plan.get("applyable", True):
             root.apply(file, number)
         outputs = root.outputs()
         address = unconfirmed(root.cloud, outputs["alarm_topic_arn"])
         if not address and not is_anybody_told(root.cloud, outputs["alarm_topic_arn"]):
-            terminal.note(
+            console.note(
                 "Nobody is told of alarms: set alarm_email in terraform/terraform.tfvars, or look at the dashboard"
             )
         if arguments.json:
@@ -59,7 +59,7 @@ def new_plan(root: Terraform, file: Path) -> preflight.Plan:
     """Build what is not built, and plan."""
     variables = root.variables()
     if reason := reason_to_build(variables):
-        terminal.note(f"{reason}: building the layer")
+        console.note(f"{reason}: building the layer")
         build_layer(variables)
     make_package(variables)
     return planned(root, file)
@@ -68,7 +68,7 @@ def new_plan(root: Terraform, file: Path) -> preflight.Plan:
 def build_layer(variables: Variables) -> None:
     """Run `make layer` for the machine and Python that Terraform's variables name; what it shows goes to stderr."""
     env = {**os.environ, "ARCH": variables.architecture, "PYTHON": variables.python, "JSON": ""}
-    done = subprocess.run([sys.executable, "-m", "layer.build"], check=False, env=env, stdout=sys.stderr)
+    done = subprocess.run([sys.executable, "-m", "scripts.layer.build"], check=False, env=env, stdout=sys.stderr)
     if done.returncode != 0:
         raise CommandError("the layer could not be built, so nothing is deployed")
 
@@ -77,7 +77,7 @@ def warn(plan: preflight.Plan) -> None:
     """Say which strategies will trade real money."""
     modes = {name: its["environment"].get("MODE") for name, its in preflight.strategies(plan).items()}
     if live := [name.upper() for name, mode in modes.items() if mode == "live"]:
-        terminal.ERR.print(f"REAL MONEY: {', '.join(live)}", style="bold red", markup=False)
+        console.ERR.print(f"REAL MONEY: {', '.join(live)}", style="bold red", markup=False)
 
 
 def unconfirmed(cloud: Cloud, topic_arn: str) -> str | None:
@@ -87,7 +87,7 @@ def unconfirmed(cloud: Cloud, topic_arn: str) -> str | None:
             pages = cloud.session.client("sns", config=CONFIG).get_paginator("list_subscriptions_by_topic")
             found = [each for page in pages.paginate(TopicArn=topic_arn) for each in page["Subscriptions"]]
     except AwsError as error:
-        terminal.note(str(error))
+        console.note(str(error))
         return None
     waiting = [each["Endpoint"] for each in found if each["SubscriptionArn"] == "PendingConfirmation"]
     return waiting[0] if waiting else None
@@ -107,16 +107,16 @@ def show(outputs: Mapping[str, Any], number: int, address: str | None) -> None:
     """What runs, where to look at it, and what to do next."""
     strategies = outputs["strategies"]
     done = f"Deployed: {number} changes." if number else "Nothing to change: everything is as terraform/ says."
-    terminal.OUT.print(table(strategies))
-    terminal.OUT.print(f" {done}", style="green", markup=False)
-    terminal.OUT.print(f" Dashboard: {outputs['dashboard_url']}", markup=False, soft_wrap=True)
+    console.OUT.print(table(strategies))
+    console.OUT.print(f" {done}", style="green", markup=False)
+    console.OUT.print(f" Dashboard: {outputs['dashboard_url']}", markup=False, soft_wrap=True)
     if address:
-        terminal.OUT.print(
+        console.OUT.print(
             f" {address} gets no alarm yet: AWS has sent a message there, with a link to confirm.",
             style="bold yellow",
             markup=False,
         )
-    terminal.OUT.print(f" Next: {', '.join(next_steps(list(strategies)))}", markup=False, soft_wrap=True)
+    console.OUT.print(f" Next: {', '.join(next_steps(list(strategies)))}", markup=False, soft_wrap=True)
 
 
 def next_steps(names: Sequence[str]) -> Sequence[str]:

@@ -16,10 +16,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from scripts import terminal
+from scripts import console
 from scripts.cloud.aws import CONFIG, AwsError, Cloud, DeniedError, MissingError, connect, translated
 from scripts.cloud.terraform import Terraform, has_bucket
-from scripts.terminal import CommandError
+from scripts.console import CommandError
 from trader.progress import Progress
 
 if TYPE_CHECKING:
@@ -48,10 +48,10 @@ class Found:
 def main() -> None:
     """Look, show, ask, and take down: the bucket's contents, what Terraform made, the keys, logs that are left."""
     parser = argparse.ArgumentParser(prog="make destroy", description=__doc__)
-    parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print the result as JSON")
+    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
     arguments = parser.parse_args()
     with (
-        terminal.plain_errors(interrupted="interrupted; what is gone is gone, and make destroy takes the rest"),
+        console.plain_errors(interrupted="interrupted; what is gone is gone, and make destroy takes the rest"),
         TemporaryDirectory() as name,
     ):
         folder = Path(name)
@@ -143,7 +143,7 @@ def show(cloud: Cloud, found: Found) -> None:
         ),
         "keys in SSM": ", ".join(found.keys) or "none",
     }
-    say = terminal.ERR.print
+    say = console.ERR.print
     say(f"To be destroyed in account {cloud.account}, region {cloud.region}, for good:", style="bold red", markup=False)
     for what, there in rows.items():
         say(f"  {what}: {there}", markup=False, soft_wrap=True)
@@ -156,7 +156,7 @@ def confirm(cloud: Cloud) -> None:
     if answer is None:
         if not sys.stdin.isatty():
             raise CommandError(f"nothing is destroyed: there is no terminal to ask on; say CONFIRM={cloud.project}")
-        terminal.ERR.print(f"Type {cloud.project} to destroy it: ", end="", markup=False)
+        console.ERR.print(f"Type {cloud.project} to destroy it: ", end="", markup=False)
         answer = sys.stdin.readline().strip()
     if answer != cloud.project:
         raise CommandError(f"nothing is destroyed: {answer!r} is not {cloud.project}")
@@ -165,12 +165,12 @@ def confirm(cloud: Cloud) -> None:
 def take_down(root: Terraform, found: Found, plan: Path) -> None:
     """Everything, in an order in which each step can be repeated, and what cannot be had back goes last."""
     cloud = root.cloud
-    with terminal.progress() as progress:
+    with console.progress() as progress:
         if found.bucket and (folder := os.environ.get("KEEP_JOURNAL")):
             download(cloud, found.bucket, Path(folder), progress)
     if found.resources:  # a lock, or a right that is missing, stops it here
         root.plan(plan, destroy=True)
-    with terminal.progress() as progress:
+    with console.progress() as progress:
         if found.bucket:
             empty(cloud, found.bucket, progress)
     if found.resources:
@@ -193,7 +193,7 @@ def download(cloud: Cloud, bucket: str, folder: Path, progress: Progress) -> Non
         except OSError as error:
             raise CommandError(f"nothing is destroyed: KEEP_JOURNAL: {file}: {error.strerror}") from error
         progress("copying the journal", done, len(wanted))
-    terminal.note(f"{len(wanted)} files of the journal are in {folder}")
+    console.note(f"{len(wanted)} files of the journal are in {folder}")
 
 
 def empty(cloud: Cloud, bucket: str, progress: Progress) -> None:
@@ -251,18 +251,18 @@ def tell(root: Terraform, found: Found) -> None:
     """What is gone, and what stays."""
     cloud = root.cloud
     if not found.anything:
-        terminal.OUT.print(
+        console.OUT.print(
             f"There is nothing of {cloud.project} in account {cloud.account}, region {cloud.region}.", markup=False
         )
     else:
-        terminal.OUT.print(
+        console.OUT.print(
             f"Destroyed: {found.resources} resources, {found.records} records, {len(found.keys)} keys.",
             style="green",
             markup=False,
         )
-        terminal.OUT.print("What was held at Alpaca is still held: look at https://app.alpaca.markets", markup=False)
+        console.OUT.print("What was held at Alpaca is still held: look at https://app.alpaca.markets", markup=False)
     if root.has_state_bucket:
-        terminal.OUT.print(
+        console.OUT.print(
             f"What make bootstrap made stays: the bucket {cloud.state_bucket} and GitHub's roles; README has how to "
             "remove them.",
             style="dim",

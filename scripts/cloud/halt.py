@@ -16,9 +16,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from scripts import terminal
+from scripts import console
 from scripts.cloud.aws import CONFIG, AwsError, Cloud, DeniedError, connect, translated
-from scripts.terminal import CommandError
+from scripts.console import CommandError
 
 VALUES = {"halt": "true", "resume": "false"}
 WORDS = {"true": "halted", "false": "trading"}
@@ -49,10 +49,10 @@ def main() -> None:
     """Turn the switches, all that can be turned, and show them; the exit code is 1 if one could not be."""
     parser = argparse.ArgumentParser(prog="make halt, make resume", description=__doc__)
     parser.add_argument("action", choices=VALUES, help="halt: of STRATEGY, or of all; resume: of STRATEGY, or all")
-    parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print the result as JSON")
+    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
     arguments = parser.parse_args()
     again = f"make {arguments.action}"
-    with terminal.plain_errors(interrupted=f"interrupted; what is not shown is not turned: {again} again is safe"):
+    with console.plain_errors(interrupted=f"interrupted; what is not shown is not turned: {again} again is safe"):
         cloud = connect()
         switches: list[Switch] = []
         names = chosen(cloud, arguments.action, os.environ)
@@ -137,13 +137,13 @@ def show(action: str, switches: Sequence[Switch]) -> None:
         changed = f"{each.changed.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if each.changed else ""
         now = "NOT TURNED" if each.error else each.now
         table.add_row(each.strategy, each.before, now, changed, style="bold red" if each.error else "")
-    terminal.OUT.print(table)
+    console.OUT.print(table)
     names = [each.strategy for each in switches if not each.error]
     if not names:
         return
     which = names[0] if len(names) == 1 else ALL
     words = (HALTED if action == "halt" else RESUMED).format(them=", ".join(names), which=which)
-    terminal.OUT.print(Padding(Text(f"\n{words}", style="dim"), (0, 1)))
+    console.OUT.print(Padding(Text(f"\n{words}", style="dim"), (0, 1)))
 
 
 if __name__ == "__main__":

@@ -30,11 +30,11 @@ from botocore.exceptions import (
 )
 from rich.text import Text
 
-from scripts import terminal
+from scripts import console
 from scripts.cloud.aws import ALIAS, AwsError, Cloud, connect, translated
-from scripts.report import story
-from scripts.report.view import show as show_run
-from scripts.terminal import CommandError
+from scripts.console import CommandError
+from scripts.report import formatting
+from scripts.report.console import show as show_run
 from trader.logs import TextFormatter
 from trader.model import Report
 from trader.schedule.slot import EventError
@@ -85,9 +85,9 @@ def main() -> None:
     """Invoke once, show the answer; the exit code is 1 if the function failed."""
     parser = argparse.ArgumentParser(prog="make invoke", description=__doc__)
     parser.add_argument("--event", default=os.environ.get("EVENT"), help="a JSON object, or a file with one")
-    parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print the answer as JSON")
+    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the answer as JSON")
     arguments = parser.parse_args()
-    with terminal.plain_errors(interrupted="interrupted; nothing was started"):
+    with console.plain_errors(interrupted="interrupted; nothing was started"):
         event = parsed(arguments.event)
         cloud = connect()
         strategy = cloud.chosen(os.environ.get("STRATEGY"))
@@ -96,7 +96,7 @@ def main() -> None:
             sys.stdout.write(json.dumps({**asdict(answer), "log": [line_as_json(line) for line in answer.log]}) + "\n")
         else:
             show(cloud.function(strategy), answer)
-    sys.exit(terminal.FAILED if answer.error else terminal.USABLE)
+    sys.exit(console.FAILED if answer.error else console.USABLE)
 
 
 def parsed(text: str | None) -> Mapping[str, Any]:
@@ -131,9 +131,9 @@ def refuse(constant: str) -> NoReturn:
 def invoke(cloud: Cloud, strategy: str, event: Mapping[str, Any]) -> Answer:
     """Run the live version once and wait. Raises AwsError; after a lost answer it says that the run may go on."""
     function = cloud.function(strategy)
-    terminal.note(f"{function}:{ALIAS} runs; that can take some minutes")
+    console.note(f"{function}:{ALIAS} runs; that can take some minutes")
     look = f"see what it does: make tail STRATEGY={strategy}"
-    with translated(function), terminal.ERR.status("waiting for its answer"):
+    with translated(function), console.ERR.status("waiting for its answer"):
         client = cloud.session.client("lambda", config=ONCE)
         try:
             answer = client.invoke(
@@ -186,28 +186,28 @@ def as_payload(body: bytes) -> Any:  # noqa: ANN401 whatever the function return
 def show(function: str, answer: Answer) -> None:
     """What was sent, what came of it, and the end of the log."""
     version = f"version {answer.version}" if answer.version else ALIAS
-    terminal.OUT.print(f" {function}, {version}    event {json.dumps(answer.event)}", style="dim", markup=False)
+    console.OUT.print(f" {function}, {version}    event {json.dumps(answer.event)}", style="dim", markup=False)
     payload = answer.payload
     if answer.error:
         show_failure(payload)
     elif isinstance(payload, dict) and Report.__required_keys__ <= payload.keys():
-        show_run({"settings": None, "observation": None, "decision": None, "report": payload}, terminal.OUT)
+        show_run({"settings": None, "observation": None, "decision": None, "report": payload}, console.OUT)
     else:
-        terminal.OUT.print("\n It answered with something that is no report of a run:", style="yellow")
-        terminal.OUT.print(f" {plain(json.dumps(payload, indent=2))}\n", markup=False)
+        console.OUT.print("\n It answered with something that is no report of a run:", style="yellow")
+        console.OUT.print(f" {plain(json.dumps(payload, indent=2))}\n", markup=False)
     if answer.log:
-        terminal.OUT.print(" The end of its log, times in UTC (all of it: make logs, make tail)", style="bold")
+        console.OUT.print(" The end of its log, times in UTC (all of it: make logs, make tail)", style="bold")
         for line in answer.log:
-            terminal.OUT.print(line_as_text(line), soft_wrap=True)
+            console.OUT.print(line_as_text(line), soft_wrap=True)
 
 
 def show_failure(payload: Any) -> None:  # noqa: ANN401 whatever the runtime returned
     """What the function raised, and what to look at."""
     told = payload if isinstance(payload, dict) else {"errorMessage": payload}
     words = ": ".join(plain(told[name]) for name in ("errorType", "errorMessage") if told.get(name))
-    terminal.OUT.print(f"\n The function failed: {words}", style="bold red", markup=False)
-    remedy = NOT_BEGUN if told.get("errorType") in REFUSED else story.FAILED.remedy
-    terminal.OUT.print(f" {remedy}\n", markup=False)
+    console.OUT.print(f"\n The function failed: {words}", style="bold red", markup=False)
+    remedy = NOT_BEGUN if told.get("errorType") in REFUSED else formatting.FAILED.remedy
+    console.OUT.print(f" {remedy}\n", markup=False)
 
 
 def plain(text: object) -> str:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -23,15 +22,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scripts import terminal
+from scripts import ROOT, console
 from scripts.cloud.aws import CONFIG, AwsError, Cloud, connect, translated
-from scripts.terminal import CommandError
+from scripts.console import CommandError
 from trader.model import NEW_YORK
 
 if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient
 
-QUERIES = Path(__file__).parents[2] / "terraform" / "queries"
+QUERIES = ROOT / "terraform" / "queries"
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 MOST_GROUPS = 50
 """So many log groups AWS lets one query look at."""
@@ -77,9 +76,9 @@ def main() -> None:
         description=f"{__doc__} Variables: QUERY, STRATEGY (one, or several with commas; all by default), SINCE and "
         "UNTIL (30m, 6h, 1d, 2w ago, or a time; 1d and now by default), LIMIT (rows).",
     )
-    parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print the result as JSON")
+    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
     arguments = parser.parse_args()
-    with terminal.plain_errors(interrupted="interrupted; the query is stopped"):
+    with console.plain_errors(interrupted="interrupted; the query is stopped"):
         name = os.environ.get("QUERY", "")
         if not name:
             list_queries(as_json=arguments.json)
@@ -97,9 +96,9 @@ def main() -> None:
         elif rows:
             show(name, rows, answer, period)
         else:
-            terminal.OUT.print(Text(nothing(name, answer, groups, period)))
+            console.OUT.print(Text(nothing(name, answer, groups, period)))
         if answer.is_cut:
-            terminal.note(f"cut at LIMIT={limit}: there may be more; set LIMIT= (up to {MOST_ROWS}), or a later SINCE=")
+            console.note(f"cut at LIMIT={limit}: there may be more; set LIMIT= (up to {MOST_ROWS}), or a later SINCE=")
 
 
 # --- what is asked -------------------------------------------------------------------------------------------------
@@ -132,8 +131,8 @@ def list_queries(*, as_json: bool) -> None:
         table.add_column(heading)
     for name, answers in queries().items():
         table.add_row(name, answers)
-    terminal.OUT.print(table)
-    terminal.note("such as: make logs QUERY=orders SINCE=1d STRATEGY=trend")
+    console.OUT.print(table)
+    console.note("such as: make logs QUERY=orders SINCE=1d STRATEGY=trend")
 
 
 def limit_of(env: Mapping[str, str]) -> int:
@@ -264,7 +263,7 @@ def watching(what: str) -> Iterator[Seen]:
         matched, scanned = (f"{statistics.get(name, 0):,.0f}" for name in ("recordsMatched", "recordsScanned"))
         return f"{what}: {matched} of {scanned} records match; {time.monotonic() - begun:.0f} s"
 
-    with terminal.ERR.status(Text(words({}))) as status:
+    with console.ERR.status(Text(words({}))) as status:
         yield lambda statistics: status.update(Text(words(statistics)))
 
 
@@ -336,8 +335,8 @@ def show(name: str, rows: Sequence[Row], answer: Answer, period: Period) -> None
 
 def wide_enough(table: Table) -> Console:
     """Standard output; where it is no terminal, as wide as the table is by itself."""
-    if terminal.OUT.is_terminal:
-        return terminal.OUT
+    if console.OUT.is_terminal:
+        return console.OUT
     return Console(highlight=False, width=Console(width=10_000).measure(table).maximum)
 
 

@@ -15,18 +15,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from layer.archive import unpack
-from layer.emulator import RuntimeInterface, fetched, running
-from layer.inside import Assignment, counterparts
-from layer.package import ZIP
-from layer.target import BUILD, LayerError, Target, shown
 from scripts.cloud.throttle import share_of, throttled
+from scripts.layer.archive import unpack
+from scripts.layer.package import ZIP
+from scripts.layer.sandbox_checks import Assignment, counterparts
+from scripts.layer.target import BUILD, LayerError, Target, shown
+from scripts.testkit.lambda_runtime import RuntimeInterface, fetched, running
 from trader.progress import Progress
 from trader.stages.universe import sp500
 
 if TYPE_CHECKING:
-    from tests.fakes.alpaca import AlpacaFake
-    from tests.fakes.yahoo import Listing, YahooFake
+    from scripts.testkit.alpaca import AlpacaFake
+    from scripts.testkit.yahoo import Listing, YahooFake
 
 LATENCY_S = 0.15
 BARS, CHOSEN, HELD, SOLD = 250, 20, 20, 5
@@ -169,7 +169,7 @@ def log_bytes(interface: RuntimeInterface) -> int:
 @contextmanager
 def market() -> Iterator[tuple[dict[str, str], "AlpacaFake", "YahooFake"]]:
     """The S&P 500 at Yahoo and Alpaca: the 20 best of it below their lines, 20 others held, 5 of them above theirs."""
-    from tests.fakes.yahoo import YahooFake
+    from scripts.testkit.yahoo import YahooFake
 
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # moto tells of every request
     listings = {symbol: listing(number) for number, symbol in enumerate(sp500())}
@@ -187,7 +187,7 @@ def listing(number: int) -> "Listing":
     """The closes of the `number`th symbol: a line with a little noise; for those that are traded it ends in a jump."""
     import numpy as np
 
-    from tests.fakes.yahoo import Listing
+    from scripts.testkit.yahoo import Listing
 
     growth = 3.0 if number < CHOSEN else 0.1
     jump = DIP if number < CHOSEN else RISE if number < CHOSEN + SOLD else 0.0

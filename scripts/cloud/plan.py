@@ -13,24 +13,24 @@ from typing import Any
 
 from rich.table import Table
 
-from layer import manifest
-from layer.package import package
-from layer.target import Target
-from scripts import terminal
+from scripts import console
 from scripts.cloud import preflight
 from scripts.cloud.aws import CONFIG, Cloud, DeniedError, connect, translated
 from scripts.cloud.preflight import Plan
 from scripts.cloud.terraform import Terraform, Variables
-from scripts.terminal import CommandError
+from scripts.console import CommandError
+from scripts.layer import manifest
+from scripts.layer.package import package
+from scripts.layer.target import Target
 
 
 def main() -> None:
     """Package the function, plan, look for what stands in the way, and show it all."""
     parser = argparse.ArgumentParser(prog="make plan", description=__doc__)
-    parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print the result as JSON")
+    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
     arguments = parser.parse_args()
     with (
-        terminal.plain_errors(interrupted="interrupted; nothing is changed"),
+        console.plain_errors(interrupted="interrupted; nothing is changed"),
         TemporaryDirectory() as name,
     ):
         root = Terraform(connect())
@@ -43,7 +43,7 @@ def main() -> None:
         file = Path(name) / "plan"
         plan = planned(root, file, lock=os.environ.get("LOCK", "1") not in {"0", "false", "no"})
         if not arguments.json:
-            terminal.OUT.out(root.text(file), end="")
+            console.OUT.out(root.text(file), end="")
         notes = preflight.check(root.cloud, plan, root.folder)
         out = os.environ.get("OUT") or None
         if out:
@@ -53,7 +53,7 @@ def main() -> None:
         else:
             show(plan, notes)
             if out:
-                terminal.OUT.print(f" kept as {out}; to apply it: make deploy PLAN={out}", markup=False)
+                console.OUT.print(f" kept as {out}; to apply it: make deploy PLAN={out}", markup=False)
 
 
 def planned(root: Terraform, file: Path, *, lock: bool = True) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def planned(root: Terraform, file: Path, *, lock: bool = True) -> dict[str, Any]
     root.plan(file, lock=lock)
     plan = root.show(file)
     if begun := unfinished(root.cloud, plan):
-        terminal.note("a deployment was broken off while it updated a function; this one finishes it")
+        console.note("a deployment was broken off while it updated a function; this one finishes it")
         root.plan(file, lock=lock, replace=begun)
         plan = root.show(file)
     return plan
@@ -92,7 +92,7 @@ def is_complete(cloud: Cloud, function: Mapping[str, Any]) -> bool:
                 item["Version"]: item for page in pages for item in page["Versions"]
             }
     except DeniedError as error:
-        terminal.note(str(error))
+        console.note(str(error))
         return True
     latest = versions["$LATEST"]
     newest = versions[max((each for each in versions if each.isdigit()), key=int, default="$LATEST")]
@@ -152,10 +152,10 @@ def as_json(plan: Plan, out: str | None, notes: Sequence[str]) -> dict[str, obje
 
 def show(plan: Plan, notes: Sequence[str]) -> None:
     """The strategies that there will be, the counts and the remarks."""
-    terminal.OUT.print(table(preflight.strategies(plan)))
+    console.OUT.print(table(preflight.strategies(plan)))
     for note in notes:
-        terminal.OUT.print(f" Note: {note}", style="yellow", markup=False, soft_wrap=True)
-    terminal.OUT.print(f" {in_words(plan)}", style="bold", markup=False)
+        console.OUT.print(f" Note: {note}", style="yellow", markup=False, soft_wrap=True)
+    console.OUT.print(f" {in_words(plan)}", style="bold", markup=False)
 
 
 def table(strategies: Mapping[str, Mapping[str, Any]]) -> Table:

@@ -8,11 +8,11 @@ from itertools import batched
 from pathlib import Path
 from typing import Any
 
-from layer.archive import sha256
-from scripts import terminal
+from scripts import console
 from scripts.cloud.aws import CONFIG, Cloud, DeniedError, translated
 from scripts.cloud.terraform import has_bucket
-from scripts.terminal import CommandError
+from scripts.console import CommandError
+from scripts.layer.archive import sha256
 from trader.settings import REFERENCE, Settings, SettingsError, variables
 
 KEYS = ("ALPACAUSER", "ALPACAPW")
@@ -215,7 +215,7 @@ def types_of(cloud: Cloud, names: Sequence[str]) -> Mapping[str, str]:
 
 def undone_rollbacks(plan: Plan) -> Findings:
     """Aliases that `make rollback` has moved to an older version, and that the same code would now take back."""
-    if terminal.flag("UNDO_ROLLBACK"):
+    if console.flag("UNDO_ROLLBACK"):
         return Findings()
     functions = {
         resource["change"]["before"]["function_name"]: resource["change"]

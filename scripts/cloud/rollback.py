@@ -18,9 +18,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from scripts import terminal
+from scripts import console
 from scripts.cloud.aws import ALIAS, CONFIG, AwsError, Cloud, connect, translated
-from scripts.terminal import CommandError
+from scripts.console import CommandError
 
 DIGEST_LETTERS = 12
 
@@ -47,9 +47,9 @@ def main() -> None:
     """Move the alias, and show the versions, what was live and what is now."""
     parser = argparse.ArgumentParser(prog="make rollback", description=__doc__)
     parser.add_argument("--version", default=os.environ.get("VERSION"), metavar="N", help="the version to go back to")
-    parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print the result as JSON")
+    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
     arguments = parser.parse_args()
-    with terminal.plain_errors(interrupted="interrupted; to see which version is live, run it again with VERSION=..."):
+    with console.plain_errors(interrupted="interrupted; to see which version is live, run it again with VERSION=..."):
         wanted = number(arguments.version)
         cloud = connect()
         strategy = cloud.chosen(os.environ.get("STRATEGY"))
@@ -57,7 +57,7 @@ def main() -> None:
         live = alias(cloud, strategy)
         target = chosen(there, live, wanted)
         modes = {str(version.number): version.mode for version in there}
-        if target.mode == "live" and modes.get(live.version) != "live" and not terminal.flag("LIVE"):
+        if target.mode == "live" and modes.get(live.version) != "live" and not console.flag("LIVE"):
             raise CommandError(
                 f"version {target.number} has MODE=live and would trade real money, which version {live.version} does "
                 f"not; if you mean it: make rollback STRATEGY={strategy} VERSION={target.number} LIVE=1"
@@ -165,21 +165,21 @@ def show(strategy: str, there: Sequence[Version], live: Live, target: Version) -
             "live" if is_live else "was live" if was_live else "",
             style="bold" if is_live else "" if was_live else "dim",
         )
-    terminal.OUT.print(table)
-    terminal.OUT.print()
+    console.OUT.print(table)
+    console.OUT.print()
     if live.version == str(target.number):
-        terminal.OUT.print(f" Version {target.number} of {strategy} is live already; nothing is changed.")
+        console.OUT.print(f" Version {target.number} of {strategy} is live already; nothing is changed.")
         return
-    terminal.OUT.print(f" {strategy}: version {live.version} was live, version {target.number} is now.", style="bold")
+    console.OUT.print(f" {strategy}: version {live.version} was live, version {target.number} is now.", style="bold")
     if target.mode == "live":
-        terminal.OUT.print(f" Version {target.number} has MODE=live: it trades REAL MONEY.", style="bold red")
+        console.OUT.print(f" Version {target.number} has MODE=live: it trades REAL MONEY.", style="bold red")
     words = (
         "The next run uses it, with the layer, the memory and the variables that it was published with; a run that is "
         "under way ends on the version that it began with.\n"
         f"To have version {live.version} back: make rollback STRATEGY={strategy} VERSION={live.version}\n"
         "make deploy does not undo this: it refuses until the code has changed, or UNDO_ROLLBACK=1 is set."
     )
-    terminal.OUT.print(Padding(Text(words, style="dim"), (0, 1)))
+    console.OUT.print(Padding(Text(words, style="dim"), (0, 1)))
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ from typing import Final
 from rich import box
 from rich.table import Table
 
-from scripts import terminal
+from scripts import console
 from scripts.cloud.aws import CONFIG, AwsError, Cloud, DeniedError, connect, translated
-from scripts.terminal import CommandError
+from scripts.console import CommandError
 
 VARIABLES = ("alpacauser", "alpacapw")
 STRATEGY = r"[a-z0-9](-?[a-z0-9]){0,31}"
@@ -83,10 +83,10 @@ class Row:
 def main() -> None:
     """Check what is there, ask for each strategy's keys, write what is new, and show names and versions."""
     parser = argparse.ArgumentParser(prog="make secrets", description=__doc__)
-    parser.add_argument("--json", action="store_true", default=terminal.flag("JSON"), help="print the result as JSON")
+    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
     arguments = parser.parse_args()
     rows: list[Row] = []
-    with terminal.plain_errors(interrupted="interrupted; what had been written is shown, and running again is safe"):
+    with console.plain_errors(interrupted="interrupted; what had been written is shown, and running again is safe"):
         cloud = connect()
         names = chosen(os.environ)
         given = from_environment(os.environ, names)
@@ -137,9 +137,9 @@ def from_environment(env: Mapping[str, str], names: Sequence[str]) -> Keys | Non
     keys = Keys(values["ALPACAUSER"], values["ALPACAPW"])
     if problem := keys.problem():
         raise CommandError(f"ALPACAUSER, ALPACAPW: {problem}")
-    terminal.note("the keys are those of ALPACAUSER and ALPACAPW; unset them to be asked")
+    console.note("the keys are those of ALPACAUSER and ALPACAPW; unset them to be asked")
     if remark := keys.remark():
-        terminal.note(f"ALPACAUSER: {remark}")
+        console.note(f"ALPACAUSER: {remark}")
     return keys
 
 
@@ -197,9 +197,9 @@ def ask(strategy: str, mine: Mapping[str, Parameter], others: Mapping[str, str])
             problem = f"these are the keys of {others[keys.alpacauser]}; each strategy needs an account of its own"
         if keys and not problem:
             if remark := keys.remark():
-                terminal.note(remark)
+                console.note(remark)
             return keys
-        terminal.note(f"{problem}; once more (Ctrl-C ends)")
+        console.note(f"{problem}; once more (Ctrl-C ends)")
 
 
 def prompt(strategy: str, mine: Mapping[str, Parameter], *, can_keep: bool) -> Keys | None:
@@ -226,10 +226,10 @@ def hidden(question: str) -> str:
             "this terminal cannot hide what is typed; set ALPACAUSER and ALPACAPW in the environment"
         ) from None
     except KeyboardInterrupt:
-        terminal.ERR.print()  # ends the line of the question
+        console.ERR.print()  # ends the line of the question
         raise
     except EOFError:
-        terminal.ERR.print()
+        console.ERR.print()
         raise CommandError("nothing was entered, and nothing is changed; run make secrets again") from None
 
 
@@ -309,9 +309,9 @@ def show(rows: Sequence[Row]) -> None:
         changed = f"{row.changed.astimezone(UTC):%Y-%m-%d %H:%M}" if row.changed else ""
         style = "bold" if row.result == "written" else "dim"
         table.add_row(row.strategy, row.variable, row.parameter, str(row.version), changed, row.result, style=style)
-    terminal.OUT.print(table)
+    console.OUT.print(table)
     if any(row.result == "written" for row in rows):
-        terminal.OUT.print(
+        console.OUT.print(
             "\n Next: make deploy. A function that is deployed takes new keys when it next starts cold, or as soon as "
             "Alpaca refuses the old ones.",
             style="dim",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from scripts import terminal
+from scripts import console
 from scripts.cloud.aws import connect, translated
 from scripts.cloud.logs import chosen, client_of, log_groups, period_of, printable
 from trader.logs import TextFormatter
@@ -70,14 +70,14 @@ def main() -> None:
         "default; 30m, 6h, 1d ago, or a time), FOLLOW.",
     )
     parser.add_argument(
-        "--json", action="store_true", default=terminal.flag("JSON"), help="a JSON object for each record"
+        "--json", action="store_true", default=console.flag("JSON"), help="a JSON object for each record"
     )
     arguments = parser.parse_args()
-    with terminal.plain_errors():
+    with console.plain_errors():
         try:
             follow(os.environ, as_json=arguments.json)
         except KeyboardInterrupt:
-            terminal.note("ended")
+            console.note("ended")
         except BrokenPipeError:  # whoever read this, such as head, has enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -91,7 +91,7 @@ def follow(env: Mapping[str, str], *, as_json: bool) -> None:
     client, since_ms = client_of(cloud), int(period.since.timestamp() * 1000)
     groups = log_groups(cloud, strategies, period)
     sources = [Source(strategy, group, since_ms) for strategy, group in zip(strategies, groups, strict=True)]
-    terminal.note(f"{', '.join(groups)}, New York time{'; Ctrl-C ends it' if is_endless else ''}")
+    console.note(f"{', '.join(groups)}, New York time{'; Ctrl-C ends it' if is_endless else ''}")
     while True:
         begun = time.monotonic()
         events = [(source.strategy, event) for source in sources for event in source.new(client)]
@@ -99,7 +99,7 @@ def follow(env: Mapping[str, str], *, as_json: bool) -> None:
             say(strategy, event, strategies, as_json=as_json)
         if not is_endless:
             if not events:
-                terminal.note(f"no record since {period.since.astimezone(NEW_YORK):%Y-%m-%d %H:%M}; try SINCE=1d")
+                console.note(f"no record since {period.since.astimezone(NEW_YORK):%Y-%m-%d %H:%M}; try SINCE=1d")
             return
         rest_s = max(POLL_S, len(sources) / GROUPS_PER_S) - (time.monotonic() - begun)
         time.sleep(max(rest_s, 0.1))
@@ -121,7 +121,7 @@ def say(strategy: str, event: "FilteredLogEventTypeDef", strategies: Sequence[st
         if len(strategies) > 1:
             colour = PREFIXES[list(strategies).index(strategy) % len(PREFIXES)]
             text = Text.assemble((f"{strategy:<{width}} ", colour), text)
-        terminal.OUT.print(text, soft_wrap=True)
+        console.OUT.print(text, soft_wrap=True)
 
 
 def parsed(message: str) -> dict[str, Any] | None:

@@ -14,9 +14,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
-from scripts import terminal
+from scripts import console
 from scripts.cloud.aws import CONFIG, Cloud, MissingError, connect, translated
-from scripts.terminal import CommandError
+from scripts.console import CommandError
 
 FOLDER = Path("terraform")
 NEEDED, BELOW = (1, 11), (2, 0)
@@ -127,7 +127,7 @@ class Terraform:
             self._init()
         else:
             self._move(local)
-            terminal.note(f"Terraform's state is in s3://{bucket}/{STATE_KEY} from now on; {local} is kept as a backup")
+            console.note(f"Terraform's state is in s3://{bucket}/{STATE_KEY} from now on; {local} is kept as a backup")
 
     def check_folder(self) -> None:
         """Raises CommandError if there is no root in the folder."""
@@ -135,7 +135,7 @@ class Terraform:
             raise CommandError(f"there is no {self.folder}/variables.tf here; run make where the Makefile is")
 
     def _init(self) -> None:
-        with terminal.ERR.status("Terraform: getting ready"):
+        with console.ERR.status("Terraform: getting ready"):
             self.run("init", "-json")
 
     def _local_state(self) -> Path | None:
@@ -228,7 +228,7 @@ class Terraform:
     def plan(self, out: Path, *, lock: bool = True, destroy: bool = False, replace: Sequence[str] = ()) -> bool:
         """Write a plan, which makes the resources in `replace` anew; gives whether it changes anything."""
         words = ["plan", "-json", "-detailed-exitcode", f"-out={out.resolve()}", f"-lock={str(lock).lower()}"]
-        with terminal.ERR.status("Terraform: looking at what there is"):
+        with console.ERR.status("Terraform: looking at what there is"):
             words += [f"-replace={address}" for address in replace]
             return self.run(*words, *(["-destroy"] if destroy else []), fine=(0, 2)) == 2
 
@@ -242,7 +242,7 @@ class Terraform:
     def text(self, plan: Path) -> str:
         """A plan as Terraform shows it to people, coloured for a terminal."""
         printed: list[str] = []
-        colour = [] if terminal.OUT.is_terminal else ["-no-color"]
+        colour = [] if console.OUT.is_terminal else ["-no-color"]
         self.run("show", *colour, str(plan.resolve()), heed=printed.append)
         return "".join(printed)
 
@@ -256,10 +256,10 @@ class Terraform:
             if event.get("type") == "apply_complete":
                 done += 1
                 progress("Terraform", done, max(changes, done))
-                if not terminal.ERR.is_terminal:
-                    terminal.ERR.print(event["@message"], style="dim", markup=False, soft_wrap=True)
+                if not console.ERR.is_terminal:
+                    console.ERR.print(event["@message"], style="dim", markup=False, soft_wrap=True)
 
-        with terminal.progress() as progress:
+        with console.progress() as progress:
             progress("Terraform", 0, changes)
             try:
                 self.run("apply", "-json", str(plan.resolve()), heed=heed)
@@ -336,7 +336,7 @@ class Terraform:
             except KeyboardInterrupt:
                 signal.signal(signal.SIGINT, lambda *_: process.send_signal(signal.SIGINT))
                 process.send_signal(signal.SIGINT)
-                terminal.note("Terraform ends what it has begun; a second Ctrl-C stops it dead, and may lose its state")
+                console.note("Terraform ends what it has begun; a second Ctrl-C stops it dead, and may lose its state")
                 for _ in process.stdout:
                     pass
                 process.wait()

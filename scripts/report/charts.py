@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from scripts.report import story, svg
-from scripts.report.story import Json, Row
+from scripts.report import formatting, svg
+from scripts.report.formatting import Json, Row
 from scripts.report.svg import COLOURS
 from trader.model import NEW_YORK
 
@@ -46,7 +46,7 @@ class Charts:
 
     def _draw(self, axes: Axes, forecast: Json, closes: Json) -> None:
         times, prices = _thinned(np.array(closes["times"], dtype=np.float64), np.array(closes["usd"]))
-        line_times = np.array([story.new_york(time).timestamp() for time, _ in forecast["line"]])
+        line_times = np.array([formatting.new_york(time).timestamp() for time, _ in forecast["line"]])
         line = np.array([usd for _, usd in forecast["line"]], dtype=np.float64)
         shown = [prices, line]
         if self._signal == "trend" and len(line):
@@ -83,7 +83,7 @@ class Charts:
         half = max(abs(price_usd - other_usd), apart) / 2 * up
         for at, usd, colour, weight in ((middle + half, price_usd, "ink", 700), (middle - half, other_usd, style, 400)):
             axes.annotate(
-                story.usd(usd),
+                formatting.usd(usd),
                 (label_at, at),
                 xytext=(7, 0),
                 textcoords="offset points",
@@ -117,7 +117,7 @@ def _frame(axes: Axes, times: Points, end: float, values: Points) -> tuple[float
 
 
 def _horizon(forecast: Json) -> float:
-    return story.new_york(forecast["horizon_time"]).timestamp()
+    return formatting.new_york(forecast["horizon_time"]).timestamp()
 
 
 def _interval(forecast: Json) -> tuple[float, ...]:
@@ -152,7 +152,7 @@ def _words(row: Row, forecast: Json, closes: Json) -> tuple[str, str]:
     away = forecast["price_usd"] / forecast["trend_usd"] - 1
     description = (
         f"Closes of {row.symbol} from {first:%-d %B %Y} to {last:%-d %B %Y}. The last one, "
-        f"{story.usd(forecast['price_usd'])} USD, is {abs(away):.1%} {'above' if away > 0 else 'below'} "
-        f"the trend line at {story.usd(forecast['trend_usd'])} USD. Insight: {row.direction or 'none'}."
+        f"{formatting.usd(forecast['price_usd'])} USD, is {abs(away):.1%} {'above' if away > 0 else 'below'} "
+        f"the trend line at {formatting.usd(forecast['trend_usd'])} USD. Insight: {row.direction or 'none'}."
     )
     return f"{row.symbol}: price and trend line", description

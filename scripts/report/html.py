@@ -1,23 +1,101 @@
-"""What the pages share: how their templates are rendered. The shared style and brand are in templates/."""
+"""What a person sees of a run in the browser: one HTML page that carries everything it shows."""
 
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-from scripts.report import story
+from scripts.report import formatting, templating
+from scripts.report.charts import Charts
+from scripts.report.formatting import Json, Row
+from trader.journal.record import STARTED
+from trader.model import Code, Outcome
 
-TEMPLATES = Path(__file__).with_name("templates")
+ARROWS = {"UP": "▲ UP", "FLAT": "● FLAT", "DOWN": "▼ DOWN", "": ""}
+ALARMING = frozenset(
+    {
+        *(Outcome.FAILED, STARTED, Outcome.INTERRUPTED),
+        *(Code.HALTED, Code.ACCOUNT_BLOCKED, Code.DAILY_LOSS_STOP, Code.OUT_OF_TIME),
+    }
+)
 
 
-def environment(*folders: Path) -> Environment:
-    """Templates from these folders and the shared one. All that comes from outside is escaped."""
-    # StrictUndefined: a name misspelt in the template is an error, not a blank.
-    made = Environment(
-        loader=FileSystemLoader([*folders, TEMPLATES]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters |= {"percent": story.percent, "quantity": story.quantity, "usd": story.usd}
-    return made
+def write_page(record: Json, path: Path) -> None:
+    """Write the page of a journal record to `path`, with its folder if need be; a page that is there is replaced.
+
+    Symbols and the broker's words come from outside: everything but the charts is escaped by the template.
+    """
+    environment = templating.environment()
+    environment.filters["arrow"] = ARROWS.__getitem__
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(environment.get_template("run.html.j2").render(_contents(record)), encoding="utf-8")
+
+
+def _contents(record: Json) -> dict[str, Any]:
+    report, settings = record["report"], record.get("settings") or {}
+    rows = formatting.rows(record)
+    unpriced = formatting.without_prices(rows)
+    drawn = [row for row in rows if _closes(record, row)]
+    return {
+        "headline": re.sub(r"(\d) ", "\\1\N{NO-BREAK SPACE}", formatting.headline(record, rows)),
+        "status": report["status"],
+        "detail": formatting.plain(report["detail"]),
+        "stopped": formatting.explanation(report["status"]),
+        "unprotected": formatting.unprotected_words(record),
+        "recovered": formatting.recovered_words(record),
+        "unprotected_remedy": formatting.UNPROTECTED_REMEDY,
+        "alarming": report["status"] in ALARMING,
+        "strategy": formatting.plain(report["strategy"]),
+        "mode": formatting.mode_words(record),
+        "live": report["mode"] == "live",
+        "slot": formatting.slot_words(record).replace("New York", "New\N{NO-BREAK SPACE}York"),
+        "slot_iso": report["slot"],
+        "tiles": [_tile(*line) for line in formatting.account_lines(record)],
+        "has_charts": bool(drawn),
+        "charts": _charts(record, drawn),
+        "band": _band(settings),
+        "rows": [row for row in rows if row not in unpriced],
+        "unpriced": unpriced,
+        "glossary": [(code, formatting.EXPLANATIONS[code]) for code in formatting.denial_codes(record)],
+        "settings": [(name, _words(value)) for name, value in settings.items()],
+        "timings": " · ".join(f"{stage} {seconds:.2f} s" for stage, seconds in report["timings_s"].items()),
+    }
+
+
+def _charts(record: Json, rows: Sequence[Row]) -> Iterator[tuple[Row, Markup]]:
+    """Drawn while the template asks for them, one at a time."""
+    charts = Charts(record.get("settings") or {})
+    for row in rows:
+        closes = _closes(record, row)
+        if closes is not None:
+            yield row, charts.svg(row, closes)
+
+
+def _closes(record: Json, row: Row) -> Json | None:
+    """What to draw of a row: nothing without a forecast, or where the journal kept no prices."""
+    observed: Mapping[str, Json] = (record.get("observation") or {}).get("closes", {})
+    closes = observed.get(row.symbol) if row.forecast else None
+    return closes if closes and closes["usd"] else None
+
+
+def _tile(label: str, before_usd: float, after_usd: float | None) -> dict[str, str]:
+    if after_usd is None:
+        return {"label": label, "now": formatting.usd(before_usd), "before": "", "change": ""}
+    difference = after_usd - before_usd
+    change = formatting.change(difference) if round(difference, 2) else "no change"
+    return {"label": label, "now": formatting.usd(after_usd), "before": formatting.usd(before_usd), "change": change}
+
+
+def _band(settings: Json) -> str:
+    """The dead band around the trend line in words; empty for the signals that have none."""
+    if settings.get("signal", "trend") != "trend":
+        return ""
+    return f"{float(settings.get('signal_threshold_fraction', 0.0)):.2%}".replace(".00%", "%")
+
+
+def _words(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(str(part) for part in value)
+    return str(value)

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.fakes.alpaca import AlpacaFake, FaultKind
+from scripts import ROOT
+from scripts.testkit.alpaca import AlpacaFake, FaultKind
 from trader.alpaca.client import AlpacaClient
 from trader.broker.alpaca import AlpacaBroker
 from trader.broker.base import BrokerError, OddAnswerError, OrderRejectedError, OrderUnclearError
@@ -769,7 +769,7 @@ broker.submit(Order(client_order_id="one", symbol="AAPL", side=Side.BUY, quantit
 
 def in_a_process_with_other_settings(fake: AlpacaFake) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", SUBMIT, fake.url, fake.key_id, fake.secret]
-    environment = {**os.environ, **OTHER_SETTINGS, "PYTHONPATH": str(Path(__file__).parents[2] / "function")}
+    environment = {**os.environ, **OTHER_SETTINGS, "PYTHONPATH": str(ROOT / "function")}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
 
 

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import pytest
 import requests
 
-from tests.fakes.alpaca import AlpacaFake
+from scripts.testkit.alpaca import AlpacaFake
 
 
 def names(text: str) -> set[str]:

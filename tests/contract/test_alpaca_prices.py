@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.fakes.alpaca import AlpacaFake, FaultKind
+from scripts.testkit.alpaca import AlpacaFake, FaultKind
 from trader.alpaca.client import AlpacaClient
 from trader.prices.alpaca import GIVE_UP_AFTER, AlpacaPrices
 from trader.prices.base import PriceSourceError

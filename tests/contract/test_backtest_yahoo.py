@@ -14,8 +14,8 @@ from yfinance.data import SingletonMeta
 from scripts.backtest import prices
 from scripts.backtest.model import BacktestError, Options, Panel
 from scripts.backtest.yahoo_cache import Cache, final_until
+from scripts.testkit.yahoo import Fault, Listing, YahooFake
 from tests.builders import settings
-from tests.fakes.yahoo import Fault, Listing, YahooFake
 from trader.model import NEW_YORK
 from trader.prices.base import PriceSourceError
 from trader.prices.yahoo import Patience

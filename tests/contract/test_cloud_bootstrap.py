@@ -10,7 +10,7 @@ import pytest
 
 from scripts.cloud.aws import AwsError, Cloud, connect
 from scripts.cloud.bootstrap import ISSUER, REMOTE, choices, has_provider, looked_up, make_bucket, suggested, wishes
-from scripts.terminal import CommandError
+from scripts.console import CommandError
 
 STATE_BUCKET = "prophet-trader-state-123456789012-us-east-1"
 

@@ -13,20 +13,20 @@ from typing import Any
 import boto3
 import pytest
 
-from layer.emulator import Function, fetched, running
-from layer.package import package
-from layer.target import LayerError, Target
+from scripts import ROOT
 from scripts.cloud import cost, logs, measure, throttle
 from scripts.cloud.cost import Estimate, Use
 from scripts.cloud.cron import DEFAULT, Schedule, kinds, once_a_day
 from scripts.cloud.measure import Measured
-from scripts.terminal import CommandError
+from scripts.console import CommandError
+from scripts.layer.package import package
+from scripts.layer.target import LayerError, Target
+from scripts.testkit import insights
+from scripts.testkit.lambda_runtime import Function, fetched, running
 from tests.commands import Command, in_process
 from tests.contract.test_cloud_logs import deploy, group, put, report
-from tests.fakes import insights
 from trader.progress import no_progress
 
-ROOT = Path(__file__).parents[2]
 TARGET = Target("3.13", "x86_64")
 needs_emulator = pytest.mark.skipif(not TARGET.runs_here, reason="left out: the emulator is for linux x86_64")
 
@@ -278,7 +278,7 @@ def test_what_makes_no_sense_is_a_sentence(make: Command, variables: dict[str, s
 @pytest.fixture
 def _no_zip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As in a fresh clone."""
-    monkeypatch.setattr("layer.target.DIST", tmp_path)
+    monkeypatch.setattr("scripts.layer.target.DIST", tmp_path)
 
 
 @pytest.mark.usefixtures("_no_zip")

@@ -16,11 +16,11 @@ import pytest
 from botocore.config import Config
 from moto.awslambda.responses import LambdaResponse
 
+from scripts import ROOT
 from scripts.cloud import invoke
 from tests.commands import Command, in_process
 from tests.run_record import record, stopped
 
-ROOT = Path(__file__).parents[2]
 FUNCTION = "prophet-trader-trend"
 
 

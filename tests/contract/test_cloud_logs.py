@@ -8,22 +8,21 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 
 from lambda_function import run
+from scripts import ROOT
 from scripts.cloud import logs
 from scripts.cloud.aws import AwsError, connect
+from scripts.testkit import insights
 from tests.commands import Command, in_process
-from tests.fakes import insights
 from trader.settings import SettingsError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="left out: AWS's runtime has no wheel for this system")
 
-ROOT = Path(__file__).parents[2]
 SLOT = "2022-12-28T20:45:00Z"
 NAMES = ("decisions", "equity", "errors", "orders", "refusals", "runs", "runtimes")
 type Rows = list[dict[str, Any]]

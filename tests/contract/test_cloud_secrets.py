@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -14,13 +13,13 @@ import pytest
 from moto.ssm.exceptions import AccessDeniedException
 from moto.ssm.responses import SimpleSystemManagerResponse
 
+from scripts import ROOT
 from scripts.cloud import secrets
 from scripts.cloud.aws import connect
-from scripts.terminal import CommandError
+from scripts.console import CommandError
 from tests.commands import Command, in_process
 
 type Terminal = Callable[..., tuple[int, str]]
-ROOT = Path(__file__).parents[2]
 KEY_ID, SECRET = "PKTESTTESTTEST123456", "s3cr3tS3cr3ts3cr3tS3cr3ts3cr3tS3cr3t1234"
 OTHER_ID, OTHER_SECRET = "PKOTHEROTHEROTHER123", "0th3r0th3r0th3r0th3r0th3r0th3r0th3r01234"
 USER, PASSWORD = "/prophet-trader/trend/alpacauser", "/prophet-trader/trend/alpacapw"

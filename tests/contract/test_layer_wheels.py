@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
-from layer import wheels
-from layer.target import LayerError, Target
-from layer.wheels import install, installed
+from scripts.layer import wheels
+from scripts.layer.target import LayerError, Target
+from scripts.layer.wheels import install, installed
 
 TARGET = Target("3.13", "x86_64")
 NO_WHEEL = "a package has no wheel for this target"

@@ -12,11 +12,11 @@ import boto3
 import pytest
 
 from lambda_function import run
-from scripts import reconcile
+from scripts.run import reconcile
+from scripts.testkit.alpaca import AlpacaFake
 from tests.builders import buy, settings
 from tests.commands import Command, in_process
 from tests.contract.test_cloud_rollback import FUNCTION, zipped
-from tests.fakes.alpaca import AlpacaFake
 from trader.alpaca.client import AlpacaClient
 from trader.broker.alpaca import AlpacaBroker
 from trader.journal.entry import Journal, open_journal

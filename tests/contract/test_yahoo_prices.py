@@ -10,7 +10,7 @@ from time import perf_counter
 import pytest
 from yfinance.data import SingletonMeta
 
-from tests.fakes.yahoo import CRUMB, Fault, Listing, YahooFake
+from scripts.testkit.yahoo import CRUMB, Fault, Listing, YahooFake
 from trader.model import Closes, Code
 from trader.prices.base import PriceSourceError
 from trader.prices.reader import Prices
@@ -253,7 +253,7 @@ def test_a_fresh_process_needs_the_environment_only_and_leaves_no_file_at_home(
     program = """
 import json, sys
 from datetime import UTC, datetime
-from trader.prices import no_progress
+from trader.progress import no_progress
 from trader.prices.yahoo import YahooPrices
 imported = "yfinance" in sys.modules
 now = datetime(2025, 6, 18, 19, 30, tzinfo=UTC)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from scripts import audit, terminal
-from scripts.audit import LOCKED, Result
+from scripts import ROOT, console
+from scripts.checks import audit
+from scripts.checks.audit import LOCKED, Result
 
 SHA = "    --hash=sha256:" + "0" * 64
 PIN = f"requests==2.34.2 \\\n{SHA}\n"
@@ -114,13 +115,13 @@ CONTROL = [release("jinja2", "PYSEC-2019-217"), release("urllib3", "PYSEC-2019-1
 
 def test_a_service_that_knows_the_control_is_believed(service: Service) -> None:
     results = service.answers(CONTROL, [release("requests")])
-    assert (audit.exit_code(results), results[0].findings, results[0].not_asked) == (terminal.USABLE, [], "")
+    assert (audit.exit_code(results), results[0].findings, results[0].not_asked) == (console.USABLE, [], "")
 
 
 def test_a_known_vulnerability_is_a_finding_with_its_remedy(service: Service) -> None:
     results = service.answers(CONTROL, [release("requests", "PYSEC-2030-1")])
     assert results[0].findings == ["requests 1.0: PYSEC-2030-1, mended in 9.9"]
-    assert audit.exit_code(results) == terminal.FAILED
+    assert audit.exit_code(results) == console.FAILED
 
 
 @pytest.mark.parametrize(
@@ -161,8 +162,6 @@ def test_what_was_not_asked_is_not_called_ok(capsys: pytest.CaptureFixture[str])
 
 def test_all_locked_files_are_looked_at() -> None:
     found = {
-        str(path.relative_to(audit.ROOT))
-        for folder in ("layer", "requirements")
-        for path in (audit.ROOT / folder).glob("*.txt")
+        str(path.relative_to(ROOT)) for folder in ("layer", "requirements") for path in (ROOT / folder).glob("*.txt")
     }
     assert found == set(LOCKED)

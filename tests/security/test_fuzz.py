@@ -20,13 +20,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts import replay
+from scripts import ROOT
+from scripts.run import replay
 from tests.builders import price_csv
-from tests.security.sound import examples, in_time, named, run_soundly
+from tests.security.invariants import examples, in_time, named, run_soundly
 from trader.journal.stores import JournalError
 from trader.settings import Settings, SettingsError, variables
 
-FUNCTION = Path(__file__).parents[2] / "function"
+FUNCTION = ROOT / "function"
 EVENT = {"time": "2022-12-28T20:45:00Z"}
 RNG = np.random.default_rng(1)
 BARS = 40

@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from layer import emulator
-from layer.emulator import Function, FunctionError, RuntimeInterface
-from layer.target import Target
-from scripts.report import view
-from scripts.report.page import write_page
-from tests.fakes.alpaca import AlpacaFake, Answer
+from scripts import ROOT
+from scripts.layer.target import Target
+from scripts.report import console
+from scripts.report.html import write_page
+from scripts.testkit import lambda_runtime
+from scripts.testkit.alpaca import AlpacaFake, Answer
+from scripts.testkit.lambda_runtime import Function, FunctionError, RuntimeInterface
 from tests.run_record import record
-from tests.security.priced import give_bars, settings_for
+from tests.security.alpaca_setup import give_bars, settings_for
 from trader.logs import TextFormatter
 from trader.model import Report
 
-ROOT = Path(__file__).parents[2]
 TARGET = Target("3.13", "x86_64")
 FORGED = '{"timestamp": "2026-11-23T20:45:00Z", "level": "INFO", "message": "run", "status": "FORGED", "orders": 99}'
 TRICKS = (
@@ -124,7 +124,7 @@ OF_THE_EMULATOR = re.compile(
 def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
     if not TARGET.runs_here:
         pytest.skip("left out: the emulator is a program for linux x86_64")
-    tools, program = emulator.fetched(TARGET)
+    tools, program = lambda_runtime.fetched(TARGET)
     packages = Path(np.__file__).parents[1]  # those of this environment: the layer has the same
     function = Function(
         python=TARGET.interpreter(), tools=tools, emulator=program, task=ROOT / "function", path=[packages]
@@ -137,7 +137,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
             "ALPACAPW": fake.secret,
             "JOURNAL": f"folder:{journal}",
         }
-        with emulator.running(function, env) as interface:
+        with lambda_runtime.running(function, env) as interface:
             yield Room(interface, fake, journal)
 
 
@@ -242,7 +242,7 @@ def hostile_record() -> dict[str, Any]:
 @pytest.mark.parametrize("width", [80, 104, 200])
 def test_on_the_terminal_nothing_but_text_arrives(hostile_record: dict[str, Any], width: int) -> None:
     stream = io.StringIO()
-    view.show(hostile_record, Console(file=stream, width=width, force_terminal=True, color_system=None))
+    console.show(hostile_record, Console(file=stream, width=width, force_terminal=True, color_system=None))
     said = stream.getvalue()
     assert "[red]" in said
     assert (

@@ -2,9 +2,9 @@
 
 The policy is the one that Terraform makes of the real root, for two strategies on moto's server; the function runs with
 that role's credentials and with the variables that it is deployed with. moto enforces actions and resources of S3 and
-SSM (with what tests/aws_gaps.py adds) and the actions of everything else. What Lambda itself does with the role, to log
-and to report failed events, is no request that could be made here: that, and the few calls that moto cannot refuse, are
-held against the policy's text.
+SSM (with what scripts/testkit/moto_gaps.py adds) and the actions of everything else. What Lambda itself does with the
+role, to log and to report failed events, is no request that could be made here: that, and the few calls that moto
+cannot refuse, are held against the policy's text.
 """
 
 import json
@@ -27,13 +27,14 @@ from moto.core.authorization import enable_iam_authentication
 from moto.iam.access_control import IAMPolicy, IAMRequestBase, PermissionResult
 
 from lambda_function import PARAMETERS, run
-from tests import aws, terraform_here
-from tests.fakes.alpaca import AlpacaFake
+from scripts import ROOT
+from scripts.testkit import aws
+from scripts.testkit.alpaca import AlpacaFake
+from tests import terraform_here
 from trader.journal.stores import JournalError
 from trader.model import NEW_YORK
 from trader.settings import SettingsError
 
-ROOT = Path(__file__).parents[2]
 ACCOUNT, REGION = "123456789012", "us-east-1"
 BUCKET = f"prophet-trader-{ACCOUNT}-{REGION}"
 ROLE = "prophet-trader-trend"

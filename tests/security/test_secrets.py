@@ -16,11 +16,12 @@ import boto3
 import pytest
 
 from lambda_function import PARAMETERS, run
-from layer.package import package
-from scripts import scan_secrets
-from scripts.scan_secrets import ALLOWED, Finding
-from tests.fakes.alpaca import AlpacaFake
-from tests.security.priced import give_bars, settings_for
+from scripts import ROOT
+from scripts.checks import scan_secrets
+from scripts.checks.scan_secrets import ALLOWED, Finding
+from scripts.layer.package import package
+from scripts.testkit.alpaca import AlpacaFake
+from tests.security.alpaca_setup import give_bars, settings_for
 from trader.alpaca.client import AlpacaClient, AlpacaError
 from trader.logs import TextFormatter
 
@@ -38,7 +39,7 @@ CANARIES = (KEY_ID, SECRET, OLD_SECRET)
 
 
 def test_no_file_of_the_repository_holds_a_secret() -> None:
-    found = scan_secrets.in_files(scan_secrets.ROOT, scan_secrets.tracked())
+    found = scan_secrets.in_files(ROOT, scan_secrets.tracked())
     assert [each for each in found if (each.place, each.kind) not in ALLOWED] == []
 
 
@@ -54,14 +55,14 @@ def test_the_functions_zip_holds_no_secret(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", PLANTED)
 def test_what_is_planted_in_the_functions_zip_is_found(tmp_path: Path, kind: str) -> None:
-    shutil.copytree(scan_secrets.ROOT / "function", tmp_path / "function")
+    shutil.copytree(ROOT / "function", tmp_path / "function")
     (tmp_path / "function" / "trader" / "keys.py").write_text(f'"""Not to be."""\n{PLANTED[kind]}\n')
     path = package(tmp_path / "function", tmp_path / "function.zip")
     assert Finding("function.zip/trader/keys.py", 2, kind) in list(scan_secrets.in_zip(path))
 
 
 def test_no_file_but_code_and_its_data_can_get_into_the_functions_zip(tmp_path: Path) -> None:
-    shutil.copytree(scan_secrets.ROOT / "function", tmp_path / "function")
+    shutil.copytree(ROOT / "function", tmp_path / "function")
     for name in (".env", "terraform.tfvars", "key.pem", "account.json", "trader/.aws.py"):
         (tmp_path / "function" / name).write_text("secret")
     with zipfile.ZipFile(package(tmp_path / "function", tmp_path / "function.zip")) as archive:

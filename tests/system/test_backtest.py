@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from scripts import ROOT
 from scripts.backtest import compare, engine, lookahead, options, prices
 from scripts.backtest.compute import Table
 from scripts.backtest.model import Options, Panel
@@ -23,7 +24,6 @@ from scripts.backtest.workers import pool
 from trader.model import Side
 from trader.settings import SettingsError
 
-ROOT = Path(__file__).parents[2]
 SMALL = {"UNIVERSE": "AAPL,KO,AMD", "HISTORY_BARS": "60", "UNIVERSE_LOOKBACK_BARS": "10"}
 SHORT = SMALL | {"START": "2022-11-21", "END": "2022-12-06"}  # a holiday and a half day are in it
 

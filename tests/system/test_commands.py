@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.alpaca import AlpacaFake
+from scripts import ROOT
+from scripts.testkit.alpaca import AlpacaFake
 
-ROOT = Path(__file__).parents[2]
 type Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -90,7 +90,7 @@ def test_a_day_of_losses_after_stops_ends_the_buying(command: Command, tmp_path:
 @pytest.mark.parametrize("after_s", [0.6, 1.2, 1.8])
 def test_an_interruption_is_no_traceback(tmp_path: Path, after_s: float) -> None:
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT / 'function'}{os.pathsep}{ROOT}"}
-    command = [sys.executable, "-m", "scripts.run_local"]
+    command = [sys.executable, "-m", "scripts.run.local"]
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
         time.sleep(after_s)
         process.send_signal(signal.SIGINT)

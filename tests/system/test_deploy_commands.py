@@ -20,16 +20,16 @@ import boto3
 import pytest
 from rich.console import Console
 
-from layer import target
+from scripts import ROOT
 from scripts.cloud import terraform
 from scripts.cloud.aws import Cloud, connect
 from scripts.cloud.plan import reason_to_build, table
 from scripts.cloud.terraform import Terraform, TerraformError, Variables, explained, strategies
-from scripts.terminal import CommandError
-from tests import aws as moto
+from scripts.console import CommandError
+from scripts.layer import target
+from scripts.testkit import aws as moto
 from tests import terraform_here
 
-ROOT = Path(__file__).parents[2]
 ACCOUNT, REGION, PROJECT = "123456789012", "us-east-1", "prophet-trader"
 STATE_BUCKET = f"{PROJECT}-state-{ACCOUNT}-{REGION}"
 BUCKET = f"{PROJECT}-{ACCOUNT}-{REGION}"
@@ -400,10 +400,10 @@ resource "terraform_data" "second" {
 """
 APPLY = """
 from pathlib import Path
-from scripts import terminal
+from scripts import console
 from scripts.cloud.aws import connect
 from scripts.cloud.terraform import Terraform
-with terminal.plain_errors(interrupted="interrupted"):
+with console.plain_errors(interrupted="interrupted"):
     root = Terraform(connect())
     root.init()
     root.plan(Path("a.tfplan"))

@@ -12,8 +12,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from scripts.engine import bench, parity
-from scripts.engine.parity import Row
+from scripts import ROOT
+from scripts.bench import engines, parity
+from scripts.bench.parity import Row
 from tests.commands import Command, in_process
 from trader.forecasting.map import model
 from trader.forecasting.map.forecaster import MapForecaster
@@ -113,7 +114,7 @@ def test_what_map_hands_to_prophet_is_counted(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_made_symbols_are_as_many_as_asked_for_and_like_the_real_ones() -> None:
-    made = bench.closes(45, 120)
+    made = engines.closes(45, 120)
     assert len(made) == 45
     assert {len(series) for series in made.values()} == {120}
     daily = {name: float(series.pct_change().std()) for name, series in made.items()}
@@ -123,14 +124,14 @@ def test_the_made_symbols_are_as_many_as_asked_for_and_like_the_real_ones() -> N
 
 def test_forecasts_that_are_denied_are_no_measurement() -> None:
     with pytest.raises(AssertionError, match="every symbol has a trend line"):
-        bench.seconds(bench.ours(), {"AAPL": bench.closes(1, 250)["AAPL"].iloc[:5]})
+        engines.seconds(engines.ours(), {"AAPL": engines.closes(1, 250)["AAPL"].iloc[:5]})
 
 
 def test_the_memory_of_a_process_is_told_in_bytes() -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "scripts.engine.bench", "--peak", "30"],
+        [sys.executable, "-m", "scripts.bench.engines", "--peak", "30"],
         env={"PYTHONPATH": "function:."},
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
@@ -139,8 +140,8 @@ def test_the_memory_of_a_process_is_told_in_bytes() -> None:
 
 
 def test_the_engine_that_is_measured_is_the_bots() -> None:
-    assert isinstance(bench.ours(), MapForecaster)
-    assert bench.loop(bench.closes(1, 60)) > 0
+    assert isinstance(engines.ours(), MapForecaster)
+    assert engines.loop(engines.closes(1, 60)) > 0
 
 
 def test_progress_of_a_comparison_is_told() -> None:

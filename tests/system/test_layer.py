@@ -11,11 +11,13 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from layer import emulator, sandbox, verify
-from layer.build import build
-from layer.inside import Findings
-from layer.target import BUILD, ROOT, BrokenLayerError, LayerError, Target
-from layer.wheels import installed
+from scripts import ROOT
+from scripts.layer import sandbox, verify
+from scripts.layer.build import build
+from scripts.layer.sandbox_checks import Findings
+from scripts.layer.target import BUILD, BrokenLayerError, LayerError, Target
+from scripts.layer.wheels import installed
+from scripts.testkit import lambda_runtime
 from trader.progress import no_progress
 
 TARGET = Target("3.13", "x86_64")
@@ -147,7 +149,7 @@ def findings(layer: Layer) -> Findings:
 
 
 def test_the_function_starts_from_the_layer_and_the_time_is_measured(findings: Findings) -> None:
-    assert 0 < findings.init_ms < emulator.TIMEOUT_S * 1000
+    assert 0 < findings.init_ms < lambda_runtime.TIMEOUT_S * 1000
 
 
 def test_after_init_the_function_holds_little_memory(findings: Findings) -> None:
@@ -249,8 +251,8 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a finished layer would be, of a repository that is elsewhere."""
     for name in ("PYTHON", "ARCH"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("layer.target.DIST", tmp_path / "layer" / "dist")
-    monkeypatch.setattr("layer.target.ROOT", tmp_path)
+    monkeypatch.setattr("scripts.layer.target.DIST", tmp_path / "layer" / "dist")
+    monkeypatch.setattr("scripts.layer.target.ROOT", tmp_path)
     TARGET.zip.parent.mkdir(parents=True)
     return TARGET.zip
 

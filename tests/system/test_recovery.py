@@ -12,7 +12,7 @@ import boto3
 import pytest
 
 from lambda_function import run
-from tests.fakes.alpaca import AlpacaFake
+from scripts.testkit.alpaca import AlpacaFake
 from tests.system.test_run import Context, alpaca, cloud, env, fake, put
 from trader.broker.base import BrokerError
 from trader.model import NEW_YORK

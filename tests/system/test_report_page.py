@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from scripts.report import story
-from scripts.report.page import write_page
+from scripts.report import formatting
+from scripts.report.html import write_page
 from tests.run_record import LOST, SLOT, denial, order, record, record_of_a_lost_stop_loss, stopped
 
 HOSTILE = '<script>alert(1)</script><img src="http://127.0.0.1:9/x" onerror="alert(2)">'
@@ -217,7 +217,7 @@ def test_the_headline_says_what_happened(tmp_path: Path) -> None:
 
 def test_the_tiles_show_the_account_before_and_after(tmp_path: Path) -> None:
     text = written(tmp_path, record()).text
-    assert "Equity 99,981.12 USD 100,000.00 before, " + story.MINUS + "18.88" in text
+    assert "Equity 99,981.12 USD 100,000.00 before, " + formatting.MINUS + "18.88" in text
 
 
 def test_every_chart_is_described_for_those_who_do_not_see_it(tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_the_table_shows_how_many_shares_each_symbol_is_to_have(tmp_path: Path) 
 def test_symbols_without_a_stop_loss_are_an_alarm_with_what_to_do(tmp_path: Path) -> None:
     elements = written(tmp_path, record(unprotected=["DDD", "CCC"]))
     assert "Without a stop loss: DDD, CCC" in elements.alarms
-    assert f"What to do: {story.UNPROTECTED_REMEDY}" in elements.text
+    assert f"What to do: {formatting.UNPROTECTED_REMEDY}" in elements.text
 
 
 def test_the_runs_that_were_cut_off_before_are_named(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from botocore.exceptions import BotoCoreError
 
 import lambda_function
 from lambda_function import lambda_handler, run
+from scripts.testkit.alpaca import AlpacaFake
 from tests.builders import price_csv
-from tests.fakes.alpaca import AlpacaFake
 from trader.broker.base import BrokerError
 from trader.journal.stores import JournalError
 from trader.model import NEW_YORK, Report

@@ -14,9 +14,10 @@ from textwrap import dedent
 
 import pytest
 
-from layer import emulator, sandbox
-from layer.emulator import EmulatorError, Function, FunctionError, running
-from layer.target import LayerError, Target
+from scripts.layer import sandbox
+from scripts.layer.target import LayerError, Target
+from scripts.testkit import lambda_runtime
+from scripts.testkit.lambda_runtime import EmulatorError, Function, FunctionError, running
 
 TARGET = Target("3.13", "x86_64")
 pytestmark = pytest.mark.skipif(not TARGET.runs_here, reason="left out: the emulator is a program for linux x86_64")
@@ -43,7 +44,7 @@ type Room = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture(scope="module")
 def tools() -> tuple[Path, Path]:
     """The emulator and what belongs to it."""
-    return emulator.fetched(TARGET)
+    return lambda_runtime.fetched(TARGET)
 
 
 @pytest.fixture
@@ -158,9 +159,9 @@ def test_an_emulator_that_does_not_start_is_an_error(write: Write) -> None:
 
 @pytest.mark.usefixtures("tools")
 def test_an_emulator_of_another_hash_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(emulator.SHA256, TARGET.arch, "0" * 64)
+    monkeypatch.setitem(lambda_runtime.SHA256, TARGET.arch, "0" * 64)
     with pytest.raises(LayerError, match=r"is not the emulator that layer/emulator\.py pins"):
-        emulator.fetched(TARGET)
+        lambda_runtime.fetched(TARGET)
 
 
 # --- measurements ---
@@ -384,7 +385,7 @@ def test_time_zones_stay_hidden_where_all_of_usr_has_to_be_visible() -> None:
 
 
 def test_an_emulator_that_never_listens_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(emulator, "START_S", 0.3)
+    monkeypatch.setattr(lambda_runtime, "START_S", 0.3)
     silent = tmp_path / "silent"
     silent.write_text("#!/bin/sh\nexec sleep 5\n")
     silent.chmod(0o755)

@@ -22,20 +22,21 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
+from scripts import ROOT
 from scripts.backtest import options, prices
 from scripts.backtest.engine import backtest
 from scripts.backtest.model import BacktestError
 from scripts.backtest.statistics import key_figures
-from scripts.backtest.sweep import crew, run, store, work
-from scripts.backtest.sweep.__main__ import main
-from scripts.backtest.sweep.cluster import cluster
-from scripts.backtest.sweep.crew import Failure
-from scripts.backtest.sweep.folds import parts
-from scripts.terminal import UnwritableError
+from scripts.console import UnwritableError
+from scripts.sweep import executors, store, tasks
+from scripts.sweep import sweep as sweeping
+from scripts.sweep.__main__ import main
+from scripts.sweep.cluster import cluster
+from scripts.sweep.executors import Failure
+from scripts.sweep.walk_forward import parts
 from tests.commands import Command, in_process
 from trader.settings import SAMPLE_PRICES
 
-ROOT = Path(__file__).parents[2]
 PATH = os.pathsep.join((str(ROOT / "function"), str(ROOT)))
 
 SMALL = {
@@ -107,7 +108,7 @@ def broken(number: int) -> int:
     return number // (number - 3)
 
 
-def results(workers: crew.Crew, function: Callable[[int], int], count: int = 8) -> dict[str, int | Failure]:
+def results(workers: executors.Crew, function: Callable[[int], int], count: int = 8) -> dict[str, int | Failure]:
     return dict(workers.results(function, ((str(number), number) for number in range(count))))
 
 
@@ -125,13 +126,13 @@ def log(tmp_path: Path) -> Path:
 
 
 def test_a_worker_killed_half_way_loses_only_the_task_it_was_at(log: Path) -> None:
-    with crew.local(2) as workers:
+    with executors.local(2) as workers:
         assert results(workers, partial(killed_once, log)) == SQUARES
     assert Counter(log.read_text().split()) == Counter([*SQUARES, "3"])
 
 
 def test_a_task_that_killed_three_workers_is_named_and_the_others_go_on(log: Path) -> None:
-    with crew.local(2) as workers:
+    with executors.local(2) as workers:
         found = results(workers, partial(killed_always, log))
     assert found.pop("3") == Failure(why="3 worker processes died of it, one after the other")
     assert found == {name: number for name, number in SQUARES.items() if name != "3"}
@@ -139,7 +140,7 @@ def test_a_task_that_killed_three_workers_is_named_and_the_others_go_on(log: Pat
 
 
 def test_a_worker_that_dies_between_two_tasks_is_replaced() -> None:
-    with crew.local(1) as workers:
+    with executors.local(1) as workers:
         pool = workers.lanes[0].executor
         os.kill(pool.submit(os.getpid).result(), signal.SIGKILL)
         with pytest.raises(BrokenProcessPool):
@@ -148,12 +149,12 @@ def test_a_worker_that_dies_between_two_tasks_is_replaced() -> None:
 
 
 def test_what_cannot_be_traded_is_a_failure_with_its_reason() -> None:
-    with crew.local(1) as workers:
+    with executors.local(1) as workers:
         assert results(workers, refused)["3"] == Failure(why="three cannot be traded")
 
 
 def test_an_error_of_our_own_is_not_hidden_among_the_results() -> None:
-    with pytest.raises(ZeroDivisionError), crew.local(1) as workers:
+    with pytest.raises(ZeroDivisionError), executors.local(1) as workers:
         results(workers, broken)
 
 
@@ -161,7 +162,7 @@ def test_an_error_ends_the_workers_at_once_with_what_they_are_at() -> None:
     pids = []
 
     def fail_while_it_sleeps() -> None:
-        with crew.local(1) as workers:
+        with executors.local(1) as workers:
             pids.append(workers.lanes[0].executor.submit(os.getpid).result())
             sleep = workers.lanes[0].executor.submit(time.sleep, 60)
             while not sleep.running():
@@ -260,7 +261,7 @@ def test_a_setting_that_is_added_does_not_repeat_the_others(sweep: Command) -> N
 def test_ctrl_c_says_how_far_it_came_and_leaves_whole_lines(tmp_path: Path) -> None:
     grid = "MAX_POSITION_FRACTION=" + ",".join(f"0.{number:03}" for number in range(100, 600))
     env = {**os.environ, **SMALL, "GRID": grid, "OUT": str(tmp_path), "WORKERS": "2"}
-    command = [sys.executable, "-m", "scripts.backtest.sweep"]
+    command = [sys.executable, "-m", "scripts.sweep"]
     process = subprocess.Popen(
         command, env=env, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -279,8 +280,8 @@ def test_a_setting_that_kills_its_workers_is_named_and_tried_again_by_the_next_s
     every = [options.from_env({**env, "MAX_POSITION_FRACTION": fraction}) for fraction in ("0.1", "0.5")]
     panel = prices.load(every[0])
     cut = parts(prices.span(panel, every[0]), 1)
-    with crew.local(2) as workers:
-        go = partial(run.sweep, panel, every, cut, crew=workers, folder=tmp_path, forecast=nothing)
+    with executors.local(2) as workers:
+        go = partial(sweeping.sweep, panel, every, cut, crew=workers, folder=tmp_path, forecast=nothing)
         failed = go(judge=deadly)
         assert failed.figures("sharpe_ratio") == [[1.0, 1.0], [None, None]]
         assert {str(each) for each in failed.rows[1]} == {
@@ -293,8 +294,8 @@ def test_settings_that_differ_in_nothing_a_forecast_depends_on_share_all_forecas
     every = [options.from_env({**SMALL, "MAX_POSITION_FRACTION": fraction}) for fraction in ("0.1", "0.5")]
     panel = prices.load(every[0])
     cut = parts(prices.span(panel, every[0]), 1)
-    with crew.local(2) as workers:
-        swept = run.sweep(panel, every, cut, crew=workers, folder=tmp_path, judge=known_forecasts)
+    with executors.local(2) as workers:
+        swept = sweeping.sweep(panel, every, cut, crew=workers, folder=tmp_path, judge=known_forecasts)
     everything = [float(2 * len(part.times)) for part in cut]  # two symbols
     assert swept.figures("sharpe_ratio") == [everything, everything]
     assert len(list((tmp_path / "forecasts").iterdir())) == len(cut)
@@ -307,22 +308,22 @@ def test_settings_that_look_back_differently_trade_the_same_bars(tmp_path: Path)
     every = [options.from_env({**env, "HISTORY_BARS": bars}) for bars in ("40", "60")]
     panel = prices.load(every[1])
     assert len(prices.span(panel, every[0])) == 71
-    assert run.span(panel, every) == prices.span(panel, every[1])
+    assert sweeping.span(panel, every) == prices.span(panel, every[1])
 
 
-def known_forecasts(job: work.Job) -> work.Figures:
-    return {"sharpe_ratio": float(len(work.unpacked_table(job.table)))}
+def known_forecasts(job: tasks.Job) -> tasks.Figures:
+    return {"sharpe_ratio": float(len(tasks.unpacked_table(job.table)))}
 
 
 def nothing(_task: object) -> bytes:
     return zlib.compress(pickle.dumps({}))
 
 
-def harmless(_job: work.Job) -> work.Figures:
+def harmless(_job: tasks.Job) -> tasks.Figures:
     return {"sharpe_ratio": 1.0}
 
 
-def deadly(job: work.Job) -> work.Figures:
+def deadly(job: tasks.Job) -> tasks.Figures:
     if job.options.settings.max_position_fraction == 0.5:
         os.kill(os.getpid(), signal.SIGKILL)
     return harmless(job)
@@ -392,7 +393,7 @@ def test_one_worker_two_workers_and_a_cluster_give_the_same_figures(
 
 
 def test_a_cluster_with_other_code_is_refused(sweep: Command, scheduler: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "sources", lambda: "changed since")
+    monkeypatch.setattr(tasks, "sources", lambda: "changed since")
     code, _, said = sweep(SCHEDULER=scheduler)
     assert code == 1
     assert "computes with other versions: sources" in said
@@ -400,21 +401,21 @@ def test_a_cluster_with_other_code_is_refused(sweep: Command, scheduler: str, mo
 
 
 def test_what_cannot_be_traded_is_a_failure_with_its_reason_on_a_cluster_too(scheduler: str) -> None:
-    with crew.dask(scheduler) as workers:
+    with executors.dask(scheduler) as workers:
         assert results(workers, refused)["3"] == Failure(why="three cannot be traded")
 
 
 def test_a_worker_of_a_cluster_that_is_killed_half_way_loses_no_result(scheduler: str, log: Path) -> None:
-    with crew.dask(scheduler) as workers:
+    with executors.dask(scheduler) as workers:
         assert results(workers, partial(killed_once, log)) == SQUARES
 
 
 def test_a_cluster_whose_workers_all_died_is_not_waited_for_for_ever(
     scheduler: str, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew, "CHECK_S", 0.2)
-    monkeypatch.setattr(crew, "WITHOUT_WORKERS_S", 0)
-    with pytest.raises(BacktestError, match="there has been no worker"), crew.dask(scheduler) as workers:
+    monkeypatch.setattr(executors, "CHECK_S", 0.2)
+    monkeypatch.setattr(executors, "WITHOUT_WORKERS_S", 0)
+    with pytest.raises(BacktestError, match="there has been no worker"), executors.dask(scheduler) as workers:
         results(workers, partial(killed_always, log))
 
 
@@ -434,7 +435,7 @@ def test_a_scheduler_without_workers_is_no_cluster_yet(sweep: Command) -> None:
 
 
 def test_an_unreachable_scheduler_is_named(sweep: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crew, "CONNECT_S", 0.5)
+    monkeypatch.setattr(executors, "CONNECT_S", 0.5)
     code, _, said = sweep(SCHEDULER="tcp://127.0.0.1:9")
     assert code == 1
     assert "SCHEDULER=tcp://127.0.0.1:9: no Dask scheduler answers there" in said

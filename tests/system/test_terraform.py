@@ -29,15 +29,16 @@ import boto3
 import numpy as np
 import pytest
 
-from layer import manifest
-from layer.target import ARCH, PYTHON, Target
-from tests import aws, terraform_here
-from tests.aws_lambda import bridged
-from tests.fakes.alpaca import AlpacaFake
-from tests.fakes.yahoo import Listing, YahooFake
+from scripts import ROOT
+from scripts.layer import manifest
+from scripts.layer.target import ARCH, PYTHON, Target
+from scripts.testkit import aws
+from scripts.testkit.alpaca import AlpacaFake
+from scripts.testkit.aws_lambda import bridged
+from scripts.testkit.yahoo import Listing, YahooFake
+from tests import terraform_here
 from trader.model import NEW_YORK
 
-ROOT = Path(__file__).parents[2]
 TARGET = Target(PYTHON, ARCH)
 PROJECT, ACCOUNT, REGION = "prophet-trader", "123456789012", "us-east-1"
 BUCKET, STATE_BUCKET = (f"{PROJECT}{part}-{ACCOUNT}-{REGION}" for part in ("", "-state"))

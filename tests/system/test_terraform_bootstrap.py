@@ -14,9 +14,10 @@ from urllib.parse import unquote
 import boto3
 import pytest
 
-from tests import aws, terraform_here
+from scripts import ROOT
+from scripts.testkit import aws
+from tests import terraform_here
 
-ROOT = Path(__file__).parents[2]
 ACCOUNT, REGION = "123456789012", "us-east-1"
 STATE_BUCKET = f"prophet-trader-state-{ACCOUNT}-{REGION}"
 PARAMETER = f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/prophet-trader/trend"

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from scripts import ROOT
 from tests import terraform_here
 
-ROOT = Path(__file__).parents[2] / "terraform"
-MODULES = sorted(folder for folder in (ROOT / "modules").iterdir() if folder.is_dir())
+TERRAFORM = ROOT / "terraform"
+MODULES = sorted(folder for folder in (TERRAFORM / "modules").iterdir() if folder.is_dir())
 BLOCK = re.compile(r'^(variable|output) "(\w+)" \{\n(.*?)^\}', re.MULTILINE | re.DOTALL)
 
 
@@ -35,13 +36,13 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     terraform_here.needed()
     folder = tmp_path_factory.mktemp("terraform") / "terraform"
     ignored = shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars", "backend.tf")
-    shutil.copytree(ROOT, folder, ignore=ignored)
+    shutil.copytree(TERRAFORM, folder, ignore=ignored)
     terraform(folder, "init", "-backend=false", "-no-color")
     return folder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file", sorted((ROOT / "tests").glob("*.tftest.hcl")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted((TERRAFORM / "tests").glob("*.tftest.hcl")), ids=lambda file: file.stem)
 def test_terraforms_own_tests_pass(copy: Path, file: Path) -> None:
     said = terraform(copy, "test", "-no-color", f"-filter=tests/{file.name}")
     assert re.search(r"Success! [1-9]\d* passed, 0 failed\.", said), said
@@ -55,12 +56,12 @@ def test_a_module_has_at_most_ten_inputs(module: Path) -> None:
 
 def test_nothing_has_to_be_set_in_the_root() -> None:
     required = [
-        name for kind, name, body in BLOCK.findall((ROOT / "variables.tf").read_text()) if "  default" not in body
+        name for kind, name, body in BLOCK.findall((TERRAFORM / "variables.tf").read_text()) if "  default" not in body
     ]
     assert required == []
 
 
-@pytest.mark.parametrize("folder", [ROOT, *MODULES], ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", [TERRAFORM, *MODULES], ids=lambda folder: folder.name)
 def test_variables_and_outputs_say_what_they_mean(folder: Path) -> None:
     blocks = [block for file in ("variables.tf", "outputs.tf") for block in BLOCK.findall((folder / file).read_text())]
     assert blocks

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.backtest.model import Result
-from scripts.backtest.report.page import page
-from scripts.backtest.report.view import show
-from scripts.report.story import Json
-from scripts.terminal import UnwritableError
+from scripts.backtest.report.console import show
+from scripts.backtest.report.html import page
+from scripts.console import UnwritableError
+from scripts.report.formatting import Json
 
 __all__ = ["Paths", "show", "write"]
 

@@ -13,10 +13,10 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from scripts.backtest.model import Result
-from scripts.backtest.report import story
+from scripts.backtest.report import formatting
 from scripts.report import svg
 from scripts.report.charts import DATE_PATTERNS
-from scripts.report.story import MINUS, Json, new_york, plain
+from scripts.report.formatting import MINUS, Json, new_york, plain
 from scripts.report.svg import COLOURS
 
 type Numbers = NDArray[np.float64]
@@ -85,7 +85,7 @@ def equity(figures: Json) -> Chart:
         _labels(axes, len(curve["times"]) - 1, [*labels, (cash_usd, "Cash", "muted")], on_two_lines=not is_wide)
 
     last = ", ".join(f"{name} {values[-1]:,.0f} USD" for values, name, _, _ in lines)
-    words = f"From {story.dates(figures)}. At the end: {last}, cash {cash_usd:,.0f} USD."
+    words = f"From {formatting.dates(figures)}. At the end: {last}, cash {cash_usd:,.0f} USD."
     return _chart("equity", "Equity, buy-and-hold and cash", words, FULL, draw)
 
 
@@ -191,7 +191,7 @@ def calibration(figures: Json) -> Chart:
             _text(axes, (0, row - 0.2), name, "ink", (-6, 0), ha="right")
             _text(axes, (0.8 * error / longest, row - 0.2), f"{error:.2%}", "muted", (6, 0))
 
-    return _chart("calibration", "Calibration", story.calibration(figures), HALF, draw, margins=(0.16, 0.03))
+    return _chart("calibration", "Calibration", formatting.calibration(figures), HALF, draw, margins=(0.16, 0.03))
 
 
 class PriceCharts:
@@ -220,7 +220,7 @@ class PriceCharts:
             axes.yaxis.set_major_formatter(FuncFormatter(lambda usd, _: f"{usd:,g}"))
             _time_axis(axes, self._figures, small=True)
         name = plain(symbol)
-        words = f"Closes of {name}, {story.dates(self._figures)}, with {len(trades)} trades marked."
+        words = f"Closes of {name}, {formatting.dates(self._figures)}, with {len(trades)} trades marked."
         return svg.inline(self._figure, title=f"{name}: price and trades", description=words, salt=name)
 
     def _shade(self, axes: Axes, trades: Sequence[Json], colour: str) -> None:

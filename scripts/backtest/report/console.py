@@ -1,0 +1,104 @@
+"""What a person sees of a backtest in the terminal. Plain text when piped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from scripts.backtest.report import formatting
+from scripts.report.formatting import Json, change, engine_words, plain
+
+if TYPE_CHECKING:
+    from scripts.backtest.report import Paths
+
+MOST_SYMBOLS, MOST_NOTES = 30, 5
+
+
+def show(figures: Json, paths: Paths, console: Console) -> None:
+    """Print the figures: what happened first, then how it came about, and where the page is."""
+    console.print()
+    for part in (_heading(figures), _key_figures(figures), _symbols(figures), _below(figures)):
+        if part is not None:
+            console.print(part)
+            console.print()
+    where = f" The picture of it: {paths.page}    the figures: {paths.json}"
+    console.print(Text(where, style="dim"), soft_wrap=True)  # a path can be copied whole
+
+
+def _heading(figures: Json) -> RenderableType:
+    settings, source = figures["settings"], figures["data"]["source"]
+    lines = [
+        Text(formatting.headline(figures), style="bold" if figures["is_complete"] else "bold red"),
+        _labelled("Strategy", f"{settings['strategy']}, signal {settings['signal']}{engine_words(settings)}"),
+        _labelled("Span", f"{formatting.dates(figures)}; prices: {source}"),
+    ]
+    return Padding(Group(*lines), (0, 1), expand=False)
+
+
+def _key_figures(figures: Json) -> RenderableType:
+    table = _table("", "Strategy", "Buy and hold", "Cash")
+    for line in formatting.lines(figures):
+        table.add_row(line.label, Text(line.strategy, style="bold"), line.buy_and_hold, Text(line.cash, style="dim"))
+    return table
+
+
+def _symbols(figures: Json) -> RenderableType | None:
+    traded = [row for row in figures["symbols"] if row["trades"] or row["open_trades"]]
+    if not traded:
+        return None
+    half = MOST_SYMBOLS // 2
+    is_cut = len(traded) > MOST_SYMBOLS
+    table = _table("Symbol", "Result", "of cash", "Trades", "Won", "Bars held", "Buy and hold")
+    for row in [*traded[:half], *traded[-half:]] if is_cut else traded:
+        table.add_row(*_facts(row))
+    hidden = f" ... and {len(traded) - 2 * half} more in the page, between the best and the worst"
+    return Group(table, *([Text(hidden, style="dim")] if is_cut else []))
+
+
+def _facts(row: Json) -> Iterator[Text]:
+    yield Text(plain(row["symbol"]))
+    yield Text(change(row["pnl_usd"]), style="green" if row["pnl_usd"] >= 0 else "red")
+    yield Text(formatting.signed(row["contribution_fraction"]))
+    yield Text(f"{row['trades']}{' + 1 open' if row['open_trades'] else ''}")
+    yield Text(formatting.share(row["win_fraction"]))
+    yield Text(formatting.count(row["mean_bars_held"]))
+    yield Text(formatting.signed(row["buy_and_hold_return_fraction"]), style="dim")
+
+
+def _below(figures: Json) -> RenderableType:
+    lines = [
+        _labelled("Costs", formatting.costs(figures)),
+        _labelled("Forecasts", formatting.calibration(figures)),
+        *(_labelled(each.what, each.words) for each in formatting.caveats(figures) if each.what == "Survivorship"),
+        *_notes(figures["data"]["notes"]),
+    ]
+    return Padding(Group(*lines), (0, 1), expand=False)
+
+
+def _notes(notes: Sequence[Json]) -> Iterator[RenderableType]:
+    for note in notes[:MOST_NOTES]:
+        yield _labelled("Prices", ": ".join(filter(None, (note["symbol"], note["what"]))))
+    if len(notes) > MOST_NOTES:
+        yield _labelled("", f"... and {len(notes) - MOST_NOTES} more in the page")
+
+
+def _labelled(label: str, words: str) -> RenderableType:
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(width=12, style="dim")
+    grid.add_column(overflow="fold")
+    grid.add_row(label, Text(plain(words)))
+    return grid
+
+
+def _table(first: str, *right: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0, 0, 1), header_style="bold")
+    table.add_column(first, no_wrap=True)
+    for heading in right:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table

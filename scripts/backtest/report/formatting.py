@@ -1,0 +1,267 @@
+"""A backtest in words: what both the terminal and the page say of it, so that they never disagree."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from scripts.backtest.trades import STILL_OPEN
+from scripts.report.formatting import MINUS, Json, new_york, percent, plain, usd
+from trader.settings import SAMPLE_PRICES
+
+NOTHING = "–"  # noqa: RUF001 - where there is no number
+LEAST_RETURN = 0.0005
+"""A smaller return is shown as 0.0 %, and called none."""
+
+BARS = {"1d": "daily", "1h": "hourly", "15m": "15-minute", "5m": "5-minute", "1m": "1-minute"}
+"""By bar interval, as an adjective."""
+
+
+class Line(NamedTuple):
+    """One key figure of the three accounts, and what it is."""
+
+    label: str
+    strategy: str
+    buy_and_hold: str
+    cash: str
+    means: str
+
+
+class Caveat(NamedTuple):
+    """Something that the figures do not show."""
+
+    what: str
+    words: str
+
+
+def headline(figures: Json) -> str:
+    """What happened, in one sentence without a full stop."""
+    made, held = (figures["key_figures"][name] for name in ("strategy", "buy_and_hold"))
+    words = _made(made["total_return_fraction"])
+    if not figures["costs"]["fills"]:
+        words = "Bought nothing"
+    elif figures["options"]["commission_fraction"] or figures["options"]["slippage_fraction"]:
+        words += " after costs"
+    else:
+        words += " without any costs"
+    words += f" in {span(figures)}"
+    if held:
+        words += f", while buying and holding {_universe(figures)} {_made(held['total_return_fraction']).lower()}"
+    return words if figures["is_complete"] else f"{interrupted(figures)}: {words[0].lower()}{words[1:]}"
+
+
+def interrupted(figures: Json) -> str:
+    """Up to where it came."""
+    last = figures["data"]["last_bar"]
+    return f"Interrupted on {day(figures, last)}" if last else "Interrupted before the first bar"
+
+
+def span(figures: Json) -> str:
+    """How long was traded: `2 years`."""
+    first, last = figures["data"]["first_bar"], figures["data"]["last_bar"]
+    if figures["data"]["bars"] < 2:
+        return "one bar" if last else "no bar at all"
+    days = (new_york(last) - new_york(first)).days + 1
+    if days < 60:
+        return counted(days, "day")
+    if days < 548:
+        return f"{days / 30.44:.0f} months"
+    return f"{days / 365.25:.1f}".removesuffix(".0") + " years"
+
+
+def dates(figures: Json) -> str:
+    """The first and the last day that were traded, with the number of bars."""
+    data = figures["data"]
+    if not data["bars"]:
+        return "no bars"
+    ends = f"{day(figures, data['first_bar'])} to {day(figures, data['last_bar'])}"
+    return f"{ends}, {counted(data['bars'], BARS[data['bar_interval']] + ' bar')}"
+
+
+def day(figures: Json, time: str) -> str:
+    """The day of a bar, New York; of bars shorter than a day with its time."""
+    return f"{new_york(time):{'%-d %b %Y' if figures['data']['bar_interval'] == '1d' else '%-d %b %Y, %H:%M'}}"
+
+
+def moment(figures: Json, time: str | None) -> str:
+    """As `day`; of a trade that has no exit yet, so."""
+    return day(figures, time) if time else STILL_OPEN
+
+
+def share(fraction: float | None) -> str:
+    """An unsigned percentage with one decimal."""
+    return NOTHING if fraction is None else f"{fraction:.1%}"
+
+
+def signed(fraction: float | None) -> str:
+    """A percentage with its sign; none for what rounds to nothing."""
+    if fraction is None:
+        return NOTHING
+    return percent(fraction) if round(fraction, 3) else "0.0%"
+
+
+def ratio(value: float | None) -> str:
+    """A bare number with two decimals."""
+    return NOTHING if value is None else f"{value:.2f}".replace("-", MINUS)
+
+
+def count(value: float | None) -> str:
+    """A whole number."""
+    return NOTHING if value is None else f"{value:,.0f}"
+
+
+def counted(number: int, what: str) -> str:
+    """`1 order`, `2 orders`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def money(value: float | None) -> str:
+    """Dollars and cents."""
+    return NOTHING if value is None else usd(value)
+
+
+def lines(figures: Json) -> list[Line]:
+    """The key figures of the three accounts."""
+    strategy, held, cash = (figures["key_figures"][name] or {} for name in ("strategy", "buy_and_hold", "cash"))
+    return [
+        Line(label, words(strategy.get(name)), words(held.get(name)), words(cash.get(name)), means)
+        for label, name, words, means in KEY_FIGURES
+    ]
+
+
+KEY_FIGURES: tuple[tuple[str, str, Callable[[float | None], str], str], ...] = (
+    ("Return", "total_return_fraction", signed, "over the whole span, after costs"),
+    ("Return a year", "annual_return_fraction", signed, "as if the span went on like this for a year"),
+    ("Volatility a year", "annual_volatility_fraction", share, "standard deviation of the returns"),
+    ("Sharpe ratio", "sharpe_ratio", ratio, "mean return over volatility, against cash at 0%"),
+    ("Sortino ratio", "sortino_ratio", ratio, "the same, but only falls count as risk"),
+    ("Calmar ratio", "calmar_ratio", ratio, "return a year over the deepest drawdown"),
+    ("Deepest drawdown", "max_drawdown_fraction", signed, "the largest fall from a peak of the equity"),
+    ("Invested", "exposure_fraction", share, "mean share of the equity in positions"),
+    ("Trades closed", "trades", count, "bought and sold again; a sale in parts counts for each part"),
+    ("Won", "win_fraction", share, "of those, after commission"),
+    ("Commission, USD", "commission_usd", money, "over the whole span"),
+    ("Equity at the end, USD", "final_equity_usd", money, "what is still held counts at the last close"),
+)
+
+
+def costs(figures: Json) -> str:
+    """What was paid, and on what."""
+    paid, options = figures["costs"], figures["options"]
+    return (
+        f"{counted(paid['fills'], 'order')} filled for {usd(paid['turnover_usd'])} USD in all: commission "
+        f"{usd(paid['commission_usd'])} USD ({_rate(options['commission_fraction'])} of an order's value), slippage "
+        f"{usd(paid['slippage_usd'])} USD ({_rate(options['slippage_fraction'])} of the price; none on a take-profit)"
+    )
+
+
+def calibration(figures: Json) -> str:
+    """How good the forecasts were, in a sentence or two."""
+    scores = figures["calibration"]["overall"]
+    if scores is None:
+        return f"No forecasts to judge: {figures['calibration']['reason']}."
+    naive = scores["naive_mean_absolute_error_fraction"]
+    against = f"that of simply taking the last price {share(naive)}"
+    if scores["error_ratio"] is not None:
+        against += f", so Prophet's is {scores['error_ratio']:.2f} times as large"
+    inside, above, below, error = (
+        share(scores[name])
+        for name in ("inside_fraction", "above_fraction", "below_fraction", "mean_absolute_error_fraction")
+    )
+    return (
+        f"{counted(scores['forecasts'], 'forecast')}{_sampled(figures)}: {inside} of the prices ended inside the "
+        f"interval ({figures['calibration']['nominal_fraction']:.0%} should), {above} above it, {below} below. "
+        f"The mean error was {error} of the price, {against}."
+    )
+
+
+def _sampled(figures: Json) -> str:
+    """The signal `trend` makes none by itself."""
+    return " sampled for this report" if figures["settings"]["signal"] == "trend" else ""
+
+
+def caveats(figures: Json) -> list[Caveat]:
+    """What the figures rest on, and what they cannot show."""
+    settings, options = figures["settings"], figures["options"]
+    found = [Caveat("Costs are assumed", _assumed(figures))]
+    if settings["bar_interval"] == "1d":
+        found.append(Caveat("One decision a day", ONE_A_DAY))
+    if settings["stop_loss_fraction"]:
+        found.append(Caveat("Within a bar nobody knows the order", _within_a_bar(figures)))
+    found.append(Caveat("Survivorship", _survivorship(figures)))
+    if options["refit_every_bars"] > 1:
+        found.append(
+            Caveat(
+                f"REFIT_EVERY={options['refit_every_bars']}",
+                "The live bot fits a model on every run; here one model serves several bars, so its decisions differ.",
+            )
+        )
+    found.append(Caveat("No promise of profit", NO_PROMISE))
+    return found
+
+
+ONE_A_DAY = (
+    "Each daily bar is decided on once, near the close: what is tested is a bot that runs once a day. Deploy it with "
+    'daily_at = "15:45", for one that runs every 15 minutes trades more often, and at other prices.'
+)
+NO_PROMISE = (
+    "What worked on this past need not work again, the less so the more settings were tried on it. Taxes are left out, "
+    "and an order is taken to move no price. Not investment advice."
+)
+HINDSIGHT = "Strategy and buy-and-hold both look better than anybody could have known beforehand."
+
+
+def _assumed(figures: Json) -> str:
+    options = figures["options"]
+    if options["fills_at_close"]:
+        fills = "Orders are filled at the very close they were decided on, which nobody gets in practice"
+    elif figures["data"]["has_ohlc"]:
+        fills = "Orders are filled at the open of the bar after the one they were decided on"
+    else:
+        fills = (
+            "Orders are filled at the close of the bar after the one they were decided on: the prices are closes only"
+        )
+    return (
+        f"Commission {_rate(options['commission_fraction'])}, slippage {_rate(options['slippage_fraction'])}; "
+        f"real ones can be higher. {fills}. Whole orders are filled, however large."
+    )
+
+
+def _within_a_bar(figures: Json) -> str:
+    if figures["data"]["has_ohlc"]:
+        return "If a bar reaches both the stop loss and the take profit, the stop is assumed to come first."
+    return (
+        "The prices are closes only: a stop loss is sold at the first close at or below it, a take profit at its own "
+        "price; what was passed in between and taken back by the close is not seen."
+    )
+
+
+def _survivorship(figures: Json) -> str:
+    settings = figures["settings"]
+    if settings["price_sources"] == ["file"] and settings["price_file"] == str(SAMPLE_PRICES):
+        return (
+            "The sample holds 20 companies that are large today, chosen with hindsight; those that failed are not in "
+            f"it. {HINDSIGHT}"
+        )
+    if settings["universe"] == ["sp500"]:
+        return (
+            "UNIVERSE=sp500 means today's members: companies that have left the index since, or failed, are missing, "
+            f"and those that have risen into it are there from the start. {HINDSIGHT}"
+        )
+    return f"The symbols were chosen knowing that they still exist, and perhaps how they did. {HINDSIGHT}"
+
+
+def _made(fraction: float) -> str:
+    if abs(fraction) < LEAST_RETURN:
+        return "Made nothing"
+    return f"{'Made' if fraction > 0 else 'Lost'} {abs(fraction):.1%}"
+
+
+def _universe(figures: Json) -> str:
+    bought, left_out = figures["data"]["buy_and_hold_symbols"], figures["data"]["not_in_buy_and_hold"]
+    if len(bought) == 1:
+        return plain(bought[0])
+    return f"the {len(bought)} priced from the start" if left_out else f"all {len(bought)}"
+
+
+def _rate(fraction: float) -> str:
+    """A small share: `0.05%`, `0%`."""
+    return f"{fraction * 100:.4f}".rstrip("0").rstrip(".") + "%"

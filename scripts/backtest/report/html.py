@@ -1,0 +1,169 @@
+"""What a person sees of a backtest in the browser: one HTML page that carries everything it shows."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from markupsafe import Markup
+
+from scripts.backtest.model import Result
+from scripts.backtest.report import formatting
+from scripts.backtest.report.charts import PriceCharts, charts
+from scripts.report import templating
+from scripts.report.formatting import CODE_STATUSES, EXPLANATIONS, Json, change, plain, usd
+from trader.model import Code
+
+TEMPLATES = Path(__file__).with_name("templates")
+MOST_CARDS = 60
+"""Price charts on one page; of more symbols, those with the largest results."""
+
+OPEN_CARDS, OPEN_TRADES, OPEN_SCORES = 24, 30, 12
+"""So many are shown at once; more are folded away."""
+
+MOST_TRADES, MOST_SYMBOLS, MOST_LINES = 2_000, 60, 30
+"""So many are in the page at all: the rest is in backtest.json."""
+
+EXTREMES = 5
+"""Of many trades so many of the best and of the worst are shown at once."""
+
+HEAT_FRACTION = 0.10
+"""A month's return that has the full colour."""
+
+
+class Card(NamedTuple):
+    """A symbol that was traded, with its picture."""
+
+    row: Json
+    trades: int
+    chart: Markup
+
+
+def page(figures: Json, result: Result) -> str:
+    """The whole page. `figures` are those of `result`, which adds the prices that are drawn.
+
+    Symbols, notes and reasons come from outside: everything but the charts is escaped by the template.
+    """
+    environment = templating.environment(TEMPLATES)
+    environment.filters |= {
+        "plain": plain,
+        "share": formatting.share,
+        "signed": formatting.signed,
+        "ratio": formatting.ratio,
+        "change": change,
+        "money": formatting.money,
+        "day": lambda time: formatting.day(figures, time),
+        "moment": lambda time: formatting.moment(figures, time),
+    }
+    return environment.get_template("backtest.html.j2").render(_contents(figures, result))
+
+
+def _contents(figures: Json, result: Result) -> dict[str, Any]:
+    traded = [row for row in figures["symbols"] if row["trades"] or row["open_trades"]]
+    trades = figures["trades"]
+    best = sorted(trades, key=lambda trade: -trade["pnl_usd"])
+    return {
+        "figures": figures,
+        "headline": formatting.headline(figures),
+        "interrupted": "" if figures["is_complete"] else formatting.interrupted(figures),
+        "dates": formatting.dates(figures),
+        "strategy": figures["settings"]["strategy"],
+        "signal": figures["settings"]["signal"],
+        "tiles": _tiles(figures),
+        "lines": formatting.lines(figures),
+        "caveats": formatting.caveats(figures),
+        "costs": formatting.costs(figures),
+        "charts": charts(figures),
+        "months": MONTHS,
+        "years": [_year(year) for year in figures["monthly_returns"]],
+        "traded": traded,
+        "untraded": [row["symbol"] for row in figures["symbols"] if row not in traded],
+        "calibration": formatting.calibration(figures),
+        "calibration_folded": len(figures["calibration"]["by_symbol"]) > OPEN_SCORES,
+        "most_symbols": MOST_SYMBOLS,
+        "trades": trades[:MOST_TRADES],
+        "extremes": [*best[:EXTREMES], *best[-EXTREMES:]] if len(trades) > OPEN_TRADES else [],
+        "cards": _cards(figures, result, traded),
+        "card_count": min(len(traded), MOST_CARDS),
+        "cards_open": len(traded) <= OPEN_CARDS,
+        "refusals": figures["refusals"][:MOST_LINES],
+        "denials": [(code, count, _means(code)) for code, count in figures["denials"].items()],
+        "statuses": [(status, count, _means(status)) for status, count in figures["statuses"].items()],
+        "notes": figures["data"]["notes"][:MOST_LINES],
+        "settings": [
+            (name, _words(value)) for part in ("options", "settings") for name, value in figures[part].items()
+        ],
+        "timings": " · ".join(f"{stage} {seconds:.2f} s" for stage, seconds in figures["timings_s"].items()),
+    }
+
+
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def _tiles(figures: Json) -> list[dict[str, str]]:
+    made, held = (figures["key_figures"][name] for name in ("strategy", "buy_and_hold"))
+    cash_usd, paid = figures["options"]["cash_usd"], figures["costs"]
+    other = held or {}
+
+    def beside(name: str) -> str:
+        return f"buy and hold {formatting.signed(other.get(name))}"
+
+    return [
+        {
+            "label": "Equity at the end, USD",
+            "value": usd(made["final_equity_usd"]),
+            "beside": f"{usd(cash_usd)} at the start, {change(made['final_equity_usd'] - cash_usd)}",
+        },
+        {
+            "label": "Return",
+            "value": formatting.signed(made["total_return_fraction"]),
+            "beside": beside("total_return_fraction"),
+        },
+        {
+            "label": "Deepest drawdown",
+            "value": formatting.signed(made["max_drawdown_fraction"]),
+            "beside": beside("max_drawdown_fraction"),
+        },
+        {
+            "label": "Costs, USD",
+            "value": usd(paid["commission_usd"] + paid["slippage_usd"]),
+            "beside": f"commission and slippage on {formatting.counted(paid['fills'], 'order')}",
+        },
+    ]
+
+
+def _year(year: Json) -> dict[str, Any]:
+    return {**year, "cells": [(each, _heat(each)) for each in year["months"]], "total_heat": _heat(year["total"])}
+
+
+def _heat(fraction: float | None) -> str:
+    """How deep a cell is coloured; nothing where there is no number."""
+    return "" if fraction is None else f"{min(abs(fraction) / HEAT_FRACTION, 1) * 60:.0f}%"
+
+
+def _cards(figures: Json, result: Result, traded: Sequence[Json]) -> Iterator[Card]:
+    """Drawn while the template asks for them, one at a time."""
+    largest = sorted(traded, key=lambda row: -abs(row["pnl_usd"]))[:MOST_CARDS]
+    trades = defaultdict(list)
+    for trade in figures["trades"]:
+        trades[trade["symbol"]].append(trade)
+    pictures = PriceCharts(figures, result)
+    for row in (row for row in traded if row in largest):
+        made = trades[row["symbol"]]
+        yield Card(row, len(made), pictures.svg(row["symbol"], made))
+
+
+def _means(word: str) -> str:
+    return EXPLANATIONS[Code(word)].means if word in CODE_STATUSES else OUTCOMES.get(word, "")
+
+
+OUTCOMES: Mapping[str, str] = {
+    "TRADED": "Orders were placed.",
+    "NOTHING_TO_DO": "Nothing was to be bought or sold.",
+}
+
+
+def _words(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(str(part) for part in value)
+    return formatting.NOTHING if value is None else str(value)

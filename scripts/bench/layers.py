@@ -1,0 +1,227 @@
+"""`make bench-layer`: the finished layer against a plain one, `pip install` and zip, in one run and in turns.
+
+Two handlers are timed on each: the function as it is deployed, which imports a package when it needs it, and one that
+imports everything at its top, as the original function did.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import groupby, product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich.table import Table
+
+from scripts import console
+from scripts.layer.archive import replaced, write_zip
+from scripts.layer.build import MOST_BYTES, MOST_ZIP_BYTES
+from scripts.layer.prune import files, size
+from scripts.layer.sandbox_checks import PROBE
+from scripts.layer.target import BUILD, LayerError, Target, shown
+from scripts.layer.verify import unpacked
+from scripts.layer.wheels import installed
+from scripts.testkit.lambda_runtime import Function, fetched, lambda_environment, running
+from trader.progress import Progress
+
+ROUNDS = 5
+LEAST_RATIO = 6.0
+SUNDAY = {"time": "2022-12-25T20:45:00Z"}
+"""A slot that is refused at once: what is measured is the start."""
+
+PLAIN, OURS = "plain", "ours"
+DEPLOYED, AT_TOP = "lambda_function.lambda_handler", "all_at_top.handler"
+COMPARED = (
+    ("a handler with all imports at its top on plain, the function on ours", AT_TOP, DEPLOYED),
+    ("a handler with all imports at its top on both", AT_TOP, AT_TOP),
+    ("the function on both", DEPLOYED, DEPLOYED),
+)
+"""What is said of the handlers, that on the plain layer, that on ours. Only the first has a target: it is the whole way
+from a plain function to this one; the others tell how much of it is the layer's."""
+
+FIGURES = {"import": "import_s", "init": "init_s", "memory after a start": "peak_mb"}
+IMPORT = "import sys, time; t = time.perf_counter(); __import__(sys.argv[1]); print(time.perf_counter() - t)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A figure of the plain layer beside ours; `ratio` is how many times ours is smaller or faster."""
+
+    group: str
+    what: str
+    plain: float
+    ours: float
+    unit: str
+    target: str = ""
+    is_reached: bool = True
+
+    @property
+    def ratio(self) -> float:
+        """How many times the plain figure is ours."""
+        return self.plain / self.ours
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """One cold start: import of the handler in a fresh Python, init in the runtime interface, and memory after both."""
+
+    import_s: float
+    init_s: float
+    peak_mb: float
+
+
+def main() -> None:
+    """Measure and print; the exit code is 1 if a target is missed."""
+    with console.plain_errors(interrupted="interrupted; nothing was changed"):
+        target = Target.from_env(os.environ)
+        if not target.runs_here:
+            raise LayerError(f"this machine cannot run {target.arch}")
+        if not target.zip.is_file():
+            raise LayerError(f"there is no {shown(target.zip)}: {target.make('layer')} builds it")
+        with console.progress() as progress:
+            lines = measure(target, progress)
+    if console.flag("JSON"):
+        sys.stdout.write(json.dumps([asdict(line) | {"ratio": round(line.ratio, 2)} for line in lines]) + "\n")
+    else:
+        show(target, lines)
+    sys.exit(console.USABLE if all(line.is_reached for line in lines) else console.FAILED)
+
+
+def measure(target: Target, progress: Progress) -> list[Line]:
+    """Bytes once, starts in turns; medians."""
+    with functions(target, progress) as (ways, plain_bytes, ours_bytes):
+        starts: dict[tuple[str, str], list[Start]] = {way: [] for way in ways}
+        for way in ways.values():
+            start(way)  # what the disk has to read the first time belongs to neither
+        for turn in range(ROUNDS):
+            for name, function in ways.items():
+                starts[name].append(start(function))
+            progress("starts", turn + 1, ROUNDS)
+    return [*sizes(plain_bytes, ours_bytes), *times(starts)]
+
+
+@contextmanager
+def functions(
+    target: Target, progress: Progress
+) -> Iterator[tuple[Mapping[tuple[str, str], Function], tuple[int, int], tuple[int, int]]]:
+    """Both handlers on both layers, and each layer's bytes, unpacked and zipped."""
+    plain = installed(target, BUILD / f"plain-python{target.python}-{target.arch}")
+    plain_zip = zipped(plain, progress)
+    tools, emulator = fetched(target)
+    python = target.interpreter()
+    with unpacked(target.zip) as folder:
+        ours = folder / "layer" / "python"
+        ways = {
+            (layer, handler): Function(
+                python=python,
+                tools=tools,
+                emulator=emulator,
+                task=folder / "task",
+                path=[path, PROBE],
+                handler=handler,
+            )
+            for (layer, path), handler in product({PLAIN: plain, OURS: ours}.items(), (DEPLOYED, AT_TOP))
+        }
+        plain_bytes = size(files(plain)), plain_zip.stat().st_size
+        yield ways, plain_bytes, (size(files(ours)), target.zip.stat().st_size)
+
+
+def zipped(plain: Path, progress: Progress) -> Path:
+    """The plain layer as a zip; made once."""
+    zip_file = plain.with_name(f"{plain.name}.zip")
+    stamp = plain.with_name(f"{plain.name}.stamp")
+    if not zip_file.is_file() or zip_file.stat().st_mtime < stamp.stat().st_mtime:
+        with replaced(zip_file) as part:
+            write_zip(part, plain.parent, list(files(plain)), progress)
+    return zip_file
+
+
+def start(function: Function) -> Start:
+    """Start the function twice: its import alone, then behind the runtime interface."""
+    with TemporaryDirectory() as folder:
+        env = {"TMPDIR": folder, "JOURNAL": f"folder:{folder}/journal", "ACCOUNT_FILE": f"{folder}/account.json"}
+        done = subprocess.run(
+            [function.python, "-S", "-c", IMPORT, function.handler.partition(".")[0]],
+            check=True,
+            cwd=function.task,
+            env=lambda_environment(function) | env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # Prophet says there that it will not plot
+            text=True,
+        )
+        with running(function, env) as interface:
+            interface.invoke(SUNDAY)
+            return Start(import_s=float(done.stdout), init_s=interface.init_ms / 1000, peak_mb=interface.peak_mb)
+
+
+def sizes(plain: tuple[int, int], ours: tuple[int, int]) -> list[Line]:
+    """Bytes, unpacked and zipped."""
+    return [
+        Line(
+            group="bytes",
+            what=what,
+            plain=plain[which] / 1e6,
+            ours=ours[which] / 1e6,
+            unit="MB",
+            target=f"≤ {most / 1e6:.0f} MB",
+            is_reached=ours[which] <= most,
+        )
+        for which, (what, most) in enumerate((("unpacked", MOST_BYTES), ("zipped", MOST_ZIP_BYTES)))
+    ]
+
+
+def times(starts: Mapping[tuple[str, str], list[Start]]) -> list[Line]:
+    """Medians: the usual handler on the plain layer against ours on ours; then the layer alone is changed."""
+
+    def line(group: str, what: str, figure: str, plain: str, ours: str) -> Line:
+        was, now = (
+            statistics.median(getattr(each, figure) for each in starts[way]) for way in ((PLAIN, plain), (OURS, ours))
+        )
+        is_target = plain != ours and figure != "peak_mb"
+        return Line(
+            group=group,
+            what=what,
+            plain=was,
+            ours=now,
+            unit="MB" if figure == "peak_mb" else "s",
+            target=f"≥ {LEAST_RATIO:.0f} times" if is_target else "",
+            is_reached=not is_target or was / now >= LEAST_RATIO,
+        )
+
+    return [
+        line(group, what, figure, plain, ours) for group, plain, ours in COMPARED for what, figure in FIGURES.items()
+    ]
+
+
+def show(target: Target, lines: list[Line]) -> None:
+    """The lines as a table."""
+    table = Table(
+        "What", title=f"{target.name}, {len(os.sched_getaffinity(0))} cores, {ROUNDS} starts each", title_justify="left"
+    )
+    for column in ("Plain", "Ours", "Ratio"):
+        table.add_column(column, justify="right")
+    table.add_column("Target")
+    for group, members in groupby(lines, key=lambda line: line.group):
+        table.add_section()
+        table.add_row(group, style="bold")
+        for line in members:
+            digits = 1 if line.unit == "MB" else 2
+            missed = "" if line.is_reached else "  MISSED"
+            table.add_row(
+                f"  {line.what}",
+                f"{line.plain:.{digits}f} {line.unit}",
+                f"{line.ours:.{digits}f} {line.unit}",
+                f"{line.ratio:.1f}",
+                f"{line.target}{missed}",
+                style="red" if missed else "",
+            )
+    console.OUT.print(table)
+
+
+if __name__ == "__main__":
+    main()

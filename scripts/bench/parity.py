@@ -1,0 +1,417 @@
+"""`make parity`: the map engine's models and decisions beside those of Prophet's package, on the shipped prices.
+
+For every model the log posterior of both is computed by the same formula. Where they differ most, the mode is found by
+another route, an interior-point solver: it is map's.
+"""
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
+from itertools import groupby
+from math import inf, isnan, nan
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pandas as pd
+from rich.table import Table
+
+from scripts import console
+from scripts.backtest.workers import pool
+from scripts.bench.reference import reference
+from trader.alpha import models as alpha
+from trader.forecasting.map import model
+from trader.forecasting.map.forecaster import local_ns
+from trader.forecasting.map.model import Batch, Calendar, Fit, Scales, log_posterior
+from trader.forecasting.map.posterior_mode import Floats
+from trader.forecasting.prophet import FIT_TIMEOUT_S, quiet_prophet
+from trader.model import Forecast
+from trader.prices.file import FilePrices
+from trader.progress import Progress, no_progress
+from trader.settings import MAP, PROPHET, SAMPLE_PRICES, Settings
+from trader.wiring import make_forecaster
+
+WINDOWS = 10
+"""So many windows a row, their ends evenly over the prices."""
+
+WORSE = 1e-6
+"""Map's log posterior may be below Stan's by this share of it: rounding."""
+
+DOUBTED = 3
+"""So many models a row, those that differ most, are found by another route, too."""
+
+MOST_ABOVE = 1e-9
+"""The reference's log posterior may be above map's by this share of it: rounding."""
+
+MOST_APART = 1e-6
+"""Map's trend at the last bar may differ from the reference's by this share of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the table: a kind of model, or a signal, in all windows."""
+
+    what: str
+    bars: int
+    is_weekly: bool = False
+    scale: float = model.CHANGEPOINT_SCALE
+    signal: str = ""  # compare the bot's decisions by this signal instead of models
+
+
+ROWS = (
+    *(Row(what=f"{bars} bars", bars=bars) for bars in (120, 250, 500, 1000)),
+    *(Row(what=f"{bars} bars, weekly", bars=bars, is_weekly=True) for bars in (120, 250, 1000)),
+    *(Row(what=f"{bars} bars, prior 0.01", bars=bars, scale=0.01) for bars in (250, 1000)),
+    *(Row(what=f"{bars} bars, prior 0.5", bars=bars, scale=0.5) for bars in (120, 250, 1000)),
+)
+
+SIZES = sorted({row.bars for row in ROWS})
+
+SIGNALS = tuple(Row(what=f"signal {signal}", bars=250, signal=signal) for signal in ("trend", "interval", "horizon"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """One model of both engines. Where map handed it to Prophet, only that is said."""
+
+    symbol: str
+    end: int  # the window's, as a place in the prices
+    is_handed_over: bool = False
+    gain: float = 0.0  # map's log posterior less Stan's
+    log_posterior: float = 0.0  # map's
+    residual: float = 0.0
+    has_another: bool = False
+    trend_fraction: float = 0.0  # map's trend at the last bar over Stan's, less 1
+    yhat_fraction: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """One model beside the reference."""
+
+    above_fraction: float  # the reference's log posterior less map's, as a share of it
+    trend_fraction: float  # map's trend at the last bar over the reference's, less 1
+    stan_trend_fraction: float  # Stan's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """A row of the table."""
+
+    what: str
+    fits: int
+    handed_over: int
+    with_two_modes: int
+    worse: int  # models of which Stan's is more probable
+    least_gain: float
+    median_gain: float
+    most_gain: float
+    most_residual: float
+    median_trend_fraction: float
+    most_trend_fraction: float
+    median_yhat_fraction: float
+    most_yhat_fraction: float
+    most_above_fraction: float  # of the models beside the reference: see Checked
+    most_off_fraction: float
+    most_stan_off_fraction: float
+    gains: tuple[float, ...]
+    trends: tuple[float, ...]
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether map is at least as good everywhere, and at the optimum."""
+        is_optimal = self.most_above_fraction < MOST_ABOVE and self.most_off_fraction < MOST_APART
+        return not self.worse and self.most_residual < model.CONVERGED and is_optimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decisions:
+    """How often the two engines lead to another direction."""
+
+    what: str
+    decisions: int
+    differ: int
+    median_gap_points: float  # between the gaps that the decisions read, in percentage points of the price
+    median_apart_points: float | None  # the same of those that differ; None where none does
+
+
+def main() -> None:
+    """Compare, print, and draw; the exit code is 1 if map is worse anywhere."""
+    parser = argparse.ArgumentParser(prog="make parity", description=__doc__)
+    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print JSON instead")
+    parser.add_argument("--windows", type=int, choices=range(1, 101), default=WINDOWS, metavar="1-100", help="a row")
+    parser.add_argument("--symbols", type=int, choices=range(1, 21), default=20, metavar="1-20", help="the first ones")
+    parser.add_argument("--bars", type=int, choices=SIZES, default=SIZES[-1], help="leave out rows with more bars")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the differences into this SVG file")
+    chosen = parser.parse_args()
+    if chosen.picture and not chosen.picture.parent.is_dir():
+        parser.error(f"--picture {chosen.picture}: there is no folder {chosen.picture.parent}; make it first")
+    rows = [row for row in ROWS if row.bars <= chosen.bars]
+    with console.plain_errors("interrupted; nothing was compared"), pool() as executor:
+        with console.progress() as progress:
+            summaries = models(rows, chosen.windows, chosen.symbols, executor, progress)
+            decided = decisions(SIGNALS, chosen.windows, chosen.symbols, executor, progress)
+        if chosen.picture:
+            from scripts.bench.parity_chart import (
+                draw,  # Matplotlib takes a second, and is seldom asked for
+            )
+
+            chosen.picture.write_text(draw(summaries), encoding="utf-8")
+    if chosen.json:
+        shown = {"models": [asdict(each) for each in summaries], "decisions": [asdict(each) for each in decided]}
+        sys.stdout.write(json.dumps(shown) + "\n")
+    else:
+        show(summaries, decided)
+    sys.exit(console.USABLE if all(each.is_reached for each in summaries) else console.FAILED)
+
+
+# --- models --------------------------------------------------------------------------------------------------------
+
+
+def models(rows: Sequence[Row], windows: int, symbols: int, executor: Executor, progress: Progress) -> list[Summary]:
+    """Every row's models in both engines, and the reference of those that differ most."""
+    tasks = [(row, end) for row in rows for end in ends(row, windows)]
+    compared: dict[Row, list[Compared]] = {row: [] for row in rows}
+    work = partial(compare, symbols=symbols)
+    for done, ((row, _), some) in enumerate(zip(tasks, executor.map(work, *zip(*tasks, strict=True)), strict=True), 1):
+        compared[row] += some
+        progress("models", done, len(tasks))
+    doubts = [(row, each) for row in rows for each in doubtful(compared[row])]
+    checked: dict[Row, list[Checked]] = {row: [] for row in rows}
+    for done, ((row, _), found) in enumerate(
+        zip(doubts, executor.map(check, *zip(*doubts, strict=True)), strict=True), 1
+    ):
+        checked[row].append(found)
+        progress("another route", done, len(doubts))
+    return [summary(row, compared[row], checked[row]) for row in rows]
+
+
+def ends(row: Row, windows: int) -> list[int]:
+    """Where the windows of a row end: evenly over the prices."""
+    return np.linspace(row.bars, len(panel()), windows).round().astype(int).tolist()
+
+
+def compare(row: Row, end: int, symbols: int) -> list[Compared]:
+    """The models of one window in both engines."""
+    calendar, values = window(row, end, symbols)
+    fits = model.fit([Batch(calendar=calendar, values=values)], Scales(changepoint=row.scale)).fits
+    found = []
+    for symbol, series, fit in zip(panel().columns, values, fits, strict=False):
+        if isinstance(fit, str):
+            found.append(Compared(symbol=symbol, end=end, is_handed_over=True))
+            continue
+        stan = by_stan(row, calendar, series)
+        ours, theirs = (log_posterior(each, series, Scales(changepoint=row.scale)) for each in (fit, stan))
+        last = calendar.times_ns[-1:]
+        found.append(
+            Compared(
+                symbol=symbol,
+                end=end,
+                gain=ours - theirs,
+                log_posterior=ours,
+                residual=fit.residual,
+                has_another=fit.has_another,
+                trend_fraction=float(fit.trend(last)[0] / stan.trend(last)[0] - 1),
+                yhat_fraction=float(fit.yhat(last)[0] / stan.yhat(last)[0] - 1),
+            )
+        )
+    return found
+
+
+def by_stan(row: Row, calendar: Calendar, values: Floats) -> Fit:
+    """The model of Prophet's package."""
+    model = quiet_prophet()(
+        weekly_seasonality=row.is_weekly,
+        daily_seasonality=False,
+        uncertainty_samples=0,
+        changepoint_prior_scale=row.scale,
+    )
+    with warnings.catch_warnings():  # Prophet's own use of pandas
+        warnings.simplefilter("ignore")
+        model.fit(pd.DataFrame({"ds": pd.DatetimeIndex(calendar.times_ns), "y": values}), timeout=FIT_TIMEOUT_S)
+    names = ("k", "m", "delta", "beta") if calendar.seasonalities else ("k", "m", "delta")
+    return Fit(
+        calendar=calendar,
+        parameters=np.concatenate([np.asarray(model.params[name]).reshape(-1) for name in names]),
+        sigma=float(np.asarray(model.params["sigma_obs"]).reshape(-1)[0]),
+        scale=float(np.abs(values).max()),
+        residual=0.0,
+    )
+
+
+def doubtful(compared: Iterable[Compared]) -> list[Compared]:
+    """The models that differ most."""
+    known = (each for each in compared if not each.is_handed_over)
+    return sorted(known, key=lambda each: -abs(each.gain))[:DOUBTED]
+
+
+def check(row: Row, doubted: Compared) -> Checked:
+    """Where the mode is by the other route."""
+    calendar, values = window(row, doubted.end, len(panel().columns))
+    series = values[list(panel().columns).index(doubted.symbol)]
+    scales = Scales(changepoint=row.scale)
+    (fit,) = model.fit([Batch(calendar=calendar, values=series[None])], scales).fits
+    assert isinstance(fit, Fit), "it has been found before"
+    known = reference(calendar, series, scales)
+    last = calendar.times_ns[-1:]
+    ratio = float(fit.trend(last)[0] / known.trend(last)[0])
+    return Checked(
+        above_fraction=(log_posterior(known, series, scales) - doubted.log_posterior) / abs(doubted.log_posterior),
+        trend_fraction=ratio - 1,
+        stan_trend_fraction=ratio / (1 + doubted.trend_fraction) - 1,
+    )
+
+
+def summary(row: Row, compared: Sequence[Compared], checked: Sequence[Checked]) -> Summary:
+    """A row of the table."""
+    known = [each for each in compared if not each.is_handed_over]
+    gains = [each.gain for each in known]
+    trends, yhats = ([abs(getattr(each, f"{name}_fraction")) for each in known] for name in ("trend", "yhat"))
+    return Summary(
+        what=row.what,
+        fits=len(compared),
+        handed_over=len(compared) - len(known),
+        with_two_modes=sum(each.has_another for each in known),
+        worse=sum(each.gain < -WORSE * abs(each.log_posterior) for each in known),
+        least_gain=min(gains),
+        median_gain=median(gains),
+        most_gain=max(gains),
+        most_residual=max(each.residual for each in known),
+        median_trend_fraction=median(trends),
+        most_trend_fraction=max(trends),
+        median_yhat_fraction=median(yhats),
+        most_yhat_fraction=max(yhats),
+        most_above_fraction=max(each.above_fraction for each in checked),
+        most_off_fraction=max(abs(each.trend_fraction) for each in checked),
+        most_stan_off_fraction=max(abs(each.stan_trend_fraction) for each in checked),
+        gains=tuple(sorted(gains)),
+        trends=tuple(sorted(trends)),
+    )
+
+
+# --- decisions -----------------------------------------------------------------------------------------------------
+
+
+def decisions(
+    rows: Sequence[Row], windows: int, symbols: int, executor: Executor, progress: Progress
+) -> list[Decisions]:
+    """What the bot would decide with either engine."""
+    tasks = [(row, end) for row in rows for end in ends(row, windows)]
+    work = partial(decide, symbols=symbols)
+    found = []
+    for done, (task, gaps) in enumerate(zip(tasks, executor.map(work, *zip(*tasks, strict=True)), strict=True), 1):
+        found.append((task[0], gaps))
+        progress("decisions", done, len(tasks))
+    both = [
+        (row, [pair for _, gaps in some for pair in gaps]) for row, some in groupby(found, key=lambda each: each[0])
+    ]
+    return [
+        Decisions(
+            what=row.what,
+            decisions=len(pairs),
+            differ=sum(is_other for is_other, _ in pairs),
+            median_gap_points=100 * median(apart for _, apart in pairs if not isnan(apart)),
+            median_apart_points=100 * median(apart) if apart else None,
+        )
+        for row, pairs in both
+        for apart in [[each for is_other, each in pairs if is_other and not isnan(each)]]
+    ]
+
+
+def decide(row: Row, end: int, symbols: int) -> list[tuple[bool, float]]:
+    """By symbol: whether the directions differ, and by how much the gaps that they are read from.
+
+    Where one engine alone has no forecast the directions differ, and no gaps are compared (NaN).
+    """
+    closes = {symbol: panel()[symbol].iloc[end - row.bars : end] for symbol in panel().columns[:symbols]}
+    settings = Settings(signal=row.signal)
+    by_symbol: list[Mapping[str, Forecast]] = []
+    for engine in (MAP, PROPHET):
+        made = make_forecaster(replace(settings, engine=engine)).forecast(closes, lambda: inf)
+        by_symbol.append({each.symbol: each for each in made.forecasts})
+    insights = [
+        [
+            alpha.insight(each[symbol], row.signal, settings.signal_threshold_fraction)
+            for each in by_symbol
+            if symbol in each
+        ]
+        for symbol in closes
+    ]
+    return [
+        (both[0].direction is not both[1].direction, abs(both[0].gap_fraction - both[1].gap_fraction))
+        if len(both) == len(by_symbol)
+        else (True, nan)
+        for both in insights
+        if both
+    ]
+
+
+# --- prices and table ----------------------------------------------------------------------------------------------
+
+
+@cache
+def panel() -> pd.DataFrame:
+    """The shipped closes, a column for each symbol."""
+    source = FilePrices(SAMPLE_PRICES)
+    return pd.DataFrame(source.closes(sorted(source.symbols()), sys.maxsize, source.last_bar(), no_progress))
+
+
+def window(row: Row, end: int, symbols: int) -> tuple[Calendar, Floats]:
+    """The last bars before `end`, of the first symbols."""
+    some = panel().iloc[end - row.bars : end, :symbols]
+    allowed = ("yearly", "weekly") if row.is_weekly else ("yearly",)
+    calendar = Calendar.of(local_ns(pd.DatetimeIndex(some.index)), allowed)
+    return calendar, some.to_numpy(float).T.copy()
+
+
+def show(summaries: Sequence[Summary], decided: Sequence[Decisions]) -> None:
+    """Three tables: beside Stan, beside the optimum, and what the bot would do."""
+    beside = _table(
+        "Models of", "Log posterior, map - Stan:\nleast, median, most", "Worse", "Trend apart", "yhat apart"
+    )
+    optimum = _table(
+        "Models of", "Residual", "Reference\nabove map", "Trend off it:\nmap, Stan", "Two\nmodes", "To\nStan"
+    )
+    for each in summaries:
+        style = "" if each.is_reached else "red"
+        beside.add_row(
+            each.what,
+            f"{each.least_gain:+.3f} {each.median_gain:+6.2f} {each.most_gain:+6.1f}",
+            f"{each.worse} of {each.fits}",
+            f"{each.median_trend_fraction:.2%} {each.most_trend_fraction:6.1%}",
+            f"{each.median_yhat_fraction:.2%} {each.most_yhat_fraction:5.1%}",
+            style=style,
+        )
+        optimum.add_row(
+            each.what,
+            f"{each.most_residual:.0e}",
+            f"{each.most_above_fraction:+.0e}",
+            f"{each.most_off_fraction:.0e} {each.most_stan_off_fraction:6.1%}",
+            f"{each.with_two_modes}",
+            f"{each.handed_over}",
+            style=style,
+        )
+    console.OUT.print(beside, "apart: at the last bar, median and most\n", optimum)
+    grid = _table("Decisions by", "Made", "Differ", "Gaps apart, median:\nof all, of those")
+    for one in decided:
+        share, apart = one.differ / one.decisions, one.median_apart_points
+        gaps = f"{one.median_gap_points:.2f} {'-' if apart is None else f'{apart:.2f}':>5} points"
+        grid.add_row(one.what, f"{one.decisions}", f"{one.differ} ({share:.1%})", gaps)
+    console.OUT.print(grid)
+
+
+def _table(first: str, *more: str) -> Table:
+    """One whose figures stay whole, however narrow the terminal is."""
+    table = Table(first)
+    for name in more:
+        table.add_column(name, no_wrap=True, justify="right")
+    return table
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""A sweep of 64 settings on one worker process, on two, and on a Dask cluster over TCP: times, and the same figures.
+
+All in one run on the shipped prices; each way begins with an empty folder. What is started once, such as the process
+that workers are forked from, is started before the clock is.
+"""
+
+import tempfile
+from dataclasses import replace
+from time import perf_counter
+
+from scripts.bench.forecast_stage import Line
+from scripts.sweep import executors
+from scripts.sweep.__main__ import run_sweep
+from scripts.sweep.cluster import cluster
+from scripts.sweep.config import Plan
+
+LEAST_RATIO = 1.6
+
+GRID = (
+    "SIGNAL_THRESHOLD_FRACTION=0.0025,0.005,0.01,0.02 MAX_POSITION_FRACTION=0.05,0.1,0.2,0.4 "
+    "STOP_LOSS_FRACTION=0.02,0.03,0.05,0.08"
+)
+
+SETTING = {"UNIVERSE": "AAPL,JPM,KO,XOM", "HISTORY_BARS": "60", "START": "2022-10-27", "FOLDS": "1"}
+"""Small enough for a minute: four symbols over two parts of some twenty days, refitted on every bar."""
+
+
+def measure() -> list[Line]:
+    """The three ways, one after the other."""
+    plan = Plan.from_env(SETTING, GRID)
+    with executors.local(1) as workers:
+        list(workers.results(len, [("warm up", "")]))
+    one_s, one = timed(replace(plan, workers=1))
+    two_s, two = timed(replace(plan, workers=2))
+    with cluster(2) as address:
+        with executors.dask(address) as workers:
+            list(workers.results(warm, [(str(number), number) for number in range(4)]))
+        dask_s, dask = timed(replace(plan, scheduler=address))
+    return [
+        Line(
+            what="a sweep of 64 settings on 2 parts: 2 workers against 1",
+            measured=f"{two_s:.1f} s against {one_s:.1f} s: {one_s / two_s:.2f} times as fast",
+            target=f"≥ {LEAST_RATIO} times",
+            is_reached=one_s / two_s >= LEAST_RATIO,
+        ),
+        Line(
+            what="the figures of 1 and of 2 workers",
+            measured="the same to the byte" if one == two else "NOT the same",
+            target="the same",
+            is_reached=one == two,
+        ),
+        Line(
+            what="the same on a Dask cluster of 2 workers over TCP",
+            measured=f"{dask_s:.1f} s, {'the same to the byte' if one == dask else 'NOT the same'}",
+            target="the same",
+            is_reached=one == dask,
+        ),
+    ]
+
+
+def warm(_number: int) -> None:
+    """Have Prophet imported in a worker of the cluster, as the process that workers are forked from has."""
+    import scripts.backtest.preloaded  # noqa: F401
+
+
+def timed(plan: Plan) -> tuple[float, bytes]:
+    """Seconds, and the CSV file."""
+    with tempfile.TemporaryDirectory() as folder:
+        begun = perf_counter()
+        _, paths = run_sweep(plan, {**SETTING, "OUT": folder})
+        return perf_counter() - begun, paths[0].read_bytes()

@@ -1,0 +1,251 @@
+"""`make audit`: hold every locked package against what is known to be wrong, and against what a lock has to be.
+
+Three parts: the locked files themselves, which needs nobody; the package index, for what was taken back; and a service
+that knows vulnerabilities. Such a service can answer nothing and look content: so it is first asked about releases that
+are known to be vulnerable, and believed only if it says so. What could not be asked is told, and is not called passed.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from scripts import ROOT, console
+
+LAYER, EMULATOR, DEV = "layer/requirements.txt", "layer/emulator.txt", "requirements/dev.txt"
+LINTERS = "requirements/linters.txt"
+LOCKED = (LAYER, EMULATOR, DEV, LINTERS)
+SAME = (LAYER, EMULATOR, DEV)
+"""What is tested has to be what is shipped: in these files a package has one version."""
+
+PIN = re.compile(r"[a-z0-9-]+(\[[a-z0-9,-]+\])?==[^\s;*]+( ; [^#\\@]+)?( \\)?")
+HASH = re.compile(r"    --hash=sha256:[0-9a-f]{64}( \\)?")
+
+CONTROL = ("jinja2==2.10", "urllib3==1.24.1")
+"""Releases that every service knows to be vulnerable, since 2019."""
+
+SERVICES = ("pypi", "osv")
+PIP_AUDIT = ROOT / ".venv" / "linters" / "bin" / "pip-audit"
+INCOMPLETE = 3
+"""The exit code when nothing was found, and not everything could be asked."""
+
+type Versions = Mapping[str, str]
+"""By name of a package, what one locked file says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of one check: findings, or why it could not be made."""
+
+    check: str
+    of: str
+    findings: Sequence[str] = ()
+    not_asked: str = ""
+
+
+def main() -> None:
+    """Check, show, and end with 1 after a finding, 3 if something could not be asked."""
+    results = [*offline()]
+    if not console.flag("OFFLINE"):
+        results += [*index(), *vulnerabilities()]
+    show(results)
+    sys.exit(exit_code(results))
+
+
+def exit_code(results: Sequence[Result]) -> int:
+    """1 after a finding; otherwise 3 if something could not be asked."""
+    if any(result.findings for result in results):
+        return console.FAILED
+    return INCOMPLETE if any(result.not_asked for result in results) else console.USABLE
+
+
+def show(results: Sequence[Result]) -> None:
+    """A table, then each finding, then in so many words what is not known."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold")
+    for heading in ("Check", "Of", "Result"):
+        table.add_column(heading, overflow="fold")
+    for result in results:
+        said = f"{len(result.findings)} findings" if result.findings else "NOT ASKED" if result.not_asked else "ok"
+        table.add_row(result.check, result.of, Text(said, style="red" if said != "ok" else "green"))
+    console.OUT.print(table)
+    for result in results:
+        for finding in result.findings:
+            console.OUT.print(Text(f" {result.of}: {finding}", style="red"), soft_wrap=True)
+    for reason in dict.fromkeys(result.not_asked for result in results if result.not_asked):
+        console.OUT.print(Text(f" Not asked: {reason}", style="yellow"), soft_wrap=True)
+    if console.flag("OFFLINE"):
+        console.OUT.print(
+            " OFFLINE: neither the index nor a service that knows vulnerabilities was asked.", style="yellow"
+        )
+
+
+# --- what needs nobody ---
+
+
+def offline(root: Path = ROOT) -> Iterator[Result]:
+    """The form of every locked file, and what they say of each other and of pyproject.toml."""
+    texts = {name: (root / name).read_text(encoding="utf-8") for name in LOCKED}
+    for name, text in texts.items():
+        yield Result("one version, with hashes, from no address", name, tuple(malformed(text)))
+    locked = {name: versions(text) for name, text in texts.items()}
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    groups = project["dependency-groups"]
+    linters = (root / "requirements/linters.in").read_text(encoding="utf-8").splitlines()
+    wanted = {
+        LAYER: project["project"]["dependencies"],
+        DEV: [*project["project"]["dependencies"], *groups["dev"]],
+        EMULATOR: groups["emulator"],
+        LINTERS: [line for line in linters if line and not line.startswith("#")],
+    }
+    for name, requirements in wanted.items():
+        yield Result("has what is asked for", name, tuple(unmet(requirements, locked[name])))
+    yield Result("agree with each other", ", ".join(SAME), tuple(differing({name: locked[name] for name in SAME})))
+
+
+def malformed(text: str) -> Iterator[str]:
+    """Every line that is neither a package in one version nor a SHA-256, and every package without one."""
+    package, hashes = "", 1
+    for number, line in enumerate([*text.splitlines(), ""], start=1):
+        if HASH.fullmatch(line):
+            hashes += 1
+            continue
+        if not hashes:
+            yield f"line {number - 1}: {package} has no hash"
+        package, hashes = line.split("==")[0], 0 if line else 1
+        if line and not PIN.fullmatch(line):
+            yield f"line {number}: {line[:80]!r} is no package in one version"
+            hashes = 1
+
+
+def versions(text: str) -> Versions:
+    """The version of each package; of one that is locked twice, for two systems, both."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        if PIN.fullmatch(line):
+            name, version = line.removesuffix(" \\").split(" ;")[0].split("==")
+            name = canonicalize_name(name.split("[")[0])
+            found[name] = " and ".join(dict.fromkeys([*found.get(name, version).split(" and "), version]))
+    return found
+
+
+def unmet(requirements: Sequence[str], locked: Versions) -> Iterator[str]:
+    """What is asked for and not locked, or in a version that was not asked for."""
+    for text in requirements:
+        try:
+            wanted = Requirement(text)
+        except InvalidRequirement as error:
+            yield f"{text}: {error}"
+            continue
+        version = locked.get(canonicalize_name(wanted.name))
+        if wanted.url:
+            yield f"{text}: from an address"
+        elif version is None:
+            yield f"{text} is not locked; run make lock"
+        elif not all(wanted.specifier.contains(each, prereleases=True) for each in version.split(" and ")):
+            yield f"{text} is asked for, {version} is locked; run make lock"
+
+
+def differing(files: Mapping[str, Versions]) -> Iterator[str]:
+    """Packages of which two files have different versions."""
+    for name in sorted({name for locked in files.values() for name in locked}):
+        told = {file: locked[name] for file, locked in files.items() if name in locked}
+        if len(set(told.values())) > 1:
+            yield f"{name} is {' but '.join(f'{version} in {file}' for file, version in told.items())}"
+
+
+# --- the package index ---
+
+
+def index() -> Iterator[Result]:
+    """What the index has taken back, or has no wheel of; uv asks as if it would install, and installs nothing."""
+    for name in LOCKED:
+        with TemporaryDirectory() as folder:
+            command = [str(ROOT / ".venv/bin/uv"), "pip", "install", "--dry-run", "--no-deps", "--require-hashes"]
+            command += ["--only-binary", ":all:", "--python-version", "3.13", "--target", folder, "-r", name]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        said = " ".join(done.stderr.split())
+        yanked = [line.removeprefix("warning: ") for line in done.stderr.splitlines() if " is yanked" in line]
+        if done.returncode and "no usable wheels" in said:
+            yield Result("wheels, and none taken back", name, (said,))
+        elif done.returncode:
+            yield Result("wheels, and none taken back", name, not_asked=f"the package index, by uv: {said[:300]}")
+        else:
+            yield Result("wheels, and none taken back", name, yanked)
+
+
+# --- known vulnerabilities ---
+
+
+def vulnerabilities(program: Path = PIP_AUDIT, files: Sequence[str] = LOCKED) -> Iterator[Result]:
+    """What pip-audit's services know of each locked release; the first that knows the control is believed."""
+    check, reasons = "known vulnerabilities", []
+    if not program.is_file():
+        yield Result(check, "all", not_asked=f"{program.name} is not installed: scripts/linters.sh does that")
+        return
+    for service in SERVICES:
+        with TemporaryDirectory() as folder:
+            control = Path(folder) / "control.txt"
+            control.write_text("\n".join(CONTROL) + "\n")
+            answer = asked(program, service, control, "--no-deps")
+        if isinstance(answer, str):
+            reasons.append(f"{service}: {answer}")
+        elif sum(bool(each.get("vulns")) for each in answer) < len(CONTROL):
+            reasons.append(f"{service}: it does not know that {' and '.join(CONTROL)} are vulnerable")
+        else:
+            yield from (known(check, name, asked(program, service, ROOT / name, "--require-hashes")) for name in files)
+            return
+    yield Result(check, ", ".join(files), not_asked=f"no service that knows vulnerabilities ({'; '.join(reasons)})")
+
+
+def known(check: str, name: str, answer: Sequence[Mapping[str, Any]] | str) -> Result:
+    """What was answered of one file; a release that the service does not know was not asked about."""
+    if isinstance(answer, str):
+        return Result(check, name, not_asked=f"{name}: {answer}")
+    found = [
+        f"{each['name']} {each['version']}: {its['id']}, mended in {', '.join(its['fix_versions']) or 'no release'}"
+        for each in answer
+        for its in each.get("vulns", ())
+    ]
+    skipped = [each["name"] for each in answer if each.get("skip_reason")]
+    return Result(check, name, found, f"{name}: not known to the service: {', '.join(skipped)}" if skipped else "")
+
+
+def asked(program: Path, service: str, path: Path, *more: str) -> Sequence[Mapping[str, Any]] | str:
+    """What pip-audit answers of each package of a file, or why it does not."""
+    command = [
+        str(program),
+        "--vulnerability-service",
+        service,
+        "--disable-pip",
+        "--format",
+        "json",
+        "-r",
+        str(path),
+        *more,
+    ]
+    try:
+        done = subprocess.run(
+            [*command, "--progress-spinner", "off"], capture_output=True, text=True, check=False, timeout=600
+        )
+        answer = json.loads(done.stdout)["dependencies"]
+    except subprocess.TimeoutExpired:
+        return "no answer in 600 s"
+    except (ValueError, KeyError):
+        return f"no answer ({(done.stderr.strip().splitlines() or ['nothing was said'])[-1][:200]})"
+    return list(answer)
+
+
+if __name__ == "__main__":
+    main()

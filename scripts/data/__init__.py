@@ -1,0 +1,1 @@
+"""Commands that make the data that ships with the project."""

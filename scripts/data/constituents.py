@@ -1,0 +1,195 @@
+"""Refresh function/trader/data/constituents.csv, the members of the S&P 500, and show what changed.
+
+Online source: the public-domain dataset at https://github.com/datasets/s-and-p-500-companies, made daily from
+Wikipedia. Offline source: the package pytickersymbols (MIT), some months old. A list that cannot be right is refused.
+"""
+
+import argparse
+import csv
+import io
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import requests
+from rich.console import Console
+from rich.table import Table
+
+from scripts import ROOT
+
+FILE = ROOT / "function/trader/data/constituents.csv"
+URL = "https://raw.githubusercontent.com/datasets/s-and-p-500-companies/main/data/constituents.csv"
+TIMEOUT_S = 20
+FEWEST = 400
+MOST_LOST_FRACTION = 0.05
+SYMBOL = re.compile(r"[A-Z]{1,5}(\.[A-Z])?")
+
+SECTORS = (
+    "Health Care",
+    "Utilities",
+    "Real Estate",
+    "Communication Services",
+    "Consumer Discretionary",
+    "Consumer Staples",
+    "Financials",
+    "Information Technology",
+    "Materials",
+    "Industrials",
+    "Energy",
+)
+"""The GICS sectors; pytickersymbols gives some companies two of them, and the one that is named first here is right."""
+
+
+class UnavailableError(Exception):
+    """A source could not be had; another one may do."""
+
+
+class RefusedError(Exception):
+    """The list was had, and cannot be right: the file stays as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A company of the index; the symbol in Alpaca's spelling, such as BRK.B."""
+
+    symbol: str
+    name: str
+    sector: str
+
+
+def online(url: str) -> list[Member]:
+    """The members by the public dataset. Raises UnavailableError if there is no answer, or one of another shape."""
+    try:
+        answer = requests.get(url, timeout=TIMEOUT_S)
+        answer.raise_for_status()
+    except requests.HTTPError as error:
+        raise UnavailableError(f"{url} answered {error.response.status_code}") from error
+    except requests.RequestException as error:
+        raise UnavailableError(f"{url} cannot be reached ({type(error).__name__})") from error
+    rows = csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig", errors="replace")))
+    wanted = ("Symbol", "Security", "GICS Sector")
+    missing = [column for column in wanted if column not in (rows.fieldnames or ())]
+    if missing:
+        raise UnavailableError(f"{url} has no column {', '.join(missing)}: it is not the dataset")
+    return [Member(*(str(row[column] or "").strip() for column in wanted)) for row in rows]
+
+
+def offline() -> list[Member]:
+    """The members by pytickersymbols."""
+    from pytickersymbols import PyTickerSymbols  # takes a second
+
+    stocks: Iterable[Mapping[str, object]] = PyTickerSymbols().get_stocks_by_index("S&P 500")
+    return [Member(str(stock["symbol"]), str(stock["name"]), _sector(stock["industries"])) for stock in stocks]
+
+
+def _sector(industries: object) -> str:
+    named = industries if isinstance(industries, list) else []
+    return next((sector for sector in SECTORS if sector in named), "")
+
+
+def load(path: Path) -> list[Member]:
+    """The members in the file; none if there is no file yet."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as lines:
+        return [Member(row["symbol"], row["name"], row["sector"]) for row in csv.DictReader(lines)]
+
+
+def check(members: Sequence[Member], before: Sequence[Member]) -> None:
+    """Raise RefusedError if the new list cannot be right."""
+    odd = [member.symbol for member in members if not SYMBOL.fullmatch(member.symbol)]
+    if odd:
+        raise RefusedError(f"not symbols: {odd[:5]}; allowed are up to five capitals, and a class such as .B")
+    twice = [symbol for symbol, times in Counter(member.symbol for member in members).items() if times > 1]
+    if twice:
+        raise RefusedError(f"{', '.join(twice[:5])} stands there more than once")
+    if len(members) < FEWEST:
+        raise RefusedError(f"{len(members)} members, which is fewer than {FEWEST}")
+    lost = {member.symbol for member in before} - {member.symbol for member in members}
+    if len(lost) > MOST_LOST_FRACTION * len(before):
+        raise RefusedError(
+            f"{len(lost)} of {len(before)} members are gone, more than {MOST_LOST_FRACTION:.0%}: "
+            f"{', '.join(sorted(lost)[:5])}, ...; delete the file first if that is really so"
+        )
+
+
+def write(members: Sequence[Member], path: Path) -> None:
+    """Replace the file in one step, so that nobody ever reads half of it."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("symbol", "name", "sector"))
+    writer.writerows((member.symbol, member.name, member.sector) for member in members)
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(text.getvalue(), encoding="utf-8", newline="")
+    new.replace(path)
+
+
+def fetch(source: str, url: str, notices: Console) -> tuple[str, list[Member]]:
+    """The name of the source that answered, and its members."""
+    if source != "offline":
+        try:
+            return "online", online(url)
+        except UnavailableError as error:
+            if source == "online":
+                raise
+            notices.print(f"Falling back to pytickersymbols, which may be older than the file: {error}", soft_wrap=True)
+    return "offline", offline()
+
+
+def show(changes: Mapping[str, Sequence[Member]], summary: str) -> None:
+    """Print the changes as a table, and what came of them."""
+    console = Console(highlight=False)
+    if any(changes.values()):
+        table = Table("Change", "Symbol", "Name", "Sector", title="S&P 500")
+        for change, members in changes.items():
+            for member in members:
+                table.add_row(change, member.symbol, member.name, member.sector)
+        console.print(table)
+    console.print(summary, soft_wrap=True)
+
+
+def refresh(arguments: argparse.Namespace) -> None:
+    """Fetch, check, show and write."""
+    source, fetched = fetch(arguments.source, arguments.url, Console(stderr=True, highlight=False))
+    members = sorted(fetched, key=lambda member: member.symbol)
+    before = load(arguments.file)
+    check(members, before)
+    old, new = ({member.symbol for member in each} for each in (before, members))
+    added = [member for member in members if member.symbol not in old]
+    removed = [member for member in before if member.symbol not in new]
+    is_written = members != before and not arguments.check
+    if is_written:
+        write(members, arguments.file)
+    if arguments.json:
+        changes = {"added": [asdict(each) for each in added], "removed": [asdict(each) for each in removed]}
+        print(json.dumps({"source": source, "members": len(members), "written": is_written} | changes))
+        return
+    state = "written" if is_written else "as it was"
+    summary = (
+        f"{len(members)} members ({source}): {len(added)} added, {len(removed)} removed; {arguments.file} is {state}"
+    )
+    show({"added": added, "removed": removed} if before else {}, summary)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return 0 if the file is up to date now (or with --check: if the list could be had), else 1."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--source", choices=("auto", "online", "offline"), default="auto", help="default: %(default)s")
+    parser.add_argument("--url", default=URL, help="the online dataset (default: %(default)s)")
+    parser.add_argument("--file", type=Path, default=FILE, help="the file to refresh (default: %(default)s)")
+    parser.add_argument("--check", action="store_true", help="show what would change, and write nothing")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    try:
+        refresh(parser.parse_args(argv))
+    except (UnavailableError, RefusedError) as error:
+        Console(stderr=True, highlight=False).print(f"The list of constituents stays as it is: {error}", soft_wrap=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

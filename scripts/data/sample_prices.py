@@ -1,0 +1,56 @@
+"""Make function/trader/data/sample_prices.csv.gz: ten years of daily closes of 20 S&P 500 stocks.
+
+The prices are those of `sp500_dataset` in skfolio (https://github.com/skfolio/skfolio, BSD-3-Clause, copyright (c)
+2023-2026 the skfolio developers): closes adjusted for splits and dividends, 1990-01-02 to 2022-12-28.
+The package is fetched from PyPI without its dependencies; the same version always gives the same bytes.
+
+Usage: python -m scripts.data.sample_prices [--dataset PATH] [--output PATH]
+"""
+
+import argparse
+import gzip
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from scripts import ROOT
+
+PACKAGE = "skfolio==1.12.2"
+DATASET = Path("skfolio/datasets/data/sp500_dataset.csv.gz")
+FIRST_DAY = "2013-01-01"
+OUTPUT = ROOT / "function/trader/data/sample_prices.csv.gz"
+
+
+def fetch(folder: Path) -> Path:
+    """Install the package into the folder, and return the path of its dataset."""
+    uv = shutil.which("uv") or shutil.which("uv", path=".uv/bin")  # where scripts/setup.sh puts it
+    installer = [uv, "pip"] if uv else [sys.executable, "-m", "pip"]
+    subprocess.run([*installer, "install", "--quiet", "--no-deps", "--target", str(folder), PACKAGE], check=True)
+    return folder / DATASET
+
+
+def sample(dataset: str) -> str:
+    """The dataset's rows from FIRST_DAY on, under a header whose first column is called `timestamp`."""
+    header, *rows = dataset.splitlines()
+    symbols = header.split(",")[1:]
+    kept = [row for row in rows if row >= FIRST_DAY]
+    return "\n".join([",".join(["timestamp", *symbols]), *kept]) + "\n"
+
+
+def main() -> None:
+    """Write the sample."""
+    parser = argparse.ArgumentParser(description="Make the sample of daily closes that ships with the project.")
+    parser.add_argument("--dataset", type=Path, help="skfolio's sp500_dataset.csv.gz (default: fetched from PyPI)")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="the file to write (default: %(default)s)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        dataset: Path = arguments.dataset or fetch(Path(folder))
+        text = sample(gzip.decompress(dataset.read_bytes()).decode())
+    arguments.output.write_bytes(gzip.compress(text.encode(), mtime=0))
+    print(f"{arguments.output}: {text.count('\n') - 1:,} days")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,1 +1,0 @@
-"""The engines side by side: what they find (`make parity`) and how long they take (`make bench-engine`)."""

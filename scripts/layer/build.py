@@ -1,0 +1,244 @@
+"""`make layer`: wheels, pruned, stripped, compiled, zipped, and verified before it is called done."""
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+from filelock import FileLock, Timeout
+from rich.table import Table
+
+from scripts import console
+from scripts.layer import bytecode, elf, manifest, verify
+from scripts.layer.archive import HINDRANCES, remedy, replaced, sha256, write_zip
+from scripts.layer.prune import files, prune, read_rules
+from scripts.layer.target import BUILD, REQUIREMENTS, BrokenLayerError, LayerError, Target, shown
+from scripts.layer.wheels import install
+from trader.progress import Progress, no_progress
+
+MOST_BYTES = 135_000_000
+MOST_ZIP_BYTES = 45_000_000
+"""The budget: half of what Lambda allows unpacked, and less than the 50 MB of a direct upload."""
+
+SMALL_BYTES = 500_000
+"""Packages below it share a line of the table."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A package's bytes as it is installed, and in the layer."""
+
+    name: str
+    version: str
+    before_bytes: int
+    after_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stripped:
+    """How the compiled files were stripped: without a tool, none was. `left` had to stay as they are."""
+
+    tool: str | None
+    files: int
+    left: Sequence[str]
+
+    def __str__(self) -> str:
+        if not self.tool:
+            return (
+                "NOT: no strip here understands these files (on Debian and Ubuntu: apt install binutils, "
+                "binutils-aarch64-linux-gnu for arm64)"
+            )
+        but = f" but {', '.join(self.left)}, which stripped would not load" if self.left else ""
+        return f"with {self.tool}, all {self.files} compiled files{but}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A layer's zip, not verified yet, and what is in it."""
+
+    zip: Path
+    parts: Sequence[Part]
+    stripped: Stripped
+
+    @property
+    def before_bytes(self) -> int:
+        """The packages as they are installed, without bytecode."""
+        return sum(part.before_bytes for part in self.parts)
+
+    @property
+    def after_bytes(self) -> int:
+        """What Lambda unpacks."""
+        return sum(part.after_bytes for part in self.parts)
+
+
+def build(target: Target, work: Path, progress: Progress) -> Built:
+    """Make the zip in a folder of its own. Raises LayerError if it cannot be made."""
+    python = target.interpreter()
+    progress("wheels", 0, 1)
+    tree = work / "python"
+    install(target, tree, REQUIREMENTS)
+    owners = owners_of(tree)
+    before = sizes_by_owner(tree, owners)
+    progress("wheels", 1, 1)
+    prune(tree, read_rules(), progress)
+    stripped = strip(target, tree, progress)
+    progress("bytecode", 0, 1)
+    bytecode.compile_tree(python, tree)
+    progress("bytecode", 1, 1)
+    after = sizes_by_owner(tree, owners)
+    parts = [
+        Part(name=name, version=version, before_bytes=before[name, version], after_bytes=after.get((name, version), 0))
+        for name, version in sorted(before)
+    ]
+    zip_file = work / target.zip.name
+    with replaced(zip_file) as part:
+        write_zip(part, work, list(files(tree)), progress)
+    built = Built(zip=zip_file, parts=parts, stripped=stripped)
+    if stripped.tool:  # what is not stripped can only be held to Lambda's own limit
+        check_budget(built)
+    return built
+
+
+def check_budget(built: Built) -> None:
+    """Raises LayerError if a layer is larger than it should be, with the biggest parts of it."""
+    sizes = {part.name: part.after_bytes for part in built.parts}
+    if too_much := (
+        verify.excess("unpacked", built.after_bytes, MOST_BYTES, sizes)
+        or verify.excess("zipped", built.zip.stat().st_size, MOST_ZIP_BYTES, sizes)
+    ):
+        raise LayerError(too_much)
+
+
+type Owner = tuple[str, str]
+"""A package's name and version."""
+
+
+def owners_of(plain: Path) -> Mapping[str, Owner]:
+    """By path below the folder of installed packages: the package that brought the file."""
+    owners: dict[str, Owner] = {}
+    for distribution in importlib.metadata.distributions(path=[str(plain)]):
+        owner = distribution.name, distribution.version  # read once: each is a look into its METADATA
+        owners |= dict.fromkeys(map(os.path.normpath, distribution.files or ()), owner)
+    return owners
+
+
+def sizes_by_owner(tree: Path, owners: Mapping[str, Owner]) -> Counter[Owner]:
+    """Bytes by package; bytecode counts with its source."""
+    sizes = Counter[Owner]()
+    for file in files(tree):
+        is_cached = file.parent.name == "__pycache__"
+        source = importlib.util.source_from_cache(str(file)) if is_cached else str(file)
+        sizes[owners.get(os.path.relpath(source, tree), ("(installer)", ""))] += file.stat().st_size
+    return sizes
+
+
+def strip(target: Target, tree: Path, progress: Progress = no_progress) -> Stripped:
+    """Strip all compiled files that can be. Raises LayerError for files of another machine."""
+    compiled = sorted(file for file in files(tree) if elf.is_elf(file))
+    elf.check_machine(compiled, target)
+    tool = elf.strip_tool(target, compiled[0]) if compiled else None
+    left = elf.strip(tool, compiled, progress) if tool else compiled
+    return Stripped(tool=tool, files=len(compiled), left=[str(file.relative_to(tree)) for file in left])
+
+
+@contextmanager
+def workplace(target: Target) -> Iterator[Path]:
+    """An empty folder for one build, gone afterwards. Raises LayerError if another build of the target is under way."""
+    prefix = f"build-{target.name}-"
+    try:
+        BUILD.mkdir(exist_ok=True)
+        with FileLock(BUILD / f"{target.name}.lock", timeout=0):
+            for left in BUILD.glob(f"{prefix}*"):  # by a build that was killed
+                shutil.rmtree(left)
+            with TemporaryDirectory(dir=BUILD, prefix=prefix) as name:
+                yield Path(name)
+    except Timeout as error:
+        raise LayerError(f"{target.name} is being built already; wait for that to end") from error
+    except OSError as error:
+        if error.errno not in HINDRANCES:
+            raise
+        raise LayerError(f"{target.name} cannot be built: {error.strerror}; {remedy(error, BUILD)}") from error
+
+
+def show(target: Target, built: Built, verdict: verify.Verdict, seconds: float) -> None:
+    """The layer's packages as a table, the biggest first, and the figures that count."""
+    table = Table(title=target.name, title_justify="left", show_footer=True)
+    table.add_column("Package", "total")
+    table.add_column("Version")
+    table.add_column("Installed, MB", f"{built.before_bytes / 1e6:,.1f}", justify="right")
+    table.add_column("In the layer, .pyc included", f"{built.after_bytes / 1e6:,.1f}", justify="right")
+    rows = sorted(built.parts, key=lambda part: (-part.after_bytes, -part.before_bytes))
+    small = [part for part in rows if max(part.before_bytes, part.after_bytes) < SMALL_BYTES]
+    for part in rows:
+        if part not in small:
+            after = f"{part.after_bytes / 1e6:,.1f}" if part.after_bytes else "-"
+            table.add_row(part.name, part.version, f"{part.before_bytes / 1e6:,.1f}", after)
+    before_bytes, after_bytes = sum(part.before_bytes for part in small), sum(part.after_bytes for part in small)
+    table.add_row(f"{len(small)} smaller ones", "", f"{before_bytes / 1e6:,.1f}", f"{after_bytes / 1e6:,.1f}")
+    console.OUT.print(table)
+    share = built.after_bytes / verify.LIMIT_BYTES
+    console.OUT.print(f" unpacked  {built.after_bytes:>11,} bytes, bytecode included: {share:.0%} of Lambda's limit")
+    console.OUT.print(f" zipped    {target.zip.stat().st_size:>11,} bytes")
+    console.OUT.print(f" stripped  {built.stripped}", soft_wrap=True)
+    console.OUT.print(f" sha256    {sha256(target.zip)}", soft_wrap=True)
+    done = "built and verified" if verdict.findings else "built, not run"
+    console.OUT.print(f" {done} in {seconds:.0f} s: {shown(target.zip)}", style="green" if verdict.findings else "")
+
+
+def as_json(target: Target, built: Built, verdict: verify.Verdict, seconds: float) -> str:
+    """The same for programs."""
+    return json.dumps(
+        {
+            "zip": shown(target.zip),
+            "sha256": sha256(target.zip),
+            "python": target.python,
+            "architecture": target.arch,
+            "unpacked_bytes": built.after_bytes,
+            "zip_bytes": target.zip.stat().st_size,
+            "stripped": asdict(built.stripped),
+            "seconds": round(seconds, 1),
+            "parts": [asdict(part) for part in built.parts],
+            "verified": asdict(verdict),
+        }
+    )
+
+
+def main() -> None:
+    """Build, verify, and only then put the zip where a finished layer is looked for."""
+    with console.plain_errors(interrupted="interrupted; layer/dist is as it was"):
+        target = Target.from_env(os.environ)
+        begun = perf_counter()
+        with workplace(target) as work:
+            sources = manifest.made_from()  # before the build: what is changed meanwhile is a reason for the next
+            with console.progress() as progress:
+                built = build(target, work, progress)
+                try:
+                    verdict = verify.verify(target, built.zip, progress)
+                except BrokenLayerError as error:
+                    raise verify.put_aside(built.zip, target, error) from error
+            described = manifest.describe(
+                target, built.zip, unpacked_bytes=built.after_bytes, verdict=verdict, sources=sources
+            )
+            target.zip.parent.mkdir(exist_ok=True)
+            built.zip.replace(target.zip)
+            manifest.write(target, described)
+            target.zip.with_suffix(".failed").unlink(missing_ok=True)
+        seconds = perf_counter() - begun
+        if console.flag("JSON"):
+            sys.stdout.write(as_json(target, built, verdict, seconds) + "\n")
+        else:
+            show(target, built, verdict, seconds)
+            verify.show(verdict)
+
+
+if __name__ == "__main__":
+    main()

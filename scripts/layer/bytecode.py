@@ -1,0 +1,28 @@
+"""Bytecode that Python takes without looking at the source's time, which a zip does not keep."""
+
+import subprocess
+from pathlib import Path
+
+from scripts.layer.target import MAGIC, LayerError, Target
+
+UNCHECKED = (1).to_bytes(4, "little")
+"""The flags of a .pyc whose source is neither dated nor hashed when it is loaded (PEP 552)."""
+
+
+def is_taken(compiled: Path, target: Target) -> bool:
+    """Whether the target's Python takes a .pyc as it is, whatever the time of its source."""
+    with compiled.open("rb") as file:
+        head = file.read(8)
+    return int.from_bytes(head[:2], "little") == MAGIC[target.python] and head[4:] == UNCHECKED
+
+
+def compile_tree(python: Path, tree: Path) -> None:
+    """Write __pycache__ for all of a tree, with unchecked hashes and paths relative to the tree's parent.
+
+    Raises LayerError if a file cannot be compiled.
+    """
+    command = [str(python), "-I", "-m", "compileall", "-q", "-f", "-j", "0"]
+    command += ["--invalidation-mode", "unchecked-hash", "-s", str(tree.parent), str(tree)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise LayerError(f"bytecode could not be written:\n{(done.stdout + done.stderr).strip()}")

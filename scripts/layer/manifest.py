@@ -1,0 +1,98 @@
+"""What is written beside a finished zip: its bytes, what they were made from, and whether the function ran from it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from scripts import ROOT
+from scripts.layer.archive import replaced, sha256
+from scripts.layer.target import LayerError, Target
+from scripts.layer.verify import Verdict
+
+MADE_FROM = (
+    *("layer/requirements.txt", "layer/prune.toml"),
+    *(f"scripts/layer/{each}.py" for each in ("archive", "build", "bytecode", "elf", "prune", "target", "wheels")),
+)
+"""The files that decide what is in a zip."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What is known of a finished zip. Sizes are bytes; the last three are None where the function could not be run."""
+
+    sha256: str
+    unpacked_bytes: int
+    zip_bytes: int
+    python: str
+    architecture: str
+    verified: bool
+    init_ms: float | None
+    run_s: float | None
+    peak_mb: float | None
+    made_from: Mapping[str, str]
+
+
+def path(target: Target) -> Path:
+    """Where the manifest of a finished layer is."""
+    return target.zip.with_suffix(".json")
+
+
+def made_from(root: Path = ROOT) -> dict[str, str]:
+    """The hashes of all that decides what a layer contains, as it is now."""
+    return {name: sha256(root / name) for name in MADE_FROM}
+
+
+def describe(
+    target: Target, zip_file: Path, *, unpacked_bytes: int, verdict: Verdict, sources: Mapping[str, str]
+) -> Manifest:
+    """The manifest of a zip that was made from `sources` and has passed its verification."""
+    found = verdict.findings
+    return Manifest(
+        sha256=sha256(zip_file),
+        unpacked_bytes=unpacked_bytes,
+        zip_bytes=zip_file.stat().st_size,
+        python=target.python,
+        architecture=target.arch,
+        verified=found is not None,
+        init_ms=found.init_ms if found else None,
+        run_s=found.run_s if found else None,
+        peak_mb=found.peak_mb if found else None,
+        made_from=sources,
+    )
+
+
+def write(target: Target, manifest: Manifest) -> None:
+    """Put the manifest beside the finished zip. Raises LayerError where it cannot be written."""
+    with replaced(path(target)) as part:
+        part.write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
+
+
+def read(target: Target) -> Manifest | None:
+    """The manifest of the finished layer; None if there is none, or it is none of this version's."""
+    try:
+        told = json.loads(path(target).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    except OSError as error:
+        raise LayerError(f"{path(target).name} cannot be read: {error.strerror}") from error
+    is_one = isinstance(told, dict) and set(told) == {item.name for item in fields(Manifest)}
+    return Manifest(**told) if is_one else None
+
+
+def reason_to_build(target: Target) -> str:
+    """Why the finished layer has to be built (again); empty if it is the one that was made from what is here now."""
+    if not target.zip.is_file():
+        return f"there is no {target.zip.name}"
+    manifest = read(target)
+    if manifest is None:
+        return f"{path(target).name}, which says what {target.zip.name} was made from, is missing or unreadable"
+    if manifest.sha256 != sha256(target.zip):
+        return f"{target.zip.name} is not the zip that was built: its sha256 is another than in {path(target).name}"
+    now = made_from()
+    changed = sorted(name for name in {*now, *manifest.made_from} if now.get(name) != manifest.made_from.get(name))
+    if changed:
+        return f"{target.zip.name} was built before a change of {', '.join(changed)}"
+    if not manifest.verified and target.runs_here:
+        return f"{target.zip.name} was built where it could not be run, and here it can"
+    return ""

@@ -1,0 +1,223 @@
+"""The part of verification that is in the sandbox: the function behind AWS's runtime interface, and its counterparts.
+
+Started by scripts.layer.verify with one argument, a JSON object (`Assignment`); prints one JSON object for each check
+as it passes, then the findings. The first check that fails ends it.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from scripts.testkit.lambda_runtime import EmulatorError, Function, FunctionError, running
+
+if TYPE_CHECKING:
+    from scripts.testkit.alpaca import AlpacaFake
+
+PROBE = Path(__file__).with_name("probe")
+CHECKS = (
+    "the handler starts",
+    "no module but the layer's",
+    "New York time",
+    "the sample day, as make run decides it",
+    "Yahoo, Alpaca, SSM and S3 through their adapters",
+)
+BARS = 120
+LAST_STEPS = {"KO": -0.05, "PEP": -0.04, "MCD": 0.05}
+"""How far each symbol's last close jumps off its line: two to buy, one to sell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """Where things are, and what `make run` reported for the same slot."""
+
+    python: str
+    tools: str
+    emulator: str
+    task: str
+    layer: str
+    expected: Mapping[str, Any]
+
+    def function(self, *more: Path, handler: str = "lambda_function.lambda_handler") -> Function:
+        """The function as Lambda would start it."""
+        return Function(
+            python=Path(self.python),
+            tools=Path(self.tools),
+            emulator=Path(self.emulator),
+            task=Path(self.task),
+            path=[Path(self.layer), *more],
+            handler=handler,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What was measured, and which of Lambda's walls stood here."""
+
+    init_ms: float
+    after_init_mb: float
+    peak_mb: float
+    run_s: float
+    enforced: Mapping[str, bool]
+
+
+class CheckError(Exception):
+    """A check did not pass."""
+
+
+def main() -> None:
+    """Do the checks; exit code 1, with the last line of output saying why, if one fails."""
+    sys.stdout = sys.stderr  # whatever a stand-in prints is no message
+    assignment = Assignment(**json.loads(sys.argv[1]))
+    steps = iter(CHECKS)
+    check = next(steps)
+
+    def passed() -> None:
+        nonlocal check
+        say({"passed": check})
+        check = next(steps, "")
+
+    try:
+        findings = verify(assignment, passed)
+    except (CheckError, EmulatorError, FunctionError) as error:
+        say({"failed": check, "because": str(error), "is_of_the_layer": not isinstance(error, EmulatorError)})
+        sys.exit(1)
+    say({"findings": asdict(findings)})
+
+
+def say(message: Mapping[str, object]) -> None:
+    """One line of JSON to whoever started this."""
+    print(json.dumps(message), file=sys.__stdout__, flush=True)
+
+
+def verify(assignment: Assignment, passed: Callable[[], None]) -> Findings:
+    """All checks in order."""
+    facts = probe(assignment)
+    passed()
+    if foreign := facts["foreign_modules"]:
+        raise CheckError(f"these came from elsewhere: {', '.join(foreign)}")
+    passed()
+    if facts["new_york_noon_utc"] != [17, 16]:
+        raise CheckError(f"noon in New York, in January and July, is {facts['new_york_noon_utc']} UTC, not [17, 16]")
+    passed()
+    init_ms, peak_mb, run_s = sample_day(assignment)
+    passed()
+    with_counterparts(assignment)
+    passed()
+    return Findings(
+        init_ms=init_ms,
+        after_init_mb=facts["after_init_mb"],
+        peak_mb=peak_mb,
+        run_s=run_s,
+        enforced=facts["enforced"],
+    )
+
+
+def probe(assignment: Assignment) -> dict[str, Any]:
+    """What the probe finds in the function's place."""
+    with running(assignment.function(PROBE, handler="layer_probe.handler"), {}) as interface:
+        event = {"layer": assignment.layer, "tools": assignment.tools, "probe": str(PROBE)}
+        facts: dict[str, Any] = interface.invoke(event)
+    return facts
+
+
+def sample_day(assignment: Assignment) -> tuple[float, float, float]:
+    """Run the slot of `make run` and compare; gives the init time in ms, the peak in MB and the seconds it took."""
+    with TemporaryDirectory() as folder:
+        env = {"JOURNAL": f"folder:{folder}/journal", "ACCOUNT_FILE": f"{folder}/account.json"}
+        with running(assignment.function(), env) as interface:
+            report = interface.invoke({"time": assignment.expected["slot"]})
+            init_ms, peak_mb = interface.init_ms, interface.peak_mb
+    expected = assignment.expected
+    differing = [key for key in {*expected, *report} - {"timings_s"} if expected.get(key) != report.get(key)]
+    if differing:
+        raise CheckError(
+            f"{', '.join(sorted(differing))} differ from those of make run for {expected['slot']}; "
+            f"status {report['status']}, denials: {report['denials'][:3]}"
+        )
+    return init_ms, peak_mb, sum(report["timings_s"].values())
+
+
+def with_counterparts(assignment: Assignment) -> None:
+    """A run with everything that is elsewhere in AWS and at Alpaca and Yahoo, against stand-ins on loopback."""
+    import boto3
+
+    with counterparts() as (env, fake):
+        with running(assignment.function(), env) as interface:
+            report = interface.invoke({"time": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:00Z}"})
+            log = interface.log
+        keys = [item["Key"] for item in boto3.client("s3", **_aws(env)).list_objects_v2(Bucket="journal")["Contents"]]
+    ordered = {(order.symbol, order.side) for order in fake.orders if order.type == "market"}
+    if ordered != {("KO", "buy"), ("PEP", "buy"), ("MCD", "sell")}:
+        raise CheckError(
+            f"the stand-in for Alpaca has the orders {sorted(ordered)}, not a buy of KO and PEP and a sale of MCD; "
+            f"the report's denials: {report['denials']}; the log ends:\n{log[-2000:]}"
+        )
+    if not any(key.startswith("trader/runs/trend/") and key.endswith(".json") for key in keys):
+        raise CheckError(f"the bucket has no record of the run, only {keys}")
+
+
+@contextmanager
+def counterparts() -> Iterator[tuple[dict[str, str], "AlpacaFake"]]:
+    """Alpaca, Yahoo and AWS on loopback, and the settings that lead to them; the account holds MCD."""
+    import boto3
+    import numpy as np
+    from moto.server import ThreadedMotoServer
+
+    from scripts.testkit import aws
+    from scripts.testkit.alpaca import AlpacaFake
+    from scripts.testkit.yahoo import Listing, YahooFake
+    from trader.model import NEW_YORK
+
+    noise = np.random.default_rng(1).normal(0, 0.002, BARS)
+    line = np.linspace(100, 110, BARS) * np.exp(noise)
+    closes = {symbol: [*line[:-1], 110 * (1 + step)] for symbol, step in LAST_STEPS.items()}
+    today = datetime.now(NEW_YORK).replace(hour=0, minute=0, second=0, microsecond=0)
+    with ExitStack() as stack:
+        fake = stack.enter_context(AlpacaFake(prices={symbol: prices[-1] for symbol, prices in closes.items()}))
+        fake.hold("MCD", 5, 100)
+        fake.bars = {
+            "PEP": [(today - timedelta(days=BARS - 1 - day), price) for day, price in enumerate(closes["PEP"])]
+        }
+        listings = {symbol: Listing(closes[symbol], datetime.now(UTC)) for symbol in ("KO", "MCD")}
+        yahoo = stack.enter_context(YahooFake(listings))  # PEP is for Alpaca's data API
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        server.start()
+        stack.callback(server.stop)
+        env = aws.environment(server.get_host_and_port()[1])
+        boto3.client("s3", **_aws(env)).create_bucket(Bucket="journal")
+        ssm = boto3.client("ssm", **_aws(env))
+        for name, value in {"user": fake.key_id, "pw": fake.secret, "halt": "false"}.items():
+            ssm.put_parameter(Name=f"/trader/{name}", Value=value, Type="SecureString")
+        settings = {
+            "BROKER": "alpaca",
+            "APCA_API_BASE_URL": fake.url,
+            "APCA_API_DATA_URL": fake.url,
+            "ALPACAUSER": "ssm:/trader/user",
+            "ALPACAPW": "ssm:/trader/pw",
+            "HALT_PARAMETER": "/trader/halt",
+            "JOURNAL": "s3://journal/trader",
+            "PRICE_SOURCES": "yahoo,alpaca",
+            "UNIVERSE": "KO,PEP",
+            "HISTORY_BARS": str(BARS),
+            "MAX_PRICE_AGE_S": "600000",  # on a Sunday, too
+        }
+        yield env | yahoo.environment | settings, fake
+
+
+def _aws(env: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "endpoint_url": env["AWS_ENDPOINT_URL"],
+        "region_name": env["AWS_REGION"],
+        "aws_access_key_id": env["AWS_ACCESS_KEY_ID"],
+        "aws_secret_access_key": env["AWS_SECRET_ACCESS_KEY"],
+    }
+
+
+if __name__ == "__main__":
+    main()

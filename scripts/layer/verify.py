@@ -1,0 +1,247 @@
+"""`make verify-layer`: the function run from the layer's zip, in AWS's runtime interface and walled in like Lambda."""
+
+import json
+import os
+import platform
+import stat
+import subprocess
+import sys
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from shutil import rmtree
+from tempfile import TemporaryDirectory, TemporaryFile
+from time import time
+from typing import Any
+
+from rich.table import Table
+
+from scripts import ROOT, console
+from scripts.layer import sandbox
+from scripts.layer.archive import unpack
+from scripts.layer.bytecode import is_taken
+from scripts.layer.elf import check_machine, check_needs, is_elf
+from scripts.layer.package import package
+from scripts.layer.prune import files
+from scripts.layer.sandbox_checks import CHECKS, Assignment, Findings
+from scripts.layer.target import BUILD, BrokenLayerError, LayerError, Target, shown
+from scripts.testkit.lambda_runtime import fetched
+from trader.progress import Progress
+
+LIMIT_BYTES = 262_144_000
+"""What Lambda lets function and layers have unpacked."""
+
+MOST_AFTER_INIT_MB = 150
+PASSES = len(CHECKS) + 2  # unpacking and make run come first
+WORK = "verify"
+LEFT_S = 3_600
+"""A verification takes half a minute: a folder of one that is so old belongs to none that runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What verification found. Without `findings` the layer could not be run here, and `not_run` says why."""
+
+    findings: Findings | None
+    not_run: str = ""
+    not_walled: str = ""  # why the sandbox could not be made, if so
+
+
+def verify(target: Target, zip_file: Path, progress: Progress) -> Verdict:
+    """Check a layer's zip, and run the function from it. Raises LayerError with what is wrong with it."""
+    progress(WORK, 0, PASSES)
+    check_archive(zip_file)
+    with unpacked(zip_file) as folder:
+        check_contents(target, folder / "layer" / "python")
+        progress(WORK, 1, PASSES)
+        if not target.runs_here:
+            here, there = f"{sys.platform} {platform.machine()}", f"linux {target.machine}"
+            return Verdict(
+                findings=None, not_run=f"{here} cannot: {target.make('verify-layer')} on {there}, with this zip"
+            )
+        expected = decisions_of_make_run()
+        progress(WORK, 2, PASSES)
+        not_walled = sandbox.missing()
+        findings = run_inside(target, folder, expected, is_walled=not not_walled, progress=progress)
+    if findings.after_init_mb > MOST_AFTER_INIT_MB:
+        raise BrokenLayerError(
+            f"after init the function holds {findings.after_init_mb:.0f} MB: more than {MOST_AFTER_INIT_MB}"
+        )
+    gaps = [name for name, holds in findings.enforced.items() if not holds]
+    if gaps and console.flag("CI"):
+        raise LayerError(
+            f"not enforced here, and CI must: {', '.join(gaps)} ({not_walled or 'the sandbox has a hole'})"
+        )
+    return Verdict(findings=findings, not_walled=not_walled)
+
+
+def check_archive(zip_file: Path) -> None:
+    """What can be seen without running anything: layout, modes, sizes. Raises BrokenLayerError."""
+    try:
+        with zipfile.ZipFile(zip_file) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise BrokenLayerError(f"{zip_file.name} cannot be read: {error}") from error
+    for entry in entries:
+        mode, path = entry.external_attr >> 16, PurePosixPath(entry.filename)
+        if path.parts[:1] != ("python",) or ".." in path.parts:
+            raise BrokenLayerError(f"{zip_file.name}: {entry.filename} is not below python/, where Lambda looks")
+        if not entry.is_dir() and not mode & stat.S_IROTH:
+            raise BrokenLayerError(
+                f"{zip_file.name}: {entry.filename} has mode {mode & 0o777:o}: Lambda's user cannot read it"
+            )
+    sizes = Counter[str]()
+    for entry in entries:
+        sizes["/".join(PurePosixPath(entry.filename).parts[1:2])] += entry.file_size
+    if too_much := excess("unpacked", sizes.total(), LIMIT_BYTES, sizes):
+        raise BrokenLayerError(too_much)
+
+
+def excess(what: str, size: int, most: int, sizes: Mapping[str, int]) -> str:
+    """What is wrong with a size in bytes, with the biggest of the parts in `sizes`; empty if it is not too much."""
+    biggest = sorted(sizes.items(), key=lambda item: -item[1])[:5]
+    names = ", ".join(f"{name} {part / 1e6:.1f} MB" for name, part in biggest)
+    told = f"the layer has {size:,} bytes {what}, and {most:,} are allowed; the biggest parts: {names}"
+    return told if size > most else ""
+
+
+def check_contents(target: Target, tree: Path) -> None:
+    """What can be seen in the unpacked files: machine, system libraries, bytecode. Raises BrokenLayerError."""
+    compiled_files = [file for file in files(tree) if is_elf(file)]
+    check_machine(compiled_files, target)
+    check_needs(compiled_files)
+    for source in tree.rglob("*.py"):
+        compiled = source.parent / "__pycache__" / f"{source.stem}.cpython-{target.python.replace('.', '')}.pyc"
+        if not compiled.is_file() or not is_taken(compiled, target):
+            raise BrokenLayerError(f"{source.relative_to(tree)} has no bytecode that Python {target.python} would take")
+
+
+@contextmanager
+def unpacked(zip_file: Path) -> Iterator[Path]:
+    """A folder with `layer` (as /opt) and `task` (as /var/task) in it, no file of which can be written."""
+    BUILD.mkdir(exist_ok=True)
+    for left in BUILD.glob("verify-*"):  # by a verification that was killed
+        if left.stat().st_mtime < time() - LEFT_S:
+            rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(dir=BUILD, prefix="verify-") as name:
+        folder = Path(name)
+        unpack(zip_file, folder / "layer")
+        unpack(package(zip_file=folder / "function.zip"), folder / "task")
+        yield folder
+
+
+def decisions_of_make_run() -> dict[str, Any]:
+    """The report of `make run` with its defaults, in a folder of its own."""
+    with TemporaryDirectory() as folder:
+        env = {"PATH": os.environ["PATH"], "HOME": folder, "JSON": "1", "PYTHONPATH": python_path()}
+        command = [sys.executable, "-m", "scripts.run.local"]
+        done = subprocess.run(command, check=False, cwd=folder, env=env, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise LayerError(f"make run, which the layer is compared with, fails by itself:\n{done.stderr.strip()}")
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def python_path() -> str:
+    """Where this repository's modules are, from anywhere."""
+    return os.pathsep.join(str(path) for path in (ROOT / "function", ROOT))
+
+
+def run_inside(
+    target: Target, folder: Path, expected: Mapping[str, Any], *, is_walled: bool, progress: Progress
+) -> Findings:
+    """Run sandbox_checks, in the sandbox if there is one. Raises LayerError with the first check that fails."""
+    python = target.interpreter()
+    tools, emulator = fetched(target)
+    layer, task = folder / "layer", folder / "task"
+    words: list[str] = []
+    if is_walled:
+        places = {"/opt/python": layer / "python", "/var/task": task}
+        layer, task = Path("/opt"), Path("/var/task")
+        visible = sandbox.enclosing([ROOT, Path(sys.prefix), Path(sys.base_prefix), python.parent.parent])
+        words += sandbox.command(places, visible)
+    assignment = Assignment(
+        python=str(python),
+        tools=str(tools),
+        emulator=str(emulator),
+        task=str(task),
+        layer=str(layer / "python"),
+        expected=expected,
+    )
+    words += [sys.executable, "-m", "scripts.layer.sandbox_checks", json.dumps(asdict(assignment))]
+    tmp = folder / "tmp"
+    tmp.mkdir()
+    env = {} if is_walled else {"TMPDIR": str(tmp)}  # inside the walls /tmp is empty and goes with them
+    env |= {"PATH": os.environ["PATH"], "HOME": "/tmp", "PYTHONPATH": python_path(), "PYTHONDONTWRITEBYTECODE": "1"}  # noqa: S108 there is no other home
+    with (
+        TemporaryFile("w+") as errors,
+        subprocess.Popen(words, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
+        assert process.stdout is not None, "asked for above"
+        done = 2
+        for line in process.stdout:
+            message = json.loads(line)
+            if "failed" in message:
+                kind = BrokenLayerError if message["is_of_the_layer"] else LayerError
+                raise kind(f'verification failed at "{message["failed"]}":\n{message["because"]}')
+            if "findings" in message:
+                return Findings(**message["findings"])
+            done += 1
+            progress(WORK, done, PASSES)
+        errors.seek(0)
+        raise LayerError(f"verification ended without a result:\n{errors.read()[-3000:].strip()}")
+
+
+def show(verdict: Verdict) -> None:
+    """What verification did and found, as a table."""
+    if verdict.findings is None:
+        console.OUT.print(" checked   layout, modes, sizes, machine, bytecode", markup=False)
+        console.OUT.print(f" NOT RUN   {verdict.not_run}", style="bold yellow", markup=False, soft_wrap=True)
+        return
+    findings = verdict.findings
+    table = Table(title="The function, run from the layer", title_justify="left")
+    table.add_column("Check")
+    table.add_column("Result")
+    for check in CHECKS:
+        table.add_row(check, "passed")
+    table.add_row("init in the runtime interface", f"{findings.init_ms:,.0f} ms")
+    table.add_row("memory after init", f"{findings.after_init_mb:,.0f} MB")
+    table.add_row("peak memory of a run (Python's)", f"{findings.peak_mb:,.0f} MB")
+    for wall, holds in findings.enforced.items():
+        table.add_row(wall, "enforced" if holds else "NOT ENFORCED HERE", style="" if holds else "yellow")
+    console.OUT.print(table)
+    if verdict.not_walled:
+        console.OUT.print(f" no sandbox: {verdict.not_walled}", style="yellow", markup=False, soft_wrap=True)
+
+
+def put_aside(zip_file: Path, target: Target, error: BrokenLayerError) -> BrokenLayerError:
+    """Move a zip that failed to where nobody takes it for a layer; gives the error that says so."""
+    aside = target.zip.with_suffix(".failed")
+    aside.parent.mkdir(exist_ok=True)
+    zip_file.replace(aside)
+    return BrokenLayerError(f"{error}\nthe zip is now {shown(aside)}; {target.make('layer')} builds a new one")
+
+
+def main() -> None:
+    """Verify the finished layer; one that fails is put aside. Exit code 1 too if it could not be run here."""
+    with console.plain_errors(interrupted="interrupted; layer/dist is as it was"):
+        target = Target.from_env(os.environ)
+        if not target.zip.is_file():
+            raise LayerError(f"there is no {shown(target.zip)}: {target.make('layer')} builds it")
+        try:
+            with console.progress() as progress:
+                verdict = verify(target, target.zip, progress)
+        except BrokenLayerError as error:
+            raise put_aside(target.zip, target, error) from error
+        if console.flag("JSON"):
+            sys.stdout.write(json.dumps(asdict(verdict)) + "\n")
+        else:
+            show(verdict)
+        sys.exit(console.USABLE if verdict.findings else console.FAILED)
+
+
+if __name__ == "__main__":
+    main()

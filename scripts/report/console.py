@@ -1,0 +1,167 @@
+"""What a person sees of a run in the terminal: the outcome, the decisions, the account. Plain text when piped."""
+
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from scripts.report import formatting
+from scripts.report.formatting import Json, Row
+from trader.journal.record import STARTED
+from trader.model import Code, Direction, Outcome
+
+WIDE_COLUMNS = 128  # from here on the order and its result have a column each
+NARROW_COLUMNS = 104  # below, the columns stand one blank apart instead of two
+SMALL_COLUMNS = 100  # below, the legs of a bracket have a line of their own
+RESULT_LETTERS = 96
+ARROWS = {Direction.UP: ("▲ UP", "green"), Direction.FLAT: ("● FLAT", "dim"), Direction.DOWN: ("▼ DOWN", "red")}
+ALARMING = (Outcome.FAILED, STARTED, Outcome.INTERRUPTED)
+KIND_STYLES = {"order": "bold", "unsent": "bold", "refused": "yellow"}
+
+
+def show(record: Json, console: Console) -> None:
+    """Print a journal record: what happened first, then why."""
+    rows = formatting.rows(record)
+    parts = (_heading(record, rows), _decisions(rows, console.width), _account(record), _timings(record))
+    console.print()
+    for part in parts:
+        if part is not None:
+            console.print(part)
+            console.print()
+
+
+def _heading(record: Json, rows: Sequence[Row]) -> RenderableType:
+    report = record["report"]
+    stopped = formatting.explanation(report["status"])
+    whose = f"{formatting.mode_words(record)}{formatting.engine_words(record.get('settings') or {})}"
+    lines = [
+        Text(formatting.headline(record, rows), style="bold red" if report["status"] in ALARMING else "bold"),
+        *_unprotected(record),
+        _labelled("Strategy", f"{report['strategy']}, {whose}", report["mode"] == "live"),
+        _labelled("Slot", f"{formatting.slot_words(record)} (when this run was due; a slot is traded once)"),
+        _labelled("Status", ": ".join(filter(None, (report["status"], formatting.plain(report["detail"]))))),
+    ]
+    if recovered := formatting.recovered_words(record):
+        lines.append(_labelled("Recovered", recovered))
+    if stopped:
+        lines += [_labelled("Meaning", stopped.means), _labelled("What to do", stopped.remedy)]
+    return Padding(Group(*lines), (0, 1), expand=False)
+
+
+def _unprotected(record: Json) -> Iterator[RenderableType]:
+    words = formatting.unprotected_words(record)
+    if words:
+        yield Text(words, style="bold red")
+        yield _labelled("What to do", formatting.UNPROTECTED_REMEDY)
+
+
+def _labelled(label: str, words: str, alarming: bool = False) -> RenderableType:
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(width=10, style="dim")
+    grid.add_column(overflow="fold", style="bold red" if alarming else "")
+    grid.add_row(label, Text(formatting.plain(words)))
+    return grid
+
+
+def _decisions(rows: Sequence[Row], width: int) -> RenderableType | None:
+    summed_up = formatting.without_prices(rows)
+    listed = [row for row in rows if row not in summed_up]
+    parts = [*_listed(listed, width), *([_summary(summed_up)] if summed_up else [])]
+    return Group(*parts) if parts else None
+
+
+def _listed(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
+    if not rows:
+        return
+    narrow = width < NARROW_COLUMNS
+    table = _table("Symbol", right=("Price", "Trend", "Gap"), narrow=narrow)
+    table.add_column("Insight", no_wrap=True)
+    table.add_column("Target", justify="right", no_wrap=True)
+    wide = width >= WIDE_COLUMNS
+    if wide:
+        table.add_column("Order or refusal", no_wrap=True)
+    table.add_column("Result or reason" if wide else "Order or refusal", overflow="fold")
+    for row in rows:
+        table.add_row(*_facts(row), *((_action(row), _result(row)) if wide else (_both(row, width),)))
+    yield Padding(table, (0, 0, 0, 1), expand=False) if narrow else table
+    if any(row.held for row in rows):
+        yield Text(" * held before the run", style="dim")
+
+
+def _table(first: str, right: Sequence[str], *, narrow: bool = False) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0, 0, 0 if narrow else 1), header_style="bold")
+    table.add_column(first, no_wrap=True)
+    for heading in right:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _facts(row: Row) -> Iterator[Text]:
+    yield Text(f"{row.symbol or 'account'}{' *' if row.held else ''}", style="bold" if row.kind == "order" else "")
+    trend_usd = row.forecast["trend_usd"] if row.forecast else None
+    for value, words in (
+        (row.price_usd, formatting.usd),
+        (trend_usd, formatting.usd),
+        (row.gap_fraction, formatting.percent),
+    ):
+        yield Text("" if value is None else words(value))
+    label, style = ARROWS[Direction(row.direction)] if row.direction else ("", "")
+    yield Text(label, style=style)
+    yield Text("" if row.target is None else formatting.quantity(row.target))
+
+
+def _action(row: Row) -> Text:
+    return Text(row.action, style=_style(row))
+
+
+def _style(row: Row) -> str:
+    return "bold red" if row.is_alarming else KIND_STYLES.get(row.kind, "dim")
+
+
+def _result(row: Row) -> Text:
+    if row.is_alarming:
+        return Text(row.result, style="red")  # never cut: what is to be done may stand at its end
+    style = {"order": "", "unsent": ""}.get(row.kind, "dim")
+    # Cut between words, so that no number loses its end.
+    return Text(textwrap.shorten(row.result, RESULT_LETTERS, placeholder=" …"), style=style)
+
+
+def _both(row: Row, width: int) -> Text:
+    legs = formatting.bracket_words(row.order) if row.order else []
+    if row.order and legs and width < SMALL_COLUMNS:
+        buy = Text(formatting.order_words(row.order, legs=False), style=_style(row))
+        return Text.assemble(buy, " · ", _result(row), "\n", Text(" · ".join(legs), style="dim"))
+    between = " · " if row.order else ": " if row.kind == "left alone" else "\n"
+    return Text.assemble(_action(row), between, _result(row))
+
+
+def _summary(rows: Sequence[Row]) -> RenderableType:
+    symbols = textwrap.shorten(", ".join(row.symbol for row in rows), 40, placeholder=" …")
+    words = f" {len(rows)} symbols {Code.NO_PRICE_DATA} ({symbols}): {rows[0].result}"
+    return Text(textwrap.shorten(words, 160, placeholder=" …"), style="dim")
+
+
+def _account(record: Json) -> RenderableType | None:
+    lines = formatting.account_lines(record)
+    if not lines:
+        return None
+    traded = lines[0][2] is not None
+    table = _table("Account (USD)", right=("Before", "After", "Change") if traded else ("Now",))
+    for label, before, after in lines:
+        values = [formatting.usd(before)]
+        if after is not None:
+            values += [formatting.usd(after), formatting.change(after - before)]
+        table.add_row(label, *values)
+    return table
+
+
+def _timings(record: Json) -> RenderableType | None:
+    timings_s = record["report"]["timings_s"]
+    if not timings_s:
+        return None
+    words = " · ".join(f"{stage} {seconds:.2f} s" for stage, seconds in timings_s.items())
+    return Padding(Text(words, style="dim"), (0, 1), expand=False)

@@ -1,0 +1,1 @@
+"""Commands that run the bot here, and look at what it did."""

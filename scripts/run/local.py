@@ -1,0 +1,108 @@
+"""`make run`: one run of the bot on this machine, shown as tables and as a page.
+
+All settings are environment variables, as in Lambda; --at takes the place of the scheduled event's time.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from lambda_function import PARAMETERS, run
+from scripts import console
+from scripts.report.console import show
+from scripts.report.html import write_page
+from trader import logs
+from trader.journal.entry import open_journal
+from trader.model import Code, Report
+from trader.schedule import sessions
+from trader.schedule.slot import event_time
+from trader.settings import Settings
+
+OUT = Path("out")
+
+UNRECORDED = {Code.ALREADY_RAN, Code.NOT_DUE}
+"""How a run ends that leaves the slot, and its record, to another."""
+
+
+def main() -> None:
+    """Run once, show the record, write the page and the log."""
+    parser = argparse.ArgumentParser(prog="make run", description=__doc__)
+    parser.add_argument("--at", default=os.environ.get("AT"), metavar="TIME", help="as of then: 2022-11-08, or a time")
+    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the report as JSON")
+    arguments = parser.parse_args()
+    with console.plain_errors():
+        env = environment(os.environ)
+        open_log(OUT / "run.log")
+        with console.progress() as progress:
+            report = run(event(arguments.at, env), env=env, progress=progress)
+        if arguments.json:
+            sys.stdout.write(json.dumps(report) + "\n")
+            return
+        record = record_of(report, env)
+        show(record, console.OUT)
+        if report["status"] in UNRECORDED:
+            return
+        page = OUT / "run.html"
+        write_page(record, page)
+        console.OUT.print(f" The picture of it: {page}    the log: {OUT / 'run.log'}", style="dim")
+
+
+def open_log(path: Path) -> None:
+    """Send the trader's records to a file. Raises UnwritableError if it cannot be written."""
+    try:
+        path.parent.mkdir(exist_ok=True)
+        handler = logging.FileHandler(path)
+    except OSError as error:
+        raise console.UnwritableError(
+            f"{path} cannot be written: {error.strerror}; run make in a folder of yours"
+        ) from error
+    logs.configure(handler)
+
+
+def environment(env: Mapping[str, str]) -> dict[str, str]:
+    """The environment, with prices of today for a broker that trades today: a file of the past would all be stale."""
+    if env.get("BROKER") == "alpaca" and not env.get("PRICE_SOURCES"):
+        console.note("PRICE_SOURCES=yahoo,alpaca, because Alpaca trades on the present; set it to choose")
+        return {**env, "PRICE_SOURCES": "yahoo,alpaca"}
+    return dict(env)
+
+
+def event(at: str | None, env: Mapping[str, str]) -> dict[str, str] | None:
+    """The event for --at; a date means the last slot of its session.
+
+    Without --at, a paper account that looks at more than a file looks at the last session while the market is closed.
+    """
+    if at is None:
+        now = datetime.now(UTC)
+        looks_at_the_present = env.get("BROKER") != "alpaca" and env.get("PRICE_SOURCES", "file") not in {"", "file"}
+        if not looks_at_the_present or sessions.is_open(now):
+            return None
+        slot = sessions.last_minute_before(now)
+        console.note(f"the market is closed: as of its last session, AT={slot.isoformat()}; set AT to choose")
+        return {"time": slot.isoformat()}
+    try:
+        day = date.fromisoformat(at)
+    except ValueError:
+        return {"time": at}  # run() says what is wrong with it
+    return {"time": sessions.last_slot_of(day).isoformat()}
+
+
+def record_of(report: Report, env: Mapping[str, str]) -> Mapping[str, Any]:
+    """The journal's record of the run; of one that has none, its report."""
+    settings = Settings.from_env(env, PARAMETERS.fetch)
+    if report["status"] in UNRECORDED:
+        return {"settings": settings.public(), "observation": None, "decision": None, "report": report}
+    slot = event_time({"time": report["slot"]})
+    assert slot is not None, "a report has a slot"
+    journal = open_journal(settings.journal, settings.strategy)
+    return journal.load(journal.record_name(slot, settings.mode == "dry-run"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,256 @@
+"""`make reconcile STRATEGY=... [SINCE=7d]`: compare the journal with the broker's books, order by order.
+
+Runs that were cut off get their record, as the next run would write it. Nothing is placed, cancelled or sold. LOCAL=1
+looks at what `make run` has done on this machine, with its settings.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import boto3
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from scripts import console
+from scripts.cloud.aws import ALIAS, CONFIG, connect, translated
+from scripts.cloud.logs import moment, new_york, printable, wide_enough
+from scripts.console import CommandError
+from scripts.run.reconciliation import REMEDIES, Comparison, Finding, Kind, Sheet, compared, sheet
+from trader import logs
+from trader.broker.base import Books
+from trader.journal.entry import LONGEST, REMEMBERED, Journal, open_journal
+from trader.journal.record import as_json
+from trader.journal.recovery import AFTER, BEFORE, order_id, recover_slot, unlisted
+from trader.journal.stores import JournalError
+from trader.model import Order
+from trader.parameters import Parameters
+from trader.progress import Progress
+from trader.settings import Settings
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SINCE = "7d"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """A strategy's journal and books, the present, and where the looking back begins."""
+
+    settings: Settings
+    journal: Journal
+    books: Books
+    now: datetime
+    since: datetime
+
+
+def main() -> None:
+    """Recover, compare, and show both; the exit code is 0 only if journal and broker agree."""
+    parser = argparse.ArgumentParser(
+        prog="make reconcile",
+        description=f"{__doc__} Variables: STRATEGY, SINCE ({SINCE} by default; 6h, 1d, 2w ago, or a time), LOCAL.",
+    )
+    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
+    arguments = parser.parse_args()
+    with console.plain_errors(interrupted="interrupted; what was recovered by then is on record; it is safe to repeat"):
+        to_standard_error()
+        settings = local(os.environ) if console.flag("LOCAL") else deployed(os.environ)
+        scene = scene_of(settings, os.environ, datetime.now(UTC))
+        with console.progress() as progress:
+            comparison = reconciled(scene, progress)
+    if arguments.json:
+        sys.stdout.write(json.dumps(result(scene, comparison), allow_nan=False) + "\n")
+    else:
+        show(scene, comparison)
+    sys.exit(console.FAILED if comparison.differences else console.USABLE)
+
+
+def to_standard_error() -> None:
+    """Show the trader's warnings and errors, which a run would write to its log."""
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    logs.configure(handler)
+
+
+# --- what is looked at ---------------------------------------------------------------------------------------------
+
+
+def local(env: Mapping[str, str]) -> Settings:
+    """The settings of `make run`."""
+    return Settings.from_env(env, Parameters().fetch)
+
+
+def deployed(env: Mapping[str, str]) -> Settings:
+    """The settings of a strategy's live function. Raises CommandError if it keeps its account or journal to itself."""
+    cloud = connect(env)
+    strategy = cloud.chosen(env.get("STRATEGY"))
+    function = cloud.function(strategy)
+    boto3.setup_default_session(region_name=cloud.region)  # for the journal and the secrets
+    with translated(f"the settings of {function}"):
+        client = cloud.session.client("lambda", config=CONFIG)
+        answer = client.get_function_configuration(FunctionName=function, Qualifier=ALIAS)
+        settings = Settings.from_env(answer.get("Environment", {}).get("Variables", {}), Parameters().fetch)
+    for variable, value in (("BROKER", settings.broker), ("JOURNAL", settings.journal)):
+        if value.startswith(("embedded", "folder:")):
+            raise CommandError(
+                f"{function} has {variable}={value}, which is in the function's own file system and cannot be read "
+                "from here; what `make run` keeps on this machine is compared with: make reconcile LOCAL=1"
+            )
+    return settings
+
+
+def scene_of(settings: Settings, env: Mapping[str, str], clock: datetime) -> Scene:
+    """The adapters that the settings name, as of now."""
+    journal = open_journal(settings.journal, settings.strategy)
+    now = present(settings, journal, clock)
+    since = moment("SINCE", env.get("SINCE") or SINCE, now)
+    if since >= now:
+        raise CommandError(f"SINCE={env.get('SINCE')} is not before {new_york(now)}, New York time")
+    return Scene(settings=settings, journal=journal, books=books_of(settings, now), now=now, since=since)
+
+
+def present(settings: Settings, journal: Journal, clock: datetime) -> datetime:
+    """The clock's time. The embedded broker's stands still between runs: with it, when the last run is over."""
+    if settings.broker == "alpaca":
+        return clock
+    slots = [slot for each in journal.kept(EPOCH).values() for slot in each]
+    return min(clock, max(slots) + LONGEST + timedelta(seconds=1)) if slots else clock
+
+
+def books_of(settings: Settings, now: datetime) -> Books:
+    """The books of the broker that BROKER names; they are read and nothing else."""
+    if settings.broker == "alpaca":
+        from trader.alpaca.client import AlpacaClient
+        from trader.broker.alpaca import AlpacaBroker
+
+        keys = (settings.alpacauser, settings.alpacapw)
+        return AlpacaBroker(AlpacaClient(settings.apca_api_base_url, settings.apca_api_data_url, lambda _: keys))
+    from trader.broker.embedded import EmbeddedBroker
+
+    return EmbeddedBroker(
+        Path(settings.account_file),
+        now=now,
+        starting_cash_usd=settings.starting_cash_usd,
+        closes=lambda _: {},
+        is_dry=True,
+    )
+
+
+# --- looking -------------------------------------------------------------------------------------------------------
+
+
+def reconciled(scene: Scene, progress: Progress) -> Comparison:
+    """Record what was cut off, then compare. The records are read before the books, which are never behind them."""
+    claims = scene.journal.unfinished(scene.now, max(REMEMBERED, scene.now - scene.since))
+    over = [claim.slot for claim in claims if claim.is_over(scene.now)]
+    recovered = {}
+    for done, slot in enumerate(over):
+        progress("recovering", done, len(over))
+        record = recover_slot(slot, scene.settings, scene.journal, scene.books)
+        if record is not None:
+            recovered[slot] = record["report"]["detail"]
+    sheets = list(sheets_of(scene, progress))
+    under_way = {claim.slot for claim in claims} - set(over) - {each.slot for each in sheets}
+    progress("the broker's books", 0, 1)
+    listed = scene.books.placed(scene.since - BEFORE, scene.now + AFTER)
+    booked = [*listed, *unlisted([order for each in sheets for order in each.orders], listed, scene.books)]
+    progress("the broker's books", 1, 1)
+    found = compared(sheets, [order for order in booked if is_looked_at(order, scene, sheets, under_way)])
+    findings = [
+        *(Finding(kind=Kind.RECOVERED, slot=slot, words=words) for slot, words in recovered.items()),
+        *(Finding(kind=Kind.UNDER_WAY, slot=slot, words="it has no record yet") for slot in under_way),
+        *(each for each in found.findings if each.kind is not Kind.INTERRUPTED or each.slot not in recovered),
+    ]
+    return Comparison(findings=sorted(findings, key=lambda each: each.slot), pairs=found.pairs, runs=len(sheets))
+
+
+def sheets_of(scene: Scene, progress: Progress) -> Iterator[Sheet]:
+    """What the records since then say of orders."""
+    slots = sorted(scene.journal.kept(scene.since)["json"])
+    for done, slot in enumerate(slots):
+        progress("records", done + 1, len(slots))
+        try:
+            yield sheet(slot, scene.journal.load(scene.journal.record_name(slot, is_dry=False)))
+        except JournalError as error:
+            if not isinstance(error.__cause__, ValueError):
+                raise
+            yield Sheet(slot=slot, problem=str(error))
+
+
+def is_looked_at(order: Order, scene: Scene, sheets: Sequence[Sheet], under_way: Collection[datetime]) -> bool:
+    """Whether it is an order of the strategy's, in the period, and its run is over or has a record."""
+    parts = order_id(order.client_order_id)
+    if parts is None or parts.strategy != scene.settings.strategy or parts.slot < scene.since:
+        return False
+    may_run = parts.slot in under_way or scene.now - parts.slot <= LONGEST
+    return not may_run or any(each.slot == parts.slot for each in sheets)
+
+
+# --- the answer ----------------------------------------------------------------------------------------------------
+
+
+def result(scene: Scene, comparison: Comparison) -> dict[str, object]:
+    """The comparison in JSON's types."""
+    return {
+        "strategy": scene.settings.strategy,
+        "since": as_json(scene.since),
+        "until": as_json(scene.now),
+        "runs": comparison.runs,
+        "agrees": not comparison.differences,
+        "findings": [
+            {**as_json(each), "kind": each.kind.lower(), "is_difference": each.is_difference}
+            for each in comparison.findings
+        ],
+        "orders": [{**as_json(pair.booked), "recorded_status": pair.recorded.status} for pair in comparison.pairs],
+    }
+
+
+def show(scene: Scene, comparison: Comparison) -> None:
+    """What was found, what to do about it, what became of the orders, and the verdict."""
+    settings, out = scene.settings, console.OUT
+    period = f"{new_york(scene.since)[:16]} to {new_york(scene.now)[:16]} New York"
+    what = f"{settings.strategy}: {settings.journal} beside the books of {settings.broker}, {period}"
+    out.print(Text(f" {what}\n", style="dim"), soft_wrap=True)
+    if comparison.findings:
+        table = found_table(comparison.findings)
+        wide_enough(table).print(table)
+        for kind in dict.fromkeys(each.kind for each in comparison.findings if each.kind in REMEDIES):
+            out.print(Text(f" {kind}: {REMEDIES[kind]}", style="dim"), soft_wrap=True)
+        out.print()
+    became = Counter((pair.recorded.status, pair.booked.status) for pair in comparison.pairs)
+    for (before, now), count in became.most_common():
+        words = f"{counted(count, 'order')} recorded as {before}, {'still' if before == now else 'by now'} {now}"
+        out.print(Text(f" {printable(words)}", style="dim"), soft_wrap=True)
+    compared = f"{counted(comparison.runs, 'run')}, {counted(len(comparison.pairs), 'order')} in both"
+    if count := len(comparison.differences):
+        out.print(Text(f" {compared}: {counted(count, 'DIFFERENCE')}.", style="bold red"))
+    else:
+        out.print(Text(f" {compared}: journal and broker agree.", style="green"))
+
+
+def found_table(findings: Sequence[Finding]) -> Table:
+    """A row for each finding, differences in red."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold")
+    for heading in ("Slot", "What", "Order", "Details"):
+        table.add_column(heading, no_wrap=heading != "Details", overflow="fold")
+    for each in findings:
+        order = f"{each.order.side} {each.order.quantity:g} {each.order.symbol}" if each.order else ""
+        cells = (new_york(each.slot), each.kind, printable(order), printable(each.words))
+        table.add_row(*map(Text, cells), style="red" if each.is_difference else "")
+    return table
+
+
+def counted(number: int, what: str) -> str:
+    """`1 order`, `2 orders`."""
+    return f"{number} {what}{'' if number == 1 else 'S' if what.isupper() else 's'}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""`make replay RUN=...`: compute the decisions of a recorded run again, without network, and say whether they agree."""
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from scripts import console
+from trader import codec
+from trader.journal.entry import open_journal
+from trader.journal.record import VERSION, as_json, observation_from, settings_from
+from trader.journal.stores import JournalError
+from trader.model import Code, Decision
+from trader.progress import Progress, no_progress
+from trader.settings import Settings
+from trader.stages.pipeline import decide
+from trader.stages.universe import top_performers
+from trader.wiring import make_forecaster
+
+FORECAST_TOLERANCE = 1e-6
+"""Another machine's floating point may differ in the last digits of a trend line; a decision may not differ at all."""
+
+DECIDED = {
+    "insights": ("symbol", "direction"),
+    "orders": ("client_order_id", "symbol", "side", "quantity", "stop_loss_usd", "take_profit_usd"),
+    "denials": ("symbol", "code"),
+}
+"""What has to be the same, and in which fields."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One thing that the record and the replay do not agree on."""
+
+    what: str
+    recorded: str
+    replayed: str
+
+
+def main() -> None:
+    """Load the record, decide again, compare; the exit code is 0 only if both agree."""
+    parser = argparse.ArgumentParser(prog="make replay", description=__doc__)
+    parser.add_argument("run", nargs="?", default="latest", help="latest, a slot such as 20221228T2045Z, or a file")
+    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
+    arguments = parser.parse_args()
+    with console.plain_errors():
+        name, record = find(arguments.run, os.environ)
+        with console.progress() as progress:
+            found = compare(name, record, progress)
+    if arguments.json:
+        sys.stdout.write(json.dumps({"record": name, "agrees": not found, "differences": as_json(found)}) + "\n")
+    else:
+        show(name, record, found)
+    sys.exit(console.FAILED if found else console.USABLE)
+
+
+def find(run: str, env: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
+    """The record that RUN names: a file, the latest of the strategy's journal, or one of its slots."""
+    if Path(run).is_file():
+        try:
+            return run, checked(run, codec.loaded(Path(run).read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise JournalError(f"{run} is not JSON: {error}") from error
+    settings = Settings.from_env({name: env[name] for name in ("JOURNAL", "STRATEGY") if name in env}, lambda _: {})
+    journal = open_journal(settings.journal, settings.strategy)
+    names = [name for name in journal.records() if run == "latest" or run.removesuffix(".json") in name]
+    if not names:
+        where = f"the journal {settings.journal} of strategy {settings.strategy}"
+        raise JournalError(
+            f"RUN={run}: {where} has no such record; RUN is latest, a slot such as 20221228T2045Z, or a file"
+        )
+    return names[-1], checked(names[-1], journal.load(names[-1]))
+
+
+def checked(name: str, record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The record, if this version can read it."""
+    if not isinstance(record, dict) or record.get("version") != VERSION:
+        raise JournalError(f"{name} is no run's record of version {VERSION}")
+    return record
+
+
+def compare(name: str, record: Mapping[str, Any], progress: Progress = no_progress) -> list[Difference]:
+    """What differs if the record is computed again. Raises JournalError if it decided nothing, or is no record."""
+    try:
+        if not record.get("observation") or not record.get("decision"):
+            why = f"{record['report']['status']} {record['report']['detail']}"
+            raise JournalError(f"{name} decided nothing that could be computed again: {why}")
+        return differences(record["decision"], replay(record, progress))
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise JournalError(f"{name} is no record of a run: {type(error).__name__}: {error}") from error
+
+
+def replay(record: Mapping[str, Any], progress: Progress = no_progress) -> Decision:
+    """The decision that follows from the record's observation; what had run out of time then is taken as given."""
+    settings = settings_from(record["settings"])
+    observation = observation_from(record["observation"])
+    late = {denial["symbol"] for denial in record["decision"]["denials"] if denial["code"] == Code.OUT_OF_TIME}
+    chosen = {*top_performers(observation.ranking, settings.universe_size), *observation.positions}
+    closes = {
+        symbol: series for symbol, series in observation.closes.items() if symbol in chosen and symbol not in late
+    }
+    return decide(observation, make_forecaster(settings).forecast(closes, lambda: math.inf, progress), settings)
+
+
+def differences(recorded: Mapping[str, Any], replayed: Decision) -> list[Difference]:
+    """Everything in which the two decisions differ."""
+    again = as_json(replayed)
+    found = []
+    for part, names in DECIDED.items():
+        before, after = ([tuple(each[name] for name in names) for each in side[part]] for side in (recorded, again))
+        before = [each for each in before if Code.OUT_OF_TIME not in each]
+        found += [Difference(what=part, recorded=text(each), replayed="") for each in before if each not in after]
+        found += [Difference(what=part, recorded="", replayed=text(each)) for each in after if each not in before]
+    trends = {each["symbol"]: each["trend_usd"] for each in again["forecasts"]}
+    for each in recorded["forecasts"]:
+        trend = trends.get(each["symbol"], math.nan)
+        if not math.isclose(trend, each["trend_usd"], rel_tol=FORECAST_TOLERANCE):
+            found.append(
+                Difference(
+                    what=f"trend of {each['symbol']}", recorded=text([each["trend_usd"]]), replayed=text([trend])
+                )
+            )
+    return found
+
+
+def text(values: Sequence[object]) -> str:
+    """The values on one line."""
+    return " ".join(str(value) for value in values if value is not None)
+
+
+def show(name: str, record: Mapping[str, Any], found: Sequence[Difference]) -> None:
+    """The verdict, and a table of what differs."""
+    decision = record["decision"]
+    counts = (
+        f"{len(decision['forecasts'])} forecasts, {len(decision['orders'])} orders, {len(decision['denials'])} denials"
+    )
+    if not found:
+        console.OUT.print(f"{name}: computed again from its record, and the same: {counts}.", style="green")
+        return
+    console.OUT.print(f"{name}: computed again from its record, and NOT the same:", style="bold red")
+    table = Table("what", "recorded", "replayed")
+    for each in found:
+        table.add_row(each.what, each.recorded, each.replayed)
+    console.OUT.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""A Dask cluster on this machine, of processes that talk over TCP: to measure with, and for tests."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from scripts.backtest.model import BacktestError
+from scripts.sweep.executors import ONE_THREAD
+
+START_S = 60
+IDLE_S = 300
+"""After so long without work, or without a scheduler, the processes end by themselves, whatever became of us."""
+
+
+@contextmanager
+def cluster(workers: int, *, path: str | None = None) -> Iterator[str]:
+    """The address of a scheduler on 127.0.0.1 with so many workers of one thread each; they end with the block.
+
+    The scheduler cannot import our code, as one that somebody runs for many projects cannot.
+    `path` is the workers' PYTHONPATH: ours, unless told otherwise.
+    """
+    import distributed  # a second, for those who have a cluster
+
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as processes:
+        here = path if path is not None else os.pathsep.join(str(Path(each).resolve()) for each in sys.path)
+
+        def start(path: str, *words: str) -> None:
+            env = {**os.environ, **ONE_THREAD, "PYTHONPATH": path}
+            command = [sys.executable, "-m", "dask", *words, "--host", "127.0.0.1", "--no-dashboard"]
+            process = subprocess.Popen(command, env=env, cwd=folder, stderr=subprocess.DEVNULL)
+            processes.callback(process.wait)
+            processes.callback(process.terminate)
+
+        known = str(Path(folder) / "scheduler.json")
+        start("", "scheduler", "--port", "0", "--scheduler-file", known, "--idle-timeout", f"{IDLE_S}s")
+        for _ in range(workers):
+            alone = ("--no-nanny", "--nthreads", "1", "--local-directory", folder, "--death-timeout", f"{IDLE_S}s")
+            start(here, "worker", "--scheduler-file", known, *alone)
+        try:
+            with distributed.Client(scheduler_file=known, timeout=START_S, set_as_default=False) as client:  # type: ignore[no-untyped-call]
+                if workers:
+                    client.wait_for_workers(workers, timeout=START_S)
+                address = str(client.scheduler_info()["address"])
+        except (OSError, TimeoutError) as error:
+            raise BacktestError(f"a Dask cluster on 127.0.0.1 did not start within {START_S} s: {error}") from error
+        yield address

@@ -1,0 +1,49 @@
+"""The variables of a sweep beside those of a backtest."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from scripts import console
+from scripts.backtest.workers import cores
+from scripts.sweep.walk_forward import BETTER
+from trader.settings import SettingsError, integer, matching, one_of
+
+VARIABLES: Mapping[str, Callable[[str], object]] = {
+    "SAMPLES": integer(1, 10_000),
+    "SEED": integer(0, 999_999_999),
+    "FOLDS": integer(1, 50),
+    "METRIC": one_of(*BETTER),
+    "WORKERS": integer(1, 1_000),
+    "SCHEDULER": matching(r"(tcp|tls)://[^/\s]+:\d+", "an address such as tcp://127.0.0.1:8786"),
+}
+"""By variable: how its text is read. The field has the same name in small letters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How to sweep."""
+
+    grid: str
+    samples: int | None = None  # None: the whole grid
+    seed: int = 1
+    folds: int = 3
+    metric: str = "sharpe_ratio"
+    workers: int = 1
+    scheduler: str = ""  # empty: processes of this machine
+    fresh: bool = False
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str], grid: str) -> Self:
+        """Read and check everything; raises SettingsError with all problems."""
+        values: dict[str, Any] = {"workers": cores()}
+        problems = []
+        for name, parse in VARIABLES.items():
+            if text := env.get(name, "").strip():
+                try:
+                    values[name.lower()] = parse(text)
+                except ValueError as error:
+                    problems.append(f"{name}={text!r}: must be {error}")
+        if problems:
+            raise SettingsError(problems)
+        return cls(grid=grid, fresh=console.flag("FRESH"), **values)

@@ -1,0 +1,162 @@
+"""A sweep as a person sees it in the terminal: what was chosen, what became of it, and which settings did best."""
+
+from collections.abc import Iterator, Sequence
+from statistics import fmean
+
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from scripts.backtest.report import formatting
+from scripts.sweep.grid import Values, in_words
+from scripts.sweep.results import BEST, Outcome
+from scripts.sweep.walk_forward import Figure, out_of_sample
+
+MOST_LEFT_OUT = 5
+"""So many combinations that contradict themselves are named."""
+
+KEY_FIGURES = {name: (label, words) for label, name, words, _ in formatting.KEY_FIGURES}
+"""What each is called, and how it is written."""
+
+COLUMNS = ("in\nsample", "out of\nsample", "rank", "default", "median")
+"""What a fold has to tell; all but the first is of the part it is judged on."""
+
+
+def show(outcome: Outcome, console: Console) -> None:
+    """Print it: plain text when piped."""
+    swept = outcome.swept
+    before = f", {swept.taken_up:,} of them done before" if swept.taken_up else ""
+    backtests = swept.computed + swept.taken_up
+    console.print()
+    console.print(
+        Text(
+            f" {len(outcome.settings):,} settings on {len(outcome.parts)} parts: {backtests:,} backtests{before}",
+            "bold",
+        )
+    )
+    for line in part_lines(outcome):
+        console.print(Text(f" {line}", style="dim"))
+    for line in left_out_lines(outcome):
+        console.print(Text(f" {line}", style="yellow"), soft_wrap=True)
+    console.print()
+    console.print(_folds(outcome))
+    console.print()
+    console.print(_best(outcome))
+    console.print()
+    console.print(Padding(Text(outcome.caution, style="yellow"), (0, 1), expand=False))
+    for line in failed_lines(outcome):
+        console.print(Text(f" {line}", style="red"), soft_wrap=True)
+
+
+def folds_rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
+    """A row for each fold, as text: its two parts, the chosen setting, then COLUMNS; the last row has the means."""
+    for fold in outcome.folds:
+        yield (
+            f"{fold.number} → {fold.number + 1}",
+            "none has a figure" if fold.chosen is None else by_line(outcome.settings[fold.chosen].values),
+            words(outcome.metric, fold.in_sample),
+            words(outcome.metric, fold.out_of_sample),
+            "" if fold.rank is None else f"{fold.rank} of {len(outcome.settings)}",
+            words(outcome.metric, fold.default),
+            words(outcome.metric, fold.median),
+        )
+    means = {
+        name: _mean([getattr(fold, name) for fold in outcome.folds])
+        for name in ("in_sample", "out_of_sample", "default", "median")
+    }
+    shown = {name: words(outcome.metric, figure) for name, figure in means.items()}
+    yield "mean", "", shown["in_sample"], shown["out_of_sample"], "", shown["default"], shown["median"]
+
+
+def best_rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
+    """A row for each of the best settings, then the default: number, values, the mean out of sample, each part."""
+    figures = outcome.figures
+    rows = [
+        (str(place), by_line(outcome.settings[number].values), figures[number])
+        for place, number in enumerate(outcome.ranking[:BEST], start=1)
+    ]
+    if outcome.default:
+        rows.append(("", "default: without GRID", outcome.default))
+    for place, values, row in rows:
+        yield place, values, words(outcome.metric, out_of_sample(row)), *(words(outcome.metric, each) for each in row)
+
+
+def part_lines(outcome: Outcome) -> Iterator[str]:
+    """When each part is."""
+    for part in outcome.parts:
+        yield f"part {part.number}: {part.start} to {part.end}, {len(part.times):,} bars"
+
+
+def by_line(values: Values) -> str:
+    """Each value on a line of its own."""
+    return "\n".join(f"{name}={value}" for name, value in values.items())
+
+
+def left_out_lines(outcome: Outcome) -> Iterator[str]:
+    """Which combinations were left out, and why."""
+    for each in outcome.left_out[:MOST_LEFT_OUT]:
+        yield f"left out: {in_words(each.values)}: {'; '.join(each.problems)}"
+    if len(outcome.left_out) > MOST_LEFT_OUT:
+        yield f"left out: {len(outcome.left_out) - MOST_LEFT_OUT:,} more that contradict themselves (JSON=1 lists all)"
+
+
+def failed_lines(outcome: Outcome) -> Iterator[str]:
+    """Which backtests have no figures, and why."""
+    for values, part, why in outcome.failed:
+        name = "the default" if values is None else in_words(values)
+        yield f"failed: {name} on part {part.number} ({part.start} to {part.end}): {why}; the next sweep tries it again"
+
+
+def words(metric: str, figure: Figure) -> str:
+    """A figure in its unit; a dash if there is none."""
+    return KEY_FIGURES[metric][1](figure)
+
+
+def label(metric: str) -> str:
+    """What a figure is called."""
+    return KEY_FIGURES[metric][0]
+
+
+def _folds(outcome: Outcome) -> Table:
+    table = _table(f"{label(outcome.metric)}: chosen on one part, judged on the next")
+    table.add_column("part", no_wrap=True)
+    table.add_column("setting", overflow="fold")
+    for heading in COLUMNS:
+        table.add_column(heading, justify="right")
+    *folds, mean = folds_rows(outcome)
+    for row in folds:
+        table.add_row(*row)
+    table.add_section()
+    table.add_row(*mean, style="bold")
+    return table
+
+
+def _best(outcome: Outcome) -> Table:
+    table = _table(f"the best by their mean out of sample, which is over parts 2 to {len(outcome.parts)}")
+    table.add_column("", justify="right")
+    table.add_column("setting", overflow="fold")
+    table.add_column("mean", justify="right", style="bold")
+    for part in outcome.parts:
+        table.add_column(f"part {part.number}", justify="right")
+    for row in best_rows(outcome):
+        table.add_row(*row)
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=f" {title}",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 0, 0, 1),
+        header_style="bold",
+    )
+
+
+def _mean(figures: Sequence[Figure]) -> Figure:
+    known = [figure for figure in figures if figure is not None]
+    return fmean(known) if len(known) == len(figures) else None

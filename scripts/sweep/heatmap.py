@@ -1,0 +1,159 @@
+"""A heat map of a sweep: the mean out of sample over the first two settings that vary, the others averaged over."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
+
+import matplotlib as mpl
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure as Canvas
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from scripts.report import svg
+from scripts.report.svg import COLOURS
+from scripts.sweep.console import label, words
+from scripts.sweep.grid import Axis, Range, Values
+from scripts.sweep.results import Outcome
+from scripts.sweep.walk_forward import out_of_sample
+
+BINS = 8
+"""So many sections a range is cut into: what is drawn from it at random seldom comes twice."""
+
+CELL_INCHES = (0.95, 0.45)
+LETTER_INCHES = 0.1
+PIXELS_AN_INCH = 96
+NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+SIZE = 10  # of the letters, in points
+COLOUR_MAP = "cividis"  # reads the same to all eyes, and in grey
+ON_DARK, ON_LIGHT = "#ffffff", "#17191e"
+PAPER = {"ink": "#17191e", "muted": "#63676f", "grid": "#e9e9e4", "trend": "#3157d5"}
+"""What stands for the page's colours where there is no page."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """The same drawing twice: as an element of a page, in the page's colours, and as a file of its own."""
+
+    title: str
+    element: Markup
+    file: str
+
+
+def draw(outcome: Outcome) -> Picture:
+    """A heat map, or a bar for each value if only one setting varies. The same sweep gives the same bytes."""
+    varied = [name for name, axis in outcome.axes.items() if isinstance(axis, Range) or len(axis) > 1]
+    drawn = (varied or list(outcome.axes))[:2]
+    rest = [name for name in varied if name not in drawn]
+    sections = [Sections(name, outcome.axes[name]) for name in drawn]
+    title = f"{label(outcome.metric)}, mean out of sample" + (f", over all {', '.join(rest)}" if rest else "")
+    canvas = _drawn(sections, _cells(outcome, sections), outcome.metric)
+    shape = svg.inline(canvas, title=title, description=f"by {' and '.join(drawn)}", salt="sweep")
+    width, height = (round(PIXELS_AN_INCH * float(inches)) for inches in canvas.get_size_inches())
+    element = str(shape).replace('class="chart"', f'class="chart" style="max-width: {width}px"', 1)
+    alone = f'{NAMESPACES} width="{width}" height="{height}" style="background: #ffffff; font-family: sans-serif"'
+    file = str(shape).replace('class="chart"', alone, 1) + "\n"
+    for name, colour in PAPER.items():
+        file = file.replace(f"var(--{name})", colour)
+    return Picture(title=title, element=Markup(element), file=file)  # noqa: S704 - escaped in svg.inline
+
+
+class Sections:
+    """The values of one setting as the places of an axis: each value, or the sections of a range."""
+
+    def __init__(self, name: str, axis: Axis) -> None:
+        self.name = name
+        self._axis = axis
+        self._edges = np.linspace(float(axis.low), float(axis.high), BINS + 1) if isinstance(axis, Range) else None
+        if self._edges is None:
+            self.labels = list(axis) if isinstance(axis, tuple) else []
+        else:
+            self.labels = [f"{low:.4g} to {high:.4g}" for low, high in pairwise(self._edges)]
+
+    def place(self, values: Values) -> int:
+        """Where a setting belongs."""
+        value = values[self.name]
+        if self._edges is None:
+            return self.labels.index(value)
+        return int(np.clip(np.searchsorted(self._edges, float(value), side="right") - 1, 0, BINS - 1))
+
+
+def _cells(outcome: Outcome, sections: Sequence[Sections]) -> NDArray[np.float64]:
+    """The first setting across, the second down if there is one; NaN where there is no figure."""
+    shape = (len(sections[1].labels) if len(sections) > 1 else 1, len(sections[0].labels))
+    found: dict[tuple[int, int], list[float]] = {}
+    for setting, row in zip(outcome.settings, outcome.figures, strict=True):
+        mean = out_of_sample(row)
+        if mean is not None:
+            down = sections[1].place(setting.values) if len(sections) > 1 else 0
+            found.setdefault((down, sections[0].place(setting.values)), []).append(mean)
+    cells = np.full(shape, np.nan)
+    for place, means in found.items():
+        cells[place] = fmean(means)
+    return cells
+
+
+def _drawn(sections: Sequence[Sections], cells: NDArray[np.float64], metric: str) -> Canvas:
+    down, across = cells.shape
+    is_heat_map = len(sections) > 1
+    wide = across * max(CELL_INCHES[0], _inches(sections[0].labels) + 0.2)
+    high = down * CELL_INCHES[1] if is_heat_map else 2.0
+    left = _inches(sections[1].labels) + 0.2 if is_heat_map else 0.1
+    size = (
+        max(left + wide, left + _inches([sections[0].name]), _inches([each.name for each in sections])) + 0.1,
+        high + 1.0,
+    )
+    canvas = Canvas(figsize=size)
+    canvas.patch.set_visible(False)
+    axes = canvas.add_axes((left / size[0], 0.65 / size[1], wide / size[0], high / size[1]))
+    axes.patch.set_visible(False)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0, labelsize=SIZE, labelcolor=COLOURS["ink"])
+    axes.set_xticks(range(across), sections[0].labels)
+    axes.set_xlim(-0.5, across - 0.5)
+    canvas.text(left / size[0], 0.18 / size[1], sections[0].name, color=COLOURS["muted"], fontsize=SIZE)
+    if is_heat_map:
+        axes.set_yticks(range(down), sections[1].labels)
+        axes.set_ylim(down - 0.5, -0.5)
+        canvas.text(0.05 / size[0], 1 - 0.22 / size[1], sections[1].name, color=COLOURS["muted"], fontsize=SIZE)
+        _heat(axes, cells, metric)
+    else:
+        axes.set_yticks([])
+        _bars(axes, cells[0], metric)
+    return canvas
+
+
+def _inches(texts: Sequence[str]) -> float:
+    """About how wide the longest of them is."""
+    return LETTER_INCHES * max(len(text) for text in texts)
+
+
+def _heat(axes: Axes, cells: NDArray[np.float64], metric: str) -> None:
+    known = cells[~np.isnan(cells)]
+    colour = mpl.colormaps[COLOUR_MAP]
+    norm = Normalize(known.min(), known.max()) if len(known) else Normalize(0, 1)
+    for (row, column), value in np.ndenumerate(cells):
+        if np.isnan(value):
+            fill, ink = (0.0, 0.0, 0.0, 0.0), COLOURS["muted"]
+        else:
+            fill = colour(float(norm(float(value))))
+            is_light = 0.299 * fill[0] + 0.587 * fill[1] + 0.114 * fill[2] > 0.5
+            ink = ON_LIGHT if is_light else ON_DARK
+        axes.add_patch(Rectangle((column - 0.49, row - 0.48), 0.98, 0.96, facecolor=fill, edgecolor="none"))
+        axes.text(column, row, _words(metric, value), ha="center", va="center", fontsize=SIZE, color=ink)
+
+
+def _bars(axes: Axes, values: NDArray[np.float64], metric: str) -> None:
+    bars = axes.bar(range(len(values)), np.nan_to_num(values), color=COLOURS["trend"], width=0.6)
+    texts = [_words(metric, value) for value in values]
+    axes.bar_label(bars, texts, padding=3, fontsize=SIZE, color=COLOURS["ink"])
+    axes.axhline(0, color=COLOURS["muted"], linewidth=0.8)
+    axes.margins(y=0.2)
+
+
+def _words(metric: str, value: float) -> str:
+    return words(metric, None if np.isnan(value) else float(value))

@@ -1,0 +1,58 @@
+"""The files of a sweep beside its figures: the heat map, and a page with it and the tables."""
+
+from pathlib import Path
+
+from scripts.backtest.model import Options
+from scripts.report.templating import environment
+from scripts.sweep import console, heatmap
+from scripts.sweep.grid import NO_EFFECT
+from scripts.sweep.results import Outcome
+from scripts.sweep.store import writing
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+def write(outcome: Outcome, folder: Path) -> tuple[Path, ...]:
+    """Write results.csv, sweep.svg and sweep.html, and give their paths. Raises UnwritableError."""
+    drawn = heatmap.draw(outcome)
+    page = (
+        environment(TEMPLATES)
+        .get_template("sweep.html.j2")
+        .render(
+            outcome=outcome,
+            part_lines=list(console.part_lines(outcome)),
+            columns=console.COLUMNS,
+            folds=list(console.folds_rows(outcome)),
+            best=list(console.best_rows(outcome)),
+            left_out=list(console.left_out_lines(outcome)),
+            failed=list(console.failed_lines(outcome)),
+            picture=drawn,
+            label=console.label(outcome.metric),
+            same=same_for_all(outcome),
+        )
+    )
+    paths = tuple(folder / name for name in ("results.csv", "sweep.svg", "sweep.html"))
+    outcome.write_csv(paths[0])
+    for path, text in zip(paths[1:], (drawn.file, page), strict=True):
+        with writing(path):
+            path.write_text(text, encoding="utf-8")
+    return paths
+
+
+def same_for_all(outcome: Outcome) -> list[tuple[str, str]]:
+    """The options that every setting has in common."""
+    every = [_shown(each.options) for each in outcome.settings]
+    same = [(name, text) for name, text in every[0].items() if all(each[name] == text for each in every)]
+    return [(name, text) for name, text in same if name not in {*outcome.axes, *NO_EFFECT} and text]
+
+
+def _shown(options: Options) -> dict[str, str]:
+    own = {
+        "CASH": options.cash_usd,
+        "COMMISSION": options.commission_fraction,
+        "SLIPPAGE": options.slippage_fraction,
+        "REFIT_EVERY": options.refit_every_bars,
+    }
+    public = {name.upper(): value for name, value in options.settings.public().items()}
+    both = {**own, **public}
+    return {name: ", ".join(value) if isinstance(value, list) else str(value) for name, value in both.items()}

@@ -1,0 +1,134 @@
+"""What a sweep says: the folds, the best settings, and all figures; as JSON and as CSV."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from scripts.backtest.options import KELLEY
+from scripts.backtest.report.formatting import KEY_FIGURES
+from scripts.sweep.executors import Failure
+from scripts.sweep.grid import Axis, LeftOut, Setting, Values, in_words
+from scripts.sweep.store import writing
+from scripts.sweep.sweep import Swept
+from scripts.sweep.walk_forward import BETTER, Figure, Fold, Part, out_of_sample, scored, walk_forward
+
+BEST = 10
+"""So many settings are shown."""
+
+FIGURES = tuple(name for _, name, _, _ in KEY_FIGURES)
+"""The columns of the CSV file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A sweep with all that is needed to tell of it."""
+
+    metric: str
+    axes: Mapping[str, Axis]
+    settings: Sequence[Setting]
+    left_out: Sequence[LeftOut]
+    parts: Sequence[Part]
+    swept: Swept
+    has_default: bool  # whether the last row of `swept` is the environment's own setting
+
+    @property
+    def figures(self) -> list[list[Figure]]:
+        """The metric by setting, then by part."""
+        return self.swept.figures(self.metric)[: len(self.settings)]
+
+    @property
+    def default(self) -> list[Figure] | None:
+        """The metric of the environment's own setting, by part; None if it makes sense only with a grid."""
+        return self.swept.figures(self.metric)[-1] if self.has_default else None
+
+    @property
+    def folds(self) -> list[Fold]:
+        """What was chosen, and what became of it."""
+        return walk_forward(self.figures, self.default, BETTER[self.metric])
+
+    @property
+    def ranking(self) -> list[int]:
+        """The settings, the best by its mean out of sample first; of equals, the first of the grid."""
+        score, means = scored(BETTER[self.metric]), [out_of_sample(row) for row in self.figures]
+        return sorted(range(len(means)), key=lambda setting: -score(means[setting]))
+
+    @property
+    def failed(self) -> list[tuple[Values | None, Part, str]]:
+        """The values, the part, and why there are no figures; None for the environment's own setting."""
+        named = [*(each.values for each in self.settings), *([None] if self.has_default else [])]
+        return [
+            (values, part, each.why)
+            for values, row in zip(named, self.swept.rows, strict=True)
+            for part, each in zip(self.parts, row, strict=True)
+            if isinstance(each, Failure)
+        ]
+
+    @property
+    def caution(self) -> str:
+        """What not to believe."""
+        count = len(self.settings)
+        signals = self.axes.get("SIGNAL", ())
+        horizon = f" SIGNAL=horizon was run with {in_words(KELLEY)} where that was not set: deploy it with the same."
+        return (
+            f"The best of {count} settings is partly luck: with so many tried, one looks good by chance. "
+            "What to expect is what the chosen ones did out of sample, beside the default and the median setting; "
+            f"and the past promises nothing.{horizon if isinstance(signals, tuple) and 'horizon' in signals else ''}"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it but the figures by setting and part, which are in the CSV file."""
+        figures = self.figures
+        return {
+            "metric": self.metric,
+            "better": "more" if BETTER[self.metric] > 0 else "less",
+            "settings": len(self.settings),
+            "left_out": [asdict(each) for each in self.left_out],
+            "parts": [
+                {"number": part.number, "start": str(part.start), "end": str(part.end), "bars": len(part.times)}
+                for part in self.parts
+            ],
+            "folds": [
+                {**asdict(fold), "chosen": None if fold.chosen is None else self.settings[fold.chosen].values}
+                for fold in self.folds
+            ],
+            "best": [
+                {
+                    "values": self.settings[number].values,
+                    "out_of_sample": out_of_sample(figures[number]),
+                    "by_part": figures[number],
+                }
+                for number in self.ranking[:BEST]
+            ],
+            "default": {"out_of_sample": out_of_sample(self.default), "by_part": self.default}
+            if self.default
+            else None,
+            "failed": [{"values": values, "part": part.number, "why": why} for values, part, why in self.failed],
+            "computed": self.swept.computed,
+            "taken_up": self.swept.taken_up,
+            "caution": self.caution,
+        }
+
+    def write_csv(self, path: Path) -> None:
+        """All settings, parts and figures: ten significant digits, for the last ones are the processor's own."""
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(["setting", *self.axes, "part", "start", "end", *FIGURES, "failed"])
+        for number, row in enumerate(self.swept.rows):
+            is_default = number == len(self.settings)
+            values = dict.fromkeys(self.axes, "") if is_default else self.settings[number].values
+            for part, figures in zip(self.parts, row, strict=True):
+                failure = figures.why if isinstance(figures, Failure) else ""
+                numbers = (
+                    [_digits(figures[name]) for name in FIGURES] if isinstance(figures, dict) else [""] * len(FIGURES)
+                )
+                name = "default" if is_default else str(number + 1)
+                rows.writerow([name, *values.values(), part.number, part.start, part.end, *numbers, failure])
+        with writing(path):
+            path.write_text(text.getvalue(), encoding="utf-8")
+
+
+def _digits(figure: Figure) -> str:
+    return "" if figure is None else f"{figure:.10g}"

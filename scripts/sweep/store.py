@@ -1,0 +1,102 @@
+"""Results that outlive the sweep: JSON lines, written as they come, found again by what they depend on."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from scripts.backtest.model import BacktestError
+from scripts.console import UnwritableError
+
+
+def identity(*what: object) -> str:
+    """A name for a result, by all that it depends on: whatever JSON can say, and everything else by its text."""
+    text = json.dumps(what, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class Store:
+    """A file of results by name. A line that was torn while it was written is as if it had never been begun."""
+
+    def __init__(self, path: Path) -> None:
+        """Read what is there. Raises UnwritableError for a torn line that cannot be cut off."""
+        self._path = path
+        self._kept: dict[str, Any] = {}
+        with writing(path):
+            content = path.read_bytes() if path.exists() else b""
+            whole = content[: content.rfind(b"\n") + 1]
+            if whole != content:
+                with path.open("r+b") as file:
+                    file.truncate(len(whole))
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                entry = json.loads(line)
+                self._kept[entry["name"]] = entry["result"]
+            except (ValueError, TypeError, KeyError) as error:
+                raise BacktestError(
+                    f"{path}, line {number}: this is no result of a sweep ({error}); "
+                    "remove the line, or begin anew with FRESH=1"
+                ) from error
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._kept
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - what JSON gives
+        return self._kept[name]
+
+    def results(self) -> list[Any]:
+        """All of them, in the order of the file."""
+        return list(self._kept.values())
+
+    def keep(self, name: str, result: object, **about: object) -> None:
+        """Write a result down at once, with a word `about` it for those who read the file."""
+        line = json.dumps({"name": name, **about, "result": result}, allow_nan=False) + "\n"
+        with writing(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("ab") as file:
+                file.write(line.encode())
+        self._kept[name] = result
+
+
+@contextmanager
+def folder(out: Path, *, fresh: bool) -> Iterator[Path]:
+    """The folder that a sweep keeps its results in, for this process alone; `fresh` empties it.
+
+    Raises BacktestError if another sweep is using it.
+    """
+    path = out / "sweep"
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path / ".lock", timeout=0)
+    with writing(path / ".lock"):
+        try:
+            lock.acquire()
+        except Timeout:
+            raise BacktestError(
+                f"another sweep is writing to {path}; wait for it, or choose another folder with OUT="
+            ) from None
+    try:
+        if fresh:
+            with writing(path):
+                (path / "results.jsonl").unlink(missing_ok=True)
+                shutil.rmtree(path / "forecasts", ignore_errors=True)
+        yield path
+    finally:
+        lock.release()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say which file it was that could not be written, and why."""
+    try:
+        yield
+    except OSError as error:
+        raise UnwritableError(
+            f"{path} cannot be written: {error.strerror or error}; "
+            "make room, or choose another folder with OUT=; what is done is kept"
+        ) from error

@@ -1,0 +1,253 @@
+"""A sweep: the forecasts that settings share, once; then each setting on each part; what is done is kept."""
+
+import base64
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scripts.backtest import forecasts, prices
+from scripts.backtest.compute import Task
+from scripts.backtest.model import BacktestError, Options, Panel
+from scripts.sweep import tasks
+from scripts.sweep.executors import Crew, Failure
+from scripts.sweep.store import Store, identity
+from scripts.sweep.tasks import Figures, Job, pack
+from scripts.sweep.walk_forward import Part
+from trader.model import NEW_YORK
+from trader.progress import Progress, no_progress
+
+FORECASTS, BACKTESTS = "forecasts", "backtests"
+"""The two phases."""
+
+PLACES = ("journal", "account_file", "price_file", "halt_parameter")
+"""Settings that only say where something is: the same prices in another file give the same results."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """What came of a sweep: by setting, then by part, the key figures, or why there are none."""
+
+    rows: tuple[tuple[Figures | Failure, ...], ...]
+    computed: int  # backtests
+    taken_up: int  # backtests that were done before
+
+    def figures(self, metric: str) -> list[list[float | None]]:
+        """One key figure by setting, then by part."""
+        return [[None if isinstance(each, Failure) else each[metric] for each in row] for row in self.rows]
+
+
+class InterruptedSweepError(BacktestError):
+    """Ctrl-C; what is done is kept."""
+
+
+def sweep(
+    panel: Panel,
+    options: Sequence[Options],
+    parts: Sequence[Part],
+    *,
+    crew: Crew,
+    folder: Path,
+    progress: Progress = no_progress,
+    forecast: Callable[[Task], bytes] = tasks.forecast,
+    judge: Callable[[Job], Figures] = tasks.figures,
+) -> Swept:
+    """Every setting on every part, from fresh cash. What `folder` has is not computed again.
+
+    `forecast` and `judge` do one task each, in the crew's processes. Raises InterruptedSweepError at Ctrl-C.
+    """
+    plan = Plan(panel, options, parts)
+    results = Store(folder / "results.jsonl")
+    todo = [cell for cell in plan.cells if cell.name not in results]
+    failures: dict[str, Failure] = {}
+    work_under_way = FORECASTS, 0, 0
+    try:
+        for work_under_way in _forecasts(plan, todo, folder / "forecasts", crew, forecast):
+            progress(*work_under_way)
+        for work_under_way in _backtests(plan, todo, folder / "forecasts", crew, judge, results, failures):
+            progress(*work_under_way)
+    except KeyboardInterrupt:
+        what, done, of = work_under_way
+        raise InterruptedSweepError(
+            f"interrupted when {done:,} of {of:,} {what} were done: they are kept in {folder}, "
+            "and the same command goes on from there (FRESH=1 begins anew)"
+        ) from None
+    kept = {cell.name: failures.get(cell.name) or results[cell.name] for cell in plan.cells}
+    return Swept(
+        rows=tuple(tuple(kept[plan.cell(each, part).name] for part in parts) for each in options),
+        computed=len(todo),
+        taken_up=len(plan.cells) - len(todo),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One setting on one part: what has to be computed, under the name of all that it depends on."""
+
+    name: str
+    options: Options  # with the part's days for a span
+    part: Part
+    group: str  # of those that share their forecasts
+
+
+class Plan:
+    """All there is to compute, in an order in which what belongs together follows on one another."""
+
+    def __init__(self, panel: Panel, options: Sequence[Options], parts: Sequence[Part]) -> None:
+        self._panel = panel
+        self._cuts: dict[tuple[int, int], tuple[Panel, str]] = {}
+        self._fingerprint = tasks.fingerprint()
+        self._by_setting = {(each, part.number): self._cell(each, part) for part in parts for each in options}
+        by_group: dict[str, dict[str, Cell]] = {}
+        for cell in self._by_setting.values():
+            by_group.setdefault(cell.group, {}).setdefault(cell.name, cell)
+        self.cells = [cell for group in by_group.values() for cell in group.values()]
+
+    def cell(self, options: Options, part: Part) -> Cell:
+        """The cell of a setting on a part."""
+        return self._by_setting[options, part.number]
+
+    def panel(self, cell: Cell) -> Panel:
+        """The bars that a cell needs."""
+        return self._cut(cell.part, cell.options)[0]
+
+    def tasks(self, cells: Sequence[Cell]) -> Iterator[tuple[str, Task]]:
+        """The forecasts that cells of one group are likely to ask for, each once.
+
+        Settings of a group may look at different symbols, for a longer look-back has others among the best.
+        """
+        seen: set[object] = set()
+        choosing: dict[tuple[int, int], Cell] = {}
+        for cell in cells:
+            settings = cell.options.settings
+            choosing.setdefault((settings.universe_size, settings.universe_lookback_bars), cell)
+        for cell in choosing.values():
+            for task in forecasts.tasks(self.panel(cell), cell.options, cell.part.times):
+                wanted = {symbol: (symbol, bars, task.closes.index[-1]) for symbol, bars in task.bars.items() if bars}
+                if new := frozenset(symbol for symbol, each in wanted.items() if each not in seen):
+                    seen.update(wanted[symbol] for symbol in new)
+                    only = task.only(new)
+                    yield identity(list(only.bars.items()), task.closes.index[-1]), only
+
+    def _cell(self, options: Options, part: Part) -> Cell:
+        spanned = replace(options, start=part.start, end=part.end)
+        digest = self._cut(part, options)[1]
+        days = (part.start.isoformat(), part.end.isoformat())
+        return Cell(
+            name=identity(self._fingerprint, _identity_of(options), days, digest),
+            options=spanned,
+            part=part,
+            group=identity(self._fingerprint, asdict(forecasts.key(options)), days, digest),
+        )
+
+    def _cut(self, part: Part, options: Options) -> tuple[Panel, str]:
+        """The part's bars and the history before it, and a digest of their content."""
+        asked = forecasts.asked_bars(options.settings)
+        if (part.number, asked) not in self._cuts:
+            cut = with_history(self._panel, part, asked)
+            self._cuts[part.number, asked] = cut, digest_of(cut)
+        return self._cuts[part.number, asked]
+
+
+def _identity_of(options: Options) -> dict[str, Any]:
+    settings = {name: value for name, value in options.settings.public().items() if name not in PLACES}
+    own = {name: getattr(options, name) for name in options.__dataclass_fields__ if name != "settings"}
+    return {**settings, **{name: value for name, value in own.items() if name not in {"start", "end", "out"}}}
+
+
+def with_history(panel: Panel, part: Part, bars: int) -> Panel:
+    """The bars of a part, and those before it: so many that some symbol has `bars`, the first of the part included."""
+    end = int(panel.close.index.searchsorted(part.times[0])) + 1
+    counts = panel.close.iloc[:end].iloc[::-1].notna().cumsum().max(axis=1).to_numpy()  # from the end, of the fullest
+    first = end - 1 - int(np.argmax(counts >= bars)) if counts[-1] >= bars else 0
+    frames = {name: getattr(panel, name) for name in ("open", "high", "low", "close")}
+    cut = {id(frame): frame.iloc[first:].loc[: part.times[-1]] for frame in frames.values()}  # closes only: all are one
+    return replace(panel, notes=(), **{name: cut[id(frame)] for name, frame in frames.items()})
+
+
+def digest_of(panel: Panel) -> str:
+    """A hash of the bars: times, symbols and prices."""
+    digest = sha256(repr((panel.has_ohlc, [str(symbol) for symbol in panel.close.columns])).encode())
+    digest.update(pd.DatetimeIndex(panel.close.index).as_unit("ns").asi8.tobytes())
+    for frame in (panel.open, panel.high, panel.low, panel.close):
+        digest.update(np.ascontiguousarray(frame.to_numpy(dtype=np.float64)).tobytes())
+    return digest.hexdigest()
+
+
+def span(panel: Panel, options: Sequence[Options]) -> tuple[Any, ...]:
+    """The bars that every setting can trade. Raises BacktestError if one cannot trade any."""
+    needs = {(each.settings.signal, forecasts.asked_bars(each.settings)): each for each in options}
+    times = min((prices.span(panel, each) for each in needs.values()), key=len)
+    first = times[0].astimezone(NEW_YORK).date()
+    is_whole = not any(time.astimezone(NEW_YORK).date() == first for time in panel.close.loc[: times[0]].index[:-1])
+    # Parts are of whole days; bars shorter than a day may have their history in the middle of one.
+    return tuple(times) if is_whole else tuple(time for time in times if time.astimezone(NEW_YORK).date() != first)
+
+
+# --- the two phases --------------------------------------------------------------------------------------------------
+
+
+def _forecasts(
+    plan: Plan, todo: Sequence[Cell], folder: Path, crew: Crew, forecast: Callable[[Task], bytes]
+) -> Iterator[tuple[str, int, int]]:
+    """Compute what is not in the folder, a file for each group; yields how far it has come.
+
+    Forecasts that failed with their workers are left to the backtests, which compute what is missing.
+    """
+    groups = _groups(todo)
+    stores = {group: Store(folder / f"{group}.jsonl") for group in groups}
+    missing = {
+        group: sum(name not in stores[group] for name, _ in plan.tasks(cells)) for group, cells in groups.items()
+    }
+    of = sum(missing.values())
+
+    def tasks() -> Iterator[tuple[str, Task]]:
+        for group, cells in groups.items():
+            if missing[group]:
+                yield from ((f"{group}/{name}", task) for name, task in plan.tasks(cells) if name not in stores[group])
+
+    for done, (name, result) in enumerate(crew.results(forecast, tasks()), start=1):
+        if not isinstance(result, Failure):
+            group, _, task = name.partition("/")
+            stores[group].keep(task, base64.b64encode(result).decode())
+        yield FORECASTS, done, of
+
+
+def _backtests(
+    plan: Plan,
+    todo: Sequence[Cell],
+    folder: Path,
+    crew: Crew,
+    judge: Callable[[Job], Figures],
+    results: Store,
+    failures: dict[str, Failure],
+) -> Iterator[tuple[str, int, int]]:
+    """Compute the cells and keep their results; yields how far it has come."""
+    cells = {cell.name: cell for cell in todo}
+    of = len(cells)
+
+    def jobs() -> Iterator[tuple[str, Job]]:
+        for group, members in _groups(todo).items():
+            table = pack([base64.b64decode(each) for each in Store(folder / f"{group}.jsonl").results()])
+            panel = pack(plan.panel(members[0]))
+            yield from ((cell.name, Job(options=cell.options, panel=panel, table=table)) for cell in members)
+
+    for done, (name, result) in enumerate(crew.results(judge, jobs()), start=1):
+        if isinstance(result, Failure):
+            failures[name] = result
+        else:
+            cell = cells[name]
+            about = {"part": f"{cell.part.start} to {cell.part.end}"}
+            results.keep(name, result, **about)
+        yield BACKTESTS, done, of
+
+
+def _groups(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.group, []).append(cell)
+    return groups

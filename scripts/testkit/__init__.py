@@ -1,0 +1,1 @@
+"""Stand-ins for Alpaca, Yahoo, AWS and the Lambda runtime, on loopback."""

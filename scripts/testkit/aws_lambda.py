@@ -1,0 +1,187 @@
+"""A bridge from moto's Lambda to AWS's own runtime interface: an invoked function runs, from what was deployed.
+
+moto keeps functions, versions, aliases and layers, and answers an invocation from a can. While `bridged` lasts, an
+invocation runs the code of that very version with the layers and the configuration of that version, always from a cold
+start, and logs to the function's log group as Lambda does.
+"""
+
+import atexit
+import base64
+import hashlib
+import json
+import math
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import requests
+from moto.awslambda.models import LambdaFunction
+from moto.awslambda.utils import get_backend
+
+from scripts.layer.archive import unpack
+from scripts.layer.target import Target
+from scripts.testkit import lambda_runtime
+
+TAIL_BYTES = 4096
+OF_THE_EMULATOR = re.compile(
+    r"(START|END|REPORT) RequestId|INIT (START|RTDONE|REPORT)\(|.*\[(INFO|WARNING)\] \(rapid\)"
+)
+TIMED_OUT = re.compile(r"Task timed out after [\d.]+ seconds")
+
+
+@contextmanager
+def bridged(aws: Mapping[str, str], extra_env: Mapping[str, str]) -> Iterator[None]:
+    """Let functions that are invoked synchronously run, with `extra_env` beside what they are configured with.
+
+    `aws` is what leads to moto's server: the function's own calls go there too.
+    """
+
+    def invoke(self: LambdaFunction, body: str, request: Mapping[str, str], response: dict[str, str]) -> bytes:
+        kind = request.get("X-Amz-Invocation-Type", "RequestResponse")
+        assert kind == "RequestResponse", f"only synchronous invocations are bridged, not {kind}"
+        done = run(self, json.loads(body or "{}"), {**aws, **extra_env})
+        tell(self, done.lines)
+        response["x-amz-log-result"] = base64.b64encode("".join(done.lines).encode()[-TAIL_BYTES:]).decode()
+        response["X-Amz-Executed-Version"] = str(self.version)
+        if done.failed:
+            response["x-amz-function-error"] = "Unhandled"
+        return done.payload
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LambdaFunction, "invoke", invoke)
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What an invocation gave: the payload, whether that is an error, and the lines of the log."""
+
+    payload: bytes
+    failed: bool
+    lines: Sequence[str]
+
+
+def run(deployed: LambdaFunction, event: object, env: Mapping[str, str]) -> Done:
+    """Run a version of a function for one event, as its configuration says."""
+    config = deployed.get_configuration()
+    with lambda_runtime.running(function(deployed, config), {**lambda_environment(config), **env}) as interface:
+        began = time.perf_counter()
+        # Not interface.invoke, which makes an exception of an error: here the very answer is wanted.
+        payload = requests.post(interface.url, json=event, timeout=config["Timeout"] + 10).content
+        metrics = measured(interface, (time.perf_counter() - began) * 1000) | {"memorySizeMB": config["MemorySize"]}
+        log = interface.log
+    if timed_out := TIMED_OUT.search(payload.decode()):  # the emulator's words, without JSON around them
+        payload = json.dumps({"errorType": "Sandbox.Timedout", "errorMessage": timed_out[0]}).encode()
+    answer = json.loads(payload)
+    failed = isinstance(answer, dict) and "errorType" in answer
+    return Done(payload, failed, lines_of(log, config, metrics, status="error" if failed else "success"))
+
+
+def function(deployed: LambdaFunction, config: Mapping[str, Any]) -> lambda_runtime.Function:
+    """The function with its layers, unpacked, and the Python it is configured for."""
+    target = Target(config["Runtime"].removeprefix("python"), config["Architectures"][0])
+    tools, program = lambda_runtime.fetched(target)
+    backend = get_backend(deployed.account_id, deployed.region)
+    layers = [backend.layers_versions_by_arn(layer["Arn"]) for layer in config["Layers"]]
+    return lambda_runtime.Function(
+        python=target.interpreter(),
+        tools=tools,
+        emulator=program,
+        task=unpacked(deployed.code_bytes),
+        path=[unpacked(layer.code_bytes) / "python" for layer in layers if layer],
+        handler=config["Handler"],
+    )
+
+
+def measured(interface: lambda_runtime.RuntimeInterface, elapsed_ms: float) -> dict[str, float]:
+    """The metrics of a report, from what was measured; an init that failed, or a process that is gone, has none."""
+    init_ms, peak_mb = 0.0, 0.0
+    with suppress(lambda_runtime.FunctionError):
+        init_ms = interface.init_ms
+    with suppress(lambda_runtime.FunctionError, OSError):
+        peak_mb = interface.peak_mb
+    return {
+        "durationMs": round(max(elapsed_ms - init_ms, 0.001), 3),
+        "billedDurationMs": math.ceil(elapsed_ms),  # with the init, since August 2025
+        "maxMemoryUsedMB": round(peak_mb),
+        "initDurationMs": init_ms,
+    }
+
+
+def lambda_environment(config: Mapping[str, Any]) -> dict[str, str]:
+    """The variables of the configuration, and those that Lambda makes of the rest of it."""
+    logging = config.get("LoggingConfig", {})
+    level = {"AWS_LAMBDA_LOG_LEVEL": logging["ApplicationLogLevel"]} if "ApplicationLogLevel" in logging else {}
+    return {
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(config["MemorySize"]),
+        "AWS_LAMBDA_FUNCTION_NAME": config["FunctionName"],
+        "AWS_LAMBDA_FUNCTION_TIMEOUT": str(config["Timeout"]),
+        "AWS_LAMBDA_FUNCTION_VERSION": str(config["Version"]),
+        "AWS_LAMBDA_LOG_FORMAT": logging.get("LogFormat", "Text"),
+        "AWS_LAMBDA_LOG_GROUP_NAME": log_group(config),
+        **level,
+        **config.get("Environment", {}).get("Variables", {}),
+    }
+
+
+def lines_of(log: str, config: Mapping[str, Any], metrics: Mapping[str, float], *, status: str) -> list[str]:
+    """The log of an invocation: the function's own lines between Lambda's, which are JSON in the format JSON."""
+    own = [f"{line}\n" for line in log.splitlines() if line.strip() and not OF_THE_EMULATOR.match(line)]
+    found = re.search(r"START RequestId: (\S+)", log)
+    request, version = found[1] if found else str(uuid4()), str(config["Version"])
+    if config.get("LoggingConfig", {}).get("LogFormat") == "JSON":
+        start = system_line("start", {"requestId": request, "version": version})
+        report = system_line("report", {"requestId": request, "metrics": metrics, "status": status})
+        return [start, *own, report]
+    start = f"START RequestId: {request} Version: {version}\n"
+    report = f"REPORT RequestId: {request}\tDuration: {metrics['durationMs']} ms\n"
+    return [start, *own, f"END RequestId: {request}\n", report]
+
+
+def system_line(kind: str, record: Mapping[str, object]) -> str:
+    """A line that Lambda itself logs."""
+    moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return json.dumps({"time": moment, "type": f"platform.{kind}", "record": record}) + "\n"
+
+
+def tell(deployed: LambdaFunction, lines: Sequence[str]) -> None:
+    """Write the lines to the function's log group, in a stream named as Lambda names them."""
+    group = log_group(deployed.get_configuration())
+    stream = f"{datetime.now(UTC):%Y/%m/%d}/[{deployed.version}]{uuid4().hex}"
+    now_ms = int(time.time() * 1000)
+    logs = deployed.logs_backend
+    logs.create_log_stream(group, stream)  # and no log group: that is made before the function
+    logs.put_log_events(group, stream, [{"timestamp": now_ms, "message": line} for line in lines])
+
+
+def log_group(config: Mapping[str, Any]) -> str:
+    """Where a function logs to."""
+    return str(config.get("LoggingConfig", {}).get("LogGroup") or f"/aws/lambda/{config['FunctionName']}")
+
+
+def unpacked(zipped: bytes) -> Path:
+    """A zip's contents as Lambda would lay them out; unpacked once in the life of this process."""
+    folder = _folder() / hashlib.sha256(zipped).hexdigest()
+    if not folder.is_dir():
+        archive, part = folder.with_suffix(".zip"), folder.with_suffix(".part")
+        archive.write_bytes(zipped)
+        unpack(archive, part)
+        archive.unlink()
+        part.rename(folder)
+    return folder
+
+
+@cache
+def _folder() -> Path:
+    folder = TemporaryDirectory(prefix="deployed-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)

@@ -1,0 +1,248 @@
+"""AWS's own runtime interface on this machine: the emulator that AWS SAM carries, and the runtime client awslambdaric.
+
+Known of the emulator, and met here: a handler's error comes with status 200; two requests at once end it; it keeps no
+limit of memory; and `Init Duration` in its REPORT line means nothing, while its INIT REPORT is right.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import sleep
+from typing import Any
+
+import requests
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from scripts.layer.bytecode import compile_tree
+from scripts.layer.target import BUILD, FOLDER, LayerError, Target
+from scripts.layer.wheels import installed
+
+REQUIREMENTS = FOLDER / "emulator.txt"
+PROGRAM = "samcli/local/rapid/aws-lambda-rie-{arch}"
+CLIENT = ("awslambdaric", "simplejson")
+"""The packages of the runtime client that are worth compiling."""
+
+SHA256 = {
+    "x86_64": "6b1e686e62ab2baf5759c412c4864276ef2a88b094fca53ec070637ccba9b9a5",
+    "arm64": "ec2e5d09633d853834c008b1ef264bf834b258a94d551d2b2074966494b39a21",
+}
+"""Of the emulator in aws-sam-cli 1.170.0."""
+
+TIMEOUT_S = 300
+MEMORY_MB = 1_024
+LAST_LINES = 12
+START_S = 60.0
+"""Seconds until the emulator must listen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Function:
+    """What is run: a Python, where its code and the layer's are, and how it is called."""
+
+    python: Path
+    tools: Path  # with the emulator and awslambdaric in it
+    emulator: Path
+    task: Path  # the unpacked function: the working directory, as in Lambda
+    path: Sequence[Path]  # searched for modules after the task, as /opt/python is
+    handler: str = "lambda_function.lambda_handler"
+
+
+class FunctionError(LayerError):
+    """The function answered with an error, or not at all; the message has its last words."""
+
+
+class EmulatorError(LayerError):
+    """The function could not be tried at all: the emulator, or the Python for it, does not start on this machine."""
+
+
+def fetched(target: Target) -> tuple[Path, Path]:
+    """The folder of the emulator's wheels, and the emulator. Raises LayerError if it is not the one that is pinned."""
+    folder = installed(target, BUILD / f"emulator-python{target.python}-{target.arch}", REQUIREMENTS)
+    program = folder / PROGRAM.format(arch=target.arch)
+    if not program.is_file() or hashlib.sha256(program.read_bytes()).hexdigest() != SHA256[target.arch]:
+        raise LayerError(
+            f"{program.name} is not the emulator that scripts/testkit/lambda_runtime.py pins; "
+            "delete layer/build and try again"
+        )
+    for package in CLIENT:  # compiled, as in Lambda's own image: it is part of every init
+        if not (folder / package / "__pycache__").is_dir():
+            compile_tree(target.interpreter(), folder / package)
+    return folder, program
+
+
+class RuntimeInterface:
+    """A function behind AWS's runtime interface, started on its first invocation."""
+
+    def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+        self.pid = process.pid  # of the emulator, which leads the session of all it starts
+        self.url = f"{url}/2015-03-31/functions/function/invocations"
+        self._log = log
+
+    def invoke(self, event: object, timeout_s: float = TIMEOUT_S) -> Any:
+        """The handler's answer to one event. Raises FunctionError for an error, a time-out or no answer."""
+        try:
+            answer = requests.post(self.url, data=json.dumps(event), timeout=timeout_s)
+            payload = answer.json()
+        except (requests.RequestException, ValueError) as error:
+            raise FunctionError(
+                f"the runtime interface gave no answer ({error}); its log ends:\n{self.last_words}"
+            ) from error
+        if isinstance(payload, dict) and "errorType" in payload:
+            if payload["errorType"] == "Runtime.InvalidEntrypoint":
+                raise EmulatorError(f"no Python could be started:\n{self.last_words}")
+            told = "\n".join(payload.get("stackTrace") or [f"its log ends:\n{self.last_words}"])
+            raise FunctionError(f"{payload['errorType']}: {payload.get('errorMessage', '')}\n{told}")
+        return payload
+
+    @property
+    def log(self) -> str:
+        """What the function and the emulator have written."""
+        return self._log.read_text(errors="replace")
+
+    @property
+    def last_words(self) -> str:
+        """The end of the log, without what the emulator says about itself when all is well."""
+        lines = [line for line in self.log.splitlines() if "[INFO] (rapid)" not in line]
+        return "\n".join(lines[-LAST_LINES:])
+
+    @property
+    def init_ms(self) -> float:
+        """How long the start of Python and the import of the handler took, as the emulator measured it."""
+        found = re.search(r"INIT REPORT\(durationMs: ([\d.]+)\)", self.log)
+        if not found:
+            raise FunctionError(f"the emulator did not report the init time; its log ends:\n{self.last_words}")
+        return float(found[1])
+
+    @property
+    def peak_mb(self) -> float:
+        """The most memory that the function's Python has held, in MB (10^6 bytes); what it starts is not counted."""
+        threads = Path(f"/proc/{self.pid}/task").iterdir()  # of the emulator: any of them may have started it
+        children = [child for thread in threads for child in (thread / "children").read_text().split()]
+        if not children:
+            raise FunctionError(f"the function is not running any more; its log ends:\n{self.last_words}")
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{children[0]}/status").read_text())
+        assert found, "the kernel reports it for every living process"
+        return int(found[1]) * 1024 / 1e6
+
+
+@contextmanager
+def running(function: Function, env: Mapping[str, str]) -> Iterator[RuntimeInterface]:
+    """Start the interface with only `env` and what Lambda sets; it ends with the block, and all it started with it."""
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    command = [str(function.emulator), "--runtime-interface-emulator-address", addresses[0]]
+    command += ["--runtime-api-address", addresses[1]]
+    command += [str(function.python), "-S", "-m", "awslambdaric", function.handler]  # -S: nothing of this Python's own
+    with TemporaryDirectory() as folder, (Path(folder) / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=function.task,
+            env={**lambda_environment(function), **env},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            interface = RuntimeInterface(process, f"http://{addresses[0]}", Path(log.name))
+            wait_for(addresses[0], process, interface)
+            yield interface
+        finally:
+            end_session(process.pid)
+            process.wait()
+
+
+def end_session(leader: int) -> None:
+    """End the emulator, the function and what that has started: all of the session, and nothing else.
+
+    Not one process group: the emulator gives the function another, and a busy function outlives the emulator.
+    """
+    while members := [pid for pid in processes() if session(pid) == leader]:
+        for pid in members:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        sleep(0.01)
+
+
+def processes() -> list[int]:
+    """All processes that are alive; what only waits for its parent to notice is not."""
+    found = [path for path in Path("/proc").iterdir() if path.name.isdigit()]
+    return [int(path.name) for path in found if state(path) not in {"Z", "X", ""}]
+
+
+def state(process: Path) -> str:
+    """The state of a process as the kernel spells it; empty if it is gone."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def session(pid: int) -> int:
+    """The session of a process; 0 if it is gone."""
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return 0
+
+
+def lambda_environment(function: Function) -> dict[str, str]:
+    """The variables that Lambda sets, as far as Python, its libraries and the function look at them."""
+    return {
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EXECUTION_ENV": "AWS_Lambda_python",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(MEMORY_MB),
+        "AWS_LAMBDA_FUNCTION_NAME": "function",
+        "AWS_LAMBDA_FUNCTION_TIMEOUT": str(TIMEOUT_S),
+        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+        "AWS_LAMBDA_LOG_FORMAT": "JSON",
+        "AWS_REGION": "us-east-1",
+        "HOME": "/proc/sbx_user1051",  # not there, and nobody can make it: so it is in Lambda, where it is below /home
+        "LAMBDA_TASK_ROOT": str(function.task),
+        "LANG": "en_US.UTF-8",
+        "LD_LIBRARY_PATH": "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task/lib:/opt/lib",
+        "PATH": "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin",
+        "TZ": ":UTC",
+        # Not Lambda's own:
+        "PYTHONDONTWRITEBYTECODE": "1",  # a layer is read-only; here nothing is to be left in it either
+        "PYTHONPATH": os.pathsep.join(map(str, [*function.path, function.tools])),
+        "PYTHONTZPATH": "",  # time zones from the layer's tzdata, wherever this runs
+        **{name: os.environ[name] for name in ("TMPDIR",) if name in os.environ},  # where /tmp is shared with others
+    }
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nobody listens on."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def wait_for(address: str, process: subprocess.Popen[bytes], interface: RuntimeInterface) -> None:
+    """Wait until somebody listens. Raises EmulatorError if the process ends before, or nobody does."""
+    host, port = address.split(":")
+
+    def connect() -> None:
+        if process.poll() is not None:
+            code, log = process.returncode, interface.last_words
+            raise EmulatorError(f"the runtime interface ended with code {code} before it listened:\n{log}")
+        socket.create_connection((host, int(port)), timeout=1).close()
+
+    try:
+        Retrying(
+            retry=retry_if_exception_type(OSError), stop=stop_after_delay(START_S), wait=wait_fixed(0.02), reraise=True
+        )(connect)
+    except OSError as error:
+        raise EmulatorError(
+            f"the runtime interface does not listen after {START_S:g} s:\n{interface.last_words}"
+        ) from error

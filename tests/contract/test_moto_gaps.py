@@ -1,0 +1,294 @@
+"""What is added to moto's server: that it says back what it was told, and that invoked functions run."""
+
+import base64
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from textwrap import dedent
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+
+from scripts.layer.target import Target
+from scripts.testkit.aws_lambda import bridged
+
+if TYPE_CHECKING:
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_lambda.type_defs import CreateFunctionRequestTypeDef, InvocationResponseTypeDef
+
+NAME, GROUP = "trader", "/aws/lambda/trader"
+runs_here = pytest.mark.skipif(
+    not Target("3.13", "x86_64").runs_here, reason="left out: the emulator is a program for linux x86_64"
+)
+
+type Write = Callable[..., None]
+
+
+def zipped(files: Mapping[str, str]) -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        for name, text in files.items():
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, dedent(text))
+    return data.getvalue()
+
+
+@pytest.fixture
+def client(aws: dict[str, str]) -> "LambdaClient":
+    return boto3.client("lambda")
+
+
+@pytest.fixture
+def write(client: "LambdaClient") -> Write:
+    """Make the function, published and with the alias `live`, of a handler's source."""
+    trust = '{"Version": "2012-10-17", "Statement": []}'
+    role = boto3.client("iam").create_role(RoleName="trader", AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+    boto3.client("logs").create_log_group(logGroupName=GROUP)
+
+    def create(source: str, **more: Any) -> None:
+        spec: CreateFunctionRequestTypeDef = {
+            "FunctionName": NAME,
+            "Role": role,
+            "Runtime": "python3.13",
+            "Handler": "handler.handler",
+            "Code": {"ZipFile": zipped({"handler.py": source})},
+            "LoggingConfig": {"LogFormat": "JSON", "LogGroup": GROUP},
+            "Publish": True,
+        }
+        client.create_function(**{**spec, **more})
+        client.create_alias(FunctionName=NAME, Name="live", FunctionVersion="1")
+
+    return create
+
+
+# --- saved queries ---
+
+
+@pytest.mark.usefixtures("aws")
+def test_a_query_is_found_by_the_beginning_of_its_name() -> None:
+    logs = boto3.client("logs")
+    made = [
+        logs.put_query_definition(name=name, queryString=f"fields {name}", logGroupNames=[GROUP])["queryDefinitionId"]
+        for name in ("trader/orders", "trader/errors", "other")
+    ]
+    found = logs.describe_query_definitions(queryDefinitionNamePrefix="trader/")["queryDefinitions"]
+    assert [(query["queryDefinitionId"], query["queryString"], query["logGroupNames"]) for query in found] == [
+        (made[0], "fields trader/orders", [GROUP]),
+        (made[1], "fields trader/errors", [GROUP]),
+    ]
+
+
+@pytest.mark.usefixtures("aws")
+def test_queries_come_in_pages() -> None:
+    logs = boto3.client("logs")
+    for number in range(3):
+        logs.put_query_definition(name=f"query-{number}", queryString="fields @message")
+    first = logs.describe_query_definitions(maxResults=2)
+    rest = logs.describe_query_definitions(maxResults=2, nextToken=first["nextToken"])
+    assert [len(page["queryDefinitions"]) for page in (first, rest)] == [2, 1]
+    assert "nextToken" not in rest
+
+
+@pytest.mark.usefixtures("aws")
+def test_a_query_can_be_put_anew_and_deleted() -> None:
+    logs = boto3.client("logs")
+    identity = logs.put_query_definition(name="q", queryString="old")["queryDefinitionId"]
+    logs.put_query_definition(name="q", queryString="new", queryDefinitionId=identity)
+    assert [query["queryString"] for query in logs.describe_query_definitions()["queryDefinitions"]] == ["new"]
+    logs.delete_query_definition(queryDefinitionId=identity)
+    assert logs.describe_query_definitions()["queryDefinitions"] == []
+
+
+@pytest.mark.usefixtures("aws")
+def test_a_query_that_is_not_there_cannot_be_changed_or_deleted() -> None:
+    logs = boto3.client("logs")
+    with pytest.raises(logs.exceptions.ResourceNotFoundException):
+        logs.put_query_definition(name="q", queryString="new", queryDefinitionId="gone")
+    with pytest.raises(logs.exceptions.ResourceNotFoundException):
+        logs.delete_query_definition(queryDefinitionId="gone")
+
+
+# --- a function's configuration ---
+
+
+def test_how_a_function_logs_is_told_of_it_and_of_its_versions(client: "LambdaClient", write: Write) -> None:
+    write("", LoggingConfig={"LogFormat": "JSON", "LogGroup": GROUP, "ApplicationLogLevel": "INFO"})
+    told = [
+        client.get_function(FunctionName=NAME)["Configuration"],
+        client.get_function_configuration(FunctionName=NAME, Qualifier="1"),
+        client.get_function_configuration(FunctionName=NAME, Qualifier="live"),
+    ]
+    expected = {"LogFormat": "JSON", "LogGroup": GROUP, "ApplicationLogLevel": "INFO"}
+    assert [each["LoggingConfig"] for each in told] == [expected] * 3
+
+
+def test_an_update_changes_the_latest_and_no_version(client: "LambdaClient", write: Write) -> None:
+    write("", TracingConfig={"Mode": "PassThrough"})
+    client.update_function_configuration(FunctionName=NAME, TracingConfig={"Mode": "Active"})
+    modes = [
+        client.get_function_configuration(FunctionName=NAME, Qualifier=qualifier)["TracingConfig"]["Mode"]
+        for qualifier in ("$LATEST", "live")
+    ]
+    assert modes == ["Active", "PassThrough"]
+
+
+def test_what_is_said_of_retries_holds_for_one_alias_only(client: "LambdaClient", write: Write) -> None:
+    write("")
+    client.put_function_event_invoke_config(FunctionName=NAME, Qualifier="live", MaximumRetryAttempts=0)
+    told = client.get_function_event_invoke_config(FunctionName=NAME, Qualifier="live")
+    assert (told["MaximumRetryAttempts"], told["FunctionArn"].split(":")[-2:]) == (0, [NAME, "live"])
+    with pytest.raises(client.exceptions.ResourceNotFoundException):
+        client.get_function_event_invoke_config(FunctionName=NAME)
+
+
+# --- buckets ---
+
+
+def deny(**condition: Any) -> str:
+    statement = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": "arn:aws:s3:::records/*",
+        **condition,
+    }
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
+@pytest.mark.usefixtures("aws")
+def test_a_bucket_that_wants_tls_takes_what_comes_over_the_loopback() -> None:
+    s3 = boto3.client("s3")
+    s3.create_bucket(Bucket="records")
+    s3.put_bucket_policy(Bucket="records", Policy=deny(Condition={"Bool": {"aws:SecureTransport": "false"}}))
+    s3.put_object(Bucket="records", Key="a", Body=b"text")
+    assert s3.get_object(Bucket="records", Key="a")["Body"].read() == b"text"
+
+
+@pytest.mark.usefixtures("aws")
+def test_any_other_denial_holds() -> None:
+    s3 = boto3.client("s3")
+    s3.create_bucket(Bucket="records")
+    s3.put_bucket_policy(Bucket="records", Policy=deny())
+    with pytest.raises(s3.exceptions.ClientError, match="403"):
+        s3.put_object(Bucket="records", Key="a", Body=b"text")
+
+
+@pytest.mark.usefixtures("aws")
+def test_another_accounts_bucket_is_closed_and_its_name_taken() -> None:
+    role = "arn:aws:iam::222222222222:role/somebody-else"
+    keys = boto3.client("sts").assume_role(RoleArn=role, RoleSessionName="else")["Credentials"]
+    stranger = boto3.client(
+        "s3",
+        aws_access_key_id=keys["AccessKeyId"],
+        aws_secret_access_key=keys["SecretAccessKey"],
+        aws_session_token=keys["SessionToken"],
+    )
+    stranger.create_bucket(Bucket="records")
+    s3 = boto3.client("s3", region_name="eu-west-1")
+    with pytest.raises(s3.exceptions.ClientError, match="403"):
+        s3.head_bucket(Bucket="records")
+    with pytest.raises(s3.exceptions.BucketAlreadyExists):
+        s3.create_bucket(Bucket="records", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+
+
+# --- the bridge ---
+
+
+@pytest.fixture
+def bridge(aws: dict[str, str]) -> Iterator[None]:
+    with bridged(aws, {"OF_THE_TEST": "given"}):
+        yield
+
+
+def payload_of(answer: "InvocationResponseTypeDef") -> Any:
+    return json.loads(answer["Payload"].read())
+
+
+@runs_here
+@pytest.mark.usefixtures("bridge")
+def test_the_alias_runs_its_version_with_that_versions_configuration(client: "LambdaClient", write: Write) -> None:
+    write("import os\ndef handler(event, context): return ['old', os.environ['COLOUR'], os.environ['OF_THE_TEST']]",
+          Environment={"Variables": {"COLOUR": "green"}})  # fmt: skip
+    new = zipped({"handler.py": "def handler(event, context): return ['new', event]"})
+    client.update_function_code(FunctionName=NAME, ZipFile=new)
+    client.update_function_configuration(FunctionName=NAME, Environment={"Variables": {"COLOUR": "red"}})
+    live, latest = (client.invoke(FunctionName=NAME, Qualifier=q, Payload=b"5") for q in ("live", "$LATEST"))
+    assert [payload_of(live), payload_of(latest)] == [["old", "green", "given"], ["new", 5]]
+    assert [live["ExecutedVersion"], latest["ExecutedVersion"]] == ["1", "$LATEST"]
+
+
+@runs_here
+@pytest.mark.usefixtures("bridge")
+def test_the_functions_imports_come_from_its_layers(client: "LambdaClient", write: Write) -> None:
+    layer = client.publish_layer_version(
+        LayerName="words", Content={"ZipFile": zipped({"python/words.py": "HELLO = 'hello'"})}
+    )
+    write("import words\ndef handler(event, context): return words.HELLO", Layers=[layer["LayerVersionArn"]])
+    assert payload_of(client.invoke(FunctionName=NAME)) == "hello"
+
+
+@runs_here
+@pytest.mark.usefixtures("bridge")
+def test_an_error_is_told_as_lambda_tells_it(client: "LambdaClient", write: Write) -> None:
+    write("def handler(event, context): raise KeyError('AAPL')")
+    answer = client.invoke(FunctionName=NAME, Qualifier="live")
+    told = payload_of(answer)
+    assert (answer["StatusCode"], answer["FunctionError"]) == (200, "Unhandled")
+    assert (told["errorType"], told["errorMessage"]) == ("KeyError", "'AAPL'")
+
+
+@runs_here
+@pytest.mark.usefixtures("bridge")
+def test_the_configured_time_out_ends_a_function(client: "LambdaClient", write: Write) -> None:
+    write("import time\ndef handler(event, context): time.sleep(60)", Timeout=1)
+    answer = client.invoke(FunctionName=NAME)
+    assert answer["FunctionError"] == "Unhandled"
+    assert "Task timed out after 1" in payload_of(answer)["errorMessage"]
+
+
+LOGGING = """
+    import logging
+
+    def handler(event, context):
+        logging.getLogger().setLevel("INFO")
+        logging.info("run", extra={"orders": 2})
+"""
+
+
+@runs_here
+@pytest.mark.usefixtures("bridge")
+def test_the_log_is_in_the_functions_group_one_json_object_a_line(client: "LambdaClient", write: Write) -> None:
+    write(LOGGING, MemorySize=512)
+    client.invoke(FunctionName=NAME, Qualifier="live")
+    logs = boto3.client("logs")
+    events = logs.filter_log_events(logGroupName=GROUP)["events"]
+    start, run, report = (json.loads(event["message"]) for event in events)
+    assert (start["type"], start["record"]["version"]) == ("platform.start", "1")
+    assert (run["message"], run["orders"], run["requestId"]) == ("run", 2, start["record"]["requestId"])
+    assert (report["type"], report["record"]["status"]) == ("platform.report", "success")
+    metrics = report["record"]["metrics"]
+    assert metrics["memorySizeMB"] == 512
+    assert metrics["maxMemoryUsedMB"] > 5
+    assert metrics["billedDurationMs"] >= metrics["durationMs"] + metrics["initDurationMs"] > metrics["durationMs"] > 0
+    assert events[0]["logStreamName"].split("/")[-1].startswith("[1]")
+
+
+@runs_here
+@pytest.mark.usefixtures("bridge")
+def test_the_tail_of_the_log_comes_with_the_answer_if_asked_for(client: "LambdaClient", write: Write) -> None:
+    write("def handler(event, context): print('x' * 5000)")
+    tail = base64.b64decode(client.invoke(FunctionName=NAME, LogType="Tail")["LogResult"])
+    assert (len(tail), b"platform.report" in tail) == (4096, True)
+    assert "LogResult" not in client.invoke(FunctionName=NAME)
+
+
+@runs_here
+@pytest.mark.usefixtures("bridge")
+def test_a_function_that_is_to_log_text_does(client: "LambdaClient", write: Write) -> None:
+    write(LOGGING, LoggingConfig={"LogFormat": "Text"})
+    tail = base64.b64decode(client.invoke(FunctionName=NAME, LogType="Tail")["LogResult"]).decode()
+    assert "[INFO]" in tail
+    assert tail.startswith("START RequestId")

@@ -1,0 +1,372 @@
+"""The arena: the deployed function in AWS's runtime interface, with every outside party behind a real socket."""
+
+import atexit
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import cache
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+import boto3
+from botocore.config import Config
+
+from scripts.layer import manifest
+from scripts.layer.archive import unpack
+from scripts.layer.package import package
+from scripts.layer.target import LayerError, Target
+from scripts.testkit import aws, lambda_runtime
+from scripts.testkit.lambda_runtime import Function, FunctionError, RuntimeInterface
+from tests.fault_injection import market
+from tests.fault_injection.faults import Fault, Faults
+from tests.fault_injection.faulty_services import OWN, Alpaca, Aws, Yahoo, bars, listings
+from trader.journal.record import as_json
+from trader.model import NEW_YORK
+from trader.schedule.slot import slot_id
+
+HANDLER = Path(__file__).with_name("function")
+TARGET = Target("3.13", "x86_64")
+STRATEGY = "trend"
+BUCKET = "journal"
+TIMEOUT_S = 300
+"""What Terraform gives the function."""
+
+LIMITS: Mapping[str, float] = {
+    "MAX_ORDERS_PER_RUN": 5,
+    "MAX_ORDER_USD": 9_000,
+    "MAX_POSITION_FRACTION": 0.08,
+    "CASH_BUFFER_FRACTION": 0.6,
+    "MAX_DAILY_LOSS_FRACTION": 0.03,
+}
+SETTINGS = {
+    "BAR_INTERVAL": "1d",
+    "BROKER": "alpaca",
+    "HISTORY_BARS": "60",
+    "MAX_PRICE_AGE_S": "86400",
+    "MODE": "paper",
+    "PRICE_SOURCES": "yahoo,alpaca",
+    "STRATEGY": STRATEGY,
+    "UNIVERSE": ",".join(market.SYMBOLS),
+    "UNIVERSE_LOOKBACK_BARS": "20",
+    **{name: f"{value:g}" for name, value in LIMITS.items()},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One delivery: the slot in the event, the time it is when it arrives, and what differs from the rule."""
+
+    slot: datetime
+    clock: datetime
+    promised_s: float | None = None  # what the context says is left, if it lies
+    forgets_keys: bool = False  # as a new process, that has to read them
+
+    def payload(self, env: Mapping[str, str]) -> dict[str, object]:
+        """As the handler of the gauntlet takes it."""
+        told = {"promised_s": self.promised_s, "forgets_keys": self.forgets_keys}
+        return {"time": as_json(self.slot), "clock": as_json(self.clock), "env": dict(env), **told}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came of an event: a report, or the error that rings the alarm."""
+
+    event: Event
+    report: Mapping[str, Any] | None = None
+    error: str = ""
+
+    @property
+    def status(self) -> str:
+        """The report's, or the error in a word."""
+        if self.report:
+            return str(self.report["status"])
+        ends = {"exited with error: signal": "killed", "gave no answer": "timed out"}
+        return next((word for words, word in ends.items() if words in self.error), self.error.partition(":")[0])
+
+    @property
+    def words(self) -> str:
+        """The status, and whether an alarm rings."""
+        return self.status if self.report else f"alarm: {self.status}"
+
+
+@dataclass
+class Arena:
+    """One account, one journal, and the function between them. `task` is the unpacked function."""
+
+    task: Path
+    engine: str = "map"
+    timeout_s: int = TIMEOUT_S
+    wrapper: Path | None = None  # a program that starts the emulator, in a room of its own
+    variables: Mapping[str, str] = field(default_factory=dict)
+    faults: Faults = field(default_factory=Faults)
+    now: datetime = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
+    halted: bool = False
+    prefix: str = ""
+    interfaces: list[RuntimeInterface] = field(default_factory=list)
+    env: Mapping[str, str] = field(default_factory=dict)  # settings that differ from now on
+    met: Mapping[str, int] = field(default_factory=dict)  # faults of the last delivery that happened
+
+    def __enter__(self) -> Self:
+        self._stack = ExitStack()
+        self.alpaca = self._stack.enter_context(Alpaca(self.faults, self.kill, lambda: self.halted))
+        self.yahoo = self._stack.enter_context(Yahoo.of(self.faults, self.kill))
+        self.aws = self._stack.enter_context(Aws(self.faults, self.kill))
+        self.alpaca.holidays, self.alpaca.early_closes = set(market.HOLIDAYS), set(market.EARLY_CLOSES)
+        self.name = f"arena{next(_NUMBERS)}"
+        self._s3, self._ssm = (self._client(service) for service in ("s3", "ssm"))
+        with suppress(self._s3.exceptions.BucketAlreadyOwnedByYou):
+            self._s3.create_bucket(Bucket=BUCKET)
+        for name, value in {"alpacauser": self.alpaca.key_id, "alpacapw": self.alpaca.secret}.items():
+            self.put(name, value)
+        self._emulators = ExitStack()
+        self._stack.callback(lambda: self._emulators.close())
+        self.restart()
+        self.reset()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _client(self, service: str) -> Any:
+        """A client for the gauntlet's own looks, which meet no fault."""
+        env = aws.environment(self.aws.port)
+        client: Callable[..., Any] = boto3.session.Session().client
+        return client(
+            service,
+            endpoint_url=env["AWS_ENDPOINT_URL"],
+            region_name=env["AWS_REGION"],
+            aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
+            config=Config(user_agent_extra=OWN),
+        )
+
+    # --- the function's processes ---
+
+    def restart(self) -> None:
+        """All processes anew."""
+        self._emulators.close()
+        self.interfaces.clear()
+        self.process(0)
+
+    def process(self, number: int) -> RuntimeInterface:
+        """The function's first, second ... process, started when first asked for."""
+        while len(self.interfaces) <= number:
+            tools, program = lambda_runtime.fetched(TARGET)
+            function = Function(
+                python=TARGET.interpreter(),
+                tools=tools,
+                emulator=self.wrapper or program,
+                task=self.task,
+                path=[HANDLER, layer()],
+                handler="gauntlet_handler.handler",
+            )
+            env = {
+                **aws.environment(self.aws.port),
+                **self.yahoo.environment,
+                **SETTINGS,
+                "ENGINE": self.engine,
+                "APCA_API_BASE_URL": self.alpaca.url,
+                "APCA_API_DATA_URL": self.alpaca.url,
+                "ALPACAUSER": f"ssm:/{self.name}/alpacauser",
+                "ALPACAPW": f"ssm:/{self.name}/alpacapw",
+                "HALT_PARAMETER": f"/{self.name}/halt",
+                "AWS_LAMBDA_FUNCTION_TIMEOUT": str(self.timeout_s),
+                **({"TMPDIR": str(self.wrapper.parent / "tmp")} if self.wrapper else {}),
+                **self.variables,
+            }
+            self.interfaces.append(self._emulators.enter_context(lambda_runtime.running(function, env)))
+        return self.interfaces[number]
+
+    def kill(self) -> None:
+        """End the function's processes as a machine ends them: without a word."""
+        for pid in [pid for each in self.interfaces for pid in function_pids(each.pid)]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    # --- the world ---
+
+    def reset(self, gaps: Mapping[str, float] | None = None, now: datetime | None = None) -> None:
+        """A new account and a new journal; the function's process stays."""
+        self.faults.plan([])
+        self.prefix = f"{self.name}-{next(_NUMBERS)}"
+        self.alpaca.reset()
+        self.env = {}
+        self.now = now or datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
+        self.halt(False)
+        self.at(self.now, gaps or {})
+
+    def halt(self, is_on: bool) -> None:
+        """Turn the switch."""
+        self.put("halt", "true" if is_on else "false")
+        self.halted = is_on
+
+    def put(self, name: str, value: str) -> None:
+        """Set one of the function's parameters."""
+        self._ssm.put_parameter(Name=f"/{self.name}/{name}", Value=value, Type="SecureString", Overwrite=True)
+
+    @property
+    def log(self) -> str:
+        """What all processes have logged."""
+        return "".join(interface.log for interface in self.interfaces)
+
+    def endow(self, **quantities: float) -> None:
+        """Holdings from earlier days, in brackets, as the function itself would have left them."""
+        for number, (symbol, quantity) in enumerate(quantities.items()):
+            price = self.alpaca.price(symbol)
+            legs = {"stop_loss": {"stop_price": f"{price * Decimal('0.9'):.2f}"}}
+            legs |= {"take_profit": {"limit_price": f"{price * Decimal('1.5'):.2f}"}}
+            body = {"symbol": symbol, "side": "buy", "type": "market", "time_in_force": "gtc", "order_class": "bracket"}
+            order = {**body, **legs, "qty": f"{quantity:g}", "client_order_id": f"of-an-earlier-day-{number}"}
+            with self.alpaca.lock:
+                self.alpaca.work(self.alpaca.accept(order))
+        self.alpaca.accepted.clear()
+        self.alpaca.last_equity = self.alpaca.equity
+        self.alpaca.remember()
+
+    def at(self, moment: datetime, gaps: Mapping[str, float]) -> None:
+        """Let the market go on to a moment, each price off its line by a fraction."""
+        if self.alpaca.prices:
+            self.alpaca.remember()
+        with self.alpaca.lock:
+            if moment.date() > self.now.date():
+                self.alpaca.close_day()
+            self.now = self.alpaca.now = moment
+            prices = market.closes(gaps)
+            self.alpaca.prices = {symbol: series[-1] for symbol, series in prices.items()}
+            self.alpaca.bars = bars(prices, moment)
+            self.alpaca.trade()
+            self.alpaca.equity_at_first = self.alpaca.equity
+        self.yahoo.listings = {
+            symbol.replace(".", "-"): listing for symbol, listing in listings(prices, moment).items()
+        }
+        if not self.alpaca.yesterday:
+            self.alpaca.remember()
+
+    def deliver(self, *events: Event, faults: Sequence[Fault] = (), at_once: bool = False) -> list[Answer]:
+        """Invoke the function for each event, one after the other or each in a process of its own."""
+        self.faults.plan(faults)
+        try:
+            if not at_once:
+                return [self._invoke(0, event) for event in events]
+            for number in range(len(events)):
+                self.process(number)
+            with ThreadPoolExecutor(len(events)) as pool:
+                return list(pool.map(self._invoke, range(len(events)), events))
+        finally:
+            self.alpaca.arrive()
+            self.met = dict(self.faults.met)
+            self.faults.plan([])
+
+    def _invoke(self, number: int, event: Event) -> Answer:
+        env = {"JOURNAL": f"s3://{BUCKET}/{self.prefix}", **self.env}
+        self.alpaca.now = max(self.alpaca.now, event.clock)  # the time is the same for all, but where a clock is slow
+        try:
+            return Answer(event=event, report=self.process(number).invoke(event.payload(env)))
+        except FunctionError as error:
+            return Answer(event=event, error=" ".join(str(error).split())[:400])
+
+    # --- looks ---
+
+    def record(self, slot: datetime) -> dict[str, Any] | None:
+        """The record of a slot's run; None if there is none."""
+        text = self._text(slot, "json")
+        found: dict[str, Any] | None = None if text is None else json.loads(text)
+        return found
+
+    def is_claimed(self, slot: datetime) -> bool:
+        """Whether a run has claimed the slot."""
+        return self._text(slot, "claim") is not None
+
+    def _text(self, slot: datetime, kind: str) -> str | None:
+        day = slot.astimezone(NEW_YORK).date()
+        name = f"{self.prefix}/runs/{STRATEGY}/{day}/{slot_id(slot)}.{kind}"
+        try:
+            return str(self._s3.get_object(Bucket=BUCKET, Key=name)["Body"].read().decode())
+        except self._s3.exceptions.NoSuchKey:
+            return None
+
+    def memory_bytes(self) -> int:
+        """What the function's process holds in memory."""
+        (pid,) = function_pids(self.interfaces[0].pid)
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def open_files(self) -> int:
+        """How many files and sockets the function's process has open."""
+        (pid,) = function_pids(self.interfaces[0].pid)
+        return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
+_NUMBERS = count()
+
+
+def function_pids(leader: int) -> list[int]:
+    """The function's Python among the processes of an emulator's session."""
+    members = [pid for pid in lambda_runtime.processes() if lambda_runtime.session(pid) == leader]
+    found = []
+    for pid in members:
+        with suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if b"awslambdaric" in words and Path(words[0].decode()).name.startswith("python"):
+                found.append(pid)
+    return found
+
+
+UNPACKED = "GAUNTLET_UNPACKED"
+"""The variable that tells a process's children where function and layer are unpacked already."""
+
+
+@cache
+def _folder() -> Path:
+    if UNPACKED in os.environ:
+        return Path(os.environ[UNPACKED])
+    folder = TemporaryDirectory(prefix="gauntlet-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
+
+
+def share() -> None:
+    """Unpack function and layer once for this process and those that it starts. Raises LayerError."""
+    layer()
+    deployed()
+    os.environ[UNPACKED] = str(_folder())
+
+
+_LOCK = threading.Lock()
+
+
+@cache
+def layer() -> Path:
+    """The finished layer, unpacked. Raises LayerError if there is none that is up to date."""
+    with _LOCK:
+        if UNPACKED in os.environ:
+            return _folder() / "layer" / "python"
+        if reason := manifest.reason_to_build(TARGET):
+            raise LayerError(f"{reason}; {TARGET.make('layer')} builds it")
+        unpack(TARGET.zip, _folder() / "layer")
+        return _folder() / "layer" / "python"
+
+
+@cache
+def deployed() -> Path:
+    """The function as `make package` zips it, unpacked."""
+    with _LOCK:
+        if UNPACKED in os.environ:
+            return _folder() / "task"
+        unpack(package(zip_file=_folder() / "function.zip"), _folder() / "task")
+        return _folder() / "task"
+
+
+@contextmanager
+def arena(**options: Any) -> Iterator[Arena]:
+    """An arena for the function as it is deployed, unless `task` names another."""
+    with Arena(**{"task": deployed(), **options}) as made:
+        yield made

@@ -1,0 +1,202 @@
+"""What must hold after every slot: read from the broker's books, the journal and the answers."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from tests.fault_injection.faulty_services import Accepted
+from tests.fault_injection.harness import LIMITS, STRATEGY, Answer, Arena
+from trader.schedule.slot import slot_from
+
+INVARIANTS: Mapping[str, str] = {
+    "twice": "a slot is run once, by the run that has its claim",
+    "doubled": "no two orders for one slot, symbol and side",
+    "oversold": "no sale of more than is held",
+    "short": "no short position",
+    "cap": "each buy within MAX_ORDER_USD, MAX_POSITION_FRACTION, the cash buffer and the cash there is",
+    "count": "no more than MAX_ORDERS_PER_RUN orders in a run",
+    "halted": "no buy while the switch is on",
+    "closed": "no order while the market is closed",
+    "blocked": "no buy while the account is blocked",
+    "loss": "no buy beyond MAX_DAILY_LOSS_FRACTION",
+    "lost": "every order in the books is in the journal, or is found by the next run",
+    "silent": "every slot ends with a record or with an alarm",
+    "disagree": "report and books agree",
+    "guessed": "no order's fate is left open that the broker would have told",
+}
+NO_RUN = ("ALREADY_RAN", "NOT_DUE")
+DEAD = ("rejected", "canceled", "expired")
+RECENT = 200
+"""Orders; no slot has more."""
+
+LOOK_UP = "alpaca GET /orders:by_client_order_id"
+KEPT = 100
+"""So many records are looked at; an older one has nothing that is not known yet."""
+
+CENT = Decimal("0.01")
+
+
+@dataclass(slots=True)
+class Audit:
+    """The books as far as they have been looked at; `after` gives what is wrong with a slot, in words."""
+
+    arena: Arena
+    looked_at: int = 0  # accepted orders
+    unrecorded: set[str] = field(default_factory=set)  # client order ids
+    records: dict[datetime, Mapping[str, Any]] = field(default_factory=dict)  # reports by slot
+    ran: set[datetime] = field(default_factory=set)  # slots
+
+    def after(self, answers: Sequence[Answer]) -> list[str]:
+        """Every violation of the events just delivered."""
+        new = self.arena.alpaca.accepted[self.looked_at :]
+        self.looked_at += len(new)
+        self._read(answers)
+        found = [
+            *self._twice(answers),
+            *doubled(new),
+            *(problem for each in new for problem in unlawful(each)),
+            *self._short(),
+            *too_many(new),
+            *self._lost(new, answers),
+            *self._silent(answers),
+            *self._disagree(answers),
+        ]
+        return [f"{name}: {words}" for name, words in found]
+
+    def _read(self, answers: Sequence[Answer]) -> None:
+        """The records of these slots, and all that is not known yet of earlier ones."""
+        earlier = filter(None, map(slot_of, self.unrecorded))
+        for slot in {*(answer.event.slot for answer in answers), *earlier}:
+            record = self.arena.record(slot)
+            if record is not None:
+                self.records[slot] = record["report"]
+        for old in sorted(self.records)[:-KEPT]:
+            del self.records[old]
+
+    def _twice(self, answers: Sequence[Answer]) -> Iterator[tuple[str, str]]:
+        for answer in answers:
+            if answer.report is None or answer.status in NO_RUN:
+                continue
+            if answer.event.slot in self.ran:
+                yield "twice", f"{answer.event.slot:%H:%M} was run before, and again with {answer.status}"
+            if not self.arena.is_claimed(answer.event.slot):
+                yield "twice", f"{answer.event.slot:%H:%M} was run without a claim"
+            self.ran.add(answer.event.slot)
+
+    def _short(self) -> Iterator[tuple[str, str]]:
+        for symbol, position in self.arena.alpaca.positions.items():
+            if position.quantity < 0:
+                yield "short", f"{symbol} {position.quantity}"
+
+    def _lost(self, new: Sequence[Accepted], answers: Sequence[Answer]) -> Iterator[tuple[str, str]]:
+        """A run that returned has its orders on record, and those of every earlier one that did not."""
+        if any(answer.report and answer.status not in NO_RUN for answer in answers):
+            yield from (("lost", f"{name} is on no record") for name in self._unknown(self.unrecorded))
+            self.unrecorded.clear()
+        self.unrecorded.update(self._unknown([each.order.client_order_id for each in new]))
+        returned = {a.event.slot for a in answers if a.report and a.status not in NO_RUN}
+        for name in self.unrecorded:
+            if slot_of(name) in returned:
+                yield "lost", f"{name} is in the books and not in its run's record"
+
+    def _unknown(self, ids: Iterable[str]) -> list[str]:
+        """The ids that no record has. An order that never lived is on record as the refusal that it was."""
+        known = {order["client_order_id"] for report in self.records.values() for order in report["orders"]}
+        refused = {
+            (slot, denial["symbol"])
+            for slot, report in self.records.items()
+            for denial in report["denials"]
+            if denial["code"] == "ORDER_REJECTED"
+        }
+        stillborn = {
+            each.order.client_order_id
+            for each in self.arena.alpaca.accepted[-RECENT:]
+            if each.order.status in DEAD
+            and not each.order.filled_quantity
+            and (slot_of(each.order.client_order_id), each.order.symbol) in refused
+        }
+        return [name for name in ids if name not in known | stillborn]
+
+    def _silent(self, answers: Sequence[Answer]) -> Iterator[tuple[str, str]]:
+        for answer in answers:
+            if answer.error or answer.status in NO_RUN:
+                continue
+            record = self.records.get(answer.event.slot)
+            if answer.report and any(order["status"] == "unknown" for order in answer.report["orders"]):
+                yield "silent", f"{answer.event.slot:%H:%M} leaves an order unknown, and no alarm rings"
+            if record is None or record["status"] != answer.status:
+                kept = record["status"] if record else "nothing"
+                yield "silent", f"{answer.event.slot:%H:%M} answered {answer.status}, and the record has {kept}"
+
+    def _disagree(self, answers: Sequence[Answer]) -> Iterator[tuple[str, str]]:
+        books = {each.order.client_order_id: each.order for each in self.arena.alpaca.accepted[-RECENT:]}
+        told: dict[str, Any] = {}
+        for answer in answers:
+            record = self.records.get(answer.event.slot)
+            for report in filter(None, (answer.report, record)):
+                told |= {order["client_order_id"]: order for order in report["orders"]}
+        for name, order in told.items():
+            if order["status"] == "unknown":
+                may_be = name in self.arena.alpaca.late_ids or any(call.startswith(LOOK_UP) for call in self.arena.met)
+                if name in books and not may_be:
+                    yield "guessed", f"{name} is unknown in the report, and {books[name].status} in the books"
+                continue
+            there = books.get(name)
+            if there is None:
+                yield "disagree", f"{name} is {order['status']} in the report, and not in the books"
+            elif (order["symbol"], order["side"], Decimal(str(order["quantity"]))) != (
+                there.symbol,
+                there.side,
+                there.quantity,
+            ):
+                yield "disagree", f"{name} is another order in the books: {there.side} {there.quantity} {there.symbol}"
+
+
+def doubled(new: Sequence[Accepted]) -> Iterator[tuple[str, str]]:
+    """Orders of the same symbol and side at one moment, whatever their ids say; and ids that are taken twice."""
+    for (symbol, side), times in Counter((each.order.symbol, each.order.side) for each in new).items():
+        if times > 1:
+            yield "doubled", f"{side} {symbol} {times} times"
+
+
+def too_many(new: Sequence[Accepted]) -> Iterator[tuple[str, str]]:
+    """More orders of one slot than MAX_ORDERS_PER_RUN allows."""
+    for slot, orders in Counter(slot_of(each.order.client_order_id) for each in new).items():
+        if orders > LIMITS["MAX_ORDERS_PER_RUN"]:
+            yield "count", f"{orders} orders in the slot {slot}"
+
+
+def unlawful(each: Accepted) -> Iterator[tuple[str, str]]:
+    """What may not be true of an order at the moment that it is accepted."""
+    order, cost = each.order, each.order.quantity * each.price
+    words = f"{order.side} {order.quantity} {order.symbol}"
+    if order.side == "sell" and order.quantity > each.held:
+        yield "oversold", f"{words}, and {each.held} are held"
+    if not each.is_open:
+        yield "closed", words
+    if order.side == "sell":
+        return
+    if each.is_halted:
+        yield "halted", words
+    if each.is_blocked:
+        yield "blocked", words
+    most_usd, least_usd = max(each.equities), min(each.equities)
+    if most_usd <= each.last_equity * (1 - Decimal(str(LIMITS["MAX_DAILY_LOSS_FRACTION"]))):
+        yield "loss", f"{words}, equity {most_usd:.2f} after {each.last_equity:.2f}"
+    most = {
+        "MAX_ORDER_USD": Decimal(LIMITS["MAX_ORDER_USD"]),
+        "MAX_POSITION_FRACTION": Decimal(str(LIMITS["MAX_POSITION_FRACTION"])) * most_usd - each.held * each.price,
+        "CASH_BUFFER_FRACTION": each.cash - Decimal(str(LIMITS["CASH_BUFFER_FRACTION"])) * least_usd,
+        "the cash": each.cash,
+    }
+    for name, usd in most.items():
+        if cost > usd + CENT:
+            yield "cap", f"{words} for {cost:.2f}, and {name} leaves {usd:.2f}"
+
+
+def slot_of(client_order_id: str) -> datetime | None:
+    """The slot in an id of ours; None in any other."""
+    return slot_from(client_order_id.removeprefix(f"{STRATEGY}-").partition("-")[0])

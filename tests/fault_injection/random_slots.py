@@ -1,0 +1,196 @@
+"""Random sequences: trading weeks in which several things go wrong in every slot, made and shortened by hypothesis."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
+
+from hypothesis import HealthCheck, Phase, assume, seed, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from tests.fault_injection import market
+from tests.fault_injection.fault_matrix import CALLS, ONCE, RECOVERY
+from tests.fault_injection.faults import Fault, Kind
+from tests.fault_injection.faulty_services import BOOKS
+from tests.fault_injection.harness import Arena, Event, arena
+from tests.fault_injection.invariants import LOOK_UP, Audit
+from tests.fault_injection.scenarios import cancel_all
+
+SLOTS, SEQUENCES = 42, 3
+"""Slots in one sequence, and sequences in one round."""
+
+
+def sell_one(arena: Arena) -> None:
+    with arena.alpaca.lock:
+        for symbol, position in arena.alpaca.positions.items():
+            if position.quantity > 0:
+                arena.alpaca.sell_by_hand(symbol)
+                return
+
+
+def trigger_one(arena: Arena) -> None:
+    with arena.alpaca.lock:
+        for order in arena.alpaca.open_orders():
+            if order.parent and order.type == "stop" and order.parent.status == "filled":
+                arena.alpaca.trigger_stop(order.symbol)
+                return
+
+
+MARKETS: Mapping[str, Callable[[Arena], object]] = {
+    "nothing": lambda _: None,
+    "the owner halts": lambda arena: arena.halt(True),
+    "the owner sells something by hand": sell_one,
+    "the account is blocked": lambda arena: arena.alpaca.account_overrides.update(trading_blocked=True),
+    "orders are filled at once": lambda arena: setattr(arena.alpaca, "fills", "immediate"),
+    "orders are filled in part": lambda arena: setattr(arena.alpaca, "fills", "partial"),
+    "orders are not filled": lambda arena: setattr(arena.alpaca, "fills", "never"),
+    "what waits is cancelled": cancel_all,
+    "an order will be rejected": lambda arena: arena.alpaca.rejected_later.update({"CCC"}),
+    "no order will be rejected": lambda arena: arena.alpaca.rejected_later.clear(),
+    "cancelling takes its time": lambda arena: setattr(arena.alpaca, "cancel_polls", 2),
+}
+HOOKS: Mapping[str, Callable[[Arena], object]] = {
+    "sold by hand": sell_one,
+    "halted": lambda arena: arena.halt(True),
+    "a leg is filled": trigger_one,
+    "blocked": lambda arena: arena.alpaca.account_overrides.update(trading_blocked=True),
+}
+HOOKED = ("GET /account", "GET /positions", "after GET /orders", "after GET /positions", "after POST /orders")
+
+SLOW_KINDS = {Kind.HANG, Kind.SLOW}
+"""Left to the table: with them ten thousand slots would take days."""
+
+FAULTS = [
+    Fault(call, kind, times, skip)
+    for call, kinds in {**RECOVERY, **CALLS}.items()
+    for kind in kinds
+    if kind not in SLOW_KINDS and not (kind is Kind.STALE and call in ("alpaca GET /orders", "alpaca GET /positions"))
+    for times in ((1,) if kind in ONCE else (1, 2, 1_000_000))
+    for skip in (0, 1, 2)
+]
+"""Stale orders and positions are left to the table, too: both at once, and nobody can know what was bought before."""
+
+LIES = (
+    {f"alpaca GET {BOOKS}: {kind}" for kind in (Kind.STALE, Kind.EMPTY)},
+    {
+        *(f"{LOOK_UP}: {kind}" for kind in (Kind.STALE, Kind.EMPTY)),
+        *(f"s3 GET plan: {kind}" for kind in (Kind.STALE, Kind.EMPTY, Kind.MALFORMED)),
+    },
+)
+"""One of each at once: Alpaca's list lacks an order, and it is not known by which id to ask, or it lies again."""
+
+
+def can_be_known(faults: Sequence[Fault]) -> bool:
+    """Whether the truth is told in one way at least."""
+    names = {f"{fault.call}: {fault.kind}" for fault in faults}
+    return not all(names & lies for lies in LIES)
+
+
+GAPS = (-0.06, -0.03, -0.005, 0.0, 0.005, 0.03, 0.06)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the random part has done so far."""
+
+    slots: int = 0
+    orders: int = 0
+    faults: dict[str, int] = field(default_factory=dict)
+    statuses: dict[str, int] = field(default_factory=dict)
+
+
+class Weeks(RuleBasedStateMachine):
+    """One account through its weeks; each step is a slot."""
+
+    arena: ClassVar[Arena]
+    tally: ClassVar[Tally]
+    done: ClassVar[Callable[[int], None]]
+
+    @initialize(week=st.sampled_from(sorted(market.WEEK_OF)), first=st.integers(0, 24), salt=st.integers(0, 1 << 16))
+    def begin(self, week: str, first: int, salt: int) -> None:
+        """A new account in one of the weeks."""
+        assume(salt)  # hypothesis begins with all zeros: a sequence of the same slot with the same fault
+        moments = [moment for day in market.weekdays(market.WEEK_OF[week], 2) for moment in market.slots(day)]
+        self.moments = iter(moments[first:])
+        self.arena.reset({}, moments[first] - timedelta(days=1))
+        self.audit = Audit(self.arena)
+
+    @rule(
+        pause=st.sampled_from((0, 0, 0, 0, 1, 5, 20)),
+        gaps=st.fixed_dictionaries({symbol: st.sampled_from(GAPS) for symbol in market.SYMBOLS}),
+        faults=st.lists(st.sampled_from(FAULTS), min_size=2, max_size=6, unique_by=lambda fault: fault.call).filter(
+            can_be_known
+        ),
+        happens=st.sampled_from(sorted(MARKETS)),
+        hook=st.one_of(st.none(), st.tuples(st.sampled_from(HOOKED), st.sampled_from(sorted(HOOKS)))),
+        sources=st.sampled_from(("yahoo,alpaca", "alpaca,yahoo", "alpaca,yahoo")),
+        delivery=st.sampled_from(("once", "once", "once", "once", "twice", "an hour late", "four minutes late")),
+    )
+    def slot(
+        self,
+        pause: int,
+        gaps: Mapping[str, float],
+        faults: Sequence[Fault],
+        happens: str,
+        hook: tuple[str, str] | None,
+        sources: str,
+        delivery: str,
+    ) -> None:
+        """The next slot, or one some slots later, and all that is in store for it."""
+        moment = next(self.moments, None)
+        for _ in range(pause):
+            moment = next(self.moments, moment)
+        if moment is None:
+            return
+        if self.arena.halted:
+            self.arena.halt(False)  # else most slots would find the switch on
+        self.arena.alpaca.account_overrides.clear()
+        self.arena.at(moment, gaps)
+        MARKETS[happens](self.arena)
+        if hook:
+            self.arena.alpaca.hooks = {hook[0]: [lambda: HOOKS[hook[1]](self.arena)]}
+        self.arena.env = {"PRICE_SOURCES": sources}
+        answers = self.arena.deliver(*events(moment, delivery), faults=faults)
+        self.arena.alpaca.hooks = {}
+        self.count(answers)
+        violations = self.audit.after(answers)
+        assert not violations, "\n".join(violations)
+
+    def count(self, answers: Sequence[Any]) -> None:
+        """Keep the tally."""
+        self.tally.slots += 1
+        self.tally.orders += len(self.arena.alpaca.accepted) - self.audit.looked_at
+        for name, times in self.arena.met.items():
+            self.tally.faults[name] = self.tally.faults.get(name, 0) + times
+        for answer in answers:
+            self.tally.statuses[answer.status] = self.tally.statuses.get(answer.status, 0) + 1
+        type(self).done(self.tally.slots)
+
+
+def events(moment: datetime, delivery: str) -> list[Event]:
+    """The events of a slot, as they are delivered."""
+    if delivery == "an hour late":
+        return [Event(slot=moment - timedelta(hours=1), clock=moment)]
+    if delivery == "four minutes late":
+        return [Event(slot=moment, clock=moment + timedelta(minutes=4))]
+    return [Event(slot=moment, clock=moment)] * (2 if delivery == "twice" else 1)
+
+
+def run(number: int, done: Callable[[int], None] = lambda _: None, **options: Any) -> Tally:
+    """A round of random slots; raises AssertionError with the shortest sequence that breaks an invariant."""
+    tally = Tally()
+    with arena(**options) as made:
+        machine = seed(number)(type("Weeks", (Weeks,), {"arena": made, "tally": tally, "done": staticmethod(done)}))
+        profile = settings(
+            max_examples=SEQUENCES,
+            stateful_step_count=SLOTS + 1,  # the beginning is a step, too
+            deadline=None,
+            database=None,
+            derandomize=False,
+            print_blob=False,
+            phases=(Phase.generate, Phase.shrink),
+            suppress_health_check=list(HealthCheck),
+        )
+        run_state_machine_as_test(machine, settings=profile)
+    return tally

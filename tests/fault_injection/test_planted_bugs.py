@@ -1,0 +1,192 @@
+"""The gauntlet itself: a bug that is planted in the function is caught, by the invariant that it breaks."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from scripts.layer import manifest
+from tests.fault_injection import fault_matrix, scenarios
+from tests.fault_injection.harness import TARGET, Arena, deployed
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not TARGET.runs_here, reason="left out: the emulator is a program for linux x86_64"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """A change of the function's source, the cells that it is tried in, and the invariants that it must break."""
+
+    file: str
+    right: str
+    wrong: str
+    cells: Sequence[str]
+    broken: frozenset[str]
+
+
+BUGS = {
+    "the claim is removed": Bug(
+        "trader/journal.py",
+        'return self.store.create(f"{self._run(slot)}.claim", text)',
+        "return True",
+        ["delivery: the event twice in a row"],
+        frozenset({"twice"}),
+    ),
+    "the client order id is random": Bug(
+        "trader/execution.py",
+        'return f"{strategy}-{slot_id(slot)}-{symbol}-{side}"',
+        "import uuid\n    return uuid.uuid4().hex",
+        ["alpaca POST /orders: killed after"],
+        frozenset({"lost"}),
+    ),
+    "each attempt has another client order id": Bug(
+        "trader/broker/alpaca.py",
+        '"client_order_id": order.client_order_id,\n    }',
+        '"client_order_id": __import__("uuid").uuid4().hex,\n    }',
+        ["alpaca POST /orders: accepted, answer lost"],
+        frozenset({"doubled"}),
+    ),
+    "the look-up after a 504 is removed": Bug(
+        "trader/execution.py",
+        "if (found := self._found(order, reason)) is not None:",
+        "if (found := None) is not None:",
+        ["alpaca POST /orders: accepted, answer lost"],
+        frozenset({"guessed"}),
+    ),
+    "a lost answer is taken for a refusal": Bug(
+        "trader/execution.py",
+        "reason, is_final = str(unclear), unclear.is_taken or unclear.is_refused",
+        "raise OrderRejectedError(str(unclear)) from unclear",
+        ["alpaca POST /orders: accepted, answer lost"],
+        frozenset({"lost"}),
+    ),
+    "the cap on orders is off by one": Bug(
+        "trader/stages/risk.py",
+        "if orders >= settings.max_orders_per_run:",
+        "if orders > settings.max_orders_per_run:",
+        ["order: six wishes, of which five are allowed"],
+        frozenset({"count", "cap"}),
+    ),
+    "the cash buffer is spent": Bug(
+        "trader/portfolio.py",
+        "- settings.cash_buffer_fraction * account.equity_usd",
+        "- 0.0",
+        ["order: wishes for more than the cash allows"],
+        frozenset({"cap"}),
+    ),
+    "the switch is not asked again before each order": Bug(
+        "trader/execution.py",
+        "            if order.side is Side.BUY:\n                self._may_go_on()\n",
+        "",
+        ["owner: halts after the first order"],
+        frozenset({"halted"}),
+    ),
+    "a sale may open a short position": Bug(
+        "trader/broker/alpaca.py",
+        'body["position_intent"] = "sell_to_close"',
+        "pass",
+        ["owner: sells by hand right before the sale arrives"],
+        frozenset({"short", "oversold"}),
+    ),
+    "an old answer of the market's clock is believed": Bug(
+        "trader/broker/alpaca.py",
+        'max(clock.time("timestamp"), self._present())',
+        'clock.time("timestamp")',
+        ["market: has closed, and the clock's answer is an old one"],
+        frozenset({"closed"}),
+    ),
+    "it is not asked whether the account may trade": Bug(
+        "trader/pipeline.py",
+        "if account.blocked:",
+        "if not account:",
+        ["account: not active any more"],
+        frozenset({"blocked"}),
+    ),
+    "the loss of the day is not looked at": Bug(
+        "trader/stages/risk.py",
+        "if loss_fraction >= settings.max_daily_loss_fraction:",
+        "if loss_fraction > 1:",
+        ["account: beyond the daily loss"],
+        frozenset({"loss"}),
+    ),
+    "the record is not kept": Bug(
+        "lambda_function.py",
+        "        journal.save(this, report)\n    except BaseException as error:\n        try:\n            journal",
+        "    except BaseException as error:\n        try:\n            journal",
+        ["alpaca GET /account: slow"],
+        frozenset({"silent"}),
+    ),
+    "no answer is taken for an accepted order": Bug(
+        "trader/broker/alpaca.py",
+        'raise OrderUnclearError(f"{error}; order {order.client_order_id} may have been accepted") from error',
+        'return replace(order, status="accepted")',
+        ["alpaca POST /orders: 5xx"],
+        frozenset({"disagree"}),
+    ),
+    "an order without an answer is taken for a refusal": Bug(
+        "trader/execution.py",
+        'raise BrokerError(f"{order.client_order_id}: {reason}; looked up it is not there, and may still be taken")',
+        "self.sent = None\n        raise OrderRejectedError(reason)",
+        ["order: a buy without an answer is accepted after the run"],
+        frozenset({"lost"}),
+    ),
+    "planned orders are not looked up by their ids": Bug(
+        "trader/recovery.py",
+        "for order in missing[:MOST_LOOKED_UP]:",
+        "for order in missing[:0]:",
+        ["recovery: alpaca GET /orders?status=all: stale"],
+        frozenset({"lost"}),
+    ),
+    "what was cut off is not recovered": Bug(
+        "trader/recovery.py",
+        "for done, claim in enumerate(over):",
+        "for done, claim in enumerate(over[:0]):",
+        ["alpaca POST /orders: killed after"],
+        frozenset({"lost"}),
+    ),
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _layer() -> None:
+    """The function runs with the finished layer."""
+    if reason := manifest.reason_to_build(TARGET):
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{reason}; CI must have run make layer")
+        pytest.skip(f"left out, because the layer is not up to date: {reason}; run make layer")
+
+
+def planted(bug: Bug, folder: Path) -> Path:
+    """The function with the bug."""
+    shutil.copytree(deployed(), folder / "task")
+    file = folder / "task" / bug.file
+    source = file.read_text(encoding="utf-8")
+    assert source.count(bug.right) == 1, f"{bug.file} no longer says {bug.right!r} once: plant the bug elsewhere"
+    file.write_text(source.replace(bug.right, bug.wrong), encoding="utf-8")
+    return folder / "task"
+
+
+def chosen(names: Sequence[str]) -> list[fault_matrix.Cell]:
+    cells = {str(cell): cell for cell in [*fault_matrix.cells(), *scenarios.cells()]}
+    return [cells[name] for name in names]
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_planted_bug_is_caught(name: str, tmp_path: Path) -> None:
+    bug = BUGS[name]
+    with Arena(task=planted(bug, tmp_path)) as arena:
+        outcomes = [fault_matrix.outcome(cell, arena) for cell in chosen(bug.cells)]
+    broken = {violation.partition(":")[0] for outcome in outcomes for violation in outcome.violations}
+    assert broken & bug.broken, [outcome.violations for outcome in outcomes]
+
+
+def test_the_same_cells_hold_without_a_bug() -> None:
+    names = sorted({name for bug in BUGS.values() for name in bug.cells})
+    with Arena(task=deployed()) as arena:
+        outcomes = [fault_matrix.outcome(cell, arena) for cell in chosen(names)]
+    assert [outcome for outcome in outcomes if not outcome.holds] == []

@@ -1,0 +1,80 @@
+"""Whole trading weeks, slot after slot in one process: what must not grow is its memory, nor its open files."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from tests.fault_injection import market
+from tests.fault_injection.harness import Event, arena
+from tests.fault_injection.invariants import Audit
+
+MOST_GROWTH_MB = 5.0
+MOST_MORE_FILES = 16
+"""Connections that are kept for the next call come and go; one left behind in each slot would soon be more."""
+
+SETTLED_DAYS = 1
+FIRST = date(2025, 10, 20)
+"""A Monday: of 24 weeks from here on, both clock changes, five holidays and both half days are part."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Growth:
+    """What a number of days came to. Memory is what the process holds, in MB; `settled` after the first day."""
+
+    slots: int
+    orders: int
+    settled_mb: float
+    end_mb: float
+    settled_files: int
+    end_files: int
+    statuses: dict[str, int]
+    violations: tuple[str, ...]
+
+    @property
+    def growth_mb(self) -> float:
+        return self.end_mb - self.settled_mb
+
+    @property
+    def holds(self) -> bool:
+        is_flat = self.growth_mb < MOST_GROWTH_MB and self.end_files - self.settled_files < MOST_MORE_FILES
+        return is_flat and not self.violations
+
+
+def run(days: int, done: Callable[[int], None] = lambda _: None, first: date = FIRST, **options: Any) -> Growth:
+    """So many weekdays, with every slot of the schedule."""
+    random = np.random.default_rng(1)
+    statuses: dict[str, int] = {}
+    violations: list[str] = []
+    memory: list[float] = []
+    files: list[int] = []
+    slots = 0
+    with arena(**options) as made:
+        audit = Audit(made)
+        for day in islice(market.weekdays(first, 1 + days // 5), days):
+            for moment in market.slots(day):
+                gaps = dict(zip(market.SYMBOLS, random.choice([-0.05, -0.02, 0, 0, 0.02, 0.05], 6), strict=True))
+                made.at(moment, gaps)
+                answers = made.deliver(Event(slot=moment, clock=moment))
+                violations += audit.after(answers)
+                slots += 1
+                for answer in answers:
+                    statuses[answer.status] = statuses.get(answer.status, 0) + 1
+                done(slots)
+            memory.append(made.memory_bytes() / 1e6)
+            files.append(made.open_files())
+            made.alpaca.forget()
+    settled = min(len(memory) - 1, SETTLED_DAYS)
+    return Growth(
+        slots=slots,
+        orders=audit.looked_at,
+        settled_mb=memory[settled],
+        end_mb=memory[-1],
+        settled_files=files[settled],
+        end_files=files[-1],
+        statuses=statuses,
+        violations=tuple(violations),
+    )

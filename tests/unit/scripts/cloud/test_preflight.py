@@ -1,0 +1,351 @@
+"""What a deployment's plan must not contain: plans as `terraform show -json` gives them, and moto's AWS behind them."""
+
+import copy
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import boto3
+import pytest
+
+from scripts.cloud import preflight
+from scripts.cloud.aws import Cloud, connect
+from scripts.console import CommandError
+from scripts.layer.archive import sha256
+from scripts.testkit.aws import account
+
+type Strategies = dict[str, dict[str, Any]]
+
+
+type MayOnly = Callable[..., Cloud]
+
+
+@pytest.fixture
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    """For what is seen without asking AWS."""
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    return Cloud(project="prophet-trader", account="123456789012", session=boto3.Session(region_name="us-east-1"))
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as monkeypatch, account(monkeypatch) as variables:
+        monkeypatch.delenv("PROJECT", raising=False)
+        yield variables["AWS_ENDPOINT_URL"]
+
+
+@pytest.fixture
+def cloud(server: str) -> Cloud:
+    """An account in which the keys of the strategy trend are, and nothing else."""
+    post(f"{server}/moto-api/reset")
+    put("/prophet-trader/trend/alpacauser", "/prophet-trader/trend/alpacapw")
+    return connect(os.environ)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("UNDO_ROLLBACK", raising=False)
+
+
+def post(url: str, data: bytes = b"") -> None:
+    urlopen(Request(url, data=data, method="POST", headers={"Content-Type": "text/plain"})).close()
+
+
+def put(*names: str, kind: str = "SecureString", value: str = "secret") -> None:
+    for name in names:
+        boto3.client("ssm").put_parameter(Name=name, Value=value, Type=kind)  # type: ignore[arg-type]
+
+
+def strategy(name: str = "trend", **variables: str) -> dict[str, Any]:
+    """A strategy in the root's output, before it is deployed for the first time."""
+    path = f"/prophet-trader/{name}"
+    environment = {
+        "ALPACAUSER": f"ssm:{path}/alpacauser",
+        "ALPACAPW": f"ssm:{path}/alpacapw",
+        "BROKER": "alpaca",
+        "HALT_PARAMETER": f"{path}/halt",
+        "JOURNAL": "s3://prophet-trader-123456789012-us-east-1",
+        "MODE": "paper",
+        "PRICE_SOURCES": "yahoo,alpaca",
+        "STRATEGY": name,
+        **variables,
+    }
+    references = (text for variable, text in environment.items() if variable != "HALT_PARAMETER")
+    return {
+        "function_name": f"prophet-trader-{name}",
+        "schedule": "cron(0/15 13-21 ? * MON-FRI *)",
+        "enabled": True,
+        "environment": environment,
+        "halt_parameter": f"{path}/halt",
+        "parameters": sorted(text.removeprefix("ssm:") for text in references if text.startswith("ssm:")),
+    }
+
+
+def resource(kind: str, actions: Sequence[str], before: Any = None, after: Any = None) -> dict[str, Any]:
+    change = {"actions": list(actions), "before": before, "after": after}
+    return {"address": f"{kind}.this", "mode": "managed", "type": kind, "name": "this", "change": change}
+
+
+def plan(
+    *resources: dict[str, Any], strategies: Strategies | None = None, before: Strategies | None = None
+) -> dict[str, Any]:
+    after = {"trend": strategy()} if strategies is None else strategies
+    return {
+        "format_version": "1.2",
+        "output_changes": {"strategies": {"actions": ["update"], "before": before, "after": after}},
+        "resource_changes": list(resources),
+    }
+
+
+def problems(cloud: Cloud, wanted: Mapping[str, Any], folder: Path = Path("terraform")) -> list[str]:
+    """What stands in the way, a line each; empty if nothing does."""
+    try:
+        preflight.check(cloud, wanted, folder)
+    except CommandError as error:
+        first, *lines = str(error).split("\n  - ")
+        assert first == "nothing is changed, for this stands in the way:"
+        return lines
+    return []
+
+
+def notes(cloud: Cloud, wanted: Mapping[str, Any]) -> Sequence[str]:
+    return preflight.check(cloud, wanted, Path("terraform"))
+
+
+@pytest.fixture
+def may_only(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[MayOnly]:
+    """Makes us somebody whom IAM lets do some things and no others."""
+
+    def become(*actions: str) -> Cloud:
+        iam = boto3.client("iam")
+        iam.create_user(UserName="ann")
+        statement = {"Effect": "Allow", "Action": actions, "Resource": "*"}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        iam.put_user_policy(UserName="ann", PolicyName="some", PolicyDocument=document)
+        key = iam.create_access_key(UserName="ann")["AccessKey"]
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+        post(f"{server}/moto-api/reset-auth", b"0")  # so many more requests go through unasked
+        return connect(os.environ)
+
+    yield become
+    post(f"{server}/moto-api/reset-auth", b"inf")
+
+
+def test_a_sound_plan_has_nothing_in_its_way_and_needs_no_word(cloud: Cloud) -> None:
+    assert (problems(cloud, plan()), notes(cloud, plan())) == ([], [])
+
+
+# --- settings ---
+
+
+@pytest.mark.parametrize(
+    ("variables", "problem"),
+    [
+        ({"SIGNAL": "trand"}, "trend: SIGNAL='trand': must be one of trend, interval, horizon"),
+        ({"MAX_ORDER_USD": "-5"}, "trend: MAX_ORDER_USD='-5': must be a number above 0 to 1e+09"),
+        ({"MAX_ORDER_US": "5"}, "trend: MAX_ORDER_US is not a setting; did you mean MAX_ORDER_USD?"),
+        ({"COLOUR": "red"}, "trend: COLOUR is not a setting; docs/settings.md has them all"),
+        (
+            {"STOP_LOSS_FRACTION": "0"},
+            "trend: STOP_LOSS_FRACTION and TAKE_PROFIT_FRACTION must both be above 0, or both be 0 for no bracket",
+        ),
+    ],
+)
+def test_settings_that_the_function_would_not_start_with_stop_the_deployment(
+    variables: dict[str, str], problem: str, nowhere: Cloud
+) -> None:
+    environment = strategy(**variables)["environment"]
+    assert preflight.settings(nowhere, "trend", environment).problems == [problem]
+
+
+@pytest.mark.parametrize("name", ["TZ", "HTTPS_PROXY", "AWS_MAX_ATTEMPTS", "PYTHONUNBUFFERED", "REQUESTS_CA_BUNDLE"])
+def test_variables_of_libraries_are_let_through(name: str, nowhere: Cloud) -> None:
+    assert preflight.settings(nowhere, "trend", strategy(**{name: "x"})["environment"]).problems == []
+
+
+def test_all_that_is_wrong_is_told_at_once(cloud: Cloud) -> None:
+    put("/prophet-trader/fast/alpacauser", "/prophet-trader/fast/alpacapw")
+    both = {"trend": strategy(SIGNAL="x", MAX_ORDERS_PER_RUN="0"), "fast": strategy("fast", BAR_INTERVAL="2d")}
+    assert [problem.split("=")[0] for problem in problems(cloud, plan(strategies=both))] == [
+        "trend: SIGNAL",
+        "trend: MAX_ORDERS_PER_RUN",
+        "fast: BAR_INTERVAL",
+    ]
+
+
+def test_a_value_in_ssm_is_checked_like_any_other(cloud: Cloud) -> None:
+    put("/shared/cap", kind="String", value="a lot")
+    wanted = plan(strategies={"trend": strategy(MAX_ORDER_USD="ssm:/shared/cap")})
+    assert problems(cloud, wanted) == ["trend: MAX_ORDER_USD='ssm:/shared/cap': must be a number above 0 to 1e+09"]
+
+
+def test_no_secret_value_is_read(cloud: Cloud, may_only: MayOnly) -> None:
+    assert problems(may_only("ssm:DescribeParameters"), plan()) == []
+
+
+def test_what_may_not_be_read_is_not_judged_and_that_is_told(cloud: Cloud, may_only: MayOnly) -> None:
+    put("/shared/stop", kind="String", value="0")
+    wanted = plan(strategies={"trend": strategy(STOP_LOSS_FRACTION="ssm:/shared/stop", TAKE_PROFIT_FRACTION="0")})
+    ann = may_only("ssm:DescribeParameters")
+    assert notes(ann, wanted) == ["trend: not checked, as these credentials may not read them: /shared/stop"]
+
+
+# --- parameters ---
+
+
+def test_keys_that_are_not_there_are_told_with_the_command_that_puts_them_there(cloud: Cloud) -> None:
+    both = {"trend": strategy(), "fast": strategy("fast")}
+    names = "/prophet-trader/fast/alpacapw, /prophet-trader/fast/alpacauser"
+    assert problems(cloud, plan(strategies=both)) == [f"fast: {names}: not in SSM yet: make secrets STRATEGY=fast"]
+
+
+def test_a_key_that_is_no_secret_in_ssm_stops_the_deployment(cloud: Cloud) -> None:
+    boto3.client("ssm").delete_parameter(Name="/prophet-trader/trend/alpacapw")
+    put("/prophet-trader/trend/alpacapw", kind="String")
+    (problem,) = problems(cloud, plan())
+    assert problem.startswith("trend: /prophet-trader/trend/alpacapw is a String, which is no place for a secret")
+
+
+@pytest.mark.parametrize(("variable", "kind"), [("MAX_ORDER_USD", "String"), ("ALPACAPW", "SecureString")])
+def test_a_parameter_of_ones_own_that_is_not_there_is_told_with_how_to_make_it(
+    variable: str, kind: str, cloud: Cloud
+) -> None:
+    wanted = plan(strategies={"trend": strategy(**{variable: "ssm:/mine/x"})})
+    (problem,) = problems(cloud, wanted)
+    assert problem.startswith("trend: /mine/x: there is no such SSM parameter")
+    assert problem.endswith(f": aws ssm put-parameter --name /mine/x --type {kind} --value ...")
+
+
+def test_many_parameters_are_all_looked_for(cloud: Cloud) -> None:
+    names = [f"/mine/{number}" for number in range(60)]
+    put(*names)
+    wanted = strategy()
+    wanted["parameters"] += [*names, "/mine/60"]
+    assert [problem.split(":")[1] for problem in problems(cloud, plan(strategies={"trend": wanted}))] == [" /mine/60"]
+
+
+def test_where_one_may_not_look_that_is_a_note(cloud: Cloud, may_only: MayOnly) -> None:
+    ann = may_only("s3:ListBucket")
+    assert notes(ann, plan()) == [
+        "these credentials may not see whether the SSM parameters exist; make secrets shows it"
+    ]
+
+
+# --- the bucket ---
+
+BUCKET = "prophet-trader-123456789012-us-east-1"
+
+
+def test_a_bucket_that_is_there_and_unknown_to_the_state_was_made_elsewhere(cloud: Cloud) -> None:
+    boto3.client("s3").create_bucket(Bucket=BUCKET)
+    (problem,) = problems(cloud, plan(resource("aws_s3_bucket", ["create"], after={"bucket": BUCKET})))
+    assert problem.startswith(f"the bucket {BUCKET} is there already, and Terraform's state here does not know it")
+    assert "make bootstrap" in problem
+
+
+def test_a_bucket_that_is_closed_to_us_has_another_owner(cloud: Cloud, may_only: MayOnly) -> None:
+    boto3.client("s3").create_bucket(Bucket=BUCKET)
+    ann = may_only("ssm:*")
+    (problem,) = problems(ann, plan(resource("aws_s3_bucket", ["create"], after={"bucket": BUCKET})))
+    assert problem.endswith('choose another name with bucket_name = "..." in terraform/terraform.tfvars')
+
+
+@pytest.mark.parametrize("actions", [["no-op"], ["update"]])
+def test_a_bucket_that_the_state_knows_is_where_it_should_be(actions: list[str], cloud: Cloud) -> None:
+    boto3.client("s3").create_bucket(Bucket=BUCKET)
+    assert problems(cloud, plan(resource("aws_s3_bucket", actions, {"bucket": BUCKET}, {"bucket": BUCKET}))) == []
+
+
+def test_a_bucket_that_is_not_there_can_be_made(cloud: Cloud) -> None:
+    assert problems(cloud, plan(resource("aws_s3_bucket", ["create"], after={"bucket": BUCKET}))) == []
+
+
+# --- files ---
+
+
+@pytest.fixture
+def upload(tmp_path: Path) -> dict[str, Any]:
+    """The planned upload of a zip that lies beside the folder terraform."""
+    (tmp_path / "terraform").mkdir()
+    (tmp_path / "function.zip").write_bytes(b"code")
+    after = {"source": "./../function.zip", "source_hash": sha256(tmp_path / "function.zip")}
+    return resource("aws_s3_object", ["create"], after=after)
+
+
+def test_a_file_that_is_as_planned_can_be_uploaded(upload: dict[str, Any], tmp_path: Path) -> None:
+    assert preflight.other_files(plan(upload), tmp_path / "terraform").problems == []
+
+
+def test_a_file_that_has_changed_since_is_not_uploaded(upload: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "function.zip").write_bytes(b"other code")
+    assert preflight.other_files(plan(upload), tmp_path / "terraform").problems == [
+        f"{tmp_path}/function.zip is not the file any more that the plan was made with; make a new plan"
+    ]
+
+
+def test_a_file_that_is_gone_is_told_once(upload: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "function.zip").unlink()
+    (problem,) = preflight.other_files(plan(upload, copy.deepcopy(upload)), tmp_path / "terraform").problems
+    assert "is not there" in problem
+
+
+def test_a_file_that_is_not_uploaded_may_be_anything(upload: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "function.zip").unlink()
+    upload["change"]["actions"] = ["no-op"]
+    assert preflight.other_files(plan(upload), tmp_path / "terraform").problems == []
+
+
+# --- rollbacks ---
+
+
+def deployed(live: str, newest: str, code: str = "a", actions: Sequence[str] = ("update",)) -> list[dict[str, Any]]:
+    """A function of code `a`, its alias, and what the plan does with the alias, if code is what there is to deploy."""
+    name = {"function_name": "prophet-trader-trend"}
+    before = {**name, "version": newest, "source_code_hash": "a"}
+    return [
+        resource(
+            "aws_lambda_function", ["no-op"] if code == "a" else ["update"], before, {**name, "source_code_hash": code}
+        ),
+        resource(
+            "aws_lambda_alias",
+            actions,
+            {**name, "name": "live", "function_version": live},
+            {**name, "name": "live"},
+        ),
+    ]
+
+
+@pytest.mark.parametrize(("live", "newest"), [("1", "2"), ("9", "10")])
+def test_a_rollback_is_not_undone_by_the_way(live: str, newest: str) -> None:
+    (problem,) = preflight.undone_rollbacks(plan(*deployed(live, newest))).problems
+    assert problem.startswith(f"prophet-trader-trend was rolled back to version {live}")
+    assert problem.endswith("make deploy UNDO_ROLLBACK=1")
+
+
+def test_a_rollback_is_undone_when_that_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNDO_ROLLBACK", "1")
+    assert preflight.undone_rollbacks(plan(*deployed("1", "2"))).problems == []
+
+
+def test_new_code_may_follow_a_rollback() -> None:
+    assert preflight.undone_rollbacks(plan(*deployed("1", "2", code="b"))).problems == []
+
+
+def test_a_release_that_was_never_rolled_back_goes_on() -> None:
+    assert preflight.undone_rollbacks(plan(*deployed("2", "2"))).problems == []
+
+
+def test_an_alias_that_stays_where_it_is_undoes_nothing() -> None:
+    assert preflight.undone_rollbacks(plan(*deployed("1", "2", actions=["no-op"]))).problems == []
+
+
+# --- what is taken down ---
+
+
+def test_a_strategy_that_goes_leaves_its_positions() -> None:
+    (note,) = preflight.removed(plan(before={"trend": strategy(), "fast": strategy("fast")})).notes
+    assert note == "fast is taken down; its positions and open orders at Alpaca stay, and nobody looks after them"

@@ -1,0 +1,199 @@
+import csv
+import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from scripts.data.constituents import FILE, SECTORS, SYMBOL, main
+
+HEADER = "Symbol,Security,GICS Sector,GICS Sub-Industry,Headquarters Location,Date added,CIK,Founded"
+
+
+class Site(ThreadingHTTPServer):
+    """Serves one page; the public dataset has it under a fixed address."""
+
+    daemon_threads = True
+    status = 200
+    page = ""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/constituents.csv"
+
+    def publish(self, symbols: list[str]) -> None:
+        rows = [f'{symbol},"{symbol}, Inc.",Energy,Oil,"Houston, Texas",2001-01-01,1,1999' for symbol in symbols]
+        self.page = "\n".join([HEADER, *rows])
+
+
+class Page(BaseHTTPRequestHandler):
+    server: Site
+
+    def do_GET(self) -> None:
+        self.send_response(self.server.status)
+        self.end_headers()
+        self.wfile.write(self.server.page.encode())
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with Site(("127.0.0.1", 0), Page) as server:
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "constituents.csv"
+
+
+def symbols(count: int, first: int = 0) -> list[str]:
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    return [f"{letters[number // 26]}{letters[number % 26]}" for number in range(first, first + count)]
+
+
+def refresh(site: Site, file: Path, *options: str) -> int:
+    return main(["--url", site.url, "--file", str(file), *options])
+
+
+def held(file: Path) -> list[str]:
+    return [line.split(",")[0] for line in file.read_text().splitlines()[1:]]
+
+
+def test_the_shipped_list_is_sorted_and_whole() -> None:
+    with FILE.open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    listed = [row["symbol"] for row in rows]
+    assert listed == sorted(set(listed))
+    assert 490 <= len(listed) <= 515
+    assert all(SYMBOL.fullmatch(symbol) for symbol in listed)
+    assert {row["sector"] for row in rows} == set(SECTORS)
+    assert {"AAPL", "BRK.B", "XOM"} < set(listed)
+
+
+def test_the_first_list_is_written_in_alphabetical_order(site: Site, file: Path) -> None:
+    site.publish([*reversed(symbols(450)), "BRK.B"])
+    assert refresh(site, file) == 0
+    assert held(file) == sorted([*symbols(450), "BRK.B"])
+    assert file.read_text().splitlines()[1] == 'AA,"AA, Inc.",Energy'
+
+
+def test_what_was_added_and_removed_is_shown(site: Site, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    site.publish(symbols(450))
+    refresh(site, file)
+    site.publish(symbols(450, first=1))
+    capsys.readouterr()
+    assert refresh(site, file) == 0
+    shown = capsys.readouterr().out
+    assert "added   │ RI" in shown
+    assert "removed │ AA" in shown
+    assert "450 members (online): 1 added, 1 removed" in shown
+
+
+def test_programs_get_the_changes_as_json(site: Site, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    site.publish(symbols(450))
+    refresh(site, file)
+    site.publish(symbols(451))
+    capsys.readouterr()
+    refresh(site, file, "--json")
+    assert json.loads(capsys.readouterr().out) == {
+        "source": "online",
+        "members": 451,
+        "written": True,
+        "added": [{"symbol": "RI", "name": "RI, Inc.", "sector": "Energy"}],
+        "removed": [],
+    }
+
+
+def test_a_list_without_changes_leaves_the_file_untouched(
+    site: Site, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.publish(symbols(450))
+    refresh(site, file)
+    before = file.stat()
+    assert refresh(site, file) == 0
+    assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)  # it may well be read
+    assert "is as it was" in capsys.readouterr().out
+
+
+def test_a_check_writes_nothing(site: Site, file: Path) -> None:
+    site.publish(symbols(450))
+    assert refresh(site, file, "--check") == 0
+    assert not file.exists()
+
+
+def test_nothing_but_the_file_is_left_in_the_folder(site: Site, file: Path) -> None:
+    site.publish(symbols(450))
+    refresh(site, file)
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_five_per_cent_may_be_lost(site: Site, file: Path) -> None:
+    site.publish(symbols(500))
+    refresh(site, file)
+    site.publish(symbols(475))
+    assert refresh(site, file) == 0
+    assert held(file) == symbols(475)
+
+
+@pytest.mark.parametrize(
+    ("listed", "reason"),
+    [
+        pytest.param(symbols(474), "26 of 500 members are gone, more than 5%", id="more than five per cent lost"),
+        pytest.param(symbols(600, first=26), "26 of 500 members are gone", id="lost, though the list grew"),
+        pytest.param([*symbols(499), "brk-b"], "not symbols: ['brk-b']", id="not a symbol"),
+        pytest.param([*symbols(499), ""], "not symbols: ['']", id="no symbol"),
+        pytest.param([*symbols(500), "AB"], "AB stands there more than once", id="twice"),
+        pytest.param(symbols(399), "399 members, which is fewer than 400", id="too few"),
+    ],
+)
+def test_a_list_that_cannot_be_right_is_refused(
+    site: Site, file: Path, capsys: pytest.CaptureFixture[str], listed: list[str], reason: str
+) -> None:
+    site.publish(symbols(500))
+    refresh(site, file)
+    before = file.read_bytes()
+    site.publish(listed)
+    assert refresh(site, file) == 1
+    assert file.read_bytes() == before
+    assert reason in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("status", "page", "reason"),
+    [
+        pytest.param(404, "Not found", "answered 404", id="gone"),
+        pytest.param(200, "<html></html>", "has no column Symbol, Security, GICS Sector", id="a page"),
+        pytest.param(200, "", "has no column Symbol", id="nothing"),
+        pytest.param(200, "Symbol,Name\nAAPL,Apple", "has no column Security, GICS Sector", id="other columns"),
+    ],
+)
+def test_without_the_online_list_the_offline_one_is_used_and_that_is_said(
+    site: Site, file: Path, capsys: pytest.CaptureFixture[str], status: int, page: str, reason: str
+) -> None:
+    site.status, site.page = status, page
+    assert refresh(site, file) == 0
+    assert "BRK.B" in held(file)
+    notice = capsys.readouterr().err
+    assert "Falling back to pytickersymbols" in notice
+    assert reason in notice
+
+
+def test_who_wants_the_online_list_only_gets_no_other(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--url", "http://127.0.0.1:9/", "--file", str(file), "--source", "online"]) == 1
+    assert not file.exists()
+    assert "http://127.0.0.1:9/ cannot be reached" in capsys.readouterr().err
+
+
+def test_the_offline_list_gives_every_member_a_sector(file: Path) -> None:
+    assert main(["--file", str(file), "--source", "offline"]) == 0
+    with file.open(newline="", encoding="utf-8") as lines:
+        sectors = {row["symbol"]: row["sector"] for row in csv.DictReader(lines)}
+    assert set(sectors.values()) == set(SECTORS)
+    assert (sectors["DUK"], sectors["PSA"]) == ("Utilities", "Real Estate")

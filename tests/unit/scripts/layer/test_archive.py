@@ -1,0 +1,418 @@
+import errno
+import os
+import shutil
+import stat
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from scripts.layer.archive import replaced, sha256, unpack, write_zip
+from scripts.layer.package import FUNCTION, contents, package
+from scripts.layer.target import BrokenLayerError, LayerError
+
+PROGRAM = b"\x7fELF" + bytes(60)
+FILES = {
+    "pkg/code.py": b"x = 1\n" * 500,
+    "pkg/lib.so": PROGRAM,
+    "pkg/tool": PROGRAM,
+    "pkg.py": b"",
+    "pkg-1.0/NOTE": b"\xff",
+    "Zeta.py": b"y = 2\n",
+}
+
+
+@pytest.fixture(autouse=True)
+def _umask_stays_with_its_test() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+def tree_of(folder: Path, files: dict[str, bytes] = FILES) -> Path:
+    for name, content in files.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    return folder
+
+
+def files_of(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def zip_of(folder: Path, path: Path) -> Path:
+    write_zip(path, folder, files_of(folder))
+    return path
+
+
+def entries(path: Path) -> list[zipfile.ZipInfo]:
+    with zipfile.ZipFile(path) as archive:
+        return archive.infolist()
+
+
+def mode(entry: zipfile.ZipInfo) -> int:
+    return entry.external_attr >> 16
+
+
+# --- writing ---
+
+
+def test_the_entries_are_sorted_by_name_whatever_the_order_of_the_files(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree")
+    write_zip(tmp_path / "a.zip", tree, sorted(files_of(tree), reverse=True))
+    assert [entry.filename for entry in entries(tmp_path / "a.zip")] == sorted(FILES)
+
+
+def test_what_was_put_in_comes_out(tmp_path: Path) -> None:
+    with zipfile.ZipFile(zip_of(tree_of(tmp_path / "tree"), tmp_path / "a.zip")) as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == FILES
+
+
+def test_all_entries_are_of_one_time(tmp_path: Path) -> None:
+    zipped = zip_of(tree_of(tmp_path / "tree"), tmp_path / "a.zip")
+    assert {entry.date_time for entry in entries(zipped)} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_no_entry_names_the_folder_it_came_from(tmp_path: Path) -> None:
+    zipped = zip_of(tree_of(tmp_path / "tree"), tmp_path / "a.zip")
+    assert os.fsencode(tmp_path) not in zipped.read_bytes()
+
+
+def test_the_names_begin_where_the_root_ends(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree" / "python", {"pkg/code.py": b""})
+    write_zip(tmp_path / "a.zip", tree.parent, files_of(tree))
+    assert [entry.filename for entry in entries(tmp_path / "a.zip")] == ["python/pkg/code.py"]
+
+
+def test_every_entry_is_a_file_of_unix_that_is_compressed(tmp_path: Path) -> None:
+    zipped = zip_of(tree_of(tmp_path / "tree"), tmp_path / "a.zip")
+    kinds = {(entry.create_system, stat.S_IFMT(mode(entry)), entry.compress_type) for entry in entries(zipped)}
+    assert kinds == {(3, stat.S_IFREG, zipfile.ZIP_DEFLATED)}
+
+
+@pytest.mark.parametrize(
+    ("name", "starts_with", "expected"),
+    [
+        ("prophet_model.bin", "\x7fELF", 0o755),
+        ("tool", "\x7fELF", 0o755),
+        ("lib.so", "\x7fELF", 0o644),
+        ("libtbb.so.2", "\x7fELF", 0o644),
+        ("_core.cpython-313-x86_64-linux-gnu.so", "\x7fELF", 0o644),
+        ("script", "#!/bin/sh", 0o644),
+        ("code.py", "x = 1", 0o644),
+        ("empty", "", 0o644),
+    ],
+)
+@pytest.mark.parametrize("here", [0o600, 0o777], ids=oct)
+def test_a_program_may_be_started_and_all_else_be_read(
+    name: str, starts_with: str, expected: int, here: int, tmp_path: Path
+) -> None:
+    tree = tree_of(tmp_path / "tree", {name: starts_with.encode()})
+    (tree / name).chmod(here)
+    (entry,) = entries(zip_of(tree, tmp_path / "a.zip"))
+    assert oct(mode(entry) & 0o7777) == oct(expected)
+
+
+def test_every_file_written_moves_the_bar(tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    tree = tree_of(tmp_path / "tree", {"a.py": b"", "b.py": b""})
+    write_zip(tmp_path / "a.zip", tree, files_of(tree), lambda *progress: told.append(progress))
+    assert told == [("zip", 1, 2), ("zip", 2, 2)]
+
+
+# --- the same to the byte ---
+
+
+def other_times(tree: Path) -> None:
+    for day, path in enumerate(tree.rglob("*")):
+        os.utime(path, (86_400 * day, 86_400 * day))
+
+
+def other_modes(tree: Path) -> None:
+    for file in files_of(tree):
+        file.chmod(0o700)
+
+
+def other_folder_times(tree: Path) -> None:
+    shutil.move(tree / "pkg", tree / "aside")
+    shutil.move(tree / "aside", tree / "pkg")
+
+
+@pytest.mark.parametrize("change", [other_times, other_modes, other_folder_times])
+def test_what_differs_about_the_same_files_does_not_show(change: Callable[[Path], None], tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree")
+    first = sha256(zip_of(tree, tmp_path / "first.zip"))
+    change(tree)
+    assert sha256(zip_of(tree, tmp_path / "second.zip")) == first
+
+
+def test_another_folder_umask_and_order_of_writing_do_not_show(tmp_path: Path) -> None:
+    first = zip_of(tree_of(tmp_path / "tree"), tmp_path / "first.zip")
+    os.umask(0o077)
+    elsewhere = tree_of(tmp_path / "a" / "deeper" / "place", dict(reversed(FILES.items())))
+    assert sha256(zip_of(elsewhere, tmp_path / "second.zip")) == sha256(first)
+
+
+def test_another_content_shows(tmp_path: Path) -> None:
+    first = zip_of(tree_of(tmp_path / "tree"), tmp_path / "first.zip")
+    other = tree_of(tmp_path / "other", {**FILES, "pkg.py": b" "})
+    assert sha256(zip_of(other, tmp_path / "second.zip")) != sha256(first)
+
+
+# --- unpacking ---
+
+
+@pytest.mark.parametrize(
+    ("packed", "expected"),
+    [(0o644, 0o444), (0o755, 0o555), (0o600, 0o000), (0o640, 0o000), (0o750, 0o000), (0o604, 0o444), (0o666, 0o666)],
+    ids=oct,
+)
+def test_a_file_gets_for_everyone_what_its_mode_gives_to_others(packed: int, expected: int, tmp_path: Path) -> None:
+    entry = zipfile.ZipInfo("pkg/code.py")
+    entry.create_system, entry.external_attr = 3, (stat.S_IFREG | packed) << 16
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(entry, b"x = 1")
+    unpack(tmp_path / "a.zip", tmp_path / "out")
+    assert oct(stat.S_IMODE((tmp_path / "out/pkg/code.py").stat().st_mode)) == oct(expected)
+
+
+def test_what_is_packed_is_what_is_unpacked(tmp_path: Path) -> None:
+    unpack(zip_of(tree_of(tmp_path / "tree"), tmp_path / "a.zip"), tmp_path / "out")
+    out = {file.relative_to(tmp_path / "out"): file.read_bytes() for file in files_of(tmp_path / "out")}
+    assert out == {Path(name): content for name, content in FILES.items()}
+
+
+@pytest.mark.parametrize("part", [0.0, 0.5, 0.99])
+def test_a_zip_that_breaks_off_is_named(part: float, tmp_path: Path) -> None:
+    whole = zip_of(tree_of(tmp_path / "tree"), tmp_path / "whole.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(whole[: int(len(whole) * part)])
+    with pytest.raises(BrokenLayerError, match=r"a\.zip is no whole zip: .*build it again"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+
+
+def test_a_zip_whose_content_is_not_what_it_says_is_named(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("pkg.py", "an answer = 42")
+    damaged = (tmp_path / "a.zip").read_bytes().replace(b"an answer = 42", b"an answer = 43")
+    (tmp_path / "a.zip").write_bytes(damaged)
+    with pytest.raises(BrokenLayerError, match=r"a\.zip is no whole zip: "):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+
+
+def test_a_zip_that_was_damaged_on_the_way_is_named(tmp_path: Path) -> None:
+    zipped = zip_of(tree_of(tmp_path / "tree", {"a.py": b"x = 1\n" * 500}), tmp_path / "a.zip")
+    begin = zipped.read_bytes().index(b"a.py") + len(b"a.py")
+    with zipped.open("r+b") as file:
+        file.seek(begin)
+        file.write(b"\xff" * 8)
+    with pytest.raises(BrokenLayerError, match=r"a\.zip is no whole zip: "):
+        unpack(zipped, tmp_path / "out")
+
+
+def test_a_place_that_cannot_be_unpacked_to_is_no_fault_of_the_zip(tmp_path: Path) -> None:
+    zipped = zip_of(tree_of(tmp_path / "tree"), tmp_path / "a.zip")
+    (tmp_path / "out").write_text("a file where a folder should be")
+    with pytest.raises(LayerError, match=r"a\.zip cannot be unpacked: ") as caught:
+        unpack(zipped, tmp_path / "out")
+    assert not isinstance(caught.value, BrokenLayerError)
+
+
+# --- a file that is whole or not there ---
+
+
+def test_the_new_file_takes_the_place_of_the_older(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    path.write_text("older")
+    with replaced(path) as part:
+        part.write_text("newer")
+    assert path.read_text() == "newer"
+
+
+def test_the_folder_need_not_be_there(tmp_path: Path) -> None:
+    with replaced(tmp_path / "some" / "folder" / "a.zip") as part:
+        part.write_text("newer")
+    assert (tmp_path / "some/folder/a.zip").read_text() == "newer"
+
+
+def test_nothing_is_left_beside_the_new_file(tmp_path: Path) -> None:
+    with replaced(tmp_path / "a.zip") as part:
+        part.write_text("newer")
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.zip"]
+
+
+FAULTS = [RuntimeError("a fault"), LayerError("too large"), OSError(errno.EIO, "I/O error"), KeyboardInterrupt()]
+
+
+def half_write(path: Path, fault: BaseException) -> None:
+    with replaced(path) as part:
+        part.write_text("half")
+        raise fault
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+def test_a_fault_on_the_way_leaves_nothing(fault: BaseException, tmp_path: Path) -> None:
+    with pytest.raises((type(fault), LayerError)):
+        half_write(tmp_path / "a.zip", fault)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+def test_a_fault_on_the_way_leaves_the_older_file_as_it_was(fault: BaseException, tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    path.write_text("older")
+    with pytest.raises((type(fault), LayerError)):
+        half_write(path, fault)
+    assert path.read_text() == "older"
+
+
+def test_the_file_is_not_replaced_before_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    path.write_text("older")
+    with replaced(path) as part:
+        part.write_text("half")
+        assert path.read_text() == "older"
+
+
+def test_a_fault_of_another_kind_stays_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        half_write(tmp_path / "a.zip", ZeroDivisionError())
+
+
+def test_a_file_that_cannot_be_put_there_is_named_with_the_folder_to_look_at(tmp_path: Path) -> None:
+    (tmp_path / "dist" / "a.zip").mkdir(parents=True)
+    with (
+        pytest.raises(LayerError, match=r"a\.zip cannot be written: Is a directory; see who may write to dist/"),
+        replaced(tmp_path / "dist" / "a.zip") as part,
+    ):
+        part.write_text("newer")
+
+
+full_disk = pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+
+
+def write_to_a_full_disk(path: Path, tree: Path) -> None:
+    path.with_name(f"{path.name}.part").symlink_to("/dev/full")
+    with replaced(path) as part:
+        write_zip(part, tree, files_of(tree))
+
+
+@full_disk
+def test_a_full_disk_is_called_that_with_what_is_free_and_what_it_takes(tmp_path: Path) -> None:
+    words = r"a\.zip cannot be written: No space left on device; [\d,]+ MB are free, and a build needs some 800 MB"
+    with pytest.raises(LayerError, match=words):
+        write_to_a_full_disk(tmp_path / "a.zip", tree_of(tmp_path / "tree"))
+
+
+@full_disk
+def test_a_disk_that_fills_up_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path / "tree", {"a.py": b"", "big.gz": os.urandom(200_000)})
+    (tmp_path / "dist").mkdir()
+    with pytest.raises(LayerError):
+        write_to_a_full_disk(tmp_path / "dist" / "a.zip", tree)
+    assert list((tmp_path / "dist").iterdir()) == []
+
+
+# --- the function's own zip ---
+
+
+@pytest.fixture
+def function(tmp_path: Path) -> Path:
+    return tree_of(tmp_path / "function", {"lambda_function.py": b"x = 1", "trader/__init__.py": b""})
+
+
+def packed(folder: Path, zip_file: Path) -> set[str]:
+    return {entry.filename for entry in entries(package(folder, zip_file))}
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return package(FUNCTION, tmp_path_factory.mktemp("package") / "function.zip")
+
+
+@pytest.mark.parametrize(
+    "name", ["lambda_function.py", "trader/data/sample_prices.csv.gz", "trader/data/constituents.csv"]
+)
+def test_the_function_has_its_handler_and_its_data(name: str, real: Path) -> None:
+    assert name in {entry.filename for entry in entries(real)}
+
+
+def test_the_function_has_all_modules_of_the_trader_and_nothing_else(real: Path) -> None:
+    data = {"trader/data/sample_prices.csv.gz", "trader/data/constituents.csv"}
+    modules = {path.relative_to(FUNCTION).as_posix() for path in (FUNCTION / "trader").rglob("*.py")}
+    assert {entry.filename for entry in entries(real)} == {"lambda_function.py", *modules, *data}
+
+
+def test_the_function_is_smaller_than_two_megabytes(real: Path) -> None:
+    assert real.stat().st_size < 2_000_000
+
+
+def test_two_packages_of_the_function_are_the_same_to_the_byte(real: Path, tmp_path: Path) -> None:
+    os.umask(0o077)
+    copy = tmp_path / "elsewhere"
+    for file in reversed(contents()):
+        (copy / file.relative_to(FUNCTION)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy / file.relative_to(FUNCTION))
+    assert sha256(package(copy, tmp_path / "function.zip")) == sha256(real)
+
+
+@pytest.mark.parametrize(
+    "left_over",
+    [
+        "tests/test_run.py",
+        "trader/tests/prices.csv",
+        "trader/__pycache__/alpha.cpython-313.pyc",
+        "trader/__pycache__/alpha.py",
+        "__pycache__/lambda_function.cpython-313.pyc",
+        ".env",
+        ".venv/lib/site.py",
+        "trader/.alpha.py",
+        "trader/.cache/prices.csv",
+        ".mypy_cache/3.13/cache.csv",
+        "trader/alpha.py~",
+        "trader/alpha.py.orig",
+        "trader/py.typed",
+        "notes.md",
+        "out/run.html",
+    ],
+)
+def test_what_python_editors_and_tests_leave_is_not_packed(left_over: str, function: Path, tmp_path: Path) -> None:
+    tree_of(function, {left_over: b"x"})
+    assert packed(function, tmp_path / "function.zip") == {"lambda_function.py", "trader/__init__.py"}
+
+
+def test_a_hidden_folder_above_the_function_hides_nothing(tmp_path: Path) -> None:
+    function = tree_of(tmp_path / ".work" / "tests" / "function", {"lambda_function.py": b"x = 1"})
+    assert packed(function, tmp_path / "function.zip") == {"lambda_function.py"}
+
+
+@pytest.fixture
+def large(function: Path) -> Path:
+    return tree_of(function, {"trader/prices.csv.gz": os.urandom(1_900_000), "trader/more.csv.gz": os.urandom(200_000)})
+
+
+def test_a_function_that_is_too_large_names_its_biggest_file(large: Path, tmp_path: Path) -> None:
+    words = r"function\.zip would have 2,1\d\d,\d\d\d bytes, and 2,000,000 are allowed; .* is trader/prices\.csv\.gz"
+    with pytest.raises(LayerError, match=words):
+        package(large, tmp_path / "function.zip")
+
+
+def test_a_function_that_is_too_large_is_not_written(large: Path, tmp_path: Path) -> None:
+    with pytest.raises(LayerError):
+        package(large, tmp_path / "dist" / "function.zip")
+    assert list((tmp_path / "dist").iterdir()) == []
+
+
+def test_a_function_that_is_too_large_leaves_the_older_zip(large: Path, tmp_path: Path) -> None:
+    zip_file = tmp_path / "function.zip"
+    zip_file.write_text("older")
+    with pytest.raises(LayerError):
+        package(large, zip_file)
+    assert zip_file.read_text() == "older"
+
+
+def test_a_file_where_the_folder_should_be_is_told(tmp_path: Path) -> None:
+    (tmp_path / "dist").write_text("")
+    with pytest.raises(LayerError, match=r"a\.zip cannot be written"), replaced(tmp_path / "dist" / "a.zip"):
+        pass

@@ -1,0 +1,291 @@
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from scripts.layer.prune import LICENCES, RULES, Rule, files, prune, read_rules, size
+from scripts.layer.target import LayerError
+
+WORDS = 'what = "docs"\nwhy = "nobody reads them"\n'
+
+
+def tree_of(folder: Path, *paths: str) -> Path:
+    """A tree with these files, each with its own path as content."""
+    for path in paths:
+        file = folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(path)
+    return folder
+
+
+def rule(*remove: str, keep: tuple[str, ...] = (), what: str = "a test's rule") -> Rule:
+    return Rule(what=what, why="a test", remove=remove, keep=keep)
+
+
+def left(tree: Path) -> set[str]:
+    return {path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file()}
+
+
+# --- the rules of the layer ---
+
+
+def test_each_rule_says_what_goes_and_why() -> None:
+    rules = read_rules()
+    assert rules
+    assert [each for each in rules if not (each.what.strip() and each.why.strip() and each.remove)] == []
+
+
+def test_no_path_is_named_by_two_rules() -> None:
+    patterns = [pattern for each in read_rules() for pattern in each.remove]
+    assert sorted(patterns) == sorted(set(patterns))
+
+
+def test_each_kept_path_is_one_that_its_rule_would_remove() -> None:
+    idle = [
+        kept
+        for each in read_rules()
+        for kept in each.keep
+        if not any(PurePosixPath(kept).full_match(pattern) for pattern in each.remove)
+    ]
+    assert idle == []
+
+
+def test_what_rules_name_lies_in_the_layer() -> None:
+    patterns = [PurePosixPath(pattern) for each in read_rules() for pattern in (*each.remove, *each.keep)]
+    assert [str(pattern) for pattern in patterns if pattern.is_absolute() or ".." in pattern.parts] == []
+
+
+def test_the_rules_are_read_in_the_files_order(tmp_path: Path) -> None:
+    file = tmp_path / "rules.toml"
+    file.write_text(f'[[rule]]\n{WORDS}remove = ["a", "b"]\n[[rule]]\n{WORDS}remove = ["c"]\nkeep = ["c/d"]\n')
+    assert read_rules(file) == (
+        Rule(what="docs", why="nobody reads them", remove=("a", "b")),
+        Rule(what="docs", why="nobody reads them", remove=("c",), keep=("c/d",)),
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[[rule]",
+        'rule = "docs"',
+        f'[rule]\n{WORDS}remove = ["docs"]',
+        '[[rule]]\nwhy = "nobody reads them"\nremove = ["docs"]',
+        '[[rule]]\nwhat = "docs"\nremove = ["docs"]',
+        f"[[rule]]\n{WORDS}",
+        f"[[rule]]\n{WORDS}remove = 1",
+        f'[[rule]]\n{WORDS}remove = ["docs"]\nkeep = 1',
+    ],
+)
+def test_a_file_of_rules_that_is_not_understood_is_named_with_what_it_needs(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "rules.toml"
+    file.write_text(text)
+    with pytest.raises(LayerError, match=r"rules\.toml: a \[\[rule\]\] has what, why, remove and perhaps keep: ."):
+        read_rules(file)
+
+
+# --- what goes and what stays ---
+
+
+def test_a_folder_goes_with_all_in_it(tmp_path: Path) -> None:
+    tree = tree_of(
+        tmp_path,
+        "pkg/docs/index.html",
+        "pkg/docs/deep/er/page.html",
+        "pkg/docs/.nojekyll",
+        "pkg/docs.py",
+        "pkg/code.py",
+    )
+    prune(tree, [rule("pkg/docs")])
+    assert left(tree) == {"pkg/docs.py", "pkg/code.py"}
+
+
+def test_a_pattern_reaches_every_depth(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path, "a.pyi", "pkg/b.pyi", "pkg/deep/c.pyi", "pkg/deep/c.py")
+    prune(tree, [rule("**/*.pyi")])
+    assert left(tree) == {"pkg/deep/c.py"}
+
+
+def test_a_pattern_without_stars_reaches_one_place_only(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path, "bin/tool", "pkg/bin/tool")
+    prune(tree, [rule("bin")])
+    assert left(tree) == {"pkg/bin/tool"}
+
+
+def test_hidden_files_go_when_they_are_named(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path, ".lock", "code.py")
+    prune(tree, [rule(".lock")])
+    assert left(tree) == {"code.py"}
+
+
+def test_a_kept_path_stays_with_all_in_it(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path, "data/ec2/a.json", "data/s3/b.json", "data/s3/deep/c.json", "data/partitions.json")
+    prune(tree, [rule("data/*", keep=("data/s3", "data/partitions.json"))])
+    assert left(tree) == {"data/s3/b.json", "data/s3/deep/c.json", "data/partitions.json"}
+
+
+def test_what_one_rule_keeps_another_may_remove(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path, "data/ec2/a.json", "data/s3/b.json", "data/s3/tests/c.json")
+    prune(tree, [rule("data/*", keep=("data/s3",)), rule("**/tests")])
+    assert left(tree) == {"data/s3/b.json"}
+
+
+def test_a_file_that_two_rules_name_goes_once(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path, "pkg/tests/stub.pyi", "pkg/code.py")
+    prune(tree, [rule("**/tests"), rule("**/*.pyi")])
+    assert left(tree) == {"pkg/code.py"}
+
+
+# --- rules that have outlived their reason ---
+
+
+def test_a_pattern_that_matches_nothing_is_named_with_its_rule(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path, "pkg/code.py")
+    with pytest.raises(LayerError, match=rf"{RULES.name}: nothing matches pkg/docs \(the manual\); mend or delete"):
+        prune(tree, [rule("pkg/docs", what="the manual")])
+
+
+def test_all_patterns_that_match_nothing_are_named_at_once(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path, "pkg/code.py")
+    with pytest.raises(LayerError, match=r"nothing matches docs \(the manual\), \*\.c \(sources\), \*\.h \(sources\);"):
+        prune(tree, [rule("docs", what="the manual"), rule("*.c", "*.h", what="sources")])
+
+
+def test_a_pattern_beside_an_idle_one_is_not_named(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path, "pkg/code.py", "pkg/code.c")
+    with pytest.raises(LayerError, match=r"nothing matches \*\*/\*\.h \(sources\);"):
+        prune(tree, [rule("**/*.c", "**/*.h", what="sources")])
+
+
+def test_a_pattern_whose_every_match_is_kept_matches_nothing(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path, "data/s3/a.json")
+    with pytest.raises(LayerError, match=r"nothing matches data/\* "):
+        prune(tree, [rule("data/*", keep=("data/s3",))])
+
+
+def test_nothing_is_removed_when_a_rule_is_idle(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path, "pkg/docs/index.html", "pkg/docs/LICENSE", "pkg/code.py")
+    with pytest.raises(LayerError):
+        prune(tree, [rule("pkg/docs"), rule("nowhere")])
+    assert left(tree) == {"pkg/docs/index.html", "pkg/docs/LICENSE", "pkg/code.py"}
+
+
+# --- licences ---
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "LICENSE",
+        "LICENSE.txt",
+        "License-BSD.md",
+        "LICENCE",
+        "licenses_bundled.rst",
+        "COPYING",
+        "COPYING.LESSER",
+        "NOTICE.txt",
+        "AUTHORS.rst",
+        "COPYRIGHT",
+    ],
+)
+def test_a_licence_in_a_removed_part_moves_to_the_licences(name: str, tmp_path: Path) -> None:
+    tree = tree_of(tmp_path, f"pkg/compiler/lib/{name}", "pkg/compiler/main.c", "pkg/code.py")
+    prune(tree, [rule("pkg/compiler")])
+    assert left(tree) == {f"{LICENCES}/pkg/compiler/lib/{name}", "pkg/code.py"}
+
+
+@pytest.mark.parametrize("name", ["license.py", "licenses.pyi", "_authors.txt", "notices.so", "unlicensed.txt"])
+def test_a_file_that_only_sounds_like_a_licence_goes(name: str, tmp_path: Path) -> None:
+    tree = tree_of(tmp_path, f"pkg/compiler/{name}", "pkg/code.py")
+    prune(tree, [rule("pkg/compiler")])
+    assert left(tree) == {"pkg/code.py"}
+
+
+def test_a_moved_licence_keeps_its_words(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path, "pkg/compiler/LICENSE", "pkg/code.py")
+    prune(tree, [rule("pkg/compiler")])
+    assert (tree / LICENCES / "pkg/compiler/LICENSE").read_text() == "pkg/compiler/LICENSE"
+
+
+def test_licences_of_one_name_do_not_meet(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path, "a/tests/LICENSE", "b/tests/LICENSE", "b/tests/deep/LICENSE", "a/code.py", "b/code.py")
+    prune(tree, [rule("**/tests")])
+    licences = {f"{LICENCES}/{path}" for path in ("a/tests/LICENSE", "b/tests/LICENSE", "b/tests/deep/LICENSE")}
+    assert left(tree) == {*licences, "a/code.py", "b/code.py"}
+
+
+def test_the_licence_of_a_kept_part_stays_where_it_is(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path, "pkg/a/LICENSE", "pkg/b/LICENSE")
+    prune(tree, [rule("pkg/*", keep=("pkg/b",))])
+    assert left(tree) == {f"{LICENCES}/pkg/a/LICENSE", "pkg/b/LICENSE"}
+
+
+def test_the_licences_of_a_package_that_goes_whole_are_gone_with_it(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path, "plots/LICENSE", "plots/code.py", "plots-1.0.dist-info/licenses/LICENSE", "pkg/code.py")
+    prune(tree, [rule("plots", "plots-*.dist-info")])
+    assert left(tree) == {"pkg/code.py"}
+
+
+@pytest.mark.parametrize("order", [("plots", "**/fonts"), ("**/fonts", "plots")])
+def test_a_package_goes_whole_though_another_rule_names_a_part_of_it(order: tuple[str, str], tmp_path: Path) -> None:
+    tree = tree_of(tmp_path, "plots/fonts/LICENSE", "plots/code.py", "pkg/code.py")
+    prune(tree, [rule(pattern) for pattern in order])
+    assert left(tree) == {"pkg/code.py"}
+
+
+def test_no_folder_stands_where_there_is_no_licence_to_keep(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path, "pkg/docs/index.html", "pkg/code.py")
+    prune(tree, [rule("pkg/docs")])
+    assert not (tree / LICENCES).exists()
+
+
+# --- sizes ---
+
+
+def test_a_size_is_that_of_contents_alone(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path, "four", "a/six")
+    assert size(files(tree)) == len("four") + len("a/six")
+
+
+def test_the_files_of_a_file_are_itself(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path, "code.py")
+    assert list(files(tree / "code.py")) == [tree / "code.py"]
+
+
+# --- rules that are nearly right ---
+
+
+def test_what_is_kept_below_a_folder_that_goes_stays(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path, "data/s3/a", "data/ec2/b")
+    prune(tree, [rule("data", keep=("data/s3",))])
+    assert left(tree) == {"data/s3/a"}
+
+
+def test_a_kept_path_that_is_not_there_any_more_is_named(tmp_path: Path) -> None:
+    tree = tree_of(tmp_path, "data/ec2/b")
+    with pytest.raises(LayerError, match=r"nothing matches data/s3 \(a test's rule\)"):
+        prune(tree, [rule("data/*", keep=("data/s3",))])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'remove = "bin"',
+        "remove = [1]",
+        "remove = []",
+        'remove = ["a"]\nkeeps = ["a/b"]',
+        'remove = ["../outside"]',
+        'remove = ["/etc/hosts"]',
+        'remove = [""]',
+    ],
+)
+def test_a_rule_that_could_remove_something_else_is_not_taken(text: str, tmp_path: Path) -> None:
+    (tmp_path / "rules.toml").write_text(f"[[rule]]\n{WORDS}{text}\n")
+    with pytest.raises(LayerError, match=r"rules\.toml"):
+        read_rules(tmp_path / "rules.toml")
+
+
+def test_a_file_of_rules_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "rules.toml").write_bytes(b"\xff")
+    with pytest.raises(LayerError, match=r"rules\.toml"):
+        read_rules(tmp_path / "rules.toml")

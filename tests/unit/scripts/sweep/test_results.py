@@ -1,0 +1,162 @@
+"""What a sweep says of its figures: the table's rows, the CSV file, JSON and the picture."""
+
+import csv
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+from scripts.backtest.model import Options
+from scripts.backtest.report.formatting import NOTHING
+from scripts.report.formatting import MINUS
+from scripts.sweep import console, heatmap, html
+from scripts.sweep.executors import Failure
+from scripts.sweep.grid import combinations, read
+from scripts.sweep.grid import settings as settings_of
+from scripts.sweep.results import FIGURES, Outcome
+from scripts.sweep.sweep import Swept
+from scripts.sweep.tasks import Figures
+from scripts.sweep.walk_forward import Part
+from tests.builders import settings
+
+PARTS = tuple(
+    Part(number=number, start=date(2021, number, 1), end=date(2021, number, 28), times=()) for number in (1, 2, 3)
+)
+OPTIONS = Options(settings=settings())
+
+
+def figures(sharpe_ratio: float | None) -> Figures:
+    return {**dict.fromkeys(FIGURES, 1.0), "sharpe_ratio": sharpe_ratio}
+
+
+def outcome(grid: str, means: Mapping[str, float | None], samples: int | None = None) -> Outcome:
+    """A sweep whose settings have these Sharpe ratios, by the setting's words; 9 on the first part, for nothing."""
+    axes = read(grid)
+    found, left_out = settings_of(combinations(axes, samples, 1), {})
+    rows = tuple((figures(9.0), figures(means[each.words]), figures(means[each.words])) for each in found)
+    return Outcome(
+        metric="sharpe_ratio",
+        axes=axes,
+        settings=found,
+        left_out=left_out,
+        parts=PARTS,
+        swept=Swept(rows=rows, computed=len(rows) * 3, taken_up=0),
+        has_default=False,
+    )
+
+
+FOUR = outcome(
+    "HISTORY_BARS=120,250 SLIPPAGE=0,0.001",
+    {
+        "HISTORY_BARS=120 SLIPPAGE=0": 0.5,
+        "HISTORY_BARS=120 SLIPPAGE=0.001": -0.25,
+        "HISTORY_BARS=250 SLIPPAGE=0": 1.75,
+        "HISTORY_BARS=250 SLIPPAGE=0.001": None,
+    },
+)
+
+
+def texts(svg: str) -> list[str]:
+    return re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+
+
+def test_the_best_come_first_and_one_without_a_figure_last() -> None:
+    assert [row[:3] for row in console.best_rows(FOUR)] == [
+        ("1", "HISTORY_BARS=250\nSLIPPAGE=0", "1.75"),
+        ("2", "HISTORY_BARS=120\nSLIPPAGE=0", "0.50"),
+        ("3", "HISTORY_BARS=120\nSLIPPAGE=0.001", f"{MINUS}0.25"),
+        ("4", "HISTORY_BARS=250\nSLIPPAGE=0.001", NOTHING),
+    ]
+
+
+def test_a_failed_backtest_is_named_with_its_part_and_stands_in_the_file(tmp_path: Path) -> None:
+    rows = ((figures(1.0), Failure(why="its worker died"), figures(1.0)), *FOUR.swept.rows[1:])
+    failed = replace(FOUR, swept=replace(FOUR.swept, rows=rows))
+    failed.write_csv(tmp_path / "results.csv")
+    (line,) = console.failed_lines(failed)
+    assert line.startswith("failed: HISTORY_BARS=120 SLIPPAGE=0 on part 2 (2021-02-01 to 2021-02-28): its worker died;")
+    with (tmp_path / "results.csv").open() as file:
+        row = list(csv.DictReader(file))[1]
+    assert (row["setting"], row["part"], row["sharpe_ratio"], row["failed"]) == ("1", "2", "", "its worker died")
+
+
+def test_the_default_is_shown_beside_the_settings_and_never_chosen_or_ranked(tmp_path: Path) -> None:
+    rows = (*FOUR.swept.rows, (figures(50.0), figures(60.0), figures(70.0)))
+    with_default = replace(FOUR, swept=replace(FOUR.swept, rows=rows), has_default=True)
+    assert [fold.default for fold in with_default.folds] == [60.0, 70.0]
+    assert [fold.out_of_sample for fold in with_default.folds] == [fold.out_of_sample for fold in FOUR.folds]
+    assert with_default.ranking == FOUR.ranking
+    assert list(console.best_rows(with_default))[-1] == (
+        "",
+        "default: without GRID",
+        "65.00",
+        "50.00",
+        "60.00",
+        "70.00",
+    )
+
+
+def test_json_has_no_numbers_that_json_does_not_know() -> None:
+    assert json.loads(json.dumps(FOUR.as_json(), allow_nan=False))["best"][0]["out_of_sample"] == 1.75
+
+
+# --- the picture -----------------------------------------------------------------------------------------------------
+
+
+def test_the_heat_map_has_the_mean_of_each_pair_of_values_in_its_cell() -> None:
+    found = texts(heatmap.draw(FOUR).file)
+    assert [each for each in found if re.search(rf"\.\d\d$|{NOTHING}", each)] == [
+        "0.50",
+        "1.75",
+        f"{MINUS}0.25",
+        NOTHING,
+    ]
+    assert {"HISTORY_BARS", "SLIPPAGE", "120", "250", "0.001"} <= set(found)
+
+
+def test_what_varies_beside_the_first_two_is_averaged_over() -> None:
+    grid = "HISTORY_BARS=120 SLIPPAGE=0,0.001 UNIVERSE_SIZE=5,10 REFIT_EVERY=1,5"
+    means = {
+        each.words: 1.0 + each.options.refit_every_bars
+        for each in settings_of(combinations(read(grid), None, 1), {})[0]
+    }
+    drawn = heatmap.draw(outcome(grid, means))
+    assert drawn.title == "Sharpe ratio, mean out of sample, over all REFIT_EVERY"
+    assert texts(drawn.file).count("4.00") == 4
+
+
+def test_one_setting_that_varies_is_drawn_as_bars() -> None:
+    drawn = heatmap.draw(outcome("HISTORY_BARS=120,250", {"HISTORY_BARS=120": 0.5, "HISTORY_BARS=250": -1.5}))
+    assert {"120", "250", "0.50", f"{MINUS}1.50", "HISTORY_BARS"} == set(texts(drawn.file))
+
+
+def test_a_range_is_drawn_in_sections() -> None:
+    words = [each.words for each in settings_of(combinations(read("HISTORY_BARS=100..180"), 40, 1), {})[0]]
+    drawn = heatmap.draw(outcome("HISTORY_BARS=100..180", dict.fromkeys(words, 0.5), samples=40))
+    assert [each for each in texts(drawn.file) if " to " in each][:2] == ["100 to 110", "110 to 120"]
+
+
+def test_no_figure_at_all_is_a_picture_without_values() -> None:
+    nothing = outcome("HISTORY_BARS=120 SLIPPAGE=0", {"HISTORY_BARS=120 SLIPPAGE=0": None})
+    assert NOTHING in texts(heatmap.draw(nothing).file)
+
+
+def test_the_same_sweep_is_drawn_in_the_same_bytes() -> None:
+    assert heatmap.draw(FOUR) == heatmap.draw(FOUR)
+
+
+# --- settings that another one brings along --------------------------------------------------------------------------
+
+RULES = outcome("SIGNAL=trend,horizon", {"SIGNAL=trend": 0.5, "SIGNAL=horizon": 0.1})
+
+
+def test_what_the_rule_horizon_was_run_with_is_said() -> None:
+    assert "HISTORY_BARS=5000 STOP_LOSS_FRACTION=0 TAKE_PROFIT_FRACTION=0 REFIT_EVERY=5" in RULES.caution
+
+
+def test_only_what_all_settings_have_in_common_is_called_the_same_for_all() -> None:
+    named = dict(html.same_for_all(RULES))
+    assert "UNIVERSE_SIZE" in named
+    assert {"HISTORY_BARS", "STOP_LOSS_FRACTION", "REFIT_EVERY", "SIGNAL"}.isdisjoint(named)

@@ -1,0 +1,232 @@
+import gzip
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from scripts import ROOT
+from scripts.data.sample_prices import sample
+from trader.prices.base import PriceSourceError
+from trader.prices.file import FilePrices, PriceFileError
+from trader.progress import no_progress
+
+SAMPLE = ROOT / "function/trader/data/sample_prices.csv.gz"
+LATER = datetime(2030, 1, 1, tzinfo=UTC)
+TWO_BY_TWO = "timestamp,AAPL,BRK.B\n2022-12-27,130.5,301\n2022-12-28,126,302.5\n"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "prices.csv"
+
+
+def write(path: Path, text: str, bar_interval: str = "1d") -> FilePrices:
+    path.write_text(text)
+    return FilePrices(path, bar_interval)
+
+
+def closes(prices: FilePrices, symbol: str, count: int = 250, now: datetime = LATER) -> dict[datetime, float]:
+    series = prices.closes([symbol], count, now, no_progress)[symbol]
+    return {time.to_pydatetime(): price for time, price in series.items() if hasattr(time, "to_pydatetime")}
+
+
+def fault(prices: FilePrices) -> str:
+    with pytest.raises(PriceFileError) as caught:
+        prices.closes(["AAPL"], 250, LATER, no_progress)
+    return str(caught.value)
+
+
+def test_the_columns_are_the_symbols(file: Path) -> None:
+    assert write(file, TWO_BY_TWO).symbols() == {"AAPL", "BRK.B"}
+
+
+def test_a_plain_date_is_midnight_in_new_york(file: Path) -> None:
+    assert closes(write(file, TWO_BY_TWO), "AAPL") == {
+        datetime(2022, 12, 27, 5, tzinfo=UTC): 130.5,
+        datetime(2022, 12, 28, 5, tzinfo=UTC): 126.0,
+    }
+
+
+def test_a_time_without_offset_follows_new_yorks_summer_time(file: Path) -> None:
+    prices = write(file, "timestamp,AAPL\n2022-03-11 09:30:00,1\n2022-03-14 09:30:00,2\n", "15m")
+    assert [time.hour for time in closes(prices, "AAPL")] == [14, 13]
+
+
+def test_a_time_with_an_offset_is_taken_at_its_word(file: Path) -> None:
+    prices = write(file, "timestamp,AAPL\n2022-12-28T15:45:00+01:00,1\n2022-12-28T15:45:00Z,2\n", "15m")
+    assert [time.hour for time in closes(prices, "AAPL")] == [14, 15]
+
+
+@pytest.mark.parametrize("stamp", ["", "T16:00:00", " 00:00:00+00:00", "T05:00:00Z", "T09:30:00-05:00"])
+def test_a_daily_bar_is_its_date_however_it_is_stamped(file: Path, stamp: str) -> None:
+    prices = write(file, f"timestamp,AAPL\n2022-12-28{stamp},1\n")
+    assert prices.last_bar() == datetime(2022, 12, 28, 5, tzinfo=UTC)
+
+
+def test_two_daily_bars_of_one_date_are_a_repetition(file: Path) -> None:
+    assert "is repeated" in fault(write(file, "timestamp,AAPL\n2022-12-28T09:30,1\n2022-12-28T16:00,2\n"))
+
+
+def test_the_last_bar_is_the_last_row(file: Path) -> None:
+    assert write(file, TWO_BY_TWO).last_bar() == datetime(2022, 12, 28, 5, tzinfo=UTC)
+
+
+def test_only_the_last_bars_asked_for_are_given(file: Path) -> None:
+    assert list(closes(write(file, TWO_BY_TWO), "BRK.B", count=1).values()) == [302.5]
+
+
+def test_a_bar_that_starts_now_is_given_and_a_later_one_is_not(file: Path) -> None:
+    now = datetime(2022, 12, 27, 5, tzinfo=UTC)
+    assert list(closes(write(file, TWO_BY_TWO), "AAPL", now=now)) == [now]
+    assert closes(write(file, TWO_BY_TWO), "AAPL", now=now - timedelta(seconds=1)) == {}
+
+
+def test_a_symbol_that_the_file_lacks_is_left_out(file: Path) -> None:
+    assert set(write(file, TWO_BY_TWO).closes(["AAPL", "NVDA"], 9, LATER, no_progress)) == {"AAPL"}
+
+
+def test_progress_ends_with_every_symbol_done(file: Path) -> None:
+    steps: list[tuple[str, int, int]] = []
+    write(file, TWO_BY_TWO).closes(
+        ["AAPL", "NVDA"], 9, LATER, lambda work, done, total: steps.append((work, done, total))
+    )
+    assert steps == [("prices from the file", 2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("field", "price"), [("", "nan"), ("nan", "nan"), ("0", "0.0"), ("-3", "-3.0"), ("inf", "inf")]
+)
+def test_prices_that_spoil_one_symbol_only_are_no_fault_of_the_file(file: Path, field: str, price: str) -> None:
+    prices = write(file, f"timestamp,AAPL,KO\n2022-12-28,{field},60\n")
+    assert [str(value) for value in closes(prices, "AAPL").values()] == [price]
+
+
+def test_a_file_saved_by_a_spreadsheet_is_read(file: Path) -> None:
+    file.write_bytes(b"\xef\xbb\xbf" + TWO_BY_TWO.replace("\n", "\r\n").encode() + b"\r\n\r\n")
+    assert list(closes(FilePrices(file), "AAPL").values()) == [130.5, 126.0]
+
+
+def test_a_compressed_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "prices.csv.gz"
+    path.write_bytes(gzip.compress(TWO_BY_TWO.encode()))
+    assert list(closes(FilePrices(path), "AAPL").values()) == [130.5, 126.0]
+
+
+def test_a_changed_file_is_read_again(file: Path) -> None:
+    prices = write(file, TWO_BY_TWO)
+    prices.symbols()
+    write(file, TWO_BY_TWO.replace("AAPL", "MSFT"))
+    os.utime(file, ns=(0, 1))
+    assert prices.symbols() == {"MSFT", "BRK.B"}
+
+
+def test_an_unchanged_file_is_read_once(file: Path) -> None:
+    prices = write(file, TWO_BY_TWO)
+    before = file.stat()
+    prices.symbols()
+    file.write_text("x" * before.st_size)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert prices.symbols() == {"AAPL", "BRK.B"}
+
+
+def test_a_fault_of_the_file_is_a_fault_of_the_source(file: Path) -> None:
+    with pytest.raises(PriceSourceError):
+        FilePrices(file).symbols()
+
+
+def test_a_missing_file_is_named_with_the_setting_to_change(file: Path) -> None:
+    assert (
+        fault(FilePrices(file))
+        == f"price file {file}: No such file or directory; set PRICE_FILE to a CSV file of closes"
+    )
+
+
+def test_a_folder_is_no_price_file(tmp_path: Path) -> None:
+    assert "Is a directory; set PRICE_FILE" in fault(FilePrices(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["", "\n\n"])
+def test_an_empty_file_is_said_to_be_empty(file: Path, text: str) -> None:
+    assert f"{file} is empty; it needs a header row" in fault(write(file, text))
+
+
+def test_a_header_alone_is_not_enough(file: Path) -> None:
+    assert "has a header row only; add a row for each bar" in fault(write(file, "timestamp,AAPL\n"))
+
+
+def test_a_torn_archive_is_recognised(tmp_path: Path) -> None:
+    path = tmp_path / "prices.csv.gz"
+    path.write_bytes(SAMPLE.read_bytes()[:50_000])
+    assert "is torn or not gzip" in fault(FilePrices(path))
+
+
+def test_an_archive_with_wrong_bytes_in_the_middle_is_recognised(tmp_path: Path) -> None:
+    path = tmp_path / "prices.csv.gz"
+    data = bytearray(gzip.compress(TWO_BY_TWO.encode() * 100))
+    data[20:30] = bytes(10)
+    path.write_bytes(data)
+    assert "is torn or not gzip" in fault(FilePrices(path))
+
+
+def test_plain_text_called_gz_is_recognised(tmp_path: Path) -> None:
+    assert "is torn or not gzip" in fault(write(tmp_path / "prices.csv.gz", TWO_BY_TWO))
+
+
+def test_bytes_that_are_no_text_are_recognised(file: Path) -> None:
+    file.write_bytes(TWO_BY_TWO.encode("utf-16"))
+    assert "is not UTF-8 text" in fault(FilePrices(file))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param(
+            "timestamp,AAPL,KO\n2022-12-27,1,2\n2022-12-28,n/a,2\n",
+            "line 3: AAPL has 'n/a' for a price; write a number, or nothing if there is none",
+            id="text for a price",
+        ),
+        pytest.param("timestamp,KO,AAPL,KO\n2022-12-28,1,2,3\n", "line 1: column KO stands there 2 times", id="twice"),
+        pytest.param("timestamp,,AAPL\n2022-12-28,1,2\n", "line 1: column 2 has no symbol", id="nameless column"),
+        pytest.param("timestamp;AAPL\n2022-12-28;1\n", "line 1: no symbols", id="semicolons"),
+        pytest.param("timestamp,AAPL\n28/12/2022,1\n", "line 2: timestamp '28/12/2022' is not ISO 8601", id="date"),
+        pytest.param(
+            "timestamp,AAPL\n2022-12-27,1\n2022-12-28,1\n2022-12-28,1\n2022-12-28,1\n",
+            "line 4: timestamp '2022-12-28' is repeated; sort the rows by time",
+            id="duplicate time",
+        ),
+        pytest.param(
+            "timestamp,AAPL\n2022-12-27,1\n2022-12-26,1\n2022-12-25,1\n",
+            "line 3: timestamp '2022-12-26' is earlier than the one before",
+            id="unsorted",
+        ),
+        pytest.param(
+            "timestamp,AAPL,KO\n2022-12-27,1,2\n2022-12-28,1\n", "line 3: 2 fields where the header has 3", id="cut off"
+        ),
+        pytest.param("timestamp,AAPL\n2022-12-28,1,2\n", "line 2: 3 fields where the header has 2", id="too wide"),
+        pytest.param('timestamp,AAPL\n2022-12-28,"1\n', "line 2: not CSV", id="open quote"),
+    ],
+)
+def test_a_malformed_line_is_named_with_its_remedy(file: Path, text: str, expected: str) -> None:
+    message = fault(write(file, text))
+    assert message.startswith(f"price file {file}, {expected}")
+    assert "; " in message
+
+
+def test_the_sample_is_made_of_the_years_since_2013() -> None:
+    dataset = "Date,AAPL,KO\n2012-12-31,1,2\n2013-01-02,3,4\n2013-01-03,5,6\n"
+    assert sample(dataset) == "timestamp,AAPL,KO\n2013-01-02,3,4\n2013-01-03,5,6\n"
+
+
+def test_the_shipped_sample_holds_ten_years_of_twenty_stocks_without_a_gap() -> None:
+    prices = FilePrices(SAMPLE)
+    table = prices.closes(sorted(prices.symbols()), 10_000, prices.last_bar(), no_progress)
+    assert len(table) == 20
+    assert {len(series) for series in table.values()} == {2516}
+    assert all(series.gt(0).all() for series in table.values())
+    assert prices.last_bar() == datetime(2022, 12, 28, 5, tzinfo=UTC)
+
+
+def test_what_is_listed_later_is_no_symbol_yet(file: Path) -> None:
+    prices = write(file, "timestamp,OLD,NEW\n2022-12-27,1,\n2022-12-28,1,2\n")
+    assert prices.symbols(datetime(2022, 12, 27, 20, tzinfo=UTC)) == {"OLD"}
