@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from trader.alpaca.client import AlpacaClient
 
 LOG = logging.getLogger("trader")
-MOST_LETTERS = 2_000  # of an error, in a record and in a line of the log
+MAX_CHARACTERS = 2_000  # of an error, in a record and in a line of the log
 PARAMETERS = Parameters()  # secrets are fetched at cold start and kept as long as the process
 
 
@@ -155,7 +155,7 @@ def finish(this: Run, status: Outcome | Code, detail: str) -> Report:
 
 def failed(this: Run, error: BaseException) -> Report:
     """The report of a run that an unexpected error has ended."""
-    return finish(this, Outcome.FAILED, one_line(f"{type(error).__name__}: {error}", MOST_LETTERS))
+    return finish(this, Outcome.FAILED, one_line(f"{type(error).__name__}: {error}", MAX_CHARACTERS))
 
 
 def open_desk(

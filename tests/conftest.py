@@ -16,7 +16,7 @@ settings.register_profile("fuzz", deadline=None, print_blob=True)  # make fuzz: 
 settings.load_profile("tests")
 
 
-LONGEST = (
+SLOWEST = (
     *(
         "test_planted_bugs.py",
         "test_terraform.py",
@@ -32,7 +32,7 @@ LONGEST = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest files, so that no worker is left with one when the others are done."""
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    items.sort(key=lambda item: SLOWEST.index(item.path.name) if item.path.name in SLOWEST else len(SLOWEST))
 
 
 @pytest.hookimpl(optionalhook=True)

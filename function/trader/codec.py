@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from trader.model import YEARS
 
-MOST = 1e15
+MAX_NUMBER = 1e15
 """A larger number is no price, quantity or sum of money."""
 
 
@@ -38,7 +38,7 @@ def mapping(data: object) -> Mapping[str, Any]:
 
 def number(data: object) -> float:
     """A finite number. Raises ValueError if it is none, or larger than anything there is."""
-    if isinstance(data, bool) or not isinstance(data, int | float) or not -MOST <= data <= MOST:
+    if isinstance(data, bool) or not isinstance(data, int | float) or not -MAX_NUMBER <= data <= MAX_NUMBER:
         raise ValueError(f"{data!r:.100} is no number, or none that can be")
     return float(data)
 

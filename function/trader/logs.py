@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from logging import _SysExcInfoType
 
-MOST_LETTERS = 2_000
+MAX_CHARACTERS = 2_000
 """Of a message, and of a line of a traceback."""
 
-MOST_TEXT = 500
+MAX_TEXT_CHARACTERS = 500
 """Of a text from outside: what a broker, a price source or an exception says."""
 
-LONGEST_REASON = 200
+MAX_REASON_CHARACTERS = 200
 """Of why one symbol has no prices: there may be five hundred of them in a line of the log."""
 
 _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
@@ -32,15 +32,15 @@ class TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 the name is logging's
         """The line without a traceback, which logging adds after it."""
         fields = {name: value for name, value in vars(record).items() if name not in _OWN}
-        record.message = one_line(record.message, MOST_LETTERS)
+        record.message = one_line(record.message, MAX_CHARACTERS)
         return " ".join([super().formatMessage(record), *(f"{name}={_plain(value)}" for name, value in fields.items())])
 
     def formatException(self, ei: "_SysExcInfoType | tuple[None, None, None]") -> str:  # noqa: N802 the names are logging's
         """The traceback, indented: an error's own text may look like a record."""
-        return "\n".join(f"    {one_line(line, MOST_LETTERS)}" for line in super().formatException(ei).splitlines())
+        return "\n".join(f"    {one_line(line, MAX_CHARACTERS)}" for line in super().formatException(ei).splitlines())
 
 
-def one_line(text: object, most: int = MOST_TEXT) -> str:
+def one_line(text: object, most: int = MAX_TEXT_CHARACTERS) -> str:
     """A text in printable characters, cut if it is long: it can fake no line, and hide none by its length."""
     whole = str(text)
     cut = whole if len(whole) <= most else f"{whole[:most]}… ({len(whole):,} letters)"

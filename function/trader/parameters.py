@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
 
-MOST_PER_CALL = 10  # GetParameters takes no more
+MAX_PER_CALL = 10  # GetParameters takes no more
 
 
 class ParametersError(Exception):
@@ -23,7 +23,7 @@ class Parameters:
     def fetch(self, names: Sequence[str]) -> Mapping[str, str]:
         """The values of those that exist and may be read. Raises botocore's errors when AWS cannot be asked."""
         unknown = [name for name in names if name not in self._known]
-        for batch in batched(unknown, MOST_PER_CALL, strict=False):
+        for batch in batched(unknown, MAX_PER_CALL, strict=False):
             self._known |= self._read(batch)
         return {name: self._known[name] for name in names if name in self._known}
 

@@ -29,7 +29,7 @@ DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORE
 ADDRESS = re.compile(r"https?://([\w.-]+|\[[0-9a-f:]+\])(:\d{1,5})?(/[\w.~-]*)*", re.ASCII | re.IGNORECASE)
 """An address in which every program sees the same host: other dots, blanks and user names are read in several ways."""
 
-LONGEST_PATH = 4096
+MAX_PATH_CHARACTERS = 4096
 SHOWN = 100
 """So many letters of a value are shown in an error."""
 
@@ -112,8 +112,8 @@ def matching(pattern: str, allowed: str) -> Callable[[str], str]:
 
 def path(text: str) -> str:
     """A file's or a folder's name, such as the file system takes."""
-    if not text.isprintable() or len(text) > LONGEST_PATH:
-        raise ValueError(f"a path of printable characters, {LONGEST_PATH} at most")
+    if not text.isprintable() or len(text) > MAX_PATH_CHARACTERS:
+        raise ValueError(f"a path of printable characters, {MAX_PATH_CHARACTERS} at most")
     return text
 
 

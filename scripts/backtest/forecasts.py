@@ -17,7 +17,7 @@ from trader.settings import MAP, PROPHET, Settings
 BLOCK_BARS = {PROPHET: 10, MAP: 250}
 """Bars that are computed at once, by engine: so many that handing them over costs nothing."""
 
-MOST_TOGETHER = 10
+MAX_TOGETHER = 10
 """So many symbols of a block the map engine fits in one task: with two workers none waits for the first one's."""
 
 BLOCKS_AHEAD = 3
@@ -71,7 +71,7 @@ class Blocks:
 
     def groups(self, symbols: Sequence[str]) -> list[tuple[str, ...]]:
         """Symbols that are best computed together: for Prophet each by itself."""
-        return list(batched(symbols, 1 if self._key.engine == PROPHET else MOST_TOGETHER, strict=False))
+        return list(batched(symbols, 1 if self._key.engine == PROPHET else MAX_TOGETHER, strict=False))
 
     def task(self, symbols: Sequence[str], block: int, first: datetime | None = None) -> Task:
         """The work for some symbols in a block, from its bar `first` on, or from the block's beginning."""

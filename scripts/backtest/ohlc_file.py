@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from trader.prices.file import PriceFileError, Row, bar_time, fault, is_number, read_rows
-from trader.prices.series import LEAST_USD, MOST_USD
+from trader.prices.series import MAX_PRICE_USD, MIN_PRICE_USD
 
 PRICES = ("open", "high", "low", "close")
 
@@ -136,7 +136,7 @@ def _check(path: Path, found: _Read) -> None:
     is_wrong = (
         is_repeated.to_numpy()
         | (is_missing.any(axis=1) & ~is_missing.all(axis=1))
-        | ((prices_usd < LEAST_USD) | (prices_usd > MOST_USD)).any(axis=1)
+        | ((prices_usd < MIN_PRICE_USD) | (prices_usd > MAX_PRICE_USD)).any(axis=1)
         | (np.minimum(opens, closes) < lows - slack_usd)
         | (np.maximum(opens, closes) > highs + slack_usd)
     )
@@ -156,8 +156,8 @@ def _fault_of(values_usd: Mapping[str, float], *, is_repeated: bool) -> tuple[st
         return f"has no {' and no '.join(lacking)}", "complete the row, or leave all four empty if there was no bar"
     remedy = "correct the row, or remove it"
     for name, value in values_usd.items():
-        if not LEAST_USD <= value <= MOST_USD:
-            return f"has {value:g} for {name}, and a share costs {LEAST_USD:g} to {MOST_USD:,} USD", remedy
+        if not MIN_PRICE_USD <= value <= MAX_PRICE_USD:
+            return f"has {value:g} for {name}, and a share costs {MIN_PRICE_USD:g} to {MAX_PRICE_USD:,} USD", remedy
     high, low = values_usd["high"], values_usd["low"]
     if high < low:
         return f"has a high of {high:g} below its low of {low:g}", remedy

@@ -8,9 +8,9 @@ import pandas as pd
 
 from scripts.backtest.forecasts import asked_bars
 from scripts.backtest.model import Note
-from trader.forecasting.prophet import LEAST_BARS
+from trader.forecasting.prophet import MIN_BARS
 from trader.model import NEW_YORK, Code
-from trader.prices.series import LEAST_USD, MOST_USD
+from trader.prices.series import MAX_PRICE_USD, MIN_PRICE_USD
 from trader.schedule import sessions
 from trader.settings import Settings
 
@@ -23,7 +23,7 @@ SPLITS = (1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40, 50, 100)
 SPLIT_TOLERANCE_FRACTION = 0.03
 """How far a day's own change may take the close from what the split makes of it."""
 
-MOST_NAMED = 3
+MAX_NAMED = 3
 """So many jumps are named in a note; of more, their number."""
 
 type Say = Callable[[datetime], str]
@@ -38,13 +38,13 @@ def sayer(bar_interval: str) -> Say:
 
 def needed_bars(settings: Settings) -> int:
     """How many bars there have to be, the first traded one included, before trading can begin."""
-    window = LEAST_BARS["horizon"] if settings.signal == "horizon" else settings.history_bars
+    window = MIN_BARS["horizon"] if settings.signal == "horizon" else settings.history_bars
     return max(window, settings.universe_lookback_bars + 1)
 
 
 def joining_bars(settings: Settings) -> int:
     """How many bars of its own a symbol has before the pipeline can choose it."""
-    return max(LEAST_BARS[settings.signal], settings.universe_lookback_bars + 1)
+    return max(MIN_BARS[settings.signal], settings.universe_lookback_bars + 1)
 
 
 def notes(close: pd.DataFrame, settings: Settings, first: datetime) -> tuple[Note, ...]:
@@ -134,7 +134,7 @@ def _gaps(close: pd.DataFrame, used: pd.DataFrame, say: Say) -> Iterator[Note]:
 
 
 def _is_impossible(close: pd.DataFrame) -> pd.DataFrame:
-    return (close < LEAST_USD) | (close > MOST_USD)
+    return (close < MIN_PRICE_USD) | (close > MAX_PRICE_USD)
 
 
 def _impossible(used: pd.DataFrame, say: Say) -> Iterator[Note]:
@@ -182,5 +182,5 @@ def _split(ratio: float) -> str:
 
 
 def _named(jumps: Sequence[str]) -> str:
-    more = f" and {len(jumps) - MOST_NAMED:,} more" if len(jumps) > MOST_NAMED else ""
-    return ", ".join(jumps[:MOST_NAMED]) + more
+    more = f" and {len(jumps) - MAX_NAMED:,} more" if len(jumps) > MAX_NAMED else ""
+    return ", ".join(jumps[:MAX_NAMED]) + more

@@ -17,7 +17,7 @@ from scripts.backtest.yahoo_cache import Cache, final_until
 from trader.model import BAR_LENGTH, NEW_YORK
 from trader.prices.base import start_of
 from trader.prices.file import FilePrices
-from trader.prices.series import LEAST_USD, MOST_USD
+from trader.prices.series import MAX_PRICE_USD, MIN_PRICE_USD
 from trader.progress import Progress, no_progress
 from trader.schedule import sessions
 from trader.settings import SAMPLE_PRICES, Settings
@@ -26,7 +26,7 @@ from trader.stages.universe import candidates
 DEFAULT_YEARS = 2
 """So much is traded unless START says otherwise."""
 
-MOST_NAMED = 5
+MAX_NAMED = 5
 """So many symbols are named in a sentence."""
 
 PRICES = ("open", "high", "low", "close")
@@ -105,7 +105,7 @@ def _bars(panel: Panel, options: Options) -> pd.DatetimeIndex:
     bars = pd.DatetimeIndex(panel.close.index[panel.close.notna().to_numpy().any(axis=1)])
     if not len(bars):
         raise BacktestError(
-            f"{panel.source}: no price of {', '.join(panel.close.columns[:MOST_NAMED])}; choose another UNIVERSE"
+            f"{panel.source}: no price of {', '.join(panel.close.columns[:MAX_NAMED])}; choose another UNIVERSE"
         )
     if options.end is None:
         return bars
@@ -173,15 +173,15 @@ def _from_file(settings: Settings, progress: Progress) -> Panel:
     wanted = candidates(settings.universe, known)
     symbols = [symbol for symbol in wanted if symbol in known]
     if not symbols:
-        has = ", ".join(sorted(known)[:MOST_NAMED]) + (", ..." if len(known) > MOST_NAMED else "")
+        has = ", ".join(sorted(known)[:MAX_NAMED]) + (", ..." if len(known) > MAX_NAMED else "")
         raise BacktestError(
             f"price file {path} has no prices of UNIVERSE={','.join(settings.universe)}, but of {has}; "
             f"set UNIVERSE to symbols of the file"
         )
     about += [Note(symbol=symbol, what=f"{path.name} has no prices of it") for symbol in wanted if symbol not in known]
     if settings.universe == ("sp500",) and (others := sorted(known.difference(wanted))):
-        more = f" and {len(others) - MOST_NAMED:,} more" if len(others) > MOST_NAMED else ""
-        named = ", ".join(others[:MOST_NAMED])
+        more = f" and {len(others) - MAX_NAMED:,} more" if len(others) > MAX_NAMED else ""
+        named = ", ".join(others[:MAX_NAMED])
         what = f"{path.name} has prices of {named}{more}, which UNIVERSE=sp500 leaves out"
         about.append(Note(symbol="", what=what))
     of = "the sample that ships with the project" if path == SAMPLE_PRICES else path.name
@@ -219,7 +219,7 @@ def _from_yahoo(options: Options, now: datetime, cache: Cache, progress: Progres
 def _mended(tables: Tables, settings: Settings) -> tuple[Tables, tuple[Note, ...]]:
     """Yahoo's bars without opens, highs and lows that cannot be: what remains of such a bar is its close."""
     close = tables["close"]
-    is_given = {name: (tables[name] >= LEAST_USD) & (tables[name] <= MOST_USD) for name in PRICES[:3]}
+    is_given = {name: (tables[name] >= MIN_PRICE_USD) & (tables[name] <= MAX_PRICE_USD) for name in PRICES[:3]}
     opened, high, low = (tables[name].where(is_given[name], close) for name in PRICES[:3])
     top, bottom = opened.where(opened > close, close), opened.where(opened < close, close)
     is_off = (top > high * (1 + OFF_FRACTION)) | (bottom < low * (1 - OFF_FRACTION))

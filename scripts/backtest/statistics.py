@@ -26,7 +26,7 @@ VERSION = 1
 """Of what figures() gives: of backtest.json."""
 
 SESSIONS_A_YEAR = 252
-LEAST_BARS = 2
+MIN_BARS = 2
 """Fewer returns than these have no spread, and a year made out of one of them would mean nothing."""
 
 
@@ -69,7 +69,7 @@ class Course:
         closed = [trade for trade in self.trades if not trade.is_open]
         final_usd = float(self.equity_usd[-1]) if len(returns) else self.cash_usd
         measured: dict[str, float | None] = dict.fromkeys(RATIOS)
-        if len(returns) >= LEAST_BARS:
+        if len(returns) >= MIN_BARS:
             with np.errstate(all="ignore"):  # what cannot be divided is None below
                 measured = {name: _finite(of(returns, annualization=year)) for name, of in RATIOS.items()}
         return {

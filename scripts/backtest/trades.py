@@ -11,7 +11,7 @@ import pandas as pd
 from scripts.backtest.model import Fill, Result
 from trader.model import Side
 
-LEAST_SHARES = 1e-9
+MIN_SHARES = 1e-9
 """Less than this is rounding: brokers keep shares with nine decimals."""
 
 STILL_OPEN = "still open"
@@ -83,14 +83,14 @@ def trades(result: Result) -> tuple[Trade, ...]:
 def _sold(sale: Fill, held: deque[_Lot], calendar: pd.Index) -> Iterator[Trade]:
     reason = sale.reason if sale.kind == "market" else sale.kind
     left = sale.quantity
-    while left > LEAST_SHARES:
+    while left > MIN_SHARES:
         if not held:
             raise ValueError(f"{sale.client_order_id} sells {left:g} {sale.symbol} more than were bought")
         lot = held[0]
         quantity = min(left, lot.left)
         left -= quantity
         lot.left -= quantity
-        if lot.left <= LEAST_SHARES:
+        if lot.left <= MIN_SHARES:
             held.popleft()
         commission_usd = sale.commission_usd * quantity / sale.quantity
         yield _trade(lot.entry, quantity, _Exit(sale.time, sale.price_usd, reason, commission_usd, sale.time), calendar)

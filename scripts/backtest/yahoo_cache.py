@@ -15,7 +15,7 @@ import pandas as pd
 
 from trader.model import NEW_YORK
 from trader.prices.base import PriceSourceError
-from trader.prices.yahoo import MOST_DAYS, Patience, YahooPrices
+from trader.prices.yahoo import MAX_DAYS, Patience, YahooPrices
 from trader.progress import Progress
 from trader.schedule import sessions
 
@@ -158,7 +158,7 @@ def _between(bars: pd.DataFrame, start: datetime, end: datetime) -> pd.DataFrame
 
 def _earliest(interval: str, now: datetime) -> datetime:
     """How far back Yahoo has bars of this length."""
-    return now - timedelta(days=MOST_DAYS.get(interval, 100 * 365))
+    return now - timedelta(days=MAX_DAYS.get(interval, 100 * 365))
 
 
 def _facts(symbol: str, interval: str) -> dict[str, object]:

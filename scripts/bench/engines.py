@@ -44,12 +44,12 @@ BY_PROPHET = 20
 ROUNDS = 3
 """The least time of so many counts, for map: the others take long enough for chance to even out."""
 
-LEAST_RATIO = 100.0
-MOST_MB = 300
-MOST_GROWTH = 1.2
+MIN_RATIO = 100.0
+MAX_MB = 300
+MAX_GROWTH = 1.2
 """Time for n times as much over n times the time: more than this is more than linear."""
 
-LEAST_BACKTEST_RATIO = 50.0
+MIN_BACKTEST_RATIO = 50.0
 BACKTEST_BARS = 1000
 USUAL_BARS = 20
 PROPHET_BARS = 20, 80
@@ -162,8 +162,8 @@ def speed(progress: Progress) -> tuple[float, list[Line]]:
             Line(
                 what=f"ENGINE=map, a symbol of {count} x {BARS} bars",
                 measured=f"{1000 * map_s:.2f} ms, {loop_s / map_s:.0f} times as fast as the loop",
-                target=f"≥ {LEAST_RATIO:g} times" if is_last else "",
-                is_reached=not is_last or loop_s / map_s >= LEAST_RATIO,
+                target=f"≥ {MIN_RATIO:g} times" if is_last else "",
+                is_reached=not is_last or loop_s / map_s >= MIN_RATIO,
             )
         )
     return loop_s, lines
@@ -180,14 +180,14 @@ def growth() -> list[Line]:
         Line(
             what="4 times the symbols, 500 to 2,000: the time over 4 times the time",
             measured=f"{of_symbols:.2f} ({by_count[500]:.2f} s, {by_count[2000]:.2f} s)",
-            target=f"≤ {MOST_GROWTH:g}: linear",
-            is_reached=of_symbols <= MOST_GROWTH,
+            target=f"≤ {MAX_GROWTH:g}: linear",
+            is_reached=of_symbols <= MAX_GROWTH,
         ),
         Line(
             what="8 times the bars, 125 to 1,000, 200 symbols: the time over 8 times the time",
             measured=f"{of_bars:.2f} ({shown} ms a symbol)",
-            target=f"≤ {MOST_GROWTH:g}: linear",
-            is_reached=of_bars <= MOST_GROWTH,
+            target=f"≤ {MAX_GROWTH:g}: linear",
+            is_reached=of_bars <= MAX_GROWTH,
         ),
     ]
 
@@ -200,8 +200,8 @@ def memory() -> Line:
     return Line(
         what=f"memory of a process with {COUNTS[-1]} symbols x {BARS} bars",
         measured=f"{peak / 1e6:.0f} MB",
-        target=f"< {MOST_MB} MB",
-        is_reached=peak < MOST_MB * 1e6,
+        target=f"< {MAX_MB} MB",
+        is_reached=peak < MAX_MB * 1e6,
     )
 
 
@@ -234,8 +234,8 @@ def backtests(loop_s: float) -> list[Line]:
         Line(
             what="make backtest, 20 symbols x 1,000 bars, refitted at every bar, ENGINE=map",
             measured=f"{map_s:.1f} s, {fitted_s / map_s:.0f} times as fast as the loop's fits alone ({fitted_s:.0f} s)",
-            target=f"≥ {LEAST_BACKTEST_RATIO:g} times",
-            is_reached=fitted_s / map_s >= LEAST_BACKTEST_RATIO,
+            target=f"≥ {MIN_BACKTEST_RATIO:g} times",
+            is_reached=fitted_s / map_s >= MIN_BACKTEST_RATIO,
         ),
         Line(
             what=f"the same with Prophet() in next() of a Backtrader strategy, by its time for {USUAL_BARS} bars",

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from scripts import console
 from scripts.layer.archive import replaced, write_zip
-from scripts.layer.build import MOST_BYTES, MOST_ZIP_BYTES
+from scripts.layer.build import MAX_BYTES, MAX_ZIP_BYTES
 from scripts.layer.prune import files, size
 from scripts.layer.sandbox_checks import PROBE
 from scripts.layer.target import BUILD, LayerError, Target, shown
@@ -30,7 +30,7 @@ from scripts.testkit.lambda_runtime import Function, fetched, lambda_environment
 from trader.progress import Progress
 
 ROUNDS = 5
-LEAST_RATIO = 6.0
+MIN_RATIO = 6.0
 SUNDAY = {"time": "2022-12-25T20:45:00Z"}
 """A slot that is refused at once: what is measured is the start."""
 
@@ -171,7 +171,7 @@ def sizes(plain: tuple[int, int], ours: tuple[int, int]) -> list[Line]:
             target=f"≤ {most / 1e6:.0f} MB",
             is_reached=ours[which] <= most,
         )
-        for which, (what, most) in enumerate((("unpacked", MOST_BYTES), ("zipped", MOST_ZIP_BYTES)))
+        for which, (what, most) in enumerate((("unpacked", MAX_BYTES), ("zipped", MAX_ZIP_BYTES)))
     ]
 
 
@@ -189,8 +189,8 @@ def times(starts: Mapping[tuple[str, str], list[Start]]) -> list[Line]:
             plain=was,
             ours=now,
             unit="MB" if figure == "peak_mb" else "s",
-            target=f"≥ {LEAST_RATIO:.0f} times" if is_target else "",
-            is_reached=not is_target or was / now >= LEAST_RATIO,
+            target=f"≥ {MIN_RATIO:.0f} times" if is_target else "",
+            is_reached=not is_target or was / now >= MIN_RATIO,
         )
 
     return [

@@ -45,10 +45,10 @@ WORSE = 1e-6
 DOUBTED = 3
 """So many models a row, those that differ most, are found by another route, too."""
 
-MOST_ABOVE = 1e-9
+MAX_ABOVE = 1e-9
 """The reference's log posterior may be above map's by this share of it: rounding."""
 
-MOST_APART = 1e-6
+MAX_APART = 1e-6
 """Map's trend at the last bar may differ from the reference's by this share of it."""
 
 
@@ -108,9 +108,9 @@ class Summary:
     handed_over: int
     with_two_modes: int
     worse: int  # models of which Stan's is more probable
-    least_gain: float
+    min_gain: float
     median_gain: float
-    most_gain: float
+    max_gain: float
     most_residual: float
     median_trend_fraction: float
     most_trend_fraction: float
@@ -125,7 +125,7 @@ class Summary:
     @property
     def is_reached(self) -> bool:
         """Whether map is at least as good everywhere, and at the optimum."""
-        is_optimal = self.most_above_fraction < MOST_ABOVE and self.most_off_fraction < MOST_APART
+        is_optimal = self.most_above_fraction < MAX_ABOVE and self.most_off_fraction < MAX_APART
         return not self.worse and self.most_residual < model.CONVERGED and is_optimal
 
 
@@ -278,9 +278,9 @@ def summary(row: Row, compared: Sequence[Compared], checked: Sequence[Checked]) 
         handed_over=len(compared) - len(known),
         with_two_modes=sum(each.has_another for each in known),
         worse=sum(each.gain < -WORSE * abs(each.log_posterior) for each in known),
-        least_gain=min(gains),
+        min_gain=min(gains),
         median_gain=median(gains),
-        most_gain=max(gains),
+        max_gain=max(gains),
         most_residual=max(each.residual for each in known),
         median_trend_fraction=median(trends),
         most_trend_fraction=max(trends),
@@ -381,7 +381,7 @@ def show(summaries: Sequence[Summary], decided: Sequence[Decisions]) -> None:
         style = "" if each.is_reached else "red"
         beside.add_row(
             each.what,
-            f"{each.least_gain:+.3f} {each.median_gain:+6.2f} {each.most_gain:+6.1f}",
+            f"{each.min_gain:+.3f} {each.median_gain:+6.2f} {each.max_gain:+6.1f}",
             f"{each.worse} of {each.fits}",
             f"{each.median_trend_fraction:.2%} {each.most_trend_fraction:6.1%}",
             f"{each.median_yhat_fraction:.2%} {each.most_yhat_fraction:5.1%}",

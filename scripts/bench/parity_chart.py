@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from scripts.bench.parity import Summary
 
 INK, MUTED, GRID, DOT, MARK = "#17191e", "#63676f", "#e9e9e4", "#3157d5", "#c2410c"
-LEAST_GAIN, LEAST_FRACTION = 1e-4, 1e-6
+MIN_GAIN, MIN_FRACTION = 1e-4, 1e-6
 """Smaller ones are drawn at the edge: the axes are logarithmic."""
 
 
@@ -25,8 +25,8 @@ def draw(summaries: Sequence["Summary"]) -> str:
         figure = Figure(figsize=(9.2, 0.9 + 0.34 * len(summaries)), layout="constrained")
         gains, trends = figure.subplots(1, 2, sharey=True)
         for place, each in enumerate(summaries):
-            _dots(gains, place, [max(gain, LEAST_GAIN) for gain in each.gains])
-            _dots(trends, place, [max(abs(apart), LEAST_FRACTION) for apart in each.trends])
+            _dots(gains, place, [max(gain, MIN_GAIN) for gain in each.gains])
+            _dots(trends, place, [max(abs(apart), MIN_FRACTION) for apart in each.trends])
         _dress(gains, "Log posterior, map less Stan (nats)", lambda value, _: f"{value:g}")
         _dress(
             trends, "Trend lines apart at the last bar", lambda value, _: f"{value:.4%}".rstrip("0%").rstrip(".") + "%"

@@ -16,7 +16,7 @@ from scipy.optimize import minimize_scalar
 from trader.forecasting.map.model import Calendar, Fit, Scales, log_posterior
 from trader.forecasting.map.posterior_mode import Floats
 
-LEAST_SIGMA, MOST_SIGMA, SIGMAS = 1e-4, 0.5, 80
+MIN_SIGMA, MAX_SIGMA, SIGMAS = 1e-4, 0.5, 80
 """The grid, in the logarithm; of scaled values."""
 
 PRECISE = 1e-12
@@ -26,7 +26,7 @@ PRECISE = 1e-12
 def reference(calendar: Calendar, values: Floats, scales: Scales) -> Fit:
     """The most probable model of one series. Raises ArithmeticError if the solver gives up."""
     program = _Program(calendar=calendar, values=values, scales=scales)
-    grid = np.linspace(np.log(LEAST_SIGMA), np.log(MOST_SIGMA), SIGMAS)
+    grid = np.linspace(np.log(MIN_SIGMA), np.log(MAX_SIGMA), SIGMAS)
     losses = np.array([-log_posterior(program.best(float(at)), values, scales) for at in grid])
     around = np.pad(losses, 1, constant_values=np.inf)
     is_lowest = (losses < around[:-2]) & (losses < around[2:])

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 QUERIES = ROOT / "terraform" / "queries"
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-MOST_GROUPS = 50
+MAX_GROUPS = 50
 """So many log groups AWS lets one query look at."""
 
-ROWS, MOST_ROWS = 1_000, 10_000
+ROWS, MAX_ROWS = 1_000, 10_000
 POLL_S, LIMIT_S = 0.5, 300.0
 
 TIMES = "is neither a length such as 30m, 6h, 1d, 2w nor a time such as 2026-11-23T15:00 (New York's, or with a zone)"
@@ -98,7 +98,7 @@ def main() -> None:
         else:
             console.OUT.print(Text(nothing(name, answer, groups, period)))
         if answer.is_cut:
-            console.note(f"cut at LIMIT={limit}: there may be more; set LIMIT= (up to {MOST_ROWS}), or a later SINCE=")
+            console.note(f"cut at LIMIT={limit}: there may be more; set LIMIT= (up to {MAX_ROWS}), or a later SINCE=")
 
 
 # --- what is asked -------------------------------------------------------------------------------------------------
@@ -138,8 +138,8 @@ def list_queries(*, as_json: bool) -> None:
 def limit_of(env: Mapping[str, str]) -> int:
     """LIMIT, the most rows that are wanted."""
     text = env.get("LIMIT") or str(ROWS)
-    if not re.fullmatch(r"\d{1,6}", text) or not 1 <= int(text) <= MOST_ROWS:
-        raise CommandError(f"LIMIT={text}: must be a whole number from 1 to {MOST_ROWS}")
+    if not re.fullmatch(r"\d{1,6}", text) or not 1 <= int(text) <= MAX_ROWS:
+        raise CommandError(f"LIMIT={text}: must be a whole number from 1 to {MAX_ROWS}")
     return int(text)
 
 
@@ -184,8 +184,8 @@ def client_of(cloud: Cloud) -> "CloudWatchLogsClient":
 def log_groups(cloud: Cloud, strategies: Sequence[str], period: Period | None = None) -> Sequence[str]:
     """The strategies' log groups. Raises AwsError if one is missing, or keeps nothing of the period's beginning."""
     wanted = [cloud.log_group(strategy) for strategy in strategies]
-    if len(wanted) > MOST_GROUPS:
-        raise CommandError(f"{len(wanted)} strategies, and AWS asks {MOST_GROUPS} log groups at once: say STRATEGY=")
+    if len(wanted) > MAX_GROUPS:
+        raise CommandError(f"{len(wanted)} strategies, and AWS asks {MAX_GROUPS} log groups at once: say STRATEGY=")
     with translated("the log groups"):
         pages = client_of(cloud).get_paginator("describe_log_groups").paginate(logGroupNamePrefix=cloud.log_group(""))
         there = {
@@ -214,7 +214,7 @@ def ask(
     groups: Sequence[str],
     period: Period,
     *,
-    limit: int = MOST_ROWS,
+    limit: int = MAX_ROWS,
     limit_s: float = LIMIT_S,
     seen: Seen = lambda _: None,
 ) -> Answer:

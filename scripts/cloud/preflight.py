@@ -22,7 +22,7 @@ STAND_IN = "stands-in-for-the-key"
 OTHERS = r"AWS_.*|PYTHON.*|LC_.*|LANG|TZ|.*_PROXY|SSL_CERT_.*|.*_CA_BUNDLE"
 """Variables in a function's environment that are no settings of ours, but of Python's and of libraries."""
 
-MOST_BYTES = 4_096
+MAX_BYTES = 4_096
 """Of a function's variables in all, names and values."""
 
 type Plan = Mapping[str, Any]
@@ -153,9 +153,9 @@ def settings(cloud: Cloud, name: str, environment: Mapping[str, str]) -> Finding
         if not any(problem.startswith(f"{each} ") for problem in problems)
     ]
     size_bytes = sum(len(each.encode()) + len(text.encode()) for each, text in environment.items())
-    if size_bytes > MOST_BYTES:
+    if size_bytes > MAX_BYTES:
         problems.append(
-            f"its variables have {size_bytes:,} bytes, and Lambda takes {MOST_BYTES:,}: shorten UNIVERSE, or move it "
+            f"its variables have {size_bytes:,} bytes, and Lambda takes {MAX_BYTES:,}: shorten UNIVERSE, or move it "
             "to SSM (parameters)"
         )
     return Findings([f"{name}: {problem}" for problem in problems], notes)

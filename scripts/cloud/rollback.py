@@ -22,7 +22,7 @@ from scripts import console
 from scripts.cloud.aws import ALIAS, CONFIG, AwsError, Cloud, connect, translated
 from scripts.console import CommandError
 
-DIGEST_LETTERS = 12
+DIGEST_CHARACTERS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +160,7 @@ def show(strategy: str, there: Sequence[Version], live: Live, target: Version) -
         table.add_row(
             str(version.number),
             f"{version.published:%Y-%m-%d %H:%M:%S}",
-            version.sha256[:DIGEST_LETTERS],
+            version.sha256[:DIGEST_CHARACTERS],
             version.mode,
             "live" if is_live else "was live" if was_live else "",
             style="bold" if is_live else "" if was_live else "dim",

@@ -24,8 +24,8 @@ from scripts import ROOT
 FILE = ROOT / "function/trader/data/constituents.csv"
 URL = "https://raw.githubusercontent.com/datasets/s-and-p-500-companies/main/data/constituents.csv"
 TIMEOUT_S = 20
-FEWEST = 400
-MOST_LOST_FRACTION = 0.05
+MIN_MEMBERS = 400
+MAX_LOST_FRACTION = 0.05
 SYMBOL = re.compile(r"[A-Z]{1,5}(\.[A-Z])?")
 
 SECTORS = (
@@ -107,12 +107,12 @@ def check(members: Sequence[Member], before: Sequence[Member]) -> None:
     twice = [symbol for symbol, times in Counter(member.symbol for member in members).items() if times > 1]
     if twice:
         raise RefusedError(f"{', '.join(twice[:5])} stands there more than once")
-    if len(members) < FEWEST:
-        raise RefusedError(f"{len(members)} members, which is fewer than {FEWEST}")
+    if len(members) < MIN_MEMBERS:
+        raise RefusedError(f"{len(members)} members, which is fewer than {MIN_MEMBERS}")
     lost = {member.symbol for member in before} - {member.symbol for member in members}
-    if len(lost) > MOST_LOST_FRACTION * len(before):
+    if len(lost) > MAX_LOST_FRACTION * len(before):
         raise RefusedError(
-            f"{len(lost)} of {len(before)} members are gone, more than {MOST_LOST_FRACTION:.0%}: "
+            f"{len(lost)} of {len(before)} members are gone, more than {MAX_LOST_FRACTION:.0%}: "
             f"{', '.join(sorted(lost)[:5])}, ...; delete the file first if that is really so"
         )
 

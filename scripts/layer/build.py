@@ -25,8 +25,8 @@ from scripts.layer.target import BUILD, REQUIREMENTS, BrokenLayerError, LayerErr
 from scripts.layer.wheels import install
 from trader.progress import Progress, no_progress
 
-MOST_BYTES = 135_000_000
-MOST_ZIP_BYTES = 45_000_000
+MAX_BYTES = 135_000_000
+MAX_ZIP_BYTES = 45_000_000
 """The budget: half of what Lambda allows unpacked, and less than the 50 MB of a direct upload."""
 
 SMALL_BYTES = 500_000
@@ -112,8 +112,8 @@ def check_budget(built: Built) -> None:
     """Raises LayerError if a layer is larger than it should be, with the biggest parts of it."""
     sizes = {part.name: part.after_bytes for part in built.parts}
     if too_much := (
-        verify.excess("unpacked", built.after_bytes, MOST_BYTES, sizes)
-        or verify.excess("zipped", built.zip.stat().st_size, MOST_ZIP_BYTES, sizes)
+        verify.excess("unpacked", built.after_bytes, MAX_BYTES, sizes)
+        or verify.excess("zipped", built.zip.stat().st_size, MAX_ZIP_BYTES, sizes)
     ):
         raise LayerError(too_much)
 

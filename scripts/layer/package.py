@@ -11,7 +11,7 @@ from scripts.layer.target import DIST, LayerError, shown
 
 FUNCTION = ROOT / "function"
 ZIP = DIST / "function.zip"
-MOST_BYTES = 2_000_000
+MAX_BYTES = 2_000_000
 SUFFIXES = {".py", ".csv", ".gz"}
 """What the function consists of: code, the constituents, the sample prices."""
 
@@ -32,10 +32,10 @@ def package(folder: Path = FUNCTION, zip_file: Path = ZIP) -> Path:
     files = contents(folder)
     with replaced(zip_file) as part:
         write_zip(part, folder, files)
-        if (size := part.stat().st_size) > MOST_BYTES:
+        if (size := part.stat().st_size) > MAX_BYTES:
             biggest = max(files, key=lambda file: file.stat().st_size)
             raise LayerError(
-                f"{zip_file.name} would have {size:,} bytes, and {MOST_BYTES:,} are allowed; the biggest part is "
+                f"{zip_file.name} would have {size:,} bytes, and {MAX_BYTES:,} are allowed; the biggest part is "
                 f"{biggest.relative_to(folder)}"
             )
     return zip_file

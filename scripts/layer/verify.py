@@ -34,7 +34,7 @@ from trader.progress import Progress
 LIMIT_BYTES = 262_144_000
 """What Lambda lets function and layers have unpacked."""
 
-MOST_AFTER_INIT_MB = 150
+MAX_AFTER_INIT_MB = 150
 PASSES = len(CHECKS) + 2  # unpacking and make run come first
 WORK = "verify"
 LEFT_S = 3_600
@@ -66,9 +66,9 @@ def verify(target: Target, zip_file: Path, progress: Progress) -> Verdict:
         progress(WORK, 2, PASSES)
         not_walled = sandbox.missing()
         findings = run_inside(target, folder, expected, is_walled=not not_walled, progress=progress)
-    if findings.after_init_mb > MOST_AFTER_INIT_MB:
+    if findings.after_init_mb > MAX_AFTER_INIT_MB:
         raise BrokenLayerError(
-            f"after init the function holds {findings.after_init_mb:.0f} MB: more than {MOST_AFTER_INIT_MB}"
+            f"after init the function holds {findings.after_init_mb:.0f} MB: more than {MAX_AFTER_INIT_MB}"
         )
     gaps = [name for name, holds in findings.enforced.items() if not holds]
     if gaps and console.flag("CI"):

@@ -126,13 +126,13 @@ def _interval(forecast: Json) -> tuple[float, ...]:
     return tuple(float(end) for end in ends if end is not None) if None not in ends else ()
 
 
-def _bends(times: Points, line: Points, least_usd: float) -> NDArray[np.bool_]:
+def _bends(times: Points, line: Points, min_usd: float) -> NDArray[np.bool_]:
     """Which corners bend the line by more than can be overlooked."""
     bends = np.zeros(len(line), dtype=np.bool_)
     if len(line) > 2:
         share = (times[1:-1] - times[:-2]) / (times[2:] - times[:-2])
         straight = line[:-2] + share * (line[2:] - line[:-2])
-        bends[1:-1] = np.abs(line[1:-1] - straight) > least_usd
+        bends[1:-1] = np.abs(line[1:-1] - straight) > min_usd
     return bends
 
 

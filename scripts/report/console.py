@@ -17,7 +17,7 @@ from trader.model import Code, Direction, Outcome
 WIDE_COLUMNS = 128  # from here on the order and its result have a column each
 NARROW_COLUMNS = 104  # below, the columns stand one blank apart instead of two
 SMALL_COLUMNS = 100  # below, the legs of a bracket have a line of their own
-RESULT_LETTERS = 96
+RESULT_CHARACTERS = 96
 ARROWS = {Direction.UP: ("▲ UP", "green"), Direction.FLAT: ("● FLAT", "dim"), Direction.DOWN: ("▼ DOWN", "red")}
 ALARMING = (Outcome.FAILED, STARTED, Outcome.INTERRUPTED)
 KIND_STYLES = {"order": "bold", "unsent": "bold", "refused": "yellow"}
@@ -127,7 +127,7 @@ def _result(row: Row) -> Text:
         return Text(row.result, style="red")  # never cut: what is to be done may stand at its end
     style = {"order": "", "unsent": ""}.get(row.kind, "dim")
     # Cut between words, so that no number loses its end.
-    return Text(textwrap.shorten(row.result, RESULT_LETTERS, placeholder=" …"), style=style)
+    return Text(textwrap.shorten(row.result, RESULT_CHARACTERS, placeholder=" …"), style=style)
 
 
 def _both(row: Row, width: int) -> Text:

@@ -27,7 +27,7 @@ from scripts.console import CommandError
 from scripts.run.reconciliation import REMEDIES, Comparison, Finding, Kind, Sheet, compared, sheet
 from trader import logs
 from trader.broker.base import Books
-from trader.journal.entry import LONGEST, REMEMBERED, Journal, open_journal
+from trader.journal.entry import MAX_RUN_TIME, REMEMBERED, Journal, open_journal
 from trader.journal.record import as_json
 from trader.journal.recovery import AFTER, BEFORE, order_id, recover_slot, unlisted
 from trader.journal.stores import JournalError
@@ -121,7 +121,7 @@ def present(settings: Settings, journal: Journal, clock: datetime) -> datetime:
     if settings.broker == "alpaca":
         return clock
     slots = [slot for each in journal.kept(EPOCH).values() for slot in each]
-    return min(clock, max(slots) + LONGEST + timedelta(seconds=1)) if slots else clock
+    return min(clock, max(slots) + MAX_RUN_TIME + timedelta(seconds=1)) if slots else clock
 
 
 def books_of(settings: Settings, now: datetime) -> Books:
@@ -189,7 +189,7 @@ def is_looked_at(order: Order, scene: Scene, sheets: Sequence[Sheet], under_way:
     parts = order_id(order.client_order_id)
     if parts is None or parts.strategy != scene.settings.strategy or parts.slot < scene.since:
         return False
-    may_run = parts.slot in under_way or scene.now - parts.slot <= LONGEST
+    may_run = parts.slot in under_way or scene.now - parts.slot <= MAX_RUN_TIME
     return not may_run or any(each.slot == parts.slot for each in sheets)
 
 

@@ -14,7 +14,7 @@ from scripts.sweep.grid import Values, in_words
 from scripts.sweep.results import BEST, Outcome
 from scripts.sweep.walk_forward import Figure, out_of_sample
 
-MOST_LEFT_OUT = 5
+MAX_LEFT_OUT = 5
 """So many combinations that contradict themselves are named."""
 
 KEY_FIGURES = {name: (label, words) for label, name, words, _ in formatting.KEY_FIGURES}
@@ -96,10 +96,10 @@ def by_line(values: Values) -> str:
 
 def left_out_lines(outcome: Outcome) -> Iterator[str]:
     """Which combinations were left out, and why."""
-    for each in outcome.left_out[:MOST_LEFT_OUT]:
+    for each in outcome.left_out[:MAX_LEFT_OUT]:
         yield f"left out: {in_words(each.values)}: {'; '.join(each.problems)}"
-    if len(outcome.left_out) > MOST_LEFT_OUT:
-        yield f"left out: {len(outcome.left_out) - MOST_LEFT_OUT:,} more that contradict themselves (JSON=1 lists all)"
+    if len(outcome.left_out) > MAX_LEFT_OUT:
+        yield f"left out: {len(outcome.left_out) - MAX_LEFT_OUT:,} more that contradict themselves (JSON=1 lists all)"
 
 
 def failed_lines(outcome: Outcome) -> Iterator[str]:

@@ -23,7 +23,7 @@ from scripts.sweep import tasks as work
 if TYPE_CHECKING:
     import distributed
 
-MOST_DEATHS = 3
+MAX_DEATHS = 3
 """A task that so many workers died of is not given to another."""
 
 CONNECT_S = 10
@@ -81,7 +81,7 @@ class Crew:
     ) -> Iterator[tuple[str, R | Failure]]:
         """The result of each task under its name, in the order in which they are done.
 
-        `function` and the tasks have to be pickle-able. A task that ends in a BacktestError, or that MOST_DEATHS
+        `function` and the tasks have to be pickle-able. A task that ends in a BacktestError, or that MAX_DEATHS
         workers die of, has a Failure for a result; any other error of the function is raised.
         """
         if self.guard:
@@ -115,8 +115,8 @@ class Crew:
                     yield name, Failure(why=f"its workers died of it: {error}")
                 except BrokenProcessPool:
                     deaths[name] += 1
-                    if deaths[name] == MOST_DEATHS:
-                        yield name, Failure(why=f"{MOST_DEATHS} worker processes died of it, one after the other")
+                    if deaths[name] == MAX_DEATHS:
+                        yield name, Failure(why=f"{MAX_DEATHS} worker processes died of it, one after the other")
                     else:
                         again.append((name, argument))
                 except CancelledError:

@@ -15,7 +15,7 @@ from trader.settings import SettingsError, variables
 
 EXAMPLE = 'GRID="SIGNAL_THRESHOLD_FRACTION=0.005,0.01,0.02 HISTORY_BARS=120,250"'
 
-MOST_SETTINGS = 10_000
+MAX_SETTINGS = 10_000
 """So many settings of a full grid at the most; more of them are a slip of the pen, or a case for SAMPLES."""
 
 DRAWS = 100
@@ -195,9 +195,9 @@ def combinations(axes: Mapping[str, Axis], samples: int | None, seed: int) -> li
     size = math.prod(len(values) for values in lists.values())
     if samples is None and ranges:
         raise SettingsError([f"GRID: {', '.join(ranges)} is a range, which is drawn from at random: set SAMPLES=64"])
-    if samples is None and size > MOST_SETTINGS:
+    if samples is None and size > MAX_SETTINGS:
         raise SettingsError(
-            [f"GRID: these are {size:,} settings, and at most {MOST_SETTINGS:,} are gone through; set SAMPLES=64"]
+            [f"GRID: these are {size:,} settings, and at most {MAX_SETTINGS:,} are gone through; set SAMPLES=64"]
         )
     chance = random.Random(seed)  # noqa: S311 - nothing is to be kept secret
     if ranges:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from scripts.backtest.model import BacktestError
 from trader.model import NEW_YORK
 
-LEAST_DAYS = 20
+MIN_DAYS = 20
 """Days of a part, at the least: a month. The figures of a shorter one say nothing."""
 
 BETTER = {
@@ -56,17 +56,17 @@ class Fold:
 def parts(span: Sequence[datetime], folds: int) -> tuple[Part, ...]:
     """The span in `folds` + 1 consecutive parts of whole days, whose numbers of days differ by one at the most.
 
-    Raises BacktestError if they would be shorter than LEAST_DAYS.
+    Raises BacktestError if they would be shorter than MIN_DAYS.
     """
     by_day: dict[date, list[datetime]] = {}
     for time in span:
         by_day.setdefault(time.astimezone(NEW_YORK).date(), []).append(time)
     days, count = list(by_day), folds + 1
-    if len(days) < count * LEAST_DAYS:
-        most = len(days) // LEAST_DAYS - 1
+    if len(days) < count * MIN_DAYS:
+        most = len(days) // MIN_DAYS - 1
         remedy = f"set FOLDS={most} or less, or START earlier" if most >= 1 else "set START earlier"
         raise BacktestError(
-            f"FOLDS={folds} needs {count} parts of at least {LEAST_DAYS} days, and {len(days)} are traded, "
+            f"FOLDS={folds} needs {count} parts of at least {MIN_DAYS} days, and {len(days)} are traded, "
             f"{days[0]} to {days[-1]}; {remedy}"
         )
     cuts = [len(days) * number // count for number in range(count + 1)]

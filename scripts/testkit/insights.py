@@ -25,9 +25,9 @@ type Value = str | float | None
 type Event = Mapping[str, Value]
 type Expression = Callable[[Event], Any]
 
-MOST_FIELDS = 200
-MOST_GROUPS = 50
-MOST_ROWS = 10_000
+MAX_FIELDS = 200
+MAX_GROUPS = 50
+MAX_ROWS = 10_000
 
 PENDING_LOOKS = 1
 """So many looks at a query see it still running."""
@@ -97,7 +97,7 @@ class Query:
     shown: list[str] = field(default_factory=list)
     is_grouped: bool = False
     is_sorted: bool = False
-    limit: int = MOST_ROWS
+    limit: int = MAX_ROWS
 
     def run(self, events: list[dict[str, Value]], limit: int) -> tuple[list[dict[str, Value]], int]:
         """The rows, newest first unless sorted, and how many events passed the filters."""
@@ -495,8 +495,8 @@ def discovered(message: str) -> dict[str, Value]:
     if not isinstance(content, dict):
         return {}
     fields = dict(flat("", content))
-    if len(fields) > MOST_FIELDS:
-        raise QueryError(f"an event with {len(fields)} fields: AWS would find {MOST_FIELDS} of them")
+    if len(fields) > MAX_FIELDS:
+        raise QueryError(f"an event with {len(fields)} fields: AWS would find {MAX_FIELDS} of them")
     return fields
 
 
@@ -560,11 +560,11 @@ STARTED: list[Running] = []
 def start_query(response: LogsResponse) -> str:
     """Carry a query out, and keep the answer."""
     name, names = response._get_param("logGroupName"), response._get_param("logGroupNames") or []
-    if bool(name) == bool(names) or len(names) > MOST_GROUPS:
+    if bool(name) == bool(names) or len(names) > MAX_GROUPS:
         raise InvalidParameterException("exactly one of logGroupName and logGroupNames, of at most 50 groups")
-    limit = int(response._get_param("limit") or MOST_ROWS)
-    if not 1 <= limit <= MOST_ROWS:
-        raise InvalidParameterException(f"limit must be from 1 to {MOST_ROWS}")
+    limit = int(response._get_param("limit") or MAX_ROWS)
+    if not 1 <= limit <= MAX_ROWS:
+        raise InvalidParameterException(f"limit must be from 1 to {MAX_ROWS}")
     groups = response.logs_backend.groups
     chosen = [name] if name else names
     for each in chosen:

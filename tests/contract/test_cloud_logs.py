@@ -437,8 +437,8 @@ def started(aws: dict[str, str], module: str = "logs", **variables: str) -> subp
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def until(condition: Callable[[], bool], most_s: float = 30) -> None:
-    end = time.monotonic() + most_s
+def until(condition: Callable[[], bool], max_s: float = 30) -> None:
+    end = time.monotonic() + max_s
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.05)

@@ -67,15 +67,15 @@ def test_bars_after_now_are_not_given(yahoo: YahooFake) -> None:
 
 
 @pytest.mark.parametrize(
-    ("interval", "count", "most_days"),
+    ("interval", "count", "max_days"),
     [("1d", 250, 400), ("1d", 1000, 1500), ("1h", 9999, 729), ("15m", 9999, 59), ("5m", 9999, 59), ("1m", 9999, 7)],
 )
 def test_no_more_is_requested_than_needed_or_than_yahoo_keeps(
-    yahoo: YahooFake, interval: str, count: int, most_days: int
+    yahoo: YahooFake, interval: str, count: int, max_days: int
 ) -> None:
     ask("KO", interval=interval, count=count)
     (request,) = [request for request in yahoo.requests if request.symbol]
-    assert NOW.timestamp() - int(request.query["period1"]) <= most_days * 86_400
+    assert NOW.timestamp() - int(request.query["period1"]) <= max_days * 86_400
 
 
 def test_a_share_class_is_asked_for_in_yahoos_spelling_and_given_in_alpacas(yahoo: YahooFake) -> None:

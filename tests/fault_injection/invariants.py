@@ -183,13 +183,13 @@ def unlawful(each: Accepted) -> Iterator[tuple[str, str]]:
         yield "halted", words
     if each.is_blocked:
         yield "blocked", words
-    most_usd, least_usd = max(each.equities), min(each.equities)
-    if most_usd <= each.last_equity * (1 - Decimal(str(LIMITS["MAX_DAILY_LOSS_FRACTION"]))):
-        yield "loss", f"{words}, equity {most_usd:.2f} after {each.last_equity:.2f}"
+    max_usd, min_usd = max(each.equities), min(each.equities)
+    if max_usd <= each.last_equity * (1 - Decimal(str(LIMITS["MAX_DAILY_LOSS_FRACTION"]))):
+        yield "loss", f"{words}, equity {max_usd:.2f} after {each.last_equity:.2f}"
     most = {
         "MAX_ORDER_USD": Decimal(LIMITS["MAX_ORDER_USD"]),
-        "MAX_POSITION_FRACTION": Decimal(str(LIMITS["MAX_POSITION_FRACTION"])) * most_usd - each.held * each.price,
-        "CASH_BUFFER_FRACTION": each.cash - Decimal(str(LIMITS["CASH_BUFFER_FRACTION"])) * least_usd,
+        "MAX_POSITION_FRACTION": Decimal(str(LIMITS["MAX_POSITION_FRACTION"])) * max_usd - each.held * each.price,
+        "CASH_BUFFER_FRACTION": each.cash - Decimal(str(LIMITS["CASH_BUFFER_FRACTION"])) * min_usd,
         "the cash": each.cash,
     }
     for name, usd in most.items():

@@ -137,7 +137,7 @@ BUGS = {
     ),
     "planned orders are not looked up by their ids": Bug(
         "trader/recovery.py",
-        "for order in missing[:MOST_LOOKED_UP]:",
+        "for order in missing[:MAX_LOOKED_UP]:",
         "for order in missing[:0]:",
         ["recovery: alpaca GET /orders?status=all: stale"],
         frozenset({"lost"}),

@@ -12,8 +12,8 @@ from tests.fault_injection import market
 from tests.fault_injection.harness import Event, arena
 from tests.fault_injection.invariants import Audit
 
-MOST_GROWTH_MB = 5.0
-MOST_MORE_FILES = 16
+MAX_GROWTH_MB = 5.0
+MAX_ADDED_FILES = 16
 """Connections that are kept for the next call come and go; one left behind in each slot would soon be more."""
 
 SETTLED_DAYS = 1
@@ -40,7 +40,7 @@ class Growth:
 
     @property
     def holds(self) -> bool:
-        is_flat = self.growth_mb < MOST_GROWTH_MB and self.end_files - self.settled_files < MOST_MORE_FILES
+        is_flat = self.growth_mb < MAX_GROWTH_MB and self.end_files - self.settled_files < MAX_ADDED_FILES
         return is_flat and not self.violations
 
 

@@ -18,7 +18,7 @@ from trader.broker.base import BrokerError
 from trader.journal.stores import JournalError
 from trader.model import Report
 from trader.prices.base import PriceSourceError
-from trader.prices.series import LEAST_USD, MOST_USD
+from trader.prices.series import MAX_PRICE_USD, MIN_PRICE_USD
 from trader.schedule.slot import EventError
 from trader.settings import Settings, SettingsError, variables
 
@@ -31,10 +31,10 @@ NAMES: Mapping[type[Exception], Sequence[str]] = {
 }
 """The errors that a run may end with, and what their messages have to name."""
 
-MOST_S = 20.0
+MAX_S = 20.0
 """A run of a few symbols that takes longer hangs."""
 
-MOST_LETTERS = 20_000
+MAX_CHARACTERS = 20_000
 """An error's message that is longer says less, not more."""
 
 CENT = 0.01
@@ -51,7 +51,7 @@ def in_time() -> Iterator[None]:
     begun = perf_counter()
     yield
     took_s = perf_counter() - begun
-    assert took_s < MOST_S, f"it took {took_s:.1f} s"
+    assert took_s < MAX_S, f"it took {took_s:.1f} s"
 
 
 def run_soundly(env: Mapping[str, str], its_event: object = None) -> Report | None:
@@ -79,7 +79,7 @@ def named(error: Exception) -> None:
     """A documented error says which variable or file it is about, and keeps to it."""
     (names,) = [names for kind, names in NAMES.items() if isinstance(error, kind)]
     assert any(name in str(error) for name in names), f"names nothing: {error}"
-    assert len(str(error)) <= MOST_LETTERS, f"an error of {len(str(error)):,} letters"
+    assert len(str(error)) <= MAX_CHARACTERS, f"an error of {len(str(error)):,} letters"
 
 
 def keeps_caps(report: Report, its: Settings) -> None:
@@ -89,7 +89,7 @@ def keeps_caps(report: Report, its: Settings) -> None:
     account: Any = report["account"]["before"]
     buys = [order for order in report["orders"] if order["side"] == "buy"]
     for order in report["orders"]:
-        assert LEAST_USD <= order["price_usd"] <= MOST_USD
+        assert MIN_PRICE_USD <= order["price_usd"] <= MAX_PRICE_USD
         assert math.isfinite(order["quantity"])
         assert order["quantity"] > 0
     for order in buys:

@@ -34,13 +34,13 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def command(
-    module: str, folder: Path, variables: dict[str, str], *, most_bytes: int | None = None
+    module: str, folder: Path, variables: dict[str, str], *, max_bytes: int | None = None
 ) -> tuple[int, str, str]:
     """Exit code, output and errors of a command in a folder of its own."""
 
     def limit() -> None:
-        if most_bytes is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+        if max_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes))
 
     done = subprocess.run(
         [sys.executable, "-m", module],
@@ -96,7 +96,7 @@ def figures(folder: Path) -> dict[str, Any]:
 
 
 def test_no_space_for_the_report_is_said_in_a_sentence(tmp_path: Path) -> None:
-    code, _, errors = command("scripts.backtest", tmp_path, SHORT | {"START": "2022-12-02"}, most_bytes=20_000)
+    code, _, errors = command("scripts.backtest", tmp_path, SHORT | {"START": "2022-12-02"}, max_bytes=20_000)
     assert (code, "Traceback" in errors) == (1, False)
     assert "out/backtest.html cannot be written" in errors
     assert "OUT" in errors

@@ -17,7 +17,7 @@ from trader.schedule.slot import present
 
 logger = logging.getLogger(__name__)
 
-LONGEST_TEXT = 200
+MAX_TEXT_CHARACTERS = 200
 """Of what Alpaca says of an account, a position or an order; its ids have 36 letters, an owner's order id up to 128."""
 
 PAGE_SIZE = 500  # the most that Alpaca gives at once; it gives 50 unless asked
@@ -182,8 +182,8 @@ class _Fields:
         value = self._values.get(name)
         if not isinstance(value, str) or not (value or may_be_empty):
             raise self._unusable(name, "a text")
-        if len(value) > LONGEST_TEXT or not value.isprintable():
-            raise self._unusable(name, f"{LONGEST_TEXT} printable characters at most")
+        if len(value) > MAX_TEXT_CHARACTERS or not value.isprintable():
+            raise self._unusable(name, f"{MAX_TEXT_CHARACTERS} printable characters at most")
         return value
 
     @property

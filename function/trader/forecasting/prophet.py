@@ -34,7 +34,7 @@ FIT_TIMEOUT_S = 20
 """One fit takes 0.05 s; one that takes this long hangs, and its Stan process is ended."""
 
 HORIZON_DAYS = 8
-LEAST_BARS = {"trend": 30, "interval": 30, "horizon": 90}
+MIN_BARS = {"trend": 30, "interval": 30, "horizon": 90}
 
 
 class ProphetForecaster:
@@ -139,7 +139,7 @@ def horizon(last: pd.Timestamp, signal: str, bar_interval: str, bars: int) -> pd
 
 def too_short(symbol: str, bars: int, signal: str) -> Denial | None:
     """The denial of a symbol with too few bars for the signal; None if they are enough."""
-    if bars >= (least := LEAST_BARS[signal]):
+    if bars >= (least := MIN_BARS[signal]):
         return None
     return Denial(symbol=symbol, code=Code.FORECAST_FAILED, detail=f"{bars} bars, needs {least}")
 

@@ -12,7 +12,7 @@ import numpy as np
 from prophet.models import CmdStanPyBackend, IStanBackend
 
 NEWTON_BELOW_BARS = 100
-MOST_ITERATIONS = 10_000
+MAX_ITERATIONS = 10_000
 """Both are Prophet's own: with fewer bars Stan's L-BFGS is the less reliable one of its optimizers."""
 
 
@@ -60,7 +60,7 @@ class Optimizer(IStanBackend):
         command = [
             *(self.model, "data", f"file={folder / 'data.json'}", f"init={folder / 'init.json'}"),
             *("output", f"file={result}", "refresh=0"),
-            *("method=optimize", f"algorithm={algorithm}", f"iter={MOST_ITERATIONS}"),
+            *("method=optimize", f"algorithm={algorithm}", f"iter={MAX_ITERATIONS}"),
         ]
         try:
             ended = subprocess.run(  # noqa: S603 our own words

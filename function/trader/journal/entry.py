@@ -19,7 +19,7 @@ from trader import codec
 from trader.journal.record import Run, as_json
 from trader.journal.stores import Bucket, Folder, JournalError, Store
 from trader.model import NEW_YORK, Json, Report
-from trader.schedule.slot import LATEST_EVENT_S, slot_from, slot_id
+from trader.schedule.slot import MAX_EVENT_DELAY_S, slot_from, slot_id
 
 LOG = logging.getLogger("trader")
 
@@ -32,7 +32,7 @@ AHEAD = timedelta(minutes=5)
 MARGIN = timedelta(seconds=60)
 """Clocks differ, and a run that is stopped may have a request on its way."""
 
-LONGEST = timedelta(seconds=900)
+MAX_RUN_TIME = timedelta(seconds=900)
 """Lambda lets no function run longer."""
 
 
@@ -47,8 +47,8 @@ class Claim:
     def is_over_after(self) -> datetime:
         """After that its run is certainly not under way any more, whatever the claim says: it may be wrong."""
         if self.until is None:
-            return self.slot + LONGEST
-        return min(self.until, self.slot + timedelta(seconds=LATEST_EVENT_S) + LONGEST) + MARGIN
+            return self.slot + MAX_RUN_TIME
+        return min(self.until, self.slot + timedelta(seconds=MAX_EVENT_DELAY_S) + MAX_RUN_TIME) + MARGIN
 
     def is_over(self, now: datetime) -> bool:
         """Whether its run is certainly not under way any more."""

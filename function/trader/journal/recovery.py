@@ -22,7 +22,7 @@ LOG = logging.getLogger("trader")
 BEFORE, AFTER = timedelta(minutes=10), timedelta(minutes=30)
 """Around a slot: its orders are in between, for an event may be five minutes late and a run take fifteen."""
 
-MOST_LOOKED_UP = 100  # Alpaca answers some two hundred requests a minute
+MAX_LOOKED_UP = 100  # Alpaca answers some two hundred requests a minute
 
 PLANNED_ID = re.compile(r"(?P<strategy>[a-z0-9-]+)-(?P<slot>\d{8}T\d{4}Z)-(?P<symbol>[A-Z0-9.]+)-(?P<side>buy|sell)")
 
@@ -97,14 +97,14 @@ def unlisted(
 ) -> list[Order]:
     """Those that the broker's list lacks and that it knows by their ids: the list may be an old one, a clock wrong.
 
-    No more than MOST_LOOKED_UP are asked for, the first ones: orders are placed one after the other.
+    No more than MAX_LOOKED_UP are asked for, the first ones: orders are placed one after the other.
     """
     ids = {order.client_order_id for order in listed}
     missing = [order for order in orders if order.client_order_id not in ids]
-    if len(missing) > MOST_LOOKED_UP:
-        LOG.warning("not all are looked up", extra={"orders": len(missing), "looked_up": MOST_LOOKED_UP})
+    if len(missing) > MAX_LOOKED_UP:
+        LOG.warning("not all are looked up", extra={"orders": len(missing), "looked_up": MAX_LOOKED_UP})
     found = []
-    for order in missing[:MOST_LOOKED_UP]:
+    for order in missing[:MAX_LOOKED_UP]:
         if remaining_s() < ORDER_TIME_S:
             raise BrokerError("no time to look all orders of an earlier run up; the next run tries again")
         try:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from trader.alpaca.client import AlpacaClient, AlpacaError, Json, RefusedError
-from trader.logs import LONGEST_REASON, one_line
+from trader.logs import MAX_REASON_CHARACTERS, one_line
 from trader.model import Closes
 from trader.prices.base import PriceSourceError, start_of
 from trader.progress import Progress
@@ -157,7 +157,9 @@ def _closes(bars: Sequence[Any]) -> Closes | _Fault:
         index = pd.DatetimeIndex([datetime.fromisoformat(bar["t"]) for bar in bars]).tz_convert(UTC)
         return pd.Series([float(bar["c"]) for bar in bars], index=index).sort_index()
     except (KeyError, OverflowError, TypeError, ValueError) as error:
-        return _Fault(f"a bar without its time or close ({type(error).__name__}: {one_line(error, LONGEST_REASON)})")
+        return _Fault(
+            f"a bar without its time or close ({type(error).__name__}: {one_line(error, MAX_REASON_CHARACTERS)})"
+        )
 
 
 def _report(faults: Mapping[str, str], *, is_total: bool) -> None:

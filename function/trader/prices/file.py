@@ -20,10 +20,10 @@ from trader.model import NEW_YORK, YEARS, Closes
 from trader.prices.base import PriceSourceError
 from trader.progress import Progress
 
-MOST_LETTERS = 100_000_000
+MAX_CHARACTERS = 100_000_000
 """Of a price file, unpacked: ten years of the S&P 500's closes have some ten million."""
 
-LEAST_LETTERS = 60
+MIN_LINE_CHARACTERS = 60
 """A line counts for so many at least: a hundred million empty ones would take minutes."""
 
 TEXT: Any = {"encoding": "utf-8-sig", "newline": ""}
@@ -139,11 +139,11 @@ def _open(path: Path) -> Iterator[Iterator[str]]:
 
 def _limited(path: Path, file: TextIO) -> Iterator[str]:
     """The lines, however little a packed file seems to be, and none that goes on for ever."""
-    left = MOST_LETTERS
+    left = MAX_CHARACTERS
     while line := file.readline(left + 1):
-        left -= max(len(line), LEAST_LETTERS)
+        left -= max(len(line), MIN_LINE_CHARACTERS)
         if left < 0:
-            raise PriceFileError(f"price file {path} has more than {MOST_LETTERS:,} letters; use a smaller one")
+            raise PriceFileError(f"price file {path} has more than {MAX_CHARACTERS:,} letters; use a smaller one")
         yield line
 
 

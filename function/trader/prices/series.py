@@ -7,7 +7,7 @@ import pandas as pd
 
 from trader.model import NEW_YORK, Closes, Code
 
-LEAST_USD, MOST_USD = 0.01, 10_000_000
+MIN_PRICE_USD, MAX_PRICE_USD = 0.01, 10_000_000
 """What a share can cost; anything else is no price but a fault of the source."""
 
 
@@ -44,7 +44,7 @@ def clean_closes(closes: Closes, now: datetime, max_age_s: float) -> Closes:
     closes = closes if until == len(closes) else closes.iloc[:until]
     if not is_there.all():
         closes, prices_usd = closes[is_there], prices_usd[is_there]
-    is_possible = (prices_usd >= LEAST_USD) & (prices_usd <= MOST_USD)
+    is_possible = (prices_usd >= MIN_PRICE_USD) & (prices_usd <= MAX_PRICE_USD)
     if not is_possible.all():
         first = int(is_possible.argmin())
         raise UnusableError(

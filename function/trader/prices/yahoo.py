@@ -18,12 +18,12 @@ import pandas as pd
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_when_event_set, wait_exponential_jitter
 from tenacity.nap import sleep_using_event
 
-from trader.logs import LONGEST_REASON, one_line
+from trader.logs import MAX_REASON_CHARACTERS, one_line
 from trader.model import NEW_YORK, Closes
 from trader.prices.base import PriceSourceError, start_of
 from trader.progress import Progress
 
-MOST_DAYS = {"1h": 729, "15m": 59, "5m": 59, "1m": 7}
+MAX_DAYS = {"1h": 729, "15m": 59, "5m": 59, "1m": 7}
 """By bar interval: how far back Yahoo keeps bars. It keeps daily ones for ever."""
 
 GIVE_UP_AFTER = 16
@@ -157,9 +157,9 @@ class YahooPrices:
         try:
             return retrying(lambda: read(self._ask(yfinance, symbol, start)))
         except YFTickerMissingError as error:
-            return _Failure(one_line(error, LONGEST_REASON), is_fault=False)
+            return _Failure(one_line(error, MAX_REASON_CHARACTERS), is_fault=False)
         except Exception as error:  # an answer of unknown shape can make yfinance raise anything: one symbol's fault
-            return _Failure(f"{type(error).__name__}: {one_line(error, LONGEST_REASON)}", is_fault=True)
+            return _Failure(f"{type(error).__name__}: {one_line(error, MAX_REASON_CHARACTERS)}", is_fault=True)
 
     def _ask(self, yfinance: ModuleType, symbol: str, start: datetime) -> pd.DataFrame:
         ticker = yfinance.Ticker(symbol.replace(".", "-"))
@@ -208,7 +208,7 @@ def _yfinance() -> ModuleType:
 
 def _start(interval: str, count: int, now: datetime) -> datetime:
     start = start_of(interval, count, now)
-    return max(start, now - timedelta(days=MOST_DAYS[interval])) if interval in MOST_DAYS else start
+    return max(start, now - timedelta(days=MAX_DAYS[interval])) if interval in MAX_DAYS else start
 
 
 def _collect[T](

@@ -9,10 +9,10 @@ from trader.prices.file import FilePrices
 from trader.schedule import sessions
 from trader.settings import Settings
 
-LATEST_EVENT_S = 300.0
+MAX_EVENT_DELAY_S = 300.0
 """An event that is later is not for now any more, and its run could meet the one of the next slot."""
 
-EARLIEST_EVENT_S = 60.0
+MAX_EVENT_LEAD_S = 60.0
 """Clocks differ a little; an event from further ahead is a mistake."""
 
 
@@ -56,7 +56,7 @@ def slot_and_now(event: object, settings: Settings, clock: datetime) -> tuple[da
             time = file_end(settings)
         slot = (time or clock).replace(second=0, microsecond=0)
         return slot, slot
-    if time is not None and not -EARLIEST_EVENT_S <= (clock - time).total_seconds() <= LATEST_EVENT_S:
+    if time is not None and not -MAX_EVENT_LEAD_S <= (clock - time).total_seconds() <= MAX_EVENT_DELAY_S:
         raise EventError(
             f"the event's time {time.isoformat()} is not now ({clock.isoformat()}); a real account trades on the "
             "present only: send the scheduled event in time, or for a test an event without time"

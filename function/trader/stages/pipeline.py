@@ -24,10 +24,10 @@ LOG = logging.getLogger("trader")
 COMPLETE_FRACTION = 0.9
 """A day's ranking is kept if at least this share of the candidates had prices; a worse one is made again."""
 
-LEAST_FRACTION = 0.5
+MIN_FRACTION = 0.5
 """With prices of fewer of the index, the best performers among them are nobody's choice: none is chosen."""
 
-MOST_LINES = 50
+MAX_LINES = 50
 """So many denials have a line each in the log; more are one line with their number by code."""
 
 
@@ -166,7 +166,7 @@ def rank(desk: Desk, run: Run) -> tuple[dict[str, float], tuple[Denial, ...]]:
         for symbol, closes in bars.closes.items()
         if symbol not in ranking
     )
-    if settings.universe == ("sp500",) and len(ranking) < LEAST_FRACTION * len(symbols):
+    if settings.universe == ("sp500",) and len(ranking) < MIN_FRACTION * len(symbols):
         LOG.warning("too few candidates have prices to choose from", extra={"ranked": len(ranking), "of": len(symbols)})
         ranking = {}
     return ranking, bars.denials + short
@@ -233,7 +233,7 @@ def log_decision(run: Run, decision: Decision) -> None:
     orders = {order.symbol: order.signed_quantity for order in decision.orders}
     for insight in decision.insights:
         _log(run, "decision", insight, order_quantity=orders.get(insight.symbol, 0))
-    if len(decision.denials) > MOST_LINES:  # such as all candidates of a source that is out of reach
+    if len(decision.denials) > MAX_LINES:  # such as all candidates of a source that is out of reach
         codes = Counter(denial.code for denial in decision.denials)
         extra = {"strategy": run.settings.strategy, "slot": as_json(run.slot), "codes": dict(codes)}
         LOG.warning("denials", extra={**extra, "first": decision.denials[0].detail})

@@ -70,13 +70,13 @@ def _sell(insight: Insight, held: float, settings: Settings) -> Target:
 
 
 def _buy(insight: Insight, share_usd: float, account: Account, settings: Settings) -> Target:
-    most_usd = min(share_usd, settings.max_position_fraction * account.equity_usd, settings.max_order_usd)
+    max_usd = min(share_usd, settings.max_position_fraction * account.equity_usd, settings.max_order_usd)
     if settings.signal == "horizon":
         wanted = 1.0
     elif settings.stop_loss_fraction > 0:  # a bracket takes whole shares only
-        wanted = float(math.floor(most_usd / insight.price_usd))
+        wanted = float(math.floor(max_usd / insight.price_usd))
     else:
-        wanted = math.floor(most_usd / insight.price_usd * PARTS_PER_SHARE) / PARTS_PER_SHARE
+        wanted = math.floor(max_usd / insight.price_usd * PARTS_PER_SHARE) / PARTS_PER_SHARE
     return Target(
         symbol=insight.symbol,
         held=0.0,

@@ -10,10 +10,10 @@ from trader.model import Account, Code, Denial, Position, Target
 from trader.settings import Settings
 from trader.stages.portfolio import spendable_usd
 
-MOST_GAP_FRACTION = 0.4
+MAX_GAP_FRACTION = 0.4
 """A price further from its line is taken for a split that the source has not adjusted for, or for a bad price."""
 
-LEAST_ORDER_USD = 1.0
+MIN_ORDER_USD = 1.0
 """The smallest fractional order that Alpaca takes."""
 
 
@@ -53,7 +53,7 @@ def _refusals(
         yield Code.OPEN_ORDER_PENDING, "an earlier order for it is still open"
     if orders >= settings.max_orders_per_run:
         yield Code.ORDER_CAP, f"{orders} orders already, MAX_ORDERS_PER_RUN={settings.max_orders_per_run}"
-    if abs(target.gap_fraction) > MOST_GAP_FRACTION:
+    if abs(target.gap_fraction) > MAX_GAP_FRACTION:
         wrong = "too far to be true: a split not adjusted for, or a bad price"
         yield Code.NO_PRICE_DATA, f"price {target.price_usd:,.2f} is {target.gap_fraction:+.0%} off, {wrong}"
     if target.wanted < 0:
@@ -75,12 +75,12 @@ def _buy_refusals(
         yield Code.DAILY_LOSS_STOP, f"{fall}, MAX_DAILY_LOSS_FRACTION={settings.max_daily_loss_fraction:g}"
     if target.symbol in positions:
         yield Code.POSITION_CAP, f"{positions[target.symbol].quantity:g} shares are held already; the bot adds to none"
-    if cost_usd < LEAST_ORDER_USD and target.change < 1:
-        yield Code.QUANTITY_BELOW_ONE, f"{target.change:g} shares are worth less than {LEAST_ORDER_USD:.0f} USD"
+    if cost_usd < MIN_ORDER_USD and target.change < 1:
+        yield Code.QUANTITY_BELOW_ONE, f"{target.change:g} shares are worth less than {MIN_ORDER_USD:.0f} USD"
     if cost_usd > settings.max_order_usd:
         yield Code.ORDER_CAP, f"costs {cost_usd:,.2f} USD, MAX_ORDER_USD={settings.max_order_usd:,.0f}"
-    if cost_usd > (most_usd := settings.max_position_fraction * account.equity_usd):
-        yield Code.POSITION_CAP, f"costs {cost_usd:,.2f} USD, MAX_POSITION_FRACTION allows {most_usd:,.2f}"
+    if cost_usd > (max_usd := settings.max_position_fraction * account.equity_usd):
+        yield Code.POSITION_CAP, f"costs {cost_usd:,.2f} USD, MAX_POSITION_FRACTION allows {max_usd:,.2f}"
     if spent_usd + cost_usd > (left_usd := spendable_usd(account, settings)):
         yield (
             Code.BUYING_POWER_EXCEEDED,

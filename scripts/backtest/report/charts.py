@@ -23,11 +23,11 @@ type Numbers = NDArray[np.float64]
 
 MAX_POINTS = {"wide": 900, "narrow": 300, "card": 250}
 LABEL_GAP = 0.085  # of the height, at least, between two labels
-MOST_BARS = 30
+MAX_BARS = 30
 """Symbols in the picture of results; of more, the best and the worst."""
 
 
-SYMBOL_LETTERS = 10
+SYMBOL_CHARACTERS = 10
 """So many have room beside the bars; of US stocks all do."""
 
 
@@ -127,8 +127,8 @@ def exposure(figures: Json) -> Chart:
 def results(figures: Json) -> Chart:
     """What each symbol that was traded made or lost; of very many the best and the worst."""
     traded = [row for row in figures["symbols"] if row["trades"] or row["open_trades"]]
-    half = MOST_BARS // 2
-    rows = traded if len(traded) <= MOST_BARS else traded[:half] + traded[-half:]
+    half = MAX_BARS // 2
+    rows = traded if len(traded) <= MAX_BARS else traded[:half] + traded[-half:]
     height = max(1.6, 0.36 * len(rows) + 0.35)
     usd = [row["pnl_usd"] for row in rows]
     sizes = [Size(size.name, size.width, height) for size in HALF]
@@ -148,7 +148,7 @@ def results(figures: Json) -> Chart:
         axes.set_yticks([])
         for at, row in enumerate(rows):
             name = plain(row["symbol"])
-            shown = name if len(name) <= SYMBOL_LETTERS else f"{name[: SYMBOL_LETTERS - 1]}…"
+            shown = name if len(name) <= SYMBOL_CHARACTERS else f"{name[: SYMBOL_CHARACTERS - 1]}…"
             _text(axes, (0, at), shown, "ink", (-6, 0), x_of_axes=True, ha="right", weight=700)
             value = f"{row['pnl_usd']:+,.0f}".replace("-", MINUS)
             side = 1 if row["pnl_usd"] >= 0 else -1

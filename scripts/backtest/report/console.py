@@ -17,7 +17,7 @@ from scripts.report.formatting import Json, change, engine_words, plain
 if TYPE_CHECKING:
     from scripts.backtest.report import Paths
 
-MOST_SYMBOLS, MOST_NOTES = 30, 5
+MAX_SYMBOLS, MAX_NOTES = 30, 5
 
 
 def show(figures: Json, paths: Paths, console: Console) -> None:
@@ -52,8 +52,8 @@ def _symbols(figures: Json) -> RenderableType | None:
     traded = [row for row in figures["symbols"] if row["trades"] or row["open_trades"]]
     if not traded:
         return None
-    half = MOST_SYMBOLS // 2
-    is_cut = len(traded) > MOST_SYMBOLS
+    half = MAX_SYMBOLS // 2
+    is_cut = len(traded) > MAX_SYMBOLS
     table = _table("Symbol", "Result", "of cash", "Trades", "Won", "Bars held", "Buy and hold")
     for row in [*traded[:half], *traded[-half:]] if is_cut else traded:
         table.add_row(*_facts(row))
@@ -82,10 +82,10 @@ def _below(figures: Json) -> RenderableType:
 
 
 def _notes(notes: Sequence[Json]) -> Iterator[RenderableType]:
-    for note in notes[:MOST_NOTES]:
+    for note in notes[:MAX_NOTES]:
         yield _labelled("Prices", ": ".join(filter(None, (note["symbol"], note["what"]))))
-    if len(notes) > MOST_NOTES:
-        yield _labelled("", f"... and {len(notes) - MOST_NOTES} more in the page")
+    if len(notes) > MAX_NOTES:
+        yield _labelled("", f"... and {len(notes) - MAX_NOTES} more in the page")
 
 
 def _labelled(label: str, words: str) -> RenderableType:

@@ -8,7 +8,7 @@ from scripts.report.formatting import MINUS, Json, new_york, percent, plain, usd
 from trader.settings import SAMPLE_PRICES
 
 NOTHING = "–"  # noqa: RUF001 - where there is no number
-LEAST_RETURN = 0.0005
+MIN_RETURN = 0.0005
 """A smaller return is shown as 0.0 %, and called none."""
 
 BARS = {"1d": "daily", "1h": "hourly", "15m": "15-minute", "5m": "5-minute", "1m": "1-minute"}
@@ -250,7 +250,7 @@ def _survivorship(figures: Json) -> str:
 
 
 def _made(fraction: float) -> str:
-    if abs(fraction) < LEAST_RETURN:
+    if abs(fraction) < MIN_RETURN:
         return "Made nothing"
     return f"{'Made' if fraction > 0 else 'Lost'} {abs(fraction):.1%}"
 

@@ -15,13 +15,13 @@ from scripts.report.formatting import CODE_STATUSES, EXPLANATIONS, Json, change,
 from trader.model import Code
 
 TEMPLATES = Path(__file__).with_name("templates")
-MOST_CARDS = 60
+MAX_CARDS = 60
 """Price charts on one page; of more symbols, those with the largest results."""
 
 OPEN_CARDS, OPEN_TRADES, OPEN_SCORES = 24, 30, 12
 """So many are shown at once; more are folded away."""
 
-MOST_TRADES, MOST_SYMBOLS, MOST_LINES = 2_000, 60, 30
+MAX_TRADES, MAX_SYMBOLS, MAX_LINES = 2_000, 60, 30
 """So many are in the page at all: the rest is in backtest.json."""
 
 EXTREMES = 5
@@ -80,16 +80,16 @@ def _contents(figures: Json, result: Result) -> dict[str, Any]:
         "untraded": [row["symbol"] for row in figures["symbols"] if row not in traded],
         "calibration": formatting.calibration(figures),
         "calibration_folded": len(figures["calibration"]["by_symbol"]) > OPEN_SCORES,
-        "most_symbols": MOST_SYMBOLS,
-        "trades": trades[:MOST_TRADES],
+        "max_symbols": MAX_SYMBOLS,
+        "trades": trades[:MAX_TRADES],
         "extremes": [*best[:EXTREMES], *best[-EXTREMES:]] if len(trades) > OPEN_TRADES else [],
         "cards": _cards(figures, result, traded),
-        "card_count": min(len(traded), MOST_CARDS),
+        "card_count": min(len(traded), MAX_CARDS),
         "cards_open": len(traded) <= OPEN_CARDS,
-        "refusals": figures["refusals"][:MOST_LINES],
+        "refusals": figures["refusals"][:MAX_LINES],
         "denials": [(code, count, _means(code)) for code, count in figures["denials"].items()],
         "statuses": [(status, count, _means(status)) for status, count in figures["statuses"].items()],
-        "notes": figures["data"]["notes"][:MOST_LINES],
+        "notes": figures["data"]["notes"][:MAX_LINES],
         "settings": [
             (name, _words(value)) for part in ("options", "settings") for name, value in figures[part].items()
         ],
@@ -143,7 +143,7 @@ def _heat(fraction: float | None) -> str:
 
 def _cards(figures: Json, result: Result, traded: Sequence[Json]) -> Iterator[Card]:
     """Drawn while the template asks for them, one at a time."""
-    largest = sorted(traded, key=lambda row: -abs(row["pnl_usd"]))[:MOST_CARDS]
+    largest = sorted(traded, key=lambda row: -abs(row["pnl_usd"]))[:MAX_CARDS]
     trades = defaultdict(list)
     for trade in figures["trades"]:
         trades[trade["symbol"]].append(trade)

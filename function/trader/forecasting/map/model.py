@@ -29,7 +29,7 @@ CHANGEPOINT_SCALE = 0.05
 SEASONALITY_SCALE = 10.0
 """Prophet's defaults, all of them; the noise's scale of 0.5 is in posterior_mode."""
 
-LEAST_BARS = 3
+MIN_BARS = 3
 """With two, the line goes through both, and there is no noise to speak of."""
 
 CONVERGED = 1e-6
@@ -61,10 +61,10 @@ class Calendar:
     def of(cls, times_ns: Nanoseconds, allowed: Collection[str]) -> "Calendar":
         """With those of the allowed seasonalities that Prophet's "auto" would choose: there has to be history enough.
 
-        Raises ValueError if the times are fewer than LEAST_BARS or do not increase.
+        Raises ValueError if the times are fewer than MIN_BARS or do not increase.
         """
-        if len(times_ns) < LEAST_BARS:
-            raise ValueError(f"{len(times_ns)} bars; a line with noise takes at least {LEAST_BARS}")
+        if len(times_ns) < MIN_BARS:
+            raise ValueError(f"{len(times_ns)} bars; a line with noise takes at least {MIN_BARS}")
         steps_ns = np.diff(times_ns)
         if steps_ns.min() <= 0:
             raise ValueError("timestamps are not strictly increasing")

@@ -26,10 +26,10 @@ type Flags = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 type Integers = np.ndarray[tuple[int, ...], np.dtype[np.intp]]
 type Signs = np.ndarray[tuple[int, ...], np.dtype[np.int8]]
 
-MOST_STEPS = 250
+MAX_STEPS = 250
 """Of the variance. The usual is 20; it takes many where a second mode is about to appear."""
 
-MOST_EXCHANGES = 600
+MAX_EXCHANGES = 600
 """Of the active set at one variance. The usual is 2."""
 
 FULL_EXCHANGES = 5
@@ -38,7 +38,7 @@ FULL_EXCHANGES = 5
 CONVERGED = 1e-10
 """Relative change of the variance."""
 
-LEAST_OUTSIDE = 1e-10
+MIN_OUTSIDE = 1e-10
 """A parameter enters if its gradient exceeds the lasso's weight by this fraction: rounding is less."""
 
 APART = 1e-6
@@ -96,7 +96,7 @@ class Modes:
     path: Path = field(repr=False)
 
 
-LEAST_NOISE = 1e-3
+MIN_NOISE = 1e-3
 """Standard deviation of values about 1. With less, rounding may decide whether a search ends: so may where it began."""
 
 
@@ -106,7 +106,7 @@ def search(problems: Problems, path: Path | None = None) -> Modes:
     What is found from there with hardly any noise, or not found, is searched again without it.
     """
     found = _searched(problems, path or Path())
-    (again,) = np.nonzero(~(found.is_found & (found.variance >= LEAST_NOISE**2)))
+    (again,) = np.nonzero(~(found.is_found & (found.variance >= MIN_NOISE**2)))
     if path is None or not len(again):
         return found
     some = replace(
@@ -169,7 +169,7 @@ def _follow(
     signs, trails, todo = signs.copy(), [], np.arange(count)
     at, plain, is_jump = start.copy(), start.copy(), np.zeros(count, bool)
     piece = np.full((count, size), 9, np.int8)  # no signs yet
-    for step in range(MOST_STEPS):
+    for step in range(MAX_STEPS):
         if step < len(trail):
             signs[todo] = trail[step][todo]
         here = at[todo]
@@ -221,13 +221,13 @@ def _regress(problems: Problems, rows: Integers, variance: Floats, signs: Signs)
     signs, is_solved = signs.copy(), np.ones(count, bool)
     fewest, patience = np.full(count, size + 1), np.full(count, FULL_EXCHANGES)
     todo = np.arange(count)
-    for _ in range(MOST_EXCHANGES):
+    for _ in range(MAX_EXCHANGES):
         some, had, noise = rows[todo], signs[todo], variance[todo]
         values[todo], slopes[todo] = now, _ = _solve(problems, some, noise, had)
         weight = noise[:, None] * problems.lasso
         gradient = problems.projections[some] - _applied(problems, some, now)
         leaves = now * had < 0
-        enters = (had == 0) & (problems.lasso > 0) & (np.abs(gradient) > weight * (1 + LEAST_OUTSIDE))
+        enters = (had == 0) & (problems.lasso > 0) & (np.abs(gradient) > weight * (1 + MIN_OUTSIDE))
         wrong = leaves | enters
         amount = wrong.sum(axis=1)
         is_fewer = amount < fewest[todo]

@@ -512,11 +512,11 @@ def test_a_layer_over_its_budget_names_the_biggest_parts(tmp_path: Path) -> None
 
 
 def test_a_layer_whose_zip_is_over_its_budget_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "MOST_ZIP_BYTES", -1)
+    monkeypatch.setattr(build, "MAX_ZIP_BYTES", -1)
     with pytest.raises(LayerError, match="0 bytes zipped, and -1 are allowed"):
         build.check_budget(built(tmp_path, Stripped(tool="strip", files=1, left=[]), 0))
 
 
 def test_the_budget_is_below_lambdas_limits() -> None:
-    assert build.MOST_BYTES < verify.LIMIT_BYTES * 0.52
-    assert build.MOST_ZIP_BYTES < 50_000_000, "of a direct upload"
+    assert build.MAX_BYTES < verify.LIMIT_BYTES * 0.52
+    assert build.MAX_ZIP_BYTES < 50_000_000, "of a direct upload"

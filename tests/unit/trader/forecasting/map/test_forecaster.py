@@ -239,7 +239,7 @@ def test_on_other_days_the_eighth_day_is_close_to_prophets_own() -> None:
 def test_what_has_no_mode_found_is_handed_to_prophet(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(posterior_mode, "MOST_STEPS", 1)
+    monkeypatch.setattr(posterior_mode, "MAX_STEPS", 1)
     by_prophet = ProphetForecaster(signal="trend", bar_interval="1d", horizon_bars=1)
     with caplog.at_level(logging.INFO, "trader"):
         made = forecasts({"AAPL": WALK})

@@ -104,7 +104,7 @@ def test_exchanging_one_by_one_comes_to_the_same_mode_as_exchanging_blocks(
 def test_without_jumps_along_the_pieces_the_search_comes_to_the_same_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     jumped = searched(noisy(4))
     monkeypatch.setattr(posterior_mode, "_end_of_piece", lambda squares, *_: np.full_like(squares, np.nan))
-    monkeypatch.setattr(posterior_mode, "MOST_STEPS", 5000)
+    monkeypatch.setattr(posterior_mode, "MAX_STEPS", 5000)
     walked = searched(noisy(4))
     assert walked.is_found.all()
     assert walked.variance == pytest.approx(jumped.variance, rel=1e-8)
@@ -122,7 +122,7 @@ def test_a_search_from_below_that_fails_is_said(monkeypatch: pytest.MonkeyPatch)
     assert not searched(noisy(3)).is_found.any()
 
 
-@pytest.mark.parametrize("limit", ["MOST_STEPS", "MOST_EXCHANGES"])
+@pytest.mark.parametrize("limit", ["MAX_STEPS", "MAX_EXCHANGES"])
 def test_a_search_that_takes_too_long_is_given_up_and_said(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(posterior_mode, limit, 1)
     assert not searched(noisy(3)).is_found.any()
