@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
 from trader import logs
-from trader.broker.base import Books, LiveBroker
+from trader.broker.base import LiveBroker, OrderHistory
 from trader.journal.entry import Journal, open_journal
 from trader.journal.record import Run
 from trader.journal.recovery import recover
@@ -115,13 +115,13 @@ def secrets_read(event: object, env: Mapping[str, str], moment: datetime) -> Set
         raise
 
 
-def traded(this: Run, journal: Journal, desk: pipeline.Desk, books: Books) -> tuple[Outcome | Code, str]:
+def traded(this: Run, journal: Journal, desk: pipeline.RunServices, books: OrderHistory) -> tuple[Outcome | Code, str]:
     """The pipeline's outcome, with a detail where a gate was closed. What earlier runs left open comes first."""
     try:
         if not this.is_dry:
             recover(this, journal, books, desk.remaining_s)
         return pipeline.trade(desk, this), ""
-    except pipeline.StopError as stop:
+    except pipeline.RunStopped as stop:
         return stop.code, str(stop)
 
 
@@ -165,7 +165,7 @@ def open_desk(
     remaining_s: Callable[[], float],
     progress: Progress,
     clock: Callable[[], datetime],
-) -> tuple[pipeline.Desk, Books]:
+) -> tuple[pipeline.RunServices, OrderHistory]:
     """The adapters that the settings name, and the broker's books. What a setting does not name is not imported."""
     settings = this.settings
 
@@ -192,7 +192,7 @@ def open_desk(
         progress=progress,
     )
     live = broker(this, prices, alpaca, clock)
-    desk = pipeline.Desk(
+    desk = pipeline.RunServices(
         broker=live,
         prices=prices,
         forecaster=make_forecaster(settings),

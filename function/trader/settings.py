@@ -224,7 +224,7 @@ class Settings:
     def from_env(cls, env: Mapping[str, str], fetch: Fetch) -> Self:
         """Read and check everything; raises SettingsError with all problems. `fetch` resolves ssm: references."""
         texts = {name: env[name].strip() for name in variables() if env.get(name, "").strip()}
-        problems = _misspelt(env)
+        problems = _find_misspelt(env)
         values, unusable = _parse(texts, fetch)
         values.setdefault("max_price_age_s", float(MAX_PRICE_AGE_S[values.get("bar_interval", "1d")]))
         if values.get("mode") == "live":
@@ -276,7 +276,7 @@ def variables() -> dict[str, str]:
     return {item.name.upper(): item.name for item in fields(Settings)}
 
 
-def _misspelt(env: Mapping[str, str]) -> list[str]:
+def _find_misspelt(env: Mapping[str, str]) -> list[str]:
     """Variables that are nearly ours: a cap that is silently not there could cost money."""
     known = variables()
     meant = {name: nearest(name, known) for name in env if name not in known}

@@ -215,11 +215,11 @@ class BacktraderBroker:
         if order.client_order_id in self._sent:
             raise OrderRejectedError(f"client order id {order.client_order_id} is taken")
         self._sent[order.client_order_id] = self._place(order)
-        return self._as_known(order.client_order_id)
+        return self._describe_order(order.client_order_id)
 
     def find(self, order: Order) -> Order | None:
         """Look an order up by its client order id."""
-        return self._as_known(order.client_order_id) if order.client_order_id in self._sent else None
+        return self._describe_order(order.client_order_id) if order.client_order_id in self._sent else None
 
     def cancel(self, open_order: OpenOrder) -> None:
         """Cancel an order; of a bracket's legs one cancels the other."""
@@ -266,7 +266,7 @@ class BacktraderBroker:
         )
         return _Sent(order, own)
 
-    def _as_known(self, client_order_id: str) -> Order:
+    def _describe_order(self, client_order_id: str) -> Order:
         sent = self._sent[client_order_id]
         filled = abs(sent.own.executed.size)
         return replace(

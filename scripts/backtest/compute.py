@@ -19,7 +19,7 @@ from trader.forecasting.map import model
 from trader.forecasting.map.forecaster import MapForecaster, UndeterminedError, local_ns
 from trader.forecasting.map.model import Batch, Fit, Shape
 from trader.forecasting.map.posterior_mode import Integers, Path
-from trader.forecasting.prophet import ProphetForecaster, failed, too_short
+from trader.forecasting.prophet import ProphetForecaster, deny_failed_fit, deny_short_history
 from trader.model import Closes, Denial, Forecast
 from trader.settings import PROPHET
 
@@ -105,7 +105,7 @@ def _by_prophet(task: Task, symbol: str, bars: Bars) -> Iterator[tuple[tuple[str
         warnings.simplefilter("ignore")
         for bar, fit_bar in bars:
             window, fitting = (task.window(symbol, each) for each in (bar, fit_bar))
-            outcome: Forecast | Denial | None = too_short(symbol, len(fitting), task.key.signal)
+            outcome: Forecast | Denial | None = deny_short_history(symbol, len(fitting), task.key.signal)
             if outcome is None:
                 try:
                     if model is None or fit_bar != fitted_at:
@@ -117,7 +117,7 @@ def _by_prophet(task: Task, symbol: str, bars: Bars) -> Iterator[tuple[tuple[str
                         "see to the memory and the temporary folder of the computer that it was made on, and repeat"
                     ) from error
                 except Exception as error:  # as in the bot's own forecaster: it is this symbol's alone
-                    outcome = failed(symbol, error)
+                    outcome = deny_failed_fit(symbol, error)
             yield (symbol, window.index[-1].to_pydatetime()), outcome
 
 
@@ -166,7 +166,7 @@ class _Rolling:
             alike: dict[bytes, tuple[Integers, list[str]]] = {}
             for symbol in symbols:
                 rows = self._rows(symbol, bar)
-                if (denial := too_short(symbol, len(rows), self._task.key.signal)) is not None:
+                if (denial := deny_short_history(symbol, len(rows), self._task.key.signal)) is not None:
                     self._fits[symbol, bar] = denial
                 else:
                     alike.setdefault(rows.tobytes(), (rows, []))[1].append(symbol)
@@ -175,7 +175,7 @@ class _Rolling:
                 try:
                     calendar = self._forecaster.calendar(self._local_ns[rows])
                 except ValueError as error:  # as in the bot's own forecaster
-                    self._fits |= {(symbol, bar): failed(symbol, error) for symbol in group}
+                    self._fits |= {(symbol, bar): deny_failed_fit(symbol, error) for symbol in group}
                     continue
                 batches.append(Batch(calendar=calendar, values=self._values[rows[:, None], columns].T.copy()))
                 owners += [(symbol, bar) for symbol in group]
@@ -198,7 +198,7 @@ class _Rolling:
             try:
                 return self._forecaster.predict(symbol, time, self._local_ns[bar : bar + 1], price_usd, fit)
             except ArithmeticError as error:
-                return failed(symbol, error)
+                return deny_failed_fit(symbol, error)
             except UndeterminedError:
                 pass  # for Prophet
         ((_, outcome),) = _by_prophet(self._task, symbol, ((bar, fit_bar),))

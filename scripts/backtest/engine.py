@@ -17,7 +17,7 @@ import backtrader as bt
 
 from scripts.backtest.broker import BacktraderBroker, Exchange
 from scripts.backtest.compute import Table
-from scripts.backtest.forecasts import TableForecaster, asked_bars
+from scripts.backtest.forecasts import TableForecaster, count_needed_bars
 from scripts.backtest.model import Bar, Options, Panel, Result
 from scripts.backtest.prices import span
 from trader.journal.record import Run
@@ -79,7 +79,7 @@ class PanelPrices:
 
 
 class DayMemory:
-    """The pipeline's Memory of a backtest: the day's ranking, as the journal keeps it; records are the result's."""
+    """The RankingStore of a backtest: the day's ranking, as the journal keeps it; records are the result's."""
 
     def __init__(self) -> None:
         self._kept: tuple[date, Json, dict[str, float]] | None = None
@@ -161,12 +161,12 @@ class _Session:
 
     def heard(self, strategy: Any, order: Any) -> None:  # noqa: ANN401 Backtrader's
         """Something became of an order."""
-        with self._timed():
+        with self._time_part():
             self.broker.heard(order, self._times[strategy.datetime[0]])
 
     def bar(self, strategy: Any) -> None:  # noqa: ANN401 a bt.Strategy
         """One bar: its fills are done, now the bot runs."""
-        with self._timed():
+        with self._time_part():
             bar = self._times[strategy.datetime[0]]
             if self._bars and self._bars[-1].time.astimezone(NEW_YORK).date() < bar.astimezone(NEW_YORK).date():
                 self._last_equity_usd = self._bars[-1].equity_usd
@@ -201,9 +201,11 @@ class _Session:
         equity_usd, cash_usd, held = self.broker.equity_usd(), self.broker.cash_usd(), self.broker.held()
         self.broker.at(slot, self._last_equity_usd)
         run = Run(settings=settings, slot=slot, now=slot)
-        desk = pipeline.Desk(
+        desk = pipeline.RunServices(
             broker=self.broker,
-            prices=Prices([self._prices], now=slot, count=asked_bars(settings), max_age_s=settings.max_price_age_s),
+            prices=Prices(
+                [self._prices], now=slot, count=count_needed_bars(settings), max_age_s=settings.max_price_age_s
+            ),
             forecaster=self._forecaster,
             journal=self._memory,
             halted=lambda: "",
@@ -213,7 +215,7 @@ class _Session:
         status: Outcome | Code
         try:
             status, detail = pipeline.trade(desk, run), ""
-        except pipeline.StopError as stop:
+        except pipeline.RunStopped as stop:
             status, detail = stop.code, str(stop)
         return Bar(
             time=bar,
@@ -228,7 +230,7 @@ class _Session:
         )
 
     @contextmanager
-    def _timed(self) -> Iterator[None]:
+    def _time_part(self) -> Iterator[None]:
         begun = time.perf_counter()
         try:
             yield

@@ -33,12 +33,12 @@ def key(options: Options) -> Key:
         bar_interval=settings.bar_interval,
         horizon_bars=settings.horizon_bars if settings.signal == "interval" else 1,
         history_bars=settings.history_bars,
-        asked_bars=asked_bars(settings),
+        asked_bars=count_needed_bars(settings),
         refit_every_bars=options.refit_every_bars,
     )
 
 
-def asked_bars(settings: Settings) -> int:
+def count_needed_bars(settings: Settings) -> int:
     """How many bars a run asks its price source for."""
     return max(settings.history_bars, settings.universe_lookback_bars + 1)
 
@@ -55,7 +55,7 @@ class Blocks:
         self._size = self._key.refit_every_bars * max(1, BLOCK_BARS[self._key.engine] // self._key.refit_every_bars)
         self._is_priced = panel.close.notna().to_numpy()
         self._column = {symbol: number for number, symbol in enumerate(panel.close.columns)}
-        self._chosen = _likely_chosen(panel, options.settings)
+        self._chosen = _predict_chosen(panel, options.settings)
 
     def __len__(self) -> int:
         return -(-self._count // self._size)
@@ -112,7 +112,7 @@ class Blocks:
         return min(self._first(block + 1), self._start + self._count)
 
 
-def _likely_chosen(panel: Panel, settings: Settings) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+def _predict_chosen(panel: Panel, settings: Settings) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
     """By bar and symbol: whether its return over the look-back is among the best UNIVERSE_SIZE of that bar."""
     returns = (panel.close / panel.close.ffill().shift(settings.universe_lookback_bars) - 1).to_numpy()
     known = np.where(np.isnan(returns), -np.inf, returns)

@@ -196,11 +196,11 @@ def next_bar_in_fit(panel: Panel, chosen: Options) -> tuple[Panel, Table]:
     """Every trend line is fitted to the next bar as well, as a model fitted once to all prices would be."""
     table: Table = {}
     for task in forecasts.tasks(panel, chosen, prices.span(panel, chosen)):
-        table |= compute(_fitted_later(task, panel))
+        table |= compute(_find_late_fits(task, panel))
     return panel, table
 
 
-def _fitted_later(task: Task, panel: Panel) -> Task:
+def _find_late_fits(task: Task, panel: Panel) -> Task:
     closes = panel.close[list(task.bars)].loc[task.closes.index[0] :].iloc[: len(task.closes) + 1]
     later = {
         symbol: tuple((bar, min(bar + 1, len(closes) - 1)) for bar, _ in bars) for symbol, bars in task.bars.items()

@@ -61,13 +61,13 @@ def from_env(env: Mapping[str, str]) -> Options:
                 values[field] = parse(chosen[name].strip())
             except ValueError as error:
                 problems.append(f"{name}={chosen[name]!r}: must be {error}")
-    problems += misspelt(chosen)
+    problems += find_misspelt(chosen)
     if problems:
         raise SettingsError(problems)
     return Options(settings=replace(settings, starting_cash_usd=values["cash_usd"]), **values)
 
 
-def misspelt(env: Mapping[str, str]) -> list[str]:
+def find_misspelt(env: Mapping[str, str]) -> list[str]:
     """Variables that are nearly one of a backtest's own, such as REFIT_EVRY."""
     known = {*VARIABLES, *variables()}
     meant = {name: nearest(name, list(VARIABLES)) for name in env if name not in known}

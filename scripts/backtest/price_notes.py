@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 import numpy as np
 import pandas as pd
 
-from scripts.backtest.forecasts import asked_bars
+from scripts.backtest.forecasts import count_needed_bars
 from scripts.backtest.model import Note
 from trader.forecasting.prophet import MIN_BARS
 from trader.model import NEW_YORK, Code
@@ -36,7 +36,7 @@ def sayer(bar_interval: str) -> Say:
     return lambda bar: bar.astimezone(NEW_YORK).strftime(pattern)
 
 
-def needed_bars(settings: Settings) -> int:
+def count_warm_up_bars(settings: Settings) -> int:
     """How many bars there have to be, the first traded one included, before trading can begin."""
     window = MIN_BARS["horizon"] if settings.signal == "horizon" else settings.history_bars
     return max(window, settings.universe_lookback_bars + 1)
@@ -55,7 +55,7 @@ def notes(close: pd.DataFrame, settings: Settings, first: datetime) -> tuple[Not
     """
     close = close[close.notna().any(axis=1)]
     begun = int(close.index.searchsorted(pd.Timestamp(first)))
-    used = close.iloc[max(begun + 1 - asked_bars(settings), 0) :]
+    used = close.iloc[max(begun + 1 - count_needed_bars(settings), 0) :]
     say = sayer(settings.bar_interval)
     kinds = (
         _listings(close, begun, settings, say),
@@ -91,7 +91,7 @@ def _listings(close: pd.DataFrame, begun: int, settings: Settings, say: Say) -> 
         return say(close.index[int(np.argmax(counts[:, column] >= bars))])
 
     joining = joining_bars(settings)
-    for column in np.flatnonzero(counts[begun] < needed_bars(settings)).tolist():
+    for column in np.flatnonzero(counts[begun] < count_warm_up_bars(settings)).tolist():
         had, total = counts[begun, column], counts[-1, column]
         what = f"has {had:,} bars up to the first traded one" if had else f"its prices begin on {at(column, 1)}"
         if total < joining:
@@ -166,9 +166,9 @@ def _jumps(used: pd.DataFrame, say: Say) -> Iterator[Note]:
         symbol = str(used.columns[column])
         if splits:
             remedy = "if it was one, its prices are not adjusted, and what they make of it is no profit or loss"
-            yield Note(symbol=symbol, what=f"its close changes as in a split: {_named(splits)}; {remedy}")
+            yield Note(symbol=symbol, what=f"its close changes as in a split: {_name_symbols(splits)}; {remedy}")
         if others:
-            yield Note(symbol=symbol, what=f"its close jumps: {_named(others)}")
+            yield Note(symbol=symbol, what=f"its close jumps: {_name_symbols(others)}")
 
 
 def _split(ratio: float) -> str:
@@ -181,6 +181,6 @@ def _split(ratio: float) -> str:
     return ""
 
 
-def _named(jumps: Sequence[str]) -> str:
+def _name_symbols(jumps: Sequence[str]) -> str:
     more = f" and {len(jumps) - MAX_NAMED:,} more" if len(jumps) > MAX_NAMED else ""
     return ", ".join(jumps[:MAX_NAMED]) + more

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from scripts.backtest import ohlc_file
-from scripts.backtest.forecasts import asked_bars
+from scripts.backtest.forecasts import count_needed_bars
 from scripts.backtest.model import BacktestError, Note, Options, Panel
-from scripts.backtest.price_notes import needed_bars, notes, sayer
+from scripts.backtest.price_notes import count_warm_up_bars, notes, sayer
 from scripts.backtest.yahoo_cache import Cache, final_until
 from trader.model import BAR_LENGTH, NEW_YORK
 from trader.prices.base import start_of
@@ -57,7 +57,7 @@ def load(
             f"PRICE_SOURCES={','.join(sources)}: a backtest takes all its prices from one place; "
             f"set PRICE_SOURCES=file and PRICE_FILE, or PRICE_SOURCES=yahoo"
         )
-    panel = _trimmed(_in_sessions(panel, options.settings), options)
+    panel = _trim_bars(_in_sessions(panel, options.settings), options)
     traded = span(panel, options)
     return replace(panel, notes=(*panel.notes, *notes(panel.close, options.settings, traded[0])))
 
@@ -74,7 +74,7 @@ def span(panel: Panel, options: Options) -> tuple[datetime, ...]:
     say = sayer(settings.bar_interval)
     counts = panel.close.loc[bars].notna().cumsum().max(axis=1).to_numpy()
     begun = _first_bar(bars, options)
-    needed = needed_bars(settings)
+    needed = count_warm_up_bars(settings)
     if counts[-1] < needed:
         raise BacktestError(
             f"too few bars: {counts[-1]:,} of the symbol with the most, to {say(bars[-1])}, and "
@@ -133,7 +133,7 @@ def _first_bar(bars: pd.DatetimeIndex, options: Options) -> int:
 
 def _why(settings: Settings) -> str:
     """The number of bars that are needed, and what needs them."""
-    needed = needed_bars(settings)
+    needed = count_warm_up_bars(settings)
     if needed == settings.universe_lookback_bars + 1:
         return f"UNIVERSE_LOOKBACK_BARS={settings.universe_lookback_bars} needs {needed:,}"
     if settings.signal == "horizon":
@@ -201,12 +201,12 @@ def _from_yahoo(options: Options, now: datetime, cache: Cache, progress: Progres
     first = options.start or (pd.Timestamp(last) - pd.DateOffset(years=DEFAULT_YEARS)).date()
     if first > last:
         raise BacktestError(f"START={first} is after the last session that is over, {last}; choose an earlier START")
-    start = start_of(settings.bar_interval, asked_bars(settings), _midnight(first))
+    start = start_of(settings.bar_interval, count_needed_bars(settings), _midnight(first))
     wanted = candidates(settings.universe, None)
     bars, reasons = cache.bars(wanted, settings.bar_interval, start, end, now, progress)
     joined = pd.concat(dict(bars), axis=1).sort_index()
     tables = {name: pd.DataFrame(joined.xs(name, axis=1, level=1)) for name in PRICES}
-    mended, of_mending = _mended(tables, settings)
+    mended, of_mending = _mend_bars(tables, settings)
     lacking = (Note(symbol=symbol, what=f"Yahoo gave no prices of it: {reason}") for symbol, reason in reasons.items())
     return _panel(
         mended,
@@ -216,7 +216,7 @@ def _from_yahoo(options: Options, now: datetime, cache: Cache, progress: Progres
     )
 
 
-def _mended(tables: Tables, settings: Settings) -> tuple[Tables, tuple[Note, ...]]:
+def _mend_bars(tables: Tables, settings: Settings) -> tuple[Tables, tuple[Note, ...]]:
     """Yahoo's bars without opens, highs and lows that cannot be: what remains of such a bar is its close."""
     close = tables["close"]
     is_given = {name: (tables[name] >= MIN_PRICE_USD) & (tables[name] <= MAX_PRICE_USD) for name in PRICES[:3]}
@@ -287,7 +287,7 @@ def _in_sessions(panel: Panel, settings: Settings) -> Panel:
     return replace(panel, **kept, notes=(*panel.notes, Note(symbol="", what=f"{bars} left out: {span_of}")))
 
 
-def _trimmed(panel: Panel, options: Options) -> Panel:
+def _trim_bars(panel: Panel, options: Options) -> Panel:
     """The panel up to END, without bars before the first price and after the last, and symbols without a price.
 
     Bars between that are empty for all symbols stay: the bot counts them too when it asks a file for so many bars.

@@ -25,14 +25,14 @@ def score(result: Result, *, executor: Executor | None = None, progress: Progres
     the same model and HORIZON_BARS ahead.
     """
     if result.options.settings.signal == "trend":
-        forecasts: Sequence[Forecast] = _sampled(result, executor, progress)
+        forecasts: Sequence[Forecast] = _sample(result, executor, progress)
     else:
         forecasts = [each for bar in result.bars if bar.decision for each in bar.decision.forecasts]
-    scored = (_scored(each, result.panel, result.options.settings.bar_interval) for each in forecasts)
+    scored = (_score(each, result.panel, result.options.settings.bar_interval) for each in forecasts)
     return tuple(each for each in scored if each is not None)
 
 
-def _scored(forecast: Forecast, panel: Panel, bar_interval: str) -> Scored | None:
+def _score(forecast: Forecast, panel: Panel, bar_interval: str) -> Scored | None:
     """The forecast beside the close it was for; None if the prices do not reach that far."""
     if forecast.horizon_time is None or forecast.yhat_usd is None:
         return None
@@ -58,7 +58,7 @@ def _scored(forecast: Forecast, panel: Panel, bar_interval: str) -> Scored | Non
     )
 
 
-def _sampled(result: Result, executor: Executor | None, progress: Progress) -> list[Forecast]:
+def _sample(result: Result, executor: Executor | None, progress: Progress) -> list[Forecast]:
     tasks = _tasks(result.panel, result.options, [bar.time for bar in result.bars])
     tables: Iterator[Table] = executor.map(compute, tasks) if executor else map(compute, tasks)
     forecasts: list[Forecast] = []

@@ -31,7 +31,7 @@ MIN_BARS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
+class EquityCurve:
     """What an account was worth over the bars, whoever traded it."""
 
     cash_usd: float  # before the first bar
@@ -110,7 +110,7 @@ def figures(result: Result) -> dict[str, Any]:
     """
     made = trades(result)
     strategy, cash, holding = _strategy(result, made), _cash(result), buy_and_hold.universe(result)
-    held = _held(result, holding) if holding else None
+    held = _measure_holding(result, holding) if holding else None
     bought = holding.symbols if holding else ()
     return {
         "version": VERSION,
@@ -147,9 +147,9 @@ def figures(result: Result) -> dict[str, Any]:
     }
 
 
-def _strategy(result: Result, made: Sequence[Trade]) -> Course:
+def _strategy(result: Result, made: Sequence[Trade]) -> EquityCurve:
     equity_usd = np.array([bar.equity_usd for bar in result.bars], dtype=np.float64)
-    return Course(
+    return EquityCurve(
         cash_usd=result.options.cash_usd,
         equity_usd=equity_usd,
         invested_usd=equity_usd - np.array([bar.cash_usd for bar in result.bars], dtype=np.float64),
@@ -159,8 +159,8 @@ def _strategy(result: Result, made: Sequence[Trade]) -> Course:
     )
 
 
-def _held(result: Result, holding: buy_and_hold.Holding) -> Course:
-    return Course(
+def _measure_holding(result: Result, holding: buy_and_hold.Holding) -> EquityCurve:
+    return EquityCurve(
         cash_usd=result.options.cash_usd,
         equity_usd=holding.equity_usd,
         invested_usd=holding.equity_usd,
@@ -169,9 +169,9 @@ def _held(result: Result, holding: buy_and_hold.Holding) -> Course:
     )
 
 
-def _cash(result: Result) -> Course:
+def _cash(result: Result) -> EquityCurve:
     bars = len(result.bars)
-    return Course(
+    return EquityCurve(
         cash_usd=result.options.cash_usd,
         equity_usd=np.full(bars, result.options.cash_usd),
         invested_usd=np.zeros(bars),
@@ -225,7 +225,7 @@ def _costs(result: Result) -> dict[str, float]:
     }
 
 
-def _monthly(result: Result, strategy: Course, held: Course | None) -> list[dict[str, Any]]:
+def _monthly(result: Result, strategy: EquityCurve, held: EquityCurve | None) -> list[dict[str, Any]]:
     """One row a year: twelve months, None where nothing was traded, the year, and the year of buy-and-hold."""
     if not result.bars:
         return []

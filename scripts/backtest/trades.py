@@ -74,13 +74,13 @@ def trades(result: Result) -> tuple[Trade, ...]:
         if fill.side is Side.BUY:
             held.append(_Lot(fill, fill.quantity))
         else:
-            found += _sold(fill, held, calendar)
+            found += _close_lots(fill, held, calendar)
     for lot in (lot for held in lots.values() for lot in held):
         found.append(_trade(lot.entry, lot.left, _last(lot.entry, result), calendar))
     return tuple(sorted(found, key=lambda trade: (trade.entry_time, trade.symbol)))
 
 
-def _sold(sale: Fill, held: deque[_Lot], calendar: pd.Index) -> Iterator[Trade]:
+def _close_lots(sale: Fill, held: deque[_Lot], calendar: pd.Index) -> Iterator[Trade]:
     reason = sale.reason if sale.kind == "market" else sale.kind
     left = sale.quantity
     while left > MIN_SHARES:

@@ -30,7 +30,7 @@ from scripts.backtest.lookahead import starting
 from scripts.backtest.model import Options, Panel
 from scripts.backtest.workers import cores, pool
 from scripts.bench import sweeps as sweep
-from scripts.bench.forecast_stage import Line
+from scripts.bench.forecast_stage import Measurement
 from trader.model import NEW_YORK
 from trader.prices.file import FilePrices
 from trader.progress import Progress
@@ -80,7 +80,7 @@ def setting(bars: int, progress: Progress) -> tuple[Panel, Options]:
     return panel, starting(panel, chosen, bars)
 
 
-def speed(panel: Panel, chosen: Options, progress: Progress) -> list[Line]:
+def speed(panel: Panel, chosen: Options, progress: Progress) -> list[Measurement]:
     """The usual way and ours over the same bars, the start of our processes included."""
     times = prices.span(panel, chosen)
     usual_s = ours_s = backtrader_s = 0.0
@@ -100,13 +100,13 @@ def speed(panel: Panel, chosen: Options, progress: Progress) -> list[Line]:
     ratio, fraction = usual_s / ours_s, backtrader_s / ours_s
     size = f"{len(panel.close.columns)} symbols x {len(times)} bars, refitted at every bar"
     return [
-        Line(
+        Measurement(
             what=f"backtest, {size}",
             measured=f"{ours_s:.1f} s against {usual_s:.1f} s: {ratio:.1f} times faster",
             target=f"≥ {MIN_RATIO:g} times",
             is_reached=ratio >= MIN_RATIO,
         ),
-        Line(
+        Measurement(
             what="Backtrader's own part of that, our glue left out",
             measured=f"{backtrader_s:.2f} s: {fraction:.1%}",
             target=f"≤ {MAX_BACKTRADER_FRACTION:.0%}",
@@ -155,7 +155,7 @@ def usual(panel: Panel, times: Sequence[datetime], history_bars: int, progress: 
     cerebro.run()
 
 
-def memory() -> Line:
+def memory() -> Measurement:
     """The peak of all processes of a backtest over 1,000 bars together, counting what they share more than once.
 
     Refitted at every twentieth bar, to take half a minute; the rest of the work is the same.
@@ -175,7 +175,7 @@ def memory() -> Line:
             sleep(0.2)
     if process.returncode:
         raise console.CommandError(f"make backtest ended with {process.returncode}; run it to see why")
-    return Line(
+    return Measurement(
         what=f"memory of all processes, {len(symbols)} symbols x 1,000 bars",
         measured=f"{peak / 1e6:.0f} MB",
         target=f"< {MAX_MB:,} MB",

@@ -26,7 +26,7 @@ from scripts import console
 from scripts.backtest import prices
 from scripts.backtest.workers import cores
 from scripts.bench import backtests as backtest_bench
-from scripts.bench.forecast_stage import Line
+from scripts.bench.forecast_stage import Measurement
 from trader.forecasting.base import Forecaster
 from trader.forecasting.map.forecaster import MapForecaster
 from trader.forecasting.prophet import ProphetForecaster
@@ -129,7 +129,7 @@ def loop(some: Mapping[str, Closes]) -> float:
     return perf_counter() - begun
 
 
-def speed(progress: Progress) -> tuple[float, list[Line]]:
+def speed(progress: Progress) -> tuple[float, list[Measurement]]:
     """Seconds a symbol of the loop, and the ways beside each other, for each number of symbols; each begins warm."""
     some = closes(BY_PROPHET, BARS)
     few = dict(list(some.items())[:2])
@@ -147,7 +147,7 @@ def speed(progress: Progress) -> tuple[float, list[Line]]:
         progress("Prophet", done, len(ways))
     loop_s = each_s["Prophet in a loop"]
     lines = [
-        Line(
+        Measurement(
             what=f"{name}, a symbol of {BARS} bars",
             measured=f"{1000 * time_s:.1f} ms" + (f", {loop_s / time_s:.1f} times as fast" if time_s != loop_s else ""),
             target="",
@@ -159,7 +159,7 @@ def speed(progress: Progress) -> tuple[float, list[Line]]:
         map_s = seconds(ours(), closes(count, BARS), ROUNDS) / count
         is_last = count == COUNTS[-1]
         lines.append(
-            Line(
+            Measurement(
                 what=f"ENGINE=map, a symbol of {count} x {BARS} bars",
                 measured=f"{1000 * map_s:.2f} ms, {loop_s / map_s:.0f} times as fast as the loop",
                 target=f"≥ {MIN_RATIO:g} times" if is_last else "",
@@ -169,7 +169,7 @@ def speed(progress: Progress) -> tuple[float, list[Line]]:
     return loop_s, lines
 
 
-def growth() -> list[Line]:
+def growth() -> list[Measurement]:
     """How map's time grows with the symbols and with the bars."""
     by_count = {count: seconds(ours(), closes(count, BARS), ROUNDS) for count in (500, 2000)}
     by_bars = {bars: seconds(ours(), closes(200, bars), ROUNDS) for bars in LONGER}
@@ -177,13 +177,13 @@ def growth() -> list[Line]:
     of_symbols = by_count[2000] / by_count[500] / 4
     of_bars = by_bars[LONGER[-1]] / by_bars[LONGER[0]] / (LONGER[-1] / LONGER[0])
     return [
-        Line(
+        Measurement(
             what="4 times the symbols, 500 to 2,000: the time over 4 times the time",
             measured=f"{of_symbols:.2f} ({by_count[500]:.2f} s, {by_count[2000]:.2f} s)",
             target=f"≤ {MAX_GROWTH:g}: linear",
             is_reached=of_symbols <= MAX_GROWTH,
         ),
-        Line(
+        Measurement(
             what="8 times the bars, 125 to 1,000, 200 symbols: the time over 8 times the time",
             measured=f"{of_bars:.2f} ({shown} ms a symbol)",
             target=f"≤ {MAX_GROWTH:g}: linear",
@@ -192,12 +192,12 @@ def growth() -> list[Line]:
     ]
 
 
-def memory() -> Line:
+def memory() -> Measurement:
     """The peak of a process of its own that does nothing else."""
     command = [sys.executable, "-m", "scripts.bench.engines", "--peak", str(COUNTS[-1])]
     ended = subprocess.run(command, check=True, capture_output=True, text=True)
     peak = int(ended.stdout)
-    return Line(
+    return Measurement(
         what=f"memory of a process with {COUNTS[-1]} symbols x {BARS} bars",
         measured=f"{peak / 1e6:.0f} MB",
         target=f"< {MAX_MB} MB",
@@ -211,7 +211,7 @@ def peak_bytes() -> int:
     return int(line.split()[1]) * 1024
 
 
-def backtests(loop_s: float) -> list[Line]:
+def backtests(loop_s: float) -> list[Measurement]:
     """`make backtest` over 1,000 bars with map, against Prophet's ways over fewer of the same bars."""
     with console.progress() as progress:
         panel, chosen = backtest_bench.setting(USUAL_BARS, progress)
@@ -231,19 +231,19 @@ def backtests(loop_s: float) -> list[Line]:
     prophet_s = few_s + (BACKTEST_BARS - few) * (more_s - few_s) / (more - few)
     fitted_s, in_next_s = loop_s * BY_PROPHET * BACKTEST_BARS, usual_s * BACKTEST_BARS
     return [
-        Line(
+        Measurement(
             what="make backtest, 20 symbols x 1,000 bars, refitted at every bar, ENGINE=map",
             measured=f"{map_s:.1f} s, {fitted_s / map_s:.0f} times as fast as the loop's fits alone ({fitted_s:.0f} s)",
             target=f"≥ {MIN_BACKTEST_RATIO:g} times",
             is_reached=fitted_s / map_s >= MIN_BACKTEST_RATIO,
         ),
-        Line(
+        Measurement(
             what=f"the same with Prophet() in next() of a Backtrader strategy, by its time for {USUAL_BARS} bars",
             measured=f"{in_next_s:.0f} s, {in_next_s / map_s:.0f} times as long",
             target="",
             is_reached=True,
         ),
-        Line(
+        Measurement(
             what=f"the same with ENGINE=prophet, all cores, by its time for {few} and {more} bars",
             measured=f"{prophet_s:.0f} s, {prophet_s / map_s:.0f} times as long",
             target="",

@@ -38,7 +38,7 @@ SIGNALS = ("trend", "interval", "horizon")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class Measurement:
     """One measured figure beside its target."""
 
     what: str
@@ -65,12 +65,12 @@ def main() -> None:
     sys.exit(console.USABLE if all(line.is_reached for line in lines) else console.FAILED)
 
 
-def sample() -> Line:
+def sample() -> Measurement:
     """The first reading of the shipped prices; must come before whatever else reads them."""
     begun = perf_counter()
     FilePrices(SAMPLE_PRICES).symbols()
     loading_s = perf_counter() - begun
-    return Line(
+    return Measurement(
         what="the shipped prices are read",
         measured=f"{loading_s * 1000:.0f} ms",
         target=f"< {MAX_LOADING_S * 1000:.0f} ms",
@@ -78,7 +78,7 @@ def sample() -> Line:
     )
 
 
-def forecast_stage(progress: Callable[[str, int, int], None]) -> list[Line]:
+def forecast_stage(progress: Callable[[str, int, int], None]) -> list[Measurement]:
     """The stage for each signal, and the original's way, in turns; medians."""
     source = FilePrices(SAMPLE_PRICES)
     closes = source.closes(sorted(source.symbols()), BARS, datetime.now(UTC), no_progress)
@@ -95,7 +95,7 @@ def forecast_stage(progress: Callable[[str, int, int], None]) -> list[Line]:
         progress("forecast stage", turn + 1, ROUNDS)
     median_s = {name: statistics.median(times) for name, times in times_s.items()}
     return [
-        Line(
+        Measurement(
             what=f"forecast stage, {len(closes)} symbols x {BARS} bars, SIGNAL={signal}",
             measured=f"{median_s[signal]:.2f} s against {median_s['original']:.2f} s: "
             f"{median_s['original'] / median_s[signal]:.1f} times faster",
@@ -122,7 +122,7 @@ def original(closes: Mapping[str, Closes]) -> None:
         model.predict(model.make_future_dataframe(periods=15))
 
 
-def memory() -> Line:
+def memory() -> Measurement:
     """The peak of `make run`, page and all, in an empty folder."""
     with tempfile.TemporaryDirectory() as folder:
         paths = os.pathsep.join(str(Path(path).resolve()) for path in ("function", "."))
@@ -130,7 +130,7 @@ def memory() -> Line:
         command = [sys.executable, "-m", "scripts.run.local"]
         subprocess.run(command, check=True, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
     peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024  # of Python; a Stan process takes 5
-    return Line(
+    return Measurement(
         what="peak memory of make run",
         measured=f"{peak_mb:.0f} MB",
         target=f"< {MAX_MB} MB",
@@ -138,12 +138,12 @@ def memory() -> Line:
     )
 
 
-def yahoo() -> Line:
+def yahoo() -> Measurement:
     """See bench_yahoo, which needs an environment of its own."""
     command = [sys.executable, "-m", "scripts.bench.yahoo", "--json"]
     answer = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
     figures = json.loads(answer.stdout)
-    return Line(
+    return Measurement(
         what=f"Yahoo's prices, {figures['symbols']} symbols x {figures['bars']} bars, "
         f"{figures['latency_s'] * 1000:.0f} ms latency",
         measured=f"{figures['wall_s']:.1f} s",

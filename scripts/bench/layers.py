@@ -19,14 +19,14 @@ from tempfile import TemporaryDirectory
 from rich.table import Table
 
 from scripts import console
-from scripts.layer.archive import replaced, write_zip
+from scripts.layer.archive import replace_file, write_zip
 from scripts.layer.build import MAX_BYTES, MAX_ZIP_BYTES
 from scripts.layer.prune import files, size
 from scripts.layer.sandbox_checks import PROBE
-from scripts.layer.target import BUILD, LayerError, Target, shown
-from scripts.layer.verify import unpacked
-from scripts.layer.wheels import installed
-from scripts.testkit.lambda_runtime import Function, fetched, lambda_environment, running
+from scripts.layer.target import BUILD, LayerError, Target, shorten_path
+from scripts.layer.verify import unpack_zips
+from scripts.layer.wheels import ensure_installed
+from scripts.testkit.lambda_runtime import Function, fetch_emulator, lambda_environment, running
 from trader.progress import Progress
 
 ROUNDS = 5
@@ -49,7 +49,7 @@ IMPORT = "import sys, time; t = time.perf_counter(); __import__(sys.argv[1]); pr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class LayerMeasurement:
     """A figure of the plain layer beside ours; `ratio` is how many times ours is smaller or faster."""
 
     group: str
@@ -82,7 +82,7 @@ def main() -> None:
         if not target.runs_here:
             raise LayerError(f"this machine cannot run {target.arch}")
         if not target.zip.is_file():
-            raise LayerError(f"there is no {shown(target.zip)}: {target.make('layer')} builds it")
+            raise LayerError(f"there is no {shorten_path(target.zip)}: {target.make('layer')} builds it")
         with console.progress() as progress:
             lines = measure(target, progress)
     if console.flag("JSON"):
@@ -92,7 +92,7 @@ def main() -> None:
     sys.exit(console.USABLE if all(line.is_reached for line in lines) else console.FAILED)
 
 
-def measure(target: Target, progress: Progress) -> list[Line]:
+def measure(target: Target, progress: Progress) -> list[LayerMeasurement]:
     """Bytes once, starts in turns; medians."""
     with functions(target, progress) as (ways, plain_bytes, ours_bytes):
         starts: dict[tuple[str, str], list[Start]] = {way: [] for way in ways}
@@ -110,11 +110,11 @@ def functions(
     target: Target, progress: Progress
 ) -> Iterator[tuple[Mapping[tuple[str, str], Function], tuple[int, int], tuple[int, int]]]:
     """Both handlers on both layers, and each layer's bytes, unpacked and zipped."""
-    plain = installed(target, BUILD / f"plain-python{target.python}-{target.arch}")
-    plain_zip = zipped(plain, progress)
-    tools, emulator = fetched(target)
+    plain = ensure_installed(target, BUILD / f"plain-python{target.python}-{target.arch}")
+    plain_zip = zip_task(plain, progress)
+    tools, emulator = fetch_emulator(target)
     python = target.interpreter()
-    with unpacked(target.zip) as folder:
+    with unpack_zips(target.zip) as folder:
         ours = folder / "layer" / "python"
         ways = {
             (layer, handler): Function(
@@ -131,12 +131,12 @@ def functions(
         yield ways, plain_bytes, (size(files(ours)), target.zip.stat().st_size)
 
 
-def zipped(plain: Path, progress: Progress) -> Path:
+def zip_task(plain: Path, progress: Progress) -> Path:
     """The plain layer as a zip; made once."""
     zip_file = plain.with_name(f"{plain.name}.zip")
     stamp = plain.with_name(f"{plain.name}.stamp")
     if not zip_file.is_file() or zip_file.stat().st_mtime < stamp.stat().st_mtime:
-        with replaced(zip_file) as part:
+        with replace_file(zip_file) as part:
             write_zip(part, plain.parent, list(files(plain)), progress)
     return zip_file
 
@@ -159,10 +159,10 @@ def start(function: Function) -> Start:
             return Start(import_s=float(done.stdout), init_s=interface.init_ms / 1000, peak_mb=interface.peak_mb)
 
 
-def sizes(plain: tuple[int, int], ours: tuple[int, int]) -> list[Line]:
+def sizes(plain: tuple[int, int], ours: tuple[int, int]) -> list[LayerMeasurement]:
     """Bytes, unpacked and zipped."""
     return [
-        Line(
+        LayerMeasurement(
             group="bytes",
             what=what,
             plain=plain[which] / 1e6,
@@ -175,15 +175,15 @@ def sizes(plain: tuple[int, int], ours: tuple[int, int]) -> list[Line]:
     ]
 
 
-def times(starts: Mapping[tuple[str, str], list[Start]]) -> list[Line]:
+def times(starts: Mapping[tuple[str, str], list[Start]]) -> list[LayerMeasurement]:
     """Medians: the usual handler on the plain layer against ours on ours; then the layer alone is changed."""
 
-    def line(group: str, what: str, figure: str, plain: str, ours: str) -> Line:
+    def line(group: str, what: str, figure: str, plain: str, ours: str) -> LayerMeasurement:
         was, now = (
             statistics.median(getattr(each, figure) for each in starts[way]) for way in ((PLAIN, plain), (OURS, ours))
         )
         is_target = plain != ours and figure != "peak_mb"
-        return Line(
+        return LayerMeasurement(
             group=group,
             what=what,
             plain=was,
@@ -198,7 +198,7 @@ def times(starts: Mapping[tuple[str, str], list[Start]]) -> list[Line]:
     ]
 
 
-def show(target: Target, lines: list[Line]) -> None:
+def show(target: Target, lines: list[LayerMeasurement]) -> None:
     """The lines as a table."""
     table = Table(
         "What", title=f"{target.name}, {len(os.sched_getaffinity(0))} cores, {ROUNDS} starts each", title_justify="left"

@@ -53,7 +53,7 @@ MAX_APART = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class ParityCase:
     """One line of the table: a kind of model, or a signal, in all windows."""
 
     what: str
@@ -64,15 +64,17 @@ class Row:
 
 
 ROWS = (
-    *(Row(what=f"{bars} bars", bars=bars) for bars in (120, 250, 500, 1000)),
-    *(Row(what=f"{bars} bars, weekly", bars=bars, is_weekly=True) for bars in (120, 250, 1000)),
-    *(Row(what=f"{bars} bars, prior 0.01", bars=bars, scale=0.01) for bars in (250, 1000)),
-    *(Row(what=f"{bars} bars, prior 0.5", bars=bars, scale=0.5) for bars in (120, 250, 1000)),
+    *(ParityCase(what=f"{bars} bars", bars=bars) for bars in (120, 250, 500, 1000)),
+    *(ParityCase(what=f"{bars} bars, weekly", bars=bars, is_weekly=True) for bars in (120, 250, 1000)),
+    *(ParityCase(what=f"{bars} bars, prior 0.01", bars=bars, scale=0.01) for bars in (250, 1000)),
+    *(ParityCase(what=f"{bars} bars, prior 0.5", bars=bars, scale=0.5) for bars in (120, 250, 1000)),
 )
 
 SIZES = sorted({row.bars for row in ROWS})
 
-SIGNALS = tuple(Row(what=f"signal {signal}", bars=250, signal=signal) for signal in ("trend", "interval", "horizon"))
+SIGNALS = tuple(
+    ParityCase(what=f"signal {signal}", bars=250, signal=signal) for signal in ("trend", "interval", "horizon")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,16 +175,18 @@ def main() -> None:
 # --- models --------------------------------------------------------------------------------------------------------
 
 
-def models(rows: Sequence[Row], windows: int, symbols: int, executor: Executor, progress: Progress) -> list[Summary]:
+def models(
+    rows: Sequence[ParityCase], windows: int, symbols: int, executor: Executor, progress: Progress
+) -> list[Summary]:
     """Every row's models in both engines, and the reference of those that differ most."""
     tasks = [(row, end) for row in rows for end in ends(row, windows)]
-    compared: dict[Row, list[Compared]] = {row: [] for row in rows}
+    compared: dict[ParityCase, list[Compared]] = {row: [] for row in rows}
     work = partial(compare, symbols=symbols)
     for done, ((row, _), some) in enumerate(zip(tasks, executor.map(work, *zip(*tasks, strict=True)), strict=True), 1):
         compared[row] += some
         progress("models", done, len(tasks))
     doubts = [(row, each) for row in rows for each in doubtful(compared[row])]
-    checked: dict[Row, list[Checked]] = {row: [] for row in rows}
+    checked: dict[ParityCase, list[Checked]] = {row: [] for row in rows}
     for done, ((row, _), found) in enumerate(
         zip(doubts, executor.map(check, *zip(*doubts, strict=True)), strict=True), 1
     ):
@@ -191,12 +195,12 @@ def models(rows: Sequence[Row], windows: int, symbols: int, executor: Executor, 
     return [summary(row, compared[row], checked[row]) for row in rows]
 
 
-def ends(row: Row, windows: int) -> list[int]:
+def ends(row: ParityCase, windows: int) -> list[int]:
     """Where the windows of a row end: evenly over the prices."""
     return np.linspace(row.bars, len(panel()), windows).round().astype(int).tolist()
 
 
-def compare(row: Row, end: int, symbols: int) -> list[Compared]:
+def compare(row: ParityCase, end: int, symbols: int) -> list[Compared]:
     """The models of one window in both engines."""
     calendar, values = window(row, end, symbols)
     fits = model.fit([Batch(calendar=calendar, values=values)], Scales(changepoint=row.scale)).fits
@@ -223,7 +227,7 @@ def compare(row: Row, end: int, symbols: int) -> list[Compared]:
     return found
 
 
-def by_stan(row: Row, calendar: Calendar, values: Floats) -> Fit:
+def by_stan(row: ParityCase, calendar: Calendar, values: Floats) -> Fit:
     """The model of Prophet's package."""
     model = quiet_prophet()(
         weekly_seasonality=row.is_weekly,
@@ -250,7 +254,7 @@ def doubtful(compared: Iterable[Compared]) -> list[Compared]:
     return sorted(known, key=lambda each: -abs(each.gain))[:DOUBTED]
 
 
-def check(row: Row, doubted: Compared) -> Checked:
+def check(row: ParityCase, doubted: Compared) -> Checked:
     """Where the mode is by the other route."""
     calendar, values = window(row, doubted.end, len(panel().columns))
     series = values[list(panel().columns).index(doubted.symbol)]
@@ -267,7 +271,7 @@ def check(row: Row, doubted: Compared) -> Checked:
     )
 
 
-def summary(row: Row, compared: Sequence[Compared], checked: Sequence[Checked]) -> Summary:
+def summary(row: ParityCase, compared: Sequence[Compared], checked: Sequence[Checked]) -> Summary:
     """A row of the table."""
     known = [each for each in compared if not each.is_handed_over]
     gains = [each.gain for each in known]
@@ -298,7 +302,7 @@ def summary(row: Row, compared: Sequence[Compared], checked: Sequence[Checked]) 
 
 
 def decisions(
-    rows: Sequence[Row], windows: int, symbols: int, executor: Executor, progress: Progress
+    rows: Sequence[ParityCase], windows: int, symbols: int, executor: Executor, progress: Progress
 ) -> list[Decisions]:
     """What the bot would decide with either engine."""
     tasks = [(row, end) for row in rows for end in ends(row, windows)]
@@ -323,7 +327,7 @@ def decisions(
     ]
 
 
-def decide(row: Row, end: int, symbols: int) -> list[tuple[bool, float]]:
+def decide(row: ParityCase, end: int, symbols: int) -> list[tuple[bool, float]]:
     """By symbol: whether the directions differ, and by how much the gaps that they are read from.
 
     Where one engine alone has no forecast the directions differ, and no gaps are compared (NaN).
@@ -361,7 +365,7 @@ def panel() -> pd.DataFrame:
     return pd.DataFrame(source.closes(sorted(source.symbols()), sys.maxsize, source.last_bar(), no_progress))
 
 
-def window(row: Row, end: int, symbols: int) -> tuple[Calendar, Floats]:
+def window(row: ParityCase, end: int, symbols: int) -> tuple[Calendar, Floats]:
     """The last bars before `end`, of the first symbols."""
     some = panel().iloc[end - row.bars : end, :symbols]
     allowed = ("yearly", "weekly") if row.is_weekly else ("yearly",)

@@ -8,11 +8,11 @@ import tempfile
 from dataclasses import replace
 from time import perf_counter
 
-from scripts.bench.forecast_stage import Line
+from scripts.bench.forecast_stage import Measurement
 from scripts.sweep import executors
 from scripts.sweep.__main__ import run_sweep
 from scripts.sweep.cluster import cluster
-from scripts.sweep.config import Plan
+from scripts.sweep.config import SweepConfig
 
 MIN_RATIO = 1.6
 
@@ -25,31 +25,31 @@ SETTING = {"UNIVERSE": "AAPL,JPM,KO,XOM", "HISTORY_BARS": "60", "START": "2022-1
 """Small enough for a minute: four symbols over two parts of some twenty days, refitted on every bar."""
 
 
-def measure() -> list[Line]:
+def measure() -> list[Measurement]:
     """The three ways, one after the other."""
-    plan = Plan.from_env(SETTING, GRID)
+    plan = SweepConfig.from_env(SETTING, GRID)
     with executors.local(1) as workers:
         list(workers.results(len, [("warm up", "")]))
-    one_s, one = timed(replace(plan, workers=1))
-    two_s, two = timed(replace(plan, workers=2))
+    one_s, one = time_sweep(replace(plan, workers=1))
+    two_s, two = time_sweep(replace(plan, workers=2))
     with cluster(2) as address:
         with executors.dask(address) as workers:
             list(workers.results(warm, [(str(number), number) for number in range(4)]))
-        dask_s, dask = timed(replace(plan, scheduler=address))
+        dask_s, dask = time_sweep(replace(plan, scheduler=address))
     return [
-        Line(
+        Measurement(
             what="a sweep of 64 settings on 2 parts: 2 workers against 1",
             measured=f"{two_s:.1f} s against {one_s:.1f} s: {one_s / two_s:.2f} times as fast",
             target=f"≥ {MIN_RATIO} times",
             is_reached=one_s / two_s >= MIN_RATIO,
         ),
-        Line(
+        Measurement(
             what="the figures of 1 and of 2 workers",
             measured="the same to the byte" if one == two else "NOT the same",
             target="the same",
             is_reached=one == two,
         ),
-        Line(
+        Measurement(
             what="the same on a Dask cluster of 2 workers over TCP",
             measured=f"{dask_s:.1f} s, {'the same to the byte' if one == dask else 'NOT the same'}",
             target="the same",
@@ -63,7 +63,7 @@ def warm(_number: int) -> None:
     import scripts.backtest.preloaded  # noqa: F401
 
 
-def timed(plan: Plan) -> tuple[float, bytes]:
+def time_sweep(plan: SweepConfig) -> tuple[float, bytes]:
     """Seconds, and the CSV file."""
     with tempfile.TemporaryDirectory() as folder:
         begun = perf_counter()

@@ -98,7 +98,7 @@ def offline(root: Path = ROOT) -> Iterator[Result]:
     """The form of every locked file, and what they say of each other and of pyproject.toml."""
     texts = {name: (root / name).read_text(encoding="utf-8") for name in LOCKED}
     for name, text in texts.items():
-        yield Result("one version, with hashes, from no address", name, tuple(malformed(text)))
+        yield Result("one version, with hashes, from no address", name, tuple(find_malformed(text)))
     locked = {name: versions(text) for name, text in texts.items()}
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     groups = project["dependency-groups"]
@@ -114,7 +114,7 @@ def offline(root: Path = ROOT) -> Iterator[Result]:
     yield Result("agree with each other", ", ".join(SAME), tuple(differing({name: locked[name] for name in SAME})))
 
 
-def malformed(text: str) -> Iterator[str]:
+def find_malformed(text: str) -> Iterator[str]:
     """Every line that is neither a package in one version nor a SHA-256, and every package without one."""
     package, hashes = "", 1
     for number, line in enumerate([*text.splitlines(), ""], start=1):
@@ -198,18 +198,21 @@ def vulnerabilities(program: Path = PIP_AUDIT, files: Sequence[str] = LOCKED) ->
         with TemporaryDirectory() as folder:
             control = Path(folder) / "control.txt"
             control.write_text("\n".join(CONTROL) + "\n")
-            answer = asked(program, service, control, "--no-deps")
+            answer = ask_service(program, service, control, "--no-deps")
         if isinstance(answer, str):
             reasons.append(f"{service}: {answer}")
         elif sum(bool(each.get("vulns")) for each in answer) < len(CONTROL):
             reasons.append(f"{service}: it does not know that {' and '.join(CONTROL)} are vulnerable")
         else:
-            yield from (known(check, name, asked(program, service, ROOT / name, "--require-hashes")) for name in files)
+            yield from (
+                read_answer(check, name, ask_service(program, service, ROOT / name, "--require-hashes"))
+                for name in files
+            )
             return
     yield Result(check, ", ".join(files), not_asked=f"no service that knows vulnerabilities ({'; '.join(reasons)})")
 
 
-def known(check: str, name: str, answer: Sequence[Mapping[str, Any]] | str) -> Result:
+def read_answer(check: str, name: str, answer: Sequence[Mapping[str, Any]] | str) -> Result:
     """What was answered of one file; a release that the service does not know was not asked about."""
     if isinstance(answer, str):
         return Result(check, name, not_asked=f"{name}: {answer}")
@@ -222,7 +225,7 @@ def known(check: str, name: str, answer: Sequence[Mapping[str, Any]] | str) -> R
     return Result(check, name, found, f"{name}: not known to the service: {', '.join(skipped)}" if skipped else "")
 
 
-def asked(program: Path, service: str, path: Path, *more: str) -> Sequence[Mapping[str, Any]] | str:
+def ask_service(program: Path, service: str, path: Path, *more: str) -> Sequence[Mapping[str, Any]] | str:
     """What pip-audit answers of each package of a file, or why it does not."""
     command = [
         str(program),

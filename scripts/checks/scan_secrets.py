@@ -71,7 +71,7 @@ class Finding(NamedTuple):
 
 def main() -> None:
     """Look everywhere; the exit code is 1 if anything was found that is not allowed."""
-    names = tracked()
+    names = list_tracked()
     zips = sorted(DIST.glob("*.zip"))
     found = [*in_files(ROOT, names), *(finding for path in zips for finding in in_zip(path))]
     wrong = [finding for finding in found if (finding.place, finding.kind) not in ALLOWED]
@@ -91,7 +91,7 @@ def main() -> None:
     sys.exit(console.FAILED if wrong or idle else console.USABLE)
 
 
-def tracked(root: Path = ROOT) -> list[str]:
+def list_tracked(root: Path = ROOT) -> list[str]:
     """The files of the repository that may hold anything: what git has, or would add, without the locked ones."""
     words = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(words, cwd=root, capture_output=True, text=True, check=True).stdout.split("\0")

@@ -69,7 +69,7 @@ class Cloud:
     def strategies(self) -> Sequence[str]:
         """The strategies deployed here, in alphabetical order: each has a halt switch."""
         prefix = f"/{self.project}/"
-        with translated("the deployed strategies"):
+        with translate_errors("the deployed strategies"):
             pages = self.session.client("ssm", config=CONFIG).get_paginator("describe_parameters")
             found = pages.paginate(ParameterFilters=[{"Key": "Name", "Option": "BeginsWith", "Values": [prefix]}])
             names = [item["Name"] for page in found for item in page["Parameters"]]
@@ -116,7 +116,7 @@ def connect(env: Mapping[str, str] = os.environ) -> Cloud:
             f"PROJECT={project}: must be 2 to 20 small letters, digits and dashes, a letter first, and not begin with "
             "aws or ssm"
         )
-    with translated("your AWS account"):
+    with translate_errors("your AWS account"):
         session = boto3.Session(region_name=env.get("AWS_REGION") or None)
         check_region(session)
         account = session.client("sts", config=CONFIG).get_caller_identity()["Account"]
@@ -137,7 +137,7 @@ def check_region(session: boto3.Session) -> None:
 
 
 @contextmanager
-def translated(what: str) -> Iterator[None]:
+def translate_errors(what: str) -> Iterator[None]:
     """AWS's errors about `what` as AwsErrors that say what to do."""
     try:
         yield
@@ -153,12 +153,12 @@ def translated(what: str) -> Iterator[None]:
     except EndpointConnectionError as error:
         raise AwsError(f"{what}: {error} Is there a network, and is AWS_REGION right?") from error
     except ClientError as error:
-        raise explained(what, error) from error
+        raise explain(what, error) from error
     except BotoCoreError as error:
         raise AwsError(f"{what}: {error}") from error
 
 
-def explained(what: str, error: ClientError) -> AwsError:
+def explain(what: str, error: ClientError) -> AwsError:
     """An answer of AWS's in plain words."""
     code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
     if code in {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}:

@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 from rich.prompt import Confirm
 
 from scripts import console
-from scripts.cloud.aws import CONFIG, PROJECT, AwsError, Cloud, DeniedError, MissingError, connect, translated
+from scripts.cloud.aws import CONFIG, PROJECT, AwsError, Cloud, DeniedError, MissingError, connect, translate_errors
 from scripts.cloud.terraform import BACKEND, Terraform, check_version
 from scripts.console import CommandError
 
@@ -94,11 +94,11 @@ def bootstrap(root: Terraform, asked: Mapping[str, str]) -> Mapping[str, Any]:
         raise CommandError(f"there is no folder {root.folder}/ here; run make where the Makefile is")
     prepare(root)
     recorded = root.outputs()
-    if not recorded and "repository" not in asked and (origin := suggested(root.cloud)):
+    if not recorded and "repository" not in asked and (origin := suggest_repository(root.cloud)):
         asked = {**asked, "repository": origin}
     chosen = choices(asked, recorded)
     if chosen["repository"]:
-        chosen["repository_ids"] = chosen["repository_ids"] or looked_up(chosen["repository"])
+        chosen["repository_ids"] = chosen["repository_ids"] or look_up_numbers(chosen["repository"])
         chosen["create_oidc_provider"] = "false" if has_provider_of_others(root) else "true"
     words = [f"-var={name}={value}" for name, value in chosen.items() if value is not None]
     changed: list[str] = []
@@ -123,24 +123,24 @@ def make_bucket(cloud: Cloud, name: str) -> None:
     """Create the bucket, unless this account has it. Raises AwsError if somebody else has."""
     s3 = cloud.session.client("s3", config=CONFIG)
     try:
-        with translated(f"the bucket {name}"):
+        with translate_errors(f"the bucket {name}"):
             s3.head_bucket(Bucket=name, ExpectedBucketOwner=cloud.account)
     except DeniedError as error:
-        raise taken(name) from error
+        raise refuse_taken_bucket(name) from error
     except MissingError:
         request: CreateBucketRequestTypeDef = {"Bucket": name}
         if cloud.region != "us-east-1":  # which must not be named
             request["CreateBucketConfiguration"] = {"LocationConstraint": cloud.region}  # type: ignore[typeddict-item]
-        with translated(f"the bucket {name}"):
+        with translate_errors(f"the bucket {name}"):
             try:
                 s3.create_bucket(**request)
             except ClientError as error:
                 if error.response["Error"]["Code"] != "BucketAlreadyExists":
                     raise
-                raise taken(name) from error
+                raise refuse_taken_bucket(name) from error
 
 
-def taken(name: str) -> AwsError:
+def refuse_taken_bucket(name: str) -> AwsError:
     """What to say of a bucket that is there and not to be had."""
     return AwsError(
         f"the bucket {name} is not this account's, or these credentials may not look at it. If another account has it, "
@@ -149,7 +149,7 @@ def taken(name: str) -> AwsError:
     )
 
 
-def suggested(cloud: Cloud) -> str | None:
+def suggest_repository(cloud: Cloud) -> str | None:
     """The repository that this folder was cloned from, if the person says that it is theirs."""
     if not shutil.which("git"):
         return None
@@ -176,7 +176,7 @@ def choices(asked: Mapping[str, str], recorded: Mapping[str, Any]) -> dict[str, 
     return chosen
 
 
-def looked_up(repository: str) -> str | None:
+def look_up_numbers(repository: str) -> str | None:
     """GitHub's numbers of owner and repository, if its command line tool is here and may know."""
     if shutil.which("gh"):
         words = ["gh", "api", f"repos/{repository}", "--jq", r'"\(.owner.id)/\(.id)"']
@@ -199,7 +199,7 @@ def has_provider_of_others(root: Terraform) -> bool:
 
 def has_provider(cloud: Cloud) -> bool:
     """Whether the account has GitHub's OIDC provider. Raises AwsError if it has one that is not meant for AWS."""
-    with translated("the account's OIDC providers"):
+    with translate_errors("the account's OIDC providers"):
         iam = cloud.session.client("iam", config=CONFIG)
         arns = [each["Arn"] for each in iam.list_open_id_connect_providers()["OpenIDConnectProviderList"]]
         provider = next((arn for arn in arns if arn.endswith(f":oidc-provider/{ISSUER}")), None)

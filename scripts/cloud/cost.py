@@ -20,9 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from scripts import console
-from scripts.cloud.aws import Cloud, connect, translated
+from scripts.cloud.aws import Cloud, connect, translate_errors
 from scripts.cloud.cron import DEFAULT, Schedule, kinds, once_a_day
-from scripts.cloud.logs import Period, ask, client_of, log_groups, named, query_text, watching, wide_enough
+from scripts.cloud.logs import Period, ask, client_of, log_groups, name_strategy, query_text, watching, wide_enough
 from scripts.cloud.measure import CHOSEN, KINDS, LATENCY_S, Measured, load, measure
 from scripts.cloud.throttle import MB_PER_PROCESSOR, share_of
 from scripts.console import CommandError
@@ -120,7 +120,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with console.plain_errors(interrupted="interrupted; nothing was changed"):
         target = Target.from_env(os.environ)
-        uses, days, why_not = ({}, 0, "") if wants_estimate(os.environ) else billed()
+        uses, days, why_not = ({}, 0, "") if wants_estimate(os.environ) else bill()
         if uses:
             answer = from_logs(list(uses.values()), days, target.arch)
         else:
@@ -143,9 +143,9 @@ def wants_estimate(env: Mapping[str, str]) -> bool:
     return console.flag("ESTIMATE") or any(env.get(name) for name in ("SCHEDULE", "DAILY_AT", "MEMORY"))
 
 
-def billed() -> tuple[dict[str, Use], int, str]:
+def bill() -> tuple[dict[str, Use], int, str]:
     """What was billed in the last 30 days by strategy, and the days that there are logs of; or why nothing is known."""
-    with translated("your AWS account"):
+    with translate_errors("your AWS account"):
         session = boto3.Session()
         if session.get_credentials() is None:
             return {}, 0, "there are no AWS credentials"
@@ -170,7 +170,7 @@ def reports(cloud: Cloud, period: Period) -> Sequence[Mapping[str, str]]:
     groups = log_groups(cloud, cloud.strategies)
     with watching("make cost") as seen:
         answer = ask(client_of(cloud), query_text("runtimes"), groups, period, seen=seen)
-    return [named(row, cloud) for row in answer.rows]
+    return [name_strategy(row, cloud) for row in answer.rows]
 
 
 def from_logs(uses: Sequence[Use], days: int, arch: str) -> dict[str, Any]:
@@ -180,7 +180,7 @@ def from_logs(uses: Sequence[Use], days: int, arch: str) -> dict[str, Any]:
         "days": days,
         "strategies": [asdict(use) for use in uses],
         **of_lambda(uses, len(uses), DAYS / days, arch),
-        "others": [as_json(each) for each in fixed_allowances()],
+        "others": [as_json(each) for each in list_fixed_allowances()],
         "known": [f"billed durations as Lambda logged them, {days} days; init is in them"],
         "assumed": [f"scaled from {days} to {DAYS} days for how many would fit"] if days < DAYS else [],
     }
@@ -260,7 +260,9 @@ def from_runs(month: Estimate, arch: str) -> dict[str, Any]:
         },
         "strategies": [asdict(month.use)],
         **of_lambda([month.use], 1, 1.0, arch),
-        "others": [as_json(each) for each in (*fixed_allowances(month.share_of_hours), *measured_allowances(month))],
+        "others": [
+            as_json(each) for each in (*list_fixed_allowances(month.share_of_hours), *list_measured_allowances(month))
+        ],
         "known": [
             "measured each kind of run once, cold, in AWS's runtime interface and from the finished zips",
             f"measured at {share_of(month.memory_mb):.0%} of a processor, Lambda gives one for {MB_PER_PROCESSOR:,} MB",
@@ -283,7 +285,7 @@ def from_runs(month: Estimate, arch: str) -> dict[str, Any]:
 # --- other free tiers ----------------------------------------------------------------------------------------------
 
 
-def fixed_allowances(share_of_hours: float = 1.0) -> Sequence[Allowance]:
+def list_fixed_allowances(share_of_hours: float = 1.0) -> Sequence[Allowance]:
     """What a strategy uses whatever it does, if it logs something in that share of all hours."""
     prices = "https://aws.amazon.com/cloudwatch/pricing/"
     return [
@@ -326,7 +328,7 @@ def fixed_allowances(share_of_hours: float = 1.0) -> Sequence[Allowance]:
     ]
 
 
-def measured_allowances(month: Estimate) -> Sequence[Allowance]:
+def list_measured_allowances(month: Estimate) -> Sequence[Allowance]:
     """What a strategy's runs use elsewhere, from what was measured."""
     s3 = "https://aws.amazon.com/s3/pricing/"
     return [

@@ -12,8 +12,8 @@ from typing import Any
 
 from scripts import console
 from scripts.cloud import preflight
-from scripts.cloud.aws import CONFIG, AwsError, Cloud, connect, translated
-from scripts.cloud.plan import counts, in_words, make_package, planned, reason_to_build, table
+from scripts.cloud.aws import CONFIG, AwsError, Cloud, connect, translate_errors
+from scripts.cloud.plan import counts, in_words, make_package, make_plan, reason_to_build, table
 from scripts.cloud.terraform import Terraform, Variables
 from scripts.console import CommandError
 
@@ -43,7 +43,7 @@ def main() -> None:
         if plan.get("applyable", True):
             root.apply(file, number)
         outputs = root.outputs()
-        address = unconfirmed(root.cloud, outputs["alarm_topic_arn"])
+        address = find_unconfirmed_address(root.cloud, outputs["alarm_topic_arn"])
         if not address and not is_anybody_told(root.cloud, outputs["alarm_topic_arn"]):
             console.note(
                 "Nobody is told of alarms: set alarm_email in terraform/terraform.tfvars, or look at the dashboard"
@@ -62,7 +62,7 @@ def new_plan(root: Terraform, file: Path) -> preflight.Plan:
         console.note(f"{reason}: building the layer")
         build_layer(variables)
     make_package(variables)
-    return planned(root, file)
+    return make_plan(root, file)
 
 
 def build_layer(variables: Variables) -> None:
@@ -80,10 +80,10 @@ def warn(plan: preflight.Plan) -> None:
         console.ERR.print(f"REAL MONEY: {', '.join(live)}", style="bold red", markup=False)
 
 
-def unconfirmed(cloud: Cloud, topic_arn: str) -> str | None:
+def find_unconfirmed_address(cloud: Cloud, topic_arn: str) -> str | None:
     """The e-mail address that has not confirmed yet that it wants the alarms; None too if that cannot be seen."""
     try:
-        with translated("who gets the alarms"):
+        with translate_errors("who gets the alarms"):
             pages = cloud.session.client("sns", config=CONFIG).get_paginator("list_subscriptions_by_topic")
             found = [each for page in pages.paginate(TopicArn=topic_arn) for each in page["Subscriptions"]]
     except AwsError as error:
@@ -96,7 +96,7 @@ def unconfirmed(cloud: Cloud, topic_arn: str) -> str | None:
 def is_anybody_told(cloud: Cloud, topic_arn: str) -> bool:
     """Whether the topic of alarms has a subscription; True if that cannot be seen."""
     try:
-        with translated("who gets the alarms"):
+        with translate_errors("who gets the alarms"):
             sns = cloud.session.client("sns", config=CONFIG)
             return bool(sns.list_subscriptions_by_topic(TopicArn=topic_arn)["Subscriptions"])
     except AwsError:

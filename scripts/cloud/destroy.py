@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from scripts import console
-from scripts.cloud.aws import CONFIG, AwsError, Cloud, DeniedError, MissingError, connect, translated
+from scripts.cloud.aws import CONFIG, AwsError, Cloud, DeniedError, MissingError, connect, translate_errors
 from scripts.cloud.terraform import Terraform, has_bucket
 from scripts.console import CommandError
 from trader.progress import Progress
@@ -117,7 +117,7 @@ def ours(cloud: Cloud, bucket: str) -> bool:
 def keys_of(cloud: Cloud) -> Sequence[str]:
     """The parameters that make secrets has written for any strategy, deployed or not."""
     prefix = f"/{cloud.project}/"
-    with translated("the keys in SSM"):
+    with translate_errors("the keys in SSM"):
         pages = cloud.session.client("ssm", config=CONFIG).get_paginator("describe_parameters")
         found = pages.paginate(ParameterFilters=[{"Key": "Name", "Option": "BeginsWith", "Values": [prefix]}])
         names = [item["Name"] for page in found for item in page["Parameters"]]
@@ -126,7 +126,7 @@ def keys_of(cloud: Cloud) -> Sequence[str]:
 
 def objects(cloud: Cloud, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
     """Name and size in bytes of each object below a prefix."""
-    with translated(f"the bucket {bucket}"):
+    with translate_errors(f"the bucket {bucket}"):
         pages = cloud.session.client("s3", config=CONFIG).get_paginator("list_objects_v2")
         for page in pages.paginate(Bucket=bucket, Prefix=prefix):
             for item in page.get("Contents", ()):
@@ -188,7 +188,7 @@ def download(cloud: Cloud, bucket: str, folder: Path, progress: Progress) -> Non
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             if not (file.is_file() and file.stat().st_size == size):
-                with translated(f"s3://{bucket}/{key}"):
+                with translate_errors(f"s3://{bucket}/{key}"):
                     s3.download_file(bucket, key, str(file))
         except OSError as error:
             raise CommandError(f"nothing is destroyed: KEEP_JOURNAL: {file}: {error.strerror}") from error
@@ -199,7 +199,7 @@ def download(cloud: Cloud, bucket: str, folder: Path, progress: Progress) -> Non
 def empty(cloud: Cloud, bucket: str, progress: Progress) -> None:
     """Delete all objects, all their versions, and the marks of those that were deleted before."""
     s3 = cloud.session.client("s3", config=CONFIG)
-    with translated(f"the bucket {bucket}"):
+    with translate_errors(f"the bucket {bucket}"):
         versions: list[ObjectIdentifierTypeDef] = [
             {"Key": item["Key"], "VersionId": item["VersionId"]}
             for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket)
@@ -217,7 +217,7 @@ def empty(cloud: Cloud, bucket: str, progress: Progress) -> None:
 def delete_keys(cloud: Cloud, names: Sequence[str]) -> None:
     """Delete the parameters that make secrets wrote."""
     for some in batched(names, 10, strict=False):
-        with translated("the keys in SSM"):
+        with translate_errors("the keys in SSM"):
             cloud.session.client("ssm", config=CONFIG).delete_parameters(Names=list(some))
 
 
@@ -225,7 +225,7 @@ def delete_logs(cloud: Cloud, strategies: Sequence[str]) -> None:
     """Delete log groups that a last run has made anew after Terraform had deleted them."""
     for name in strategies:
         try:
-            with translated(f"the logs of {name}"):
+            with translate_errors(f"the logs of {name}"):
                 logs = cloud.session.client("logs", config=CONFIG)
                 logs.delete_log_group(logGroupName=cloud.log_group(name))
         except MissingError:

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scripts import console
-from scripts.cloud.aws import CONFIG, AwsError, Cloud, DeniedError, connect, translated
+from scripts.cloud.aws import CONFIG, AwsError, Cloud, DeniedError, connect, translate_errors
 from scripts.console import CommandError
 
 VALUES = {"halt": "true", "resume": "false"}
@@ -55,10 +55,10 @@ def main() -> None:
     with console.plain_errors(interrupted=f"interrupted; what is not shown is not turned: {again} again is safe"):
         cloud = connect()
         switches: list[Switch] = []
-        names = chosen(cloud, arguments.action, os.environ)
+        names = choose_strategies(cloud, arguments.action, os.environ)
         try:
             for name in names:
-                switches.append(turned(cloud, name, VALUES[arguments.action]))  # noqa: PERF401 an interruption shows them
+                switches.append(turn_switch(cloud, name, VALUES[arguments.action]))  # noqa: PERF401 an interruption shows them
         finally:
             if arguments.json:
                 sys.stdout.write(json.dumps([as_json(switch) for switch in switches]) + "\n")
@@ -68,7 +68,7 @@ def main() -> None:
             raise CommandError("\n".join([f"not every switch could be turned; {again} again is safe", *failed]))
 
 
-def chosen(cloud: Cloud, action: str, env: Mapping[str, str]) -> Sequence[str]:
+def choose_strategies(cloud: Cloud, action: str, env: Mapping[str, str]) -> Sequence[str]:
     """The strategies that are meant. To halt all nothing has to be said; to resume all, STRATEGY=all."""
     strategy = env.get("STRATEGY")
     if strategy and strategy != ALL:
@@ -83,7 +83,7 @@ def chosen(cloud: Cloud, action: str, env: Mapping[str, str]) -> Sequence[str]:
     return cloud.strategies or [cloud.deployed("")]
 
 
-def turned(cloud: Cloud, strategy: str, wanted: str) -> Switch:
+def turn_switch(cloud: Cloud, strategy: str, wanted: str) -> Switch:
     """The strategy's switch after it has been turned and read back, or why it could not be."""
     before, now, changed, problem = "", "", None, ""
     try:
@@ -104,7 +104,7 @@ def turned(cloud: Cloud, strategy: str, wanted: str) -> Switch:
 
 def read(cloud: Cloud, strategy: str) -> tuple[str, datetime]:
     """The switch's value as a run reads it, and when it was written."""
-    with translated(f"the halt switch of {strategy}"):
+    with translate_errors(f"the halt switch of {strategy}"):
         ssm = cloud.session.client("ssm", config=CONFIG)
         parameter = ssm.get_parameter(Name=cloud.parameter(strategy, "halt"), WithDecryption=True)["Parameter"]
     return parameter["Value"].strip().lower(), parameter["LastModifiedDate"]
@@ -112,7 +112,7 @@ def read(cloud: Cloud, strategy: str) -> tuple[str, datetime]:
 
 def write(cloud: Cloud, strategy: str, value: str) -> None:
     """Overwrite the switch. Without a type AWS refuses to create one that is not there."""
-    with translated(f"the halt switch of {strategy}"):
+    with translate_errors(f"the halt switch of {strategy}"):
         ssm = cloud.session.client("ssm", config=CONFIG)
         ssm.put_parameter(Name=cloud.parameter(strategy, "halt"), Value=value, Overwrite=True)
 

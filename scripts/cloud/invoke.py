@@ -31,7 +31,7 @@ from botocore.exceptions import (
 from rich.text import Text
 
 from scripts import console
-from scripts.cloud.aws import ALIAS, AwsError, Cloud, connect, translated
+from scripts.cloud.aws import ALIAS, AwsError, Cloud, connect, translate_errors
 from scripts.console import CommandError
 from scripts.report import formatting
 from scripts.report.console import show as show_run
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the answer as JSON")
     arguments = parser.parse_args()
     with console.plain_errors(interrupted="interrupted; nothing was started"):
-        event = parsed(arguments.event)
+        event = parse_event(arguments.event)
         cloud = connect()
         strategy = cloud.chosen(os.environ.get("STRATEGY"))
         answer = invoke(cloud, strategy, event)
@@ -99,7 +99,7 @@ def main() -> None:
     sys.exit(console.FAILED if answer.error else console.USABLE)
 
 
-def parsed(text: str | None) -> Mapping[str, Any]:
+def parse_event(text: str | None) -> Mapping[str, Any]:
     """EVENT as an object. Raises CommandError if it is none."""
     if not text or not text.strip():
         return {}
@@ -133,7 +133,7 @@ def invoke(cloud: Cloud, strategy: str, event: Mapping[str, Any]) -> Answer:
     function = cloud.function(strategy)
     console.note(f"{function}:{ALIAS} runs; that can take some minutes")
     look = f"see what it does: make tail STRATEGY={strategy}"
-    with translated(function), console.ERR.status("waiting for its answer"):
+    with translate_errors(function), console.ERR.status("waiting for its answer"):
         client = cloud.session.client("lambda", config=ONCE)
         try:
             answer = client.invoke(
@@ -150,7 +150,7 @@ def invoke(cloud: Cloud, strategy: str, event: Mapping[str, Any]) -> Answer:
                 f"time; {look}"
             ) from error
         except ClientError as error:
-            raise refused(function, error, look) from error
+            raise explain_refusal(function, error, look) from error
     return Answer(
         strategy=strategy,
         status=answer["StatusCode"],
@@ -162,7 +162,7 @@ def invoke(cloud: Cloud, strategy: str, event: Mapping[str, Any]) -> Answer:
     )
 
 
-def refused(function: str, error: ClientError, look: str) -> Exception:
+def explain_refusal(function: str, error: ClientError, look: str) -> Exception:
     """What Lambda's own refusals mean here; others stay as they are."""
     if error.response["Error"]["Code"] == "TooManyRequestsException":
         return AwsError(

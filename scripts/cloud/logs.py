@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scripts import ROOT, console
-from scripts.cloud.aws import CONFIG, AwsError, Cloud, connect, translated
+from scripts.cloud.aws import CONFIG, AwsError, Cloud, connect, translate_errors
 from scripts.console import CommandError
 from trader.model import NEW_YORK
 
@@ -87,10 +87,10 @@ def main() -> None:
         period = period_of(os.environ, datetime.now(UTC))
         limit = limit_of(os.environ)
         cloud = connect()
-        groups = log_groups(cloud, chosen(cloud, os.environ), period)
+        groups = log_groups(cloud, choose_strategies(cloud, os.environ), period)
         with watching(f"make logs QUERY={name}") as seen:
             answer = ask(client_of(cloud), text, groups, period, limit=limit, seen=seen)
-        rows = [named(row, cloud) for row in answer.rows]
+        rows = [name_strategy(row, cloud) for row in answer.rows]
         if arguments.json:
             sys.stdout.write(json.dumps(as_json(name, rows, answer, groups, period)) + "\n")
         elif rows:
@@ -170,7 +170,7 @@ def moment(name: str, text: str, now: datetime) -> datetime:
     return (time if time.tzinfo else time.replace(tzinfo=NEW_YORK)).astimezone(UTC)
 
 
-def chosen(cloud: Cloud, env: Mapping[str, str]) -> Sequence[str]:
+def choose_strategies(cloud: Cloud, env: Mapping[str, str]) -> Sequence[str]:
     """The strategies of STRATEGY, separated by commas; all that are deployed if it is empty."""
     asked = [name.strip() for name in env.get("STRATEGY", "").split(",") if name.strip()]
     return [cloud.deployed(name) for name in dict.fromkeys(asked)] or cloud.strategies or [cloud.deployed("")]
@@ -186,7 +186,7 @@ def log_groups(cloud: Cloud, strategies: Sequence[str], period: Period | None = 
     wanted = [cloud.log_group(strategy) for strategy in strategies]
     if len(wanted) > MAX_GROUPS:
         raise CommandError(f"{len(wanted)} strategies, and AWS asks {MAX_GROUPS} log groups at once: say STRATEGY=")
-    with translated("the log groups"):
+    with translate_errors("the log groups"):
         pages = client_of(cloud).get_paginator("describe_log_groups").paginate(logGroupNamePrefix=cloud.log_group(""))
         there = {
             group["logGroupName"]: group.get("retentionInDays", 0) for page in pages for group in page["logGroups"]
@@ -219,7 +219,7 @@ def ask(
     seen: Seen = lambda _: None,
 ) -> Answer:
     """Run a query to its end. An interruption, or more than `limit_s` seconds, stops it in AWS as well."""
-    with translated("the query"):
+    with translate_errors("the query"):
         query = client.start_query(
             logGroupNames=list(groups),
             startTime=int(period.since.timestamp()),
@@ -228,17 +228,17 @@ def ask(
             limit=limit,
         )["queryId"]
     try:
-        return awaited(client, query, limit, time.monotonic() + limit_s, seen)
+        return await_answer(client, query, limit, time.monotonic() + limit_s, seen)
     except BaseException:
         with contextlib.suppress(ClientError, BotoCoreError):  # that it is over by now is no fault
             client.stop_query(queryId=query)
         raise
 
 
-def awaited(client: "CloudWatchLogsClient", query: str, limit: int, deadline: float, seen: Seen) -> Answer:
+def await_answer(client: "CloudWatchLogsClient", query: str, limit: int, deadline: float, seen: Seen) -> Answer:
     """The answer as soon as it is complete. Raises AwsError if it never will be."""
     while True:
-        with translated("the query"):
+        with translate_errors("the query"):
             result = client.get_query_results(queryId=query)
         status = result["status"]
         statistics = {name: float(str(value)) for name, value in result.get("statistics", {}).items()}
@@ -270,7 +270,7 @@ def watching(what: str) -> Iterator[Seen]:
 # --- the answer ----------------------------------------------------------------------------------------------------
 
 
-def named(row: Row, cloud: Cloud) -> dict[str, str]:
+def name_strategy(row: Row, cloud: Cloud) -> dict[str, str]:
     """A row without AWS's own pointer, and with a strategy's name in place of its log group's."""
     prefix = f"{cloud.account}:{cloud.log_group('')}"
     strategy = {"@log": "strategy"}
@@ -300,13 +300,13 @@ def as_json(name: str, rows: Sequence[Row], answer: Answer, groups: Sequence[str
         "since": period.since.isoformat(),
         "until": period.until.isoformat(),
         "log_groups": list(groups),
-        "rows": [{column: typed(value) for column, value in row.items()} for row in rows],
+        "rows": [{column: parse_value(value) for column, value in row.items()} for row in rows],
         "is_cut": answer.is_cut,
         "statistics": dict(answer.statistics),
     }
 
 
-def typed(value: str) -> str | float | int:
+def parse_value(value: str) -> str | float | int:
     """A number or a time out of the text that AWS gives for every value."""
     if NUMBER.fullmatch(value):
         return float(value) if re.search(r"[.eE]", value) else int(value)

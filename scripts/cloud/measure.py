@@ -19,8 +19,8 @@ from scripts.cloud.throttle import share_of, throttled
 from scripts.layer.archive import unpack
 from scripts.layer.package import ZIP
 from scripts.layer.sandbox_checks import Assignment, counterparts
-from scripts.layer.target import BUILD, LayerError, Target, shown
-from scripts.testkit.lambda_runtime import RuntimeInterface, fetched, running
+from scripts.layer.target import BUILD, LayerError, Target, shorten_path
+from scripts.testkit.lambda_runtime import RuntimeInterface, fetch_emulator, running
 from trader.progress import Progress
 from trader.stages.universe import sp500
 
@@ -62,8 +62,8 @@ class Measured:
 def measure(target: Target, memory_mb: int, progress: Progress) -> Mapping[str, Measured]:
     """One run of each kind. Raises LayerError if there is nothing to run, or no way to run it here."""
     check(target)
-    with unpacked(target) as folder, market() as (env, alpaca, yahoo):
-        scene = Scene(
+    with unpack_zips(target) as folder, market() as (env, alpaca, yahoo):
+        scene = FunctionUnderMeasure(
             function=assignment(target, folder),
             env={**env, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(memory_mb)},
             alpaca=alpaca,
@@ -82,13 +82,13 @@ def check(target: Target) -> None:
     """Raises LayerError unless the finished zips are there, and can be run here."""
     for zip_file, make in ((target.zip, target.make("layer")), (ZIP, "make package")):
         if not zip_file.is_file():
-            raise LayerError(f"there is no {shown(zip_file)} to measure: {make} builds it")
+            raise LayerError(f"there is no {shorten_path(zip_file)} to measure: {make} builds it")
     if not target.runs_here:
         raise LayerError(f"a layer for {target.machine} can only be measured on Linux on such a machine")
 
 
 @contextmanager
-def unpacked(target: Target) -> Iterator[Path]:
+def unpack_zips(target: Target) -> Iterator[Path]:
     """A folder with the zips' contents: `layer` as /opt, `task` as /var/task."""
     BUILD.mkdir(exist_ok=True)
     with TemporaryDirectory(dir=BUILD, prefix="verify-cost-") as name:  # left behind, the next verification removes it
@@ -99,7 +99,7 @@ def unpacked(target: Target) -> Iterator[Path]:
 
 def assignment(target: Target, folder: Path) -> Assignment:
     """Where everything is."""
-    tools, emulator = fetched(target)
+    tools, emulator = fetch_emulator(target)
     return Assignment(
         python=str(target.interpreter()),
         tools=str(tools),
@@ -111,7 +111,7 @@ def assignment(target: Target, folder: Path) -> Assignment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
+class FunctionUnderMeasure:
     """The function, and the world it runs in."""
 
     function: Assignment
@@ -126,7 +126,7 @@ class Scene:
         if kind == "later":
             for symbol in sp500()[CHOSEN : CHOSEN + HELD]:
                 self.alpaca.hold(symbol, 10, 100)
-        placed, charts, kept = len(self.alpaca.orders), len(self.yahoo.requests), self.kept_bytes()
+        placed, charts, kept = len(self.alpaca.orders), len(self.yahoo.requests), self.count_kept_bytes()
         event = {"time": f"{datetime.now(UTC) - timedelta(minutes=minutes_ago):%Y-%m-%dT%H:%M:00Z}"}
         with TemporaryDirectory() as tmp, running(self.function.function(), {**self.env, "TMPDIR": tmp}) as interface:
             with throttled(interface.pid, self.share):
@@ -138,7 +138,7 @@ class Scene:
                 init_s=round(interface.init_ms / 1000, 3),
                 peak_mb=round(interface.peak_mb, 1),
                 log_bytes=log_bytes(interface),
-                kept_bytes=self.kept_bytes() - kept,
+                kept_bytes=self.count_kept_bytes() - kept,
             )
         sides = Counter(order.side for order in self.alpaca.orders[placed:] if order.type == "market")
         found = (report["status"], sides["buy"], sides["sell"], len(self.yahoo.requests) - charts > len(sp500()))
@@ -149,7 +149,7 @@ class Scene:
             )
         return measured
 
-    def kept_bytes(self) -> int:
+    def count_kept_bytes(self) -> int:
         """What is in the journal's bucket."""
         import boto3
 

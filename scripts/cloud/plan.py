@@ -15,7 +15,7 @@ from rich.table import Table
 
 from scripts import console
 from scripts.cloud import preflight
-from scripts.cloud.aws import CONFIG, Cloud, DeniedError, connect, translated
+from scripts.cloud.aws import CONFIG, Cloud, DeniedError, connect, translate_errors
 from scripts.cloud.preflight import Plan
 from scripts.cloud.terraform import Terraform, Variables
 from scripts.console import CommandError
@@ -41,7 +41,7 @@ def main() -> None:
             raise CommandError(f"{reason}: {target.make('layer')} builds it, and so does make deploy")
         make_package(variables)
         file = Path(name) / "plan"
-        plan = planned(root, file, lock=os.environ.get("LOCK", "1") not in {"0", "false", "no"})
+        plan = make_plan(root, file, lock=os.environ.get("LOCK", "1") not in {"0", "false", "no"})
         if not arguments.json:
             console.OUT.out(root.text(file), end="")
         notes = preflight.check(root.cloud, plan, root.folder)
@@ -56,18 +56,18 @@ def main() -> None:
                 console.OUT.print(f" kept as {out}; to apply it: make deploy PLAN={out}", markup=False)
 
 
-def planned(root: Terraform, file: Path, *, lock: bool = True) -> dict[str, Any]:
+def make_plan(root: Terraform, file: Path, *, lock: bool = True) -> dict[str, Any]:
     """Plan, and plan again if a deployment before was broken off in the middle of a function."""
     root.plan(file, lock=lock)
     plan = root.show(file)
-    if begun := unfinished(root.cloud, plan):
+    if begun := find_unfinished(root.cloud, plan):
         console.note("a deployment was broken off while it updated a function; this one finishes it")
         root.plan(file, lock=lock, replace=begun)
         plan = root.show(file)
     return plan
 
 
-def unfinished(cloud: Cloud, plan: preflight.Plan) -> Sequence[str]:
+def find_unfinished(cloud: Cloud, plan: preflight.Plan) -> Sequence[str]:
     """The code objects of functions that the plan takes for finished, and AWS does not have as they should be.
 
     Terraform's provider notes new code in the state before AWS has taken it, and never looks again: an update that
@@ -86,7 +86,7 @@ def is_complete(cloud: Cloud, function: Mapping[str, Any]) -> bool:
     client = cloud.session.client("lambda", config=CONFIG)
     name = function["function_name"]
     try:
-        with translated(f"the versions of {name}"):
+        with translate_errors(f"the versions of {name}"):
             pages = client.get_paginator("list_versions_by_function").paginate(FunctionName=name)
             versions: dict[str, Mapping[str, Any]] = {
                 item["Version"]: item for page in pages for item in page["Versions"]

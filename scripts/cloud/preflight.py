@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts import console
-from scripts.cloud.aws import CONFIG, Cloud, DeniedError, translated
+from scripts.cloud.aws import CONFIG, Cloud, DeniedError, translate_errors
 from scripts.cloud.terraform import has_bucket
 from scripts.console import CommandError
 from scripts.layer.archive import sha256
@@ -43,10 +43,10 @@ class Findings:
 def check(cloud: Cloud, plan: Plan, folder: Path) -> Sequence[str]:
     """The remarks on a plan of the root in `folder`. Raises CommandError with all that stands in its way."""
     wanted = strategies(plan)
-    found = taken_bucket(cloud, plan) + moved_bucket(plan) + other_files(plan, folder)
+    found = check_taken_bucket(cloud, plan) + check_moved_bucket(plan) + other_files(plan, folder)
     for name, strategy in wanted.items():
         found += settings(cloud, name, strategy["environment"])
-    found += parameters(cloud, wanted) + undone_rollbacks(plan) + removed(plan)
+    found += parameters(cloud, wanted) + undone_rollbacks(plan) + check_removed_strategies(plan)
     if found.problems:
         raise CommandError("nothing is changed, for this stands in the way:\n" + "\n".join(map(bullet, found.problems)))
     return list(dict.fromkeys(found.notes))
@@ -70,7 +70,7 @@ def changes(plan: Plan, kind: str = "") -> Iterator[Mapping[str, Any]]:
             yield resource
 
 
-def taken_bucket(cloud: Cloud, plan: Plan) -> Findings:
+def check_taken_bucket(cloud: Cloud, plan: Plan) -> Findings:
     """A bucket that is to be made, and is there: somebody else's, or this very project's from another folder."""
     for resource in changes(plan, "aws_s3_bucket"):
         if resource["change"]["actions"] != ["create"]:
@@ -95,7 +95,7 @@ def taken_bucket(cloud: Cloud, plan: Plan) -> Findings:
     return Findings()
 
 
-def moved_bucket(plan: Plan) -> Findings:
+def check_moved_bucket(plan: Plan) -> Findings:
     """A bucket that is to be deleted: the journal is in it, so that would fail half-way."""
     gone = [
         each["change"]["before"]["bucket"]
@@ -165,7 +165,7 @@ def values(cloud: Cloud, names: Sequence[str]) -> Mapping[str, str]:
     """The values of parameters that are no keys; those that do not exist are left out."""
     found: dict[str, str] = {}
     for some in batched(names, 10, strict=False):
-        with translated("the parameters of the strategies"):
+        with translate_errors("the parameters of the strategies"):
             ssm = cloud.session.client("ssm", config=CONFIG)
             answer = ssm.get_parameters(Names=list(some), WithDecryption=True)["Parameters"]
         found |= {item["Name"]: item["Value"] for item in answer}
@@ -206,7 +206,7 @@ def types_of(cloud: Cloud, names: Sequence[str]) -> Mapping[str, str]:
     """The type of each parameter that exists, by name."""
     found: dict[str, str] = {}
     for some in batched(names, 50, strict=False):
-        with translated("the parameters of the strategies"):
+        with translate_errors("the parameters of the strategies"):
             pages = cloud.session.client("ssm", config=CONFIG).get_paginator("describe_parameters")
             filters = pages.paginate(ParameterFilters=[{"Key": "Name", "Option": "Equals", "Values": list(some)}])
             found |= {item["Name"]: item["Type"] for page in filters for item in page["Parameters"]}
@@ -239,7 +239,7 @@ def undone_rollbacks(plan: Plan) -> Findings:
     return Findings(problems)
 
 
-def removed(plan: Plan) -> Findings:
+def check_removed_strategies(plan: Plan) -> Findings:
     """Strategies that would be taken down: what they hold stays."""
     gone = sorted(strategies(plan, "before").keys() - strategies(plan).keys())
     return Findings(

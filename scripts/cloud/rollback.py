@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scripts import console
-from scripts.cloud.aws import ALIAS, CONFIG, AwsError, Cloud, connect, translated
+from scripts.cloud.aws import ALIAS, CONFIG, AwsError, Cloud, connect, translate_errors
 from scripts.console import CommandError
 
 DIGEST_CHARACTERS = 12
@@ -55,7 +55,7 @@ def main() -> None:
         strategy = cloud.chosen(os.environ.get("STRATEGY"))
         there = versions(cloud, strategy)
         live = alias(cloud, strategy)
-        target = chosen(there, live, wanted)
+        target = choose_version(there, live, wanted)
         modes = {str(version.number): version.mode for version in there}
         if target.mode == "live" and modes.get(live.version) != "live" and not console.flag("LIVE"):
             raise CommandError(
@@ -89,7 +89,7 @@ def number(text: str | None) -> int | None:
 
 def versions(cloud: Cloud, strategy: str) -> Sequence[Version]:
     """The function's published versions, the newest first."""
-    with translated(f"the versions of {cloud.function(strategy)}"):
+    with translate_errors(f"the versions of {cloud.function(strategy)}"):
         pages = cloud.session.client("lambda", config=CONFIG).get_paginator("list_versions_by_function")
         found = [
             item
@@ -111,14 +111,14 @@ def versions(cloud: Cloud, strategy: str) -> Sequence[Version]:
 
 def alias(cloud: Cloud, strategy: str) -> Live:
     """Where the alias points now."""
-    with translated(f"the alias {ALIAS} of {cloud.function(strategy)}"):
+    with translate_errors(f"the alias {ALIAS} of {cloud.function(strategy)}"):
         answer = cloud.session.client("lambda", config=CONFIG).get_alias(
             FunctionName=cloud.function(strategy), Name=ALIAS
         )
     return Live(version=answer["FunctionVersion"], revision=answer["RevisionId"])
 
 
-def chosen(there: Sequence[Version], live: Live, wanted: int | None) -> Version:
+def choose_version(there: Sequence[Version], live: Live, wanted: int | None) -> Version:
     """The version to go to. Raises CommandError if there is none such."""
     numbers = ", ".join(str(version.number) for version in there) or "none"
     if wanted is not None:
@@ -135,7 +135,7 @@ def chosen(there: Sequence[Version], live: Live, wanted: int | None) -> Version:
 def move(cloud: Cloud, strategy: str, live: Live, target: Version) -> None:
     """Point the alias at the version, unless somebody has moved it since it was looked at."""
     function = cloud.function(strategy)
-    with translated(f"the alias {ALIAS} of {function}"):
+    with translate_errors(f"the alias {ALIAS} of {function}"):
         try:
             cloud.session.client("lambda", config=CONFIG).update_alias(
                 FunctionName=function, Name=ALIAS, FunctionVersion=str(target.number), RevisionId=live.revision

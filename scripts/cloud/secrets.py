@@ -20,7 +20,7 @@ from rich import box
 from rich.table import Table
 
 from scripts import console
-from scripts.cloud.aws import CONFIG, AwsError, Cloud, DeniedError, connect, translated
+from scripts.cloud.aws import CONFIG, AwsError, Cloud, DeniedError, connect, translate_errors
 from scripts.console import CommandError
 
 VARIABLES = ("alpacauser", "alpacapw")
@@ -69,7 +69,7 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class SecretRow:
     """What became of one parameter; `result` is written or unchanged."""
 
     strategy: str
@@ -85,10 +85,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make secrets", description=__doc__)
     parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
     arguments = parser.parse_args()
-    rows: list[Row] = []
+    rows: list[SecretRow] = []
     with console.plain_errors(interrupted="interrupted; what had been written is shown, and running again is safe"):
         cloud = connect()
-        names = chosen(os.environ)
+        names = choose_strategies(os.environ)
         given = from_environment(os.environ, names)
         there = {name: parameters(cloud, name) for name in names}
         if given is None and not sys.stdin.isatty():
@@ -110,7 +110,7 @@ def main() -> None:
                 show(rows)
 
 
-def chosen(env: Mapping[str, str]) -> Sequence[str]:
+def choose_strategies(env: Mapping[str, str]) -> Sequence[str]:
     """STRATEGY, or all of Terraform's variable `strategies`. Raises CommandError if the name cannot be one."""
     if strategy := env.get("STRATEGY"):
         if not re.fullmatch(STRATEGY, strategy):
@@ -147,7 +147,7 @@ def parameters(cloud: Cloud, strategy: str) -> dict[str, Parameter]:
     """The strategy's two parameters by variable. Raises CommandError if one is there that does not keep a secret."""
     names = {cloud.parameter(strategy, variable): variable for variable in VARIABLES}
     ssm = cloud.session.client("ssm", config=CONFIG)
-    with translated(f"the parameters of {strategy}"):
+    with translate_errors(f"the parameters of {strategy}"):
         described = ssm.describe_parameters(
             ParameterFilters=[{"Key": "Name", "Option": "Equals", "Values": list(names)}]
         )["Parameters"]
@@ -175,7 +175,7 @@ def read(cloud: Cloud, names: Sequence[str]) -> Mapping[str, str]:
     if not names:
         return {}
     try:
-        with translated("the keys that are there"):
+        with translate_errors("the keys that are there"):
             answer = cloud.session.client("ssm", config=CONFIG).get_parameters(Names=names, WithDecryption=True)
     except DeniedError:
         return {}
@@ -205,17 +205,17 @@ def ask(strategy: str, mine: Mapping[str, Parameter], others: Mapping[str, str])
 def prompt(strategy: str, mine: Mapping[str, Parameter], *, can_keep: bool) -> Keys | None:
     """What is typed: both keys at once, or one after the other; None for nothing."""
     keep = "; Enter keeps what is there" if can_keep else ""
-    words = hidden(f"Alpaca key id and secret key of {strategy}, or the key id alone (not shown{keep}): ").split()
+    words = ask_hidden(f"Alpaca key id and secret key of {strategy}, or the key id alone (not shown{keep}): ").split()
     if not words:
         return None
     if len(words) == 1:
         is_same = words[0] == mine["alpacauser"].value and mine["alpacapw"].value is not None
-        entered = hidden(f"Secret key of {strategy} (not shown{keep if is_same else ''}): ").split()
+        entered = ask_hidden(f"Secret key of {strategy} (not shown{keep if is_same else ''}): ").split()
         words += entered or ([mine["alpacapw"].value or ""] if is_same else [""])
     return Keys(words[0], " ".join(words[1:]))
 
 
-def hidden(question: str) -> str:
+def ask_hidden(question: str) -> str:
     """A line from the terminal without echo. Raises CommandError if that is not possible."""
     try:
         with warnings.catch_warnings():
@@ -233,7 +233,9 @@ def hidden(question: str) -> str:
         raise CommandError("nothing was entered, and nothing is changed; run make secrets again") from None
 
 
-def write(cloud: Cloud, strategy: str, there: Mapping[str, Parameter], keys: Keys | None, rows: list[Row]) -> None:
+def write(
+    cloud: Cloud, strategy: str, there: Mapping[str, Parameter], keys: Keys | None, rows: list[SecretRow]
+) -> None:
     """Write what differs, and note each in `rows`. Raises AwsError that says in which state it leaves the pair."""
     for variable in VARIABLES:
         before = after = there[variable]
@@ -243,7 +245,7 @@ def write(cloud: Cloud, strategy: str, there: Mapping[str, Parameter], keys: Key
             except AwsError as error:
                 raise AwsError(f"{error}\n{state(strategy, variable, rows)}") from None
         rows.append(
-            Row(
+            SecretRow(
                 strategy=strategy,
                 variable=variable.upper(),
                 parameter=after.name,
@@ -254,7 +256,7 @@ def write(cloud: Cloud, strategy: str, there: Mapping[str, Parameter], keys: Key
         )
 
 
-def state(strategy: str, variable: str, rows: Sequence[Row]) -> str:
+def state(strategy: str, variable: str, rows: Sequence[SecretRow]) -> str:
     """What a write that failed leaves behind, and what to do."""
     again = f"running it again is safe: make secrets STRATEGY={strategy}"
     before = [row.variable for row in rows if row.strategy == strategy and row.result == "written"]
@@ -269,7 +271,7 @@ def state(strategy: str, variable: str, rows: Sequence[Row]) -> str:
 def put(cloud: Cloud, strategy: str, before: Parameter, value: str) -> Parameter:
     """Write a value. Raises AwsError without the value in it."""
     ssm = cloud.session.client("ssm", config=CONFIG)
-    with unquoted(before.name, value):
+    with hide_value(before.name, value):
         if before.version:
             answer = ssm.put_parameter(Name=before.name, Value=value, Type=SECURE, KeyId=KEY, Overwrite=True)
         else:  # tags can be given to a new one only
@@ -286,21 +288,21 @@ def put(cloud: Cloud, strategy: str, before: Parameter, value: str) -> Parameter
 
 
 @contextmanager
-def unquoted(what: str, value: str) -> Iterator[None]:
+def hide_value(what: str, value: str) -> Iterator[None]:
     """AWS's errors in plain words, without the value that AWS or its SDK may quote."""
     try:
-        with translated(what):
+        with translate_errors(what):
             yield
     except AwsError as error:
         raise type(error)(str(error).replace(value, "(secret)")) from None
 
 
-def as_json(row: Row) -> dict[str, object]:
+def as_json(row: SecretRow) -> dict[str, object]:
     """The row in JSON's types."""
     return {**asdict(row), "changed": row.changed and row.changed.astimezone(UTC).isoformat(timespec="seconds")}
 
 
-def show(rows: Sequence[Row]) -> None:
+def show(rows: Sequence[SecretRow]) -> None:
     """Names and versions, and what comes next."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for heading in ("Strategy", "Variable", "Parameter", "Version", "Changed (UTC)", "Result"):

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from scripts import console
-from scripts.cloud.aws import connect, translated
-from scripts.cloud.logs import chosen, client_of, log_groups, period_of, printable
+from scripts.cloud.aws import connect, translate_errors
+from scripts.cloud.logs import choose_strategies, client_of, log_groups, period_of, printable
 from trader.logs import TextFormatter
 from trader.model import NEW_YORK
 
@@ -52,7 +52,7 @@ class Source:
 
     def new(self, client: "CloudWatchLogsClient") -> "list[FilteredLogEventTypeDef]":
         """The events that were not there before, oldest first, each just once."""
-        with translated(f"the log {self.group}"):
+        with translate_errors(f"the log {self.group}"):
             pages = client.get_paginator("filter_log_events").paginate(logGroupName=self.group, startTime=self.since_ms)
             events = [event for page in pages for event in page["events"] if event["eventId"] not in self._seen]
         self._seen |= {event["eventId"]: event["timestamp"] for event in events}
@@ -87,7 +87,7 @@ def follow(env: Mapping[str, str], *, as_json: bool) -> None:
     is_endless = env.get("FOLLOW", "1") not in {"0", "false", "no"}
     period = period_of({"SINCE": env.get("SINCE") or "10m"}, datetime.now(UTC))
     cloud = connect(env)
-    strategies = chosen(cloud, env)
+    strategies = choose_strategies(cloud, env)
     client, since_ms = client_of(cloud), int(period.since.timestamp() * 1000)
     groups = log_groups(cloud, strategies, period)
     sources = [Source(strategy, group, since_ms) for strategy, group in zip(strategies, groups, strict=True)]
@@ -108,7 +108,7 @@ def follow(env: Mapping[str, str], *, as_json: bool) -> None:
 def say(strategy: str, event: "FilteredLogEventTypeDef", strategies: Sequence[str], *, as_json: bool) -> None:
     """Print one record, with its strategy before it if there are several."""
     moment = datetime.fromtimestamp(event["timestamp"] / 1000, UTC)
-    content = parsed(event["message"])
+    content = parse_record(event["message"])
     if as_json:
         told = {"timestamp": moment.isoformat(), "strategy": strategy, "record": content or event["message"].rstrip()}
         sys.stdout.write(json.dumps(told) + "\n")
@@ -124,7 +124,7 @@ def say(strategy: str, event: "FilteredLogEventTypeDef", strategies: Sequence[st
         console.OUT.print(text, soft_wrap=True)
 
 
-def parsed(message: str) -> dict[str, Any] | None:
+def parse_record(message: str) -> dict[str, Any] | None:
     """The message's JSON object; None if it is none."""
     try:
         content = json.loads(message)

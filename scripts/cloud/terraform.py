@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 from scripts import console
-from scripts.cloud.aws import CONFIG, Cloud, MissingError, connect, translated
+from scripts.cloud.aws import CONFIG, Cloud, MissingError, connect, translate_errors
 from scripts.console import CommandError
 
 FOLDER = Path("terraform")
@@ -221,7 +221,7 @@ class Terraform:
         if code != 0 or not answers:
             blocks = re.split(r"^(?=Error: |Warning: |!!!)", said, flags=re.MULTILINE)
             meant = [each for each in blocks if re.match(r"Error: (?!Reference to undeclared)", each)]
-            raise explained(meant or [said])
+            raise explain(meant or [said])
         value: dict[str, Any] = json.loads(json.loads(answers[-1]))
         return value
 
@@ -300,7 +300,7 @@ class Terraform:
 
         code, said = self.start(*words, heed=listen)
         if code not in fine:
-            raise explained(errors or [said])
+            raise explain(errors or [said])
         return code
 
     def start(
@@ -354,7 +354,7 @@ def strategies(cloud: Cloud | None = None) -> Sequence[str]:
 def has_bucket(cloud: Cloud, name: str) -> bool:
     """Whether there is a bucket of that name. Raises DeniedError if there is one that is not for these credentials."""
     try:
-        with translated(f"the bucket {name}"):
+        with translate_errors(f"the bucket {name}"):
             s3 = cloud.session.client("s3", config=CONFIG)
             s3.head_bucket(Bucket=name, ExpectedBucketOwner=cloud.account)  # a stranger may have taken the name
     except MissingError:
@@ -393,7 +393,7 @@ def essence(event: Mapping[str, Any]) -> str:
     return ": ".join(part for part in (where, summary, detail) if part)
 
 
-def explained(errors: Sequence[str]) -> TerraformError:
+def explain(errors: Sequence[str]) -> TerraformError:
     """Terraform's errors as one, each once, with what to do about those that are known."""
     told = "\n".join(dict.fromkeys(error.strip().removeprefix("Error: ") for error in errors))
     if lock := re.search(LOCKED, told, re.DOTALL):

@@ -67,7 +67,7 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def replaced(path: Path) -> Iterator[Path]:
+def replace_file(path: Path) -> Iterator[Path]:
     """A file to write beside `path`, which takes its place when all went well, and is gone when not.
 
     Raises LayerError for a full disk, or a folder that cannot be written.

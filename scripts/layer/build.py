@@ -19,9 +19,9 @@ from rich.table import Table
 
 from scripts import console
 from scripts.layer import bytecode, elf, manifest, verify
-from scripts.layer.archive import HINDRANCES, remedy, replaced, sha256, write_zip
+from scripts.layer.archive import HINDRANCES, remedy, replace_file, sha256, write_zip
 from scripts.layer.prune import files, prune, read_rules
-from scripts.layer.target import BUILD, REQUIREMENTS, BrokenLayerError, LayerError, Target, shown
+from scripts.layer.target import BUILD, REQUIREMENTS, BrokenLayerError, LayerError, Target, shorten_path
 from scripts.layer.wheels import install
 from trader.progress import Progress, no_progress
 
@@ -100,7 +100,7 @@ def build(target: Target, work: Path, progress: Progress) -> Built:
         for name, version in sorted(before)
     ]
     zip_file = work / target.zip.name
-    with replaced(zip_file) as part:
+    with replace_file(zip_file) as part:
         write_zip(part, work, list(files(tree)), progress)
     built = Built(zip=zip_file, parts=parts, stripped=stripped)
     if stripped.tool:  # what is not stripped can only be held to Lambda's own limit
@@ -191,14 +191,16 @@ def show(target: Target, built: Built, verdict: verify.Verdict, seconds: float) 
     console.OUT.print(f" stripped  {built.stripped}", soft_wrap=True)
     console.OUT.print(f" sha256    {sha256(target.zip)}", soft_wrap=True)
     done = "built and verified" if verdict.findings else "built, not run"
-    console.OUT.print(f" {done} in {seconds:.0f} s: {shown(target.zip)}", style="green" if verdict.findings else "")
+    console.OUT.print(
+        f" {done} in {seconds:.0f} s: {shorten_path(target.zip)}", style="green" if verdict.findings else ""
+    )
 
 
 def as_json(target: Target, built: Built, verdict: verify.Verdict, seconds: float) -> str:
     """The same for programs."""
     return json.dumps(
         {
-            "zip": shown(target.zip),
+            "zip": shorten_path(target.zip),
             "sha256": sha256(target.zip),
             "python": target.python,
             "architecture": target.arch,
@@ -218,7 +220,7 @@ def main() -> None:
         target = Target.from_env(os.environ)
         begun = perf_counter()
         with workplace(target) as work:
-            sources = manifest.made_from()  # before the build: what is changed meanwhile is a reason for the next
+            sources = manifest.hash_sources()  # before the build: what is changed meanwhile is a reason for the next
             with console.progress() as progress:
                 built = build(target, work, progress)
                 try:

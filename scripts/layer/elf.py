@@ -79,14 +79,14 @@ def numbers(version: str) -> tuple[int, ...]:
 def strip_tool(target: Target, probe: Path) -> str | None:
     """A strip that understands the target's files, tried on one of them; None if there is none here."""
     tools = (f"{target.machine}-linux-gnu-strip", "strip", "llvm-strip")
-    return next((tool for tool in tools if shutil.which(tool) and stripped(tool, probe)), None)
+    return next((tool for tool in tools if shutil.which(tool) and strip_file(tool, probe)), None)
 
 
 def strip(tool: str, paths: Sequence[Path], progress: Progress = no_progress) -> Sequence[Path]:
     """Strip files in place; gives those that were left as they are, because stripped they could not be loaded."""
     left = []
     for done, path in enumerate(paths, start=1):
-        if (smaller := stripped(tool, path)) is None:
+        if (smaller := strip_file(tool, path)) is None:
             left.append(path)
         else:
             mode = path.stat().st_mode
@@ -97,7 +97,7 @@ def strip(tool: str, paths: Sequence[Path], progress: Progress = no_progress) ->
     return left
 
 
-def stripped(tool: str, path: Path) -> bytes | None:
+def strip_file(tool: str, path: Path) -> bytes | None:
     """What a file becomes without what only debuggers and linkers read; None if the tool fails or spoils it."""
     with TemporaryDirectory() as folder:
         out = Path(folder) / path.name

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from scripts import ROOT
-from scripts.layer.archive import replaced, sha256
+from scripts.layer.archive import replace_file, sha256
 from scripts.layer.target import LayerError, Target
 from scripts.layer.verify import Verdict
 
@@ -38,7 +38,7 @@ def path(target: Target) -> Path:
     return target.zip.with_suffix(".json")
 
 
-def made_from(root: Path = ROOT) -> dict[str, str]:
+def hash_sources(root: Path = ROOT) -> dict[str, str]:
     """The hashes of all that decides what a layer contains, as it is now."""
     return {name: sha256(root / name) for name in MADE_FROM}
 
@@ -64,7 +64,7 @@ def describe(
 
 def write(target: Target, manifest: Manifest) -> None:
     """Put the manifest beside the finished zip. Raises LayerError where it cannot be written."""
-    with replaced(path(target)) as part:
+    with replace_file(path(target)) as part:
         part.write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
 
 
@@ -89,7 +89,7 @@ def reason_to_build(target: Target) -> str:
         return f"{path(target).name}, which says what {target.zip.name} was made from, is missing or unreadable"
     if manifest.sha256 != sha256(target.zip):
         return f"{target.zip.name} is not the zip that was built: its sha256 is another than in {path(target).name}"
-    now = made_from()
+    now = hash_sources()
     changed = sorted(name for name in {*now, *manifest.made_from} if now.get(name) != manifest.made_from.get(name))
     if changed:
         return f"{target.zip.name} was built before a change of {', '.join(changed)}"

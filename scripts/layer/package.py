@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scripts import ROOT, console
-from scripts.layer.archive import replaced, sha256, write_zip
-from scripts.layer.target import DIST, LayerError, shown
+from scripts.layer.archive import replace_file, sha256, write_zip
+from scripts.layer.target import DIST, LayerError, shorten_path
 
 FUNCTION = ROOT / "function"
 ZIP = DIST / "function.zip"
@@ -30,7 +30,7 @@ def contents(folder: Path = FUNCTION) -> Sequence[Path]:
 def package(folder: Path = FUNCTION, zip_file: Path = ZIP) -> Path:
     """Write the zip. Raises LayerError if it is larger than a function should be."""
     files = contents(folder)
-    with replaced(zip_file) as part:
+    with replace_file(zip_file) as part:
         write_zip(part, folder, files)
         if (size := part.stat().st_size) > MAX_BYTES:
             biggest = max(files, key=lambda file: file.stat().st_size)
@@ -47,10 +47,10 @@ def main() -> None:
         written = package()
         size, count = written.stat().st_size, len(contents())
         if console.flag("JSON"):
-            report = {"zip": shown(written), "sha256": sha256(written), "files": count, "bytes": size}
+            report = {"zip": shorten_path(written), "sha256": sha256(written), "files": count, "bytes": size}
             sys.stdout.write(json.dumps(report) + "\n")
             return
-        console.OUT.print(f" {shown(written)}: {count} files, {size:,} bytes", markup=False)
+        console.OUT.print(f" {shorten_path(written)}: {count} files, {size:,} bytes", markup=False)
         console.OUT.print(f" sha256 {sha256(written)}", style="dim", markup=False)
 
 

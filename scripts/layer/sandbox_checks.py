@@ -77,13 +77,13 @@ def main() -> None:
     steps = iter(CHECKS)
     check = next(steps)
 
-    def passed() -> None:
+    def report_passed() -> None:
         nonlocal check
         say({"passed": check})
         check = next(steps, "")
 
     try:
-        findings = verify(assignment, passed)
+        findings = verify(assignment, report_passed)
     except (CheckError, EmulatorError, FunctionError) as error:
         say({"failed": check, "because": str(error), "is_of_the_layer": not isinstance(error, EmulatorError)})
         sys.exit(1)

@@ -38,7 +38,7 @@ class BrokenLayerError(LayerError):
     """A layer's zip is not as it must be: it may not be deployed."""
 
 
-def shown(path: Path) -> str:
+def shorten_path(path: Path) -> str:
     """A path as a person in this repository would write it."""
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 

@@ -27,8 +27,8 @@ from scripts.layer.elf import check_machine, check_needs, is_elf
 from scripts.layer.package import package
 from scripts.layer.prune import files
 from scripts.layer.sandbox_checks import CHECKS, Assignment, Findings
-from scripts.layer.target import BUILD, BrokenLayerError, LayerError, Target, shown
-from scripts.testkit.lambda_runtime import fetched
+from scripts.layer.target import BUILD, BrokenLayerError, LayerError, Target, shorten_path
+from scripts.testkit.lambda_runtime import fetch_emulator
 from trader.progress import Progress
 
 LIMIT_BYTES = 262_144_000
@@ -54,7 +54,7 @@ def verify(target: Target, zip_file: Path, progress: Progress) -> Verdict:
     """Check a layer's zip, and run the function from it. Raises LayerError with what is wrong with it."""
     progress(WORK, 0, PASSES)
     check_archive(zip_file)
-    with unpacked(zip_file) as folder:
+    with unpack_zips(zip_file) as folder:
         check_contents(target, folder / "layer" / "python")
         progress(WORK, 1, PASSES)
         if not target.runs_here:
@@ -120,7 +120,7 @@ def check_contents(target: Target, tree: Path) -> None:
 
 
 @contextmanager
-def unpacked(zip_file: Path) -> Iterator[Path]:
+def unpack_zips(zip_file: Path) -> Iterator[Path]:
     """A folder with `layer` (as /opt) and `task` (as /var/task) in it, no file of which can be written."""
     BUILD.mkdir(exist_ok=True)
     for left in BUILD.glob("verify-*"):  # by a verification that was killed
@@ -155,7 +155,7 @@ def run_inside(
 ) -> Findings:
     """Run sandbox_checks, in the sandbox if there is one. Raises LayerError with the first check that fails."""
     python = target.interpreter()
-    tools, emulator = fetched(target)
+    tools, emulator = fetch_emulator(target)
     layer, task = folder / "layer", folder / "task"
     words: list[str] = []
     if is_walled:
@@ -222,7 +222,7 @@ def put_aside(zip_file: Path, target: Target, error: BrokenLayerError) -> Broken
     aside = target.zip.with_suffix(".failed")
     aside.parent.mkdir(exist_ok=True)
     zip_file.replace(aside)
-    return BrokenLayerError(f"{error}\nthe zip is now {shown(aside)}; {target.make('layer')} builds a new one")
+    return BrokenLayerError(f"{error}\nthe zip is now {shorten_path(aside)}; {target.make('layer')} builds a new one")
 
 
 def main() -> None:
@@ -230,7 +230,7 @@ def main() -> None:
     with console.plain_errors(interrupted="interrupted; layer/dist is as it was"):
         target = Target.from_env(os.environ)
         if not target.zip.is_file():
-            raise LayerError(f"there is no {shown(target.zip)}: {target.make('layer')} builds it")
+            raise LayerError(f"there is no {shorten_path(target.zip)}: {target.make('layer')} builds it")
         try:
             with console.progress() as progress:
                 verdict = verify(target, target.zip, progress)

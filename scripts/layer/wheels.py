@@ -32,7 +32,7 @@ MEDDLING = re.compile(
 """Variables of uv's that would change what is installed, or where; those that say where wheels come from may stay."""
 
 
-def installed(target: Target, folder: Path, requirements: Path = REQUIREMENTS) -> Path:
+def ensure_installed(target: Target, folder: Path, requirements: Path = REQUIREMENTS) -> Path:
     """`folder` with the requirements' wheels for the target in it; left as it is if it has them already.
 
     Raises LayerError, with uv's own words, if they cannot be had.

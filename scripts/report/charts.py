@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from scripts.report import formatting, svg
-from scripts.report.formatting import Json, Row
+from scripts.report.formatting import DecisionRow, Json
 from scripts.report.svg import COLOURS
 from trader.model import NEW_YORK
 
@@ -33,7 +33,7 @@ class Charts:
         self._threshold_fraction = float(settings.get("signal_threshold_fraction", 0.0))
         self._figure = Figure(figsize=SIZE_INCHES)
 
-    def svg(self, row: Row, closes: Json) -> Markup:
+    def svg(self, row: DecisionRow, closes: Json) -> Markup:
         """The chart of a row that has a forecast; `closes` is the observation's `times` and `usd` of its symbol."""
         if row.forecast is None:
             raise ValueError(f"{row.symbol} has no forecast to draw: ask only for rows that have one")
@@ -45,7 +45,7 @@ class Charts:
         return svg.inline(self._figure, title=title, description=description, salt=row.symbol)
 
     def _draw(self, axes: Axes, forecast: Json, closes: Json) -> None:
-        times, prices = _thinned(np.array(closes["times"], dtype=np.float64), np.array(closes["usd"]))
+        times, prices = _thin_out(np.array(closes["times"], dtype=np.float64), np.array(closes["usd"]))
         line_times = np.array([formatting.new_york(time).timestamp() for time, _ in forecast["line"]])
         line = np.array([usd for _, usd in forecast["line"]], dtype=np.float64)
         shown = [prices, line]
@@ -136,7 +136,7 @@ def _bends(times: Points, line: Points, min_usd: float) -> NDArray[np.bool_]:
     return bends
 
 
-def _thinned(times: Points, prices: Points) -> tuple[Points, Points]:
+def _thin_out(times: Points, prices: Points) -> tuple[Points, Points]:
     """Every n-th bar, the last one always among them, so that a page of many charts stays small."""
     step = -(-len(prices) // MAX_POINTS)
     return times[::-1][::step][::-1], prices[::-1][::step][::-1]
@@ -146,7 +146,7 @@ def _local(epoch_s: float) -> datetime:
     return datetime.fromtimestamp(epoch_s, NEW_YORK)
 
 
-def _words(row: Row, forecast: Json, closes: Json) -> tuple[str, str]:
+def _words(row: DecisionRow, forecast: Json, closes: Json) -> tuple[str, str]:
     """Title and description, for those who do not see the picture."""
     first, last = _local(closes["times"][0]), _local(closes["times"][-1])
     away = forecast["price_usd"] / forecast["trend_usd"] - 1

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scripts.report import formatting
-from scripts.report.formatting import Json, Row
+from scripts.report.formatting import DecisionRow, Json
 from trader.journal.record import STARTED
 from trader.model import Code, Direction, Outcome
 
@@ -34,21 +34,21 @@ def show(record: Json, console: Console) -> None:
             console.print()
 
 
-def _heading(record: Json, rows: Sequence[Row]) -> RenderableType:
+def _heading(record: Json, rows: Sequence[DecisionRow]) -> RenderableType:
     report = record["report"]
     stopped = formatting.explanation(report["status"])
     whose = f"{formatting.mode_words(record)}{formatting.engine_words(record.get('settings') or {})}"
     lines = [
         Text(formatting.headline(record, rows), style="bold red" if report["status"] in ALARMING else "bold"),
         *_unprotected(record),
-        _labelled("Strategy", f"{report['strategy']}, {whose}", report["mode"] == "live"),
-        _labelled("Slot", f"{formatting.slot_words(record)} (when this run was due; a slot is traded once)"),
-        _labelled("Status", ": ".join(filter(None, (report["status"], formatting.plain(report["detail"]))))),
+        _label("Strategy", f"{report['strategy']}, {whose}", report["mode"] == "live"),
+        _label("Slot", f"{formatting.slot_words(record)} (when this run was due; a slot is traded once)"),
+        _label("Status", ": ".join(filter(None, (report["status"], formatting.plain(report["detail"]))))),
     ]
     if recovered := formatting.recovered_words(record):
-        lines.append(_labelled("Recovered", recovered))
+        lines.append(_label("Recovered", recovered))
     if stopped:
-        lines += [_labelled("Meaning", stopped.means), _labelled("What to do", stopped.remedy)]
+        lines += [_label("Meaning", stopped.means), _label("What to do", stopped.remedy)]
     return Padding(Group(*lines), (0, 1), expand=False)
 
 
@@ -56,10 +56,10 @@ def _unprotected(record: Json) -> Iterator[RenderableType]:
     words = formatting.unprotected_words(record)
     if words:
         yield Text(words, style="bold red")
-        yield _labelled("What to do", formatting.UNPROTECTED_REMEDY)
+        yield _label("What to do", formatting.UNPROTECTED_REMEDY)
 
 
-def _labelled(label: str, words: str, alarming: bool = False) -> RenderableType:
+def _label(label: str, words: str, alarming: bool = False) -> RenderableType:
     grid = Table.grid(padding=(0, 1))
     grid.add_column(width=10, style="dim")
     grid.add_column(overflow="fold", style="bold red" if alarming else "")
@@ -67,14 +67,14 @@ def _labelled(label: str, words: str, alarming: bool = False) -> RenderableType:
     return grid
 
 
-def _decisions(rows: Sequence[Row], width: int) -> RenderableType | None:
+def _decisions(rows: Sequence[DecisionRow], width: int) -> RenderableType | None:
     summed_up = formatting.without_prices(rows)
     listed = [row for row in rows if row not in summed_up]
-    parts = [*_listed(listed, width), *([_summary(summed_up)] if summed_up else [])]
+    parts = [*_list_rows(listed, width), *([_summary(summed_up)] if summed_up else [])]
     return Group(*parts) if parts else None
 
 
-def _listed(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
+def _list_rows(rows: Sequence[DecisionRow], width: int) -> Iterator[RenderableType]:
     if not rows:
         return
     narrow = width < NARROW_COLUMNS
@@ -100,7 +100,7 @@ def _table(first: str, right: Sequence[str], *, narrow: bool = False) -> Table:
     return table
 
 
-def _facts(row: Row) -> Iterator[Text]:
+def _facts(row: DecisionRow) -> Iterator[Text]:
     yield Text(f"{row.symbol or 'account'}{' *' if row.held else ''}", style="bold" if row.kind == "order" else "")
     trend_usd = row.forecast["trend_usd"] if row.forecast else None
     for value, words in (
@@ -114,15 +114,15 @@ def _facts(row: Row) -> Iterator[Text]:
     yield Text("" if row.target is None else formatting.quantity(row.target))
 
 
-def _action(row: Row) -> Text:
+def _action(row: DecisionRow) -> Text:
     return Text(row.action, style=_style(row))
 
 
-def _style(row: Row) -> str:
+def _style(row: DecisionRow) -> str:
     return "bold red" if row.is_alarming else KIND_STYLES.get(row.kind, "dim")
 
 
-def _result(row: Row) -> Text:
+def _result(row: DecisionRow) -> Text:
     if row.is_alarming:
         return Text(row.result, style="red")  # never cut: what is to be done may stand at its end
     style = {"order": "", "unsent": ""}.get(row.kind, "dim")
@@ -130,7 +130,7 @@ def _result(row: Row) -> Text:
     return Text(textwrap.shorten(row.result, RESULT_CHARACTERS, placeholder=" …"), style=style)
 
 
-def _both(row: Row, width: int) -> Text:
+def _both(row: DecisionRow, width: int) -> Text:
     legs = formatting.bracket_words(row.order) if row.order else []
     if row.order and legs and width < SMALL_COLUMNS:
         buy = Text(formatting.order_words(row.order, legs=False), style=_style(row))
@@ -139,7 +139,7 @@ def _both(row: Row, width: int) -> Text:
     return Text.assemble(_action(row), between, _result(row))
 
 
-def _summary(rows: Sequence[Row]) -> RenderableType:
+def _summary(rows: Sequence[DecisionRow]) -> RenderableType:
     symbols = textwrap.shorten(", ".join(row.symbol for row in rows), 40, placeholder=" …")
     words = f" {len(rows)} symbols {Code.NO_PRICE_DATA} ({symbols}): {rows[0].result}"
     return Text(textwrap.shorten(words, 160, placeholder=" …"), style="dim")

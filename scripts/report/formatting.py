@@ -125,7 +125,7 @@ MINUS = "−"  # noqa: RUF001 - the minus sign is as wide as a digit, a hyphen i
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class DecisionRow:
     """All that a run says of one symbol. `symbol` is empty for a refusal that concerns the whole account."""
 
     symbol: str
@@ -195,7 +195,7 @@ class Row:
 KINDS = ("unknown", "order", "unsent", "refused", "left alone", "without prices")
 
 
-def rows(record: Json) -> list[Row]:
+def rows(record: Json) -> list[DecisionRow]:
     """One row per symbol that has a forecast, an order or a denial: what was done first, then the largest gaps."""
     report, seen = record["report"], record.get("observation") or {}
     forecasts, insights, placed, denials = (
@@ -213,7 +213,7 @@ def rows(record: Json) -> list[Row]:
         return float(closes[symbol]["usd"][-1]) if closes.get(symbol, {}).get("usd") else None
 
     found = [
-        Row(
+        DecisionRow(
             symbol=plain(symbol),
             held=float(positions[symbol]["quantity"]) if symbol in positions else 0.0,
             price_usd=price_usd(symbol),
@@ -235,13 +235,13 @@ def _left_over(record: Json, denials: Json) -> dict[str, Json]:
     return {order["symbol"]: {**order, "status": status} for order in decided if order["symbol"] not in denials}
 
 
-def without_prices(shown: Sequence[Row]) -> list[Row]:
+def without_prices(shown: Sequence[DecisionRow]) -> list[DecisionRow]:
     """The rows to sum up in one line: symbols nobody holds that have no prices, if they are many."""
     unpriced = [row for row in shown if row.kind == "without prices" and not row.held]
     return unpriced if len(unpriced) > MAX_UNPRICED_ROWS else []
 
 
-def headline(record: Json, shown: Sequence[Row]) -> str:
+def headline(record: Json, shown: Sequence[DecisionRow]) -> str:
     """What happened, in one sentence without a full stop."""
     status = record["report"]["status"]
     counts = ", ".join(_counts(shown, dry=status == Outcome.DRY_RUN))
@@ -257,7 +257,7 @@ def headline(record: Json, shown: Sequence[Row]) -> str:
     return counts or "Nothing to do"
 
 
-def _counts(shown: Sequence[Row], *, dry: bool) -> Iterator[str]:
+def _counts(shown: Sequence[DecisionRow], *, dry: bool) -> Iterator[str]:
     words = {
         "order": "{0} order{1} placed",
         "unknown": "{0} order{1} of unknown fate",

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from scripts.report import formatting, templating
 from scripts.report.charts import Charts
-from scripts.report.formatting import Json, Row
+from scripts.report.formatting import DecisionRow, Json
 from trader.journal.record import STARTED
 from trader.model import Code, Outcome
 
@@ -64,7 +64,7 @@ def _contents(record: Json) -> dict[str, Any]:
     }
 
 
-def _charts(record: Json, rows: Sequence[Row]) -> Iterator[tuple[Row, Markup]]:
+def _charts(record: Json, rows: Sequence[DecisionRow]) -> Iterator[tuple[DecisionRow, Markup]]:
     """Drawn while the template asks for them, one at a time."""
     charts = Charts(record.get("settings") or {})
     for row in rows:
@@ -73,7 +73,7 @@ def _charts(record: Json, rows: Sequence[Row]) -> Iterator[tuple[Row, Markup]]:
             yield row, charts.svg(row, closes)
 
 
-def _closes(record: Json, row: Row) -> Json | None:
+def _closes(record: Json, row: DecisionRow) -> Json | None:
     """What to draw of a row: nothing without a forecast, or where the journal kept no prices."""
     observed: Mapping[str, Json] = (record.get("observation") or {}).get("closes", {})
     closes = observed.get(row.symbol) if row.forecast else None

@@ -21,12 +21,12 @@ from rich.table import Table
 from rich.text import Text
 
 from scripts import console
-from scripts.cloud.aws import ALIAS, CONFIG, connect, translated
+from scripts.cloud.aws import ALIAS, CONFIG, connect, translate_errors
 from scripts.cloud.logs import moment, new_york, printable, wide_enough
 from scripts.console import CommandError
-from scripts.run.reconciliation import REMEDIES, Comparison, Finding, Kind, Sheet, compared, sheet
+from scripts.run.reconciliation import REMEDIES, Comparison, Finding, Kind, RecordedOrders, compare, sheet
 from trader import logs
-from trader.broker.base import Books
+from trader.broker.base import OrderHistory
 from trader.journal.entry import MAX_RUN_TIME, REMEMBERED, Journal, open_journal
 from trader.journal.record import as_json
 from trader.journal.recovery import AFTER, BEFORE, order_id, recover_slot, unlisted
@@ -41,12 +41,12 @@ SINCE = "7d"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
+class ReconcileInputs:
     """A strategy's journal and books, the present, and where the looking back begins."""
 
     settings: Settings
     journal: Journal
-    books: Books
+    books: OrderHistory
     now: datetime
     since: datetime
 
@@ -64,7 +64,7 @@ def main() -> None:
         settings = local(os.environ) if console.flag("LOCAL") else deployed(os.environ)
         scene = scene_of(settings, os.environ, datetime.now(UTC))
         with console.progress() as progress:
-            comparison = reconciled(scene, progress)
+            comparison = reconcile(scene, progress)
     if arguments.json:
         sys.stdout.write(json.dumps(result(scene, comparison), allow_nan=False) + "\n")
     else:
@@ -93,7 +93,7 @@ def deployed(env: Mapping[str, str]) -> Settings:
     strategy = cloud.chosen(env.get("STRATEGY"))
     function = cloud.function(strategy)
     boto3.setup_default_session(region_name=cloud.region)  # for the journal and the secrets
-    with translated(f"the settings of {function}"):
+    with translate_errors(f"the settings of {function}"):
         client = cloud.session.client("lambda", config=CONFIG)
         answer = client.get_function_configuration(FunctionName=function, Qualifier=ALIAS)
         settings = Settings.from_env(answer.get("Environment", {}).get("Variables", {}), Parameters().fetch)
@@ -106,14 +106,14 @@ def deployed(env: Mapping[str, str]) -> Settings:
     return settings
 
 
-def scene_of(settings: Settings, env: Mapping[str, str], clock: datetime) -> Scene:
+def scene_of(settings: Settings, env: Mapping[str, str], clock: datetime) -> ReconcileInputs:
     """The adapters that the settings name, as of now."""
     journal = open_journal(settings.journal, settings.strategy)
     now = present(settings, journal, clock)
     since = moment("SINCE", env.get("SINCE") or SINCE, now)
     if since >= now:
         raise CommandError(f"SINCE={env.get('SINCE')} is not before {new_york(now)}, New York time")
-    return Scene(settings=settings, journal=journal, books=books_of(settings, now), now=now, since=since)
+    return ReconcileInputs(settings=settings, journal=journal, books=books_of(settings, now), now=now, since=since)
 
 
 def present(settings: Settings, journal: Journal, clock: datetime) -> datetime:
@@ -124,7 +124,7 @@ def present(settings: Settings, journal: Journal, clock: datetime) -> datetime:
     return min(clock, max(slots) + MAX_RUN_TIME + timedelta(seconds=1)) if slots else clock
 
 
-def books_of(settings: Settings, now: datetime) -> Books:
+def books_of(settings: Settings, now: datetime) -> OrderHistory:
     """The books of the broker that BROKER names; they are read and nothing else."""
     if settings.broker == "alpaca":
         from trader.alpaca.client import AlpacaClient
@@ -146,7 +146,7 @@ def books_of(settings: Settings, now: datetime) -> Books:
 # --- looking -------------------------------------------------------------------------------------------------------
 
 
-def reconciled(scene: Scene, progress: Progress) -> Comparison:
+def reconcile(scene: ReconcileInputs, progress: Progress) -> Comparison:
     """Record what was cut off, then compare. The records are read before the books, which are never behind them."""
     claims = scene.journal.unfinished(scene.now, max(REMEMBERED, scene.now - scene.since))
     over = [claim.slot for claim in claims if claim.is_over(scene.now)]
@@ -162,7 +162,7 @@ def reconciled(scene: Scene, progress: Progress) -> Comparison:
     listed = scene.books.placed(scene.since - BEFORE, scene.now + AFTER)
     booked = [*listed, *unlisted([order for each in sheets for order in each.orders], listed, scene.books)]
     progress("the broker's books", 1, 1)
-    found = compared(sheets, [order for order in booked if is_looked_at(order, scene, sheets, under_way)])
+    found = compare(sheets, [order for order in booked if is_looked_at(order, scene, sheets, under_way)])
     findings = [
         *(Finding(kind=Kind.RECOVERED, slot=slot, words=words) for slot, words in recovered.items()),
         *(Finding(kind=Kind.UNDER_WAY, slot=slot, words="it has no record yet") for slot in under_way),
@@ -171,7 +171,7 @@ def reconciled(scene: Scene, progress: Progress) -> Comparison:
     return Comparison(findings=sorted(findings, key=lambda each: each.slot), pairs=found.pairs, runs=len(sheets))
 
 
-def sheets_of(scene: Scene, progress: Progress) -> Iterator[Sheet]:
+def sheets_of(scene: ReconcileInputs, progress: Progress) -> Iterator[RecordedOrders]:
     """What the records since then say of orders."""
     slots = sorted(scene.journal.kept(scene.since)["json"])
     for done, slot in enumerate(slots):
@@ -181,10 +181,12 @@ def sheets_of(scene: Scene, progress: Progress) -> Iterator[Sheet]:
         except JournalError as error:
             if not isinstance(error.__cause__, ValueError):
                 raise
-            yield Sheet(slot=slot, problem=str(error))
+            yield RecordedOrders(slot=slot, problem=str(error))
 
 
-def is_looked_at(order: Order, scene: Scene, sheets: Sequence[Sheet], under_way: Collection[datetime]) -> bool:
+def is_looked_at(
+    order: Order, scene: ReconcileInputs, sheets: Sequence[RecordedOrders], under_way: Collection[datetime]
+) -> bool:
     """Whether it is an order of the strategy's, in the period, and its run is over or has a record."""
     parts = order_id(order.client_order_id)
     if parts is None or parts.strategy != scene.settings.strategy or parts.slot < scene.since:
@@ -196,7 +198,7 @@ def is_looked_at(order: Order, scene: Scene, sheets: Sequence[Sheet], under_way:
 # --- the answer ----------------------------------------------------------------------------------------------------
 
 
-def result(scene: Scene, comparison: Comparison) -> dict[str, object]:
+def result(scene: ReconcileInputs, comparison: Comparison) -> dict[str, object]:
     """The comparison in JSON's types."""
     return {
         "strategy": scene.settings.strategy,
@@ -212,30 +214,30 @@ def result(scene: Scene, comparison: Comparison) -> dict[str, object]:
     }
 
 
-def show(scene: Scene, comparison: Comparison) -> None:
+def show(scene: ReconcileInputs, comparison: Comparison) -> None:
     """What was found, what to do about it, what became of the orders, and the verdict."""
     settings, out = scene.settings, console.OUT
     period = f"{new_york(scene.since)[:16]} to {new_york(scene.now)[:16]} New York"
     what = f"{settings.strategy}: {settings.journal} beside the books of {settings.broker}, {period}"
     out.print(Text(f" {what}\n", style="dim"), soft_wrap=True)
     if comparison.findings:
-        table = found_table(comparison.findings)
+        table = findings_table(comparison.findings)
         wide_enough(table).print(table)
         for kind in dict.fromkeys(each.kind for each in comparison.findings if each.kind in REMEDIES):
             out.print(Text(f" {kind}: {REMEDIES[kind]}", style="dim"), soft_wrap=True)
         out.print()
     became = Counter((pair.recorded.status, pair.booked.status) for pair in comparison.pairs)
     for (before, now), count in became.most_common():
-        words = f"{counted(count, 'order')} recorded as {before}, {'still' if before == now else 'by now'} {now}"
+        words = f"{format_count(count, 'order')} recorded as {before}, {'still' if before == now else 'by now'} {now}"
         out.print(Text(f" {printable(words)}", style="dim"), soft_wrap=True)
-    compared = f"{counted(comparison.runs, 'run')}, {counted(len(comparison.pairs), 'order')} in both"
+    compared = f"{format_count(comparison.runs, 'run')}, {format_count(len(comparison.pairs), 'order')} in both"
     if count := len(comparison.differences):
-        out.print(Text(f" {compared}: {counted(count, 'DIFFERENCE')}.", style="bold red"))
+        out.print(Text(f" {compared}: {format_count(count, 'DIFFERENCE')}.", style="bold red"))
     else:
         out.print(Text(f" {compared}: journal and broker agree.", style="green"))
 
 
-def found_table(findings: Sequence[Finding]) -> Table:
+def findings_table(findings: Sequence[Finding]) -> Table:
     """A row for each finding, differences in red."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold")
     for heading in ("Slot", "What", "Order", "Details"):
@@ -247,7 +249,7 @@ def found_table(findings: Sequence[Finding]) -> Table:
     return table
 
 
-def counted(number: int, what: str) -> str:
+def format_count(number: int, what: str) -> str:
     """`1 order`, `2 orders`."""
     return f"{number} {what}{'' if number == 1 else 'S' if what.isupper() else 's'}"
 

@@ -61,7 +61,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sheet:
+class RecordedOrders:
     """What a run's record says of orders; `problem` if it says nothing that could be read."""
 
     slot: datetime
@@ -94,11 +94,11 @@ class Comparison:
         return [each for each in self.findings if each.is_difference]
 
 
-def sheet(slot: datetime, record: object) -> Sheet:
+def sheet(slot: datetime, record: object) -> RecordedOrders:
     """The part of a record that is compared."""
     try:
         report = record["report"]  # type: ignore[index] # what it is if it is no record, is caught
-        return Sheet(
+        return RecordedOrders(
             slot=slot,
             status=str(report["status"]),
             detail=str(report["detail"]),
@@ -106,10 +106,10 @@ def sheet(slot: datetime, record: object) -> Sheet:
             refused=frozenset(denial["symbol"] for denial in report["denials"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        return Sheet(slot=slot, problem=f"its record is none: {type(error).__name__}: {error}")
+        return RecordedOrders(slot=slot, problem=f"its record is none: {type(error).__name__}: {error}")
 
 
-def compared(sheets: Sequence[Sheet], booked: Sequence[Order]) -> Comparison:
+def compare(sheets: Sequence[RecordedOrders], booked: Sequence[Order]) -> Comparison:
     """The differences and notes, by slot. `booked` are the strategy's own orders in the slots that are looked at."""
     there = {order.client_order_id: order for order in booked}
     recorded = {order.client_order_id: order for each in sheets for order in each.orders}
@@ -121,7 +121,7 @@ def compared(sheets: Sequence[Sheet], booked: Sequence[Order]) -> Comparison:
     return Comparison(findings=sorted(findings, key=lambda each: each.slot), pairs=pairs, runs=len(sheets))
 
 
-def of_sheet(sheet: Sheet, there: Mapping[str, Order]) -> Iterator[Finding]:
+def of_sheet(sheet: RecordedOrders, there: Mapping[str, Order]) -> Iterator[Finding]:
     """What a record says that the books do not."""
     if sheet.problem:
         yield Finding(kind=Kind.UNREADABLE, slot=sheet.slot, words=sheet.problem)
@@ -156,7 +156,7 @@ def of_order(slot: datetime, order: Order, booked: Order | None) -> Finding | No
 
 
 def of_books(
-    booked: Sequence[Order], recorded: Mapping[str, Order], sheets: Mapping[datetime, Sheet]
+    booked: Sequence[Order], recorded: Mapping[str, Order], sheets: Mapping[datetime, RecordedOrders]
 ) -> Iterator[Finding]:
     """What the books have that no record says. What a broker refused at once is a denial in the record."""
     for order in booked:

@@ -65,7 +65,7 @@ def find(run: str, env: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
     """The record that RUN names: a file, the latest of the strategy's journal, or one of its slots."""
     if Path(run).is_file():
         try:
-            return run, checked(run, codec.loaded(Path(run).read_text(encoding="utf-8")))
+            return run, check_version(run, codec.loaded(Path(run).read_text(encoding="utf-8")))
         except ValueError as error:
             raise JournalError(f"{run} is not JSON: {error}") from error
     settings = Settings.from_env({name: env[name] for name in ("JOURNAL", "STRATEGY") if name in env}, lambda _: {})
@@ -76,10 +76,10 @@ def find(run: str, env: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
         raise JournalError(
             f"RUN={run}: {where} has no such record; RUN is latest, a slot such as 20221228T2045Z, or a file"
         )
-    return names[-1], checked(names[-1], journal.load(names[-1]))
+    return names[-1], check_version(names[-1], journal.load(names[-1]))
 
 
-def checked(name: str, record: Mapping[str, Any]) -> Mapping[str, Any]:
+def check_version(name: str, record: Mapping[str, Any]) -> Mapping[str, Any]:
     """The record, if this version can read it."""
     if not isinstance(record, dict) or record.get("version") != VERSION:
         raise JournalError(f"{name} is no run's record of version {VERSION}")

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from scripts import console
 from scripts.backtest import prices
-from scripts.backtest.forecasts import asked_bars
+from scripts.backtest.forecasts import count_needed_bars
 from scripts.sweep import executors, grid, html, sweep
-from scripts.sweep.config import Plan
+from scripts.sweep.config import SweepConfig
 from scripts.sweep.console import show
 from scripts.sweep.results import Outcome
 from scripts.sweep.store import folder
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the results as JSON")
     arguments = parser.parse_args()
     with console.plain_errors("interrupted before the sweep began; nothing is lost"):
-        outcome, paths = run_sweep(Plan.from_env(os.environ, arguments.grid), os.environ)
+        outcome, paths = run_sweep(SweepConfig.from_env(os.environ, arguments.grid), os.environ)
         if arguments.json:
             files = {path.name: str(path) for path in paths}
             sys.stdout.write(json.dumps({**outcome.as_json(), "files": files}) + "\n")
@@ -43,7 +43,7 @@ def main() -> None:
     sys.exit(console.FAILED if outcome.failed else console.USABLE)
 
 
-def run_sweep(plan: Plan, env: Mapping[str, str]) -> tuple[Outcome, tuple[Path, ...]]:
+def run_sweep(plan: SweepConfig, env: Mapping[str, str]) -> tuple[Outcome, tuple[Path, ...]]:
     """The whole of it; gives the paths of the files, too."""
     axes = grid.read(plan.grid)
     settings, left_out = grid.settings(grid.combinations(axes, plan.samples, plan.seed), env)
@@ -51,7 +51,7 @@ def run_sweep(plan: Plan, env: Mapping[str, str]) -> tuple[Outcome, tuple[Path, 
     every = [*(each.options for each in settings), *([default] if default else [])]
     with console.progress() as report:
         # Of the settings, the one that looks back furthest: Yahoo is asked for as much as is needed.
-        panel = prices.load(max(every, key=lambda each: asked_bars(each.settings)), report)
+        panel = prices.load(max(every, key=lambda each: count_needed_bars(each.settings)), report)
         cut = parts(sweep.span(panel, every), plan.folds)
         with folder(every[0].out, fresh=plan.fresh) as path:
             with crew_of(plan) as workers:
@@ -68,7 +68,7 @@ def run_sweep(plan: Plan, env: Mapping[str, str]) -> tuple[Outcome, tuple[Path, 
             return outcome, html.write(outcome, path)
 
 
-def crew_of(plan: Plan) -> AbstractContextManager[executors.Crew]:
+def crew_of(plan: SweepConfig) -> AbstractContextManager[executors.Workers]:
     """Those who do the work."""
     return executors.dask(plan.scheduler) if plan.scheduler else executors.local(plan.workers)
 

@@ -21,7 +21,7 @@ VARIABLES: Mapping[str, Callable[[str], object]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class SweepConfig:
     """How to sweep."""
 
     grid: str

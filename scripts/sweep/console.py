@@ -46,7 +46,7 @@ def show(outcome: Outcome, console: Console) -> None:
     console.print(_best(outcome))
     console.print()
     console.print(Padding(Text(outcome.caution, style="yellow"), (0, 1), expand=False))
-    for line in failed_lines(outcome):
+    for line in list_failures(outcome):
         console.print(Text(f" {line}", style="red"), soft_wrap=True)
 
 
@@ -102,7 +102,7 @@ def left_out_lines(outcome: Outcome) -> Iterator[str]:
         yield f"left out: {len(outcome.left_out) - MAX_LEFT_OUT:,} more that contradict themselves (JSON=1 lists all)"
 
 
-def failed_lines(outcome: Outcome) -> Iterator[str]:
+def list_failures(outcome: Outcome) -> Iterator[str]:
     """Which backtests have no figures, and why."""
     for values, part, why in outcome.failed:
         name = "the default" if values is None else in_words(values)

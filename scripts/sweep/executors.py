@@ -68,7 +68,7 @@ class Lane:
 
 
 @dataclass(slots=True, kw_only=True)
-class Crew:
+class Workers:
     """Lanes that tasks are shared out to as they become free."""
 
     lanes: list[Lane]
@@ -85,7 +85,7 @@ class Crew:
         workers die of, has a Failure for a result; any other error of the function is raised.
         """
         if self.guard:
-            function = partial(work.guarded, function, self.guard)
+            function = partial(work.run_guarded, function, self.guard)
         waiting = iter(tasks)
         again: deque[tuple[str, T]] = deque()
         deaths: Counter[str] = Counter()
@@ -95,7 +95,7 @@ class Crew:
                 task = again.popleft() if again else next(waiting, None)
                 if task is None:
                     break
-                under_way[_submitted(lane, function, task[1])] = (lane, *task)
+                under_way[_submit(lane, function, task[1])] = (lane, *task)
             if not under_way:
                 return
             done, _ = wait(under_way, timeout=CHECK_S, return_when=FIRST_COMPLETED)
@@ -132,7 +132,7 @@ class Crew:
             yield from (lane for lane in self.lanes if room[id(lane)] > taken)
 
 
-def _submitted[T, R](lane: Lane, function: Callable[[T], R], argument: T) -> Future[R]:
+def _submit[T, R](lane: Lane, function: Callable[[T], R], argument: T) -> Future[R]:
     if lane.is_sealed:
         return lane.executor.submit(_opener(), pickle.dumps((function, argument)))
     try:
@@ -145,20 +145,20 @@ def _submitted[T, R](lane: Lane, function: Callable[[T], R], argument: T) -> Fut
 def _opener() -> Callable[[bytes], Any]:
     """What calls a task that is only bytes until then. Dask sends it by its code, not by its name, for it is local."""
 
-    def opened(sealed: bytes) -> Any:  # noqa: ANN401 - whatever the task gives
+    def open_sealed(sealed: bytes) -> Any:  # noqa: ANN401 - whatever the task gives
         import pickle
 
         function, argument = pickle.loads(sealed)  # noqa: S301 - our own bytes
         return function(argument)
 
-    return opened
+    return open_sealed
 
 
 # --- on this machine -------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def local(workers: int) -> Iterator[Crew]:
+def local(workers: int) -> Iterator[Workers]:
     """So many processes, each behind an executor of its own: if one dies, the others are not disturbed.
 
     They are gone at the end; after an interruption or an error at once, with what they were at.
@@ -170,7 +170,7 @@ def local(workers: int) -> Iterator[Crew]:
     start = partial(ProcessPoolExecutor, 1, mp_context=context, initializer=set_up)
     lanes = [Lane(start=start) for _ in range(workers)]
     try:
-        yield Crew(lanes=lanes)
+        yield Workers(lanes=lanes)
     except BaseException:
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
@@ -200,7 +200,7 @@ def _start_forkserver() -> None:
 
 
 @contextmanager
-def dask(address: str) -> Iterator[Crew]:
+def dask(address: str) -> Iterator[Workers]:
     """The workers of an existing cluster.
 
     Raises BacktestError if there is no scheduler at the address, if it has no workers, and if they cannot do our work:
@@ -221,17 +221,19 @@ def dask(address: str) -> Iterator[Crew]:
             "start one with `.venv/bin/dask scheduler`, or leave SCHEDULER out to use this machine"
         ) from error
     try:
-        threads = _checked_workers(client, address)
+        threads = _count_workers(client, address)
         lane = Lane(start=partial(client.get_executor, pure=False), depth=2 * threads, is_sealed=True)
         try:
-            yield Crew(lanes=[lane], check=Watch(client, address), deadly=(KilledWorker,), guard=work.fingerprint())
+            yield Workers(
+                lanes=[lane], check=SchedulerWatch(client, address), deadly=(KilledWorker,), guard=work.fingerprint()
+            )
         finally:
             lane.executor.shutdown(wait=False)
     finally:
         client.close(timeout=CONNECT_S)  # type: ignore[no-untyped-call]
 
 
-class Watch:
+class SchedulerWatch:
     """Raises BacktestError when a cluster is lost, or has been without workers for too long."""
 
     def __init__(self, client: "distributed.Client", address: str) -> None:
@@ -257,7 +259,7 @@ class Watch:
             )
 
 
-def _checked_workers(client: "distributed.Client", address: str) -> int:
+def _count_workers(client: "distributed.Client", address: str) -> int:
     """The number of threads of all workers, which must be able to do our work and do it as it is done here."""
     start = START_WORKERS.format(address=address)
     threads = client.nthreads()  # type: ignore[no-untyped-call]

@@ -201,14 +201,14 @@ def combinations(axes: Mapping[str, Axis], samples: int | None, seed: int) -> li
         )
     chance = random.Random(seed)  # noqa: S311 - nothing is to be kept secret
     if ranges:
-        return _drawn(axes, samples or 0, chance)
+        return _draw(axes, samples or 0, chance)
     chosen: Sequence[int] = range(size)
     if samples is not None and samples < size:
         chosen = sorted(chance.sample(chosen, samples))
-    return [_numbered(lists, number) for number in chosen]
+    return [_number(lists, number) for number in chosen]
 
 
-def _drawn(axes: Mapping[str, Axis], samples: int, chance: random.Random) -> list[Values]:
+def _draw(axes: Mapping[str, Axis], samples: int, chance: random.Random) -> list[Values]:
     found: dict[tuple[str, ...], None] = {}
     for _ in range(DRAWS * samples):
         found[
@@ -219,7 +219,7 @@ def _drawn(axes: Mapping[str, Axis], samples: int, chance: random.Random) -> lis
     return [dict(zip(axes, values, strict=True)) for values in found]
 
 
-def _numbered(lists: Mapping[str, tuple[str, ...]], number: int) -> Values:
+def _number(lists: Mapping[str, tuple[str, ...]], number: int) -> Values:
     """The combination with this number, of those in order."""
     found = {}
     for name, values in reversed(list(lists.items())):

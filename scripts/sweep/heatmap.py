@@ -51,7 +51,7 @@ def draw(outcome: Outcome) -> Picture:
     rest = [name for name in varied if name not in drawn]
     sections = [Sections(name, outcome.axes[name]) for name in drawn]
     title = f"{label(outcome.metric)}, mean out of sample" + (f", over all {', '.join(rest)}" if rest else "")
-    canvas = _drawn(sections, _cells(outcome, sections), outcome.metric)
+    canvas = _draw(sections, _cells(outcome, sections), outcome.metric)
     shape = svg.inline(canvas, title=title, description=f"by {' and '.join(drawn)}", salt="sweep")
     width, height = (round(PIXELS_AN_INCH * float(inches)) for inches in canvas.get_size_inches())
     element = str(shape).replace('class="chart"', f'class="chart" style="max-width: {width}px"', 1)
@@ -97,7 +97,7 @@ def _cells(outcome: Outcome, sections: Sequence[Sections]) -> NDArray[np.float64
     return cells
 
 
-def _drawn(sections: Sequence[Sections], cells: NDArray[np.float64], metric: str) -> Canvas:
+def _draw(sections: Sequence[Sections], cells: NDArray[np.float64], metric: str) -> Canvas:
     down, across = cells.shape
     is_heat_map = len(sections) > 1
     wide = across * max(CELL_INCHES[0], _inches(sections[0].labels) + 0.2)

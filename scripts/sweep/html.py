@@ -25,7 +25,7 @@ def write(outcome: Outcome, folder: Path) -> tuple[Path, ...]:
             folds=list(console.folds_rows(outcome)),
             best=list(console.best_rows(outcome)),
             left_out=list(console.left_out_lines(outcome)),
-            failed=list(console.failed_lines(outcome)),
+            failed=list(console.list_failures(outcome)),
             picture=drawn,
             label=console.label(outcome.metric),
             same=same_for_all(outcome),
@@ -41,12 +41,12 @@ def write(outcome: Outcome, folder: Path) -> tuple[Path, ...]:
 
 def same_for_all(outcome: Outcome) -> list[tuple[str, str]]:
     """The options that every setting has in common."""
-    every = [_shown(each.options) for each in outcome.settings]
+    every = [_show(each.options) for each in outcome.settings]
     same = [(name, text) for name, text in every[0].items() if all(each[name] == text for each in every)]
     return [(name, text) for name, text in same if name not in {*outcome.axes, *NO_EFFECT} and text]
 
 
-def _shown(options: Options) -> dict[str, str]:
+def _show(options: Options) -> dict[str, str]:
     own = {
         "CASH": options.cash_usd,
         "COMMISSION": options.commission_fraction,

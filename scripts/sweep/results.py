@@ -13,7 +13,7 @@ from scripts.sweep.executors import Failure
 from scripts.sweep.grid import Axis, LeftOut, Setting, Values, in_words
 from scripts.sweep.store import writing
 from scripts.sweep.sweep import Swept
-from scripts.sweep.walk_forward import BETTER, Figure, Fold, Part, out_of_sample, scored, walk_forward
+from scripts.sweep.walk_forward import BETTER, Figure, Fold, Part, out_of_sample, score_by, walk_forward
 
 BEST = 10
 """So many settings are shown."""
@@ -52,7 +52,7 @@ class Outcome:
     @property
     def ranking(self) -> list[int]:
         """The settings, the best by its mean out of sample first; of equals, the first of the grid."""
-        score, means = scored(BETTER[self.metric]), [out_of_sample(row) for row in self.figures]
+        score, means = score_by(BETTER[self.metric]), [out_of_sample(row) for row in self.figures]
         return sorted(range(len(means)), key=lambda setting: -score(means[setting]))
 
     @property

@@ -14,7 +14,7 @@ from scripts.backtest import forecasts, prices
 from scripts.backtest.compute import Task
 from scripts.backtest.model import BacktestError, Options, Panel
 from scripts.sweep import tasks
-from scripts.sweep.executors import Crew, Failure
+from scripts.sweep.executors import Failure, Workers
 from scripts.sweep.store import Store, identity
 from scripts.sweep.tasks import Figures, Job, pack
 from scripts.sweep.walk_forward import Part
@@ -50,7 +50,7 @@ def sweep(
     options: Sequence[Options],
     parts: Sequence[Part],
     *,
-    crew: Crew,
+    crew: Workers,
     folder: Path,
     progress: Progress = no_progress,
     forecast: Callable[[Task], bytes] = tasks.forecast,
@@ -60,7 +60,7 @@ def sweep(
 
     `forecast` and `judge` do one task each, in the crew's processes. Raises InterruptedSweepError at Ctrl-C.
     """
-    plan = Plan(panel, options, parts)
+    plan = TaskPlan(panel, options, parts)
     results = Store(folder / "results.jsonl")
     todo = [cell for cell in plan.cells if cell.name not in results]
     failures: dict[str, Failure] = {}
@@ -94,7 +94,7 @@ class Cell:
     group: str  # of those that share their forecasts
 
 
-class Plan:
+class TaskPlan:
     """All there is to compute, in an order in which what belongs together follows on one another."""
 
     def __init__(self, panel: Panel, options: Sequence[Options], parts: Sequence[Part]) -> None:
@@ -146,7 +146,7 @@ class Plan:
 
     def _cut(self, part: Part, options: Options) -> tuple[Panel, str]:
         """The part's bars and the history before it, and a digest of their content."""
-        asked = forecasts.asked_bars(options.settings)
+        asked = forecasts.count_needed_bars(options.settings)
         if (part.number, asked) not in self._cuts:
             cut = with_history(self._panel, part, asked)
             self._cuts[part.number, asked] = cut, digest_of(cut)
@@ -180,7 +180,7 @@ def digest_of(panel: Panel) -> str:
 
 def span(panel: Panel, options: Sequence[Options]) -> tuple[Any, ...]:
     """The bars that every setting can trade. Raises BacktestError if one cannot trade any."""
-    needs = {(each.settings.signal, forecasts.asked_bars(each.settings)): each for each in options}
+    needs = {(each.settings.signal, forecasts.count_needed_bars(each.settings)): each for each in options}
     times = min((prices.span(panel, each) for each in needs.values()), key=len)
     first = times[0].astimezone(NEW_YORK).date()
     is_whole = not any(time.astimezone(NEW_YORK).date() == first for time in panel.close.loc[: times[0]].index[:-1])
@@ -192,7 +192,7 @@ def span(panel: Panel, options: Sequence[Options]) -> tuple[Any, ...]:
 
 
 def _forecasts(
-    plan: Plan, todo: Sequence[Cell], folder: Path, crew: Crew, forecast: Callable[[Task], bytes]
+    plan: TaskPlan, todo: Sequence[Cell], folder: Path, crew: Workers, forecast: Callable[[Task], bytes]
 ) -> Iterator[tuple[str, int, int]]:
     """Compute what is not in the folder, a file for each group; yields how far it has come.
 
@@ -218,10 +218,10 @@ def _forecasts(
 
 
 def _backtests(
-    plan: Plan,
+    plan: TaskPlan,
     todo: Sequence[Cell],
     folder: Path,
-    crew: Crew,
+    crew: Workers,
     judge: Callable[[Job], Figures],
     results: Store,
     failures: dict[str, Failure],

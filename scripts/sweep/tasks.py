@@ -65,18 +65,18 @@ def forecast(task: compute.Task) -> bytes:
 def figures(job: Job) -> Figures:
     """The key figures of one backtest."""
     with ONE_AT_A_TIME:
-        return statistics.key_figures(backtest(unpacked_panel(job.panel), job.options, table=unpacked_table(job.table)))
+        return statistics.key_figures(backtest(unpack_panel(job.panel), job.options, table=unpack_table(job.table)))
 
 
 @lru_cache(maxsize=UNPACKED)
-def unpacked_panel(packed: Packed) -> Panel:
+def unpack_panel(packed: Packed) -> Panel:
     """The panel of a job."""
     panel: Panel = pickle.loads(packed.data)  # noqa: S301 - our own bytes
     return panel
 
 
 @lru_cache(maxsize=UNPACKED)
-def unpacked_table(packed: Packed) -> compute.Table:
+def unpack_table(packed: Packed) -> compute.Table:
     """The forecasts of a job."""
     table: compute.Table = {}
     for each in pickle.loads(packed.data):  # noqa: S301 - our own bytes
@@ -88,7 +88,7 @@ class OtherVersionError(Exception):
     """This process would come to other results than the one that asked."""
 
 
-def guarded[T, R](function: Callable[[T], R], asking: dict[str, str], argument: T) -> R:
+def run_guarded[T, R](function: Callable[[T], R], asking: dict[str, str], argument: T) -> R:
     """Do a task in a process that may have joined at any time. Raises OtherVersionError."""
     if others := differences(asking, fingerprint()):
         raise OtherVersionError(others)

@@ -86,7 +86,7 @@ def walk_forward(figures: Sequence[Sequence[Figure]], default: Sequence[Figure] 
 
     `better` is 1 if more is better and -1 if less is. Of equals, the first is chosen.
     """
-    score = scored(better)
+    score = score_by(better)
     number_of_parts = len(figures[0])
     folds = []
     for part in range(number_of_parts - 1):
@@ -109,7 +109,7 @@ def walk_forward(figures: Sequence[Sequence[Figure]], default: Sequence[Figure] 
     return folds
 
 
-def scored(better: int) -> Callable[[Figure], float]:
+def score_by(better: int) -> Callable[[Figure], float]:
     """Figures as numbers of which the largest is the best; none at all is the worst."""
     return lambda figure: -math.inf if figure is None else better * figure
 

@@ -39,7 +39,7 @@ TIMED_OUT = re.compile(r"Task timed out after [\d.]+ seconds")
 
 
 @contextmanager
-def bridged(aws: Mapping[str, str], extra_env: Mapping[str, str]) -> Iterator[None]:
+def bridge(aws: Mapping[str, str], extra_env: Mapping[str, str]) -> Iterator[None]:
     """Let functions that are invoked synchronously run, with `extra_env` beside what they are configured with.
 
     `aws` is what leads to moto's server: the function's own calls go there too.
@@ -77,7 +77,7 @@ def run(deployed: LambdaFunction, event: object, env: Mapping[str, str]) -> Done
         began = time.perf_counter()
         # Not interface.invoke, which makes an exception of an error: here the very answer is wanted.
         payload = requests.post(interface.url, json=event, timeout=config["Timeout"] + 10).content
-        metrics = measured(interface, (time.perf_counter() - began) * 1000) | {"memorySizeMB": config["MemorySize"]}
+        metrics = measure(interface, (time.perf_counter() - began) * 1000) | {"memorySizeMB": config["MemorySize"]}
         log = interface.log
     if timed_out := TIMED_OUT.search(payload.decode()):  # the emulator's words, without JSON around them
         payload = json.dumps({"errorType": "Sandbox.Timedout", "errorMessage": timed_out[0]}).encode()
@@ -89,20 +89,20 @@ def run(deployed: LambdaFunction, event: object, env: Mapping[str, str]) -> Done
 def function(deployed: LambdaFunction, config: Mapping[str, Any]) -> lambda_runtime.Function:
     """The function with its layers, unpacked, and the Python it is configured for."""
     target = Target(config["Runtime"].removeprefix("python"), config["Architectures"][0])
-    tools, program = lambda_runtime.fetched(target)
+    tools, program = lambda_runtime.fetch_emulator(target)
     backend = get_backend(deployed.account_id, deployed.region)
     layers = [backend.layers_versions_by_arn(layer["Arn"]) for layer in config["Layers"]]
     return lambda_runtime.Function(
         python=target.interpreter(),
         tools=tools,
         emulator=program,
-        task=unpacked(deployed.code_bytes),
-        path=[unpacked(layer.code_bytes) / "python" for layer in layers if layer],
+        task=unpack_zips(deployed.code_bytes),
+        path=[unpack_zips(layer.code_bytes) / "python" for layer in layers if layer],
         handler=config["Handler"],
     )
 
 
-def measured(interface: lambda_runtime.RuntimeInterface, elapsed_ms: float) -> dict[str, float]:
+def measure(interface: lambda_runtime.RuntimeInterface, elapsed_ms: float) -> dict[str, float]:
     """The metrics of a report, from what was measured; an init that failed, or a process that is gone, has none."""
     init_ms, peak_mb = 0.0, 0.0
     with suppress(lambda_runtime.FunctionError):
@@ -168,7 +168,7 @@ def log_group(config: Mapping[str, Any]) -> str:
     return str(config.get("LoggingConfig", {}).get("LogGroup") or f"/aws/lambda/{config['FunctionName']}")
 
 
-def unpacked(zipped: bytes) -> Path:
+def unpack_zips(zipped: bytes) -> Path:
     """A zip's contents as Lambda would lay them out; unpacked once in the life of this process."""
     folder = _folder() / hashlib.sha256(zipped).hexdigest()
     if not folder.is_dir():

@@ -168,13 +168,13 @@ class Parser:
         while self._took(","):
             figures.append(self._figure())
         by = self._columns() if self._took("by") else []
-        self._query.commands.append(partial(grouped, by=by, figures=figures))
+        self._query.commands.append(partial(group_rows, by=by, figures=figures))
 
     def _sort(self) -> None:
         keys = [self._sort_key()]
         while self._took(","):
             keys.append(self._sort_key())
-        self._query.commands.append(partial(ordered, keys=keys))
+        self._query.commands.append(partial(sort_rows, keys=keys))
 
     def _limit(self) -> None:
         self._query.limit = int(self._next("number").text)
@@ -210,7 +210,7 @@ class Parser:
 
         def compute(events: Sequence[Event]) -> Value:
             found = [(str(event["@timestamp"]), value) for event in events if (value := argument(event)) is not None]
-            return rounded(figure(found, percent))
+            return round_value(figure(found, percent))
 
         return (self._name() if self._took("as") else name), compute
 
@@ -240,13 +240,13 @@ class Parser:
             return self._comparison()
         term = self._not()
 
-        def negated(event: Event) -> bool:
+        def negate(event: Event) -> bool:
             value = term(event)
             if value is None:
                 raise QueryError("not, of a comparison with a missing field: what AWS makes of it is not known here")
             return not value
 
-        return negated
+        return negate
 
     def _comparison(self) -> Expression:
         left = self._sum()
@@ -265,26 +265,26 @@ class Parser:
         while self._took(","):
             allowed.append(self._sum())
         self._expect("]")
-        return lambda event: any(compared("=", left(event), each(event)) for each in allowed)
+        return lambda event: any(compare("=", left(event), each(event)) for each in allowed)
 
     def _likeness(self, left: Expression) -> Expression:
         token = self._next("text", "pattern")
         inside = token.text[1:-1]
         wanted = re.compile(inside if token.kind == "pattern" else re.escape(inside))
-        return lambda event: None if (value := left(event)) is None else bool(wanted.search(shown(value)))
+        return lambda event: None if (value := left(event)) is None else bool(wanted.search(format_value(value)))
 
     # --- values
 
     def _sum(self) -> Expression:
         value = self._product()
         while sign := self._took("+") or self._took("-"):
-            value = partial(calculated, sign, value, self._product())
+            value = partial(calculate, sign, value, self._product())
         return value
 
     def _product(self) -> Expression:
         value = self._value()
         while sign := self._took("*") or self._took("/"):
-            value = partial(calculated, sign, value, self._value())
+            value = partial(calculate, sign, value, self._value())
         return value
 
     def _value(self) -> Expression:
@@ -361,7 +361,7 @@ def both(terms: Sequence[Expression], event: Event) -> bool | None:
 
 
 def comparison(sign: str, left: Expression, right: Expression, event: Event) -> bool | None:
-    return compared(sign, left(event), right(event))
+    return compare(sign, left(event), right(event))
 
 
 def number(value: Value) -> float | None:
@@ -373,19 +373,19 @@ def number(value: Value) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def compared(sign: str, left: Value, right: Value) -> bool | None:
+def compare(sign: str, left: Value, right: Value) -> bool | None:
     """As numbers if both are, else as texts; None if one is missing, and then `!=` is refused."""
     if left is None or right is None:
         if sign == "!=":
             raise QueryError("!= with a missing field: what AWS makes of it is not known here")
         return None
     numbers = number(left), number(right)
-    a, b = numbers if None not in numbers else (shown(left), shown(right))
+    a, b = numbers if None not in numbers else (format_value(left), format_value(right))
     results = {"=": a == b, "!=": a != b, "<": a < b, ">": a > b, "<=": a <= b, ">=": a >= b}  # type: ignore[operator]
     return results[sign]
 
 
-def calculated(sign: str, left: Expression, right: Expression, event: Event) -> Value:
+def calculate(sign: str, left: Expression, right: Expression, event: Event) -> Value:
     """A sum, difference, product or quotient; None if one side is missing or no number."""
     a, b = number(left(event)), number(right(event))
     if a is None or b is None or (sign == "/" and b == 0):
@@ -393,12 +393,12 @@ def calculated(sign: str, left: Expression, right: Expression, event: Event) -> 
     return {"+": a + b, "-": a - b, "*": a * b, "/": a / (b or 1)}[sign]
 
 
-def shown(value: Value) -> str:
+def format_value(value: Value) -> str:
     """A value as results show it: a whole number without a point."""
     return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
-def rounded(value: Value) -> Value:
+def round_value(value: Value) -> Value:
     """A computed number as Insights gives it, with four decimals at the most."""
     return round(value, 4) if isinstance(value, float) else value
 
@@ -443,7 +443,7 @@ FIGURES: dict[str, Callable[[Found, float], Any]] = {
 }
 
 
-def grouped(
+def group_rows(
     rows: list[dict[str, Value]],
     by: Sequence[Column],
     figures: Sequence[tuple[str, Callable[[Sequence[Event]], Value]]],
@@ -451,7 +451,7 @@ def grouped(
     """One row for each combination of what is grouped by."""
 
     def key(row: Event) -> tuple[str, ...]:
-        return tuple("" if (value := column.compute(row)) is None else shown(value) for column in by)
+        return tuple("" if (value := column.compute(row)) is None else format_value(value) for column in by)
 
     groups = [list(group) for _, group in groupby(sorted(rows, key=key), key)]
     return [
@@ -460,7 +460,7 @@ def grouped(
     ]
 
 
-def ordered(rows: list[dict[str, Value]], keys: Sequence[tuple[str, bool]]) -> list[dict[str, Value]]:
+def sort_rows(rows: list[dict[str, Value]], keys: Sequence[tuple[str, bool]]) -> list[dict[str, Value]]:
     """Sorted as AWS documents it: what is no number before the numbers, digits within text by their length."""
 
     def compare(a: Event, b: Event) -> int:
@@ -486,7 +486,7 @@ def natural(value: Value) -> tuple[Any, ...]:
 # --- events --------------------------------------------------------------------------------------------------------
 
 
-def discovered(message: str) -> dict[str, Value]:
+def discover_fields(message: str) -> dict[str, Value]:
     """The fields of a message that is a JSON object, nested ones by dots; of any other message none."""
     try:
         content = json.loads(message)
@@ -528,7 +528,7 @@ def events_of(groups: Sequence[Any], start_s: int, end_s: int) -> tuple[list[dic
                     "@logStream": stream.log_stream_name,
                     "@ptr": str(event.event_id),
                 }
-                found.append(discovered(event.message) | system)
+                found.append(discover_fields(event.message) | system)
     return found, float(size)
 
 
@@ -589,7 +589,7 @@ def get_query_results(response: LogsResponse) -> str:
     running = _query(response)
     running.looks += 1
     rows = running.rows if running.status == "Complete" else running.rows[:1]
-    results = [[{"field": name, "value": shown(value)} for name, value in row.items()] for row in rows]
+    results = [[{"field": name, "value": format_value(value)} for name, value in row.items()] for row in rows]
     return json.dumps({"results": results, "statistics": running.statistics, "status": running.status})
 
 

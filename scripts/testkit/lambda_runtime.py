@@ -25,7 +25,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 from scripts.layer.bytecode import compile_tree
 from scripts.layer.target import BUILD, FOLDER, LayerError, Target
-from scripts.layer.wheels import installed
+from scripts.layer.wheels import ensure_installed
 
 REQUIREMENTS = FOLDER / "emulator.txt"
 PROGRAM = "samcli/local/rapid/aws-lambda-rie-{arch}"
@@ -65,9 +65,9 @@ class EmulatorError(LayerError):
     """The function could not be tried at all: the emulator, or the Python for it, does not start on this machine."""
 
 
-def fetched(target: Target) -> tuple[Path, Path]:
+def fetch_emulator(target: Target) -> tuple[Path, Path]:
     """The folder of the emulator's wheels, and the emulator. Raises LayerError if it is not the one that is pinned."""
-    folder = installed(target, BUILD / f"emulator-python{target.python}-{target.arch}", REQUIREMENTS)
+    folder = ensure_installed(target, BUILD / f"emulator-python{target.python}-{target.arch}", REQUIREMENTS)
     program = folder / PROGRAM.format(arch=target.arch)
     if not program.is_file() or hashlib.sha256(program.read_bytes()).hexdigest() != SHA256[target.arch]:
         raise LayerError(

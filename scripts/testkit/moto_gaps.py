@@ -80,7 +80,7 @@ def _queries(response: LogsResponse) -> dict[str, dict[str, Any]]:
 
 def put_function_event_invoke_config(response: LambdaResponse) -> ActionResult:
     """Keep the configuration of the qualifier that was named: AWS uses it for that one only."""
-    function, key = _qualified(response)
+    function, key = _qualify(response)
     arn = f"{function.function_arn.removesuffix(f':{function.version}')}:{key[1]}"
     config = models.EventInvokeConfig(arn, function.last_modified, response.json_body)
     _invoke_configs(response)[key] = config
@@ -89,7 +89,7 @@ def put_function_event_invoke_config(response: LambdaResponse) -> ActionResult:
 
 def get_function_event_invoke_config(response: LambdaResponse) -> ActionResult:
     """The configuration of one qualifier."""
-    function, key = _qualified(response)
+    function, key = _qualify(response)
     if key not in _invoke_configs(response):
         raise UnknownEventConfig(function.function_arn)
     return ActionResult(_invoke_configs(response)[key].response())
@@ -97,13 +97,13 @@ def get_function_event_invoke_config(response: LambdaResponse) -> ActionResult:
 
 def delete_function_event_invoke_config(response: LambdaResponse) -> TYPE_RESPONSE:
     """Forget the configuration of one qualifier."""
-    function, key = _qualified(response)
+    function, key = _qualify(response)
     if not _invoke_configs(response).pop(key, None):
         raise UnknownEventConfig(function.function_arn)
     return 204, {"status": 204}, "{}"
 
 
-def _qualified(response: LambdaResponse) -> tuple[models.LambdaFunction, tuple[str, str]]:
+def _qualify(response: LambdaResponse) -> tuple[models.LambdaFunction, tuple[str, str]]:
     name, qualifier = unquote(response.path.rsplit("/", 2)[1]), response._get_param("Qualifier")
     function = response.backend.get_function(name, qualifier)
     return function, (function.function_name, qualifier or "$LATEST")

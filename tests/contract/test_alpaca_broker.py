@@ -17,7 +17,7 @@ from scripts import ROOT
 from scripts.testkit.alpaca import AlpacaFake, FaultKind
 from trader.alpaca.client import AlpacaClient
 from trader.broker.alpaca import AlpacaBroker
-from trader.broker.base import BrokerError, OddAnswerError, OrderRejectedError, OrderUnclearError
+from trader.broker.base import BrokerError, OrderRejectedError, OrderStateUnknownError, UnexpectedResponseError
 from trader.model import Account, Code, OpenOrder, Order, Position, Side
 
 BUY = Order(client_order_id="trend-1-AAPL-buy", symbol="AAPL", side=Side.BUY, quantity=10, price_usd=100)
@@ -485,7 +485,7 @@ def test_an_order_accepted_without_an_answer_is_unclear_and_there_once(
     fake: AlpacaFake, broker: AlpacaBroker, kind: FaultKind
 ) -> None:
     fake.fault("POST", "/v2/orders", kind)
-    with pytest.raises(OrderUnclearError, match=BUY.client_order_id):
+    with pytest.raises(OrderStateUnknownError, match=BUY.client_order_id):
         broker.submit(BUY)
     assert [order.client_order_id for order in fake.orders] == [BUY.client_order_id]
     assert len(fake.asked("POST")) == 1
@@ -496,7 +496,7 @@ def test_an_order_that_got_lost_is_unclear_and_not_sent_again(
     fake: AlpacaFake, broker: AlpacaBroker, kind: FaultKind
 ) -> None:
     fake.fault("POST", "/v2/orders", kind)
-    with pytest.raises(OrderUnclearError):
+    with pytest.raises(OrderStateUnknownError):
         broker.submit(BUY)
     assert (fake.orders, len(fake.asked("POST"))) == ([], 1)
 
@@ -504,14 +504,14 @@ def test_an_order_that_got_lost_is_unclear_and_not_sent_again(
 @pytest.mark.parametrize("field", ["id", "status", "client_order_id", "symbol", "side", "qty", "filled_qty"])
 def test_an_answer_without_a_needed_field_is_unclear(fake: AlpacaFake, broker: AlpacaBroker, field: str) -> None:
     fake.fault("POST", "/v2/orders", "missing-field", field=field)
-    with pytest.raises(OrderUnclearError, match=field):
+    with pytest.raises(OrderStateUnknownError, match=field):
         broker.submit(BUY)
     assert (len(fake.orders), len(fake.asked("POST"))) == (1, 1)
 
 
 def test_a_second_order_with_the_same_id_is_unclear_and_not_placed(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     broker.submit(BUY)
-    with pytest.raises(OrderUnclearError, match="must be unique"):
+    with pytest.raises(OrderStateUnknownError, match="must be unique"):
         broker.submit(BUY)
     assert len(fake.orders) == 1
 
@@ -519,7 +519,7 @@ def test_a_second_order_with_the_same_id_is_unclear_and_not_placed(fake: AlpacaF
 def test_another_refusal_with_the_code_of_a_taken_id_says_that_it_is_one(
     fake: AlpacaFake, broker: AlpacaBroker
 ) -> None:
-    with pytest.raises(OrderUnclearError) as unclear:
+    with pytest.raises(OrderStateUnknownError) as unclear:
         broker.submit(replace(BUY, client_order_id="x" * 129))
     assert (unclear.value.is_refused, unclear.value.is_taken) == (True, False)
 
@@ -593,7 +593,7 @@ def test_an_order_that_is_not_there_is_none(broker: AlpacaBroker) -> None:
 
 def test_a_404_of_a_wrong_address_does_not_mean_that_the_order_is_not_there(fake: AlpacaFake) -> None:
     elsewhere = AlpacaClient(f"{fake.url}/elsewhere", fake.url, lambda _: (fake.key_id, fake.secret))
-    with pytest.raises(OddAnswerError, match=r"404.*not what Alpaca says of an order that it does not have"):
+    with pytest.raises(UnexpectedResponseError, match=r"404.*not what Alpaca says of an order that it does not have"):
         AlpacaBroker(elsewhere).find(BUY)
 
 
@@ -781,7 +781,7 @@ def test_settings_of_the_sdk_in_the_environment_change_nothing(fake: AlpacaFake)
 def test_the_sdk_never_sends_an_order_again_by_itself(fake: AlpacaFake) -> None:
     fake.fault("POST", "/v2/orders", "504-accepted")
     done = in_a_process_with_other_settings(fake)
-    assert ("OrderUnclearError" in done.stderr, len(fake.asked("POST"))) == (True, 1), done.stderr
+    assert ("OrderStateUnknownError" in done.stderr, len(fake.asked("POST"))) == (True, 1), done.stderr
 
 
 def test_a_holding_that_is_no_longer_traded_does_not_stop_the_run(broker: AlpacaBroker, fake: AlpacaFake) -> None:

@@ -7,7 +7,7 @@ import boto3
 import pytest
 from moto.core.authorization import enable_iam_authentication
 
-from scripts.cloud.aws import AwsError, DeniedError, MissingError, connect, translated
+from scripts.cloud.aws import AwsError, DeniedError, MissingError, connect, translate_errors
 
 
 @pytest.fixture(autouse=True)
@@ -151,7 +151,7 @@ def test_what_the_credentials_may_not_do_is_named(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.usefixtures("aws")
 def test_what_does_not_exist_is_an_error_of_its_own() -> None:
-    with pytest.raises(MissingError, match="the switch: there is none in AWS"), translated("the switch"):
+    with pytest.raises(MissingError, match="the switch: there is none in AWS"), translate_errors("the switch"):
         boto3.client("ssm").get_parameter(Name="/prophet-trader/trend/halt")
 
 

@@ -9,7 +9,16 @@ import boto3
 import pytest
 
 from scripts.cloud.aws import AwsError, Cloud, connect
-from scripts.cloud.bootstrap import ISSUER, REMOTE, choices, has_provider, looked_up, make_bucket, suggested, wishes
+from scripts.cloud.bootstrap import (
+    ISSUER,
+    REMOTE,
+    choices,
+    has_provider,
+    look_up_numbers,
+    make_bucket,
+    suggest_repository,
+    wishes,
+)
 from scripts.console import CommandError
 
 STATE_BUCKET = "prophet-trader-state-123456789012-us-east-1"
@@ -133,7 +142,7 @@ def test_a_clone_gets_a_role_only_if_the_person_says_so(
 ) -> None:
     with typed(answer) as terminal:
         monkeypatch.setattr("sys.stdin", terminal)
-        assert suggested(cloud) == repository
+        assert suggest_repository(cloud) == repository
 
 
 @pytest.mark.usefixtures("clone")
@@ -141,7 +150,7 @@ def test_where_nobody_can_be_asked_a_clone_gets_no_role(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
-    assert suggested(cloud) is None
+    assert suggest_repository(cloud) is None
     assert "make bootstrap REPOSITORY=octo-org/bot" in " ".join(capsys.readouterr().err.split())
 
 
@@ -149,7 +158,7 @@ def test_a_folder_that_is_no_clone_has_no_repository(
     cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert suggested(cloud) is None
+    assert suggest_repository(cloud) is None
 
 
 # --- GitHub's numbers ---
@@ -158,13 +167,13 @@ def test_a_folder_that_is_no_clone_has_no_repository(
 def test_github_is_asked_for_the_numbers(gh: Path) -> None:
     gh.write_text('#!/bin/sh\n[ "$1 $2" = "api repos/octo-org/bot" ] && echo 12/345\n')
     gh.chmod(0o755)
-    assert looked_up("octo-org/bot") == "12/345"
+    assert look_up_numbers("octo-org/bot") == "12/345"
 
 
 def test_numbers_that_cannot_be_had_are_asked_of_the_person(gh: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gh.write_text("#!/bin/sh\necho 'gh: To get started, please run: gh auth login' >&2\nexit 4\n")
     gh.chmod(0o755)
-    assert looked_up("octo-org/bot") is None
+    assert look_up_numbers("octo-org/bot") is None
     assert "gh api repos/octo-org/bot" in " ".join(capsys.readouterr().err.split())
 
 

@@ -22,7 +22,7 @@ from scripts.console import CommandError
 from scripts.layer.package import package
 from scripts.layer.target import LayerError, Target
 from scripts.testkit import insights
-from scripts.testkit.lambda_runtime import Function, fetched, running
+from scripts.testkit.lambda_runtime import Function, fetch_emulator, running
 from tests.commands import Command, in_process
 from tests.contract.test_cloud_logs import deploy, group, put, report
 from trader.progress import no_progress
@@ -330,7 +330,7 @@ def spin(tmp_path_factory: pytest.TempPathFactory) -> Function:
     """A function that computes or waits, and says how long it took and how much of a processor it had."""
     task = tmp_path_factory.mktemp("task")
     (task / "handler.py").write_text(dedent(SPIN))
-    tools, emulator = fetched(TARGET)
+    tools, emulator = fetch_emulator(TARGET)
     return Function(
         python=TARGET.interpreter(), tools=tools, emulator=emulator, task=task, path=[], handler="handler.handler"
     )

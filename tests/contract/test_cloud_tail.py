@@ -43,7 +43,7 @@ def make(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 def shown(message: str | dict[str, Any]) -> Sequence[str]:
     text = message if isinstance(message, str) else json.dumps(message)
-    return tail.readable(tail.parsed(text), text, MOMENT)[1]
+    return tail.readable(tail.parse_record(text), text, MOMENT)[1]
 
 
 # --- what a line looks like ---
@@ -95,7 +95,7 @@ def test_other_lines_of_lambdas_own_are_shorter() -> None:
 
 @pytest.mark.parametrize(("message", "level"), [(report(), "PLATFORM"), (report(status="timeout"), "ERROR")])
 def test_a_run_that_was_killed_stands_out(message: str, level: str) -> None:
-    assert tail.readable(tail.parsed(message), message, MOMENT)[0] == level
+    assert tail.readable(tail.parse_record(message), message, MOMENT)[0] == level
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import boto3
 import pytest
 
 from scripts.cloud.aws import connect
-from scripts.cloud.plan import unfinished
+from scripts.cloud.plan import find_unfinished
 
 FUNCTION = "prophet-trader-trend"
 ADDRESS = 'module.function["trend"].aws_lambda_function.this'
@@ -50,24 +50,24 @@ def _deployed(aws: dict[str, str]) -> None:
 
 
 def test_what_is_as_the_state_says_is_left_alone() -> None:
-    assert unfinished(connect(), plan("old")) == []
+    assert find_unfinished(connect(), plan("old")) == []
 
 
 def test_code_that_never_reached_aws_is_sent_again() -> None:
-    assert unfinished(connect(), plan("new")) == [CODE]
+    assert find_unfinished(connect(), plan("new")) == [CODE]
 
 
 def test_code_that_was_never_published_is_published() -> None:
     boto3.client("lambda").update_function_code(FunctionName=FUNCTION, ZipFile=zipped("new"))
-    assert unfinished(connect(), plan("new")) == [CODE]
+    assert find_unfinished(connect(), plan("new")) == [CODE]
 
 
 def test_settings_that_were_never_published_are_published() -> None:
     boto3.client("lambda").update_function_configuration(
         FunctionName=FUNCTION, Environment={"Variables": {"MODE": "dry-run"}}
     )
-    assert unfinished(connect(), plan("old")) == [CODE]
+    assert find_unfinished(connect(), plan("old")) == [CODE]
 
 
 def test_a_change_that_terraform_sees_needs_no_help() -> None:
-    assert unfinished(connect(), plan("new", action="update")) == []
+    assert find_unfinished(connect(), plan("new", action="update")) == []

@@ -21,7 +21,7 @@ import pytest
 
 from scripts.layer import wheels
 from scripts.layer.target import LayerError, Target
-from scripts.layer.wheels import install, installed
+from scripts.layer.wheels import ensure_installed, install
 
 TARGET = Target("3.13", "x86_64")
 NO_WHEEL = "a package has no wheel for this target"
@@ -287,14 +287,14 @@ def marked(folder: Path) -> Path:
 
 def test_a_folder_that_has_the_wheels_is_left_as_it_is(index: Index, place: Path) -> None:
     locked = requirements(place, index.add())
-    marked(installed(TARGET, place / "plain", locked))
-    assert (installed(TARGET, place / "plain", locked) / "mark").exists()
+    marked(ensure_installed(TARGET, place / "plain", locked))
+    assert (ensure_installed(TARGET, place / "plain", locked) / "mark").exists()
 
 
 def test_other_requirements_are_installed_anew(index: Index, place: Path) -> None:
     first, second = index.add(), index.add(version="2.0")
-    marked(installed(TARGET, place / "plain", requirements(place, first)))
-    installed(TARGET, place / "plain", requirements(place, second, version="2.0"))
+    marked(ensure_installed(TARGET, place / "plain", requirements(place, first)))
+    ensure_installed(TARGET, place / "plain", requirements(place, second, version="2.0"))
     names = {path.name for path in (place / "plain").iterdir() if not path.name.startswith(".")}
     assert names == {"thing.py", "thing-2.0.dist-info"}
 
@@ -302,8 +302,8 @@ def test_other_requirements_are_installed_anew(index: Index, place: Path) -> Non
 def test_another_target_is_installed_anew(index: Index, place: Path) -> None:
     tags = [f"cp313-cp313-manylinux_2_17_{machine}" for machine in ("x86_64", "aarch64")]
     locked = requirements(place, *map(index.add, tags))
-    installed(Target("3.13", "x86_64"), place / "plain", locked)
-    assert tag(installed(Target("3.13", "arm64"), place / "plain", locked)) == tags[1]
+    ensure_installed(Target("3.13", "x86_64"), place / "plain", locked)
+    assert tag(ensure_installed(Target("3.13", "arm64"), place / "plain", locked)) == tags[1]
 
 
 def test_an_installation_that_was_interrupted_is_done_anew(
@@ -313,8 +313,8 @@ def test_an_installation_that_was_interrupted_is_done_anew(
     with monkeypatch.context() as patched:
         patched.setattr(wheels, "install", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            installed(TARGET, place / "plain", locked)
-    names = {path.name for path in installed(TARGET, place / "plain", locked).iterdir() if path.suffix}
+            ensure_installed(TARGET, place / "plain", locked)
+    names = {path.name for path in ensure_installed(TARGET, place / "plain", locked).iterdir() if path.suffix}
     assert names == {"thing.py", "thing-1.0.dist-info"}
 
 
@@ -322,12 +322,12 @@ def test_an_interrupted_change_does_not_pass_for_what_was_there_before(
     index: Index, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wheel = index.add()
-    installed(TARGET, place / "plain", requirements(place, wheel))
+    ensure_installed(TARGET, place / "plain", requirements(place, wheel))
     with monkeypatch.context() as patched:
         patched.setattr(wheels, "install", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            installed(TARGET, place / "plain", requirements(place, wheel, version="2.0"))
-    assert tag(installed(TARGET, place / "plain", requirements(place, wheel))) == "py3-none-any"
+            ensure_installed(TARGET, place / "plain", requirements(place, wheel, version="2.0"))
+    assert tag(ensure_installed(TARGET, place / "plain", requirements(place, wheel))) == "py3-none-any"
 
 
 def test_two_that_need_the_same_wheels_install_them_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,15 +341,15 @@ def test_two_that_need_the_same_wheels_install_them_once(place: Path, monkeypatc
     monkeypatch.setattr(wheels, "install", slow)
     locked = requirements(place)
     with ThreadPoolExecutor(2) as pool:
-        for done in [pool.submit(installed, TARGET, place / "plain", locked) for _ in range(2)]:
+        for done in [pool.submit(ensure_installed, TARGET, place / "plain", locked) for _ in range(2)]:
             done.result(timeout=10)
     assert len(calls) == 1
 
 
 def test_a_folder_that_somebody_deleted_is_made_anew(index: Index, place: Path) -> None:
     locked = requirements(place, index.add())
-    installed(TARGET, place / "plain", locked).rename(place / "aside")
-    assert tag(installed(TARGET, place / "plain", locked)) == "py3-none-any"
+    ensure_installed(TARGET, place / "plain", locked).rename(place / "aside")
+    assert tag(ensure_installed(TARGET, place / "plain", locked)) == "py3-none-any"
 
 
 @pytest.mark.parametrize("name", ["UV_COMPILE_BYTECODE", "UV_NO_BINARY", "UV_EXCLUDE"])

@@ -12,7 +12,7 @@ import boto3
 import pytest
 
 from scripts.layer.target import Target
-from scripts.testkit.aws_lambda import bridged
+from scripts.testkit.aws_lambda import bridge
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -198,8 +198,8 @@ def test_another_accounts_bucket_is_closed_and_its_name_taken() -> None:
 
 
 @pytest.fixture
-def bridge(aws: dict[str, str]) -> Iterator[None]:
-    with bridged(aws, {"OF_THE_TEST": "given"}):
+def bridged(aws: dict[str, str]) -> Iterator[None]:
+    with bridge(aws, {"OF_THE_TEST": "given"}):
         yield
 
 
@@ -208,7 +208,7 @@ def payload_of(answer: "InvocationResponseTypeDef") -> Any:
 
 
 @runs_here
-@pytest.mark.usefixtures("bridge")
+@pytest.mark.usefixtures("bridged")
 def test_the_alias_runs_its_version_with_that_versions_configuration(client: "LambdaClient", write: Write) -> None:
     write("import os\ndef handler(event, context): return ['old', os.environ['COLOUR'], os.environ['OF_THE_TEST']]",
           Environment={"Variables": {"COLOUR": "green"}})  # fmt: skip
@@ -221,7 +221,7 @@ def test_the_alias_runs_its_version_with_that_versions_configuration(client: "La
 
 
 @runs_here
-@pytest.mark.usefixtures("bridge")
+@pytest.mark.usefixtures("bridged")
 def test_the_functions_imports_come_from_its_layers(client: "LambdaClient", write: Write) -> None:
     layer = client.publish_layer_version(
         LayerName="words", Content={"ZipFile": zipped({"python/words.py": "HELLO = 'hello'"})}
@@ -231,7 +231,7 @@ def test_the_functions_imports_come_from_its_layers(client: "LambdaClient", writ
 
 
 @runs_here
-@pytest.mark.usefixtures("bridge")
+@pytest.mark.usefixtures("bridged")
 def test_an_error_is_told_as_lambda_tells_it(client: "LambdaClient", write: Write) -> None:
     write("def handler(event, context): raise KeyError('AAPL')")
     answer = client.invoke(FunctionName=NAME, Qualifier="live")
@@ -241,7 +241,7 @@ def test_an_error_is_told_as_lambda_tells_it(client: "LambdaClient", write: Writ
 
 
 @runs_here
-@pytest.mark.usefixtures("bridge")
+@pytest.mark.usefixtures("bridged")
 def test_the_configured_time_out_ends_a_function(client: "LambdaClient", write: Write) -> None:
     write("import time\ndef handler(event, context): time.sleep(60)", Timeout=1)
     answer = client.invoke(FunctionName=NAME)
@@ -259,7 +259,7 @@ LOGGING = """
 
 
 @runs_here
-@pytest.mark.usefixtures("bridge")
+@pytest.mark.usefixtures("bridged")
 def test_the_log_is_in_the_functions_group_one_json_object_a_line(client: "LambdaClient", write: Write) -> None:
     write(LOGGING, MemorySize=512)
     client.invoke(FunctionName=NAME, Qualifier="live")
@@ -277,7 +277,7 @@ def test_the_log_is_in_the_functions_group_one_json_object_a_line(client: "Lambd
 
 
 @runs_here
-@pytest.mark.usefixtures("bridge")
+@pytest.mark.usefixtures("bridged")
 def test_the_tail_of_the_log_comes_with_the_answer_if_asked_for(client: "LambdaClient", write: Write) -> None:
     write("def handler(event, context): print('x' * 5000)")
     tail = base64.b64decode(client.invoke(FunctionName=NAME, LogType="Tail")["LogResult"])
@@ -286,7 +286,7 @@ def test_the_tail_of_the_log_comes_with_the_answer_if_asked_for(client: "LambdaC
 
 
 @runs_here
-@pytest.mark.usefixtures("bridge")
+@pytest.mark.usefixtures("bridged")
 def test_a_function_that_is_to_log_text_does(client: "LambdaClient", write: Write) -> None:
     write(LOGGING, LoggingConfig={"LogFormat": "Text"})
     tail = base64.b64decode(client.invoke(FunctionName=NAME, LogType="Tail")["LogResult"]).decode()

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.fault_injection.faults import Fault, Kind
 from tests.fault_injection.faulty_services import BOOKS
-from tests.fault_injection.harness import Answer, Arena, Event
+from tests.fault_injection.harness import Answer, Event, Harness
 from tests.fault_injection.harness import arena as sound
 from tests.fault_injection.invariants import LOOK_UP, Audit
 
@@ -83,7 +83,7 @@ class Told:
     note: str = ""
 
 
-type Story = Callable[[Arena], Told]
+type Story = Callable[[Harness], Told]
 """What happens in an arena, and what it brought about."""
 
 
@@ -122,14 +122,14 @@ class Outcome:
 # --- stories ---
 
 
-def slot(arena: Arena, audit: Audit, told: Told, *events: Event, at_once: bool = False, **more: Any) -> list[Answer]:
+def slot(arena: Harness, audit: Audit, told: Told, *events: Event, at_once: bool = False, **more: Any) -> list[Answer]:
     """Deliver events and look at everything afterwards."""
     answers = arena.deliver(*events, at_once=at_once, **more)
     told.violations += audit.after(answers)
     return answers
 
 
-def begun(arena: Arena) -> Audit:
+def begun(arena: Harness) -> Audit:
     """A Tuesday morning with two holdings."""
     arena.reset(BEFORE, EVENING)
     arena.endow(AAA=100, BBB=20)
@@ -143,7 +143,7 @@ def event(moment: datetime, late: timedelta = SECOND) -> Event:
 
 
 def healthy(
-    arena: Arena,
+    arena: Harness,
     audit: Audit,
     told: Told,
     moment: datetime = MORNING + QUARTER,
@@ -163,7 +163,7 @@ def one_fault(*faults: Fault) -> Story:
     """The slot with the fault, and one after it."""
     is_about_prices = any(word in fault.call for fault in faults for word in ("yahoo", "bars", "ranking"))
 
-    def story(arena: Arena) -> Told:
+    def story(arena: Harness) -> Told:
         told, audit = Told(), begun(arena)
         if not is_about_prices:
             arena.env = QUICK
@@ -179,7 +179,7 @@ def one_fault(*faults: Fault) -> Story:
 def in_recovery(fault: Fault) -> Story:
     """A run that leaves orders and no record, one that recovers it and meets the fault, and one after it."""
 
-    def story(arena: Arena) -> Told:
+    def story(arena: Harness) -> Told:
         told, audit = Told(), begun(arena)
         arena.env = QUICK
         slot(arena, audit, told, event(MORNING), faults=[Fault("s3 PUT record", Kind.DENIED)])
@@ -213,7 +213,7 @@ def cells() -> Iterator[Cell]:
 
 def run(chosen: Sequence[Cell], arenas: int, done: Callable[[Outcome], None], **options: Any) -> list[Outcome]:
     """Every cell's outcome, in the order of the table; so many arenas work side by side."""
-    free: queue.SimpleQueue[Arena] = queue.SimpleQueue()
+    free: queue.SimpleQueue[Harness] = queue.SimpleQueue()
     with ExitStack() as stack, ThreadPoolExecutor(arenas) as pool:
 
         def one(cell: Cell) -> Outcome:
@@ -238,7 +238,7 @@ def run(chosen: Sequence[Cell], arenas: int, done: Callable[[Outcome], None], **
     return [found[cell] for cell in chosen]
 
 
-def outcome(cell: Cell, arena: Arena) -> Outcome:
+def outcome(cell: Cell, arena: Harness) -> Outcome:
     """Tell a cell's story, and say in words what came of it."""
     told = cell.story(arena)
     violations = list(told.violations)

@@ -99,7 +99,7 @@ class Answer:
 
 
 @dataclass
-class Arena:
+class Harness:
     """One account, one journal, and the function between them. `task` is the unpacked function."""
 
     task: Path
@@ -160,7 +160,7 @@ class Arena:
     def process(self, number: int) -> RuntimeInterface:
         """The function's first, second ... process, started when first asked for."""
         while len(self.interfaces) <= number:
-            tools, program = lambda_runtime.fetched(TARGET)
+            tools, program = lambda_runtime.fetch_emulator(TARGET)
             function = Function(
                 python=TARGET.interpreter(),
                 tools=tools,
@@ -366,7 +366,7 @@ def deployed() -> Path:
 
 
 @contextmanager
-def arena(**options: Any) -> Iterator[Arena]:
+def arena(**options: Any) -> Iterator[Harness]:
     """An arena for the function as it is deployed, unless `task` names another."""
-    with Arena(**{"task": deployed(), **options}) as made:
+    with Harness(**{"task": deployed(), **options}) as made:
         yield made

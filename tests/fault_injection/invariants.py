@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from tests.fault_injection.faulty_services import Accepted
-from tests.fault_injection.harness import LIMITS, STRATEGY, Answer, Arena
+from tests.fault_injection.harness import LIMITS, STRATEGY, Answer, Harness
 from trader.schedule.slot import slot_from
 
 INVARIANTS: Mapping[str, str] = {
@@ -43,7 +43,7 @@ CENT = Decimal("0.01")
 class Audit:
     """The books as far as they have been looked at; `after` gives what is wrong with a slot, in words."""
 
-    arena: Arena
+    arena: Harness
     looked_at: int = 0  # accepted orders
     unrecorded: set[str] = field(default_factory=set)  # client order ids
     records: dict[datetime, Mapping[str, Any]] = field(default_factory=dict)  # reports by slot

@@ -13,7 +13,7 @@ from tests.fault_injection import market
 from tests.fault_injection.fault_matrix import CALLS, ONCE, RECOVERY
 from tests.fault_injection.faults import Fault, Kind
 from tests.fault_injection.faulty_services import BOOKS
-from tests.fault_injection.harness import Arena, Event, arena
+from tests.fault_injection.harness import Event, Harness, arena
 from tests.fault_injection.invariants import LOOK_UP, Audit
 from tests.fault_injection.scenarios import cancel_all
 
@@ -21,7 +21,7 @@ SLOTS, SEQUENCES = 42, 3
 """Slots in one sequence, and sequences in one round."""
 
 
-def sell_one(arena: Arena) -> None:
+def sell_one(arena: Harness) -> None:
     with arena.alpaca.lock:
         for symbol, position in arena.alpaca.positions.items():
             if position.quantity > 0:
@@ -29,7 +29,7 @@ def sell_one(arena: Arena) -> None:
                 return
 
 
-def trigger_one(arena: Arena) -> None:
+def trigger_one(arena: Harness) -> None:
     with arena.alpaca.lock:
         for order in arena.alpaca.open_orders():
             if order.parent and order.type == "stop" and order.parent.status == "filled":
@@ -37,7 +37,7 @@ def trigger_one(arena: Arena) -> None:
                 return
 
 
-MARKETS: Mapping[str, Callable[[Arena], object]] = {
+MARKETS: Mapping[str, Callable[[Harness], object]] = {
     "nothing": lambda _: None,
     "the owner halts": lambda arena: arena.halt(True),
     "the owner sells something by hand": sell_one,
@@ -50,7 +50,7 @@ MARKETS: Mapping[str, Callable[[Arena], object]] = {
     "no order will be rejected": lambda arena: arena.alpaca.rejected_later.clear(),
     "cancelling takes its time": lambda arena: setattr(arena.alpaca, "cancel_polls", 2),
 }
-HOOKS: Mapping[str, Callable[[Arena], object]] = {
+HOOKS: Mapping[str, Callable[[Harness], object]] = {
     "sold by hand": sell_one,
     "halted": lambda arena: arena.halt(True),
     "a leg is filled": trigger_one,
@@ -103,7 +103,7 @@ class Tally:
 class Weeks(RuleBasedStateMachine):
     """One account through its weeks; each step is a slot."""
 
-    arena: ClassVar[Arena]
+    arena: ClassVar[Harness]
     tally: ClassVar[Tally]
     done: ClassVar[Callable[[int], None]]
 

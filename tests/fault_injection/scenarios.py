@@ -29,7 +29,7 @@ from tests.fault_injection.fault_matrix import (
     slot,
 )
 from tests.fault_injection.faults import Fault, Kind
-from tests.fault_injection.harness import TARGET, TIMEOUT_S, Arena, Event
+from tests.fault_injection.harness import TARGET, TIMEOUT_S, Event, Harness
 from tests.fault_injection.invariants import Audit
 
 DELIVERY, CLOCK, MARKET, OWNER = "delivery", "clock", "market", "owner"
@@ -40,7 +40,7 @@ MINUTE = timedelta(minutes=1)
 def delivered(*events: Event, at_once: bool = False, expected: str = "") -> Story:
     """Events in that order, or all at once."""
 
-    def story(arena: Arena) -> Told:
+    def story(arena: Harness) -> Told:
         told, audit = Told(), begun(arena)
         told.answers = slot(arena, audit, told, *events, at_once=at_once)
         told.met = not expected or expected in {answer.status for answer in told.answers}
@@ -49,14 +49,14 @@ def delivered(*events: Event, at_once: bool = False, expected: str = "") -> Stor
     return story
 
 
-def finished(arena: Arena, audit: Audit, told: Told) -> Told:
+def finished(arena: Harness, audit: Audit, told: Told) -> Told:
     """Count what the story placed, and let the next slot come."""
     told.orders = len(arena.alpaca.accepted)
     put_right(arena)
     return healthy(arena, audit, told)
 
 
-def put_right(arena: Arena) -> None:
+def put_right(arena: Harness) -> None:
     """Let the market, the switch and the account be as on any other day."""
     arena.halt(False)
     arena.alpaca.is_open = None
@@ -64,10 +64,10 @@ def put_right(arena: Arena) -> None:
     arena.alpaca.fills, arena.alpaca.rejected_later, arena.alpaca.rejected_at_once = "immediate", set(), set()
 
 
-def happening(name: str, what: Callable[[Arena], object]) -> Story:
+def happening(name: str, what: Callable[[Harness], object]) -> Story:
     """Something happens when a call of that name arrives, or after it: "after POST /orders"."""
 
-    def story(arena: Arena) -> Told:
+    def story(arena: Harness) -> Told:
         told, audit = Told(met=False), begun(arena)
 
         def happen() -> None:
@@ -83,11 +83,11 @@ def happening(name: str, what: Callable[[Arena], object]) -> Story:
 
 
 def given(
-    what: Callable[[Arena], object], undo: Callable[[Arena], object] = lambda _: None, *, is_warm: bool = False
+    what: Callable[[Harness], object], undo: Callable[[Harness], object] = lambda _: None, *, is_warm: bool = False
 ) -> Story:
     """Something is so before the run begins, and is over before the next; the process may have read its keys before."""
 
-    def story(arena: Arena) -> Told:
+    def story(arena: Harness) -> Told:
         told, audit = Told(), begun(arena)
         if is_warm:
             warm(arena, audit, told)
@@ -104,7 +104,7 @@ def given(
 def wishing(gaps: Mapping[str, float], cash_usd: float = 100_000) -> Story:
     """Many symbols are to be bought, by an account that holds nothing; and the slot after it."""
 
-    def story(arena: Arena) -> Told:
+    def story(arena: Harness) -> Told:
         told = Told()
         arena.reset(gaps, MORNING - QUARTER)
         arena.alpaca.cash = arena.alpaca.last_equity = Decimal(cash_usd)
@@ -119,10 +119,10 @@ def wishing(gaps: Mapping[str, float], cash_usd: float = 100_000) -> Story:
     return story
 
 
-def later(fills: str, what: Callable[[Arena], object]) -> Story:
+def later(fills: str, what: Callable[[Harness], object]) -> Story:
     """Orders are filled so; between the runs something becomes of them."""
 
-    def story(arena: Arena) -> Told:
+    def story(arena: Harness) -> Told:
         told, audit = Told(), begun(arena)
         arena.alpaca.fills = fills  # type: ignore[assignment]  # one of the books' words
         told.answers = slot(arena, audit, told, event(MORNING))
@@ -139,39 +139,39 @@ def later(fills: str, what: Callable[[Arena], object]) -> Story:
 # --- what happens ---
 
 
-def sell_by_hand(arena: Arena) -> None:
+def sell_by_hand(arena: Harness) -> None:
     arena.alpaca.sell_by_hand("AAA")
 
 
-def stop(arena: Arena) -> None:
+def stop(arena: Harness) -> None:
     arena.alpaca.trigger_stop("AAA")
 
 
-def cancel_all(arena: Arena) -> None:
+def cancel_all(arena: Harness) -> None:
     """The broker cancels what is not filled."""
     with arena.alpaca.lock:
         for order in [order for order in arena.alpaca.open_orders() if not order.parent]:
             arena.alpaca._end(order, "canceled")
 
 
-def close_market(arena: Arena) -> None:
+def close_market(arena: Harness) -> None:
     arena.alpaca.is_open = False
 
 
-def inactive(arena: Arena) -> None:
+def inactive(arena: Harness) -> None:
     """Not active any more, though Alpaca has not begun to refuse its orders yet."""
     arena.alpaca.account_overrides = {"status": "ACCOUNT_CLOSED"}
 
 
-def block(arena: Arena) -> None:
+def block(arena: Harness) -> None:
     arena.alpaca.account_overrides = {"trading_blocked": True}
 
 
-def near_the_close(arena: Arena) -> None:
+def near_the_close(arena: Harness) -> None:
     arena.alpaca.now = MORNING.replace(hour=20, minute=58, second=40)
 
 
-def shut_since(arena: Arena) -> Told:
+def shut_since(arena: Harness) -> Told:
     """The market has closed since Alpaca's clock was asked, and the answer of then is given again."""
     told, audit = Told(), begun(arena)
     close = MORNING.replace(hour=21, minute=0)
@@ -182,37 +182,37 @@ def shut_since(arena: Arena) -> Told:
     return healthy(arena, audit, told, MORNING + timedelta(days=1))
 
 
-def fall(arena: Arena) -> None:
+def fall(arena: Harness) -> None:
     arena.alpaca.last_equity = arena.alpaca.equity * 2
 
 
-def recover(arena: Arena) -> None:
+def recover(arena: Harness) -> None:
     arena.alpaca.last_equity = arena.alpaca.equity
 
 
-def rotate(arena: Arena) -> None:
+def rotate(arena: Harness) -> None:
     """New keys, at Alpaca and in SSM, while the function's process has the old ones."""
     arena.alpaca.secret = uuid4().hex
     arena.put("alpacapw", arena.alpaca.secret)
 
 
-def revoke(arena: Arena) -> None:
+def revoke(arena: Harness) -> None:
     arena.alpaca.secret = "nobody's"
 
 
-def rejecting(symbol: str, *, at_once: bool) -> Callable[[Arena], None]:
+def rejecting(symbol: str, *, at_once: bool) -> Callable[[Harness], None]:
     """Alpaca will reject orders for a symbol."""
 
-    def reject(arena: Arena) -> None:
+    def reject(arena: Harness) -> None:
         (arena.alpaca.rejected_at_once if at_once else arena.alpaca.rejected_later).add(symbol)
 
     return reject
 
 
-def bar(symbol: str, factor: float) -> Callable[[Arena], None]:
+def bar(symbol: str, factor: float) -> Callable[[Harness], None]:
     """Yahoo's last bar of a symbol is off by a factor; what it costs at Alpaca stays as it was."""
 
-    def spoil(arena: Arena) -> None:
+    def spoil(arena: Harness) -> None:
         listing = arena.yahoo.listings[symbol]
         closes = [*listing.closes[:-1], (listing.closes[-1] or 0) * factor]
         arena.yahoo.listings[symbol] = Listing(closes, listing.last)
@@ -220,7 +220,7 @@ def bar(symbol: str, factor: float) -> Callable[[Arena], None]:
     return spoil
 
 
-def warm(arena: Arena, audit: Audit, told: Told) -> None:
+def warm(arena: Harness, audit: Audit, told: Told) -> None:
     """A slot before the opening: the keys are read, and nothing else is done."""
     arena.at(MORNING - 8 * QUARTER, GAPS)
     slot(arena, audit, told, event(MORNING - 8 * QUARTER))
@@ -230,7 +230,7 @@ def warm(arena: Arena, audit: Audit, told: Told) -> None:
 def hanging(*parties: str, is_cold: bool = False) -> Story:
     """These parties do not answer at all: the slot must end by itself, inside of the function's timeout."""
 
-    def story(arena: Arena) -> Told:
+    def story(arena: Harness) -> Told:
         told, audit = Told(), begun(arena)
         if is_cold:
             arena.restart()
@@ -249,7 +249,7 @@ def hanging(*parties: str, is_cold: bool = False) -> Story:
     return story
 
 
-def hanging_midway(arena: Arena) -> Told:
+def hanging_midway(arena: Harness) -> Told:
     """Everybody answers until the first order is placed, and then nobody."""
     told, audit = Told(met=False), begun(arena)
 
@@ -275,7 +275,7 @@ def in_time(told: Told, seconds: float) -> None:
 def timed_out(call: str, skip: int = 0) -> Story:
     """Lambda ends the function while it waits for an answer; what it was told of its time was wrong."""
 
-    def story(arena: Arena) -> Told:
+    def story(arena: Harness) -> Told:
         told, audit = Told(), begun(arena)
         warm(arena, audit, told)
         told.answers = slot(
@@ -295,7 +295,7 @@ def timed_out(call: str, skip: int = 0) -> Story:
 def full_disk() -> Path:
     """A program that starts the emulator where the folder `tmp` beside it has 4,096 bytes."""
     program = Path(mkdtemp(prefix="gauntlet-full-")) / "emulator"
-    _, interface = lambda_runtime.fetched(TARGET)
+    _, interface = lambda_runtime.fetch_emulator(TARGET)
     (program.parent / "tmp").mkdir()
     program.write_text(
         f'#!/bin/sh\nexec bwrap --dev-bind / / --size 4096 --tmpfs {program.parent}/tmp -- {interface} "$@"\n'
@@ -304,7 +304,7 @@ def full_disk() -> Path:
     return program
 
 
-def on_a_full_disk(arena: Arena) -> Told:
+def on_a_full_disk(arena: Harness) -> Told:
     told, audit = Told(), begun(arena)
     told.answers = slot(arena, audit, told, event(MORNING))
     told.met = any(words in arena.log for words in ("No space left", "database or disk is full"))

@@ -10,7 +10,7 @@ import pytest
 
 from scripts.layer import manifest
 from tests.fault_injection import fault_matrix, scenarios
-from tests.fault_injection.harness import TARGET, Arena, deployed
+from tests.fault_injection.harness import TARGET, Harness, deployed
 
 pytestmark = [
     pytest.mark.slow,
@@ -31,14 +31,14 @@ class Bug:
 
 BUGS = {
     "the claim is removed": Bug(
-        "trader/journal.py",
+        "trader/journal/entry.py",
         'return self.store.create(f"{self._run(slot)}.claim", text)',
         "return True",
         ["delivery: the event twice in a row"],
         frozenset({"twice"}),
     ),
     "the client order id is random": Bug(
-        "trader/execution.py",
+        "trader/stages/execution.py",
         'return f"{strategy}-{slot_id(slot)}-{symbol}-{side}"',
         "import uuid\n    return uuid.uuid4().hex",
         ["alpaca POST /orders: killed after"],
@@ -52,14 +52,14 @@ BUGS = {
         frozenset({"doubled"}),
     ),
     "the look-up after a 504 is removed": Bug(
-        "trader/execution.py",
-        "if (found := self._found(order, reason)) is not None:",
+        "trader/stages/execution.py",
+        "if (found := self._look_up(order, reason)) is not None:",
         "if (found := None) is not None:",
         ["alpaca POST /orders: accepted, answer lost"],
         frozenset({"guessed"}),
     ),
     "a lost answer is taken for a refusal": Bug(
-        "trader/execution.py",
+        "trader/stages/execution.py",
         "reason, is_final = str(unclear), unclear.is_taken or unclear.is_refused",
         "raise OrderRejectedError(str(unclear)) from unclear",
         ["alpaca POST /orders: accepted, answer lost"],
@@ -73,14 +73,14 @@ BUGS = {
         frozenset({"count", "cap"}),
     ),
     "the cash buffer is spent": Bug(
-        "trader/portfolio.py",
+        "trader/stages/portfolio.py",
         "- settings.cash_buffer_fraction * account.equity_usd",
         "- 0.0",
         ["order: wishes for more than the cash allows"],
         frozenset({"cap"}),
     ),
     "the switch is not asked again before each order": Bug(
-        "trader/execution.py",
+        "trader/stages/execution.py",
         "            if order.side is Side.BUY:\n                self._may_go_on()\n",
         "",
         ["owner: halts after the first order"],
@@ -101,7 +101,7 @@ BUGS = {
         frozenset({"closed"}),
     ),
     "it is not asked whether the account may trade": Bug(
-        "trader/pipeline.py",
+        "trader/stages/pipeline.py",
         "if account.blocked:",
         "if not account:",
         ["account: not active any more"],
@@ -123,27 +123,27 @@ BUGS = {
     ),
     "no answer is taken for an accepted order": Bug(
         "trader/broker/alpaca.py",
-        'raise OrderUnclearError(f"{error}; order {order.client_order_id} may have been accepted") from error',
+        'raise OrderStateUnknownError(f"{error}; order {order.client_order_id} may have been accepted") from error',
         'return replace(order, status="accepted")',
         ["alpaca POST /orders: 5xx"],
         frozenset({"disagree"}),
     ),
     "an order without an answer is taken for a refusal": Bug(
-        "trader/execution.py",
+        "trader/stages/execution.py",
         'raise BrokerError(f"{order.client_order_id}: {reason}; looked up it is not there, and may still be taken")',
         "self.sent = None\n        raise OrderRejectedError(reason)",
         ["order: a buy without an answer is accepted after the run"],
         frozenset({"lost"}),
     ),
     "planned orders are not looked up by their ids": Bug(
-        "trader/recovery.py",
+        "trader/journal/recovery.py",
         "for order in missing[:MAX_LOOKED_UP]:",
         "for order in missing[:0]:",
         ["recovery: alpaca GET /orders?status=all: stale"],
         frozenset({"lost"}),
     ),
     "what was cut off is not recovered": Bug(
-        "trader/recovery.py",
+        "trader/journal/recovery.py",
         "for done, claim in enumerate(over):",
         "for done, claim in enumerate(over[:0]):",
         ["alpaca POST /orders: killed after"],
@@ -179,7 +179,7 @@ def chosen(names: Sequence[str]) -> list[fault_matrix.Cell]:
 @pytest.mark.parametrize("name", BUGS)
 def test_a_planted_bug_is_caught(name: str, tmp_path: Path) -> None:
     bug = BUGS[name]
-    with Arena(task=planted(bug, tmp_path)) as arena:
+    with Harness(task=planted(bug, tmp_path)) as arena:
         outcomes = [fault_matrix.outcome(cell, arena) for cell in chosen(bug.cells)]
     broken = {violation.partition(":")[0] for outcome in outcomes for violation in outcome.violations}
     assert broken & bug.broken, [outcome.violations for outcome in outcomes]
@@ -187,6 +187,6 @@ def test_a_planted_bug_is_caught(name: str, tmp_path: Path) -> None:
 
 def test_the_same_cells_hold_without_a_bug() -> None:
     names = sorted({name for bug in BUGS.values() for name in bug.cells})
-    with Arena(task=deployed()) as arena:
+    with Harness(task=deployed()) as arena:
         outcomes = [fault_matrix.outcome(cell, arena) for cell in chosen(names)]
     assert [outcome for outcome in outcomes if not outcome.holds] == []

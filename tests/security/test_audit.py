@@ -25,7 +25,7 @@ def test_the_locked_files_are_as_they_should_be(result: Result) -> None:
 
 
 def test_packages_in_one_version_with_hashes_are_right() -> None:
-    assert list(audit.malformed(PIN + MARKED)) == []
+    assert list(audit.find_malformed(PIN + MARKED)) == []
 
 
 @pytest.mark.parametrize(
@@ -49,11 +49,11 @@ def test_packages_in_one_version_with_hashes_are_right() -> None:
     ],
 )
 def test_a_line_that_is_anything_else_is_found(line: str, said: str) -> None:
-    assert said in "\n".join(audit.malformed(f"{PIN}{line}\n{MARKED}"))
+    assert said in "\n".join(audit.find_malformed(f"{PIN}{line}\n{MARKED}"))
 
 
 def test_the_last_package_needs_a_hash_too() -> None:
-    assert list(audit.malformed(f"{PIN}urllib3==2.8.0\n")) == ["line 3: urllib3 has no hash"]
+    assert list(audit.find_malformed(f"{PIN}urllib3==2.8.0\n")) == ["line 3: urllib3 has no hash"]
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ OF_THE_EMULATOR = re.compile(
 def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
     if not TARGET.runs_here:
         pytest.skip("left out: the emulator is a program for linux x86_64")
-    tools, program = lambda_runtime.fetched(TARGET)
+    tools, program = lambda_runtime.fetch_emulator(TARGET)
     packages = Path(np.__file__).parents[1]  # those of this environment: the layer has the same
     function = Function(
         python=TARGET.interpreter(), tools=tools, emulator=program, task=ROOT / "function", path=[packages]

@@ -39,7 +39,7 @@ CANARIES = (KEY_ID, SECRET, OLD_SECRET)
 
 
 def test_no_file_of_the_repository_holds_a_secret() -> None:
-    found = scan_secrets.in_files(ROOT, scan_secrets.tracked())
+    found = scan_secrets.in_files(ROOT, scan_secrets.list_tracked())
     assert [each for each in found if (each.place, each.kind) not in ALLOWED] == []
 
 

@@ -24,7 +24,7 @@ from scripts import ROOT
 from scripts.cloud import terraform
 from scripts.cloud.aws import Cloud, connect
 from scripts.cloud.plan import reason_to_build, table
-from scripts.cloud.terraform import Terraform, TerraformError, Variables, explained, strategies
+from scripts.cloud.terraform import Terraform, TerraformError, Variables, explain, strategies
 from scripts.console import CommandError
 from scripts.layer import target
 from scripts.testkit import aws as moto
@@ -352,13 +352,13 @@ def test_an_apply_that_fails_half_way_says_so_and_what_to_do(root: Terraform) ->
     ],
 )
 def test_what_to_do_about_known_errors_is_told_after_terraforms_words(said: str, hint: str) -> None:
-    first, *more = str(explained([said])).splitlines()
+    first, *more = str(explain([said])).splitlines()
     assert first == f"Terraform: {said}"
     assert re.search(hint, "\n".join(more))
 
 
 def test_an_error_that_repeats_itself_is_told_once() -> None:
-    assert str(explained(["it is broken", "it is broken"])) == "Terraform: it is broken"
+    assert str(explain(["it is broken", "it is broken"])) == "Terraform: it is broken"
 
 
 def only_terraform(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from scripts import ROOT
 from scripts.bench import engines, parity
-from scripts.bench.parity import Row
+from scripts.bench.parity import ParityCase
 from tests.commands import Command, in_process
 from trader.forecasting.map import model
 from trader.forecasting.map.forecaster import MapForecaster
@@ -43,7 +43,7 @@ def test_a_comparison_has_its_tables_as_json(compared: Command, tmp_path: Path) 
     assert ElementTree.parse(tmp_path / "parity.svg").getroot().tag.endswith("svg")
 
 
-def summary(row: Row = parity.ROWS[0]) -> parity.Summary:
+def summary(row: ParityCase = parity.ROWS[0]) -> parity.Summary:
     """Of two models in two windows."""
     with ThreadPoolExecutor(2) as executor:  # what a test has changed is changed there too
         (only,) = parity.models([row], 2, 2, executor, no_progress)
@@ -109,7 +109,7 @@ def test_a_missed_target_is_the_commands_exit_code(compared: Command, monkeypatc
 
 def test_what_map_hands_to_prophet_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     spoilt(lambda _: "its mode was not found", monkeypatch)
-    (only, _) = parity.compare(Row(what="a test", bars=120), 2000, 2)
+    (only, _) = parity.compare(ParityCase(what="a test", bars=120), 2000, 2)
     assert only.is_handed_over
 
 

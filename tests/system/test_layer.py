@@ -16,7 +16,7 @@ from scripts.layer import sandbox, verify
 from scripts.layer.build import build
 from scripts.layer.sandbox_checks import Findings
 from scripts.layer.target import BUILD, BrokenLayerError, LayerError, Target
-from scripts.layer.wheels import installed
+from scripts.layer.wheels import ensure_installed
 from scripts.testkit import lambda_runtime
 from trader.progress import no_progress
 
@@ -54,7 +54,7 @@ class Layer:
 def layer(tmp_path_factory: pytest.TempPathFactory) -> Layer:
     """What `make layer` verifies, in a folder of its own."""
     work = tmp_path_factory.mktemp("work")
-    installed(TARGET, PLAIN)
+    ensure_installed(TARGET, PLAIN)
     built = build(TARGET, work, no_progress)
     with zipfile.ZipFile(built.zip) as archive:
         return Layer(built.zip, archive.infolist(), work)
@@ -224,7 +224,7 @@ def test_a_machine_that_cannot_start_the_emulator_is_no_fault_of_the_layers(
 ) -> None:
     nothing = tmp_path / "nothing"
     nothing.mkdir()
-    monkeypatch.setattr(verify, "fetched", lambda _target: (nothing, Path("/bin/false")))
+    monkeypatch.setattr(verify, "fetch_emulator", lambda _target: (nothing, Path("/bin/false")))
     with pytest.raises(LayerError, match="before it listened") as told:
         verify.verify(TARGET, layer.zip, no_progress)
     assert not isinstance(told.value, BrokenLayerError)
@@ -304,7 +304,7 @@ def test_a_good_layer_is_not_put_aside_for_a_fault_that_is_not_its_own(
     monkeypatch.setattr(verify, "check_archive", lambda _zip_file: None)
     monkeypatch.setattr(verify, "check_contents", lambda _target, _tree: None)
     monkeypatch.setattr(verify, "decisions_of_make_run", dict)
-    monkeypatch.setattr(verify, "fetched", out_of_reach)
+    monkeypatch.setattr(verify, "fetch_emulator", out_of_reach)
     with pytest.raises(SystemExit):
         verify.main()
     assert finished.is_file()

@@ -44,7 +44,7 @@ type Room = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture(scope="module")
 def tools() -> tuple[Path, Path]:
     """The emulator and what belongs to it."""
-    return lambda_runtime.fetched(TARGET)
+    return lambda_runtime.fetch_emulator(TARGET)
 
 
 @pytest.fixture
@@ -160,8 +160,8 @@ def test_an_emulator_that_does_not_start_is_an_error(write: Write) -> None:
 @pytest.mark.usefixtures("tools")
 def test_an_emulator_of_another_hash_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(lambda_runtime.SHA256, TARGET.arch, "0" * 64)
-    with pytest.raises(LayerError, match=r"is not the emulator that layer/emulator\.py pins"):
-        lambda_runtime.fetched(TARGET)
+    with pytest.raises(LayerError, match=r"is not the emulator that scripts/testkit/lambda_runtime\.py pins"):
+        lambda_runtime.fetch_emulator(TARGET)
 
 
 # --- measurements ---

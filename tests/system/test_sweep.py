@@ -108,7 +108,7 @@ def broken(number: int) -> int:
     return number // (number - 3)
 
 
-def results(workers: executors.Crew, function: Callable[[int], int], count: int = 8) -> dict[str, int | Failure]:
+def results(workers: executors.Workers, function: Callable[[int], int], count: int = 8) -> dict[str, int | Failure]:
     return dict(workers.results(function, ((str(number), number) for number in range(count))))
 
 
@@ -312,7 +312,7 @@ def test_settings_that_look_back_differently_trade_the_same_bars(tmp_path: Path)
 
 
 def known_forecasts(job: tasks.Job) -> tasks.Figures:
-    return {"sharpe_ratio": float(len(tasks.unpacked_table(job.table)))}
+    return {"sharpe_ratio": float(len(tasks.unpack_table(job.table)))}
 
 
 def nothing(_task: object) -> bytes:

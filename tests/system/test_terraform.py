@@ -34,7 +34,7 @@ from scripts.layer import manifest
 from scripts.layer.target import ARCH, PYTHON, Target
 from scripts.testkit import aws
 from scripts.testkit.alpaca import AlpacaFake
-from scripts.testkit.aws_lambda import bridged
+from scripts.testkit.aws_lambda import bridge
 from scripts.testkit.yahoo import Listing, YahooFake
 from tests import terraform_here
 from trader.model import NEW_YORK
@@ -164,7 +164,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         alpaca = {strategy: stack.enter_context(account_at_alpaca(strategy)) for strategy in STRATEGIES}
         listings = {symbol: Listing(closes(symbol), datetime.now(UTC)) for symbol in ("KO", "MCD")}
         yahoo = stack.enter_context(YahooFake(listings))  # PEP is for Alpaca's data API
-        stack.enter_context(bridged(variables, yahoo.environment))
+        stack.enter_context(bridge(variables, yahoo.environment))
         passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         home = tmp_path_factory.mktemp("home")
         env = {**passed_on, **variables, "HOME": str(home), "TF_IN_AUTOMATION": "1", "COLUMNS": "120"}

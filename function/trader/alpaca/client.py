@@ -111,9 +111,9 @@ class AlpacaClient:
     def _call(
         self, url: str, method: str, path: str, data: Parameters | None, again: Callable[[BaseException], bool]
     ) -> Json:
-        return self._retrying.copy(retry=retry_if_exception(again))(self._authorised, url, method, path, data)
+        return self._retrying.copy(retry=retry_if_exception(again))(self._send_authorised, url, method, path, data)
 
-    def _authorised(self, url: str, method: str, path: str, data: Parameters | None) -> Json:
+    def _send_authorised(self, url: str, method: str, path: str, data: Parameters | None) -> Json:
         try:
             answer = self._once(url, method, path, data)
         except CredentialsError:

@@ -10,7 +10,14 @@ from http import HTTPStatus
 from typing import TypeGuard
 
 from trader.alpaca.client import AlpacaClient, Json, NoAnswerError, RefusedError
-from trader.broker.base import DEAD, BrokerError, MarketClock, OddAnswerError, OrderRejectedError, OrderUnclearError
+from trader.broker.base import (
+    DEAD,
+    BrokerError,
+    MarketClock,
+    OrderRejectedError,
+    OrderStateUnknownError,
+    UnexpectedResponseError,
+)
 from trader.logs import one_line
 from trader.model import Account, Code, OpenOrder, Order, Position, Side
 from trader.schedule.slot import present
@@ -89,7 +96,7 @@ class AlpacaBroker:
         placed = []
         for record in self._orders({"status": "all", "nested": "true", **span}):
             try:
-                placed.append(_placed(record))
+                placed.append(_read_placed_order(record))
             except _UnusableAnswerError as error:  # such as an order by hand of a kind that the bot has none of
                 logger.warning("%s; the order is left alone", error)
         return tuple(placed)
@@ -117,13 +124,13 @@ class AlpacaBroker:
         body = _request(order)
         try:
             answer = self._client.post("/orders", body)
-            placed = _known(order, _Fields("POST /orders", answer))
+            placed = _match_order(order, _Fields("POST /orders", answer))
         except RefusedError as error:
             raise _refusal(error) from error
         except NoAnswerError as error:
-            raise OrderUnclearError(f"{error}; order {order.client_order_id} may have been accepted") from error
+            raise OrderStateUnknownError(f"{error}; order {order.client_order_id} may have been accepted") from error
         except _UnusableAnswerError as error:
-            raise OrderUnclearError(f"{error}; order {order.client_order_id} was probably accepted") from error
+            raise OrderStateUnknownError(f"{error}; order {order.client_order_id} was probably accepted") from error
         if placed.status in DEAD and not placed.filled_quantity:
             raise OrderRejectedError(f"Alpaca: order {order.client_order_id} was {placed.status} as it was placed")
         return placed
@@ -138,9 +145,11 @@ class AlpacaBroker:
             if error.code == _NOT_FOUND and "order not found" in str(error):
                 return None
             if error.status == HTTPStatus.NOT_FOUND:
-                raise OddAnswerError(f"{error}: not what Alpaca says of an order that it does not have") from error
+                raise UnexpectedResponseError(
+                    f"{error}: not what Alpaca says of an order that it does not have"
+                ) from error
             raise
-        return _known(order, _Fields("GET /orders:by_client_order_id", answer))
+        return _match_order(order, _Fields("GET /orders:by_client_order_id", answer))
 
     def cancel(self, open_order: OpenOrder) -> None:
         """Ask for an open order to be cancelled; one that is gone already, or on its way, is no error."""
@@ -151,7 +160,7 @@ class AlpacaBroker:
                 raise
 
 
-class _UnusableAnswerError(OddAnswerError):
+class _UnusableAnswerError(UnexpectedResponseError):
     """Alpaca answered, but not what was asked for."""
 
 
@@ -269,7 +278,7 @@ def _left(record: _Fields) -> float:
     return 0.0 if quantity is None else round(quantity - record.number("filled_qty"), 9)
 
 
-def _known(order: Order, record: _Fields) -> Order:
+def _match_order(order: Order, record: _Fields) -> Order:
     """The order as Alpaca has it, if it is the same order at all: its quantity and bracket may not be those meant."""
     there = (record.text("client_order_id"), record.text("symbol"), _side(record))
     ours = (order.client_order_id, order.symbol, order.side)
@@ -292,7 +301,7 @@ def _known(order: Order, record: _Fields) -> Order:
     )
 
 
-def _placed(record: _Fields) -> Order:
+def _read_placed_order(record: _Fields) -> Order:
     """An order of which only what Alpaca has is known."""
     order = Order(
         client_order_id=record.text("client_order_id"),
@@ -301,7 +310,7 @@ def _placed(record: _Fields) -> Order:
         quantity=0.0,  # of an amount in dollars, which nothing of ours is
         price_usd=record.number_or_none("filled_avg_price") or 0.0,
     )
-    return _known(order, record)
+    return _match_order(order, record)
 
 
 def _bracket(order: Order, record: _Fields) -> tuple[float | None, float | None]:
@@ -350,12 +359,12 @@ def _decimal_text(number: float) -> str:
     return format(Decimal(repr(float(number))).quantize(places).normalize(), "f")
 
 
-def _refusal(error: RefusedError) -> OrderRejectedError | OrderUnclearError:
+def _refusal(error: RefusedError) -> OrderRejectedError | OrderStateUnknownError:
     if error.code == _DUPLICATE_ID:
         # Alpaca has the same code for other things that are wrong with a request.
         is_taken = "must be unique" in str(error)
         words = f"{error}: an order with this id may be there already"
-        return OrderUnclearError(words, is_taken=is_taken, is_refused=not is_taken)
+        return OrderStateUnknownError(words, is_taken=is_taken, is_refused=not is_taken)
     if error.code == _NO_MONEY_OR_SHARES and "buying power" in str(error).lower():
         return OrderRejectedError(str(error), Code.BUYING_POWER_EXCEEDED)
     return OrderRejectedError(str(error))

@@ -19,7 +19,7 @@ class BrokerError(Exception):
     """The broker did not answer, or answered nonsense: nothing is known, so the run stops."""
 
 
-class OddAnswerError(BrokerError):
+class UnexpectedResponseError(BrokerError):
     """The broker answered something else than what it was asked for, and will when it is asked again."""
 
 
@@ -31,7 +31,7 @@ class OrderRejectedError(Exception):
         self.code = code
 
 
-class OrderUnclearError(Exception):
+class OrderStateUnknownError(Exception):
     """The order was sent and its answer lost: it may or may not have been accepted, and must be looked up.
 
     With `is_taken` the broker has said that it has an order of this id, with `is_refused` it has said no, with a code
@@ -74,8 +74,8 @@ class Broker(Protocol):
     def submit(self, order: Order) -> Order:
         """Place the order once and return it with the broker's id and status.
 
-        Raises OrderRejectedError after a definite no, OrderUnclearError when the answer was lost, BrokerError when it
-        was certainly not accepted for a reason that is not the order's, such as refused keys. Never sends twice.
+        Raises OrderRejectedError after a definite no, OrderStateUnknownError when the answer was lost, BrokerError when
+        it was certainly not accepted for a reason that is not the order's, such as refused keys. Never sends twice.
         """
 
     def find(self, order: Order) -> Order | None:
@@ -85,7 +85,7 @@ class Broker(Protocol):
         """Ask for an open order to be cancelled; an order that is already gone is no error."""
 
 
-class Books(Protocol):
+class OrderHistory(Protocol):
     """What is read of a broker to find out what an earlier run has placed. Raises BrokerError as a Broker does."""
 
     def placed(self, since: datetime, until: datetime) -> Sequence[Order]:
@@ -99,5 +99,5 @@ class Books(Protocol):
         """The order, found by its client order id; None only if it is definitely not there."""
 
 
-class LiveBroker(Broker, Books, Protocol):
+class LiveBroker(Broker, OrderHistory, Protocol):
     """A broker whose orders outlive the run that placed them."""

@@ -17,7 +17,7 @@ from typing import Any
 from filelock import FileLock
 
 from trader import codec
-from trader.broker.base import BrokerError, MarketClock, OrderRejectedError, OrderUnclearError
+from trader.broker.base import BrokerError, MarketClock, OrderRejectedError, OrderStateUnknownError
 from trader.model import Account, Closes, Code, OpenOrder, Order, Position, Side
 from trader.schedule import sessions
 
@@ -86,7 +86,7 @@ class EmbeddedBroker:
         """Fill a market order at the last close."""
         with self._open() as book:
             if order.client_order_id in book.orders:
-                raise OrderUnclearError(f"client order id {order.client_order_id} is taken", is_taken=True)
+                raise OrderStateUnknownError(f"client order id {order.client_order_id} is taken", is_taken=True)
             price_usd = self._last_price_usd(order.symbol)
             filled = replace(
                 order,

@@ -54,17 +54,17 @@ class ProphetForecaster:
         denials = {
             symbol: denial
             for symbol, series in closes.items()
-            if (denial := too_short(symbol, len(series), self._signal)) is not None
+            if (denial := deny_short_history(symbol, len(series), self._signal)) is not None
         }
         models: dict[str, Forecast] = {}
         with _pool(self._workers) as pool:
             fits = {pool.submit(self.fit, series): symbol for symbol, series in closes.items() if symbol not in denials}
-            for fit in _as_completed(fits, remaining_s):
+            for fit in _iterate_completed(fits, remaining_s):
                 symbol = fits.pop(fit)
                 try:
                     models[symbol] = self.predict(symbol, closes[symbol], fit.result())
                 except Exception as error:  # Stan, pandas and Prophet raise what they like; it is this symbol's alone
-                    denials[symbol] = failed(symbol, error)
+                    denials[symbol] = deny_failed_fit(symbol, error)
                 progress("trend lines", len(models) + len(denials), len(closes))
         for symbol in fits.values():
             denials[symbol] = Denial(symbol=symbol, code=Code.OUT_OF_TIME, detail="no time left for its forecast")
@@ -137,14 +137,14 @@ def horizon(last: pd.Timestamp, signal: str, bar_interval: str, bars: int) -> pd
     return later.tz_convert("UTC")
 
 
-def too_short(symbol: str, bars: int, signal: str) -> Denial | None:
+def deny_short_history(symbol: str, bars: int, signal: str) -> Denial | None:
     """The denial of a symbol with too few bars for the signal; None if they are enough."""
     if bars >= (least := MIN_BARS[signal]):
         return None
     return Denial(symbol=symbol, code=Code.FORECAST_FAILED, detail=f"{bars} bars, needs {least}")
 
 
-def failed(symbol: str, error: Exception) -> Denial:
+def deny_failed_fit(symbol: str, error: Exception) -> Denial:
     """The denial of a symbol whose fit or forecast ended in an error."""
     return Denial(symbol=symbol, code=Code.FORECAST_FAILED, detail=f"{type(error).__name__}: {error}")
 
@@ -163,7 +163,7 @@ def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _as_completed[T](futures: Iterable[Future[T]], remaining_s: Callable[[], float]) -> Iterator[Future[T]]:
+def _iterate_completed[T](futures: Iterable[Future[T]], remaining_s: Callable[[], float]) -> Iterator[Future[T]]:
     """Each future when it is done, until the time is up."""
     waiting = set(futures)
     while waiting and (left_s := remaining_s()) > 0:

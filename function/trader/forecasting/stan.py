@@ -45,17 +45,17 @@ class Optimizer(IStanBackend):
             (folder / "init.json").write_text(json.dumps(init))
             (folder / "data.json").write_text(json.dumps(data))
             if stan_data["T"] < NEWTON_BELOW_BARS:
-                return self._optimized(folder, "newton", kwargs["timeout"])
+                return self._optimize(folder, "newton", kwargs["timeout"])
             try:
-                return self._optimized(folder, "lbfgs", kwargs["timeout"])
+                return self._optimize(folder, "lbfgs", kwargs["timeout"])
             except RuntimeError:  # as Prophet does
-                return self._optimized(folder, "newton", kwargs["timeout"])
+                return self._optimize(folder, "newton", kwargs["timeout"])
 
     def sampling(self, *_args: object, **_kwargs: object) -> dict[str, Any]:
         """Not for a bot that decides every 15 minutes."""
         raise NotImplementedError("mcmc_samples is not used")
 
-    def _optimized(self, folder: Path, algorithm: str, timeout_s: float) -> OrderedDict[str, np.ndarray[Any, Any]]:
+    def _optimize(self, folder: Path, algorithm: str, timeout_s: float) -> OrderedDict[str, np.ndarray[Any, Any]]:
         result = folder / "result.csv"
         command = [
             *(self.model, "data", f"file={folder / 'data.json'}", f"init={folder / 'init.json'}"),

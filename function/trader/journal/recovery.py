@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from math import inf
 
-from trader.broker.base import DEAD, Books, BrokerError, OddAnswerError
+from trader.broker.base import DEAD, BrokerError, OrderHistory, UnexpectedResponseError
 from trader.journal.entry import Journal
 from trader.journal.record import VERSION, Run, as_json, order_from
 from trader.journal.stores import JournalError
@@ -15,7 +15,7 @@ from trader.model import Code, Json, Order, Outcome, Report, Side
 from trader.schedule.slot import slot_from
 from trader.settings import Settings
 from trader.stages.execution import ORDER_TIME_S
-from trader.stages.pipeline import StopError
+from trader.stages.pipeline import RunStopped
 
 LOG = logging.getLogger("trader")
 
@@ -38,18 +38,18 @@ class OrderId:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PlannedRun:
     """What a run noted before its first order, and the orders in it."""
 
     record: Json
     orders: Sequence[Order]
 
 
-def recover(run: Run, journal: Journal, books: Books, remaining_s: Callable[[], float]) -> None:
+def recover(run: Run, journal: Journal, books: OrderHistory, remaining_s: Callable[[], float]) -> None:
     """Record every run of the strategy that was cut off, each noted in `run` as soon as it is done.
 
     Raises BrokerError or JournalError where one cannot be asked; what is left then is left to the next run. Raises
-    StopError if another run of the strategy may be under way: of two that would look at the account and place orders
+    RunStopped if another run of the strategy may be under way: of two that would look at the account and place orders
     side by side, the one that sees the other gives way. (Each has claimed its slot before it looks, so one does.)
     """
     others = [claim for claim in journal.unfinished(run.now) if claim.slot != run.slot]
@@ -65,14 +65,14 @@ def recover(run: Run, journal: Journal, books: Books, remaining_s: Callable[[], 
         slots = ", ".join(as_json(claim.slot) for claim in under_way)
         over_for_certain = max(claim.is_over_after for claim in under_way)
         detail = f"the run of {slots} has not ended yet; it is over for certain after {as_json(over_for_certain)}"
-        raise StopError(Code.UNDER_WAY, detail)
+        raise RunStopped(Code.UNDER_WAY, detail)
 
 
 def recover_slot(
     slot: datetime,
     settings: Settings,
     journal: Journal,
-    books: Books,
+    books: OrderHistory,
     remaining_s: Callable[[], float] = lambda: inf,
 ) -> Json | None:
     """Write the record of a slot whose run was cut off, and return it; None if its run has ended after all."""
@@ -93,7 +93,10 @@ def recover_slot(
 
 
 def unlisted(
-    orders: Sequence[Order], listed: Sequence[Order], books: Books, remaining_s: Callable[[], float] = lambda: inf
+    orders: Sequence[Order],
+    listed: Sequence[Order],
+    books: OrderHistory,
+    remaining_s: Callable[[], float] = lambda: inf,
 ) -> list[Order]:
     """Those that the broker's list lacks and that it knows by their ids: the list may be an old one, a clock wrong.
 
@@ -109,12 +112,14 @@ def unlisted(
             raise BrokerError("no time to look all orders of an earlier run up; the next run tries again")
         try:
             found.append(books.find(order))
-        except OddAnswerError as error:  # nothing is placed because of it, and it would be the same the next time
+        except (
+            UnexpectedResponseError
+        ) as error:  # nothing is placed because of it, and it would be the same the next time
             LOG.warning("%s; it is taken for not there", error)
     return [order for order in found if order is not None]
 
 
-def plan_of(slot: datetime, journal: Journal) -> Plan | None:
+def plan_of(slot: datetime, journal: Journal) -> PlannedRun | None:
     """What the slot's run noted; None if it did not come that far, or it is no plan, which must stop nobody."""
     try:
         record = journal.started(slot)
@@ -122,7 +127,7 @@ def plan_of(slot: datetime, journal: Journal) -> Plan | None:
             return None
         if record["version"] != VERSION or not Report.__required_keys__ <= record["report"].keys():
             raise ValueError(f"not what a run of version {VERSION} notes")
-        return Plan(record, [order_from(order) for order in record["decision"]["orders"]])
+        return PlannedRun(record, [order_from(order) for order in record["decision"]["orders"]])
     except (JournalError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, JournalError) and not isinstance(error.__cause__, ValueError):
             raise  # it may be there when it is read again
@@ -149,7 +154,7 @@ def of_slot(orders: Sequence[Order], strategy: str, slot: datetime) -> list[Orde
     return [order for order, parts in ids if parts and (parts.strategy, parts.slot) == (strategy, slot)]
 
 
-def differing(plan: Plan, settings: Settings) -> str:
+def differing(plan: PlannedRun, settings: Settings) -> str:
     """The settings that say that the run's account was another, whose books are elsewhere; empty if it was this one."""
     then, now = plan.record["settings"], settings.public()
     where = "apca_api_base_url" if settings.broker == "alpaca" else "account_file"
@@ -157,7 +162,7 @@ def differing(plan: Plan, settings: Settings) -> str:
     return ", ".join(f"{name}={then[name]}" for name in names)
 
 
-def known(orders: Sequence[Order], plan: Plan | None) -> list[Order]:
+def known(orders: Sequence[Order], plan: PlannedRun | None) -> list[Order]:
     """The orders as the broker has them, with what only the plan knows."""
     planned = {order.client_order_id: order for order in plan.orders} if plan else {}
     return [
@@ -168,7 +173,7 @@ def known(orders: Sequence[Order], plan: Plan | None) -> list[Order]:
     ]
 
 
-def interrupted(slot: datetime, settings: Settings, plan: Plan | None, orders: Sequence[Order]) -> Json:
+def interrupted(slot: datetime, settings: Settings, plan: PlannedRun | None, orders: Sequence[Order]) -> Json:
     """The record of a run that was cut off; without its plan, `settings` say whose it was and in which mode."""
     nothing = Run(settings=settings, slot=slot, now=slot)
     empty = {**nothing.record(nothing.report(Outcome.INTERRUPTED)), "settings": {}}
@@ -184,7 +189,7 @@ def interrupted(slot: datetime, settings: Settings, plan: Plan | None, orders: S
     return {**record, "report": report}
 
 
-def unsold(plan: Plan | None, orders: Sequence[Order]) -> set[str]:
+def unsold(plan: PlannedRun | None, orders: Sequence[Order]) -> set[str]:
     """What was to be sold and is not: its bracket may have been cancelled already."""
     there = {order.client_order_id for order in orders if not came_to_nothing(order)}
     planned = plan.orders if plan else ()
@@ -196,7 +201,7 @@ def came_to_nothing(order: Order) -> bool:
     return order.status in DEAD and not order.filled_quantity
 
 
-def detail(plan: Plan | None, orders: Sequence[Order]) -> str:
+def detail(plan: PlannedRun | None, orders: Sequence[Order]) -> str:
     """How far the run came, in a sentence."""
     placed = ", ".join(f"{order.side} {order.quantity:g} {order.symbol} ({order.status})" for order in orders)
     if plan is None:

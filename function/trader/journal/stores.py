@@ -115,7 +115,7 @@ class Bucket:
     def read(self, name: str) -> str | None:
         """See Store."""
         try:
-            with self._translated():
+            with self._translate_errors():
                 body = self._client().get_object(Bucket=self._bucket, Key=f"{self._prefix}{name}")["Body"]
                 return body.read().decode("utf-8")
         except _MissingError:
@@ -125,7 +125,7 @@ class Bucket:
 
     def names(self, prefix: str, after: str = "") -> list[str]:
         """See Store."""
-        with self._translated():
+        with self._translate_errors():
             paginator = self._client().get_paginator("list_objects_v2")
             pages = paginator.paginate(
                 Bucket=self._bucket, Prefix=f"{self._prefix}{prefix}", StartAfter=f"{self._prefix}{after}"
@@ -133,7 +133,7 @@ class Bucket:
             return sorted(item["Key"].removeprefix(self._prefix) for page in pages for item in page.get("Contents", []))
 
     def _put(self, name: str, text: str, **condition: Any) -> None:  # noqa: ANN401 boto3's own words
-        with self._translated():
+        with self._translate_errors():
             answer = self._client().put_object(
                 Bucket=self._bucket,
                 Key=f"{self._prefix}{name}",
@@ -145,7 +145,7 @@ class Bucket:
             raise JournalError(f"JOURNAL=s3://{self._bucket}/{self._prefix} cannot be used: {name} was not confirmed")
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         """AWS's errors as JournalErrors."""
         from botocore.exceptions import BotoCoreError, ClientError
 

@@ -128,7 +128,7 @@ def _open(path: Path) -> Iterator[Iterator[str]]:
     """The lines of a file, read as they are asked for. Raises PriceFileError where they are no text, or too many."""
     try:
         with gzip.open(path, "rt", **TEXT) if path.suffix == ".gz" else path.open(**TEXT) as file:
-            yield _limited(path, file)
+            yield _limit_characters(path, file)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise PriceFileError(f"price file {path} is torn or not gzip ({error}); make or download it anew") from error
     except UnicodeDecodeError as error:
@@ -137,7 +137,7 @@ def _open(path: Path) -> Iterator[Iterator[str]]:
         raise PriceFileError(f"price file {path}: {error.strerror}; set PRICE_FILE to a CSV file of closes") from error
 
 
-def _limited(path: Path, file: TextIO) -> Iterator[str]:
+def _limit_characters(path: Path, file: TextIO) -> Iterator[str]:
     """The lines, however little a packed file seems to be, and none that goes on for ever."""
     left = MAX_CHARACTERS
     while line := file.readline(left + 1):

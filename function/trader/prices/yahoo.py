@@ -84,7 +84,7 @@ class YahooPrices:
         Symbols that Yahoo gave no prices of are left out, and logged with the reason. Raises PriceSourceError if it
         gave none at all and the reason is a fault of its own or of the network, or if there is no time left to ask.
         """
-        answers, failures = self._answers(symbols, _start(self._interval, count, now), _adjusted_closes, progress)
+        answers, failures = self._answers(symbols, _start(self._interval, count, now), _read_adjusted_closes, progress)
         if failures:
             log.warning("Yahoo gave no prices of %s", ", ".join(failures), extra={"reasons": failures})
         return {symbol: closes.loc[:now].iloc[-count:] for symbol, closes in answers.items()}
@@ -97,7 +97,7 @@ class YahooPrices:
         The columns are open, high, low and close, all four adjusted for splits and dividends; the last bar may still
         be running. Raises PriceSourceError as `closes` does.
         """
-        return self._answers(symbols, start, _adjusted_bars, progress)
+        return self._answers(symbols, start, _read_adjusted_bars, progress)
 
     def _answers[T](
         self, symbols: Sequence[str], start: datetime, read: Callable[[pd.DataFrame], T], progress: Progress
@@ -182,11 +182,11 @@ class YahooPrices:
         return bars
 
 
-def _adjusted_closes(bars: pd.DataFrame) -> Closes:
+def _read_adjusted_closes(bars: pd.DataFrame) -> Closes:
     return bars["Adj Close"].astype(float).tz_convert(UTC)
 
 
-def _adjusted_bars(bars: pd.DataFrame) -> pd.DataFrame:
+def _read_adjusted_bars(bars: pd.DataFrame) -> pd.DataFrame:
     factor = bars["Adj Close"] / bars["Close"]
     scaled = {name.lower(): bars[name] * factor for name in ("Open", "High", "Low")}
     return pd.DataFrame({**scaled, "close": bars["Adj Close"]}).astype(float).tz_convert(UTC)

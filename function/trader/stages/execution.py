@@ -8,7 +8,7 @@ from time import sleep
 
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from trader.broker.base import DEAD, UNKNOWN, Broker, BrokerError, OrderRejectedError, OrderUnclearError
+from trader.broker.base import DEAD, UNKNOWN, Broker, BrokerError, OrderRejectedError, OrderStateUnknownError
 from trader.model import Code, Denial, OpenOrder, Order, Side, Target
 from trader.schedule.slot import slot_id
 from trader.settings import Settings
@@ -130,7 +130,7 @@ class _Attempt:
         self._require_time(ORDER_TIME_S)
         if self._open_orders():
             raise OrderRejectedError("an order for it is open by now", Code.OPEN_ORDER_PENDING)
-        if self._held():
+        if self._read_held():
             raise OrderRejectedError("it is held by now", Code.POSITION_CAP)
         return self._submit(self._order)
 
@@ -142,16 +142,16 @@ class _Attempt:
         legs = [each for each in open_orders if each.is_leg]
         if len(legs) < len(open_orders):
             raise OrderRejectedError("an order for it is open by now", Code.OPEN_ORDER_PENDING)
-        if legs and self._order.quantity < self._held():
+        if legs and self._order.quantity < self._read_held():
             raise OrderRejectedError("its bracket protects more shares than are to be sold, and would be lost for all")
         if legs:
             self._release(legs)
-        held = self._held()
+        held = self._read_held()
         if held <= 0:
             self.warning = ""
             raise OrderRejectedError("nothing is held of it any more")
         sold = self._submit(replace(self._order, quantity=min(self._order.quantity, held)))
-        return self._settled(sold) if legs else sold
+        return self._await_fill(sold) if legs else sold
 
     def _submit(self, order: Order) -> Order:
         """Send it; after an unclear answer look it up, and send it again only if it is definitely not there."""
@@ -161,8 +161,8 @@ class _Attempt:
                 self._may_go_on()
             self.sent = order
             try:
-                return self._known(self._broker.submit(order))
-            except OrderUnclearError as unclear:
+                return self._confirm(self._broker.submit(order))
+            except OrderStateUnknownError as unclear:
                 reason, is_final = str(unclear), unclear.is_taken or unclear.is_refused
                 is_refusal = unclear.is_refused and not attempt
             except (OrderRejectedError, BrokerError) as error:
@@ -171,8 +171,8 @@ class _Attempt:
                     raise
                 # The attempt before may be there after all, and be what this one is refused for.
                 reason, is_final, is_refusal = f"{reason}; sent again: {error}", True, False
-            if (found := self._found(order, reason)) is not None:
-                return self._known(found)
+            if (found := self._look_up(order, reason)) is not None:
+                return self._confirm(found)
             if is_refusal:
                 self.sent = None
                 raise OrderRejectedError(f"{reason}; looked up it is not there")
@@ -181,7 +181,7 @@ class _Attempt:
         # A request without an answer may still be on its way, so this is no refusal.
         raise BrokerError(f"{order.client_order_id}: {reason}; looked up it is not there, and may still be taken")
 
-    def _found(self, order: Order, reason: str) -> Order | None:
+    def _look_up(self, order: Order, reason: str) -> Order | None:
         """The order in the broker's books, looked for twice; None if it is definitely not there."""
         try:
             for pause_s in (0.0, PAUSE_S):
@@ -192,7 +192,7 @@ class _Attempt:
             raise BrokerError(f"{order.client_order_id}: {reason}; looking it up: {error}") from error
         return None
 
-    def _known(self, order: Order) -> Order:
+    def _confirm(self, order: Order) -> Order:
         self.sent = None
         if order.status in DEAD and not order.filled_quantity:
             raise OrderRejectedError(f"the broker has it as {order.status}")
@@ -211,7 +211,7 @@ class _Attempt:
                 f"its bracket is being cancelled, but not gone in {CANCEL_TIME_S:.0f} s"
             ) from error
 
-    def _settled(self, order: Order) -> Order:
+    def _await_fill(self, order: Order) -> Order:
         """The sale after its fill, or as it is after a while; an accepted order may still be rejected."""
         over = Retrying(
             retry=retry_if_result(lambda found: found.status not in {"filled", *DEAD}),
@@ -227,12 +227,12 @@ class _Attempt:
                 return order  # it is accepted, and that is what is known of it
 
         settled: Order = over(now)
-        return self._known(settled)
+        return self._confirm(settled)
 
     def _open_orders(self) -> list[OpenOrder]:
         return [each for each in self._broker.open_orders() if each.symbol == self._order.symbol]
 
-    def _held(self) -> float:
+    def _read_held(self) -> float:
         position = self._broker.positions().get(self._order.symbol)
         return position.quantity if position else 0.0
 

@@ -31,7 +31,7 @@ MAX_LINES = 50
 """So many denials have a line each in the log; more are one line with their number by code."""
 
 
-class Memory(Protocol):
+class RankingStore(Protocol):
     """What the pipeline asks of a journal."""
 
     def note(self, run: Run, status: str) -> None:
@@ -45,13 +45,13 @@ class Memory(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
+class RunServices:
     """What a run works with, each behind its Protocol."""
 
     broker: Broker
     prices: Prices
     forecaster: Forecaster
-    journal: Memory
+    journal: RankingStore
     halted: Callable[[], str]  # why trading is halted; empty when it is not
     remaining_s: Callable[[], float]  # seconds until the process is stopped
     progress: Progress = no_progress
@@ -62,7 +62,7 @@ class Desk:
         return self.remaining_s() - execution.ORDER_TIME_S
 
 
-class StopError(Exception):
+class RunStopped(Exception):  # noqa: N818 it ends a run in an orderly way, and is no error
     """The run ends here, for a reason that has a code."""
 
     def __init__(self, code: Code, detail: str) -> None:
@@ -70,10 +70,10 @@ class StopError(Exception):
         self.code = code
 
 
-def trade(desk: Desk, run: Run) -> Outcome | Code:
+def trade(desk: RunServices, run: Run) -> Outcome | Code:
     """Observe, forecast, decide, place; what is known is noted in `run` as it becomes known.
 
-    The caller has claimed the slot. Raises StopError where a gate is closed.
+    The caller has claimed the slot. Raises RunStopped where a gate is closed.
     """
     with run.timed("gates"):
         pass_gates(desk)
@@ -94,29 +94,31 @@ def trade(desk: Desk, run: Run) -> Outcome | Code:
     return outcome(run, run.observation, run.decision)
 
 
-def pass_gates(desk: Desk) -> None:
+def pass_gates(desk: RunServices) -> None:
     """The halt switch and the market's hours: at the beginning, and again right before each order."""
     if halted := desk.halted():
-        raise StopError(Code.HALTED, halted)
+        raise RunStopped(Code.HALTED, halted)
     clock = desk.broker.clock()
     if clock.is_open and clock.closes_in_s < 0:
         over = f"the session ended {-clock.closes_in_s:.0f} s ago by this machine's clock"
-        raise StopError(Code.MARKET_CLOSED, f"{over}; the broker's says it is open: an old answer, or this one is fast")
+        raise RunStopped(
+            Code.MARKET_CLOSED, f"{over}; the broker's says it is open: an old answer, or this one is fast"
+        )
     if clock.is_open and clock.closes_in_s < execution.ORDER_TIME_S:
         left = f"the market closes in {clock.closes_in_s:.0f} s, and an order may take {execution.ORDER_TIME_S:.0f}"
-        raise StopError(Code.MARKET_CLOSED, f"{left}: accepted after the close, it would wait for the next opening")
+        raise RunStopped(Code.MARKET_CLOSED, f"{left}: accepted after the close, it would wait for the next opening")
     if not clock.is_open:
-        raise StopError(
+        raise RunStopped(
             Code.MARKET_CLOSED,
             f"the market opens next on {clock.next_open.astimezone(NEW_YORK):%a %d %b %Y, %H:%M} New York",
         )
 
 
-def observe(desk: Desk, run: Run) -> Observation:
+def observe(desk: RunServices, run: Run) -> Observation:
     """All that the decisions depend on: the account, the day's ranking, the closes of the chosen and the held."""
     account = desk.broker.account()
     if account.blocked:
-        raise StopError(Code.ACCOUNT_BLOCKED, account.blocked)
+        raise RunStopped(Code.ACCOUNT_BLOCKED, account.blocked)
     open_orders = desk.broker.open_orders()  # before the positions: what fills between the two is then in both
     positions = desk.broker.positions()
     ranking, unranked = rank(desk, run)
@@ -137,7 +139,7 @@ def observe(desk: Desk, run: Run) -> Observation:
     )
 
 
-def rank(desk: Desk, run: Run) -> tuple[dict[str, float], tuple[Denial, ...]]:
+def rank(desk: RunServices, run: Run) -> tuple[dict[str, float], tuple[Denial, ...]]:
     """The return of every candidate: made once a day over all of them, then kept in the journal."""
     settings = run.settings
     basis = {
@@ -176,7 +178,7 @@ def decide(observation: Observation, forecasts: Forecasts, settings: Settings) -
     """Insights, targets, limits and planned orders. Pure: the same arguments give the same decision."""
     positions = observation.positions
     prices_usd = {symbol: float(closes.to_numpy()[-1]) for symbol, closes in observation.closes.items()}
-    account = portfolio.without_reserved(observation.account, observation.open_orders, prices_usd)
+    account = portfolio.subtract_reserved(observation.account, observation.open_orders, prices_usd)
     pending = {order.symbol for order in observation.open_orders if not order.is_leg}
     insights = tuple(
         alpha.insight(forecast, settings.signal, settings.signal_threshold_fraction) for forecast in forecasts.forecasts
@@ -192,7 +194,7 @@ def decide(observation: Observation, forecasts: Forecasts, settings: Settings) -
     )
 
 
-def place(desk: Desk, run: Run, decision: Decision) -> None:
+def place(desk: RunServices, run: Run, decision: Decision) -> None:
     """Hand the planned orders to execution, and note and log each as soon as its fate is known."""
     planned = len(decision.orders)
     may_go_on = partial(pass_gates, desk)  # somebody may pull the switch, or the market close, between two orders
@@ -205,7 +207,7 @@ def place(desk: Desk, run: Run, decision: Decision) -> None:
         desk.progress("orders", len(run.outcomes), planned)
 
 
-def closing_account(desk: Desk) -> Account | None:
+def closing_account(desk: RunServices) -> Account | None:
     """The account after the orders; None if it cannot be had, for the orders are placed and that is what counts."""
     if desk.remaining_s() < execution.ORDER_TIME_S / 2:
         return None

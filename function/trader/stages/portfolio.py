@@ -40,7 +40,7 @@ def spendable_usd(account: Account, settings: Settings) -> float:
     )
 
 
-def without_reserved(account: Account, open_orders: Sequence[OpenOrder], prices_usd: Mapping[str, float]) -> Account:
+def subtract_reserved(account: Account, open_orders: Sequence[OpenOrder], prices_usd: Mapping[str, float]) -> Account:
     """The account without the cash that open buys will cost: a broker's figure may not have fallen by it yet.
 
     A buy of unknown price or quantity reserves everything.

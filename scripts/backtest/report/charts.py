@@ -76,7 +76,7 @@ def equity(figures: Json) -> Chart:
     def draw(axes: Axes, size: Size) -> None:
         axes.plot([0, len(curve["times"]) - 1], [cash_usd] * 2, color=COLOURS["muted"], lw=1.1, ls=(0, (5, 4)))
         for values, _, colour, width in reversed(lines):
-            bars, shown = _thinned(values, size)
+            bars, shown = _thin_out(values, size)
             axes.plot(bars, shown, color=COLOURS[colour], lw=width, solid_joinstyle="round")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda usd, _: _whole(usd)))
         is_wide = size.name == "wide"
@@ -95,11 +95,11 @@ def drawdown(figures: Json) -> Chart:
     own, other = np.array(curve["drawdown_fraction"]), curve["buy_and_hold_drawdown_fraction"]
 
     def draw(axes: Axes, size: Size) -> None:
-        bars, shown = _thinned(own, size, pick=np.min)  # the deepest must not be lost
+        bars, shown = _thin_out(own, size, pick=np.min)  # the deepest must not be lost
         axes.fill_between(bars, shown, 0, color=COLOURS["down"], alpha=0.28, lw=0)
         axes.plot(bars, shown, color=COLOURS["down"], lw=1.4)
         if other:
-            axes.plot(*_thinned(np.array(other), size, pick=np.min), color=COLOURS["ink"], lw=0.9)
+            axes.plot(*_thin_out(np.array(other), size, pick=np.min), color=COLOURS["ink"], lw=0.9)
         axes.set_ylim(top=0)
         axes.yaxis.set_major_formatter(_percents())
         _time_axis(axes, figures)
@@ -113,7 +113,7 @@ def exposure(figures: Json) -> Chart:
     values = np.array(figures["curve"]["exposure_fraction"])
 
     def draw(axes: Axes, size: Size) -> None:
-        bars, shown = _thinned(values, size)
+        bars, shown = _thin_out(values, size)
         axes.fill_between(bars, 0, shown, color=COLOURS["trend"], alpha=0.25, lw=0, step="mid")
         axes.step(bars, shown, color=COLOURS["trend"], lw=1.2, where="mid")
         axes.set_ylim(0, max(1.0, float(values.max())))
@@ -212,9 +212,9 @@ class PriceCharts:
             toned = {colour: [trade for trade in trades if _tone(trade) == colour] for colour in TONES}
             for colour, some in toned.items():
                 self._shade(axes, some, colour)
-            axes.plot(*_thinned(closes, CARD), color=COLOURS["ink"], lw=1.0, solid_joinstyle="round")
+            axes.plot(*_thin_out(closes, CARD), color=COLOURS["ink"], lw=1.0, solid_joinstyle="round")
             if symbol in self._trends:
-                axes.plot(*_thinned(self._trends[symbol], CARD), color=COLOURS["trend"], lw=1.4)
+                axes.plot(*_thin_out(self._trends[symbol], CARD), color=COLOURS["trend"], lw=1.4)
             for colour, some in toned.items():
                 self._mark(axes, some, colour)
             axes.yaxis.set_major_formatter(FuncFormatter(lambda usd, _: f"{usd:,g}"))
@@ -341,7 +341,7 @@ def _text(
     )
 
 
-def _thinned(values: Numbers, size: Size, pick: Callable[..., Any] | None = None) -> tuple[Numbers, Numbers]:
+def _thin_out(values: Numbers, size: Size, pick: Callable[..., Any] | None = None) -> tuple[Numbers, Numbers]:
     """Bars and values, as few as the picture can show; `pick` chooses one out of several, else it is the last."""
     step = -(-len(values) // MAX_POINTS[size.name])
     ends = np.arange(len(values))[::-1][::step][::-1]

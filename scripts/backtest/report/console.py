@@ -35,8 +35,8 @@ def _heading(figures: Json) -> RenderableType:
     settings, source = figures["settings"], figures["data"]["source"]
     lines = [
         Text(formatting.headline(figures), style="bold" if figures["is_complete"] else "bold red"),
-        _labelled("Strategy", f"{settings['strategy']}, signal {settings['signal']}{engine_words(settings)}"),
-        _labelled("Span", f"{formatting.dates(figures)}; prices: {source}"),
+        _label("Strategy", f"{settings['strategy']}, signal {settings['signal']}{engine_words(settings)}"),
+        _label("Span", f"{formatting.dates(figures)}; prices: {source}"),
     ]
     return Padding(Group(*lines), (0, 1), expand=False)
 
@@ -64,18 +64,18 @@ def _symbols(figures: Json) -> RenderableType | None:
 def _facts(row: Json) -> Iterator[Text]:
     yield Text(plain(row["symbol"]))
     yield Text(change(row["pnl_usd"]), style="green" if row["pnl_usd"] >= 0 else "red")
-    yield Text(formatting.signed(row["contribution_fraction"]))
+    yield Text(formatting.format_signed(row["contribution_fraction"]))
     yield Text(f"{row['trades']}{' + 1 open' if row['open_trades'] else ''}")
     yield Text(formatting.share(row["win_fraction"]))
     yield Text(formatting.count(row["mean_bars_held"]))
-    yield Text(formatting.signed(row["buy_and_hold_return_fraction"]), style="dim")
+    yield Text(formatting.format_signed(row["buy_and_hold_return_fraction"]), style="dim")
 
 
 def _below(figures: Json) -> RenderableType:
     lines = [
-        _labelled("Costs", formatting.costs(figures)),
-        _labelled("Forecasts", formatting.calibration(figures)),
-        *(_labelled(each.what, each.words) for each in formatting.caveats(figures) if each.what == "Survivorship"),
+        _label("Costs", formatting.costs(figures)),
+        _label("Forecasts", formatting.calibration(figures)),
+        *(_label(each.what, each.words) for each in formatting.caveats(figures) if each.what == "Survivorship"),
         *_notes(figures["data"]["notes"]),
     ]
     return Padding(Group(*lines), (0, 1), expand=False)
@@ -83,12 +83,12 @@ def _below(figures: Json) -> RenderableType:
 
 def _notes(notes: Sequence[Json]) -> Iterator[RenderableType]:
     for note in notes[:MAX_NOTES]:
-        yield _labelled("Prices", ": ".join(filter(None, (note["symbol"], note["what"]))))
+        yield _label("Prices", ": ".join(filter(None, (note["symbol"], note["what"]))))
     if len(notes) > MAX_NOTES:
-        yield _labelled("", f"... and {len(notes) - MAX_NOTES} more in the page")
+        yield _label("", f"... and {len(notes) - MAX_NOTES} more in the page")
 
 
-def _labelled(label: str, words: str) -> RenderableType:
+def _label(label: str, words: str) -> RenderableType:
     grid = Table.grid(padding=(0, 1))
     grid.add_column(width=12, style="dim")
     grid.add_column(overflow="fold")

@@ -15,7 +15,7 @@ BARS = {"1d": "daily", "1h": "hourly", "15m": "15-minute", "5m": "5-minute", "1m
 """By bar interval, as an adjective."""
 
 
-class Line(NamedTuple):
+class MetricLine(NamedTuple):
     """One key figure of the three accounts, and what it is."""
 
     label: str
@@ -35,7 +35,7 @@ class Caveat(NamedTuple):
 def headline(figures: Json) -> str:
     """What happened, in one sentence without a full stop."""
     made, held = (figures["key_figures"][name] for name in ("strategy", "buy_and_hold"))
-    words = _made(made["total_return_fraction"])
+    words = _made_or_lost(made["total_return_fraction"])
     if not figures["costs"]["fills"]:
         words = "Bought nothing"
     elif figures["options"]["commission_fraction"] or figures["options"]["slippage_fraction"]:
@@ -44,11 +44,13 @@ def headline(figures: Json) -> str:
         words += " without any costs"
     words += f" in {span(figures)}"
     if held:
-        words += f", while buying and holding {_universe(figures)} {_made(held['total_return_fraction']).lower()}"
-    return words if figures["is_complete"] else f"{interrupted(figures)}: {words[0].lower()}{words[1:]}"
+        words += (
+            f", while buying and holding {_universe(figures)} {_made_or_lost(held['total_return_fraction']).lower()}"
+        )
+    return words if figures["is_complete"] else f"{describe_interruption(figures)}: {words[0].lower()}{words[1:]}"
 
 
-def interrupted(figures: Json) -> str:
+def describe_interruption(figures: Json) -> str:
     """Up to where it came."""
     last = figures["data"]["last_bar"]
     return f"Interrupted on {day(figures, last)}" if last else "Interrupted before the first bar"
@@ -61,7 +63,7 @@ def span(figures: Json) -> str:
         return "one bar" if last else "no bar at all"
     days = (new_york(last) - new_york(first)).days + 1
     if days < 60:
-        return counted(days, "day")
+        return format_count(days, "day")
     if days < 548:
         return f"{days / 30.44:.0f} months"
     return f"{days / 365.25:.1f}".removesuffix(".0") + " years"
@@ -73,7 +75,7 @@ def dates(figures: Json) -> str:
     if not data["bars"]:
         return "no bars"
     ends = f"{day(figures, data['first_bar'])} to {day(figures, data['last_bar'])}"
-    return f"{ends}, {counted(data['bars'], BARS[data['bar_interval']] + ' bar')}"
+    return f"{ends}, {format_count(data['bars'], BARS[data['bar_interval']] + ' bar')}"
 
 
 def day(figures: Json, time: str) -> str:
@@ -91,7 +93,7 @@ def share(fraction: float | None) -> str:
     return NOTHING if fraction is None else f"{fraction:.1%}"
 
 
-def signed(fraction: float | None) -> str:
+def format_signed(fraction: float | None) -> str:
     """A percentage with its sign; none for what rounds to nothing."""
     if fraction is None:
         return NOTHING
@@ -108,7 +110,7 @@ def count(value: float | None) -> str:
     return NOTHING if value is None else f"{value:,.0f}"
 
 
-def counted(number: int, what: str) -> str:
+def format_count(number: int, what: str) -> str:
     """`1 order`, `2 orders`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
@@ -118,23 +120,23 @@ def money(value: float | None) -> str:
     return NOTHING if value is None else usd(value)
 
 
-def lines(figures: Json) -> list[Line]:
+def lines(figures: Json) -> list[MetricLine]:
     """The key figures of the three accounts."""
     strategy, held, cash = (figures["key_figures"][name] or {} for name in ("strategy", "buy_and_hold", "cash"))
     return [
-        Line(label, words(strategy.get(name)), words(held.get(name)), words(cash.get(name)), means)
+        MetricLine(label, words(strategy.get(name)), words(held.get(name)), words(cash.get(name)), means)
         for label, name, words, means in KEY_FIGURES
     ]
 
 
 KEY_FIGURES: tuple[tuple[str, str, Callable[[float | None], str], str], ...] = (
-    ("Return", "total_return_fraction", signed, "over the whole span, after costs"),
-    ("Return a year", "annual_return_fraction", signed, "as if the span went on like this for a year"),
+    ("Return", "total_return_fraction", format_signed, "over the whole span, after costs"),
+    ("Return a year", "annual_return_fraction", format_signed, "as if the span went on like this for a year"),
     ("Volatility a year", "annual_volatility_fraction", share, "standard deviation of the returns"),
     ("Sharpe ratio", "sharpe_ratio", ratio, "mean return over volatility, against cash at 0%"),
     ("Sortino ratio", "sortino_ratio", ratio, "the same, but only falls count as risk"),
     ("Calmar ratio", "calmar_ratio", ratio, "return a year over the deepest drawdown"),
-    ("Deepest drawdown", "max_drawdown_fraction", signed, "the largest fall from a peak of the equity"),
+    ("Deepest drawdown", "max_drawdown_fraction", format_signed, "the largest fall from a peak of the equity"),
     ("Invested", "exposure_fraction", share, "mean share of the equity in positions"),
     ("Trades closed", "trades", count, "bought and sold again; a sale in parts counts for each part"),
     ("Won", "win_fraction", share, "of those, after commission"),
@@ -147,7 +149,7 @@ def costs(figures: Json) -> str:
     """What was paid, and on what."""
     paid, options = figures["costs"], figures["options"]
     return (
-        f"{counted(paid['fills'], 'order')} filled for {usd(paid['turnover_usd'])} USD in all: commission "
+        f"{format_count(paid['fills'], 'order')} filled for {usd(paid['turnover_usd'])} USD in all: commission "
         f"{usd(paid['commission_usd'])} USD ({_rate(options['commission_fraction'])} of an order's value), slippage "
         f"{usd(paid['slippage_usd'])} USD ({_rate(options['slippage_fraction'])} of the price; none on a take-profit)"
     )
@@ -167,13 +169,13 @@ def calibration(figures: Json) -> str:
         for name in ("inside_fraction", "above_fraction", "below_fraction", "mean_absolute_error_fraction")
     )
     return (
-        f"{counted(scores['forecasts'], 'forecast')}{_sampled(figures)}: {inside} of the prices ended inside the "
-        f"interval ({figures['calibration']['nominal_fraction']:.0%} should), {above} above it, {below} below. "
+        f"{format_count(scores['forecasts'], 'forecast')}{_describe_sample(figures)}: {inside} of the prices ended "
+        f"inside the interval ({figures['calibration']['nominal_fraction']:.0%} should), {above} above it, {below} below. "
         f"The mean error was {error} of the price, {against}."
     )
 
 
-def _sampled(figures: Json) -> str:
+def _describe_sample(figures: Json) -> str:
     """The signal `trend` makes none by itself."""
     return " sampled for this report" if figures["settings"]["signal"] == "trend" else ""
 
@@ -181,7 +183,7 @@ def _sampled(figures: Json) -> str:
 def caveats(figures: Json) -> list[Caveat]:
     """What the figures rest on, and what they cannot show."""
     settings, options = figures["settings"], figures["options"]
-    found = [Caveat("Costs are assumed", _assumed(figures))]
+    found = [Caveat("Costs are assumed", _describe_assumptions(figures))]
     if settings["bar_interval"] == "1d":
         found.append(Caveat("One decision a day", ONE_A_DAY))
     if settings["stop_loss_fraction"]:
@@ -209,7 +211,7 @@ NO_PROMISE = (
 HINDSIGHT = "Strategy and buy-and-hold both look better than anybody could have known beforehand."
 
 
-def _assumed(figures: Json) -> str:
+def _describe_assumptions(figures: Json) -> str:
     options = figures["options"]
     if options["fills_at_close"]:
         fills = "Orders are filled at the very close they were decided on, which nobody gets in practice"
@@ -249,7 +251,7 @@ def _survivorship(figures: Json) -> str:
     return f"The symbols were chosen knowing that they still exist, and perhaps how they did. {HINDSIGHT}"
 
 
-def _made(fraction: float) -> str:
+def _made_or_lost(fraction: float) -> str:
     if abs(fraction) < MIN_RETURN:
         return "Made nothing"
     return f"{'Made' if fraction > 0 else 'Lost'} {abs(fraction):.1%}"

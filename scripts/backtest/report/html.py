@@ -48,7 +48,7 @@ def page(figures: Json, result: Result) -> str:
     environment.filters |= {
         "plain": plain,
         "share": formatting.share,
-        "signed": formatting.signed,
+        "signed": formatting.format_signed,
         "ratio": formatting.ratio,
         "change": change,
         "money": formatting.money,
@@ -65,7 +65,7 @@ def _contents(figures: Json, result: Result) -> dict[str, Any]:
     return {
         "figures": figures,
         "headline": formatting.headline(figures),
-        "interrupted": "" if figures["is_complete"] else formatting.interrupted(figures),
+        "interrupted": "" if figures["is_complete"] else formatting.describe_interruption(figures),
         "dates": formatting.dates(figures),
         "strategy": figures["settings"]["strategy"],
         "signal": figures["settings"]["signal"],
@@ -106,7 +106,7 @@ def _tiles(figures: Json) -> list[dict[str, str]]:
     other = held or {}
 
     def beside(name: str) -> str:
-        return f"buy and hold {formatting.signed(other.get(name))}"
+        return f"buy and hold {formatting.format_signed(other.get(name))}"
 
     return [
         {
@@ -116,18 +116,18 @@ def _tiles(figures: Json) -> list[dict[str, str]]:
         },
         {
             "label": "Return",
-            "value": formatting.signed(made["total_return_fraction"]),
+            "value": formatting.format_signed(made["total_return_fraction"]),
             "beside": beside("total_return_fraction"),
         },
         {
             "label": "Deepest drawdown",
-            "value": formatting.signed(made["max_drawdown_fraction"]),
+            "value": formatting.format_signed(made["max_drawdown_fraction"]),
             "beside": beside("max_drawdown_fraction"),
         },
         {
             "label": "Costs, USD",
             "value": usd(paid["commission_usd"] + paid["slippage_usd"]),
-            "beside": f"commission and slippage on {formatting.counted(paid['fills'], 'order')}",
+            "beside": f"commission and slippage on {formatting.format_count(paid['fills'], 'order')}",
         },
     ]
 

@@ -14,7 +14,14 @@ from trader.forecasting.base import Forecasts
 from trader.forecasting.map import model
 from trader.forecasting.map.model import Batch, Calendar, Fit
 from trader.forecasting.map.posterior_mode import Floats
-from trader.forecasting.prophet import INTERVAL_PERCENTILES, SEED, ProphetForecaster, failed, horizon, too_short
+from trader.forecasting.prophet import (
+    INTERVAL_PERCENTILES,
+    SEED,
+    ProphetForecaster,
+    deny_failed_fit,
+    deny_short_history,
+    horizon,
+)
 from trader.model import NEW_YORK, Closes, Denial, Forecast
 from trader.progress import Progress, no_progress
 
@@ -53,7 +60,7 @@ class MapForecaster:
         outcomes: dict[str, Forecast | Denial] = {}
         alike: dict[tuple[str, str, bytes], list[str]] = {}
         for symbol, series in closes.items():
-            if (denial := too_short(symbol, len(series), self._signal)) is not None:
+            if (denial := deny_short_history(symbol, len(series), self._signal)) is not None:
                 outcomes[symbol] = denial
             else:
                 times = series.index
@@ -127,7 +134,7 @@ class MapForecaster:
             try:
                 calendar = self.calendar(local_ns(index))
             except ValueError as error:
-                yield from ((symbol, failed(symbol, error)) for symbol in closes)
+                yield from ((symbol, deny_failed_fit(symbol, error)) for symbol in closes)
                 continue
             batches.append(
                 Batch(calendar=calendar, values=np.stack([each.to_numpy(float) for each in closes.values()]))
@@ -147,7 +154,7 @@ class MapForecaster:
                         else self.predict(symbol, index[-1], batch.calendar.times_ns[-1:], price_usd, fit, corners),
                     )
                 except ArithmeticError as error:
-                    yield symbol, failed(symbol, error)
+                    yield symbol, deny_failed_fit(symbol, error)
                 except UndeterminedError as error:
                     yield symbol, str(error)
 

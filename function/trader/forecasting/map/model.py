@@ -87,7 +87,7 @@ class Calendar:
     @cached_property
     def changes(self) -> Floats:
         """Their scaled times."""
-        return self.scaled(self.times_ns[self.changepoints])
+        return self.scale_times(self.times_ns[self.changepoints])
 
     @property
     def line_size(self) -> int:
@@ -120,13 +120,13 @@ class Calendar:
         product: Floats = self.columns.T @ self.columns
         return product
 
-    def scaled(self, times_ns: Nanoseconds) -> Floats:
+    def scale_times(self, times_ns: Nanoseconds) -> Floats:
         """Times on the scale of the model: 0 at the first bar, 1 at the last."""
         return np.asarray((times_ns - self.times_ns[0]) / (self.times_ns[-1] - self.times_ns[0]))
 
     def features(self, times_ns: Nanoseconds) -> Floats:
         """What the parameters are multiplied by at other times: as `columns`."""
-        scaled, days = self.scaled(times_ns), times_ns / DAY_NS
+        scaled, days = self.scale_times(times_ns), times_ns / DAY_NS
         waves = [
             wave(2 * np.pi * (order + 1) / period_days * days)
             for period_days, most in (PERIODS[name] for name in self.seasonalities)
@@ -238,12 +238,12 @@ def fit(
     fits: dict[int, list[Fit | str]] = {}
     found = {}
     for shape, places in alike.items():
-        models, found[shape] = _fitted([batches[place] for place in places], scales, (paths or {}).get(shape))
+        models, found[shape] = _fit_rows([batches[place] for place in places], scales, (paths or {}).get(shape))
         fits |= dict(zip(places, models, strict=True))
     return Fits(fits=tuple(model for place in range(len(batches)) for model in fits[place]), paths=found)
 
 
-def _fitted(batches: Sequence[Batch], scales: Scales, path: Path | None) -> tuple[list[list[Fit | str]], Path]:
+def _fit_rows(batches: Sequence[Batch], scales: Scales, path: Path | None) -> tuple[list[list[Fit | str]], Path]:
     """The models of batches of one shape. A series that cannot be fitted is searched as a harmless one in its place."""
     ridge, lasso = batches[0].calendar.ridge(scales), batches[0].calendar.lasso(scales)
     with np.errstate(invalid="ignore"):

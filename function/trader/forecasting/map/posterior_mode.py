@@ -105,7 +105,7 @@ def search(problems: Problems, path: Path | None = None) -> Modes:
 
     What is found from there with hardly any noise, or not found, is searched again without it.
     """
-    found = _searched(problems, path or Path())
+    found = _search(problems, path or Path())
     (again,) = np.nonzero(~(found.is_found & (found.variance >= MIN_NOISE**2)))
     if path is None or not len(again):
         return found
@@ -116,13 +116,13 @@ def search(problems: Problems, path: Path | None = None) -> Modes:
         squares=problems.squares[again],
         bars=problems.bars[again],
     )
-    anew = _searched(some, Path())
+    anew = _search(some, Path())
     for name in ("parameters", "variance", "is_found", "has_another"):
         getattr(found, name)[again] = getattr(anew, name)
     return found
 
 
-def _searched(problems: Problems, path: Path) -> Modes:
+def _search(problems: Problems, path: Path) -> Modes:
     """The mode of each problem, begun with a path."""
     with np.errstate(all="ignore"):  # what comes of a series without noise is looked at by the caller
         start = best_variance(problems.squares, problems.bars)
@@ -225,7 +225,7 @@ def _regress(problems: Problems, rows: Integers, variance: Floats, signs: Signs)
         some, had, noise = rows[todo], signs[todo], variance[todo]
         values[todo], slopes[todo] = now, _ = _solve(problems, some, noise, had)
         weight = noise[:, None] * problems.lasso
-        gradient = problems.projections[some] - _applied(problems, some, now)
+        gradient = problems.projections[some] - _apply_gram(problems, some, now)
         leaves = now * had < 0
         enters = (had == 0) & (problems.lasso > 0) & (np.abs(gradient) > weight * (1 + MIN_OUTSIDE))
         wrong = leaves | enters
@@ -293,7 +293,7 @@ def _lowest(problems: Problems, variance: Floats) -> Floats:
     return np.minimum(best_variance(squares, problems.bars), variance)
 
 
-def _applied(problems: Problems, rows: Integers, values: Floats) -> Floats:
+def _apply_gram(problems: Problems, rows: Integers, values: Floats) -> Floats:
     """XᵀXθ of these problems."""
     product: Floats = (problems.gram[problems.calendar[rows]] @ values[:, :, None])[..., 0]
     return product
@@ -301,7 +301,7 @@ def _applied(problems: Problems, rows: Integers, values: Floats) -> Floats:
 
 def _squares(problems: Problems, rows: Integers, values: Floats) -> Floats:
     """The residual sums of squares of these problems."""
-    explained = (values * (2 * problems.projections[rows] - _applied(problems, rows, values))).sum(axis=1)
+    explained = (values * (2 * problems.projections[rows] - _apply_gram(problems, rows, values))).sum(axis=1)
     return np.asarray(problems.squares[rows] - explained)
 
 

@@ -347,5 +347,5 @@ def test_an_alias_that_stays_where_it_is_undoes_nothing() -> None:
 
 
 def test_a_strategy_that_goes_leaves_its_positions() -> None:
-    (note,) = preflight.removed(plan(before={"trend": strategy(), "fast": strategy("fast")})).notes
+    (note,) = preflight.check_removed_strategies(plan(before={"trend": strategy(), "fast": strategy("fast")})).notes
     assert note == "fast is taken down; its positions and open orders at Alpaca stay, and nobody looks after them"

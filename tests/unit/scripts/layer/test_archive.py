@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.layer.archive import replaced, sha256, unpack, write_zip
+from scripts.layer.archive import replace_file, sha256, unpack, write_zip
 from scripts.layer.package import FUNCTION, contents, package
 from scripts.layer.target import BrokenLayerError, LayerError
 
@@ -225,19 +225,19 @@ def test_a_place_that_cannot_be_unpacked_to_is_no_fault_of_the_zip(tmp_path: Pat
 def test_the_new_file_takes_the_place_of_the_older(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     path.write_text("older")
-    with replaced(path) as part:
+    with replace_file(path) as part:
         part.write_text("newer")
     assert path.read_text() == "newer"
 
 
 def test_the_folder_need_not_be_there(tmp_path: Path) -> None:
-    with replaced(tmp_path / "some" / "folder" / "a.zip") as part:
+    with replace_file(tmp_path / "some" / "folder" / "a.zip") as part:
         part.write_text("newer")
     assert (tmp_path / "some/folder/a.zip").read_text() == "newer"
 
 
 def test_nothing_is_left_beside_the_new_file(tmp_path: Path) -> None:
-    with replaced(tmp_path / "a.zip") as part:
+    with replace_file(tmp_path / "a.zip") as part:
         part.write_text("newer")
     assert list(tmp_path.iterdir()) == [tmp_path / "a.zip"]
 
@@ -246,7 +246,7 @@ FAULTS = [RuntimeError("a fault"), LayerError("too large"), OSError(errno.EIO, "
 
 
 def half_write(path: Path, fault: BaseException) -> None:
-    with replaced(path) as part:
+    with replace_file(path) as part:
         part.write_text("half")
         raise fault
 
@@ -270,7 +270,7 @@ def test_a_fault_on_the_way_leaves_the_older_file_as_it_was(fault: BaseException
 def test_the_file_is_not_replaced_before_the_block_ends(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     path.write_text("older")
-    with replaced(path) as part:
+    with replace_file(path) as part:
         part.write_text("half")
         assert path.read_text() == "older"
 
@@ -284,7 +284,7 @@ def test_a_file_that_cannot_be_put_there_is_named_with_the_folder_to_look_at(tmp
     (tmp_path / "dist" / "a.zip").mkdir(parents=True)
     with (
         pytest.raises(LayerError, match=r"a\.zip cannot be written: Is a directory; see who may write to dist/"),
-        replaced(tmp_path / "dist" / "a.zip") as part,
+        replace_file(tmp_path / "dist" / "a.zip") as part,
     ):
         part.write_text("newer")
 
@@ -294,7 +294,7 @@ full_disk = pytest.mark.skipif(not Path("/dev/full").exists(), reason="this syst
 
 def write_to_a_full_disk(path: Path, tree: Path) -> None:
     path.with_name(f"{path.name}.part").symlink_to("/dev/full")
-    with replaced(path) as part:
+    with replace_file(path) as part:
         write_zip(part, tree, files_of(tree))
 
 
@@ -414,5 +414,5 @@ def test_a_function_that_is_too_large_leaves_the_older_zip(large: Path, tmp_path
 
 def test_a_file_where_the_folder_should_be_is_told(tmp_path: Path) -> None:
     (tmp_path / "dist").write_text("")
-    with pytest.raises(LayerError, match=r"a\.zip cannot be written"), replaced(tmp_path / "dist" / "a.zip"):
+    with pytest.raises(LayerError, match=r"a\.zip cannot be written"), replace_file(tmp_path / "dist" / "a.zip"):
         pass

@@ -32,8 +32,8 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in manifest.MADE_FROM:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
-    original = manifest.made_from
-    monkeypatch.setattr(manifest, "made_from", lambda: original(tmp_path))
+    original = manifest.hash_sources
+    monkeypatch.setattr(manifest, "hash_sources", lambda: original(tmp_path))
     return tmp_path
 
 
@@ -41,7 +41,7 @@ def finished(verdict: Verdict = RUN, wanted: Target = TARGET) -> Path:
     """A zip and its manifest, as `make layer` leaves them."""
     wanted.zip.write_bytes(b"a layer")
     described = manifest.describe(
-        wanted, wanted.zip, unpacked_bytes=1_000, verdict=verdict, sources=manifest.made_from()
+        wanted, wanted.zip, unpacked_bytes=1_000, verdict=verdict, sources=manifest.hash_sources()
     )
     manifest.write(wanted, described)
     return wanted.zip

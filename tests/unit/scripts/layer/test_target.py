@@ -16,7 +16,7 @@ import pytest
 
 from scripts import ROOT
 from scripts.layer import bytecode, elf, verify
-from scripts.layer.target import DIST, BrokenLayerError, LayerError, Target, shown
+from scripts.layer.target import DIST, BrokenLayerError, LayerError, Target, shorten_path
 
 X86_64, ARM64 = Target("3.13", "x86_64"), Target("3.13", "arm64")
 HERE = X86_64 if os.uname().machine == "x86_64" else ARM64
@@ -54,7 +54,7 @@ def test_an_unknown_python_is_named_with_those_on_offer(python: str) -> None:
     ("path", "expected"), [(ROOT / "layer" / "dist" / "a.zip", "layer/dist/a.zip"), (Path("/opt/a.zip"), "/opt/a.zip")]
 )
 def test_a_path_of_the_repository_is_shown_from_its_root(path: Path, expected: str) -> None:
-    assert shown(path) == expected
+    assert shorten_path(path) == expected
 
 
 def test_wheels_are_chosen_for_the_glibc_of_amazon_linux_2023() -> None:

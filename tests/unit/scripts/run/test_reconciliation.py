@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scripts.run.reconciliation import REMEDIES, Finding, Kind, Sheet, compared, in_words, sheet
+from scripts.run.reconciliation import REMEDIES, Finding, Kind, RecordedOrders, compare, in_words, sheet
 from tests.builders import SLOT, buy, sell, settings
 from trader.journal.record import Run
 from trader.model import Code, Denial, Order, Side
@@ -17,16 +17,16 @@ FILLED = replace(ACCEPTED, status="filled", filled_quantity=4.0, filled_price_us
 REJECTED = replace(ACCEPTED, status="rejected")
 
 
-def of(*orders: Order, **parts: Any) -> Sheet:
-    return Sheet(slot=SLOT, status="TRADED", orders=orders, **parts)
+def of(*orders: Order, **parts: Any) -> RecordedOrders:
+    return RecordedOrders(slot=SLOT, status="TRADED", orders=orders, **parts)
 
 
-def found(sheets: Sequence[Sheet], *booked: Order) -> list[tuple[Kind, bool]]:
-    return [(each.kind, each.is_difference) for each in compared(sheets, booked).findings]
+def found(sheets: Sequence[RecordedOrders], *booked: Order) -> list[tuple[Kind, bool]]:
+    return [(each.kind, each.is_difference) for each in compare(sheets, booked).findings]
 
 
-def words(sheets: Sequence[Sheet], *booked: Order) -> str:
-    (finding,) = compared(sheets, booked).findings
+def words(sheets: Sequence[RecordedOrders], *booked: Order) -> str:
+    (finding,) = compare(sheets, booked).findings
     return finding.words
 
 
@@ -36,7 +36,7 @@ def test_an_order_that_went_on_after_its_record_is_no_difference(now: Order) -> 
 
 
 def test_what_became_of_an_order_is_told_all_the_same() -> None:
-    (pair,) = compared([of(ACCEPTED)], [FILLED]).pairs
+    (pair,) = compare([of(ACCEPTED)], [FILLED]).pairs
     assert (pair.recorded.status, pair.booked.status) == ("accepted", "filled")
 
 
@@ -94,7 +94,7 @@ def test_of_an_order_of_unknown_fate_it_is_told_what_became_of_it(booked: Sequen
 
 
 def test_a_run_that_was_recorded_as_cut_off_is_a_note() -> None:
-    cut_off = Sheet(slot=SLOT, status="INTERRUPTED", detail="its run was cut off")
+    cut_off = RecordedOrders(slot=SLOT, status="INTERRUPTED", detail="its run was cut off")
     assert found([cut_off]) == [(Kind.INTERRUPTED, False)]
 
 
@@ -103,15 +103,15 @@ def test_a_record_that_is_none_is_one_difference_whatever_was_placed() -> None:
 
 
 def test_findings_come_by_slot() -> None:
-    early = Sheet(slot=SLOT - timedelta(days=1), status="INTERRUPTED")
-    slots = [each.slot for each in compared([of(ACCEPTED), early], []).findings]
+    early = RecordedOrders(slot=SLOT - timedelta(days=1), status="INTERRUPTED")
+    slots = [each.slot for each in compare([of(ACCEPTED), early], []).findings]
     assert slots == [early.slot, SLOT]
 
 
 def test_a_records_orders_and_refusals_are_read() -> None:
     run = Run(settings=settings(), slot=SLOT, now=SLOT)
     run.outcomes += [FILLED, Denial(symbol="B", code=Code.ORDER_REJECTED, detail="no")]
-    expected = Sheet(slot=SLOT, status="TRADED", orders=[FILLED], refused=frozenset({"B"}))
+    expected = RecordedOrders(slot=SLOT, status="TRADED", orders=[FILLED], refused=frozenset({"B"}))
     assert sheet(SLOT, run.record(run.report("TRADED"))) == expected
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from scripts.backtest import options
 from scripts.sweep import grid
-from scripts.sweep.config import Plan
+from scripts.sweep.config import SweepConfig
 from scripts.sweep.grid import Range
 from trader.settings import SettingsError
 
@@ -193,7 +193,7 @@ def test_a_range_in_text_is_one_in_the_axes() -> None:
 
 def test_the_variables_of_a_sweep_are_checked_all_at_once() -> None:
     with pytest.raises(SettingsError) as raised:
-        Plan.from_env({"FOLDS": "0", "METRIC": "luck", "SCHEDULER": "8786"}, "")
+        SweepConfig.from_env({"FOLDS": "0", "METRIC": "luck", "SCHEDULER": "8786"}, "")
     assert [each.partition("=")[0] for each in raised.value.problems] == ["FOLDS", "METRIC", "SCHEDULER"]
 
 

@@ -75,7 +75,7 @@ def test_a_failed_backtest_is_named_with_its_part_and_stands_in_the_file(tmp_pat
     rows = ((figures(1.0), Failure(why="its worker died"), figures(1.0)), *FOUR.swept.rows[1:])
     failed = replace(FOUR, swept=replace(FOUR.swept, rows=rows))
     failed.write_csv(tmp_path / "results.csv")
-    (line,) = console.failed_lines(failed)
+    (line,) = console.list_failures(failed)
     assert line.startswith("failed: HISTORY_BARS=120 SLIPPAGE=0 on part 2 (2021-02-01 to 2021-02-28): its worker died;")
     with (tmp_path / "results.csv").open() as file:
         row = list(csv.DictReader(file))[1]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from scripts.testkit.insights import Parser, QueryError, discovered, natural, stamp, tokens
+from scripts.testkit.insights import Parser, QueryError, discover_fields, natural, stamp, tokens
 
 EVENTS = [
     {"message": "order", "symbol": "KO", "quantity": 2, "price_usd": 60.5, "nested": {"deep": {"value": 7}}},
@@ -19,7 +19,8 @@ FIRST_S = 1_800_000_000  # 2027-01-15 08:00:00 UTC
 def ask(query: str, limit: int = 10_000) -> list[dict[str, Any]]:
     """The rows for EVENTS, which are a minute apart."""
     events = [
-        discovered(json.dumps(event)) | {"@timestamp": stamp(FIRST_S + 60 * at), "@message": "raw", "@ptr": str(at)}
+        discover_fields(json.dumps(event))
+        | {"@timestamp": stamp(FIRST_S + 60 * at), "@message": "raw", "@ptr": str(at)}
         for at, event in enumerate(EVENTS)
     ]
     rows, _ = Parser(query).parse().run(events, limit)
@@ -40,12 +41,12 @@ def test_nested_fields_and_lists_are_found_by_dots() -> None:
 
 @pytest.mark.parametrize("message", ["no JSON", "[1]", '"text"', "1", ""])
 def test_a_message_that_is_no_object_has_no_fields(message: str) -> None:
-    assert discovered(message) == {}
+    assert discover_fields(message) == {}
 
 
 def test_an_event_with_more_fields_than_aws_finds_is_refused() -> None:
     with pytest.raises(QueryError):
-        discovered(json.dumps({f"f{number}": 1 for number in range(201)}))
+        discover_fields(json.dumps({f"f{number}": 1 for number in range(201)}))
 
 
 @pytest.mark.parametrize(

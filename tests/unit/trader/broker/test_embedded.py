@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import SLOT, buy, daily, sell
-from trader.broker.base import BrokerError, OrderRejectedError, OrderUnclearError
+from trader.broker.base import BrokerError, OrderRejectedError, OrderStateUnknownError
 from trader.broker.embedded import EmbeddedBroker
 from trader.model import Closes, Code, Order
 
@@ -56,7 +56,7 @@ def test_a_sale_brings_its_cash_back(file: Path) -> None:
 
 def test_the_same_client_order_id_is_taken_once(file: Path) -> None:
     broker(file).submit(buy())
-    with pytest.raises(OrderUnclearError):
+    with pytest.raises(OrderStateUnknownError):
         broker(file).submit(buy())
     assert broker(file).positions()["AAPL"].quantity == 10
 

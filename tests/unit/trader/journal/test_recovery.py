@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from tests.builders import SLOT, account, buy, sell, settings
-from trader.broker.base import BrokerError, OddAnswerError
+from trader.broker.base import BrokerError, UnexpectedResponseError
 from trader.broker.embedded import EmbeddedBroker
 from trader.journal.entry import Journal, open_journal
 from trader.journal.record import Run
-from trader.journal.recovery import OrderId, Plan, detail, known, of_slot, order_id, plan_of, recover, unlisted
+from trader.journal.recovery import OrderId, PlannedRun, detail, known, of_slot, order_id, plan_of, recover, unlisted
 from trader.journal.stores import Folder
 from trader.model import Decision, Observation, Order, Side
 from trader.stages.execution import ORDER_TIME_S, client_order_id
-from trader.stages.pipeline import StopError
+from trader.stages.pipeline import RunStopped
 
 NOW = SLOT + timedelta(hours=1)
 FILLED = replace(buy("A", 4), status="filled", order_id="1", filled_quantity=4.0, filled_price_usd=99.5)
@@ -104,7 +104,7 @@ def test_no_more_orders_are_looked_up_than_a_broker_answers_in_a_minute() -> Non
 
 
 def test_an_odd_answer_about_an_order_stops_nobody() -> None:
-    assert unlisted([buy("A")], [], Known({}, OddAnswerError("404, page not found"))) == []
+    assert unlisted([buy("A")], [], Known({}, UnexpectedResponseError("404, page not found"))) == []
 
 
 def test_a_broker_without_an_answer_about_an_order_stops_the_recovery() -> None:
@@ -122,13 +122,13 @@ def test_without_time_left_the_recovery_is_left_to_the_next_run() -> None:
 
 def test_the_price_it_was_decided_at_and_the_reason_are_the_plans() -> None:
     planned = replace(buy("A", 4), reason="below its line")
-    (order,) = known([filled(planned)], Plan({}, [planned]))
+    (order,) = known([filled(planned)], PlannedRun({}, [planned]))
     assert (order.price_usd, order.reason, order.status) == (100, "below its line", "filled")
 
 
 def test_the_quantity_is_the_brokers() -> None:
     planned = sell("A", 10)
-    assert known([filled(replace(planned, quantity=6))], Plan({}, [planned]))[0].quantity == 6
+    assert known([filled(replace(planned, quantity=6))], PlannedRun({}, [planned]))[0].quantity == 6
 
 
 def test_without_a_plan_an_order_is_as_the_broker_has_it() -> None:
@@ -151,7 +151,7 @@ def test_without_a_plan_an_order_is_as_the_broker_has_it() -> None:
 def test_the_detail_says_what_was_placed_and_what_was_not(
     plan: Sequence[Order], orders: Sequence[Order], words: str
 ) -> None:
-    assert detail(Plan({}, plan), orders) == f"its run was cut off; {words}"
+    assert detail(PlannedRun({}, plan), orders) == f"its run was cut off; {words}"
 
 
 @pytest.mark.parametrize(("orders", "words"), [([], "no order of it"), ([FILLED], "buy 4 A (filled)")])
@@ -270,7 +270,7 @@ def test_a_plan_with_a_broken_order_is_none(scene: Scene) -> None:
 
 def test_a_run_that_may_still_be_under_way_is_left_alone(scene: Scene) -> None:
     scene.cut_off(SLOT, buy("A"))
-    with pytest.raises(StopError, match=r"the run of 2022-12-28T20:45:00Z has not ended yet; .* 2022-12-28T20:51:00Z"):
+    with pytest.raises(RunStopped, match=r"the run of 2022-12-28T20:45:00Z has not ended yet; .* 2022-12-28T20:51:00Z"):
         scene.recovered(now=SLOT + timedelta(minutes=6))
     assert scene.journal.records() == []
 
@@ -278,7 +278,7 @@ def test_a_run_that_may_still_be_under_way_is_left_alone(scene: Scene) -> None:
 def test_what_is_over_is_recovered_though_another_run_is_under_way(scene: Scene) -> None:
     scene.cut_off(SLOT)
     scene.cut_off(NOW - timedelta(minutes=1))
-    with pytest.raises(StopError, match="has not ended yet"):
+    with pytest.raises(RunStopped, match="has not ended yet"):
         scene.recovered()
     assert scene.record()["report"]["status"] == "INTERRUPTED"
 

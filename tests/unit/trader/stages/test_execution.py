@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import SLOT, buy, positions, sell, settings, target
-from trader.broker.base import BrokerError, MarketClock, OrderRejectedError, OrderUnclearError
+from trader.broker.base import BrokerError, MarketClock, OrderRejectedError, OrderStateUnknownError
 from trader.model import Account, Code, Denial, OpenOrder, Order, Position, Side
 from trader.stages.execution import ORDER_TIME_S, bracket_usd, client_order_id, place, plan
-from trader.stages.pipeline import StopError
+from trader.stages.pipeline import RunStopped
 
 
 @dataclass
@@ -46,15 +46,15 @@ class Books:
         self.sent.append(order.client_order_id)
         what = self.script.pop(0) if self.script else "ok"
         if order.client_order_id in self.taken:
-            raise OrderUnclearError("client_order_id must be unique", is_taken=True)
+            raise OrderStateUnknownError("client_order_id must be unique", is_taken=True)
         if what == "refused":
             raise OrderRejectedError("no")
         if what == "no, perhaps taken":
-            raise OrderUnclearError(what, is_refused=True)
+            raise OrderStateUnknownError(what, is_refused=True)
         if what != "never":
             self.taken[order.client_order_id] = replace(order, status="accepted", order_id="1")
         if what != "ok":
-            raise OrderUnclearError(what)
+            raise OrderStateUnknownError(what)
         return self.taken[order.client_order_id]
 
     def find(self, order: Order) -> Order | None:
@@ -184,7 +184,7 @@ def test_an_order_that_there_is_no_time_to_send_again_is_of_unknown_fate() -> No
 def test_a_halt_between_two_attempts_leaves_the_order_on_record() -> None:
     def halt_after_the_first() -> None:
         if books.sent:
-            raise StopError(Code.HALTED, "halted")
+            raise RunStopped(Code.HALTED, "halted")
 
     books = Books(script=["never"] * 9)
     seen: list[Order | Denial] = []

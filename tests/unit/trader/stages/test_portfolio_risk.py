@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.builders import account, insight, positions, settings, target
 from trader.model import Account, Code, Direction, Insight, OpenOrder, Position, Side, Target
 from trader.settings import Settings
-from trader.stages.portfolio import spendable_usd, targets, without_reserved
+from trader.stages.portfolio import spendable_usd, subtract_reserved, targets
 from trader.stages.risk import limit
 
 UP, FLAT, DOWN = Direction.UP, Direction.FLAT, Direction.DOWN
@@ -107,16 +107,16 @@ def pending(side: Side, quantity: float) -> OpenOrder:
 
 
 def test_what_open_buys_will_cost_is_not_spent_again() -> None:
-    assert without_reserved(account(10_000), [pending(Side.BUY, 30)], {"P": 100}).cash_usd == 7_000
+    assert subtract_reserved(account(10_000), [pending(Side.BUY, 30)], {"P": 100}).cash_usd == 7_000
 
 
 def test_open_sales_reserve_nothing() -> None:
-    assert without_reserved(account(10_000), [pending(Side.SELL, 30)], {}).cash_usd == 10_000
+    assert subtract_reserved(account(10_000), [pending(Side.SELL, 30)], {}).cash_usd == 10_000
 
 
 @pytest.mark.parametrize(("quantity", "prices_usd"), [(30, {}), (0, {"P": 100.0})])
 def test_an_open_buy_of_unknown_cost_reserves_everything(quantity: float, prices_usd: dict[str, float]) -> None:
-    cautious = without_reserved(account(10_000), [pending(Side.BUY, quantity)], prices_usd)
+    cautious = subtract_reserved(account(10_000), [pending(Side.BUY, quantity)], prices_usd)
     assert spendable_usd(cautious, settings()) == 0
 
 
