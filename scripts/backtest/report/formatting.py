@@ -170,7 +170,8 @@ def calibration(figures: Json) -> str:
     )
     return (
         f"{format_count(scores['forecasts'], 'forecast')}{_describe_sample(figures)}: {inside} of the prices ended "
-        f"inside the interval ({figures['calibration']['nominal_fraction']:.0%} should), {above} above it, {below} below. "
+        f"inside the interval ({figures['calibration']['nominal_fraction']:.0%} should), {above} above it, "
+        f"{below} below. "
         f"The mean error was {error} of the price, {against}."
     )
 
