@@ -28,7 +28,7 @@ def command(tmp_path: Path) -> Command:
 def commands_in(folder: Path) -> Command:
     def call(module: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", f"scripts.{module}", *arguments],
+            [sys.executable, "-m", f"scripts.run.{module}", *arguments],
             cwd=folder,
             env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT / 'function'}{os.pathsep}{ROOT}", **variables},
             capture_output=True,
@@ -49,7 +49,7 @@ def report_of(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 def test_a_run_shows_its_decisions_and_draws_its_page(command: Command, tmp_path: Path) -> None:
-    result = command("run_local")
+    result = command("local")
     assert result.returncode == 0, result.stderr
     assert "orders placed" in result.stdout
     assert "AAPL" in result.stdout
@@ -58,9 +58,9 @@ def test_a_run_shows_its_decisions_and_draws_its_page(command: Command, tmp_path
 
 
 def test_the_second_run_for_a_slot_says_so_and_keeps_the_page(command: Command, tmp_path: Path) -> None:
-    command("run_local")
+    command("local")
     page, account = ((tmp_path / "out" / name).read_bytes() for name in ("run.html", "account.json"))
-    result = command("run_local")
+    result = command("local")
     assert (result.returncode, "ALREADY_RAN" in result.stdout) == (0, True)
     assert ((tmp_path / "out" / "run.html").read_bytes(), (tmp_path / "out" / "account.json").read_bytes()) == (
         page,
@@ -69,18 +69,18 @@ def test_the_second_run_for_a_slot_says_so_and_keeps_the_page(command: Command, 
 
 
 def test_a_run_can_be_of_any_past_day(command: Command) -> None:
-    report = report_of(command("run_local", "--json", AT="2020-03-23T19:45:00Z"))
+    report = report_of(command("local", "--json", AT="2020-03-23T19:45:00Z"))
     assert (report["slot"], report["status"]) == ("2020-03-23T19:45:00Z", "TRADED")
 
 
 def test_a_date_means_the_last_slot_of_its_session(command: Command) -> None:
-    slots = [report_of(command("run_local", "--json", AT=day))["slot"] for day in ("2022-11-08", "2022-11-25")]
+    slots = [report_of(command("local", "--json", AT=day))["slot"] for day in ("2022-11-08", "2022-11-25")]
     assert slots == ["2022-11-08T20:45:00Z", "2022-11-25T17:45:00Z"], "the second is a half day"
 
 
 def test_a_day_of_losses_after_stops_ends_the_buying(command: Command, tmp_path: Path) -> None:
-    report_of(command("run_local", "--json", AT="2022-10-05"))
-    after = report_of(command("run_local", "--json", AT="2022-10-07"))
+    report_of(command("local", "--json", AT="2022-10-05"))
+    after = report_of(command("local", "--json", AT="2022-10-07"))
     account = after["account"]["before"]
     assert "bracket filled" in (tmp_path / "out" / "run.log").read_text()
     assert account["equity_usd"] < account["last_equity_usd"] * 0.97, "the stops' losses are today's"
@@ -100,26 +100,26 @@ def test_an_interruption_is_no_traceback(tmp_path: Path, after_s: float) -> None
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(command: Command, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file where the folder would be")
-    result = command("run_local")
+    result = command("local")
     assert (result.returncode, "Traceback" in result.stderr) == (1, False)
     assert "cannot be written" in result.stderr
 
 
 def test_json_can_be_switched_off_as_well(command: Command) -> None:
-    assert "orders placed" in command("run_local", JSON="0", UNIVERSE="AAPL").stdout.replace(
+    assert "orders placed" in command("local", JSON="0", UNIVERSE="AAPL").stdout.replace(
         "1 order placed", "orders placed"
     )
 
 
 def test_what_one_day_buys_another_sells(command: Command) -> None:
-    first = report_of(command("run_local", "--json", AT="2022-11-02"))
-    second = report_of(command("run_local", "--json", AT="2022-11-08T20:45:00Z"))
+    first = report_of(command("local", "--json", AT="2022-11-02"))
+    second = report_of(command("local", "--json", AT="2022-11-08T20:45:00Z"))
     assert (first["investments"], second["investments"]) == ({"MSFT": 45}, {"MSFT": -45})
     assert second["account"]["after"]["cash_usd"] > 100_000
 
 
 def test_with_json_only_the_report_is_on_standard_output(command: Command) -> None:
-    assert report_of(command("run_local", JSON="1", UNIVERSE="AAPL"))["investments"].keys() == {"AAPL"}
+    assert report_of(command("local", JSON="1", UNIVERSE="AAPL"))["investments"].keys() == {"AAPL"}
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_with_json_only_the_report_is_on_standard_output(command: Command) -> No
 def test_what_a_user_can_put_right_is_a_sentence_and_no_traceback(
     command: Command, variables: dict[str, str], said: str
 ) -> None:
-    result = command("run_local", **variables)
+    result = command("local", **variables)
     assert result.returncode != 0
     assert said in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
@@ -147,21 +147,21 @@ def test_with_alpaca_todays_prices_are_taken_unless_told_otherwise(command: Comm
     with AlpacaFake() as fake:
         fake.is_open = False
         keys = {"ALPACAUSER": fake.key_id, "ALPACAPW": fake.secret, "APCA_API_BASE_URL": fake.url}
-        result = command("run_local", BROKER="alpaca", **keys)
+        result = command("local", BROKER="alpaca", **keys)
     assert "PRICE_SOURCES=yahoo,alpaca" in result.stderr
     assert "MARKET_CLOSED" in result.stdout
 
 
 def test_a_broker_that_cannot_be_reached_is_a_sentence(command: Command) -> None:
     keys = {"ALPACAUSER": "id", "ALPACAPW": "hidden-key", "APCA_API_BASE_URL": "http://127.0.0.1:9"}
-    result = command("run_local", BROKER="alpaca", **keys)
+    result = command("local", BROKER="alpaca", **keys)
     assert (result.returncode, "Traceback" in result.stderr) == (1, False)
     assert "hidden-key" not in result.stderr + result.stdout
 
 
 def test_the_readme_shows_what_a_run_prints(command: Command) -> None:
     shown = (ROOT / "README.md").read_text().split("```text\n")[1].split("```")[0].splitlines()
-    printed = [line.rstrip() for line in command("run_local", COLUMNS="104").stdout.splitlines()]
+    printed = [line.rstrip() for line in command("local", COLUMNS="104").stdout.splitlines()]
     assert [line for line in shown if line not in printed and not line.startswith((" ...", " gates "))] == []
 
 
@@ -172,7 +172,7 @@ def test_the_readme_shows_what_a_run_prints(command: Command) -> None:
 def a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a run of one symbol leaves behind; to be copied."""
     folder = tmp_path_factory.mktemp("a-run")
-    commands_in(folder)("run_local", UNIVERSE="AAPL")
+    commands_in(folder)("local", UNIVERSE="AAPL")
     return folder
 
 
@@ -186,7 +186,7 @@ def recorded(tmp_path: Path) -> Path:
     [("trend", "prophet"), ("interval", "prophet"), ("horizon", "prophet"), ("trend", "map"), ("interval", "map")],
 )
 def test_a_recorded_run_is_computed_again_and_agrees(command: Command, signal: str, engine: str) -> None:
-    command("run_local", SIGNAL=signal, ENGINE=engine, UNIVERSE="AAPL,MSFT,KO")
+    command("local", SIGNAL=signal, ENGINE=engine, UNIVERSE="AAPL,MSFT,KO")
     result = command("replay")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "and the same: 3 forecasts" in " ".join(result.stdout.split())
@@ -236,7 +236,7 @@ def test_a_file_that_is_no_record_is_a_sentence(command: Command, tmp_path: Path
 
 
 def test_a_run_that_decided_nothing_says_why(command: Command) -> None:
-    command("run_local", AT="2022-12-26T20:45:00Z")
+    command("local", AT="2022-12-26T20:45:00Z")
     result = command("replay")
     assert (result.returncode, "MARKET_CLOSED" in result.stderr) == (1, True)
 
