@@ -1,5 +1,7 @@
 """What the commands share: a progress bar, and how they end when something is wrong that a user can put right."""
 
+import argparse
+import json
 import os
 import signal
 import sys
@@ -41,6 +43,24 @@ class UnwritableError(CommandError):
 def flag(name: str) -> bool:
     """Whether a variable of the environment switches something on."""
     return os.environ.get(name, "") not in {"", "0", "false", "no"}
+
+
+def parser(command: str, description: str | None, epilog: str | None = None) -> argparse.ArgumentParser:
+    """The command line of a command of make; it has --json, which JSON=1 stands for."""
+    made = argparse.ArgumentParser(prog=command, description=description, epilog=epilog)
+    made.add_argument("--json", action="store_true", default=flag("JSON"), help="print the result as JSON")
+    return made
+
+
+def print_json(value: object) -> None:
+    """Write a result on standard output, for another program to read."""
+    sys.stdout.write(json.dumps(value) + "\n")
+
+
+def busy() -> str:
+    """Words for a machine of which others want more than it has, so that measured times are too long; else empty."""
+    load = os.getloadavg()[0] / (os.cpu_count() or 1)
+    return f"this machine is busy (load {load:.1f} for each processor)" if load > 1 else ""
 
 
 def note(text: str) -> None:

@@ -3,10 +3,7 @@
 A switch is an SSM parameter that every run reads before it does anything, and again before each order.
 """
 
-import argparse
-import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -47,9 +44,8 @@ class Switch:
 
 def main() -> None:
     """Turn the switches, all that can be turned, and show them; the exit code is 1 if one could not be."""
-    parser = argparse.ArgumentParser(prog="make halt, make resume", description=__doc__)
+    parser = console.parser("make halt, make resume", __doc__)
     parser.add_argument("action", choices=VALUES, help="halt: of STRATEGY, or of all; resume: of STRATEGY, or all")
-    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
     arguments = parser.parse_args()
     again = f"make {arguments.action}"
     with console.plain_errors(interrupted=f"interrupted; what is not shown is not turned: {again} again is safe"):
@@ -61,7 +57,7 @@ def main() -> None:
                 switches.append(turn_switch(cloud, name, VALUES[arguments.action]))  # noqa: PERF401 an interruption shows them
         finally:
             if arguments.json:
-                sys.stdout.write(json.dumps([as_json(switch) for switch in switches]) + "\n")
+                console.print_json([as_json(switch) for switch in switches])
             elif switches:
                 show(arguments.action, switches)
         if failed := [f"{each.strategy}: {each.error}" for each in switches if each.error]:

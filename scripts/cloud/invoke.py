@@ -4,7 +4,6 @@ It is the Test button of AWS's console. EVENT is a JSON object, or a file with o
 The run is a real one: with MODE=paper or live it may place orders.
 """
 
-import argparse
 import base64
 import json
 import logging
@@ -83,9 +82,8 @@ class Answer:
 
 def main() -> None:
     """Invoke once, show the answer; the exit code is 1 if the function failed."""
-    parser = argparse.ArgumentParser(prog="make invoke", description=__doc__)
+    parser = console.parser("make invoke", __doc__)
     parser.add_argument("--event", default=os.environ.get("EVENT"), help="a JSON object, or a file with one")
-    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the answer as JSON")
     arguments = parser.parse_args()
     with console.plain_errors(interrupted="interrupted; nothing was started"):
         event = parse_event(arguments.event)
@@ -93,7 +91,7 @@ def main() -> None:
         strategy = cloud.chosen(os.environ.get("STRATEGY"))
         answer = invoke(cloud, strategy, event)
         if arguments.json:
-            sys.stdout.write(json.dumps({**asdict(answer), "log": [line_as_json(line) for line in answer.log]}) + "\n")
+            console.print_json({**asdict(answer), "log": [line_as_json(line) for line in answer.log]})
         else:
             show(cloud.function(strategy), answer)
     sys.exit(console.FAILED if answer.error else console.USABLE)

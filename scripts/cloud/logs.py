@@ -3,13 +3,10 @@
 They are the queries that Terraform saves in the CloudWatch console, word for word.
 """
 
-import argparse
 import contextlib
 import difflib
-import json
 import os
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -71,12 +68,11 @@ class Answer:
 
 def main() -> None:
     """Ask, and show the rows; without QUERY, list the queries. To find nothing is no error."""
-    parser = argparse.ArgumentParser(
-        prog="make logs",
-        description=f"{__doc__} Variables: QUERY, STRATEGY (one, or several with commas; all by default), SINCE and "
+    parser = console.parser(
+        "make logs",
+        f"{__doc__} Variables: QUERY, STRATEGY (one, or several with commas; all by default), SINCE and "
         "UNTIL (30m, 6h, 1d, 2w ago, or a time; 1d and now by default), LIMIT (rows).",
     )
-    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
     arguments = parser.parse_args()
     with console.plain_errors(interrupted="interrupted; the query is stopped"):
         name = os.environ.get("QUERY", "")
@@ -92,7 +88,7 @@ def main() -> None:
             answer = ask(client_of(cloud), text, groups, period, limit=limit, seen=seen)
         rows = [name_strategy(row, cloud) for row in answer.rows]
         if arguments.json:
-            sys.stdout.write(json.dumps(as_json(name, rows, answer, groups, period)) + "\n")
+            console.print_json(as_json(name, rows, answer, groups, period))
         elif rows:
             show(name, rows, answer, period)
         else:
@@ -124,7 +120,7 @@ def query_text(name: str) -> str:
 def list_queries(*, as_json: bool) -> None:
     """The names of the queries, and what each answers."""
     if as_json:
-        sys.stdout.write(json.dumps(queries()) + "\n")
+        console.print_json(queries())
         return
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold")
     for heading in ("QUERY=", "Answers"):

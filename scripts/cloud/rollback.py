@@ -3,11 +3,8 @@
 Without VERSION it is the newest one below the version that is live. Only the alias `live` is moved.
 """
 
-import argparse
 import base64
-import json
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -45,9 +42,8 @@ class Live:
 
 def main() -> None:
     """Move the alias, and show the versions, what was live and what is now."""
-    parser = argparse.ArgumentParser(prog="make rollback", description=__doc__)
+    parser = console.parser("make rollback", __doc__)
     parser.add_argument("--version", default=os.environ.get("VERSION"), metavar="N", help="the version to go back to")
-    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
     arguments = parser.parse_args()
     with console.plain_errors(interrupted="interrupted; to see which version is live, run it again with VERSION=..."):
         wanted = number(arguments.version)
@@ -73,7 +69,7 @@ def main() -> None:
                     {**asdict(each), "published": each.published.isoformat(timespec="seconds")} for each in there
                 ],
             }
-            sys.stdout.write(json.dumps(result) + "\n")
+            console.print_json(result)
         else:
             show(strategy, there, live, target)
 

@@ -3,8 +3,6 @@
 The keys are asked for on the terminal, without echo, or taken from the environment variables ALPACAUSER and ALPACAPW.
 """
 
-import argparse
-import json
 import os
 import re
 import sys
@@ -82,9 +80,7 @@ class SecretRow:
 
 def main() -> None:
     """Check what is there, ask for each strategy's keys, write what is new, and show names and versions."""
-    parser = argparse.ArgumentParser(prog="make secrets", description=__doc__)
-    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
-    arguments = parser.parse_args()
+    arguments = console.parser("make secrets", __doc__).parse_args()
     rows: list[SecretRow] = []
     with console.plain_errors(interrupted="interrupted; what had been written is shown, and running again is safe"):
         cloud = connect()
@@ -105,7 +101,7 @@ def main() -> None:
                 write(cloud, name, there[name], keys, rows)
         finally:  # of a run that ends half-way, what was done
             if arguments.json:
-                sys.stdout.write(json.dumps([as_json(row) for row in rows]) + "\n")
+                console.print_json([as_json(row) for row in rows])
             elif rows:
                 show(rows)
 

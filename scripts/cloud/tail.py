@@ -3,7 +3,6 @@
 Times are New York's. FOLLOW=0 prints what there is, and ends.
 """
 
-import argparse
 import json
 import logging
 import os
@@ -64,13 +63,10 @@ class Source:
 
 def main() -> None:
     """Print records until Ctrl-C, which is the ordinary way to end, or with FOLLOW=0 until there are no more."""
-    parser = argparse.ArgumentParser(
-        prog="make tail",
-        description=f"{__doc__} Variables: STRATEGY (one, or several with commas; all by default), SINCE (10m by "
+    parser = console.parser(
+        "make tail",
+        f"{__doc__} Variables: STRATEGY (one, or several with commas; all by default), SINCE (10m by "
         "default; 30m, 6h, 1d ago, or a time), FOLLOW.",
-    )
-    parser.add_argument(
-        "--json", action="store_true", default=console.flag("JSON"), help="a JSON object for each record"
     )
     arguments = parser.parse_args()
     with console.plain_errors():
@@ -111,7 +107,7 @@ def say(strategy: str, event: "FilteredLogEventTypeDef", strategies: Sequence[st
     content = parse_record(event["message"])
     if as_json:
         told = {"timestamp": moment.isoformat(), "strategy": strategy, "record": content or event["message"].rstrip()}
-        sys.stdout.write(json.dumps(told) + "\n")
+        console.print_json(told)
         sys.stdout.flush()
         return
     level, lines = readable(content, event["message"], moment)

@@ -237,7 +237,7 @@ def main() -> None:
         except BrokenLayerError as error:
             raise put_aside(target.zip, target, error) from error
         if console.flag("JSON"):
-            sys.stdout.write(json.dumps(asdict(verdict)) + "\n")
+            console.print_json(asdict(verdict))
         else:
             show(verdict)
         sys.exit(console.USABLE if verdict.findings else console.FAILED)

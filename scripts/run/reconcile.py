@@ -4,8 +4,6 @@ Runs that were cut off get their record, as the next run would write it. Nothing
 looks at what `make run` has done on this machine, with its settings.
 """
 
-import argparse
-import json
 import logging
 import os
 import sys
@@ -53,11 +51,10 @@ class ReconcileInputs:
 
 def main() -> None:
     """Recover, compare, and show both; the exit code is 0 only if journal and broker agree."""
-    parser = argparse.ArgumentParser(
-        prog="make reconcile",
-        description=f"{__doc__} Variables: STRATEGY, SINCE ({SINCE} by default; 6h, 1d, 2w ago, or a time), LOCAL.",
+    parser = console.parser(
+        "make reconcile",
+        f"{__doc__} Variables: STRATEGY, SINCE ({SINCE} by default; 6h, 1d, 2w ago, or a time), LOCAL.",
     )
-    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
     arguments = parser.parse_args()
     with console.plain_errors(interrupted="interrupted; what was recovered by then is on record; it is safe to repeat"):
         to_standard_error()
@@ -66,7 +63,7 @@ def main() -> None:
         with console.progress() as progress:
             comparison = reconcile(scene, progress)
     if arguments.json:
-        sys.stdout.write(json.dumps(result(scene, comparison), allow_nan=False) + "\n")
+        console.print_json(result(scene, comparison), allow_nan=False)
     else:
         show(scene, comparison)
     sys.exit(console.FAILED if comparison.differences else console.USABLE)
