@@ -54,7 +54,7 @@ def parser(command: str, description: str | None, epilog: str | None = None) -> 
 
 def print_json(value: object) -> None:
     """Write a result on standard output, for another program to read."""
-    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
 
 
 def busy() -> str:

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryFile
 from time import perf_counter, sleep
 from typing import Any, NoReturn
 
@@ -105,20 +106,18 @@ def run(module: str, *words: str, folder: str, **variables: str) -> int:
 
     It runs in `folder`, which is its home too, with no more variables than these. Raises CommandError if it fails.
     """
-    process = psutil.Popen(
-        [sys.executable, "-m", module, *words],
-        cwd=folder,
-        env={"PATH": os.environ["PATH"], "HOME": folder, "PYTHONPATH": f"{ROOT / 'function'}:{ROOT}", **variables},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    command = [sys.executable, "-m", module, *words]
+    env = {"PATH": os.environ["PATH"], "HOME": folder, "PYTHONPATH": f"{ROOT / 'function'}:{ROOT}", **variables}
     peak = 0
-    while process.poll() is None:
-        with suppress(psutil.NoSuchProcess):
-            peak = max(peak, sum(map(_peak_of, [process, *process.children(recursive=True)])))
-        sleep(LOOK_S)
-    if process.returncode:
-        raise console.CommandError(f"python -m {module} ended with {process.returncode}; run it to see why")
+    with TemporaryFile("w+") as errors:
+        process = psutil.Popen(command, cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=errors)
+        while process.poll() is None:
+            with suppress(psutil.NoSuchProcess):
+                peak = max(peak, sum(map(_peak_of, [process, *process.children(recursive=True)])))
+            sleep(LOOK_S)
+        if process.returncode:
+            errors.seek(0)
+            raise console.CommandError(f"python -m {module} ended with {process.returncode}: {errors.read()[-500:]}")
     return peak
 
 

@@ -22,6 +22,7 @@ from rich.text import Text
 from scripts import ROOT, console
 from scripts.cloud.aws import CONFIG, AwsError, Cloud, connect, translate_errors
 from scripts.console import CommandError
+from trader.logs import printable
 from trader.model import NEW_YORK
 
 if TYPE_CHECKING:
@@ -353,11 +354,6 @@ def new_york(moment: datetime) -> str:
     """A time as a person reads it, without seconds where there are none."""
     local = moment.astimezone(NEW_YORK)
     return f"{local:%Y-%m-%d %H:%M:%S}" if local.second else f"{local:%Y-%m-%d %H:%M}"
-
-
-def printable(text: str) -> str:
-    """A text without the power to do anything to a terminal: control characters are spelt out."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def nothing(name: str, answer: Answer, groups: Sequence[str], period: Period) -> str:

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from scripts import console
 from scripts.cloud.aws import ALIAS, CONFIG, connect, translate_errors
-from scripts.cloud.logs import moment, new_york, printable, wide_enough
+from scripts.cloud.logs import moment, new_york, wide_enough
 from scripts.console import CommandError
 from scripts.run.reconciliation import REMEDIES, Comparison, Finding, Kind, RecordedOrders, compare, sheet
 from trader import logs
@@ -29,6 +29,7 @@ from trader.journal.entry import MAX_RUN_TIME, REMEMBERED, Journal, open_journal
 from trader.journal.record import as_json
 from trader.journal.recovery import AFTER, BEFORE, order_id, recover_slot, unlisted
 from trader.journal.stores import JournalError
+from trader.logs import printable
 from trader.model import Order
 from trader.parameters import Parameters
 from trader.progress import Progress
@@ -63,7 +64,7 @@ def main() -> None:
         with console.progress() as progress:
             comparison = reconcile(scene, progress)
     if arguments.json:
-        console.print_json(result(scene, comparison), allow_nan=False)
+        console.print_json(result(scene, comparison))
     else:
         show(scene, comparison)
     sys.exit(console.FAILED if comparison.differences else console.USABLE)
