@@ -13,7 +13,6 @@ from math import inf
 from typing import Any
 
 import boto3
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -341,13 +340,9 @@ def show(answer: Mapping[str, Any]) -> None:
     console.OUT.print(Text("\n" + "\n".join(f"- {line}" for line in lines), style="dim"), soft_wrap=True)
 
 
-def table_of(title: str, *headings: str) -> Table:
+def table_of(title: str, first: str, *numbers: str) -> Table:
     """A table whose first column is text and whose others are numbers."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold")
-    table.title, table.title_justify = title, "left"
-    for number, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if number else "left")
-    return table
+    return console.table(first, *numbers, numbers=numbers, title=title)
 
 
 def runs_table(answer: Mapping[str, Any]) -> Table:

@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from rich import box
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from scripts import console
@@ -126,9 +124,7 @@ def as_json(switch: Switch) -> dict[str, object]:
 
 def show(action: str, switches: Sequence[Switch]) -> None:
     """The switches, and what that does and does not do."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold")
-    for heading in ("Strategy", "Before", "Now", "Last changed (UTC)"):
-        table.add_column(heading)
+    table = console.table("Strategy", "Before", "Now", "Last changed (UTC)")
     for each in switches:
         changed = f"{each.changed.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if each.changed else ""
         now = "NOT TURNED" if each.error else each.now

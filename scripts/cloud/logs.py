@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -123,9 +122,7 @@ def list_queries(*, as_json: bool) -> None:
     if as_json:
         console.print_json(queries())
         return
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold")
-    for heading in ("QUERY=", "Answers"):
-        table.add_column(heading)
+    table = console.table("QUERY=", "Answers")
     for name, answers in queries().items():
         table.add_row(name, answers)
     console.OUT.print(table)
@@ -313,7 +310,7 @@ def parse_value(value: str) -> str | float | int:
 def show(name: str, rows: Sequence[Row], answer: Answer, period: Period) -> None:
     """The rows as a table, as wide as they are where nobody's terminal limits it."""
     columns = columns_of(rows)
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold")
+    table = console.table()
     for column in columns:
         values = [row[column] for row in rows if column in row]
         is_number = all(NUMBER.fullmatch(value) for value in values)
@@ -322,12 +319,10 @@ def show(name: str, rows: Sequence[Row], answer: Answer, period: Period) -> None
         table.add_row(*(Text(cell(column, row.get(column, ""))) for column in columns))
     size = answer.statistics.get("bytesScanned", 0)
     looked_at = f"{answer.statistics.get('recordsScanned', 0):,.0f} log records, {size / 1e6:,.2f} MB, looked at"
-    console = wide_enough(table)
-    console.print(Text(f"{queries()[name]}\n{period}\n", style="dim"), soft_wrap=True)
-    console.print(table)
-    console.print(
-        Text(f"\n{len(rows)} {'row' if len(rows) == 1 else 'rows'}; {looked_at}", style="dim"), soft_wrap=True
-    )
+    out = wide_enough(table)
+    out.print(Text(f"{queries()[name]}\n{period}\n", style="dim"), soft_wrap=True)
+    out.print(table)
+    out.print(Text(f"\n{len(rows)} {'row' if len(rows) == 1 else 'rows'}; {looked_at}", style="dim"), soft_wrap=True)
 
 
 def wide_enough(table: Table) -> Console:

@@ -10,9 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from botocore.exceptions import ClientError
-from rich import box
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from scripts import console
@@ -147,10 +145,7 @@ def move(cloud: Cloud, strategy: str, live: Live, target: Version) -> None:
 
 def show(strategy: str, there: Sequence[Version], live: Live, target: Version) -> None:
     """The versions, what was live and what is, and what comes next."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold")
-    table.add_column("Version", justify="right")
-    for heading in ("Published (UTC)", "Code (sha256)", "Mode", ""):
-        table.add_column(heading)
+    table = console.table("Version", "Published (UTC)", "Code (sha256)", "Mode", "", numbers=["Version"])
     for version in there:
         is_live, was_live = version.number == target.number, str(version.number) == live.version
         table.add_row(

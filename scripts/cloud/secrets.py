@@ -14,9 +14,6 @@ from datetime import UTC, datetime
 from getpass import GetPassWarning, getpass
 from typing import Final
 
-from rich import box
-from rich.table import Table
-
 from scripts import console
 from scripts.cloud.aws import CONFIG, AwsError, Cloud, DeniedError, connect, translate_errors
 from scripts.console import CommandError
@@ -300,9 +297,8 @@ def as_json(row: SecretRow) -> dict[str, object]:
 
 def show(rows: Sequence[SecretRow]) -> None:
     """Names and versions, and what comes next."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for heading in ("Strategy", "Variable", "Parameter", "Version", "Changed (UTC)", "Result"):
-        table.add_column(heading, overflow="fold", no_wrap=heading != "Parameter")
+    headings = ("Strategy", "Variable", "Parameter", "Version", "Changed (UTC)", "Result")
+    table = console.table(*headings, whole={*headings} - {"Parameter"}, padding=(0, 1, 0, 0))
     for row in rows:
         changed = f"{row.changed.astimezone(UTC):%Y-%m-%d %H:%M}" if row.changed else ""
         style = "bold" if row.result == "written" else "dim"

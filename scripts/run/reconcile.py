@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import boto3
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -237,9 +236,7 @@ def show(scene: ReconcileInputs, comparison: Comparison) -> None:
 
 def findings_table(findings: Sequence[Finding]) -> Table:
     """A row for each finding, differences in red."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold")
-    for heading in ("Slot", "What", "Order", "Details"):
-        table.add_column(heading, no_wrap=heading != "Details", overflow="fold")
+    table = console.table("Slot", "What", "Order", "Details", whole=("Slot", "What", "Order"))
     for each in findings:
         order = f"{each.order.side} {each.order.quantity:g} {each.order.symbol}" if each.order else ""
         cells = (new_york(each.slot), each.kind, printable(order), printable(each.words))
