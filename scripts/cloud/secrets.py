@@ -17,9 +17,9 @@ from typing import Final
 from scripts import console
 from scripts.cloud.aws import CONFIG, AwsError, Cloud, DeniedError, connect, translate_errors
 from scripts.console import CommandError
+from trader.settings import STRATEGY_NAME, STRATEGY_NAME_IN_WORDS
 
 VARIABLES = ("alpacauser", "alpacapw")
-STRATEGY = r"[a-z0-9](-?[a-z0-9]){0,31}"
 KEY = "alias/aws/ssm"
 """The key that AWS manages for an account's SecureStrings; it costs nothing."""
 
@@ -106,8 +106,8 @@ def main() -> None:
 def choose_strategies(env: Mapping[str, str]) -> Sequence[str]:
     """STRATEGY, or all of Terraform's variable `strategies`. Raises CommandError if the name cannot be one."""
     if strategy := env.get("STRATEGY"):
-        if not re.fullmatch(STRATEGY, strategy):
-            raise CommandError(f"STRATEGY={strategy}: must be at most 32 small letters, digits and single dashes")
+        if not re.fullmatch(STRATEGY_NAME, strategy):
+            raise CommandError(f"STRATEGY={strategy}: must be {STRATEGY_NAME_IN_WORDS}")
         return [strategy]
     from scripts.cloud.terraform import strategies  # with STRATEGY=... Terraform is not needed
 
