@@ -1,10 +1,3 @@
-import json
-import os
-import re
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +5,10 @@ import pytest
 
 from scripts.report import formatting
 from scripts.report.html import write_page
+from tests.pages import DARK, LIGHT, Browse, Elements, RulesOfPages, measure
 from tests.run_record import LOST, SLOT, denial, order, record, record_of_a_lost_stop_loss, stopped
 
 HOSTILE = '<script>alert(1)</script><img src="http://127.0.0.1:9/x" onerror="alert(2)">'
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--enable-logging=stderr",
-    "--v=0",
-    "--dump-dom",
-]
-DARK = "--blink-settings=preferredColorScheme=0"
-LIGHT = "--blink-settings=preferredColorScheme=1"
-
 # Runs in a copy of the page without its policy, so that an injected script would run there too.
 MEASURE = """
 <script>
@@ -54,26 +32,6 @@ document.querySelector('pre').textContent = 'measured' + JSON.stringify(measured
 </script>
 """
 
-type Browse = Callable[..., tuple[str, str]]
-
-
-@pytest.fixture(scope="module")
-def browse(tmp_path_factory: pytest.TempPathFactory) -> Browse:
-    """Opens a file in Chromium; gives the document as the browser holds it, and its console."""
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("no chromium on the PATH: install it in the CI image, the page is tested in a real browser")
-        pytest.skip("left out: no chromium on the PATH")
-
-    def opened(page: Path, *flags: str) -> tuple[str, str]:
-        profile = tmp_path_factory.mktemp("profile")
-        command = [chromium, *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-        return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
-
-    return opened
-
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -86,30 +44,18 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def measure(browse: Browse) -> Callable[..., Any]:
-    """What the browser makes of a page: sizes, colours, what was fetched."""
-
-    def measured(page: Path, *flags: str) -> Any:
-        text = re.sub(r"<meta http-equiv[^>]*>", "", page.read_text(encoding="utf-8"))
-        copy = page.with_name("measured.html")
-        copy.write_text(text.replace("</body>", f"{MEASURE}</body>"), encoding="utf-8")
-        dom, console = browse(copy, *flags)
-        assert console == ""
-        found = re.search(r"measured({.*})end", dom)
-        assert found, dom
-        return json.loads(found[1])
-
-    return measured
+def light(browse: Browse, page: Path) -> Any:
+    return measure(browse, page, MEASURE, LIGHT, "--window-size=1280,900")
 
 
 @pytest.fixture(scope="module")
-def light(measure: Callable[..., Any], page: Path) -> Any:
-    return measure(page, LIGHT, "--window-size=1280,900")
+def dark(browse: Browse, page: Path) -> Any:
+    """In a narrow window."""
+    return measure(browse, page, MEASURE, DARK, "--window-size=500,900")
 
 
-@pytest.fixture(scope="module")
-def dark_and_narrow(measure: Callable[..., Any], page: Path) -> Any:
-    return measure(page, DARK, "--window-size=500,900")
+class TestPage(RulesOfPages):
+    """What holds of every page."""
 
 
 def test_the_browser_shows_a_chart_of_every_forecast(light: Any) -> None:
@@ -129,26 +75,8 @@ def test_every_chart_names_its_last_price_and_trend(light: Any) -> None:
     assert {"1,234.56", "1,300.00"} <= set(numbers["BRK.B"])
 
 
-def test_the_page_fetches_nothing(light: Any) -> None:
-    assert light["fetched"] == []
-
-
-def test_a_brokers_html_is_not_made_part_of_the_page(light: Any) -> None:
-    assert (light["scripts"], light["images"]) == (1, 0)  # the one script is the one that measures
-
-
-def test_dark_mode_turns_the_page_and_the_charts(light: Any, dark_and_narrow: Any) -> None:
-    assert light["page"] != dark_and_narrow["page"]
-    assert light["ink"] != dark_and_narrow["ink"]
-
-
-def test_a_narrow_window_needs_no_sideways_scrolling(dark_and_narrow: Any) -> None:
-    assert dark_and_narrow["overflow"] <= 0
-
-
-def test_the_browser_has_no_complaint_about_the_page_and_its_policy(browse: Browse, page: Path) -> None:
-    _, console = browse(page)
-    assert console == ""
+def test_a_narrow_window_needs_no_sideways_scrolling(dark: Any) -> None:
+    assert dark["overflow"] <= 0
 
 
 def test_the_browser_has_no_complaint_about_a_stopped_run(browse: Browse, tmp_path: Path) -> None:
@@ -158,33 +86,6 @@ def test_the_browser_has_no_complaint_about_a_stopped_run(browse: Browse, tmp_pa
     assert "Stopped: halted" in dom
 
 
-class Elements(HTMLParser):
-    """Every element with its attributes, all text outside the style sheet, and what of it is in the alarm's colour."""
-
-    def __init__(self, page: Path) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.alarms: list[str] = []
-        self._in_style = self._in_alarm = False
-        self.feed(page.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-        self._in_style = tag == "style"
-        if tag in {"p", "td", "section"}:
-            self._in_alarm = "alarm" in (dict(attrs).get("class") or "").split()
-
-    def handle_data(self, data: str) -> None:
-        if not self._in_style:
-            self.text += f" {data.strip()}" if data.strip() else ""
-            if self._in_alarm and data.strip():
-                self.alarms.append(data.strip())
-
-    def named(self, tag: str) -> Iterator[dict[str, str | None]]:
-        return (attributes for name, attributes in self.found if name == tag)
-
-
 def written(tmp_path: Path, record: dict[str, Any]) -> Elements:
     write_page(record, tmp_path / "deep" / "run.html")
     return Elements(tmp_path / "deep" / "run.html")
@@ -192,22 +93,6 @@ def written(tmp_path: Path, record: dict[str, Any]) -> Elements:
 
 def test_a_brokers_html_is_shown_as_text(page: Path) -> None:
     assert Elements(page).text.count("<script>alert(1)</script>") >= 3  # in the note, the card and the table
-
-
-def test_nothing_in_the_page_points_outside(page: Path) -> None:
-    links = [value for _, attributes in Elements(page).found for name, value in attributes.items() if name in LINKS]
-    assert links
-    assert [link for link in links if not (link or "").startswith(("#", "data:"))] == []
-    assert "@import" not in page.read_text(encoding="utf-8")
-    assert re.findall(r"url\((?!#)", page.read_text(encoding="utf-8")) == []
-
-
-LINKS = {"src", "href", "xlink:href", "srcset", "action", "data", "poster"}
-
-
-def test_every_id_in_the_page_is_its_own(page: Path) -> None:
-    ids = [attributes["id"] for _, attributes in Elements(page).found if "id" in attributes]
-    assert sorted(ids, key=str) == sorted(set(ids), key=str)
 
 
 def test_the_headline_says_what_happened(tmp_path: Path) -> None:
