@@ -16,15 +16,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from scripts.layer.archive import unpack
 from scripts.layer.package import ZIP
 from scripts.layer.sandbox_checks import Assignment, counterparts
-from scripts.layer.target import BUILD, LayerError, Target, shorten_path
-from scripts.testkit.lambda_runtime import Function, RuntimeInterface, fetch_emulator, running
+from scripts.layer.target import LayerError, Target, shorten_path
+from scripts.layer.verify import assignment, unpack_zips
+from scripts.testkit.lambda_runtime import Function, RuntimeInterface, running
 from trader.progress import Progress
 from trader.stages.universe import sp500
 
@@ -67,9 +66,9 @@ class Measured:
 def measure(target: Target, memory_mb: int, progress: Progress) -> Mapping[str, Measured]:
     """One run of each kind. Raises LayerError if there is nothing to run, or no way to run it here."""
     check(target)
-    with unpack_zips(target) as folder, market() as (env, alpaca, yahoo):
+    with unpack_zips(target.zip, ZIP) as folder, market() as (env, alpaca, yahoo):
         scene = FunctionUnderMeasure(
-            function=assignment(target, folder),
+            function=assignment(target, folder / "layer", folder / "task", {}),
             env={**env, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(memory_mb)},
             alpaca=alpaca,
             yahoo=yahoo,
@@ -90,29 +89,6 @@ def check(target: Target) -> None:
             raise LayerError(f"there is no {shorten_path(zip_file)} to measure: {make} builds it")
     if not target.runs_here:
         raise LayerError(f"a layer for {target.machine} can only be measured on Linux on such a machine")
-
-
-@contextmanager
-def unpack_zips(target: Target) -> Iterator[Path]:
-    """A folder with the zips' contents: `layer` as /opt, `task` as /var/task."""
-    BUILD.mkdir(exist_ok=True)
-    with TemporaryDirectory(dir=BUILD, prefix="verify-cost-") as name:  # left behind, the next verification removes it
-        unpack(target.zip, Path(name) / "layer")
-        unpack(ZIP, Path(name) / "task")
-        yield Path(name)
-
-
-def assignment(target: Target, folder: Path) -> Assignment:
-    """Where everything is."""
-    tools, emulator = fetch_emulator(target)
-    return Assignment(
-        python=str(target.interpreter()),
-        tools=str(tools),
-        emulator=str(emulator),
-        task=str(folder / "task"),
-        layer=str(folder / "layer" / "python"),
-        expected={},
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
