@@ -92,17 +92,10 @@ def main() -> None:
 
 def numbers(env: Mapping[str, str]) -> tuple[int | None, int]:
     """How many cuts, None for one at every bar, and the seed of their choice. Raises SettingsError."""
-    problems: list[str] = []
-    values: dict[str, int] = {"SEED": 1}
-    for name, parse in (("CUTS", integer(1, 10_000)), ("SEED", integer(0, 999_999_999))):
-        if text := env.get(name, "").strip():
-            try:
-                values[name] = parse(text)
-            except ValueError as error:
-                problems.append(f"{name}={text!r}: must be {error}")
+    values, problems = options.read(env, {"CUTS": integer(1, 10_000), "SEED": integer(0, 999_999_999)})
     if problems:
         raise SettingsError(problems)
-    return values.get("CUTS"), values["SEED"]
+    return values.get("CUTS"), values.get("SEED", 1)
 
 
 def starting(panel: Panel, chosen: Options, bars: int) -> Options:

@@ -54,17 +54,25 @@ def from_env(env: Mapping[str, str]) -> Options:
         for name, allowed in OWN.items()
         if chosen.get(name, allowed) != allowed
     ]
-    values: dict[str, Any] = {"cash_usd": settings.starting_cash_usd}
-    for name, (field, parse) in VARIABLES.items():
-        if name in chosen:
-            try:
-                values[field] = parse(chosen[name].strip())
-            except ValueError as error:
-                problems.append(f"{name}={chosen[name]!r}: must be {error}")
-    problems += find_misspelt(chosen)
+    given, wrong = read(chosen, {name: parse for name, (_, parse) in VARIABLES.items()})
+    problems += [*wrong, *find_misspelt(chosen)]
     if problems:
         raise SettingsError(problems)
+    values = {"cash_usd": settings.starting_cash_usd} | {VARIABLES[name][0]: value for name, value in given.items()}
     return Options(settings=replace(settings, starting_cash_usd=values["cash_usd"]), **values)
+
+
+def read(env: Mapping[str, str], parsers: Mapping[str, Callable[[str], object]]) -> tuple[dict[str, Any], list[str]]:
+    """The values of the variables that are set, and what is wrong with the others."""
+    values: dict[str, Any] = {}
+    problems = []
+    for name, parse in parsers.items():
+        if text := env.get(name, "").strip():
+            try:
+                values[name] = parse(text)
+            except ValueError as error:
+                problems.append(f"{name}={text!r}: must be {error}")
+    return values, problems
 
 
 def find_misspelt(env: Mapping[str, str]) -> list[str]:

@@ -5,7 +5,7 @@ A switch is an SSM parameter that every run reads before it does anything, and a
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from rich.padding import Padding
@@ -55,7 +55,7 @@ def main() -> None:
                 switches.append(turn_switch(cloud, name, VALUES[arguments.action]))  # noqa: PERF401 an interruption shows them
         finally:
             if arguments.json:
-                console.print_json([as_json(switch) for switch in switches])
+                console.print_json(switches)
             elif switches:
                 show(arguments.action, switches)
         if failed := [f"{each.strategy}: {each.error}" for each in switches if each.error]:
@@ -114,12 +114,6 @@ def write(cloud: Cloud, strategy: str, value: str) -> None:
 def in_words(value: str) -> str:
     """What a value of the switch means to a run. Other values are not quoted: by mistake one may be a secret."""
     return WORDS.get(value, "halted (neither true nor false)" if value else "not known")
-
-
-def as_json(switch: Switch) -> dict[str, object]:
-    """The switch in JSON's types."""
-    changed = switch.changed and switch.changed.astimezone(UTC).isoformat(timespec="seconds")
-    return {**asdict(switch), "changed": changed}
 
 
 def show(action: str, switches: Sequence[Switch]) -> None:

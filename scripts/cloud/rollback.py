@@ -6,7 +6,7 @@ Without VERSION it is the newest one below the version that is live. Only the al
 import base64
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from botocore.exceptions import ClientError
@@ -59,15 +59,8 @@ def main() -> None:
         if live.version != str(target.number):
             move(cloud, strategy, live, target)
         if arguments.json:
-            result = {
-                "strategy": strategy,
-                "before": live.version,
-                "now": str(target.number),
-                "versions": [
-                    {**asdict(each), "published": each.published.isoformat(timespec="seconds")} for each in there
-                ],
-            }
-            console.print_json(result)
+            now = str(target.number)
+            console.print_json({"strategy": strategy, "before": live.version, "now": now, "versions": there})
         else:
             show(strategy, there, live, target)
 

@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from getpass import GetPassWarning, getpass
 from typing import Final
@@ -98,7 +98,7 @@ def main() -> None:
                 write(cloud, name, there[name], keys, rows)
         finally:  # of a run that ends half-way, what was done
             if arguments.json:
-                console.print_json([as_json(row) for row in rows])
+                console.print_json(rows)
             elif rows:
                 show(rows)
 
@@ -288,11 +288,6 @@ def hide_value(what: str, value: str) -> Iterator[None]:
             yield
     except AwsError as error:
         raise type(error)(str(error).replace(value, "(secret)")) from None
-
-
-def as_json(row: SecretRow) -> dict[str, object]:
-    """The row in JSON's types."""
-    return {**asdict(row), "changed": row.changed and row.changed.astimezone(UTC).isoformat(timespec="seconds")}
 
 
 def show(rows: Sequence[SecretRow]) -> None:

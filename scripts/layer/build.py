@@ -2,17 +2,16 @@
 
 import importlib.metadata
 import importlib.util
-import json
 import os
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
+from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.table import Table
@@ -196,22 +195,20 @@ def show(target: Target, built: Built, verdict: verify.Verdict, seconds: float) 
     )
 
 
-def as_json(target: Target, built: Built, verdict: verify.Verdict, seconds: float) -> str:
+def as_json(target: Target, built: Built, verdict: verify.Verdict, seconds: float) -> dict[str, Any]:
     """The same for programs."""
-    return json.dumps(
-        {
-            "zip": shorten_path(target.zip),
-            "sha256": sha256(target.zip),
-            "python": target.python,
-            "architecture": target.arch,
-            "unpacked_bytes": built.after_bytes,
-            "zip_bytes": target.zip.stat().st_size,
-            "stripped": asdict(built.stripped),
-            "seconds": round(seconds, 1),
-            "parts": [asdict(part) for part in built.parts],
-            "verified": asdict(verdict),
-        }
-    )
+    return {
+        "zip": shorten_path(target.zip),
+        "sha256": sha256(target.zip),
+        "python": target.python,
+        "architecture": target.arch,
+        "unpacked_bytes": built.after_bytes,
+        "zip_bytes": target.zip.stat().st_size,
+        "stripped": built.stripped,
+        "seconds": round(seconds, 1),
+        "parts": built.parts,
+        "verified": verdict,
+    }
 
 
 def main() -> None:
@@ -236,7 +233,7 @@ def main() -> None:
             target.zip.with_suffix(".failed").unlink(missing_ok=True)
         seconds = perf_counter() - begun
         if console.flag("JSON"):
-            sys.stdout.write(as_json(target, built, verdict, seconds) + "\n")
+            console.print_json(as_json(target, built, verdict, seconds))
         else:
             show(target, built, verdict, seconds)
             verify.show(verdict)

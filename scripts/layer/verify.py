@@ -249,7 +249,7 @@ def main() -> None:
         except BrokenLayerError as error:
             raise put_aside(target.zip, target, error) from error
         if console.flag("JSON"):
-            console.print_json(asdict(verdict))
+            console.print_json(verdict)
         else:
             show(verdict)
         sys.exit(console.USABLE if verdict.findings else console.FAILED)
