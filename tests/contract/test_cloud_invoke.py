@@ -1,10 +1,12 @@
 import base64
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,6 @@ from moto.awslambda.responses import LambdaResponse
 from scripts import ROOT
 from scripts.cloud import invoke
 from tests.commands import Command, in_process
-from tests.functions import create_function
 from tests.run_record import record, stopped
 
 FUNCTION = "prophet-trader-trend"
@@ -98,9 +99,20 @@ class Lambda:
 @pytest.fixture
 def aws_lambda(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Lambda:
     """A deployed function, and what its invocation answers."""
+    role = boto3.client("iam").create_role(RoleName="r", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
     boto3.client("ssm").put_parameter(Name="/prophet-trader/trend/halt", Value="false", Type="String")
-    create_function(FUNCTION, {})
-    boto3.client("lambda").create_alias(FunctionName=FUNCTION, Name="live", FunctionVersion="1")
+    file = io.BytesIO()
+    zipfile.ZipFile(file, "w").close()
+    client = boto3.client("lambda")
+    client.create_function(
+        FunctionName=FUNCTION,
+        Runtime="python3.13",
+        Role=role,
+        Handler="lambda_function.lambda_handler",
+        Code={"ZipFile": file.getvalue()},
+        Publish=True,
+    )
+    client.create_alias(FunctionName=FUNCTION, Name="live", FunctionVersion="1")
     answers = Lambda()
     monkeypatch.setattr(LambdaResponse, "invoke", lambda response: answers.answer(response))
     return answers

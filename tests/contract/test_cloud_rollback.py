@@ -1,4 +1,6 @@
+import io
 import json
+import zipfile
 from typing import Any
 
 import boto3
@@ -7,7 +9,6 @@ from moto.awslambda.responses import LambdaResponse
 
 from scripts.cloud import rollback
 from tests.commands import Command, in_process
-from tests.functions import create_function, zipped
 
 FUNCTION = "prophet-trader-trend"
 
@@ -17,6 +18,13 @@ def make(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     return in_process(rollback.main, monkeypatch, capsys)
 
 
+def zipped(code: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("lambda_function.py", code)
+    return file.getvalue()
+
+
 @pytest.fixture
 def _three(aws: dict[str, str]) -> None:
     """A deployed function with three versions, the third of which is live."""
@@ -24,9 +32,17 @@ def _three(aws: dict[str, str]) -> None:
 
 
 def deploy(*, versions: int) -> None:
+    role = boto3.client("iam").create_role(RoleName="r", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
     boto3.client("ssm").put_parameter(Name="/prophet-trader/trend/halt", Value="false", Type="String")
-    create_function(FUNCTION, {"MODE": "paper"}, publish=False)
     client = boto3.client("lambda")
+    client.create_function(
+        FunctionName=FUNCTION,
+        Runtime="python3.13",
+        Role=role,
+        Handler="lambda_function.lambda_handler",
+        Code={"ZipFile": zipped("")},
+        Environment={"Variables": {"MODE": "paper"}},
+    )
     for number in range(1, versions + 1):
         client.update_function_code(FunctionName=FUNCTION, ZipFile=zipped(str(number)), Publish=True)
     client.create_alias(FunctionName=FUNCTION, Name="live", FunctionVersion=str(versions))

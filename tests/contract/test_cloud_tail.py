@@ -11,7 +11,7 @@ import boto3
 import pytest
 
 from scripts.cloud import log_lines, tail
-from tests.commands import Command, in_process
+from tests.commands import Command
 from tests.contract.test_cloud_logs import START, deploy, group, lines, put, report, started, until
 
 __all__ = ["lines"]
@@ -23,9 +23,22 @@ MOMENT = datetime(2026, 11, 23, 20, 45, 3, tzinfo=UTC)
 
 @pytest.fixture
 def make(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command with FOLLOW=0."""
-    command = in_process(tail.main, monkeypatch, capsys, is_joined=False)
-    return lambda *arguments, **variables: command(*arguments, **{"FOLLOW": "0", **variables})
+    """The command as make starts it, with FOLLOW=0: exit code, output and errors."""
+
+    def call(*arguments: str, **variables: str) -> tuple[int, str, str]:
+        with monkeypatch.context() as patched:
+            patched.setattr("sys.argv", ["tail", *arguments])
+            for name, value in {"FOLLOW": "0", **variables}.items():
+                patched.setenv(name, value)
+            try:
+                tail.main()
+                code = 0
+            except SystemExit as end:
+                code = int(end.code or 0)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
 
 
 def shown(message: str | dict[str, Any]) -> Sequence[str]:

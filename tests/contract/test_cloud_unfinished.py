@@ -2,6 +2,8 @@
 
 import base64
 import hashlib
+import io
+import zipfile
 from typing import Any
 
 import boto3
@@ -9,11 +11,17 @@ import pytest
 
 from scripts.cloud.aws import connect
 from scripts.cloud.plan import find_unfinished
-from tests.functions import create_function, zipped
 
 FUNCTION = "prophet-trader-trend"
 ADDRESS = 'module.function["trend"].aws_lambda_function.this'
 CODE = 'module.function["trend"].aws_s3_object.code'
+
+
+def zipped(code: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("lambda_function.py"), code)
+    return file.getvalue()
 
 
 def plan(code: str, *, action: str = "no-op") -> dict[str, Any]:
@@ -29,7 +37,16 @@ def plan(code: str, *, action: str = "no-op") -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def _deployed(aws: dict[str, str]) -> None:
     """Version 1 with the code `old`."""
-    create_function(FUNCTION, {"MODE": "paper"}, code="old")
+    role = boto3.client("iam").create_role(RoleName="r", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    boto3.client("lambda").create_function(
+        FunctionName=FUNCTION,
+        Runtime="python3.13",
+        Role=role,
+        Handler="lambda_function.lambda_handler",
+        Code={"ZipFile": zipped("old")},
+        Environment={"Variables": {"MODE": "paper"}},
+        Publish=True,
+    )
 
 
 def test_what_is_as_the_state_says_is_left_alone() -> None:

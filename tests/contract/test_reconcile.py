@@ -16,8 +16,7 @@ from scripts.run import reconcile
 from scripts.testkit.alpaca import AlpacaFake
 from tests.builders import buy, settings
 from tests.commands import Command, in_process
-from tests.contract.test_cloud_rollback import FUNCTION
-from tests.functions import create_function
+from tests.contract.test_cloud_rollback import FUNCTION, zipped
 from trader.alpaca.client import AlpacaClient
 from trader.broker.alpaca import AlpacaBroker
 from trader.journal.entry import Journal, open_journal
@@ -71,6 +70,7 @@ class Site:
         self.deploy()
 
     def deploy(self) -> None:
+        role = boto3.client("iam").create_role(RoleName="r", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
         environment = {
             "BROKER": "alpaca",
             "JOURNAL": "s3://journal",
@@ -79,7 +79,15 @@ class Site:
             "APCA_API_BASE_URL": self.fake.url,
             "APCA_API_DATA_URL": self.fake.url,
         }
-        create_function(FUNCTION, environment)
+        boto3.client("lambda").create_function(
+            FunctionName=FUNCTION,
+            Runtime="python3.13",
+            Role=role,
+            Handler="lambda_function.lambda_handler",
+            Code={"ZipFile": zipped("")},
+            Environment={"Variables": environment},
+            Publish=True,
+        )
         boto3.client("lambda").create_alias(FunctionName=FUNCTION, Name="live", FunctionVersion="1")
 
     def change(self, **variables: str) -> None:
