@@ -9,8 +9,8 @@ import pandas as pd
 
 from scripts.backtest.model import Bar, Fill, Note, Options, Panel, Refusal, Result, Scored
 from tests.builders import settings
+from trader.broker.base import OrderId
 from trader.model import NEW_YORK, Closes, Code, Decision, Denial, Forecast, Side
-from trader.stages.execution import client_order_id
 
 FIRST_DAY = "2021-01-04"
 SYMBOLS = ("AAA", "BBB", "BRK.B", "DDD")
@@ -29,7 +29,7 @@ def fill(panel: Panel, bar: int, symbol: str, quantity: float, price_usd: float,
     side = Side.BUY if quantity > 0 else Side.SELL
     time = panel.close.index[bar].to_pydatetime()
     given = {
-        "client_order_id": client_order_id("trend", time, symbol, side),
+        "client_order_id": str(OrderId("trend", time, symbol, side)),
         "kind": "market",
         "decided_price_usd": price_usd,
         "commission_usd": 0.0,

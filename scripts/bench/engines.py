@@ -14,7 +14,6 @@ import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from math import inf
 from pathlib import Path
 from time import perf_counter
 
@@ -27,13 +26,14 @@ from scripts.backtest import prices
 from scripts.backtest.workers import cores
 from scripts.bench import backtests as backtest_bench
 from scripts.bench.forecast_stage import Measurement
+from trader.deadline import Deadline
 from trader.forecasting.base import Forecaster
 from trader.forecasting.map.forecaster import MapForecaster
 from trader.forecasting.prophet import ProphetForecaster
-from trader.model import Closes
+from trader.model import Closes, Engine
 from trader.prices.file import FilePrices
 from trader.progress import Progress, no_progress
-from trader.settings import MAP, PROPHET, SAMPLE_PRICES
+from trader.settings import SAMPLE_PRICES
 
 BARS = 250
 COUNTS = (20, 100, 500)
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--peak", type=int, metavar="SYMBOLS", help="only fit so many, and print the memory in bytes")
     arguments = parser.parse_args()
     if arguments.peak:
-        ours().forecast(closes(arguments.peak, BARS), lambda: inf)
+        ours().forecast(closes(arguments.peak, BARS), Deadline.never())
         sys.stdout.write(f"{peak_bytes()}\n")
         return
     with console.plain_errors("interrupted; nothing was measured"):
@@ -106,7 +106,7 @@ def seconds(forecaster: Forecaster, some: Mapping[str, Closes], rounds: int = 1)
     times = []
     for _ in range(rounds):
         begun = perf_counter()
-        made = forecaster.forecast(some, lambda: inf)
+        made = forecaster.forecast(some, Deadline.never())
         times.append(perf_counter() - begun)
         assert len(made.forecasts) == len(some), "every symbol has a trend line"
     return min(times)
@@ -222,7 +222,7 @@ def backtests(loop_s: float) -> list[Measurement]:
         few, more = PROPHET_BARS
         with tempfile.TemporaryDirectory() as home:
             # The first one makes Matplotlib's caches in the new home, and does not count.
-            commands = (MAP, few), (PROPHET, few), (PROPHET, more), (MAP, BACKTEST_BARS)
+            commands = (Engine.MAP, few), (Engine.PROPHET, few), (Engine.PROPHET, more), (Engine.MAP, BACKTEST_BARS)
             took_s = []
             for engine, bars in commands:
                 took_s.append(whole_command(engine, str(panel.close.index[-bars].date()), home))

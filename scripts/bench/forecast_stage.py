@@ -5,7 +5,6 @@ Times are compared as ratios measured in one process, the two ways taking turns;
 
 import argparse
 import json
-import math
 import os
 import resource
 import statistics
@@ -23,6 +22,7 @@ import pandas as pd
 from rich.table import Table
 
 from scripts import console
+from trader.deadline import Deadline
 from trader.forecasting.prophet import ProphetForecaster
 from trader.model import Closes
 from trader.prices.file import FilePrices
@@ -109,7 +109,7 @@ def forecast_stage(progress: Callable[[str, int, int], None]) -> list[Measuremen
 def ours(closes: Mapping[str, Closes], signal: str) -> None:
     """The stage as the bot runs it."""
     forecaster = ProphetForecaster(signal=signal, bar_interval="1d", horizon_bars=1)
-    forecaster.forecast(closes, lambda: math.inf)
+    forecaster.forecast(closes, Deadline.never())
 
 
 def original(closes: Mapping[str, Closes]) -> None:

@@ -29,9 +29,9 @@ from scripts.testkit.lambda_runtime import Function, FunctionError, RuntimeInter
 from tests.fault_injection import market
 from tests.fault_injection.faults import Fault, Faults
 from tests.fault_injection.faulty_services import OWN, Alpaca, Aws, Yahoo, bars, listings
-from trader.journal.record import as_json
+from trader.codec import encode
 from trader.model import NEW_YORK
-from trader.schedule.slot import slot_id
+from trader.schedule.base import slot_id
 
 HANDLER = Path(__file__).with_name("function")
 TARGET = Target("3.13", "x86_64")
@@ -73,7 +73,7 @@ class Event:
     def payload(self, env: Mapping[str, str]) -> dict[str, object]:
         """As the handler of the gauntlet takes it."""
         told = {"promised_s": self.promised_s, "forgets_keys": self.forgets_keys}
-        return {"time": as_json(self.slot), "clock": as_json(self.clock), "env": dict(env), **told}
+        return {"time": encode(self.slot), "clock": encode(self.clock), "env": dict(env), **told}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

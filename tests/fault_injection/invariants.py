@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.fault_injection.faulty_services import Accepted
 from tests.fault_injection.harness import LIMITS, STRATEGY, Answer, Harness
-from trader.schedule.slot import slot_from
+from trader.schedule.base import parse_slot_id
 
 INVARIANTS: Mapping[str, str] = {
     "twice": "a slot is run once, by the run that has its claim",
@@ -199,4 +199,4 @@ def unlawful(each: Accepted) -> Iterator[tuple[str, str]]:
 
 def slot_of(client_order_id: str) -> datetime | None:
     """The slot in an id of ours; None in any other."""
-    return slot_from(client_order_id.removeprefix(f"{STRATEGY}-").partition("-")[0])
+    return parse_slot_id(client_order_id.removeprefix(f"{STRATEGY}-").partition("-")[0])

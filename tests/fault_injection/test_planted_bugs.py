@@ -32,15 +32,15 @@ class Bug:
 BUGS = {
     "the claim is removed": Bug(
         "trader/journal/entry.py",
-        'return self.store.create(f"{self._run(slot)}.claim", text)',
+        'return self.store.create(f"{self.path}.claim", text)',
         "return True",
         ["delivery: the event twice in a row"],
         frozenset({"twice"}),
     ),
     "the client order id is random": Bug(
-        "trader/stages/execution.py",
-        'return f"{strategy}-{slot_id(slot)}-{symbol}-{side}"',
-        "import uuid\n    return uuid.uuid4().hex",
+        "trader/broker/base.py",
+        'return f"{self.strategy}-{slot_id(self.slot)}-{self.symbol}-{self.side}"',
+        "return __import__('uuid').uuid4().hex",
         ["alpaca POST /orders: killed after"],
         frozenset({"lost"}),
     ),
@@ -73,8 +73,8 @@ BUGS = {
         frozenset({"count", "cap"}),
     ),
     "the cash buffer is spent": Bug(
-        "trader/stages/portfolio.py",
-        "- settings.cash_buffer_fraction * account.equity_usd",
+        "trader/model.py",
+        "- cash_buffer_fraction * self.equity_usd",
         "- 0.0",
         ["order: wishes for more than the cash allows"],
         frozenset({"cap"}),
@@ -115,9 +115,9 @@ BUGS = {
         frozenset({"loss"}),
     ),
     "the record is not kept": Bug(
-        "lambda_function.py",
-        "        journal.save(this, report)\n    except BaseException as error:\n        try:\n            journal",
-        "    except BaseException as error:\n        try:\n            journal",
+        "trader/app.py",
+        "        entry.save(run, report)\n    except BaseException as error:\n        try:\n            entry",
+        "    except BaseException as error:\n        try:\n            entry",
         ["alpaca GET /account: slow"],
         frozenset({"silent"}),
     ),

@@ -15,11 +15,11 @@ from hypothesis import currently_in_test_context, event, settings
 
 from lambda_function import run
 from trader.broker.base import BrokerError
-from trader.journal.stores import JournalError
+from trader.journal.base import JournalError
 from trader.model import Report
 from trader.prices.base import PriceSourceError
 from trader.prices.series import MAX_PRICE_USD, MIN_PRICE_USD
-from trader.schedule.slot import EventError
+from trader.schedule.base import EventError
 from trader.settings import Settings, SettingsError, variables
 
 NAMES: Mapping[type[Exception], Sequence[str]] = {

@@ -24,7 +24,7 @@ from scripts import ROOT
 from scripts.run import replay
 from tests.builders import price_csv
 from tests.security.invariants import examples, in_time, named, run_soundly
-from trader.journal.stores import JournalError
+from trader.journal.base import JournalError
 from trader.settings import Settings, SettingsError, variables
 
 FUNCTION = ROOT / "function"

@@ -26,14 +26,15 @@ from botocore.exceptions import ClientError
 from moto.core.authorization import enable_iam_authentication
 from moto.iam.access_control import IAMPolicy, IAMRequestBase, PermissionResult
 
-from lambda_function import PARAMETERS, run
+from lambda_function import run
 from scripts import ROOT
 from scripts.testkit import aws
 from scripts.testkit.alpaca import AlpacaFake
 from tests import terraform_here
-from trader.journal.stores import JournalError
+from trader.journal.base import JournalError
 from trader.model import NEW_YORK
 from trader.settings import SettingsError
+from trader.wiring import PARAMETERS
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 BUCKET = f"prophet-trader-{ACCOUNT}-{REGION}"

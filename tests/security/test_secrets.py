@@ -15,7 +15,7 @@ from typing import Any
 import boto3
 import pytest
 
-from lambda_function import PARAMETERS, run
+from lambda_function import run
 from scripts import ROOT
 from scripts.checks import scan_secrets
 from scripts.checks.scan_secrets import ALLOWED, Finding
@@ -24,6 +24,7 @@ from scripts.testkit.alpaca import AlpacaFake
 from tests.security.alpaca_setup import give_bars, settings_for
 from trader.alpaca.client import AlpacaClient, AlpacaError
 from trader.logs import TextFormatter
+from trader.wiring import PARAMETERS
 
 PLANTED: Mapping[str, str] = {
     "AWS Access Key": "aws = 'AKIAQ3EGV7WJ2KZLM5TX'",

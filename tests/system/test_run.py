@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from botocore.exceptions import BotoCoreError
 
-import lambda_function
 from lambda_function import lambda_handler, run
 from scripts.testkit.alpaca import AlpacaFake
 from tests.builders import price_csv
+from trader import wiring
 from trader.broker.base import BrokerError
-from trader.journal.stores import JournalError
+from trader.journal.base import JournalError
 from trader.model import NEW_YORK, Report
 from trader.prices.file import PriceFileError
 from trader.progress import Progress
-from trader.schedule.slot import EventError
+from trader.schedule.base import EventError
 from trader.settings import SettingsError
 from trader.stages.universe import sp500
 
@@ -547,7 +547,7 @@ def cloud(alpaca: dict[str, str], aws: dict[str, str]) -> dict[str, str]:
     ssm = boto3.client("ssm")
     for name, value in {"user": alpaca["ALPACAUSER"], "pw": alpaca["ALPACAPW"], "halt": "false"}.items():
         ssm.put_parameter(Name=f"/trader/{name}", Value=value, Type="SecureString")
-    lambda_function.PARAMETERS.forget()
+    wiring.PARAMETERS.forget()
     return alpaca | {
         "ALPACAUSER": "ssm:/trader/user",
         "ALPACAPW": "ssm:/trader/pw",
@@ -626,7 +626,7 @@ def test_another_runs_slot_gets_no_record_from_one_that_could_not_read_its_secre
 ) -> None:
     event = {"time": datetime.now(UTC).replace(second=0, microsecond=0).isoformat()}
     run(event, env=cloud)
-    lambda_function.PARAMETERS.forget()
+    wiring.PARAMETERS.forget()
     monkeypatch.setenv("AWS_ENDPOINT_URL_SSM", "http://127.0.0.1:9")
     with pytest.raises(BotoCoreError):
         run(event, env=cloud)

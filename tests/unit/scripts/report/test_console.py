@@ -9,7 +9,6 @@ from scripts.report import formatting
 from scripts.report.console import show
 from tests.run_record import denial, order, record, record_of_a_lost_stop_loss, stopped, target
 from trader.model import Code
-from trader.stages.execution import STOP_LOSS_LOST
 
 WIDTHS = [80, 99, 100, 104, 128, 140]
 UNPRICED = [denial(f"ZZ{number}", "NO_PRICE_DATA", "file: gave no prices of it") for number in range(9)]
@@ -148,7 +147,7 @@ def test_a_record_from_before_protection_was_looked_at_says_nothing_of_it() -> N
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_refused_sale_that_cost_the_stop_loss_is_told_to_its_end(width: int) -> None:
     below_heading = shown(record_of_a_lost_stop_loss(), width).split("CCC *")[1]
-    assert f"{STOP_LOSS_LOST} and nothing protects what is held of it" in " ".join(below_heading.split())
+    assert "ITS STOP LOSS IS CANCELLED and nothing protects what is held of it" in " ".join(below_heading.split())
 
 
 @pytest.mark.parametrize("width", [80, 140])

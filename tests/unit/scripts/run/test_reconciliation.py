@@ -9,12 +9,13 @@ import pytest
 
 from scripts.run.reconciliation import REMEDIES, Finding, Kind, RecordedOrders, compare, in_words, sheet
 from tests.builders import SLOT, buy, sell, settings
-from trader.journal.record import Run
-from trader.model import Code, Denial, Order, Side
+from trader.journal.base import Run
+from trader.journal.record import build_record, build_report
+from trader.model import Code, Denial, Order, OrderStatus, Side
 
-ACCEPTED = replace(buy("A", 4), status="accepted")
-FILLED = replace(ACCEPTED, status="filled", filled_quantity=4.0, filled_price_usd=99.5)
-REJECTED = replace(ACCEPTED, status="rejected")
+ACCEPTED = replace(buy("A", 4), status=OrderStatus.ACCEPTED)
+FILLED = replace(ACCEPTED, status=OrderStatus.FILLED, filled_quantity=4.0, filled_price_usd=99.5)
+REJECTED = replace(ACCEPTED, status=OrderStatus.REJECTED)
 
 
 def of(*orders: Order, **parts: Any) -> RecordedOrders:
@@ -30,7 +31,7 @@ def words(sheets: Sequence[RecordedOrders], *booked: Order) -> str:
     return finding.words
 
 
-@pytest.mark.parametrize("now", [ACCEPTED, FILLED, replace(FILLED, status="canceled", filled_quantity=1.0)])
+@pytest.mark.parametrize("now", [ACCEPTED, FILLED, replace(FILLED, status=OrderStatus.CANCELED, filled_quantity=1.0)])
 def test_an_order_that_went_on_after_its_record_is_no_difference(now: Order) -> None:
     assert found([of(ACCEPTED)], now) == []
 
@@ -40,8 +41,8 @@ def test_what_became_of_an_order_is_told_all_the_same() -> None:
     assert (pair.recorded.status, pair.booked.status) == ("accepted", "filled")
 
 
-@pytest.mark.parametrize("status", ["rejected", "canceled", "expired"])
-def test_an_order_that_came_to_nothing_later_is_a_note(status: str) -> None:
+@pytest.mark.parametrize("status", [OrderStatus.REJECTED, OrderStatus.CANCELED, OrderStatus.EXPIRED])
+def test_an_order_that_came_to_nothing_later_is_a_note(status: OrderStatus) -> None:
     assert found([of(ACCEPTED)], replace(ACCEPTED, status=status)) == [(Kind.CAME_TO_NOTHING, False)]
 
 
@@ -88,7 +89,7 @@ def test_the_dust_of_binary_fractions_is_no_difference() -> None:
     ("booked", "said"), [([FILLED], "it is filled, 4 at 99.50"), ([], "the books do not have it by now")]
 )
 def test_of_an_order_of_unknown_fate_it_is_told_what_became_of_it(booked: Sequence[Order], said: str) -> None:
-    sheets = [of(replace(ACCEPTED, status="unknown"))]
+    sheets = [of(replace(ACCEPTED, status=OrderStatus.UNKNOWN))]
     assert found(sheets, *booked) == [(Kind.UNKNOWN, False)]
     assert words(sheets, *booked) == said
 
@@ -112,7 +113,7 @@ def test_a_records_orders_and_refusals_are_read() -> None:
     run = Run(settings=settings(), slot=SLOT, now=SLOT)
     run.outcomes += [FILLED, Denial(symbol="B", code=Code.ORDER_REJECTED, detail="no")]
     expected = RecordedOrders(slot=SLOT, status="TRADED", orders=[FILLED], refused=frozenset({"B"}))
-    assert sheet(SLOT, run.record(run.report("TRADED"))) == expected
+    assert sheet(SLOT, build_record(run, build_report(run, "TRADED"))) == expected
 
 
 @pytest.mark.parametrize("record", [None, [], {}, {"report": 1}, {"report": {"status": "TRADED", "orders": [1]}}])
@@ -126,4 +127,4 @@ def test_every_difference_has_a_remedy() -> None:
 
 
 def test_a_sale_without_a_fill_is_told_by_its_status_alone() -> None:
-    assert in_words(replace(sell(), status="new")) == "new"
+    assert in_words(replace(sell(), status=OrderStatus.NEW)) == "new"

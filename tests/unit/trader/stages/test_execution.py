@@ -1,6 +1,5 @@
 import contextlib
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Self
@@ -10,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import SLOT, buy, positions, sell, settings, target
-from trader.broker.base import BrokerError, MarketClock, OrderRejectedError, OrderStateUnknownError
-from trader.model import Account, Code, Denial, OpenOrder, Order, Position, Side
-from trader.stages.execution import ORDER_TIME_S, bracket_usd, client_order_id, place, plan
-from trader.stages.pipeline import RunStopped
+from trader.broker.base import BrokerError, MarketClock, OrderId, OrderRejectedError, OrderStateUnknownError
+from trader.deadline import ORDER_TIME_S, Deadline
+from trader.model import Account, Code, Denial, OpenOrder, Order, OrderStatus, Position, RunStopped, Side
+from trader.stages.execution import bracket_usd, place, plan
 
 
 @dataclass
@@ -27,7 +26,7 @@ class Books:
     is_blind: bool = False  # look-ups fail as well
     is_forgetful: bool = False  # look-ups find nothing
     loses_positions: bool = False  # the holdings cannot be read once a leg is cancelled
-    ends_as: str = "filled"  # what becomes of an accepted order
+    ends_as: OrderStatus = OrderStatus.FILLED  # what becomes of an accepted order
     keeps_legs: bool = False  # cancelling has no effect
     taken: dict[str, Order] = field(default_factory=dict)
     sent: list[str] = field(default_factory=list)
@@ -52,7 +51,7 @@ class Books:
         if what == "no, perhaps taken":
             raise OrderStateUnknownError(what, is_refused=True)
         if what != "never":
-            self.taken[order.client_order_id] = replace(order, status="accepted", order_id="1")
+            self.taken[order.client_order_id] = replace(order, status=OrderStatus.ACCEPTED, order_id="1")
         if what != "ok":
             raise OrderStateUnknownError(what)
         return self.taken[order.client_order_id]
@@ -88,8 +87,8 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trader.stages.execution.SETTLE_TIME_S", 0.1)
 
 
-def placed(books: Books, *orders: Order, remaining_s: Callable[[], float] = lambda: math.inf) -> list[Order | Denial]:
-    return list(place(orders, books, remaining_s))
+def placed(books: Books, *orders: Order, deadline: Deadline | None = None) -> list[Order | Denial]:
+    return list(place(orders, books, deadline or Deadline.never()))
 
 
 def codes(outcomes: Sequence[Order | Denial]) -> list[str]:
@@ -100,15 +99,15 @@ def codes(outcomes: Sequence[Order | Denial]) -> list[str]:
 
 
 def test_an_order_id_names_strategy_slot_symbol_and_side_and_nothing_else() -> None:
-    assert client_order_id("trend", SLOT, "BRK.B", Side.BUY) == "trend-20221228T2045Z-BRK.B-buy"
+    assert str(OrderId("trend", SLOT, "BRK.B", Side.BUY)) == "trend-20221228T2045Z-BRK.B-buy"
 
 
 def test_the_longest_order_id_fits_alpacas_128_characters() -> None:
-    assert len(client_order_id("a" * 32, SLOT, "ABCDEF.WS", Side.SELL)) <= 128
+    assert len(str(OrderId("a" * 32, SLOT, "ABCDEF.WS", Side.SELL))) <= 128
 
 
 def test_two_slots_never_share_an_order_id() -> None:
-    assert client_order_id("t", SLOT, "A", Side.BUY) != client_order_id("t", SLOT + timedelta(minutes=1), "A", Side.BUY)
+    assert str(OrderId("t", SLOT, "A", Side.BUY)) != str(OrderId("t", SLOT + timedelta(minutes=1), "A", Side.BUY))
 
 
 @pytest.mark.parametrize(
@@ -168,7 +167,7 @@ def test_an_order_without_an_answer_to_any_attempt_is_of_unknown_fate() -> None:
     books = Books(script=["never"] * 9)
     seen: list[Order | Denial] = []
     with pytest.raises(BrokerError, match="looked up it is not there, and may still be taken"):
-        seen.extend(place([buy("A"), buy("B")], books, lambda: math.inf))
+        seen.extend(place([buy("A"), buy("B")], books, Deadline.never()))
     assert (codes(seen), len(books.sent)) == (["unknown"], 3)
 
 
@@ -177,7 +176,7 @@ def test_an_order_that_there_is_no_time_to_send_again_is_of_unknown_fate() -> No
     left_s = iter([200.0, 50.0])
     seen: list[Order | Denial] = []
     with pytest.raises(BrokerError, match="may still be taken"):
-        seen.extend(place([buy("A")], books, lambda: next(left_s)))
+        seen.extend(place([buy("A")], books, Deadline(lambda: next(left_s))))
     assert (codes(seen), len(books.sent)) == (["unknown"], 1)
 
 
@@ -189,7 +188,7 @@ def test_a_halt_between_two_attempts_leaves_the_order_on_record() -> None:
     books = Books(script=["never"] * 9)
     seen: list[Order | Denial] = []
     with pytest.raises(BrokerError, match="is of unknown fate; halted"):
-        seen.extend(place([buy("A")], books, lambda: math.inf, may_go_on=halt_after_the_first))
+        seen.extend(place([buy("A")], books, Deadline.never(), may_go_on=halt_after_the_first))
     assert (codes(seen), len(books.sent)) == (["unknown"], 1)
 
 
@@ -197,7 +196,7 @@ def test_what_was_sent_is_what_is_unknown() -> None:
     books = Books(held=positions(A=6), script=["lost"], is_blind=True)
     seen: list[Order | Denial] = []
     with pytest.raises(BrokerError):
-        seen.extend(place([sell("A", 10)], books, lambda: math.inf))
+        seen.extend(place([sell("A", 10)], books, Deadline.never()))
     (order,) = seen
     assert isinstance(order, Order)
     assert (order.status, order.quantity) == ("unknown", 6)
@@ -212,17 +211,17 @@ def test_a_refusal_that_could_mean_a_taken_id_is_none_after_an_attempt_without_a
     books = Books(script=["never", "no, perhaps taken"])
     seen: list[Order | Denial] = []
     with pytest.raises(BrokerError, match="may still be taken"):
-        seen.extend(place([buy("A")], books, lambda: math.inf))
+        seen.extend(place([buy("A")], books, Deadline.never()))
     assert codes(seen) == ["unknown"]
 
 
 def test_an_order_of_an_earlier_attempt_is_found_by_its_id() -> None:
-    books = Books(taken={buy().client_order_id: replace(buy(), status="filled", order_id="7")})
+    books = Books(taken={buy().client_order_id: replace(buy(), status=OrderStatus.FILLED, order_id="7")})
     assert codes(placed(books, buy())) == ["filled"]
 
 
 def test_an_earlier_attempt_that_was_cancelled_counts_as_rejected() -> None:
-    books = Books(taken={buy().client_order_id: replace(buy(), status="canceled")})
+    books = Books(taken={buy().client_order_id: replace(buy(), status=OrderStatus.CANCELED)})
     assert codes(placed(books, buy())) == [Code.ORDER_REJECTED]
 
 
@@ -235,7 +234,7 @@ def test_an_order_of_unknown_fate_is_told_and_ends_the_run() -> None:
     books = Books(script=["lost"], is_blind=True)
     seen: list[Order | Denial] = []
     with pytest.raises(BrokerError, match="trend-20221228T2045Z-A-buy: lost"):
-        seen.extend(place([buy("A"), buy("B")], books, lambda: math.inf))  # keeps what came before the error
+        seen.extend(place([buy("A"), buy("B")], books, Deadline.never()))  # keeps what came before the error
     assert codes(seen) == ["unknown"]
     assert books.sent == ["trend-20221228T2045Z-A-buy"]
 
@@ -244,7 +243,7 @@ def test_an_order_whose_id_is_taken_and_that_is_not_found_is_of_unknown_fate() -
     books = Books(script=["lost"], is_forgetful=True)
     seen: list[Order | Denial] = []
     with pytest.raises(BrokerError, match="must be unique; looked up it is not there"):
-        seen.extend(place([buy("A")], books, lambda: math.inf))
+        seen.extend(place([buy("A")], books, Deadline.never()))
     assert codes(seen) == ["unknown"]
 
 
@@ -252,27 +251,30 @@ def test_an_order_that_is_refused_after_an_attempt_of_unknown_fate_is_of_unknown
     books = Books(script=["never", "refused"])
     seen: list[Order | Denial] = []
     with pytest.raises(BrokerError, match="never; sent again: no; looked up it is not there"):
-        seen.extend(place([buy("A")], books, lambda: math.inf))
+        seen.extend(place([buy("A")], books, Deadline.never()))
     assert codes(seen) == ["unknown"]
 
 
 def test_an_order_that_no_longer_fits_in_the_time_is_not_begun() -> None:
     books = Books()
     times = iter([ORDER_TIME_S, ORDER_TIME_S - 0.1])
-    assert codes(placed(books, buy("A"), buy("B"), remaining_s=lambda: next(times))) == ["accepted", Code.OUT_OF_TIME]
+    assert codes(placed(books, buy("A"), buy("B"), deadline=Deadline(lambda: next(times)))) == [
+        "accepted",
+        Code.OUT_OF_TIME,
+    ]
     assert len(books.sent) == 1
 
 
 def test_a_sale_that_no_longer_fits_keeps_its_protection() -> None:
     books = Books.with_bracket(A=10)
-    assert codes(placed(books, sell("A"), remaining_s=lambda: ORDER_TIME_S + 1)) == [Code.OUT_OF_TIME]
+    assert codes(placed(books, sell("A"), deadline=Deadline(lambda: ORDER_TIME_S + 1))) == [Code.OUT_OF_TIME]
     assert len(books.legs) == 2
 
 
 def test_a_sale_that_was_begun_in_time_is_not_given_up_after_its_protection_is_gone() -> None:
     books = Books.with_bracket(A=10)
     times = iter([ORDER_TIME_S + 20, 1.0, 1.0])
-    assert codes(placed(books, sell("A"), remaining_s=lambda: next(times))) == ["filled"]
+    assert codes(placed(books, sell("A"), deadline=Deadline(lambda: next(times)))) == ["filled"]
 
 
 def test_a_part_of_a_bracketed_position_is_not_sold_because_the_rest_would_lose_its_stop() -> None:
@@ -330,7 +332,7 @@ def test_an_order_that_the_broker_certainly_did_not_take_is_not_called_unknown()
 
     seen: list[Order | Denial] = []
     with pytest.raises(BrokerError):
-        seen.extend(place([buy("A")], Refusing(), lambda: math.inf))
+        seen.extend(place([buy("A")], Refusing(), Deadline.never()))
     assert seen == []
 
 
@@ -356,7 +358,7 @@ def test_a_refused_sale_says_that_its_stop_loss_is_gone() -> None:
 
 def test_a_sale_that_is_rejected_after_it_was_accepted_says_so_too() -> None:
     books = Books.with_bracket(A=10)
-    books.ends_as = "rejected"
+    books.ends_as = OrderStatus.REJECTED
     (denial,) = placed(books, sell("A"))
     assert isinstance(denial, Denial)
     assert "the broker has it as rejected; ITS STOP LOSS IS CANCELLED" in denial.detail
@@ -367,7 +369,7 @@ def test_a_broker_that_fails_after_the_legs_are_gone_leaves_a_word_about_them() 
     books.loses_positions = True
     seen: list[Order | Denial] = []
     with pytest.raises(BrokerError):
-        seen.extend(place([sell("A")], books, lambda: math.inf))
+        seen.extend(place([sell("A")], books, Deadline.never()))
     (denial,) = seen
     assert isinstance(denial, Denial)
     assert "ITS STOP LOSS IS CANCELLED" in denial.detail
@@ -380,7 +382,7 @@ def test_an_interruption_while_an_order_is_sent_leaves_it_on_record() -> None:
 
     seen: list[Order | Denial] = []
     with pytest.raises(KeyboardInterrupt):
-        seen.extend(place([buy("A")], Interrupted(), lambda: math.inf))
+        seen.extend(place([buy("A")], Interrupted(), Deadline.never()))
     assert codes(seen) == ["unknown"]
 
 
@@ -403,7 +405,7 @@ def test_whatever_is_lost_no_order_is_taken_twice_and_none_goes_unreported(
     reported: list[Order | Denial] = []
     may_fail = is_blind or "refused" in script or script.count("never") >= 3
     with contextlib.suppress(BrokerError) if may_fail else contextlib.nullcontext():
-        reported.extend(place(orders, books, lambda: math.inf))
+        reported.extend(place(orders, books, Deadline.never()))
     known = {each.client_order_id for each in reported if isinstance(each, Order)}
     assert set(books.taken) <= known
     assert all(order.quantity <= held.get(order.symbol, 10) for order in books.taken.values()), "more than is held"

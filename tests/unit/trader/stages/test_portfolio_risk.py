@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.builders import account, insight, positions, settings, target
 from trader.model import Account, Code, Direction, Insight, OpenOrder, Position, Side, Target
 from trader.settings import Settings
-from trader.stages.portfolio import spendable_usd, subtract_reserved, targets
+from trader.stages.portfolio import subtract_reserved, targets
 from trader.stages.risk import limit
 
 UP, FLAT, DOWN = Direction.UP, Direction.FLAT, Direction.DOWN
@@ -117,7 +117,7 @@ def test_open_sales_reserve_nothing() -> None:
 @pytest.mark.parametrize(("quantity", "prices_usd"), [(30, {}), (0, {"P": 100.0})])
 def test_an_open_buy_of_unknown_cost_reserves_everything(quantity: float, prices_usd: dict[str, float]) -> None:
     cautious = subtract_reserved(account(10_000), [pending(Side.BUY, quantity)], prices_usd)
-    assert spendable_usd(cautious, settings()) == 0
+    assert cautious.spendable_usd(settings().cash_buffer_fraction) == 0
 
 
 # --- limits: each refusal has its code ---
