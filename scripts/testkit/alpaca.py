@@ -55,7 +55,8 @@ class AlpacaFake(AlpacaBooks):
     """The server; use it as a context manager.
 
     `bars` are the (start, close) of each symbol, `page_size` how many of them a page holds at the most; `hang_s` is
-    how long a hanging request is held; `key_id` and `secret` are the only keys that are let in.
+    how long a hanging request is held, `latency_s` how long each answer takes; `key_id` and `secret` are the only keys
+    that are let in.
     """
 
     def __init__(self, *, prices: Mapping[str, float] | None = None, cash_usd: float = 100_000) -> None:
@@ -65,6 +66,7 @@ class AlpacaFake(AlpacaBooks):
         self.page_size = 10_000
         self.key_id, self.secret = "FAKEKEY", "fake-secret"
         self.hang_s = 30.0
+        self.latency_s = 0.0
         self.requests: list[Request] = []
 
         self._faults: list[Fault] = []
@@ -75,7 +77,14 @@ class AlpacaFake(AlpacaBooks):
 
     @property
     def url(self) -> str:
+        """The address of both its APIs."""
         return f"http://127.0.0.1:{self._server.server_port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings that lead a run here, with keys that are let in."""
+        addresses = dict.fromkeys(("APCA_API_BASE_URL", "APCA_API_DATA_URL"), self.url)
+        return {"BROKER": "alpaca", **addresses, "ALPACAUSER": self.key_id, "ALPACAPW": self.secret}
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -276,6 +285,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         body = json.loads(self.rfile.read(length)) if length else None
+        self.fake._closing.wait(self.fake.latency_s)
         answer = self.fake.answer(self.command, self.path, dict(self.headers), body)
         if answer is None:
             self.close_connection = True

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
+from scripts.layer.emulator import install
 from scripts.layer.target import Target
 from scripts.testkit.aws_lambda import bridge
 
@@ -199,7 +200,7 @@ def test_another_accounts_bucket_is_closed_and_its_name_taken() -> None:
 
 @pytest.fixture
 def bridged(aws: dict[str, str]) -> Iterator[None]:
-    with bridge(aws, {"OF_THE_TEST": "given"}):
+    with bridge(aws, {"OF_THE_TEST": "given"}, install):
         yield
 
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
@@ -22,10 +22,11 @@ from botocore.config import Config
 
 from scripts.layer import manifest
 from scripts.layer.archive import unpack
+from scripts.layer.emulator import prepare_function
 from scripts.layer.package import package
 from scripts.layer.target import LayerError, Target
 from scripts.testkit import aws, lambda_runtime
-from scripts.testkit.lambda_runtime import Function, FunctionError, RuntimeInterface
+from scripts.testkit.lambda_runtime import FunctionError, RuntimeInterface
 from tests.fault_injection import market
 from tests.fault_injection.faults import Fault, Faults
 from tests.fault_injection.faulty_services import OWN, Alpaca, Aws, Yahoo, bars, listings
@@ -160,15 +161,9 @@ class Harness:
     def process(self, number: int) -> RuntimeInterface:
         """The function's first, second ... process, started when first asked for."""
         while len(self.interfaces) <= number:
-            tools, program = lambda_runtime.fetch_emulator(TARGET)
-            function = Function(
-                python=TARGET.interpreter(),
-                tools=tools,
-                emulator=self.wrapper or program,
-                task=self.task,
-                path=[HANDLER, layer()],
-                handler="gauntlet_handler.handler",
-            )
+            function = prepare_function(TARGET, self.task, [HANDLER, layer()], "gauntlet_handler.handler")
+            if self.wrapper:
+                function = replace(function, emulator=self.wrapper)
             env = {
                 **aws.environment(self.aws.port),
                 **self.yahoo.environment,

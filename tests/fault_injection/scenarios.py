@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 from scripts.layer import sandbox
-from scripts.testkit import lambda_runtime
+from scripts.layer.emulator import fetch_emulator
 from scripts.testkit.yahoo import Listing
 from tests.fault_injection import market
 from tests.fault_injection.fault_matrix import (
@@ -295,7 +295,7 @@ def timed_out(call: str, skip: int = 0) -> Story:
 def full_disk() -> Path:
     """A program that starts the emulator where the folder `tmp` beside it has 4,096 bytes."""
     program = Path(mkdtemp(prefix="gauntlet-full-")) / "emulator"
-    _, interface = lambda_runtime.fetch_emulator(TARGET)
+    _, interface = fetch_emulator(TARGET)
     (program.parent / "tmp").mkdir()
     program.write_text(
         f'#!/bin/sh\nexec bwrap --dev-bind / / --size 4096 --tmpfs {program.parent}/tmp -- {interface} "$@"\n'

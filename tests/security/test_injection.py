@@ -14,12 +14,13 @@ import pytest
 from rich.console import Console
 
 from scripts import ROOT
+from scripts.layer.emulator import prepare_function
 from scripts.layer.target import Target
 from scripts.report import console
 from scripts.report.html import write_page
 from scripts.testkit import lambda_runtime
 from scripts.testkit.alpaca import AlpacaFake, Answer
-from scripts.testkit.lambda_runtime import Function, FunctionError, RuntimeInterface
+from scripts.testkit.lambda_runtime import FunctionError, RuntimeInterface
 from tests.run_record import record
 from tests.security.alpaca_setup import give_bars, settings_for
 from trader.logs import TextFormatter
@@ -124,11 +125,8 @@ OF_THE_EMULATOR = re.compile(
 def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
     if not TARGET.runs_here:
         pytest.skip("left out: the emulator is a program for linux x86_64")
-    tools, program = lambda_runtime.fetch_emulator(TARGET)
     packages = Path(np.__file__).parents[1]  # those of this environment: the layer has the same
-    function = Function(
-        python=TARGET.interpreter(), tools=tools, emulator=program, task=ROOT / "function", path=[packages]
-    )
+    function = prepare_function(TARGET, ROOT / "function", [packages])
     journal = tmp_path_factory.mktemp("injection") / "journal"
     with Hostile() as fake:
         env = {

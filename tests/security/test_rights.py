@@ -89,7 +89,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     folder = tmp_path_factory.mktemp("rights") / "terraform"
     ignored = shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars", "backend.tf")
     shutil.copytree(ROOT / "terraform", folder, ignore=ignored)
-    with pytest.MonkeyPatch.context() as monkeypatch, aws.account(monkeypatch) as server, trading() as alpaca:
+    with pytest.MonkeyPatch.context() as monkeypatch, aws.account() as server, trading() as alpaca:
         monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
         write_tfvars(folder / "terraform.tfvars.json", alpaca)
         env = {**{name: os.environ[name] for name in PASSED_ON if name in os.environ}, **server}

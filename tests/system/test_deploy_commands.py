@@ -549,7 +549,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "terraform" / "main.tf").write_text(SMALL)
     (folder / "function.zip").write_bytes(b"code")
     (folder / "terraform" / "terraform.tfvars").write_text('function_zip = "../function.zip"\nlayer_zip = "none.zip"\n')
-    with pytest.MonkeyPatch.context() as monkeypatch, moto.account(monkeypatch):
+    with moto.account():
         yield folder
 
 

@@ -31,6 +31,7 @@ import pytest
 
 from scripts import ROOT
 from scripts.layer import manifest
+from scripts.layer.emulator import install
 from scripts.layer.target import ARCH, PYTHON, Target
 from scripts.testkit import aws
 from scripts.testkit.alpaca import AlpacaFake
@@ -160,11 +161,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with ExitStack() as stack:
         monkeypatch = stack.enter_context(pytest.MonkeyPatch.context())
         monkeypatch.setenv("no_proxy", "127.0.0.1")  # everything is there, whatever proxy the shell has
-        variables = stack.enter_context(aws.account(monkeypatch))
+        variables = stack.enter_context(aws.account())
         alpaca = {strategy: stack.enter_context(account_at_alpaca(strategy)) for strategy in STRATEGIES}
         listings = {symbol: Listing(closes(symbol), datetime.now(UTC)) for symbol in ("KO", "MCD")}
         yahoo = stack.enter_context(YahooFake(listings))  # PEP is for Alpaca's data API
-        stack.enter_context(bridge(variables, yahoo.environment))
+        stack.enter_context(bridge(variables, yahoo.environment, install))
         passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         home = tmp_path_factory.mktemp("home")
         env = {**passed_on, **variables, "HOME": str(home), "TF_IN_AUTOMATION": "1", "COLUMNS": "120"}

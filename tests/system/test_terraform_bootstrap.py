@@ -32,7 +32,7 @@ type Bootstrap = Callable[..., subprocess.CompletedProcess[str]]
 def account() -> Iterator[dict[str, str]]:
     """One account for all: a second project, or a second laptop, meets what the first has made."""
     terraform_here.needed()
-    with pytest.MonkeyPatch.context() as patch, aws.account(patch) as variables:
+    with aws.account() as variables:
         yield variables
 
 

@@ -32,7 +32,7 @@ def nowhere(monkeypatch: pytest.MonkeyPatch) -> Cloud:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as monkeypatch, account(monkeypatch) as variables:
+    with pytest.MonkeyPatch.context() as monkeypatch, account() as variables:
         monkeypatch.delenv("PROJECT", raising=False)
         yield variables["AWS_ENDPOINT_URL"]
 
