@@ -107,7 +107,27 @@ class AlpacaBooks:
         price = self.price(symbol) if average_price_usd is None else Decimal(str(average_price_usd))
         self.positions[symbol] = FakePosition(Decimal(str(quantity)), price)
 
+    def hold_in_bracket(self, symbol: str, quantity: float) -> FakeOrder:
+        """Put a holding into the books with its bracket around it, as a run of an earlier day would have left them."""
+        price = self.price(symbol)
+        order = {
+            "symbol": symbol,
+            "side": "buy",
+            "type": "market",
+            "time_in_force": "gtc",
+            "order_class": "bracket",
+            "qty": f"{quantity:g}",
+            "stop_loss": {"stop_price": f"{price * Decimal('0.9'):.2f}"},
+            "take_profit": {"limit_price": f"{price * Decimal('1.5'):.2f}"},
+            "client_order_id": f"of-an-earlier-day-{len(self.orders)}",
+        }
+        with self.lock:
+            bought = self.accept(order)
+            self.work(bought)
+        return bought
+
     def open_orders(self, symbol: str | None = None) -> list[FakeOrder]:
+        """The orders that are still worked on, legs included; of one symbol or of all."""
         return [order for order in self.orders if order.is_open and symbol in (None, order.symbol)]
 
     def fill_waiting(self) -> None:

@@ -72,12 +72,10 @@ class Site:
     def deploy(self) -> None:
         role = boto3.client("iam").create_role(RoleName="r", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
         environment = {
-            "BROKER": "alpaca",
+            **self.fake.environment,
             "JOURNAL": "s3://journal",
             "ALPACAUSER": "ssm:/prophet-trader/trend/alpacauser",
             "ALPACAPW": "ssm:/prophet-trader/trend/alpacapw",
-            "APCA_API_BASE_URL": self.fake.url,
-            "APCA_API_DATA_URL": self.fake.url,
         }
         boto3.client("lambda").create_function(
             FunctionName=FUNCTION,

@@ -175,7 +175,7 @@ class Alpaca(AlpacaFake):
     def _stale(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> Answer | None:
         bare, now = urlsplit(path).path, super().answer
         if bare.endswith("by_client_order_id"):
-            return Answer(404, {"code": 40410000, "message": "order not found for what was asked"})
+            return REFUSALS["404-order"]
         if bare.endswith("/bars"):
             fresh = now(method, path, headers, body)
             assert fresh is not None

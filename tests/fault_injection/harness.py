@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from decimal import Decimal
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -50,7 +49,6 @@ LIMITS: Mapping[str, float] = {
 }
 SETTINGS = {
     "BAR_INTERVAL": "1d",
-    "BROKER": "alpaca",
     "HISTORY_BARS": "60",
     "MAX_PRICE_AGE_S": "86400",
     "MODE": "paper",
@@ -169,8 +167,7 @@ class Harness:
                 **self.yahoo.environment,
                 **SETTINGS,
                 "ENGINE": self.engine,
-                "APCA_API_BASE_URL": self.alpaca.url,
-                "APCA_API_DATA_URL": self.alpaca.url,
+                **self.alpaca.environment,
                 "ALPACAUSER": f"ssm:/{self.name}/alpacauser",
                 "ALPACAPW": f"ssm:/{self.name}/alpacapw",
                 "HALT_PARAMETER": f"/{self.name}/halt",
@@ -215,14 +212,8 @@ class Harness:
 
     def endow(self, **quantities: float) -> None:
         """Holdings from earlier days, in brackets, as the function itself would have left them."""
-        for number, (symbol, quantity) in enumerate(quantities.items()):
-            price = self.alpaca.price(symbol)
-            legs = {"stop_loss": {"stop_price": f"{price * Decimal('0.9'):.2f}"}}
-            legs |= {"take_profit": {"limit_price": f"{price * Decimal('1.5'):.2f}"}}
-            body = {"symbol": symbol, "side": "buy", "type": "market", "time_in_force": "gtc", "order_class": "bracket"}
-            order = {**body, **legs, "qty": f"{quantity:g}", "client_order_id": f"of-an-earlier-day-{number}"}
-            with self.alpaca.lock:
-                self.alpaca.work(self.alpaca.accept(order))
+        for symbol, quantity in quantities.items():
+            self.alpaca.hold_in_bracket(symbol, quantity)
         self.alpaca.accepted.clear()
         self.alpaca.last_equity = self.alpaca.equity
         self.alpaca.remember()

@@ -146,8 +146,7 @@ def test_what_a_user_can_put_right_is_a_sentence_and_no_traceback(
 def test_with_alpaca_todays_prices_are_taken_unless_told_otherwise(command: Command) -> None:
     with AlpacaFake() as fake:
         fake.is_open = False
-        keys = {"ALPACAUSER": fake.key_id, "ALPACAPW": fake.secret, "APCA_API_BASE_URL": fake.url}
-        result = command("local", BROKER="alpaca", **keys)
+        result = command("local", **fake.environment)
     assert "PRICE_SOURCES=yahoo,alpaca" in result.stderr
     assert "MARKET_CLOSED" in result.stdout
 

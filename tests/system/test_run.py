@@ -64,13 +64,7 @@ def alpaca(env: dict[str, str], fake: AlpacaFake, tmp_path: Path) -> dict[str, s
     days = [f"{(today - timedelta(days=back)):%Y-%m-%d}" for back in reversed(range(120))]
     rows = [f"{day},{','.join(str(prices[row]) for prices in series.values())}" for row, day in enumerate(days)]
     (tmp_path / "prices.csv").write_text("timestamp,A,B,C,D\n" + "\n".join(rows) + "\n")
-    return env | {
-        "BROKER": "alpaca",
-        "APCA_API_BASE_URL": fake.url,
-        "APCA_API_DATA_URL": fake.url,
-        "ALPACAUSER": fake.key_id,
-        "ALPACAPW": fake.secret,
-    }
+    return env | fake.environment
 
 
 def record(env: dict[str, str], pattern: str = "*.json") -> dict[str, Any]:
@@ -405,7 +399,7 @@ def test_an_order_that_fills_between_two_reads_is_not_placed_again(alpaca: dict[
 
     with Opening(prices={"A": 104.5, "B": 106.7, "C": 115.5, "D": 110.0}) as fake:
         fake.fills = "never"
-        there = alpaca | {"APCA_API_BASE_URL": fake.url, "APCA_API_DATA_URL": fake.url}
+        there = alpaca | fake.environment
         run(env=there)
         run(env=there | {"STRATEGY": "second"})
         assert sorted(order.symbol for order in fake.orders if order.type == "market") == ["A", "B"]

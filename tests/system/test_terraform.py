@@ -26,14 +26,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import boto3
-import numpy as np
 import pytest
 
 from scripts import ROOT
 from scripts.layer import manifest
 from scripts.layer.emulator import install
 from scripts.layer.target import ARCH, PYTHON, Target
-from scripts.testkit import aws
+from scripts.testkit import aws, services
 from scripts.testkit.alpaca import AlpacaFake
 from scripts.testkit.aws_lambda import bridge
 from scripts.testkit.yahoo import Listing, YahooFake
@@ -193,16 +192,13 @@ def account_at_alpaca(strategy: str) -> AlpacaFake:
     fake = AlpacaFake(prices={symbol: closes(symbol)[-1] for symbol in LAST_STEPS})
     fake.key_id, fake.secret = SECRETS[strategy]
     fake.hold("MCD", 5, 100)
-    today = datetime.now(NEW_YORK).replace(hour=0, minute=0, second=0, microsecond=0)
-    fake.bars = {"PEP": [(today - timedelta(days=BARS - 1 - day), close) for day, close in enumerate(closes("PEP"))]}
+    fake.bars = {"PEP": services.daily_bars(closes("PEP"), datetime.now(UTC))}
     return fake
 
 
 def closes(symbol: str) -> list[float]:
     """A line with a little noise, and a jump at its end."""
-    noise = np.random.default_rng(1).normal(0, 0.002, BARS)
-    line = np.linspace(100, 110, BARS) * np.exp(noise)
-    return [*line[:-1].tolist(), 110 * (1 + LAST_STEPS[symbol])]
+    return services.trend_closes(BARS, LAST_STEPS[symbol])
 
 
 def write_tfvars(path: Path, alpaca: Mapping[str, AlpacaFake]) -> None:
