@@ -60,7 +60,7 @@ class RuntimeInterface:
         self.url = f"{url}/2015-03-31/functions/function/invocations"
         self._log = log
 
-    def invoke(self, event: object, timeout_s: float = TIMEOUT_S) -> Any:
+    def invoke(self, event: object, timeout_s: float = TIMEOUT_S) -> Any:  # noqa: ANN401 as the handler answers
         """The handler's answer to one event. Raises FunctionError for an error, a time-out or no answer."""
         try:
             answer = requests.post(self.url, data=json.dumps(event), timeout=timeout_s)
