@@ -1,4 +1,4 @@
-"""The arena: the deployed function in AWS's runtime interface, with every outside party behind a real socket."""
+"""The harness: the deployed function in AWS's runtime interface, with every outside service behind a real socket."""
 
 import atexit
 import json
@@ -28,7 +28,7 @@ from scripts.testkit import aws, lambda_runtime
 from scripts.testkit.lambda_runtime import FunctionError, RuntimeInterface
 from tests.fault_injection import market
 from tests.fault_injection.faults import Fault, Faults
-from tests.fault_injection.faulty_services import OWN, Alpaca, Aws, Yahoo, bars, listings
+from tests.fault_injection.faulty_services import OWN, FaultyAlpaca, FaultyAws, FaultyYahoo, bars, listings
 from trader.journal.record import as_json
 from trader.model import NEW_YORK
 from trader.schedule.slot import slot_id
@@ -116,11 +116,11 @@ class Harness:
 
     def __enter__(self) -> Self:
         self._stack = ExitStack()
-        self.alpaca = self._stack.enter_context(Alpaca(self.faults, self.kill, lambda: self.halted))
-        self.yahoo = self._stack.enter_context(Yahoo.of(self.faults, self.kill))
-        self.aws = self._stack.enter_context(Aws(self.faults, self.kill))
+        self.alpaca = self._stack.enter_context(FaultyAlpaca(self.faults, self.kill, lambda: self.halted))
+        self.yahoo = self._stack.enter_context(FaultyYahoo.of(self.faults, self.kill))
+        self.aws = self._stack.enter_context(FaultyAws(self.faults, self.kill))
         self.alpaca.holidays, self.alpaca.early_closes = set(market.HOLIDAYS), set(market.EARLY_CLOSES)
-        self.name = f"arena{next(_NUMBERS)}"
+        self.name = f"harness{next(_NUMBERS)}"
         self._s3, self._ssm = (self._client(service) for service in ("s3", "ssm"))
         with suppress(self._s3.exceptions.BucketAlreadyOwnedByYou):
             self._s3.create_bucket(Bucket=BUCKET)
@@ -159,7 +159,7 @@ class Harness:
     def process(self, number: int) -> RuntimeInterface:
         """The function's first, second ... process, started when first asked for."""
         while len(self.interfaces) <= number:
-            function = prepare_function(TARGET, self.task, [HANDLER, layer()], "gauntlet_handler.handler")
+            function = prepare_function(TARGET, self.task, [HANDLER, unpack_layer()], "gauntlet_handler.handler")
             if self.wrapper:
                 function = replace(function, emulator=self.wrapper)
             env = {
@@ -321,8 +321,8 @@ def _folder() -> Path:
 
 def share() -> None:
     """Unpack function and layer once for this process and those that it starts. Raises LayerError."""
-    layer()
-    deployed()
+    unpack_layer()
+    unpack_function()
     os.environ[UNPACKED] = str(_folder())
 
 
@@ -330,7 +330,7 @@ _LOCK = threading.Lock()
 
 
 @cache
-def layer() -> Path:
+def unpack_layer() -> Path:
     """The finished layer, unpacked. Raises LayerError if there is none that is up to date."""
     with _LOCK:
         if UNPACKED in os.environ:
@@ -342,7 +342,7 @@ def layer() -> Path:
 
 
 @cache
-def deployed() -> Path:
+def unpack_function() -> Path:
     """The function as `make package` zips it, unpacked."""
     with _LOCK:
         if UNPACKED in os.environ:
@@ -352,7 +352,7 @@ def deployed() -> Path:
 
 
 @contextmanager
-def arena(**options: Any) -> Iterator[Harness]:
-    """An arena for the function as it is deployed, unless `task` names another."""
-    with Harness(**{"task": deployed(), **options}) as made:
+def start_harness(**options: Any) -> Iterator[Harness]:
+    """Start a harness for the function as it is deployed, unless `task` names another."""
+    with Harness(**{"task": unpack_function(), **options}) as made:
         yield made
