@@ -8,7 +8,6 @@ import pytest
 from hypothesis import settings
 
 from scripts.testkit.aws import account
-from tests.browser import Browser, find_chromium
 from trader.settings import variables
 
 settings.register_profile("tests", deadline=None, derandomize=True, print_blob=True)
@@ -46,17 +45,6 @@ def aws() -> Iterator[dict[str, str]]:
     """An empty AWS account; boto3 in this process uses it."""
     with account() as variables:
         yield variables
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Browser:
-    """Chromium, in which pages are tested."""
-    chromium = find_chromium()
-    if chromium is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("no chromium on the PATH: install it in the CI image, the page is tested in a real browser")
-        pytest.skip("left out: no chromium on the PATH")
-    return Browser(chromium, lambda: tmp_path_factory.mktemp("profile"))
 
 
 @pytest.fixture(autouse=True)
