@@ -23,6 +23,8 @@ MAX_PRICE_AGE_S = {"1d": 86_400, "1h": 7_200, "15m": 1_800, "5m": 900, "1m": 300
 PROPHET, MAP = "prophet", "map"
 """The engines that draw trend lines: Prophet's own package, or the same model solved for all symbols at once."""
 
+STRATEGY_NAME = r"[a-z0-9](-?[a-z0-9]){0,31}"
+STRATEGY_NAME_IN_WORDS = "at most 32 small letters, digits and single dashes"
 DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 """A number as people write it. Python would also read 1_5, and digits of any script."""
 
@@ -174,7 +176,7 @@ class Settings:
 
     strategy: str = setting(
         "trend",
-        matching(r"[a-z0-9](-?[a-z0-9]){0,31}", "at most 32 small letters, digits and single dashes"),
+        matching(STRATEGY_NAME, STRATEGY_NAME_IN_WORDS),
         "name: part of order ids and of the journal's path",
     )
     broker: str = setting("embedded", one_of("embedded", "alpaca"), "a paper account in a local file, or Alpaca")

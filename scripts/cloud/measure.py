@@ -1,5 +1,10 @@
 """How long the function takes at a given memory: in AWS's runtime interface, from the finished zips, always cold.
 
+Lambda gives a function a share of a processor by its memory: 1,769 MB are a whole one. Here the function has one
+processor to itself, and its time there is the time that it computes, which the kernel counts, and the rest, in which it
+waits. At a share of a processor the computing takes 1 / share times as long, and the waiting as long as here. That is
+a little too much rather than too little: what is computed during a wait is counted as if it came after it.
+
 Yahoo, Alpaca and AWS are stand-ins on this machine; Yahoo and Alpaca answer after a delay.
 """
 
@@ -8,18 +13,16 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from scripts.cloud.throttle import share_of, throttled
-from scripts.layer.archive import unpack
 from scripts.layer.emulator import prepare_function
 from scripts.layer.package import ZIP
-from scripts.layer.target import BUILD, LayerError, Target, shorten_path
+from scripts.layer.target import LayerError, Target, shorten_path
+from scripts.layer.verify import unpack_zips
 from scripts.testkit.lambda_runtime import Function, RuntimeInterface, running
 from trader.progress import Progress
 from trader.stages.universe import sp500
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 LATENCY_S = 0.15
 BARS, CHOSEN, HELD, SOLD = 250, 20, 20, 5
 DIP, RISE = -0.05, 0.05
+MB_PER_PROCESSOR = 1_769
 SYSTEM_BYTES = 700
 """Of the lines that Lambda itself writes about an invocation."""
 
@@ -61,11 +65,10 @@ class Measured:
 def measure(target: Target, memory_mb: int, progress: Progress) -> Mapping[str, Measured]:
     """One run of each kind. Raises LayerError if there is nothing to run, or no way to run it here."""
     check(target)
-    with unpack_zips(target) as folder, market() as services:
+    with unpack_zips(target.zip, ZIP) as folder, market() as services:
         function = prepare_function(target, folder / "task", [folder / "layer" / "python"])
-        scene = FunctionUnderMeasure(
-            function=function, memory_mb=memory_mb, services=services, share=share_of(memory_mb)
-        )
+        share = min(share_of(memory_mb), 1.0)  # a thread cannot use more than a whole one
+        scene = FunctionUnderMeasure(function=function, memory_mb=memory_mb, services=services, share=share)
         measured = {}
         for number, kind in enumerate(("closed", "first", "later")):
             progress("measuring", number, len(KINDS))
@@ -83,16 +86,6 @@ def check(target: Target) -> None:
         raise LayerError(f"a layer for {target.machine} can only be measured on Linux on such a machine")
 
 
-@contextmanager
-def unpack_zips(target: Target) -> Iterator[Path]:
-    """A folder with the zips' contents: `layer` as /opt, `task` as /var/task."""
-    BUILD.mkdir(exist_ok=True)
-    with TemporaryDirectory(dir=BUILD, prefix="verify-cost-") as name:  # left behind, the next verification removes it
-        unpack(target.zip, Path(name) / "layer")
-        unpack(ZIP, Path(name) / "task")
-        yield Path(name)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionUnderMeasure:
     """The function, and the world it runs in."""
@@ -100,7 +93,7 @@ class FunctionUnderMeasure:
     function: Function
     memory_mb: int
     services: "Services"
-    share: float
+    share: float  # of a processor
 
     def run(self, kind: str, *, minutes_ago: int) -> Measured:
         """A cold run. Raises LayerError if it did not do what such a run does, for then its time means nothing."""
@@ -116,14 +109,16 @@ class FunctionUnderMeasure:
             "UNIVERSE": "sp500",
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(self.memory_mb),
         }
-        with TemporaryDirectory() as tmp, running(self.function, {**env, "TMPDIR": tmp}) as interface:
-            with throttled(interface.pid, self.share):
-                begun = time.perf_counter()
-                report = interface.invoke(event)
-                billed_s = time.perf_counter() - begun
+        with (
+            TemporaryDirectory() as tmp,
+            run_on_one_processor(self.function, {**env, "TMPDIR": tmp}) as interface,
+        ):
+            begun = time.perf_counter()
+            report = interface.invoke(event)
+            took_s = time.perf_counter() - begun
             measured = Measured(
-                billed_s=round(billed_s, 3),
-                init_s=round(interface.init_ms / 1000, 3),
+                billed_s=round(stretch(took_s, interface.processor_s, self.share), 3),
+                init_s=round(interface.init_ms / 1000 / self.share, 3),  # imports: nothing but computing
                 peak_mb=round(interface.peak_mb, 1),
                 log_bytes=log_bytes(interface),
                 kept_bytes=self.count_kept_bytes() - kept,
@@ -140,6 +135,29 @@ class FunctionUnderMeasure:
     def count_kept_bytes(self) -> int:
         """What is in the journal's bucket."""
         return sum(self.services.list_objects().values())
+
+
+def share_of(memory_mb: int) -> float:
+    """The share of a processor that Lambda gives a function of so much memory."""
+    return memory_mb / MB_PER_PROCESSOR
+
+
+def stretch(took_s: float, processor_s: float, share: float) -> float:
+    """How long it would take with a share of a processor what took `took_s` and `processor_s` of a whole one."""
+    return max(took_s - processor_s, 0.0) + processor_s / share
+
+
+@contextmanager
+def run_on_one_processor(function: Function, env: Mapping[str, str]) -> Iterator[RuntimeInterface]:
+    """Run the function and all it starts on one processor, so that no part of its time passes twice."""
+    allowed = os.sched_getaffinity(0)
+    with ExitStack() as stack:
+        os.sched_setaffinity(0, {max(allowed)})  # what is started inherits it
+        try:
+            interface = stack.enter_context(running(function, env))
+        finally:
+            os.sched_setaffinity(0, allowed)
+        yield interface
 
 
 def log_bytes(interface: RuntimeInterface) -> int:
@@ -167,8 +185,3 @@ def make_closes(number: int) -> Sequence[float]:
     noise = np.random.default_rng(number).normal(0, 0.002, BARS)
     closes: list[float] = (np.linspace(100, 100 * (1 + growth), BARS) * np.exp(noise)).tolist()
     return [*closes[:-1], closes[-1] * (1 + jump)]
-
-
-def load() -> float:
-    """How many processes of others want a processor, for each that there is: above 1 the figures are too high."""
-    return os.getloadavg()[0] / (os.cpu_count() or 1)

@@ -98,13 +98,23 @@ class RuntimeInterface:
     @property
     def peak_mb(self) -> float:
         """The most memory that the function's Python has held, in MB (10^6 bytes); what it starts is not counted."""
+        found = re.search(r"VmHWM:\s+(\d+) kB", (self._function / "status").read_text())
+        assert found, "the kernel reports it for every living process"
+        return int(found[1]) * 1024 / 1e6
+
+    @property
+    def processor_s(self) -> float:
+        """The processor time that the function's Python has used, with that of what it started and saw end."""
+        figures = (self._function / "stat").read_text().rpartition(")")[2].split()[11:15]  # see proc_pid_stat(5)
+        return sum(map(int, figures)) / os.sysconf("SC_CLK_TCK")
+
+    @property
+    def _function(self) -> Path:
         threads = Path(f"/proc/{self.pid}/task").iterdir()  # of the emulator: any of them may have started it
         children = [child for thread in threads for child in (thread / "children").read_text().split()]
         if not children:
             raise FunctionError(f"the function is not running any more; its log ends:\n{self.last_words}")
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{children[0]}/status").read_text())
-        assert found, "the kernel reports it for every living process"
-        return int(found[1]) * 1024 / 1e6
+        return Path(f"/proc/{children[0]}")
 
 
 @contextmanager

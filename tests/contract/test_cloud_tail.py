@@ -10,7 +10,7 @@ from typing import Any
 import boto3
 import pytest
 
-from scripts.cloud import tail
+from scripts.cloud import log_lines, tail
 from tests.commands import Command
 from tests.contract.test_cloud_logs import START, deploy, group, lines, put, report, started, until
 
@@ -43,7 +43,7 @@ def make(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 def shown(message: str | dict[str, Any]) -> Sequence[str]:
     text = message if isinstance(message, str) else json.dumps(message)
-    return tail.readable(tail.parse_record(text), text, MOMENT)[1]
+    return log_lines.render(text, MOMENT)[1]
 
 
 # --- what a line looks like ---
@@ -84,18 +84,17 @@ def test_an_error_comes_with_its_traceback(make: Command, lines: list[str]) -> N
 def test_the_report_of_an_invocation_is_one_short_line() -> None:
     (line,) = shown(report())
     assert line == (
-        "2026-11-23 15:45:03 REPORT status=success durationMs=2000 billedDurationMs=3000 memorySizeMB=1024 "
-        "maxMemoryUsedMB=300 initDurationMs=1000"
+        "2026-11-23 15:45:03 report: 2,000 ms · 3,000 ms billed · 1,000 ms of init · 300 MB used · 1,024 MB to use"
     )
 
 
 def test_other_lines_of_lambdas_own_are_shorter() -> None:
-    assert shown(START) == ["2026-11-23 15:45:03 START version=3"]
+    assert shown(START) == ["2026-11-23 15:45:03 start of version 3"]
 
 
 @pytest.mark.parametrize(("message", "level"), [(report(), "PLATFORM"), (report(status="timeout"), "ERROR")])
 def test_a_run_that_was_killed_stands_out(message: str, level: str) -> None:
-    assert tail.readable(tail.parse_record(message), message, MOMENT)[0] == level
+    assert log_lines.render(message, MOMENT)[0] == level
 
 
 @pytest.mark.parametrize(

@@ -353,7 +353,7 @@ def test_a_folder_that_is_in_use_is_left_to_the_other_sweep(sweep: Command, tmp_
 
 def test_no_space_for_the_page_is_said_with_its_name(tmp_path: Path, sweep: Command) -> None:
     (tmp_path / "sweep").mkdir()
-    (tmp_path / "sweep/sweep.html").symlink_to("/dev/full")
+    (tmp_path / f"sweep/sweep.html.{os.getpid()}.part").symlink_to("/dev/full")
     code, _, said = sweep(GRID="MAX_POSITION_FRACTION=0.1", WORKERS="1")
     assert code == 1
     assert f"{tmp_path / 'sweep/sweep.html'} cannot be written: No space left on device" in said

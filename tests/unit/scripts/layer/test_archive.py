@@ -293,7 +293,7 @@ full_disk = pytest.mark.skipif(not Path("/dev/full").exists(), reason="this syst
 
 
 def write_to_a_full_disk(path: Path, tree: Path) -> None:
-    path.with_name(f"{path.name}.part").symlink_to("/dev/full")
+    path.with_name(f"{path.name}.{os.getpid()}.part").symlink_to("/dev/full")
     with replace_file(path) as part:
         write_zip(part, tree, files_of(tree))
 

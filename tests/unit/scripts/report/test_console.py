@@ -263,7 +263,7 @@ def test_a_terminal_gets_colours() -> None:
 def test_a_brokers_control_characters_and_markup_are_shown_as_plain_text() -> None:
     hostile = [denial("EEE", "ORDER_REJECTED", "\x1b[2J[red]gone[/red]\r\nnext")]
     text = shown(record(denials=hostile), 140)
-    assert "[2J[red]gone[/red] next" in line_of("EEE", text)
+    assert r"\x1b[2J[red]gone[/red] next" in line_of("EEE", text)
     assert "\x1b" not in text
 
 

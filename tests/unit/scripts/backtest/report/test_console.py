@@ -186,7 +186,7 @@ def test_piped_output_carries_no_control_sequences() -> None:
 
 def test_control_characters_and_markup_from_outside_are_shown_as_plain_text() -> None:
     text = shown(year_of_trading((f"A{HOSTILE}", "BBB"), reason=HOSTILE), 140)
-    assert "A [2J[red]gone[/red] next" in text
+    assert r"A\x1b[2J[red]gone[/red] next" in text
     assert "\x1b" not in text
 
 
