@@ -16,7 +16,7 @@ from scripts.run import reconcile
 from scripts.testkit.alpaca import AlpacaFake
 from tests.builders import buy, settings
 from tests.commands import Command, in_process
-from tests.contract.test_cloud_rollback import FUNCTION, zipped
+from tests.contract.test_cloud_rollback import FUNCTION, zip_code
 from trader.alpaca.client import AlpacaClient
 from trader.broker.alpaca import AlpacaBroker
 from trader.journal.entry import Journal, open_journal
@@ -82,7 +82,7 @@ class Site:
             Runtime="python3.13",
             Role=role,
             Handler="lambda_function.lambda_handler",
-            Code={"ZipFile": zipped("")},
+            Code={"ZipFile": zip_code("")},
             Environment={"Variables": environment},
             Publish=True,
         )

@@ -55,12 +55,12 @@ class Audit:
         self.looked_at += len(new)
         self._read(answers)
         found = [
-            *self._find_repeated(answers),
-            *find_doubled(new),
+            *self._find_repeats(answers),
+            *find_doubles(new),
             *(problem for each in new for problem in find_unlawful(each)),
             *self._find_short(),
             *find_too_many(new),
-            *self._find_lost(new, answers),
+            *self._find_losses(new, answers),
             *self._find_silent(answers),
             *self._find_disagreeing(answers),
         ]
@@ -76,7 +76,7 @@ class Audit:
         for old in sorted(self.records)[:-KEPT]:
             del self.records[old]
 
-    def _find_repeated(self, answers: Sequence[Answer]) -> Iterator[tuple[str, str]]:
+    def _find_repeats(self, answers: Sequence[Answer]) -> Iterator[tuple[str, str]]:
         for answer in answers:
             if answer.report is None or answer.status in NO_RUN:
                 continue
@@ -91,7 +91,7 @@ class Audit:
             if position.quantity < 0:
                 yield "short", f"{symbol} {position.quantity}"
 
-    def _find_lost(self, new: Sequence[Accepted], answers: Sequence[Answer]) -> Iterator[tuple[str, str]]:
+    def _find_losses(self, new: Sequence[Accepted], answers: Sequence[Answer]) -> Iterator[tuple[str, str]]:
         """A run that returned has its orders on record, and those of every earlier one that did not."""
         if any(answer.report and answer.status not in NO_RUN for answer in answers):
             yield from (("lost", f"{name} is on no record") for name in self._find_unknown(self.unrecorded))
@@ -157,7 +157,7 @@ class Audit:
                 yield "disagree", f"{name} is another order in the books: {there.side} {there.quantity} {there.symbol}"
 
 
-def find_doubled(new: Sequence[Accepted]) -> Iterator[tuple[str, str]]:
+def find_doubles(new: Sequence[Accepted]) -> Iterator[tuple[str, str]]:
     """Orders of the same symbol and side at one moment, whatever their ids say; and ids that are taken twice."""
     for (symbol, side), times in Counter((each.order.symbol, each.order.side) for each in new).items():
         if times > 1:

@@ -185,7 +185,7 @@ def test_in_lambdas_log_an_events_time_stays_a_text(room: Room, text: str) -> No
 # --- in the log as text ---
 
 
-def logged(act: Callable[[logging.Logger], object]) -> list[str]:
+def capture_log(act: Callable[[logging.Logger], object]) -> list[str]:
     """The lines of out/run.log."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
@@ -198,7 +198,7 @@ def logged(act: Callable[[logging.Logger], object]) -> list[str]:
 
 @pytest.mark.parametrize("text", [TRICKS, LONG], ids=["tricks", "a million letters"])
 def test_in_the_log_as_text_a_message_and_a_field_stay_on_their_line(text: str) -> None:
-    (line,) = logged(lambda log: log.info(text, extra={"detail": text[:500], "last": "here"}))
+    (line,) = capture_log(lambda log: log.info(text, extra={"detail": text[:500], "last": "here"}))
     assert line.isprintable()
     assert line.endswith(" last=here")
     assert not re.search(r"(^|\s)status=FORGED(\s|$)", line.split(" detail=")[1].rpartition("'")[2])
@@ -212,7 +212,7 @@ def test_in_the_log_as_text_an_errors_words_stay_in_its_traceback(text: str) -> 
         except ValueError:
             log.exception("failed")
 
-    first, *rest = logged(fail)
+    first, *rest = capture_log(fail)
     assert first.endswith(" ERROR failed")
     assert [line for line in rest if not line.startswith("    ") or not line.isprintable()] == []
 

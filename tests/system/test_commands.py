@@ -175,7 +175,7 @@ def a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def recorded(tmp_path: Path) -> Path:
+def make_record(tmp_path: Path) -> Path:
     (file,) = (tmp_path / "out" / "journal").glob("runs/*/*/*.json")
     return file
 
@@ -196,7 +196,7 @@ def test_a_run_is_found_by_slot_or_file_or_as_the_latest(
     command: Command, a_run: Path, tmp_path: Path, how: str
 ) -> None:
     shutil.copytree(a_run, tmp_path, dirs_exist_ok=True)
-    run = str(recorded(tmp_path)) if how == "a file" else how
+    run = str(make_record(tmp_path)) if how == "a file" else how
     assert report_of(command("replay", run, "--json"))["agrees"] is True
 
 
@@ -221,7 +221,7 @@ def test_a_record_that_was_changed_does_not_agree(
     command: Command, a_run: Path, tmp_path: Path, part: str, change: Callable[[dict[str, Any]], None]
 ) -> None:
     shutil.copytree(a_run, tmp_path, dirs_exist_ok=True)
-    tamper(recorded(tmp_path), change)
+    tamper(make_record(tmp_path), change)
     result = command("replay", "--json")
     assert result.returncode == 1
     assert part in {difference["what"] for difference in json.loads(result.stdout)["differences"]}
