@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Protocol
 
-from trader import logs
-from trader.app import run_slot
+from trader import logs, wiring
+from trader.app import Invocation, run_slot
 from trader.deadline import Deadline
 from trader.model import Report
 from trader.progress import Progress, no_progress
@@ -43,7 +43,9 @@ def run(
     """
     logs.configure()
     try:
-        return run_slot(event, env, deadline_of(context), progress, clock)
+        return run_slot(
+            Invocation(event=event, env=env, deadline=deadline_of(context), progress=progress, clock=clock), wiring
+        )
     except BaseException:
         LOG.exception("failed")
         raise

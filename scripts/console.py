@@ -1,12 +1,15 @@
 """What the commands share: a progress bar, and how they end when something is wrong that a user can put right."""
 
+import argparse
+import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich import box
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,9 +19,11 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
+from rich.text import Text
 
-from trader.broker.base import BrokerError
 from trader.journal.base import JournalError
+from trader.model import BrokerError
 from trader.prices.base import PriceSourceError
 from trader.progress import Progress as Report
 from trader.schedule.base import EventError
@@ -41,6 +46,53 @@ class UnwritableError(CommandError):
 def flag(name: str) -> bool:
     """Whether a variable of the environment switches something on."""
     return os.environ.get(name, "") not in {"", "0", "false", "no"}
+
+
+def parser(command: str, description: str | None, epilog: str | None = None) -> argparse.ArgumentParser:
+    """The command line of a command of make; it has --json, which JSON=1 stands for."""
+    made = argparse.ArgumentParser(prog=command, description=description, epilog=epilog)
+    made.add_argument("--json", action="store_true", default=flag("JSON"), help="print the result as JSON")
+    return made
+
+
+def print_json(value: object) -> None:
+    """Write a result on standard output, for another program to read."""
+    sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
+
+
+def busy() -> str:
+    """Words for a machine of which others want more than it has, so that measured times are too long; else empty."""
+    load = os.getloadavg()[0] / (os.cpu_count() or 1)
+    return f"this machine is busy (load {load:.1f} for each processor)" if load > 1 else ""
+
+
+def table(
+    *headings: str,
+    numbers: Collection[str] = (),
+    whole: Collection[str] = (),
+    title: str | None = None,
+    padding: tuple[int, int, int, int] = (0, 1, 0, 1),
+) -> Table:
+    """An empty table in the style of all commands: `numbers` names the columns of numbers, `whole` what never wraps."""
+    made = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold", padding=padding)
+    made.title, made.title_justify, made.title_style = title, "left", "bold"
+    for heading in headings:
+        made.add_column(
+            heading,
+            justify="right" if heading in numbers else "left",
+            no_wrap=heading in whole or heading in numbers,
+            overflow="fold",
+        )
+    return made
+
+
+def label(name: str, words: str, width: int, style: str = "") -> RenderableType:
+    """A line with its name before it, and room for names of `width` characters."""
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(width=width, style="dim")
+    grid.add_column(overflow="fold", style=style)
+    grid.add_row(name, Text(words))
+    return grid
 
 
 def note(text: str) -> None:

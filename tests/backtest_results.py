@@ -72,7 +72,7 @@ def result(
     return Result(options=chosen, panel=panel, bars=tuple(bars), fills=tuple(fills), **fields)
 
 
-def scored(symbol: str, price_usd: float, yhat_usd: float, half_width_usd: float, actual_usd: float) -> Scored:
+def score(symbol: str, price_usd: float, yhat_usd: float, half_width_usd: float, actual_usd: float) -> Scored:
     """A forecast one day ahead, with an interval of the same width on both sides."""
     time = datetime(2021, 1, 4, 5, tzinfo=NEW_YORK)
     return Scored(
@@ -166,7 +166,7 @@ def _refusals(over: Panel, symbol: str, reason: str) -> tuple[Refusal, ...]:
 
 def _scores(over: Panel, lines: Mapping[str, Closes], symbols: Sequence[str], history: int) -> list[Scored]:
     return [
-        scored(symbol, float(prices.iloc[bar]), float(line.iloc[bar]), 0.06 * float(prices.iloc[bar]), float(actual))
+        score(symbol, float(prices.iloc[bar]), float(line.iloc[bar]), 0.06 * float(prices.iloc[bar]), float(actual))
         for symbol in symbols
         for prices, line in [(over.close[symbol], lines[symbol])]
         for bar, actual in zip(range(history, len(prices) - 1), prices.iloc[history + 1 :], strict=True)

@@ -87,7 +87,7 @@ LOST = (
 )
 
 
-def stopped(status: str, detail: str = "") -> dict[str, Any]:
+def stop_record(status: str, detail: str = "") -> dict[str, Any]:
     """The record of a run that a code, or an error, ended before anything was read."""
     empty: dict[str, Any] = {
         name: [] for name in ("orders", "denials", "targets", "unprotected", "forecasts", "insights")

@@ -3,10 +3,12 @@
 import logging
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 from uuid import uuid4
 
-from trader import wiring
+from trader.broker.base import OrderHistory
 from trader.deadline import Deadline
 from trader.journal.base import Run
 from trader.journal.entry import Journal
@@ -23,21 +25,48 @@ LOG = logging.getLogger("trader")
 MAX_ERROR_CHARACTERS = 2_000
 
 
-def run_slot(
-    event: object, env: Mapping[str, str], deadline: Deadline, progress: Progress, clock: Callable[[], datetime]
-) -> Report:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invocation:
+    """What one run is called with: the event, the settings as variables, the time there is, and what tells the time."""
+
+    event: object
+    env: Mapping[str, str]
+    deadline: Deadline
+    progress: Progress
+    clock: Callable[[], datetime]
+
+
+class Adapters(Protocol):
+    """Makes what the settings name; trader.wiring is one."""
+
+    def read_settings(self, env: Mapping[str, str]) -> Settings:
+        """Return the settings with their secrets. Raises SettingsError, and botocore's errors if AWS is out of reach."""
+
+    def open_journal(self, location: str, strategy: str) -> Journal:
+        """Open a strategy's journal at the place that JOURNAL names."""
+
+    def last_bar_of_file(self, settings: Settings) -> datetime:
+        """Return the start of the last bar of the price file."""
+
+    def make_services(
+        self, run: Run, invocation: Invocation, journal: Journal
+    ) -> tuple[pipeline.RunServices, OrderHistory]:
+        """Return what a run works with, and the order history of its broker."""
+
+
+def run_slot(invocation: Invocation, adapters: Adapters) -> Report:
     """Claim the event's slot, record what earlier runs left open, trade, and keep the record, a failed run's too."""
-    present = clock()
-    settings = read_settings(event, env, present)
-    run = make_run(event, settings, present)
-    journal = wiring.open_journal(settings.journal, settings.strategy)
-    if not is_due(event, settings):
+    present = invocation.clock()
+    settings = read_settings(invocation, adapters, present)
+    run = make_run(invocation.event, settings, adapters, present)
+    journal = adapters.open_journal(settings.journal, settings.strategy)
+    if not is_due(invocation.event, settings):
         return finish(run, Code.NOT_DUE, f"DAILY_AT={settings.daily_at} in New York is not now; nothing was done")
-    if not claim(run, journal, end_of(run, deadline)):
+    if not claim(run, journal, end_of(run, invocation.deadline)):
         return finish(run, Code.ALREADY_RAN, "another run has this slot; nothing was done")
     entry = journal.entry(run.slot, is_dry=run.is_dry)
     try:
-        report = finish(run, *trade(run, env, journal, deadline, progress, clock))
+        report = finish(run, *trade(run, invocation, adapters, journal))
         entry.save(run, report)
     except BaseException as error:
         try:
@@ -48,33 +77,33 @@ def run_slot(
     return report
 
 
-def read_settings(event: object, env: Mapping[str, str], present: datetime) -> Settings:
+def read_settings(invocation: Invocation, adapters: Adapters, present: datetime) -> Settings:
     """Return the settings with their secrets. If the secrets cannot be read, the slot gets a record that says so."""
     try:
-        return wiring.read_settings(env)
+        return adapters.read_settings(invocation.env)
     except SettingsError:
         raise
     except Exception as error:
         try:
-            record_failure(event, env, present, error)
+            record_failure(invocation, adapters, present, error)
         except Exception:
             LOG.exception("no record of the failed run")
         raise
 
 
-def record_failure(event: object, env: Mapping[str, str], present: datetime, error: Exception) -> None:
+def record_failure(invocation: Invocation, adapters: Adapters, present: datetime, error: Exception) -> None:
     """Keep the record of a run that could not read its secrets, unless the slot, and its record, are another run's."""
-    settings = Settings.from_env(env, lambda names: dict.fromkeys(names, "not read"))  # for the record alone
-    run = make_run(event, settings, present)
+    settings = Settings.from_env(invocation.env, lambda names: dict.fromkeys(names, "not read"))  # for the record alone
+    run = make_run(invocation.event, settings, adapters, present)
     report = report_failure(run, error)
-    journal = wiring.open_journal(settings.journal, settings.strategy)
+    journal = adapters.open_journal(settings.journal, settings.strategy)
     if not run.is_dry and claim(run, journal, present):
         journal.entry(run.slot).save(run, report)
 
 
-def make_run(event: object, settings: Settings, present: datetime) -> Run:
+def make_run(event: object, settings: Settings, adapters: Adapters, present: datetime) -> Run:
     """Return the run of the event's slot. Raises EventError, and PriceSourceError if the price file cannot be read."""
-    slot, now = slot_and_now(event, settings, present, lambda: wiring.last_bar_of_file(settings))
+    slot, now = slot_and_now(event, settings, present, lambda: adapters.last_bar_of_file(settings))
     return Run(settings=settings, slot=slot, now=now)
 
 
@@ -90,19 +119,12 @@ def end_of(run: Run, deadline: Deadline) -> datetime | None:
     return None if remaining_s == math.inf else run.now + timedelta(seconds=remaining_s)
 
 
-def trade(
-    run: Run,
-    env: Mapping[str, str],
-    journal: Journal,
-    deadline: Deadline,
-    progress: Progress,
-    clock: Callable[[], datetime],
-) -> tuple[Outcome | Code, str]:
+def trade(run: Run, invocation: Invocation, adapters: Adapters, journal: Journal) -> tuple[Outcome | Code, str]:
     """Return the pipeline's outcome, with a detail where a gate was closed. What earlier runs left open comes first."""
-    services, history = wiring.make_services(run, env, journal, deadline, progress, clock)
+    services, history = adapters.make_services(run, invocation, journal)
     try:
         if not run.is_dry:
-            recover(run, journal, history, deadline)
+            recover(run, journal, history, invocation.deadline)
         return pipeline.trade(services, run), ""
     except RunStopped as stop:
         return stop.code, str(stop)

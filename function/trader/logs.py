@@ -44,7 +44,12 @@ def one_line(text: object, most: int = MAX_TEXT_CHARACTERS) -> str:
     """A text in printable characters, cut if it is long: it can fake no line, and hide none by its length."""
     whole = str(text)
     cut = whole if len(whole) <= most else f"{whole[:most]}… ({len(whole):,} letters)"
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in cut)
+    return printable(cut)
+
+
+def printable(text: object) -> str:
+    """A text that can do nothing to a terminal or a line: characters that are not printable are spelt out."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in str(text))
 
 
 def _plain(value: object) -> str:

@@ -151,6 +151,10 @@ class OrderStatus(StrEnum):
 _DEAD = frozenset({OrderStatus.REJECTED, OrderStatus.CANCELED, OrderStatus.EXPIRED, OrderStatus.SUSPENDED})
 
 
+class BrokerError(Exception):
+    """The broker did not answer, or answered nonsense: nothing is known, so the run stops."""
+
+
 class RunStopped(Exception):  # noqa: N818 it ends a run in an orderly way, and is no error
     """The run ends here, for a reason that has a code."""
 

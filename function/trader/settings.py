@@ -21,6 +21,8 @@ REFERENCE = "ssm:"
 MAX_PRICE_AGE_S = {"1d": 86_400, "1h": 7_200, "15m": 1_800, "5m": 900, "1m": 300}
 """By bar interval. A bar is stamped with its start, so a daily bar within 24 hours is the running session's."""
 
+STRATEGY_NAME = r"[a-z0-9](-?[a-z0-9]){0,31}"
+STRATEGY_NAME_IN_WORDS = "at most 32 small letters, digits and single dashes"
 DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 """A number as people write it. Python would also read 1_5, and digits of any script."""
 
@@ -189,7 +191,7 @@ class Settings:
 
     strategy: str = setting(
         "trend",
-        matching(r"[a-z0-9](-?[a-z0-9]){0,31}", "at most 32 small letters, digits and single dashes"),
+        matching(STRATEGY_NAME, STRATEGY_NAME_IN_WORDS),
         "name: part of order ids and of the journal's path",
     )
     broker: BrokerName = setting(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from trader.app import Invocation
 from trader.broker.base import LiveBroker, OrderHistory
 from trader.deadline import ORDER_TIME_S, Deadline
 from trader.forecasting.base import Forecaster
@@ -20,7 +21,6 @@ from trader.parameters import Parameters
 from trader.prices.base import PriceSource
 from trader.prices.file import FilePrices
 from trader.prices.reader import Prices
-from trader.progress import Progress
 from trader.settings import Settings
 from trader.stages.pipeline import RunServices
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from trader.alpaca.client import AlpacaClient
 
 PARAMETERS = Parameters()  # secrets are fetched at cold start and kept as long as the process
-
-type Clock = Callable[[], datetime]
 
 
 def read_settings(env: Mapping[str, str]) -> Settings:
@@ -79,24 +77,22 @@ def make_order_history(settings: Settings, now: datetime) -> OrderHistory:
     )
 
 
-def make_services(
-    run: Run, env: Mapping[str, str], journal: Journal, deadline: Deadline, progress: Progress, clock: Clock
-) -> tuple[RunServices, LiveBroker]:
+def make_services(run: Run, invocation: Invocation, journal: Journal) -> tuple[RunServices, OrderHistory]:
     """Return what a run works with, and its broker once more, whose order history recovery reads."""
-    settings = run.settings
+    settings, deadline = run.settings, invocation.deadline
 
     @cache
     def alpaca() -> "AlpacaClient":
-        return _alpaca_client(settings, lambda refresh: _read_keys(env, refresh=refresh))
+        return _alpaca_client(settings, lambda refresh: _read_keys(invocation.env, refresh=refresh))
 
     prices = Prices(
         [_price_source(name, settings, alpaca, deadline) for name in settings.price_sources],
         now=run.now,
         count=max(settings.history_bars, settings.universe_lookback_bars + 1),
         max_age_s=settings.max_price_age_s,
-        progress=progress,
+        progress=invocation.progress,
     )
-    broker = _broker(run, prices, alpaca, clock)
+    broker = _broker(run, prices, alpaca, invocation.clock)
     services = RunServices(
         broker=broker,
         prices=prices,
@@ -104,7 +100,7 @@ def make_services(
         journal=journal.entry(run.slot, is_dry=run.is_dry),
         read_halt_reason=lambda: PARAMETERS.read_halt_reason(settings.halt_parameter),
         deadline=deadline,
-        progress=progress,
+        progress=invocation.progress,
     )
     return services, broker
 
@@ -137,7 +133,9 @@ def _price_source(
     return AlpacaPrices(alpaca(), settings.bar_interval, deadline=for_prices)
 
 
-def _broker(run: Run, prices: Prices, alpaca: Callable[[], "AlpacaClient"], clock: Clock) -> LiveBroker:
+def _broker(
+    run: Run, prices: Prices, alpaca: Callable[[], "AlpacaClient"], clock: Callable[[], datetime]
+) -> LiveBroker:
     settings = run.settings
     if settings.broker is BrokerName.ALPACA:
         from trader.broker.alpaca import AlpacaBroker

@@ -4,10 +4,7 @@ All settings are environment variables, as for `make run`; START, END, CASH, COM
 beside them.
 """
 
-import argparse
-import json
 import os
-import sys
 from dataclasses import replace
 
 from scripts import console
@@ -20,9 +17,7 @@ from trader.progress import Progress
 
 def main() -> None:
     """Load the prices, run, write the page and the figures, show the table."""
-    parser = argparse.ArgumentParser(prog="make backtest", description=__doc__)
-    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the figures as JSON")
-    arguments = parser.parse_args()
+    arguments = console.parser("make backtest", __doc__).parse_args()
     with console.plain_errors("interrupted before the first bar was done; there is nothing to report"):
         chosen = options.from_env(os.environ)
         with console.progress() as progress:
@@ -32,7 +27,7 @@ def main() -> None:
         figures = statistics.figures(result)
         paths = report.write(figures, result, chosen.out)
         if arguments.json:
-            sys.stdout.write(json.dumps(figures) + "\n")
+            console.print_json(figures)
         else:
             report.show(figures, paths, console.OUT)
 

@@ -5,7 +5,6 @@ it; on the other the backtest without costs, on closes alone, its orders filled 
 as the embedded broker fills them.
 """
 
-import argparse
 import json
 import logging
 import os
@@ -52,16 +51,14 @@ class Day:
 
 def main() -> None:
     """Both ways, side by side; the exit code is 0 only if there were decisions and every one is the same."""
-    parser = argparse.ArgumentParser(prog="make compare", description=__doc__)
-    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
-    arguments = parser.parse_args()
+    arguments = console.parser("make compare", __doc__).parse_args()
     with console.plain_errors("interrupted; nothing is proved"):
         chosen = options.from_env(os.environ)
         with console.progress() as progress:
             panel = prices.load(chosen, progress)
             days = compare(panel, starting(panel, chosen, BARS) if chosen.start is None else chosen, progress)
     if arguments.json:
-        sys.stdout.write(json.dumps(answer(days)) + "\n")
+        console.print_json(answer(days))
     else:
         show(days)
     sys.exit(console.USABLE if is_same(days) else console.FAILED)

@@ -5,7 +5,6 @@ with CUTS=n of them chosen at random (SEED=1). Up to the cut every bar has to co
 sizes, orders, account. Then leaks are planted on purpose, and the same check has to catch them.
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -67,9 +66,7 @@ class Check:
 
 def main() -> None:
     """Check the backtest, then the check itself; the exit code is 0 only if both come out as they should."""
-    parser = argparse.ArgumentParser(prog="make lookahead", description=__doc__)
-    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
-    arguments = parser.parse_args()
+    arguments = console.parser("make lookahead", __doc__).parse_args()
     with console.plain_errors("interrupted; nothing is proved"):
         cuts, seed = numbers(os.environ)
         chosen = options.from_env(os.environ)
@@ -87,7 +84,7 @@ def main() -> None:
             for what, plant in PLANTS.items():
                 checks.append(check(load, short, f"a planted leak: {what}", plant, None, seed, executor, progress))
     if arguments.json:
-        sys.stdout.write(json.dumps([encode(each) | {"is_passed": each.is_passed} for each in checks]) + "\n")
+        console.print_json([encode(each) | {"is_passed": each.is_passed} for each in checks])
     else:
         show(checks)
     sys.exit(console.USABLE if all(each.is_passed for each in checks) else console.FAILED)

@@ -1,7 +1,7 @@
 """The prices of a backtest: from a CSV file or from Yahoo, as one panel; and the bars of it that are traded."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -173,16 +173,13 @@ def _from_file(settings: Settings, progress: Progress) -> Panel:
     wanted = candidates(settings.universe, known)
     symbols = [symbol for symbol in wanted if symbol in known]
     if not symbols:
-        has = ", ".join(sorted(known)[:MAX_NAMED]) + (", ..." if len(known) > MAX_NAMED else "")
         raise BacktestError(
-            f"price file {path} has no prices of UNIVERSE={','.join(settings.universe)}, but of {has}; "
+            f"price file {path} has no prices of UNIVERSE={','.join(settings.universe)}, but of {_named(known)}; "
             f"set UNIVERSE to symbols of the file"
         )
     about += [Note(symbol=symbol, what=f"{path.name} has no prices of it") for symbol in wanted if symbol not in known]
-    if settings.universe == ("sp500",) and (others := sorted(known.difference(wanted))):
-        more = f" and {len(others) - MAX_NAMED:,} more" if len(others) > MAX_NAMED else ""
-        named = ", ".join(others[:MAX_NAMED])
-        what = f"{path.name} has prices of {named}{more}, which UNIVERSE=sp500 leaves out"
+    if settings.universe == ("sp500",) and (others := known.difference(wanted)):
+        what = f"{path.name} has prices of {_named(others)}, which UNIVERSE=sp500 leaves out"
         about.append(Note(symbol="", what=what))
     of = "the sample that ships with the project" if path == SAMPLE_PRICES else path.name
     return _panel(
@@ -191,6 +188,12 @@ def _from_file(settings: Settings, progress: Progress) -> Panel:
         source=f"{'closes' if found is None else 'bars'} of {of}",
         notes_so_far=tuple(about),
     )
+
+
+def _named(symbols: Collection[str]) -> str:
+    """The first of many symbols."""
+    more = f" and {len(symbols) - MAX_NAMED:,} more" if len(symbols) > MAX_NAMED else ""
+    return f"{', '.join(sorted(symbols)[:MAX_NAMED])}{more}"
 
 
 def _from_yahoo(options: Options, now: datetime, cache: Cache, progress: Progress) -> Panel:

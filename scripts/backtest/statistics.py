@@ -128,14 +128,7 @@ def figures(result: Result) -> dict[str, Any]:
             "cash": cash.key_figures(),
         },
         "costs": _costs(result),
-        "curve": {
-            "times": [encode(bar.time) for bar in result.bars],
-            "equity_usd": strategy.equity_usd.tolist(),
-            "drawdown_fraction": strategy.drawdown.tolist(),
-            "exposure_fraction": strategy.exposure.tolist(),
-            "buy_and_hold_usd": held.equity_usd.tolist() if held else None,
-            "buy_and_hold_drawdown_fraction": held.drawdown.tolist() if held else None,
-        },
+        "curve": _curve(result, strategy, held),
         "monthly_returns": _monthly(result, strategy, held),
         "symbols": _by_symbol(result, made),
         "trades": encode(made),
@@ -144,6 +137,17 @@ def figures(result: Result) -> dict[str, Any]:
         "statuses": _counts(bar.status for bar in result.bars),
         "calibration": calibration(result),
         "timings_s": dict(result.timings_s),
+    }
+
+
+def _curve(result: Result, strategy: EquityCurve, held: EquityCurve | None) -> dict[str, Any]:
+    return {
+        "times": [encode(bar.time) for bar in result.bars],
+        "equity_usd": strategy.equity_usd.tolist(),
+        "drawdown_fraction": strategy.drawdown.tolist(),
+        "exposure_fraction": strategy.exposure.tolist(),
+        "buy_and_hold_usd": held.equity_usd.tolist() if held else None,
+        "buy_and_hold_drawdown_fraction": held.drawdown.tolist() if held else None,
     }
 
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from scripts.files import replace_file
 from trader.model import NEW_YORK
 from trader.prices.base import PriceSourceError
 from trader.prices.yahoo import MAX_DAYS, Patience, YahooPrices
@@ -121,22 +121,12 @@ class Cache:
     def _save(self, fetched: Mapping[str, Kept], interval: str) -> None:
         """Each file whole or not at all. A cache that cannot be written is no reason not to run."""
         try:
-            (self.folder / interval).mkdir(parents=True, exist_ok=True)
             for symbol, kept in fetched.items():
-                path = self._path(symbol, interval)
-                partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-                facts = {
-                    "is": _facts(symbol, interval),
-                    "start": kept.start.isoformat(),
-                    "until": kept.until.isoformat(),
-                }
+                span = {"start": kept.start.isoformat(), "until": kept.until.isoformat()}
+                facts = json.dumps({"is": _facts(symbol, interval), **span})
                 time_us = pd.DatetimeIndex(kept.bars.index).as_unit("us").asi8
-                try:
-                    with partial.open("wb") as file:
-                        np.savez(file, facts=json.dumps(facts), time_us=time_us, prices_usd=kept.bars[[*PRICES]])
-                    partial.replace(path)
-                finally:
-                    partial.unlink(missing_ok=True)
+                with replace_file(self._path(symbol, interval)) as part, part.open("wb") as file:
+                    np.savez(file, facts=facts, time_us=time_us, prices_usd=kept.bars[[*PRICES]])
         except OSError as error:
             log.warning("Yahoo's bars cannot be kept in %s (%s); the next backtest asks again", self.folder, error)
 

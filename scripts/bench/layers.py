@@ -4,29 +4,30 @@ Two handlers are timed on each: the function as it is deployed, which imports a 
 imports everything at its top, as the original function did.
 """
 
-import json
 import os
 import statistics
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import groupby, product
+from functools import partial
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-from rich.table import Table
+from typing import Any
 
 from scripts import console
+from scripts.bench import harness
+from scripts.bench.harness import Measurement
 from scripts.layer.archive import replace_file, write_zip
 from scripts.layer.build import MAX_BYTES, MAX_ZIP_BYTES
+from scripts.layer.emulator import prepare_function
 from scripts.layer.prune import files, size
 from scripts.layer.sandbox_checks import PROBE
 from scripts.layer.target import BUILD, LayerError, Target, shorten_path
 from scripts.layer.verify import unpack_zips
 from scripts.layer.wheels import ensure_installed
-from scripts.testkit.lambda_runtime import Function, fetch_emulator, lambda_environment, running
+from scripts.testkit.lambda_runtime import Function, lambda_environment, running
 from trader.progress import Progress
 
 ROUNDS = 5
@@ -49,21 +50,27 @@ IMPORT = "import sys, time; t = time.perf_counter(); __import__(sys.argv[1]); pr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LayerMeasurement:
+class LayerMeasurement(Measurement):
     """A figure of the plain layer beside ours; `ratio` is how many times ours is smaller or faster."""
 
     group: str
-    what: str
     plain: float
     ours: float
     unit: str
-    target: str = ""
-    is_reached: bool = True
 
     @property
     def ratio(self) -> float:
         """How many times the plain figure is ours."""
         return self.plain / self.ours
+
+    def cells(self) -> Sequence[str]:
+        """Both figures and their ratio."""
+        digits = 1 if self.unit == "MB" else 2
+        return (*(f"{figure:.{digits}f} {self.unit}" for figure in (self.plain, self.ours)), f"{self.ratio:.1f}")
+
+    def as_json(self) -> dict[str, Any]:
+        """Its fields and the ratio."""
+        return asdict(self) | {"ratio": round(self.ratio, 2)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,31 +84,24 @@ class Start:
 
 def main() -> None:
     """Measure and print; the exit code is 1 if a target is missed."""
-    with console.plain_errors(interrupted="interrupted; nothing was changed"):
+    arguments = console.parser("make bench-layer", __doc__).parse_args()
+    with harness.measuring() as progress:
         target = Target.from_env(os.environ)
         if not target.runs_here:
             raise LayerError(f"this machine cannot run {target.arch}")
         if not target.zip.is_file():
             raise LayerError(f"there is no {shorten_path(target.zip)}: {target.make('layer')} builds it")
-        with console.progress() as progress:
-            lines = measure(target, progress)
-    if console.flag("JSON"):
-        sys.stdout.write(json.dumps([asdict(line) | {"ratio": round(line.ratio, 2)} for line in lines]) + "\n")
-    else:
-        show(target, lines)
-    sys.exit(console.USABLE if all(line.is_reached for line in lines) else console.FAILED)
+        lines = measure(target, progress)
+    title = f"{target.name}, {ROUNDS} starts each, "
+    harness.finish(lines, as_json=arguments.json, title=title, headings=("Plain", "Ours", "Ratio"))
 
 
 def measure(target: Target, progress: Progress) -> list[LayerMeasurement]:
     """Bytes once, starts in turns; medians."""
     with functions(target, progress) as (ways, plain_bytes, ours_bytes):
-        starts: dict[tuple[str, str], list[Start]] = {way: [] for way in ways}
-        for way in ways.values():
-            start(way)  # what the disk has to read the first time belongs to neither
-        for turn in range(ROUNDS):
-            for name, function in ways.items():
-                starts[name].append(start(function))
-            progress("starts", turn + 1, ROUNDS)
+        starts = harness.in_turns(
+            {name: partial(start, function) for name, function in ways.items()}, ROUNDS, "starts", progress
+        )
     return [*sizes(plain_bytes, ours_bytes), *times(starts)]
 
 
@@ -112,19 +112,10 @@ def functions(
     """Both handlers on both layers, and each layer's bytes, unpacked and zipped."""
     plain = ensure_installed(target, BUILD / f"plain-python{target.python}-{target.arch}")
     plain_zip = zip_task(plain, progress)
-    tools, emulator = fetch_emulator(target)
-    python = target.interpreter()
     with unpack_zips(target.zip) as folder:
         ours = folder / "layer" / "python"
         ways = {
-            (layer, handler): Function(
-                python=python,
-                tools=tools,
-                emulator=emulator,
-                task=folder / "task",
-                path=[path, PROBE],
-                handler=handler,
-            )
+            (layer, handler): prepare_function(target, folder / "task", [path, PROBE], handler)
             for (layer, path), handler in product({PLAIN: plain, OURS: ours}.items(), (DEPLOYED, AT_TOP))
         }
         plain_bytes = size(files(plain)), plain_zip.stat().st_size
@@ -175,52 +166,22 @@ def sizes(plain: tuple[int, int], ours: tuple[int, int]) -> list[LayerMeasuremen
     ]
 
 
-def times(starts: Mapping[tuple[str, str], list[Start]]) -> list[LayerMeasurement]:
+def times(starts: Mapping[tuple[str, str], Sequence[Start]]) -> list[LayerMeasurement]:
     """Medians: the usual handler on the plain layer against ours on ours; then the layer alone is changed."""
 
     def line(group: str, what: str, figure: str, plain: str, ours: str) -> LayerMeasurement:
         was, now = (
             statistics.median(getattr(each, figure) for each in starts[way]) for way in ((PLAIN, plain), (OURS, ours))
         )
-        is_target = plain != ours and figure != "peak_mb"
+        unit, least = ("MB", None) if figure == "peak_mb" else ("s", MIN_RATIO if plain != ours else None)
+        judged = harness.is_at_least(was / now, least, what, "")
         return LayerMeasurement(
-            group=group,
-            what=what,
-            plain=was,
-            ours=now,
-            unit="MB" if figure == "peak_mb" else "s",
-            target=f"≥ {MIN_RATIO:.0f} times" if is_target else "",
-            is_reached=not is_target or was / now >= MIN_RATIO,
+            group=group, what=what, plain=was, ours=now, unit=unit, target=judged.target, is_reached=judged.is_reached
         )
 
     return [
         line(group, what, figure, plain, ours) for group, plain, ours in COMPARED for what, figure in FIGURES.items()
     ]
-
-
-def show(target: Target, lines: list[LayerMeasurement]) -> None:
-    """The lines as a table."""
-    table = Table(
-        "What", title=f"{target.name}, {len(os.sched_getaffinity(0))} cores, {ROUNDS} starts each", title_justify="left"
-    )
-    for column in ("Plain", "Ours", "Ratio"):
-        table.add_column(column, justify="right")
-    table.add_column("Target")
-    for group, members in groupby(lines, key=lambda line: line.group):
-        table.add_section()
-        table.add_row(group, style="bold")
-        for line in members:
-            digits = 1 if line.unit == "MB" else 2
-            missed = "" if line.is_reached else "  MISSED"
-            table.add_row(
-                f"  {line.what}",
-                f"{line.plain:.{digits}f} {line.unit}",
-                f"{line.ours:.{digits}f} {line.unit}",
-                f"{line.ratio:.1f}",
-                f"{line.target}{missed}",
-                style="red" if missed else "",
-            )
-    console.OUT.print(table)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,12 @@ For every model the log posterior of both is computed by the same formula. Where
 another route, an interior-point solver: it is map's.
 """
 
-import argparse
-import json
 import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
-from itertools import groupby
 from math import isnan, nan
 from pathlib import Path
 from statistics import median
@@ -145,8 +142,7 @@ class Decisions:
 
 def main() -> None:
     """Compare, print, and draw; the exit code is 1 if map is worse anywhere."""
-    parser = argparse.ArgumentParser(prog="make parity", description=__doc__)
-    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print JSON instead")
+    parser = console.parser("make parity", __doc__)
     parser.add_argument("--windows", type=int, choices=range(1, 101), default=WINDOWS, metavar="1-100", help="a row")
     parser.add_argument("--symbols", type=int, choices=range(1, 21), default=20, metavar="1-20", help="the first ones")
     parser.add_argument("--bars", type=int, choices=SIZES, default=SIZES[-1], help="leave out rows with more bars")
@@ -158,18 +154,15 @@ def main() -> None:
     with console.plain_errors("interrupted; nothing was compared"), pool() as executor:
         with console.progress() as progress:
             summaries = models(rows, chosen.windows, chosen.symbols, executor, progress)
-            decided = decisions(SIGNALS, chosen.windows, chosen.symbols, executor, progress)
+            made = decisions(SIGNALS, chosen.windows, chosen.symbols, executor, progress)
         if chosen.picture:
-            from scripts.bench.parity_chart import (
-                draw,  # Matplotlib takes a second, and is seldom asked for
-            )
+            from scripts.bench.parity_chart import draw  # Matplotlib takes a second, and is seldom asked for
 
             chosen.picture.write_text(draw(summaries), encoding="utf-8")
     if chosen.json:
-        shown = {"models": [asdict(each) for each in summaries], "decisions": [asdict(each) for each in decided]}
-        sys.stdout.write(json.dumps(shown) + "\n")
+        console.print_json({"models": list(map(asdict, summaries)), "decisions": list(map(asdict, made))})
     else:
-        show(summaries, decided)
+        show(summaries, made)
     sys.exit(console.USABLE if all(each.is_reached for each in summaries) else console.FAILED)
 
 
@@ -180,20 +173,27 @@ def models(
     rows: Sequence[ParityCase], windows: int, symbols: int, executor: Executor, progress: Progress
 ) -> list[Summary]:
     """Every row's models in both engines, and the reference of those that differ most."""
-    tasks = [(row, end) for row in rows for end in ends(row, windows)]
-    compared: dict[ParityCase, list[Compared]] = {row: [] for row in rows}
-    work = partial(compare, symbols=symbols)
-    for done, ((row, _), some) in enumerate(zip(tasks, executor.map(work, *zip(*tasks, strict=True)), strict=True), 1):
-        compared[row] += some
-        progress("models", done, len(tasks))
-    doubts = [(row, each) for row in rows for each in doubtful(compared[row])]
-    checked: dict[ParityCase, list[Checked]] = {row: [] for row in rows}
-    for done, ((row, _), found) in enumerate(
-        zip(doubts, executor.map(check, *zip(*doubts, strict=True)), strict=True), 1
-    ):
-        checked[row].append(found)
-        progress("another route", done, len(doubts))
+    windowed = [(row, end) for row in rows for end in ends(row, windows)]
+    compared = by_row(partial(compare, symbols=symbols), windowed, "models", executor, progress)
+    doubted = [(row, each) for row in rows for each in doubtful(compared[row])]
+    checked = by_row(check, doubted, "another route", executor, progress)
     return [summary(row, compared[row], checked[row]) for row in rows]
+
+
+def by_row[Task, Result](
+    work: Callable[[ParityCase, Task], Sequence[Result]],
+    tasks: Sequence[tuple[ParityCase, Task]],
+    what: str,
+    executor: Executor,
+    progress: Progress,
+) -> dict[ParityCase, list[Result]]:
+    """Do all tasks, and collect what they give by row."""
+    found: dict[ParityCase, list[Result]] = {}
+    done = executor.map(work, *zip(*tasks, strict=True))
+    for number, ((row, _), some) in enumerate(zip(tasks, done, strict=True), 1):
+        found.setdefault(row, []).extend(some)
+        progress(what, number, len(tasks))
+    return found
 
 
 def ends(row: ParityCase, windows: int) -> list[int]:
@@ -255,8 +255,8 @@ def doubtful(compared: Iterable[Compared]) -> list[Compared]:
     return sorted(known, key=lambda each: -abs(each.gain))[:DOUBTED]
 
 
-def check(row: ParityCase, doubted: Compared) -> Checked:
-    """Where the mode is by the other route."""
+def check(row: ParityCase, doubted: Compared) -> list[Checked]:
+    """Where the mode is by the other route; one answer."""
     calendar, values = window(row, doubted.end, len(panel().columns))
     series = values[list(panel().columns).index(doubted.symbol)]
     scales = Scales(changepoint=row.scale)
@@ -265,11 +265,12 @@ def check(row: ParityCase, doubted: Compared) -> Checked:
     known = reference(calendar, series, scales)
     last = calendar.times_ns[-1:]
     ratio = float(fit.trend(last)[0] / known.trend(last)[0])
-    return Checked(
+    checked = Checked(
         above_fraction=(log_posterior(known, series, scales) - doubted.log_posterior) / abs(doubted.log_posterior),
         trend_fraction=ratio - 1,
         stan_trend_fraction=ratio / (1 + doubted.trend_fraction) - 1,
     )
+    return [checked]
 
 
 def summary(row: ParityCase, compared: Sequence[Compared], checked: Sequence[Checked]) -> Summary:
@@ -306,26 +307,21 @@ def decisions(
     rows: Sequence[ParityCase], windows: int, symbols: int, executor: Executor, progress: Progress
 ) -> list[Decisions]:
     """What the bot would decide with either engine."""
-    tasks = [(row, end) for row in rows for end in ends(row, windows)]
-    work = partial(decide, symbols=symbols)
-    found = []
-    for done, (task, gaps) in enumerate(zip(tasks, executor.map(work, *zip(*tasks, strict=True)), strict=True), 1):
-        found.append((task[0], gaps))
-        progress("decisions", done, len(tasks))
-    both = [
-        (row, [pair for _, gaps in some for pair in gaps]) for row, some in groupby(found, key=lambda each: each[0])
-    ]
-    return [
-        Decisions(
-            what=row.what,
-            decisions=len(pairs),
-            differ=sum(is_other for is_other, _ in pairs),
-            median_gap_points=100 * median(apart for _, apart in pairs if not isnan(apart)),
-            median_apart_points=100 * median(apart) if apart else None,
-        )
-        for row, pairs in both
-        for apart in [[each for is_other, each in pairs if is_other and not isnan(each)]]
-    ]
+    windowed = [(row, end) for row in rows for end in ends(row, windows)]
+    found = by_row(partial(decide, symbols=symbols), windowed, "decisions", executor, progress)
+    return [decided(row.what, found[row]) for row in rows]
+
+
+def decided(what: str, pairs: Sequence[tuple[bool, float]]) -> Decisions:
+    """A row of the table, from what `decide` gave."""
+    apart = [each for is_other, each in pairs if is_other and not isnan(each)]
+    return Decisions(
+        what=what,
+        decisions=len(pairs),
+        differ=sum(is_other for is_other, _ in pairs),
+        median_gap_points=100 * median(each for _, each in pairs if not isnan(each)),
+        median_apart_points=100 * median(apart) if apart else None,
+    )
 
 
 def decide(row: ParityCase, end: int, symbols: int) -> list[tuple[bool, float]]:

@@ -8,7 +8,8 @@ import tempfile
 from dataclasses import replace
 from time import perf_counter
 
-from scripts.bench.forecast_stage import Measurement
+from scripts.bench import harness
+from scripts.bench.harness import Measurement
 from scripts.sweep import executors
 from scripts.sweep.__main__ import run_sweep
 from scripts.sweep.cluster import cluster
@@ -37,25 +38,21 @@ def measure() -> list[Measurement]:
             list(workers.results(warm, [(str(number), number) for number in range(4)]))
         dask_s, dask = time_sweep(replace(plan, scheduler=address))
     return [
-        Measurement(
-            what="a sweep of 64 settings on 2 parts: 2 workers against 1",
-            measured=f"{two_s:.1f} s against {one_s:.1f} s: {one_s / two_s:.2f} times as fast",
-            target=f"≥ {MIN_RATIO} times",
-            is_reached=one_s / two_s >= MIN_RATIO,
+        harness.is_at_least(
+            one_s / two_s,
+            MIN_RATIO,
+            "a sweep of 64 settings on 2 parts: 2 workers against 1",
+            f"{two_s:.1f} s against {one_s:.1f} s: {one_s / two_s:.2f} times as fast",
         ),
-        Measurement(
-            what="the figures of 1 and of 2 workers",
-            measured="the same to the byte" if one == two else "NOT the same",
-            target="the same",
-            is_reached=one == two,
-        ),
-        Measurement(
-            what="the same on a Dask cluster of 2 workers over TCP",
-            measured=f"{dask_s:.1f} s, {'the same to the byte' if one == dask else 'NOT the same'}",
-            target="the same",
-            is_reached=one == dask,
-        ),
+        is_the_same(one == two, "the figures of 1 and of 2 workers"),
+        is_the_same(one == dask, "the same on a Dask cluster of 2 workers over TCP", f"{dask_s:.1f} s, "),
     ]
+
+
+def is_the_same(is_same: bool, what: str, time: str = "") -> Measurement:
+    """Whether two sweeps have the same figures."""
+    measured = f"{time}{'the same to the byte' if is_same else 'NOT the same'}"
+    return Measurement(what=what, measured=measured, target="the same", is_reached=is_same)
 
 
 def warm(_number: int) -> None:

@@ -18,8 +18,6 @@ from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
 from scripts import ROOT, console
@@ -73,9 +71,7 @@ def exit_code(results: Sequence[Result]) -> int:
 
 def show(results: Sequence[Result]) -> None:
     """A table, then each finding, then in so many words what is not known."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold")
-    for heading in ("Check", "Of", "Result"):
-        table.add_column(heading, overflow="fold")
+    table = console.table("Check", "Of", "Result")
     for result in results:
         said = f"{len(result.findings)} findings" if result.findings else "NOT ASKED" if result.not_asked else "ok"
         table.add_row(result.check, result.of, Text(said, style="red" if said != "ok" else "green"))

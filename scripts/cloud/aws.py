@@ -24,6 +24,7 @@ from botocore.exceptions import (
 from scripts.console import CommandError
 
 PROJECT = "prophet-trader"
+PROJECT_NAME = r"(?!aws|ssm)[a-z][a-z0-9-]{1,19}"
 """The default of Terraform's variable `project`."""
 
 ALIAS = "live"
@@ -111,7 +112,7 @@ class Cloud:
 def connect(env: Mapping[str, str] = os.environ) -> Cloud:
     """The account that the credentials open, and the region. Raises AwsError if there are none, or they are no good."""
     project = env.get("PROJECT") or PROJECT
-    if not re.fullmatch(r"(?!aws|ssm)[a-z][a-z0-9-]{1,19}", project):
+    if not re.fullmatch(PROJECT_NAME, project):
         raise AwsError(
             f"PROJECT={project}: must be 2 to 20 small letters, digits and dashes, a letter first, and not begin with "
             "aws or ssm"

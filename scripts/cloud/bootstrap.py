@@ -4,7 +4,6 @@ A bucket for Terraform's state, the policy that bounds what functions may do, an
 that it plans and deploys with. It may be run again at any time, from any laptop: its own state is in that bucket, too.
 """
 
-import argparse
 import json
 import os
 import re
@@ -56,13 +55,12 @@ ISSUER, AUDIENCE = "token.actions.githubusercontent.com", "sts.amazonaws.com"
 
 def main() -> None:
     """Make what is not there, and show what there is and what comes next."""
-    parser = argparse.ArgumentParser(
-        prog="make bootstrap",
-        description=__doc__,
+    parser = console.parser(
+        "make bootstrap",
+        __doc__,
         epilog=f"Variables: REPOSITORY=owner/name ({NONE} takes its roles away), BRANCH=main, BUCKET_NAME= (where the "
         "root's bucket_name is set), PROJECT=. What is not said stays as it was.",
     )
-    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the outputs as JSON")
     arguments = parser.parse_args()
     with console.plain_errors(interrupted="interrupted; make bootstrap goes on from there"):
         asked = wishes(os.environ)
@@ -70,7 +68,7 @@ def main() -> None:
         cloud = connect()
         outputs = bootstrap(Terraform(cloud, FOLDER), asked)
     if arguments.json:
-        sys.stdout.write(json.dumps(outputs) + "\n")
+        console.print_json(outputs)
     else:
         show(cloud, outputs)
 

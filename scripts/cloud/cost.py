@@ -1,13 +1,11 @@
 """`make cost`: what the functions use of AWS's free tier in a month, and how many strategies would fit into it.
 
 Where strategies are deployed and have run, it is what their logs say was billed in the last 30 days. Before that it is
-an estimate: the runs of a schedule, each as long as it takes here in AWS's runtime interface at the function's memory.
+an estimate: the runs of a schedule, each as long as it takes here in AWS's runtime interface, with its computing time
+divided by the share of a processor that the function's memory buys.
 """
 
-import argparse
-import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -15,7 +13,6 @@ from math import inf
 from typing import Any
 
 import boto3
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -23,8 +20,7 @@ from scripts import console
 from scripts.cloud.aws import Cloud, connect, translate_errors
 from scripts.cloud.cron import DEFAULT, Schedule, kinds, once_a_day
 from scripts.cloud.logs import Period, ask, client_of, log_groups, name_strategy, query_text, watching, wide_enough
-from scripts.cloud.measure import CHOSEN, KINDS, LATENCY_S, Measured, load, measure
-from scripts.cloud.throttle import MB_PER_PROCESSOR, share_of
+from scripts.cloud.measure import CHOSEN, KINDS, LATENCY_S, MB_PER_PROCESSOR, Measured, measure, share_of
 from scripts.console import CommandError
 from scripts.layer.target import Target
 
@@ -33,7 +29,9 @@ MEMORY_MB = 1_024
 FREE_GB_S, FREE_REQUESTS = 400_000, 1_000_000
 USD_PER_GB_S = {"x86_64": 0.0000166667, "arm64": 0.0000133334}
 USD_PER_REQUEST = 0.20 / 1_000_000
-LAMBDA_PRICES = "https://aws.amazon.com/lambda/pricing/"
+LAMBDA_PRICES, CLOUDWATCH, SSM, S3, KMS = (
+    f"https://aws.amazon.com/{service}/pricing/" for service in ("lambda", "cloudwatch", "systems-manager", "s3", "kms")
+)
 MANY = 30
 """Strategies, in the example of what many of them cost."""
 
@@ -60,7 +58,7 @@ class Use:
         return self.gb_seconds * USD_PER_GB_S[arch] + self.requests * USD_PER_REQUEST
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Allowance:
     """Another free tier that a strategy uses a part of, each month."""
 
@@ -110,12 +108,11 @@ class Estimate:
 
 def main() -> None:
     """Show what the logs say, or else an estimate."""
-    parser = argparse.ArgumentParser(
-        prog="make cost",
-        description=f"{__doc__} Variables: ESTIMATE=1 (though there are logs); of the estimate SCHEDULE ({DEFAULT}), "
+    parser = console.parser(
+        "make cost",
+        f"{__doc__} Variables: ESTIMATE=1 (though there are logs); of the estimate SCHEDULE ({DEFAULT}), "
         "DAILY_AT (15:00, instead), MEMORY (MB), ARCH, PYTHON.",
     )
-    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
     parser.add_argument("--least", type=int, default=0, metavar="N", help="fail if fewer strategies than N fit")
     arguments = parser.parse_args()
     with console.plain_errors(interrupted="interrupted; nothing was changed"):
@@ -128,7 +125,7 @@ def main() -> None:
                 console.note(f"{why_not}: so this is an estimate, from runs on this machine")
             answer = from_runs(estimate(target, os.environ), target.arch)
         if arguments.json:
-            sys.stdout.write(json.dumps(answer) + "\n")
+            console.print_json(answer)
         else:
             show(answer)
         if answer["strategies_that_fit"] < arguments.least:
@@ -242,7 +239,6 @@ def estimate(target: Target, env: Mapping[str, str]) -> Estimate:
 
 def from_runs(month: Estimate, arch: str) -> dict[str, Any]:
     """The answer, if it is an estimate."""
-    busy = load()
     return {
         "source": "estimate",
         "days": DAYS,
@@ -265,21 +261,24 @@ def from_runs(month: Estimate, arch: str) -> dict[str, Any]:
         ],
         "known": [
             "measured each kind of run once, cold, in AWS's runtime interface and from the finished zips",
-            f"measured at {share_of(month.memory_mb):.0%} of a processor, Lambda gives one for {MB_PER_PROCESSOR:,} MB",
+            f"measured on one processor; its computing is counted at {share_of(month.memory_mb):.0%} of a processor",
+            f"Lambda gives a whole processor for {MB_PER_PROCESSOR:,} MB",
             f"counted the schedule's times from {month.first_day} on, for {DAYS} days, against the exchange's hours",
         ],
-        "assumed": [
-            "every run starts cold, and its init is billed",
-            f"Yahoo and Alpaca answer each request after {LATENCY_S * 1000:.0f} ms; S3 and SSM at once",
-            f"each first run of a day buys {CHOSEN}, and each later one sells some: most do less",
-            "this machine's processor and disk are like Lambda's",
-            *(
-                [f"THIS MACHINE IS BUSY (load {busy:.1f} for each processor): the figures are too high"]
-                if busy > 1
-                else []
-            ),
-        ],
+        "assumed": list_assumptions(),
     }
+
+
+def list_assumptions() -> Sequence[str]:
+    """What an estimate rests on."""
+    busy = console.busy()
+    return [
+        "every run starts cold, and its init is billed",
+        f"Yahoo and Alpaca answer each request after {LATENCY_S * 1000:.0f} ms; S3 and SSM at once",
+        f"each first run of a day buys {CHOSEN}, and each later one sells some: most do less",
+        "this machine's processor and disk are like Lambda's",
+        *([f"{busy.upper()}: the figures are too high"] if busy else []),
+    ]
 
 
 # --- other free tiers ----------------------------------------------------------------------------------------------
@@ -287,87 +286,30 @@ def from_runs(month: Estimate, arch: str) -> dict[str, Any]:
 
 def list_fixed_allowances(share_of_hours: float = 1.0) -> Sequence[Allowance]:
     """What a strategy uses whatever it does, if it logs something in that share of all hours."""
-    prices = "https://aws.amazon.com/cloudwatch/pricing/"
+    in_hours = f"{METRICS} in {share_of_hours:.0%} of the hours, as they are billed; four are for trouble only"
+    alarms = "eight alarms, one of them on two metrics"
+    one_for_all = "one for all, with five metrics each; with more than 50 on it, it costs 3 USD"
+    parameters = "two keys and the halt switch"
     return [
-        Allowance(
-            what="CloudWatch custom metrics",
-            used=METRICS * share_of_hours,
-            free=10,
-            unit="metrics",
-            usd_per_unit=0.30,
-            assumed=f"{METRICS} in {share_of_hours:.0%} of the hours, as they are billed; four are for trouble only",
-            source=prices,
-        ),
-        Allowance(
-            what="CloudWatch alarms",
-            used=ALARM_METRICS,
-            free=10,
-            unit="alarm metrics",
-            usd_per_unit=0.10,
-            assumed="eight alarms, one of them on two metrics",
-            source=prices,
-        ),
-        Allowance(
-            what="CloudWatch dashboards",
-            used=0,
-            free=3,
-            unit="of its own",
-            usd_per_unit=3.0,
-            assumed="one for all, with five metrics each; with more than 50 on it, it costs 3 USD",
-            source=prices,
-        ),
-        Allowance(
-            what="SSM standard parameters",
-            used=3,
-            free=inf,
-            unit="parameters",
-            usd_per_unit=0,
-            assumed="two keys and the halt switch",
-            source="https://aws.amazon.com/systems-manager/pricing/",
-        ),
+        Allowance("CloudWatch custom metrics", METRICS * share_of_hours, 10, "metrics", 0.30, in_hours, CLOUDWATCH),
+        Allowance("CloudWatch alarms", ALARM_METRICS, 10, "alarm metrics", 0.10, alarms, CLOUDWATCH),
+        Allowance("CloudWatch dashboards", 0, 3, "of its own", 3.0, one_for_all, CLOUDWATCH),
+        Allowance("SSM standard parameters", 3, inf, "parameters", 0, parameters, SSM),
     ]
 
 
 def list_measured_allowances(month: Estimate) -> Sequence[Allowance]:
     """What a strategy's runs use elsewhere, from what was measured."""
-    s3 = "https://aws.amazon.com/s3/pricing/"
+    log_gb, kept_gb = (month.sum_of(name) / 1e9 for name in ("log_bytes", "kept_bytes"))
+    writes = sum(WRITES[kind] * count for kind, count in month.counts.items())
+    secrets = SECRETS * month.use.requests
+    lines, first_year = "as many lines as the measured runs wrote", "free in an account's first 12 months only"
+    records, keys = f"the records of one month, they add up; {first_year}", "two keys decrypted at each cold start"
     return [
-        Allowance(
-            what="CloudWatch logs",
-            used=month.sum_of("log_bytes") / 1e9,
-            free=5,
-            unit="GB",
-            usd_per_unit=0.50,
-            assumed="as many lines as the measured runs wrote",
-            source="https://aws.amazon.com/cloudwatch/pricing/",
-        ),
-        Allowance(
-            what="S3 storage",
-            used=month.sum_of("kept_bytes") / 1e9,
-            free=5,
-            unit="GB",
-            usd_per_unit=0.023,
-            assumed="the records of one month, they add up; free in an account's first 12 months only",
-            source=s3,
-        ),
-        Allowance(
-            what="S3 write requests",
-            used=sum(WRITES[kind] * count for kind, count in month.counts.items()),
-            free=2_000,
-            unit="requests",
-            usd_per_unit=0.005 / 1000,
-            assumed="free in an account's first 12 months only",
-            source=s3,
-        ),
-        Allowance(
-            what="KMS requests, for SecureStrings",
-            used=SECRETS * month.use.requests,
-            free=20_000,
-            unit="requests",
-            usd_per_unit=0.03 / 10_000,
-            assumed="two keys decrypted at each cold start",
-            source="https://aws.amazon.com/kms/pricing/",
-        ),
+        Allowance("CloudWatch logs", log_gb, 5, "GB", 0.50, lines, CLOUDWATCH),
+        Allowance("S3 storage", kept_gb, 5, "GB", 0.023, records, S3),
+        Allowance("S3 write requests", writes, 2_000, "requests", 0.005 / 1000, first_year, S3),
+        Allowance("KMS requests, for SecureStrings", secrets, 20_000, "requests", 0.03 / 10_000, keys, KMS),
     ]
 
 
@@ -398,13 +340,9 @@ def show(answer: Mapping[str, Any]) -> None:
     console.OUT.print(Text("\n" + "\n".join(f"- {line}" for line in lines), style="dim"), soft_wrap=True)
 
 
-def table_of(title: str, *headings: str) -> Table:
+def table_of(title: str, first: str, *numbers: str) -> Table:
     """A table whose first column is text and whose others are numbers."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold")
-    table.title, table.title_justify = title, "left"
-    for number, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if number else "left")
-    return table
+    return console.table(first, *numbers, numbers=numbers, title=title)
 
 
 def runs_table(answer: Mapping[str, Any]) -> Table:

@@ -12,6 +12,7 @@ from trader.model import NEW_YORK
 from trader.schedule import sessions
 
 DEFAULT = "cron(0/15 13-21 ? * MON-FRI *)"
+DAILY_AT = r"09:(30|45)|1[0-5]:(00|15|30|45)"
 MONTHS = {
     name: number
     for number, name in enumerate("JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split(), start=1)  # noqa: SIM905 as AWS lists them
@@ -39,31 +40,30 @@ class Schedule:
         parts = match[1].split() if match else []
         if len(parts) != len(FIELDS):
             raise CommandError(f"SCHEDULE={self.expression}: must be cron(...) with six fields, such as {DEFAULT}")
-        if (parts[2] == "?") == (parts[4] == "?"):
-            raise CommandError(f"SCHEDULE={self.expression}: one of the day fields, third and fifth, must be ?")
+        if [index for index, part in enumerate(parts) if part == "?"] not in ([2], [4]):
+            raise CommandError(
+                f"SCHEDULE={self.expression}: one of the day fields, third and fifth, must be ?, and no other"
+            )
         return tuple(self._values(part, *field) for part, field in zip(parts, FIELDS, strict=True))
 
     def _values(self, part: str, name: str, low: int, high: int, words: Mapping[str, int]) -> frozenset[int]:
         values: set[int] = set()
-        for element in part.split(","):
-            match = re.fullmatch(r"(\*|\?|\w+)(?:-(\w+))?(?:/(\d+))?", element)
+        for element in [] if part == "?" else part.split(","):
+            match = re.fullmatch(r"(?:\*|(\w+)(?:-(\w+))?)(?:/([1-9][0-9]?))?", element)
             if not match:
                 raise self._wrong(name, element)
             first, last, step = match.groups()
-            if first in {"*", "?"}:
-                begin, end = low, high
-            else:
-                begin = self._value(first, name, words)
-                end = self._value(last, name, words) if last else high if step else begin
-            if not low <= begin <= end <= high or step == "0":
+            begin = self._value(first, name, words) if first else low
+            end = self._value(last, name, words) if last else high if step or not first else begin
+            if not low <= begin <= end <= high:
                 raise self._wrong(name, element)
             values |= set(range(begin, end + 1, int(step or 1)))
-        return frozenset(values)
+        return frozenset(values or range(low, high + 1))
 
     def _value(self, text: str, name: str, words: Mapping[str, int]) -> int:
         if text in words:
             return words[text]
-        if not text.isdecimal():
+        if not re.fullmatch(r"0|[1-9][0-9]{0,3}", text):
             raise self._wrong(name, text)
         return int(text)
 
@@ -89,11 +89,10 @@ class Schedule:
 
 def once_a_day(daily_at: str) -> Schedule:
     """The schedule that Terraform makes of `daily_at`, New York's time: both hours of UTC that it can be."""
-    match = re.fullmatch(r"(09|1[0-5]):(00|15|30|45)", daily_at)
-    if not match:
+    if not re.fullmatch(DAILY_AT, daily_at):
         raise CommandError(f"DAILY_AT={daily_at}: must be a quarter of an hour of the session, such as 15:00")
-    hour = int(match[1])
-    return Schedule(f"cron({int(match[2])} {hour + 4},{hour + 5} ? * MON-FRI *)")
+    hour, minute = map(int, daily_at.split(":"))
+    return Schedule(f"cron({minute} {hour + 4},{hour + 5} ? * MON-FRI *)")
 
 
 def kinds(schedule: Schedule, first: date, days: int, daily_at: str = "") -> Counter[str]:

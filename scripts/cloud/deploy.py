@@ -1,7 +1,5 @@
 """`make deploy`: build what is not built, and bring AWS to what terraform/ says. PLAN=file applies that plan alone."""
 
-import argparse
-import json
 import os
 import subprocess
 import sys
@@ -20,9 +18,7 @@ from scripts.console import CommandError
 
 def main() -> None:
     """Build, plan, look for what stands in the way, apply that plan, and show what runs now."""
-    parser = argparse.ArgumentParser(prog="make deploy", description=__doc__)
-    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
-    arguments = parser.parse_args()
+    arguments = console.parser("make deploy", __doc__).parse_args()
     with (
         console.plain_errors(
             interrupted="interrupted; what was done by then stays, and make deploy goes on from there"
@@ -50,7 +46,7 @@ def main() -> None:
             )
         if arguments.json:
             result = {**counts(plan), "outputs": outputs, "unconfirmed_email": address, "notes": list(notes)}
-            sys.stdout.write(json.dumps(result) + "\n")
+            console.print_json(result)
         else:
             show(outputs, number, address)
 

@@ -4,7 +4,6 @@ It asks for the project's name first; CONFIRM=name in the environment answers th
 KEEP_JOURNAL=folder copies the journal there before it is deleted.
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -47,9 +46,7 @@ class Found:
 
 def main() -> None:
     """Look, show, ask, and take down: the bucket's contents, what Terraform made, the keys, logs that are left."""
-    parser = argparse.ArgumentParser(prog="make destroy", description=__doc__)
-    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
-    arguments = parser.parse_args()
+    arguments = console.parser("make destroy", __doc__).parse_args()
     with (
         console.plain_errors(interrupted="interrupted; what is gone is gone, and make destroy takes the rest"),
         TemporaryDirectory() as name,
@@ -63,7 +60,7 @@ def main() -> None:
             confirm(root.cloud)
             take_down(root, found, folder / "plan")
         if arguments.json:
-            sys.stdout.write(json.dumps(as_json(root.cloud, found)) + "\n")
+            console.print_json(as_json(root.cloud, found))
         else:
             tell(root, found)
 

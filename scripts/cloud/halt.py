@@ -3,17 +3,12 @@
 A switch is an SSM parameter that every run reads before it does anything, and again before each order.
 """
 
-import argparse
-import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from rich import box
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from scripts import console
@@ -47,9 +42,8 @@ class Switch:
 
 def main() -> None:
     """Turn the switches, all that can be turned, and show them; the exit code is 1 if one could not be."""
-    parser = argparse.ArgumentParser(prog="make halt, make resume", description=__doc__)
+    parser = console.parser("make halt, make resume", __doc__)
     parser.add_argument("action", choices=VALUES, help="halt: of STRATEGY, or of all; resume: of STRATEGY, or all")
-    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
     arguments = parser.parse_args()
     again = f"make {arguments.action}"
     with console.plain_errors(interrupted=f"interrupted; what is not shown is not turned: {again} again is safe"):
@@ -61,7 +55,7 @@ def main() -> None:
                 switches.append(turn_switch(cloud, name, VALUES[arguments.action]))  # noqa: PERF401 an interruption shows them
         finally:
             if arguments.json:
-                sys.stdout.write(json.dumps([as_json(switch) for switch in switches]) + "\n")
+                console.print_json([as_json(switch) for switch in switches])
             elif switches:
                 show(arguments.action, switches)
         if failed := [f"{each.strategy}: {each.error}" for each in switches if each.error]:
@@ -130,9 +124,7 @@ def as_json(switch: Switch) -> dict[str, object]:
 
 def show(action: str, switches: Sequence[Switch]) -> None:
     """The switches, and what that does and does not do."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold")
-    for heading in ("Strategy", "Before", "Now", "Last changed (UTC)"):
-        table.add_column(heading)
+    table = console.table("Strategy", "Before", "Now", "Last changed (UTC)")
     for each in switches:
         changed = f"{each.changed.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if each.changed else ""
         now = "NOT TURNED" if each.error else each.now

@@ -4,16 +4,12 @@ It is the Test button of AWS's console. EVENT is a JSON object, or a file with o
 The run is a real one: with MODE=paper or live it may place orders.
 """
 
-import argparse
 import base64
 import json
-import logging
 import os
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,10 +28,11 @@ from rich.text import Text
 
 from scripts import console
 from scripts.cloud.aws import ALIAS, AwsError, Cloud, connect, translate_errors
+from scripts.cloud.log_lines import STYLES, parse, render
 from scripts.console import CommandError
 from scripts.report import formatting
 from scripts.report.console import show as show_run
-from trader.logs import TextFormatter
+from trader.logs import printable
 from trader.model import Report
 from trader.schedule.base import EventError
 from trader.settings import SettingsError
@@ -51,21 +48,8 @@ ONCE = Config(
 )
 NOT_SENT = (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionError, SSLError)
 LOST = (HTTPClientError, IncompleteReadError, ResponseStreamingError)
-ENVELOPE = ("timestamp", "level", "message", "logger", "requestId", "stackTrace", "location")
-"""What Lambda's JSON format puts around the fields of a line."""
-
-REPORTED = {
-    "durationMs": "ms",
-    "billedDurationMs": "ms billed",
-    "initDurationMs": "ms of init",
-    "maxMemoryUsedMB": "MB used",
-    "memorySizeMB": "MB to use",
-}
 REFUSED = (SettingsError.__name__, EventError.__name__)
 NOT_BEGUN = "The run had not begun, and nothing was traded."
-LEVEL_STYLES = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
-FORMATTER = TextFormatter()
-FORMATTER.converter = time.gmtime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +67,8 @@ class Answer:
 
 def main() -> None:
     """Invoke once, show the answer; the exit code is 1 if the function failed."""
-    parser = argparse.ArgumentParser(prog="make invoke", description=__doc__)
+    parser = console.parser("make invoke", __doc__)
     parser.add_argument("--event", default=os.environ.get("EVENT"), help="a JSON object, or a file with one")
-    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the answer as JSON")
     arguments = parser.parse_args()
     with console.plain_errors(interrupted="interrupted; nothing was started"):
         event = parse_event(arguments.event)
@@ -93,7 +76,7 @@ def main() -> None:
         strategy = cloud.chosen(os.environ.get("STRATEGY"))
         answer = invoke(cloud, strategy, event)
         if arguments.json:
-            sys.stdout.write(json.dumps({**asdict(answer), "log": [line_as_json(line) for line in answer.log]}) + "\n")
+            console.print_json({**asdict(answer), "log": [parse(line) for line in answer.log]})
         else:
             show(cloud.function(strategy), answer)
     sys.exit(console.FAILED if answer.error else console.USABLE)
@@ -196,7 +179,7 @@ def show(function: str, answer: Answer) -> None:
         console.OUT.print("\n It answered with something that is no report of a run:", style="yellow")
         console.OUT.print(f" {plain(json.dumps(payload, indent=2))}\n", markup=False)
     if answer.log:
-        console.OUT.print(" The end of its log, times in UTC (all of it: make logs, make tail)", style="bold")
+        console.OUT.print(" The end of its log, New York time (all of it: make logs, make tail)", style="bold")
         for line in answer.log:
             console.OUT.print(line_as_text(line), soft_wrap=True)
 
@@ -211,61 +194,15 @@ def show_failure(payload: Any) -> None:  # noqa: ANN401 whatever the runtime ret
 
 
 def plain(text: object) -> str:
-    """Text from outside with its line breaks, without control characters that a terminal would obey."""
-    return "\n".join(
-        "".join(letter if letter.isprintable() else " " for letter in line) for line in str(text).splitlines()
-    )
-
-
-def line_as_json(line: str) -> Any:  # noqa: ANN401 any JSON
-    """A line of the log as the object it is, or as text: the first one may have lost its beginning."""
-    try:
-        return json.loads(line)
-    except ValueError:
-        return line
+    """Text from outside with its line breaks, in printable characters."""
+    return "\n".join(map(printable, str(text).splitlines()))
 
 
 def line_as_text(line: str) -> Text:
-    """A line of the log to read: time, level, message and fields, as in out/run.log; what Lambda adds is dim."""
-    data = line_as_json(line)
-    if not isinstance(data, dict):
-        cut = "…" if line.endswith("}") else ""  # the 4 KB begin in the middle of a line
-        return Text(f" {cut}{plain(line)}", style="dim")
-    if isinstance(data.get("record"), dict) and "type" in data:
-        words = platform_words(str(data["type"]), data["record"])
-        return Text(f" {moment(data.get('time')):%Y-%m-%d %H:%M:%S} {plain(words)}", style="dim")
-    fields = {name: value for name, value in data.items() if name not in ENVELOPE and value is not None}
-    record = logging.makeLogRecord(
-        {
-            **fields,
-            "msg": str(data.get("message", "")),
-            "levelname": str(data.get("level", "")),
-            "created": moment(data.get("timestamp")).timestamp(),
-            "exc_text": plain("".join(map(str, data.get("stackTrace") or ()))),
-        }
-    )
-    return Text(f" {FORMATTER.format(record)}", style=LEVEL_STYLES.get(record.levelname, ""))
-
-
-def moment(text: object) -> datetime:
-    """A time of the log; the epoch if it is none."""
-    try:
-        return datetime.fromisoformat(str(text)).astimezone(UTC)
-    except ValueError:
-        return datetime.fromtimestamp(0, UTC)
-
-
-def platform_words(kind: str, record: Mapping[str, Any]) -> str:
-    """What Lambda itself says of the run; its report in the words of its bill."""
-    if kind == "platform.start":
-        return f"start of version {record.get('version')}"
-    if kind != "platform.report":
-        return " ".join([kind, *(f"{name}={value}" for name, value in record.items() if name != "requestId")])
-    metrics = record.get("metrics", {})
-    parts = [f"{metrics[name]:,.0f} {words}" for name, words in REPORTED.items() if name in metrics]
-    if record.get("status", "success") != "success":
-        parts.append(str(record["status"]))
-    return f"report: {' · '.join(parts)}"
+    """A line of the log to read, in the style of its level."""
+    level, lines = render(line)
+    cut = "…" if not level and line.endswith("}") else ""  # the 4 KB begin in the middle of a line
+    return Text("\n".join(f" {cut}{each}" for each in lines), style=STYLES.get(level, "" if level else "dim"))
 
 
 if __name__ == "__main__":

@@ -3,13 +3,10 @@
 They are the queries that Terraform saves in the CloudWatch console, word for word.
 """
 
-import argparse
 import contextlib
 import difflib
-import json
 import os
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -25,6 +21,7 @@ from rich.text import Text
 from scripts import ROOT, console
 from scripts.cloud.aws import CONFIG, AwsError, Cloud, connect, translate_errors
 from scripts.console import CommandError
+from trader.logs import printable
 from trader.model import NEW_YORK
 
 if TYPE_CHECKING:
@@ -71,12 +68,11 @@ class Answer:
 
 def main() -> None:
     """Ask, and show the rows; without QUERY, list the queries. To find nothing is no error."""
-    parser = argparse.ArgumentParser(
-        prog="make logs",
-        description=f"{__doc__} Variables: QUERY, STRATEGY (one, or several with commas; all by default), SINCE and "
+    parser = console.parser(
+        "make logs",
+        f"{__doc__} Variables: QUERY, STRATEGY (one, or several with commas; all by default), SINCE and "
         "UNTIL (30m, 6h, 1d, 2w ago, or a time; 1d and now by default), LIMIT (rows).",
     )
-    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
     arguments = parser.parse_args()
     with console.plain_errors(interrupted="interrupted; the query is stopped"):
         name = os.environ.get("QUERY", "")
@@ -92,7 +88,7 @@ def main() -> None:
             answer = ask(client_of(cloud), text, groups, period, limit=limit, seen=seen)
         rows = [name_strategy(row, cloud) for row in answer.rows]
         if arguments.json:
-            sys.stdout.write(json.dumps(as_json(name, rows, answer, groups, period)) + "\n")
+            console.print_json(as_json(name, rows, answer, groups, period))
         elif rows:
             show(name, rows, answer, period)
         else:
@@ -124,11 +120,9 @@ def query_text(name: str) -> str:
 def list_queries(*, as_json: bool) -> None:
     """The names of the queries, and what each answers."""
     if as_json:
-        sys.stdout.write(json.dumps(queries()) + "\n")
+        console.print_json(queries())
         return
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold")
-    for heading in ("QUERY=", "Answers"):
-        table.add_column(heading)
+    table = console.table("QUERY=", "Answers")
     for name, answers in queries().items():
         table.add_row(name, answers)
     console.OUT.print(table)
@@ -316,7 +310,7 @@ def parse_value(value: str) -> str | float | int:
 def show(name: str, rows: Sequence[Row], answer: Answer, period: Period) -> None:
     """The rows as a table, as wide as they are where nobody's terminal limits it."""
     columns = columns_of(rows)
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold")
+    table = console.table()
     for column in columns:
         values = [row[column] for row in rows if column in row]
         is_number = all(NUMBER.fullmatch(value) for value in values)
@@ -325,12 +319,10 @@ def show(name: str, rows: Sequence[Row], answer: Answer, period: Period) -> None
         table.add_row(*(Text(cell(column, row.get(column, ""))) for column in columns))
     size = answer.statistics.get("bytesScanned", 0)
     looked_at = f"{answer.statistics.get('recordsScanned', 0):,.0f} log records, {size / 1e6:,.2f} MB, looked at"
-    console = wide_enough(table)
-    console.print(Text(f"{queries()[name]}\n{period}\n", style="dim"), soft_wrap=True)
-    console.print(table)
-    console.print(
-        Text(f"\n{len(rows)} {'row' if len(rows) == 1 else 'rows'}; {looked_at}", style="dim"), soft_wrap=True
-    )
+    out = wide_enough(table)
+    out.print(Text(f"{queries()[name]}\n{period}\n", style="dim"), soft_wrap=True)
+    out.print(table)
+    out.print(Text(f"\n{len(rows)} {'row' if len(rows) == 1 else 'rows'}; {looked_at}", style="dim"), soft_wrap=True)
 
 
 def wide_enough(table: Table) -> Console:
@@ -357,11 +349,6 @@ def new_york(moment: datetime) -> str:
     """A time as a person reads it, without seconds where there are none."""
     local = moment.astimezone(NEW_YORK)
     return f"{local:%Y-%m-%d %H:%M:%S}" if local.second else f"{local:%Y-%m-%d %H:%M}"
-
-
-def printable(text: str) -> str:
-    """A text without the power to do anything to a terminal: control characters are spelt out."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def nothing(name: str, answer: Answer, groups: Sequence[str], period: Period) -> str:

@@ -1,10 +1,7 @@
 """`make plan`: show what a deployment would change, and change nothing. OUT=file keeps the plan for make deploy."""
 
-import argparse
-import json
 import os
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,9 +23,7 @@ from scripts.layer.target import Target
 
 def main() -> None:
     """Package the function, plan, look for what stands in the way, and show it all."""
-    parser = argparse.ArgumentParser(prog="make plan", description=__doc__)
-    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
-    arguments = parser.parse_args()
+    arguments = console.parser("make plan", __doc__).parse_args()
     with (
         console.plain_errors(interrupted="interrupted; nothing is changed"),
         TemporaryDirectory() as name,
@@ -49,7 +44,7 @@ def main() -> None:
         if out:
             keep(file, Path(out))
         if arguments.json:
-            sys.stdout.write(json.dumps(as_json(plan, out, notes)) + "\n")
+            console.print_json(as_json(plan, out, notes))
         else:
             show(plan, notes)
             if out:

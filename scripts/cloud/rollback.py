@@ -3,19 +3,14 @@
 Without VERSION it is the newest one below the version that is live. Only the alias `live` is moved.
 """
 
-import argparse
 import base64
-import json
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from botocore.exceptions import ClientError
-from rich import box
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from scripts import console
@@ -45,9 +40,8 @@ class Live:
 
 def main() -> None:
     """Move the alias, and show the versions, what was live and what is now."""
-    parser = argparse.ArgumentParser(prog="make rollback", description=__doc__)
+    parser = console.parser("make rollback", __doc__)
     parser.add_argument("--version", default=os.environ.get("VERSION"), metavar="N", help="the version to go back to")
-    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
     arguments = parser.parse_args()
     with console.plain_errors(interrupted="interrupted; to see which version is live, run it again with VERSION=..."):
         wanted = number(arguments.version)
@@ -73,7 +67,7 @@ def main() -> None:
                     {**asdict(each), "published": each.published.isoformat(timespec="seconds")} for each in there
                 ],
             }
-            sys.stdout.write(json.dumps(result) + "\n")
+            console.print_json(result)
         else:
             show(strategy, there, live, target)
 
@@ -151,10 +145,7 @@ def move(cloud: Cloud, strategy: str, live: Live, target: Version) -> None:
 
 def show(strategy: str, there: Sequence[Version], live: Live, target: Version) -> None:
     """The versions, what was live and what is, and what comes next."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold")
-    table.add_column("Version", justify="right")
-    for heading in ("Published (UTC)", "Code (sha256)", "Mode", ""):
-        table.add_column(heading)
+    table = console.table("Version", "Published (UTC)", "Code (sha256)", "Mode", "", numbers=["Version"])
     for version in there:
         is_live, was_live = version.number == target.number, str(version.number) == live.version
         table.add_row(

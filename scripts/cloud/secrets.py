@@ -3,8 +3,6 @@
 The keys are asked for on the terminal, without echo, or taken from the environment variables ALPACAUSER and ALPACAPW.
 """
 
-import argparse
-import json
 import os
 import re
 import sys
@@ -16,15 +14,12 @@ from datetime import UTC, datetime
 from getpass import GetPassWarning, getpass
 from typing import Final
 
-from rich import box
-from rich.table import Table
-
 from scripts import console
 from scripts.cloud.aws import CONFIG, AwsError, Cloud, DeniedError, connect, translate_errors
 from scripts.console import CommandError
+from trader.settings import STRATEGY_NAME, STRATEGY_NAME_IN_WORDS
 
 VARIABLES = ("alpacauser", "alpacapw")
-STRATEGY = r"[a-z0-9](-?[a-z0-9]){0,31}"
 KEY = "alias/aws/ssm"
 """The key that AWS manages for an account's SecureStrings; it costs nothing."""
 
@@ -82,9 +77,7 @@ class SecretRow:
 
 def main() -> None:
     """Check what is there, ask for each strategy's keys, write what is new, and show names and versions."""
-    parser = argparse.ArgumentParser(prog="make secrets", description=__doc__)
-    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
-    arguments = parser.parse_args()
+    arguments = console.parser("make secrets", __doc__).parse_args()
     rows: list[SecretRow] = []
     with console.plain_errors(interrupted="interrupted; what had been written is shown, and running again is safe"):
         cloud = connect()
@@ -105,7 +98,7 @@ def main() -> None:
                 write(cloud, name, there[name], keys, rows)
         finally:  # of a run that ends half-way, what was done
             if arguments.json:
-                sys.stdout.write(json.dumps([as_json(row) for row in rows]) + "\n")
+                console.print_json([as_json(row) for row in rows])
             elif rows:
                 show(rows)
 
@@ -113,8 +106,8 @@ def main() -> None:
 def choose_strategies(env: Mapping[str, str]) -> Sequence[str]:
     """STRATEGY, or all of Terraform's variable `strategies`. Raises CommandError if the name cannot be one."""
     if strategy := env.get("STRATEGY"):
-        if not re.fullmatch(STRATEGY, strategy):
-            raise CommandError(f"STRATEGY={strategy}: must be at most 32 small letters, digits and single dashes")
+        if not re.fullmatch(STRATEGY_NAME, strategy):
+            raise CommandError(f"STRATEGY={strategy}: must be {STRATEGY_NAME_IN_WORDS}")
         return [strategy]
     from scripts.cloud.terraform import strategies  # with STRATEGY=... Terraform is not needed
 
@@ -304,9 +297,8 @@ def as_json(row: SecretRow) -> dict[str, object]:
 
 def show(rows: Sequence[SecretRow]) -> None:
     """Names and versions, and what comes next."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for heading in ("Strategy", "Variable", "Parameter", "Version", "Changed (UTC)", "Result"):
-        table.add_column(heading, overflow="fold", no_wrap=heading != "Parameter")
+    headings = ("Strategy", "Variable", "Parameter", "Version", "Changed (UTC)", "Result")
+    table = console.table(*headings, whole={*headings} - {"Parameter"}, padding=(0, 1, 0, 0))
     for row in rows:
         changed = f"{row.changed.astimezone(UTC):%Y-%m-%d %H:%M}" if row.changed else ""
         style = "bold" if row.result == "written" else "dim"

@@ -3,23 +3,20 @@
 Times are New York's. FOLLOW=0 prints what there is, and ends.
 """
 
-import argparse
-import json
-import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from scripts import console
 from scripts.cloud.aws import connect, translate_errors
-from scripts.cloud.logs import choose_strategies, client_of, log_groups, period_of, printable
-from trader.logs import TextFormatter
+from scripts.cloud.log_lines import STYLES, parse, render
+from scripts.cloud.logs import choose_strategies, client_of, log_groups, period_of
 from trader.model import NEW_YORK
 
 if TYPE_CHECKING:
@@ -33,11 +30,6 @@ GROUPS_PER_S = 2
 LATE_MS = 120_000
 """Lambda hands records over seconds after their time: each round looks so far back for those that are late."""
 
-BLANK = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-OF_LAMBDA = frozenset({"timestamp", "level", "message", "logger", "requestId", "stackTrace", "location"})
-"""Fields that every record has, or that are shown in another way than name=value."""
-
-STYLES = {"DEBUG": "dim", "WARNING": "yellow", "ERROR": "bold red", "CRITICAL": "bold red", "PLATFORM": "dim"}
 PREFIXES = ("cyan", "magenta", "green", "blue", "yellow")
 
 
@@ -64,13 +56,10 @@ class Source:
 
 def main() -> None:
     """Print records until Ctrl-C, which is the ordinary way to end, or with FOLLOW=0 until there are no more."""
-    parser = argparse.ArgumentParser(
-        prog="make tail",
-        description=f"{__doc__} Variables: STRATEGY (one, or several with commas; all by default), SINCE (10m by "
+    parser = console.parser(
+        "make tail",
+        f"{__doc__} Variables: STRATEGY (one, or several with commas; all by default), SINCE (10m by "
         "default; 30m, 6h, 1d ago, or a time), FOLLOW.",
-    )
-    parser.add_argument(
-        "--json", action="store_true", default=console.flag("JSON"), help="a JSON object for each record"
     )
     arguments = parser.parse_args()
     with console.plain_errors():
@@ -108,13 +97,13 @@ def follow(env: Mapping[str, str], *, as_json: bool) -> None:
 def say(strategy: str, event: "FilteredLogEventTypeDef", strategies: Sequence[str], *, as_json: bool) -> None:
     """Print one record, with its strategy before it if there are several."""
     moment = datetime.fromtimestamp(event["timestamp"] / 1000, UTC)
-    content = parse_record(event["message"])
     if as_json:
-        told = {"timestamp": moment.isoformat(), "strategy": strategy, "record": content or event["message"].rstrip()}
-        sys.stdout.write(json.dumps(told) + "\n")
+        content = parse(event["message"].rstrip())
+        told = {"timestamp": moment.isoformat(), "strategy": strategy, "record": content}
+        console.print_json(told)
         sys.stdout.flush()
         return
-    level, lines = readable(content, event["message"], moment)
+    level, lines = render(event["message"], moment)
     width = max(map(len, strategies))
     for line in lines:
         text = Text(line, style=STYLES.get(level, ""))
@@ -122,67 +111,6 @@ def say(strategy: str, event: "FilteredLogEventTypeDef", strategies: Sequence[st
             colour = PREFIXES[list(strategies).index(strategy) % len(PREFIXES)]
             text = Text.assemble((f"{strategy:<{width}} ", colour), text)
         console.OUT.print(text, soft_wrap=True)
-
-
-def parse_record(message: str) -> dict[str, Any] | None:
-    """The message's JSON object; None if it is none."""
-    try:
-        content = json.loads(message)
-    except ValueError:
-        return None
-    return content if isinstance(content, dict) else None
-
-
-def readable(content: Mapping[str, Any] | None, message: str, moment: datetime) -> tuple[str, Sequence[str]]:
-    """A record's level, and its lines, without the power to do anything to a terminal."""
-    if content is None:
-        return "", [f"{clock(moment)} {printable(message.rstrip())}"]
-    kind = content.get("type")
-    if isinstance(kind, str) and kind.startswith("platform."):
-        return platform(kind.removeprefix("platform."), content.get("record"), moment)
-    level = str(content.get("level", "INFO"))
-    level = level if level in logging.getLevelNamesMapping() else "INFO"
-    fields = {name: value for name, value in content.items() if name not in OF_LAMBDA | BLANK}
-    record = logging.makeLogRecord({**fields, "levelname": level, "msg": "", "args": ()})
-    record.msg = str(content.get("message", ""))
-    line = printable(_Formatter(moment).format(record))  # a field's name may be hostile, too
-    return level, [line, *traceback(content.get("stackTrace"))]
-
-
-class _Formatter(TextFormatter):
-    """The trader's own lines, at a given moment in New York."""
-
-    def __init__(self, moment: datetime) -> None:
-        super().__init__()
-        self._clock = clock(moment)
-
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802 the name and the arguments are logging's
-        """The event's time, not the present."""
-        return self._clock
-
-
-def clock(moment: datetime) -> str:
-    """A time as it begins each line."""
-    return f"{moment.astimezone(NEW_YORK):%Y-%m-%d %H:%M:%S}"
-
-
-def traceback(entries: object) -> Iterator[str]:
-    """The lines of a traceback, indented."""
-    if isinstance(entries, list):
-        for entry in entries:
-            yield from (f"    {printable(line)}" for line in str(entry).splitlines())
-
-
-def platform(kind: str, record: object, moment: datetime) -> tuple[str, Sequence[str]]:
-    """A line of Lambda's own: the report with what it cost, of the others the kind and how it went."""
-    found = record if isinstance(record, dict) else {}
-    metrics = found.get("metrics")
-    figures = metrics if isinstance(metrics, dict) else {}
-    status = found.get("status", "")
-    level = "ERROR" if kind == "report" and status != "success" else "PLATFORM"
-    words = [kind.upper(), *(f"{name}={found[name]}" for name in ("status", "errorType", "version") if found.get(name))]
-    words += [f"{name}={value}" for name, value in figures.items()]
-    return level, [f"{clock(moment)} {printable(' '.join(words))}"]
 
 
 if __name__ == "__main__":

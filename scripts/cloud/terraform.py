@@ -17,13 +17,13 @@ from typing import Any
 from scripts import console
 from scripts.cloud.aws import CONFIG, Cloud, MissingError, connect, translate_errors
 from scripts.console import CommandError
+from trader.settings import STRATEGY_NAME, STRATEGY_NAME_IN_WORDS
 
 FOLDER = Path("terraform")
 NEEDED, BELOW = (1, 11), (2, 0)
 """The versions of Terraform that will do: from the first, and below the second."""
 
 STATE_KEY = "prophet-trader.tfstate"
-NAME = r"[a-z0-9](-?[a-z0-9]){0,31}"
 GENERATED = "# Written by the make targets, for the account and region they last worked in.\n"
 BACKEND = (
     GENERATED
@@ -197,10 +197,9 @@ class Terraform:
                 f"Terraform's variable project is {project}, and PROJECT is {self.cloud.project}: take it out of "
                 f"terraform.tfvars, and say PROJECT={project} to all commands"
             )
-        if odd := [name for name in told["strategies"] if not re.fullmatch(NAME, name)]:
+        if odd := [name for name in told["strategies"] if not re.fullmatch(STRATEGY_NAME, name)]:
             raise CommandError(
-                f"Terraform's variable strategies names {', '.join(odd)}: a name must be at most 32 small letters, "
-                "digits and single dashes"
+                f"Terraform's variable strategies names {', '.join(odd)}: a name must be {STRATEGY_NAME_IN_WORDS}"
             )
         return Variables(**told)
 

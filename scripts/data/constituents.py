@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scripts import ROOT
+from scripts.files import replace_file
 
 FILE = ROOT / "function/trader/data/constituents.csv"
 URL = "https://raw.githubusercontent.com/datasets/s-and-p-500-companies/main/data/constituents.csv"
@@ -123,9 +124,8 @@ def write(members: Sequence[Member], path: Path) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("symbol", "name", "sector"))
     writer.writerows((member.symbol, member.name, member.sector) for member in members)
-    new = path.with_name(f"{path.name}.new")
-    new.write_text(text.getvalue(), encoding="utf-8", newline="")
-    new.replace(path)
+    with replace_file(path) as part:
+        part.write_text(text.getvalue(), encoding="utf-8", newline="")
 
 
 def fetch(source: str, url: str, notices: Console) -> tuple[str, list[Member]]:

@@ -7,9 +7,10 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
+import scripts.files
 from scripts.layer.elf import is_program
 from scripts.layer.target import DISK, BrokenLayerError, LayerError
 from trader.progress import Progress, no_progress
@@ -72,16 +73,11 @@ def replace_file(path: Path) -> Iterator[Path]:
 
     Raises LayerError for a full disk, or a folder that cannot be written.
     """
-    part = path.with_name(f"{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        part.replace(path)
+        with scripts.files.replace_file(path) as part:
+            yield part
     except OSError as error:
         raise LayerError(f"{path.name} cannot be written: {error.strerror or error}; {remedy(error, path)}") from error
-    finally:
-        with suppress(OSError):  # what hindered the writing may hinder this too, and is told already
-            part.unlink(missing_ok=True)
 
 
 def remedy(error: OSError, path: Path) -> str:

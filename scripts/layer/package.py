@@ -1,7 +1,5 @@
 """`make package`: the function's own zip, the same to the byte each time."""
 
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,7 +46,7 @@ def main() -> None:
         size, count = written.stat().st_size, len(contents())
         if console.flag("JSON"):
             report = {"zip": shorten_path(written), "sha256": sha256(written), "files": count, "bytes": size}
-            sys.stdout.write(json.dumps(report) + "\n")
+            console.print_json(report)
             return
         console.OUT.print(f" {shorten_path(written)}: {count} files, {size:,} bytes", markup=False)
         console.OUT.print(f" sha256 {sha256(written)}", style="dim", markup=False)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -24,11 +24,11 @@ from scripts.layer import sandbox
 from scripts.layer.archive import unpack
 from scripts.layer.bytecode import is_taken
 from scripts.layer.elf import check_machine, check_needs, is_elf
+from scripts.layer.emulator import fetch_emulator
 from scripts.layer.package import package
 from scripts.layer.prune import files
 from scripts.layer.sandbox_checks import CHECKS, Assignment, Findings
 from scripts.layer.target import BUILD, BrokenLayerError, LayerError, Target, shorten_path
-from scripts.testkit.lambda_runtime import fetch_emulator
 from trader.progress import Progress
 
 LIMIT_BYTES = 262_144_000
@@ -120,8 +120,11 @@ def check_contents(target: Target, tree: Path) -> None:
 
 
 @contextmanager
-def unpack_zips(zip_file: Path) -> Iterator[Path]:
-    """A folder with `layer` (as /opt) and `task` (as /var/task) in it, no file of which can be written."""
+def unpack_zips(zip_file: Path, function_zip: Path | None = None) -> Iterator[Path]:
+    """A folder with `layer` (as /opt) and `task` (as /var/task) in it, no file of which can be written.
+
+    The function is zipped anew, unless its zip is given.
+    """
     BUILD.mkdir(exist_ok=True)
     for left in BUILD.glob("verify-*"):  # by a verification that was killed
         if left.stat().st_mtime < time() - LEFT_S:
@@ -129,7 +132,7 @@ def unpack_zips(zip_file: Path) -> Iterator[Path]:
     with TemporaryDirectory(dir=BUILD, prefix="verify-") as name:
         folder = Path(name)
         unpack(zip_file, folder / "layer")
-        unpack(package(zip_file=folder / "function.zip"), folder / "task")
+        unpack(function_zip or package(zip_file=folder / "function.zip"), folder / "task")
         yield folder
 
 
@@ -154,24 +157,15 @@ def run_inside(
     target: Target, folder: Path, expected: Mapping[str, Any], *, is_walled: bool, progress: Progress
 ) -> Findings:
     """Run sandbox_checks, in the sandbox if there is one. Raises LayerError with the first check that fails."""
-    python = target.interpreter()
-    tools, emulator = fetch_emulator(target)
     layer, task = folder / "layer", folder / "task"
     words: list[str] = []
     if is_walled:
         places = {"/opt/python": layer / "python", "/var/task": task}
         layer, task = Path("/opt"), Path("/var/task")
-        visible = sandbox.enclosing([ROOT, Path(sys.prefix), Path(sys.base_prefix), python.parent.parent])
-        words += sandbox.command(places, visible)
-    assignment = Assignment(
-        python=str(python),
-        tools=str(tools),
-        emulator=str(emulator),
-        task=str(task),
-        layer=str(layer / "python"),
-        expected=expected,
-    )
-    words += [sys.executable, "-m", "scripts.layer.sandbox_checks", json.dumps(asdict(assignment))]
+        python = target.interpreter().parent.parent
+        words += sandbox.command(places, sandbox.enclosing([ROOT, Path(sys.prefix), Path(sys.base_prefix), python]))
+    assigned = asdict(assignment(target, layer, task, expected))
+    words += [sys.executable, "-m", "scripts.layer.sandbox_checks", json.dumps(assigned)]
     tmp = folder / "tmp"
     tmp.mkdir()
     env = {} if is_walled else {"TMPDIR": str(tmp)}  # inside the walls /tmp is empty and goes with them
@@ -181,18 +175,36 @@ def run_inside(
         subprocess.Popen(words, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
     ):
         assert process.stdout is not None, "asked for above"
-        done = 2
-        for line in process.stdout:
-            message = json.loads(line)
-            if "failed" in message:
-                kind = BrokenLayerError if message["is_of_the_layer"] else LayerError
-                raise kind(f'verification failed at "{message["failed"]}":\n{message["because"]}')
-            if "findings" in message:
-                return Findings(**message["findings"])
-            done += 1
-            progress(WORK, done, PASSES)
+        if findings := read_findings(process.stdout, progress):
+            return findings
         errors.seek(0)
         raise LayerError(f"verification ended without a result:\n{errors.read()[-3000:].strip()}")
+
+
+def assignment(target: Target, layer: Path, task: Path, expected: Mapping[str, Any]) -> Assignment:
+    """Where everything is that runs the function from these folders."""
+    tools, emulator = fetch_emulator(target)
+    return Assignment(
+        python=str(target.interpreter()),
+        tools=str(tools),
+        emulator=str(emulator),
+        task=str(task),
+        layer=str(layer / "python"),
+        expected=expected,
+    )
+
+
+def read_findings(lines: Iterable[str], progress: Progress) -> Findings | None:
+    """What sandbox_checks prints, line by line, up to its findings. Raises LayerError for a check that failed."""
+    for done, line in enumerate(lines, start=3):
+        message = json.loads(line)
+        if "failed" in message:
+            kind = BrokenLayerError if message["is_of_the_layer"] else LayerError
+            raise kind(f'verification failed at "{message["failed"]}":\n{message["because"]}')
+        if "findings" in message:
+            return Findings(**message["findings"])
+        progress(WORK, done, PASSES)
+    return None
 
 
 def show(verdict: Verdict) -> None:
@@ -237,7 +249,7 @@ def main() -> None:
         except BrokenLayerError as error:
             raise put_aside(target.zip, target, error) from error
         if console.flag("JSON"):
-            sys.stdout.write(json.dumps(asdict(verdict)) + "\n")
+            console.print_json(asdict(verdict))
         else:
             show(verdict)
         sys.exit(console.USABLE if verdict.findings else console.FAILED)

@@ -6,7 +6,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from scripts.report import formatting, svg
@@ -21,7 +21,6 @@ MAX_POINTS = 250
 ROOM_FOR_LABELS = 0.19  # of the width, right of the last price
 LABEL_GAP = 0.1  # of the height, at least, between two labels
 BEND = 0.004  # of the height: a corner that bends the line less is drawn without a dot
-DATE_PATTERNS = ((200, "%b %Y"), (5, "%-d %b"), (-1, "%H:%M"))  # for histories of more than so many days
 
 
 class Charts:
@@ -37,9 +36,7 @@ class Charts:
         """The chart of a row that has a forecast; `closes` is the observation's `times` and `usd` of its symbol."""
         if row.forecast is None:
             raise ValueError(f"{row.symbol} has no forecast to draw: ask only for rows that have one")
-        self._figure.clear()
-        self._figure.patch.set_visible(False)
-        axes = self._figure.add_axes((0.08, 0.13, 0.915, 0.84))
+        axes = svg.add_axes(self._figure, (0.08, 0.13, 0.915, 0.84), size=9)
         self._draw(axes, row.forecast, closes)
         title, description = _words(row, row.forecast, closes)
         return svg.inline(self._figure, title=title, description=description, salt=row.symbol)
@@ -81,37 +78,20 @@ class Charts:
         apart = LABEL_GAP * (high - low)
         middle, up = (price_usd + other_usd) / 2, 1 if price_usd >= other_usd else -1
         half = max(abs(price_usd - other_usd), apart) / 2 * up
-        for at, usd, colour, weight in ((middle + half, price_usd, "ink", 700), (middle - half, other_usd, style, 400)):
-            axes.annotate(
-                formatting.usd(usd),
-                (label_at, at),
-                xytext=(7, 0),
-                textcoords="offset points",
-                va="center",
-                color=COLOURS[colour],
-                fontsize=10,
-                fontweight=weight,
-                annotation_clip=False,
-                parse_math=False,
-            )
+        for at, usd, colour in ((middle + half, price_usd, "ink"), (middle - half, other_usd, style)):
+            svg.add_text(axes, (label_at, at), formatting.usd(usd), colour, (7, 0), fontsize=10, bold=colour == "ink")
 
 
 def _frame(axes: Axes, times: Points, end: float, values: Points) -> tuple[float, float]:
-    """Set the limits (`end` is the last time shown), the grid and the labels; gives the lower and the upper limit."""
+    """Set the limits (`end` is the last time shown) and the labels; gives the lower and the upper limit."""
     low, high = float(values.min()), float(values.max())
     margin = 0.05 * (high - low) or 0.01 * high
     width = float(times[-1] - times[0]) or 1.0
     axes.set_xlim(float(times[0]), end + ROOM_FOR_LABELS * (end - float(times[0]) or 1.0))
     axes.set_ylim(low - margin, high + margin)
-    axes.patch.set_visible(False)
-    for side in ("top", "right", "left", "bottom"):
-        axes.spines[side].set_visible(False)
-    axes.grid(axis="y", color=COLOURS["grid"], lw=0.8)
-    axes.tick_params(length=0, labelsize=9, labelcolor=COLOURS["muted"], pad=4)
-    axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda usd, _: f"{usd:,g}"))
     ticks = [float(times[0] + width * share) for share in (0, 1 / 3, 2 / 3, 1)]
-    pattern = next(pattern for days, pattern in DATE_PATTERNS if width > days * 86_400)
+    pattern = svg.date_pattern(width / 86_400)
     axes.set_xticks(ticks, [f"{_local(tick):{pattern}}" for tick in ticks])
     return low - margin, high + margin
 

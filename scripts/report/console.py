@@ -3,12 +3,12 @@
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from scripts import console
 from scripts.report import formatting
 from scripts.report.formatting import DecisionRow, Json
 from trader.journal.base import STARTED
@@ -23,15 +23,15 @@ ALARMING = (Outcome.FAILED, STARTED, Outcome.INTERRUPTED)
 KIND_STYLES = {"order": "bold", "unsent": "bold", "refused": "yellow"}
 
 
-def show(record: Json, console: Console) -> None:
+def show(record: Json, out: Console) -> None:
     """Print a journal record: what happened first, then why."""
     rows = formatting.rows(record)
-    parts = (_heading(record, rows), _decisions(rows, console.width), _account(record), _timings(record))
-    console.print()
+    parts = (_heading(record, rows), _decisions(rows, out.width), _account(record), _timings(record))
+    out.print()
     for part in parts:
         if part is not None:
-            console.print(part)
-            console.print()
+            out.print(part)
+            out.print()
 
 
 def _heading(record: Json, rows: Sequence[DecisionRow]) -> RenderableType:
@@ -59,12 +59,8 @@ def _unprotected(record: Json) -> Iterator[RenderableType]:
         yield _label("What to do", formatting.UNPROTECTED_REMEDY)
 
 
-def _label(label: str, words: str, alarming: bool = False) -> RenderableType:
-    grid = Table.grid(padding=(0, 1))
-    grid.add_column(width=10, style="dim")
-    grid.add_column(overflow="fold", style="bold red" if alarming else "")
-    grid.add_row(label, Text(formatting.plain(words)))
-    return grid
+def _label(name: str, words: str, alarming: bool = False) -> RenderableType:
+    return console.label(name, formatting.plain(words), width=10, style="bold red" if alarming else "")
 
 
 def _decisions(rows: Sequence[DecisionRow], width: int) -> RenderableType | None:
@@ -78,7 +74,7 @@ def _list_rows(rows: Sequence[DecisionRow], width: int) -> Iterator[RenderableTy
     if not rows:
         return
     narrow = width < NARROW_COLUMNS
-    table = _table("Symbol", right=("Price", "Trend", "Gap"), narrow=narrow)
+    table = _table("Symbol", "Price", "Trend", "Gap", narrow=narrow)
     table.add_column("Insight", no_wrap=True)
     table.add_column("Target", justify="right", no_wrap=True)
     wide = width >= WIDE_COLUMNS
@@ -92,12 +88,8 @@ def _list_rows(rows: Sequence[DecisionRow], width: int) -> Iterator[RenderableTy
         yield Text(" * held before the run", style="dim")
 
 
-def _table(first: str, right: Sequence[str], *, narrow: bool = False) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0, 0, 0 if narrow else 1), header_style="bold")
-    table.add_column(first, no_wrap=True)
-    for heading in right:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table
+def _table(first: str, *right: str, narrow: bool = False) -> Table:
+    return console.table(first, *right, numbers=right, whole=[first], padding=(0, 0, 0, 0 if narrow else 1))
 
 
 def _facts(row: DecisionRow) -> Iterator[Text]:
@@ -150,7 +142,7 @@ def _account(record: Json) -> RenderableType | None:
     if not lines:
         return None
     traded = lines[0][2] is not None
-    table = _table("Account (USD)", right=("Before", "After", "Change") if traded else ("Now",))
+    table = _table("Account (USD)", *(("Before", "After", "Change") if traded else ("Now",)))
     for label, before, after in lines:
         values = [formatting.usd(before)]
         if after is not None:

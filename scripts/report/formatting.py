@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from trader.journal.base import STARTED
+from trader.logs import printable
 from trader.model import NEW_YORK, Code, Direction, Engine, Outcome
 
 type Json = Mapping[str, Any]
@@ -369,5 +370,5 @@ def percent(fraction: float) -> str:
 
 
 def plain(text: object) -> str:
-    """Text from outside on one line, without control characters that a terminal would obey."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in str(text)).split())
+    """Text from outside on one line, in printable characters."""
+    return printable(" ".join(str(text).split()))

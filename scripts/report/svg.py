@@ -2,10 +2,13 @@
 
 import io
 import re
+from typing import Any
 
 import matplotlib as mpl
 from markupsafe import Markup
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 UNITS_AN_INCH = 72
 
@@ -14,6 +17,51 @@ COLOURS = {
     name: f"#{number:06x}"
     for number, name in enumerate(("ink", "muted", "grid", "trend", "tone", "up", "down", "flat"), start=1)
 }
+
+
+DATE_PATTERNS = ((200, "%b %Y"), (5, "%-d %b"), (-1, "%H:%M"))
+
+
+def date_pattern(days: float) -> str:
+    """How the times of a history of so many days are written."""
+    return next(pattern for least, pattern in DATE_PATTERNS if days > least)
+
+
+def add_axes(figure: Figure, place: tuple[float, float, float, float], *, size: float) -> Axes:
+    """Clear the figure, and give it axes in the style of all charts; `place` is left, bottom, width and height."""
+    figure.clear()
+    figure.patch.set_visible(False)
+    axes = figure.add_axes(place)
+    axes.patch.set_visible(False)
+    axes.spines[:].set_visible(False)
+    axes.grid(axis="y", color=COLOURS["grid"], lw=0.8)
+    axes.tick_params(length=0, labelsize=size, labelcolor=COLOURS["muted"], pad=size / 2)
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    return axes
+
+
+def add_text(
+    axes: Axes,
+    at: tuple[float, float],
+    words: str,
+    colour: str,
+    offset: tuple[float, float],
+    **more: Any,  # noqa: ANN401 Matplotlib's own options
+) -> None:
+    """Words beside a point, `offset` points away from it: as they are, and not cut off at the axes' edge."""
+    if more.pop("bold", False):
+        more["fontweight"] = 700
+    axes.annotate(
+        words,
+        at,
+        xytext=offset,
+        textcoords="offset points",
+        color=COLOURS[colour],
+        annotation_clip=False,
+        parse_math=False,
+        va="center",
+        **{"fontsize": 10.5, **more},
+    )
 
 
 def inline(figure: Figure, *, title: str, description: str, salt: str, css_class: str = "chart") -> Markup:

@@ -3,11 +3,8 @@
 All settings are environment variables, as in Lambda; --at takes the place of the scheduled event's time.
 """
 
-import argparse
-import json
 import logging
 import os
-import sys
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -30,9 +27,8 @@ UNRECORDED = {Code.ALREADY_RAN, Code.NOT_DUE}
 
 def main() -> None:
     """Run once, show the record, write the page and the log."""
-    parser = argparse.ArgumentParser(prog="make run", description=__doc__)
+    parser = console.parser("make run", __doc__)
     parser.add_argument("--at", default=os.environ.get("AT"), metavar="TIME", help="as of then: 2022-11-08, or a time")
-    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the report as JSON")
     arguments = parser.parse_args()
     with console.plain_errors():
         env = environment(os.environ)
@@ -40,7 +36,7 @@ def main() -> None:
         with console.progress() as progress:
             report = run(event(arguments.at, env), env=env, progress=progress)
         if arguments.json:
-            sys.stdout.write(json.dumps(report) + "\n")
+            console.print_json(report)
             return
         record = record_of(report, env)
         show(record, console.OUT)

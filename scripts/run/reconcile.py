@@ -4,8 +4,6 @@ Runs that were cut off get their record, as the next run would write it. Nothing
 looks at what `make run` has done on this machine, with its settings.
 """
 
-import argparse
-import json
 import logging
 import os
 import sys
@@ -15,13 +13,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import boto3
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from scripts import console
 from scripts.cloud.aws import ALIAS, CONFIG, connect, translate_errors
-from scripts.cloud.logs import moment, new_york, printable, wide_enough
+from scripts.cloud.logs import moment, new_york, wide_enough
 from scripts.console import CommandError
 from scripts.run.reconciliation import REMEDIES, Comparison, Finding, Kind, RecordedOrders, compare, sheet
 from trader import logs
@@ -31,6 +28,7 @@ from trader.deadline import Deadline
 from trader.journal.base import JournalError
 from trader.journal.entry import MAX_RUN_TIME, REMEMBERED, Journal
 from trader.journal.recovery import AFTER, BEFORE, find_unlisted, recover_slot
+from trader.logs import printable
 from trader.model import BrokerName, Order
 from trader.parameters import Parameters
 from trader.progress import Progress
@@ -54,11 +52,10 @@ class ReconcileInputs:
 
 def main() -> None:
     """Recover, compare, and show both; the exit code is 0 only if journal and broker agree."""
-    parser = argparse.ArgumentParser(
-        prog="make reconcile",
-        description=f"{__doc__} Variables: STRATEGY, SINCE ({SINCE} by default; 6h, 1d, 2w ago, or a time), LOCAL.",
+    parser = console.parser(
+        "make reconcile",
+        f"{__doc__} Variables: STRATEGY, SINCE ({SINCE} by default; 6h, 1d, 2w ago, or a time), LOCAL.",
     )
-    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
     arguments = parser.parse_args()
     with console.plain_errors(interrupted="interrupted; what was recovered by then is on record; it is safe to repeat"):
         to_standard_error()
@@ -67,7 +64,7 @@ def main() -> None:
         with console.progress() as progress:
             comparison = reconcile(inputs, progress)
     if arguments.json:
-        sys.stdout.write(json.dumps(result(inputs, comparison), allow_nan=False) + "\n")
+        console.print_json(result(inputs, comparison))
     else:
         show(inputs, comparison)
     sys.exit(console.FAILED if comparison.differences else console.USABLE)
@@ -224,9 +221,7 @@ def show(inputs: ReconcileInputs, comparison: Comparison) -> None:
 
 def findings_table(findings: Sequence[Finding]) -> Table:
     """A row for each finding, differences in red."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold")
-    for heading in ("Slot", "What", "Order", "Details"):
-        table.add_column(heading, no_wrap=heading != "Details", overflow="fold")
+    table = console.table("Slot", "What", "Order", "Details", whole=("Slot", "What", "Order"))
     for each in findings:
         order = f"{each.order.side} {each.order.quantity:g} {each.order.symbol}" if each.order else ""
         cells = (new_york(each.slot), each.kind, printable(order), printable(each.words))

@@ -1,7 +1,5 @@
 """`make replay RUN=...`: compute the decisions of a recorded run again, without network, and say whether they agree."""
 
-import argparse
-import json
 import math
 import os
 import sys
@@ -47,16 +45,15 @@ class Difference:
 
 def main() -> None:
     """Load the record, decide again, compare; the exit code is 0 only if both agree."""
-    parser = argparse.ArgumentParser(prog="make replay", description=__doc__)
+    parser = console.parser("make replay", __doc__)
     parser.add_argument("run", nargs="?", default="latest", help="latest, a slot such as 20221228T2045Z, or a file")
-    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
     arguments = parser.parse_args()
     with console.plain_errors():
         name, record = find(arguments.run, os.environ)
         with console.progress() as progress:
             found = compare(name, record, progress)
     if arguments.json:
-        sys.stdout.write(json.dumps({"record": name, "agrees": not found, "differences": encode(found)}) + "\n")
+        console.print_json({"record": name, "agrees": not found, "differences": encode(found)})
     else:
         show(name, record, found)
     sys.exit(console.FAILED if found else console.USABLE)

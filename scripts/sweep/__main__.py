@@ -7,8 +7,6 @@ core), or on a Dask cluster with SCHEDULER=tcp://host:port. A sweep that was bro
 begins anew. All other variables are those of `make backtest`, and apply to all settings.
 """
 
-import argparse
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -28,15 +26,14 @@ from scripts.sweep.walk_forward import parts
 
 def main() -> None:
     """Read the grid, compute what is missing, write the files, show the tables; the exit code is 1 if a part failed."""
-    parser = argparse.ArgumentParser(prog="make sweep", description=__doc__)
+    parser = console.parser("make sweep", __doc__)
     parser.add_argument("--grid", default=os.environ.get("GRID", ""), help="settings with their values")
-    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the results as JSON")
     arguments = parser.parse_args()
     with console.plain_errors("interrupted before the sweep began; nothing is lost"):
         outcome, paths = run_sweep(SweepConfig.from_env(os.environ, arguments.grid), os.environ)
         if arguments.json:
             files = {path.name: str(path) for path in paths}
-            sys.stdout.write(json.dumps({**outcome.as_json(), "files": files}) + "\n")
+            console.print_json({**outcome.as_json(), "files": files})
         else:
             show(outcome, console.OUT)
             console.OUT.print(f" All figures: {paths[0]}    the picture: {paths[2]}", style="dim")

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
-from rich import box
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from scripts import console
 from scripts.backtest.report import formatting
 from scripts.sweep.grid import Values, in_words
 from scripts.sweep.results import BEST, Outcome
@@ -24,30 +24,30 @@ COLUMNS = ("in\nsample", "out of\nsample", "rank", "default", "median")
 """What a fold has to tell; all but the first is of the part it is judged on."""
 
 
-def show(outcome: Outcome, console: Console) -> None:
+def show(outcome: Outcome, out: Console) -> None:
     """Print it: plain text when piped."""
     swept = outcome.swept
     before = f", {swept.taken_up:,} of them done before" if swept.taken_up else ""
     backtests = swept.computed + swept.taken_up
-    console.print()
-    console.print(
+    out.print()
+    out.print(
         Text(
             f" {len(outcome.settings):,} settings on {len(outcome.parts)} parts: {backtests:,} backtests{before}",
             "bold",
         )
     )
     for line in part_lines(outcome):
-        console.print(Text(f" {line}", style="dim"))
+        out.print(Text(f" {line}", style="dim"))
     for line in left_out_lines(outcome):
-        console.print(Text(f" {line}", style="yellow"), soft_wrap=True)
-    console.print()
-    console.print(_folds(outcome))
-    console.print()
-    console.print(_best(outcome))
-    console.print()
-    console.print(Padding(Text(outcome.caution, style="yellow"), (0, 1), expand=False))
+        out.print(Text(f" {line}", style="yellow"), soft_wrap=True)
+    out.print()
+    out.print(_folds(outcome))
+    out.print()
+    out.print(_best(outcome))
+    out.print()
+    out.print(Padding(Text(outcome.caution, style="yellow"), (0, 1), expand=False))
     for line in list_failures(outcome):
-        console.print(Text(f" {line}", style="red"), soft_wrap=True)
+        out.print(Text(f" {line}", style="red"), soft_wrap=True)
 
 
 def folds_rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
@@ -146,15 +146,7 @@ def _best(outcome: Outcome) -> Table:
 
 
 def _table(title: str) -> Table:
-    return Table(
-        title=f" {title}",
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        padding=(0, 0, 0, 1),
-        header_style="bold",
-    )
+    return console.table(title=f" {title}", padding=(0, 0, 0, 1))
 
 
 def _mean(figures: Sequence[Figure]) -> Figure:

@@ -49,6 +49,9 @@ class Failure:
     why: str
 
 
+DIED = Failure(why="its workers died, and it is to be tried again")
+
+
 @dataclass(slots=True, kw_only=True)
 class Lane:
     """An executor, and how many tasks it is given at once. With one at a time it is known which one it died of."""
@@ -102,26 +105,30 @@ class Workers:
             if not done:
                 self.check()
             for future in done:
-                lane, name, argument = under_way.pop(future)
-                try:
-                    yield name, future.result()
-                except BacktestError as error:
-                    yield name, Failure(why=str(error))
-                except work.OtherVersionError as error:
-                    raise BacktestError(
-                        f"a worker that joined on the way computes with other versions: {error}"
-                    ) from error
-                except self.deadly as error:
-                    yield name, Failure(why=f"its workers died of it: {error}")
-                except BrokenProcessPool:
-                    deaths[name] += 1
-                    if deaths[name] == MAX_DEATHS:
-                        yield name, Failure(why=f"{MAX_DEATHS} worker processes died of it, one after the other")
-                    else:
-                        again.append((name, argument))
-                except CancelledError:
-                    self.check()
-                    raise
+                _, name, argument = under_way.pop(future)
+                if (result := self._result(name, future, deaths)) is DIED:
+                    again.append((name, argument))
+                else:
+                    yield name, result
+
+    def _result[R](self, name: str, future: Future[R], deaths: Counter[str]) -> R | Failure:
+        """What became of a task; DIED if its workers died, and it is to be tried again."""
+        try:
+            return future.result()
+        except BacktestError as error:
+            return Failure(why=str(error))
+        except work.OtherVersionError as error:
+            raise BacktestError(f"a worker that joined on the way computes with other versions: {error}") from error
+        except self.deadly as error:
+            return Failure(why=f"its workers died of it: {error}")
+        except BrokenProcessPool:
+            deaths[name] += 1
+            if deaths[name] < MAX_DEATHS:
+                return DIED
+            return Failure(why=f"{MAX_DEATHS} worker processes died of it, one after the other")
+        except CancelledError:
+            self.check()
+            raise
 
     def _free(self, under_way: Iterable[tuple[Lane, str, object]]) -> Iterator[Lane]:
         """The lanes with room, as often as they have it: each gets a first task before any gets a second."""

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from scripts.backtest.model import Options
+from scripts.files import write_text
 from scripts.report.templating import environment
 from scripts.sweep import console, heatmap
 from scripts.sweep.grid import NO_EFFECT
 from scripts.sweep.results import Outcome
-from scripts.sweep.store import writing
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -34,8 +34,7 @@ def write(outcome: Outcome, folder: Path) -> tuple[Path, ...]:
     paths = tuple(folder / name for name in ("results.csv", "sweep.svg", "sweep.html"))
     outcome.write_csv(paths[0])
     for path, text in zip(paths[1:], (drawn.file, page), strict=True):
-        with writing(path):
-            path.write_text(text, encoding="utf-8")
+        write_text(path, text)
     return paths
 
 

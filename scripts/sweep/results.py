@@ -9,9 +9,9 @@ from typing import Any
 
 from scripts.backtest.options import KELLEY
 from scripts.backtest.report.formatting import KEY_FIGURES
+from scripts.files import write_text
 from scripts.sweep.executors import Failure
 from scripts.sweep.grid import Axis, LeftOut, Setting, Values, in_words
-from scripts.sweep.store import writing
 from scripts.sweep.sweep import Swept
 from scripts.sweep.walk_forward import BETTER, Figure, Fold, Part, out_of_sample, score_by, walk_forward
 
@@ -126,8 +126,7 @@ class Outcome:
                 )
                 name = "default" if is_default else str(number + 1)
                 rows.writerow([name, *values.values(), part.number, part.start, part.end, *numbers, failure])
-        with writing(path):
-            path.write_text(text.getvalue(), encoding="utf-8")
+        write_text(path, text.getvalue())
 
 
 def _digits(figure: Figure) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from scripts.backtest.model import BacktestError
-from scripts.console import UnwritableError
+from scripts.files import writing
 
 
 def identity(*what: object) -> str:
@@ -88,15 +88,3 @@ def folder(out: Path, *, fresh: bool) -> Iterator[Path]:
         yield path
     finally:
         lock.release()
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Say which file it was that could not be written, and why."""
-    try:
-        yield
-    except OSError as error:
-        raise UnwritableError(
-            f"{path} cannot be written: {error.strerror or error}; "
-            "make room, or choose another folder with OUT=; what is done is kept"
-        ) from error

@@ -17,8 +17,8 @@ from scripts import ROOT
 from scripts.testkit.alpaca import AlpacaFake, FaultKind
 from trader.alpaca.client import AlpacaClient
 from trader.broker.alpaca import AlpacaBroker
-from trader.broker.base import BrokerError, OrderRejectedError, OrderStateUnknownError, UnexpectedResponseError
-from trader.model import Account, Code, OpenOrder, Order, OrderStatus, Position, Side
+from trader.broker.base import OrderRejectedError, OrderStateUnknownError, UnexpectedResponseError
+from trader.model import Account, BrokerError, Code, OpenOrder, Order, OrderStatus, Position, Side
 
 BUY = Order(client_order_id="trend-1-AAPL-buy", symbol="AAPL", side=Side.BUY, quantity=10, price_usd=100)
 SELL = replace(BUY, client_order_id="trend-1-AAPL-sell", side=Side.SELL)

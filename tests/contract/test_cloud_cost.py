@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -14,15 +13,16 @@ import boto3
 import pytest
 
 from scripts import ROOT
-from scripts.cloud import cost, logs, measure, throttle
+from scripts.cloud import cost, logs, measure
 from scripts.cloud.cost import Estimate, Use
 from scripts.cloud.cron import DEFAULT, Schedule, kinds, once_a_day
 from scripts.cloud.measure import Measured
 from scripts.console import CommandError
+from scripts.layer.emulator import prepare_function
 from scripts.layer.package import package
 from scripts.layer.target import LayerError, Target
 from scripts.testkit import insights
-from scripts.testkit.lambda_runtime import Function, fetch_emulator, running
+from scripts.testkit.lambda_runtime import Function
 from tests.commands import Command, in_process
 from tests.contract.test_cloud_logs import deploy, group, put, report
 from trader.progress import no_progress
@@ -220,7 +220,7 @@ def test_twice_the_memory_costs_twice_as_much_for_the_same_time() -> None:
 
 def test_what_is_measured_and_what_is_assumed_is_said() -> None:
     found = cost.from_runs(month(), "x86_64")
-    assert any("measured at 58% of a processor" in each for each in found["known"])
+    assert any("its computing is counted at 58% of a processor" in each for each in found["known"])
     assert "every run starts cold, and its init is billed" in found["assumed"]
 
 
@@ -308,68 +308,60 @@ def test_where_nothing_was_billed_it_becomes_an_estimate(
 
 SPIN = """
     import subprocess, sys, time
-    WORK = "sum(range(400_000))"
+    WORK = "for _ in range(60): sum(range(400_000))"
     def handler(event, context):
         begun, used = time.perf_counter(), time.process_time()
+        used_by_child = 0
         if event == "wait":
             time.sleep(0.5)
         elif event == "child":
-            used = 0
-            code = f"import time\\nfor _ in range(60): {WORK}\\nprint(time.process_time())"
-            used = -float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout)
+            code = f"import time\\n{WORK}\\nprint(time.process_time())"
+            used_by_child = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout)
         else:
-            for _ in range(60):
-                eval(WORK)
-        now = 0 if event == "child" else time.process_time()
-        return {"wall_s": time.perf_counter() - begun, "processor_s": now - used}
+            exec(WORK)
+        return {"processor_s": time.process_time() - used + used_by_child}
 """
 
 
 @pytest.fixture(scope="module")
 def spin(tmp_path_factory: pytest.TempPathFactory) -> Function:
-    """A function that computes or waits, and says how long it took and how much of a processor it had."""
+    """A function that computes or waits, and says how much of a processor it had."""
     task = tmp_path_factory.mktemp("task")
     (task / "handler.py").write_text(dedent(SPIN))
-    tools, emulator = fetch_emulator(TARGET)
-    return Function(
-        python=TARGET.interpreter(), tools=tools, emulator=emulator, task=task, path=[], handler="handler.handler"
-    )
+    return prepare_function(TARGET, task, [], "handler.handler")
 
 
-def invoke(function: Function, event: str, share: float) -> dict[str, float]:
-    """The second invocation's figures: the first one is the start of Python."""
-    with running(function, {}) as interface, throttle.throttled(interface.pid, share):
+@needs_emulator
+@pytest.mark.parametrize("event", ["compute", "child", "wait"])
+def test_the_computing_of_a_function_and_of_what_it_starts_is_counted_and_its_waiting_is_not(
+    spin: Function, event: str
+) -> None:
+    with measure.run_on_one_processor(spin, {}) as interface:
+        interface.invoke("wait")  # the start of Python
+        before_s = interface.processor_s
+        figures = interface.invoke(event)
+        assert interface.processor_s - before_s == pytest.approx(figures["processor_s"], abs=0.1)
+        assert (figures["processor_s"] > 0.2) == (event != "wait")
+
+
+@needs_emulator
+def test_a_function_and_what_it_starts_have_one_processor(spin: Function) -> None:
+    allowed = os.sched_getaffinity(0)
+    with measure.run_on_one_processor(spin, {}) as interface:
         interface.invoke("wait")
-        figures: dict[str, float] = interface.invoke(event)
-    return figures
+        assert len(os.sched_getaffinity(interface.pid)) == 1
+        assert os.sched_getaffinity(0) == allowed
 
 
-@needs_emulator
-@pytest.mark.parametrize("event", ["compute", "child"])
-@pytest.mark.parametrize("share", [0.2, 0.4])
-def test_who_computes_takes_as_much_longer_as_the_share_is_smaller(spin: Function, event: str, share: float) -> None:
-    figures = invoke(spin, event, share)
-    assert 0.5 * share < figures["processor_s"] / figures["wall_s"] < 1.2 * share  # less where others want it, too
-
-
-@needs_emulator
-def test_who_waits_takes_no_longer(spin: Function) -> None:
-    assert invoke(spin, "wait", 0.1)["wall_s"] < 0.6
-
-
-@needs_emulator
-def test_nobody_is_left_standing_still(spin: Function) -> None:
-    with running(spin, {}) as interface:
-        with throttle.throttled(interface.pid, 0.05):
-            interface.invoke("wait")
-        begun = time.perf_counter()
-        interface.invoke("wait")
-    assert time.perf_counter() - begun < 2
+def test_who_computes_takes_as_much_longer_as_the_share_is_smaller_and_who_waits_does_not() -> None:
+    assert measure.stretch(3.0, 2.0, 0.5) == 1.0 + 4.0
+    assert measure.stretch(3.0, 0.0, 0.1) == 3.0
+    assert measure.stretch(1.99, 2.0, 1.0) == 2.0  # the kernel counts in hundredths of a second
 
 
 def test_a_processor_is_for_1769_mb() -> None:
-    assert throttle.share_of(1_769) == 1
-    assert throttle.share_of(1_024) == pytest.approx(0.579, abs=0.001)
+    assert measure.share_of(1_769) == 1
+    assert measure.share_of(1_024) == pytest.approx(0.579, abs=0.001)
 
 
 # --- the measurement (all of it: make bench-cost) ------------------------------------------------------------------
@@ -387,7 +379,7 @@ def _zips() -> None:
 
 
 @needs_emulator
-@pytest.mark.usefixtures("_zips", "aws")  # an account that is empty: the stand-ins of a measurement before are gone
+@pytest.mark.usefixtures("_zips")
 def test_a_run_that_did_something_else_is_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(measure.DONE, "closed", ("MARKET_CLOSED", 1, 0, False))
     with pytest.raises(LayerError, match="the measured run was not a run while the market is closed"):

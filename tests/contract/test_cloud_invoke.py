@@ -19,7 +19,7 @@ from moto.awslambda.responses import LambdaResponse
 from scripts import ROOT
 from scripts.cloud import invoke
 from tests.commands import Command, in_process
-from tests.run_record import record, stopped
+from tests.run_record import record, stop_record
 
 FUNCTION = "prophet-trader-trend"
 
@@ -178,23 +178,23 @@ def test_the_result_is_shown_as_make_run_shows_it(make: Command) -> None:
 
 
 def test_a_run_that_a_code_stopped_says_what_to_do(make: Command, aws_lambda: Lambda) -> None:
-    aws_lambda.payload = json.dumps(stopped("HALTED", "the halt switch is true")["report"])
+    aws_lambda.payload = json.dumps(stop_record("HALTED", "the halt switch is true")["report"])
     code, said, _ = make()
     assert code == 0
     assert "HALTED: the halt switch is true" in said
 
 
-def test_a_line_of_the_log_is_readable_and_its_time_is_utc(
+def test_a_line_of_the_log_is_readable_and_its_time_is_new_yorks(
     make: Command, aws_lambda: Lambda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     aws_lambda.log = (RUN,)
     with monkeypatch.context() as patched:
-        patched.setenv("TZ", "America/New_York")
+        patched.setenv("TZ", "Asia/Tokyo")
         time.tzset()
         _, said, _ = make()
     time.tzset()
     assert said.endswith(
-        "2026-11-23 15:00:07 INFO run strategy=trend status=TRADED detail='' "
+        "2026-11-23 10:00:07 INFO run strategy=trend status=TRADED detail='' "
         "denials=\"{'ORDER_REJECTED': 1}\" equity_usd=99981.12"
     )
 
@@ -203,7 +203,7 @@ def test_lambdas_report_is_one_line(make: Command, aws_lambda: Lambda) -> None:
     aws_lambda.log = (START, REPORT)
     _, said, _ = make()
     assert said.endswith(
-        "2026-11-23 15:00:01 start of version 7 2026-11-23 15:00:08 report: "
+        "2026-11-23 10:00:01 start of version 7 2026-11-23 10:00:08 report: "
         "6,123 ms · 8,200 ms billed · 2,076 ms of init · 312 MB used · 1,024 MB to use"
     )
 

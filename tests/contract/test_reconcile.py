@@ -16,7 +16,7 @@ from scripts.run import reconcile
 from scripts.testkit.alpaca import AlpacaFake
 from tests.builders import buy, settings
 from tests.commands import Command, in_process
-from tests.contract.test_cloud_rollback import FUNCTION, zipped
+from tests.contract.test_cloud_rollback import FUNCTION, zip_code
 from trader.alpaca.client import AlpacaClient
 from trader.broker.alpaca import AlpacaBroker
 from trader.broker.base import OrderId
@@ -74,19 +74,17 @@ class Site:
     def deploy(self) -> None:
         role = boto3.client("iam").create_role(RoleName="r", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
         environment = {
-            "BROKER": "alpaca",
+            **self.fake.environment,
             "JOURNAL": "s3://journal",
             "ALPACAUSER": "ssm:/prophet-trader/trend/alpacauser",
             "ALPACAPW": "ssm:/prophet-trader/trend/alpacapw",
-            "APCA_API_BASE_URL": self.fake.url,
-            "APCA_API_DATA_URL": self.fake.url,
         }
         boto3.client("lambda").create_function(
             FunctionName=FUNCTION,
             Runtime="python3.13",
             Role=role,
             Handler="lambda_function.lambda_handler",
-            Code={"ZipFile": zipped("")},
+            Code={"ZipFile": zip_code("")},
             Environment={"Variables": environment},
             Publish=True,
         )

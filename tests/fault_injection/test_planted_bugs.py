@@ -10,7 +10,7 @@ import pytest
 
 from scripts.layer import manifest
 from tests.fault_injection import fault_matrix, scenarios
-from tests.fault_injection.harness import TARGET, Harness, deployed
+from tests.fault_injection.harness import TARGET, Harness, unpack_function
 
 pytestmark = [
     pytest.mark.slow,
@@ -20,12 +20,12 @@ pytestmark = [
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """A change of the function's source, the cells that it is tried in, and the invariants that it must break."""
+    """A change of the function's source, the cases that it is tried in, and the invariants that it must break."""
 
     file: str
     right: str
     wrong: str
-    cells: Sequence[str]
+    cases: Sequence[str]
     broken: frozenset[str]
 
 
@@ -161,9 +161,9 @@ def _layer() -> None:
         pytest.skip(f"left out, because the layer is not up to date: {reason}; run make layer")
 
 
-def planted(bug: Bug, folder: Path) -> Path:
+def plant(bug: Bug, folder: Path) -> Path:
     """The function with the bug."""
-    shutil.copytree(deployed(), folder / "task")
+    shutil.copytree(unpack_function(), folder / "task")
     file = folder / "task" / bug.file
     source = file.read_text(encoding="utf-8")
     assert source.count(bug.right) == 1, f"{bug.file} no longer says {bug.right!r} once: plant the bug elsewhere"
@@ -171,22 +171,22 @@ def planted(bug: Bug, folder: Path) -> Path:
     return folder / "task"
 
 
-def chosen(names: Sequence[str]) -> list[fault_matrix.Cell]:
-    cells = {str(cell): cell for cell in [*fault_matrix.cells(), *scenarios.cells()]}
-    return [cells[name] for name in names]
+def choose(names: Sequence[str]) -> list[fault_matrix.Case]:
+    cases = {str(case): case for case in [*fault_matrix.cases(), *scenarios.cases()]}
+    return [cases[name] for name in names]
 
 
 @pytest.mark.parametrize("name", BUGS)
 def test_a_planted_bug_is_caught(name: str, tmp_path: Path) -> None:
     bug = BUGS[name]
-    with Harness(task=planted(bug, tmp_path)) as arena:
-        outcomes = [fault_matrix.outcome(cell, arena) for cell in chosen(bug.cells)]
+    with Harness(task=plant(bug, tmp_path)) as harness:
+        outcomes = [fault_matrix.outcome(case, harness) for case in choose(bug.cases)]
     broken = {violation.partition(":")[0] for outcome in outcomes for violation in outcome.violations}
     assert broken & bug.broken, [outcome.violations for outcome in outcomes]
 
 
 def test_the_same_cells_hold_without_a_bug() -> None:
-    names = sorted({name for bug in BUGS.values() for name in bug.cells})
-    with Harness(task=deployed()) as arena:
-        outcomes = [fault_matrix.outcome(cell, arena) for cell in chosen(names)]
+    names = sorted({name for bug in BUGS.values() for name in bug.cases})
+    with Harness(task=unpack_function()) as harness:
+        outcomes = [fault_matrix.outcome(case, harness) for case in choose(names)]
     assert [outcome for outcome in outcomes if not outcome.holds] == []

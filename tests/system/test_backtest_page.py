@@ -1,9 +1,4 @@
-import json
-import os
 import re
-import shutil
-import subprocess
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +10,7 @@ from scripts.backtest.model import Result
 from scripts.backtest.report.charts import drawdown
 from scripts.backtest.statistics import figures
 from tests.backtest_results import fill, panel, result, year_of_trading
-from tests.system.test_report_page import DARK, FLAGS, LIGHT, LINKS, Elements
+from tests.pages import DARK, LIGHT, Browse, Elements, RulesOfPages, measure
 
 HOSTILE = '</title></svg><script>alert(1)</script><img src="http://127.0.0.1:9/x" onerror="alert(2)">$\\frac{1}$'
 SYMBOLS = ("AAA", "$B_1$", HOSTILE, "DDD")
@@ -67,63 +62,30 @@ addEventListener('message', ({data}) => { document.body.textContent = 'measured'
 
 PATH = re.compile(r'<path d="([^"]*)"')
 
-type Browse = Callable[..., tuple[str, str]]
 
-
-@pytest.fixture(scope="module")
-def browse(tmp_path_factory: pytest.TempPathFactory) -> Browse:
-    """Opens a file in Chromium; gives the document as the browser holds it, and its console."""
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("no chromium on the PATH: install it in the CI image, the page is tested in a real browser")
-        pytest.skip("left out: no chromium on the PATH")
-
-    def opened(page: Path, *flags: str) -> tuple[str, str]:
-        profile = tmp_path_factory.mktemp("profile")
-        command = [chromium, *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-        return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
-
-    return opened
-
-
-def written(done: Result, folder: Path) -> Path:
+def write(done: Result, folder: Path) -> Path:
     return report.write(figures(done), done, folder).page
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A year of a few symbols, whose reasons, notes and one of whose names are HTML."""
-    return written(year_of_trading(SYMBOLS, reason=HOSTILE), tmp_path_factory.mktemp("page"))
+    return write(year_of_trading(SYMBOLS, reason=HOSTILE), tmp_path_factory.mktemp("page"))
 
 
 @pytest.fixture(scope="module")
-def measure(browse: Browse) -> Callable[..., Any]:
-    """What the browser makes of a page: sizes, colours, what was fetched. `on_a_phone` it is 360 px wide."""
-
-    def measured(page: Path, *flags: str, on_a_phone: bool = False) -> Any:
-        text = re.sub(r"<meta http-equiv[^>]*>", "", page.read_text(encoding="utf-8"))
-        copy, frame = page.with_name("measured.html"), page.with_name("frame.html")
-        copy.write_text(text.replace("</body>", f"{MEASURE}</body>"), encoding="utf-8")
-        frame.write_text(FRAME, encoding="utf-8")
-        dom, console = browse(frame if on_a_phone else copy, *flags)
-        assert console == ""
-        found = re.search(r"measured({.*})end", dom)
-        assert found, dom
-        return json.loads(re.sub(r"&(amp|lt|gt);", lambda name: {"amp": "&", "lt": "<", "gt": ">"}[name[1]], found[1]))
-
-    return measured
+def light(browse: Browse, page: Path) -> Any:
+    return measure(browse, page, MEASURE, LIGHT, "--window-size=1280,900")
 
 
 @pytest.fixture(scope="module")
-def light(measure: Callable[..., Any], page: Path) -> Any:
-    return measure(page, LIGHT, "--window-size=1280,900")
+def dark(browse: Browse, page: Path) -> Any:
+    """On a phone, which is 360 px wide."""
+    return measure(browse, page, MEASURE, DARK, "--hide-scrollbars", "--window-size=800,900", frame=FRAME)
 
 
-@pytest.fixture(scope="module")
-def dark_phone(measure: Callable[..., Any], page: Path) -> Any:
-    return measure(page, DARK, "--hide-scrollbars", "--window-size=800,900", on_a_phone=True)
+class TestPage(RulesOfPages):
+    """What holds of every page."""
 
 
 @pytest.mark.parametrize("name", CHARTS)
@@ -134,8 +96,8 @@ def test_a_desk_shows_each_chart_once_and_large_enough(light: Any, name: str) ->
 
 
 @pytest.mark.parametrize("name", CHARTS)
-def test_a_phone_shows_each_chart_once_within_its_width(dark_phone: Any, name: str) -> None:
-    (chart,) = dark_phone["charts"][f"chart-{name}"]
+def test_a_phone_shows_each_chart_once_within_its_width(dark: Any, name: str) -> None:
+    (chart,) = dark["charts"][f"chart-{name}"]
     assert 250 < chart["size"]["width"] <= PHONE_PX
     assert chart["least_letter"] > 8
     assert chart["left"] >= 0
@@ -176,30 +138,12 @@ def test_each_symbol_that_was_traded_has_its_prices_with_the_trend_line_and_mark
         assert card["marks"] > 10
 
 
-def test_the_page_fetches_nothing(light: Any) -> None:
-    assert light["fetched"] == []
-
-
-def test_html_from_outside_is_not_made_part_of_the_page(light: Any) -> None:
-    assert (light["scripts"], light["images"]) == (1, 0)  # the one script is the one that measures
-
-
-def test_dark_mode_turns_the_page_and_the_charts(light: Any, dark_phone: Any) -> None:
-    assert light["page"] != dark_phone["page"]
-    assert light["ink"] != dark_phone["ink"]
-
-
-def test_a_phone_needs_no_sideways_scrolling(dark_phone: Any) -> None:
-    assert (dark_phone["width"], dark_phone["overflow"]) == (PHONE_PX, 0)
+def test_a_phone_needs_no_sideways_scrolling(dark: Any) -> None:
+    assert (dark["width"], dark["overflow"]) == (PHONE_PX, 0)
 
 
 def test_many_trades_are_folded_away(light: Any) -> None:
     assert "All 33 trades" in light["folded"]
-
-
-def test_the_browser_has_no_complaint_about_the_page_and_its_policy(browse: Browse, page: Path) -> None:
-    _, console = browse(page)
-    assert console == ""
 
 
 def test_html_from_outside_is_shown_as_text(page: Path) -> None:
@@ -208,20 +152,9 @@ def test_html_from_outside_is_shown_as_text(page: Path) -> None:
     assert "<script>" not in page.read_text(encoding="utf-8")
 
 
-def test_nothing_in_the_page_points_outside(page: Path) -> None:
-    links = [value for _, attributes in Elements(page).found for name, value in attributes.items() if name in LINKS]
-    assert [link for link in links if not (link or "").startswith(("#", "data:"))] == []
-    assert re.findall(r"url\((?!#)", page.read_text(encoding="utf-8")) == []
-
-
-def test_every_id_in_the_page_is_its_own(page: Path) -> None:
-    ids = [attributes["id"] for _, attributes in Elements(page).found if "id" in attributes]
-    assert sorted(ids, key=str) == sorted(set(ids), key=str)
-
-
 def test_every_picture_is_described_for_those_who_do_not_see_it(page: Path) -> None:
     elements = Elements(page)
-    pictures = [attributes for attributes in elements.named("svg") if attributes.get("role") == "img"]
+    pictures = [attributes for attributes in elements.find_all("svg") if attributes.get("role") == "img"]
     assert len(pictures) == 2 * len(CHARTS) + 3
     assert "At the end: Strategy 105,221 USD, Buy and hold 123,485 USD, cash 100,000 USD." in elements.text
 
@@ -233,7 +166,7 @@ def test_the_page_tells_what_it_does_not_show(page: Path) -> None:
 
 
 def test_an_interrupted_backtest_says_so_at_the_top(tmp_path: Path) -> None:
-    elements = Elements(written(replace(year_of_trading(bars=40), is_complete=False), tmp_path))
+    elements = Elements(write(replace(year_of_trading(bars=40), is_complete=False), tmp_path))
     assert "Interrupted on 7 May 2021" in elements.alarms
     assert "Interrupted on 7 May 2021: " in elements.text
 
@@ -243,10 +176,10 @@ def test_a_whole_backtest_has_no_alarm(page: Path) -> None:
 
 
 def test_a_backtest_that_traded_nothing_says_so(tmp_path: Path) -> None:
-    elements = Elements(written(result(panel({"AAA": [10, 11], "BBB": [10, 9]})), tmp_path))
+    elements = Elements(write(result(panel({"AAA": [10, 11], "BBB": [10, 9]})), tmp_path))
     assert "No symbol was traded." in elements.text
     assert "Never traded: AAA, BBB." in elements.text
-    assert list(elements.named("article")) == []
+    assert list(elements.find_all("article")) == []
 
 
 @pytest.mark.parametrize("bars", [0, 1, 2])
@@ -254,17 +187,17 @@ def test_the_shortest_backtests_have_a_page(tmp_path: Path, bars: int) -> None:
     over = panel({"AAA": [10.0, 10.0]})
     fills = [fill(over, 0, "AAA", 100, 10.0)] if bars == 2 else []
     done = result(over, fills, first=2 - bars, is_complete=bool(bars))
-    assert "What this does not show" in Elements(written(done, tmp_path)).text
+    assert "What this does not show" in Elements(write(done, tmp_path)).text
 
 
 def test_bars_shorter_than_a_day_have_their_time(tmp_path: Path) -> None:
     over = year_of_trading(bars=40)
     hourly = replace(over.options, settings=replace(over.options.settings, bar_interval="1h"))
-    assert "15 Mar 2021, 00:00 to" in Elements(written(replace(over, options=hourly), tmp_path)).text
+    assert "15 Mar 2021, 00:00 to" in Elements(write(replace(over, options=hourly), tmp_path)).text
 
 
 def test_many_symbols_are_folded_away_and_the_page_stays_small(tmp_path: Path) -> None:
-    path = written(year_of_trading([f"S{number:02d}" for number in range(28)], 300), tmp_path)
+    path = write(year_of_trading([f"S{number:02d}" for number in range(28)], 300), tmp_path)
     assert path.stat().st_size < 1_000_000
     summaries = re.findall(r"<summary>([^<]*)</summary>", path.read_text(encoding="utf-8"))
     assert "27 symbols" in summaries

@@ -1,8 +1,6 @@
 """`make parity` and `make bench-engine`: what they say of the engines, and what they would say of worse ones."""
 
 import json
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +10,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from scripts import ROOT
-from scripts.bench import engines, parity
+from scripts.bench import engines, harness, parity
+from scripts.bench.harness import Measurement
 from scripts.bench.parity import ParityCase
+from scripts.console import CommandError
 from tests.commands import Command, in_process
 from trader.forecasting.map import model
 from trader.forecasting.map.forecaster import MapForecaster
@@ -25,13 +24,13 @@ SMALL = ("--windows", "2", "--symbols", "2", "--bars", "120")
 
 
 @pytest.fixture
-def compared(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def compare_engines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     monkeypatch.setattr(parity, "pool", lambda: ThreadPoolExecutor(2))  # what a test has changed is changed there too
     return in_process(parity.main, monkeypatch, capsys)
 
 
-def test_a_comparison_has_its_tables_as_json(compared: Command, tmp_path: Path) -> None:
-    code, out, _ = compared(*SMALL, "--json", "--picture", str(tmp_path / "parity.svg"))
+def test_a_comparison_has_its_tables_as_json(compare_engines: Command, tmp_path: Path) -> None:
+    code, out, _ = compare_engines(*SMALL, "--json", "--picture", str(tmp_path / "parity.svg"))
     found = json.loads(out)
     assert code == 0
     assert [(row["what"], row["fits"], row["worse"]) for row in found["models"]] == [
@@ -67,8 +66,8 @@ def test_a_comparison_is_a_table_for_people(capsys: pytest.CaptureFixture[str]) 
         (["--picture", "no/such/parity.svg"], "there is no folder no/such; make it first"),
     ],
 )
-def test_what_cannot_be_compared_is_said_before_any_work(compared: Command, words: list[str], said: str) -> None:
-    code, _, errors = compared(*words)
+def test_what_cannot_be_compared_is_said_before_any_work(compare_engines: Command, words: list[str], said: str) -> None:
+    code, _, errors = compare_engines(*words)
     assert (code, said in errors) == (2, True)
 
 
@@ -100,11 +99,11 @@ def test_a_residual_that_is_too_large_fails_the_comparison(monkeypatch: pytest.M
     assert not summary().is_reached
 
 
-def test_a_missed_target_is_the_commands_exit_code(compared: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missed_target_is_the_commands_exit_code(compare_engines: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     missed = replace(summary(), worse=1)
     monkeypatch.setattr(parity, "models", lambda *_: [missed])
     monkeypatch.setattr(parity, "decisions", lambda *_: [])
-    assert compared("--json")[0] == 1
+    assert compare_engines("--json")[0] == 1
 
 
 def test_what_map_hands_to_prophet_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,24 +123,47 @@ def test_the_made_symbols_are_as_many_as_asked_for_and_like_the_real_ones() -> N
 
 def test_forecasts_that_are_denied_are_no_measurement() -> None:
     with pytest.raises(AssertionError, match="every symbol has a trend line"):
-        engines.seconds(engines.ours(), {"AAPL": engines.closes(1, 250)["AAPL"].iloc[:5]})
+        engines.forecast_s(engines.ours(), {"AAPL": engines.closes(1, 250)["AAPL"].iloc[:5]})
 
 
-def test_the_memory_of_a_process_is_told_in_bytes() -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "scripts.bench.engines", "--peak", "30"],
-        env={"PYTHONPATH": "function:."},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert 50e6 < int(ended.stdout) < 300e6
+def test_the_memory_of_a_process_is_told_in_bytes(tmp_path: Path) -> None:
+    assert 50e6 < harness.run("scripts.bench.engines", "--fit", "30", folder=str(tmp_path)) < 300e6
+
+
+def test_a_command_that_fails_is_no_measurement(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="ended with 2: usage: make bench-engine"):
+        harness.run("scripts.bench.engines", "--no-such", folder=str(tmp_path))
+
+
+def finished(
+    lines: list[Measurement], capsys: pytest.CaptureFixture[str], *, as_json: bool = False
+) -> tuple[object, str]:
+    """The exit code, and what is printed."""
+    with pytest.raises(SystemExit) as ended:
+        harness.finish(lines, as_json=as_json)
+    return ended.value.code, capsys.readouterr().out
+
+
+def test_a_missed_target_is_marked_in_the_table_and_is_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    met, missed = harness.is_at_least(3.0, 2.5, "this", "3 times"), harness.is_below(12.0, 10, "that", unit="s")
+    assert finished([met], capsys)[0] == 0
+    code, out = finished([met, missed], capsys)
+    assert (code, "≥ 2.5 times" in out, "< 10 s  MISSED" in out, out.count("MISSED")) == (1, True, True, 1)
+    assert json.loads(finished([missed], capsys, as_json=True)[1]) == [
+        {"what": "that", "measured": "12 s", "target": "< 10 s", "is_reached": False}
+    ]
+
+
+def test_a_busy_machine_is_told_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (1000.0, 1.0, 1.0))
+    with harness.measuring():
+        pass
+    assert "this machine is busy (load " in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_engine_that_is_measured_is_the_bots() -> None:
     assert isinstance(engines.ours(), MapForecaster)
-    assert engines.loop(engines.closes(1, 60)) > 0
+    engines.loop(engines.closes(1, 60))
 
 
 def test_progress_of_a_comparison_is_told() -> None:

@@ -1,10 +1,3 @@
-import json
-import os
-import re
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +5,10 @@ import pytest
 
 from scripts.report import formatting
 from scripts.report.html import write_page
-from tests.run_record import LOST, SLOT, denial, order, record, record_of_a_lost_stop_loss, stopped
+from tests.pages import DARK, LIGHT, Browse, Elements, RulesOfPages, measure
+from tests.run_record import LOST, SLOT, denial, order, record, record_of_a_lost_stop_loss, stop_record
 
 HOSTILE = '<script>alert(1)</script><img src="http://127.0.0.1:9/x" onerror="alert(2)">'
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--enable-logging=stderr",
-    "--v=0",
-    "--dump-dom",
-]
-DARK = "--blink-settings=preferredColorScheme=0"
-LIGHT = "--blink-settings=preferredColorScheme=1"
-
 # Runs in a copy of the page without its policy, so that an injected script would run there too.
 MEASURE = """
 <script>
@@ -54,26 +32,6 @@ document.querySelector('pre').textContent = 'measured' + JSON.stringify(measured
 </script>
 """
 
-type Browse = Callable[..., tuple[str, str]]
-
-
-@pytest.fixture(scope="module")
-def browse(tmp_path_factory: pytest.TempPathFactory) -> Browse:
-    """Opens a file in Chromium; gives the document as the browser holds it, and its console."""
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("no chromium on the PATH: install it in the CI image, the page is tested in a real browser")
-        pytest.skip("left out: no chromium on the PATH")
-
-    def opened(page: Path, *flags: str) -> tuple[str, str]:
-        profile = tmp_path_factory.mktemp("profile")
-        command = [chromium, *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-        return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
-
-    return opened
-
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -86,30 +44,18 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def measure(browse: Browse) -> Callable[..., Any]:
-    """What the browser makes of a page: sizes, colours, what was fetched."""
-
-    def measured(page: Path, *flags: str) -> Any:
-        text = re.sub(r"<meta http-equiv[^>]*>", "", page.read_text(encoding="utf-8"))
-        copy = page.with_name("measured.html")
-        copy.write_text(text.replace("</body>", f"{MEASURE}</body>"), encoding="utf-8")
-        dom, console = browse(copy, *flags)
-        assert console == ""
-        found = re.search(r"measured({.*})end", dom)
-        assert found, dom
-        return json.loads(found[1])
-
-    return measured
+def light(browse: Browse, page: Path) -> Any:
+    return measure(browse, page, MEASURE, LIGHT, "--window-size=1280,900")
 
 
 @pytest.fixture(scope="module")
-def light(measure: Callable[..., Any], page: Path) -> Any:
-    return measure(page, LIGHT, "--window-size=1280,900")
+def dark(browse: Browse, page: Path) -> Any:
+    """In a narrow window."""
+    return measure(browse, page, MEASURE, DARK, "--window-size=500,900")
 
 
-@pytest.fixture(scope="module")
-def dark_and_narrow(measure: Callable[..., Any], page: Path) -> Any:
-    return measure(page, DARK, "--window-size=500,900")
+class TestPage(RulesOfPages):
+    """What holds of every page."""
 
 
 def test_the_browser_shows_a_chart_of_every_forecast(light: Any) -> None:
@@ -129,63 +75,18 @@ def test_every_chart_names_its_last_price_and_trend(light: Any) -> None:
     assert {"1,234.56", "1,300.00"} <= set(numbers["BRK.B"])
 
 
-def test_the_page_fetches_nothing(light: Any) -> None:
-    assert light["fetched"] == []
-
-
-def test_a_brokers_html_is_not_made_part_of_the_page(light: Any) -> None:
-    assert (light["scripts"], light["images"]) == (1, 0)  # the one script is the one that measures
-
-
-def test_dark_mode_turns_the_page_and_the_charts(light: Any, dark_and_narrow: Any) -> None:
-    assert light["page"] != dark_and_narrow["page"]
-    assert light["ink"] != dark_and_narrow["ink"]
-
-
-def test_a_narrow_window_needs_no_sideways_scrolling(dark_and_narrow: Any) -> None:
-    assert dark_and_narrow["overflow"] <= 0
-
-
-def test_the_browser_has_no_complaint_about_the_page_and_its_policy(browse: Browse, page: Path) -> None:
-    _, console = browse(page)
-    assert console == ""
+def test_a_narrow_window_needs_no_sideways_scrolling(dark: Any) -> None:
+    assert dark["overflow"] <= 0
 
 
 def test_the_browser_has_no_complaint_about_a_stopped_run(browse: Browse, tmp_path: Path) -> None:
-    write_page(stopped("HALTED", "parameter /bot/halt is true"), tmp_path / "run.html")
+    write_page(stop_record("HALTED", "parameter /bot/halt is true"), tmp_path / "run.html")
     dom, console = browse(tmp_path / "run.html")
     assert console == ""
     assert "Stopped: halted" in dom
 
 
-class Elements(HTMLParser):
-    """Every element with its attributes, all text outside the style sheet, and what of it is in the alarm's colour."""
-
-    def __init__(self, page: Path) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.alarms: list[str] = []
-        self._in_style = self._in_alarm = False
-        self.feed(page.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-        self._in_style = tag == "style"
-        if tag in {"p", "td", "section"}:
-            self._in_alarm = "alarm" in (dict(attrs).get("class") or "").split()
-
-    def handle_data(self, data: str) -> None:
-        if not self._in_style:
-            self.text += f" {data.strip()}" if data.strip() else ""
-            if self._in_alarm and data.strip():
-                self.alarms.append(data.strip())
-
-    def named(self, tag: str) -> Iterator[dict[str, str | None]]:
-        return (attributes for name, attributes in self.found if name == tag)
-
-
-def written(tmp_path: Path, record: dict[str, Any]) -> Elements:
+def write(tmp_path: Path, record: dict[str, Any]) -> Elements:
     write_page(record, tmp_path / "deep" / "run.html")
     return Elements(tmp_path / "deep" / "run.html")
 
@@ -194,46 +95,30 @@ def test_a_brokers_html_is_shown_as_text(page: Path) -> None:
     assert Elements(page).text.count("<script>alert(1)</script>") >= 3  # in the note, the card and the table
 
 
-def test_nothing_in_the_page_points_outside(page: Path) -> None:
-    links = [value for _, attributes in Elements(page).found for name, value in attributes.items() if name in LINKS]
-    assert links
-    assert [link for link in links if not (link or "").startswith(("#", "data:"))] == []
-    assert "@import" not in page.read_text(encoding="utf-8")
-    assert re.findall(r"url\((?!#)", page.read_text(encoding="utf-8")) == []
-
-
-LINKS = {"src", "href", "xlink:href", "srcset", "action", "data", "poster"}
-
-
-def test_every_id_in_the_page_is_its_own(page: Path) -> None:
-    ids = [attributes["id"] for _, attributes in Elements(page).found if "id" in attributes]
-    assert sorted(ids, key=str) == sorted(set(ids), key=str)
-
-
 def test_the_headline_says_what_happened(tmp_path: Path) -> None:
-    text = written(tmp_path, record()).text.replace("\N{NO-BREAK SPACE}", " ")
+    text = write(tmp_path, record()).text.replace("\N{NO-BREAK SPACE}", " ")
     assert "3 orders placed, 2 refused, 1 left alone" in text
 
 
 def test_the_tiles_show_the_account_before_and_after(tmp_path: Path) -> None:
-    text = written(tmp_path, record()).text
+    text = write(tmp_path, record()).text
     assert "Equity 99,981.12 USD 100,000.00 before, " + formatting.MINUS + "18.88" in text
 
 
 def test_every_chart_is_described_for_those_who_do_not_see_it(tmp_path: Path) -> None:
-    elements = written(tmp_path, record())
-    assert sum(attributes.get("role") == "img" for attributes in elements.named("svg")) == 6
+    elements = write(tmp_path, record())
+    assert sum(attributes.get("role") == "img" for attributes in elements.find_all("svg")) == 6
     assert "AAA: price and trend line" in elements.text
     assert "is 5.9% below the trend line at 104.50 USD. Insight: UP." in elements.text
 
 
 def test_every_table_header_has_a_scope(tmp_path: Path) -> None:
-    scopes = [attributes.get("scope") for attributes in written(tmp_path, record()).named("th")]
+    scopes = [attributes.get("scope") for attributes in write(tmp_path, record()).find_all("th")]
     assert scopes == ["col"] * 8 + ["row"] * 6
 
 
 def test_the_table_shows_how_many_shares_each_symbol_is_to_have(tmp_path: Path) -> None:
-    text = written(tmp_path, record()).text
+    text = write(tmp_path, record()).text
     assert "Insight Target Order or refusal" in text
     assert "▲ UP 37 buy 37" in text
     assert "▼ DOWN 0 sell 12.5" in text
@@ -242,25 +127,25 @@ def test_the_table_shows_how_many_shares_each_symbol_is_to_have(tmp_path: Path) 
 
 
 def test_symbols_without_a_stop_loss_are_an_alarm_with_what_to_do(tmp_path: Path) -> None:
-    elements = written(tmp_path, record(unprotected=["DDD", "CCC"]))
+    elements = write(tmp_path, record(unprotected=["DDD", "CCC"]))
     assert "Without a stop loss: DDD, CCC" in elements.alarms
     assert f"What to do: {formatting.UNPROTECTED_REMEDY}" in elements.text
 
 
 def test_the_runs_that_were_cut_off_before_are_named(tmp_path: Path) -> None:
-    text = written(tmp_path, record(recovered=["2022-12-28T20:45:00Z", "2022-12-28T20:30:00Z"])).text
+    text = write(tmp_path, record(recovered=["2022-12-28T20:45:00Z", "2022-12-28T20:30:00Z"])).text
     assert "were cut off, and are on record now: Wed 28 Dec 2022, 15:45; Wed 28 Dec 2022, 15:30 New York" in text
 
 
 def test_a_run_that_was_cut_off_is_an_alarm(tmp_path: Path) -> None:
     badges = [
-        each["class"] for each in written(tmp_path, record(status="INTERRUPTED")).named("span") if "class" in each
+        each["class"] for each in write(tmp_path, record(status="INTERRUPTED")).find_all("span") if "class" in each
     ]
     assert "badge alarm" in badges
 
 
 def test_a_run_whose_positions_are_all_protected_has_no_alarm(tmp_path: Path) -> None:
-    elements = written(tmp_path, record(unprotected=[]))
+    elements = write(tmp_path, record(unprotected=[]))
     assert elements.alarms == []
     assert "Without a stop loss" not in elements.text
 
@@ -268,28 +153,28 @@ def test_a_run_whose_positions_are_all_protected_has_no_alarm(tmp_path: Path) ->
 def test_a_record_from_before_targets_and_protection_has_a_page(tmp_path: Path) -> None:
     old = record()
     del old["report"]["targets"], old["report"]["unprotected"]
-    assert "▲ UP buy 37" in written(tmp_path, old).text
+    assert "▲ UP buy 37" in write(tmp_path, old).text
 
 
 def test_a_refused_sale_that_cost_the_stop_loss_stands_out(tmp_path: Path) -> None:
-    alarms = written(tmp_path, record_of_a_lost_stop_loss()).alarms
+    alarms = write(tmp_path, record_of_a_lost_stop_loss()).alarms
     assert alarms.count("ORDER_REJECTED") == 2  # in the card and in the table; that of FFF took nothing away
     assert alarms.count(LOST) == 2
 
 
 def test_only_the_codes_that_occurred_are_explained(tmp_path: Path) -> None:
-    text = written(tmp_path, record()).text
+    text = write(tmp_path, record()).text
     assert "does not buy one whole share" in text
     assert "The halt switch is on" not in text
 
 
 def test_the_dead_band_is_drawn_for_the_trend_signal_only(tmp_path: Path) -> None:
-    assert "too close to call: ±1%" in written(tmp_path, record()).text
-    assert "±" not in written(tmp_path, interval_record()).text
+    assert "too close to call: ±1%" in write(tmp_path, record()).text
+    assert "±" not in write(tmp_path, interval_record()).text
 
 
 def test_the_forecast_interval_is_drawn_where_the_signal_has_one(tmp_path: Path) -> None:
-    text = written(tmp_path, interval_record()).text
+    text = write(tmp_path, interval_record()).text
     assert "forecast interval" in text
     assert "104.60" in text  # the forecast of AAA, beside its bar
 
@@ -304,26 +189,26 @@ def interval_record() -> dict[str, Any]:
 
 def test_many_symbols_without_prices_are_folded_away(tmp_path: Path) -> None:
     unpriced = [denial(f"ZZ{number}", "NO_PRICE_DATA", "file: no such symbol there") for number in range(483)]
-    elements = written(tmp_path, record(denials=unpriced))
+    elements = write(tmp_path, record(denials=unpriced))
     assert "483 symbols without prices" in elements.text
-    assert len(list(elements.named("tr"))) == 7
+    assert len(list(elements.find_all("tr"))) == 7
 
 
 def test_an_order_of_unknown_fate_stands_out(tmp_path: Path) -> None:
-    elements = written(tmp_path, record(orders=[order("AAA", "buy", 1.0, 98.36, status="unknown")]))
+    elements = write(tmp_path, record(orders=[order("AAA", "buy", 1.0, 98.36, status="unknown")]))
     assert elements.alarms.count("buy 1") == 2  # in the card and in the table
 
 
 def test_a_stopped_run_is_explained_with_what_to_do(tmp_path: Path) -> None:
-    elements = written(tmp_path, stopped("ALREADY_RAN", "claimed at 16:00:02"))
+    elements = write(tmp_path, stop_record("ALREADY_RAN", "claimed at 16:00:02"))
     assert "a slot is never traded twice" in elements.text
     assert "Detail: claimed at 16:00:02" in elements.text
     assert "What to do: Nothing: the next slot trades again." in elements.text
-    assert list(elements.named("table")) == []
+    assert list(elements.find_all("table")) == []
 
 
 def test_a_failed_run_shows_its_error(tmp_path: Path) -> None:
-    text = written(tmp_path, stopped("FAILED", "OSError: disk full")).text
+    text = write(tmp_path, stop_record("FAILED", "OSError: disk full")).text
     assert "The run failed" in text
     assert "OSError: disk full" in text
 
@@ -348,12 +233,12 @@ def test_a_history_without_any_movement_is_drawn(tmp_path: Path, usd: list[float
     times = [SLOT.timestamp() - 86_400 * bar for bar in reversed(range(len(usd)))]
     flat["observation"]["closes"]["AAA"] = {"times": times, "usd": usd}
     flat["report"]["forecasts"][0] |= {"price_usd": 5.0, "trend_usd": 5.0, "line": [[SLOT.isoformat(), 5.0]]}
-    assert "AAA: price and trend line" in written(tmp_path, flat).text
+    assert "AAA: price and trend line" in write(tmp_path, flat).text
 
 
 def test_a_symbol_whose_prices_were_not_kept_has_a_row_and_no_chart(tmp_path: Path) -> None:
     lost = record()
     del lost["observation"]["closes"]["AAA"]
-    elements = written(tmp_path, lost)
-    assert len(list(elements.named("article"))) == 5
-    assert len(list(elements.named("tr"))) == 7
+    elements = write(tmp_path, lost)
+    assert len(list(elements.find_all("article"))) == 5
+    assert len(list(elements.find_all("tr"))) == 7

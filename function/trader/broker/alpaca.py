@@ -10,15 +10,9 @@ from http import HTTPStatus
 from typing import TypeGuard
 
 from trader.alpaca.client import AlpacaClient, Json, NoAnswerError, RefusedError
-from trader.broker.base import (
-    BrokerError,
-    MarketClock,
-    OrderRejectedError,
-    OrderStateUnknownError,
-    UnexpectedResponseError,
-)
+from trader.broker.base import MarketClock, OrderRejectedError, OrderStateUnknownError, UnexpectedResponseError
 from trader.logs import one_line
-from trader.model import Account, Code, OpenOrder, Order, OrderStatus, OrderType, Position, Side
+from trader.model import Account, BrokerError, Code, OpenOrder, Order, OrderStatus, OrderType, Position, Side
 from trader.schedule.base import present
 
 LOG = logging.getLogger(__name__)

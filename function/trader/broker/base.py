@@ -7,12 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, Self
 
-from trader.model import Account, Code, OpenOrder, Order, Position, Side
+from trader.model import Account, BrokerError, Code, OpenOrder, Order, Position, Side
 from trader.schedule.base import parse_slot_id, slot_id
-
-
-class BrokerError(Exception):
-    """The broker did not answer, or answered nonsense: nothing is known, so the run stops."""
 
 
 class UnexpectedResponseError(BrokerError):

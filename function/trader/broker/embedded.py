@@ -16,8 +16,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from trader import codec
-from trader.broker.base import BrokerError, MarketClock, OrderRejectedError, OrderStateUnknownError
-from trader.model import Account, Closes, Code, OpenOrder, Order, OrderStatus, Position, Side
+from trader.broker.base import MarketClock, OrderRejectedError, OrderStateUnknownError
+from trader.model import Account, BrokerError, Closes, Code, OpenOrder, Order, OrderStatus, Position, Side
 from trader.schedule import sessions
 
 LOG = logging.getLogger("trader")

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from trader.broker.base import BrokerError, OrderHistory, OrderId, UnexpectedResponseError
+from trader.broker.base import OrderHistory, OrderId, UnexpectedResponseError
 from trader.codec import decode, encode
 from trader.deadline import ORDER_TIME_S, Deadline
 from trader.journal.base import JournalError, Run
 from trader.journal.entry import Journal, JournalEntry
 from trader.journal.record import VERSION, build_record, build_report
-from trader.model import BrokerName, Code, Json, Order, Outcome, Report, RunStopped, Side
+from trader.model import BrokerError, BrokerName, Code, Json, Order, Outcome, Report, RunStopped, Side
 from trader.settings import Settings
 
 LOG = logging.getLogger("trader")

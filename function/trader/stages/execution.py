@@ -8,9 +8,9 @@ from time import sleep
 
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from trader.broker.base import Broker, BrokerError, OrderId, OrderRejectedError, OrderStateUnknownError
+from trader.broker.base import Broker, OrderId, OrderRejectedError, OrderStateUnknownError
 from trader.deadline import ORDER_TIME_S, Deadline
-from trader.model import Code, Denial, OpenOrder, Order, OrderStatus, Side, Target
+from trader.model import BrokerError, Code, Denial, OpenOrder, Order, OrderStatus, Side, Target
 from trader.settings import Settings
 
 CANCEL_TIME_S = 8.0

@@ -7,12 +7,24 @@ from dataclasses import dataclass
 from functools import partial
 
 from trader.alpha import models as alpha
-from trader.broker.base import Broker, BrokerError
+from trader.broker.base import Broker
 from trader.codec import encode
 from trader.deadline import ORDER_TIME_S, Deadline
 from trader.forecasting.base import Forecaster, Forecasts
 from trader.journal.base import RankingStore, Run
-from trader.model import NEW_YORK, Account, Code, Decision, Denial, Insight, Observation, Order, Outcome, RunStopped
+from trader.model import (
+    NEW_YORK,
+    Account,
+    BrokerError,
+    Code,
+    Decision,
+    Denial,
+    Insight,
+    Observation,
+    Order,
+    Outcome,
+    RunStopped,
+)
 from trader.prices.reader import Prices
 from trader.prices.series import last_bars
 from trader.progress import Progress, no_progress

@@ -1,7 +1,6 @@
 """The pictures of a backtest, as inline SVG: drawn wide for a desk and narrow for a phone, in the page's colours."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from scripts.backtest.model import Result
 from scripts.backtest.report import formatting
 from scripts.report import svg
-from scripts.report.charts import DATE_PATTERNS
 from scripts.report.formatting import MINUS, Json, new_york, plain
 from scripts.report.svg import COLOURS
 
@@ -29,6 +27,10 @@ MAX_BARS = 30
 
 SYMBOL_CHARACTERS = 10
 """So many have room beside the bars; of US stocks all do."""
+
+
+OF_AXES = "axes fraction", "data"
+"""Across: a share of the axes' width."""
 
 
 class Size(NamedTuple):
@@ -149,10 +151,10 @@ def results(figures: Json) -> Chart:
         for at, row in enumerate(rows):
             name = plain(row["symbol"])
             shown = name if len(name) <= SYMBOL_CHARACTERS else f"{name[: SYMBOL_CHARACTERS - 1]}…"
-            _text(axes, (0, at), shown, "ink", (-6, 0), x_of_axes=True, ha="right", weight=700)
+            svg.add_text(axes, (0, at), shown, "ink", (-6, 0), xycoords=OF_AXES, ha="right", bold=True)
             value = f"{row['pnl_usd']:+,.0f}".replace("-", MINUS)
             side = 1 if row["pnl_usd"] >= 0 else -1
-            _text(axes, (row["pnl_usd"], at), value, "muted", (5 * side, 0), ha="left" if side > 0 else "right")
+            svg.add_text(axes, (row["pnl_usd"], at), value, "muted", (5 * side, 0), ha="left" if side > 0 else "right")
 
     said = ", ".join(f"{plain(row['symbol'])} {row['pnl_usd']:+,.0f} USD" for row in rows)
     return _chart("results", "Result by symbol", f"{said}.", sizes, draw, margins=(0.15, 0.09))
@@ -178,18 +180,18 @@ def calibration(figures: Json) -> Chart:
         axes.grid(visible=False)
         axes.set_xticks([])
         axes.set_yticks([])
-        _text(axes, (0, -0.62), "below, inside and above the interval", "muted", (0, 0))
+        svg.add_text(axes, (0, -0.62), "below, inside and above the interval", "muted", (0, 0))
         for row, (name, parts) in enumerate(shares.items()):
             for left, part, colour in zip(np.cumsum([0, *parts[:2]]), parts, ("down", "trend", "up"), strict=True):
                 axes.barh(row, part, left=left, color=COLOURS[colour], alpha=0.75 if row == 0 else 0.3, height=0.66)
                 if part >= 0.08:
-                    _text(axes, (left + part / 2, row), f"{part:.0%}", "ink", (0, 0), ha="center", weight=700)
-            _text(axes, (0, row), name, "ink", (-6, 0), ha="right")
-        _text(axes, (0, 2.15), "mean error, of the price", "muted", (0, 0))
+                    svg.add_text(axes, (left + part / 2, row), f"{part:.0%}", "ink", (0, 0), ha="center", bold=True)
+            svg.add_text(axes, (0, row), name, "ink", (-6, 0), ha="right")
+        svg.add_text(axes, (0, 2.15), "mean error, of the price", "muted", (0, 0))
         for row, (name, error) in enumerate(errors.items(), start=3):
             axes.barh(row - 0.2, 0.8 * error / longest, color=COLOURS["trend" if row == 3 else "muted"], height=0.6)
-            _text(axes, (0, row - 0.2), name, "ink", (-6, 0), ha="right")
-            _text(axes, (0.8 * error / longest, row - 0.2), f"{error:.2%}", "muted", (6, 0))
+            svg.add_text(axes, (0, row - 0.2), name, "ink", (-6, 0), ha="right")
+            svg.add_text(axes, (0.8 * error / longest, row - 0.2), f"{error:.2%}", "muted", (6, 0))
 
     return _chart("calibration", "Calibration", formatting.calibration(figures), HALF, draw, margins=(0.16, 0.03))
 
@@ -208,17 +210,17 @@ class PriceCharts:
     def svg(self, symbol: str, trades: Sequence[Json]) -> Markup:
         """The chart of a symbol of the panel, with its `trades` of figures()."""
         closes = self._closes[symbol].to_numpy(dtype=np.float64)
-        with _axes(self._figure, margins=(0.08, 0.13)) as axes:
-            toned = {colour: [trade for trade in trades if _tone(trade) == colour] for colour in TONES}
-            for colour, some in toned.items():
-                self._shade(axes, some, colour)
-            axes.plot(*_thin_out(closes, CARD), color=COLOURS["ink"], lw=1.0, solid_joinstyle="round")
-            if symbol in self._trends:
-                axes.plot(*_thin_out(self._trends[symbol], CARD), color=COLOURS["trend"], lw=1.4)
-            for colour, some in toned.items():
-                self._mark(axes, some, colour)
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda usd, _: f"{usd:,g}"))
-            _time_axis(axes, self._figures, small=True)
+        axes = _axes(self._figure, margins=(0.08, 0.13))
+        toned = {colour: [trade for trade in trades if _tone(trade) == colour] for colour in TONES}
+        for colour, some in toned.items():
+            self._shade(axes, some, colour)
+        axes.plot(*_thin_out(closes, CARD), color=COLOURS["ink"], lw=1.0, solid_joinstyle="round")
+        if symbol in self._trends:
+            axes.plot(*_thin_out(self._trends[symbol], CARD), color=COLOURS["trend"], lw=1.4)
+        for colour, some in toned.items():
+            self._mark(axes, some, colour)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda usd, _: f"{usd:,g}"))
+        _time_axis(axes, self._figures, small=True)
         name = plain(symbol)
         words = f"Closes of {name}, {formatting.dates(self._figures)}, with {len(trades)} trades marked."
         return svg.inline(self._figure, title=f"{name}: price and trades", description=words, salt=name)
@@ -262,29 +264,19 @@ def _chart(
     pictures = []
     for size in sizes:
         figure = Figure(figsize=(size.width, size.height))
-        with _axes(figure, margins or (0.72 / size.width, 0.36 / size.height)) as axes:
-            draw(axes, size)
+        draw(_axes(figure, margins or (0.72 / size.width, 0.36 / size.height)), size)
         pictures.append(
             svg.inline(figure, title=title, description=description, salt=name, css_class=f"chart {size.name}")
         )
     return Chart(name, tuple(pictures))
 
 
-@contextmanager
-def _axes(figure: Figure, margins: tuple[float, float]) -> Iterator[Axes]:
+def _axes(figure: Figure, margins: tuple[float, float]) -> Axes:
     """Empty axes in the style of all charts."""
-    figure.clear()
-    figure.patch.set_visible(False)
     left, bottom = margins
-    axes = figure.add_axes((left, bottom, 0.995 - left, 0.97 - bottom))
-    axes.patch.set_visible(False)
-    for side in ("top", "right", "left", "bottom"):
-        axes.spines[side].set_visible(False)
-    axes.grid(axis="y", color=COLOURS["grid"], lw=0.8)
-    axes.tick_params(length=0, labelsize=10, labelcolor=COLOURS["muted"], pad=5)
-    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes = svg.add_axes(figure, (left, bottom, 0.995 - left, 0.97 - bottom), size=10)
     axes.set_axisbelow(True)
-    yield axes
+    return axes
 
 
 def _time_axis(axes: Axes, figures: Json, *, room: float = 0.0, dates: int = 4, small: bool = False) -> None:
@@ -295,7 +287,7 @@ def _time_axis(axes: Axes, figures: Json, *, room: float = 0.0, dates: int = 4, 
     if small:
         axes.tick_params(labelsize=9)
     days = (new_york(times[-1]) - new_york(times[0])).total_seconds() / 86_400
-    pattern = next(pattern for least, pattern in DATE_PATTERNS if days > least)
+    pattern = svg.date_pattern(days)
     bars = sorted({round(share) for share in np.linspace(0, len(times) - 1, dates)})
     axes.set_xticks(bars, [f"{new_york(times[bar]):{pattern}}" for bar in bars])
     if not room:  # the last date stays inside
@@ -310,35 +302,8 @@ def _labels(axes: Axes, bar: int, labels: Sequence[tuple[float, str, str]], *, o
     at = -np.inf
     for usd, name, colour in sorted(labels):
         at = max(usd, at + apart)
-        weight = 700 if colour == "trend" else 400
-        _text(axes, (bar, at), f"{name}{'\n' if on_two_lines else ' '}{usd:,.0f}", colour, (8, 0), weight=weight)
-
-
-def _text(
-    axes: Axes,
-    at: tuple[float, float],
-    words: str,
-    colour: str,
-    offset: tuple[float, float],
-    *,
-    ha: str = "left",
-    weight: int = 400,
-    x_of_axes: bool = False,
-) -> None:
-    axes.annotate(
-        words,
-        at,
-        xycoords=("axes fraction", "data") if x_of_axes else "data",
-        xytext=offset,
-        textcoords="offset points",
-        ha=ha,
-        va="center",
-        color=COLOURS[colour],
-        fontsize=10.5,
-        fontweight=weight,
-        annotation_clip=False,
-        parse_math=False,
-    )
+        said = f"{name}{'\n' if on_two_lines else ' '}{usd:,.0f}"
+        svg.add_text(axes, (bar, at), said, colour, (8, 0), bold=colour == "trend")
 
 
 def _thin_out(values: Numbers, size: Size, pick: Callable[..., Any] | None = None) -> tuple[Numbers, Numbers]:

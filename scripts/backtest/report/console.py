@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from scripts import console
 from scripts.backtest.report import formatting
 from scripts.report.formatting import Json, change, engine_words, plain
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 MAX_SYMBOLS, MAX_NOTES = 30, 5
 
 
-def show(figures: Json, paths: Paths, console: Console) -> None:
+def show(figures: Json, paths: Paths, out: Console) -> None:
     """Print the figures: what happened first, then how it came about, and where the page is."""
-    console.print()
+    out.print()
     for part in (_heading(figures), _key_figures(figures), _symbols(figures), _below(figures)):
         if part is not None:
-            console.print(part)
-            console.print()
+            out.print(part)
+            out.print()
     where = f" The picture of it: {paths.page}    the figures: {paths.json}"
-    console.print(Text(where, style="dim"), soft_wrap=True)  # a path can be copied whole
+    out.print(Text(where, style="dim"), soft_wrap=True)  # a path can be copied whole
 
 
 def _heading(figures: Json) -> RenderableType:
@@ -88,17 +88,9 @@ def _notes(notes: Sequence[Json]) -> Iterator[RenderableType]:
         yield _label("", f"... and {len(notes) - MAX_NOTES} more in the page")
 
 
-def _label(label: str, words: str) -> RenderableType:
-    grid = Table.grid(padding=(0, 1))
-    grid.add_column(width=12, style="dim")
-    grid.add_column(overflow="fold")
-    grid.add_row(label, Text(plain(words)))
-    return grid
+def _label(name: str, words: str) -> RenderableType:
+    return console.label(name, plain(words), width=12)
 
 
 def _table(first: str, *right: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0, 0, 1), header_style="bold")
-    table.add_column(first, no_wrap=True)
-    for heading in right:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table
+    return console.table(first, *right, numbers=right, whole=[first], padding=(0, 0, 0, 1))

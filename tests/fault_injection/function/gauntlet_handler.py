@@ -19,8 +19,8 @@ class Context:
         """What Lambda says, or what the test lets it say."""
         if self._promised_s is not None:
             return int(self._promised_s * 1000)
-        told: int = self._context.get_remaining_time_in_millis()
-        return told
+        result: int = self._context.get_remaining_time_in_millis()
+        return result
 
 
 def handler(event: dict[str, Any], context: Any) -> Any:

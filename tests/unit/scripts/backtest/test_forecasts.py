@@ -168,7 +168,7 @@ def test_settings_that_forecasts_depend_on_do_not(name: str) -> None:
     assert forecasts.key(options(**{name: 40})) != forecasts.key(options())
 
 
-def asked(table: forecasts.TableForecaster, prices: Panel, at: datetime) -> tuple[Forecast, ...]:
+def ask(table: forecasts.TableForecaster, prices: Panel, at: datetime) -> tuple[Forecast, ...]:
     closes = {symbol: prices.close[symbol].loc[:at].iloc[-50:] for symbol in prices.close.columns}
     return table.forecast(closes, Deadline.never()).forecasts
 
@@ -177,13 +177,13 @@ def test_what_is_known_is_not_computed_again() -> None:
     executor = Here()
     given = table(TWO, options(), 2)
     known = forecasts.TableForecaster(TWO, options(), times(TWO, 2), table=given, executor=executor)
-    assert asked(known, TWO, times(TWO, 2)[0])[0] is given["A", times(TWO, 2)[0]]
+    assert ask(known, TWO, times(TWO, 2)[0])[0] is given["A", times(TWO, 2)[0]]
 
 
 def test_with_an_executor_blocks_are_computed_before_they_are_asked_for() -> None:
     executor = Here()
     known = forecasts.TableForecaster(TWO, options(), times(TWO, 30), executor=executor)
-    asked(known, TWO, times(TWO, 30)[0])
+    ask(known, TWO, times(TWO, 30)[0])
     assert (
         max(len(bars) for task in executor.given for bars in task.bars.values()) == forecasts.BLOCK_BARS[Engine.PROPHET]
     )
@@ -196,7 +196,7 @@ def test_no_block_is_computed_twice(engine: str, tasks: int) -> None:
     chosen = options(ENGINE=engine)
     known = forecasts.TableForecaster(TWO, chosen, times(TWO, 12), executor=executor)
     for at in times(TWO, 12):
-        asked(known, TWO, at)
+        ask(known, TWO, at)
     given = [(tuple(task.bars), task.closes.index[-1]) for task in executor.given]
     assert len(given) == len(set(given)) == tasks
 
@@ -205,14 +205,14 @@ def test_an_unlikely_symbol_that_is_held_is_computed_when_it_is_asked_for() -> N
     falling = [100 * 0.99**bar for bar in range(BARS)]
     prices = panel(A=walk(1), DOWN=falling)
     known = forecasts.TableForecaster(prices, options(UNIVERSE_SIZE=1), times(prices, 1))
-    assert [each.symbol for each in asked(known, prices, times(prices, 1)[0])] == ["A", "DOWN"]
+    assert [each.symbol for each in ask(known, prices, times(prices, 1)[0])] == ["A", "DOWN"]
 
 
 def test_a_forecast_of_other_prices_is_never_decided_on() -> None:
     other = table(panel(A=walk(3), B=walk(4)), options(), 1)
     known = forecasts.TableForecaster(TWO, options(), times(TWO, 1), table=other)
     with pytest.raises(AssertionError, match="of other prices"):
-        asked(known, TWO, times(TWO, 1)[0])
+        ask(known, TWO, times(TWO, 1)[0])
 
 
 def test_a_fault_of_the_machine_is_no_denial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

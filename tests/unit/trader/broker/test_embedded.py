@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import SLOT, buy, daily, sell
-from trader.broker.base import BrokerError, OrderRejectedError, OrderStateUnknownError
+from trader.broker.base import OrderRejectedError, OrderStateUnknownError
 from trader.broker.embedded import EmbeddedBroker
-from trader.model import Closes, Code, Order
+from trader.model import BrokerError, Closes, Code, Order
 
 DAY = timedelta(days=1)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.builders import SLOT, account, buy, sell, settings
-from trader.broker.base import BrokerError, OrderId, UnexpectedResponseError
+from trader.broker.base import OrderId, UnexpectedResponseError
 from trader.broker.embedded import EmbeddedBroker
 from trader.deadline import ORDER_TIME_S, Deadline
 from trader.journal.base import Run
@@ -27,7 +27,7 @@ from trader.journal.recovery import (
     select_slot,
 )
 from trader.journal.stores import Folder
-from trader.model import Decision, Observation, Order, OrderStatus, RunStopped, Side
+from trader.model import BrokerError, Decision, Observation, Order, OrderStatus, RunStopped, Side
 from trader.wiring import open_journal
 
 NOW = SLOT + timedelta(hours=1)

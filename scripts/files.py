@@ -1,0 +1,39 @@
+"""Files that are written whole, or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from scripts.console import UnwritableError
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """A file to write beside `path`, which takes its place when all went well, and is gone when not. Raises OSError."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        part.replace(path)
+    finally:
+        with suppress(OSError):  # what hindered the writing may hinder this too, and is told already
+            part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file into the folder OUT, in place of the one that is there. Raises UnwritableError."""
+    with writing(path), replace_file(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say which file of the folder OUT it was that could not be written, and why. Raises UnwritableError."""
+    try:
+        yield
+    except OSError as error:
+        raise UnwritableError(
+            f"{path} cannot be written: {error.strerror or error}; "
+            "make room, or choose another folder with OUT=; what is done is kept"
+        ) from error

@@ -1,0 +1,120 @@
+"""HTML pages as Chromium makes them of their files, and what has to hold of every page."""
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-logging=stderr",
+    "--v=0",
+    "--dump-dom",
+]
+DARK = "--blink-settings=preferredColorScheme=0"
+LIGHT = "--blink-settings=preferredColorScheme=1"
+LINKS = {"src", "href", "xlink:href", "srcset", "action", "data", "poster"}
+
+type Browse = Callable[..., tuple[str, str]]
+
+
+@pytest.fixture(scope="session")
+def browse(tmp_path_factory: pytest.TempPathFactory) -> Browse:
+    """Opens a file in Chromium; gives the document as the browser holds it, and its console."""
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("no chromium on the PATH: install it in the CI image, the page is tested in a real browser")
+        pytest.skip("left out: no chromium on the PATH")
+
+    def open_page(page: Path, *flags: str) -> tuple[str, str]:
+        profile = tmp_path_factory.mktemp("profile")
+        command = [chromium, *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
+
+    return open_page
+
+
+def measure(browse: Browse, page: Path, script: str, *flags: str, frame: str = "") -> Any:
+    """What the browser makes of a page, as the script tells it; in the `frame`, a page that shows measured.html."""
+    text = re.sub(r"<meta http-equiv[^>]*>", "", page.read_text(encoding="utf-8"))
+    copy, framed = page.with_name("measured.html"), page.with_name("frame.html")
+    copy.write_text(text.replace("</body>", f"{script}</body>"), encoding="utf-8")
+    framed.write_text(frame, encoding="utf-8")
+    dom, console = browse(framed if frame else copy, *flags)
+    assert console == ""
+    found = re.search(r"measured({.*})end", dom)
+    assert found, dom
+    return json.loads(html.unescape(found[1]))
+
+
+class Elements(HTMLParser):
+    """Every element with its attributes, all text outside the style sheet, and what of it is in the alarm's colour."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.alarms: list[str] = []
+        self._in_style = self._in_alarm = False
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        self._in_style = tag == "style"
+        if tag in {"p", "td", "section"}:
+            self._in_alarm = "alarm" in (dict(attrs).get("class") or "").split()
+
+    def handle_data(self, data: str) -> None:
+        if not self._in_style:
+            self.text += f" {data.strip()}" if data.strip() else ""
+            if self._in_alarm and data.strip():
+                self.alarms.append(data.strip())
+
+    def find_all(self, tag: str) -> Iterator[dict[str, str | None]]:
+        return (attributes for name, attributes in self.found if name == tag)
+
+
+class RulesOfPages:
+    """Of the fixtures `page`, which has HTML from outside in it, and `light` and `dark`, which are its measures."""
+
+    def test_the_page_fetches_nothing(self, light: Any) -> None:
+        assert light["fetched"] == []
+
+    def test_html_from_outside_is_not_made_part_of_the_page(self, light: Any) -> None:
+        assert (light["scripts"], light["images"]) == (1, 0)  # the one script is the one that measures
+
+    def test_dark_mode_turns_the_page_and_the_charts(self, light: Any, dark: Any) -> None:
+        assert light["page"] != dark["page"]
+        assert light["ink"] != dark["ink"]
+
+    def test_the_browser_has_no_complaint_about_the_page_and_its_policy(self, browse: Browse, page: Path) -> None:
+        assert browse(page)[1] == ""
+
+    def test_nothing_in_the_page_points_outside(self, page: Path) -> None:
+        text = page.read_text(encoding="utf-8")
+        links = [value for _, attributes in Elements(page).found for name, value in attributes.items() if name in LINKS]
+        assert links
+        assert [link for link in links if not (link or "").startswith(("#", "data:"))] == []
+        assert "@import" not in text
+        assert re.findall(r"url\((?!#)", text) == []
+
+    def test_every_id_in_the_page_is_its_own(self, page: Path) -> None:
+        ids = [attributes["id"] for _, attributes in Elements(page).found if "id" in attributes]
+        assert sorted(ids, key=str) == sorted(set(ids), key=str)
