@@ -122,6 +122,7 @@ lint: .venv/.set-up ## Check formatting, style and types
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
+	@$(dir $(PY))lint-imports --no-logo
 
 lint-infra: .venv/.set-up ## Check Terraform, the workflows and the shell scripts
 	@scripts/lint_infra.sh

@@ -24,11 +24,11 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from trader.broker.base import BrokerError
-from trader.journal.stores import JournalError
+from trader.journal.base import JournalError
+from trader.model import BrokerError
 from trader.prices.base import PriceSourceError
 from trader.progress import Progress as Report
-from trader.schedule.slot import EventError
+from trader.schedule.base import EventError
 from trader.settings import SettingsError
 
 OUT, ERR = Console(highlight=False), Console(stderr=True, highlight=False)

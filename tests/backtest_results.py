@@ -9,8 +9,8 @@ import pandas as pd
 
 from scripts.backtest.model import Bar, Fill, Note, Options, Panel, Refusal, Result, Scored
 from tests.builders import settings
+from trader.broker.base import OrderId
 from trader.model import NEW_YORK, Closes, Code, Decision, Denial, Forecast, Side
-from trader.stages.execution import client_order_id
 
 FIRST_DAY = "2021-01-04"
 SYMBOLS = ("AAA", "BBB", "BRK.B", "DDD")
@@ -29,7 +29,7 @@ def fill(panel: Panel, bar: int, symbol: str, quantity: float, price_usd: float,
     side = Side.BUY if quantity > 0 else Side.SELL
     time = panel.close.index[bar].to_pydatetime()
     given = {
-        "client_order_id": client_order_id("trend", time, symbol, side),
+        "client_order_id": str(OrderId("trend", time, symbol, side)),
         "kind": "market",
         "decided_price_usd": price_usd,
         "commission_usd": 0.0,
@@ -72,7 +72,7 @@ def result(
     return Result(options=chosen, panel=panel, bars=tuple(bars), fills=tuple(fills), **fields)
 
 
-def scored(symbol: str, price_usd: float, yhat_usd: float, half_width_usd: float, actual_usd: float) -> Scored:
+def score(symbol: str, price_usd: float, yhat_usd: float, half_width_usd: float, actual_usd: float) -> Scored:
     """A forecast one day ahead, with an interval of the same width on both sides."""
     time = datetime(2021, 1, 4, 5, tzinfo=NEW_YORK)
     return Scored(
@@ -166,7 +166,7 @@ def _refusals(over: Panel, symbol: str, reason: str) -> tuple[Refusal, ...]:
 
 def _scores(over: Panel, lines: Mapping[str, Closes], symbols: Sequence[str], history: int) -> list[Scored]:
     return [
-        scored(symbol, float(prices.iloc[bar]), float(line.iloc[bar]), 0.06 * float(prices.iloc[bar]), float(actual))
+        score(symbol, float(prices.iloc[bar]), float(line.iloc[bar]), 0.06 * float(prices.iloc[bar]), float(actual))
         for symbol in symbols
         for prices, line in [(over.close[symbol], lines[symbol])]
         for bar, actual in zip(range(history, len(prices) - 1), prices.iloc[history + 1 :], strict=True)

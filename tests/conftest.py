@@ -2,14 +2,13 @@
 
 import logging
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 
-from scripts.testkit.aws import aws
+from scripts.testkit.aws import account
 from trader.settings import variables
-
-__all__ = ["aws"]
 
 settings.register_profile("tests", deadline=None, derandomize=True, print_blob=True)
 settings.register_profile("fuzz", deadline=None, print_blob=True)  # make fuzz: other inputs each time
@@ -39,6 +38,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """Two more than there are processors: a good part of the time is waiting, for Terraform and for servers."""
     return (os.cpu_count() or 1) + 2
+
+
+@pytest.fixture
+def aws() -> Iterator[dict[str, str]]:
+    """An empty AWS account; boto3 in this process uses it."""
+    with account() as variables:
+        yield variables
 
 
 @pytest.fixture(autouse=True)

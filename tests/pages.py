@@ -42,13 +42,13 @@ def browse(tmp_path_factory: pytest.TempPathFactory) -> Browse:
             pytest.fail("no chromium on the PATH: install it in the CI image, the page is tested in a real browser")
         pytest.skip("left out: no chromium on the PATH")
 
-    def opened(page: Path, *flags: str) -> tuple[str, str]:
+    def open_page(page: Path, *flags: str) -> tuple[str, str]:
         profile = tmp_path_factory.mktemp("profile")
         command = [chromium, *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()]
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
         return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
 
-    return opened
+    return open_page
 
 
 def measure(browse: Browse, page: Path, script: str, *flags: str, frame: str = "") -> Any:
@@ -87,7 +87,7 @@ class Elements(HTMLParser):
             if self._in_alarm and data.strip():
                 self.alarms.append(data.strip())
 
-    def named(self, tag: str) -> Iterator[dict[str, str | None]]:
+    def find_all(self, tag: str) -> Iterator[dict[str, str | None]]:
         return (attributes for name, attributes in self.found if name == tag)
 
 

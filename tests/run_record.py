@@ -3,8 +3,6 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from trader.stages.execution import STOP_LOSS_LOST
-
 SLOT = datetime(2022, 12, 28, 21, tzinfo=UTC)
 BARS = 60
 
@@ -79,17 +77,17 @@ def record_of_a_lost_stop_loss() -> dict[str, Any]:
     """The record of a run whose sale of CCC was refused after the bracket that protected it was cancelled."""
     lost = record(unprotected=["CCC"])
     lost["report"]["orders"].pop()
-    lost["report"]["denials"].append(denial("CCC", "ORDER_REJECTED", LOST))
+    lost["report"]["denials"].append(denial("CCC", "ORDER_REJECTED", LOST) | {"is_unprotected": True})
     return lost
 
 
 LOST = (
     "the broker answered 403 to POST /v2/orders: insufficient qty available for order (requested: 12.5, available: 0); "
-    f"{STOP_LOSS_LOST} and nothing protects what is held of it"
+    "ITS STOP LOSS IS CANCELLED and nothing protects what is held of it"
 )
 
 
-def stopped(status: str, detail: str = "") -> dict[str, Any]:
+def stop_record(status: str, detail: str = "") -> dict[str, Any]:
     """The record of a run that a code, or an error, ended before anything was read."""
     empty: dict[str, Any] = {
         name: [] for name in ("orders", "denials", "targets", "unprotected", "forecasts", "insights")

@@ -8,7 +8,7 @@ import pytest
 MISSING = "left out: there is no terraform on the PATH (https://developer.hashicorp.com/terraform/install)"
 
 
-def needed() -> None:
+def require() -> None:
     """Go on if Terraform is here; otherwise skip what asks for it, or fail it with CI=true."""
     if shutil.which("terraform"):
         return

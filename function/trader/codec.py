@@ -1,70 +1,131 @@
-"""Decode: values of the model out of JSON that anybody may have written, each field held against its type."""
+"""The one codec of records: the model's values in JSON's types, and back again, each field checked against its type.
+
+A record may have been written by anybody, so decoding accepts no unknown field, no NaN, no number that is out of range
+and no time without a zone.
+"""
 
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import Field, fields
-from datetime import datetime
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
-from types import NoneType
-from typing import Any, get_args
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from trader.model import YEARS
+import pandas as pd
+
+from trader.model import YEARS, Closes
 
 MAX_NUMBER = 1e15
 """A larger number is no price, quantity or sum of money."""
 
 
-def loaded(text: str) -> Any:  # noqa: ANN401 whatever JSON there is
-    """What a text of JSON says. Raises ValueError if it is none, or has a number that JSON does not know, as NaN."""
+def encode(value: Any) -> Any:  # noqa: ANN401 any of the model's values, and what it is in JSON
+    """Return a value in JSON's types: times in UTC, closes as epoch seconds beside prices."""
+    if is_dataclass(value):
+        return {item.name: encode(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, pd.Series):
+        return {"times": [int(time.timestamp()) for time in value.index], "usd": value.to_list()}
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, Mapping):
+        return {key: encode(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [encode(item) for item in value]
+    return value
+
+
+def decode[T](kind: type[T], data: object) -> T:
+    """Return a value of a dataclass out of JSON's types.
+
+    Raises KeyError, TypeError or ValueError if a field is missing, unknown or not what it must be.
+    """
+    hints = _hints(kind)  # type: ignore[arg-type]  # a class is hashable
+    return kind(**{name: _decode_field(name, hints[name], value) for name, value in decode_object(data).items()})
+
+
+def parse_json(text: str) -> Any:  # noqa: ANN401 whatever JSON there is
+    """Parse JSON. Raises ValueError if the text is not JSON, or holds a number that JSON does not know, such as NaN."""
     try:
-        return json.loads(text, parse_constant=_finite, parse_float=_finite)
+        return json.loads(text, parse_constant=_parse_finite, parse_float=_parse_finite)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 
 
-def built[T](kind: type[T], data: object) -> T:
-    """A value of a dataclass. Raises KeyError, TypeError or ValueError if a field is not what it has to be."""
-    known: Mapping[str, Field[Any]] = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]  # a dataclass
-    return kind(**{name: _value(name, known[name].type, value) for name, value in mapping(data).items()})
-
-
-def mapping(data: object) -> Mapping[str, Any]:
-    """An object of JSON. Raises TypeError if it is something else."""
+def decode_object(data: object) -> Mapping[str, Any]:
+    """Return an object of JSON. Raises TypeError if the data is something else."""
     if not isinstance(data, dict):
-        raise TypeError(f"{data!r:.100} is no object")
+        raise TypeError(f"{data!r:.100} is not an object")
     return data
 
 
-def number(data: object) -> float:
-    """A finite number. Raises ValueError if it is none, or larger than anything there is."""
+def decode_number(data: object) -> float:
+    """Return a finite number. Raises ValueError if the data is not a number, or out of range."""
     if isinstance(data, bool) or not isinstance(data, int | float) or not -MAX_NUMBER <= data <= MAX_NUMBER:
-        raise ValueError(f"{data!r:.100} is no number, or none that can be")
+        raise ValueError(f"{data!r:.100} is not a number, or out of range")
     return float(data)
 
 
-def moment(data: object) -> datetime:
-    """A time with its zone. Raises ValueError if it is none, or of a year that cannot be."""
+def decode_time(data: object) -> datetime:
+    """Return a time with its zone. Raises ValueError if the data is not such a time, or of a year out of range."""
     time = datetime.fromisoformat(data) if isinstance(data, str) else None
     if time is None or time.tzinfo is None or time.year not in YEARS:
-        raise ValueError(f"{data!r:.100} is no time with a zone, or none that can be")
+        raise ValueError(f"{data!r:.100} is not a time with a zone, or of a year out of range")
     return time
 
 
-def _finite(text: str) -> float:
+def _parse_finite(text: str) -> float:
     if not math.isfinite(value := float(text)):
-        raise ValueError(f"{text:.100} is no number that JSON knows")
+        raise ValueError(f"{text:.100} is not a number that JSON knows")
     return value
 
 
-def _value(name: str, kind: Any, data: object) -> object:  # noqa: ANN401 a dataclass's own word for a field's type
-    kinds = get_args(kind) or (kind,)
-    if data is None and NoneType in kinds:
-        return None
-    if float in kinds:
-        return number(data)
-    if isinstance(kind, type) and issubclass(kind, StrEnum):
-        return kind(str(data))
-    if not isinstance(data, kinds):
+@cache
+def _hints(kind: type) -> Mapping[str, Any]:
+    return get_type_hints(kind)
+
+
+def _decode_field(name: str, kind: Any, data: object) -> object:  # noqa: ANN401 a dataclass's own word for a field's type
+    if kind is Closes:
+        return _decode_closes(name, decode_object(data))
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        (present,) = (each for each in arguments if each is not NoneType)
+        return None if data is None else _decode_field(name, present, data)
+    if origin in (Mapping, dict):
+        return {key: _decode_field(key, arguments[1], value) for key, value in decode_object(data).items()}
+    if origin is tuple:
+        return _decode_tuple(name, arguments, data)
+    if is_dataclass(kind):
+        return decode(kind, data)  # type: ignore[arg-type]  # a class, as it stands for a field's type
+    return _decode_plain(name, kind, data)
+
+
+def _decode_tuple(name: str, kinds: tuple[Any, ...], data: object) -> tuple[object, ...]:
+    if not isinstance(data, list):
+        raise TypeError(f"{name} is {data!r:.100}")
+    if kinds[-1] is not Ellipsis:
+        return tuple(_decode_field(name, kind, item) for kind, item in zip(kinds, data, strict=True))
+    return tuple(_decode_field(name, kinds[0], item) for item in data)
+
+
+def _decode_plain(name: str, kind: type, data: object) -> object:
+    if kind is float:
+        return decode_number(data)
+    if kind is datetime:
+        return decode_time(data)
+    if issubclass(kind, StrEnum) and isinstance(data, str):
+        return kind(data)
+    if not isinstance(data, kind):
         raise TypeError(f"{name} is {data!r:.100}")
     return data
+
+
+def _decode_closes(symbol: str, data: Mapping[str, Any]) -> Closes:
+    times = pd.to_datetime([decode_number(time) for time in data["times"]], unit="s", utc=True)
+    closes = pd.Series([decode_number(price) for price in data["usd"]], index=times, name=symbol, dtype=float)
+    if closes.empty or not closes.index.is_monotonic_increasing or not closes.index.is_unique or (closes <= 0).any():
+        raise ValueError(f"the closes of {symbol!r:.100} are empty, out of order or not above 0")
+    return closes

@@ -27,6 +27,36 @@ type Closes = pd.Series[float]
 """Closing prices in USD on a timezone-aware, strictly increasing DatetimeIndex (each bar's start)."""
 
 
+class BrokerName(StrEnum):
+    """The brokers, as BROKER spells them."""
+
+    EMBEDDED = "embedded"
+    ALPACA = "alpaca"
+
+
+class Mode(StrEnum):
+    """What a run may do with its orders, as MODE spells it."""
+
+    DRY_RUN = "dry-run"
+    PAPER = "paper"
+    LIVE = "live"
+
+
+class Engine(StrEnum):
+    """The engines that fit trend lines, as ENGINE spells them: Prophet's package, or its model solved at once."""
+
+    PROPHET = "prophet"
+    MAP = "map"
+
+
+class PriceSourceName(StrEnum):
+    """The price sources, as PRICE_SOURCES spells them."""
+
+    FILE = "file"
+    YAHOO = "yahoo"
+    ALPACA = "alpaca"
+
+
 class Code(StrEnum):
     """Why the bot did not act: on a symbol (in a Denial) or at all (as the status of a Report)."""
 
@@ -74,6 +104,65 @@ class Side(StrEnum):
     SELL = "sell"
 
 
+class OrderType(StrEnum):
+    """The types of an order, as Alpaca spells them."""
+
+    MARKET = "market"
+    LIMIT = "limit"
+    STOP = "stop"
+    STOP_LIMIT = "stop_limit"
+    TRAILING_STOP = "trailing_stop"
+
+
+class OrderStatus(StrEnum):
+    """What has become of an order: three words of ours, then those that Alpaca documents."""
+
+    PLANNED = "planned"  # not sent yet
+    UNKNOWN = "unknown"  # sent, and nobody could say what became of it
+    OTHER = "other"  # the broker used a word that is not in this list
+    NEW = "new"
+    PARTIALLY_FILLED = "partially_filled"
+    FILLED = "filled"
+    DONE_FOR_DAY = "done_for_day"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+    REPLACED = "replaced"
+    PENDING_CANCEL = "pending_cancel"
+    PENDING_REPLACE = "pending_replace"
+    ACCEPTED = "accepted"
+    PENDING_NEW = "pending_new"
+    ACCEPTED_FOR_BIDDING = "accepted_for_bidding"
+    STOPPED = "stopped"
+    REJECTED = "rejected"
+    SUSPENDED = "suspended"
+    CALCULATED = "calculated"
+    HELD = "held"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "OrderStatus | None":
+        return cls.OTHER if isinstance(value, str) else None
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the order will not be filled any further."""
+        return self in _DEAD
+
+
+_DEAD = frozenset({OrderStatus.REJECTED, OrderStatus.CANCELED, OrderStatus.EXPIRED, OrderStatus.SUSPENDED})
+
+
+class BrokerError(Exception):
+    """The broker did not answer, or answered nonsense: nothing is known, so the run stops."""
+
+
+class RunStopped(Exception):  # noqa: N818 it ends a run in an orderly way, and is no error
+    """The run ends here, for a reason that has a code."""
+
+    def __init__(self, code: Code, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
     """The broker's account at one moment. `blocked` says why it may not trade; empty means that it may."""
@@ -83,6 +172,10 @@ class Account:
     cash_usd: float
     buying_power_usd: float
     blocked: str = ""
+
+    def spendable_usd(self, cash_buffer_fraction: float) -> float:
+        """Return the cash for new buys: never margin, and never the buffer, a fraction of the equity."""
+        return max(0.0, min(self.cash_usd, self.buying_power_usd) - cash_buffer_fraction * self.equity_usd)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,11 +254,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A market order, planned or placed, with its bracket's prices where it has them.
-
-    `status` is `planned` before it is sent, `unknown` when nobody could say what became of it, and otherwise the
-    broker's own word (accepted, new, filled, rejected, ...).
-    """
+    """A market order, planned or placed, with its bracket's prices where it has them."""
 
     client_order_id: str
     symbol: str
@@ -175,7 +264,7 @@ class Order:
     stop_loss_usd: float | None = None
     take_profit_usd: float | None = None
     reason: str = ""
-    status: str = "planned"
+    status: OrderStatus = OrderStatus.PLANNED
     order_id: str = ""
     filled_quantity: float = 0.0
     filled_price_usd: float | None = None
@@ -190,14 +279,23 @@ class Order:
         """Positive for a buy, negative for a sale."""
         return self.quantity if self.side is Side.BUY else -self.quantity
 
+    @property
+    def came_to_nothing(self) -> bool:
+        """Whether nothing of the order was filled, or will be."""
+        return self.status.is_dead and not self.filled_quantity
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Denial:
-    """One refusal: which symbol, the code, and the values behind it in a sentence."""
+    """One refusal: which symbol, the code, and the values behind it in a sentence.
+
+    With `is_unprotected` the refused order had already cost the symbol its stop loss.
+    """
 
     symbol: str
     code: Code
     detail: str
+    is_unprotected: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ class Parameters:
         """Fetch everything again when next asked: the broker has refused what is known."""
         self._known.clear()
 
-    def halted(self, name: str) -> str:
+    def read_halt_reason(self, name: str) -> str:
         """Why trading is halted, or an empty text. Read afresh each time; only a clear `false` lets the run go on."""
         if not name:
             return ""

@@ -3,13 +3,14 @@
 import difflib
 import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from trader.model import BAR_LENGTH
+from trader.model import BAR_LENGTH, BrokerName, Engine, Mode, PriceSourceName
 
 SAMPLE_PRICES = Path(__file__).parent / "data" / "sample_prices.csv.gz"
 LIVE_URL = "https://api.alpaca.markets"
@@ -19,9 +20,6 @@ REFERENCE = "ssm:"
 
 MAX_PRICE_AGE_S = {"1d": 86_400, "1h": 7_200, "15m": 1_800, "5m": 900, "1m": 300}
 """By bar interval. A bar is stamped with its start, so a daily bar within 24 hours is the running session's."""
-
-PROPHET, MAP = "prophet", "map"
-"""The engines that draw trend lines: Prophet's own package, or the same model solved for all symbols at once."""
 
 STRATEGY_NAME = r"[a-z0-9](-?[a-z0-9]){0,31}"
 STRATEGY_NAME_IN_WORDS = "at most 32 small letters, digits and single dashes"
@@ -42,12 +40,23 @@ type Fetch = Callable[[Sequence[str]], Mapping[str, str]]
 """Values by parameter name; a parameter that does not exist or may not be read is left out."""
 
 
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with some variables, in a sentence that names them, their values and what is allowed."""
+
+    variables: frozenset[str]
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
 class SettingsError(ValueError):
     """The environment makes no sense; `problems` lists everything that is wrong with it."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
+    def __init__(self, problems: Sequence[Problem | str]) -> None:
         super().__init__("settings that cannot be used:\n" + "\n".join(f"  - {problem}" for problem in problems))
-        self.problems = tuple(problems)
+        self.problems = tuple(map(str, problems))
 
 
 # --- parsers: text to value, ValueError says what is allowed -------------------------------------------------------
@@ -64,14 +73,20 @@ def one_of(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
-def some_of(*allowed: str) -> Callable[[str], tuple[str, ...]]:
-    """A comma-separated list of different words out of a list, in the order given."""
+def member_of[T: StrEnum](kind: type[T]) -> Callable[[str], T]:
+    """Return a parser of one member of an enumeration."""
+    parse_word = one_of(*kind)
+    return lambda text: kind(parse_word(text))
 
-    def parse(text: str) -> tuple[str, ...]:
+
+def members_of[T: StrEnum](kind: type[T]) -> Callable[[str], tuple[T, ...]]:
+    """Return a parser of a comma-separated list of different members of an enumeration, in the order given."""
+
+    def parse(text: str) -> tuple[T, ...]:
         words = tuple(word.strip() for word in text.split(","))
-        if not set(words) <= set(allowed) or len(set(words)) < len(words):
-            raise ValueError(f"a comma-separated list of {', '.join(allowed)}, each at most once")
-        return words
+        if not set(words) <= set(kind) or len(set(words)) < len(words):
+            raise ValueError(f"a comma-separated list of {', '.join(kind)}, each at most once")
+        return tuple(kind(word) for word in words)
 
     return parse
 
@@ -179,13 +194,17 @@ class Settings:
         matching(STRATEGY_NAME, STRATEGY_NAME_IN_WORDS),
         "name: part of order ids and of the journal's path",
     )
-    broker: str = setting("embedded", one_of("embedded", "alpaca"), "a paper account in a local file, or Alpaca")
-    mode: str = setting("paper", one_of("dry-run", "paper", "live"), "dry-run decides and places nothing")
+    broker: BrokerName = setting(
+        BrokerName.EMBEDDED, member_of(BrokerName), "a paper account in a local file, or Alpaca"
+    )
+    mode: Mode = setting(Mode.PAPER, member_of(Mode), "dry-run decides and places nothing")
     daily_at: str = setting(
         "", time_of_day, "New York time of the only run of a day; a scheduled event at another hour is NOT_DUE"
     )
-    price_sources: tuple[str, ...] = setting(
-        ("file",), some_of("file", "yahoo", "alpaca"), "asked in this order for what the ones before could not give"
+    price_sources: tuple[PriceSourceName, ...] = setting(
+        (PriceSourceName.FILE,),
+        members_of(PriceSourceName),
+        "asked in this order for what the ones before could not give",
     )
     price_file: str = setting(
         str(SAMPLE_PRICES), path, "CSV (may be .gz): timestamp, then a column of closes per symbol"
@@ -195,8 +214,8 @@ class Settings:
     universe_lookback_bars: int = setting(60, integer(1, 2_000), "bars over which performance is measured")
     bar_interval: str = setting("1d", one_of(*BAR_LENGTH), "length of a bar")
     history_bars: int = setting(250, integer(30, 5_000), "bars that a trend line is fitted to")
-    engine: str = setting(
-        PROPHET, one_of(PROPHET, MAP), "who fits the trend lines: Prophet's package, or its model solved at once"
+    engine: Engine = setting(
+        Engine.PROPHET, member_of(Engine), "who fits the trend lines: Prophet's package, or its model solved at once"
     )
     signal: str = setting(
         "trend", one_of("trend", "interval", "horizon"), "the rule that turns forecasts into insights"
@@ -229,40 +248,42 @@ class Settings:
         problems = _find_misspelt(env)
         values, unusable = _parse(texts, fetch)
         values.setdefault("max_price_age_s", float(MAX_PRICE_AGE_S[values.get("bar_interval", "1d")]))
-        if values.get("mode") == "live":
+        if values.get("mode") is Mode.LIVE:
             values.setdefault("apca_api_base_url", LIVE_URL)
         settings = cls(**values)
         problems += unusable.values()
-        problems += [text for text in settings._contradictions() if not any(name in text for name in unusable)]
+        problems += [each for each in settings._contradictions() if each.variables.isdisjoint(unusable)]
         if problems:
             raise SettingsError(problems)
         return settings
 
-    def _contradictions(self) -> Sequence[str]:
+    def _contradictions(self) -> Iterator[Problem]:
+        needs_keys = self.broker is BrokerName.ALPACA or PriceSourceName.ALPACA in self.price_sources
+        lacking = [name.upper() for name in ("alpacauser", "alpacapw") if not getattr(self, name)]
+        if self.mode is Mode.LIVE and self.broker is not BrokerName.ALPACA:
+            yield _problem("MODE=live needs BROKER=alpaca", "MODE", "BROKER")
+        yield from self._wrong_hosts()
+        if needs_keys and lacking:
+            remedy = "must be set for Alpaca: the key id and the secret key, or ssm:/path of each"
+            yield _problem(f"{' and '.join(lacking)} {remedy}", *lacking)
+        if (self.stop_loss_fraction > 0) != (self.take_profit_fraction > 0):
+            rule = "must both be above 0, or both be 0 for no bracket"
+            names = ("STOP_LOSS_FRACTION", "TAKE_PROFIT_FRACTION")
+            yield _problem(f"{' and '.join(names)} {rule}", *names)
+        if self.signal == "horizon" and self.history_bars < 90:
+            yield _problem(
+                f"HISTORY_BARS={self.history_bars}: SIGNAL=horizon needs at least 90", "HISTORY_BARS", "SIGNAL"
+            )
+
+    def _wrong_hosts(self) -> Iterator[Problem]:
         host = (urlsplit(self.apca_api_base_url).hostname or "").rstrip(".")
         is_paper_host = host == urlsplit(PAPER_URL).hostname
-        is_other_host_of_alpaca = host.endswith("alpaca.markets") and not is_paper_host
-        needs_keys = self.broker == "alpaca" or "alpaca" in self.price_sources
-        lacking = [name.upper() for name in ("alpacauser", "alpacapw") if not getattr(self, name)]
-        checks = {
-            "MODE=live needs BROKER=alpaca": self.mode == "live" and self.broker != "alpaca",
-            f"APCA_API_BASE_URL={self.apca_api_base_url} is not for paper money: it needs MODE=live, or dry-run": (
-                self.mode == "paper" and is_other_host_of_alpaca
-            ),
-            f"APCA_API_BASE_URL={self.apca_api_base_url} is for paper money and contradicts MODE=live": (
-                self.mode == "live" and is_paper_host
-            ),
-            f"{' and '.join(lacking)} must be set for Alpaca: the key id and the secret key, or ssm:/path of each": (
-                needs_keys and bool(lacking)
-            ),
-            "STOP_LOSS_FRACTION and TAKE_PROFIT_FRACTION must both be above 0, or both be 0 for no bracket": (
-                (self.stop_loss_fraction > 0) != (self.take_profit_fraction > 0)
-            ),
-            f"HISTORY_BARS={self.history_bars}: SIGNAL=horizon needs at least 90": (
-                self.signal == "horizon" and self.history_bars < 90
-            ),
-        }
-        return [problem for problem, wrong in checks.items() if wrong]
+        url = f"APCA_API_BASE_URL={self.apca_api_base_url}"
+        if self.mode is Mode.PAPER and host.endswith("alpaca.markets") and not is_paper_host:
+            text = f"{url} is not for paper money: it needs MODE=live, or dry-run"
+            yield _problem(text, "APCA_API_BASE_URL", "MODE")
+        if self.mode is Mode.LIVE and is_paper_host:
+            yield _problem(f"{url} is for paper money and contradicts MODE=live", "APCA_API_BASE_URL", "MODE")
 
     def public(self) -> dict[str, object]:
         """Every setting but the secrets, JSON-safe: what a run's record may show."""
@@ -273,16 +294,20 @@ class Settings:
         }
 
 
+def _problem(text: str, *names: str) -> Problem:
+    return Problem(frozenset(names), text)
+
+
 def variables() -> dict[str, str]:
     """The environment variables there are, with the name of the field that each sets."""
     return {item.name.upper(): item.name for item in fields(Settings)}
 
 
-def _find_misspelt(env: Mapping[str, str]) -> list[str]:
+def _find_misspelt(env: Mapping[str, str]) -> list[Problem]:
     """Variables that are nearly ours: a cap that is silently not there could cost money."""
     known = variables()
     meant = {name: nearest(name, known) for name in env if name not in known}
-    return [f"{name} is not a setting; did you mean {match}?" for name, match in meant.items() if match]
+    return [_problem(f"{name} is not a setting; did you mean {match}?", name) for name, match in meant.items() if match]
 
 
 def nearest(name: str, known: Collection[str]) -> str | None:
@@ -295,7 +320,7 @@ def nearest(name: str, known: Collection[str]) -> str | None:
     return next(iter(begun + close), None)
 
 
-def _parse(texts: Mapping[str, str], fetch: Fetch) -> tuple[dict[str, Any], dict[str, str]]:
+def _parse(texts: Mapping[str, str], fetch: Fetch) -> tuple[dict[str, Any], dict[str, Problem]]:
     """Values by field name, and problems by variable. What came from a parameter or is a secret is never quoted."""
     metadata = {item.name.upper(): item.metadata for item in fields(Settings)}
     references = {
@@ -305,11 +330,12 @@ def _parse(texts: Mapping[str, str], fetch: Fetch) -> tuple[dict[str, Any], dict
     }
     fetched = fetch(sorted(set(references.values()))) if references else {}
     values: dict[str, Any] = {}
-    problems = {}
+    problems: dict[str, Problem] = {}
     for name, text in texts.items():
         parameter = references.get(name)
         if parameter is not None and parameter not in fetched:
-            problems[name] = f"{name}={text:.{SHOWN}}: there is no such SSM parameter, or the role may not read it"
+            text = f"{name}={text:.{SHOWN}}: there is no such SSM parameter, or the role may not read it"
+            problems[name] = _problem(text, name)
             continue
         try:
             values[name.lower()] = metadata[name]["parse"](
@@ -317,5 +343,5 @@ def _parse(texts: Mapping[str, str], fetch: Fetch) -> tuple[dict[str, Any], dict
             )
         except ValueError as error:
             shown = text if not metadata[name]["secret"] else "(secret)"
-            problems[name] = f"{name}={shown!r:.{SHOWN}}: must be {error}"
+            problems[name] = _problem(f"{name}={shown!r:.{SHOWN}}: must be {error}", name)
     return values, problems

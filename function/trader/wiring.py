@@ -1,12 +1,152 @@
-"""The engines: who draws the trend lines, by the name that ENGINE has."""
+"""Wiring: which adapters the settings name. No other module names one; what a setting does not name is not imported."""
 
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from trader.app import Invocation
+from trader.broker.base import LiveBroker, OrderHistory
+from trader.deadline import ORDER_TIME_S, Deadline
 from trader.forecasting.base import Forecaster
 from trader.forecasting.map.forecaster import MapForecaster
 from trader.forecasting.prophet import ProphetForecaster
-from trader.settings import MAP, Settings
+from trader.journal.base import Run
+from trader.journal.entry import Journal
+from trader.journal.stores import Bucket, Folder
+from trader.model import BrokerName, Engine, PriceSourceName
+from trader.parameters import Parameters
+from trader.prices.base import PriceSource
+from trader.prices.file import FilePrices
+from trader.prices.reader import Prices
+from trader.settings import Settings
+from trader.stages.pipeline import RunServices
+
+if TYPE_CHECKING:
+    from trader.alpaca.client import AlpacaClient
+
+PARAMETERS = Parameters()  # secrets are fetched at cold start and kept as long as the process
+
+
+def read_settings(env: Mapping[str, str]) -> Settings:
+    """Return the settings with their secrets. Raises SettingsError, and botocore's errors if AWS cannot be asked."""
+    return Settings.from_env(env, PARAMETERS.fetch)
+
+
+def open_journal(location: str, strategy: str) -> Journal:
+    """Open a strategy's journal at `folder:PATH` or `s3://bucket/prefix`, as JOURNAL spells it."""
+    if location.startswith("folder:"):
+        return Journal(Folder(Path(location.removeprefix("folder:"))), strategy)
+    parts = urlsplit(location)
+    return Journal(Bucket(parts.netloc, parts.path.strip("/")), strategy)
+
+
+def open_price_file(settings: Settings) -> FilePrices:
+    """Return the source that PRICE_FILE names."""
+    return FilePrices(Path(settings.price_file), settings.bar_interval)
+
+
+def last_bar_of_file(settings: Settings) -> datetime:
+    """Return the start of the last bar of the price file: the latest moment that it can be asked about."""
+    return open_price_file(settings).last_bar()
 
 
 def make_forecaster(settings: Settings) -> Forecaster:
-    """The Forecaster that the settings ask for."""
-    engine: type[ProphetForecaster | MapForecaster] = MapForecaster if settings.engine == MAP else ProphetForecaster
+    """Return the Forecaster that ENGINE names."""
+    engine: type[ProphetForecaster | MapForecaster]
+    engine = MapForecaster if settings.engine is Engine.MAP else ProphetForecaster
     return engine(signal=settings.signal, bar_interval=settings.bar_interval, horizon_bars=settings.horizon_bars)
+
+
+def make_order_history(settings: Settings, now: datetime) -> OrderHistory:
+    """Return the broker that BROKER names, to read what it knows of earlier orders; no price is asked for."""
+    if settings.broker is BrokerName.ALPACA:
+        from trader.broker.alpaca import AlpacaBroker
+
+        return AlpacaBroker(_alpaca_client(settings, lambda _: (settings.alpacauser, settings.alpacapw)))
+    from trader.broker.embedded import EmbeddedBroker
+
+    return EmbeddedBroker(
+        Path(settings.account_file),
+        now=now,
+        starting_cash_usd=settings.starting_cash_usd,
+        closes=lambda _: {},
+        is_dry=True,
+    )
+
+
+def make_services(run: Run, invocation: Invocation, journal: Journal) -> tuple[RunServices, OrderHistory]:
+    """Return what a run works with, and its broker once more, whose order history recovery reads."""
+    settings, deadline = run.settings, invocation.deadline
+
+    @cache
+    def alpaca() -> "AlpacaClient":
+        return _alpaca_client(settings, lambda refresh: _read_keys(invocation.env, refresh=refresh))
+
+    prices = Prices(
+        [_price_source(name, settings, alpaca, deadline) for name in settings.price_sources],
+        now=run.now,
+        count=max(settings.history_bars, settings.universe_lookback_bars + 1),
+        max_age_s=settings.max_price_age_s,
+        progress=invocation.progress,
+    )
+    broker = _broker(run, prices, alpaca, invocation.clock)
+    services = RunServices(
+        broker=broker,
+        prices=prices,
+        forecaster=make_forecaster(settings),
+        journal=journal.entry(run.slot, is_dry=run.is_dry),
+        read_halt_reason=lambda: PARAMETERS.read_halt_reason(settings.halt_parameter),
+        deadline=deadline,
+        progress=invocation.progress,
+    )
+    return services, broker
+
+
+def _alpaca_client(settings: Settings, credentials: Callable[[bool], tuple[str, str]]) -> "AlpacaClient":
+    from trader.alpaca.client import AlpacaClient
+
+    return AlpacaClient(settings.apca_api_base_url, settings.apca_api_data_url, credentials)
+
+
+def _read_keys(env: Mapping[str, str], *, refresh: bool) -> tuple[str, str]:
+    if refresh:
+        PARAMETERS.forget()
+    fresh = read_settings(env)
+    return fresh.alpacauser, fresh.alpacapw
+
+
+def _price_source(
+    name: PriceSourceName, settings: Settings, alpaca: Callable[[], "AlpacaClient"], deadline: Deadline
+) -> PriceSource:
+    for_prices = deadline.before(ORDER_TIME_S)
+    if name is PriceSourceName.FILE:
+        return open_price_file(settings)
+    if name is PriceSourceName.YAHOO:
+        from trader.prices.yahoo import YahooPrices
+
+        return YahooPrices(settings.bar_interval, deadline=for_prices)
+    from trader.prices.alpaca import AlpacaPrices
+
+    return AlpacaPrices(alpaca(), settings.bar_interval, deadline=for_prices)
+
+
+def _broker(
+    run: Run, prices: Prices, alpaca: Callable[[], "AlpacaClient"], clock: Callable[[], datetime]
+) -> LiveBroker:
+    settings = run.settings
+    if settings.broker is BrokerName.ALPACA:
+        from trader.broker.alpaca import AlpacaBroker
+
+        return AlpacaBroker(alpaca(), clock)
+    from trader.broker.embedded import EmbeddedBroker
+
+    return EmbeddedBroker(
+        Path(settings.account_file),
+        now=run.now,
+        starting_cash_usd=settings.starting_cash_usd,
+        closes=lambda symbols: prices.bars(symbols).closes,  # it is filled at the run's own prices
+        is_dry=run.is_dry,
+    )

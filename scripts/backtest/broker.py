@@ -18,19 +18,19 @@ import backtrader as bt
 
 from scripts.backtest.model import Fill, Options, Refusal
 from trader.broker.base import MarketClock, OrderRejectedError
-from trader.model import Account, OpenOrder, Order, Position, Side
+from trader.model import Account, OpenOrder, Order, OrderStatus, Position, Side
 from trader.schedule import sessions
 
 MARKET, STOP_LOSS, TAKE_PROFIT = "market", "stop-loss", "take-profit"
 STATUS = {
-    bt.Order.Created: "accepted",
-    bt.Order.Submitted: "accepted",
-    bt.Order.Accepted: "accepted",
-    bt.Order.Completed: "filled",
-    bt.Order.Canceled: "canceled",
-    bt.Order.Expired: "expired",
-    bt.Order.Margin: "rejected",
-    bt.Order.Rejected: "rejected",
+    bt.Order.Created: OrderStatus.ACCEPTED,
+    bt.Order.Submitted: OrderStatus.ACCEPTED,
+    bt.Order.Accepted: OrderStatus.ACCEPTED,
+    bt.Order.Completed: OrderStatus.FILLED,
+    bt.Order.Canceled: OrderStatus.CANCELED,
+    bt.Order.Expired: OrderStatus.EXPIRED,
+    bt.Order.Margin: OrderStatus.REJECTED,
+    bt.Order.Rejected: OrderStatus.REJECTED,
 }
 """Backtrader's states in the words of brokers."""
 

@@ -28,10 +28,10 @@ from scripts.backtest.model import Bar, Options, Panel
 from scripts.backtest.workers import pool
 from scripts.run import replay
 from trader import logs
-from trader.journal.entry import open_journal
-from trader.journal.record import as_json
-from trader.model import NEW_YORK
+from trader.codec import encode
+from trader.model import NEW_YORK, Mode
 from trader.progress import Progress, no_progress
+from trader.wiring import open_journal
 
 BARS = 60
 """Compared unless START says otherwise."""
@@ -76,7 +76,7 @@ def answer(days: Sequence[Day]) -> dict[str, Any]:
         "insights": sum(each.insights for each in days),
         "orders": sum(each.orders for each in days),
         "is_same": is_same(days),
-        "differing": as_json([each for each in days if each.differences]),
+        "differing": encode([each for each in days if each.differences]),
     }
 
 
@@ -104,7 +104,7 @@ def runs(
     for number, bar in enumerate(bars, start=1):
         report = run({"time": bar.slot.isoformat()}, env=env)
         progress("runs of the bot", number, len(bars))
-        yield journal.load(journal.record_name(bar.slot, report["mode"] == "dry-run"))
+        yield journal.entry(bar.slot, is_dry=report["mode"] == Mode.DRY_RUN).load()
 
 
 def environment(panel: Panel, chosen: Options, folder: Path) -> dict[str, str]:
@@ -131,7 +131,7 @@ def environment(panel: Panel, chosen: Options, folder: Path) -> dict[str, str]:
 def _day(bar: Bar, record: Mapping[str, Any]) -> Day:
     """What the two sides made of a bar: how it ended, the account it began with, and the decision to the last digit."""
     recorded, status = record["decision"], record["report"]["status"]
-    decided = as_json(bar.decision) if bar.decision else None
+    decided = encode(bar.decision) if bar.decision else None
     found = []
     if bool(recorded) != bool(decided) or status != bar.status:
         found.append(replay.Difference(what="how it ended", recorded=status, replayed=bar.status))

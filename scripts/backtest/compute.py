@@ -20,8 +20,7 @@ from trader.forecasting.map.forecaster import MapForecaster, UndeterminedError, 
 from trader.forecasting.map.model import Batch, Fit, Shape
 from trader.forecasting.map.posterior_mode import Integers, Path
 from trader.forecasting.prophet import ProphetForecaster, deny_failed_fit, deny_short_history
-from trader.model import Closes, Denial, Forecast
-from trader.settings import PROPHET
+from trader.model import Closes, Denial, Engine, Forecast
 
 type Table = dict[tuple[str, datetime], Forecast | Denial]
 """By symbol and start of the bar. The corners of the lines are left out: a backtest decides on their ends."""
@@ -37,7 +36,7 @@ In longer chains fewer are fitted at once, and that costs more than the paths sa
 class Key:
     """The settings that forecasts depend on, beside the prices. Two backtests with the same key share them all."""
 
-    engine: str
+    engine: Engine
     signal: str
     bar_interval: str
     horizon_bars: int
@@ -87,7 +86,7 @@ def compute(task: Task) -> Table:
 
     Raises BacktestError if the machine fails: a symbol without a forecast would change what is decided.
     """
-    if task.key.engine == PROPHET:
+    if task.key.engine is Engine.PROPHET:
         return {at: outcome for symbol, bars in task.bars.items() for at, outcome in _by_prophet(task, symbol, bars)}
     try:
         return _Rolling(task).table()

@@ -5,7 +5,6 @@ bars up to the present one) and the broker differ.
 """
 
 import logging
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -20,8 +19,9 @@ from scripts.backtest.compute import Table
 from scripts.backtest.forecasts import TableForecaster, count_needed_bars
 from scripts.backtest.model import Bar, Options, Panel, Result
 from scripts.backtest.prices import span
-from trader.journal.record import Run
-from trader.model import BAR_LENGTH, NEW_YORK, Closes, Code, Json, Outcome
+from trader.deadline import Deadline
+from trader.journal.base import Run
+from trader.model import BAR_LENGTH, NEW_YORK, Closes, Code, Json, Outcome, RunStopped
 from trader.prices.reader import Prices
 from trader.progress import Progress, no_progress
 from trader.schedule import sessions
@@ -78,24 +78,29 @@ class PanelPrices:
         return min(now, self._present)
 
 
-class DayMemory:
+class DayRanking:
     """The RankingStore of a backtest: the day's ranking, as the journal keeps it; records are the result's."""
 
     def __init__(self) -> None:
-        self._kept: tuple[date, Json, dict[str, float]] | None = None
+        self._day: date | None = None
+        self._kept: tuple[Json, dict[str, float]] | None = None
 
-    def note(self, run: Run, status: str) -> None:
-        """Nothing."""
+    def at(self, slot: datetime) -> None:
+        """Begin a slot; the first one of another day forgets the ranking."""
+        day = slot.astimezone(NEW_YORK).date()
+        if day != self._day:
+            self._day, self._kept = day, None
 
-    def ranking(self, slot: datetime, basis: Json) -> dict[str, float] | None:
-        """The ranking that an earlier bar of the day has made."""
-        if self._kept and self._kept[:2] == (slot.astimezone(NEW_YORK).date(), basis):
-            return dict(self._kept[2])
-        return None
+    def note_plan(self, run: Run) -> None:
+        """Keep nothing: a backtest is not cut off."""
 
-    def save_ranking(self, slot: datetime, basis: Json, ranking: Mapping[str, float]) -> None:
-        """Keep it for the rest of the day."""
-        self._kept = (slot.astimezone(NEW_YORK).date(), basis, dict(ranking))
+    def ranking(self, basis: Json) -> dict[str, float] | None:
+        """Return the ranking that an earlier bar of the day has made."""
+        return dict(self._kept[1]) if self._kept and self._kept[0] == basis else None
+
+    def save_ranking(self, basis: Json, ranking: Mapping[str, float]) -> None:
+        """Keep the ranking for the rest of the day."""
+        self._kept = (basis, dict(ranking))
 
 
 def backtest(
@@ -148,7 +153,7 @@ class _Session:
         self._times = {_number(each): each for each in times}
         self._forecaster = forecaster
         self._prices = PanelPrices(panel)
-        self._memory = DayMemory()
+        self._ranking = DayRanking()
         self._progress = progress
         self._bars: list[Bar] = []
         self._broker: BacktraderBroker | None = None
@@ -201,21 +206,22 @@ class _Session:
         equity_usd, cash_usd, held = self.broker.equity_usd(), self.broker.cash_usd(), self.broker.held()
         self.broker.at(slot, self._last_equity_usd)
         run = Run(settings=settings, slot=slot, now=slot)
-        desk = pipeline.RunServices(
+        self._ranking.at(slot)
+        services = pipeline.RunServices(
             broker=self.broker,
             prices=Prices(
                 [self._prices], now=slot, count=count_needed_bars(settings), max_age_s=settings.max_price_age_s
             ),
             forecaster=self._forecaster,
-            journal=self._memory,
-            halted=lambda: "",
-            remaining_s=lambda: math.inf,
+            journal=self._ranking,
+            read_halt_reason=lambda: "",
+            deadline=Deadline.never(),
             settle_time_s=0.0,  # an order is filled at the next bar, however long one waits
         )
         status: Outcome | Code
         try:
-            status, detail = pipeline.trade(desk, run), ""
-        except pipeline.RunStopped as stop:
+            status, detail = pipeline.trade(services, run), ""
+        except RunStopped as stop:
             status, detail = stop.code, str(stop)
         return Bar(
             time=bar,

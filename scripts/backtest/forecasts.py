@@ -1,6 +1,6 @@
 """The forecasts of a backtest: made ahead in other processes, block by block, each from the bars up to its own."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from datetime import datetime
 from itertools import batched
@@ -9,12 +9,13 @@ import numpy as np
 
 from scripts.backtest.compute import Key, Table, Task, compute
 from scripts.backtest.model import Options, Panel
+from trader.deadline import Deadline
 from trader.forecasting.base import Forecasts
-from trader.model import Closes, Denial, Forecast
+from trader.model import Closes, Denial, Engine, Forecast
 from trader.progress import Progress, no_progress
-from trader.settings import MAP, PROPHET, Settings
+from trader.settings import Settings
 
-BLOCK_BARS = {PROPHET: 10, MAP: 250}
+BLOCK_BARS = {Engine.PROPHET: 10, Engine.MAP: 250}
 """Bars that are computed at once, by engine: so many that handing them over costs nothing."""
 
 MAX_TOGETHER = 10
@@ -71,7 +72,7 @@ class Blocks:
 
     def groups(self, symbols: Sequence[str]) -> list[tuple[str, ...]]:
         """Symbols that are best computed together: for Prophet each by itself."""
-        return list(batched(symbols, 1 if self._key.engine == PROPHET else MAX_TOGETHER, strict=False))
+        return list(batched(symbols, 1 if self._key.engine is Engine.PROPHET else MAX_TOGETHER, strict=False))
 
     def task(self, symbols: Sequence[str], block: int, first: datetime | None = None) -> Task:
         """The work for some symbols in a block, from its bar `first` on, or from the block's beginning."""
@@ -88,7 +89,7 @@ class Blocks:
         for time, symbol in pairs:
             row = int(self._close.index.searchsorted(time))
             rows.setdefault(symbol, []).append((row, row))
-        if self._key.engine == PROPHET:
+        if self._key.engine is Engine.PROPHET:
             return [self._task({symbol: [pair]}) for symbol, pairs in rows.items() for pair in pairs]
         return [self._task(rows)] if rows else []
 
@@ -151,7 +152,7 @@ class TableForecaster:
     def forecast(
         self,
         closes: Mapping[str, Closes],
-        remaining_s: Callable[[], float],  # noqa: ARG002 time does not run out in a backtest
+        deadline: Deadline,  # noqa: ARG002 time does not run out in a backtest
         progress: Progress = no_progress,  # noqa: ARG002 its progress is told in bars
     ) -> Forecasts:
         """See Forecaster."""

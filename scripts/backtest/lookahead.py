@@ -23,7 +23,7 @@ from scripts.backtest.compute import Table, Task, compute
 from scripts.backtest.engine import backtest
 from scripts.backtest.model import BacktestError, Bar, Options, Panel
 from scripts.backtest.workers import pool
-from trader.journal.record import as_json
+from trader.codec import encode
 from trader.model import NEW_YORK
 from trader.progress import Progress, no_progress
 from trader.settings import SettingsError, integer
@@ -84,7 +84,7 @@ def main() -> None:
             for what, plant in PLANTS.items():
                 checks.append(check(load, short, f"a planted leak: {what}", plant, None, seed, executor, progress))
     if arguments.json:
-        console.print_json([as_json(each) | {"is_passed": each.is_passed} for each in checks])
+        console.print_json([encode(each) | {"is_passed": each.is_passed} for each in checks])
     else:
         show(checks)
     sys.exit(console.USABLE if all(each.is_passed for each in checks) else console.FAILED)
@@ -169,7 +169,7 @@ def _again(work: _Work) -> list[str]:
 
 def digests(bars: Sequence[Bar]) -> list[str]:
     """Each bar to the last digit, in short."""
-    return [hashlib.sha256(json.dumps(as_json(each)).encode()).hexdigest() for each in bars]
+    return [hashlib.sha256(json.dumps(encode(each)).encode()).hexdigest() for each in bars]
 
 
 def honest(panel: Panel, _chosen: Options) -> tuple[Panel, Table]:

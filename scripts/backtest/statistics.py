@@ -16,7 +16,7 @@ from scripts.backtest import buy_and_hold
 from scripts.backtest.accuracy import calibration
 from scripts.backtest.model import Options, Result
 from scripts.backtest.trades import Trade, trades
-from trader.journal.record import as_json
+from trader.codec import encode
 from trader.model import NEW_YORK, Denial, Side
 from trader.prices.base import BARS_PER_SESSION
 
@@ -131,8 +131,8 @@ def figures(result: Result) -> dict[str, Any]:
         "curve": _curve(result, strategy, held),
         "monthly_returns": _monthly(result, strategy, held),
         "symbols": _by_symbol(result, made),
-        "trades": as_json(made),
-        "refusals": as_json(result.refusals),
+        "trades": encode(made),
+        "refusals": encode(result.refusals),
         "denials": _counts(each.code for each in _denials(result)),
         "statuses": _counts(bar.status for bar in result.bars),
         "calibration": calibration(result),
@@ -142,7 +142,7 @@ def figures(result: Result) -> dict[str, Any]:
 
 def _curve(result: Result, strategy: EquityCurve, held: EquityCurve | None) -> dict[str, Any]:
     return {
-        "times": [as_json(bar.time) for bar in result.bars],
+        "times": [encode(bar.time) for bar in result.bars],
         "equity_usd": strategy.equity_usd.tolist(),
         "drawdown_fraction": strategy.drawdown.tolist(),
         "exposure_fraction": strategy.exposure.tolist(),
@@ -208,11 +208,11 @@ def _data(result: Result) -> dict[str, Any]:
         "bar_interval": result.options.settings.bar_interval,
         "bars_a_year": _bars_a_year(result.options),
         "symbols": [str(symbol) for symbol in result.panel.close.columns],
-        "history_from": as_json(index[0].to_pydatetime()) if len(index) else None,
-        "first_bar": as_json(result.bars[0].time) if result.bars else None,
-        "last_bar": as_json(result.bars[-1].time) if result.bars else None,
+        "history_from": encode(index[0].to_pydatetime()) if len(index) else None,
+        "first_bar": encode(result.bars[0].time) if result.bars else None,
+        "last_bar": encode(result.bars[-1].time) if result.bars else None,
         "bars": len(result.bars),
-        "notes": as_json(result.panel.notes),
+        "notes": encode(result.panel.notes),
     }
 
 

@@ -6,13 +6,13 @@ import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor
 
-from trader.settings import PROPHET
+from trader.model import Engine
 
 
-def pool(engine: str = PROPHET, workers: int | None = None) -> ProcessPoolExecutor:
+def pool(engine: Engine = Engine.PROPHET, workers: int | None = None) -> ProcessPoolExecutor:
     """A pool of `workers` processes, one a core unless told otherwise, with what they need imported once for all."""
     context = multiprocessing.get_context("forkserver")  # a fork of a process with threads may hang
-    needs_prophet = ["scripts.backtest.preloaded"] if engine == PROPHET else []  # it takes seconds
+    needs_prophet = ["scripts.backtest.preloaded"] if engine is Engine.PROPHET else []  # it takes seconds
     context.set_forkserver_preload(["scripts.backtest.forecasts", *needs_prophet])
     return ProcessPoolExecutor(workers or cores(), mp_context=context, initializer=set_up)
 

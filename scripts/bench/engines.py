@@ -9,7 +9,6 @@ import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
-from math import inf
 
 import numpy as np
 import pandas as pd
@@ -19,13 +18,14 @@ from scripts.backtest import prices
 from scripts.bench import backtests as backtest_bench
 from scripts.bench import harness
 from scripts.bench.harness import Measurement
+from trader.deadline import Deadline
 from trader.forecasting.base import Forecaster
 from trader.forecasting.map.forecaster import MapForecaster
 from trader.forecasting.prophet import ProphetForecaster
-from trader.model import Closes
+from trader.model import Closes, Engine
 from trader.prices.file import FilePrices
 from trader.progress import Progress, no_progress
-from trader.settings import MAP, PROPHET, SAMPLE_PRICES
+from trader.settings import SAMPLE_PRICES
 
 BARS = 250
 COUNTS = (20, 100, 500)
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--fit", type=int, metavar="SYMBOLS", help="only fit so many: its memory is measured")
     arguments = parser.parse_args()
     if arguments.fit:
-        ours().forecast(closes(arguments.fit, BARS), lambda: inf)
+        ours().forecast(closes(arguments.fit, BARS), Deadline.never())
         return
     with harness.measuring() as progress:
         each_s, lines = speed(progress)
@@ -85,7 +85,7 @@ def forecast_s(forecaster: Forecaster, some: Mapping[str, Closes], rounds: int =
     """The least time of some rounds for the forecasts of these closes."""
 
     def forecast() -> None:
-        made = forecaster.forecast(some, lambda: inf)
+        made = forecaster.forecast(some, Deadline.never())
         assert len(made.forecasts) == len(some), "every symbol has a trend line"
 
     return harness.time_s(forecast, rounds)
@@ -143,7 +143,7 @@ def prophet_s(progress: Progress) -> Mapping[str, float]:
     }
     loop(few)
     for forecaster in (together, ours()):
-        forecaster.forecast(few, lambda: inf)
+        forecaster.forecast(few, Deadline.never())
     found = {}
     for done, (name, measure) in enumerate(ways.items(), 1):
         found[name] = measure() / len(some)
@@ -189,7 +189,7 @@ def backtests(loop_s: float, progress: Progress) -> list[Measurement]:
     in_next_s = harness.time_s(usual) / len(times) * BACKTEST_BARS
     few, more = PROPHET_BARS
     # The first one makes Matplotlib's caches in the new home, and does not count.
-    commands = (MAP, few), (PROPHET, few), (PROPHET, more), (MAP, BACKTEST_BARS)
+    commands = (Engine.MAP, few), (Engine.PROPHET, few), (Engine.PROPHET, more), (Engine.MAP, BACKTEST_BARS)
     took_s = []
     with tempfile.TemporaryDirectory() as home:
         for engine, bars in commands:

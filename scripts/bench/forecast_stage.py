@@ -3,7 +3,6 @@
 Times are compared as ratios measured in one process, the two ways taking turns; each line has its target.
 """
 
-import math
 import tempfile
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ import pandas as pd
 from scripts import console
 from scripts.bench import harness, yahoo
 from scripts.bench.harness import Measurement
+from trader.deadline import Deadline
 from trader.forecasting.prophet import ProphetForecaster
 from trader.model import Closes
 from trader.prices.file import FilePrices
@@ -64,7 +64,7 @@ def forecast_stage(progress: Progress) -> list[Measurement]:
 def ours(closes: Mapping[str, Closes], signal: str) -> None:
     """The stage as the bot runs it."""
     forecaster = ProphetForecaster(signal=signal, bar_interval="1d", horizon_bars=1)
-    forecaster.forecast(closes, lambda: math.inf)
+    forecaster.forecast(closes, Deadline.never())
 
 
 def original(closes: Mapping[str, Closes]) -> None:

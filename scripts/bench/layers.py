@@ -21,12 +21,13 @@ from scripts.bench import harness
 from scripts.bench.harness import Measurement
 from scripts.layer.archive import replace_file, write_zip
 from scripts.layer.build import MAX_BYTES, MAX_ZIP_BYTES
+from scripts.layer.emulator import prepare_function
 from scripts.layer.prune import files, size
 from scripts.layer.sandbox_checks import PROBE
 from scripts.layer.target import BUILD, LayerError, Target, shorten_path
 from scripts.layer.verify import unpack_zips
 from scripts.layer.wheels import ensure_installed
-from scripts.testkit.lambda_runtime import Function, fetch_emulator, lambda_environment, running
+from scripts.testkit.lambda_runtime import Function, lambda_environment, running
 from trader.progress import Progress
 
 ROUNDS = 5
@@ -111,19 +112,10 @@ def functions(
     """Both handlers on both layers, and each layer's bytes, unpacked and zipped."""
     plain = ensure_installed(target, BUILD / f"plain-python{target.python}-{target.arch}")
     plain_zip = zip_task(plain, progress)
-    tools, emulator = fetch_emulator(target)
-    python = target.interpreter()
     with unpack_zips(target.zip) as folder:
         ours = folder / "layer" / "python"
         ways = {
-            (layer, handler): Function(
-                python=python,
-                tools=tools,
-                emulator=emulator,
-                task=folder / "task",
-                path=[path, PROBE],
-                handler=handler,
-            )
+            (layer, handler): prepare_function(target, folder / "task", [path, PROBE], handler)
             for (layer, path), handler in product({PLAIN: plain, OURS: ours}.items(), (DEPLOYED, AT_TOP))
         }
         plain_bytes = size(files(plain)), plain_zip.stat().st_size

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from math import inf, isnan, nan
+from math import isnan, nan
 from pathlib import Path
 from statistics import median
 
@@ -22,15 +22,16 @@ from scripts import console
 from scripts.backtest.workers import pool
 from scripts.bench.reference import reference
 from trader.alpha import models as alpha
+from trader.deadline import Deadline
 from trader.forecasting.map import model
 from trader.forecasting.map.forecaster import local_ns
 from trader.forecasting.map.model import Batch, Calendar, Fit, Scales, log_posterior
 from trader.forecasting.map.posterior_mode import Floats
 from trader.forecasting.prophet import FIT_TIMEOUT_S, quiet_prophet
-from trader.model import Forecast
+from trader.model import Engine, Forecast
 from trader.prices.file import FilePrices
 from trader.progress import Progress, no_progress
-from trader.settings import MAP, PROPHET, SAMPLE_PRICES, Settings
+from trader.settings import SAMPLE_PRICES, Settings
 from trader.wiring import make_forecaster
 
 WINDOWS = 10
@@ -331,8 +332,8 @@ def decide(row: ParityCase, end: int, symbols: int) -> list[tuple[bool, float]]:
     closes = {symbol: panel()[symbol].iloc[end - row.bars : end] for symbol in panel().columns[:symbols]}
     settings = Settings(signal=row.signal)
     by_symbol: list[Mapping[str, Forecast]] = []
-    for engine in (MAP, PROPHET):
-        made = make_forecaster(replace(settings, engine=engine)).forecast(closes, lambda: inf)
+    for engine in (Engine.MAP, Engine.PROPHET):
+        made = make_forecaster(replace(settings, engine=engine)).forecast(closes, Deadline.never())
         by_symbol.append({each.symbol: each for each in made.forecasts})
     insights = [
         [

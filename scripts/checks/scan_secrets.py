@@ -29,7 +29,6 @@ ALLOWED: Mapping[tuple[str, str], str] = {
     ("tests/contract/test_backtest_yahoo.py", "GitHub Token"): "a part of a made-up symbol",
     ("tests/contract/test_cloud_secrets.py", "Alpaca Key"): "keys of the stand-in, which say that they are",
     ("tests/contract/test_reconcile.py", "Secret Keyword"): "a key of the stand-in, in words",
-    ("tests/fault_injection/scenarios.py", "Secret Keyword"): "a key of the stand-in, in words",
     ("tests/security/test_secrets.py", "AWS Access Key"): "planted, to be found",
     ("tests/security/test_secrets.py", "Alpaca Key"): "planted, to be found",
     ("tests/security/test_secrets.py", "Private Key"): "planted, to be found",

@@ -34,7 +34,7 @@ from scripts.report import formatting
 from scripts.report.console import show as show_run
 from trader.logs import printable
 from trader.model import Report
-from trader.schedule.slot import EventError
+from trader.schedule.base import EventError
 from trader.settings import SettingsError
 
 READ_TIMEOUT_S = 930

@@ -17,19 +17,18 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from scripts.layer.emulator import prepare_function
 from scripts.layer.package import ZIP
-from scripts.layer.sandbox_checks import Assignment, counterparts
 from scripts.layer.target import LayerError, Target, shorten_path
-from scripts.layer.verify import assignment, unpack_zips
+from scripts.layer.verify import unpack_zips
 from scripts.testkit.lambda_runtime import Function, RuntimeInterface, running
 from trader.progress import Progress
 from trader.stages.universe import sp500
 
 if TYPE_CHECKING:
-    from scripts.testkit.alpaca import AlpacaFake
-    from scripts.testkit.yahoo import Listing, YahooFake
+    from scripts.testkit.services import Services
 
 LATENCY_S = 0.15
 BARS, CHOSEN, HELD, SOLD = 250, 20, 20, 5
@@ -66,14 +65,10 @@ class Measured:
 def measure(target: Target, memory_mb: int, progress: Progress) -> Mapping[str, Measured]:
     """One run of each kind. Raises LayerError if there is nothing to run, or no way to run it here."""
     check(target)
-    with unpack_zips(target.zip, ZIP) as folder, market() as (env, alpaca, yahoo):
-        scene = FunctionUnderMeasure(
-            function=assignment(target, folder / "layer", folder / "task", {}),
-            env={**env, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(memory_mb)},
-            alpaca=alpaca,
-            yahoo=yahoo,
-            share=min(share_of(memory_mb), 1.0),  # a thread cannot use more than a whole one
-        )
+    with unpack_zips(target.zip, ZIP) as folder, market() as services:
+        function = prepare_function(target, folder / "task", [folder / "layer" / "python"])
+        share = min(share_of(memory_mb), 1.0)  # a thread cannot use more than a whole one
+        scene = FunctionUnderMeasure(function=function, memory_mb=memory_mb, services=services, share=share)
         measured = {}
         for number, kind in enumerate(("closed", "first", "later")):
             progress("measuring", number, len(KINDS))
@@ -95,23 +90,28 @@ def check(target: Target) -> None:
 class FunctionUnderMeasure:
     """The function, and the world it runs in."""
 
-    function: Assignment
-    env: Mapping[str, str]
-    alpaca: "AlpacaFake"
-    yahoo: "YahooFake"
+    function: Function
+    memory_mb: int
+    services: "Services"
     share: float  # of a processor
 
     def run(self, kind: str, *, minutes_ago: int) -> Measured:
         """A cold run. Raises LayerError if it did not do what such a run does, for then its time means nothing."""
-        self.alpaca.is_open = kind != "closed"
+        alpaca, yahoo = self.services.alpaca, self.services.yahoo
+        alpaca.is_open = kind != "closed"
         if kind == "later":
             for symbol in sp500()[CHOSEN : CHOSEN + HELD]:
-                self.alpaca.hold(symbol, 10, 100)
-        placed, charts, kept = len(self.alpaca.orders), len(self.yahoo.requests), self.count_kept_bytes()
+                alpaca.hold(symbol, 10, 100)
+        placed, charts, kept = len(alpaca.orders), len(yahoo.requests), self.count_kept_bytes()
         event = {"time": f"{datetime.now(UTC) - timedelta(minutes=minutes_ago):%Y-%m-%dT%H:%M:00Z}"}
+        env = {
+            **self.services.environment,
+            "UNIVERSE": "sp500",
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(self.memory_mb),
+        }
         with (
             TemporaryDirectory() as tmp,
-            run_on_one_processor(self.function.function(), {**self.env, "TMPDIR": tmp}) as interface,
+            run_on_one_processor(self.function, {**env, "TMPDIR": tmp}) as interface,
         ):
             begun = time.perf_counter()
             report = interface.invoke(event)
@@ -123,8 +123,8 @@ class FunctionUnderMeasure:
                 log_bytes=log_bytes(interface),
                 kept_bytes=self.count_kept_bytes() - kept,
             )
-        sides = Counter(order.side for order in self.alpaca.orders[placed:] if order.type == "market")
-        found = (report["status"], sides["buy"], sides["sell"], len(self.yahoo.requests) - charts > len(sp500()))
+        sides = Counter(order.side for order in alpaca.orders[placed:] if order.type == "market")
+        found = (report["status"], sides["buy"], sides["sell"], len(yahoo.requests) - charts > len(sp500()))
         if found != DONE[kind]:
             raise LayerError(
                 f"the measured run was not {KINDS[kind]}: (status, buys, sales, whether the S&P 500 was asked for) are "
@@ -134,14 +134,7 @@ class FunctionUnderMeasure:
 
     def count_kept_bytes(self) -> int:
         """What is in the journal's bucket."""
-        import boto3
-
-        names = ("endpoint_url", "aws_access_key_id", "aws_secret_access_key", "region_name")
-        values = [
-            self.env[name] for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
-        ]
-        listing = boto3.client("s3", **dict(zip(names, values, strict=True))).list_objects_v2(Bucket="journal")  # type: ignore[call-overload]
-        return sum(item["Size"] for item in listing.get("Contents", []))
+        return sum(self.services.list_objects().values())
 
 
 def share_of(memory_mb: int) -> float:
@@ -173,41 +166,22 @@ def log_bytes(interface: RuntimeInterface) -> int:
 
 
 @contextmanager
-def market() -> Iterator[tuple[dict[str, str], "AlpacaFake", "YahooFake"]]:
+def market() -> Iterator["Services"]:
     """The S&P 500 at Yahoo and Alpaca: the 20 best of it below their lines, 20 others held, 5 of them above theirs."""
-    from scripts.testkit.yahoo import YahooFake
+    from scripts.testkit import services
 
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # moto tells of every request
-    listings = {symbol: listing(number) for number, symbol in enumerate(sp500())}
-    with (
-        counterparts() as (env, alpaca),
-        YahooFake({symbol.replace(".", "-"): each for symbol, each in listings.items()}, latency_s=LATENCY_S) as yahoo,
-    ):
-        alpaca.prices |= {symbol: each.closes[-1] or 0.0 for symbol, each in listings.items()}
-        delay(alpaca)
-        settings = {"UNIVERSE": "sp500", "HISTORY_BARS": str(BARS)}
-        yield env | yahoo.environment | settings, alpaca, yahoo
+    closes = {symbol: make_closes(number) for number, symbol in enumerate(sp500())}
+    with services.start(closes, latency_s=LATENCY_S) as there:
+        yield there
 
 
-def listing(number: int) -> "Listing":
-    """The closes of the `number`th symbol: a line with a little noise; for those that are traded it ends in a jump."""
+def make_closes(number: int) -> Sequence[float]:
+    """Make the `number`th symbol's closes: a line with a little noise; of those that are traded it ends in a jump."""
     import numpy as np
-
-    from scripts.testkit.yahoo import Listing
 
     growth = 3.0 if number < CHOSEN else 0.1
     jump = DIP if number < CHOSEN else RISE if number < CHOSEN + SOLD else 0.0
     noise = np.random.default_rng(number).normal(0, 0.002, BARS)
-    closes: Sequence[float] = (np.linspace(100, 100 * (1 + growth), BARS) * np.exp(noise)).tolist()
-    return Listing([*closes[:-1], closes[-1] * (1 + jump)], datetime.now(UTC))
-
-
-def delay(alpaca: "AlpacaFake") -> None:
-    """Let each of Alpaca's answers take its time."""
-    answer = alpaca.answer
-
-    def late(*request: Any) -> Any:  # noqa: ANN401 whatever the fake is asked and answers
-        time.sleep(LATENCY_S)
-        return answer(*request)
-
-    vars(alpaca)["answer"] = late
+    closes: list[float] = (np.linspace(100, 100 * (1 + growth), BARS) * np.exp(noise)).tolist()
+    return [*closes[:-1], closes[-1] * (1 + jump)]

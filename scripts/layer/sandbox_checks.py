@@ -1,4 +1,4 @@
-"""The part of verification that is in the sandbox: the function behind AWS's runtime interface, and its counterparts.
+"""The part of verification that is in the sandbox: the function behind AWS's runtime interface, and its stand-ins.
 
 Started by scripts.layer.verify with one argument, a JSON object (`Assignment`); prints one JSON object for each check
 as it passes, then the findings. The first check that fails ends it.
@@ -6,18 +6,14 @@ as it passes, then the findings. The first check that fails ends it.
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from scripts.testkit.lambda_runtime import EmulatorError, Function, FunctionError, running
-
-if TYPE_CHECKING:
-    from scripts.testkit.alpaca import AlpacaFake
+from scripts.testkit.lambda_runtime import HANDLER, EmulatorError, Function, FunctionError, running
 
 PROBE = Path(__file__).with_name("probe")
 CHECKS = (
@@ -43,7 +39,7 @@ class Assignment:
     layer: str
     expected: Mapping[str, Any]
 
-    def function(self, *more: Path, handler: str = "lambda_function.lambda_handler") -> Function:
+    def function(self, *more: Path, handler: str = HANDLER) -> Function:
         """The function as Lambda would start it."""
         return Function(
             python=Path(self.python),
@@ -107,7 +103,7 @@ def verify(assignment: Assignment, passed: Callable[[], None]) -> Findings:
     passed()
     init_ms, peak_mb, run_s = sample_day(assignment)
     passed()
-    with_counterparts(assignment)
+    trade_with_stand_ins(assignment)
     passed()
     return Findings(
         init_ms=init_ms,
@@ -143,16 +139,18 @@ def sample_day(assignment: Assignment) -> tuple[float, float, float]:
     return init_ms, peak_mb, sum(report["timings_s"].values())
 
 
-def with_counterparts(assignment: Assignment) -> None:
-    """A run with everything that is elsewhere in AWS and at Alpaca and Yahoo, against stand-ins on loopback."""
-    import boto3
+def trade_with_stand_ins(assignment: Assignment) -> None:
+    """Run once with everything that is elsewhere in AWS and at Alpaca and Yahoo, against stand-ins on loopback."""
+    from scripts.testkit import services
 
-    with counterparts() as (env, fake):
-        with running(assignment.function(), env) as interface:
+    closes = {symbol: services.trend_closes(BARS, step) for symbol, step in LAST_STEPS.items()}
+    with services.start(closes, not_at_yahoo=["PEP"]) as there:
+        there.alpaca.hold("MCD", 5, 100)
+        with running(assignment.function(), {**there.environment, "UNIVERSE": "KO,PEP"}) as interface:
             report = interface.invoke({"time": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:00Z}"})
             log = interface.log
-        keys = [item["Key"] for item in boto3.client("s3", **_aws(env)).list_objects_v2(Bucket="journal")["Contents"]]
-    ordered = {(order.symbol, order.side) for order in fake.orders if order.type == "market"}
+        keys = list(there.list_objects())
+        ordered = {(order.symbol, order.side) for order in there.alpaca.orders if order.type == "market"}
     if ordered != {("KO", "buy"), ("PEP", "buy"), ("MCD", "sell")}:
         raise CheckError(
             f"the stand-in for Alpaca has the orders {sorted(ordered)}, not a buy of KO and PEP and a sale of MCD; "
@@ -160,63 +158,6 @@ def with_counterparts(assignment: Assignment) -> None:
         )
     if not any(key.startswith("trader/runs/trend/") and key.endswith(".json") for key in keys):
         raise CheckError(f"the bucket has no record of the run, only {keys}")
-
-
-@contextmanager
-def counterparts() -> Iterator[tuple[dict[str, str], "AlpacaFake"]]:
-    """Alpaca, Yahoo and AWS on loopback, and the settings that lead to them; the account holds MCD."""
-    import boto3
-    import numpy as np
-    from moto.server import ThreadedMotoServer
-
-    from scripts.testkit import aws
-    from scripts.testkit.alpaca import AlpacaFake
-    from scripts.testkit.yahoo import Listing, YahooFake
-    from trader.model import NEW_YORK
-
-    noise = np.random.default_rng(1).normal(0, 0.002, BARS)
-    line = np.linspace(100, 110, BARS) * np.exp(noise)
-    closes = {symbol: [*line[:-1], 110 * (1 + step)] for symbol, step in LAST_STEPS.items()}
-    today = datetime.now(NEW_YORK).replace(hour=0, minute=0, second=0, microsecond=0)
-    with ExitStack() as stack:
-        fake = stack.enter_context(AlpacaFake(prices={symbol: prices[-1] for symbol, prices in closes.items()}))
-        fake.hold("MCD", 5, 100)
-        fake.bars = {
-            "PEP": [(today - timedelta(days=BARS - 1 - day), price) for day, price in enumerate(closes["PEP"])]
-        }
-        listings = {symbol: Listing(closes[symbol], datetime.now(UTC)) for symbol in ("KO", "MCD")}
-        yahoo = stack.enter_context(YahooFake(listings))  # PEP is for Alpaca's data API
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-        stack.callback(server.stop)
-        env = aws.environment(server.get_host_and_port()[1])
-        boto3.client("s3", **_aws(env)).create_bucket(Bucket="journal")
-        ssm = boto3.client("ssm", **_aws(env))
-        for name, value in {"user": fake.key_id, "pw": fake.secret, "halt": "false"}.items():
-            ssm.put_parameter(Name=f"/trader/{name}", Value=value, Type="SecureString")
-        settings = {
-            "BROKER": "alpaca",
-            "APCA_API_BASE_URL": fake.url,
-            "APCA_API_DATA_URL": fake.url,
-            "ALPACAUSER": "ssm:/trader/user",
-            "ALPACAPW": "ssm:/trader/pw",
-            "HALT_PARAMETER": "/trader/halt",
-            "JOURNAL": "s3://journal/trader",
-            "PRICE_SOURCES": "yahoo,alpaca",
-            "UNIVERSE": "KO,PEP",
-            "HISTORY_BARS": str(BARS),
-            "MAX_PRICE_AGE_S": "600000",  # on a Sunday, too
-        }
-        yield env | yahoo.environment | settings, fake
-
-
-def _aws(env: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        "endpoint_url": env["AWS_ENDPOINT_URL"],
-        "region_name": env["AWS_REGION"],
-        "aws_access_key_id": env["AWS_ACCESS_KEY_ID"],
-        "aws_secret_access_key": env["AWS_SECRET_ACCESS_KEY"],
-    }
 
 
 if __name__ == "__main__":

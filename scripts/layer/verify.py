@@ -24,11 +24,11 @@ from scripts.layer import sandbox
 from scripts.layer.archive import unpack
 from scripts.layer.bytecode import is_taken
 from scripts.layer.elf import check_machine, check_needs, is_elf
+from scripts.layer.emulator import fetch_emulator
 from scripts.layer.package import package
 from scripts.layer.prune import files
 from scripts.layer.sandbox_checks import CHECKS, Assignment, Findings
 from scripts.layer.target import BUILD, BrokenLayerError, LayerError, Target, shorten_path
-from scripts.testkit.lambda_runtime import fetch_emulator
 from trader.progress import Progress
 
 LIMIT_BYTES = 262_144_000

@@ -11,7 +11,7 @@ from rich.text import Text
 from scripts import console
 from scripts.report import formatting
 from scripts.report.formatting import DecisionRow, Json
-from trader.journal.record import STARTED
+from trader.journal.base import STARTED
 from trader.model import Code, Direction, Outcome
 
 WIDE_COLUMNS = 128  # from here on the order and its result have a column each

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from trader.journal.record import STARTED
+from trader.journal.base import STARTED
 from trader.logs import printable
-from trader.model import NEW_YORK, Code, Direction, Outcome
-from trader.settings import PROPHET
-from trader.stages.execution import STOP_LOSS_LOST
+from trader.model import NEW_YORK, Code, Direction, Engine, Outcome
 
 type Json = Mapping[str, Any]
 
@@ -161,8 +159,8 @@ class DecisionRow:
 
     @property
     def is_alarming(self) -> bool:
-        """Whether somebody must look: its fate is unknown, or its stop loss is gone and its sale was refused."""
-        return self.kind == "unknown" or bool(self.denial and STOP_LOSS_LOST in self.denial["detail"])
+        """Whether the owner must look: its fate is unknown, or its sale was refused and its stop loss is gone."""
+        return self.kind == "unknown" or bool(self.denial and self.denial.get("is_unprotected"))
 
     @property
     def action(self) -> str:
@@ -328,8 +326,8 @@ def mode_words(record: Json) -> str:
 
 def engine_words(settings: Json) -> str:
     """`, ENGINE=map`; of Prophet's package nothing, for that is what one expects."""
-    engine = settings.get("engine", PROPHET)
-    return "" if engine == PROPHET else f", ENGINE={engine}"
+    engine = settings.get("engine", Engine.PROPHET)
+    return "" if engine == Engine.PROPHET else f", ENGINE={engine}"
 
 
 def order_words(order: Json, *, legs: bool = True) -> str:

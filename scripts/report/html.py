@@ -10,7 +10,7 @@ from markupsafe import Markup
 from scripts.report import formatting, templating
 from scripts.report.charts import Charts
 from scripts.report.formatting import DecisionRow, Json
-from trader.journal.record import STARTED
+from trader.journal.base import STARTED
 from trader.model import Code, Outcome
 
 ARROWS = {"UP": "▲ UP", "FLAT": "● FLAT", "DOWN": "▼ DOWN", "": ""}

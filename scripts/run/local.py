@@ -10,16 +10,14 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from lambda_function import PARAMETERS, run
+from lambda_function import run
 from scripts import console
 from scripts.report.console import show
 from scripts.report.html import write_page
-from trader import logs
-from trader.journal.entry import open_journal
-from trader.model import Code, Report
+from trader import logs, wiring
+from trader.model import Code, Mode, Report
 from trader.schedule import sessions
 from trader.schedule.slot import event_time
-from trader.settings import Settings
 
 OUT = Path("out")
 
@@ -91,13 +89,13 @@ def event(at: str | None, env: Mapping[str, str]) -> dict[str, str] | None:
 
 def record_of(report: Report, env: Mapping[str, str]) -> Mapping[str, Any]:
     """The journal's record of the run; of one that has none, its report."""
-    settings = Settings.from_env(env, PARAMETERS.fetch)
+    settings = wiring.read_settings(env)
     if report["status"] in UNRECORDED:
         return {"settings": settings.public(), "observation": None, "decision": None, "report": report}
     slot = event_time({"time": report["slot"]})
     assert slot is not None, "a report has a slot"
-    journal = open_journal(settings.journal, settings.strategy)
-    return journal.load(journal.record_name(slot, settings.mode == "dry-run"))
+    journal = wiring.open_journal(settings.journal, settings.strategy)
+    return journal.entry(slot, is_dry=settings.mode is Mode.DRY_RUN).load()
 
 
 if __name__ == "__main__":

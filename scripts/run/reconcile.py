@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import boto3
 from rich.table import Table
@@ -23,16 +22,18 @@ from scripts.cloud.logs import moment, new_york, wide_enough
 from scripts.console import CommandError
 from scripts.run.reconciliation import REMEDIES, Comparison, Finding, Kind, RecordedOrders, compare, sheet
 from trader import logs
-from trader.broker.base import OrderHistory
-from trader.journal.entry import MAX_RUN_TIME, REMEMBERED, Journal, open_journal
-from trader.journal.record import as_json
-from trader.journal.recovery import AFTER, BEFORE, order_id, recover_slot, unlisted
-from trader.journal.stores import JournalError
+from trader.broker.base import OrderHistory, OrderId
+from trader.codec import encode
+from trader.deadline import Deadline
+from trader.journal.base import JournalError
+from trader.journal.entry import MAX_RUN_TIME, REMEMBERED, Journal
+from trader.journal.recovery import AFTER, BEFORE, find_unlisted, recover_slot
 from trader.logs import printable
-from trader.model import Order
+from trader.model import BrokerName, Order
 from trader.parameters import Parameters
 from trader.progress import Progress
 from trader.settings import Settings
+from trader.wiring import make_order_history, open_journal
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SINCE = "7d"
@@ -40,11 +41,11 @@ SINCE = "7d"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconcileInputs:
-    """A strategy's journal and books, the present, and where the looking back begins."""
+    """A strategy's journal and its broker's order history, the present, and where the looking back begins."""
 
     settings: Settings
     journal: Journal
-    books: OrderHistory
+    history: OrderHistory
     now: datetime
     since: datetime
 
@@ -59,13 +60,13 @@ def main() -> None:
     with console.plain_errors(interrupted="interrupted; what was recovered by then is on record; it is safe to repeat"):
         to_standard_error()
         settings = local(os.environ) if console.flag("LOCAL") else deployed(os.environ)
-        scene = scene_of(settings, os.environ, datetime.now(UTC))
+        inputs = inputs_of(settings, os.environ, datetime.now(UTC))
         with console.progress() as progress:
-            comparison = reconcile(scene, progress)
+            comparison = reconcile(inputs, progress)
     if arguments.json:
-        console.print_json(result(scene, comparison))
+        console.print_json(result(inputs, comparison))
     else:
-        show(scene, comparison)
+        show(inputs, comparison)
     sys.exit(console.FAILED if comparison.differences else console.USABLE)
 
 
@@ -103,63 +104,47 @@ def deployed(env: Mapping[str, str]) -> Settings:
     return settings
 
 
-def scene_of(settings: Settings, env: Mapping[str, str], clock: datetime) -> ReconcileInputs:
+def inputs_of(settings: Settings, env: Mapping[str, str], clock: datetime) -> ReconcileInputs:
     """The adapters that the settings name, as of now."""
     journal = open_journal(settings.journal, settings.strategy)
     now = present(settings, journal, clock)
     since = moment("SINCE", env.get("SINCE") or SINCE, now)
     if since >= now:
         raise CommandError(f"SINCE={env.get('SINCE')} is not before {new_york(now)}, New York time")
-    return ReconcileInputs(settings=settings, journal=journal, books=books_of(settings, now), now=now, since=since)
+    return ReconcileInputs(
+        settings=settings, journal=journal, history=make_order_history(settings, now), now=now, since=since
+    )
 
 
 def present(settings: Settings, journal: Journal, clock: datetime) -> datetime:
     """The clock's time. The embedded broker's stands still between runs: with it, when the last run is over."""
-    if settings.broker == "alpaca":
+    if settings.broker is BrokerName.ALPACA:
         return clock
-    slots = [slot for each in journal.kept(EPOCH).values() for slot in each]
+    slots = [slot for each in journal.list_slots(EPOCH).values() for slot in each]
     return min(clock, max(slots) + MAX_RUN_TIME + timedelta(seconds=1)) if slots else clock
-
-
-def books_of(settings: Settings, now: datetime) -> OrderHistory:
-    """The books of the broker that BROKER names; they are read and nothing else."""
-    if settings.broker == "alpaca":
-        from trader.alpaca.client import AlpacaClient
-        from trader.broker.alpaca import AlpacaBroker
-
-        keys = (settings.alpacauser, settings.alpacapw)
-        return AlpacaBroker(AlpacaClient(settings.apca_api_base_url, settings.apca_api_data_url, lambda _: keys))
-    from trader.broker.embedded import EmbeddedBroker
-
-    return EmbeddedBroker(
-        Path(settings.account_file),
-        now=now,
-        starting_cash_usd=settings.starting_cash_usd,
-        closes=lambda _: {},
-        is_dry=True,
-    )
 
 
 # --- looking -------------------------------------------------------------------------------------------------------
 
 
-def reconcile(scene: ReconcileInputs, progress: Progress) -> Comparison:
+def reconcile(inputs: ReconcileInputs, progress: Progress) -> Comparison:
     """Record what was cut off, then compare. The records are read before the books, which are never behind them."""
-    claims = scene.journal.unfinished(scene.now, max(REMEMBERED, scene.now - scene.since))
-    over = [claim.slot for claim in claims if claim.is_over(scene.now)]
+    claims = inputs.journal.list_unfinished(inputs.now, max(REMEMBERED, inputs.now - inputs.since))
+    over = [claim.slot for claim in claims if claim.is_over(inputs.now)]
     recovered = {}
     for done, slot in enumerate(over):
         progress("recovering", done, len(over))
-        record = recover_slot(slot, scene.settings, scene.journal, scene.books)
+        record = recover_slot(inputs.journal.entry(slot), inputs.settings, inputs.history)
         if record is not None:
             recovered[slot] = record["report"]["detail"]
-    sheets = list(sheets_of(scene, progress))
+    sheets = list(sheets_of(inputs, progress))
     under_way = {claim.slot for claim in claims} - set(over) - {each.slot for each in sheets}
     progress("the broker's books", 0, 1)
-    listed = scene.books.placed(scene.since - BEFORE, scene.now + AFTER)
-    booked = [*listed, *unlisted([order for each in sheets for order in each.orders], listed, scene.books)]
+    listed = inputs.history.list_orders(inputs.since - BEFORE, inputs.now + AFTER)
+    recorded = [order for each in sheets for order in each.orders]
+    booked = [*listed, *find_unlisted(recorded, listed, inputs.history, Deadline.never())]
     progress("the broker's books", 1, 1)
-    found = compare(sheets, [order for order in booked if is_looked_at(order, scene, sheets, under_way)])
+    found = compare(sheets, [order for order in booked if is_looked_at(order, inputs, sheets, under_way)])
     findings = [
         *(Finding(kind=Kind.RECOVERED, slot=slot, words=words) for slot, words in recovered.items()),
         *(Finding(kind=Kind.UNDER_WAY, slot=slot, words="it has no record yet") for slot in under_way),
@@ -168,13 +153,13 @@ def reconcile(scene: ReconcileInputs, progress: Progress) -> Comparison:
     return Comparison(findings=sorted(findings, key=lambda each: each.slot), pairs=found.pairs, runs=len(sheets))
 
 
-def sheets_of(scene: ReconcileInputs, progress: Progress) -> Iterator[RecordedOrders]:
+def sheets_of(inputs: ReconcileInputs, progress: Progress) -> Iterator[RecordedOrders]:
     """What the records since then say of orders."""
-    slots = sorted(scene.journal.kept(scene.since)["json"])
+    slots = sorted(inputs.journal.list_slots(inputs.since)["json"])
     for done, slot in enumerate(slots):
         progress("records", done + 1, len(slots))
         try:
-            yield sheet(slot, scene.journal.load(scene.journal.record_name(slot, is_dry=False)))
+            yield sheet(slot, inputs.journal.entry(slot).load())
         except JournalError as error:
             if not isinstance(error.__cause__, ValueError):
                 raise
@@ -182,39 +167,39 @@ def sheets_of(scene: ReconcileInputs, progress: Progress) -> Iterator[RecordedOr
 
 
 def is_looked_at(
-    order: Order, scene: ReconcileInputs, sheets: Sequence[RecordedOrders], under_way: Collection[datetime]
+    order: Order, inputs: ReconcileInputs, sheets: Sequence[RecordedOrders], under_way: Collection[datetime]
 ) -> bool:
     """Whether it is an order of the strategy's, in the period, and its run is over or has a record."""
-    parts = order_id(order.client_order_id)
-    if parts is None or parts.strategy != scene.settings.strategy or parts.slot < scene.since:
+    parts = OrderId.parse(order.client_order_id)
+    if parts is None or parts.strategy != inputs.settings.strategy or parts.slot < inputs.since:
         return False
-    may_run = parts.slot in under_way or scene.now - parts.slot <= MAX_RUN_TIME
+    may_run = parts.slot in under_way or inputs.now - parts.slot <= MAX_RUN_TIME
     return not may_run or any(each.slot == parts.slot for each in sheets)
 
 
 # --- the answer ----------------------------------------------------------------------------------------------------
 
 
-def result(scene: ReconcileInputs, comparison: Comparison) -> dict[str, object]:
+def result(inputs: ReconcileInputs, comparison: Comparison) -> dict[str, object]:
     """The comparison in JSON's types."""
     return {
-        "strategy": scene.settings.strategy,
-        "since": as_json(scene.since),
-        "until": as_json(scene.now),
+        "strategy": inputs.settings.strategy,
+        "since": encode(inputs.since),
+        "until": encode(inputs.now),
         "runs": comparison.runs,
         "agrees": not comparison.differences,
         "findings": [
-            {**as_json(each), "kind": each.kind.lower(), "is_difference": each.is_difference}
+            {**encode(each), "kind": each.kind.lower(), "is_difference": each.is_difference}
             for each in comparison.findings
         ],
-        "orders": [{**as_json(pair.booked), "recorded_status": pair.recorded.status} for pair in comparison.pairs],
+        "orders": [{**encode(pair.booked), "recorded_status": pair.recorded.status} for pair in comparison.pairs],
     }
 
 
-def show(scene: ReconcileInputs, comparison: Comparison) -> None:
+def show(inputs: ReconcileInputs, comparison: Comparison) -> None:
     """What was found, what to do about it, what became of the orders, and the verdict."""
-    settings, out = scene.settings, console.OUT
-    period = f"{new_york(scene.since)[:16]} to {new_york(scene.now)[:16]} New York"
+    settings, out = inputs.settings, console.OUT
+    period = f"{new_york(inputs.since)[:16]} to {new_york(inputs.now)[:16]} New York"
     what = f"{settings.strategy}: {settings.journal} beside the books of {settings.broker}, {period}"
     out.print(Text(f" {what}\n", style="dim"), soft_wrap=True)
     if comparison.findings:

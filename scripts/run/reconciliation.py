@@ -7,10 +7,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from trader.broker.base import DEAD, UNKNOWN
-from trader.journal.record import order_from
-from trader.journal.recovery import came_to_nothing, order_id
-from trader.model import Order, Outcome
+from trader.broker.base import OrderId
+from trader.codec import decode
+from trader.model import Order, OrderStatus, Outcome
 
 type Json = Mapping[str, Any]
 
@@ -102,7 +101,7 @@ def sheet(slot: datetime, record: object) -> RecordedOrders:
             slot=slot,
             status=str(report["status"]),
             detail=str(report["detail"]),
-            orders=[order_from(order) for order in report["orders"]],
+            orders=[decode(Order, order) for order in report["orders"]],
             refused=frozenset(denial["symbol"] for denial in report["denials"]),
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -134,7 +133,7 @@ def of_sheet(sheet: RecordedOrders, there: Mapping[str, Order]) -> Iterator[Find
 
 def of_order(slot: datetime, order: Order, booked: Order | None) -> Finding | None:
     """What there is to say of a recorded order, if there is anything."""
-    if order.status == UNKNOWN:
+    if order.status is OrderStatus.UNKNOWN:
         became = f"it is {in_words(booked)}" if booked else "the books do not have it by now"
         return Finding(kind=Kind.UNKNOWN, slot=slot, order=order, words=became)
     if booked is None:
@@ -149,7 +148,7 @@ def of_order(slot: datetime, order: Order, booked: Order | None) -> Finding | No
         different.append(f"quantity {order.quantity:g} in the record, {booked.quantity:g} in the books")
     if different:
         return Finding(kind=Kind.DIFFERENT, slot=slot, order=order, words="; ".join(different))
-    if came_to_nothing(booked) and order.status not in DEAD:
+    if booked.came_to_nothing and not order.status.is_dead:
         words = f"{order.status} by its record; it is {in_words(booked)}"
         return Finding(kind=Kind.CAME_TO_NOTHING, slot=slot, order=order, words=words)
     return None
@@ -160,11 +159,11 @@ def of_books(
 ) -> Iterator[Finding]:
     """What the books have that no record says. What a broker refused at once is a denial in the record."""
     for order in booked:
-        parts = order_id(order.client_order_id)
+        parts = OrderId.parse(order.client_order_id)
         if parts is None or order.client_order_id in recorded:
             continue
         sheet = sheets.get(parts.slot)
-        if sheet and (sheet.problem or (came_to_nothing(order) and parts.symbol in sheet.refused)):
+        if sheet and (sheet.problem or (order.came_to_nothing and parts.symbol in sheet.refused)):
             continue
         words = (
             f"{in_words(order)} in the books; {'its slot has no record' if sheet is None else 'its record lacks it'}"

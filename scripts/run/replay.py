@@ -12,15 +12,16 @@ from rich.table import Table
 
 from scripts import console
 from trader import codec
-from trader.journal.entry import open_journal
-from trader.journal.record import VERSION, as_json, observation_from, settings_from
-from trader.journal.stores import JournalError
-from trader.model import Code, Decision
+from trader.codec import decode, encode
+from trader.deadline import Deadline
+from trader.journal.base import JournalError
+from trader.journal.record import VERSION, read_settings
+from trader.model import Code, Decision, Observation
 from trader.progress import Progress, no_progress
 from trader.settings import Settings
 from trader.stages.pipeline import decide
 from trader.stages.universe import top_performers
-from trader.wiring import make_forecaster
+from trader.wiring import make_forecaster, open_journal
 
 FORECAST_TOLERANCE = 1e-6
 """Another machine's floating point may differ in the last digits of a trend line; a decision may not differ at all."""
@@ -52,7 +53,7 @@ def main() -> None:
         with console.progress() as progress:
             found = compare(name, record, progress)
     if arguments.json:
-        console.print_json({"record": name, "agrees": not found, "differences": as_json(found)})
+        console.print_json({"record": name, "agrees": not found, "differences": encode(found)})
     else:
         show(name, record, found)
     sys.exit(console.FAILED if found else console.USABLE)
@@ -62,12 +63,12 @@ def find(run: str, env: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
     """The record that RUN names: a file, the latest of the strategy's journal, or one of its slots."""
     if Path(run).is_file():
         try:
-            return run, check_version(run, codec.loaded(Path(run).read_text(encoding="utf-8")))
+            return run, check_version(run, codec.parse_json(Path(run).read_text(encoding="utf-8")))
         except ValueError as error:
             raise JournalError(f"{run} is not JSON: {error}") from error
     settings = Settings.from_env({name: env[name] for name in ("JOURNAL", "STRATEGY") if name in env}, lambda _: {})
     journal = open_journal(settings.journal, settings.strategy)
-    names = [name for name in journal.records() if run == "latest" or run.removesuffix(".json") in name]
+    names = [name for name in journal.list_records() if run == "latest" or run.removesuffix(".json") in name]
     if not names:
         where = f"the journal {settings.journal} of strategy {settings.strategy}"
         raise JournalError(
@@ -96,19 +97,19 @@ def compare(name: str, record: Mapping[str, Any], progress: Progress = no_progre
 
 def replay(record: Mapping[str, Any], progress: Progress = no_progress) -> Decision:
     """The decision that follows from the record's observation; what had run out of time then is taken as given."""
-    settings = settings_from(record["settings"])
-    observation = observation_from(record["observation"])
+    settings = read_settings(record["settings"])
+    observation = decode(Observation, record["observation"])
     late = {denial["symbol"] for denial in record["decision"]["denials"] if denial["code"] == Code.OUT_OF_TIME}
     chosen = {*top_performers(observation.ranking, settings.universe_size), *observation.positions}
     closes = {
         symbol: series for symbol, series in observation.closes.items() if symbol in chosen and symbol not in late
     }
-    return decide(observation, make_forecaster(settings).forecast(closes, lambda: math.inf, progress), settings)
+    return decide(observation, make_forecaster(settings).forecast(closes, Deadline.never(), progress), settings)
 
 
 def differences(recorded: Mapping[str, Any], replayed: Decision) -> list[Difference]:
     """Everything in which the two decisions differ."""
-    again = as_json(replayed)
+    again = encode(replayed)
     found = []
     for part, names in DECIDED.items():
         before, after = ([tuple(each[name] for name in names) for each in side[part]] for side in (recorded, again))

@@ -10,6 +10,9 @@ from itertools import count
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
+type Json = Any
+"""A decoded JSON value."""
+
 NEW_YORK = ZoneInfo("America/New_York")
 OPEN_STATUSES = frozenset({"accepted", "pending_new", "new", "held", "partially_filled", "pending_cancel"})
 BLOCKING_FLAGS = ("trading_blocked", "account_blocked", "trade_suspended_by_user")
@@ -26,6 +29,8 @@ class RefusalError(Exception):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class FakeOrder:
+    """An order in the books, or a leg of a bracket, whose `parent` then is the order that it protects."""
+
     symbol: str
     side: str
     type: str
@@ -48,21 +53,25 @@ class FakeOrder:
 
     @property
     def is_open(self) -> bool:
+        """Whether it is still worked on."""
         return self.status in OPEN_STATUSES
 
     @property
     def remaining(self) -> Decimal:
+        """The shares that are not filled yet."""
         return self.quantity - self.filled_quantity
 
 
 @dataclass(slots=True)
 class FakePosition:
+    """A holding, and what a share of it cost."""
+
     quantity: Decimal
     average_price: Decimal
 
 
 class AlpacaBooks:
-    """Every public attribute may be read and set at any time.
+    """An account. Every public attribute may be read and set at any time.
 
     Options: `is_open` (None: weekdays 9:30 to 16:00 in New York, by `now`), `fills` (what becomes of a market order
     while the market is open), `cancel_polls` (how many looks at the orders still see `pending_cancel`),
@@ -83,8 +92,8 @@ class AlpacaBooks:
         self.cancel_polls = 0
         self.rejected_later: set[str] = set()
         self.rejected_at_once: set[str] = set()
-        self.account_overrides: dict[str, Any] = {}
-        self.record_overrides: dict[str, dict[str, Any]] = {}
+        self.account_overrides: dict[str, Json] = {}
+        self.record_overrides: dict[str, dict[str, Json]] = {}
         self.unpriced: set[str] = set()
         self.untradable: set[str] = set()
         self.multiplier = 1
@@ -107,7 +116,27 @@ class AlpacaBooks:
         price = self.price(symbol) if average_price_usd is None else Decimal(str(average_price_usd))
         self.positions[symbol] = FakePosition(Decimal(str(quantity)), price)
 
+    def hold_in_bracket(self, symbol: str, quantity: float) -> FakeOrder:
+        """Put a holding into the books with its bracket around it, as a run of an earlier day would have left them."""
+        price = self.price(symbol)
+        order = {
+            "symbol": symbol,
+            "side": "buy",
+            "type": "market",
+            "time_in_force": "gtc",
+            "order_class": "bracket",
+            "qty": f"{quantity:g}",
+            "stop_loss": {"stop_price": f"{price * Decimal('0.9'):.2f}"},
+            "take_profit": {"limit_price": f"{price * Decimal('1.5'):.2f}"},
+            "client_order_id": f"of-an-earlier-day-{len(self.orders)}",
+        }
+        with self.lock:
+            bought = self.accept(order)
+            self.work(bought)
+        return bought
+
     def open_orders(self, symbol: str | None = None) -> list[FakeOrder]:
+        """The orders that are still worked on, legs included; of one symbol or of all."""
         return [order for order in self.orders if order.is_open and symbol in (None, order.symbol)]
 
     def fill_waiting(self) -> None:
@@ -160,14 +189,17 @@ class AlpacaBooks:
 
     @property
     def equity(self) -> Decimal:
+        """Cash and holdings."""
         return self.cash + self.market_value
 
     @property
     def market_value(self) -> Decimal:
+        """What the holdings are worth."""
         return sum((p.quantity * self.price(symbol) for symbol, p in self.positions.items()), Decimal(0))
 
     @property
     def buying_power(self) -> Decimal:
+        """What may be spent on buys, with what is lent."""
         return self.multiplier * self.own_buying_power
 
     @property
@@ -186,9 +218,11 @@ class AlpacaBooks:
         return held - sum(claims.values(), Decimal(0))
 
     def price(self, symbol: str) -> Decimal:
+        """The price of a share, in USD."""
         return Decimal(str(self.prices[symbol]))
 
     def market_is_open(self) -> bool:
+        """Whether orders are filled now."""
         if self.is_open is not None:
             return self.is_open
         local = self.now.astimezone(NEW_YORK)
@@ -204,6 +238,7 @@ class AlpacaBooks:
         return opening, close
 
     def find(self, **wanted: str) -> FakeOrder:
+        """Find an order by values of its fields. Raises RefusalError if there is none."""
         for order in self.orders:
             if all(getattr(order, name) == value for name, value in wanted.items()):
                 return order
@@ -211,7 +246,7 @@ class AlpacaBooks:
 
     # --- what Alpaca does with an order ----------------------------------------------------------------------------
 
-    def accept(self, body: Mapping[str, Any]) -> FakeOrder:
+    def accept(self, body: Mapping[str, Json]) -> FakeOrder:
         """Check an order and enter it, not filled yet: Alpaca answers first and fills afterwards (`work`)."""
         quantity = positive(body.get("qty"), "qty")
         order = self._new_order(
@@ -237,6 +272,7 @@ class AlpacaBooks:
             self._fill(order, shares, self.price(order.symbol))
 
     def cancel(self, order: FakeOrder) -> None:
+        """Cancel an order and its family, at once or after `cancel_polls`. Raises RefusalError if it is over."""
         if not order.is_open or order.status == "pending_cancel":
             raise RefusalError(422, 42210000, f'order is already in "{order.status}" state')
         if not self.cancel_polls:
@@ -264,7 +300,7 @@ class AlpacaBooks:
             submitted_at=self.now + timedelta(microseconds=next(self._tick)),
         )
 
-    def _legs_of(self, parent: FakeOrder, body: Mapping[str, Any]) -> list[FakeOrder]:
+    def _legs_of(self, parent: FakeOrder, body: Mapping[str, Json]) -> list[FakeOrder]:
         side = "sell" if parent.side == "buy" else "buy"
         legs = [self._new_order(parent.symbol, side, kind, parent.quantity, str(uuid.uuid4())) for kind in _LEG_TYPES]
         for leg in legs:
@@ -370,7 +406,8 @@ def _check_tick(name: str, price: Decimal | None) -> None:
         raise RefusalError(422, 42210000, message)
 
 
-def positive(value: Any, name: str) -> Decimal:
+def positive(value: Json, name: str) -> Decimal:
+    """Read a number above 0. Raises RefusalError for anything else."""
     try:
         number = Decimal(str(value))
     except InvalidOperation:
@@ -381,4 +418,5 @@ def positive(value: Any, name: str) -> Decimal:
 
 
 def text(number: Decimal) -> str:
+    """Write a number as Alpaca does: without exponent, and without zeros at its end."""
     return format(number.normalize(), "f")

@@ -1,34 +1,27 @@
 """A bridge from moto's Lambda to AWS's own runtime interface: an invoked function runs, from what was deployed.
 
-moto keeps functions, versions, aliases and layers, and answers an invocation from a can. While `bridged` lasts, an
+moto keeps functions, versions, aliases and layers, and answers an invocation from a can. While `bridge` lasts, an
 invocation runs the code of that very version with the layers and the configuration of that version, always from a cold
 start, and logs to the function's log group as Lambda does.
 """
 
-import atexit
 import base64
-import hashlib
 import json
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 from uuid import uuid4
 
-import pytest
 import requests
 from moto.awslambda.models import LambdaFunction
 from moto.awslambda.utils import get_backend
 
-from scripts.layer.archive import unpack
-from scripts.layer.target import Target
 from scripts.testkit import lambda_runtime
 
 TAIL_BYTES = 4096
@@ -38,8 +31,23 @@ OF_THE_EMULATOR = re.compile(
 TIMED_OUT = re.compile(r"Task timed out after [\d.]+ seconds")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """A version of a function as it was deployed: zips of its code and of its layers, and what they are to run on."""
+
+    python: str
+    architecture: str
+    handler: str
+    code: bytes
+    layers: Sequence[bytes]
+
+
+type Install = Callable[[Deployment], lambda_runtime.Function]
+"""Unpacks a deployment and finds the Python for it: scripts.layer.emulator.install."""
+
+
 @contextmanager
-def bridge(aws: Mapping[str, str], extra_env: Mapping[str, str]) -> Iterator[None]:
+def bridge(aws: Mapping[str, str], extra_env: Mapping[str, str], install: Install) -> Iterator[None]:
     """Let functions that are invoked synchronously run, with `extra_env` beside what they are configured with.
 
     `aws` is what leads to moto's server: the function's own calls go there too.
@@ -48,7 +56,7 @@ def bridge(aws: Mapping[str, str], extra_env: Mapping[str, str]) -> Iterator[Non
     def invoke(self: LambdaFunction, body: str, request: Mapping[str, str], response: dict[str, str]) -> bytes:
         kind = request.get("X-Amz-Invocation-Type", "RequestResponse")
         assert kind == "RequestResponse", f"only synchronous invocations are bridged, not {kind}"
-        done = run(self, json.loads(body or "{}"), {**aws, **extra_env})
+        done = run(self, json.loads(body or "{}"), {**aws, **extra_env}, install)
         tell(self, done.lines)
         response["x-amz-log-result"] = base64.b64encode("".join(done.lines).encode()[-TAIL_BYTES:]).decode()
         response["X-Amz-Executed-Version"] = str(self.version)
@@ -56,13 +64,12 @@ def bridge(aws: Mapping[str, str], extra_env: Mapping[str, str]) -> Iterator[Non
             response["x-amz-function-error"] = "Unhandled"
         return done.payload
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LambdaFunction, "invoke", invoke)
+    with patch.object(LambdaFunction, "invoke", invoke):
         yield
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class Invocation:
     """What an invocation gave: the payload, whether that is an error, and the lines of the log."""
 
     payload: bytes
@@ -70,10 +77,11 @@ class Done:
     lines: Sequence[str]
 
 
-def run(deployed: LambdaFunction, event: object, env: Mapping[str, str]) -> Done:
+def run(deployed: LambdaFunction, event: object, env: Mapping[str, str], install: Install) -> Invocation:
     """Run a version of a function for one event, as its configuration says."""
     config = deployed.get_configuration()
-    with lambda_runtime.running(function(deployed, config), {**lambda_environment(config), **env}) as interface:
+    function = install(describe(deployed, config))
+    with lambda_runtime.running(function, {**lambda_environment(config), **env}) as interface:
         began = time.perf_counter()
         # Not interface.invoke, which makes an exception of an error: here the very answer is wanted.
         payload = requests.post(interface.url, json=event, timeout=config["Timeout"] + 10).content
@@ -83,22 +91,19 @@ def run(deployed: LambdaFunction, event: object, env: Mapping[str, str]) -> Done
         payload = json.dumps({"errorType": "Sandbox.Timedout", "errorMessage": timed_out[0]}).encode()
     answer = json.loads(payload)
     failed = isinstance(answer, dict) and "errorType" in answer
-    return Done(payload, failed, lines_of(log, config, metrics, status="error" if failed else "success"))
+    return Invocation(payload, failed, lines_of(log, config, metrics, status="error" if failed else "success"))
 
 
-def function(deployed: LambdaFunction, config: Mapping[str, Any]) -> lambda_runtime.Function:
-    """The function with its layers, unpacked, and the Python it is configured for."""
-    target = Target(config["Runtime"].removeprefix("python"), config["Architectures"][0])
-    tools, program = lambda_runtime.fetch_emulator(target)
+def describe(deployed: LambdaFunction, config: Mapping[str, Any]) -> Deployment:
+    """Give what moto keeps of a version of a function and of its layers."""
     backend = get_backend(deployed.account_id, deployed.region)
     layers = [backend.layers_versions_by_arn(layer["Arn"]) for layer in config["Layers"]]
-    return lambda_runtime.Function(
-        python=target.interpreter(),
-        tools=tools,
-        emulator=program,
-        task=unpack_zips(deployed.code_bytes),
-        path=[unpack_zips(layer.code_bytes) / "python" for layer in layers if layer],
+    return Deployment(
+        python=config["Runtime"].removeprefix("python"),
+        architecture=config["Architectures"][0],
         handler=config["Handler"],
+        code=deployed.code_bytes,
+        layers=[layer.code_bytes for layer in layers if layer],
     )
 
 
@@ -166,22 +171,3 @@ def tell(deployed: LambdaFunction, lines: Sequence[str]) -> None:
 def log_group(config: Mapping[str, Any]) -> str:
     """Where a function logs to."""
     return str(config.get("LoggingConfig", {}).get("LogGroup") or f"/aws/lambda/{config['FunctionName']}")
-
-
-def unpack_zips(zipped: bytes) -> Path:
-    """A zip's contents as Lambda would lay them out; unpacked once in the life of this process."""
-    folder = _folder() / hashlib.sha256(zipped).hexdigest()
-    if not folder.is_dir():
-        archive, part = folder.with_suffix(".zip"), folder.with_suffix(".part")
-        archive.write_bytes(zipped)
-        unpack(archive, part)
-        archive.unlink()
-        part.rename(folder)
-    return folder
-
-
-@cache
-def _folder() -> Path:
-    folder = TemporaryDirectory(prefix="deployed-")
-    atexit.register(folder.cleanup)
-    return Path(folder.name)

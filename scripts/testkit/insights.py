@@ -56,6 +56,8 @@ TOKENS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Token:
+    """A word of a query, and what kind of word it is."""
+
     kind: str
     text: str
 
@@ -148,7 +150,7 @@ class Parser:
 
     def _display(self) -> None:
         self._query.shown = [self._name()]
-        while self._took(","):
+        while self._take(","):
             self._query.shown.append(self._name())
 
     def _filter(self) -> None:
@@ -165,14 +167,14 @@ class Parser:
             raise QueryError("a second stats is not known here")
         self._query.is_grouped = True
         figures = [self._figure()]
-        while self._took(","):
+        while self._take(","):
             figures.append(self._figure())
-        by = self._columns() if self._took("by") else []
+        by = self._columns() if self._take("by") else []
         self._query.commands.append(partial(group_rows, by=by, figures=figures))
 
     def _sort(self) -> None:
         keys = [self._sort_key()]
-        while self._took(","):
+        while self._take(","):
             keys.append(self._sort_key())
         self._query.commands.append(partial(sort_rows, keys=keys))
 
@@ -183,7 +185,7 @@ class Parser:
 
     def _columns(self) -> list[Column]:
         columns = [self._column()]
-        while self._took(","):
+        while self._take(","):
             columns.append(self._column())
         return columns
 
@@ -191,13 +193,13 @@ class Parser:
         begin = self._at
         compute = self._sum()
         name = "".join(map(str, self._tokens[begin : self._at])).strip("`")
-        return Column(self._name() if self._took("as") else name, compute)
+        return Column(self._name() if self._take("as") else name, compute)
 
     def _figure(self) -> tuple[str, Callable[[Sequence[Event]], Value]]:
         begin = self._at
         function = self._next("name").text
         self._expect("(")
-        if function == "count" and self._took("*"):
+        if function == "count" and self._take("*"):
             argument: Expression = lambda _: 1.0  # noqa: E731 every event counts
         else:
             argument = self._sum()
@@ -212,11 +214,11 @@ class Parser:
             found = [(str(event["@timestamp"]), value) for event in events if (value := argument(event)) is not None]
             return round_value(figure(found, percent))
 
-        return (self._name() if self._took("as") else name), compute
+        return (self._name() if self._take("as") else name), compute
 
     def _sort_key(self) -> tuple[str, bool]:
         name = self._name()
-        return name, bool(self._took("desc") or (self._took("asc") and False))
+        return name, bool(self._take("desc") or (self._take("asc") and False))
 
     def _name(self) -> str:
         return self._next("name").text.strip("`")
@@ -225,18 +227,18 @@ class Parser:
 
     def _or(self) -> Expression:
         terms = [self._and()]
-        while self._took("or"):
+        while self._take("or"):
             terms.append(self._and())
         return terms[0] if len(terms) == 1 else partial(either, terms)
 
     def _and(self) -> Expression:
         terms = [self._not()]
-        while self._took("and"):
+        while self._take("and"):
             terms.append(self._not())
         return terms[0] if len(terms) == 1 else partial(both, terms)
 
     def _not(self) -> Expression:
-        if not self._took("not"):
+        if not self._take("not"):
             return self._comparison()
         term = self._not()
 
@@ -250,19 +252,19 @@ class Parser:
 
     def _comparison(self) -> Expression:
         left = self._sum()
-        if self._took("in"):
+        if self._take("in"):
             return self._membership(left)
-        if self._took("like"):
+        if self._take("like"):
             return self._likeness(left)
         for sign in ("!=", "<=", ">=", "=", "<", ">"):
-            if self._took(sign):
+            if self._take(sign):
                 return partial(comparison, sign, left, self._sum())
         return left
 
     def _membership(self, left: Expression) -> Expression:
         self._expect("[")
         allowed = [self._sum()]
-        while self._took(","):
+        while self._take(","):
             allowed.append(self._sum())
         self._expect("]")
         return lambda event: any(compare("=", left(event), each(event)) for each in allowed)
@@ -277,18 +279,18 @@ class Parser:
 
     def _sum(self) -> Expression:
         value = self._product()
-        while sign := self._took("+") or self._took("-"):
+        while sign := self._take("+") or self._take("-"):
             value = partial(calculate, sign, value, self._product())
         return value
 
     def _product(self) -> Expression:
         value = self._value()
-        while sign := self._took("*") or self._took("/"):
+        while sign := self._take("*") or self._take("/"):
             value = partial(calculate, sign, value, self._value())
         return value
 
     def _value(self) -> Expression:
-        if self._took("("):
+        if self._take("("):
             inner = self._or()
             self._expect(")")
             return inner
@@ -297,7 +299,7 @@ class Parser:
             return lambda _: token.text[1:-1]
         if token.kind == "number":
             return lambda _: float(token.text)
-        if self._took("("):
+        if self._take("("):
             return self._call(token.text)
         name = token.text.strip("`")
         return lambda event: event.get(name)
@@ -308,7 +310,7 @@ class Parser:
             self._expect(")")
             return lambda event: stamp(seconds * (moment_s(str(event["@timestamp"])) // seconds))
         arguments = [self._sum()]
-        while self._took(","):
+        while self._take(","):
             arguments.append(self._sum())
         self._expect(")")
         if function == "ispresent" and len(arguments) == 1:
@@ -329,7 +331,7 @@ class Parser:
         self._at += 1
         return token
 
-    def _took(self, text: str) -> str:
+    def _take(self, text: str) -> str:
         token = self._peek()
         if token.kind not in {"name", "sign"} or token.text != text:
             return ""
@@ -337,7 +339,7 @@ class Parser:
         return text
 
     def _expect(self, text: str) -> str:
-        if not self._took(text):
+        if not self._take(text):
             raise QueryError(f"{text} expected, not {self._peek()}")
         return text
 
@@ -361,6 +363,7 @@ def both(terms: Sequence[Expression], event: Event) -> bool | None:
 
 
 def comparison(sign: str, left: Expression, right: Expression, event: Event) -> bool | None:
+    """Compare what two expressions give for an event."""
     return compare(sign, left(event), right(event))
 
 
@@ -404,6 +407,7 @@ def round_value(value: Value) -> Value:
 
 
 def period_s(text: str) -> float:
+    """Read a period such as 5m, in seconds."""
     amount, unit = re.findall(r"\d+|[a-z]+", text)
     return float(amount) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}[unit]
 
@@ -414,6 +418,7 @@ def stamp(seconds: float) -> str:
 
 
 def moment_s(text: str) -> float:
+    """Read a time that `stamp` wrote, in seconds since 1970."""
     return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
 
 
@@ -423,10 +428,12 @@ type Found = list[tuple[str, Any]]
 
 
 def numbers(found: Found) -> list[float]:
+    """Keep the values that are numbers."""
     return [value for _, each in found if (value := number(each)) is not None]
 
 
 def percentile(values: Sequence[float], percent: float) -> float | None:
+    """Find the smallest value that so many percent of all do not exceed; None of no values."""
     return sorted(values)[max(math.ceil(len(values) * percent / 100) - 1, 0)] if values else None
 
 
@@ -494,17 +501,18 @@ def discover_fields(message: str) -> dict[str, Value]:
         return {}
     if not isinstance(content, dict):
         return {}
-    fields = dict(flat("", content))
+    fields = dict(flatten("", content))
     if len(fields) > MAX_FIELDS:
         raise QueryError(f"an event with {len(fields)} fields: AWS would find {MAX_FIELDS} of them")
     return fields
 
 
-def flat(prefix: str, content: Any) -> Iterator[tuple[str, Value]]:
+def flatten(prefix: str, content: dict[str, Any] | list[Any]) -> Iterator[tuple[str, Value]]:
+    """Give each value with the names that lead to it, joined by dots; null is left out."""
     items = content.items() if isinstance(content, dict) else ((str(n), each) for n, each in enumerate(content))
     for name, value in items:
         if isinstance(value, dict | list):
-            yield from flat(f"{prefix}{name}.", value)
+            yield from flatten(f"{prefix}{name}.", value)
         elif isinstance(value, bool | int | float):
             yield f"{prefix}{name}", float(value)
         elif value is not None:
@@ -548,6 +556,7 @@ class Running:
 
     @property
     def status(self) -> str:
+        """The state of the query as AWS spells it."""
         if self.stopped:
             return "Cancelled"
         return "Complete" if self.looks > PENDING_LOOKS else "Running"

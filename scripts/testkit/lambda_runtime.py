@@ -5,7 +5,6 @@ limit of memory; and `Init Duration` in its REPORT line means nothing, while its
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -23,21 +22,9 @@ from typing import Any
 import requests
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from scripts.layer.bytecode import compile_tree
-from scripts.layer.target import BUILD, FOLDER, LayerError, Target
-from scripts.layer.wheels import ensure_installed
+from scripts.console import CommandError
 
-REQUIREMENTS = FOLDER / "emulator.txt"
-PROGRAM = "samcli/local/rapid/aws-lambda-rie-{arch}"
-CLIENT = ("awslambdaric", "simplejson")
-"""The packages of the runtime client that are worth compiling."""
-
-SHA256 = {
-    "x86_64": "6b1e686e62ab2baf5759c412c4864276ef2a88b094fca53ec070637ccba9b9a5",
-    "arm64": "ec2e5d09633d853834c008b1ef264bf834b258a94d551d2b2074966494b39a21",
-}
-"""Of the emulator in aws-sam-cli 1.170.0."""
-
+HANDLER = "lambda_function.lambda_handler"
 TIMEOUT_S = 300
 MEMORY_MB = 1_024
 LAST_LINES = 12
@@ -54,30 +41,15 @@ class Function:
     emulator: Path
     task: Path  # the unpacked function: the working directory, as in Lambda
     path: Sequence[Path]  # searched for modules after the task, as /opt/python is
-    handler: str = "lambda_function.lambda_handler"
+    handler: str = HANDLER
 
 
-class FunctionError(LayerError):
+class FunctionError(CommandError):
     """The function answered with an error, or not at all; the message has its last words."""
 
 
-class EmulatorError(LayerError):
+class EmulatorError(CommandError):
     """The function could not be tried at all: the emulator, or the Python for it, does not start on this machine."""
-
-
-def fetch_emulator(target: Target) -> tuple[Path, Path]:
-    """The folder of the emulator's wheels, and the emulator. Raises LayerError if it is not the one that is pinned."""
-    folder = ensure_installed(target, BUILD / f"emulator-python{target.python}-{target.arch}", REQUIREMENTS)
-    program = folder / PROGRAM.format(arch=target.arch)
-    if not program.is_file() or hashlib.sha256(program.read_bytes()).hexdigest() != SHA256[target.arch]:
-        raise LayerError(
-            f"{program.name} is not the emulator that scripts/testkit/lambda_runtime.py pins; "
-            "delete layer/build and try again"
-        )
-    for package in CLIENT:  # compiled, as in Lambda's own image: it is part of every init
-        if not (folder / package / "__pycache__").is_dir():
-            compile_tree(target.interpreter(), folder / package)
-    return folder, program
 
 
 class RuntimeInterface:
@@ -88,7 +60,7 @@ class RuntimeInterface:
         self.url = f"{url}/2015-03-31/functions/function/invocations"
         self._log = log
 
-    def invoke(self, event: object, timeout_s: float = TIMEOUT_S) -> Any:
+    def invoke(self, event: object, timeout_s: float = TIMEOUT_S) -> Any:  # noqa: ANN401 as the handler answers
         """The handler's answer to one event. Raises FunctionError for an error, a time-out or no answer."""
         try:
             answer = requests.post(self.url, data=json.dumps(event), timeout=timeout_s)

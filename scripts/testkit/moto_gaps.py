@@ -34,9 +34,11 @@ class Function(models.LambdaFunction):
         super().__init__(account_id, spec, region, version)
 
     def get_configuration(self, on_create: bool = False) -> dict[str, Any]:
+        """Give the configuration with what moto forgets of it."""
         return super().get_configuration(on_create) | self.told
 
     def update_configuration(self, config_updates: dict[str, Any]) -> dict[str, Any]:
+        """Change the configuration, and remember what moto would forget."""
         self.told = self.told | {name: config_updates[name] for name in ECHOED if config_updates.get(name)}
         return super().update_configuration(config_updates)
 
@@ -140,7 +142,7 @@ def head_bucket(backend: S3Backend, bucket_name: str) -> FakeBucket:
 WITHOUT_TLS = {"Bool": {"aws:SecureTransport": "false"}}
 
 
-def is_action_permitted(statement: IAMPolicyStatement, *request: Any, **more: Any) -> PermissionResult:
+def is_action_permitted(statement: IAMPolicyStatement, *request: object, **more: object) -> PermissionResult:
     """What a statement says to a request. moto denies whatever the condition; here, the loopback passes for TLS."""
     its = statement._statement
     if its["Effect"] == "Deny" and its.get("Condition") == WITHOUT_TLS:
@@ -148,7 +150,7 @@ def is_action_permitted(statement: IAMPolicyStatement, *request: Any, **more: An
     return _is_action_permitted(statement, *request, **more)
 
 
-_is_action_permitted = IAMPolicyStatement.is_action_permitted
+_is_action_permitted: Callable[..., PermissionResult] = IAMPolicyStatement.is_action_permitted
 
 
 # --- who may do what, where rights are enforced ---

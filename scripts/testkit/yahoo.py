@@ -78,6 +78,7 @@ class Request:
 
     @property
     def symbol(self) -> str:
+        """The symbol whose chart is asked for; empty if it is something else."""
         return unquote(self.path.removeprefix(CHART)) if self.path.startswith(CHART) else ""
 
 

@@ -17,8 +17,8 @@ from scripts import ROOT
 from scripts.testkit.alpaca import AlpacaFake, FaultKind
 from trader.alpaca.client import AlpacaClient
 from trader.broker.alpaca import AlpacaBroker
-from trader.broker.base import BrokerError, OrderRejectedError, OrderStateUnknownError, UnexpectedResponseError
-from trader.model import Account, Code, OpenOrder, Order, Position, Side
+from trader.broker.base import OrderRejectedError, OrderStateUnknownError, UnexpectedResponseError
+from trader.model import Account, BrokerError, Code, OpenOrder, Order, OrderStatus, Position, Side
 
 BUY = Order(client_order_id="trend-1-AAPL-buy", symbol="AAPL", side=Side.BUY, quantity=10, price_usd=100)
 SELL = replace(BUY, client_order_id="trend-1-AAPL-sell", side=Side.SELL)
@@ -43,7 +43,7 @@ READS: dict[str, Callable[[AlpacaBroker], object]] = {
     "/v2/account": lambda broker: broker.account(),
     "/v2/positions": lambda broker: broker.positions(),
     "/v2/orders": lambda broker: broker.open_orders(),
-    "/v2/orders?status=all": lambda broker: broker.placed(datetime.now(UTC), datetime.now(UTC)),
+    "/v2/orders?status=all": lambda broker: broker.list_orders(datetime.now(UTC), datetime.now(UTC)),
     "/v2/orders:by_client_order_id": lambda broker: broker.find(BUY),
 }
 
@@ -272,9 +272,9 @@ def test_what_was_placed_is_told_with_what_became_of_it_and_without_legs(
     broker.submit(BRACKET)
     fake.rejected_later = {"MSFT"}
     broker.submit(replace(BUY, client_order_id="trend-1-MSFT-buy", symbol="MSFT"))
-    bought, refused = broker.placed(NOON - HOUR, NOON + HOUR)
+    bought, refused = broker.list_orders(NOON - HOUR, NOON + HOUR)
     assert bought == replace(
-        BRACKET, order_id=fake.orders[0].id, status="filled", filled_quantity=10.0, filled_price_usd=100.0
+        BRACKET, order_id=fake.orders[0].id, status=OrderStatus.FILLED, filled_quantity=10.0, filled_price_usd=100.0
     )
     assert (refused.symbol, refused.status, refused.filled_quantity, refused.price_usd) == ("MSFT", "rejected", 0, 0)
 
@@ -283,14 +283,14 @@ def test_what_was_placed_before_or_after_is_not_told(fake: AlpacaFake, broker: A
     for hours in (-2, 0, 2):
         fake.now = NOON + hours * HOUR
         broker.submit(replace(BUY, client_order_id=f"order {hours}", quantity=1))
-    assert [order.client_order_id for order in broker.placed(NOON - HOUR, NOON + HOUR)] == ["order 0"]
+    assert [order.client_order_id for order in broker.list_orders(NOON - HOUR, NOON + HOUR)] == ["order 0"]
 
 
 def test_an_order_of_an_amount_in_dollars_has_no_quantity(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     fake.now = NOON
     broker.submit(BUY)
     fake.record_overrides["AAPL"] = {"qty": None, "notional": "500"}
-    assert [order.quantity for order in broker.placed(NOON - HOUR, NOON + HOUR)] == [0]
+    assert [order.quantity for order in broker.list_orders(NOON - HOUR, NOON + HOUR)] == [0]
 
 
 @pytest.mark.parametrize("count", [200, 600])  # with their legs both are more than a page
@@ -302,7 +302,7 @@ def test_more_than_five_hundred_placed_orders_are_read_page_by_page(
     fake.cash *= 1000
     for number in range(count):
         broker.submit(replace(BRACKET, client_order_id=f"order {number}", quantity=1))
-    placed = broker.placed(NOON - HOUR, NOON + HOUR)
+    placed = broker.list_orders(NOON - HOUR, NOON + HOUR)
     assert [order.client_order_id for order in placed] == [f"order {number}" for number in range(count)]
 
 
@@ -367,7 +367,7 @@ def test_a_server_that_is_not_there_is_an_error_that_names_the_call() -> None:
 
 def test_a_plain_order_is_a_market_order_for_the_day(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     placed = broker.submit(BUY)
-    assert placed == replace(BUY, order_id=fake.orders[0].id, status="pending_new")
+    assert placed == replace(BUY, order_id=fake.orders[0].id, status=OrderStatus.PENDING_NEW)
     assert fake.asked("POST")[0].body == {
         "symbol": "AAPL",
         "side": "buy",
@@ -542,7 +542,9 @@ def test_a_429_that_does_not_pass_is_a_rejection(fake: AlpacaFake, broker: Alpac
 
 def test_an_order_is_found_with_what_became_of_it(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     broker.submit(BUY)
-    expected = replace(BUY, order_id=fake.orders[0].id, status="filled", filled_quantity=10.0, filled_price_usd=100.0)
+    expected = replace(
+        BUY, order_id=fake.orders[0].id, status=OrderStatus.FILLED, filled_quantity=10.0, filled_price_usd=100.0
+    )
     assert broker.find(BUY) == expected
 
 

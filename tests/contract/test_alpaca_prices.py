@@ -1,8 +1,7 @@
 """AlpacaPrices over real HTTP: clean closes in UTC, read page by page, or one error for the whole source."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from math import inf
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -10,6 +9,7 @@ import pytest
 
 from scripts.testkit.alpaca import AlpacaFake, FaultKind
 from trader.alpaca.client import AlpacaClient
+from trader.deadline import Deadline
 from trader.prices.alpaca import GIVE_UP_AFTER, AlpacaPrices
 from trader.prices.base import PriceSourceError
 from trader.prices.series import clean_closes
@@ -25,10 +25,10 @@ def fake() -> Iterator[AlpacaFake]:
         yield fake
 
 
-def source(fake: AlpacaFake, interval: str = "1d", remaining_s: Callable[[], float] = lambda: inf) -> AlpacaPrices:
+def source(fake: AlpacaFake, interval: str = "1d", deadline: Deadline | None = None) -> AlpacaPrices:
     keys = (fake.key_id, fake.secret)
     client = AlpacaClient("http://127.0.0.1:9", fake.url, lambda _: keys, (1.0, 0.2), attempts=3, wait_s=0.01)
-    return AlpacaPrices(client, interval, remaining_s=remaining_s)
+    return AlpacaPrices(client, interval, deadline=deadline)
 
 
 def daily(count: int, last: datetime = NOW, close: float = 100.0) -> list[tuple[datetime, float]]:
@@ -231,7 +231,7 @@ def test_a_source_that_refuses_whatever_it_is_asked_is_given_up(fake: AlpacaFake
 
 def test_nothing_is_asked_when_no_time_is_left(fake: AlpacaFake) -> None:
     with pytest.raises(PriceSourceError, match="no time left"):
-        source(fake, remaining_s=lambda: 0.0).closes(["AAPL"], 3, NOW, no_progress)
+        source(fake, deadline=Deadline(lambda: 0.0)).closes(["AAPL"], 3, NOW, no_progress)
     assert fake.requests == []
 
 
@@ -239,7 +239,7 @@ def test_time_that_runs_out_on_the_way_is_a_fault_of_the_source(fake: AlpacaFake
     fake.bars = {f"S{number}": daily(2) for number in range(250)}
     left = iter([60.0, 30.0, -1.0])
     with pytest.raises(PriceSourceError, match="no time left"):
-        source(fake, remaining_s=lambda: next(left)).closes(list(fake.bars), 2, NOW, no_progress)
+        source(fake, deadline=Deadline(lambda: next(left))).closes(list(fake.bars), 2, NOW, no_progress)
     assert len(fake.requests) == 2
 
 

@@ -226,7 +226,7 @@ def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
 
 
-def _changed(path: Path) -> None:
+def _change(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))
@@ -236,7 +236,7 @@ def _changed(path: Path) -> None:
     "spoil",
     [
         pytest.param(_cut, id="torn"),
-        pytest.param(_changed, id="one bit another"),
+        pytest.param(_change, id="one bit another"),
         pytest.param(lambda path: path.write_bytes(b""), id="empty"),
         pytest.param(lambda path: path.write_text("AAPL,KO\n1,2\n"), id="another program's"),
         pytest.param(lambda path: path.with_name("AAPL.npz").replace(path), id="another symbol's"),

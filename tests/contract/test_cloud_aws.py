@@ -26,7 +26,7 @@ def refusal(**env: str) -> str:
     return str(error.value)
 
 
-def deployed(*names: str) -> None:
+def deploy(*names: str) -> None:
     for name in names:
         boto3.client("ssm").put_parameter(Name=name, Value="false", Type="String")
 
@@ -170,33 +170,33 @@ def test_the_account_and_the_names_follow_from_the_credentials_and_the_project()
 
 @pytest.mark.usefixtures("aws")
 def test_a_strategy_is_deployed_if_it_has_a_halt_switch() -> None:
-    deployed("/prophet-trader/trend/halt", "/prophet-trader/swing/halt", "/prophet-trader/only-keys/alpacauser")
-    deployed("/prophet-trader-two/other/halt")
+    deploy("/prophet-trader/trend/halt", "/prophet-trader/swing/halt", "/prophet-trader/only-keys/alpacauser")
+    deploy("/prophet-trader-two/other/halt")
     assert connect().strategies == ["swing", "trend"]
 
 
 @pytest.mark.usefixtures("aws")
 def test_more_strategies_than_aws_lists_at_once_are_all_found() -> None:
-    deployed(*(f"/prophet-trader/s{number:02}/halt" for number in range(60)))
+    deploy(*(f"/prophet-trader/s{number:02}/halt" for number in range(60)))
     assert len(connect().strategies) == 60
 
 
 @pytest.mark.usefixtures("aws")
 def test_the_only_strategy_need_not_be_named() -> None:
-    deployed("/prophet-trader/trend/halt")
+    deploy("/prophet-trader/trend/halt")
     assert connect().chosen(None) == "trend"
 
 
 @pytest.mark.usefixtures("aws")
 def test_one_of_several_has_to_be_named() -> None:
-    deployed("/prophet-trader/trend/halt", "/prophet-trader/swing/halt")
+    deploy("/prophet-trader/trend/halt", "/prophet-trader/swing/halt")
     with pytest.raises(AwsError, match=r"which strategy\? Say STRATEGY= one of swing, trend"):
         connect().chosen("")
 
 
 @pytest.mark.usefixtures("aws")
 def test_a_misspelt_strategy_is_met_with_those_that_are_there() -> None:
-    deployed("/prophet-trader/trend/halt")
+    deploy("/prophet-trader/trend/halt")
     with pytest.raises(AwsError, match="STRATEGY=trnd is not deployed in us-east-1; there is trend"):
         connect().chosen("trnd")
 

@@ -45,7 +45,7 @@ def gh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "gh"
 
 
-def typed(text: str) -> TextIO:
+def type_in(text: str) -> TextIO:
     """A terminal at which somebody has typed that."""
     ours, theirs = os.openpty()
     os.write(ours, text.encode())
@@ -140,7 +140,7 @@ def test_a_remote_elsewhere_is_none(remote: str) -> None:
 def test_a_clone_gets_a_role_only_if_the_person_says_so(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch, answer: str, repository: str | None
 ) -> None:
-    with typed(answer) as terminal:
+    with type_in(answer) as terminal:
         monkeypatch.setattr("sys.stdin", terminal)
         assert suggest_repository(cloud) == repository
 

@@ -18,10 +18,11 @@ from scripts.cloud.cost import Estimate, Use
 from scripts.cloud.cron import DEFAULT, Schedule, kinds, once_a_day
 from scripts.cloud.measure import Measured
 from scripts.console import CommandError
+from scripts.layer.emulator import prepare_function
 from scripts.layer.package import package
 from scripts.layer.target import LayerError, Target
 from scripts.testkit import insights
-from scripts.testkit.lambda_runtime import Function, fetch_emulator
+from scripts.testkit.lambda_runtime import Function
 from tests.commands import Command, in_process
 from tests.contract.test_cloud_logs import deploy, group, put, report
 from trader.progress import no_progress
@@ -327,10 +328,7 @@ def spin(tmp_path_factory: pytest.TempPathFactory) -> Function:
     """A function that computes or waits, and says how much of a processor it had."""
     task = tmp_path_factory.mktemp("task")
     (task / "handler.py").write_text(dedent(SPIN))
-    tools, emulator = fetch_emulator(TARGET)
-    return Function(
-        python=TARGET.interpreter(), tools=tools, emulator=emulator, task=task, path=[], handler="handler.handler"
-    )
+    return prepare_function(TARGET, task, [], "handler.handler")
 
 
 @needs_emulator
@@ -381,7 +379,7 @@ def _zips() -> None:
 
 
 @needs_emulator
-@pytest.mark.usefixtures("_zips", "aws")  # an account that is empty: the stand-ins of a measurement before are gone
+@pytest.mark.usefixtures("_zips")
 def test_a_run_that_did_something_else_is_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(measure.DONE, "closed", ("MARKET_CLOSED", 1, 0, False))
     with pytest.raises(LayerError, match="the measured run was not a run while the market is closed"):

@@ -27,7 +27,7 @@ def _two(aws: dict[str, str]) -> None:
 
 
 def is_halted(strategy: str) -> bool:
-    return bool(Parameters().halted(NAMES[strategy]))
+    return bool(Parameters().read_halt_reason(NAMES[strategy]))
 
 
 def version(strategy: str) -> int:

@@ -19,7 +19,7 @@ from moto.awslambda.responses import LambdaResponse
 from scripts import ROOT
 from scripts.cloud import invoke
 from tests.commands import Command, in_process
-from tests.run_record import record, stopped
+from tests.run_record import record, stop_record
 
 FUNCTION = "prophet-trader-trend"
 
@@ -178,7 +178,7 @@ def test_the_result_is_shown_as_make_run_shows_it(make: Command) -> None:
 
 
 def test_a_run_that_a_code_stopped_says_what_to_do(make: Command, aws_lambda: Lambda) -> None:
-    aws_lambda.payload = json.dumps(stopped("HALTED", "the halt switch is true")["report"])
+    aws_lambda.payload = json.dumps(stop_record("HALTED", "the halt switch is true")["report"])
     code, said, _ = make()
     assert code == 0
     assert "HALTED: the halt switch is true" in said

@@ -138,7 +138,7 @@ def rows(make: Command, lines: list[str]) -> Callable[..., Rows]:
     return call
 
 
-def logged(lines: list[str], message: str) -> Rows:
+def find_lines(lines: list[str], message: str) -> Rows:
     return [line for line in map(json.loads, lines) if line["message"] == message]
 
 
@@ -146,13 +146,13 @@ def logged(lines: list[str], message: str) -> Rows:
 
 
 def test_orders_are_the_orders_that_were_placed(rows: Callable[..., Rows], lines: list[str]) -> None:
-    placed = {(each["symbol"], each["side"], each["quantity"], each["status"]) for each in logged(lines, "order")}
+    placed = {(each["symbol"], each["side"], each["quantity"], each["status"]) for each in find_lines(lines, "order")}
     assert placed
     assert {(row["symbol"], row["side"], row["quantity"], row["status"]) for row in rows("orders")} == placed
 
 
 def test_an_order_is_told_with_its_prices_slot_and_strategy(rows: Callable[..., Rows], lines: list[str]) -> None:
-    row, order = rows("orders")[-1], logged(lines, "order")[0]
+    row, order = rows("orders")[-1], find_lines(lines, "order")[0]
     names = ("strategy", "slot", "price_usd", "stop_loss_usd", "take_profit_usd")
     assert {name: row[name] for name in names} == {name: order[name] for name in names}
 
@@ -160,14 +160,14 @@ def test_an_order_is_told_with_its_prices_slot_and_strategy(rows: Callable[..., 
 def test_decisions_are_all_insights_with_the_quantity_that_followed(
     rows: Callable[..., Rows], lines: list[str]
 ) -> None:
-    made = {each["symbol"]: [each["gap_fraction"], each["order_quantity"]] for each in logged(lines, "decision")}
+    made = {each["symbol"]: [each["gap_fraction"], each["order_quantity"]] for each in find_lines(lines, "decision")}
     assert len(made) == 6
     found = {row["symbol"]: [row["gap_fraction"], row["order_quantity"]] for row in rows("decisions")}
     assert found == {symbol: pytest.approx(values) for symbol, values in made.items()}
 
 
 def test_refusals_are_told_with_code_and_values(rows: Callable[..., Rows], lines: list[str]) -> None:
-    refused = {(each["symbol"], each["code"], each["detail"]) for each in logged(lines, "denial")}
+    refused = {(each["symbol"], each["code"], each["detail"]) for each in find_lines(lines, "denial")}
     assert refused
     assert {(row["symbol"], row["code"], row["why"]) for row in rows("refusals") if "symbol" in row} == refused
 
@@ -213,14 +213,14 @@ def test_runtimes_are_billed_gb_seconds_and_cold_starts(rows: Callable[..., Rows
 
 
 def test_equity_is_the_latest_of_an_hour(rows: Callable[..., Rows], lines: list[str]) -> None:
-    last = [each["equity_usd"] for each in logged(lines, "run") if "equity_usd" in each][-1]
+    last = [each["equity_usd"] for each in find_lines(lines, "run") if "equity_usd" in each][-1]
     (hour,) = rows("equity")
     assert (hour["strategy"], hour["equity_usd"]) == ("trend", last)
 
 
 def test_runs_are_told_with_how_they_ended_the_last_first(rows: Callable[..., Rows], lines: list[str]) -> None:
     found = [(row["status"], row["orders"]) for row in rows("runs")]
-    assert found == [(each["status"], each["orders"]) for each in reversed(logged(lines, "run"))]
+    assert found == [(each["status"], each["orders"]) for each in reversed(find_lines(lines, "run"))]
     assert [status for status, _ in found] == ["NO_PRICE_DATA", "ALREADY_RAN", "TRADED"]
 
 
@@ -422,7 +422,7 @@ def test_a_query_that_takes_too_long_is_stopped_in_aws(monkeypatch: pytest.Monke
 def test_an_interruption_stops_the_query_in_aws(monkeypatch: pytest.MonkeyPatch, aws: dict[str, str]) -> None:
     monkeypatch.setattr(insights, "PENDING_LOOKS", 10_000)
     deploy("trend")
-    process = started(aws, QUERY="runs")
+    process = start(aws, QUERY="runs")
     until(lambda: bool(insights.STARTED) and insights.STARTED[-1].looks > 0)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
@@ -430,7 +430,7 @@ def test_an_interruption_stops_the_query_in_aws(monkeypatch: pytest.MonkeyPatch,
     assert insights.STARTED[-1].stopped
 
 
-def started(aws: dict[str, str], module: str = "logs", **variables: str) -> subprocess.Popen[str]:
+def start(aws: dict[str, str], module: str = "logs", **variables: str) -> subprocess.Popen[str]:
     """A command in a process of its own."""
     env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{ROOT / 'function'}:{ROOT}", **aws, **variables}
     command = [sys.executable, "-m", f"scripts.cloud.{module}"]

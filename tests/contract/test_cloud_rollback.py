@@ -18,7 +18,7 @@ def make(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     return in_process(rollback.main, monkeypatch, capsys)
 
 
-def zipped(code: str) -> bytes:
+def zip_code(code: str) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("lambda_function.py", code)
@@ -40,11 +40,11 @@ def deploy(*, versions: int) -> None:
         Runtime="python3.13",
         Role=role,
         Handler="lambda_function.lambda_handler",
-        Code={"ZipFile": zipped("")},
+        Code={"ZipFile": zip_code("")},
         Environment={"Variables": {"MODE": "paper"}},
     )
     for number in range(1, versions + 1):
-        client.update_function_code(FunctionName=FUNCTION, ZipFile=zipped(str(number)), Publish=True)
+        client.update_function_code(FunctionName=FUNCTION, ZipFile=zip_code(str(number)), Publish=True)
     client.create_alias(FunctionName=FUNCTION, Name="live", FunctionVersion=str(versions))
 
 
@@ -107,7 +107,7 @@ def test_it_says_how_to_have_the_other_back_and_what_make_deploy_does(make: Comm
 def test_going_back_to_real_money_is_said(make: Command) -> None:
     client = boto3.client("lambda")
     client.update_function_configuration(FunctionName=FUNCTION, Environment={"Variables": {"MODE": "live"}})
-    client.update_function_code(FunctionName=FUNCTION, ZipFile=zipped("4"), Publish=True)
+    client.update_function_code(FunctionName=FUNCTION, ZipFile=zip_code("4"), Publish=True)
     _, said, _ = make(VERSION="4", LIVE="1")
     assert "Version 4 has MODE=live: it trades REAL MONEY." in said
 
@@ -189,9 +189,9 @@ def test_a_version_with_real_money_is_not_gone_back_to_without_a_word(make: Comm
     deploy(versions=2)
     client = boto3.client("lambda")
     client.update_function_configuration(FunctionName=FUNCTION, Environment={"Variables": {"MODE": "live"}})
-    client.update_function_code(FunctionName=FUNCTION, ZipFile=zipped("real = 1"), Publish=True)
+    client.update_function_code(FunctionName=FUNCTION, ZipFile=zip_code("real = 1"), Publish=True)
     client.update_function_configuration(FunctionName=FUNCTION, Environment={"Variables": {"MODE": "paper"}})
-    client.update_function_code(FunctionName=FUNCTION, ZipFile=zipped("paper = 1"), Publish=True)
+    client.update_function_code(FunctionName=FUNCTION, ZipFile=zip_code("paper = 1"), Publish=True)
     client.update_alias(FunctionName=FUNCTION, Name="live", FunctionVersion="4")
     code, _, err = make()
     assert (code, live()) == (1, "4")

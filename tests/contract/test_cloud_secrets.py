@@ -32,7 +32,7 @@ def make(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 
 @pytest.fixture
-def typed(aws: dict[str, str]) -> Terminal:
+def terminal(aws: dict[str, str]) -> Terminal:
     """The command on a terminal of its own: each answer is typed when a question stands there; what it shows."""
 
     def call(*answers: str, **variables: str) -> tuple[int, str]:
@@ -255,40 +255,40 @@ def test_no_representation_of_a_value_shows_a_key(make: Command) -> None:
 # --- on a terminal ---
 
 
-def test_both_keys_are_taken_from_one_line_that_is_not_shown(typed: Terminal) -> None:
-    code, shown = typed(f"{KEY_ID}   {SECRET}")
+def test_both_keys_are_taken_from_one_line_that_is_not_shown(terminal: Terminal) -> None:
+    code, shown = terminal(f"{KEY_ID}   {SECRET}")
     assert (code, value(USER), value(PASSWORD)) == (0, KEY_ID, SECRET)
     assert not any(secret in shown for secret in (KEY_ID, SECRET))
 
 
-def test_after_the_key_id_alone_the_secret_key_is_asked_for(typed: Terminal) -> None:
-    code, shown = typed(KEY_ID, SECRET)
+def test_after_the_key_id_alone_the_secret_key_is_asked_for(terminal: Terminal) -> None:
+    code, shown = terminal(KEY_ID, SECRET)
     assert (code, value(USER), value(PASSWORD)) == (0, KEY_ID, SECRET)
     assert "Secret key of trend (not shown):" in shown
 
 
-def test_enter_keeps_what_is_there(typed: Terminal, make: Command) -> None:
+def test_enter_keeps_what_is_there(terminal: Terminal, make: Command) -> None:
     make(**FROM_ENVIRONMENT)
-    code, shown = typed("")
+    code, shown = terminal("")
     assert (code, parameter(PASSWORD)["Version"]) == (0, 1)
     assert "Enter keeps what is there" in shown
 
 
-def test_enter_keeps_nothing_if_only_one_of_the_two_is_there(typed: Terminal) -> None:
+def test_enter_keeps_nothing_if_only_one_of_the_two_is_there(terminal: Terminal) -> None:
     boto3.client("ssm").put_parameter(Name=USER, Value=KEY_ID, Type="SecureString")
-    code, shown = typed("", f"{KEY_ID} {SECRET}")
+    code, shown = terminal("", f"{KEY_ID} {SECRET}")
     assert (code, value(PASSWORD)) == (0, SECRET)
     assert "Enter keeps" not in shown
 
 
-def test_a_new_key_id_does_not_keep_the_old_secret_key(typed: Terminal, make: Command) -> None:
+def test_a_new_key_id_does_not_keep_the_old_secret_key(terminal: Terminal, make: Command) -> None:
     make(**FROM_ENVIRONMENT)
-    typed(OTHER_ID, "", f"{OTHER_ID} {OTHER_SECRET}")
+    terminal(OTHER_ID, "", f"{OTHER_ID} {OTHER_SECRET}")
     assert (value(USER), value(PASSWORD)) == (OTHER_ID, OTHER_SECRET)
 
 
-def test_after_something_unusable_it_asks_again(typed: Terminal) -> None:
-    code, shown = typed("", "one two three", f"{KEY_ID} {SECRET}")
+def test_after_something_unusable_it_asks_again(terminal: Terminal) -> None:
+    code, shown = terminal("", "one two three", f"{KEY_ID} {SECRET}")
     assert (code, value(PASSWORD)) == (0, SECRET)
     assert shown.count("once more (Ctrl-C ends)") == 2
 
@@ -300,8 +300,8 @@ def test_the_keys_of_another_strategy_are_not_taken(monkeypatch: pytest.MonkeyPa
     assert secrets.ask("trend", nothing, {KEY_ID: "swing"}) == secrets.Keys(OTHER_ID, OTHER_SECRET)
 
 
-def test_the_end_of_the_input_ends_it_with_a_sentence(typed: Terminal) -> None:
-    code, shown = typed("\x04")
+def test_the_end_of_the_input_ends_it_with_a_sentence(terminal: Terminal) -> None:
+    code, shown = terminal("\x04")
     assert (code, names()) == (1, [])
     assert "nothing was entered, and nothing is changed" in shown
     assert "Traceback" not in shown

@@ -12,7 +12,7 @@ import pytest
 
 from scripts.cloud import log_lines, tail
 from tests.commands import Command
-from tests.contract.test_cloud_logs import START, deploy, group, lines, put, report, started, until
+from tests.contract.test_cloud_logs import START, deploy, group, lines, put, report, start, until
 
 __all__ = ["lines"]
 
@@ -41,7 +41,7 @@ def make(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     return call
 
 
-def shown(message: str | dict[str, Any]) -> Sequence[str]:
+def show(message: str | dict[str, Any]) -> Sequence[str]:
     text = message if isinstance(message, str) else json.dumps(message)
     return log_lines.render(text, MOMENT)[1]
 
@@ -70,7 +70,7 @@ def test_the_records_come_in_the_order_of_their_times(make: Command, lines: list
 
 def test_a_line_begins_with_new_yorks_time_its_level_and_message() -> None:
     record = {"timestamp": "2026-11-23T20:45:03Z", "level": "INFO", "message": "run", "logger": "trader", "orders": 2}
-    assert shown(record) == ["2026-11-23 15:45:03 INFO run orders=2"]
+    assert show(record) == ["2026-11-23 15:45:03 INFO run orders=2"]
 
 
 def test_an_error_comes_with_its_traceback(make: Command, lines: list[str]) -> None:
@@ -82,14 +82,14 @@ def test_an_error_comes_with_its_traceback(make: Command, lines: list[str]) -> N
 
 
 def test_the_report_of_an_invocation_is_one_short_line() -> None:
-    (line,) = shown(report())
+    (line,) = show(report())
     assert line == (
         "2026-11-23 15:45:03 report: 2,000 ms · 3,000 ms billed · 1,000 ms of init · 300 MB used · 1,024 MB to use"
     )
 
 
 def test_other_lines_of_lambdas_own_are_shorter() -> None:
-    assert shown(START) == ["2026-11-23 15:45:03 start of version 3"]
+    assert show(START) == ["2026-11-23 15:45:03 start of version 3"]
 
 
 @pytest.mark.parametrize(("message", "level"), [(report(), "PLATFORM"), (report(status="timeout"), "ERROR")])
@@ -115,7 +115,7 @@ def test_a_run_that_was_killed_stands_out(message: str, level: str) -> None:
     ],
 )
 def test_no_record_can_steer_the_terminal_or_stop_the_command(message: str | dict[str, Any]) -> None:
-    assert all(line.isprintable() for line in shown(message))
+    assert all(line.isprintable() for line in show(message))
 
 
 def test_what_looks_like_markup_is_printed_as_it_is(make: Command) -> None:
@@ -235,7 +235,7 @@ def test_more_records_than_one_answer_holds_are_all_shown(source: tail.Source) -
 def test_it_follows_until_it_is_interrupted_and_that_is_no_error(aws: dict[str, str]) -> None:
     deploy("trend")
     put("trend", ["before"])
-    process = started(aws, "tail")
+    process = start(aws, "tail")
     assert process.stdout is not None
     assert process.stdout.readline().endswith("before\n")
     put("trend", ["after"], ago=timedelta(0))
@@ -264,7 +264,7 @@ def test_what_makes_no_sense_is_a_sentence(make: Command, variables: dict[str, s
 def test_a_log_group_that_goes_away_is_a_sentence(aws: dict[str, str]) -> None:
     deploy("trend")
     put("trend", ["before"])
-    process = started(aws, "tail")
+    process = start(aws, "tail")
     assert process.stdout is not None
     process.stdout.readline()
     boto3.client("logs").delete_log_group(logGroupName=group("trend"))

@@ -17,7 +17,7 @@ ADDRESS = 'module.function["trend"].aws_lambda_function.this'
 CODE = 'module.function["trend"].aws_s3_object.code'
 
 
-def zipped(code: str) -> bytes:
+def zip_code(code: str) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr(zipfile.ZipInfo("lambda_function.py"), code)
@@ -26,7 +26,7 @@ def zipped(code: str) -> bytes:
 
 def plan(code: str, *, action: str = "no-op") -> dict[str, Any]:
     """What Terraform says of a function whose state has this code."""
-    sha256 = base64.b64encode(hashlib.sha256(zipped(code)).digest()).decode()
+    sha256 = base64.b64encode(hashlib.sha256(zip_code(code)).digest()).decode()
     after = {"function_name": FUNCTION, "source_code_hash": sha256}
     change = {"actions": [action], "before": after, "after": after}
     return {
@@ -35,7 +35,7 @@ def plan(code: str, *, action: str = "no-op") -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def _deployed(aws: dict[str, str]) -> None:
+def _first_version(aws: dict[str, str]) -> None:
     """Version 1 with the code `old`."""
     role = boto3.client("iam").create_role(RoleName="r", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
     boto3.client("lambda").create_function(
@@ -43,7 +43,7 @@ def _deployed(aws: dict[str, str]) -> None:
         Runtime="python3.13",
         Role=role,
         Handler="lambda_function.lambda_handler",
-        Code={"ZipFile": zipped("old")},
+        Code={"ZipFile": zip_code("old")},
         Environment={"Variables": {"MODE": "paper"}},
         Publish=True,
     )
@@ -58,7 +58,7 @@ def test_code_that_never_reached_aws_is_sent_again() -> None:
 
 
 def test_code_that_was_never_published_is_published() -> None:
-    boto3.client("lambda").update_function_code(FunctionName=FUNCTION, ZipFile=zipped("new"))
+    boto3.client("lambda").update_function_code(FunctionName=FUNCTION, ZipFile=zip_code("new"))
     assert find_unfinished(connect(), plan("new")) == [CODE]
 
 

@@ -9,9 +9,10 @@ import boto3
 import pytest
 
 from tests.builders import SLOT, settings
-from trader.journal.entry import Claim, Journal, open_journal
-from trader.journal.record import Run
-from trader.journal.stores import JournalError
+from trader.journal.base import JournalError, Run
+from trader.journal.entry import Claim, Journal
+from trader.journal.record import build_record, build_report
+from trader.wiring import open_journal
 
 BASIS = {"universe": ["sp500"], "lookback_bars": 60}
 
@@ -31,13 +32,13 @@ def a_run(**variables: object) -> Run:
 
 
 def test_a_slot_is_claimed_once(journal: Journal) -> None:
-    assert [journal.claim(SLOT, "first"), journal.claim(SLOT, "second")] == [True, False]
+    assert [journal.entry(SLOT).claim("first"), journal.entry(SLOT).claim("second")] == [True, False]
 
 
 def test_of_many_claims_at_once_one_succeeds(tmp_path: Path) -> None:  # in S3, where moto does not promise it, AWS does
     journal = open_journal(f"folder:{tmp_path}", "trend")
     won: list[bool] = []
-    claims = [threading.Thread(target=lambda n=n: won.append(journal.claim(SLOT, str(n)))) for n in range(8)]
+    claims = [threading.Thread(target=lambda n=n: won.append(journal.entry(SLOT).claim(str(n)))) for n in range(8)]
     for claim in claims:
         claim.start()
     for claim in claims:
@@ -46,14 +47,14 @@ def test_of_many_claims_at_once_one_succeeds(tmp_path: Path) -> None:  # in S3, 
 
 
 def test_another_slot_and_another_strategy_are_free(journal: Journal) -> None:
-    journal.claim(SLOT, "first")
-    assert journal.claim(SLOT + timedelta(minutes=15), "second")
-    assert Journal(journal.store, "other").claim(SLOT, "third")
+    journal.entry(SLOT).claim("first")
+    assert journal.entry(SLOT + timedelta(minutes=15)).claim("second")
+    assert Journal(journal.store, "other").entry(SLOT).claim("third")
 
 
 def test_a_record_comes_back_as_it_was_kept(journal: Journal) -> None:
     run = a_run()
-    journal.save(run, run.report("NOTHING_TO_DO"))
+    journal.entry(run.slot, is_dry=run.is_dry).save(run, build_report(run, "NOTHING_TO_DO"))
     record = journal.load("runs/trend/2022-12-28/20221228T2045Z.json")
     assert record["report"]["status"] == "NOTHING_TO_DO"
 
@@ -61,8 +62,8 @@ def test_a_record_comes_back_as_it_was_kept(journal: Journal) -> None:
 def test_a_dry_run_leaves_the_slots_own_record_alone(journal: Journal) -> None:
     for mode in ("paper", "dry-run"):
         run = a_run(MODE=mode)
-        journal.save(run, run.report("NOTHING_TO_DO"))
-    assert [name.rpartition("/")[2] for name in journal.records()] == [
+        journal.entry(run.slot, is_dry=run.is_dry).save(run, build_report(run, "NOTHING_TO_DO"))
+    assert [name.rpartition("/")[2] for name in journal.list_records()] == [
         "20221228T2045Z-dry-run.json",
         "20221228T2045Z.json",
     ]
@@ -74,24 +75,24 @@ def test_a_record_that_is_not_there_is_an_error(journal: Journal) -> None:
 
 
 def test_what_a_run_is_about_to_place_is_beside_its_record_and_no_record(journal: Journal) -> None:
-    journal.note(a_run(), "STARTED")
-    assert journal.records() == []
-    started = journal.started(SLOT)
+    journal.entry(a_run().slot).note_plan(a_run())
+    assert journal.list_records() == []
+    started = journal.entry(SLOT).load_plan()
     assert started is not None
     assert started["report"]["status"] == "STARTED"
     assert journal.load("runs/trend/2022-12-28/20221228T2045Z.started") == started
 
 
 def test_a_run_that_noted_nothing_has_started_nothing(journal: Journal) -> None:
-    assert journal.started(SLOT) is None
+    assert journal.entry(SLOT).load_plan() is None
 
 
 def test_a_record_is_adopted_only_where_there_is_none(journal: Journal) -> None:
     run = a_run()
-    assert journal.adopt(SLOT, run.record(run.report("INTERRUPTED")))
-    assert not journal.adopt(SLOT, run.record(run.report("again")))
-    journal.save(run, run.report("TRADED"))
-    assert journal.load(journal.record_name(SLOT, is_dry=False))["report"]["status"] == "TRADED", "its own, though late"
+    assert journal.entry(SLOT).adopt(build_record(run, build_report(run, "INTERRUPTED")))
+    assert not journal.entry(SLOT).adopt(build_record(run, build_report(run, "again")))
+    journal.entry(run.slot, is_dry=run.is_dry).save(run, build_report(run, "TRADED"))
+    assert journal.entry(SLOT).load()["report"]["status"] == "TRADED", "its own, though late"
 
 
 # --- unfinished runs ---
@@ -101,34 +102,34 @@ UNTIL = SLOT + timedelta(minutes=5)
 
 
 def test_a_claim_without_a_record_is_of_an_unfinished_run(journal: Journal) -> None:
-    journal.claim(SLOT, "first", UNTIL)
-    assert journal.unfinished(LATER) == [Claim(SLOT, UNTIL)]
+    journal.entry(SLOT).claim("first", UNTIL)
+    assert journal.list_unfinished(LATER) == [Claim(SLOT, UNTIL)]
 
 
 def test_a_run_with_a_record_is_finished(journal: Journal) -> None:
-    journal.claim(SLOT, "first", UNTIL)
-    journal.note(a_run(), "STARTED")
-    journal.save(a_run(), a_run().report("NOTHING_TO_DO"))
-    assert journal.unfinished(LATER) == []
+    journal.entry(SLOT).claim("first", UNTIL)
+    journal.entry(a_run().slot).note_plan(a_run())
+    journal.entry(a_run().slot, is_dry=a_run().is_dry).save(a_run(), build_report(a_run(), "NOTHING_TO_DO"))
+    assert journal.list_unfinished(LATER) == []
 
 
 def test_a_dry_runs_record_does_not_finish_the_real_one(journal: Journal) -> None:
-    journal.claim(SLOT, "first", UNTIL)
+    journal.entry(SLOT).claim("first", UNTIL)
     dry = a_run(MODE="dry-run")
-    journal.save(dry, dry.report("DRY_RUN"))
-    assert journal.unfinished(LATER) == [Claim(SLOT, UNTIL)]
+    journal.entry(dry.slot, is_dry=dry.is_dry).save(dry, build_report(dry, "DRY_RUN"))
+    assert journal.list_unfinished(LATER) == [Claim(SLOT, UNTIL)]
 
 
 def test_the_unfinished_of_another_strategy_are_its_own(journal: Journal) -> None:
-    Journal(journal.store, "trend-2").claim(SLOT, "first", UNTIL)
-    assert journal.unfinished(LATER) == []
+    Journal(journal.store, "trend-2").entry(SLOT).claim("first", UNTIL)
+    assert journal.list_unfinished(LATER) == []
 
 
 def test_unfinished_runs_come_oldest_first_from_the_last_eight_days(journal: Journal) -> None:
     ages = [timedelta(minutes=15), timedelta(days=3), timedelta(days=8), timedelta(days=8, minutes=1)]
     for age in ages:
-        journal.claim(LATER - age, "first", UNTIL)
-    assert [LATER - claim.slot for claim in journal.unfinished(LATER)] == [ages[2], ages[1], ages[0]]
+        journal.entry(LATER - age).claim("first", UNTIL)
+    assert [LATER - claim.slot for claim in journal.list_unfinished(LATER)] == [ages[2], ages[1], ages[0]]
 
 
 def test_names_that_are_no_slots_are_left_alone(journal: Journal) -> None:
@@ -136,7 +137,7 @@ def test_names_that_are_no_slots_are_left_alone(journal: Journal) -> None:
     for name in (f"{day}/x.claim", f"{day}/20221228T2061Z.claim", f"{day}/.claim", f"{day}/deep/20221228T2045Z.claim"):
         journal.store.write(name, "junk")
     journal.store.write("runs/trend/2022-12-27/20221228T2045Z.claim", "the right slot under the wrong day")
-    assert journal.unfinished(LATER) == []
+    assert journal.list_unfinished(LATER) == []
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_names_that_are_no_slots_are_left_alone(journal: Journal) -> None:
 )
 def test_a_claim_that_says_no_end_is_unfinished_without_one(journal: Journal, text: str) -> None:
     journal.store.write("runs/trend/2022-12-28/20221228T2045Z.claim", text)
-    assert journal.unfinished(LATER) == [Claim(SLOT, None)]
+    assert journal.list_unfinished(LATER) == [Claim(SLOT, None)]
 
 
 @pytest.mark.parametrize(
@@ -179,36 +180,36 @@ def test_a_name_in_a_bucket_that_holds_no_text_is_named() -> None:
 
 
 def test_a_ranking_is_kept_for_its_day(journal: Journal) -> None:
-    journal.save_ranking(SLOT, BASIS, {"AAPL": 0.25})
-    assert journal.ranking(SLOT - timedelta(hours=5), BASIS) == {"AAPL": 0.25}
-    assert journal.ranking(SLOT + timedelta(days=1), BASIS) is None
+    journal.entry(SLOT).save_ranking(BASIS, {"AAPL": 0.25})
+    assert journal.entry(SLOT - timedelta(hours=5)).ranking(BASIS) == {"AAPL": 0.25}
+    assert journal.entry(SLOT + timedelta(days=1)).ranking(BASIS) is None
 
 
 def test_a_ranking_on_another_basis_is_made_again(journal: Journal) -> None:
-    journal.save_ranking(SLOT, BASIS, {"AAPL": 0.25})
-    assert journal.ranking(SLOT, {**BASIS, "lookback_bars": 20}) is None
+    journal.entry(SLOT).save_ranking(BASIS, {"AAPL": 0.25})
+    assert journal.entry(SLOT).ranking({**BASIS, "lookback_bars": 20}) is None
 
 
 def test_a_torn_ranking_is_made_again(journal: Journal) -> None:
     journal.store.write("universe/trend/2022-12-28.json", '{"basis": {"univ')
-    assert journal.ranking(SLOT, BASIS) is None
+    assert journal.entry(SLOT).ranking(BASIS) is None
 
 
 def test_the_day_is_new_yorks(journal: Journal) -> None:
     evening = SLOT.replace(hour=3)  # 22:00 of the day before in New York
-    assert "2022-12-27" in journal.record_name(evening, is_dry=False)
+    assert "2022-12-27" in journal.entry(evening).record_name
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(JournalError, match="JOURNAL=folder:"):
-        open_journal(f"folder:{tmp_path / 'file'}", "trend").claim(SLOT, "first")
+        open_journal(f"folder:{tmp_path / 'file'}", "trend").entry(SLOT).claim("first")
 
 
 @pytest.mark.usefixtures("aws")
 def test_a_bucket_that_does_not_exist_is_named() -> None:
     with pytest.raises(JournalError, match="JOURNAL=s3://no-such-bucket"):
-        open_journal("s3://no-such-bucket/p", "trend").claim(SLOT, "first")
+        open_journal("s3://no-such-bucket/p", "trend").entry(SLOT).claim("first")
 
 
 @pytest.fixture
@@ -260,8 +261,8 @@ def _forward(request: Request) -> int:
 
 @pytest.mark.usefixtures("lossy_s3")
 def test_a_claim_whose_answer_was_lost_is_recognised_as_ones_own() -> None:
-    assert open_journal("s3://journal-bucket", "trend").claim(SLOT, "mine")
-    assert not open_journal("s3://journal-bucket", "trend").claim(SLOT, "theirs")
+    assert open_journal("s3://journal-bucket", "trend").entry(SLOT).claim("mine")
+    assert not open_journal("s3://journal-bucket", "trend").entry(SLOT).claim("theirs")
 
 
 class Yes(BaseHTTPRequestHandler):
@@ -283,5 +284,5 @@ def test_an_answer_that_is_not_s3s_confirms_nothing(monkeypatch: pytest.MonkeyPa
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
         with pytest.raises(JournalError, match=r"20221228T2045Z\.claim was not confirmed"):
-            open_journal("s3://journal-bucket", "trend").claim(SLOT, "first")
+            open_journal("s3://journal-bucket", "trend").entry(SLOT).claim("first")
         server.shutdown()

@@ -73,7 +73,7 @@ class Index:
         return self.folder / "thing" / name
 
     @contextlib.contextmanager
-    def served(self) -> Iterator[str]:
+    def serve(self) -> Iterator[str]:
         """The index's address, on loopback."""
         handler = partial(Handler, asked=self.asked, directory=str(self.folder))
         with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -99,7 +99,7 @@ def index(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
         monkeypatch.delenv(name)
     (place / "index").mkdir()
     index = Index(place / "index")
-    with index.served() as address:
+    with index.serve() as address:
         monkeypatch.setenv("UV_DEFAULT_INDEX", address)
         monkeypatch.setenv("UV_CACHE_DIR", str(place / "cache"))
         monkeypatch.setenv("UV_PYTHON", sys.executable)
@@ -272,14 +272,14 @@ def test_a_full_disk_is_told_with_what_it_takes(place: Path, monkeypatch: pytest
 # --- a folder that is used again ---
 
 
-def interrupted(target: Target, folder: Path, requirements: Path) -> None:
+def interrupt(target: Target, folder: Path, requirements: Path) -> None:
     """An installation that Ctrl-C ends half-way."""
     folder.mkdir()
     (folder / "half.py").write_text("")
     raise KeyboardInterrupt
 
 
-def marked(folder: Path) -> Path:
+def mark(folder: Path) -> Path:
     """A folder that another installation would not leave as it is."""
     (folder / "mark").write_text("")
     return folder
@@ -287,13 +287,13 @@ def marked(folder: Path) -> Path:
 
 def test_a_folder_that_has_the_wheels_is_left_as_it_is(index: Index, place: Path) -> None:
     locked = requirements(place, index.add())
-    marked(ensure_installed(TARGET, place / "plain", locked))
+    mark(ensure_installed(TARGET, place / "plain", locked))
     assert (ensure_installed(TARGET, place / "plain", locked) / "mark").exists()
 
 
 def test_other_requirements_are_installed_anew(index: Index, place: Path) -> None:
     first, second = index.add(), index.add(version="2.0")
-    marked(ensure_installed(TARGET, place / "plain", requirements(place, first)))
+    mark(ensure_installed(TARGET, place / "plain", requirements(place, first)))
     ensure_installed(TARGET, place / "plain", requirements(place, second, version="2.0"))
     names = {path.name for path in (place / "plain").iterdir() if not path.name.startswith(".")}
     assert names == {"thing.py", "thing-2.0.dist-info"}
@@ -311,7 +311,7 @@ def test_an_installation_that_was_interrupted_is_done_anew(
 ) -> None:
     locked = requirements(place, index.add())
     with monkeypatch.context() as patched:
-        patched.setattr(wheels, "install", interrupted)
+        patched.setattr(wheels, "install", interrupt)
         with pytest.raises(KeyboardInterrupt):
             ensure_installed(TARGET, place / "plain", locked)
     names = {path.name for path in ensure_installed(TARGET, place / "plain", locked).iterdir() if path.suffix}
@@ -324,7 +324,7 @@ def test_an_interrupted_change_does_not_pass_for_what_was_there_before(
     wheel = index.add()
     ensure_installed(TARGET, place / "plain", requirements(place, wheel))
     with monkeypatch.context() as patched:
-        patched.setattr(wheels, "install", interrupted)
+        patched.setattr(wheels, "install", interrupt)
         with pytest.raises(KeyboardInterrupt):
             ensure_installed(TARGET, place / "plain", requirements(place, wheel, version="2.0"))
     assert tag(ensure_installed(TARGET, place / "plain", requirements(place, wheel))) == "py3-none-any"

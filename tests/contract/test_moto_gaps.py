@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
+from scripts.layer.emulator import install
 from scripts.layer.target import Target
 from scripts.testkit.aws_lambda import bridge
 
@@ -26,7 +27,7 @@ runs_here = pytest.mark.skipif(
 type Write = Callable[..., None]
 
 
-def zipped(files: Mapping[str, str]) -> bytes:
+def zip_files(files: Mapping[str, str]) -> bytes:
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as archive:
         for name, text in files.items():
@@ -54,7 +55,7 @@ def write(client: "LambdaClient") -> Write:
             "Role": role,
             "Runtime": "python3.13",
             "Handler": "handler.handler",
-            "Code": {"ZipFile": zipped({"handler.py": source})},
+            "Code": {"ZipFile": zip_files({"handler.py": source})},
             "LoggingConfig": {"LogFormat": "JSON", "LogGroup": GROUP},
             "Publish": True,
         }
@@ -198,8 +199,8 @@ def test_another_accounts_bucket_is_closed_and_its_name_taken() -> None:
 
 
 @pytest.fixture
-def bridged(aws: dict[str, str]) -> Iterator[None]:
-    with bridge(aws, {"OF_THE_TEST": "given"}):
+def lambda_bridge(aws: dict[str, str]) -> Iterator[None]:
+    with bridge(aws, {"OF_THE_TEST": "given"}, install):
         yield
 
 
@@ -208,11 +209,11 @@ def payload_of(answer: "InvocationResponseTypeDef") -> Any:
 
 
 @runs_here
-@pytest.mark.usefixtures("bridged")
+@pytest.mark.usefixtures("lambda_bridge")
 def test_the_alias_runs_its_version_with_that_versions_configuration(client: "LambdaClient", write: Write) -> None:
     write("import os\ndef handler(event, context): return ['old', os.environ['COLOUR'], os.environ['OF_THE_TEST']]",
           Environment={"Variables": {"COLOUR": "green"}})  # fmt: skip
-    new = zipped({"handler.py": "def handler(event, context): return ['new', event]"})
+    new = zip_files({"handler.py": "def handler(event, context): return ['new', event]"})
     client.update_function_code(FunctionName=NAME, ZipFile=new)
     client.update_function_configuration(FunctionName=NAME, Environment={"Variables": {"COLOUR": "red"}})
     live, latest = (client.invoke(FunctionName=NAME, Qualifier=q, Payload=b"5") for q in ("live", "$LATEST"))
@@ -221,17 +222,17 @@ def test_the_alias_runs_its_version_with_that_versions_configuration(client: "La
 
 
 @runs_here
-@pytest.mark.usefixtures("bridged")
+@pytest.mark.usefixtures("lambda_bridge")
 def test_the_functions_imports_come_from_its_layers(client: "LambdaClient", write: Write) -> None:
     layer = client.publish_layer_version(
-        LayerName="words", Content={"ZipFile": zipped({"python/words.py": "HELLO = 'hello'"})}
+        LayerName="words", Content={"ZipFile": zip_files({"python/words.py": "HELLO = 'hello'"})}
     )
     write("import words\ndef handler(event, context): return words.HELLO", Layers=[layer["LayerVersionArn"]])
     assert payload_of(client.invoke(FunctionName=NAME)) == "hello"
 
 
 @runs_here
-@pytest.mark.usefixtures("bridged")
+@pytest.mark.usefixtures("lambda_bridge")
 def test_an_error_is_told_as_lambda_tells_it(client: "LambdaClient", write: Write) -> None:
     write("def handler(event, context): raise KeyError('AAPL')")
     answer = client.invoke(FunctionName=NAME, Qualifier="live")
@@ -241,7 +242,7 @@ def test_an_error_is_told_as_lambda_tells_it(client: "LambdaClient", write: Writ
 
 
 @runs_here
-@pytest.mark.usefixtures("bridged")
+@pytest.mark.usefixtures("lambda_bridge")
 def test_the_configured_time_out_ends_a_function(client: "LambdaClient", write: Write) -> None:
     write("import time\ndef handler(event, context): time.sleep(60)", Timeout=1)
     answer = client.invoke(FunctionName=NAME)
@@ -259,7 +260,7 @@ LOGGING = """
 
 
 @runs_here
-@pytest.mark.usefixtures("bridged")
+@pytest.mark.usefixtures("lambda_bridge")
 def test_the_log_is_in_the_functions_group_one_json_object_a_line(client: "LambdaClient", write: Write) -> None:
     write(LOGGING, MemorySize=512)
     client.invoke(FunctionName=NAME, Qualifier="live")
@@ -277,7 +278,7 @@ def test_the_log_is_in_the_functions_group_one_json_object_a_line(client: "Lambd
 
 
 @runs_here
-@pytest.mark.usefixtures("bridged")
+@pytest.mark.usefixtures("lambda_bridge")
 def test_the_tail_of_the_log_comes_with_the_answer_if_asked_for(client: "LambdaClient", write: Write) -> None:
     write("def handler(event, context): print('x' * 5000)")
     tail = base64.b64decode(client.invoke(FunctionName=NAME, LogType="Tail")["LogResult"])
@@ -286,7 +287,7 @@ def test_the_tail_of_the_log_comes_with_the_answer_if_asked_for(client: "LambdaC
 
 
 @runs_here
-@pytest.mark.usefixtures("bridged")
+@pytest.mark.usefixtures("lambda_bridge")
 def test_a_function_that_is_to_log_text_does(client: "LambdaClient", write: Write) -> None:
     write(LOGGING, LoggingConfig={"LogFormat": "Text"})
     tail = base64.b64decode(client.invoke(FunctionName=NAME, LogType="Tail")["LogResult"]).decode()

@@ -39,7 +39,7 @@ def test_a_parameter_is_fetched_once_until_it_is_forgotten() -> None:
 
 
 def test_without_a_halt_switch_nothing_is_halted() -> None:
-    assert Parameters().halted("") == ""
+    assert Parameters().read_halt_reason("") == ""
 
 
 @pytest.mark.usefixtures("aws")
@@ -48,27 +48,27 @@ def test_without_a_halt_switch_nothing_is_halted() -> None:
 )
 def test_only_a_clear_false_lets_the_run_go_on(value: str, halted: bool) -> None:
     put("/trader/halt", value)
-    assert bool(Parameters().halted("/trader/halt")) is halted
+    assert bool(Parameters().read_halt_reason("/trader/halt")) is halted
 
 
 @pytest.mark.usefixtures("aws")
 def test_a_secret_that_is_named_as_the_switch_by_mistake_is_not_quoted() -> None:
     put("/trader/pw", "hunter2")
-    assert "hunter2" not in Parameters().halted("/trader/pw")
+    assert "hunter2" not in Parameters().read_halt_reason("/trader/pw")
 
 
 @pytest.mark.usefixtures("aws")
 def test_the_halt_switch_is_read_afresh_each_time() -> None:
     parameters = Parameters()
     put("/trader/halt", "false")
-    assert not parameters.halted("/trader/halt")
+    assert not parameters.read_halt_reason("/trader/halt")
     put("/trader/halt", "true")
-    assert parameters.halted("/trader/halt")
+    assert parameters.read_halt_reason("/trader/halt")
 
 
 @pytest.mark.usefixtures("aws")
 def test_a_halt_switch_that_does_not_exist_halts() -> None:
-    assert "does not exist" in Parameters().halted("/trader/halt")
+    assert "does not exist" in Parameters().read_halt_reason("/trader/halt")
 
 
 def test_a_halt_switch_that_cannot_be_asked_for_halts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,4 +76,4 @@ def test_a_halt_switch_that_cannot_be_asked_for_halts(monkeypatch: pytest.Monkey
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    assert "cannot be read" in Parameters().halted("/trader/halt")
+    assert "cannot be read" in Parameters().read_halt_reason("/trader/halt")

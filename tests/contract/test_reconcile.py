@@ -16,13 +16,15 @@ from scripts.run import reconcile
 from scripts.testkit.alpaca import AlpacaFake
 from tests.builders import buy, settings
 from tests.commands import Command, in_process
-from tests.contract.test_cloud_rollback import FUNCTION, zipped
+from tests.contract.test_cloud_rollback import FUNCTION, zip_code
 from trader.alpaca.client import AlpacaClient
 from trader.broker.alpaca import AlpacaBroker
-from trader.journal.entry import Journal, open_journal
-from trader.journal.record import Run
-from trader.model import Decision, Denial, Order, Side
-from trader.stages.execution import client_order_id
+from trader.broker.base import OrderId
+from trader.journal.base import Run
+from trader.journal.entry import Journal
+from trader.journal.record import build_report
+from trader.model import Decision, Denial, Order, OrderStatus, Side
+from trader.wiring import open_journal
 
 NOW = datetime.now(UTC)
 SLOT = (NOW - timedelta(hours=2)).replace(second=0, microsecond=0)
@@ -72,19 +74,17 @@ class Site:
     def deploy(self) -> None:
         role = boto3.client("iam").create_role(RoleName="r", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
         environment = {
-            "BROKER": "alpaca",
+            **self.fake.environment,
             "JOURNAL": "s3://journal",
             "ALPACAUSER": "ssm:/prophet-trader/trend/alpacauser",
             "ALPACAPW": "ssm:/prophet-trader/trend/alpacapw",
-            "APCA_API_BASE_URL": self.fake.url,
-            "APCA_API_DATA_URL": self.fake.url,
         }
         boto3.client("lambda").create_function(
             FunctionName=FUNCTION,
             Runtime="python3.13",
             Role=role,
             Handler="lambda_function.lambda_handler",
-            Code={"ZipFile": zipped("")},
+            Code={"ZipFile": zip_code("")},
             Environment={"Variables": environment},
             Publish=True,
         )
@@ -100,24 +100,24 @@ class Site:
 
     def buys(self, symbol: str, quantity: float = 4, slot: datetime = SLOT, strategy: str = "trend") -> Order:
         """An order that Alpaca has."""
-        name = client_order_id(strategy, slot, symbol, Side.BUY)
+        name = str(OrderId(strategy, slot, symbol, Side.BUY))
         price_usd = self.fake.prices[symbol]
         return self.broker.submit(replace(buy(symbol, quantity, price_usd), client_order_id=name))
 
     def ran(self, *outcomes: Order | Denial, slot: datetime = SLOT) -> None:
         """A run that ended."""
-        self.journal.claim(slot, "word", slot + 5 * MINUTE)
+        self.journal.entry(slot).claim("word", slot + 5 * MINUTE)
         done = Run(settings=settings(), slot=slot, now=slot, outcomes=list(outcomes))
-        self.journal.save(done, done.report("TRADED"))
+        self.journal.entry(done.slot, is_dry=done.is_dry).save(done, build_report(done, "TRADED"))
 
     def was_cut_off(self, *planned: Order, slot: datetime = SLOT, until: datetime | None = None) -> None:
         """A run that did not end."""
-        self.journal.claim(slot, "word", until or slot + 5 * MINUTE)
+        self.journal.entry(slot).claim("word", until or slot + 5 * MINUTE)
         ours = settings(BROKER="alpaca", APCA_API_BASE_URL=self.fake.url, ALPACAUSER="u", ALPACAPW="p")
-        self.journal.note(Run(settings=ours, slot=slot, now=slot, decision=Decision(orders=planned)), "STARTED")
+        self.journal.entry(slot).note_plan(Run(settings=ours, slot=slot, now=slot, decision=Decision(orders=planned)))
 
     def record(self, slot: datetime = SLOT) -> dict[str, Any]:
-        return dict(self.journal.load(self.journal.record_name(slot, is_dry=False)))
+        return dict(self.journal.entry(slot).load())
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_a_run_that_may_be_under_way_is_left_alone(make: Command, site: Site) ->
     site.was_cut_off(site.buys("A", slot=slot), slot=slot, until=present + 5 * MINUTE)
     code, said, _ = make(JSON="1")
     assert (code, kinds(said)) == (0, [("may be under way", False)])
-    assert site.journal.records() == []
+    assert site.journal.list_records() == []
 
 
 def test_an_order_of_a_run_so_young_that_it_has_no_claim_yet_is_left_alone(make: Command, site: Site) -> None:
@@ -180,7 +180,7 @@ def test_an_order_in_no_record_is_a_difference(make: Command, site: Site) -> Non
 
 
 def test_an_order_in_a_record_and_not_in_the_books_is_a_difference(make: Command, site: Site) -> None:
-    site.ran(replace(buy("A"), client_order_id=client_order_id("trend", SLOT, "A", Side.BUY), status="accepted"))
+    site.ran(replace(buy("A"), client_order_id=str(OrderId("trend", SLOT, "A", Side.BUY)), status=OrderStatus.ACCEPTED))
     code, said, _ = make()
     assert (code, "NOT IN BOOKS" in said) == (1, True)
     assert "Look for the order at the broker" in said
@@ -199,7 +199,7 @@ def test_what_is_before_since_is_not_looked_at(make: Command, site: Site) -> Non
 
 
 def test_a_record_that_is_no_json_is_a_difference_and_hides_no_other(make: Command, site: Site) -> None:
-    site.journal.store.write(site.journal.record_name(SLOT, is_dry=False), "{")
+    site.journal.store.write(site.journal.entry(SLOT).record_name, "{")
     site.ran(slot=SLOT - 15 * MINUTE)
     site.buys("B", slot=SLOT - 15 * MINUTE)
     _, said, _ = make(JSON="1")
@@ -208,7 +208,7 @@ def test_a_record_that_is_no_json_is_a_difference_and_hides_no_other(make: Comma
 
 def test_a_dry_runs_plan_is_no_order(make: Command, site: Site) -> None:
     dry = Run(settings=settings(MODE="dry-run"), slot=SLOT, now=SLOT, decision=Decision(orders=(buy("A"),)))
-    site.journal.save(dry, dry.report("DRY_RUN"))
+    site.journal.entry(dry.slot, is_dry=dry.is_dry).save(dry, build_report(dry, "DRY_RUN"))
     assert make()[0] == 0
 
 

@@ -11,6 +11,7 @@ import pytest
 from yfinance.data import SingletonMeta
 
 from scripts.testkit.yahoo import CRUMB, Fault, Listing, YahooFake
+from trader.deadline import Deadline
 from trader.model import Closes, Code
 from trader.prices.base import PriceSourceError
 from trader.prices.reader import Prices
@@ -193,7 +194,7 @@ def test_the_time_for_it_all_is_bounded_and_what_came_in_time_is_given(yahoo: Ya
 
 def test_half_of_the_time_that_is_left_may_be_taken(yahoo: YahooFake) -> None:
     yahoo.plan(Fault.HANG, on="KO")
-    source = YahooPrices("1d", Patience(deadline_s=20), remaining_s=lambda: 2.0)
+    source = YahooPrices("1d", Patience(deadline_s=20), deadline=Deadline(lambda: 2.0))
     start_s = perf_counter()
     assert set(source.closes(["AAPL", "KO"], 250, NOW, no_progress)) == {"AAPL"}
     assert 0.9 < perf_counter() - start_s < 3
@@ -201,7 +202,7 @@ def test_half_of_the_time_that_is_left_may_be_taken(yahoo: YahooFake) -> None:
 
 def test_the_time_that_is_left_is_looked_at_afresh_in_each_call(yahoo: YahooFake) -> None:
     left = iter([60.0, 0.0])
-    source = YahooPrices("1d", QUICK, remaining_s=lambda: next(left))
+    source = YahooPrices("1d", QUICK, deadline=Deadline(lambda: next(left)))
     source.closes(["KO"], 250, NOW, no_progress)
     with pytest.raises(PriceSourceError, match="no time left"):
         source.closes(["AAPL"], 250, NOW, no_progress)

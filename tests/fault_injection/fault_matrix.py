@@ -1,4 +1,4 @@
-"""The table: every boundary with everything that can go wrong at it, one fault at a time."""
+"""The fault matrix: every boundary with everything that can go wrong at it, one fault at a time."""
 
 import queue
 from collections.abc import Callable, Iterator, Sequence
@@ -10,8 +10,7 @@ from typing import Any
 
 from tests.fault_injection.faults import Fault, Kind
 from tests.fault_injection.faulty_services import BOOKS
-from tests.fault_injection.harness import Answer, Event, Harness
-from tests.fault_injection.harness import arena as sound
+from tests.fault_injection.harness import Answer, Event, Harness, start_harness
 from tests.fault_injection.invariants import LOOK_UP, Audit
 
 EVENING = datetime(2026, 1, 5, 20, 30, tzinfo=UTC)
@@ -73,8 +72,8 @@ ONCE = frozenset({Kind.LOST, *KILLS})
 
 
 @dataclass(slots=True)
-class Told:
-    """What a story brought about."""
+class ScenarioResult:
+    """What came of a scenario."""
 
     answers: list[Answer] = field(default_factory=list)  # of the slot with the fault
     violations: list[str] = field(default_factory=list)
@@ -83,18 +82,18 @@ class Told:
     note: str = ""
 
 
-type Story = Callable[[Harness], Told]
-"""What happens in an arena, and what it brought about."""
+type Scenario = Callable[[Harness], ScenarioResult]
+"""Plays in a harness, and says what came of it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """One fault: where, what, and the story that it is told in."""
+class Case:
+    """One fault: where, what, and the scenario in which it happens."""
 
     where: str
     what: str
-    story: Story
-    options: tuple[tuple[str, Any], ...] = ()  # of an arena of its own, where they are not empty
+    scenario: Scenario
+    options: tuple[tuple[str, Any], ...] = ()  # of a harness of its own, where they are not empty
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
@@ -119,22 +118,24 @@ class Outcome:
         return not self.violations
 
 
-# --- stories ---
+# --- scenarios ---
 
 
-def slot(arena: Harness, audit: Audit, told: Told, *events: Event, at_once: bool = False, **more: Any) -> list[Answer]:
+def slot(
+    harness: Harness, audit: Audit, result: ScenarioResult, *events: Event, at_once: bool = False, **more: Any
+) -> list[Answer]:
     """Deliver events and look at everything afterwards."""
-    answers = arena.deliver(*events, at_once=at_once, **more)
-    told.violations += audit.after(answers)
+    answers = harness.deliver(*events, at_once=at_once, **more)
+    result.violations += audit.after(answers)
     return answers
 
 
-def begun(arena: Harness) -> Audit:
+def begin(harness: Harness) -> Audit:
     """A Tuesday morning with two holdings."""
-    arena.reset(BEFORE, EVENING)
-    arena.endow(AAA=100, BBB=20)
-    arena.at(MORNING, GAPS)
-    return Audit(arena)
+    harness.reset(BEFORE, EVENING)
+    harness.endow(AAA=100, BBB=20)
+    harness.at(MORNING, GAPS)
+    return Audit(harness)
 
 
 def event(moment: datetime, late: timedelta = SECOND) -> Event:
@@ -142,109 +143,109 @@ def event(moment: datetime, late: timedelta = SECOND) -> Event:
     return Event(slot=moment, clock=moment + late)
 
 
-def healthy(
-    arena: Harness,
+def check_next_slot(
+    harness: Harness,
     audit: Audit,
-    told: Told,
+    result: ScenarioResult,
     moment: datetime = MORNING + QUARTER,
     promised_s: float | None = None,
-) -> Told:
+) -> ScenarioResult:
     """A slot in which nothing goes wrong: it finds whatever was left behind, and does its own work."""
-    arena.at(moment, GAPS)
-    (answer,) = slot(arena, audit, told, replace(event(moment), promised_s=promised_s))
-    if answer.status not in ("TRADED", "NOTHING_TO_DO") or (answer.status != "TRADED" and told.orders < 2):
-        told.violations.append(f"after: the next slot ends with {answer.words}: {answer.error}")
+    harness.at(moment, GAPS)
+    (answer,) = slot(harness, audit, result, replace(event(moment), promised_s=promised_s))
+    if answer.status not in ("TRADED", "NOTHING_TO_DO") or (answer.status != "TRADED" and result.orders < 2):
+        result.violations.append(f"after: the next slot ends with {answer.words}: {answer.error}")
     elif answer.report and answer.report["recovered"]:
-        told.note = ", ".join(filter(None, (told.note, "INTERRUPTED by the next run")))
-    return told
+        result.note = ", ".join(filter(None, (result.note, "INTERRUPTED by the next run")))
+    return result
 
 
-def one_fault(*faults: Fault) -> Story:
+def with_one_fault(*faults: Fault) -> Scenario:
     """The slot with the fault, and one after it."""
     is_about_prices = any(word in fault.call for fault in faults for word in ("yahoo", "bars", "ranking"))
 
-    def story(arena: Harness) -> Told:
-        told, audit = Told(), begun(arena)
+    def scenario(harness: Harness) -> ScenarioResult:
+        result, audit = ScenarioResult(), begin(harness)
         if not is_about_prices:
-            arena.env = QUICK
+            harness.env = QUICK
         its_event = replace(event(MORNING), forgets_keys=faults[0].call == "ssm GET keys")
-        told.answers = slot(arena, audit, told, its_event, faults=faults)
-        told.met = bool(arena.met)
-        told.orders = len(arena.alpaca.accepted)
-        return healthy(arena, audit, told)
+        result.answers = slot(harness, audit, result, its_event, faults=faults)
+        result.met = bool(harness.met)
+        result.orders = len(harness.alpaca.accepted)
+        return check_next_slot(harness, audit, result)
 
-    return story
+    return scenario
 
 
-def in_recovery(fault: Fault) -> Story:
+def with_fault_in_recovery(fault: Fault) -> Scenario:
     """A run that leaves orders and no record, one that recovers it and meets the fault, and one after it."""
 
-    def story(arena: Harness) -> Told:
-        told, audit = Told(), begun(arena)
-        arena.env = QUICK
-        slot(arena, audit, told, event(MORNING), faults=[Fault("s3 PUT record", Kind.DENIED)])
-        arena.at(MORNING + QUARTER, GAPS)
-        told.answers = slot(arena, audit, told, event(MORNING + QUARTER), faults=[fault])
-        told.met = bool(arena.met)
-        told.orders = len(arena.alpaca.accepted)
-        told.note = "INTERRUPTED, at once" if (told.answers[0].report or {}).get("recovered") else ""
-        return healthy(arena, audit, told, MORNING + 2 * QUARTER)
+    def scenario(harness: Harness) -> ScenarioResult:
+        result, audit = ScenarioResult(), begin(harness)
+        harness.env = QUICK
+        slot(harness, audit, result, event(MORNING), faults=[Fault("s3 PUT record", Kind.DENIED)])
+        harness.at(MORNING + QUARTER, GAPS)
+        result.answers = slot(harness, audit, result, event(MORNING + QUARTER), faults=[fault])
+        result.met = bool(harness.met)
+        result.orders = len(harness.alpaca.accepted)
+        result.note = "INTERRUPTED, at once" if (result.answers[0].report or {}).get("recovered") else ""
+        return check_next_slot(harness, audit, result, MORNING + 2 * QUARTER)
 
-    return story
+    return scenario
 
 
-def lasting(call: str, kind: Kind) -> Fault:
-    """The fault for as long as it lasts in the table."""
+def make_fault(call: str, kind: Kind) -> Fault:
+    """Make the fault, for as long as it lasts in the matrix."""
     return Fault(call, kind, times=1) if kind in ONCE else Fault(call, kind)
 
 
-def cells() -> Iterator[Cell]:
-    """The whole table."""
+def cases() -> Iterator[Case]:
+    """Every case of the matrix."""
     for call, kinds in CALLS.items():
         for kind in kinds:
-            yield Cell(call, kind, one_fault(lasting(call, kind), *ALSO.get(call, ())))
+            yield Case(call, kind, with_one_fault(make_fault(call, kind), *ALSO.get(call, ())))
     for call, kinds in RECOVERY.items():
         for kind in kinds:
-            yield Cell(f"recovery: {call}", kind, in_recovery(lasting(call, kind)))
+            yield Case(f"recovery: {call}", kind, with_fault_in_recovery(make_fault(call, kind)))
 
 
 # --- running it ---
 
 
-def run(chosen: Sequence[Cell], arenas: int, done: Callable[[Outcome], None], **options: Any) -> list[Outcome]:
-    """Every cell's outcome, in the order of the table; so many arenas work side by side."""
+def run(chosen: Sequence[Case], harnesses: int, done: Callable[[Outcome], None], **options: Any) -> list[Outcome]:
+    """Find every case's outcome, in the order of the matrix; so many harnesses work side by side."""
     free: queue.SimpleQueue[Harness] = queue.SimpleQueue()
-    with ExitStack() as stack, ThreadPoolExecutor(arenas) as pool:
+    with ExitStack() as stack, ThreadPoolExecutor(harnesses) as pool:
 
-        def one(cell: Cell) -> Outcome:
-            if cell.options:
-                made = {name: value() if callable(value) else value for name, value in cell.options}
-                with sound(**{**options, **made}) as own:
-                    return outcome(cell, own)
-            arena = free.get()
+        def one(case: Case) -> Outcome:
+            if case.options:
+                made = {name: value() if callable(value) else value for name, value in case.options}
+                with start_harness(**{**options, **made}) as own:
+                    return outcome(case, own)
+            harness = free.get()
             try:
-                return outcome(cell, arena)
+                return outcome(case, harness)
             finally:
-                free.put(arena)
+                free.put(harness)
 
-        for _ in range(arenas):
-            free.put(stack.enter_context(sound(**options)))
-        longest = sorted(chosen, key=lambda cell: not cell.is_long)  # begun first, so that none is left at the end
-        futures = {pool.submit(one, cell): cell for cell in longest}
-        found: dict[Cell, Outcome] = {}
+        for _ in range(harnesses):
+            free.put(stack.enter_context(start_harness(**options)))
+        longest = sorted(chosen, key=lambda case: not case.is_long)  # first, so that none is left at the end
+        futures = {pool.submit(one, case): case for case in longest}
+        found: dict[Case, Outcome] = {}
         for future in as_completed(futures):
             found[futures[future]] = future.result()
             done(future.result())
-    return [found[cell] for cell in chosen]
+    return [found[case] for case in chosen]
 
 
-def outcome(cell: Cell, arena: Harness) -> Outcome:
-    """Tell a cell's story, and say in words what came of it."""
-    told = cell.story(arena)
-    violations = list(told.violations)
-    if not told.met:
+def outcome(case: Case, harness: Harness) -> Outcome:
+    """Play a case's scenario, and say in words what came of it."""
+    result = case.scenario(harness)
+    violations = list(result.violations)
+    if not result.met:
         violations.append("unmet: the fault did not happen, so nothing is shown")
-    statuses = ", ".join(answer.words for answer in told.answers)
-    orders = f"{told.orders} order{'' if told.orders == 1 else 's'}"
-    words = "; ".join(filter(None, (statuses, orders, told.note)))
-    return Outcome(where=cell.where, what=cell.what, outcome=words, violations=violations)
+    statuses = ", ".join(answer.words for answer in result.answers)
+    orders = f"{result.orders} order{'' if result.orders == 1 else 's'}"
+    words = "; ".join(filter(None, (statuses, orders, result.note)))
+    return Outcome(where=case.where, what=case.what, outcome=words, violations=violations)

@@ -1,4 +1,4 @@
-"""What can go wrong between the function and an outside party, and the switchboard that lets it go wrong."""
+"""What can go wrong between the function and an outside service, and the switchboard that lets it go wrong."""
 
 import threading
 from collections import Counter
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """How a call can go wrong: the party's doing, but for the last two, which are the machine's."""
+    """How a call can go wrong: the service's doing, but for the last two, which are the machine's."""
 
     SLOW = "slow"
     HANG = "hang"
@@ -28,9 +28,9 @@ class Kind(StrEnum):
 
 @dataclass(slots=True)
 class Fault:
-    """The next `times` calls of that name go wrong, after `skip` of them have gone well; "" is any call of a party."""
+    """The next `times` calls of that name go wrong, after `skip` of them have gone well."""
 
-    call: str  # as in "alpaca POST /orders"; a party's name alone is all of its calls
+    call: str  # as in "alpaca POST /orders"; a service's name alone is all of its calls
     kind: Kind
     times: int = 1_000_000
     skip: int = 0
@@ -42,7 +42,7 @@ class Fault:
 
 
 class Faults:
-    """The switchboard: every party asks it before it answers."""
+    """The switchboard: every service asks it before it answers."""
 
     def __init__(self) -> None:
         self._planned: list[Fault] = []

@@ -1,4 +1,4 @@
-"""The outside parties, each behind a real socket and a switchboard: Alpaca, Yahoo, and S3 and SSM from moto."""
+"""The outside services, each behind a real socket and a switchboard: Alpaca, Yahoo, and S3 and SSM from moto."""
 
 import json
 import socket
@@ -45,7 +45,7 @@ class Accepted:
     is_halted: bool
 
 
-class Alpaca(AlpacaFake):
+class FaultyAlpaca(AlpacaFake):
     """Alpaca, who can sell short what is not held, as in a margin account, and forgets nothing."""
 
     def __init__(self, faults: Faults, kill: Callable[[], None], is_halted: Callable[[], bool]) -> None:
@@ -133,7 +133,7 @@ class Alpaca(AlpacaFake):
         if "status=all" in path:
             name = BOOKS
         self._happen(f"{method} {name}")
-        answer = self._answered(method, name, path, headers, body)
+        answer = self._respond(method, name, path, headers, body)
         self._happen(f"after {method} {name}")
         return answer
 
@@ -141,7 +141,7 @@ class Alpaca(AlpacaFake):
         for hook in self.hooks.pop(name, ()):
             hook()
 
-    def _answered(self, method: str, name: str, path: str, headers: Mapping[str, str], body: Any) -> Answer | None:
+    def _respond(self, method: str, name: str, path: str, headers: Mapping[str, str], body: Any) -> Answer | None:
         """The answer, or what a fault makes of it."""
         kind = self.faults.next(f"alpaca {method} {name}")
         if kind is Kind.KILL_BEFORE:
@@ -175,7 +175,7 @@ class Alpaca(AlpacaFake):
     def _stale(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> Answer | None:
         bare, now = urlsplit(path).path, super().answer
         if bare.endswith("by_client_order_id"):
-            return Answer(404, {"code": 40410000, "message": "order not found for what was asked"})
+            return REFUSALS["404-order"]
         if bare.endswith("/bars"):
             fresh = now(method, path, headers, body)
             assert fresh is not None
@@ -192,7 +192,7 @@ REFUSED = {
 }
 
 
-class Yahoo(YahooFake):
+class FaultyYahoo(YahooFake):
     """Yahoo's chart service."""
 
     faults: Faults
@@ -249,7 +249,7 @@ def moto() -> Application:
     return application
 
 
-class Aws:
+class FaultyAws:
     """S3 and SSM, with the switchboard in front of moto."""
 
     def __init__(self, faults: Faults, kill: Callable[[], None]) -> None:
@@ -283,40 +283,40 @@ class Aws:
         environ["CONTENT_LENGTH"] = str(len(body))
         environ.pop("HTTP_TRANSFER_ENCODING", None)
         if environ.get("HTTP_USER_AGENT", "").endswith(OWN):
-            return self._done(environ, start_response)
+            return self._ask_moto(environ, start_response)
         service = "ssm" if "AmazonSSM" in environ.get("HTTP_X_AMZ_TARGET", "") else "s3"
-        kind = self.faults.next(ssm_call(body) if service == "ssm" else s3_call(environ))
+        kind = self.faults.next(name_ssm_call(body) if service == "ssm" else name_s3_call(environ))
         return self._answer(kind, service, environ, start_response)
 
     def _answer(
         self, kind: Kind | None, service: str, environ: Environ, start_response: StartResponse
     ) -> Iterable[bytes]:
         if kind is None:
-            return self._done(environ, start_response)
+            return self._ask_moto(environ, start_response)
         if kind is Kind.SLOW:
             self._closing.wait(SLOW_S)
-            return self._done(environ, start_response)
+            return self._ask_moto(environ, start_response)
         if kind is Kind.KILL_BEFORE:
             self.kill()
-            self._cut(environ)
+            self._cut_off(environ)
         if kind in (Kind.DROP, Kind.HANG):
             self._closing.wait(HANG_S if kind is Kind.HANG else 0)
-            self._cut(environ)
+            self._cut_off(environ)
         if kind in (Kind.LOST, Kind.KILL_AFTER):
-            list(self._done(environ, lambda *_: None))
+            list(self._ask_moto(environ, lambda *_: None))
             if kind is Kind.KILL_AFTER:
                 self.kill()
-            self._cut(environ)
+            self._cut_off(environ)
         if kind is Kind.MALFORMED:
             if service == "s3" and environ["REQUEST_METHOD"] == "PUT":
-                list(self._done(environ, lambda *_: None))  # done, and answered with nonsense
-            return said(start_response, 200, b"<html>Bad gateway</html>", "text/html")
+                list(self._ask_moto(environ, lambda *_: None))  # done, and answered with nonsense
+            return answer_with(start_response, 200, b"<html>Bad gateway</html>", "text/html")
         if kind is Kind.EMPTY:
-            return said(start_response, 200, b"{}" if service == "ssm" else b"", "application/json")
+            return answer_with(start_response, 200, b"{}" if service == "ssm" else b"", "application/json")
         if kind is Kind.STALE:
             return self._stale(service, environ, start_response)
         status, code = AWS_ERRORS[service][kind]
-        return said(start_response, status, *aws_error(service, code))
+        return answer_with(start_response, status, *aws_error(service, code))
 
     def _stale(self, service: str, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """As if nothing had been written yet. (S3 and SSM do not do that; a cache in between would.)"""
@@ -324,17 +324,17 @@ class Aws:
             return moto()(environ, start_response)
         if "list-type" in environ.get("QUERY_STRING", ""):
             listing = b'<?xml version="1.0"?><ListBucketResult><KeyCount>0</KeyCount></ListBucketResult>'
-            return said(start_response, 200, listing, "application/xml")
-        return said(start_response, 404, *aws_error("s3", "NoSuchKey"))
+            return answer_with(start_response, 200, listing, "application/xml")
+        return answer_with(start_response, 404, *aws_error("s3", "NoSuchKey"))
 
-    def _done(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def _ask_moto(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """What moto says. Conditional writes one by one: that S3 makes them atomic, and moto does not."""
         if "HTTP_IF_NONE_MATCH" not in environ:
             return moto()(environ, start_response)
         with _CONDITIONAL:
             return list(moto()(environ, start_response))
 
-    def _cut(self, environ: Environ) -> NoReturn:
+    def _cut_off(self, environ: Environ) -> NoReturn:
         environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
         raise ConnectionResetError("as the gauntlet wants it")  # the server takes it for a client that went away
 
@@ -369,13 +369,13 @@ def aws_error(service: str, code: str) -> tuple[bytes, str]:
     return f'<?xml version="1.0"?><Error><Code>{code}</Code></Error>'.encode(), "application/xml"
 
 
-def said(start_response: StartResponse, status: int, body: bytes, kind: str) -> Iterable[bytes]:
+def answer_with(start_response: StartResponse, status: int, body: bytes, kind: str) -> Iterable[bytes]:
     """An answer."""
     start_response(f"{status} Answer", [("Content-Type", kind), ("Content-Length", str(len(body)))])
     return [body]
 
 
-def s3_call(environ: Environ) -> str:
+def name_s3_call(environ: Environ) -> str:
     """What a request to S3 is for: `s3 PUT claim`."""
     method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
     if "list-type" in environ.get("QUERY_STRING", ""):
@@ -388,7 +388,7 @@ def s3_call(environ: Environ) -> str:
 OBJECTS = {"claim": "claim", "started": "plan", "json": "record"}
 
 
-def ssm_call(body: bytes) -> str:
+def name_ssm_call(body: bytes) -> str:
     """What is read from SSM: the keys or the switch."""
     return "ssm GET switch" if b"/halt" in body else "ssm GET keys"
 

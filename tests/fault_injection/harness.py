@@ -1,4 +1,4 @@
-"""The arena: the deployed function in AWS's runtime interface, with every outside party behind a real socket."""
+"""The harness: the deployed function in AWS's runtime interface, with every outside service behind a real socket."""
 
 import atexit
 import json
@@ -8,9 +8,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from decimal import Decimal
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -22,16 +21,24 @@ from botocore.config import Config
 
 from scripts.layer import manifest
 from scripts.layer.archive import unpack
+from scripts.layer.emulator import prepare_function
 from scripts.layer.package import package
 from scripts.layer.target import LayerError, Target
 from scripts.testkit import aws, lambda_runtime
-from scripts.testkit.lambda_runtime import Function, FunctionError, RuntimeInterface
+from scripts.testkit.lambda_runtime import FunctionError, RuntimeInterface
 from tests.fault_injection import market
 from tests.fault_injection.faults import Fault, Faults
-from tests.fault_injection.faulty_services import OWN, Alpaca, Aws, Yahoo, bars, listings
-from trader.journal.record import as_json
+from tests.fault_injection.faulty_services import (
+    OWN,
+    FaultyAlpaca,
+    FaultyAws,
+    FaultyYahoo,
+    bars,
+    listings,
+)
+from trader.codec import encode
 from trader.model import NEW_YORK
-from trader.schedule.slot import slot_id
+from trader.schedule.base import slot_id
 
 HANDLER = Path(__file__).with_name("function")
 TARGET = Target("3.13", "x86_64")
@@ -49,7 +56,6 @@ LIMITS: Mapping[str, float] = {
 }
 SETTINGS = {
     "BAR_INTERVAL": "1d",
-    "BROKER": "alpaca",
     "HISTORY_BARS": "60",
     "MAX_PRICE_AGE_S": "86400",
     "MODE": "paper",
@@ -73,7 +79,7 @@ class Event:
     def payload(self, env: Mapping[str, str]) -> dict[str, object]:
         """As the handler of the gauntlet takes it."""
         told = {"promised_s": self.promised_s, "forgets_keys": self.forgets_keys}
-        return {"time": as_json(self.slot), "clock": as_json(self.clock), "env": dict(env), **told}
+        return {"time": encode(self.slot), "clock": encode(self.clock), "env": dict(env), **told}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,11 +123,11 @@ class Harness:
 
     def __enter__(self) -> Self:
         self._stack = ExitStack()
-        self.alpaca = self._stack.enter_context(Alpaca(self.faults, self.kill, lambda: self.halted))
-        self.yahoo = self._stack.enter_context(Yahoo.of(self.faults, self.kill))
-        self.aws = self._stack.enter_context(Aws(self.faults, self.kill))
+        self.alpaca = self._stack.enter_context(FaultyAlpaca(self.faults, self.kill, lambda: self.halted))
+        self.yahoo = self._stack.enter_context(FaultyYahoo.of(self.faults, self.kill))
+        self.aws = self._stack.enter_context(FaultyAws(self.faults, self.kill))
         self.alpaca.holidays, self.alpaca.early_closes = set(market.HOLIDAYS), set(market.EARLY_CLOSES)
-        self.name = f"arena{next(_NUMBERS)}"
+        self.name = f"harness{next(_NUMBERS)}"
         self._s3, self._ssm = (self._client(service) for service in ("s3", "ssm"))
         with suppress(self._s3.exceptions.BucketAlreadyOwnedByYou):
             self._s3.create_bucket(Bucket=BUCKET)
@@ -160,22 +166,15 @@ class Harness:
     def process(self, number: int) -> RuntimeInterface:
         """The function's first, second ... process, started when first asked for."""
         while len(self.interfaces) <= number:
-            tools, program = lambda_runtime.fetch_emulator(TARGET)
-            function = Function(
-                python=TARGET.interpreter(),
-                tools=tools,
-                emulator=self.wrapper or program,
-                task=self.task,
-                path=[HANDLER, layer()],
-                handler="gauntlet_handler.handler",
-            )
+            function = prepare_function(TARGET, self.task, [HANDLER, unpack_layer()], "gauntlet_handler.handler")
+            if self.wrapper:
+                function = replace(function, emulator=self.wrapper)
             env = {
                 **aws.environment(self.aws.port),
                 **self.yahoo.environment,
                 **SETTINGS,
                 "ENGINE": self.engine,
-                "APCA_API_BASE_URL": self.alpaca.url,
-                "APCA_API_DATA_URL": self.alpaca.url,
+                **self.alpaca.environment,
                 "ALPACAUSER": f"ssm:/{self.name}/alpacauser",
                 "ALPACAPW": f"ssm:/{self.name}/alpacapw",
                 "HALT_PARAMETER": f"/{self.name}/halt",
@@ -220,14 +219,8 @@ class Harness:
 
     def endow(self, **quantities: float) -> None:
         """Holdings from earlier days, in brackets, as the function itself would have left them."""
-        for number, (symbol, quantity) in enumerate(quantities.items()):
-            price = self.alpaca.price(symbol)
-            legs = {"stop_loss": {"stop_price": f"{price * Decimal('0.9'):.2f}"}}
-            legs |= {"take_profit": {"limit_price": f"{price * Decimal('1.5'):.2f}"}}
-            body = {"symbol": symbol, "side": "buy", "type": "market", "time_in_force": "gtc", "order_class": "bracket"}
-            order = {**body, **legs, "qty": f"{quantity:g}", "client_order_id": f"of-an-earlier-day-{number}"}
-            with self.alpaca.lock:
-                self.alpaca.work(self.alpaca.accept(order))
+        for symbol, quantity in quantities.items():
+            self.alpaca.hold_in_bracket(symbol, quantity)
         self.alpaca.accepted.clear()
         self.alpaca.last_equity = self.alpaca.equity
         self.alpaca.remember()
@@ -335,8 +328,8 @@ def _folder() -> Path:
 
 def share() -> None:
     """Unpack function and layer once for this process and those that it starts. Raises LayerError."""
-    layer()
-    deployed()
+    unpack_layer()
+    unpack_function()
     os.environ[UNPACKED] = str(_folder())
 
 
@@ -344,7 +337,7 @@ _LOCK = threading.Lock()
 
 
 @cache
-def layer() -> Path:
+def unpack_layer() -> Path:
     """The finished layer, unpacked. Raises LayerError if there is none that is up to date."""
     with _LOCK:
         if UNPACKED in os.environ:
@@ -356,7 +349,7 @@ def layer() -> Path:
 
 
 @cache
-def deployed() -> Path:
+def unpack_function() -> Path:
     """The function as `make package` zips it, unpacked."""
     with _LOCK:
         if UNPACKED in os.environ:
@@ -366,7 +359,7 @@ def deployed() -> Path:
 
 
 @contextmanager
-def arena(**options: Any) -> Iterator[Harness]:
-    """An arena for the function as it is deployed, unless `task` names another."""
-    with Harness(**{"task": deployed(), **options}) as made:
+def start_harness(**options: Any) -> Iterator[Harness]:
+    """Start a harness for the function as it is deployed, unless `task` names another."""
+    with Harness(**{"task": unpack_function(), **options}) as made:
         yield made

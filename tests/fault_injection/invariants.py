@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.fault_injection.faulty_services import Accepted
 from tests.fault_injection.harness import LIMITS, STRATEGY, Answer, Harness
-from trader.schedule.slot import slot_from
+from trader.schedule.base import parse_slot_id
 
 INVARIANTS: Mapping[str, str] = {
     "twice": "a slot is run once, by the run that has its claim",
@@ -43,7 +43,7 @@ CENT = Decimal("0.01")
 class Audit:
     """The books as far as they have been looked at; `after` gives what is wrong with a slot, in words."""
 
-    arena: Harness
+    harness: Harness
     looked_at: int = 0  # accepted orders
     unrecorded: set[str] = field(default_factory=set)  # client order ids
     records: dict[datetime, Mapping[str, Any]] = field(default_factory=dict)  # reports by slot
@@ -51,18 +51,18 @@ class Audit:
 
     def after(self, answers: Sequence[Answer]) -> list[str]:
         """Every violation of the events just delivered."""
-        new = self.arena.alpaca.accepted[self.looked_at :]
+        new = self.harness.alpaca.accepted[self.looked_at :]
         self.looked_at += len(new)
         self._read(answers)
         found = [
-            *self._twice(answers),
-            *doubled(new),
-            *(problem for each in new for problem in unlawful(each)),
-            *self._short(),
-            *too_many(new),
-            *self._lost(new, answers),
-            *self._silent(answers),
-            *self._disagree(answers),
+            *self._find_repeats(answers),
+            *find_doubles(new),
+            *(problem for each in new for problem in find_unlawful(each)),
+            *self._find_short(),
+            *find_too_many(new),
+            *self._find_losses(new, answers),
+            *self._find_silent(answers),
+            *self._find_disagreeing(answers),
         ]
         return [f"{name}: {words}" for name, words in found]
 
@@ -70,39 +70,39 @@ class Audit:
         """The records of these slots, and all that is not known yet of earlier ones."""
         earlier = filter(None, map(slot_of, self.unrecorded))
         for slot in {*(answer.event.slot for answer in answers), *earlier}:
-            record = self.arena.record(slot)
+            record = self.harness.record(slot)
             if record is not None:
                 self.records[slot] = record["report"]
         for old in sorted(self.records)[:-KEPT]:
             del self.records[old]
 
-    def _twice(self, answers: Sequence[Answer]) -> Iterator[tuple[str, str]]:
+    def _find_repeats(self, answers: Sequence[Answer]) -> Iterator[tuple[str, str]]:
         for answer in answers:
             if answer.report is None or answer.status in NO_RUN:
                 continue
             if answer.event.slot in self.ran:
                 yield "twice", f"{answer.event.slot:%H:%M} was run before, and again with {answer.status}"
-            if not self.arena.is_claimed(answer.event.slot):
+            if not self.harness.is_claimed(answer.event.slot):
                 yield "twice", f"{answer.event.slot:%H:%M} was run without a claim"
             self.ran.add(answer.event.slot)
 
-    def _short(self) -> Iterator[tuple[str, str]]:
-        for symbol, position in self.arena.alpaca.positions.items():
+    def _find_short(self) -> Iterator[tuple[str, str]]:
+        for symbol, position in self.harness.alpaca.positions.items():
             if position.quantity < 0:
                 yield "short", f"{symbol} {position.quantity}"
 
-    def _lost(self, new: Sequence[Accepted], answers: Sequence[Answer]) -> Iterator[tuple[str, str]]:
+    def _find_losses(self, new: Sequence[Accepted], answers: Sequence[Answer]) -> Iterator[tuple[str, str]]:
         """A run that returned has its orders on record, and those of every earlier one that did not."""
         if any(answer.report and answer.status not in NO_RUN for answer in answers):
-            yield from (("lost", f"{name} is on no record") for name in self._unknown(self.unrecorded))
+            yield from (("lost", f"{name} is on no record") for name in self._find_unknown(self.unrecorded))
             self.unrecorded.clear()
-        self.unrecorded.update(self._unknown([each.order.client_order_id for each in new]))
+        self.unrecorded.update(self._find_unknown([each.order.client_order_id for each in new]))
         returned = {a.event.slot for a in answers if a.report and a.status not in NO_RUN}
         for name in self.unrecorded:
             if slot_of(name) in returned:
                 yield "lost", f"{name} is in the books and not in its run's record"
 
-    def _unknown(self, ids: Iterable[str]) -> list[str]:
+    def _find_unknown(self, ids: Iterable[str]) -> list[str]:
         """The ids that no record has. An order that never lived is on record as the refusal that it was."""
         known = {order["client_order_id"] for report in self.records.values() for order in report["orders"]}
         refused = {
@@ -113,14 +113,14 @@ class Audit:
         }
         stillborn = {
             each.order.client_order_id
-            for each in self.arena.alpaca.accepted[-RECENT:]
+            for each in self.harness.alpaca.accepted[-RECENT:]
             if each.order.status in DEAD
             and not each.order.filled_quantity
             and (slot_of(each.order.client_order_id), each.order.symbol) in refused
         }
         return [name for name in ids if name not in known | stillborn]
 
-    def _silent(self, answers: Sequence[Answer]) -> Iterator[tuple[str, str]]:
+    def _find_silent(self, answers: Sequence[Answer]) -> Iterator[tuple[str, str]]:
         for answer in answers:
             if answer.error or answer.status in NO_RUN:
                 continue
@@ -131,8 +131,8 @@ class Audit:
                 kept = record["status"] if record else "nothing"
                 yield "silent", f"{answer.event.slot:%H:%M} answered {answer.status}, and the record has {kept}"
 
-    def _disagree(self, answers: Sequence[Answer]) -> Iterator[tuple[str, str]]:
-        books = {each.order.client_order_id: each.order for each in self.arena.alpaca.accepted[-RECENT:]}
+    def _find_disagreeing(self, answers: Sequence[Answer]) -> Iterator[tuple[str, str]]:
+        books = {each.order.client_order_id: each.order for each in self.harness.alpaca.accepted[-RECENT:]}
         told: dict[str, Any] = {}
         for answer in answers:
             record = self.records.get(answer.event.slot)
@@ -140,7 +140,9 @@ class Audit:
                 told |= {order["client_order_id"]: order for order in report["orders"]}
         for name, order in told.items():
             if order["status"] == "unknown":
-                may_be = name in self.arena.alpaca.late_ids or any(call.startswith(LOOK_UP) for call in self.arena.met)
+                may_be = name in self.harness.alpaca.late_ids or any(
+                    call.startswith(LOOK_UP) for call in self.harness.met
+                )
                 if name in books and not may_be:
                     yield "guessed", f"{name} is unknown in the report, and {books[name].status} in the books"
                 continue
@@ -155,21 +157,21 @@ class Audit:
                 yield "disagree", f"{name} is another order in the books: {there.side} {there.quantity} {there.symbol}"
 
 
-def doubled(new: Sequence[Accepted]) -> Iterator[tuple[str, str]]:
+def find_doubles(new: Sequence[Accepted]) -> Iterator[tuple[str, str]]:
     """Orders of the same symbol and side at one moment, whatever their ids say; and ids that are taken twice."""
     for (symbol, side), times in Counter((each.order.symbol, each.order.side) for each in new).items():
         if times > 1:
             yield "doubled", f"{side} {symbol} {times} times"
 
 
-def too_many(new: Sequence[Accepted]) -> Iterator[tuple[str, str]]:
+def find_too_many(new: Sequence[Accepted]) -> Iterator[tuple[str, str]]:
     """More orders of one slot than MAX_ORDERS_PER_RUN allows."""
     for slot, orders in Counter(slot_of(each.order.client_order_id) for each in new).items():
         if orders > LIMITS["MAX_ORDERS_PER_RUN"]:
             yield "count", f"{orders} orders in the slot {slot}"
 
 
-def unlawful(each: Accepted) -> Iterator[tuple[str, str]]:
+def find_unlawful(each: Accepted) -> Iterator[tuple[str, str]]:
     """What may not be true of an order at the moment that it is accepted."""
     order, cost = each.order, each.order.quantity * each.price
     words = f"{order.side} {order.quantity} {order.symbol}"
@@ -199,4 +201,4 @@ def unlawful(each: Accepted) -> Iterator[tuple[str, str]]:
 
 def slot_of(client_order_id: str) -> datetime | None:
     """The slot in an id of ours; None in any other."""
-    return slot_from(client_order_id.removeprefix(f"{STRATEGY}-").partition("-")[0])
+    return parse_slot_id(client_order_id.removeprefix(f"{STRATEGY}-").partition("-")[0])

@@ -13,7 +13,7 @@ from tests.fault_injection import market
 from tests.fault_injection.fault_matrix import CALLS, ONCE, RECOVERY
 from tests.fault_injection.faults import Fault, Kind
 from tests.fault_injection.faulty_services import BOOKS
-from tests.fault_injection.harness import Event, Harness, arena
+from tests.fault_injection.harness import Event, Harness, start_harness
 from tests.fault_injection.invariants import LOOK_UP, Audit
 from tests.fault_injection.scenarios import cancel_all
 
@@ -21,45 +21,45 @@ SLOTS, SEQUENCES = 42, 3
 """Slots in one sequence, and sequences in one round."""
 
 
-def sell_one(arena: Harness) -> None:
-    with arena.alpaca.lock:
-        for symbol, position in arena.alpaca.positions.items():
+def sell_one(harness: Harness) -> None:
+    with harness.alpaca.lock:
+        for symbol, position in harness.alpaca.positions.items():
             if position.quantity > 0:
-                arena.alpaca.sell_by_hand(symbol)
+                harness.alpaca.sell_by_hand(symbol)
                 return
 
 
-def trigger_one(arena: Harness) -> None:
-    with arena.alpaca.lock:
-        for order in arena.alpaca.open_orders():
+def trigger_one(harness: Harness) -> None:
+    with harness.alpaca.lock:
+        for order in harness.alpaca.open_orders():
             if order.parent and order.type == "stop" and order.parent.status == "filled":
-                arena.alpaca.trigger_stop(order.symbol)
+                harness.alpaca.trigger_stop(order.symbol)
                 return
 
 
 MARKETS: Mapping[str, Callable[[Harness], object]] = {
     "nothing": lambda _: None,
-    "the owner halts": lambda arena: arena.halt(True),
+    "the owner halts": lambda harness: harness.halt(True),
     "the owner sells something by hand": sell_one,
-    "the account is blocked": lambda arena: arena.alpaca.account_overrides.update(trading_blocked=True),
-    "orders are filled at once": lambda arena: setattr(arena.alpaca, "fills", "immediate"),
-    "orders are filled in part": lambda arena: setattr(arena.alpaca, "fills", "partial"),
-    "orders are not filled": lambda arena: setattr(arena.alpaca, "fills", "never"),
+    "the account is blocked": lambda harness: harness.alpaca.account_overrides.update(trading_blocked=True),
+    "orders are filled at once": lambda harness: setattr(harness.alpaca, "fills", "immediate"),
+    "orders are filled in part": lambda harness: setattr(harness.alpaca, "fills", "partial"),
+    "orders are not filled": lambda harness: setattr(harness.alpaca, "fills", "never"),
     "what waits is cancelled": cancel_all,
-    "an order will be rejected": lambda arena: arena.alpaca.rejected_later.update({"CCC"}),
-    "no order will be rejected": lambda arena: arena.alpaca.rejected_later.clear(),
-    "cancelling takes its time": lambda arena: setattr(arena.alpaca, "cancel_polls", 2),
+    "an order will be rejected": lambda harness: harness.alpaca.rejected_later.update({"CCC"}),
+    "no order will be rejected": lambda harness: harness.alpaca.rejected_later.clear(),
+    "cancelling takes its time": lambda harness: setattr(harness.alpaca, "cancel_polls", 2),
 }
 HOOKS: Mapping[str, Callable[[Harness], object]] = {
     "sold by hand": sell_one,
-    "halted": lambda arena: arena.halt(True),
+    "halted": lambda harness: harness.halt(True),
     "a leg is filled": trigger_one,
-    "blocked": lambda arena: arena.alpaca.account_overrides.update(trading_blocked=True),
+    "blocked": lambda harness: harness.alpaca.account_overrides.update(trading_blocked=True),
 }
 HOOKED = ("GET /account", "GET /positions", "after GET /orders", "after GET /positions", "after POST /orders")
 
 SLOW_KINDS = {Kind.HANG, Kind.SLOW}
-"""Left to the table: with them ten thousand slots would take days."""
+"""Left to the matrix: with them ten thousand slots would take days."""
 
 FAULTS = [
     Fault(call, kind, times, skip)
@@ -69,7 +69,7 @@ FAULTS = [
     for times in ((1,) if kind in ONCE else (1, 2, 1_000_000))
     for skip in (0, 1, 2)
 ]
-"""Stale orders and positions are left to the table, too: both at once, and nobody can know what was bought before."""
+"""Stale orders and positions are left to the matrix, too: both at once, and nobody can know what was bought before."""
 
 LIES = (
     {f"alpaca GET {BOOKS}: {kind}" for kind in (Kind.STALE, Kind.EMPTY)},
@@ -103,7 +103,7 @@ class Tally:
 class Weeks(RuleBasedStateMachine):
     """One account through its weeks; each step is a slot."""
 
-    arena: ClassVar[Harness]
+    harness: ClassVar[Harness]
     tally: ClassVar[Tally]
     done: ClassVar[Callable[[int], None]]
 
@@ -113,8 +113,8 @@ class Weeks(RuleBasedStateMachine):
         assume(salt)  # hypothesis begins with all zeros: a sequence of the same slot with the same fault
         moments = [moment for day in market.weekdays(market.WEEK_OF[week], 2) for moment in market.slots(day)]
         self.moments = iter(moments[first:])
-        self.arena.reset({}, moments[first] - timedelta(days=1))
-        self.audit = Audit(self.arena)
+        self.harness.reset({}, moments[first] - timedelta(days=1))
+        self.audit = Audit(self.harness)
 
     @rule(
         pause=st.sampled_from((0, 0, 0, 0, 1, 5, 20)),
@@ -143,16 +143,16 @@ class Weeks(RuleBasedStateMachine):
             moment = next(self.moments, moment)
         if moment is None:
             return
-        if self.arena.halted:
-            self.arena.halt(False)  # else most slots would find the switch on
-        self.arena.alpaca.account_overrides.clear()
-        self.arena.at(moment, gaps)
-        MARKETS[happens](self.arena)
+        if self.harness.halted:
+            self.harness.halt(False)  # else most slots would find the switch on
+        self.harness.alpaca.account_overrides.clear()
+        self.harness.at(moment, gaps)
+        MARKETS[happens](self.harness)
         if hook:
-            self.arena.alpaca.hooks = {hook[0]: [lambda: HOOKS[hook[1]](self.arena)]}
-        self.arena.env = {"PRICE_SOURCES": sources}
-        answers = self.arena.deliver(*events(moment, delivery), faults=faults)
-        self.arena.alpaca.hooks = {}
+            self.harness.alpaca.hooks = {hook[0]: [lambda: HOOKS[hook[1]](self.harness)]}
+        self.harness.env = {"PRICE_SOURCES": sources}
+        answers = self.harness.deliver(*events(moment, delivery), faults=faults)
+        self.harness.alpaca.hooks = {}
         self.count(answers)
         violations = self.audit.after(answers)
         assert not violations, "\n".join(violations)
@@ -160,8 +160,8 @@ class Weeks(RuleBasedStateMachine):
     def count(self, answers: Sequence[Any]) -> None:
         """Keep the tally."""
         self.tally.slots += 1
-        self.tally.orders += len(self.arena.alpaca.accepted) - self.audit.looked_at
-        for name, times in self.arena.met.items():
+        self.tally.orders += len(self.harness.alpaca.accepted) - self.audit.looked_at
+        for name, times in self.harness.met.items():
             self.tally.faults[name] = self.tally.faults.get(name, 0) + times
         for answer in answers:
             self.tally.statuses[answer.status] = self.tally.statuses.get(answer.status, 0) + 1
@@ -180,8 +180,8 @@ def events(moment: datetime, delivery: str) -> list[Event]:
 def run(number: int, done: Callable[[int], None] = lambda _: None, **options: Any) -> Tally:
     """A round of random slots; raises AssertionError with the shortest sequence that breaks an invariant."""
     tally = Tally()
-    with arena(**options) as made:
-        machine = seed(number)(type("Weeks", (Weeks,), {"arena": made, "tally": tally, "done": staticmethod(done)}))
+    with start_harness(**options) as made:
+        machine = seed(number)(type("Weeks", (Weeks,), {"harness": made, "tally": tally, "done": staticmethod(done)}))
         profile = settings(
             max_examples=SEQUENCES,
             stateful_step_count=SLOTS + 1,  # the beginning is a step, too

@@ -19,10 +19,10 @@ SLOTS, LONG_SLOTS = 500, 10_000
 """Random ones."""
 
 DAYS, LONG_DAYS = 3, 24 * 5  # memory is compared with that of the second day
-ARENAS = 14
+HARNESSES = 14
 """Side by side in one process: most of the time of a fault is waiting."""
 
-TABLE, RANDOM, WEEKS = "faults, one at a time", "random slots", "slots of whole weeks"
+MATRIX, RANDOM, WEEKS = "faults, one at a time", "random slots", "slots of whole weeks"
 
 
 @dataclass(slots=True)
@@ -52,38 +52,38 @@ _QUEUE: "SimpleQueue[tuple[str, int]] | None" = None
 
 
 def begin(reports: "SimpleQueue[tuple[str, int]]") -> None:
-    """What a process is told at its start: where its progress goes."""
+    """Note where this process's progress goes."""
     global _QUEUE
     _QUEUE = reports
 
 
-def tell(work: str, steps: int = 1) -> None:
+def report_step(work: str, steps: int = 1) -> None:
     """A step is done."""
     if _QUEUE is not None:
         _QUEUE.put((work, steps))
 
 
-def cells() -> list[fault_matrix.Cell]:
-    """Every cell of the table."""
-    return [*fault_matrix.cells(), *scenarios.cells()]
+def cases() -> list[fault_matrix.Case]:
+    """Every case of the matrix."""
+    return [*fault_matrix.cases(), *scenarios.cases()]
 
 
 def faults() -> list[fault_matrix.Outcome]:
-    """Every cell of the table."""
-    return fault_matrix.run(cells(), ARENAS, lambda _: tell(TABLE))
+    """Every case of the matrix."""
+    return fault_matrix.run(cases(), HARNESSES, lambda _: report_step(MATRIX))
 
 
 def round_of(seed: int) -> tuple[int, random_slots.Tally | str]:
     """A round of random slots, or how it failed."""
     try:
-        return seed, random_slots.run(seed, lambda _: tell(RANDOM))
+        return seed, random_slots.run(seed, lambda _: report_step(RANDOM))
     except AssertionError as error:
         return seed, "".join(traceback.format_exception_only(error))
 
 
 def whole_weeks(days: int) -> weeks.Growth:
     """Weekdays without a fault."""
-    return weeks.run(days, lambda _: tell(WEEKS))
+    return weeks.run(days, lambda _: report_step(WEEKS))
 
 
 # --- all of it ---
@@ -96,7 +96,7 @@ def run(seed: int, *, is_long: bool, report: Callable[[str, int, int], None]) ->
     context.set_forkserver_preload([__name__])  # all that is imported here is imported once
     reports: SimpleQueue[tuple[str, int]] = context.SimpleQueue()
     days, slots = (LONG_DAYS, LONG_SLOTS) if is_long else (DAYS, SLOTS)
-    totals = {TABLE: len(cells()), RANDOM: slots, WEEKS: days * SLOTS_A_DAY}
+    totals = {MATRIX: len(cases()), RANDOM: slots, WEEKS: days * SLOTS_A_DAY}
     Thread(target=follow, args=(reports, totals, report), daemon=True).start()
     workers = (os.cpu_count() or 1) + 4  # for most of the time they wait
     with ProcessPoolExecutor(workers, context, begin, (reports,)) as pool:
@@ -140,10 +140,10 @@ def rounds(pool: ProcessPoolExecutor, seed: int, slots: int) -> tuple[list[rando
 def follow(
     reports: "SimpleQueue[tuple[str, int]]", totals: dict[str, int], report: Callable[[str, int, int], None]
 ) -> None:
-    """Show what the processes tell of their progress, until there is an empty word."""
+    """Show the progress that the processes report, until there is an empty name."""
     done: Counter[str] = Counter()
     for work, total in totals.items():
         report(work, 0, total)
-    while (told := reports.get())[0]:
-        done[told[0]] += told[1]
-        report(told[0], done[told[0]], max(totals[told[0]], done[told[0]]))
+    while (step := reports.get())[0]:
+        done[step[0]] += step[1]
+        report(step[0], done[step[0]], max(totals[step[0]], done[step[0]]))

@@ -10,7 +10,7 @@ import pytest
 
 from scripts.layer import manifest
 from tests.fault_injection import fault_matrix, scenarios
-from tests.fault_injection.harness import TARGET, Harness, deployed
+from tests.fault_injection.harness import TARGET, Harness, unpack_function
 
 pytestmark = [
     pytest.mark.slow,
@@ -20,27 +20,27 @@ pytestmark = [
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """A change of the function's source, the cells that it is tried in, and the invariants that it must break."""
+    """A change of the function's source, the cases that it is tried in, and the invariants that it must break."""
 
     file: str
     right: str
     wrong: str
-    cells: Sequence[str]
+    cases: Sequence[str]
     broken: frozenset[str]
 
 
 BUGS = {
     "the claim is removed": Bug(
         "trader/journal/entry.py",
-        'return self.store.create(f"{self._run(slot)}.claim", text)',
+        'return self.store.create(f"{self.path}.claim", text)',
         "return True",
         ["delivery: the event twice in a row"],
         frozenset({"twice"}),
     ),
     "the client order id is random": Bug(
-        "trader/stages/execution.py",
-        'return f"{strategy}-{slot_id(slot)}-{symbol}-{side}"',
-        "import uuid\n    return uuid.uuid4().hex",
+        "trader/broker/base.py",
+        'return f"{self.strategy}-{slot_id(self.slot)}-{self.symbol}-{self.side}"',
+        "return __import__('uuid').uuid4().hex",
         ["alpaca POST /orders: killed after"],
         frozenset({"lost"}),
     ),
@@ -73,8 +73,8 @@ BUGS = {
         frozenset({"count", "cap"}),
     ),
     "the cash buffer is spent": Bug(
-        "trader/stages/portfolio.py",
-        "- settings.cash_buffer_fraction * account.equity_usd",
+        "trader/model.py",
+        "- cash_buffer_fraction * self.equity_usd",
         "- 0.0",
         ["order: wishes for more than the cash allows"],
         frozenset({"cap"}),
@@ -115,9 +115,9 @@ BUGS = {
         frozenset({"loss"}),
     ),
     "the record is not kept": Bug(
-        "lambda_function.py",
-        "        journal.save(this, report)\n    except BaseException as error:\n        try:\n            journal",
-        "    except BaseException as error:\n        try:\n            journal",
+        "trader/app.py",
+        "        entry.save(run, report)\n    except BaseException as error:\n        try:\n            entry",
+        "    except BaseException as error:\n        try:\n            entry",
         ["alpaca GET /account: slow"],
         frozenset({"silent"}),
     ),
@@ -161,9 +161,9 @@ def _layer() -> None:
         pytest.skip(f"left out, because the layer is not up to date: {reason}; run make layer")
 
 
-def planted(bug: Bug, folder: Path) -> Path:
+def plant(bug: Bug, folder: Path) -> Path:
     """The function with the bug."""
-    shutil.copytree(deployed(), folder / "task")
+    shutil.copytree(unpack_function(), folder / "task")
     file = folder / "task" / bug.file
     source = file.read_text(encoding="utf-8")
     assert source.count(bug.right) == 1, f"{bug.file} no longer says {bug.right!r} once: plant the bug elsewhere"
@@ -171,22 +171,22 @@ def planted(bug: Bug, folder: Path) -> Path:
     return folder / "task"
 
 
-def chosen(names: Sequence[str]) -> list[fault_matrix.Cell]:
-    cells = {str(cell): cell for cell in [*fault_matrix.cells(), *scenarios.cells()]}
-    return [cells[name] for name in names]
+def choose(names: Sequence[str]) -> list[fault_matrix.Case]:
+    cases = {str(case): case for case in [*fault_matrix.cases(), *scenarios.cases()]}
+    return [cases[name] for name in names]
 
 
 @pytest.mark.parametrize("name", BUGS)
 def test_a_planted_bug_is_caught(name: str, tmp_path: Path) -> None:
     bug = BUGS[name]
-    with Harness(task=planted(bug, tmp_path)) as arena:
-        outcomes = [fault_matrix.outcome(cell, arena) for cell in chosen(bug.cells)]
+    with Harness(task=plant(bug, tmp_path)) as harness:
+        outcomes = [fault_matrix.outcome(case, harness) for case in choose(bug.cases)]
     broken = {violation.partition(":")[0] for outcome in outcomes for violation in outcome.violations}
     assert broken & bug.broken, [outcome.violations for outcome in outcomes]
 
 
 def test_the_same_cells_hold_without_a_bug() -> None:
-    names = sorted({name for bug in BUGS.values() for name in bug.cells})
-    with Harness(task=deployed()) as arena:
-        outcomes = [fault_matrix.outcome(cell, arena) for cell in chosen(names)]
+    names = sorted({name for bug in BUGS.values() for name in bug.cases})
+    with Harness(task=unpack_function()) as harness:
+        outcomes = [fault_matrix.outcome(case, harness) for case in choose(names)]
     assert [outcome for outcome in outcomes if not outcome.holds] == []

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tests.fault_injection import market
-from tests.fault_injection.harness import Event, arena
+from tests.fault_injection.harness import Event, start_harness
 from tests.fault_injection.invariants import Audit
 
 MAX_GROWTH_MB = 5.0
@@ -52,7 +52,7 @@ def run(days: int, done: Callable[[int], None] = lambda _: None, first: date = F
     memory: list[float] = []
     files: list[int] = []
     slots = 0
-    with arena(**options) as made:
+    with start_harness(**options) as made:
         audit = Audit(made)
         for day in islice(market.weekdays(first, 1 + days // 5), days):
             for moment in market.slots(day):

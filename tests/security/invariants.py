@@ -14,12 +14,11 @@ from typing import Any
 from hypothesis import currently_in_test_context, event, settings
 
 from lambda_function import run
-from trader.broker.base import BrokerError
-from trader.journal.stores import JournalError
-from trader.model import Report
+from trader.journal.base import JournalError
+from trader.model import BrokerError, Report
 from trader.prices.base import PriceSourceError
 from trader.prices.series import MAX_PRICE_USD, MIN_PRICE_USD
-from trader.schedule.slot import EventError
+from trader.schedule.base import EventError
 from trader.settings import Settings, SettingsError, variables
 
 NAMES: Mapping[type[Exception], Sequence[str]] = {
@@ -60,22 +59,22 @@ def run_soundly(env: Mapping[str, str], its_event: object = None) -> Report | No
         with in_time():
             report = run(its_event, env=env)
     except tuple(NAMES) as error:
-        named(error)
-        noted(type(error).__name__)
+        check_names_cause(error)
+        note_ending(type(error).__name__)
         return None
-    noted(report["status"])
+    note_ending(report["status"])
     json.dumps(report, allow_nan=False)
     keeps_caps(report, Settings.from_env(env, lambda _: {}))
     return report
 
 
-def noted(ending: str) -> None:
+def note_ending(ending: str) -> None:
     """Count how runs end: --hypothesis-show-statistics tells whether enough of them get as far as orders."""
     if currently_in_test_context():
         event(ending)
 
 
-def named(error: Exception) -> None:
+def check_names_cause(error: Exception) -> None:
     """A documented error says which variable or file it is about, and keeps to it."""
     (names,) = [names for kind, names in NAMES.items() if isinstance(error, kind)]
     assert any(name in str(error) for name in names), f"names nothing: {error}"

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from scripts import ROOT
 from scripts.run import replay
 from tests.builders import price_csv
-from tests.security.invariants import examples, in_time, named, run_soundly
-from trader.journal.stores import JournalError
+from tests.security.invariants import check_names_cause, examples, in_time, run_soundly
+from trader.journal.base import JournalError
 from trader.settings import Settings, SettingsError, variables
 
 FUNCTION = ROOT / "function"
@@ -123,7 +123,7 @@ FIELDS = st.tuples(st.integers(0, BARS), st.integers(0, len(CLOSES)), NUMBERS | 
 LAST_FIELDS = st.tuples(st.just(BARS), st.integers(0, len(CLOSES)), NUMBERS | TIMES | st.text(max_size=10)).map(_spoilt)
 
 
-def _torn(data: bytes) -> st.SearchStrategy[bytes]:
+def _tear(data: bytes) -> st.SearchStrategy[bytes]:
     """The bytes cut, doubled, shuffled or with some others between."""
     places = st.integers(0, len(data))
     cut = places.map(lambda end: data[:end])
@@ -137,7 +137,7 @@ def _torn(data: bytes) -> st.SearchStrategy[bytes]:
 TEXTS = (
     FIELDS.map(str.encode)
     | LAST_FIELDS.map(str.encode)
-    | _torn(CSV.encode())
+    | _tear(CSV.encode())
     | st.binary(max_size=200)
     | st.sampled_from(
         [
@@ -167,7 +167,7 @@ def test_whatever_is_in_the_price_file(data: bytes) -> None:
 
 
 @examples(30)
-@given(_torn(gzip.compress(CSV.encode(), mtime=0)) | TEXTS.map(lambda data: gzip.compress(data, mtime=0)))
+@given(_tear(gzip.compress(CSV.encode(), mtime=0)) | TEXTS.map(lambda data: gzip.compress(data, mtime=0)))
 def test_whatever_is_in_a_packed_price_file(data: bytes) -> None:
     with room() as its:
         path = its.folder / "prices.csv.gz"
@@ -296,7 +296,7 @@ def test_whatever_the_settings_are(values: Mapping[str, str]) -> None:
         if _stays_here(values):
             run_soundly(env, EVENT)
         else:
-            settings_or_named(env)
+            make_settings_or_name(env)
 
 
 def _fraction(most: float = 1.0) -> st.SearchStrategy[str]:
@@ -331,7 +331,7 @@ def test_with_whatever_settings_can_be_the_caps_are_kept(values: Mapping[str, st
         run_soundly({**its.env, **values}, EVENT)
 
 
-def settings_or_named(
+def make_settings_or_name(
     env: Mapping[str, str], fetch: Callable[[Sequence[str]], Mapping[str, str]] = lambda _: {}
 ) -> None:
     """The settings can be made, or the error says why not."""
@@ -339,7 +339,7 @@ def settings_or_named(
         with in_time():
             Settings.from_env(env, fetch)
     except SettingsError as error:
-        named(error)
+        check_names_cause(error)
 
 
 @examples(60)
@@ -352,7 +352,7 @@ def test_whatever_a_reference_leads_to(values: Mapping[str, str]) -> None:
     def fetch(names: Sequence[str]) -> Mapping[str, str]:
         return {name: values[name.removeprefix("/").upper()] for name in names}
 
-    settings_or_named(env, fetch)
+    make_settings_or_name(env, fetch)
 
 
 @examples(60)
@@ -424,10 +424,10 @@ def test_whatever_the_journal_has_for_a_claim_the_slot_is_taken(data: bytes) -> 
 
 @examples(40)
 @given(st.data())
-def test_whatever_the_journal_has_of_a_run_that_was_cut_off(recorded: dict[str, Any], data: st.DataObject) -> None:
+def test_whatever_the_journal_has_of_a_run_that_was_cut_off(sound_record: dict[str, Any], data: st.DataObject) -> None:
     until = data.draw(TIMES | st.just("2022-12-28T20:01:00Z") | JSON)
     claim = data.draw(st.text(max_size=30) | JSON.map(json.dumps) | st.just(json.dumps({"until": until})))
-    plan = data.draw(st.none() | st.text(max_size=30) | st.just(json.dumps(_with_a_change(recorded, data))))
+    plan = data.draw(st.none() | st.text(max_size=30) | st.just(json.dumps(_with_a_change(sound_record, data))))
     with room() as its:
         folder = its.journal / "runs" / FOLDER
         folder.mkdir(parents=True)
@@ -440,9 +440,9 @@ def test_whatever_the_journal_has_of_a_run_that_was_cut_off(recorded: dict[str, 
 @pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
 @pytest.mark.parametrize("part", ["report", "settings", "observation", "decision"])
 def test_a_plan_with_a_number_that_json_does_not_know_stops_no_run(
-    recorded: dict[str, Any], part: str, number: str
+    sound_record: dict[str, Any], part: str, number: str
 ) -> None:
-    plan = {**recorded, part: {**recorded[part], "more": "HERE"}}
+    plan = {**sound_record, part: {**sound_record[part], "more": "HERE"}}
     with room() as its:
         folder = its.journal / "runs" / FOLDER
         folder.mkdir(parents=True)
@@ -454,7 +454,7 @@ def test_a_plan_with_a_number_that_json_does_not_know_stops_no_run(
 
 
 @pytest.fixture(scope="module")
-def recorded() -> dict[str, Any]:
+def sound_record() -> dict[str, Any]:
     """The record of a sound run."""
     with room() as its:
         run_soundly(its.env, EVENT)
@@ -465,10 +465,10 @@ def recorded() -> dict[str, Any]:
 
 @examples(80)
 @given(st.data())
-def test_whatever_a_record_says_it_is_replayed_or_refused(recorded: dict[str, Any], data: st.DataObject) -> None:
+def test_whatever_a_record_says_it_is_replayed_or_refused(sound_record: dict[str, Any], data: st.DataObject) -> None:
     with room() as its:
         path = its.folder / "record.json"
-        path.write_text(json.dumps(_with_a_change(recorded, data)))
+        path.write_text(json.dumps(_with_a_change(sound_record, data)))
         try:
             with in_time():
                 replay.compare(*replay.find(str(path), {}))

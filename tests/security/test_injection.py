@@ -14,12 +14,13 @@ import pytest
 from rich.console import Console
 
 from scripts import ROOT
+from scripts.layer.emulator import prepare_function
 from scripts.layer.target import Target
 from scripts.report import console
 from scripts.report.html import write_page
 from scripts.testkit import lambda_runtime
 from scripts.testkit.alpaca import AlpacaFake, Answer
-from scripts.testkit.lambda_runtime import Function, FunctionError, RuntimeInterface
+from scripts.testkit.lambda_runtime import FunctionError, RuntimeInterface
 from tests.run_record import record
 from tests.security.alpaca_setup import give_bars, settings_for
 from trader.logs import TextFormatter
@@ -124,11 +125,8 @@ OF_THE_EMULATOR = re.compile(
 def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
     if not TARGET.runs_here:
         pytest.skip("left out: the emulator is a program for linux x86_64")
-    tools, program = lambda_runtime.fetch_emulator(TARGET)
     packages = Path(np.__file__).parents[1]  # those of this environment: the layer has the same
-    function = Function(
-        python=TARGET.interpreter(), tools=tools, emulator=program, task=ROOT / "function", path=[packages]
-    )
+    function = prepare_function(TARGET, ROOT / "function", [packages])
     journal = tmp_path_factory.mktemp("injection") / "journal"
     with Hostile() as fake:
         env = {
@@ -187,7 +185,7 @@ def test_in_lambdas_log_an_events_time_stays_a_text(room: Room, text: str) -> No
 # --- in the log as text ---
 
 
-def logged(act: Callable[[logging.Logger], object]) -> list[str]:
+def capture_log(act: Callable[[logging.Logger], object]) -> list[str]:
     """The lines of out/run.log."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
@@ -200,7 +198,7 @@ def logged(act: Callable[[logging.Logger], object]) -> list[str]:
 
 @pytest.mark.parametrize("text", [TRICKS, LONG], ids=["tricks", "a million letters"])
 def test_in_the_log_as_text_a_message_and_a_field_stay_on_their_line(text: str) -> None:
-    (line,) = logged(lambda log: log.info(text, extra={"detail": text[:500], "last": "here"}))
+    (line,) = capture_log(lambda log: log.info(text, extra={"detail": text[:500], "last": "here"}))
     assert line.isprintable()
     assert line.endswith(" last=here")
     assert not re.search(r"(^|\s)status=FORGED(\s|$)", line.split(" detail=")[1].rpartition("'")[2])
@@ -214,7 +212,7 @@ def test_in_the_log_as_text_an_errors_words_stay_in_its_traceback(text: str) -> 
         except ValueError:
             log.exception("failed")
 
-    first, *rest = logged(fail)
+    first, *rest = capture_log(fail)
     assert first.endswith(" ERROR failed")
     assert [line for line in rest if not line.startswith("    ") or not line.isprintable()] == []
 

@@ -26,14 +26,15 @@ from botocore.exceptions import ClientError
 from moto.core.authorization import enable_iam_authentication
 from moto.iam.access_control import IAMPolicy, IAMRequestBase, PermissionResult
 
-from lambda_function import PARAMETERS, run
+from lambda_function import run
 from scripts import ROOT
 from scripts.testkit import aws
 from scripts.testkit.alpaca import AlpacaFake
 from tests import terraform_here
-from trader.journal.stores import JournalError
+from trader.journal.base import JournalError
 from trader.model import NEW_YORK
 from trader.settings import SettingsError
+from trader.wiring import PARAMETERS
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 BUCKET = f"prophet-trader-{ACCOUNT}-{REGION}"
@@ -83,13 +84,13 @@ class Deployed:
 
 
 @pytest.fixture(scope="module")
-def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     """A strategy's function with its role, the policy of another strategy's, and the keys of both in SSM."""
-    terraform_here.needed()
+    terraform_here.require()
     folder = tmp_path_factory.mktemp("rights") / "terraform"
     ignored = shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars", "backend.tf")
     shutil.copytree(ROOT / "terraform", folder, ignore=ignored)
-    with pytest.MonkeyPatch.context() as monkeypatch, aws.account(monkeypatch) as server, trading() as alpaca:
+    with pytest.MonkeyPatch.context() as monkeypatch, aws.account() as server, trading() as alpaca:
         monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
         write_tfvars(folder / "terraform.tfvars.json", alpaca)
         env = {**{name: os.environ[name] for name in PASSED_ON if name in os.environ}, **server}
@@ -156,12 +157,12 @@ def as_the_role() -> Iterator[list[Grant]]:
     asked: list[Grant] = []
     check = IAMRequestBase.check_action_permitted
 
-    def noted(self: IAMRequestBase, resource: str) -> None:
+    def note_action(self: IAMRequestBase, resource: str) -> None:
         asked.append((self._action, resource))
         check(self, resource)
 
     with pytest.MonkeyPatch.context() as monkeypatch, enable_iam_authentication():
-        monkeypatch.setattr(IAMRequestBase, "check_action_permitted", noted)
+        monkeypatch.setattr(IAMRequestBase, "check_action_permitted", note_action)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", keys["AccessKeyId"])
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", keys["SecretAccessKey"])
         monkeypatch.setenv("AWS_SESSION_TOKEN", keys["SessionToken"])
@@ -169,35 +170,35 @@ def as_the_role() -> Iterator[list[Grant]]:
         yield asked
 
 
-def fired_twice(deployed: Deployed) -> list[str]:
+def fire_twice(deployment: Deployed) -> list[str]:
     """How two runs for one slot end, each from a cold start, as the role; nothing is left of them."""
     event = {"time": datetime.now(UTC).isoformat()}
     with as_the_role():
-        ended = [outcome(deployed, event) for _ in range(2)]
-    clear(deployed)
+        ended = [outcome(deployment, event) for _ in range(2)]
+    clear(deployment)
     return ended
 
 
-def outcome(deployed: Deployed, event: object) -> str:
+def outcome(deployment: Deployed, event: object) -> str:
     """How a run ends: its status, or that it failed."""
     PARAMETERS.forget()
     try:
-        return run(event, env=deployed.variables)["status"]
+        return run(event, env=deployment.variables)["status"]
     except (ClientError, JournalError, SettingsError) as error:
         return type(error).__name__
 
 
-def clear(deployed: Deployed) -> None:
+def clear(deployment: Deployed) -> None:
     """Make the next run the first one."""
     s3 = boto3.resource("s3").Bucket(BUCKET)
     for folder in ("runs/", "universe/"):
         s3.objects.filter(Prefix=folder).delete()
-    deployed.alpaca.orders.clear()
-    deployed.alpaca.positions.clear()
+    deployment.alpaca.orders.clear()
+    deployment.alpaca.positions.clear()
 
 
 @contextmanager
-def allowed(deployed: Deployed, grants: Collection[Grant]) -> Iterator[None]:
+def allow(deployment: Deployed, grants: Collection[Grant]) -> Iterator[None]:
     """The role may do this, and nothing else."""
     statements = [{"Effect": "Allow", "Action": [action], "Resource": [resource]} for action, resource in grants]
     document = {"Version": "2012-10-17", "Statement": statements}
@@ -206,7 +207,7 @@ def allowed(deployed: Deployed, grants: Collection[Grant]) -> Iterator[None]:
     try:
         yield
     finally:
-        iam.put_role_policy(RoleName=ROLE, PolicyName="function", PolicyDocument=json.dumps(deployed.policy))
+        iam.put_role_policy(RoleName=ROLE, PolicyName="function", PolicyDocument=json.dumps(deployment.policy))
 
 
 def permits(policy: Mapping[str, Any], action: str, resource: str) -> bool:
@@ -217,38 +218,38 @@ def permits(policy: Mapping[str, Any], action: str, resource: str) -> bool:
 # --- all that is needed ---
 
 
-def test_a_run_can_do_all_it_has_to_and_a_second_one_sees_that_the_slot_is_taken(deployed: Deployed) -> None:
-    assert fired_twice(deployed) == ["TRADED", "ALREADY_RAN"]
+def test_a_run_can_do_all_it_has_to_and_a_second_one_sees_that_the_slot_is_taken(deployment: Deployed) -> None:
+    assert fire_twice(deployment) == ["TRADED", "ALREADY_RAN"]
 
 
 @pytest.mark.parametrize(("grant", "resource"), LAMBDAS_OWN.items(), ids=[action for action, _ in LAMBDAS_OWN])
-def test_lambda_can_do_with_the_role_what_it_does_by_itself(deployed: Deployed, grant: Grant, resource: str) -> None:
-    assert permits(deployed.policy, grant[0], resource)
+def test_lambda_can_do_with_the_role_what_it_does_by_itself(deployment: Deployed, grant: Grant, resource: str) -> None:
+    assert permits(deployment.policy, grant[0], resource)
 
 
 # --- and nothing else ---
 
 
-def test_whatever_is_allowed_is_asked_for_by_a_run_or_used_by_lambda_itself(deployed: Deployed) -> None:
+def test_whatever_is_allowed_is_asked_for_by_a_run_or_used_by_lambda_itself(deployment: Deployed) -> None:
     event = {"time": datetime.now(UTC).isoformat()}
     with as_the_role() as asked:
         for _ in range(2):
-            outcome(deployed, event)
-    clear(deployed)
+            outcome(deployment, event)
+    clear(deployment)
     used = {
         (action, pattern)
-        for action, pattern in deployed.grants
+        for action, pattern in deployment.grants
         for its, resource in asked
         if its == action and fnmatchcase(resource, pattern)
     }
-    assert deployed.grants - used == set(LAMBDAS_OWN)
+    assert deployment.grants - used == set(LAMBDAS_OWN)
 
 
-def test_without_any_single_grant_a_run_fails_or_halts(deployed: Deployed) -> None:
+def test_without_any_single_grant_a_run_fails_or_halts(deployment: Deployed) -> None:
     needless = []
-    for grant in sorted(deployed.grants - set(LAMBDAS_OWN)):
-        with allowed(deployed, deployed.grants - {grant}):
-            if fired_twice(deployed) == ["TRADED", "ALREADY_RAN"]:
+    for grant in sorted(deployment.grants - set(LAMBDAS_OWN)):
+        with allow(deployment, deployment.grants - {grant}):
+            if fire_twice(deployment) == ["TRADED", "ALREADY_RAN"]:
                 needless.append(grant)
     assert needless == []
 
@@ -315,7 +316,7 @@ FORBIDDEN: Mapping[str, Callable[[], object]] = {
 
 
 @pytest.mark.parametrize("attempt", FORBIDDEN.values(), ids=FORBIDDEN)
-def test_it_may_not(deployed: Deployed, attempt: Callable[[], object]) -> None:
+def test_it_may_not(deployment: Deployed, attempt: Callable[[], object]) -> None:
     with as_the_role(), pytest.raises(ClientError, match=r"AccessDenied|UnauthorizedOperation"):
         attempt()
 
@@ -338,16 +339,16 @@ def test_it_may_not(deployed: Deployed, attempt: Callable[[], object]) -> None:
         ("kms:Decrypt", f"arn:aws:kms:{REGION}:{ACCOUNT}:key/x"),
     ],
 )
-def test_nor_by_the_text_of_its_policy(deployed: Deployed, action: str, resource: str) -> None:
-    assert not permits(deployed.policy, action, resource)
+def test_nor_by_the_text_of_its_policy(deployment: Deployed, action: str, resource: str) -> None:
+    assert not permits(deployment.policy, action, resource)
 
 
-def test_only_lambda_can_take_the_role(deployed: Deployed) -> None:
+def test_only_lambda_can_take_the_role(deployment: Deployed) -> None:
     trust: Any = boto3.client("iam").get_role(RoleName=ROLE)["Role"]["AssumeRolePolicyDocument"]
     assert [statement["Principal"] for statement in trust["Statement"]] == [{"Service": "lambda.amazonaws.com"}]
 
 
-def test_the_role_has_no_other_policy(deployed: Deployed) -> None:
+def test_the_role_has_no_other_policy(deployment: Deployed) -> None:
     iam = boto3.client("iam")
     inline, attached = iam.list_role_policies(RoleName=ROLE), iam.list_attached_role_policies(RoleName=ROLE)
     assert (inline["PolicyNames"], attached["AttachedPolicies"]) == (["function"], [])

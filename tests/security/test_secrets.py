@@ -15,7 +15,7 @@ from typing import Any
 import boto3
 import pytest
 
-from lambda_function import PARAMETERS, run
+from lambda_function import run
 from scripts import ROOT
 from scripts.checks import scan_secrets
 from scripts.checks.scan_secrets import ALLOWED, Finding
@@ -24,6 +24,7 @@ from scripts.testkit.alpaca import AlpacaFake
 from tests.security.alpaca_setup import give_bars, settings_for
 from trader.alpaca.client import AlpacaClient, AlpacaError
 from trader.logs import TextFormatter
+from trader.wiring import PARAMETERS
 
 PLANTED: Mapping[str, str] = {
     "AWS Access Key": "aws = 'AKIAQ3EGV7WJ2KZLM5TX'",
@@ -98,7 +99,7 @@ def env(aws: Mapping[str, str], fake: AlpacaFake, tmp_path: Path) -> dict[str, s
     }
 
 
-def changed(name: str, value: str) -> Callable[[AlpacaFake, dict[str, str]], object]:
+def change(name: str, value: str) -> Callable[[AlpacaFake, dict[str, str]], object]:
     """The parameter has another value by now."""
     return lambda *_: boto3.client("ssm").put_parameter(Name=f"/t/{name}", Value=value, Overwrite=True)
 
@@ -107,7 +108,7 @@ SCENARIOS: Mapping[str, Callable[[AlpacaFake, dict[str, str]], object]] = {
     "all goes well": lambda *_: None,
     "an order is refused": lambda fake, _: setattr(fake, "rejected_at_once", {"KO"}),
     "the keys are refused": lambda fake, _: setattr(fake, "secret", "another"),
-    "the keys were changed": changed("alpacapw", OLD_SECRET),
+    "the keys were changed": change("alpacapw", OLD_SECRET),
     "it is forbidden": lambda fake, _: fake.fault("GET", "/v2/account", "403", times=9),
     "an order is forbidden": lambda fake, _: fake.fault("POST", "/v2/orders", "403-keys", times=9),
     "the connection breaks": lambda fake, _: fake.fault("GET", "/v2/account", "drop", times=1),
@@ -116,7 +117,7 @@ SCENARIOS: Mapping[str, Callable[[AlpacaFake, dict[str, str]], object]] = {
     "an answer makes no sense": lambda fake, _: fake.fault(
         "GET", "/v2/account", "missing-field", times=9, field="cash"
     ),
-    "a key has a line break in it": changed("alpacapw", f"{SECRET}\n{OLD_SECRET}"),
+    "a key has a line break in it": change("alpacapw", f"{SECRET}\n{OLD_SECRET}"),
     "the keys are in each other's place": lambda _, env: env.update(
         ALPACAUSER="ssm:/t/alpacapw", ALPACAPW="ssm:/t/alpacauser"
     ),
@@ -142,7 +143,7 @@ class Said(logging.Handler):
 
 
 @pytest.fixture
-def said() -> Iterator[list[str]]:
+def log_lines() -> Iterator[list[str]]:
     """What all loggers say at the level that the function is deployed with."""
     from awslambdaric.lambda_runtime_log_utils import JsonFormatter  # it has no wheel elsewhere than on Linux
 
@@ -157,7 +158,7 @@ def said() -> Iterator[list[str]]:
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_no_key_is_in_anything_that_a_run_says(
-    env: dict[str, str], fake: AlpacaFake, said: list[str], tmp_path: Path, scenario: str
+    env: dict[str, str], fake: AlpacaFake, log_lines: list[str], tmp_path: Path, scenario: str
 ) -> None:
     SCENARIOS[scenario](fake, env)
     try:
@@ -165,8 +166,8 @@ def test_no_key_is_in_anything_that_a_run_says(
     except Exception as error:  # whatever it ends with, it must not tell
         told = [repr(error), *traceback.format_exception(error)]
     kept = [path.read_text() for path in (tmp_path / "journal").rglob("*") if path.is_file()]
-    everything = "\n".join([*said, *told, *kept])
-    assert said, "something is always logged"
+    everything = "\n".join([*log_lines, *told, *kept])
+    assert log_lines, "something is always logged"
     assert [canary for canary in CANARIES if canary in everything] == []
 
 

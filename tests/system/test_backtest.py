@@ -180,9 +180,9 @@ def test_a_decision_that_is_not_the_same_is_found(panel: Panel, monkeypatch: pyt
 
     def other(*arguments: Any, **more: Any) -> Any:
         result = real(*arguments, **more)
-        return replace(result, bars=tuple(_turned(each) for each in result.bars))
+        return replace(result, bars=tuple(_turn(each) for each in result.bars))
 
-    def _turned(bar: Any) -> Any:
+    def _turn(bar: Any) -> Any:
         orders = tuple(replace(each, side=Side.SELL) for each in bar.decision.orders)
         return replace(bar, decision=replace(bar.decision, orders=orders))
 
@@ -191,7 +191,7 @@ def test_a_decision_that_is_not_the_same_is_found(panel: Panel, monkeypatch: pyt
     assert any(each.differences for each in found)
 
 
-def checked(plant: lookahead.Plant, panel: Panel, **variables: str) -> lookahead.Check:
+def check_planted(plant: lookahead.Plant, panel: Panel, **variables: str) -> lookahead.Check:
     chosen = options.from_env(SMALL | {"START": "2022-12-01", "END": "2022-12-06"} | variables)
 
     def load(at: datetime | None) -> Panel:
@@ -202,24 +202,24 @@ def checked(plant: lookahead.Plant, panel: Panel, **variables: str) -> lookahead
 
 
 def test_no_decision_knows_the_future(panel: Panel) -> None:
-    assert [cut.differs for cut in checked(lookahead.honest, panel).cuts] == [None] * 3
+    assert [cut.differs for cut in check_planted(lookahead.honest, panel).cuts] == [None] * 3
 
 
 def test_with_the_map_engine_too_no_decision_knows_the_future(panel: Panel) -> None:
-    assert [cut.differs for cut in checked(lookahead.honest, panel, ENGINE="map").cuts] == [None] * 3
+    assert [cut.differs for cut in check_planted(lookahead.honest, panel, ENGINE="map").cuts] == [None] * 3
 
 
 def test_with_models_that_are_refitted_now_and_then_no_decision_knows_the_future(panel: Panel) -> None:
-    assert checked(lookahead.honest, panel, REFIT_EVERY="2").is_passed
+    assert check_planted(lookahead.honest, panel, REFIT_EVERY="2").is_passed
 
 
 @pytest.mark.parametrize("plant", lookahead.PLANTS.values(), ids=lookahead.PLANTS)
 def test_a_planted_leak_is_caught(plant: lookahead.Plant, panel: Panel) -> None:
-    assert checked(plant, panel).is_passed
+    assert check_planted(plant, panel).is_passed
 
 
 def test_a_leak_at_one_bar_alone_is_caught(panel: Panel) -> None:
-    assert checked(leak_on_the_second_day, panel).is_passed
+    assert check_planted(leak_on_the_second_day, panel).is_passed
 
 
 def leak_on_the_second_day(panel: Panel, chosen: Options) -> tuple[Panel, Table]:

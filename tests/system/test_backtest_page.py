@@ -63,14 +63,14 @@ addEventListener('message', ({data}) => { document.body.textContent = 'measured'
 PATH = re.compile(r'<path d="([^"]*)"')
 
 
-def written(done: Result, folder: Path) -> Path:
+def write(done: Result, folder: Path) -> Path:
     return report.write(figures(done), done, folder).page
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A year of a few symbols, whose reasons, notes and one of whose names are HTML."""
-    return written(year_of_trading(SYMBOLS, reason=HOSTILE), tmp_path_factory.mktemp("page"))
+    return write(year_of_trading(SYMBOLS, reason=HOSTILE), tmp_path_factory.mktemp("page"))
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ def test_html_from_outside_is_shown_as_text(page: Path) -> None:
 
 def test_every_picture_is_described_for_those_who_do_not_see_it(page: Path) -> None:
     elements = Elements(page)
-    pictures = [attributes for attributes in elements.named("svg") if attributes.get("role") == "img"]
+    pictures = [attributes for attributes in elements.find_all("svg") if attributes.get("role") == "img"]
     assert len(pictures) == 2 * len(CHARTS) + 3
     assert "At the end: Strategy 105,221 USD, Buy and hold 123,485 USD, cash 100,000 USD." in elements.text
 
@@ -166,7 +166,7 @@ def test_the_page_tells_what_it_does_not_show(page: Path) -> None:
 
 
 def test_an_interrupted_backtest_says_so_at_the_top(tmp_path: Path) -> None:
-    elements = Elements(written(replace(year_of_trading(bars=40), is_complete=False), tmp_path))
+    elements = Elements(write(replace(year_of_trading(bars=40), is_complete=False), tmp_path))
     assert "Interrupted on 7 May 2021" in elements.alarms
     assert "Interrupted on 7 May 2021: " in elements.text
 
@@ -176,10 +176,10 @@ def test_a_whole_backtest_has_no_alarm(page: Path) -> None:
 
 
 def test_a_backtest_that_traded_nothing_says_so(tmp_path: Path) -> None:
-    elements = Elements(written(result(panel({"AAA": [10, 11], "BBB": [10, 9]})), tmp_path))
+    elements = Elements(write(result(panel({"AAA": [10, 11], "BBB": [10, 9]})), tmp_path))
     assert "No symbol was traded." in elements.text
     assert "Never traded: AAA, BBB." in elements.text
-    assert list(elements.named("article")) == []
+    assert list(elements.find_all("article")) == []
 
 
 @pytest.mark.parametrize("bars", [0, 1, 2])
@@ -187,17 +187,17 @@ def test_the_shortest_backtests_have_a_page(tmp_path: Path, bars: int) -> None:
     over = panel({"AAA": [10.0, 10.0]})
     fills = [fill(over, 0, "AAA", 100, 10.0)] if bars == 2 else []
     done = result(over, fills, first=2 - bars, is_complete=bool(bars))
-    assert "What this does not show" in Elements(written(done, tmp_path)).text
+    assert "What this does not show" in Elements(write(done, tmp_path)).text
 
 
 def test_bars_shorter_than_a_day_have_their_time(tmp_path: Path) -> None:
     over = year_of_trading(bars=40)
     hourly = replace(over.options, settings=replace(over.options.settings, bar_interval="1h"))
-    assert "15 Mar 2021, 00:00 to" in Elements(written(replace(over, options=hourly), tmp_path)).text
+    assert "15 Mar 2021, 00:00 to" in Elements(write(replace(over, options=hourly), tmp_path)).text
 
 
 def test_many_symbols_are_folded_away_and_the_page_stays_small(tmp_path: Path) -> None:
-    path = written(year_of_trading([f"S{number:02d}" for number in range(28)], 300), tmp_path)
+    path = write(year_of_trading([f"S{number:02d}" for number in range(28)], 300), tmp_path)
     assert path.stat().st_size < 1_000_000
     summaries = re.findall(r"<summary>([^<]*)</summary>", path.read_text(encoding="utf-8"))
     assert "27 symbols" in summaries

@@ -146,8 +146,7 @@ def test_what_a_user_can_put_right_is_a_sentence_and_no_traceback(
 def test_with_alpaca_todays_prices_are_taken_unless_told_otherwise(command: Command) -> None:
     with AlpacaFake() as fake:
         fake.is_open = False
-        keys = {"ALPACAUSER": fake.key_id, "ALPACAPW": fake.secret, "APCA_API_BASE_URL": fake.url}
-        result = command("local", BROKER="alpaca", **keys)
+        result = command("local", **fake.environment)
     assert "PRICE_SOURCES=yahoo,alpaca" in result.stderr
     assert "MARKET_CLOSED" in result.stdout
 
@@ -176,7 +175,7 @@ def a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def recorded(tmp_path: Path) -> Path:
+def make_record(tmp_path: Path) -> Path:
     (file,) = (tmp_path / "out" / "journal").glob("runs/*/*/*.json")
     return file
 
@@ -197,7 +196,7 @@ def test_a_run_is_found_by_slot_or_file_or_as_the_latest(
     command: Command, a_run: Path, tmp_path: Path, how: str
 ) -> None:
     shutil.copytree(a_run, tmp_path, dirs_exist_ok=True)
-    run = str(recorded(tmp_path)) if how == "a file" else how
+    run = str(make_record(tmp_path)) if how == "a file" else how
     assert report_of(command("replay", run, "--json"))["agrees"] is True
 
 
@@ -222,7 +221,7 @@ def test_a_record_that_was_changed_does_not_agree(
     command: Command, a_run: Path, tmp_path: Path, part: str, change: Callable[[dict[str, Any]], None]
 ) -> None:
     shutil.copytree(a_run, tmp_path, dirs_exist_ok=True)
-    tamper(recorded(tmp_path), change)
+    tamper(make_record(tmp_path), change)
     result = command("replay", "--json")
     assert result.returncode == 1
     assert part in {difference["what"] for difference in json.loads(result.stdout)["differences"]}

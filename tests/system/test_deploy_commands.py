@@ -60,7 +60,7 @@ output "input" { value = terraform_data.this.output }
 
 @pytest.fixture(autouse=True)
 def _terraform(monkeypatch: pytest.MonkeyPatch) -> None:
-    terraform_here.needed()
+    terraform_here.require()
     for name in [*os.environ]:
         if name.startswith("TF_VAR_") or name in {"PROJECT", "STRATEGY", "JSON", "OUT", "PLAN", "LOCK", "CONFIRM"}:
             monkeypatch.delenv(name)
@@ -86,7 +86,7 @@ def make_state_bucket() -> None:
     boto3.client("s3").create_bucket(Bucket=STATE_BUCKET)
 
 
-def applied(root: Terraform) -> Terraform:
+def apply_all(root: Terraform) -> Terraform:
     """The root, planned and applied."""
     root.init()
     root.plan(root.folder / "a.tfplan")
@@ -173,14 +173,14 @@ def test_a_project_that_is_named_in_tfvars_alone_is_told(root: Terraform) -> Non
 
 
 def test_without_bootstrap_the_state_is_in_the_folder(root: Terraform) -> None:
-    applied(root)
+    apply_all(root)
     assert state_file(root).is_file()
     assert not (root.folder / "backend.tf").exists()
 
 
 def test_after_bootstrap_the_state_is_in_its_bucket(root: Terraform) -> None:
     make_state_bucket()
-    applied(root)
+    apply_all(root)
     assert not state_file(root).exists()
     assert state_in_bucket()["resources"][0]["type"] == "terraform_data"
 
@@ -193,7 +193,7 @@ def state_in_bucket() -> dict[str, Any]:
 
 
 def test_a_state_in_the_folder_moves_into_the_bucket_and_is_kept_as_a_backup(root: Terraform) -> None:
-    applied(root)
+    apply_all(root)
     before = state_file(root).read_text()
     make_state_bucket()
     moved = again(root)
@@ -204,14 +204,14 @@ def test_a_state_in_the_folder_moves_into_the_bucket_and_is_kept_as_a_backup(roo
 
 
 def test_what_is_moved_is_still_what_is_deployed(root: Terraform) -> None:
-    applied(root)
+    apply_all(root)
     make_state_bucket()
     (root.folder / "terraform.tfvars").write_text('permissions_boundary = "none"')  # which bootstrap would change
     assert not changes_anything(again(root))
 
 
 def test_a_move_that_was_killed_is_made_again(root: Terraform) -> None:
-    applied(root)
+    apply_all(root)
     make_state_bucket()
     state_file(root).rename(state_file(root, ".moving"))
     again(root).init()
@@ -219,7 +219,7 @@ def test_a_move_that_was_killed_is_made_again(root: Terraform) -> None:
 
 
 def test_a_state_in_the_folder_never_overwrites_the_one_in_the_bucket(root: Terraform) -> None:
-    applied(root)
+    apply_all(root)
     older = state_file(root).read_text()
     make_state_bucket()
     again(root).init()
@@ -231,7 +231,7 @@ def test_a_state_in_the_folder_never_overwrites_the_one_in_the_bucket(root: Terr
 
 def test_a_folder_that_served_one_region_serves_another(root: Terraform) -> None:
     make_state_bucket()
-    applied(root)
+    apply_all(root)
     assert changes_anything(again(root, "eu-west-1")), "nothing is deployed there"
     (root.folder / "terraform.tfstate").unlink(missing_ok=True)
     assert not changes_anything(again(root)), "and here it still is"
@@ -247,7 +247,7 @@ def test_a_folder_that_served_one_region_serves_another(root: Terraform) -> None
     ids=["region", "account", "project"],
 )
 def test_the_state_of_another_place_is_never_used_for_this_one(arn: str, root: Terraform) -> None:
-    applied(root)
+    apply_all(root)
     state = json.loads(state_file(root).read_text())
     state["outputs"]["alarm_topic_arn"] = {"value": arn, "type": "string"}
     state_file(root).write_text(json.dumps(state))
@@ -259,14 +259,14 @@ def test_a_backend_of_ones_own_is_left_alone(root: Terraform) -> None:
     make_state_bucket()
     own = 'terraform {\n  backend "local" {\n    path = "mine.tfstate"\n  }\n}\n'
     (root.folder / "backend.tf").write_text(own)
-    applied(root)
+    apply_all(root)
     assert (root.folder / "backend.tf").read_text() == own
     assert (root.folder / "mine.tfstate").is_file()
 
 
 def test_after_bootstrap_the_functions_are_bounded_by_its_policy(root: Terraform) -> None:
     make_state_bucket()
-    assert applied(root).outputs()["input"] == f"1 arn:aws:iam::{ACCOUNT}:policy/{PROJECT}-boundary"
+    assert apply_all(root).outputs()["input"] == f"1 arn:aws:iam::{ACCOUNT}:policy/{PROJECT}-boundary"
 
 
 # --- what can go wrong ---
@@ -305,7 +305,7 @@ def test_a_value_that_is_not_allowed_is_told_in_its_own_words_alone(root: Terraf
 
 
 def test_an_old_plan_is_not_applied(root: Terraform) -> None:
-    applied(root)
+    apply_all(root)
     (root.folder / "terraform.tfvars").write_text("size = 2")
     for name in ("b", "c"):
         root.plan(root.folder / f"{name}.tfplan")
@@ -332,7 +332,7 @@ resource "terraform_data" "second" {{
 def test_an_apply_that_fails_half_way_says_so_and_what_to_do(root: Terraform) -> None:
     (root.folder / "main.tf").write_text(BROKEN)
     with pytest.raises(TerraformError) as error:
-        applied(root)
+        apply_all(root)
     assert "not authorized to perform lambda:Create" in str(error.value)
     assert "these credentials may not do that" in str(error.value)
     assert "1 of 1 changes were made before that, and stay; the same command goes on from there" in str(error.value)
@@ -470,7 +470,7 @@ def test_a_layer_of_ones_own_need_not_be_built(tmp_path: Path, monkeypatch: pyte
 # --- what is shown ---
 
 
-def shown(**its: object) -> list[str]:
+def show_row(**its: object) -> list[str]:
     """The row of a strategy, cell by cell."""
     strategy = {"schedule": "cron(0 15 ? * * *)", "function_name": "f", "environment": {"MODE": "paper"}, **its}
     console = Console(width=200, file=StringIO())
@@ -481,15 +481,15 @@ def shown(**its: object) -> list[str]:
 
 
 def test_a_strategy_is_shown_with_what_it_does_and_when() -> None:
-    assert shown(version="7") == ["trend", "paper", "cron(0 15 ? * * *)", "7", "f"]
+    assert show_row(version="7") == ["trend", "paper", "cron(0 15 ? * * *)", "7", "f"]
 
 
 def test_real_money_is_named_in_capitals() -> None:
-    assert shown(environment={"MODE": "live"})[:2] == ["TREND", "LIVE: REAL MONEY"]
+    assert show_row(environment={"MODE": "live"})[:2] == ["TREND", "LIVE: REAL MONEY"]
 
 
 def test_a_schedule_that_is_switched_off_says_so() -> None:
-    assert shown(enabled=False)[2] == "off (cron(0 15 ? * * *))"
+    assert show_row(enabled=False)[2] == "off (cron(0 15 ? * * *))"
 
 
 # --- the commands ---
@@ -542,14 +542,14 @@ type Command = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with the small root and an account; what follows builds on what came before."""
-    terraform_here.needed()
+    terraform_here.require()
     folder = tmp_path_factory.mktemp("site")
     (folder / "terraform").mkdir()
     (folder / "terraform" / "variables.tf").write_text(VARIABLES)
     (folder / "terraform" / "main.tf").write_text(SMALL)
     (folder / "function.zip").write_bytes(b"code")
     (folder / "terraform" / "terraform.tfvars").write_text('function_zip = "../function.zip"\nlayer_zip = "none.zip"\n')
-    with pytest.MonkeyPatch.context() as monkeypatch, moto.account(monkeypatch):
+    with moto.account():
         yield folder
 
 
@@ -615,16 +615,16 @@ def with_keys(site: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def planned(with_keys: Path) -> dict[str, Any]:
+def a_plan(with_keys: Path) -> dict[str, Any]:
     """What make plan tells programs of the first deployment, which it keeps."""
     told: dict[str, Any] = json.loads(ran(with_keys, "plan", "--json", OUT="a.tfplan"))
     return told
 
 
-def test_a_plan_tells_programs_what_would_change(planned: dict[str, Any], with_keys: Path) -> None:
-    assert (planned["add"], planned["change"], planned["destroy"], planned["plan"]) == (5, 0, 0, "a.tfplan")
-    assert {"address": "aws_s3_bucket.this", "actions": ["create"]} in planned["changes"]
-    assert planned["outputs"]["strategies"]["trend"]["environment"]["MODE"] == "paper"
+def test_a_plan_tells_programs_what_would_change(a_plan: dict[str, Any], with_keys: Path) -> None:
+    assert (a_plan["add"], a_plan["change"], a_plan["destroy"], a_plan["plan"]) == (5, 0, 0, "a.tfplan")
+    assert {"address": "aws_s3_bucket.this", "actions": ["create"]} in a_plan["changes"]
+    assert a_plan["outputs"]["strategies"]["trend"]["environment"]["MODE"] == "paper"
     assert buckets() == []
 
 
@@ -643,7 +643,7 @@ def test_a_layer_that_cannot_be_built_is_not_deployed(with_keys: Path) -> None:
     assert "PYTHON=3.99: must be one of 3.13, 3.14" in done.stderr
 
 
-def test_a_file_that_is_not_the_planned_one_is_not_deployed(planned: dict[str, Any], with_keys: Path) -> None:
+def test_a_file_that_is_not_the_planned_one_is_not_deployed(a_plan: dict[str, Any], with_keys: Path) -> None:
     (with_keys / "function.zip").write_bytes(b"other")
     done = run(with_keys, "deploy", PLAN="a.tfplan")
     (with_keys / "function.zip").write_bytes(b"code")
@@ -652,29 +652,29 @@ def test_a_file_that_is_not_the_planned_one_is_not_deployed(planned: dict[str, A
 
 
 @pytest.fixture(scope="module")
-def deployed(planned: dict[str, Any], with_keys: Path) -> tuple[Path, str]:
+def live_site(a_plan: dict[str, Any], with_keys: Path) -> tuple[Path, str]:
     """The folder after the kept plan was applied, and what that showed."""
     return with_keys, ran(with_keys, "deploy", PLAN="a.tfplan")
 
 
-def test_a_kept_plan_is_deployed_as_it_is(deployed: tuple[Path, str]) -> None:
-    assert "Deployed: 5 changes." in deployed[1]
+def test_a_kept_plan_is_deployed_as_it_is(live_site: tuple[Path, str]) -> None:
+    assert "Deployed: 5 changes." in live_site[1]
     assert buckets() == [BUCKET]
 
 
-def test_a_deployment_shows_where_to_look_and_what_comes_next(deployed: tuple[Path, str]) -> None:
-    assert "Dashboard: https://example.com/dashboard" in deployed[1]
-    assert "make invoke (a run now), make logs QUERY=orders, make halt (stops trading)" in deployed[1]
+def test_a_deployment_shows_where_to_look_and_what_comes_next(live_site: tuple[Path, str]) -> None:
+    assert "Dashboard: https://example.com/dashboard" in live_site[1]
+    assert "make invoke (a run now), make logs QUERY=orders, make halt (stops trading)" in live_site[1]
 
 
-def test_a_second_deployment_changes_nothing_and_says_so(deployed: tuple[Path, str]) -> None:
-    assert "Nothing to change: everything is as terraform/ says." in ran(deployed[0], "deploy")
+def test_a_second_deployment_changes_nothing_and_says_so(live_site: tuple[Path, str]) -> None:
+    assert "Nothing to change: everything is as terraform/ says." in ran(live_site[0], "deploy")
 
 
-def test_a_folder_without_the_state_deploys_nothing_a_second_time(deployed: tuple[Path, str], tmp_path: Path) -> None:
+def test_a_folder_without_the_state_deploys_nothing_a_second_time(live_site: tuple[Path, str], tmp_path: Path) -> None:
     for name in ("terraform/main.tf", "terraform/variables.tf", "terraform/terraform.tfvars", "function.zip"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes((deployed[0] / name).read_bytes())
+        (tmp_path / name).write_bytes((live_site[0] / name).read_bytes())
     done = run(tmp_path, "deploy")
     assert done.returncode == 1
     assert f"the bucket {BUCKET} is there already, and Terraform's state here does not know it" in done.stderr
@@ -685,7 +685,7 @@ def test_a_folder_without_the_state_deploys_nothing_a_second_time(deployed: tupl
 
 
 @pytest.fixture(scope="module")
-def traded(deployed: tuple[Path, str]) -> Path:
+def in_use(live_site: tuple[Path, str]) -> Path:
     """The folder when the bot has run: records in the journal, one of them written twice, and a log group made anew."""
     s3 = boto3.client("s3")
     for key in ("runs/trend/2026-11-23/20261123T1500Z.json", "universe/trend/2026-11-23.json", "runs/trend/x.claim"):
@@ -695,7 +695,7 @@ def traded(deployed: tuple[Path, str]) -> Path:
     boto3.client("logs").create_log_group(logGroupName="/aws/lambda/prophet-trader-trend")
     boto3.client("logs").create_log_group(logGroupName="/aws/lambda/prophet-trader-other-project")
     boto3.client("ssm").put_parameter(Name="/prophet-trader-2/trend/alpacapw", Value="x", Type="SecureString")
-    return deployed[0]
+    return live_site[0]
 
 
 @pytest.mark.parametrize(
@@ -705,43 +705,43 @@ def traded(deployed: tuple[Path, str]) -> Path:
         ({"CONFIRM": "yes"}, "'yes' is not prophet-trader"),
     ],
 )
-def test_nothing_is_destroyed_without_the_projects_name(variables: dict[str, str], because: str, traded: Path) -> None:
-    done = run(traded, "destroy", **variables)
+def test_nothing_is_destroyed_without_the_projects_name(variables: dict[str, str], because: str, in_use: Path) -> None:
+    done = run(in_use, "destroy", **variables)
     assert (done.returncode, done.stdout) == (1, "")
     assert f"nothing is destroyed: {because}" in done.stderr
     assert len(boto3.client("s3").list_object_versions(Bucket=BUCKET)["Versions"]) == 7
 
 
-def test_what_would_be_lost_is_shown_first(traded: Path) -> None:
-    said = run(traded, "destroy").stderr
+def test_what_would_be_lost_is_shown_first(in_use: Path) -> None:
+    said = run(in_use, "destroy").stderr
     assert f"To be destroyed in account {ACCOUNT}, region {REGION}, for good" in said
     assert f"bucket {BUCKET}: 1 records of runs" in said
     assert "strategies: trend" in said
 
 
-def test_a_journal_that_cannot_be_kept_stops_the_destruction(traded: Path) -> None:
-    (traded / "file").write_text("")
-    done = run(traded, "destroy", CONFIRM=PROJECT, KEEP_JOURNAL="file")
+def test_a_journal_that_cannot_be_kept_stops_the_destruction(in_use: Path) -> None:
+    (in_use / "file").write_text("")
+    done = run(in_use, "destroy", CONFIRM=PROJECT, KEEP_JOURNAL="file")
     assert done.returncode == 1
     assert "nothing is destroyed: KEEP_JOURNAL: file/" in done.stderr
     assert len(boto3.client("s3").list_object_versions(Bucket=BUCKET)["Versions"]) == 7
 
 
 @pytest.fixture(scope="module")
-def destroyed(traded: Path) -> tuple[Path, dict[str, Any]]:
+def aftermath(in_use: Path) -> tuple[Path, dict[str, Any]]:
     """The folder afterwards, with what make destroy told programs."""
-    return traded, json.loads(ran(traded, "destroy", "--json", CONFIRM=PROJECT, KEEP_JOURNAL="kept"))
+    return in_use, json.loads(ran(in_use, "destroy", "--json", CONFIRM=PROJECT, KEEP_JOURNAL="kept"))
 
 
-def test_nothing_of_the_project_is_left_and_of_others_everything(destroyed: tuple[Path, dict[str, Any]]) -> None:
+def test_nothing_of_the_project_is_left_and_of_others_everything(aftermath: tuple[Path, dict[str, Any]]) -> None:
     groups = boto3.client("logs").describe_log_groups()["logGroups"]
     assert (buckets(), boto3.client("sns").list_topics()["Topics"]) == ([], [])
     assert names_in_ssm() == ["/prophet-trader-2/trend/alpacapw"]
     assert [group["logGroupName"] for group in groups] == ["/aws/lambda/prophet-trader-other-project"]
 
 
-def test_the_journal_that_was_kept_is_as_it_was(destroyed: tuple[Path, dict[str, Any]]) -> None:
-    kept = destroyed[0] / "kept"
+def test_the_journal_that_was_kept_is_as_it_was(aftermath: tuple[Path, dict[str, Any]]) -> None:
+    kept = aftermath[0] / "kept"
     found = {str(path.relative_to(kept)): path.read_text() for path in kept.rglob("*") if path.is_file()}
     assert found == {
         "runs/trend/2026-11-23/20261123T1500Z.json": '{"version": 1}',
@@ -749,14 +749,14 @@ def test_the_journal_that_was_kept_is_as_it_was(destroyed: tuple[Path, dict[str,
     }
 
 
-def test_what_was_destroyed_is_told_to_programs(destroyed: tuple[Path, dict[str, Any]]) -> None:
-    told = destroyed[1]
+def test_what_was_destroyed_is_told_to_programs(aftermath: tuple[Path, dict[str, Any]]) -> None:
+    told = aftermath[1]
     assert (told["destroyed"], told["strategies"], told["resources"], told["records"]) == (True, ["trend"], 5, 1)
     assert told["keys"] == [f"/{PROJECT}/trend/alpacapw", f"/{PROJECT}/trend/alpacauser"]
 
 
-def test_a_second_time_there_is_nothing_to_destroy(destroyed: tuple[Path, dict[str, Any]]) -> None:
-    assert "There is nothing of prophet-trader" in ran(destroyed[0], "destroy")
+def test_a_second_time_there_is_nothing_to_destroy(aftermath: tuple[Path, dict[str, Any]]) -> None:
+    assert "There is nothing of prophet-trader" in ran(aftermath[0], "destroy")
 
 
 def test_without_credentials_each_command_is_a_sentence(tmp_path: Path, aws: Mapping[str, str]) -> None:

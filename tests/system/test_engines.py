@@ -24,13 +24,13 @@ SMALL = ("--windows", "2", "--symbols", "2", "--bars", "120")
 
 
 @pytest.fixture
-def compared(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def compare_engines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     monkeypatch.setattr(parity, "pool", lambda: ThreadPoolExecutor(2))  # what a test has changed is changed there too
     return in_process(parity.main, monkeypatch, capsys)
 
 
-def test_a_comparison_has_its_tables_as_json(compared: Command, tmp_path: Path) -> None:
-    code, out, _ = compared(*SMALL, "--json", "--picture", str(tmp_path / "parity.svg"))
+def test_a_comparison_has_its_tables_as_json(compare_engines: Command, tmp_path: Path) -> None:
+    code, out, _ = compare_engines(*SMALL, "--json", "--picture", str(tmp_path / "parity.svg"))
     found = json.loads(out)
     assert code == 0
     assert [(row["what"], row["fits"], row["worse"]) for row in found["models"]] == [
@@ -66,8 +66,8 @@ def test_a_comparison_is_a_table_for_people(capsys: pytest.CaptureFixture[str]) 
         (["--picture", "no/such/parity.svg"], "there is no folder no/such; make it first"),
     ],
 )
-def test_what_cannot_be_compared_is_said_before_any_work(compared: Command, words: list[str], said: str) -> None:
-    code, _, errors = compared(*words)
+def test_what_cannot_be_compared_is_said_before_any_work(compare_engines: Command, words: list[str], said: str) -> None:
+    code, _, errors = compare_engines(*words)
     assert (code, said in errors) == (2, True)
 
 
@@ -99,11 +99,11 @@ def test_a_residual_that_is_too_large_fails_the_comparison(monkeypatch: pytest.M
     assert not summary().is_reached
 
 
-def test_a_missed_target_is_the_commands_exit_code(compared: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missed_target_is_the_commands_exit_code(compare_engines: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     missed = replace(summary(), worse=1)
     monkeypatch.setattr(parity, "models", lambda *_: [missed])
     monkeypatch.setattr(parity, "decisions", lambda *_: [])
-    assert compared("--json")[0] == 1
+    assert compare_engines("--json")[0] == 1
 
 
 def test_what_map_hands_to_prophet_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -247,7 +247,7 @@ def test_no_file_can_be_hidden_from_lambdas_user(sabotage: Sabotage) -> None:
 
 
 @pytest.fixture
-def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a finished layer would be, of a repository that is elsewhere."""
     for name in ("PYTHON", "ARCH"):
         monkeypatch.delenv(name, raising=False)
@@ -266,48 +266,48 @@ def unreadable(zip_file: Path) -> bytes:
     return zip_file.read_bytes()
 
 
-def test_a_finished_layer_that_fails_is_put_aside(finished: Path) -> None:
-    content = unreadable(finished)
+def test_a_finished_layer_that_fails_is_put_aside(place: Path) -> None:
+    content = unreadable(place)
     with pytest.raises(SystemExit):
         verify.main()
-    assert {file.name: file.read_bytes() for file in finished.parent.iterdir()} == {f"{finished.stem}.failed": content}
+    assert {file.name: file.read_bytes() for file in place.parent.iterdir()} == {f"{place.stem}.failed": content}
 
 
 def test_a_finished_layer_that_fails_is_a_sentence_with_its_new_name(
-    finished: Path, capsys: pytest.CaptureFixture[str]
+    place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    unreadable(finished)
+    unreadable(place)
     with pytest.raises(SystemExit) as end:
         verify.main()
     said = " ".join(capsys.readouterr().err.split())
     assert end.value.code == 1
     assert said == (
-        f"{finished.name}: python/prophet.py has mode 600: Lambda's user cannot read it "
-        f"the zip is now layer/dist/{finished.stem}.failed; make layer builds a new one"
+        f"{place.name}: python/prophet.py has mode 600: Lambda's user cannot read it "
+        f"the zip is now layer/dist/{place.stem}.failed; make layer builds a new one"
     )
 
 
-def test_where_no_layer_was_built_it_says_how(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_where_no_layer_was_built_it_says_how(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         verify.main()
     said = " ".join(capsys.readouterr().err.split())
-    assert (end.value.code, said) == (1, f"there is no layer/dist/{finished.name}: make layer builds it")
+    assert (end.value.code, said) == (1, f"there is no layer/dist/{place.name}: make layer builds it")
 
 
 def test_a_good_layer_is_not_put_aside_for_a_fault_that_is_not_its_own(
-    finished: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def out_of_reach(_target: Target) -> None:
         raise LayerError("the package index cannot be reached")
 
-    unreadable(finished)
+    unreadable(place)
     monkeypatch.setattr(verify, "check_archive", lambda _zip_file: None)
     monkeypatch.setattr(verify, "check_contents", lambda _target, _tree: None)
     monkeypatch.setattr(verify, "decisions_of_make_run", dict)
     monkeypatch.setattr(verify, "fetch_emulator", out_of_reach)
     with pytest.raises(SystemExit):
         verify.main()
-    assert finished.is_file()
+    assert place.is_file()
 
 
 def test_what_stand_ins_print_does_not_stop_verification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,7 @@ import pytest
 from lambda_function import run
 from scripts.testkit.alpaca import AlpacaFake
 from tests.system.test_run import Context, alpaca, cloud, env, fake, put
-from trader.broker.base import BrokerError
-from trader.model import NEW_YORK
+from trader.model import NEW_YORK, BrokerError
 
 __all__ = ["alpaca", "cloud", "env", "fake"]  # fixtures
 
@@ -46,7 +45,7 @@ def slots(fake: AlpacaFake) -> tuple[datetime, datetime]:
     return now - timedelta(minutes=2), now
 
 
-def killed(slot: datetime, cloud: Mapping[str, str], at: str = "orders") -> None:
+def run_and_kill(slot: datetime, cloud: Mapping[str, str], at: str = "orders") -> None:
     """A run of its own process, which dies as if the machine did: by default when its first order is placed."""
     ended = subprocess.run([sys.executable, "-c", KILLED, json.dumps(event(slot)), at], env={**os.environ, **cloud})
     assert ended.returncode == 9
@@ -57,7 +56,7 @@ def name(slot: datetime, kind: str, strategy: str = "trend") -> str:
     return f"prefix/runs/{strategy}/{day:%Y-%m-%d}/{slot:%Y%m%dT%H%MZ}.{kind}"
 
 
-def kept(slot: datetime, kind: str = "json") -> dict[str, Any]:
+def read_object(slot: datetime, kind: str = "json") -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads(
         boto3.client("s3").get_object(Bucket="journal", Key=name(slot, kind))["Body"].read()
     )
@@ -70,7 +69,7 @@ def names() -> set[str]:
 
 def time_passes(slot: datetime) -> None:
     """Let the run that claimed the slot be over for certain, as if ten minutes had gone by."""
-    claim = kept(slot, "claim")
+    claim = read_object(slot, "claim")
     until = datetime.fromisoformat(claim["until"]) - timedelta(minutes=10)
     text = json.dumps({**claim, "until": until.isoformat()})
     boto3.client("s3").put_object(Bucket="journal", Key=name(slot, "claim"), Body=text)
@@ -84,12 +83,12 @@ def test_the_next_run_adopts_the_order_of_one_that_was_killed(
     cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime], caplog: pytest.LogCaptureFixture
 ) -> None:
     first, second = slots
-    killed(first, cloud)
+    run_and_kill(first, cloud)
     assert len(market_orders(fake)) == 1, "it was killed between its two orders"
     assert name(first, "json") not in names()
     time_passes(first)
     report = run(event(second), Context(SECONDS), env=cloud)
-    told = kept(first)["report"]
+    told = read_object(first)["report"]
     (order,) = [order for order in fake.orders if order.type == "market" and f"{first:%H%M}" in order.client_order_id]
     assert (told["status"], told["investments"]) == ("INTERRUPTED", {order.symbol: float(order.quantity)})
     assert [(each["order_id"], each["status"]) for each in told["orders"]] == [(order.id, "filled")]
@@ -101,7 +100,7 @@ def test_the_next_run_adopts_the_order_of_one_that_was_killed(
 def test_what_was_not_placed_is_decided_on_anew_and_nothing_is_bought_twice(
     cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime]
 ) -> None:
-    killed(slots[0], cloud)
+    run_and_kill(slots[0], cloud)
     time_passes(slots[0])
     run(event(slots[1]), Context(SECONDS), env=cloud)
     assert sorted(order.symbol for order in fake.orders if order.type == "market") == ["A", "B"]
@@ -110,10 +109,10 @@ def test_what_was_not_placed_is_decided_on_anew_and_nothing_is_bought_twice(
 def test_a_run_that_was_killed_before_it_decided_has_placed_nothing(
     cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime]
 ) -> None:
-    killed(slots[0], cloud, at="trend lines")
+    run_and_kill(slots[0], cloud, at="trend lines")
     time_passes(slots[0])
     run(event(slots[1]), Context(SECONDS), env=cloud)
-    told = kept(slots[0])["report"]
+    told = read_object(slots[0])["report"]
     assert (told["status"], told["orders"]) == ("INTERRUPTED", [])
     assert "no plan on record" in told["detail"]
 
@@ -121,14 +120,14 @@ def test_a_run_that_was_killed_before_it_decided_has_placed_nothing(
 def test_a_run_that_may_still_be_under_way_is_left_alone(
     cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime]
 ) -> None:
-    killed(slots[0], cloud)
+    run_and_kill(slots[0], cloud)
     report = run(event(slots[1]), Context(SECONDS), env=cloud)
     assert (report["status"], report["recovered"]) == ("UNDER_WAY", [])
     assert name(slots[0], "json") not in names()
 
 
 def test_a_halted_run_recovers_too(cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime]) -> None:
-    killed(slots[0], cloud)
+    run_and_kill(slots[0], cloud)
     time_passes(slots[0])
     put("/trader/halt", "true")
     report = run(event(slots[1]), Context(SECONDS), env=cloud)
@@ -138,7 +137,7 @@ def test_a_halted_run_recovers_too(cloud: dict[str, str], fake: AlpacaFake, slot
 def test_in_a_closed_market_a_run_recovers_too(
     cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime]
 ) -> None:
-    killed(slots[0], cloud)
+    run_and_kill(slots[0], cloud)
     time_passes(slots[0])
     fake.is_open = False
     report = run(event(slots[1]), Context(SECONDS), env=cloud)
@@ -146,7 +145,7 @@ def test_in_a_closed_market_a_run_recovers_too(
 
 
 def test_a_dry_run_recovers_nothing(cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime]) -> None:
-    killed(slots[0], cloud)
+    run_and_kill(slots[0], cloud)
     time_passes(slots[0])
     assert run(event(slots[1]), Context(SECONDS), env=cloud | {"MODE": "dry-run"})["recovered"] == []
     assert name(slots[0], "json") not in names()
@@ -155,7 +154,7 @@ def test_a_dry_run_recovers_nothing(cloud: dict[str, str], fake: AlpacaFake, slo
 def test_what_is_recovered_once_is_not_recovered_again(
     cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime]
 ) -> None:
-    killed(slots[0], cloud)
+    run_and_kill(slots[0], cloud)
     time_passes(slots[0])
     put("/trader/halt", "true")
     run(event(slots[1]), Context(SECONDS), env=cloud)
@@ -165,12 +164,12 @@ def test_what_is_recovered_once_is_not_recovered_again(
 def test_a_broker_that_cannot_be_asked_fails_the_run_and_the_next_one_recovers(
     cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime]
 ) -> None:
-    killed(slots[0], cloud)
+    run_and_kill(slots[0], cloud)
     time_passes(slots[0])
     fake.fault("GET", "/v2/orders?status=all", "200-html", times=4)  # as often as a read is tried
     with pytest.raises(BrokerError):
         run(event(slots[1] - timedelta(minutes=1)), Context(SECONDS), env=cloud)
-    assert kept(slots[1] - timedelta(minutes=1))["report"]["status"] == "FAILED"
+    assert read_object(slots[1] - timedelta(minutes=1))["report"]["status"] == "FAILED"
     assert len(run(event(slots[1]), Context(SECONDS), env=cloud)["recovered"]) == 1
 
 
@@ -183,11 +182,11 @@ def test_a_run_that_ends_after_all_keeps_its_own_record(
         if work == "orders" and not seen:
             time_passes(slots[0])
             run(event(slots[1]), Context(SECONDS), env=cloud)
-            seen.append(kept(slots[0])["report"]["status"])
+            seen.append(read_object(slots[0])["report"]["status"])
 
     report = run(event(slots[0]), Context(SECONDS), env=cloud, progress=another)
     assert seen == ["INTERRUPTED"]
-    assert kept(slots[0])["report"] == report
+    assert read_object(slots[0])["report"] == report
     assert report["status"] == "TRADED"
 
 

@@ -6,7 +6,7 @@ import pytest
 from scripts.report import formatting
 from scripts.report.html import write_page
 from tests.pages import DARK, LIGHT, Browse, Elements, RulesOfPages, measure
-from tests.run_record import LOST, SLOT, denial, order, record, record_of_a_lost_stop_loss, stopped
+from tests.run_record import LOST, SLOT, denial, order, record, record_of_a_lost_stop_loss, stop_record
 
 HOSTILE = '<script>alert(1)</script><img src="http://127.0.0.1:9/x" onerror="alert(2)">'
 # Runs in a copy of the page without its policy, so that an injected script would run there too.
@@ -80,13 +80,13 @@ def test_a_narrow_window_needs_no_sideways_scrolling(dark: Any) -> None:
 
 
 def test_the_browser_has_no_complaint_about_a_stopped_run(browse: Browse, tmp_path: Path) -> None:
-    write_page(stopped("HALTED", "parameter /bot/halt is true"), tmp_path / "run.html")
+    write_page(stop_record("HALTED", "parameter /bot/halt is true"), tmp_path / "run.html")
     dom, console = browse(tmp_path / "run.html")
     assert console == ""
     assert "Stopped: halted" in dom
 
 
-def written(tmp_path: Path, record: dict[str, Any]) -> Elements:
+def write(tmp_path: Path, record: dict[str, Any]) -> Elements:
     write_page(record, tmp_path / "deep" / "run.html")
     return Elements(tmp_path / "deep" / "run.html")
 
@@ -96,29 +96,29 @@ def test_a_brokers_html_is_shown_as_text(page: Path) -> None:
 
 
 def test_the_headline_says_what_happened(tmp_path: Path) -> None:
-    text = written(tmp_path, record()).text.replace("\N{NO-BREAK SPACE}", " ")
+    text = write(tmp_path, record()).text.replace("\N{NO-BREAK SPACE}", " ")
     assert "3 orders placed, 2 refused, 1 left alone" in text
 
 
 def test_the_tiles_show_the_account_before_and_after(tmp_path: Path) -> None:
-    text = written(tmp_path, record()).text
+    text = write(tmp_path, record()).text
     assert "Equity 99,981.12 USD 100,000.00 before, " + formatting.MINUS + "18.88" in text
 
 
 def test_every_chart_is_described_for_those_who_do_not_see_it(tmp_path: Path) -> None:
-    elements = written(tmp_path, record())
-    assert sum(attributes.get("role") == "img" for attributes in elements.named("svg")) == 6
+    elements = write(tmp_path, record())
+    assert sum(attributes.get("role") == "img" for attributes in elements.find_all("svg")) == 6
     assert "AAA: price and trend line" in elements.text
     assert "is 5.9% below the trend line at 104.50 USD. Insight: UP." in elements.text
 
 
 def test_every_table_header_has_a_scope(tmp_path: Path) -> None:
-    scopes = [attributes.get("scope") for attributes in written(tmp_path, record()).named("th")]
+    scopes = [attributes.get("scope") for attributes in write(tmp_path, record()).find_all("th")]
     assert scopes == ["col"] * 8 + ["row"] * 6
 
 
 def test_the_table_shows_how_many_shares_each_symbol_is_to_have(tmp_path: Path) -> None:
-    text = written(tmp_path, record()).text
+    text = write(tmp_path, record()).text
     assert "Insight Target Order or refusal" in text
     assert "▲ UP 37 buy 37" in text
     assert "▼ DOWN 0 sell 12.5" in text
@@ -127,25 +127,25 @@ def test_the_table_shows_how_many_shares_each_symbol_is_to_have(tmp_path: Path) 
 
 
 def test_symbols_without_a_stop_loss_are_an_alarm_with_what_to_do(tmp_path: Path) -> None:
-    elements = written(tmp_path, record(unprotected=["DDD", "CCC"]))
+    elements = write(tmp_path, record(unprotected=["DDD", "CCC"]))
     assert "Without a stop loss: DDD, CCC" in elements.alarms
     assert f"What to do: {formatting.UNPROTECTED_REMEDY}" in elements.text
 
 
 def test_the_runs_that_were_cut_off_before_are_named(tmp_path: Path) -> None:
-    text = written(tmp_path, record(recovered=["2022-12-28T20:45:00Z", "2022-12-28T20:30:00Z"])).text
+    text = write(tmp_path, record(recovered=["2022-12-28T20:45:00Z", "2022-12-28T20:30:00Z"])).text
     assert "were cut off, and are on record now: Wed 28 Dec 2022, 15:45; Wed 28 Dec 2022, 15:30 New York" in text
 
 
 def test_a_run_that_was_cut_off_is_an_alarm(tmp_path: Path) -> None:
     badges = [
-        each["class"] for each in written(tmp_path, record(status="INTERRUPTED")).named("span") if "class" in each
+        each["class"] for each in write(tmp_path, record(status="INTERRUPTED")).find_all("span") if "class" in each
     ]
     assert "badge alarm" in badges
 
 
 def test_a_run_whose_positions_are_all_protected_has_no_alarm(tmp_path: Path) -> None:
-    elements = written(tmp_path, record(unprotected=[]))
+    elements = write(tmp_path, record(unprotected=[]))
     assert elements.alarms == []
     assert "Without a stop loss" not in elements.text
 
@@ -153,28 +153,28 @@ def test_a_run_whose_positions_are_all_protected_has_no_alarm(tmp_path: Path) ->
 def test_a_record_from_before_targets_and_protection_has_a_page(tmp_path: Path) -> None:
     old = record()
     del old["report"]["targets"], old["report"]["unprotected"]
-    assert "▲ UP buy 37" in written(tmp_path, old).text
+    assert "▲ UP buy 37" in write(tmp_path, old).text
 
 
 def test_a_refused_sale_that_cost_the_stop_loss_stands_out(tmp_path: Path) -> None:
-    alarms = written(tmp_path, record_of_a_lost_stop_loss()).alarms
+    alarms = write(tmp_path, record_of_a_lost_stop_loss()).alarms
     assert alarms.count("ORDER_REJECTED") == 2  # in the card and in the table; that of FFF took nothing away
     assert alarms.count(LOST) == 2
 
 
 def test_only_the_codes_that_occurred_are_explained(tmp_path: Path) -> None:
-    text = written(tmp_path, record()).text
+    text = write(tmp_path, record()).text
     assert "does not buy one whole share" in text
     assert "The halt switch is on" not in text
 
 
 def test_the_dead_band_is_drawn_for_the_trend_signal_only(tmp_path: Path) -> None:
-    assert "too close to call: ±1%" in written(tmp_path, record()).text
-    assert "±" not in written(tmp_path, interval_record()).text
+    assert "too close to call: ±1%" in write(tmp_path, record()).text
+    assert "±" not in write(tmp_path, interval_record()).text
 
 
 def test_the_forecast_interval_is_drawn_where_the_signal_has_one(tmp_path: Path) -> None:
-    text = written(tmp_path, interval_record()).text
+    text = write(tmp_path, interval_record()).text
     assert "forecast interval" in text
     assert "104.60" in text  # the forecast of AAA, beside its bar
 
@@ -189,26 +189,26 @@ def interval_record() -> dict[str, Any]:
 
 def test_many_symbols_without_prices_are_folded_away(tmp_path: Path) -> None:
     unpriced = [denial(f"ZZ{number}", "NO_PRICE_DATA", "file: no such symbol there") for number in range(483)]
-    elements = written(tmp_path, record(denials=unpriced))
+    elements = write(tmp_path, record(denials=unpriced))
     assert "483 symbols without prices" in elements.text
-    assert len(list(elements.named("tr"))) == 7
+    assert len(list(elements.find_all("tr"))) == 7
 
 
 def test_an_order_of_unknown_fate_stands_out(tmp_path: Path) -> None:
-    elements = written(tmp_path, record(orders=[order("AAA", "buy", 1.0, 98.36, status="unknown")]))
+    elements = write(tmp_path, record(orders=[order("AAA", "buy", 1.0, 98.36, status="unknown")]))
     assert elements.alarms.count("buy 1") == 2  # in the card and in the table
 
 
 def test_a_stopped_run_is_explained_with_what_to_do(tmp_path: Path) -> None:
-    elements = written(tmp_path, stopped("ALREADY_RAN", "claimed at 16:00:02"))
+    elements = write(tmp_path, stop_record("ALREADY_RAN", "claimed at 16:00:02"))
     assert "a slot is never traded twice" in elements.text
     assert "Detail: claimed at 16:00:02" in elements.text
     assert "What to do: Nothing: the next slot trades again." in elements.text
-    assert list(elements.named("table")) == []
+    assert list(elements.find_all("table")) == []
 
 
 def test_a_failed_run_shows_its_error(tmp_path: Path) -> None:
-    text = written(tmp_path, stopped("FAILED", "OSError: disk full")).text
+    text = write(tmp_path, stop_record("FAILED", "OSError: disk full")).text
     assert "The run failed" in text
     assert "OSError: disk full" in text
 
@@ -233,12 +233,12 @@ def test_a_history_without_any_movement_is_drawn(tmp_path: Path, usd: list[float
     times = [SLOT.timestamp() - 86_400 * bar for bar in reversed(range(len(usd)))]
     flat["observation"]["closes"]["AAA"] = {"times": times, "usd": usd}
     flat["report"]["forecasts"][0] |= {"price_usd": 5.0, "trend_usd": 5.0, "line": [[SLOT.isoformat(), 5.0]]}
-    assert "AAA: price and trend line" in written(tmp_path, flat).text
+    assert "AAA: price and trend line" in write(tmp_path, flat).text
 
 
 def test_a_symbol_whose_prices_were_not_kept_has_a_row_and_no_chart(tmp_path: Path) -> None:
     lost = record()
     del lost["observation"]["closes"]["AAA"]
-    elements = written(tmp_path, lost)
-    assert len(list(elements.named("article"))) == 5
-    assert len(list(elements.named("tr"))) == 7
+    elements = write(tmp_path, lost)
+    assert len(list(elements.find_all("article"))) == 5
+    assert len(list(elements.find_all("tr"))) == 7

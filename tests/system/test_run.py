@@ -13,16 +13,15 @@ import numpy as np
 import pytest
 from botocore.exceptions import BotoCoreError
 
-import lambda_function
 from lambda_function import lambda_handler, run
 from scripts.testkit.alpaca import AlpacaFake
 from tests.builders import price_csv
-from trader.broker.base import BrokerError
-from trader.journal.stores import JournalError
-from trader.model import NEW_YORK, Report
+from trader import wiring
+from trader.journal.base import JournalError
+from trader.model import NEW_YORK, BrokerError, Report
 from trader.prices.file import PriceFileError
 from trader.progress import Progress
-from trader.schedule.slot import EventError
+from trader.schedule.base import EventError
 from trader.settings import SettingsError
 from trader.stages.universe import sp500
 
@@ -64,13 +63,7 @@ def alpaca(env: dict[str, str], fake: AlpacaFake, tmp_path: Path) -> dict[str, s
     days = [f"{(today - timedelta(days=back)):%Y-%m-%d}" for back in reversed(range(120))]
     rows = [f"{day},{','.join(str(prices[row]) for prices in series.values())}" for row, day in enumerate(days)]
     (tmp_path / "prices.csv").write_text("timestamp,A,B,C,D\n" + "\n".join(rows) + "\n")
-    return env | {
-        "BROKER": "alpaca",
-        "APCA_API_BASE_URL": fake.url,
-        "APCA_API_DATA_URL": fake.url,
-        "ALPACAUSER": fake.key_id,
-        "ALPACAPW": fake.secret,
-    }
+    return env | fake.environment
 
 
 def record(env: dict[str, str], pattern: str = "*.json") -> dict[str, Any]:
@@ -79,7 +72,7 @@ def record(env: dict[str, str], pattern: str = "*.json") -> dict[str, Any]:
     return loaded
 
 
-def bought(report: Report) -> set[str]:
+def symbols_bought_in(report: Report) -> set[str]:
     return {symbol for symbol, quantity in report["investments"].items() if quantity > 0}
 
 
@@ -92,7 +85,7 @@ def codes(report: Report) -> dict[str, str]:
 
 def test_it_buys_below_the_line_and_leaves_alone_what_it_does_not_hold(env: dict[str, str]) -> None:
     report = run(EVENT, env=env)
-    assert (report["status"], bought(report), report["denials"]) == ("TRADED", {"A", "B"}, [])
+    assert (report["status"], symbols_bought_in(report), report["denials"]) == ("TRADED", {"A", "B"}, [])
 
 
 def test_the_report_survives_json_unchanged(env: dict[str, str]) -> None:
@@ -185,12 +178,12 @@ def test_outside_the_session_the_market_is_closed(env: dict[str, str]) -> None:
 
 
 def test_one_symbol_is_universe_enough(env: dict[str, str]) -> None:
-    assert bought(run(EVENT, env=env | {"UNIVERSE": "A"})) == {"A"}
+    assert symbols_bought_in(run(EVENT, env=env | {"UNIVERSE": "A"})) == {"A"}
 
 
 def test_an_unknown_symbol_is_named_and_the_others_trade(env: dict[str, str]) -> None:
     report = run(EVENT, env=env | {"UNIVERSE": "A,ZZZZ"})
-    assert (bought(report), codes(report)) == ({"A"}, {"ZZZZ": "NO_PRICE_DATA"})
+    assert (symbols_bought_in(report), codes(report)) == ({"A"}, {"ZZZZ": "NO_PRICE_DATA"})
 
 
 def test_a_universe_of_unknown_symbols_ends_with_the_reason(env: dict[str, str]) -> None:
@@ -205,14 +198,14 @@ def test_a_symbol_with_a_spoilt_last_price_is_left_out(env: dict[str, str], spoi
     closes: dict[str, Any] = {"A": path("A", -0.05), "B": [*path("B", 0)[:-1], spoilt]}
     Path(env["PRICE_FILE"]).write_text(price_csv(closes))
     report = run(EVENT, env=env | {"UNIVERSE": "A,B"})
-    assert (bought(report), codes(report)) == ({"A"}, {"B": code})
+    assert (symbols_bought_in(report), codes(report)) == ({"A"}, {"B": code})
 
 
 def test_a_symbol_with_three_bars_is_left_out(env: dict[str, str]) -> None:
     closes: dict[str, Any] = {"A": path("A", -0.05), "B": [*[""] * 117, "1", "2", "3"]}
     Path(env["PRICE_FILE"]).write_text(price_csv(closes))
     report = run(EVENT, env=env | {"UNIVERSE": "A,B"})
-    assert (bought(report), codes(report)) == ({"A"}, {"B": "NO_PRICE_DATA"})
+    assert (symbols_bought_in(report), codes(report)) == ({"A"}, {"B": "NO_PRICE_DATA"})
 
 
 def test_a_universe_without_any_usable_price_is_not_called_calm(env: dict[str, str]) -> None:
@@ -330,14 +323,14 @@ def test_an_order_whose_answer_is_lost_is_in_the_books_once(
 ) -> None:
     fake.fault("POST", "/v2/orders", kind, times=1)
     report = run(env=alpaca)
-    assert bought(report) == {"A", "B"}
+    assert symbols_bought_in(report) == {"A", "B"}
     assert sorted(order.symbol for order in fake.orders if order.type == "market") == ["A", "B"]
 
 
 def test_one_refused_order_does_not_stop_the_other(alpaca: dict[str, str], fake: AlpacaFake) -> None:
     fake.rejected_at_once = {"A"}
     report = run(env=alpaca)
-    assert (bought(report), codes(report)) == ({"B"}, {"A": "ORDER_REJECTED"})
+    assert (symbols_bought_in(report), codes(report)) == ({"B"}, {"A": "ORDER_REJECTED"})
 
 
 def test_a_closed_market_is_alpacas_word(alpaca: dict[str, str], fake: AlpacaFake) -> None:
@@ -376,7 +369,7 @@ def test_what_the_file_lacks_comes_from_alpacas_bars(alpaca: dict[str, str], fak
     midnight = datetime.now(NEW_YORK).replace(hour=0, minute=0, second=0, microsecond=0)
     fake.bars = {"E": [(midnight - timedelta(days=119 - day), price) for day, price in enumerate(path("A", -0.05))]}
     fake.prices["E"] = 104.5
-    assert bought(run(env=alpaca | {"UNIVERSE": "E", "PRICE_SOURCES": "file,alpaca"})) == {"E"}
+    assert symbols_bought_in(run(env=alpaca | {"UNIVERSE": "E", "PRICE_SOURCES": "file,alpaca"})) == {"E"}
 
 
 # --- when somebody else is faster ---
@@ -405,7 +398,7 @@ def test_an_order_that_fills_between_two_reads_is_not_placed_again(alpaca: dict[
 
     with Opening(prices={"A": 104.5, "B": 106.7, "C": 115.5, "D": 110.0}) as fake:
         fake.fills = "never"
-        there = alpaca | {"APCA_API_BASE_URL": fake.url, "APCA_API_DATA_URL": fake.url}
+        there = alpaca | fake.environment
         run(env=there)
         run(env=there | {"STRATEGY": "second"})
         assert sorted(order.symbol for order in fake.orders if order.type == "market") == ["A", "B"]
@@ -425,7 +418,7 @@ def test_a_market_that_closes_during_the_run_gets_no_orders(alpaca: dict[str, st
 
 def test_a_market_that_closes_between_two_orders_gets_no_second_one(alpaca: dict[str, str], fake: AlpacaFake) -> None:
     report = run(env=alpaca, progress=at("orders", lambda: setattr(fake, "is_open", False)))
-    assert (report["status"], bought(report)) == ("MARKET_CLOSED", {"A"})
+    assert (report["status"], symbols_bought_in(report)) == ("MARKET_CLOSED", {"A"})
 
 
 def test_just_before_the_close_no_order_is_begun(alpaca: dict[str, str], fake: AlpacaFake) -> None:
@@ -547,7 +540,7 @@ def cloud(alpaca: dict[str, str], aws: dict[str, str]) -> dict[str, str]:
     ssm = boto3.client("ssm")
     for name, value in {"user": alpaca["ALPACAUSER"], "pw": alpaca["ALPACAPW"], "halt": "false"}.items():
         ssm.put_parameter(Name=f"/trader/{name}", Value=value, Type="SecureString")
-    lambda_function.PARAMETERS.forget()
+    wiring.PARAMETERS.forget()
     return alpaca | {
         "ALPACAUSER": "ssm:/trader/user",
         "ALPACAPW": "ssm:/trader/pw",
@@ -577,7 +570,7 @@ def test_the_halt_switch_stops_the_next_run_and_lets_the_one_after_go(cloud: dic
 
 def test_a_switch_that_is_pulled_between_two_orders_stops_the_second(cloud: dict[str, str], fake: AlpacaFake) -> None:
     report = run(env=cloud, progress=at("orders", lambda: put("/trader/halt", "true")))
-    assert (report["status"], bought(report)) == ("HALTED", {"A"})
+    assert (report["status"], symbols_bought_in(report)) == ("HALTED", {"A"})
 
 
 def test_rotated_keys_are_fetched_again_when_the_broker_refuses_the_old_ones(
@@ -626,7 +619,7 @@ def test_another_runs_slot_gets_no_record_from_one_that_could_not_read_its_secre
 ) -> None:
     event = {"time": datetime.now(UTC).replace(second=0, microsecond=0).isoformat()}
     run(event, env=cloud)
-    lambda_function.PARAMETERS.forget()
+    wiring.PARAMETERS.forget()
     monkeypatch.setenv("AWS_ENDPOINT_URL_SSM", "http://127.0.0.1:9")
     with pytest.raises(BotoCoreError):
         run(event, env=cloud)

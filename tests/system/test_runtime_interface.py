@@ -14,7 +14,8 @@ from textwrap import dedent
 
 import pytest
 
-from scripts.layer import sandbox
+from scripts.layer import emulator, sandbox
+from scripts.layer.emulator import fetch_emulator, prepare_function
 from scripts.layer.target import LayerError, Target
 from scripts.testkit import lambda_runtime
 from scripts.testkit.lambda_runtime import EmulatorError, Function, FunctionError, running
@@ -44,26 +45,18 @@ type Room = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture(scope="module")
 def tools() -> tuple[Path, Path]:
     """The emulator and what belongs to it."""
-    return lambda_runtime.fetch_emulator(TARGET)
+    return fetch_emulator(TARGET)
 
 
 @pytest.fixture
-def write(tools: tuple[Path, Path], tmp_path: Path) -> Write:
+def write(tmp_path: Path) -> Write:
     """Make a function of a handler's source, in a folder of its own; `path` is where the layer's modules would be."""
 
     def function(source: str, *path: Path) -> Function:
         task = tmp_path / f"task-{sum(1 for _ in tmp_path.iterdir())}"
         task.mkdir()
         (task / "handler.py").write_text(dedent(source))
-        folder, program = tools
-        return Function(
-            python=TARGET.interpreter(),
-            tools=folder,
-            emulator=program,
-            task=task,
-            path=path,
-            handler="handler.handler",
-        )
+        return prepare_function(TARGET, task, path, "handler.handler")
 
     return function
 
@@ -159,9 +152,9 @@ def test_an_emulator_that_does_not_start_is_an_error(write: Write) -> None:
 
 @pytest.mark.usefixtures("tools")
 def test_an_emulator_of_another_hash_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(lambda_runtime.SHA256, TARGET.arch, "0" * 64)
-    with pytest.raises(LayerError, match=r"is not the emulator that scripts/testkit/lambda_runtime\.py pins"):
-        lambda_runtime.fetch_emulator(TARGET)
+    monkeypatch.setitem(emulator.SHA256, TARGET.arch, "0" * 64)
+    with pytest.raises(LayerError, match=r"is not the emulator that scripts/layer/emulator\.py pins"):
+        fetch_emulator(TARGET)
 
 
 # --- measurements ---

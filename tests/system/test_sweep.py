@@ -77,34 +77,34 @@ def square(number: int) -> int:
     return number * number
 
 
-def noted(log: Path, number: int) -> int:
+def note_and_square(log: Path, number: int) -> int:
     note(log, str(number))
     time.sleep(0.02)
     return number * number
 
 
-def killed_once(log: Path, number: int) -> int:
+def die_once(log: Path, number: int) -> int:
     is_first = number == 3 and "3" not in log.read_text().split()
-    noted(log, number)
+    note_and_square(log, number)
     if is_first:
         os.kill(os.getpid(), signal.SIGKILL)
     return number * number
 
 
-def killed_always(log: Path, number: int) -> int:
-    noted(log, number)
+def die_always(log: Path, number: int) -> int:
+    note_and_square(log, number)
     if number == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     return number * number
 
 
-def refused(number: int) -> int:
+def refuse_three(number: int) -> int:
     if number == 3:
         raise BacktestError("three cannot be traded")
     return number * number
 
 
-def broken(number: int) -> int:
+def divide_by_zero(number: int) -> int:
     return number // (number - 3)
 
 
@@ -127,13 +127,13 @@ def log(tmp_path: Path) -> Path:
 
 def test_a_worker_killed_half_way_loses_only_the_task_it_was_at(log: Path) -> None:
     with executors.local(2) as workers:
-        assert results(workers, partial(killed_once, log)) == SQUARES
+        assert results(workers, partial(die_once, log)) == SQUARES
     assert Counter(log.read_text().split()) == Counter([*SQUARES, "3"])
 
 
 def test_a_task_that_killed_three_workers_is_named_and_the_others_go_on(log: Path) -> None:
     with executors.local(2) as workers:
-        found = results(workers, partial(killed_always, log))
+        found = results(workers, partial(die_always, log))
     assert found.pop("3") == Failure(why="3 worker processes died of it, one after the other")
     assert found == {name: number for name, number in SQUARES.items() if name != "3"}
     assert Counter(log.read_text().split()) == Counter([*SQUARES, "3", "3"])
@@ -150,12 +150,12 @@ def test_a_worker_that_dies_between_two_tasks_is_replaced() -> None:
 
 def test_what_cannot_be_traded_is_a_failure_with_its_reason() -> None:
     with executors.local(1) as workers:
-        assert results(workers, refused)["3"] == Failure(why="three cannot be traded")
+        assert results(workers, refuse_three)["3"] == Failure(why="three cannot be traded")
 
 
 def test_an_error_of_our_own_is_not_hidden_among_the_results() -> None:
     with pytest.raises(ZeroDivisionError), executors.local(1) as workers:
-        results(workers, broken)
+        results(workers, divide_by_zero)
 
 
 def test_an_error_ends_the_workers_at_once_with_what_they_are_at() -> None:
@@ -295,7 +295,7 @@ def test_settings_that_differ_in_nothing_a_forecast_depends_on_share_all_forecas
     panel = prices.load(every[0])
     cut = parts(prices.span(panel, every[0]), 1)
     with executors.local(2) as workers:
-        swept = sweeping.sweep(panel, every, cut, crew=workers, folder=tmp_path, judge=known_forecasts)
+        swept = sweeping.sweep(panel, every, cut, crew=workers, folder=tmp_path, judge=fake_forecasts)
     everything = [float(2 * len(part.times)) for part in cut]  # two symbols
     assert swept.figures("sharpe_ratio") == [everything, everything]
     assert len(list((tmp_path / "forecasts").iterdir())) == len(cut)
@@ -311,7 +311,7 @@ def test_settings_that_look_back_differently_trade_the_same_bars(tmp_path: Path)
     assert sweeping.span(panel, every) == prices.span(panel, every[1])
 
 
-def known_forecasts(job: tasks.Job) -> tasks.Figures:
+def fake_forecasts(job: tasks.Job) -> tasks.Figures:
     return {"sharpe_ratio": float(len(tasks.unpack_table(job.table)))}
 
 
@@ -402,12 +402,12 @@ def test_a_cluster_with_other_code_is_refused(sweep: Command, scheduler: str, mo
 
 def test_what_cannot_be_traded_is_a_failure_with_its_reason_on_a_cluster_too(scheduler: str) -> None:
     with executors.dask(scheduler) as workers:
-        assert results(workers, refused)["3"] == Failure(why="three cannot be traded")
+        assert results(workers, refuse_three)["3"] == Failure(why="three cannot be traded")
 
 
 def test_a_worker_of_a_cluster_that_is_killed_half_way_loses_no_result(scheduler: str, log: Path) -> None:
     with executors.dask(scheduler) as workers:
-        assert results(workers, partial(killed_once, log)) == SQUARES
+        assert results(workers, partial(die_once, log)) == SQUARES
 
 
 def test_a_cluster_whose_workers_all_died_is_not_waited_for_for_ever(
@@ -416,7 +416,7 @@ def test_a_cluster_whose_workers_all_died_is_not_waited_for_for_ever(
     monkeypatch.setattr(executors, "CHECK_S", 0.2)
     monkeypatch.setattr(executors, "WITHOUT_WORKERS_S", 0)
     with pytest.raises(BacktestError, match="there has been no worker"), executors.dask(scheduler) as workers:
-        results(workers, partial(killed_always, log))
+        results(workers, partial(die_always, log))
 
 
 def test_workers_without_our_code_are_told_where_to_start(sweep: Command) -> None:

@@ -26,13 +26,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import boto3
-import numpy as np
 import pytest
 
 from scripts import ROOT
 from scripts.layer import manifest
+from scripts.layer.emulator import install
 from scripts.layer.target import ARCH, PYTHON, Target
-from scripts.testkit import aws
+from scripts.testkit import aws, services
 from scripts.testkit.alpaca import AlpacaFake
 from scripts.testkit.aws_lambda import bridge
 from scripts.testkit.yahoo import Listing, YahooFake
@@ -92,7 +92,7 @@ class Site:
         self.said.append(f"$ {' '.join(words)}\n{done.stdout}\n{done.stderr}")
         return done
 
-    def made(self, goal: str, **variables: str) -> str:
+    def must_make(self, goal: str, **variables: str) -> str:
         """What a make target that must succeed has printed."""
         done = self.make(goal, **variables)
         assert done.returncode == 0, f"make {goal}:\n{done.stdout}\n{done.stderr}"
@@ -126,7 +126,7 @@ class Run(NamedTuple):
     lines: list[dict[str, Any]]
 
 
-def fired(site: Site, strategy: str, event: Mapping[str, Any]) -> Run:
+def fire(site: Site, strategy: str, event: Mapping[str, Any]) -> Run:
     """Do what EventBridge does when the strategy's rule is due: hand the event to the rule's target, once."""
     (target,) = boto3.client("events").list_targets_by_rule(Rule=f"{PROJECT}-{strategy}")["Targets"]
     before, logged = len(site.alpaca[strategy].orders), len(lines_of(strategy))
@@ -150,7 +150,7 @@ def group(strategy: str) -> str:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Everything that is there before anything is deployed."""
-    terraform_here.needed()
+    terraform_here.require()
     if reason := manifest.reason_to_build(TARGET):
         if os.environ.get("CI") == "true":
             pytest.fail(f"{reason}; CI must have run make layer")
@@ -160,11 +160,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with ExitStack() as stack:
         monkeypatch = stack.enter_context(pytest.MonkeyPatch.context())
         monkeypatch.setenv("no_proxy", "127.0.0.1")  # everything is there, whatever proxy the shell has
-        variables = stack.enter_context(aws.account(monkeypatch))
+        variables = stack.enter_context(aws.account())
         alpaca = {strategy: stack.enter_context(account_at_alpaca(strategy)) for strategy in STRATEGIES}
         listings = {symbol: Listing(closes(symbol), datetime.now(UTC)) for symbol in ("KO", "MCD")}
         yahoo = stack.enter_context(YahooFake(listings))  # PEP is for Alpaca's data API
-        stack.enter_context(bridge(variables, yahoo.environment))
+        stack.enter_context(bridge(variables, yahoo.environment, install))
         passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         home = tmp_path_factory.mktemp("home")
         env = {**passed_on, **variables, "HOME": str(home), "TF_IN_AUTOMATION": "1", "COLUMNS": "120"}
@@ -192,16 +192,13 @@ def account_at_alpaca(strategy: str) -> AlpacaFake:
     fake = AlpacaFake(prices={symbol: closes(symbol)[-1] for symbol in LAST_STEPS})
     fake.key_id, fake.secret = SECRETS[strategy]
     fake.hold("MCD", 5, 100)
-    today = datetime.now(NEW_YORK).replace(hour=0, minute=0, second=0, microsecond=0)
-    fake.bars = {"PEP": [(today - timedelta(days=BARS - 1 - day), close) for day, close in enumerate(closes("PEP"))]}
+    fake.bars = {"PEP": services.daily_bars(closes("PEP"), datetime.now(UTC))}
     return fake
 
 
 def closes(symbol: str) -> list[float]:
     """A line with a little noise, and a jump at its end."""
-    noise = np.random.default_rng(1).normal(0, 0.002, BARS)
-    line = np.linspace(100, 110, BARS) * np.exp(noise)
-    return [*line[:-1].tolist(), 110 * (1 + LAST_STEPS[symbol])]
+    return services.trend_closes(BARS, LAST_STEPS[symbol])
 
 
 def write_tfvars(path: Path, alpaca: Mapping[str, AlpacaFake]) -> None:
@@ -249,7 +246,7 @@ def everything() -> dict[str, list[str]]:
 
 
 @pytest.fixture(scope="module")
-def refused(site: Site) -> str:
+def refusal(site: Site) -> str:
     """What make deploy says where there are no keys, and the bucket's name is taken by another account."""
     role = "arn:aws:iam::222222222222:role/somebody-else"
     keys = boto3.client("sts").assume_role(RoleArn=role, RoleSessionName="taken")["Credentials"]
@@ -266,17 +263,17 @@ def refused(site: Site) -> str:
     return done.stderr
 
 
-def test_a_strategy_without_keys_is_not_deployed_and_the_next_step_is_named(refused: str) -> None:
-    assert "make secrets" in refused
+def test_a_strategy_without_keys_is_not_deployed_and_the_next_step_is_named(refusal: str) -> None:
+    assert "make secrets" in refusal
 
 
-def test_a_bucket_name_that_is_taken_is_told_with_the_variable_to_set(refused: str) -> None:
-    assert BUCKET in refused
-    assert "bucket_name" in refused
+def test_a_bucket_name_that_is_taken_is_told_with_the_variable_to_set(refusal: str) -> None:
+    assert BUCKET in refusal
+    assert "bucket_name" in refusal
 
 
 @pytest.fixture
-def tampered(site: Site) -> Iterator[Path]:
+def zip_with_extra_byte(site: Site) -> Iterator[Path]:
     """The layer's zip with a byte too many."""
     path = site.folder / TARGET.zip.relative_to(ROOT)
     whole = path.read_bytes()
@@ -285,14 +282,14 @@ def tampered(site: Site) -> Iterator[Path]:
     path.write_bytes(whole)
 
 
-def test_a_layer_that_is_not_the_verified_one_is_not_deployed(site: Site, tampered: Path) -> None:
-    planned = site.make("plan")
-    assert planned.returncode != 0
-    assert f"{tampered.name} is not the zip that was built" in planned.stderr
-    assert "make layer" in planned.stderr
+def test_a_layer_that_is_not_the_verified_one_is_not_deployed(site: Site, zip_with_extra_byte: Path) -> None:
+    second_plan = site.make("plan")
+    assert second_plan.returncode != 0
+    assert f"{zip_with_extra_byte.name} is not the zip that was built" in second_plan.stderr
+    assert "make layer" in second_plan.stderr
 
 
-def test_nothing_was_made_of_what_was_refused(refused: str) -> None:
+def test_nothing_was_made_of_what_was_refused(refusal: str) -> None:
     assert everything() == {}
 
 
@@ -300,15 +297,15 @@ def test_nothing_was_made_of_what_was_refused(refused: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def deployed(site: Site) -> Site:
+def installation(site: Site) -> Site:
     """Both strategies, from nothing."""
     for strategy, (key_id, secret) in SECRETS.items():
-        site.made("secrets", STRATEGY=strategy, ALPACAUSER=key_id, ALPACAPW=secret)
-    site.made("deploy")
+        site.must_make("secrets", STRATEGY=strategy, ALPACAUSER=key_id, ALPACAPW=secret)
+    site.must_make("deploy")
     return site
 
 
-def test_each_secret_is_a_secure_string_of_its_strategy(deployed: Site) -> None:
+def test_each_secret_is_a_secure_string_of_its_strategy(installation: Site) -> None:
     for strategy, pair in SECRETS.items():
         for name, value in zip(("alpacauser", "alpacapw"), pair, strict=True):
             parameter = boto3.client("ssm").get_parameter(Name=f"/{PROJECT}/{strategy}/{name}", WithDecryption=True)
@@ -316,24 +313,24 @@ def test_each_secret_is_a_secure_string_of_its_strategy(deployed: Site) -> None:
 
 
 @pytest.fixture(scope="module")
-def planned(deployed: Site) -> subprocess.CompletedProcess[str]:
+def second_plan(installation: Site) -> subprocess.CompletedProcess[str]:
     """A second plan, kept."""
-    return deployed.terraform("plan", "-detailed-exitcode", "-out=second.tfplan")
+    return installation.terraform("plan", "-detailed-exitcode", "-out=second.tfplan")
 
 
-def test_what_was_deployed_needs_no_change(planned: subprocess.CompletedProcess[str]) -> None:
-    assert planned.returncode == 0, planned.stdout + planned.stderr
+def test_what_was_deployed_needs_no_change(second_plan: subprocess.CompletedProcess[str]) -> None:
+    assert second_plan.returncode == 0, second_plan.stdout + second_plan.stderr
 
 
-def test_make_plan_says_so_too(deployed: Site) -> None:
-    told = json.loads(deployed.made("plan", JSON="1"))
+def test_make_plan_says_so_too(installation: Site) -> None:
+    told = json.loads(installation.must_make("plan", JSON="1"))
     assert (told["add"], told["change"], told["destroy"], told["changes"]) == (0, 0, 0, [])
 
 
-@pytest.mark.usefixtures("planned")
-def test_no_secret_is_in_state_plan_outputs_configuration_or_anything_that_was_said(deployed: Site) -> None:
-    deployed.terraform("output", "-json")
-    texts = dict([*written_here(deployed), *written_in_aws()])
+@pytest.mark.usefixtures("second_plan")
+def test_no_secret_is_in_state_plan_outputs_configuration_or_anything_that_was_said(installation: Site) -> None:
+    installation.terraform("output", "-json")
+    texts = dict([*texts_here(installation), *texts_in_aws()])
     assert leaks(texts) == []
     reference = b"ssm:/prophet-trader/trend/alpacapw"  # which shows that the search looks into the right places
     places = {name.partition("!")[0].rpartition("/")[2] for name, text in texts.items() if reference in text}
@@ -347,15 +344,15 @@ def leaks(texts: Mapping[str, bytes]) -> list[tuple[str, bytes]]:
     return [(name, word) for name, text in texts.items() for word in words if word in text]
 
 
-def written_here(site: Site) -> Iterator[tuple[str, bytes]]:
+def texts_here(site: Site) -> Iterator[tuple[str, bytes]]:
     """What the commands and Terraform have said, and the files that Terraform has written."""
     yield "what was said", "\n".join(site.said).encode()
     for path in (site.folder / "terraform").rglob("*"):
         if path.is_file() and "providers" not in path.parts:
-            yield from opened(str(path), path.read_bytes())
+            yield from open_zip(str(path), path.read_bytes())
 
 
-def written_in_aws() -> Iterator[tuple[str, bytes]]:
+def texts_in_aws() -> Iterator[tuple[str, bytes]]:
     """Configurations, logs and objects; of the layer, which is made of packages only, not the contents."""
     for strategy in STRATEGIES:
         client, function = boto3.client("lambda"), f"{PROJECT}-{strategy}"
@@ -367,10 +364,10 @@ def written_in_aws() -> Iterator[tuple[str, bytes]]:
     for bucket in s3.list_buckets()["Buckets"]:
         for item in s3.list_objects_v2(Bucket=bucket["Name"]).get("Contents", []):
             if not item["Key"].startswith("layer/"):
-                yield from opened(item["Key"], s3.get_object(Bucket=bucket["Name"], Key=item["Key"])["Body"].read())
+                yield from open_zip(item["Key"], s3.get_object(Bucket=bucket["Name"], Key=item["Key"])["Body"].read())
 
 
-def opened(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
+def open_zip(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
     """A file, and what is in it if it is a zip, as a saved plan is."""
     yield name, data
     if zipfile.is_zipfile(io.BytesIO(data)):
@@ -392,21 +389,21 @@ def live_version(strategy: str) -> str:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_schedule_is_the_one_that_was_set_or_every_quarter_of_the_trading_day(
-    deployed: Site, strategy: str
+    installation: Site, strategy: str
 ) -> None:
     rule = boto3.client("events").describe_rule(Name=f"{PROJECT}-{strategy}")
     assert (rule["ScheduleExpression"], rule["State"]) == (CRON[strategy], "ENABLED")
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_the_rule_starts_the_live_alias_and_never_again_for_the_same_slot(deployed: Site, strategy: str) -> None:
+def test_the_rule_starts_the_live_alias_and_never_again_for_the_same_slot(installation: Site, strategy: str) -> None:
     (target,) = boto3.client("events").list_targets_by_rule(Rule=f"{PROJECT}-{strategy}")["Targets"]
     assert target["Arn"] == f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{PROJECT}-{strategy}:live"
     assert target["RetryPolicy"] == {"MaximumRetryAttempts": 0, "MaximumEventAgeInSeconds": 60}
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_only_that_rule_may_start_only_the_alias(deployed: Site, strategy: str) -> None:
+def test_only_that_rule_may_start_only_the_alias(installation: Site, strategy: str) -> None:
     policy = boto3.client("lambda").get_policy(FunctionName=f"{PROJECT}-{strategy}", Qualifier="live")["Policy"]
     (statement,) = json.loads(policy)["Statement"]
     del statement["Sid"]
@@ -422,7 +419,7 @@ def test_only_that_rule_may_start_only_the_alias(deployed: Site, strategy: str) 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("qualifier", ["live", "$LATEST"])
 def test_an_event_that_failed_or_is_late_is_not_repeated_but_told(
-    deployed: Site, strategy: str, qualifier: str
+    installation: Site, strategy: str, qualifier: str
 ) -> None:
     config = boto3.client("lambda").get_function_event_invoke_config(
         FunctionName=f"{PROJECT}-{strategy}", Qualifier=qualifier
@@ -432,12 +429,12 @@ def test_an_event_that_failed_or_is_late_is_not_repeated_but_told(
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_the_live_alias_is_a_published_version(deployed: Site, strategy: str) -> None:
+def test_the_live_alias_is_a_published_version(installation: Site, strategy: str) -> None:
     assert live_version(strategy) == "1"
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_the_function_is_configured_as_documented(deployed: Site, strategy: str) -> None:
+def test_the_function_is_configured_as_documented(installation: Site, strategy: str) -> None:
     config = configuration(strategy)
     assert (config["Runtime"], config["Architectures"], config["Handler"]) == (
         "python3.13",
@@ -454,23 +451,23 @@ def test_the_function_is_configured_as_documented(deployed: Site, strategy: str)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_the_code_is_the_zip_that_was_built(deployed: Site, strategy: str) -> None:
+def test_the_code_is_the_zip_that_was_built(installation: Site, strategy: str) -> None:
     digest = base64.b64decode(configuration(strategy)["CodeSha256"]).hex()
-    assert digest == sha256(deployed.folder / "layer" / "dist" / "function.zip")
+    assert digest == sha256(installation.folder / "layer" / "dist" / "function.zip")
 
 
-def test_the_layer_is_the_zip_that_was_verified(deployed: Site) -> None:
+def test_the_layer_is_the_zip_that_was_verified(installation: Site) -> None:
     layer = boto3.client("lambda").get_layer_version(LayerName=f"{PROJECT}-layer", VersionNumber=1)
     assert base64.b64decode(layer["Content"]["CodeSha256"]).hex() == sha256(
-        deployed.folder / TARGET.zip.relative_to(ROOT)
+        installation.folder / TARGET.zip.relative_to(ROOT)
     )
     assert (layer["CompatibleRuntimes"], layer["CompatibleArchitectures"]) == (["python3.13"], ["x86_64"])
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_strategies_share_nothing_but_the_bucket(deployed: Site, strategy: str) -> None:
+def test_strategies_share_nothing_but_the_bucket(installation: Site, strategy: str) -> None:
     variables = configuration(strategy)["Environment"]["Variables"]
-    fake = deployed.alpaca[strategy]
+    fake = installation.alpaca[strategy]
     expected = {
         "STRATEGY": strategy,
         "BROKER": "alpaca",
@@ -491,17 +488,17 @@ def test_strategies_share_nothing_but_the_bucket(deployed: Site, strategy: str) 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_log_group_was_there_before_the_function_and_keeps_its_lines_for_400_days(
-    deployed: Site, strategy: str
+    installation: Site, strategy: str
 ) -> None:
     (found,) = boto3.client("logs").describe_log_groups(logGroupNamePrefix=group(strategy))["logGroups"]
     function = boto3.client("lambda").get_function_configuration(FunctionName=f"{PROJECT}-{strategy}", Qualifier="1")
-    made = datetime.fromtimestamp(found["creationTime"] / 1000, UTC)
-    assert made < datetime.fromisoformat(function["LastModified"])
+    must_make = datetime.fromtimestamp(found["creationTime"] / 1000, UTC)
+    assert must_make < datetime.fromisoformat(function["LastModified"])
     assert found["retentionInDays"] == 400
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_the_role_may_do_this_and_nothing_else(deployed: Site, strategy: str) -> None:
+def test_the_role_may_do_this_and_nothing_else(installation: Site, strategy: str) -> None:
     iam, role = boto3.client("iam"), f"{PROJECT}-{strategy}"
     assert configuration(strategy)["Role"] == f"arn:aws:iam::{ACCOUNT}:role/{role}"
     assert iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"] == []
@@ -510,8 +507,8 @@ def test_the_role_may_do_this_and_nothing_else(deployed: Site, strategy: str) ->
     rights = {
         (action, resource)
         for statement in document["Statement"]
-        for action in listed(statement["Action"])
-        for resource in listed(statement["Resource"])
+        for action in as_list(statement["Action"])
+        for resource in as_list(statement["Resource"])
     }
     assert {(statement["Effect"], *sorted(statement.keys() - {"Sid"})) for statement in document["Statement"]} == {
         ("Allow", "Action", "Effect", "Resource")
@@ -529,7 +526,7 @@ def test_the_role_may_do_this_and_nothing_else(deployed: Site, strategy: str) ->
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_only_lambda_may_take_the_role(deployed: Site, strategy: str) -> None:
+def test_only_lambda_may_take_the_role(installation: Site, strategy: str) -> None:
     trust: Any = boto3.client("iam").get_role(RoleName=f"{PROJECT}-{strategy}")["Role"]["AssumeRolePolicyDocument"]
     (statement,) = trust["Statement"]
     assert (statement["Effect"], statement["Action"], statement["Principal"]) == (
@@ -539,7 +536,7 @@ def test_only_lambda_may_take_the_role(deployed: Site, strategy: str) -> None:
     )
 
 
-def listed(value: str | list[str]) -> list[str]:
+def as_list(value: str | list[str]) -> list[str]:
     return [value] if isinstance(value, str) else value
 
 
@@ -547,7 +544,7 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_the_bucket_is_private_versioned_and_encrypted(deployed: Site) -> None:
+def test_the_bucket_is_private_versioned_and_encrypted(installation: Site) -> None:
     s3 = boto3.client("s3")
     assert s3.get_public_access_block(Bucket=BUCKET)["PublicAccessBlockConfiguration"] == dict.fromkeys(
         ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
@@ -559,7 +556,7 @@ def test_the_bucket_is_private_versioned_and_encrypted(deployed: Site) -> None:
     assert s3.get_bucket_versioning(Bucket=BUCKET)["Status"] == "Enabled"
 
 
-def test_the_bucket_answers_over_tls_only(deployed: Site) -> None:
+def test_the_bucket_answers_over_tls_only(installation: Site) -> None:
     (statement,) = json.loads(boto3.client("s3").get_bucket_policy(Bucket=BUCKET)["Policy"])["Statement"]
     del statement["Sid"]
     assert statement == {
@@ -571,7 +568,7 @@ def test_the_bucket_answers_over_tls_only(deployed: Site) -> None:
     }
 
 
-def test_old_records_and_replaced_objects_go_by_themselves(deployed: Site) -> None:
+def test_old_records_and_replaced_objects_go_by_themselves(installation: Site) -> None:
     rules = boto3.client("s3").get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]
     expiring = {rule["Filter"]["Prefix"]: rule["Expiration"]["Days"] for rule in rules if "Expiration" in rule}
     replaced = [
@@ -587,7 +584,7 @@ OF_LAMBDA = {
     "duration": ("Duration", "Maximum", 240_000),
 }
 OF_THE_LOG = {
-    "halted": ("Halted", "Sum", 1),
+    "run_while_halted": ("Halted", "Sum", 1),
     "interrupted": ("Interrupted", "Sum", 1),
     "order-rejected": ("OrdersRejected", "Sum", 1),
     "unprotected": ("Unprotected", "Maximum", 1),
@@ -599,7 +596,7 @@ def alarms() -> dict[str, Any]:
     return {alarm["AlarmName"]: alarm for page in pages for alarm in page["MetricAlarms"]}
 
 
-def test_there_are_these_alarms_and_each_tells_the_topic(deployed: Site) -> None:
+def test_there_are_these_alarms_and_each_tells_the_topic(installation: Site) -> None:
     found = alarms()
     kinds = (*OF_LAMBDA, *OF_THE_LOG, "missing-run")
     assert found.keys() == {f"{PROJECT}-{strategy}-{kind}" for strategy in STRATEGIES for kind in kinds}
@@ -610,7 +607,7 @@ def test_there_are_these_alarms_and_each_tells_the_topic(deployed: Site) -> None
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("kind", [*OF_LAMBDA, *OF_THE_LOG])
-def test_an_alarm_watches_its_strategy(deployed: Site, strategy: str, kind: str) -> None:
+def test_an_alarm_watches_its_strategy(installation: Site, strategy: str, kind: str) -> None:
     alarm = alarms()[f"{PROJECT}-{strategy}-{kind}"]
     if kind in OF_LAMBDA:
         namespace, dimension = "AWS/Lambda", {"Name": "FunctionName", "Value": f"{PROJECT}-{strategy}"}
@@ -623,7 +620,7 @@ def test_an_alarm_watches_its_strategy(deployed: Site, strategy: str, kind: str)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_scheduled_runs_are_compared_with_those_that_reported(deployed: Site, strategy: str) -> None:
+def test_scheduled_runs_are_compared_with_those_that_reported(installation: Site, strategy: str) -> None:
     queries = {query["Id"]: query for query in alarms()[f"{PROJECT}-{strategy}-missing-run"]["Metrics"]}
     stats = {name: query["MetricStat"] for name, query in queries.items() if "MetricStat" in query}
     metrics = {name: (*stat["Metric"].values(), stat["Stat"], stat["Period"]) for name, stat in stats.items()}
@@ -650,7 +647,7 @@ def test_scheduled_runs_are_compared_with_those_that_reported(deployed: Site, st
     ],
 )
 def test_the_alarm_rings_when_a_scheduled_run_does_not_report_and_only_then(
-    deployed: Site, scheduled: Sequence[int], reported: Sequence[int], rings: bool
+    installation: Site, scheduled: Sequence[int], reported: Sequence[int], rings: bool
 ) -> None:
     """Minutes of an hour in which the rule was due and runs reported; the alarm is evaluated each minute after."""
     alarm = alarms()[f"{PROJECT}-trend-missing-run"]
@@ -663,12 +660,12 @@ def test_the_alarm_rings_when_a_scheduled_run_does_not_report_and_only_then(
     assert any(rang) == rings
 
 
-def test_alarms_reach_the_address_that_was_set(deployed: Site) -> None:
+def test_alarms_reach_the_address_that_was_set(installation: Site) -> None:
     (subscription,) = boto3.client("sns").list_subscriptions_by_topic(TopicArn=TOPIC)["Subscriptions"]
     assert (subscription["Protocol"], subscription["Endpoint"]) == ("email", "owner@example.com")
 
 
-def test_the_topic_takes_messages_from_this_accounts_alarms_over_tls_only(deployed: Site) -> None:
+def test_the_topic_takes_messages_from_this_accounts_alarms_over_tls_only(installation: Site) -> None:
     policy = json.loads(boto3.client("sns").get_topic_attributes(TopicArn=TOPIC)["Attributes"]["Policy"])
     allowed, denied = policy["Statement"]
     assert (allowed["Effect"], allowed["Principal"]) == ("Allow", {"Service": "cloudwatch.amazonaws.com"})
@@ -676,18 +673,18 @@ def test_the_topic_takes_messages_from_this_accounts_alarms_over_tls_only(deploy
     assert (denied["Effect"], denied["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
 
 
-def test_the_saved_queries_are_the_files(deployed: Site) -> None:
+def test_the_saved_queries_are_the_files(installation: Site) -> None:
     saved = {
         query["name"]: (query["queryString"], sorted(query["logGroupNames"]))
         for query in boto3.client("logs").describe_query_definitions()["queryDefinitions"]
     }
-    files = (deployed.folder / "terraform" / "queries").glob("*.cwli")
+    files = (installation.folder / "terraform" / "queries").glob("*.cwli")
     groups = [group(strategy) for strategy in STRATEGIES]
     assert saved == {f"{PROJECT}/{file.stem}": (file.read_text().strip(), groups) for file in files}
     assert len(saved) >= 6
 
 
-def test_the_dashboard_shows_every_strategy(deployed: Site) -> None:
+def test_the_dashboard_shows_every_strategy(installation: Site) -> None:
     body = json.loads(boto3.client("cloudwatch").get_dashboard(DashboardName=PROJECT)["DashboardBody"])
     text = json.dumps(body["widgets"])
     for metric in ("EquityUsd", "Runs", "Orders", "Duration"):
@@ -701,17 +698,17 @@ def test_the_dashboard_shows_every_strategy(deployed: Site) -> None:
 
 
 @pytest.fixture(scope="module")
-def ran(deployed: Site) -> Run:
+def ran(installation: Site) -> Run:
     """The schedule's first event for trend."""
-    return fired(deployed, "trend", deployed.event())
+    return fire(installation, "trend", installation.event())
 
 
 def test_the_scheduled_event_places_orders_at_alpaca(ran: Run) -> None:
     assert (ran.report["status"], ran.orders) == ("TRADED", {("KO", "buy"), ("PEP", "buy"), ("MCD", "sell")})
 
 
-def test_the_other_strategys_account_is_left_alone(deployed: Site, ran: Run) -> None:
-    assert deployed.alpaca["interval"].orders == []
+def test_the_other_strategys_account_is_left_alone(installation: Site, ran: Run) -> None:
+    assert installation.alpaca["interval"].orders == []
 
 
 def test_the_journal_has_the_claim_and_the_record_of_the_run(ran: Run) -> None:
@@ -793,30 +790,30 @@ def test_a_run_that_was_cut_off_is_what_its_alarm_counts(ran: Run) -> None:
 
 
 @pytest.fixture(scope="module")
-def repeated(deployed: Site, ran: Run) -> Run:
+def repeat(installation: Site, ran: Run) -> Run:
     """The same event a second time: AWS delivers at least once."""
-    deployed.alpaca["trend"].hold("MCD", 5, 100)  # there would be something to sell
-    return fired(deployed, "trend", ran.event)
+    installation.alpaca["trend"].hold("MCD", 5, 100)  # there would be something to sell
+    return fire(installation, "trend", ran.event)
 
 
-def test_the_same_event_again_places_nothing(repeated: Run) -> None:
-    assert (repeated.report["status"], repeated.orders) == ("ALREADY_RAN", set())
+def test_the_same_event_again_places_nothing(repeat: Run) -> None:
+    assert (repeat.report["status"], repeat.orders) == ("ALREADY_RAN", set())
 
 
-def test_a_repeated_event_is_not_counted_as_a_run(repeated: Run) -> None:
-    assert metrics("trend", repeated.lines) == {}
+def test_a_repeated_event_is_not_counted_as_a_run(repeat: Run) -> None:
+    assert metrics("trend", repeat.lines) == {}
 
 
 @pytest.fixture(scope="module")
-def other_ran(deployed: Site, repeated: Run) -> Run:
+def other_ran(installation: Site, repeat: Run) -> Run:
     """The same slot for interval."""
-    return fired(deployed, "interval", repeated.event)
+    return fire(installation, "interval", repeat.event)
 
 
-def test_the_other_strategy_runs_for_the_same_slot_on_its_own_account(deployed: Site, other_ran: Run) -> None:
+def test_the_other_strategy_runs_for_the_same_slot_on_its_own_account(installation: Site, other_ran: Run) -> None:
     assert other_ran.report["status"] == "TRADED"
     assert other_ran.report["strategy"] == "interval"
-    mine, its = ({order.client_order_id for order in deployed.alpaca[name].orders} for name in STRATEGIES)
+    mine, its = ({order.client_order_id for order in installation.alpaca[name].orders} for name in STRATEGIES)
     assert not mine & its
     assert {key.split("/")[1] for key in journal()} == set(STRATEGIES)
 
@@ -825,52 +822,52 @@ def test_the_other_strategy_runs_for_the_same_slot_on_its_own_account(deployed: 
 
 
 @pytest.fixture(scope="module")
-def halted(deployed: Site, other_ran: Run) -> Run:
+def run_while_halted(installation: Site, other_ran: Run) -> Run:
     """The next slot of trend, after make halt of all."""
-    deployed.made("halt")
-    return fired(deployed, "trend", deployed.event())
+    installation.must_make("halt")
+    return fire(installation, "trend", installation.event())
 
 
-def test_a_halted_strategy_places_nothing(halted: Run) -> None:
-    assert (halted.report["status"], halted.orders) == ("HALTED", set())
+def test_a_halted_strategy_places_nothing(run_while_halted: Run) -> None:
+    assert (run_while_halted.report["status"], run_while_halted.orders) == ("HALTED", set())
 
 
-def test_a_halt_is_what_the_alarm_counts(halted: Run) -> None:
-    counted = metrics("trend", halted.lines)
+def test_a_halt_is_what_the_alarm_counts(run_while_halted: Run) -> None:
+    counted = metrics("trend", run_while_halted.lines)
     assert (counted["Halted"], counted["Runs"]) == ([1.0], [1.0])
 
 
 @pytest.fixture(scope="module")
-def resumed(deployed: Site, halted: Run) -> Run:
+def run_after_resume(installation: Site, run_while_halted: Run) -> Run:
     """The slot after that, after make resume."""
-    deployed.made("resume", STRATEGY="trend")
-    return fired(deployed, "trend", deployed.event())
+    installation.must_make("resume", STRATEGY="trend")
+    return fire(installation, "trend", installation.event())
 
 
-def test_a_resumed_strategy_goes_on(resumed: Run) -> None:
-    assert resumed.report["status"] == "TRADED"
-    assert ("MCD", "sell") in resumed.orders
+def test_a_resumed_strategy_goes_on(run_after_resume: Run) -> None:
+    assert run_after_resume.report["status"] == "TRADED"
+    assert ("MCD", "sell") in run_after_resume.orders
 
 
 # --- make invoke, make logs ---
 
 
-def invoked(site: Site) -> dict[str, Any]:
+def invoke(site: Site) -> dict[str, Any]:
     """What make invoke says in JSON, of a slot that may have been used."""
     event = json.dumps({"time": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:00Z}"})
-    answer: dict[str, Any] = json.loads(site.made("invoke", STRATEGY="trend", EVENT=event, JSON="1"))
+    answer: dict[str, Any] = json.loads(site.must_make("invoke", STRATEGY="trend", EVENT=event, JSON="1"))
     assert answer["payload"]["slot"] == answer["event"]["time"]
     return answer
 
 
-def test_make_invoke_shows_the_result_and_the_end_of_the_log(deployed: Site, resumed: Run) -> None:
-    answer = invoked(deployed)
+def test_make_invoke_shows_the_result_and_the_end_of_the_log(installation: Site, run_after_resume: Run) -> None:
+    answer = invoke(installation)
     assert (answer["version"], answer["error"], answer["payload"]["strategy"]) == ("1", "", "trend")
     assert "run" in {line.get("message") for line in answer["log"] if isinstance(line, dict)}
 
 
-def test_make_logs_asks_the_log_group_of_the_strategy(deployed: Site, resumed: Run) -> None:
-    answer = json.loads(deployed.made("logs", QUERY="runs", SINCE="1h", STRATEGY="trend", JSON="1"))
+def test_make_logs_asks_the_log_group_of_the_strategy(installation: Site, run_after_resume: Run) -> None:
+    answer = json.loads(installation.must_make("logs", QUERY="runs", SINCE="1h", STRATEGY="trend", JSON="1"))
     assert answer["log_groups"] == [group("trend")]
     assert answer["rows"]  # which of them is not for moto to say: it knows no filter
 
@@ -879,70 +876,70 @@ def test_make_logs_asks_the_log_group_of_the_strategy(deployed: Site, resumed: R
 
 
 @pytest.fixture(scope="module")
-def released(deployed: Site, resumed: Run) -> Site:
+def release(installation: Site, run_after_resume: Run) -> Site:
     """Other code, deployed after make bootstrap."""
-    deployed.made("bootstrap", REPOSITORY="none")
-    code = deployed.folder / "function" / "lambda_function.py"
+    installation.must_make("bootstrap", REPOSITORY="none")
+    code = installation.folder / "function" / "lambda_function.py"
     old, new = "return run(event, context)", 'return {**run(event, context), "detail": "of the new release"}'
     assert old in code.read_text()
     code.write_text(code.read_text().replace(old, new))
-    deployed.made("deploy")
-    return deployed
+    installation.must_make("deploy")
+    return installation
 
 
-def test_the_new_release_is_live_in_every_strategy(released: Site) -> None:
+def test_the_new_release_is_live_in_every_strategy(release: Site) -> None:
     assert [live_version(strategy) for strategy in STRATEGIES] == ["2", "2"]
 
 
-def test_what_is_invoked_is_the_new_code(released: Site) -> None:
-    answer = invoked(released)
+def test_what_is_invoked_is_the_new_code(release: Site) -> None:
+    answer = invoke(release)
     assert (answer["version"], answer["payload"]["detail"]) == ("2", "of the new release")
 
 
-def test_a_strategy_that_was_halted_stays_halted_through_a_deployment(released: Site) -> None:
+def test_a_strategy_that_was_halted_stays_halted_through_a_deployment(release: Site) -> None:
     names = {f"/{PROJECT}/{strategy}/halt": strategy for strategy in STRATEGIES}
     switches = boto3.client("ssm").get_parameters(Names=list(names))["Parameters"]
     assert {names[each["Name"]]: each["Value"] for each in switches} == {"trend": "false", "interval": "true"}
 
 
-def test_after_bootstrap_the_state_is_in_its_bucket(released: Site) -> None:
+def test_after_bootstrap_the_state_is_in_its_bucket(release: Site) -> None:
     kept = boto3.client("s3").get_object(Bucket=STATE_BUCKET, Key=f"{PROJECT}.tfstate")["Body"].read()
     assert {"aws_lambda_function", "aws_s3_bucket"} <= {each["type"] for each in json.loads(kept)["resources"]}
-    assert not (released.folder / "terraform" / "terraform.tfstate").exists()
+    assert not (release.folder / "terraform" / "terraform.tfstate").exists()
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_after_bootstrap_a_boundary_holds_the_functions_role(released: Site, strategy: str) -> None:
+def test_after_bootstrap_a_boundary_holds_the_functions_role(release: Site, strategy: str) -> None:
     role = boto3.client("iam").get_role(RoleName=f"{PROJECT}-{strategy}")["Role"]
     assert role["PermissionsBoundary"]["PermissionsBoundaryArn"] == f"arn:aws:iam::{ACCOUNT}:policy/{BOUNDARY}"
 
 
 @pytest.fixture(scope="module")
-def rolled_back(released: Site) -> Site:
+def rollback(release: Site) -> Site:
     """trend on the version before."""
-    released.made("rollback", STRATEGY="trend")
-    return released
+    release.must_make("rollback", STRATEGY="trend")
+    return release
 
 
-def test_a_rollback_moves_the_alias_of_that_strategy_only(rolled_back: Site) -> None:
+def test_a_rollback_moves_the_alias_of_that_strategy_only(rollback: Site) -> None:
     assert [live_version(strategy) for strategy in STRATEGIES] == ["2", "1"]
 
 
-def test_after_the_rollback_the_old_code_runs(rolled_back: Site) -> None:
-    answer = invoked(rolled_back)
+def test_after_the_rollback_the_old_code_runs(rollback: Site) -> None:
+    answer = invoke(rollback)
     assert answer["version"] == "1"
     assert answer["payload"]["detail"] != "of the new release"
 
 
-def test_the_same_code_deployed_again_does_not_undo_the_rollback(rolled_back: Site) -> None:
-    refused = rolled_back.make("deploy")
-    assert refused.returncode != 0
-    assert "UNDO_ROLLBACK=1" in refused.stderr
+def test_the_same_code_deployed_again_does_not_undo_the_rollback(rollback: Site) -> None:
+    refusal = rollback.make("deploy")
+    assert refusal.returncode != 0
+    assert "UNDO_ROLLBACK=1" in refusal.stderr
     assert live_version("trend") == "1"
 
 
-def test_no_secret_was_logged_or_recorded(rolled_back: Site) -> None:
-    texts = dict(written_in_aws())
+def test_no_secret_was_logged_or_recorded(rollback: Site) -> None:
+    texts = dict(texts_in_aws())
     assert leaks(texts) == []
     assert sum(name.startswith("runs/") and name.endswith(".json") for name in texts) >= 4
 
@@ -951,25 +948,25 @@ def test_no_secret_was_logged_or_recorded(rolled_back: Site) -> None:
 
 
 @pytest.fixture(scope="module")
-def destroyed(rolled_back: Site) -> Site:
+def aftermath(rollback: Site) -> Site:
     """Everything taken down, and the journal kept."""
-    rolled_back.made("destroy", CONFIRM=PROJECT, KEEP_JOURNAL="kept")
-    return rolled_back
+    rollback.must_make("destroy", CONFIRM=PROJECT, KEEP_JOURNAL="kept")
+    return rollback
 
 
-def test_nothing_is_left_but_what_make_bootstrap_made(destroyed: Site) -> None:
+def test_nothing_is_left_but_what_make_bootstrap_made(aftermath: Site) -> None:
     assert everything() == {"buckets": [STATE_BUCKET], "policies": [BOUNDARY]}
 
 
-def test_the_state_knows_of_nothing_any_more(destroyed: Site) -> None:
+def test_the_state_knows_of_nothing_any_more(aftermath: Site) -> None:
     kept = boto3.client("s3").get_object(Bucket=STATE_BUCKET, Key=f"{PROJECT}.tfstate")["Body"].read()
     assert json.loads(kept)["resources"] == []
 
 
-def test_the_journal_that_was_to_be_kept_is_here(destroyed: Site) -> None:
-    kept = {path.parent.parent.name for path in (destroyed.folder / "kept" / "runs").rglob("*.json")}
+def test_the_journal_that_was_to_be_kept_is_here(aftermath: Site) -> None:
+    kept = {path.parent.parent.name for path in (aftermath.folder / "kept" / "runs").rglob("*.json")}
     assert kept == set(STRATEGIES)
 
 
-def test_no_secret_was_said_or_written_until_the_end(destroyed: Site) -> None:
-    assert leaks(dict(written_here(destroyed))) == []
+def test_no_secret_was_said_or_written_until_the_end(aftermath: Site) -> None:
+    assert leaks(dict(texts_here(aftermath))) == []

@@ -31,12 +31,12 @@ type Bootstrap = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture(scope="module")
 def account() -> Iterator[dict[str, str]]:
     """One account for all: a second project, or a second laptop, meets what the first has made."""
-    terraform_here.needed()
-    with pytest.MonkeyPatch.context() as patch, aws.account(patch) as variables:
+    terraform_here.require()
+    with aws.account() as variables:
         yield variables
 
 
-def copied(laptop: Path) -> Path:
+def copy_configuration(laptop: Path) -> Path:
     """The configuration as git has it, on a laptop; gives its folder there."""
     local = shutil.ignore_patterns(".terraform*", "*.tfstate*", "backend.tf")
     return shutil.copytree(ROOT / "terraform" / "bootstrap", laptop / "terraform" / "bootstrap", ignore=local)
@@ -48,7 +48,7 @@ def bootstrap(account: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
 
     def call(**variables: str) -> subprocess.CompletedProcess[str]:
         laptop = tmp_path_factory.mktemp("laptop")
-        copied(laptop)
+        copy_configuration(laptop)
         kept = {name: os.environ[name] for name in SETTINGS if name in os.environ}
         done = subprocess.run(
             [sys.executable, "-m", "scripts.cloud.bootstrap"],
@@ -104,7 +104,7 @@ def about(role_arn: str, action: str, resource: str) -> list[dict[str, Any]]:
     ]
 
 
-def allowed(role_arn: str, action: str, resource: str) -> bool:
+def allows(role_arn: str, action: str, resource: str) -> bool:
     """Whether IAM would allow it, where all conditions are met."""
     effects = [each["Effect"] for each in about(role_arn, action, resource)]
     return "Allow" in effects and "Deny" not in effects
@@ -115,8 +115,8 @@ def allowed(role_arn: str, action: str, resource: str) -> bool:
 
 @pytest.mark.slow
 def test_validations_and_conditionals(tmp_path: Path) -> None:
-    terraform_here.needed()
-    folder = copied(tmp_path)
+    terraform_here.require()
+    folder = copy_configuration(tmp_path)
     for words in (["init", "-backend=false"], ["test"]):
         done = subprocess.run(
             ["terraform", *words, "-no-color"], cwd=folder, capture_output=True, text=True, check=False, timeout=200
@@ -220,13 +220,13 @@ def test_plan_trusts_its_pull_requests_too(outputs: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", ["alpacauser", "alpacapw", "other"])
 @pytest.mark.parametrize("action", ["GetParameter", "GetParameters", "GetParametersByPath", "GetParameterHistory"])
 def test_no_role_of_githubs_can_read_a_secret(outputs: dict[str, Any], role: str, name: str, action: str) -> None:
-    assert not allowed(outputs[role], f"ssm:{action}", f"{PARAMETER}/{name}")
-    assert not allowed(outputs[role], f"ssm:{action}", "arn:aws:ssm:us-east-1:123456789012:parameter/prophet-trader")
+    assert not allows(outputs[role], f"ssm:{action}", f"{PARAMETER}/{name}")
+    assert not allows(outputs[role], f"ssm:{action}", "arn:aws:ssm:us-east-1:123456789012:parameter/prophet-trader")
 
 
 @pytest.mark.parametrize("role", ["plan_role_arn", "deploy_role_arn"])
 def test_both_roles_can_read_the_halt_switch(outputs: dict[str, Any], role: str) -> None:
-    assert allowed(outputs[role], "ssm:GetParameter", f"{PARAMETER}/halt")
+    assert allows(outputs[role], "ssm:GetParameter", f"{PARAMETER}/halt")
 
 
 def test_deploy_makes_roles_inside_the_boundary_only(outputs: dict[str, Any]) -> None:
@@ -240,13 +240,13 @@ def test_deploy_makes_roles_inside_the_boundary_only(outputs: dict[str, Any]) ->
 )
 def test_deploy_cannot_make_itself_an_administrator(outputs: dict[str, Any], action: str) -> None:
     for resource in (f"{ROLE}-trend", f"{ROLE}-ci-deploy", outputs["boundary_arn"]):
-        assert not allowed(outputs["deploy_role_arn"], f"iam:{action}", resource)
+        assert not allows(outputs["deploy_role_arn"], f"iam:{action}", resource)
 
 
 @pytest.mark.parametrize("action", ["PutRolePolicy", "PassRole", "DeleteRole", "TagRole"])
 def test_deploy_leaves_its_own_roles_alone(outputs: dict[str, Any], action: str) -> None:
-    assert allowed(outputs["deploy_role_arn"], f"iam:{action}", f"{ROLE}-trend")
-    assert not allowed(outputs["deploy_role_arn"], f"iam:{action}", f"{ROLE}-ci-plan")
+    assert allows(outputs["deploy_role_arn"], f"iam:{action}", f"{ROLE}-trend")
+    assert not allows(outputs["deploy_role_arn"], f"iam:{action}", f"{ROLE}-ci-plan")
 
 
 def test_deploy_passes_roles_to_lambda_only(outputs: dict[str, Any]) -> None:
@@ -256,17 +256,17 @@ def test_deploy_passes_roles_to_lambda_only(outputs: dict[str, Any]) -> None:
 
 def test_only_deploy_writes_the_state_and_only_the_roots(outputs: dict[str, Any]) -> None:
     state = f"arn:aws:s3:::{STATE_BUCKET}"
-    assert allowed(outputs["deploy_role_arn"], "s3:PutObject", f"{state}/prophet-trader.tfstate")
-    assert allowed(outputs["deploy_role_arn"], "s3:DeleteObject", f"{state}/prophet-trader.tfstate.tflock")
-    assert not allowed(outputs["deploy_role_arn"], "s3:PutObject", f"{state}/bootstrap.tfstate")
-    assert not allowed(outputs["plan_role_arn"], "s3:PutObject", f"{state}/prophet-trader.tfstate")
+    assert allows(outputs["deploy_role_arn"], "s3:PutObject", f"{state}/prophet-trader.tfstate")
+    assert allows(outputs["deploy_role_arn"], "s3:DeleteObject", f"{state}/prophet-trader.tfstate.tflock")
+    assert not allows(outputs["deploy_role_arn"], "s3:PutObject", f"{state}/bootstrap.tfstate")
+    assert not allows(outputs["plan_role_arn"], "s3:PutObject", f"{state}/prophet-trader.tfstate")
 
 
 def test_neither_role_can_touch_the_journal(outputs: dict[str, Any]) -> None:
     record = f"arn:aws:s3:::prophet-trader-{ACCOUNT}-{REGION}/runs/trend/2026-01-02/x.json"
     for role in ("plan_role_arn", "deploy_role_arn"):
         for action in ("PutObject", "DeleteObject", "DeleteObjectVersion"):
-            assert not allowed(outputs[role], f"s3:{action}", record)
+            assert not allows(outputs[role], f"s3:{action}", record)
 
 
 # --- once more, and beside others ---

@@ -33,7 +33,7 @@ def terraform(folder: Path, *arguments: str) -> str:
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The configuration, ready to be tested, without what a deployment may have left in it."""
-    terraform_here.needed()
+    terraform_here.require()
     folder = tmp_path_factory.mktemp("terraform") / "terraform"
     ignored = shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars", "backend.tf")
     shutil.copytree(TERRAFORM, folder, ignore=ignored)

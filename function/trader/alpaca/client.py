@@ -19,8 +19,8 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from trader.broker.base import BrokerError
 from trader.logs import one_line
+from trader.model import BrokerError
 
 logger = logging.getLogger(__name__)
 

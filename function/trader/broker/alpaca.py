@@ -10,19 +10,12 @@ from http import HTTPStatus
 from typing import TypeGuard
 
 from trader.alpaca.client import AlpacaClient, Json, NoAnswerError, RefusedError
-from trader.broker.base import (
-    DEAD,
-    BrokerError,
-    MarketClock,
-    OrderRejectedError,
-    OrderStateUnknownError,
-    UnexpectedResponseError,
-)
+from trader.broker.base import MarketClock, OrderRejectedError, OrderStateUnknownError, UnexpectedResponseError
 from trader.logs import one_line
-from trader.model import Account, Code, OpenOrder, Order, Position, Side
-from trader.schedule.slot import present
+from trader.model import Account, BrokerError, Code, OpenOrder, Order, OrderStatus, OrderType, Position, Side
+from trader.schedule.base import present
 
-logger = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 MAX_TEXT_CHARACTERS = 200
 """Of what Alpaca says of an account, a position or an order; its ids have 36 letters, an owner's order id up to 128."""
@@ -73,7 +66,7 @@ class AlpacaBroker:
         """Every holding in US stocks, by symbol; whatever else the account holds is left alone."""
         records = _list("GET /positions", self._client.get("/positions"))
         if unknown := [record.name for record in records if not record.asset_class]:
-            logger.warning("Alpaca: GET /positions: left alone without an asset class: %s", ", ".join(unknown))
+            LOG.warning("Alpaca: GET /positions: left alone without an asset class: %s", ", ".join(unknown))
         return {
             record.text("symbol"): Position(
                 symbol=record.text("symbol"),
@@ -90,7 +83,7 @@ class AlpacaBroker:
         """Every order in US stocks still being worked on, legs of brackets included."""
         return tuple(_open_order(record) for record in self._orders({"status": "open", "nested": "false"}))
 
-    def placed(self, since: datetime, until: datetime) -> tuple[Order, ...]:
+    def list_orders(self, since: datetime, until: datetime) -> tuple[Order, ...]:
         """Every order in US stocks submitted between the two, whatever became of it, legs of brackets left out."""
         span = {"after": since.isoformat(), "until": until.isoformat()}
         placed = []
@@ -98,7 +91,7 @@ class AlpacaBroker:
             try:
                 placed.append(_read_placed_order(record))
             except _UnusableAnswerError as error:  # such as an order by hand of a kind that the bot has none of
-                logger.warning("%s; the order is left alone", error)
+                LOG.warning("%s; the order is left alone", error)
         return tuple(placed)
 
     def _orders(self, query: Mapping[str, object]) -> "list[_Fields]":
@@ -131,7 +124,7 @@ class AlpacaBroker:
             raise OrderStateUnknownError(f"{error}; order {order.client_order_id} may have been accepted") from error
         except _UnusableAnswerError as error:
             raise OrderStateUnknownError(f"{error}; order {order.client_order_id} was probably accepted") from error
-        if placed.status in DEAD and not placed.filled_quantity:
+        if placed.came_to_nothing:
             raise OrderRejectedError(f"Alpaca: order {order.client_order_id} was {placed.status} as it was placed")
         return placed
 
@@ -194,6 +187,13 @@ class _Fields:
         if len(value) > MAX_TEXT_CHARACTERS or not value.isprintable():
             raise self._unusable(name, f"{MAX_TEXT_CHARACTERS} printable characters at most")
         return value
+
+    def order_status(self) -> OrderStatus:
+        word = self.text("status")
+        status = OrderStatus(word)
+        if status is OrderStatus.OTHER:
+            LOG.warning("Alpaca: %s: an order has the status %r, which is not a documented one", self._call, word)
+        return status
 
     @property
     def order_class(self) -> str:
@@ -295,7 +295,7 @@ def _match_order(order: Order, record: _Fields) -> Order:
         stop_loss_usd=stop_loss_usd,
         take_profit_usd=take_profit_usd,
         order_id=record.text("id"),
-        status=record.text("status"),
+        status=record.order_status(),
         filled_quantity=record.number("filled_qty"),
         filled_price_usd=record.number_or_none("filled_avg_price"),
     )
@@ -334,7 +334,7 @@ def _request(order: Order) -> dict[str, object]:
     body: dict[str, object] = {
         "symbol": order.symbol,
         "side": order.side.value,
-        "type": "market",
+        "type": OrderType.MARKET.value,
         "time_in_force": "day",
         "qty": _decimal_text(order.quantity),
         "client_order_id": order.client_order_id,

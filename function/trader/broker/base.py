@@ -1,22 +1,14 @@
-"""Broker: the account, its positions and its orders. Two adapters ship: alpaca.py and embedded.py."""
+"""What a broker is: the account, its positions and its orders. Two adapters ship: alpaca.py and embedded.py."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, Self
 
-from trader.model import Account, Code, OpenOrder, Order, Position
-
-DEAD = frozenset({"rejected", "canceled", "expired", "suspended"})
-"""Statuses of orders that will not be filled any further."""
-
-UNKNOWN = "unknown"
-"""Ours, of an order that was sent and whose fate nobody can tell."""
-
-
-class BrokerError(Exception):
-    """The broker did not answer, or answered nonsense: nothing is known, so the run stops."""
+from trader.model import Account, BrokerError, Code, OpenOrder, Order, Position, Side
+from trader.schedule.base import parse_slot_id, slot_id
 
 
 class UnexpectedResponseError(BrokerError):
@@ -42,6 +34,34 @@ class OrderStateUnknownError(Exception):
         super().__init__(message)
         self.is_taken = is_taken
         self.is_refused = is_refused
+
+
+@dataclass(frozen=True, slots=True)
+class OrderId:
+    """The client order id of an order of ours, which is the same for every attempt at it: a broker takes it only once.
+
+    Its text, at most 128 characters long, is STRATEGY-SLOT-SYMBOL-SIDE, as in trend-20221228T2045Z-AAPL-buy.
+    """
+
+    strategy: str
+    slot: datetime
+    symbol: str
+    side: Side
+
+    def __str__(self) -> str:
+        return f"{self.strategy}-{slot_id(self.slot)}-{self.symbol}-{self.side}"
+
+    @classmethod
+    def parse(cls, client_order_id: str) -> Self | None:
+        """Return the parts of a client order id; None if it is none of ours, as those of a bracket's legs."""
+        match = _ORDER_ID.fullmatch(client_order_id)
+        slot = parse_slot_id(match["slot"]) if match else None
+        if match is None or slot is None:
+            return None
+        return cls(match["strategy"], slot, match["symbol"], Side(match["side"]))
+
+
+_ORDER_ID = re.compile(r"(?P<strategy>[a-z0-9-]+)-(?P<slot>\d{8}T\d{4}Z)-(?P<symbol>[A-Z0-9.]+)-(?P<side>buy|sell)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +106,9 @@ class Broker(Protocol):
 
 
 class OrderHistory(Protocol):
-    """What is read of a broker to find out what an earlier run has placed. Raises BrokerError as a Broker does."""
+    """What a broker knows of orders that earlier runs have placed. Raises BrokerError as a Broker does."""
 
-    def placed(self, since: datetime, until: datetime) -> Sequence[Order]:
+    def list_orders(self, since: datetime, until: datetime) -> Sequence[Order]:
         """At least every order submitted between the two, whoever placed it and whatever became of it, oldest first.
 
         The legs of brackets are left out. The books do not know at what price an order was decided: `price_usd` is

@@ -12,13 +12,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
 from trader import codec
-from trader.broker.base import BrokerError, MarketClock, OrderRejectedError, OrderStateUnknownError
-from trader.model import Account, Closes, Code, OpenOrder, Order, Position, Side
+from trader.broker.base import MarketClock, OrderRejectedError, OrderStateUnknownError
+from trader.model import Account, BrokerError, Closes, Code, OpenOrder, Order, OrderStatus, Position, Side
 from trader.schedule import sessions
 
 LOG = logging.getLogger("trader")
@@ -90,7 +89,7 @@ class EmbeddedBroker:
             price_usd = self._last_price_usd(order.symbol)
             filled = replace(
                 order,
-                status="filled",
+                status=OrderStatus.FILLED,
                 order_id=f"embedded-{len(book.orders) + 1}",
                 filled_quantity=order.quantity,
                 filled_price_usd=price_usd,
@@ -106,7 +105,7 @@ class EmbeddedBroker:
         with self._file():
             return self._read().orders.get(order.client_order_id)
 
-    def placed(self, since: datetime, until: datetime) -> tuple[Order, ...]:  # noqa: ARG002 the file keeps no times
+    def list_orders(self, since: datetime, until: datetime) -> tuple[Order, ...]:  # noqa: ARG002 the file keeps no times
         """Every order in the file, whenever it was; no time passes by this look, so that the past can be looked at."""
         with self._file():
             return tuple(self._read().orders.values())
@@ -147,7 +146,7 @@ class EmbeddedBroker:
             cash_usd = self._starting_cash_usd
             return _Book(cash_usd=cash_usd, last_equity_usd=cash_usd, as_of=self._now)
         try:
-            return _decode(codec.mapping(codec.loaded(self._path.read_text(encoding="utf-8"))))
+            return _check(codec.decode(_Book, codec.parse_json(self._path.read_text(encoding="utf-8"))))
         except (ValueError, KeyError, TypeError) as error:
             raise BrokerError(
                 f"ACCOUNT_FILE={self._path} is no account of the embedded broker ({type(error).__name__}: {error}); "
@@ -268,20 +267,13 @@ def _legs(order: Order) -> Iterator[OpenOrder]:
         )
 
 
-def _decode(data: Mapping[str, Any]) -> _Book:
-    book = _Book(
-        cash_usd=codec.number(data["cash_usd"]),
-        last_equity_usd=codec.number(data["last_equity_usd"]),
-        as_of=codec.moment(data["as_of"]),
-        positions={key: codec.built(Position, value) for key, value in codec.mapping(data["positions"]).items()},
-        brackets={key: codec.built(Order, value) for key, value in codec.mapping(data["brackets"]).items()},
-        orders={key: codec.built(Order, value) for key, value in codec.mapping(data["orders"]).items()},
-    )
+def _check(book: _Book) -> _Book:
+    """Return the book. Raises ValueError if it holds what no account could."""
     for symbol, position in book.positions.items():
         if position.symbol != symbol or position.quantity <= 0 or position.price_usd <= 0:
-            raise ValueError(f"the position of {symbol!r:.100} cannot be")
+            raise ValueError(f"the position of {symbol!r:.100} is invalid: quantity and price must be above 0")
     for symbol, order in book.brackets.items():
         held = book.positions.get(symbol)
         if order.symbol != symbol or not order.is_bracket or not held or order.quantity > held.quantity:
-            raise ValueError(f"the bracket of {symbol!r:.100} cannot be")
+            raise ValueError(f"the bracket of {symbol!r:.100} is invalid: it must protect no more shares than are held")
     return book

@@ -1,9 +1,10 @@
 """What a forecaster is: closes become trend lines."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from trader.deadline import Deadline
 from trader.model import Closes, Denial, Forecast
 from trader.progress import Progress, no_progress
 
@@ -19,7 +20,5 @@ class Forecasts:
 class Forecaster(Protocol):
     """Draws the trend line of each symbol."""
 
-    def forecast(
-        self, closes: Mapping[str, Closes], remaining_s: Callable[[], float], progress: Progress = no_progress
-    ) -> Forecasts:
-        """A forecast or a denial for each symbol. What is not done when `remaining_s()` reaches 0 is OUT_OF_TIME."""
+    def forecast(self, closes: Mapping[str, Closes], deadline: Deadline, progress: Progress = no_progress) -> Forecasts:
+        """Return a forecast or a denial for each symbol. What is not done by the deadline is OUT_OF_TIME."""

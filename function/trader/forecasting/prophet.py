@@ -4,7 +4,7 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from trader.deadline import Deadline
 from trader.forecasting.base import Forecasts
 from trader.model import BAR_LENGTH, NEW_YORK, Closes, Code, Denial, Forecast
 from trader.progress import Progress, no_progress
@@ -47,9 +48,7 @@ class ProphetForecaster:
         # More than there are processors: while Stan works for one fit, Python prepares the next.
         self._workers = workers or (os.cpu_count() or 1) + 1
 
-    def forecast(
-        self, closes: Mapping[str, Closes], remaining_s: Callable[[], float], progress: Progress = no_progress
-    ) -> Forecasts:
+    def forecast(self, closes: Mapping[str, Closes], deadline: Deadline, progress: Progress = no_progress) -> Forecasts:
         """See Forecaster. Fits run in threads, predictions one after another: they share NumPy's random state."""
         denials = {
             symbol: denial
@@ -59,7 +58,7 @@ class ProphetForecaster:
         models: dict[str, Forecast] = {}
         with _pool(self._workers) as pool:
             fits = {pool.submit(self.fit, series): symbol for symbol, series in closes.items() if symbol not in denials}
-            for fit in _iterate_completed(fits, remaining_s):
+            for fit in _iterate_completed(fits, deadline):
                 symbol = fits.pop(fit)
                 try:
                     models[symbol] = self.predict(symbol, closes[symbol], fit.result())
@@ -163,10 +162,10 @@ def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _iterate_completed[T](futures: Iterable[Future[T]], remaining_s: Callable[[], float]) -> Iterator[Future[T]]:
+def _iterate_completed[T](futures: Iterable[Future[T]], deadline: Deadline) -> Iterator[Future[T]]:
     """Each future when it is done, until the time is up."""
     waiting = set(futures)
-    while waiting and (left_s := remaining_s()) > 0:
+    while waiting and (left_s := deadline.remaining_s()) > 0:
         done, waiting = wait(waiting, timeout=min(left_s, 3600), return_when=FIRST_COMPLETED)
         yield from done
 

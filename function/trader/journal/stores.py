@@ -4,32 +4,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from trader.journal.base import JournalError
+
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-
-class JournalError(Exception):
-    """The journal cannot be read or written: without it nothing guards against trading twice, so the run stops."""
-
-
-class Store(Protocol):
-    """Where texts are kept by name. Every method raises JournalError if the store cannot be used."""
-
-    def create(self, name: str, text: str) -> bool:
-        """Keep a text under a name that is free; False, and no change, if it is taken. Atomic."""
-
-    def write(self, name: str, text: str) -> None:
-        """Keep a text, in the place of any before it."""
-
-    def read(self, name: str) -> str | None:
-        """The text under a name; None if there is none."""
-
-    def names(self, prefix: str, after: str = "") -> list[str]:
-        """The names that begin with a prefix, in alphabetical order; with `after` only those that come after it."""
 
 
 class Folder:
@@ -41,7 +23,7 @@ class Folder:
     def create(self, name: str, text: str) -> bool:
         """See Store. The file system refuses a second creation of the same file."""
         try:
-            with self._made(name).open("x", encoding="utf-8") as file:
+            with self._make_path(name).open("x", encoding="utf-8") as file:
                 file.write(text)
         except FileExistsError:
             return False
@@ -52,7 +34,7 @@ class Folder:
     def write(self, name: str, text: str) -> None:
         """See Store. Whole or not at all: a partial file is renamed when it is complete."""
         try:
-            path = self._made(name)
+            path = self._make_path(name)
             partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
             partial.write_text(text, encoding="utf-8")
             partial.replace(path)
@@ -73,7 +55,7 @@ class Folder:
         files = (self._path / prefix).rglob("*")
         return sorted(name for file in files if (name := str(file.relative_to(self._path))) > after and file.is_file())
 
-    def _made(self, name: str) -> Path:
+    def _make_path(self, name: str) -> Path:
         path = self._path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
@@ -88,7 +70,7 @@ class Bucket:
     def __init__(self, bucket: str, prefix: str) -> None:
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
-        self._made_client: S3Client | None = None
+        self._cached_client: S3Client | None = None
 
     def create(self, name: str, text: str) -> bool:
         """See Store. S3 refuses the second of two conditional writes.
@@ -157,13 +139,13 @@ class Bucket:
             raise kind(f"JOURNAL=s3://{self._bucket}/{self._prefix} cannot be used: {error}") from error
 
     def _client(self) -> "S3Client":
-        if self._made_client is None:
+        if self._cached_client is None:
             import boto3
             from botocore.config import Config
 
             config = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 3, "mode": "standard"})
-            self._made_client = boto3.client("s3", config=config)
-        return self._made_client
+            self._cached_client = boto3.client("s3", config=config)
+        return self._cached_client
 
 
 class _TakenError(JournalError):

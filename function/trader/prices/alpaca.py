@@ -1,9 +1,8 @@
 """Prices from Alpaca's data API: the bars of many symbols in one request, read page by page."""
 
 import logging
-import math
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import batched
@@ -12,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from trader.alpaca.client import AlpacaClient, AlpacaError, Json, RefusedError
+from trader.deadline import Deadline
 from trader.logs import MAX_REASON_CHARACTERS, one_line
 from trader.model import Closes
 from trader.prices.base import PriceSourceError, start_of
@@ -30,7 +30,7 @@ _BAD_REQUEST = frozenset({400, 422})
 
 type _Query = Mapping[str, object]
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +43,16 @@ class _Fault:
 class AlpacaPrices:
     """Closes from the IEX feed, which every account may read, adjusted for splits, dividends and spin-offs.
 
-    `interval` is 1d, 1h, 15m, 5m or 1m; `remaining_s` says how many seconds the caller has left.
+    `interval` is 1d, 1h, 15m, 5m or 1m. Nothing is asked after `deadline`.
     """
 
-    def __init__(
-        self, client: AlpacaClient, interval: str, *, remaining_s: Callable[[], float] = lambda: math.inf
-    ) -> None:
+    def __init__(self, client: AlpacaClient, interval: str, *, deadline: Deadline | None = None) -> None:
         """Nothing is asked before the first call."""
         if interval not in _TIMEFRAMES:
             raise ValueError(f"BAR_INTERVAL={interval!r}: allowed for Alpaca's prices are {', '.join(_TIMEFRAMES)}")
         self._client = client
         self._interval = interval
-        self._remaining_s = remaining_s
+        self._deadline = deadline or Deadline.never()
 
     @property
     def name(self) -> str:
@@ -137,7 +135,7 @@ class AlpacaPrices:
         """The bars by symbol, page by page."""
         seen: set[object] = set()
         while True:
-            if self._remaining_s() <= 0:
+            if self._deadline.is_over:
                 raise PriceSourceError("Alpaca: GET /stocks/bars: no time left to ask for prices")
             page = self._client.get_data("/stocks/bars", query)
             if not isinstance(page, dict) or not isinstance(page.get("bars", "none"), dict | None):
@@ -168,4 +166,4 @@ def _report(faults: Mapping[str, str], *, is_total: bool) -> None:
     if is_total:
         symbol, reason = next(iter(faults.items()))
         raise PriceSourceError(f"no prices to be had ({symbol}: {reason})")
-    log.warning("Alpaca gave no usable prices of %s", ", ".join(faults), extra={"reasons": faults})
+    LOG.warning("Alpaca gave no usable prices of %s", ", ".join(faults), extra={"reasons": faults})

@@ -10,7 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from math import inf
 from threading import Event
 from types import ModuleType
 
@@ -18,6 +17,7 @@ import pandas as pd
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_when_event_set, wait_exponential_jitter
 from tenacity.nap import sleep_using_event
 
+from trader.deadline import Deadline
 from trader.logs import MAX_REASON_CHARACTERS, one_line
 from trader.model import NEW_YORK, Closes
 from trader.prices.base import PriceSourceError, start_of
@@ -32,7 +32,7 @@ GIVE_UP_AFTER = 16
 DEADLINE_S = 90.0
 """The longest that all symbols together may take: five hundred need seven seconds."""
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,15 +60,13 @@ class _Failure:
 class YahooPrices:
     """Closes from Yahoo, adjusted for splits and dividends, in bars of `interval`: 1d, 1h, 15m, 5m or 1m.
 
-    `remaining_s` says how many seconds the caller has left; a call of `closes` takes half of them at the most.
+    A call of `closes` takes at most half of the time until `deadline`.
     """
 
-    def __init__(
-        self, interval: str, patience: Patience | None = None, *, remaining_s: Callable[[], float] = lambda: inf
-    ) -> None:
+    def __init__(self, interval: str, patience: Patience | None = None, *, deadline: Deadline | None = None) -> None:
         self._interval = interval
         self._patience = patience or Patience()
-        self._remaining_s = remaining_s
+        self._deadline = deadline or Deadline.never()
 
     @property
     def name(self) -> str:
@@ -86,7 +84,7 @@ class YahooPrices:
         """
         answers, failures = self._answers(symbols, _start(self._interval, count, now), _read_adjusted_closes, progress)
         if failures:
-            log.warning("Yahoo gave no prices of %s", ", ".join(failures), extra={"reasons": failures})
+            LOG.warning("Yahoo gave no prices of %s", ", ".join(failures), extra={"reasons": failures})
         return {symbol: closes.loc[:now].iloc[-count:] for symbol, closes in answers.items()}
 
     def bars(
@@ -103,7 +101,7 @@ class YahooPrices:
         self, symbols: Sequence[str], start: datetime, read: Callable[[pd.DataFrame], T], progress: Progress
     ) -> tuple[dict[str, T], dict[str, str]]:
         """What `read` makes of each symbol's bars, and the reasons of the symbols that have none."""
-        deadline_s = min(self._patience.deadline_s, self._remaining_s() / 2)
+        deadline_s = min(self._patience.deadline_s, self._deadline.remaining_s() / 2)
         if deadline_s <= 0:
             raise PriceSourceError(f"no time left to ask for the prices of {len(symbols)} symbols")
         # yfinance and pandas warn of deprecations thousands of times, and pandas lifts every filter at times, in all
@@ -225,5 +223,5 @@ def _collect[T](
             if done >= GIVE_UP_AFTER and not is_reached:
                 return dict.fromkeys(futures.values(), outcome)
     except TimeoutError:
-        log.warning("Yahoo took longer than %g s", deadline_s)
+        LOG.warning("Yahoo took longer than %g s", deadline_s)
     return outcomes

@@ -1,59 +1,30 @@
-"""Slots: the moment a run is for. At most one run of a strategy trades in a slot."""
+"""The slot of an event: when a run is due, and as of which moment it looks at prices and accounts."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, time, timedelta
-from pathlib import Path
 
-from trader.model import BAR_LENGTH, NEW_YORK, YEARS
-from trader.prices.file import FilePrices
+from trader.model import BAR_LENGTH, NEW_YORK, YEARS, BrokerName, PriceSourceName
 from trader.schedule import sessions
+from trader.schedule.base import MAX_EVENT_DELAY_S, MAX_EVENT_LEAD_S, EventError
 from trader.settings import Settings
-
-MAX_EVENT_DELAY_S = 300.0
-"""An event that is later is not for now any more, and its run could meet the one of the next slot."""
-
-MAX_EVENT_LEAD_S = 60.0
-"""Clocks differ a little; an event from further ahead is a mistake."""
-
 
 DUE_WITHIN = timedelta(minutes=7)
 """A schedule in UTC for one time in New York fires at two hours, and one of them is meant; no other slot is near it."""
 
 
-class EventError(ValueError):
-    """The event's time is no time, or not now."""
-
-
-def present() -> datetime:
-    """The time it is, by this machine's clock."""
-    return datetime.now(UTC)
-
-
-def slot_id(slot: datetime) -> str:
-    """A slot as it stands in order ids and in the journal: 20221228T2045Z."""
-    return slot.astimezone(UTC).strftime("%Y%m%dT%H%MZ")
-
-
-def slot_from(text: str) -> datetime | None:
-    """The slot that such an id stands for; None if it stands for none."""
-    try:
-        slot = datetime.strptime(text, "%Y%m%dT%H%MZ").replace(tzinfo=UTC)
-    except ValueError:
-        return None
-    return slot if slot_id(slot) == text else None  # strptime takes fewer digits as well
-
-
-def slot_and_now(event: object, settings: Settings, clock: datetime) -> tuple[datetime, datetime]:
-    """The slot, cut to the minute, and the moment that prices and accounts are looked at as of. Raises EventError.
+def slot_and_now(
+    event: object, settings: Settings, clock: datetime, last_bar: Callable[[], datetime]
+) -> tuple[datetime, datetime]:
+    """Return the slot, cut to the minute, and the moment as of which prices and accounts are looked at.
 
     With the embedded broker nothing outside depends on the hour, so the slot is the present, whenever it was; without
-    an event's time it is the clock's, or the end of the price file if that is the only source. With a real broker the
-    present is the clock, and an event for another time is refused.
+    an event's time it is the clock's, or, if a price file is the only source, the end of that file, whose `last_bar` is
+    asked for then. With a real broker the present is the clock's. Raises EventError for an event of another time.
     """
     time = event_time(event)
-    if settings.broker == "embedded":
-        if time is None and settings.price_sources == ("file",):
-            time = file_end(settings)
+    if settings.broker is BrokerName.EMBEDDED:
+        if time is None and settings.price_sources == (PriceSourceName.FILE,):
+            time = end_of_bar(last_bar(), settings.bar_interval)
         slot = (time or clock).replace(second=0, microsecond=0)
         return slot, slot
     if time is not None and not -MAX_EVENT_LEAD_S <= (clock - time).total_seconds() <= MAX_EVENT_DELAY_S:
@@ -65,7 +36,7 @@ def slot_and_now(event: object, settings: Settings, clock: datetime) -> tuple[da
 
 
 def event_time(event: object) -> datetime | None:
-    """The time in a scheduled event; None if there is none, as in a manual test."""
+    """Return the time in a scheduled event; None if it has none, as in a manual test."""
     text = event.get("time") if isinstance(event, Mapping) else None
     if text is None:
         return None
@@ -81,7 +52,7 @@ def event_time(event: object) -> datetime | None:
 
 
 def is_due(event: object, settings: Settings) -> bool:
-    """Whether a scheduled event is for the hour of DAILY_AT; one without a time, sent by hand, always is."""
+    """Check whether a scheduled event is for the hour of DAILY_AT; a manual one without a time always is."""
     when = event_time(event)
     if not settings.daily_at or when is None:
         return True
@@ -89,9 +60,8 @@ def is_due(event: object, settings: Settings) -> bool:
     return abs(here - datetime.combine(here, time.fromisoformat(settings.daily_at), NEW_YORK)) <= DUE_WITHIN
 
 
-def file_end(settings: Settings) -> datetime:
-    """When the last bar of the price file was news."""
-    last_bar = FilePrices(Path(settings.price_file), settings.bar_interval).last_bar()
-    if settings.bar_interval == "1d":
-        return sessions.last_slot_of(last_bar.astimezone(NEW_YORK).date()).astimezone(UTC)
-    return last_bar + BAR_LENGTH[settings.bar_interval]
+def end_of_bar(bar: datetime, bar_interval: str) -> datetime:
+    """Return when a bar that starts at `bar` was news: a daily one in the last slot of its session."""
+    if bar_interval == "1d":
+        return sessions.last_slot_of(bar.astimezone(NEW_YORK).date()).astimezone(UTC)
+    return bar + BAR_LENGTH[bar_interval]

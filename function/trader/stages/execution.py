@@ -8,16 +8,10 @@ from time import sleep
 
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from trader.broker.base import DEAD, UNKNOWN, Broker, BrokerError, OrderRejectedError, OrderStateUnknownError
-from trader.model import Code, Denial, OpenOrder, Order, Side, Target
-from trader.schedule.slot import slot_id
+from trader.broker.base import Broker, OrderId, OrderRejectedError, OrderStateUnknownError
+from trader.deadline import ORDER_TIME_S, Deadline
+from trader.model import BrokerError, Code, Denial, OpenOrder, Order, OrderStatus, Side, Target
 from trader.settings import Settings
-
-ORDER_TIME_S = 100.0
-"""Needed before an order is begun: two reads, the order, its look-up, each up to its time limits, and the record."""
-
-STOP_LOSS_LOST = "ITS STOP LOSS IS CANCELLED"
-"""In the detail of a refused sale that has already lost its bracket."""
 
 CANCEL_TIME_S = 8.0
 SETTLE_TIME_S = 3.0
@@ -28,11 +22,6 @@ PAUSE_S = 0.5
 def plan(targets: Sequence[Target], slot: datetime, settings: Settings) -> tuple[Order, ...]:
     """The order for each target, with its deterministic client order id and, for a buy, its bracket. Pure."""
     return tuple(_order(target, slot, settings) for target in targets if target.change)
-
-
-def client_order_id(strategy: str, slot: datetime, symbol: str, side: Side) -> str:
-    """The same for every attempt at the same order, so that a broker takes it only once; at most 128 characters."""
-    return f"{strategy}-{slot_id(slot)}-{symbol}-{side}"
 
 
 def tick_usd(price_usd: float) -> Decimal:
@@ -56,7 +45,7 @@ def _order(target: Target, slot: datetime, settings: Settings) -> Order:
     has_bracket = side is Side.BUY and settings.stop_loss_fraction > 0
     stop_loss_usd, take_profit_usd = bracket_usd(target.price_usd, settings) if has_bracket else (None, None)
     return Order(
-        client_order_id=client_order_id(settings.strategy, slot, target.symbol, side),
+        client_order_id=str(OrderId(settings.strategy, slot, target.symbol, side)),
         symbol=target.symbol,
         side=side,
         quantity=abs(target.change),
@@ -70,7 +59,7 @@ def _order(target: Target, slot: datetime, settings: Settings) -> Order:
 def place(
     orders: Sequence[Order],
     broker: Broker,
-    remaining_s: Callable[[], float],
+    deadline: Deadline,
     settle_time_s: float = SETTLE_TIME_S,
     may_go_on: Callable[[], None] = lambda: None,
 ) -> Iterator[Order | Denial]:
@@ -83,7 +72,7 @@ def place(
     broker no further order is safe.
     """
     for order in orders:
-        attempt = _Attempt(order, broker, remaining_s, settle_time_s, may_go_on)
+        attempt = _Attempt(order, broker, deadline, settle_time_s, may_go_on)
         try:
             yield attempt.sell() if order.side is Side.SELL else attempt.buy()
         except OrderRejectedError as error:
@@ -92,8 +81,8 @@ def place(
             raise
         except BaseException as error:
             if attempt.sent is not None:
-                yield replace(attempt.sent, status=UNKNOWN)
-            if attempt.warning:
+                yield replace(attempt.sent, status=OrderStatus.UNKNOWN)
+            if attempt.has_lost_stop:
                 yield attempt.denial(error, Code.ORDER_REJECTED)
             if attempt.sent is None or isinstance(error, BrokerError) or not isinstance(error, Exception):
                 raise
@@ -108,22 +97,23 @@ class _Attempt:
         self,
         order: Order,
         broker: Broker,
-        remaining_s: Callable[[], float],
+        deadline: Deadline,
         settle_time_s: float,
         may_go_on: Callable[[], None],
     ) -> None:
         self._order = order
         self._broker = broker
-        self._remaining_s = remaining_s
+        self._deadline = deadline
         self._settle_time_s = settle_time_s
         self._may_go_on = may_go_on
         self.sent: Order | None = None  # while its fate is not known
-        self.warning = ""  # what the owner has to know if the order fails
+        self.has_lost_stop = False  # its bracket is cancelled, and nothing protects what is held
 
     def denial(self, error: BaseException, code: Code) -> Denial:
         """Why the order was not placed, with what the owner has to know."""
-        detail = f"{self._order.side} {self._order.quantity:g}: {error}{self.warning}"
-        return Denial(symbol=self._order.symbol, code=code, detail=detail)
+        warning = "; ITS STOP LOSS IS CANCELLED and nothing protects what is held of it" if self.has_lost_stop else ""
+        detail = f"{self._order.side} {self._order.quantity:g}: {error}{warning}"
+        return Denial(symbol=self._order.symbol, code=code, detail=detail, is_unprotected=self.has_lost_stop)
 
     def buy(self) -> Order:
         """Buy what is neither held nor on order by now."""
@@ -148,7 +138,7 @@ class _Attempt:
             self._release(legs)
         held = self._read_held()
         if held <= 0:
-            self.warning = ""
+            self.has_lost_stop = False
             raise OrderRejectedError("nothing is held of it any more")
         sold = self._submit(replace(self._order, quantity=min(self._order.quantity, held)))
         return self._await_fill(sold) if legs else sold
@@ -176,7 +166,7 @@ class _Attempt:
             if is_refusal:
                 self.sent = None
                 raise OrderRejectedError(f"{reason}; looked up it is not there")
-            if is_final or self._remaining_s() < ORDER_TIME_S:
+            if is_final or not self._deadline.allows(ORDER_TIME_S):
                 break
         # A request without an answer may still be on its way, so this is no refusal.
         raise BrokerError(f"{order.client_order_id}: {reason}; looked up it is not there, and may still be taken")
@@ -194,13 +184,13 @@ class _Attempt:
 
     def _confirm(self, order: Order) -> Order:
         self.sent = None
-        if order.status in DEAD and not order.filled_quantity:
+        if order.came_to_nothing:
             raise OrderRejectedError(f"the broker has it as {order.status}")
         return order
 
     def _release(self, legs: Sequence[OpenOrder]) -> None:
         """Cancel the bracket legs that hold the shares, and wait until the broker says that they are gone."""
-        self.warning = f"; {STOP_LOSS_LOST} and nothing protects what is held of it"
+        self.has_lost_stop = True
         for leg in legs:
             self._broker.cancel(leg)
         gone = Retrying(retry=retry_if_result(bool), stop=stop_after_delay(CANCEL_TIME_S), wait=wait_fixed(0.25))
@@ -214,7 +204,7 @@ class _Attempt:
     def _await_fill(self, order: Order) -> Order:
         """The sale after its fill, or as it is after a while; an accepted order may still be rejected."""
         over = Retrying(
-            retry=retry_if_result(lambda found: found.status not in {"filled", *DEAD}),
+            retry=retry_if_result(lambda found: not (found.status is OrderStatus.FILLED or found.status.is_dead)),
             stop=stop_after_delay(self._settle_time_s),
             wait=wait_fixed(0.25),
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else order,
@@ -237,6 +227,6 @@ class _Attempt:
         return position.quantity if position else 0.0
 
     def _require_time(self, needed_s: float) -> None:
-        if (left_s := self._remaining_s()) < needed_s:
+        if (left_s := self._deadline.remaining_s()) < needed_s:
             detail = f"not placed: {left_s:.0f} s left, and it may take {needed_s:.0f}"
             raise OrderRejectedError(detail, Code.OUT_OF_TIME)

@@ -2,17 +2,29 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
-from typing import Protocol
 
 from trader.alpha import models as alpha
-from trader.broker.base import Broker, BrokerError
+from trader.broker.base import Broker
+from trader.codec import encode
+from trader.deadline import ORDER_TIME_S, Deadline
 from trader.forecasting.base import Forecaster, Forecasts
-from trader.journal.record import STARTED, Run, as_json
-from trader.model import NEW_YORK, Account, Code, Decision, Denial, Insight, Json, Observation, Order, Outcome
+from trader.journal.base import RankingStore, Run
+from trader.model import (
+    NEW_YORK,
+    Account,
+    BrokerError,
+    Code,
+    Decision,
+    Denial,
+    Insight,
+    Observation,
+    Order,
+    Outcome,
+    RunStopped,
+)
 from trader.prices.reader import Prices
 from trader.prices.series import last_bars
 from trader.progress import Progress, no_progress
@@ -31,19 +43,6 @@ MAX_LINES = 50
 """So many denials have a line each in the log; more are one line with their number by code."""
 
 
-class RankingStore(Protocol):
-    """What the pipeline asks of a journal."""
-
-    def note(self, run: Run, status: str) -> None:
-        """Keep the record of a run that is under way."""
-
-    def ranking(self, slot: datetime, basis: Json) -> dict[str, float] | None:
-        """The ranking kept for the slot's day, if it was made on the same basis."""
-
-    def save_ranking(self, slot: datetime, basis: Json, ranking: Mapping[str, float]) -> None:
-        """Keep the ranking for the rest of the slot's day."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunServices:
     """What a run works with, each behind its Protocol."""
@@ -52,60 +51,53 @@ class RunServices:
     prices: Prices
     forecaster: Forecaster
     journal: RankingStore
-    halted: Callable[[], str]  # why trading is halted; empty when it is not
-    remaining_s: Callable[[], float]  # seconds until the process is stopped
+    read_halt_reason: Callable[[], str]  # why trading is halted; empty when it is not
+    deadline: Deadline
     progress: Progress = no_progress
     settle_time_s: float = execution.SETTLE_TIME_S  # how long a sale may take to fill before the next order
 
-    def deciding_s(self) -> float:
-        """Seconds left for everything before the first order."""
-        return self.remaining_s() - execution.ORDER_TIME_S
+    @property
+    def decision_deadline(self) -> Deadline:
+        """The deadline for everything before the first order."""
+        return self.deadline.before(ORDER_TIME_S)
 
 
-class RunStopped(Exception):  # noqa: N818 it ends a run in an orderly way, and is no error
-    """The run ends here, for a reason that has a code."""
-
-    def __init__(self, code: Code, detail: str) -> None:
-        super().__init__(detail)
-        self.code = code
-
-
-def trade(desk: RunServices, run: Run) -> Outcome | Code:
+def trade(services: RunServices, run: Run) -> Outcome | Code:
     """Observe, forecast, decide, place; what is known is noted in `run` as it becomes known.
 
     The caller has claimed the slot. Raises RunStopped where a gate is closed.
     """
-    with run.timed("gates"):
-        pass_gates(desk)
-    with run.timed("observe"):
-        run.observation = observe(desk, run)
-    with run.timed("forecast"):
-        forecasts = desk.forecaster.forecast(run.observation.closes, desk.deciding_s, desk.progress)
-    with run.timed("decide"):
+    with run.time_stage("gates"):
+        pass_gates(services)
+    with run.time_stage("observe"):
+        run.observation = observe(services, run)
+    with run.time_stage("forecast"):
+        forecasts = services.forecaster.forecast(run.observation.closes, services.decision_deadline, services.progress)
+    with run.time_stage("decide"):
         run.decision = decide(run.observation, forecasts, run.settings)
         log_decision(run, run.decision)
     if run.decision.orders and not run.is_dry:
-        desk.journal.note(run, STARTED)  # what is about to be placed is on record first
-        with run.timed("place"):
-            place(desk, run, run.decision)
-        run.account_after = closing_account(desk)
+        services.journal.note_plan(run)  # what is about to be placed is on record first
+        with run.time_stage("place"):
+            place(services, run, run.decision)
+        run.account_after = closing_account(services)
     else:
         run.account_after = run.observation.account
     return outcome(run, run.observation, run.decision)
 
 
-def pass_gates(desk: RunServices) -> None:
+def pass_gates(services: RunServices) -> None:
     """The halt switch and the market's hours: at the beginning, and again right before each order."""
-    if halted := desk.halted():
+    if halted := services.read_halt_reason():
         raise RunStopped(Code.HALTED, halted)
-    clock = desk.broker.clock()
+    clock = services.broker.clock()
     if clock.is_open and clock.closes_in_s < 0:
         over = f"the session ended {-clock.closes_in_s:.0f} s ago by this machine's clock"
         raise RunStopped(
             Code.MARKET_CLOSED, f"{over}; the broker's says it is open: an old answer, or this one is fast"
         )
-    if clock.is_open and clock.closes_in_s < execution.ORDER_TIME_S:
-        left = f"the market closes in {clock.closes_in_s:.0f} s, and an order may take {execution.ORDER_TIME_S:.0f}"
+    if clock.is_open and clock.closes_in_s < ORDER_TIME_S:
+        left = f"the market closes in {clock.closes_in_s:.0f} s, and an order may take {ORDER_TIME_S:.0f}"
         raise RunStopped(Code.MARKET_CLOSED, f"{left}: accepted after the close, it would wait for the next opening")
     if not clock.is_open:
         raise RunStopped(
@@ -114,17 +106,17 @@ def pass_gates(desk: RunServices) -> None:
         )
 
 
-def observe(desk: RunServices, run: Run) -> Observation:
+def observe(services: RunServices, run: Run) -> Observation:
     """All that the decisions depend on: the account, the day's ranking, the closes of the chosen and the held."""
-    account = desk.broker.account()
+    account = services.broker.account()
     if account.blocked:
         raise RunStopped(Code.ACCOUNT_BLOCKED, account.blocked)
-    open_orders = desk.broker.open_orders()  # before the positions: what fills between the two is then in both
-    positions = desk.broker.positions()
-    ranking, unranked = rank(desk, run)
+    open_orders = services.broker.open_orders()  # before the positions: what fills between the two is then in both
+    positions = services.broker.positions()
+    ranking, unranked = rank(services, run)
     chosen = universe.top_performers(ranking, run.settings.universe_size)
     known = {*positions, *(order.symbol for order in open_orders)}
-    bars = desk.prices.bars([*chosen, *sorted(known - set(chosen))])
+    bars = services.prices.bars([*chosen, *sorted(known - set(chosen))])
     return Observation(
         slot=run.slot,
         now=run.now,
@@ -139,7 +131,7 @@ def observe(desk: RunServices, run: Run) -> Observation:
     )
 
 
-def rank(desk: RunServices, run: Run) -> tuple[dict[str, float], tuple[Denial, ...]]:
+def rank(services: RunServices, run: Run) -> tuple[dict[str, float], tuple[Denial, ...]]:
     """The return of every candidate: made once a day over all of them, then kept in the journal."""
     settings = run.settings
     basis = {
@@ -149,15 +141,15 @@ def rank(desk: RunServices, run: Run) -> tuple[dict[str, float], tuple[Denial, .
         "price_sources": list(settings.price_sources),
         "price_file": settings.price_file if "file" in settings.price_sources else "",
     }
-    kept = desk.journal.ranking(run.slot, basis)
+    kept = services.journal.ranking(basis)
     if kept is not None:  # whoever wrote it has no say in what may be traded
         return {symbol: kept[symbol] for symbol in universe.candidates(settings.universe, None) if symbol in kept}, ()
-    symbols = universe.candidates(settings.universe, desk.prices.symbols())
+    symbols = universe.candidates(settings.universe, services.prices.symbols())
     LOG.info("ranking", extra={"universe": ",".join(settings.universe)[:40], "candidates": len(symbols)})
-    bars = desk.prices.bars(symbols)
+    bars = services.prices.bars(symbols)
     ranking = universe.returns(bars.closes, settings.universe_lookback_bars)
     if len(ranking) >= COMPLETE_FRACTION * len(symbols):
-        desk.journal.save_ranking(run.slot, basis, ranking)
+        services.journal.save_ranking(basis, ranking)
     needs = settings.universe_lookback_bars + 1
     short = tuple(
         Denial(
@@ -194,25 +186,25 @@ def decide(observation: Observation, forecasts: Forecasts, settings: Settings) -
     )
 
 
-def place(desk: RunServices, run: Run, decision: Decision) -> None:
+def place(services: RunServices, run: Run, decision: Decision) -> None:
     """Hand the planned orders to execution, and note and log each as soon as its fate is known."""
     planned = len(decision.orders)
-    may_go_on = partial(pass_gates, desk)  # somebody may pull the switch, or the market close, between two orders
-    for done in execution.place(decision.orders, desk.broker, desk.remaining_s, desk.settle_time_s, may_go_on):
+    may_go_on = partial(pass_gates, services)  # somebody may pull the switch, or the market close, between two orders
+    for done in execution.place(decision.orders, services.broker, services.deadline, services.settle_time_s, may_go_on):
         run.outcomes.append(done)
         if isinstance(done, Order):
             _log(run, "order", done)
         else:
             _log(run, "denial", done, level=logging.WARNING)  # decided, and not to be had
-        desk.progress("orders", len(run.outcomes), planned)
+        services.progress("orders", len(run.outcomes), planned)
 
 
-def closing_account(desk: RunServices) -> Account | None:
+def closing_account(services: RunServices) -> Account | None:
     """The account after the orders; None if it cannot be had, for the orders are placed and that is what counts."""
-    if desk.remaining_s() < execution.ORDER_TIME_S / 2:
+    if not services.deadline.allows(ORDER_TIME_S / 2):
         return None
     try:
-        return desk.broker.account()
+        return services.broker.account()
     except BrokerError as error:
         LOG.warning("the account after the orders is not known", extra={"error": str(error)})
         return None
@@ -237,7 +229,7 @@ def log_decision(run: Run, decision: Decision) -> None:
         _log(run, "decision", insight, order_quantity=orders.get(insight.symbol, 0))
     if len(decision.denials) > MAX_LINES:  # such as all candidates of a source that is out of reach
         codes = Counter(denial.code for denial in decision.denials)
-        extra = {"strategy": run.settings.strategy, "slot": as_json(run.slot), "codes": dict(codes)}
+        extra = {"strategy": run.settings.strategy, "slot": encode(run.slot), "codes": dict(codes)}
         LOG.warning("denials", extra={**extra, "first": decision.denials[0].detail})
         return
     for denial in decision.denials:
@@ -247,5 +239,5 @@ def log_decision(run: Run, decision: Decision) -> None:
 def _log(run: Run, message: str, value: Insight | Order | Denial, level: int = logging.INFO, **more: object) -> None:
     if not LOG.isEnabledFor(level):  # as in a backtest, where there would be one for each symbol and bar
         return
-    fields = {name: field for name, field in as_json(value).items() if field not in (None, "")}
-    LOG.log(level, message, extra={"strategy": run.settings.strategy, "slot": as_json(run.slot), **fields, **more})
+    fields = {name: field for name, field in encode(value).items() if field not in (None, "")}
+    LOG.log(level, message, extra={"strategy": run.settings.strategy, "slot": encode(run.slot), **fields, **more})

@@ -26,17 +26,12 @@ def targets(
     held = {symbol: position.quantity for symbol, position in positions.items()}
     sells = [each for each in insights if each.direction is Direction.DOWN and held.get(each.symbol, 0) > 0]
     buys = [each for each in insights if each.direction is Direction.UP and not held.get(each.symbol, 0)]
-    share_usd = spendable_usd(account, settings) / max(1, sum(each.symbol not in pending for each in buys))
+    share_usd = account.spendable_usd(settings.cash_buffer_fraction) / max(
+        1, sum(each.symbol not in pending for each in buys)
+    )
     return tuple(
         [_sell(each, held[each.symbol], settings) for each in _widest_first(sells)]
         + [_buy(each, share_usd, account, settings) for each in _widest_first(buys)]
-    )
-
-
-def spendable_usd(account: Account, settings: Settings) -> float:
-    """Cash for new buys: never margin, and never the buffer."""
-    return max(
-        0.0, min(account.cash_usd, account.buying_power_usd) - settings.cash_buffer_fraction * account.equity_usd
     )
 
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import lambda_function
+from trader import wiring
 
 
 class Context:
@@ -18,8 +19,8 @@ class Context:
         """What Lambda says, or what the test lets it say."""
         if self._promised_s is not None:
             return int(self._promised_s * 1000)
-        told: int = self._context.get_remaining_time_in_millis()
-        return told
+        result: int = self._context.get_remaining_time_in_millis()
+        return result
 
 
 def handler(event: dict[str, Any], context: Any) -> Any:
@@ -28,7 +29,7 @@ def handler(event: dict[str, Any], context: Any) -> Any:
     With "forgets_keys" the keys are read anew, as in a process that is new.
     """
     if event.pop("forgets_keys"):
-        lambda_function.PARAMETERS.forget()
+        wiring.PARAMETERS.forget()
     moment = datetime.fromisoformat(event.pop("clock"))
     env = {**os.environ, **event.pop("env")}
     in_context = Context(context, event.pop("promised_s"))

@@ -9,7 +9,7 @@ from tests.fault_injection.invariants import INVARIANTS
 PAGE = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
 
 
-def told() -> list[tuple[str, str]]:
+def read_rows() -> list[tuple[str, str]]:
     """Where and what of each fault in the page's table."""
     rows = re.findall(r"^\| (.*?) ?\| (.*?) \| .* \|$", PAGE.partition("| where | what |")[2], re.MULTILINE)
     found, where = [], ""
@@ -21,10 +21,10 @@ def told() -> list[tuple[str, str]]:
 
 def test_the_page_has_every_fault_of_the_table() -> None:
     texts: dict[str, list[str]] = {}
-    for where, what in told():
+    for where, what in read_rows():
         texts.setdefault(where, []).extend(what.split(", "))
-    cells = [(cell.where, str(cell.what)) for cell in [*fault_matrix.cells(), *scenarios.cells()]]
-    assert [cell for cell in cells if not set(cell[1].split(", ")) <= set(texts.get(cell[0], []))] == []
+    cases = [(case.where, str(case.what)) for case in [*fault_matrix.cases(), *scenarios.cases()]]
+    assert [case for case in cases if not set(case[1].split(", ")) <= set(texts.get(case[0], []))] == []
 
 
 def test_the_page_names_every_invariant() -> None:

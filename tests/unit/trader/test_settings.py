@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from scripts import ROOT
+from trader.model import Mode
 from trader.settings import LIVE_URL, PAPER_URL, Settings, SettingsError, variables
 
 KEYS = {"ALPACAUSER": "key-id", "ALPACAPW": "the-secret"}
@@ -28,7 +29,7 @@ def test_an_empty_environment_gives_the_harmless_defaults() -> None:
 
 def test_settings_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        read({}).mode = "live"  # type: ignore[misc]  # the point of the test
+        read({}).mode = Mode.LIVE  # type: ignore[misc]  # the point of the test
 
 
 def test_an_empty_variable_counts_as_not_set() -> None:

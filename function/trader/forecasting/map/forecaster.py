@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from trader.deadline import Deadline
 from trader.forecasting.base import Forecasts
 from trader.forecasting.map import model
 from trader.forecasting.map.model import Batch, Calendar, Fit
@@ -53,9 +54,7 @@ class MapForecaster:
         self._horizon_bars = horizon_bars
         self._prophet = ProphetForecaster(signal=signal, bar_interval=bar_interval, horizon_bars=horizon_bars)
 
-    def forecast(
-        self, closes: Mapping[str, Closes], remaining_s: Callable[[], float], progress: Progress = no_progress
-    ) -> Forecasts:
+    def forecast(self, closes: Mapping[str, Closes], deadline: Deadline, progress: Progress = no_progress) -> Forecasts:
         """See Forecaster."""
         outcomes: dict[str, Forecast | Denial] = {}
         alike: dict[tuple[str, str, bytes], list[str]] = {}
@@ -67,7 +66,7 @@ class MapForecaster:
                 assert isinstance(times, pd.DatetimeIndex), "closes have times"
                 alike.setdefault((times.unit, str(times.tz), times.asi8.tobytes()), []).append(symbol)
         for groups in _pieces(list(alike.values())):
-            if remaining_s() <= 0:
+            if deadline.is_over:
                 break
             for symbol, outcome in self._safely([{each: closes[each] for each in group} for group in groups]):
                 if isinstance(outcome, str):
@@ -77,7 +76,7 @@ class MapForecaster:
             progress("trend lines", len(outcomes), len(closes))
         left = {symbol: series for symbol, series in closes.items() if symbol not in outcomes}
         if left:  # for Prophet, or no time left: what there was no time for ends there as OUT_OF_TIME
-            by_prophet = self._prophet.forecast(left, remaining_s, progress)
+            by_prophet = self._prophet.forecast(left, deadline, progress)
             outcomes |= {each.symbol: each for each in by_prophet.forecasts}
             outcomes |= {each.symbol: each for each in by_prophet.denials}
         return Forecasts(

@@ -17,13 +17,13 @@ from scripts.backtest import forecasts
 from scripts.backtest.compute import Table, compute
 from scripts.backtest.model import BacktestError, Options, Panel
 from tests.builders import daily, settings
-from trader.model import Code, Denial, Forecast
-from trader.settings import MAP, PROPHET
+from trader.deadline import Deadline
+from trader.model import Code, Denial, Engine, Forecast
 from trader.wiring import make_forecaster
 
 BARS = 80
 
-BOTH = pytest.mark.parametrize("engine", [PROPHET, MAP])
+BOTH = pytest.mark.parametrize("engine", [Engine.PROPHET, Engine.MAP])
 
 
 def walk(seed: int, bars: int = BARS) -> list[float]:
@@ -55,7 +55,7 @@ def table(prices: Panel, chosen: Options, last: int) -> Table:
 def bots(prices: Panel, chosen: Options, symbol: str, at: datetime) -> Forecast | Denial:
     closes = prices.close[symbol].loc[:at].iloc[-forecasts.count_needed_bars(chosen.settings) :].dropna()
     window = closes.iloc[-chosen.settings.history_bars :]
-    made = make_forecaster(chosen.settings).forecast({symbol: window}, lambda: math.inf)
+    made = make_forecaster(chosen.settings).forecast({symbol: window}, Deadline.never())
     (only,) = made.forecasts or made.denials
     return replace(only, line=()) if isinstance(only, Forecast) else only
 
@@ -85,7 +85,7 @@ def test_each_forecast_is_the_one_that_the_bot_makes_at_that_bar(signal: str, en
 
 
 def test_fits_that_follow_each_other_are_those_of_the_bot_that_made_only_the_last() -> None:
-    chosen = options(ENGINE=MAP)
+    chosen = options(ENGINE=Engine.MAP)
     made = table(TWO, chosen, 25)
     assert made == {(symbol, at): bots(TWO, chosen, symbol, at) for symbol in "AB" for at in times(TWO, 25)}
 
@@ -160,7 +160,7 @@ def test_settings_that_forecasts_do_not_depend_on_share_them() -> None:
 
 
 def test_the_engines_share_no_forecasts() -> None:
-    assert forecasts.key(options(ENGINE=MAP)) != forecasts.key(options(ENGINE=PROPHET))
+    assert forecasts.key(options(ENGINE=Engine.MAP)) != forecasts.key(options(ENGINE=Engine.PROPHET))
 
 
 @pytest.mark.parametrize("name", ["HISTORY_BARS", "REFIT_EVERY"])
@@ -168,33 +168,35 @@ def test_settings_that_forecasts_depend_on_do_not(name: str) -> None:
     assert forecasts.key(options(**{name: 40})) != forecasts.key(options())
 
 
-def asked(table: forecasts.TableForecaster, prices: Panel, at: datetime) -> tuple[Forecast, ...]:
+def ask(table: forecasts.TableForecaster, prices: Panel, at: datetime) -> tuple[Forecast, ...]:
     closes = {symbol: prices.close[symbol].loc[:at].iloc[-50:] for symbol in prices.close.columns}
-    return table.forecast(closes, lambda: math.inf).forecasts
+    return table.forecast(closes, Deadline.never()).forecasts
 
 
 def test_what_is_known_is_not_computed_again() -> None:
     executor = Here()
     given = table(TWO, options(), 2)
     known = forecasts.TableForecaster(TWO, options(), times(TWO, 2), table=given, executor=executor)
-    assert asked(known, TWO, times(TWO, 2)[0])[0] is given["A", times(TWO, 2)[0]]
+    assert ask(known, TWO, times(TWO, 2)[0])[0] is given["A", times(TWO, 2)[0]]
 
 
 def test_with_an_executor_blocks_are_computed_before_they_are_asked_for() -> None:
     executor = Here()
     known = forecasts.TableForecaster(TWO, options(), times(TWO, 30), executor=executor)
-    asked(known, TWO, times(TWO, 30)[0])
-    assert max(len(bars) for task in executor.given for bars in task.bars.values()) == forecasts.BLOCK_BARS[PROPHET]
+    ask(known, TWO, times(TWO, 30)[0])
+    assert (
+        max(len(bars) for task in executor.given for bars in task.bars.values()) == forecasts.BLOCK_BARS[Engine.PROPHET]
+    )
     assert max(task.closes.index[-1] for task in executor.given) > times(TWO, 30)[0]
 
 
-@pytest.mark.parametrize(("engine", "tasks"), [(PROPHET, 4), (MAP, 1)])
+@pytest.mark.parametrize(("engine", "tasks"), [(Engine.PROPHET, 4), (Engine.MAP, 1)])
 def test_no_block_is_computed_twice(engine: str, tasks: int) -> None:
     executor = Here()
     chosen = options(ENGINE=engine)
     known = forecasts.TableForecaster(TWO, chosen, times(TWO, 12), executor=executor)
     for at in times(TWO, 12):
-        asked(known, TWO, at)
+        ask(known, TWO, at)
     given = [(tuple(task.bars), task.closes.index[-1]) for task in executor.given]
     assert len(given) == len(set(given)) == tasks
 
@@ -203,14 +205,14 @@ def test_an_unlikely_symbol_that_is_held_is_computed_when_it_is_asked_for() -> N
     falling = [100 * 0.99**bar for bar in range(BARS)]
     prices = panel(A=walk(1), DOWN=falling)
     known = forecasts.TableForecaster(prices, options(UNIVERSE_SIZE=1), times(prices, 1))
-    assert [each.symbol for each in asked(known, prices, times(prices, 1)[0])] == ["A", "DOWN"]
+    assert [each.symbol for each in ask(known, prices, times(prices, 1)[0])] == ["A", "DOWN"]
 
 
 def test_a_forecast_of_other_prices_is_never_decided_on() -> None:
     other = table(panel(A=walk(3), B=walk(4)), options(), 1)
     known = forecasts.TableForecaster(TWO, options(), times(TWO, 1), table=other)
     with pytest.raises(AssertionError, match="of other prices"):
-        asked(known, TWO, times(TWO, 1)[0])
+        ask(known, TWO, times(TWO, 1)[0])
 
 
 def test_a_fault_of_the_machine_is_no_denial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,7 @@ def tidy(rows: Sequence[str], header: str = "date,symbol,open,high,low,close") -
     return "\n".join([header, *rows])
 
 
-def said(panel: Panel) -> list[tuple[str, str]]:
+def list_notes(panel: Panel) -> list[tuple[str, str]]:
     return [(note.symbol, note.what) for note in panel.notes]
 
 
@@ -86,7 +86,7 @@ def of_closes(columns: Mapping[str, Sequence[float | None]], days: Sequence[date
     return Panel(open=close, high=close, low=close, close=close, has_ohlc=False, source="a test")
 
 
-def noted(columns: Mapping[str, Sequence[float | None]], first: int = 40, **variables: Any) -> list[tuple[str, str]]:
+def judge(columns: Mapping[str, Sequence[float | None]], first: int = 40, **variables: Any) -> list[tuple[str, str]]:
     """What is said of these closes if trading begins on the day number `first`."""
     close = of_closes(columns).close
     found = notes(close, settings(**{**SMALL, **variables}), close.index[first].to_pydatetime())
@@ -107,7 +107,7 @@ def test_the_shipped_sample_loads_fast_and_only_what_is_true_is_said_of_it() -> 
     start_s = perf_counter()
     panel = prices.load(Options(settings=settings(), start=date(2014, 1, 2)))
     assert perf_counter() - start_s < 1
-    assert said(panel) == [
+    assert list_notes(panel) == [
         ("", "sample_prices.csv.gz has prices of RRC, which UNIVERSE=sp500 leaves out"),
         ("AMD", "its close jumps: +52.3% on 2016-04-22"),
     ]
@@ -127,7 +127,7 @@ def test_the_columns_are_in_the_order_of_the_universe(file: Path) -> None:
 def test_a_listed_symbol_that_the_file_lacks_is_a_note(file: Path) -> None:
     panel = load(file, wide({"AAPL": [5] * 100}))
     assert list(panel.close.columns) == ["AAPL"]
-    assert said(panel) == [("KO", "prices.csv has no prices of it")]
+    assert list_notes(panel) == [("KO", "prices.csv has no prices of it")]
 
 
 def test_a_file_without_any_symbol_of_the_universe_is_an_error(file: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_column_without_prices_up_to_the_end_is_a_note(file: Path) -> None:
     file.write_text(wide({"AAPL": [5] * 100, "KO": [None] * 60 + [7] * 40}))
     panel = prices.load(options(end=SESSIONS[50], PRICE_FILE=file, UNIVERSE="AAPL,KO"))
     assert list(panel.close.columns) == ["AAPL"]
-    assert said(panel) == [("KO", f"has no price up to {SESSIONS[50]}")]
+    assert list_notes(panel) == [("KO", f"has no price up to {SESSIONS[50]}")]
 
 
 def test_no_price_at_all_is_an_error(file: Path) -> None:
@@ -216,14 +216,14 @@ def test_an_empty_row_is_a_missing_bar(file: Path) -> None:
     rows = [*bars("KO"), *bars()[:-2], f"{SESSIONS[-2]},AAPL,,,,", bars()[-1]]
     panel = load(file, tidy(rows))
     assert np.isnan(panel.close["AAPL"].iloc[-2])
-    assert said(panel) == [("AAPL", f"the bar of {SESSIONS[-2]} is missing")]
+    assert list_notes(panel) == [("AAPL", f"the bar of {SESSIONS[-2]} is missing")]
 
 
 def test_the_file_of_one_symbol_needs_no_column_of_symbols(file: Path) -> None:
     rows = [f"{day},100,102,99,101,50.5,9000" for day in SESSIONS]
     panel = load(file, tidy(rows, "Date,Open,High,Low,Close,Adj Close,Volume"), "KO")
     assert panel.close["KO"].tolist() == [101] * 100
-    assert said(panel) == [
+    assert list_notes(panel) == [
         ("", "the column of adjusted closes is not read: the prices are taken as they stand in the other four")
     ]
 
@@ -296,12 +296,12 @@ def test_what_rounding_leaves_outside_of_low_to_high_is_taken_in(file: Path, pri
 
 
 def test_nothing_is_said_of_prices_without_oddity() -> None:
-    assert noted({"AAPL": [5.0] * 100, "KO": [6.0] * 100}) == []
+    assert judge({"AAPL": [5.0] * 100, "KO": [6.0] * 100}) == []
 
 
 def test_a_late_listing_is_told_with_when_it_joins_and_when_its_history_is_whole() -> None:
     late = [None] * 50 + [5.0] * 50
-    assert noted({"AAPL": [5.0] * 100, "KO": late}, HISTORY_BARS=40, UNIVERSE_LOOKBACK_BARS=30) == [
+    assert judge({"AAPL": [5.0] * 100, "KO": late}, HISTORY_BARS=40, UNIVERSE_LOOKBACK_BARS=30) == [
         (
             "KO",
             (
@@ -313,14 +313,14 @@ def test_a_late_listing_is_told_with_when_it_joins_and_when_its_history_is_whole
 
 
 def test_a_listing_too_late_for_anything_is_told() -> None:
-    assert noted({"AAPL": [5.0] * 100, "KO": [None] * 80 + [5.0] * 20}) == [
+    assert judge({"AAPL": [5.0] * 100, "KO": [None] * 80 + [5.0] * 20}) == [
         ("KO", f"its prices begin on {SESSIONS[80]}; it never has the 30 that it takes to be chosen")
     ]
 
 
 def test_a_symbol_with_a_short_history_when_trading_begins_is_told() -> None:
     short = [None] * 5 + [5.0] * 95
-    assert noted({"AAPL": [5.0] * 100, "KO": short}, HISTORY_BARS=41) == [
+    assert judge({"AAPL": [5.0] * 100, "KO": short}, HISTORY_BARS=41) == [
         (
             "KO",
             (
@@ -332,16 +332,16 @@ def test_a_symbol_with_a_short_history_when_trading_begins_is_told() -> None:
 
 
 def test_a_symbol_with_just_enough_history_is_not_mentioned() -> None:
-    assert noted({"AAPL": [5.0] * 100, "KO": [None] * 11 + [5.0] * 89}) == []
+    assert judge({"AAPL": [5.0] * 100, "KO": [None] * 11 + [5.0] * 89}) == []
 
 
 def test_the_window_of_the_signal_horizon_grows_and_only_its_first_90_bars_are_asked_for() -> None:
-    found = noted({"AAPL": [5.0] * 100, "KO": [None] * 5 + [5.0] * 95}, first=91, SIGNAL="horizon", HISTORY_BARS=5000)
+    found = judge({"AAPL": [5.0] * 100, "KO": [None] * 5 + [5.0] * 95}, first=91, SIGNAL="horizon", HISTORY_BARS=5000)
     assert found == [("KO", f"has 87 bars up to the first traded one; it joins on {SESSIONS[94]}, with 90 bars")]
 
 
 def test_prices_that_end_early_are_told() -> None:
-    assert noted({"AAPL": [5.0] * 100, "KO": [5.0] * 70 + [None] * 30}) == [
+    assert judge({"AAPL": [5.0] * 100, "KO": [5.0] * 70 + [None] * 30}) == [
         (
             "KO",
             (
@@ -353,12 +353,12 @@ def test_prices_that_end_early_are_told() -> None:
 
 
 def test_prices_that_end_with_the_first_traded_bar_can_still_be_held() -> None:
-    ((_, what),) = noted({"AAPL": [5.0] * 100, "KO": [5.0] * 41 + [None] * 59})
+    ((_, what),) = judge({"AAPL": [5.0] * 100, "KO": [5.0] * 41 + [None] * 59})
     assert what.startswith(f"its prices end on {SESSIONS[40]} (delisted, or cut off)")
 
 
 def test_prices_that_end_before_trading_begins_are_told() -> None:
-    assert noted({"AAPL": [5.0] * 100, "KO": [5.0] * 40 + [None] * 60}) == [
+    assert judge({"AAPL": [5.0] * 100, "KO": [5.0] * 40 + [None] * 60}) == [
         ("KO", f"its prices end on {SESSIONS[39]}, before the first traded bar: it is not traded")
     ]
 
@@ -366,14 +366,14 @@ def test_prices_that_end_before_trading_begins_are_told() -> None:
 def test_missing_bars_are_counted_with_the_first_and_the_last() -> None:
     holes: list[float | None] = [5.0] * 100
     holes[50] = holes[51] = holes[90] = None
-    assert noted({"AAPL": [5.0] * 100, "KO": holes}) == [
+    assert judge({"AAPL": [5.0] * 100, "KO": holes}) == [
         ("KO", f"3 bars are missing, the first of {SESSIONS[50]}, the last of {SESSIONS[90]}")
     ]
 
 
 def test_a_bar_that_all_symbols_lack_is_told_once() -> None:
     hole = [5.0] * 60 + [None] + [5.0] * 39
-    assert noted({"AAPL": hole, "KO": hole}) == [
+    assert judge({"AAPL": hole, "KO": hole}) == [
         ("", f"no bar of any symbol on {SESSIONS[60]}, when the exchange was open")
     ]
 
@@ -381,7 +381,7 @@ def test_a_bar_that_all_symbols_lack_is_told_once() -> None:
 def test_only_bars_that_are_looked_at_can_be_missing() -> None:
     holes: list[float | None] = [5.0] * 100
     holes[10] = holes[11] = None  # on the day number 40 thirty bars are asked for, from the number 11 on
-    assert noted({"AAPL": [5.0] * 100, "KO": holes}) == [("KO", f"the bar of {SESSIONS[11]} is missing")]
+    assert judge({"AAPL": [5.0] * 100, "KO": holes}) == [("KO", f"the bar of {SESSIONS[11]} is missing")]
 
 
 @pytest.mark.parametrize(
@@ -395,7 +395,7 @@ def test_only_bars_that_are_looked_at_can_be_missing() -> None:
     ],
 )
 def test_a_jump_like_a_split_is_told_as_one(before: float, after: float, split: str) -> None:
-    assert noted({"AAPL": [before] * 60 + [after] * 40}) == [
+    assert judge({"AAPL": [before] * 60 + [after] * 40}) == [
         (
             "AAPL",
             (
@@ -410,21 +410,21 @@ def test_a_jump_like_a_split_is_told_as_one(before: float, after: float, split: 
     ("before", "after", "jump"), [(100.0, 140.0, "+40.0%"), (100.0, 57.0, "-43.0%"), (100.0, 152.0, "+52.0%")]
 )
 def test_a_jump_like_no_split_is_told_as_a_jump(before: float, after: float, jump: str) -> None:
-    assert noted({"AAPL": [before] * 60 + [after] * 40}) == [("AAPL", f"its close jumps: {jump} on {SESSIONS[60]}")]
+    assert judge({"AAPL": [before] * 60 + [after] * 40}) == [("AAPL", f"its close jumps: {jump} on {SESSIONS[60]}")]
 
 
 @pytest.mark.parametrize("after", [139.0, 70.0, 61.0])
 def test_a_smaller_change_is_not_mentioned(after: float) -> None:
-    assert noted({"AAPL": [100.0] * 60 + [after] * 40}) == []
+    assert judge({"AAPL": [100.0] * 60 + [after] * 40}) == []
 
 
 def test_a_jump_across_missing_bars_is_seen() -> None:
-    found = noted({"AAPL": [100.0] * 60 + [None] * 2 + [25.0] * 38, "KO": [5.0] * 100})
+    found = judge({"AAPL": [100.0] * 60 + [None] * 2 + [25.0] * 38, "KO": [5.0] * 100})
     assert [what.partition(":")[0] for _, what in found][1:] == ["its close changes as in a split"]
 
 
 def test_many_jumps_of_a_symbol_are_one_note() -> None:
-    (note,) = noted({"AAPL": [100.0, 145.0] * 50})
+    (note,) = judge({"AAPL": [100.0, 145.0] * 50})
     assert note[1].startswith(f"its close jumps: +45.0% on {SESSIONS[13]}, +45.0% on {SESSIONS[15]}, ")
     assert note[1].endswith(" and 41 more")
 
@@ -432,7 +432,7 @@ def test_many_jumps_of_a_symbol_are_one_note() -> None:
 @pytest.mark.parametrize("price", [0.0, -3.0, float("inf"), 2e7])
 def test_an_impossible_price_is_told_and_is_no_jump(price: float) -> None:
     values = [5.0] * 60 + [price] + [5.0] * 20 + [price] * 2 + [5.0] * 17
-    assert noted({"AAPL": values}) == [
+    assert judge({"AAPL": values}) == [
         (
             "AAPL",
             (
@@ -479,14 +479,14 @@ def test_notes_on_five_hundred_symbols_are_a_matter_of_a_second() -> None:
 # --- the bars that are traded ---------------------------------------------------------------------------------------
 
 
-def spanned(panel: Panel, chosen: Options) -> tuple[date, date, int]:
+def span(panel: Panel, chosen: Options) -> tuple[date, date, int]:
     times = prices.span(panel, chosen)
     assert all(time.utcoffset() is not None for time in times)
     first, last = (time.astimezone(NEW_YORK).date() for time in (times[0], times[-1]))
     return first, last, len(times)
 
 
-def refused(panel: Panel, chosen: Options) -> str:
+def refusal(panel: Panel, chosen: Options) -> str:
     with pytest.raises(BacktestError) as caught:
         prices.span(panel, chosen)
     return str(caught.value)
@@ -496,16 +496,16 @@ HUNDRED = of_closes({"AAPL": [5.0] * 100, "KO": [None] * 10 + [6.0] * 90})
 
 
 def test_start_and_end_are_themselves_traded() -> None:
-    assert spanned(HUNDRED, options(SESSIONS[50], SESSIONS[60])) == (SESSIONS[50], SESSIONS[60], 11)
+    assert span(HUNDRED, options(SESSIONS[50], SESSIONS[60])) == (SESSIONS[50], SESSIONS[60], 11)
 
 
 def test_without_start_the_last_two_years_are_traded() -> None:
     panel = prices.load(Options(settings=settings()))
-    assert spanned(panel, Options(settings=settings())) == (date(2020, 12, 28), LAST_DAY, 505)
+    assert span(panel, Options(settings=settings())) == (date(2020, 12, 28), LAST_DAY, 505)
 
 
 def test_without_start_the_bars_needed_come_first() -> None:
-    assert spanned(HUNDRED, options()) == (SESSIONS[29], LAST_DAY, 71)
+    assert span(HUNDRED, options()) == (SESSIONS[29], LAST_DAY, 71)
 
 
 @pytest.mark.parametrize(
@@ -518,18 +518,18 @@ def test_without_start_the_bars_needed_come_first() -> None:
     ],
 )
 def test_how_many_bars_are_needed_is_for_the_settings_to_say(variables: dict[str, Any], needed: int) -> None:
-    assert spanned(HUNDRED, options(SESSIONS[needed - 1], **variables))[0] == SESSIONS[needed - 1]
+    assert span(HUNDRED, options(SESSIONS[needed - 1], **variables))[0] == SESSIONS[needed - 1]
     with pytest.raises(BacktestError):
         prices.span(HUNDRED, options(SESSIONS[needed - 2], **variables))
 
 
 def test_one_symbol_with_enough_bars_is_enough() -> None:
     panel = of_closes({"AAPL": [None] * 60 + [5.0] * 40, "KO": [6.0] * 100})
-    assert spanned(panel, options(SESSIONS[29]))[0] == SESSIONS[29]
+    assert span(panel, options(SESSIONS[29]))[0] == SESSIONS[29]
 
 
 def test_a_day_without_any_price_is_not_traded() -> None:
-    assert spanned(of_closes({"AAPL": [5.0] * 60 + [None] + [5.0] * 39}), options(SESSIONS[50])) == (
+    assert span(of_closes({"AAPL": [5.0] * 60 + [None] + [5.0] * 39}), options(SESSIONS[50])) == (
         SESSIONS[50],
         LAST_DAY,
         49,
@@ -539,36 +539,36 @@ def test_a_day_without_any_price_is_not_traded() -> None:
 def test_start_after_end_is_refused(file: Path) -> None:
     chosen = options(SESSIONS[60], SESSIONS[59])
     expected = f"START={SESSIONS[60]} is after END={SESSIONS[59]}: there is nothing to trade; swap them"
-    assert refused(HUNDRED, chosen) == expected
+    assert refusal(HUNDRED, chosen) == expected
     with pytest.raises(BacktestError, match="is after END"):
         prices.load(chosen)
 
 
 def test_an_end_before_all_prices_is_refused() -> None:
-    assert refused(HUNDRED, options(end=date(2001, 1, 1))) == (
+    assert refusal(HUNDRED, options(end=date(2001, 1, 1))) == (
         f"END=2001-01-01 is before all prices, which begin on {SESSIONS[0]}; choose a later END"
     )
 
 
 def test_a_start_after_all_prices_is_refused() -> None:
-    assert refused(HUNDRED, options(date(2023, 2, 1))) == (
+    assert refusal(HUNDRED, options(date(2023, 2, 1))) == (
         "no bar from START=2023-02-01: the last one before is of 2022-12-28; choose an earlier START"
     )
 
 
 def test_a_span_without_bars_is_refused() -> None:
-    assert refused(HUNDRED, options(date(2022, 12, 24), date(2022, 12, 26))) == (
+    assert refusal(HUNDRED, options(date(2022, 12, 24), date(2022, 12, 26))) == (
         "no bar from START=2022-12-24 to END=2022-12-26: the last one before is of 2022-12-23; "
         "choose an earlier START or a later END"
     )
 
 
 def test_a_start_without_enough_bars_before_is_told_the_first_that_works() -> None:
-    assert refused(HUNDRED, options(SESSIONS[20])) == (
+    assert refusal(HUNDRED, options(SESSIONS[20])) == (
         f"START={SESSIONS[20]} is too early: 21 bars to {SESSIONS[20]}, and HISTORY_BARS=30 needs 30; "
         f"the first START that works is {SESSIONS[29]}"
     )
-    assert spanned(HUNDRED, options(SESSIONS[29]))[0] == SESSIONS[29]
+    assert span(HUNDRED, options(SESSIONS[29]))[0] == SESSIONS[29]
 
 
 @pytest.mark.parametrize(
@@ -579,7 +579,7 @@ def test_a_start_without_enough_bars_before_is_told_the_first_that_works() -> No
     ],
 )
 def test_what_needs_the_bars_is_named(variables: dict[str, Any], why: str) -> None:
-    assert why in refused(HUNDRED, options(SESSIONS[20], **variables))
+    assert why in refusal(HUNDRED, options(SESSIONS[20], **variables))
 
 
 def test_within_the_day_the_first_start_that_works_begins_with_enough_bars() -> None:
@@ -587,11 +587,11 @@ def test_within_the_day_the_first_start_that_works_begins_with_enough_bars() -> 
     stamps = [pd.Timestamp(f"{day} {hour}:30", tz=NEW_YORK) for day in days for hour in range(10, 16)]
     close = pd.DataFrame({"AAPL": [5.0] * 48}, index=pd.DatetimeIndex(stamps).tz_convert("UTC"))
     panel = Panel(open=close, high=close, low=close, close=close, has_ohlc=False, source="a test")
-    message = refused(panel, options(days[4], BAR_INTERVAL="1h"))
+    message = refusal(panel, options(days[4], BAR_INTERVAL="1h"))
     assert (
         f"25 bars to {days[4]} 10:30, and HISTORY_BARS=30 needs 30; the first START that works is {days[5]}" in message
     )
-    assert spanned(panel, options(days[5], BAR_INTERVAL="1h"))[0] == days[5]
+    assert span(panel, options(days[5], BAR_INTERVAL="1h"))[0] == days[5]
     assert len(prices.span(panel, options(BAR_INTERVAL="1h"))) == 19
 
 

@@ -10,13 +10,13 @@ import pytest
 
 from scripts.backtest.model import Note, Panel, Refusal, Result
 from scripts.backtest.statistics import figures, key_figures
-from tests.backtest_results import fill, panel, result, scored, year_of_trading
+from tests.backtest_results import fill, panel, result, score, year_of_trading
 from tests.builders import settings
 from trader.model import Code, Decision, Denial
 
 
 @pytest.fixture(autouse=True)
-def _no_warning_is_printed() -> Iterator[None]:
+def _no_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
@@ -274,14 +274,14 @@ def test_notes_refusals_and_the_interruption_are_told() -> None:
 
 def test_forecasts_are_counted_inside_above_and_below_their_interval() -> None:
     outcomes = (105, 95, 100, 106, 94)  # the ends of the interval belong to it
-    result_ = all_in(10, 11, scored=tuple(scored("AAA", 100, 100, 5, actual) for actual in outcomes))
+    result_ = all_in(10, 11, scored=tuple(score("AAA", 100, 100, 5, actual) for actual in outcomes))
     scores = figures(result_)["calibration"]["overall"]
     assert (scores["inside_fraction"], scores["above_fraction"], scores["below_fraction"]) == (0.6, 0.2, 0.2)
     assert scores["forecasts"] == 5
 
 
 def test_errors_are_shares_of_the_price_beside_those_of_the_last_price() -> None:
-    judged = (scored("AAA", 100, 110, 5, 104), scored("AAA", 10, 9.5, 1, 10.2))
+    judged = (score("AAA", 100, 110, 5, 104), score("AAA", 10, 9.5, 1, 10.2))
     scores = figures(all_in(10, 11, scored=judged))["calibration"]["overall"]
     assert scores["mean_absolute_error_fraction"] == pytest.approx((0.06 + 0.07) / 2)
     assert scores["naive_mean_absolute_error_fraction"] == pytest.approx((0.04 + 0.02) / 2)
@@ -290,7 +290,7 @@ def test_errors_are_shares_of_the_price_beside_those_of_the_last_price() -> None
 
 
 def test_forecasts_are_judged_by_symbol_as_well() -> None:
-    judged = (scored("BBB", 100, 100, 5, 100), scored("AAA", 100, 100, 5, 120), scored("AAA", 100, 100, 5, 101))
+    judged = (score("BBB", 100, 100, 5, 100), score("AAA", 100, 100, 5, 120), score("AAA", 100, 100, 5, 101))
     rows = figures(all_in(10, 11, scored=judged))["calibration"]["by_symbol"]
     assert [(row["symbol"], row["forecasts"], row["inside_fraction"]) for row in rows] == [
         ("AAA", 2, 0.5),
@@ -299,7 +299,7 @@ def test_forecasts_are_judged_by_symbol_as_well() -> None:
 
 
 def test_prices_that_do_not_move_give_no_ratio_to_their_naive_forecast() -> None:
-    scores = figures(all_in(10, 11, scored=(scored("AAA", 100, 101, 5, 100),)))["calibration"]["overall"]
+    scores = figures(all_in(10, 11, scored=(score("AAA", 100, 101, 5, 100),)))["calibration"]["overall"]
     assert scores["error_ratio"] is None
 
 

@@ -12,14 +12,14 @@ def prices() -> Panel:
     return panel({"AAA": [10, 11, 12, 13, 14, 15], "BBB": [20, 20, 20, 20, 20, math.nan]})
 
 
-def traded(prices: Panel, *fills: Fill) -> Result:
+def run_fills(prices: Panel, *fills: Fill) -> Result:
     return result(prices, fills)
 
 
 def test_a_purchase_and_its_sale_are_one_trade(prices: Panel) -> None:
     buy = fill(prices, 1, "AAA", 10, 11.0, reason="below its trend line")
     sale = fill(prices, 4, "AAA", -10, 14.0, reason="above its trend line")
-    (trade,) = trades(traded(prices, buy, sale))
+    (trade,) = trades(run_fills(prices, buy, sale))
     assert (trade.symbol, trade.quantity, trade.bars_held, trade.is_open) == ("AAA", 10, 3, False)
     assert (trade.entry_time, trade.exit_time) == (buy.time, sale.time)
     assert (trade.entry_reason, trade.exit_reason) == ("below its trend line", "above its trend line")
@@ -29,7 +29,7 @@ def test_a_purchase_and_its_sale_are_one_trade(prices: Panel) -> None:
 
 def test_commission_of_both_orders_is_taken_off(prices: Panel) -> None:
     fills = fill(prices, 1, "AAA", 10, 11.0, commission_usd=2.0), fill(prices, 4, "AAA", -10, 14.0, commission_usd=3.0)
-    (trade,) = trades(traded(prices, *fills))
+    (trade,) = trades(run_fills(prices, *fills))
     assert trade.commission_usd == pytest.approx(5)
     assert trade.pnl_usd == pytest.approx(25)
     assert trade.return_fraction == pytest.approx(25 / 112)
@@ -41,7 +41,7 @@ def test_a_purchase_that_is_sold_in_parts_is_as_many_trades(prices: Panel) -> No
         fill(prices, 2, "AAA", -4, 12.0),
         fill(prices, 3, "AAA", -6, 13.0),
     )
-    made = trades(traded(prices, *fills))
+    made = trades(run_fills(prices, *fills))
     assert [trade.quantity for trade in made] == [4, 6]
     assert [trade.pnl_usd for trade in made] == pytest.approx([4 * 2 - 0.4, 6 * 3 - 0.6])
 
@@ -52,7 +52,7 @@ def test_what_was_bought_first_is_sold_first(prices: Panel) -> None:
         fill(prices, 1, "AAA", 5, 11.0, reason="second"),
         fill(prices, 3, "AAA", -7, 13.0, commission_usd=7.0),
     )
-    made = trades(traded(prices, *fills))
+    made = trades(run_fills(prices, *fills))
     assert [(trade.entry_reason, trade.quantity, trade.is_open) for trade in made] == [
         ("first", 5, False),
         ("second", 2, False),
@@ -62,19 +62,19 @@ def test_what_was_bought_first_is_sold_first(prices: Panel) -> None:
 
 
 def test_what_is_still_held_is_valued_at_the_last_close(prices: Panel) -> None:
-    (trade,) = trades(traded(prices, fill(prices, 2, "AAA", 10, 12.0, commission_usd=1.0)))
+    (trade,) = trades(run_fills(prices, fill(prices, 2, "AAA", 10, 12.0, commission_usd=1.0)))
     assert (trade.exit_time, trade.exit_reason, trade.bars_held) == (None, "still open", 3)
     assert trade.exit_price_usd == 15
     assert trade.pnl_usd == pytest.approx(29)
 
 
 def test_a_delisted_symbol_is_valued_at_the_last_close_it_had(prices: Panel) -> None:
-    (trade,) = trades(traded(prices, fill(prices, 2, "BBB", 1, 25.0)))
+    (trade,) = trades(run_fills(prices, fill(prices, 2, "BBB", 1, 25.0)))
     assert trade.exit_price_usd == 20
 
 
 def test_what_came_after_an_interruption_is_not_looked_at(prices: Panel) -> None:
-    whole = traded(prices, fill(prices, 2, "AAA", 10, 12.0))
+    whole = run_fills(prices, fill(prices, 2, "AAA", 10, 12.0))
     cut = Result(options=whole.options, panel=prices, bars=whole.bars[:4], fills=whole.fills, is_complete=False)
     (trade,) = trades(cut)
     assert (trade.exit_price_usd, trade.bars_held) == (13, 1)
@@ -83,13 +83,13 @@ def test_what_came_after_an_interruption_is_not_looked_at(prices: Panel) -> None
 @pytest.mark.parametrize("kind", ["stop-loss", "take-profit"])
 def test_the_leg_of_a_bracket_is_the_reason_of_its_sale(prices: Panel, kind: str) -> None:
     fills = fill(prices, 1, "AAA", 10, 11.0), fill(prices, 3, "AAA", -10, 13.0, kind=kind, reason="leg of its bracket")
-    (trade,) = trades(traded(prices, *fills))
+    (trade,) = trades(run_fills(prices, *fills))
     assert trade.exit_reason == kind
 
 
 def test_a_stop_loss_on_the_day_of_the_purchase_was_held_for_no_bar(prices: Panel) -> None:
     fills = fill(prices, 1, "AAA", 10, 11.0), fill(prices, 1, "AAA", -10, 10.0, kind="stop-loss")
-    (trade,) = trades(traded(prices, *fills))
+    (trade,) = trades(run_fills(prices, *fills))
     assert trade.bars_held == 0
 
 
@@ -100,7 +100,7 @@ def test_symbols_do_not_mix_and_trades_come_in_the_order_of_their_entries(prices
         fill(prices, 2, "AAA", -1, 12.0),
         fill(prices, 3, "BBB", -1, 21.0),
     )
-    made = trades(traded(prices, *fills))
+    made = trades(run_fills(prices, *fills))
     assert [trade.symbol for trade in made] == ["BBB", "AAA"]
     assert [trade.pnl_usd for trade in made] == pytest.approx([1, 1])
 
@@ -111,14 +111,14 @@ def test_fractions_of_shares_leave_nothing_behind(prices: Panel) -> None:
         fill(prices, 1, "AAA", -0.1, 11.0),
         fill(prices, 2, "AAA", -0.2, 12.0),
     )
-    assert [trade.is_open for trade in trades(traded(prices, *fills))] == [False, False]
+    assert [trade.is_open for trade in trades(run_fills(prices, *fills))] == [False, False]
 
 
 def test_selling_more_than_was_bought_is_an_error(prices: Panel) -> None:
     fills = fill(prices, 0, "AAA", 1, 10.0), fill(prices, 1, "AAA", -3, 11.0)
     with pytest.raises(ValueError, match="sells 2 AAA more than were bought"):
-        trades(traded(prices, *fills))
+        trades(run_fills(prices, *fills))
 
 
 def test_without_fills_there_are_no_trades(prices: Panel) -> None:
-    assert trades(traded(prices)) == ()
+    assert trades(run_fills(prices)) == ()

@@ -32,7 +32,7 @@ def nowhere(monkeypatch: pytest.MonkeyPatch) -> Cloud:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as monkeypatch, account(monkeypatch) as variables:
+    with pytest.MonkeyPatch.context() as monkeypatch, account() as variables:
         monkeypatch.delenv("PROJECT", raising=False)
         yield variables["AWS_ENDPOINT_URL"]
 
@@ -302,7 +302,7 @@ def test_a_file_that_is_not_uploaded_may_be_anything(upload: dict[str, Any], tmp
 # --- rollbacks ---
 
 
-def deployed(live: str, newest: str, code: str = "a", actions: Sequence[str] = ("update",)) -> list[dict[str, Any]]:
+def deploy(live: str, newest: str, code: str = "a", actions: Sequence[str] = ("update",)) -> list[dict[str, Any]]:
     """A function of code `a`, its alias, and what the plan does with the alias, if code is what there is to deploy."""
     name = {"function_name": "prophet-trader-trend"}
     before = {**name, "version": newest, "source_code_hash": "a"}
@@ -321,26 +321,26 @@ def deployed(live: str, newest: str, code: str = "a", actions: Sequence[str] = (
 
 @pytest.mark.parametrize(("live", "newest"), [("1", "2"), ("9", "10")])
 def test_a_rollback_is_not_undone_by_the_way(live: str, newest: str) -> None:
-    (problem,) = preflight.undone_rollbacks(plan(*deployed(live, newest))).problems
+    (problem,) = preflight.undone_rollbacks(plan(*deploy(live, newest))).problems
     assert problem.startswith(f"prophet-trader-trend was rolled back to version {live}")
     assert problem.endswith("make deploy UNDO_ROLLBACK=1")
 
 
 def test_a_rollback_is_undone_when_that_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNDO_ROLLBACK", "1")
-    assert preflight.undone_rollbacks(plan(*deployed("1", "2"))).problems == []
+    assert preflight.undone_rollbacks(plan(*deploy("1", "2"))).problems == []
 
 
 def test_new_code_may_follow_a_rollback() -> None:
-    assert preflight.undone_rollbacks(plan(*deployed("1", "2", code="b"))).problems == []
+    assert preflight.undone_rollbacks(plan(*deploy("1", "2", code="b"))).problems == []
 
 
 def test_a_release_that_was_never_rolled_back_goes_on() -> None:
-    assert preflight.undone_rollbacks(plan(*deployed("2", "2"))).problems == []
+    assert preflight.undone_rollbacks(plan(*deploy("2", "2"))).problems == []
 
 
 def test_an_alias_that_stays_where_it_is_undoes_nothing() -> None:
-    assert preflight.undone_rollbacks(plan(*deployed("1", "2", actions=["no-op"]))).problems == []
+    assert preflight.undone_rollbacks(plan(*deploy("1", "2", actions=["no-op"]))).problems == []
 
 
 # --- what is taken down ---

@@ -62,7 +62,7 @@ def refresh(site: Site, file: Path, *options: str) -> int:
     return main(["--url", site.url, "--file", str(file), *options])
 
 
-def held(file: Path) -> list[str]:
+def read_symbols(file: Path) -> list[str]:
     return [line.split(",")[0] for line in file.read_text().splitlines()[1:]]
 
 
@@ -80,7 +80,7 @@ def test_the_shipped_list_is_sorted_and_whole() -> None:
 def test_the_first_list_is_written_in_alphabetical_order(site: Site, file: Path) -> None:
     site.publish([*reversed(symbols(450)), "BRK.B"])
     assert refresh(site, file) == 0
-    assert held(file) == sorted([*symbols(450), "BRK.B"])
+    assert read_symbols(file) == sorted([*symbols(450), "BRK.B"])
     assert file.read_text().splitlines()[1] == 'AA,"AA, Inc.",Energy'
 
 
@@ -139,7 +139,7 @@ def test_five_per_cent_may_be_lost(site: Site, file: Path) -> None:
     refresh(site, file)
     site.publish(symbols(475))
     assert refresh(site, file) == 0
-    assert held(file) == symbols(475)
+    assert read_symbols(file) == symbols(475)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_without_the_online_list_the_offline_one_is_used_and_that_is_said(
 ) -> None:
     site.status, site.page = status, page
     assert refresh(site, file) == 0
-    assert "BRK.B" in held(file)
+    assert "BRK.B" in read_symbols(file)
     notice = capsys.readouterr().err
     assert "Falling back to pytickersymbols" in notice
     assert reason in notice

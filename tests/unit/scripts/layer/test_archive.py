@@ -322,7 +322,7 @@ def function(tmp_path: Path) -> Path:
     return tree_of(tmp_path / "function", {"lambda_function.py": b"x = 1", "trader/__init__.py": b""})
 
 
-def packed(folder: Path, zip_file: Path) -> set[str]:
+def pack(folder: Path, zip_file: Path) -> set[str]:
     return {entry.filename for entry in entries(package(folder, zip_file))}
 
 
@@ -379,12 +379,12 @@ def test_two_packages_of_the_function_are_the_same_to_the_byte(real: Path, tmp_p
 )
 def test_what_python_editors_and_tests_leave_is_not_packed(left_over: str, function: Path, tmp_path: Path) -> None:
     tree_of(function, {left_over: b"x"})
-    assert packed(function, tmp_path / "function.zip") == {"lambda_function.py", "trader/__init__.py"}
+    assert pack(function, tmp_path / "function.zip") == {"lambda_function.py", "trader/__init__.py"}
 
 
 def test_a_hidden_folder_above_the_function_hides_nothing(tmp_path: Path) -> None:
     function = tree_of(tmp_path / ".work" / "tests" / "function", {"lambda_function.py": b"x = 1"})
-    assert packed(function, tmp_path / "function.zip") == {"lambda_function.py"}
+    assert pack(function, tmp_path / "function.zip") == {"lambda_function.py"}
 
 
 @pytest.fixture

@@ -290,7 +290,7 @@ class Thing:
 MODULES = ["z.py", "a/__init__.py", "a/b/__init__.py", "a/b/c.py", "m.py", "a/d.py"]
 
 
-def made(folder: Path, modules: Iterable[str]) -> str:
+def make_layer(folder: Path, modules: Iterable[str]) -> str:
     """The hash of a small layer that is made in a folder."""
     tree = folder / "python"
     for name in modules:
@@ -316,14 +316,14 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def made_here(tmp_path: Path) -> str:
-    return made(tmp_path / "here", MODULES)
+def layer_here(tmp_path: Path) -> str:
+    return make_layer(tmp_path / "here", MODULES)
 
 
 def test_a_layer_is_the_same_to_the_byte_wherever_and_by_whomever_it_is_built(
-    made_here: str, elsewhere: None, tmp_path: Path
+    layer_here: str, elsewhere: None, tmp_path: Path
 ) -> None:
-    assert made(tmp_path / "another" / "and much longer" / "place", reversed(MODULES)) == made_here
+    assert make_layer(tmp_path / "another" / "and much longer" / "place", reversed(MODULES)) == layer_here
 
 
 # --- the command ---
@@ -333,7 +333,7 @@ def test_a_layer_is_the_same_to_the_byte_wherever_and_by_whomever_it_is_built(
 def layer(build_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the layer is, if building means to write one word, and no folder of the repository's is in reach."""
 
-    def built(wanted: Target, work: Path, progress: Progress) -> Built:
+    def fake_build(wanted: Target, work: Path, progress: Progress) -> Built:
         (work / "a.zip").write_text("newer")
         parts = [
             Part(name="big", version="1.0", before_bytes=9_000_000, after_bytes=4_000_000),
@@ -341,13 +341,13 @@ def layer(build_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ]
         return Built(zip=work / "a.zip", parts=parts, stripped=Stripped(tool=None, files=1, left=["a.so"]))
 
-    def verified(wanted: Target, zip_file: Path, progress: Progress) -> verify.Verdict:
+    def fake_verify(wanted: Target, zip_file: Path, progress: Progress) -> verify.Verdict:
         return verify.Verdict(findings=None, not_run="this is a test")
 
     monkeypatch.setattr(target, "DIST", tmp_path / "dist")
     monkeypatch.setattr(target, "ROOT", tmp_path)
-    monkeypatch.setattr(build, "build", built)
-    monkeypatch.setattr(verify, "verify", verified)
+    monkeypatch.setattr(build, "build", fake_build)
+    monkeypatch.setattr(verify, "verify", fake_verify)
     monkeypatch.setenv("PYTHON", HERE.python)
     monkeypatch.setenv("ARCH", HERE.arch)
     monkeypatch.delenv("JSON", raising=False)
@@ -454,7 +454,7 @@ build.main()
 
 
 @pytest.fixture(scope="module")
-def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
+def interruption(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
     """A build that Ctrl-C ended: where it was, its code and its words."""
     folder = tmp_path_factory.mktemp("interrupted")
     (folder / "dist").mkdir()
@@ -467,12 +467,12 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, st
     return folder, command.returncode, errors
 
 
-def test_ctrl_c_ends_a_build_with_a_sentence(interrupted: tuple[Path, int, str]) -> None:
-    assert interrupted[1:] == (1, "interrupted; layer/dist is as it was\n")
+def test_ctrl_c_ends_a_build_with_a_sentence(interruption: tuple[Path, int, str]) -> None:
+    assert interruption[1:] == (1, "interrupted; layer/dist is as it was\n")
 
 
-def test_ctrl_c_leaves_the_layers_as_they_were_and_nothing_half_done(interrupted: tuple[Path, int, str]) -> None:
-    folder = interrupted[0]
+def test_ctrl_c_leaves_the_layers_as_they_were_and_nothing_half_done(interruption: tuple[Path, int, str]) -> None:
+    folder = interruption[0]
     left = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix != ".lock")
     assert left == ["build", "dist", "dist/layer.zip"]
 
@@ -499,14 +499,14 @@ def test_a_full_disk_on_the_way_is_told_with_what_is_free(tmp_path: Path, monkey
         Path("/dev/full").write_bytes(b"a")
 
 
-def built(folder: Path, stripped: Stripped, after_bytes: int) -> Built:
+def fake_build(folder: Path, stripped: Stripped, after_bytes: int) -> Built:
     (folder / "a.zip").write_bytes(b"")
     parts = [Part(name=name, version="1", before_bytes=0, after_bytes=after_bytes // 2) for name in ("numpy", "pandas")]
     return Built(zip=folder / "a.zip", parts=parts, stripped=stripped)
 
 
 def test_a_layer_over_its_budget_names_the_biggest_parts(tmp_path: Path) -> None:
-    large = built(tmp_path, Stripped(tool="strip", files=1, left=[]), 136_000_000)
+    large = fake_build(tmp_path, Stripped(tool="strip", files=1, left=[]), 136_000_000)
     with pytest.raises(LayerError, match=r"136,000,000 bytes unpacked, .* numpy 68\.0 MB, pandas 68\.0 MB"):
         build.check_budget(large)
 
@@ -514,7 +514,7 @@ def test_a_layer_over_its_budget_names_the_biggest_parts(tmp_path: Path) -> None
 def test_a_layer_whose_zip_is_over_its_budget_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "MAX_ZIP_BYTES", -1)
     with pytest.raises(LayerError, match="0 bytes zipped, and -1 are allowed"):
-        build.check_budget(built(tmp_path, Stripped(tool="strip", files=1, left=[]), 0))
+        build.check_budget(fake_build(tmp_path, Stripped(tool="strip", files=1, left=[]), 0))
 
 
 def test_the_budget_is_below_lambdas_limits() -> None:

@@ -37,7 +37,7 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def finished(verdict: Verdict = RUN, wanted: Target = TARGET) -> Path:
+def finish(verdict: Verdict = RUN, wanted: Target = TARGET) -> Path:
     """A zip and its manifest, as `make layer` leaves them."""
     wanted.zip.write_bytes(b"a layer")
     described = manifest.describe(
@@ -47,25 +47,25 @@ def finished(verdict: Verdict = RUN, wanted: Target = TARGET) -> Path:
     return wanted.zip
 
 
-def told(wanted: Target = TARGET) -> Mapping[str, object]:
+def read_manifest(wanted: Target = TARGET) -> Mapping[str, object]:
     text = manifest.path(wanted).read_text()
     parsed: Mapping[str, object] = json.loads(text)
     return parsed
 
 
 def test_a_finished_layer_need_not_be_built(dist: Path) -> None:
-    finished()
+    finish()
     assert manifest.reason_to_build(TARGET) == ""
 
 
 def test_what_is_told_lies_beside_the_zip_under_its_name(dist: Path) -> None:
-    finished()
+    finish()
     assert sorted(path.name for path in dist.iterdir()) == [f"{TARGET.name}.json", f"{TARGET.name}.zip"]
 
 
 def test_it_tells_the_bytes_the_runtime_and_what_was_measured(dist: Path) -> None:
-    zip_file = finished()
-    assert {name: value for name, value in told().items() if name != "made_from"} == {
+    zip_file = finish()
+    assert {name: value for name, value in read_manifest().items() if name != "made_from"} == {
         "sha256": sha256(zip_file),
         "unpacked_bytes": 1_000,
         "zip_bytes": len(b"a layer"),
@@ -79,8 +79,8 @@ def test_it_tells_the_bytes_the_runtime_and_what_was_measured(dist: Path) -> Non
 
 
 def test_it_names_requirements_rules_and_the_code_that_follows_them(dist: Path) -> None:
-    finished()
-    sources = told()["made_from"]
+    finish()
+    sources = read_manifest()["made_from"]
     assert isinstance(sources, dict)
     assert {"layer/requirements.txt", "layer/prune.toml", "scripts/layer/build.py", "scripts/layer/elf.py"} <= set(
         sources
@@ -89,8 +89,8 @@ def test_it_names_requirements_rules_and_the_code_that_follows_them(dist: Path) 
 
 
 def test_a_layer_that_could_not_be_run_says_so(dist: Path) -> None:
-    finished(NOT_RUN)
-    assert (told()["verified"], told()["init_ms"]) == (False, None)
+    finish(NOT_RUN)
+    assert (read_manifest()["verified"], read_manifest()["init_ms"]) == (False, None)
 
 
 def test_without_a_zip_it_has_to_be_built(dist: Path) -> None:
@@ -98,38 +98,38 @@ def test_without_a_zip_it_has_to_be_built(dist: Path) -> None:
 
 
 def test_a_manifest_alone_is_no_layer(dist: Path) -> None:
-    finished().unlink()
+    finish().unlink()
     assert manifest.reason_to_build(TARGET) == f"there is no {TARGET.name}.zip"
 
 
 def test_a_zip_without_its_manifest_does_not_count(dist: Path) -> None:
-    finished()
+    finish()
     manifest.path(TARGET).unlink()
     assert "is missing or unreadable" in manifest.reason_to_build(TARGET)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"sha256": "abc"}'])
 def test_a_manifest_that_is_none_does_not_count(text: str, dist: Path) -> None:
-    finished()
+    finish()
     manifest.path(TARGET).write_text(text)
     assert "is missing or unreadable" in manifest.reason_to_build(TARGET)
 
 
 def test_a_zip_that_was_changed_afterwards_does_not_count(dist: Path) -> None:
-    finished().write_bytes(b"another")
+    finish().write_bytes(b"another")
     assert f"{TARGET.name}.zip is not the zip that was built" in manifest.reason_to_build(TARGET)
 
 
 @pytest.mark.parametrize("name", manifest.MADE_FROM)
 def test_a_layer_made_before_a_change_does_not_count(name: str, dist: Path, sources: Path) -> None:
-    finished()
+    finish()
     with (sources / name).open("a") as file:
         file.write("\n# changed\n")
     assert manifest.reason_to_build(TARGET) == f"{TARGET.name}.zip was built before a change of {name}"
 
 
 def test_each_runtime_has_a_manifest_of_its_own(dist: Path) -> None:
-    finished()
+    finish()
     assert manifest.reason_to_build(Target("3.14", "x86_64")) == "there is no prophet-layer-python3.14-x86_64.zip"
 
 
@@ -138,12 +138,12 @@ def test_a_layer_that_was_never_run_counts_only_where_it_cannot_be(
     runs_here: bool, counts: bool, dist: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Target, "runs_here", runs_here)
-    finished(NOT_RUN)
+    finish(NOT_RUN)
     assert (manifest.reason_to_build(TARGET) == "") is counts
 
 
 def test_a_manifest_that_cannot_be_read_is_a_sentence(dist: Path) -> None:
-    finished()
+    finish()
     manifest.path(TARGET).unlink()
     manifest.path(TARGET).mkdir()
     with pytest.raises(LayerError, match=r"\.json cannot be read: Is a directory"):
@@ -157,13 +157,13 @@ def test_a_manifest_that_cannot_be_read_is_a_sentence(dist: Path) -> None:
 def make_layer(dist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """`make layer`, if building means to write one word; gives where the zip will be."""
 
-    def built(wanted: Target, work: Path, progress: Progress) -> Built:
+    def fake_build(wanted: Target, work: Path, progress: Progress) -> Built:
         (work / "a.zip").write_text("newer")
         parts = [Part(name="big", version="1.0", before_bytes=9_000, after_bytes=4_000)]
         return Built(zip=work / "a.zip", parts=parts, stripped=Stripped(tool="strip", files=1, left=[]))
 
     monkeypatch.setattr(build, "BUILD", tmp_path / "build")
-    monkeypatch.setattr(build, "build", built)
+    monkeypatch.setattr(build, "build", fake_build)
     monkeypatch.setattr(verify, "verify", lambda *_: RUN)
     for name in ("PYTHON", "ARCH", "JSON"):
         monkeypatch.delenv(name, raising=False)
@@ -173,7 +173,8 @@ def make_layer(dist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 def test_make_layer_leaves_a_layer_that_need_not_be_built(make_layer: Path) -> None:
     build.main()
     assert manifest.reason_to_build(TARGET) == ""
-    assert (told()["unpacked_bytes"], told()["zip_bytes"], told()["verified"]) == (4_000, 5, True)
+    told = read_manifest()
+    assert (told["unpacked_bytes"], told["zip_bytes"], told["verified"]) == (4_000, 5, True)
 
 
 def test_a_layer_that_fails_leaves_the_older_one_with_its_manifest(
@@ -182,7 +183,7 @@ def test_a_layer_that_fails_leaves_the_older_one_with_its_manifest(
     def fails(*_: object) -> Verdict:
         raise BrokenLayerError("it does not start")
 
-    finished()
+    finish()
     monkeypatch.setattr(verify, "verify", fails)
     with pytest.raises(SystemExit):
         build.main()
@@ -205,7 +206,7 @@ def test_what_changes_while_a_layer_is_built_is_a_reason_to_build_again(
 def test_a_zip_whose_manifest_could_not_be_written_does_not_count(
     make_layer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finished()
+    finish()
 
     def no_room(*_: object) -> None:
         raise LayerError("the disk is full")

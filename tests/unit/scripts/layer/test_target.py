@@ -183,7 +183,7 @@ def apply_mask(library: Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def spoiled(library: Path) -> bytes:
+def spoil(library: Path) -> bytes:
     """The library with its last loaded part a little off the place that its address asks for."""
     content = bytearray(library.read_bytes())
     (start,) = struct.unpack_from("<Q", content, 32)
@@ -253,7 +253,7 @@ def test_a_tool_that_does_not_understand_is_passed_over(
 def test_a_tool_that_spoils_the_files_is_passed_over(
     library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bad = file_of(tmp_path / "bad.so", spoiled(library))
+    bad = file_of(tmp_path / "bad.so", spoil(library))
     tools(tmp_path / "bin", monkeypatch, strip=f'/bin/cp "{bad}" "$3"', llvm_strip=COPIES)
     assert elf.strip_tool(HERE, library) == "llvm-strip"
 
@@ -270,7 +270,7 @@ def test_a_library_that_the_tool_spoils_is_told_and_left(
     library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = library.read_bytes()
-    bad = file_of(tmp_path / "bad.so", spoiled(library))
+    bad = file_of(tmp_path / "bad.so", spoil(library))
     tools(tmp_path / "bin", monkeypatch, strip=f'/bin/cp "{bad}" "$3"')
     assert elf.strip("strip", [library]) == [library]
     assert library.read_bytes() == before
@@ -297,35 +297,35 @@ def tree(tmp_path: Path) -> Path:
     return tree
 
 
-def compiled(tree: Path) -> list[Path]:
+def compile_files(tree: Path) -> list[Path]:
     bytecode.compile_tree(Path(sys.executable), tree)
     return sorted(tree.rglob("*.pyc"))
 
 
 def test_every_module_has_bytecode_where_python_looks_for_it(tree: Path) -> None:
     sources = sorted(tree.rglob("*.py"))
-    assert compiled(tree) == sorted(Path(importlib.util.cache_from_source(source)) for source in sources)
+    assert compile_files(tree) == sorted(Path(importlib.util.cache_from_source(source)) for source in sources)
 
 
 def test_python_takes_the_bytecode_without_looking_at_the_source(tree: Path) -> None:
-    flags = {int.from_bytes(file.read_bytes()[4:8], "little") for file in compiled(tree)}
+    flags = {int.from_bytes(file.read_bytes()[4:8], "little") for file in compile_files(tree)}
     assert flags == {0b01}, "a hash, unchecked (PEP 552)"
 
 
 def test_bytecode_that_was_there_before_is_made_anew(tree: Path) -> None:
     py_compile.compile(str(tree / "single.py"), invalidation_mode=py_compile.PycInvalidationMode.TIMESTAMP)
-    compiled(tree)
+    compile_files(tree)
     bytecode_file = Path(importlib.util.cache_from_source(tree / "single.py"))
     assert int.from_bytes(bytecode_file.read_bytes()[4:8], "little") == 0b01
 
 
 def test_the_bytecode_does_not_say_where_it_was_made(tree: Path, tmp_path: Path) -> None:
-    telling = [file.name for file in compiled(tree) if os.fsencode(tmp_path) in file.read_bytes()]
+    telling = [file.name for file in compile_files(tree) if os.fsencode(tmp_path) in file.read_bytes()]
     assert telling == []
 
 
 def test_a_traceback_names_the_file_below_the_layer(tree: Path) -> None:
-    compiled(tree)
+    compile_files(tree)
     code = marshal.loads(Path(importlib.util.cache_from_source(tree / "pkg/deep/module.py")).read_bytes()[16:])
     assert isinstance(code, CodeType)
     assert code.co_filename == "python/pkg/deep/module.py"
@@ -334,14 +334,14 @@ def test_a_traceback_names_the_file_below_the_layer(tree: Path) -> None:
 def test_the_shells_settings_of_python_do_not_reach_the_bytecode(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONOPTIMIZE", "2")
     monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tree.parent / "elsewhere"))
-    assert not [file.name for file in compiled(tree) if ".opt-" in file.name]
+    assert not [file.name for file in compile_files(tree) if ".opt-" in file.name]
     assert not (tree.parent / "elsewhere").exists()
 
 
 def test_a_source_that_is_no_python_is_named(tree: Path) -> None:
     (tree / "pkg" / "template.py").write_text("def {{ name }}(:\n")
     with pytest.raises(LayerError, match=r"(?s)^bytecode could not be written:\n.*pkg/template\.py.*SyntaxError"):
-        compiled(tree)
+        compile_files(tree)
 
 
 # --- the look of a layer's zip ---
@@ -496,7 +496,7 @@ def umath() -> Path:
     return Path(str(spec.origin))
 
 
-def brought(umath: Path) -> list[Path]:
+def list_brought_libraries(umath: Path) -> list[Path]:
     return list((umath.parents[2] / "numpy.libs").iterdir())
 
 
@@ -508,11 +508,11 @@ def test_a_library_that_neither_the_layer_nor_lambda_has_is_named(umath: Path) -
 
 @linux
 def test_a_library_that_the_layer_brings_is_there(umath: Path) -> None:
-    elf.check_needs([umath, *brought(umath)])
+    elf.check_needs([umath, *list_brought_libraries(umath)])
 
 
 @linux
 def test_symbols_newer_than_lambdas_are_named(umath: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(elf, "SYSTEM_VERSIONS", {"GLIBC": (2, 0)})
     with pytest.raises(BrokenLayerError, match=r"needs \S+ GLIBC_2\.[0-9.]+, which Lambda does not have"):
-        elf.check_needs([umath, *brought(umath)])
+        elf.check_needs([umath, *list_brought_libraries(umath)])

@@ -7,15 +7,14 @@ from rich.console import Console
 
 from scripts.report import formatting
 from scripts.report.console import show
-from tests.run_record import denial, order, record, record_of_a_lost_stop_loss, stopped, target
+from tests.run_record import denial, order, record, record_of_a_lost_stop_loss, stop_record, target
 from trader.model import Code
-from trader.stages.execution import STOP_LOSS_LOST
 
 WIDTHS = [80, 99, 100, 104, 128, 140]
 UNPRICED = [denial(f"ZZ{number}", "NO_PRICE_DATA", "file: gave no prices of it") for number in range(9)]
 
 
-def shown(record: dict[str, Any], width: int = 100, terminal: bool = False) -> str:
+def show_text(record: dict[str, Any], width: int = 100, terminal: bool = False) -> str:
     out = io.StringIO()
     show(
         record, Console(file=out, width=width, force_terminal=terminal, color_system="truecolor" if terminal else None)
@@ -28,7 +27,7 @@ def line_of(symbol: str, text: str) -> str:
 
 
 def test_the_first_words_say_what_happened() -> None:
-    first = shown(record()).strip().splitlines()[0]
+    first = show_text(record()).strip().splitlines()[0]
     assert first.strip() == "3 orders placed, 2 refused, 1 left alone"
 
 
@@ -36,17 +35,17 @@ def test_the_first_words_say_what_happened() -> None:
 def test_an_engine_that_is_not_prophets_package_is_named(engine: str, is_named: bool) -> None:
     run = record()
     run["settings"] = {**run["settings"], "engine": engine}
-    assert (f"ENGINE={engine}" in shown(run)) is is_named
+    assert (f"ENGINE={engine}" in show_text(run)) is is_named
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
-    assert max(len(line) for line in shown(record(), width).splitlines()) <= width
+    assert max(len(line) for line in show_text(record(), width).splitlines()) <= width
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_no_number_is_cut_or_broken_over_lines(width: int) -> None:
-    text = shown(record(), width)
+    text = show_text(record(), width)
     numbers = ["1,234.56", "1,300.00", "-5.9%", "stop 95.41", "take 137.70", "take 1,728.38", "sell 12.5", "48.20"]
     numbers += ["100,000.00", "99,981.12", "-18.88", "-7,927.36", "0.41 s"]
     assert [number for number in numbers if number not in text] == []
@@ -54,7 +53,7 @@ def test_no_number_is_cut_or_broken_over_lines(width: int) -> None:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_symbol_has_a_row_with_price_trend_gap_insight_and_target(width: int) -> None:
-    text = shown(record(), width)
+    text = show_text(record(), width)
     assert re.search(r"AAA +98\.36 +104\.50 +-5\.9% +▲ UP +37 +buy 37", line_of("AAA", text))
     assert re.search(r"CCC \* +52\.00 +48\.00 +\+8\.3% +▼ DOWN +0 +sell 12\.5", line_of("CCC", text))
     assert re.search(r"FFF +71\.00 +76\.00 +-6\.6% +▲ UP +2 +ORDER_REJECTED", line_of("FFF", text))
@@ -62,12 +61,12 @@ def test_every_symbol_has_a_row_with_price_trend_gap_insight_and_target(width: i
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_symbol_without_a_target_has_a_blank_there(width: int) -> None:
-    assert re.search(r"DDD +33\.00 +33\.10 +-0\.3% +● FLAT +left alone", line_of("DDD", shown(record(), width)))
+    assert re.search(r"DDD +33\.00 +33\.10 +-0\.3% +● FLAT +left alone", line_of("DDD", show_text(record(), width)))
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_targets_stand_under_their_heading(width: int) -> None:
-    text = shown(record(targets=[target("AAA", 0, 1_234), target("CCC", 12.5, 11.5)]), width)
+    text = show_text(record(targets=[target("AAA", 0, 1_234), target("CCC", 12.5, 11.5)]), width)
     end = line_of("Symbol", text).index("Target") + len("Target")
     assert line_of("AAA", text)[:end].endswith(" 1,234")
     assert line_of("CCC", text)[:end].endswith(" 11.5")
@@ -76,13 +75,13 @@ def test_targets_stand_under_their_heading(width: int) -> None:
 def test_a_record_from_before_there_were_targets_is_shown_without() -> None:
     old = record()
     del old["report"]["targets"]
-    assert re.search(r"▲ UP +buy 37", line_of("AAA", shown(old)))
+    assert re.search(r"▲ UP +buy 37", line_of("AAA", show_text(old)))
 
 
 @pytest.mark.parametrize("width", [80, 140])
 def test_an_order_shows_what_became_of_it(width: int) -> None:
-    assert "filled" in line_of("AAA", shown(record(), width))
-    assert "accepted" in line_of("BRK.B", shown(record(), width))
+    assert "filled" in line_of("AAA", show_text(record(), width))
+    assert "accepted" in line_of("BRK.B", show_text(record(), width))
 
 
 def test_orders_come_before_refusals_and_those_before_what_was_left_alone() -> None:
@@ -91,110 +90,110 @@ def test_orders_come_before_refusals_and_those_before_what_was_left_alone() -> N
 
 
 def test_a_held_symbol_is_marked_and_the_mark_explained() -> None:
-    text = shown(record())
+    text = show_text(record())
     assert line_of("CCC", text).strip().startswith("CCC *")
     assert "* held before the run" in text
 
 
 def test_a_refusal_shows_its_code_and_its_detail() -> None:
-    text = shown(record(), 140)
+    text = show_text(record(), 140)
     assert "QUANTITY_BELOW_ONE" in line_of("EEE", text)
     assert "48.20 USD to spend" in line_of("EEE", text)
 
 
 def test_many_symbols_without_prices_become_one_line() -> None:
-    text = shown(record(denials=UNPRICED))
+    text = show_text(record(denials=UNPRICED))
     assert sum("NO_PRICE_DATA" in line for line in text.splitlines()) == 1
     assert "9 symbols NO_PRICE_DATA (ZZ0, ZZ1" in text
     assert "9 without prices" in text
 
 
 def test_a_few_symbols_without_prices_keep_their_rows() -> None:
-    text = shown(record(denials=UNPRICED[:8]))
+    text = show_text(record(denials=UNPRICED[:8]))
     assert sum("NO_PRICE_DATA" in line for line in text.splitlines()) == 8
 
 
 def test_an_order_of_unknown_fate_is_named_first() -> None:
     unclear = [order("AAA", "buy", 37.0, 98.36, status="unknown")]
-    text = shown(record(orders=unclear, denials=[]))
+    text = show_text(record(orders=unclear, denials=[]))
     assert text.strip().startswith("1 order of unknown fate")
 
 
 def test_an_order_of_unknown_fate_is_alarming_in_colour() -> None:
     unclear = [order("AAA", "buy", 37.0, 98.36, status="unknown")]
-    assert "\x1b[1;31mbuy 37" in shown(record(orders=unclear, denials=[]), terminal=True)
+    assert "\x1b[1;31mbuy 37" in show_text(record(orders=unclear, denials=[]), terminal=True)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_symbols_without_a_stop_loss_are_named_right_below_the_headline(width: int) -> None:
-    lines = [line.strip() for line in shown(record(unprotected=["DDD", "CCC"]), width).strip().splitlines()]
+    lines = [line.strip() for line in show_text(record(unprotected=["DDD", "CCC"]), width).strip().splitlines()]
     assert lines[1:3] == ["Without a stop loss: DDD, CCC", f"What to do {formatting.UNPROTECTED_REMEDY}"]
 
 
 def test_symbols_without_a_stop_loss_are_alarming_in_colour() -> None:
-    assert "\x1b[1;31mWithout a stop loss: CCC" in shown(record(unprotected=["CCC"]), terminal=True)
+    assert "\x1b[1;31mWithout a stop loss: CCC" in show_text(record(unprotected=["CCC"]), terminal=True)
 
 
 def test_a_run_whose_positions_are_all_protected_says_nothing_of_it() -> None:
-    assert "stop loss" not in shown(record(unprotected=[]))
+    assert "stop loss" not in show_text(record(unprotected=[]))
 
 
 def test_a_record_from_before_protection_was_looked_at_says_nothing_of_it() -> None:
     old = record()
     del old["report"]["unprotected"]
-    assert "stop loss" not in shown(old)
+    assert "stop loss" not in show_text(old)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_refused_sale_that_cost_the_stop_loss_is_told_to_its_end(width: int) -> None:
-    below_heading = shown(record_of_a_lost_stop_loss(), width).split("CCC *")[1]
-    assert f"{STOP_LOSS_LOST} and nothing protects what is held of it" in " ".join(below_heading.split())
+    below_heading = show_text(record_of_a_lost_stop_loss(), width).split("CCC *")[1]
+    assert "ITS STOP LOSS IS CANCELLED and nothing protects what is held of it" in " ".join(below_heading.split())
 
 
 @pytest.mark.parametrize("width", [80, 140])
 def test_a_refused_sale_that_cost_the_stop_loss_is_alarming_in_colour(width: int) -> None:
-    text = shown(record_of_a_lost_stop_loss(), width, terminal=True)
+    text = show_text(record_of_a_lost_stop_loss(), width, terminal=True)
     assert text.count("\x1b[1;31mORDER_REJECTED") == 1  # that of CCC; the other refusal took nothing away
     assert "\x1b[31mthe broker answered 403" in text
 
 
 def test_a_rejected_order_with_its_denial_counts_as_one_refusal() -> None:
     rejected = [order("FFF", "buy", 2.0, 71.0, status="rejected")]
-    text = shown(record(orders=rejected), 140)
+    text = show_text(record(orders=rejected), 140)
     assert text.strip().startswith("No orders, 2 refused, 4 left alone")
     assert "rejected: the broker answered: not tradable" in line_of("FFF", text)
 
 
 def test_a_dry_run_says_that_its_orders_were_kept_back() -> None:
     planned = [order("AAA", "buy", 37.0, 98.36, status="planned")]
-    text = shown(record(status="DRY_RUN", mode="dry-run", orders=planned, denials=[]))
+    text = show_text(record(status="DRY_RUN", mode="dry-run", orders=planned, denials=[]))
     assert text.strip().startswith("1 order planned and kept back")
     assert "dry run, nothing is placed" in text
 
 
 def test_a_run_for_real_money_says_so_in_red() -> None:
-    text = shown(record(mode="live"), terminal=True)
+    text = show_text(record(mode="live"), terminal=True)
     assert re.search(r"\x1b\[1;31m[^\x1b]*REAL MONEY", text)
 
 
 def test_the_slot_is_given_in_new_york_time() -> None:
-    assert "Wed 28 Dec 2022, 16:00 New York" in shown(record())
+    assert "Wed 28 Dec 2022, 16:00 New York" in show_text(record())
 
 
 def test_the_account_shows_before_after_and_change() -> None:
-    text = shown(record())
+    text = show_text(record())
     assert re.search(r"Equity +100,000\.00 +99,981\.12 +-18\.88", text)
     assert re.search(r"In positions +650\.00 +8,558\.48 +\+7,908\.48", text)
 
 
 def test_an_account_known_only_before_the_run_has_one_column() -> None:
     before = record()["report"]["account"]["before"]
-    text = shown(record(account={"before": before, "after": None}))
+    text = show_text(record(account={"before": before, "after": None}))
     assert re.search(r"Account \(USD\) +Now", text)
 
 
 def test_a_stopped_run_says_why_and_what_to_do() -> None:
-    text = " ".join(shown(stopped("MARKET_CLOSED", "opens 2022-12-29 09:30")).split())
+    text = " ".join(show_text(stop_record("MARKET_CLOSED", "opens 2022-12-29 09:30")).split())
     assert text.startswith("Stopped: market closed")
     assert "MARKET_CLOSED: opens 2022-12-29 09:30" in text
     assert "The market was closed at the time of the run." in text
@@ -202,20 +201,20 @@ def test_a_stopped_run_says_why_and_what_to_do() -> None:
 
 
 def test_a_failed_run_says_what_failed() -> None:
-    text = shown(stopped("FAILED", "OSError: disk full"))
+    text = show_text(stop_record("FAILED", "OSError: disk full"))
     assert text.strip().startswith("The run failed")
     assert "OSError: disk full" in text
 
 
 def test_a_run_stopped_half_way_still_counts_its_orders() -> None:
-    text = shown(record(status="OUT_OF_TIME"))
+    text = show_text(record(status="OUT_OF_TIME"))
     assert text.strip().startswith("Stopped: out of time. 3 orders placed")
 
 
 def test_orders_that_a_failed_run_did_not_come_to_are_not_taken_for_left_alone() -> None:
     half = record(status="FAILED", detail="BrokerError: no answer", denials=[], orders=record()["report"]["orders"][:1])
     half["decision"] = {"orders": [each | {"status": "planned"} for each in record()["report"]["orders"]]}
-    text = shown(half)
+    text = show_text(half)
     assert text.strip().startswith("The run failed: 1 order placed, 2 orders not sent, 3 left alone")
     assert "planned" in line_of("BRK.B", text)
 
@@ -223,13 +222,13 @@ def test_orders_that_a_failed_run_did_not_come_to_are_not_taken_for_left_alone()
 def test_a_decided_order_that_was_then_refused_is_a_refusal() -> None:
     late = record(orders=[], denials=[denial("AAA", "OUT_OF_TIME", "9 s left")])
     late["decision"] = {"orders": [order("AAA", "buy", 37.0, 98.36, status="planned")]}
-    assert shown(late).strip().startswith("No orders, 1 refused, 5 left alone")
+    assert show_text(late).strip().startswith("No orders, 1 refused, 5 left alone")
 
 
 def test_of_a_run_that_never_ended_every_planned_order_is_of_unknown_fate() -> None:
     cut_off = record(status="STARTED", orders=[], denials=[])
     cut_off["decision"] = {"orders": [order("AAA", "buy", 37.0, 98.36, status="planned")]}
-    text = shown(cut_off)
+    text = show_text(cut_off)
     assert text.strip().startswith("The run never ended: 1 order of unknown fate")
     assert "Check the broker's list of orders" in text
 
@@ -237,38 +236,38 @@ def test_of_a_run_that_never_ended_every_planned_order_is_of_unknown_fate() -> N
 def test_of_a_run_that_was_cut_off_it_is_known_what_was_placed() -> None:
     cut_off = record(status="INTERRUPTED", orders=[order("AAA", "buy", 37.0, 98.36, status="filled")], denials=[])
     cut_off["decision"] = {"orders": [order("AAA", "buy", 37.0, 98.36), order("FFF", "buy", 2.0, 71.0)]}
-    text = shown(cut_off)
+    text = show_text(cut_off)
     assert text.strip().startswith("The run was cut off: 1 order placed, 1 order not sent")
     assert "a later one wrote this record" in " ".join(text.split())
 
 
 def test_a_run_that_recovered_others_names_them() -> None:
-    text = shown(record(recovered=["2022-12-28T20:45:00Z"]))
+    text = show_text(record(recovered=["2022-12-28T20:45:00Z"]))
     assert "were cut off, and are on record now: Wed 28 Dec 2022, 15:45 New York" in " ".join(text.split())
 
 
 def test_a_held_symbol_without_prices_keeps_its_row_among_many() -> None:
-    text = shown(record(orders=[], denials=[*UNPRICED, denial("CCC", "NO_PRICE_DATA", "no price")]), 140)
+    text = show_text(record(orders=[], denials=[*UNPRICED, denial("CCC", "NO_PRICE_DATA", "no price")]), 140)
     assert "NO_PRICE_DATA" in line_of("CCC *", text)
 
 
 def test_piped_output_carries_no_control_sequences() -> None:
-    assert "\x1b" not in shown(record())
+    assert "\x1b" not in show_text(record())
 
 
 def test_a_terminal_gets_colours() -> None:
-    assert "\x1b[32m▲ UP" in shown(record(), terminal=True)
+    assert "\x1b[32m▲ UP" in show_text(record(), terminal=True)
 
 
 def test_a_brokers_control_characters_and_markup_are_shown_as_plain_text() -> None:
     hostile = [denial("EEE", "ORDER_REJECTED", "\x1b[2J[red]gone[/red]\r\nnext")]
-    text = shown(record(denials=hostile), 140)
+    text = show_text(record(denials=hostile), 140)
     assert r"\x1b[2J[red]gone[/red] next" in line_of("EEE", text)
     assert "\x1b" not in text
 
 
 def test_a_refusal_of_the_whole_account_has_a_row() -> None:
-    text = shown(record(denials=[denial("", "DAILY_LOSS_STOP", "equity is 3.4 % below the last close")]), 140)
+    text = show_text(record(denials=[denial("", "DAILY_LOSS_STOP", "equity is 3.4 % below the last close")]), 140)
     assert "DAILY_LOSS_STOP" in line_of("account", text)
 
 

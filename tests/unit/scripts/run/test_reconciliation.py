@@ -9,19 +9,20 @@ import pytest
 
 from scripts.run.reconciliation import REMEDIES, Finding, Kind, RecordedOrders, compare, in_words, sheet
 from tests.builders import SLOT, buy, sell, settings
-from trader.journal.record import Run
-from trader.model import Code, Denial, Order, Side
+from trader.journal.base import Run
+from trader.journal.record import build_record, build_report
+from trader.model import Code, Denial, Order, OrderStatus, Side
 
-ACCEPTED = replace(buy("A", 4), status="accepted")
-FILLED = replace(ACCEPTED, status="filled", filled_quantity=4.0, filled_price_usd=99.5)
-REJECTED = replace(ACCEPTED, status="rejected")
+ACCEPTED = replace(buy("A", 4), status=OrderStatus.ACCEPTED)
+FILLED = replace(ACCEPTED, status=OrderStatus.FILLED, filled_quantity=4.0, filled_price_usd=99.5)
+REJECTED = replace(ACCEPTED, status=OrderStatus.REJECTED)
 
 
 def of(*orders: Order, **parts: Any) -> RecordedOrders:
     return RecordedOrders(slot=SLOT, status="TRADED", orders=orders, **parts)
 
 
-def found(sheets: Sequence[RecordedOrders], *booked: Order) -> list[tuple[Kind, bool]]:
+def compare_sheets(sheets: Sequence[RecordedOrders], *booked: Order) -> list[tuple[Kind, bool]]:
     return [(each.kind, each.is_difference) for each in compare(sheets, booked).findings]
 
 
@@ -30,9 +31,9 @@ def words(sheets: Sequence[RecordedOrders], *booked: Order) -> str:
     return finding.words
 
 
-@pytest.mark.parametrize("now", [ACCEPTED, FILLED, replace(FILLED, status="canceled", filled_quantity=1.0)])
+@pytest.mark.parametrize("now", [ACCEPTED, FILLED, replace(FILLED, status=OrderStatus.CANCELED, filled_quantity=1.0)])
 def test_an_order_that_went_on_after_its_record_is_no_difference(now: Order) -> None:
-    assert found([of(ACCEPTED)], now) == []
+    assert compare_sheets([of(ACCEPTED)], now) == []
 
 
 def test_what_became_of_an_order_is_told_all_the_same() -> None:
@@ -40,31 +41,31 @@ def test_what_became_of_an_order_is_told_all_the_same() -> None:
     assert (pair.recorded.status, pair.booked.status) == ("accepted", "filled")
 
 
-@pytest.mark.parametrize("status", ["rejected", "canceled", "expired"])
-def test_an_order_that_came_to_nothing_later_is_a_note(status: str) -> None:
-    assert found([of(ACCEPTED)], replace(ACCEPTED, status=status)) == [(Kind.CAME_TO_NOTHING, False)]
+@pytest.mark.parametrize("status", [OrderStatus.REJECTED, OrderStatus.CANCELED, OrderStatus.EXPIRED])
+def test_an_order_that_came_to_nothing_later_is_a_note(status: OrderStatus) -> None:
+    assert compare_sheets([of(ACCEPTED)], replace(ACCEPTED, status=status)) == [(Kind.CAME_TO_NOTHING, False)]
 
 
 def test_an_order_that_was_recorded_as_refused_is_neither() -> None:
-    assert found([of(REJECTED)], REJECTED) == []
+    assert compare_sheets([of(REJECTED)], REJECTED) == []
 
 
 def test_an_order_in_the_books_of_which_no_record_says_anything_is_a_difference() -> None:
-    assert found([of()], FILLED) == [(Kind.NO_RECORD, True)]
+    assert compare_sheets([of()], FILLED) == [(Kind.NO_RECORD, True)]
     assert "its record lacks it" in words([of()], FILLED)
     assert "its slot has no record" in words([], FILLED)
 
 
 def test_an_order_that_was_refused_at_once_is_a_denial_in_its_record() -> None:
-    assert found([of(refused=frozenset({"A"}))], REJECTED) == []
+    assert compare_sheets([of(refused=frozenset({"A"}))], REJECTED) == []
 
 
 def test_an_order_that_its_record_calls_refused_and_that_was_filled_is_a_difference() -> None:
-    assert found([of(refused=frozenset({"A"}))], FILLED) == [(Kind.NO_RECORD, True)]
+    assert compare_sheets([of(refused=frozenset({"A"}))], FILLED) == [(Kind.NO_RECORD, True)]
 
 
 def test_an_order_that_is_not_in_the_books_is_a_difference() -> None:
-    assert found([of(ACCEPTED)]) == [(Kind.NOT_IN_BOOKS, True)]
+    assert compare_sheets([of(ACCEPTED)]) == [(Kind.NOT_IN_BOOKS, True)]
 
 
 @pytest.mark.parametrize(
@@ -76,30 +77,30 @@ def test_an_order_that_is_not_in_the_books_is_a_difference() -> None:
     ],
 )
 def test_an_order_that_is_another_in_the_books_is_a_difference(booked: Order, said: str) -> None:
-    assert found([of(ACCEPTED)], booked) == [(Kind.DIFFERENT, True)]
+    assert compare_sheets([of(ACCEPTED)], booked) == [(Kind.DIFFERENT, True)]
     assert words([of(ACCEPTED)], booked) == said
 
 
 def test_the_dust_of_binary_fractions_is_no_difference() -> None:
-    assert found([of(replace(ACCEPTED, quantity=0.1 + 0.2))], replace(FILLED, quantity=0.3)) == []
+    assert compare_sheets([of(replace(ACCEPTED, quantity=0.1 + 0.2))], replace(FILLED, quantity=0.3)) == []
 
 
 @pytest.mark.parametrize(
     ("booked", "said"), [([FILLED], "it is filled, 4 at 99.50"), ([], "the books do not have it by now")]
 )
 def test_of_an_order_of_unknown_fate_it_is_told_what_became_of_it(booked: Sequence[Order], said: str) -> None:
-    sheets = [of(replace(ACCEPTED, status="unknown"))]
-    assert found(sheets, *booked) == [(Kind.UNKNOWN, False)]
+    sheets = [of(replace(ACCEPTED, status=OrderStatus.UNKNOWN))]
+    assert compare_sheets(sheets, *booked) == [(Kind.UNKNOWN, False)]
     assert words(sheets, *booked) == said
 
 
 def test_a_run_that_was_recorded_as_cut_off_is_a_note() -> None:
     cut_off = RecordedOrders(slot=SLOT, status="INTERRUPTED", detail="its run was cut off")
-    assert found([cut_off]) == [(Kind.INTERRUPTED, False)]
+    assert compare_sheets([cut_off]) == [(Kind.INTERRUPTED, False)]
 
 
 def test_a_record_that_is_none_is_one_difference_whatever_was_placed() -> None:
-    assert found([sheet(SLOT, [])], FILLED) == [(Kind.UNREADABLE, True)]
+    assert compare_sheets([sheet(SLOT, [])], FILLED) == [(Kind.UNREADABLE, True)]
 
 
 def test_findings_come_by_slot() -> None:
@@ -112,7 +113,7 @@ def test_a_records_orders_and_refusals_are_read() -> None:
     run = Run(settings=settings(), slot=SLOT, now=SLOT)
     run.outcomes += [FILLED, Denial(symbol="B", code=Code.ORDER_REJECTED, detail="no")]
     expected = RecordedOrders(slot=SLOT, status="TRADED", orders=[FILLED], refused=frozenset({"B"}))
-    assert sheet(SLOT, run.record(run.report("TRADED"))) == expected
+    assert sheet(SLOT, build_record(run, build_report(run, "TRADED"))) == expected
 
 
 @pytest.mark.parametrize("record", [None, [], {}, {"report": 1}, {"report": {"status": "TRADED", "orders": [1]}}])
@@ -126,4 +127,4 @@ def test_every_difference_has_a_remedy() -> None:
 
 
 def test_a_sale_without_a_fill_is_told_by_its_status_alone() -> None:
-    assert in_words(replace(sell(), status="new")) == "new"
+    assert in_words(replace(sell(), status=OrderStatus.NEW)) == "new"

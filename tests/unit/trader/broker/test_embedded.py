@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import SLOT, buy, daily, sell
-from trader.broker.base import BrokerError, OrderRejectedError, OrderStateUnknownError
+from trader.broker.base import OrderRejectedError, OrderStateUnknownError
 from trader.broker.embedded import EmbeddedBroker
-from trader.model import Closes, Code, Order
+from trader.model import BrokerError, Closes, Code, Order
 
 DAY = timedelta(days=1)
 
@@ -65,7 +65,7 @@ def test_what_was_placed_is_told_and_no_time_passes_by_it(file: Path) -> None:
     broker(file).submit(buy(quantity=10))
     before = file.read_text()
     later = broker(file, (100, 50), days_later=1)
-    placed = later.placed(SLOT, SLOT)
+    placed = later.list_orders(SLOT, SLOT)
     assert later.find(buy(quantity=10)) == placed[0]
     assert [(order.client_order_id, order.status, order.filled_quantity) for order in placed] == [
         ("trend-20221228T2045Z-AAPL-buy", "filled", 10)

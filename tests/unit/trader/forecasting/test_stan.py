@@ -25,7 +25,7 @@ def program(folder: Path, script: str) -> str:
     return str(path)
 
 
-def fitted(history: pd.DataFrame, model: str | None = None, timeout_s: float = 20) -> Prophet:
+def fit(history: pd.DataFrame, model: str | None = None, timeout_s: float = 20) -> Prophet:
     prophet = quiet_prophet()(**PLAIN)
     assert prophet.stan_backend is not None
     prophet.stan_backend.model = model or prophet.stan_backend.model
@@ -48,18 +48,18 @@ def test_the_parameters_are_to_the_bit_those_that_prophet_finds_by_itself(
 
 def test_where_the_one_optimizer_fails_the_other_is_asked(tmp_path: Path) -> None:
     only_newton = program(tmp_path, f'case "$*" in *newton*) exec "{Optimizer().model}" "$@";; esac; exit 70')
-    assert fitted(walk(120), only_newton).params["k"].shape == (1, 1)
+    assert fit(walk(120), only_newton).params["k"].shape == (1, 1)
 
 
 def test_a_failure_is_told_in_stans_own_words(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="Stan ended with 70: no such model"):
-        fitted(walk(120), program(tmp_path, "echo no such model >&2; exit 70"))
+        fit(walk(120), program(tmp_path, "echo no such model >&2; exit 70"))
 
 
 def test_a_fit_that_hangs_is_ended(tmp_path: Path) -> None:
     hangs = program(tmp_path, f"echo $$ > {tmp_path}/id; exec sleep 60")
     with pytest.raises(TimeoutError, match=r"did not end within 0\.5 s"):
-        fitted(walk(120), hangs, timeout_s=0.5)
+        fit(walk(120), hangs, timeout_s=0.5)
     assert not Path("/proc", (tmp_path / "id").read_text().strip()).exists()
 
 
@@ -70,16 +70,16 @@ def test_nothing_is_left_on_the_disk(script: str, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(tempfile, "tempdir", str(used))
     if script:
         with pytest.raises(RuntimeError):
-            fitted(walk(120), program(tmp_path, script))
+            fit(walk(120), program(tmp_path, script))
     else:
-        fitted(walk(120))
+        fit(walk(120))
     assert list(used.iterdir()) == []
 
 
 def test_stan_killed_from_outside_is_not_asked_another_way(tmp_path: Path) -> None:
     killed = program(tmp_path, f'case "$*" in *newton*) exec "{Optimizer().model}" "$@";; esac; kill -KILL $$')
     with pytest.raises(OSError, match="killed by signal 9"):
-        fitted(walk(120), killed)
+        fit(walk(120), killed)
 
 
 @pytest.mark.parametrize("cut", ["head -c -1", "sed '$d'", "sed '$s/,[^,]*$//'"], ids=["its end", "its row", "a value"])
@@ -88,4 +88,4 @@ def test_a_result_that_was_cut_off_is_no_result(cut: str, tmp_path: Path) -> Non
 for word in "$@"; do case "$word" in file=*result.csv) out="${{word#file=}}";; esac; done
 {cut} "$out" > "$out.cut" && mv "$out.cut" "$out"'''
     with pytest.raises(OSError, match="was cut off"):
-        fitted(walk(120), program(tmp_path, script))
+        fit(walk(120), program(tmp_path, script))

@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import SLOT, account, buy, daily, every, positions, settings
-from trader.journal.record import Run, as_json, observation_from, settings_from
-from trader.model import Code, Decision, Denial, Observation, OpenOrder, Side
+from trader.codec import decode, encode
+from trader.journal.base import Run
+from trader.journal.record import build_record, build_report, find_unprotected, read_settings
+from trader.model import Code, Decision, Denial, Observation, OpenOrder, OrderStatus, Side
 
 OBSERVATION = Observation(
     slot=SLOT,
@@ -23,7 +25,7 @@ OBSERVATION = Observation(
 
 
 def through_json(observation: Observation) -> Observation:
-    return observation_from(json.loads(json.dumps(as_json(observation), allow_nan=False)))
+    return decode(Observation, json.loads(json.dumps(encode(observation), allow_nan=False)))
 
 
 def test_an_observation_comes_back_from_json_as_it_was() -> None:
@@ -42,13 +44,13 @@ def test_prices_keep_their_last_bit_and_their_time(prices: list[float], minutes:
 
 def test_settings_come_back_from_a_record_without_their_secrets() -> None:
     original = settings(BROKER="alpaca", ALPACAUSER="id", ALPACAPW="secret", UNIVERSE="AAPL,MSFT")
-    back = settings_from(json.loads(json.dumps(original.public())))
+    back = read_settings(json.loads(json.dumps(original.public())))
     assert back == dataclasses.replace(original, alpacauser="", alpacapw="")
 
 
 def test_no_secret_is_in_a_record() -> None:
     run = Run(settings=settings(BROKER="alpaca", ALPACAUSER="key-id", ALPACAPW="secret"), slot=SLOT, now=SLOT)
-    text = json.dumps(run.record(run.report("NOTHING_TO_DO")))
+    text = json.dumps(build_record(run, build_report(run, "NOTHING_TO_DO")))
     assert "key-id" not in text
     assert "secret" not in text
 
@@ -56,25 +58,25 @@ def test_no_secret_is_in_a_record() -> None:
 def test_investments_are_signed_and_hold_what_was_placed() -> None:
     run = Run(settings=settings(), slot=SLOT, now=SLOT, decision=Decision(orders=(buy("A", 3), buy("B", 4))))
     run.outcomes += [buy("A", 3), Denial(symbol="B", code=Code.ORDER_REJECTED, detail="no")]
-    assert run.report("TRADED")["investments"] == {"A": 3}
+    assert build_report(run, "TRADED")["investments"] == {"A": 3}
 
 
 def test_a_dry_run_shows_its_plan_and_invests_nothing() -> None:
     run = Run(settings=settings(MODE="dry-run"), slot=SLOT, now=SLOT, decision=Decision(orders=(buy("A"),)))
-    report = run.report("DRY_RUN")
+    report = build_report(run, "DRY_RUN")
     assert (report["investments"], [order["symbol"] for order in report["orders"]]) == ({}, ["A"])
 
 
 def test_a_stopped_run_has_every_field_of_a_report() -> None:
     run = Run(settings=settings(), slot=SLOT, now=SLOT)
-    assert set(run.report("HALTED")) >= {
+    assert set(build_report(run, "HALTED")) >= {
         "strategy", "slot", "status", "investments", "orders", "denials", "forecasts", "account", "timings_s",
     }  # fmt: skip
 
 
 def test_a_stage_that_fails_is_timed_too() -> None:
     run = Run(settings=settings(), slot=SLOT, now=SLOT)
-    with pytest.raises(OSError, match="gone"), run.timed("prices"):
+    with pytest.raises(OSError, match="gone"), run.time_stage("prices"):
         raise OSError("gone")
     assert math.isfinite(run.timings_s["prices"])
 
@@ -89,22 +91,25 @@ def stop(symbol: str, quantity: float) -> OpenOrder:
 
 
 def test_what_has_no_sale_on_order_for_all_of_it_is_unprotected() -> None:
-    assert held_with(stop("A", 5), stop("B", 4), A=5, B=5, C=1, FRACTION=0.5).unprotected == ("B", "C")
+    run = held_with(stop("A", 5), stop("B", 4), A=5, B=5, C=1, FRACTION=0.5)
+    assert find_unprotected(run) == ("B", "C")
 
 
 def test_what_was_sold_is_unprotected_no_more() -> None:
     run = held_with(A=5)
-    run.outcomes.append(dataclasses.replace(buy("A", 5), side=Side.SELL, status="filled"))
-    assert run.unprotected == ()
+    run.outcomes.append(dataclasses.replace(buy("A", 5), side=Side.SELL, status=OrderStatus.FILLED))
+    assert find_unprotected(run) == ()
 
 
 def test_what_is_to_be_sold_by_an_order_of_unknown_fate_is_unprotected() -> None:
     run = held_with(A=5)
-    run.outcomes.append(dataclasses.replace(buy("A", 5), side=Side.SELL, status="unknown"))
-    assert run.unprotected == ("A",)
+    run.outcomes.append(dataclasses.replace(buy("A", 5), side=Side.SELL, status=OrderStatus.UNKNOWN))
+    assert find_unprotected(run) == ("A",)
 
 
 def test_what_was_sold_in_part_before_its_sale_was_cancelled_is_unprotected() -> None:
     run = held_with(stop("A", 5), A=5)
-    run.outcomes.append(dataclasses.replace(buy("A", 5), side=Side.SELL, status="canceled", filled_quantity=2))
-    assert run.unprotected == ("A",)
+    run.outcomes.append(
+        dataclasses.replace(buy("A", 5), side=Side.SELL, status=OrderStatus.CANCELED, filled_quantity=2)
+    )
+    assert find_unprotected(run) == ("A",)

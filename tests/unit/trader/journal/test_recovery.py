@@ -12,31 +12,41 @@ from typing import Any
 import pytest
 
 from tests.builders import SLOT, account, buy, sell, settings
-from trader.broker.base import BrokerError, UnexpectedResponseError
+from trader.broker.base import OrderId, UnexpectedResponseError
 from trader.broker.embedded import EmbeddedBroker
-from trader.journal.entry import Journal, open_journal
-from trader.journal.record import Run
-from trader.journal.recovery import OrderId, PlannedRun, detail, known, of_slot, order_id, plan_of, recover, unlisted
+from trader.deadline import ORDER_TIME_S, Deadline
+from trader.journal.base import Run
+from trader.journal.entry import Journal
+from trader.journal.recovery import (
+    PlannedRun,
+    complete_orders,
+    describe,
+    find_unlisted,
+    load_plan,
+    recover,
+    select_slot,
+)
 from trader.journal.stores import Folder
-from trader.model import Decision, Observation, Order, Side
-from trader.stages.execution import ORDER_TIME_S, client_order_id
-from trader.stages.pipeline import RunStopped
+from trader.model import BrokerError, Decision, Observation, Order, OrderStatus, RunStopped, Side
+from trader.wiring import open_journal
 
 NOW = SLOT + timedelta(hours=1)
-FILLED = replace(buy("A", 4), status="filled", order_id="1", filled_quantity=4.0, filled_price_usd=99.5)
+FILLED = replace(buy("A", 4), status=OrderStatus.FILLED, order_id="1", filled_quantity=4.0, filled_price_usd=99.5)
 
 
 def filled(order: Order) -> Order:
     """The order as a broker has it, which does not know why it was placed."""
-    return replace(order, status="filled", order_id="1", filled_quantity=order.quantity, price_usd=99.5, reason="")
+    return replace(
+        order, status=OrderStatus.FILLED, order_id="1", filled_quantity=order.quantity, price_usd=99.5, reason=""
+    )
 
 
 # --- whose order it is ---
 
 
 def test_an_order_id_is_taken_apart() -> None:
-    text = client_order_id("a-b2", SLOT, "BRK.B", Side.SELL)
-    assert order_id(text) == OrderId("a-b2", SLOT, "BRK.B", Side.SELL)
+    text = str(OrderId("a-b2", SLOT, "BRK.B", Side.SELL))
+    assert OrderId.parse(text) == OrderId("a-b2", SLOT, "BRK.B", Side.SELL)
 
 
 @pytest.mark.parametrize(
@@ -52,17 +62,17 @@ def test_an_order_id_is_taken_apart() -> None:
     ],
 )
 def test_an_id_that_is_not_of_an_order_of_ours_has_no_parts(text: str) -> None:
-    assert order_id(text) is None
+    assert OrderId.parse(text) is None
 
 
 def test_a_strategy_whose_name_begins_as_ours_is_not_ours() -> None:
     names = ["a", "a-b", "a-b-c", "b"]
-    orders = [replace(buy(), client_order_id=client_order_id(name, SLOT, "AAPL", Side.BUY)) for name in names]
-    assert of_slot(orders, "a-b", SLOT) == [orders[1]]
+    orders = [replace(buy(), client_order_id=str(OrderId(name, SLOT, "AAPL", Side.BUY))) for name in names]
+    assert select_slot(orders, "a-b", SLOT) == [orders[1]]
 
 
 def test_the_orders_of_another_slot_are_not_the_slots() -> None:
-    assert of_slot([buy()], "trend", SLOT + timedelta(minutes=15)) == []
+    assert select_slot([buy()], "trend", SLOT + timedelta(minutes=15)) == []
 
 
 # --- what the list lacks ---
@@ -76,7 +86,7 @@ class Known:
     error: BrokerError | None = None
     asked: list[str] = field(default_factory=list)
 
-    def placed(self, since: datetime, until: datetime) -> Sequence[Order]:  # noqa: ARG002 it is always empty
+    def list_orders(self, since: datetime, until: datetime) -> Sequence[Order]:  # noqa: ARG002 it is always empty
         return ()
 
     def find(self, order: Order) -> Order | None:
@@ -88,33 +98,35 @@ class Known:
 
 def test_a_planned_order_that_the_list_lacks_is_found_by_its_id() -> None:
     books = Known({FILLED.client_order_id: FILLED})
-    assert unlisted([buy("A"), buy("B")], [], books) == [FILLED]
+    assert find_unlisted([buy("A"), buy("B")], [], books, Deadline.never()) == [FILLED]
 
 
 def test_what_is_listed_is_not_looked_up() -> None:
     books = Known({})
-    assert unlisted([buy("A")], [FILLED], books) == []
+    assert find_unlisted([buy("A")], [FILLED], books, Deadline.never()) == []
     assert books.asked == []
 
 
 def test_no_more_orders_are_looked_up_than_a_broker_answers_in_a_minute() -> None:
     books = Known({})
-    unlisted([buy(f"A{number}") for number in range(300)], [], books)
+    find_unlisted([buy(f"A{number}") for number in range(300)], [], books, Deadline.never())
     assert len(books.asked) == 100
 
 
 def test_an_odd_answer_about_an_order_stops_nobody() -> None:
-    assert unlisted([buy("A")], [], Known({}, UnexpectedResponseError("404, page not found"))) == []
+    assert (
+        find_unlisted([buy("A")], [], Known({}, UnexpectedResponseError("404, page not found")), Deadline.never()) == []
+    )
 
 
 def test_a_broker_without_an_answer_about_an_order_stops_the_recovery() -> None:
     with pytest.raises(BrokerError, match="no answer"):
-        unlisted([buy("A")], [], Known({}, BrokerError("no answer")))
+        find_unlisted([buy("A")], [], Known({}, BrokerError("no answer")), Deadline.never())
 
 
 def test_without_time_left_the_recovery_is_left_to_the_next_run() -> None:
-    with pytest.raises(BrokerError, match="no time to look all orders of an earlier run up"):
-        unlisted([buy("A")], [], Known({}), lambda: ORDER_TIME_S - 1)
+    with pytest.raises(BrokerError, match="no time to look up all orders of an earlier run"):
+        find_unlisted([buy("A")], [], Known({}), Deadline(lambda: ORDER_TIME_S - 1))
 
 
 # --- what is known of them ---
@@ -122,17 +134,17 @@ def test_without_time_left_the_recovery_is_left_to_the_next_run() -> None:
 
 def test_the_price_it_was_decided_at_and_the_reason_are_the_plans() -> None:
     planned = replace(buy("A", 4), reason="below its line")
-    (order,) = known([filled(planned)], PlannedRun({}, [planned]))
+    (order,) = complete_orders([filled(planned)], PlannedRun({}, [planned]))
     assert (order.price_usd, order.reason, order.status) == (100, "below its line", "filled")
 
 
 def test_the_quantity_is_the_brokers() -> None:
     planned = sell("A", 10)
-    assert known([filled(replace(planned, quantity=6))], PlannedRun({}, [planned]))[0].quantity == 6
+    assert complete_orders([filled(replace(planned, quantity=6))], PlannedRun({}, [planned]))[0].quantity == 6
 
 
 def test_without_a_plan_an_order_is_as_the_broker_has_it() -> None:
-    assert known([FILLED], None) == [FILLED]
+    assert complete_orders([FILLED], None) == [FILLED]
 
 
 @pytest.mark.parametrize(
@@ -151,12 +163,14 @@ def test_without_a_plan_an_order_is_as_the_broker_has_it() -> None:
 def test_the_detail_says_what_was_placed_and_what_was_not(
     plan: Sequence[Order], orders: Sequence[Order], words: str
 ) -> None:
-    assert detail(PlannedRun({}, plan), orders) == f"its run was cut off; {words}"
+    assert describe(PlannedRun({}, plan), orders) == f"its run was cut off; {words}"
 
 
 @pytest.mark.parametrize(("orders", "words"), [([], "no order of it"), ([FILLED], "buy 4 A (filled)")])
 def test_without_a_plan_the_detail_says_so(orders: Sequence[Order], words: str) -> None:
-    assert detail(None, orders) == (f"its run was cut off, and has no plan on record; the broker's books have {words}")
+    assert describe(None, orders) == (
+        f"its run was cut off, and has no plan on record; the broker's books have {words}"
+    )
 
 
 # --- the whole of it, with a folder and a paper account ---
@@ -175,12 +189,12 @@ class Scene:
 
     def cut_off(self, slot: datetime, *orders: Order, noted: bool = True) -> None:
         """A run that claimed the slot and, if `noted`, planned these orders."""
-        self.journal.claim(slot, "word", slot + timedelta(minutes=5))
+        self.journal.entry(slot).claim("word", slot + timedelta(minutes=5))
         decision = Decision(orders=orders)
         seen = Observation(slot=slot, now=slot, account=account(), positions={}, open_orders=(), ranking={}, closes={})
         if noted:
             run = Run(settings=self.settings, slot=slot, now=slot, observation=seen, decision=decision)
-            self.journal.note(run, "STARTED")
+            self.journal.entry(run.slot).note_plan(run)
 
     def books(self, *orders: Order) -> None:
         """Orders that the broker has."""
@@ -197,11 +211,11 @@ class Scene:
     def recovered(self, remaining_s: float = math.inf, now: datetime = NOW) -> list[datetime]:
         """The slots that a run recovers."""
         run = Run(settings=self.settings, slot=now, now=now)
-        recover(run, self.journal, self.broker, lambda: remaining_s)
+        recover(run, self.journal, self.broker, Deadline(lambda: remaining_s))
         return run.recovered
 
     def record(self, slot: datetime = SLOT) -> dict[str, Any]:
-        return dict(self.journal.load(self.journal.record_name(slot, is_dry=False)))
+        return dict(self.journal.entry(slot).load())
 
 
 @pytest.fixture
@@ -233,7 +247,7 @@ def test_what_the_run_had_decided_stays_in_its_record(scene: Scene) -> None:
 
 def test_an_order_that_the_broker_refused_is_in_the_record_and_no_investment(scene: Scene) -> None:
     scene.cut_off(SLOT, buy("A", 4))
-    scene.books(replace(buy("A", 4), status="rejected"))
+    scene.books(replace(buy("A", 4), status=OrderStatus.REJECTED))
     scene.recovered()
     report = scene.record()["report"]
     assert (report["investments"], [order["status"] for order in report["orders"]]) == ({}, ["rejected"])
@@ -252,7 +266,7 @@ def test_a_plan_that_cannot_be_read_does_not_stop_recovery(
     scene: Scene, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     scene.cut_off(SLOT, noted=False)
-    scene.journal.store.write(scene.journal.started_name(SLOT), text)
+    scene.journal.store.write(scene.journal.entry(SLOT).plan_name, text)
     scene.books(filled(buy("A", 4)))
     assert scene.recovered() == [SLOT]
     assert scene.record()["report"]["investments"] == {"A": 4}
@@ -261,18 +275,18 @@ def test_a_plan_that_cannot_be_read_does_not_stop_recovery(
 
 def test_a_plan_with_a_broken_order_is_none(scene: Scene) -> None:
     scene.cut_off(SLOT, buy("A"))
-    name = scene.journal.started_name(SLOT)
+    name = scene.journal.entry(SLOT).plan_name
     record: dict[str, Any] = dict(scene.journal.load(name))
     record["decision"]["orders"][0]["side"] = "hold"
     scene.journal.store.write(name, json.dumps(record))
-    assert plan_of(SLOT, scene.journal) is None
+    assert load_plan(scene.journal.entry(SLOT)) is None
 
 
 def test_a_run_that_may_still_be_under_way_is_left_alone(scene: Scene) -> None:
     scene.cut_off(SLOT, buy("A"))
     with pytest.raises(RunStopped, match=r"the run of 2022-12-28T20:45:00Z has not ended yet; .* 2022-12-28T20:51:00Z"):
         scene.recovered(now=SLOT + timedelta(minutes=6))
-    assert scene.journal.records() == []
+    assert scene.journal.list_records() == []
 
 
 def test_what_is_over_is_recovered_though_another_run_is_under_way(scene: Scene) -> None:
@@ -284,7 +298,7 @@ def test_what_is_over_is_recovered_though_another_run_is_under_way(scene: Scene)
 
 
 def test_ones_own_slot_is_left_alone(scene: Scene) -> None:
-    scene.journal.claim(NOW, "word", NOW - timedelta(hours=1))
+    scene.journal.entry(NOW).claim("word", NOW - timedelta(hours=1))
     assert scene.recovered() == []
 
 
@@ -344,12 +358,12 @@ def test_a_run_that_ends_in_the_meantime_keeps_its_own_record(tmp_path: Path, sc
 
 def test_a_claim_by_a_clock_that_is_wrong_stops_nobody(scene: Scene) -> None:
     for slot in (NOW + timedelta(days=400), NOW + timedelta(minutes=6)):
-        scene.journal.claim(slot, "word", slot + timedelta(minutes=5))
+        scene.journal.entry(slot).claim("word", slot + timedelta(minutes=5))
     assert scene.recovered() == []
 
 
 def test_a_claim_that_says_it_lasts_for_ever_is_over_when_no_run_can_last_longer(scene: Scene) -> None:
-    scene.journal.claim(SLOT, "word", NOW + timedelta(days=400))
+    scene.journal.entry(SLOT).claim("word", NOW + timedelta(days=400))
     assert scene.recovered(now=SLOT + timedelta(minutes=22)) == [SLOT]
 
 
@@ -359,7 +373,7 @@ def test_a_run_that_traded_in_another_account_is_left_to_its_own_settings(
     scene.cut_off(SLOT, buy("A", 4))
     scene.settings = settings(ACCOUNT_FILE="another.json")
     assert scene.recovered() == []
-    assert scene.journal.records() == []
+    assert scene.journal.list_records() == []
     assert [vars(record)["settings"] for record in caplog.records if record.levelno == logging.ERROR] == [
         "account_file=out/account.json"
     ]

@@ -6,8 +6,10 @@ import pytest
 from tests.builders import SLOT, price_csv, settings
 from trader.model import NEW_YORK
 from trader.schedule import sessions
-from trader.schedule.slot import EventError, is_due, slot_and_now, slot_from, slot_id
+from trader.schedule.base import EventError, parse_slot_id, slot_id
+from trader.schedule.slot import is_due, slot_and_now
 from trader.settings import Settings
+from trader.wiring import last_bar_of_file
 
 NOW = datetime(2026, 11, 23, 15, 0, 20, 123, tzinfo=UTC)
 ALPACA = settings(BROKER="alpaca", ALPACAUSER="id", ALPACAPW="pw")
@@ -15,7 +17,7 @@ YAHOO = settings(PRICE_SOURCES="yahoo,file")
 
 
 def slot(event: object, of: Settings = ALPACA) -> datetime:
-    return slot_and_now(event, of, NOW)[0]
+    return slot_and_now(event, of, NOW, lambda: last_bar_of_file(of))[0]
 
 
 def test_the_slot_is_the_events_time() -> None:
@@ -23,14 +25,14 @@ def test_the_slot_is_the_events_time() -> None:
 
 
 def test_a_slot_comes_back_from_its_id() -> None:
-    assert slot_from(slot_id(SLOT)) == SLOT
+    assert parse_slot_id(slot_id(SLOT)) == SLOT
 
 
 @pytest.mark.parametrize(
     "text", ["", "x", "2022128T2045Z", "20221228T2460Z", "20221228T2045Z-dry-run", "20221228T2045"]
 )
 def test_what_is_no_id_of_a_slot_has_none(text: str) -> None:
-    assert slot_from(text) is None
+    assert parse_slot_id(text) is None
 
 
 def test_an_event_in_another_zone_is_the_same_slot() -> None:
@@ -60,11 +62,14 @@ def test_a_real_account_refuses_an_event_for_another_time(time: str) -> None:
 
 
 def test_a_real_account_sees_the_present_not_the_slot() -> None:
-    assert slot_and_now({"time": "2026-11-23T14:57:00Z"}, ALPACA, NOW)[1] == NOW
+    assert slot_and_now({"time": "2026-11-23T14:57:00Z"}, ALPACA, NOW, lambda: NOW)[1] == NOW
 
 
 def test_the_embedded_account_lives_in_the_slot_whenever_it_was() -> None:
-    assert slot_and_now({"time": "2020-01-02T15:00:00Z"}, YAHOO, NOW) == (datetime(2020, 1, 2, 15, 0, tzinfo=UTC),) * 2
+    assert (
+        slot_and_now({"time": "2020-01-02T15:00:00Z"}, YAHOO, NOW, lambda: NOW)
+        == (datetime(2020, 1, 2, 15, 0, tzinfo=UTC),) * 2
+    )
 
 
 def test_with_a_price_file_alone_the_slot_is_the_last_one_that_the_file_knows() -> None:

@@ -1,7 +1,6 @@
 import contextlib
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Self
 
@@ -9,77 +8,75 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.builders import SLOT, buy, positions, sell, settings, target
-from trader.broker.base import BrokerError, MarketClock, OrderRejectedError, OrderStateUnknownError
-from trader.model import Account, Code, Denial, OpenOrder, Order, Position, Side
-from trader.stages.execution import ORDER_TIME_S, bracket_usd, client_order_id, place, plan
-from trader.stages.pipeline import RunStopped
+from scripts.testkit.alpaca_api import AlpacaApi, FaultKind
+from scripts.testkit.alpaca_books import FakeOrder
+from scripts.testkit.alpaca_direct import DirectBroker
+from tests.builders import SLOT, buy, sell, settings, target
+from trader.broker.base import OrderId
+from trader.deadline import ORDER_TIME_S, Deadline
+from trader.model import BrokerError, Code, Denial, Order, RunStopped, Side
+from trader.stages.execution import bracket_usd, place, plan
+
+KINDS: Mapping[str, FaultKind] = {
+    "ok": "ok",
+    "lost": "504-accepted",
+    "never": "504",
+    "refused": "422",
+    "no, perhaps taken": "422-id",
+    "keys refused": "401",
+}
+"""What happens to a submission, in the words of the stand-in: with "lost" it is done, with "never" it is not."""
 
 
-@dataclass
-class Books:
-    """A broker in memory whose answers can be lost, in one of the ways that a network has."""
+class Books(DirectBroker):
+    """The real adapter on the stand-in for Alpaca, whose books and faults a test can set. A share costs 100 USD.
 
-    held: dict[str, Position] = field(default_factory=dict)
-    legs: list[OpenOrder] = field(default_factory=list)
-    # What happens at each submission in turn: ok, lost (done, no answer), never (not done, no answer), refused.
-    script: list[str] = field(default_factory=list)
-    is_blind: bool = False  # look-ups fail as well
-    is_forgetful: bool = False  # look-ups find nothing
-    loses_positions: bool = False  # the holdings cannot be read once a leg is cancelled
-    ends_as: str = "filled"  # what becomes of an accepted order
-    keeps_legs: bool = False  # cancelling has no effect
-    taken: dict[str, Order] = field(default_factory=dict)
-    sent: list[str] = field(default_factory=list)
+    `script` is what happens at each submission in turn. Look-ups fail with `is_blind`, and find nothing with
+    `is_forgetful`.
+    """
+
+    def __init__(
+        self,
+        held: Mapping[str, float] | None = None,
+        script: Iterable[str] = (),
+        *,
+        is_blind: bool = False,
+        is_forgetful: bool = False,
+    ) -> None:
+        super().__init__(AlpacaApi(prices=dict.fromkeys("ABCDEF", 100)))
+        for symbol, quantity in (held or {}).items():
+            self.alpaca.hold(symbol, quantity)
+        for what in script:
+            self.alpaca.fault("POST", "/v2/orders", KINDS[what])
+        if is_blind or is_forgetful:
+            kind: FaultKind = "503-html" if is_blind else "404-order"
+            self.alpaca.fault("GET", "/v2/orders:by_client_order_id", kind, times=1_000)
 
     @classmethod
-    def with_bracket(cls, **quantities: float) -> Self:
-        books = cls(held=positions(**quantities))
-        books.legs = [
-            OpenOrder(order_id=f"{symbol}-{leg}", client_order_id=leg, symbol=symbol, side=Side.SELL, is_leg=True)
-            for symbol in quantities
-            for leg in ("stop", "limit")
-        ]
+    def with_bracket(cls, script: Iterable[str] = (), *, is_blind: bool = False, **quantities: float) -> Self:
+        """Holdings with a stop loss and a take profit around each."""
+        books = cls(is_blind=is_blind)
+        for symbol, quantity in quantities.items():
+            books.alpaca.hold_in_bracket(symbol, quantity)
+        for what in script:
+            books.alpaca.fault("POST", "/v2/orders", KINDS[what])
         return books
 
-    def submit(self, order: Order) -> Order:
-        self.sent.append(order.client_order_id)
-        what = self.script.pop(0) if self.script else "ok"
-        if order.client_order_id in self.taken:
-            raise OrderStateUnknownError("client_order_id must be unique", is_taken=True)
-        if what == "refused":
-            raise OrderRejectedError("no")
-        if what == "no, perhaps taken":
-            raise OrderStateUnknownError(what, is_refused=True)
-        if what != "never":
-            self.taken[order.client_order_id] = replace(order, status="accepted", order_id="1")
-        if what != "ok":
-            raise OrderStateUnknownError(what)
-        return self.taken[order.client_order_id]
+    @property
+    def sent(self) -> list[str]:
+        """The ids of all submissions."""
+        return [request.body["client_order_id"] for request in self.alpaca.asked("POST")]
 
-    def find(self, order: Order) -> Order | None:
-        if self.is_blind:
-            raise BrokerError("no answer")
-        known = None if self.is_forgetful else self.taken.get(order.client_order_id)
-        return known and replace(known, status=self.ends_as if known.status == "accepted" else known.status)
+    @property
+    def taken(self) -> dict[str, FakeOrder]:
+        """The accepted orders that were submitted, by id."""
+        sent = {*self.sent}
+        return {order.client_order_id: order for order in self.alpaca.orders if order.client_order_id in sent}
 
-    def positions(self) -> Mapping[str, Position]:
-        if self.loses_positions and not self.legs:
-            raise BrokerError("no answer")
-        return self.held
-
-    def open_orders(self) -> tuple[OpenOrder, ...]:
-        return tuple(self.legs)
-
-    def cancel(self, open_order: OpenOrder) -> None:
-        if not self.keeps_legs:
-            self.legs = [leg for leg in self.legs if leg.symbol != open_order.symbol]
-
-    def clock(self) -> MarketClock:
-        return MarketClock(is_open=True, next_open=SLOT)
-
-    def account(self) -> Account:
-        raise BrokerError("execution does not ask for it")
+    @property
+    def legs(self) -> list[FakeOrder]:
+        """The legs of brackets that are still open."""
+        return [order for order in self.alpaca.open_orders() if order.parent]
 
 
 @pytest.fixture(autouse=True)
@@ -88,8 +85,8 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trader.stages.execution.SETTLE_TIME_S", 0.1)
 
 
-def placed(books: Books, *orders: Order, remaining_s: Callable[[], float] = lambda: math.inf) -> list[Order | Denial]:
-    return list(place(orders, books, remaining_s))
+def placed(books: Books, *orders: Order, deadline: Deadline | None = None) -> list[Order | Denial]:
+    return list(place(orders, books, deadline or Deadline.never()))
 
 
 def codes(outcomes: Sequence[Order | Denial]) -> list[str]:
@@ -100,15 +97,15 @@ def codes(outcomes: Sequence[Order | Denial]) -> list[str]:
 
 
 def test_an_order_id_names_strategy_slot_symbol_and_side_and_nothing_else() -> None:
-    assert client_order_id("trend", SLOT, "BRK.B", Side.BUY) == "trend-20221228T2045Z-BRK.B-buy"
+    assert str(OrderId("trend", SLOT, "BRK.B", Side.BUY)) == "trend-20221228T2045Z-BRK.B-buy"
 
 
 def test_the_longest_order_id_fits_alpacas_128_characters() -> None:
-    assert len(client_order_id("a" * 32, SLOT, "ABCDEF.WS", Side.SELL)) <= 128
+    assert len(str(OrderId("a" * 32, SLOT, "ABCDEF.WS", Side.SELL))) <= 128
 
 
 def test_two_slots_never_share_an_order_id() -> None:
-    assert client_order_id("t", SLOT, "A", Side.BUY) != client_order_id("t", SLOT + timedelta(minutes=1), "A", Side.BUY)
+    assert str(OrderId("t", SLOT, "A", Side.BUY)) != str(OrderId("t", SLOT + timedelta(minutes=1), "A", Side.BUY))
 
 
 @pytest.mark.parametrize(
@@ -147,19 +144,19 @@ def test_brackets_can_be_turned_off() -> None:
 
 def test_an_accepted_order_is_sent_once() -> None:
     books = Books()
-    assert codes(placed(books, buy())) == ["accepted"]
+    assert codes(placed(books, buy("A"))) == ["pending_new"]
     assert len(books.sent) == 1
 
 
 def test_a_lost_answer_is_looked_up_and_not_sent_again() -> None:
     books = Books(script=["lost"])
-    assert codes(placed(books, buy())) == ["filled"]
+    assert codes(placed(books, buy("A"))) == ["filled"]
     assert len(books.sent) == 1
 
 
 def test_what_is_definitely_not_there_is_sent_again_under_the_same_id() -> None:
     books = Books(script=["never"])
-    assert codes(placed(books, buy())) == ["accepted"]
+    assert codes(placed(books, buy("A"))) == ["pending_new"]
     assert len(books.sent) == 2
     assert len(set(books.sent)) == 1
 
@@ -168,7 +165,7 @@ def test_an_order_without_an_answer_to_any_attempt_is_of_unknown_fate() -> None:
     books = Books(script=["never"] * 9)
     seen: list[Order | Denial] = []
     with pytest.raises(BrokerError, match="looked up it is not there, and may still be taken"):
-        seen.extend(place([buy("A"), buy("B")], books, lambda: math.inf))
+        seen.extend(place([buy("A"), buy("B")], books, Deadline.never()))
     assert (codes(seen), len(books.sent)) == (["unknown"], 3)
 
 
@@ -177,7 +174,7 @@ def test_an_order_that_there_is_no_time_to_send_again_is_of_unknown_fate() -> No
     left_s = iter([200.0, 50.0])
     seen: list[Order | Denial] = []
     with pytest.raises(BrokerError, match="may still be taken"):
-        seen.extend(place([buy("A")], books, lambda: next(left_s)))
+        seen.extend(place([buy("A")], books, Deadline(lambda: next(left_s))))
     assert (codes(seen), len(books.sent)) == (["unknown"], 1)
 
 
@@ -189,15 +186,15 @@ def test_a_halt_between_two_attempts_leaves_the_order_on_record() -> None:
     books = Books(script=["never"] * 9)
     seen: list[Order | Denial] = []
     with pytest.raises(BrokerError, match="is of unknown fate; halted"):
-        seen.extend(place([buy("A")], books, lambda: math.inf, may_go_on=halt_after_the_first))
+        seen.extend(place([buy("A")], books, Deadline.never(), may_go_on=halt_after_the_first))
     assert (codes(seen), len(books.sent)) == (["unknown"], 1)
 
 
 def test_what_was_sent_is_what_is_unknown() -> None:
-    books = Books(held=positions(A=6), script=["lost"], is_blind=True)
+    books = Books(held={"A": 6}, script=["lost"], is_blind=True)
     seen: list[Order | Denial] = []
     with pytest.raises(BrokerError):
-        seen.extend(place([sell("A", 10)], books, lambda: math.inf))
+        seen.extend(place([sell("A", 10)], books, Deadline.never()))
     (order,) = seen
     assert isinstance(order, Order)
     assert (order.status, order.quantity) == ("unknown", 6)
@@ -205,37 +202,42 @@ def test_what_was_sent_is_what_is_unknown() -> None:
 
 def test_a_refusal_that_could_mean_a_taken_id_is_one_if_the_order_is_not_there() -> None:
     books = Books(script=["no, perhaps taken"])
-    assert codes(placed(books, buy("A"), buy("B"))) == [Code.ORDER_REJECTED, "accepted"]
+    assert codes(placed(books, buy("A"), buy("B"))) == [Code.ORDER_REJECTED, "pending_new"]
 
 
 def test_a_refusal_that_could_mean_a_taken_id_is_none_after_an_attempt_without_an_answer() -> None:
     books = Books(script=["never", "no, perhaps taken"])
     seen: list[Order | Denial] = []
     with pytest.raises(BrokerError, match="may still be taken"):
-        seen.extend(place([buy("A")], books, lambda: math.inf))
+        seen.extend(place([buy("A")], books, Deadline.never()))
     assert codes(seen) == ["unknown"]
 
 
 def test_an_order_of_an_earlier_attempt_is_found_by_its_id() -> None:
-    books = Books(taken={buy().client_order_id: replace(buy(), status="filled", order_id="7")})
-    assert codes(placed(books, buy())) == ["filled"]
+    books = Books()
+    books.submit(buy("A", bracket=False))
+    books.alpaca.sell_by_hand("A")
+    assert codes(placed(books, buy("A"))) == ["filled"]
 
 
 def test_an_earlier_attempt_that_was_cancelled_counts_as_rejected() -> None:
-    books = Books(taken={buy().client_order_id: replace(buy(), status="canceled")})
-    assert codes(placed(books, buy())) == [Code.ORDER_REJECTED]
+    books = Books()
+    books.alpaca.fills = "never"
+    books.submit(buy("A"))
+    books.alpaca.cancel(books.alpaca.orders[0])
+    assert codes(placed(books, buy("A"))) == [Code.ORDER_REJECTED]
 
 
 def test_one_refusal_does_not_keep_the_next_order_back() -> None:
     books = Books(script=["refused"])
-    assert codes(placed(books, buy("A"), buy("B"))) == [Code.ORDER_REJECTED, "accepted"]
+    assert codes(placed(books, buy("A"), buy("B"))) == [Code.ORDER_REJECTED, "pending_new"]
 
 
 def test_an_order_of_unknown_fate_is_told_and_ends_the_run() -> None:
     books = Books(script=["lost"], is_blind=True)
     seen: list[Order | Denial] = []
-    with pytest.raises(BrokerError, match="trend-20221228T2045Z-A-buy: lost"):
-        seen.extend(place([buy("A"), buy("B")], books, lambda: math.inf))  # keeps what came before the error
+    with pytest.raises(BrokerError, match=r"^trend-20221228T2045Z-A-buy: .*no usable answer"):
+        seen.extend(place([buy("A"), buy("B")], books, Deadline.never()))  # keeps what came before the error
     assert codes(seen) == ["unknown"]
     assert books.sent == ["trend-20221228T2045Z-A-buy"]
 
@@ -243,36 +245,41 @@ def test_an_order_of_unknown_fate_is_told_and_ends_the_run() -> None:
 def test_an_order_whose_id_is_taken_and_that_is_not_found_is_of_unknown_fate() -> None:
     books = Books(script=["lost"], is_forgetful=True)
     seen: list[Order | Denial] = []
-    with pytest.raises(BrokerError, match="must be unique; looked up it is not there"):
-        seen.extend(place([buy("A")], books, lambda: math.inf))
+    with pytest.raises(BrokerError, match=r"must be unique: .*; looked up it is not there"):
+        seen.extend(place([buy("A")], books, Deadline.never()))
     assert codes(seen) == ["unknown"]
 
 
 def test_an_order_that_is_refused_after_an_attempt_of_unknown_fate_is_of_unknown_fate_itself() -> None:
     books = Books(script=["never", "refused"])
     seen: list[Order | Denial] = []
-    with pytest.raises(BrokerError, match="never; sent again: no; looked up it is not there"):
-        seen.extend(place([buy("A")], books, lambda: math.inf))
+    with pytest.raises(
+        BrokerError, match=r"no usable answer.*; sent again: .*order refused; looked up it is not there"
+    ):
+        seen.extend(place([buy("A")], books, Deadline.never()))
     assert codes(seen) == ["unknown"]
 
 
 def test_an_order_that_no_longer_fits_in_the_time_is_not_begun() -> None:
     books = Books()
     times = iter([ORDER_TIME_S, ORDER_TIME_S - 0.1])
-    assert codes(placed(books, buy("A"), buy("B"), remaining_s=lambda: next(times))) == ["accepted", Code.OUT_OF_TIME]
+    assert codes(placed(books, buy("A"), buy("B"), deadline=Deadline(lambda: next(times)))) == [
+        "pending_new",
+        Code.OUT_OF_TIME,
+    ]
     assert len(books.sent) == 1
 
 
 def test_a_sale_that_no_longer_fits_keeps_its_protection() -> None:
     books = Books.with_bracket(A=10)
-    assert codes(placed(books, sell("A"), remaining_s=lambda: ORDER_TIME_S + 1)) == [Code.OUT_OF_TIME]
+    assert codes(placed(books, sell("A"), deadline=Deadline(lambda: ORDER_TIME_S + 1))) == [Code.OUT_OF_TIME]
     assert len(books.legs) == 2
 
 
 def test_a_sale_that_was_begun_in_time_is_not_given_up_after_its_protection_is_gone() -> None:
     books = Books.with_bracket(A=10)
     times = iter([ORDER_TIME_S + 20, 1.0, 1.0])
-    assert codes(placed(books, sell("A"), remaining_s=lambda: next(times))) == ["filled"]
+    assert codes(placed(books, sell("A"), deadline=Deadline(lambda: next(times)))) == ["filled"]
 
 
 def test_a_part_of_a_bracketed_position_is_not_sold_because_the_rest_would_lose_its_stop() -> None:
@@ -282,17 +289,18 @@ def test_a_part_of_a_bracketed_position_is_not_sold_because_the_rest_would_lose_
 
 
 def test_a_buy_of_what_is_held_by_now_is_refused() -> None:
-    books = Books(held=positions(A=5))
+    books = Books(held={"A": 5})
     assert codes(placed(books, buy("A"))) == [Code.POSITION_CAP]
     assert books.sent == []
 
 
 @pytest.mark.parametrize("order", [buy("A"), sell("A")])
 def test_an_order_for_what_has_an_open_order_by_now_is_refused(order: Order) -> None:
-    other = OpenOrder(order_id="9", client_order_id="other", symbol="A", side=Side.BUY)
-    books = Books(held=positions(A=10) if order.side is Side.SELL else {}, legs=[other])
+    books = Books(held={"A": 10} if order.side is Side.SELL else {})
+    books.alpaca.fills = "never"
+    books.submit(replace(buy("A", bracket=False), client_order_id="other"))
     assert codes(placed(books, order)) == [Code.OPEN_ORDER_PENDING]
-    assert books.sent == []
+    assert books.sent == ["other"]
 
 
 def test_the_legs_of_the_bracket_are_gone_before_the_sale() -> None:
@@ -310,27 +318,24 @@ def test_the_legs_of_other_symbols_stay() -> None:
 def test_while_the_legs_stay_nothing_is_sold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trader.stages.execution.CANCEL_TIME_S", 0.3)
     books = Books.with_bracket(A=10)
-    books.keeps_legs = True
+    books.alpaca.cancel_polls = 1_000
     assert codes(placed(books, sell("A"))) == [Code.ORDER_REJECTED]
     assert books.sent == []
 
 
 def test_a_leg_that_fills_while_it_is_cancelled_is_no_lost_protection() -> None:
     books = Books.with_bracket(A=10)
-    books.held = {}
+    books.alpaca.positions.clear()
     (denial,) = placed(books, sell("A"))
     assert isinstance(denial, Denial)
     assert denial.detail == "sell 10: nothing is held of it any more"
 
 
 def test_an_order_that_the_broker_certainly_did_not_take_is_not_called_unknown() -> None:
-    class Refusing(Books):
-        def submit(self, order: Order) -> Order:
-            raise BrokerError(f"keys refused for {order.symbol}")
-
+    books = Books(script=["keys refused"])
     seen: list[Order | Denial] = []
     with pytest.raises(BrokerError):
-        seen.extend(place([buy("A")], Refusing(), lambda: math.inf))
+        seen.extend(place([buy("A")], books, Deadline.never()))
     assert seen == []
 
 
@@ -341,14 +346,13 @@ def test_a_position_that_is_gone_meanwhile_is_not_sold_short() -> None:
 
 
 def test_a_position_that_shrank_meanwhile_is_sold_as_it_is() -> None:
-    books = Books(held=positions(A=4))
+    books = Books(held={"A": 4})
     placed(books, sell("A", 10))
     assert [order.quantity for order in books.taken.values()] == [4]
 
 
 def test_a_refused_sale_says_that_its_stop_loss_is_gone() -> None:
-    books = Books.with_bracket(A=10)
-    books.script = ["refused"]
+    books = Books.with_bracket(["refused"], A=10)
     (denial,) = placed(books, sell("A"))
     assert isinstance(denial, Denial)
     assert "ITS STOP LOSS IS CANCELLED" in denial.detail
@@ -356,7 +360,7 @@ def test_a_refused_sale_says_that_its_stop_loss_is_gone() -> None:
 
 def test_a_sale_that_is_rejected_after_it_was_accepted_says_so_too() -> None:
     books = Books.with_bracket(A=10)
-    books.ends_as = "rejected"
+    books.alpaca.rejected_later.add("A")
     (denial,) = placed(books, sell("A"))
     assert isinstance(denial, Denial)
     assert "the broker has it as rejected; ITS STOP LOSS IS CANCELLED" in denial.detail
@@ -364,10 +368,11 @@ def test_a_sale_that_is_rejected_after_it_was_accepted_says_so_too() -> None:
 
 def test_a_broker_that_fails_after_the_legs_are_gone_leaves_a_word_about_them() -> None:
     books = Books.with_bracket(A=10)
-    books.loses_positions = True
+    books.alpaca.fault("GET", "/v2/positions", "ok")
+    books.alpaca.fault("GET", "/v2/positions", "503-html", times=9)
     seen: list[Order | Denial] = []
     with pytest.raises(BrokerError):
-        seen.extend(place([sell("A")], books, lambda: math.inf))
+        seen.extend(place([sell("A")], books, Deadline.never()))
     (denial,) = seen
     assert isinstance(denial, Denial)
     assert "ITS STOP LOSS IS CANCELLED" in denial.detail
@@ -380,7 +385,7 @@ def test_an_interruption_while_an_order_is_sent_leaves_it_on_record() -> None:
 
     seen: list[Order | Denial] = []
     with pytest.raises(KeyboardInterrupt):
-        seen.extend(place([buy("A")], Interrupted(), lambda: math.inf))
+        seen.extend(place([buy("A")], Interrupted(), Deadline.never()))
     assert codes(seen) == ["unknown"]
 
 
@@ -397,16 +402,18 @@ def test_whatever_is_lost_no_order_is_taken_twice_and_none_goes_unreported(
     wishes: list[tuple[str, Side]], script: list[str], is_blind: bool, has_legs: bool, quantity: float
 ) -> None:
     held = {symbol: quantity for symbol, side in wishes if side is Side.SELL}
-    books = Books.with_bracket(**held) if has_legs else Books(held=positions(**held))
-    books.script, books.is_blind = script, is_blind
+    books = (
+        Books.with_bracket(script, is_blind=is_blind, **held) if has_legs else Books(held, script, is_blind=is_blind)
+    )
     orders = [buy(symbol) if side is Side.BUY else sell(symbol) for symbol, side in wishes]
     reported: list[Order | Denial] = []
     may_fail = is_blind or "refused" in script or script.count("never") >= 3
     with contextlib.suppress(BrokerError) if may_fail else contextlib.nullcontext():
-        reported.extend(place(orders, books, lambda: math.inf))
+        reported.extend(place(orders, books, Deadline.never()))
     known = {each.client_order_id for each in reported if isinstance(each, Order)}
     assert set(books.taken) <= known
     assert all(order.quantity <= held.get(order.symbol, 10) for order in books.taken.values()), "more than is held"
-    assert not {leg.symbol for leg in books.legs} & {order.symbol for order in books.taken.values()}, "legs left behind"
+    sold = {order.symbol for order in books.taken.values() if order.side == "sell"}
+    assert not {leg.symbol for leg in books.legs} & sold, "legs left behind"
     assert all(books.sent.count(each) <= 3 for each in books.sent)
     assert len(known) == sum(isinstance(each, Order) for each in reported)

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from tests.builders import account, insight, positions, settings, target
 from trader.model import Account, Code, Direction, Insight, OpenOrder, Position, Side, Target
 from trader.settings import Settings
-from trader.stages.portfolio import spendable_usd, subtract_reserved, targets
+from trader.stages.portfolio import subtract_reserved, targets
 from trader.stages.risk import limit
 
 UP, FLAT, DOWN = Direction.UP, Direction.FLAT, Direction.DOWN
 
 
-def sized(
+def size(
     *insights: Insight, held: dict[str, Position] | None = None, pending: Sequence[str] = (), **env: object
 ) -> list[Target]:
     return list(targets(insights, account(), held or {}, pending, settings(**env)))
@@ -38,17 +38,17 @@ def code(
 
 def test_the_cash_without_the_buffer_is_shared_equally_over_the_buys() -> None:
     quantities = [
-        each.wanted for each in sized(insight("A", UP), insight("B", UP), MAX_POSITION_FRACTION=1, MAX_ORDER_USD=1e6)
+        each.wanted for each in size(insight("A", UP), insight("B", UP), MAX_POSITION_FRACTION=1, MAX_ORDER_USD=1e6)
     ]
     assert quantities == [475, 475]
 
 
 def test_one_buy_takes_no_more_than_the_position_cap() -> None:
-    assert [each.wanted for each in sized(insight("A", UP))] == [100]
+    assert [each.wanted for each in size(insight("A", UP))] == [100]
 
 
 def test_one_buy_takes_no_more_than_the_order_cap() -> None:
-    assert [each.wanted for each in sized(insight("A", UP), MAX_ORDER_USD=2_550)] == [25]
+    assert [each.wanted for each in size(insight("A", UP), MAX_ORDER_USD=2_550)] == [25]
 
 
 def test_margin_is_never_used() -> None:
@@ -57,28 +57,28 @@ def test_margin_is_never_used() -> None:
 
 
 def test_a_held_symbol_is_not_bought_again() -> None:
-    assert sized(insight("A", UP), held=positions(A=5)) == []
+    assert size(insight("A", UP), held=positions(A=5)) == []
 
 
 def test_the_whole_holding_is_sold_fractions_included() -> None:
-    (sale,) = sized(insight("A", DOWN), held=positions(A=12.345))
+    (sale,) = size(insight("A", DOWN), held=positions(A=12.345))
     assert (sale.held, sale.wanted) == (12.345, 0)
 
 
 def test_what_is_not_held_is_not_sold() -> None:
-    assert sized(insight("A", DOWN)) == []
+    assert size(insight("A", DOWN)) == []
 
 
 def test_a_short_position_of_somebody_else_is_left_alone() -> None:
-    assert sized(insight("A", DOWN), insight("B", UP), held=positions(A=-5, B=-5)) == []
+    assert size(insight("A", DOWN), insight("B", UP), held=positions(A=-5, B=-5)) == []
 
 
 def test_flat_changes_nothing() -> None:
-    assert sized(insight("A", FLAT), insight("B", FLAT), held=positions(A=5)) == []
+    assert size(insight("A", FLAT), insight("B", FLAT), held=positions(A=5)) == []
 
 
 def test_sales_come_first_and_the_widest_gap_leads() -> None:
-    wishes = sized(
+    wishes = size(
         insight("A", UP, gap_fraction=-0.02),
         insight("B", UP, gap_fraction=-0.09),
         insight("C", DOWN, gap_fraction=0.02),
@@ -88,17 +88,17 @@ def test_sales_come_first_and_the_widest_gap_leads() -> None:
 
 
 def test_a_symbol_with_an_open_order_takes_no_share_of_the_cash() -> None:
-    free, pending = sized(insight("A", UP), insight("P", UP), pending=["P"], MAX_POSITION_FRACTION=1, MAX_ORDER_USD=1e6)
+    free, pending = size(insight("A", UP), insight("P", UP), pending=["P"], MAX_POSITION_FRACTION=1, MAX_ORDER_USD=1e6)
     assert (free.wanted, pending.wanted) == (950, 950)
 
 
 def test_without_brackets_fractions_of_shares_are_bought() -> None:
-    (wish,) = sized(insight("A", UP, 3_000), STOP_LOSS_FRACTION=0, TAKE_PROFIT_FRACTION=0)
+    (wish,) = size(insight("A", UP, 3_000), STOP_LOSS_FRACTION=0, TAKE_PROFIT_FRACTION=0)
     assert wish.wanted == 3.3333
 
 
 def test_the_horizon_rule_trades_single_shares() -> None:
-    wishes = sized(insight("A", UP), insight("B", DOWN), held=positions(B=3), SIGNAL="horizon")
+    wishes = size(insight("A", UP), insight("B", DOWN), held=positions(B=3), SIGNAL="horizon")
     assert [each.change for each in wishes] == [-1, 1]
 
 
@@ -117,7 +117,7 @@ def test_open_sales_reserve_nothing() -> None:
 @pytest.mark.parametrize(("quantity", "prices_usd"), [(30, {}), (0, {"P": 100.0})])
 def test_an_open_buy_of_unknown_cost_reserves_everything(quantity: float, prices_usd: dict[str, float]) -> None:
     cautious = subtract_reserved(account(10_000), [pending(Side.BUY, quantity)], prices_usd)
-    assert spendable_usd(cautious, settings()) == 0
+    assert cautious.spendable_usd(settings().cash_buffer_fraction) == 0
 
 
 # --- limits: each refusal has its code ---

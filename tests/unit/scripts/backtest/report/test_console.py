@@ -16,7 +16,7 @@ from scripts.backtest.report import Paths, formatting
 from scripts.backtest.statistics import figures
 from scripts.console import UnwritableError
 from scripts.report.formatting import MINUS, NOTHING
-from tests.backtest_results import fill, panel, result, scored, year_of_trading
+from tests.backtest_results import fill, panel, result, score, year_of_trading
 from tests.builders import settings
 
 WIDTHS = [80, 100, 140]
@@ -24,7 +24,7 @@ PATHS = Paths(page=Path("out/backtest.html"), json=Path("out/backtest.json"))
 HOSTILE = "\x1b[2J[red]gone[/red]\r\nnext"
 
 
-def shown(result: Result, width: int = 100, terminal: bool = False) -> str:
+def show_text(result: Result, width: int = 100, terminal: bool = False) -> str:
     out = io.StringIO()
     console = Console(file=out, width=width, force_terminal=terminal, color_system="truecolor" if terminal else None)
     report.show(figures(result), PATHS, console)
@@ -39,7 +39,7 @@ def words(text: str) -> str:
     return " ".join(text.split())
 
 
-def held(*closes: float, bars: int = 0, **fields: Any) -> Result:
+def hold(*closes: float, bars: int = 0, **fields: Any) -> Result:
     """All the cash in AAA from the first bar to the last; with `bars` in all, the last close goes on."""
     over = panel({"AAA": [*closes, *[closes[-1]] * (bars - len(closes))]})
     return result(over, [fill(over, 0, "AAA", 100, 10.0)], **fields)
@@ -51,15 +51,15 @@ def held(*closes: float, bars: int = 0, **fields: Any) -> Result:
 @pytest.mark.parametrize(
     ("outcome", "expected"),
     [
-        (held(10, 12), "Made 20.0% without any costs in 2 days, while buying and holding AAA made 20.0%"),
-        (held(10, 9), "Lost 10.0% without any costs in 2 days, while buying and holding AAA lost 10.0%"),
-        (held(10, 10), "Made nothing without any costs in 2 days, while buying and holding AAA made nothing"),
+        (hold(10, 12), "Made 20.0% without any costs in 2 days, while buying and holding AAA made 20.0%"),
+        (hold(10, 9), "Lost 10.0% without any costs in 2 days, while buying and holding AAA lost 10.0%"),
+        (hold(10, 10), "Made nothing without any costs in 2 days, while buying and holding AAA made nothing"),
         (
-            held(10, 12, options={"commission_fraction": 0.001}),
+            hold(10, 12, options={"commission_fraction": 0.001}),
             "Made 20.0% after costs in 2 days, while buying and holding AAA made 19.9%",
         ),
         (
-            held(10, 12, options={"slippage_fraction": 0.001}),
+            hold(10, 12, options={"slippage_fraction": 0.001}),
             "Made 20.0% after costs in 2 days, while buying and holding AAA made 19.9%",
         ),
         (result(panel({"AAA": [10, 12]})), "Bought nothing in 2 days, while buying and holding AAA made 20.0%"),
@@ -92,7 +92,7 @@ def test_the_headline_says_what_was_held(closes: Mapping[str, list[float]], expe
     ("bars", "expected"), [(1, "one bar"), (30, "40 days"), (150, "7 months"), (523, "2 years"), (652, "2.5 years")]
 )
 def test_the_span_is_told_as_people_would(bars: int, expected: str) -> None:
-    assert formatting.span(figures(held(10, bars=bars))) == expected
+    assert formatting.span(figures(hold(10, bars=bars))) == expected
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
@@ -100,27 +100,27 @@ def test_the_span_is_told_as_people_would(bars: int, expected: str) -> None:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
-    lines = shown(year_of_trading(), width).splitlines()
+    lines = show_text(year_of_trading(), width).splitlines()
     assert [line for line in lines[:-1] if len(line.rstrip()) > width] == []
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_key_figures_stand_beside_those_of_holding_and_of_cash(width: int) -> None:
-    text = shown(held(10, 20, 15), width)
+    text = show_text(hold(10, 20, 15), width)
     assert re.search(r"Return +\+50\.0% +\+50\.0% +0\.0%$", line_of("Return ", text))
     assert re.search(rf"{MINUS}25\.0% +{MINUS}25\.0% +0\.0%$", line_of("Deepest drawdown", text))
     assert re.search(r"1,500\.00 +1,500\.00 +1,000\.00$", line_of("Equity at the end", text))
 
 
 def test_what_cannot_be_measured_is_a_dash() -> None:
-    assert re.search(rf"{NOTHING} +{NOTHING} +{NOTHING}$", line_of("Sharpe", shown(held(10))))
+    assert re.search(rf"{NOTHING} +{NOTHING} +{NOTHING}$", line_of("Sharpe", show_text(hold(10))))
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_each_symbol_that_was_traded_has_a_line(width: int) -> None:
     over = panel({"AAA": [10, 10, 12, 12], "BBB": [20, 20, 20, 20]})
     fills = [fill(over, 0, "AAA", 10, 10.0), fill(over, 2, "AAA", -10, 12.0), fill(over, 3, "AAA", 10, 12.0)]
-    text = shown(result(over, fills), width)
+    text = show_text(result(over, fills), width)
     assert re.search(r"AAA +\+20\.00 +\+2\.0% +1 \+ 1 open +100\.0% +1 +\+20\.0%", line_of("AAA", text))
     assert "BBB" not in text
 
@@ -128,26 +128,26 @@ def test_each_symbol_that_was_traded_has_a_line(width: int) -> None:
 def test_of_many_symbols_the_best_and_the_worst_have_a_line() -> None:
     symbols = [f"S{number:02d}" for number in range(40)]
     over = panel({symbol: [10.0, 10.0 + number] for number, symbol in enumerate(symbols)})
-    text = shown(result(over, [fill(over, 0, symbol, 1, 10.0) for symbol in symbols]))
+    text = show_text(result(over, [fill(over, 0, symbol, 1, 10.0) for symbol in symbols]))
     listed = [symbol for symbol in symbols if f" {symbol} " in text]
     assert listed == symbols[:15] + symbols[-15:]
     assert "... and 10 more in the page" in text
 
 
 def test_a_backtest_without_trades_has_no_table_of_symbols() -> None:
-    assert "Symbol" not in shown(result(panel({"AAA": [10, 11]})))
+    assert "Symbol" not in show_text(result(panel({"AAA": [10, 11]})))
 
 
 def test_the_costs_are_told_with_their_rates() -> None:
     rates = {"commission_fraction": 0.001, "slippage_fraction": 0.0005}
-    text = words(shown(held(10, 12, options=rates), 140))
+    text = words(show_text(hold(10, 12, options=rates), 140))
     assert "1 order filled for 1,000.00 USD in all: commission 0.00 USD (0.1% of an order's value)" in text
     assert "slippage 0.4998 USD (0.05% of the price; none on a take-profit)" in text
 
 
 def test_the_calibration_is_told_in_a_sentence_or_two() -> None:
-    judged = tuple(scored("AAA", 100, 102, 5, actual) for actual in (103, 104, 90, 120))
-    text = words(shown(held(10, 11, scored=judged, options={"settings": settings(SIGNAL="interval")}), 140))
+    judged = tuple(score("AAA", 100, 102, 5, actual) for actual in (103, 104, 90, 120))
+    text = words(show_text(hold(10, 11, scored=judged, options={"settings": settings(SIGNAL="interval")}), 140))
     inside, errors = (each.strip() for each in text.partition("4 forecasts: ")[2].split(". ")[:2])
     assert inside == "50.0% of the prices ended inside the interval (80% should), 25.0% above it, 25.0% below"
     assert errors.startswith("The mean error was 8.2% of the price, that of simply taking the last price 9.2%")
@@ -155,35 +155,35 @@ def test_the_calibration_is_told_in_a_sentence_or_two() -> None:
 
 
 def test_forecasts_that_the_signal_did_not_need_are_called_a_sample() -> None:
-    assert "1 forecast sampled for this report" in words(shown(held(10, 11, scored=(scored("AAA", 1, 1, 1, 1),))))
+    assert "1 forecast sampled for this report" in words(show_text(hold(10, 11, scored=(score("AAA", 1, 1, 1, 1),))))
 
 
 def test_without_forecasts_the_reason_is_told() -> None:
-    assert "No forecasts to judge: the span ends before" in words(shown(held(10, 11)))
+    assert "No forecasts to judge: the span ends before" in words(show_text(hold(10, 11)))
 
 
 def test_a_few_notes_are_shown_and_the_others_counted() -> None:
     notes = tuple(Note(symbol=f"S{number}", what="is listed later") for number in range(9))
     over = panel({"AAA": [10, 11]}, notes=notes)
-    text = shown(result(over))
+    text = show_text(result(over))
     assert text.count("is listed later") == 5
     assert "... and 4 more in the page" in text
 
 
 def test_it_says_where_the_page_and_the_figures_are_on_one_line() -> None:
-    assert "out/backtest.html    the figures: out/backtest.json" in shown(year_of_trading(), 40)
+    assert "out/backtest.html    the figures: out/backtest.json" in show_text(year_of_trading(), 40)
 
 
 def test_an_interruption_is_alarming_in_colour() -> None:
-    assert "\x1b[1;31mInterrupted on 5 Jan 2021" in shown(held(10, 9, is_complete=False), terminal=True)
+    assert "\x1b[1;31mInterrupted on 5 Jan 2021" in show_text(hold(10, 9, is_complete=False), terminal=True)
 
 
 def test_piped_output_carries_no_control_sequences() -> None:
-    assert "\x1b" not in shown(year_of_trading())
+    assert "\x1b" not in show_text(year_of_trading())
 
 
 def test_control_characters_and_markup_from_outside_are_shown_as_plain_text() -> None:
-    text = shown(year_of_trading((f"A{HOSTILE}", "BBB"), reason=HOSTILE), 140)
+    text = show_text(year_of_trading((f"A{HOSTILE}", "BBB"), reason=HOSTILE), 140)
     assert r"A\x1b[2J[red]gone[/red] next" in text
     assert "\x1b" not in text
 
@@ -240,7 +240,7 @@ def test_what_does_not_apply_is_left_out(text: str, unexpected: str) -> None:
 
 
 def test_the_page_and_the_figures_are_written_into_a_new_folder(tmp_path: Path) -> None:
-    done = held(10, 11)
+    done = hold(10, 11)
     paths = report.write(figures(done), done, tmp_path / "deep" / "out")
     assert json.loads(paths.json.read_text(encoding="utf-8")) == figures(done)
     assert paths.page.read_text(encoding="utf-8").endswith("</html>")
@@ -250,11 +250,11 @@ def test_the_page_and_the_figures_are_written_into_a_new_folder(tmp_path: Path) 
 def test_a_folder_that_is_a_file_is_told_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("in the way")
     with pytest.raises(UnwritableError, match=r"out/backtest\.json cannot be written: .*OUT="):
-        report.write(figures(held(10)), held(10), tmp_path / "out")
+        report.write(figures(hold(10)), hold(10), tmp_path / "out")
 
 
 def test_a_report_that_does_not_fit_leaves_the_older_one_as_it_is(tmp_path: Path) -> None:
-    older = held(10, 11)
+    older = hold(10, 11)
     paths = report.write(figures(older), older, tmp_path)
     before = paths.page.read_bytes(), paths.json.read_bytes()
     newer = year_of_trading()

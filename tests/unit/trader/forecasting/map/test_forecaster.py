@@ -11,6 +11,7 @@ import pytest
 from prophet import Prophet
 
 from tests.builders import SLOT, daily, every, settings
+from trader.deadline import Deadline
 from trader.forecasting.base import Forecasts
 from trader.forecasting.map import forecaster, posterior_mode
 from trader.forecasting.map import model as map_model
@@ -28,7 +29,7 @@ def forecasts(
     seconds: float = math.inf,
 ) -> Forecasts:
     engine = MapForecaster(signal=signal, bar_interval=interval, horizon_bars=horizon)
-    return engine.forecast(closes, lambda: seconds)
+    return engine.forecast(closes, Deadline(lambda: seconds))
 
 
 def forecast(closes: Closes, signal: str = "trend", interval: str = "1d", horizon: int = 1) -> Forecast:
@@ -55,7 +56,7 @@ def test_the_trend_of_a_straight_line_is_the_line() -> None:
 
 def test_the_trend_is_close_to_prophets_own() -> None:
     by_prophet = ProphetForecaster(signal="trend", bar_interval="1d", horizon_bars=1)
-    (theirs,) = by_prophet.forecast({"AAPL": WALK}, lambda: math.inf).forecasts
+    (theirs,) = by_prophet.forecast({"AAPL": WALK}, Deadline.never()).forecasts
     assert forecast(WALK).trend_usd == pytest.approx(theirs.trend_usd, rel=0.01)
 
 
@@ -72,7 +73,7 @@ def test_the_line_ends_where_the_trend_does() -> None:
 
 def test_the_line_has_its_corners_where_prophets_has() -> None:
     by_prophet = ProphetForecaster(signal="trend", bar_interval="1d", horizon_bars=1)
-    (theirs,) = by_prophet.forecast({"AAPL": WALK}, lambda: math.inf).forecasts
+    (theirs,) = by_prophet.forecast({"AAPL": WALK}, Deadline.never()).forecasts
     assert [time for time, _ in forecast(WALK).line] == [time for time, _ in theirs.line]
 
 
@@ -187,7 +188,7 @@ def test_on_a_friday_prophet_is_asked_about_the_saturday_of_the_eighth_day(caplo
     by_prophet = ProphetForecaster(signal="horizon", bar_interval="1d", horizon_bars=1)
     with caplog.at_level(logging.INFO, "trader"):
         made = forecasts(friday, "horizon")
-    assert made == by_prophet.forecast(friday, lambda: math.inf)
+    assert made == by_prophet.forecast(friday, Deadline.never())
     (record,) = [each for each in caplog.records if each.message == "handed to Prophet"]
     assert vars(record)["reason"] == "its history says nothing of a Saturday, 00:00"
 
@@ -204,7 +205,7 @@ def test_a_line_beside_weekly_terms_is_at_the_level_of_the_prices(last: date) ->
 def test_an_eighth_day_that_a_change_of_the_clocks_moves_is_left_to_prophet(last: date) -> None:
     moved = {"AAPL": daily(walk(7), last=last)}
     by_prophet = ProphetForecaster(signal="horizon", bar_interval="1d", horizon_bars=1)
-    assert forecasts(moved, "horizon") == by_prophet.forecast(moved, lambda: math.inf)
+    assert forecasts(moved, "horizon") == by_prophet.forecast(moved, Deadline.never())
 
 
 def test_what_fails_for_all_is_left_to_prophet_and_is_an_error_in_the_log(
@@ -215,7 +216,7 @@ def test_what_fails_for_all_is_left_to_prophet_and_is_an_error_in_the_log(
 
     monkeypatch.setattr(map_model, "fit", no_room)
     by_prophet = ProphetForecaster(signal="trend", bar_interval="1d", horizon_bars=1)
-    assert forecasts({"AAPL": WALK}) == by_prophet.forecast({"AAPL": WALK}, lambda: math.inf)
+    assert forecasts({"AAPL": WALK}) == by_prophet.forecast({"AAPL": WALK}, Deadline.never())
     assert "the map engine failed" in next(each.message for each in caplog.records if each.levelno == logging.ERROR)
 
 
@@ -229,7 +230,7 @@ def test_a_line_beside_daily_terms_is_at_the_level_of_the_prices() -> None:
 
 def test_on_other_days_the_eighth_day_is_close_to_prophets_own() -> None:
     by_prophet = ProphetForecaster(signal="horizon", bar_interval="1d", horizon_bars=1)
-    (theirs,) = by_prophet.forecast({"AAPL": WALK}, lambda: math.inf).forecasts
+    (theirs,) = by_prophet.forecast({"AAPL": WALK}, Deadline.never()).forecasts
     only = forecast(WALK, "horizon")
     assert only.horizon_time == theirs.horizon_time
     assert only.trend_usd != theirs.trend_usd  # it was not handed over
@@ -243,7 +244,7 @@ def test_what_has_no_mode_found_is_handed_to_prophet(
     by_prophet = ProphetForecaster(signal="trend", bar_interval="1d", horizon_bars=1)
     with caplog.at_level(logging.INFO, "trader"):
         made = forecasts({"AAPL": WALK})
-    assert made == by_prophet.forecast({"AAPL": WALK}, lambda: math.inf)
+    assert made == by_prophet.forecast({"AAPL": WALK}, Deadline.never())
     (record,) = [each for each in caplog.records if each.message == "handed to Prophet"]
     assert (vars(record)["symbol"], "not found" in vars(record)["reason"]) == ("AAPL", True)
 
@@ -263,5 +264,5 @@ def test_nothing_to_forecast_is_no_error() -> None:
 def test_progress_is_told() -> None:
     told: list[tuple[str, int, int]] = []
     engine = MapForecaster(signal="trend", bar_interval="1d", horizon_bars=1)
-    engine.forecast({"A": RISING, "B": WALK}, lambda: math.inf, lambda *step: told.append(step))
+    engine.forecast({"A": RISING, "B": WALK}, Deadline.never(), lambda *step: told.append(step))
     assert told == [("trend lines", 2, 2)]

@@ -355,7 +355,7 @@ def test_weekly_terms_of_daily_bars_say_nothing_of_another_hour(hour: int, knows
 # --- a bar later ---------------------------------------------------------------------------------------------------
 
 
-def rolled(values: Floats, bars: int, begun: bool) -> list[Fit | str]:
+def roll_window(values: Floats, bars: int, begun: bool) -> list[Fit | str]:
     """The models of a window that moves on by a bar, each begun with the path of the one before, or not."""
     index, paths, found = calendar(len(values)).times_ns, None, list[Fit | str]()
     for end in range(bars, len(values) + 1):
@@ -368,7 +368,7 @@ def rolled(values: Floats, bars: int, begun: bool) -> list[Fit | str]:
 
 def test_a_model_begun_with_the_path_of_the_bar_before_is_the_same() -> None:
     values = walk(6, 160)
-    pairs = zip(rolled(values, 120, begun=True), rolled(values, 120, begun=False), strict=True)
+    pairs = zip(roll_window(values, 120, begun=True), roll_window(values, 120, begun=False), strict=True)
     assert [same(*pair) for pair in pairs] == [True] * 41
 
 
@@ -376,14 +376,14 @@ def test_a_model_begun_with_the_path_of_the_bar_before_takes_less_work(monkeypat
     solved: list[int] = []
     real = posterior_mode._solve
 
-    def counted(problems: Problems, rows: Integers, *rest: Any) -> tuple[Floats, Floats]:
+    def count_solves(problems: Problems, rows: Integers, *rest: Any) -> tuple[Floats, Floats]:
         solved[-1] += len(rows)
         return real(problems, rows, *rest)
 
-    monkeypatch.setattr(posterior_mode, "_solve", counted)
+    monkeypatch.setattr(posterior_mode, "_solve", count_solves)
     for begun in (True, False):
         solved.append(0)
-        rolled(walk(6, 160), 120, begun=begun)
+        roll_window(walk(6, 160), 120, begun=begun)
     assert solved[0] < 0.9 * solved[1]
 
 

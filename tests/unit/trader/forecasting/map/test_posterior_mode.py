@@ -49,7 +49,7 @@ COLUMNS = hinges(80, 12)
 RIDGE, LASSO = np.array([0.04] * 2 + [0.0] * 12), np.array([0.0] * 2 + [20.0] * 12)
 
 
-def searched(values: Floats) -> Modes:
+def find_modes(values: Floats) -> Modes:
     return search(problems(COLUMNS, values, RIDGE, LASSO))
 
 
@@ -74,7 +74,7 @@ def test_a_lasso_that_outweighs_the_values_leaves_nothing() -> None:
 
 def test_no_step_away_from_the_mode_is_better() -> None:
     values = noisy(2)
-    found = searched(values)
+    found = find_modes(values)
     theta, variance = found.parameters[0], float(found.variance[0])
     best = loss(COLUMNS, values[0], theta, variance, RIDGE, LASSO)
     chance = np.random.default_rng(1)
@@ -86,7 +86,7 @@ def test_no_step_away_from_the_mode_is_better() -> None:
 
 
 def test_changes_that_are_not_needed_are_zero_and_not_nearly() -> None:
-    theta = searched(noisy(2)).parameters[0, 2:]
+    theta = find_modes(noisy(2)).parameters[0, 2:]
     assert 0 < np.count_nonzero(theta) < theta.size
 
 
@@ -94,38 +94,38 @@ def test_changes_that_are_not_needed_are_zero_and_not_nearly() -> None:
 def test_exchanging_one_by_one_comes_to_the_same_mode_as_exchanging_blocks(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    by_blocks = searched(noisy(seed))
+    by_blocks = find_modes(noisy(seed))
     monkeypatch.setattr(posterior_mode, "FULL_EXCHANGES", 0)
-    one_by_one = searched(noisy(seed))
+    one_by_one = find_modes(noisy(seed))
     assert one_by_one.is_found.all()
     assert one_by_one.parameters == pytest.approx(by_blocks.parameters, abs=1e-9)
 
 
 def test_without_jumps_along_the_pieces_the_search_comes_to_the_same_mode(monkeypatch: pytest.MonkeyPatch) -> None:
-    jumped = searched(noisy(4))
+    jumped = find_modes(noisy(4))
     monkeypatch.setattr(posterior_mode, "_end_of_piece", lambda squares, *_: np.full_like(squares, np.nan))
     monkeypatch.setattr(posterior_mode, "MAX_STEPS", 5000)
-    walked = searched(noisy(4))
+    walked = find_modes(noisy(4))
     assert walked.is_found.all()
     assert walked.variance == pytest.approx(jumped.variance, rel=1e-8)
 
 
 def test_the_path_ends_with_the_signs_of_the_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(posterior_mode, "FULL_EXCHANGES", 0)  # one by one, to the last
-    found = searched(noisy(1, 4))
+    found = find_modes(noisy(1, 4))
     assert not found.has_another.any()
     assert found.path.down[-1].tolist() == (np.sign(found.parameters) * (LASSO > 0)).tolist()
 
 
 def test_a_search_from_below_that_fails_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(posterior_mode, "_lowest", lambda _, variance: np.full_like(variance, np.nan))
-    assert not searched(noisy(3)).is_found.any()
+    assert not find_modes(noisy(3)).is_found.any()
 
 
 @pytest.mark.parametrize("limit", ["MAX_STEPS", "MAX_EXCHANGES"])
 def test_a_search_that_takes_too_long_is_given_up_and_said(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(posterior_mode, limit, 1)
-    assert not searched(noisy(3)).is_found.any()
+    assert not find_modes(noisy(3)).is_found.any()
 
 
 def test_giving_up_one_problem_leaves_the_others_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ def test_giving_up_one_problem_leaves_the_others_found(monkeypatch: pytest.Monke
         return values, slopes, signs, is_solved & (rows != 1)
 
     monkeypatch.setattr(posterior_mode, "_regress", stubborn)
-    assert searched(noisy(3, 3)).is_found.tolist() == [True, False, True]
+    assert find_modes(noisy(3, 3)).is_found.tolist() == [True, False, True]
 
 
 def test_a_singular_system_is_no_number_and_its_neighbours_are_solved() -> None:

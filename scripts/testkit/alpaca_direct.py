@@ -1,0 +1,55 @@
+"""The real adapter for Alpaca's broker on the stand-in without a wire: for tests that place thousands of orders."""
+
+from collections.abc import Mapping
+from typing import override
+from urllib.parse import urlencode
+
+from scripts.testkit.alpaca_api import AlpacaApi
+from trader.alpaca.client import AlpacaClient, CredentialsError, Json, NoAnswerError, Parameters, RefusedError
+from trader.broker.alpaca import AlpacaBroker
+
+
+class DirectClient(AlpacaClient):
+    """Asks the stand-in once and directly, and takes its answers as the client takes those of a server."""
+
+    def __init__(self, alpaca: AlpacaApi) -> None:
+        super().__init__("", "", lambda _: (alpaca.key_id, alpaca.secret))
+        self._alpaca = alpaca
+
+    @override
+    def get(self, path: str, parameters: Parameters | None = None) -> Json:
+        return self._ask("GET", f"{path}?{urlencode(dict(parameters or {}))}", None)
+
+    @override
+    def get_data(self, path: str, parameters: Parameters | None = None) -> Json:
+        return self.get(path, parameters)
+
+    @override
+    def post(self, path: str, body: Parameters) -> Json:
+        return self._ask("POST", path, body)
+
+    @override
+    def delete(self, path: str) -> Json:
+        return self._ask("DELETE", path, None)
+
+    def _ask(self, method: str, path: str, body: Parameters | None) -> Json:
+        headers = {"APCA-API-KEY-ID": self._alpaca.key_id, "APCA-API-SECRET-KEY": self._alpaca.secret}
+        answer = self._alpaca.answer(method, f"/v2{path}", headers, body)
+        call = f"{method} {path}"
+        if answer is None or answer.html or answer.status >= 500:
+            raise NoAnswerError(f"{call}: no usable answer")
+        if answer.status == 401:
+            raise CredentialsError(f"{call}: the keys were refused")
+        if answer.status >= 400:
+            told: Mapping[str, object] = answer.payload
+            code = told.get("code", 0)
+            raise RefusedError(f"{call}: {told['message']}", answer.status, code if isinstance(code, int) else 0)
+        return answer.payload
+
+
+class DirectBroker(AlpacaBroker):
+    """The broker on a stand-in, `alpaca`, whose clock is the only one."""
+
+    def __init__(self, alpaca: AlpacaApi) -> None:
+        super().__init__(DirectClient(alpaca), lambda: alpaca.now)
+        self.alpaca = alpaca

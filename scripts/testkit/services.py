@@ -1,0 +1,90 @@
+"""All stand-ins at once: Alpaca, Yahoo and AWS on loopback, and the settings that lead a run to them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from scripts.testkit import aws
+from scripts.testkit.alpaca import AlpacaFake
+from scripts.testkit.yahoo import Listing, YahooFake
+from trader.model import NEW_YORK
+
+BUCKET, PREFIX = "journal", "trader"
+"""Where the journal is, and the folder in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The stand-ins that are running. `environment` leads boto3, yfinance and the settings of a run to them."""
+
+    alpaca: AlpacaFake
+    yahoo: YahooFake
+    aws: Mapping[str, str]
+    environment: Mapping[str, str]
+
+    def list_objects(self) -> Mapping[str, int]:
+        """Give the size in bytes of each object in the journal's bucket, by its key."""
+        listing = aws.client("s3", self.aws).list_objects_v2(Bucket=BUCKET)
+        return {item["Key"]: item["Size"] for item in listing.get("Contents", [])}
+
+
+@contextmanager
+def start(
+    closes: Mapping[str, Sequence[float]], *, not_at_yahoo: Sequence[str] = (), latency_s: float = 0.0
+) -> Iterator[Services]:
+    """Serve daily closes by symbol, the last of them of the running session, with an account that holds nothing.
+
+    Symbols in `not_at_yahoo` have their prices in Alpaca's data API instead. AWS is an empty account with the
+    journal's bucket, Alpaca's keys and the switch in SSM; this process's own environment stays as it is. Yahoo and
+    Alpaca take `latency_s` for each answer.
+    """
+    now = datetime.now(UTC)
+    listed = {symbol: series for symbol, series in closes.items() if symbol not in not_at_yahoo}
+    with ExitStack() as stack:
+        alpaca = stack.enter_context(AlpacaFake(prices={symbol: series[-1] for symbol, series in closes.items()}))
+        alpaca.latency_s = latency_s
+        alpaca.bars = {symbol: daily_bars(closes[symbol], now) for symbol in not_at_yahoo}
+        listings = {symbol.replace(".", "-"): Listing(series, now) for symbol, series in listed.items()}
+        yahoo = stack.enter_context(YahooFake(listings, latency_s=latency_s))
+        variables = aws.open_account()
+        aws.client("s3", variables).create_bucket(Bucket=BUCKET)
+        settings = {
+            **alpaca.environment,
+            **keep_keys(alpaca, variables),
+            "JOURNAL": f"s3://{BUCKET}/{PREFIX}",
+            "PRICE_SOURCES": "yahoo,alpaca",
+            "UNIVERSE": ",".join(closes),
+            "HISTORY_BARS": str(max(len(series) for series in closes.values())),
+            "MAX_PRICE_AGE_S": "600000",  # on a Sunday, too
+        }
+        yield Services(
+            alpaca=alpaca, yahoo=yahoo, aws=variables, environment={**variables, **yahoo.environment, **settings}
+        )
+
+
+def keep_keys(alpaca: AlpacaFake, variables: Mapping[str, str]) -> Mapping[str, str]:
+    """Put Alpaca's keys and the switch into SSM, and give the settings that name them."""
+    ssm = aws.client("ssm", variables)
+    for name, value in {"user": alpaca.key_id, "pw": alpaca.secret, "halt": "false"}.items():
+        ssm.put_parameter(Name=f"/{PREFIX}/{name}", Value=value, Type="SecureString")
+    return {
+        "ALPACAUSER": f"ssm:/{PREFIX}/user",
+        "ALPACAPW": f"ssm:/{PREFIX}/pw",
+        "HALT_PARAMETER": f"/{PREFIX}/halt",
+    }
+
+
+def trend_closes(count: int, last_step: float = 0.0, *, seed: int = 1) -> list[float]:
+    """Make daily closes that rise from 100 to 110 with a little noise; the last is off 110 by a fraction."""
+    noise = np.random.default_rng(seed).normal(0, 0.002, count)
+    line = np.linspace(100, 110, count) * np.exp(noise)
+    return [*line[:-1].tolist(), 110 * (1 + last_step)]
+
+
+def daily_bars(closes: Sequence[float], now: datetime) -> list[tuple[datetime, float]]:
+    """Make the bars of closes that follow each other day by day up to today, as Alpaca stamps them."""
+    today = now.astimezone(NEW_YORK).replace(hour=0, minute=0, second=0, microsecond=0)
+    return [(today - timedelta(days=len(closes) - 1 - day), close) for day, close in enumerate(closes)]
