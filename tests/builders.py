@@ -5,6 +5,8 @@ from datetime import UTC, date, datetime, timedelta
 
 import pandas as pd
 
+from trader.alpha import loader
+from trader.forecasting.base import ForecastSpec
 from trader.model import NEW_YORK, Account, Closes, Direction, Forecast, Insight, Order, Position, Side, Target
 from trader.settings import Settings
 
@@ -15,6 +17,11 @@ LAST_DAY = date(2022, 12, 28)
 def settings(**variables: object) -> Settings:
     """Settings as the environment would give them: settings(MODE="dry-run", UNIVERSE_SIZE=3)."""
     return Settings.from_env({name: str(value) for name, value in variables.items()}, lambda _: {})
+
+
+def spec(signal: str = loader.DEFAULT, interval: str = "1d", bars: int = 1) -> ForecastSpec:
+    """The forecast that a rule reads, `bars` ahead."""
+    return loader.load(settings(SIGNAL=signal, BAR_INTERVAL=interval, HORIZON_BARS=bars)).forecast_spec
 
 
 def daily(prices: Sequence[float], last: date = LAST_DAY, symbol: str = "AAPL") -> Closes:

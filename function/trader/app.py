@@ -40,7 +40,7 @@ class Adapters(Protocol):
     """Makes what the settings name; trader.wiring is one."""
 
     def read_settings(self, env: Mapping[str, str]) -> Settings:
-        """Return the settings with their secrets. Raises SettingsError, and botocore's errors if AWS is out of reach."""
+        """Return the settings with their secrets. Raises SettingsError, and botocore's errors where AWS fails."""
 
     def open_journal(self, location: str, strategy: str) -> Journal:
         """Open a strategy's journal at the place that JOURNAL names."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from trader.alpha import loader
 from trader.model import BAR_LENGTH, BrokerName, Engine, Mode, PriceSourceName
 
 SAMPLE_PRICES = Path(__file__).parent / "data" / "sample_prices.csv.gz"
@@ -134,6 +135,11 @@ def path(text: str) -> str:
     return text
 
 
+def signal(text: str) -> str:
+    """Return the name of a rule that is registered."""
+    return one_of(*loader.names())(text)
+
+
 def universe(text: str) -> tuple[str, ...]:
     """`sp500`, or symbols in Alpaca's spelling."""
     if text == "sp500":
@@ -190,7 +196,7 @@ class Settings:
     """All that can be set; each field is the environment variable of the same name in capitals."""
 
     strategy: str = setting(
-        "trend",
+        loader.DEFAULT,
         matching(STRATEGY_NAME, STRATEGY_NAME_IN_WORDS),
         "name: part of order ids and of the journal's path",
     )
@@ -217,11 +223,9 @@ class Settings:
     engine: Engine = setting(
         Engine.PROPHET, member_of(Engine), "who fits the trend lines: Prophet's package, or its model solved at once"
     )
-    signal: str = setting(
-        "trend", one_of("trend", "interval", "horizon"), "the rule that turns forecasts into insights"
-    )
+    signal: str = setting(loader.DEFAULT, signal, "the rule that turns forecasts into insights")
     signal_threshold_fraction: float = setting(0.01, number(0, 1, below=True), "dead band around the trend line")
-    horizon_bars: int = setting(1, integer(1, 250), "how far ahead the signal `interval` looks")
+    horizon_bars: int = setting(1, integer(1, 250), "bars that a rule with a forecast interval looks ahead")
     cash_buffer_fraction: float = setting(0.05, number(0, 1, below=True), "share of the equity never spent")
     max_position_fraction: float = setting(0.10, number(0, 1, above=True), "largest share of the equity in one symbol")
     max_order_usd: float = setting(25_000.0, number(0, 1e9, above=True), "largest buy")
@@ -270,10 +274,9 @@ class Settings:
             rule = "must both be above 0, or both be 0 for no bracket"
             names = ("STOP_LOSS_FRACTION", "TAKE_PROFIT_FRACTION")
             yield _problem(f"{' and '.join(names)} {rule}", *names)
-        if self.signal == "horizon" and self.history_bars < 90:
-            yield _problem(
-                f"HISTORY_BARS={self.history_bars}: SIGNAL=horizon needs at least 90", "HISTORY_BARS", "SIGNAL"
-            )
+        if self.history_bars < (min_bars := loader.facts(self.signal).min_bars):
+            text = f"HISTORY_BARS={self.history_bars}: SIGNAL={self.signal} needs at least {min_bars}"
+            yield _problem(text, "HISTORY_BARS", "SIGNAL")
 
     def _wrong_hosts(self) -> Iterator[Problem]:
         host = (urlsplit(self.apca_api_base_url).hostname or "").rstrip(".")

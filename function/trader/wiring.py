@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from trader.alpha import loader
 from trader.app import Invocation
 from trader.broker.base import LiveBroker, OrderHistory
 from trader.deadline import ORDER_TIME_S, Deadline
@@ -57,7 +58,7 @@ def make_forecaster(settings: Settings) -> Forecaster:
     """Return the Forecaster that ENGINE names."""
     engine: type[ProphetForecaster | MapForecaster]
     engine = MapForecaster if settings.engine is Engine.MAP else ProphetForecaster
-    return engine(signal=settings.signal, bar_interval=settings.bar_interval, horizon_bars=settings.horizon_bars)
+    return engine(loader.load(settings).forecast_spec)
 
 
 def make_order_history(settings: Settings, now: datetime) -> OrderHistory:
@@ -97,6 +98,7 @@ def make_services(run: Run, invocation: Invocation, journal: Journal) -> tuple[R
         broker=broker,
         prices=prices,
         forecaster=make_forecaster(settings),
+        alpha=loader.load(settings),
         journal=journal.entry(run.slot, is_dry=run.is_dry),
         read_halt_reason=lambda: PARAMETERS.read_halt_reason(settings.halt_parameter),
         deadline=deadline,

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from scripts.backtest.model import Result, Scored
+from trader.alpha import loader
 
 NOMINAL_FRACTION = 0.80
 """How many actual prices an interval from the 10th to the 90th percentile is to hold."""
@@ -15,13 +16,18 @@ TOO_SHORT = "the span ends before the horizon of the first forecast"
 
 
 def calibration(result: Result) -> dict[str, Any]:
-    """Overall and by symbol, JSON-safe; `overall` is None, with a `reason`, if no forecast could be scored."""
+    """Return the scores overall and by symbol, JSON-safe; `overall` is None, with a `reason`, if there are none.
+
+    `is_sampled` says that the forecasts were made for the scores alone, because the rule itself does not look ahead.
+    """
+    is_sampled = not loader.load(result.options.settings).forecast_spec.looks_ahead
+    begin = {"nominal_fraction": NOMINAL_FRACTION, "is_sampled": is_sampled}
     if not result.scored:
         reason = TOO_SHORT if result.is_complete else INTERRUPTED
-        return {"nominal_fraction": NOMINAL_FRACTION, "reason": reason, "overall": None, "by_symbol": []}
+        return {**begin, "reason": reason, "overall": None, "by_symbol": []}
     symbols = sorted({each.symbol for each in result.scored})
     return {
-        "nominal_fraction": NOMINAL_FRACTION,
+        **begin,
         "reason": "",
         "overall": _scores(result.scored),
         "by_symbol": [

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from scripts.backtest.model import BacktestError
+from trader.forecasting.base import ForecastSpec
 from trader.forecasting.map import model
 from trader.forecasting.map.forecaster import MapForecaster, UndeterminedError, local_ns
 from trader.forecasting.map.model import Batch, Fit, Shape
@@ -37,22 +38,18 @@ class Key:
     """The settings that forecasts depend on, beside the prices. Two backtests with the same key share them all."""
 
     engine: Engine
-    signal: str
-    bar_interval: str
-    horizon_bars: int
+    spec: ForecastSpec
     history_bars: int
     asked_bars: int  # of the calendar, gaps included, as the bot asks its price source
     refit_every_bars: int
 
     def prophet(self) -> ProphetForecaster:
         """The bot's own, for one symbol after another."""
-        return ProphetForecaster(
-            signal=self.signal, bar_interval=self.bar_interval, horizon_bars=self.horizon_bars, workers=1
-        )
+        return ProphetForecaster(self.spec, workers=1)
 
     def map(self) -> MapForecaster:
         """The bot's own, for all at once."""
-        return MapForecaster(signal=self.signal, bar_interval=self.bar_interval, horizon_bars=self.horizon_bars)
+        return MapForecaster(self.spec)
 
 
 type Bars = tuple[tuple[int, int], ...]
@@ -104,7 +101,7 @@ def _by_prophet(task: Task, symbol: str, bars: Bars) -> Iterator[tuple[tuple[str
         warnings.simplefilter("ignore")
         for bar, fit_bar in bars:
             window, fitting = (task.window(symbol, each) for each in (bar, fit_bar))
-            outcome: Forecast | Denial | None = deny_short_history(symbol, len(fitting), task.key.signal)
+            outcome: Forecast | Denial | None = deny_short_history(symbol, len(fitting), task.key.spec)
             if outcome is None:
                 try:
                     if model is None or fit_bar != fitted_at:
@@ -165,7 +162,7 @@ class _Rolling:
             alike: dict[bytes, tuple[Integers, list[str]]] = {}
             for symbol in symbols:
                 rows = self._rows(symbol, bar)
-                if (denial := deny_short_history(symbol, len(rows), self._task.key.signal)) is not None:
+                if (denial := deny_short_history(symbol, len(rows), self._task.key.spec)) is not None:
                     self._fits[symbol, bar] = denial
                 else:
                     alike.setdefault(rows.tobytes(), (rows, []))[1].append(symbol)

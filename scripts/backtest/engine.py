@@ -19,6 +19,7 @@ from scripts.backtest.compute import Table
 from scripts.backtest.forecasts import TableForecaster, count_needed_bars
 from scripts.backtest.model import Bar, Options, Panel, Result
 from scripts.backtest.prices import span
+from trader.alpha import loader
 from trader.deadline import Deadline
 from trader.journal.base import Run
 from trader.model import BAR_LENGTH, NEW_YORK, Closes, Code, Json, Outcome, RunStopped
@@ -154,6 +155,7 @@ class _Session:
         self._forecaster = forecaster
         self._prices = PanelPrices(panel)
         self._ranking = DayRanking()
+        self._alpha = loader.load(options.settings)
         self._progress = progress
         self._bars: list[Bar] = []
         self._broker: BacktraderBroker | None = None
@@ -213,6 +215,7 @@ class _Session:
                 [self._prices], now=slot, count=count_needed_bars(settings), max_age_s=settings.max_price_age_s
             ),
             forecaster=self._forecaster,
+            alpha=self._alpha,
             journal=self._ranking,
             read_halt_reason=lambda: "",
             deadline=Deadline.never(),

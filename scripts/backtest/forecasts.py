@@ -9,8 +9,9 @@ import numpy as np
 
 from scripts.backtest.compute import Key, Table, Task, compute
 from scripts.backtest.model import Options, Panel
+from trader.alpha import loader
 from trader.deadline import Deadline
-from trader.forecasting.base import Forecasts
+from trader.forecasting.base import Forecasts, ForecastSpec
 from trader.model import Closes, Denial, Engine, Forecast
 from trader.progress import Progress, no_progress
 from trader.settings import Settings
@@ -25,14 +26,12 @@ BLOCKS_AHEAD = 3
 """How many blocks of bars are under way before they are asked for."""
 
 
-def key(options: Options) -> Key:
-    """What the forecasts of a backtest depend on."""
+def key(options: Options, spec: ForecastSpec | None = None) -> Key:
+    """Return what the forecasts of a backtest depend on; with a `spec`, forecasts of another kind than the rule's."""
     settings = options.settings
     return Key(
         engine=settings.engine,
-        signal=settings.signal,
-        bar_interval=settings.bar_interval,
-        horizon_bars=settings.horizon_bars if settings.signal == "interval" else 1,
+        spec=spec or loader.load(settings).forecast_spec,
         history_bars=settings.history_bars,
         asked_bars=count_needed_bars(settings),
         refit_every_bars=options.refit_every_bars,
@@ -47,10 +46,12 @@ def count_needed_bars(settings: Settings) -> int:
 class Blocks:
     """The traded bars cut into blocks, and the task for each symbol and block."""
 
-    def __init__(self, panel: Panel, options: Options, times: Sequence[datetime]) -> None:
+    def __init__(
+        self, panel: Panel, options: Options, times: Sequence[datetime], spec: ForecastSpec | None = None
+    ) -> None:
         """`times` are the starts of the traded bars; models are refitted every so many of them, from the first on."""
         self._close = panel.close
-        self._key = key(options)
+        self._key = key(options, spec)
         self._start = int(panel.close.index.searchsorted(times[0])) if times else 0
         self._count = int(panel.close.index.searchsorted(times[-1])) + 1 - self._start if times else 0
         self._size = self._key.refit_every_bars * max(1, BLOCK_BARS[self._key.engine] // self._key.refit_every_bars)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.backtest.model import Options
+from trader.alpha import loader
 from trader.settings import Settings, SettingsError, integer, nearest, number, variables
 
 
@@ -29,19 +30,14 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
 }
 """By variable: the field of Options, and how its text is read."""
 
-KELLEY = {"HISTORY_BARS": "5000", "STOP_LOSS_FRACTION": "0", "TAKE_PROFIT_FRACTION": "0", "REFIT_EVERY": "5"}
-"""What the signal `horizon` is defined with, unless told otherwise: all the past, refitted every fifth bar, no bracket.
-
-Sean Kelley's Backtrader strategy (2018). The bot without these would fit the last HISTORY_BARS on every run.
-"""
-
 OWN = {"BROKER": "embedded", "MODE": "paper", "DAILY_AT": "", "HALT_PARAMETER": ""}
 """A backtest has its own broker, places its orders, runs at every bar (a daily one's last slot) and is never halted."""
 
 
 def from_env(env: Mapping[str, str]) -> Options:
     """Read and check everything. Raises SettingsError with all problems, the bot's settings' among them."""
-    defaults = KELLEY if env.get("SIGNAL", "").strip() == "horizon" else {}
+    rule = loader.RULES.get(env.get("SIGNAL", "").strip())
+    defaults = rule.facts.backtest_defaults if rule else {}
     chosen = {**defaults, **{name: text for name, text in env.items() if text.strip()}}
     problems: list[str] = []
     settings = Settings()

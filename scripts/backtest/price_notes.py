@@ -8,7 +8,7 @@ import pandas as pd
 
 from scripts.backtest.forecasts import count_needed_bars
 from scripts.backtest.model import Note
-from trader.forecasting.prophet import MIN_BARS
+from trader.alpha import loader
 from trader.model import NEW_YORK, Code
 from trader.prices.series import MAX_PRICE_USD, MIN_PRICE_USD
 from trader.schedule import sessions
@@ -38,13 +38,14 @@ def sayer(bar_interval: str) -> Say:
 
 def count_warm_up_bars(settings: Settings) -> int:
     """How many bars there have to be, the first traded one included, before trading can begin."""
-    window = MIN_BARS["horizon"] if settings.signal == "horizon" else settings.history_bars
+    facts = loader.facts(settings.signal)
+    window = facts.min_bars if facts.has_growing_history else settings.history_bars
     return max(window, settings.universe_lookback_bars + 1)
 
 
 def joining_bars(settings: Settings) -> int:
     """How many bars of its own a symbol has before the pipeline can choose it."""
-    return max(MIN_BARS[settings.signal], settings.universe_lookback_bars + 1)
+    return max(loader.facts(settings.signal).min_bars, settings.universe_lookback_bars + 1)
 
 
 def notes(close: pd.DataFrame, settings: Settings, first: datetime) -> tuple[Note, ...]:
@@ -98,7 +99,7 @@ def _listings(close: pd.DataFrame, begun: int, settings: Settings, say: Say) -> 
             what += f"; it never has the {joining:,} that it takes to be chosen"
         elif had < joining:
             what += f"; it joins on {at(column, joining)}, with {joining:,} bars"
-        if joining <= total and settings.signal != "horizon":  # whose window grows by itself
+        if joining <= total and not loader.facts(settings.signal).has_growing_history:
             until = f"until {at(column, settings.history_bars)}" if total >= settings.history_bars else "to the end"
             what += f"; its trend line rests on fewer than HISTORY_BARS={settings.history_bars:,} {until}"
         yield Note(symbol=str(close.columns[column]), what=what)

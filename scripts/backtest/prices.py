@@ -14,6 +14,7 @@ from scripts.backtest.forecasts import count_needed_bars
 from scripts.backtest.model import BacktestError, Note, Options, Panel
 from scripts.backtest.price_notes import count_warm_up_bars, notes, sayer
 from scripts.backtest.yahoo_cache import Cache, final_until
+from trader.alpha import loader
 from trader.model import BAR_LENGTH, NEW_YORK
 from trader.prices.base import start_of
 from trader.prices.file import FilePrices
@@ -136,8 +137,8 @@ def _why(settings: Settings) -> str:
     needed = count_warm_up_bars(settings)
     if needed == settings.universe_lookback_bars + 1:
         return f"UNIVERSE_LOOKBACK_BARS={settings.universe_lookback_bars} needs {needed:,}"
-    if settings.signal == "horizon":
-        return f"SIGNAL=horizon needs {needed:,}"
+    if loader.facts(settings.signal).has_growing_history:
+        return f"SIGNAL={settings.signal} needs {needed:,}"
     return f"HISTORY_BARS={settings.history_bars} needs {needed:,}"
 
 

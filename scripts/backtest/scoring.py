@@ -10,21 +10,22 @@ from datetime import datetime
 from scripts.backtest.compute import Table, Task, compute
 from scripts.backtest.forecasts import Blocks
 from scripts.backtest.model import Options, Panel, Result, Scored
+from trader.alpha import loader
 from trader.forecasting.prophet import SEED
 from trader.model import NEW_YORK, Forecast
 from trader.progress import Progress, no_progress
 
 SAMPLE = 400
-"""Forecasts made for the signal `trend`, which itself needs none of the future: drawn from all bars and symbols."""
+"""Forecasts made for a rule that reads none of the future itself: drawn from all bars and symbols."""
 
 
 def score(result: Result, *, executor: Executor | None = None, progress: Progress = no_progress) -> tuple[Scored, ...]:
-    """Every forecast of the backtest whose time has come, in the order of bars and symbols.
+    """Return every forecast of the backtest whose time has come, in the order of bars and symbols.
 
-    The signals `interval` and `horizon` made them for their decisions. For `trend` a sample of them is made here, with
-    the same model and HORIZON_BARS ahead.
+    A rule that looks ahead made them for its decisions. For any other a sample of them is made here, with the same
+    model and HORIZON_BARS ahead.
     """
-    if result.options.settings.signal == "trend":
+    if not loader.load(result.options.settings).forecast_spec.looks_ahead:
         forecasts: Sequence[Forecast] = _sample(result, executor, progress)
     else:
         forecasts = [each for bar in result.bars if bar.decision for each in bar.decision.forecasts]
@@ -70,8 +71,9 @@ def _sample(result: Result, executor: Executor | None, progress: Progress) -> li
 
 def _tasks(panel: Panel, options: Options, times: Sequence[datetime]) -> list[Task]:
     """One symbol's forecast at one bar each, drawn at random."""
-    interval = replace(options.settings, signal="interval")
-    blocks = Blocks(panel, replace(options, settings=interval, refit_every_bars=1), times)
+    settings = options.settings
+    spec = replace(loader.load(settings).forecast_spec, ahead_bars=settings.horizon_bars)
+    blocks = Blocks(panel, replace(options, refit_every_bars=1), times, spec)
     priced = panel.close.loc[list(times)].notna().to_numpy()
     pairs = [
         (time, symbol)

@@ -19,7 +19,7 @@ from scripts.bench import backtests as backtest_bench
 from scripts.bench import harness
 from scripts.bench.harness import Measurement
 from trader.deadline import Deadline
-from trader.forecasting.base import Forecaster
+from trader.forecasting.base import Forecaster, ForecastSpec
 from trader.forecasting.map.forecaster import MapForecaster
 from trader.forecasting.prophet import ProphetForecaster
 from trader.model import Closes, Engine
@@ -28,6 +28,7 @@ from trader.progress import Progress, no_progress
 from trader.settings import SAMPLE_PRICES
 
 BARS = 250
+SPEC = ForecastSpec(bar_interval="1d", min_bars=30)
 COUNTS = (20, 100, 500)
 LONGER = (125, 250, 500, 1000)
 BY_PROPHET = 20
@@ -78,7 +79,7 @@ def closes(count: int, bars: int) -> dict[str, Closes]:
 
 def ours() -> MapForecaster:
     """The bot's own, by the map engine."""
-    return MapForecaster(signal="trend", bar_interval="1d", horizon_bars=1)
+    return MapForecaster(SPEC)
 
 
 def forecast_s(forecaster: Forecaster, some: Mapping[str, Closes], rounds: int = 1) -> float:
@@ -134,8 +135,8 @@ def prophet_s(progress: Progress) -> Mapping[str, float]:
     """Seconds a symbol of the ways with Prophet: the lesser of two rounds."""
     some = closes(BY_PROPHET, BARS)
     few = dict(list(some.items())[:2])
-    alone = ProphetForecaster(signal="trend", bar_interval="1d", horizon_bars=1, workers=1)
-    together = ProphetForecaster(signal="trend", bar_interval="1d", horizon_bars=1)
+    alone = ProphetForecaster(SPEC, workers=1)
+    together = ProphetForecaster(SPEC)
     ways: dict[str, Callable[[], float]] = {
         "Prophet in a loop": lambda: harness.time_s(lambda: loop(some), 2),
         "the bot's ENGINE=prophet, one thread": lambda: forecast_s(alone, some, 2),

@@ -13,19 +13,19 @@ import pandas as pd
 from scripts import console
 from scripts.bench import harness, yahoo
 from scripts.bench.harness import Measurement
+from trader.alpha import loader
 from trader.deadline import Deadline
 from trader.forecasting.prophet import ProphetForecaster
 from trader.model import Closes
 from trader.prices.file import FilePrices
 from trader.progress import Progress, no_progress
-from trader.settings import SAMPLE_PRICES
+from trader.settings import SAMPLE_PRICES, Settings
 
 BARS = 250
 ROUNDS = 5
 MIN_RATIO = 2.5
 MAX_MB = 300
 MAX_LOADING_MS = 100
-SIGNALS = ("trend", "interval", "horizon")
 
 
 def main() -> None:
@@ -46,24 +46,24 @@ def forecast_stage(progress: Progress) -> list[Measurement]:
     """The stage for each signal, and the original's way, in turns; medians."""
     source = FilePrices(SAMPLE_PRICES)
     closes = source.closes(sorted(source.symbols()), BARS, datetime.now(UTC), no_progress)
-    ways: dict[str, Callable[[], object]] = {signal: partial(ours, closes, signal) for signal in SIGNALS}
+    ways: dict[str, Callable[[], object]] = {signal: partial(ours, closes, signal) for signal in loader.names()}
     ways["original"] = partial(original, closes)
     median_s = harness.median_s(ways, ROUNDS, "forecast stage", progress)
     return [
         harness.is_at_least(
             median_s["original"] / median_s[signal],
-            MIN_RATIO if signal == "trend" else None,
+            MIN_RATIO if signal == loader.DEFAULT else None,
             f"forecast stage, {len(closes)} symbols x {BARS} bars, SIGNAL={signal}",
             f"{median_s[signal]:.2f} s against {median_s['original']:.2f} s: "
             f"{median_s['original'] / median_s[signal]:.1f} times faster",
         )
-        for signal in SIGNALS
+        for signal in loader.names()
     ]
 
 
 def ours(closes: Mapping[str, Closes], signal: str) -> None:
     """The stage as the bot runs it."""
-    forecaster = ProphetForecaster(signal=signal, bar_interval="1d", horizon_bars=1)
+    forecaster = ProphetForecaster(loader.load(Settings(signal=signal)).forecast_spec)
     forecaster.forecast(closes, Deadline.never())
 
 

@@ -21,7 +21,7 @@ from rich.table import Table
 from scripts import console
 from scripts.backtest.workers import pool
 from scripts.bench.reference import reference
-from trader.alpha import models as alpha
+from trader.alpha import loader
 from trader.deadline import Deadline
 from trader.forecasting.map import model
 from trader.forecasting.map.forecaster import local_ns
@@ -70,9 +70,7 @@ ROWS = (
 
 SIZES = sorted({row.bars for row in ROWS})
 
-SIGNALS = tuple(
-    ParityCase(what=f"signal {signal}", bars=250, signal=signal) for signal in ("trend", "interval", "horizon")
-)
+SIGNALS = tuple(ParityCase(what=f"signal {signal}", bars=250, signal=signal) for signal in loader.names())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,7 +275,7 @@ def summary(row: ParityCase, compared: Sequence[Compared], checked: Sequence[Che
     """A row of the table."""
     known = [each for each in compared if not each.is_handed_over]
     gains = [each.gain for each in known]
-    trends, yhats = ([abs(getattr(each, f"{name}_fraction")) for each in known] for name in ("trend", "yhat"))
+    trends, yhats = ([abs(getattr(each, name)) for each in known] for name in ("trend_fraction", "yhat_fraction"))
     return Summary(
         what=row.what,
         fits=len(compared),
@@ -331,18 +329,12 @@ def decide(row: ParityCase, end: int, symbols: int) -> list[tuple[bool, float]]:
     """
     closes = {symbol: panel()[symbol].iloc[end - row.bars : end] for symbol in panel().columns[:symbols]}
     settings = Settings(signal=row.signal)
+    rule = loader.load(settings)
     by_symbol: list[Mapping[str, Forecast]] = []
     for engine in (Engine.MAP, Engine.PROPHET):
         made = make_forecaster(replace(settings, engine=engine)).forecast(closes, Deadline.never())
         by_symbol.append({each.symbol: each for each in made.forecasts})
-    insights = [
-        [
-            alpha.insight(each[symbol], row.signal, settings.signal_threshold_fraction)
-            for each in by_symbol
-            if symbol in each
-        ]
-        for symbol in closes
-    ]
+    insights = [[rule.insight(each[symbol]) for each in by_symbol if symbol in each] for symbol in closes]
     return [
         (both[0].direction is not both[1].direction, abs(both[0].gap_fraction - both[1].gap_fraction))
         if len(both) == len(by_symbol)

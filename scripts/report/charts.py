@@ -27,9 +27,8 @@ class Charts:
     """Draws one chart after the other on the same figure, so that a run of many symbols needs the memory of one."""
 
     def __init__(self, settings: Json) -> None:
-        """`settings` of the run: the signal, and its dead band, decide what is drawn around the line."""
-        self._signal = settings.get("signal", "trend")
-        self._threshold_fraction = float(settings.get("signal_threshold_fraction", 0.0))
+        """`settings` of the run: the rule's dead band, if it has one, is drawn around the line."""
+        self._band_fraction = formatting.dead_band_fraction(settings)
         self._figure = Figure(figsize=SIZE_INCHES)
 
     def svg(self, row: DecisionRow, closes: Json) -> Markup:
@@ -46,9 +45,9 @@ class Charts:
         line_times = np.array([formatting.new_york(time).timestamp() for time, _ in forecast["line"]])
         line = np.array([usd for _, usd in forecast["line"]], dtype=np.float64)
         shown = [prices, line]
-        if self._signal == "trend" and len(line):
-            below, above = line * (1 - self._threshold_fraction), line * (1 + self._threshold_fraction)
-            axes.fill_between(line_times, below, above, color=COLOURS["trend"], alpha=0.22, lw=0, clip_on=False)
+        if self._band_fraction is not None and len(line):
+            below, above = line * (1 - self._band_fraction), line * (1 + self._band_fraction)
+            axes.fill_between(line_times, below, above, color=COLOURS["accent"], alpha=0.22, lw=0, clip_on=False)
             shown += [below, above]
         interval = _interval(forecast)
         if interval:
@@ -56,14 +55,14 @@ class Charts:
         end = _horizon(forecast) if interval else float(times[-1])
         low, high = _frame(axes, times, max(end, float(times[-1])), np.concatenate(shown))
         axes.plot(times, prices, color=COLOURS["ink"], lw=1.0, clip_on=False, solid_joinstyle="round")
-        axes.plot(line_times, line, color=COLOURS["trend"], lw=1.9, clip_on=False)
+        axes.plot(line_times, line, color=COLOURS["accent"], lw=1.9, clip_on=False)
         bends = _bends(line_times, line, BEND * (high - low))
-        axes.plot(line_times[bends], line[bends], "o", ms=3.6, color=COLOURS["trend"], mew=0, clip_on=False)
+        axes.plot(line_times[bends], line[bends], "o", ms=3.6, color=COLOURS["accent"], mew=0, clip_on=False)
         self._mark_gap(axes, float(times[-1]), forecast, interval, high - low)
 
     def _mark_gap(self, axes: Axes, last: float, forecast: Json, interval: tuple[float, ...], height: float) -> None:
         price_usd = forecast["price_usd"]
-        other_usd, style = (forecast["yhat_usd"], "tone") if interval else (forecast["trend_usd"], "trend")
+        other_usd, style = (forecast["yhat_usd"], "tone") if interval else (forecast["trend_usd"], "accent")
         if interval:
             horizon = _horizon(forecast)
             axes.plot([horizon] * 2, interval, color=COLOURS["tone"], lw=5, alpha=0.4, clip_on=False)

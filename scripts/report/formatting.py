@@ -1,13 +1,16 @@
 """A journal record in words: what both the terminal and the page say of a run, so that they never disagree."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from trader.alpha import loader
+from trader.alpha.base import AlphaModel, Words
 from trader.journal.base import STARTED
 from trader.logs import printable
 from trader.model import NEW_YORK, Code, Direction, Engine, Outcome
+from trader.settings import Settings
 
 type Json = Mapping[str, Any]
 
@@ -385,3 +388,18 @@ def timing_words(timings_s: Mapping[str, float]) -> str:
 def plain(text: object) -> str:
     """Text from outside on one line, in printable characters."""
     return printable(" ".join(str(text).split()))
+
+
+def rule_words(settings: Json) -> Words:
+    """Return what the rule of a record calls what it looks at; the default rule's words for one that is gone."""
+    return _rule(settings).facts.words
+
+
+def dead_band_fraction(settings: Json) -> float | None:
+    """Return the dead band of a record's rule, as a fraction of its line; None if it has none."""
+    known = {item.name: settings[item.name] for item in fields(Settings) if item.name in settings}
+    return _rule(settings).from_settings(Settings(**known)).dead_band_fraction
+
+
+def _rule(settings: Json) -> type[AlphaModel]:
+    return loader.RULES.get(settings.get("signal", loader.DEFAULT), loader.RULES[loader.DEFAULT])

@@ -56,6 +56,7 @@ def _contents(record: Json) -> dict[str, Any]:
         "has_charts": bool(drawn),
         "charts": _charts(record, drawn),
         "band": _band(settings),
+        "words": formatting.rule_words(settings),
         "rows": [row for row in rows if row not in unpriced],
         "unpriced": unpriced,
         "glossary": [(code, formatting.EXPLANATIONS[code]) for code in formatting.denial_codes(record)],
@@ -89,7 +90,6 @@ def _tile(label: str, before_usd: float, after_usd: float | None) -> dict[str, s
 
 
 def _band(settings: Json) -> str:
-    """The dead band around the trend line in words; empty for the signals that have none."""
-    if settings.get("signal", "trend") != "trend":
-        return ""
-    return f"{float(settings.get('signal_threshold_fraction', 0.0)):.2%}".replace(".00%", "%")
+    """Return the dead band around the line in words; empty for a rule that has none."""
+    fraction = formatting.dead_band_fraction(settings)
+    return "" if fraction is None else f"{fraction:.2%}".replace(".00%", "%")

@@ -15,7 +15,7 @@ UNITS_AN_INCH = 72
 # Matplotlib wants real colours; these stand in for the page's own, so that one picture serves light and dark.
 COLOURS = {
     name: f"#{number:06x}"
-    for number, name in enumerate(("ink", "muted", "grid", "trend", "tone", "up", "down", "flat"), start=1)
+    for number, name in enumerate(("ink", "muted", "grid", "accent", "tone", "up", "down", "flat"), start=1)
 }
 
 

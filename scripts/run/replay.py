@@ -12,6 +12,7 @@ from rich.table import Table
 
 from scripts import console
 from trader import codec
+from trader.alpha import loader
 from trader.codec import decode, encode
 from trader.deadline import Deadline
 from trader.journal.base import JournalError
@@ -104,7 +105,8 @@ def replay(record: Mapping[str, Any], progress: Progress = no_progress) -> Decis
     closes = {
         symbol: series for symbol, series in observation.closes.items() if symbol in chosen and symbol not in late
     }
-    return decide(observation, make_forecaster(settings).forecast(closes, Deadline.never(), progress), settings)
+    forecasts = make_forecaster(settings).forecast(closes, Deadline.never(), progress)
+    return decide(observation, forecasts, loader.load(settings), settings)
 
 
 def differences(recorded: Mapping[str, Any], replayed: Decision) -> list[Difference]:

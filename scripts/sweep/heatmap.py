@@ -31,7 +31,7 @@ NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/
 SIZE = 10  # of the letters, in points
 COLOUR_MAP = "cividis"  # reads the same to all eyes, and in grey
 ON_DARK, ON_LIGHT = "#ffffff", "#17191e"
-PAPER = {"ink": "#17191e", "muted": "#63676f", "grid": "#e9e9e4", "trend": "#3157d5"}
+PAPER = {"ink": "#17191e", "muted": "#63676f", "grid": "#e9e9e4", "accent": "#3157d5"}
 """What stands for the page's colours where there is no page."""
 
 
@@ -148,7 +148,7 @@ def _heat(axes: Axes, cells: NDArray[np.float64], metric: str) -> None:
 
 
 def _bars(axes: Axes, values: NDArray[np.float64], metric: str) -> None:
-    bars = axes.bar(range(len(values)), np.nan_to_num(values), color=COLOURS["trend"], width=0.6)
+    bars = axes.bar(range(len(values)), np.nan_to_num(values), color=COLOURS["accent"], width=0.6)
     texts = [_words(metric, value) for value in values]
     axes.bar_label(bars, texts, padding=3, fontsize=SIZE, color=COLOURS["ink"])
     axes.axhline(0, color=COLOURS["muted"], linewidth=0.8)

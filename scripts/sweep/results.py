@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.backtest.options import KELLEY
 from scripts.backtest.report.formatting import KEY_FIGURES
 from scripts.files import write_text
 from scripts.sweep.executors import Failure
 from scripts.sweep.grid import Axis, LeftOut, Setting, Values, in_words
 from scripts.sweep.sweep import Swept
 from scripts.sweep.walk_forward import BETTER, Figure, Fold, Part, out_of_sample, score_by, walk_forward
+from trader.alpha import loader
 
 BEST = 10
 """So many settings are shown."""
@@ -71,11 +71,17 @@ class Outcome:
         """What not to believe."""
         count = len(self.settings)
         signals = self.axes.get("SIGNAL", ())
-        horizon = f" SIGNAL=horizon was run with {in_words(KELLEY)} where that was not set: deploy it with the same."
+        rules = [loader.facts(name) for name in signals] if isinstance(signals, tuple) else []
+        hints = [
+            f" SIGNAL={rule.name} was run with {in_words(rule.backtest_defaults)} where that was not set: "
+            "deploy it with the same."
+            for rule in rules
+            if rule.backtest_defaults
+        ]
         return (
             f"The best of {count} settings is partly luck: with so many tried, one looks good by chance. "
             "What to expect is what the chosen ones did out of sample, beside the default and the median setting; "
-            f"and the past promises nothing.{horizon if isinstance(signals, tuple) and 'horizon' in signals else ''}"
+            f"and the past promises nothing.{''.join(hints)}"
         )
 
     def as_json(self) -> dict[str, Any]:

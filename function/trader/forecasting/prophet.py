@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from trader.deadline import Deadline
-from trader.forecasting.base import Forecasts
+from trader.forecasting.base import SEASONALITIES, Forecasts, ForecastSpec
 from trader.model import BAR_LENGTH, NEW_YORK, Closes, Code, Denial, Forecast
 from trader.progress import Progress, no_progress
 
@@ -34,17 +34,12 @@ INTERVAL_PERCENTILES = (10, 50, 90)
 FIT_TIMEOUT_S = 20
 """One fit takes 0.05 s; one that takes this long hangs, and its Stan process is ended."""
 
-HORIZON_DAYS = 8
-MIN_BARS = {"trend": 30, "interval": 30, "horizon": 90}
-
 
 class ProphetForecaster:
     """Prophet's own package: Stan's processes side by side, nothing predicted but what the signal reads."""
 
-    def __init__(self, *, signal: str, bar_interval: str, horizon_bars: int, workers: int | None = None) -> None:
-        self._signal = signal
-        self._bar_interval = bar_interval
-        self._horizon_bars = horizon_bars
+    def __init__(self, spec: ForecastSpec, *, workers: int | None = None) -> None:
+        self._spec = spec
         # More than there are processors: while Stan works for one fit, Python prepares the next.
         self._workers = workers or (os.cpu_count() or 1) + 1
 
@@ -53,7 +48,7 @@ class ProphetForecaster:
         denials = {
             symbol: denial
             for symbol, series in closes.items()
-            if (denial := deny_short_history(symbol, len(series), self._signal)) is not None
+            if (denial := deny_short_history(symbol, len(series), self._spec)) is not None
         }
         models: dict[str, Forecast] = {}
         with _pool(self._workers) as pool:
@@ -79,14 +74,10 @@ class ProphetForecaster:
         return model
 
     def _configuration(self) -> dict[str, Any]:
-        if self._signal == "horizon":
-            return {}  # Sean Kelley's strategy is defined on Prophet's defaults
-        # On business days the weekly terms can absorb any constant, and then the trend's level means nothing.
+        allowed = self._spec.seasonalities
         return {
-            "weekly_seasonality": False,
-            "daily_seasonality": False,
-            "yearly_seasonality": "auto",  # only with two years of history or more
-            "uncertainty_samples": 1000 if self._signal == "interval" else 0,
+            **{f"{name}_seasonality": "auto" if name in allowed else False for name in SEASONALITIES},
+            "uncertainty_samples": 1000 if self._spec.looks_ahead else 0,
         }
 
     def predict(self, symbol: str, closes: Closes, model: "Prophet") -> Forecast:
@@ -106,11 +97,11 @@ class ProphetForecaster:
             price_usd=float(closes.iloc[-1]),
             trend_usd=trend_usd,
             line=tuple(zip(_aware(corners), line.tolist(), strict=True)),
-            **({} if self._signal == "trend" else self._ahead(model, last)),
+            **(self._look_ahead(model, last) if self._spec.looks_ahead else {}),
         )
 
-    def _ahead(self, model: "Prophet", last: pd.Timestamp) -> dict[str, Any]:
-        later = horizon(last, self._signal, self._bar_interval, self._horizon_bars)
+    def _look_ahead(self, model: "Prophet", last: pd.Timestamp) -> dict[str, Any]:
+        later = horizon(last, self._spec)
         np.random.seed(SEED)  # Prophet draws from the global state
         draws = model.predictive_samples(pd.DataFrame({"ds": _local([later])}))["yhat"]
         lower_usd, median_usd, upper_usd = np.percentile(draws, INTERVAL_PERCENTILES).tolist()
@@ -124,23 +115,24 @@ class ProphetForecaster:
         }
 
 
-def horizon(last: pd.Timestamp, signal: str, bar_interval: str, bars: int) -> pd.Timestamp:
-    """The time that the signal looks at: `bars` (HORIZON_BARS) after the last bar, or the eighth day."""
+def horizon(last: pd.Timestamp, spec: ForecastSpec) -> pd.Timestamp:
+    """Return the time that is looked at: so many bars or calendar days after the last bar."""
     local = last.tz_convert(NEW_YORK)
-    if signal == "horizon":
-        later = local + timedelta(days=HORIZON_DAYS)
-    elif bar_interval == "1d":
+    bars = spec.ahead_bars or 0
+    if spec.ahead_days is not None:
+        later = local + timedelta(days=spec.ahead_days)
+    elif spec.bar_interval == "1d":
         later = local + pd.offsets.BDay(bars)
     else:
-        later = local + bars * BAR_LENGTH[bar_interval]
+        later = local + bars * BAR_LENGTH[spec.bar_interval]
     return later.tz_convert("UTC")
 
 
-def deny_short_history(symbol: str, bars: int, signal: str) -> Denial | None:
-    """The denial of a symbol with too few bars for the signal; None if they are enough."""
-    if bars >= (least := MIN_BARS[signal]):
+def deny_short_history(symbol: str, bars: int, spec: ForecastSpec) -> Denial | None:
+    """Return the denial of a symbol with too few bars; None if they are enough."""
+    if bars >= spec.min_bars:
         return None
-    return Denial(symbol=symbol, code=Code.FORECAST_FAILED, detail=f"{bars} bars, needs {least}")
+    return Denial(symbol=symbol, code=Code.FORECAST_FAILED, detail=f"{bars} bars, needs {spec.min_bars}")
 
 
 def deny_failed_fit(symbol: str, error: Exception) -> Denial:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from trader.alpha import models as alpha
+from trader.alpha.base import AlphaModel
 from trader.broker.base import Broker
 from trader.codec import encode
 from trader.deadline import ORDER_TIME_S, Deadline
@@ -50,6 +50,7 @@ class RunServices:
     broker: Broker
     prices: Prices
     forecaster: Forecaster
+    alpha: AlphaModel
     journal: RankingStore
     read_halt_reason: Callable[[], str]  # why trading is halted; empty when it is not
     deadline: Deadline
@@ -74,7 +75,7 @@ def trade(services: RunServices, run: Run) -> Outcome | Code:
     with run.time_stage("forecast"):
         forecasts = services.forecaster.forecast(run.observation.closes, services.decision_deadline, services.progress)
     with run.time_stage("decide"):
-        run.decision = decide(run.observation, forecasts, run.settings)
+        run.decision = decide(run.observation, forecasts, services.alpha, run.settings)
         log_decision(run, run.decision)
     if run.decision.orders and not run.is_dry:
         services.journal.note_plan(run)  # what is about to be placed is on record first
@@ -166,16 +167,15 @@ def rank(services: RunServices, run: Run) -> tuple[dict[str, float], tuple[Denia
     return ranking, bars.denials + short
 
 
-def decide(observation: Observation, forecasts: Forecasts, settings: Settings) -> Decision:
+def decide(observation: Observation, forecasts: Forecasts, alpha: AlphaModel, settings: Settings) -> Decision:
     """Insights, targets, limits and planned orders. Pure: the same arguments give the same decision."""
     positions = observation.positions
     prices_usd = {symbol: float(closes.to_numpy()[-1]) for symbol, closes in observation.closes.items()}
     account = portfolio.subtract_reserved(observation.account, observation.open_orders, prices_usd)
     pending = {order.symbol for order in observation.open_orders if not order.is_leg}
-    insights = tuple(
-        alpha.insight(forecast, settings.signal, settings.signal_threshold_fraction) for forecast in forecasts.forecasts
-    )
-    targets = portfolio.targets(insights, account, positions, pending, settings)
+    insights = tuple(alpha.insight(forecast) for forecast in forecasts.forecasts)
+    shares = alpha.facts.shares_per_order
+    targets = portfolio.targets(insights, account, positions, pending, settings, shares_per_order=shares)
     allowed, refused = risk.limit(targets, account, positions, pending, settings)
     return Decision(
         forecasts=forecasts.forecasts,

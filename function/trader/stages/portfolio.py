@@ -17,11 +17,14 @@ def targets(
     positions: Mapping[str, Position],
     pending: Collection[str],
     settings: Settings,
+    *,
+    shares_per_order: int | None = None,
 ) -> tuple[Target, ...]:
     """Sales first, then buys, the widest gap first.
 
     DOWN sells what is held; UP buys what is not held at all, an equal share of the spendable cash each. Symbols in
-    `pending` have an open order: they get a target, so that risk can refuse it by name, but no share of the cash.
+    `pending` have an open order: they get a target, so that risk can refuse it by name, but no share of the cash. With
+    `shares_per_order` the rule trades that many shares at a time, whatever the cash.
     """
     held = {symbol: position.quantity for symbol, position in positions.items()}
     sells = [each for each in insights if each.direction is Direction.DOWN and held.get(each.symbol, 0) > 0]
@@ -30,8 +33,8 @@ def targets(
         1, sum(each.symbol not in pending for each in buys)
     )
     return tuple(
-        [_sell(each, held[each.symbol], settings) for each in _widest_first(sells)]
-        + [_buy(each, share_usd, account, settings) for each in _widest_first(buys)]
+        [_sell(each, held[each.symbol], shares_per_order) for each in _widest_first(sells)]
+        + [_buy(each, share_usd, account, settings, shares_per_order) for each in _widest_first(buys)]
     )
 
 
@@ -52,8 +55,8 @@ def _widest_first(insights: Sequence[Insight]) -> Sequence[Insight]:
     return sorted(insights, key=lambda each: (-each.strength, each.symbol))
 
 
-def _sell(insight: Insight, held: float, settings: Settings) -> Target:
-    sold = min(held, 1.0) if settings.signal == "horizon" else held  # that rule trades single shares
+def _sell(insight: Insight, held: float, shares: int | None) -> Target:
+    sold = held if shares is None else min(held, float(shares))
     return Target(
         symbol=insight.symbol,
         held=held,
@@ -64,10 +67,10 @@ def _sell(insight: Insight, held: float, settings: Settings) -> Target:
     )
 
 
-def _buy(insight: Insight, share_usd: float, account: Account, settings: Settings) -> Target:
+def _buy(insight: Insight, share_usd: float, account: Account, settings: Settings, shares: int | None) -> Target:
     max_usd = min(share_usd, settings.max_position_fraction * account.equity_usd, settings.max_order_usd)
-    if settings.signal == "horizon":
-        wanted = 1.0
+    if shares is not None:
+        wanted = float(shares)
     elif settings.stop_loss_fraction > 0:  # a bracket takes whole shares only
         wanted = float(math.floor(max_usd / insight.price_usd))
     else:

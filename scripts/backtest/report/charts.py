@@ -71,7 +71,7 @@ def charts(figures: Json) -> dict[str, Chart]:
 def equity(figures: Json) -> Chart:
     """The strategy against buy-and-hold and cash."""
     curve, cash_usd = figures["curve"], figures["options"]["cash_usd"]
-    lines = [(np.array(curve["equity_usd"]), "Strategy", "trend", 2.2)]
+    lines = [(np.array(curve["equity_usd"]), "Strategy", "accent", 2.2)]
     if curve["buy_and_hold_usd"]:
         lines.append((np.array(curve["buy_and_hold_usd"]), "Buy and hold", "ink", 1.2))
 
@@ -116,8 +116,8 @@ def exposure(figures: Json) -> Chart:
 
     def draw(axes: Axes, size: Size) -> None:
         bars, shown = _thin_out(values, size)
-        axes.fill_between(bars, 0, shown, color=COLOURS["trend"], alpha=0.25, lw=0, step="mid")
-        axes.step(bars, shown, color=COLOURS["trend"], lw=1.2, where="mid")
+        axes.fill_between(bars, 0, shown, color=COLOURS["accent"], alpha=0.25, lw=0, step="mid")
+        axes.step(bars, shown, color=COLOURS["accent"], lw=1.2, where="mid")
         axes.set_ylim(0, max(1.0, float(values.max())))
         axes.yaxis.set_major_formatter(_percents())
         _time_axis(axes, figures)
@@ -182,14 +182,14 @@ def calibration(figures: Json) -> Chart:
         axes.set_yticks([])
         svg.add_text(axes, (0, -0.62), "below, inside and above the interval", "muted", (0, 0))
         for row, (name, parts) in enumerate(shares.items()):
-            for left, part, colour in zip(np.cumsum([0, *parts[:2]]), parts, ("down", "trend", "up"), strict=True):
+            for left, part, colour in zip(np.cumsum([0, *parts[:2]]), parts, ("down", "accent", "up"), strict=True):
                 axes.barh(row, part, left=left, color=COLOURS[colour], alpha=0.75 if row == 0 else 0.3, height=0.66)
                 if part >= 0.08:
                     svg.add_text(axes, (left + part / 2, row), f"{part:.0%}", "ink", (0, 0), ha="center", bold=True)
             svg.add_text(axes, (0, row), name, "ink", (-6, 0), ha="right")
         svg.add_text(axes, (0, 2.15), "mean error, of the price", "muted", (0, 0))
         for row, (name, error) in enumerate(errors.items(), start=3):
-            axes.barh(row - 0.2, 0.8 * error / longest, color=COLOURS["trend" if row == 3 else "muted"], height=0.6)
+            axes.barh(row - 0.2, 0.8 * error / longest, color=COLOURS["accent" if row == 3 else "muted"], height=0.6)
             svg.add_text(axes, (0, row - 0.2), name, "ink", (-6, 0), ha="right")
             svg.add_text(axes, (0.8 * error / longest, row - 0.2), f"{error:.2%}", "muted", (6, 0))
 
@@ -216,7 +216,7 @@ class PriceCharts:
             self._shade(axes, some, colour)
         axes.plot(*_thin_out(closes, CARD), color=COLOURS["ink"], lw=1.0, solid_joinstyle="round")
         if symbol in self._trends:
-            axes.plot(*_thin_out(self._trends[symbol], CARD), color=COLOURS["trend"], lw=1.4)
+            axes.plot(*_thin_out(self._trends[symbol], CARD), color=COLOURS["accent"], lw=1.4)
         for colour, some in toned.items():
             self._mark(axes, some, colour)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda usd, _: f"{usd:,g}"))
@@ -303,7 +303,7 @@ def _labels(axes: Axes, bar: int, labels: Sequence[tuple[float, str, str]], *, o
     for usd, name, colour in sorted(labels):
         at = max(usd, at + apart)
         said = f"{name}{'\n' if on_two_lines else ' '}{usd:,.0f}"
-        svg.add_text(axes, (bar, at), said, colour, (8, 0), bold=colour == "trend")
+        svg.add_text(axes, (bar, at), said, colour, (8, 0), bold=colour == "accent")
 
 
 def _thin_out(values: Numbers, size: Size, pick: Callable[..., Any] | None = None) -> tuple[Numbers, Numbers]:

@@ -176,8 +176,8 @@ def calibration(figures: Json) -> str:
 
 
 def _describe_sample(figures: Json) -> str:
-    """The signal `trend` makes none by itself."""
-    return " sampled for this report" if figures["settings"]["signal"] == "trend" else ""
+    """Say that the forecasts are a sample, where the rule makes none by itself."""
+    return " sampled for this report" if figures["calibration"]["is_sampled"] else ""
 
 
 def caveats(figures: Json) -> list[Caveat]:

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from trader.deadline import Deadline
-from trader.forecasting.base import Forecasts
+from trader.forecasting.base import Forecasts, ForecastSpec
 from trader.forecasting.map import model
 from trader.forecasting.map.model import Batch, Calendar, Fit
 from trader.forecasting.map.posterior_mode import Floats
@@ -31,11 +32,18 @@ LOG = logging.getLogger("trader")
 DRAWS = 1000
 """Of the forecast's uncertainty, as many as Prophet makes."""
 
-SEASONALITIES = {"trend": ("yearly",), "interval": ("yearly",), "horizon": ("yearly", "weekly", "daily")}
-"""By signal: those that the history decides on. See ProphetForecaster for why the weekly one is not always there."""
-
 AT_ONCE = 500
 """So many symbols are fitted together: more save no time, but need more memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class _ForProphet:
+    """Why a symbol is handed to Prophet's package."""
+
+    reason: str
+
+
+type _Result = Forecast | Denial | _ForProphet
 
 
 class UndeterminedError(Exception):
@@ -48,18 +56,16 @@ class MapForecaster:
     A symbol whose mode is not found, or says nothing of the horizon, is handed to ProphetForecaster.
     """
 
-    def __init__(self, *, signal: str, bar_interval: str, horizon_bars: int) -> None:
-        self._signal = signal
-        self._bar_interval = bar_interval
-        self._horizon_bars = horizon_bars
-        self._prophet = ProphetForecaster(signal=signal, bar_interval=bar_interval, horizon_bars=horizon_bars)
+    def __init__(self, spec: ForecastSpec) -> None:
+        self._spec = spec
+        self._prophet = ProphetForecaster(spec)
 
     def forecast(self, closes: Mapping[str, Closes], deadline: Deadline, progress: Progress = no_progress) -> Forecasts:
         """See Forecaster."""
         outcomes: dict[str, Forecast | Denial] = {}
         alike: dict[tuple[str, str, bytes], list[str]] = {}
         for symbol, series in closes.items():
-            if (denial := deny_short_history(symbol, len(series), self._signal)) is not None:
+            if (denial := deny_short_history(symbol, len(series), self._spec)) is not None:
                 outcomes[symbol] = denial
             else:
                 times = series.index
@@ -69,8 +75,8 @@ class MapForecaster:
             if deadline.is_over:
                 break
             for symbol, outcome in self._safely([{each: closes[each] for each in group} for group in groups]):
-                if isinstance(outcome, str):
-                    LOG.info("handed to Prophet", extra={"symbol": symbol, "reason": outcome})
+                if isinstance(outcome, _ForProphet):
+                    LOG.info("handed to Prophet", extra={"symbol": symbol, "reason": outcome.reason})
                 else:
                     outcomes[symbol] = outcome
             progress("trend lines", len(outcomes), len(closes))
@@ -85,8 +91,8 @@ class MapForecaster:
         )
 
     def calendar(self, local_ns: model.Nanoseconds) -> Calendar:
-        """What these bars, in exchange time without its zone, decide for the signal's model. Raises ValueError."""
-        return Calendar.of(local_ns, SEASONALITIES[self._signal])
+        """What these bars, in exchange time without its zone, decide for the model. Raises ValueError."""
+        return Calendar.of(local_ns, self._spec.seasonalities)
 
     def predict(
         self,
@@ -113,19 +119,19 @@ class MapForecaster:
             price_usd=price_usd,
             trend_usd=trend_usd,
             line=tuple(zip(corners, line.tolist(), strict=True)) if corners else (),
-            **({} if self._signal == "trend" else self._ahead(fit, time)),
+            **(self._look_ahead(fit, time) if self._spec.looks_ahead else {}),
         )
 
-    def _safely(self, groups: Sequence[Mapping[str, Closes]]) -> list[tuple[str, Forecast | Denial | str]]:
+    def _safely(self, groups: Sequence[Mapping[str, Closes]]) -> list[tuple[str, _Result]]:
         """As `_together`; what cannot be done together for whatever reason is left to Prophet, one by one."""
         try:
             return list(self._together(groups))
         except Exception as error:  # such as MemoryError: no symbol shall lack its forecast for another's sake
             LOG.exception("the map engine failed; its symbols are handed to Prophet")
             why = f"{type(error).__name__}: {error}"
-            return [(symbol, why) for closes in groups for symbol in closes]
+            return [(symbol, _ForProphet(why)) for closes in groups for symbol in closes]
 
-    def _together(self, groups: Sequence[Mapping[str, Closes]]) -> Iterator[tuple[str, Forecast | Denial | str]]:
+    def _together(self, groups: Sequence[Mapping[str, Closes]]) -> Iterator[tuple[str, _Result]]:
         """Forecasts of groups of symbols with the same bars each, or in words why Prophet has to be asked."""
         batches, sound = [], []
         for closes in groups:
@@ -148,22 +154,22 @@ class MapForecaster:
                 try:
                     yield (
                         symbol,
-                        fit
+                        _ForProphet(fit)
                         if isinstance(fit, str)
                         else self.predict(symbol, index[-1], batch.calendar.times_ns[-1:], price_usd, fit, corners),
                     )
                 except ArithmeticError as error:
                     yield symbol, deny_failed_fit(symbol, error)
                 except UndeterminedError as error:
-                    yield symbol, str(error)
+                    yield symbol, _ForProphet(str(error))
 
-    def _ahead(self, fit: Fit, last: pd.Timestamp) -> dict[str, Any]:
+    def _look_ahead(self, fit: Fit, last: pd.Timestamp) -> dict[str, Any]:
         """The forecast for the signal's horizon: the median and the interval of Prophet's own draws.
 
         Prophet asks, for one bar of the future, whether the rate changes at it: as often as in the past, and by as much
         on average; half of the change tells at that bar. And it adds noise.
         """
-        later = horizon(last, self._signal, self._bar_interval, self._horizon_bars)
+        later = horizon(last, self._spec)
         at_ns = local_ns([later])
         if not fit.calendar.determines(at_ns[0]):
             raise UndeterminedError(f"its history says nothing of a {later.tz_convert(NEW_YORK):%A, %H:%M}")

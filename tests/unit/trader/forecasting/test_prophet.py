@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from prophet import Prophet
 
-from tests.builders import SLOT, daily, every
+from tests.builders import SLOT, daily, every, spec
 from trader.deadline import Deadline
 from trader.forecasting.base import Forecasts
 from trader.forecasting.prophet import ProphetForecaster
@@ -18,7 +18,7 @@ from trader.model import NEW_YORK, Closes, Code, Forecast
 def forecasts(
     closes: dict[str, Closes], signal: str = "trend", interval: str = "1d", horizon: int = 1, seconds: float = math.inf
 ) -> Forecasts:
-    forecaster = ProphetForecaster(signal=signal, bar_interval=interval, horizon_bars=horizon)
+    forecaster = ProphetForecaster(spec(signal, interval, horizon))
     return forecaster.forecast(closes, Deadline(lambda: seconds))
 
 
@@ -145,6 +145,6 @@ def test_fitting_in_threads_leaves_the_warning_filters_as_they_were(recwarn: pyt
 
 def test_progress_is_told_for_each_symbol() -> None:
     told: list[tuple[str, int, int]] = []
-    forecaster = ProphetForecaster(signal="trend", bar_interval="1d", horizon_bars=1)
+    forecaster = ProphetForecaster(spec())
     forecaster.forecast({"A": RISING, "B": RISING}, Deadline.never(), lambda *step: told.append(step))
     assert told == [("trend lines", 1, 2), ("trend lines", 2, 2)]

@@ -7,6 +7,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from tests.builders import account, insight, positions, settings, target
+from trader.alpha import loader
 from trader.model import Account, Code, Direction, Insight, OpenOrder, Position, Side, Target
 from trader.settings import Settings
 from trader.stages.portfolio import subtract_reserved, targets
@@ -16,9 +17,13 @@ UP, FLAT, DOWN = Direction.UP, Direction.FLAT, Direction.DOWN
 
 
 def size(
-    *insights: Insight, held: dict[str, Position] | None = None, pending: Sequence[str] = (), **env: object
+    *insights: Insight,
+    held: dict[str, Position] | None = None,
+    pending: Sequence[str] = (),
+    shares: int | None = None,
+    **env: object,
 ) -> list[Target]:
-    return list(targets(insights, account(), held or {}, pending, settings(**env)))
+    return list(targets(insights, account(), held or {}, pending, settings(**env), shares_per_order=shares))
 
 
 def code(
@@ -97,8 +102,8 @@ def test_without_brackets_fractions_of_shares_are_bought() -> None:
     assert wish.wanted == 3.3333
 
 
-def test_the_horizon_rule_trades_single_shares() -> None:
-    wishes = size(insight("A", UP), insight("B", DOWN), held=positions(B=3), SIGNAL="horizon")
+def test_a_rule_may_trade_single_shares() -> None:
+    wishes = size(insight("A", UP), insight("B", DOWN), held=positions(B=3), shares=1)
     assert [each.change for each in wishes] == [-1, 1]
 
 
@@ -220,7 +225,7 @@ def situations(draw: st.DrawFn) -> tuple[tuple[Insight, ...], Account, dict[str,
         MAX_ORDERS_PER_RUN=draw(st.sampled_from([15, 15, 3, 1])),
         STOP_LOSS_FRACTION=0.03 if bracket else 0,
         TAKE_PROFIT_FRACTION=0.4 if bracket else 0,
-        SIGNAL=draw(st.sampled_from(["trend", "trend", "horizon"])),
+        SIGNAL=draw(st.sampled_from(loader.names())),
     )
     return insights, of, held, draw(st.lists(st.sampled_from(SYMBOLS), unique=True, max_size=2)), chosen_settings
 
@@ -231,7 +236,9 @@ def test_no_situation_breaks_a_rule_that_protects_money(
     situation: tuple[tuple[Insight, ...], Account, dict[str, Position], list[str], Settings],
 ) -> None:
     insights, of, held, pending, chosen = situation
-    allowed, denials = limit(targets(insights, of, held, pending, chosen), of, held, pending, chosen)
+    shares = loader.facts(chosen.signal).shares_per_order
+    wishes = targets(insights, of, held, pending, chosen, shares_per_order=shares)
+    allowed, denials = limit(wishes, of, held, pending, chosen)
     buys = [each for each in allowed if each.change > 0]
     sells = [each for each in allowed if each.change < 0]
     assert len(allowed) <= chosen.max_orders_per_run

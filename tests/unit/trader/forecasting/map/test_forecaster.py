@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from prophet import Prophet
 
-from tests.builders import SLOT, daily, every, settings
+from tests.builders import SLOT, daily, every, settings, spec
 from trader.deadline import Deadline
 from trader.forecasting.base import Forecasts
 from trader.forecasting.map import forecaster, posterior_mode
@@ -28,7 +28,7 @@ def forecasts(
     horizon: int = 1,
     seconds: float = math.inf,
 ) -> Forecasts:
-    engine = MapForecaster(signal=signal, bar_interval=interval, horizon_bars=horizon)
+    engine = MapForecaster(spec(signal, interval, horizon))
     return engine.forecast(closes, Deadline(lambda: seconds))
 
 
@@ -55,7 +55,7 @@ def test_the_trend_of_a_straight_line_is_the_line() -> None:
 
 
 def test_the_trend_is_close_to_prophets_own() -> None:
-    by_prophet = ProphetForecaster(signal="trend", bar_interval="1d", horizon_bars=1)
+    by_prophet = ProphetForecaster(spec())
     (theirs,) = by_prophet.forecast({"AAPL": WALK}, Deadline.never()).forecasts
     assert forecast(WALK).trend_usd == pytest.approx(theirs.trend_usd, rel=0.01)
 
@@ -72,7 +72,7 @@ def test_the_line_ends_where_the_trend_does() -> None:
 
 
 def test_the_line_has_its_corners_where_prophets_has() -> None:
-    by_prophet = ProphetForecaster(signal="trend", bar_interval="1d", horizon_bars=1)
+    by_prophet = ProphetForecaster(spec())
     (theirs,) = by_prophet.forecast({"AAPL": WALK}, Deadline.never()).forecasts
     assert [time for time, _ in forecast(WALK).line] == [time for time, _ in theirs.line]
 
@@ -90,7 +90,7 @@ def test_the_interval_is_that_of_prophet_with_the_same_parameters() -> None:
     last = pd.DatetimeIndex(WALK.index).tz_convert(NEW_YORK).tz_localize(None)
     model = Prophet(weekly_seasonality=False, daily_seasonality=False)
     model.fit(pd.DataFrame({"ds": last, "y": WALK.to_numpy()}))
-    calendar = MapForecaster(signal="interval", bar_interval="1d", horizon_bars=1).calendar(last.as_unit("ns").asi8)
+    calendar = MapForecaster(spec("interval")).calendar(last.as_unit("ns").asi8)
     batch = map_model.Batch(calendar=calendar, values=np.asarray(WALK, float)[None])
     (fit,) = map_model.fit([batch]).fits
     assert not isinstance(fit, str)
@@ -185,7 +185,7 @@ def test_a_constant_price_has_a_flat_line(price: float) -> None:
 
 def test_on_a_friday_prophet_is_asked_about_the_saturday_of_the_eighth_day(caplog: pytest.LogCaptureFixture) -> None:
     friday = {"AAPL": daily(walk(7), last=date(2022, 12, 23))}
-    by_prophet = ProphetForecaster(signal="horizon", bar_interval="1d", horizon_bars=1)
+    by_prophet = ProphetForecaster(spec("horizon"))
     with caplog.at_level(logging.INFO, "trader"):
         made = forecasts(friday, "horizon")
     assert made == by_prophet.forecast(friday, Deadline.never())
@@ -204,7 +204,7 @@ def test_a_line_beside_weekly_terms_is_at_the_level_of_the_prices(last: date) ->
 @pytest.mark.parametrize("last", [date(2020, 10, 30), date(2020, 3, 5)], ids=["an hour early", "an hour late"])
 def test_an_eighth_day_that_a_change_of_the_clocks_moves_is_left_to_prophet(last: date) -> None:
     moved = {"AAPL": daily(walk(7), last=last)}
-    by_prophet = ProphetForecaster(signal="horizon", bar_interval="1d", horizon_bars=1)
+    by_prophet = ProphetForecaster(spec("horizon"))
     assert forecasts(moved, "horizon") == by_prophet.forecast(moved, Deadline.never())
 
 
@@ -215,7 +215,7 @@ def test_what_fails_for_all_is_left_to_prophet_and_is_an_error_in_the_log(
         raise MemoryError("no room")
 
     monkeypatch.setattr(map_model, "fit", no_room)
-    by_prophet = ProphetForecaster(signal="trend", bar_interval="1d", horizon_bars=1)
+    by_prophet = ProphetForecaster(spec())
     assert forecasts({"AAPL": WALK}) == by_prophet.forecast({"AAPL": WALK}, Deadline.never())
     assert "the map engine failed" in next(each.message for each in caplog.records if each.levelno == logging.ERROR)
 
@@ -229,7 +229,7 @@ def test_a_line_beside_daily_terms_is_at_the_level_of_the_prices() -> None:
 
 
 def test_on_other_days_the_eighth_day_is_close_to_prophets_own() -> None:
-    by_prophet = ProphetForecaster(signal="horizon", bar_interval="1d", horizon_bars=1)
+    by_prophet = ProphetForecaster(spec("horizon"))
     (theirs,) = by_prophet.forecast({"AAPL": WALK}, Deadline.never()).forecasts
     only = forecast(WALK, "horizon")
     assert only.horizon_time == theirs.horizon_time
@@ -241,7 +241,7 @@ def test_what_has_no_mode_found_is_handed_to_prophet(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(posterior_mode, "MAX_STEPS", 1)
-    by_prophet = ProphetForecaster(signal="trend", bar_interval="1d", horizon_bars=1)
+    by_prophet = ProphetForecaster(spec())
     with caplog.at_level(logging.INFO, "trader"):
         made = forecasts({"AAPL": WALK})
     assert made == by_prophet.forecast({"AAPL": WALK}, Deadline.never())
@@ -263,6 +263,6 @@ def test_nothing_to_forecast_is_no_error() -> None:
 
 def test_progress_is_told() -> None:
     told: list[tuple[str, int, int]] = []
-    engine = MapForecaster(signal="trend", bar_interval="1d", horizon_bars=1)
+    engine = MapForecaster(spec())
     engine.forecast({"A": RISING, "B": WALK}, Deadline.never(), lambda *step: told.append(step))
     assert told == [("trend lines", 2, 2)]

@@ -1,0 +1,51 @@
+"""Compare the ends of the forecast interval on the eighth day, on Prophet's defaults: Sean Kelley's rule of 2018."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from trader.alpha.base import Facts
+from trader.alpha.interval import compare_ends
+from trader.forecasting.base import SEASONALITIES, ForecastSpec
+from trader.model import Forecast, Insight
+
+if TYPE_CHECKING:
+    from trader.settings import Settings
+
+AHEAD_DAYS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """As the interval rule, eight days ahead, on all seasonalities and all the past, one share at a time."""
+
+    facts: ClassVar[Facts] = Facts(
+        name="horizon",
+        meaning="the same on the eighth day, with Prophet's defaults, a share at a time",
+        min_bars=90,
+        has_growing_history=True,
+        shares_per_order=1,
+        # All the past, refitted every fifth bar, no bracket; without these the bot fits the last HISTORY_BARS each run.
+        backtest_defaults={
+            "HISTORY_BARS": "5000",
+            "STOP_LOSS_FRACTION": "0",
+            "TAKE_PROFIT_FRACTION": "0",
+            "REFIT_EVERY": "5",
+        },
+    )
+    forecast_spec: ForecastSpec
+    dead_band_fraction: None = None
+
+    @classmethod
+    def from_settings(cls, settings: "Settings") -> Self:
+        """See AlphaModel."""
+        spec = ForecastSpec(
+            bar_interval=settings.bar_interval,
+            min_bars=cls.facts.min_bars,
+            seasonalities=SEASONALITIES,
+            ahead_days=AHEAD_DAYS,
+        )
+        return cls(spec)
+
+    def insight(self, forecast: Forecast) -> Insight:
+        """See AlphaModel."""
+        return compare_ends(forecast)

@@ -1,0 +1,59 @@
+"""Compare how far the forecast interval reaches above and below the price, HORIZON_BARS ahead."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from trader.alpha.base import Facts
+from trader.forecasting.base import ForecastSpec
+from trader.model import NEW_YORK, Direction, Forecast, Insight
+
+if TYPE_CHECKING:
+    from trader.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """UP if the forecast interval reaches further above the price than below it, DOWN if further below."""
+
+    facts: ClassVar[Facts] = Facts(
+        name="interval", meaning="which end of the forecast interval is further from the price", min_bars=30
+    )
+    forecast_spec: ForecastSpec
+    dead_band_fraction: None = None
+
+    @classmethod
+    def from_settings(cls, settings: "Settings") -> Self:
+        """See AlphaModel."""
+        spec = ForecastSpec(
+            bar_interval=settings.bar_interval, min_bars=cls.facts.min_bars, ahead_bars=settings.horizon_bars
+        )
+        return cls(spec)
+
+    def insight(self, forecast: Forecast) -> Insight:
+        """See AlphaModel."""
+        return compare_ends(forecast)
+
+
+def compare_ends(forecast: Forecast) -> Insight:
+    """Weigh the move to the interval's upper end against the move to its lower end.
+
+    The rule of Sean Kelley's Backtrader strategy (2018) and of the function this project began as.
+    """
+    if forecast.lower_usd is None or forecast.upper_usd is None or forecast.horizon_time is None:
+        raise ValueError(f"the forecast of {forecast.symbol} has no interval, which this signal reads")
+    upper_move = forecast.upper_usd / forecast.price_usd - 1
+    lower_move = forecast.lower_usd / forecast.price_usd - 1
+    if upper_move > 0 and abs(upper_move) > abs(lower_move):
+        direction, gap = Direction.UP, upper_move
+    elif lower_move < 0 and abs(lower_move) > abs(upper_move):
+        direction, gap = Direction.DOWN, lower_move
+    else:
+        direction, gap = Direction.FLAT, upper_move + lower_move
+    return Insight(
+        symbol=forecast.symbol,
+        direction=direction,
+        price_usd=forecast.price_usd,
+        gap_fraction=gap,
+        reason=f"forecast for {forecast.horizon_time.astimezone(NEW_YORK):%Y-%m-%d %H:%M} New York: "
+        f"{lower_move:+.1%} to {upper_move:+.1%} of the price",
+    )

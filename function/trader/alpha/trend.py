@@ -1,0 +1,42 @@
+"""Buy below the trend line, sell above it."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from trader.alpha.base import Facts
+from trader.forecasting.base import ForecastSpec
+from trader.model import Direction, Forecast, Insight
+
+if TYPE_CHECKING:
+    from trader.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """UP below the trend line, DOWN above it, FLAT within the dead band."""
+
+    facts: ClassVar[Facts] = Facts(
+        name="trend", meaning="below the trend line UP, above it DOWN, FLAT within the dead band", min_bars=30
+    )
+    forecast_spec: ForecastSpec
+    dead_band_fraction: float
+
+    @classmethod
+    def from_settings(cls, settings: "Settings") -> Self:
+        """See AlphaModel."""
+        spec = ForecastSpec(bar_interval=settings.bar_interval, min_bars=cls.facts.min_bars)
+        return cls(spec, settings.signal_threshold_fraction)
+
+    def insight(self, forecast: Forecast) -> Insight:
+        """See AlphaModel."""
+        gap = forecast.price_usd / forecast.trend_usd - 1
+        band = self.dead_band_fraction
+        direction = Direction.UP if gap < -band else Direction.DOWN if gap > band else Direction.FLAT
+        where = f"{abs(gap):.1%} {'below' if gap < 0 else 'above'} its trend line at {forecast.trend_usd:,.2f}"
+        return Insight(
+            symbol=forecast.symbol,
+            direction=direction,
+            price_usd=forecast.price_usd,
+            gap_fraction=gap,
+            reason=f"price {forecast.price_usd:,.2f} is {where}",
+        )

@@ -1,0 +1,101 @@
+"""The registry: a rule is one file and one line, and nothing else knows its name."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import pytest
+
+from lambda_function import run
+from scripts import ROOT
+from scripts.backtest import options, prices
+from scripts.backtest.engine import backtest
+from scripts.report.html import write_page
+from tests.builders import settings
+from trader.alpha import loader
+from trader.alpha.base import Facts, Words
+from trader.forecasting.base import ForecastSpec
+from trader.model import Direction, Forecast, Insight
+from trader.settings import SettingsError
+from trader.wiring import open_journal
+
+if TYPE_CHECKING:
+    from trader.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Contrarian:
+    """A fourth rule: UP above the line."""
+
+    facts: ClassVar[Facts] = Facts(
+        name="contrarian", meaning="UP above the line", min_bars=40, words=Words(line="the line that is bet against")
+    )
+    forecast_spec: ForecastSpec
+    dead_band_fraction: None = None
+
+    @classmethod
+    def from_settings(cls, settings: "Settings") -> Self:
+        return cls(ForecastSpec(bar_interval=settings.bar_interval, min_bars=cls.facts.min_bars))
+
+    def insight(self, forecast: Forecast) -> Insight:
+        gap = forecast.price_usd / forecast.trend_usd - 1
+        direction = Direction.UP if gap > 0 else Direction.DOWN
+        return Insight(
+            symbol=forecast.symbol, direction=direction, price_usd=forecast.price_usd, gap_fraction=gap, reason="a bet"
+        )
+
+
+SMALL = {"SIGNAL": "contrarian", "ENGINE": "map", "UNIVERSE": "AAPL,XOM,KO", "HISTORY_BARS": "60"}
+
+
+@pytest.fixture
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one line."""
+    monkeypatch.setitem(loader.RULES, "contrarian", Contrarian)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return {**SMALL, "JOURNAL": f"folder:{folder}/journal", "ACCOUNT_FILE": f"{folder}/account.json"}
+
+
+@pytest.mark.usefixtures("_registered")
+def test_a_fourth_rule_decides_a_run(tmp_path: Path) -> None:
+    assert {each["reason"] for each in run(env=environment(tmp_path))["insights"]} == {"a bet"}
+
+
+@pytest.mark.usefixtures("_registered")
+def test_the_page_of_a_run_speaks_in_the_words_of_a_fourth_rule(tmp_path: Path) -> None:
+    run(env=environment(tmp_path))
+    journal = open_journal(f"folder:{tmp_path}/journal", loader.DEFAULT)
+    write_page(journal.load(journal.list_records()[0]), tmp_path / "run.html")
+    page = (tmp_path / "run.html").read_text(encoding="utf-8")
+    assert ("the line that is bet against" in page, "trend line</li>" in page) == (True, False)
+
+
+@pytest.mark.usefixtures("_registered")
+def test_a_fourth_rule_is_backtested_as_it_is() -> None:
+    chosen = options.from_env({**SMALL, "START": "2022-12-20"})
+    result = backtest(prices.load(chosen), chosen)
+    decided = [bar.decision for bar in result.bars if bar.decision]
+    assert {insight.reason for decision in decided for insight in decision.insights} == {"a bet"}
+
+
+@pytest.mark.usefixtures("_registered")
+def test_a_rules_own_minimum_of_bars_holds_for_the_setting() -> None:
+    with pytest.raises(SettingsError, match="HISTORY_BARS=30: SIGNAL=contrarian needs at least 40"):
+        settings(SIGNAL="contrarian", HISTORY_BARS=30)
+
+
+def test_a_name_that_is_no_rule_is_refused_with_those_that_are() -> None:
+    with pytest.raises(SettingsError, match=f"must be one of {', '.join(loader.names())}"):
+        settings(SIGNAL="contrarian")
+
+
+def test_nothing_but_its_own_file_and_the_registry_knows_a_rule() -> None:
+    """Names in quotes, where they decide something; a JSON key or a query of that word is none."""
+    keys = {"scripts/backtest/yahoo_cache.py", "scripts/testkit/yahoo.py", "scripts/bench/backtests.py"}
+    names = re.compile("|".join(f"[\"']{name}[\"']|SIGNAL={name}\\b" for name in loader.names()))
+    files = [*(ROOT / "function").rglob("*.py"), *(ROOT / "scripts").rglob("*.py"), *(ROOT / "scripts").rglob("*.j2")]
+    found = {str(file.relative_to(ROOT)) for file in files if names.search(file.read_text(encoding="utf-8"))}
+    assert found - keys == {f"function/trader/alpha/{name}.py" for name in loader.names()}
