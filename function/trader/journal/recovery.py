@@ -125,7 +125,8 @@ def plan_of(slot: datetime, journal: Journal) -> PlannedRun | None:
         record = journal.started(slot)
         if record is None:
             return None
-        if record["version"] != VERSION or not Report.__required_keys__ <= record["report"].keys():
+        is_whole = isinstance(record["settings"], dict) and Report.__required_keys__ <= record["report"].keys()
+        if record["version"] != VERSION or not is_whole:
             raise ValueError(f"not what a run of version {VERSION} notes")
         return PlannedRun(record, [order_from(order) for order in record["decision"]["orders"]])
     except (JournalError, ValueError, KeyError, TypeError, AttributeError) as error:
