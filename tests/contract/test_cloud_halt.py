@@ -1,12 +1,11 @@
 import json
-from typing import Any
 
 import boto3
 import pytest
-from moto.ssm.exceptions import AccessDeniedException
 from moto.ssm.responses import SimpleSystemManagerResponse
 
 from scripts.cloud import halt
+from tests.aws_setup import deny
 from tests.commands import Command, in_process
 from tests.contract.test_parameters import put
 from trader.parameters import Parameters
@@ -32,18 +31,6 @@ def is_halted(strategy: str) -> bool:
 
 def version(strategy: str) -> int:
     return boto3.client("ssm").get_parameter(Name=NAMES[strategy])["Parameter"]["Version"]
-
-
-def deny(monkeypatch: pytest.MonkeyPatch, action: str, *names: str) -> None:
-    """Let AWS refuse an action on these parameters, as a policy would."""
-    allowed = getattr(SimpleSystemManagerResponse, action)
-
-    def answer(response: Any) -> Any:
-        if response._get_param("Name") in names:
-            raise AccessDeniedException("not this one")
-        return allowed(response)
-
-    monkeypatch.setattr(SimpleSystemManagerResponse, action, answer)
 
 
 # --- halt ---
@@ -106,7 +93,7 @@ def test_whoever_may_write_and_not_read_can_halt(make: Command, monkeypatch: pyt
 
 @pytest.mark.usefixtures("_two")
 def test_whoever_may_not_list_can_halt_by_name(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    deny(monkeypatch, "describe_parameters", None)  # type: ignore[arg-type] # a list has no name
+    deny(monkeypatch, "describe_parameters", None)  # a list has no name
     code, _, _ = make("halt", STRATEGY="trend")
     assert (code, is_halted("trend")) == (0, True)
 

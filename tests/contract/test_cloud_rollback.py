@@ -1,6 +1,4 @@
-import io
 import json
-import zipfile
 from typing import Any
 
 import boto3
@@ -8,6 +6,7 @@ import pytest
 from moto.awslambda.responses import LambdaResponse
 
 from scripts.cloud import rollback
+from tests.aws_setup import zip_code
 from tests.commands import Command, in_process
 
 FUNCTION = "prophet-trader-trend"
@@ -16,13 +15,6 @@ FUNCTION = "prophet-trader-trend"
 @pytest.fixture
 def make(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     return in_process(rollback.main, monkeypatch, capsys)
-
-
-def zip_code(code: str) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("lambda_function.py", code)
-    return file.getvalue()
 
 
 @pytest.fixture

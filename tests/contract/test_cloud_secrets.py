@@ -10,13 +10,12 @@ from typing import Any
 
 import boto3
 import pytest
-from moto.ssm.exceptions import AccessDeniedException
-from moto.ssm.responses import SimpleSystemManagerResponse
 
 from scripts import ROOT
 from scripts.cloud import secrets
 from scripts.cloud.aws import connect
 from scripts.console import CommandError
+from tests.aws_setup import deny
 from tests.commands import Command, in_process
 
 type Terminal = Callable[..., tuple[int, str]]
@@ -85,18 +84,6 @@ def value(name: str) -> str:
 
 def names() -> Sequence[str]:
     return sorted(item["Name"] for item in boto3.client("ssm").describe_parameters()["Parameters"])
-
-
-def deny(monkeypatch: pytest.MonkeyPatch, action: str, *names: str, quoting: str = "not this one") -> None:
-    """Let AWS refuse an action on these parameters, as a policy would."""
-    allowed = getattr(SimpleSystemManagerResponse, action)
-
-    def answer(response: Any) -> Any:
-        if {response._get_param("Name"), *(response._get_param("Names") or [])} & set(names):
-            raise AccessDeniedException(quoting)
-        return allowed(response)
-
-    monkeypatch.setattr(SimpleSystemManagerResponse, action, answer)
 
 
 # --- from the environment ---

@@ -14,9 +14,10 @@ import pytest
 from lambda_function import run
 from scripts.run import reconcile
 from scripts.testkit.alpaca import AlpacaFake
+from tests.aws_setup import zip_code
 from tests.builders import buy, settings
 from tests.commands import Command, in_process
-from tests.contract.test_cloud_rollback import FUNCTION, zip_code
+from tests.contract.test_cloud_rollback import FUNCTION
 from trader.alpaca.client import AlpacaClient
 from trader.broker.alpaca import AlpacaBroker
 from trader.broker.base import OrderId
