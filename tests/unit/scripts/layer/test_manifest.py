@@ -125,7 +125,7 @@ def test_a_layer_made_before_a_change_does_not_count(name: str, dist: Path, sour
     finished()
     with (sources / name).open("a") as file:
         file.write("\n# changed\n")
-    assert manifest.reason_to_build(TARGET) == f"{TARGET.name}.zip was built before a change of {name}"
+    assert manifest.reason_to_build(TARGET) == f"{TARGET.name}.zip was built before these files changed: {name}"
 
 
 def test_each_runtime_has_a_manifest_of_its_own(dist: Path) -> None:
@@ -199,7 +199,7 @@ def test_what_changes_while_a_layer_is_built_is_a_reason_to_build_again(
 
     monkeypatch.setattr(verify, "verify", verify_slowly)
     build.main()
-    assert "before a change of layer/requirements.txt" in manifest.reason_to_build(TARGET)
+    assert "before these files changed: layer/requirements.txt" in manifest.reason_to_build(TARGET)
 
 
 def test_a_zip_whose_manifest_could_not_be_written_does_not_count(
