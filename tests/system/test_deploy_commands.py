@@ -637,7 +637,7 @@ def test_a_layer_that_is_not_built_is_not_planned_with(with_keys: Path) -> None:
     with also(with_keys, 'layer_zip = null\npython = "3.99"\n'):
         done = run(with_keys, "plan")
     assert done.returncode == 1
-    assert "there is no prophet-layer-python3.99-x86_64.zip: make layer PYTHON=3.99 builds it" in done.stderr
+    assert "there is no prophet-layer-python3.99-x86_64.zip; build the layer with make layer PYTHON=3.99" in done.stderr
 
 
 def test_a_layer_that_cannot_be_built_is_not_deployed(with_keys: Path) -> None:
