@@ -49,7 +49,7 @@ secrets: .venv/.set-up ## Ask for each strategy's Alpaca keys and store them in 
 plan: .venv/.set-up ## Show what a deployment would change (OUT=file saves the plan)
 	@$(PY) -m scripts.cloud.plan
 
-deploy: .venv/.set-up ## Build what is not built, and apply terraform/ to AWS (PLAN=file applies that saved plan)
+deploy: .venv/.set-up ## Build what is missing, and apply terraform/ to AWS (PLAN=file applies that saved plan)
 	@$(PY) -m scripts.cloud.deploy
 
 bootstrap: .venv/.set-up ## Create, once per account, a bucket for Terraform's state and GitHub's roles (REPOSITORY=, BRANCH=)

@@ -234,7 +234,7 @@ class BacktraderBroker:
     def _place(self, order: Order) -> _Sent:
         feed = self._feeds.get(order.symbol)
         if feed is None or not len(feed):
-            raise OrderRejectedError("it has had no bar since the backtest began")
+            raise OrderRejectedError("the symbol has had no bar since the backtest began")
         number = len(self._sent) + 1  # Backtrader's own numbers continue from one backtest to the next
 
         def info(kind: str, decided_price_usd: float | None) -> dict[str, Any]:

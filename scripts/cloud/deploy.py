@@ -1,4 +1,4 @@
-"""`make deploy`: build what is not built, and apply terraform/ to AWS. PLAN=file applies that saved plan instead."""
+"""`make deploy`: build what is missing, and apply terraform/ to AWS. PLAN=file applies that saved plan instead."""
 
 import argparse
 import json
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def new_plan(root: Terraform, file: Path) -> preflight.Plan:
-    """Build what is not built, and plan."""
+    """Build what is missing, and plan."""
     variables = root.variables()
     if reason := reason_to_build(variables):
         console.note(f"{reason}: building the layer")

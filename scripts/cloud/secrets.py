@@ -103,7 +103,7 @@ def main() -> None:
                 keys = given or ask(name, there[name], others)
                 users[name] = keys.alpacauser if keys else users[name]
                 write(cloud, name, there[name], keys, rows)
-        finally:  # after an error or interruption too, show what was done
+        finally:  # show what was done even after an error or interruption
             if arguments.json:
                 sys.stdout.write(json.dumps([as_json(row) for row in rows]) + "\n")
             elif rows:
@@ -236,7 +236,7 @@ def ask_hidden(question: str) -> str:
 def write(
     cloud: Cloud, strategy: str, there: Mapping[str, Parameter], keys: Keys | None, rows: list[SecretRow]
 ) -> None:
-    """Write the keys that differ, and add each outcome to `rows`. The AwsError it may raise says what was written."""
+    """Write the keys that differ, and add each outcome to `rows`. Raises AwsError that says what was written."""
     for variable in VARIABLES:
         before = after = there[variable]
         if keys is not None and (value := getattr(keys, variable)) != before.value:

@@ -132,7 +132,7 @@ class Terraform:
     def check_folder(self) -> None:
         """Raise CommandError if the folder has no root."""
         if not (self.folder / "variables.tf").is_file():
-            raise CommandError(f"there is no {self.folder}/variables.tf here; run make where the Makefile is")
+            raise CommandError(f"{self.folder}/variables.tf does not exist here; run make where the Makefile is")
 
     def _init(self) -> None:
         with console.ERR.status("Terraform: initialising"):

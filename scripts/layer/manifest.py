@@ -83,7 +83,7 @@ def read(target: Target) -> Manifest | None:
 def reason_to_build(target: Target) -> str:
     """Return why the layer has to be built or rebuilt; empty if it matches the current sources."""
     if not target.zip.is_file():
-        return f"there is no {target.zip.name}"
+        return f"{target.zip.name} does not exist"
     manifest = read(target)
     if manifest is None:
         return f"{path(target).name}, which records what {target.zip.name} was built from, is missing or unreadable"

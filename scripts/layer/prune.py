@@ -71,7 +71,7 @@ def prune(tree: Path, rules: Sequence[Rule], progress: Progress = no_progress) -
 
 
 def matches(tree: Path, pattern: str, but: Set[Path] = frozenset()) -> dict[Path, bool]:
-    """Return the files that a pattern matches, each with whether only a part of its package is removed."""
+    """Map the files that a pattern matches to whether the match is only a part of their package."""
     return {file: path.parent != tree for path in tree.glob(pattern) for file in files(path) if file not in but}
 
 

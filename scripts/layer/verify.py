@@ -232,7 +232,7 @@ def main() -> None:
     with console.plain_errors(interrupted="interrupted; layer/dist is unchanged"):
         target = Target.from_env(os.environ)
         if not target.zip.is_file():
-            raise LayerError(f"there is no {shorten_path(target.zip)}: {target.make('layer')} builds it")
+            raise LayerError(f"{shorten_path(target.zip)} does not exist; build it with {target.make('layer')}")
         try:
             with console.progress() as progress:
                 verdict = verify(target, target.zip, progress)

@@ -159,7 +159,7 @@ def test_variables_that_make_no_sense_are_told_in_terraforms_words(text: str, wo
 
 
 def test_elsewhere_than_beside_the_root_that_is_told(tmp_path: Path, root: Terraform) -> None:
-    with pytest.raises(CommandError, match=r"there is no .*/variables\.tf here; run make where the Makefile is"):
+    with pytest.raises(CommandError, match=r"/variables\.tf does not exist here; run make where the Makefile is"):
         Terraform(root.cloud, tmp_path / "elsewhere").variables()
 
 
@@ -464,7 +464,7 @@ def test_the_layer_that_is_looked_for_is_the_one_that_terraform_will_take(
 ) -> None:
     monkeypatch.setattr(target, "DIST", tmp_path)
     wanted = choices(python="3.14", architecture="arm64")
-    assert reason_to_build(wanted) == "there is no prophet-layer-python3.14-arm64.zip"
+    assert reason_to_build(wanted) == "prophet-layer-python3.14-arm64.zip does not exist"
 
 
 def test_a_layer_of_ones_own_need_not_be_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -637,7 +637,8 @@ def test_a_layer_that_is_not_built_is_not_planned_with(with_keys: Path) -> None:
     with also(with_keys, 'layer_zip = null\npython = "3.99"\n'):
         done = run(with_keys, "plan")
     assert done.returncode == 1
-    assert "there is no prophet-layer-python3.99-x86_64.zip; build the layer with make layer PYTHON=3.99" in done.stderr
+    assert "prophet-layer-python3.99-x86_64.zip does not exist; build the layer with" in done.stderr
+    assert "make layer PYTHON=3.99" in done.stderr
 
 
 def test_a_layer_that_cannot_be_built_is_not_deployed(with_keys: Path) -> None:

@@ -291,7 +291,7 @@ def test_where_no_layer_was_built_it_says_how(finished: Path, capsys: pytest.Cap
     with pytest.raises(SystemExit) as end:
         verify.main()
     said = " ".join(capsys.readouterr().err.split())
-    assert (end.value.code, said) == (1, f"there is no layer/dist/{finished.name}: make layer builds it")
+    assert (end.value.code, said) == (1, f"layer/dist/{finished.name} does not exist; build it with make layer")
 
 
 def test_a_good_layer_is_not_put_aside_for_a_fault_that_is_not_its_own(

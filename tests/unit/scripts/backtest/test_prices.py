@@ -156,7 +156,7 @@ def test_days_before_the_first_price_and_after_the_last_are_no_bars(file: Path) 
 def test_other_sources_are_refused_with_what_is_allowed(source: str) -> None:
     keys: dict[str, Any] = {"ALPACAUSER": "a", "ALPACAPW": "b"}
     with pytest.raises(
-        BacktestError, match=r"from one place; set PRICE_SOURCES=file and PRICE_FILE, or PRICE_SOURCES="
+        BacktestError, match=r"from one source; set PRICE_SOURCES=file and PRICE_FILE, or PRICE_SOURCES="
     ):
         prices.load(options(PRICE_SOURCES=source, **keys))
 

@@ -94,12 +94,12 @@ def test_a_layer_that_could_not_be_run_says_so(dist: Path) -> None:
 
 
 def test_without_a_zip_it_has_to_be_built(dist: Path) -> None:
-    assert manifest.reason_to_build(TARGET) == f"there is no {TARGET.name}.zip"
+    assert manifest.reason_to_build(TARGET) == f"{TARGET.name}.zip does not exist"
 
 
 def test_a_manifest_alone_is_no_layer(dist: Path) -> None:
     finished().unlink()
-    assert manifest.reason_to_build(TARGET) == f"there is no {TARGET.name}.zip"
+    assert manifest.reason_to_build(TARGET) == f"{TARGET.name}.zip does not exist"
 
 
 def test_a_zip_without_its_manifest_does_not_count(dist: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_layer_made_before_a_change_does_not_count(name: str, dist: Path, sour
 
 def test_each_runtime_has_a_manifest_of_its_own(dist: Path) -> None:
     finished()
-    assert manifest.reason_to_build(Target("3.14", "x86_64")) == "there is no prophet-layer-python3.14-x86_64.zip"
+    assert manifest.reason_to_build(Target("3.14", "x86_64")) == "prophet-layer-python3.14-x86_64.zip does not exist"
 
 
 @pytest.mark.parametrize(("runs_here", "counts"), [(True, False), (False, True)])
