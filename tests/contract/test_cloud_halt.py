@@ -60,8 +60,8 @@ def test_a_second_halt_writes_nothing(make: Command) -> None:
 @pytest.mark.usefixtures("_two")
 def test_it_says_what_halting_does_not_do(make: Command) -> None:
     _, said, _ = make("halt", STRATEGY="trend")
-    assert "sends no further buy and begins no further sale" in said
-    assert "What is held stays, with its stop losses and take profits at Alpaca" in said
+    assert "sends no more buys and starts no more sales" in said
+    assert "Positions stay, with their stop losses and take profits at Alpaca" in said
     assert "make resume STRATEGY=trend" in said
 
 
@@ -78,8 +78,8 @@ def test_one_that_cannot_be_halted_keeps_no_other_from_it(make: Command, monkeyp
     deny(monkeypatch, "put_parameter", NAMES["swing"])
     code, said, errors = make("halt")
     assert (code, is_halted("swing"), is_halted("trend")) == (1, False, True)
-    assert "swing trading NOT TURNED" in said
-    assert "swing: the halt switch of swing: these credentials may not do that (PutParameter)" in errors
+    assert "swing trading NOT SET" in said
+    assert "swing: the halt switch of swing: these credentials do not allow PutParameter: " in errors
 
 
 @pytest.mark.usefixtures("_two")
@@ -88,7 +88,7 @@ def test_whoever_may_write_and_not_read_can_halt(make: Command, monkeypatch: pyt
         deny(patched, "get_parameter", NAMES["trend"])
         code, said, _ = make("halt", STRATEGY="trend")
     assert (code, is_halted("trend")) == (0, True)
-    assert "trend not known halted" in said
+    assert "trend unknown halted" in said
 
 
 @pytest.mark.usefixtures("_two")
@@ -103,13 +103,13 @@ def test_a_write_that_did_not_last_is_no_success(make: Command, monkeypatch: pyt
     monkeypatch.setattr(SimpleSystemManagerResponse, "put_parameter", lambda _: '{"Version": 2}')
     code, _, errors = make("halt", STRATEGY="trend")
     assert code == 1
-    assert "somebody else has turned it at the same moment" in errors
+    assert "another user changed it at the same time" in errors
 
 
 @pytest.mark.usefixtures("_two")
 def test_a_strategy_that_is_not_deployed_gets_no_switch(make: Command) -> None:
     code, _, errors = make("halt", STRATEGY="trnd")
-    assert (code, errors) == (1, "STRATEGY=trnd is not deployed in us-east-1; there is swing, trend")
+    assert (code, errors) == (1, "STRATEGY=trnd is not deployed in us-east-1; choose one of swing, trend")
     assert len(boto3.client("ssm").describe_parameters()["Parameters"]) == 2
 
 
@@ -143,7 +143,7 @@ def test_resume_of_all_has_to_be_asked_for(make: Command) -> None:
     make("halt")
     code, _, errors = make("resume")
     assert (code, is_halted("swing"), is_halted("trend")) == (1, True, True)
-    assert errors == "resume which strategy? Say STRATEGY= one of swing, trend, or STRATEGY=all"
+    assert errors == "resume which strategy? Set STRATEGY to one of swing, trend, or all"
 
 
 @pytest.mark.usefixtures("_two")
