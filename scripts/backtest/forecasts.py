@@ -27,7 +27,7 @@ BLOCKS_AHEAD = 3
 
 
 def key(options: Options, spec: ForecastSpec | None = None) -> Key:
-    """Return what the forecasts depend on; with a `spec`, forecasts of another kind than the rule\'s."""
+    """Return what the forecasts depend on; with a `spec`, forecasts of another kind than the rule's."""
     settings = options.settings
     return Key(
         engine=settings.engine,

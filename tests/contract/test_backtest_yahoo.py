@@ -210,7 +210,7 @@ def test_no_prices_of_any_symbol_are_an_error(yahoo: YahooFake, cache: Cache) ->
 
 def test_a_yahoo_out_of_reach_is_an_error(yahoo: YahooFake, cache: Cache) -> None:
     yahoo.plan(Fault.HTML)
-    with pytest.raises(PriceSourceError, match="no prices to be had"):
+    with pytest.raises(PriceSourceError, match="no prices for any symbol"):
         load(cache)
 
 
@@ -219,7 +219,7 @@ def test_with_a_yahoo_out_of_reach_what_is_kept_can_still_be_tested(yahoo: Yahoo
     yahoo.plan(Fault.HTML)
     panel = load(cache, options("KO,AAPL"))
     assert list(panel.close.columns) == ["KO"]
-    assert any(note.symbol == "AAPL" and "no prices to be had" in note.what for note in panel.notes)
+    assert any(note.symbol == "AAPL" and "no prices for any symbol" in note.what for note in panel.notes)
 
 
 def _cut(path: Path) -> None:

@@ -162,7 +162,7 @@ def test_other_sources_are_refused_with_what_is_allowed(source: str) -> None:
 
 
 def test_faults_of_a_file_of_closes_are_those_of_a_run(file: Path) -> None:
-    assert "line 3: AAPL has 'x' for a price" in fault(file, "timestamp,AAPL\n2022-12-27,5\n2022-12-28,x\n")
+    assert "line 3: the price of AAPL is 'x'" in fault(file, "timestamp,AAPL\n2022-12-27,5\n2022-12-28,x\n")
 
 
 def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_shares_that_are_called_like_prices_are_shares(file: Path, symbols: str)
     [
         ("2022-12-29,AAPL,100,102,99,n/a", "AAPL has 'n/a' for close; write a number, or leave all four empty"),
         ("2022-12-29,AAPL,100,102,,101", "AAPL has no low; complete the row, or leave all four empty"),
-        ("29.12.2022,AAPL,100,102,99,101", "timestamp '29.12.2022' is not ISO 8601; write it like"),
+        ("29.12.2022,AAPL,100,102,99,101", "timestamp '29.12.2022' is not ISO 8601; write it as"),
         ("2022-12-29,,100,102,99,101", "the symbol is missing; add it, or remove the row"),
         ("2022-12-28T16:00,AAPL,100,102,99,101", "AAPL has a second row for this time; keep one row"),
         ("2022-12-29,AAPL,100,98,99,98.5", "AAPL has a high of 98 below its low of 99; correct the row"),
@@ -277,7 +277,7 @@ def test_shares_that_are_called_like_prices_are_shares(file: Path, symbols: str)
         ("2022-12-29,AAPL,100,102,0,101", "AAPL has 0 for low, but a share costs 0.01 to 10,000,000 USD; correct"),
         ("2022-12-29,AAPL,100,102,-3,101", "AAPL has -3 for low, but a share costs"),
         ("2022-12-29,AAPL,100,inf,99,101", "AAPL has inf for high, but a share costs"),
-        ("2022-12-29,AAPL,100,102,99", "5 fields where the header has 6; complete the row"),
+        ("2022-12-29,AAPL,100,102,99", "5 fields, but the header has 6; complete the row"),
     ],
 )
 def test_a_wrong_row_is_named_with_its_value_and_remedy(file: Path, row: str, expected: str) -> None:
