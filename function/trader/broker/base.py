@@ -106,7 +106,7 @@ class Broker(Protocol):
 
 
 class OrderHistory(Protocol):
-    """What a calls knows of orders that earlier runs have placed. They raise BrokerError as those of a Broker do."""
+    """What a broker knows of orders that earlier runs have placed. The methods raise BrokerError as a Broker does."""
 
     def list_orders(self, since: datetime, until: datetime) -> Sequence[Order]:
         """Return at least every order submitted between the two times, oldest first, whoever placed it.
