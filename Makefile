@@ -93,6 +93,9 @@ constituents: .venv/.set-up ## Refresh function/trader/data/constituents.csv and
 sample-prices: .venv/.set-up ## Rebuild function/trader/data/sample_prices.csv.gz from its source
 	@$(PY) -m scripts.data.sample_prices
 
+terraform-files: .venv/.set-up ## Make terraform/settings.json and the tables of terraform's READMEs anew (after a change of a setting)
+	@$(PY) -m scripts.checks.terraform_files
+
 picture: .venv/.set-up ## Draw docs/run.png and docs/backtest.png, the pages of make run and make backtest, in Chromium
 	@scripts/picture.sh
 
@@ -155,4 +158,4 @@ help: ## Show this help
 	/^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: run replay backtest sweep compare lookahead bench-backtest layer verify-layer package bench-layer secrets plan deploy bootstrap destroy invoke logs tail halt resume reconcile rollback cost bench-cost constituents sample-prices picture setup test test-slow gauntlet audit scan-secrets fuzz lint lint-infra format bench parity bench-engine lock clean help
+.PHONY: run replay backtest sweep compare lookahead bench-backtest layer verify-layer package bench-layer secrets plan deploy bootstrap destroy invoke logs tail halt resume reconcile rollback cost bench-cost constituents sample-prices terraform-files picture setup test test-slow gauntlet audit scan-secrets fuzz lint lint-infra format bench parity bench-engine lock clean help

@@ -26,7 +26,7 @@ from scripts.backtest.workers import pool
 from trader.codec import encode
 from trader.model import NEW_YORK
 from trader.progress import Progress, no_progress
-from trader.settings import SettingsError, integer
+from trader.settings import Integer, SettingsError
 
 BARS = 60
 """The number of bars traded if START is not set: a thousand forecasts, each made twice."""
@@ -92,7 +92,7 @@ def main() -> None:
 
 def numbers(env: Mapping[str, str]) -> tuple[int | None, int]:
     """Read the number of cuts, None for one at every bar, and the seed of their choice. Raises SettingsError."""
-    values, problems = options.read(env, {"CUTS": integer(1, 10_000), "SEED": integer(0, 999_999_999)})
+    values, problems = options.read(env, {"CUTS": Integer(1, 10_000), "SEED": Integer(0, 999_999_999)})
     if problems:
         raise SettingsError(problems)
     return values.get("CUTS"), values.get("SEED", 1)

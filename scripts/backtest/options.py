@@ -8,7 +8,7 @@ from typing import Any
 
 from scripts.backtest.model import Options
 from trader.alpha import loader
-from trader.settings import Settings, SettingsError, integer, nearest, number, variables
+from trader.settings import Integer, Number, Settings, SettingsError, nearest, variables
 
 
 def day(text: str) -> date:
@@ -22,10 +22,10 @@ def day(text: str) -> date:
 VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "START": ("start", day),
     "END": ("end", day),
-    "CASH": ("cash_usd", number(0, 1e12, above=True)),
-    "COMMISSION": ("commission_fraction", number(0, 0.1)),
-    "SLIPPAGE": ("slippage_fraction", number(0, 0.1)),
-    "REFIT_EVERY": ("refit_every_bars", integer(1, 1_000)),
+    "CASH": ("cash_usd", Number(0, 1e12, above=True)),
+    "COMMISSION": ("commission_fraction", Number(0, 0.1)),
+    "SLIPPAGE": ("slippage_fraction", Number(0, 0.1)),
+    "REFIT_EVERY": ("refit_every_bars", Integer(1, 1_000)),
     "OUT": ("out", Path),
 }
 """By variable: the field of Options, and its parser."""

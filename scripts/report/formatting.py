@@ -85,7 +85,7 @@ EXPLANATIONS: Mapping[Code, Explanation] = {
         "The detail holds the broker's own words; the symbol is tried again in a later slot.",
     ),
     Code.FORECAST_FAILED: Explanation(
-        "Prophet could not fit a trend line through the symbol's prices.",
+        "No forecast could be made from the symbol's prices.",
         "Usually too few prices: check the symbol's history, or lower HISTORY_BARS.",
     ),
     Code.OUT_OF_TIME: Explanation(

@@ -8,14 +8,14 @@ from scripts import console
 from scripts.backtest import options
 from scripts.backtest.workers import cores
 from scripts.sweep.walk_forward import BETTER
-from trader.settings import SettingsError, integer, matching, one_of
+from trader.settings import Integer, OneOf, SettingsError, matching
 
 VARIABLES: Mapping[str, Callable[[str], object]] = {
-    "SAMPLES": integer(1, 10_000),
-    "SEED": integer(0, 999_999_999),
-    "FOLDS": integer(1, 50),
-    "METRIC": one_of(*BETTER),
-    "WORKERS": integer(1, 1_000),
+    "SAMPLES": Integer(1, 10_000),
+    "SEED": Integer(0, 999_999_999),
+    "FOLDS": Integer(1, 50),
+    "METRIC": OneOf(tuple(BETTER)),
+    "WORKERS": Integer(1, 1_000),
     "SCHEDULER": matching(r"(tcp|tls)://[^/\s]+:\d+", "an address such as tcp://127.0.0.1:8786"),
 }
 """By variable: how its text is read. The field has the same name in small letters."""
