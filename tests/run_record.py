@@ -85,7 +85,7 @@ def record_of_a_lost_stop_loss() -> dict[str, Any]:
 
 LOST = (
     "the broker answered 403 to POST /v2/orders: insufficient qty available for order (requested: 12.5, available: 0); "
-    f"{STOP_LOSS_LOST} and nothing protects what is held of it"
+    f"{STOP_LOSS_LOST} and the shares held are not protected"
 )
 
 
