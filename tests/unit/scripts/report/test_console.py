@@ -147,7 +147,7 @@ def test_a_record_from_before_protection_was_looked_at_says_nothing_of_it() -> N
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_refused_sale_that_cost_the_stop_loss_is_told_to_its_end(width: int) -> None:
     below_heading = show_text(record_of_a_lost_stop_loss(), width).split("CCC *")[1]
-    assert "ITS STOP LOSS IS CANCELLED and nothing protects what is held of it" in " ".join(below_heading.split())
+    assert "ITS STOP LOSS IS CANCELLED and the shares held are not protected" in " ".join(below_heading.split())
 
 
 @pytest.mark.parametrize("width", [80, 140])
