@@ -49,7 +49,7 @@ class _Limits:
     settings: Settings
 
     def refuse(self, target: Target, orders: int, spent_usd: float) -> Iterator[tuple[Code, str]]:
-        """Yield every reason against a target, the most informative first; `orders` and `spent_usd` are those before it."""
+        """Yield every reason against a target, the most telling first, given the orders and the spending before it."""
         settings = self.settings
         if target.symbol in self.pending:
             yield Code.OPEN_ORDER_PENDING, "an earlier order for this symbol is still open"
@@ -85,7 +85,7 @@ class _Limits:
         if spent_usd + cost_usd > (left_usd := self._spendable_usd):
             yield (
                 Code.BUYING_POWER_EXCEEDED,
-                f"costs {cost_usd:,.2f} USD; earlier orders use {spent_usd:,.2f} of the {left_usd:,.2f} that may be spent",
+                f"costs {cost_usd:,.2f} USD; earlier orders use {spent_usd:,.2f} of the {left_usd:,.2f} to be spent",
             )
 
     @property
