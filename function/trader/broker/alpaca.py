@@ -192,7 +192,7 @@ class _Fields:
         word = self.text("status")
         status = OrderStatus(word)
         if status is OrderStatus.OTHER:
-            LOG.warning("Alpaca: %s: an order has the status %r, which is not a documented one", self._call, word)
+            LOG.warning("Alpaca: %s: an order has the undocumented status %r", self._call, word)
         return status
 
     @property

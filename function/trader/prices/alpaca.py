@@ -43,7 +43,7 @@ class _Fault:
 class AlpacaPrices:
     """Closes from the IEX feed, which every account may read, adjusted for splits, dividends and spin-offs.
 
-    `interval` is 1d, 1h, 15m, 5m or 1m. Nothing is asked after `deadline`.
+    `interval` is 1d, 1h, 15m, 5m or 1m. No request is sent after `deadline`.
     """
 
     def __init__(self, client: AlpacaClient, interval: str, *, deadline: Deadline | None = None) -> None:
