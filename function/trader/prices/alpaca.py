@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from trader.alpaca.client import AlpacaClient, AlpacaError, Json, RefusedError
+from trader.alpaca.client import AlpacaClient, AlpacaError, JsonValue, RefusedError
 from trader.deadline import Deadline
 from trader.logs import MAX_REASON_CHARACTERS, one_line
 from trader.model import Closes
@@ -132,7 +132,7 @@ class AlpacaPrices:
                 bars[symbol] += more if isinstance(more, list) else [] if more is None else [more]
         return {symbol: _closes(rows) for symbol, rows in bars.items() if rows}
 
-    def _pages(self, query: _Query) -> Iterator[Mapping[str, Json]]:
+    def _pages(self, query: _Query) -> Iterator[Mapping[str, JsonValue]]:
         """Yield the bars by symbol, page by page."""
         seen: set[object] = set()
         while True:
