@@ -7,6 +7,8 @@ import signal
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime
 
 from rich import box
 from rich.console import Console, RenderableType
@@ -56,8 +58,16 @@ def parser(command: str, description: str | None, epilog: str | None = None) -> 
 
 
 def print_json(value: object) -> None:
-    """Write a result on standard output, for another program to read."""
-    sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
+    """Write a result on standard output, for another program to read; times are UTC's, to the second."""
+    sys.stdout.write(json.dumps(value, allow_nan=False, default=_to_json) + "\n")
+
+
+def _to_json(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="seconds")
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    raise TypeError(f"{value!r} cannot be JSON")
 
 
 def busy() -> str:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks what is not Python: Terraform, the workflows, YAML, shell scripts. Says one line for each check, and everything
-# about one that fails. scripts/linters.sh installs the linters.
+# Checks everything but Python: Terraform, the workflows, YAML, shell scripts. Prints one line for each check, and the
+# output of those that fail. scripts/linters.sh installs the linters.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,7 +9,7 @@ room=$(mktemp -d)
 trap 'rm -rf "$room"' EXIT
 failed=0
 
-check() { # NAME COMMAND...: runs it, and shows what it says only if it fails
+check() { # NAME COMMAND...: runs it, and shows its output only if it fails
   local name=$1
   shift
   if "$@" >"$room/said" 2>&1; then
@@ -22,13 +22,13 @@ check() { # NAME COMMAND...: runs it, and shows what it says only if it fails
 }
 
 # shellcheck disable=SC2329 # called by check
-linter() { # NAME ARGUMENTS...: a program out of requirements/linters.txt
+linter() { # NAME ARGUMENTS...: runs a program from requirements/linters.txt
   "$linters/bin/$1" "${@:2}"
 }
 
 # shellcheck disable=SC2329
-validate() { # FOLDER: in a copy, so that nothing is left in the repository
-  # The provider has 150 MB: it is fetched once. There is no lock file here whose hashes could be broken.
+validate() { # FOLDER: works on a copy, to leave nothing behind in the repository
+  # The provider is 150 MB, so it is fetched once. The copy has no lock file whose hashes could break.
   export TF_PLUGIN_CACHE_DIR=${TF_PLUGIN_CACHE_DIR:-$PWD/.venv/terraform} TF_PLUGIN_CACHE_MAY_BREAK_DEPENDENCY_LOCK_FILE=1
   mkdir -p "$TF_PLUGIN_CACHE_DIR"
   [ -d "$room/terraform" ] || tar -c --exclude=.terraform --exclude='*.tfstate*' --exclude=backend.tf terraform | tar -x -C "$room"
@@ -36,7 +36,7 @@ validate() { # FOLDER: in a copy, so that nothing is left in the repository
 }
 
 # shellcheck disable=SC2329
-checkov() { # Its exit code says nothing of files that it could not read, nor of skips without a reason.
+checkov() { # Its exit code ignores files that it could not read and skips without a reason.
   linter checkov --config-file .checkov.yaml >"$room/checkov.json" || [ -s "$room/checkov.json" ]
   "$linters/bin/python" - "$room/checkov.json" <<'PYTHON'
 import json
@@ -68,10 +68,10 @@ if command -v terraform >/dev/null; then
   check "terraform validate" validate terraform
   check "terraform validate, bootstrap" validate terraform/bootstrap
 elif [ "${CI:-}" = true ]; then
-  echo "FAILED  terraform fmt, validate: there is no terraform on the PATH, and CI must have it"
+  echo "FAILED  terraform fmt, validate: terraform is not on the PATH, and CI must have it"
   failed=1
 else
-  echo "left out: terraform fmt, validate: there is no terraform on the PATH (https://developer.hashicorp.com/terraform/install)"
+  echo "skipped terraform fmt, validate: terraform is not on the PATH (https://developer.hashicorp.com/terraform/install)"
 fi
 check "checkov" checkov
 check "workflows: schema" linter check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Puts what is in requirements/linters.txt into .venv/linters, unless it is there.
+# Installs requirements/linters.txt into .venv/linters, unless it is up to date.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

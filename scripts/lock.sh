@@ -1,5 +1,5 @@
 #!/usr/bin/env sh
-# Locks pyproject.toml into requirements/ and layer/: exact versions and hashes, and no address of any index.
+# Locks pyproject.toml into requirements/ and layer/: exact versions and hashes, without the address of any index.
 set -eu
 cd "$(dirname "$0")/.."
 uv=.venv/bin/uv
@@ -10,7 +10,7 @@ lock() {
 }
 lock layer/requirements.txt
 lock requirements/dev.txt --group dev --constraint layer/requirements.txt
-# Neither the function's packages nor those of aws-sam-cli: only what stands in the group.
+# Only what the group lists: neither the function's packages nor the dependencies of aws-sam-cli.
 "$uv" pip compile --quiet --group emulator --universal --python-version 3.13 --generate-hashes --no-header --no-annotate --upgrade --no-deps -o layer/emulator.txt
-# In an environment of their own: checkov pins much.
+# The linters have their own environment, because checkov pins many packages.
 "$uv" pip compile requirements/linters.in --quiet --universal --python-version 3.13 --generate-hashes --no-header --no-annotate --upgrade -o requirements/linters.txt

@@ -1,10 +1,10 @@
 #!/usr/bin/env sh
-# Draws docs/run.png and docs/backtest.png: the pages of `make run` and `make backtest` in an empty folder, as headless
-# Chromium shows their first screen.
+# Draws docs/run.png and docs/backtest.png: the first screen of the pages of `make run` and `make backtest`, run in an
+# empty folder, in headless Chromium.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 chromium=$(command -v chromium || command -v chromium-browser || command -v google-chrome) || {
-  echo "picture: no Chromium on the PATH" >&2
+  echo "picture: Chromium is not on the PATH; install it" >&2
   exit 1
 }
 work=$(mktemp -d)

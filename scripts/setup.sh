@@ -1,5 +1,5 @@
 #!/usr/bin/env sh
-# Makes .venv with everything in requirements/dev.txt. Needs a Python 3.11 or newer; brings its own uv if there is none.
+# Creates .venv with everything in requirements/dev.txt. Needs Python 3.11 or newer; installs its own uv if there is none.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -15,14 +15,14 @@ private_uv() {
     done
   }
   [ -x .uv/bin/uv ] || {
-    echo "setup: no uv, and none to be had: that takes a network, and a Python 3.11+ with venv" >&2
+    echo "setup: uv is missing and could not be installed: that needs a network and Python 3.11+ with venv" >&2
     echo "       (on Debian and Ubuntu: apt install python3-venv)" >&2
     exit 1
   }
   echo .uv/bin/uv
 }
 
-# A pyenv shim may be on the PATH and still refuse to run under this .python-version.
+# A pyenv shim for uv may be on the PATH but refuse to run under this .python-version.
 if uv --version >/dev/null 2>&1; then uv=uv; else uv=$(private_uv); fi
 
 [ -x .venv/bin/python ] || "$uv" venv --quiet .venv

@@ -34,10 +34,16 @@ locals {
         log_days             = var.retention_days
         tracing              = its.tracing
         reserved_concurrency = its.reserved_concurrency
-        permissions_boundary = var.permissions_boundary
+        permissions_boundary = local.permissions_boundary
       }
     }
   }
+
+  # The one that a person has set, or the one that bootstrap has left in SSM: an ARN, and no secret.
+  permissions_boundary = var.permissions_boundary != null ? var.permissions_boundary : one(nonsensitive(data.aws_ssm_parameters_by_path.bootstrap.values))
+
+  # Every setting with what it may be, made from the function's own settings: make terraform-files.
+  allowed = jsondecode(file("${path.module}/settings.json"))
 
   # Alpaca's key id and secret key: SSM parameters of the strategy's own, written by `make secrets`.
   keys = ["ALPACAUSER", "ALPACAPW"]

@@ -3,6 +3,10 @@
 data "aws_caller_identity" "this" {}
 data "aws_region" "this" {}
 
+data "aws_ssm_parameters_by_path" "bootstrap" { # empty where bootstrap has not been
+  path = "/${var.project}/_bootstrap"
+}
+
 module "artifact_bucket" {
   source         = "./modules/artifact_bucket"
   name           = local.bucket_name

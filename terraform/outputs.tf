@@ -13,6 +13,16 @@ output "dashboard_url" {
   value       = module.monitoring.dashboard_url
 }
 
+output "keys_needed" {
+  description = "By strategy the SSM parameters that must hold its keys before it can trade, and the command that asks for them. Terraform cannot look without putting the keys into its state."
+  value = {
+    for name, its in local.strategies : name => {
+      parameters = [for key in local.keys : its.parameters[key]]
+      command    = "make secrets STRATEGY=${name}"
+    }
+  }
+}
+
 output "strategies" {
   description = "What runs: by strategy its function, alias, newest version, log group, schedule, variables, and the SSM parameters that must be there."
   value = {

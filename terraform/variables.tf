@@ -37,7 +37,7 @@ variable "live_strategies" {
 }
 
 variable "permissions_boundary" {
-  description = "ARN of the policy that bounds the functions' roles, made by `make bootstrap`; null for none."
+  description = "ARN of the policy that bounds the functions' roles; null for the one that bootstrap has made, if it has."
   type        = string
   default     = null
 }
@@ -141,6 +141,31 @@ variable "strategies" {
   }
 
   validation {
+    condition = alltrue([
+      for its in values(var.strategies) : length(setsubtract(concat(keys(its.settings), keys(its.parameters)), keys(local.allowed))) == 0
+    ])
+    error_message = "strategies: ${join(", ", setsubtract(flatten([for its in values(var.strategies) : concat(keys(its.settings), keys(its.parameters))]), keys(local.allowed)))}: no setting has that name; there are ${join(", ", sort(setsubtract(keys(local.allowed), local.reserved)))}."
+  }
+
+  validation {
+    condition = alltrue(flatten([
+      for its in values(var.strategies) : [
+        for name, value in its.settings : alltrue([for word in split(",", value) : contains(local.allowed[name].words, trimspace(word))]) if can(local.allowed[name].words)
+      ]
+    ]))
+    error_message = "strategies: ${join("; ", distinct(flatten([for its in values(var.strategies) : [for name, value in its.settings : "${name} = \"${value}\": must be ${join(", ", local.allowed[name].words)}" if can(local.allowed[name].words) && !alltrue([for word in split(",", value) : contains(try(local.allowed[name].words, []), trimspace(word))])]])))}."
+  }
+
+  validation {
+    condition = alltrue(flatten([
+      for its in values(var.strategies) : [
+        for name, value in its.settings : try(tonumber(value) >= local.allowed[name].min && tonumber(value) <= local.allowed[name].max, false) if can(local.allowed[name].min)
+      ]
+    ]))
+    error_message = "strategies: ${join("; ", distinct(flatten([for its in values(var.strategies) : [for name, value in its.settings : "${name} = \"${value}\": must be a number from ${local.allowed[name].min} to ${local.allowed[name].max}" if can(local.allowed[name].min) && !try(tonumber(value) >= local.allowed[name].min && tonumber(value) <= local.allowed[name].max, false)]])))}."
+  }
+
+  validation {
     condition     = alltrue([for its in values(var.strategies) : length(setintersection(local.keys, keys(its.settings))) == 0])
     error_message = "strategies: ALPACAUSER and ALPACAPW may not stand in settings: they would be in Terraform's state and in the console. Run make secrets STRATEGY=..."
   }
@@ -163,7 +188,7 @@ variable "strategies" {
   }
 
   validation {
-    condition = var.permissions_boundary == null || alltrue([
+    condition = local.permissions_boundary == null || alltrue([
       for its in values(var.strategies) : alltrue([for name in values(its.parameters) : startswith(name, "/${var.project}/")])
     ])
     error_message = "strategies: parameters must be below /${var.project}/: the boundary that make bootstrap set lets a function read no others."

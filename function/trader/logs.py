@@ -1,7 +1,7 @@
-"""Logs: one record per decision, order, denial and run, with its values as fields.
+"""Logs: one record for each decision, order, denial and run, with its values as fields.
 
-Under Lambda's JSON log format the runtime's own formatter writes every field at the top level, so that a query can
-name it. Anywhere else TextFormatter makes a readable line of the same record.
+With Lambda's JSON log format the runtime's formatter writes every field at the top level, where queries can find it.
+Elsewhere TextFormatter formats the same record as a readable line.
 """
 
 import logging
@@ -12,38 +12,41 @@ if TYPE_CHECKING:
     from logging import _SysExcInfoType
 
 MAX_CHARACTERS = 2_000
-"""Of a message, and of a line of a traceback."""
+"""The maximum length of a message, and of a line of a traceback."""
 
 MAX_TEXT_CHARACTERS = 500
-"""Of a text from outside: what a broker, a price source or an exception says."""
+"""The maximum length of text from outside, such as from a broker, a price source or an exception."""
 
 MAX_REASON_CHARACTERS = 200
-"""Of why one symbol has no prices: there may be five hundred of them in a line of the log."""
+"""The maximum length of the reason why one symbol has no prices; a log line may hold five hundred of them."""
 
 _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
 class TextFormatter(logging.Formatter):
-    """`2022-12-28 20:45:00 INFO decision symbol=AAPL direction=UP`: the message, then its fields."""
+    """A formatter that writes the message and its fields.
+
+    For example: `2022-12-28 20:45:00 INFO decision symbol=AAPL direction=UP`.
+    """
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 the name is logging's
-        """The line without a traceback, which logging adds after it."""
+        """Return the line without the traceback, which logging appends."""
         fields = {name: value for name, value in vars(record).items() if name not in _OWN}
         record.message = one_line(record.message, MAX_CHARACTERS)
         return " ".join([super().formatMessage(record), *(f"{name}={_plain(value)}" for name, value in fields.items())])
 
     def formatException(self, ei: "_SysExcInfoType | tuple[None, None, None]") -> str:  # noqa: N802 the names are logging's
-        """The traceback, indented: an error's own text may look like a record."""
+        """Return the traceback, indented because an error's text may look like a record."""
         return "\n".join(f"    {one_line(line, MAX_CHARACTERS)}" for line in super().formatException(ei).splitlines())
 
 
 def one_line(text: object, most: int = MAX_TEXT_CHARACTERS) -> str:
-    """A text in printable characters, cut if it is long: it can fake no line, and hide none by its length."""
+    """Return a text in printable characters, cut if it is long, so that it can neither fake nor hide other lines."""
     whole = str(text)
-    cut = whole if len(whole) <= most else f"{whole[:most]}… ({len(whole):,} letters)"
+    cut = whole if len(whole) <= most else f"{whole[:most]}… ({len(whole):,} characters)"
     return printable(cut)
 
 
@@ -53,16 +56,16 @@ def printable(text: object) -> str:
 
 
 def _plain(value: object) -> str:
-    """A value on one line; what holds spaces or control characters is quoted, so that no text can fake a field."""
+    """Return a value on one line; quote one with spaces or control characters, so that no text can fake a field."""
     text = str(value)
     return text if text.isprintable() and " " not in text and text else repr(text)
 
 
 def configure(handler: logging.Handler | None = None) -> None:
-    """Let the trader's records through; with a handler (outside Lambda), as text to it."""
+    """Log the trader's records from level INFO; outside Lambda, send them as text to the handler if there is one."""
     log = logging.getLogger("trader")
     log.setLevel(logging.INFO)
-    logging.getLogger("botocore").setLevel(logging.WARNING)  # at INFO it says where its credentials are from, each time
+    logging.getLogger("botocore").setLevel(logging.WARNING)  # at INFO every client logs where its credentials come from
     if handler is not None and "AWS_LAMBDA_RUNTIME_API" not in os.environ:
         handler.setFormatter(TextFormatter())
         log.handlers = [handler]

@@ -1,4 +1,4 @@
-"""The values that travel between the stages. They are frozen, carry their units in their names, and import nothing."""
+"""The values that pass between the stages. They are frozen, have units in their names, and import no other module."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ BAR_LENGTH = {
     "5m": timedelta(minutes=5),
     "1m": timedelta(minutes=1),
 }
-"""By bar interval, as the settings spell it."""
+"""The length of a bar, by bar interval as in the settings."""
 
 YEARS = range(1900, 2200)
-"""A time of another year is a mistake, and calendars end somewhere beyond."""
+"""The years that a time may have; any other year is a mistake, and calendars do not reach far beyond these."""
 
 type Closes = pd.Series[float]
 """Closing prices in USD on a timezone-aware, strictly increasing DatetimeIndex (each bar's start)."""
@@ -58,7 +58,7 @@ class PriceSourceName(StrEnum):
 
 
 class Code(StrEnum):
-    """Why the bot did not act: on a symbol (in a Denial) or at all (as the status of a Report)."""
+    """The reason why the bot did not act: on one symbol (in a Denial), or at all (as the status of a Report)."""
 
     HALTED = "HALTED"
     MARKET_CLOSED = "MARKET_CLOSED"
@@ -80,17 +80,17 @@ class Code(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How a run ended that was not stopped by a Code."""
+    """The result of a run that no Code stopped."""
 
     TRADED = "TRADED"
     NOTHING_TO_DO = "NOTHING_TO_DO"
-    DRY_RUN = "DRY_RUN"  # there were orders, and MODE=dry-run kept them back
-    FAILED = "FAILED"  # an unexpected error; it is raised as well
-    INTERRUPTED = "INTERRUPTED"  # cut off, and recorded by a later run from what the broker has in its books
+    DRY_RUN = "DRY_RUN"  # orders were decided, but MODE=dry-run withheld them
+    FAILED = "FAILED"  # an unexpected error, which is also raised
+    INTERRUPTED = "INTERRUPTED"  # cut off; a later run recorded it from the broker's orders
 
 
 class Direction(StrEnum):
-    """Where the price is expected to go."""
+    """The expected direction of the price."""
 
     UP = "UP"
     FLAT = "FLAT"
@@ -165,7 +165,7 @@ class RunStopped(Exception):  # noqa: N818 it ends a run in an orderly way, and 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """The broker's account at one moment. `blocked` says why it may not trade; empty means that it may."""
+    """The broker's account at one moment. `blocked` says why it may not trade; it is empty if it may."""
 
     equity_usd: float
     last_equity_usd: float  # at the previous session's close
@@ -180,7 +180,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """A holding; `quantity` may be fractional, and is negative only if somebody else went short."""
+    """A holding. `quantity` may be fractional; it is negative only if someone other than the bot went short."""
 
     symbol: str
     quantity: float
@@ -190,7 +190,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenOrder:
-    """An order that the broker still works on: `quantity` is what is left of it, `is_leg` a leg of a bracket."""
+    """An open order at the broker. `quantity` is what is not filled yet; `is_leg` marks a leg of a bracket."""
 
     order_id: str
     client_order_id: str
@@ -202,9 +202,9 @@ class OpenOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """What the trend model says of one symbol.
+    """The trend model's forecast for one symbol.
 
-    `trend_usd` is the trend line at the last bar, `line` its corners (time, USD) over the history. The rest is there
+    `trend_usd` is the trend line at the last bar, `line` its corners (time, USD) over the history. The other fields are
     for signals that look ahead: the median forecast for `horizon_time` and its 80 % interval.
     """
 
@@ -221,7 +221,7 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Insight:
-    """A direction for one symbol. `gap_fraction` is the distance that led to it; `strength` orders the buys."""
+    """A direction for one symbol. `gap_fraction` is the gap that led to it; `strength` ranks the buys."""
 
     symbol: str
     direction: Direction
@@ -231,13 +231,13 @@ class Insight:
 
     @property
     def strength(self) -> float:
-        """The size of the gap, whatever its sign."""
+        """The size of the gap without its sign."""
         return abs(self.gap_fraction)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """The quantity of one symbol to hold, beside the quantity `held` now."""
+    """The quantity `wanted` of one symbol, and the quantity `held` now."""
 
     symbol: str
     held: float
@@ -254,13 +254,13 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A market order, planned or placed, with its bracket's prices where it has them."""
+    """A market order, planned or placed, with its bracket's prices if it has a bracket."""
 
     client_order_id: str
     symbol: str
     side: Side
     quantity: float
-    price_usd: float  # the price it was decided at, not a limit
+    price_usd: float  # the price at the decision, not a limit
     stop_loss_usd: float | None = None
     take_profit_usd: float | None = None
     reason: str = ""
@@ -276,7 +276,7 @@ class Order:
 
     @property
     def signed_quantity(self) -> float:
-        """Positive for a buy, negative for a sale."""
+        """The quantity, negative for a sale."""
         return self.quantity if self.side is Side.BUY else -self.quantity
 
     @property
@@ -287,7 +287,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Denial:
-    """One refusal: which symbol, the code, and the values behind it in a sentence.
+    """One refusal: the symbol, the code, and a sentence with the values behind it.
 
     With `is_unprotected` the refused order had already cost the symbol its stop loss.
     """
@@ -300,21 +300,21 @@ class Denial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """All that one run's decisions depend on, read from the outside once; the journal keeps it for `make replay`."""
+    """All inputs of one run's decisions, read from outside once; the journal keeps them for `make replay`."""
 
     slot: datetime
     now: datetime
     account: Account
     positions: Mapping[str, Position]
     open_orders: tuple[OpenOrder, ...]
-    ranking: Mapping[str, float]  # return over the look-back, as a fraction, of every candidate that has prices
-    closes: Mapping[str, Closes]  # of the chosen and the held
+    ranking: Mapping[str, float]  # return over the look-back, as a fraction, of every candidate with prices
+    closes: Mapping[str, Closes]  # of the chosen and the held symbols
     denials: tuple[Denial, ...] = ()  # symbols without usable prices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What follows from an Observation, and nothing else."""
+    """All that follows from an Observation alone."""
 
     forecasts: tuple[Forecast, ...] = ()
     insights: tuple[Insight, ...] = ()
@@ -324,16 +324,16 @@ class Decision:
 
 
 type Json = Mapping[str, Any]
-"""One of the values above in JSON's types: its fields by name."""
+"""One of the values above as JSON types: its fields by name."""
 
 
 class Report(TypedDict):
-    """What a run did and why, JSON-safe: what run() returns, Lambda answers and the journal keeps.
+    """What a run did and why, as JSON types: run() and Lambda return it, and the journal keeps it.
 
-    `status` is an Outcome or a Code. `investments` holds what was placed by symbol, negative for sales, as the first
-    version returned it. `account` has the Account `before` and `after`, null where the run did not come that far.
-    `unprotected` are the symbols held without a stop loss although brackets are on: somebody must look. `recovered` are
-    the slots of earlier runs that were cut off, and whose records this run has written.
+    `status` is an Outcome or a Code. `investments` holds the quantity placed by symbol, negative for sales, in the form
+    of the first version. `account` holds the Account `before` and `after`, null if the run did not get that far.
+    `unprotected` lists the symbols held without a stop loss although brackets are on; the owner must act. `recovered`
+    lists the slots of earlier, interrupted runs whose records this run has written.
     """
 
     strategy: str
@@ -349,5 +349,5 @@ class Report(TypedDict):
     forecasts: list[Json]
     account: dict[str, Json | None]
     unprotected: list[str]
-    recovered: NotRequired[list[str]]  # reports of older versions have none
+    recovered: NotRequired[list[str]]  # missing in reports of older versions
     timings_s: dict[str, float]

@@ -1,4 +1,4 @@
-"""AWS Systems Manager parameters: the secrets behind ssm: references, and the halt switch."""
+"""Parameters in AWS Systems Manager: the secrets behind ssm: references, and the halt switch."""
 
 from collections.abc import Mapping, Sequence
 from itertools import batched
@@ -7,54 +7,57 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
 
-MAX_PER_CALL = 10  # GetParameters takes no more
+MAX_PER_CALL = 10  # the limit of GetParameters
 
 
 class ParametersError(Exception):
-    """SSM answered, but not what was asked for."""
+    """SSM gave an unexpected answer."""
 
 
 class Parameters:
-    """Parameters by name, decrypted, each fetched once for as long as the process lives."""
+    """Decrypted parameters by name; each is fetched once per process."""
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}
 
     def fetch(self, names: Sequence[str]) -> Mapping[str, str]:
-        """The values of those that exist and may be read. Raises botocore's errors when AWS cannot be asked."""
+        """Return the values of parameters that exist and may be read. Raises botocore's errors if the call fails."""
         unknown = [name for name in names if name not in self._known]
         for batch in batched(unknown, MAX_PER_CALL, strict=False):
             self._known |= self._read(batch)
         return {name: self._known[name] for name in names if name in self._known}
 
     def forget(self) -> None:
-        """Fetch everything again when next asked: the broker has refused what is known."""
+        """Forget all values, so that the next call fetches them again; used after the broker has refused the keys."""
         self._known.clear()
 
     def read_halt_reason(self, name: str) -> str:
-        """Why trading is halted, or an empty text. Read afresh each time; only a clear `false` lets the run go on."""
+        """Return why trading is halted, or an empty string.
+
+        The switch is read again at every call; the run continues only if its value is `false`.
+        """
         if not name:
             return ""
         try:
             value = self._read([name]).get(name)
-        except Exception as error:  # whatever the reason: a switch that cannot be read is a halt
+        except Exception as error:  # a switch that cannot be read halts trading, whatever the reason
             return f"the halt switch {name} cannot be read: {type(error).__name__}: {error}"
         if value is None:
             return f"the halt switch {name} does not exist or may not be read"
         if value.strip().lower() == "false":
             return ""
-        said = "true" if value.strip().lower() == "true" else "neither true nor false"  # by mistake it may be a secret
-        return f"the halt switch {name} is {said}; set it to false to go on"
+        said = "true" if value.strip().lower() == "true" else "neither true nor false"  # the value may be a secret
+        return f"the halt switch {name} is {said}; set it to false to resume trading"
 
     def _read(self, names: Sequence[str]) -> dict[str, str]:
         answer = _client().get_parameters(Names=list(names), WithDecryption=True)
         if "Parameters" not in answer:
-            raise ParametersError(f"SSM answered without parameters when asked for {', '.join(names)}")
+            raise ParametersError(f"SSM returned no parameters for {', '.join(names)}")
         return {parameter["Name"]: parameter["Value"] for parameter in answer["Parameters"]}
 
 
 def _client() -> "SSMClient":
-    import boto3  # a laptop without AWS never pays for it
+    import boto3  # imported here because a run without AWS does not need it
     from botocore.config import Config
 
     return boto3.client("ssm", config=Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 3}))

@@ -20,7 +20,7 @@ REFERENCE = "ssm:"
 """The prefix of a value that names a parameter of AWS Systems Manager; the parameter's value is used instead."""
 
 MAX_PRICE_AGE_S = {"1d": 86_400, "1h": 7_200, "15m": 1_800, "5m": 900, "1m": 300}
-"""Defaults by bar interval. A bar is stamped with its start: the current session's daily bar is under 24 hours old."""
+"""Defaults by bar interval. A bar is stamped with its start: a daily bar under 24 hours old is the current session's."""
 
 STRATEGY_NAME = r"[a-z0-9](-?[a-z0-9]){0,31}"
 STRATEGY_NAME_IN_WORDS = "at most 32 small letters, digits and single dashes"
@@ -63,58 +63,76 @@ class SettingsError(ValueError):
 # --- parsers: from text to value; a ValueError says what is allowed ------------------------------------------------
 
 
-def one_of(*allowed: str) -> Callable[[str], str]:
-    """Return a parser for one of the allowed words."""
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """A parser for one of the given words."""
 
-    def parse(text: str) -> str:
-        if text not in allowed:
-            raise ValueError(f"one of {', '.join(allowed)}")
+    words: tuple[str, ...]
+
+    def __call__(self, text: str) -> str:
+        """Return the word. Raises ValueError if it is not one of `words`."""
+        if text not in self.words:
+            raise ValueError(f"one of {', '.join(self.words)}")
         return text
 
-    return parse
+
+@dataclass(frozen=True, slots=True)
+class MemberOf[T: StrEnum]:
+    """A parser for one member of an enumeration."""
+
+    kind: type[T]
+
+    def __call__(self, text: str) -> T:
+        """Return the member. Raises ValueError if `kind` has none of this name."""
+        return self.kind(OneOf(tuple(self.kind))(text))
 
 
-def member_of[T: StrEnum](kind: type[T]) -> Callable[[str], T]:
-    """Return a parser for one member of an enumeration."""
-    parse_word = one_of(*kind)
-    return lambda text: kind(parse_word(text))
+@dataclass(frozen=True, slots=True)
+class MembersOf[T: StrEnum]:
+    """A parser for a comma-separated list of distinct members of an enumeration; it keeps their order."""
 
+    kind: type[T]
 
-def members_of[T: StrEnum](kind: type[T]) -> Callable[[str], tuple[T, ...]]:
-    """Return a parser for a comma-separated list of distinct members of an enumeration; it keeps their order."""
-
-    def parse(text: str) -> tuple[T, ...]:
+    def __call__(self, text: str) -> tuple[T, ...]:
+        """Return the members. Raises ValueError for an unknown word, and for one that occurs twice."""
         words = tuple(word.strip() for word in text.split(","))
-        if not set(words) <= set(kind) or len(set(words)) < len(words):
-            raise ValueError(f"a comma-separated list of {', '.join(kind)}, each at most once")
-        return tuple(kind(word) for word in words)
-
-    return parse
+        if not set(words) <= set(self.kind) or len(set(words)) < len(words):
+            raise ValueError(f"a comma-separated list of {', '.join(self.kind)}, each at most once")
+        return tuple(self.kind(word) for word in words)
 
 
-def number(low: float, high: float, *, above: bool = False, below: bool = False) -> Callable[[str], float]:
-    """Return a parser for a number from `low` to `high`; `above` excludes `low` itself, and `below` excludes `high`."""
-    allowed = f"a number {'above' if above else 'from'} {low:g} {'and below' if below else 'to'} {high:g}"
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A parser for a number from `low` to `high`; `above` excludes `low` itself, and `below` excludes `high`."""
 
-    def parse(text: str) -> float:
+    low: float
+    high: float
+    above: bool = False
+    below: bool = False
+
+    def __call__(self, text: str) -> float:
+        """Return the number. Raises ValueError if the text is not a number, or is out of bounds."""
         value = float(text) if DECIMAL.fullmatch(text) else math.nan
-        inside = low <= value <= high and not (above and value == low) and not (below and value == high)
-        if not math.isfinite(value) or not inside:
-            raise ValueError(allowed)
+        is_inside = self.low <= value <= self.high
+        is_left_out = (self.above and value == self.low) or (self.below and value == self.high)
+        if not math.isfinite(value) or not is_inside or is_left_out:
+            begin, end = "above" if self.above else "from", "and below" if self.below else "to"
+            raise ValueError(f"a number {begin} {self.low:g} {end} {self.high:g}")
         return value
 
-    return parse
 
+@dataclass(frozen=True, slots=True)
+class Integer:
+    """A parser for a whole number from `low` to `high`."""
 
-def integer(low: int, high: int) -> Callable[[str], int]:
-    """Return a parser for a whole number from `low` to `high`."""
+    low: int
+    high: int
 
-    def parse(text: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
-            raise ValueError(f"a whole number from {low} to {high}")
+    def __call__(self, text: str) -> int:
+        """Return the number. Raises ValueError if the text is not a whole number, or is out of bounds."""
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not self.low <= int(text) <= self.high:
+            raise ValueError(f"a whole number from {self.low} to {self.high}")
         return int(text)
-
-    return parse
 
 
 def matching(pattern: str, allowed: str) -> Callable[[str], str]:
@@ -137,7 +155,7 @@ def path(text: str) -> str:
 
 def signal(text: str) -> str:
     """Return the name of a registered rule."""
-    return one_of(*loader.names())(text)
+    return OneOf(loader.names())(text)
 
 
 def universe(text: str) -> tuple[str, ...]:
@@ -201,45 +219,45 @@ class Settings:
         "name: part of order ids and of the journal's path",
     )
     broker: BrokerName = setting(
-        BrokerName.EMBEDDED, member_of(BrokerName), "a paper account in a local file, or Alpaca"
+        BrokerName.EMBEDDED, MemberOf(BrokerName), "a paper account in a local file, or Alpaca"
     )
-    mode: Mode = setting(Mode.PAPER, member_of(Mode), "dry-run decides and places nothing")
+    mode: Mode = setting(Mode.PAPER, MemberOf(Mode), "dry-run decides and places nothing")
     daily_at: str = setting(
         "", time_of_day, "New York time of the only run of a day; a scheduled event at another hour is NOT_DUE"
     )
     price_sources: tuple[PriceSourceName, ...] = setting(
         (PriceSourceName.FILE,),
-        members_of(PriceSourceName),
+        MembersOf(PriceSourceName),
         "queried in this order, each for what the previous ones lack",
     )
     price_file: str = setting(
         str(SAMPLE_PRICES), path, "CSV (may be .gz): timestamp, then a column of closes per symbol"
     )
     universe: tuple[str, ...] = setting(("sp500",), universe, "sp500, or a comma-separated list of symbols")
-    universe_size: int = setting(20, integer(1, 1_000), "how many of the best performers to look at")
-    universe_lookback_bars: int = setting(60, integer(1, 2_000), "bars over which performance is measured")
-    bar_interval: str = setting("1d", one_of(*BAR_LENGTH), "length of a bar")
-    history_bars: int = setting(250, integer(30, 5_000), "bars that a trend line is fitted to")
+    universe_size: int = setting(20, Integer(1, 1_000), "how many of the best performers to look at")
+    universe_lookback_bars: int = setting(60, Integer(1, 2_000), "bars over which performance is measured")
+    bar_interval: str = setting("1d", OneOf(tuple(BAR_LENGTH)), "length of a bar")
+    history_bars: int = setting(250, Integer(30, 5_000), "bars that a trend line is fitted to")
     engine: Engine = setting(
-        Engine.PROPHET, member_of(Engine), "what fits the trend lines: Prophet's package, or its model solved at once"
+        Engine.PROPHET, MemberOf(Engine), "what fits the trend lines: Prophet's package, or its model solved at once"
     )
     signal: str = setting(loader.DEFAULT, signal, "the rule that turns forecasts into insights")
-    signal_threshold_fraction: float = setting(0.01, number(0, 1, below=True), "dead band around the trend line")
-    horizon_bars: int = setting(1, integer(1, 250), "bars that a rule with a forecast interval looks ahead")
-    cash_buffer_fraction: float = setting(0.05, number(0, 1, below=True), "share of the equity never spent")
-    max_position_fraction: float = setting(0.10, number(0, 1, above=True), "largest share of the equity in one symbol")
-    max_order_usd: float = setting(25_000.0, number(0, 1e9, above=True), "largest buy")
-    max_orders_per_run: int = setting(20, integer(1, 500), "orders in one run, sales included")
-    stop_loss_fraction: float = setting(0.03, number(0, 1, below=True), "stop below the price of a buy; 0: no bracket")
-    take_profit_fraction: float = setting(0.40, number(0, 10), "limit above the price of a buy; 0: no bracket")
+    signal_threshold_fraction: float = setting(0.01, Number(0, 1, below=True), "dead band around the trend line")
+    horizon_bars: int = setting(1, Integer(1, 250), "bars that a rule with a forecast interval looks ahead")
+    cash_buffer_fraction: float = setting(0.05, Number(0, 1, below=True), "share of the equity never spent")
+    max_position_fraction: float = setting(0.10, Number(0, 1, above=True), "largest share of the equity in one symbol")
+    max_order_usd: float = setting(25_000.0, Number(0, 1e9, above=True), "largest buy")
+    max_orders_per_run: int = setting(20, Integer(1, 500), "orders in one run, sales included")
+    stop_loss_fraction: float = setting(0.03, Number(0, 1, below=True), "stop below the price of a buy; 0: no bracket")
+    take_profit_fraction: float = setting(0.40, Number(0, 10), "limit above the price of a buy; 0: no bracket")
     max_daily_loss_fraction: float = setting(
-        0.03, number(0, 1, above=True), "no new buys once equity is this far below yesterday's close"
+        0.03, Number(0, 1, above=True), "no new buys once equity is this far below yesterday's close"
     )
-    max_price_age_s: float = setting(float(MAX_PRICE_AGE_S["1d"]), number(1, 1e9), "older prices are STALE_PRICE")
+    max_price_age_s: float = setting(float(MAX_PRICE_AGE_S["1d"]), Number(1, 1e9), "older prices are STALE_PRICE")
     halt_parameter: str = setting("", halt_parameter, "SSM parameter read before each order; other than false: HALTED")
     journal: str = setting("folder:out/journal", journal, "folder:PATH or s3://bucket/prefix")
     account_file: str = setting("out/account.json", path, "where the embedded broker keeps its account")
-    starting_cash_usd: float = setting(100_000.0, number(0, 1e12, above=True), "cash of a new embedded account")
+    starting_cash_usd: float = setting(100_000.0, Number(0, 1e12, above=True), "cash of a new embedded account")
     alpacauser: str = setting("", str, "Alpaca key id", secret=True)
     alpacapw: str = setting("", str, "Alpaca secret key", secret=True)
     apca_api_base_url: str = setting(PAPER_URL, base_url, "Alpaca's trading API; by MODE")

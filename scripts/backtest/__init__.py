@@ -2,5 +2,5 @@
 
 import warnings
 
-# Backtrader's docstrings are older than Python's rules for backslashes; its first import would say so on the terminal.
+# Backtrader's docstrings contain invalid escape sequences; its first import would print a warning about them.
 warnings.filterwarnings("ignore", category=SyntaxWarning, module=r".*backtrader.*")

@@ -1,7 +1,7 @@
-"""`make backtest`: the bot over the bars of the past, in Backtrader, shown as a table and as a page.
+"""`make backtest`: run the bot on past bars in Backtrader, and show the result as a table and a page.
 
-All settings are environment variables, as for `make run`; START, END, CASH, COMMISSION, SLIPPAGE, REFIT_EVERY and OUT
-beside them.
+All settings are environment variables, as for `make run`, and so are START, END, CASH, COMMISSION, SLIPPAGE,
+REFIT_EVERY and OUT.
 """
 
 import os
@@ -16,9 +16,9 @@ from trader.progress import Progress
 
 
 def main() -> None:
-    """Load the prices, run, write the page and the figures, show the table."""
+    """Load the prices, run, write the page and the figures, and show the table."""
     arguments = console.parser("make backtest", __doc__).parse_args()
-    with console.plain_errors("interrupted before the first bar was done; there is nothing to report"):
+    with console.plain_errors("interrupted before the first bar was complete; there is nothing to report"):
         chosen = options.from_env(os.environ)
         with console.progress() as progress:
             result = run(chosen, progress)
@@ -33,11 +33,11 @@ def main() -> None:
 
 
 def run(chosen: Options, progress: Progress) -> Result:
-    """The backtest and its calibration, on all cores. Raises BacktestError if it was interrupted at the first bar."""
+    """Run the backtest and its calibration on all cores. Raises KeyboardInterrupt if interrupted at the first bar."""
     with pool(chosen.settings.engine) as executor:
         try:
-            executor.submit(os.getpid)  # the workers begin, and meanwhile
-            from scripts.backtest import report, statistics  # noqa: F401 is imported: a second that they need not spend
+            executor.submit(os.getpid)  # starts the workers, which takes a second
+            from scripts.backtest import report, statistics  # noqa: F401 imported meanwhile, for main
 
             panel = prices.load(chosen, progress)
             result = backtest(panel, chosen, executor=executor, progress=progress)

@@ -1,4 +1,4 @@
-"""Accuracy of the forecasts: how often the price ended inside their interval, their error beside a naive one's."""
+"""Accuracy of the forecasts: how often the price ended inside the interval, and the error against a naive forecast."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,14 +9,14 @@ from scripts.backtest.model import Result, Scored
 from trader.alpha import loader
 
 NOMINAL_FRACTION = 0.80
-"""How many actual prices an interval from the 10th to the 90th percentile is to hold."""
+"""The fraction of actual prices that should lie in an interval from the 10th to the 90th percentile."""
 
 INTERRUPTED = "the backtest was interrupted before its forecasts were scored"
 TOO_SHORT = "the span ends before the horizon of the first forecast"
 
 
 def calibration(result: Result) -> dict[str, Any]:
-    """Return the scores overall and by symbol, JSON-safe; `overall` is None, with a `reason`, if there are none.
+    """Return the accuracy overall and by symbol, JSON-safe; `overall` is None, with a `reason`, if nothing was scored.
 
     `is_sampled` says that the forecasts were made for the scores alone, because the rule itself does not look ahead.
     """
@@ -38,10 +38,10 @@ def calibration(result: Result) -> dict[str, Any]:
 
 
 def _scores(scored: Sequence[Scored]) -> dict[str, float | None]:
-    """Errors are fractions of the price at the time of the forecast, so that symbols can be put together.
+    """Measure errors as fractions of the price at the time of the forecast, so that symbols can be combined.
 
-    `bias_fraction` is positive if the forecasts were too high. `error_ratio` is the forecasts' mean absolute error over
-    that of the naive forecast, which is the last price: above 1, Prophet was the worse of the two.
+    `bias_fraction` is positive if the forecasts were too high. `error_ratio` is the forecasts' mean absolute error
+    divided by that of the naive forecast, the last price: above 1, Prophet was worse.
     """
     price, yhat, lower, upper, actual = np.array(
         [[each.price_usd, each.yhat_usd, each.lower_usd, each.upper_usd, each.actual_usd] for each in scored]

@@ -1,11 +1,11 @@
-"""Backtrader's broker behind the bot's Broker Protocol, and what it does differently from Backtrader's own.
+"""Backtrader's broker behind the bot's Broker Protocol, with these differences from Backtrader's own broker.
 
-- The legs of a bracket protect a position from the bar of its entry on, not from the next: a stop loss that the price
-  passes on the day of the buy is hit on that day. Of stop and limit within one bar, the stop is taken to come first.
-- A limit is filled at its own price or a better opening, without slippage. Of closes alone the opening is not known,
-  so it is its own price.
-- Money moves in whole cents, as at every broker.
-- A market order that finds no bar to be filled at, as in a gap, is cancelled.
+- The legs of a bracket protect a position from the bar of its entry on, not from the next one: a stop loss that the
+  price passes on the day of the buy is hit on that day. If stop and limit fall within one bar, the stop comes first.
+- A limit is filled at its own price or at a better opening, without slippage. With closes only, the opening is unknown,
+  so the limit is filled at its own price.
+- Cash changes in whole cents, as at every broker.
+- A market order without a bar to fill it, as in a gap, is cancelled.
 """
 
 import math
@@ -32,11 +32,11 @@ STATUS = {
     bt.Order.Margin: OrderStatus.REJECTED,
     bt.Order.Rejected: OrderStatus.REJECTED,
 }
-"""Backtrader's states in the words of brokers."""
+"""Backtrader's order states, as brokers name them."""
 
 
 class Cents(bt.CommInfoBase):  # type: ignore[misc] # Backtrader ships no types
-    """A share of each order's value, and what rounding the value to cents adds to it."""
+    """Commission: a fraction of each order's value, plus the rounding of the value to cents."""
 
     params = (("stocklike", True), ("commtype", bt.CommInfoBase.COMM_PERC), ("percabs", True))
 
@@ -47,27 +47,27 @@ class Cents(bt.CommInfoBase):  # type: ignore[misc] # Backtrader ships no types
 
 
 def commission_usd(quantity: float, price_usd: float, fraction: float) -> float:
-    """The commission of an order, rounded up to a cent."""
+    """Return the commission of an order, rounded up to a cent."""
     return math.ceil(round(abs(quantity) * price_usd * fraction * 100, 6)) / 100
 
 
 class Exchange(bt.brokers.BackBroker):  # type: ignore[misc] # Backtrader ships no types
-    """Backtrader's broker with this module's differences; `has_ohlc` says whether openings are known."""
+    """Backtrader's broker with the differences listed above; `has_ohlc` says whether openings are known."""
 
     params = (("has_ohlc", True),)
 
     @classmethod
     def of(cls, options: Options, *, has_ohlc: bool) -> "Exchange":
-        """A broker with the options' cash and costs."""
+        """Return a broker with the options' cash and costs."""
         broker = cls(
             has_ohlc=has_ohlc,
             cash=options.cash_usd,
             coc=options.fills_at_close,
-            checksubmit=False,  # it counts a bracket's legs as income; cash is checked when an order is filled
+            checksubmit=False,  # this check counts a bracket's legs as income; cash is checked at the fill
             slip_perc=options.slippage_fraction,
             slip_open=True,
             slip_match=True,
-            slip_out=True,  # else a bar of one price, as of closes alone, would have none
+            slip_out=True,  # otherwise a bar of one price, as with closes only, would have no slippage
         )
         broker.addcommissioninfo(Cents(commission=options.commission_fraction))
         return broker
@@ -81,42 +81,42 @@ class Exchange(bt.brokers.BackBroker):  # type: ignore[misc] # Backtrader ships 
         if phigh < plimit:  # only sales have limits
             return
         entered_now = order.parent is not None and order.parent.executed.dt == order.data.datetime[0]
-        is_known = self.p.has_ohlc or entered_now  # of closes alone a bar has one price, and it was bought at it
+        is_known = self.p.has_ohlc or entered_now  # with closes only, the entry bar has one price: the buy's
         self._execute(order, ago=0, price=max(popen, plimit) if is_known else plimit)
 
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """An order of the bot and the one that Backtrader made of it."""
+    """An order of the bot and Backtrader's own for it."""
 
     order: Order
     own: Any  # Backtrader's order
 
 
 class BacktraderBroker:
-    """The bot's Broker over Backtrader's: an order is filled at the next bar, or with COC at the close just seen."""
+    """The bot's Broker on Backtrader's: an order is filled at the next bar, or with COC at the present close."""
 
     def __init__(self, strategy: Any, options: Options) -> None:  # noqa: ANN401 a bt.Strategy
-        """`strategy` places the orders; its data feeds bear the symbols' names."""
+        """Place orders through `strategy`, whose data feeds are named after their symbols."""
         self._strategy = strategy
         self._options = options
         self._feeds = {feed._name: feed for feed in strategy.datas}
         self._sent: dict[str, _Sent] = {}
-        self._held: dict[str, float] = {}  # in the order of the last change, as the embedded broker has them
+        self._held: dict[str, float] = {}  # in the order of the last change, as in the embedded broker
         self._now: datetime | None = None
         self._last_equity_usd = options.cash_usd
         self.fills: list[Fill] = []
         self.refusals: list[Refusal] = []
 
-    # --- what the strategy tells it ----------------------------------------------------------------------------
+    # --- called by the strategy --------------------------------------------------------------------------------
 
     def at(self, now: datetime, last_equity_usd: float) -> None:
-        """It is now this moment; the last session closed with this equity."""
+        """Set the current time, and the equity at the last session's close."""
         self._now = now
         self._last_equity_usd = last_equity_usd
 
     def heard(self, own: Any, time: datetime) -> None:  # noqa: ANN401 Backtrader's order
-        """Backtrader says what became of an order; `time` is the bar's start."""
+        """Record Backtrader's news of an order; `time` is the bar's start."""
         name, kind = own.info["client_order_id"], own.info["kind"]
         order = self._sent[name].order
         client_order_id = name if kind == MARKET else f"{name}-{kind}"
@@ -140,41 +140,41 @@ class BacktraderBroker:
             if size := self._strategy.broker.getposition(self._feeds[order.symbol]).size:
                 self._held[order.symbol] = size
         elif own.status in {bt.Order.Margin, bt.Order.Rejected} and kind == MARKET:
-            reason = f"{order.side} {order.quantity:g}: not enough cash at the price it would have been filled at"
+            reason = f"{order.side} {order.quantity:g}: not enough cash at its fill price"
             self._refuse(order, time, reason)
 
     def end_of_bar(self, time: datetime) -> None:
-        """Cancel what found no bar to be filled at: market orders are good for a day, as at Alpaca."""
+        """Cancel market orders that no bar has filled: they are day orders, as at Alpaca."""
         for own in self._strategy.broker.get_orders_open():
             if own.info["kind"] != MARKET:
                 continue
             order = self._sent[own.info["client_order_id"]].order
-            lost = "; the bracket of what is held is gone with it" if order.side is Side.SELL else ""
-            reason = f"{order.side} {order.quantity:g}: it had no bar to be filled at, and is cancelled{lost}"
+            lost = "; the bracket of the position is cancelled too" if order.side is Side.SELL else ""
+            reason = f"{order.side} {order.quantity:g}: cancelled because no bar could fill it{lost}"
             self._strategy.broker.cancel(own)
             self._refuse(order, time, reason)
 
     def cash_usd(self) -> float:
-        """Cash, to the cent."""
+        """Return the cash, rounded to a cent."""
         return float(round(self._strategy.broker.getcash(), 2))
 
     def equity_usd(self) -> float:
-        """Cash and what is held at the last closes."""
+        """Return the cash plus the positions at their last closes."""
         return self.cash_usd() + sum(size * self._close_usd(symbol) for symbol, size in self._held.items())
 
     def held(self) -> dict[str, float]:
-        """Quantity by symbol."""
+        """Return the quantity held of each symbol."""
         return dict(self._held)
 
     # --- the Broker Protocol ------------------------------------------------------------------------------------
 
     def clock(self) -> MarketClock:
-        """The regular sessions of the New York Stock Exchange."""
-        assert self._now is not None, "the strategy says what time it is before anything is asked"
+        """Return the market clock, by the regular sessions of the New York Stock Exchange."""
+        assert self._now is not None, "the strategy calls at() first"
         return MarketClock(is_open=sessions.is_open(self._now), next_open=sessions.next_open(self._now))
 
     def account(self) -> Account:
-        """Cash is all the buying power there is."""
+        """Return the account; its buying power is its cash."""
         cash_usd = self.cash_usd()
         return Account(
             equity_usd=self.equity_usd(),
@@ -184,7 +184,7 @@ class BacktraderBroker:
         )
 
     def positions(self) -> Mapping[str, Position]:
-        """Every holding, at the last close."""
+        """Return every position, valued at its last close."""
         return {
             symbol: Position(
                 symbol=symbol,
@@ -196,7 +196,7 @@ class BacktraderBroker:
         }
 
     def open_orders(self) -> tuple[OpenOrder, ...]:
-        """Orders that wait for their bar, and the legs of the brackets around what is held."""
+        """Return the orders that wait for their bar, and the legs of the brackets of positions."""
         return tuple(
             OpenOrder(
                 order_id=own.info["order_id"],
@@ -207,22 +207,22 @@ class BacktraderBroker:
                 is_leg=own.info["kind"] != MARKET,
             )
             for own in self._strategy.broker.get_orders_open()
-            if own.active()  # legs whose buy is not filled yet are not
+            if own.active()  # legs become active when their buy is filled
         )
 
     def submit(self, order: Order) -> Order:
-        """Hand the order to Backtrader, with its bracket."""
+        """Place the order with Backtrader, including its bracket."""
         if order.client_order_id in self._sent:
             raise OrderRejectedError(f"client order id {order.client_order_id} is taken")
         self._sent[order.client_order_id] = self._place(order)
         return self._describe_order(order.client_order_id)
 
     def find(self, order: Order) -> Order | None:
-        """Look an order up by its client order id."""
+        """Find an order by its client order id."""
         return self._describe_order(order.client_order_id) if order.client_order_id in self._sent else None
 
     def cancel(self, open_order: OpenOrder) -> None:
-        """Cancel an order; of a bracket's legs one cancels the other."""
+        """Cancel an order; cancelling one leg of a bracket cancels the other."""
         for own in self._strategy.broker.get_orders_open():
             if own.info["order_id"] == open_order.order_id:
                 self._strategy.broker.cancel(own)
@@ -234,8 +234,8 @@ class BacktraderBroker:
     def _place(self, order: Order) -> _Sent:
         feed = self._feeds.get(order.symbol)
         if feed is None or not len(feed):
-            raise OrderRejectedError("it has had no bar since the backtest began")
-        number = len(self._sent) + 1  # Backtrader's own goes on from one backtest to the next
+            raise OrderRejectedError("the symbol has had no bar since the backtest began")
+        number = len(self._sent) + 1  # Backtrader's own numbers continue from one backtest to the next
 
         def info(kind: str, decided_price_usd: float | None) -> dict[str, Any]:
             return {

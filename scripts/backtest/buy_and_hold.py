@@ -1,4 +1,4 @@
-"""Doing nothing, for comparison: the whole universe bought once and held, at the costs that the strategy pays."""
+"""Buy-and-hold, for comparison: the whole universe bought once and held, at the strategy's costs."""
 
 from dataclasses import dataclass
 
@@ -13,15 +13,15 @@ from scripts.backtest.model import Options, Result
 class Holding:
     """The universe in equal weight, in fractions of shares, bought at the close of the first bar."""
 
-    symbols: tuple[str, ...]  # those with a price at that bar; the others are left out
+    symbols: tuple[str, ...]  # those with a price at that bar
     equity_usd: NDArray[np.float64]  # at each bar
     commission_usd: float
 
 
 def universe(result: Result) -> Holding | None:
-    """All of the panel that has a price at the first bar; None if nothing has. A delisted symbol keeps its last price.
+    """Buy all symbols with a price at the first bar; return None if there are none.
 
-    Its cash is all spent at the first bar, so it has none left.
+    All cash is spent at the first bar. A delisted symbol keeps its last price.
     """
     closes = _closes(result)
     if not len(closes):
@@ -40,7 +40,7 @@ def universe(result: Result) -> Holding | None:
 
 
 def returns(result: Result) -> dict[str, float | None]:
-    """By symbol: from its first price in the span to its last, costs of the purchase included; None without prices."""
+    """Return each symbol's return from its first to its last price in the span, after costs; None without prices."""
     found: dict[str, float | None] = {}
     for symbol, closes in _closes(result).items():
         prices = closes.dropna()
@@ -50,10 +50,10 @@ def returns(result: Result) -> dict[str, float | None]:
 
 
 def _closes(result: Result) -> pd.DataFrame:
-    """At the bars that were traded."""
+    """Return the closes at the traded bars."""
     return result.panel.close.reindex(pd.DatetimeIndex([bar.time for bar in result.bars], tz="UTC"))
 
 
 def _cost_factor(options: Options) -> float:
-    """What a dollar's worth of shares costs."""
+    """Return the cost of one dollar's worth of shares."""
     return (1 + options.slippage_fraction) * (1 + options.commission_fraction)

@@ -1,8 +1,8 @@
-"""`make compare`: the same days through `make run`'s path and through Backtrader: is every decision the same?
+"""`make compare`: check that `make run` and the backtest make the same decisions on the same days.
 
-On one side lambda_function.run() once a bar, with the embedded broker, a price file and a journal, as `make run` does
-it; on the other the backtest without costs, on closes alone, its orders filled at the close that they were decided on,
-as the embedded broker fills them.
+One side runs lambda_function.run() at each bar, with the embedded broker, a price file and a journal, as `make run`
+does. The other side is the backtest without costs, on closes only, with orders filled at the close that was used for
+the decision, as in the embedded broker.
 """
 
 import json
@@ -34,12 +34,12 @@ from trader.progress import Progress, no_progress
 from trader.wiring import open_journal
 
 BARS = 60
-"""Compared unless START says otherwise."""
+"""The number of bars compared if START is not set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Day:
-    """One bar: how the run ended on both sides, what there was to compare, and everything that differs."""
+    """The comparison of one bar: how the run ended on both sides, what was compared, and all differences."""
 
     slot: datetime
     run: str
@@ -50,9 +50,9 @@ class Day:
 
 
 def main() -> None:
-    """Both ways, side by side; the exit code is 0 only if there were decisions and every one is the same."""
+    """Compare both sides; exit with 0 only if there were decisions and all are the same."""
     arguments = console.parser("make compare", __doc__).parse_args()
-    with console.plain_errors("interrupted; nothing is proved"):
+    with console.plain_errors("interrupted; there is no result"):
         chosen = options.from_env(os.environ)
         with console.progress() as progress:
             panel = prices.load(chosen, progress)
@@ -65,12 +65,12 @@ def main() -> None:
 
 
 def is_same(days: Sequence[Day]) -> bool:
-    """Whether something was compared, and nothing differs."""
+    """Check that something was compared and nothing differs."""
     return any(each.insights for each in days) and not any(each.differences for each in days)
 
 
 def answer(days: Sequence[Day]) -> dict[str, Any]:
-    """The result in JSON's types."""
+    """Return the result in JSON's types."""
     return {
         "days": len(days),
         "insights": sum(each.insights for each in days),
@@ -81,7 +81,7 @@ def answer(days: Sequence[Day]) -> dict[str, Any]:
 
 
 def compare(panel: Panel, chosen: Options, progress: Progress = no_progress) -> list[Day]:
-    """Both ways over the span of the options; costs and refits are left out, for a run knows none."""
+    """Compare both sides over the options' span; costs and refits are left out, because a run has none."""
     close = panel.close
     panel = replace(panel, open=close, high=close, low=close, has_ohlc=False)
     same = replace(chosen, fills_at_close=True, commission_fraction=0.0, slippage_fraction=0.0, refit_every_bars=1)
@@ -97,7 +97,7 @@ def compare(panel: Panel, chosen: Options, progress: Progress = no_progress) -> 
 def runs(
     panel: Panel, chosen: Options, bars: Sequence[Bar], folder: Path, progress: Progress
 ) -> Iterator[Mapping[str, Any]]:
-    """The journal's record of one run a bar, made as `make run AT=...` makes it."""
+    """Run the bot at each bar, as `make run AT=...` does, and yield the journal's records."""
     env = environment(panel, chosen, folder)
     journal = open_journal(env["JOURNAL"], env["STRATEGY"])
     logs.configure(logging.NullHandler())
@@ -108,7 +108,7 @@ def runs(
 
 
 def environment(panel: Panel, chosen: Options, folder: Path) -> dict[str, str]:
-    """The settings as variables, with the prices in a file, and account and journal in `folder`."""
+    """Return the settings as variables, with the prices, account and journal as files in `folder`."""
     closes = panel.close.copy()
     if chosen.settings.bar_interval == "1d":
         closes.index = pd.Index([each.astimezone(NEW_YORK).date().isoformat() for each in closes.index])
@@ -129,7 +129,7 @@ def environment(panel: Panel, chosen: Options, folder: Path) -> dict[str, str]:
 
 
 def _day(bar: Bar, record: Mapping[str, Any]) -> Day:
-    """What the two sides made of a bar: how it ended, the account it began with, and the decision to the last digit."""
+    """Compare one bar: how it ended, the account at its start, and the decision to the last digit."""
     recorded, status = record["decision"], record["report"]["status"]
     decided = encode(bar.decision) if bar.decision else None
     found = []
@@ -151,10 +151,10 @@ def _day(bar: Bar, record: Mapping[str, Any]) -> Day:
 
 
 def _text(decision: Mapping[str, Any]) -> str:
-    """A decision to the last digit.
+    """Return a decision as text, to the last digit.
 
-    Without the corners of the trend lines, which a backtest does not keep, and the words of denials: they name the
-    source of the prices, which is another.
+    It leaves out the corners of the trend lines, which a backtest does not keep, and the details of denials, which name
+    the price source and so differ.
     """
     forecasts = [{**each, "line": []} for each in decision["forecasts"]]
     denials = [{**each, "detail": ""} for each in decision["denials"]]
@@ -162,7 +162,7 @@ def _text(decision: Mapping[str, Any]) -> str:
 
 
 def _account(bar: Bar, observation: Mapping[str, Any]) -> Iterator[replay.Difference]:
-    """What the bar began with, on both sides: cash and equity to a cent, and every position."""
+    """Compare the account at the start of the bar: cash and equity to a cent, and every position."""
     for what, usd in (("cash_usd", bar.cash_usd), ("equity_usd", bar.equity_usd)):
         if abs(recorded := observation["account"][what] - usd) > 0.01:
             yield replay.Difference(what=what, recorded=f"{usd + recorded:,.2f}", replayed=f"{usd:,.2f}")
@@ -172,17 +172,17 @@ def _account(bar: Bar, observation: Mapping[str, Any]) -> Iterator[replay.Differ
 
 
 def show(days: Sequence[Day]) -> None:
-    """The verdict, and what differs."""
+    """Print the verdict and the differences."""
     first, last = (f"{each.slot.astimezone(NEW_YORK):%Y-%m-%d}" for each in (days[0], days[-1]))
     insights, orders = sum(each.insights for each in days), sum(each.orders for each in days)
     counts = f"{len(days)} runs, {first} to {last}, with {insights:,} insights and {orders:,} orders"
     differing = [each for each in days if each.differences]
     if is_same(days):
-        text = f"The same: {counts}. Every decision of the backtest is the one that make run made, to the last digit."
+        text = f"The same: {counts}. Every decision of the backtest equals make run's, to the last digit."
         console.OUT.print(text, style="green")
         return
     if not differing:
-        text = f"Nothing was compared: {counts}. Each run ended as {days[0].run}; choose a span with prices of use."
+        text = f"Nothing was compared: {counts}. Each run ended as {days[0].run}; choose a span with usable prices."
         console.OUT.print(text, style="bold red")
         return
     console.OUT.print(f"NOT the same: {counts}; {len(differing)} runs differ.", style="bold red")

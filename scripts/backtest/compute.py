@@ -1,7 +1,7 @@
-"""What is computed for a backtest in other processes: the forecasts of some symbols for some bars.
+"""The forecasts of a backtest for some symbols and bars, computed in other processes.
 
-A forecast depends on a symbol's closes up to its bar and on a few settings (Key), not on the account. So tasks can be
-done side by side and in any order, and runs that differ in other settings can share them.
+A forecast depends on a symbol's closes up to its bar and on a few settings (Key), not on the account. So tasks can run
+in parallel and in any order, and backtests that differ in other settings can share them.
 """
 
 import warnings
@@ -24,43 +24,43 @@ from trader.forecasting.prophet import ProphetForecaster, deny_failed_fit, deny_
 from trader.model import Closes, Denial, Engine, Forecast
 
 type Table = dict[tuple[str, datetime], Forecast | Denial]
-"""By symbol and start of the bar. The corners of the lines are left out: a backtest decides on their ends."""
+"""Forecasts by symbol and start of the bar. Trend lines lack their corners: decisions use only their ends."""
 
 CHAIN_BARS = 2
-"""So many fits of a symbol follow each other, each begun with the path of the one before: a fifth less work.
+"""The number of successive fits of a symbol that each start with the path of the previous one: a fifth less work.
 
-In longer chains fewer are fitted at once, and that costs more than the paths save.
+Longer chains would fit fewer bars at once, which costs more than the paths save.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """The settings that forecasts depend on, beside the prices. Two backtests with the same key share them all."""
+    """The settings that forecasts depend on. Two backtests with the same key and prices share all forecasts."""
 
     engine: Engine
     spec: ForecastSpec
     history_bars: int
-    asked_bars: int  # of the calendar, gaps included, as the bot asks its price source
+    asked_bars: int  # bars of the calendar, gaps included, that the bot requests from its price source
     refit_every_bars: int
 
     def prophet(self) -> ProphetForecaster:
-        """The bot's own, for one symbol after another."""
+        """Return the bot's own Prophet forecaster, for one symbol at a time."""
         return ProphetForecaster(self.spec, workers=1)
 
     def map(self) -> MapForecaster:
-        """The bot's own, for all at once."""
+        """Return the bot's own map forecaster, for all symbols at once."""
         return MapForecaster(self.spec)
 
 
 type Bars = tuple[tuple[int, int], ...]
-"""Pairs of positions in a task's closes: of the bar a forecast is for, and of the one its model is fitted at."""
+"""Pairs of positions in a task's closes: the bar that a forecast is for, and the bar at which its model is fitted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Forecasts of some symbols for some bars.
+    """A request for forecasts of some symbols at some bars.
 
-    `closes` lie on the calendar, a column for each symbol, NaN in the gaps, and end with the last of the bars.
+    `closes` has a row for each bar of the calendar up to the last of `bars`, a column for each symbol, NaN in gaps.
     """
 
     key: Key
@@ -68,20 +68,20 @@ class Task:
     bars: Mapping[str, Bars]
 
     def only(self, symbols: frozenset[str]) -> "Task":
-        """The same for some of its symbols."""
+        """Return the task restricted to some of its symbols."""
         kept = [symbol for symbol in self.bars if symbol in symbols]
         return replace(self, closes=self.closes[kept], bars={symbol: self.bars[symbol] for symbol in kept})
 
     def window(self, symbol: str, bar: int) -> Closes:
-        """The closes that the bot would fit the trend line of a symbol to at a bar."""
+        """Return the closes to which the bot would fit a symbol's trend line at a bar."""
         closes = self.closes[symbol].iloc[max(0, bar + 1 - self.key.asked_bars) : bar + 1].dropna()
         return closes.iloc[-self.key.history_bars :]
 
 
 def compute(task: Task) -> Table:
-    """The forecasts of one task; each sees the closes up to its own bar, and its model those up to the fit.
+    """Compute the forecasts of a task; each uses the closes up to its bar, and its model those up to the fit.
 
-    Raises BacktestError if the machine fails: a symbol without a forecast would change what is decided.
+    Raises BacktestError if the machine fails, because a missing forecast would change the decisions.
     """
     if task.key.engine is Engine.PROPHET:
         return {at: outcome for symbol, bars in task.bars.items() for at, outcome in _by_prophet(task, symbol, bars)}
@@ -89,15 +89,15 @@ def compute(task: Task) -> Table:
         return _Rolling(task).table()
     except MemoryError as error:
         raise BacktestError(
-            "the memory does not reach for the forecasts; take fewer symbols, or a smaller HISTORY_BARS"
+            "there is not enough memory for the forecasts; use fewer symbols or a smaller HISTORY_BARS"
         ) from error
 
 
 def _by_prophet(task: Task, symbol: str, bars: Bars) -> Iterator[tuple[tuple[str, datetime], Forecast | Denial]]:
-    """The forecasts of one symbol, a model of Prophet's after another."""
+    """Yield the forecasts of one symbol, made with one Prophet model after another."""
     forecaster = task.key.prophet()
     model, fitted_at = None, -1
-    with warnings.catch_warnings(record=True):  # Prophet's own use of pandas
+    with warnings.catch_warnings(record=True):  # from Prophet's use of pandas
         warnings.simplefilter("ignore")
         for bar, fit_bar in bars:
             window, fitting = (task.window(symbol, each) for each in (bar, fit_bar))
@@ -107,21 +107,21 @@ def _by_prophet(task: Task, symbol: str, bars: Bars) -> Iterator[tuple[tuple[str
                     if model is None or fit_bar != fitted_at:
                         model, fitted_at = forecaster.fit(fitting), fit_bar
                     outcome = replace(forecaster.predict(symbol, window, model), line=())
-                except (OSError, MemoryError) as error:  # the machine's fault: nothing to decide on, or to keep
+                except (OSError, MemoryError) as error:  # the machine failed: no basis for a denial or a decision
                     raise BacktestError(
                         f"the forecast of {symbol} could not be made: {type(error).__name__}: {error}; "
-                        "see to the memory and the temporary folder of the computer that it was made on, and repeat"
+                        "check the memory and the temporary folder of this computer, and run it again"
                     ) from error
-                except Exception as error:  # as in the bot's own forecaster: it is this symbol's alone
+                except Exception as error:  # as in the bot's own forecaster, it concerns this symbol alone
                     outcome = deny_failed_fit(symbol, error)
             yield (symbol, window.index[-1].to_pydatetime()), outcome
 
 
 class _Rolling:
-    """The map engine over the bars of a task: many chains of bars side by side, all symbols of each bar at once.
+    """The map engine on the bars of a task: many chains of bars in parallel, all symbols of each bar at once.
 
-    A step fits the next bar of every chain, begun with the paths of the step before; that saves time and changes
-    nothing in what comes of it.
+    A step fits the next bar of every chain, starting with the paths of the previous step; that saves time and does not
+    change the results.
     """
 
     def __init__(self, task: Task) -> None:
@@ -137,7 +137,7 @@ class _Rolling:
         return local_ns(pd.DatetimeIndex(self._task.closes.index))
 
     def table(self) -> Table:
-        """All forecasts of the task."""
+        """Compute all forecasts of the task."""
         asked: dict[int, list[str]] = {}
         for symbol, bars in self._task.bars.items():
             for fit_bar in dict.fromkeys(fit_bar for _, fit_bar in bars):
@@ -156,7 +156,7 @@ class _Rolling:
         }
 
     def _fit(self, asked: list[tuple[int, list[str]]], paths: Mapping[Shape, Path]) -> Mapping[Shape, Path]:
-        """One fit for each of the symbols at each of the bars."""
+        """Fit each of the symbols at each of the bars."""
         batches, owners = [], []
         for bar, symbols in asked:
             alike: dict[bytes, tuple[Integers, list[str]]] = {}
@@ -180,7 +180,7 @@ class _Rolling:
         return fits.paths
 
     def _rows(self, symbol: str, bar: int) -> Integers:
-        """As Task.window: the positions of its closes."""
+        """Return the positions of the closes of Task.window."""
         begin = max(0, bar + 1 - self._task.key.asked_bars)
         (rows,) = np.nonzero(self._is_priced[begin : bar + 1, self._column[symbol]])
         return rows[-self._task.key.history_bars :] + begin
@@ -196,6 +196,6 @@ class _Rolling:
             except ArithmeticError as error:
                 return deny_failed_fit(symbol, error)
             except UndeterminedError:
-                pass  # for Prophet
+                pass  # falls back to Prophet below
         ((_, outcome),) = _by_prophet(self._task, symbol, ((bar, fit_bar),))
         return outcome

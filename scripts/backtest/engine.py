@@ -1,7 +1,7 @@
-"""The backtest: Backtrader moves the clock and fills the orders; at each bar the bot's own pipeline runs.
+"""The backtest: Backtrader moves the clock and fills the orders, and the bot's own pipeline runs at each bar.
 
-universe, forecast, alpha, portfolio, risk and execution are those that run in Lambda. Only the clock, the prices (the
-bars up to the present one) and the broker differ.
+The stages universe, forecast, alpha, portfolio, risk and execution are those that run in Lambda. Only the clock, the
+prices (the bars up to the present one) and the broker differ.
 """
 
 import logging
@@ -30,9 +30,9 @@ from trader.stages import pipeline
 
 
 def slot_of(bar: datetime, bar_interval: str) -> datetime:
-    """When the bot runs on a bar: at the day's last slot, or in the last minute of a shorter bar.
+    """Return the time at which the bot runs on a bar: the day's last slot, or the last minute of a shorter bar.
 
-    The close of the bar stands for the price at that moment, as in a run of the bot on a price file.
+    The bar's close is taken for the price at that time, as in a run of the bot on a price file.
     """
     day = bar.astimezone(NEW_YORK).date()
     if bar_interval == "1d":
@@ -43,10 +43,10 @@ def slot_of(bar: datetime, bar_interval: str) -> datetime:
 
 
 class PanelPrices:
-    """A PriceSource over the panel, as the price file is one: bars of the calendar up to the present one."""
+    """A PriceSource on the panel, equivalent to a price file that ends with the present bar."""
 
     def __init__(self, panel: Panel) -> None:
-        """`panel` may reach further than any moment that is asked about."""
+        """Serve the bars of `panel`, which may extend beyond any requested time."""
         self._close = panel.close
         self._first = {
             symbol: panel.close.index[each].to_pydatetime()
@@ -57,20 +57,20 @@ class PanelPrices:
 
     @property
     def name(self) -> str:
-        """As a denial calls it."""
+        """The source's name in denials."""
         return "prices"
 
     def at(self, bar: datetime) -> None:
-        """The present bar: whatever is asked for, none after it is given."""
+        """Set the present bar: later ones are never returned."""
         self._present = bar
 
     def symbols(self, now: datetime) -> frozenset[str]:
-        """The columns that have had a price by then."""
+        """Return the symbols that have had a price by `now`."""
         until = self._until(now)
         return frozenset(symbol for symbol, first in self._first.items() if first <= until)
 
-    def closes(self, symbols: Sequence[str], count: int, now: datetime, progress: Progress) -> Mapping[str, Closes]:  # noqa: ARG002 progress is told in bars
-        """The last `count` bars of the calendar that began at `now` or before."""
+    def closes(self, symbols: Sequence[str], count: int, now: datetime, progress: Progress) -> Mapping[str, Closes]:  # noqa: ARG002 progress is reported in bars
+        """Return the last `count` bars of the calendar that began at `now` or before."""
         bars = self._close.loc[: self._until(now)].iloc[-count:]
         return {symbol: bars[symbol] for symbol in symbols if symbol in bars.columns}
 
@@ -80,7 +80,7 @@ class PanelPrices:
 
 
 class DayRanking:
-    """The RankingStore of a backtest: the day's ranking, as the journal keeps it; records are the result's."""
+    """The RankingStore of a backtest: it keeps the day's ranking, as the journal does; the Result holds the records."""
 
     def __init__(self) -> None:
         self._day: date | None = None
@@ -96,7 +96,7 @@ class DayRanking:
         """Keep nothing: a backtest is not cut off."""
 
     def ranking(self, basis: Json) -> dict[str, float] | None:
-        """Return the ranking that an earlier bar of the day has made."""
+        """Return the ranking made at an earlier bar of the day; None if there is none."""
         return dict(self._kept[1]) if self._kept and self._kept[0] == basis else None
 
     def save_ranking(self, basis: Json, ranking: Mapping[str, float]) -> None:
@@ -112,11 +112,11 @@ def backtest(
     executor: Executor | None = None,
     progress: Progress = no_progress,
 ) -> Result:
-    """Run the bot on each bar of the span and give all that came of it; the same arguments give the same result.
+    """Run the bot on each bar of the span and return the result; the same arguments give the same result.
 
-    `table` holds forecasts that are known; others are computed in `executor` ahead of their bar, or without one in
-    this process. An interruption (Ctrl-C) gives the result up to the last whole bar. Raises BacktestError
-    if there is no such span.
+    `table` holds known forecasts; others are computed in `executor` ahead of their bar, or in this process if there is
+    no executor. An interruption (Ctrl-C) gives the result up to the last complete bar. Raises BacktestError if there
+    is no bar to trade.
     """
     times = span(panel, options)
     forecaster = TableForecaster(panel, options, times, table=table, executor=executor)
@@ -139,7 +139,7 @@ def backtest(
 
 
 class _Session:
-    """One backtest under way: what the bars have brought so far."""
+    """A backtest in progress, with its results so far."""
 
     def __init__(
         self,
@@ -163,16 +163,16 @@ class _Session:
         self._own_s = 0.0
 
     def begin(self, strategy: Any) -> None:  # noqa: ANN401 a bt.Strategy
-        """Backtrader is ready."""
+        """Create the broker when Backtrader is ready."""
         self._broker = BacktraderBroker(strategy, self._options)
 
     def heard(self, strategy: Any, order: Any) -> None:  # noqa: ANN401 Backtrader's
-        """Something became of an order."""
+        """Pass a change of an order on to the broker."""
         with self._time_part():
             self.broker.heard(order, self._times[strategy.datetime[0]])
 
     def bar(self, strategy: Any) -> None:  # noqa: ANN401 a bt.Strategy
-        """One bar: its fills are done, now the bot runs."""
+        """Run the bot on a bar, after the bar's fills."""
         with self._time_part():
             bar = self._times[strategy.datetime[0]]
             if self._bars and self._bars[-1].time.astimezone(NEW_YORK).date() < bar.astimezone(NEW_YORK).date():
@@ -187,7 +187,7 @@ class _Session:
         return self._broker
 
     def result(self, is_complete: bool, total_s: float) -> Result:
-        """What there is, up to the last whole bar."""
+        """Return the result up to the last complete bar."""
         last = self._bars[-1].time if self._bars else None
         fills, refusals = (self._broker.fills, self._broker.refusals) if self._broker else ([], [])
         return Result(
@@ -219,7 +219,7 @@ class _Session:
             journal=self._ranking,
             read_halt_reason=lambda: "",
             deadline=Deadline.never(),
-            settle_time_s=0.0,  # an order is filled at the next bar, however long one waits
+            settle_time_s=0.0,  # waiting is useless: an order is filled at the next bar
         )
         status: Outcome | Code
         try:
@@ -248,34 +248,34 @@ class _Session:
 
 
 class Driver(bt.Strategy):  # type: ignore[misc] # Backtrader ships no types
-    """What Backtrader calls at each bar; it hands on to the session."""
+    """The strategy that Backtrader calls at each bar; it passes each call on to the session."""
 
     params = (("session", None),)
 
     def start(self) -> None:
-        """Before the first bar."""
+        """Begin the session before the first bar."""
         self.p.session.begin(self)
 
     def notify_order(self, order: Any) -> None:  # noqa: ANN401 Backtrader's order
-        """An order has changed."""
+        """Report a change of an order."""
         self.p.session.heard(self, order)
 
     def prenext(self) -> None:
-        """A bar before every symbol has had its first: those that have are traded all the same."""
+        """Run the bot on a bar that not every symbol has reached yet: the others are traded nonetheless."""
         self.next()
 
     def next(self) -> None:
-        """A bar."""
+        """Run the bot on a bar."""
         self.p.session.bar(self)
 
 
 class Feed(bt.feed.DataBase):  # type: ignore[misc] # Backtrader ships no types
-    """The bars of one symbol: `rows` of (Backtrader's time, open, high, low, close)."""
+    """The data feed of one symbol: `rows` of (Backtrader's time, open, high, low, close)."""
 
     params = (("rows", ()),)
 
     def start(self) -> None:
-        """Before the first bar."""
+        """Begin with the first row."""
         super().start()
         self._coming = iter(self.p.rows)
 
@@ -290,7 +290,7 @@ class Feed(bt.feed.DataBase):  # type: ignore[misc] # Backtrader ships no types
 
 
 def rows(panel: Panel, symbol: str, times: Sequence[datetime]) -> list[tuple[float, ...]]:
-    """The traded bars of a symbol that it has, for its Feed."""
+    """Return the rows of a symbol's Feed: its bars in the traded span."""
     close = panel.close[symbol].loc[times[0] : times[-1]].dropna()
     columns = [getattr(panel, field)[symbol].loc[close.index].to_list() for field in ("open", "high", "low")]
     numbers = [_number(each) for each in close.index]
@@ -298,14 +298,14 @@ def rows(panel: Panel, symbol: str, times: Sequence[datetime]) -> list[tuple[flo
 
 
 def _number(moment: datetime) -> float:
-    """A time as Backtrader has it: days, in UTC."""
+    """Convert a time to Backtrader's number: days, in UTC."""
     number: float = bt.date2num(moment.replace(tzinfo=None))
     return number
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the log of each run: what it says is in the result."""
+    """Silence the log of the runs: the result has the same information."""
     log = logging.getLogger("trader")
     was = log.disabled
     log.disabled = True

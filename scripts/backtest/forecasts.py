@@ -1,4 +1,4 @@
-"""The forecasts of a backtest: made ahead in other processes, block by block, each from the bars up to its own."""
+"""The forecasts of a backtest, computed ahead in other processes, block by block, each from the bars up to its own."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future
@@ -17,17 +17,17 @@ from trader.progress import Progress, no_progress
 from trader.settings import Settings
 
 BLOCK_BARS = {Engine.PROPHET: 10, Engine.MAP: 250}
-"""Bars that are computed at once, by engine: so many that handing them over costs nothing."""
+"""The number of bars computed at once, by engine: large enough to make the cost of passing them on negligible."""
 
 MAX_TOGETHER = 10
-"""So many symbols of a block the map engine fits in one task: with two workers none waits for the first one's."""
+"""At most this many symbols of a block are fitted in one task of the map engine, to keep several workers busy."""
 
 BLOCKS_AHEAD = 3
-"""How many blocks of bars are under way before they are asked for."""
+"""How many blocks of bars are computed before they are requested."""
 
 
 def key(options: Options, spec: ForecastSpec | None = None) -> Key:
-    """Return what the forecasts of a backtest depend on; with a `spec`, forecasts of another kind than the rule's."""
+    """Return what the forecasts depend on; with a `spec`, forecasts of another kind than the rule's."""
     settings = options.settings
     return Key(
         engine=settings.engine,
@@ -39,17 +39,17 @@ def key(options: Options, spec: ForecastSpec | None = None) -> Key:
 
 
 def count_needed_bars(settings: Settings) -> int:
-    """How many bars a run asks its price source for."""
+    """Return how many bars a run requests from its price source."""
     return max(settings.history_bars, settings.universe_lookback_bars + 1)
 
 
 class Blocks:
-    """The traded bars cut into blocks, and the task for each symbol and block."""
+    """The traded bars, divided into blocks, and the task for each symbol and block."""
 
     def __init__(
         self, panel: Panel, options: Options, times: Sequence[datetime], spec: ForecastSpec | None = None
     ) -> None:
-        """`times` are the starts of the traded bars; models are refitted every so many of them, from the first on."""
+        """Divide the traded bars, which start at `times`; models are refitted at the first and every nth after it."""
         self._close = panel.close
         self._key = key(options, spec)
         self._start = int(panel.close.index.searchsorted(times[0])) if times else 0
@@ -63,20 +63,20 @@ class Blocks:
         return -(-self._count // self._size)
 
     def of(self, time: datetime) -> int:
-        """The block that a bar is in."""
+        """Return the block of a bar."""
         return (int(self._close.index.searchsorted(time)) - self._start) // self._size
 
     def likely(self, block: int) -> list[str]:
-        """The symbols that will be among the best performers at some bar of a block; a guess only costs time."""
+        """Return the symbols expected among the best performers at a bar of a block; a wrong guess only costs time."""
         rows = range(self._first(block), self._end(block))
         return [symbol for symbol, number in self._column.items() if self._chosen[rows, number].any()]
 
     def groups(self, symbols: Sequence[str]) -> list[tuple[str, ...]]:
-        """Symbols that are best computed together: for Prophet each by itself."""
+        """Group symbols that are best computed together; for Prophet each is on its own."""
         return list(batched(symbols, 1 if self._key.engine is Engine.PROPHET else MAX_TOGETHER, strict=False))
 
     def task(self, symbols: Sequence[str], block: int, first: datetime | None = None) -> Task:
-        """The work for some symbols in a block, from its bar `first` on, or from the block's beginning."""
+        """Return the task for some symbols in a block, from its bar `first` on, or from the block's first bar."""
         first_row = self._first(block) if first is None else int(self._close.index.searchsorted(first))
         rows = {
             symbol: [row for row in range(first_row, self._end(block)) if self._is_priced[row, self._column[symbol]]]
@@ -85,7 +85,7 @@ class Blocks:
         return self._task({symbol: [(row, self._fit_row(row)) for row in each] for symbol, each in rows.items()})
 
     def sample(self, pairs: Iterable[tuple[datetime, str]]) -> list[Task]:
-        """The work for single bars of symbols, each fitted at its own bar."""
+        """Return the tasks for single bars of symbols, each fitted at its own bar."""
         rows: dict[str, list[tuple[int, int]]] = {}
         for time, symbol in pairs:
             row = int(self._close.index.searchsorted(time))
@@ -115,7 +115,7 @@ class Blocks:
 
 
 def _predict_chosen(panel: Panel, settings: Settings) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
-    """By bar and symbol: whether its return over the look-back is among the best UNIVERSE_SIZE of that bar."""
+    """Return, by bar and symbol, whether the return over the look-back is among the best UNIVERSE_SIZE of that bar."""
     returns = (panel.close / panel.close.ffill().shift(settings.universe_lookback_bars) - 1).to_numpy()
     known = np.where(np.isnan(returns), -np.inf, returns)
     ranks = np.argsort(np.argsort(-known, axis=1, kind="stable"), axis=1, kind="stable")
@@ -124,15 +124,15 @@ def _predict_chosen(panel: Panel, settings: Settings) -> np.ndarray[tuple[int, i
 
 
 def tasks(panel: Panel, options: Options, times: Sequence[datetime]) -> list[Task]:
-    """All forecasts that a backtest over these bars is likely to ask for, in independent pieces."""
+    """Return independent tasks for all forecasts that a backtest over these bars is likely to request."""
     blocks = Blocks(panel, options, times)
     return [blocks.task(some, block) for block in range(len(blocks)) for some in blocks.groups(blocks.likely(block))]
 
 
 class TableForecaster:
-    """A Forecaster that looks forecasts up, and has those that are not there computed.
+    """A Forecaster that looks forecasts up in a table, and has missing ones computed.
 
-    With an executor, blocks are computed there ahead of their time; without one, each is computed when it is asked for.
+    With an executor, blocks are computed there in advance; without one, each forecast is computed when requested.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class TableForecaster:
         table: Mapping[tuple[str, datetime], Forecast | Denial] | None = None,
         executor: Executor | None = None,
     ) -> None:
-        """`times` are the starts of the traded bars, `table` what is known already."""
+        """Forecast for the traded bars, which start at `times`; `table` has the forecasts known already."""
         self._blocks = Blocks(panel, options, times)
         self._table = dict(table or {})
         self._executor = executor
@@ -154,9 +154,9 @@ class TableForecaster:
         self,
         closes: Mapping[str, Closes],
         deadline: Deadline,  # noqa: ARG002 time does not run out in a backtest
-        progress: Progress = no_progress,  # noqa: ARG002 its progress is told in bars
+        progress: Progress = no_progress,  # noqa: ARG002 progress is reported in bars
     ) -> Forecasts:
-        """See Forecaster."""
+        """Return the forecasts for the last bar of each series; see Forecaster."""
         wanted = {symbol: series.index[-1].to_pydatetime() for symbol, series in closes.items()}
         missing = [symbol for symbol, time in wanted.items() if (symbol, time) not in self._table]
         if self._executor is None:
@@ -173,19 +173,19 @@ class TableForecaster:
         outcomes = [self._table[each] for each in wanted.items()]
         for outcome in outcomes:
             if isinstance(outcome, Forecast) and outcome.price_usd != closes[outcome.symbol].to_numpy()[-1]:
-                raise AssertionError(f"the forecast of {outcome.symbol} for {outcome.time} is of other prices")
+                raise AssertionError(f"the forecast of {outcome.symbol} for {outcome.time} was made from other prices")
         return Forecasts(
             forecasts=tuple(each for each in outcomes if isinstance(each, Forecast)),
             denials=tuple(each for each in outcomes if isinstance(each, Denial)),
         )
 
     def close(self) -> None:
-        """Forget what is under way and not needed any more."""
+        """Cancel computations that are no longer needed."""
         for future in self._submitted.values():
             future.cancel()
 
     def _learn(self, computed: Table) -> None:
-        """Add what is new: what was given stays, whatever block it is in."""
+        """Add new forecasts; existing ones are kept."""
         for each, outcome in computed.items():
             self._table.setdefault(each, outcome)
 

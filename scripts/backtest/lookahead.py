@@ -1,8 +1,8 @@
-"""`make lookahead`: check that no decision of a backtest knows anything of later bars.
+"""`make lookahead`: check that no decision of a backtest uses later bars (look-ahead).
 
-The backtest is run once, then again on prices that end with a bar, loaded anew: with every bar of the span in turn, or
-with CUTS=n of them chosen at random (SEED=1). Up to the cut every bar has to come out the same to the bit: forecasts,
-sizes, orders, account. Then leaks are planted on purpose, and the same check has to catch them.
+It runs the backtest once, then again on prices loaded only up to a bar: each bar of the span in turn, or CUTS=n of them
+chosen at random (SEED=1). Up to the cut every bar must be identical to the bit: forecasts, sizes, orders, account. Then
+it plants leaks on purpose, which the same check must catch.
 """
 
 import hashlib
@@ -26,24 +26,24 @@ from scripts.backtest.workers import pool
 from trader.codec import encode
 from trader.model import NEW_YORK
 from trader.progress import Progress, no_progress
-from trader.settings import SettingsError, integer
+from trader.settings import Integer, SettingsError
 
 BARS = 60
-"""Traded unless START says otherwise: a thousand forecasts, each made twice."""
+"""The number of bars traded if START is not set: a thousand forecasts, each made twice."""
 
 BARS_WITH_LEAK = 6
-"""A leak shows at the first cut; there is no need for more."""
+"""The number of bars traded with a planted leak, which shows at the first cut."""
 
 type Loader = Callable[[datetime | None], Panel]
-"""The prices as they would be loaded if a bar were the last; with None, all."""
+"""A function that loads the prices as if the given bar were the last; None loads all."""
 
 type Plant = Callable[[Panel, Options], tuple[Panel, Table]]
-"""The prices that the backtest is run on, and forecasts that it takes as given."""
+"""A function that returns the prices for the backtest, and forecasts that it takes as given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
-    """The prices ended with the bar `at`; `differs` is the first of the `bars` up to it that came out otherwise."""
+    """A run on prices that end with the bar `at`; `differs` is the first of its `bars` that differs."""
 
     at: datetime
     bars: int
@@ -52,7 +52,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """What was run, with its cuts."""
+    """The result of a check: what was run, and its cuts."""
 
     what: str
     cuts: tuple[Cut, ...]
@@ -60,14 +60,14 @@ class Check:
 
     @property
     def is_passed(self) -> bool:
-        """Honest and the same everywhere, or leaky and caught."""
+        """Whether an honest backtest was the same everywhere, or a leaky one was caught."""
         return any(cut.differs for cut in self.cuts) == self.is_leaky
 
 
 def main() -> None:
-    """Check the backtest, then the check itself; the exit code is 0 only if both come out as they should."""
+    """Check the backtest, then the check itself; exit with 0 only if both pass."""
     arguments = console.parser("make lookahead", __doc__).parse_args()
-    with console.plain_errors("interrupted; nothing is proved"):
+    with console.plain_errors("interrupted; there is no result"):
         cuts, seed = numbers(os.environ)
         chosen = options.from_env(os.environ)
         with console.progress() as progress, pool(chosen.settings.engine) as executor:
@@ -91,22 +91,15 @@ def main() -> None:
 
 
 def numbers(env: Mapping[str, str]) -> tuple[int | None, int]:
-    """How many cuts, None for one at every bar, and the seed of their choice. Raises SettingsError."""
-    problems: list[str] = []
-    values: dict[str, int] = {"SEED": 1}
-    for name, parse in (("CUTS", integer(1, 10_000)), ("SEED", integer(0, 999_999_999))):
-        if text := env.get(name, "").strip():
-            try:
-                values[name] = parse(text)
-            except ValueError as error:
-                problems.append(f"{name}={text!r}: must be {error}")
+    """Read the number of cuts, None for one at every bar, and the seed of their choice. Raises SettingsError."""
+    values, problems = options.read(env, {"CUTS": Integer(1, 10_000), "SEED": Integer(0, 999_999_999)})
     if problems:
         raise SettingsError(problems)
-    return values.get("CUTS"), values["SEED"]
+    return values.get("CUTS"), values.get("SEED", 1)
 
 
 def starting(panel: Panel, chosen: Options, bars: int) -> Options:
-    """The options with a START that leaves so many bars, or all there are if they are fewer."""
+    """Return the options with a START that leaves this many bars, or all bars if there are fewer."""
     return replace(chosen, start=prices.span(panel, chosen)[-bars:][0].astimezone(NEW_YORK).date())
 
 
@@ -128,8 +121,8 @@ def check(
     times = prices.span(panel, chosen)
     count = len(times) - 1 if cuts is None else cuts
     if not 0 < count < len(times):
-        raise BacktestError(f"{len(times)} bars are too few for {count} cuts: choose an earlier START, or fewer CUTS")
-    chosen_times = sorted(random.Random(seed).sample(times[:-1], count))  # noqa: S311 a choice, no secret
+        raise BacktestError(f"{len(times)} bars are too few for {count} cuts; choose an earlier START or fewer CUTS")
+    chosen_times = sorted(random.Random(seed).sample(times[:-1], count))  # noqa: S311 a choice, not a secret
     seen, table = plant(panel, chosen)
     result = backtest(seen, chosen, table=table, executor=executor, progress=lambda _, *steps: progress(what, *steps))
     if not result.is_complete:
@@ -148,7 +141,7 @@ def check(
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """One run on prices that end early. `known` are forecasts that an earlier cut has shown to know no later bar."""
+    """One run on prices that end early. `known` are forecasts that an earlier cut has shown to use no later bar."""
 
     panel: Panel
     chosen: Options
@@ -169,28 +162,28 @@ def _works(
 
 
 def _again(work: _Work) -> list[str]:
-    """In a worker: the bars of one run, as digests."""
+    """Run one cut, in a worker, and return the digests of its bars."""
     seen, table = work.plant(work.panel, work.chosen)
     return digests(backtest(seen, work.chosen, table=work.known | table).bars)
 
 
 def digests(bars: Sequence[Bar]) -> list[str]:
-    """Each bar to the last digit, in short."""
+    """Return a digest of each bar that covers every digit."""
     return [hashlib.sha256(json.dumps(encode(each)).encode()).hexdigest() for each in bars]
 
 
 def honest(panel: Panel, _chosen: Options) -> tuple[Panel, Table]:
-    """Nothing planted: the prices as they are, and no forecast given."""
+    """Plant nothing: return the prices unchanged, without given forecasts."""
     return panel, {}
 
 
 def next_close(panel: Panel, _chosen: Options) -> tuple[Panel, Table]:
-    """Every close is that of the next bar, as an index that is off by one would have it."""
+    """Replace every close by the next bar's, like an index that is off by one."""
     return replace(panel, close=panel.close.shift(-1).fillna(panel.close)), {}
 
 
 def next_bar_in_fit(panel: Panel, chosen: Options) -> tuple[Panel, Table]:
-    """Every trend line is fitted to the next bar as well, as a model fitted once to all prices would be."""
+    """Fit every trend line to the next bar too, like a model fitted once to all prices."""
     table: Table = {}
     for task in forecasts.tasks(panel, chosen, prices.span(panel, chosen)):
         table |= compute(_find_late_fits(task, panel))
@@ -206,7 +199,7 @@ def _find_late_fits(task: Task, panel: Panel) -> Task:
 
 
 def hindsight(panel: Panel, chosen: Options) -> tuple[Panel, Table]:
-    """The candidates are those that will have done well by the end of the prices, as if the others were forgotten."""
+    """Keep only the symbols that perform well up to the end of the prices (survivorship bias)."""
     gains = panel.close.ffill().iloc[-1] / panel.close.loc[prices.span(panel, chosen)[0]]
     best = [symbol for symbol, gain in gains.items() if gain >= gains.median()]
     return replace(panel, **{name: getattr(panel, name)[best] for name in prices.PRICES}), {}
@@ -215,12 +208,12 @@ def hindsight(panel: Panel, chosen: Options) -> tuple[Panel, Table]:
 PLANTS: Mapping[str, Plant] = {
     "each close is the next bar's": next_close,
     "each trend line is fitted to the next bar too": next_bar_in_fit,
-    "only what will do well is looked at": hindsight,
+    "only symbols that will do well are candidates": hindsight,
 }
 
 
 def show(checks: Sequence[Check]) -> None:
-    """A line for each check."""
+    """Print a line for each check."""
     grid = Grid("Run", "Prices cut off", "Decisions", "Verdict")
     for each in checks:
         first, last = moment(each.cuts[0].at), moment(each.cuts[-1].at)
@@ -238,7 +231,7 @@ def show(checks: Sequence[Check]) -> None:
 
 
 def moment(time: datetime) -> str:
-    """A bar in New York: of a daily one its date."""
+    """Format a bar's time in New York; a daily bar's is its date."""
     local = time.astimezone(NEW_YORK)
     return f"{local:%Y-%m-%d %H:%M}" if local.hour else f"{local:%Y-%m-%d}"
 

@@ -1,4 +1,4 @@
-"""Bars from a CSV file of open, high, low and close: a row for each bar of each symbol, or the file of one symbol."""
+"""Bars from a CSV file of open, high, low and close, with a row for each bar, of several symbols or of one."""
 
 import math
 from array import array
@@ -16,13 +16,13 @@ from trader.prices.series import MAX_PRICE_USD, MIN_PRICE_USD
 PRICES = ("open", "high", "low", "close")
 
 TIMES, SYMBOLS = ("timestamp", "date", "datetime"), ("symbol", "ticker")
-"""What the columns of time and symbol may be called, in any case."""
+"""The names that the columns of time and symbol may have, in any case."""
 
 NO_TICKERS = {*SYMBOLS, "close", "adj close", "adj_close", "volume"}
-"""Words that are no symbol of a share, in any case: OPEN, HIGH and LOW in capitals are."""
+"""Column names that are not symbols, in any case. OPEN, HIGH and LOW in capitals are symbols."""
 
 ROUNDING_USD, ROUNDING_FRACTION = 0.005, 1e-6
-"""How far an open or a close may lie outside of low to high: rounded to cents, or written in single precision."""
+"""How far an open or a close may lie outside low to high: it may be rounded to cents or in single precision."""
 
 ALLOWED = (
     "an OHLC file has the columns timestamp (or date), symbol, open, high, low and close; "
@@ -32,15 +32,15 @@ ALLOWED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ohlc:
-    """What an OHLC file holds: by open, high, low and close a table with a column for each symbol."""
+    """The contents of an OHLC file: for each of open, high, low and close a table with a column for each symbol."""
 
     tables: Mapping[str, pd.DataFrame]
-    has_adjusted: bool  # there is another column, of adjusted closes, which is not read
+    has_adjusted: bool  # whether it has a column of adjusted closes, which is not read
 
 
 @dataclass(slots=True)
 class _Read:
-    """The rows of the file so far, as columns; `times` and `symbols` number what occurs."""
+    """The rows read so far, as columns; `times` and `symbols` number the values that occur."""
 
     times: dict[datetime, int] = field(default_factory=dict)
     symbols: dict[str, int] = field(default_factory=dict)
@@ -51,10 +51,10 @@ class _Read:
 
 
 def read(path: Path, *, is_daily: bool, universe: Sequence[str]) -> Ohlc | None:
-    """The bars of an OHLC file; None if it is a file of closes, with a column for each symbol.
+    """Read the bars of an OHLC file; return None if it is a file of closes, with a column for each symbol.
 
-    A file without a column of symbols is of the one that `universe` names. Rows may be in any order, and the row of a
-    bar that is missing may be empty. Raises PriceFileError, with the line, if the file is neither form or malformed.
+    A file without a symbol column belongs to the one symbol of `universe`. Rows may be in any order, and the row of a
+    missing bar may be empty. Raises PriceFileError, with the line, if the file has neither form or is malformed.
     """
     rows = read_rows(path)
     header = next(rows)
@@ -79,7 +79,7 @@ def _is_ohlc(header: Row, names: Sequence[str]) -> bool:
 
 
 def _columns(path: Path, line: int, names: Sequence[str], universe: Sequence[str]) -> dict[str, int]:
-    """Where the time, the prices and perhaps the symbol stand."""
+    """Return the positions of the columns: the time, the prices and, if present, the symbol."""
     columns = {}
     for what, allowed in {"timestamp": TIMES, "symbol": SYMBOLS, **{name: (name,) for name in PRICES}}.items():
         places = [place for place, name in enumerate(names) if name in allowed]
@@ -93,8 +93,8 @@ def _columns(path: Path, line: int, names: Sequence[str], universe: Sequence[str
         raise fault(path, line, f"the header has no column {' and no '.join(lacking)}", ALLOWED)
     if "symbol" not in columns and (len(universe) != 1 or universe == ("sp500",)):
         named = "sp500" if universe == ("sp500",) else f"{len(universe)} symbols"
-        remedy = "add a column symbol, or name the one that the file is of, such as UNIVERSE=AAPL"
-        raise fault(path, line, f"the header has no column symbol, and UNIVERSE is {named}", remedy)
+        remedy = "add a column symbol, or name the file's one symbol, such as UNIVERSE=AAPL"
+        raise fault(path, line, f"the header has no column symbol, but UNIVERSE is {named}", remedy)
     return columns
 
 
@@ -109,7 +109,7 @@ def _read(path: Path, rows: Iterator[Row], columns: Mapping[str, int], *, is_dai
             parsed[stamp] = found.times.setdefault(time, len(found.times))
         symbol = only if symbol_at is None else fields[symbol_at].strip()
         if not symbol:
-            raise fault(path, line, "no symbol", "write it, or remove the row")
+            raise fault(path, line, "the symbol is missing", "add it, or remove the row")
         texts = [fields[place] for place in prices_at]
         if not all(map(is_number, texts)):
             raise _not_a_number(path, line, symbol, texts)
@@ -127,7 +127,7 @@ def _not_a_number(path: Path, line: int, symbol: str, fields: Sequence[str]) -> 
 
 
 def _check(path: Path, found: _Read) -> None:
-    """Raise PriceFileError for the first row that cannot be true."""
+    """Raise PriceFileError for the first impossible row."""
     prices_usd = np.asarray(found.prices_usd).reshape(-1, len(PRICES))
     opens, highs, lows, closes = prices_usd.T
     is_missing = np.isnan(prices_usd)
@@ -149,7 +149,7 @@ def _check(path: Path, found: _Read) -> None:
 
 
 def _fault_of(values_usd: Mapping[str, float], *, is_repeated: bool) -> tuple[str, str]:
-    """What is wrong with a row, and what to do."""
+    """Return what is wrong with a row, and what to do."""
     if is_repeated:
         return "has a second row for this time", "keep one row for each symbol and time"
     if lacking := [name for name, value in values_usd.items() if math.isnan(value)]:
@@ -157,17 +157,17 @@ def _fault_of(values_usd: Mapping[str, float], *, is_repeated: bool) -> tuple[st
     remedy = "correct the row, or remove it"
     for name, value in values_usd.items():
         if not MIN_PRICE_USD <= value <= MAX_PRICE_USD:
-            return f"has {value:g} for {name}, and a share costs {MIN_PRICE_USD:g} to {MAX_PRICE_USD:,} USD", remedy
+            return f"has {value:g} for {name}, but a share costs {MIN_PRICE_USD:g} to {MAX_PRICE_USD:,} USD", remedy
     high, low = values_usd["high"], values_usd["low"]
     if high < low:
         return f"has a high of {high:g} below its low of {low:g}", remedy
     name = max(("open", "close"), key=lambda each: max(values_usd[each] - high, low - values_usd[each]))
-    return f"has {name} {values_usd[name]:g} outside of low to high, {low:g} to {high:g}", remedy
+    return f"has {name} {values_usd[name]:g} outside low to high, {low:g} to {high:g}", remedy
 
 
 def _tables(found: _Read) -> dict[str, pd.DataFrame]:
     prices_usd = np.asarray(found.prices_usd).reshape(-1, len(PRICES))
-    prices_usd[:, 1] = prices_usd.max(axis=1)  # what rounding left outside
+    prices_usd[:, 1] = prices_usd.max(axis=1)  # rounding may leave open or close outside
     prices_usd[:, 2] = prices_usd.min(axis=1)
     order = pd.DatetimeIndex(list(found.times)).argsort()
     place = np.empty(len(order), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""The options of a backtest from environment variables, beside the bot's own settings; all problems at once."""
+"""The options of a backtest and the bot's settings from environment variables; all problems are reported at once."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -8,11 +8,11 @@ from typing import Any
 
 from scripts.backtest.model import Options
 from trader.alpha import loader
-from trader.settings import Settings, SettingsError, integer, nearest, number, variables
+from trader.settings import Integer, Number, Settings, SettingsError, nearest, variables
 
 
 def day(text: str) -> date:
-    """A day of the calendar."""
+    """Parse a day of the calendar."""
     try:
         return date.fromisoformat(text)
     except ValueError:
@@ -22,20 +22,20 @@ def day(text: str) -> date:
 VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "START": ("start", day),
     "END": ("end", day),
-    "CASH": ("cash_usd", number(0, 1e12, above=True)),
-    "COMMISSION": ("commission_fraction", number(0, 0.1)),
-    "SLIPPAGE": ("slippage_fraction", number(0, 0.1)),
-    "REFIT_EVERY": ("refit_every_bars", integer(1, 1_000)),
+    "CASH": ("cash_usd", Number(0, 1e12, above=True)),
+    "COMMISSION": ("commission_fraction", Number(0, 0.1)),
+    "SLIPPAGE": ("slippage_fraction", Number(0, 0.1)),
+    "REFIT_EVERY": ("refit_every_bars", Integer(1, 1_000)),
     "OUT": ("out", Path),
 }
-"""By variable: the field of Options, and how its text is read."""
+"""By variable: the field of Options, and its parser."""
 
 OWN = {"BROKER": "embedded", "MODE": "paper", "DAILY_AT": "", "HALT_PARAMETER": ""}
-"""A backtest has its own broker, places its orders, runs at every bar (a daily one's last slot) and is never halted."""
+"""Settings fixed by a backtest: its own broker, orders placed, a run at every bar (daily: the last slot), no halt."""
 
 
 def from_env(env: Mapping[str, str]) -> Options:
-    """Read and check everything. Raises SettingsError with all problems, the bot's settings' among them."""
+    """Read and check everything. Raises SettingsError with all problems, including those of the bot's settings."""
     rule = loader.RULES.get(env.get("SIGNAL", "").strip())
     defaults = rule.facts.backtest_defaults if rule else {}
     chosen = {**defaults, **{name: text for name, text in env.items() if text.strip()}}
@@ -46,30 +46,38 @@ def from_env(env: Mapping[str, str]) -> Options:
     except SettingsError as error:
         problems += error.problems
     problems += [
-        f"{name}={chosen[name]}: a backtest has its own broker and runs at every bar; leave {name} out"
+        f"{name}={chosen[name]}: a backtest has its own broker and runs at every bar; leave {name} unset"
         for name, allowed in OWN.items()
         if chosen.get(name, allowed) != allowed
     ]
-    values: dict[str, Any] = {"cash_usd": settings.starting_cash_usd}
-    for name, (field, parse) in VARIABLES.items():
-        if name in chosen:
-            try:
-                values[field] = parse(chosen[name].strip())
-            except ValueError as error:
-                problems.append(f"{name}={chosen[name]!r}: must be {error}")
-    problems += find_misspelt(chosen)
+    given, wrong = read(chosen, {name: parse for name, (_, parse) in VARIABLES.items()})
+    problems += [*wrong, *find_misspelt(chosen)]
     if problems:
         raise SettingsError(problems)
+    values = {"cash_usd": settings.starting_cash_usd} | {VARIABLES[name][0]: value for name, value in given.items()}
     return Options(settings=replace(settings, starting_cash_usd=values["cash_usd"]), **values)
 
 
+def read(env: Mapping[str, str], parsers: Mapping[str, Callable[[str], object]]) -> tuple[dict[str, Any], list[str]]:
+    """The values of the variables that are set, and what is wrong with the others."""
+    values: dict[str, Any] = {}
+    problems = []
+    for name, parse in parsers.items():
+        if text := env.get(name, "").strip():
+            try:
+                values[name] = parse(text)
+            except ValueError as error:
+                problems.append(f"{name}={text!r}: must be {error}")
+    return values, problems
+
+
 def find_misspelt(env: Mapping[str, str]) -> list[str]:
-    """Variables that are nearly one of a backtest's own, such as REFIT_EVRY."""
+    """Return a problem for each variable that looks like a misspelt option, such as REFIT_EVRY."""
     known = {*VARIABLES, *variables()}
     meant = {name: nearest(name, list(VARIABLES)) for name in env if name not in known}
     return [f"{name} is not an option of a backtest; did you mean {match}?" for name, match in meant.items() if match]
 
 
 def _no_parameters(_names: object) -> Mapping[str, str]:
-    """A backtest needs no secret, and asks nobody for one."""
+    """Return nothing: a backtest needs no secrets."""
     return {}

@@ -1,4 +1,4 @@
-"""Imported once by the process that workers are forked from, so that none of them imports Prophet by itself."""
+"""A module that the workers' parent process imports once, so that no worker has to import Prophet itself."""
 
 from trader.forecasting.prophet import quiet_prophet
 

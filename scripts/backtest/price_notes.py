@@ -1,4 +1,4 @@
-"""What a reader of a backtest should know about its prices: late listings, early ends, gaps, jumps, closed days."""
+"""Notes on a backtest's prices for its reader: late listings, early ends, gaps, jumps, missing days."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime, timedelta
@@ -15,44 +15,44 @@ from trader.schedule import sessions
 from trader.settings import Settings
 
 JUMP_FRACTION = 0.4
-"""A change from one close to the next that is worth a look."""
+"""A change from one close to the next that is worth a note."""
 
 SPLITS = (1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40, 50, 100)
-"""New shares for an old one, as splits are made; from 2 on, old shares for a new one."""
+"""Usual split ratios: new shares for an old one; from 2 on also old shares for a new one."""
 
 SPLIT_TOLERANCE_FRACTION = 0.03
-"""How far a day's own change may take the close from what the split makes of it."""
+"""How far the close may differ from the split's effect because of the day's own change."""
 
 MAX_NAMED = 3
-"""So many jumps are named in a note; of more, their number."""
+"""At most this many jumps are named in a note; the rest are counted."""
 
 type Say = Callable[[datetime], str]
-"""How a bar is named: by its date, or by its time in New York as well."""
+"""A formatter of a bar's start: its date, and for shorter bars its time in New York."""
 
 
 def sayer(bar_interval: str) -> Say:
-    """The way to name bars of this length."""
+    """Return the formatter for bars of this length."""
     pattern = "%Y-%m-%d" if bar_interval == "1d" else "%Y-%m-%d %H:%M"
     return lambda bar: bar.astimezone(NEW_YORK).strftime(pattern)
 
 
 def count_warm_up_bars(settings: Settings) -> int:
-    """How many bars there have to be, the first traded one included, before trading can begin."""
+    """Return the number of bars needed before trading can begin, including the first traded one."""
     facts = loader.facts(settings.signal)
     window = facts.min_bars if facts.has_growing_history else settings.history_bars
     return max(window, settings.universe_lookback_bars + 1)
 
 
 def joining_bars(settings: Settings) -> int:
-    """How many bars of its own a symbol has before the pipeline can choose it."""
+    """Return the number of its own bars that a symbol needs before the pipeline can choose it."""
     return max(loader.facts(settings.signal).min_bars, settings.universe_lookback_bars + 1)
 
 
 def notes(close: pd.DataFrame, settings: Settings, first: datetime) -> tuple[Note, ...]:
-    """All there is to say about these closes if trading begins at the bar `first`; what is of all symbols comes first.
+    """Return all notes on these closes if trading begins at the bar `first`; notes on all symbols come first.
 
-    Only bars that the backtest looks at are judged: those from `first` on, and as many before as it asks for. Every
-    symbol has a close somewhere.
+    Only bars that the backtest uses are examined: those from `first` on, and as many before as it requests. Every
+    symbol must have at least one close.
     """
     close = close[close.notna().any(axis=1)]
     begun = int(close.index.searchsorted(pd.Timestamp(first)))
@@ -71,13 +71,13 @@ def notes(close: pd.DataFrame, settings: Settings, first: datetime) -> tuple[Not
 
 
 def _days(index: pd.Index) -> Iterator[Note]:
-    """Sessions without a bar."""
+    """Yield a note on sessions without a bar."""
     days = {stamp.date() for stamp in pd.DatetimeIndex(index).tz_convert(NEW_YORK).normalize().unique()}
     first, last = min(days), max(days)
     between = (first + timedelta(days=number) for number in range((last - first).days + 1))
     expected = {day for day in between if sessions.session(day)}
     if lacking := sorted(expected - days):
-        yield Note(symbol="", what=f"no bar of any symbol on {_days_of(lacking)} when the exchange was open")
+        yield Note(symbol="", what=f"no symbol has a bar on {_days_of(lacking)} when the exchange was open")
 
 
 def _days_of(days: Sequence[date]) -> str:
@@ -85,7 +85,7 @@ def _days_of(days: Sequence[date]) -> str:
 
 
 def _listings(close: pd.DataFrame, begun: int, settings: Settings, say: Say) -> Iterator[Note]:
-    """Symbols that lack some of the bars that are looked at when trading begins."""
+    """Yield notes on symbols that lack some of the bars used when trading begins."""
     counts = close.notna().to_numpy().cumsum(axis=0)
 
     def at(column: int, bars: int) -> str:
@@ -96,17 +96,17 @@ def _listings(close: pd.DataFrame, begun: int, settings: Settings, say: Say) -> 
         had, total = counts[begun, column], counts[-1, column]
         what = f"has {had:,} bars up to the first traded one" if had else f"its prices begin on {at(column, 1)}"
         if total < joining:
-            what += f"; it never has the {joining:,} that it takes to be chosen"
+            what += f"; it never has the {joining:,} needed to be chosen"
         elif had < joining:
             what += f"; it joins on {at(column, joining)}, with {joining:,} bars"
         if joining <= total and not loader.facts(settings.signal).has_growing_history:
             until = f"until {at(column, settings.history_bars)}" if total >= settings.history_bars else "to the end"
-            what += f"; its trend line rests on fewer than HISTORY_BARS={settings.history_bars:,} {until}"
+            what += f"; its trend line uses fewer than HISTORY_BARS={settings.history_bars:,} {until}"
         yield Note(symbol=str(close.columns[column]), what=what)
 
 
 def _ends(close: pd.DataFrame, begun: int, say: Say) -> Iterator[Note]:
-    """Symbols whose prices end before the last bar: delisted, or cut off."""
+    """Yield notes on symbols whose prices end before the last bar: delisted, or cut off."""
     lasts = len(close) - 1 - np.argmax(close.notna().to_numpy()[::-1], axis=0)
     for column in np.flatnonzero(lasts < len(close) - 1).tolist():
         bar = close.index[lasts[column]]
@@ -114,14 +114,14 @@ def _ends(close: pd.DataFrame, begun: int, say: Say) -> Iterator[Note]:
             what = f"its prices end on {say(bar)}, before the first traded bar: it is not traded"
         else:
             what = (
-                f"its prices end on {say(bar)} (delisted, or cut off); the last bar of all is of "
-                f"{say(close.index[-1])}, and a position that is still held stays valued at its last price"
+                f"its prices end on {say(bar)} (delisted, or cut off), but the last bar is of "
+                f"{say(close.index[-1])}; an open position keeps the value at its last price"
             )
         yield Note(symbol=str(close.columns[column]), what=what)
 
 
 def _gaps(close: pd.DataFrame, used: pd.DataFrame, say: Say) -> Iterator[Note]:
-    """Bars that are missing between a symbol's first and last."""
+    """Yield notes on bars missing between a symbol's first and last."""
     has = close.notna().to_numpy()
     is_between = np.logical_or.accumulate(has, axis=0) & np.logical_or.accumulate(has[::-1], axis=0)[::-1]
     is_gap = (is_between & ~has)[len(close) - len(used) :]
@@ -139,21 +139,21 @@ def _is_impossible(close: pd.DataFrame) -> pd.DataFrame:
 
 
 def _impossible(used: pd.DataFrame, say: Say) -> Iterator[Note]:
-    """Prices for which the pipeline denies the symbol, for as long as it sees them."""
+    """Yield notes on prices for which the pipeline denies the symbol as long as it sees them."""
     is_impossible = _is_impossible(used).to_numpy()
     for column in np.flatnonzero(is_impossible.any(axis=0)).tolist():
         rows = np.flatnonzero(is_impossible[:, column]).tolist()
         others = f", and at {len(rows) - 1:,} more" if len(rows) > 1 else ""
         what = f"impossible price {used.to_numpy()[rows[0], column]:g} at the bar of {say(used.index[rows[0]])}{others}"
-        denied = f"the bot denies it ({Code.NO_PRICE_DATA}) while such a bar is among those it asks for"
+        denied = f"the bot denies it ({Code.NO_PRICE_DATA}) while it requests such a bar"
         yield Note(symbol=str(used.columns[column]), what=f"{what}; {denied}")
 
 
 def _jumps(used: pd.DataFrame, say: Say) -> Iterator[Note]:
-    """Changes that are large, or what a split makes of prices that are not adjusted for it."""
+    """Yield notes on large changes, and on changes that look like a split without adjustment."""
     filled = used.mask(_is_impossible(used)).ffill()
     ratios = (filled / filled.shift()).to_numpy()
-    is_three_for_two = np.abs(1 / ratios / SPLITS[0] - 1) <= SPLIT_TOLERANCE_FRACTION  # a fall of a third: no jump yet
+    is_three_for_two = np.abs(1 / ratios / SPLITS[0] - 1) <= SPLIT_TOLERANCE_FRACTION  # below JUMP_FRACTION
     is_jump = (ratios >= 1 + JUMP_FRACTION) | (ratios <= 1 - JUMP_FRACTION) | is_three_for_two
     for column in np.flatnonzero(is_jump.any(axis=0)).tolist():
         splits, others = [], []
@@ -166,14 +166,14 @@ def _jumps(used: pd.DataFrame, say: Say) -> Iterator[Note]:
                 others.append(jump)
         symbol = str(used.columns[column])
         if splits:
-            remedy = "if it was one, its prices are not adjusted, and what they make of it is no profit or loss"
+            remedy = "if it was one, its prices are not adjusted, and the change is not a real profit or loss"
             yield Note(symbol=symbol, what=f"its close changes as in a split: {_name_symbols(splits)}; {remedy}")
         if others:
             yield Note(symbol=symbol, what=f"its close jumps: {_name_symbols(others)}")
 
 
 def _split(ratio: float) -> str:
-    """The split that takes a close to `ratio` of the one before, such as 4:1; empty if there is none."""
+    """Return the split that would change a close by the factor `ratio`, such as 4:1; empty if there is none."""
     for shares in SPLITS:
         if abs(1 / ratio / shares - 1) <= SPLIT_TOLERANCE_FRACTION:
             return "3:2" if shares == SPLITS[0] else f"{shares}:1"

@@ -1,4 +1,4 @@
-"""The prices of a backtest: from a CSV file or from Yahoo, as one panel; and the bars of it that are traded."""
+"""The prices of a backtest, from a CSV file or from Yahoo, as one panel, and the bars of it to trade."""
 
 import sys
 from collections.abc import Collection, Mapping
@@ -25,27 +25,27 @@ from trader.settings import SAMPLE_PRICES, Settings
 from trader.stages.universe import candidates
 
 DEFAULT_YEARS = 2
-"""So much is traded unless START says otherwise."""
+"""The traded span if START is not set."""
 
 MAX_NAMED = 5
-"""So many symbols are named in a sentence."""
+"""At most this many symbols are named in a message."""
 
 PRICES = ("open", "high", "low", "close")
 
 OFF_FRACTION = 0.001
-"""How far an open or a close may lie outside of low to high in Yahoo's bars: all are rounded before the adjustment."""
+"""How far an open or a close may lie outside low to high in Yahoo's bars, which are rounded before the adjustment."""
 
 type Tables = Mapping[str, pd.DataFrame]
-"""By open, high, low and close."""
+"""A table for each of open, high, low and close."""
 
 
 def load(
     options: Options, progress: Progress = no_progress, *, now: datetime | None = None, cache: Cache | None = None
 ) -> Panel:
-    """All bars up to END of the candidates of the universe, with notes on what is odd about them.
+    """Load all bars up to END of the universe's candidates, with notes on irregularities.
 
-    `now` and `cache` are for Yahoo: when it is, and where its bars are kept. Raises BacktestError, or the source's
-    PriceSourceError, if there is nothing to trade on; see also `span`.
+    `now` and `cache` are for Yahoo: the current time, and the cache of its bars. Raises BacktestError, or the source's
+    PriceSourceError, if there are no prices to trade on; see also `span`.
     """
     _check_order(options)
     sources = options.settings.price_sources
@@ -55,7 +55,7 @@ def load(
         panel = _from_yahoo(options, now or datetime.now(UTC), cache or Cache(), progress)
     else:
         raise BacktestError(
-            f"PRICE_SOURCES={','.join(sources)}: a backtest takes all its prices from one place; "
+            f"PRICE_SOURCES={','.join(sources)}: a backtest takes all its prices from one source; "
             f"set PRICE_SOURCES=file and PRICE_FILE, or PRICE_SOURCES=yahoo"
         )
     panel = _trim_bars(_in_sessions(panel, options.settings), options)
@@ -64,10 +64,10 @@ def load(
 
 
 def span(panel: Panel, options: Options) -> tuple[datetime, ...]:
-    """The starts of the bars to trade: those of START to END that have a price of any symbol.
+    """Return the starts of the bars to trade: those from START to END that have a price of any symbol.
 
-    Without START it begins two years before the last bar, or with the first bar that has enough bars before it.
-    Raises BacktestError if there is no such bar, or if no symbol has enough bars at the first.
+    Without START the span begins two years before the last bar, or later, at the first bar with enough bars before it.
+    Raises BacktestError if there is no bar to trade, or if no symbol has enough bars at the first.
     """
     _check_order(options)
     settings = options.settings
@@ -78,8 +78,8 @@ def span(panel: Panel, options: Options) -> tuple[datetime, ...]:
     needed = count_warm_up_bars(settings)
     if counts[-1] < needed:
         raise BacktestError(
-            f"too few bars: {counts[-1]:,} of the symbol with the most, to {say(bars[-1])}, and "
-            f"{_why(settings)}; lower it, or give more prices"
+            f"too few bars: the symbol with the most has {counts[-1]:,}, to {say(bars[-1])}, but "
+            f"{_why(settings)}; lower it, or provide more prices"
         )
     ready = int(np.argmax(counts >= needed))
     if begun < ready and options.start is None:
@@ -87,7 +87,7 @@ def span(panel: Panel, options: Options) -> tuple[datetime, ...]:
     if begun < ready:
         raise BacktestError(
             f"START={options.start} is too early: {counts[begun]:,} bars to {say(bars[begun])}, "
-            f"and {_why(settings)}; {_first_start(bars, ready)}"
+            f"but {_why(settings)}; {_first_start(bars, ready)}"
         )
     return tuple(bars[begun:].to_pydatetime().tolist())
 
@@ -102,11 +102,11 @@ def _midnight(day: date) -> datetime:
 
 
 def _bars(panel: Panel, options: Options) -> pd.DatetimeIndex:
-    """The bars up to END that have a price of any symbol. Raises BacktestError if there is none."""
+    """Return the bars up to END that have a price of any symbol. Raises BacktestError if there is none."""
     bars = pd.DatetimeIndex(panel.close.index[panel.close.notna().to_numpy().any(axis=1)])
     if not len(bars):
         raise BacktestError(
-            f"{panel.source}: no price of {', '.join(panel.close.columns[:MAX_NAMED])}; choose another UNIVERSE"
+            f"{panel.source}: no prices of {', '.join(panel.close.columns[:MAX_NAMED])}; choose another UNIVERSE"
         )
     if options.end is None:
         return bars
@@ -118,7 +118,7 @@ def _bars(panel: Panel, options: Options) -> pd.DatetimeIndex:
 
 
 def _first_bar(bars: pd.DatetimeIndex, options: Options) -> int:
-    """The place of the first bar of START or after. Raises BacktestError if there is none."""
+    """Return the position of the first bar at START or after. Raises BacktestError if there is none."""
     last = bars[-1].astimezone(NEW_YORK).date()
     start = options.start or (pd.Timestamp(last) - pd.DateOffset(years=DEFAULT_YEARS)).date()
     place = int(bars.searchsorted(pd.Timestamp(_midnight(start))))
@@ -126,14 +126,14 @@ def _first_bar(bars: pd.DatetimeIndex, options: Options) -> int:
         say = sayer(options.settings.bar_interval)
         until = f" to END={options.end}" if options.end else ""
         raise BacktestError(
-            f"no bar from START={start}{until}: the last one before is of {say(bars[-1])}; choose an earlier START"
+            f"no bar from START={start}{until}: the last bar before is of {say(bars[-1])}; choose an earlier START"
             f"{' or a later END' if options.end else ''}"
         )
     return place
 
 
 def _why(settings: Settings) -> str:
-    """The number of bars that are needed, and what needs them."""
+    """Say how many bars are needed, and which setting needs them."""
     needed = count_warm_up_bars(settings)
     if needed == settings.universe_lookback_bars + 1:
         return f"UNIVERSE_LOOKBACK_BARS={settings.universe_lookback_bars} needs {needed:,}"
@@ -143,15 +143,15 @@ def _why(settings: Settings) -> str:
 
 
 def _first_start(bars: pd.DatetimeIndex, ready: int) -> str:
-    """The remedy for a START before the bar `ready`: the first day that begins with that bar or a later one."""
+    """Return advice on a START before the bar `ready`: the first day that begins with that bar or a later one."""
     days = bars[ready - 1 :].tz_convert(NEW_YORK).normalize()
     (begins,) = np.nonzero(days[1:] != days[:-1])
     if not len(begins):
-        return "lower it, or give more prices"
+        return "lower it, or provide more prices"
     return f"the first START that works is {days[1 + begins[0]].date()}"
 
 
-# --- the two places prices come from -------------------------------------------------------------------------------
+# --- the two sources of prices -------------------------------------------------------------------------------------
 
 
 def _from_file(settings: Settings, progress: Progress) -> Panel:
@@ -169,13 +169,13 @@ def _from_file(settings: Settings, progress: Progress) -> Panel:
         tables = found.tables
         known = frozenset(tables["close"].columns)
         if found.has_adjusted:
-            what = "the column of adjusted closes is not read: the prices are taken as they stand in the other four"
+            what = "the column of adjusted closes is ignored: the prices come from the other four columns, unadjusted"
             about.append(Note(symbol="", what=what))
     wanted = candidates(settings.universe, known)
     symbols = [symbol for symbol in wanted if symbol in known]
     if not symbols:
         raise BacktestError(
-            f"price file {path} has no prices of UNIVERSE={','.join(settings.universe)}, but of {_named(known)}; "
+            f"price file {path} has no prices of UNIVERSE={','.join(settings.universe)}, only of {_named(known)}; "
             f"set UNIVERSE to symbols of the file"
         )
     about += [Note(symbol=symbol, what=f"{path.name} has no prices of it") for symbol in wanted if symbol not in known]
@@ -204,7 +204,7 @@ def _from_yahoo(options: Options, now: datetime, cache: Cache, progress: Progres
     last = (end - timedelta(days=1)).date()
     first = options.start or (pd.Timestamp(last) - pd.DateOffset(years=DEFAULT_YEARS)).date()
     if first > last:
-        raise BacktestError(f"START={first} is after the last session that is over, {last}; choose an earlier START")
+        raise BacktestError(f"START={first} is after the last finished session, {last}; choose an earlier START")
     start = start_of(settings.bar_interval, count_needed_bars(settings), _midnight(first))
     wanted = candidates(settings.universe, None)
     bars, reasons = cache.bars(wanted, settings.bar_interval, start, end, now, progress)
@@ -221,7 +221,7 @@ def _from_yahoo(options: Options, now: datetime, cache: Cache, progress: Progres
 
 
 def _mend_bars(tables: Tables, settings: Settings) -> tuple[Tables, tuple[Note, ...]]:
-    """Yahoo's bars without opens, highs and lows that cannot be: what remains of such a bar is its close."""
+    """Repair impossible opens, highs and lows in Yahoo's bars; only the close of such a bar is trusted."""
     close = tables["close"]
     is_given = {name: (tables[name] >= MIN_PRICE_USD) & (tables[name] <= MAX_PRICE_USD) for name in PRICES[:3]}
     opened, high, low = (tables[name].where(is_given[name], close) for name in PRICES[:3])
@@ -232,8 +232,8 @@ def _mend_bars(tables: Tables, settings: Settings) -> tuple[Tables, tuple[Note, 
     found = []
     for symbol in close.columns[is_off.any().to_numpy()]:
         bars = close.index[is_off[symbol].to_numpy()]
-        what = f"{len(bars):,} bars have an open, high or low that cannot be, the first of {say(bars[0])}"
-        found.append(Note(symbol=symbol, what=f"{what}; the close is taken for it, or the range widened to hold it"))
+        what = f"{len(bars):,} bars have an impossible open, high or low, the first of {say(bars[0])}"
+        found.append(Note(symbol=symbol, what=f"{what}; it is replaced by the close, or the range is widened"))
     return {
         "open": opened,
         "high": high.where(high > top, top),
@@ -255,16 +255,16 @@ def _panel(tables: Tables, *, has_ohlc: bool, source: str, notes_so_far: tuple[N
 
 
 def _in_sessions(panel: Panel, settings: Settings) -> Panel:
-    """The bars that begin while the exchange is open: no order is filled in another, and no bot would see it.
+    """Keep the bars that begin while the exchange is open: no order is filled in others, and no bot would see them.
 
-    Raises BacktestError if there is none, or if bars are shorter than BAR_INTERVAL: the bot would look too far ahead.
+    Raises BacktestError if none is left, or if bars are shorter than BAR_INTERVAL, which would be look-ahead.
     """
     index = pd.DatetimeIndex(panel.close.index)
     say, interval = sayer(settings.bar_interval), settings.bar_interval
     if interval != "1d" and len(index) > 1 and (index[1:] - index[:-1]).min() < BAR_LENGTH[interval]:
         place = int((index[1:] - index[:-1]).argmin())
         raise BacktestError(
-            f"{panel.source}: bars of {say(index[place])} and {say(index[place + 1])} are less than "
+            f"{panel.source}: the bars of {say(index[place])} and {say(index[place + 1])} are less than "
             f"BAR_INTERVAL={interval} apart; set BAR_INTERVAL to the length of the bars"
         )
     local = index.tz_convert(NEW_YORK)
@@ -280,21 +280,21 @@ def _in_sessions(panel: Panel, settings: Settings) -> Panel:
         return panel
     out = index[~is_open]
     if len(out) == len(index):
-        raise BacktestError(f"{panel.source}: no bar lies in a session of the exchange; look at the timestamps")
+        raise BacktestError(f"{panel.source}: no bar lies in a session of the exchange; check the timestamps")
     span_of = say(out[0]) if len(out) == 1 else f"{say(out[0])} to {say(out[-1])}"
     bars = (
-        "1 bar outside of the exchange's sessions is"
+        "1 bar outside the exchange's sessions is"
         if len(out) == 1
-        else f"{len(out):,} bars outside of the exchange's sessions are"
+        else f"{len(out):,} bars outside the exchange's sessions are"
     )
     kept = {name: getattr(panel, name).loc[is_open] for name in PRICES}
     return replace(panel, **kept, notes=(*panel.notes, Note(symbol="", what=f"{bars} left out: {span_of}")))
 
 
 def _trim_bars(panel: Panel, options: Options) -> Panel:
-    """The panel up to END, without bars before the first price and after the last, and symbols without a price.
+    """Cut the panel at END, and remove bars before the first price and after the last, and symbols without a price.
 
-    Bars between that are empty for all symbols stay: the bot counts them too when it asks a file for so many bars.
+    Empty bars in between stay: the bot counts them too when it requests a number of bars from a file.
     """
     bars = _bars(panel, options)
     rows = slice(bars[0], bars[-1])

@@ -1,4 +1,4 @@
-"""Scoring: forecasts beside what came of them, for the calibration in the report."""
+"""Scoring: forecasts compared with the actual prices, for the calibration in the report."""
 
 import math
 import random
@@ -16,14 +16,14 @@ from trader.model import NEW_YORK, Forecast
 from trader.progress import Progress, no_progress
 
 SAMPLE = 400
-"""Forecasts made for a rule that reads none of the future itself: drawn from all bars and symbols."""
+"""Number of forecasts made for a rule that does not look ahead itself, drawn from all bars and symbols."""
 
 
 def score(result: Result, *, executor: Executor | None = None, progress: Progress = no_progress) -> tuple[Scored, ...]:
-    """Return every forecast of the backtest whose time has come, in the order of bars and symbols.
+    """Return every forecast of the backtest whose horizon was reached, in the order of bars and symbols.
 
-    A rule that looks ahead made them for its decisions. For any other a sample of them is made here, with the same
-    model and HORIZON_BARS ahead.
+    A rule that looks ahead made them for its decisions. For any other a sample is made here, with the same
+    model and HORIZON_BARS ahead, drawn from all bars and symbols.
     """
     if not loader.load(result.options.settings).forecast_spec.looks_ahead:
         forecasts: Sequence[Forecast] = _sample(result, executor, progress)
@@ -34,7 +34,7 @@ def score(result: Result, *, executor: Executor | None = None, progress: Progres
 
 
 def _score(forecast: Forecast, panel: Panel, bar_interval: str) -> Scored | None:
-    """The forecast beside the close it was for; None if the prices do not reach that far."""
+    """Compare a forecast with the close at its horizon; return None if the prices do not reach that far."""
     if forecast.horizon_time is None or forecast.yhat_usd is None:
         return None
     if forecast.lower_usd is None or forecast.upper_usd is None:
@@ -44,7 +44,7 @@ def _score(forecast: Forecast, panel: Panel, bar_interval: str) -> Scored | None
     reached = last.astimezone(NEW_YORK).date() >= forecast.horizon_time.astimezone(NEW_YORK).date()
     if not (reached if bar_interval == "1d" else last >= forecast.horizon_time) or close.index[-1] <= forecast.time:
         return None
-    if math.isnan(actual_usd):  # a gap, or the end of the symbol
+    if math.isnan(actual_usd):  # a gap, or after the symbol's last price
         return None
     return Scored(
         symbol=forecast.symbol,
@@ -70,7 +70,7 @@ def _sample(result: Result, executor: Executor | None, progress: Progress) -> li
 
 
 def _tasks(panel: Panel, options: Options, times: Sequence[datetime]) -> list[Task]:
-    """One symbol's forecast at one bar each, drawn at random."""
+    """Draw forecasts at random, each of one symbol at one bar, and return their tasks."""
     settings = options.settings
     spec = replace(loader.load(settings).forecast_spec, ahead_bars=settings.horizon_bars)
     blocks = Blocks(panel, replace(options, refit_every_bars=1), times, spec)
@@ -81,5 +81,5 @@ def _tasks(panel: Panel, options: Options, times: Sequence[datetime]) -> list[Ta
         for symbol, is_priced in zip(panel.close.columns, row, strict=True)
         if is_priced
     ]
-    chosen = random.Random(SEED).sample(pairs, min(SAMPLE, len(pairs)))  # noqa: S311 a sample, no secret
+    chosen = random.Random(SEED).sample(pairs, min(SAMPLE, len(pairs)))  # noqa: S311 a sample, not a secret
     return blocks.sample(sorted(chosen))

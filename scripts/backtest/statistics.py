@@ -1,4 +1,4 @@
-"""A backtest in figures: what came of it beside doing nothing, JSON-safe and the same for the same result."""
+"""The figures of a backtest, compared with buy-and-hold and cash: JSON-safe, and the same for the same result."""
 
 import math
 from collections import Counter
@@ -23,16 +23,16 @@ from trader.prices.base import BARS_PER_SESSION
 type Numbers = NDArray[np.float64]
 
 VERSION = 1
-"""Of what figures() gives: of backtest.json."""
+"""The version of the format of figures(), and so of backtest.json."""
 
 SESSIONS_A_YEAR = 252
 MIN_BARS = 2
-"""Fewer returns than these have no spread, and a year made out of one of them would mean nothing."""
+"""With fewer returns there is no volatility, and annualising a single return is meaningless."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EquityCurve:
-    """What an account was worth over the bars, whoever traded it."""
+    """The value of an account at each bar, for the strategy or a comparison."""
 
     cash_usd: float  # before the first bar
     equity_usd: Numbers  # at each bar's close
@@ -43,20 +43,20 @@ class EquityCurve:
 
     @property
     def returns(self) -> Numbers:
-        """Of each bar, as fractions; the first against the cash before it. Of nothing nothing comes: 0."""
+        """The return of each bar, as a fraction; the first against the starting cash. 0 if the equity before was 0."""
         before = np.concatenate([[self.cash_usd], self.equity_usd])[:-1]
         change: Numbers = np.divide(self.equity_usd, before, out=np.ones_like(before), where=before > 0) - 1
         return change
 
     @property
     def exposure(self) -> Numbers:
-        """The invested share of the equity at each bar."""
+        """The invested fraction of the equity at each bar."""
         nothing = np.zeros_like(self.equity_usd)
         return np.divide(self.invested_usd, self.equity_usd, out=nothing, where=self.equity_usd > 0)
 
     @property
     def drawdown(self) -> Numbers:
-        """How far the equity is below its highest so far, as a fraction: negative, or 0."""
+        """How far the equity is below its highest value so far, as a fraction: negative or 0."""
         returns = self.returns
         if not len(returns):
             return returns
@@ -64,13 +64,13 @@ class EquityCurve:
         return found
 
     def key_figures(self) -> dict[str, float | None]:
-        """What key_figures gives, of this account."""
+        """Return the key figures of this account; see the function key_figures."""
         returns, year = self.returns, self.bars_a_year
         closed = [trade for trade in self.trades if not trade.is_open]
         final_usd = float(self.equity_usd[-1]) if len(returns) else self.cash_usd
         measured: dict[str, float | None] = dict.fromkeys(RATIOS)
         if len(returns) >= MIN_BARS:
-            with np.errstate(all="ignore"):  # what cannot be divided is None below
+            with np.errstate(all="ignore"):  # an undefined ratio becomes None
                 measured = {name: _finite(of(returns, annualization=year)) for name, of in RATIOS.items()}
         return {
             "total_return_fraction": final_usd / self.cash_usd - 1,
@@ -94,19 +94,20 @@ RATIOS = {
 
 
 def key_figures(result: Result) -> dict[str, float | None]:
-    """The strategy in a dozen numbers; None where there is nothing to measure, such as a ratio without any spread.
+    """Return the strategy's key figures; None where one is undefined, such as a ratio without volatility.
 
-    Per bar and annualised by the bars of a year; ratios are over cash at 0 % interest. `trades` are closed round trips,
-    `win_fraction` the share of them that made money after commission, `exposure_fraction` the mean invested share.
+    They are measured per bar and annualised by the bars of a year; ratios assume cash at 0 % interest. `trades` counts
+    closed round trips, `win_fraction` is the fraction of them with a profit after commission, and `exposure_fraction`
+    the mean invested fraction.
     """
     return _strategy(result, trades(result)).key_figures()
 
 
 def figures(result: Result) -> dict[str, Any]:
-    """The whole report: JSON-safe, and but for `timings_s` the same whenever the result is the same.
+    """Return the whole report, JSON-safe; except for `timings_s` it is the same for the same result.
 
-    Besides the strategy there are `buy_and_hold`, the universe bought once at the same costs, and `cash`, which is left
-    alone and earns no interest.
+    The strategy is compared with `buy_and_hold`, the universe bought once at the same costs, and with `cash`, which
+    earns no interest.
     """
     made = trades(result)
     strategy, cash, holding = _strategy(result, made), _cash(result), buy_and_hold.universe(result)
@@ -188,7 +189,7 @@ def _bars_a_year(options: Options) -> int:
 
 
 def _options(options: Options) -> dict[str, Any]:
-    """What the result depends on beside the settings: where it is written is no part of it."""
+    """Return the options that the result depends on; the output folder is left out."""
     return {
         "start": options.start.isoformat() if options.start else None,
         "end": options.end.isoformat() if options.end else None,
@@ -217,7 +218,7 @@ def _data(result: Result) -> dict[str, Any]:
 
 
 def _costs(result: Result) -> dict[str, float]:
-    """`slippage_usd` is the difference to prices without slippage; a take-profit is a limit and filled at its own."""
+    """Add up the costs; `slippage_usd` is the difference to prices without it (take-profits are limits without it)."""
     slippage = result.options.slippage_fraction
     worse = {Side.BUY: slippage / (1 + slippage), Side.SELL: slippage / (1 - slippage)}
     values = [(fill, fill.quantity * fill.price_usd) for fill in result.fills]
@@ -230,7 +231,7 @@ def _costs(result: Result) -> dict[str, float]:
 
 
 def _monthly(result: Result, strategy: EquityCurve, held: EquityCurve | None) -> list[dict[str, Any]]:
-    """One row a year: twelve months, None where nothing was traded, the year, and the year of buy-and-hold."""
+    """Return a row for each year: twelve months, None where not traded, the year, and buy-and-hold's year."""
     if not result.bars:
         return []
     days = pd.DatetimeIndex([bar.time.astimezone(NEW_YORK).replace(tzinfo=None) for bar in result.bars])
@@ -249,7 +250,7 @@ def _monthly(result: Result, strategy: EquityCurve, held: EquityCurve | None) ->
 
 
 def _by_symbol(result: Result, made: Sequence[Trade]) -> list[dict[str, Any]]:
-    """Every symbol of the panel, traded or not, the best result first."""
+    """Return a row for every symbol of the panel, traded or not, the best result first."""
     alone = buy_and_hold.returns(result)
     of = {symbol: [trade for trade in made if trade.symbol == symbol] for symbol in alone}
     rows = [_symbol(symbol, of[symbol], alone[symbol], result.options.cash_usd) for symbol in alone]
@@ -278,7 +279,7 @@ def _denials(result: Result) -> Iterable[Denial]:
 
 
 def _counts(words: Iterable[str]) -> Mapping[str, int]:
-    """The most frequent first."""
+    """Count the words, the most frequent first."""
     return {str(word): count for word, count in sorted(Counter(words).items(), key=lambda item: (-item[1], item[0]))}
 
 
@@ -288,5 +289,5 @@ def _share(outcomes: Iterable[bool]) -> float | None:
 
 
 def _finite(value: float | None) -> float | None:
-    """What JSON can hold: None for NaN and infinity."""
+    """Return a value that JSON can hold: None for NaN and infinity."""
     return float(value) if value is not None and math.isfinite(value) else None

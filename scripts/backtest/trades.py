@@ -1,4 +1,4 @@
-"""Round trips: fills become trades with an entry, an exit and what came of them."""
+"""Round trips: fills matched into trades with an entry, an exit and a profit or loss."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -12,16 +12,16 @@ from scripts.backtest.model import Fill, Result
 from trader.model import Side
 
 MIN_SHARES = 1e-9
-"""Less than this is rounding: brokers keep shares with nine decimals."""
+"""Smaller quantities are rounding errors: brokers keep nine decimals."""
 
 STILL_OPEN = "still open"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trade:
-    """Shares that were bought at once and sold at once: a purchase sold in parts is as many trades.
+    """Shares bought in one fill and sold in one fill: a purchase sold in parts gives several trades.
 
-    Of one that is still open, `exit_time` is None and `exit_price_usd` the last close.
+    If the trade is still open, `exit_time` is None and `exit_price_usd` is the last close.
     """
 
     symbol: str
@@ -31,10 +31,10 @@ class Trade:
     entry_reason: str
     exit_time: datetime | None
     exit_price_usd: float
-    exit_reason: str  # stop-loss, take-profit, the sale's own, or still open
-    commission_usd: float  # its share of both orders'
-    pnl_usd: float  # commission taken off
-    return_fraction: float  # of what the purchase cost, its commission included
+    exit_reason: str  # stop-loss, take-profit, the sale's own reason, or still open
+    commission_usd: float  # its share of both orders' commission
+    pnl_usd: float  # after commission
+    return_fraction: float  # of the purchase's cost, including its commission
     bars_held: int
 
     @property
@@ -45,14 +45,14 @@ class Trade:
 
 @dataclass(slots=True)
 class _Lot:
-    """Shares of one purchase that are not sold yet."""
+    """The unsold shares of one purchase."""
 
     entry: Fill
     left: float
 
 
 class _Exit(NamedTuple):
-    """How some shares left, or what they stand at."""
+    """The sale of some shares, or the valuation of those still held."""
 
     time: datetime | None
     price_usd: float
@@ -62,9 +62,9 @@ class _Exit(NamedTuple):
 
 
 def trades(result: Result) -> tuple[Trade, ...]:
-    """The round trips, first in, first out by symbol, in the order of their entries.
+    """Match the fills of each symbol into round trips, first in, first out; return them in the order of entry.
 
-    Raises ValueError if more is sold than was bought: no backtest here goes short, so its fills would be wrong.
+    Raises ValueError if more is sold than was bought: backtests do not go short, so the fills would be wrong.
     """
     lots: dict[str, deque[_Lot]] = {}
     calendar = result.panel.close.index
@@ -97,7 +97,7 @@ def _close_lots(sale: Fill, held: deque[_Lot], calendar: pd.Index) -> Iterator[T
 
 
 def _last(entry: Fill, result: Result) -> _Exit:
-    """At the last close up to the last bar; nothing is taken off for a sale that was not made."""
+    """Value open shares at the last close up to the last bar, without the cost of a sale."""
     end = result.bars[-1].time
     closes = result.panel.close[entry.symbol].loc[:end].dropna()
     return _Exit(None, float(closes.iloc[-1]) if len(closes) else entry.price_usd, STILL_OPEN, 0.0, end)
@@ -124,6 +124,6 @@ def _trade(entry: Fill, quantity: float, leaving: _Exit, calendar: pd.Index) -> 
 
 
 def _bars(calendar: pd.Index, begin: datetime, end: datetime) -> int:
-    """The bars between two starts of bars: 0 for shares that are sold in the bar they were bought in."""
+    """Count the bars between two starts of bars: 0 for shares sold in the bar in which they were bought."""
     first, last = calendar.searchsorted(pd.DatetimeIndex([begin, end]))
     return int(last - first)

@@ -1,4 +1,4 @@
-"""Yahoo's bars for backtests, kept in a folder: a second backtest asks for nothing that the first has had."""
+"""A folder that caches Yahoo's bars for backtests, so that a second backtest does not request them again."""
 
 import json
 import logging
@@ -22,10 +22,10 @@ from trader.schedule import sessions
 FOLDER = Path("out/cache/yahoo")
 
 PATIENCE = Patience(deadline_s=900.0)
-"""No order waits for it: many years of the whole index may take their time."""
+"""A long deadline: many years of the whole index take time, and no order waits for them."""
 
 SETTLING = timedelta(hours=1)
-"""For so long after a session's close its last bars may still change: the closing auction is reported late."""
+"""How long a session's last bars may still change after the close: the closing auction is reported late."""
 
 VERSION = 1
 PRICES = ("open", "high", "low", "close")
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """All bars of a symbol from `start` to before `until`, each of them final; there need not be any."""
+    """All bars of a symbol from `start` to before `until`, all of them final; there may be none."""
 
     bars: pd.DataFrame
     start: datetime
@@ -44,7 +44,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cache:
-    """A file for each interval and symbol in a folder; one that is torn or not ours is fetched anew, with a warning."""
+    """A cache with a file for each interval and symbol. It fetches an unusable file's bars again, with a warning."""
 
     folder: Path = FOLDER
     patience: Patience = PATIENCE
@@ -52,10 +52,10 @@ class Cache:
     def bars(
         self, symbols: Sequence[str], interval: str, start: datetime, end: datetime, now: datetime, progress: Progress
     ) -> tuple[Mapping[str, pd.DataFrame], Mapping[str, str]]:
-        """The bars of each symbol from `start` to before `end`; of the symbols that have none, the reason.
+        """Return the bars of each symbol from `start` to before `end`, and the reason for each symbol without bars.
 
-        The columns are open, high, low and close, adjusted for splits and dividends. Bars of a session that is not
-        over are never given. Raises PriceSourceError if there are no prices of any symbol.
+        The columns are open, high, low and close, adjusted for splits and dividends. Bars of an unfinished session are
+        never returned. Raises PriceSourceError if no symbol has prices.
         """
         earliest, until = _earliest(interval, now), final_until(now)
         start, end = max(start, earliest), min(end, until)
@@ -64,8 +64,8 @@ class Cache:
         missing = [symbol for symbol in symbols if symbol not in found]
         reasons: Mapping[str, str] = {}
         if missing:
-            # A split or a dividend changes all adjusted prices before it, so that bars which were fetched at different
-            # times do not fit together: a symbol whose bars do not reach far enough is fetched again as a whole.
+            # A split or a dividend changes all adjusted prices before it, so bars fetched at different times do not
+            # fit together. A symbol whose cached bars do not reach far enough is therefore fetched completely.
             since = min([start, *(max(kept[symbol].start, earliest) for symbol in missing if symbol in kept)])
             fetched, reasons = self._fetch(missing, interval, since, until, progress, is_all=not found)
             self._save(fetched, interval)
@@ -87,10 +87,10 @@ class Cache:
         except PriceSourceError as error:
             if is_all:
                 raise
-            return {}, dict.fromkeys(symbols, str(error))  # those that are kept can still be tested
+            return {}, dict.fromkeys(symbols, str(error))  # the cached symbols can still be used
         if is_all and not answers:
             named = "; ".join(f"{symbol}: {reason}" for symbol, reason in list(reasons.items())[:3])
-            raise PriceSourceError(f"Yahoo has no prices of any symbol ({named}); correct UNIVERSE")
+            raise PriceSourceError(f"Yahoo has no prices for any symbol ({named}); correct UNIVERSE")
         return {
             symbol: Kept(bars=_between(bars.dropna(subset="close"), since, until), start=since, until=until)
             for symbol, bars in answers.items()
@@ -102,24 +102,24 @@ class Cache:
     def _load(self, symbol: str, interval: str) -> Kept | None:
         path = self._path(symbol, interval)
         try:
-            with np.load(path) as file:  # refuses pickled objects, and checks each part's checksum
+            with np.load(path) as file:  # refuses pickled objects, and verifies each part's checksum
                 facts = json.loads(str(file["facts"]))
                 index = pd.DatetimeIndex(file["time_us"].astype("datetime64[us]")).tz_localize("UTC")
                 bars = pd.DataFrame(file["prices_usd"], index=index, columns=PRICES, dtype=float)
             if facts["is"] != _facts(symbol, interval):
-                raise ValueError(f"it is not of {symbol} in bars of {interval}, or of another version")
+                raise ValueError(f"it does not hold {interval} bars of {symbol}, or it has another version")
             kept = Kept(bars=bars, **{name: datetime.fromisoformat(facts[name]) for name in ("start", "until")})
             if not (index.is_monotonic_increasing and index.is_unique):
-                raise ValueError("its bars are not in order")
+                raise ValueError("its bars are out of order")
         except FileNotFoundError:
             return None
         except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-            log.warning("%s cannot be used (%s); %s is fetched anew", path, error, symbol)
+            log.warning("%s cannot be used (%s); %s is fetched again", path, error, symbol)
             return None
         return kept
 
     def _save(self, fetched: Mapping[str, Kept], interval: str) -> None:
-        """Each file whole or not at all. A cache that cannot be written is no reason not to run."""
+        """Write each file completely or not at all. If the cache cannot be written, warn and continue."""
         try:
             for symbol, kept in fetched.items():
                 span = {"start": kept.start.isoformat(), "until": kept.until.isoformat()}
@@ -128,11 +128,11 @@ class Cache:
                 with replace_file(self._path(symbol, interval)) as part, part.open("wb") as file:
                     np.savez(file, facts=facts, time_us=time_us, prices_usd=kept.bars[[*PRICES]])
         except OSError as error:
-            log.warning("Yahoo's bars cannot be kept in %s (%s); the next backtest asks again", self.folder, error)
+            log.warning("Yahoo's bars cannot be saved in %s (%s); the next backtest fetches again", self.folder, error)
 
 
 def final_until(now: datetime) -> datetime:
-    """The midnight after the last session that is over and settled: bars that begin before do not change any more."""
+    """Return the midnight after the last settled session: bars that began earlier no longer change."""
     day = now.astimezone(NEW_YORK).date()
     while (hours := sessions.session(day)) is None or hours[1] + SETTLING > now:
         day -= timedelta(days=1)
@@ -140,14 +140,14 @@ def final_until(now: datetime) -> datetime:
 
 
 def _between(bars: pd.DataFrame, start: datetime, end: datetime) -> pd.DataFrame:
-    """The bars that begin at `start` or after, and before `end`."""
+    """Return the bars that begin at `start` or after, and before `end`."""
     index = pd.DatetimeIndex(bars.index, name=None).as_unit("us")
     first, after = (index.searchsorted(pd.Timestamp(time)) for time in (start, end))
     return bars.set_axis(index).iloc[first:after]
 
 
 def _earliest(interval: str, now: datetime) -> datetime:
-    """How far back Yahoo has bars of this length."""
+    """Return how far back Yahoo has bars of this length."""
     return now - timedelta(days=MAX_DAYS.get(interval, 100 * 365))
 
 

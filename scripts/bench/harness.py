@@ -144,13 +144,17 @@ def measuring() -> Iterator[Progress]:
 
 
 def finish(
-    lines: Sequence[Measurement], *, as_json: bool, title: str = "", headings: Sequence[str] = ("Measured",)
+    lines: Sequence[Measurement],
+    *,
+    as_json: bool,
+    title: str = "{cores} cores",
+    headings: Sequence[str] = ("Measured",),
 ) -> NoReturn:
     """Print all that was measured; the exit code is 1 if a target is missed."""
     if as_json:
         console.print_json([line.as_json() for line in lines])
     else:
-        console.OUT.print(to_table(lines, f"{title}{cores()} cores", headings))
+        console.OUT.print(to_table(lines, title.format(cores=cores()), headings))
     sys.exit(console.USABLE if all(line.is_reached for line in lines) else console.FAILED)
 
 

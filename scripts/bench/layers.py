@@ -92,7 +92,7 @@ def main() -> None:
         if not target.zip.is_file():
             raise LayerError(f"there is no {shorten_path(target.zip)}: {target.make('layer')} builds it")
         lines = measure(target, progress)
-    title = f"{target.name}, {ROUNDS} starts each, "
+    title = f"{target.name}, {{cores}} cores, {ROUNDS} starts each"
     harness.finish(lines, as_json=arguments.json, title=title, headings=("Plain", "Ours", "Ratio"))
 
 

@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from math import isnan, nan
 from pathlib import Path
@@ -158,7 +158,7 @@ def main() -> None:
 
             chosen.picture.write_text(draw(summaries), encoding="utf-8")
     if chosen.json:
-        console.print_json({"models": list(map(asdict, summaries)), "decisions": list(map(asdict, made))})
+        console.print_json({"models": summaries, "decisions": made})
     else:
         show(summaries, made)
     sys.exit(console.USABLE if all(each.is_reached for each in summaries) else console.FAILED)

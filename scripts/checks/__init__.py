@@ -1,1 +1,1 @@
-"""Checks of the repository itself."""
+"""Checks on the repository itself."""

@@ -1,8 +1,8 @@
-"""`make audit`: hold every locked package against what is known to be wrong, and against what a lock has to be.
+"""`make audit`: check every locked package for known problems, and the form of the lock files.
 
-Three parts: the locked files themselves, which needs nobody; the package index, for what was taken back; and a service
-that knows vulnerabilities. Such a service can answer nothing and look content: so it is first asked about releases that
-are known to be vulnerable, and believed only if it says so. What could not be asked is told, and is not called passed.
+It has three parts: the lock files themselves, offline; the package index, for yanked releases; and a vulnerability
+service. A service that knows nothing would report no findings, so it is first asked about releases that are known to
+be vulnerable, and trusted only if it reports them. A check that could not be made is reported, and is not a pass.
 """
 
 import json
@@ -26,26 +26,26 @@ LAYER, EMULATOR, DEV = "layer/requirements.txt", "layer/emulator.txt", "requirem
 LINTERS = "requirements/linters.txt"
 LOCKED = (LAYER, EMULATOR, DEV, LINTERS)
 SAME = (LAYER, EMULATOR, DEV)
-"""What is tested has to be what is shipped: in these files a package has one version."""
+"""What is tested must be what is shipped: these files must agree on each package's version."""
 
 PIN = re.compile(r"[a-z0-9-]+(\[[a-z0-9,-]+\])?==[^\s;*]+( ; [^#\\@]+)?( \\)?")
 HASH = re.compile(r"    --hash=sha256:[0-9a-f]{64}( \\)?")
 
 CONTROL = ("jinja2==2.10", "urllib3==1.24.1")
-"""Releases that every service knows to be vulnerable, since 2019."""
+"""Releases that every service has listed as vulnerable since 2019."""
 
 SERVICES = ("pypi", "osv")
 PIP_AUDIT = ROOT / ".venv" / "linters" / "bin" / "pip-audit"
 INCOMPLETE = 3
-"""The exit code when nothing was found, and not everything could be asked."""
+"""The exit code if nothing was found, but not every check could be made."""
 
 type Versions = Mapping[str, str]
-"""By name of a package, what one locked file says."""
+"""The version of each package in one lock file, by package name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of one check: findings, or why it could not be made."""
+    """The result of one check: findings, or why it could not be made."""
 
     check: str
     of: str
@@ -54,7 +54,7 @@ class Result:
 
 
 def main() -> None:
-    """Check, show, and end with 1 after a finding, 3 if something could not be asked."""
+    """Run the checks and show them; exit with 1 after a finding, 3 if a check could not be made."""
     results = [*offline()]
     if not console.flag("OFFLINE"):
         results += [*index(), *vulnerabilities()]
@@ -63,38 +63,38 @@ def main() -> None:
 
 
 def exit_code(results: Sequence[Result]) -> int:
-    """1 after a finding; otherwise 3 if something could not be asked."""
+    """Return 1 after a finding, otherwise 3 if a check could not be made, else 0."""
     if any(result.findings for result in results):
         return console.FAILED
     return INCOMPLETE if any(result.not_asked for result in results) else console.USABLE
 
 
 def show(results: Sequence[Result]) -> None:
-    """A table, then each finding, then in so many words what is not known."""
+    """Print a table, then each finding, then each check that could not be made."""
     table = console.table("Check", "Of", "Result")
     for result in results:
-        said = f"{len(result.findings)} findings" if result.findings else "NOT ASKED" if result.not_asked else "ok"
+        said = f"{len(result.findings)} findings" if result.findings else "NOT CHECKED" if result.not_asked else "ok"
         table.add_row(result.check, result.of, Text(said, style="red" if said != "ok" else "green"))
     console.OUT.print(table)
     for result in results:
         for finding in result.findings:
             console.OUT.print(Text(f" {result.of}: {finding}", style="red"), soft_wrap=True)
     for reason in dict.fromkeys(result.not_asked for result in results if result.not_asked):
-        console.OUT.print(Text(f" Not asked: {reason}", style="yellow"), soft_wrap=True)
+        console.OUT.print(Text(f" Not checked: {reason}", style="yellow"), soft_wrap=True)
     if console.flag("OFFLINE"):
         console.OUT.print(
-            " OFFLINE: neither the index nor a service that knows vulnerabilities was asked.", style="yellow"
+            " OFFLINE: neither the package index nor a vulnerability service was queried.", style="yellow"
         )
 
 
-# --- what needs nobody ---
+# --- offline checks ---
 
 
 def offline(root: Path = ROOT) -> Iterator[Result]:
-    """The form of every locked file, and what they say of each other and of pyproject.toml."""
+    """Check the form of every lock file, and their consistency with each other and with pyproject.toml."""
     texts = {name: (root / name).read_text(encoding="utf-8") for name in LOCKED}
     for name, text in texts.items():
-        yield Result("one version, with hashes, from no address", name, tuple(find_malformed(text)))
+        yield Result("one version, with hashes, no address", name, tuple(find_malformed(text)))
     locked = {name: versions(text) for name, text in texts.items()}
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     groups = project["dependency-groups"]
@@ -106,12 +106,12 @@ def offline(root: Path = ROOT) -> Iterator[Result]:
         LINTERS: [line for line in linters if line and not line.startswith("#")],
     }
     for name, requirements in wanted.items():
-        yield Result("has what is asked for", name, tuple(unmet(requirements, locked[name])))
+        yield Result("meets the requirements", name, tuple(unmet(requirements, locked[name])))
     yield Result("agree with each other", ", ".join(SAME), tuple(differing({name: locked[name] for name in SAME})))
 
 
 def find_malformed(text: str) -> Iterator[str]:
-    """Every line that is neither a package in one version nor a SHA-256, and every package without one."""
+    """Yield every line that is neither a pinned package nor a SHA-256, and every package without a SHA-256."""
     package, hashes = "", 1
     for number, line in enumerate([*text.splitlines(), ""], start=1):
         if HASH.fullmatch(line):
@@ -121,12 +121,12 @@ def find_malformed(text: str) -> Iterator[str]:
             yield f"line {number - 1}: {package} has no hash"
         package, hashes = line.split("==")[0], 0 if line else 1
         if line and not PIN.fullmatch(line):
-            yield f"line {number}: {line[:80]!r} is no package in one version"
+            yield f"line {number}: {line[:80]!r} is not a package pinned to one version"
             hashes = 1
 
 
 def versions(text: str) -> Versions:
-    """The version of each package; of one that is locked twice, for two systems, both."""
+    """Return the version of each package; both versions if it is locked twice, for two systems."""
     found: dict[str, str] = {}
     for line in text.splitlines():
         if PIN.fullmatch(line):
@@ -137,7 +137,7 @@ def versions(text: str) -> Versions:
 
 
 def unmet(requirements: Sequence[str], locked: Versions) -> Iterator[str]:
-    """What is asked for and not locked, or in a version that was not asked for."""
+    """Yield the requirements that are not locked, or locked in a version that they do not allow."""
     for text in requirements:
         try:
             wanted = Requirement(text)
@@ -146,15 +146,15 @@ def unmet(requirements: Sequence[str], locked: Versions) -> Iterator[str]:
             continue
         version = locked.get(canonicalize_name(wanted.name))
         if wanted.url:
-            yield f"{text}: from an address"
+            yield f"{text}: comes from an address, not from the package index"
         elif version is None:
             yield f"{text} is not locked; run make lock"
         elif not all(wanted.specifier.contains(each, prereleases=True) for each in version.split(" and ")):
-            yield f"{text} is asked for, {version} is locked; run make lock"
+            yield f"{text} is required, but {version} is locked; run make lock"
 
 
 def differing(files: Mapping[str, Versions]) -> Iterator[str]:
-    """Packages of which two files have different versions."""
+    """Yield the packages whose versions differ between files."""
     for name in sorted({name for locked in files.values() for name in locked}):
         told = {file: locked[name] for file, locked in files.items() if name in locked}
         if len(set(told.values())) > 1:
@@ -165,7 +165,7 @@ def differing(files: Mapping[str, Versions]) -> Iterator[str]:
 
 
 def index() -> Iterator[Result]:
-    """What the index has taken back, or has no wheel of; uv asks as if it would install, and installs nothing."""
+    """Find packages that the index has yanked or has no wheel for, by a dry run of uv that installs nothing."""
     for name in LOCKED:
         with TemporaryDirectory() as folder:
             command = [str(ROOT / ".venv/bin/uv"), "pip", "install", "--dry-run", "--no-deps", "--require-hashes"]
@@ -174,21 +174,21 @@ def index() -> Iterator[Result]:
         said = " ".join(done.stderr.split())
         yanked = [line.removeprefix("warning: ") for line in done.stderr.splitlines() if " is yanked" in line]
         if done.returncode and "no usable wheels" in said:
-            yield Result("wheels, and none taken back", name, (said,))
+            yield Result("has wheels, none yanked", name, (said,))
         elif done.returncode:
-            yield Result("wheels, and none taken back", name, not_asked=f"the package index, by uv: {said[:300]}")
+            yield Result("has wheels, none yanked", name, not_asked=f"the package index, by uv: {said[:300]}")
         else:
-            yield Result("wheels, and none taken back", name, yanked)
+            yield Result("has wheels, none yanked", name, yanked)
 
 
 # --- known vulnerabilities ---
 
 
 def vulnerabilities(program: Path = PIP_AUDIT, files: Sequence[str] = LOCKED) -> Iterator[Result]:
-    """What pip-audit's services know of each locked release; the first that knows the control is believed."""
+    """Ask pip-audit's services about each locked release; the first that reports the control releases is trusted."""
     check, reasons = "known vulnerabilities", []
     if not program.is_file():
-        yield Result(check, "all", not_asked=f"{program.name} is not installed: scripts/linters.sh does that")
+        yield Result(check, "all", not_asked=f"{program.name} is not installed; run scripts/linters.sh")
         return
     for service in SERVICES:
         with TemporaryDirectory() as folder:
@@ -198,31 +198,31 @@ def vulnerabilities(program: Path = PIP_AUDIT, files: Sequence[str] = LOCKED) ->
         if isinstance(answer, str):
             reasons.append(f"{service}: {answer}")
         elif sum(bool(each.get("vulns")) for each in answer) < len(CONTROL):
-            reasons.append(f"{service}: it does not know that {' and '.join(CONTROL)} are vulnerable")
+            reasons.append(f"{service}: it does not report {' and '.join(CONTROL)}, which are vulnerable")
         else:
             yield from (
                 read_answer(check, name, ask_service(program, service, ROOT / name, "--require-hashes"))
                 for name in files
             )
             return
-    yield Result(check, ", ".join(files), not_asked=f"no service that knows vulnerabilities ({'; '.join(reasons)})")
+    yield Result(check, ", ".join(files), not_asked=f"no vulnerability service can be used ({'; '.join(reasons)})")
 
 
 def read_answer(check: str, name: str, answer: Sequence[Mapping[str, Any]] | str) -> Result:
-    """What was answered of one file; a release that the service does not know was not asked about."""
+    """Convert the service's answer for one file; a release that the service does not know counts as not checked."""
     if isinstance(answer, str):
         return Result(check, name, not_asked=f"{name}: {answer}")
     found = [
-        f"{each['name']} {each['version']}: {its['id']}, mended in {', '.join(its['fix_versions']) or 'no release'}"
+        f"{each['name']} {each['version']}: {its['id']}, fixed in {', '.join(its['fix_versions']) or 'no release'}"
         for each in answer
         for its in each.get("vulns", ())
     ]
     skipped = [each["name"] for each in answer if each.get("skip_reason")]
-    return Result(check, name, found, f"{name}: not known to the service: {', '.join(skipped)}" if skipped else "")
+    return Result(check, name, found, f"{name}: unknown to the service: {', '.join(skipped)}" if skipped else "")
 
 
 def ask_service(program: Path, service: str, path: Path, *more: str) -> Sequence[Mapping[str, Any]] | str:
-    """What pip-audit answers of each package of a file, or why it does not."""
+    """Return pip-audit's answer for each package of a file, or why there is none."""
     command = [
         str(program),
         "--vulnerability-service",
@@ -242,7 +242,7 @@ def ask_service(program: Path, service: str, path: Path, *more: str) -> Sequence
     except subprocess.TimeoutExpired:
         return "no answer in 600 s"
     except (ValueError, KeyError):
-        return f"no answer ({(done.stderr.strip().splitlines() or ['nothing was said'])[-1][:200]})"
+        return f"no answer ({(done.stderr.strip().splitlines() or ['no error message'])[-1][:200]})"
     return list(answer)
 
 

@@ -1,6 +1,6 @@
-"""`make scan-secrets`: look for keys in every file of the repository, and in the zips that go to AWS.
+"""`make scan-secrets`: look for keys in every file of the repository and in the zips for AWS.
 
-detect-secrets' own detectors, and one for Alpaca's keys. A finding is shown by its place and kind, never by its text.
+It uses detect-secrets' detectors and one for Alpaca's keys. A finding is shown by place and kind, never by its text.
 """
 
 import re
@@ -23,37 +23,37 @@ from scripts import ROOT, console
 DIST = ROOT / "layer" / "dist"
 
 ALLOWED: Mapping[tuple[str, str], str] = {
-    ("scripts/checks/scan_secrets.py", "Secret Keyword"): "the name of a kind, in detect-secrets' own word",
-    ("scripts/testkit/aws.py", "Secret Keyword"): "the word `testing`, as moto wants it",
-    ("tests/contract/test_alpaca_broker.py", "Secret Keyword"): "keys of the stand-in, in words",
-    ("tests/contract/test_backtest_yahoo.py", "GitHub Token"): "a part of a made-up symbol",
-    ("tests/contract/test_cloud_secrets.py", "Alpaca Key"): "keys of the stand-in, which say that they are",
-    ("tests/contract/test_reconcile.py", "Secret Keyword"): "a key of the stand-in, in words",
-    ("tests/security/test_secrets.py", "AWS Access Key"): "planted, to be found",
-    ("tests/security/test_secrets.py", "Alpaca Key"): "planted, to be found",
-    ("tests/security/test_secrets.py", "Private Key"): "planted, to be found",
-    ("tests/system/test_run.py", "Secret Keyword"): "a key of the stand-in, in a word",
-    ("tests/system/test_terraform.py", "Alpaca Key"): "keys of the stand-in, which say that they are",
-    ("tests/security/test_rights.py", "Alpaca Key"): "keys of the stand-in, which say that they are",
+    ("scripts/checks/scan_secrets.py", "Secret Keyword"): "the name of a kind of secret in detect-secrets",
+    ("scripts/testkit/aws.py", "Secret Keyword"): "the word `testing`, which moto expects",
+    ("tests/contract/test_alpaca_broker.py", "Secret Keyword"): "keys of the stand-in, in plain words",
+    ("tests/contract/test_backtest_yahoo.py", "GitHub Token"): "part of a made-up symbol",
+    ("tests/contract/test_cloud_secrets.py", "Alpaca Key"): "keys of the stand-in, marked as such",
+    ("tests/contract/test_reconcile.py", "Secret Keyword"): "a key of the stand-in, in plain words",
+    ("tests/security/test_secrets.py", "AWS Access Key"): "planted for the test to find",
+    ("tests/security/test_secrets.py", "Alpaca Key"): "planted for the test to find",
+    ("tests/security/test_secrets.py", "Private Key"): "planted for the test to find",
+    ("tests/system/test_run.py", "Secret Keyword"): "a key of the stand-in, in a plain word",
+    ("tests/system/test_terraform.py", "Alpaca Key"): "keys of the stand-in, marked as such",
+    ("tests/security/test_rights.py", "Alpaca Key"): "keys of the stand-in, marked as such",
     ("tests/unit/trader/test_settings.py", "Basic Auth Credentials"): "an address that must be refused",
 }
-"""What is found and no secret, by file and kind, with the reason. An entry that nothing answers to is an error."""
+"""Findings that are not secrets, by file and kind, with the reason. An entry without a finding is an error."""
 
 LOCKED = re.compile(r"(requirements/|layer/)\w+\.txt")
-"""Held to names, versions and hashes by scripts/checks/audit.py, line by line."""
+"""The lock files; scripts/checks/audit.py checks each of their lines."""
 
 DETECTORS = (
     *("AWSKeyDetector", "BasicAuthDetector", "GitHubTokenDetector", "JwtTokenDetector", "KeywordDetector"),
     *("PrivateKeyDetector", "PypiTokenDetector"),
 )
-"""Of detect-secrets, what somebody who works on this has at hand. Those that take whatever looks random for a secret
-are left out: hashes look so, and there are thousands."""
+"""detect-secrets' detectors for the kinds of secrets that a developer of this project has. Detectors of random text are
+left out: they would report thousands of hashes."""
 
 
 class AlpacaKeyDetector(RegexBasedDetector):
-    """A key id, or forty letters and digits of all three kinds, as a secret key has."""
+    """A detector of Alpaca's key ids, and of secret keys: forty or more mixed capitals, small letters and digits."""
 
-    secret_type = "Alpaca Key"  # noqa: S105 the name of a kind
+    secret_type = "Alpaca Key"  # noqa: S105 the name of a kind of secret
     denylist = (
         re.compile(r"\b[PA]K(?=[A-Z]*\d)[A-Z0-9]{18,24}\b"),
         re.compile(r"\b(?=[A-Za-z]*\d)(?=[a-z\d]*[A-Z])(?=[A-Z\d]*[a-z])[A-Za-z0-9]{40,44}\b"),
@@ -61,7 +61,7 @@ class AlpacaKeyDetector(RegexBasedDetector):
 
 
 class Finding(NamedTuple):
-    """Where something was found, and what kind of secret it looks like."""
+    """The place of a finding, and the kind of secret that it looks like."""
 
     place: str
     line: int
@@ -69,7 +69,7 @@ class Finding(NamedTuple):
 
 
 def main() -> None:
-    """Look everywhere; the exit code is 1 if anything was found that is not allowed."""
+    """Scan everything; exit with 1 if anything was found that is not allowed."""
     names = list_tracked()
     zips = sorted(DIST.glob("*.zip"))
     found = [*in_files(ROOT, names), *(finding for path in zips for finding in in_zip(path))]
@@ -81,9 +81,9 @@ def main() -> None:
         )
     for place, kind in idle:
         console.OUT.print(
-            Text(f" {place}: has no {kind} any more; take it off the list of what is allowed", style="red")
+            Text(f" {place}: has no {kind} any more; remove it from the list of allowed findings", style="red")
         )
-    looked = f"{len(names)} files, {', '.join(path.name for path in zips) or 'no zip, as none is built'}"
+    looked = f"{len(names)} files, {', '.join(path.name for path in zips) or 'no zip, because none is built'}"
     console.OUT.print(
         Text(f" {looked}: {len(wrong)} secrets; {len(found) - len(wrong)} findings are allowed, with reasons")
     )
@@ -91,14 +91,14 @@ def main() -> None:
 
 
 def list_tracked(root: Path = ROOT) -> list[str]:
-    """The files of the repository that may hold anything: what git has, or would add, without the locked ones."""
+    """List the files that git tracks or would add, except the lock files."""
     words = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(words, cwd=root, capture_output=True, text=True, check=True).stdout.split("\0")
     return [name for name in names if name and (root / name).is_file() and not LOCKED.fullmatch(name)]
 
 
 def in_files(root: Path, names: Sequence[str]) -> list[Finding]:
-    """What detect-secrets finds in files below a folder, once for each line and kind."""
+    """Return detect-secrets' findings in files below a folder, once for each line and kind."""
     plugins = [{"name": name} for name in DETECTORS]
     plugins.append({"name": AlpacaKeyDetector.__name__, "path": f"file://{__file__}"})
     secrets = SecretsCollection(root=str(root))
@@ -109,7 +109,7 @@ def in_files(root: Path, names: Sequence[str]) -> list[Finding]:
 
 
 def in_zip(path: Path) -> Iterator[Finding]:
-    """Keys of AWS and Alpaca, and private keys, in any file of a zip: it has far too much for every detector."""
+    """Yield AWS keys, Alpaca keys and private keys in any file of a zip; all detectors would take too long on a zip."""
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
             text = archive.read(entry).decode("latin-1")

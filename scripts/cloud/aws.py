@@ -1,4 +1,4 @@
-"""What the commands on AWS share: which account and region, the names of things, and AWS's errors in plain words."""
+"""What the AWS commands share: the account and region, the names of resources, and AWS's errors in plain words."""
 
 import difflib
 import os
@@ -32,20 +32,20 @@ CONFIG = Config(connect_timeout=5, retries={"mode": "standard", "total_max_attem
 
 
 class AwsError(CommandError):
-    """AWS refused, or could not be asked; the message says what, and what to do."""
+    """AWS refused a request or could not be reached; the message says what failed and what to do."""
 
 
 class DeniedError(AwsError):
-    """These credentials may not do that."""
+    """The credentials do not allow the request."""
 
 
 class MissingError(AwsError):
-    """AWS has no such thing."""
+    """The resource does not exist in AWS."""
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """An account and a region, and what the project's things are called there."""
+    """An account and a region, and the names of the project's resources there."""
 
     project: str
     account: str
@@ -53,22 +53,22 @@ class Cloud:
 
     @property
     def region(self) -> str:
-        """The region in which everything is."""
+        """The region of all resources."""
         return self.session.region_name
 
     @property
     def artifact_bucket(self) -> str:
-        """The bucket of zips and journal, unless Terraform's `bucket_name` says otherwise."""
+        """The bucket of the zips and the journal, unless Terraform's `bucket_name` overrides it."""
         return f"{self.project}-{self.account}-{self.region}"
 
     @property
     def state_bucket(self) -> str:
-        """The bucket of Terraform's state, once there is one."""
+        """The name of the bucket for Terraform's state, whether or not it exists."""
         return f"{self.project}-state-{self.account}-{self.region}"
 
     @cached_property
     def strategies(self) -> Sequence[str]:
-        """The strategies deployed here, in alphabetical order: each has a halt switch."""
+        """The strategies deployed here, in alphabetical order, found by their halt switches."""
         prefix = f"/{self.project}/"
         with translate_errors("the deployed strategies"):
             pages = self.session.client("ssm", config=CONFIG).get_paginator("describe_parameters")
@@ -77,19 +77,19 @@ class Cloud:
         return sorted(name.removeprefix(prefix).removesuffix("/halt") for name in names if name.endswith("/halt"))
 
     def function(self, strategy: str) -> str:
-        """The name of a strategy's function, role, rule."""
+        """Return the name of a strategy's function, role and rule."""
         return f"{self.project}-{strategy}"
 
     def log_group(self, strategy: str) -> str:
-        """Where a strategy's function logs to."""
+        """Return the name of a strategy's log group."""
         return f"/aws/lambda/{self.function(strategy)}"
 
     def parameter(self, strategy: str, name: str) -> str:
-        """The name of one of a strategy's parameters: alpacauser, alpacapw, halt."""
+        """Return the full name of a strategy's parameter: alpacauser, alpacapw or halt."""
         return f"/{self.project}/{strategy}/{name}"
 
     def deployed(self, strategy: str) -> str:
-        """The strategy, if it is deployed here. Raises AwsError with those that are."""
+        """Return the strategy if it is deployed here. Raises AwsError, naming the deployed ones, if not."""
         if strategy in self.strategies:
             return strategy
         if not self.strategies:
@@ -98,19 +98,19 @@ class Cloud:
                 "deploy with: make deploy (or choose another region with AWS_REGION=...)"
             )
         there = ", ".join(self.strategies)
-        raise AwsError(f"STRATEGY={strategy} is not deployed in {self.region}; there is {there}")
+        raise AwsError(f"STRATEGY={strategy} is not deployed in {self.region}; choose one of {there}")
 
     def chosen(self, strategy: str | None) -> str:
-        """STRATEGY, or the only one there is. Raises AwsError if that leaves a choice, or there is none."""
+        """Return STRATEGY, or the only deployed strategy. Raises AwsError if there are several or none."""
         if strategy:
             return self.deployed(strategy)
         if len(self.strategies) > 1:
-            raise AwsError(f"which strategy? Say STRATEGY= one of {', '.join(self.strategies)}")
+            raise AwsError(f"which strategy? Set STRATEGY to one of {', '.join(self.strategies)}")
         return self.deployed(self.strategies[0] if self.strategies else "")
 
 
 def connect(env: Mapping[str, str] = os.environ) -> Cloud:
-    """The account that the credentials open, and the region. Raises AwsError if there are none, or they are no good."""
+    """Connect to the account of the credentials. Raises AwsError if credentials or region are missing or invalid."""
     project = env.get("PROJECT") or PROJECT
     if not re.fullmatch(PROJECT_NAME, project):
         raise AwsError(
@@ -125,7 +125,7 @@ def connect(env: Mapping[str, str] = os.environ) -> Cloud:
 
 
 def check_region(session: boto3.Session) -> None:
-    """Raises AwsError if no region is set, or none of that name is known."""
+    """Raise AwsError if no region is set or the region is unknown."""
     region = session.region_name
     if not region:
         raise AwsError("no AWS region is set; choose one, such as: export AWS_REGION=us-east-1")
@@ -134,12 +134,12 @@ def check_region(session: boto3.Session) -> None:
     ]
     if region not in known:
         near = difflib.get_close_matches(region, known, n=1, cutoff=0)
-        raise AwsError(f"AWS_REGION={region} is no region with Lambda; did you mean {near[0]}?")
+        raise AwsError(f"AWS_REGION={region} is not a region with Lambda; did you mean {near[0]}?")
 
 
 @contextmanager
 def translate_errors(what: str) -> Iterator[None]:
-    """AWS's errors about `what` as AwsErrors that say what to do."""
+    """Raise AWS's errors about `what` as AwsErrors that say what to do."""
     try:
         yield
     except (NoCredentialsError, PartialCredentialsError) as error:
@@ -150,9 +150,9 @@ def translate_errors(what: str) -> Iterator[None]:
     except NoRegionError as error:
         raise AwsError("no AWS region is set; choose one, such as: export AWS_REGION=us-east-1") from error
     except (ProfileNotFound, ConfigNotFound) as error:
-        raise AwsError(f"{error}; look at AWS_PROFILE and ~/.aws/config") from error
+        raise AwsError(f"{error}; check AWS_PROFILE and ~/.aws/config") from error
     except EndpointConnectionError as error:
-        raise AwsError(f"{what}: {error} Is there a network, and is AWS_REGION right?") from error
+        raise AwsError(f"{what}: {error} Check the network connection and AWS_REGION") from error
     except ClientError as error:
         raise explain(what, error) from error
     except BotoCoreError as error:
@@ -160,14 +160,14 @@ def translate_errors(what: str) -> Iterator[None]:
 
 
 def explain(what: str, error: ClientError) -> AwsError:
-    """An answer of AWS's in plain words."""
+    """Convert an error answer of AWS into an AwsError in plain words."""
     code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
     if code in {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}:
         return AwsError("the AWS credentials have expired; log in again (such as: aws sso login)")
     if code in {"InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch", "AuthFailure"}:
-        return AwsError(f"AWS does not know these credentials ({code}); log in again, or look at AWS_PROFILE")
+        return AwsError(f"AWS does not accept these credentials ({code}); log in again, or check AWS_PROFILE")
     if code in {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"}:
-        return DeniedError(f"{what}: these credentials may not do that ({error.operation_name}): {message}")
+        return DeniedError(f"{what}: these credentials do not allow {error.operation_name}: {message}")
     if code in {"ResourceNotFoundException", "ParameterNotFound", "NoSuchBucket", "NoSuchKey", "NoSuchEntity", "404"}:
-        return MissingError(f"{what}: there is none in AWS ({error.operation_name}): {message}")
-    return AwsError(f"{what}: AWS says {code} to {error.operation_name}: {message}")
+        return MissingError(f"{what}: not found in AWS ({error.operation_name}): {message}")
+    return AwsError(f"{what}: AWS answered {code} to {error.operation_name}: {message}")

@@ -1,7 +1,7 @@
-"""`make bootstrap`: once per account and region, what Terraform and GitHub need before anything is deployed.
+"""`make bootstrap`: create, once per account and region, what Terraform and GitHub need before the first deployment.
 
-A bucket for Terraform's state, the policy that bounds what functions may do, and for a GitHub repository the two roles
-that it plans and deploys with. It may be run again at any time, from any laptop: its own state is in that bucket, too.
+It creates a bucket for Terraform's state, the policy that limits what functions may do, and for a GitHub repository the
+two roles that plan and deploy. It can be run again at any time from any computer: its own state is in that bucket too.
 """
 
 import json
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 FOLDER = Path("terraform/bootstrap")
 STATE_KEY = "bootstrap.tfstate"
 IMPORT = """
-# The bucket was made before Terraform, which keeps its state in it from the first moment; this makes it Terraform's.
+# The bucket is created before Terraform runs, because Terraform keeps its state in it. This lets Terraform manage it.
 import {{
   to = aws_s3_bucket.state
   id = "{bucket}"
@@ -41,7 +41,7 @@ ASKED = {
     "REPOSITORY": "repository",
     "REPOSITORY_IDS": "repository_ids",
 }
-"""Variables of the shell, and Terraform's; what is not said stays as it was."""
+"""Environment variables and the Terraform variables that they set; one that is not set keeps its last value."""
 
 NONE = "none"
 REPOSITORY = r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+"
@@ -54,15 +54,15 @@ ISSUER, AUDIENCE = "token.actions.githubusercontent.com", "sts.amazonaws.com"
 
 
 def main() -> None:
-    """Make what is not there, and show what there is and what comes next."""
+    """Create what is missing, and show what exists and what to do next."""
     parser = console.parser(
         "make bootstrap",
         __doc__,
-        epilog=f"Variables: REPOSITORY=owner/name ({NONE} takes its roles away), BRANCH=main, BUCKET_NAME= (where the "
-        "root's bucket_name is set), PROJECT=. What is not said stays as it was.",
+        epilog=f"Variables: REPOSITORY=owner/name ({NONE} removes its roles), BRANCH=main, BUCKET_NAME= (if the "
+        "root's bucket_name is set), PROJECT=. A variable that is not set keeps its last value.",
     )
     arguments = parser.parse_args()
-    with console.plain_errors(interrupted="interrupted; make bootstrap goes on from there"):
+    with console.plain_errors(interrupted="interrupted; make bootstrap continues from there"):
         asked = wishes(os.environ)
         check_version()
         cloud = connect()
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def wishes(env: Mapping[str, str]) -> Mapping[str, str]:
-    """What the person has said, under Terraform's names. Raises CommandError for what cannot be meant."""
+    """Read the user's variables, under Terraform's names. Raises CommandError for an invalid value."""
     asked = {ours: env[name] for name, ours in ASKED.items() if env.get(name)}
     for name, form, example in (
         ("REPOSITORY", rf"{NONE}|{REPOSITORY}", f"owner/name as on GitHub, or {NONE}"),
@@ -87,9 +87,9 @@ def wishes(env: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def bootstrap(root: Terraform, asked: Mapping[str, str]) -> Mapping[str, Any]:
-    """Bring the account to what is asked; gives Terraform's outputs."""
+    """Apply the requested configuration; return Terraform's outputs."""
     if not root.folder.is_dir():
-        raise CommandError(f"there is no folder {root.folder}/ here; run make where the Makefile is")
+        raise CommandError(f"the folder {root.folder}/ does not exist here; run make where the Makefile is")
     prepare(root)
     recorded = root.outputs()
     if not recorded and "repository" not in asked and (origin := suggest_repository(root.cloud)):
@@ -100,15 +100,15 @@ def bootstrap(root: Terraform, asked: Mapping[str, str]) -> Mapping[str, Any]:
         chosen["create_oidc_provider"] = "false" if has_provider_of_others(root) else "true"
     words = [f"-var={name}={value}" for name, value in chosen.items() if value is not None]
     changed: list[str] = []
-    with console.ERR.status("Terraform: making what is not there"):
+    with console.ERR.status("Terraform: creating what is missing"):
         root.run("apply", "-json", "-auto-approve", *words, heed=lambda line: tell(line, changed))
     if not changed:
-        console.note("nothing had to be changed")
+        console.note("nothing to change")
     return root.outputs()
 
 
 def prepare(root: Terraform) -> None:
-    """See to it that there is a bucket, and that Terraform keeps this configuration's state in it."""
+    """Create the state bucket if needed, and make Terraform keep this configuration's state in it."""
     bucket = root.cloud.state_bucket
     make_bucket(root.cloud, bucket)
     backend = BACKEND.format(bucket=bucket, key=STATE_KEY, region=root.cloud.region)
@@ -118,7 +118,7 @@ def prepare(root: Terraform) -> None:
 
 
 def make_bucket(cloud: Cloud, name: str) -> None:
-    """Create the bucket, unless this account has it. Raises AwsError if somebody else has."""
+    """Create the bucket unless this account has it. Raises AwsError if another account has it."""
     s3 = cloud.session.client("s3", config=CONFIG)
     try:
         with translate_errors(f"the bucket {name}"):
@@ -127,7 +127,7 @@ def make_bucket(cloud: Cloud, name: str) -> None:
         raise refuse_taken_bucket(name) from error
     except MissingError:
         request: CreateBucketRequestTypeDef = {"Bucket": name}
-        if cloud.region != "us-east-1":  # which must not be named
+        if cloud.region != "us-east-1":  # AWS rejects this region as a location constraint
             request["CreateBucketConfiguration"] = {"LocationConstraint": cloud.region}  # type: ignore[typeddict-item]
         with translate_errors(f"the bucket {name}"):
             try:
@@ -139,33 +139,33 @@ def make_bucket(cloud: Cloud, name: str) -> None:
 
 
 def refuse_taken_bucket(name: str) -> AwsError:
-    """What to say of a bucket that is there and not to be had."""
+    """Return the error for a bucket that exists but cannot be used."""
     return AwsError(
-        f"the bucket {name} is not this account's, or these credentials may not look at it. If another account has it, "
-        "names must begin otherwise: PROJECT=another-name for all commands. Else use credentials of an administrator "
-        "(AWS_PROFILE=...)"
+        f"the bucket {name} belongs to another account, or these credentials may not access it. If another account has "
+        "it, choose another prefix for all names: PROJECT=another-name for all commands. Otherwise use an "
+        "administrator's credentials (AWS_PROFILE=...)"
     )
 
 
 def suggest_repository(cloud: Cloud) -> str | None:
-    """The repository that this folder was cloned from, if the person says that it is theirs."""
+    """Return the repository that this folder was cloned from, if the user agrees that it may deploy."""
     if not shutil.which("git"):
         return None
     done = subprocess.run(["git", "remote", "get-url", "origin"], check=False, capture_output=True, text=True)
     found = re.fullmatch(REMOTE, done.stdout.strip())
     if not found:
         return None
-    # Whoever cloned somebody else's repository would otherwise let that person deploy into this account.
+    # Without the question, a user who cloned another owner's repository would let that owner deploy into this account.
     origin = found[1]
-    question = f"This folder was cloned from {origin} on GitHub. May that deploy into account {cloud.account}?"
+    question = f"This folder was cloned from {origin} on GitHub. May it deploy into account {cloud.account}?"
     if sys.stdin.isatty() and Confirm.ask(question, console=console.ERR, default=False):
         return origin
-    console.note(f"no role is made for GitHub; if {origin} is yours: make bootstrap REPOSITORY={origin}")
+    console.note(f"no role was created for GitHub; if {origin} is yours, run: make bootstrap REPOSITORY={origin}")
     return None
 
 
 def choices(asked: Mapping[str, str], recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """What is asked, else what was recorded the last time, under Terraform's names; None for its default."""
+    """Return the requested values, else the last recorded ones, under Terraform's names; None means its default."""
     chosen = {name: asked.get(name, recorded.get(name)) for name in ASKED.values()}
     if chosen["repository"] == NONE:
         chosen["repository"] = None
@@ -175,28 +175,28 @@ def choices(asked: Mapping[str, str], recorded: Mapping[str, Any]) -> dict[str, 
 
 
 def look_up_numbers(repository: str) -> str | None:
-    """GitHub's numbers of owner and repository, if its command line tool is here and may know."""
+    """Return GitHub's ids of owner and repository; None if its command line tool is missing or denied access."""
     if shutil.which("gh"):
         words = ["gh", "api", f"repos/{repository}", "--jq", r'"\(.owner.id)/\(.id)"']
         done = subprocess.run(words, check=False, capture_output=True, text=True)
         if re.fullmatch(IDS, done.stdout.strip()):
             return done.stdout.strip()
     console.note(
-        "GitHub's numbers of the repository are not known; one made, renamed or moved after 15 July 2026 cannot log in "
-        f"without. Ask for them: gh api repos/{repository} --jq '\"\\(.owner.id)/\\(.id)\"', then: "
+        "GitHub's ids of the repository are unknown; a repository created, renamed or moved after 15 July 2026 cannot "
+        f"log in without them. Look them up: gh api repos/{repository} --jq '\"\\(.owner.id)/\\(.id)\"', then run: "
         "make bootstrap REPOSITORY_IDS=..."
     )
     return None
 
 
 def has_provider_of_others(root: Terraform) -> bool:
-    """Whether the account has GitHub's OIDC provider, and by other hands than ours."""
+    """Check whether the account has a GitHub OIDC provider that this configuration did not create."""
     ours = any(each["type"] == "aws_iam_openid_connect_provider" for each in root.state())
     return not ours and has_provider(root.cloud)
 
 
 def has_provider(cloud: Cloud) -> bool:
-    """Whether the account has GitHub's OIDC provider. Raises AwsError if it has one that is not meant for AWS."""
+    """Check whether the account has GitHub's OIDC provider. Raises AwsError if it does not accept AWS as audience."""
     with translate_errors("the account's OIDC providers"):
         iam = cloud.session.client("iam", config=CONFIG)
         arns = [each["Arn"] for each in iam.list_open_id_connect_providers()["OpenIDConnectProviderList"]]
@@ -206,7 +206,7 @@ def has_provider(cloud: Cloud) -> bool:
         audiences = iam.get_open_id_connect_provider(OpenIDConnectProviderArn=provider)["ClientIDList"]
     if AUDIENCE not in audiences:
         raise AwsError(
-            f"the account's OIDC provider for GitHub is not for {AUDIENCE}; let it be: "
+            f"the account's OIDC provider for GitHub does not accept the audience {AUDIENCE}; add it: "
             "aws iam add-client-id-to-open-id-connect-provider "
             f"--open-id-connect-provider-arn {provider} --client-id {AUDIENCE}"
         )
@@ -214,7 +214,7 @@ def has_provider(cloud: Cloud) -> bool:
 
 
 def tell(line: str, changed: list[str]) -> None:
-    """Tell of a change that Terraform has made."""
+    """Report a change that Terraform has made."""
     event = json.loads(line) if line.startswith("{") else {}
     if event.get("type") == "apply_complete" and event["hook"]["action"] != "read":
         changed.append(event["@message"])
@@ -222,18 +222,18 @@ def tell(line: str, changed: list[str]) -> None:
 
 
 def show(cloud: Cloud, outputs: Mapping[str, Any]) -> None:
-    """What there is now, and what comes next."""
+    """Print what exists now, and what to do next."""
     repository, branch = outputs.get("repository"), outputs.get("branch")
     there = {"Terraform's state": f"s3://{outputs['state_bucket']}", "Functions' boundary": outputs["boundary_arn"]}
     if repository:
         there |= {"GitHub, plan": outputs["plan_role_arn"], "GitHub, deploy": outputs["deploy_role_arn"]}
     for what, name in there.items():
         say(f"{what:<20} {name}")
-    say("\nmake deploy keeps its state in that bucket from now on; one that is in terraform/ it moves there by itself.")
+    say("\nmake deploy now keeps its state in that bucket; it moves an existing state from terraform/ there.")
     if not repository:
-        say("To let GitHub deploy, too: make bootstrap REPOSITORY=owner/name")
+        say("To let GitHub deploy too: make bootstrap REPOSITORY=owner/name")
         return
-    say(f"\nFor GitHub to plan every pull request and to deploy {branch}, tell {repository}:")
+    say(f"\nTo let GitHub plan every pull request and deploy {branch}, set these variables of {repository}:")
     for name, value in (
         *([] if cloud.project == PROJECT else [("PROJECT", cloud.project)]),
         ("AWS_REGION", cloud.region),
@@ -247,7 +247,7 @@ def show(cloud: Cloud, outputs: Mapping[str, Any]) -> None:
 
 
 def say(text: str) -> None:
-    """A line of the result, not broken, so that it can be copied."""
+    """Print a line of the result without wrapping it, so that it can be copied."""
     console.OUT.print(text, markup=False, soft_wrap=True)
 
 

@@ -129,7 +129,8 @@ def main() -> None:
         else:
             show(answer)
         if answer["strategies_that_fit"] < arguments.least:
-            raise CommandError(f"{arguments.least} strategies should fit into the free tier of Lambda")
+            busy = f"; {console.busy()}" if console.busy() else ""
+            raise CommandError(f"{arguments.least} strategies should fit into the free tier of Lambda{busy}")
 
 
 # --- from the logs -------------------------------------------------------------------------------------------------

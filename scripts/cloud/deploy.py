@@ -1,4 +1,4 @@
-"""`make deploy`: build what is not built, and bring AWS to what terraform/ says. PLAN=file applies that plan alone."""
+"""`make deploy`: build what is missing, and apply terraform/ to AWS. PLAN=file applies that saved plan instead."""
 
 import os
 import subprocess
@@ -17,11 +17,11 @@ from scripts.console import CommandError
 
 
 def main() -> None:
-    """Build, plan, look for what stands in the way, apply that plan, and show what runs now."""
+    """Build, plan, check the plan for problems, apply it, and show what runs now."""
     arguments = console.parser("make deploy", __doc__).parse_args()
     with (
         console.plain_errors(
-            interrupted="interrupted; what was done by then stays, and make deploy goes on from there"
+            interrupted="interrupted; the changes made so far stay, and make deploy continues from there"
         ),
         TemporaryDirectory() as name,
     ):
@@ -42,7 +42,7 @@ def main() -> None:
         address = find_unconfirmed_address(root.cloud, outputs["alarm_topic_arn"])
         if not address and not is_anybody_told(root.cloud, outputs["alarm_topic_arn"]):
             console.note(
-                "Nobody is told of alarms: set alarm_email in terraform/terraform.tfvars, or look at the dashboard"
+                "Nobody is notified of alarms: set alarm_email in terraform/terraform.tfvars, or watch the dashboard"
             )
         if arguments.json:
             result = {**counts(plan), "outputs": outputs, "unconfirmed_email": address, "notes": list(notes)}
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def new_plan(root: Terraform, file: Path) -> preflight.Plan:
-    """Build what is not built, and plan."""
+    """Build what is missing, and plan."""
     variables = root.variables()
     if reason := reason_to_build(variables):
         console.note(f"{reason}: building the layer")
@@ -62,24 +62,24 @@ def new_plan(root: Terraform, file: Path) -> preflight.Plan:
 
 
 def build_layer(variables: Variables) -> None:
-    """Run `make layer` for the machine and Python that Terraform's variables name; what it shows goes to stderr."""
+    """Run `make layer` for the architecture and Python in Terraform's variables; its output goes to stderr."""
     env = {**os.environ, "ARCH": variables.architecture, "PYTHON": variables.python, "JSON": ""}
     done = subprocess.run([sys.executable, "-m", "scripts.layer.build"], check=False, env=env, stdout=sys.stderr)
     if done.returncode != 0:
-        raise CommandError("the layer could not be built, so nothing is deployed")
+        raise CommandError("the layer could not be built, so nothing was deployed")
 
 
 def warn(plan: preflight.Plan) -> None:
-    """Say which strategies will trade real money."""
+    """Print which strategies will trade real money."""
     modes = {name: its["environment"].get("MODE") for name, its in preflight.strategies(plan).items()}
     if live := [name.upper() for name, mode in modes.items() if mode == "live"]:
         console.ERR.print(f"REAL MONEY: {', '.join(live)}", style="bold red", markup=False)
 
 
 def find_unconfirmed_address(cloud: Cloud, topic_arn: str) -> str | None:
-    """The e-mail address that has not confirmed yet that it wants the alarms; None too if that cannot be seen."""
+    """Return the e-mail address that has not yet confirmed its subscription to alarms; None if unknown too."""
     try:
-        with translate_errors("who gets the alarms"):
+        with translate_errors("the subscriptions to alarms"):
             pages = cloud.session.client("sns", config=CONFIG).get_paginator("list_subscriptions_by_topic")
             found = [each for page in pages.paginate(TopicArn=topic_arn) for each in page["Subscriptions"]]
     except AwsError as error:
@@ -90,9 +90,9 @@ def find_unconfirmed_address(cloud: Cloud, topic_arn: str) -> str | None:
 
 
 def is_anybody_told(cloud: Cloud, topic_arn: str) -> bool:
-    """Whether the topic of alarms has a subscription; True if that cannot be seen."""
+    """Check whether the alarm topic has a subscription; True if that cannot be found out."""
     try:
-        with translate_errors("who gets the alarms"):
+        with translate_errors("the subscriptions to alarms"):
             sns = cloud.session.client("sns", config=CONFIG)
             return bool(sns.list_subscriptions_by_topic(TopicArn=topic_arn)["Subscriptions"])
     except AwsError:
@@ -100,15 +100,15 @@ def is_anybody_told(cloud: Cloud, topic_arn: str) -> bool:
 
 
 def show(outputs: Mapping[str, Any], number: int, address: str | None) -> None:
-    """What runs, where to look at it, and what to do next."""
+    """Print what runs, where to watch it, and what to do next."""
     strategies = outputs["strategies"]
-    done = f"Deployed: {number} changes." if number else "Nothing to change: everything is as terraform/ says."
+    done = f"Deployed: {number} changes." if number else "Nothing to change: AWS matches terraform/."
     console.OUT.print(table(strategies))
     console.OUT.print(f" {done}", style="green", markup=False)
     console.OUT.print(f" Dashboard: {outputs['dashboard_url']}", markup=False, soft_wrap=True)
     if address:
         console.OUT.print(
-            f" {address} gets no alarm yet: AWS has sent a message there, with a link to confirm.",
+            f" {address} gets no alarms yet: AWS has sent it a message with a link to confirm.",
             style="bold yellow",
             markup=False,
         )
@@ -116,7 +116,7 @@ def show(outputs: Mapping[str, Any], number: int, address: str | None) -> None:
 
 
 def next_steps(names: Sequence[str]) -> Sequence[str]:
-    """Commands worth knowing now."""
+    """Return commands to suggest after a deployment."""
     which = f" STRATEGY={sorted(names)[0]}" if len(names) > 1 else ""
     return f"make invoke{which} (a run now)", f"make logs QUERY=orders{which}", f"make halt{which} (stops trading)"
 

@@ -1,6 +1,6 @@
-"""`make destroy`: take down all that make deploy has made, journal and keys included.
+"""`make destroy`: delete everything that make deploy has created, including the journal and the keys.
 
-It asks for the project's name first; CONFIRM=name in the environment answers that where there is no terminal.
+It asks for the project's name first; without a terminal, set CONFIRM=name in the environment.
 KEEP_JOURNAL=folder copies the journal there before it is deleted.
 """
 
@@ -30,25 +30,25 @@ KEYS = ("alpacauser", "alpacapw")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What there is to take down."""
+    """What exists and would be destroyed."""
 
     resources: int  # in Terraform's state
     bucket: str | None
     strategies: Sequence[str]
     records: int  # of runs, in the journal
-    keys: Sequence[str]  # names of the parameters that make secrets wrote
+    keys: Sequence[str]  # names of the parameters that make secrets has written
 
     @property
     def anything(self) -> bool:
-        """Whether there is anything at all."""
+        """Whether anything exists."""
         return bool(self.resources or self.bucket or self.keys)
 
 
 def main() -> None:
-    """Look, show, ask, and take down: the bucket's contents, what Terraform made, the keys, logs that are left."""
+    """Find what exists, show it, ask, and destroy it: the bucket, Terraform's resources, the keys, remaining logs."""
     arguments = console.parser("make destroy", __doc__).parse_args()
     with (
-        console.plain_errors(interrupted="interrupted; what is gone is gone, and make destroy takes the rest"),
+        console.plain_errors(interrupted="interrupted; some resources are deleted, and make destroy deletes the rest"),
         TemporaryDirectory() as name,
     ):
         folder = Path(name)
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def stand_ins(folder: Path) -> dict[str, str]:
-    """Zips for Terraform to look at: to take something down nothing has to be built."""
+    """Write stand-in zips, which Terraform needs to plan: to destroy a deployment, nothing has to be built."""
     zip_file = folder / "stand-in.zip"
     zip_file.write_bytes(b"")
     paper = {"sha256": hashlib.sha256(b"").hexdigest(), "unpacked_bytes": 0}
@@ -75,7 +75,7 @@ def stand_ins(folder: Path) -> dict[str, str]:
 
 
 def look(root: Terraform) -> Found:
-    """What there is. Raises CommandError if something is, but Terraform's state is elsewhere."""
+    """Find what exists. Raises CommandError if the project is deployed but Terraform's state is elsewhere."""
     cloud = root.cloud
     managed = [resource for resource in root.state() if resource["mode"] == "managed"]
     named = [
@@ -90,8 +90,8 @@ def look(root: Terraform) -> Found:
     if (is_there or cloud.strategies) and not managed:
         raise CommandError(
             f"{cloud.project} is deployed in account {cloud.account}, region {cloud.region}, but Terraform's state is "
-            "not here: it was deployed from another folder or computer. Run make destroy there, or make bootstrap and "
-            "make plan there, which takes the state to where this folder finds it too"
+            "not here: it was deployed from another folder or computer. Run make destroy there; or run make bootstrap "
+            "and make plan there, which move the state into a bucket that this folder can use too"
         )
     names = {name.split("/")[2] for name in keys} | set(cloud.strategies)
     return Found(
@@ -104,7 +104,7 @@ def look(root: Terraform) -> Found:
 
 
 def ours(cloud: Cloud, bucket: str) -> bool:
-    """Whether there is such a bucket, and it is not another account's."""
+    """Check whether the bucket exists and belongs to this account."""
     try:
         return has_bucket(cloud, bucket)
     except DeniedError:
@@ -112,7 +112,7 @@ def ours(cloud: Cloud, bucket: str) -> bool:
 
 
 def keys_of(cloud: Cloud) -> Sequence[str]:
-    """The parameters that make secrets has written for any strategy, deployed or not."""
+    """Return the parameters that make secrets has written for any strategy, deployed or not."""
     prefix = f"/{cloud.project}/"
     with translate_errors("the keys in SSM"):
         pages = cloud.session.client("ssm", config=CONFIG).get_paginator("describe_parameters")
@@ -122,7 +122,7 @@ def keys_of(cloud: Cloud) -> Sequence[str]:
 
 
 def objects(cloud: Cloud, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
-    """Name and size in bytes of each object below a prefix."""
+    """Yield the name and the size in bytes of each object below a prefix."""
     with translate_errors(f"the bucket {bucket}"):
         pages = cloud.session.client("s3", config=CONFIG).get_paginator("list_objects_v2")
         for page in pages.paginate(Bucket=bucket, Prefix=prefix):
@@ -131,41 +131,42 @@ def objects(cloud: Cloud, bucket: str, prefix: str) -> Iterator[tuple[str, int]]
 
 
 def show(cloud: Cloud, found: Found) -> None:
-    """What would be lost."""
+    """Print what would be lost."""
     rows = {
         "strategies": ", ".join(found.strategies) or "none",
-        "resources of Terraform": f"{found.resources}",
+        "Terraform resources": f"{found.resources}",
         f"bucket {found.bucket}" if found.bucket else "bucket": (
-            f"{found.records} records of runs, and all else in it" if found.bucket else "none"
+            f"{found.records} records of runs, and everything else in it" if found.bucket else "none"
         ),
         "keys in SSM": ", ".join(found.keys) or "none",
     }
     say = console.ERR.print
-    say(f"To be destroyed in account {cloud.account}, region {cloud.region}, for good:", style="bold red", markup=False)
+    where = f"account {cloud.account}, region {cloud.region}"
+    say(f"This will be permanently destroyed in {where}:", style="bold red", markup=False)
     for what, there in rows.items():
         say(f"  {what}: {there}", markup=False, soft_wrap=True)
-    say("Positions and open orders at Alpaca stay, and nobody looks after them any more.", style="bold", markup=False)
+    say("Positions and open orders at Alpaca stay, and nothing manages them any more.", style="bold", markup=False)
 
 
 def confirm(cloud: Cloud) -> None:
-    """Have the project's name typed. Raises CommandError if it is not, or there is nobody to ask."""
+    """Ask the user to type the project's name. Raises CommandError if the answer differs or there is no terminal."""
     answer = os.environ.get("CONFIRM")
     if answer is None:
         if not sys.stdin.isatty():
-            raise CommandError(f"nothing is destroyed: there is no terminal to ask on; say CONFIRM={cloud.project}")
+            raise CommandError(f"nothing was destroyed: there is no terminal to ask on; set CONFIRM={cloud.project}")
         console.ERR.print(f"Type {cloud.project} to destroy it: ", end="", markup=False)
         answer = sys.stdin.readline().strip()
     if answer != cloud.project:
-        raise CommandError(f"nothing is destroyed: {answer!r} is not {cloud.project}")
+        raise CommandError(f"nothing was destroyed: {answer!r} is not {cloud.project}")
 
 
 def take_down(root: Terraform, found: Found, plan: Path) -> None:
-    """Everything, in an order in which each step can be repeated, and what cannot be had back goes last."""
+    """Destroy everything, in an order in which each step can be repeated, with what cannot be restored last."""
     cloud = root.cloud
     with console.progress() as progress:
         if found.bucket and (folder := os.environ.get("KEEP_JOURNAL")):
             download(cloud, found.bucket, Path(folder), progress)
-    if found.resources:  # a lock, or a right that is missing, stops it here
+    if found.resources:  # a lock or a missing permission stops it here, before anything is deleted
         root.plan(plan, destroy=True)
     with console.progress() as progress:
         if found.bucket:
@@ -177,7 +178,7 @@ def take_down(root: Terraform, found: Found, plan: Path) -> None:
 
 
 def download(cloud: Cloud, bucket: str, folder: Path, progress: Progress) -> None:
-    """Copy the journal to a folder, as JOURNAL=folder:... reads it. Raises CommandError before anything is deleted."""
+    """Copy the journal to a folder that JOURNAL=folder:... can read. Raises CommandError if that fails."""
     wanted = [(key, size) for prefix in JOURNAL for key, size in objects(cloud, bucket, prefix)]
     s3 = cloud.session.client("s3", config=CONFIG)
     for done, (key, size) in enumerate(wanted, start=1):
@@ -188,13 +189,13 @@ def download(cloud: Cloud, bucket: str, folder: Path, progress: Progress) -> Non
                 with translate_errors(f"s3://{bucket}/{key}"):
                     s3.download_file(bucket, key, str(file))
         except OSError as error:
-            raise CommandError(f"nothing is destroyed: KEEP_JOURNAL: {file}: {error.strerror}") from error
+            raise CommandError(f"nothing was destroyed: KEEP_JOURNAL: {file}: {error.strerror}") from error
         progress("copying the journal", done, len(wanted))
     console.note(f"{len(wanted)} files of the journal are in {folder}")
 
 
 def empty(cloud: Cloud, bucket: str, progress: Progress) -> None:
-    """Delete all objects, all their versions, and the marks of those that were deleted before."""
+    """Delete all objects, all their versions, and all delete markers."""
     s3 = cloud.session.client("s3", config=CONFIG)
     with translate_errors(f"the bucket {bucket}"):
         versions: list[ObjectIdentifierTypeDef] = [
@@ -212,14 +213,14 @@ def empty(cloud: Cloud, bucket: str, progress: Progress) -> None:
 
 
 def delete_keys(cloud: Cloud, names: Sequence[str]) -> None:
-    """Delete the parameters that make secrets wrote."""
+    """Delete the parameters that make secrets has written."""
     for some in batched(names, 10, strict=False):
         with translate_errors("the keys in SSM"):
             cloud.session.client("ssm", config=CONFIG).delete_parameters(Names=list(some))
 
 
 def delete_logs(cloud: Cloud, strategies: Sequence[str]) -> None:
-    """Delete log groups that a last run has made anew after Terraform had deleted them."""
+    """Delete log groups that a last run recreated after Terraform had deleted them."""
     for name in strategies:
         try:
             with translate_errors(f"the logs of {name}"):
@@ -230,7 +231,7 @@ def delete_logs(cloud: Cloud, strategies: Sequence[str]) -> None:
 
 
 def as_json(cloud: Cloud, found: Found) -> Mapping[str, object]:
-    """What was destroyed."""
+    """Return what was destroyed, as JSON's types."""
     return {
         "project": cloud.project,
         "account": cloud.account,
@@ -245,11 +246,11 @@ def as_json(cloud: Cloud, found: Found) -> Mapping[str, object]:
 
 
 def tell(root: Terraform, found: Found) -> None:
-    """What is gone, and what stays."""
+    """Print what was destroyed, and what stays."""
     cloud = root.cloud
     if not found.anything:
         console.OUT.print(
-            f"There is nothing of {cloud.project} in account {cloud.account}, region {cloud.region}.", markup=False
+            f"Nothing of {cloud.project} exists in account {cloud.account}, region {cloud.region}.", markup=False
         )
     else:
         console.OUT.print(
@@ -257,11 +258,11 @@ def tell(root: Terraform, found: Found) -> None:
             style="green",
             markup=False,
         )
-        console.OUT.print("What was held at Alpaca is still held: look at https://app.alpaca.markets", markup=False)
+        console.OUT.print("Positions at Alpaca are still held: see https://app.alpaca.markets", markup=False)
     if root.has_state_bucket:
         console.OUT.print(
-            f"What make bootstrap made stays: the bucket {cloud.state_bucket} and GitHub's roles; README has how to "
-            "remove them.",
+            f"What make bootstrap created stays: the bucket {cloud.state_bucket} and GitHub's roles; README says how "
+            "to remove them.",
             style="dim",
             markup=False,
         )

@@ -1,4 +1,4 @@
-"""`make plan`: show what a deployment would change, and change nothing. OUT=file keeps the plan for make deploy."""
+"""`make plan`: show what a deployment would change, and change nothing. OUT=file saves the plan for make deploy."""
 
 import os
 import shutil
@@ -22,10 +22,10 @@ from scripts.layer.target import Target
 
 
 def main() -> None:
-    """Package the function, plan, look for what stands in the way, and show it all."""
+    """Package the function, plan, check the plan for problems, and show the result."""
     arguments = console.parser("make plan", __doc__).parse_args()
     with (
-        console.plain_errors(interrupted="interrupted; nothing is changed"),
+        console.plain_errors(interrupted="interrupted; nothing was changed"),
         TemporaryDirectory() as name,
     ):
         root = Terraform(connect())
@@ -33,7 +33,7 @@ def main() -> None:
         variables = root.variables()
         if reason := reason_to_build(variables):
             target = Target(variables.python, variables.architecture)
-            raise CommandError(f"{reason}: {target.make('layer')} builds it, and so does make deploy")
+            raise CommandError(f"{reason}; build the layer with {target.make('layer')} or make deploy")
         make_package(variables)
         file = Path(name) / "plan"
         plan = make_plan(root, file, lock=os.environ.get("LOCK", "1") not in {"0", "false", "no"})
@@ -48,25 +48,25 @@ def main() -> None:
         else:
             show(plan, notes)
             if out:
-                console.OUT.print(f" kept as {out}; to apply it: make deploy PLAN={out}", markup=False)
+                console.OUT.print(f" saved as {out}; to apply it: make deploy PLAN={out}", markup=False)
 
 
 def make_plan(root: Terraform, file: Path, *, lock: bool = True) -> dict[str, Any]:
-    """Plan, and plan again if a deployment before was broken off in the middle of a function."""
+    """Plan, and plan again if an earlier deployment was interrupted while it updated a function."""
     root.plan(file, lock=lock)
     plan = root.show(file)
     if begun := find_unfinished(root.cloud, plan):
-        console.note("a deployment was broken off while it updated a function; this one finishes it")
+        console.note("an earlier deployment was interrupted while it updated a function; this one completes it")
         root.plan(file, lock=lock, replace=begun)
         plan = root.show(file)
     return plan
 
 
 def find_unfinished(cloud: Cloud, plan: preflight.Plan) -> Sequence[str]:
-    """The code objects of functions that the plan takes for finished, and AWS does not have as they should be.
+    """Return the code objects of functions that the plan takes for complete but AWS has not fully updated.
 
-    Terraform's provider notes new code in the state before AWS has taken it, and never looks again: an update that
-    failed half-way would read "no changes" for ever. A new object makes it upload and publish again.
+    Terraform's provider records new code in the state before AWS has accepted it, and never checks again: after an
+    update that failed half-way it would plan "no changes" for ever. A new object makes it upload and publish again.
     """
     found = []
     for resource in preflight.changes(plan, "aws_lambda_function"):
@@ -77,7 +77,7 @@ def find_unfinished(cloud: Cloud, plan: preflight.Plan) -> Sequence[str]:
 
 
 def is_complete(cloud: Cloud, function: Mapping[str, Any]) -> bool:
-    """Whether $LATEST has the code that the state says, and the newest version is a copy of it; True if unseen."""
+    """Check that $LATEST has the state's code and the newest version equals it; True if access is denied."""
     client = cloud.session.client("lambda", config=CONFIG)
     name = function["function_name"]
     try:
@@ -98,7 +98,7 @@ def is_complete(cloud: Cloud, function: Mapping[str, Any]) -> bool:
 
 
 def reason_to_build(variables: Variables) -> str:
-    """Why the layer has to be built (again); empty if it need not, or is one that Terraform's layer_zip names."""
+    """Return why the layer has to be built or rebuilt; empty if it is current or Terraform's layer_zip names one."""
     return "" if variables.layer_zip else manifest.reason_to_build(Target(variables.python, variables.architecture))
 
 
@@ -109,7 +109,7 @@ def make_package(variables: Variables) -> None:
 
 
 def keep(file: Path, out: Path) -> None:
-    """Put the plan where it was asked for. Raises CommandError if that cannot be."""
+    """Save the plan as `out`. Raises CommandError if it cannot be written."""
     try:
         shutil.copyfile(file, out)
     except OSError as error:
@@ -117,13 +117,13 @@ def keep(file: Path, out: Path) -> None:
 
 
 def counts(plan: Plan) -> Counter[str]:
-    """How many resources the plan adds, changes and destroys, as Terraform counts them: one replaced is in two."""
+    """Count the resources that the plan adds, changes and destroys; a replaced one counts twice, as in Terraform."""
     actions = Counter(action for resource in preflight.changes(plan) for action in resource["change"]["actions"])
     return Counter(add=actions["create"], change=actions["update"], destroy=actions["delete"])
 
 
 def in_words(plan: Plan) -> str:
-    """The counts as a sentence."""
+    """Return the counts as a sentence."""
     number = counts(plan)
     if not number.total():
         return "Nothing to change."
@@ -131,7 +131,7 @@ def in_words(plan: Plan) -> str:
 
 
 def as_json(plan: Plan, out: str | None, notes: Sequence[str]) -> dict[str, object]:
-    """The essentials for programs. What is not known before the deployment is left out of the outputs."""
+    """Return the plan in JSON's types. Outputs that are unknown before the deployment are null."""
     return {
         "plan": out,
         **counts(plan),
@@ -146,7 +146,7 @@ def as_json(plan: Plan, out: str | None, notes: Sequence[str]) -> dict[str, obje
 
 
 def show(plan: Plan, notes: Sequence[str]) -> None:
-    """The strategies that there will be, the counts and the remarks."""
+    """Print the planned strategies, the counts and the notes."""
     console.OUT.print(table(preflight.strategies(plan)))
     for note in notes:
         console.OUT.print(f" Note: {note}", style="yellow", markup=False, soft_wrap=True)
@@ -154,7 +154,7 @@ def show(plan: Plan, notes: Sequence[str]) -> None:
 
 
 def table(strategies: Mapping[str, Mapping[str, Any]]) -> Table:
-    """The strategies, with the live ones in capitals."""
+    """Return a table of the strategies, with the live ones in capitals."""
     rows = Table("Strategy", "Mode", "Schedule (UTC)", "Version", "Function")
     for name, its in sorted(strategies.items()):
         mode = its["environment"].get("MODE", "")

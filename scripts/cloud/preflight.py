@@ -1,4 +1,4 @@
-"""What would make a deployment fail half-way, or do what nobody wants, found in its plan before anything changes."""
+"""Checks on a plan, before anything changes, for what would make a deployment fail half-way or do harm."""
 
 import os
 import re
@@ -17,21 +17,21 @@ from trader.settings import REFERENCE, Settings, SettingsError, variables
 
 KEYS = ("ALPACAUSER", "ALPACAPW")
 STAND_IN = "stands-in-for-the-key"
-"""What the keys are taken to be: their values are nobody's business here."""
+"""The value assumed for the keys: these checks do not read the real ones."""
 
 OTHERS = r"AWS_.*|PYTHON.*|LC_.*|LANG|TZ|.*_PROXY|SSL_CERT_.*|.*_CA_BUNDLE"
-"""Variables in a function's environment that are no settings of ours, but of Python's and of libraries."""
+"""Variables in a function's environment that belong to Python and libraries and are not settings."""
 
 MAX_BYTES = 4_096
-"""Of a function's variables in all, names and values."""
+"""Lambda's limit for the names and values of all of a function's variables."""
 
 type Plan = Mapping[str, Any]
-"""What `terraform show -json` says of a saved plan."""
+"""A saved plan as `terraform show -json` prints it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What stands in the way of a deployment, and what is worth a word but does not."""
+    """The problems that prevent a deployment, and notes that do not."""
 
     problems: Sequence[str] = field(default_factory=list)
     notes: Sequence[str] = field(default_factory=list)
@@ -41,37 +41,37 @@ class Findings:
 
 
 def check(cloud: Cloud, plan: Plan, folder: Path) -> Sequence[str]:
-    """The remarks on a plan of the root in `folder`. Raises CommandError with all that stands in its way."""
+    """Return the notes on a plan of the root in `folder`. Raises CommandError with all problems, if there are any."""
     wanted = strategies(plan)
     found = check_taken_bucket(cloud, plan) + check_moved_bucket(plan) + other_files(plan, folder)
     for name, strategy in wanted.items():
         found += settings(cloud, name, strategy["environment"])
     found += parameters(cloud, wanted) + undone_rollbacks(plan) + check_removed_strategies(plan)
     if found.problems:
-        raise CommandError("nothing is changed, for this stands in the way:\n" + "\n".join(map(bullet, found.problems)))
+        raise CommandError("nothing was changed; fix these problems first:\n" + "\n".join(map(bullet, found.problems)))
     return list(dict.fromkeys(found.notes))
 
 
 def bullet(text: str) -> str:
-    """A line of a list."""
+    """Format a line of a list."""
     return f"  - {text}"
 
 
 def strategies(plan: Plan, when: str = "after") -> Mapping[str, Any]:
-    """The output `strategies` as the plan will have it (`after`) or found it (`before`), so far as that is known."""
+    """Return the output `strategies` after the plan (`after`) or before it (`before`), as far as it is known."""
     found: Mapping[str, Any] = plan.get("output_changes", {}).get("strategies", {}).get(when) or {}
     return found
 
 
 def changes(plan: Plan, kind: str = "") -> Iterator[Mapping[str, Any]]:
-    """The plan's resources of a type, each with what becomes of it in `change`; data sources are none."""
+    """Yield the plan's resources of a type, each with its `change`; data sources are left out."""
     for resource in plan.get("resource_changes", ()):
         if resource["mode"] == "managed" and kind in {"", resource["type"]}:
             yield resource
 
 
 def check_taken_bucket(cloud: Cloud, plan: Plan) -> Findings:
-    """A bucket that is to be made, and is there: somebody else's, or this very project's from another folder."""
+    """Find a bucket to be created that exists: another account's, or this project's, deployed from another folder."""
     for resource in changes(plan, "aws_s3_bucket"):
         if resource["change"]["actions"] != ["create"]:
             continue
@@ -81,22 +81,22 @@ def check_taken_bucket(cloud: Cloud, plan: Plan) -> Findings:
                 continue
         except DeniedError:
             problem = (
-                f"the bucket {name} belongs to another account, or is closed to these credentials: choose another "
+                f"the bucket {name} belongs to another account, or these credentials may not access it: choose another "
                 'name with bucket_name = "..." in terraform/terraform.tfvars'
             )
             return Findings([problem])
         problem = (
-            f"the bucket {name} is there already, and Terraform's state here does not know it: {cloud.project} was "
-            "deployed from another folder or computer, which has that state in terraform/terraform.tfstate. Deploy "
-            "from there, or run make bootstrap and make plan there, which takes the state to where this folder "
-            "finds it too. For a second installation choose another name with PROJECT=..."
+            f"the bucket {name} already exists, but it is not in Terraform's state here: {cloud.project} was deployed "
+            "from another folder or computer, which has the state in terraform/terraform.tfstate. Deploy from there; "
+            "or run make bootstrap and make plan there, which move the state into a bucket that this folder can use "
+            "too. For a second installation choose another name with PROJECT=..."
         )
         return Findings([problem])
     return Findings()
 
 
 def check_moved_bucket(plan: Plan) -> Findings:
-    """A bucket that is to be deleted: the journal is in it, so that would fail half-way."""
+    """Find a bucket that is to be deleted: it holds the journal, so the deletion would fail half-way."""
     gone = [
         each["change"]["before"]["bucket"]
         for each in changes(plan, "aws_s3_bucket")
@@ -104,15 +104,15 @@ def check_moved_bucket(plan: Plan) -> Findings:
     ]
     return Findings(
         [
-            f"the bucket {name} would be deleted, and with it the journal: bucket_name cannot be changed once there "
-            "are records; make destroy, which can keep a copy (KEEP_JOURNAL=folder), and then make deploy"
+            f"the bucket {name} would be deleted, and the journal with it: bucket_name cannot be changed once there "
+            "are records; run make destroy, which can keep a copy (KEEP_JOURNAL=folder), and then make deploy"
             for name in gone
         ]
     )
 
 
 def other_files(plan: Plan, folder: Path) -> Findings:
-    """Zips that are to be uploaded, and are not the ones any more that were planned with."""
+    """Find zips to be uploaded that have changed since the plan was made."""
     problems = []
     for resource in changes(plan, "aws_s3_object"):
         after = resource["change"]["after"] or {}
@@ -120,14 +120,14 @@ def other_files(plan: Plan, folder: Path) -> Findings:
             continue
         file = Path(os.path.normpath(folder / after["source"]))
         if not file.is_file():
-            problems.append(f"{file}, which the plan wants to upload, is not there; make a new plan, or bring the file")
+            problems.append(f"{file}, which the plan uploads, is missing; make a new plan, or restore the file")
         elif sha256(file) != after["source_hash"]:
-            problems.append(f"{file} is not the file any more that the plan was made with; make a new plan")
+            problems.append(f"{file} has changed since the plan was made; make a new plan")
     return Findings(list(dict.fromkeys(problems)))
 
 
 def settings(cloud: Cloud, name: str, environment: Mapping[str, str]) -> Findings:
-    """What the function would say of its environment when it starts."""
+    """Find the problems with its environment that the function would report at its start."""
     references = {
         variable: text.removeprefix(REFERENCE)
         for variable, text in environment.items()
@@ -139,7 +139,7 @@ def settings(cloud: Cloud, name: str, environment: Mapping[str, str]) -> Finding
     try:
         known |= values(cloud, asked)
     except DeniedError:
-        notes.append(f"{name}: not checked, as these credentials may not read them: {', '.join(asked)}")
+        notes.append(f"{name}: not checked, because these credentials may not read them: {', '.join(asked)}")
     unread = [f"{variable}={environment[variable]}:" for variable, text in references.items() if text not in known]
     problems: list[str] = []
     try:
@@ -148,21 +148,21 @@ def settings(cloud: Cloud, name: str, environment: Mapping[str, str]) -> Finding
         problems += [problem for problem in error.problems if not problem.startswith(tuple(unread))]
     strangers = [each for each in environment if each not in variables() and not re.fullmatch(OTHERS, each)]
     problems += [
-        f"{each} is not a setting; docs/settings.md has them all"
+        f"{each} is not a setting; docs/settings.md lists all settings"
         for each in strangers
         if not any(problem.startswith(f"{each} ") for problem in problems)
     ]
     size_bytes = sum(len(each.encode()) + len(text.encode()) for each, text in environment.items())
     if size_bytes > MAX_BYTES:
         problems.append(
-            f"its variables have {size_bytes:,} bytes, and Lambda takes {MAX_BYTES:,}: shorten UNIVERSE, or move it "
+            f"its variables take {size_bytes:,} bytes, but Lambda allows {MAX_BYTES:,}: shorten UNIVERSE, or move it "
             "to SSM (parameters)"
         )
     return Findings([f"{name}: {problem}" for problem in problems], notes)
 
 
 def values(cloud: Cloud, names: Sequence[str]) -> Mapping[str, str]:
-    """The values of parameters that are no keys; those that do not exist are left out."""
+    """Return the values of parameters other than keys; those that do not exist are left out."""
     found: dict[str, str] = {}
     for some in batched(names, 10, strict=False):
         with translate_errors("the parameters of the strategies"):
@@ -173,28 +173,28 @@ def values(cloud: Cloud, names: Sequence[str]) -> Mapping[str, str]:
 
 
 def parameters(cloud: Cloud, wanted: Mapping[str, Any]) -> Findings:
-    """Parameters that the functions will want, and that are not there, or do not keep a secret. No value is read."""
+    """Find parameters that the functions need but that are missing or not secret. No value is read."""
     names = sorted({parameter for strategy in wanted.values() for parameter in strategy["parameters"]})
     try:
         types = types_of(cloud, names)
     except DeniedError:
-        return Findings(notes=["these credentials may not see whether the SSM parameters exist; make secrets shows it"])
+        return Findings(notes=["these credentials may not check that the SSM parameters exist; make secrets does"])
     problems: list[str] = []
     for name, strategy in wanted.items():
         keys = {strategy["environment"].get(key, "").removeprefix(REFERENCE) for key in KEYS}
         missing = [parameter for parameter in strategy["parameters"] if parameter not in types]
         made_by_us = [each for each in missing if each in {cloud.parameter(name, key.lower()) for key in KEYS}]
         if made_by_us:
-            problems.append(f"{name}: {', '.join(made_by_us)}: not in SSM yet: make secrets STRATEGY={name}")
+            problems.append(f"{name}: {', '.join(made_by_us)}: not in SSM yet; run make secrets STRATEGY={name}")
         for each in missing:
             if each not in made_by_us:
                 kind = "SecureString" if each in keys else "String"
                 problems.append(
-                    f"{name}: {each}: there is no such SSM parameter: aws ssm put-parameter --name {each} "
+                    f"{name}: {each}: no such SSM parameter; create it: aws ssm put-parameter --name {each} "
                     f"--type {kind} --value ..."
                 )
         problems += [
-            f"{name}: {each} is a {types[each]}, which is no place for a secret; delete it (aws ssm delete-parameter "
+            f"{name}: {each} is a {types[each]}, which is not secret; delete it (aws ssm delete-parameter "
             f"--name {each}) and run make secrets STRATEGY={name}"
             for each in sorted(keys & types.keys())
             if types[each] != "SecureString"
@@ -203,7 +203,7 @@ def parameters(cloud: Cloud, wanted: Mapping[str, Any]) -> Findings:
 
 
 def types_of(cloud: Cloud, names: Sequence[str]) -> Mapping[str, str]:
-    """The type of each parameter that exists, by name."""
+    """Return the type of each parameter that exists, by name."""
     found: dict[str, str] = {}
     for some in batched(names, 50, strict=False):
         with translate_errors("the parameters of the strategies"):
@@ -214,7 +214,7 @@ def types_of(cloud: Cloud, names: Sequence[str]) -> Mapping[str, str]:
 
 
 def undone_rollbacks(plan: Plan) -> Findings:
-    """Aliases that `make rollback` has moved to an older version, and that the same code would now take back."""
+    """Find aliases that `make rollback` moved to an older version and that the plan would move back unchanged."""
     if console.flag("UNDO_ROLLBACK"):
         return Findings()
     functions = {
@@ -232,19 +232,19 @@ def undone_rollbacks(plan: Plan) -> Findings:
         is_older = live.isdigit() and newest.isdigit() and int(live) < int(newest)
         if is_older and function["after"].get("source_code_hash") == function["before"]["source_code_hash"]:
             problems.append(
-                f"{before['function_name']} was rolled back to version {live}, and this would bring the code of "
-                f"version {newest} back as it was. Change the code first; or, if that is what you want: "
+                f"{before['function_name']} was rolled back to version {live}, and this would restore the code of "
+                f"version {newest} unchanged. Change the code first; or, if that is what you want: "
                 "make deploy UNDO_ROLLBACK=1"
             )
     return Findings(problems)
 
 
 def check_removed_strategies(plan: Plan) -> Findings:
-    """Strategies that would be taken down: what they hold stays."""
+    """Find strategies that would be removed: their positions stay."""
     gone = sorted(strategies(plan, "before").keys() - strategies(plan).keys())
     return Findings(
         notes=[
-            f"{name} is taken down; its positions and open orders at Alpaca stay, and nobody looks after them"
+            f"{name} will be removed; its positions and open orders at Alpaca stay, and nothing will manage them"
             for name in gone
         ]
     )

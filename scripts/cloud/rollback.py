@@ -1,12 +1,12 @@
-"""`make rollback STRATEGY=... [VERSION=...]`: let an earlier version of the function trade, at once.
+"""`make rollback STRATEGY=... [VERSION=...]`: make an earlier version of the function live at once.
 
-Without VERSION it is the newest one below the version that is live. Only the alias `live` is moved.
+The default VERSION is the newest one below the live version. Only the alias `live` is moved.
 """
 
 import base64
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from botocore.exceptions import ClientError
@@ -22,7 +22,7 @@ DIGEST_CHARACTERS = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """A published version. `sha256` is of its code's zip, in hexadecimal; `mode` is its MODE: paper, live, dry-run."""
+    """A published version: the SHA-256 of its code's zip, in hexadecimal, and its MODE: paper, live or dry-run."""
 
     number: int
     published: datetime
@@ -32,14 +32,14 @@ class Version:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
-    """Where the alias points, and the revision that it was seen at."""
+    """The version that the alias points to, and the alias's revision when it was read."""
 
     version: str
     revision: str
 
 
 def main() -> None:
-    """Move the alias, and show the versions, what was live and what is now."""
+    """Move the alias; show the versions, the one that was live and the one that is."""
     parser = console.parser("make rollback", __doc__)
     parser.add_argument("--version", default=os.environ.get("VERSION"), metavar="N", help="the version to go back to")
     arguments = parser.parse_args()
@@ -53,27 +53,20 @@ def main() -> None:
         modes = {str(version.number): version.mode for version in there}
         if target.mode == "live" and modes.get(live.version) != "live" and not console.flag("LIVE"):
             raise CommandError(
-                f"version {target.number} has MODE=live and would trade real money, which version {live.version} does "
-                f"not; if you mean it: make rollback STRATEGY={strategy} VERSION={target.number} LIVE=1"
+                f"version {target.number} has MODE=live and would trade real money, but version {live.version} does "
+                f"not; to confirm: make rollback STRATEGY={strategy} VERSION={target.number} LIVE=1"
             )
         if live.version != str(target.number):
             move(cloud, strategy, live, target)
         if arguments.json:
-            result = {
-                "strategy": strategy,
-                "before": live.version,
-                "now": str(target.number),
-                "versions": [
-                    {**asdict(each), "published": each.published.isoformat(timespec="seconds")} for each in there
-                ],
-            }
-            console.print_json(result)
+            now = str(target.number)
+            console.print_json({"strategy": strategy, "before": live.version, "now": now, "versions": there})
         else:
             show(strategy, there, live, target)
 
 
 def number(text: str | None) -> int | None:
-    """VERSION as a number; None if it is not given."""
+    """Parse VERSION; return None if it is not given."""
     if not text:
         return None
     if not text.isascii() or not text.isdigit() or not int(text):
@@ -82,14 +75,14 @@ def number(text: str | None) -> int | None:
 
 
 def versions(cloud: Cloud, strategy: str) -> Sequence[Version]:
-    """The function's published versions, the newest first."""
+    """Return the function's published versions, the newest first."""
     with translate_errors(f"the versions of {cloud.function(strategy)}"):
         pages = cloud.session.client("lambda", config=CONFIG).get_paginator("list_versions_by_function")
         found = [
             item
             for page in pages.paginate(FunctionName=cloud.function(strategy))
             for item in page["Versions"]
-            if item["Version"].isdigit()  # and not $LATEST
+            if item["Version"].isdigit()  # leaves out $LATEST
         ]
     published = [
         Version(
@@ -104,7 +97,7 @@ def versions(cloud: Cloud, strategy: str) -> Sequence[Version]:
 
 
 def alias(cloud: Cloud, strategy: str) -> Live:
-    """Where the alias points now."""
+    """Return the version that the alias points to now."""
     with translate_errors(f"the alias {ALIAS} of {cloud.function(strategy)}"):
         answer = cloud.session.client("lambda", config=CONFIG).get_alias(
             FunctionName=cloud.function(strategy), Name=ALIAS
@@ -113,21 +106,21 @@ def alias(cloud: Cloud, strategy: str) -> Live:
 
 
 def choose_version(there: Sequence[Version], live: Live, wanted: int | None) -> Version:
-    """The version to go to. Raises CommandError if there is none such."""
+    """Choose the version to roll back to. Raises CommandError if it does not exist."""
     numbers = ", ".join(str(version.number) for version in there) or "none"
     if wanted is not None:
         for version in there:
             if version.number == wanted:
                 return version
-        raise CommandError(f"VERSION={wanted}: there is no such version; there is {numbers}")
+        raise CommandError(f"VERSION={wanted}: no such version; the published versions are {numbers}")
     older = [version for version in there if not live.version.isdigit() or version.number < int(live.version)]
     if not older:
-        raise CommandError(f"version {live.version} is live and nothing older is left; there is {numbers}")
+        raise CommandError(f"version {live.version} is live and no older one is left; published versions: {numbers}")
     return older[0]
 
 
 def move(cloud: Cloud, strategy: str, live: Live, target: Version) -> None:
-    """Point the alias at the version, unless somebody has moved it since it was looked at."""
+    """Point the alias at the version, unless the alias has changed since it was read."""
     function = cloud.function(strategy)
     with translate_errors(f"the alias {ALIAS} of {function}"):
         try:
@@ -138,13 +131,13 @@ def move(cloud: Cloud, strategy: str, live: Live, target: Version) -> None:
             if error.response["Error"]["Code"] != "PreconditionFailedException":
                 raise
             raise AwsError(
-                f"somebody else, perhaps make deploy, has changed the alias {ALIAS} of {function} at the same moment; "
-                "nothing is moved: look again with make rollback"
+                f"the alias {ALIAS} of {function} was changed at the same time, perhaps by make deploy; nothing was "
+                "moved: run make rollback again"
             ) from error
 
 
 def show(strategy: str, there: Sequence[Version], live: Live, target: Version) -> None:
-    """The versions, what was live and what is, and what comes next."""
+    """Print the versions, the one that was live and the one that is, and what to do next."""
     table = console.table("Version", "Published (UTC)", "Code (sha256)", "Mode", "", numbers=["Version"])
     for version in there:
         is_live, was_live = version.number == target.number, str(version.number) == live.version
@@ -159,15 +152,15 @@ def show(strategy: str, there: Sequence[Version], live: Live, target: Version) -
     console.OUT.print(table)
     console.OUT.print()
     if live.version == str(target.number):
-        console.OUT.print(f" Version {target.number} of {strategy} is live already; nothing is changed.")
+        console.OUT.print(f" Version {target.number} of {strategy} is already live; nothing was changed.")
         return
-    console.OUT.print(f" {strategy}: version {live.version} was live, version {target.number} is now.", style="bold")
+    console.OUT.print(f" {strategy}: version {live.version} was live; now version {target.number} is.", style="bold")
     if target.mode == "live":
         console.OUT.print(f" Version {target.number} has MODE=live: it trades REAL MONEY.", style="bold red")
     words = (
         "The next run uses it, with the layer, the memory and the variables that it was published with; a run that is "
-        "under way ends on the version that it began with.\n"
-        f"To have version {live.version} back: make rollback STRATEGY={strategy} VERSION={live.version}\n"
+        "under way ends on the version that it started with.\n"
+        f"To return to version {live.version}: make rollback STRATEGY={strategy} VERSION={live.version}\n"
         "make deploy does not undo this: it refuses until the code has changed, or UNDO_ROLLBACK=1 is set."
     )
     console.OUT.print(Padding(Text(words, style="dim"), (0, 1)))

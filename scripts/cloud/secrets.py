@@ -1,6 +1,6 @@
-"""`make secrets`: put each strategy's Alpaca keys into AWS as SecureStrings, and never show them.
+"""`make secrets`: store each strategy's Alpaca keys in AWS as SecureStrings, without ever showing them.
 
-The keys are asked for on the terminal, without echo, or taken from the environment variables ALPACAUSER and ALPACAPW.
+It asks for the keys on the terminal, without echo, or reads the environment variables ALPACAUSER and ALPACAPW.
 """
 
 import os
@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from getpass import GetPassWarning, getpass
 from typing import Final
@@ -25,37 +25,37 @@ KEY = "alias/aws/ssm"
 
 SECURE: Final = "SecureString"
 ALLOWED = r"[A-Za-z0-9/+=_.-]{10,128}"
-"""Alpaca's keys are letters and digits, the key id 20 or 26 of them, the secret key 40 or 44; so much leaves room."""
+"""Alpaca's keys are 20 to 44 letters and digits (key id 20 or 26, secret key 40 or 44); this pattern leaves room."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """A key id and its secret key. Their text stays out of every repr."""
+    """A key id and its secret key, both kept out of every repr."""
 
     alpacauser: str = field(repr=False)
     alpacapw: str = field(repr=False)
 
     def problem(self) -> str:
-        """What makes them unusable, without quoting them; empty if nothing does."""
+        """Say why the keys are unusable, without quoting them; empty if they are usable."""
         for what, value in (("key id", self.alpacauser), ("secret key", self.alpacapw)):
             if value.startswith("ssm:"):
                 return f"the {what} is a reference to a parameter (ssm:...); give the key itself"
             if not re.fullmatch(ALLOWED, value):
-                return f"that is no {what} of Alpaca's: 10 to 128 letters and digits without a blank are expected"
+                return f"this is not a {what} of Alpaca: it must be 10 to 128 letters and digits without a blank"
         return "the key id and the secret key are the same" if self.alpacauser == self.alpacapw else ""
 
     def remark(self) -> str:
-        """What a person may want to know of them; empty if nothing."""
+        """Return a remark on the keys for the user; empty if there is none."""
         if self.alpacauser.startswith("AK"):
-            return "this key id is of a live account (AK...): with MODE=live it trades REAL MONEY"
+            return "this key id belongs to a live account (AK...): with MODE=live it trades REAL MONEY"
         if not self.alpacauser.startswith("PK"):
-            return "key ids of paper accounts begin with PK: is this the key id, and not the secret key?"
+            return "key ids of paper accounts begin with PK: is this really the key id, and not the secret key?"
         return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """A parameter as AWS has it: version 0 if there is none. `value` is None too if it may not be read."""
+    """A parameter in AWS; version 0 if it does not exist. `value` is None if it is missing or may not be read."""
 
     name: str
     version: int = 0
@@ -65,7 +65,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretRow:
-    """What became of one parameter; `result` is written or unchanged."""
+    """The outcome for one parameter; `result` is written or unchanged."""
 
     strategy: str
     variable: str
@@ -76,10 +76,10 @@ class SecretRow:
 
 
 def main() -> None:
-    """Check what is there, ask for each strategy's keys, write what is new, and show names and versions."""
+    """Check the parameters, ask for each strategy's keys, write what is new, and show names and versions."""
     arguments = console.parser("make secrets", __doc__).parse_args()
     rows: list[SecretRow] = []
-    with console.plain_errors(interrupted="interrupted; what had been written is shown, and running again is safe"):
+    with console.plain_errors(interrupted="interrupted; the parameters written so far are shown; you can run it again"):
         cloud = connect()
         names = choose_strategies(os.environ)
         given = from_environment(os.environ, names)
@@ -96,26 +96,26 @@ def main() -> None:
                 keys = given or ask(name, there[name], others)
                 users[name] = keys.alpacauser if keys else users[name]
                 write(cloud, name, there[name], keys, rows)
-        finally:  # of a run that ends half-way, what was done
+        finally:  # show what was done even after an error or interruption
             if arguments.json:
-                console.print_json([as_json(row) for row in rows])
+                console.print_json(rows)
             elif rows:
                 show(rows)
 
 
 def choose_strategies(env: Mapping[str, str]) -> Sequence[str]:
-    """STRATEGY, or all of Terraform's variable `strategies`. Raises CommandError if the name cannot be one."""
+    """Return STRATEGY, or all of Terraform's variable `strategies`. Raises CommandError if the name is invalid."""
     if strategy := env.get("STRATEGY"):
         if not re.fullmatch(STRATEGY_NAME, strategy):
             raise CommandError(f"STRATEGY={strategy}: must be {STRATEGY_NAME_IN_WORDS}")
         return [strategy]
-    from scripts.cloud.terraform import strategies  # with STRATEGY=... Terraform is not needed
+    from scripts.cloud.terraform import strategies  # not at the top: STRATEGY=... works without Terraform
 
     return strategies()
 
 
 def from_environment(env: Mapping[str, str], names: Sequence[str]) -> Keys | None:
-    """The keys in the environment, if they are there. Raises CommandError if they cannot be meant so."""
+    """Read the keys from the environment; None if they are not set. Raises CommandError if they cannot be used."""
     values = {name: env.get(name, "").strip() for name in ("ALPACAUSER", "ALPACAPW")}
     missing = [name for name, value in values.items() if not value]
     if len(missing) == len(values):
@@ -125,19 +125,19 @@ def from_environment(env: Mapping[str, str], names: Sequence[str]) -> Keys | Non
     if len(names) > 1:
         raise CommandError(
             f"ALPACAUSER and ALPACAPW are set, but there are {len(names)} strategies, and no two may share an account: "
-            f"say which one they are for with STRATEGY= one of {', '.join(names)}, or unset them to be asked for each"
+            f"set STRATEGY to the one they are for ({', '.join(names)}), or unset them to be asked for each"
         )
     keys = Keys(values["ALPACAUSER"], values["ALPACAPW"])
     if problem := keys.problem():
         raise CommandError(f"ALPACAUSER, ALPACAPW: {problem}")
-    console.note("the keys are those of ALPACAUSER and ALPACAPW; unset them to be asked")
+    console.note("using the keys in ALPACAUSER and ALPACAPW; unset them to be asked instead")
     if remark := keys.remark():
         console.note(f"ALPACAUSER: {remark}")
     return keys
 
 
 def parameters(cloud: Cloud, strategy: str) -> dict[str, Parameter]:
-    """The strategy's two parameters by variable. Raises CommandError if one is there that does not keep a secret."""
+    """Return the strategy's two parameters by variable. Raises CommandError if one exists but is not secret."""
     names = {cloud.parameter(strategy, variable): variable for variable in VARIABLES}
     ssm = cloud.session.client("ssm", config=CONFIG)
     with translate_errors(f"the parameters of {strategy}"):
@@ -147,8 +147,8 @@ def parameters(cloud: Cloud, strategy: str) -> dict[str, Parameter]:
     for item in described:
         if item["Type"] != SECURE:
             raise CommandError(
-                f"{item['Name']} is there, but as a {item['Type']}, which is no place for a secret, and AWS cannot "
-                f"change that; delete it and come back: aws ssm delete-parameter --name {item['Name']}"
+                f"{item['Name']} exists, but as a {item['Type']}, which is not secret, and AWS cannot change its type; "
+                f"delete it and run this again: aws ssm delete-parameter --name {item['Name']}"
             )
     values = read(cloud, [item["Name"] for item in described])
     there = {
@@ -164,11 +164,11 @@ def parameters(cloud: Cloud, strategy: str) -> dict[str, Parameter]:
 
 
 def read(cloud: Cloud, names: Sequence[str]) -> Mapping[str, str]:
-    """The values by name; none if these credentials may write them only."""
+    """Return the values by name; empty if these credentials may only write them."""
     if not names:
         return {}
     try:
-        with translate_errors("the keys that are there"):
+        with translate_errors("the existing keys"):
             answer = cloud.session.client("ssm", config=CONFIG).get_parameters(Names=names, WithDecryption=True)
     except DeniedError:
         return {}
@@ -176,28 +176,28 @@ def read(cloud: Cloud, names: Sequence[str]) -> Mapping[str, str]:
 
 
 def ask(strategy: str, mine: Mapping[str, Parameter], others: Mapping[str, str]) -> Keys | None:
-    """The strategy's keys from the terminal, asked for until they can be used; None to keep those that are there.
+    """Ask for the strategy's keys on the terminal until they are usable; return None to keep the existing ones.
 
-    `others` has the key ids of the other strategies, with whose they are.
+    `others` maps the key ids of the other strategies to those strategies.
     """
     can_keep = all(parameter.version for parameter in mine.values())
     while True:
         keys = prompt(strategy, mine, can_keep=can_keep)
         if keys is None and can_keep:
             return None
-        problem = keys.problem() if keys else "something has to be entered: the keys are not there yet"
+        problem = keys.problem() if keys else "keys are required: there are none yet"
         if keys and keys.alpacauser in others:
-            problem = f"these are the keys of {others[keys.alpacauser]}; each strategy needs an account of its own"
+            problem = f"these are the keys of {others[keys.alpacauser]}; each strategy needs its own account"
         if keys and not problem:
             if remark := keys.remark():
                 console.note(remark)
             return keys
-        console.note(f"{problem}; once more (Ctrl-C ends)")
+        console.note(f"{problem}; try again (Ctrl-C to stop)")
 
 
 def prompt(strategy: str, mine: Mapping[str, Parameter], *, can_keep: bool) -> Keys | None:
-    """What is typed: both keys at once, or one after the other; None for nothing."""
-    keep = "; Enter keeps what is there" if can_keep else ""
+    """Read both keys at once, or one after the other; return None if nothing is entered."""
+    keep = "; Enter keeps the current one" if can_keep else ""
     words = ask_hidden(f"Alpaca key id and secret key of {strategy}, or the key id alone (not shown{keep}): ").split()
     if not words:
         return None
@@ -209,27 +209,27 @@ def prompt(strategy: str, mine: Mapping[str, Parameter], *, can_keep: bool) -> K
 
 
 def ask_hidden(question: str) -> str:
-    """A line from the terminal without echo. Raises CommandError if that is not possible."""
+    """Read a line from the terminal without echo. Raises CommandError if that is not possible."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", GetPassWarning)  # getpass would go on, and show what is typed
+            warnings.simplefilter("error", GetPassWarning)  # otherwise getpass would echo the input
             return getpass(question)
     except GetPassWarning:
         raise CommandError(
-            "this terminal cannot hide what is typed; set ALPACAUSER and ALPACAPW in the environment"
+            "this terminal cannot hide the input; set ALPACAUSER and ALPACAPW in the environment"
         ) from None
     except KeyboardInterrupt:
         console.ERR.print()  # ends the line of the question
         raise
     except EOFError:
         console.ERR.print()
-        raise CommandError("nothing was entered, and nothing is changed; run make secrets again") from None
+        raise CommandError("nothing was entered and nothing was changed; run make secrets again") from None
 
 
 def write(
     cloud: Cloud, strategy: str, there: Mapping[str, Parameter], keys: Keys | None, rows: list[SecretRow]
 ) -> None:
-    """Write what differs, and note each in `rows`. Raises AwsError that says in which state it leaves the pair."""
+    """Write the keys that differ, and add each outcome to `rows`. Raises AwsError that says what was written."""
     for variable in VARIABLES:
         before = after = there[variable]
         if keys is not None and (value := getattr(keys, variable)) != before.value:
@@ -250,24 +250,24 @@ def write(
 
 
 def state(strategy: str, variable: str, rows: Sequence[SecretRow]) -> str:
-    """What a write that failed leaves behind, and what to do."""
-    again = f"running it again is safe: make secrets STRATEGY={strategy}"
+    """Say in which state a failed write leaves the pair, and what to do."""
+    again = f"it is safe to run it again: make secrets STRATEGY={strategy}"
     before = [row.variable for row in rows if row.strategy == strategy and row.result == "written"]
     if before:
         return (
-            f"{before[0]} of {strategy} IS written, {variable.upper()} is NOT: until it is, the two do not belong "
-            f"together and Alpaca refuses them; {again}"
+            f"{before[0]} of {strategy} WAS written, but {variable.upper()} was NOT: until it is, the two keys do not "
+            f"match and Alpaca refuses them; {again}"
         )
-    return f"nothing of {strategy} is changed; {again}"
+    return f"the keys of {strategy} are unchanged; {again}"
 
 
 def put(cloud: Cloud, strategy: str, before: Parameter, value: str) -> Parameter:
-    """Write a value. Raises AwsError without the value in it."""
+    """Write a value. Raises AwsError that does not contain the value."""
     ssm = cloud.session.client("ssm", config=CONFIG)
     with hide_value(before.name, value):
         if before.version:
             answer = ssm.put_parameter(Name=before.name, Value=value, Type=SECURE, KeyId=KEY, Overwrite=True)
-        else:  # tags can be given to a new one only
+        else:  # AWS accepts tags only for a new parameter
             tags = {"project": cloud.project, "strategy": strategy}
             answer = ssm.put_parameter(
                 Name=before.name,
@@ -282,7 +282,7 @@ def put(cloud: Cloud, strategy: str, before: Parameter, value: str) -> Parameter
 
 @contextmanager
 def hide_value(what: str, value: str) -> Iterator[None]:
-    """AWS's errors in plain words, without the value that AWS or its SDK may quote."""
+    """Raise AWS's errors in plain words, without the value that AWS or its SDK may quote."""
     try:
         with translate_errors(what):
             yield
@@ -290,13 +290,8 @@ def hide_value(what: str, value: str) -> Iterator[None]:
         raise type(error)(str(error).replace(value, "(secret)")) from None
 
 
-def as_json(row: SecretRow) -> dict[str, object]:
-    """The row in JSON's types."""
-    return {**asdict(row), "changed": row.changed and row.changed.astimezone(UTC).isoformat(timespec="seconds")}
-
-
 def show(rows: Sequence[SecretRow]) -> None:
-    """Names and versions, and what comes next."""
+    """Print names and versions, and what to do next."""
     headings = ("Strategy", "Variable", "Parameter", "Version", "Changed (UTC)", "Result")
     table = console.table(*headings, whole={*headings} - {"Parameter"}, padding=(0, 1, 0, 0))
     for row in rows:
@@ -306,8 +301,8 @@ def show(rows: Sequence[SecretRow]) -> None:
     console.OUT.print(table)
     if any(row.result == "written" for row in rows):
         console.OUT.print(
-            "\n Next: make deploy. A function that is deployed takes new keys when it next starts cold, or as soon as "
-            "Alpaca refuses the old ones.",
+            "\n Next: make deploy. A deployed function uses new keys from its next cold start, or as soon as Alpaca "
+            "refuses the old ones.",
             style="dim",
         )
 

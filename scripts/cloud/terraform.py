@@ -1,4 +1,4 @@
-"""Terraform as the commands use it: started in terraform/, its state where it belongs, its errors in plain words."""
+"""Terraform for the commands: it runs in terraform/, with the right state, and its errors in plain words."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from trader.settings import STRATEGY_NAME, STRATEGY_NAME_IN_WORDS
 
 FOLDER = Path("terraform")
 NEEDED, BELOW = (1, 11), (2, 0)
-"""The versions of Terraform that will do: from the first, and below the second."""
+"""The supported versions of Terraform: from the first, and below the second."""
 
 STATE_KEY = "prophet-trader.tfstate"
 GENERATED = "# Written by the make targets, for the account and region they last worked in.\n"
@@ -38,41 +38,41 @@ BACKEND = (
 """
 )
 ASKED = ("architecture", "function_zip", "layer_zip", "project", "python")
-"""Variables of the root that the commands have to know, beside the names of its strategies."""
+"""Variables of the root that the commands need, besides the names of its strategies."""
 
 LOCKED = r"Error acquiring the state lock.*?Lock Info:.*?ID:\s*(\S+).*?Who:\s*(\S+).*?Created:\s*(\S+ [\d:]+)"
 
 HINTS = {
     r"BucketAlreadyExists|BucketAlreadyOwnedByYou": (
-        "the bucket's name is taken, and names of buckets are unique in the whole world: choose another with "
+        "the bucket's name is taken, and bucket names are unique worldwide: choose another with "
         'bucket_name = "..." in terraform/terraform.tfvars'
     ),
     r"No valid credential sources|ExpiredToken|InvalidClientTokenId|failed to refresh cached credentials": (
-        "Terraform has no AWS credentials that are good; log in (aws configure, or aws sso login), or set AWS_PROFILE"
+        "Terraform has no valid AWS credentials; log in (aws configure, or aws sso login), or set AWS_PROFILE"
     ),
     r"AccessDenied|not authorized to perform|UnauthorizedOperation": (
-        "these credentials may not do that; use others (AWS_PROFILE), or ask for the right that is named above"
+        "these credentials do not allow that; use others (AWS_PROFILE), or request the permission named above"
     ),
     r"UnreservedConcurrentExecution": (
-        "the account has too few concurrent executions to reserve any (a new one has 10): leave out "
+        "the account has too few concurrent executions to reserve any (a new account has 10): leave out "
         "reserved_concurrency, or ask AWS for a higher quota (Lambda, concurrent executions)"
     ),
-    r"Saved plan is stale": "something was applied since the plan was made; make a new one: make plan OUT=...",
+    r"Saved plan is stale": "something was applied after the plan was made; make a new plan: make plan OUT=...",
     r"Failed to query available provider packages|Failed to install provider": (
-        "the provider could not be fetched: is there a network? (TF_CLI_CONFIG_FILE can name a mirror)"
+        "the provider could not be fetched: check the network connection (TF_CLI_CONFIG_FILE can name a mirror)"
     ),
-    r"BucketNotEmpty": "something was written while it was emptied; make destroy again takes the rest",
+    r"BucketNotEmpty": "something was written while the bucket was emptied; run make destroy again",
 }
-"""What to do about errors that are known, by what Terraform or AWS says in them."""
+"""Advice on known errors, by a pattern of Terraform's or AWS's message."""
 
 
 class TerraformError(CommandError):
-    """Terraform failed; the message has its own words, and what to do about them where that is known."""
+    """Terraform failed; the message has Terraform's own words and, for known errors, what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variables:
-    """What the root's variables say, wherever they are set: terraform.tfvars, TF_VAR_..., defaults."""
+    """The values of the root's variables, wherever they are set: terraform.tfvars, TF_VAR_..., defaults."""
 
     strategies: Sequence[str]
     architecture: str
@@ -83,21 +83,21 @@ class Variables:
 
 @dataclass(frozen=True)
 class Terraform:
-    """The root in `folder`, for an account and a region."""
+    """The root in `folder`, used with an account and a region."""
 
     cloud: Cloud
     folder: Path = FOLDER
     variables_set: Mapping[str, str] = field(default_factory=dict)
-    """Root variables that this command sets; a terraform.tfvars has the last word."""
+    """Root variables that this command sets; terraform.tfvars takes precedence."""
 
     @cached_property
     def has_state_bucket(self) -> bool:
-        """Whether `make bootstrap` has made a place for the state. Raises AwsError if that cannot be seen."""
+        """Whether `make bootstrap` has created the state bucket. Raises AwsError if that cannot be found out."""
         return has_bucket(self.cloud, self.cloud.state_bucket)
 
     @cached_property
     def environment(self) -> Mapping[str, str]:
-        """The environment that Terraform gets: this one's, and what makes it work alike everywhere."""
+        """The environment for Terraform: this process's, and variables that make it behave the same everywhere."""
         env = {**os.environ, "AWS_REGION": self.cloud.region, "TF_IN_AUTOMATION": "1", "TF_INPUT": "0"}
         env |= {f"TF_VAR_{name}": value for name, value in self.variables_set.items()}
         env["TF_VAR_project"] = self.cloud.project
@@ -108,15 +108,15 @@ class Terraform:
         return env
 
     def init(self) -> None:
-        """Make the folder ready, with its state where it belongs. Raises TerraformError or AwsError."""
+        """Initialise the folder, with its state in the right place. Raises TerraformError or AwsError."""
         check_version()
         self.check_folder()
         backend = self.folder / "backend.tf"
         if backend.is_file() and not backend.read_text().startswith(GENERATED):
-            self._init()  # a backend of the user's own
+            self._init()  # the user's own backend
             return
         local = self._local_state()
-        (self.folder / ".terraform" / "terraform.tfstate").unlink(missing_ok=True)  # which backend was last used
+        (self.folder / ".terraform" / "terraform.tfstate").unlink(missing_ok=True)  # records the last backend
         if not self.has_state_bucket:
             backend.unlink(missing_ok=True)
             self._init()
@@ -127,22 +127,22 @@ class Terraform:
             self._init()
         else:
             self._move(local)
-            console.note(f"Terraform's state is in s3://{bucket}/{STATE_KEY} from now on; {local} is kept as a backup")
+            console.note(f"Terraform's state is now in s3://{bucket}/{STATE_KEY}; {local} is kept as a backup")
 
     def check_folder(self) -> None:
-        """Raises CommandError if there is no root in the folder."""
+        """Raise CommandError if the folder has no root."""
         if not (self.folder / "variables.tf").is_file():
-            raise CommandError(f"there is no {self.folder}/variables.tf here; run make where the Makefile is")
+            raise CommandError(f"{self.folder}/variables.tf does not exist here; run make where the Makefile is")
 
     def _init(self) -> None:
-        with console.ERR.status("Terraform: getting ready"):
+        with console.ERR.status("Terraform: initialising"):
             self.run("init", "-json")
 
     def _local_state(self) -> Path | None:
-        """The state that lies in the folder. Raises CommandError if it is of another place than this one."""
+        """Return the state file in the folder. Raises CommandError if it is of another account, region or project."""
         file = self.folder / "terraform.tfstate"
         moving = file.with_suffix(".tfstate.moving")
-        if moving.is_file() and not file.is_file():  # of a move that was killed
+        if moving.is_file() and not file.is_file():  # left behind by a killed move
             moving.rename(file)
         if not file.is_file():
             return None
@@ -156,14 +156,14 @@ class Terraform:
             project = next(iter(topics), "").removesuffix("-alarms") or self.cloud.project
             raise CommandError(
                 f"{file} is the state of {project} in account {account}, region {region}, not of {self.cloud.project} "
-                f"in account {self.cloud.account}, region {self.cloud.region}. Choose that place with PROJECT, "
-                "AWS_PROFILE and AWS_REGION; to serve both from here, first run make bootstrap and make plan there: "
-                "that takes the state into a bucket"
+                f"in account {self.cloud.account}, region {self.cloud.region}. Choose the former with PROJECT, "
+                "AWS_PROFILE and AWS_REGION; to use both from here, first run make bootstrap and make plan for it: "
+                "that moves its state into a bucket"
             )
         return file
 
     def _move(self, local: Path) -> None:
-        """Bring the folder's own state into the bucket, unless another is there already."""
+        """Move the folder's state into the bucket, unless the bucket already has another."""
         moving = local.with_suffix(".tfstate.moving")
         local.rename(moving)
         try:
@@ -182,20 +182,20 @@ class Terraform:
             if "lineage" not in str(error):
                 raise
             raise TerraformError(
-                f"s3://{self.cloud.state_bucket}/{STATE_KEY} already has a state, and so has {local}. The bucket's is "
-                f"what others use; if {local.name} is an old one, move it away and run this again"
+                f"s3://{self.cloud.state_bucket}/{STATE_KEY} and {local} both hold a state. Others use the bucket's; "
+                f"if {local.name} is an old one, move it away and run this again"
             ) from error
 
     def variables(self) -> Variables:
-        """What the root's variables say. Raises CommandError if the project is another than PROJECT says."""
+        """Return the values of the root's variables. Raises CommandError if its project differs from PROJECT."""
         self.check_folder()
         parts = ", ".join(f"{name} = var.{name}" for name in ASKED)
         told = self.evaluate(f"{{{parts}, strategies = keys(var.strategies)}}")
         project = told.pop("project")
         if project != self.cloud.project:
             raise CommandError(
-                f"Terraform's variable project is {project}, and PROJECT is {self.cloud.project}: take it out of "
-                f"terraform.tfvars, and say PROJECT={project} to all commands"
+                f"Terraform's variable project is {project}, but PROJECT is {self.cloud.project}: remove it from "
+                f"terraform.tfvars, and give PROJECT={project} to all commands"
             )
         if odd := [name for name in told["strategies"] if not re.fullmatch(STRATEGY_NAME, name)]:
             raise CommandError(
@@ -204,9 +204,9 @@ class Terraform:
         return Variables(**told)
 
     def evaluate(self, expression: str) -> dict[str, Any]:
-        """What an expression on variables comes to.
+        """Evaluate an expression on variables.
 
-        Terraform is given variables.tf and what sets them, and nothing else: it needs no provider, no state, no lock.
+        Terraform gets only variables.tf and the files that set variables, so it needs no provider, state or lock.
         """
         printed: list[str] = []
         with TemporaryDirectory() as name:
@@ -215,7 +215,7 @@ class Terraform:
                     (Path(name) / file.name).symlink_to(file.resolve())
             question = f"jsonencode({expression})\n"
             code, said = self.start("console", "-no-color", folder=Path(name), text=question, heed=printed.append)
-        # It complains of all that is not there, and of values that are not allowed, and answers all the same.
+        # Terraform reports everything missing and every invalid value as an error, but still answers.
         answers = [line for line in printed if line.startswith('"')]
         if code != 0 or not answers:
             blocks = re.split(r"^(?=Error: |Warning: |!!!)", said, flags=re.MULTILINE)
@@ -225,28 +225,28 @@ class Terraform:
         return value
 
     def plan(self, out: Path, *, lock: bool = True, destroy: bool = False, replace: Sequence[str] = ()) -> bool:
-        """Write a plan, which makes the resources in `replace` anew; gives whether it changes anything."""
+        """Write a plan that also replaces the resources in `replace`; return whether it changes anything."""
         words = ["plan", "-json", "-detailed-exitcode", f"-out={out.resolve()}", f"-lock={str(lock).lower()}"]
-        with console.ERR.status("Terraform: looking at what there is"):
+        with console.ERR.status("Terraform: planning"):
             words += [f"-replace={address}" for address in replace]
             return self.run(*words, *(["-destroy"] if destroy else []), fine=(0, 2)) == 2
 
     def show(self, plan: Path) -> dict[str, Any]:
-        """A plan as Terraform's JSON."""
+        """Return a plan as Terraform's JSON."""
         if not plan.is_file():
-            raise CommandError(f"there is no plan {plan}; make one with: make plan OUT={plan}")
+            raise CommandError(f"the plan {plan} does not exist; make one with: make plan OUT={plan}")
         shown: dict[str, Any] = self.json("show", "-json", str(plan.resolve()))
         return shown
 
     def text(self, plan: Path) -> str:
-        """A plan as Terraform shows it to people, coloured for a terminal."""
+        """Return a plan as Terraform's text, coloured for a terminal."""
         printed: list[str] = []
         colour = [] if console.OUT.is_terminal else ["-no-color"]
         self.run("show", *colour, str(plan.resolve()), heed=printed.append)
         return "".join(printed)
 
     def apply(self, plan: Path, changes: int) -> None:
-        """Apply a plan of so many changes, and tell of each. Raises TerraformError; what was done by then stays."""
+        """Apply a plan with this many changes, and report each. Raises TerraformError; changes made so far stay."""
         done = 0
 
         def heed(line: str) -> None:
@@ -266,29 +266,30 @@ class Terraform:
                 if not done:
                     raise
                 remark = (
-                    f"{done} of {changes} changes were made before that, and stay; the same command goes on from there"
+                    f"{done} of {changes} changes were made before the error and stay; "
+                    "the same command continues from there"
                 )
                 raise TerraformError(f"{error}\n{remark}") from error
 
     def outputs(self) -> dict[str, Any]:
-        """The root's outputs by name, as they were last applied; empty if nothing was."""
+        """Return the root's outputs by name, as last applied; empty if nothing was applied."""
         return {name: output["value"] for name, output in self.json("output", "-json").items()}
 
     def state(self) -> Sequence[Mapping[str, Any]]:
-        """The resources in the state."""
+        """Return the resources in the state."""
         pulled: list[str] = []
         self.run("state", "pull", heed=pulled.append)
         text = "".join(pulled).strip()
         return json.loads(text)["resources"] if text else []
 
-    def json(self, *words: str) -> Any:  # noqa: ANN401 what Terraform prints, for the caller to know
-        """What Terraform prints as JSON."""
+    def json(self, *words: str) -> Any:  # noqa: ANN401 the caller knows the type of what Terraform prints
+        """Run Terraform and return the JSON that it prints."""
         printed: list[str] = []
         self.run(*words, heed=printed.append)
         return json.loads("".join(printed))
 
     def run(self, *words: str, heed: Callable[[str], None] = lambda _: None, fine: Sequence[int] = (0,)) -> int:
-        """Run Terraform, and hand each line to `heed`. Gives its exit code; raises TerraformError if it is not fine."""
+        """Run Terraform, and pass each line to `heed`. Return its exit code; raise TerraformError if not in `fine`."""
         errors: list[str] = []
 
         def listen(line: str) -> None:
@@ -305,10 +306,10 @@ class Terraform:
     def start(
         self, *words: str, heed: Callable[[str], None], folder: Path | None = None, text: str = ""
     ) -> tuple[int, str]:
-        """Run Terraform to its end, come what may; gives its exit code, and what it wrote on stderr.
+        """Run Terraform to its end, even after an interruption; return its exit code and stderr.
 
-        It has a process group of its own, so that Ctrl-C reaches it through here alone, and once: it then ends what it
-        has begun and writes its state. At a second Ctrl-C it would stop dead.
+        It has its own process group, so that only this method passes Ctrl-C on, and only once: Terraform then completes
+        what it has begun and writes its state. A second Ctrl-C would stop it at once.
         """
         with (
             TemporaryFile("w+") as said,
@@ -324,8 +325,8 @@ class Terraform:
                 process_group=0,
             ) as process,
         ):
-            assert process.stdin, "asked for above"
-            assert process.stdout, "asked for above"
+            assert process.stdin, "requested above"
+            assert process.stdout, "requested above"
             try:
                 process.stdin.write(text)
                 process.stdin.close()
@@ -335,7 +336,7 @@ class Terraform:
             except KeyboardInterrupt:
                 signal.signal(signal.SIGINT, lambda *_: process.send_signal(signal.SIGINT))
                 process.send_signal(signal.SIGINT)
-                console.note("Terraform ends what it has begun; a second Ctrl-C stops it dead, and may lose its state")
+                console.note("Terraform completes what it has begun; a second Ctrl-C stops it and may lose its state")
                 for _ in process.stdout:
                     pass
                 process.wait()
@@ -345,42 +346,42 @@ class Terraform:
 
 
 def strategies(cloud: Cloud | None = None) -> Sequence[str]:
-    """The names in Terraform's variable `strategies`, deployed or not."""
+    """Return the names in Terraform's variable `strategies`, deployed or not."""
     check_version()
     return Terraform(cloud or connect()).variables().strategies
 
 
 def has_bucket(cloud: Cloud, name: str) -> bool:
-    """Whether there is a bucket of that name. Raises DeniedError if there is one that is not for these credentials."""
+    """Check whether a bucket exists. Raises DeniedError if it exists but these credentials may not access it."""
     try:
         with translate_errors(f"the bucket {name}"):
             s3 = cloud.session.client("s3", config=CONFIG)
-            s3.head_bucket(Bucket=name, ExpectedBucketOwner=cloud.account)  # a stranger may have taken the name
+            s3.head_bucket(Bucket=name, ExpectedBucketOwner=cloud.account)  # another account may have the name
     except MissingError:
         return False
     return True
 
 
 def check_version() -> None:
-    """Raises CommandError if there is no Terraform, or one that will not do."""
+    """Raise CommandError if Terraform is missing or its version is not supported."""
     wanted = ".".join(map(str, NEEDED))
     if not shutil.which("terraform"):
         raise CommandError(
-            f"terraform is not installed: get version {wanted} or newer from https://developer.hashicorp.com/terraform/install"
+            f"terraform is not installed: install version {wanted} or newer from https://developer.hashicorp.com/terraform/install"
         )
     done = subprocess.run(["terraform", "version", "-json"], check=False, capture_output=True, text=True)
     try:
         version = json.loads(done.stdout)["terraform_version"]
     except (ValueError, KeyError):
         raise CommandError(
-            f"terraform does not say its version: {done.stderr.strip() or done.stdout.strip()}"
+            f"terraform does not report its version: {done.stderr.strip() or done.stdout.strip()}"
         ) from None
     if not NEEDED <= tuple(map(int, re.findall(r"\d+", version)[:2])) < BELOW:
-        raise CommandError(f"terraform {version} will not do: version {wanted} or newer (below {BELOW[0]}) is needed")
+        raise CommandError(f"terraform {version} is not supported: install {wanted} or newer, below {BELOW[0]}")
 
 
 def essence(event: Mapping[str, Any]) -> str:
-    """An error in Terraform's own words, without what only its own screen needs."""
+    """Return an error in Terraform's own words, without its formatting for a terminal."""
     told = event.get("diagnostic") or {"summary": event["@message"]}
     summary, detail = told["summary"].strip(), told.get("detail", "")
     detail = detail.split("\n\nThis was checked by the validation rule")[0].strip()
@@ -393,21 +394,21 @@ def essence(event: Mapping[str, Any]) -> str:
 
 
 def explain(errors: Sequence[str]) -> TerraformError:
-    """Terraform's errors as one, each once, with what to do about those that are known."""
+    """Combine Terraform's errors, without duplicates, into one, with advice on the known ones."""
     told = "\n".join(dict.fromkeys(error.strip().removeprefix("Error: ") for error in errors))
     if lock := re.search(LOCKED, told, re.DOTALL):
         held, who, since = lock.groups()
         return TerraformError(
-            f"Terraform's state is locked: {who} is at work on it since {since} UTC. Wait for that to end. If it was "
-            f"killed and nothing runs any more: (cd terraform && terraform force-unlock {held})"
+            f"Terraform's state is locked: {who} has been working on it since {since} UTC. Wait for that to end. If it "
+            f"was killed and nothing runs any more: (cd terraform && terraform force-unlock {held})"
         )
     hints = [hint for known, hint in HINTS.items() if re.search(known, told)]
-    return TerraformError("\n".join([f"Terraform: {told or 'it failed without a word'}", *hints]))
+    return TerraformError("\n".join([f"Terraform: {told or 'it failed without a message'}", *hints]))
 
 
 @contextmanager
 def ends_are_interruptions() -> Iterator[None]:
-    """Let whoever ends this program (a closed terminal, CI) interrupt it, so that Terraform is not left half-way."""
+    """Treat SIGTERM and SIGHUP (CI, a closed terminal) as an interruption, so that Terraform can finish its step."""
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(each, signal.default_int_handler) for each in signals]
     try:

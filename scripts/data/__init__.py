@@ -1,1 +1,1 @@
-"""Commands that make the data that ships with the project."""
+"""Commands that produce the data shipped with the project."""

@@ -1,7 +1,7 @@
-"""Refresh function/trader/data/constituents.csv, the members of the S&P 500, and show what changed.
+"""Refresh function/trader/data/constituents.csv, the members of the S&P 500, and show the changes.
 
-Online source: the public-domain dataset at https://github.com/datasets/s-and-p-500-companies, made daily from
-Wikipedia. Offline source: the package pytickersymbols (MIT), some months old. A list that cannot be right is refused.
+Online source: the public-domain dataset at https://github.com/datasets/s-and-p-500-companies, updated daily from
+Wikipedia. Offline source: the package pytickersymbols (MIT), some months old. An implausible list is refused.
 """
 
 import argparse
@@ -42,15 +42,15 @@ SECTORS = (
     "Industrials",
     "Energy",
 )
-"""The GICS sectors; pytickersymbols gives some companies two of them, and the one that is named first here is right."""
+"""The GICS sectors. If pytickersymbols gives a company two of them, the one listed first here is right."""
 
 
 class UnavailableError(Exception):
-    """A source could not be had; another one may do."""
+    """A source is unavailable; another one may work."""
 
 
 class RefusedError(Exception):
-    """The list was had, and cannot be right: the file stays as it is."""
+    """The fetched list is implausible: the file stays unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Member:
 
 
 def online(url: str) -> list[Member]:
-    """The members by the public dataset. Raises UnavailableError if there is no answer, or one of another shape."""
+    """Fetch the members from the public dataset. Raises UnavailableError if there is no usable answer."""
     try:
         answer = requests.get(url, timeout=TIMEOUT_S)
         answer.raise_for_status()
@@ -75,12 +75,12 @@ def online(url: str) -> list[Member]:
     wanted = ("Symbol", "Security", "GICS Sector")
     missing = [column for column in wanted if column not in (rows.fieldnames or ())]
     if missing:
-        raise UnavailableError(f"{url} has no column {', '.join(missing)}: it is not the dataset")
+        raise UnavailableError(f"{url} is not the dataset: it has no column {', '.join(missing)}")
     return [Member(*(str(row[column] or "").strip() for column in wanted)) for row in rows]
 
 
 def offline() -> list[Member]:
-    """The members by pytickersymbols."""
+    """Return the members listed in pytickersymbols."""
     from pytickersymbols import PyTickerSymbols  # takes a second
 
     stocks: Iterable[Mapping[str, object]] = PyTickerSymbols().get_stocks_by_index("S&P 500")
@@ -93,7 +93,7 @@ def _sector(industries: object) -> str:
 
 
 def load(path: Path) -> list[Member]:
-    """The members in the file; none if there is no file yet."""
+    """Read the members from the file; empty if there is no file yet."""
     if not path.exists():
         return []
     with path.open(encoding="utf-8", newline="") as lines:
@@ -101,25 +101,25 @@ def load(path: Path) -> list[Member]:
 
 
 def check(members: Sequence[Member], before: Sequence[Member]) -> None:
-    """Raise RefusedError if the new list cannot be right."""
+    """Raise RefusedError if the new list is implausible."""
     odd = [member.symbol for member in members if not SYMBOL.fullmatch(member.symbol)]
     if odd:
-        raise RefusedError(f"not symbols: {odd[:5]}; allowed are up to five capitals, and a class such as .B")
+        raise RefusedError(f"invalid symbols: {odd[:5]}; a symbol is up to five capital letters and a class such as .B")
     twice = [symbol for symbol, times in Counter(member.symbol for member in members).items() if times > 1]
     if twice:
-        raise RefusedError(f"{', '.join(twice[:5])} stands there more than once")
+        raise RefusedError(f"{', '.join(twice[:5])} appears more than once")
     if len(members) < MIN_MEMBERS:
-        raise RefusedError(f"{len(members)} members, which is fewer than {MIN_MEMBERS}")
+        raise RefusedError(f"only {len(members)} members, fewer than the {MIN_MEMBERS} required")
     lost = {member.symbol for member in before} - {member.symbol for member in members}
     if len(lost) > MAX_LOST_FRACTION * len(before):
         raise RefusedError(
             f"{len(lost)} of {len(before)} members are gone, more than {MAX_LOST_FRACTION:.0%}: "
-            f"{', '.join(sorted(lost)[:5])}, ...; delete the file first if that is really so"
+            f"{', '.join(sorted(lost)[:5])}, ...; if that is correct, delete the file first"
         )
 
 
 def write(members: Sequence[Member], path: Path) -> None:
-    """Replace the file in one step, so that nobody ever reads half of it."""
+    """Replace the file in one step, so that no reader sees an incomplete one."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("symbol", "name", "sector"))
@@ -129,7 +129,7 @@ def write(members: Sequence[Member], path: Path) -> None:
 
 
 def fetch(source: str, url: str, notices: Console) -> tuple[str, list[Member]]:
-    """The name of the source that answered, and its members."""
+    """Return the name of the source that answered, and its members."""
     if source != "offline":
         try:
             return "online", online(url)
@@ -141,7 +141,7 @@ def fetch(source: str, url: str, notices: Console) -> tuple[str, list[Member]]:
 
 
 def show(changes: Mapping[str, Sequence[Member]], summary: str) -> None:
-    """Print the changes as a table, and what came of them."""
+    """Print the changes as a table, and the summary."""
     console = Console(highlight=False)
     if any(changes.values()):
         table = Table("Change", "Symbol", "Name", "Sector", title="S&P 500")
@@ -153,7 +153,7 @@ def show(changes: Mapping[str, Sequence[Member]], summary: str) -> None:
 
 
 def refresh(arguments: argparse.Namespace) -> None:
-    """Fetch, check, show and write."""
+    """Fetch, check, write and show the members."""
     source, fetched = fetch(arguments.source, arguments.url, Console(stderr=True, highlight=False))
     members = sorted(fetched, key=lambda member: member.symbol)
     before = load(arguments.file)
@@ -168,7 +168,7 @@ def refresh(arguments: argparse.Namespace) -> None:
         changes = {"added": [asdict(each) for each in added], "removed": [asdict(each) for each in removed]}
         print(json.dumps({"source": source, "members": len(members), "written": is_written} | changes))
         return
-    state = "written" if is_written else "as it was"
+    state = "written" if is_written else "unchanged"
     summary = (
         f"{len(members)} members ({source}): {len(added)} added, {len(removed)} removed; {arguments.file} is {state}"
     )
@@ -176,17 +176,17 @@ def refresh(arguments: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return 0 if the file is up to date now (or with --check: if the list could be had), else 1."""
+    """Return 0 if the file is now up to date (with --check: if the list could be fetched), else 1."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", choices=("auto", "online", "offline"), default="auto", help="default: %(default)s")
     parser.add_argument("--url", default=URL, help="the online dataset (default: %(default)s)")
     parser.add_argument("--file", type=Path, default=FILE, help="the file to refresh (default: %(default)s)")
-    parser.add_argument("--check", action="store_true", help="show what would change, and write nothing")
+    parser.add_argument("--check", action="store_true", help="show the changes without writing them")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     try:
         refresh(parser.parse_args(argv))
     except (UnavailableError, RefusedError) as error:
-        Console(stderr=True, highlight=False).print(f"The list of constituents stays as it is: {error}", soft_wrap=True)
+        Console(stderr=True, highlight=False).print(f"The list of constituents is unchanged: {error}", soft_wrap=True)
         return 1
     return 0
 

@@ -1,6 +1,6 @@
-"""Make function/trader/data/sample_prices.csv.gz: ten years of daily closes of 20 S&P 500 stocks.
+"""Write function/trader/data/sample_prices.csv.gz: ten years of daily closes of 20 S&P 500 stocks.
 
-The prices are those of `sp500_dataset` in skfolio (https://github.com/skfolio/skfolio, BSD-3-Clause, copyright (c)
+The prices come from `sp500_dataset` in skfolio (https://github.com/skfolio/skfolio, BSD-3-Clause, copyright (c)
 2023-2026 the skfolio developers): closes adjusted for splits and dividends, 1990-01-02 to 2022-12-28.
 The package is fetched from PyPI without its dependencies; the same version always gives the same bytes.
 
@@ -24,7 +24,7 @@ OUTPUT = ROOT / "function/trader/data/sample_prices.csv.gz"
 
 
 def fetch(folder: Path) -> Path:
-    """Install the package into the folder, and return the path of its dataset."""
+    """Install the package into the folder; return the path of its dataset."""
     uv = shutil.which("uv") or shutil.which("uv", path=".uv/bin")  # where scripts/setup.sh puts it
     installer = [uv, "pip"] if uv else [sys.executable, "-m", "pip"]
     subprocess.run([*installer, "install", "--quiet", "--no-deps", "--target", str(folder), PACKAGE], check=True)
@@ -32,7 +32,7 @@ def fetch(folder: Path) -> Path:
 
 
 def sample(dataset: str) -> str:
-    """The dataset's rows from FIRST_DAY on, under a header whose first column is called `timestamp`."""
+    """Return the dataset's rows from FIRST_DAY on, with a header whose first column is `timestamp`."""
     header, *rows = dataset.splitlines()
     symbols = header.split(",")[1:]
     kept = [row for row in rows if row >= FIRST_DAY]
@@ -40,8 +40,8 @@ def sample(dataset: str) -> str:
 
 
 def main() -> None:
-    """Write the sample."""
-    parser = argparse.ArgumentParser(description="Make the sample of daily closes that ships with the project.")
+    """Write the sample prices."""
+    parser = argparse.ArgumentParser(description="Write the sample of daily closes that ships with the project.")
     parser.add_argument("--dataset", type=Path, help="skfolio's sp500_dataset.csv.gz (default: fetched from PyPI)")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="the file to write (default: %(default)s)")
     arguments = parser.parse_args()

@@ -1,1 +1,1 @@
-"""The Lambda layer: built from locked wheels, made small, and proven in AWS's own runtime interface."""
+"""The Lambda layer: built from locked wheels, reduced in size, and verified in AWS's own runtime interface."""

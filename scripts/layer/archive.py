@@ -1,4 +1,4 @@
-"""Zips that come out the same to the byte, and go in as Lambda unpacks them."""
+"""Reproducible zips, and unpacking them as Lambda does."""
 
 import errno
 import hashlib
@@ -16,22 +16,22 @@ from scripts.layer.target import DISK, BrokenLayerError, LayerError
 from trader.progress import Progress, no_progress
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
-"""The first moment that a zip can name."""
+"""The earliest time that a zip can record."""
 
 LEVEL = 7
-"""Of compression: 9 takes twice the time for 0.4 % less."""
+"""The compression level; 9 takes twice as long and saves only 0.4 %."""
 
 HINDRANCES = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
-"""Errors of a file system that a person can do something about."""
+"""File system errors that the user can fix."""
 
 UNIX = 3
-"""The system whose file modes an entry carries."""
+"""The zip code for Unix, which tells readers that an entry carries Unix file modes."""
 
 
 def write_zip(path: Path, root: Path, files: Collection[Path], progress: Progress = no_progress) -> None:
-    """Write files, named relative to `root`: sorted, all of one time, readable by any user, programs executable.
+    """Write files, named relative to `root`: sorted, with one timestamp, readable by any user, programs executable.
 
-    The same files give the same bytes with the same zlib. Raises OSError; what is at `path` is then not whole.
+    The same files give the same bytes with the same zlib. Raises OSError; the zip at `path` is then incomplete.
     """
     with zipfile.ZipFile(path, "w") as archive:
         ordered = sorted(files, key=lambda file: file.relative_to(root).as_posix())
@@ -45,9 +45,9 @@ def write_zip(path: Path, root: Path, files: Collection[Path], progress: Progres
 
 
 def unpack(path: Path, folder: Path) -> None:
-    """Unpack as Lambda does, each file with what its mode gives to other users: the function runs as another one.
+    """Unpack as Lambda does: each file gets the rights of "others", because the function runs as another user.
 
-    Raises BrokenLayerError for what is no whole zip, and LayerError where it cannot be written.
+    Raises BrokenLayerError if the zip is damaged, and LayerError if the folder cannot be written.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -56,22 +56,22 @@ def unpack(path: Path, folder: Path) -> None:
                 others = (entry.external_attr >> 16) & stat.S_IRWXO
                 file.chmod(others << 6 | others << 3 | others)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise BrokenLayerError(f"{path.name} is no whole zip: {error}; build it again") from error
+        raise BrokenLayerError(f"{path.name} is not a complete zip: {error}; build it again") from error
     except OSError as error:
         raise LayerError(f"{path.name} cannot be unpacked: {error.strerror}; {remedy(error, folder)}") from error
 
 
 def sha256(path: Path) -> str:
-    """The hash by which two builds are compared."""
+    """Return the SHA-256 of a file, used to compare builds."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """A file to write beside `path`, which takes its place when all went well, and is gone when not.
+    """Yield a temporary file next to `path`; it replaces `path` on success and is deleted on failure.
 
-    Raises LayerError for a full disk, or a folder that cannot be written.
+    Raises LayerError if the disk is full or the folder cannot be written.
     """
     try:
         with scripts.files.replace_file(path) as part:
@@ -81,8 +81,8 @@ def replace_file(path: Path) -> Iterator[Path]:
 
 
 def remedy(error: OSError, path: Path) -> str:
-    """What to do about a file that cannot be written."""
+    """Return advice on a file that cannot be written."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         free = shutil.disk_usage(next(folder for folder in path.parents if folder.exists())).free
-        return f"{free / 1e6:,.0f} MB are free, and {DISK}"
-    return f"see who may write to {path.parent.name}/"
+        return f"{free / 1e6:,.0f} MB are free, but {DISK}"
+    return f"check the permissions of {path.parent.name}/"

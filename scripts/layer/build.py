@@ -1,18 +1,17 @@
-"""`make layer`: wheels, pruned, stripped, compiled, zipped, and verified before it is called done."""
+"""`make layer`: install wheels, prune, strip, compile and zip them, and verify the result before it is published."""
 
 import importlib.metadata
 import importlib.util
-import json
 import os
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
+from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.table import Table
@@ -27,15 +26,15 @@ from trader.progress import Progress, no_progress
 
 MAX_BYTES = 135_000_000
 MAX_ZIP_BYTES = 45_000_000
-"""The budget: half of what Lambda allows unpacked, and less than the 50 MB of a direct upload."""
+"""The budget: half of Lambda's limit unpacked, and less than the 50 MB limit of a direct upload zipped."""
 
 SMALL_BYTES = 500_000
-"""Packages below it share a line of the table."""
+"""Packages smaller than this share one line of the table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A package's bytes as it is installed, and in the layer."""
+    """A package's size in bytes, as installed and in the layer."""
 
     name: str
     version: str
@@ -45,7 +44,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stripped:
-    """How the compiled files were stripped: without a tool, none was. `left` had to stay as they are."""
+    """The result of stripping the compiled files. Without a tool nothing was stripped; `left` were not strippable."""
 
     tool: str | None
     files: int
@@ -54,16 +53,16 @@ class Stripped:
     def __str__(self) -> str:
         if not self.tool:
             return (
-                "NOT: no strip here understands these files (on Debian and Ubuntu: apt install binutils, "
+                "NOT STRIPPED: no strip tool here can read these files (on Debian and Ubuntu: apt install binutils, or "
                 "binutils-aarch64-linux-gnu for arm64)"
             )
-        but = f" but {', '.join(self.left)}, which stripped would not load" if self.left else ""
+        but = f" except {', '.join(self.left)}, which would not load if stripped" if self.left else ""
         return f"with {self.tool}, all {self.files} compiled files{but}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """A layer's zip, not verified yet, and what is in it."""
+    """A layer's zip, not yet verified, and its contents."""
 
     zip: Path
     parts: Sequence[Part]
@@ -71,17 +70,17 @@ class Built:
 
     @property
     def before_bytes(self) -> int:
-        """The packages as they are installed, without bytecode."""
+        """Size of the packages as installed, without bytecode."""
         return sum(part.before_bytes for part in self.parts)
 
     @property
     def after_bytes(self) -> int:
-        """What Lambda unpacks."""
+        """Size of what Lambda unpacks."""
         return sum(part.after_bytes for part in self.parts)
 
 
 def build(target: Target, work: Path, progress: Progress) -> Built:
-    """Make the zip in a folder of its own. Raises LayerError if it cannot be made."""
+    """Build the zip in the folder `work`. Raises LayerError if it cannot be built."""
     python = target.interpreter()
     progress("wheels", 0, 1)
     tree = work / "python"
@@ -103,13 +102,13 @@ def build(target: Target, work: Path, progress: Progress) -> Built:
     with replace_file(zip_file) as part:
         write_zip(part, work, list(files(tree)), progress)
     built = Built(zip=zip_file, parts=parts, stripped=stripped)
-    if stripped.tool:  # what is not stripped can only be held to Lambda's own limit
+    if stripped.tool:  # an unstripped layer only has to meet Lambda's own limit
         check_budget(built)
     return built
 
 
 def check_budget(built: Built) -> None:
-    """Raises LayerError if a layer is larger than it should be, with the biggest parts of it."""
+    """Raise LayerError, naming the biggest parts, if a layer is over the budget."""
     sizes = {part.name: part.after_bytes for part in built.parts}
     if too_much := (
         verify.excess("unpacked", built.after_bytes, MAX_BYTES, sizes)
@@ -123,16 +122,16 @@ type Owner = tuple[str, str]
 
 
 def owners_of(plain: Path) -> Mapping[str, Owner]:
-    """By path below the folder of installed packages: the package that brought the file."""
+    """Map each path below the folder of installed packages to the package that installed it."""
     owners: dict[str, Owner] = {}
     for distribution in importlib.metadata.distributions(path=[str(plain)]):
-        owner = distribution.name, distribution.version  # read once: each is a look into its METADATA
+        owner = distribution.name, distribution.version  # read once: each access parses METADATA
         owners |= dict.fromkeys(map(os.path.normpath, distribution.files or ()), owner)
     return owners
 
 
 def sizes_by_owner(tree: Path, owners: Mapping[str, Owner]) -> Counter[Owner]:
-    """Bytes by package; bytecode counts with its source."""
+    """Return the bytes of each package; bytecode is counted with its source."""
     sizes = Counter[Owner]()
     for file in files(tree):
         is_cached = file.parent.name == "__pycache__"
@@ -142,7 +141,7 @@ def sizes_by_owner(tree: Path, owners: Mapping[str, Owner]) -> Counter[Owner]:
 
 
 def strip(target: Target, tree: Path, progress: Progress = no_progress) -> Stripped:
-    """Strip all compiled files that can be. Raises LayerError for files of another machine."""
+    """Strip all compiled files that can be stripped. Raises LayerError for files built for another machine."""
     compiled = sorted(file for file in files(tree) if elf.is_elf(file))
     elf.check_machine(compiled, target)
     tool = elf.strip_tool(target, compiled[0]) if compiled else None
@@ -152,17 +151,17 @@ def strip(target: Target, tree: Path, progress: Progress = no_progress) -> Strip
 
 @contextmanager
 def workplace(target: Target) -> Iterator[Path]:
-    """An empty folder for one build, gone afterwards. Raises LayerError if another build of the target is under way."""
+    """Yield an empty folder for one build, then delete it. Raises LayerError if the target is already being built."""
     prefix = f"build-{target.name}-"
     try:
         BUILD.mkdir(exist_ok=True)
         with FileLock(BUILD / f"{target.name}.lock", timeout=0):
-            for left in BUILD.glob(f"{prefix}*"):  # by a build that was killed
+            for left in BUILD.glob(f"{prefix}*"):  # left behind by a killed build
                 shutil.rmtree(left)
             with TemporaryDirectory(dir=BUILD, prefix=prefix) as name:
                 yield Path(name)
     except Timeout as error:
-        raise LayerError(f"{target.name} is being built already; wait for that to end") from error
+        raise LayerError(f"{target.name} is already being built; wait for that build to end") from error
     except OSError as error:
         if error.errno not in HINDRANCES:
             raise
@@ -170,7 +169,7 @@ def workplace(target: Target) -> Iterator[Path]:
 
 
 def show(target: Target, built: Built, verdict: verify.Verdict, seconds: float) -> None:
-    """The layer's packages as a table, the biggest first, and the figures that count."""
+    """Print the layer's packages as a table, the biggest first, and the key figures."""
     table = Table(title=target.name, title_justify="left", show_footer=True)
     table.add_column("Package", "total")
     table.add_column("Version")
@@ -183,7 +182,7 @@ def show(target: Target, built: Built, verdict: verify.Verdict, seconds: float) 
             after = f"{part.after_bytes / 1e6:,.1f}" if part.after_bytes else "-"
             table.add_row(part.name, part.version, f"{part.before_bytes / 1e6:,.1f}", after)
     before_bytes, after_bytes = sum(part.before_bytes for part in small), sum(part.after_bytes for part in small)
-    table.add_row(f"{len(small)} smaller ones", "", f"{before_bytes / 1e6:,.1f}", f"{after_bytes / 1e6:,.1f}")
+    table.add_row(f"{len(small)} small packages", "", f"{before_bytes / 1e6:,.1f}", f"{after_bytes / 1e6:,.1f}")
     console.OUT.print(table)
     share = built.after_bytes / verify.LIMIT_BYTES
     console.OUT.print(f" unpacked  {built.after_bytes:>11,} bytes, bytecode included: {share:.0%} of Lambda's limit")
@@ -196,31 +195,29 @@ def show(target: Target, built: Built, verdict: verify.Verdict, seconds: float) 
     )
 
 
-def as_json(target: Target, built: Built, verdict: verify.Verdict, seconds: float) -> str:
-    """The same for programs."""
-    return json.dumps(
-        {
-            "zip": shorten_path(target.zip),
-            "sha256": sha256(target.zip),
-            "python": target.python,
-            "architecture": target.arch,
-            "unpacked_bytes": built.after_bytes,
-            "zip_bytes": target.zip.stat().st_size,
-            "stripped": asdict(built.stripped),
-            "seconds": round(seconds, 1),
-            "parts": [asdict(part) for part in built.parts],
-            "verified": asdict(verdict),
-        }
-    )
+def as_json(target: Target, built: Built, verdict: verify.Verdict, seconds: float) -> dict[str, Any]:
+    """Return the same figures as JSON."""
+    return {
+        "zip": shorten_path(target.zip),
+        "sha256": sha256(target.zip),
+        "python": target.python,
+        "architecture": target.arch,
+        "unpacked_bytes": built.after_bytes,
+        "zip_bytes": target.zip.stat().st_size,
+        "stripped": built.stripped,
+        "seconds": round(seconds, 1),
+        "parts": built.parts,
+        "verified": verdict,
+    }
 
 
 def main() -> None:
-    """Build, verify, and only then put the zip where a finished layer is looked for."""
-    with console.plain_errors(interrupted="interrupted; layer/dist is as it was"):
+    """Build and verify the layer, and only then move the zip to layer/dist."""
+    with console.plain_errors(interrupted="interrupted; layer/dist is unchanged"):
         target = Target.from_env(os.environ)
         begun = perf_counter()
         with workplace(target) as work:
-            sources = manifest.hash_sources()  # before the build: what is changed meanwhile is a reason for the next
+            sources = manifest.hash_sources()  # before the build, so that a change during it triggers a rebuild
             with console.progress() as progress:
                 built = build(target, work, progress)
                 try:
@@ -236,7 +233,7 @@ def main() -> None:
             target.zip.with_suffix(".failed").unlink(missing_ok=True)
         seconds = perf_counter() - begun
         if console.flag("JSON"):
-            sys.stdout.write(as_json(target, built, verdict, seconds) + "\n")
+            console.print_json(as_json(target, built, verdict, seconds))
         else:
             show(target, built, verdict, seconds)
             verify.show(verdict)

@@ -1,4 +1,4 @@
-"""Bytecode that Python takes without looking at the source's time, which a zip does not keep."""
+"""Bytecode that Python loads without checking the source's modification time, which a zip does not keep."""
 
 import subprocess
 from pathlib import Path
@@ -6,18 +6,18 @@ from pathlib import Path
 from scripts.layer.target import MAGIC, LayerError, Target
 
 UNCHECKED = (1).to_bytes(4, "little")
-"""The flags of a .pyc whose source is neither dated nor hashed when it is loaded (PEP 552)."""
+"""The flags of a .pyc that Python loads without checking its source's time or hash (PEP 552)."""
 
 
 def is_taken(compiled: Path, target: Target) -> bool:
-    """Whether the target's Python takes a .pyc as it is, whatever the time of its source."""
+    """Check whether the target's Python loads a .pyc regardless of its source's time."""
     with compiled.open("rb") as file:
         head = file.read(8)
     return int.from_bytes(head[:2], "little") == MAGIC[target.python] and head[4:] == UNCHECKED
 
 
 def compile_tree(python: Path, tree: Path) -> None:
-    """Write __pycache__ for all of a tree, with unchecked hashes and paths relative to the tree's parent.
+    """Write __pycache__ for a whole tree, with unchecked hashes and paths relative to the tree's parent.
 
     Raises LayerError if a file cannot be compiled.
     """

@@ -1,4 +1,4 @@
-"""Compiled files: finding them, and stripping what only debuggers and linkers read."""
+"""Compiled files: find them, and strip what only debuggers and linkers read."""
 
 import shutil
 import subprocess
@@ -20,36 +20,36 @@ SYSTEM = {
     *("libpthread.so.0", "librt.so.1", "libstdc++.so.6"),
 }
 SYSTEM_VERSIONS = {"GLIBC": (2, 34), "GLIBCXX": (3, 4, 29), "CXXABI": (1, 3, 13)}
-"""The libraries that wheels may expect of a system, and the newest symbols of those of Amazon Linux 2023 (GCC 11)."""
+"""The system libraries that wheels may expect, and the newest symbol versions in Amazon Linux 2023 (GCC 11)."""
 
 MACHINE_CODES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
 
 
 def is_elf(path: Path) -> bool:
-    """Whether a file is a program or a shared library."""
+    """Check whether a file is a program or a shared library."""
     with path.open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
 
 
 def is_program(path: Path) -> bool:
-    """Whether a file is started, rather than loaded: then it needs its executable bit."""
+    """Check whether a file is a program, which needs its executable bit, and not a library."""
     return is_elf(path) and ".so" not in path.suffixes
 
 
 def check_machine(paths: Iterable[Path], target: Target) -> None:
-    """Raises BrokenLayerError if a compiled file is for another machine than the target."""
+    """Raise BrokenLayerError if a compiled file is built for a machine other than the target's."""
     for path in paths:
         try:
             with path.open("rb") as file:
                 machine = ELFFile(file)["e_machine"]
         except ELFError as error:
-            raise BrokenLayerError(f"{path.name} is no whole compiled file: {error}") from error
+            raise BrokenLayerError(f"{path.name} is not a complete compiled file: {error}") from error
         if machine != MACHINE_CODES[target.machine]:
-            raise BrokenLayerError(f"{path.name} is compiled for another machine than {target.arch}: {machine}")
+            raise BrokenLayerError(f"{path.name} is compiled for {machine}, not for {target.arch}")
 
 
 def check_needs(paths: Sequence[Path]) -> None:
-    """Raises BrokenLayerError if a compiled file needs a library that neither the layer nor Lambda's system has."""
+    """Raise BrokenLayerError if a compiled file needs a library that neither the layer nor Lambda's system has."""
     own = {path.name for path in paths}
     for path in paths:
         with path.open("rb") as file:
@@ -61,29 +61,29 @@ def check_needs(paths: Sequence[Path]) -> None:
 
 
 def needs(elf: ELFFile) -> Iterator[tuple[str, str]]:
-    """The libraries that a compiled file names: each by itself, and with each version of it that is asked for."""
+    """Yield the libraries that a compiled file needs: each with an empty version, then with each version required."""
     dynamic, versions = (elf.get_section_by_name(name) for name in (".dynamic", ".gnu.version_r"))
     if isinstance(dynamic, DynamicSection):
         for tag in dynamic.iter_tags("DT_NEEDED"):
-            yield tag.needed, ""  # type: ignore[attr-defined]  # tags of this kind have it
+            yield tag.needed, ""  # type: ignore[attr-defined]  # DT_NEEDED tags have this attribute
     if isinstance(versions, GNUVerNeedSection):
         for library, of in versions.iter_versions():
             yield from ((str(library.name), str(each.name)) for each in of)
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """GLIBC_2.34 as (2, 34)."""
+    """Parse a version such as GLIBC_2.34 into (2, 34)."""
     return tuple(int(number) for number in version.partition("_")[2].split("."))
 
 
 def strip_tool(target: Target, probe: Path) -> str | None:
-    """A strip that understands the target's files, tried on one of them; None if there is none here."""
+    """Find a strip tool that can read the target's files, by trying it on `probe`; None if no tool can."""
     tools = (f"{target.machine}-linux-gnu-strip", "strip", "llvm-strip")
     return next((tool for tool in tools if shutil.which(tool) and strip_file(tool, probe)), None)
 
 
 def strip(tool: str, paths: Sequence[Path], progress: Progress = no_progress) -> Sequence[Path]:
-    """Strip files in place; gives those that were left as they are, because stripped they could not be loaded."""
+    """Strip files in place; return those left unchanged because they could not be loaded if stripped."""
     left = []
     for done, path in enumerate(paths, start=1):
         if (smaller := strip_file(tool, path)) is None:
@@ -98,7 +98,7 @@ def strip(tool: str, paths: Sequence[Path], progress: Progress = no_progress) ->
 
 
 def strip_file(tool: str, path: Path) -> bytes | None:
-    """What a file becomes without what only debuggers and linkers read; None if the tool fails or spoils it."""
+    """Return the stripped contents of a file; None if the tool fails or makes the file unloadable."""
     with TemporaryDirectory() as folder:
         out = Path(folder) / path.name
         done = subprocess.run([tool, "--strip-unneeded", "-o", out, path], check=False, capture_output=True)
@@ -106,10 +106,10 @@ def strip_file(tool: str, path: Path) -> bytes | None:
 
 
 def is_loadable(path: Path) -> bool:
-    """Whether the parts that are loaded lie in the file as they shall in memory, modulo their alignment.
+    """Check whether each loadable segment's file offset equals its memory address modulo its alignment.
 
-    The loader refuses others (System V ABI, program header). llvm-strip makes such ones out of libraries that were
-    given a new run path after they were linked, as the libraries beside a wheel's packages are.
+    The loader refuses other files (System V ABI, program header). llvm-strip produces them from libraries whose run
+    path was changed after linking, as auditwheel does to the libraries bundled in wheels.
     """
     with path.open("rb") as file:
         return all(

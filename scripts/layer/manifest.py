@@ -1,4 +1,4 @@
-"""What is written beside a finished zip: its bytes, what they were made from, and whether the function ran from it."""
+"""The manifest next to a finished zip: its hash and size, its sources, and whether the function ran from it."""
 
 import json
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ MADE_FROM = (
     *("layer/requirements.txt", "layer/prune.toml"),
     *(f"scripts/layer/{each}.py" for each in ("archive", "build", "bytecode", "elf", "prune", "target", "wheels")),
 )
-"""The files that decide what is in a zip."""
+"""The files that determine a zip's contents."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What is known of a finished zip. Sizes are bytes; the last three are None where the function could not be run."""
+    """Facts about a finished zip. Times and peak memory are None if the function could not be run."""
 
     sha256: str
     unpacked_bytes: int
@@ -34,19 +34,19 @@ class Manifest:
 
 
 def path(target: Target) -> Path:
-    """Where the manifest of a finished layer is."""
+    """Return the path of a finished layer's manifest."""
     return target.zip.with_suffix(".json")
 
 
 def hash_sources(root: Path = ROOT) -> dict[str, str]:
-    """The hashes of all that decides what a layer contains, as it is now."""
+    """Return the current hashes of the files that determine a layer's contents."""
     return {name: sha256(root / name) for name in MADE_FROM}
 
 
 def describe(
     target: Target, zip_file: Path, *, unpacked_bytes: int, verdict: Verdict, sources: Mapping[str, str]
 ) -> Manifest:
-    """The manifest of a zip that was made from `sources` and has passed its verification."""
+    """Return the manifest of a zip that was built from `sources` and passed verification."""
     found = verdict.findings
     return Manifest(
         sha256=sha256(zip_file),
@@ -63,13 +63,13 @@ def describe(
 
 
 def write(target: Target, manifest: Manifest) -> None:
-    """Put the manifest beside the finished zip. Raises LayerError where it cannot be written."""
+    """Write the manifest next to the finished zip. Raises LayerError if it cannot be written."""
     with replace_file(path(target)) as part:
         part.write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
 
 
 def read(target: Target) -> Manifest | None:
-    """The manifest of the finished layer; None if there is none, or it is none of this version's."""
+    """Return the manifest of the finished layer; None if it is missing or of another version."""
     try:
         told = json.loads(path(target).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -81,18 +81,18 @@ def read(target: Target) -> Manifest | None:
 
 
 def reason_to_build(target: Target) -> str:
-    """Why the finished layer has to be built (again); empty if it is the one that was made from what is here now."""
+    """Return why the layer has to be built or rebuilt; empty if it matches the current sources."""
     if not target.zip.is_file():
-        return f"there is no {target.zip.name}"
+        return f"{target.zip.name} does not exist"
     manifest = read(target)
     if manifest is None:
-        return f"{path(target).name}, which says what {target.zip.name} was made from, is missing or unreadable"
+        return f"{path(target).name}, which records what {target.zip.name} was built from, is missing or unreadable"
     if manifest.sha256 != sha256(target.zip):
-        return f"{target.zip.name} is not the zip that was built: its sha256 is another than in {path(target).name}"
+        return f"{target.zip.name} is not the zip that was built: its sha256 differs from {path(target).name}"
     now = hash_sources()
     changed = sorted(name for name in {*now, *manifest.made_from} if now.get(name) != manifest.made_from.get(name))
     if changed:
-        return f"{target.zip.name} was built before a change of {', '.join(changed)}"
+        return f"{target.zip.name} was built before these files changed: {', '.join(changed)}"
     if not manifest.verified and target.runs_here:
-        return f"{target.zip.name} was built where it could not be run, and here it can"
+        return f"{target.zip.name} was built on a machine that could not run it, and this one can"
     return ""

@@ -1,4 +1,4 @@
-"""`make package`: the function's own zip, the same to the byte each time."""
+"""`make package`: build the function's own zip, reproducible to the byte."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +11,11 @@ FUNCTION = ROOT / "function"
 ZIP = DIST / "function.zip"
 MAX_BYTES = 2_000_000
 SUFFIXES = {".py", ".csv", ".gz"}
-"""What the function consists of: code, the constituents, the sample prices."""
+"""The file types of the function: code, the constituents, the sample prices."""
 
 
 def contents(folder: Path = FUNCTION) -> Sequence[Path]:
-    """The files of the function, without what Python, editors and tests leave beside them."""
+    """Return the files of the function, without tests and the files that Python and editors leave behind."""
     return [
         file
         for file in folder.rglob("*")
@@ -26,22 +26,22 @@ def contents(folder: Path = FUNCTION) -> Sequence[Path]:
 
 
 def package(folder: Path = FUNCTION, zip_file: Path = ZIP) -> Path:
-    """Write the zip. Raises LayerError if it is larger than a function should be."""
+    """Write the zip. Raises LayerError if it is larger than MAX_BYTES."""
     files = contents(folder)
     with replace_file(zip_file) as part:
         write_zip(part, folder, files)
         if (size := part.stat().st_size) > MAX_BYTES:
             biggest = max(files, key=lambda file: file.stat().st_size)
             raise LayerError(
-                f"{zip_file.name} would have {size:,} bytes, and {MAX_BYTES:,} are allowed; the biggest part is "
+                f"{zip_file.name} would be {size:,} bytes, but {MAX_BYTES:,} are allowed; the biggest file is "
                 f"{biggest.relative_to(folder)}"
             )
     return zip_file
 
 
 def main() -> None:
-    """Write the zip and say what is in it."""
-    with console.plain_errors(interrupted="interrupted; layer/dist is as it was"):
+    """Write the zip and print its size and hash."""
+    with console.plain_errors(interrupted="interrupted; layer/dist is unchanged"):
         written = package()
         size, count = written.stat().st_size, len(contents())
         if console.flag("JSON"):

@@ -1,4 +1,4 @@
-"""The prune rules: data in prune.toml, applied here."""
+"""The pruning rules of prune.toml, and their application to a tree."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence, Set
@@ -16,11 +16,11 @@ LICENCE = re.compile(r"(licen[cs]es?|copying|notice|authors|copyright)", re.IGNO
 
 type Words = Annotated[str, msgspec.Meta(min_length=1)]
 type Pattern = Annotated[str, msgspec.Meta(pattern=r"^(?!/)(?!.*\.\.)\S+$")]
-"""A glob below python/, and nothing outside of it."""
+"""A glob relative to python/; it cannot leave that folder."""
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Paths that do not go into the layer, and what of them does all the same."""
+    """Paths to leave out of the layer, and exceptions to keep."""
 
     what: Words
     why: Words
@@ -35,20 +35,20 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_rules(path: Path = RULES) -> tuple[Rule, ...]:
-    """The rules of a file. Raises LayerError if it is not understood."""
+    """Read the rules from a file. Raises LayerError if the file is invalid."""
     try:
         return msgspec.toml.decode(path.read_bytes(), type=Rules).rule
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise LayerError(f"{path.name}: a [[rule]] has what, why, remove and perhaps keep: {error}") from error
+        raise LayerError(f"{path.name}: a [[rule]] needs what, why and remove; keep is optional: {error}") from error
 
 
 def prune(tree: Path, rules: Sequence[Rule], progress: Progress = no_progress) -> None:
-    """Remove what the rules name. Raises LayerError for a path that matches nothing: it has outlived its reason.
+    """Remove what the rules name. Raises LayerError for a pattern that matches nothing: its rule is obsolete.
 
-    Where a part goes and the rest of the package stays, the part's licences stay too, in a folder of their own:
-    Prophet takes a folder with nothing but a licence in it for a whole CmdStan.
+    If only part of a package is removed, that part's licences are kept, in a folder of their own: Prophet takes a
+    folder that contains only a licence for a complete CmdStan.
     """
-    doomed: dict[Path, bool] = {}  # and whether the rest of the package stays
+    doomed: dict[Path, bool] = {}  # True if the rest of the package stays
     idle: list[str] = []
     for done, rule in enumerate(rules, start=1):
         kept = [matches(tree, pattern) for pattern in rule.keep]
@@ -60,7 +60,7 @@ def prune(tree: Path, rules: Sequence[Rule], progress: Progress = no_progress) -
             doomed |= {file: doomed.get(file, True) and is_part for file, is_part in found.items()}
         progress("prune", done, len(rules))
     if idle:
-        raise LayerError(f"{RULES.name}: nothing matches {', '.join(idle)}; mend or delete the rule")
+        raise LayerError(f"{RULES.name}: nothing matches {', '.join(idle)}; fix or delete the rule")
     for file, is_part in doomed.items():
         if is_part and is_licence(file):
             kept_at = tree / LICENCES / file.relative_to(tree)
@@ -71,20 +71,20 @@ def prune(tree: Path, rules: Sequence[Rule], progress: Progress = no_progress) -
 
 
 def matches(tree: Path, pattern: str, but: Set[Path] = frozenset()) -> dict[Path, bool]:
-    """The files that a pattern means, and of each whether it is only a part of its package that goes."""
+    """Map the files that a pattern matches to whether the match is only a part of their package."""
     return {file: path.parent != tree for path in tree.glob(pattern) for file in files(path) if file not in but}
 
 
 def is_licence(path: Path) -> bool:
-    """Whether a file is one that its package's licence asks to be passed on."""
+    """Check whether a file is a licence or notice that has to be distributed with its package."""
     return bool(LICENCE.match(path.name)) and path.suffix not in {".py", ".pyi", ".so"}
 
 
 def files(path: Path) -> Iterator[Path]:
-    """All files below a folder; of a file, itself."""
+    """Yield all files below a folder; for a file, the file itself."""
     return (each for each in path.rglob("*") if not each.is_dir()) if path.is_dir() else iter([path])
 
 
 def size(paths: Iterable[Path]) -> int:
-    """Bytes of files, as Lambda counts them: contents only."""
+    """Return the total bytes of files as Lambda counts them: contents only."""
     return sum(path.stat().st_size for path in paths)

@@ -1,4 +1,4 @@
-"""A room like Lambda's, where the machine can make one: bubblewrap, with read-only folders and no network."""
+"""A sandbox like Lambda's, if the machine can create one: bubblewrap, with read-only folders and no network."""
 
 import os
 import shutil
@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 TMP_BYTES = 512 * 1024**2
-"""Lambda's /tmp, unless more is paid for."""
+"""The default size of Lambda's /tmp."""
 
 USER, GROUP = 993, 990
-"""Lambda's own sbx_user1051 has these."""
+"""The ids of Lambda's own user, sbx_user1051."""
 
 ZONES = Path("/usr/share/zoneinfo")
 DEVICES = ("null", "zero", "full", "random", "urandom")
@@ -19,10 +19,10 @@ SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc")
 
 
 def command(folders: Mapping[str, Path], visible: Iterable[Path]) -> Sequence[str]:
-    """The words before a command that put it into the room.
+    """Return the words that, put before a command, run it in the sandbox.
 
-    `folders` are shown read-only at other places (by place), `visible` where they are. /tmp is empty and can be
-    written; there is no /dev/shm, no network but loopback, no time zone, and no privilege.
+    `folders` are mounted read-only at other paths (the keys), `visible` at their own. /tmp is empty and writable.
+    The sandbox has no /dev/shm, no network but loopback, no time zones and no privileges.
     """
     options = ["bwrap", "--unshare-all", "--die-with-parent", "--cap-drop", "ALL"]
     options += ["--uid", str(USER), "--gid", str(GROUP), "--proc", "/proc"]
@@ -30,10 +30,10 @@ def command(folders: Mapping[str, Path], visible: Iterable[Path]) -> Sequence[st
         options += ["--ro-bind-try", place, place]
     for device in DEVICES:
         options += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
-    options += ["--size", str(TMP_BYTES), "--tmpfs", "/tmp"]  # noqa: S108 the place that Lambda has
+    options += ["--size", str(TMP_BYTES), "--tmpfs", "/tmp"]  # noqa: S108 the path that Lambda has
     for path in visible:
         options += ["--ro-bind", str(path), str(path)]
-    if ZONES.is_dir():  # after what is visible, for that may be all of /usr
+    if ZONES.is_dir():  # after the visible paths, which may include all of /usr
         options += ["--tmpfs", str(ZONES), "--remount-ro", str(ZONES)]
     for place, path in folders.items():
         options += ["--ro-bind", str(path), place]
@@ -41,16 +41,16 @@ def command(folders: Mapping[str, Path], visible: Iterable[Path]) -> Sequence[st
 
 
 def missing() -> str:
-    """Why this machine cannot make such a room; empty if it can."""
+    """Return why this machine cannot create the sandbox; empty if it can."""
     if sys.platform != "linux":
-        return f"{sys.platform} has no namespaces"
+        return f"{sys.platform} has no Linux namespaces"
     if not shutil.which("bwrap"):
         return "bubblewrap is not installed (on Debian and Ubuntu: apt install bubblewrap)"
     tried = subprocess.run([*command({}, []), "true"], check=False, capture_output=True, text=True)
-    return f"bubblewrap may not: {tried.stderr.strip()}" if tried.returncode != 0 else ""
+    return f"bubblewrap failed: {tried.stderr.strip()}" if tried.returncode != 0 else ""
 
 
 def enclosing(paths: Iterable[Path]) -> Sequence[Path]:
-    """The paths, their links followed, without those that lie in others: what has to be visible."""
+    """Return the paths and their resolved links, without those inside others: what has to be visible."""
     real = sorted({Path(os.path.realpath(path)) for path in paths} | {path.absolute() for path in paths})
     return [path for path in real if not any(other in path.parents for other in real)]

@@ -1,7 +1,7 @@
-"""The part of verification that is in the sandbox: the function behind AWS's runtime interface, and its stand-ins.
+"""The part of verification that runs in the sandbox: the function behind AWS's runtime interface, and its stand-ins.
 
-Started by scripts.layer.verify with one argument, a JSON object (`Assignment`); prints one JSON object for each check
-as it passes, then the findings. The first check that fails ends it.
+scripts.layer.verify starts it with one argument, a JSON object (`Assignment`). It prints one JSON object for each check
+that passes, then the findings. It stops at the first check that fails.
 """
 
 import json
@@ -18,19 +18,19 @@ from scripts.testkit.lambda_runtime import HANDLER, EmulatorError, Function, Fun
 PROBE = Path(__file__).with_name("probe")
 CHECKS = (
     "the handler starts",
-    "no module but the layer's",
+    "only the layer's modules are loaded",
     "New York time",
-    "the sample day, as make run decides it",
+    "the sample day gives the decisions of make run",
     "Yahoo, Alpaca, SSM and S3 through their adapters",
 )
 BARS = 120
 LAST_STEPS = {"KO": -0.05, "PEP": -0.04, "MCD": 0.05}
-"""How far each symbol's last close jumps off its line: two to buy, one to sell."""
+"""How far each symbol's last close jumps from its trend line: two to buy, one to sell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """Where things are, and what `make run` reported for the same slot."""
+    """The paths of the parts, and the report of `make run` for the same slot."""
 
     python: str
     tools: str
@@ -40,7 +40,7 @@ class Assignment:
     expected: Mapping[str, Any]
 
     def function(self, *more: Path, handler: str = HANDLER) -> Function:
-        """The function as Lambda would start it."""
+        """Return the function as Lambda would start it."""
         return Function(
             python=Path(self.python),
             tools=Path(self.tools),
@@ -53,7 +53,7 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What was measured, and which of Lambda's walls stood here."""
+    """The measurements, and which of Lambda's restrictions were enforced here."""
 
     init_ms: float
     after_init_mb: float
@@ -63,12 +63,12 @@ class Findings:
 
 
 class CheckError(Exception):
-    """A check did not pass."""
+    """A check failed."""
 
 
 def main() -> None:
-    """Do the checks; exit code 1, with the last line of output saying why, if one fails."""
-    sys.stdout = sys.stderr  # whatever a stand-in prints is no message
+    """Run the checks; if one fails, say why in the last line of output and exit with code 1."""
+    sys.stdout = sys.stderr  # keeps the output of stand-ins out of the messages
     assignment = Assignment(**json.loads(sys.argv[1]))
     steps = iter(CHECKS)
     check = next(steps)
@@ -87,16 +87,16 @@ def main() -> None:
 
 
 def say(message: Mapping[str, object]) -> None:
-    """One line of JSON to whoever started this."""
+    """Print one line of JSON for the process that started this one."""
     print(json.dumps(message), file=sys.__stdout__, flush=True)
 
 
 def verify(assignment: Assignment, passed: Callable[[], None]) -> Findings:
-    """All checks in order."""
+    """Run all checks in order."""
     facts = probe(assignment)
     passed()
     if foreign := facts["foreign_modules"]:
-        raise CheckError(f"these came from elsewhere: {', '.join(foreign)}")
+        raise CheckError(f"these modules were loaded from outside the layer: {', '.join(foreign)}")
     passed()
     if facts["new_york_noon_utc"] != [17, 16]:
         raise CheckError(f"noon in New York, in January and July, is {facts['new_york_noon_utc']} UTC, not [17, 16]")
@@ -115,7 +115,7 @@ def verify(assignment: Assignment, passed: Callable[[], None]) -> Findings:
 
 
 def probe(assignment: Assignment) -> dict[str, Any]:
-    """What the probe finds in the function's place."""
+    """Return what the probe finds when it runs in place of the function."""
     with running(assignment.function(PROBE, handler="layer_probe.handler"), {}) as interface:
         event = {"layer": assignment.layer, "tools": assignment.tools, "probe": str(PROBE)}
         facts: dict[str, Any] = interface.invoke(event)
@@ -123,7 +123,7 @@ def probe(assignment: Assignment) -> dict[str, Any]:
 
 
 def sample_day(assignment: Assignment) -> tuple[float, float, float]:
-    """Run the slot of `make run` and compare; gives the init time in ms, the peak in MB and the seconds it took."""
+    """Run the slot of `make run` and compare; return the init time in ms, the peak in MB and the run time in s."""
     with TemporaryDirectory() as folder:
         env = {"JOURNAL": f"folder:{folder}/journal", "ACCOUNT_FILE": f"{folder}/account.json"}
         with running(assignment.function(), env) as interface:
@@ -133,14 +133,14 @@ def sample_day(assignment: Assignment) -> tuple[float, float, float]:
     differing = [key for key in {*expected, *report} - {"timings_s"} if expected.get(key) != report.get(key)]
     if differing:
         raise CheckError(
-            f"{', '.join(sorted(differing))} differ from those of make run for {expected['slot']}; "
+            f"{', '.join(sorted(differing))} differ from make run's for {expected['slot']}; "
             f"status {report['status']}, denials: {report['denials'][:3]}"
         )
     return init_ms, peak_mb, sum(report["timings_s"].values())
 
 
 def trade_with_stand_ins(assignment: Assignment) -> None:
-    """Run once with everything that is elsewhere in AWS and at Alpaca and Yahoo, against stand-ins on loopback."""
+    """Run once with the function against stand-ins for AWS, Alpaca and Yahoo on loopback."""
     from scripts.testkit import services
 
     closes = {symbol: services.trend_closes(BARS, step) for symbol, step in LAST_STEPS.items()}
@@ -153,7 +153,7 @@ def trade_with_stand_ins(assignment: Assignment) -> None:
         ordered = {(order.symbol, order.side) for order in there.alpaca.orders if order.type == "market"}
     if ordered != {("KO", "buy"), ("PEP", "buy"), ("MCD", "sell")}:
         raise CheckError(
-            f"the stand-in for Alpaca has the orders {sorted(ordered)}, not a buy of KO and PEP and a sale of MCD; "
+            f"the stand-in for Alpaca has the orders {sorted(ordered)}, not buys of KO and PEP and a sale of MCD; "
             f"the report's denials: {report['denials']}; the log ends:\n{log[-2000:]}"
         )
     if not any(key.startswith("trader/runs/trend/") and key.endswith(".json") for key in keys):

@@ -1,4 +1,4 @@
-"""What a layer is built for, and where its files lie."""
+"""The targets of a layer, and the paths of its files."""
 
 import platform
 import subprocess
@@ -15,31 +15,31 @@ from scripts.console import CommandError
 FOLDER = ROOT / "layer"
 BUILD, DIST = FOLDER / "build", FOLDER / "dist"
 REQUIREMENTS = FOLDER / "requirements.txt"
-DISK = "a build needs some 800 MB: half of it in layer/build, half in uv's cache"
+DISK = "a build needs about 800 MB: half of it in layer/build, half in uv's cache"
 
 PYTHON, ARCH = "3.13", "x86_64"
-"""The target where none is named."""
+"""The default target."""
 
 MAGIC = {"3.13": 3571, "3.14": 3627}
-"""By Lambda runtime: the number at the head of a .pyc that its Python takes (pycore_magic_number.h)."""
+"""By Lambda runtime: the magic number of the .pyc files that its Python loads (pycore_magic_number.h)."""
 
 MACHINES = {"x86_64": "x86_64", "arm64": "aarch64"}
-"""Lambda's name of an architecture, and that of wheels, ELF tools and uname."""
+"""Architectures: Lambda's name, and the name used by wheels, ELF tools and uname."""
 
 GLIBC = "manylinux_2_34"
-"""The C library of Amazon Linux 2023, on which these runtimes are based."""
+"""The wheel tag for the C library of Amazon Linux 2023, on which these runtimes are based."""
 
 
 class LayerError(CommandError):
-    """The layer cannot be built or tried; the message says why, and what to do."""
+    """The layer cannot be built or run; the message says why and what to do."""
 
 
 class BrokenLayerError(LayerError):
-    """A layer's zip is not as it must be: it may not be deployed."""
+    """A layer's zip is faulty and must not be deployed."""
 
 
 def shorten_path(path: Path) -> str:
-    """A path as a person in this repository would write it."""
+    """Return a path relative to the repository if it is inside it."""
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
@@ -52,7 +52,7 @@ class Target:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Target":
-        """PYTHON and ARCH, 3.13 and x86_64 by default. Raises LayerError for values that are not offered."""
+        """Read PYTHON and ARCH, by default 3.13 and x86_64. Raises LayerError for unsupported values."""
         target = cls(env.get("PYTHON") or PYTHON, env.get("ARCH") or ARCH)
         asked = (("PYTHON", target.python, MAGIC), ("ARCH", target.arch, MACHINES))
         problems = [
@@ -66,18 +66,18 @@ class Target:
 
     @property
     def name(self) -> str:
-        """Of the layer and its files."""
+        """Name of the layer and its files."""
         return f"prophet-layer-python{self.python}-{self.arch}"
 
     def make(self, goal: str) -> str:
-        """The command that makes something for this target."""
+        """Return the make command that builds `goal` for this target."""
         arch = "" if self.arch == ARCH else f" ARCH={self.arch}"
         python = "" if self.python == PYTHON else f" PYTHON={self.python}"
         return f"make {goal}{arch}{python}"
 
     @property
     def zip(self) -> Path:
-        """Where the finished layer is."""
+        """Path of the finished layer."""
         return DIST / f"{self.name}.zip"
 
     @property
@@ -87,7 +87,7 @@ class Target:
 
     @property
     def platform(self) -> str:
-        """The platform that wheels are chosen for."""
+        """The platform for which wheels are chosen."""
         return f"{self.machine}-{GLIBC}"
 
     @property
@@ -96,14 +96,14 @@ class Target:
         return sys.platform == "linux" and platform.machine() == self.machine
 
     def interpreter(self) -> Path:
-        """A Python of the target's version, of no virtual environment. Raises LayerError if there is none."""
+        """Find a Python of the target's version outside any virtual environment. Raises LayerError if there is none."""
         if self.python == f"{sys.version_info.major}.{sys.version_info.minor}":
             return Path(sys.base_prefix) / "bin" / f"python{self.python}"
         command = [uv.find_uv_bin(), "python", "find", "--no-python-downloads", "--resolve-links", "--system"]
         found = subprocess.run([*command, self.python], check=False, capture_output=True, text=True)
         if found.returncode != 0:
             raise LayerError(
-                f"bytecode for Python {self.python} needs that version, and there is none here; "
-                f"get it with: .venv/bin/uv python install {self.python}"
+                f"bytecode for Python {self.python} needs that version, but it is not installed; "
+                f"install it with: .venv/bin/uv python install {self.python}"
             )
         return Path(found.stdout.strip())

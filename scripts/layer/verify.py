@@ -1,4 +1,4 @@
-"""`make verify-layer`: the function run from the layer's zip, in AWS's runtime interface and walled in like Lambda."""
+"""`make verify-layer`: run the function from the layer's zip, in AWS's runtime interface and in a sandbox."""
 
 import json
 import os
@@ -32,26 +32,26 @@ from scripts.layer.target import BUILD, BrokenLayerError, LayerError, Target, sh
 from trader.progress import Progress
 
 LIMIT_BYTES = 262_144_000
-"""What Lambda lets function and layers have unpacked."""
+"""Lambda's limit for the function and its layers, unpacked."""
 
 MAX_AFTER_INIT_MB = 150
 PASSES = len(CHECKS) + 2  # unpacking and make run come first
 WORK = "verify"
 LEFT_S = 3_600
-"""A verification takes half a minute: a folder of one that is so old belongs to none that runs."""
+"""A verification takes half a minute: a folder older than this was left behind by a killed one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What verification found. Without `findings` the layer could not be run here, and `not_run` says why."""
+    """The result of verification. If `findings` is None, the layer could not be run here, and `not_run` says why."""
 
     findings: Findings | None
     not_run: str = ""
-    not_walled: str = ""  # why the sandbox could not be made, if so
+    not_walled: str = ""  # why the sandbox could not be created; empty if it was
 
 
 def verify(target: Target, zip_file: Path, progress: Progress) -> Verdict:
-    """Check a layer's zip, and run the function from it. Raises LayerError with what is wrong with it."""
+    """Check a layer's zip, and run the function from it. Raises LayerError that says what is wrong."""
     progress(WORK, 0, PASSES)
     check_archive(zip_file)
     with unpack_zips(zip_file) as folder:
@@ -60,7 +60,8 @@ def verify(target: Target, zip_file: Path, progress: Progress) -> Verdict:
         if not target.runs_here:
             here, there = f"{sys.platform} {platform.machine()}", f"linux {target.machine}"
             return Verdict(
-                findings=None, not_run=f"{here} cannot: {target.make('verify-layer')} on {there}, with this zip"
+                findings=None,
+                not_run=f"{here} cannot run it: run {target.make('verify-layer')} on {there} with this zip",
             )
         expected = decisions_of_make_run()
         progress(WORK, 2, PASSES)
@@ -68,18 +69,19 @@ def verify(target: Target, zip_file: Path, progress: Progress) -> Verdict:
         findings = run_inside(target, folder, expected, is_walled=not not_walled, progress=progress)
     if findings.after_init_mb > MAX_AFTER_INIT_MB:
         raise BrokenLayerError(
-            f"after init the function holds {findings.after_init_mb:.0f} MB: more than {MAX_AFTER_INIT_MB}"
+            f"the function uses {findings.after_init_mb:.0f} MB after init, more than the {MAX_AFTER_INIT_MB} allowed"
         )
     gaps = [name for name, holds in findings.enforced.items() if not holds]
     if gaps and console.flag("CI"):
         raise LayerError(
-            f"not enforced here, and CI must: {', '.join(gaps)} ({not_walled or 'the sandbox has a hole'})"
+            f"CI must enforce these, but this machine does not: {', '.join(gaps)} "
+            f"({not_walled or 'the sandbox has a gap'})"
         )
     return Verdict(findings=findings, not_walled=not_walled)
 
 
 def check_archive(zip_file: Path) -> None:
-    """What can be seen without running anything: layout, modes, sizes. Raises BrokenLayerError."""
+    """Check layout, modes and sizes without running anything. Raises BrokenLayerError."""
     try:
         with zipfile.ZipFile(zip_file) as archive:
             entries = archive.infolist()
@@ -88,7 +90,7 @@ def check_archive(zip_file: Path) -> None:
     for entry in entries:
         mode, path = entry.external_attr >> 16, PurePosixPath(entry.filename)
         if path.parts[:1] != ("python",) or ".." in path.parts:
-            raise BrokenLayerError(f"{zip_file.name}: {entry.filename} is not below python/, where Lambda looks")
+            raise BrokenLayerError(f"{zip_file.name}: {entry.filename} is not in python/, where Lambda looks")
         if not entry.is_dir() and not mode & stat.S_IROTH:
             raise BrokenLayerError(
                 f"{zip_file.name}: {entry.filename} has mode {mode & 0o777:o}: Lambda's user cannot read it"
@@ -101,32 +103,32 @@ def check_archive(zip_file: Path) -> None:
 
 
 def excess(what: str, size: int, most: int, sizes: Mapping[str, int]) -> str:
-    """What is wrong with a size in bytes, with the biggest of the parts in `sizes`; empty if it is not too much."""
+    """Return an error that names the biggest parts if `size` exceeds `most` (both in bytes); empty otherwise."""
     biggest = sorted(sizes.items(), key=lambda item: -item[1])[:5]
     names = ", ".join(f"{name} {part / 1e6:.1f} MB" for name, part in biggest)
-    told = f"the layer has {size:,} bytes {what}, and {most:,} are allowed; the biggest parts: {names}"
+    told = f"the layer is {size:,} bytes {what}, but {most:,} are allowed; the biggest parts: {names}"
     return told if size > most else ""
 
 
 def check_contents(target: Target, tree: Path) -> None:
-    """What can be seen in the unpacked files: machine, system libraries, bytecode. Raises BrokenLayerError."""
+    """Check the unpacked files: machine, system libraries, bytecode. Raises BrokenLayerError."""
     compiled_files = [file for file in files(tree) if is_elf(file)]
     check_machine(compiled_files, target)
     check_needs(compiled_files)
     for source in tree.rglob("*.py"):
         compiled = source.parent / "__pycache__" / f"{source.stem}.cpython-{target.python.replace('.', '')}.pyc"
         if not compiled.is_file() or not is_taken(compiled, target):
-            raise BrokenLayerError(f"{source.relative_to(tree)} has no bytecode that Python {target.python} would take")
+            raise BrokenLayerError(f"{source.relative_to(tree)} has no bytecode that Python {target.python} can load")
 
 
 @contextmanager
 def unpack_zips(zip_file: Path, function_zip: Path | None = None) -> Iterator[Path]:
-    """A folder with `layer` (as /opt) and `task` (as /var/task) in it, no file of which can be written.
+    """Yield a folder that contains `layer` (for /opt) and `task` (for /var/task), all files read-only.
 
     The function is zipped anew, unless its zip is given.
     """
     BUILD.mkdir(exist_ok=True)
-    for left in BUILD.glob("verify-*"):  # by a verification that was killed
+    for left in BUILD.glob("verify-*"):  # left behind by a killed verification
         if left.stat().st_mtime < time() - LEFT_S:
             rmtree(left, ignore_errors=True)
     with TemporaryDirectory(dir=BUILD, prefix="verify-") as name:
@@ -137,26 +139,26 @@ def unpack_zips(zip_file: Path, function_zip: Path | None = None) -> Iterator[Pa
 
 
 def decisions_of_make_run() -> dict[str, Any]:
-    """The report of `make run` with its defaults, in a folder of its own."""
+    """Return the report of `make run` with its defaults, run in a temporary folder."""
     with TemporaryDirectory() as folder:
         env = {"PATH": os.environ["PATH"], "HOME": folder, "JSON": "1", "PYTHONPATH": python_path()}
         command = [sys.executable, "-m", "scripts.run.local"]
         done = subprocess.run(command, check=False, cwd=folder, env=env, capture_output=True, text=True)
     if done.returncode != 0:
-        raise LayerError(f"make run, which the layer is compared with, fails by itself:\n{done.stderr.strip()}")
+        raise LayerError(f"make run, with which the layer is compared, failed:\n{done.stderr.strip()}")
     report: dict[str, Any] = json.loads(done.stdout)
     return report
 
 
 def python_path() -> str:
-    """Where this repository's modules are, from anywhere."""
+    """Return the PYTHONPATH, absolute, of this repository's modules."""
     return os.pathsep.join(str(path) for path in (ROOT / "function", ROOT))
 
 
 def run_inside(
     target: Target, folder: Path, expected: Mapping[str, Any], *, is_walled: bool, progress: Progress
 ) -> Findings:
-    """Run sandbox_checks, in the sandbox if there is one. Raises LayerError with the first check that fails."""
+    """Run sandbox_checks, in the sandbox if there is one. Raises LayerError for the first check that fails."""
     layer, task = folder / "layer", folder / "task"
     words: list[str] = []
     if is_walled:
@@ -168,13 +170,13 @@ def run_inside(
     words += [sys.executable, "-m", "scripts.layer.sandbox_checks", json.dumps(assigned)]
     tmp = folder / "tmp"
     tmp.mkdir()
-    env = {} if is_walled else {"TMPDIR": str(tmp)}  # inside the walls /tmp is empty and goes with them
-    env |= {"PATH": os.environ["PATH"], "HOME": "/tmp", "PYTHONPATH": python_path(), "PYTHONDONTWRITEBYTECODE": "1"}  # noqa: S108 there is no other home
+    env = {} if is_walled else {"TMPDIR": str(tmp)}  # the sandbox has an empty /tmp of its own
+    env |= {"PATH": os.environ["PATH"], "HOME": "/tmp", "PYTHONPATH": python_path(), "PYTHONDONTWRITEBYTECODE": "1"}  # noqa: S108 the sandbox has no other home
     with (
         TemporaryFile("w+") as errors,
         subprocess.Popen(words, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
     ):
-        assert process.stdout is not None, "asked for above"
+        assert process.stdout is not None, "requested above"
         if findings := read_findings(process.stdout, progress):
             return findings
         errors.seek(0)
@@ -208,7 +210,7 @@ def read_findings(lines: Iterable[str], progress: Progress) -> Findings | None:
 
 
 def show(verdict: Verdict) -> None:
-    """What verification did and found, as a table."""
+    """Print the checks and findings of verification as a table."""
     if verdict.findings is None:
         console.OUT.print(" checked   layout, modes, sizes, machine, bytecode", markup=False)
         console.OUT.print(f" NOT RUN   {verdict.not_run}", style="bold yellow", markup=False, soft_wrap=True)
@@ -230,7 +232,7 @@ def show(verdict: Verdict) -> None:
 
 
 def put_aside(zip_file: Path, target: Target, error: BrokenLayerError) -> BrokenLayerError:
-    """Move a zip that failed to where nobody takes it for a layer; gives the error that says so."""
+    """Rename a zip that failed so that it is not taken for a layer; return an error that says so."""
     aside = target.zip.with_suffix(".failed")
     aside.parent.mkdir(exist_ok=True)
     zip_file.replace(aside)
@@ -238,18 +240,18 @@ def put_aside(zip_file: Path, target: Target, error: BrokenLayerError) -> Broken
 
 
 def main() -> None:
-    """Verify the finished layer; one that fails is put aside. Exit code 1 too if it could not be run here."""
-    with console.plain_errors(interrupted="interrupted; layer/dist is as it was"):
+    """Verify the finished layer; put a faulty one aside. Exit with code 1 too if it could not be run here."""
+    with console.plain_errors(interrupted="interrupted; layer/dist is unchanged"):
         target = Target.from_env(os.environ)
         if not target.zip.is_file():
-            raise LayerError(f"there is no {shorten_path(target.zip)}: {target.make('layer')} builds it")
+            raise LayerError(f"{shorten_path(target.zip)} does not exist; build it with {target.make('layer')}")
         try:
             with console.progress() as progress:
                 verdict = verify(target, target.zip, progress)
         except BrokenLayerError as error:
             raise put_aside(target.zip, target, error) from error
         if console.flag("JSON"):
-            console.print_json(asdict(verdict))
+            console.print_json(verdict)
         else:
             show(verdict)
         sys.exit(console.USABLE if verdict.findings else console.FAILED)

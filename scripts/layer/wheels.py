@@ -1,4 +1,4 @@
-"""The packages as their authors ship them: wheels for the target's platform, out of locked requirements."""
+"""Installation of wheels for the target's platform from locked requirements."""
 
 import hashlib
 import os
@@ -13,29 +13,29 @@ from filelock import FileLock
 from scripts.layer.target import DISK, REQUIREMENTS, LayerError, Target
 
 CAUSES = {
-    r"hash mismatch": "a download is not the file that was locked; if the cache is damaged: .venv/bin/uv cache clean",
+    r"hash mismatch": "a download is not the locked file; if the cache is damaged, run: .venv/bin/uv cache clean",
     r"no wheels with a matching|has no usable wheels|no matching .* wheel|building source distributions is disabled": (
-        "a package has no wheel for this target, and the layer is made of wheels only; "
-        "choose a version that has one in pyproject.toml, then make lock"
+        "a package has no wheel for this target, and the layer can only contain wheels; "
+        "choose a version with a wheel in pyproject.toml, then run make lock"
     ),
     r"no space left": f"the disk is full; {DISK}",
     r"failed to fetch|error sending request|dns error|timed out|network .{0,20}disabled|connection (re|cl)": (
-        "the package index cannot be reached and uv's cache does not hold all of it; try again with a network"
+        "the package index cannot be reached and uv's cache is incomplete; try again with a network connection"
     ),
 }
-"""What uv says (in small letters, on one line), and what it means here; the first that matches counts."""
+"""Patterns of uv's messages (lowercase, on one line) and what they mean here; the first match counts."""
 
 MEDDLING = re.compile(
     r"UV_(BUILD_CONSTRAINT|COMPILE_BYTECODE|CONFIG_FILE|CONSTRAINT|EXCLUDE|NO_BINARY|NO_INSTALLER_METADATA|"
     r"ONLY_BINARY|OVERRIDE|PREFIX|TARGET|WORKING_DIR)"
 )
-"""Variables of uv's that would change what is installed, or where; those that say where wheels come from may stay."""
+"""Variables of uv that would change what is installed, or where. Those that say where wheels come from are kept."""
 
 
 def ensure_installed(target: Target, folder: Path, requirements: Path = REQUIREMENTS) -> Path:
-    """`folder` with the requirements' wheels for the target in it; left as it is if it has them already.
+    """Install the requirements' wheels for the target into `folder`, unless they are there; return `folder`.
 
-    Raises LayerError, with uv's own words, if they cannot be had.
+    Raises LayerError, with uv's own message, if they cannot be installed.
     """
     stamp = folder.with_name(f"{folder.name}.stamp")
     wanted = hashlib.sha256(requirements.read_bytes() + f"{target.name} {target.platform}".encode()).hexdigest()
@@ -63,4 +63,4 @@ def install(target: Target, folder: Path, requirements: Path) -> None:
         words = done.stderr.strip()
         line = " ".join(words.lower().split())
         cause = next((meaning for pattern, meaning in CAUSES.items() if re.search(pattern, line)), "")
-        raise LayerError(f"the wheels for {target.name} could not be had: {cause or 'uv says'}\n{words}")
+        raise LayerError(f"the wheels for {target.name} could not be installed: {cause or 'uv says'}\n{words}")

@@ -58,11 +58,9 @@ class Charts:
         axes.plot(line_times, line, color=COLOURS["accent"], lw=1.9, clip_on=False)
         bends = _bends(line_times, line, BEND * (high - low))
         axes.plot(line_times[bends], line[bends], "o", ms=3.6, color=COLOURS["accent"], mew=0, clip_on=False)
-        self._mark_gap(axes, float(times[-1]), forecast, interval, low, high)
+        self._mark_gap(axes, float(times[-1]), forecast, interval, high - low)
 
-    def _mark_gap(
-        self, axes: Axes, last: float, forecast: Json, interval: tuple[float, ...], low: float, high: float
-    ) -> None:
+    def _mark_gap(self, axes: Axes, last: float, forecast: Json, interval: tuple[float, ...], height: float) -> None:
         price_usd = forecast["price_usd"]
         other_usd, style = (forecast["yhat_usd"], "tone") if interval else (forecast["trend_usd"], "accent")
         if interval:
@@ -74,7 +72,7 @@ class Charts:
             axes.plot([last] * 2, [forecast["trend_usd"], price_usd], color=COLOURS["tone"], lw=2.4, clip_on=False)
             label_at = last
         axes.plot([last], [price_usd], "o", ms=6, color=COLOURS["tone"], mew=0, clip_on=False)
-        apart = LABEL_GAP * (high - low)
+        apart = LABEL_GAP * height
         middle, up = (price_usd + other_usd) / 2, 1 if price_usd >= other_usd else -1
         half = max(abs(price_usd - other_usd), apart) / 2 * up
         for at, usd, colour in ((middle + half, price_usd, "ink"), (middle - half, other_usd, style)):

@@ -155,5 +155,4 @@ def _timings(record: Json) -> RenderableType | None:
     timings_s = record["report"]["timings_s"]
     if not timings_s:
         return None
-    words = " · ".join(f"{stage} {seconds:.2f} s" for stage, seconds in timings_s.items())
-    return Padding(Text(words, style="dim"), (0, 1), expand=False)
+    return Padding(Text(formatting.timing_words(timings_s), style="dim"), (0, 1), expand=False)

@@ -85,7 +85,7 @@ EXPLANATIONS: Mapping[Code, Explanation] = {
         "The detail holds the broker's own words; the symbol is tried again in a later slot.",
     ),
     Code.FORECAST_FAILED: Explanation(
-        "Prophet could not fit a trend line through the symbol's prices.",
+        "No forecast could be made from the symbol's prices.",
         "Usually too few prices: check the symbol's history, or lower HISTORY_BARS.",
     ),
     Code.OUT_OF_TIME: Explanation(
@@ -124,6 +124,7 @@ METRICS = (
 )
 MAX_UNPRICED_ROWS = 8
 MINUS = "−"  # noqa: RUF001 - the minus sign is as wide as a digit, a hyphen is not
+NOTHING = "–"  # noqa: RUF001 - where there is no number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -370,6 +371,18 @@ def change(value: float) -> str:
 def percent(fraction: float) -> str:
     """A signed percentage with one decimal."""
     return f"{fraction:+.1%}".replace("-", MINUS)
+
+
+def setting_words(value: object) -> str:
+    """The value of a setting."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return NOTHING if value is None else str(value)
+
+
+def timing_words(timings_s: Mapping[str, float]) -> str:
+    """How long each stage took."""
+    return " · ".join(f"{stage} {seconds:.2f} s" for stage, seconds in timings_s.items())
 
 
 def plain(text: object) -> str:

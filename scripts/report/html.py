@@ -60,8 +60,8 @@ def _contents(record: Json) -> dict[str, Any]:
         "rows": [row for row in rows if row not in unpriced],
         "unpriced": unpriced,
         "glossary": [(code, formatting.EXPLANATIONS[code]) for code in formatting.denial_codes(record)],
-        "settings": [(name, _words(value)) for name, value in settings.items()],
-        "timings": " · ".join(f"{stage} {seconds:.2f} s" for stage, seconds in report["timings_s"].items()),
+        "settings": [(name, formatting.setting_words(value)) for name, value in settings.items()],
+        "timings": formatting.timing_words(report["timings_s"]),
     }
 
 
@@ -93,9 +93,3 @@ def _band(settings: Json) -> str:
     """Return the dead band around the line in words; empty for a rule that has none."""
     fraction = formatting.dead_band_fraction(settings)
     return "" if fraction is None else f"{fraction:.2%}".replace(".00%", "%")
-
-
-def _words(value: object) -> str:
-    if isinstance(value, (list, tuple)):
-        return ", ".join(str(part) for part in value)
-    return str(value)

@@ -2,19 +2,20 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from scripts import console
+from scripts.backtest import options
 from scripts.backtest.workers import cores
 from scripts.sweep.walk_forward import BETTER
-from trader.settings import SettingsError, integer, matching, one_of
+from trader.settings import Integer, OneOf, SettingsError, matching
 
 VARIABLES: Mapping[str, Callable[[str], object]] = {
-    "SAMPLES": integer(1, 10_000),
-    "SEED": integer(0, 999_999_999),
-    "FOLDS": integer(1, 50),
-    "METRIC": one_of(*BETTER),
-    "WORKERS": integer(1, 1_000),
+    "SAMPLES": Integer(1, 10_000),
+    "SEED": Integer(0, 999_999_999),
+    "FOLDS": Integer(1, 50),
+    "METRIC": OneOf(tuple(BETTER)),
+    "WORKERS": Integer(1, 1_000),
     "SCHEDULER": matching(r"(tcp|tls)://[^/\s]+:\d+", "an address such as tcp://127.0.0.1:8786"),
 }
 """By variable: how its text is read. The field has the same name in small letters."""
@@ -36,14 +37,8 @@ class SweepConfig:
     @classmethod
     def from_env(cls, env: Mapping[str, str], grid: str) -> Self:
         """Read and check everything; raises SettingsError with all problems."""
-        values: dict[str, Any] = {"workers": cores()}
-        problems = []
-        for name, parse in VARIABLES.items():
-            if text := env.get(name, "").strip():
-                try:
-                    values[name.lower()] = parse(text)
-                except ValueError as error:
-                    problems.append(f"{name}={text!r}: must be {error}")
+        given, problems = options.read(env, VARIABLES)
         if problems:
             raise SettingsError(problems)
+        values = {"workers": cores()} | {name.lower(): value for name, value in given.items()}
         return cls(grid=grid, fresh=console.flag("FRESH"), **values)

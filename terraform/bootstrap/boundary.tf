@@ -53,3 +53,12 @@ resource "aws_iam_policy" "boundary" {
     ]
   })
 }
+
+# Where the root finds the boundary, with and without make: a plan that did not know of it would take it off the roles.
+resource "aws_ssm_parameter" "boundary" {
+  #checkov:skip=CKV2_AWS_34:the ARN of a policy is no secret
+  name        = "/${var.project}/_bootstrap/permissions-boundary"
+  description = "ARN of the policy that bounds the roles of ${var.project}'s functions"
+  type        = "String"
+  value       = aws_iam_policy.boundary.arn
+}

@@ -47,6 +47,12 @@ locals {
       Resource = local.halt_arn
     },
     {
+      Sid      = "FindBoundary" # its ARN, as bootstrap has left it
+      Effect   = "Allow"
+      Action   = "ssm:GetParametersByPath"
+      Resource = "${local.arn.ssm}:parameter/${var.project}/_bootstrap"
+    },
+    {
       Sid      = "ListWhatHasNoResourceToName" # names and settings only; a secret's parameter is listed without its value
       Effect   = "Allow"
       Action   = ["cloudwatch:DescribeAlarms", "logs:DescribeLogGroups", "logs:DescribeQueryDefinitions", "sns:GetSubscriptionAttributes", "ssm:DescribeParameters"]

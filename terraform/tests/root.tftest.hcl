@@ -308,3 +308,70 @@ run "a_parameter_that_the_boundary_closes_is_refused" {
   }
   expect_failures = [var.strategies]
 }
+
+# --- settings, as people write them who use Terraform without make ---
+
+run "a_setting_that_is_none_is_refused" {
+  command = plan
+  variables {
+    strategies = { trend = { settings = { UNIVERS = "AAPL" } } }
+  }
+  expect_failures = [var.strategies]
+}
+
+run "a_word_that_a_setting_does_not_know_is_refused" {
+  command = plan
+  variables {
+    strategies = { trend = { settings = { SIGNAL = "trends" } } }
+  }
+  expect_failures = [var.strategies]
+}
+
+run "a_number_out_of_bounds_is_refused" {
+  command = plan
+  variables {
+    strategies = { trend = { settings = { HISTORY_BARS = "12" } } }
+  }
+  expect_failures = [var.strategies]
+}
+
+run "a_word_in_the_place_of_a_number_is_refused" {
+  command = plan
+  variables {
+    strategies = { trend = { settings = { MAX_ORDER_USD = "much" } } }
+  }
+  expect_failures = [var.strategies]
+}
+
+run "a_list_of_price_sources_is_taken_word_by_word" {
+  command = plan
+  variables {
+    strategies = { trend = { settings = { PRICE_SOURCES = "alpaca,yahoo" } } }
+  }
+  assert {
+    condition     = output.strategies.trend.environment.PRICE_SOURCES == "alpaca,yahoo"
+    error_message = "both are known"
+  }
+}
+
+# --- the boundary ---
+
+run "without_bootstrap_there_is_no_boundary" {
+  command = plan
+  assert {
+    condition     = local.permissions_boundary == null
+    error_message = "none is found where bootstrap has not been"
+  }
+}
+
+run "the_boundary_of_bootstrap_is_found_without_make" {
+  command = plan
+  override_data {
+    target = data.aws_ssm_parameters_by_path.bootstrap
+    values = { values = ["arn:aws:iam::123456789012:policy/prophet-trader-boundary"] }
+  }
+  assert {
+    condition     = local.permissions_boundary == "arn:aws:iam::123456789012:policy/prophet-trader-boundary"
+    error_message = "a plain plan keeps it"
+  }
+}

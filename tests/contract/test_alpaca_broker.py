@@ -190,7 +190,7 @@ def test_a_position_without_an_asset_class_is_left_out_and_named_in_the_log(
     fake.record_overrides["MSFT"] = {"asset_class": None}
     assert set(broker.positions()) == {"AAPL"}
     assert [record.getMessage() for record in caplog.records] == [
-        "Alpaca: GET /positions: left alone without an asset class: MSFT"
+        "Alpaca: GET /positions: ignored without an asset class: MSFT"
     ]
 
 
@@ -595,7 +595,7 @@ def test_an_order_that_is_not_there_is_none(broker: AlpacaBroker) -> None:
 
 def test_a_404_of_a_wrong_address_does_not_mean_that_the_order_is_not_there(fake: AlpacaFake) -> None:
     elsewhere = AlpacaClient(f"{fake.url}/elsewhere", fake.url, lambda _: (fake.key_id, fake.secret))
-    with pytest.raises(UnexpectedResponseError, match=r"404.*not what Alpaca says of an order that it does not have"):
+    with pytest.raises(UnexpectedResponseError, match=r"404.*not Alpaca's answer for an order that does not exist"):
         AlpacaBroker(elsewhere).find(BUY)
 
 

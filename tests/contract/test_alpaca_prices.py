@@ -193,13 +193,13 @@ def test_a_bar_without_its_time_or_close_leaves_out_its_symbol_and_is_logged(
     fake.spoilt_bars["AAPL"] = [{"t": "2026-11-19T05:00:00Z", "c": 1.0}, SPOILT[what]]
     assert set(source(fake).closes(["AAPL", "MSFT"], 3, NOW, no_progress)) == {"MSFT"}
     (record,) = caplog.records
-    assert (record.levelname, record.getMessage()) == ("WARNING", "Alpaca gave no usable prices of AAPL")
-    assert "a bar without its time or close" in record.__dict__["reasons"]["AAPL"]
+    assert (record.levelname, record.getMessage()) == ("WARNING", "Alpaca returned no usable prices for AAPL")
+    assert "a bar lacks its time or close" in record.__dict__["reasons"]["AAPL"]
 
 
 def test_bars_of_unusable_symbols_alone_are_a_fault_of_the_source_with_its_reason(fake: AlpacaFake) -> None:
     fake.spoilt_bars["AAPL"] = [SPOILT["no close"]]
-    with pytest.raises(PriceSourceError, match=r"AAPL: a bar without its time or close \(KeyError: 'c'\)"):
+    with pytest.raises(PriceSourceError, match=r"AAPL: a bar lacks its time or close \(KeyError: 'c'\)"):
         source(fake).closes(["AAPL"], 3, NOW, no_progress)
 
 
@@ -246,5 +246,5 @@ def test_time_that_runs_out_on_the_way_is_a_fault_of_the_source(fake: AlpacaFake
 def test_a_page_that_follows_on_itself_is_a_fault_of_the_source(fake: AlpacaFake) -> None:
     fake.bars["AAPL"] = daily(30)
     fake.page_size = 0
-    with pytest.raises(PriceSourceError, match="follows on itself"):
+    with pytest.raises(PriceSourceError, match="was returned twice"):
         source(fake).closes(["AAPL"], 30, NOW, no_progress)

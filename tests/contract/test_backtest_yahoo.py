@@ -185,7 +185,7 @@ def test_opens_highs_and_lows_that_cannot_be_are_mended_and_told(
     assert open_usd == pytest.approx(60)
     assert low_usd <= open_usd <= high_usd
     (note,) = [note.what for note in panel.notes if note.symbol == "KO"]
-    assert "bars have an open, high or low that cannot be, the first of 2025-" in note
+    assert "bars have an impossible open, high or low, the first of 2025-" in note
 
 
 def test_a_close_above_the_high_by_rounding_is_taken_in_without_a_word(yahoo: YahooFake, cache: Cache) -> None:
@@ -204,13 +204,13 @@ def test_a_symbol_without_prices_is_a_note_with_the_reason(yahoo: YahooFake, cac
 
 
 def test_no_prices_of_any_symbol_are_an_error(yahoo: YahooFake, cache: Cache) -> None:
-    with pytest.raises(PriceSourceError, match=r"Yahoo has no prices of any symbol \(GONE: .*\); correct UNIVERSE"):
+    with pytest.raises(PriceSourceError, match=r"Yahoo has no prices for any symbol \(GONE: .*\); correct UNIVERSE"):
         load(cache, options("GONE,AWAY"))
 
 
 def test_a_yahoo_out_of_reach_is_an_error(yahoo: YahooFake, cache: Cache) -> None:
     yahoo.plan(Fault.HTML)
-    with pytest.raises(PriceSourceError, match="no prices to be had"):
+    with pytest.raises(PriceSourceError, match="no prices for any symbol"):
         load(cache)
 
 
@@ -219,7 +219,7 @@ def test_with_a_yahoo_out_of_reach_what_is_kept_can_still_be_tested(yahoo: Yahoo
     yahoo.plan(Fault.HTML)
     panel = load(cache, options("KO,AAPL"))
     assert list(panel.close.columns) == ["KO"]
-    assert any(note.symbol == "AAPL" and "no prices to be had" in note.what for note in panel.notes)
+    assert any(note.symbol == "AAPL" and "no prices for any symbol" in note.what for note in panel.notes)
 
 
 def _cut(path: Path) -> None:
@@ -253,7 +253,7 @@ def test_a_file_that_cannot_be_trusted_is_fetched_anew_with_a_warning(
     assert charts(yahoo) == {"KO": 1}
     assert set(panel.close["KO"]) == {60.0}
     assert f"{cache.folder / '1d' / 'KO.npz'} cannot be used (" in caplog.messages[0]
-    assert caplog.messages[0].endswith("KO is fetched anew")
+    assert caplog.messages[0].endswith("KO is fetched again")
 
 
 def test_nothing_but_whole_files_is_left(yahoo: YahooFake, cache: Cache) -> None:
@@ -266,11 +266,11 @@ def test_a_cache_that_cannot_be_written_does_not_keep_the_prices_back(
 ) -> None:
     cache.folder.write_text("a file where the folder should be")
     assert len(load(cache).close.columns) == 2
-    assert [record.levelno for record in caplog.records if "cannot be kept" in record.message] == [logging.WARNING]
+    assert [record.levelno for record in caplog.records if "cannot be saved" in record.message] == [logging.WARNING]
 
 
 def test_a_start_after_the_last_session_is_refused_without_a_request(yahoo: YahooFake, cache: Cache) -> None:
-    with pytest.raises(BacktestError, match="START=2025-06-19 is after the last session that is over, 2025-06-18; "):
+    with pytest.raises(BacktestError, match="START=2025-06-19 is after the last finished session, 2025-06-18; "):
         load(cache, options(start=date(2025, 6, 19)))
     assert yahoo.requests == []
 

@@ -74,7 +74,7 @@ def test_without_a_region_it_says_how_to_choose_one() -> None:
 def test_a_misspelt_region_is_met_with_the_nearest() -> None:
     assert (
         refusal(AWS_REGION="eu-centrl-1")
-        == "AWS_REGION=eu-centrl-1 is no region with Lambda; did you mean eu-central-1?"
+        == "AWS_REGION=eu-centrl-1 is not a region with Lambda; did you mean eu-central-1?"
     )
 
 
@@ -108,7 +108,7 @@ def test_an_address_where_nobody_answers_is_about_the_network(monkeypatch: pytes
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    assert "Is there a network" in refusal(AWS_REGION="us-east-1")
+    assert "Check the network connection" in refusal(AWS_REGION="us-east-1")
 
 
 # --- what AWS answers ---
@@ -118,8 +118,8 @@ def test_an_address_where_nobody_answers_is_about_the_network(monkeypatch: pytes
     ("code", "said"),
     [
         ("ExpiredToken", "the AWS credentials have expired; log in again (such as: aws sso login)"),
-        ("SignatureDoesNotMatch", "AWS does not know these credentials (SignatureDoesNotMatch); log in again"),
-        ("OptInRequired", "your AWS account: AWS says OptInRequired to GetCallerIdentity: no"),
+        ("SignatureDoesNotMatch", "AWS does not accept these credentials (SignatureDoesNotMatch); log in again"),
+        ("OptInRequired", "your AWS account: AWS answered OptInRequired to GetCallerIdentity: no"),
     ],
 )
 def test_an_answer_of_awss_is_put_in_words(
@@ -132,7 +132,7 @@ def test_an_answer_of_awss_is_put_in_words(
 @pytest.mark.usefixtures("aws")
 def test_credentials_that_aws_does_not_know_are_told_apart_from_none() -> None:
     with enable_iam_authentication():
-        assert "AWS does not know these credentials" in refusal(AWS_REGION="us-east-1")
+        assert "AWS does not accept these credentials" in refusal(AWS_REGION="us-east-1")
 
 
 @pytest.mark.usefixtures("aws")
@@ -144,14 +144,14 @@ def test_what_the_credentials_may_not_do_is_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
     with (
         enable_iam_authentication(),
-        pytest.raises(DeniedError, match=r"the deployed strategies: .*may not do that \(DescribeParameters\)"),
+        pytest.raises(DeniedError, match=r"the deployed strategies: .*do not allow DescribeParameters: "),
     ):
         _ = connect({}).strategies
 
 
 @pytest.mark.usefixtures("aws")
 def test_what_does_not_exist_is_an_error_of_its_own() -> None:
-    with pytest.raises(MissingError, match="the switch: there is none in AWS"), translate_errors("the switch"):
+    with pytest.raises(MissingError, match="the switch: not found in AWS"), translate_errors("the switch"):
         boto3.client("ssm").get_parameter(Name="/prophet-trader/trend/halt")
 
 
@@ -190,14 +190,14 @@ def test_the_only_strategy_need_not_be_named() -> None:
 @pytest.mark.usefixtures("aws")
 def test_one_of_several_has_to_be_named() -> None:
     deploy("/prophet-trader/trend/halt", "/prophet-trader/swing/halt")
-    with pytest.raises(AwsError, match=r"which strategy\? Say STRATEGY= one of swing, trend"):
+    with pytest.raises(AwsError, match=r"which strategy\? Set STRATEGY to one of swing, trend"):
         connect().chosen("")
 
 
 @pytest.mark.usefixtures("aws")
 def test_a_misspelt_strategy_is_met_with_those_that_are_there() -> None:
     deploy("/prophet-trader/trend/halt")
-    with pytest.raises(AwsError, match="STRATEGY=trnd is not deployed in us-east-1; there is trend"):
+    with pytest.raises(AwsError, match="STRATEGY=trnd is not deployed in us-east-1; choose one of trend"):
         connect().chosen("trnd")
 
 

@@ -230,5 +230,5 @@ def test_a_bucket_of_another_account_is_not_used(cloud: Cloud, monkeypatch: pyte
         aws_session_token=keys["SessionToken"],
     )
     theirs.create_bucket(Bucket=STATE_BUCKET)
-    with pytest.raises(AwsError, match=f"the bucket {STATE_BUCKET} is not this account's.*PROJECT=another-name"):
+    with pytest.raises(AwsError, match=f"the bucket {STATE_BUCKET} belongs to another account.*PROJECT=another-name"):
         make_bucket(cloud, STATE_BUCKET)

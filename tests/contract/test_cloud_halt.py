@@ -1,12 +1,11 @@
 import json
-from typing import Any
 
 import boto3
 import pytest
-from moto.ssm.exceptions import AccessDeniedException
 from moto.ssm.responses import SimpleSystemManagerResponse
 
 from scripts.cloud import halt
+from tests.aws_setup import deny
 from tests.commands import Command, in_process
 from tests.contract.test_parameters import put
 from trader.parameters import Parameters
@@ -32,18 +31,6 @@ def is_halted(strategy: str) -> bool:
 
 def version(strategy: str) -> int:
     return boto3.client("ssm").get_parameter(Name=NAMES[strategy])["Parameter"]["Version"]
-
-
-def deny(monkeypatch: pytest.MonkeyPatch, action: str, *names: str) -> None:
-    """Let AWS refuse an action on these parameters, as a policy would."""
-    allowed = getattr(SimpleSystemManagerResponse, action)
-
-    def answer(response: Any) -> Any:
-        if response._get_param("Name") in names:
-            raise AccessDeniedException("not this one")
-        return allowed(response)
-
-    monkeypatch.setattr(SimpleSystemManagerResponse, action, answer)
 
 
 # --- halt ---
@@ -73,8 +60,8 @@ def test_a_second_halt_writes_nothing(make: Command) -> None:
 @pytest.mark.usefixtures("_two")
 def test_it_says_what_halting_does_not_do(make: Command) -> None:
     _, said, _ = make("halt", STRATEGY="trend")
-    assert "sends no further buy and begins no further sale" in said
-    assert "What is held stays, with its stop losses and take profits at Alpaca" in said
+    assert "sends no more buys and starts no more sales" in said
+    assert "Positions stay, with their stop losses and take profits at Alpaca" in said
     assert "make resume STRATEGY=trend" in said
 
 
@@ -91,8 +78,8 @@ def test_one_that_cannot_be_halted_keeps_no_other_from_it(make: Command, monkeyp
     deny(monkeypatch, "put_parameter", NAMES["swing"])
     code, said, errors = make("halt")
     assert (code, is_halted("swing"), is_halted("trend")) == (1, False, True)
-    assert "swing trading NOT TURNED" in said
-    assert "swing: the halt switch of swing: these credentials may not do that (PutParameter)" in errors
+    assert "swing trading NOT SET" in said
+    assert "swing: the halt switch of swing: these credentials do not allow PutParameter: " in errors
 
 
 @pytest.mark.usefixtures("_two")
@@ -101,12 +88,12 @@ def test_whoever_may_write_and_not_read_can_halt(make: Command, monkeypatch: pyt
         deny(patched, "get_parameter", NAMES["trend"])
         code, said, _ = make("halt", STRATEGY="trend")
     assert (code, is_halted("trend")) == (0, True)
-    assert "trend not known halted" in said
+    assert "trend unknown halted" in said
 
 
 @pytest.mark.usefixtures("_two")
 def test_whoever_may_not_list_can_halt_by_name(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    deny(monkeypatch, "describe_parameters", None)  # type: ignore[arg-type] # a list has no name
+    deny(monkeypatch, "describe_parameters", None)  # a list has no name
     code, _, _ = make("halt", STRATEGY="trend")
     assert (code, is_halted("trend")) == (0, True)
 
@@ -116,13 +103,13 @@ def test_a_write_that_did_not_last_is_no_success(make: Command, monkeypatch: pyt
     monkeypatch.setattr(SimpleSystemManagerResponse, "put_parameter", lambda _: '{"Version": 2}')
     code, _, errors = make("halt", STRATEGY="trend")
     assert code == 1
-    assert "somebody else has turned it at the same moment" in errors
+    assert "another user changed it at the same time" in errors
 
 
 @pytest.mark.usefixtures("_two")
 def test_a_strategy_that_is_not_deployed_gets_no_switch(make: Command) -> None:
     code, _, errors = make("halt", STRATEGY="trnd")
-    assert (code, errors) == (1, "STRATEGY=trnd is not deployed in us-east-1; there is swing, trend")
+    assert (code, errors) == (1, "STRATEGY=trnd is not deployed in us-east-1; choose one of swing, trend")
     assert len(boto3.client("ssm").describe_parameters()["Parameters"]) == 2
 
 
@@ -156,7 +143,7 @@ def test_resume_of_all_has_to_be_asked_for(make: Command) -> None:
     make("halt")
     code, _, errors = make("resume")
     assert (code, is_halted("swing"), is_halted("trend")) == (1, True, True)
-    assert errors == "resume which strategy? Say STRATEGY= one of swing, trend, or STRATEGY=all"
+    assert errors == "resume which strategy? Set STRATEGY to one of swing, trend, or all"
 
 
 @pytest.mark.usefixtures("_two")

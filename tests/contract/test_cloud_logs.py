@@ -382,7 +382,7 @@ def test_without_a_query_those_that_there_are_are_listed(make: Command) -> None:
         ({"LIMIT": "0"}, "LIMIT=0: must be a whole number from 1 to 10000"),
         ({"LIMIT": "many"}, "LIMIT=many"),
         ({"LIMIT": "10001"}, "LIMIT=10001"),
-        ({"STRATEGY": "swing"}, "STRATEGY=swing is not deployed in us-east-1; there is trend"),
+        ({"STRATEGY": "swing"}, "STRATEGY=swing is not deployed in us-east-1; choose one of trend"),
     ],
 )
 def test_what_makes_no_sense_is_a_sentence(make: Command, variables: dict[str, str], said: str) -> None:

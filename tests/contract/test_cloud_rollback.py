@@ -1,6 +1,4 @@
-import io
 import json
-import zipfile
 from typing import Any
 
 import boto3
@@ -8,6 +6,7 @@ import pytest
 from moto.awslambda.responses import LambdaResponse
 
 from scripts.cloud import rollback
+from tests.aws_setup import zip_code
 from tests.commands import Command, in_process
 
 FUNCTION = "prophet-trader-trend"
@@ -16,13 +15,6 @@ FUNCTION = "prophet-trader-trend"
 @pytest.fixture
 def make(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     return in_process(rollback.main, monkeypatch, capsys)
-
-
-def zip_code(code: str) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("lambda_function.py", code)
-    return file.getvalue()
 
 
 @pytest.fixture
@@ -56,7 +48,7 @@ def live() -> str:
 def test_without_a_version_the_one_before_goes_live(make: Command) -> None:
     code, said, _ = make()
     assert (code, live()) == (0, "2")
-    assert "trend: version 3 was live, version 2 is now." in said
+    assert "trend: version 3 was live; now version 2 is." in said
 
 
 @pytest.mark.usefixtures("_three")
@@ -77,7 +69,7 @@ def test_a_version_can_be_named_and_be_a_newer_one(make: Command) -> None:
 def test_the_version_that_is_live_already_is_no_error(make: Command) -> None:
     code, said, _ = make(VERSION="3", STRATEGY="trend")
     assert (code, live()) == (0, "3")
-    assert "Version 3 of trend is live already; nothing is changed." in said
+    assert "Version 3 of trend is already live; nothing was changed." in said
 
 
 @pytest.mark.usefixtures("_three")
@@ -116,7 +108,7 @@ def test_going_back_to_real_money_is_said(make: Command) -> None:
 @pytest.mark.parametrize(
     ("version", "said"),
     [
-        ("9", "VERSION=9: there is no such version; there is 3, 2, 1"),
+        ("9", "VERSION=9: no such version; the published versions are 3, 2, 1"),
         ("two", "VERSION=two: must be the number of a published version, such as 3"),
         ("$LATEST", "VERSION=$LATEST: must be the number of a published version, such as 3"),
         ("0", "VERSION=0: must be the number of a published version, such as 3"),
@@ -131,7 +123,7 @@ def test_a_version_that_cannot_be_is_refused(make: Command, version: str, said: 
 def test_with_nothing_older_left_it_says_so(make: Command) -> None:
     deploy(versions=1)
     code, _, errors = make()
-    assert (code, errors, live()) == (1, "version 1 is live and nothing older is left; there is 1", "1")
+    assert (code, errors, live()) == (1, "version 1 is live and no older one is left; published versions: 1", "1")
 
 
 def test_more_versions_than_aws_lists_at_once_are_all_seen(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +166,8 @@ def test_a_change_at_the_same_moment_is_not_overwritten(make: Command, monkeypat
     code, _, errors = make()
     monkeypatch.setattr(LambdaResponse, "get_alias", look)
     assert (code, live()) == (1, "1")
-    assert "has changed the alias live of prophet-trader-trend at the same moment; nothing is moved" in errors
+    assert "the alias live of prophet-trader-trend was changed at the same time" in errors
+    assert "nothing was moved" in errors
 
 
 def test_a_function_without_the_alias_is_named(make: Command) -> None:
@@ -182,7 +175,7 @@ def test_a_function_without_the_alias_is_named(make: Command) -> None:
     boto3.client("lambda").delete_alias(FunctionName=FUNCTION, Name="live")
     code, _, errors = make()
     assert code == 1
-    assert "the alias live of prophet-trader-trend: there is none in AWS" in errors
+    assert "the alias live of prophet-trader-trend: not found in AWS" in errors
 
 
 def test_a_version_with_real_money_is_not_gone_back_to_without_a_word(make: Command) -> None:

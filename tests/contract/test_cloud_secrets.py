@@ -10,13 +10,12 @@ from typing import Any
 
 import boto3
 import pytest
-from moto.ssm.exceptions import AccessDeniedException
-from moto.ssm.responses import SimpleSystemManagerResponse
 
 from scripts import ROOT
 from scripts.cloud import secrets
 from scripts.cloud.aws import connect
 from scripts.console import CommandError
+from tests.aws_setup import deny
 from tests.commands import Command, in_process
 
 type Terminal = Callable[..., tuple[int, str]]
@@ -87,18 +86,6 @@ def names() -> Sequence[str]:
     return sorted(item["Name"] for item in boto3.client("ssm").describe_parameters()["Parameters"])
 
 
-def deny(monkeypatch: pytest.MonkeyPatch, action: str, *names: str, quoting: str = "not this one") -> None:
-    """Let AWS refuse an action on these parameters, as a policy would."""
-    allowed = getattr(SimpleSystemManagerResponse, action)
-
-    def answer(response: Any) -> Any:
-        if {response._get_param("Name"), *(response._get_param("Names") or [])} & set(names):
-            raise AccessDeniedException(quoting)
-        return allowed(response)
-
-    monkeypatch.setattr(SimpleSystemManagerResponse, action, answer)
-
-
 # --- from the environment ---
 
 
@@ -163,7 +150,7 @@ def test_a_key_of_a_live_account_is_remarked_on_and_taken(make: Command) -> None
 
 def test_keys_that_seem_to_be_the_wrong_way_round_are_remarked_on(make: Command) -> None:
     _, _, noted = make(**{**FROM_ENVIRONMENT, "ALPACAUSER": SECRET, "ALPACAPW": KEY_ID})
-    assert "is this the key id, and not the secret key?" in noted
+    assert "is this really the key id, and not the secret key?" in noted
 
 
 @pytest.mark.parametrize(
@@ -171,10 +158,10 @@ def test_keys_that_seem_to_be_the_wrong_way_round_are_remarked_on(make: Command)
     [
         ({"ALPACAPW": ""}, "ALPACAPW is not set, but the other one is"),
         ({"ALPACAUSER": " "}, "ALPACAUSER is not set, but the other one is"),
-        ({"ALPACAPW": "two words-and-more"}, "that is no secret key of Alpaca's"),
-        ({"ALPACAPW": "bell\a-and-more"}, "that is no secret key of Alpaca's"),
-        ({"ALPACAPW": "short"}, "that is no secret key of Alpaca's"),
-        ({"ALPACAUSER": "x" * 129}, "that is no key id of Alpaca's"),
+        ({"ALPACAPW": "two words-and-more"}, "this is not a secret key of Alpaca"),
+        ({"ALPACAPW": "bell\a-and-more"}, "this is not a secret key of Alpaca"),
+        ({"ALPACAPW": "short"}, "this is not a secret key of Alpaca"),
+        ({"ALPACAUSER": "x" * 129}, "this is not a key id of Alpaca"),
         ({"ALPACAUSER": "ssm:/prophet-trader/trend/alpacauser"}, "the key id is a reference to a parameter"),
         ({"ALPACAPW": KEY_ID}, "the key id and the secret key are the same"),
         ({"STRATEGY": "Trend"}, "STRATEGY=Trend: must be at most 32 small letters"),
@@ -191,7 +178,7 @@ def test_what_cannot_be_meant_is_refused_and_nothing_written(
 
 
 def test_one_account_for_several_strategies_is_refused() -> None:
-    with pytest.raises(CommandError, match=r"no two may share an account: .* STRATEGY= one of swing, trend"):
+    with pytest.raises(CommandError, match=r"no two may share an account: set STRATEGY to .* \(swing, trend\)"):
         secrets.from_environment(FROM_ENVIRONMENT, ["swing", "trend"])
 
 
@@ -217,15 +204,15 @@ def test_after_a_failed_second_write_it_is_said_which_one_was_written(
     deny(monkeypatch, "put_parameter", PASSWORD)
     code, said, errors = make(**FROM_ENVIRONMENT, JSON="1")
     assert (code, [row["variable"] for row in json.loads(said)]) == (1, ["ALPACAUSER"])
-    assert "ALPACAUSER of trend IS written, ALPACAPW is NOT" in errors
-    assert "running it again is safe: make secrets STRATEGY=trend" in errors
+    assert "ALPACAUSER of trend WAS written, but ALPACAPW was NOT" in errors
+    assert "it is safe to run it again: make secrets STRATEGY=trend" in errors
 
 
 def test_after_a_failed_first_write_nothing_is_changed(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     deny(monkeypatch, "put_parameter", USER)
     code, _, errors = make(**FROM_ENVIRONMENT)
     assert (code, names()) == (1, [])
-    assert "nothing of trend is changed" in errors
+    assert "the keys of trend are unchanged" in errors
 
 
 def test_running_again_mends_a_half_written_pair(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +258,7 @@ def test_enter_keeps_what_is_there(terminal: Terminal, make: Command) -> None:
     make(**FROM_ENVIRONMENT)
     code, shown = terminal("")
     assert (code, parameter(PASSWORD)["Version"]) == (0, 1)
-    assert "Enter keeps what is there" in shown
+    assert "Enter keeps the current one" in shown
 
 
 def test_enter_keeps_nothing_if_only_one_of_the_two_is_there(terminal: Terminal) -> None:
@@ -290,7 +277,7 @@ def test_a_new_key_id_does_not_keep_the_old_secret_key(terminal: Terminal, make:
 def test_after_something_unusable_it_asks_again(terminal: Terminal) -> None:
     code, shown = terminal("", "one two three", f"{KEY_ID} {SECRET}")
     assert (code, value(PASSWORD)) == (0, SECRET)
-    assert shown.count("once more (Ctrl-C ends)") == 2
+    assert shown.count("try again (Ctrl-C to stop)") == 2
 
 
 def test_the_keys_of_another_strategy_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,5 +290,5 @@ def test_the_keys_of_another_strategy_are_not_taken(monkeypatch: pytest.MonkeyPa
 def test_the_end_of_the_input_ends_it_with_a_sentence(terminal: Terminal) -> None:
     code, shown = terminal("\x04")
     assert (code, names()) == (1, [])
-    assert "nothing was entered, and nothing is changed" in shown
+    assert "nothing was entered and nothing was changed" in shown
     assert "Traceback" not in shown

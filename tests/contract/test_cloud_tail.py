@@ -270,5 +270,5 @@ def test_a_log_group_that_goes_away_is_a_sentence(aws: dict[str, str]) -> None:
     boto3.client("logs").delete_log_group(logGroupName=group("trend"))
     until(lambda: process.poll() is not None)
     _, err = process.communicate()
-    assert (process.returncode, "the log /aws/lambda/prophet-trader-trend: there is none in AWS" in err) == (1, True)
+    assert (process.returncode, "the log /aws/lambda/prophet-trader-trend: not found in AWS" in err) == (1, True)
     assert "Traceback" not in err

@@ -2,8 +2,6 @@
 
 import base64
 import hashlib
-import io
-import zipfile
 from typing import Any
 
 import boto3
@@ -11,17 +9,11 @@ import pytest
 
 from scripts.cloud.aws import connect
 from scripts.cloud.plan import find_unfinished
+from tests.aws_setup import zip_code
 
 FUNCTION = "prophet-trader-trend"
 ADDRESS = 'module.function["trend"].aws_lambda_function.this'
 CODE = 'module.function["trend"].aws_s3_object.code'
-
-
-def zip_code(code: str) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr(zipfile.ZipInfo("lambda_function.py"), code)
-    return file.getvalue()
 
 
 def plan(code: str, *, action: str = "no-op") -> dict[str, Any]:

@@ -25,8 +25,8 @@ from scripts.layer.wheels import ensure_installed, install
 
 TARGET = Target("3.13", "x86_64")
 NO_WHEEL = "a package has no wheel for this target"
-UNREACHABLE = "the package index cannot be reached and uv's cache does not hold all of it"
-DAMAGED = "a download is not the file that was locked"
+UNREACHABLE = "the package index cannot be reached and uv's cache is incomplete"
+DAMAGED = "a download is not the locked file"
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -243,7 +243,7 @@ def test_a_package_that_would_have_to_be_built_is_one_without_wheels(index: Inde
 def test_a_target_without_a_wheel_is_named(index: Index, place: Path) -> None:
     wheel = index.add("cp313-cp313-manylinux_2_17_x86_64")
     told = fault(place, wheel, target=Target("3.13", "arm64"))
-    assert told.startswith("the wheels for prophet-layer-python3.13-arm64 could not be had: ")
+    assert told.startswith("the wheels for prophet-layer-python3.13-arm64 could not be installed: ")
 
 
 def test_an_index_that_nobody_answers_for_is_told_with_the_cache(unreachable: Index, place: Path) -> None:
@@ -257,7 +257,7 @@ def test_without_a_network_an_empty_cache_is_told(index: Index, place: Path, mon
 
 @pytest.mark.usefixtures("index")
 def test_a_fault_that_is_not_known_has_uvs_own_words(place: Path) -> None:
-    with pytest.raises(LayerError, match=r"(?s)could not be had: uv says\n.*nowhere\.txt"):
+    with pytest.raises(LayerError, match=r"(?s)could not be installed: uv says\n.*nowhere\.txt"):
         install(TARGET, place / "plain", place / "nowhere.txt")
 
 
@@ -266,7 +266,7 @@ def test_a_full_disk_is_told_with_what_it_takes(place: Path, monkeypatch: pytest
     full.write_text("#!/bin/sh\necho 'error: failed to write: No space left on device (os error 28)' >&2\nexit 2\n")
     full.chmod(0o755)
     monkeypatch.setattr("uv.find_uv_bin", lambda: str(full))
-    assert "the disk is full; a build needs some 800 MB" in fault(place, "0" * 64)
+    assert "the disk is full; a build needs about 800 MB" in fault(place, "0" * 64)
 
 
 # --- a folder that is used again ---

@@ -1,11 +1,8 @@
 """What is added to moto's server: that it says back what it was told, and that invoked functions run."""
 
 import base64
-import io
 import json
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from textwrap import dedent
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -14,6 +11,7 @@ import pytest
 from scripts.layer.emulator import install
 from scripts.layer.target import Target
 from scripts.testkit.aws_lambda import bridge
+from tests.aws_setup import zip_files
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -25,16 +23,6 @@ runs_here = pytest.mark.skipif(
 )
 
 type Write = Callable[..., None]
-
-
-def zip_files(files: Mapping[str, str]) -> bytes:
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w") as archive:
-        for name, text in files.items():
-            entry = zipfile.ZipInfo(name)
-            entry.external_attr = 0o644 << 16
-            archive.writestr(entry, dedent(text))
-    return data.getvalue()
 
 
 @pytest.fixture

@@ -14,9 +14,10 @@ import pytest
 from lambda_function import run
 from scripts.run import reconcile
 from scripts.testkit.alpaca import AlpacaFake
+from tests.aws_setup import zip_code
 from tests.builders import buy, settings
 from tests.commands import Command, in_process
-from tests.contract.test_cloud_rollback import FUNCTION, zip_code
+from tests.contract.test_cloud_rollback import FUNCTION
 from trader.alpaca.client import AlpacaClient
 from trader.broker.alpaca import AlpacaBroker
 from trader.broker.base import OrderId
@@ -250,7 +251,7 @@ def test_a_broker_that_refuses_the_keys_is_an_error_without_a_traceback(make: Co
 
 def test_a_strategy_that_is_not_deployed_is_named_with_those_that_are(make: Command, site: Site) -> None:
     code, _, errors = make(STRATEGY="swing")
-    assert (code, "STRATEGY=swing is not deployed in us-east-1; there is trend" in errors) == (1, True)
+    assert (code, "STRATEGY=swing is not deployed in us-east-1; choose one of trend" in errors) == (1, True)
 
 
 @pytest.mark.parametrize(("since", "said"), [("soon", "SINCE=soon"), ("2999-01-01", "SINCE=2999-01-01 is not before")])

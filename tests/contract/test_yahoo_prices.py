@@ -140,7 +140,7 @@ def test_a_lasting_fault_for_every_symbol_is_the_sources_fault_with_its_reason(
     yahoo: YahooFake, fault: Fault, reason: str
 ) -> None:
     yahoo.plan(fault)
-    with pytest.raises(PriceSourceError, match=f"no prices to be had .*{reason}.*; try again later"):
+    with pytest.raises(PriceSourceError, match=f"no prices for any symbol .*{reason}.*; try again later"):
         ask("KO", "AAPL")
 
 
@@ -161,7 +161,7 @@ def test_a_yahoo_out_of_reach_is_not_asked_for_hundreds_of_symbols(yahoo: YahooF
 def test_no_connection_at_all_is_the_sources_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     SingletonMeta._instances.clear()
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there
-    with pytest.raises(PriceSourceError, match="no prices to be had"):
+    with pytest.raises(PriceSourceError, match="no prices for any symbol"):
         ask("KO", patience=IMPATIENT)
 
 
@@ -181,7 +181,7 @@ def test_a_symbol_without_prices_is_left_out_and_not_asked_for_again(yahoo: Yaho
 def test_what_is_left_out_is_logged_with_the_reason(yahoo: YahooFake, caplog: pytest.LogCaptureFixture) -> None:
     ask("KO", "GONE")
     (record,) = caplog.records
-    assert record.getMessage() == "Yahoo gave no prices of GONE"
+    assert record.getMessage() == "Yahoo returned no prices for GONE"
     assert "No data found, symbol may be delisted" in record.__dict__["reasons"]["GONE"]
 
 

@@ -130,7 +130,7 @@ BUGS = {
     ),
     "an order without an answer is taken for a refusal": Bug(
         "trader/stages/execution.py",
-        'raise BrokerError(f"{order.client_order_id}: {reason}; looked up it is not there, and may still be taken")',
+        'raise BrokerError(f"{order.client_order_id}: {reason}; a lookup did not find it, but it may yet be accepted")',
         "self.sent = None\n        raise OrderRejectedError(reason)",
         ["order: a buy without an answer is accepted after the run"],
         frozenset({"lost"}),

@@ -31,21 +31,24 @@ def test_packages_in_one_version_with_hashes_are_right() -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (f"requests>=2.34 \\\n{SHA}", "line 3: 'requests>=2.34 \\\\' is no package in one version"),
-        (f"requests==2.* \\\n{SHA}", "line 3: 'requests==2.* \\\\' is no package in one version"),
-        (f"requests \\\n{SHA}", "line 3: 'requests \\\\' is no package in one version"),
+        (f"requests>=2.34 \\\n{SHA}", "line 3: 'requests>=2.34 \\\\' is not a package pinned to one version"),
+        (f"requests==2.* \\\n{SHA}", "line 3: 'requests==2.* \\\\' is not a package pinned to one version"),
+        (f"requests \\\n{SHA}", "line 3: 'requests \\\\' is not a package pinned to one version"),
         ("requests==2.34.2", "line 3: requests has no hash"),
-        ("requests==2.34.2 \\\n    --hash=md5:00000000000000000000000000000000", "is no package in one version"),
-        ("requests @ git+https://example.com/requests.git@main", "is no package in one version"),
-        ("requests @ https://example.com/requests.whl", "is no package in one version"),
-        ("git+https://example.com/requests.git", "is no package in one version"),
-        ("-e .", "is no package in one version"),
-        ("-r other.txt", "is no package in one version"),
+        (
+            "requests==2.34.2 \\\n    --hash=md5:00000000000000000000000000000000",
+            "is not a package pinned to one version",
+        ),
+        ("requests @ git+https://example.com/requests.git@main", "is not a package pinned to one version"),
+        ("requests @ https://example.com/requests.whl", "is not a package pinned to one version"),
+        ("git+https://example.com/requests.git", "is not a package pinned to one version"),
+        ("-e .", "is not a package pinned to one version"),
+        ("-r other.txt", "is not a package pinned to one version"),
         *(
-            (f"--{option} elsewhere", "is no package in one version")
+            (f"--{option} elsewhere", "is not a package pinned to one version")
             for option in ("index-url", "extra-index-url", "find-links", "trusted-host")
         ),
-        ("# from https://example.com", "is no package in one version"),
+        ("# from https://example.com", "is not a package pinned to one version"),
     ],
 )
 def test_a_line_that_is_anything_else_is_found(line: str, said: str) -> None:
@@ -59,9 +62,9 @@ def test_the_last_package_needs_a_hash_too() -> None:
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
-        ("requests>=3", "requests>=3 is asked for, 2.34.2 is locked; run make lock"),
+        ("requests>=3", "requests>=3 is required, but 2.34.2 is locked; run make lock"),
         ("flask", "flask is not locked; run make lock"),
-        ("requests @ https://example.com/requests.whl", "from an address"),
+        ("requests @ https://example.com/requests.whl", "comes from an address, not from the package index"),
     ],
 )
 def test_what_is_asked_for_has_to_be_locked(wanted: str, said: str) -> None:
@@ -120,7 +123,7 @@ def test_a_service_that_knows_the_control_is_believed(service: Service) -> None:
 
 def test_a_known_vulnerability_is_a_finding_with_its_remedy(service: Service) -> None:
     results = service.answers(CONTROL, [release("requests", "PYSEC-2030-1")])
-    assert results[0].findings == ["requests 1.0: PYSEC-2030-1, mended in 9.9"]
+    assert results[0].findings == ["requests 1.0: PYSEC-2030-1, fixed in 9.9"]
     assert audit.exit_code(results) == console.FAILED
 
 
@@ -138,13 +141,13 @@ def test_a_known_vulnerability_is_a_finding_with_its_remedy(service: Service) ->
 )
 def test_a_service_that_does_not_know_the_control_was_not_asked(service: Service, control: Sequence[object]) -> None:
     results = service.answers(control, [release("requests")])
-    assert "no service that knows vulnerabilities" in results[0].not_asked
+    assert "no vulnerability service can be used" in results[0].not_asked
     assert audit.exit_code(results) == audit.INCOMPLETE
 
 
 def test_a_release_that_the_service_does_not_know_was_not_asked_about(service: Service) -> None:
     results = service.answers(CONTROL, [release("requests"), release("ours", skip_reason="not found")])
-    assert results[0].not_asked == "layer/requirements.txt: not known to the service: ours"
+    assert results[0].not_asked == "layer/requirements.txt: unknown to the service: ours"
     assert audit.exit_code(results) == audit.INCOMPLETE
 
 
@@ -156,8 +159,8 @@ def test_without_the_program_nothing_was_asked(tmp_path: Path) -> None:
 def test_what_was_not_asked_is_not_called_ok(capsys: pytest.CaptureFixture[str]) -> None:
     audit.show([Result("known vulnerabilities", "all", not_asked="the service is out of reach")])
     said = capsys.readouterr().out
-    assert "NOT ASKED" in said
-    assert "Not asked: the service is out of reach" in said
+    assert "NOT CHECKED" in said
+    assert "Not checked: the service is out of reach" in said
 
 
 def test_all_locked_files_are_looked_at() -> None:

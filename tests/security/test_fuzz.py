@@ -453,6 +453,20 @@ def test_a_plan_with_a_number_that_json_does_not_know_stops_no_run(
         assert report["status"] == "TRADED"
 
 
+@pytest.mark.parametrize("change", [lambda plan: plan.pop("settings"), lambda plan: plan.update(settings=[])])
+def test_a_plan_without_settings_stops_no_run(sound_record: dict[str, Any], change: Callable[[Any], object]) -> None:
+    plan = dict(sound_record)
+    change(plan)
+    with room() as its:
+        folder = its.journal / "runs" / FOLDER
+        folder.mkdir(parents=True)
+        (folder / "20221228T1945Z.claim").write_text("{}")
+        (folder / "20221228T1945Z.started").write_text(json.dumps(plan))
+        report = run_soundly(its.env, EVENT)
+        assert report
+        assert report["status"] == "TRADED"
+
+
 @pytest.fixture(scope="module")
 def sound_record() -> dict[str, Any]:
     """The record of a sound run."""

@@ -159,13 +159,13 @@ def test_variables_that_make_no_sense_are_told_in_terraforms_words(text: str, wo
 
 
 def test_elsewhere_than_beside_the_root_that_is_told(tmp_path: Path, root: Terraform) -> None:
-    with pytest.raises(CommandError, match=r"there is no .*/variables\.tf here; run make where the Makefile is"):
+    with pytest.raises(CommandError, match=r"/variables\.tf does not exist here; run make where the Makefile is"):
         Terraform(root.cloud, tmp_path / "elsewhere").variables()
 
 
 def test_a_project_that_is_named_in_tfvars_alone_is_told(root: Terraform) -> None:
     (root.folder / "terraform.tfvars").write_text('project = "second"')
-    with pytest.raises(CommandError, match=r"project is second, and PROJECT is prophet-trader: .* PROJECT=second"):
+    with pytest.raises(CommandError, match=r"project is second, but PROJECT is prophet-trader: .* PROJECT=second"):
         root.variables()
 
 
@@ -224,7 +224,7 @@ def test_a_state_in_the_folder_never_overwrites_the_one_in_the_bucket(root: Terr
     make_state_bucket()
     again(root).init()
     state_file(root).write_text(older)
-    with pytest.raises(TerraformError, match=r"already has a state, and so has .*terraform\.tfstate"):
+    with pytest.raises(TerraformError, match=r"and .*terraform\.tfstate both hold a state"):
         again(root).init()
     assert state_file(root).read_text() == older
 
@@ -285,7 +285,7 @@ def test_a_locked_state_names_who_holds_it_and_how_to_free_it(root: Terraform) -
     lock()
     with pytest.raises(TerraformError) as error:
         root.plan(root.folder / "a.tfplan")
-    assert "locked: ann@laptop is at work on it since 2026-11-23 19:00:00 UTC" in str(error.value)
+    assert "locked: ann@laptop has been working on it since 2026-11-23 19:00:00 UTC" in str(error.value)
     assert str(error.value).endswith("(cd terraform && terraform force-unlock 1234-abc)")
 
 
@@ -310,12 +310,14 @@ def test_an_old_plan_is_not_applied(root: Terraform) -> None:
     for name in ("b", "c"):
         root.plan(root.folder / f"{name}.tfplan")
     root.apply(root.folder / "b.tfplan", 1)
-    with pytest.raises(TerraformError, match=r"Saved plan is stale(.|\n)*make a new one: make plan OUT="):
+    with pytest.raises(TerraformError, match=r"Saved plan is stale(.|\n)*make a new plan: make plan OUT="):
         root.apply(root.folder / "c.tfplan", 1)
 
 
 def test_a_plan_that_is_not_there_is_told_with_how_to_make_it(root: Terraform) -> None:
-    with pytest.raises(CommandError, match=r"there is no plan x\.tfplan; make one with: make plan OUT=x\.tfplan"):
+    with pytest.raises(
+        CommandError, match=r"the plan x\.tfplan does not exist; make one with: make plan OUT=x\.tfplan"
+    ):
         root.show(Path("x.tfplan"))
 
 
@@ -334,8 +336,9 @@ def test_an_apply_that_fails_half_way_says_so_and_what_to_do(root: Terraform) ->
     with pytest.raises(TerraformError) as error:
         apply_all(root)
     assert "not authorized to perform lambda:Create" in str(error.value)
-    assert "these credentials may not do that" in str(error.value)
-    assert "1 of 1 changes were made before that, and stay; the same command goes on from there" in str(error.value)
+    assert "these credentials do not allow that" in str(error.value)
+    said = "1 of 1 changes were made before the error and stay; the same command continues from there"
+    assert said in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -347,7 +350,7 @@ def test_an_apply_that_fails_half_way_says_so_and_what_to_do(root: Terraform) ->
         ("api error ExpiredToken: the token has expired", r"log in"),
         ("api error AccessDeniedException: nobody", r"AWS_PROFILE"),
         ("ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution", r"leave out"),
-        ("Failed to query available provider packages", r"is there a network\?"),
+        ("Failed to query available provider packages", r"check the network connection"),
         ("deleting S3 Bucket: BucketNotEmpty", r"make destroy again"),
     ],
 )
@@ -373,7 +376,7 @@ def only_terraform(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("version", ["1.10.5", "0.15.0", "2.0.1"])
 def test_another_version_of_terraform_is_told(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     only_terraform(tmp_path, f"""echo '{{"terraform_version": "{version}"}}'""", monkeypatch)
-    with pytest.raises(CommandError, match=rf"terraform {re.escape(version)} will not do: version 1\.11 or newer"):
+    with pytest.raises(CommandError, match=rf"terraform {re.escape(version)} is not supported: install 1\.11 or newer"):
         terraform.check_version()
 
 
@@ -385,7 +388,9 @@ def test_a_newer_version_of_terraform_will_do(version: str, tmp_path: Path, monk
 
 def test_without_terraform_it_is_told_where_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(CommandError, match=r"^terraform is not installed: get version 1\.11 or newer from https://"):
+    with pytest.raises(
+        CommandError, match=r"^terraform is not installed: install version 1\.11 or newer from https://"
+    ):
         terraform.check_version()
 
 
@@ -459,7 +464,7 @@ def test_the_layer_that_is_looked_for_is_the_one_that_terraform_will_take(
 ) -> None:
     monkeypatch.setattr(target, "DIST", tmp_path)
     wanted = choices(python="3.14", architecture="arm64")
-    assert reason_to_build(wanted) == "there is no prophet-layer-python3.14-arm64.zip"
+    assert reason_to_build(wanted) == "prophet-layer-python3.14-arm64.zip does not exist"
 
 
 def test_a_layer_of_ones_own_need_not_be_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -579,7 +584,7 @@ def test_a_plan_shows_what_would_be_made_and_what_is_missing_and_makes_nothing(s
     done = run(site, "plan", OUT="a.tfplan")
     assert done.returncode == 1
     assert "aws_s3_bucket.this will be created" in done.stdout
-    assert "/prophet-trader/trend/alpacauser: not in SSM yet: make secrets STRATEGY=trend" in done.stderr
+    assert "/prophet-trader/trend/alpacauser: not in SSM yet; run make secrets STRATEGY=trend" in done.stderr
     assert "Traceback" not in done.stderr
     assert (buckets(), (site / "a.tfplan").exists()) == ([], False)
 
@@ -603,7 +608,7 @@ def also(site: Path, tfvars: str) -> Iterator[None]:
 
 
 def test_there_is_nothing_to_destroy_before_anything_is_deployed(site: Path) -> None:
-    assert ran(site, "destroy") == f"There is nothing of {PROJECT} in account {ACCOUNT}, region {REGION}.\n"
+    assert ran(site, "destroy") == f"Nothing of {PROJECT} exists in account {ACCOUNT}, region {REGION}.\n"
 
 
 @pytest.fixture(scope="module")
@@ -632,7 +637,8 @@ def test_a_layer_that_is_not_built_is_not_planned_with(with_keys: Path) -> None:
     with also(with_keys, 'layer_zip = null\npython = "3.99"\n'):
         done = run(with_keys, "plan")
     assert done.returncode == 1
-    assert "there is no prophet-layer-python3.99-x86_64.zip: make layer PYTHON=3.99 builds it" in done.stderr
+    assert "prophet-layer-python3.99-x86_64.zip does not exist; build the layer with" in done.stderr
+    assert "make layer PYTHON=3.99" in done.stderr
 
 
 def test_a_layer_that_cannot_be_built_is_not_deployed(with_keys: Path) -> None:
@@ -648,7 +654,7 @@ def test_a_file_that_is_not_the_planned_one_is_not_deployed(a_plan: dict[str, An
     done = run(with_keys, "deploy", PLAN="a.tfplan")
     (with_keys / "function.zip").write_bytes(b"code")
     assert (done.returncode, buckets()) == (1, [])
-    assert "function.zip is not the file any more that the plan was made with" in done.stderr
+    assert "function.zip has changed since the plan was made" in done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -668,7 +674,7 @@ def test_a_deployment_shows_where_to_look_and_what_comes_next(live_site: tuple[P
 
 
 def test_a_second_deployment_changes_nothing_and_says_so(live_site: tuple[Path, str]) -> None:
-    assert "Nothing to change: everything is as terraform/ says." in ran(live_site[0], "deploy")
+    assert "Nothing to change: AWS matches terraform/." in ran(live_site[0], "deploy")
 
 
 def test_a_folder_without_the_state_deploys_nothing_a_second_time(live_site: tuple[Path, str], tmp_path: Path) -> None:
@@ -677,7 +683,7 @@ def test_a_folder_without_the_state_deploys_nothing_a_second_time(live_site: tup
         (tmp_path / name).write_bytes((live_site[0] / name).read_bytes())
     done = run(tmp_path, "deploy")
     assert done.returncode == 1
-    assert f"the bucket {BUCKET} is there already, and Terraform's state here does not know it" in done.stderr
+    assert f"the bucket {BUCKET} already exists, but it is not in Terraform's state here" in done.stderr
     done = run(tmp_path, "destroy", CONFIRM=PROJECT)
     assert done.returncode == 1
     assert "Terraform's state is not here" in " ".join(done.stderr.split())
@@ -701,20 +707,20 @@ def in_use(live_site: tuple[Path, str]) -> Path:
 @pytest.mark.parametrize(
     ("variables", "because"),
     [
-        ({}, "there is no terminal to ask on; say CONFIRM=prophet-trader"),
+        ({}, "there is no terminal to ask on; set CONFIRM=prophet-trader"),
         ({"CONFIRM": "yes"}, "'yes' is not prophet-trader"),
     ],
 )
 def test_nothing_is_destroyed_without_the_projects_name(variables: dict[str, str], because: str, in_use: Path) -> None:
     done = run(in_use, "destroy", **variables)
     assert (done.returncode, done.stdout) == (1, "")
-    assert f"nothing is destroyed: {because}" in done.stderr
+    assert f"nothing was destroyed: {because}" in done.stderr
     assert len(boto3.client("s3").list_object_versions(Bucket=BUCKET)["Versions"]) == 7
 
 
 def test_what_would_be_lost_is_shown_first(in_use: Path) -> None:
     said = run(in_use, "destroy").stderr
-    assert f"To be destroyed in account {ACCOUNT}, region {REGION}, for good" in said
+    assert f"This will be permanently destroyed in account {ACCOUNT}, region {REGION}:" in said
     assert f"bucket {BUCKET}: 1 records of runs" in said
     assert "strategies: trend" in said
 
@@ -723,7 +729,7 @@ def test_a_journal_that_cannot_be_kept_stops_the_destruction(in_use: Path) -> No
     (in_use / "file").write_text("")
     done = run(in_use, "destroy", CONFIRM=PROJECT, KEEP_JOURNAL="file")
     assert done.returncode == 1
-    assert "nothing is destroyed: KEEP_JOURNAL: file/" in done.stderr
+    assert "nothing was destroyed: KEEP_JOURNAL: file/" in done.stderr
     assert len(boto3.client("s3").list_object_versions(Bucket=BUCKET)["Versions"]) == 7
 
 
@@ -756,7 +762,7 @@ def test_what_was_destroyed_is_told_to_programs(aftermath: tuple[Path, dict[str,
 
 
 def test_a_second_time_there_is_nothing_to_destroy(aftermath: tuple[Path, dict[str, Any]]) -> None:
-    assert "There is nothing of prophet-trader" in ran(aftermath[0], "destroy")
+    assert "Nothing of prophet-trader exists" in ran(aftermath[0], "destroy")
 
 
 def test_without_credentials_each_command_is_a_sentence(tmp_path: Path, aws: Mapping[str, str]) -> None:

@@ -469,7 +469,7 @@ def test_a_broker_that_does_not_answer_is_recorded_and_raised(alpaca: dict[str, 
 def test_an_order_of_unknown_fate_is_recorded_and_raised(alpaca: dict[str, str], fake: AlpacaFake) -> None:
     fake.fault("POST", "/v2/orders", "504-accepted")
     fake.fault("GET", "/v2/orders:by_client_order_id", "500-html", times=99)
-    with pytest.raises(BrokerError, match="looking it up"):
+    with pytest.raises(BrokerError, match="the lookup failed"):
         run(env=alpaca)
     kept = record(alpaca)["report"]
     assert [order["status"] for order in kept["orders"]] == ["unknown"]

@@ -317,7 +317,7 @@ def test_where_bubblewrap_may_not_work_its_own_words_are_told(monkeypatch: pytes
     forbidden.write_text("#!/bin/sh\necho 'setting up uid map: Permission denied' >&2\nexit 1\n")
     forbidden.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert sandbox.missing() == "bubblewrap may not: setting up uid map: Permission denied"
+    assert sandbox.missing() == "bubblewrap failed: setting up uid map: Permission denied"
 
 
 def test_what_lies_in_another_visible_folder_is_not_named_again(tmp_path: Path) -> None:

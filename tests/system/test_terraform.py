@@ -584,7 +584,7 @@ OF_LAMBDA = {
     "duration": ("Duration", "Maximum", 240_000),
 }
 OF_THE_LOG = {
-    "run_while_halted": ("Halted", "Sum", 1),
+    "halted": ("Halted", "Sum", 1),
     "interrupted": ("Interrupted", "Sum", 1),
     "order-rejected": ("OrdersRejected", "Sum", 1),
     "unprotected": ("Unprotected", "Maximum", 1),

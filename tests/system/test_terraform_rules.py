@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from scripts import ROOT
+from scripts.checks import terraform_files
 from tests import terraform_here
 
 TERRAFORM = ROOT / "terraform"
@@ -46,6 +47,27 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_terraforms_own_tests_pass(copy: Path, file: Path) -> None:
     said = terraform(copy, "test", "-no-color", f"-filter=tests/{file.name}")
     assert re.search(r"Success! [1-9]\d* passed, 0 failed\.", said), said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "example", sorted((TERRAFORM / "examples").glob("*/terraform.tfvars")), ids=lambda file: file.parent.name
+)
+def test_each_example_can_be_planned(copy: Path, example: Path) -> None:
+    said = terraform(copy, "test", "-no-color", "-filter=tests/examples.tftest.hcl", f"-var-file={example}")
+    assert "Success! 1 passed, 0 failed." in said
+
+
+def test_what_terraform_repeats_of_the_code_is_up_to_date() -> None:
+    stale = [str(path) for path, text in terraform_files.files().items() if path.read_text(encoding="utf-8") != text]
+    assert stale == [], "make terraform-files writes them"
+
+
+@pytest.mark.parametrize("folder", [TERRAFORM, TERRAFORM / "bootstrap", *MODULES], ids=lambda folder: folder.name)
+def test_each_folder_has_a_readme_with_its_inputs_and_outputs(folder: Path) -> None:
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    names = [name for kind, name, _ in BLOCK.findall((folder / "variables.tf").read_text())]
+    assert [name for name in names if f"| `{name}` |" not in text] == []
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)

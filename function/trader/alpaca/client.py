@@ -1,7 +1,7 @@
-"""alpaca-trade-api made safe: the one module that imports it.
+"""A safe client around alpaca-trade-api, and the only module that imports it.
 
-Left to itself the SDK waits for ever for a silent server, sends an order again after a 504 (which may have been
-accepted), and prefers a token from the environment to the keys it is given.
+By default the SDK waits for ever for a silent server, sends an order again after a 504 although it may have been
+accepted, and prefers a token from the environment to the keys that it is given.
 """
 
 import logging
@@ -25,21 +25,21 @@ from trader.model import BrokerError
 logger = logging.getLogger(__name__)
 
 type Json = object
-"""A decoded JSON value, of which nothing is known yet."""
+"""A decoded JSON value that has not been checked yet."""
 
 type Parameters = Mapping[str, object]
 """The query of a read, or the body of a write."""
 
 type Credentials = Callable[[bool], tuple[str, str]]
-"""Gives Alpaca's key id and secret; called with True when those it gave last were refused."""
+"""A function that returns Alpaca's key id and secret; its argument is True if Alpaca refused the previous pair."""
 
 
 class AlpacaError(BrokerError):
-    """Alpaca could not be asked; the message names the call and what happened."""
+    """A call to Alpaca failed; the message names the call and the reason."""
 
 
 class RefusedError(AlpacaError):
-    """Alpaca answered with a definite no (a 4xx status): nothing was done. `code` is Alpaca's own, 0 without one."""
+    """Alpaca refused the request (a 4xx status), so nothing was done. `code` is Alpaca's error code, or 0 if none."""
 
     def __init__(self, message: str, status: int, code: int) -> None:
         super().__init__(message)
@@ -48,23 +48,23 @@ class RefusedError(AlpacaError):
 
 
 class NoAnswerError(AlpacaError):
-    """The answer was lost or is of no use (5xx, time-out, broken connection, no JSON): it may have been done."""
+    """The answer is lost or unusable (5xx, time-out, no connection, not JSON); the request may have taken effect."""
 
 
 class CredentialsError(AlpacaError):
-    """Alpaca refused the keys, freshly fetched ones too: nothing was done."""
+    """Alpaca refused the keys, even freshly fetched ones, so nothing was done."""
 
 
 class AlpacaClient:
     """GET, POST and DELETE on Alpaca's trading API, and GET on its data API.
 
-    `base_url` and `data_url` are without the /v2 that the SDK adds, and without a slash at the end.
+    `base_url` and `data_url` come without the /v2 that the SDK adds, and without a slash at the end.
 
-    An attempt is given up after `timeout_s`: so many seconds to connect, or of silence. (An answer that arrives bit by
-    bit may take longer.) What is safe to send again is sent up to `attempts` times, with waits that grow from `wait_s`
-    and some jitter, and no attempt begins once `deadline_s` have passed: any read or deletion, and a POST only after a
-    429, which says that it was not accepted. Refused credentials are fetched afresh once, and again only after they
-    have worked in between.
+    `timeout_s` limits an attempt: the seconds to connect, and the seconds without data. (An answer that arrives in
+    small pieces may take longer.) A request that is safe to repeat is sent up to `attempts` times, with waits that grow
+    from `wait_s` plus jitter; no attempt begins after `deadline_s`. Safe to repeat are reads, deletions, and a POST
+    after a 429, which means that it was not accepted. Refused credentials are fetched again once, and once more only
+    after they have worked.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class AlpacaClient:
         wait_s: float = 0.5,
         deadline_s: float = 15.0,
     ) -> None:
-        """Nothing is asked, and the SDK is not imported, before the first call."""
+        """Store the arguments. The first call imports the SDK and sends the first request."""
         self._base_url = base_url
         self._data_url = data_url
         self._credentials = credentials
@@ -93,19 +93,19 @@ class AlpacaClient:
         self._refreshed = False
 
     def get(self, path: str, parameters: Parameters | None = None) -> Json:
-        """What the trading API answers to a read; `path` as in "/account"."""
+        """Return the trading API's answer to a read; `path` is like "/account"."""
         return self._call(self._base_url, "GET", path, parameters, _is_passing)
 
     def get_data(self, path: str, parameters: Parameters | None = None) -> Json:
-        """What the data API answers to a read; `path` as in "/stocks/bars"."""
+        """Return the data API's answer to a read; `path` is like "/stocks/bars"."""
         return self._call(self._data_url, "GET", path, parameters, _is_passing)
 
     def post(self, path: str, body: Parameters) -> Json:
-        """What the trading API answers to a write, which is sent again only if it certainly was not accepted."""
+        """Return the trading API's answer to a write; it is sent again only if it was certainly not accepted."""
         return self._call(self._base_url, "POST", path, body, _is_too_many_requests)
 
     def delete(self, path: str) -> Json:
-        """What the trading API answers to a deletion; one that was done already is refused with 404 or 422."""
+        """Return the trading API's answer to a deletion; a repeated deletion is refused with 404 or 422."""
         return self._call(self._base_url, "DELETE", path, None, _is_passing)
 
     def _call(
@@ -126,7 +126,7 @@ class AlpacaClient:
         return answer
 
     def _once(self, url: str, method: str, path: str, data: Parameters | None) -> Json:
-        from alpaca_trade_api.rest import APIError  # imported by _connect already, or about to be
+        from alpaca_trade_api.rest import APIError  # costs nothing extra: _connect imports the SDK anyway
 
         if not self._apis:
             self._connect(refresh=False)
@@ -140,10 +140,10 @@ class AlpacaClient:
             raise NoAnswerError(
                 f"Alpaca: {call}: no usable answer ({type(error).__name__}: {one_line(error)})"
             ) from error
-        except TypeError as error:  # what the SDK makes of an error whose body is `null` or a number
-            raise NoAnswerError(f"Alpaca: {call}: answered an error that says nothing ({error})") from error
+        except TypeError as error:  # the SDK raises it for an error whose body is `null` or a number
+            raise NoAnswerError(f"Alpaca: {call}: an error without a message ({error})") from error
         if answer is None and method == "GET":
-            raise NoAnswerError(f"Alpaca: {call}: answered nothing (an empty body or null)")
+            raise NoAnswerError(f"Alpaca: {call}: an empty answer (no body or null)")
         return answer
 
     def _connect(self, *, refresh: bool) -> None:
@@ -155,7 +155,7 @@ class AlpacaClient:
 
 
 class _Rest(Protocol):
-    """The part of the SDK's REST class that is used."""
+    """The methods of the SDK's REST class that the client uses."""
 
     def get(self, path: str, data: dict[str, object]) -> Json: ...
     def post(self, path: str, data: dict[str, object]) -> Json: ...
@@ -163,13 +163,13 @@ class _Rest(Protocol):
 
 
 class _Deadline(HTTPAdapter):
-    """Gives every request a time-out, which the SDK has no way to ask for."""
+    """An adapter that sets a time-out on every request, which the SDK has no option for."""
 
     def __init__(self, timeout_s: tuple[float, float]) -> None:
         super().__init__(max_retries=0)
         self._timeout_s = timeout_s
 
-    def send(  # type: ignore[override]  # the parameters between are passed on as they come
+    def send(  # type: ignore[override]  # the other parameters are passed on unchanged
         self, request: requests.PreparedRequest, **options: object
     ) -> requests.Response:
         options["timeout"] = self._timeout_s
@@ -177,12 +177,12 @@ class _Deadline(HTTPAdapter):
 
 
 def _rest(url: str, key_id: str, secret: str, timeout_s: tuple[float, float]) -> _Rest:
-    # Imported here because it costs a tenth of a second, which only those who trade through Alpaca should pay.
+    # Imported here because it takes a tenth of a second, and only runs that use Alpaca need it.
     from alpaca_trade_api.rest import REST
 
     rest = REST(key_id, secret, url, api_version="v2")
-    rest._oauth = None  # else APCA_API_OAUTH_TOKEN in the environment would take the place of the keys
-    rest._retry = 0  # its own retries know no difference between a read and an order
+    rest._oauth = None  # otherwise APCA_API_OAUTH_TOKEN in the environment would replace the keys
+    rest._retry = 0  # the SDK's own retries treat reads and orders alike
     for scheme in ("http://", "https://"):
         rest._session.mount(scheme, _Deadline(timeout_s))
     api: _Rest = rest
@@ -190,19 +190,19 @@ def _rest(url: str, key_id: str, secret: str, timeout_s: tuple[float, float]) ->
 
 
 def _check_credential(name: str, value: str) -> None:
-    """Refuse what no HTTP header can carry, because the error for that, further down, would show the value."""
+    """Reject a value that an HTTP header cannot carry, because the HTTP library's own error would show the value."""
     if not value or not value.isascii() or not value.isprintable() or " " in value:
         raise CredentialsError(
-            f"{name} is {'empty' if not value else 'not a key'}: allowed are printable ASCII characters without spaces "
-            "or line breaks; copy it again from Alpaca's dashboard"
+            f"{name} is {'empty' if not value else 'not a key'}: only printable ASCII characters are allowed, without "
+            "spaces or line breaks; copy it again from Alpaca's dashboard"
         )
 
 
 def _refusal(call: str, error: Exception) -> AlpacaError:
-    """What an answer with an error status means; `error` is the SDK's APIError or a requests.HTTPError."""
+    """Return the error for an answer with an error status; `error` is the SDK's APIError or a requests.HTTPError."""
     response: requests.Response = error.response  # type: ignore[attr-defined]  # both have one
     status = response.status_code
-    told = getattr(error, "code", None)  # only an APIError has one, and it may be the status again
+    told = getattr(error, "code", None)  # only an APIError has one, and it may equal the status
     code = told if isinstance(told, int) and told != status else 0
     said = f"Alpaca: {call}: answered {status}, {one_line(error)}" + (f" (code {code})" if code else "")
     if status >= 500 or status == requests.codes.request_timeout:
@@ -210,14 +210,14 @@ def _refusal(call: str, error: Exception) -> AlpacaError:
     if status == 401 or (status == 403 and (not code or code in _KEYS_REFUSED_CODES)):
         return CredentialsError(
             f"{said}: the keys in ALPACAUSER and ALPACAPW were refused; check that they belong together, are not "
-            "revoked, and are of the account (paper or live) that APCA_API_BASE_URL or MODE names"
+            "revoked, and are for the account (paper or live) that APCA_API_BASE_URL or MODE selects"
         )
     return RefusedError(said, status, code)
 
 
 _KEYS_REFUSED_CODES = range(40110000, 40120000)
-"""A 403 with one of these, or without any, is about the keys; with another about what was asked for, such as an order
-beyond the buying power or for an asset that is not tradable."""
+"""The codes of a 403 that concerns the keys; so does a 403 without a code. With any other code the request itself was
+refused, such as an order beyond the buying power or for an asset that is not tradable."""
 
 
 def _is_too_many_requests(error: BaseException) -> bool:
@@ -231,4 +231,4 @@ def _is_passing(error: BaseException) -> bool:
 def _log_retry(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     wait_s = state.upcoming_sleep
-    logger.warning("%s; asking again", error, extra={"attempt": state.attempt_number, "wait_s": round(wait_s, 3)})
+    logger.warning("%s; trying again", error, extra={"attempt": state.attempt_number, "wait_s": round(wait_s, 3)})

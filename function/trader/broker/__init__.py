@@ -1,1 +1,1 @@
-"""Brokers: who holds the account and takes the orders."""
+"""Brokers, which hold the account and accept orders."""

@@ -1,4 +1,4 @@
-"""Alpaca as a Broker. Every field that is used is checked: what Alpaca did not say is an error, never a zero."""
+"""Alpaca as a Broker. Every field is checked before use: a missing value is an error, never a zero."""
 
 import logging
 import math
@@ -18,9 +18,9 @@ from trader.schedule.base import present
 LOG = logging.getLogger(__name__)
 
 MAX_TEXT_CHARACTERS = 200
-"""Of what Alpaca says of an account, a position or an order; its ids have 36 letters, an owner's order id up to 128."""
+"""The maximum length of a text field; Alpaca's ids have 36 characters, a client order id up to 128."""
 
-PAGE_SIZE = 500  # the most that Alpaca gives at once; it gives 50 unless asked
+PAGE_SIZE = 500  # Alpaca's maximum; its default is 50
 
 _BLOCKS = ("trading_blocked", "account_blocked", "trade_suspended_by_user")
 _LEG_CLASSES = frozenset({"bracket", "oco", "oto"})
@@ -30,15 +30,15 @@ _NOT_FOUND = 40410000
 
 
 class AlpacaBroker:
-    """The Broker behind BROKER=alpaca; paper or live is a matter of the client's base URL."""
+    """The Broker for BROKER=alpaca; the client's base URL decides between paper and live."""
 
     def __init__(self, client: AlpacaClient, present: Callable[[], datetime] = present) -> None:
-        """Nothing is asked before the first call; `present` tells the time it is."""
+        """Store the arguments; no request is sent. `present` returns the current time."""
         self._client = client
         self._present = present
 
     def clock(self) -> MarketClock:
-        """The market's hours, as Alpaca's clock gives them; an answer that is old does not stretch the session."""
+        """Return the market's hours from Alpaca's clock; a delayed answer does not prolong the session."""
         clock = _Fields("GET /clock", self._client.get("/clock"))
         return MarketClock(
             is_open=clock.flag("is_open"),
@@ -47,7 +47,7 @@ class AlpacaBroker:
         )
 
     def account(self) -> Account:
-        """Money and whether the account may trade; its buying power is its own money, whatever Alpaca would lend."""
+        """Return the account's money and whether it may trade; the buying power excludes what Alpaca would lend."""
         account = _Fields("GET /account", self._client.get("/account"))
         blocks = [f"{flag} is true" for flag in _BLOCKS if account.flag(flag)]
         status = account.text("status")
@@ -57,22 +57,22 @@ class AlpacaBroker:
             equity_usd=account.number("equity"),
             last_equity_usd=account.number("last_equity"),
             cash_usd=account.number("cash"),
-            # What open buys will cost is taken off both; the second leaves margin out, and may be below zero on it.
+            # Both exclude the cost of open buys. The second also excludes margin, and may be negative if some is used.
             buying_power_usd=min(account.number("buying_power"), account.number("non_marginable_buying_power")),
             blocked=", ".join(blocks),
         )
 
     def positions(self) -> Mapping[str, Position]:
-        """Every holding in US stocks, by symbol; whatever else the account holds is left alone."""
+        """Return every holding in US stocks, by symbol; other holdings are ignored."""
         records = _list("GET /positions", self._client.get("/positions"))
         if unknown := [record.name for record in records if not record.asset_class]:
-            LOG.warning("Alpaca: GET /positions: left alone without an asset class: %s", ", ".join(unknown))
+            LOG.warning("Alpaca: GET /positions: ignored without an asset class: %s", ", ".join(unknown))
         return {
             record.text("symbol"): Position(
                 symbol=record.text("symbol"),
                 quantity=record.number("qty"),
                 average_price_usd=record.number("avg_entry_price"),
-                # Null for a holding that is no longer traded; it is shown only, no decision is made on it.
+                # Null for a holding that is no longer traded. It is only displayed; no decision depends on it.
                 price_usd=record.number_or_none("current_price") or record.number("avg_entry_price"),
             )
             for record in records
@@ -80,40 +80,40 @@ class AlpacaBroker:
         }
 
     def open_orders(self) -> tuple[OpenOrder, ...]:
-        """Every order in US stocks still being worked on, legs of brackets included."""
+        """Return every open order in US stocks, including the legs of brackets."""
         return tuple(_open_order(record) for record in self._orders({"status": "open", "nested": "false"}))
 
     def list_orders(self, since: datetime, until: datetime) -> tuple[Order, ...]:
-        """Every order in US stocks submitted between the two, whatever became of it, legs of brackets left out."""
+        """Return every order in US stocks submitted between the two times, of every status, without bracket legs."""
         span = {"after": since.isoformat(), "until": until.isoformat()}
         placed = []
         for record in self._orders({"status": "all", "nested": "true", **span}):
             try:
                 placed.append(_read_placed_order(record))
-            except _UnusableAnswerError as error:  # such as an order by hand of a kind that the bot has none of
-                LOG.warning("%s; the order is left alone", error)
+            except _UnusableAnswerError as error:  # such as a manual order of a kind that the bot does not use
+                LOG.warning("%s; the order is ignored", error)
         return tuple(placed)
 
     def _orders(self, query: Mapping[str, object]) -> "list[_Fields]":
-        """All orders in US stocks that a query of GET /orders means, the oldest first, page by page."""
+        """Return all orders in US stocks that match a query of GET /orders, oldest first, read page by page."""
         found: dict[str, _Fields] = {}
         query = {**query, "direction": "asc", "limit": PAGE_SIZE}
         while True:
             page = _list("GET /orders", self._client.get("/orders", query))
             new = {record.text("id"): record for record in page if record.text("id") not in found}
             found |= new
-            # It is not said whether the limit of a nested list counts the legs, so they may end a page early.
+            # Alpaca does not document whether the limit of a nested list counts the legs, so a page may end early.
             is_full = sum(1 + len(record.legs) for record in page) >= PAGE_SIZE
             if not is_full or (not new and len(page) < PAGE_SIZE):
                 return [record for record in found.values() if record.is_stock]
             if not new:
-                raise BrokerError(f"Alpaca: GET /orders: more than {PAGE_SIZE} orders of the same moment")
-            # `after` excludes its own moment, which a parent and its legs share: include it, and drop what was seen.
+                raise BrokerError(f"Alpaca: GET /orders: more than {PAGE_SIZE} orders have the same time")
+            # `after` excludes its own moment, which a parent and its legs share: include it, and drop duplicates.
             after = page[-1].time("submitted_at") - timedelta(microseconds=1)
             query["after"] = after.isoformat()
 
     def submit(self, order: Order) -> Order:
-        """Place the order once and return it with Alpaca's id and first status, which is seldom `filled` yet."""
+        """Place the order once and return it with Alpaca's id and first status, which is seldom `filled`."""
         body = _request(order)
         try:
             answer = self._client.post("/orders", body)
@@ -125,27 +125,27 @@ class AlpacaBroker:
         except _UnusableAnswerError as error:
             raise OrderStateUnknownError(f"{error}; order {order.client_order_id} was probably accepted") from error
         if placed.came_to_nothing:
-            raise OrderRejectedError(f"Alpaca: order {order.client_order_id} was {placed.status} as it was placed")
+            raise OrderRejectedError(f"Alpaca: order {order.client_order_id} was {placed.status} immediately")
         return placed
 
     def find(self, order: Order) -> Order | None:
-        """The order as Alpaca knows it, by its client order id; None only after Alpaca's own "order not found"."""
+        """Return Alpaca's state of the order, by its client order id; None only if Alpaca says "order not found"."""
         query = {"client_order_id": order.client_order_id}
         try:
             answer = self._client.get("/orders:by_client_order_id", query)
         except RefusedError as error:
-            # An address that is not Alpaca's, or not quite, answers 404 as well, and says nothing of any order.
+            # A wrong URL also answers 404, and that proves nothing about the order.
             if error.code == _NOT_FOUND and "order not found" in str(error):
                 return None
             if error.status == HTTPStatus.NOT_FOUND:
                 raise UnexpectedResponseError(
-                    f"{error}: not what Alpaca says of an order that it does not have"
+                    f"{error}: not Alpaca's answer for an order that does not exist; check APCA_API_BASE_URL"
                 ) from error
             raise
         return _match_order(order, _Fields("GET /orders:by_client_order_id", answer))
 
     def cancel(self, open_order: OpenOrder) -> None:
-        """Ask for an open order to be cancelled; one that is gone already, or on its way, is no error."""
+        """Request the cancellation of an open order; an order already closed or being cancelled is not an error."""
         try:
             self._client.delete(f"/orders/{open_order.order_id}")
         except RefusedError as error:
@@ -154,11 +154,11 @@ class AlpacaBroker:
 
 
 class _UnusableAnswerError(UnexpectedResponseError):
-    """Alpaca answered, but not what was asked for."""
+    """Alpaca's answer is not of the expected form."""
 
 
 class _Fields:
-    """One JSON object of Alpaca's, whose fields are checked as they are read; numbers come as strings."""
+    """A JSON object from Alpaca. Its fields are checked as they are read; numbers come as strings."""
 
     def __init__(self, call: str, value: Json) -> None:
         if not _is_object(value):
@@ -168,7 +168,7 @@ class _Fields:
 
     @property
     def asset_class(self) -> str:
-        """Empty without one, as orders with several option legs are."""
+        """The asset class; empty if it is missing, as for orders with several option legs."""
         return str(self._values.get("asset_class") or "")
 
     @property
@@ -177,15 +177,15 @@ class _Fields:
 
     @property
     def name(self) -> str:
-        """Whatever it can be told by, for messages."""
+        """The symbol or id, for messages."""
         return one_line(next((self._values[key] for key in ("symbol", "id") if self._values.get(key)), ""), 50)
 
     def text(self, name: str, *, may_be_empty: bool = False) -> str:
         value = self._values.get(name)
         if not isinstance(value, str) or not (value or may_be_empty):
-            raise self._unusable(name, "a text")
+            raise self._unusable(name, "a string")
         if len(value) > MAX_TEXT_CHARACTERS or not value.isprintable():
-            raise self._unusable(name, f"{MAX_TEXT_CHARACTERS} printable characters at most")
+            raise self._unusable(name, f"at most {MAX_TEXT_CHARACTERS} printable characters")
         return value
 
     def order_status(self) -> OrderStatus:
@@ -197,12 +197,12 @@ class _Fields:
 
     @property
     def order_class(self) -> str:
-        """Empty for a plain order."""
+        """The order class; empty for a plain order."""
         return self.text("order_class", may_be_empty=True)
 
     @property
     def legs(self) -> "list[_Fields]":
-        """The orders that hang on this one, as far as the answer has them."""
+        """The legs of this order that the answer contains."""
         legs = self._values.get("legs")
         return [] if legs is None else _list(self._call, legs)
 
@@ -259,8 +259,8 @@ def _side(record: _Fields) -> Side:
 
 
 def _open_order(record: _Fields) -> OpenOrder:
-    # In the flat list nothing ties a leg to its parent, and both carry the parent's order class. But every bracket
-    # of ours is opened by a buy, and nobody sells short: so within one of these classes the sales are the legs.
+    # In the flat list nothing links a leg to its parent, and both have the parent's order class. But the bot opens
+    # every bracket with a buy and never sells short, so the sales in one of these classes are the legs.
     side = _side(record)
     return OpenOrder(
         order_id=record.text("id"),
@@ -273,19 +273,22 @@ def _open_order(record: _Fields) -> OpenOrder:
 
 
 def _left(record: _Fields) -> float:
-    """The shares still to be filled; 0 where the order is of an amount in dollars, which has no shares yet."""
+    """Return the shares still to be filled; 0 if the order is for an amount in dollars, which has no share count."""
     quantity = record.number_or_none("qty")
     return 0.0 if quantity is None else round(quantity - record.number("filled_qty"), 9)
 
 
 def _match_order(order: Order, record: _Fields) -> Order:
-    """The order as Alpaca has it, if it is the same order at all: its quantity and bracket may not be those meant."""
+    """Return the order with Alpaca's values; its quantity and bracket may differ from those requested.
+
+    Raises UnexpectedResponseError if the record has another client order id, symbol or side.
+    """
     there = (record.text("client_order_id"), record.text("symbol"), _side(record))
     ours = (order.client_order_id, order.symbol, order.side)
     if there != ours:
         raise _UnusableAnswerError(
-            f"Alpaca: the order with client order id {there[0]} is to {there[2]} {there[1]}, not, as {ours[0]} was "
-            f"meant, to {ours[2]} {ours[1]}; use another STRATEGY name if two bots share the account"
+            f"Alpaca: the order with client order id {there[0]} is to {there[2]} {there[1]}, but {ours[0]} is to "
+            f"{ours[2]} {ours[1]}; use another STRATEGY name if two bots share the account"
         )
     quantity = record.number_or_none("qty")
     stop_loss_usd, take_profit_usd = _bracket(order, record)
@@ -302,19 +305,19 @@ def _match_order(order: Order, record: _Fields) -> Order:
 
 
 def _read_placed_order(record: _Fields) -> Order:
-    """An order of which only what Alpaca has is known."""
+    """Return an order that is known only from Alpaca's record."""
     order = Order(
         client_order_id=record.text("client_order_id"),
         symbol=record.text("symbol"),
         side=_side(record),
-        quantity=0.0,  # of an amount in dollars, which nothing of ours is
+        quantity=0.0,  # stays 0 for an amount in dollars, which the bot never orders
         price_usd=record.number_or_none("filled_avg_price") or 0.0,
     )
     return _match_order(order, record)
 
 
 def _bracket(order: Order, record: _Fields) -> tuple[float | None, float | None]:
-    """Stop loss and take profit: of the record's legs, or as they were meant where it is a bracket but shows none."""
+    """Return stop loss and take profit from the record's legs, or as requested if a bracket's record has no legs."""
     if record.order_class != "bracket":
         return None, None
     stop_loss_usd, take_profit_usd = order.stop_loss_usd, order.take_profit_usd
@@ -328,9 +331,9 @@ def _bracket(order: Order, record: _Fields) -> tuple[float | None, float | None]
 
 
 def _request(order: Order) -> dict[str, object]:
-    """The body that places the order: at the market and for the day, or until cancelled where legs must outlive it."""
+    """Return the body of a market order: for the day, or good till cancelled if its legs must outlive the day."""
     if not order.client_order_id:
-        raise ValueError(f"an order for {order.symbol} has no client order id: without one it could be placed twice")
+        raise ValueError(f"an order for {order.symbol} has no client order id; without one it could be placed twice")
     body: dict[str, object] = {
         "symbol": order.symbol,
         "side": order.side.value,
@@ -340,7 +343,7 @@ def _request(order: Order) -> dict[str, object]:
         "client_order_id": order.client_order_id,
     }
     if order.side is Side.SELL:
-        body["position_intent"] = "sell_to_close"  # else Alpaca sells short what somebody has sold in the meantime
+        body["position_intent"] = "sell_to_close"  # otherwise Alpaca goes short if the owner has sold in the meantime
     if order.stop_loss_usd is not None and order.take_profit_usd is not None:
         body |= {
             "time_in_force": "gtc",
@@ -352,18 +355,18 @@ def _request(order: Order) -> dict[str, object]:
 
 
 def _decimal_text(number: float) -> str:
-    """A number in plain decimals: no exponent, none of the dust that binary fractions gather, no trailing zeros."""
+    """Return a number in plain decimals, without exponent, binary rounding noise or trailing zeros."""
     if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"a quantity or price of an order must be finite and above 0, not {number}")
-    places = Decimal("1e-9")  # the most that Alpaca takes
+        raise ValueError(f"quantity or price {number} of an order: must be finite and above 0")
+    places = Decimal("1e-9")  # Alpaca's maximum precision
     return format(Decimal(repr(float(number))).quantize(places).normalize(), "f")
 
 
 def _refusal(error: RefusedError) -> OrderRejectedError | OrderStateUnknownError:
     if error.code == _DUPLICATE_ID:
-        # Alpaca has the same code for other things that are wrong with a request.
+        # Alpaca uses this code for other faults of a request too.
         is_taken = "must be unique" in str(error)
-        words = f"{error}: an order with this id may be there already"
+        words = f"{error}: an order with this id may already exist"
         return OrderStateUnknownError(words, is_taken=is_taken, is_refused=not is_taken)
     if error.code == _NO_MONEY_OR_SHARES and "buying power" in str(error).lower():
         return OrderRejectedError(str(error), Code.BUYING_POWER_EXCEEDED)

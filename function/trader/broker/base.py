@@ -1,4 +1,4 @@
-"""What a broker is: the account, its positions and its orders. Two adapters ship: alpaca.py and embedded.py."""
+"""What a broker is: the account, its positions and its orders. The adapters are alpaca.py and embedded.py."""
 
 import math
 import re
@@ -12,11 +12,11 @@ from trader.schedule.base import parse_slot_id, slot_id
 
 
 class UnexpectedResponseError(BrokerError):
-    """The broker answered something else than what it was asked for, and will when it is asked again."""
+    """The broker gave an unexpected answer, and would give it again."""
 
 
 class OrderRejectedError(Exception):
-    """The broker refused an order for good; `code` is the reason code that the report gives."""
+    """The broker definitely refused an order; `code` is the reason code for the report."""
 
     def __init__(self, message: str, code: Code = Code.ORDER_REJECTED) -> None:
         super().__init__(message)
@@ -24,10 +24,10 @@ class OrderRejectedError(Exception):
 
 
 class OrderStateUnknownError(Exception):
-    """The order was sent and its answer lost: it may or may not have been accepted, and must be looked up.
+    """The order was sent but its answer was lost: it may have been accepted, and must be looked up.
 
-    With `is_taken` the broker has said that it has an order of this id, with `is_refused` it has said no, with a code
-    that could mean a taken id as well.
+    `is_taken`: the broker said that it already has an order with this id. `is_refused`: the broker refused the order,
+    with a code that could also mean that the id is taken.
     """
 
     def __init__(self, message: str, *, is_taken: bool = False, is_refused: bool = False) -> None:
@@ -66,57 +66,57 @@ _ORDER_ID = re.compile(r"(?P<strategy>[a-z0-9-]+)-(?P<slot>\d{8}T\d{4}Z)-(?P<sym
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarketClock:
-    """Whether the market is open, how long it still will be, and when it opens next."""
+    """The market's state: whether it is open, how long it stays open, and when it opens next."""
 
     is_open: bool
     next_open: datetime
-    closes_in_s: float = math.inf  # endless where an order fills as it is placed; below 0 if the answer is an old one
+    closes_in_s: float = math.inf  # infinite if orders fill as they are placed; below 0 if the answer is an old one
 
 
 class Broker(Protocol):
-    """What the pipeline reads of a broker, and the two things that execution.py alone may ask of it.
+    """A broker: what the pipeline reads, and `submit` and `cancel`, which only execution.py may call.
 
-    Every method raises BrokerError when the answer cannot be had or cannot be trusted.
+    Every method raises BrokerError if it gets no answer or an answer that cannot be trusted.
     """
 
     def clock(self) -> MarketClock:
-        """The market's hours, as the broker sees them."""
+        """Return the market's hours according to the broker."""
 
     def account(self) -> Account:
-        """Money and whether the account may trade."""
+        """Return the account's money and whether it may trade."""
 
     def positions(self) -> Mapping[str, Position]:
-        """Every holding in US stocks, by symbol."""
+        """Return every holding in US stocks, by symbol."""
 
     def open_orders(self) -> tuple[OpenOrder, ...]:
-        """Every order still being worked on, legs of brackets included."""
+        """Return every open order, including the legs of brackets."""
 
     def submit(self, order: Order) -> Order:
         """Place the order once and return it with the broker's id and status.
 
-        Raises OrderRejectedError after a definite no, OrderStateUnknownError when the answer was lost, BrokerError when
-        it was certainly not accepted for a reason that is not the order's, such as refused keys. Never sends twice.
+        Raises OrderRejectedError after a definite refusal, OrderStateUnknownError if the answer was lost, BrokerError
+        if it was certainly not accepted for another reason, such as refused keys. Never sends the order twice.
         """
 
     def find(self, order: Order) -> Order | None:
-        """The order as the broker knows it, found by its client order id; None only if it is definitely not there."""
+        """Return the broker's state of the order, by its client order id; None only if it definitely does not exist."""
 
     def cancel(self, open_order: OpenOrder) -> None:
-        """Ask for an open order to be cancelled; an order that is already gone is no error."""
+        """Request the cancellation of an open order; an order that is already closed is not an error."""
 
 
 class OrderHistory(Protocol):
-    """What a broker knows of orders that earlier runs have placed. Raises BrokerError as a Broker does."""
+    """What a broker knows of orders that earlier runs have placed. The methods raise BrokerError as a Broker does."""
 
     def list_orders(self, since: datetime, until: datetime) -> Sequence[Order]:
-        """At least every order submitted between the two, whoever placed it and whatever became of it, oldest first.
+        """Return at least every order submitted between the two times, oldest first, whoever placed it.
 
-        The legs of brackets are left out. The books do not know at what price an order was decided: `price_usd` is
-        that of its fill, 0 without one.
+        Orders of every status are included; the legs of brackets are not. The broker does not record the price at which
+        an order was decided: `price_usd` is the price of its fill, or 0 without a fill.
         """
 
     def find(self, order: Order) -> Order | None:
-        """The order, found by its client order id; None only if it is definitely not there."""
+        """Return the order with the same client order id; None only if it definitely does not exist."""
 
 
 class LiveBroker(Broker, OrderHistory, Protocol):

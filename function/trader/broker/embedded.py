@@ -1,7 +1,7 @@
-"""The embedded broker: a paper account in one local JSON file, filled at the last close there is.
+"""The embedded broker: a paper account in one local JSON file. Orders are filled at the latest close.
 
-No slippage, no commission, no margin, no partial fills. Brackets work on closes: a stop sells at the first close at or
-below it, a take-profit limit at its own price.
+There is no slippage, commission, margin or partial fill. Brackets are checked against closes: a stop sells at the first
+close at or below it, a take-profit limit at its own price.
 """
 
 import json
@@ -25,7 +25,7 @@ LOG = logging.getLogger("trader")
 
 @dataclass(slots=True, kw_only=True)
 class _Book:
-    """What the file holds. `brackets`: the bought order by symbol, for as long as its two legs are open."""
+    """The contents of the file. `brackets` holds the buy order by symbol while its two legs are open."""
 
     cash_usd: float
     last_equity_usd: float
@@ -39,7 +39,7 @@ class _Book:
 
 
 class EmbeddedBroker:
-    """A paper account as of one moment. Every method raises BrokerError if the file cannot be used."""
+    """A paper account at one moment. Every method raises BrokerError if the file cannot be used."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class EmbeddedBroker:
         closes: Callable[[Sequence[str]], Mapping[str, Closes]],
         is_dry: bool = False,
     ) -> None:
-        """`closes` gives the bars up to `now` of the symbols asked for; with `is_dry` the file stays as it is."""
+        """Store the arguments. `closes` returns the bars of symbols up to `now`; `is_dry` leaves the file unchanged."""
         self._path = path
         self._now = now
         self._starting_cash_usd = starting_cash_usd
@@ -58,11 +58,11 @@ class EmbeddedBroker:
         self._is_dry = is_dry
 
     def clock(self) -> MarketClock:
-        """The regular sessions of the New York Stock Exchange."""
+        """Return the market's hours from the regular sessions of the New York Stock Exchange."""
         return MarketClock(is_open=sessions.is_open(self._now), next_open=sessions.next_open(self._now))
 
     def account(self) -> Account:
-        """Cash is all the buying power there is."""
+        """Return the account's money; its buying power is its cash."""
         with self._open() as book:
             return Account(
                 equity_usd=book.equity_usd(),
@@ -72,17 +72,17 @@ class EmbeddedBroker:
             )
 
     def positions(self) -> Mapping[str, Position]:
-        """Every holding, at the last close."""
+        """Return every holding, valued at the latest close."""
         with self._open() as book:
             return dict(book.positions)
 
     def open_orders(self) -> tuple[OpenOrder, ...]:
-        """The legs of brackets; a market order is filled at once."""
+        """Return the legs of brackets; market orders are never open, because they are filled immediately."""
         with self._open() as book:
             return tuple(leg for order in book.brackets.values() for leg in _legs(order))
 
     def submit(self, order: Order) -> Order:
-        """Fill a market order at the last close."""
+        """Fill a market order at the latest close."""
         with self._open() as book:
             if order.client_order_id in book.orders:
                 raise OrderStateUnknownError(f"client order id {order.client_order_id} is taken", is_taken=True)
@@ -101,29 +101,29 @@ class EmbeddedBroker:
             return filled
 
     def find(self, order: Order) -> Order | None:
-        """Look an order up by its client order id; no time passes by this look."""
+        """Return the order with the same client order id, without advancing the account's time."""
         with self._file():
             return self._read().orders.get(order.client_order_id)
 
     def list_orders(self, since: datetime, until: datetime) -> tuple[Order, ...]:  # noqa: ARG002 the file keeps no times
-        """Every order in the file, whenever it was; no time passes by this look, so that the past can be looked at."""
+        """Return every order in the file, whatever its time, without advancing the account's time."""
         with self._file():
             return tuple(self._read().orders.values())
 
     def cancel(self, open_order: OpenOrder) -> None:
-        """Cancel both legs of a bracket: one cancels the other."""
+        """Cancel both legs of a bracket, because each leg cancels the other."""
         with self._open() as book:
             book.brackets.pop(open_order.symbol, None)
 
     def _last_price_usd(self, symbol: str) -> float:
         closes = self._closes([symbol]).get(symbol)
         if closes is None:
-            raise OrderRejectedError("there is no price to fill it at")
+            raise OrderRejectedError("no price to fill the order at")
         return float(closes.iloc[-1])
 
     @contextmanager
     def _open(self) -> Iterator[_Book]:
-        """The book brought up to `now`, written back if all went well."""
+        """Bring the book up to `now`, and write it back unless an error occurs."""
         with self._file():
             book = self._read()
             self._settle(book)
@@ -133,7 +133,7 @@ class EmbeddedBroker:
 
     @contextmanager
     def _file(self) -> Iterator[None]:
-        """The file, closed to other processes meanwhile."""
+        """Lock the file against other processes."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{self._path}.lock", timeout=10):
@@ -149,8 +149,8 @@ class EmbeddedBroker:
             return _check(codec.decode(_Book, codec.parse_json(self._path.read_text(encoding="utf-8"))))
         except (ValueError, KeyError, TypeError) as error:
             raise BrokerError(
-                f"ACCOUNT_FILE={self._path} is no account of the embedded broker ({type(error).__name__}: {error}); "
-                "move it away to begin with a new one"
+                f"ACCOUNT_FILE={self._path} is not an embedded broker's account ({type(error).__name__}: {error}); "
+                "move it away to start a new account"
             ) from error
 
     def _write(self, book: _Book) -> None:
@@ -161,11 +161,11 @@ class EmbeddedBroker:
         partial.replace(self._path)
 
     def _settle(self, book: _Book) -> None:
-        """Let the time since the book's last moment pass: stops, limits, and the equity at yesterday's close."""
+        """Advance the book to `now`: trigger stops and limits, and record the equity at the previous close."""
         if self._now < book.as_of:
             raise BrokerError(
                 f"ACCOUNT_FILE={self._path} is at {book.as_of.isoformat()}, later than this run at "
-                f"{self._now.isoformat()}; to go back in time name another file, or remove this one (make clean)"
+                f"{self._now.isoformat()}; to go back in time, set another file or remove this one (make clean)"
             )
         closes = self._closes(list(book.positions)) if book.positions else {}
         known = set(book.orders)
@@ -181,7 +181,7 @@ class EmbeddedBroker:
 
 
 def _pass(book: _Book, closes: Mapping[str, Closes], until: datetime) -> None:
-    """Let brackets fill and prices move up to a moment; a bar counts as over when a later moment than its start is."""
+    """Fill brackets and update prices up to a moment; a bar counts as complete once that moment is after its start."""
     for symbol, order in list(book.brackets.items()):
         if symbol in closes and until > book.as_of:
             _trigger(book, order, _since(closes[symbol].loc[:until], book.as_of))
@@ -190,7 +190,7 @@ def _pass(book: _Book, closes: Mapping[str, Closes], until: datetime) -> None:
 
 
 def _since(closes: Closes, moment: datetime) -> Closes:
-    """The bars begun since `moment`, and the last one in any case: a running bar's close is the price now."""
+    """Return the bars from `moment` on, or at least the last bar: a running bar's close is the current price."""
     later = closes.loc[moment:]
     return later if len(later) else closes.iloc[-1:]
 
@@ -219,16 +219,19 @@ def _trigger(book: _Book, order: Order, closes: Closes) -> None:
 
 
 def _fill(book: _Book, order: Order, price_usd: float) -> None:
-    """Move the cash and the shares of one order; refuses, changing nothing, what a cash account could not do."""
+    """Move the cash and the shares of one order.
+
+    Raises OrderRejectedError, without any change, if a cash account could not fill the order.
+    """
     held = book.positions.get(order.symbol)
     had = held.quantity if held else 0.0
     value_usd = round(order.quantity * price_usd, 2)
     if order.side is Side.BUY:
         if order.is_bracket and not order.quantity.is_integer():
-            raise OrderRejectedError("a bracket order takes whole shares only")
+            raise OrderRejectedError(f"a bracket order of {order.quantity:g} shares: only whole shares are allowed")
         if value_usd > book.cash_usd:
             raise OrderRejectedError(
-                f"costs {value_usd:,.2f} USD, cash is {book.cash_usd:,.2f}", Code.BUYING_POWER_EXCEEDED
+                f"costs {value_usd:,.2f} USD, but the cash is {book.cash_usd:,.2f} USD", Code.BUYING_POWER_EXCEEDED
             )
         cost_usd = value_usd + had * (held.average_price_usd if held else 0.0)
         average_usd = cost_usd / (had + order.quantity)
@@ -249,7 +252,7 @@ def _fill(book: _Book, order: Order, price_usd: float) -> None:
 
 
 def _mark(book: _Book, closes: Mapping[str, Closes]) -> None:
-    """Value the positions at the last of these closes; without one, the last price known stands."""
+    """Value the positions at the last of these closes; a position without closes keeps its last price."""
     for symbol, series in closes.items():
         if symbol in book.positions and len(series):
             book.positions[symbol] = replace(book.positions[symbol], price_usd=float(series.iloc[-1]))

@@ -107,7 +107,8 @@ def load_plan(entry: JournalEntry) -> PlannedRun | None:
         record = entry.load_plan()
         if record is None:
             return None
-        if record["version"] != VERSION or not Report.__required_keys__ <= record["report"].keys():
+        is_whole = isinstance(record["settings"], dict) and Report.__required_keys__ <= record["report"].keys()
+        if record["version"] != VERSION or not is_whole:
             raise ValueError(f"it is not a plan of version {VERSION}")
         return PlannedRun(record, [decode(Order, order) for order in record["decision"]["orders"]])
     except (JournalError, ValueError, KeyError, TypeError, AttributeError) as error:

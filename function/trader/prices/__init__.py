@@ -1,1 +1,1 @@
-"""Prices: closes by symbol, from a file, Yahoo or Alpaca."""
+"""Price sources: closes by symbol from a file, Yahoo or Alpaca."""

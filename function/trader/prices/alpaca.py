@@ -1,4 +1,4 @@
-"""Prices from Alpaca's data API: the bars of many symbols in one request, read page by page."""
+"""Prices from Alpaca's data API. One request asks for the bars of many symbols and is answered page by page."""
 
 import logging
 from collections import defaultdict, deque
@@ -18,13 +18,13 @@ from trader.prices.base import PriceSourceError, start_of
 from trader.progress import Progress
 
 SYMBOLS_PER_REQUEST = 100
-BARS_PER_PAGE = 10_000  # the most that Alpaca gives at once
+BARS_PER_PAGE = 10_000  # Alpaca's maximum
 
 GIVE_UP_AFTER = 16
-"""So many refusals without a single answer, and it is not the symbols that Alpaca objects to."""
+"""After this many refusals without a single answer, the symbols are not what Alpaca objects to."""
 
 _TIMEFRAMES = {"1d": "1Day", "1h": "1Hour", "15m": "15Min", "5m": "5Min", "1m": "1Min"}
-"""Alpaca's names of the bar intervals."""
+"""Alpaca's name for each bar interval."""
 
 _BAD_REQUEST = frozenset({400, 422})
 
@@ -35,7 +35,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Fault:
-    """Why a symbol has no closes, other than that Alpaca has no bars of it."""
+    """The reason why a symbol has no closes, other than that Alpaca has no bars for it."""
 
     reason: str
 
@@ -47,28 +47,28 @@ class AlpacaPrices:
     """
 
     def __init__(self, client: AlpacaClient, interval: str, *, deadline: Deadline | None = None) -> None:
-        """Nothing is asked before the first call."""
+        """Store the arguments; no request is sent. Raises ValueError if Alpaca has no such `interval`."""
         if interval not in _TIMEFRAMES:
-            raise ValueError(f"BAR_INTERVAL={interval!r}: allowed for Alpaca's prices are {', '.join(_TIMEFRAMES)}")
+            raise ValueError(f"BAR_INTERVAL={interval!r}: prices from Alpaca allow {', '.join(_TIMEFRAMES)}")
         self._client = client
         self._interval = interval
         self._deadline = deadline or Deadline.never()
 
     @property
     def name(self) -> str:
-        """As the setting PRICE_SOURCES spells it."""
+        """The name of this source in the setting PRICE_SOURCES."""
         return "alpaca"
 
     def symbols(self, now: datetime) -> None:
-        """Only asking tells."""
+        """Return None: only a request shows which symbols Alpaca has."""
 
     def closes(self, symbols: Sequence[str], count: int, now: datetime, progress: Progress) -> Mapping[str, Closes]:
-        """Up to `count` closes of each symbol, the last bar's start not after `now`, in UTC.
+        """Return up to `count` closes of each symbol, in UTC; the last bar starts at or before `now`.
 
-        Symbols that Alpaca has no bars of are left out; so are those that it does not take for symbols, or has a bar of
-        without time or close, and these are logged with the reason. Raises PriceSourceError if that befalls all of
-        them, if there is no time left for a request, or if one fails in any other way: a part of the answer would pass
-        for symbols that do not exist.
+        Symbols without bars are left out. So are symbols that Alpaca rejects and symbols with a bar that lacks its time
+        or close; these are logged with the reason. Raises PriceSourceError if all symbols fail in this way, if no time
+        is left for a request, or if a request fails for another reason: after a partial answer, the missing symbols
+        would look as if they did not exist.
         """
         outcomes: dict[str, Closes | _Fault] = {}
         done = 0
@@ -98,9 +98,10 @@ class AlpacaPrices:
     def _answers(
         self, symbols: Sequence[str], query: _Query
     ) -> Iterator[tuple[Sequence[str], Mapping[str, Closes | _Fault]]]:
-        """Some of the symbols and what came of them, until all are done.
+        """Yield a chunk of the symbols with its outcomes until all symbols are done.
 
-        One symbol that is none to Alpaca has a request for a hundred refused: it is halved until the culprit is alone.
+        One invalid symbol makes Alpaca refuse the whole request, so a refused chunk is halved until that symbol is
+        alone.
         """
         waiting: deque[Sequence[str]] = deque(batched(symbols, SYMBOLS_PER_REQUEST, strict=False))
         refusals, is_answered = 0, False
@@ -122,21 +123,21 @@ class AlpacaPrices:
             yield chunk, outcomes
 
     def _ask(self, symbols: Sequence[str], query: _Query) -> Mapping[str, Closes | _Fault]:
-        """What Alpaca has of each symbol; it says nothing of those that it has no bars of."""
+        """Return the closes or the fault of each symbol; Alpaca leaves out symbols without bars."""
         bars = defaultdict[str, list[Any]](list)
         for page in self._pages({**query, "symbols": ",".join(symbols)}):
             for symbol, more in page.items():
                 if symbol not in symbols:
-                    continue  # it was not asked for
+                    continue  # it was not requested
                 bars[symbol] += more if isinstance(more, list) else [] if more is None else [more]
         return {symbol: _closes(rows) for symbol, rows in bars.items() if rows}
 
     def _pages(self, query: _Query) -> Iterator[Mapping[str, Json]]:
-        """The bars by symbol, page by page."""
+        """Yield the bars by symbol, page by page."""
         seen: set[object] = set()
         while True:
             if self._deadline.is_over:
-                raise PriceSourceError("Alpaca: GET /stocks/bars: no time left to ask for prices")
+                raise PriceSourceError("Alpaca: GET /stocks/bars: no time left to request prices")
             page = self._client.get_data("/stocks/bars", query)
             if not isinstance(page, dict) or not isinstance(page.get("bars", "none"), dict | None):
                 raise PriceSourceError(f"Alpaca: GET /stocks/bars: expected an object with bars, got {page!r:.200}")
@@ -145,7 +146,7 @@ class AlpacaPrices:
             if not token:
                 return
             if token in seen:
-                raise PriceSourceError(f"Alpaca: GET /stocks/bars: page {token!r:.100} follows on itself")
+                raise PriceSourceError(f"Alpaca: GET /stocks/bars: page {token!r:.100} was returned twice")
             seen.add(token)
             query = {**query, "page_token": token}
 
@@ -156,7 +157,7 @@ def _closes(bars: Sequence[Any]) -> Closes | _Fault:
         return pd.Series([float(bar["c"]) for bar in bars], index=index).sort_index()
     except (KeyError, OverflowError, TypeError, ValueError) as error:
         return _Fault(
-            f"a bar without its time or close ({type(error).__name__}: {one_line(error, MAX_REASON_CHARACTERS)})"
+            f"a bar lacks its time or close ({type(error).__name__}: {one_line(error, MAX_REASON_CHARACTERS)})"
         )
 
 
@@ -165,5 +166,5 @@ def _report(faults: Mapping[str, str], *, is_total: bool) -> None:
         return
     if is_total:
         symbol, reason = next(iter(faults.items()))
-        raise PriceSourceError(f"no prices to be had ({symbol}: {reason})")
-    LOG.warning("Alpaca gave no usable prices of %s", ", ".join(faults), extra={"reasons": faults})
+        raise PriceSourceError(f"no usable prices for any symbol ({symbol}: {reason})")
+    LOG.warning("Alpaca returned no usable prices for %s", ", ".join(faults), extra={"reasons": faults})

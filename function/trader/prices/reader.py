@@ -1,4 +1,4 @@
-"""Closes by symbol from sources asked in order; each symbol ends as clean bars or as a reason code."""
+"""Closes by symbol from an ordered list of sources; each symbol gets clean bars or a reason code."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,9 +10,9 @@ from trader.progress import Progress, no_progress
 
 
 class Prices:
-    """The sources in order, as of one moment: each next one is asked for what the ones before could not give.
+    """Prices at one moment from an ordered list of sources; each source is asked only for the symbols still missing.
 
-    What was had once is not asked for again, so that the broker's valuation and the pipeline share it.
+    A symbol is requested only once, so the broker's valuation and the pipeline share its closes.
     """
 
     def __init__(
@@ -24,7 +24,7 @@ class Prices:
         max_age_s: float,
         progress: Progress = no_progress,
     ) -> None:
-        """`count` bars at the most of each symbol, none after `now`, the last at most `max_age_s` old."""
+        """Set the limits: at most `count` bars of each symbol, none after `now`, the last at most `max_age_s` old."""
         self._sources = tuple(sources)
         self._now = now
         self._count = count
@@ -34,9 +34,9 @@ class Prices:
         self._why: dict[str, Denial] = {}
 
     def symbols(self) -> frozenset[str] | None:
-        """The symbols that any source can have; None if only asking tells.
+        """Return the symbols that any source may have; None if only a request shows which.
 
-        Raises PriceSourceError if the only source cannot even tell that.
+        Raises PriceSourceError if there is only one source and it fails.
         """
         known: frozenset[str] = frozenset()
         for source in self._sources:
@@ -52,7 +52,7 @@ class Prices:
         return known
 
     def bars(self, symbols: Sequence[str]) -> Bars:
-        """The clean closes of each symbol, or why there are none."""
+        """Return the clean closes of each symbol, or the reason why it has none."""
         wanted = tuple(dict.fromkeys(symbols))
         new = [symbol for symbol in wanted if symbol not in self._had and symbol not in self._why]
         for source in self._sources:
@@ -67,7 +67,7 @@ class Prices:
     def _ask(self, source: PriceSource, symbols: Sequence[str]) -> None:
         try:
             answer = source.closes(symbols, self._count, self._now, self._progress)
-            fault = "gave no prices of it"
+            fault = "returned no prices"
         except PriceSourceError as error:
             answer, fault = {}, str(error)
         for symbol in symbols:

@@ -1,4 +1,4 @@
-"""Prices from Yahoo through yfinance: one chart request for each symbol, many at a time."""
+"""Prices from Yahoo through yfinance: one chart request for each symbol, many of them in parallel."""
 
 import atexit
 import logging
@@ -24,22 +24,22 @@ from trader.prices.base import PriceSourceError, start_of
 from trader.progress import Progress
 
 MAX_DAYS = {"1h": 729, "15m": 59, "5m": 59, "1m": 7}
-"""By bar interval: how far back Yahoo keeps bars. It keeps daily ones for ever."""
+"""How many days back Yahoo keeps bars, by bar interval. It keeps daily bars for ever."""
 
 GIVE_UP_AFTER = 16
-"""So many faults without a single answer, and Yahoo is held to be out of reach."""
+"""After this many faults without a single answer, Yahoo counts as unreachable."""
 
 DEADLINE_S = 90.0
-"""The longest that all symbols together may take: five hundred need seven seconds."""
+"""The maximum time for all symbols together; five hundred symbols take seven seconds."""
 
 LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How hard to try: threads, attempts for each symbol, the first pause between them, time for a request and in all.
+    """The limits of a call: threads, attempts for each symbol, first pause, time for a request, time in all.
 
-    The pauses double, up to eight times the first, and are spread at random by up to the length of the first.
+    The pauses between attempts double, up to eight times the first, plus a random time up to the length of the first.
     """
 
     workers: int = 16
@@ -51,7 +51,7 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """Why a symbol has no prices. A fault is Yahoo's or the network's; otherwise Yahoo has no such prices."""
+    """The reason why a symbol has no prices: a fault of Yahoo or the network, or Yahoo does not have them."""
 
     reason: str
     is_fault: bool
@@ -70,42 +70,42 @@ class YahooPrices:
 
     @property
     def name(self) -> str:
-        """As the setting PRICE_SOURCES spells it."""
+        """The name of this source in the setting PRICE_SOURCES."""
         return "yahoo"
 
     def symbols(self, now: datetime) -> None:
-        """Only asking tells."""
+        """Return None: only a request shows which symbols Yahoo has."""
 
     def closes(self, symbols: Sequence[str], count: int, now: datetime, progress: Progress) -> Mapping[str, Closes]:
-        """Up to `count` closes of each symbol, the last bar's start not after `now`.
+        """Return up to `count` closes of each symbol; the last bar starts at or before `now`.
 
-        Symbols that Yahoo gave no prices of are left out, and logged with the reason. Raises PriceSourceError if it
-        gave none at all and the reason is a fault of its own or of the network, or if there is no time left to ask.
+        Symbols without prices are left out and logged with the reason. Raises PriceSourceError if no symbol has prices
+        because of a fault of Yahoo or the network, or if no time is left for requests.
         """
         answers, failures = self._answers(symbols, _start(self._interval, count, now), _read_adjusted_closes, progress)
         if failures:
-            LOG.warning("Yahoo gave no prices of %s", ", ".join(failures), extra={"reasons": failures})
+            LOG.warning("Yahoo returned no prices for %s", ", ".join(failures), extra={"reasons": failures})
         return {symbol: closes.loc[:now].iloc[-count:] for symbol, closes in answers.items()}
 
     def bars(
         self, symbols: Sequence[str], start: datetime, progress: Progress
     ) -> tuple[Mapping[str, pd.DataFrame], Mapping[str, str]]:
-        """All bars of each symbol since `start`, for backtests; and of the symbols that have none, the reason.
+        """Return all bars of each symbol since `start`, for backtests, and the reason for each symbol without bars.
 
-        The columns are open, high, low and close, all four adjusted for splits and dividends; the last bar may still
-        be running. Raises PriceSourceError as `closes` does.
+        The columns are open, high, low and close, all adjusted for splits and dividends. The last bar may still be
+        running. Raises PriceSourceError as `closes` does.
         """
         return self._answers(symbols, start, _read_adjusted_bars, progress)
 
     def _answers[T](
         self, symbols: Sequence[str], start: datetime, read: Callable[[pd.DataFrame], T], progress: Progress
     ) -> tuple[dict[str, T], dict[str, str]]:
-        """What `read` makes of each symbol's bars, and the reasons of the symbols that have none."""
+        """Return the result of `read` on each symbol's bars, and the reason for each symbol without bars."""
         deadline_s = min(self._patience.deadline_s, self._deadline.remaining_s() / 2)
         if deadline_s <= 0:
-            raise PriceSourceError(f"no time left to ask for the prices of {len(symbols)} symbols")
-        # yfinance and pandas warn of deprecations thousands of times, and pandas lifts every filter at times, in all
-        # threads: what still comes through is recorded rather than printed, and the filters are put back at the end.
+            raise PriceSourceError(f"no time left to request the prices of {len(symbols)} symbols")
+        # yfinance and pandas raise thousands of deprecation warnings, and pandas sometimes lifts every filter in all
+        # threads. Warnings that still get through are recorded, not printed; the filters are restored at the end.
         with warnings.catch_warnings(record=True):
             warnings.simplefilter("ignore")
             outcomes = self._outcomes(symbols, start, read, deadline_s, progress)
@@ -114,7 +114,7 @@ class YahooPrices:
         faults = [failure.reason for failure in failures.values() if failure.is_fault]
         if faults and not answers:
             raise PriceSourceError(
-                f"no prices to be had ({faults[-1]}); try again later, or name another source as well"
+                f"no prices for any symbol ({faults[-1]}); try again later, or add a source to PRICE_SOURCES"
             )
         return answers, {symbol: failure.reason for symbol, failure in failures.items()}
 
@@ -132,7 +132,7 @@ class YahooPrices:
             futures = {pool.submit(self._outcome, yfinance, symbol, start, read, stop): symbol for symbol in symbols}
             return _collect(futures, deadline_s, progress)
         finally:
-            stop.set()  # wakes whoever is waiting for the next attempt
+            stop.set()  # wakes the threads that wait for their next attempt
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _outcome[T](
@@ -141,7 +141,7 @@ class YahooPrices:
         from yfinance.exceptions import YFDataException, YFRateLimitError, YFTickerMissingError
 
         patience = self._patience
-        # OSError: no connection. ValueError: no JSON, such as the page that a server error comes with.
+        # OSError: no connection. ValueError: not JSON, such as the HTML page of a server error.
         passing = (YFRateLimitError, YFDataException, OSError, ValueError)
         retrying = Retrying(
             retry=retry_if_exception_type(passing),
@@ -156,21 +156,22 @@ class YahooPrices:
             return retrying(lambda: read(self._ask(yfinance, symbol, start)))
         except YFTickerMissingError as error:
             return _Failure(one_line(error, MAX_REASON_CHARACTERS), is_fault=False)
-        except Exception as error:  # an answer of unknown shape can make yfinance raise anything: one symbol's fault
+        except Exception as error:  # an unexpected answer can make yfinance raise anything; only this symbol fails
             return _Failure(f"{type(error).__name__}: {one_line(error, MAX_REASON_CHARACTERS)}", is_fault=True)
 
     def _ask(self, yfinance: ModuleType, symbol: str, start: datetime) -> pd.DataFrame:
         ticker = yfinance.Ticker(symbol.replace(".", "-"))
-        # Else yfinance asks Yahoo for it, or a database that the threads would share. All US stocks trade in this zone.
+        # Otherwise yfinance requests the zone from Yahoo or reads a database that the threads would share. All US
+        # stocks trade in this zone.
         ticker._tz = NEW_YORK.key
         bars: pd.DataFrame = ticker.history(
             period=None,
             interval=self._interval,
             start=start,
-            end=None,  # an end in the past would be answered from yfinance's own cache, failures included
+            end=None,  # for an end in the past yfinance answers from its cache, which also holds failures
             prepost=False,
             actions=False,
-            auto_adjust=False,  # True would scale open, high and low as well, which takes a sixth of the time
+            auto_adjust=False,  # True also scales open, high and low, which would take a sixth of the time
             back_adjust=False,
             repair=False,
             keepna=False,
@@ -192,14 +193,14 @@ def _read_adjusted_bars(bars: pd.DataFrame) -> pd.DataFrame:
 
 @cache
 def _yfinance() -> ModuleType:
-    """The package, made fit for a server: errors are raised instead of logged, and its files are temporary."""
-    import yfinance  # takes half a second, so only who wants Yahoo's prices pays for it
+    """Import yfinance, configured for a server: it raises errors instead of logging, and its files are temporary."""
+    import yfinance  # takes half a second, so it is imported only when Yahoo's prices are needed
 
-    folder = tempfile.mkdtemp(prefix="prophet-trader-yahoo-")  # of this process alone: yfinance unpickles what it finds
+    folder = tempfile.mkdtemp(prefix="prophet-trader-yahoo-")  # private to this process: yfinance unpickles its files
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    yfinance.set_tz_cache_location(folder)  # cookies too, whatever it is called
+    yfinance.set_tz_cache_location(folder)  # despite the name, it also sets where cookies are kept
     yfinance.config.debug.hide_exceptions = False
-    logging.getLogger("yfinance").setLevel(logging.CRITICAL)  # what it says of a failure is said better by `closes`
+    logging.getLogger("yfinance").setLevel(logging.CRITICAL)  # `closes` logs failures itself, with more detail
     package: ModuleType = yfinance
     return package
 

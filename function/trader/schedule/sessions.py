@@ -1,4 +1,4 @@
-"""The regular sessions of the New York Stock Exchange, for what has no broker to ask: the embedded account."""
+"""The regular sessions of the New York Stock Exchange, for the embedded account, which has no market clock to query."""
 
 from datetime import date, datetime, time, timedelta
 from functools import cache
@@ -10,13 +10,13 @@ OPEN, CLOSE, EARLY_CLOSE = time(9, 30), time(16, 0), time(13, 0)
 
 @cache
 def _closures(year: int, category: str) -> frozenset[date]:
-    import holidays  # only who has no broker to ask pays for it
+    import holidays  # imported here because a run with a real broker does not need it
 
     return frozenset(holidays.financial_holidays("NYSE", years=year, categories=(category,)))
 
 
 def session(day: date) -> tuple[datetime, datetime] | None:
-    """The opening and the close of a day's session, New York time; None if the exchange stays closed."""
+    """Return the opening and the close of a day's session in New York time; None if the exchange is closed all day."""
     if day.weekday() >= 5 or day in _closures(day.year, "public"):
         return None
     close = EARLY_CLOSE if day in _closures(day.year, "half_day") else CLOSE
@@ -24,13 +24,13 @@ def session(day: date) -> tuple[datetime, datetime] | None:
 
 
 def is_open(now: datetime) -> bool:
-    """Whether a session is running; its close is no longer part of it."""
+    """Check whether a session is running at `now`; the moment of the close is not part of it."""
     hours = session(now.astimezone(NEW_YORK).date())
     return hours is not None and hours[0] <= now < hours[1]
 
 
 def next_open(now: datetime) -> datetime:
-    """The first opening after `now`."""
+    """Return the first opening after `now`."""
     day = now.astimezone(NEW_YORK).date()
     while True:
         hours = session(day)
@@ -40,7 +40,7 @@ def next_open(now: datetime) -> datetime:
 
 
 def previous_close(now: datetime) -> datetime:
-    """The last close before the day of `now`, New York time: where yesterday's equity is measured."""
+    """Return the last close before the New York day of `now`, when the previous equity is measured."""
     day = now.astimezone(NEW_YORK).date() - timedelta(days=1)
     while (hours := session(day)) is None:
         day -= timedelta(days=1)
@@ -48,14 +48,14 @@ def previous_close(now: datetime) -> datetime:
 
 
 def last_slot_of(day: date) -> datetime:
-    """15 minutes before a day's close: the last slot of the default schedule. On a holiday, when it would have been."""
+    """Return the last slot of the default schedule: 15 minutes before the day's close, on a holiday before 16:00."""
     hours = session(day)
     close = hours[1] if hours else datetime.combine(day, CLOSE, NEW_YORK)
     return close - timedelta(minutes=15)
 
 
 def last_minute_before(now: datetime) -> datetime:
-    """The last minute of the last session that is over: no run of that session was later."""
+    """Return the last minute of the last session that has ended; no run of that session came later."""
     day = now.astimezone(NEW_YORK).date()
     while (hours := session(day)) is None or hours[1] > now:
         day -= timedelta(days=1)

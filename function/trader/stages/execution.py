@@ -1,4 +1,4 @@
-"""Execution: targets become orders, and the only room that places them."""
+"""Execution: targets become orders. Only this module places them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -20,17 +20,17 @@ PAUSE_S = 0.5
 
 
 def plan(targets: Sequence[Target], slot: datetime, settings: Settings) -> tuple[Order, ...]:
-    """The order for each target, with its deterministic client order id and, for a buy, its bracket. Pure."""
+    """Return the order for each target, with its deterministic client order id and, for a buy, its bracket. Pure."""
     return tuple(_order(target, slot, settings) for target in targets if target.change)
 
 
 def tick_usd(price_usd: float) -> Decimal:
-    """The tick of US stocks: a cent from one dollar on, a hundredth of a cent below (SEC Rule 612)."""
+    """Return the tick of US stocks: a cent at prices from one dollar, a hundredth of a cent below (SEC Rule 612)."""
     return Decimal("0.01") if price_usd >= 1 else Decimal("0.0001")
 
 
 def bracket_usd(price_usd: float, settings: Settings) -> tuple[float, float]:
-    """Stop loss and take profit around a price, rounded to the tick and at least one tick away from it."""
+    """Return stop loss and take profit around a price, rounded to the tick and at least one tick away from it."""
     tick = tick_usd(price_usd)
     price = Decimal(repr(price_usd)).quantize(tick, ROUND_HALF_UP)
     stop, take = (
@@ -63,13 +63,13 @@ def place(
     settle_time_s: float = SETTLE_TIME_S,
     may_go_on: Callable[[], None] = lambda: None,
 ) -> Iterator[Order | Denial]:
-    """Place each order once, in the order given, and yield what became of it.
+    """Place each order once, in the given sequence, and yield its result.
 
-    `may_go_on` is called right before a buy is sent and before a sale is begun; it ends the run by its own error.
-    The symbol's open orders and its position are read again right before each order, because the decision is minutes
-    old by then and somebody may have been faster: another run, a bracket's leg, the owner. A refusal is that order's
-    alone. An order whose fate nobody can tell is yielded as `unknown`, and then the error ends the run: with such a
-    broker no further order is safe.
+    `may_go_on` is called right before a buy is sent and before a sale is begun; it raises an error to end the run. The
+    symbol's open orders and its position are read again right before each order: the decision is minutes old by then,
+    and another run, a bracket's leg or the owner may have traded. A refusal concerns only its own order. An order whose
+    state cannot be determined is yielded as `unknown`, and the error then ends the run, because no further order is
+    safe with such a broker.
     """
     for order in orders:
         attempt = _Attempt(order, broker, deadline, settle_time_s, may_go_on)
@@ -86,12 +86,12 @@ def place(
                 yield attempt.denial(error, Code.ORDER_REJECTED)
             if attempt.sent is None or isinstance(error, BrokerError) or not isinstance(error, Exception):
                 raise
-            # Such as a halt between two attempts: a run that leaves an order open does not end as if all were well.
-            raise BrokerError(f"{attempt.sent.client_order_id} is of unknown fate; {error}") from error
+            # For example a halt between two attempts. A run that leaves an order in doubt must end with an error.
+            raise BrokerError(f"the state of {attempt.sent.client_order_id} is unknown; {error}") from error
 
 
 class _Attempt:
-    """One order on its way, and what has been done for it so far."""
+    """The attempt to place one order, and its progress so far."""
 
     def __init__(
         self,
@@ -106,45 +106,45 @@ class _Attempt:
         self._deadline = deadline
         self._settle_time_s = settle_time_s
         self._may_go_on = may_go_on
-        self.sent: Order | None = None  # while its fate is not known
+        self.sent: Order | None = None  # set while the state of the order is unknown
         self.has_lost_stop = False  # its bracket is cancelled, and nothing protects what is held
 
     def denial(self, error: BaseException, code: Code) -> Denial:
-        """Why the order was not placed, with what the owner has to know."""
+        """Return the denial that says why the order was not placed, and what the owner must know."""
         warning = "; ITS STOP LOSS IS CANCELLED and nothing protects what is held of it" if self.has_lost_stop else ""
         detail = f"{self._order.side} {self._order.quantity:g}: {error}{warning}"
         return Denial(symbol=self._order.symbol, code=code, detail=detail, is_unprotected=self.has_lost_stop)
 
     def buy(self) -> Order:
-        """Buy what is neither held nor on order by now."""
+        """Buy the symbol, unless it is held or on order by now."""
         self._require_time(ORDER_TIME_S)
         if self._open_orders():
-            raise OrderRejectedError("an order for it is open by now", Code.OPEN_ORDER_PENDING)
+            raise OrderRejectedError("another order for this symbol is open now", Code.OPEN_ORDER_PENDING)
         if self._read_held():
-            raise OrderRejectedError("it is held by now", Code.POSITION_CAP)
+            raise OrderRejectedError("the symbol is held now", Code.POSITION_CAP)
         return self._submit(self._order)
 
     def sell(self) -> Order:
-        """Free the shares from their bracket, and sell what is there then: once begun, it is not given up half-way."""
+        """Cancel the bracket that reserves the shares, then sell those still held; do not give up once begun."""
         self._may_go_on()
         self._require_time(ORDER_TIME_S + CANCEL_TIME_S + self._settle_time_s)
         open_orders = self._open_orders()
         legs = [each for each in open_orders if each.is_leg]
         if len(legs) < len(open_orders):
-            raise OrderRejectedError("an order for it is open by now", Code.OPEN_ORDER_PENDING)
+            raise OrderRejectedError("another order for this symbol is open now", Code.OPEN_ORDER_PENDING)
         if legs and self._order.quantity < self._read_held():
-            raise OrderRejectedError("its bracket protects more shares than are to be sold, and would be lost for all")
+            raise OrderRejectedError("a sale of only a part would cancel the bracket that protects all shares held")
         if legs:
             self._release(legs)
         held = self._read_held()
         if held <= 0:
             self.has_lost_stop = False
-            raise OrderRejectedError("nothing is held of it any more")
+            raise OrderRejectedError("no shares of it are held any more")
         sold = self._submit(replace(self._order, quantity=min(self._order.quantity, held)))
         return self._await_fill(sold) if legs else sold
 
     def _submit(self, order: Order) -> Order:
-        """Send it; after an unclear answer look it up, and send it again only if it is definitely not there."""
+        """Send the order; after an unclear answer look it up, and send it again only if it definitely is not there."""
         reason = ""
         for attempt in range(ATTEMPTS):
             if order.side is Side.BUY:
@@ -159,37 +159,37 @@ class _Attempt:
                 if not attempt:
                     self.sent = None
                     raise
-                # The attempt before may be there after all, and be what this one is refused for.
+                # The previous attempt may have been accepted after all, and be the reason for this refusal.
                 reason, is_final, is_refusal = f"{reason}; sent again: {error}", True, False
             if (found := self._look_up(order, reason)) is not None:
                 return self._confirm(found)
             if is_refusal:
                 self.sent = None
-                raise OrderRejectedError(f"{reason}; looked up it is not there")
+                raise OrderRejectedError(f"{reason}; a lookup did not find it")
             if is_final or not self._deadline.allows(ORDER_TIME_S):
                 break
-        # A request without an answer may still be on its way, so this is no refusal.
-        raise BrokerError(f"{order.client_order_id}: {reason}; looked up it is not there, and may still be taken")
+        # A request without an answer may still be on its way, so this is not a refusal.
+        raise BrokerError(f"{order.client_order_id}: {reason}; a lookup did not find it, but it may yet be accepted")
 
     def _look_up(self, order: Order, reason: str) -> Order | None:
-        """The order in the broker's books, looked for twice; None if it is definitely not there."""
+        """Look the order up at the broker twice; return None if it definitely does not exist."""
         try:
             for pause_s in (0.0, PAUSE_S):
                 sleep(pause_s)
                 if (found := self._broker.find(order)) is not None:
                     return found
         except BrokerError as error:
-            raise BrokerError(f"{order.client_order_id}: {reason}; looking it up: {error}") from error
+            raise BrokerError(f"{order.client_order_id}: {reason}; the lookup failed: {error}") from error
         return None
 
     def _confirm(self, order: Order) -> Order:
         self.sent = None
         if order.came_to_nothing:
-            raise OrderRejectedError(f"the broker has it as {order.status}")
+            raise OrderRejectedError(f"the broker reports it as {order.status}")
         return order
 
     def _release(self, legs: Sequence[OpenOrder]) -> None:
-        """Cancel the bracket legs that hold the shares, and wait until the broker says that they are gone."""
+        """Cancel the bracket legs that reserve the shares, and wait until the broker no longer lists them."""
         self.has_lost_stop = True
         for leg in legs:
             self._broker.cancel(leg)
@@ -198,11 +198,11 @@ class _Attempt:
             gone(self._open_orders)
         except RetryError as error:
             raise OrderRejectedError(
-                f"its bracket is being cancelled, but not gone in {CANCEL_TIME_S:.0f} s"
+                f"its bracket is still open {CANCEL_TIME_S:.0f} s after the request to cancel it"
             ) from error
 
     def _await_fill(self, order: Order) -> Order:
-        """The sale after its fill, or as it is after a while; an accepted order may still be rejected."""
+        """Wait for the sale to fill, up to the settle time, and return it; an accepted order may still be rejected."""
         over = Retrying(
             retry=retry_if_result(lambda found: not (found.status is OrderStatus.FILLED or found.status.is_dead)),
             stop=stop_after_delay(self._settle_time_s),
@@ -214,7 +214,7 @@ class _Attempt:
             try:
                 return self._broker.find(order) or order
             except BrokerError:
-                return order  # it is accepted, and that is what is known of it
+                return order  # all that is certain is that it was accepted
 
         settled: Order = over(now)
         return self._confirm(settled)
@@ -228,5 +228,5 @@ class _Attempt:
 
     def _require_time(self, needed_s: float) -> None:
         if (left_s := self._deadline.remaining_s()) < needed_s:
-            detail = f"not placed: {left_s:.0f} s left, and it may take {needed_s:.0f}"
+            detail = f"not placed: {left_s:.0f} s left, but it may take {needed_s:.0f} s"
             raise OrderRejectedError(detail, Code.OUT_OF_TIME)

@@ -1,4 +1,4 @@
-"""Portfolio construction: insights become targets, sized for the money there is. Pure."""
+"""Portfolio construction: insights become targets, sized for the available cash. Pure."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -8,7 +8,7 @@ from trader.model import Account, Direction, Insight, OpenOrder, Position, Side,
 from trader.settings import Settings
 
 PARTS_PER_SHARE = 10_000
-"""Where fractions may be bought, they are rounded down to this part of a share."""
+"""Fractional quantities are rounded down to this part of a share."""
 
 
 def targets(
@@ -20,10 +20,11 @@ def targets(
     *,
     shares_per_order: int | None = None,
 ) -> tuple[Target, ...]:
-    """Sales first, then buys, the widest gap first.
+    """Return a target for each sale, then for each buy; within each group the widest gap comes first.
 
-    DOWN sells what is held; UP buys what is not held at all, an equal share of the spendable cash each. Symbols in
-    `pending` have an open order: they get a target, so that risk can refuse it by name, but no share of the cash. With
+    DOWN sells a held symbol. UP buys a symbol that is not held, with an equal share of the spendable cash. Symbols in
+    `pending` have an open order: they get a target, so that the risk stage can refuse it by name, but no share of the
+    cash. With
     `shares_per_order` the rule trades that many shares at a time, whatever the cash.
     """
     held = {symbol: position.quantity for symbol, position in positions.items()}
@@ -39,9 +40,9 @@ def targets(
 
 
 def subtract_reserved(account: Account, open_orders: Sequence[OpenOrder], prices_usd: Mapping[str, float]) -> Account:
-    """The account without the cash that open buys will cost: a broker's figure may not have fallen by it yet.
+    """Return the account without the cash that open buys will cost; the broker's figure may still include it.
 
-    A buy of unknown price or quantity reserves everything.
+    A buy of unknown price or quantity reserves all cash.
     """
     reserved_usd = sum(
         (order.quantity or math.inf) * prices_usd.get(order.symbol, math.inf)
@@ -71,7 +72,7 @@ def _buy(insight: Insight, share_usd: float, account: Account, settings: Setting
     max_usd = min(share_usd, settings.max_position_fraction * account.equity_usd, settings.max_order_usd)
     if shares is not None:
         wanted = float(shares)
-    elif settings.stop_loss_fraction > 0:  # a bracket takes whole shares only
+    elif settings.stop_loss_fraction > 0:  # brackets allow whole shares only
         wanted = float(math.floor(max_usd / insight.price_usd))
     else:
         wanted = math.floor(max_usd / insight.price_usd * PARTS_PER_SHARE) / PARTS_PER_SHARE

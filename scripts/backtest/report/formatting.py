@@ -4,10 +4,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from scripts.backtest.trades import STILL_OPEN
-from scripts.report.formatting import MINUS, Json, new_york, percent, plain, usd
+from scripts.report.formatting import MINUS, NOTHING, Json, new_york, percent, plain, usd
 from trader.settings import SAMPLE_PRICES
 
-NOTHING = "–"  # noqa: RUF001 - where there is no number
 MIN_RETURN = 0.0005
 """A smaller return is shown as 0.0 %, and called none."""
 

@@ -11,7 +11,7 @@ from scripts.backtest.model import Result
 from scripts.backtest.report import formatting
 from scripts.backtest.report.charts import PriceCharts, charts
 from scripts.report import templating
-from scripts.report.formatting import CODE_STATUSES, EXPLANATIONS, Json, change, plain, usd
+from scripts.report.formatting import CODE_STATUSES, EXPLANATIONS, Json, change, plain, setting_words, timing_words, usd
 from trader.model import Code
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -91,9 +91,9 @@ def _contents(figures: Json, result: Result) -> dict[str, Any]:
         "statuses": [(status, count, _means(status)) for status, count in figures["statuses"].items()],
         "notes": figures["data"]["notes"][:MAX_LINES],
         "settings": [
-            (name, _words(value)) for part in ("options", "settings") for name, value in figures[part].items()
+            (name, setting_words(value)) for part in ("options", "settings") for name, value in figures[part].items()
         ],
-        "timings": " · ".join(f"{stage} {seconds:.2f} s" for stage, seconds in figures["timings_s"].items()),
+        "timings": timing_words(figures["timings_s"]),
     }
 
 
@@ -161,9 +161,3 @@ OUTCOMES: Mapping[str, str] = {
     "TRADED": "Orders were placed.",
     "NOTHING_TO_DO": "Nothing was to be bought or sold.",
 }
-
-
-def _words(value: object) -> str:
-    if isinstance(value, (list, tuple)):
-        return ", ".join(str(part) for part in value)
-    return formatting.NOTHING if value is None else str(value)

@@ -1,4 +1,4 @@
-"""A handler written the usual way, as the original function was: all it may need is imported at its top."""
+"""A handler written the usual way, as the original function was: it imports everything it may need at the top."""
 
 import alpaca_trade_api
 import boto3
@@ -10,5 +10,5 @@ PACKAGES = (alpaca_trade_api, boto3, pandas, prophet, yfinance)
 
 
 def handler(_event: object, _context: object) -> list[str]:
-    """The names of what was imported."""
+    """Return the names of the imported packages."""
     return [package.__name__ for package in PACKAGES]

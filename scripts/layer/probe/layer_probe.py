@@ -1,6 +1,6 @@
-"""A handler that looks round in the function's place: it is imported there, in the function's stead, with the function.
+"""A handler that runs in place of the function and reports on its environment; it imports the function itself.
 
-Uses the standard library and the function alone, for there is nothing else. `make verify-layer` calls it.
+It uses only the standard library and the function: nothing else is available. `make verify-layer` calls it.
 """
 
 import os
@@ -22,11 +22,11 @@ RUNTIME_CLIENT = (
     "simplejson",
     "snapshot_restore_py.py",
 )
-"""What the runtime brings along; requests uses its simplejson where there is one."""
+"""Modules that the runtime brings along; requests uses its simplejson if present."""
 
 
 def resident_mb() -> float:
-    """The memory that the process holds now, in MB (10^6 bytes)."""
+    """Return the memory that the process uses now, in MB (10^6 bytes)."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 1e6
 
@@ -35,7 +35,7 @@ AFTER_INIT_MB = resident_mb()
 
 
 def handler(event: dict[str, str], _context: object) -> dict[str, object]:
-    """What holds here. `event` has the folders of the layer, the tools and this file, by name."""
+    """Report on the environment. `event` names the folders of the layer, the tools and this file."""
     task = os.environ["LAMBDA_TASK_ROOT"]
     construct_adapters()
     own = [
@@ -66,7 +66,7 @@ def handler(event: dict[str, str], _context: object) -> dict[str, object]:
 
 
 def construct_adapters() -> None:
-    """Import and construct all that the defaults of the function do not need."""
+    """Import and construct what the function's defaults do not need."""
     from trader.broker.alpaca import AlpacaBroker
     from trader.prices.alpaca import AlpacaPrices
     from trader.prices.yahoo import YahooPrices
@@ -93,14 +93,14 @@ def construct_adapters() -> None:
 
 
 def botocore_certificates() -> str:
-    """The bundle by which botocore knows AWS."""
+    """Return the path of botocore's certificate bundle for AWS."""
     from botocore.httpsession import get_cert_path
 
     return str(get_cert_path(True))
 
 
 def is_writable(folder: str) -> bool:
-    """Whether a file can be made in a folder; tried, for root ignores modes."""
+    """Check whether a file can be created in a folder, by trying: root ignores modes."""
     file = Path(folder) / "write-test"
     try:
         file.touch()
@@ -111,6 +111,6 @@ def is_writable(folder: str) -> bool:
 
 
 def filesystem_bytes(folder: str) -> int:
-    """The size of the file system that a folder is on."""
+    """Return the size in bytes of the file system that contains a folder."""
     status = os.statvfs(folder)
     return status.f_frsize * status.f_blocks

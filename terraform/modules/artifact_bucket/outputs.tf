@@ -6,5 +6,5 @@ output "arn" {
 output "name" {
   description = "Name of the bucket, known to have its settings."
   value       = aws_s3_bucket.this.id
-  depends_on  = [aws_s3_bucket_versioning.this] # objects put before have no version
+  depends_on  = [module.private] # objects put before have no version
 }

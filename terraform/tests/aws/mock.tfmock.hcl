@@ -8,6 +8,10 @@ mock_data "aws_region" {
   defaults = { name = "eu-central-1" }
 }
 
+mock_data "aws_ssm_parameters_by_path" {
+  defaults = { values = [] }
+}
+
 mock_data "aws_partition" {
   defaults = { partition = "aws" }
 }

@@ -1,13 +1,13 @@
-"""Prophet's model of linear growth, and its most probable parameters for many series at once, without Stan.
+"""Prophet's linear growth model, and its most probable parameters for many series at once, without Stan.
 
 The model is that of Prophet 1 (Taylor and Letham 2018, "Forecasting at scale"; the package's prophet.stan): values
-scaled by their largest, time scaled to 0 to 1 over the history, a line whose rate changes at 25 places evenly over the
-first 80 % of the bars, Fourier terms added to it, and noise:
+divided by the largest, time scaled to 0 to 1 over the history, a line whose rate changes at 25 changepoints spread
+evenly over the first 80 % of the bars, Fourier terms added to it, and noise:
 
     y = k·t + m + Σ δⱼ·max(t - sⱼ, 0) + Σ βᵢ·xᵢ(t) + ε,   ε ~ N(0, sigma²)
     k, m ~ N(0, 5²)   δ ~ Laplace(0, 0.05)   β ~ N(0, 10²)   sigma ~ N⁺(0, 0.5²)
 
-All series of one calendar share their columns, and the mode of each is found by `mode_search`.
+All series of one calendar share their columns, and the mode of each is found by `posterior_mode`.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -20,31 +20,31 @@ from trader.forecasting.map import posterior_mode
 from trader.forecasting.map.posterior_mode import Floats, Integers, Path, Problems
 
 type Nanoseconds = np.ndarray[tuple[int], np.dtype[np.int64]]
-"""Times without a zone, strictly increasing, since 1970."""
+"""Times in nanoseconds since 1970, without a zone, strictly increasing."""
 
 CHANGEPOINTS = 25
 CHANGEPOINT_RANGE = 0.8
 LINE_SCALE = 5.0
 CHANGEPOINT_SCALE = 0.05
 SEASONALITY_SCALE = 10.0
-"""Prophet's defaults, all of them; the noise's scale of 0.5 is in posterior_mode."""
+"""Prophet's defaults; the scale 0.5 of the noise is in posterior_mode."""
 
 MIN_BARS = 3
-"""With two, the line goes through both, and there is no noise to speak of."""
+"""The minimum history: through two bars the line fits exactly, and no noise is left to estimate."""
 
 CONVERGED = 1e-6
-"""The largest residual of the optimality conditions that is called converged."""
+"""The largest residual of the optimality conditions that counts as converged."""
 
 DAY_NS = 86_400 * 10**9
 WEEK_NS = 7 * DAY_NS
 
 PERIODS = {"yearly": (365.25, 10), "weekly": (7.0, 3), "daily": (1.0, 4)}
-"""By name: period in days, and order of the Fourier series, in Prophet's order."""
+"""The period in days and the order of the Fourier series, by name, in Prophet's order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scales:
-    """The scales of the priors that Prophet lets its user choose."""
+    """The scales of the priors that a user of Prophet can choose."""
 
     changepoint: float = CHANGEPOINT_SCALE
     seasonality: float = SEASONALITY_SCALE
@@ -52,19 +52,19 @@ class Scales:
 
 @dataclass(frozen=True, kw_only=True)
 class Calendar:
-    """What the times of n bars decide for all series on them."""
+    """The times of n bars, and all that follows from them for every series on these bars."""
 
     times_ns: Nanoseconds
     seasonalities: tuple[str, ...]
 
     @classmethod
     def of(cls, times_ns: Nanoseconds, allowed: Collection[str]) -> "Calendar":
-        """With those of the allowed seasonalities that Prophet's "auto" would choose: there has to be history enough.
+        """Return a calendar with the allowed seasonalities for which the history suffices, as with Prophet's "auto".
 
-        Raises ValueError if the times are fewer than MIN_BARS or do not increase.
+        Raises ValueError if there are fewer than MIN_BARS times or they are not strictly increasing.
         """
         if len(times_ns) < MIN_BARS:
-            raise ValueError(f"{len(times_ns)} bars; a line with noise takes at least {MIN_BARS}")
+            raise ValueError(f"{len(times_ns)} bars; a line with noise needs at least {MIN_BARS}")
         steps_ns = np.diff(times_ns)
         if steps_ns.min() <= 0:
             raise ValueError("timestamps are not strictly increasing")
@@ -86,46 +86,46 @@ class Calendar:
 
     @cached_property
     def changes(self) -> Floats:
-        """Their scaled times."""
+        """The scaled times of the changepoints."""
         return self.scale_times(self.times_ns[self.changepoints])
 
     @property
     def line_size(self) -> int:
-        """How many parameters the line has: rate, offset and changes."""
+        """The number of the line's parameters: rate, offset and changes of the rate."""
         return 2 + len(self.changepoints)
 
     @property
     def shape(self) -> "Shape":
-        """What models of this calendar have in common with those of others."""
+        """The sizes of this calendar's models; models of calendars with the same shape can be fitted together."""
         return self.columns.shape[1], len(self.changepoints)
 
     @cached_property
     def corners(self) -> Integers:
-        """The bars where the line may have a corner, its ends included."""
+        """The bars where the line may have a corner, and its two ends."""
         return np.concatenate([[0], self.changepoints, [len(self.times_ns) - 1]])
 
     @cached_property
     def harmless(self) -> Floats:
-        """Values that a model can be fitted to, to fill a place."""
+        """Placeholder values that a model can be fitted to."""
         return np.asarray(np.arange(len(self.times_ns)) % 2 / 2 + 0.5)
 
     @cached_property
     def columns(self) -> Floats:
-        """Bars by parameters: rate, offset, changes of the rate, Fourier terms."""
+        """The features of the bars, (bars, parameters): rate, offset, changes of the rate, Fourier terms."""
         return self.features(self.times_ns)
 
     @cached_property
     def gram(self) -> Floats:
-        """The products of the columns."""
+        """The products of the columns, XᵀX."""
         product: Floats = self.columns.T @ self.columns
         return product
 
     def scale_times(self, times_ns: Nanoseconds) -> Floats:
-        """Times on the scale of the model: 0 at the first bar, 1 at the last."""
+        """Scale times as the model does: 0 at the first bar, 1 at the last."""
         return np.asarray((times_ns - self.times_ns[0]) / (self.times_ns[-1] - self.times_ns[0]))
 
     def features(self, times_ns: Nanoseconds) -> Floats:
-        """What the parameters are multiplied by at other times: as `columns`."""
+        """Return the factors of the parameters at any times, in the order of `columns`."""
         scaled, days = self.scale_times(times_ns), times_ns / DAY_NS
         waves = [
             wave(2 * np.pi * (order + 1) / period_days * days)
@@ -138,25 +138,25 @@ class Calendar:
 
     @property
     def has_free_level(self) -> bool:
-        """Whether there are terms that share the level with the line: weekly and daily ones, of trading hours only."""
+        """Whether terms share the level with the line: weekly and daily ones do, as bars cover only trading hours."""
         return not {"weekly", "daily"}.isdisjoint(self.seasonalities)
 
     def determines(self, time_ns: int) -> bool:
-        """Whether the history says what the terms with a free level are at a time.
+        """Check whether the history determines the terms with a free level at a time.
 
-        It does at the times of the week that it has; what they are on a Saturday, or an hour later by a change of the
-        clocks, is left to the prior.
+        It does at the times of the week that occur in it. On a Saturday, or an hour later after a clock change, the
+        prior alone determines them.
         """
         return not self.has_free_level or time_ns % WEEK_NS in self.times_ns % WEEK_NS
 
     def ridge(self, scales: Scales) -> Floats:
-        """1/scale² of the normal priors, by parameter."""
+        """Return 1/scale² of the normal priors, by parameter."""
         count = 2 * sum(PERIODS[name][1] for name in self.seasonalities)
         bends, waves = np.zeros(len(self.changepoints)), np.full(count, scales.seasonality**-2)
         return np.concatenate([np.full(2, LINE_SCALE**-2), bends, waves])
 
     def lasso(self, scales: Scales) -> Floats:
-        """1/scale of the Laplace priors, by parameter."""
+        """Return 1/scale of the Laplace priors, by parameter."""
         weights = np.zeros(self.columns.shape[1])
         weights[2 : self.line_size] = 1 / scales.changepoint
         return weights
@@ -164,14 +164,14 @@ class Calendar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """The model of one series. The parameters are of scaled values and times; `scale` is the largest value."""
+    """The model of one series. Its parameters refer to scaled values and times; `scale` is the largest value."""
 
     calendar: Calendar
     parameters: Floats  # (p,)
     sigma: float
     scale: float
     residual: float  # of the optimality conditions: see optimality
-    has_another: bool = False  # a second mode was found, and it is worse
+    has_another: bool = False  # a second, worse mode was found
 
     @property
     def changes(self) -> Floats:
@@ -179,26 +179,26 @@ class Fit:
         return self.parameters[2 : self.calendar.line_size]
 
     def trend(self, times_ns: Nanoseconds) -> Floats:
-        """The line at these times, in units of the series; Fourier terms are not part of it."""
+        """Return the line at these times in units of the series, without the Fourier terms."""
         return self._line(self.calendar.features(times_ns))
 
     @property
     def corners(self) -> Floats:
-        """The line at the first bar, where its rate may change, and at the last."""
+        """The line at the first bar, at the changepoints and at the last bar, in units of the series."""
         return self._line(self.calendar.columns[self.calendar.corners])
 
     @property
     def mean_season(self) -> float:
-        """What the Fourier terms add to the line on average over the bars, in units of the series.
+        """The mean of the Fourier terms over the bars, in units of the series.
 
-        Where the level is free only the sum of the line and this is determined.
+        With a free level, only the sum of this mean and the line is determined.
         """
         size = self.calendar.line_size
         waves = self.calendar.columns[:, size:].mean(axis=0)
         return float((waves * self.parameters[size:]).sum() * self.scale)
 
     def yhat(self, times_ns: Nanoseconds) -> Floats:
-        """The line and the Fourier terms."""
+        """Return the line plus the Fourier terms at these times, in units of the series."""
         return np.asarray((self.calendar.features(times_ns) * self.parameters).sum(axis=1) * self.scale)
 
     def _line(self, features: Floats) -> Floats:
@@ -215,12 +215,12 @@ class Batch:
 
 
 type Shape = tuple[int, int]
-"""Of a model: the number of its parameters, and of those that are changes of the rate."""
+"""The number of a model's parameters, and how many of them are changes of the rate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fits:
-    """The models in the order of the batches and their series, in words why there is none, and the searches' paths."""
+    """The models in the order of the batches and their series (or the reason for none), and the searches' paths."""
 
     fits: tuple[Fit | str, ...]
     paths: Mapping[Shape, Path]
@@ -231,7 +231,7 @@ def fit(
     scales: Scales = Scales(),
     paths: Mapping[Shape, Path] | None = None,
 ) -> Fits:
-    """The most probable models. `paths` are those of the same series a little earlier, and save time."""
+    """Return the most probable models. The `paths` of the same series a little earlier save time."""
     alike: dict[Shape, list[int]] = {}
     for place, batch in enumerate(batches):
         alike.setdefault(batch.calendar.shape, []).append(place)
@@ -244,7 +244,7 @@ def fit(
 
 
 def _fit_rows(batches: Sequence[Batch], scales: Scales, path: Path | None) -> tuple[list[list[Fit | str]], Path]:
-    """The models of batches of one shape. A series that cannot be fitted is searched as a harmless one in its place."""
+    """Fit batches of one shape. The values of a series that cannot be fitted are replaced by placeholder values."""
     ridge, lasso = batches[0].calendar.ridge(scales), batches[0].calendar.lasso(scales)
     with np.errstate(invalid="ignore"):
         scale = [np.abs(batch.values).max(axis=1) for batch in batches]
@@ -279,7 +279,7 @@ def _fit_rows(batches: Sequence[Batch], scales: Scales, path: Path | None) -> tu
             if not sound[place]:
                 models[-1].append(_still(batch.calendar, batch.values[place]))
             elif not modes.is_found[row]:
-                models[-1].append("its mode was not found: the search for it, or for a second one, was given up")
+                models[-1].append("its mode was not found: the search for it, or for a second mode, did not converge")
             elif not residual < CONVERGED:
                 models[-1].append(f"its mode was not found: the optimality conditions are missed by {residual:.2g}")
             else:
@@ -297,9 +297,9 @@ def _fit_rows(batches: Sequence[Batch], scales: Scales, path: Path | None) -> tu
 
 
 def _still(calendar: Calendar, values: Floats) -> Fit | str:
-    """Of a series that does not move: of such Prophet takes the value, and no noise."""
+    """Return the model of a constant series, without noise as in Prophet, or the reason if a value is not finite."""
     if not np.isfinite(values).all():
-        return "a value is not a number"
+        return "a value is not a finite number"
     scale = float(abs(values[0])) or 1.0
     parameters = np.zeros(calendar.shape[0])
     parameters[1] = values[0] / scale
@@ -309,15 +309,15 @@ def _still(calendar: Calendar, values: Floats) -> Fit | str:
 def optimality(
     columns: Floats, values: Floats, parameters: Floats, variance: Floats, ridge: Floats, lasso: Floats
 ) -> Floats:
-    """How far each series is from a stationary point of its -log posterior: 0 at one, NaN where there are no numbers.
+    """Return each series' distance from a stationary point of its -log posterior: 0 at one, NaN without numbers.
 
-    The largest component of the smallest subgradient, each in units of its prior's scale (sigma's: of its logarithm),
-    with the residuals computed from the bars and not from the sums that the search works on. `values` and `parameters`
-    have a row for each series.
+    The distance is the largest component of the smallest subgradient, each in units of its prior's scale (for sigma: of
+    its logarithm). Its residuals come from the bars, not from the sums that the search uses. `values` and `parameters`
+    have one row for each series.
     """
     with np.errstate(all="ignore"):
         rest = values - _by_row(parameters, columns.T)
-        pull = _by_row(rest, columns) / variance[:, None] - ridge * parameters  # of likelihood and normal priors
+        pull = _by_row(rest, columns) / variance[:, None] - ridge * parameters  # from likelihood and normal priors
         scale = np.where(lasso > 0, 1 / np.where(lasso > 0, lasso, 1), 1 / np.sqrt(np.where(ridge > 0, ridge, 1)))
         missed = np.abs(pull * scale - np.sign(parameters) * (lasso > 0))
         missed = np.where((lasso > 0) & (parameters == 0), np.maximum(missed - 1, 0), missed)
@@ -326,7 +326,7 @@ def optimality(
 
 
 def _by_row(rows: Floats, matrix: Floats) -> Floats:
-    """Each row times the matrix: in one product for all, the last bits of each would depend on how many there are."""
+    """Multiply each row by the matrix separately: in one product, the last bits would depend on the number of rows."""
     product: Floats = (rows[:, None, :] @ matrix)[:, 0]
     return product
 
@@ -336,7 +336,7 @@ def log_posterior(
     values: Floats,
     scales: Scales = Scales(),
 ) -> float:
-    """What Stan calls lp__: the log of the posterior but for its constants."""
+    """Return the log posterior without its constants, which Stan calls lp__."""
     rest = values / fitted.scale - fitted.calendar.columns @ fitted.parameters
     variance = fitted.sigma**2
     ridge, lasso = fitted.calendar.ridge(scales), fitted.calendar.lasso(scales)

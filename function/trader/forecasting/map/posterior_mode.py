@@ -1,17 +1,18 @@
-"""The search for the mode of many posteriors at once: a ridge and lasso regression each, its noise unknown.
+"""A search for the modes of many posteriors at once; each is a ridge and lasso regression with unknown noise.
 
-Of each problem, given the columns X and the values y of n bars, the parameters θ and the variance v of the noise are
-sought that minimise
+Given the columns X and the values y of n bars, the search finds for each problem the parameters θ and the variance v of
+the noise that minimise
 
     n/2 log v + |y - Xθ|²/(2v) + 2v + ½ Σ ridge·θ² + Σ lasso·|θ|
 
-(2v is the half-normal prior of scale ½ on the noise's standard deviation.) With v given, θ is the only solution of a
-lasso regression, found by exchanging blocks of its active set (Portugal, Júdice and Vicente 1994; for the lasso Kim and
-Park 2010). With θ given, the best v has a closed form, T(θ(v)). The residual sum of squares never falls as v rises, so
-v ↦ T is monotone: repeated from above every stationary point it leads to the largest of them, from below to the
-smallest. If the two are the same there is no other, and that is the mode; if not, the better of the two is taken.
+(2v is the half-normal prior of scale ½ on the noise's standard deviation.) For a given v, θ is the unique solution of a
+lasso regression, found by block exchanges of its active set (Portugal, Júdice and Vicente 1994; for the lasso Kim and
+Park 2010). For a given θ, the best v has a closed form, T(θ(v)). The residual sum of squares never falls as v rises, so
+v ↦ T is monotone. Its iteration from above all stationary points leads to the largest of them, from below to the
+smallest. If the two are equal, there is no other stationary point, and this one is the mode. Otherwise the search
+returns the better of the two.
 
-Each result depends on its own problem alone, to the bit: not on its neighbours, and not on where the search began.
+To the last bit, each result depends on its own problem alone, not on the other problems or on the start of the search.
 """
 
 import math
@@ -27,35 +28,36 @@ type Integers = np.ndarray[tuple[int, ...], np.dtype[np.intp]]
 type Signs = np.ndarray[tuple[int, ...], np.dtype[np.int8]]
 
 MAX_STEPS = 250
-"""Of the variance. The usual is 20; it takes many where a second mode is about to appear."""
+"""The maximum number of steps of the variance. 20 are usual; many are needed where a second mode is about to appear."""
 
 MAX_EXCHANGES = 600
-"""Of the active set at one variance. The usual is 2."""
+"""The maximum number of exchanges of the active set at one variance. 2 are usual."""
 
 FULL_EXCHANGES = 5
-"""So often all that is wrong is exchanged without getting fewer; then one at a time, which always ends (Murty 1974)."""
+"""All wrong signs are exchanged at once up to this many times without progress; then one at a time, which always ends
+(Murty 1974)."""
 
 CONVERGED = 1e-10
-"""Relative change of the variance."""
+"""The relative change of the variance below which a search has converged."""
 
 MIN_OUTSIDE = 1e-10
-"""A parameter enters if its gradient exceeds the lasso's weight by this fraction: rounding is less."""
+"""A parameter enters if its gradient exceeds the lasso's weight by this fraction, which is more than rounding."""
 
 APART = 1e-6
-"""Relative distance of two variances that are two modes."""
+"""The relative distance above which two variances belong to two modes."""
 
 MEETS = 1e-4
-"""Relative distance within which the end of a piece, foreseen, is the one that is known: ridges bend it by less."""
+"""The relative distance within which a predicted end of a piece is the known one; the ridge's effect is smaller."""
 
 SIZE_STEP = 8
-"""Systems are solved in sizes that are multiples of this, so that many can be solved in one call."""
+"""Systems are padded to multiples of this size, so that many can be solved in one call."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problems:
-    """B problems with p parameters each: of each its sums over the bars.
+    """B problems with p parameters each, given by their sums over the bars.
 
-    All columns may be shared: `gram` holds XᵀX of G calendars, and `calendar` says which is whose.
+    Problems may share columns: `gram` holds XᵀX of G calendars, and `calendar` the index of each problem's calendar.
     """
 
     gram: Floats  # (G, p, p)
@@ -68,42 +70,43 @@ class Problems:
 
     @cached_property
     def padded(self) -> Floats:
-        """`gram` with a row and a column more for what is not free, all in one row."""
+        """`gram`, flattened, with one more row and column for the parameters that are not free."""
         return np.pad(self.gram, ((0, 0), (0, 1), (0, 1))).reshape(-1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Path:
-    """The signs of the parameters along a search: those of a like problem save most of the work of the next."""
+    """The signs of the parameters along a search; they save most of the work of the next search on similar problems."""
 
     down: tuple[Signs, ...] = ()  # each (B, p)
     up: tuple[Signs, ...] = ()
 
     @property
     def count(self) -> int:
-        """Of how many problems it is."""
+        """The number of problems."""
         return len(self.down[0]) if self.down else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Modes:
-    """What was found, by problem. Where `is_found` is false the search gave up, and the rest means nothing."""
+    """The mode of each problem. Where `is_found` is false the search gave up, and the other values are meaningless."""
 
     parameters: Floats  # (B, p)
     variance: Floats  # (B,)
     is_found: Flags  # (B,)
-    has_another: Flags  # (B,): a second mode was found, and it is worse
+    has_another: Flags  # (B,): a second, worse mode was found
     path: Path = field(repr=False)
 
 
 MIN_NOISE = 1e-3
-"""Standard deviation of values about 1. With less, rounding may decide whether a search ends: so may where it began."""
+"""The minimum standard deviation, for values of about 1. Below it, rounding and the start of a search may decide
+whether it ends."""
 
 
 def search(problems: Problems, path: Path | None = None) -> Modes:
-    """The mode of each problem. `path` is that of as many like problems, such as the same series a bar earlier.
+    """Return the mode of each problem. `path` comes from similar problems in the same order, such as one bar earlier.
 
-    What is found from there with hardly any noise, or not found, is searched again without it.
+    Problems that this path leaves without a mode, or with noise below MIN_NOISE, are searched again without it.
     """
     found = _search(problems, path or Path())
     (again,) = np.nonzero(~(found.is_found & (found.variance >= MIN_NOISE**2)))
@@ -123,8 +126,8 @@ def search(problems: Problems, path: Path | None = None) -> Modes:
 
 
 def _search(problems: Problems, path: Path) -> Modes:
-    """The mode of each problem, begun with a path."""
-    with np.errstate(all="ignore"):  # what comes of a series without noise is looked at by the caller
+    """Return the mode of each problem; the search follows a path at first."""
+    with np.errstate(all="ignore"):  # the caller checks the results of series without noise
         start = best_variance(problems.squares, problems.bars)
         nothing = np.zeros(problems.projections.shape, np.int8)
         upper = _follow(problems, start, nothing, path.down)
@@ -141,13 +144,13 @@ def _search(problems: Problems, path: Path) -> Modes:
 
 
 def best_variance(squares: Floats, bars: Floats) -> Floats:
-    """The variance that minimises n/2 log v + squares/(2v) + 2v."""
+    """Return the variance that minimises n/2 log v + squares/(2v) + 2v."""
     return np.asarray(2 * squares / (bars + np.sqrt(bars * bars + 16 * squares)))
 
 
 @dataclass(slots=True, kw_only=True)
 class _Search:
-    """One of the two searches, while it is under way and when it is done."""
+    """The state of one of the two searches, and at the end its result."""
 
     parameters: Floats
     variance: Floats
@@ -158,11 +161,11 @@ class _Search:
 def _follow(
     problems: Problems, start: Floats, signs: Signs, trail: Sequence[Signs], upper: _Search | None = None
 ) -> _Search:
-    """Repeat v ↦ T from `start` until it stands still: from above, or from below towards `upper`, where that ended.
+    """Iterate v ↦ T from `start` until it converges: from above, or from below towards `upper`, the end of the former.
 
-    On a piece of the way where the signs stay, the residuals are linear in v, and where it ends has a closed form: that
-    is tried, and taken if the signs are the same there, for then they are so in between. On the piece that `upper` is
-    on, it need not be tried.
+    On a piece of the path with constant signs the residuals are linear in v, so the limit of the iteration has a closed
+    form. The search jumps there, and accepts the jump if the signs are the same, because they are then the same in
+    between. On the piece where `upper` ended, it takes that result without a jump.
     """
     count, size = problems.projections.shape
     found = _Search(parameters=np.zeros((count, size)), variance=start.copy(), is_found=np.ones(count, bool))
@@ -178,7 +181,7 @@ def _follow(
         trails.append(signs.copy())
         found.is_found[todo] &= is_solved
         is_same = (signs_here == piece[todo]).all(axis=1)
-        is_on = is_same | ~is_jump[todo]  # else the jump has left its piece: back, and one plain step instead
+        is_on = is_same | ~is_jump[todo]  # otherwise the jump has left its piece: go back and take a plain step
         squares = _squares(problems, todo, values)
         bars = problems.bars[todo]
         next_plain = best_variance(squares, bars)
@@ -208,14 +211,17 @@ def _follow(
 
 
 def _end_of_piece(squares: Floats, bend: Floats, variance: Floats, bars: Floats) -> Floats:
-    """Where T(v) = v, if the sum of squares goes on as squares + bend·(v² - variance²); NaN if nowhere."""
+    """Return the v with T(v) = v if the sum of squares is squares + bend·(v² - variance²); NaN if there is none."""
     at_zero, bend = squares - bend * variance**2, 4 - bend
     root = bars**2 + 4 * bend * at_zero
     return np.asarray(np.where(root >= 0, 2 * at_zero / (bars + np.sqrt(np.abs(root))), math.nan))
 
 
 def _regress(problems: Problems, rows: Integers, variance: Floats, signs: Signs) -> tuple[Floats, Floats, Signs, Flags]:
-    """The lasso regression at a variance, begun with these signs: parameters, -dθ/dv, signs, and whether it ended."""
+    """Solve the lasso regression at a variance, from these signs.
+
+    Return the parameters, -dθ/dv, the signs, and whether it is solved.
+    """
     count, size = len(rows), problems.lasso.size
     values, slopes = np.zeros((count, size)), np.zeros((count, size))
     signs, is_solved = signs.copy(), np.ones(count, bool)
@@ -247,13 +253,13 @@ def _regress(problems: Problems, rows: Integers, variance: Floats, signs: Signs)
 
 
 def _solve(problems: Problems, rows: Integers, variance: Floats, signs: Signs) -> tuple[Floats, Floats]:
-    """Parameters and -dθ/dv if the signs are right: those with a sign, and those without a lasso, are free."""
+    """Return the parameters and -dθ/dv for these signs; parameters with a sign or without a lasso weight are free."""
     size = problems.lasso.size
     is_free = (signs != 0) | (problems.lasso == 0)
-    order = np.argsort(~is_free, axis=1, kind="stable")  # the free ones first
+    order = np.argsort(~is_free, axis=1, kind="stable")  # free parameters first
     counts = is_free.sum(axis=1)
     sizes = np.minimum(-(-counts // SIZE_STEP) * SIZE_STEP, size)
-    order[np.arange(size) >= counts[:, None]] = size  # the others stand for an equation of their own: 1·θ = 0
+    order[np.arange(size) >= counts[:, None]] = size  # each of the others gets the equation 1·θ = 0
     known, penalty = np.zeros((2, len(rows), size + 1))
     penalty[:, :size] = problems.lasso * signs
     known[:, :size] = problems.projections[rows]
@@ -273,7 +279,7 @@ def _solve(problems: Problems, rows: Integers, variance: Floats, signs: Signs) -
 
 
 def _solutions(systems: Floats, sides: Floats) -> Floats:
-    """Of each system; NaN for one that is singular, as that of a series without noise may become."""
+    """Return the solution of each system; NaN for a singular one, which a series without noise may produce."""
     try:
         return np.linalg.solve(systems, sides)
     except np.linalg.LinAlgError:
@@ -283,7 +289,7 @@ def _solutions(systems: Floats, sides: Floats) -> Floats:
 
 
 def _lowest(problems: Problems, variance: Floats) -> Floats:
-    """A variance below all stationary points: that of least squares, with hardly a prior."""
+    """Return a variance below all stationary points: that of least squares with a very weak prior."""
     system = problems.gram[problems.calendar]
     size = problems.lasso.size
     prior = np.where(problems.ridge > 0, problems.ridge, 1e-6)
@@ -294,19 +300,19 @@ def _lowest(problems: Problems, variance: Floats) -> Floats:
 
 
 def _apply_gram(problems: Problems, rows: Integers, values: Floats) -> Floats:
-    """XᵀXθ of these problems."""
+    """Return XᵀXθ of these problems."""
     product: Floats = (problems.gram[problems.calendar[rows]] @ values[:, :, None])[..., 0]
     return product
 
 
 def _squares(problems: Problems, rows: Integers, values: Floats) -> Floats:
-    """The residual sums of squares of these problems."""
+    """Return the residual sum of squares of each of these problems."""
     explained = (values * (2 * problems.projections[rows] - _apply_gram(problems, rows, values))).sum(axis=1)
     return np.asarray(problems.squares[rows] - explained)
 
 
 def _loss(problems: Problems, found: _Search) -> Floats:
-    """What is minimised."""
+    """Return the objective that the search minimises."""
     values, variance = found.parameters, found.variance
     squares = _squares(problems, np.arange(len(values)), values)
     prior = (problems.ridge * values**2 / 2 + problems.lasso * np.abs(values)).sum(axis=1)

@@ -152,7 +152,7 @@ def test_an_order_that_finds_no_bar_is_cancelled_and_told() -> None:
         table=lines(bars, A=[ON] * 4) | lines(bars.until(bars.close.index[-4]), B=[BELOW]) | lines(bars, B=[ON, ON]),
     )
     assert (result.fills, result.bars[-1].cash_usd) == ((), 100_000.0)
-    assert [(each.symbol, "no bar to be filled at" in each.reason) for each in result.refusals] == [("B", True)]
+    assert [(each.symbol, "no bar could fill it" in each.reason) for each in result.refusals] == [("B", True)]
 
 
 def test_an_order_for_a_symbol_that_ends_keeps_no_money_from_the_others() -> None:
@@ -244,5 +244,5 @@ def test_intraday_the_last_bar_of_a_session_does_not_know_the_next_ones_price() 
 def test_what_a_run_raises_ends_the_backtest() -> None:
     bars = prices(A=[100, 100])
     other = lines(prices(A=[77, 77]), A=[BELOW, BELOW])
-    with pytest.raises(AssertionError, match="of other prices"):
+    with pytest.raises(AssertionError, match="made from other prices"):
         backtest(bars, options(bars, 2), table=other)

@@ -211,7 +211,7 @@ def test_an_unlikely_symbol_that_is_held_is_computed_when_it_is_asked_for() -> N
 def test_a_forecast_of_other_prices_is_never_decided_on() -> None:
     other = table(panel(A=walk(3), B=walk(4)), options(), 1)
     known = forecasts.TableForecaster(TWO, options(), times(TWO, 1), table=other)
-    with pytest.raises(AssertionError, match="of other prices"):
+    with pytest.raises(AssertionError, match="made from other prices"):
         ask(known, TWO, times(TWO, 1)[0])
 
 

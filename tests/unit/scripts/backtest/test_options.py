@@ -58,7 +58,7 @@ def test_a_day_that_is_none_is_told_with_an_example() -> None:
 
 
 def test_another_broker_makes_no_sense() -> None:
-    assert "BROKER=alpaca: a backtest has its own broker and runs at every bar; leave BROKER out" in problems(
+    assert "BROKER=alpaca: a backtest has its own broker and runs at every bar; leave BROKER unset" in problems(
         BROKER="alpaca"
     )
 

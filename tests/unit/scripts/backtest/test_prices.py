@@ -131,7 +131,7 @@ def test_a_listed_symbol_that_the_file_lacks_is_a_note(file: Path) -> None:
 
 
 def test_a_file_without_any_symbol_of_the_universe_is_an_error(file: Path) -> None:
-    with pytest.raises(BacktestError, match=r"no prices of UNIVERSE=NVDA, but of AAPL, KO; set UNIVERSE"):
+    with pytest.raises(BacktestError, match=r"no prices of UNIVERSE=NVDA, only of AAPL, KO; set UNIVERSE"):
         load(file, wide({"AAPL": [5] * 100, "KO": [5] * 100}), "NVDA")
 
 
@@ -143,7 +143,7 @@ def test_a_column_without_prices_up_to_the_end_is_a_note(file: Path) -> None:
 
 
 def test_no_price_at_all_is_an_error(file: Path) -> None:
-    with pytest.raises(BacktestError, match="no price of AAPL; choose another UNIVERSE"):
+    with pytest.raises(BacktestError, match="no prices of AAPL; choose another UNIVERSE"):
         load(file, wide({"AAPL": [None] * 100, "KO": [5] * 100}), "AAPL")
 
 
@@ -156,13 +156,13 @@ def test_days_before_the_first_price_and_after_the_last_are_no_bars(file: Path) 
 def test_other_sources_are_refused_with_what_is_allowed(source: str) -> None:
     keys: dict[str, Any] = {"ALPACAUSER": "a", "ALPACAPW": "b"}
     with pytest.raises(
-        BacktestError, match=r"from one place; set PRICE_SOURCES=file and PRICE_FILE, or PRICE_SOURCES="
+        BacktestError, match=r"from one source; set PRICE_SOURCES=file and PRICE_FILE, or PRICE_SOURCES="
     ):
         prices.load(options(PRICE_SOURCES=source, **keys))
 
 
 def test_faults_of_a_file_of_closes_are_those_of_a_run(file: Path) -> None:
-    assert "line 3: AAPL has 'x' for a price" in fault(file, "timestamp,AAPL\n2022-12-27,5\n2022-12-28,x\n")
+    assert "line 3: the price of AAPL is 'x'" in fault(file, "timestamp,AAPL\n2022-12-27,5\n2022-12-28,x\n")
 
 
 def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
@@ -224,15 +224,15 @@ def test_the_file_of_one_symbol_needs_no_column_of_symbols(file: Path) -> None:
     panel = load(file, tidy(rows, "Date,Open,High,Low,Close,Adj Close,Volume"), "KO")
     assert panel.close["KO"].tolist() == [101] * 100
     assert list_notes(panel) == [
-        ("", "the column of adjusted closes is not read: the prices are taken as they stand in the other four")
+        ("", "the column of adjusted closes is ignored: the prices come from the other four columns, unadjusted")
     ]
 
 
 @pytest.mark.parametrize(("universe", "what"), [("AAPL,KO", "2 symbols"), ("sp500", "sp500")])
 def test_the_file_of_one_symbol_needs_its_name(file: Path, universe: str, what: str) -> None:
     assert fault(file, "Date,Open,High,Low,Close,Adj Close,Volume\n2022-12-28,1,1,1,1,1,9\n", universe).endswith(
-        f"line 1: the header has no column symbol, and UNIVERSE is {what}; "
-        "add a column symbol, or name the one that the file is of, such as UNIVERSE=AAPL"
+        f"line 1: the header has no column symbol, but UNIVERSE is {what}; "
+        "add a column symbol, or name the file's one symbol, such as UNIVERSE=AAPL"
     )
 
 
@@ -268,16 +268,16 @@ def test_shares_that_are_called_like_prices_are_shares(file: Path, symbols: str)
     [
         ("2022-12-29,AAPL,100,102,99,n/a", "AAPL has 'n/a' for close; write a number, or leave all four empty"),
         ("2022-12-29,AAPL,100,102,,101", "AAPL has no low; complete the row, or leave all four empty"),
-        ("29.12.2022,AAPL,100,102,99,101", "timestamp '29.12.2022' is not ISO 8601; write it like"),
-        ("2022-12-29,,100,102,99,101", "no symbol; write it, or remove the row"),
+        ("29.12.2022,AAPL,100,102,99,101", "timestamp '29.12.2022' is not ISO 8601; write it as"),
+        ("2022-12-29,,100,102,99,101", "the symbol is missing; add it, or remove the row"),
         ("2022-12-28T16:00,AAPL,100,102,99,101", "AAPL has a second row for this time; keep one row"),
         ("2022-12-29,AAPL,100,98,99,98.5", "AAPL has a high of 98 below its low of 99; correct the row"),
-        ("2022-12-29,AAPL,100,102,99,102.1", "AAPL has close 102.1 outside of low to high, 99 to 102; correct"),
-        ("2022-12-29,AAPL,98.9,102,99,101", "AAPL has open 98.9 outside of low to high, 99 to 102; correct"),
-        ("2022-12-29,AAPL,100,102,0,101", "AAPL has 0 for low, and a share costs 0.01 to 10,000,000 USD; correct"),
-        ("2022-12-29,AAPL,100,102,-3,101", "AAPL has -3 for low, and a share costs"),
-        ("2022-12-29,AAPL,100,inf,99,101", "AAPL has inf for high, and a share costs"),
-        ("2022-12-29,AAPL,100,102,99", "5 fields where the header has 6; complete the row"),
+        ("2022-12-29,AAPL,100,102,99,102.1", "AAPL has close 102.1 outside low to high, 99 to 102; correct"),
+        ("2022-12-29,AAPL,98.9,102,99,101", "AAPL has open 98.9 outside low to high, 99 to 102; correct"),
+        ("2022-12-29,AAPL,100,102,0,101", "AAPL has 0 for low, but a share costs 0.01 to 10,000,000 USD; correct"),
+        ("2022-12-29,AAPL,100,102,-3,101", "AAPL has -3 for low, but a share costs"),
+        ("2022-12-29,AAPL,100,inf,99,101", "AAPL has inf for high, but a share costs"),
+        ("2022-12-29,AAPL,100,102,99", "5 fields, but the header has 6; complete the row"),
     ],
 )
 def test_a_wrong_row_is_named_with_its_value_and_remedy(file: Path, row: str, expected: str) -> None:
@@ -306,7 +306,7 @@ def test_a_late_listing_is_told_with_when_it_joins_and_when_its_history_is_whole
             "KO",
             (
                 f"its prices begin on {SESSIONS[50]}; it joins on {SESSIONS[80]}, with 31 bars; "
-                f"its trend line rests on fewer than HISTORY_BARS=40 until {SESSIONS[89]}"
+                f"its trend line uses fewer than HISTORY_BARS=40 until {SESSIONS[89]}"
             ),
         )
     ]
@@ -314,7 +314,7 @@ def test_a_late_listing_is_told_with_when_it_joins_and_when_its_history_is_whole
 
 def test_a_listing_too_late_for_anything_is_told() -> None:
     assert judge({"AAPL": [5.0] * 100, "KO": [None] * 80 + [5.0] * 20}) == [
-        ("KO", f"its prices begin on {SESSIONS[80]}; it never has the 30 that it takes to be chosen")
+        ("KO", f"its prices begin on {SESSIONS[80]}; it never has the 30 needed to be chosen")
     ]
 
 
@@ -325,7 +325,7 @@ def test_a_symbol_with_a_short_history_when_trading_begins_is_told() -> None:
             "KO",
             (
                 "has 36 bars up to the first traded one; "
-                f"its trend line rests on fewer than HISTORY_BARS=41 until {SESSIONS[45]}"
+                f"its trend line uses fewer than HISTORY_BARS=41 until {SESSIONS[45]}"
             ),
         )
     ]
@@ -345,8 +345,8 @@ def test_prices_that_end_early_are_told() -> None:
         (
             "KO",
             (
-                f"its prices end on {SESSIONS[69]} (delisted, or cut off); the last bar of all is of 2022-12-28, "
-                "and a position that is still held stays valued at its last price"
+                f"its prices end on {SESSIONS[69]} (delisted, or cut off), but the last bar is of 2022-12-28; "
+                "an open position keeps the value at its last price"
             ),
         )
     ]
@@ -374,7 +374,7 @@ def test_missing_bars_are_counted_with_the_first_and_the_last() -> None:
 def test_a_bar_that_all_symbols_lack_is_told_once() -> None:
     hole = [5.0] * 60 + [None] + [5.0] * 39
     assert judge({"AAPL": hole, "KO": hole}) == [
-        ("", f"no bar of any symbol on {SESSIONS[60]}, when the exchange was open")
+        ("", f"no symbol has a bar on {SESSIONS[60]}, when the exchange was open")
     ]
 
 
@@ -400,7 +400,7 @@ def test_a_jump_like_a_split_is_told_as_one(before: float, after: float, split: 
             "AAPL",
             (
                 f"its close changes as in a split: {split.format(day=SESSIONS[60])}; if it was one, its prices are not "
-                "adjusted, and what they make of it is no profit or loss"
+                "adjusted, and the change is not a real profit or loss"
             ),
         )
     ]
@@ -437,7 +437,7 @@ def test_an_impossible_price_is_told_and_is_no_jump(price: float) -> None:
             "AAPL",
             (
                 f"impossible price {price:g} at the bar of {SESSIONS[60]}, and at 2 more; "
-                "the bot denies it (NO_PRICE_DATA) while such a bar is among those it asks for"
+                "the bot denies it (NO_PRICE_DATA) while it requests such a bar"
             ),
         )
     ]
@@ -446,8 +446,8 @@ def test_an_impossible_price_is_told_and_is_no_jump(price: float) -> None:
 def test_sessions_without_bars_and_bars_without_sessions_are_told(file: Path) -> None:
     days = [day for day in pd.bdate_range(end=LAST_DAY, periods=40).date if day not in {SESSIONS[-8], SESSIONS[-6]}]
     assert [note.what for note in load(file, wide({"AAPL": [5] * 38}, days), "AAPL").notes] == [
-        "2 bars outside of the exchange's sessions are left out: 2022-11-24 to 2022-12-26",
-        f"no bar of any symbol on 2 days, {SESSIONS[-8]} to {SESSIONS[-6]}, when the exchange was open",
+        "2 bars outside the exchange's sessions are left out: 2022-11-24 to 2022-12-26",
+        f"no symbol has a bar on 2 days, {SESSIONS[-8]} to {SESSIONS[-6]}, when the exchange was open",
     ]
 
 
@@ -552,20 +552,20 @@ def test_an_end_before_all_prices_is_refused() -> None:
 
 def test_a_start_after_all_prices_is_refused() -> None:
     assert refusal(HUNDRED, options(date(2023, 2, 1))) == (
-        "no bar from START=2023-02-01: the last one before is of 2022-12-28; choose an earlier START"
+        "no bar from START=2023-02-01: the last bar before is of 2022-12-28; choose an earlier START"
     )
 
 
 def test_a_span_without_bars_is_refused() -> None:
     assert refusal(HUNDRED, options(date(2022, 12, 24), date(2022, 12, 26))) == (
-        "no bar from START=2022-12-24 to END=2022-12-26: the last one before is of 2022-12-23; "
+        "no bar from START=2022-12-24 to END=2022-12-26: the last bar before is of 2022-12-23; "
         "choose an earlier START or a later END"
     )
 
 
 def test_a_start_without_enough_bars_before_is_told_the_first_that_works() -> None:
     assert refusal(HUNDRED, options(SESSIONS[20])) == (
-        f"START={SESSIONS[20]} is too early: 21 bars to {SESSIONS[20]}, and HISTORY_BARS=30 needs 30; "
+        f"START={SESSIONS[20]} is too early: 21 bars to {SESSIONS[20]}, but HISTORY_BARS=30 needs 30; "
         f"the first START that works is {SESSIONS[29]}"
     )
     assert span(HUNDRED, options(SESSIONS[29]))[0] == SESSIONS[29]
@@ -589,7 +589,7 @@ def test_within_the_day_the_first_start_that_works_begins_with_enough_bars() -> 
     panel = Panel(open=close, high=close, low=close, close=close, has_ohlc=False, source="a test")
     message = refusal(panel, options(days[4], BAR_INTERVAL="1h"))
     assert (
-        f"25 bars to {days[4]} 10:30, and HISTORY_BARS=30 needs 30; the first START that works is {days[5]}" in message
+        f"25 bars to {days[4]} 10:30, but HISTORY_BARS=30 needs 30; the first START that works is {days[5]}" in message
     )
     assert span(panel, options(days[5], BAR_INTERVAL="1h"))[0] == days[5]
     assert len(prices.span(panel, options(BAR_INTERVAL="1h"))) == 19
@@ -597,6 +597,6 @@ def test_within_the_day_the_first_start_that_works_begins_with_enough_bars() -> 
 
 def test_a_file_with_too_few_bars_in_all_is_refused(file: Path) -> None:
     with pytest.raises(
-        BacktestError, match=r"too few bars: 20 of the symbol .* HISTORY_BARS=30 needs 30; lower it, or"
+        BacktestError, match=r"too few bars: the symbol with the most has 20, .* HISTORY_BARS=30 needs 30; lower it, or"
     ):
         load(file, wide({"AAPL": [5] * 20}, SESSIONS[-20:]), "AAPL")

@@ -106,7 +106,7 @@ def problems(cloud: Cloud, wanted: Mapping[str, Any], folder: Path = Path("terra
         preflight.check(cloud, wanted, folder)
     except CommandError as error:
         first, *lines = str(error).split("\n  - ")
-        assert first == "nothing is changed, for this stands in the way:"
+        assert first == "nothing was changed; fix these problems first:"
         return lines
     return []
 
@@ -148,7 +148,7 @@ def test_a_sound_plan_has_nothing_in_its_way_and_needs_no_word(cloud: Cloud) -> 
         ({"SIGNAL": "trand"}, "trend: SIGNAL='trand': must be one of trend, interval, horizon"),
         ({"MAX_ORDER_USD": "-5"}, "trend: MAX_ORDER_USD='-5': must be a number above 0 to 1e+09"),
         ({"MAX_ORDER_US": "5"}, "trend: MAX_ORDER_US is not a setting; did you mean MAX_ORDER_USD?"),
-        ({"COLOUR": "red"}, "trend: COLOUR is not a setting; docs/settings.md has them all"),
+        ({"COLOUR": "red"}, "trend: COLOUR is not a setting; docs/settings.md lists all settings"),
         (
             {"STOP_LOSS_FRACTION": "0"},
             "trend: STOP_LOSS_FRACTION and TAKE_PROFIT_FRACTION must both be above 0, or both be 0 for no bracket",
@@ -191,7 +191,7 @@ def test_what_may_not_be_read_is_not_judged_and_that_is_told(cloud: Cloud, may_o
     put("/shared/stop", kind="String", value="0")
     wanted = plan(strategies={"trend": strategy(STOP_LOSS_FRACTION="ssm:/shared/stop", TAKE_PROFIT_FRACTION="0")})
     ann = may_only("ssm:DescribeParameters")
-    assert notes(ann, wanted) == ["trend: not checked, as these credentials may not read them: /shared/stop"]
+    assert notes(ann, wanted) == ["trend: not checked, because these credentials may not read them: /shared/stop"]
 
 
 # --- parameters ---
@@ -200,14 +200,14 @@ def test_what_may_not_be_read_is_not_judged_and_that_is_told(cloud: Cloud, may_o
 def test_keys_that_are_not_there_are_told_with_the_command_that_puts_them_there(cloud: Cloud) -> None:
     both = {"trend": strategy(), "fast": strategy("fast")}
     names = "/prophet-trader/fast/alpacapw, /prophet-trader/fast/alpacauser"
-    assert problems(cloud, plan(strategies=both)) == [f"fast: {names}: not in SSM yet: make secrets STRATEGY=fast"]
+    assert problems(cloud, plan(strategies=both)) == [f"fast: {names}: not in SSM yet; run make secrets STRATEGY=fast"]
 
 
 def test_a_key_that_is_no_secret_in_ssm_stops_the_deployment(cloud: Cloud) -> None:
     boto3.client("ssm").delete_parameter(Name="/prophet-trader/trend/alpacapw")
     put("/prophet-trader/trend/alpacapw", kind="String")
     (problem,) = problems(cloud, plan())
-    assert problem.startswith("trend: /prophet-trader/trend/alpacapw is a String, which is no place for a secret")
+    assert problem.startswith("trend: /prophet-trader/trend/alpacapw is a String, which is not secret")
 
 
 @pytest.mark.parametrize(("variable", "kind"), [("MAX_ORDER_USD", "String"), ("ALPACAPW", "SecureString")])
@@ -216,7 +216,7 @@ def test_a_parameter_of_ones_own_that_is_not_there_is_told_with_how_to_make_it(
 ) -> None:
     wanted = plan(strategies={"trend": strategy(**{variable: "ssm:/mine/x"})})
     (problem,) = problems(cloud, wanted)
-    assert problem.startswith("trend: /mine/x: there is no such SSM parameter")
+    assert problem.startswith("trend: /mine/x: no such SSM parameter")
     assert problem.endswith(f": aws ssm put-parameter --name /mine/x --type {kind} --value ...")
 
 
@@ -230,9 +230,7 @@ def test_many_parameters_are_all_looked_for(cloud: Cloud) -> None:
 
 def test_where_one_may_not_look_that_is_a_note(cloud: Cloud, may_only: MayOnly) -> None:
     ann = may_only("s3:ListBucket")
-    assert notes(ann, plan()) == [
-        "these credentials may not see whether the SSM parameters exist; make secrets shows it"
-    ]
+    assert notes(ann, plan()) == ["these credentials may not check that the SSM parameters exist; make secrets does"]
 
 
 # --- the bucket ---
@@ -243,7 +241,7 @@ BUCKET = "prophet-trader-123456789012-us-east-1"
 def test_a_bucket_that_is_there_and_unknown_to_the_state_was_made_elsewhere(cloud: Cloud) -> None:
     boto3.client("s3").create_bucket(Bucket=BUCKET)
     (problem,) = problems(cloud, plan(resource("aws_s3_bucket", ["create"], after={"bucket": BUCKET})))
-    assert problem.startswith(f"the bucket {BUCKET} is there already, and Terraform's state here does not know it")
+    assert problem.startswith(f"the bucket {BUCKET} already exists, but it is not in Terraform's state here")
     assert "make bootstrap" in problem
 
 
@@ -283,14 +281,14 @@ def test_a_file_that_is_as_planned_can_be_uploaded(upload: dict[str, Any], tmp_p
 def test_a_file_that_has_changed_since_is_not_uploaded(upload: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "function.zip").write_bytes(b"other code")
     assert preflight.other_files(plan(upload), tmp_path / "terraform").problems == [
-        f"{tmp_path}/function.zip is not the file any more that the plan was made with; make a new plan"
+        f"{tmp_path}/function.zip has changed since the plan was made; make a new plan"
     ]
 
 
 def test_a_file_that_is_gone_is_told_once(upload: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "function.zip").unlink()
     (problem,) = preflight.other_files(plan(upload, copy.deepcopy(upload)), tmp_path / "terraform").problems
-    assert "is not there" in problem
+    assert "is missing" in problem
 
 
 def test_a_file_that_is_not_uploaded_may_be_anything(upload: dict[str, Any], tmp_path: Path) -> None:
@@ -348,4 +346,4 @@ def test_an_alias_that_stays_where_it_is_undoes_nothing() -> None:
 
 def test_a_strategy_that_goes_leaves_its_positions() -> None:
     (note,) = preflight.check_removed_strategies(plan(before={"trend": strategy(), "fast": strategy("fast")})).notes
-    assert note == "fast is taken down; its positions and open orders at Alpaca stay, and nobody looks after them"
+    assert note == "fast will be removed; its positions and open orders at Alpaca stay, and nothing will manage them"

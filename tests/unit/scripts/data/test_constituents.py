@@ -119,7 +119,7 @@ def test_a_list_without_changes_leaves_the_file_untouched(
     before = file.stat()
     assert refresh(site, file) == 0
     assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)  # it may well be read
-    assert "is as it was" in capsys.readouterr().out
+    assert "is unchanged" in capsys.readouterr().out
 
 
 def test_a_check_writes_nothing(site: Site, file: Path) -> None:
@@ -147,10 +147,10 @@ def test_five_per_cent_may_be_lost(site: Site, file: Path) -> None:
     [
         pytest.param(symbols(474), "26 of 500 members are gone, more than 5%", id="more than five per cent lost"),
         pytest.param(symbols(600, first=26), "26 of 500 members are gone", id="lost, though the list grew"),
-        pytest.param([*symbols(499), "brk-b"], "not symbols: ['brk-b']", id="not a symbol"),
-        pytest.param([*symbols(499), ""], "not symbols: ['']", id="no symbol"),
-        pytest.param([*symbols(500), "AB"], "AB stands there more than once", id="twice"),
-        pytest.param(symbols(399), "399 members, which is fewer than 400", id="too few"),
+        pytest.param([*symbols(499), "brk-b"], "invalid symbols: ['brk-b']", id="not a symbol"),
+        pytest.param([*symbols(499), ""], "invalid symbols: ['']", id="no symbol"),
+        pytest.param([*symbols(500), "AB"], "AB appears more than once", id="twice"),
+        pytest.param(symbols(399), "only 399 members, fewer than the 400 required", id="too few"),
     ],
 )
 def test_a_list_that_cannot_be_right_is_refused(

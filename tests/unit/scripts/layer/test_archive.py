@@ -188,7 +188,7 @@ def test_what_is_packed_is_what_is_unpacked(tmp_path: Path) -> None:
 def test_a_zip_that_breaks_off_is_named(part: float, tmp_path: Path) -> None:
     whole = zip_of(tree_of(tmp_path / "tree"), tmp_path / "whole.zip").read_bytes()
     (tmp_path / "a.zip").write_bytes(whole[: int(len(whole) * part)])
-    with pytest.raises(BrokenLayerError, match=r"a\.zip is no whole zip: .*build it again"):
+    with pytest.raises(BrokenLayerError, match=r"a\.zip is not a complete zip: .*build it again"):
         unpack(tmp_path / "a.zip", tmp_path / "out")
 
 
@@ -197,7 +197,7 @@ def test_a_zip_whose_content_is_not_what_it_says_is_named(tmp_path: Path) -> Non
         archive.writestr("pkg.py", "an answer = 42")
     damaged = (tmp_path / "a.zip").read_bytes().replace(b"an answer = 42", b"an answer = 43")
     (tmp_path / "a.zip").write_bytes(damaged)
-    with pytest.raises(BrokenLayerError, match=r"a\.zip is no whole zip: "):
+    with pytest.raises(BrokenLayerError, match=r"a\.zip is not a complete zip: "):
         unpack(tmp_path / "a.zip", tmp_path / "out")
 
 
@@ -207,7 +207,7 @@ def test_a_zip_that_was_damaged_on_the_way_is_named(tmp_path: Path) -> None:
     with zipped.open("r+b") as file:
         file.seek(begin)
         file.write(b"\xff" * 8)
-    with pytest.raises(BrokenLayerError, match=r"a\.zip is no whole zip: "):
+    with pytest.raises(BrokenLayerError, match=r"a\.zip is not a complete zip: "):
         unpack(zipped, tmp_path / "out")
 
 
@@ -283,7 +283,7 @@ def test_a_fault_of_another_kind_stays_what_it_is(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_put_there_is_named_with_the_folder_to_look_at(tmp_path: Path) -> None:
     (tmp_path / "dist" / "a.zip").mkdir(parents=True)
     with (
-        pytest.raises(LayerError, match=r"a\.zip cannot be written: Is a directory; see who may write to dist/"),
+        pytest.raises(LayerError, match=r"a\.zip cannot be written: Is a directory; check the permissions of dist/"),
         replace_file(tmp_path / "dist" / "a.zip") as part,
     ):
         part.write_text("newer")
@@ -300,7 +300,7 @@ def write_to_a_full_disk(path: Path, tree: Path) -> None:
 
 @full_disk
 def test_a_full_disk_is_called_that_with_what_is_free_and_what_it_takes(tmp_path: Path) -> None:
-    words = r"a\.zip cannot be written: No space left on device; [\d,]+ MB are free, and a build needs some 800 MB"
+    words = r"a\.zip cannot be written: No space left on device; [\d,]+ MB are free, but a build needs about 800 MB"
     with pytest.raises(LayerError, match=words):
         write_to_a_full_disk(tmp_path / "a.zip", tree_of(tmp_path / "tree"))
 
@@ -393,7 +393,7 @@ def large(function: Path) -> Path:
 
 
 def test_a_function_that_is_too_large_names_its_biggest_file(large: Path, tmp_path: Path) -> None:
-    words = r"function\.zip would have 2,1\d\d,\d\d\d bytes, and 2,000,000 are allowed; .* is trader/prices\.csv\.gz"
+    words = r"function\.zip would be 2,1\d\d,\d\d\d bytes, but 2,000,000 are allowed; .* is trader/prices\.csv\.gz"
     with pytest.raises(LayerError, match=words):
         package(large, tmp_path / "function.zip")
 

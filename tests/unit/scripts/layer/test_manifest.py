@@ -94,12 +94,12 @@ def test_a_layer_that_could_not_be_run_says_so(dist: Path) -> None:
 
 
 def test_without_a_zip_it_has_to_be_built(dist: Path) -> None:
-    assert manifest.reason_to_build(TARGET) == f"there is no {TARGET.name}.zip"
+    assert manifest.reason_to_build(TARGET) == f"{TARGET.name}.zip does not exist"
 
 
 def test_a_manifest_alone_is_no_layer(dist: Path) -> None:
     finish().unlink()
-    assert manifest.reason_to_build(TARGET) == f"there is no {TARGET.name}.zip"
+    assert manifest.reason_to_build(TARGET) == f"{TARGET.name}.zip does not exist"
 
 
 def test_a_zip_without_its_manifest_does_not_count(dist: Path) -> None:
@@ -125,12 +125,12 @@ def test_a_layer_made_before_a_change_does_not_count(name: str, dist: Path, sour
     finish()
     with (sources / name).open("a") as file:
         file.write("\n# changed\n")
-    assert manifest.reason_to_build(TARGET) == f"{TARGET.name}.zip was built before a change of {name}"
+    assert manifest.reason_to_build(TARGET) == f"{TARGET.name}.zip was built before these files changed: {name}"
 
 
 def test_each_runtime_has_a_manifest_of_its_own(dist: Path) -> None:
     finish()
-    assert manifest.reason_to_build(Target("3.14", "x86_64")) == "there is no prophet-layer-python3.14-x86_64.zip"
+    assert manifest.reason_to_build(Target("3.14", "x86_64")) == "prophet-layer-python3.14-x86_64.zip does not exist"
 
 
 @pytest.mark.parametrize(("runs_here", "counts"), [(True, False), (False, True)])
@@ -200,7 +200,7 @@ def test_what_changes_while_a_layer_is_built_is_a_reason_to_build_again(
 
     monkeypatch.setattr(verify, "verify", verify_slowly)
     build.main()
-    assert "before a change of layer/requirements.txt" in manifest.reason_to_build(TARGET)
+    assert "before these files changed: layer/requirements.txt" in manifest.reason_to_build(TARGET)
 
 
 def test_a_zip_whose_manifest_could_not_be_written_does_not_count(

@@ -80,7 +80,8 @@ def test_the_rules_are_read_in_the_files_order(tmp_path: Path) -> None:
 def test_a_file_of_rules_that_is_not_understood_is_named_with_what_it_needs(text: str, tmp_path: Path) -> None:
     file = tmp_path / "rules.toml"
     file.write_text(text)
-    with pytest.raises(LayerError, match=r"rules\.toml: a \[\[rule\]\] has what, why, remove and perhaps keep: ."):
+    words = r"rules\.toml: a \[\[rule\]\] needs what, why and remove; keep is optional: ."
+    with pytest.raises(LayerError, match=words):
         read_rules(file)
 
 
@@ -141,7 +142,7 @@ def test_a_file_that_two_rules_name_goes_once(tmp_path: Path) -> None:
 
 def test_a_pattern_that_matches_nothing_is_named_with_its_rule(tmp_path: Path) -> None:
     tree = tree_of(tmp_path, "pkg/code.py")
-    with pytest.raises(LayerError, match=rf"{RULES.name}: nothing matches pkg/docs \(the manual\); mend or delete"):
+    with pytest.raises(LayerError, match=rf"{RULES.name}: nothing matches pkg/docs \(the manual\); fix or delete"):
         prune(tree, [rule("pkg/docs", what="the manual")])
 
 

@@ -11,7 +11,7 @@ from tests.run_record import denial, order, record, record_of_a_lost_stop_loss, 
 from trader.model import Code
 
 WIDTHS = [80, 99, 100, 104, 128, 140]
-UNPRICED = [denial(f"ZZ{number}", "NO_PRICE_DATA", "file: gave no prices of it") for number in range(9)]
+UNPRICED = [denial(f"ZZ{number}", "NO_PRICE_DATA", "file: returned no prices") for number in range(9)]
 
 
 def show_text(record: dict[str, Any], width: int = 100, terminal: bool = False) -> str:
@@ -147,7 +147,7 @@ def test_a_record_from_before_protection_was_looked_at_says_nothing_of_it() -> N
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_refused_sale_that_cost_the_stop_loss_is_told_to_its_end(width: int) -> None:
     below_heading = show_text(record_of_a_lost_stop_loss(), width).split("CCC *")[1]
-    assert "ITS STOP LOSS IS CANCELLED and nothing protects what is held of it" in " ".join(below_heading.split())
+    assert "ITS STOP LOSS IS CANCELLED and the shares held are not protected" in " ".join(below_heading.split())
 
 
 @pytest.mark.parametrize("width", [80, 140])
@@ -247,7 +247,7 @@ def test_a_run_that_recovered_others_names_them() -> None:
 
 
 def test_a_held_symbol_without_prices_keeps_its_row_among_many() -> None:
-    text = show_text(record(orders=[], denials=[*UNPRICED, denial("CCC", "NO_PRICE_DATA", "no price")]), 140)
+    text = show_text(record(orders=[], denials=[*UNPRICED, denial("CCC", "NO_PRICE_DATA", "no price up to now")]), 140)
     assert "NO_PRICE_DATA" in line_of("CCC *", text)
 
 

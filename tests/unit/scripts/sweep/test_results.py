@@ -9,8 +9,7 @@ from datetime import date
 from pathlib import Path
 
 from scripts.backtest.model import Options
-from scripts.backtest.report.formatting import NOTHING
-from scripts.report.formatting import MINUS
+from scripts.report.formatting import MINUS, NOTHING
 from scripts.sweep import console, heatmap, html
 from scripts.sweep.executors import Failure
 from scripts.sweep.grid import combinations, read

@@ -189,7 +189,7 @@ def test_time_does_not_run_backwards(file: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"cash_usd": 1', '{"cash_usd": "x"}'])
 def test_a_file_that_is_no_account_is_named(file: Path, text: str) -> None:
     file.write_text(text)
-    with pytest.raises(BrokerError, match="is no account of the embedded broker"):
+    with pytest.raises(BrokerError, match="is not an embedded broker's account"):
         broker(file).account()
 
 

@@ -152,13 +152,13 @@ def test_an_empty_file_is_said_to_be_empty(file: Path, text: str) -> None:
 
 
 def test_a_header_alone_is_not_enough(file: Path) -> None:
-    assert "has a header row only; add a row for each bar" in fault(write(file, "timestamp,AAPL\n"))
+    assert "has only a header row; add a row for each bar" in fault(write(file, "timestamp,AAPL\n"))
 
 
 def test_a_torn_archive_is_recognised(tmp_path: Path) -> None:
     path = tmp_path / "prices.csv.gz"
     path.write_bytes(SAMPLE.read_bytes()[:50_000])
-    assert "is torn or not gzip" in fault(FilePrices(path))
+    assert "is damaged or not gzip" in fault(FilePrices(path))
 
 
 def test_an_archive_with_wrong_bytes_in_the_middle_is_recognised(tmp_path: Path) -> None:
@@ -166,11 +166,11 @@ def test_an_archive_with_wrong_bytes_in_the_middle_is_recognised(tmp_path: Path)
     data = bytearray(gzip.compress(TWO_BY_TWO.encode() * 100))
     data[20:30] = bytes(10)
     path.write_bytes(data)
-    assert "is torn or not gzip" in fault(FilePrices(path))
+    assert "is damaged or not gzip" in fault(FilePrices(path))
 
 
 def test_plain_text_called_gz_is_recognised(tmp_path: Path) -> None:
-    assert "is torn or not gzip" in fault(write(tmp_path / "prices.csv.gz", TWO_BY_TWO))
+    assert "is damaged or not gzip" in fault(write(tmp_path / "prices.csv.gz", TWO_BY_TWO))
 
 
 def test_bytes_that_are_no_text_are_recognised(file: Path) -> None:
@@ -183,12 +183,12 @@ def test_bytes_that_are_no_text_are_recognised(file: Path) -> None:
     [
         pytest.param(
             "timestamp,AAPL,KO\n2022-12-27,1,2\n2022-12-28,n/a,2\n",
-            "line 3: AAPL has 'n/a' for a price; write a number, or nothing if there is none",
+            "line 3: the price of AAPL is 'n/a'; write a number, or leave the field empty",
             id="text for a price",
         ),
-        pytest.param("timestamp,KO,AAPL,KO\n2022-12-28,1,2,3\n", "line 1: column KO stands there 2 times", id="twice"),
+        pytest.param("timestamp,KO,AAPL,KO\n2022-12-28,1,2,3\n", "line 1: column KO occurs 2 times", id="twice"),
         pytest.param("timestamp,,AAPL\n2022-12-28,1,2\n", "line 1: column 2 has no symbol", id="nameless column"),
-        pytest.param("timestamp;AAPL\n2022-12-28;1\n", "line 1: no symbols", id="semicolons"),
+        pytest.param("timestamp;AAPL\n2022-12-28;1\n", "line 1: the header has no symbols", id="semicolons"),
         pytest.param("timestamp,AAPL\n28/12/2022,1\n", "line 2: timestamp '28/12/2022' is not ISO 8601", id="date"),
         pytest.param(
             "timestamp,AAPL\n2022-12-27,1\n2022-12-28,1\n2022-12-28,1\n2022-12-28,1\n",
@@ -201,9 +201,9 @@ def test_bytes_that_are_no_text_are_recognised(file: Path) -> None:
             id="unsorted",
         ),
         pytest.param(
-            "timestamp,AAPL,KO\n2022-12-27,1,2\n2022-12-28,1\n", "line 3: 2 fields where the header has 3", id="cut off"
+            "timestamp,AAPL,KO\n2022-12-27,1,2\n2022-12-28,1\n", "line 3: 2 fields, but the header has 3", id="cut off"
         ),
-        pytest.param("timestamp,AAPL\n2022-12-28,1,2\n", "line 2: 3 fields where the header has 2", id="too wide"),
+        pytest.param("timestamp,AAPL\n2022-12-28,1,2\n", "line 2: 3 fields, but the header has 2", id="too wide"),
         pytest.param('timestamp,AAPL\n2022-12-28,"1\n', "line 2: not CSV", id="open quote"),
     ],
 )

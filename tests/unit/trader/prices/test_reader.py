@@ -76,13 +76,13 @@ def test_the_next_source_is_asked_for_what_the_first_gave_unusably() -> None:
 def test_a_denial_gives_the_reason_of_every_source() -> None:
     (denial,) = prices(Source("file", {}), Source("yahoo", {"KO": days(0)})).bars(["KO"]).denials
     assert (denial.symbol, denial.code) == ("KO", Code.NO_PRICE_DATA)
-    assert denial.detail.startswith("file: gave no prices of it; yahoo: impossible price 0")
+    assert denial.detail.startswith("file: returned no prices; yahoo: impossible price 0")
 
 
 def test_a_source_out_of_reach_leaves_the_others_to_answer() -> None:
     bars = prices(Source("yahoo", None), Source("file", {"KO": days(60)})).bars(["KO", "PG"])
     assert set(bars.closes) == {"KO"}
-    assert [denial.detail for denial in bars.denials] == ["yahoo: no connection; file: gave no prices of it"]
+    assert [denial.detail for denial in bars.denials] == ["yahoo: no connection; file: returned no prices"]
 
 
 def test_one_unusable_symbol_does_not_spoil_the_others() -> None:
@@ -158,8 +158,8 @@ def test_a_missing_last_bar_makes_the_one_before_count_for_the_age() -> None:
 def test_a_price_older_than_allowed_is_stale_and_says_how_old() -> None:
     error = refusal(days(1, last=NOW - timedelta(days=5)))
     assert error.code is Code.STALE_PRICE
-    assert (
-        str(error) == "last price is of 2022-12-23 15:00 New York, 5.0 days old; MAX_PRICE_AGE_S allows 4.0 (345,600 s)"
+    assert str(error) == (
+        "last price is from 2022-12-23 15:00 New York time, 5.0 days old; MAX_PRICE_AGE_S allows 4.0 (345,600 s)"
     )
 
 
@@ -173,7 +173,7 @@ def test_one_impossible_price_spoils_the_symbol(price: float) -> None:
 @pytest.mark.parametrize("closes", [days(), days(nan, nan), days(1, 2, last=NOW + timedelta(days=9))])
 def test_no_price_up_to_now_is_no_price(closes: Closes) -> None:
     error = refusal(closes)
-    assert (error.code, str(error)) == (Code.NO_PRICE_DATA, "no price")
+    assert (error.code, str(error)) == (Code.NO_PRICE_DATA, "no price up to now")
 
 
 @pytest.mark.parametrize("ages_d", [(1, 1, 0), (0, 1)])

@@ -164,7 +164,7 @@ def test_what_is_definitely_not_there_is_sent_again_under_the_same_id() -> None:
 def test_an_order_without_an_answer_to_any_attempt_is_of_unknown_fate() -> None:
     books = Books(script=["never"] * 9)
     seen: list[Order | Denial] = []
-    with pytest.raises(BrokerError, match="looked up it is not there, and may still be taken"):
+    with pytest.raises(BrokerError, match="a lookup did not find it, but it may yet be accepted"):
         seen.extend(place([buy("A"), buy("B")], books, Deadline.never()))
     assert (codes(seen), len(books.sent)) == (["unknown"], 3)
 
@@ -173,7 +173,7 @@ def test_an_order_that_there_is_no_time_to_send_again_is_of_unknown_fate() -> No
     books = Books(script=["never"] * 9)
     left_s = iter([200.0, 50.0])
     seen: list[Order | Denial] = []
-    with pytest.raises(BrokerError, match="may still be taken"):
+    with pytest.raises(BrokerError, match="may yet be accepted"):
         seen.extend(place([buy("A")], books, Deadline(lambda: next(left_s))))
     assert (codes(seen), len(books.sent)) == (["unknown"], 1)
 
@@ -185,7 +185,7 @@ def test_a_halt_between_two_attempts_leaves_the_order_on_record() -> None:
 
     books = Books(script=["never"] * 9)
     seen: list[Order | Denial] = []
-    with pytest.raises(BrokerError, match="is of unknown fate; halted"):
+    with pytest.raises(BrokerError, match="is unknown; halted"):
         seen.extend(place([buy("A")], books, Deadline.never(), may_go_on=halt_after_the_first))
     assert (codes(seen), len(books.sent)) == (["unknown"], 1)
 
@@ -208,7 +208,7 @@ def test_a_refusal_that_could_mean_a_taken_id_is_one_if_the_order_is_not_there()
 def test_a_refusal_that_could_mean_a_taken_id_is_none_after_an_attempt_without_an_answer() -> None:
     books = Books(script=["never", "no, perhaps taken"])
     seen: list[Order | Denial] = []
-    with pytest.raises(BrokerError, match="may still be taken"):
+    with pytest.raises(BrokerError, match="may yet be accepted"):
         seen.extend(place([buy("A")], books, Deadline.never()))
     assert codes(seen) == ["unknown"]
 
@@ -245,7 +245,7 @@ def test_an_order_of_unknown_fate_is_told_and_ends_the_run() -> None:
 def test_an_order_whose_id_is_taken_and_that_is_not_found_is_of_unknown_fate() -> None:
     books = Books(script=["lost"], is_forgetful=True)
     seen: list[Order | Denial] = []
-    with pytest.raises(BrokerError, match=r"must be unique: .*; looked up it is not there"):
+    with pytest.raises(BrokerError, match=r"must be unique: .*; a lookup did not find it"):
         seen.extend(place([buy("A")], books, Deadline.never()))
     assert codes(seen) == ["unknown"]
 
@@ -253,9 +253,7 @@ def test_an_order_whose_id_is_taken_and_that_is_not_found_is_of_unknown_fate() -
 def test_an_order_that_is_refused_after_an_attempt_of_unknown_fate_is_of_unknown_fate_itself() -> None:
     books = Books(script=["never", "refused"])
     seen: list[Order | Denial] = []
-    with pytest.raises(
-        BrokerError, match=r"no usable answer.*; sent again: .*order refused; looked up it is not there"
-    ):
+    with pytest.raises(BrokerError, match=r"no usable answer.*; sent again: .*order refused; a lookup did not find it"):
         seen.extend(place([buy("A")], books, Deadline.never()))
     assert codes(seen) == ["unknown"]
 
@@ -328,7 +326,7 @@ def test_a_leg_that_fills_while_it_is_cancelled_is_no_lost_protection() -> None:
     books.alpaca.positions.clear()
     (denial,) = placed(books, sell("A"))
     assert isinstance(denial, Denial)
-    assert denial.detail == "sell 10: nothing is held of it any more"
+    assert denial.detail == "sell 10: no shares of it are held any more"
 
 
 def test_an_order_that_the_broker_certainly_did_not_take_is_not_called_unknown() -> None:
@@ -363,7 +361,7 @@ def test_a_sale_that_is_rejected_after_it_was_accepted_says_so_too() -> None:
     books.alpaca.rejected_later.add("A")
     (denial,) = placed(books, sell("A"))
     assert isinstance(denial, Denial)
-    assert "the broker has it as rejected; ITS STOP LOSS IS CANCELLED" in denial.detail
+    assert "the broker reports it as rejected; ITS STOP LOSS IS CANCELLED" in denial.detail
 
 
 def test_a_broker_that_fails_after_the_legs_are_gone_leaves_a_word_about_them() -> None:

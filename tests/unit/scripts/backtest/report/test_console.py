@@ -15,7 +15,7 @@ from scripts.backtest.model import Note, Result
 from scripts.backtest.report import Paths, formatting
 from scripts.backtest.statistics import figures
 from scripts.console import UnwritableError
-from scripts.report.formatting import MINUS
+from scripts.report.formatting import MINUS, NOTHING
 from tests.backtest_results import fill, panel, result, score, year_of_trading
 from tests.builders import settings
 
@@ -113,9 +113,7 @@ def test_the_key_figures_stand_beside_those_of_holding_and_of_cash(width: int) -
 
 
 def test_what_cannot_be_measured_is_a_dash() -> None:
-    assert re.search(
-        rf"{formatting.NOTHING} +{formatting.NOTHING} +{formatting.NOTHING}$", line_of("Sharpe", show_text(hold(10)))
-    )
+    assert re.search(rf"{NOTHING} +{NOTHING} +{NOTHING}$", line_of("Sharpe", show_text(hold(10))))
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -266,7 +266,7 @@ def test_a_series_has_the_mode_or_words_why_it_has_none(data: st.DataObject) -> 
     values = data.draw(series(60))
     (only,) = outcomes([values], on)
     if isinstance(only, str):
-        assert only.startswith(("a value is not a number", "its mode was not found"))
+        assert only.startswith(("a value is not a finite number", "its mode was not found"))
     else:
         assert np.isfinite(only.trend(on.times_ns)).all()
         assert only.residual < model.CONVERGED
@@ -314,7 +314,7 @@ def test_what_does_not_move_is_its_own_line(price: float) -> None:
 def test_what_is_no_number_has_no_model(value: float) -> None:
     values = walk(1)
     values[7] = value
-    assert outcomes([values], calendar(120)) == ("a value is not a number",)
+    assert outcomes([values], calendar(120)) == ("a value is not a finite number",)
 
 
 def test_a_split_in_the_middle_has_its_mode() -> None:
@@ -328,7 +328,7 @@ def test_a_split_in_the_middle_has_its_mode() -> None:
 @pytest.mark.parametrize("bars", [0, 1, 2])
 def test_fewer_than_three_bars_have_no_calendar(bars: int) -> None:
     times_ns = calendar(30).times_ns
-    with pytest.raises(ValueError, match=f"{bars} bars; a line with noise takes at least 3"):
+    with pytest.raises(ValueError, match=f"{bars} bars; a line with noise needs at least 3"):
         Calendar.of(times_ns[:bars], TREND)
 
 

@@ -1,0 +1,113 @@
+"""`make terraform-files`: write what Terraform repeats of the code, and the tables of the modules' READMEs.
+
+terraform/settings.json has every setting with what it may be, so that a plan refuses a wrong one; each README.md below
+terraform/ lists what its folder makes, takes and gives, between two marks. With --check nothing is written, and the
+exit code is 1 if a file is not what it must be.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+
+from scripts import ROOT, console
+from trader.alpha import loader
+from trader.settings import Integer, MemberOf, MembersOf, Number, OneOf, Settings
+
+TERRAFORM = ROOT / "terraform"
+BEGIN, END = "<!-- made by make terraform-files: begin -->", "<!-- end -->"
+BLOCK = re.compile(
+    r'^(variable|output|resource|module) "([\w-]+)"(?: "([\w-]+)")? \{\n(.*?)^\}', re.MULTILINE | re.DOTALL
+)
+ATTRIBUTE = r"^  {name} *= (.*?)(?=^  \w|^  #|^$|\Z)"
+
+
+def main() -> None:
+    """Write the files, or check them."""
+    parser = console.parser("make terraform-files", __doc__)
+    parser.add_argument("--check", action="store_true", help="say which files are not up to date, and write none")
+    arguments = parser.parse_args()
+    stale = [path for path, text in files().items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+    for path in stale:
+        if not arguments.check:
+            path.write_text(files()[path], encoding="utf-8")
+        sys.stdout.write(f"{path.relative_to(ROOT)} {'is not up to date' if arguments.check else 'written'}\n")
+    sys.exit(console.FAILED if stale and arguments.check else console.USABLE)
+
+
+def files() -> Mapping[Path, str]:
+    """Return the text that each file must have."""
+    readmes = {path: fill(path) for path in sorted(TERRAFORM.rglob("README.md")) if ".terraform" not in path.parts}
+    return {TERRAFORM / "settings.json": json.dumps(allowed(), indent=2) + "\n", **readmes}
+
+
+def allowed() -> dict[str, dict[str, object]]:
+    """Return by setting its words, or its bounds as far as a plan looks at them; nothing for a free text."""
+    return {item.name.upper(): describe(item.name, item.metadata["parse"]) for item in fields(Settings)}
+
+
+def describe(name: str, parse: object) -> dict[str, object]:
+    """Return what a setting may be."""
+    if name == "signal":
+        return {"words": list(loader.names())}
+    if isinstance(parse, OneOf):
+        return {"words": list(parse.words)}
+    if isinstance(parse, MemberOf | MembersOf):
+        return {"words": [member.value for member in parse.kind]}
+    if isinstance(parse, Number | Integer):
+        return {"min": parse.low, "max": parse.high}
+    return {}
+
+
+def fill(path: Path) -> str:
+    """Return a README with its tables made anew."""
+    text = path.read_text(encoding="utf-8")
+    if BEGIN not in text:
+        return text
+    head, _, rest = text.partition(BEGIN)
+    return f"{head}{BEGIN}\n\n" + "\n".join(tables(path.parent)) + f"\n{END}{rest.partition(END)[2]}"
+
+
+def tables(folder: Path) -> Iterator[str]:
+    """Yield the lines about what a folder of Terraform makes, takes and gives."""
+    text = "\n".join(file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.tf")))
+    blocks = BLOCK.findall(text)
+    made = [f"`{name}`" for kind, name, *_ in blocks if kind == "module"]
+    made = [
+        *sorted({f"`{name}`" for kind, name, *_ in blocks if kind == "resource"}),
+        *(f"module {each}" for each in made),
+    ]
+    yield f"**Makes** {', '.join(made)}.\n"
+    inputs = [(name, body) for kind, name, _, body in blocks if kind == "variable"]
+    if inputs:
+        yield from ("| Input | Type | Default | Meaning |", "|---|---|---|---|")
+        yield from (
+            f"| `{name}` | {cell(body, 'type')} | {cell(body, 'default') or 'required'} | {meaning(body)} |"
+            for name, body in inputs
+        )
+        yield ""
+    outputs = [(name, body) for kind, name, _, body in blocks if kind == "output"]
+    if outputs:
+        yield from ("| Output | Meaning |", "|---|---|")
+        yield from (f"| `{name}` | {meaning(body)} |" for name, body in outputs)
+        yield ""
+
+
+def cell(body: str, name: str) -> str:
+    """Return an attribute as code in one line; empty without it."""
+    found = re.search(ATTRIBUTE.format(name=name), body, re.MULTILINE | re.DOTALL)
+    words = " ".join(found[1].split()) if found else ""
+    return f"`{words if len(words) <= 60 else words.split('(')[0] + '(...)'}`" if words else ""
+
+
+def meaning(body: str) -> str:
+    """Return the first sentence of a description."""
+    found = re.search(r'^  description *= (?:"([^\n]*)"|<<-TEXT\n(.*?)^ *TEXT)', body, re.MULTILINE | re.DOTALL)
+    text = (found[1] or found[2].strip().splitlines()[0]) if found else ""
+    return text.replace('\\"', '"').replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    main()

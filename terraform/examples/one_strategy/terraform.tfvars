@@ -1,0 +1,7 @@
+# One paper strategy, every 15 minutes of the trading day. Nothing has to be set: this is the default, with an address for alarms.
+
+alarm_email = "you@example.com"
+
+strategies = {
+  trend = {}
+}
