@@ -20,7 +20,7 @@ REFERENCE = "ssm:"
 """The prefix of a value that names a parameter of AWS Systems Manager; the parameter's value is used instead."""
 
 MAX_PRICE_AGE_S = {"1d": 86_400, "1h": 7_200, "15m": 1_800, "5m": 900, "1m": 300}
-"""Defaults by bar interval. A bar is stamped with its start: a daily bar under 24 hours old is the current session's."""
+"""Defaults by bar interval. Bars are stamped with their start: a daily bar under 24 h old is the current session's."""
 
 STRATEGY_NAME = r"[a-z0-9](-?[a-z0-9]){0,31}"
 STRATEGY_NAME_IN_WORDS = "at most 32 small letters, digits and single dashes"
