@@ -1,4 +1,4 @@
-"""The function: lambda_handler(event, context) for AWS, and run() for anyone."""
+"""The Lambda function: lambda_handler(event, context) for AWS, and run() for every other caller."""
 
 import logging
 import os
@@ -17,14 +17,14 @@ LOG = logging.getLogger("trader")
 
 
 class Context(Protocol):
-    """What run() reads of Lambda's context."""
+    """The part of Lambda's context that run() uses."""
 
     def get_remaining_time_in_millis(self) -> int:
-        """Return the milliseconds until the function is stopped."""
+        """Return the milliseconds until Lambda stops the function."""
 
 
 def lambda_handler(event: object, context: Context) -> Report:
-    """Run the bot for the scheduled event and return the run's report: AWS Lambda's entry."""
+    """Run the bot for the scheduled event and return the run's report. This is the entry point for AWS Lambda."""
     return run(event, context)
 
 
@@ -36,10 +36,10 @@ def run(
     progress: Progress = no_progress,
     clock: Callable[[], datetime] = present,
 ) -> Report:
-    """Run the bot once for the event's slot and return its report; settings are in `env`, `clock` gives the present.
+    """Run the bot once for the event's slot and return the report; `env` holds the settings, `clock` returns the time.
 
-    An unexpected error is recorded in the journal, logged and raised. So are SettingsError and EventError, for what
-    only a user can put right; there is no slot yet to record them under.
+    An unexpected error is recorded in the journal, logged and raised. SettingsError and EventError, which only the user
+    can correct, are logged and raised but not recorded: there is no slot yet.
     """
     logs.configure()
     try:
@@ -52,7 +52,7 @@ def run(
 
 
 def deadline_of(context: Context | None) -> Deadline:
-    """Return the moment at which Lambda stops the function; never on a laptop."""
+    """Return the moment when Lambda stops the function; without a context, as on a laptop, it never comes."""
     if context is None:
         return Deadline.never()
     return Deadline(lambda: context.get_remaining_time_in_millis() / 1000)

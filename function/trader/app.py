@@ -27,7 +27,7 @@ MAX_ERROR_CHARACTERS = 2_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invocation:
-    """What one run is called with: the event, the settings as variables, the time there is, and what tells the time."""
+    """The inputs of a run: the event, the environment variables, the deadline, the progress callback and the clock."""
 
     event: object
     env: Mapping[str, str]
@@ -37,33 +37,33 @@ class Invocation:
 
 
 class Adapters(Protocol):
-    """Makes what the settings name; trader.wiring is one."""
+    """A factory for the parts that the settings select; the module trader.wiring is one."""
 
     def read_settings(self, env: Mapping[str, str]) -> Settings:
-        """Return the settings with their secrets. Raises SettingsError, and botocore's errors where AWS fails."""
+        """Return the settings with their secrets. Raises SettingsError, or botocore's errors if AWS fails."""
 
     def open_journal(self, location: str, strategy: str) -> Journal:
-        """Open a strategy's journal at the place that JOURNAL names."""
+        """Open a strategy's journal at `location`, which is spelled as in JOURNAL."""
 
     def last_bar_of_file(self, settings: Settings) -> datetime:
-        """Return the start of the last bar of the price file."""
+        """Return the start of the last bar in the price file."""
 
     def make_services(
         self, run: Run, invocation: Invocation, journal: Journal
     ) -> tuple[pipeline.RunServices, OrderHistory]:
-        """Return what a run works with, and the order history of its broker."""
+        """Return the services of a run, and the order history of its broker."""
 
 
 def run_slot(invocation: Invocation, adapters: Adapters) -> Report:
-    """Claim the event's slot, record what earlier runs left open, trade, and keep the record, a failed run's too."""
+    """Claim the event's slot, recover earlier runs, trade, and save the record, even if the run fails."""
     present = invocation.clock()
     settings = read_settings(invocation, adapters, present)
     run = make_run(invocation.event, settings, adapters, present)
     journal = adapters.open_journal(settings.journal, settings.strategy)
     if not is_due(invocation.event, settings):
-        return finish(run, Code.NOT_DUE, f"DAILY_AT={settings.daily_at} in New York is not now; nothing was done")
+        return finish(run, Code.NOT_DUE, f"DAILY_AT={settings.daily_at} (New York time) is not now; nothing was done")
     if not claim(run, journal, end_of(run, invocation.deadline)):
-        return finish(run, Code.ALREADY_RAN, "another run has this slot; nothing was done")
+        return finish(run, Code.ALREADY_RAN, "another run has claimed this slot; nothing was done")
     entry = journal.entry(run.slot, is_dry=run.is_dry)
     try:
         report = finish(run, *trade(run, invocation, adapters, journal))
@@ -72,13 +72,13 @@ def run_slot(invocation: Invocation, adapters: Adapters) -> Report:
         try:
             entry.save(run, report_failure(run, error))
         except Exception:
-            LOG.exception("no record of the failed run")
+            LOG.exception("the record of the failed run could not be saved")
         raise
     return report
 
 
 def read_settings(invocation: Invocation, adapters: Adapters, present: datetime) -> Settings:
-    """Return the settings with their secrets. If the secrets cannot be read, the slot gets a record that says so."""
+    """Return the settings with their secrets. If the secrets cannot be read, record the failure and raise the error."""
     try:
         return adapters.read_settings(invocation.env)
     except SettingsError:
@@ -87,13 +87,13 @@ def read_settings(invocation: Invocation, adapters: Adapters, present: datetime)
         try:
             record_failure(invocation, adapters, present, error)
         except Exception:
-            LOG.exception("no record of the failed run")
+            LOG.exception("the record of the failed run could not be saved")
         raise
 
 
 def record_failure(invocation: Invocation, adapters: Adapters, present: datetime, error: Exception) -> None:
-    """Keep the record of a run that could not read its secrets, unless the slot, and its record, are another run's."""
-    settings = Settings.from_env(invocation.env, lambda names: dict.fromkeys(names, "not read"))  # for the record alone
+    """Save the record of a run that could not read its secrets, unless another run has claimed the slot."""
+    settings = Settings.from_env(invocation.env, lambda names: dict.fromkeys(names, "not read"))  # for the record only
     run = make_run(invocation.event, settings, adapters, present)
     report = report_failure(run, error)
     journal = adapters.open_journal(settings.journal, settings.strategy)
@@ -102,25 +102,25 @@ def record_failure(invocation: Invocation, adapters: Adapters, present: datetime
 
 
 def make_run(event: object, settings: Settings, adapters: Adapters, present: datetime) -> Run:
-    """Return the run of the event's slot. Raises EventError, and PriceSourceError if the price file cannot be read."""
+    """Return the run of the event's slot. Raises EventError, or PriceSourceError if the price file cannot be read."""
     slot, now = slot_and_now(event, settings, present, lambda: adapters.last_bar_of_file(settings))
     return Run(settings=settings, slot=slot, now=now)
 
 
 def claim(run: Run, journal: Journal, until: datetime | None) -> bool:
     """Claim the run's slot; a dry run claims none. Return False if another run has it."""
-    # Not the request id: Lambda gives a repeated invocation the same one, and a repetition must not own the claim.
+    # Not the request id: Lambda reuses it when it repeats an invocation, and the repetition must not own the claim.
     return run.is_dry or journal.entry(run.slot).claim(uuid4().hex, until)
 
 
 def end_of(run: Run, deadline: Deadline) -> datetime | None:
-    """Return when this run will be over for certain; None if nothing stops it."""
+    """Return the time by which this run has certainly ended; None if it has no deadline."""
     remaining_s = deadline.remaining_s()
     return None if remaining_s == math.inf else run.now + timedelta(seconds=remaining_s)
 
 
 def trade(run: Run, invocation: Invocation, adapters: Adapters, journal: Journal) -> tuple[Outcome | Code, str]:
-    """Return the pipeline's outcome, with a detail where a gate was closed. What earlier runs left open comes first."""
+    """Recover earlier runs, then run the pipeline. Return its outcome, or the code and detail of a closed gate."""
     services, history = adapters.make_services(run, invocation, journal)
     try:
         if not run.is_dry:
@@ -131,7 +131,7 @@ def trade(run: Run, invocation: Invocation, adapters: Adapters, journal: Journal
 
 
 def finish(run: Run, status: Outcome | Code, detail: str) -> Report:
-    """Return the report of a run, and log its one line, and another one if its owner must look."""
+    """Build and return the report of a run. Log its line, and an error if a holding has no stop loss."""
     report = build_report(run, status, detail)
     if report["unprotected"]:
         symbols = ",".join(report["unprotected"])
@@ -159,5 +159,5 @@ def finish(run: Run, status: Outcome | Code, detail: str) -> Report:
 
 
 def report_failure(run: Run, error: BaseException) -> Report:
-    """Return the report of a run that an unexpected error has ended."""
+    """Return the report of a run that ended in an unexpected error."""
     return finish(run, Outcome.FAILED, one_line(f"{type(error).__name__}: {error}", MAX_ERROR_CHARACTERS))

@@ -1,7 +1,7 @@
-"""The one codec of records: the model's values in JSON's types, and back again, each field checked against its type.
+"""The codec for records: encodes the model's values as JSON types, and decodes them with a type check of each field.
 
-A record may have been written by anybody, so decoding accepts no unknown field, no NaN, no number that is out of range
-and no time without a zone.
+Anyone may have written a record, so decoding rejects unknown fields, NaN, numbers out of range and times without a
+zone.
 """
 
 import json
@@ -19,11 +19,11 @@ import pandas as pd
 from trader.model import YEARS, Closes
 
 MAX_NUMBER = 1e15
-"""A larger number is no price, quantity or sum of money."""
+"""The largest number that is accepted; prices, quantities and amounts of money are smaller."""
 
 
-def encode(value: Any) -> Any:  # noqa: ANN401 any of the model's values, and what it is in JSON
-    """Return a value in JSON's types: times in UTC, closes as epoch seconds beside prices."""
+def encode(value: Any) -> Any:  # noqa: ANN401 any of the model's values, as any JSON type
+    """Encode a value as JSON types: times in UTC, closes as a list of epoch seconds and a list of prices."""
     if is_dataclass(value):
         return {item.name: encode(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, pd.Series):
@@ -38,16 +38,16 @@ def encode(value: Any) -> Any:  # noqa: ANN401 any of the model's values, and wh
 
 
 def decode[T](kind: type[T], data: object) -> T:
-    """Return a value of a dataclass out of JSON's types.
+    """Decode an instance of a dataclass from JSON types.
 
-    Raises KeyError, TypeError or ValueError if a field is missing, unknown or not what it must be.
+    Raises KeyError, TypeError or ValueError if a field is missing, unknown or invalid.
     """
     hints = _hints(kind)  # type: ignore[arg-type]  # a class is hashable
     return kind(**{name: _decode_field(name, hints[name], value) for name, value in decode_object(data).items()})
 
 
-def parse_json(text: str) -> Any:  # noqa: ANN401 whatever JSON there is
-    """Parse JSON. Raises ValueError if the text is not JSON, or holds a number that JSON does not know, such as NaN."""
+def parse_json(text: str) -> Any:  # noqa: ANN401 any JSON type
+    """Parse JSON. Raises ValueError if the text is not JSON, or has a number that JSON does not allow, such as NaN."""
     try:
         return json.loads(text, parse_constant=_parse_finite, parse_float=_parse_finite)
     except RecursionError as error:
@@ -55,30 +55,30 @@ def parse_json(text: str) -> Any:  # noqa: ANN401 whatever JSON there is
 
 
 def decode_object(data: object) -> Mapping[str, Any]:
-    """Return an object of JSON. Raises TypeError if the data is something else."""
+    """Return a JSON object. Raises TypeError if the data is anything else."""
     if not isinstance(data, dict):
         raise TypeError(f"{data!r:.100} is not an object")
     return data
 
 
 def decode_number(data: object) -> float:
-    """Return a finite number. Raises ValueError if the data is not a number, or out of range."""
+    """Return a finite number. Raises ValueError if the data is not a number, or is out of range."""
     if isinstance(data, bool) or not isinstance(data, int | float) or not -MAX_NUMBER <= data <= MAX_NUMBER:
         raise ValueError(f"{data!r:.100} is not a number, or out of range")
     return float(data)
 
 
 def decode_time(data: object) -> datetime:
-    """Return a time with its zone. Raises ValueError if the data is not such a time, or of a year out of range."""
+    """Return a time with its zone. Raises ValueError if the data is not one, or if its year is out of range."""
     time = datetime.fromisoformat(data) if isinstance(data, str) else None
     if time is None or time.tzinfo is None or time.year not in YEARS:
-        raise ValueError(f"{data!r:.100} is not a time with a zone, or of a year out of range")
+        raise ValueError(f"{data!r:.100} is not a time with a zone, or its year is out of range")
     return time
 
 
 def _parse_finite(text: str) -> float:
     if not math.isfinite(value := float(text)):
-        raise ValueError(f"{text:.100} is not a number that JSON knows")
+        raise ValueError(f"{text:.100} is not a number that JSON allows")
     return value
 
 
@@ -87,7 +87,7 @@ def _hints(kind: type) -> Mapping[str, Any]:
     return get_type_hints(kind)
 
 
-def _decode_field(name: str, kind: Any, data: object) -> object:  # noqa: ANN401 a dataclass's own word for a field's type
+def _decode_field(name: str, kind: Any, data: object) -> object:  # noqa: ANN401 the declared type of a field
     if kind is Closes:
         return _decode_closes(name, decode_object(data))
     origin, arguments = get_origin(kind), get_args(kind)
@@ -99,7 +99,7 @@ def _decode_field(name: str, kind: Any, data: object) -> object:  # noqa: ANN401
     if origin is tuple:
         return _decode_tuple(name, arguments, data)
     if is_dataclass(kind):
-        return decode(kind, data)  # type: ignore[arg-type]  # a class, as it stands for a field's type
+        return decode(kind, data)  # type: ignore[arg-type]  # it is a class
     return _decode_plain(name, kind, data)
 
 

@@ -1,16 +1,16 @@
-"""Deadline: how long a run may still take."""
+"""Deadline: the time that a run has left."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 ORDER_TIME_S = 100.0
-"""Time that an order may take: two reads, the order and its look-up, each up to its time-outs, and the record."""
+"""The time that an order may take: two reads, the order and its look-up, each up to its time-out, and the record."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """The moment at which the process is stopped, as seconds from now."""
+    """The moment when the process is stopped, in seconds from now."""
 
     remaining_s: Callable[[], float]
 
@@ -20,7 +20,7 @@ class Deadline:
         return cls(lambda: math.inf)
 
     def before(self, earlier_s: float) -> "Deadline":
-        """Return the deadline for what must be done `earlier_s` seconds before this one."""
+        """Return a deadline that comes `earlier_s` seconds before this one."""
         return Deadline(lambda: self.remaining_s() - earlier_s)
 
     @property
@@ -29,5 +29,5 @@ class Deadline:
         return self.remaining_s() <= 0
 
     def allows(self, needed_s: float) -> bool:
-        """Check whether `needed_s` seconds are left."""
+        """Check whether at least `needed_s` seconds are left."""
         return self.remaining_s() >= needed_s

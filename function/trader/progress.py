@@ -1,10 +1,10 @@
-"""Progress: how far a long piece of work has come."""
+"""Progress of long-running work."""
 
 from collections.abc import Callable
 
 type Progress = Callable[[str, int, int], None]
-"""Called with the name of the work under way, the steps done and the steps in all."""
+"""A callback that receives the name of the current work, the steps done and the total number of steps."""
 
 
 def no_progress(work: str, done: int, total: int) -> None:
-    """Say nothing: what a run outside a terminal uses."""
+    """Ignore the progress; for runs outside a terminal."""

@@ -1,4 +1,4 @@
-"""Settings from environment variables: every one typed and checked, all problems reported at once."""
+"""Settings from environment variables, each typed and checked; all problems are reported at once."""
 
 import difflib
 import math
@@ -17,33 +17,33 @@ SAMPLE_PRICES = Path(__file__).parent / "data" / "sample_prices.csv.gz"
 LIVE_URL = "https://api.alpaca.markets"
 PAPER_URL = "https://paper-api.alpaca.markets"
 REFERENCE = "ssm:"
-"""A value that begins so names a parameter of AWS Systems Manager; the parameter's value is used in its stead."""
+"""The prefix of a value that names a parameter of AWS Systems Manager; the parameter's value is used instead."""
 
 MAX_PRICE_AGE_S = {"1d": 86_400, "1h": 7_200, "15m": 1_800, "5m": 900, "1m": 300}
-"""By bar interval. A bar is stamped with its start, so a daily bar within 24 hours is the running session's."""
+"""Defaults by bar interval. Bars are stamped with their start: a daily bar under 24 h old is the current session's."""
 
 STRATEGY_NAME = r"[a-z0-9](-?[a-z0-9]){0,31}"
 STRATEGY_NAME_IN_WORDS = "at most 32 small letters, digits and single dashes"
 DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-"""A number as people write it. Python would also read 1_5, and digits of any script."""
+"""A decimal number in ASCII. Python itself would also accept 1_5 and the digits of other scripts."""
 
 ADDRESS = re.compile(r"https?://([\w.-]+|\[[0-9a-f:]+\])(:\d{1,5})?(/[\w.~-]*)*", re.ASCII | re.IGNORECASE)
-"""An address in which every program sees the same host: other dots, blanks and user names are read in several ways."""
+"""An address in which every program reads the same host: programs disagree about other dots, blanks and user names."""
 
 MAX_PATH_CHARACTERS = 4096
 SHOWN = 100
-"""So many letters of a value are shown in an error."""
+"""The most characters of a value that an error shows."""
 
 SHORT = 8
-"""Names up to this length, such as MODEL, are other programs' own too often."""
+"""Names up to this length, such as MODEL, are not matched, because they often belong to other programs."""
 
 type Fetch = Callable[[Sequence[str]], Mapping[str, str]]
-"""Values by parameter name; a parameter that does not exist or may not be read is left out."""
+"""A function that returns values by parameter name, without parameters that do not exist or may not be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong with some variables, in a sentence that names them, their values and what is allowed."""
+    """A problem with some variables. The text names them, their values and what is allowed."""
 
     variables: frozenset[str]
     text: str
@@ -53,24 +53,24 @@ class Problem:
 
 
 class SettingsError(ValueError):
-    """The environment makes no sense; `problems` lists everything that is wrong with it."""
+    """The settings in the environment are invalid; `problems` lists everything that is wrong with them."""
 
     def __init__(self, problems: Sequence[Problem | str]) -> None:
-        super().__init__("settings that cannot be used:\n" + "\n".join(f"  - {problem}" for problem in problems))
+        super().__init__("invalid settings:\n" + "\n".join(f"  - {problem}" for problem in problems))
         self.problems = tuple(map(str, problems))
 
 
-# --- parsers: text to value, ValueError says what is allowed -------------------------------------------------------
+# --- parsers: from text to value; a ValueError says what is allowed ------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """Parses one word out of a list."""
+    """A parser for one of the given words."""
 
     words: tuple[str, ...]
 
     def __call__(self, text: str) -> str:
-        """Return the word. Raises ValueError if it is another one."""
+        """Return the word. Raises ValueError if it is not one of `words`."""
         if text not in self.words:
             raise ValueError(f"one of {', '.join(self.words)}")
         return text
@@ -78,23 +78,23 @@ class OneOf:
 
 @dataclass(frozen=True, slots=True)
 class MemberOf[T: StrEnum]:
-    """Parses one member of an enumeration."""
+    """A parser for one member of an enumeration."""
 
     kind: type[T]
 
     def __call__(self, text: str) -> T:
-        """Return the member. Raises ValueError if there is none of that name."""
+        """Return the member. Raises ValueError if `kind` has none of this name."""
         return self.kind(OneOf(tuple(self.kind))(text))
 
 
 @dataclass(frozen=True, slots=True)
 class MembersOf[T: StrEnum]:
-    """Parses a comma-separated list of different members of an enumeration, in the order given."""
+    """A parser for a comma-separated list of distinct members of an enumeration; it keeps their order."""
 
     kind: type[T]
 
     def __call__(self, text: str) -> tuple[T, ...]:
-        """Return the members. Raises ValueError for another word, and for one that stands there twice."""
+        """Return the members. Raises ValueError for an unknown word, and for one that occurs twice."""
         words = tuple(word.strip() for word in text.split(","))
         if not set(words) <= set(self.kind) or len(set(words)) < len(words):
             raise ValueError(f"a comma-separated list of {', '.join(self.kind)}, each at most once")
@@ -103,7 +103,7 @@ class MembersOf[T: StrEnum]:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """Parses a number from `low` to `high`; `above` and `below` leave out the end itself."""
+    """A parser for a number from `low` to `high`; `above` excludes `low` itself, and `below` excludes `high`."""
 
     low: float
     high: float
@@ -111,7 +111,7 @@ class Number:
     below: bool = False
 
     def __call__(self, text: str) -> float:
-        """Return the number. Raises ValueError if the text is not one, or out of bounds."""
+        """Return the number. Raises ValueError if the text is not a number, or is out of bounds."""
         value = float(text) if DECIMAL.fullmatch(text) else math.nan
         is_inside = self.low <= value <= self.high
         is_left_out = (self.above and value == self.low) or (self.below and value == self.high)
@@ -123,20 +123,20 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Integer:
-    """Parses a whole number from `low` to `high`."""
+    """A parser for a whole number from `low` to `high`."""
 
     low: int
     high: int
 
     def __call__(self, text: str) -> int:
-        """Return the number. Raises ValueError if the text is not a whole number, or out of bounds."""
+        """Return the number. Raises ValueError if the text is not a whole number, or is out of bounds."""
         if not re.fullmatch(r"[0-9]{1,9}", text) or not self.low <= int(text) <= self.high:
             raise ValueError(f"a whole number from {self.low} to {self.high}")
         return int(text)
 
 
 def matching(pattern: str, allowed: str) -> Callable[[str], str]:
-    """Text that a regular expression matches in full."""
+    """Return a parser for text that matches a regular expression in full; `allowed` describes it in an error."""
 
     def parse(text: str) -> str:
         if not re.fullmatch(pattern, text, re.ASCII):
@@ -147,19 +147,19 @@ def matching(pattern: str, allowed: str) -> Callable[[str], str]:
 
 
 def path(text: str) -> str:
-    """A file's or a folder's name, such as the file system takes."""
+    """Return the path of a file or folder. Raises ValueError if the file system would not accept it."""
     if not text.isprintable() or len(text) > MAX_PATH_CHARACTERS:
-        raise ValueError(f"a path of printable characters, {MAX_PATH_CHARACTERS} at most")
+        raise ValueError(f"a path of at most {MAX_PATH_CHARACTERS} printable characters")
     return text
 
 
 def signal(text: str) -> str:
-    """Return the name of a rule that is registered."""
+    """Return the name of a registered rule."""
     return OneOf(loader.names())(text)
 
 
 def universe(text: str) -> tuple[str, ...]:
-    """`sp500`, or symbols in Alpaca's spelling."""
+    """Return `sp500`, or distinct symbols in Alpaca's spelling."""
     if text == "sp500":
         return ("sp500",)
     symbols = [symbol.strip() for symbol in text.split(",")]
@@ -169,49 +169,49 @@ def universe(text: str) -> tuple[str, ...]:
 
 
 def base_url(text: str) -> str:
-    """An address of Alpaca's or of this machine, for it is told the keys.
+    """Return an address of Alpaca or of this machine; no other host may receive the keys.
 
-    It is without the /v2 that Alpaca's dashboard shows and its SDK adds by itself.
+    The /v2 that Alpaca's dashboard shows is removed, because the SDK adds it.
     """
     try:
         parts = urlsplit(text if ADDRESS.fullmatch(text) else "")
-        # The port is read, and checked, when it is asked for.
+        # urlsplit checks the port only when it is read, here.
         scheme, host = (parts.scheme, parts.hostname or "") if parts.port != 0 else ("", "")
     except ValueError:
         scheme, host = "", ""
     is_alpacas = scheme == "https" and host.rstrip(".").endswith(".alpaca.markets")
     if not (is_alpacas or (scheme in {"http", "https"} and host in {"127.0.0.1", "localhost", "::1"})):
-        raise ValueError(f"an https address of alpaca.markets, such as {PAPER_URL}, or one of this machine")
+        raise ValueError(f"an https address of alpaca.markets, such as {PAPER_URL}, or an address of this machine")
     return text.rstrip("/").removesuffix("/v2").rstrip("/")
 
 
 def journal(text: str) -> str:
-    """Where the journal is: a folder, or a bucket of S3."""
+    """Return the location of the journal: a folder or an S3 bucket."""
     if not re.fullmatch(r"folder:.+|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w./-]*)?", text):
         raise ValueError("folder:PATH or s3://bucket/prefix")
     return path(text)
 
 
 def halt_parameter(text: str) -> str:
-    """The name of the halt switch's parameter, with or without the ssm: that it is always read through."""
+    """Return the name of the halt switch's SSM parameter, which may be written with or without ssm: before it."""
     return matching(r"/[\w./-]+", "the name of an SSM parameter such as /prophet-trader/trend/halt")(
         text.removeprefix(REFERENCE)
     )
 
 
 def time_of_day(text: str) -> str:
-    """Hours and minutes, such as 15:00."""
+    """Return a time of day in hours and minutes, such as 15:00."""
     return matching(r"([01]\d|2[0-3]):[0-5]\d", "a time of day such as 15:00")(text)
 
 
 def setting(default: object, parse: Callable[[str], object], meaning: str, *, secret: bool = False) -> Any:  # noqa: ANN401 like dataclasses.field, it stands where the field's own type is declared
-    """A field of Settings: what it is without a variable, how its text is read, and what it means."""
+    """Declare a field of Settings: its default, the parser for its text, and its meaning."""
     return field(default=default, repr=not secret, metadata={"parse": parse, "meaning": meaning, "secret": secret})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All that can be set; each field is the environment variable of the same name in capitals."""
+    """All settings. Each field is read from the environment variable of the same name in capitals."""
 
     strategy: str = setting(
         loader.DEFAULT,
@@ -228,7 +228,7 @@ class Settings:
     price_sources: tuple[PriceSourceName, ...] = setting(
         (PriceSourceName.FILE,),
         MembersOf(PriceSourceName),
-        "asked in this order for what the ones before could not give",
+        "queried in this order, each for what the previous ones lack",
     )
     price_file: str = setting(
         str(SAMPLE_PRICES), path, "CSV (may be .gz): timestamp, then a column of closes per symbol"
@@ -239,7 +239,7 @@ class Settings:
     bar_interval: str = setting("1d", OneOf(tuple(BAR_LENGTH)), "length of a bar")
     history_bars: int = setting(250, Integer(30, 5_000), "bars that a trend line is fitted to")
     engine: Engine = setting(
-        Engine.PROPHET, MemberOf(Engine), "who fits the trend lines: Prophet's package, or its model solved at once"
+        Engine.PROPHET, MemberOf(Engine), "what fits the trend lines: Prophet's package, or its model solved at once"
     )
     signal: str = setting(loader.DEFAULT, signal, "the rule that turns forecasts into insights")
     signal_threshold_fraction: float = setting(0.01, Number(0, 1, below=True), "dead band around the trend line")
@@ -265,7 +265,7 @@ class Settings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], fetch: Fetch) -> Self:
-        """Read and check everything; raises SettingsError with all problems. `fetch` resolves ssm: references."""
+        """Read and check all settings; `fetch` resolves ssm: references. Raises SettingsError with all problems."""
         texts = {name: env[name].strip() for name in variables() if env.get(name, "").strip()}
         problems = _find_misspelt(env)
         values, unusable = _parse(texts, fetch)
@@ -301,13 +301,13 @@ class Settings:
         is_paper_host = host == urlsplit(PAPER_URL).hostname
         url = f"APCA_API_BASE_URL={self.apca_api_base_url}"
         if self.mode is Mode.PAPER and host.endswith("alpaca.markets") and not is_paper_host:
-            text = f"{url} is not for paper money: it needs MODE=live, or dry-run"
+            text = f"{url} is not for paper trading: it needs MODE=live, or dry-run"
             yield _problem(text, "APCA_API_BASE_URL", "MODE")
         if self.mode is Mode.LIVE and is_paper_host:
-            yield _problem(f"{url} is for paper money and contradicts MODE=live", "APCA_API_BASE_URL", "MODE")
+            yield _problem(f"{url} is for paper trading and contradicts MODE=live", "APCA_API_BASE_URL", "MODE")
 
     def public(self) -> dict[str, object]:
-        """Every setting but the secrets, JSON-safe: what a run's record may show."""
+        """Return every setting except the secrets, in JSON types, for the record of a run."""
         return {
             item.name: list(value) if isinstance(value := getattr(self, item.name), tuple) else value
             for item in fields(self)
@@ -320,19 +320,22 @@ def _problem(text: str, *names: str) -> Problem:
 
 
 def variables() -> dict[str, str]:
-    """The environment variables there are, with the name of the field that each sets."""
+    """Return the environment variables, each with the name of the field that it sets."""
     return {item.name.upper(): item.name for item in fields(Settings)}
 
 
 def _find_misspelt(env: Mapping[str, str]) -> list[Problem]:
-    """Variables that are nearly ours: a cap that is silently not there could cost money."""
+    """Report variables that are nearly settings: a misspelt cap that is silently ignored could cost money."""
     known = variables()
     meant = {name: nearest(name, known) for name in env if name not in known}
     return [_problem(f"{name} is not a setting; did you mean {match}?", name) for name, match in meant.items() if match]
 
 
 def nearest(name: str, known: Collection[str]) -> str | None:
-    """The setting that a name is a misspelling, a beginning or another case of; short names are too common to guess."""
+    """Return the setting that a name misspells, shortens or writes in another case; None if there is none.
+
+    Short names are too common to guess.
+    """
     upper = name.upper()
     if upper in known and len(name) > SHORT:
         return upper
@@ -342,7 +345,7 @@ def nearest(name: str, known: Collection[str]) -> str | None:
 
 
 def _parse(texts: Mapping[str, str], fetch: Fetch) -> tuple[dict[str, Any], dict[str, Problem]]:
-    """Values by field name, and problems by variable. What came from a parameter or is a secret is never quoted."""
+    """Return values by field name, and problems by variable. No problem quotes a secret or a parameter's value."""
     metadata = {item.name.upper(): item.metadata for item in fields(Settings)}
     references = {
         name: text.removeprefix(REFERENCE)

@@ -1,4 +1,4 @@
-"""Wiring: which adapters the settings name. No other module names one; what a setting does not name is not imported."""
+"""Wiring: the only module that names adapters. It imports the costly ones only if the settings select them."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -28,16 +28,16 @@ from trader.stages.pipeline import RunServices
 if TYPE_CHECKING:
     from trader.alpaca.client import AlpacaClient
 
-PARAMETERS = Parameters()  # secrets are fetched at cold start and kept as long as the process
+PARAMETERS = Parameters()  # secrets are fetched at cold start and kept while the process lives
 
 
 def read_settings(env: Mapping[str, str]) -> Settings:
-    """Return the settings with their secrets. Raises SettingsError, and botocore's errors if AWS cannot be asked."""
+    """Return the settings with their secrets. Raises SettingsError, or botocore's errors if AWS fails."""
     return Settings.from_env(env, PARAMETERS.fetch)
 
 
 def open_journal(location: str, strategy: str) -> Journal:
-    """Open a strategy's journal at `folder:PATH` or `s3://bucket/prefix`, as JOURNAL spells it."""
+    """Open a strategy's journal at `location`, which is `folder:PATH` or `s3://bucket/prefix` as in JOURNAL."""
     if location.startswith("folder:"):
         return Journal(Folder(Path(location.removeprefix("folder:"))), strategy)
     parts = urlsplit(location)
@@ -45,12 +45,12 @@ def open_journal(location: str, strategy: str) -> Journal:
 
 
 def open_price_file(settings: Settings) -> FilePrices:
-    """Return the source that PRICE_FILE names."""
+    """Return the price source for the file that PRICE_FILE names."""
     return FilePrices(Path(settings.price_file), settings.bar_interval)
 
 
 def last_bar_of_file(settings: Settings) -> datetime:
-    """Return the start of the last bar of the price file: the latest moment that it can be asked about."""
+    """Return the start of the last bar in the price file, the latest moment that it covers."""
     return open_price_file(settings).last_bar()
 
 
@@ -62,7 +62,7 @@ def make_forecaster(settings: Settings) -> Forecaster:
 
 
 def make_order_history(settings: Settings, now: datetime) -> OrderHistory:
-    """Return the broker that BROKER names, to read what it knows of earlier orders; no price is asked for."""
+    """Return the broker that BROKER names, for reading earlier orders only; it requests no prices."""
     if settings.broker is BrokerName.ALPACA:
         from trader.broker.alpaca import AlpacaBroker
 
@@ -79,7 +79,7 @@ def make_order_history(settings: Settings, now: datetime) -> OrderHistory:
 
 
 def make_services(run: Run, invocation: Invocation, journal: Journal) -> tuple[RunServices, OrderHistory]:
-    """Return what a run works with, and its broker once more, whose order history recovery reads."""
+    """Return the services of a run, and its broker again as the order history that recovery reads."""
     settings, deadline = run.settings, invocation.deadline
 
     @cache
@@ -149,6 +149,6 @@ def _broker(
         Path(settings.account_file),
         now=run.now,
         starting_cash_usd=settings.starting_cash_usd,
-        closes=lambda symbols: prices.bars(symbols).closes,  # it is filled at the run's own prices
+        closes=lambda symbols: prices.bars(symbols).closes,  # orders are filled at the run's own prices
         is_dry=run.is_dry,
     )

@@ -258,10 +258,10 @@ def test_a_function_that_failed_is_told_with_its_error_and_its_log(make: Command
 
 def test_settings_that_cannot_be_used_traded_nothing(make: Command, aws_lambda: Lambda) -> None:
     aws_lambda.error = "Unhandled"
-    aws_lambda.payload = '{"errorType": "SettingsError", "errorMessage": "settings that cannot be used:\\n  - MODE"}'
+    aws_lambda.payload = '{"errorType": "SettingsError", "errorMessage": "invalid settings:\\n  - MODE"}'
     code, said, _ = make()
     assert code == 1
-    assert "settings that cannot be used: - MODE The run had not begun, and nothing was traded." in said
+    assert "invalid settings: - MODE The run had not begun, and nothing was traded." in said
 
 
 def test_a_function_that_ran_out_of_time_has_failed(make: Command, aws_lambda: Lambda) -> None:

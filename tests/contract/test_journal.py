@@ -172,7 +172,7 @@ def test_names_can_be_asked_for_from_one_on(journal: Journal) -> None:
 def test_a_name_in_a_bucket_that_holds_no_text_is_named() -> None:
     boto3.client("s3").create_bucket(Bucket="journal-bucket")
     boto3.client("s3").put_object(Bucket="journal-bucket", Key="runs/x", Body=b"\xff")
-    with pytest.raises(JournalError, match="runs/x in JOURNAL=s3://journal-bucket/ is no text"):
+    with pytest.raises(JournalError, match="runs/x in JOURNAL=s3://journal-bucket/ is not UTF-8 text"):
         open_journal("s3://journal-bucket", "trend").store.read("runs/x")
 
 

@@ -1,1 +1,1 @@
-"""Alpha models: a forecast in, an insight out. One file for each rule."""
+"""Alpha models, which turn forecasts into insights; one file for each rule."""

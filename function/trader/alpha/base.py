@@ -1,4 +1,4 @@
-"""What an alpha model is: a rule that turns the forecast of a symbol into an insight. One file for each rule."""
+"""The interface of an alpha model: a rule that turns the forecast of a symbol into an insight."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,34 +13,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Words:
-    """What pages, tables and logs call the things that a rule looks at."""
+    """The names that pages, tables and logs use for what a rule looks at."""
 
     line: str = "Prophet’s trend line"  # noqa: RUF001 as a page prints it
     chart: str = "Price against trend line"
-    without_band: str = "forecast interval"  # what is drawn where the rule has no dead band
+    without_band: str = "forecast interval"  # what is drawn if the rule has no dead band
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What is known of a rule before its settings are."""
+    """The facts of a rule that do not depend on its settings."""
 
     name: str  # as SIGNAL spells it
-    meaning: str  # one line, for the reference of settings
-    min_bars: int  # of history: HISTORY_BARS must not be below, and a symbol with fewer has no forecast
-    has_growing_history: bool = False  # all the past is looked at: HISTORY_BARS is only the most there may be
-    shares_per_order: int | None = None  # trades so many shares at a time; None sizes by the cash there is
-    backtest_defaults: Mapping[str, str] = field(default_factory=dict)  # variables that the rule is defined with
+    meaning: str  # one line, for the settings reference
+    min_bars: int  # of history: the minimum of HISTORY_BARS; a symbol with fewer has no forecast
+    has_growing_history: bool = False  # the rule uses the whole past: HISTORY_BARS is only an upper bound
+    shares_per_order: int | None = None  # the fixed size of an order; None sizes orders by the cash available
+    backtest_defaults: Mapping[str, str] = field(
+        default_factory=dict
+    )  # settings that are part of the rule's definition
     words: Words = Words()
 
 
 class AlphaModel(Protocol):
-    """One rule with its settings. Pure."""
+    """One rule with its settings; a pure function of the forecast."""
 
     facts: ClassVar[Facts]
 
     @classmethod
     def from_settings(cls, settings: "Settings") -> Self:
-        """Return the rule as the settings want it."""
+        """Return the rule, configured by the settings."""
 
     @property
     def forecast_spec(self) -> ForecastSpec:
@@ -51,4 +53,4 @@ class AlphaModel(Protocol):
         """Half the width of the dead band around the line, as a fraction of it; None for a rule that has none."""
 
     def insight(self, forecast: Forecast) -> Insight:
-        """Return the direction for one symbol, and why. Raises ValueError if the forecast lacks what the rule reads."""
+        """Return the direction for one symbol, with the reason. Raises ValueError if the forecast is insufficient."""

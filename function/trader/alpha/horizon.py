@@ -1,4 +1,4 @@
-"""Compare the ends of the forecast interval on the eighth day, on Prophet's defaults: Sean Kelley's rule of 2018."""
+"""Sean Kelley's rule of 2018: compare the ends of the forecast interval on the eighth day, with Prophet's defaults."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -16,15 +16,15 @@ AHEAD_DAYS = 8
 
 @dataclass(frozen=True, slots=True)
 class Horizon:
-    """As the interval rule, eight days ahead, on all seasonalities and all the past, one share at a time."""
+    """The interval rule eight days ahead, with all seasonalities and the whole past, one share at a time."""
 
     facts: ClassVar[Facts] = Facts(
         name="horizon",
-        meaning="the same on the eighth day, with Prophet's defaults, a share at a time",
+        meaning="the same on the eighth day, with Prophet's defaults, one share at a time",
         min_bars=90,
         has_growing_history=True,
         shares_per_order=1,
-        # All the past, refitted every fifth bar, no bracket; without these the bot fits the last HISTORY_BARS each run.
+        # The whole past, a refit every fifth bar, no bracket. By default the bot fits the last HISTORY_BARS each run.
         backtest_defaults={
             "HISTORY_BARS": "5000",
             "STOP_LOSS_FRACTION": "0",

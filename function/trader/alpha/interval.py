@@ -1,4 +1,4 @@
-"""Compare how far the forecast interval reaches above and below the price, HORIZON_BARS ahead."""
+"""The interval rule: how far the forecast interval reaches above and below the price, HORIZON_BARS ahead."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -35,12 +35,12 @@ class Interval:
 
 
 def compare_ends(forecast: Forecast) -> Insight:
-    """Weigh the move to the interval's upper end against the move to its lower end.
+    """Compare the move to the interval's upper end with the move to its lower end.
 
-    The rule of Sean Kelley's Backtrader strategy (2018) and of the function this project began as.
+    This is the rule of Sean Kelley's Backtrader strategy (2018), and of the function that this project began as.
     """
     if forecast.lower_usd is None or forecast.upper_usd is None or forecast.horizon_time is None:
-        raise ValueError(f"the forecast of {forecast.symbol} has no interval, which this signal reads")
+        raise ValueError(f"the forecast of {forecast.symbol} has no interval, which this signal needs")
     upper_move = forecast.upper_usd / forecast.price_usd - 1
     lower_move = forecast.lower_usd / forecast.price_usd - 1
     if upper_move > 0 and abs(upper_move) > abs(lower_move):

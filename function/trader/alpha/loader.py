@@ -1,4 +1,4 @@
-"""The registry of alpha models: one line for each rule. Nothing else knows a rule's name."""
+"""The registry of alpha models: one line for each rule. No other module knows a rule's name."""
 
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ def names() -> tuple[str, ...]:
 
 
 def facts(name: str) -> Facts:
-    """Return what is known of a rule before its settings are. Raises KeyError for a name that is no rule's."""
+    """Return the facts of a rule, which do not depend on its settings. Raises KeyError if no rule has this name."""
     return RULES[name].facts
 
 

@@ -1,4 +1,4 @@
-"""Buy below the trend line, sell above it."""
+"""The trend rule: buy below the trend line, sell above it."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -16,7 +16,7 @@ class Trend:
     """UP below the trend line, DOWN above it, FLAT within the dead band."""
 
     facts: ClassVar[Facts] = Facts(
-        name="trend", meaning="below the trend line UP, above it DOWN, FLAT within the dead band", min_bars=30
+        name="trend", meaning="UP below the trend line, DOWN above it, FLAT within the dead band", min_bars=30
     )
     forecast_spec: ForecastSpec
     dead_band_fraction: float

@@ -1,1 +1,1 @@
-"""Closes in, forecasts out: the engines that fit Prophet's model."""
+"""The engines that fit Prophet's model to closes and make forecasts from it."""

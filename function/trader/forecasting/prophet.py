@@ -1,4 +1,4 @@
-"""Forecaster: closes become trend lines. Prophet's words (ds, y, yhat) stay in here."""
+"""The prophet engine: a Forecaster that uses Prophet's own package. Its terms (ds, y, yhat) stay in this module."""
 
 import logging
 import math
@@ -23,28 +23,28 @@ if TYPE_CHECKING:
     from prophet import Prophet
 
 type _Modes = dict[Literal["additive", "multiplicative"], list[str]]
-"""Prophet's own: which components are added to the trend, and which it is multiplied by."""
+"""Prophet's modes: the components that are added to the trend, and those that multiply it."""
 
 SEED = 20_100_127
-"""Of the interval's Monte Carlo draws: the same bars must give the same decision, also on replay."""
+"""The seed of the interval's Monte Carlo draws: the same bars must give the same decision, also on replay."""
 
 INTERVAL_PERCENTILES = (10, 50, 90)
-"""Prophet's own: an interval of 80 %, around the median of the same draws."""
+"""Prophet's defaults: an interval of 80 %, and the median of the same draws."""
 
 FIT_TIMEOUT_S = 20
-"""One fit takes 0.05 s; one that takes this long hangs, and its Stan process is ended."""
+"""The limit for a fit, which usually takes 0.05 s. A fit that takes longer hangs, and its Stan process is ended."""
 
 
 class ProphetForecaster:
-    """Prophet's own package: Stan's processes side by side, nothing predicted but what the signal reads."""
+    """Prophet's own package, with Stan processes side by side; it predicts only what the rule reads."""
 
     def __init__(self, spec: ForecastSpec, *, workers: int | None = None) -> None:
         self._spec = spec
-        # More than there are processors: while Stan works for one fit, Python prepares the next.
+        # One more than the processors: while Stan works on one fit, Python prepares the next.
         self._workers = workers or (os.cpu_count() or 1) + 1
 
     def forecast(self, closes: Mapping[str, Closes], deadline: Deadline, progress: Progress = no_progress) -> Forecasts:
-        """See Forecaster. Fits run in threads, predictions one after another: they share NumPy's random state."""
+        """See Forecaster. Fits run in threads; predictions run one by one, because they share NumPy's random state."""
         denials = {
             symbol: denial
             for symbol, series in closes.items()
@@ -57,7 +57,7 @@ class ProphetForecaster:
                 symbol = fits.pop(fit)
                 try:
                     models[symbol] = self.predict(symbol, closes[symbol], fit.result())
-                except Exception as error:  # Stan, pandas and Prophet raise what they like; it is this symbol's alone
+                except Exception as error:  # Stan, pandas and Prophet may raise anything; only this symbol is lost
                     denials[symbol] = deny_failed_fit(symbol, error)
                 progress("trend lines", len(models) + len(denials), len(closes))
         for symbol in fits.values():
@@ -68,7 +68,7 @@ class ProphetForecaster:
         )
 
     def fit(self, closes: Closes) -> "Prophet":
-        """A model of these closes. Raises what Stan, pandas and Prophet raise."""
+        """Fit a model to these closes. Raises whatever Stan, pandas and Prophet raise."""
         model = quiet_prophet()(**self._configuration())
         model.fit(pd.DataFrame({"ds": _local(closes.index), "y": closes.to_numpy()}), timeout=FIT_TIMEOUT_S)
         return model
@@ -81,16 +81,16 @@ class ProphetForecaster:
         }
 
     def predict(self, symbol: str, closes: Closes, model: "Prophet") -> Forecast:
-        """What a model says at the last of the closes: they are those it was fitted to, or in a backtest later ones.
+        """Return a model's forecast at the last of these closes.
 
-        Raises ArithmeticError if what it says is no price.
+        The model was fitted to them or, in a backtest, to earlier ones. Raises ArithmeticError if it gives no price.
         """
         last: pd.Timestamp = closes.index[-1]
         corners = pd.DatetimeIndex(np.unique([model.start, *np.asarray(model.changepoints), _local([last])[0]]))
         line = _trend(model, corners)
         trend_usd = float(line[-1])
         if not (np.isfinite(line).all() and trend_usd > 0):
-            raise ArithmeticError(f"the trend line ends at {trend_usd}, which is no price")
+            raise ArithmeticError(f"the trend line ends at {trend_usd}, which is not a price")
         return Forecast(
             symbol=symbol,
             time=last.to_pydatetime(),
@@ -106,7 +106,7 @@ class ProphetForecaster:
         draws = model.predictive_samples(pd.DataFrame({"ds": _local([later])}))["yhat"]
         lower_usd, median_usd, upper_usd = np.percentile(draws, INTERVAL_PERCENTILES).tolist()
         if not (math.isfinite(lower_usd) and math.isfinite(upper_usd)):
-            raise ArithmeticError(f"the forecast interval is {lower_usd} to {upper_usd}, which are no prices")
+            raise ArithmeticError(f"the forecast interval is {lower_usd} to {upper_usd}, which are not prices")
         return {
             "horizon_time": later.to_pydatetime(),
             "yhat_usd": median_usd,
@@ -116,7 +116,7 @@ class ProphetForecaster:
 
 
 def horizon(last: pd.Timestamp, spec: ForecastSpec) -> pd.Timestamp:
-    """Return the time that is looked at: so many bars or calendar days after the last bar."""
+    """Return the time that the forecast is for: `ahead_bars` bars or `ahead_days` calendar days after the last bar."""
     local = last.tz_convert(NEW_YORK)
     bars = spec.ahead_bars or 0
     if spec.ahead_days is not None:
@@ -129,23 +129,23 @@ def horizon(last: pd.Timestamp, spec: ForecastSpec) -> pd.Timestamp:
 
 
 def deny_short_history(symbol: str, bars: int, spec: ForecastSpec) -> Denial | None:
-    """Return the denial of a symbol with too few bars; None if they are enough."""
+    """Return the denial of a symbol with too few bars; None if it has enough."""
     if bars >= spec.min_bars:
         return None
     return Denial(symbol=symbol, code=Code.FORECAST_FAILED, detail=f"{bars} bars, needs {spec.min_bars}")
 
 
 def deny_failed_fit(symbol: str, error: Exception) -> Denial:
-    """The denial of a symbol whose fit or forecast ended in an error."""
+    """Return the denial of a symbol whose fit or forecast failed with an error."""
     return Denial(symbol=symbol, code=Code.FORECAST_FAILED, detail=f"{type(error).__name__}: {error}")
 
 
 @contextmanager
 def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads for the fits; what is not begun at the end is not begun at all."""
+    """Provide threads for the fits. On exit, fits that have not begun are cancelled."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="prophet")
-    # pandas sets the warning filters and puts them back, for all threads at once: with several at it they are left
-    # wide open, and every fit would print. So they are kept here, and what still comes through is not shown.
+    # pandas changes the warning filters and restores them, but they are global: several threads together can leave
+    # them wide open, and then every fit prints. So they are saved here, and the warnings that remain are not shown.
     with warnings.catch_warnings(record=True):
         warnings.simplefilter("ignore")
         try:
@@ -155,7 +155,7 @@ def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def _iterate_completed[T](futures: Iterable[Future[T]], deadline: Deadline) -> Iterator[Future[T]]:
-    """Each future when it is done, until the time is up."""
+    """Yield each future when it is done, until the deadline."""
     waiting = set(futures)
     while waiting and (left_s := deadline.remaining_s()) > 0:
         done, waiting = wait(waiting, timeout=min(left_s, 3600), return_when=FIRST_COMPLETED)
@@ -163,12 +163,12 @@ def _iterate_completed[T](futures: Iterable[Future[T]], deadline: Deadline) -> I
 
 
 def _local(times: Iterable[datetime]) -> pd.DatetimeIndex:
-    """Exchange time without its zone, as Prophet wants it: a daily bar is its date, whatever daylight saving does."""
+    """Return exchange times without a zone, as Prophet wants them: a daily bar is its date in summer and winter."""
     return pd.DatetimeIndex(list(times)).tz_convert(NEW_YORK).tz_localize(None)
 
 
 def _trend(model: "Prophet", times: pd.DatetimeIndex) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Prophet's predict_trend at these times, to the bit, without the table that it makes for seasons and floors."""
+    """Return exactly what Prophet's predict_trend returns, without the table that it makes for seasons and floors."""
     assert model.start is not None, "it has been fitted"
     assert model.t_scale is not None, "it has been fitted"
     assert model.y_scale is not None, "it has been fitted"
@@ -180,13 +180,13 @@ def _trend(model: "Prophet", times: pd.DatetimeIndex) -> np.ndarray[tuple[int], 
 
 
 def _aware(local: pd.DatetimeIndex) -> list[datetime]:
-    """Exchange time as Prophet has it, with its zone again."""
+    """Convert Prophet's times, which are exchange times without a zone, to UTC."""
     return [time.to_pydatetime() for time in local.tz_localize(NEW_YORK).tz_convert("UTC")]
 
 
 @cache
 def quiet_prophet() -> "type[Prophet]":
-    """Prophet, imported at the first fit, with the loggers off that would write for every fit and trip log alarms."""
+    """Import Prophet, at the first fit, with the loggers off that would write at each fit and set off log alarms."""
     for name in ("prophet", "prophet.models", "prophet.plot", "cmdstanpy"):
         logging.getLogger(name).disabled = True
     from prophet import Prophet
@@ -194,12 +194,12 @@ def quiet_prophet() -> "type[Prophet]":
     from trader.forecasting.stan import Optimizer
 
     class Trend(Prophet):
-        """Prophet with its optimizer called directly, and without a table that it makes anew for every fit.
+        """Prophet with a direct call of its optimizer, and with a cache for a table that it rebuilds at every fit.
 
-        The table says that a model without seasonalities has none, and took a fifth of a fit.
+        The table says that a model without seasonalities has none; building it took a fifth of a fit.
         """
 
-        def _load_stan_backend(self, stan_backend: str | None) -> None:  # noqa: ARG002 there is one
+        def _load_stan_backend(self, stan_backend: str | None) -> None:  # noqa: ARG002 only one exists
             self.stan_backend = Optimizer()
 
         @classmethod

@@ -1,1 +1,1 @@
-"""What is kept of each run, and where."""
+"""The journal: what is kept of each run, and where."""

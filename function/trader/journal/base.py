@@ -1,4 +1,4 @@
-"""What a journal keeps, and what it is kept in."""
+"""The run that a journal records, and the store that it uses."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -11,45 +11,45 @@ from trader.model import Account, Decision, Denial, Json, Mode, Observation, Ord
 from trader.settings import Settings
 
 STARTED = "STARTED"
-"""The status in the plan of a run, kept before its first order: it has decided, and is placing orders."""
+"""The status in a run's plan, which is saved before the first order: the run has decided, and is placing orders."""
 
 
 class JournalError(Exception):
-    """The journal cannot be read or written: without it nothing guards against trading twice, so the run stops."""
+    """The journal cannot be read or written. The run stops, because nothing else prevents trading twice."""
 
 
 class Store(Protocol):
-    """Where texts are kept by name. Every method raises JournalError if the store cannot be used."""
+    """A store for texts, each under a name. Every method raises JournalError if the store cannot be used."""
 
     def create(self, name: str, text: str) -> bool:
-        """Keep a text under a name that is free; return False, and change nothing, if it is taken. Atomic."""
+        """Store a text under a new name, atomically. Return False and change nothing if the name is taken."""
 
     def write(self, name: str, text: str) -> None:
-        """Keep a text, in place of any before it."""
+        """Store a text, and replace any previous one."""
 
     def read(self, name: str) -> str | None:
         """Return the text under a name; None if there is none."""
 
     def names(self, prefix: str, after: str = "") -> list[str]:
-        """Return the names that begin with a prefix, in alphabetical order; with `after` only those that follow it."""
+        """Return the names that begin with a prefix, in alphabetical order; with `after`, only those that follow it."""
 
 
 class RankingStore(Protocol):
-    """Keeps what the pipeline computes once a day, and what it is about to place."""
+    """The part of a journal that the pipeline uses: the ranking of the day and the plan of the run."""
 
     def note_plan(self, run: "Run") -> None:
-        """Keep what is known of a run right before its first order."""
+        """Save the plan of a run right before its first order."""
 
     def ranking(self, basis: Json) -> dict[str, float] | None:
-        """Return the ranking kept for the slot's day, if it was made on the same basis (universe, look-back, ...)."""
+        """Return the saved ranking of the slot's day; None if none has the same basis (universe, look-back, ...)."""
 
     def save_ranking(self, basis: Json, ranking: Mapping[str, float]) -> None:
-        """Keep the ranking for the rest of the slot's day."""
+        """Save the ranking for the rest of the slot's day."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """One run as far as it got, so that the record of one that fails half-way tells that much."""
+    """One run as far as it got, so that even the record of a failed run shows what is known."""
 
     settings: Settings
     slot: datetime
@@ -63,12 +63,12 @@ class Run:
 
     @property
     def is_dry(self) -> bool:
-        """Whether the run decides and places nothing."""
+        """Whether the run only decides, and places nothing."""
         return self.settings.mode is Mode.DRY_RUN
 
     @contextmanager
     def time_stage(self, stage: str) -> Iterator[None]:
-        """Measure one stage, in seconds of wall time."""
+        """Measure the wall time of a stage in seconds."""
         begun = time.perf_counter()
         try:
             yield
@@ -82,13 +82,13 @@ class Run:
 
     @property
     def orders(self) -> tuple[Order, ...]:
-        """What became of the planned orders: the placed ones, or the plan itself where nothing may be placed."""
+        """The orders that were sent; in a dry run, those that were planned."""
         if self.is_dry:
             return self.decision.orders if self.decision else ()
         return self.placed
 
     @property
     def denials(self) -> tuple[Denial, ...]:
-        """Every refusal, in the order of the stages."""
+        """All denials, in the order of the stages."""
         decided = self.decision.denials if self.decision else self.observation.denials if self.observation else ()
         return decided + tuple(each for each in self.outcomes if isinstance(each, Denial))

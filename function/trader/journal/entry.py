@@ -1,9 +1,9 @@
-"""The journal: it claims a slot, and keeps each run's record and the day's ranking.
+"""The journal: it claims a slot, and keeps the record of each run and the ranking of each day.
 
-runs/STRATEGY/2022-12-28/20221228T2045Z.claim    who runs this slot; whoever cannot create it does not run
-runs/STRATEGY/2022-12-28/20221228T2045Z.started  the plan: what the run was about to place, kept before its first order
-runs/STRATEGY/2022-12-28/20221228T2045Z.json     the record of the run; a claim without one is of an unfinished run
-universe/STRATEGY/2022-12-28.json                the day's ranking of the candidates
+runs/STRATEGY/2022-12-28/20221228T2045Z.claim    the run that has this slot; a run that cannot create it stops
+runs/STRATEGY/2022-12-28/20221228T2045Z.started  the plan: what the run is about to place, saved before its first order
+runs/STRATEGY/2022-12-28/20221228T2045Z.json     the record of the run; a claim without one means an unfinished run
+universe/STRATEGY/2022-12-28.json                the ranking of the candidates on that day
 """
 
 import json
@@ -22,34 +22,34 @@ from trader.schedule.base import MAX_EVENT_DELAY_S, parse_slot_id, slot_id
 LOG = logging.getLogger("trader")
 
 REMEMBERED = timedelta(days=8)
-"""How far back unfinished runs are looked for: a schedule of once a week is within it."""
+"""How far back unfinished runs are searched for; long enough for a weekly schedule."""
 
 AHEAD = timedelta(minutes=5)
-"""A claim for a later slot than that was made by a clock that is wrong, and is left alone."""
+"""How far ahead a claimed slot may be. A later one was claimed by a wrong clock, and is ignored."""
 
 MARGIN = timedelta(seconds=60)
-"""Clocks differ, and a run that is stopped may have a request on its way."""
+"""The safety margin after the end of a run: clocks differ, and a stopped run may have a request under way."""
 
 MAX_RUN_TIME = timedelta(seconds=900)
-"""Lambda lets no function run longer."""
+"""Lambda's limit for the duration of a run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A claimed slot, and when its run is over for certain; None where nothing limits it, as on a laptop."""
+    """A claimed slot. By `until` its run has certainly ended; None if nothing limits it, as on a laptop."""
 
     slot: datetime
     until: datetime | None
 
     @property
     def is_over_after(self) -> datetime:
-        """The moment after which its run is certainly not under way, whatever the claim says: it may be wrong."""
+        """The time after which the run has certainly ended, even if `until` in the claim is wrong."""
         if self.until is None:
             return self.slot + MAX_RUN_TIME
         return min(self.until, self.slot + timedelta(seconds=MAX_EVENT_DELAY_S) + MAX_RUN_TIME) + MARGIN
 
     def is_over(self, now: datetime) -> bool:
-        """Check whether its run is certainly not under way any more."""
+        """Check whether the run has certainly ended by `now`."""
         return now > self.is_over_after
 
 
@@ -61,20 +61,20 @@ class Journal:
     strategy: str
 
     def entry(self, slot: datetime, *, is_dry: bool = False) -> "JournalEntry":
-        """Return the entry of a slot; a dry run, which claims no slot, has a record of its own beside the slot's."""
+        """Return the entry of a slot. A dry run claims no slot, and has a record of its own next to the slot's."""
         return JournalEntry(self.store, self.strategy, slot, is_dry)
 
     def list_unfinished(self, now: datetime, back: timedelta = REMEMBERED) -> list[Claim]:
-        """List the claims of the last days whose runs have no record, the oldest first: under way, or cut off.
+        """List the recent claims without a record, oldest first; their runs are under way or were cut off.
 
-        It takes one listing, and one read for each of them.
+        This costs one listing of the store, and one read for each claim in the list.
         """
         kept = self.list_slots(now - back)
         slots = [slot for slot in sorted(kept["claim"] - kept["json"]) if slot <= now + AHEAD]
         return [self.entry(slot).read_claim() for slot in slots]
 
     def list_slots(self, since: datetime) -> dict[str, set[datetime]]:
-        """List the slots since then that have a `claim`, a plan (`started`) or a record (`json`)."""
+        """List the slots from `since` on by what they have: a `claim`, a plan (`started`) or a record (`json`)."""
         slots: defaultdict[str, set[datetime]] = defaultdict(set)
         folder = f"runs/{self.strategy}/"
         for name in self.store.names(folder, after=f"{folder}{since.astimezone(NEW_YORK):%Y-%m-%d}"):
@@ -85,11 +85,11 @@ class Journal:
         return slots
 
     def list_records(self) -> list[str]:
-        """List the names of all records of the strategy, the oldest slot first."""
+        """List the names of all records of the strategy, oldest slot first."""
         return [name for name in self.store.names(f"runs/{self.strategy}/") if name.endswith(".json")]
 
     def load(self, name: str) -> Json:
-        """Load the record of that name. Raises JournalError if there is none, or it is not JSON."""
+        """Load the record of this name. Raises JournalError if it does not exist or is not JSON."""
         record = _read_json(self.store, name)
         if record is None:
             raise JournalError(f"there is no record {name}")
@@ -98,7 +98,7 @@ class Journal:
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """What a strategy's journal keeps of one slot."""
+    """A strategy's journal for one slot."""
 
     store: Store
     strategy: str
@@ -106,39 +106,39 @@ class JournalEntry:
     is_dry: bool = False
 
     def claim(self, claimant: str, until: datetime | None = None) -> bool:
-        """Claim the slot for this run, for ever; return False if another run has it.
+        """Claim the slot for this run, permanently. Return False if another run has it.
 
-        `claimant` tells the runs apart, `until` is when this one is over for certain.
+        `claimant` identifies the run; by `until` it has certainly ended.
         """
         text = json.dumps({"claimant": claimant, "until": codec.encode(until)})
         return self.store.create(f"{self.path}.claim", text)
 
     def read_claim(self) -> Claim:
-        """Return the slot's claim, with the end of its run as far as the claim says so."""
+        """Return the slot's claim, with the end of its run if the claim states one."""
         return Claim(self.slot, self._read_until())
 
     def note_plan(self, run: Run) -> None:
-        """Keep what is known of the run right before its first order, beside the record that it will have."""
+        """Save the plan of the run right before its first order, next to where its record will be."""
         self.store.write(self.plan_name, _to_text(build_record(run, build_report(run, STARTED))))
 
     def load_plan(self) -> Json | None:
-        """Load what the run was about to place; None if it did not come that far. Raises JournalError."""
+        """Load the plan of the run; None if there is none. Raises JournalError if it cannot be read or is not JSON."""
         return _read_json(self.store, self.plan_name)
 
     def save(self, run: Run, report: Report) -> None:
-        """Keep the record of the run."""
+        """Save the record of the run."""
         self.store.write(self.record_name, _to_text(build_record(run, report)))
 
     def adopt(self, record: Json) -> bool:
-        """Keep the record of a run that was cut off; return False, and change nothing, if the slot has one by now."""
+        """Save the record of a run that was cut off. Return False and change nothing if the slot already has one."""
         return self.store.create(self.record_name, _to_text(record))
 
     def load(self) -> Json:
-        """Load the record. Raises JournalError if there is none, or it is not JSON."""
+        """Load the record. Raises JournalError if it does not exist or is not JSON."""
         return Journal(self.store, self.strategy).load(self.record_name)
 
     def ranking(self, basis: Json) -> dict[str, float] | None:
-        """Return the ranking kept for the slot's day, if it was made on the same basis (universe, look-back, ...)."""
+        """Return the saved ranking of the slot's day; None if none has the same basis (universe, look-back, ...)."""
         text = self.store.read(self._ranking_name)
         if text is None:
             return None
@@ -153,22 +153,22 @@ class JournalEntry:
             return None
 
     def save_ranking(self, basis: Json, ranking: Mapping[str, float]) -> None:
-        """Keep the ranking for the rest of the slot's day."""
+        """Save the ranking for the rest of the slot's day."""
         self.store.write(self._ranking_name, _to_text({"basis": basis, "ranking": ranking}))
 
     @property
     def path(self) -> str:
-        """The name that the slot's claim, plan and record share."""
+        """The name of the slot's claim, plan and record, without the ending."""
         return f"runs/{self.strategy}/{self._day}/{slot_id(self.slot)}"
 
     @property
     def record_name(self) -> str:
-        """The name that the record is kept under."""
+        """The name of the record in the store."""
         return f"{self.path}{'-dry-run' if self.is_dry else ''}.json"
 
     @property
     def plan_name(self) -> str:
-        """The name that the plan is kept under."""
+        """The name of the plan in the store."""
         return f"{self.path}.started"
 
     @property
@@ -183,7 +183,7 @@ class JournalEntry:
         try:
             text = self.store.read(f"{self.path}.claim") or ""
             if not text.startswith("{"):
-                return None  # as claims once were: a word and nothing else
+                return None  # an old claim, which was a single word
             until = codec.parse_json(text)["until"]
             return None if until is None else codec.decode_time(until).astimezone(UTC)
         except (ValueError, KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""What is known of a run as JSON: its report for the caller, its record for the journal, and back for `make replay`."""
+"""A run as JSON: its report for the caller and its record for the journal; and settings read back from a record."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,7 +14,7 @@ VERSION = 1
 
 
 def build_report(run: Run, status: Code | Outcome | str, detail: str = "") -> Report:
-    """Return the report of a run as far as it got."""
+    """Build the report of a run, as far as it got."""
     decision = run.decision
     return {
         "strategy": run.settings.strategy,
@@ -39,7 +39,7 @@ def build_report(run: Run, status: Code | Outcome | str, detail: str = "") -> Re
 
 
 def build_record(run: Run, report: Report) -> dict[str, Any]:
-    """Return all that is needed to compute the run's decisions again, and what they were; no secret is in it."""
+    """Build the record of a run: the inputs of its decisions, the decisions and the report. It contains no secrets."""
     return {
         "version": VERSION,
         "settings": run.settings.public(),
@@ -50,7 +50,7 @@ def build_record(run: Run, report: Report) -> dict[str, Any]:
 
 
 def find_unprotected(run: Run) -> tuple[str, ...]:
-    """Return the symbols held in whole shares without a stop loss although brackets are on, as far as the run knows."""
+    """Return the symbols known to be held in whole shares without a stop loss; none if brackets are off."""
     if run.observation is None or not run.settings.stop_loss_fraction:
         return ()
     sales = [order for order in run.observation.open_orders if order.side is Side.SELL]
@@ -62,12 +62,12 @@ def find_unprotected(run: Run) -> tuple[str, ...]:
     lost = {each.symbol for each in run.outcomes if isinstance(each, Denial) and each.is_unprotected}
     orders = [each for each in run.placed if each.side is Side.SELL]
     sold = {each.symbol for each in orders if not (each.status.is_dead or each.status is OrderStatus.UNKNOWN)}
-    cut_short = {each.symbol for each in orders} - sold  # ended after a part of it was filled
+    cut_short = {each.symbol for each in orders} - sold  # ended after a partial fill
     return tuple(sorted((held - sold) | lost | cut_short))
 
 
 def read_settings(data: Mapping[str, Any]) -> Settings:
-    """Return the settings of a record, checked as any; its secrets are not there, and computing again needs none."""
+    """Return the settings in a record, checked as usual. The secrets are empty: replay needs none."""
     texts = {name.upper(): ",".join(value) if isinstance(value, list) else str(value) for name, value in data.items()}
     checked = Settings.from_env({**texts, "ALPACAUSER": "-", "ALPACAPW": "-"}, lambda _: {})
     return replace(checked, alpacauser="", alpacapw="")

@@ -1,4 +1,4 @@
-"""Recovery: a run that was cut off gets its record from a later one, out of its plan and the broker's order history."""
+"""Recovery: a later run records a run that was cut off, from its plan and the broker's order history."""
 
 import logging
 from collections.abc import Sequence
@@ -17,25 +17,25 @@ from trader.settings import Settings
 LOG = logging.getLogger("trader")
 
 BEFORE, AFTER = timedelta(minutes=10), timedelta(minutes=30)
-"""Around a slot: its orders are in between, for an event may be five minutes late and a run take fifteen."""
+"""The time around a slot that contains its orders: an event may be five minutes late, and a run may take fifteen."""
 
-MAX_LOOKED_UP = 100  # Alpaca answers some two hundred requests a minute
+MAX_LOOKED_UP = 100  # Alpaca allows about 200 requests a minute
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """What a run noted before its first order, and the orders in it."""
+    """The plan that a run saved before its first order, and the orders in it."""
 
     record: Json
     orders: Sequence[Order]
 
 
 def recover(run: Run, journal: Journal, history: OrderHistory, deadline: Deadline) -> None:
-    """Record every run of the strategy that was cut off, and note each in `run` as soon as it is done.
+    """Record every run of the strategy that was cut off, and note each in `run` as soon as it is recorded.
 
-    Raises BrokerError or JournalError where one cannot be asked; what is left then is left to the next run. Raises
-    RunStopped if another run of the strategy may be under way: of two that would look at the account and place orders
-    side by side, the one that sees the other gives way. (Each has claimed its slot before it looks, so one does.)
+    Raises BrokerError or JournalError if a call fails; the next run recovers the rest. Raises RunStopped if another run
+    of the strategy may be under way: two runs must not trade on the account side by side, so the one that sees the
+    other stops. (Each claims its slot before it looks, so at least one sees the other.)
     """
     others = [claim for claim in journal.list_unfinished(run.now) if claim.slot != run.slot]
     over = [claim for claim in others if claim.is_over(run.now)]
@@ -50,19 +50,21 @@ def recover(run: Run, journal: Journal, history: OrderHistory, deadline: Deadlin
     if under_way := [claim for claim in others if claim not in over]:
         slots = ", ".join(encode(claim.slot) for claim in under_way)
         over_after = max(claim.is_over_after for claim in under_way)
-        detail = f"the run of {slots} has not ended yet; it is over for certain after {encode(over_after)}"
+        detail = f"the run of {slots} has not ended yet; it will certainly be over after {encode(over_after)}"
         raise RunStopped(Code.UNDER_WAY, detail)
 
 
 def recover_slot(
     entry: JournalEntry, settings: Settings, history: OrderHistory, deadline: Deadline | None = None
 ) -> Json | None:
-    """Write the record of a slot whose run was cut off, and return it; None if its run has ended after all."""
+    """Save and return the record of a run that was cut off; None if it has one by now or used another account."""
     slot = entry.slot
     plan = load_plan(entry)
     if plan and (elsewhere := find_differing_account(plan, settings)):
         extra = {"strategy": settings.strategy, "slot": encode(slot), "settings": elsewhere}
-        LOG.error("a run that was cut off traded elsewhere: reconcile it with the settings that it had", extra=extra)
+        LOG.error(
+            "a run that was cut off used another account: reconcile it with the settings that it had", extra=extra
+        )
         return None
     listed = select_slot(history.list_orders(slot - BEFORE, slot + AFTER), settings.strategy, slot)
     found = find_unlisted(plan.orders if plan else (), listed, history, deadline or Deadline.never())
@@ -79,27 +81,28 @@ def recover_slot(
 def find_unlisted(
     orders: Sequence[Order], listed: Sequence[Order], history: OrderHistory, deadline: Deadline
 ) -> list[Order]:
-    """Look up the orders that the broker's list lacks by their ids: the list may be an old one, a clock wrong.
+    """Look up, by id, the orders that the broker's list lacks: the list may be out of date, or a clock wrong.
 
-    Only the first MAX_LOOKED_UP are asked for: orders are placed one after the other.
+    Only the first MAX_LOOKED_UP are looked up, because orders are placed one after the other. Raises BrokerError if the
+    time runs out.
     """
     ids = {order.client_order_id for order in listed}
     missing = [order for order in orders if order.client_order_id not in ids]
     if len(missing) > MAX_LOOKED_UP:
-        LOG.warning("not all are looked up", extra={"orders": len(missing), "looked_up": MAX_LOOKED_UP})
+        LOG.warning("not all orders are looked up", extra={"orders": len(missing), "looked_up": MAX_LOOKED_UP})
     found = []
     for order in missing[:MAX_LOOKED_UP]:
         if not deadline.allows(ORDER_TIME_S):
             raise BrokerError("no time to look up all orders of an earlier run; the next run tries again")
         try:
             found.append(history.find(order))
-        except UnexpectedResponseError as error:  # nothing is placed because of it, and it would be the same next time
-            LOG.warning("%s; the order is taken for not there", error)
+        except UnexpectedResponseError as error:  # it leads to no order, and the next run would get the same response
+            LOG.warning("%s; the order is treated as not placed", error)
     return [order for order in found if order is not None]
 
 
 def load_plan(entry: JournalEntry) -> PlannedRun | None:
-    """Load what the slot's run noted; None if it did not come that far, or the text is no plan, which stops nobody."""
+    """Load the plan of the slot's run; None if it is missing or invalid. Raises JournalError if the store fails."""
     try:
         record = entry.load_plan()
         if record is None:
@@ -110,7 +113,7 @@ def load_plan(entry: JournalEntry) -> PlannedRun | None:
         return PlannedRun(record, [decode(Order, order) for order in record["decision"]["orders"]])
     except (JournalError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, JournalError) and not isinstance(error.__cause__, ValueError):
-            raise  # it may be there when it is read again
+            raise  # a later read may succeed
         extra = {"slot": encode(entry.slot), "error": f"{type(error).__name__}: {error}"}
         LOG.warning("the plan of a run that was cut off cannot be read", extra=extra)
         return None
@@ -120,13 +123,13 @@ def load_plan(entry: JournalEntry) -> PlannedRun | None:
 
 
 def select_slot(orders: Sequence[Order], strategy: str, slot: datetime) -> list[Order]:
-    """Select the orders that the strategy placed in the slot: its name may begin another's, so ids are taken apart."""
+    """Select the orders that the strategy placed in the slot, by their parsed ids: one name may begin with another."""
     ids = [(order, OrderId.parse(order.client_order_id)) for order in orders]
     return [order for order, parts in ids if parts and (parts.strategy, parts.slot) == (strategy, slot)]
 
 
 def find_differing_account(plan: PlannedRun, settings: Settings) -> str:
-    """Name the settings by which the run's account was another one, with other orders; empty if it was this one."""
+    """Return the settings that show that the run used another account, as text; empty if it used this one."""
     then, now = plan.record["settings"], settings.public()
     where = "apca_api_base_url" if settings.broker is BrokerName.ALPACA else "account_file"
     names = [name for name in ("broker", where) if name in then and then[name] != now[name]]
@@ -134,7 +137,7 @@ def find_differing_account(plan: PlannedRun, settings: Settings) -> str:
 
 
 def complete_orders(orders: Sequence[Order], plan: PlannedRun | None) -> list[Order]:
-    """Return the orders as the broker has them, with what only the plan knows."""
+    """Return the broker's orders with the price and the reason, which only the plan has."""
     planned = {order.client_order_id: order for order in plan.orders} if plan else {}
     return [
         replace(order, price_usd=meant.price_usd, reason=meant.reason)
@@ -147,7 +150,7 @@ def complete_orders(orders: Sequence[Order], plan: PlannedRun | None) -> list[Or
 def build_interrupted_record(
     slot: datetime, settings: Settings, plan: PlannedRun | None, orders: Sequence[Order]
 ) -> Json:
-    """Return the record of a run that was cut off; without its plan, `settings` say whose it was and in which mode."""
+    """Build the record of a run that was cut off; without a plan, `settings` give its strategy and mode."""
     nothing = Run(settings=settings, slot=slot, now=slot)
     empty = {**build_record(nothing, build_report(nothing, Outcome.INTERRUPTED)), "settings": {}}
     record = plan.record if plan else empty
@@ -163,17 +166,17 @@ def build_interrupted_record(
 
 
 def find_unsold(plan: PlannedRun | None, orders: Sequence[Order]) -> set[str]:
-    """Return the symbols that were to be sold and are not: their brackets may have been cancelled already."""
+    """Return the symbols with a planned sale that was not made; their brackets may already be cancelled."""
     there = {order.client_order_id for order in orders if not order.came_to_nothing}
     planned = plan.orders if plan else ()
     return {order.symbol for order in planned if order.side is Side.SELL and order.client_order_id not in there}
 
 
 def describe(plan: PlannedRun | None, orders: Sequence[Order]) -> str:
-    """Say in a sentence how far the run came."""
+    """Describe in one sentence how far the run got."""
     placed = ", ".join(f"{order.side} {order.quantity:g} {order.symbol} ({order.status})" for order in orders)
     if plan is None:
-        return f"its run was cut off, and has no plan on record; the broker's books have {placed or 'no order of it'}"
+        return f"its run was cut off and has no plan on record; the broker's books have {placed or 'no order of it'}"
     there = {order.client_order_id for order in orders}
     missing = ", ".join(f"{order.side} {order.symbol}" for order in plan.orders if order.client_order_id not in there)
     count = sum(order.client_order_id in there for order in plan.orders)

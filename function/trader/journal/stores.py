@@ -1,4 +1,4 @@
-"""Stores: where the journal keeps its texts. Two adapters ship: a folder, and a bucket of S3."""
+"""The stores in which a journal keeps its texts: a local folder, and an S3 bucket."""
 
 import os
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class Folder:
-    """A store in a local folder, made when first needed."""
+    """A store in a local folder, which is created when first needed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def create(self, name: str, text: str) -> bool:
-        """See Store. The file system refuses a second creation of the same file."""
+        """See Store. The file system refuses to create the same file twice."""
         try:
             with self._make_path(name).open("x", encoding="utf-8") as file:
                 file.write(text)
@@ -32,7 +32,7 @@ class Folder:
         return True
 
     def write(self, name: str, text: str) -> None:
-        """See Store. Whole or not at all: a partial file is renamed when it is complete."""
+        """See Store. The text is written to a partial file, which is renamed when it is complete."""
         try:
             path = self._make_path(name)
             partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
@@ -75,8 +75,8 @@ class Bucket:
     def create(self, name: str, text: str) -> bool:
         """See Store. S3 refuses the second of two conditional writes.
 
-        A write whose answer was lost is sent again by boto3, and then refused because of its own first attempt: so a
-        refusal is checked against what is there. A conflict says that another write is under way: asked again.
+        boto3 repeats a write whose answer was lost, and S3 then refuses it because the first attempt succeeded. So a
+        refusal is checked against the stored text. A conflict means that another write is under way: it is tried again.
         """
         retrying = Retrying(
             retry=retry_if_exception_type(_ConflictError),
@@ -103,7 +103,9 @@ class Bucket:
         except _MissingError:
             return None
         except UnicodeDecodeError as error:
-            raise JournalError(f"{name} in JOURNAL=s3://{self._bucket}/{self._prefix} is no text: {error}") from error
+            raise JournalError(
+                f"{name} in JOURNAL=s3://{self._bucket}/{self._prefix} is not UTF-8 text: {error}"
+            ) from error
 
     def names(self, prefix: str, after: str = "") -> list[str]:
         """See Store."""
@@ -114,7 +116,7 @@ class Bucket:
             )
             return sorted(item["Key"].removeprefix(self._prefix) for page in pages for item in page.get("Contents", []))
 
-    def _put(self, name: str, text: str, **condition: Any) -> None:  # noqa: ANN401 boto3's own words
+    def _put(self, name: str, text: str, **condition: Any) -> None:  # noqa: ANN401 boto3's own arguments
         with self._translate_errors():
             answer = self._client().put_object(
                 Bucket=self._bucket,
@@ -123,12 +125,12 @@ class Bucket:
                 ContentType="application/json",
                 **condition,
             )
-        if "ETag" not in answer:  # of what is stored: an answer without it is not S3's, whatever its status
+        if "ETag" not in answer:  # S3 always returns it: an answer without it is not from S3, whatever its status
             raise JournalError(f"JOURNAL=s3://{self._bucket}/{self._prefix} cannot be used: {name} was not confirmed")
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
-        """AWS's errors as JournalErrors."""
+        """Raise AWS's errors as JournalErrors."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
@@ -149,20 +151,20 @@ class Bucket:
 
 
 class _TakenError(JournalError):
-    """A conditional write found its name taken."""
+    """A conditional write found that its name was taken."""
 
 
 class _ConflictError(JournalError):
-    """Two conditional writes at once; S3 asks to try again."""
+    """Two conditional writes collided; S3 asks for a repeat."""
 
 
 class _MissingError(JournalError):
-    """There is nothing under the name."""
+    """The name does not exist."""
 
 
 _ERRORS = {
     "PreconditionFailed": _TakenError,
-    "412": _TakenError,  # an answer without a body has its status for a code
+    "412": _TakenError,  # without a body, the status is the code
     "ConditionalRequestConflict": _ConflictError,
     "409": _ConflictError,
     "NoSuchKey": _MissingError,

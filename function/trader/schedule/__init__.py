@@ -1,1 +1,1 @@
-"""When to run: slots, and the sessions of the exchange."""
+"""The schedule: slots, and the sessions of the exchange."""

@@ -1,32 +1,32 @@
-"""What a slot is: the moment a run is for. At most one run of a strategy trades in a slot."""
+"""Slots. A slot is the moment that a run is for; at most one run of a strategy trades in it."""
 
 from datetime import UTC, datetime
 
 MAX_EVENT_DELAY_S = 300.0
-"""An event that comes later than this is stale, and its run could overlap with the next slot's."""
+"""The longest delay of an event. A later event is stale, and its run could overlap with the next slot's."""
 
 MAX_EVENT_LEAD_S = 60.0
-"""Clocks differ a little; an event from further ahead is a mistake."""
+"""The furthest that an event may lie ahead. Clocks differ a little; an event further ahead is a mistake."""
 
 
 class EventError(ValueError):
-    """The event's time is not a time, or not the present."""
+    """The event's time is invalid, or is not the present."""
 
 
 def present() -> datetime:
-    """Return the time by this machine's clock."""
+    """Return the current time by this machine's clock."""
     return datetime.now(UTC)
 
 
 def slot_id(slot: datetime) -> str:
-    """Format a slot as it stands in order ids and in the journal: 20221228T2045Z."""
+    """Format a slot for order ids and for the journal, as in 20221228T2045Z."""
     return slot.astimezone(UTC).strftime("%Y%m%dT%H%MZ")
 
 
 def parse_slot_id(text: str) -> datetime | None:
-    """Return the slot that an id stands for; None if it is not a slot's id."""
+    """Return the slot of a slot id; None if the text is not one."""
     try:
         slot = datetime.strptime(text, "%Y%m%dT%H%MZ").replace(tzinfo=UTC)
     except ValueError:
         return None
-    return slot if slot_id(slot) == text else None  # strptime takes fewer digits as well
+    return slot if slot_id(slot) == text else None  # strptime also accepts fewer digits

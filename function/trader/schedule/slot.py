@@ -1,4 +1,4 @@
-"""The slot of an event: when a run is due, and as of which moment it looks at prices and accounts."""
+"""The slot of an event, the moment as of which its run reads prices and accounts, and whether the run is due."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, time, timedelta
@@ -9,17 +9,18 @@ from trader.schedule.base import MAX_EVENT_DELAY_S, MAX_EVENT_LEAD_S, EventError
 from trader.settings import Settings
 
 DUE_WITHIN = timedelta(minutes=7)
-"""A schedule in UTC for one time in New York fires at two hours, and one of them is meant; no other slot is near it."""
+"""The tolerance around DAILY_AT. Its UTC schedule fires at two hours, of which one is meant; no other slot is near."""
 
 
 def slot_and_now(
     event: object, settings: Settings, clock: datetime, last_bar: Callable[[], datetime]
 ) -> tuple[datetime, datetime]:
-    """Return the slot, cut to the minute, and the moment as of which prices and accounts are looked at.
+    """Return the slot, cut to the minute, and the moment as of which prices and accounts are read.
 
-    With the embedded broker nothing outside depends on the hour, so the slot is the present, whenever it was; without
-    an event's time it is the clock's, or, if a price file is the only source, the end of that file, whose `last_bar` is
-    asked for then. With a real broker the present is the clock's. Raises EventError for an event of another time.
+    With the embedded broker the moment is the slot itself, past or present, because nothing outside depends on the
+    time. If the event has no time, the slot is the clock's time; if a price file is the only source, it is the end of
+    that file, and only then is `last_bar` called. With a real broker the moment is the clock's time. Raises EventError
+    if the event has another time.
     """
     time = event_time(event)
     if settings.broker is BrokerName.EMBEDDED:
@@ -29,14 +30,14 @@ def slot_and_now(
         return slot, slot
     if time is not None and not -MAX_EVENT_LEAD_S <= (clock - time).total_seconds() <= MAX_EVENT_DELAY_S:
         raise EventError(
-            f"the event's time {time.isoformat()} is not now ({clock.isoformat()}); a real account trades on the "
-            "present only: send the scheduled event in time, or for a test an event without time"
+            f"the event's time {time.isoformat()} is not now ({clock.isoformat()}); a real account trades in the "
+            "present only: send the scheduled event on time or, for a test, an event without a time"
         )
     return (time or clock).replace(second=0, microsecond=0), clock
 
 
 def event_time(event: object) -> datetime | None:
-    """Return the time in a scheduled event; None if it has none, as in a manual test."""
+    """Return the time of a scheduled event; None if it has none, as in a manual test. Raises EventError if invalid."""
     text = event.get("time") if isinstance(event, Mapping) else None
     if text is None:
         return None
@@ -47,12 +48,12 @@ def event_time(event: object) -> datetime | None:
     if time.tzinfo is None:
         raise EventError(f"the event's time {text!r} has no zone; write it like 2026-11-23T15:00:00Z")
     if time.year not in YEARS:
-        raise EventError(f"the event's time {text!r} is of no year from {YEARS[0]} to {YEARS[-1]}")
+        raise EventError(f"the event's time {text!r} is not in the years {YEARS[0]} to {YEARS[-1]}")
     return time.astimezone(UTC)
 
 
 def is_due(event: object, settings: Settings) -> bool:
-    """Check whether a scheduled event is for the hour of DAILY_AT; a manual one without a time always is."""
+    """Check whether a scheduled event is due at DAILY_AT; a manual event without a time always is."""
     when = event_time(event)
     if not settings.daily_at or when is None:
         return True
@@ -61,7 +62,7 @@ def is_due(event: object, settings: Settings) -> bool:
 
 
 def end_of_bar(bar: datetime, bar_interval: str) -> datetime:
-    """Return when a bar that starts at `bar` was news: a daily one in the last slot of its session."""
+    """Return the end of the bar that starts at `bar`; for a daily bar, the last slot of its session."""
     if bar_interval == "1d":
         return sessions.last_slot_of(bar.astimezone(NEW_YORK).date()).astimezone(UTC)
     return bar + BAR_LENGTH[bar_interval]

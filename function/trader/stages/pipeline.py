@@ -1,4 +1,4 @@
-"""The pipeline: one run's stages in order. The local run, Lambda and replay all go through here."""
+"""The pipeline: the stages of one run, in order. The local run, Lambda and replay all use it."""
 
 import logging
 from collections import Counter
@@ -34,18 +34,18 @@ from trader.stages import execution, portfolio, risk, universe
 LOG = logging.getLogger("trader")
 
 COMPLETE_FRACTION = 0.9
-"""A day's ranking is kept if at least this share of the candidates had prices; a worse one is made again."""
+"""A day's ranking is saved if at least this share of the candidates have prices; otherwise the next run repeats it."""
 
 MIN_FRACTION = 0.5
-"""With prices of fewer of the index, the best performers among them are nobody's choice: none is chosen."""
+"""If a smaller share of the index has prices, the best performers among them mean nothing, and none is chosen."""
 
 MAX_LINES = 50
-"""So many denials have a line each in the log; more are one line with their number by code."""
+"""Up to this many denials get a line each in the log; more get one line, with their count by code."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunServices:
-    """What a run works with, each behind its Protocol."""
+    """The services that a run uses, each behind its Protocol."""
 
     broker: Broker
     prices: Prices
@@ -64,9 +64,9 @@ class RunServices:
 
 
 def trade(services: RunServices, run: Run) -> Outcome | Code:
-    """Observe, forecast, decide, place; what is known is noted in `run` as it becomes known.
+    """Observe, forecast, decide and place; note each result in `run` as soon as it is known.
 
-    The caller has claimed the slot. Raises RunStopped where a gate is closed.
+    The caller has claimed the slot. Raises RunStopped if a gate is closed.
     """
     with run.time_stage("gates"):
         pass_gates(services)
@@ -78,7 +78,7 @@ def trade(services: RunServices, run: Run) -> Outcome | Code:
         run.decision = decide(run.observation, forecasts, services.alpha, run.settings)
         log_decision(run, run.decision)
     if run.decision.orders and not run.is_dry:
-        services.journal.note_plan(run)  # what is about to be placed is on record first
+        services.journal.note_plan(run)  # the plan is on record before the first order
         with run.time_stage("place"):
             place(services, run, run.decision)
         run.account_after = closing_account(services)
@@ -88,18 +88,19 @@ def trade(services: RunServices, run: Run) -> Outcome | Code:
 
 
 def pass_gates(services: RunServices) -> None:
-    """The halt switch and the market's hours: at the beginning, and again right before each order."""
+    """Raise RunStopped if trading is halted or the market is closed. Called at the start and before each order."""
     if halted := services.read_halt_reason():
         raise RunStopped(Code.HALTED, halted)
     clock = services.broker.clock()
     if clock.is_open and clock.closes_in_s < 0:
         over = f"the session ended {-clock.closes_in_s:.0f} s ago by this machine's clock"
         raise RunStopped(
-            Code.MARKET_CLOSED, f"{over}; the broker's says it is open: an old answer, or this one is fast"
+            Code.MARKET_CLOSED,
+            f"{over}; the broker's says it is open: its answer is old, or this machine's clock is fast",
         )
     if clock.is_open and clock.closes_in_s < ORDER_TIME_S:
         left = f"the market closes in {clock.closes_in_s:.0f} s, and an order may take {ORDER_TIME_S:.0f}"
-        raise RunStopped(Code.MARKET_CLOSED, f"{left}: accepted after the close, it would wait for the next opening")
+        raise RunStopped(Code.MARKET_CLOSED, f"{left}; accepted after the close, it would wait for the next opening")
     if not clock.is_open:
         raise RunStopped(
             Code.MARKET_CLOSED,
@@ -108,11 +109,14 @@ def pass_gates(services: RunServices) -> None:
 
 
 def observe(services: RunServices, run: Run) -> Observation:
-    """All that the decisions depend on: the account, the day's ranking, the closes of the chosen and the held."""
+    """Read all inputs of the decisions: the account, the day's ranking, the closes of the chosen and held symbols.
+
+    Raises RunStopped if the account is blocked.
+    """
     account = services.broker.account()
     if account.blocked:
         raise RunStopped(Code.ACCOUNT_BLOCKED, account.blocked)
-    open_orders = services.broker.open_orders()  # before the positions: what fills between the two is then in both
+    open_orders = services.broker.open_orders()  # before the positions: an order that fills in between is then in both
     positions = services.broker.positions()
     ranking, unranked = rank(services, run)
     chosen = universe.top_performers(ranking, run.settings.universe_size)
@@ -133,7 +137,7 @@ def observe(services: RunServices, run: Run) -> Observation:
 
 
 def rank(services: RunServices, run: Run) -> tuple[dict[str, float], tuple[Denial, ...]]:
-    """The return of every candidate: made once a day over all of them, then kept in the journal."""
+    """Return the return of every candidate, and denials; computed once a day and then kept in the journal."""
     settings = run.settings
     basis = {
         "universe": list(settings.universe),
@@ -143,7 +147,7 @@ def rank(services: RunServices, run: Run) -> tuple[dict[str, float], tuple[Denia
         "price_file": settings.price_file if "file" in settings.price_sources else "",
     }
     kept = services.journal.ranking(basis)
-    if kept is not None:  # whoever wrote it has no say in what may be traded
+    if kept is not None:  # the universe, not the stored text, decides what may be traded
         return {symbol: kept[symbol] for symbol in universe.candidates(settings.universe, None) if symbol in kept}, ()
     symbols = universe.candidates(settings.universe, services.prices.symbols())
     LOG.info("ranking", extra={"universe": ",".join(settings.universe)[:40], "candidates": len(symbols)})
@@ -156,7 +160,7 @@ def rank(services: RunServices, run: Run) -> tuple[dict[str, float], tuple[Denia
         Denial(
             symbol=symbol,
             code=Code.NO_PRICE_DATA,
-            detail=f"{len(closes)} bars, its return over UNIVERSE_LOOKBACK_BARS needs {needs}",
+            detail=f"{len(closes)} bars; the return over UNIVERSE_LOOKBACK_BARS needs {needs}",
         )
         for symbol, closes in bars.closes.items()
         if symbol not in ranking
@@ -168,7 +172,7 @@ def rank(services: RunServices, run: Run) -> tuple[dict[str, float], tuple[Denia
 
 
 def decide(observation: Observation, forecasts: Forecasts, alpha: AlphaModel, settings: Settings) -> Decision:
-    """Insights, targets, limits and planned orders. Pure: the same arguments give the same decision."""
+    """Derive insights, targets and planned orders within the limits. Pure: equal arguments give an equal decision."""
     positions = observation.positions
     prices_usd = {symbol: float(closes.to_numpy()[-1]) for symbol, closes in observation.closes.items()}
     account = portfolio.subtract_reserved(observation.account, observation.open_orders, prices_usd)
@@ -187,20 +191,20 @@ def decide(observation: Observation, forecasts: Forecasts, alpha: AlphaModel, se
 
 
 def place(services: RunServices, run: Run, decision: Decision) -> None:
-    """Hand the planned orders to execution, and note and log each as soon as its fate is known."""
+    """Place the planned orders; note and log each as soon as its fate is known."""
     planned = len(decision.orders)
-    may_go_on = partial(pass_gates, services)  # somebody may pull the switch, or the market close, between two orders
+    may_go_on = partial(pass_gates, services)  # trading may be halted, or the market close, between two orders
     for done in execution.place(decision.orders, services.broker, services.deadline, services.settle_time_s, may_go_on):
         run.outcomes.append(done)
         if isinstance(done, Order):
             _log(run, "order", done)
         else:
-            _log(run, "denial", done, level=logging.WARNING)  # decided, and not to be had
+            _log(run, "denial", done, level=logging.WARNING)  # decided on, but not placed
         services.progress("orders", len(run.outcomes), planned)
 
 
 def closing_account(services: RunServices) -> Account | None:
-    """The account after the orders; None if it cannot be had, for the orders are placed and that is what counts."""
+    """Return the account after the orders; None if it cannot be read, which is no failure: the orders are placed."""
     if not services.deadline.allows(ORDER_TIME_S / 2):
         return None
     try:
@@ -211,7 +215,10 @@ def closing_account(services: RunServices) -> Account | None:
 
 
 def outcome(run: Run, observation: Observation, decision: Decision) -> Outcome | Code:
-    """How the run ended. If nothing was done, what kept back half of it or more says more than "nothing to do"."""
+    """Return how the run ended.
+
+    If nothing was done, and there are at least half as many denials as wanted symbols, it is the most frequent code.
+    """
     if any(isinstance(each, Order) for each in run.outcomes):
         return Outcome.TRADED
     if decision.orders and run.is_dry:
@@ -223,11 +230,11 @@ def outcome(run: Run, observation: Observation, decision: Decision) -> Outcome |
 
 
 def log_decision(run: Run, decision: Decision) -> None:
-    """One line for each insight with the order that follows, and one for each denial."""
+    """Log one line for each insight with the order that follows, and one for each denial."""
     orders = {order.symbol: order.signed_quantity for order in decision.orders}
     for insight in decision.insights:
         _log(run, "decision", insight, order_quantity=orders.get(insight.symbol, 0))
-    if len(decision.denials) > MAX_LINES:  # such as all candidates of a source that is out of reach
+    if len(decision.denials) > MAX_LINES:  # such as all candidates, if a source cannot be reached
         codes = Counter(denial.code for denial in decision.denials)
         extra = {"strategy": run.settings.strategy, "slot": encode(run.slot), "codes": dict(codes)}
         LOG.warning("denials", extra={**extra, "first": decision.denials[0].detail})
@@ -237,7 +244,7 @@ def log_decision(run: Run, decision: Decision) -> None:
 
 
 def _log(run: Run, message: str, value: Insight | Order | Denial, level: int = logging.INFO, **more: object) -> None:
-    if not LOG.isEnabledFor(level):  # as in a backtest, where there would be one for each symbol and bar
+    if not LOG.isEnabledFor(level):  # as in a backtest, which would log a line for each symbol and bar
         return
     fields = {name: field for name, field in encode(value).items() if field not in (None, "")}
     LOG.log(level, message, extra={"strategy": run.settings.strategy, "slot": encode(run.slot), **fields, **more})

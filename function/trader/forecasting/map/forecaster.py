@@ -1,4 +1,4 @@
-"""The map engine: a Forecaster that finds Prophet's own models for all symbols at once, without Stan."""
+"""The map engine: a Forecaster that fits Prophet's model to all symbols at once, without Stan."""
 
 import logging
 import math
@@ -30,15 +30,15 @@ from trader.progress import Progress, no_progress
 LOG = logging.getLogger("trader")
 
 DRAWS = 1000
-"""Of the forecast's uncertainty, as many as Prophet makes."""
+"""The number of Monte Carlo draws for an interval, the same as Prophet's."""
 
 AT_ONCE = 500
-"""So many symbols are fitted together: more save no time, but need more memory."""
+"""The most symbols that are fitted together: more would save no time, but need more memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class _ForProphet:
-    """Why a symbol is handed to Prophet's package."""
+    """The reason why a symbol is handed to Prophet's package."""
 
     reason: str
 
@@ -47,13 +47,13 @@ type _Result = Forecast | Denial | _ForProphet
 
 
 class UndeterminedError(Exception):
-    """The most probable model says nothing of the time that it is asked about."""
+    """The most probable model does not determine a value for the requested time."""
 
 
 class MapForecaster:
-    """The same forecasts as ProphetForecaster's, of models that are more probable than those that Stan stops at.
+    """The same forecasts as ProphetForecaster's, from models that are more probable than those where Stan stops.
 
-    A symbol whose mode is not found, or says nothing of the horizon, is handed to ProphetForecaster.
+    A symbol is handed to ProphetForecaster if its mode is not found, or does not determine the forecast at the horizon.
     """
 
     def __init__(self, spec: ForecastSpec) -> None:
@@ -81,7 +81,7 @@ class MapForecaster:
                     outcomes[symbol] = outcome
             progress("trend lines", len(outcomes), len(closes))
         left = {symbol: series for symbol, series in closes.items() if symbol not in outcomes}
-        if left:  # for Prophet, or no time left: what there was no time for ends there as OUT_OF_TIME
+        if left:  # those for Prophet, and those without time left, which it reports as OUT_OF_TIME
             by_prophet = self._prophet.forecast(left, deadline, progress)
             outcomes |= {each.symbol: each for each in by_prophet.forecasts}
             outcomes |= {each.symbol: each for each in by_prophet.denials}
@@ -91,7 +91,7 @@ class MapForecaster:
         )
 
     def calendar(self, local_ns: model.Nanoseconds) -> Calendar:
-        """What these bars, in exchange time without its zone, decide for the model. Raises ValueError."""
+        """Return the calendar of bars, from their exchange times without a zone. Raises ValueError as Calendar.of."""
         return Calendar.of(local_ns, self._spec.seasonalities)
 
     def predict(
@@ -103,16 +103,16 @@ class MapForecaster:
         fit: Fit,
         corners: Sequence[datetime] = (),
     ) -> Forecast:
-        """What a model says at the last bar that it was fitted to, or in a backtest at a later one.
+        """Return a model's forecast at the last bar that it was fitted to or, in a backtest, at a later one.
 
-        `at_ns` is the bar's time again, as `local_ns` gives it; `corners` are the times of the line's corners, and
-        without them the line is left out. Raises ArithmeticError if what it says is no price, and UndeterminedError.
+        `at_ns` is the bar's time as `local_ns` returns it; `corners` are the times of the line's corners, and without
+        them the line is left out. Raises ArithmeticError if the model gives no price, and UndeterminedError.
         """
         level_usd = fit.mean_season if fit.calendar.has_free_level else 0.0
         line = fit.corners + level_usd
         trend_usd = float(line[-1] if at_ns[0] == fit.calendar.times_ns[-1] else fit.trend(at_ns)[0] + level_usd)
         if not (np.isfinite(line).all() and trend_usd > 0):
-            raise ArithmeticError(f"the trend line ends at {trend_usd}, which is no price")
+            raise ArithmeticError(f"the trend line ends at {trend_usd}, which is not a price")
         return Forecast(
             symbol=symbol,
             time=time.to_pydatetime(),
@@ -123,16 +123,16 @@ class MapForecaster:
         )
 
     def _safely(self, groups: Sequence[Mapping[str, Closes]]) -> list[tuple[str, _Result]]:
-        """As `_together`; what cannot be done together for whatever reason is left to Prophet, one by one."""
+        """Call `_together`; if it fails for any reason, hand all its symbols to Prophet."""
         try:
             return list(self._together(groups))
-        except Exception as error:  # such as MemoryError: no symbol shall lack its forecast for another's sake
+        except Exception as error:  # such as MemoryError: no symbol may lose its forecast because of another
             LOG.exception("the map engine failed; its symbols are handed to Prophet")
             why = f"{type(error).__name__}: {error}"
             return [(symbol, _ForProphet(why)) for closes in groups for symbol in closes]
 
     def _together(self, groups: Sequence[Mapping[str, Closes]]) -> Iterator[tuple[str, _Result]]:
-        """Forecasts of groups of symbols with the same bars each, or in words why Prophet has to be asked."""
+        """Yield a forecast, a denial or a reason for Prophet by symbol; the symbols of a group share their bar times."""
         batches, sound = [], []
         for closes in groups:
             index = pd.DatetimeIndex(next(iter(closes.values())).index)
@@ -164,15 +164,15 @@ class MapForecaster:
                     yield symbol, _ForProphet(str(error))
 
     def _look_ahead(self, fit: Fit, last: pd.Timestamp) -> dict[str, Any]:
-        """The forecast for the signal's horizon: the median and the interval of Prophet's own draws.
+        """Return the forecast for the rule's horizon: the median and the interval of Prophet's own draws.
 
-        Prophet asks, for one bar of the future, whether the rate changes at it: as often as in the past, and by as much
-        on average; half of the change tells at that bar. And it adds noise.
+        For one future bar, Prophet draws whether the rate changes there: as often as in the past, and by as much on
+        average. Half of the change shows at that bar. Then it adds noise.
         """
         later = horizon(last, self._spec)
         at_ns = local_ns([later])
         if not fit.calendar.determines(at_ns[0]):
-            raise UndeterminedError(f"its history says nothing of a {later.tz_convert(NEW_YORK):%A, %H:%M}")
+            raise UndeterminedError(f"its history says nothing about a {later.tz_convert(NEW_YORK):%A, %H:%M}")
         chances, changes, noise = _draws()
         bars, changepoints = len(fit.calendar.times_ns), len(fit.calendar.changepoints)
         step = 1 / (bars - 1)  # of a bar, on the scale of the model
@@ -181,7 +181,7 @@ class MapForecaster:
         draws = fit.yhat(at_ns)[0] + (bends + noise * fit.sigma) * fit.scale
         lower_usd, median_usd, upper_usd = np.percentile(draws, INTERVAL_PERCENTILES).tolist()
         if not (math.isfinite(lower_usd) and math.isfinite(upper_usd)):
-            raise ArithmeticError(f"the forecast interval is {lower_usd} to {upper_usd}, which are no prices")
+            raise ArithmeticError(f"the forecast interval is {lower_usd} to {upper_usd}, which are not prices")
         return {
             "horizon_time": later.to_pydatetime(),
             "yhat_usd": median_usd,
@@ -191,7 +191,7 @@ class MapForecaster:
 
 
 def local_ns(times: Iterable[datetime]) -> model.Nanoseconds:
-    """Exchange time without its zone, as Prophet is given it: a daily bar is its date, whatever the clocks do."""
+    """Return exchange times without a zone, as Prophet gets them: a daily bar is its date in summer and winter."""
     index = (
         pd.DatetimeIndex(times if isinstance(times, pd.DatetimeIndex) else list(times))
         .tz_convert(NEW_YORK)
@@ -202,13 +202,13 @@ def local_ns(times: Iterable[datetime]) -> model.Nanoseconds:
 
 @cache
 def _draws() -> tuple[Floats, Floats, Floats]:
-    """What every interval is made of, in the order that Prophet draws it: chances, Laplace and normal numbers."""
+    """Draw the random numbers of every interval, in Prophet's order: uniform, Laplace and normal."""
     state = np.random.RandomState(SEED)  # Prophet's own generator, for the same numbers
     return state.uniform(size=DRAWS), state.laplace(size=DRAWS), state.normal(size=DRAWS)
 
 
 def _pieces(groups: Sequence[Sequence[str]]) -> Iterator[list[Sequence[str]]]:
-    """Groups of symbols, of at most AT_ONCE symbols together."""
+    """Yield lists of groups with at most AT_ONCE symbols in all; a larger group is split."""
     pieces = (group[begin : begin + AT_ONCE] for group in groups for begin in range(0, len(group), AT_ONCE))
     together: list[Sequence[str]] = []
     for piece in pieces:

@@ -102,7 +102,7 @@ def test_a_fault_of_one_symbol_is_that_symbols_alone() -> None:
 def test_a_trend_line_that_ends_below_zero_is_no_price() -> None:
     falling = daily([*np.linspace(1000, 1, 60), *[0.001] * 2])
     (denial,) = forecasts({"AAPL": falling}).denials
-    assert "which is no price" in denial.detail
+    assert "which is not a price" in denial.detail
 
 
 def test_a_constant_price_has_a_flat_line() -> None:

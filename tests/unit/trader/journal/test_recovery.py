@@ -168,9 +168,7 @@ def test_the_detail_says_what_was_placed_and_what_was_not(
 
 @pytest.mark.parametrize(("orders", "words"), [([], "no order of it"), ([FILLED], "buy 4 A (filled)")])
 def test_without_a_plan_the_detail_says_so(orders: Sequence[Order], words: str) -> None:
-    assert describe(None, orders) == (
-        f"its run was cut off, and has no plan on record; the broker's books have {words}"
-    )
+    assert describe(None, orders) == (f"its run was cut off and has no plan on record; the broker's books have {words}")
 
 
 # --- the whole of it, with a folder and a paper account ---

@@ -57,7 +57,7 @@ def test_a_time_without_a_zone_is_not_guessed_at() -> None:
 
 @pytest.mark.parametrize("time", ["1970-01-01T00:00:00Z", "2026-11-23T14:55:00Z", "2026-11-23T15:02:00Z"])
 def test_a_real_account_refuses_an_event_for_another_time(time: str) -> None:
-    with pytest.raises(EventError, match="a real account trades on the present only"):
+    with pytest.raises(EventError, match="a real account trades in the present only"):
         slot({"time": time})
 
 

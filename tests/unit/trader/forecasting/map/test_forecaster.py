@@ -174,7 +174,7 @@ def test_what_is_no_number_is_the_fault_of_that_symbol_alone(price: float) -> No
 def test_a_trend_line_that_ends_below_zero_is_no_price() -> None:
     falling = daily([*np.linspace(1000, 1, 60), *[0.001] * 2])
     (denial,) = forecasts({"AAPL": falling}).denials
-    assert "which is no price" in denial.detail
+    assert "which is not a price" in denial.detail
 
 
 @pytest.mark.parametrize("price", [1e-9, 50.0, 1e9])
@@ -190,7 +190,7 @@ def test_on_a_friday_prophet_is_asked_about_the_saturday_of_the_eighth_day(caplo
         made = forecasts(friday, "horizon")
     assert made == by_prophet.forecast(friday, Deadline.never())
     (record,) = [each for each in caplog.records if each.message == "handed to Prophet"]
-    assert vars(record)["reason"] == "its history says nothing of a Saturday, 00:00"
+    assert vars(record)["reason"] == "its history says nothing about a Saturday, 00:00"
 
 
 @pytest.mark.parametrize("last", [date(2022, 12, 28), date(2022, 12, 29)])
