@@ -51,7 +51,7 @@ def flag(name: str) -> bool:
 
 
 def parser(command: str, description: str | None, epilog: str | None = None) -> argparse.ArgumentParser:
-    """The command line of a command of make; it has --json, which JSON=1 stands for."""
+    """Return the parser of a make command; it has --json, which JSON=1 stands for."""
     made = argparse.ArgumentParser(prog=command, description=description, epilog=epilog)
     made.add_argument("--json", action="store_true", default=flag("JSON"), help="print the result as JSON")
     return made
@@ -83,7 +83,7 @@ def table(
     title: str | None = None,
     padding: tuple[int, int, int, int] = (0, 1, 0, 1),
 ) -> Table:
-    """An empty table in the style of all commands: `numbers` names the columns of numbers, `whole` what never wraps."""
+    """Return an empty table in the style of all commands: `numbers` are number columns, `whole` never wrap."""
     made = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold", padding=padding)
     made.title, made.title_justify, made.title_style = title, "left", "bold"
     for heading in headings:
@@ -97,7 +97,7 @@ def table(
 
 
 def label(name: str, words: str, width: int, style: str = "") -> RenderableType:
-    """A line with its name before it, and room for names of `width` characters."""
+    """Return a labelled line, with room for labels of `width` characters."""
     grid = Table.grid(padding=(0, 1))
     grid.add_column(width=width, style="dim")
     grid.add_column(overflow="fold", style=style)
@@ -106,13 +106,13 @@ def label(name: str, words: str, width: int, style: str = "") -> RenderableType:
 
 
 def note(text: str) -> None:
-    """A word beside the result: what was chosen for the user, and how to choose otherwise."""
+    """Print a note beside the result: what was chosen for the user, and how to choose otherwise."""
     ERR.print(text, style="dim", markup=False, soft_wrap=True)  # a command in it can be copied whole
 
 
 @contextmanager
 def progress() -> Iterator[Report]:
-    """A bar for each work under way, with the time left, on standard error, gone when all is done."""
+    """Show a bar for each piece of work on standard error, with the time left; it disappears at the end."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     left = (TextColumn("left:"), TimeRemainingColumn())
     with Progress(*columns, *left, console=ERR, transient=True, disable=not ERR.is_terminal) as bars:

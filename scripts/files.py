@@ -10,7 +10,7 @@ from scripts.console import UnwritableError
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """A file to write beside `path`, which takes its place when all went well, and is gone when not. Raises OSError."""
+    """Yield a file to write beside `path`; it replaces `path` on success and is removed otherwise. Raises OSError."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -59,7 +59,7 @@ def from_env(env: Mapping[str, str]) -> Options:
 
 
 def read(env: Mapping[str, str], parsers: Mapping[str, Callable[[str], object]]) -> tuple[dict[str, Any], list[str]]:
-    """The values of the variables that are set, and what is wrong with the others."""
+    """Return the values of the variables that are set, and the problems of those that cannot be read."""
     values: dict[str, Any] = {}
     problems = []
     for name, parse in parsers.items():

@@ -192,7 +192,7 @@ def _from_file(settings: Settings, progress: Progress) -> Panel:
 
 
 def _name_file(symbols: Collection[str]) -> str:
-    """The first of many symbols."""
+    """Name the first of many symbols."""
     more = f" and {len(symbols) - MAX_NAMED:,} more" if len(symbols) > MAX_NAMED else ""
     return f"{', '.join(sorted(symbols)[:MAX_NAMED])}{more}"
 

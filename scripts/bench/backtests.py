@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def setting(bars: int, progress: Progress) -> tuple[Panel, Options]:
-    """The whole sample, all twenty of it, and its last bars to trade."""
+    """Return the whole sample of twenty symbols, and its last bars to trade."""
     symbols = sorted(FilePrices(SAMPLE_PRICES).symbols())
     chosen = options.from_env({"UNIVERSE": ",".join(symbols), "REFIT_EVERY": "1"})
     panel = prices.load(chosen, progress)
@@ -63,7 +63,7 @@ def setting(bars: int, progress: Progress) -> tuple[Panel, Options]:
 
 
 def speed(panel: Panel, chosen: Options, progress: Progress) -> list[Measurement]:
-    """The usual way and ours over the same bars, the start of our processes included."""
+    """Time the usual way and ours over the same bars, including the start of our processes."""
     times = prices.span(panel, chosen)
     usual_s = ours_s = backtrader_s = 0.0
     begun = perf_counter()
@@ -98,7 +98,7 @@ def speed(panel: Panel, chosen: Options, progress: Progress) -> list[Measurement
 
 
 def usual(panel: Panel, times: Sequence[datetime], history_bars: int, progress: Progress) -> None:
-    """The same rule as it is usually written: Prophet's defaults, one fit and one prediction after another."""
+    """Run the same rule as it is usually written: Prophet's defaults, one fit and one prediction after another."""
     for name in ("prophet.plot", "cmdstanpy"):
         logging.getLogger(name).disabled = True
     cerebro = bt.Cerebro(stdstats=False)
@@ -143,7 +143,7 @@ class Usual(bt.Strategy):  # type: ignore[misc] # Backtrader ships no types
 
 
 def memory() -> Measurement:
-    """The peak of all processes of a backtest over 1,000 bars together, counting what they share more than once.
+    """Measure the peak of all processes of a backtest over 1,000 bars; shared memory counts more than once.
 
     Refitted at every twentieth bar, to take half a minute; the rest of the work is the same.
     """

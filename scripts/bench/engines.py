@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def closes(count: int, bars: int) -> dict[str, Closes]:
-    """Closes of so many symbols: those that ship with the project, and others drawn from their returns."""
+    """Return closes of `count` symbols: those that ship with the project, and others drawn from their returns."""
     source = FilePrices(SAMPLE_PRICES)
     table = pd.DataFrame(source.closes(sorted(source.symbols()), 2 * bars, source.last_bar(), no_progress))
     returns = table.pct_change().iloc[1:]
@@ -78,12 +78,12 @@ def closes(count: int, bars: int) -> dict[str, Closes]:
 
 
 def ours() -> MapForecaster:
-    """The bot's own, by the map engine."""
+    """Return the bot's own forecaster with the map engine."""
     return MapForecaster(SPEC)
 
 
 def forecast_s(forecaster: Forecaster, some: Mapping[str, Closes], rounds: int = 1) -> float:
-    """The least time of some rounds for the forecasts of these closes."""
+    """Return the shortest time of several rounds for the forecasts of these closes."""
 
     def forecast() -> None:
         made = forecaster.forecast(some, Deadline.never())
@@ -93,7 +93,7 @@ def forecast_s(forecaster: Forecaster, some: Mapping[str, Closes], rounds: int =
 
 
 def loop(some: Mapping[str, Closes]) -> None:
-    """The usual way with the bot's model: Prophet's package, a symbol after the other."""
+    """Run the usual way with the bot's model: Prophet's package, one symbol after another."""
     for name in ("prophet", "prophet.plot", "cmdstanpy"):
         logging.getLogger(name).disabled = True
     from prophet import Prophet
@@ -174,7 +174,7 @@ def growth() -> list[Measurement]:
 
 
 def memory() -> Measurement:
-    """The peak of a process of its own that does nothing else."""
+    """Measure the peak of a process that does nothing else."""
     with tempfile.TemporaryDirectory() as folder:
         peak = harness.run("scripts.bench.engines", "--fit", str(COUNTS[-1]), folder=folder)
     return harness.is_below(

@@ -37,13 +37,13 @@ def main() -> None:
 
 
 def sample() -> Measurement:
-    """The first reading of the shipped prices; must come before whatever else reads them."""
+    """Time the first reading of the shipped prices; it must come before anything else reads them."""
     loading_s = harness.time_s(FilePrices(SAMPLE_PRICES).symbols)
     return harness.is_below(1000 * loading_s, MAX_LOADING_MS, "the shipped prices are read", unit="ms")
 
 
 def forecast_stage(progress: Progress) -> list[Measurement]:
-    """The stage for each signal, and the original's way, in turns; medians."""
+    """Time the stage for each signal and the original's way, in turns, and return medians."""
     source = FilePrices(SAMPLE_PRICES)
     closes = source.closes(sorted(source.symbols()), BARS, datetime.now(UTC), no_progress)
     ways: dict[str, Callable[[], object]] = {signal: partial(ours, closes, signal) for signal in loader.names()}
@@ -62,13 +62,13 @@ def forecast_stage(progress: Progress) -> list[Measurement]:
 
 
 def ours(closes: Mapping[str, Closes], signal: str) -> None:
-    """The stage as the bot runs it."""
+    """Run the stage as the bot runs it."""
     forecaster = ProphetForecaster(loader.load(Settings(signal=signal)).forecast_spec)
     forecaster.forecast(closes, Deadline.never())
 
 
 def original(closes: Mapping[str, Closes]) -> None:
-    """The function that this project began as: Prophet's defaults, the history and 15 steps predicted, in a row."""
+    """Run the function that this project began as: Prophet's defaults, history and 15 steps, one after another."""
     from prophet import Prophet
 
     for series in closes.values():
@@ -78,7 +78,7 @@ def original(closes: Mapping[str, Closes]) -> None:
 
 
 def memory() -> Measurement:
-    """The peak of `make run`, page and all, in an empty folder."""
+    """Measure the peak of `make run`, including its page, in an empty folder."""
     with tempfile.TemporaryDirectory() as folder:
         peak = harness.run("scripts.run.local", folder=folder)
     return harness.is_below(peak / 1e6, MAX_MB, "peak memory of make run", unit="MB")

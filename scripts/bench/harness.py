@@ -38,7 +38,7 @@ class Measurement:
     """Lines of one group stand below its name."""
 
     def cells(self) -> Sequence[str]:
-        """What stands between its name and its target in the table."""
+        """Return what the table shows between the name and the target."""
         return (self.measured,)
 
     def as_json(self) -> dict[str, Any]:
@@ -47,14 +47,14 @@ class Measurement:
 
 
 def is_at_least(ratio: float, least: float | None, what: str, measured: str) -> Measurement:
-    """A ratio of two times that must not be smaller than `least`, if it has a target at all."""
+    """Return a ratio of two times that must not be below `least`; None means no target."""
     if least is None:
         return Measurement(what=what, measured=measured)
     return Measurement(what=what, measured=measured, target=f"≥ {least:g} times", is_reached=ratio >= least)
 
 
 def is_below(figure: float, most: float, what: str, *, unit: str, digits: int = 0) -> Measurement:
-    """A figure that must be smaller than `most`."""
+    """Return a figure that must be below `most`."""
     return Measurement(
         what=what,
         measured=f"{figure:.{digits}f} {unit}",
@@ -79,7 +79,7 @@ def time_s(work: Callable[[], object], rounds: int = 1) -> float:
 def in_turns[Way, Figure](
     ways: Mapping[Way, Callable[[], Figure]], rounds: int, what: str, progress: Progress
 ) -> Mapping[Way, Sequence[Figure]]:
-    """What each way gives in each round. They take turns, so that a computer that is slow for a while is so for all.
+    """Run each way once per round, in turns, so that a slow phase of the computer affects all of them.
 
     All go once before that: imports, and what the disk has to read the first time, belong to none of them.
     """
@@ -96,7 +96,7 @@ def in_turns[Way, Figure](
 def median_s[Way](
     ways: Mapping[Way, Callable[[], object]], rounds: int, what: str, progress: Progress
 ) -> Mapping[Way, float]:
-    """The median time of each way, in turns."""
+    """Return the median time of each way, measured in turns."""
     timed = {name: lambda way=way: time_s(way) for name, way in ways.items()}
     return {name: statistics.median(each) for name, each in in_turns(timed, rounds, what, progress).items()}
 
@@ -159,7 +159,7 @@ def finish(
 
 
 def to_table(lines: Sequence[Measurement], title: str, headings: Sequence[str]) -> Table:
-    """The lines by group; those that miss their target are red."""
+    """Return the lines by group; those that miss their target are red."""
     table = Table("What", title=title, title_justify="left")
     for heading in headings:
         table.add_column(heading, justify="right" if len(headings) > 1 else "left")

@@ -123,7 +123,7 @@ def functions(
 
 
 def zip_task(plain: Path, progress: Progress) -> Path:
-    """The plain layer as a zip; made once."""
+    """Return the plain layer as a zip, made once."""
     zip_file = plain.with_name(f"{plain.name}.zip")
     stamp = plain.with_name(f"{plain.name}.stamp")
     if not zip_file.is_file() or zip_file.stat().st_mtime < stamp.stat().st_mtime:

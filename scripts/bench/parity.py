@@ -200,7 +200,7 @@ def ends(row: ParityCase, windows: int) -> list[int]:
 
 
 def compare(row: ParityCase, end: int, symbols: int) -> list[Compared]:
-    """The models of one window in both engines."""
+    """Compare the models of one window in both engines."""
     calendar, values = window(row, end, symbols)
     fits = model.fit([Batch(calendar=calendar, values=values)], Scales(changepoint=row.scale)).fits
     found = []
@@ -227,7 +227,7 @@ def compare(row: ParityCase, end: int, symbols: int) -> list[Compared]:
 
 
 def by_stan(row: ParityCase, calendar: Calendar, values: Floats) -> Fit:
-    """The model of Prophet's package."""
+    """Fit the model of Prophet's package."""
     model = quiet_prophet()(
         weekly_seasonality=row.is_weekly,
         daily_seasonality=False,
@@ -248,7 +248,7 @@ def by_stan(row: ParityCase, calendar: Calendar, values: Floats) -> Fit:
 
 
 def doubtful(compared: Iterable[Compared]) -> list[Compared]:
-    """The models that differ most."""
+    """Select the models that differ most."""
     known = (each for each in compared if not each.is_handed_over)
     return sorted(known, key=lambda each: -abs(each.gain))[:DOUBTED]
 
@@ -272,7 +272,7 @@ def check(row: ParityCase, doubted: Compared) -> list[Checked]:
 
 
 def summary(row: ParityCase, compared: Sequence[Compared], checked: Sequence[Checked]) -> Summary:
-    """A row of the table."""
+    """Return a row of the table."""
     known = [each for each in compared if not each.is_handed_over]
     gains = [each.gain for each in known]
     trends, yhats = ([abs(getattr(each, name)) for each in known] for name in ("trend_fraction", "yhat_fraction"))
@@ -304,14 +304,14 @@ def summary(row: ParityCase, compared: Sequence[Compared], checked: Sequence[Che
 def decisions(
     rows: Sequence[ParityCase], windows: int, symbols: int, executor: Executor, progress: Progress
 ) -> list[Decisions]:
-    """What the bot would decide with either engine."""
+    """Compare what the bot would decide with either engine."""
     windowed = [(row, end) for row in rows for end in ends(row, windows)]
     found = by_row(partial(decide, symbols=symbols), windowed, "decisions", executor, progress)
     return [compare_decisions(row.what, found[row]) for row in rows]
 
 
 def compare_decisions(what: str, pairs: Sequence[tuple[bool, float]]) -> Decisions:
-    """A row of the table, from what `decide` gave."""
+    """Return a row of the table, from the results of `decide`."""
     apart = [each for is_other, each in pairs if is_other and not isnan(each)]
     return Decisions(
         what=what,
@@ -349,13 +349,13 @@ def decide(row: ParityCase, end: int, symbols: int) -> list[tuple[bool, float]]:
 
 @cache
 def panel() -> pd.DataFrame:
-    """The shipped closes, a column for each symbol."""
+    """Return the shipped closes, one column per symbol."""
     source = FilePrices(SAMPLE_PRICES)
     return pd.DataFrame(source.closes(sorted(source.symbols()), sys.maxsize, source.last_bar(), no_progress))
 
 
 def window(row: ParityCase, end: int, symbols: int) -> tuple[Calendar, Floats]:
-    """The last bars before `end`, of the first symbols."""
+    """Return the last bars before `end` of the first symbols."""
     some = panel().iloc[end - row.bars : end, :symbols]
     allowed = ("yearly", "weekly") if row.is_weekly else ("yearly",)
     calendar = Calendar.of(local_ns(pd.DatetimeIndex(some.index)), allowed)

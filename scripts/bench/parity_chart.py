@@ -18,7 +18,7 @@ MIN_GAIN, MIN_FRACTION = 1e-4, 1e-6
 
 
 def draw(summaries: Sequence["Summary"]) -> str:
-    """An SVG file: on the left how much more probable map's models are, on the right how far the lines are apart."""
+    """Draw an SVG file: on the left how much more probable map's models are, on the right how far the lines differ."""
     with mpl.rc_context(
         {"svg.fonttype": "none", "svg.hashsalt": "parity", "font.size": 9, "font.family": "sans-serif"}
     ):

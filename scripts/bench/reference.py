@@ -24,7 +24,7 @@ PRECISE = 1e-12
 
 
 def reference(calendar: Calendar, values: Floats, scales: Scales) -> Fit:
-    """The most probable model of one series. Raises ArithmeticError if the solver gives up."""
+    """Find the most probable model of one series. Raises ArithmeticError if the solver gives up."""
     program = _Program(calendar=calendar, values=values, scales=scales)
     grid = np.linspace(np.log(MIN_SIGMA), np.log(MAX_SIGMA), SIGMAS)
     losses = np.array([-log_posterior(program.best(float(at)), values, scales) for at in grid])
@@ -55,7 +55,7 @@ class _Program:
         return float(np.abs(self.values).max())
 
     def best(self, log_sigma: float) -> Fit:
-        """The model that is best with this noise."""
+        """Find the best model for this noise."""
         bars, size = self.calendar.columns.shape
         ridge, lasso = self.calendar.ridge(self.scales), self.calendar.lasso(self.scales)
         (bent,) = np.nonzero(lasso)

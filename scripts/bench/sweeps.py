@@ -27,7 +27,7 @@ SETTING = {"UNIVERSE": "AAPL,JPM,KO,XOM", "HISTORY_BARS": "60", "START": "2022-1
 
 
 def measure() -> list[Measurement]:
-    """The three ways, one after the other."""
+    """Run the three ways, one after another."""
     plan = SweepConfig.from_env(SETTING, GRID)
     with executors.local(1) as workers:
         list(workers.results(len, [("warm up", "")]))

@@ -54,7 +54,7 @@ class Use:
     gb_seconds: float
 
     def usd(self, arch: str) -> float:
-        """What it costs once the free tier is used up."""
+        """Return what it costs once the free tier is used up."""
         return self.gb_seconds * USD_PER_GB_S[arch] + self.requests * USD_PER_REQUEST
 
 
@@ -76,7 +76,7 @@ class Allowance:
         return self.free // self.used if self.used and self.free < inf else inf
 
     def usd(self, strategies: int) -> float:
-        """What so many strategies cost a month."""
+        """Return what this many strategies cost a month."""
         return max(self.used * strategies - self.free, 0) * self.usd_per_unit
 
 
@@ -102,7 +102,7 @@ class Estimate:
         return Use(strategy="one strategy", requests=sum(self.counts.values()), gb_seconds=total)
 
     def sum_of(self, each: str) -> float:
-        """A month of what a run logs or keeps, bytes."""
+        """Return the bytes that a month of runs logs or keeps."""
         return sum(count * float(getattr(self.measured[kind], each)) for kind, count in self.counts.items())
 
 
@@ -142,7 +142,7 @@ def wants_estimate(env: Mapping[str, str]) -> bool:
 
 
 def bill() -> tuple[dict[str, Use], int, str]:
-    """What was billed in the last 30 days by strategy, and the days that there are logs of; or why nothing is known."""
+    """Return the billing of the last 30 days by strategy and the days with logs, or why nothing is known."""
     with translate_errors("your AWS account"):
         session = boto3.Session()
         if session.get_credentials() is None:
@@ -164,7 +164,7 @@ def bill() -> tuple[dict[str, Use], int, str]:
 
 
 def reports(cloud: Cloud, period: Period) -> Sequence[Mapping[str, str]]:
-    """The rows of the query `runtimes`: one for each strategy and day."""
+    """Return the rows of the query `runtimes`: one for each strategy and day."""
     groups = log_groups(cloud, cloud.strategies)
     with watching("make cost") as seen:
         answer = ask(client_of(cloud), query_text("runtimes"), groups, period, seen=seen)
@@ -172,7 +172,7 @@ def reports(cloud: Cloud, period: Period) -> Sequence[Mapping[str, str]]:
 
 
 def from_logs(uses: Sequence[Use], days: int, arch: str) -> dict[str, Any]:
-    """The answer, if it is known what was billed. A month that has only begun is not yet what a month will be."""
+    """Return the answer from what was billed. A month that has just begun does not yet tell its total."""
     return {
         "source": "logs",
         "days": days,
@@ -185,7 +185,7 @@ def from_logs(uses: Sequence[Use], days: int, arch: str) -> dict[str, Any]:
 
 
 def of_lambda(uses: Sequence[Use], strategies: int, scale: float, arch: str) -> dict[str, Any]:
-    """What of Lambda's free tier is used, and how many strategies like the average of these fit into it."""
+    """Return the used part of Lambda's free tier, and how many average strategies fit into it."""
     gb_seconds, requests = sum(use.gb_seconds for use in uses), sum(use.requests for use in uses)
     beyond = max(gb_seconds - FREE_GB_S, 0) * USD_PER_GB_S[arch] + max(requests - FREE_REQUESTS, 0) * USD_PER_REQUEST
     each = Use(strategy="", requests=scale * requests / strategies, gb_seconds=scale * gb_seconds / strategies)
@@ -239,7 +239,7 @@ def estimate(target: Target, env: Mapping[str, str]) -> Estimate:
 
 
 def from_runs(month: Estimate, arch: str) -> dict[str, Any]:
-    """The answer, if it is an estimate."""
+    """Return the answer from an estimate."""
     return {
         "source": "estimate",
         "days": DAYS,
@@ -271,7 +271,7 @@ def from_runs(month: Estimate, arch: str) -> dict[str, Any]:
 
 
 def list_assumptions() -> Sequence[str]:
-    """What an estimate rests on."""
+    """Return what an estimate rests on."""
     busy = console.busy()
     return [
         "every run starts cold, and its init is billed",
@@ -286,7 +286,7 @@ def list_assumptions() -> Sequence[str]:
 
 
 def list_fixed_allowances(share_of_hours: float = 1.0) -> Sequence[Allowance]:
-    """What a strategy uses whatever it does, if it logs something in that share of all hours."""
+    """Return what a strategy uses regardless of its runs, if it logs something in this share of all hours."""
     in_hours = f"{METRICS} in {share_of_hours:.0%} of the hours, as they are billed; four are for trouble only"
     alarms = "eight alarms, one of them on two metrics"
     one_for_all = "one for all, with five metrics each; with more than 50 on it, it costs 3 USD"
@@ -300,7 +300,7 @@ def list_fixed_allowances(share_of_hours: float = 1.0) -> Sequence[Allowance]:
 
 
 def list_measured_allowances(month: Estimate) -> Sequence[Allowance]:
-    """What a strategy's runs use elsewhere, from what was measured."""
+    """Return what a strategy's runs use elsewhere, from what was measured."""
     log_gb, kept_gb = (month.sum_of(name) / 1e9 for name in ("log_bytes", "kept_bytes"))
     writes = sum(WRITES[kind] * count for kind, count in month.counts.items())
     secrets = SECRETS * month.use.requests
@@ -315,7 +315,7 @@ def list_measured_allowances(month: Estimate) -> Sequence[Allowance]:
 
 
 def as_json(each: Allowance) -> dict[str, Any]:
-    """An allowance in JSON's types; what has no limit is null."""
+    """Return an allowance in JSON's types; null means no limit."""
     found = asdict(each) | {
         "used": round(each.used, 4),
         "strategies_that_fit": each.fits,
@@ -328,7 +328,7 @@ def as_json(each: Allowance) -> dict[str, Any]:
 
 
 def show(answer: Mapping[str, Any]) -> None:
-    """The answer as tables, with what is known and what is assumed."""
+    """Print the answer as tables, with what is known and what is assumed."""
     used = runs_table(answer) if answer["source"] == "estimate" else strategies_table(answer)
     others = others_table(answer)
     wide_enough(used).print(used)
@@ -342,12 +342,12 @@ def show(answer: Mapping[str, Any]) -> None:
 
 
 def table_of(title: str, first: str, *numbers: str) -> Table:
-    """A table whose first column is text and whose others are numbers."""
+    """Return a table with text in its first column and numbers in the others."""
     return console.table(first, *numbers, numbers=numbers, title=title)
 
 
 def runs_table(answer: Mapping[str, Any]) -> Table:
-    """An estimate: the month by kind of run."""
+    """Print an estimate: the month by kind of run."""
     title = f"A month of one strategy, an ESTIMATE: {answer['schedule']}, {answer['memory_mb']:,} MB\n"
     table = table_of(title, "Run", "Runs", "Init s", "Billed s", "GB-seconds")
     for run in answer["runs"].values():
@@ -359,7 +359,7 @@ def runs_table(answer: Mapping[str, Any]) -> Table:
 
 
 def strategies_table(answer: Mapping[str, Any]) -> Table:
-    """What was billed, by strategy."""
+    """Print what was billed, by strategy."""
     table = table_of(f"Billed in the last {DAYS} days, as the logs say\n", "Strategy", "Requests", "GB-seconds")
     for use in answer["strategies"]:
         table.add_row(use["strategy"], f"{use['requests']:,.0f}", f"{use['gb_seconds']:,.1f}")
@@ -381,7 +381,7 @@ def verdict(answer: Mapping[str, Any]) -> str:
 
 
 def others_table(answer: Mapping[str, Any]) -> Table:
-    """The other free tiers."""
+    """Print the other free tiers."""
     table = table_of("Other free tiers, a month\n", "What", "One strategy", "Free", "Enough for", f"{MANY} cost, USD")
     for each in answer["others"]:
         used = f"{each['used']:,.3f}".rstrip("0").rstrip(".")

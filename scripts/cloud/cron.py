@@ -88,7 +88,7 @@ class Schedule:
 
 
 def once_a_day(daily_at: str) -> Schedule:
-    """The schedule that Terraform makes of `daily_at`, New York's time: both hours of UTC that it can be."""
+    """Return the schedule that Terraform makes of `daily_at`, New York time: both possible hours in UTC."""
     if not re.fullmatch(DAILY_AT, daily_at):
         raise CommandError(f"DAILY_AT={daily_at}: must be a quarter of an hour of the session, such as 15:00")
     hour, minute = map(int, daily_at.split(":"))

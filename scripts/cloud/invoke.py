@@ -146,7 +146,7 @@ def invoke(cloud: Cloud, strategy: str, event: Mapping[str, Any]) -> Answer:
 
 
 def explain_refusal(function: str, error: ClientError, look: str) -> Exception:
-    """What Lambda's own refusals mean here; others stay as they are."""
+    """Explain Lambda's own refusals; return other errors unchanged."""
     if error.response["Error"]["Code"] == "TooManyRequestsException":
         return AwsError(
             f"{function} was not run: as many runs as allowed are under way, of it or of the account; wait a minute "
@@ -158,7 +158,7 @@ def explain_refusal(function: str, error: ClientError, look: str) -> Exception:
 
 
 def as_payload(body: bytes) -> Any:  # noqa: ANN401 whatever the function returned
-    """The answer's body as JSON, or as text if it is none."""
+    """Return the body of the answer as JSON, or as text if it is not JSON."""
     text = body.decode("utf-8", "replace")
     try:
         return json.loads(text)
@@ -167,7 +167,7 @@ def as_payload(body: bytes) -> Any:  # noqa: ANN401 whatever the function return
 
 
 def show(function: str, answer: Answer) -> None:
-    """What was sent, what came of it, and the end of the log."""
+    """Print what was sent, the result, and the end of the log."""
     version = f"version {answer.version}" if answer.version else ALIAS
     console.OUT.print(f" {function}, {version}    event {json.dumps(answer.event)}", style="dim", markup=False)
     payload = answer.payload
@@ -185,7 +185,7 @@ def show(function: str, answer: Answer) -> None:
 
 
 def show_failure(payload: Any) -> None:  # noqa: ANN401 whatever the runtime returned
-    """What the function raised, and what to look at."""
+    """Print what the function raised, and where to look."""
     told = payload if isinstance(payload, dict) else {"errorMessage": payload}
     words = ": ".join(plain(told[name]) for name in ("errorType", "errorMessage") if told.get(name))
     console.OUT.print(f"\n The function failed: {words}", style="bold red", markup=False)
@@ -199,7 +199,7 @@ def plain(text: object) -> str:
 
 
 def line_as_text(line: str) -> Text:
-    """A line of the log to read, in the style of its level."""
+    """Return a readable line of the log, in the style of its level."""
     level, lines = render(line)
     cut = "…" if not level and line.endswith("}") else ""  # the 4 KB begin in the middle of a line
     return Text("\n".join(f" {cut}{each}" for each in lines), style=STYLES.get(level, "" if level else "dim"))

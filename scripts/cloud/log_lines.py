@@ -31,7 +31,7 @@ FORMATTER.converter = lambda epoch_s: datetime.fromtimestamp(epoch_s or 0, NEW_Y
 
 
 def parse(message: str) -> Any:  # noqa: ANN401 any JSON
-    """The message's JSON object; the text as it is if it is none."""
+    """Return the JSON object of a message; the unchanged text if it is not JSON."""
     try:
         content = json.loads(message)
     except ValueError:
@@ -40,7 +40,7 @@ def parse(message: str) -> Any:  # noqa: ANN401 any JSON
 
 
 def render(message: str, moment: datetime | None = None) -> tuple[str, Sequence[str]]:
-    """A record's level (PLATFORM for what Lambda says, empty for plain text), and its lines.
+    """Return a record's level (PLATFORM for Lambda's own lines, empty for plain text) and its lines.
 
     `moment` is its time; without one, a record has the time that it tells itself.
     """
@@ -63,12 +63,12 @@ def render(message: str, moment: datetime | None = None) -> tuple[str, Sequence[
 
 
 def clock(moment: datetime) -> str:
-    """A time as it begins each line."""
+    """Format a time as it begins each line."""
     return f"{moment.astimezone(NEW_YORK):%Y-%m-%d %H:%M:%S}"
 
 
 def _time(text: object) -> datetime:
-    """A time of the log; the epoch if it is none."""
+    """Parse a time of the log; the epoch if it is invalid."""
     try:
         return datetime.fromisoformat(str(text)).astimezone(UTC)
     except ValueError:
@@ -76,13 +76,13 @@ def _time(text: object) -> datetime:
 
 
 def _traceback(entries: object) -> Iterator[str]:
-    """The lines of a traceback, indented."""
+    """Return the lines of a traceback, indented."""
     for entry in entries if isinstance(entries, list) else ():
         yield from (f"    {printable(line)}" for line in str(entry).splitlines())
 
 
 def _platform(kind: str, record: Mapping[str, Any], moment: datetime) -> tuple[str, Sequence[str]]:
-    """A line of Lambda's own: its report in the words of its bill, of the others the kind and how it went."""
+    """Describe one of Lambda's own lines: its report as billed, or the kind and outcome of any other."""
     metrics, status = record.get("metrics"), record.get("status", "success")
     figures = metrics if isinstance(metrics, dict) else {}
     if kind == "start":

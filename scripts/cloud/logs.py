@@ -101,13 +101,13 @@ def main() -> None:
 
 
 def queries() -> dict[str, str]:
-    """The queries there are, and what each answers: the comment that its file begins with."""
+    """Return the available queries, each with the comment that its file begins with."""
     files = sorted(QUERIES.glob("*.cwli"))
     return {file.stem: file.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ") for file in files}
 
 
 def query_text(name: str) -> str:
-    """The text of a query. Raises CommandError with those there are."""
+    """Return the text of a query. Raises CommandError that lists the available ones."""
     there = queries()
     if name not in there:
         near = difflib.get_close_matches(name, there, n=1)
@@ -118,7 +118,7 @@ def query_text(name: str) -> str:
 
 
 def list_queries(*, as_json: bool) -> None:
-    """The names of the queries, and what each answers."""
+    """Print the names of the queries, and what each answers."""
     if as_json:
         console.print_json(queries())
         return
@@ -151,7 +151,7 @@ def period_of(env: Mapping[str, str], now: datetime) -> Period:
 
 
 def moment(name: str, text: str, now: datetime) -> datetime:
-    """A time of its own, or one so long before now; without a zone it is New York's. Raises CommandError."""
+    """Parse a time, or an age such as 1d; without a zone a time is New York's. Raises CommandError."""
     if match := re.fullmatch(r"(\d{1,6})([mhdw])", text):
         try:
             return now - timedelta(**{UNITS[match[2]]: int(match[1])})
@@ -165,7 +165,7 @@ def moment(name: str, text: str, now: datetime) -> datetime:
 
 
 def choose_strategies(cloud: Cloud, env: Mapping[str, str]) -> Sequence[str]:
-    """The strategies of STRATEGY, separated by commas; all that are deployed if it is empty."""
+    """Return the strategies of STRATEGY, separated by commas; all deployed ones if it is empty."""
     asked = [name.strip() for name in env.get("STRATEGY", "").split(",") if name.strip()]
     return (
         [cloud.require_deployed(name) for name in dict.fromkeys(asked)]
@@ -180,7 +180,7 @@ def client_of(cloud: Cloud) -> "CloudWatchLogsClient":
 
 
 def log_groups(cloud: Cloud, strategies: Sequence[str], period: Period | None = None) -> Sequence[str]:
-    """The strategies' log groups. Raises AwsError if one is missing, or keeps nothing of the period's beginning."""
+    """Return the strategies' log groups. Raises AwsError if one is missing or its retention is too short."""
     wanted = [cloud.log_group(strategy) for strategy in strategies]
     if len(wanted) > MAX_GROUPS:
         raise CommandError(f"{len(wanted)} strategies, and AWS asks {MAX_GROUPS} log groups at once: say STRATEGY=")
@@ -234,7 +234,7 @@ def ask(
 
 
 def await_answer(client: "CloudWatchLogsClient", query: str, limit: int, deadline: float, seen: Seen) -> Answer:
-    """The answer as soon as it is complete. Raises AwsError if it never will be."""
+    """Return the answer as soon as it is complete. Raises AwsError if it will never be."""
     while True:
         with translate_errors("the query"):
             result = client.get_query_results(queryId=query)
@@ -269,7 +269,7 @@ def watching(what: str) -> Iterator[Seen]:
 
 
 def name_strategy(row: LogRow, cloud: Cloud) -> dict[str, str]:
-    """A row without AWS's own pointer, and with a strategy's name in place of its log group's."""
+    """Return a row without AWS's pointer, with a strategy's name in place of its log group's."""
     prefix = f"{cloud.account}:{cloud.log_group('')}"
     strategy = {"@log": "strategy"}
     return {
@@ -305,14 +305,14 @@ def as_json(name: str, rows: Sequence[LogRow], answer: Answer, groups: Sequence[
 
 
 def parse_value(value: str) -> str | float | int:
-    """A number or a time out of the text that AWS gives for every value."""
+    """Parse the text that AWS gives for every value, as a number or a time where it is one."""
     if NUMBER.fullmatch(value):
         return float(value) if re.search(r"[.eE]", value) else int(value)
     return f"{value.replace(' ', 'T')}Z" if INSIGHTS_TIME.fullmatch(value) else value
 
 
 def show(name: str, rows: Sequence[LogRow], answer: Answer, period: Period) -> None:
-    """The rows as a table, as wide as they are where nobody's terminal limits it."""
+    """Print the rows as a table, in full width unless a terminal limits it."""
     columns = columns_of(rows)
     table = console.table()
     for column in columns:
@@ -330,14 +330,14 @@ def show(name: str, rows: Sequence[LogRow], answer: Answer, period: Period) -> N
 
 
 def wide_enough(table: Table) -> Console:
-    """Standard output; where it is no terminal, as wide as the table is by itself."""
+    """Return standard output; without a terminal it is as wide as the table."""
     if console.OUT.is_terminal:
         return console.OUT
     return Console(highlight=False, width=Console(width=10_000).measure(table).maximum)
 
 
 def cell(column: str, value: str) -> str:
-    """A value for people: times are New York's, numbers have four decimals at the most."""
+    """Format a value for people: times in New York, numbers with at most four decimals."""
     if column == "day":  # of UTC, and of New York too: no session crosses midnight in either
         return value[:10]
     if INSIGHTS_TIME.fullmatch(value):
@@ -350,13 +350,13 @@ def cell(column: str, value: str) -> str:
 
 
 def new_york(moment: datetime) -> str:
-    """A time as a person reads it, without seconds where there are none."""
+    """Format a time for people, without seconds where there are none."""
     local = moment.astimezone(NEW_YORK)
     return f"{local:%Y-%m-%d %H:%M:%S}" if local.second else f"{local:%Y-%m-%d %H:%M}"
 
 
 def nothing(name: str, answer: Answer, groups: Sequence[str], period: Period) -> str:
-    """That nothing was found, where, and what to try."""
+    """Say that nothing was found, where, and what to try."""
     scanned = answer.statistics.get("recordsScanned", 0)
     looked = f"among {scanned:,.0f} log records" if scanned else "and no log record at all"
     hint = (

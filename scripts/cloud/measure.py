@@ -78,7 +78,7 @@ def measure(target: Target, memory_mb: int, progress: Progress) -> Mapping[str, 
 
 
 def check(target: Target) -> None:
-    """Raises LayerError unless the finished zips are there, and can be run here."""
+    """Raise LayerError unless the finished zips exist and can run here."""
     for zip_file, make in ((target.zip, target.make("layer")), (ZIP, "make package")):
         if not zip_file.is_file():
             raise LayerError(f"there is no {shorten_path(zip_file)} to measure: {make} builds it")
@@ -96,7 +96,7 @@ class FunctionUnderMeasure:
     share: float  # of a processor
 
     def run(self, kind: str, *, minutes_ago: int) -> Measured:
-        """A cold run. Raises LayerError if it did not do what such a run does, for then its time means nothing."""
+        """Measure a cold run. Raises LayerError if it did not do what such a run does: its time would mean nothing."""
         alpaca, yahoo = self.services.alpaca, self.services.yahoo
         alpaca.is_open = kind != "closed"
         if kind == "later":
@@ -133,12 +133,12 @@ class FunctionUnderMeasure:
         return measured
 
     def count_kept_bytes(self) -> int:
-        """What is in the journal's bucket."""
+        """Return the size of the journal's bucket."""
         return sum(self.services.list_objects().values())
 
 
 def share_of(memory_mb: int) -> float:
-    """The share of a processor that Lambda gives a function of so much memory."""
+    """Return the share of a processor that Lambda gives a function with this much memory."""
     return memory_mb / MB_PER_PROCESSOR
 
 
@@ -161,13 +161,13 @@ def run_on_one_processor(function: Function, env: Mapping[str, str]) -> Iterator
 
 
 def log_bytes(interface: RuntimeInterface) -> int:
-    """What the function's own lines, which are JSON, and Lambda's are as bytes in CloudWatch."""
+    """Return the bytes that the function's JSON lines and Lambda's own lines take in CloudWatch."""
     return SYSTEM_BYTES + sum(len(line.encode()) for line in interface.log.splitlines() if line.startswith("{"))
 
 
 @contextmanager
 def market() -> Iterator["Services"]:
-    """The S&P 500 at Yahoo and Alpaca: the 20 best of it below their lines, 20 others held, 5 of them above theirs."""
+    """Start the S&P 500 at Yahoo and Alpaca: the best 20 below their lines, 20 others held, 5 of those above theirs."""
     from scripts.testkit import services
 
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # moto tells of every request

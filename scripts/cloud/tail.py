@@ -43,7 +43,7 @@ class Source:
     _seen: dict[str, int] = field(default_factory=dict)
 
     def new(self, client: "CloudWatchLogsClient") -> "list[FilteredLogEventTypeDef]":
-        """The events that were not there before, oldest first, each just once."""
+        """Return the events that were not there before, oldest first, each once."""
         with translate_errors(f"the log {self.group}"):
             pages = client.get_paginator("filter_log_events").paginate(logGroupName=self.group, startTime=self.since_ms)
             events = [event for page in pages for event in page["events"] if event["eventId"] not in self._seen]

@@ -197,7 +197,7 @@ def assignment(target: Target, layer: Path, task: Path, expected: Mapping[str, A
 
 
 def read_findings(lines: Iterable[str], progress: Progress) -> Findings | None:
-    """What sandbox_checks prints, line by line, up to its findings. Raises LayerError for a check that failed."""
+    """Yield what sandbox_checks prints, line by line, up to its findings. Raises LayerError for a failed check."""
     for done, line in enumerate(lines, start=3):
         message = json.loads(line)
         if "failed" in message:

@@ -27,12 +27,12 @@ class Charts:
     """Draws one chart after the other on the same figure, so that a run of many symbols needs the memory of one."""
 
     def __init__(self, settings: Json) -> None:
-        """`settings` of the run: the rule's dead band, if it has one, is drawn around the line."""
+        """Prepare a figure; the dead band of the rule in `settings`, if it has one, is drawn around the line."""
         self._band_fraction = formatting.dead_band_fraction(settings)
         self._figure = Figure(figsize=SIZE_INCHES)
 
     def svg(self, row: DecisionRow, closes: Json) -> Markup:
-        """The chart of a row that has a forecast; `closes` is the observation's `times` and `usd` of its symbol."""
+        """Draw a row that has a forecast; `closes` is the observation's `times` and `usd` of its symbol."""
         if row.forecast is None:
             raise ValueError(f"{row.symbol} has no forecast to draw: ask only for rows that have one")
         axes = svg.add_axes(self._figure, (0.08, 0.13, 0.915, 0.84), size=9)
@@ -98,7 +98,7 @@ def _horizon(forecast: Json) -> float:
 
 
 def _interval(forecast: Json) -> tuple[float, ...]:
-    """The lower and the upper end of the forecast; nothing where the signal needed none."""
+    """Return the lower and the upper end of the forecast; nothing where the rule needed none."""
     ends = (forecast.get("lower_usd"), forecast.get("upper_usd"))
     return tuple(float(end) for end in ends if end is not None) if None not in ends else ()
 

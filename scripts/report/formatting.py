@@ -230,20 +230,20 @@ def rows(record: Json) -> list[DecisionRow]:
 
 
 def _left_over(record: Json, denials: Json) -> dict[str, Json]:
-    """The orders that were decided on and of which nothing more is known, as of a run that ended half-way."""
+    """Return decided orders of which nothing more is known, as after a run that ended half-way."""
     decided = (record.get("decision") or {}).get("orders", [])
     status = "unknown" if record["report"]["status"] == STARTED else "planned"
     return {order["symbol"]: {**order, "status": status} for order in decided if order["symbol"] not in denials}
 
 
 def without_prices(shown: Sequence[DecisionRow]) -> list[DecisionRow]:
-    """The rows to sum up in one line: symbols nobody holds that have no prices, if they are many."""
+    """Return the rows to sum up in one line: many symbols without prices that nobody holds."""
     unpriced = [row for row in shown if row.kind == "without prices" and not row.held]
     return unpriced if len(unpriced) > MAX_UNPRICED_ROWS else []
 
 
 def headline(record: Json, shown: Sequence[DecisionRow]) -> str:
-    """What happened, in one sentence without a full stop."""
+    """Say what happened, in one sentence without a full stop."""
     status = record["report"]["status"]
     counts = ", ".join(_counts(shown, dry=status == Outcome.DRY_RUN))
     if status == Outcome.FAILED:
@@ -293,7 +293,7 @@ def recovered_words(record: Json) -> str:
 
 
 def denial_codes(record: Json) -> list[Code]:
-    """The codes of the denials, each once, in the order of Code."""
+    """Return the codes of the denials, each once, in the order of Code."""
     occurred = {denial["code"] for denial in record["report"]["denials"]}
     return [code for code in Code if code in occurred]
 
@@ -315,7 +315,7 @@ def _with_positions(account: Json | None) -> dict[str, float] | None:
 
 
 def slot_words(record: Json) -> str:
-    """The slot as New York's clock shows it, whose day the market keeps: `Wed 28 Dec 2022, 16:00 New York`."""
+    """Format the slot in New York time, whose day the market keeps: `Wed 28 Dec 2022, 16:00 New York`."""
     return f"{new_york(record['report']['slot']):%a %-d %b %Y, %H:%M} New York"
 
 
@@ -337,7 +337,7 @@ def order_words(order: Json, *, legs: bool = True) -> str:
 
 
 def bracket_words(order: Json) -> list[str]:
-    """The prices of the bracket's legs in words; none without a bracket."""
+    """Format the prices of the bracket's legs; empty without a bracket."""
     parts = []
     if order.get("stop_loss_usd") is not None:
         parts.append(f"stop {usd(order['stop_loss_usd'])}")
@@ -347,7 +347,7 @@ def bracket_words(order: Json) -> list[str]:
 
 
 def new_york(text: str) -> datetime:
-    """An ISO time in New York's zone."""
+    """Return an ISO time in New York's zone."""
     return datetime.fromisoformat(text).astimezone(NEW_YORK)
 
 
@@ -367,12 +367,12 @@ def change(value: float) -> str:
 
 
 def percent(fraction: float) -> str:
-    """A signed percentage with one decimal."""
+    """Format a signed percentage with one decimal."""
     return f"{fraction:+.1%}".replace("-", MINUS)
 
 
 def setting_words(value: object) -> str:
-    """The value of a setting."""
+    """Format the value of a setting."""
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     return NOTHING if value is None else str(value)

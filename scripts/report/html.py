@@ -75,7 +75,7 @@ def _charts(record: Json, rows: Sequence[DecisionRow]) -> Iterator[tuple[Decisio
 
 
 def _closes(record: Json, row: DecisionRow) -> Json | None:
-    """What to draw of a row: nothing without a forecast, or where the journal kept no prices."""
+    """Return what to draw of a row: nothing without a forecast, or where the journal kept no prices."""
     observed: Mapping[str, Json] = (record.get("observation") or {}).get("closes", {})
     closes = observed.get(row.symbol) if row.forecast else None
     return closes if closes and closes["usd"] else None

@@ -65,7 +65,7 @@ def add_text(
 
 
 def inline(figure: Figure, *, title: str, description: str, salt: str, css_class: str = "chart") -> Markup:
-    """The figure as an svg element, `title` and `description` for those who do not see it.
+    """Return the figure as an svg element, with `title` and `description` for readers who do not see it.
 
     Colours out of COLOURS become the CSS variables of the same name. The same figure and `salt` give the same text.
     """

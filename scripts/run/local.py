@@ -60,7 +60,7 @@ def open_log(path: Path) -> None:
 
 
 def environment(env: Mapping[str, str]) -> dict[str, str]:
-    """The environment, with prices of today for a broker that trades today: a file of the past would all be stale."""
+    """Return the environment, with prices of today for a broker that trades today: those of a file would be stale."""
     if env.get("BROKER") == "alpaca" and not env.get("PRICE_SOURCES"):
         console.note("PRICE_SOURCES=yahoo,alpaca, because Alpaca trades on the present; set it to choose")
         return {**env, "PRICE_SOURCES": "yahoo,alpaca"}
@@ -68,7 +68,7 @@ def environment(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def event(at: str | None, env: Mapping[str, str]) -> dict[str, str] | None:
-    """The event for --at; a date means the last slot of its session.
+    """Return the event for --at; a date means the last slot of its session.
 
     Without --at, a paper account that looks at more than a file looks at the last session while the market is closed.
     """
@@ -88,7 +88,7 @@ def event(at: str | None, env: Mapping[str, str]) -> dict[str, str] | None:
 
 
 def record_of(report: Report, env: Mapping[str, str]) -> Mapping[str, Any]:
-    """The journal's record of the run; of one that has none, its report."""
+    """Return the journal's record of the run, or its report if it has no record."""
     settings = wiring.read_settings(env)
     if report["status"] in UNRECORDED:
         return {"settings": settings.public(), "observation": None, "decision": None, "report": report}

@@ -81,12 +81,12 @@ def to_standard_error() -> None:
 
 
 def local(env: Mapping[str, str]) -> Settings:
-    """The settings of `make run`."""
+    """Return the settings of `make run`."""
     return Settings.from_env(env, Parameters().fetch)
 
 
 def read_deployed_settings(env: Mapping[str, str]) -> Settings:
-    """The settings of a strategy's live function. Raises CommandError if it keeps its account or journal to itself."""
+    """Return the settings of a strategy's live function. Raises CommandError if its account or journal is internal."""
     cloud = connect(env)
     strategy = cloud.choose_strategy(env.get("STRATEGY"))
     function = cloud.function(strategy)
@@ -105,7 +105,7 @@ def read_deployed_settings(env: Mapping[str, str]) -> Settings:
 
 
 def inputs_of(settings: Settings, env: Mapping[str, str], clock: datetime) -> ReconcileInputs:
-    """The adapters that the settings name, as of now."""
+    """Return the adapters that the settings name, as of now."""
     journal = open_journal(settings.journal, settings.strategy)
     now = present(settings, journal, clock)
     since = moment("SINCE", env.get("SINCE") or SINCE, now)
@@ -117,7 +117,7 @@ def inputs_of(settings: Settings, env: Mapping[str, str], clock: datetime) -> Re
 
 
 def present(settings: Settings, journal: Journal, clock: datetime) -> datetime:
-    """The clock's time. The embedded broker's stands still between runs: with it, when the last run is over."""
+    """Return the present. The embedded broker's time stands still between runs: it is when the last run is over."""
     if settings.broker is BrokerName.ALPACA:
         return clock
     slots = [slot for each in journal.list_slots(EPOCH).values() for slot in each]
@@ -154,7 +154,7 @@ def reconcile(inputs: ReconcileInputs, progress: Progress) -> Comparison:
 
 
 def sheets_of(inputs: ReconcileInputs, progress: Progress) -> Iterator[RecordedOrders]:
-    """What the records since then say of orders."""
+    """Yield what the records since then say of orders."""
     slots = sorted(inputs.journal.list_slots(inputs.since)["json"])
     for done, slot in enumerate(slots):
         progress("records", done + 1, len(slots))
@@ -181,7 +181,7 @@ def is_looked_at(
 
 
 def result(inputs: ReconcileInputs, comparison: Comparison) -> dict[str, object]:
-    """The comparison in JSON's types."""
+    """Return the comparison in JSON's types."""
     return {
         "strategy": inputs.settings.strategy,
         "since": encode(inputs.since),
@@ -197,7 +197,7 @@ def result(inputs: ReconcileInputs, comparison: Comparison) -> dict[str, object]
 
 
 def show(inputs: ReconcileInputs, comparison: Comparison) -> None:
-    """What was found, what to do about it, what became of the orders, and the verdict."""
+    """Print the findings with their remedies, what became of the orders, and the verdict."""
     settings, out = inputs.settings, console.OUT
     period = f"{new_york(inputs.since)[:16]} to {new_york(inputs.now)[:16]} New York"
     what = f"{settings.strategy}: {settings.journal} beside the books of {settings.broker}, {period}"
@@ -220,7 +220,7 @@ def show(inputs: ReconcileInputs, comparison: Comparison) -> None:
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:
-    """A row for each finding, differences in red."""
+    """Return a table with a row for each finding, differences in red."""
     table = console.table("Slot", "What", "Order", "Details", whole=("Slot", "What", "Order"))
     for each in findings:
         order = f"{each.order.side} {each.order.quantity:g} {each.order.symbol}" if each.order else ""

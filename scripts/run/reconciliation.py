@@ -91,7 +91,7 @@ class Comparison:
 
 
 def sheet(slot: datetime, record: object) -> RecordedOrders:
-    """The part of a record that is compared."""
+    """Return the part of a record that is compared."""
     try:
         report = record["report"]  # type: ignore[index] # what it is if it is no record, is caught
         return RecordedOrders(
@@ -106,7 +106,7 @@ def sheet(slot: datetime, record: object) -> RecordedOrders:
 
 
 def compare(sheets: Sequence[RecordedOrders], booked: Sequence[Order]) -> Comparison:
-    """The differences and notes, by slot. `booked` are the strategy's own orders in the slots that are looked at."""
+    """Find differences and notes by slot. `booked` are the strategy's own orders in the compared slots."""
     there = {order.client_order_id: order for order in booked}
     recorded = {order.client_order_id: order for each in sheets for order in each.orders}
     findings = [
@@ -118,7 +118,7 @@ def compare(sheets: Sequence[RecordedOrders], booked: Sequence[Order]) -> Compar
 
 
 def of_sheet(sheet: RecordedOrders, there: Mapping[str, Order]) -> Iterator[Finding]:
-    """What a record says that the books do not."""
+    """Yield what a record contains and the broker's books do not."""
     if sheet.problem:
         yield Finding(kind=Kind.UNREADABLE, slot=sheet.slot, words=sheet.problem)
     if sheet.status == Outcome.INTERRUPTED:
@@ -129,7 +129,7 @@ def of_sheet(sheet: RecordedOrders, there: Mapping[str, Order]) -> Iterator[Find
 
 
 def of_order(slot: datetime, order: Order, booked: Order | None) -> Finding | None:
-    """What there is to say of a recorded order, if there is anything."""
+    """Return the finding about a recorded order, if there is one."""
     if order.status is OrderStatus.UNKNOWN:
         became = f"it is {in_words(booked)}" if booked else "the books do not have it by now"
         return Finding(kind=Kind.UNKNOWN, slot=slot, order=order, words=became)
@@ -154,7 +154,7 @@ def of_order(slot: datetime, order: Order, booked: Order | None) -> Finding | No
 def of_books(
     booked: Sequence[Order], recorded: Mapping[str, Order], sheets: Mapping[datetime, RecordedOrders]
 ) -> Iterator[Finding]:
-    """What the books have that no record says. What a broker refused at once is a denial in the record."""
+    """Yield what the books have and no record. An order refused at once is a denial in the record."""
     for order in booked:
         parts = OrderId.parse(order.client_order_id)
         if parts is None or order.client_order_id in recorded:
@@ -169,6 +169,6 @@ def of_books(
 
 
 def in_words(order: Order) -> str:
-    """What became of an order: `filled, 10 at 99.50`."""
+    """Say what became of an order: `filled, 10 at 99.50`."""
     fill = f", {order.filled_quantity:g} at {order.filled_price_usd:,.2f}" if order.filled_price_usd else ""
     return f"{order.status}{fill}"

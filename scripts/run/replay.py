@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def find(run: str, env: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
-    """The record that RUN names: a file, the latest of the strategy's journal, or one of its slots."""
+    """Return the record that RUN names: a file, the latest of the strategy's journal, or one of its slots."""
     if Path(run).is_file():
         try:
             return run, check_version(run, codec.parse_json(Path(run).read_text(encoding="utf-8")))
@@ -79,14 +79,14 @@ def find(run: str, env: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
 
 
 def check_version(name: str, record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The record, if this version can read it."""
+    """Return the record if this version can read it. Raises JournalError."""
     if not isinstance(record, dict) or record.get("version") != VERSION:
         raise JournalError(f"{name} is no run's record of version {VERSION}")
     return record
 
 
 def compare(name: str, record: Mapping[str, Any], progress: Progress = no_progress) -> list[Difference]:
-    """What differs if the record is computed again. Raises JournalError if it decided nothing, or is no record."""
+    """Find what differs if the record is computed again. Raises JournalError if it decided nothing or is invalid."""
     try:
         if not record.get("observation") or not record.get("decision"):
             why = f"{record['report']['status']} {record['report']['detail']}"
@@ -97,7 +97,7 @@ def compare(name: str, record: Mapping[str, Any], progress: Progress = no_progre
 
 
 def replay(record: Mapping[str, Any], progress: Progress = no_progress) -> Decision:
-    """The decision that follows from the record's observation; what had run out of time then is taken as given."""
+    """Decide again from the record's observation; what had run out of time is taken as given."""
     settings = read_settings(record["settings"])
     observation = decode(Observation, record["observation"])
     late = {denial["symbol"] for denial in record["decision"]["denials"] if denial["code"] == Code.OUT_OF_TIME}
@@ -131,12 +131,12 @@ def differences(recorded: Mapping[str, Any], replayed: Decision) -> list[Differe
 
 
 def text(values: Sequence[object]) -> str:
-    """The values on one line."""
+    """Join the values on one line."""
     return " ".join(str(value) for value in values if value is not None)
 
 
 def show(name: str, record: Mapping[str, Any], found: Sequence[Difference]) -> None:
-    """The verdict, and a table of what differs."""
+    """Print the verdict, and a table of what differs."""
     decision = record["decision"]
     counts = (
         f"{len(decision['forecasts'])} forecasts, {len(decision['orders'])} orders, {len(decision['denials'])} denials"

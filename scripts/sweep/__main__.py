@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def run_sweep(plan: SweepConfig, env: Mapping[str, str]) -> tuple[Outcome, tuple[Path, ...]]:
-    """The whole of it; gives the paths of the files, too."""
+    """Run the sweep, and return its outcome and the paths of its files."""
     axes = grid.read(plan.grid)
     settings, left_out = grid.settings(grid.combinations(axes, plan.samples, plan.seed), env)
     default = grid.default(env)

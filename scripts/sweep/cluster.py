@@ -18,7 +18,7 @@ IDLE_S = 300
 
 @contextmanager
 def cluster(workers: int, *, path: str | None = None) -> Iterator[str]:
-    """The address of a scheduler on 127.0.0.1 with so many workers of one thread each; they end with the block.
+    """Start a scheduler on 127.0.0.1 with single-threaded workers, and yield its address; they end with the block.
 
     The scheduler cannot import our code, as one that somebody runs for many projects cannot.
     `path` is the workers' PYTHONPATH: ours, unless told otherwise.

@@ -51,7 +51,7 @@ def show(outcome: Outcome, out: Console) -> None:
 
 
 def folds_rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
-    """A row for each fold, as text: its two parts, the chosen setting, then COLUMNS; the last row has the means."""
+    """Return a row for each fold, as text: its two parts, the chosen setting, then COLUMNS; the last has the means."""
     for fold in outcome.folds:
         yield (
             f"{fold.number} → {fold.number + 1}",
@@ -71,7 +71,7 @@ def folds_rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
 
 
 def best_rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
-    """A row for each of the best settings, then the default: number, values, the mean out of sample, each part."""
+    """Return a row for each of the best settings, then the default: number, values, mean out of sample, each part."""
     figures = outcome.figures
     rows = [
         (str(place), by_line(outcome.settings[number].values), figures[number])
@@ -110,12 +110,12 @@ def list_failures(outcome: Outcome) -> Iterator[str]:
 
 
 def words(metric: str, figure: Figure) -> str:
-    """A figure in its unit; a dash if there is none."""
+    """Format a figure in its unit; a dash if there is none."""
     return KEY_FIGURES[metric][1](figure)
 
 
 def label(metric: str) -> str:
-    """What a figure is called."""
+    """Return the name of a figure."""
     return KEY_FIGURES[metric][0]
 
 

@@ -82,7 +82,7 @@ class Workers:
     def results[T, R](
         self, function: Callable[[T], R], tasks: Iterable[tuple[str, T]]
     ) -> Iterator[tuple[str, R | Failure]]:
-        """The result of each task under its name, in the order in which they are done.
+        """Yield the result of each task under its name, in the order of completion.
 
         `function` and the tasks have to be pickle-able. A task that ends in a BacktestError, or that MAX_DEATHS
         workers die of, has a Failure for a result; any other error of the function is raised.
@@ -112,7 +112,7 @@ class Workers:
                     yield name, result
 
     def _result[R](self, name: str, future: Future[R], deaths: Counter[str]) -> R | Failure:
-        """What became of a task; DIED if its workers died, and it is to be tried again."""
+        """Return the result of a task; DIED if its workers died and it is to be tried again."""
         try:
             return future.result()
         except BacktestError as error:
@@ -131,7 +131,7 @@ class Workers:
             raise
 
     def _free(self, under_way: Iterable[tuple[Lane, str, object]]) -> Iterator[Lane]:
-        """The lanes with room, as often as they have it: each gets a first task before any gets a second."""
+        """Yield the lanes with free places: each gets a first task before any gets a second."""
         room = {id(lane): lane.depth for lane in self.lanes}
         for lane, _, _ in under_way:
             room[id(lane)] -= 1
@@ -150,7 +150,7 @@ def _submit[T, R](lane: Lane, function: Callable[[T], R], argument: T) -> Future
 
 
 def _opener() -> Callable[[bytes], Any]:
-    """What calls a task that is only bytes until then. Dask sends it by its code, not by its name, for it is local."""
+    """Return a function that unpacks and calls a task; Dask sends it by its code, because it is local."""
 
     def open_sealed(sealed: bytes) -> Any:  # noqa: ANN401 - whatever the task gives
         import pickle
@@ -208,7 +208,7 @@ def _start_forkserver() -> None:
 
 @contextmanager
 def dask(address: str) -> Iterator[Workers]:
-    """The workers of an existing cluster.
+    """Connect to the workers of an existing cluster.
 
     Raises BacktestError if there is no scheduler at the address, if it has no workers, and if they cannot do our work:
     for want of our code, or because theirs, or one of the packages that matter, is another than here.
@@ -267,7 +267,7 @@ class SchedulerWatch:
 
 
 def _count_workers(client: "distributed.Client", address: str) -> int:
-    """The number of threads of all workers, which must be able to do our work and do it as it is done here."""
+    """Count the threads of all workers, which must be able to do our work with the same results."""
     start = START_WORKERS.format(address=address)
     threads = client.nthreads()  # type: ignore[no-untyped-call]
     if not threads:

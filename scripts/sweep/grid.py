@@ -98,7 +98,7 @@ def in_words(values: Values) -> str:
 
 
 def read(grid: str) -> dict[str, Axis]:
-    """The axes of a grid, given as text (see EXAMPLE) or as the name of a JSON file, in the order given.
+    """Parse the axes of a grid, given as text (see EXAMPLE) or as the name of a JSON file, in their order.
 
     Raises SettingsError with all that is wrong with it.
     """
@@ -153,7 +153,7 @@ def _check_name(name: str, axes: Mapping[str, Axis]) -> None:
 
 
 def _axis(name: str, values: object) -> Axis:
-    """The values of one setting: text as on the command line, or a list out of a file."""
+    """Parse the values of one setting: text as on the command line, or a list from a file."""
     if isinstance(values, str) and ".." in values:
         return _range(name, values)
     listed = values.split(",") if isinstance(values, str) else values
@@ -220,7 +220,7 @@ def _draw(axes: Mapping[str, Axis], samples: int, chance: random.Random) -> list
 
 
 def _number(lists: Mapping[str, tuple[str, ...]], number: int) -> Values:
-    """The combination with this number, of those in order."""
+    """Return the combination with this number."""
     found = {}
     for name, values in reversed(list(lists.items())):
         number, place = divmod(number, len(values))
@@ -229,7 +229,7 @@ def _number(lists: Mapping[str, tuple[str, ...]], number: int) -> Values:
 
 
 def settings(combined: Sequence[Values], env: Mapping[str, str]) -> tuple[list[Setting], list[LeftOut]]:
-    """The options of each combination in this environment, each once, and the combinations that make no sense.
+    """Return the options of each valid combination in this environment, each once, and the invalid combinations.
 
     Raises SettingsError for a value that its setting cannot have at all, and if no combination is left.
     """
@@ -251,7 +251,7 @@ def settings(combined: Sequence[Values], env: Mapping[str, str]) -> tuple[list[S
 
 
 def default(env: Mapping[str, str]) -> Options | None:
-    """What the environment is without a grid; None if it makes sense only with one."""
+    """Return the options without a grid; None if they are valid only with one."""
     try:
         return options.from_env(env)
     except SettingsError:

@@ -45,7 +45,7 @@ class Picture:
 
 
 def draw(outcome: Outcome) -> Picture:
-    """A heat map, or a bar for each value if only one setting varies. The same sweep gives the same bytes."""
+    """Draw a heat map, or bars if only one setting varies. The same sweep gives the same bytes."""
     varied = [name for name, axis in outcome.axes.items() if isinstance(axis, Range) or len(axis) > 1]
     drawn = (varied or list(outcome.axes))[:2]
     rest = [name for name in varied if name not in drawn]
@@ -83,7 +83,7 @@ class Sections:
 
 
 def _cells(outcome: Outcome, sections: Sequence[Sections]) -> NDArray[np.float64]:
-    """The first setting across, the second down if there is one; NaN where there is no figure."""
+    """Arrange the first setting across and the second, if any, down; NaN where there is no figure."""
     shape = (len(sections[1].labels) if len(sections) > 1 else 1, len(sections[0].labels))
     found: dict[tuple[int, int], list[float]] = {}
     for setting, row in zip(outcome.settings, outcome.figures, strict=True):

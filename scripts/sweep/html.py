@@ -39,7 +39,7 @@ def write(outcome: Outcome, folder: Path) -> tuple[Path, ...]:
 
 
 def same_for_all(outcome: Outcome) -> list[tuple[str, str]]:
-    """The options that every setting has in common."""
+    """Return the options that all settings have in common."""
     every = [_show(each.options) for each in outcome.settings]
     same = [(name, text) for name, text in every[0].items() if all(each[name] == text for each in every)]
     return [(name, text) for name, text in same if name not in {*outcome.axes, *NO_EFFECT} and text]

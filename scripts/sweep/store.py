@@ -15,7 +15,7 @@ from scripts.files import writing
 
 
 def identity(*what: object) -> str:
-    """A name for a result, by all that it depends on: whatever JSON can say, and everything else by its text."""
+    """Return a name for a result from all that it depends on: JSON values, and anything else by its text."""
     text = json.dumps(what, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -65,7 +65,7 @@ class Store:
 
 @contextmanager
 def folder(out: Path, *, fresh: bool) -> Iterator[Path]:
-    """The folder that a sweep keeps its results in, for this process alone; `fresh` empties it.
+    """Yield the folder of a sweep's results, reserved for this process; `fresh` empties it.
 
     Raises BacktestError if another sweep is using it.
     """

@@ -108,15 +108,15 @@ class TaskPlan:
         self.cells = [cell for group in by_group.values() for cell in group.values()]
 
     def cell(self, options: Options, part: Part) -> Cell:
-        """The cell of a setting on a part."""
+        """Return the cell of a setting on a part."""
         return self._by_setting[options, part.number]
 
     def panel(self, cell: Cell) -> Panel:
-        """The bars that a cell needs."""
+        """Return the bars that a cell needs."""
         return self._cut(cell.part, cell.options)[0]
 
     def tasks(self, cells: Sequence[Cell]) -> Iterator[tuple[str, Task]]:
-        """The forecasts that cells of one group are likely to ask for, each once.
+        """Return the forecasts that the cells of one group are likely to need, each once.
 
         Settings of a group may look at different symbols, for a longer look-back has others among the best.
         """
@@ -145,7 +145,7 @@ class TaskPlan:
         )
 
     def _cut(self, part: Part, options: Options) -> tuple[Panel, str]:
-        """The part's bars and the history before it, and a digest of their content."""
+        """Return the part's bars and the history before it, and a digest of their content."""
         asked = forecasts.count_needed_bars(options.settings)
         if (part.number, asked) not in self._cuts:
             cut = with_history(self._panel, part, asked)
@@ -160,7 +160,7 @@ def _identity_of(options: Options) -> dict[str, Any]:
 
 
 def with_history(panel: Panel, part: Part, bars: int) -> Panel:
-    """The bars of a part, and those before it: so many that some symbol has `bars`, the first of the part included."""
+    """Return the bars of a part and enough before it that some symbol has `bars`, including the part's first."""
     end = int(panel.close.index.searchsorted(part.times[0])) + 1
     counts = panel.close.iloc[:end].iloc[::-1].notna().cumsum().max(axis=1).to_numpy()  # from the end, of the fullest
     first = end - 1 - int(np.argmax(counts >= bars)) if counts[-1] >= bars else 0
@@ -170,7 +170,7 @@ def with_history(panel: Panel, part: Part, bars: int) -> Panel:
 
 
 def digest_of(panel: Panel) -> str:
-    """A hash of the bars: times, symbols and prices."""
+    """Hash the bars: times, symbols and prices."""
     digest = sha256(repr((panel.has_ohlc, [str(symbol) for symbol in panel.close.columns])).encode())
     digest.update(pd.DatetimeIndex(panel.close.index).as_unit("ns").asi8.tobytes())
     for frame in (panel.open, panel.high, panel.low, panel.close):
@@ -179,7 +179,7 @@ def digest_of(panel: Panel) -> str:
 
 
 def span(panel: Panel, options: Sequence[Options]) -> tuple[Any, ...]:
-    """The bars that every setting can trade. Raises BacktestError if one cannot trade any."""
+    """Return the bars that every setting can trade. Raises BacktestError if one can trade none."""
     needs = {(each.settings.signal, forecasts.count_needed_bars(each.settings)): each for each in options}
     times = min((prices.span(panel, each) for each in needs.values()), key=len)
     first = times[0].astimezone(NEW_YORK).date()

@@ -51,33 +51,33 @@ class Job:
 
 
 def pack(value: object) -> Packed:
-    """The value, to be handed to many tasks."""
+    """Wrap a value that is handed to many tasks."""
     data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
     return Packed(hashlib.sha256(data).hexdigest(), data)
 
 
 def forecast(task: compute.Task) -> bytes:
-    """The table of forecasts of one task, pickled and compressed."""
+    """Compute the table of forecasts of one task, pickled and compressed."""
     with ONE_AT_A_TIME:
         return zlib.compress(pickle.dumps(compute.compute(task), protocol=pickle.HIGHEST_PROTOCOL), level=1)
 
 
 def figures(job: Job) -> Figures:
-    """The key figures of one backtest."""
+    """Compute the key figures of one backtest."""
     with ONE_AT_A_TIME:
         return statistics.key_figures(backtest(unpack_panel(job.panel), job.options, table=unpack_table(job.table)))
 
 
 @lru_cache(maxsize=UNPACKED)
 def unpack_panel(packed: Packed) -> Panel:
-    """The panel of a job."""
+    """Unpack the panel of a job."""
     panel: Panel = pickle.loads(packed.data)  # noqa: S301 - our own bytes
     return panel
 
 
 @lru_cache(maxsize=UNPACKED)
 def unpack_table(packed: Packed) -> compute.Table:
-    """The forecasts of a job."""
+    """Unpack the forecasts of a job."""
     table: compute.Table = {}
     for each in pickle.loads(packed.data):  # noqa: S301 - our own bytes
         table |= pickle.loads(zlib.decompress(each))  # noqa: S301 - our own bytes
@@ -107,7 +107,7 @@ def fingerprint() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def packages() -> dict[str, str]:
-    """The installed versions of the packages that matter."""
+    """Return the installed versions of the packages that matter."""
     found = {}
     for name in PACKAGES:
         try:
@@ -119,7 +119,7 @@ def packages() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def sources() -> str:
-    """A hash of what results depend on: the bot's modules and its list of the index, and the backtest's own modules."""
+    """Hash what results depend on: the bot's modules and data, and the backtest's own modules."""
     bot, here = Path(trader.__file__).parent, Path(home.__file__).parent
     digest = hashlib.sha256()
     for path in (*sorted(bot.rglob("*.py")), *sorted(bot.rglob("*.csv")), *sorted(here.glob("*.py")), Path(__file__)):

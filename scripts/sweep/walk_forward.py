@@ -54,7 +54,7 @@ class Fold:
 
 
 def parts(span: Sequence[datetime], folds: int) -> tuple[Part, ...]:
-    """The span in `folds` + 1 consecutive parts of whole days, whose numbers of days differ by one at the most.
+    """Cut the span into `folds` + 1 consecutive parts of whole days, of equal length or a day apart.
 
     Raises BacktestError if they would be shorter than MIN_DAYS.
     """
@@ -82,7 +82,7 @@ def parts(span: Sequence[datetime], folds: int) -> tuple[Part, ...]:
 
 
 def walk_forward(figures: Sequence[Sequence[Figure]], default: Sequence[Figure] | None, better: int) -> list[Fold]:
-    """The folds. `figures` are by setting, then by part; `default` those of the setting to compare with, by part.
+    """Return the folds. `figures` are by setting, then by part; `default` those of the compared setting, by part.
 
     `better` is 1 if more is better and -1 if less is. Of equals, the first is chosen.
     """
@@ -115,6 +115,6 @@ def score_by(better: int) -> Callable[[Figure], float]:
 
 
 def out_of_sample(row: Sequence[Figure]) -> Figure:
-    """The mean of one setting's figures over all parts but the first, which is nobody's next; None if one lacks."""
+    """Return the mean of one setting's figures over all parts but the first; None if one is missing."""
     figures = [figure for figure in row[1:] if figure is not None]
     return statistics.fmean(figures) if len(figures) == len(row) - 1 else None

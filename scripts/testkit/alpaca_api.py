@@ -71,13 +71,13 @@ class AlpacaApi(AlpacaBooks):
         self._faults.append(Fault(method, path_prefix, kind, times, field))
 
     def asked(self, method: str, path_prefix: str = "/v2/orders") -> list[Request]:
-        """The requests that arrived, those that met a fault included."""
+        """Return the requests that arrived, including those that met a fault."""
         return [r for r in self.requests if r.method == method and r.path.startswith(path_prefix)]
 
     # --- one request -----------------------------------------------------------------------------------------------
 
     def answer(self, method: str, path: str, headers: Mapping[str, str], body: JsonValue) -> Answer | None:
-        """What goes back over the wire; None closes the connection without a word."""
+        """Return what goes back over the wire; None closes the connection without an answer."""
         with self.lock:
             self.requests.append(Request(method, path, body))
             fault = self._next_fault(method, path)
@@ -166,7 +166,7 @@ class AlpacaApi(AlpacaBooks):
         return _order_json(order, nested=nested) | self.record_overrides.get(order.symbol, {})
 
     def _next(self, bell: int) -> datetime:
-        """The next opening (0) or close (1)."""
+        """Return the next opening (0) or close (1)."""
         today = self.now.astimezone(NEW_YORK).date()
         sessions = filter(None, (self.session(today + timedelta(days=days)) for days in range(8)))
         return next(hours[bell] for hours in sessions if hours[bell] > self.now)
@@ -263,7 +263,7 @@ REFUSALS: Mapping[str, Answer] = {
 
 
 def _spoilt(answer: Answer | None, fault: Fault) -> Answer | None:
-    """What is sent instead of the answer to a request that was done."""
+    """Return what is sent instead of the answer to a request that was carried out."""
     if answer is None or fault.kind in ("drop-accepted", "hang-accepted"):
         return None
     if fault.kind == "504-accepted":

@@ -136,7 +136,7 @@ class AlpacaBooks:
         return bought
 
     def open_orders(self, symbol: str | None = None) -> list[FakeOrder]:
-        """The orders that are still worked on, legs included; of one symbol or of all."""
+        """Return the working orders, including legs; of one symbol or of all."""
         return [order for order in self.orders if order.is_open and symbol in (None, order.symbol)]
 
     def fill_waiting(self) -> None:
@@ -146,7 +146,7 @@ class AlpacaBooks:
                 self._fill(order, order.remaining, self.price(order.symbol))
 
     def trade(self) -> None:
-        """What the exchange does at today's prices: fills what waits, and the legs whose price is reached."""
+        """Do what the exchange does at today's prices: fill waiting orders, and legs whose price is reached."""
         if not self.market_is_open():
             return
         self.fill_waiting()
@@ -160,15 +160,15 @@ class AlpacaBooks:
                     break
 
     def trigger_stop(self, symbol: str) -> FakeOrder:
-        """The stop-loss leg fills at its price, and the take-profit leg is cancelled."""
+        """Fill the stop-loss leg at its price, and cancel the take-profit leg."""
         return self._trigger(symbol, "stop")
 
     def trigger_take_profit(self, symbol: str) -> FakeOrder:
-        """The take-profit leg fills at its price, and the stop-loss leg is cancelled."""
+        """Fill the take-profit leg at its price, and cancel the stop-loss leg."""
         return self._trigger(symbol, "limit")
 
     def sell_by_hand(self, symbol: str) -> FakeOrder:
-        """The owner sells all of a holding in the dashboard; whatever held the shares is cancelled."""
+        """Sell a whole holding as its owner would in the dashboard; orders that held the shares are cancelled."""
         with self.lock:
             for order in self.open_orders(symbol):
                 self._end(order, "canceled")
@@ -218,7 +218,7 @@ class AlpacaBooks:
         return held - sum(claims.values(), Decimal(0))
 
     def price(self, symbol: str) -> Decimal:
-        """The price of a share, in USD."""
+        """Return the price of a share, in USD."""
         return Decimal(str(self.prices[symbol]))
 
     def market_is_open(self) -> bool:
@@ -230,7 +230,7 @@ class AlpacaBooks:
         return hours is not None and hours[0] <= self.now < hours[1]
 
     def session(self, day: date) -> tuple[datetime, datetime] | None:
-        """The opening and the close of a day; None without a session."""
+        """Return the opening and the close of a day; None without a session."""
         if day.weekday() >= 5 or day in self.holidays:
             return None
         bells = (time(9, 30), time(13) if day in self.early_closes else time(16))
@@ -263,7 +263,7 @@ class AlpacaBooks:
         return order
 
     def work(self, order: FakeOrder) -> None:
-        """What becomes of an accepted order at once, by the options."""
+        """Do what happens at once to an accepted order, by the options."""
         if order.symbol in self.rejected_later:
             self._end(order, "rejected")
         elif order.is_open and self.market_is_open():
@@ -394,7 +394,7 @@ _LEG_TYPES = ("limit", "stop")
 
 
 def _family(order: FakeOrder) -> Iterator[FakeOrder]:
-    """The order itself, then what ends with it: a parent's legs, a leg's sibling."""
+    """Yield the order itself, then what ends with it: a parent's legs, a leg's sibling."""
     yield order
     relatives = order.parent.legs if order.parent else order.legs
     yield from [relative for relative in relatives if relative is not order]

@@ -108,7 +108,7 @@ def describe(deployed: LambdaFunction, config: Mapping[str, Any]) -> Deployment:
 
 
 def measure(interface: lambda_runtime.RuntimeInterface, elapsed_ms: float) -> dict[str, float]:
-    """The metrics of a report, from what was measured; an init that failed, or a process that is gone, has none."""
+    """Return the metrics of a report from what was measured; none for a failed init or a process that is gone."""
     init_ms, peak_mb = 0.0, 0.0
     with suppress(lambda_runtime.FunctionError):
         init_ms = interface.init_ms
@@ -123,7 +123,7 @@ def measure(interface: lambda_runtime.RuntimeInterface, elapsed_ms: float) -> di
 
 
 def lambda_environment(config: Mapping[str, Any]) -> dict[str, str]:
-    """The variables of the configuration, and those that Lambda makes of the rest of it."""
+    """Return the configured variables, and those that Lambda derives from the rest of the configuration."""
     logging = config.get("LoggingConfig", {})
     level = {"AWS_LAMBDA_LOG_LEVEL": logging["ApplicationLogLevel"]} if "ApplicationLogLevel" in logging else {}
     return {
@@ -139,7 +139,7 @@ def lambda_environment(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def lines_of(log: str, config: Mapping[str, Any], metrics: Mapping[str, float], *, status: str) -> list[str]:
-    """The log of an invocation: the function's own lines between Lambda's, which are JSON in the format JSON."""
+    """Return the log of an invocation: the function's lines between Lambda's, which are JSON in the format JSON."""
     own = [f"{line}\n" for line in log.splitlines() if line.strip() and not OF_THE_EMULATOR.match(line)]
     found = re.search(r"START RequestId: (\S+)", log)
     request, version = found[1] if found else str(uuid4()), str(config["Version"])
@@ -153,7 +153,7 @@ def lines_of(log: str, config: Mapping[str, Any], metrics: Mapping[str, float], 
 
 
 def system_line(kind: str, record: Mapping[str, object]) -> str:
-    """A line that Lambda itself logs."""
+    """Format a line that Lambda itself logs."""
     moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return json.dumps({"time": moment, "type": f"platform.{kind}", "record": record}) + "\n"
 

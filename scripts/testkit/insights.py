@@ -69,7 +69,7 @@ END = Token("end", "the end of the query")
 
 
 def tokens(query: str) -> list[Token]:
-    """The words of a query, without comments."""
+    """Split a query into words, without comments."""
     found, at = [], 0
     while at < len(query):
         match = TOKENS.match(query, at)
@@ -102,7 +102,7 @@ class Query:
     limit: int = MAX_ROWS
 
     def run(self, events: list[dict[str, Value]], limit: int) -> tuple[list[dict[str, Value]], int]:
-        """The rows, newest first unless sorted, and how many events passed the filters."""
+        """Return the rows, newest first unless sorted, and how many events passed the filters."""
         rows = sorted(events, key=lambda event: str(event["@timestamp"]), reverse=True)
         matched = len(rows)
         for command in self.commands:
@@ -123,7 +123,7 @@ class Parser:
         self._query = Query()
 
     def parse(self) -> Query:
-        """The query. Raises QueryError for anything that is not known here."""
+        """Parse a query. Raises QueryError for anything that is not supported."""
         commands = {
             "fields": self._fields,
             "display": self._display,
@@ -368,7 +368,7 @@ def comparison(sign: str, left: Expression, right: Expression, event: Event) -> 
 
 
 def number(value: Value) -> float | None:
-    """A value as a number, if it looks like one."""
+    """Return a value as a number, if it looks like one."""
     try:
         found = float(value) if value is not None else math.nan
     except ValueError:
@@ -389,7 +389,7 @@ def compare(sign: str, left: Value, right: Value) -> bool | None:
 
 
 def calculate(sign: str, left: Expression, right: Expression, event: Event) -> Value:
-    """A sum, difference, product or quotient; None if one side is missing or no number."""
+    """Calculate a sum, difference, product or quotient; None if one side is missing or not a number."""
     a, b = number(left(event)), number(right(event))
     if a is None or b is None or (sign == "/" and b == 0):
         return None
@@ -397,12 +397,12 @@ def calculate(sign: str, left: Expression, right: Expression, event: Event) -> V
 
 
 def format_value(value: Value) -> str:
-    """A value as results show it: a whole number without a point."""
+    """Format a value as results show it: a whole number without a point."""
     return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
 def round_value(value: Value) -> Value:
-    """A computed number as Insights gives it, with four decimals at the most."""
+    """Round a computed number as Insights does, to at most four decimals."""
     return round(value, 4) if isinstance(value, float) else value
 
 
@@ -413,7 +413,7 @@ def period_s(text: str) -> float:
 
 
 def stamp(seconds: float) -> str:
-    """A time as Insights writes it, which is UTC."""
+    """Format a time as Insights does, in UTC."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 
@@ -494,7 +494,7 @@ def natural(value: Value) -> tuple[Any, ...]:
 
 
 def discover_fields(message: str) -> dict[str, Value]:
-    """The fields of a message that is a JSON object, nested ones by dots; of any other message none."""
+    """Return the fields of a message that is a JSON object, nested ones with dots; none of any other message."""
     try:
         content = json.loads(message)
     except ValueError:
@@ -520,7 +520,7 @@ def flatten(prefix: str, content: dict[str, Any] | list[Any]) -> Iterator[tuple[
 
 
 def events_of(groups: Sequence[Any], start_s: int, end_s: int) -> tuple[list[dict[str, Value]], float]:
-    """The events of moto's log groups within a range, both ends included; and the bytes of all that was looked at."""
+    """Return the events of moto's log groups within a range, ends included, and the bytes that were scanned."""
     found: list[dict[str, Value]] = []
     size = 0
     for group in groups:
@@ -594,7 +594,7 @@ def start_query(response: LogsResponse) -> str:
 
 
 def get_query_results(response: LogsResponse) -> str:
-    """What there is of the answer by now: a query that is running may show a part of it."""
+    """Return the answer so far: a running query may show a part of it."""
     running = _query(response)
     running.looks += 1
     rows = running.rows if running.status == "Complete" else running.rows[:1]

@@ -61,7 +61,7 @@ class RuntimeInterface:
         self._log = log
 
     def invoke(self, event: object, timeout_s: float = TIMEOUT_S) -> Any:  # noqa: ANN401 as the handler answers
-        """The handler's answer to one event. Raises FunctionError for an error, a time-out or no answer."""
+        """Return the handler's answer to one event. Raises FunctionError for an error, a time-out or no answer."""
         try:
             answer = requests.post(self.url, data=json.dumps(event), timeout=timeout_s)
             payload = answer.json()
@@ -161,7 +161,7 @@ def processes() -> list[int]:
 
 
 def state(process: Path) -> str:
-    """The state of a process as the kernel spells it; empty if it is gone."""
+    """Return the state of a process as the kernel spells it; empty if it is gone."""
     try:
         return (process / "stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
@@ -169,7 +169,7 @@ def state(process: Path) -> str:
 
 
 def session(pid: int) -> int:
-    """The session of a process; 0 if it is gone."""
+    """Return the session of a process; 0 if it is gone."""
     try:
         return os.getsid(pid)
     except ProcessLookupError:
@@ -177,7 +177,7 @@ def session(pid: int) -> int:
 
 
 def lambda_environment(function: Function) -> dict[str, str]:
-    """The variables that Lambda sets, as far as Python, its libraries and the function look at them."""
+    """Return the variables that Lambda sets, as far as Python, its libraries and the function read them."""
     return {
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EXECUTION_ENV": "AWS_Lambda_python",

@@ -57,7 +57,7 @@ def put_query_definition(response: LogsResponse) -> str:
 
 
 def describe_query_definitions(response: LogsResponse) -> str:
-    """The queries whose names begin with a prefix, a page of them."""
+    """Return the queries whose names begin with a prefix, one page of them."""
     prefix, most = response._get_param("queryDefinitionNamePrefix") or "", response._get_int_param("maxResults") or 1000
     found = [query for query in _queries(response).values() if query["name"].startswith(prefix)]
     first = int(response._get_param("nextToken") or 0)
@@ -90,7 +90,7 @@ def put_function_event_invoke_config(response: LambdaResponse) -> ActionResult:
 
 
 def get_function_event_invoke_config(response: LambdaResponse) -> ActionResult:
-    """The configuration of one qualifier."""
+    """Return the configuration of one qualifier."""
     function, key = _qualify(response)
     if key not in _invoke_configs(response):
         raise UnknownEventConfig(function.function_arn)
@@ -143,7 +143,7 @@ WITHOUT_TLS = {"Bool": {"aws:SecureTransport": "false"}}
 
 
 def is_action_permitted(statement: IAMPolicyStatement, *request: object, **more: object) -> PermissionResult:
-    """What a statement says to a request. moto denies whatever the condition; here, the loopback passes for TLS."""
+    """Judge a request by a statement. moto denies whatever the condition; here, loopback passes for TLS."""
     its = statement._statement
     if its["Effect"] == "Deny" and its.get("Condition") == WITHOUT_TLS:
         return PermissionResult.NEUTRAL
@@ -169,7 +169,7 @@ _authorize = SimpleSystemManagerResponse._authenticate_and_authorize_normal_acti
 
 
 def get_object(response: S3Response) -> TYPE_RESPONSE:
-    """An object, or that there is none: AWS says that only to those who may list the bucket."""
+    """Return an object, or that it is missing: AWS says so only to callers who may list the bucket."""
     try:
         return _get_object(response)
     except MissingKey:

@@ -280,7 +280,7 @@ def _meta(request: Request, listing: Listing, interval: str) -> dict[str, Any]:
 
 @lru_cache
 def _starts(last: datetime, interval: str, count: int) -> tuple[datetime, ...]:
-    """The starts of the `count` bars up to the one that `last` falls into; every weekday is traded."""
+    """Return the starts of `count` bars up to the one that `last` falls into; every weekday is traded."""
     day = last.astimezone(NEW_YORK).date()
     starts: list[datetime] = []
     while len(starts) < count:

@@ -58,7 +58,7 @@ class Chart(NamedTuple):
 
 
 def charts(figures: Json) -> dict[str, Chart]:
-    """The charts of the whole account that there is something to draw of, by name."""
+    """Return the charts of the whole account that have something to show, by name."""
     found = []
     if figures["data"]["bars"]:
         found = [equity(figures), drawdown(figures), exposure(figures)]
@@ -70,7 +70,7 @@ def charts(figures: Json) -> dict[str, Chart]:
 
 
 def equity(figures: Json) -> Chart:
-    """The strategy against buy-and-hold and cash."""
+    """Draw the strategy against buy-and-hold and cash."""
     curve, cash_usd = figures["curve"], figures["options"]["cash_usd"]
     lines = [(np.array(curve["equity_usd"]), "Strategy", "accent", 2.2)]
     if curve["buy_and_hold_usd"]:
@@ -112,7 +112,7 @@ def drawdown(figures: Json) -> Chart:
 
 
 def exposure(figures: Json) -> Chart:
-    """The invested share of the equity."""
+    """Draw the invested share of the equity."""
     values = np.array(figures["curve"]["exposure_fraction"])
 
     def draw(axes: Axes, size: Size) -> None:
@@ -128,7 +128,7 @@ def exposure(figures: Json) -> Chart:
 
 
 def results(figures: Json) -> Chart:
-    """What each symbol that was traded made or lost; of very many the best and the worst."""
+    """Draw what each traded symbol made or lost; of very many, the best and the worst."""
     traded = [row for row in figures["symbols"] if row["trades"] or row["open_trades"]]
     half = MAX_BARS // 2
     rows = traded if len(traded) <= MAX_BARS else traded[:half] + traded[-half:]
@@ -209,7 +209,7 @@ class PriceCharts:
         self._figure = Figure(figsize=(CARD.width, CARD.height))
 
     def svg(self, symbol: str, trades: Sequence[Json]) -> Markup:
-        """The chart of a symbol of the panel, with its `trades` of figures()."""
+        """Draw a symbol of the panel, with its `trades` of figures()."""
         closes = self._closes[symbol].to_numpy(dtype=np.float64)
         axes = _axes(self._figure, margins=(0.08, 0.13))
         toned = {colour: [trade for trade in trades if _tone(trade) == colour] for colour in TONES}
@@ -241,7 +241,7 @@ class PriceCharts:
 
 
 def _trends(result: Result) -> dict[str, Numbers]:
-    """The trend line's value at each bar by symbol, NaN where there was no forecast."""
+    """Return the trend line's value at each bar by symbol, NaN where there was no forecast."""
     found: dict[str, Numbers] = {}
     for number, bar in enumerate(result.bars):
         for forecast in bar.decision.forecasts if bar.decision else ():

@@ -33,7 +33,7 @@ class Caveat(NamedTuple):
 
 
 def headline(figures: Json) -> str:
-    """What happened, in one sentence without a full stop."""
+    """Say what happened, in one sentence without a full stop."""
     made, held = (figures["key_figures"][name] for name in ("strategy", "buy_and_hold"))
     words = _format_result(made["total_return_fraction"])
     if not figures["costs"]["fills"]:
@@ -70,7 +70,7 @@ def span(figures: Json) -> str:
 
 
 def dates(figures: Json) -> str:
-    """The first and the last day that were traded, with the number of bars."""
+    """Return the first and the last day that were traded, with the number of bars."""
     data = figures["data"]
     if not data["bars"]:
         return "no bars"
@@ -79,7 +79,7 @@ def dates(figures: Json) -> str:
 
 
 def day(figures: Json, time: str) -> str:
-    """The day of a bar, New York; of bars shorter than a day with its time."""
+    """Return the New York day of a bar, with its time if bars are shorter than a day."""
     return f"{new_york(time):{'%-d %b %Y' if figures['data']['bar_interval'] == '1d' else '%-d %b %Y, %H:%M'}}"
 
 
@@ -89,24 +89,24 @@ def moment(figures: Json, time: str | None) -> str:
 
 
 def share(fraction: float | None) -> str:
-    """An unsigned percentage with one decimal."""
+    """Format an unsigned percentage with one decimal."""
     return NOTHING if fraction is None else f"{fraction:.1%}"
 
 
 def format_signed(fraction: float | None) -> str:
-    """A percentage with its sign; none for what rounds to nothing."""
+    """Format a percentage with its sign; without one if it rounds to 0."""
     if fraction is None:
         return NOTHING
     return percent(fraction) if round(fraction, 3) else "0.0%"
 
 
 def ratio(value: float | None) -> str:
-    """A bare number with two decimals."""
+    """Format a bare number with two decimals."""
     return NOTHING if value is None else f"{value:.2f}".replace("-", MINUS)
 
 
 def count(value: float | None) -> str:
-    """A whole number."""
+    """Format a whole number."""
     return NOTHING if value is None else f"{value:,.0f}"
 
 
@@ -121,7 +121,7 @@ def money(value: float | None) -> str:
 
 
 def lines(figures: Json) -> list[MetricLine]:
-    """The key figures of the three accounts."""
+    """Return the key figures of the three accounts."""
     strategy, held, cash = (figures["key_figures"][name] or {} for name in ("strategy", "buy_and_hold", "cash"))
     return [
         MetricLine(label, words(strategy.get(name)), words(held.get(name)), words(cash.get(name)), means)
@@ -146,7 +146,7 @@ KEY_FIGURES: tuple[tuple[str, str, Callable[[float | None], str], str], ...] = (
 
 
 def costs(figures: Json) -> str:
-    """What was paid, and on what."""
+    """Say what was paid, and on what."""
     paid, options = figures["costs"], figures["options"]
     return (
         f"{format_count(paid['fills'], 'order')} filled for {usd(paid['turnover_usd'])} USD in all: commission "
@@ -182,7 +182,7 @@ def _describe_sample(figures: Json) -> str:
 
 
 def caveats(figures: Json) -> list[Caveat]:
-    """What the figures rest on, and what they cannot show."""
+    """Return what the figures rest on, and what they cannot show."""
     settings, options = figures["settings"], figures["options"]
     found = [Caveat("Costs are assumed", _describe_assumptions(figures))]
     if settings["bar_interval"] == "1d":
@@ -266,5 +266,5 @@ def _universe(figures: Json) -> str:
 
 
 def _rate(fraction: float) -> str:
-    """A small share: `0.05%`, `0%`."""
+    """Format a small share: `0.05%`, `0%`."""
     return f"{fraction * 100:.4f}".rstrip("0").rstrip(".") + "%"

@@ -40,7 +40,7 @@ class Card(NamedTuple):
 
 
 def page(figures: Json, result: Result) -> str:
-    """The whole page. `figures` are those of `result`, which adds the prices that are drawn.
+    """Return the whole page. `figures` are those of `result`, which adds the prices that are drawn.
 
     Symbols, notes and reasons come from outside: everything but the charts is escaped by the template.
     """
