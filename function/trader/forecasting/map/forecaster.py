@@ -132,7 +132,7 @@ class MapForecaster:
             return [(symbol, _ForProphet(why)) for closes in groups for symbol in closes]
 
     def _together(self, groups: Sequence[Mapping[str, Closes]]) -> Iterator[tuple[str, _Result]]:
-        """Yield a forecast, a denial or a reason for Prophet by symbol; the symbols of a group share their bar times."""
+        """Yield a forecast, a denial or a reason for Prophet by symbol; the symbols of a group share their bars."""
         batches, sound = [], []
         for closes in groups:
             index = pd.DatetimeIndex(next(iter(closes.values())).index)
