@@ -51,7 +51,7 @@ def one_line(text: object, most: int = MAX_TEXT_CHARACTERS) -> str:
 
 
 def printable(text: object) -> str:
-    """A text that can do nothing to a terminal or a line: characters that are not printable are spelt out."""
+    """Escape every character that is not printable, so that the text cannot control a terminal or break a line."""
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in str(text))
 
 

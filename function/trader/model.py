@@ -28,14 +28,14 @@ type Closes = pd.Series[float]
 
 
 class BrokerName(StrEnum):
-    """The brokers, as BROKER spells them."""
+    """The brokers, spelled as in BROKER."""
 
     EMBEDDED = "embedded"
     ALPACA = "alpaca"
 
 
 class Mode(StrEnum):
-    """What a run may do with its orders, as MODE spells it."""
+    """What a run may do with its orders, spelled as in MODE."""
 
     DRY_RUN = "dry-run"
     PAPER = "paper"
@@ -43,14 +43,14 @@ class Mode(StrEnum):
 
 
 class Engine(StrEnum):
-    """The engines that fit trend lines, as ENGINE spells them: Prophet's package, or its model solved at once."""
+    """The engines that fit trend lines, spelled as in ENGINE: Prophet's package, or its model fitted to all at once."""
 
     PROPHET = "prophet"
     MAP = "map"
 
 
 class PriceSourceName(StrEnum):
-    """The price sources, as PRICE_SOURCES spells them."""
+    """The price sources, spelled as in PRICE_SOURCES."""
 
     FILE = "file"
     YAHOO = "yahoo"
@@ -98,14 +98,14 @@ class Direction(StrEnum):
 
 
 class Side(StrEnum):
-    """The two sides of an order, as brokers spell them."""
+    """The two sides of an order, spelled as brokers do."""
 
     BUY = "buy"
     SELL = "sell"
 
 
 class OrderType(StrEnum):
-    """The types of an order, as Alpaca spells them."""
+    """The types of orders, spelled as Alpaca does."""
 
     MARKET = "market"
     LIMIT = "limit"
@@ -115,11 +115,11 @@ class OrderType(StrEnum):
 
 
 class OrderStatus(StrEnum):
-    """What has become of an order: three words of ours, then those that Alpaca documents."""
+    """The status of an order: three of the bot's own, then those that Alpaca documents."""
 
     PLANNED = "planned"  # not sent yet
-    UNKNOWN = "unknown"  # sent, and nobody could say what became of it
-    OTHER = "other"  # the broker used a word that is not in this list
+    UNKNOWN = "unknown"  # sent, but its state could not be determined
+    OTHER = "other"  # a broker's status that is not in this list
     NEW = "new"
     PARTIALLY_FILLED = "partially_filled"
     FILLED = "filled"
@@ -152,11 +152,11 @@ _DEAD = frozenset({OrderStatus.REJECTED, OrderStatus.CANCELED, OrderStatus.EXPIR
 
 
 class BrokerError(Exception):
-    """The broker did not answer, or answered nonsense: nothing is known, so the run stops."""
+    """The broker gave no answer or an invalid one; the state is unknown, so the run stops."""
 
 
-class RunStopped(Exception):  # noqa: N818 it ends a run in an orderly way, and is no error
-    """The run ends here, for a reason that has a code."""
+class RunStopped(Exception):  # noqa: N818 it ends a run in an orderly way and is not an error
+    """The run ends here; `code` is the reason code."""
 
     def __init__(self, code: Code, detail: str) -> None:
         super().__init__(detail)
@@ -174,7 +174,7 @@ class Account:
     blocked: str = ""
 
     def spendable_usd(self, cash_buffer_fraction: float) -> float:
-        """Return the cash for new buys: never margin, and never the buffer, a fraction of the equity."""
+        """Return the cash for new buys, without margin and without the buffer, which is a fraction of the equity."""
         return max(0.0, min(self.cash_usd, self.buying_power_usd) - cash_buffer_fraction * self.equity_usd)
 
 
@@ -281,7 +281,7 @@ class Order:
 
     @property
     def came_to_nothing(self) -> bool:
-        """Whether nothing of the order was filled, or will be."""
+        """Whether no part of the order was filled or will be filled."""
         return self.status.is_dead and not self.filled_quantity
 
 
@@ -289,7 +289,7 @@ class Order:
 class Denial:
     """One refusal: the symbol, the code, and a sentence with the values behind it.
 
-    With `is_unprotected` the refused order had already cost the symbol its stop loss.
+    `is_unprotected`: the symbol's stop loss was cancelled before the order was refused.
     """
 
     symbol: str

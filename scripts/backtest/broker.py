@@ -162,7 +162,7 @@ class BacktraderBroker:
         """Return the cash plus the positions at their last closes."""
         return self.cash_usd() + sum(size * self._close_usd(symbol) for symbol, size in self._held.items())
 
-    def held(self) -> dict[str, float]:
+    def read_holdings(self) -> dict[str, float]:
         """Return the quantity held of each symbol."""
         return dict(self._held)
 

@@ -205,7 +205,7 @@ class _Session:
         slot = slot_of(bar, settings.bar_interval)
         self._prices.at(bar)
         self.broker.end_of_bar(bar)
-        equity_usd, cash_usd, held = self.broker.equity_usd(), self.broker.cash_usd(), self.broker.held()
+        equity_usd, cash_usd, held = self.broker.equity_usd(), self.broker.cash_usd(), self.broker.read_holdings()
         self.broker.at(slot, self._last_equity_usd)
         run = Run(settings=settings, slot=slot, now=slot)
         self._ranking.at(slot)

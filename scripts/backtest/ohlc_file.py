@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from trader.prices.file import PriceFileError, Row, bar_time, fault, is_number, read_rows
+from trader.prices.file import CsvRow, PriceFileError, bar_time, fault, is_number, read_rows
 from trader.prices.series import MAX_PRICE_USD, MIN_PRICE_USD
 
 PRICES = ("open", "high", "low", "close")
@@ -67,11 +67,11 @@ def read(path: Path, *, is_daily: bool, universe: Sequence[str]) -> Ohlc | None:
     return Ohlc(tables=_tables(found), has_adjusted=bool({"adj close", "adj_close"} & set(names)))
 
 
-def _names(header: Row) -> list[str]:
+def _names(header: CsvRow) -> list[str]:
     return [name.strip().lower() for name in header[1]]
 
 
-def _is_ohlc(header: Row, names: Sequence[str]) -> bool:
+def _is_ohlc(header: CsvRow, names: Sequence[str]) -> bool:
     is_capital = [name.strip().isupper() for name in header[1]]
     return any(
         name in NO_TICKERS or (name in PRICES and not capital) for name, capital in zip(names, is_capital, strict=True)
@@ -98,7 +98,7 @@ def _columns(path: Path, line: int, names: Sequence[str], universe: Sequence[str
     return columns
 
 
-def _read(path: Path, rows: Iterator[Row], columns: Mapping[str, int], *, is_daily: bool, only: str) -> _Read:
+def _read(path: Path, rows: Iterator[CsvRow], columns: Mapping[str, int], *, is_daily: bool, only: str) -> _Read:
     found, parsed = _Read(), dict[str, int]()
     time_at, symbol_at = columns["timestamp"], columns.get("symbol")
     prices_at = [columns[name] for name in PRICES]

@@ -175,12 +175,12 @@ def _from_file(settings: Settings, progress: Progress) -> Panel:
     symbols = [symbol for symbol in wanted if symbol in known]
     if not symbols:
         raise BacktestError(
-            f"price file {path} has no prices of UNIVERSE={','.join(settings.universe)}, only of {_named(known)}; "
+            f"price file {path} has no prices of UNIVERSE={','.join(settings.universe)}, only of {_name_file(known)}; "
             f"set UNIVERSE to symbols of the file"
         )
     about += [Note(symbol=symbol, what=f"{path.name} has no prices of it") for symbol in wanted if symbol not in known]
     if settings.universe == ("sp500",) and (others := known.difference(wanted)):
-        what = f"{path.name} has prices of {_named(others)}, which UNIVERSE=sp500 leaves out"
+        what = f"{path.name} has prices of {_name_file(others)}, which UNIVERSE=sp500 leaves out"
         about.append(Note(symbol="", what=what))
     of = "the sample that ships with the project" if path == SAMPLE_PRICES else path.name
     return _panel(
@@ -191,7 +191,7 @@ def _from_file(settings: Settings, progress: Progress) -> Panel:
     )
 
 
-def _named(symbols: Collection[str]) -> str:
+def _name_file(symbols: Collection[str]) -> str:
     """The first of many symbols."""
     more = f" and {len(symbols) - MAX_NAMED:,} more" if len(symbols) > MAX_NAMED else ""
     return f"{', '.join(sorted(symbols)[:MAX_NAMED])}{more}"

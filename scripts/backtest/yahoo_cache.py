@@ -30,7 +30,7 @@ SETTLING = timedelta(hours=1)
 VERSION = 1
 PRICES = ("open", "high", "low", "close")
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +114,7 @@ class Cache:
         except FileNotFoundError:
             return None
         except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-            log.warning("%s cannot be used (%s); %s is fetched again", path, error, symbol)
+            LOG.warning("%s cannot be used (%s); %s is fetched again", path, error, symbol)
             return None
         return kept
 
@@ -128,7 +128,7 @@ class Cache:
                 with replace_file(self._path(symbol, interval)) as part, part.open("wb") as file:
                     np.savez(file, facts=facts, time_us=time_us, prices_usd=kept.bars[[*PRICES]])
         except OSError as error:
-            log.warning("Yahoo's bars cannot be saved in %s (%s); the next backtest fetches again", self.folder, error)
+            LOG.warning("Yahoo's bars cannot be saved in %s (%s); the next backtest fetches again", self.folder, error)
 
 
 def final_until(now: datetime) -> datetime:

@@ -307,10 +307,10 @@ def decisions(
     """What the bot would decide with either engine."""
     windowed = [(row, end) for row in rows for end in ends(row, windows)]
     found = by_row(partial(decide, symbols=symbols), windowed, "decisions", executor, progress)
-    return [decided(row.what, found[row]) for row in rows]
+    return [compare_decisions(row.what, found[row]) for row in rows]
 
 
-def decided(what: str, pairs: Sequence[tuple[bool, float]]) -> Decisions:
+def compare_decisions(what: str, pairs: Sequence[tuple[bool, float]]) -> Decisions:
     """A row of the table, from what `decide` gave."""
     apart = [each for is_other, each in pairs if is_other and not isnan(each)]
     return Decisions(

@@ -40,10 +40,10 @@ def main() -> None:
 def files() -> Mapping[Path, str]:
     """Return the text that each file must have."""
     readmes = {path: fill(path) for path in sorted(TERRAFORM.rglob("README.md")) if ".terraform" not in path.parts}
-    return {TERRAFORM / "settings.json": json.dumps(allowed(), indent=2) + "\n", **readmes}
+    return {TERRAFORM / "settings.json": json.dumps(list_allowed(), indent=2) + "\n", **readmes}
 
 
-def allowed() -> dict[str, dict[str, object]]:
+def list_allowed() -> dict[str, dict[str, object]]:
     """Return by setting its words, or its bounds as far as a plan looks at them; nothing for a free text."""
     return {item.name.upper(): describe(item.name, item.metadata["parse"]) for item in fields(Settings)}
 

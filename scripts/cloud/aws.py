@@ -88,7 +88,7 @@ class Cloud:
         """Return the full name of a strategy's parameter: alpacauser, alpacapw or halt."""
         return f"/{self.project}/{strategy}/{name}"
 
-    def deployed(self, strategy: str) -> str:
+    def require_deployed(self, strategy: str) -> str:
         """Return the strategy if it is deployed here. Raises AwsError, naming the deployed ones, if not."""
         if strategy in self.strategies:
             return strategy
@@ -100,13 +100,13 @@ class Cloud:
         there = ", ".join(self.strategies)
         raise AwsError(f"STRATEGY={strategy} is not deployed in {self.region}; choose one of {there}")
 
-    def chosen(self, strategy: str | None) -> str:
+    def choose_strategy(self, strategy: str | None) -> str:
         """Return STRATEGY, or the only deployed strategy. Raises AwsError if there are several or none."""
         if strategy:
-            return self.deployed(strategy)
+            return self.require_deployed(strategy)
         if len(self.strategies) > 1:
             raise AwsError(f"which strategy? Set STRATEGY to one of {', '.join(self.strategies)}")
-        return self.deployed(self.strategies[0] if self.strategies else "")
+        return self.require_deployed(self.strategies[0] if self.strategies else "")
 
 
 def connect(env: Mapping[str, str] = os.environ) -> Cloud:

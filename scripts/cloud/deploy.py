@@ -51,7 +51,7 @@ def main() -> None:
             show(outputs, number, address)
 
 
-def new_plan(root: Terraform, file: Path) -> preflight.Plan:
+def new_plan(root: Terraform, file: Path) -> preflight.PlanJson:
     """Build what is missing, and plan."""
     variables = root.variables()
     if reason := reason_to_build(variables):
@@ -69,7 +69,7 @@ def build_layer(variables: Variables) -> None:
         raise CommandError("the layer could not be built, so nothing was deployed")
 
 
-def warn(plan: preflight.Plan) -> None:
+def warn(plan: preflight.PlanJson) -> None:
     """Print which strategies will trade real money."""
     modes = {name: its["environment"].get("MODE") for name, its in preflight.strategies(plan).items()}
     if live := [name.upper() for name, mode in modes.items() if mode == "live"]:

@@ -70,11 +70,11 @@ def choose_strategies(cloud: Cloud, action: str, env: Mapping[str, str]) -> Sequ
             there = cloud.strategies
         except AwsError:
             return [strategy]  # the switch may work even if the strategies cannot be listed
-        return [strategy if strategy in there else cloud.deployed(strategy)]
+        return [strategy if strategy in there else cloud.require_deployed(strategy)]
     if action == "resume" and not strategy:
-        there = cloud.strategies or [cloud.deployed("")]
+        there = cloud.strategies or [cloud.require_deployed("")]
         raise CommandError(f"resume which strategy? Set STRATEGY to one of {', '.join(there)}, or {ALL}")
-    return cloud.strategies or [cloud.deployed("")]
+    return cloud.strategies or [cloud.require_deployed("")]
 
 
 def turn_switch(cloud: Cloud, strategy: str, wanted: str) -> Switch:

@@ -73,7 +73,7 @@ def main() -> None:
     with console.plain_errors(interrupted="interrupted; nothing was started"):
         event = parse_event(arguments.event)
         cloud = connect()
-        strategy = cloud.chosen(os.environ.get("STRATEGY"))
+        strategy = cloud.choose_strategy(os.environ.get("STRATEGY"))
         answer = invoke(cloud, strategy, event)
         if arguments.json:
             console.print_json({**asdict(answer), "log": [parse(line) for line in answer.log]})

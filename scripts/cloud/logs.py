@@ -40,7 +40,7 @@ NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 INSIGHTS_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}")
 ISO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|\+00:00)")
 
-type Row = Mapping[str, str]
+type LogRow = Mapping[str, str]
 type Seen = Callable[[Mapping[str, float]], None]
 """Told how much of the logs a query has looked at: recordsMatched, recordsScanned, bytesScanned."""
 
@@ -61,7 +61,7 @@ class Period:
 class Answer:
     """What a query gave: its rows as AWS wrote them, and what it had to look at for them."""
 
-    rows: Sequence[Row]
+    rows: Sequence[LogRow]
     statistics: Mapping[str, float]
     is_cut: bool  # there were more rows than asked for
 
@@ -167,7 +167,11 @@ def moment(name: str, text: str, now: datetime) -> datetime:
 def choose_strategies(cloud: Cloud, env: Mapping[str, str]) -> Sequence[str]:
     """The strategies of STRATEGY, separated by commas; all that are deployed if it is empty."""
     asked = [name.strip() for name in env.get("STRATEGY", "").split(",") if name.strip()]
-    return [cloud.deployed(name) for name in dict.fromkeys(asked)] or cloud.strategies or [cloud.deployed("")]
+    return (
+        [cloud.require_deployed(name) for name in dict.fromkeys(asked)]
+        or cloud.strategies
+        or [cloud.require_deployed("")]
+    )
 
 
 def client_of(cloud: Cloud) -> "CloudWatchLogsClient":
@@ -264,7 +268,7 @@ def watching(what: str) -> Iterator[Seen]:
 # --- the answer ----------------------------------------------------------------------------------------------------
 
 
-def name_strategy(row: Row, cloud: Cloud) -> dict[str, str]:
+def name_strategy(row: LogRow, cloud: Cloud) -> dict[str, str]:
     """A row without AWS's own pointer, and with a strategy's name in place of its log group's."""
     prefix = f"{cloud.account}:{cloud.log_group('')}"
     strategy = {"@log": "strategy"}
@@ -275,7 +279,7 @@ def name_strategy(row: Row, cloud: Cloud) -> dict[str, str]:
     }
 
 
-def columns_of(rows: Sequence[Row]) -> Sequence[str]:
+def columns_of(rows: Sequence[LogRow]) -> Sequence[str]:
     """All columns. AWS leaves out of a row what it has no value for, so each is put behind the one that it follows."""
     columns: list[str] = []
     for row in rows:
@@ -287,7 +291,7 @@ def columns_of(rows: Sequence[Row]) -> Sequence[str]:
     return columns
 
 
-def as_json(name: str, rows: Sequence[Row], answer: Answer, groups: Sequence[str], period: Period) -> dict[str, Any]:
+def as_json(name: str, rows: Sequence[LogRow], answer: Answer, groups: Sequence[str], period: Period) -> dict[str, Any]:
     """Rows and what belongs to them in JSON's types: numbers as numbers, times as ISO 8601 in UTC."""
     return {
         "query": name,
@@ -307,7 +311,7 @@ def parse_value(value: str) -> str | float | int:
     return f"{value.replace(' ', 'T')}Z" if INSIGHTS_TIME.fullmatch(value) else value
 
 
-def show(name: str, rows: Sequence[Row], answer: Answer, period: Period) -> None:
+def show(name: str, rows: Sequence[LogRow], answer: Answer, period: Period) -> None:
     """The rows as a table, as wide as they are where nobody's terminal limits it."""
     columns = columns_of(rows)
     table = console.table()

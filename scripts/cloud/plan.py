@@ -13,7 +13,6 @@ from rich.table import Table
 from scripts import console
 from scripts.cloud import preflight
 from scripts.cloud.aws import CONFIG, Cloud, DeniedError, connect, translate_errors
-from scripts.cloud.preflight import Plan
 from scripts.cloud.terraform import Terraform, Variables
 from scripts.console import CommandError
 from scripts.layer import manifest
@@ -62,7 +61,7 @@ def make_plan(root: Terraform, file: Path, *, lock: bool = True) -> dict[str, An
     return plan
 
 
-def find_unfinished(cloud: Cloud, plan: preflight.Plan) -> Sequence[str]:
+def find_unfinished(cloud: Cloud, plan: preflight.PlanJson) -> Sequence[str]:
     """Return the code objects of functions that the plan takes for complete but AWS has not fully updated.
 
     Terraform's provider records new code in the state before AWS has accepted it, and never checks again: after an
@@ -116,13 +115,13 @@ def keep(file: Path, out: Path) -> None:
         raise CommandError(f"OUT={out} cannot be written: {error.strerror}") from error
 
 
-def counts(plan: Plan) -> Counter[str]:
+def counts(plan: preflight.PlanJson) -> Counter[str]:
     """Count the resources that the plan adds, changes and destroys; a replaced one counts twice, as in Terraform."""
     actions = Counter(action for resource in preflight.changes(plan) for action in resource["change"]["actions"])
     return Counter(add=actions["create"], change=actions["update"], destroy=actions["delete"])
 
 
-def in_words(plan: Plan) -> str:
+def in_words(plan: preflight.PlanJson) -> str:
     """Return the counts as a sentence."""
     number = counts(plan)
     if not number.total():
@@ -130,7 +129,7 @@ def in_words(plan: Plan) -> str:
     return f"{number['add']} to add, {number['change']} to change, {number['destroy']} to destroy."
 
 
-def as_json(plan: Plan, out: str | None, notes: Sequence[str]) -> dict[str, object]:
+def as_json(plan: preflight.PlanJson, out: str | None, notes: Sequence[str]) -> dict[str, object]:
     """Return the plan in JSON's types. Outputs that are unknown before the deployment are null."""
     return {
         "plan": out,
@@ -145,7 +144,7 @@ def as_json(plan: Plan, out: str | None, notes: Sequence[str]) -> dict[str, obje
     }
 
 
-def show(plan: Plan, notes: Sequence[str]) -> None:
+def show(plan: preflight.PlanJson, notes: Sequence[str]) -> None:
     """Print the planned strategies, the counts and the notes."""
     console.OUT.print(table(preflight.strategies(plan)))
     for note in notes:

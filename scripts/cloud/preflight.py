@@ -25,7 +25,7 @@ OTHERS = r"AWS_.*|PYTHON.*|LC_.*|LANG|TZ|.*_PROXY|SSL_CERT_.*|.*_CA_BUNDLE"
 MAX_BYTES = 4_096
 """Lambda's limit for the names and values of all of a function's variables."""
 
-type Plan = Mapping[str, Any]
+type PlanJson = Mapping[str, Any]
 """A saved plan as `terraform show -json` prints it."""
 
 
@@ -40,7 +40,7 @@ class Findings:
         return Findings([*self.problems, *other.problems], [*self.notes, *other.notes])
 
 
-def check(cloud: Cloud, plan: Plan, folder: Path) -> Sequence[str]:
+def check(cloud: Cloud, plan: PlanJson, folder: Path) -> Sequence[str]:
     """Return the notes on a plan of the root in `folder`. Raises CommandError with all problems, if there are any."""
     wanted = strategies(plan)
     found = check_taken_bucket(cloud, plan) + check_moved_bucket(plan) + other_files(plan, folder)
@@ -57,20 +57,20 @@ def bullet(text: str) -> str:
     return f"  - {text}"
 
 
-def strategies(plan: Plan, when: str = "after") -> Mapping[str, Any]:
+def strategies(plan: PlanJson, when: str = "after") -> Mapping[str, Any]:
     """Return the output `strategies` after the plan (`after`) or before it (`before`), as far as it is known."""
     found: Mapping[str, Any] = plan.get("output_changes", {}).get("strategies", {}).get(when) or {}
     return found
 
 
-def changes(plan: Plan, kind: str = "") -> Iterator[Mapping[str, Any]]:
+def changes(plan: PlanJson, kind: str = "") -> Iterator[Mapping[str, Any]]:
     """Yield the plan's resources of a type, each with its `change`; data sources are left out."""
     for resource in plan.get("resource_changes", ()):
         if resource["mode"] == "managed" and kind in {"", resource["type"]}:
             yield resource
 
 
-def check_taken_bucket(cloud: Cloud, plan: Plan) -> Findings:
+def check_taken_bucket(cloud: Cloud, plan: PlanJson) -> Findings:
     """Find a bucket to be created that exists: another account's, or this project's, deployed from another folder."""
     for resource in changes(plan, "aws_s3_bucket"):
         if resource["change"]["actions"] != ["create"]:
@@ -95,7 +95,7 @@ def check_taken_bucket(cloud: Cloud, plan: Plan) -> Findings:
     return Findings()
 
 
-def check_moved_bucket(plan: Plan) -> Findings:
+def check_moved_bucket(plan: PlanJson) -> Findings:
     """Find a bucket that is to be deleted: it holds the journal, so the deletion would fail half-way."""
     gone = [
         each["change"]["before"]["bucket"]
@@ -111,7 +111,7 @@ def check_moved_bucket(plan: Plan) -> Findings:
     )
 
 
-def other_files(plan: Plan, folder: Path) -> Findings:
+def other_files(plan: PlanJson, folder: Path) -> Findings:
     """Find zips to be uploaded that have changed since the plan was made."""
     problems = []
     for resource in changes(plan, "aws_s3_object"):
@@ -213,7 +213,7 @@ def types_of(cloud: Cloud, names: Sequence[str]) -> Mapping[str, str]:
     return found
 
 
-def undone_rollbacks(plan: Plan) -> Findings:
+def undone_rollbacks(plan: PlanJson) -> Findings:
     """Find aliases that `make rollback` moved to an older version and that the plan would move back unchanged."""
     if console.flag("UNDO_ROLLBACK"):
         return Findings()
@@ -239,7 +239,7 @@ def undone_rollbacks(plan: Plan) -> Findings:
     return Findings(problems)
 
 
-def check_removed_strategies(plan: Plan) -> Findings:
+def check_removed_strategies(plan: PlanJson) -> Findings:
     """Find strategies that would be removed: their positions stay."""
     gone = sorted(strategies(plan, "before").keys() - strategies(plan).keys())
     return Findings(

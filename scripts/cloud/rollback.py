@@ -46,7 +46,7 @@ def main() -> None:
     with console.plain_errors(interrupted="interrupted; to see which version is live, run it again with VERSION=..."):
         wanted = number(arguments.version)
         cloud = connect()
-        strategy = cloud.chosen(os.environ.get("STRATEGY"))
+        strategy = cloud.choose_strategy(os.environ.get("STRATEGY"))
         there = versions(cloud, strategy)
         live = alias(cloud, strategy)
         target = choose_version(there, live, wanted)

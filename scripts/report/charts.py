@@ -10,9 +10,9 @@ from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from scripts.report import formatting, svg
-from scripts.report.formatting import DecisionRow, Json
+from scripts.report.formatting import DecisionRow
 from scripts.report.svg import COLOURS
-from trader.model import NEW_YORK
+from trader.model import NEW_YORK, Json
 
 type Points = NDArray[np.float64]
 

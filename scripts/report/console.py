@@ -10,9 +10,9 @@ from rich.text import Text
 
 from scripts import console
 from scripts.report import formatting
-from scripts.report.formatting import DecisionRow, Json
+from scripts.report.formatting import DecisionRow
 from trader.journal.base import STARTED
-from trader.model import Code, Direction, Outcome
+from trader.model import Code, Direction, Json, Outcome
 
 WIDE_COLUMNS = 128  # from here on the order and its result have a column each
 NARROW_COLUMNS = 104  # below, the columns stand one blank apart instead of two
@@ -40,7 +40,7 @@ def _heading(record: Json, rows: Sequence[DecisionRow]) -> RenderableType:
     whose = f"{formatting.mode_words(record)}{formatting.engine_words(record.get('settings') or {})}"
     lines = [
         Text(formatting.headline(record, rows), style="bold red" if report["status"] in ALARMING else "bold"),
-        *_unprotected(record),
+        *_warn_of_unprotected(record),
         _label("Strategy", f"{report['strategy']}, {whose}", report["mode"] == "live"),
         _label("Slot", f"{formatting.slot_words(record)} (when this run was due; a slot is traded once)"),
         _label("Status", ": ".join(filter(None, (report["status"], formatting.plain(report["detail"]))))),
@@ -52,7 +52,7 @@ def _heading(record: Json, rows: Sequence[DecisionRow]) -> RenderableType:
     return Padding(Group(*lines), (0, 1), expand=False)
 
 
-def _unprotected(record: Json) -> Iterator[RenderableType]:
+def _warn_of_unprotected(record: Json) -> Iterator[RenderableType]:
     words = formatting.unprotected_words(record)
     if words:
         yield Text(words, style="bold red")

@@ -3,16 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from trader.alpha import loader
 from trader.alpha.base import AlphaModel, Words
 from trader.journal.base import STARTED
 from trader.logs import printable
-from trader.model import NEW_YORK, Code, Direction, Engine, Outcome
+from trader.model import NEW_YORK, Code, Direction, Engine, Json, Outcome
 from trader.settings import Settings
-
-type Json = Mapping[str, Any]
 
 
 class Explanation(NamedTuple):

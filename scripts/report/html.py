@@ -9,9 +9,9 @@ from markupsafe import Markup
 
 from scripts.report import formatting, templating
 from scripts.report.charts import Charts
-from scripts.report.formatting import DecisionRow, Json
+from scripts.report.formatting import DecisionRow
 from trader.journal.base import STARTED
-from trader.model import Code, Outcome
+from trader.model import Code, Json, Outcome
 
 ARROWS = {"UP": "▲ UP", "FLAT": "● FLAT", "DOWN": "▼ DOWN", "": ""}
 ALARMING = frozenset(

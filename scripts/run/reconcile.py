@@ -59,7 +59,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with console.plain_errors(interrupted="interrupted; what was recovered by then is on record; it is safe to repeat"):
         to_standard_error()
-        settings = local(os.environ) if console.flag("LOCAL") else deployed(os.environ)
+        settings = local(os.environ) if console.flag("LOCAL") else read_deployed_settings(os.environ)
         inputs = inputs_of(settings, os.environ, datetime.now(UTC))
         with console.progress() as progress:
             comparison = reconcile(inputs, progress)
@@ -85,10 +85,10 @@ def local(env: Mapping[str, str]) -> Settings:
     return Settings.from_env(env, Parameters().fetch)
 
 
-def deployed(env: Mapping[str, str]) -> Settings:
+def read_deployed_settings(env: Mapping[str, str]) -> Settings:
     """The settings of a strategy's live function. Raises CommandError if it keeps its account or journal to itself."""
     cloud = connect(env)
-    strategy = cloud.chosen(env.get("STRATEGY"))
+    strategy = cloud.choose_strategy(env.get("STRATEGY"))
     function = cloud.function(strategy)
     boto3.setup_default_session(region_name=cloud.region)  # for the journal and the secrets
     with translate_errors(f"the settings of {function}"):

@@ -5,13 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 from trader.broker.base import OrderId
 from trader.codec import decode
 from trader.model import Order, OrderStatus, Outcome
-
-type Json = Mapping[str, Any]
 
 
 class Kind(StrEnum):

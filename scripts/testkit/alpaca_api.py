@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
-from scripts.testkit.alpaca_books import BLOCKING_FLAGS, NEW_YORK, AlpacaBooks, FakeOrder, Json, RefusalError, text
+from scripts.testkit.alpaca_books import BLOCKING_FLAGS, NEW_YORK, AlpacaBooks, FakeOrder, JsonValue, RefusalError, text
 
 type FaultKind = Literal[
     "ok",  # none: lets so many requests through, before the next fault
@@ -26,14 +26,14 @@ class Request(NamedTuple):
 
     method: str
     path: str
-    body: Json
+    body: JsonValue
 
 
 class Answer(NamedTuple):
     """What goes back: a status and a JSON value, or a page of HTML."""
 
     status: int
-    payload: Json = None
+    payload: JsonValue = None
     html: bool = False
 
 
@@ -58,7 +58,7 @@ class AlpacaApi(AlpacaBooks):
     def __init__(self, *, prices: Mapping[str, float] | None = None, cash_usd: float = 100_000) -> None:
         super().__init__(prices=prices, cash_usd=cash_usd)
         self.bars: dict[str, Sequence[tuple[datetime, float]]] = {}
-        self.spoilt_bars: dict[str, list[Json]] = {}  # answered as they stand
+        self.spoilt_bars: dict[str, list[JsonValue]] = {}  # answered as they stand
         self.page_size = 10_000
         self.key_id, self.secret = "FAKEKEY", "fake-secret"
         self.hang_s = 30.0
@@ -76,7 +76,7 @@ class AlpacaApi(AlpacaBooks):
 
     # --- one request -----------------------------------------------------------------------------------------------
 
-    def answer(self, method: str, path: str, headers: Mapping[str, str], body: Json) -> Answer | None:
+    def answer(self, method: str, path: str, headers: Mapping[str, str], body: JsonValue) -> Answer | None:
         """What goes back over the wire; None closes the connection without a word."""
         with self.lock:
             self.requests.append(Request(method, path, body))
@@ -97,7 +97,7 @@ class AlpacaApi(AlpacaBooks):
                 return fault
         return None
 
-    def _do(self, method: str, path: str, headers: Mapping[str, str], body: Json) -> Answer:
+    def _do(self, method: str, path: str, headers: Mapping[str, str], body: JsonValue) -> Answer:
         url = urlsplit(path)
         with self.lock:
             try:
@@ -107,7 +107,7 @@ class AlpacaApi(AlpacaBooks):
             except RefusalError as refusal:
                 return Answer(refusal.status, refusal.body)
 
-    def _route(self, method: str, path: str, query: Mapping[str, str], body: Json) -> Answer:
+    def _route(self, method: str, path: str, query: Mapping[str, str], body: JsonValue) -> Answer:
         if method == "GET" and path.startswith("/orders"):
             self.advance_cancels()
         match (method, *path.strip("/").split("/")):
@@ -138,13 +138,13 @@ class AlpacaApi(AlpacaBooks):
 
     # --- answers ---------------------------------------------------------------------------------------------------
 
-    def _submit(self, body: Json) -> Json:
+    def _submit(self, body: JsonValue) -> JsonValue:
         order = self.accept(body)
         answer = self._order_json(order, nested=True)
         self.work(order)
         return answer
 
-    def _list_orders(self, query: Mapping[str, str]) -> list[Json]:
+    def _list_orders(self, query: Mapping[str, str]) -> list[JsonValue]:
         nested = query.get("nested", "false").lower() == "true"
         status = query.get("status", "open")
         found = [order for order in self.orders if not (nested and order.parent)]
@@ -162,7 +162,7 @@ class AlpacaApi(AlpacaBooks):
             raise RefusalError(422, 42210000, "limit must be between 1 and 500")
         return [self._order_json(order, nested=nested) for order in found[:limit]]
 
-    def _order_json(self, order: FakeOrder, *, nested: bool) -> Json:
+    def _order_json(self, order: FakeOrder, *, nested: bool) -> JsonValue:
         return _order_json(order, nested=nested) | self.record_overrides.get(order.symbol, {})
 
     def _next(self, bell: int) -> datetime:
@@ -171,14 +171,14 @@ class AlpacaApi(AlpacaBooks):
         sessions = filter(None, (self.session(today + timedelta(days=days)) for days in range(8)))
         return next(hours[bell] for hours in sessions if hours[bell] > self.now)
 
-    def _clock_json(self) -> Json:
+    def _clock_json(self) -> JsonValue:
         # Hours that are the test's word are about the present, with the bells as far away as they are from `now`.
         away = timedelta(0) if self.is_open is None else datetime.now(UTC) - self.now
         moments = {"timestamp": self.now, "next_open": self._next(0), "next_close": self._next(1)}
         said = {name: (moment + away).astimezone(NEW_YORK).isoformat() for name, moment in moments.items()}
         return {**said, "is_open": self.market_is_open()}
 
-    def _account_json(self) -> Json:
+    def _account_json(self) -> JsonValue:
         equity, cash = text(self.equity), text(self.cash)
         zeros = "accrued_fees initial_margin intraday_adjustments last_maintenance_margin maintenance_margin"
         zeros += " pending_reg_taf_fees pending_transfer_in pending_transfer_out short_market_value sma"
@@ -205,7 +205,7 @@ class AlpacaApi(AlpacaBooks):
             **self.account_overrides,
         }
 
-    def _position_json(self, symbol: str) -> Json:
+    def _position_json(self, symbol: str) -> JsonValue:
         position, price = self.positions[symbol], self.price(symbol)
         gain, cost = price - position.average_price, position.quantity * position.average_price
         return {
@@ -230,7 +230,7 @@ class AlpacaApi(AlpacaBooks):
             **self.record_overrides.get(symbol, {}),
         }
 
-    def _bars_json(self, query: Mapping[str, str]) -> Json:
+    def _bars_json(self, query: Mapping[str, str]) -> JsonValue:
         start, end = datetime.fromisoformat(query["start"]), datetime.fromisoformat(query["end"])
         asked = query.get("symbols", "").split(",")
         if malformed := [symbol for symbol in asked if not re.fullmatch(r"[A-Z0-9.]+", symbol)]:
@@ -238,7 +238,7 @@ class AlpacaApi(AlpacaBooks):
         wanted = sorted(symbol for symbol in asked if symbol in self.bars)
         rows = [(s, moment, close) for s in wanted for moment, close in self.bars[s] if start <= moment <= end]
         first, size = int(query.get("page_token", 0)), min(int(query.get("limit", 1000)), self.page_size)
-        bars: dict[str, list[Json]] = {}
+        bars: dict[str, list[JsonValue]] = {}
         for symbol, moment, close in rows[first : first + size]:
             bar = {"t": _time(moment), "o": close, "h": close, "l": close, "c": close, "v": 100, "n": 1, "vw": close}
             bars.setdefault(symbol, []).append(bar)
@@ -275,7 +275,7 @@ def _spoilt(answer: Answer | None, fault: Fault) -> Answer | None:
     return Answer(200, html=fault.kind == "200-html")
 
 
-def _order_json(order: FakeOrder, *, nested: bool) -> Json:
+def _order_json(order: FakeOrder, *, nested: bool) -> JsonValue:
     nothing = "hwm notional replaced_at replaced_by replaces trail_percent trail_price"
     ended = _time(order.ended_at)
     return {

@@ -10,7 +10,7 @@ from itertools import count
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-type Json = Any
+type JsonValue = Any
 """A decoded JSON value."""
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -92,8 +92,8 @@ class AlpacaBooks:
         self.cancel_polls = 0
         self.rejected_later: set[str] = set()
         self.rejected_at_once: set[str] = set()
-        self.account_overrides: dict[str, Json] = {}
-        self.record_overrides: dict[str, dict[str, Json]] = {}
+        self.account_overrides: dict[str, JsonValue] = {}
+        self.record_overrides: dict[str, dict[str, JsonValue]] = {}
         self.unpriced: set[str] = set()
         self.untradable: set[str] = set()
         self.multiplier = 1
@@ -246,7 +246,7 @@ class AlpacaBooks:
 
     # --- what Alpaca does with an order ----------------------------------------------------------------------------
 
-    def accept(self, body: Mapping[str, Json]) -> FakeOrder:
+    def accept(self, body: Mapping[str, JsonValue]) -> FakeOrder:
         """Check an order and enter it, not filled yet: Alpaca answers first and fills afterwards (`work`)."""
         quantity = positive(body.get("qty"), "qty")
         order = self._new_order(
@@ -300,7 +300,7 @@ class AlpacaBooks:
             submitted_at=self.now + timedelta(microseconds=next(self._tick)),
         )
 
-    def _legs_of(self, parent: FakeOrder, body: Mapping[str, Json]) -> list[FakeOrder]:
+    def _legs_of(self, parent: FakeOrder, body: Mapping[str, JsonValue]) -> list[FakeOrder]:
         side = "sell" if parent.side == "buy" else "buy"
         legs = [self._new_order(parent.symbol, side, kind, parent.quantity, str(uuid.uuid4())) for kind in _LEG_TYPES]
         for leg in legs:
@@ -406,7 +406,7 @@ def _check_tick(name: str, price: Decimal | None) -> None:
         raise RefusalError(422, 42210000, message)
 
 
-def positive(value: Json, name: str) -> Decimal:
+def positive(value: JsonValue, name: str) -> Decimal:
     """Read a number above 0. Raises RefusalError for anything else."""
     try:
         number = Decimal(str(value))

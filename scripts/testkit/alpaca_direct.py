@@ -5,7 +5,7 @@ from typing import override
 from urllib.parse import urlencode
 
 from scripts.testkit.alpaca_api import AlpacaApi
-from trader.alpaca.client import AlpacaClient, CredentialsError, Json, NoAnswerError, Parameters, RefusedError
+from trader.alpaca.client import AlpacaClient, CredentialsError, JsonValue, NoAnswerError, Parameters, RefusedError
 from trader.broker.alpaca import AlpacaBroker
 
 
@@ -17,22 +17,22 @@ class DirectClient(AlpacaClient):
         self._alpaca = alpaca
 
     @override
-    def get(self, path: str, parameters: Parameters | None = None) -> Json:
+    def get(self, path: str, parameters: Parameters | None = None) -> JsonValue:
         return self._ask("GET", f"{path}?{urlencode(dict(parameters or {}))}", None)
 
     @override
-    def get_data(self, path: str, parameters: Parameters | None = None) -> Json:
+    def get_data(self, path: str, parameters: Parameters | None = None) -> JsonValue:
         return self.get(path, parameters)
 
     @override
-    def post(self, path: str, body: Parameters) -> Json:
+    def post(self, path: str, body: Parameters) -> JsonValue:
         return self._ask("POST", path, body)
 
     @override
-    def delete(self, path: str) -> Json:
+    def delete(self, path: str) -> JsonValue:
         return self._ask("DELETE", path, None)
 
-    def _ask(self, method: str, path: str, body: Parameters | None) -> Json:
+    def _ask(self, method: str, path: str, body: Parameters | None) -> JsonValue:
         headers = {"APCA-API-KEY-ID": self._alpaca.key_id, "APCA-API-SECRET-KEY": self._alpaca.secret}
         answer = self._alpaca.answer(method, f"/v2{path}", headers, body)
         call = f"{method} {path}"

@@ -184,21 +184,21 @@ def test_more_strategies_than_aws_lists_at_once_are_all_found() -> None:
 @pytest.mark.usefixtures("aws")
 def test_the_only_strategy_need_not_be_named() -> None:
     deploy("/prophet-trader/trend/halt")
-    assert connect().chosen(None) == "trend"
+    assert connect().choose_strategy(None) == "trend"
 
 
 @pytest.mark.usefixtures("aws")
 def test_one_of_several_has_to_be_named() -> None:
     deploy("/prophet-trader/trend/halt", "/prophet-trader/swing/halt")
     with pytest.raises(AwsError, match=r"which strategy\? Set STRATEGY to one of swing, trend"):
-        connect().chosen("")
+        connect().choose_strategy("")
 
 
 @pytest.mark.usefixtures("aws")
 def test_a_misspelt_strategy_is_met_with_those_that_are_there() -> None:
     deploy("/prophet-trader/trend/halt")
     with pytest.raises(AwsError, match="STRATEGY=trnd is not deployed in us-east-1; choose one of trend"):
-        connect().chosen("trnd")
+        connect().choose_strategy("trnd")
 
 
 @pytest.mark.usefixtures("aws")
@@ -206,4 +206,4 @@ def test_where_nothing_is_deployed_the_account_and_the_region_are_named() -> Non
     with pytest.raises(
         AwsError, match="nothing of prophet-trader is deployed in account 123456789012, region us-east-1"
     ):
-        connect().chosen(None)
+        connect().choose_strategy(None)

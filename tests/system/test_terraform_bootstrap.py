@@ -39,6 +39,7 @@ def account() -> Iterator[dict[str, str]]:
 def copy_configuration(laptop: Path) -> Path:
     """The configuration as git has it, on a laptop; gives its folder there."""
     local = shutil.ignore_patterns(".terraform*", "*.tfstate*", "backend.tf")
+    shutil.copytree(ROOT / "terraform" / "modules", laptop / "terraform" / "modules")
     return shutil.copytree(ROOT / "terraform" / "bootstrap", laptop / "terraform" / "bootstrap", ignore=local)
 
 
@@ -227,6 +228,17 @@ def test_no_role_of_githubs_can_read_a_secret(outputs: dict[str, Any], role: str
 @pytest.mark.parametrize("role", ["plan_role_arn", "deploy_role_arn"])
 def test_both_roles_can_read_the_halt_switch(outputs: dict[str, Any], role: str) -> None:
     assert allows(outputs[role], "ssm:GetParameter", f"{PARAMETER}/halt")
+
+
+def test_the_boundary_is_left_where_a_plan_without_make_finds_it(outputs: dict[str, Any]) -> None:
+    found = boto3.client("ssm").get_parameters_by_path(Path="/prophet-trader/_bootstrap")["Parameters"]
+    assert [each["Value"] for each in found] == [outputs["boundary_arn"]]
+
+
+@pytest.mark.parametrize("role", ["plan_role_arn", "deploy_role_arn"])
+def test_both_roles_find_the_boundary(outputs: dict[str, Any], role: str) -> None:
+    arn = "arn:aws:ssm:us-east-1:123456789012:parameter/prophet-trader/_bootstrap"
+    assert allows(outputs[role], "ssm:GetParametersByPath", arn)
 
 
 def test_deploy_makes_roles_inside_the_boundary_only(outputs: dict[str, Any]) -> None:

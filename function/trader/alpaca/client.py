@@ -22,9 +22,9 @@ from tenacity import (
 from trader.logs import one_line
 from trader.model import BrokerError
 
-logger = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
-type Json = object
+type JsonValue = object
 """A decoded JSON value that has not been checked yet."""
 
 type Parameters = Mapping[str, object]
@@ -92,28 +92,28 @@ class AlpacaClient:
         self._apis: dict[str, _Rest] = {}
         self._refreshed = False
 
-    def get(self, path: str, parameters: Parameters | None = None) -> Json:
+    def get(self, path: str, parameters: Parameters | None = None) -> JsonValue:
         """Return the trading API's answer to a read; `path` is like "/account"."""
         return self._call(self._base_url, "GET", path, parameters, _is_passing)
 
-    def get_data(self, path: str, parameters: Parameters | None = None) -> Json:
+    def get_data(self, path: str, parameters: Parameters | None = None) -> JsonValue:
         """Return the data API's answer to a read; `path` is like "/stocks/bars"."""
         return self._call(self._data_url, "GET", path, parameters, _is_passing)
 
-    def post(self, path: str, body: Parameters) -> Json:
+    def post(self, path: str, body: Parameters) -> JsonValue:
         """Return the trading API's answer to a write; it is sent again only if it was certainly not accepted."""
         return self._call(self._base_url, "POST", path, body, _is_too_many_requests)
 
-    def delete(self, path: str) -> Json:
+    def delete(self, path: str) -> JsonValue:
         """Return the trading API's answer to a deletion; a repeated deletion is refused with 404 or 422."""
         return self._call(self._base_url, "DELETE", path, None, _is_passing)
 
     def _call(
         self, url: str, method: str, path: str, data: Parameters | None, again: Callable[[BaseException], bool]
-    ) -> Json:
+    ) -> JsonValue:
         return self._retrying.copy(retry=retry_if_exception(again))(self._send_authorised, url, method, path, data)
 
-    def _send_authorised(self, url: str, method: str, path: str, data: Parameters | None) -> Json:
+    def _send_authorised(self, url: str, method: str, path: str, data: Parameters | None) -> JsonValue:
         try:
             answer = self._once(url, method, path, data)
         except CredentialsError:
@@ -125,7 +125,7 @@ class AlpacaClient:
         self._refreshed = False
         return answer
 
-    def _once(self, url: str, method: str, path: str, data: Parameters | None) -> Json:
+    def _once(self, url: str, method: str, path: str, data: Parameters | None) -> JsonValue:
         from alpaca_trade_api.rest import APIError  # costs nothing extra: _connect imports the SDK anyway
 
         if not self._apis:
@@ -133,7 +133,7 @@ class AlpacaClient:
         call = f"{method} {path}"
         send = getattr(self._apis[url], method.lower())
         try:
-            answer: Json = send(path, dict(data or {}))
+            answer: JsonValue = send(path, dict(data or {}))
         except (APIError, requests.HTTPError) as error:
             raise _refusal(call, error) from error
         except requests.RequestException as error:
@@ -157,9 +157,9 @@ class AlpacaClient:
 class _Rest(Protocol):
     """The methods of the SDK's REST class that the client uses."""
 
-    def get(self, path: str, data: dict[str, object]) -> Json: ...
-    def post(self, path: str, data: dict[str, object]) -> Json: ...
-    def delete(self, path: str, data: dict[str, object]) -> Json: ...
+    def get(self, path: str, data: dict[str, object]) -> JsonValue: ...
+    def post(self, path: str, data: dict[str, object]) -> JsonValue: ...
+    def delete(self, path: str, data: dict[str, object]) -> JsonValue: ...
 
 
 class _Deadline(HTTPAdapter):
@@ -231,4 +231,4 @@ def _is_passing(error: BaseException) -> bool:
 def _log_retry(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     wait_s = state.upcoming_sleep
-    logger.warning("%s; trying again", error, extra={"attempt": state.attempt_number, "wait_s": round(wait_s, 3)})
+    LOG.warning("%s; trying again", error, extra={"attempt": state.attempt_number, "wait_s": round(wait_s, 3)})

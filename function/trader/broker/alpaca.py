@@ -9,7 +9,7 @@ from decimal import Decimal
 from http import HTTPStatus
 from typing import TypeGuard
 
-from trader.alpaca.client import AlpacaClient, Json, NoAnswerError, RefusedError
+from trader.alpaca.client import AlpacaClient, JsonValue, NoAnswerError, RefusedError
 from trader.broker.base import MarketClock, OrderRejectedError, OrderStateUnknownError, UnexpectedResponseError
 from trader.logs import one_line
 from trader.model import Account, BrokerError, Code, OpenOrder, Order, OrderStatus, OrderType, Position, Side
@@ -160,7 +160,7 @@ class _UnusableAnswerError(UnexpectedResponseError):
 class _Fields:
     """A JSON object from Alpaca. Its fields are checked as they are read; numbers come as strings."""
 
-    def __init__(self, call: str, value: Json) -> None:
+    def __init__(self, call: str, value: JsonValue) -> None:
         if not _is_object(value):
             raise _UnusableAnswerError(f"Alpaca: {call}: expected an object, got {value!r:.200}")
         self._call = call
@@ -192,7 +192,7 @@ class _Fields:
         word = self.text("status")
         status = OrderStatus(word)
         if status is OrderStatus.OTHER:
-            LOG.warning("Alpaca: %s: an order has the status %r, which is not a documented one", self._call, word)
+            LOG.warning("Alpaca: %s: an order has the undocumented status %r", self._call, word)
         return status
 
     @property
@@ -241,11 +241,11 @@ class _Fields:
         return _UnusableAnswerError(f"Alpaca: {self._call}: field {name}{of}: expected {expected}, got {got}")
 
 
-def _is_object(value: Json) -> TypeGuard[Mapping[str, Json]]:
+def _is_object(value: JsonValue) -> TypeGuard[Mapping[str, JsonValue]]:
     return isinstance(value, dict)
 
 
-def _list(call: str, value: Json) -> list[_Fields]:
+def _list(call: str, value: JsonValue) -> list[_Fields]:
     if not isinstance(value, list):
         raise _UnusableAnswerError(f"Alpaca: {call}: expected a list, got {value!r:.200}")
     return [_Fields(call, item) for item in value]

@@ -1,4 +1,4 @@
-"""What a broker is: the account, its positions and its orders. The adapters are alpaca.py and embedded.py."""
+"""The Broker protocol: the account, its positions and its orders. The adapters are alpaca.py and embedded.py."""
 
 import math
 import re
@@ -38,9 +38,9 @@ class OrderStateUnknownError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class OrderId:
-    """The client order id of an order of ours, which is the same for every attempt at it: a broker takes it only once.
+    """The client order id of a bot's order; it is the same for every attempt, so a broker accepts it only once.
 
-    Its text, at most 128 characters long, is STRATEGY-SLOT-SYMBOL-SIDE, as in trend-20221228T2045Z-AAPL-buy.
+    Its text is STRATEGY-SLOT-SYMBOL-SIDE with at most 128 characters, for example trend-20221228T2045Z-AAPL-buy.
     """
 
     strategy: str
@@ -53,7 +53,7 @@ class OrderId:
 
     @classmethod
     def parse(cls, client_order_id: str) -> Self | None:
-        """Return the parts of a client order id; None if it is none of ours, as those of a bracket's legs."""
+        """Return the parts of a client order id; None if the bot did not make it, as for the legs of a bracket."""
         match = _ORDER_ID.fullmatch(client_order_id)
         slot = parse_slot_id(match["slot"]) if match else None
         if match is None or slot is None:
@@ -106,7 +106,7 @@ class Broker(Protocol):
 
 
 class OrderHistory(Protocol):
-    """What a broker knows of orders that earlier runs have placed. The methods raise BrokerError as a Broker does."""
+    """The calls that find the orders of earlier runs. They raise BrokerError as those of a Broker do."""
 
     def list_orders(self, since: datetime, until: datetime) -> Sequence[Order]:
         """Return at least every order submitted between the two times, oldest first, whoever placed it.

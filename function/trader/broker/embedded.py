@@ -271,12 +271,16 @@ def _legs(order: Order) -> Iterator[OpenOrder]:
 
 
 def _check(book: _Book) -> _Book:
-    """Return the book. Raises ValueError if it holds what no account could."""
+    """Return the book. Raises ValueError if a position or a bracket in it is invalid."""
     for symbol, position in book.positions.items():
         if position.symbol != symbol or position.quantity <= 0 or position.price_usd <= 0:
-            raise ValueError(f"the position of {symbol!r:.100} is invalid: quantity and price must be above 0")
+            raise ValueError(
+                f"the position of {symbol!r:.100} is invalid: other symbol, or quantity or price not above 0"
+            )
     for symbol, order in book.brackets.items():
         held = book.positions.get(symbol)
         if order.symbol != symbol or not order.is_bracket or not held or order.quantity > held.quantity:
-            raise ValueError(f"the bracket of {symbol!r:.100} is invalid: it must protect no more shares than are held")
+            raise ValueError(
+                f"the bracket of {symbol!r:.100} is invalid: other symbol, no legs, or more shares than held"
+            )
     return book

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from trader.alpaca.client import AlpacaClient, AlpacaError, Json, RefusedError
+from trader.alpaca.client import AlpacaClient, AlpacaError, JsonValue, RefusedError
 from trader.deadline import Deadline
 from trader.logs import MAX_REASON_CHARACTERS, one_line
 from trader.model import Closes
@@ -43,7 +43,7 @@ class _Fault:
 class AlpacaPrices:
     """Closes from the IEX feed, which every account may read, adjusted for splits, dividends and spin-offs.
 
-    `interval` is 1d, 1h, 15m, 5m or 1m. Nothing is asked after `deadline`.
+    `interval` is 1d, 1h, 15m, 5m or 1m. No request is sent after `deadline`.
     """
 
     def __init__(self, client: AlpacaClient, interval: str, *, deadline: Deadline | None = None) -> None:
@@ -132,7 +132,7 @@ class AlpacaPrices:
                 bars[symbol] += more if isinstance(more, list) else [] if more is None else [more]
         return {symbol: _closes(rows) for symbol, rows in bars.items() if rows}
 
-    def _pages(self, query: _Query) -> Iterator[Mapping[str, Json]]:
+    def _pages(self, query: _Query) -> Iterator[Mapping[str, JsonValue]]:
         """Yield the bars by symbol, page by page."""
         seen: set[object] = set()
         while True:

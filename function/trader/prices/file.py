@@ -31,7 +31,7 @@ TEXT: Any = {"encoding": "utf-8-sig", "newline": ""}
 NO_NUMBER = re.compile(r"[^\x00-\x7f]|_")
 """Characters that Python accepts in a number but no price contains, such as `_` in 1_5 or digits of other scripts."""
 
-type Row = tuple[int, list[str]]
+type CsvRow = tuple[int, list[str]]
 """The number of a line in the file, and its fields."""
 
 
@@ -95,7 +95,7 @@ def _load(path: Path, is_daily: bool, _mtime_ns: int, _size: int) -> pd.DataFram
     return pd.DataFrame(table, index=pd.DatetimeIndex(times), columns=symbols)
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def read_rows(path: Path) -> Iterator[CsvRow]:
     """Yield the header, then each line of a CSV file that is not blank; the file is gzip if its name ends in .gz.
 
     Raises PriceFileError if the file is not CSV, if it has no line after the header, or if a line has more or fewer
@@ -154,7 +154,7 @@ def fault(path: Path, line: int, what: str, remedy: str) -> PriceFileError:
     return PriceFileError(f"price file {path}, line {line}: {what}; {remedy}")
 
 
-def _symbols(path: Path, header: Row) -> list[str]:
+def _symbols(path: Path, header: CsvRow) -> list[str]:
     line, fields = header
     symbols = [field.strip() for field in fields[1:]]
     if not symbols:

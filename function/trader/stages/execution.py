@@ -107,11 +107,11 @@ class _Attempt:
         self._settle_time_s = settle_time_s
         self._may_go_on = may_go_on
         self.sent: Order | None = None  # set while the state of the order is unknown
-        self.has_lost_stop = False  # its bracket is cancelled, and nothing protects what is held
+        self.has_lost_stop = False  # its bracket is cancelled, so the shares held are not protected
 
     def denial(self, error: BaseException, code: Code) -> Denial:
         """Return the denial that says why the order was not placed, and what the owner must know."""
-        warning = "; ITS STOP LOSS IS CANCELLED and nothing protects what is held of it" if self.has_lost_stop else ""
+        warning = "; ITS STOP LOSS IS CANCELLED and the shares held are not protected" if self.has_lost_stop else ""
         detail = f"{self._order.side} {self._order.quantity:g}: {error}{warning}"
         return Denial(symbol=self._order.symbol, code=code, detail=detail, is_unprotected=self.has_lost_stop)
 

@@ -24,8 +24,7 @@ def targets(
 
     DOWN sells a held symbol. UP buys a symbol that is not held, with an equal share of the spendable cash. Symbols in
     `pending` have an open order: they get a target, so that the risk stage can refuse it by name, but no share of the
-    cash. With
-    `shares_per_order` the rule trades that many shares at a time, whatever the cash.
+    cash. With `shares_per_order`, each order is for that many shares, whatever the cash.
     """
     held = {symbol: position.quantity for symbol, position in positions.items()}
     sells = [each for each in insights if each.direction is Direction.DOWN and held.get(each.symbol, 0) > 0]

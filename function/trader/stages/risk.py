@@ -41,7 +41,7 @@ def limit(
 
 @dataclass(frozen=True, slots=True)
 class _Limits:
-    """What every target of a run is held against."""
+    """The account, positions and settings that limit every target of a run."""
 
     account: Account
     positions: Mapping[str, Position]
@@ -49,7 +49,10 @@ class _Limits:
     settings: Settings
 
     def refuse(self, target: Target, orders: int, spent_usd: float) -> Iterator[tuple[Code, str]]:
-        """Yield every reason against a target, the most telling first, given the orders and the spending before it."""
+        """Yield every reason against a target, the most informative first.
+
+        `orders` is the number and `spent_usd` the cost of the orders allowed before it.
+        """
         settings = self.settings
         if target.symbol in self.pending:
             yield Code.OPEN_ORDER_PENDING, "an earlier order for this symbol is still open"
@@ -85,7 +88,7 @@ class _Limits:
         if spent_usd + cost_usd > (left_usd := self._spendable_usd):
             yield (
                 Code.BUYING_POWER_EXCEEDED,
-                f"costs {cost_usd:,.2f} USD; earlier orders use {spent_usd:,.2f} of the {left_usd:,.2f} to be spent",
+                f"costs {cost_usd:,.2f} USD; earlier orders use {spent_usd:,.2f} of {left_usd:,.2f} that may be spent",
             )
 
     @property

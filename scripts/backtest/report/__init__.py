@@ -8,7 +8,7 @@ from scripts.backtest.model import Result
 from scripts.backtest.report.console import show
 from scripts.backtest.report.html import page
 from scripts.files import write_text
-from scripts.report.formatting import Json
+from trader.model import Json
 
 __all__ = ["Paths", "show", "write"]
 

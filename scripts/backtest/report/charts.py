@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from scripts.backtest.model import Result
 from scripts.backtest.report import formatting
 from scripts.report import svg
-from scripts.report.formatting import MINUS, Json, new_york, plain
+from scripts.report.formatting import MINUS, new_york, plain
 from scripts.report.svg import COLOURS
+from trader.model import Json
 
 type Numbers = NDArray[np.float64]
 

@@ -12,7 +12,8 @@ from rich.text import Text
 
 from scripts import console
 from scripts.backtest.report import formatting
-from scripts.report.formatting import Json, change, engine_words, plain
+from scripts.report.formatting import change, engine_words, plain
+from trader.model import Json
 
 if TYPE_CHECKING:
     from scripts.backtest.report import Paths

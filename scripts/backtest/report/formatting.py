@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from scripts.backtest.trades import STILL_OPEN
-from scripts.report.formatting import MINUS, NOTHING, Json, new_york, percent, plain, usd
+from scripts.report.formatting import MINUS, NOTHING, new_york, percent, plain, usd
+from trader.model import Json
 from trader.settings import SAMPLE_PRICES
 
 MIN_RETURN = 0.0005
@@ -34,7 +35,7 @@ class Caveat(NamedTuple):
 def headline(figures: Json) -> str:
     """What happened, in one sentence without a full stop."""
     made, held = (figures["key_figures"][name] for name in ("strategy", "buy_and_hold"))
-    words = _made_or_lost(made["total_return_fraction"])
+    words = _format_result(made["total_return_fraction"])
     if not figures["costs"]["fills"]:
         words = "Bought nothing"
     elif figures["options"]["commission_fraction"] or figures["options"]["slippage_fraction"]:
@@ -44,7 +45,7 @@ def headline(figures: Json) -> str:
     words += f" in {span(figures)}"
     if held:
         words += (
-            f", while buying and holding {_universe(figures)} {_made_or_lost(held['total_return_fraction']).lower()}"
+            f", while buying and holding {_universe(figures)} {_format_result(held['total_return_fraction']).lower()}"
         )
     return words if figures["is_complete"] else f"{describe_interruption(figures)}: {words[0].lower()}{words[1:]}"
 
@@ -251,7 +252,7 @@ def _survivorship(figures: Json) -> str:
     return f"The symbols were chosen knowing that they still exist, and perhaps how they did. {HINDSIGHT}"
 
 
-def _made_or_lost(fraction: float) -> str:
+def _format_result(fraction: float) -> str:
     if abs(fraction) < MIN_RETURN:
         return "Made nothing"
     return f"{'Made' if fraction > 0 else 'Lost'} {abs(fraction):.1%}"

@@ -11,8 +11,8 @@ from scripts.backtest.model import Result
 from scripts.backtest.report import formatting
 from scripts.backtest.report.charts import PriceCharts, charts
 from scripts.report import templating
-from scripts.report.formatting import CODE_STATUSES, EXPLANATIONS, Json, change, plain, setting_words, timing_words, usd
-from trader.model import Code
+from scripts.report.formatting import CODE_STATUSES, EXPLANATIONS, change, plain, setting_words, timing_words, usd
+from trader.model import Code, Json
 
 TEMPLATES = Path(__file__).with_name("templates")
 MAX_CARDS = 60
