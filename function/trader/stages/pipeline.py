@@ -137,7 +137,7 @@ def observe(services: RunServices, run: Run) -> Observation:
 
 
 def rank(services: RunServices, run: Run) -> tuple[dict[str, float], tuple[Denial, ...]]:
-    """Return the return of every candidate, and denials; computed once a day and then kept in the journal."""
+    """Rank the candidates: give the return of each, and denials. Computed once a day, then kept in the journal."""
     settings = run.settings
     basis = {
         "universe": list(settings.universe),
