@@ -42,7 +42,7 @@ const measured = {
   })),
   months: [...document.querySelectorAll('#chart-months td')].map(cell => getComputedStyle(cell).backgroundColor),
   page: getComputedStyle(document.body).backgroundColor,
-  ink: getComputedStyle(document.querySelector('svg.chart path[style*="--trend"]')).stroke,
+  ink: getComputedStyle(document.querySelector('svg.chart path[style*="--accent"]')).stroke,
   width: window.innerWidth,
   overflow: document.documentElement.scrollWidth - window.innerWidth,
   fetched: performance.getEntriesByType('resource').map(entry => entry.name),

@@ -955,7 +955,8 @@ def aftermath(rollback: Site) -> Site:
 
 
 def test_nothing_is_left_but_what_make_bootstrap_made(aftermath: Site) -> None:
-    assert everything() == {"buckets": [STATE_BUCKET], "policies": [BOUNDARY]}
+    where = f"/{PROJECT}/_bootstrap/permissions-boundary"
+    assert everything() == {"buckets": [STATE_BUCKET], "policies": [BOUNDARY], "parameters": [where]}
 
 
 def test_the_state_knows_of_nothing_any_more(aftermath: Site) -> None:
