@@ -93,7 +93,7 @@ constituents: .venv/.set-up ## Refresh function/trader/data/constituents.csv and
 sample-prices: .venv/.set-up ## Rebuild function/trader/data/sample_prices.csv.gz from its source
 	@$(PY) -m scripts.data.sample_prices
 
-terraform-files: .venv/.set-up ## Make terraform/settings.json and the tables of terraform's READMEs anew (after a change of a setting)
+terraform-files: .venv/.set-up ## Rebuild terraform/settings.json and the tables of terraform's READMEs (after a change of a setting)
 	@$(PY) -m scripts.checks.terraform_files
 
 picture: .venv/.set-up ## Draw docs/run.png and docs/backtest.png, the pages of make run and make backtest, in Chromium

@@ -1,4 +1,4 @@
-"""What make calls."""
+"""The commands that make calls."""
 
 import signal
 import sys

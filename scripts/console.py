@@ -1,4 +1,4 @@
-"""What the commands share: a progress bar, and how they end when something is wrong that a user can put right."""
+"""Shared parts of the commands: tables, progress bars, and how they end on a user's mistake."""
 
 import argparse
 import json

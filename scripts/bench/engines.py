@@ -32,10 +32,10 @@ SPEC = ForecastSpec(bar_interval="1d", min_bars=30)
 COUNTS = (20, 100, 500)
 LONGER = (125, 250, 500, 1000)
 BY_PROPHET = 20
-"""So many symbols Prophet's ways are measured on."""
+"""Number of symbols that Prophet's ways are measured on."""
 
 ROUNDS = 3
-"""The least time of so many counts, for map: the others take long enough for chance to even out."""
+"""Rounds of which the shortest counts, for map; the other ways take long enough without."""
 
 MIN_RATIO = 100.0
 MAX_MB = 300
@@ -52,7 +52,7 @@ PROPHET_BARS = 20, 80
 def main() -> None:
     """Measure everything and print it; the exit code is 1 if a target is missed."""
     parser = console.parser("make bench-engine", __doc__)
-    parser.add_argument("--fit", type=int, metavar="SYMBOLS", help="only fit so many: its memory is measured")
+    parser.add_argument("--fit", type=int, metavar="SYMBOLS", help="only fit this many symbols, to measure memory")
     arguments = parser.parse_args()
     if arguments.fit:
         ours().forecast(closes(arguments.fit, BARS), Deadline.never())

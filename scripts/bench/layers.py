@@ -42,8 +42,8 @@ COMPARED = (
     ("a handler with all imports at its top on both", AT_TOP, AT_TOP),
     ("the function on both", DEPLOYED, DEPLOYED),
 )
-"""What is said of the handlers, that on the plain layer, that on ours. Only the first has a target: it is the whole way
-from a plain function to this one; the others tell how much of it is the layer's."""
+"""Each pair: its name, the handler on the plain layer, the handler on ours. Only the first has a target: it is
+the whole way from a plain function to this one; the others show how much of it is due to the layer."""
 
 FIGURES = {"import": "import_s", "init": "init_s", "memory after a start": "peak_mb"}
 IMPORT = "import sys, time; t = time.perf_counter(); __import__(sys.argv[1]); print(time.perf_counter() - t)"

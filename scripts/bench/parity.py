@@ -35,13 +35,13 @@ from trader.settings import SAMPLE_PRICES, Settings
 from trader.wiring import make_forecaster
 
 WINDOWS = 10
-"""So many windows a row, their ends evenly over the prices."""
+"""Windows per row, with their ends spread evenly over the prices."""
 
 WORSE = 1e-6
 """Map's log posterior may be below Stan's by this share of it: rounding."""
 
 DOUBTED = 3
-"""So many models a row, those that differ most, are found by another route, too."""
+"""Models per row that are also solved by an independent method: those that differ most."""
 
 MAX_ABOVE = 1e-9
 """The reference's log posterior may be above map's by this share of it: rounding."""

@@ -20,7 +20,7 @@ MIN_SIGMA, MAX_SIGMA, SIGMAS = 1e-4, 0.5, 80
 """The grid, in the logarithm; of scaled values."""
 
 PRECISE = 1e-12
-"""What the solver may leave of its gap and its constraints."""
+"""Tolerance of the solver for its gap and its constraints."""
 
 
 def reference(calendar: Calendar, values: Floats, scales: Scales) -> Fit:

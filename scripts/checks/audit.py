@@ -26,7 +26,7 @@ LAYER, EMULATOR, DEV = "layer/requirements.txt", "layer/emulator.txt", "requirem
 LINTERS = "requirements/linters.txt"
 LOCKED = (LAYER, EMULATOR, DEV, LINTERS)
 SAME = (LAYER, EMULATOR, DEV)
-"""What is tested must be what is shipped: these files must agree on each package's version."""
+"""Files that must agree on each package's version: what is tested is what is shipped."""
 
 PIN = re.compile(r"[a-z0-9-]+(\[[a-z0-9,-]+\])?==[^\s;*]+( ; [^#\\@]+)?( \\)?")
 HASH = re.compile(r"    --hash=sha256:[0-9a-f]{64}( \\)?")

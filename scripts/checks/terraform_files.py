@@ -62,7 +62,7 @@ def describe(name: str, parse: object) -> dict[str, object]:
 
 
 def fill(path: Path) -> str:
-    """Return a README with its tables made anew."""
+    """Return a README with its tables rebuilt."""
     text = path.read_text(encoding="utf-8")
     if BEGIN not in text:
         return text

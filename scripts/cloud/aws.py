@@ -1,4 +1,4 @@
-"""What the AWS commands share: the account and region, the names of resources, and AWS's errors in plain words."""
+"""Shared parts of the AWS commands: account and region, names of resources, and AWS's errors in plain words."""
 
 import difflib
 import os

@@ -39,7 +39,7 @@ METRICS, ALARM_METRICS = 7, 9
 """Of a strategy, in terraform/modules/monitoring: eight alarms, of which missing-run looks at two metrics."""
 
 WRITES = {"first": 5, "later": 4, "closed": 3}
-"""What a run asks of S3 at the price of a write: claim, plan, record, day's ranking, and a list of the last days."""
+"""Requests of a run that S3 bills as writes: claim, plan, record, the day's ranking, and a list of the last days."""
 
 SECRETS = 2
 """SecureStrings that a cold start reads."""
@@ -47,7 +47,7 @@ SECRETS = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Use:
-    """What one strategy uses of Lambda in 30 days."""
+    """Lambda usage of one strategy in 30 days."""
 
     strategy: str
     requests: float
@@ -137,7 +137,7 @@ def main() -> None:
 
 
 def wants_estimate(env: Mapping[str, str]) -> bool:
-    """Whether the user asks for an estimate in so many words."""
+    """Check whether the user explicitly asks for an estimate."""
     return console.flag("ESTIMATE") or any(env.get(name) for name in ("SCHEDULE", "DAILY_AT", "MEMORY"))
 
 

@@ -69,7 +69,7 @@ class Schedule:
 
     def _wrong(self, name: str, element: str) -> CommandError:
         return CommandError(
-            f"SCHEDULE={self.expression}: {element} is no {name}, or none that can be counted here (L, W and # cannot)"
+            f"SCHEDULE={self.expression}: {element} is not a {name} that is counted here (L, W and # are not supported)"
         )
 
     def is_on(self, day: date) -> bool:
@@ -79,7 +79,7 @@ class Schedule:
         return day.day in days and day.month in months and weekday in weekdays and day.year in years
 
     def times(self, first: date, days: int) -> Iterator[datetime]:
-        """When it fires in so many days from `first` on."""
+        """Return the times at which it fires within this many days from `first`."""
         minutes, hours = (sorted(each) for each in self._allowed[:2])
         for day in (first + timedelta(days=number) for number in range(days)):
             if self.is_on(day):

@@ -30,7 +30,7 @@ KEYS = ("alpacauser", "alpacapw")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What exists and would be destroyed."""
+    """Existing resources that would be destroyed."""
 
     resources: int  # in Terraform's state
     bucket: str | None

@@ -13,7 +13,7 @@ from trader.logs import TextFormatter, printable
 from trader.model import NEW_YORK
 
 ENVELOPE = frozenset({"timestamp", "level", "message", "logger", "requestId", "stackTrace", "location"})
-"""What Lambda's JSON format puts around the fields of a record."""
+"""Fields that Lambda's JSON format adds to a record."""
 
 RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """Names that logging has a use of its own for."""

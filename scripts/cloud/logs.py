@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 QUERIES = ROOT / "terraform" / "queries"
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 MAX_GROUPS = 50
-"""So many log groups AWS lets one query look at."""
+"""Most log groups that AWS accepts in one query."""
 
 ROWS, MAX_ROWS = 1_000, 10_000
 POLL_S, LIMIT_S = 0.5, 300.0
@@ -59,7 +59,7 @@ class Period:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a query gave: its rows as AWS wrote them, and what it had to look at for them."""
+    """Result of a query: its rows as AWS wrote them, and how much was scanned."""
 
     rows: Sequence[LogRow]
     statistics: Mapping[str, float]
@@ -192,7 +192,7 @@ def log_groups(cloud: Cloud, strategies: Sequence[str], period: Period | None = 
     if missing := [name for name in wanted if name not in there]:
         raise AwsError(
             f"there is no log group {', '.join(missing)} in account {cloud.account}, region {cloud.region}, though the "
-            "strategy is deployed: somebody has deleted it; make deploy makes it again"
+            "strategy is deployed: it has been deleted; make deploy creates it again"
         )
     kept_days = [there[name] for name in wanted]
     if period and all(kept_days) and period.since < (first := datetime.now(UTC) - timedelta(days=max(kept_days))):

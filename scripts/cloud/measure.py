@@ -48,7 +48,7 @@ DONE = {
     "later": ("TRADED", 0, SOLD, False),
     "closed": ("MARKET_CLOSED", 0, 0, False),
 }
-"""What each kind of run must have done: status, buys, sales, and whether it asked for the prices of all."""
+"""Required result of each kind of run: status, buys, sales, and whether it requested the prices of all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -125,7 +125,7 @@ def check_contents(target: Target, tree: Path) -> None:
 def unpack_zips(zip_file: Path, function_zip: Path | None = None) -> Iterator[Path]:
     """Yield a folder that contains `layer` (for /opt) and `task` (for /var/task), all files read-only.
 
-    The function is zipped anew, unless its zip is given.
+    The function is zipped again, unless its zip is given.
     """
     BUILD.mkdir(exist_ok=True)
     for left in BUILD.glob("verify-*"):  # left behind by a killed verification

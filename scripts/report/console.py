@@ -1,4 +1,4 @@
-"""What a person sees of a run in the terminal: the outcome, the decisions, the account. Plain text when piped."""
+"""A run in the terminal: the outcome, the decisions, the account. Plain text when piped."""
 
 import textwrap
 from collections.abc import Iterator, Sequence

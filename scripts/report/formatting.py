@@ -103,7 +103,7 @@ UNFINISHED = Explanation(
 
 INTERRUPTED = Explanation(
     "The run was cut off, and a later one wrote this record from its plan and the broker's books.",
-    "Nothing about its orders: what was not placed is decided on anew. Find out in the log what ended it, such as too "
+    "Nothing about its orders: what was not placed is decided again. Find out in the log what ended it, such as too "
     "little memory or time.",
 )
 

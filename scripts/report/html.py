@@ -1,4 +1,4 @@
-"""What a person sees of a run in the browser: one HTML page that carries everything it shows."""
+"""A run in the browser: one HTML page that contains everything it shows."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -23,7 +23,7 @@ DATE_PATTERNS = ((200, "%b %Y"), (5, "%-d %b"), (-1, "%H:%M"))
 
 
 def date_pattern(days: float) -> str:
-    """How the times of a history of so many days are written."""
+    """Return the date format for a history of this many days."""
     return next(pattern for least, pattern in DATE_PATTERNS if days > least)
 
 

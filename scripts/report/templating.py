@@ -1,4 +1,4 @@
-"""What the pages share: how their templates are rendered. The shared style and brand are in templates/."""
+"""Shared rendering of the pages' templates. The common style and brand are in templates/."""
 
 from pathlib import Path
 

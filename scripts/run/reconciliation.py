@@ -1,4 +1,4 @@
-"""What the journal says a strategy has placed, beside what the broker's books say: pure, for `make reconcile`."""
+"""Comparison of a strategy's journal with the broker's books: pure, for `make reconcile`."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,14 +12,14 @@ from trader.model import Order, OrderStatus, Outcome
 
 
 class Kind(StrEnum):
-    """What there is to say of an order or a run."""
+    """Kinds of findings about an order or a run."""
 
     RECOVERED = "RECOVERED"  # its run was cut off, and its record is written only now
     NO_RECORD = "NO RECORD"  # in the books, and in no record
     NOT_IN_BOOKS = "NOT IN BOOKS"  # placed by a record's account, and not in the books
     DIFFERENT = "DIFFERENT"  # another symbol, side or quantity
     UNREADABLE = "UNREADABLE"  # a record that is none
-    UNKNOWN = "unknown"  # nobody could say what became of it; now it is known
+    UNKNOWN = "unknown"  # its fate was unknown when the run ended; now it is known
     CAME_TO_NOTHING = "came to nothing"  # accepted, and later rejected or cancelled without a fill
     INTERRUPTED = "interrupted"  # its run was cut off, and a record of it was written before
     UNDER_WAY = "may be under way"  # the run may not have ended
@@ -32,13 +32,13 @@ REMEDIES: Mapping[Kind, str] = {
     Kind.DIFFERENT: "Look at the order at the broker: its books count.",
     Kind.UNREADABLE: "Look at the record in the journal; an older version of it may be in the bucket.",
     Kind.UNKNOWN: "This is what became of it by now; what is held counts from the next run on.",
-    Kind.CAME_TO_NOTHING: "Nothing: the symbol is decided on anew in every run.",
+    Kind.CAME_TO_NOTHING: "Nothing: the symbol is decided again in every run.",
     Kind.UNDER_WAY: "Ask again later.",
 }
-"""What to do about each."""
+"""Remedy for each kind of finding."""
 
 DIFFERENCES = frozenset({Kind.RECOVERED, Kind.NO_RECORD, Kind.NOT_IN_BOOKS, Kind.DIFFERENT, Kind.UNREADABLE})
-"""What journal and broker do not agree on; the others are notes."""
+"""Kinds on which journal and broker disagree; the others are notes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedOrders:
-    """What a run's record says of orders; `problem` if it says nothing that could be read."""
+    """Orders in a run's record; `problem` if the record cannot be read."""
 
     slot: datetime
     status: str = ""

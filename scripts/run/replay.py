@@ -32,7 +32,7 @@ DECIDED = {
     "orders": ("client_order_id", "symbol", "side", "quantity", "stop_loss_usd", "take_profit_usd"),
     "denials": ("symbol", "code"),
 }
-"""What has to be the same, and in which fields."""
+"""Fields that must be the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

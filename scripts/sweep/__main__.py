@@ -4,7 +4,7 @@ GRID has settings by name with their values, such as "STOP_LOSS_FRACTION=0.02,0.
 such as HISTORY_BARS=120..500 to draw SAMPLES=64 from (SEED=1), or is a file.json. The span is cut into FOLDS+1 parts (3
 folds); what is best by METRIC (sharpe_ratio) on one part is judged by the next. It runs on WORKERS processes (one a
 core), or on a Dask cluster with SCHEDULER=tcp://host:port. A sweep that was broken off is taken up again; FRESH=1
-begins anew. All other variables are those of `make backtest`, and apply to all settings.
+starts over. All other variables are those of `make backtest`, and apply to all settings.
 """
 
 import os

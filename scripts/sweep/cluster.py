@@ -20,7 +20,7 @@ IDLE_S = 300
 def cluster(workers: int, *, path: str | None = None) -> Iterator[str]:
     """Start a scheduler on 127.0.0.1 with single-threaded workers, and yield its address; they end with the block.
 
-    The scheduler cannot import our code, as one that somebody runs for many projects cannot.
+    The scheduler cannot import our code, like one that serves many projects.
     `path` is the workers' PYTHONPATH: ours, unless told otherwise.
     """
     import distributed  # a second, for those who have a cluster

@@ -15,13 +15,13 @@ from scripts.sweep.results import BEST, Outcome
 from scripts.sweep.walk_forward import Figure, out_of_sample
 
 MAX_LEFT_OUT = 5
-"""So many combinations that contradict themselves are named."""
+"""Number of contradictory combinations that are named."""
 
 KEY_FIGURES = {name: (label, words) for label, name, words, _ in formatting.KEY_FIGURES}
-"""What each is called, and how it is written."""
+"""Name and format of each figure."""
 
 COLUMNS = ("in\nsample", "out of\nsample", "rank", "default", "median")
-"""What a fold has to tell; all but the first is of the part it is judged on."""
+"""Columns of a fold; all but the first describe the part it is judged on."""
 
 
 def show(outcome: Outcome, out: Console) -> None:

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     import distributed
 
 MAX_DEATHS = 3
-"""A task that so many workers died of is not given to another."""
+"""Workers that may die of a task before it is given up."""
 
 CONNECT_S = 10
 """So long a scheduler is waited for."""
 
 CHECK_S = 2
-"""So often, while nothing is done, it is asked whether there is still somebody at work."""
+"""Seconds between checks that workers are alive while no task finishes."""
 
 WITHOUT_WORKERS_S = 60
 """So long a cluster may be without a worker, as while it is restarted."""
@@ -39,7 +39,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THRE
 """For each worker, as Dask starts its own: the processes are what runs side by side, and sums come out the same."""
 
 START_WORKERS = "PYTHONPATH=function:. .venv/bin/dask worker {address} --nworkers 2 --nthreads 1"
-"""What a user would type, in a copy of this repository."""
+"""Commands that a user would type in a copy of this repository."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ class Workers:
     """Lanes that tasks are shared out to as they become free."""
 
     lanes: list[Lane]
-    check: Callable[[], None] = lambda: None  # raises BacktestError if nobody is at work any more
+    check: Callable[[], None] = lambda: None  # raises BacktestError if no worker is left
     deadly: tuple[type[Exception], ...] = ()  # what an executor raises for a task that its workers died of
     guard: dict[str, str] | None = None  # the fingerprint to be had by workers that may join at any time
 
@@ -166,7 +166,7 @@ def _opener() -> Callable[[bytes], Any]:
 
 @contextmanager
 def local(workers: int) -> Iterator[Workers]:
-    """So many processes, each behind an executor of its own: if one dies, the others are not disturbed.
+    """Start processes, each behind an executor of its own: if one dies, the others go on.
 
     They are gone at the end; after an interruption or an error at once, with what they were at.
     """
@@ -282,6 +282,6 @@ def _count_workers(client: "distributed.Client", address: str) -> int:
         if others := work.differences(here, there):
             raise BacktestError(
                 f"SCHEDULER={address}: the worker {worker} computes with other versions: {others}; "
-                f"bring it to the same ones, and start it anew with `{start}`"
+                f"bring it to the same ones, and restart it with `{start}`"
             )
     return sum(threads.values())

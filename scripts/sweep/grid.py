@@ -16,10 +16,10 @@ from trader.settings import SettingsError, variables
 EXAMPLE = 'GRID="SIGNAL_THRESHOLD_FRACTION=0.005,0.01,0.02 HISTORY_BARS=120,250"'
 
 MAX_SETTINGS = 10_000
-"""So many settings of a full grid at the most; more of them are a slip of the pen, or a case for SAMPLES."""
+"""Largest full grid; more settings are a mistake, or a case for SAMPLES."""
 
 DRAWS = 100
-"""So often, per sample asked for, are values drawn until so many different settings are found."""
+"""Draws per requested sample before the search for different settings ends."""
 
 NO_EFFECT = (
     *("STRATEGY", "BROKER", "MODE", "DAILY_AT", "HALT_PARAMETER", "JOURNAL", "ACCOUNT_FILE", "STARTING_CASH_USD"),
@@ -36,10 +36,10 @@ SAME_FOR_ALL = {
     ),
     **dict.fromkeys(NO_EFFECT, "changes nothing in a backtest"),
 }
-"""What a sweep does not vary, and why."""
+"""Variables that a sweep does not vary, and why."""
 
 OPTIONS = ("COMMISSION", "SLIPPAGE", "REFIT_EVERY")
-"""What a sweep can vary beside the bot's settings."""
+"""Variables that a sweep can vary in addition to the bot's settings."""
 
 
 NOT_WHOLE = ("_FRACTION", "_USD", "COMMISSION", "SLIPPAGE")
@@ -187,7 +187,7 @@ def _is_whole(text: str) -> bool:
 def combinations(axes: Mapping[str, Axis], samples: int | None, seed: int) -> list[Values]:
     """All combinations of the values, the last name varied fastest; or `samples` different ones drawn at random.
 
-    Fewer than `samples` if there are not so many. Raises SettingsError for a range without `samples`, and for a grid
+    Fewer than `samples` if there are fewer. Raises SettingsError for a range without `samples`, and for a grid
     that is too large to go through.
     """
     lists = {name: axis for name, axis in axes.items() if not isinstance(axis, Range)}

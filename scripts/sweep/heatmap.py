@@ -22,7 +22,7 @@ from scripts.sweep.results import Outcome
 from scripts.sweep.walk_forward import out_of_sample
 
 BINS = 8
-"""So many sections a range is cut into: what is drawn from it at random seldom comes twice."""
+"""Sections that a range is cut into: values drawn at random seldom repeat."""
 
 CELL_INCHES = (0.95, 0.45)
 LETTER_INCHES = 0.1
@@ -32,7 +32,7 @@ SIZE = 10  # of the letters, in points
 COLOUR_MAP = "cividis"  # reads the same to all eyes, and in grey
 ON_DARK, ON_LIGHT = "#ffffff", "#17191e"
 PAPER = {"ink": "#17191e", "muted": "#63676f", "grid": "#e9e9e4", "accent": "#3157d5"}
-"""What stands for the page's colours where there is no page."""
+"""Colours to use where there is no page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What a sweep says: the folds, the best settings, and all figures; as JSON and as CSV."""
+"""Results of a sweep: the folds, the best settings, and all figures; as JSON and as CSV."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from scripts.sweep.walk_forward import BETTER, Figure, Fold, Part, out_of_sample
 from trader.alpha import loader
 
 BEST = 10
-"""So many settings are shown."""
+"""Number of settings shown."""
 
 FIGURES = tuple(name for _, name, _, _ in KEY_FIGURES)
 """The columns of the CSV file."""

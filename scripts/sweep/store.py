@@ -40,7 +40,7 @@ class Store:
             except (ValueError, TypeError, KeyError) as error:
                 raise BacktestError(
                     f"{path}, line {number}: this is no result of a sweep ({error}); "
-                    "remove the line, or begin anew with FRESH=1"
+                    "remove the line, or start over with FRESH=1"
                 ) from error
 
     def __contains__(self, name: str) -> bool:

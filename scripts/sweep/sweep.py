@@ -30,7 +30,7 @@ PLACES = ("journal", "account_file", "price_file", "halt_parameter")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """What came of a sweep: by setting, then by part, the key figures, or why there are none."""
+    """Outcome of a sweep: by setting, then by part, the key figures, or why there are none."""
 
     rows: tuple[tuple[Figures | Failure, ...], ...]
     computed: int  # backtests
@@ -74,7 +74,7 @@ def sweep(
         what, done, of = work_under_way
         raise InterruptedSweepError(
             f"interrupted when {done:,} of {of:,} {what} were done: they are kept in {folder}, "
-            "and the same command goes on from there (FRESH=1 begins anew)"
+            "and the same command goes on from there (FRESH=1 starts over)"
         ) from None
     kept = {cell.name: failures.get(cell.name) or results[cell.name] for cell in plan.cells}
     return Swept(

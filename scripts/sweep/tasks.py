@@ -24,13 +24,13 @@ type Figures = dict[str, float | None]
 """The key figures of one backtest."""
 
 PACKAGES = ("backtrader", "cmdstanpy", "empyrical-reloaded", "holidays", "numpy", "pandas", "prophet")
-"""What results depend on beside our own code."""
+"""Packages that results depend on, in addition to our own code."""
 
 ONE_AT_A_TIME = threading.Lock()
 """Prophet draws from NumPy's global state: in a worker with several threads, tasks would disturb each other."""
 
 UNPACKED = 4
-"""So many panels, and so many tables of forecasts, a worker keeps."""
+"""Panels, and tables of forecasts, that a worker keeps."""
 
 
 @dataclass(frozen=True, slots=True)

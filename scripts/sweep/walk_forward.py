@@ -42,7 +42,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fold:
-    """What was chosen on one part, and what became of it on the next."""
+    """Setting chosen on one part, and its result on the next."""
 
     number: int  # from 1: chosen on the part of this number, judged on the one after it
     chosen: int | None  # which of the settings; None if none of them has a figure to be chosen by

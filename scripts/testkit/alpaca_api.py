@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 from scripts.testkit.alpaca_books import BLOCKING_FLAGS, NEW_YORK, AlpacaBooks, FakeOrder, JsonValue, RefusalError, text
 
 type FaultKind = Literal[
-    "ok",  # none: lets so many requests through, before the next fault
+    "ok",  # none: lets this many requests through before the next fault
     "401", "403", "403-keys", "404-order", "408", "422", "422-id", "429", "500-html", "503-html",  # refused, not done
     "504", "504-accepted",  # not done, done
     "drop", "drop-accepted",  # the connection closes before, after doing it
@@ -30,7 +30,7 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What goes back: a status and a JSON value, or a page of HTML."""
+    """An answer: a status with a JSON value or a page of HTML."""
 
     status: int
     payload: JsonValue = None

@@ -70,7 +70,7 @@ def bridge(aws: Mapping[str, str], extra_env: Mapping[str, str], install: Instal
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """What an invocation gave: the payload, whether that is an error, and the lines of the log."""
+    """Result of an invocation: the payload, whether it is an error, and the lines of the log."""
 
     payload: bytes
     failed: bool

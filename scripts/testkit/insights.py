@@ -20,7 +20,7 @@ from moto.logs.exceptions import InvalidParameterException, LogsClientError, Res
 from moto.logs.responses import LogsResponse
 
 type Value = str | float | None
-"""What a field holds: Insights knows text and numbers; None is a field that an event does not have."""
+"""Value of a field: Insights knows text and numbers; None is a field that an event does not have."""
 
 type Event = Mapping[str, Value]
 type Expression = Callable[[Event], Any]
@@ -30,7 +30,7 @@ MAX_GROUPS = 50
 MAX_ROWS = 10_000
 
 PENDING_LOOKS = 1
-"""So many looks at a query see it still running."""
+"""Times that a query is reported as running before it is complete."""
 
 
 class QueryError(LogsClientError):
@@ -433,7 +433,7 @@ def numbers(found: Found) -> list[float]:
 
 
 def percentile(values: Sequence[float], percent: float) -> float | None:
-    """Find the smallest value that so many percent of all do not exceed; None of no values."""
+    """Return the smallest value that this percentage of all values does not exceed; None without values."""
     return sorted(values)[max(math.ceil(len(values) * percent / 100) - 1, 0)] if values else None
 
 

@@ -34,7 +34,7 @@ START_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Function:
-    """What is run: a Python, where its code and the layer's are, and how it is called."""
+    """A function to run: a Python, the folders of its code and the layer's, and its handler."""
 
     python: Path
     tools: Path  # with the emulator and awslambdaric in it
@@ -187,7 +187,7 @@ def lambda_environment(function: Function) -> dict[str, str]:
         "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
         "AWS_LAMBDA_LOG_FORMAT": "JSON",
         "AWS_REGION": "us-east-1",
-        "HOME": "/proc/sbx_user1051",  # not there, and nobody can make it: so it is in Lambda, where it is below /home
+        "HOME": "/proc/sbx_user1051",  # missing and impossible to create, as in Lambda, where it is below /home
         "LAMBDA_TASK_ROOT": str(function.task),
         "LANG": "en_US.UTF-8",
         "LD_LIBRARY_PATH": "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task/lib:/opt/lib",
@@ -202,7 +202,7 @@ def lambda_environment(function: Function) -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of this machine that nobody listens on."""
+    """Return free ports of this machine."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -211,7 +211,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def wait_for(address: str, process: subprocess.Popen[bytes], interface: RuntimeInterface) -> None:
-    """Wait until somebody listens. Raises EmulatorError if the process ends before, or nobody does."""
+    """Wait until the port is open. Raises EmulatorError if the process ends first, or it stays closed."""
     host, port = address.split(":")
 
     def connect() -> None:

@@ -124,7 +124,7 @@ BUGS = {
     "no answer is taken for an accepted order": Bug(
         "trader/broker/alpaca.py",
         'raise OrderStateUnknownError(f"{error}; order {order.client_order_id} may have been accepted") from error',
-        'return replace(order, status="accepted")',
+        "return replace(order, status=OrderStatus.ACCEPTED)",
         ["alpaca POST /orders: 5xx"],
         frozenset({"disagree"}),
     ),

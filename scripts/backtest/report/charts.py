@@ -27,7 +27,7 @@ MAX_BARS = 30
 
 
 SYMBOL_CHARACTERS = 10
-"""So many have room beside the bars; of US stocks all do."""
+"""Longest label with room beside the bars, in characters; all US symbols fit."""
 
 
 OF_AXES = "axes fraction", "data"
@@ -35,7 +35,7 @@ OF_AXES = "axes fraction", "data"
 
 
 class Size(NamedTuple):
-    """In inches, 72 SVG units each, so that letters come out as large as on the rest of the page."""
+    """Size in inches, at 72 SVG units each, so that text is as large as on the rest of the page."""
 
     name: str
     width: float

@@ -1,4 +1,4 @@
-"""What a person sees of a backtest in the terminal. Plain text when piped."""
+"""A backtest's report in the terminal. Plain text when piped."""
 
 from __future__ import annotations
 

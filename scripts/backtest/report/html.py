@@ -1,4 +1,4 @@
-"""What a person sees of a backtest in the browser: one HTML page that carries everything it shows."""
+"""A backtest's report in the browser: one HTML page that contains everything it shows."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,13 +19,13 @@ MAX_CARDS = 60
 """Price charts on one page; of more symbols, those with the largest results."""
 
 OPEN_CARDS, OPEN_TRADES, OPEN_SCORES = 24, 30, 12
-"""So many are shown at once; more are folded away."""
+"""Trades shown at once; more are folded away."""
 
 MAX_TRADES, MAX_SYMBOLS, MAX_LINES = 2_000, 60, 30
-"""So many are in the page at all: the rest is in backtest.json."""
+"""Trades in the page; the rest is in backtest.json."""
 
 EXTREMES = 5
-"""Of many trades so many of the best and of the worst are shown at once."""
+"""Best and worst trades shown at once when there are many."""
 
 HEAT_FRACTION = 0.10
 """A month's return that has the full colour."""
