@@ -68,11 +68,11 @@ def measure(target: Target, memory_mb: int, progress: Progress) -> Mapping[str, 
     with unpack_zips(target.zip, ZIP) as folder, market() as services:
         function = prepare_function(target, folder / "task", [folder / "layer" / "python"])
         share = min(share_of(memory_mb), 1.0)  # a thread cannot use more than a whole one
-        scene = FunctionUnderMeasure(function=function, memory_mb=memory_mb, services=services, share=share)
+        under_measure = FunctionUnderMeasure(function=function, memory_mb=memory_mb, services=services, share=share)
         measured = {}
         for number, kind in enumerate(("closed", "first", "later")):
             progress("measuring", number, len(KINDS))
-            measured[kind] = scene.run(kind, minutes_ago=2 - number)
+            measured[kind] = under_measure.run(kind, minutes_ago=2 - number)
         progress("measuring", len(KINDS), len(KINDS))
     return {kind: measured[kind] for kind in KINDS}
 

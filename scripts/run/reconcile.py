@@ -20,7 +20,7 @@ from scripts import console
 from scripts.cloud.aws import ALIAS, CONFIG, connect, translate_errors
 from scripts.cloud.logs import moment, new_york, wide_enough
 from scripts.console import CommandError
-from scripts.run.reconciliation import REMEDIES, Comparison, Finding, Kind, RecordedOrders, compare, sheet
+from scripts.run.reconciliation import REMEDIES, Comparison, Finding, Kind, RecordedOrders, compare, read_record
 from trader import logs
 from trader.broker.base import OrderHistory, OrderId
 from trader.codec import encode
@@ -137,29 +137,29 @@ def reconcile(inputs: ReconcileInputs, progress: Progress) -> Comparison:
         record = recover_slot(inputs.journal.entry(slot), inputs.settings, inputs.history)
         if record is not None:
             recovered[slot] = record["report"]["detail"]
-    sheets = list(sheets_of(inputs, progress))
-    under_way = {claim.slot for claim in claims} - set(over) - {each.slot for each in sheets}
+    run_orders = list(read_records(inputs, progress))
+    under_way = {claim.slot for claim in claims} - set(over) - {each.slot for each in run_orders}
     progress("the broker's books", 0, 1)
     listed = inputs.history.list_orders(inputs.since - BEFORE, inputs.now + AFTER)
-    recorded = [order for each in sheets for order in each.orders]
+    recorded = [order for each in run_orders for order in each.orders]
     booked = [*listed, *find_unlisted(recorded, listed, inputs.history, Deadline.never())]
     progress("the broker's books", 1, 1)
-    found = compare(sheets, [order for order in booked if is_looked_at(order, inputs, sheets, under_way)])
+    found = compare(run_orders, [order for order in booked if is_looked_at(order, inputs, run_orders, under_way)])
     findings = [
         *(Finding(kind=Kind.RECOVERED, slot=slot, words=words) for slot, words in recovered.items()),
         *(Finding(kind=Kind.UNDER_WAY, slot=slot, words="it has no record yet") for slot in under_way),
         *(each for each in found.findings if each.kind is not Kind.INTERRUPTED or each.slot not in recovered),
     ]
-    return Comparison(findings=sorted(findings, key=lambda each: each.slot), pairs=found.pairs, runs=len(sheets))
+    return Comparison(findings=sorted(findings, key=lambda each: each.slot), pairs=found.pairs, runs=len(run_orders))
 
 
-def sheets_of(inputs: ReconcileInputs, progress: Progress) -> Iterator[RecordedOrders]:
+def read_records(inputs: ReconcileInputs, progress: Progress) -> Iterator[RecordedOrders]:
     """Yield what the records since then say of orders."""
     slots = sorted(inputs.journal.list_slots(inputs.since)["json"])
     for done, slot in enumerate(slots):
         progress("records", done + 1, len(slots))
         try:
-            yield sheet(slot, inputs.journal.entry(slot).load())
+            yield read_record(slot, inputs.journal.entry(slot).load())
         except JournalError as error:
             if not isinstance(error.__cause__, ValueError):
                 raise
@@ -167,14 +167,14 @@ def sheets_of(inputs: ReconcileInputs, progress: Progress) -> Iterator[RecordedO
 
 
 def is_looked_at(
-    order: Order, inputs: ReconcileInputs, sheets: Sequence[RecordedOrders], under_way: Collection[datetime]
+    order: Order, inputs: ReconcileInputs, run_orders: Sequence[RecordedOrders], under_way: Collection[datetime]
 ) -> bool:
     """Whether it is an order of the strategy's, in the period, and its run is over or has a record."""
     parts = OrderId.parse(order.client_order_id)
     if parts is None or parts.strategy != inputs.settings.strategy or parts.slot < inputs.since:
         return False
     may_run = parts.slot in under_way or inputs.now - parts.slot <= MAX_RUN_TIME
-    return not may_run or any(each.slot == parts.slot for each in sheets)
+    return not may_run or any(each.slot == parts.slot for each in run_orders)
 
 
 # --- the answer ----------------------------------------------------------------------------------------------------

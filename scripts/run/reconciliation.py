@@ -90,7 +90,7 @@ class Comparison:
         return [each for each in self.findings if each.is_difference]
 
 
-def sheet(slot: datetime, record: object) -> RecordedOrders:
+def read_record(slot: datetime, record: object) -> RecordedOrders:
     """Return the part of a record that is compared."""
     try:
         report = record["report"]  # type: ignore[index] # what it is if it is no record, is caught
@@ -105,30 +105,30 @@ def sheet(slot: datetime, record: object) -> RecordedOrders:
         return RecordedOrders(slot=slot, problem=f"its record is none: {type(error).__name__}: {error}")
 
 
-def compare(sheets: Sequence[RecordedOrders], booked: Sequence[Order]) -> Comparison:
+def compare(run_orders: Sequence[RecordedOrders], booked: Sequence[Order]) -> Comparison:
     """Find differences and notes by slot. `booked` are the strategy's own orders in the compared slots."""
     there = {order.client_order_id: order for order in booked}
-    recorded = {order.client_order_id: order for each in sheets for order in each.orders}
+    recorded = {order.client_order_id: order for each in run_orders for order in each.orders}
     findings = [
-        *(finding for each in sheets for finding in of_sheet(each, there)),
-        *of_books(booked, recorded, {each.slot: each for each in sheets}),
+        *(finding for each in run_orders for finding in check_recorded(each, there)),
+        *check_booked(booked, recorded, {each.slot: each for each in run_orders}),
     ]
     pairs = [Pair(order, there[name]) for name, order in recorded.items() if name in there]
-    return Comparison(findings=sorted(findings, key=lambda each: each.slot), pairs=pairs, runs=len(sheets))
+    return Comparison(findings=sorted(findings, key=lambda each: each.slot), pairs=pairs, runs=len(run_orders))
 
 
-def of_sheet(sheet: RecordedOrders, there: Mapping[str, Order]) -> Iterator[Finding]:
+def check_recorded(of_run: RecordedOrders, there: Mapping[str, Order]) -> Iterator[Finding]:
     """Yield what a record contains and the broker's books do not."""
-    if sheet.problem:
-        yield Finding(kind=Kind.UNREADABLE, slot=sheet.slot, words=sheet.problem)
-    if sheet.status == Outcome.INTERRUPTED:
-        yield Finding(kind=Kind.INTERRUPTED, slot=sheet.slot, words=sheet.detail)
-    for order in sheet.orders:
-        if finding := of_order(sheet.slot, order, there.get(order.client_order_id)):
+    if of_run.problem:
+        yield Finding(kind=Kind.UNREADABLE, slot=of_run.slot, words=of_run.problem)
+    if of_run.status == Outcome.INTERRUPTED:
+        yield Finding(kind=Kind.INTERRUPTED, slot=of_run.slot, words=of_run.detail)
+    for order in of_run.orders:
+        if finding := check_order(of_run.slot, order, there.get(order.client_order_id)):
             yield finding
 
 
-def of_order(slot: datetime, order: Order, booked: Order | None) -> Finding | None:
+def check_order(slot: datetime, order: Order, booked: Order | None) -> Finding | None:
     """Return the finding about a recorded order, if there is one."""
     if order.status is OrderStatus.UNKNOWN:
         became = f"it is {in_words(booked)}" if booked else "the books do not have it by now"
@@ -151,19 +151,19 @@ def of_order(slot: datetime, order: Order, booked: Order | None) -> Finding | No
     return None
 
 
-def of_books(
-    booked: Sequence[Order], recorded: Mapping[str, Order], sheets: Mapping[datetime, RecordedOrders]
+def check_booked(
+    booked: Sequence[Order], recorded: Mapping[str, Order], run_orders: Mapping[datetime, RecordedOrders]
 ) -> Iterator[Finding]:
     """Yield what the books have and no record. An order refused at once is a denial in the record."""
     for order in booked:
         parts = OrderId.parse(order.client_order_id)
         if parts is None or order.client_order_id in recorded:
             continue
-        sheet = sheets.get(parts.slot)
-        if sheet and (sheet.problem or (order.came_to_nothing and parts.symbol in sheet.refused)):
+        of_run = run_orders.get(parts.slot)
+        if of_run and (of_run.problem or (order.came_to_nothing and parts.symbol in of_run.refused)):
             continue
         words = (
-            f"{in_words(order)} in the books; {'its slot has no record' if sheet is None else 'its record lacks it'}"
+            f"{in_words(order)} in the books; {'its slot has no record' if of_run is None else 'its record lacks it'}"
         )
         yield Finding(kind=Kind.NO_RECORD, slot=parts.slot, order=order, words=words)
 

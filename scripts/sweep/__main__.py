@@ -51,8 +51,8 @@ def run_sweep(plan: SweepConfig, env: Mapping[str, str]) -> tuple[Outcome, tuple
         panel = prices.load(max(every, key=lambda each: count_needed_bars(each.settings)), report)
         cut = parts(sweep.span(panel, every), plan.folds)
         with folder(every[0].out, fresh=plan.fresh) as path:
-            with crew_of(plan) as workers:
-                swept = sweep.sweep(panel, every, cut, crew=workers, folder=path, progress=report)
+            with start_workers(plan) as workers:
+                swept = sweep.sweep(panel, every, cut, workers=workers, folder=path, progress=report)
             outcome = Outcome(
                 metric=plan.metric,
                 axes=axes,
@@ -65,7 +65,7 @@ def run_sweep(plan: SweepConfig, env: Mapping[str, str]) -> tuple[Outcome, tuple
             return outcome, html.write(outcome, path)
 
 
-def crew_of(plan: SweepConfig) -> AbstractContextManager[executors.Workers]:
+def start_workers(plan: SweepConfig) -> AbstractContextManager[executors.Workers]:
     """Those who do the work."""
     return executors.dask(plan.scheduler) if plan.scheduler else executors.local(plan.workers)
 

@@ -50,7 +50,7 @@ def sweep(
     options: Sequence[Options],
     parts: Sequence[Part],
     *,
-    crew: Workers,
+    workers: Workers,
     folder: Path,
     progress: Progress = no_progress,
     forecast: Callable[[Task], bytes] = tasks.forecast,
@@ -58,7 +58,7 @@ def sweep(
 ) -> Swept:
     """Every setting on every part, from fresh cash. What `folder` has is not computed again.
 
-    `forecast` and `judge` do one task each, in the crew's processes. Raises InterruptedSweepError at Ctrl-C.
+    `forecast` and `judge` do one task each, in the workers' processes. Raises InterruptedSweepError at Ctrl-C.
     """
     plan = TaskPlan(panel, options, parts)
     results = Store(folder / "results.jsonl")
@@ -66,9 +66,9 @@ def sweep(
     failures: dict[str, Failure] = {}
     work_under_way = FORECASTS, 0, 0
     try:
-        for work_under_way in _forecasts(plan, todo, folder / "forecasts", crew, forecast):
+        for work_under_way in _forecasts(plan, todo, folder / "forecasts", workers, forecast):
             progress(*work_under_way)
-        for work_under_way in _backtests(plan, todo, folder / "forecasts", crew, judge, results, failures):
+        for work_under_way in _backtests(plan, todo, folder / "forecasts", workers, judge, results, failures):
             progress(*work_under_way)
     except KeyboardInterrupt:
         what, done, of = work_under_way
@@ -192,7 +192,7 @@ def span(panel: Panel, options: Sequence[Options]) -> tuple[Any, ...]:
 
 
 def _forecasts(
-    plan: TaskPlan, todo: Sequence[Cell], folder: Path, crew: Workers, forecast: Callable[[Task], bytes]
+    plan: TaskPlan, todo: Sequence[Cell], folder: Path, workers: Workers, forecast: Callable[[Task], bytes]
 ) -> Iterator[tuple[str, int, int]]:
     """Compute what is not in the folder, a file for each group; yields how far it has come.
 
@@ -210,7 +210,7 @@ def _forecasts(
             if missing[group]:
                 yield from ((f"{group}/{name}", task) for name, task in plan.tasks(cells) if name not in stores[group])
 
-    for done, (name, result) in enumerate(crew.results(forecast, tasks()), start=1):
+    for done, (name, result) in enumerate(workers.results(forecast, tasks()), start=1):
         if not isinstance(result, Failure):
             group, _, task = name.partition("/")
             stores[group].keep(task, base64.b64encode(result).decode())
@@ -221,7 +221,7 @@ def _backtests(
     plan: TaskPlan,
     todo: Sequence[Cell],
     folder: Path,
-    crew: Workers,
+    workers: Workers,
     judge: Callable[[Job], Figures],
     results: Store,
     failures: dict[str, Failure],
@@ -236,7 +236,7 @@ def _backtests(
             panel = pack(plan.panel(members[0]))
             yield from ((cell.name, Job(options=cell.options, panel=panel, table=table)) for cell in members)
 
-    for done, (name, result) in enumerate(crew.results(judge, jobs()), start=1):
+    for done, (name, result) in enumerate(workers.results(judge, jobs()), start=1):
         if isinstance(result, Failure):
             failures[name] = result
         else:

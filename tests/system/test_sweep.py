@@ -281,7 +281,7 @@ def test_a_setting_that_kills_its_workers_is_named_and_tried_again_by_the_next_s
     panel = prices.load(every[0])
     cut = parts(prices.span(panel, every[0]), 1)
     with executors.local(2) as workers:
-        go = partial(sweeping.sweep, panel, every, cut, crew=workers, folder=tmp_path, forecast=nothing)
+        go = partial(sweeping.sweep, panel, every, cut, workers=workers, folder=tmp_path, forecast=nothing)
         failed = go(judge=deadly)
         assert failed.figures("sharpe_ratio") == [[1.0, 1.0], [None, None]]
         assert {str(each) for each in failed.rows[1]} == {
@@ -295,7 +295,7 @@ def test_settings_that_differ_in_nothing_a_forecast_depends_on_share_all_forecas
     panel = prices.load(every[0])
     cut = parts(prices.span(panel, every[0]), 1)
     with executors.local(2) as workers:
-        swept = sweeping.sweep(panel, every, cut, crew=workers, folder=tmp_path, judge=fake_forecasts)
+        swept = sweeping.sweep(panel, every, cut, workers=workers, folder=tmp_path, judge=fake_forecasts)
     everything = [float(2 * len(part.times)) for part in cut]  # two symbols
     assert swept.figures("sharpe_ratio") == [everything, everything]
     assert len(list((tmp_path / "forecasts").iterdir())) == len(cut)

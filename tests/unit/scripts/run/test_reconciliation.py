@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scripts.run.reconciliation import REMEDIES, Finding, Kind, RecordedOrders, compare, in_words, sheet
+from scripts.run.reconciliation import REMEDIES, Finding, Kind, RecordedOrders, compare, in_words, read_record
 from tests.builders import SLOT, buy, sell, settings
 from trader.journal.base import Run
 from trader.journal.record import build_record, build_report
@@ -100,7 +100,7 @@ def test_a_run_that_was_recorded_as_cut_off_is_a_note() -> None:
 
 
 def test_a_record_that_is_none_is_one_difference_whatever_was_placed() -> None:
-    assert compare_sheets([sheet(SLOT, [])], FILLED) == [(Kind.UNREADABLE, True)]
+    assert compare_sheets([read_record(SLOT, [])], FILLED) == [(Kind.UNREADABLE, True)]
 
 
 def test_findings_come_by_slot() -> None:
@@ -113,12 +113,12 @@ def test_a_records_orders_and_refusals_are_read() -> None:
     run = Run(settings=settings(), slot=SLOT, now=SLOT)
     run.outcomes += [FILLED, Denial(symbol="B", code=Code.ORDER_REJECTED, detail="no")]
     expected = RecordedOrders(slot=SLOT, status="TRADED", orders=[FILLED], refused=frozenset({"B"}))
-    assert sheet(SLOT, build_record(run, build_report(run, "TRADED"))) == expected
+    assert read_record(SLOT, build_record(run, build_report(run, "TRADED"))) == expected
 
 
 @pytest.mark.parametrize("record", [None, [], {}, {"report": 1}, {"report": {"status": "TRADED", "orders": [1]}}])
 def test_what_is_no_record_is_told_so(record: object) -> None:
-    assert "its record is none" in sheet(SLOT, record).problem
+    assert "its record is none" in read_record(SLOT, record).problem
 
 
 def test_every_difference_has_a_remedy() -> None:

@@ -174,7 +174,7 @@ def test_without_a_plan_the_detail_says_so(orders: Sequence[Order], words: str) 
 # --- the whole of it, with a folder and a paper account ---
 
 
-class Scene:
+class Site:
     """A strategy's journal and account, in which runs are cut off."""
 
     def __init__(self, folder: Path) -> None:
@@ -217,15 +217,15 @@ class Scene:
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Scene:
-    return Scene(tmp_path)
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
 
 
-def test_a_run_that_was_cut_off_gets_its_record(scene: Scene) -> None:
-    scene.cut_off(SLOT, buy("A", 4), buy("B", 2))
-    scene.books(filled(buy("A", 4)))
-    assert scene.recovered() == [SLOT]
-    report = scene.record()["report"]
+def test_a_run_that_was_cut_off_gets_its_record(site: Site) -> None:
+    site.cut_off(SLOT, buy("A", 4), buy("B", 2))
+    site.books(filled(buy("A", 4)))
+    assert site.recovered() == [SLOT]
+    report = site.record()["report"]
     assert (report["status"], report["investments"], [each["symbol"] for each in report["orders"]]) == (
         "INTERRUPTED",
         {"A": 4},
@@ -234,91 +234,91 @@ def test_a_run_that_was_cut_off_gets_its_record(scene: Scene) -> None:
     assert report["detail"].endswith("not placed: buy B")
 
 
-def test_what_the_run_had_decided_stays_in_its_record(scene: Scene) -> None:
-    scene.cut_off(SLOT, buy("A", 4))
-    scene.recovered()
-    record = scene.record()
+def test_what_the_run_had_decided_stays_in_its_record(site: Site) -> None:
+    site.cut_off(SLOT, buy("A", 4))
+    site.recovered()
+    record = site.record()
     assert [order["symbol"] for order in record["decision"]["orders"]] == ["A"]
     assert record["observation"]["account"]["equity_usd"] == 100_000
-    assert record["settings"] == scene.settings.public()
+    assert record["settings"] == site.settings.public()
 
 
-def test_an_order_that_the_broker_refused_is_in_the_record_and_no_investment(scene: Scene) -> None:
-    scene.cut_off(SLOT, buy("A", 4))
-    scene.books(replace(buy("A", 4), status=OrderStatus.REJECTED))
-    scene.recovered()
-    report = scene.record()["report"]
+def test_an_order_that_the_broker_refused_is_in_the_record_and_no_investment(site: Site) -> None:
+    site.cut_off(SLOT, buy("A", 4))
+    site.books(replace(buy("A", 4), status=OrderStatus.REJECTED))
+    site.recovered()
+    report = site.record()["report"]
     assert (report["investments"], [order["status"] for order in report["orders"]]) == ({}, ["rejected"])
 
 
-def test_a_run_that_had_noted_nothing_gets_a_record_without_decisions(scene: Scene) -> None:
-    scene.cut_off(SLOT, noted=False)
-    assert scene.recovered() == [SLOT]
-    record = scene.record()
+def test_a_run_that_had_noted_nothing_gets_a_record_without_decisions(site: Site) -> None:
+    site.cut_off(SLOT, noted=False)
+    assert site.recovered() == [SLOT]
+    record = site.record()
     assert (record["report"]["strategy"], record["report"]["slot"]) == ("trend", "2022-12-28T20:45:00Z")
     assert (record["settings"], record["observation"], record["decision"]) == ({}, None, None)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", "{}", '{"version": 1}', '{"version": 2, "report": {}}'])
 def test_a_plan_that_cannot_be_read_does_not_stop_recovery(
-    scene: Scene, text: str, caplog: pytest.LogCaptureFixture
+    site: Site, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    scene.cut_off(SLOT, noted=False)
-    scene.journal.store.write(scene.journal.entry(SLOT).plan_name, text)
-    scene.books(filled(buy("A", 4)))
-    assert scene.recovered() == [SLOT]
-    assert scene.record()["report"]["investments"] == {"A": 4}
+    site.cut_off(SLOT, noted=False)
+    site.journal.store.write(site.journal.entry(SLOT).plan_name, text)
+    site.books(filled(buy("A", 4)))
+    assert site.recovered() == [SLOT]
+    assert site.record()["report"]["investments"] == {"A": 4}
     assert "the plan of a run that was cut off cannot be read" in {record.message for record in caplog.records}
 
 
-def test_a_plan_with_a_broken_order_is_none(scene: Scene) -> None:
-    scene.cut_off(SLOT, buy("A"))
-    name = scene.journal.entry(SLOT).plan_name
-    record: dict[str, Any] = dict(scene.journal.load(name))
+def test_a_plan_with_a_broken_order_is_none(site: Site) -> None:
+    site.cut_off(SLOT, buy("A"))
+    name = site.journal.entry(SLOT).plan_name
+    record: dict[str, Any] = dict(site.journal.load(name))
     record["decision"]["orders"][0]["side"] = "hold"
-    scene.journal.store.write(name, json.dumps(record))
-    assert load_plan(scene.journal.entry(SLOT)) is None
+    site.journal.store.write(name, json.dumps(record))
+    assert load_plan(site.journal.entry(SLOT)) is None
 
 
-def test_a_run_that_may_still_be_under_way_is_left_alone(scene: Scene) -> None:
-    scene.cut_off(SLOT, buy("A"))
+def test_a_run_that_may_still_be_under_way_is_left_alone(site: Site) -> None:
+    site.cut_off(SLOT, buy("A"))
     with pytest.raises(RunStopped, match=r"the run of 2022-12-28T20:45:00Z has not ended yet; .* 2022-12-28T20:51:00Z"):
-        scene.recovered(now=SLOT + timedelta(minutes=6))
-    assert scene.journal.list_records() == []
+        site.recovered(now=SLOT + timedelta(minutes=6))
+    assert site.journal.list_records() == []
 
 
-def test_what_is_over_is_recovered_though_another_run_is_under_way(scene: Scene) -> None:
-    scene.cut_off(SLOT)
-    scene.cut_off(NOW - timedelta(minutes=1))
+def test_what_is_over_is_recovered_though_another_run_is_under_way(site: Site) -> None:
+    site.cut_off(SLOT)
+    site.cut_off(NOW - timedelta(minutes=1))
     with pytest.raises(RunStopped, match="has not ended yet"):
-        scene.recovered()
-    assert scene.record()["report"]["status"] == "INTERRUPTED"
+        site.recovered()
+    assert site.record()["report"]["status"] == "INTERRUPTED"
 
 
-def test_ones_own_slot_is_left_alone(scene: Scene) -> None:
-    scene.journal.entry(NOW).claim("word", NOW - timedelta(hours=1))
-    assert scene.recovered() == []
+def test_ones_own_slot_is_left_alone(site: Site) -> None:
+    site.journal.entry(NOW).claim("word", NOW - timedelta(hours=1))
+    assert site.recovered() == []
 
 
-def test_each_of_several_is_recovered_once(scene: Scene) -> None:
+def test_each_of_several_is_recovered_once(site: Site) -> None:
     slots = [SLOT - timedelta(minutes=30), SLOT]
     for slot in slots:
-        scene.cut_off(slot)
-    assert scene.recovered() == slots
-    assert scene.recovered() == []
+        site.cut_off(slot)
+    assert site.recovered() == slots
+    assert site.recovered() == []
 
 
-def test_without_time_another_is_left_to_the_next_run(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
-    scene.cut_off(SLOT)
-    assert scene.recovered(remaining_s=ORDER_TIME_S - 1) == []
+def test_without_time_another_is_left_to_the_next_run(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    site.cut_off(SLOT)
+    assert site.recovered(remaining_s=ORDER_TIME_S - 1) == []
     assert [record.message for record in caplog.records] == ["no time to recover; the next run tries again"]
-    assert scene.recovered(remaining_s=ORDER_TIME_S) == [SLOT]
+    assert site.recovered(remaining_s=ORDER_TIME_S) == [SLOT]
 
 
-def test_each_recovered_slot_is_an_error_in_the_log(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
-    scene.cut_off(SLOT, buy("A", 4), buy("B", 2))
-    scene.books(filled(buy("A", 4)), filled(buy("B", 2)))
-    scene.recovered()
+def test_each_recovered_slot_is_an_error_in_the_log(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    site.cut_off(SLOT, buy("A", 4), buy("B", 2))
+    site.books(filled(buy("A", 4)), filled(buy("B", 2)))
+    site.recovered()
     (line,) = [vars(record) for record in caplog.records if record.levelno == logging.ERROR]
     assert (line["message"], line["strategy"], line["slot"], line["orders"], line["symbols"]) == (
         "interrupted",
@@ -329,13 +329,13 @@ def test_each_recovered_slot_is_an_error_in_the_log(scene: Scene, caplog: pytest
     )
 
 
-def test_a_broker_that_cannot_be_asked_leaves_the_slot_to_the_next_run(scene: Scene) -> None:
-    scene.cut_off(SLOT)
-    scene.account_file.write_text("no account")
+def test_a_broker_that_cannot_be_asked_leaves_the_slot_to_the_next_run(site: Site) -> None:
+    site.cut_off(SLOT)
+    site.account_file.write_text("no account")
     with pytest.raises(BrokerError):
-        scene.recovered()
-    scene.account_file.unlink()
-    assert scene.recovered() == [SLOT]
+        site.recovered()
+    site.account_file.unlink()
+    assert site.recovered() == [SLOT]
 
 
 class Crossing(Folder):
@@ -347,42 +347,42 @@ class Crossing(Folder):
         return super().create(name, text)
 
 
-def test_a_run_that_ends_in_the_meantime_keeps_its_own_record(tmp_path: Path, scene: Scene) -> None:
-    scene.cut_off(SLOT)
-    scene.journal = Journal(Crossing(tmp_path / "journal"), "trend")
-    assert scene.recovered() == []
-    assert scene.record() == {"theirs": True}
+def test_a_run_that_ends_in_the_meantime_keeps_its_own_record(tmp_path: Path, site: Site) -> None:
+    site.cut_off(SLOT)
+    site.journal = Journal(Crossing(tmp_path / "journal"), "trend")
+    assert site.recovered() == []
+    assert site.record() == {"theirs": True}
 
 
-def test_a_claim_by_a_clock_that_is_wrong_stops_nobody(scene: Scene) -> None:
+def test_a_claim_by_a_clock_that_is_wrong_stops_nobody(site: Site) -> None:
     for slot in (NOW + timedelta(days=400), NOW + timedelta(minutes=6)):
-        scene.journal.entry(slot).claim("word", slot + timedelta(minutes=5))
-    assert scene.recovered() == []
+        site.journal.entry(slot).claim("word", slot + timedelta(minutes=5))
+    assert site.recovered() == []
 
 
-def test_a_claim_that_says_it_lasts_for_ever_is_over_when_no_run_can_last_longer(scene: Scene) -> None:
-    scene.journal.entry(SLOT).claim("word", NOW + timedelta(days=400))
-    assert scene.recovered(now=SLOT + timedelta(minutes=22)) == [SLOT]
+def test_a_claim_that_says_it_lasts_for_ever_is_over_when_no_run_can_last_longer(site: Site) -> None:
+    site.journal.entry(SLOT).claim("word", NOW + timedelta(days=400))
+    assert site.recovered(now=SLOT + timedelta(minutes=22)) == [SLOT]
 
 
 def test_a_run_that_traded_in_another_account_is_left_to_its_own_settings(
-    scene: Scene, caplog: pytest.LogCaptureFixture
+    site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
-    scene.cut_off(SLOT, buy("A", 4))
-    scene.settings = settings(ACCOUNT_FILE="another.json")
-    assert scene.recovered() == []
-    assert scene.journal.list_records() == []
+    site.cut_off(SLOT, buy("A", 4))
+    site.settings = settings(ACCOUNT_FILE="another.json")
+    assert site.recovered() == []
+    assert site.journal.list_records() == []
     assert [vars(record)["settings"] for record in caplog.records if record.levelno == logging.ERROR] == [
         "account_file=out/account.json"
     ]
 
 
-def test_a_sale_that_was_planned_and_is_not_there_may_have_lost_its_stop(scene: Scene) -> None:
-    scene.cut_off(SLOT, sell("A", 4))
-    scene.recovered()
-    assert scene.record()["report"]["unprotected"] == ["A"]
+def test_a_sale_that_was_planned_and_is_not_there_may_have_lost_its_stop(site: Site) -> None:
+    site.cut_off(SLOT, sell("A", 4))
+    site.recovered()
+    assert site.record()["report"]["unprotected"] == ["A"]
 
 
-def test_once_a_week_is_often_enough(scene: Scene) -> None:
-    scene.cut_off(SLOT)
-    assert scene.recovered(now=SLOT + timedelta(days=7, seconds=7)) == [SLOT]
+def test_once_a_week_is_often_enough(site: Site) -> None:
+    site.cut_off(SLOT)
+    assert site.recovered(now=SLOT + timedelta(days=7, seconds=7)) == [SLOT]
