@@ -221,7 +221,7 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Insight:
-    """A direction for one symbol. `gap_fraction` is the gap that led to it; `strength` ranks the buys."""
+    """A direction for one symbol. `gap_fraction` is the gap that led to it, with the sign that the rule gives it."""
 
     symbol: str
     direction: Direction

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 from urllib.parse import urlsplit
 
 from trader.alpha import loader
@@ -63,19 +63,23 @@ def make_forecaster(settings: Settings) -> Forecaster:
 
 def make_order_history(settings: Settings, now: datetime) -> OrderHistory:
     """Return the broker that BROKER names, for reading earlier orders only; it requests no prices."""
-    if settings.broker is BrokerName.ALPACA:
-        from trader.broker.alpaca import AlpacaBroker
+    match settings.broker:
+        case BrokerName.ALPACA:
+            from trader.broker.alpaca import AlpacaBroker
 
-        return AlpacaBroker(_alpaca_client(settings, lambda _: (settings.alpacauser, settings.alpacapw)))
-    from trader.broker.embedded import EmbeddedBroker
+            return AlpacaBroker(_alpaca_client(settings, lambda _: (settings.alpacauser, settings.alpacapw)))
+        case BrokerName.EMBEDDED:
+            from trader.broker.embedded import EmbeddedBroker
 
-    return EmbeddedBroker(
-        Path(settings.account_file),
-        now=now,
-        starting_cash_usd=settings.starting_cash_usd,
-        closes=lambda _: {},
-        is_dry=True,
-    )
+            return EmbeddedBroker(
+                Path(settings.account_file),
+                now=now,
+                starting_cash_usd=settings.starting_cash_usd,
+                closes=lambda _: {},
+                is_dry=True,
+            )
+        case other:
+            assert_never(other)
 
 
 def make_services(run: Run, invocation: Invocation, journal: Journal) -> tuple[RunServices, OrderHistory]:
@@ -124,31 +128,39 @@ def _price_source(
     name: PriceSourceName, settings: Settings, alpaca: Callable[[], "AlpacaClient"], deadline: Deadline
 ) -> PriceSource:
     for_prices = deadline.before(ORDER_TIME_S)
-    if name is PriceSourceName.FILE:
-        return open_price_file(settings)
-    if name is PriceSourceName.YAHOO:
-        from trader.prices.yahoo import YahooPrices
+    match name:
+        case PriceSourceName.FILE:
+            return open_price_file(settings)
+        case PriceSourceName.YAHOO:
+            from trader.prices.yahoo import YahooPrices
 
-        return YahooPrices(settings.bar_interval, deadline=for_prices)
-    from trader.prices.alpaca import AlpacaPrices
+            return YahooPrices(settings.bar_interval, deadline=for_prices)
+        case PriceSourceName.ALPACA:
+            from trader.prices.alpaca import AlpacaPrices
 
-    return AlpacaPrices(alpaca(), settings.bar_interval, deadline=for_prices)
+            return AlpacaPrices(alpaca(), settings.bar_interval, deadline=for_prices)
+        case other:
+            assert_never(other)
 
 
 def _broker(
     run: Run, prices: Prices, alpaca: Callable[[], "AlpacaClient"], clock: Callable[[], datetime]
 ) -> LiveBroker:
     settings = run.settings
-    if settings.broker is BrokerName.ALPACA:
-        from trader.broker.alpaca import AlpacaBroker
+    match settings.broker:
+        case BrokerName.ALPACA:
+            from trader.broker.alpaca import AlpacaBroker
 
-        return AlpacaBroker(alpaca(), clock)
-    from trader.broker.embedded import EmbeddedBroker
+            return AlpacaBroker(alpaca(), clock)
+        case BrokerName.EMBEDDED:
+            from trader.broker.embedded import EmbeddedBroker
 
-    return EmbeddedBroker(
-        Path(settings.account_file),
-        now=run.now,
-        starting_cash_usd=settings.starting_cash_usd,
-        closes=lambda symbols: prices.bars(symbols).closes,  # orders are filled at the run's own prices
-        is_dry=run.is_dry,
-    )
+            return EmbeddedBroker(
+                Path(settings.account_file),
+                now=run.now,
+                starting_cash_usd=settings.starting_cash_usd,
+                closes=lambda symbols: prices.bars(symbols).closes,  # orders are filled at the run's own prices
+                is_dry=run.is_dry,
+            )
+        case other:
+            assert_never(other)
