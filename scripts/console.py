@@ -46,7 +46,7 @@ class UnwritableError(CommandError):
 
 
 def flag(name: str) -> bool:
-    """Whether a variable of the environment switches something on."""
+    """Check whether an environment variable switches something on."""
     return os.environ.get(name, "") not in {"", "0", "false", "no"}
 
 
@@ -71,7 +71,7 @@ def _to_json(value: object) -> object:
 
 
 def busy() -> str:
-    """Words for a machine of which others want more than it has, so that measured times are too long; else empty."""
+    """Describe a machine too busy for its measured times to be trusted; empty if it is not busy."""
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
     return f"this machine is busy (load {load:.1f} for each processor)" if load > 1 else ""
 
@@ -131,7 +131,9 @@ def plain_errors(
     interrupted: str = "interrupted; if the run had begun, its slot is used up and its record says how far it came",
 ) -> Iterator[None]:
     """End the program with a sentence for what a user can put right; anything else keeps its traceback."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on an interruption can be told and recorded
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # from here on an interruption can be reported and recorded
     try:
         yield
     except (SettingsError, EventError) as error:

@@ -17,7 +17,7 @@ def replace_file(path: Path) -> Iterator[Path]:
         yield part
         part.replace(path)
     finally:
-        with suppress(OSError):  # what hindered the writing may hinder this too, and is told already
+        with suppress(OSError):  # the error that stopped the write may stop this too; it is already reported
             part.unlink(missing_ok=True)
 
 

@@ -108,7 +108,7 @@ def loop(some: Mapping[str, Closes]) -> None:
 
 
 def speed(progress: Progress) -> tuple[float, list[Measurement]]:
-    """Seconds a symbol of the loop, and the ways beside each other, for each number of symbols; each begins warm."""
+    """Measure the loop's seconds per symbol, and compare the ways for each number of symbols; each begins warm."""
     each_s = prophet_s(progress)
     loop_s = each_s["Prophet in a loop"]
     lines = [
@@ -132,7 +132,7 @@ def speed(progress: Progress) -> tuple[float, list[Measurement]]:
 
 
 def prophet_s(progress: Progress) -> Mapping[str, float]:
-    """Seconds a symbol of the ways with Prophet: the lesser of two rounds."""
+    """Measure the seconds per symbol of the ways with Prophet: the shorter of two rounds."""
     some = closes(BY_PROPHET, BARS)
     few = dict(list(some.items())[:2])
     alone = ProphetForecaster(SPEC, workers=1)
@@ -153,7 +153,7 @@ def prophet_s(progress: Progress) -> Mapping[str, float]:
 
 
 def growth() -> list[Measurement]:
-    """How map's time grows with the symbols and with the bars."""
+    """Measure how map's time grows with the symbols and with the bars."""
 
     def line(what: str, factor: float, times: str) -> Measurement:
         measured, target = f"{factor:.2f} ({times})", f"≤ {MAX_GROWTH:g}: linear"

@@ -42,7 +42,7 @@ class Measurement:
         return (self.measured,)
 
     def as_json(self) -> dict[str, Any]:
-        """Its fields."""
+        """Return the fields as JSON types."""
         return asdict(self)
 
 
@@ -67,7 +67,7 @@ def is_below(figure: float, most: float, what: str, *, unit: str, digits: int = 
 
 
 def time_s(work: Callable[[], object], rounds: int = 1) -> float:
-    """Seconds that a piece of work takes: the least of some rounds."""
+    """Return the seconds that a piece of work takes: the shortest of several rounds."""
     times = []
     for _ in range(rounds):
         begun = perf_counter()
@@ -122,7 +122,7 @@ def run(module: str, *words: str, folder: str, **variables: str) -> int:
 
 
 def _peak_of(process: psutil.Process) -> int:
-    """Bytes; 0 if it is gone."""
+    """Return the bytes; 0 if the process is gone."""
     try:
         found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
     except OSError:

@@ -69,7 +69,7 @@ class LayerMeasurement(Measurement):
         return (*(f"{figure:.{digits}f} {self.unit}" for figure in (self.plain, self.ours)), f"{self.ratio:.1f}")
 
     def as_json(self) -> dict[str, Any]:
-        """Its fields and the ratio."""
+        """Return the fields and the ratio as JSON types."""
         return asdict(self) | {"ratio": round(self.ratio, 2)}
 
 
@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def measure(target: Target, progress: Progress) -> list[LayerMeasurement]:
-    """Bytes once, starts in turns; medians."""
+    """Measure bytes once and starts in turns, and return medians."""
     with functions(target, progress) as (ways, plain_bytes, ours_bytes):
         starts = harness.in_turns(
             {name: partial(start, function) for name, function in ways.items()}, ROUNDS, "starts", progress
@@ -151,7 +151,7 @@ def start(function: Function) -> Start:
 
 
 def sizes(plain: tuple[int, int], ours: tuple[int, int]) -> list[LayerMeasurement]:
-    """Bytes, unpacked and zipped."""
+    """Return the bytes, unpacked and zipped."""
     return [
         LayerMeasurement(
             group="bytes",
@@ -167,7 +167,7 @@ def sizes(plain: tuple[int, int], ours: tuple[int, int]) -> list[LayerMeasuremen
 
 
 def times(starts: Mapping[tuple[str, str], Sequence[Start]]) -> list[LayerMeasurement]:
-    """Medians: the usual handler on the plain layer against ours on ours; then the layer alone is changed."""
+    """Compare medians: the usual handler on the plain layer with ours on ours; then only the layer changes."""
 
     def line(group: str, what: str, figure: str, plain: str, ours: str) -> LayerMeasurement:
         was, now = (

@@ -170,7 +170,7 @@ def main() -> None:
 def models(
     rows: Sequence[ParityCase], windows: int, symbols: int, executor: Executor, progress: Progress
 ) -> list[Summary]:
-    """Every row's models in both engines, and the reference of those that differ most."""
+    """Compare every row's models in both engines, and those that differ most with the reference."""
     windowed = [(row, end) for row in rows for end in ends(row, windows)]
     compared = by_row(partial(compare, symbols=symbols), windowed, "models", executor, progress)
     doubted = [(row, each) for row in rows for each in doubtful(compared[row])]
@@ -195,7 +195,7 @@ def by_row[Task, Result](
 
 
 def ends(row: ParityCase, windows: int) -> list[int]:
-    """Where the windows of a row end: evenly over the prices."""
+    """Return where the windows of a row end, spread evenly over the prices."""
     return np.linspace(row.bars, len(panel()), windows).round().astype(int).tolist()
 
 
@@ -254,7 +254,7 @@ def doubtful(compared: Iterable[Compared]) -> list[Compared]:
 
 
 def check(row: ParityCase, doubted: Compared) -> list[Checked]:
-    """Where the mode is by the other route; one answer."""
+    """Find the mode of one answer by the independent method."""
     calendar, values = window(row, doubted.end, len(panel().columns))
     series = values[list(panel().columns).index(doubted.symbol)]
     scales = Scales(changepoint=row.scale)
@@ -363,7 +363,7 @@ def window(row: ParityCase, end: int, symbols: int) -> tuple[Calendar, Floats]:
 
 
 def show(summaries: Sequence[Summary], decided: Sequence[Decisions]) -> None:
-    """Three tables: beside Stan, beside the optimum, and what the bot would do."""
+    """Print three tables: the comparison with Stan, with the optimum, and what the bot would do."""
     beside = _table(
         "Models of", "Log posterior, map - Stan:\nleast, median, most", "Worse", "Trend apart", "yhat apart"
     )
@@ -399,7 +399,7 @@ def show(summaries: Sequence[Summary], decided: Sequence[Decisions]) -> None:
 
 
 def _table(first: str, *more: str) -> Table:
-    """One whose figures stay whole, however narrow the terminal is."""
+    """Return a table whose figures stay whole, however narrow the terminal is."""
     table = Table(first)
     for name in more:
         table.add_column(name, no_wrap=True, justify="right")

@@ -39,7 +39,7 @@ def draw(summaries: Sequence["Summary"]) -> str:
 
 
 def _dots(axes: Axes, place: int, values: Sequence[float]) -> None:
-    """One row: the models, spread a little so that they do not hide each other, and their median."""
+    """Draw one row: the models, spread a little so that they do not hide each other, and their median."""
     spread = [place + 0.22 * ((7 * number) % 11 - 5) / 5 for number in range(len(values))]
     axes.plot(values, spread, "o", markersize=2.6, alpha=0.45, color=DOT, markeredgewidth=0, rasterized=True)
     middle = sorted(values)[len(values) // 2]

@@ -50,7 +50,7 @@ def measure() -> list[Measurement]:
 
 
 def is_the_same(is_same: bool, what: str, time: str = "") -> Measurement:
-    """Whether two sweeps have the same figures."""
+    """Check whether two sweeps have the same figures."""
     measured = f"{time}{'the same to the byte' if is_same else 'NOT the same'}"
     return Measurement(what=what, measured=measured, target="the same", is_reached=is_same)
 
@@ -61,7 +61,7 @@ def warm(_number: int) -> None:
 
 
 def time_sweep(plan: SweepConfig) -> tuple[float, bytes]:
-    """Seconds, and the CSV file."""
+    """Run a sweep, and return its seconds and its CSV file."""
     with tempfile.TemporaryDirectory() as folder:
         begun = perf_counter()
         _, paths = run_sweep(plan, {**SETTING, "OUT": folder})

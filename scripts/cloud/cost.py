@@ -92,7 +92,7 @@ class Estimate:
     measured: Mapping[str, Measured]
 
     def gb_seconds(self, kind: str) -> float:
-        """Of all the runs of a kind."""
+        """Return the GB-seconds of all runs of a kind."""
         return self.counts[kind] * self.measured[kind].billed_s * self.memory_mb / 1024
 
     @property

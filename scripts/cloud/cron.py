@@ -73,7 +73,7 @@ class Schedule:
         )
 
     def is_on(self, day: date) -> bool:
-        """Whether it fires at all on a day."""
+        """Check whether it fires at all on a day."""
         _, _, days, months, weekdays, years = self._allowed
         weekday = day.isoweekday() % 7 + 1  # AWS counts from Sunday, 1
         return day.day in days and day.month in months and weekday in weekdays and day.year in years
@@ -96,7 +96,7 @@ def once_a_day(daily_at: str) -> Schedule:
 
 
 def kinds(schedule: Schedule, first: date, days: int, daily_at: str = "") -> Counter[str]:
-    """How many runs are the `first` of a session's day, which ranks the S&P 500; `later` ones; and `closed` ones.
+    """Count the `first` runs of a session's day, which rank the S&P 500, the `later` ones, and the `closed` ones.
 
     With `daily_at`, a run at the other of its two hours does nothing, like one while the market is closed.
     """

@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def parse_event(text: str | None) -> Mapping[str, Any]:
-    """EVENT as an object. Raises CommandError if it is none."""
+    """Parse EVENT as an object. Raises CommandError if it is not one."""
     if not text or not text.strip():
         return {}
     where = "EVENT"

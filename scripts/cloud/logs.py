@@ -42,7 +42,7 @@ ISO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|\+00:00)")
 
 type LogRow = Mapping[str, str]
 type Seen = Callable[[Mapping[str, float]], None]
-"""Told how much of the logs a query has looked at: recordsMatched, recordsScanned, bytesScanned."""
+"""Called with how much of the logs a query has scanned: recordsMatched, recordsScanned, bytesScanned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,7 +280,7 @@ def name_strategy(row: LogRow, cloud: Cloud) -> dict[str, str]:
 
 
 def columns_of(rows: Sequence[LogRow]) -> Sequence[str]:
-    """All columns. AWS leaves out of a row what it has no value for, so each is put behind the one that it follows."""
+    """Return all columns. AWS omits empty ones from a row, so each is put behind the one that it follows."""
     columns: list[str] = []
     for row in rows:
         place = 0
@@ -292,7 +292,7 @@ def columns_of(rows: Sequence[LogRow]) -> Sequence[str]:
 
 
 def as_json(name: str, rows: Sequence[LogRow], answer: Answer, groups: Sequence[str], period: Period) -> dict[str, Any]:
-    """Rows and what belongs to them in JSON's types: numbers as numbers, times as ISO 8601 in UTC."""
+    """Return the rows and their context in JSON's types: numbers as numbers, times as ISO 8601 in UTC."""
     return {
         "query": name,
         "since": period.since.isoformat(),

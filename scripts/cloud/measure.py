@@ -63,7 +63,7 @@ class Measured:
 
 
 def measure(target: Target, memory_mb: int, progress: Progress) -> Mapping[str, Measured]:
-    """One run of each kind. Raises LayerError if there is nothing to run, or no way to run it here."""
+    """Measure one run of each kind. Raises LayerError if the zips are missing or cannot run here."""
     check(target)
     with unpack_zips(target.zip, ZIP) as folder, market() as services:
         function = prepare_function(target, folder / "task", [folder / "layer" / "python"])
@@ -143,7 +143,7 @@ def share_of(memory_mb: int) -> float:
 
 
 def stretch(took_s: float, processor_s: float, share: float) -> float:
-    """How long it would take with a share of a processor what took `took_s` and `processor_s` of a whole one."""
+    """Return the time with a share of a processor, from `took_s` and `processor_s` with a whole one."""
     return max(took_s - processor_s, 0.0) + processor_s / share
 
 

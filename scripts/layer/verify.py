@@ -184,7 +184,7 @@ def run_inside(
 
 
 def assignment(target: Target, layer: Path, task: Path, expected: Mapping[str, Any]) -> Assignment:
-    """Where everything is that runs the function from these folders."""
+    """Return where everything is that runs the function from these folders."""
     tools, emulator = fetch_emulator(target)
     return Assignment(
         python=str(target.interpreter()),
@@ -197,7 +197,7 @@ def assignment(target: Target, layer: Path, task: Path, expected: Mapping[str, A
 
 
 def read_findings(lines: Iterable[str], progress: Progress) -> Findings | None:
-    """Yield what sandbox_checks prints, line by line, up to its findings. Raises LayerError for a failed check."""
+    """Read what sandbox_checks prints, line by line, up to its findings. Raises LayerError for a failed check."""
     for done, line in enumerate(lines, start=3):
         message = json.loads(line)
         if "failed" in message:

@@ -104,7 +104,7 @@ def _interval(forecast: Json) -> tuple[float, ...]:
 
 
 def _bends(times: Points, line: Points, min_usd: float) -> NDArray[np.bool_]:
-    """Which corners bend the line by more than can be overlooked."""
+    """Return which corners bend the line visibly."""
     bends = np.zeros(len(line), dtype=np.bool_)
     if len(line) > 2:
         share = (times[1:-1] - times[:-2]) / (times[2:] - times[:-2])
@@ -114,7 +114,7 @@ def _bends(times: Points, line: Points, min_usd: float) -> NDArray[np.bool_]:
 
 
 def _thin_out(times: Points, prices: Points) -> tuple[Points, Points]:
-    """Every n-th bar, the last one always among them, so that a page of many charts stays small."""
+    """Keep every n-th bar and the last one, so that a page of many charts stays small."""
     step = -(-len(prices) // MAX_POINTS)
     return times[::-1][::step][::-1], prices[::-1][::step][::-1]
 

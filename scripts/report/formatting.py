@@ -197,7 +197,7 @@ KINDS = ("unknown", "order", "unsent", "refused", "left alone", "without prices"
 
 
 def rows(record: Json) -> list[DecisionRow]:
-    """One row per symbol that has a forecast, an order or a denial: what was done first, then the largest gaps."""
+    """Return one row per symbol with a forecast, an order or a denial: orders first, then the largest gaps."""
     report, seen = record["report"], record.get("observation") or {}
     forecasts, insights, placed, denials = (
         {str(item["symbol"]): item for item in reversed(report[name])}
@@ -281,13 +281,13 @@ def explanation(status: str) -> Explanation | None:
 
 
 def unprotected_words(record: Json) -> str:
-    """Which symbols are held without a stop loss although brackets are on; empty if there are none."""
+    """Name the symbols held without a stop loss although brackets are on; empty if there are none."""
     symbols = [plain(symbol) for symbol in record["report"].get("unprotected", ())]
     return f"Without a stop loss: {', '.join(symbols)}" if symbols else ""
 
 
 def recovered_words(record: Json) -> str:
-    """Which earlier runs this one found cut off; empty if there were none."""
+    """Name the earlier runs that this one found cut off; empty if there were none."""
     slots = [f"{new_york(slot):%a %-d %b %Y, %H:%M}" for slot in record["report"].get("recovered", ())]
     return f"Earlier runs that were cut off, and are on record now: {'; '.join(slots)} New York" if slots else ""
 
@@ -299,7 +299,7 @@ def denial_codes(record: Json) -> list[Code]:
 
 
 def account_lines(record: Json) -> list[tuple[str, float, float | None]]:
-    """Each metric of the account with its value in USD before and, if known, after; empty for a stopped run."""
+    """Return each metric of the account in USD before and, if known, after the run; empty for a stopped run."""
     account = record["report"].get("account") or {}
     before, after = _with_positions(account.get("before")), _with_positions(account.get("after"))
     if before is None:
@@ -352,17 +352,17 @@ def new_york(text: str) -> datetime:
 
 
 def quantity(value: float) -> str:
-    """Shares: whole ones without decimals, fractional ones with all that they have."""
+    """Format shares: whole ones without decimals, fractional ones with all their digits."""
     return f"{value:,.9f}".rstrip("0").rstrip(".").replace("-", MINUS)
 
 
 def usd(value: float) -> str:
-    """Dollars and cents; a price below one dollar with four decimals, as it is quoted."""
+    """Format dollars and cents; a price below one dollar with four decimals, as it is quoted."""
     return (f"{value:,.4f}" if 0 < abs(value) < 1 else f"{value:,.2f}").replace("-", MINUS)
 
 
 def change(value: float) -> str:
-    """Dollars with their sign; none for no change."""
+    """Format dollars with their sign; without one for no change."""
     return f"{value:+,.2f}".replace("-", MINUS) if round(value, 2) else "0.00"
 
 
@@ -379,7 +379,7 @@ def setting_words(value: object) -> str:
 
 
 def timing_words(timings_s: Mapping[str, float]) -> str:
-    """How long each stage took."""
+    """Say how long each stage took."""
     return " · ".join(f"{stage} {seconds:.2f} s" for stage, seconds in timings_s.items())
 
 

@@ -48,7 +48,7 @@ def add_text(
     offset: tuple[float, float],
     **more: Any,  # noqa: ANN401 Matplotlib's own options
 ) -> None:
-    """Words beside a point, `offset` points away from it: as they are, and not cut off at the axes' edge."""
+    """Write words near a point, `offset` points away from it, unchanged and not cut off at the axes' edge."""
     if more.pop("bold", False):
         more["fontweight"] = 700
     axes.annotate(

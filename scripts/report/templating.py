@@ -10,7 +10,7 @@ TEMPLATES = Path(__file__).with_name("templates")
 
 
 def environment(*folders: Path) -> Environment:
-    """Templates from these folders and the shared one. All that comes from outside is escaped."""
+    """Return the templates of these folders and the shared one. All text from outside is escaped."""
     # StrictUndefined: a name misspelt in the template is an error, not a blank.
     made = Environment(
         loader=FileSystemLoader([*folders, TEMPLATES]),

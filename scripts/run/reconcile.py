@@ -169,7 +169,7 @@ def read_records(inputs: ReconcileInputs, progress: Progress) -> Iterator[Record
 def is_looked_at(
     order: Order, inputs: ReconcileInputs, run_orders: Sequence[RecordedOrders], under_way: Collection[datetime]
 ) -> bool:
-    """Whether it is an order of the strategy's, in the period, and its run is over or has a record."""
+    """Check that an order is the strategy's and in the period, and that its run is over or has a record."""
     parts = OrderId.parse(order.client_order_id)
     if parts is None or parts.strategy != inputs.settings.strategy or parts.slot < inputs.since:
         return False

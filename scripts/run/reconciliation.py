@@ -18,7 +18,7 @@ class Kind(StrEnum):
     NO_RECORD = "NO RECORD"  # in the books, and in no record
     NOT_IN_BOOKS = "NOT IN BOOKS"  # placed by a record's account, and not in the books
     DIFFERENT = "DIFFERENT"  # another symbol, side or quantity
-    UNREADABLE = "UNREADABLE"  # a record that is none
+    UNREADABLE = "UNREADABLE"  # a record that cannot be read
     UNKNOWN = "unknown"  # its fate was unknown when the run ended; now it is known
     CAME_TO_NOTHING = "came to nothing"  # accepted, and later rejected or cancelled without a fill
     INTERRUPTED = "interrupted"  # its run was cut off, and a record of it was written before
@@ -102,7 +102,7 @@ def read_record(slot: datetime, record: object) -> RecordedOrders:
             refused=frozenset(denial["symbol"] for denial in report["denials"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        return RecordedOrders(slot=slot, problem=f"its record is none: {type(error).__name__}: {error}")
+        return RecordedOrders(slot=slot, problem=f"its record cannot be read: {type(error).__name__}: {error}")
 
 
 def compare(run_orders: Sequence[RecordedOrders], booked: Sequence[Order]) -> Comparison:

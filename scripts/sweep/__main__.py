@@ -66,7 +66,7 @@ def run_sweep(plan: SweepConfig, env: Mapping[str, str]) -> tuple[Outcome, tuple
 
 
 def start_workers(plan: SweepConfig) -> AbstractContextManager[executors.Workers]:
-    """Those who do the work."""
+    """Start the workers."""
     return executors.dask(plan.scheduler) if plan.scheduler else executors.local(plan.workers)
 
 

@@ -18,7 +18,7 @@ VARIABLES: Mapping[str, Callable[[str], object]] = {
     "WORKERS": Integer(1, 1_000),
     "SCHEDULER": matching(r"(tcp|tls)://[^/\s]+:\d+", "an address such as tcp://127.0.0.1:8786"),
 }
-"""By variable: how its text is read. The field has the same name in small letters."""
+"""By variable: how its text is read. The field has the same name in lower case."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""A sweep as a person sees it in the terminal: what was chosen, what became of it, and which settings did best."""
+"""A sweep in the terminal: the chosen settings, their results, and the best settings."""
 
 from collections.abc import Iterator, Sequence
 from statistics import fmean
@@ -84,18 +84,18 @@ def best_rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
 
 
 def part_lines(outcome: Outcome) -> Iterator[str]:
-    """When each part is."""
+    """Return the dates of each part."""
     for part in outcome.parts:
         yield f"part {part.number}: {part.start} to {part.end}, {len(part.times):,} bars"
 
 
 def by_line(values: Values) -> str:
-    """Each value on a line of its own."""
+    """Write each value on a line of its own."""
     return "\n".join(f"{name}={value}" for name, value in values.items())
 
 
 def left_out_lines(outcome: Outcome) -> Iterator[str]:
-    """Which combinations were left out, and why."""
+    """Yield the combinations that were left out, and why."""
     for each in outcome.left_out[:MAX_LEFT_OUT]:
         yield f"left out: {in_words(each.values)}: {'; '.join(each.problems)}"
     if len(outcome.left_out) > MAX_LEFT_OUT:
@@ -103,7 +103,7 @@ def left_out_lines(outcome: Outcome) -> Iterator[str]:
 
 
 def list_failures(outcome: Outcome) -> Iterator[str]:
-    """Which backtests have no figures, and why."""
+    """Yield the backtests that have no figures, and why."""
     for values, part, why in outcome.failed:
         name = "the default" if values is None else in_words(values)
         yield f"failed: {name} on part {part.number} ({part.start} to {part.end}): {why}; the next sweep tries it again"

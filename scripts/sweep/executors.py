@@ -77,7 +77,7 @@ class Workers:
     lanes: list[Lane]
     check: Callable[[], None] = lambda: None  # raises BacktestError if no worker is left
     deadly: tuple[type[Exception], ...] = ()  # what an executor raises for a task that its workers died of
-    guard: dict[str, str] | None = None  # the fingerprint to be had by workers that may join at any time
+    guard: dict[str, str] | None = None  # the fingerprint that workers must have, which may join at any time
 
     def results[T, R](
         self, function: Callable[[T], R], tasks: Iterable[tuple[str, T]]

@@ -55,7 +55,7 @@ class Range:
     is_whole: bool
 
     def draw(self, chance: random.Random) -> str:
-        """One of them, each as likely as the other; three digits are as many as a setting needs."""
+        """Draw a value, all equally likely; three digits are as many as a setting needs."""
         if self.is_whole:
             return str(chance.randint(int(self.low), int(self.high)))
         return f"{chance.uniform(float(self.low), float(self.high)):.3g}"
@@ -90,7 +90,7 @@ class LeftOut:
 
 
 def in_words(values: Values) -> str:
-    """As they would be written beside `make`."""
+    """Format settings as a user would write them after `make`."""
     return " ".join(f"{name}={value}" for name, value in values.items())
 
 
@@ -185,7 +185,7 @@ def _is_whole(text: str) -> bool:
 
 
 def combinations(axes: Mapping[str, Axis], samples: int | None, seed: int) -> list[Values]:
-    """All combinations of the values, the last name varied fastest; or `samples` different ones drawn at random.
+    """Return all combinations of the values, the last name varied fastest; or `samples` different ones drawn at random.
 
     Fewer than `samples` if there are fewer. Raises SettingsError for a range without `samples`, and for a grid
     that is too large to go through.

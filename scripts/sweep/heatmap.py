@@ -28,7 +28,7 @@ CELL_INCHES = (0.95, 0.45)
 LETTER_INCHES = 0.1
 PIXELS_AN_INCH = 96
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-SIZE = 10  # of the letters, in points
+SIZE = 10  # of the text, in points
 COLOUR_MAP = "cividis"  # reads the same to all eyes, and in grey
 ON_DARK, ON_LIGHT = "#ffffff", "#17191e"
 PAPER = {"ink": "#17191e", "muted": "#63676f", "grid": "#e9e9e4", "accent": "#3157d5"}
@@ -75,7 +75,7 @@ class Sections:
             self.labels = [f"{low:.4g} to {high:.4g}" for low, high in pairwise(self._edges)]
 
     def place(self, values: Values) -> int:
-        """Where a setting belongs."""
+        """Return the place of a setting's value on the axis."""
         value = values[self.name]
         if self._edges is None:
             return self.labels.index(value)

@@ -85,7 +85,7 @@ class Outcome:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """All of it but the figures by setting and part, which are in the CSV file."""
+        """Return everything but the figures by setting and part, which are in the CSV file."""
         figures = self.figures
         return {
             "metric": self.metric,
@@ -118,7 +118,7 @@ class Outcome:
         }
 
     def write_csv(self, path: Path) -> None:
-        """All settings, parts and figures: ten significant digits, for the last ones are the processor's own."""
+        """Write all settings, parts and figures, with ten significant digits: further ones depend on the processor."""
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
         rows.writerow(["setting", *self.axes, "part", "start", "end", *FIGURES, "failed"])

@@ -24,7 +24,7 @@ class Store:
     """A file of results by name. A line that was torn while it was written is as if it had never been begun."""
 
     def __init__(self, path: Path) -> None:
-        """Read what is there. Raises UnwritableError for a torn line that cannot be cut off."""
+        """Read the stored results. Raises UnwritableError for a torn line that cannot be cut off."""
         self._path = path
         self._kept: dict[str, Any] = {}
         with writing(path):
@@ -50,7 +50,7 @@ class Store:
         return self._kept[name]
 
     def results(self) -> list[Any]:
-        """All of them, in the order of the file."""
+        """Return all results, in the order of the file."""
         return list(self._kept.values())
 
     def keep(self, name: str, result: object, **about: object) -> None:

@@ -37,7 +37,7 @@ class Swept:
     taken_up: int  # backtests that were done before
 
     def figures(self, metric: str) -> list[list[float | None]]:
-        """One key figure by setting, then by part."""
+        """Return one key figure by setting, then by part."""
         return [[None if isinstance(each, Failure) else each[metric] for each in row] for row in self.rows]
 
 
@@ -56,7 +56,7 @@ def sweep(
     forecast: Callable[[Task], bytes] = tasks.forecast,
     judge: Callable[[Job], Figures] = tasks.figures,
 ) -> Swept:
-    """Every setting on every part, from fresh cash. What `folder` has is not computed again.
+    """Test every setting on every part, from fresh cash. What `folder` has is not computed again.
 
     `forecast` and `judge` do one task each, in the workers' processes. Raises InterruptedSweepError at Ctrl-C.
     """

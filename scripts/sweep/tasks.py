@@ -101,7 +101,7 @@ def differences(here: dict[str, str], there: dict[str, str]) -> str:
 
 
 def fingerprint() -> dict[str, str]:
-    """Versions of all that results depend on: Python, packages, and our own sources."""
+    """Return the versions of all that results depend on: Python, packages, and our own sources."""
     return {"python": ".".join(platform.python_version_tuple()[:2]), "sources": sources(), **packages()}
 
 

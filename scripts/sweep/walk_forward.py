@@ -110,7 +110,7 @@ def walk_forward(figures: Sequence[Sequence[Figure]], default: Sequence[Figure] 
 
 
 def score_by(better: int) -> Callable[[Figure], float]:
-    """Figures as numbers of which the largest is the best; none at all is the worst."""
+    """Map figures to numbers of which the largest is the best; a missing figure is the worst."""
     return lambda figure: -math.inf if figure is None else better * figure
 
 

@@ -209,7 +209,7 @@ class AlpacaBooks:
         return self.cash - sum((order.remaining * self.price(order.symbol) for order in buys), Decimal(0))
 
     def available(self, symbol: str) -> Decimal:
-        """Shares that no open sale holds. The two legs of a bracket hold the same shares."""
+        """Return the shares that no open sale holds. The two legs of a bracket hold the same shares."""
         held = self.positions[symbol].quantity if symbol in self.positions else Decimal(0)
         claims: dict[str, Decimal] = {}
         for order in self.open_orders(symbol):
@@ -222,7 +222,7 @@ class AlpacaBooks:
         return Decimal(str(self.prices[symbol]))
 
     def market_is_open(self) -> bool:
-        """Whether orders are filled now."""
+        """Check whether orders are filled now."""
         if self.is_open is not None:
             return self.is_open
         local = self.now.astimezone(NEW_YORK)
@@ -282,7 +282,7 @@ class AlpacaBooks:
                 one.status, one.polls_until_cancelled = "pending_cancel", self.cancel_polls
 
     def advance_cancels(self) -> None:
-        """One look at the orders: what `cancel_polls` of them have seen pending is cancelled now."""
+        """Count one look at the orders: those seen pending `cancel_polls` times are cancelled now."""
         for order in [order for order in self.orders if order.status == "pending_cancel"]:
             if not order.polls_until_cancelled:
                 self._end(order, "canceled")

@@ -1,6 +1,6 @@
 """A bridge from moto's Lambda to AWS's own runtime interface: an invoked function runs, from what was deployed.
 
-moto keeps functions, versions, aliases and layers, and answers an invocation from a can. While `bridge` lasts, an
+moto keeps functions, versions, aliases and layers, and gives a canned answer to an invocation. While `bridge` lasts, an
 invocation runs the code of that very version with the layers and the configuration of that version, always from a cold
 start, and logs to the function's log group as Lambda does.
 """
@@ -169,5 +169,5 @@ def tell(deployed: LambdaFunction, lines: Sequence[str]) -> None:
 
 
 def log_group(config: Mapping[str, Any]) -> str:
-    """Where a function logs to."""
+    """Return the log group that a function logs to."""
     return str(config.get("LoggingConfig", {}).get("LogGroup") or f"/aws/lambda/{config['FunctionName']}")

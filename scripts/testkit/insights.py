@@ -348,7 +348,7 @@ class Parser:
 
 
 def either(terms: Sequence[Expression], event: Event) -> bool | None:
-    """Whether one is true; None if none is, and one is not known."""
+    """Return whether any is true; None if none is true and one is unknown."""
     unknown = False
     for term in terms:
         if (value := term(event)) is True:
@@ -358,7 +358,7 @@ def either(terms: Sequence[Expression], event: Event) -> bool | None:
 
 
 def both(terms: Sequence[Expression], event: Event) -> bool | None:
-    """Whether all are true, looked at from the left; else the first that is not."""
+    """Return whether all are true, evaluated from the left; otherwise the first that is not."""
     return next((value for term in terms if (value := term(event)) is not True), True)
 
 
@@ -377,7 +377,7 @@ def number(value: Value) -> float | None:
 
 
 def compare(sign: str, left: Value, right: Value) -> bool | None:
-    """As numbers if both are, else as texts; None if one is missing, and then `!=` is refused."""
+    """Compare as numbers if both are, otherwise as text; None if one is missing, and then `!=` is refused."""
     if left is None or right is None:
         if sign == "!=":
             raise QueryError("!= with a missing field: what AWS makes of it is not known here")
@@ -455,7 +455,7 @@ def group_rows(
     by: Sequence[Column],
     figures: Sequence[tuple[str, Callable[[Sequence[Event]], Value]]],
 ) -> list[dict[str, Value]]:
-    """One row for each combination of what is grouped by."""
+    """Return one row for each combination of the grouping fields."""
 
     def key(row: Event) -> tuple[str, ...]:
         return tuple("" if (value := column.compute(row)) is None else format_value(value) for column in by)

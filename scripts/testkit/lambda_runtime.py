@@ -155,7 +155,7 @@ def end_session(leader: int) -> None:
 
 
 def processes() -> list[int]:
-    """All processes that are alive; what only waits for its parent to notice is not."""
+    """Return all processes that are alive, without zombies."""
     found = [path for path in Path("/proc").iterdir() if path.name.isdigit()]
     return [int(path.name) for path in found if state(path) not in {"Z", "X", ""}]
 

@@ -1,6 +1,6 @@
 """What moto's server lacks of AWS, as far as Terraform's provider and the commands ask for it: added in this process.
 
-With it, a second plan of what was applied is empty for the right reason: AWS says back what it was told.
+With it, a second plan of what was applied is empty for the right reason: AWS returns what it was given.
 """
 
 import json
@@ -27,7 +27,7 @@ ECHOED = {"LoggingConfig": None, "DeadLetterConfig": None, "TracingConfig": "tra
 
 
 class Function(models.LambdaFunction):
-    """A function that says back all that it was told. A published version is a copy, and keeps what it was told."""
+    """A function that returns all its configuration. A published version is a copy, and keeps its own."""
 
     def __init__(self, account_id: str, spec: dict[str, Any], region: str, version: str | int = 1) -> None:
         self.told = {name: spec[name] for name in ECHOED if spec.get(name)}
@@ -132,7 +132,7 @@ _invoke: Callable[[LambdaResponse], tuple[int, dict[str, str], str | bytes]] = L
 
 
 def head_bucket(backend: S3Backend, bucket_name: str) -> FakeBucket:
-    """Whether this account may look into a bucket: moto lets everybody into everybody's."""
+    """Check whether this account may read a bucket: moto lets every account read all buckets."""
     _, owner = s3_backends.bucket_accounts.get(bucket_name, ("", backend.account_id))
     if owner != backend.account_id:
         raise AccessDeniedByLock
@@ -157,7 +157,7 @@ _is_action_permitted: Callable[..., PermissionResult] = IAMPolicyStatement.is_ac
 
 
 def _authenticate_and_authorize_normal_action(response: SimpleSystemManagerResponse, resource: str = "*") -> None:
-    """Whether the caller may do this with every parameter that is named: moto asks for `*`, which no policy names."""
+    """Check whether the caller may do this with every named parameter: moto asks for `*`, which no policy names."""
     asked = json.loads(response.body or "{}")
     names = [*asked.get("Names", []), *([asked["Name"]] if "Name" in asked else [])]
     prefix = f"arn:aws:ssm:{response.region}:{response.current_account}:parameter"

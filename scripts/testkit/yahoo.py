@@ -121,7 +121,7 @@ class YahooFake:
         self._faults[on] = repeat(fault) if times is None else repeat(fault, times)
 
     def charts(self, symbol: str) -> int:
-        """How often the symbol's chart was asked for."""
+        """Return how often the symbol's chart was requested."""
         return Counter(request.symbol for request in self.requests)[symbol]
 
     def note(self, request: Request) -> Fault | None:

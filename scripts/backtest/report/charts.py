@@ -93,7 +93,7 @@ def equity(figures: Json) -> Chart:
 
 
 def drawdown(figures: Json) -> Chart:
-    """How far each was below its highest so far."""
+    """Return how far each value was below its highest so far."""
     curve = figures["curve"]
     own, other = np.array(curve["drawdown_fraction"]), curve["buy_and_hold_drawdown_fraction"]
 
@@ -162,7 +162,7 @@ def results(figures: Json) -> Chart:
 
 
 def calibration(figures: Json) -> Chart:
-    """Where the prices ended, beside where 80 % of them should have, and the errors beside the naive forecast's."""
+    """Draw where prices ended compared with the expected 80 %, and the errors compared with the naive forecast's."""
     scores, nominal = figures["calibration"]["overall"], figures["calibration"]["nominal_fraction"]
     tail = (1 - nominal) / 2
     shares = {
@@ -201,7 +201,7 @@ class PriceCharts:
     """One small chart per symbol: its closes, the trend line's value at each bar, where it was bought and sold."""
 
     def __init__(self, figures: Json, result: Result) -> None:
-        """All on one figure, so that many symbols need the memory of one."""
+        """Draw all on one figure, so that many symbols need the memory of one."""
         self._figures = figures
         self._closes = result.panel.close.reindex(pd.DatetimeIndex([bar.time for bar in result.bars], tz="UTC"))
         self._at = {time: bar for bar, time in enumerate(figures["curve"]["times"])}
@@ -281,7 +281,7 @@ def _axes(figure: Figure, margins: tuple[float, float]) -> Axes:
 
 
 def _time_axis(axes: Axes, figures: Json, *, room: float = 0.0, dates: int = 4, small: bool = False) -> None:
-    """Bars from left to right, and `dates` of them named below; `room` is a share kept free for labels on the right."""
+    """Scale the axis for bars, with `dates` dates below; `room` is a share kept free for labels on the right."""
     times = figures["curve"]["times"]
     last = max(len(times) - 1, 1)
     axes.set_xlim(0, last * (1 + room))
@@ -308,7 +308,7 @@ def _labels(axes: Axes, bar: int, labels: Sequence[tuple[float, str, str]], *, o
 
 
 def _thin_out(values: Numbers, size: Size, pick: Callable[..., Any] | None = None) -> tuple[Numbers, Numbers]:
-    """Bars and values, as few as the picture can show; `pick` chooses one out of several, else it is the last."""
+    """Reduce bars and values to what the picture can show; `pick` chooses one of several, by default the last."""
     step = -(-len(values) // MAX_POINTS[size.name])
     ends = np.arange(len(values))[::-1][::step][::-1]
     if pick is None or step == 1:

@@ -57,7 +57,7 @@ def describe_interruption(figures: Json) -> str:
 
 
 def span(figures: Json) -> str:
-    """How long was traded: `2 years`."""
+    """Format how long was traded: `2 years`."""
     first, last = figures["data"]["first_bar"], figures["data"]["last_bar"]
     if figures["data"]["bars"] < 2:
         return "one bar" if last else "no bar at all"
@@ -84,7 +84,7 @@ def day(figures: Json, time: str) -> str:
 
 
 def moment(figures: Json, time: str | None) -> str:
-    """As `day`; of a trade that has no exit yet, so."""
+    """Format a bar as `day` does; say so if a trade has no exit yet."""
     return day(figures, time) if time else STILL_OPEN
 
 
@@ -116,7 +116,7 @@ def format_count(number: int, what: str) -> str:
 
 
 def money(value: float | None) -> str:
-    """Dollars and cents."""
+    """Format dollars and cents."""
     return NOTHING if value is None else usd(value)
 
 
@@ -156,7 +156,7 @@ def costs(figures: Json) -> str:
 
 
 def calibration(figures: Json) -> str:
-    """How good the forecasts were, in a sentence or two."""
+    """Describe how good the forecasts were, in a sentence or two."""
     scores = figures["calibration"]["overall"]
     if scores is None:
         return f"No forecasts to judge: {figures['calibration']['reason']}."

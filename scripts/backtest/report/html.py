@@ -137,7 +137,7 @@ def _year(year: Json) -> dict[str, Any]:
 
 
 def _heat(fraction: float | None) -> str:
-    """How deep a cell is coloured; nothing where there is no number."""
+    """Return how deep a cell is coloured; nothing where there is no number."""
     return "" if fraction is None else f"{min(abs(fraction) / HEAT_FRACTION, 1) * 60:.0f}%"
 
 

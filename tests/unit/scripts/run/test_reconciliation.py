@@ -118,7 +118,7 @@ def test_a_records_orders_and_refusals_are_read() -> None:
 
 @pytest.mark.parametrize("record", [None, [], {}, {"report": 1}, {"report": {"status": "TRADED", "orders": [1]}}])
 def test_what_is_no_record_is_told_so(record: object) -> None:
-    assert "its record is none" in read_record(SLOT, record).problem
+    assert "its record cannot be read" in read_record(SLOT, record).problem
 
 
 def test_every_difference_has_a_remedy() -> None:
