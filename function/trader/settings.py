@@ -76,6 +76,19 @@ class OneOf:
         return text
 
 
+class RuleName:
+    """A parser for the name of a registered rule; it asks for the names when it parses, so that a new rule is known."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The names of all rules."""
+        return loader.names()
+
+    def __call__(self, text: str) -> str:
+        """Return the name. Raises ValueError if no rule has it."""
+        return OneOf(self.words)(text)
+
+
 @dataclass(frozen=True, slots=True)
 class MemberOf[T: StrEnum]:
     """A parser for one member of an enumeration."""
@@ -151,11 +164,6 @@ def path(text: str) -> str:
     if not text.isprintable() or len(text) > MAX_PATH_CHARACTERS:
         raise ValueError(f"a path of at most {MAX_PATH_CHARACTERS} printable characters")
     return text
-
-
-def signal(text: str) -> str:
-    """Return the name of a registered rule."""
-    return OneOf(loader.names())(text)
 
 
 def universe(text: str) -> tuple[str, ...]:
@@ -241,7 +249,7 @@ class Settings:
     engine: Engine = setting(
         Engine.PROPHET, MemberOf(Engine), "what fits the trend lines: Prophet's package, or its model solved at once"
     )
-    signal: str = setting(loader.DEFAULT, signal, "the rule that turns forecasts into insights")
+    signal: str = setting(loader.DEFAULT, RuleName(), "the rule that turns forecasts into insights")
     signal_threshold_fraction: float = setting(0.01, Number(0, 1, below=True), "dead band around the trend line")
     horizon_bars: int = setting(1, Integer(1, 250), "bars that a rule with a forecast interval looks ahead")
     cash_buffer_fraction: float = setting(0.05, Number(0, 1, below=True), "share of the equity never spent")

@@ -13,8 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from scripts import ROOT, console
-from trader.alpha import loader
-from trader.settings import Integer, MemberOf, MembersOf, Number, OneOf, Settings
+from trader.settings import Integer, MemberOf, MembersOf, Number, OneOf, RuleName, Settings
 
 TERRAFORM = ROOT / "terraform"
 BEGIN, END = "<!-- made by make terraform-files: begin -->", "<!-- end -->"
@@ -29,10 +28,12 @@ def main() -> None:
     parser = console.parser("make terraform-files", __doc__)
     parser.add_argument("--check", action="store_true", help="say which files are not up to date, and write none")
     arguments = parser.parse_args()
-    stale = [path for path, text in files().items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
-    for path in stale:
+    stale = {
+        path: text for path, text in files().items() if not path.is_file() or path.read_text(encoding="utf-8") != text
+    }
+    for path, text in stale.items():
         if not arguments.check:
-            path.write_text(files()[path], encoding="utf-8")
+            path.write_text(text, encoding="utf-8")
         sys.stdout.write(f"{path.relative_to(ROOT)} {'is not up to date' if arguments.check else 'written'}\n")
     sys.exit(console.FAILED if stale and arguments.check else console.USABLE)
 
@@ -45,14 +46,12 @@ def files() -> Mapping[Path, str]:
 
 def list_allowed() -> dict[str, dict[str, object]]:
     """Return by setting its words, or its bounds as far as a plan looks at them; nothing for a free text."""
-    return {item.name.upper(): describe(item.name, item.metadata["parse"]) for item in fields(Settings)}
+    return {item.name.upper(): describe(item.metadata["parse"]) for item in fields(Settings)}
 
 
-def describe(name: str, parse: object) -> dict[str, object]:
+def describe(parse: object) -> dict[str, object]:
     """Return what a setting may be."""
-    if name == "signal":
-        return {"words": list(loader.names())}
-    if isinstance(parse, OneOf):
+    if isinstance(parse, OneOf | RuleName):
         return {"words": list(parse.words)}
     if isinstance(parse, MemberOf | MembersOf):
         return {"words": [member.value for member in parse.kind]}

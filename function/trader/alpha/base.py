@@ -29,9 +29,8 @@ class Facts:
     min_bars: int  # of history: the minimum of HISTORY_BARS; a symbol with fewer has no forecast
     has_growing_history: bool = False  # the rule uses the whole past: HISTORY_BARS is only an upper bound
     shares_per_order: int | None = None  # the fixed size of an order; None sizes orders by the cash available
-    backtest_defaults: Mapping[str, str] = field(
-        default_factory=dict
-    )  # settings that are part of the rule's definition
+    # settings that are part of the rule's definition:
+    backtest_defaults: Mapping[str, str] = field(default_factory=dict)
     words: Words = Words()
 
 

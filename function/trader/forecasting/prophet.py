@@ -104,15 +104,23 @@ class ProphetForecaster:
         later = horizon(last, self._spec)
         np.random.seed(SEED)  # Prophet draws from the global state
         draws = model.predictive_samples(pd.DataFrame({"ds": _local([later])}))["yhat"]
-        lower_usd, median_usd, upper_usd = np.percentile(draws, INTERVAL_PERCENTILES).tolist()
-        if not (math.isfinite(lower_usd) and math.isfinite(upper_usd)):
-            raise ArithmeticError(f"the forecast interval is {lower_usd} to {upper_usd}, which are not prices")
-        return {
-            "horizon_time": later.to_pydatetime(),
-            "yhat_usd": median_usd,
-            "lower_usd": lower_usd,
-            "upper_usd": upper_usd,
-        }
+        return summarize(draws, later)
+
+
+def summarize(draws: np.ndarray[Any, np.dtype[np.float64]], later: pd.Timestamp) -> dict[str, Any]:
+    """Return the fields of a Forecast for its horizon from the draws: their median, and their interval of 80 %.
+
+    Raises ArithmeticError if the interval is not finite.
+    """
+    lower_usd, median_usd, upper_usd = np.percentile(draws, INTERVAL_PERCENTILES).tolist()
+    if not (math.isfinite(lower_usd) and math.isfinite(upper_usd)):
+        raise ArithmeticError(f"the forecast interval is {lower_usd} to {upper_usd}, which are not prices")
+    return {
+        "horizon_time": later.to_pydatetime(),
+        "yhat_usd": median_usd,
+        "lower_usd": lower_usd,
+        "upper_usd": upper_usd,
+    }
 
 
 def horizon(last: pd.Timestamp, spec: ForecastSpec) -> pd.Timestamp:

@@ -1,7 +1,6 @@
 """The map engine: a Forecaster that fits Prophet's model to all symbols at once, without Stan."""
 
 import logging
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,12 +16,12 @@ from trader.forecasting.map import model
 from trader.forecasting.map.model import Batch, Calendar, Fit
 from trader.forecasting.map.posterior_mode import Floats
 from trader.forecasting.prophet import (
-    INTERVAL_PERCENTILES,
     SEED,
     ProphetForecaster,
     deny_failed_fit,
     deny_short_history,
     horizon,
+    summarize,
 )
 from trader.model import NEW_YORK, Closes, Denial, Forecast
 from trader.progress import Progress, no_progress
@@ -179,15 +178,7 @@ class MapForecaster:
         size = float(np.abs(fit.changes).mean()) + 1e-8 if changepoints else 1e-8
         bends = np.where(chances < max(changepoints, 1) * step, changes * size, 0) / 2 * step
         draws = fit.yhat(at_ns)[0] + (bends + noise * fit.sigma) * fit.scale
-        lower_usd, median_usd, upper_usd = np.percentile(draws, INTERVAL_PERCENTILES).tolist()
-        if not (math.isfinite(lower_usd) and math.isfinite(upper_usd)):
-            raise ArithmeticError(f"the forecast interval is {lower_usd} to {upper_usd}, which are not prices")
-        return {
-            "horizon_time": later.to_pydatetime(),
-            "yhat_usd": median_usd,
-            "lower_usd": lower_usd,
-            "upper_usd": upper_usd,
-        }
+        return summarize(draws, later)
 
 
 def local_ns(times: Iterable[datetime]) -> model.Nanoseconds:
