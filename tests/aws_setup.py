@@ -1,4 +1,4 @@
-"""What several tests bring into the stand-in for AWS: zips of code, and refusals."""
+"""Helpers for tests with the stand-in for AWS: zip files of code, and denied actions."""
 
 import io
 import zipfile
@@ -12,7 +12,7 @@ from moto.ssm.responses import SimpleSystemManagerResponse
 
 
 def zip_files(files: Mapping[str, str]) -> bytes:
-    """Zip texts by their paths; the same texts give the same bytes, and everybody may read them."""
+    """Zip texts, given by path. The same texts give the same bytes, and every entry is world-readable."""
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as archive:
         for name, text in files.items():
@@ -23,12 +23,12 @@ def zip_files(files: Mapping[str, str]) -> bytes:
 
 
 def zip_code(code: str) -> bytes:
-    """Zip a handler of the function's name."""
+    """Zip a handler under the module name that the function expects."""
     return zip_files({"lambda_function.py": code})
 
 
 def deny(monkeypatch: pytest.MonkeyPatch, action: str, *names: str | None, quoting: str = "not this one") -> None:
-    """Let AWS refuse an action on these parameters, as a policy would; None is an action that names none."""
+    """Make AWS deny an action on these parameters, as a policy would; None stands for a request without names."""
     allowed = getattr(SimpleSystemManagerResponse, action)
 
     def answer(response: Any) -> Any:

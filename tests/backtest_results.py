@@ -1,4 +1,4 @@
-"""Results of made-up backtests: prices, what was bought and sold, and the account that follows from both."""
+"""Results of made-up backtests: prices, fills, and the account that follows from both."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ SYMBOLS = ("AAA", "BBB", "BRK.B", "DDD")
 
 
 def panel(closes: Mapping[str, Sequence[float]], **fields: Any) -> Panel:
-    """Closes only, one a business day from 4 January 2021; NaN where there is none."""
+    """Return a panel of closes only, one per business day from 4 January 2021; NaN stands for a missing close."""
     bars = len(next(iter(closes.values())))
     index = pd.bdate_range(FIRST_DAY, periods=bars, tz=NEW_YORK).tz_convert("UTC")
     close = pd.DataFrame({symbol: [float(usd) for usd in prices] for symbol, prices in closes.items()}, index=index)
@@ -25,7 +25,7 @@ def panel(closes: Mapping[str, Sequence[float]], **fields: Any) -> Panel:
 
 
 def fill(panel: Panel, bar: int, symbol: str, quantity: float, price_usd: float, **fields: Any) -> Fill:
-    """A purchase, or with a negative quantity a sale, in bar number `bar`."""
+    """Return a purchase, or with a negative quantity a sale, in bar number `bar`."""
     side = Side.BUY if quantity > 0 else Side.SELL
     time = panel.close.index[bar].to_pydatetime()
     given = {
@@ -47,7 +47,7 @@ def result(
     decisions: Mapping[datetime, Decision] | None = None,
     **fields: Any,
 ) -> Result:
-    """The account from bar number `first` on: cash and holdings as the fills leave them, at each bar's last prices."""
+    """Return the result from bar number `first` on: the account after each bar's fills, valued at the last prices."""
     chosen = Options(**{"settings": settings(), "cash_usd": 1_000.0, "slippage_fraction": 0.0, **(options or {})})
     prices, cash_usd, held, bars = panel.close.ffill(), chosen.cash_usd, dict.fromkeys(panel.close, 0.0), []
     for time in panel.close.index[first:]:
@@ -73,7 +73,7 @@ def result(
 
 
 def score(symbol: str, price_usd: float, yhat_usd: float, half_width_usd: float, actual_usd: float) -> Scored:
-    """A forecast one day ahead, with an interval of the same width on both sides."""
+    """Return the score of a forecast one day ahead, whose interval extends `half_width_usd` to both sides."""
     time = datetime(2021, 1, 4, 5, tzinfo=NEW_YORK)
     return Scored(
         symbol=symbol,
@@ -89,9 +89,10 @@ def score(symbol: str, price_usd: float, yhat_usd: float, half_width_usd: float,
 
 
 def year_of_trading(symbols: Sequence[str] = SYMBOLS, bars: int = 300, *, reason: str = "", **fields: Any) -> Result:
-    """Each symbol swings around a rising line; it is bought below the line and sold above it, or at a stop loss.
+    """Return a backtest of symbols that swing around rising lines.
 
-    There are forecasts on every bar, scores, refusals, denials and notes. `reason` takes the place of all texts.
+    All symbols but the last are bought below their 40-bar mean and sold above it, or at a stop loss. Every bar has
+    forecasts and a denial, and there are scores, refusals and notes. `reason` replaces all texts.
     """
     history = 50
     closes = {

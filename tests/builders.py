@@ -1,4 +1,4 @@
-"""Small values that tests begin from; each takes what matters to the test and fills in the rest."""
+"""Small values for tests: each builder takes what matters to a test and fills in the rest."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -15,23 +15,23 @@ LAST_DAY = date(2022, 12, 28)
 
 
 def settings(**variables: object) -> Settings:
-    """Settings as the environment would give them: settings(MODE="dry-run", UNIVERSE_SIZE=3)."""
+    """Return the settings that these variables give, e.g. settings(MODE="dry-run", UNIVERSE_SIZE=3)."""
     return Settings.from_env({name: str(value) for name, value in variables.items()}, lambda _: {})
 
 
 def spec(signal: str = loader.DEFAULT, interval: str = "1d", bars: int = 1) -> ForecastSpec:
-    """The forecast that a rule reads, `bars` ahead."""
+    """Return the spec of the forecast that a rule reads, `bars` ahead."""
     return loader.load(settings(SIGNAL=signal, BAR_INTERVAL=interval, HORIZON_BARS=bars)).forecast_spec
 
 
 def daily(prices: Sequence[float], last: date = LAST_DAY, symbol: str = "AAPL") -> Closes:
-    """Daily closes on business days, the last of them on `last`."""
+    """Return daily closes on business days, the last one on `last`."""
     days = pd.bdate_range(end=pd.Timestamp(last), periods=len(prices), tz=NEW_YORK).tz_convert("UTC")
     return pd.Series([float(price) for price in prices], index=days, name=symbol)
 
 
 def every(minutes: int, prices: Sequence[float], last: datetime = SLOT) -> Closes:
-    """Closes of bars that follow each other without a gap, the last begun at `last`."""
+    """Return closes of bars without gaps, the last one starting at `last`."""
     times = [last - timedelta(minutes=minutes * back) for back in reversed(range(len(prices)))]
     return pd.Series([float(price) for price in prices], index=pd.DatetimeIndex(times), name="AAPL")
 
@@ -43,7 +43,7 @@ def account(
     last_equity_usd: float | None = None,
     blocked: str = "",
 ) -> Account:
-    """An account that holds nothing but cash unless told otherwise."""
+    """Return an account that holds only cash unless told otherwise."""
     cash = equity_usd if cash_usd is None else cash_usd
     return Account(
         equity_usd=equity_usd,
@@ -55,7 +55,7 @@ def account(
 
 
 def positions(**quantities: float) -> dict[str, Position]:
-    """Holdings at 100 USD a share."""
+    """Return holdings at 100 USD a share."""
     return {
         symbol: Position(symbol=symbol, quantity=quantity, average_price_usd=100.0, price_usd=100.0)
         for symbol, quantity in quantities.items()
@@ -65,7 +65,7 @@ def positions(**quantities: float) -> dict[str, Position]:
 def forecast(
     price_usd: float = 100, trend_usd: float = 100, *, lower_usd: float | None = None, upper_usd: float | None = None
 ) -> Forecast:
-    """A forecast for AAPL."""
+    """Return a forecast for AAPL; with `lower_usd` it has an interval one day ahead."""
     return Forecast(
         symbol="AAPL",
         time=SLOT,
@@ -79,21 +79,21 @@ def forecast(
 
 
 def insight(symbol: str, direction: Direction, price_usd: float = 100.0, gap_fraction: float = -0.05) -> Insight:
-    """An insight whose reason nobody reads."""
+    """Return an insight with an arbitrary reason."""
     return Insight(symbol=symbol, direction=direction, price_usd=price_usd, gap_fraction=gap_fraction, reason="a test")
 
 
 def target(
     symbol: str = "AAPL", *, held: float = 0, wanted: float = 10, price_usd: float = 100, gap_fraction: float = -0.05
 ) -> Target:
-    """A target at 100 USD a share."""
+    """Return a target, by default for ten shares at 100 USD."""
     return Target(
         symbol=symbol, held=held, wanted=wanted, price_usd=price_usd, gap_fraction=gap_fraction, reason="a test"
     )
 
 
 def buy(symbol: str = "AAPL", quantity: float = 10, price_usd: float = 100, *, bracket: bool = True) -> Order:
-    """A planned buy."""
+    """Return a planned buy."""
     return Order(
         client_order_id=f"trend-20221228T2045Z-{symbol}-buy",
         symbol=symbol,
@@ -106,7 +106,7 @@ def buy(symbol: str = "AAPL", quantity: float = 10, price_usd: float = 100, *, b
 
 
 def sell(symbol: str = "AAPL", quantity: float = 10, price_usd: float = 100) -> Order:
-    """A planned sale."""
+    """Return a planned sale."""
     return Order(
         client_order_id=f"trend-20221228T2045Z-{symbol}-sell",
         symbol=symbol,
@@ -117,7 +117,7 @@ def sell(symbol: str = "AAPL", quantity: float = 10, price_usd: float = 100) -> 
 
 
 def price_csv(closes: Mapping[str, Sequence[float | str]], last: date = LAST_DAY) -> str:
-    """A price file of daily closes; every symbol has the same number."""
+    """Return the text of a price file of daily closes; every symbol needs the same number of closes."""
     count = len(next(iter(closes.values())))
     days = pd.bdate_range(end=pd.Timestamp(last), periods=count)
     rows = [

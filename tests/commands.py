@@ -1,11 +1,11 @@
-"""A command of scripts/cloud in the tests' own process, called as make calls it."""
+"""Commands called in the tests' own process, as make calls them."""
 
 from collections.abc import Callable
 
 import pytest
 
 type Command = Callable[..., tuple[int, str, str]]
-"""Arguments and variables in; exit code, output and errors out."""
+"""A call with arguments and environment variables; it returns the exit code, the output and the errors."""
 
 
 def in_process(
@@ -15,7 +15,7 @@ def in_process(
     *,
     is_joined: bool = True,
 ) -> Command:
-    """A command by its `main`; what it says is joined to one line each, unless its lines matter."""
+    """Wrap a command's `main`. If `is_joined`, its output and its errors become one line each."""
 
     def call(*arguments: str, **variables: str) -> tuple[int, str, str]:
         with monkeypatch.context() as patched:

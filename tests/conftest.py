@@ -11,7 +11,7 @@ from scripts.testkit.aws import account
 from trader.settings import variables
 
 settings.register_profile("tests", deadline=None, derandomize=True, print_blob=True)
-settings.register_profile("fuzz", deadline=None, print_blob=True)  # make fuzz: other inputs each time
+settings.register_profile("fuzz", deadline=None, print_blob=True)  # make fuzz draws new inputs each time
 settings.load_profile("tests")
 
 
@@ -26,30 +26,30 @@ SLOWEST = (
     ),
     *("test_terraform_rules.py", "test_sweep.py", "test_terraform_bootstrap.py", "test_engines.py"),
 )
-"""Files that take half a minute and more, the longest first."""
+"""Files that take half a minute or more, the slowest first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files, so that no worker is left with one when the others are done."""
+    """Run the slowest files first, so that no worker is still busy with one after the others are done."""
     items.sort(key=lambda item: SLOWEST.index(item.path.name) if item.path.name in SLOWEST else len(SLOWEST))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Two more than there are processors: a good part of the time is waiting, for Terraform and for servers."""
+    """Return two more workers than processors: much of the time is spent waiting for Terraform and servers."""
     return (os.cpu_count() or 1) + 2
 
 
 @pytest.fixture
 def aws() -> Iterator[dict[str, str]]:
-    """An empty AWS account; boto3 in this process uses it."""
+    """Provide an empty AWS account that boto3 in this process uses."""
     with account() as variables:
         yield variables
 
 
 @pytest.fixture(autouse=True)
 def _log_of_its_own() -> None:
-    """A command that was called in this process has sent the log to its own place, and a test would see none of it."""
+    """Reset the log: a command called in this process may have redirected it, and a test would see none of it."""
     log = logging.getLogger("trader")
     log.handlers, log.propagate = [], True
     log.setLevel(logging.NOTSET)
@@ -57,7 +57,7 @@ def _log_of_its_own() -> None:
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test begins from the defaults, whatever the person who runs it has set; no key of theirs is in reach."""
+    """Remove the settings, API keys and proxies of whoever runs the tests; every test starts from the defaults."""
     for name in [*variables(), "APCA_API_KEY_ID", "APCA_API_SECRET_KEY", "APCA_API_TOKEN"]:
         monkeypatch.delenv(name, raising=False)
     for name in list(os.environ):

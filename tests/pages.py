@@ -1,4 +1,4 @@
-"""HTML pages as Chromium makes them of their files, and what has to hold of every page."""
+"""HTML pages rendered in Chromium, and rules for every page."""
 
 import html
 import json
@@ -35,12 +35,12 @@ type Browse = Callable[..., tuple[str, str]]
 
 @pytest.fixture(scope="session")
 def browse(tmp_path_factory: pytest.TempPathFactory) -> Browse:
-    """Opens a file in Chromium; gives the document as the browser holds it, and its console."""
+    """Provide a function that opens a file in Chromium and returns the DOM as text and the console messages."""
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
         if os.environ.get("CI") == "true":
-            pytest.fail("no chromium on the PATH: install it in the CI image, the page is tested in a real browser")
-        pytest.skip("left out: no chromium on the PATH")
+            pytest.fail("chromium is not on the PATH; install it in the CI image, which tests in a real browser")
+        pytest.skip("left out: chromium is not on the PATH")
 
     def open_page(page: Path, *flags: str) -> tuple[str, str]:
         profile = tmp_path_factory.mktemp("profile")
@@ -52,7 +52,7 @@ def browse(tmp_path_factory: pytest.TempPathFactory) -> Browse:
 
 
 def measure(browse: Browse, page: Path, script: str, *flags: str, frame: str = "") -> Any:
-    """What the browser makes of a page, as the script tells it; in the `frame`, a page that shows measured.html."""
+    """Return the JSON that the script writes into the page; `frame` is the HTML of a page that shows measured.html."""
     text = re.sub(r"<meta http-equiv[^>]*>", "", page.read_text(encoding="utf-8"))
     copy, framed = page.with_name("measured.html"), page.with_name("frame.html")
     copy.write_text(text.replace("</body>", f"{script}</body>"), encoding="utf-8")
@@ -65,7 +65,7 @@ def measure(browse: Browse, page: Path, script: str, *flags: str, frame: str = "
 
 
 class Elements(HTMLParser):
-    """Every element with its attributes, all text outside the style sheet, and what of it is in the alarm's colour."""
+    """A page's elements with their attributes, its text outside the style sheet, and the text marked as an alarm."""
 
     def __init__(self, page: Path) -> None:
         super().__init__()
@@ -92,13 +92,16 @@ class Elements(HTMLParser):
 
 
 class RulesOfPages:
-    """Of the fixtures `page`, which has HTML from outside in it, and `light` and `dark`, which are its measures."""
+    """Rules for every page, inherited by test classes.
+
+    They use the fixtures `page`, which contains HTML from outside, and `light` and `dark`, measured in each mode.
+    """
 
     def test_the_page_fetches_nothing(self, light: Any) -> None:
         assert light["fetched"] == []
 
     def test_html_from_outside_is_not_made_part_of_the_page(self, light: Any) -> None:
-        assert (light["scripts"], light["images"]) == (1, 0)  # the one script is the one that measures
+        assert (light["scripts"], light["images"]) == (1, 0)  # the only script is the one that measures
 
     def test_dark_mode_turns_the_page_and_the_charts(self, light: Any, dark: Any) -> None:
         assert light["page"] != dark["page"]

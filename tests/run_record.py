@@ -1,4 +1,4 @@
-"""A journal record of a small made-up run: two buys, a sale, two refusals, one symbol left alone."""
+"""A journal record of a small made-up run: two buys, one sale, two denials and one symbol without an order."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,7 +8,7 @@ BARS = 60
 
 
 def record(**report: Any) -> dict[str, Any]:
-    """The record; arguments replace parts of its report."""
+    """Return the record; arguments replace parts of its report."""
     forecasts = [
         forecast("AAA", 98.36, 104.5),
         forecast("BRK.B", 1_234.56, 1_300.0),
@@ -74,7 +74,7 @@ def record(**report: Any) -> dict[str, Any]:
 
 
 def record_of_a_lost_stop_loss() -> dict[str, Any]:
-    """The record of a run whose sale of CCC was refused after the bracket that protected it was cancelled."""
+    """Return the record of a run whose sale of CCC was refused after the bracket protecting it was canceled."""
     lost = record(unprotected=["CCC"])
     lost["report"]["orders"].pop()
     lost["report"]["denials"].append(denial("CCC", "ORDER_REJECTED", LOST) | {"is_unprotected": True})
@@ -88,7 +88,7 @@ LOST = (
 
 
 def stop_record(status: str, detail: str = "") -> dict[str, Any]:
-    """The record of a run that a code, or an error, ended before anything was read."""
+    """Return the record of a run that a code or an error ended before anything was read."""
     empty: dict[str, Any] = {
         name: [] for name in ("orders", "denials", "targets", "unprotected", "forecasts", "insights")
     }
@@ -108,7 +108,7 @@ def account(equity_usd: float, cash_usd: float) -> dict[str, Any]:
 
 
 def closes(last_usd: float) -> dict[str, Any]:
-    """A saw-tooth that ends at `last_usd`."""
+    """Return sawtooth closes that end at `last_usd`."""
     days = range(BARS - 1, -1, -1)
     return {
         "times": [(SLOT - timedelta(days=day)).timestamp() for day in days],

@@ -1,17 +1,17 @@
-"""Tests that need Terraform: left out, in so many words, where it is not on the PATH; in CI that is a failure."""
+"""A guard for tests that need Terraform: where it is missing, they are skipped, and in CI they fail."""
 
 import os
 import shutil
 
 import pytest
 
-MISSING = "left out: there is no terraform on the PATH (https://developer.hashicorp.com/terraform/install)"
+MISSING = "left out: terraform is not on the PATH (https://developer.hashicorp.com/terraform/install)"
 
 
 def require() -> None:
-    """Go on if Terraform is here; otherwise skip what asks for it, or fail it with CI=true."""
+    """Skip the calling test if Terraform is not on the PATH, or fail it if CI=true."""
     if shutil.which("terraform"):
         return
     if os.environ.get("CI") == "true":
-        pytest.fail(f"{MISSING}: CI must run the tests with it")
+        pytest.fail(f"{MISSING}; CI must run these tests, so install it in the CI image")
     pytest.skip(MISSING)

@@ -1,4 +1,4 @@
-"""The page about the architecture names what there is."""
+"""Paths on the architecture page exist, and its tree lists every package and the bot's other modules."""
 
 import re
 from pathlib import Path

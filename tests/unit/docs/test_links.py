@@ -1,4 +1,4 @@
-"""Links of the Markdown files to files of the repository lead somewhere."""
+"""Links from Markdown files to files in the repository are not broken."""
 
 import re
 import subprocess
@@ -18,7 +18,7 @@ FILES = sorted(
 
 
 def anchors(path: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors that GitHub gives the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -1,4 +1,4 @@
-"""docs/reliability.md tells of every fault and every invariant that there are."""
+"""docs/reliability.md lists every fault and every invariant."""
 
 import re
 
@@ -10,7 +10,7 @@ PAGE = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
 
 
 def read_rows() -> list[tuple[str, str]]:
-    """Where and what of each fault in the page's table."""
+    """Return the columns `where` and `what` of each fault in the page's table."""
     rows = re.findall(r"^\| (.*?) ?\| (.*?) \| .* \|$", PAGE.partition("| where | what |")[2], re.MULTILINE)
     found, where = [], ""
     for there, what in rows:

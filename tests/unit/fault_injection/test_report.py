@@ -1,4 +1,4 @@
-"""What `make gauntlet` says of what it found."""
+"""The report of `make gauntlet`."""
 
 from collections.abc import Sequence
 from io import StringIO

@@ -1,4 +1,4 @@
-"""Rules that Terraform must repeat, for it cannot import Python: each is compared with the Python that states it."""
+"""Rules that Terraform repeats because it cannot import Python; each is compared with the Python rule."""
 
 import re
 from datetime import date
@@ -16,17 +16,17 @@ TERRAFORM = ROOT / "terraform"
 CRON = (TERRAFORM / "modules/schedule/cron.tf").read_text()
 
 WHOLE_RUN = {*(Code.HALTED, Code.MARKET_CLOSED, Code.ALREADY_RAN, Code.UNDER_WAY, Code.NOT_DUE, Code.ACCOUNT_BLOCKED)}
-"""Codes that are a run's status and never a denial's."""
+"""Codes that can be the status of a run but never of a denial."""
 
 
 def patterns(path: str, variable: str) -> list[str]:
-    """The regular expressions that `regex(..., variable)` applies in a file, without their anchors."""
+    """Return the regular expressions that `regex(..., variable)` applies in a file, without their anchors."""
     text = (TERRAFORM / path).read_text()
     return [unescape(found) for found in re.findall(rf'regex\("\^((?:[^"\\]|\\.)*)\$", {re.escape(variable)}\)', text)]
 
 
 def unescape(text: str) -> str:
-    """A string of HCL as it is read."""
+    """Return an HCL string as Terraform reads it."""
     return text.replace("\\\\", "\\")
 
 
@@ -66,7 +66,7 @@ def test_the_metrics_name_statuses_that_a_run_can_have() -> None:
 
 
 def cron_patterns() -> list[str]:
-    """The pattern of each field in cron.tf, as Terraform puts it together."""
+    """Return the pattern of each field in cron.tf, put together as Terraform does it."""
     values = dict(re.findall(r'^  (\w+) += "(.*)"$', CRON, re.MULTILINE))
     order = re.search(r"for value in \[(.*?)\]", CRON)
     element = re.search(r'\] :\n    "(.*)"\n', CRON)
@@ -106,7 +106,7 @@ FIELDS = (
     ["1", "7", "0", "8", "MON", "MON-FRI", "MON,WED", "mon", "*", "2-6/2", "JAN"],
     ["1970", "2199", "1969", "2200", "2026-2028", "*", "26", "2026/2", "?"],
 )
-"""By field of an expression: values that are right and wrong."""
+"""Valid and invalid values for each field of a cron expression."""
 
 
 @pytest.mark.parametrize(("place", "value"), [(place, value) for place, some in enumerate(FIELDS) for value in some])

@@ -230,14 +230,14 @@ def test_the_settings_page_lists_every_variable_with_its_default() -> None:
         )
         assert row, f"{name} is not in the table"
         assert not shown or attribute == "price_file" or f"`{shown}`" in row, (
-            f"{name}: {shown} is not its default there"
+            f"{name}: {shown} is not the default in the table"
         )
 
 
 @pytest.mark.parametrize(
     "address",
     [
-        "https://api\u3002alpaca\u3002markets",  # requests makes dots of these: the live account, in MODE=paper
+        "https://api\u3002alpaca\u3002markets",  # requests turns these into dots: the live account in MODE=paper
         "https://api.alpaca\uff0emarkets",
         "https://api.alpaca\n.markets",
         "https://api.alpaca.markets\\@paper-api.alpaca.markets",

@@ -1,4 +1,4 @@
-"""Backtrader's broker behind the Broker Protocol: what is filled when, at which price, and what it costs."""
+"""Backtrader's broker behind the Broker protocol: when orders are filled, at which price and at what cost."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,7 +27,7 @@ def panel(
     highs: Sequence[float] | None = None,
     lows: Sequence[float] | None = None,
 ) -> Panel:
-    """AAPL on consecutive days; with openings it has OHLC."""
+    """Return prices of AAPL on consecutive business days; with `opens`, the panel has OHLC."""
 
     def frame(prices: Sequence[float]) -> pd.DataFrame:
         return daily(prices).to_frame("AAPL")
@@ -45,7 +45,7 @@ def panel(
 
 
 def after(prices: Panel, *steps: Step, **options: Any) -> BacktraderBroker:
-    """The broker after all bars; at the close of each bar, after its fills, one step is done."""
+    """Run all bars, taking one step at each close, after its fills; return the broker."""
     chosen = replace(Options(settings=builders.settings(), slippage_fraction=0.0), **options)
     coming = iter(steps)
     brokers: list[BacktraderBroker] = []
@@ -77,7 +77,7 @@ def submit(order: Order) -> Step:
 
 
 def wait(_: BacktraderBroker) -> None:
-    """Nothing on this bar."""
+    """Do nothing on this bar."""
 
 
 def prices_of(broker: BacktraderBroker) -> list[tuple[str, float]]:

@@ -1,4 +1,4 @@
-"""The engine: the bot's pipeline at each bar, with forecasts that a test can choose."""
+"""The engine runs the bot's pipeline at each bar, here with forecasts that a test chooses."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,13 +15,13 @@ from tests.builders import daily, settings
 from trader.model import Closes, Code, Forecast, Outcome
 
 WARM_UP = 30
-"""Bars before the first that is traded: as many as HISTORY_BARS asks for, that bar included."""
+"""The number of bars up to and including the first traded one: as many as HISTORY_BARS asks for."""
 
 LAST = date(2022, 12, 16)
-"""No holiday is near it."""
+"""A last day with no holiday near it."""
 
 BELOW, ABOVE, ON = 1.1, 0.9, 1.0
-"""The trend line as a multiple of the price: a price below it is UP."""
+"""The trend line as a multiple of the price; a price below the line means UP."""
 
 
 def panel(columns: Mapping[str, Closes], *, has_ohlc: bool = False) -> Panel:
@@ -30,7 +30,7 @@ def panel(columns: Mapping[str, Closes], *, has_ohlc: bool = False) -> Panel:
 
 
 def prices(last: date = LAST, **columns: Sequence[float]) -> Panel:
-    """Each symbol's first price for the bars before, then its prices for those that are traded."""
+    """Return each symbol's first price for the bars before trading, then its prices for the traded bars."""
     return panel(
         {
             symbol: daily([next(each for each in traded if not math.isnan(each))] * (WARM_UP - 1) + list(traded), last)
@@ -46,7 +46,7 @@ def options(bars: Panel, traded: int, **variables: object) -> Options:
 
 
 def lines(bars: Panel, **gaps: Sequence[float]) -> Table:
-    """Forecasts whose trend line is so many times the price, for the traded bars."""
+    """Return forecasts for the traded bars, with the trend line at these multiples of the price."""
     table: Table = {}
     for symbol, multiples in gaps.items():
         for at, multiple in zip(bars.close.index[-len(multiples) :], multiples, strict=True):
@@ -118,7 +118,7 @@ def test_after_a_day_of_losses_nothing_is_bought() -> None:
 
 
 def test_on_a_day_when_the_exchange_is_closed_nothing_is_decided() -> None:
-    bars = prices(last=date(2022, 12, 27), A=[100, 100, 100])  # the 26th was the holiday of a Christmas on a Sunday
+    bars = prices(last=date(2022, 12, 27), A=[100, 100, 100])  # closed on the 26th, because Christmas was a Sunday
     result = run(bars, options(bars, 3), A=[BELOW] * 3)
     assert [each.status for each in result.bars] == [Outcome.TRADED, Code.MARKET_CLOSED, Outcome.NOTHING_TO_DO]
     assert result.bars[1].decision is None

@@ -1,4 +1,4 @@
-"""The forecasts of a backtest are those that the bot would make at each bar, whoever computes them and when."""
+"""A backtest's forecasts equal those that the bot would make at each bar, wherever and whenever they are computed."""
 
 import math
 import tempfile
@@ -61,7 +61,7 @@ def bots(prices: Panel, chosen: Options, symbol: str, at: datetime) -> Forecast 
 
 
 class Here(Executor):
-    """Computes at once, in this process, and remembers what it was given."""
+    """An executor that computes at once, in this process, and remembers its tasks."""
 
     def __init__(self) -> None:
         self.given: list[Any] = []

@@ -1,4 +1,4 @@
-"""The prices of a backtest: what files may look like, what is said of them, and which bars are traded."""
+"""A backtest's prices: the formats of files, the notes on prices, and the bars that are traded."""
 
 import gzip
 from collections.abc import Mapping, Sequence
@@ -21,14 +21,14 @@ from trader.prices.file import PriceFileError
 from trader.schedule import sessions
 
 SMALL = {"HISTORY_BARS": 30, "UNIVERSE_LOOKBACK_BARS": 5}
-"""So that small files have enough bars."""
+"""Settings with which small files have enough bars."""
 
 SESSIONS = [
     day.date()
     for day in pd.bdate_range(end=pd.Timestamp(LAST_DAY), periods=120)
     if sessions.session(day.date()) is not None
 ][-100:]
-"""A hundred days of the exchange, the last 2022-12-28."""
+"""The last hundred sessions of the exchange up to 2022-12-28."""
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def fault(file: Path, text: str, universe: str = "AAPL,KO") -> str:
 
 
 def wide(columns: Mapping[str, Sequence[object]], days: Sequence[date] = SESSIONS) -> str:
-    """A file of closes; None is an empty field."""
+    """Return a file of closes; None becomes an empty field."""
     rows = zip(days, *columns.values(), strict=True)
     return "\n".join(
         [
@@ -63,7 +63,7 @@ def wide(columns: Mapping[str, Sequence[object]], days: Sequence[date] = SESSION
 
 
 def bars(symbol: str = "AAPL", days: Sequence[date] = SESSIONS) -> list[str]:
-    """Rows of an OHLC file: date, symbol, open, high, low, close."""
+    """Return rows of an OHLC file: date, symbol, open, high, low, close."""
     return [
         f"{day},{symbol},{100 + number},{102 + number},{99 + number},{101 + number}" for number, day in enumerate(days)
     ]
@@ -78,7 +78,7 @@ def list_notes(panel: Panel) -> list[tuple[str, str]]:
 
 
 def of_closes(columns: Mapping[str, Sequence[float | None]], days: Sequence[date] = SESSIONS) -> Panel:
-    """A panel of closes, without a file."""
+    """Return a panel of closes, without a file."""
     index = pd.DatetimeIndex([pd.Timestamp(day, tz=NEW_YORK) for day in days]).tz_convert("UTC")
     close = pd.DataFrame(
         {symbol: pd.Series(np.array(values, dtype=float), index) for symbol, values in columns.items()}
@@ -87,7 +87,7 @@ def of_closes(columns: Mapping[str, Sequence[float | None]], days: Sequence[date
 
 
 def judge(columns: Mapping[str, Sequence[float | None]], first: int = 40, **variables: Any) -> list[tuple[str, str]]:
-    """What is said of these closes if trading begins on the day number `first`."""
+    """Return the notes on these closes if trading begins on day number `first`, each with its symbol."""
     close = of_closes(columns).close
     found = notes(close, settings(**{**SMALL, **variables}), close.index[first].to_pydatetime())
     return [(note.symbol, note.what) for note in found]
@@ -380,7 +380,7 @@ def test_a_bar_that_all_symbols_lack_is_told_once() -> None:
 
 def test_only_bars_that_are_looked_at_can_be_missing() -> None:
     holes: list[float | None] = [5.0] * 100
-    holes[10] = holes[11] = None  # on the day number 40 thirty bars are asked for, from the number 11 on
+    holes[10] = holes[11] = None  # on day 40, 30 bars are read, from day 11 on
     assert judge({"AAPL": [5.0] * 100, "KO": holes}) == [("KO", f"the bar of {SESSIONS[11]} is missing")]
 
 
@@ -476,7 +476,7 @@ def test_notes_on_five_hundred_symbols_are_a_matter_of_a_second() -> None:
     assert len(found) >= 267
 
 
-# --- the bars that are traded ---------------------------------------------------------------------------------------
+# --- traded bars ----------------------------------------------------------------------------------------------------
 
 
 def span(panel: Panel, chosen: Options) -> tuple[date, date, int]:
@@ -583,7 +583,7 @@ def test_what_needs_the_bars_is_named(variables: dict[str, Any], why: str) -> No
 
 
 def test_within_the_day_the_first_start_that_works_begins_with_enough_bars() -> None:
-    days = SESSIONS[-8:]  # six bars on each; the thirtieth is the last of the fifth day
+    days = SESSIONS[-8:]  # six bars each, so the 30th is the last one of the fifth day
     stamps = [pd.Timestamp(f"{day} {hour}:30", tz=NEW_YORK) for day in days for hour in range(10, 16)]
     close = pd.DataFrame({"AAPL": [5.0] * 48}, index=pd.DatetimeIndex(stamps).tz_convert("UTC"))
     panel = Panel(open=close, high=close, low=close, close=close, has_ohlc=False, source="a test")

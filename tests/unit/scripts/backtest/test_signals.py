@@ -1,4 +1,4 @@
-"""The rules of the two programs that this one began as, against a plain writing of them."""
+"""The rule `horizon`, compared with a plain reimplementation of Sean Kelley's strategy (2018)."""
 
 from datetime import date, timedelta
 
@@ -14,7 +14,7 @@ from tests.builders import daily
 from trader.forecasting.prophet import SEED
 from trader.model import Direction
 
-FIRST = 90  # bars that Kelley's strategy waits for
+FIRST = 90  # bars in the first fit of Kelley's strategy
 BARS = 12
 LAST = date(2022, 12, 16)
 CLOSES = daily(
@@ -25,7 +25,7 @@ CLOSES = daily(
 
 @pytest.fixture(scope="module")
 def bars() -> tuple[Bar, ...]:
-    """`make backtest SIGNAL=horizon` on one symbol."""
+    """Run `make backtest SIGNAL=horizon` on one symbol and return the bars."""
     frame = CLOSES.to_frame("AAPL")
     panel = Panel(open=frame, high=frame, low=frame, close=frame, has_ohlc=False, source="a test")
     start = str(CLOSES.index[FIRST - 1].date())
@@ -34,9 +34,10 @@ def bars() -> tuple[Bar, ...]:
 
 
 def kelleys(bar: int) -> tuple[float, float, float]:
-    """Close, and lower and upper end of the forecast, as Sean Kelley's strategy (2018) has them at a bar.
+    """Return the close and the forecast's lower and upper end at a bar, as Kelley's strategy computes them.
 
-    All bars up to the last refit, every fifth from the ninetieth on, Prophet's defaults; the first day after today + 7.
+    It fits Prophet with its defaults to all bars up to the last refit, refits at every fifth bar from the ninetieth on,
+    and reads the forecast for the eighth day after the bar.
     """
     refit = bar - (bar - (FIRST - 1)) % 5
     days = pd.DatetimeIndex(CLOSES.index).tz_convert("America/New_York").tz_localize(None)
@@ -48,7 +49,7 @@ def kelleys(bar: int) -> tuple[float, float, float]:
 
 
 def direction(close: float, lower: float, upper: float) -> Direction:
-    """Buy if the move to the upper end is the larger and up, sell if that to the lower end is the larger and down."""
+    """Return UP if the upper end is above the close and farther away than the lower end, DOWN in the reverse case."""
     most, least = upper / close - 1, lower / close - 1
     if most > 0 and abs(most) > abs(least):
         return Direction.UP

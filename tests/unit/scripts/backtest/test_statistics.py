@@ -27,7 +27,7 @@ def prices(*closes: float, **others: list[float]) -> Panel:
 
 
 def all_in(*closes: float, **fields: Any) -> Result:
-    """100 shares bought at the first close with all the cash of 1,000 USD, and held."""
+    """Return the result of buying 100 shares with all the cash, 1,000 USD, on the first bar and holding them."""
     over = prices(*closes)
     return result(over, [fill(over, 0, "AAA", 100, 10.0)], **fields)
 
@@ -55,13 +55,13 @@ def test_hourly_bars_make_a_year_of_seven_a_session() -> None:
 
 
 def test_volatility_and_sharpe_ratio_are_those_of_the_bars_returns() -> None:
-    found = key_figures(all_in(10, 11, 9.9))  # returns 0, +10 %, -10 %: their standard deviation is 10 %
+    found = key_figures(all_in(10, 11, 9.9))  # returns 0, +10%, -10%: their standard deviation is 10%
     assert found["annual_volatility_fraction"] == pytest.approx(0.1 * math.sqrt(252))
     assert found["sharpe_ratio"] == pytest.approx(0)
 
 
 def test_the_sortino_ratio_counts_only_falls_as_risk() -> None:
-    found = key_figures(all_in(10, 12, 10.8))  # 0, +20 %, -10 %: mean 1/30, downside sqrt(0.01 / 3)
+    found = key_figures(all_in(10, 12, 10.8))  # 0, +20%, -10%: mean 1/30, downside sqrt(0.01 / 3)
     assert found["sortino_ratio"] == pytest.approx((1 / 30) * 252 / (math.sqrt(0.01 / 3) * math.sqrt(252)))
 
 
@@ -92,7 +92,7 @@ def test_only_closed_trades_are_counted_and_won_after_commission() -> None:
         fill(over, 0, "AAA", 10, 10.0),
         fill(over, 1, "AAA", -10, 11.0),
         fill(over, 1, "AAA", 10, 10.0),
-        fill(over, 2, "AAA", -10, 10.1, commission_usd=2.0),  # 1 USD won, and 2 paid for it
+        fill(over, 2, "AAA", -10, 10.1, commission_usd=2.0),  # 1 USD gained, but 2 USD paid in commission
         fill(over, 3, "AAA", 10, 10.0),
     ]
     found = key_figures(result(over, fills))
@@ -137,7 +137,7 @@ def test_a_return_too_large_for_a_year_is_none() -> None:
     assert key_figures(all_in(10, 1e6))["annual_return_fraction"] is None
 
 
-# --- beside it: buy-and-hold and cash --------------------------------------------------------------------------------
+# --- for comparison: buy-and-hold and cash ---------------------------------------------------------------------------
 
 
 def test_buy_and_hold_spreads_the_cash_evenly_over_all_symbols() -> None:
@@ -178,7 +178,7 @@ def test_cash_earns_nothing_and_risks_nothing() -> None:
 
 
 def test_a_month_is_compounded_and_a_year_has_its_total_and_that_of_buy_and_hold() -> None:
-    days = [10.0] * 20 + [11.0] + [12.1] * 19  # to the end of January; the 21st bar is 1 February
+    days = [10.0] * 20 + [11.0] + [12.1] * 19  # January has 20 bars; the 21st is 1 February
     (year,) = figures(all_in(*days))["monthly_returns"]
     assert year["year"] == 2021
     assert year["months"][:3] == [pytest.approx(0), pytest.approx(0.21), None]
@@ -192,7 +192,7 @@ def test_a_bar_belongs_to_its_day_in_new_york() -> None:
         frame.index = frame.index.map({frame.index[0]: "2022-01-01T01:00Z", frame.index[1]: "2022-01-01T02:00Z"})
         frame.index = frame.index.astype("datetime64[us, UTC]")
     (year,) = figures(result(over))["monthly_returns"]
-    assert year["year"] == 2021  # there it is still New Year's Eve
+    assert year["year"] == 2021  # in New York it is still New Year's Eve
 
 
 def test_each_symbol_has_its_result_beside_holding_it() -> None:
@@ -229,9 +229,9 @@ def test_the_symbols_contributions_add_up_to_the_return() -> None:
 def test_costs_are_what_the_orders_paid_and_what_slippage_moved_them_by() -> None:
     over = prices(10, 10, 10, 10)
     fills = [
-        fill(over, 0, "AAA", 10, 10.1, commission_usd=1.0),  # 1 % above 10
-        fill(over, 1, "AAA", -5, 9.9, commission_usd=0.5),  # 1 % below 10
-        fill(over, 2, "AAA", -5, 14.0, kind="take-profit"),  # a limit: at its own price
+        fill(over, 0, "AAA", 10, 10.1, commission_usd=1.0),  # 1% above 10
+        fill(over, 1, "AAA", -5, 9.9, commission_usd=0.5),  # 1% below 10
+        fill(over, 2, "AAA", -5, 14.0, kind="take-profit"),  # a limit order, filled at its own price
     ]
     costs = figures(result(over, fills, options={"slippage_fraction": 0.01}))["costs"]
     assert (costs["fills"], costs["commission_usd"]) == (3, 1.5)
@@ -273,7 +273,7 @@ def test_notes_refusals_and_the_interruption_are_told() -> None:
 
 
 def test_forecasts_are_counted_inside_above_and_below_their_interval() -> None:
-    outcomes = (105, 95, 100, 106, 94)  # the ends of the interval belong to it
+    outcomes = (105, 95, 100, 106, 94)  # the interval includes its ends
     result_ = all_in(10, 11, scored=tuple(score("AAA", 100, 100, 5, actual) for actual in outcomes))
     scores = figures(result_)["calibration"]["overall"]
     assert (scores["inside_fraction"], scores["above_fraction"], scores["below_fraction"]) == (0.6, 0.2, 0.2)

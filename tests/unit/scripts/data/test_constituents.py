@@ -13,7 +13,7 @@ HEADER = "Symbol,Security,GICS Sector,GICS Sub-Industry,Headquarters Location,Da
 
 
 class Site(ThreadingHTTPServer):
-    """Serves one page; the public dataset has it under a fixed address."""
+    """An HTTP server for one page, in place of the public dataset."""
 
     daemon_threads = True
     status = 200
@@ -118,7 +118,7 @@ def test_a_list_without_changes_leaves_the_file_untouched(
     refresh(site, file)
     before = file.stat()
     assert refresh(site, file) == 0
-    assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)  # it may well be read
+    assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)  # it may be in use
     assert "is unchanged" in capsys.readouterr().out
 
 
@@ -145,12 +145,12 @@ def test_five_per_cent_may_be_lost(site: Site, file: Path) -> None:
 @pytest.mark.parametrize(
     ("listed", "reason"),
     [
-        pytest.param(symbols(474), "26 of 500 members are gone, more than 5%", id="more than five per cent lost"),
+        pytest.param(symbols(474), "26 of 500 members are gone, more than 5%", id="more than 5% lost"),
         pytest.param(symbols(600, first=26), "26 of 500 members are gone", id="lost, though the list grew"),
         pytest.param([*symbols(499), "brk-b"], "invalid symbols: ['brk-b']", id="not a symbol"),
-        pytest.param([*symbols(499), ""], "invalid symbols: ['']", id="no symbol"),
-        pytest.param([*symbols(500), "AB"], "AB appears more than once", id="twice"),
-        pytest.param(symbols(399), "only 399 members, fewer than the 400 required", id="too few"),
+        pytest.param([*symbols(499), ""], "invalid symbols: ['']", id="empty symbol"),
+        pytest.param([*symbols(500), "AB"], "AB appears more than once", id="duplicate symbol"),
+        pytest.param(symbols(399), "only 399 members, fewer than the 400 required", id="too few members"),
     ],
 )
 def test_a_list_that_cannot_be_right_is_refused(
@@ -168,9 +168,9 @@ def test_a_list_that_cannot_be_right_is_refused(
 @pytest.mark.parametrize(
     ("status", "page", "reason"),
     [
-        pytest.param(404, "Not found", "answered 404", id="gone"),
-        pytest.param(200, "<html></html>", "has no column Symbol, Security, GICS Sector", id="a page"),
-        pytest.param(200, "", "has no column Symbol", id="nothing"),
+        pytest.param(404, "Not found", "answered 404", id="not found"),
+        pytest.param(200, "<html></html>", "has no column Symbol, Security, GICS Sector", id="HTML page"),
+        pytest.param(200, "", "has no column Symbol", id="empty file"),
         pytest.param(200, "Symbol,Name\nAAPL,Apple", "has no column Security, GICS Sector", id="other columns"),
     ],
 )

@@ -122,7 +122,7 @@ def test_every_file_written_moves_the_bar(tmp_path: Path) -> None:
     assert told == [("zip", 1, 2), ("zip", 2, 2)]
 
 
-# --- the same to the byte ---
+# --- identical bytes ---
 
 
 def other_times(tree: Path) -> None:
@@ -219,7 +219,7 @@ def test_a_place_that_cannot_be_unpacked_to_is_no_fault_of_the_zip(tmp_path: Pat
     assert not isinstance(caught.value, BrokenLayerError)
 
 
-# --- a file that is whole or not there ---
+# --- a file that is complete or absent ---
 
 
 def test_the_new_file_takes_the_place_of_the_older(tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_a_disk_that_fills_up_in_the_middle_leaves_nothing(tmp_path: Path) -> No
     assert list((tmp_path / "dist").iterdir()) == []
 
 
-# --- the function's own zip ---
+# --- the function's zip ---
 
 
 @pytest.fixture

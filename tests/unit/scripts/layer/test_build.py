@@ -34,7 +34,7 @@ def tree_of(folder: Path, sizes: Mapping[str, int]) -> Path:
 
 
 def process(*command: str, cwd: Path, **variables: str) -> subprocess.Popen[str]:
-    """A Python of its own that knows this repository's modules."""
+    """Start a separate Python process that can import this repository's modules."""
     return subprocess.Popen(
         [sys.executable, *command],
         cwd=cwd,
@@ -45,12 +45,12 @@ def process(*command: str, cwd: Path, **variables: str) -> subprocess.Popen[str]
     )
 
 
-# --- whose bytes they are ---
+# --- sizes by package ---
 
 
 @pytest.fixture
 def plain(tmp_path: Path) -> Path:
-    """A folder of two installed packages and a file of the installer's."""
+    """Return a folder with two installed packages and a file of the installer."""
     sizes = {"a.py": 100, "b/__init__.py": 20, "b/data.bin": 300, "bin/b": 4, ".lock": 7}
     plain = tree_of(tmp_path / "plain", sizes)
     for name, version, paths in [("a", "1.0", ["a.py"]), ("b", "2.5", ["b/__init__.py", "b/data.bin", "b/../bin/b"])]:
@@ -201,7 +201,7 @@ def test_a_build_that_was_killed_does_not_stand_in_the_way(build_folder: Path) -
 
 
 def library(folder: Path, name: str) -> Path:
-    """A copy of a compiled module as its authors ship it: with symbols."""
+    """Copy a compiled module as its authors ship it, with symbols; return the copy."""
     spec = importlib.util.find_spec("websockets.speedups")
     assert spec
     assert spec.origin
@@ -210,7 +210,7 @@ def library(folder: Path, name: str) -> Path:
 
 
 def tools(folder: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> None:
-    """Let these scripts of one line be all programs that there are."""
+    """Make these one-line scripts the only programs on the PATH."""
     folder.mkdir()
     for name, line in scripts.items():
         (folder / name).write_text(f"#!/bin/sh\n{line}\n")
@@ -275,12 +275,12 @@ def test_a_library_of_another_machine_ends_the_build(tmp_path: Path) -> None:
         build.strip(other, tmp_path)
 
 
-# --- the same to the byte ---
+# --- identical bytes ---
 
 SOURCE = """
 COLOURS = {"red", "green", "blue", "a longer one", 1.5, None, 12345678901234567890, b"bytes"}
 def known(name, *, among=frozenset({"x", "y", "z"})):
-    'Whether a name is known.'
+    'Tell whether a name is known.'
     return name in {"alpha", "beta", "gamma", "delta", "epsilon"} or name in among or [each for each in COLOURS]
 class Thing:
     size: int = 3
@@ -291,7 +291,7 @@ MODULES = ["z.py", "a/__init__.py", "a/b/__init__.py", "a/b/c.py", "m.py", "a/d.
 
 
 def make_layer(folder: Path, modules: Iterable[str]) -> str:
-    """The hash of a small layer that is made in a folder."""
+    """Make a small layer in a folder and return its hash."""
     tree = folder / "python"
     for name in modules:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
@@ -304,7 +304,7 @@ def make_layer(folder: Path, modules: Iterable[str]) -> str:
 
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Another person's shell, on the other side of the world."""
+    """Simulate the shell of another person on the other side of the world."""
     for name, value in {"TZ": "Asia/Tokyo", "PYTHONHASHSEED": "7", "PYTHONOPTIMIZE": "1", "LC_ALL": "C"}.items():
         monkeypatch.setenv(name, value)
     time.tzset()
@@ -331,7 +331,7 @@ def test_a_layer_is_the_same_to_the_byte_wherever_and_by_whomever_it_is_built(
 
 @pytest.fixture
 def layer(build_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the layer is, if building means to write one word, and no folder of the repository's is in reach."""
+    """Replace the build with one that writes a single word, outside the repository; return the layer's path."""
 
     def fake_build(wanted: Target, work: Path, progress: Progress) -> Built:
         (work / "a.zip").write_text("newer")
@@ -455,7 +455,7 @@ build.main()
 
 @pytest.fixture(scope="module")
 def interruption(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
-    """A build that Ctrl-C ended: where it was, its code and its words."""
+    """Interrupt a build with Ctrl-C; return its folder, exit code and error output."""
     folder = tmp_path_factory.mktemp("interrupted")
     (folder / "dist").mkdir()
     (folder / "dist" / "layer.zip").write_text("older")
@@ -519,4 +519,4 @@ def test_a_layer_whose_zip_is_over_its_budget_is_refused(tmp_path: Path, monkeyp
 
 def test_the_budget_is_below_lambdas_limits() -> None:
     assert build.MAX_BYTES < verify.LIMIT_BYTES * 0.52
-    assert build.MAX_ZIP_BYTES < 50_000_000, "of a direct upload"
+    assert build.MAX_ZIP_BYTES < 50_000_000, "above the limit of a direct upload"

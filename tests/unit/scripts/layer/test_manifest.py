@@ -20,7 +20,7 @@ NOT_RUN = Verdict(findings=None, not_run="another machine")
 
 @pytest.fixture
 def dist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where finished layers are, if not in the repository."""
+    """Move the folder of finished layers out of the repository, and return it."""
     monkeypatch.setattr(target, "DIST", tmp_path / "dist")
     (tmp_path / "dist").mkdir()
     return tmp_path / "dist"
@@ -28,7 +28,7 @@ def dist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """All that decides what a layer contains, where a test may change it."""
+    """Copy the files that determine a layer's contents to a folder where a test may change them; return the folder."""
     for name in manifest.MADE_FROM:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
@@ -38,7 +38,7 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def finish(verdict: Verdict = RUN, wanted: Target = TARGET) -> Path:
-    """A zip and its manifest, as `make layer` leaves them."""
+    """Write a zip and its manifest as `make layer` leaves them; return the zip's path."""
     wanted.zip.write_bytes(b"a layer")
     described = manifest.describe(
         wanted, wanted.zip, unpacked_bytes=1_000, verdict=verdict, sources=manifest.hash_sources()
@@ -155,7 +155,7 @@ def test_a_manifest_that_cannot_be_read_is_a_sentence(dist: Path) -> None:
 
 @pytest.fixture
 def make_layer(dist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """`make layer`, if building means to write one word; gives where the zip will be."""
+    """Replace the build with one that writes a single word; return the path of the future zip."""
 
     def fake_build(wanted: Target, work: Path, progress: Progress) -> Built:
         (work / "a.zip").write_text("newer")

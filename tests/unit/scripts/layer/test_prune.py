@@ -9,7 +9,7 @@ WORDS = 'what = "docs"\nwhy = "nobody reads them"\n'
 
 
 def tree_of(folder: Path, *paths: str) -> Path:
-    """A tree with these files, each with its own path as content."""
+    """Write these files, each with its own path as content; return their folder."""
     for path in paths:
         file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def test_a_file_of_rules_that_is_not_understood_is_named_with_what_it_needs(text
         read_rules(file)
 
 
-# --- what goes and what stays ---
+# --- what is removed and what is kept ---
 
 
 def test_a_folder_goes_with_all_in_it(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_file_that_two_rules_name_goes_once(tmp_path: Path) -> None:
     assert left(tree) == {"pkg/code.py"}
 
 
-# --- rules that have outlived their reason ---
+# --- rules that no longer match ---
 
 
 def test_a_pattern_that_matches_nothing_is_named_with_its_rule(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_nothing_is_removed_when_a_rule_is_idle(tmp_path: Path) -> None:
     assert left(tree) == {"pkg/docs/index.html", "pkg/docs/LICENSE", "pkg/code.py"}
 
 
-# --- licences ---
+# --- licenses ---
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_the_files_of_a_file_are_itself(tmp_path: Path) -> None:
     assert list(files(tree / "code.py")) == [tree / "code.py"]
 
 
-# --- rules that are nearly right ---
+# --- kept paths and faulty rules ---
 
 
 def test_what_is_kept_below_a_folder_that_goes_stays(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ HERE = X86_64 if os.uname().machine == "x86_64" else ARM64
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the layer's files are ELF, which only Linux runs")
 
 
-# --- what a layer is for ---
+# --- a layer's target ---
 
 
 @pytest.mark.parametrize("env", [{}, {"PYTHON": "", "ARCH": ""}, {"HOME": "/root"}])
@@ -80,7 +80,7 @@ def test_a_layer_runs_on_linux_of_its_own_architecture(
 
 
 def uv_that(answers: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a script of one line stand in for uv."""
+    """Replace uv with a one-line script."""
     script = folder / "uv"
     script.write_text(f"#!/bin/sh\n{answers}\n")
     script.chmod(0o755)
@@ -115,11 +115,11 @@ def test_without_an_interpreter_the_error_says_how_to_get_one(tmp_path: Path, mo
 
 
 MACHINES = {"x86_64": 62, "aarch64": 183, "i386": 3, "arm": 40}
-"""e_machine in the header of an ELF file."""
+"""Values of e_machine in the header of an ELF file."""
 
 
 def elf_header(machine: str) -> bytes:
-    """A shared library of 64 bits, little-endian, with nothing in it."""
+    """Return an empty shared library, 64-bit and little-endian."""
     identity = b"\x7fELF" + bytes([2, 1, 1]) + bytes(9)
     return identity + struct.pack("<HHIQQQIHHHHHH", 3, MACHINES[machine], 1, 0, 0, 0, 0, 64, 56, 0, 64, 0, 0)
 
@@ -165,7 +165,7 @@ def test_what_is_not_compiled_is_no_program(content: bytes, tmp_path: Path) -> N
 
 @pytest.fixture
 def library(tmp_path: Path) -> Path:
-    """A copy of a compiled module as its authors ship it: with symbols."""
+    """Copy a compiled module as its authors ship it, with symbols; return the copy."""
     spec = importlib.util.find_spec("websockets.speedups")
     assert spec
     assert spec.origin
@@ -173,7 +173,7 @@ def library(tmp_path: Path) -> Path:
 
 
 def apply_mask(library: Path) -> str:
-    """What a function of the library answers, in a Python of its own."""
+    """Call a function of the library in a separate Python process and return what it prints."""
     code = (
         "import importlib.util, sys; spec = importlib.util.spec_from_file_location('speedups', sys.argv[1]); "
         "module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module); "
@@ -184,7 +184,7 @@ def apply_mask(library: Path) -> str:
 
 
 def spoil(library: Path) -> bytes:
-    """The library with its last loaded part a little off the place that its address asks for."""
+    """Return the library with the offset of its last loaded segment changed, so that it no longer fits its address."""
     content = bytearray(library.read_bytes())
     (start,) = struct.unpack_from("<Q", content, 32)
     size, count = struct.unpack_from("<HH", content, 54)
@@ -194,7 +194,7 @@ def spoil(library: Path) -> bytes:
 
 
 def tools(folder: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> None:
-    """Let these scripts of one line be all programs that there are; each gets `--strip-unneeded -o OUT FILE`."""
+    """Make these one-line scripts the only programs on the PATH; each is called with `--strip-unneeded -o OUT FILE`."""
     folder.mkdir()
     for name, line in scripts.items():
         file_of(folder / name.replace("_", "-"), f"#!/bin/sh\n{line}\n".encode()).chmod(0o755)
@@ -309,7 +309,7 @@ def test_every_module_has_bytecode_where_python_looks_for_it(tree: Path) -> None
 
 def test_python_takes_the_bytecode_without_looking_at_the_source(tree: Path) -> None:
     flags = {int.from_bytes(file.read_bytes()[4:8], "little") for file in compile_files(tree)}
-    assert flags == {0b01}, "a hash, unchecked (PEP 552)"
+    assert flags == {0b01}, "not an unchecked hash-based pyc (PEP 552)"
 
 
 def test_bytecode_that_was_there_before_is_made_anew(tree: Path) -> None:
@@ -344,7 +344,7 @@ def test_a_source_that_is_no_python_is_named(tree: Path) -> None:
         compile_files(tree)
 
 
-# --- the look of a layer's zip ---
+# --- the format of a layer's zip ---
 
 
 def zip_of(path: Path, *names: str, mode: int = stat.S_IFREG | 0o644, content: bytes = b"x") -> Path:
@@ -431,12 +431,12 @@ def test_the_limit_is_lambdas() -> None:
     assert verify.LIMIT_BYTES == 250 * 1024**2
 
 
-# --- what is in the unpacked files ---
+# --- the unpacked files ---
 
 
 @pytest.fixture
 def layer_tree(tmp_path: Path) -> Path:
-    """A layer of one module and one library of this machine's."""
+    """Return a layer of one module with its bytecode."""
     (tmp_path / "code.py").write_text("x = 1\n")
     bytecode.compile_tree(HERE.interpreter(), tmp_path)
     return tmp_path
@@ -490,7 +490,7 @@ def test_a_compiled_file_that_breaks_off_is_named(tmp_path: Path) -> None:
 
 @pytest.fixture
 def umath() -> Path:
-    """A library of NumPy's, which needs one that its wheel brings along."""
+    """Return a library of NumPy that needs another library from the same wheel."""
     spec = importlib.util.find_spec("numpy._core._multiarray_umath")
     assert spec is not None
     return Path(str(spec.origin))

@@ -153,7 +153,7 @@ def test_a_refused_sale_that_cost_the_stop_loss_is_told_to_its_end(width: int) -
 @pytest.mark.parametrize("width", [80, 140])
 def test_a_refused_sale_that_cost_the_stop_loss_is_alarming_in_colour(width: int) -> None:
     text = show_text(record_of_a_lost_stop_loss(), width, terminal=True)
-    assert text.count("\x1b[1;31mORDER_REJECTED") == 1  # that of CCC; the other refusal took nothing away
+    assert text.count("\x1b[1;31mORDER_REJECTED") == 1  # for CCC; the refusal of FFF cost no stop loss
     assert "\x1b[31mthe broker answered 403" in text
 
 

@@ -1,4 +1,4 @@
-"""Journal beside books: what is a difference, what is a note, and what is nothing."""
+"""The comparison of the journal with the broker's books: what is a difference, what is a note, and what is neither."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What GRID may say, what settings follow from it, and what is said about one that makes no sense."""
+"""GRID: its syntax, the settings it gives, and the errors for a grid that makes no sense."""
 
 import json
 from pathlib import Path
@@ -142,7 +142,7 @@ def test_an_environment_that_makes_sense_only_with_a_grid_has_no_default() -> No
     assert settings("TAKE_PROFIT_FRACTION=0", STOP_LOSS_FRACTION="0") == ["TAKE_PROFIT_FRACTION=0"]
 
 
-# --- at random -------------------------------------------------------------------------------------------------------
+# --- random samples --------------------------------------------------------------------------------------------------
 
 
 def test_a_range_without_samples_is_an_error_that_says_so() -> None:

@@ -1,4 +1,4 @@
-"""What a sweep says of its figures: the table's rows, the CSV file, JSON and the picture."""
+"""A sweep's results: the rows of the table, the CSV file, JSON and the heat map."""
 
 import csv
 import json
@@ -31,7 +31,10 @@ def figures(sharpe_ratio: float | None) -> Figures:
 
 
 def outcome(grid: str, means: Mapping[str, float | None], samples: int | None = None) -> Outcome:
-    """A sweep whose settings have these Sharpe ratios, by the setting's words; 9 on the first part, for nothing."""
+    """Return a sweep whose settings have these Sharpe ratios out of sample, by the setting's words.
+
+    On the first part, which must not count, every setting has a Sharpe ratio of 9.
+    """
     axes = read(grid)
     found, left_out = settings_of(combinations(axes, samples, 1), {})
     rows = tuple((figures(9.0), figures(means[each.words]), figures(means[each.words])) for each in found)
@@ -101,7 +104,7 @@ def test_json_has_no_numbers_that_json_does_not_know() -> None:
     assert json.loads(json.dumps(FOUR.as_json(), allow_nan=False))["best"][0]["out_of_sample"] == 1.75
 
 
-# --- the picture -----------------------------------------------------------------------------------------------------
+# --- the heat map ----------------------------------------------------------------------------------------------------
 
 
 def test_the_heat_map_has_the_mean_of_each_pair_of_values_in_its_cell() -> None:
@@ -146,7 +149,7 @@ def test_the_same_sweep_is_drawn_in_the_same_bytes() -> None:
     assert heatmap.draw(FOUR) == heatmap.draw(FOUR)
 
 
-# --- settings that another one brings along --------------------------------------------------------------------------
+# --- settings implied by another one ---------------------------------------------------------------------------------
 
 RULES = outcome("SIGNAL=trend,horizon", {"SIGNAL=trend": 0.5, "SIGNAL=horizon": 0.1})
 

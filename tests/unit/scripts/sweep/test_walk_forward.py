@@ -1,4 +1,4 @@
-"""Walk-forward: how the span is cut, what is chosen, and how it is judged."""
+"""Walk-forward: how the span is cut into parts, which setting is chosen, and how it is judged."""
 
 from datetime import date, datetime, timedelta
 
@@ -59,7 +59,7 @@ def test_a_span_too_short_for_any_fold_asks_for_a_longer_one() -> None:
 # --- choosing and judging --------------------------------------------------------------------------------------------
 
 FIGURES = ((1.0, 0.25, 0.5), (2.0, 0.5, 0.4), (3.0, 0.0, 0.9))
-"""Three settings on three parts."""
+"""The figures of three settings on three parts."""
 
 
 def test_what_was_best_on_one_part_is_judged_by_the_next() -> None:
@@ -101,7 +101,7 @@ def test_a_mean_over_a_part_without_a_figure_is_none() -> None:
     assert out_of_sample([1.0, None, 2.0]) is None
 
 
-# --- what a part needs of the prices ---------------------------------------------------------------------------------
+# --- the prices that a part needs ------------------------------------------------------------------------------------
 
 
 def panel(rows: int, *, gap: int | None = None) -> Panel:
@@ -134,7 +134,7 @@ def test_a_changed_price_changes_the_digest_and_a_copy_does_not() -> None:
 
 
 def hourly(first_hour: int) -> Panel:
-    """Forty sessions of seven bars each, from an hour of the first one on."""
+    """Return forty sessions of seven hourly bars each; the first session begins with bar number `first_hour`."""
     starts = [
         time + timedelta(hours=hour)
         for session, time in enumerate(days(40))

@@ -1,4 +1,4 @@
-"""The stand-in for Logs Insights answers as AWS documents it, and refuses what it does not know."""
+"""The stand-in for Logs Insights answers as AWS documents it, and refuses queries that it does not know."""
 
 import json
 from typing import Any
@@ -17,7 +17,7 @@ FIRST_S = 1_800_000_000  # 2027-01-15 08:00:00 UTC
 
 
 def ask(query: str, limit: int = 10_000) -> list[dict[str, Any]]:
-    """The rows for EVENTS, which are a minute apart."""
+    """Return the rows for EVENTS, which are one minute apart."""
     events = [
         discover_fields(json.dumps(event))
         | {"@timestamp": stamp(FIRST_S + 60 * at), "@message": "raw", "@ptr": str(at)}
@@ -157,7 +157,7 @@ def test_a_figure_without_an_alias_is_named_by_itself() -> None:
     assert ask("stats count(*)") == [{"count(*)": 4}]
 
 
-# --- order and number ---
+# --- sorting and limits ---
 
 
 def test_the_smaller_limit_holds() -> None:

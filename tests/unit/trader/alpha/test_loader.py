@@ -1,4 +1,4 @@
-"""The registry: a rule is one file and one line, and nothing else knows its name."""
+"""The registry of rules: adding a rule takes one file and one line, and no other code names it."""
 
 import re
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ SMALL = {"SIGNAL": "contrarian", "ENGINE": "map", "UNIVERSE": "AAPL,XOM,KO", "HI
 
 @pytest.fixture
 def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one line."""
+    """Register the rule, which is the one line that a new rule needs."""
     monkeypatch.setitem(loader.RULES, "contrarian", Contrarian)
 
 
@@ -93,7 +93,7 @@ def test_a_name_that_is_no_rule_is_refused_with_those_that_are() -> None:
 
 
 def test_nothing_but_its_own_file_and_the_registry_knows_a_rule() -> None:
-    """Names in quotes, where they decide something; a JSON key or a query of that word is none."""
+    """Search for quoted names; in the files of `keys`, such a word is a key or a column, not a rule."""
     keys = {"scripts/backtest/yahoo_cache.py", "scripts/testkit/yahoo.py", "scripts/bench/backtests.py"}
     names = re.compile("|".join(f"[\"']{name}[\"']|SIGNAL={name}\\b" for name in loader.names()))
     files = [*(ROOT / "function").rglob("*.py"), *(ROOT / "scripts").rglob("*.py"), *(ROOT / "scripts").rglob("*.j2")]

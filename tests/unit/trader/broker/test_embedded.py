@@ -22,7 +22,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def broker(file: Path, prices: Sequence[float] = (100,), *, days_later: int = 0) -> EmbeddedBroker:
-    """The account at the slot of Wednesday 28 December 2022, or days later, with `prices` up to then."""
+    """Open the account at the slot of Wednesday 28 December 2022, or `days_later`, with `prices` up to then."""
     now = SLOT + days_later * DAY
     series = {symbol: daily(prices, last=now.date(), symbol=symbol) for symbol in ("AAPL", "MSFT")}
 
@@ -112,7 +112,7 @@ def test_a_symbol_without_a_price_is_not_filled(file: Path) -> None:
 
 
 def test_a_close_at_the_stop_sells_at_that_close(file: Path) -> None:
-    broker(file).submit(buy(quantity=10))  # stop at 97, limit at 140
+    broker(file).submit(buy(quantity=10))  # stop at 97, take profit at 140
     account = broker(file, (100, 95), days_later=1).account()
     assert account.cash_usd == 9_950
     assert broker(file, (100, 95), days_later=1).positions() == {}
@@ -176,7 +176,7 @@ def test_a_dry_look_leaves_the_file_as_it_is(file: Path) -> None:
     later = EmbeddedBroker(
         file, now=SLOT + DAY, starting_cash_usd=1, closes=lambda _: {"AAPL": daily([100, 90])}, is_dry=True
     )
-    assert later.positions() == {}, "its stop is seen"
+    assert later.positions() == {}, "the stop did not trigger"
     assert file.read_bytes() == before
 
 

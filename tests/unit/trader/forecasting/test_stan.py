@@ -35,7 +35,7 @@ def fit(history: pd.DataFrame, model: str | None = None, timeout_s: float = 20) 
 @pytest.mark.parametrize(
     ("bars", "configuration"),
     [(60, PLAIN), (250, PLAIN), (250, {}), (700, PLAIN)],
-    ids=["so few that it is Newton's", "a year", "with weekly terms", "with yearly terms"],
+    ids=["few enough for Newton", "a year", "with weekly terms", "with yearly terms"],
 )
 def test_the_parameters_are_to_the_bit_those_that_prophet_finds_by_itself(
     bars: int, configuration: dict[str, Any]
@@ -82,7 +82,9 @@ def test_stan_killed_from_outside_is_not_asked_another_way(tmp_path: Path) -> No
         fit(walk(120), killed)
 
 
-@pytest.mark.parametrize("cut", ["head -c -1", "sed '$d'", "sed '$s/,[^,]*$//'"], ids=["its end", "its row", "a value"])
+@pytest.mark.parametrize(
+    "cut", ["head -c -1", "sed '$d'", "sed '$s/,[^,]*$//'"], ids=["last byte", "last row", "last value"]
+)
 def test_a_result_that_was_cut_off_is_no_result(cut: str, tmp_path: Path) -> None:
     script = f'''"{Optimizer().model}" "$@" || exit
 for word in "$@"; do case "$word" in file=*result.csv) out="${{word#file=}}";; esac; done

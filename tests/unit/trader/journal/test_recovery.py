@@ -1,4 +1,4 @@
-"""Recovery's stages: what is read out of a plan and the broker's books, and what is written of it."""
+"""Recovery: what it reads from a plan and from the broker's books, and what it writes."""
 
 import json
 import logging
@@ -35,13 +35,13 @@ FILLED = replace(buy("A", 4), status=OrderStatus.FILLED, order_id="1", filled_qu
 
 
 def filled(order: Order) -> Order:
-    """The order as a broker has it, which does not know why it was placed."""
+    """Return the order as a broker has it, filled and without the reason it was placed for."""
     return replace(
         order, status=OrderStatus.FILLED, order_id="1", filled_quantity=order.quantity, price_usd=99.5, reason=""
     )
 
 
-# --- whose order it is ---
+# --- who placed an order ---
 
 
 def test_an_order_id_is_taken_apart() -> None:
@@ -75,18 +75,18 @@ def test_the_orders_of_another_slot_are_not_the_slots() -> None:
     assert select_slot([buy()], "trend", SLOT + timedelta(minutes=15)) == []
 
 
-# --- what the list lacks ---
+# --- orders missing from the list ---
 
 
 @dataclass
 class Known:
-    """Books that know orders by their ids, and whose list is empty."""
+    """Books that find orders by their ids, although their list is empty."""
 
     orders: dict[str, Order]
     error: BrokerError | None = None
     asked: list[str] = field(default_factory=list)
 
-    def list_orders(self, since: datetime, until: datetime) -> Sequence[Order]:  # noqa: ARG002 it is always empty
+    def list_orders(self, since: datetime, until: datetime) -> Sequence[Order]:  # noqa: ARG002 the list is always empty
         return ()
 
     def find(self, order: Order) -> Order | None:
@@ -129,7 +129,7 @@ def test_without_time_left_the_recovery_is_left_to_the_next_run() -> None:
         find_unlisted([buy("A")], [], Known({}), Deadline(lambda: ORDER_TIME_S - 1))
 
 
-# --- what is known of them ---
+# --- what is known about the orders ---
 
 
 def test_the_price_it_was_decided_at_and_the_reason_are_the_plans() -> None:
@@ -171,11 +171,11 @@ def test_without_a_plan_the_detail_says_so(orders: Sequence[Order], words: str) 
     assert describe(None, orders) == (f"its run was cut off and has no plan on record; the broker's books have {words}")
 
 
-# --- the whole of it, with a folder and a paper account ---
+# --- a whole recovery, with a folder and the embedded broker ---
 
 
 class Site:
-    """A strategy's journal and account, in which runs are cut off."""
+    """The journal and account of a strategy whose runs are cut off."""
 
     def __init__(self, folder: Path) -> None:
         self.journal: Journal = open_journal(f"folder:{folder / 'journal'}", "trend")
@@ -186,7 +186,7 @@ class Site:
         self.settings = settings()
 
     def cut_off(self, slot: datetime, *orders: Order, noted: bool = True) -> None:
-        """A run that claimed the slot and, if `noted`, planned these orders."""
+        """Leave a run that claimed the slot and, if `noted`, recorded a plan with these orders."""
         self.journal.entry(slot).claim("word", slot + timedelta(minutes=5))
         decision = Decision(orders=orders)
         seen = Observation(slot=slot, now=slot, account=account(), positions={}, open_orders=(), ranking={}, closes={})
@@ -195,7 +195,7 @@ class Site:
             self.journal.entry(run.slot).note_plan(run)
 
     def books(self, *orders: Order) -> None:
-        """Orders that the broker has."""
+        """Put these orders in the broker's books."""
         book = {
             "cash_usd": 10_000,
             "last_equity_usd": 10_000,
@@ -207,7 +207,7 @@ class Site:
         self.account_file.write_text(json.dumps(book | {"orders": text}))
 
     def recovered(self, remaining_s: float = math.inf, now: datetime = NOW) -> list[datetime]:
-        """The slots that a run recovers."""
+        """Run recovery at `now` and return the slots it recovers."""
         run = Run(settings=self.settings, slot=now, now=now)
         recover(run, self.journal, self.broker, Deadline(lambda: remaining_s))
         return run.recovered
@@ -339,7 +339,7 @@ def test_a_broker_that_cannot_be_asked_leaves_the_slot_to_the_next_run(site: Sit
 
 
 class Crossing(Folder):
-    """A store in which another run is faster: it keeps its record while ours is on its way."""
+    """A store in which another run is faster: its record is written just before ours."""
 
     def create(self, name: str, text: str) -> bool:
         if name.endswith(".json"):

@@ -186,7 +186,7 @@ def test_bytes_that_are_no_text_are_recognised(file: Path) -> None:
             "line 3: the price of AAPL is 'n/a'; write a number, or leave the field empty",
             id="text for a price",
         ),
-        pytest.param("timestamp,KO,AAPL,KO\n2022-12-28,1,2,3\n", "line 1: column KO occurs 2 times", id="twice"),
+        pytest.param("timestamp,KO,AAPL,KO\n2022-12-28,1,2,3\n", "line 1: column KO occurs 2 times", id="duplicate"),
         pytest.param("timestamp,,AAPL\n2022-12-28,1,2\n", "line 1: column 2 has no symbol", id="nameless column"),
         pytest.param("timestamp;AAPL\n2022-12-28;1\n", "line 1: the header has no symbols", id="semicolons"),
         pytest.param("timestamp,AAPL\n28/12/2022,1\n", "line 2: timestamp '28/12/2022' is not ISO 8601", id="date"),

@@ -21,7 +21,7 @@ def days(*prices: float, last: datetime = NOW) -> Closes:
 
 
 class Source:
-    """Closes held in memory; remembers what it was asked."""
+    """A price source that holds closes in memory and remembers what it was asked for."""
 
     def __init__(self, name: str, closes: Mapping[str, Closes] | None, known: frozenset[str] | None = None) -> None:
         self.name = name

@@ -104,7 +104,7 @@ def test_a_file_of_intraday_bars_is_seen_at_the_end_of_the_last_bar(tmp_path: Pa
         ("2026-10-30T19:00:00Z", True),
         ("2026-11-02T20:00:00Z", True),
         ("2026-12-01T20:04:00Z", True),  # a little late
-        ("2026-12-01T20:15:00Z", False),  # of a schedule for every quarter of an hour
+        ("2026-12-01T20:15:00Z", False),  # a later run of a 15-minute schedule
     ],
 )
 def test_once_a_day_means_one_time_in_new_york_all_year(time: str, due: bool) -> None:
@@ -131,8 +131,8 @@ def test_slots_a_minute_apart_have_different_names() -> None:
     ("now", "slot"),
     [
         ("2022-12-25T12:00-05:00", "2022-12-23T15:59-05:00"),  # a Sunday
-        ("2022-12-27T09:00-05:00", "2022-12-23T15:59-05:00"),  # before the opening, after Christmas observed
-        ("2022-12-28T15:50-05:00", "2022-12-27T15:59-05:00"),  # the session still runs
+        ("2022-12-27T09:00-05:00", "2022-12-23T15:59-05:00"),  # before the opening, after the Christmas holiday
+        ("2022-12-28T15:50-05:00", "2022-12-27T15:59-05:00"),  # the session is still open
         ("2022-12-28T16:00-05:00", "2022-12-28T15:59-05:00"),
         ("2022-11-25T20:00-05:00", "2022-11-25T12:59-05:00"),  # a half day
     ],

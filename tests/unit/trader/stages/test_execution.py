@@ -25,14 +25,14 @@ KINDS: Mapping[str, FaultKind] = {
     "no, perhaps taken": "422-id",
     "keys refused": "401",
 }
-"""What happens to a submission, in the words of the stand-in: with "lost" it is done, with "never" it is not."""
+"""The stand-in's fault for each outcome of a submission; a "lost" order is accepted, a "never" order is not."""
 
 
 class Books(DirectBroker):
-    """The real adapter on the stand-in for Alpaca, whose books and faults a test can set. A share costs 100 USD.
+    """The real adapter on the stand-in for Alpaca, with books and faults that a test can set. A share costs 100 USD.
 
-    `script` is what happens at each submission in turn. Look-ups fail with `is_blind`, and find nothing with
-    `is_forgetful`.
+    `script` gives the outcome of each submission in turn. With `is_blind`, look-ups fail; with `is_forgetful`, they
+    find nothing.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Books(DirectBroker):
 
     @classmethod
     def with_bracket(cls, script: Iterable[str] = (), *, is_blind: bool = False, **quantities: float) -> Self:
-        """Holdings with a stop loss and a take profit around each."""
+        """Return books with holdings, each in a bracket of stop loss and take profit."""
         books = cls(is_blind=is_blind)
         for symbol, quantity in quantities.items():
             books.alpaca.hold_in_bracket(symbol, quantity)
@@ -69,13 +69,13 @@ class Books(DirectBroker):
 
     @property
     def taken(self) -> dict[str, FakeOrder]:
-        """The accepted orders that were submitted, by id."""
+        """The submitted orders that were accepted, by id."""
         sent = {*self.sent}
         return {order.client_order_id: order for order in self.alpaca.orders if order.client_order_id in sent}
 
     @property
     def legs(self) -> list[FakeOrder]:
-        """The legs of brackets that are still open."""
+        """The open legs of brackets."""
         return [order for order in self.alpaca.open_orders() if order.parent]
 
 
@@ -114,8 +114,8 @@ def test_two_slots_never_share_an_order_id() -> None:
         (125.674, 0.03, 0.4, (121.9, 175.94)),
         (0.98765, 0.03, 0.4, (0.958, 1.38)),  # below a dollar the tick is finer
         (1.005, 0.01, 0.01, (0.9949, 1.02)),
-        (5.0, 0.0001, 0.0001, (4.99, 5.01)),  # a tick away at the least
-        (0.01, 0.999, 9, (0.0001, 0.1)),  # and never nothing
+        (5.0, 0.0001, 0.0001, (4.99, 5.01)),  # at least one tick away
+        (0.01, 0.999, 9, (0.0001, 0.1)),  # and never zero
     ],
 )
 def test_the_legs_of_a_bracket_are_rounded_to_the_tick(
@@ -237,7 +237,7 @@ def test_an_order_of_unknown_fate_is_told_and_ends_the_run() -> None:
     books = Books(script=["lost"], is_blind=True)
     seen: list[Order | Denial] = []
     with pytest.raises(BrokerError, match=r"^trend-20221228T2045Z-A-buy: .*no usable answer"):
-        seen.extend(place([buy("A"), buy("B")], books, Deadline.never()))  # keeps what came before the error
+        seen.extend(place([buy("A"), buy("B")], books, Deadline.never()))  # keeps the outcomes before the error
     assert codes(seen) == ["unknown"]
     assert books.sent == ["trend-20221228T2045Z-A-buy"]
 

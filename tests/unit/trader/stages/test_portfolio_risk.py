@@ -197,14 +197,14 @@ def test_orders_beyond_the_most_in_one_run_are_refused_sales_first() -> None:
     assert ([each.symbol for each in allowed], [each.code for each in denials]) == (["S", "A"], [Code.ORDER_CAP])
 
 
-# --- whatever the market, the account and the settings are ---
+# --- any market, account and settings ---
 
 SYMBOLS = [f"S{number}" for number in range(12)]
 
 
 @st.composite
 def situations(draw: st.DrawFn) -> tuple[tuple[Insight, ...], Account, dict[str, Position], list[str], Settings]:
-    """Drawn so that half of them buy more than one symbol, and some both buy and sell."""
+    """Draw a situation; half of the draws buy more than one symbol, and some both buy and sell."""
     chosen = draw(st.lists(st.sampled_from(SYMBOLS), unique=True, min_size=6))
     direction, price_usd, gap = st.sampled_from([UP, UP, DOWN, FLAT]), st.floats(1, 500), st.floats(-0.39, 0.39)
     insights = tuple(insight(symbol, draw(direction), draw(price_usd), draw(gap)) for symbol in chosen)

@@ -40,7 +40,7 @@ def words(text: str) -> str:
 
 
 def hold(*closes: float, bars: int = 0, **fields: Any) -> Result:
-    """All the cash in AAA from the first bar to the last; with `bars` in all, the last close goes on."""
+    """Return a result with all the cash in AAA; the last close is repeated until there are `bars` bars."""
     over = panel({"AAA": [*closes, *[closes[-1]] * (bars - len(closes))]})
     return result(over, [fill(over, 0, "AAA", 100, 10.0)], **fields)
 
@@ -188,7 +188,7 @@ def test_control_characters_and_markup_from_outside_are_shown_as_plain_text() ->
     assert "\x1b" not in text
 
 
-# --- what it does not show -------------------------------------------------------------------------------------------
+# --- caveats ---------------------------------------------------------------------------------------------------------
 
 
 def caveats(result: Result) -> str:
@@ -260,7 +260,7 @@ def test_a_report_that_does_not_fit_leaves_the_older_one_as_it_is(tmp_path: Path
     newer = year_of_trading()
     drawn = figures(newer)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # as a disk that is full after that much
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # like a disk that is full after 20 kB
     try:
         with pytest.raises(UnwritableError, match=os.strerror(27)):
             report.write(drawn, newer, tmp_path)

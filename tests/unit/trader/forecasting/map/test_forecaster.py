@@ -1,4 +1,4 @@
-"""The map engine as a Forecaster: what it gives for symbols, times and signals, and what it leaves to Prophet."""
+"""The map engine as a Forecaster: its forecasts for symbols, times and signals, and what it leaves to Prophet."""
 
 import logging
 import math
@@ -233,7 +233,7 @@ def test_on_other_days_the_eighth_day_is_close_to_prophets_own() -> None:
     (theirs,) = by_prophet.forecast({"AAPL": WALK}, Deadline.never()).forecasts
     only = forecast(WALK, "horizon")
     assert only.horizon_time == theirs.horizon_time
-    assert only.trend_usd != theirs.trend_usd  # it was not handed over
+    assert only.trend_usd != theirs.trend_usd  # it was not left to Prophet
     assert only.yhat_usd == pytest.approx(theirs.yhat_usd, rel=0.01)
 
 

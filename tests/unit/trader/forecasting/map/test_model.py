@@ -1,4 +1,4 @@
-"""The model is Prophet's, its mode is the best there is, and no series has a say in another's."""
+"""The model is Prophet's, its mode is the best one, and each series is fitted independently of the others."""
 
 import math
 from collections.abc import Sequence
@@ -125,7 +125,7 @@ def test_the_log_posterior_is_what_stan_calls_by_that_name(allowed: Sequence[str
     assert log_posterior(model, values) == pytest.approx(stans_log_posterior(theirs), rel=1e-5)
 
 
-# --- the mode is the best there is ---------------------------------------------------------------------------------
+# --- the mode is the best one --------------------------------------------------------------------------------------
 
 
 @cache
@@ -162,7 +162,7 @@ def test_the_mode_is_where_an_interior_point_solver_finds_it(
 @pytest.mark.parametrize(
     ("symbol", "end", "bars"),
     [("HD", 1586, 250), ("JNJ", 1128, 120), ("CVX", 1060, 250)],
-    ids=["that with the smaller noise", "that with the larger noise", "that beside a piece that is left at once"],
+    ids=["the one with less noise", "the one with more noise", "the one next to a piece that is left at once"],
 )
 def test_of_two_modes_the_better_is_taken(symbol: str, end: int, bars: int) -> None:
     index, values = closes(symbol, end, bars)
@@ -218,12 +218,12 @@ def residual(on: Calendar, values: Floats, parameters: Floats, sigma: float) -> 
     return float(model.optimality(on.columns, scaled, parameters[None], variance, ridge, lasso)[0])
 
 
-# --- every series by itself ----------------------------------------------------------------------------------------
+# --- each series on its own ----------------------------------------------------------------------------------------
 
 
 @st.composite
 def series(draw: st.DrawFn, bars: int) -> Floats:
-    """What a source may give: a walk of any size, with a split, a fault or without movement."""
+    """Draw what a source may deliver: a random walk on any scale, perhaps with a split or a fault, or a flat series."""
     values = walk(draw(st.integers(0, 10_000)), bars) * draw(st.sampled_from([1e-9, 1e-3, 1.0, 1e9, -1.0]))
     match draw(st.sampled_from(["", "", "", "split", "constant", "zero", "fault", "line", "two values"])):
         case "split":
@@ -242,7 +242,7 @@ def series(draw: st.DrawFn, bars: int) -> Floats:
 
 
 def same(a: Fit | str, b: Fit | str) -> bool:
-    """To the bit."""
+    """Tell whether two results are equal to the bit."""
     if isinstance(a, str) or isinstance(b, str):
         return a == b
     numbers = [(each.parameters.tobytes(), each.sigma, each.scale, each.residual, each.has_another) for each in (a, b)]
@@ -352,11 +352,11 @@ def test_weekly_terms_of_daily_bars_say_nothing_of_another_hour(hour: int, knows
     assert calendar(120, WEEKLY).determines(at_ns) is knows
 
 
-# --- a bar later ---------------------------------------------------------------------------------------------------
+# --- one bar later -------------------------------------------------------------------------------------------------
 
 
 def roll_window(values: Floats, bars: int, begun: bool) -> list[Fit | str]:
-    """The models of a window that moves on by a bar, each begun with the path of the one before, or not."""
+    """Fit a window that moves on one bar at a time; if `begun`, each fit starts from the path of the one before."""
     index, paths, found = calendar(len(values)).times_ns, None, list[Fit | str]()
     for end in range(bars, len(values) + 1):
         on = Calendar.of(index[end - bars : end], TREND)

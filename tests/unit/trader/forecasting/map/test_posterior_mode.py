@@ -1,4 +1,4 @@
-"""The search by itself, on problems small enough to look at, and on those that it has to give up."""
+"""The search alone, on problems small enough to inspect and on problems that it must give up."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ type Numbers = Sequence[float] | Floats
 
 
 def problems(columns: Floats, values: Floats, ridge: Numbers, lasso: Numbers) -> Problems:
-    """One problem for each row of values, all with the same columns."""
+    """Return one problem for each row of values, all with the same columns."""
     count, bars = values.shape
     return Problems(
         gram=(columns.T @ columns)[None],
@@ -36,7 +36,7 @@ def loss(columns: Floats, values: Floats, theta: Floats, variance: float, ridge:
 
 
 def hinges(bars: int, bends: int) -> Floats:
-    """A line that may bend: rate, offset and changes of the rate."""
+    """Return the columns of a line that may bend: rate, offset and changes of the rate."""
     time = np.linspace(0, 1, bars)
     return np.column_stack([time, np.ones(bars), *(np.maximum(time - at, 0) for at in np.linspace(0.1, 0.8, bends))])
 
@@ -111,7 +111,7 @@ def test_without_jumps_along_the_pieces_the_search_comes_to_the_same_mode(monkey
 
 
 def test_the_path_ends_with_the_signs_of_the_mode(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posterior_mode, "FULL_EXCHANGES", 0)  # one by one, to the last
+    monkeypatch.setattr(posterior_mode, "FULL_EXCHANGES", 0)  # exchange one by one once progress stops
     found = find_modes(noisy(1, 4))
     assert not found.has_another.any()
     assert found.path.down[-1].tolist() == (np.sign(found.parameters) * (LASSO > 0)).tolist()
