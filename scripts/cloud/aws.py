@@ -25,7 +25,7 @@ from scripts.console import CommandError
 
 PROJECT = "prophet-trader"
 PROJECT_NAME = r"(?!aws|ssm)[a-z][a-z0-9-]{1,19}"
-"""The default of Terraform's variable `project`."""
+"""The default of Terraform's variable `project`, and the pattern of its values."""
 
 ALIAS = "live"
 CONFIG = Config(connect_timeout=5, retries={"mode": "standard", "total_max_attempts": 4})
@@ -63,7 +63,7 @@ class Cloud:
 
     @property
     def state_bucket(self) -> str:
-        """The name of the bucket for Terraform's state, whether or not it exists."""
+        """The name of the bucket for Terraform's state, which may not exist."""
         return f"{self.project}-state-{self.account}-{self.region}"
 
     @cached_property
@@ -114,8 +114,8 @@ def connect(env: Mapping[str, str] = os.environ) -> Cloud:
     project = env.get("PROJECT") or PROJECT
     if not re.fullmatch(PROJECT_NAME, project):
         raise AwsError(
-            f"PROJECT={project}: must be 2 to 20 small letters, digits and dashes, a letter first, and not begin with "
-            "aws or ssm"
+            f"PROJECT={project}: must be 2 to 20 lower-case letters, digits and hyphens, begin with a letter, and not "
+            "begin with aws or ssm"
         )
     with translate_errors("your AWS account"):
         session = boto3.Session(region_name=env.get("AWS_REGION") or None)
@@ -152,7 +152,7 @@ def translate_errors(what: str) -> Iterator[None]:
     except (ProfileNotFound, ConfigNotFound) as error:
         raise AwsError(f"{error}; check AWS_PROFILE and ~/.aws/config") from error
     except EndpointConnectionError as error:
-        raise AwsError(f"{what}: {error} Check the network connection and AWS_REGION") from error
+        raise AwsError(f"{what}: {error}; check the network connection and AWS_REGION") from error
     except ClientError as error:
         raise explain(what, error) from error
     except BotoCoreError as error:
@@ -160,7 +160,7 @@ def translate_errors(what: str) -> Iterator[None]:
 
 
 def explain(what: str, error: ClientError) -> AwsError:
-    """Convert an error answer of AWS into an AwsError in plain words."""
+    """Convert an AWS error response into an AwsError in plain words."""
     code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
     if code in {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}:
         return AwsError("the AWS credentials have expired; log in again (such as: aws sso login)")

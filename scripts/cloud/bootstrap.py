@@ -1,7 +1,7 @@
 """`make bootstrap`: create, once per account and region, what Terraform and GitHub need before the first deployment.
 
 It creates a bucket for Terraform's state, the policy that limits what functions may do, and for a GitHub repository the
-two roles that plan and deploy. It can be run again at any time from any computer: its own state is in that bucket too.
+two roles that plan and deploy. It can be run again at any time from any computer: its own state is also in that bucket.
 """
 
 import json
@@ -41,7 +41,7 @@ ASKED = {
     "REPOSITORY": "repository",
     "REPOSITORY_IDS": "repository_ids",
 }
-"""Environment variables and the Terraform variables that they set; one that is not set keeps its last value."""
+"""Environment variables and the Terraform variables that they set; a variable that is not set keeps its last value."""
 
 NONE = "none"
 REPOSITORY = r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+"
@@ -165,7 +165,7 @@ def suggest_repository(cloud: Cloud) -> str | None:
 
 
 def choices(asked: Mapping[str, str], recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the requested values, else the last recorded ones, under Terraform's names; None means its default."""
+    """Return the requested values, else the last recorded ones, under Terraform's names; None means the default."""
     chosen = {name: asked.get(name, recorded.get(name)) for name in ASKED.values()}
     if chosen["repository"] == NONE:
         chosen["repository"] = None
@@ -175,7 +175,7 @@ def choices(asked: Mapping[str, str], recorded: Mapping[str, Any]) -> dict[str, 
 
 
 def look_up_numbers(repository: str) -> str | None:
-    """Return GitHub's ids of owner and repository; None if its command line tool is missing or denied access."""
+    """Return GitHub's ids of the owner and the repository; None if the tool `gh` is missing or denied access."""
     if shutil.which("gh"):
         words = ["gh", "api", f"repos/{repository}", "--jq", r'"\(.owner.id)/\(.id)"']
         done = subprocess.run(words, check=False, capture_output=True, text=True)
@@ -231,7 +231,7 @@ def show(cloud: Cloud, outputs: Mapping[str, Any]) -> None:
         say(f"{what:<20} {name}")
     say("\nmake deploy now keeps its state in that bucket; it moves an existing state from terraform/ there.")
     if not repository:
-        say("To let GitHub deploy too: make bootstrap REPOSITORY=owner/name")
+        say("To let GitHub deploy as well: make bootstrap REPOSITORY=owner/name")
         return
     say(f"\nTo let GitHub plan every pull request and deploy {branch}, set these variables of {repository}:")
     for name, value in (

@@ -1,8 +1,8 @@
-"""`make cost`: what the functions use of AWS's free tier in a month, and how many strategies would fit into it.
+"""`make cost`: show how much of AWS's free tier the functions use in a month, and how many strategies would fit in it.
 
-Where strategies are deployed and have run, it is what their logs say was billed in the last 30 days. Before that it is
-an estimate: the runs of a schedule, each as long as it takes here in AWS's runtime interface, with its computing time
-divided by the share of a processor that the function's memory buys.
+If strategies are deployed and have run, it adds up what their logs say was billed in the last 30 days. Otherwise it
+estimates: it measures a run of each kind here in AWS's runtime interface, divides the computing time by the share of a
+processor that the function's memory buys, and multiplies by the number of runs in the schedule.
 """
 
 import os
@@ -33,16 +33,16 @@ LAMBDA_PRICES, CLOUDWATCH, SSM, S3, KMS = (
     f"https://aws.amazon.com/{service}/pricing/" for service in ("lambda", "cloudwatch", "systems-manager", "s3", "kms")
 )
 MANY = 30
-"""Strategies, in the example of what many of them cost."""
+"""Number of strategies in the example of what many cost."""
 
 METRICS, ALARM_METRICS = 7, 9
-"""Of a strategy, in terraform/modules/monitoring: eight alarms, of which missing-run looks at two metrics."""
+"""A strategy's custom metrics, and those of its eight alarms (missing-run has two), in terraform/modules/monitoring."""
 
 WRITES = {"first": 5, "later": 4, "closed": 3}
-"""Requests of a run that S3 bills as writes: claim, plan, record, the day's ranking, and a list of the last days."""
+"""Requests per run that S3 bills as writes: claim, plan, record, the day's ranking, and a listing of recent days."""
 
 SECRETS = 2
-"""SecureStrings that a cold start reads."""
+"""Number of SecureStrings that a cold start reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +54,13 @@ class Use:
     gb_seconds: float
 
     def usd(self, arch: str) -> float:
-        """Return what it costs once the free tier is used up."""
+        """Return the cost in USD once the free tier is used up."""
         return self.gb_seconds * USD_PER_GB_S[arch] + self.requests * USD_PER_REQUEST
 
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """Another free tier that a strategy uses a part of, each month."""
+    """A monthly free tier other than Lambda's, and how much of it a strategy uses."""
 
     what: str
     used: float  # by one strategy
@@ -72,23 +72,23 @@ class Allowance:
 
     @property
     def fits(self) -> float:
-        """How many strategies are inside it."""
+        """The number of strategies that fit into it."""
         return self.free // self.used if self.used and self.free < inf else inf
 
     def usd(self, strategies: int) -> float:
-        """Return what this many strategies cost a month."""
+        """Return the monthly cost in USD of this many strategies."""
         return max(self.used * strategies - self.free, 0) * self.usd_per_unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """The month of one strategy, put together from runs of each kind."""
+    """An estimate of one strategy's month, from one measured run of each kind."""
 
     schedule: str
     memory_mb: int
     first_day: date
     counts: Mapping[str, int]
-    share_of_hours: float  # in which it runs
+    share_of_hours: float  # hours with a run, of all hours
     measured: Mapping[str, Measured]
 
     def gb_seconds(self, kind: str) -> float:
@@ -97,23 +97,23 @@ class Estimate:
 
     @property
     def use(self) -> Use:
-        """The sum."""
+        """The usage of all runs."""
         total = sum(map(self.gb_seconds, self.counts))
         return Use(strategy="one strategy", requests=sum(self.counts.values()), gb_seconds=total)
 
     def sum_of(self, each: str) -> float:
-        """Return the bytes that a month of runs logs or keeps."""
+        """Return the bytes that the month's runs log (`log_bytes`) or keep (`kept_bytes`)."""
         return sum(count * float(getattr(self.measured[kind], each)) for kind, count in self.counts.items())
 
 
 def main() -> None:
-    """Show what the logs say, or else an estimate."""
+    """Show the usage according to the logs, or else an estimate."""
     parser = console.parser(
         "make cost",
-        f"{__doc__} Variables: ESTIMATE=1 (though there are logs); of the estimate SCHEDULE ({DEFAULT}), "
-        "DAILY_AT (15:00, instead), MEMORY (MB), ARCH, PYTHON.",
+        f"{__doc__} Variables: ESTIMATE=1 (estimate even if there are logs); for the estimate SCHEDULE (default: "
+        f"{DEFAULT}) or DAILY_AT (such as 15:00), MEMORY (MB), ARCH, PYTHON.",
     )
-    parser.add_argument("--least", type=int, default=0, metavar="N", help="fail if fewer strategies than N fit")
+    parser.add_argument("--least", type=int, default=0, metavar="N", help="fail if fewer than N strategies fit")
     arguments = parser.parse_args()
     with console.plain_errors(interrupted="interrupted; nothing was changed"):
         target = Target.from_env(os.environ)
@@ -122,7 +122,7 @@ def main() -> None:
             answer = from_logs(list(uses.values()), days, target.arch)
         else:
             if why_not:
-                console.note(f"{why_not}: so this is an estimate, from runs on this machine")
+                console.note(f"{why_not}; this is an estimate from runs on this machine")
             answer = from_runs(estimate(target, os.environ), target.arch)
         if arguments.json:
             console.print_json(answer)
@@ -130,19 +130,19 @@ def main() -> None:
             show(answer)
         if answer["strategies_that_fit"] < arguments.least:
             busy = f"; {console.busy()}" if console.busy() else ""
-            raise CommandError(f"{arguments.least} strategies should fit into the free tier of Lambda{busy}")
+            raise CommandError(f"{arguments.least} strategies do not fit into Lambda's free tier{busy}")
 
 
 # --- from the logs -------------------------------------------------------------------------------------------------
 
 
 def wants_estimate(env: Mapping[str, str]) -> bool:
-    """Check whether the user explicitly asks for an estimate."""
+    """Check whether the user explicitly requests an estimate."""
     return console.flag("ESTIMATE") or any(env.get(name) for name in ("SCHEDULE", "DAILY_AT", "MEMORY"))
 
 
 def bill() -> tuple[dict[str, Use], int, str]:
-    """Return the billing of the last 30 days by strategy and the days with logs, or why nothing is known."""
+    """Return the last 30 days' billed usage by strategy and the number of days it covers; if there is none, say why."""
     with translate_errors("your AWS account"):
         session = boto3.Session()
         if session.get_credentials() is None:
@@ -172,20 +172,20 @@ def reports(cloud: Cloud, period: Period) -> Sequence[Mapping[str, str]]:
 
 
 def from_logs(uses: Sequence[Use], days: int, arch: str) -> dict[str, Any]:
-    """Return the answer from what was billed. A month that has just begun does not yet tell its total."""
+    """Return the answer from what was billed. If `days` is below 30, only the average strategy is scaled to 30 days."""
     return {
         "source": "logs",
         "days": days,
         "strategies": [asdict(use) for use in uses],
         **of_lambda(uses, len(uses), DAYS / days, arch),
         "others": [as_json(each) for each in list_fixed_allowances()],
-        "known": [f"billed durations as Lambda logged them, {days} days; init is in them"],
-        "assumed": [f"scaled from {days} to {DAYS} days for how many would fit"] if days < DAYS else [],
+        "known": [f"billed durations, including init, as Lambda logged them in {days} days"],
+        "assumed": [f"usage scaled from {days} to {DAYS} days to tell how many would fit"] if days < DAYS else [],
     }
 
 
 def of_lambda(uses: Sequence[Use], strategies: int, scale: float, arch: str) -> dict[str, Any]:
-    """Return the used part of Lambda's free tier, and how many average strategies fit into it."""
+    """Return how much of Lambda's free tier is used, and how many average strategies fit into it."""
     gb_seconds, requests = sum(use.gb_seconds for use in uses), sum(use.requests for use in uses)
     beyond = max(gb_seconds - FREE_GB_S, 0) * USD_PER_GB_S[arch] + max(requests - FREE_REQUESTS, 0) * USD_PER_REQUEST
     each = Use(strategy="", requests=scale * requests / strategies, gb_seconds=scale * gb_seconds / strategies)
@@ -208,7 +208,7 @@ def of_lambda(uses: Sequence[Use], strategies: int, scale: float, arch: str) -> 
 
 
 def memory_of(env: Mapping[str, str]) -> int:
-    """MEMORY in MB, as Lambda offers it."""
+    """Return MEMORY in MB. Raises CommandError if Lambda does not offer it."""
     text = env.get("MEMORY") or str(MEMORY_MB)
     if not text.isdecimal() or not 128 <= int(text[:9]) <= 10_240:
         raise CommandError(f"MEMORY={text}: must be a whole number of MB from 128 to 10240")
@@ -216,10 +216,10 @@ def memory_of(env: Mapping[str, str]) -> int:
 
 
 def estimate(target: Target, env: Mapping[str, str]) -> Estimate:
-    """Count the runs that the schedule had in the last 30 days, and measure one of each kind."""
+    """Count the schedule's runs in the last 30 days, and measure one run of each kind."""
     memory_mb, daily_at = memory_of(env), env.get("DAILY_AT", "")
     if daily_at and env.get("SCHEDULE"):
-        raise CommandError("SCHEDULE and DAILY_AT contradict each other: set one of them")
+        raise CommandError("SCHEDULE and DAILY_AT contradict each other; set only one of them")
     schedule = once_a_day(daily_at) if daily_at else Schedule(env.get("SCHEDULE") or DEFAULT)
     first = datetime.now(UTC).date() - timedelta(days=DAYS)
     counts = kinds(schedule, first, DAYS, daily_at)
@@ -261,23 +261,23 @@ def from_runs(month: Estimate, arch: str) -> dict[str, Any]:
             as_json(each) for each in (*list_fixed_allowances(month.share_of_hours), *list_measured_allowances(month))
         ],
         "known": [
-            "measured each kind of run once, cold, in AWS's runtime interface and from the finished zips",
-            f"measured on one processor; its computing is counted at {share_of(month.memory_mb):.0%} of a processor",
-            f"Lambda gives a whole processor for {MB_PER_PROCESSOR:,} MB",
-            f"counted the schedule's times from {month.first_day} on, for {DAYS} days, against the exchange's hours",
+            "measured one cold run of each kind, in AWS's runtime interface and from the finished zips",
+            f"divided the computing time on one processor by a share of {share_of(month.memory_mb):.0%} (at most 100%)",
+            f"Lambda gives a function a whole processor at {MB_PER_PROCESSOR:,} MB",
+            f"compared the schedule's times, from {month.first_day} on for {DAYS} days, with the exchange's hours",
         ],
         "assumed": list_assumptions(),
     }
 
 
 def list_assumptions() -> Sequence[str]:
-    """Return what an estimate rests on."""
+    """Return the assumptions behind an estimate."""
     busy = console.busy()
     return [
         "every run starts cold, and its init is billed",
         f"Yahoo and Alpaca answer each request after {LATENCY_S * 1000:.0f} ms; S3 and SSM at once",
-        f"each first run of a day buys {CHOSEN}, and each later one sells some: most do less",
-        "this machine's processor and disk are like Lambda's",
+        f"the first run of each day buys {CHOSEN} stocks, and each later run sells some; most real runs do less",
+        "this machine's processor and disk are as fast as Lambda's",
         *([f"{busy.upper()}: the figures are too high"] if busy else []),
     ]
 
@@ -286,10 +286,10 @@ def list_assumptions() -> Sequence[str]:
 
 
 def list_fixed_allowances(share_of_hours: float = 1.0) -> Sequence[Allowance]:
-    """Return what a strategy uses regardless of its runs, if it logs something in this share of all hours."""
-    in_hours = f"{METRICS} in {share_of_hours:.0%} of the hours, as they are billed; four are for trouble only"
+    """Return the free tiers that a strategy uses regardless of its runs, if it logs in this share of all hours."""
+    in_hours = f"{METRICS}, billed for {share_of_hours:.0%} of the hours; four have values only when something is wrong"
     alarms = "eight alarms, one of them on two metrics"
-    one_for_all = "one for all, with five metrics each; with more than 50 on it, it costs 3 USD"
+    one_for_all = "one for all strategies, with five metrics for each; with more than 50 metrics it costs 3 USD"
     parameters = "two keys and the halt switch"
     return [
         Allowance("CloudWatch custom metrics", METRICS * share_of_hours, 10, "metrics", 0.30, in_hours, CLOUDWATCH),
@@ -300,12 +300,12 @@ def list_fixed_allowances(share_of_hours: float = 1.0) -> Sequence[Allowance]:
 
 
 def list_measured_allowances(month: Estimate) -> Sequence[Allowance]:
-    """Return what a strategy's runs use elsewhere, from what was measured."""
+    """Return the free tiers that a strategy's runs use, from the measured runs."""
     log_gb, kept_gb = (month.sum_of(name) / 1e9 for name in ("log_bytes", "kept_bytes"))
     writes = sum(WRITES[kind] * count for kind, count in month.counts.items())
     secrets = SECRETS * month.use.requests
-    lines, first_year = "as many lines as the measured runs wrote", "free in an account's first 12 months only"
-    records, keys = f"the records of one month, they add up; {first_year}", "two keys decrypted at each cold start"
+    lines, first_year = "as much as the measured runs logged", "free in an account's first 12 months only"
+    records, keys = f"the records of one month, which accumulate; {first_year}", "two keys decrypted at each cold start"
     return [
         Allowance("CloudWatch logs", log_gb, 5, "GB", 0.50, lines, CLOUDWATCH),
         Allowance("S3 storage", kept_gb, 5, "GB", 0.023, records, S3),
@@ -347,8 +347,8 @@ def table_of(title: str, first: str, *numbers: str) -> Table:
 
 
 def runs_table(answer: Mapping[str, Any]) -> Table:
-    """Print an estimate: the month by kind of run."""
-    title = f"A month of one strategy, an ESTIMATE: {answer['schedule']}, {answer['memory_mb']:,} MB\n"
+    """Return a table of the estimated month by kind of run."""
+    title = f"ESTIMATED monthly usage of one strategy: {answer['schedule']}, {answer['memory_mb']:,} MB\n"
     table = table_of(title, "Run", "Runs", "Init s", "Billed s", "GB-seconds")
     for run in answer["runs"].values():
         figures = (f"{run['number']:,}", f"{run['init_s']:.2f}", f"{run['billed_s']:.2f}", f"{run['gb_seconds']:,.0f}")
@@ -359,8 +359,8 @@ def runs_table(answer: Mapping[str, Any]) -> Table:
 
 
 def strategies_table(answer: Mapping[str, Any]) -> Table:
-    """Print what was billed, by strategy."""
-    table = table_of(f"Billed in the last {DAYS} days, as the logs say\n", "Strategy", "Requests", "GB-seconds")
+    """Return a table of what was billed, by strategy."""
+    table = table_of(f"Billed in the last {DAYS} days, according to the logs\n", "Strategy", "Requests", "GB-seconds")
     for use in answer["strategies"]:
         table.add_row(use["strategy"], f"{use['requests']:,.0f}", f"{use['gb_seconds']:,.1f}")
     table.add_section()
@@ -369,7 +369,7 @@ def strategies_table(answer: Mapping[str, Any]) -> Table:
 
 
 def verdict(answer: Mapping[str, Any]) -> str:
-    """In a sentence: the share of the free tier, and how many strategies fit."""
+    """Return sentences that say how much of Lambda's free tier is used, how many strategies fit, and what it costs."""
     fit = answer["strategies_that_fit"]
     many = f"{fit:,} such {'strategy fits' if fit == 1 else 'strategies fit'}"
     return (
@@ -381,8 +381,8 @@ def verdict(answer: Mapping[str, Any]) -> str:
 
 
 def others_table(answer: Mapping[str, Any]) -> Table:
-    """Print the other free tiers."""
-    table = table_of("Other free tiers, a month\n", "What", "One strategy", "Free", "Enough for", f"{MANY} cost, USD")
+    """Return a table of the other free tiers."""
+    table = table_of("Other monthly free tiers\n", "What", "One strategy", "Free", "Enough for", f"{MANY} cost, USD")
     for each in answer["others"]:
         used = f"{each['used']:,.3f}".rstrip("0").rstrip(".")
         free, fits = (

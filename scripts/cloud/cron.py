@@ -1,4 +1,4 @@
-"""When an EventBridge schedule fires: AWS's cron expressions, and what kind of run each time begins."""
+"""EventBridge schedules: when an AWS cron expression fires, and which kind of run starts each time."""
 
 import re
 from collections import Counter
@@ -30,7 +30,7 @@ FIELDS: Sequence[tuple[str, int, int, Mapping[str, int]]] = (
 
 @dataclass(frozen=True)
 class Schedule:
-    """An expression such as cron(0/15 13-21 ? * MON-FRI *); its times are UTC."""
+    """An AWS cron expression such as cron(0/15 13-21 ? * MON-FRI *), in UTC."""
 
     expression: str
 
@@ -42,7 +42,7 @@ class Schedule:
             raise CommandError(f"SCHEDULE={self.expression}: must be cron(...) with six fields, such as {DEFAULT}")
         if [index for index, part in enumerate(parts) if part == "?"] not in ([2], [4]):
             raise CommandError(
-                f"SCHEDULE={self.expression}: one of the day fields, third and fifth, must be ?, and no other"
+                f"SCHEDULE={self.expression}: put ? in exactly one of the day fields, third or fifth, and in no other"
             )
         return tuple(self._values(part, *field) for part, field in zip(parts, FIELDS, strict=True))
 
@@ -69,17 +69,17 @@ class Schedule:
 
     def _wrong(self, name: str, element: str) -> CommandError:
         return CommandError(
-            f"SCHEDULE={self.expression}: {element} is not a {name} that is counted here (L, W and # are not supported)"
+            f"SCHEDULE={self.expression}: {element} is not valid in the field {name} (L, W and # are not supported)"
         )
 
     def is_on(self, day: date) -> bool:
-        """Check whether it fires at all on a day."""
+        """Check whether the schedule fires on a day."""
         _, _, days, months, weekdays, years = self._allowed
-        weekday = day.isoweekday() % 7 + 1  # AWS counts from Sunday, 1
+        weekday = day.isoweekday() % 7 + 1  # in AWS, Sunday is 1
         return day.day in days and day.month in months and weekday in weekdays and day.year in years
 
     def times(self, first: date, days: int) -> Iterator[datetime]:
-        """Return the times at which it fires within this many days from `first`."""
+        """Yield the times, in UTC, at which the schedule fires on the `days` days from `first`."""
         minutes, hours = (sorted(each) for each in self._allowed[:2])
         for day in (first + timedelta(days=number) for number in range(days)):
             if self.is_on(day):
@@ -88,17 +88,17 @@ class Schedule:
 
 
 def once_a_day(daily_at: str) -> Schedule:
-    """Return the schedule that Terraform makes of `daily_at`, New York time: both possible hours in UTC."""
+    """Return the schedule that Terraform makes from `daily_at`, New York time: it fires at both possible UTC hours."""
     if not re.fullmatch(DAILY_AT, daily_at):
-        raise CommandError(f"DAILY_AT={daily_at}: must be a quarter of an hour of the session, such as 15:00")
+        raise CommandError(f"DAILY_AT={daily_at}: must be a quarter hour of the New York session, such as 15:00")
     hour, minute = map(int, daily_at.split(":"))
     return Schedule(f"cron({minute} {hour + 4},{hour + 5} ? * MON-FRI *)")
 
 
 def kinds(schedule: Schedule, first: date, days: int, daily_at: str = "") -> Counter[str]:
-    """Count the `first` runs of a session's day, which rank the S&P 500, the `later` ones, and the `closed` ones.
+    """Count runs by kind: a day's `first` (ranks the S&P 500), its `later` ones, and `closed` (market closed).
 
-    With `daily_at`, a run at the other of its two hours does nothing, like one while the market is closed.
+    With `daily_at`, a run at the wrong one of the two UTC hours counts as `closed`, because it also does nothing.
     """
     found: Counter[str] = Counter(first=0, later=0, closed=0)
     begun: set[date] = set()

@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def new_plan(root: Terraform, file: Path) -> preflight.PlanJson:
-    """Build what is missing, and plan."""
+    """Build what is missing, and return a plan."""
     variables = root.variables()
     if reason := reason_to_build(variables):
         console.note(f"{reason}: building the layer")
@@ -77,7 +77,7 @@ def warn(plan: preflight.PlanJson) -> None:
 
 
 def find_unconfirmed_address(cloud: Cloud, topic_arn: str) -> str | None:
-    """Return the e-mail address that has not yet confirmed its subscription to alarms; None if unknown too."""
+    """Return the e-mail address that has not yet confirmed its subscription to alarms; None if none is known."""
     try:
         with translate_errors("the subscriptions to alarms"):
             pages = cloud.session.client("sns", config=CONFIG).get_paginator("list_subscriptions_by_topic")
@@ -90,7 +90,7 @@ def find_unconfirmed_address(cloud: Cloud, topic_arn: str) -> str | None:
 
 
 def is_anybody_told(cloud: Cloud, topic_arn: str) -> bool:
-    """Check whether the alarm topic has a subscription; True if that cannot be found out."""
+    """Check whether the alarm topic has a subscription; True if this is unknown."""
     try:
         with translate_errors("the subscriptions to alarms"):
             sns = cloud.session.client("sns", config=CONFIG)

@@ -40,12 +40,12 @@ class Found:
 
     @property
     def anything(self) -> bool:
-        """Whether anything exists."""
+        """True if anything exists."""
         return bool(self.resources or self.bucket or self.keys)
 
 
 def main() -> None:
-    """Find what exists, show it, ask, and destroy it: the bucket, Terraform's resources, the keys, remaining logs."""
+    """Find what exists, show it, ask, and destroy it: the bucket, Terraform's resources, the keys and the logs."""
     arguments = console.parser("make destroy", __doc__).parse_args()
     with (
         console.plain_errors(interrupted="interrupted; some resources are deleted, and make destroy deletes the rest"),
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def stand_ins(folder: Path) -> dict[str, str]:
-    """Write stand-in zips, which Terraform needs to plan: to destroy a deployment, nothing has to be built."""
+    """Write an empty zip and return variables that name it: Terraform needs zips to plan, even if it only destroys."""
     zip_file = folder / "stand-in.zip"
     zip_file.write_bytes(b"")
     paper = {"sha256": hashlib.sha256(b"").hexdigest(), "unpacked_bytes": 0}
@@ -161,7 +161,7 @@ def confirm(cloud: Cloud) -> None:
 
 
 def take_down(root: Terraform, found: Found, plan: Path) -> None:
-    """Destroy everything, in an order in which each step can be repeated, with what cannot be restored last."""
+    """Destroy everything, in an order that lets make destroy continue after an error or interruption."""
     cloud = root.cloud
     with console.progress() as progress:
         if found.bucket and (folder := os.environ.get("KEEP_JOURNAL")):

@@ -112,12 +112,12 @@ def write(cloud: Cloud, strategy: str, value: str) -> None:
 
 
 def in_words(value: str) -> str:
-    """Say what a value of the switch means to a run. Other values are not quoted: one may be a secret by mistake."""
+    """Say what a value of the switch means to a run. Other values are not quoted: they may be secrets by mistake."""
     return WORDS.get(value, "halted (neither true nor false)" if value else "unknown")
 
 
 def show(action: str, switches: Sequence[Switch]) -> None:
-    """Print the switches, and what that means for runs, positions and orders."""
+    """Print the switches, and what they mean for runs, positions and orders."""
     table = console.table("Strategy", "Before", "Now", "Last changed (UTC)")
     for each in switches:
         changed = f"{each.changed.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if each.changed else ""

@@ -1,7 +1,7 @@
 """`make invoke STRATEGY=... [EVENT=...]`: run the deployed function now, and show its result and the end of its log.
 
-It is the Test button of AWS's console. EVENT is a JSON object, or a file with one; by default {}: the present.
-The run is a real one: with MODE=paper or live it may place orders.
+It does what the Test button in the AWS console does. EVENT is a JSON object or a file that contains one; the default,
+{}, means now. The run is real: with MODE=paper or MODE=live it may place orders.
 """
 
 import base64
@@ -38,12 +38,12 @@ from trader.schedule.base import EventError
 from trader.settings import SettingsError
 
 READ_TIMEOUT_S = 930
-"""Above 900 s, the longest that Lambda lets any function run."""
+"""Seconds to wait for an answer: more than the 900 that Lambda lets a function run."""
 
 ONCE = Config(
     connect_timeout=5,
     read_timeout=READ_TIMEOUT_S,
-    tcp_keepalive=True,  # gateways forget a connection on which nothing is said for some minutes
+    tcp_keepalive=True,  # gateways drop connections that are idle for some minutes
     retries={"mode": "standard", "total_max_attempts": 1},  # a second call would be a second run
 )
 NOT_SENT = (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionError, SSLError)
@@ -54,10 +54,10 @@ NOT_BEGUN = "The run had not begun, and nothing was traded."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What Lambda answered. `error` is its word for a function that failed; `log` is the end of the log, 4 KB."""
+    """Lambda's answer. `error` is its FunctionError, empty if the function succeeded; `log` is the log's last 4 KB."""
 
     strategy: str
-    status: int  # of the HTTP answer
+    status: int  # of the HTTP response
     version: str
     error: str
     event: Mapping[str, Any]
@@ -66,9 +66,9 @@ class Answer:
 
 
 def main() -> None:
-    """Invoke once, show the answer; the exit code is 1 if the function failed."""
+    """Invoke the function once and show the answer; exit with 1 if the function failed."""
     parser = console.parser("make invoke", __doc__)
-    parser.add_argument("--event", default=os.environ.get("EVENT"), help="a JSON object, or a file with one")
+    parser.add_argument("--event", default=os.environ.get("EVENT"), help="a JSON object, or a file that contains one")
     arguments = parser.parse_args()
     with console.plain_errors(interrupted="interrupted; nothing was started"):
         event = parse_event(arguments.event)
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def parse_event(text: str | None) -> Mapping[str, Any]:
-    """Parse EVENT as an object. Raises CommandError if it is not one."""
+    """Parse EVENT as a JSON object, empty if it is not set. Raises CommandError if it is not an object."""
     if not text or not text.strip():
         return {}
     where = "EVENT"
@@ -93,7 +93,7 @@ def parse_event(text: str | None) -> Mapping[str, Any]:
             text = Path(text).read_text(encoding="utf-8")
         except FileNotFoundError:
             raise CommandError(
-                f'{where}: there is no such file, and it is no JSON object such as {{"time": "2026-11-23T15:00:00Z"}}'
+                f'{where}: neither an existing file nor a JSON object such as {{"time": "2026-11-23T15:00:00Z"}}'
             ) from None
         except (OSError, ValueError) as error:
             raise CommandError(f"{where} cannot be read: {getattr(error, 'strerror', '') or error}") from error
@@ -107,16 +107,16 @@ def parse_event(text: str | None) -> Mapping[str, Any]:
 
 
 def refuse(constant: str) -> NoReturn:
-    """Python would read these, and Lambda would not."""
-    raise ValueError(f"{constant} is no JSON")
+    """Reject NaN and Infinity, which Python would parse but Lambda would not."""
+    raise ValueError(f"{constant} is not allowed in JSON")
 
 
 def invoke(cloud: Cloud, strategy: str, event: Mapping[str, Any]) -> Answer:
-    """Run the live version once and wait. Raises AwsError; after a lost answer it says that the run may go on."""
+    """Run the live version once and wait. Raises AwsError; if the answer is lost, it says that the run may go on."""
     function = cloud.function(strategy)
-    console.note(f"{function}:{ALIAS} runs; that can take some minutes")
+    console.note(f"{function}:{ALIAS} is running; this can take some minutes")
     look = f"see what it does: make tail STRATEGY={strategy}"
-    with translate_errors(function), console.ERR.status("waiting for its answer"):
+    with translate_errors(function), console.ERR.status("waiting for the answer"):
         client = cloud.session.client("lambda", config=ONCE)
         try:
             answer = client.invoke(
@@ -129,8 +129,8 @@ def invoke(cloud: Cloud, strategy: str, event: Mapping[str, Any]) -> Answer:
             raise
         except LOST as error:
             raise AwsError(
-                f"the answer was lost ({error}); the function may have run, or runs still, and is not called a second "
-                f"time; {look}"
+                f"the answer was lost ({error}); the function may have run or still be running, so it is not called "
+                f"again; {look}"
             ) from error
         except ClientError as error:
             raise explain_refusal(function, error, look) from error
@@ -146,14 +146,14 @@ def invoke(cloud: Cloud, strategy: str, event: Mapping[str, Any]) -> Answer:
 
 
 def explain_refusal(function: str, error: ClientError, look: str) -> Exception:
-    """Explain Lambda's own refusals; return other errors unchanged."""
+    """Return Lambda's own refusals as AwsErrors in plain words, and other errors unchanged."""
     if error.response["Error"]["Code"] == "TooManyRequestsException":
         return AwsError(
-            f"{function} was not run: as many runs as allowed are under way, of it or of the account; wait a minute "
-            "and run make invoke again"
+            f"{function} was not run: the function or the account has reached its limit of concurrent runs; wait a "
+            "minute and run make invoke again"
         )
     if error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500:
-        return AwsError(f"Lambda failed ({error}); the function may have run, and is not called a second time; {look}")
+        return AwsError(f"Lambda failed ({error}); the function may have run, so it is not called again; {look}")
     return error
 
 
@@ -176,16 +176,16 @@ def show(function: str, answer: Answer) -> None:
     elif isinstance(payload, dict) and Report.__required_keys__ <= payload.keys():
         show_run({"settings": None, "observation": None, "decision": None, "report": payload}, console.OUT)
     else:
-        console.OUT.print("\n It answered with something that is no report of a run:", style="yellow")
+        console.OUT.print("\n The function's answer is not the report of a run:", style="yellow")
         console.OUT.print(f" {plain(json.dumps(payload, indent=2))}\n", markup=False)
     if answer.log:
-        console.OUT.print(" The end of its log, New York time (all of it: make logs, make tail)", style="bold")
+        console.OUT.print(" The end of the log, New York time (for the whole log: make logs, make tail)", style="bold")
         for line in answer.log:
             console.OUT.print(line_as_text(line), soft_wrap=True)
 
 
 def show_failure(payload: Any) -> None:  # noqa: ANN401 whatever the runtime returned
-    """Print what the function raised, and where to look."""
+    """Print what the function raised, and what to do."""
     told = payload if isinstance(payload, dict) else {"errorMessage": payload}
     words = ": ".join(plain(told[name]) for name in ("errorType", "errorMessage") if told.get(name))
     console.OUT.print(f"\n The function failed: {words}", style="bold red", markup=False)
@@ -194,14 +194,14 @@ def show_failure(payload: Any) -> None:  # noqa: ANN401 whatever the runtime ret
 
 
 def plain(text: object) -> str:
-    """Text from outside with its line breaks, in printable characters."""
+    """Return text from outside in printable characters, with its line breaks."""
     return "\n".join(map(printable, str(text).splitlines()))
 
 
 def line_as_text(line: str) -> Text:
-    """Return a readable line of the log, in the style of its level."""
+    """Return a line of the log in readable form, in the style of its level."""
     level, lines = render(line)
-    cut = "…" if not level and line.endswith("}") else ""  # the 4 KB begin in the middle of a line
+    cut = "…" if not level and line.endswith("}") else ""  # the 4 KB may begin in the middle of a line
     return Text("\n".join(f" {cut}{each}" for each in lines), style=STYLES.get(level, "" if level else "dim"))
 
 

@@ -1,6 +1,6 @@
-"""Lines of the log to read: a record of the function as in out/run.log, and what Lambda itself says of a run.
+"""Readable log lines: the function's records, formatted as in out/run.log, and Lambda's own lines about a run.
 
-Times are New York's. Nothing in a record can do anything to a terminal.
+Times are New York's. No record can send control characters to the terminal.
 """
 
 import json
@@ -16,14 +16,14 @@ ENVELOPE = frozenset({"timestamp", "level", "message", "logger", "requestId", "s
 """Fields that Lambda's JSON format adds to a record."""
 
 RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-"""Names that logging has a use of its own for."""
+"""Field names that the logging module reserves."""
 
 REPORTED = {
     "durationMs": "ms",
     "billedDurationMs": "ms billed",
     "initDurationMs": "ms of init",
     "maxMemoryUsedMB": "MB used",
-    "memorySizeMB": "MB to use",
+    "memorySizeMB": "MB limit",
 }
 STYLES = {"DEBUG": "dim", "WARNING": "yellow", "ERROR": "bold red", "CRITICAL": "bold red", "PLATFORM": "dim"}
 FORMATTER = TextFormatter()
@@ -31,7 +31,7 @@ FORMATTER.converter = lambda epoch_s: datetime.fromtimestamp(epoch_s or 0, NEW_Y
 
 
 def parse(message: str) -> Any:  # noqa: ANN401 any JSON
-    """Return the JSON object of a message; the unchanged text if it is not JSON."""
+    """Return the JSON object in a message; the unchanged text if it is not a JSON object."""
     try:
         content = json.loads(message)
     except ValueError:
@@ -42,7 +42,7 @@ def parse(message: str) -> Any:  # noqa: ANN401 any JSON
 def render(message: str, moment: datetime | None = None) -> tuple[str, Sequence[str]]:
     """Return a record's level (PLATFORM for Lambda's own lines, empty for plain text) and its lines.
 
-    `moment` is its time; without one, a record has the time that it tells itself.
+    `moment` is the time to show; the default is the time in the record itself.
     """
     content = parse(message)
     if not isinstance(content, dict):
@@ -58,17 +58,17 @@ def render(message: str, moment: datetime | None = None) -> tuple[str, Sequence[
     fields = {name: value for name, value in content.items() if name not in ENVELOPE | RESERVED}
     record = logging.makeLogRecord({**fields, "levelname": level, "msg": "", "args": (), "created": moment.timestamp()})
     record.msg = str(content.get("message", ""))
-    line = printable(FORMATTER.format(record))  # a field's name may be hostile, too
+    line = printable(FORMATTER.format(record))  # field names may be hostile as well
     return level, [line, *_traceback(content.get("stackTrace"))]
 
 
 def clock(moment: datetime) -> str:
-    """Format a time as it begins each line."""
+    """Format a time for the start of a line."""
     return f"{moment.astimezone(NEW_YORK):%Y-%m-%d %H:%M:%S}"
 
 
 def _time(text: object) -> datetime:
-    """Parse a time of the log; the epoch if it is invalid."""
+    """Parse a time in the log; return the epoch if it is invalid."""
     try:
         return datetime.fromisoformat(str(text)).astimezone(UTC)
     except ValueError:
@@ -76,13 +76,13 @@ def _time(text: object) -> datetime:
 
 
 def _traceback(entries: object) -> Iterator[str]:
-    """Return the lines of a traceback, indented."""
+    """Yield the lines of a traceback, indented."""
     for entry in entries if isinstance(entries, list) else ():
         yield from (f"    {printable(line)}" for line in str(entry).splitlines())
 
 
 def _platform(kind: str, record: Mapping[str, Any], moment: datetime) -> tuple[str, Sequence[str]]:
-    """Describe one of Lambda's own lines: its report as billed, or the kind and outcome of any other."""
+    """Return the level and text of one of Lambda's own lines: a report's figures, else the event and its outcome."""
     metrics, status = record.get("metrics"), record.get("status", "success")
     figures = metrics if isinstance(metrics, dict) else {}
     if kind == "start":

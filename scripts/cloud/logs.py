@@ -1,6 +1,6 @@
-"""`make logs QUERY=orders SINCE=1d STRATEGY=...`: ask the logs with one of the queries in terraform/queries.
+"""`make logs QUERY=orders SINCE=1d STRATEGY=...`: run one of the queries in terraform/queries on the logs.
 
-They are the queries that Terraform saves in the CloudWatch console, word for word.
+Terraform saves the same queries in the CloudWatch console.
 """
 
 import contextlib
@@ -30,24 +30,24 @@ if TYPE_CHECKING:
 QUERIES = ROOT / "terraform" / "queries"
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 MAX_GROUPS = 50
-"""Most log groups that AWS accepts in one query."""
+"""Maximum number of log groups that AWS accepts in one query."""
 
 ROWS, MAX_ROWS = 1_000, 10_000
 POLL_S, LIMIT_S = 0.5, 300.0
 
-TIMES = "is neither a length such as 30m, 6h, 1d, 2w nor a time such as 2026-11-23T15:00 (New York's, or with a zone)"
+TIMES = "is neither an age such as 30m, 6h, 1d or 2w nor a time such as 2026-11-23T15:00 (New York's without a zone)"
 NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 INSIGHTS_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}")
 ISO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|\+00:00)")
 
 type LogRow = Mapping[str, str]
 type Seen = Callable[[Mapping[str, float]], None]
-"""Called with how much of the logs a query has scanned: recordsMatched, recordsScanned, bytesScanned."""
+"""A callback for a query's progress so far: recordsMatched, recordsScanned and bytesScanned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Period:
-    """From `since` to `until`, both included."""
+    """The time from `since` to `until`, both included."""
 
     since: datetime
     until: datetime
@@ -59,22 +59,22 @@ class Period:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """Result of a query: its rows as AWS wrote them, and how much was scanned."""
+    """The result of a query: its rows as AWS wrote them, and how much was scanned."""
 
     rows: Sequence[LogRow]
     statistics: Mapping[str, float]
-    is_cut: bool  # there were more rows than asked for
+    is_cut: bool  # as many rows as the limit: there may be more
 
 
 def main() -> None:
-    """Ask, and show the rows; without QUERY, list the queries. To find nothing is no error."""
+    """Run the query and show its rows; without QUERY, list the queries. Finding nothing is not an error."""
     parser = console.parser(
         "make logs",
-        f"{__doc__} Variables: QUERY, STRATEGY (one, or several with commas; all by default), SINCE and "
-        "UNTIL (30m, 6h, 1d, 2w ago, or a time; 1d and now by default), LIMIT (rows).",
+        f"{__doc__} Variables: QUERY, STRATEGY (one or several, separated by commas; default: all), SINCE and "
+        "UNTIL (an age such as 30m, 6h, 1d or 2w, or a time; default: 1d and now), LIMIT (rows).",
     )
     arguments = parser.parse_args()
-    with console.plain_errors(interrupted="interrupted; the query is stopped"):
+    with console.plain_errors(interrupted="interrupted; the query was stopped"):
         name = os.environ.get("QUERY", "")
         if not name:
             list_queries(as_json=arguments.json)
@@ -94,31 +94,31 @@ def main() -> None:
         else:
             console.OUT.print(Text(nothing(name, answer, groups, period)))
         if answer.is_cut:
-            console.note(f"cut at LIMIT={limit}: there may be more; set LIMIT= (up to {MAX_ROWS}), or a later SINCE=")
+            console.note(f"cut at LIMIT={limit}: there may be more; set LIMIT (up to {MAX_ROWS}) or a later SINCE")
 
 
-# --- what is asked -------------------------------------------------------------------------------------------------
+# --- the request ---------------------------------------------------------------------------------------------------
 
 
 def queries() -> dict[str, str]:
-    """Return the available queries, each with the comment that its file begins with."""
+    """Return the available queries by name, each with the comment at the start of its file."""
     files = sorted(QUERIES.glob("*.cwli"))
     return {file.stem: file.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ") for file in files}
 
 
 def query_text(name: str) -> str:
-    """Return the text of a query. Raises CommandError that lists the available ones."""
+    """Return the text of a query. Raises CommandError, which lists the available ones, if it does not exist."""
     there = queries()
     if name not in there:
         near = difflib.get_close_matches(name, there, n=1)
         meant = f" (did you mean {near[0]}?)" if near else ""
         names = "\n".join(f"  {each:<10} {answers}" for each, answers in there.items())
-        raise CommandError(f"QUERY={name}: there is no such query{meant}. There are:\n{names}")
+        raise CommandError(f"QUERY={name}: there is no such query{meant}; choose one of these:\n{names}")
     return (QUERIES / f"{name}.cwli").read_text(encoding="utf-8")
 
 
 def list_queries(*, as_json: bool) -> None:
-    """Print the names of the queries, and what each answers."""
+    """Print the names of the queries and what they answer."""
     if as_json:
         console.print_json(queries())
         return
@@ -126,11 +126,11 @@ def list_queries(*, as_json: bool) -> None:
     for name, answers in queries().items():
         table.add_row(name, answers)
     console.OUT.print(table)
-    console.note("such as: make logs QUERY=orders SINCE=1d STRATEGY=trend")
+    console.note("for example: make logs QUERY=orders SINCE=1d STRATEGY=trend")
 
 
 def limit_of(env: Mapping[str, str]) -> int:
-    """LIMIT, the most rows that are wanted."""
+    """Return LIMIT, the maximum number of rows. Raises CommandError if it is invalid."""
     text = env.get("LIMIT") or str(ROWS)
     if not re.fullmatch(r"\d{1,6}", text) or not 1 <= int(text) <= MAX_ROWS:
         raise CommandError(f"LIMIT={text}: must be a whole number from 1 to {MAX_ROWS}")
@@ -138,7 +138,7 @@ def limit_of(env: Mapping[str, str]) -> int:
 
 
 def period_of(env: Mapping[str, str], now: datetime) -> Period:
-    """SINCE to UNTIL, a day up to now by default. Raises CommandError for a range that makes no sense."""
+    """Return the period from SINCE to UNTIL; the default is the last day. Raises CommandError if it is invalid."""
     since_text, until_text = env.get("SINCE") or "1d", env.get("UNTIL") or ""
     since, until = moment("SINCE", since_text, now), moment("UNTIL", until_text, now) if until_text else now
     for name, text, given in (("SINCE", since_text, since), ("UNTIL", until_text, until)):
@@ -146,17 +146,17 @@ def period_of(env: Mapping[str, str], now: datetime) -> Period:
             raise CommandError(f"{name}={text} is in the future: it is {now.astimezone(NEW_YORK):%Y-%m-%d %H:%M %Z}")
     if since >= until:
         end = f"UNTIL={until_text}" if until_text else "now"
-        raise CommandError(f"SINCE={since_text} is not before {end}: there is nothing in between")
+        raise CommandError(f"SINCE={since_text} is not before {end}, so the period is empty; set an earlier SINCE")
     return Period(since=since, until=until)
 
 
 def moment(name: str, text: str, now: datetime) -> datetime:
-    """Parse a time, or an age such as 1d; without a zone a time is New York's. Raises CommandError."""
+    """Parse a time (New York's unless it has a zone) or an age such as 1d. Raises CommandError."""
     if match := re.fullmatch(r"(\d{1,6})([mhdw])", text):
         try:
             return now - timedelta(**{UNITS[match[2]]: int(match[1])})
         except OverflowError:
-            raise CommandError(f"{name}={text} is before all history") from None
+            raise CommandError(f"{name}={text} is too long ago; set a shorter age, such as 30m, 6h, 1d or 2w") from None
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
@@ -165,7 +165,7 @@ def moment(name: str, text: str, now: datetime) -> datetime:
 
 
 def choose_strategies(cloud: Cloud, env: Mapping[str, str]) -> Sequence[str]:
-    """Return the strategies of STRATEGY, separated by commas; all deployed ones if it is empty."""
+    """Return the comma-separated strategies in STRATEGY; all deployed ones if it is empty. Raises AwsError."""
     asked = [name.strip() for name in env.get("STRATEGY", "").split(",") if name.strip()]
     return (
         [cloud.require_deployed(name) for name in dict.fromkeys(asked)]
@@ -175,15 +175,18 @@ def choose_strategies(cloud: Cloud, env: Mapping[str, str]) -> Sequence[str]:
 
 
 def client_of(cloud: Cloud) -> "CloudWatchLogsClient":
-    """CloudWatch Logs in the cloud's region."""
+    """Return a client for CloudWatch Logs in the cloud's region."""
     return cloud.session.client("logs", config=CONFIG)
 
 
 def log_groups(cloud: Cloud, strategies: Sequence[str], period: Period | None = None) -> Sequence[str]:
-    """Return the strategies' log groups. Raises AwsError if one is missing or its retention is too short."""
+    """Return the strategies' log groups.
+
+    Raises AwsError if one is missing, CommandError if there are too many or `period` starts before the oldest logs.
+    """
     wanted = [cloud.log_group(strategy) for strategy in strategies]
     if len(wanted) > MAX_GROUPS:
-        raise CommandError(f"{len(wanted)} strategies, and AWS asks {MAX_GROUPS} log groups at once: say STRATEGY=")
+        raise CommandError(f"{len(wanted)} strategies: AWS queries {MAX_GROUPS} log groups at most; set STRATEGY")
     with translate_errors("the log groups"):
         pages = client_of(cloud).get_paginator("describe_log_groups").paginate(logGroupNamePrefix=cloud.log_group(""))
         there = {
@@ -191,19 +194,19 @@ def log_groups(cloud: Cloud, strategies: Sequence[str], period: Period | None = 
         }
     if missing := [name for name in wanted if name not in there]:
         raise AwsError(
-            f"there is no log group {', '.join(missing)} in account {cloud.account}, region {cloud.region}, though the "
-            "strategy is deployed: it has been deleted; make deploy creates it again"
+            f"there is no log group {', '.join(missing)} in account {cloud.account}, region {cloud.region}, although "
+            "the strategy is deployed: it was deleted; create it again with make deploy"
         )
     kept_days = [there[name] for name in wanted]
     if period and all(kept_days) and period.since < (first := datetime.now(UTC) - timedelta(days=max(kept_days))):
         raise CommandError(
             f"SINCE is before {first.astimezone(NEW_YORK):%Y-%m-%d}: logs are kept for {max(kept_days)} days "
-            "(retention_days in terraform/variables.tf)"
+            "(retention_days in terraform/variables.tf); set a later SINCE"
         )
     return wanted
 
 
-# --- asking --------------------------------------------------------------------------------------------------------
+# --- the query -----------------------------------------------------------------------------------------------------
 
 
 def ask(
@@ -216,7 +219,7 @@ def ask(
     limit_s: float = LIMIT_S,
     seen: Seen = lambda _: None,
 ) -> Answer:
-    """Run a query to its end. An interruption, or more than `limit_s` seconds, stops it in AWS as well."""
+    """Run a query to its end. An interruption, or a timeout after `limit_s` seconds, stops it in AWS as well."""
     with translate_errors("the query"):
         query = client.start_query(
             logGroupNames=list(groups),
@@ -228,13 +231,13 @@ def ask(
     try:
         return await_answer(client, query, limit, time.monotonic() + limit_s, seen)
     except BaseException:
-        with contextlib.suppress(ClientError, BotoCoreError):  # that it is over by now is no fault
+        with contextlib.suppress(ClientError, BotoCoreError):  # it may have ended by now
             client.stop_query(queryId=query)
         raise
 
 
 def await_answer(client: "CloudWatchLogsClient", query: str, limit: int, deadline: float, seen: Seen) -> Answer:
-    """Return the answer as soon as it is complete. Raises AwsError if it will never be."""
+    """Wait for the complete answer and return it. Raises AwsError if the query fails or `deadline` has passed."""
     while True:
         with translate_errors("the query"):
             result = client.get_query_results(queryId=query)
@@ -246,15 +249,15 @@ def await_answer(client: "CloudWatchLogsClient", query: str, limit: int, deadlin
             is_cut = len(rows) >= limit
             return Answer(rows=rows, statistics=statistics, is_cut=is_cut)
         if status not in {"Scheduled", "Running"}:
-            raise AwsError(f"AWS ended the query without an answer ({status}); try again, or a shorter SINCE=")
+            raise AwsError(f"AWS ended the query without an answer ({status}); try again, or set a later SINCE")
         if time.monotonic() > deadline:
-            raise AwsError("the query takes too long and is stopped; ask for less with a shorter SINCE=")
+            raise AwsError("the query took too long and was stopped; set a later SINCE")
         time.sleep(POLL_S)
 
 
 @contextlib.contextmanager
 def watching(what: str) -> Iterator[Seen]:
-    """Show on a terminal how much a query has looked at so far, and for how long."""
+    """Show on a terminal how much a query has scanned so far, and for how long it has run."""
     begun = time.monotonic()
 
     def words(statistics: Mapping[str, float]) -> str:
@@ -269,7 +272,7 @@ def watching(what: str) -> Iterator[Seen]:
 
 
 def name_strategy(row: LogRow, cloud: Cloud) -> dict[str, str]:
-    """Return a row without AWS's pointer, with a strategy's name in place of its log group's."""
+    """Return a row without AWS's pointer, and with the strategy's name instead of its log group's."""
     prefix = f"{cloud.account}:{cloud.log_group('')}"
     strategy = {"@log": "strategy"}
     return {
@@ -280,7 +283,7 @@ def name_strategy(row: LogRow, cloud: Cloud) -> dict[str, str]:
 
 
 def columns_of(rows: Sequence[LogRow]) -> Sequence[str]:
-    """Return all columns. AWS omits empty ones from a row, so each is put behind the one that it follows."""
+    """Return all columns in order. AWS omits empty ones from a row, so a new one goes after its left neighbor."""
     columns: list[str] = []
     for row in rows:
         place = 0
@@ -305,14 +308,14 @@ def as_json(name: str, rows: Sequence[LogRow], answer: Answer, groups: Sequence[
 
 
 def parse_value(value: str) -> str | float | int:
-    """Parse the text that AWS gives for every value, as a number or a time where it is one."""
+    """Parse a value, which AWS always returns as text: a number, a time as ISO 8601 in UTC, or else the text."""
     if NUMBER.fullmatch(value):
         return float(value) if re.search(r"[.eE]", value) else int(value)
     return f"{value.replace(' ', 'T')}Z" if INSIGHTS_TIME.fullmatch(value) else value
 
 
 def show(name: str, rows: Sequence[LogRow], answer: Answer, period: Period) -> None:
-    """Print the rows as a table, in full width unless a terminal limits it."""
+    """Print the rows as a table, at full width unless a terminal limits it."""
     columns = columns_of(rows)
     table = console.table()
     for column in columns:
@@ -322,7 +325,7 @@ def show(name: str, rows: Sequence[LogRow], answer: Answer, period: Period) -> N
     for row in rows:
         table.add_row(*(Text(cell(column, row.get(column, ""))) for column in columns))
     size = answer.statistics.get("bytesScanned", 0)
-    looked_at = f"{answer.statistics.get('recordsScanned', 0):,.0f} log records, {size / 1e6:,.2f} MB, looked at"
+    looked_at = f"{answer.statistics.get('recordsScanned', 0):,.0f} log records ({size / 1e6:,.2f} MB) scanned"
     out = wide_enough(table)
     out.print(Text(f"{queries()[name]}\n{period}\n", style="dim"), soft_wrap=True)
     out.print(table)
@@ -330,7 +333,7 @@ def show(name: str, rows: Sequence[LogRow], answer: Answer, period: Period) -> N
 
 
 def wide_enough(table: Table) -> Console:
-    """Return standard output; without a terminal it is as wide as the table."""
+    """Return a console on standard output; without a terminal it is as wide as the table."""
     if console.OUT.is_terminal:
         return console.OUT
     return Console(highlight=False, width=Console(width=10_000).measure(table).maximum)
@@ -338,7 +341,7 @@ def wide_enough(table: Table) -> Console:
 
 def cell(column: str, value: str) -> str:
     """Format a value for people: times in New York, numbers with at most four decimals."""
-    if column == "day":  # of UTC, and of New York too: no session crosses midnight in either
+    if column == "day":  # the same in UTC and New York: no session crosses midnight in either
         return value[:10]
     if INSIGHTS_TIME.fullmatch(value):
         return new_york(datetime.fromisoformat(value).replace(tzinfo=UTC))
@@ -350,13 +353,13 @@ def cell(column: str, value: str) -> str:
 
 
 def new_york(moment: datetime) -> str:
-    """Format a time for people, without seconds where there are none."""
+    """Format a time as New York's, without seconds if they are zero."""
     local = moment.astimezone(NEW_YORK)
     return f"{local:%Y-%m-%d %H:%M:%S}" if local.second else f"{local:%Y-%m-%d %H:%M}"
 
 
 def nothing(name: str, answer: Answer, groups: Sequence[str], period: Period) -> str:
-    """Say that nothing was found, where, and what to try."""
+    """Return a message that nothing was found, with where it was searched and what to try next."""
     scanned = answer.statistics.get("recordsScanned", 0)
     looked = f"among {scanned:,.0f} log records" if scanned else "and no log record at all"
     hint = (

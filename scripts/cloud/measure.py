@@ -1,9 +1,9 @@
-"""How long the function takes at a given memory: in AWS's runtime interface, from the finished zips, always cold.
+"""Measurement of a cold run's duration at a given memory, in AWS's runtime interface and from the finished zips.
 
-Lambda gives a function a share of a processor by its memory: 1,769 MB are a whole one. Here the function has one
-processor to itself, and its time there is the time that it computes, which the kernel counts, and the rest, in which it
-waits. At a share of a processor the computing takes 1 / share times as long, and the waiting as long as here. That is
-a little too much rather than too little: what is computed during a wait is counted as if it came after it.
+Lambda gives a function a share of a processor in proportion to its memory, and a whole one at 1,769 MB. Here the
+function has one processor to itself. It computes for a time that the kernel measures, and waits for the rest. With a
+share of a processor, computing takes 1 / share times as long, and waiting takes as long as here. The result errs on the
+high side: computing that overlaps a wait is counted as if it came after it.
 
 Yahoo, Alpaca and AWS are stand-ins on this machine; Yahoo and Alpaca answer after a delay.
 """
@@ -35,11 +35,11 @@ BARS, CHOSEN, HELD, SOLD = 250, 20, 20, 5
 DIP, RISE = -0.05, 0.05
 MB_PER_PROCESSOR = 1_769
 SYSTEM_BYTES = 700
-"""Of the lines that Lambda itself writes about an invocation."""
+"""Bytes of the lines that Lambda itself logs for an invocation."""
 
 KINDS = {
     "first": f"the first run of a day: ranks the S&P 500, forecasts {CHOSEN}, buys {CHOSEN}",
-    "later": f"a later run: {CHOSEN} chosen and {HELD} others held, {SOLD} of them sold",
+    "later": f"a later run: {CHOSEN} candidates, {HELD} other positions, {SOLD} of these sold",
     "closed": "a run while the market is closed",
 }
 
@@ -48,12 +48,12 @@ DONE = {
     "later": ("TRADED", 0, SOLD, False),
     "closed": ("MARKET_CLOSED", 0, 0, False),
 }
-"""Required result of each kind of run: status, buys, sales, and whether it requested the prices of all."""
+"""The required result of each kind of run: status, buys, sales, and whether it requested the S&P 500's prices."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """One cold run: what Lambda would bill, and what it logged and kept."""
+    """A cold run: what Lambda would bill for it, and what it logged and kept."""
 
     billed_s: float  # init and run
     init_s: float
@@ -67,7 +67,7 @@ def measure(target: Target, memory_mb: int, progress: Progress) -> Mapping[str, 
     check(target)
     with unpack_zips(target.zip, ZIP) as folder, market() as services:
         function = prepare_function(target, folder / "task", [folder / "layer" / "python"])
-        share = min(share_of(memory_mb), 1.0)  # a thread cannot use more than a whole one
+        share = min(share_of(memory_mb), 1.0)  # a thread cannot use more than one processor
         under_measure = FunctionUnderMeasure(function=function, memory_mb=memory_mb, services=services, share=share)
         measured = {}
         for number, kind in enumerate(("closed", "first", "later")):
@@ -83,12 +83,12 @@ def check(target: Target) -> None:
         if not zip_file.is_file():
             raise LayerError(f"there is no {shorten_path(zip_file)} to measure: {make} builds it")
     if not target.runs_here:
-        raise LayerError(f"a layer for {target.machine} can only be measured on Linux on such a machine")
+        raise LayerError(f"a layer for {target.machine} can be measured only on such a machine with Linux")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionUnderMeasure:
-    """The function, and the world it runs in."""
+    """A function to measure, and the memory, processor share and services that it runs with."""
 
     function: Function
     memory_mb: int
@@ -96,7 +96,7 @@ class FunctionUnderMeasure:
     share: float  # of a processor
 
     def run(self, kind: str, *, minutes_ago: int) -> Measured:
-        """Measure a cold run. Raises LayerError if it did not do what such a run does: its time would mean nothing."""
+        """Measure a cold run. Raises LayerError if it did not do its kind's work, which makes its time meaningless."""
         alpaca, yahoo = self.services.alpaca, self.services.yahoo
         alpaca.is_open = kind != "closed"
         if kind == "later":
@@ -127,13 +127,13 @@ class FunctionUnderMeasure:
         found = (report["status"], sides["buy"], sides["sell"], len(yahoo.requests) - charts > len(sp500()))
         if found != DONE[kind]:
             raise LayerError(
-                f"the measured run was not {KINDS[kind]}: (status, buys, sales, whether the S&P 500 was asked for) are "
+                f"the measured run was not {KINDS[kind]}: (status, buys, sales, S&P 500 requested) is "
                 f"{found}, not {DONE[kind]}; its first denials: {report['denials'][:2]}"
             )
         return measured
 
     def count_kept_bytes(self) -> int:
-        """Return the size of the journal's bucket."""
+        """Return the size in bytes of all objects in the journal's bucket."""
         return sum(self.services.list_objects().values())
 
 
@@ -143,16 +143,16 @@ def share_of(memory_mb: int) -> float:
 
 
 def stretch(took_s: float, processor_s: float, share: float) -> float:
-    """Return the time with a share of a processor, from `took_s` and `processor_s` with a whole one."""
+    """Return the seconds that a run takes on a share of a processor, from its elapsed and processor seconds on one."""
     return max(took_s - processor_s, 0.0) + processor_s / share
 
 
 @contextmanager
 def run_on_one_processor(function: Function, env: Mapping[str, str]) -> Iterator[RuntimeInterface]:
-    """Run the function and all it starts on one processor, so that no part of its time passes twice."""
+    """Run the function and its child processes on one processor, so that they never compute at the same time."""
     allowed = os.sched_getaffinity(0)
     with ExitStack() as stack:
-        os.sched_setaffinity(0, {max(allowed)})  # what is started inherits it
+        os.sched_setaffinity(0, {max(allowed)})  # child processes inherit it
         try:
             interface = stack.enter_context(running(function, env))
         finally:
@@ -167,17 +167,17 @@ def log_bytes(interface: RuntimeInterface) -> int:
 
 @contextmanager
 def market() -> Iterator["Services"]:
-    """Start the S&P 500 at Yahoo and Alpaca: the best 20 below their lines, 20 others held, 5 of those above theirs."""
+    """Start the stand-ins with the S&P 500: the best 20 stocks are below their trend lines, and 5 others above."""
     from scripts.testkit import services
 
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # moto tells of every request
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # moto logs every request
     closes = {symbol: make_closes(number) for number, symbol in enumerate(sp500())}
     with services.start(closes, latency_s=LATENCY_S) as there:
         yield there
 
 
 def make_closes(number: int) -> Sequence[float]:
-    """Make the `number`th symbol's closes: a line with a little noise; of those that are traded it ends in a jump."""
+    """Make the closes of the `number`th symbol: a slightly noisy line that ends in a jump if it will be traded."""
     import numpy as np
 
     growth = 3.0 if number < CHOSEN else 0.1

@@ -62,10 +62,10 @@ def make_plan(root: Terraform, file: Path, *, lock: bool = True) -> dict[str, An
 
 
 def find_unfinished(cloud: Cloud, plan: preflight.PlanJson) -> Sequence[str]:
-    """Return the code objects of functions that the plan takes for complete but AWS has not fully updated.
+    """Return the code objects of functions that the plan considers complete but AWS has not fully updated.
 
     Terraform's provider records new code in the state before AWS has accepted it, and never checks again: after an
-    update that failed half-way it would plan "no changes" for ever. A new object makes it upload and publish again.
+    update that failed halfway it would plan "no changes" forever. A new object makes it upload and publish again.
     """
     found = []
     for resource in preflight.changes(plan, "aws_lambda_function"):

@@ -1,4 +1,4 @@
-"""Checks on a plan, before anything changes, for what would make a deployment fail half-way or do harm."""
+"""Checks of a plan, before anything changes, for problems that would make a deployment fail halfway or do harm."""
 
 import os
 import re
@@ -23,7 +23,7 @@ OTHERS = r"AWS_.*|PYTHON.*|LC_.*|LANG|TZ|.*_PROXY|SSL_CERT_.*|.*_CA_BUNDLE"
 """Variables in a function's environment that belong to Python and libraries and are not settings."""
 
 MAX_BYTES = 4_096
-"""Lambda's limit for the names and values of all of a function's variables."""
+"""Lambda's limit in bytes for the names and values of all of a function's variables."""
 
 type PlanJson = Mapping[str, Any]
 """A saved plan as `terraform show -json` prints it."""
@@ -71,7 +71,7 @@ def changes(plan: PlanJson, kind: str = "") -> Iterator[Mapping[str, Any]]:
 
 
 def check_taken_bucket(cloud: Cloud, plan: PlanJson) -> Findings:
-    """Find a bucket to be created that exists: another account's, or this project's, deployed from another folder."""
+    """Find a bucket that the plan creates but that exists: another account's, or this project's from another folder."""
     for resource in changes(plan, "aws_s3_bucket"):
         if resource["change"]["actions"] != ["create"]:
             continue
@@ -89,14 +89,14 @@ def check_taken_bucket(cloud: Cloud, plan: PlanJson) -> Findings:
             f"the bucket {name} already exists, but it is not in Terraform's state here: {cloud.project} was deployed "
             "from another folder or computer, which has the state in terraform/terraform.tfstate. Deploy from there; "
             "or run make bootstrap and make plan there, which move the state into a bucket that this folder can use "
-            "too. For a second installation choose another name with PROJECT=..."
+            "too. For a second installation, choose another name with PROJECT=..."
         )
         return Findings([problem])
     return Findings()
 
 
 def check_moved_bucket(plan: PlanJson) -> Findings:
-    """Find a bucket that is to be deleted: it holds the journal, so the deletion would fail half-way."""
+    """Find a bucket that the plan would delete: it holds the journal, so the deletion would fail halfway."""
     gone = [
         each["change"]["before"]["bucket"]
         for each in changes(plan, "aws_s3_bucket")
@@ -112,7 +112,7 @@ def check_moved_bucket(plan: PlanJson) -> Findings:
 
 
 def other_files(plan: PlanJson, folder: Path) -> Findings:
-    """Find zips to be uploaded that have changed since the plan was made."""
+    """Find zips that the plan uploads but that are missing or have changed since it was made."""
     problems = []
     for resource in changes(plan, "aws_s3_object"):
         after = resource["change"]["after"] or {}
@@ -127,7 +127,7 @@ def other_files(plan: PlanJson, folder: Path) -> Findings:
 
 
 def settings(cloud: Cloud, name: str, environment: Mapping[str, str]) -> Findings:
-    """Find the problems with its environment that the function would report at its start."""
+    """Find the problems with the function's environment that it would report at its start."""
     references = {
         variable: text.removeprefix(REFERENCE)
         for variable, text in environment.items()
@@ -139,7 +139,7 @@ def settings(cloud: Cloud, name: str, environment: Mapping[str, str]) -> Finding
     try:
         known |= values(cloud, asked)
     except DeniedError:
-        notes.append(f"{name}: not checked, because these credentials may not read them: {', '.join(asked)}")
+        notes.append(f"{name}: parameters not checked (these credentials may not read them): {', '.join(asked)}")
     unread = [f"{variable}={environment[variable]}:" for variable, text in references.items() if text not in known]
     problems: list[str] = []
     try:
@@ -178,7 +178,7 @@ def parameters(cloud: Cloud, wanted: Mapping[str, Any]) -> Findings:
     try:
         types = types_of(cloud, names)
     except DeniedError:
-        return Findings(notes=["these credentials may not check that the SSM parameters exist; make secrets does"])
+        return Findings(notes=["no SSM parameter was checked: these credentials may not list them; run make secrets"])
     problems: list[str] = []
     for name, strategy in wanted.items():
         keys = {strategy["environment"].get(key, "").removeprefix(REFERENCE) for key in KEYS}

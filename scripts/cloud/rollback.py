@@ -43,7 +43,9 @@ def main() -> None:
     parser = console.parser("make rollback", __doc__)
     parser.add_argument("--version", default=os.environ.get("VERSION"), metavar="N", help="the version to go back to")
     arguments = parser.parse_args()
-    with console.plain_errors(interrupted="interrupted; to see which version is live, run it again with VERSION=..."):
+    with console.plain_errors(
+        interrupted="interrupted; the alias may have moved: run it again with VERSION=... to be sure"
+    ):
         wanted = number(arguments.version)
         cloud = connect()
         strategy = cloud.choose_strategy(os.environ.get("STRATEGY"))

@@ -41,7 +41,7 @@ class Keys:
             if value.startswith("ssm:"):
                 return f"the {what} is a reference to a parameter (ssm:...); give the key itself"
             if not re.fullmatch(ALLOWED, value):
-                return f"this is not a {what} of Alpaca: it must be 10 to 128 letters and digits without a blank"
+                return f"this is not an Alpaca {what}: it must be 10 to 128 letters and digits without spaces"
         return "the key id and the secret key are the same" if self.alpacauser == self.alpacapw else ""
 
     def remark(self) -> str:
@@ -250,7 +250,7 @@ def write(
 
 
 def state(strategy: str, variable: str, rows: Sequence[SecretRow]) -> str:
-    """Say in which state a failed write leaves the pair, and what to do."""
+    """Say in which state a failed write leaves the two keys, and what to do."""
     again = f"it is safe to run it again: make secrets STRATEGY={strategy}"
     before = [row.variable for row in rows if row.strategy == strategy and row.result == "written"]
     if before:

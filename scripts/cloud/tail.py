@@ -1,6 +1,6 @@
-"""`make tail STRATEGY=... SINCE=10m`: the log as it is written, one readable line for each record.
+"""`make tail STRATEGY=... SINCE=10m`: follow the log, in readable lines.
 
-Times are New York's. FOLLOW=0 prints what there is, and ends.
+Times are New York's. FOLLOW=0 prints the existing records and ends.
 """
 
 import os
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 POLL_S = 2.0
 GROUPS_PER_S = 2
-"""AWS lets an account ask for events some five times a second; with many strategies the rounds are longer."""
+"""Log groups to read per second; AWS allows an account about five such requests per second."""
 
 LATE_MS = 120_000
-"""Lambda hands records over seconds after their time: each round looks so far back for those that are late."""
+"""Milliseconds that each round looks back for late records; Lambda delivers them some seconds after their time."""
 
 PREFIXES = ("cyan", "magenta", "green", "blue", "yellow")
 
 
 @dataclass(slots=True)
 class Source:
-    """One log group, and what of it has been seen."""
+    """A log group, and which of its events have been seen."""
 
     strategy: str
     group: str
@@ -43,7 +43,7 @@ class Source:
     _seen: dict[str, int] = field(default_factory=dict)
 
     def new(self, client: "CloudWatchLogsClient") -> "list[FilteredLogEventTypeDef]":
-        """Return the events that were not there before, oldest first, each once."""
+        """Return the events that are new since the last call, oldest first."""
         with translate_errors(f"the log {self.group}"):
             pages = client.get_paginator("filter_log_events").paginate(logGroupName=self.group, startTime=self.since_ms)
             events = [event for page in pages for event in page["events"] if event["eventId"] not in self._seen]
@@ -55,11 +55,11 @@ class Source:
 
 
 def main() -> None:
-    """Print records until Ctrl-C, which is the ordinary way to end, or with FOLLOW=0 until there are no more."""
+    """Print records until Ctrl-C, which is the normal way to end; with FOLLOW=0, print only the existing ones."""
     parser = console.parser(
         "make tail",
-        f"{__doc__} Variables: STRATEGY (one, or several with commas; all by default), SINCE (10m by "
-        "default; 30m, 6h, 1d ago, or a time), FOLLOW.",
+        f"{__doc__} Variables: STRATEGY (one or several, separated by commas; default: all), SINCE (an age "
+        "such as 30m, 6h or 1d, or a time; default: 10m), FOLLOW.",
     )
     arguments = parser.parse_args()
     with console.plain_errors():
@@ -67,12 +67,12 @@ def main() -> None:
             follow(os.environ, as_json=arguments.json)
         except KeyboardInterrupt:
             console.note("ended")
-        except BrokenPipeError:  # whoever read this, such as head, has enough
+        except BrokenPipeError:  # the reader, such as head, has closed the pipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def follow(env: Mapping[str, str], *, as_json: bool) -> None:
-    """Print what there is, and what comes unless FOLLOW=0."""
+    """Print the existing records and, unless FOLLOW=0, new ones as they arrive."""
     is_endless = env.get("FOLLOW", "1") not in {"0", "false", "no"}
     period = period_of({"SINCE": env.get("SINCE") or "10m"}, datetime.now(UTC))
     cloud = connect(env)
@@ -80,7 +80,7 @@ def follow(env: Mapping[str, str], *, as_json: bool) -> None:
     client, since_ms = client_of(cloud), int(period.since.timestamp() * 1000)
     groups = log_groups(cloud, strategies, period)
     sources = [Source(strategy, group, since_ms) for strategy, group in zip(strategies, groups, strict=True)]
-    console.note(f"{', '.join(groups)}, New York time{'; Ctrl-C ends it' if is_endless else ''}")
+    console.note(f"{', '.join(groups)}, New York time{'; stop with Ctrl-C' if is_endless else ''}")
     while True:
         begun = time.monotonic()
         events = [(source.strategy, event) for source in sources for event in source.new(client)]
@@ -95,7 +95,7 @@ def follow(env: Mapping[str, str], *, as_json: bool) -> None:
 
 
 def say(strategy: str, event: "FilteredLogEventTypeDef", strategies: Sequence[str], *, as_json: bool) -> None:
-    """Print one record, with its strategy before it if there are several."""
+    """Print one record, after the name of its strategy if there are several strategies."""
     moment = datetime.fromtimestamp(event["timestamp"] / 1000, UTC)
     if as_json:
         content = parse(event["message"].rstrip())

@@ -1,4 +1,4 @@
-"""Terraform for the commands: it runs in terraform/, with the right state, and its errors in plain words."""
+"""Terraform for the commands: it runs in terraform/ with the right state and reports errors in plain words."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from trader.settings import STRATEGY_NAME, STRATEGY_NAME_IN_WORDS
 
 FOLDER = Path("terraform")
 NEEDED, BELOW = (1, 11), (2, 0)
-"""The supported versions of Terraform: from the first, and below the second."""
+"""The supported versions of Terraform: the first or newer, but below the second."""
 
 STATE_KEY = "prophet-trader.tfstate"
 GENERATED = "# Written by the make targets, for the account and region they last worked in.\n"
@@ -38,7 +38,7 @@ BACKEND = (
 """
 )
 ASKED = ("architecture", "function_zip", "layer_zip", "project", "python")
-"""Variables of the root that the commands need, besides the names of its strategies."""
+"""Variables of the root that the commands need, in addition to the names of its strategies."""
 
 LOCKED = r"Error acquiring the state lock.*?Lock Info:.*?ID:\s*(\S+).*?Who:\s*(\S+).*?Created:\s*(\S+ [\d:]+)"
 
@@ -92,12 +92,12 @@ class Terraform:
 
     @cached_property
     def has_state_bucket(self) -> bool:
-        """Whether `make bootstrap` has created the state bucket. Raises AwsError if that cannot be found out."""
+        """True if `make bootstrap` has created the state bucket. Raises AwsError if this cannot be determined."""
         return has_bucket(self.cloud, self.cloud.state_bucket)
 
     @cached_property
     def environment(self) -> Mapping[str, str]:
-        """The environment for Terraform: this process's, and variables that make it behave the same everywhere."""
+        """The environment for Terraform: this process's, plus variables that make it behave the same everywhere."""
         env = {**os.environ, "AWS_REGION": self.cloud.region, "TF_IN_AUTOMATION": "1", "TF_INPUT": "0"}
         env |= {f"TF_VAR_{name}": value for name, value in self.variables_set.items()}
         env["TF_VAR_project"] = self.cloud.project
@@ -108,7 +108,7 @@ class Terraform:
         return env
 
     def init(self) -> None:
-        """Initialise the folder, with its state in the right place. Raises TerraformError or AwsError."""
+        """Initialize the folder, with its state in the right place. Raises TerraformError or AwsError."""
         check_version()
         self.check_folder()
         backend = self.folder / "backend.tf"
@@ -135,11 +135,11 @@ class Terraform:
             raise CommandError(f"{self.folder}/variables.tf does not exist here; run make where the Makefile is")
 
     def _init(self) -> None:
-        with console.ERR.status("Terraform: initialising"):
+        with console.ERR.status("Terraform: initializing"):
             self.run("init", "-json")
 
     def _local_state(self) -> Path | None:
-        """Return the state file in the folder. Raises CommandError if it is of another account, region or project."""
+        """Return the folder's state file, if any. Raises CommandError if it has another account, region or project."""
         file = self.folder / "terraform.tfstate"
         moving = file.with_suffix(".tfstate.moving")
         if moving.is_file() and not file.is_file():  # left behind by a killed move
@@ -239,7 +239,7 @@ class Terraform:
         return shown
 
     def text(self, plan: Path) -> str:
-        """Return a plan as Terraform's text, coloured for a terminal."""
+        """Return a plan as Terraform's text, colored for a terminal."""
         printed: list[str] = []
         colour = [] if console.OUT.is_terminal else ["-no-color"]
         self.run("show", *colour, str(plan.resolve()), heed=printed.append)

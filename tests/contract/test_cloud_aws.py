@@ -108,7 +108,7 @@ def test_an_address_where_nobody_answers_is_about_the_network(monkeypatch: pytes
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    assert "Check the network connection" in refusal(AWS_REGION="us-east-1")
+    assert "check the network connection" in refusal(AWS_REGION="us-east-1")
 
 
 # --- what AWS answers ---

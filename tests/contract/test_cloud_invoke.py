@@ -148,8 +148,8 @@ def test_an_event_can_be_in_a_file(make: Command, aws_lambda: Lambda, tmp_path: 
     [
         ('{"time"', "EVENT is not JSON: Expecting ':'"),
         ("[1]", "EVENT must be a JSON object such as"),
-        ('{"a": NaN}', "EVENT is not JSON: NaN is no JSON"),
-        ("gone.json", "EVENT=gone.json: there is no such file, and it is no JSON object"),
+        ('{"a": NaN}', "EVENT is not JSON: NaN is not allowed in JSON"),
+        ("gone.json", "EVENT=gone.json: neither an existing file nor a JSON object"),
         ("/", "EVENT=/ cannot be read: Is a directory"),
     ],
 )
@@ -204,7 +204,7 @@ def test_lambdas_report_is_one_line(make: Command, aws_lambda: Lambda) -> None:
     _, said, _ = make()
     assert said.endswith(
         "2026-11-23 10:00:01 start of version 7 2026-11-23 10:00:08 report: "
-        "6,123 ms · 8,200 ms billed · 2,076 ms of init · 312 MB used · 1,024 MB to use"
+        "6,123 ms · 8,200 ms billed · 2,076 ms of init · 312 MB used · 1,024 MB limit"
     )
 
 
@@ -234,7 +234,7 @@ def test_an_answer_that_is_no_report_is_shown_as_it_is(make: Command, aws_lambda
     aws_lambda.payload = '{"hello": "world"}'
     code, said, _ = make()
     assert code == 0
-    assert 'no report of a run: { "hello": "world" }' in said
+    assert 'not the report of a run: { "hello": "world" }' in said
 
 
 def test_as_json_the_answer_is_whole(make: Command, aws_lambda: Lambda) -> None:
@@ -284,14 +284,14 @@ def test_after_a_fault_of_lambdas_it_is_not_called_again(
     aws_lambda.status, aws_lambda.code = 500, "ServiceException"
     code, _, errors = make()
     assert (code, len(aws_lambda.events)) == (1, 1)
-    assert "the function may have run, and is not called a second time" in errors
+    assert "the function may have run, so it is not called again" in errors
 
 
 def test_a_throttled_call_is_not_repeated_and_says_that_nothing_ran(make: Command, aws_lambda: Lambda) -> None:
     aws_lambda.status, aws_lambda.code = 429, "TooManyRequestsException"
     code, _, errors = make()
     assert (code, len(aws_lambda.events)) == (1, 1)
-    assert "was not run: as many runs as allowed are under way" in errors
+    assert "has reached its limit of concurrent runs" in errors
 
 
 def test_an_answer_that_does_not_come_is_not_asked_for_again(
@@ -301,7 +301,7 @@ def test_an_answer_that_does_not_come_is_not_asked_for_again(
     aws_lambda.takes_s = 1.5
     code, _, errors = make()
     assert (code, len(aws_lambda.events)) == (1, 1)
-    assert "the function may have run, or runs still, and is not called a second time" in errors
+    assert "the function may have run or still be running, so it is not called again" in errors
     assert "make tail STRATEGY=trend" in errors
 
 

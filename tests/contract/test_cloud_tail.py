@@ -84,7 +84,7 @@ def test_an_error_comes_with_its_traceback(make: Command, lines: list[str]) -> N
 def test_the_report_of_an_invocation_is_one_short_line() -> None:
     (line,) = show(report())
     assert line == (
-        "2026-11-23 15:45:03 report: 2,000 ms · 3,000 ms billed · 1,000 ms of init · 300 MB used · 1,024 MB to use"
+        "2026-11-23 15:45:03 report: 2,000 ms · 3,000 ms billed · 1,000 ms of init · 300 MB used · 1,024 MB limit"
     )
 
 
@@ -250,7 +250,7 @@ def test_it_follows_until_it_is_interrupted_and_that_is_no_error(aws: dict[str, 
     ("variables", "said"),
     [
         ({"STRATEGY": "swing"}, "STRATEGY=swing is not deployed"),
-        ({"SINCE": "soon"}, "SINCE=soon is neither a length"),
+        ({"SINCE": "soon"}, "SINCE=soon is neither an age"),
         ({"SINCE": "2999-01-01"}, "in the future"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What a deployment's plan must not contain: plans as `terraform show -json` gives them, and moto's AWS behind them."""
+"""The check before a deployment, on plans in the format of `terraform show -json` and with moto's AWS."""
 
 import copy
 import json
@@ -25,7 +25,7 @@ type MayOnly = Callable[..., Cloud]
 
 @pytest.fixture
 def nowhere(monkeypatch: pytest.MonkeyPatch) -> Cloud:
-    """For what is seen without asking AWS."""
+    """Return a Cloud for checks that send no request to AWS."""
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     return Cloud(project="prophet-trader", account="123456789012", session=boto3.Session(region_name="us-east-1"))
 
@@ -39,7 +39,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def cloud(server: str) -> Cloud:
-    """An account in which the keys of the strategy trend are, and nothing else."""
+    """Connect to an account that holds only the keys of the strategy trend."""
     post(f"{server}/moto-api/reset")
     put("/prophet-trader/trend/alpacauser", "/prophet-trader/trend/alpacapw")
     return connect(os.environ)
@@ -60,7 +60,7 @@ def put(*names: str, kind: str = "SecureString", value: str = "secret") -> None:
 
 
 def strategy(name: str = "trend", **variables: str) -> dict[str, Any]:
-    """A strategy in the root's output, before it is deployed for the first time."""
+    """Return a strategy as the root's output describes it before its first deployment."""
     path = f"/prophet-trader/{name}"
     environment = {
         "ALPACAUSER": f"ssm:{path}/alpacauser",
@@ -101,7 +101,7 @@ def plan(
 
 
 def problems(cloud: Cloud, wanted: Mapping[str, Any], folder: Path = Path("terraform")) -> list[str]:
-    """What stands in the way, a line each; empty if nothing does."""
+    """Return the problems that stop the deployment, if any."""
     try:
         preflight.check(cloud, wanted, folder)
     except CommandError as error:
@@ -117,7 +117,7 @@ def notes(cloud: Cloud, wanted: Mapping[str, Any]) -> Sequence[str]:
 
 @pytest.fixture
 def may_only(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[MayOnly]:
-    """Makes us somebody whom IAM lets do some things and no others."""
+    """Provide a function that switches to a user whom IAM allows only the given actions."""
 
     def become(*actions: str) -> Cloud:
         iam = boto3.client("iam")
@@ -128,7 +128,7 @@ def may_only(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[MayOnly]:
         key = iam.create_access_key(UserName="ann")["AccessKey"]
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
-        post(f"{server}/moto-api/reset-auth", b"0")  # so many more requests go through unasked
+        post(f"{server}/moto-api/reset-auth", b"0")  # requests that moto still lets through unchecked
         return connect(os.environ)
 
     yield become
@@ -191,7 +191,7 @@ def test_what_may_not_be_read_is_not_judged_and_that_is_told(cloud: Cloud, may_o
     put("/shared/stop", kind="String", value="0")
     wanted = plan(strategies={"trend": strategy(STOP_LOSS_FRACTION="ssm:/shared/stop", TAKE_PROFIT_FRACTION="0")})
     ann = may_only("ssm:DescribeParameters")
-    assert notes(ann, wanted) == ["trend: not checked, because these credentials may not read them: /shared/stop"]
+    assert notes(ann, wanted) == ["trend: parameters not checked (these credentials may not read them): /shared/stop"]
 
 
 # --- parameters ---
@@ -230,7 +230,7 @@ def test_many_parameters_are_all_looked_for(cloud: Cloud) -> None:
 
 def test_where_one_may_not_look_that_is_a_note(cloud: Cloud, may_only: MayOnly) -> None:
     ann = may_only("s3:ListBucket")
-    assert notes(ann, plan()) == ["these credentials may not check that the SSM parameters exist; make secrets does"]
+    assert notes(ann, plan()) == ["no SSM parameter was checked: these credentials may not list them; run make secrets"]
 
 
 # --- the bucket ---
@@ -267,7 +267,7 @@ def test_a_bucket_that_is_not_there_can_be_made(cloud: Cloud) -> None:
 
 @pytest.fixture
 def upload(tmp_path: Path) -> dict[str, Any]:
-    """The planned upload of a zip that lies beside the folder terraform."""
+    """Return the planned upload of a zip file next to the folder terraform."""
     (tmp_path / "terraform").mkdir()
     (tmp_path / "function.zip").write_bytes(b"code")
     after = {"source": "./../function.zip", "source_hash": sha256(tmp_path / "function.zip")}
@@ -301,7 +301,7 @@ def test_a_file_that_is_not_uploaded_may_be_anything(upload: dict[str, Any], tmp
 
 
 def deploy(live: str, newest: str, code: str = "a", actions: Sequence[str] = ("update",)) -> list[dict[str, Any]]:
-    """A function of code `a`, its alias, and what the plan does with the alias, if code is what there is to deploy."""
+    """Return the planned changes to a function that has the code `a`, and to its alias, if `code` is deployed."""
     name = {"function_name": "prophet-trader-trend"}
     before = {**name, "version": newest, "source_code_hash": "a"}
     return [
@@ -341,7 +341,7 @@ def test_an_alias_that_stays_where_it_is_undoes_nothing() -> None:
     assert preflight.undone_rollbacks(plan(*deploy("1", "2", actions=["no-op"]))).problems == []
 
 
-# --- what is taken down ---
+# --- removed strategies ---
 
 
 def test_a_strategy_that_goes_leaves_its_positions() -> None:
