@@ -1,4 +1,4 @@
-"""Backtests: the bot's own stages over the past, driven by Backtrader."""
+"""Backtests: the bot's own stages run on past bars, driven by Backtrader."""
 
 import warnings
 

@@ -1,7 +1,7 @@
 """`make backtest`: run the bot on past bars in Backtrader, and show the result as a table and a page.
 
-All settings are environment variables, as for `make run`, and so are START, END, CASH, COMMISSION, SLIPPAGE,
-REFIT_EVERY and OUT.
+All settings are environment variables, as for `make run`; so are START, END, CASH, COMMISSION, SLIPPAGE, REFIT_EVERY
+and OUT.
 """
 
 import os
@@ -16,13 +16,13 @@ from trader.progress import Progress
 
 
 def main() -> None:
-    """Load the prices, run, write the page and the figures, and show the table."""
+    """Run the backtest, write the page and the figures, and show the table."""
     arguments = console.parser("make backtest", __doc__).parse_args()
     with console.plain_errors("interrupted before the first bar was complete; there is nothing to report"):
         chosen = options.from_env(os.environ)
         with console.progress() as progress:
             result = run(chosen, progress)
-        from scripts.backtest import report, statistics  # see run
+        from scripts.backtest import report, statistics  # already imported by run
 
         figures = statistics.figures(result)
         paths = report.write(figures, result, chosen.out)
@@ -37,7 +37,7 @@ def run(chosen: Options, progress: Progress) -> Result:
     with pool(chosen.settings.engine) as executor:
         try:
             executor.submit(os.getpid)  # starts the workers, which takes a second
-            from scripts.backtest import report, statistics  # noqa: F401 imported meanwhile, for main
+            from scripts.backtest import report, statistics  # noqa: F401 for main, while the workers start
 
             panel = prices.load(chosen, progress)
             result = backtest(panel, chosen, executor=executor, progress=progress)

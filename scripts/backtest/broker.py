@@ -1,11 +1,11 @@
 """Backtrader's broker behind the bot's Broker Protocol, with these differences from Backtrader's own broker.
 
-- The legs of a bracket protect a position from the bar of its entry on, not from the next one: a stop loss that the
-  price passes on the day of the buy is hit on that day. If stop and limit fall within one bar, the stop comes first.
+- The legs of a bracket protect a position from the bar of its entry on, not only from the next bar: a stop loss that
+  the price crosses in the entry bar is filled in that bar. If stop and limit fall within one bar, the stop comes first.
 - A limit is filled at its own price or at a better opening, without slippage. With closes only, the opening is unknown,
   so the limit is filled at its own price.
 - Cash changes in whole cents, as at every broker.
-- A market order without a bar to fill it, as in a gap, is cancelled.
+- A market order without a bar to fill it, as in a gap, is canceled.
 """
 
 import math
@@ -32,7 +32,7 @@ STATUS = {
     bt.Order.Margin: OrderStatus.REJECTED,
     bt.Order.Rejected: OrderStatus.REJECTED,
 }
-"""Backtrader's order states, as brokers name them."""
+"""The bot's order status for each of Backtrader's."""
 
 
 class Cents(bt.CommInfoBase):  # type: ignore[misc] # Backtrader ships no types
@@ -52,7 +52,7 @@ def commission_usd(quantity: float, price_usd: float, fraction: float) -> float:
 
 
 class Exchange(bt.brokers.BackBroker):  # type: ignore[misc] # Backtrader ships no types
-    """Backtrader's broker with the differences listed above; `has_ohlc` says whether openings are known."""
+    """Backtrader's broker with the differences listed above; `has_ohlc` says whether opening prices are known."""
 
     params = (("has_ohlc", True),)
 
@@ -87,14 +87,14 @@ class Exchange(bt.brokers.BackBroker):  # type: ignore[misc] # Backtrader ships 
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """An order of the bot and Backtrader's own for it."""
+    """An order of the bot, and Backtrader's order for it."""
 
     order: Order
     own: Any  # Backtrader's order
 
 
 class BacktraderBroker:
-    """The bot's Broker on Backtrader's: an order is filled at the next bar, or with COC at the present close."""
+    """The bot's Broker on Backtrader's: orders fill at the next bar, or with `fills_at_close` at the current close."""
 
     def __init__(self, strategy: Any, options: Options) -> None:  # noqa: ANN401 a bt.Strategy
         """Place orders through `strategy`, whose data feeds are named after their symbols."""
@@ -116,7 +116,7 @@ class BacktraderBroker:
         self._last_equity_usd = last_equity_usd
 
     def heard(self, own: Any, time: datetime) -> None:  # noqa: ANN401 Backtrader's order
-        """Record Backtrader's news of an order; `time` is the bar's start."""
+        """Record a change of an order that Backtrader reports; `time` is the bar's start."""
         name, kind = own.info["client_order_id"], own.info["kind"]
         order = self._sent[name].order
         client_order_id = name if kind == MARKET else f"{name}-{kind}"
@@ -149,8 +149,8 @@ class BacktraderBroker:
             if own.info["kind"] != MARKET:
                 continue
             order = self._sent[own.info["client_order_id"]].order
-            lost = "; the bracket of the position is cancelled too" if order.side is Side.SELL else ""
-            reason = f"{order.side} {order.quantity:g}: cancelled because no bar could fill it{lost}"
+            lost = "; the position's bracket is also canceled" if order.side is Side.SELL else ""
+            reason = f"{order.side} {order.quantity:g}: canceled because no bar could fill it{lost}"
             self._strategy.broker.cancel(own)
             self._refuse(order, time, reason)
 
@@ -169,7 +169,7 @@ class BacktraderBroker:
     # --- the Broker Protocol ------------------------------------------------------------------------------------
 
     def clock(self) -> MarketClock:
-        """Return the market clock, by the regular sessions of the New York Stock Exchange."""
+        """Return the market clock, based on the regular sessions of the New York Stock Exchange."""
         assert self._now is not None, "the strategy calls at() first"
         return MarketClock(is_open=sessions.is_open(self._now), next_open=sessions.next_open(self._now))
 
@@ -196,7 +196,7 @@ class BacktraderBroker:
         }
 
     def open_orders(self) -> tuple[OpenOrder, ...]:
-        """Return the orders that wait for their bar, and the legs of the brackets of positions."""
+        """Return the orders that wait for their bar, and the bracket legs that protect positions."""
         return tuple(
             OpenOrder(
                 order_id=own.info["order_id"],
@@ -222,7 +222,7 @@ class BacktraderBroker:
         return self._describe_order(order.client_order_id) if order.client_order_id in self._sent else None
 
     def cancel(self, open_order: OpenOrder) -> None:
-        """Cancel an order; cancelling one leg of a bracket cancels the other."""
+        """Cancel an order; canceling one leg of a bracket cancels the other."""
         for own in self._strategy.broker.get_orders_open():
             if own.info["order_id"] == open_order.order_id:
                 self._strategy.broker.cancel(own)

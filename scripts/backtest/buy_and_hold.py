@@ -11,7 +11,7 @@ from scripts.backtest.model import Options, Result
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holding:
-    """The universe in equal weight, in fractions of shares, bought at the close of the first bar."""
+    """The universe in equal weights, bought in fractional shares at the close of the first bar."""
 
     symbols: tuple[str, ...]  # those with a price at that bar
     equity_usd: NDArray[np.float64]  # at each bar

@@ -70,7 +70,7 @@ def is_same(days: Sequence[Day]) -> bool:
 
 
 def answer(days: Sequence[Day]) -> dict[str, Any]:
-    """Return the result in JSON's types."""
+    """Return the result as JSON-serializable data."""
     return {
         "days": len(days),
         "insights": sum(each.insights for each in days),
@@ -81,7 +81,7 @@ def answer(days: Sequence[Day]) -> dict[str, Any]:
 
 
 def compare(panel: Panel, chosen: Options, progress: Progress = no_progress) -> list[Day]:
-    """Compare both sides over the options' span; costs and refits are left out, because a run has none."""
+    """Compare both sides over the options' span, without costs and with a refit at every bar, as in a run."""
     close = panel.close
     panel = replace(panel, open=close, high=close, low=close, has_ohlc=False)
     same = replace(chosen, fills_at_close=True, commission_fraction=0.0, slippage_fraction=0.0, refit_every_bars=1)
@@ -178,11 +178,13 @@ def show(days: Sequence[Day]) -> None:
     counts = f"{len(days)} runs, {first} to {last}, with {insights:,} insights and {orders:,} orders"
     differing = [each for each in days if each.differences]
     if is_same(days):
-        text = f"The same: {counts}. Every decision of the backtest equals make run's, to the last digit."
+        text = f"The same: {counts}. Every decision of the backtest matches that of make run to the last digit."
         console.OUT.print(text, style="green")
         return
     if not differing:
-        text = f"Nothing was compared: {counts}. Each run ended as {days[0].run}; choose a span with usable prices."
+        text = (
+            f"Nothing was compared: {counts}. The first run ended as {days[0].run}; choose a span with usable prices."
+        )
         console.OUT.print(text, style="bold red")
         return
     console.OUT.print(f"NOT the same: {counts}; {len(differing)} runs differ.", style="bold red")

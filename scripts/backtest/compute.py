@@ -27,7 +27,7 @@ type Table = dict[tuple[str, datetime], Forecast | Denial]
 """Forecasts by symbol and start of the bar. Trend lines lack their corners: decisions use only their ends."""
 
 CHAIN_BARS = 2
-"""The number of successive fits of a symbol that each start with the path of the previous one: a fifth less work.
+"""The number of a symbol's fits in a chain: each starts with the previous path, which saves a fifth of the work.
 
 Longer chains would fit fewer bars at once, which costs more than the paths save.
 """
@@ -110,9 +110,9 @@ def _by_prophet(task: Task, symbol: str, bars: Bars) -> Iterator[tuple[tuple[str
                 except (OSError, MemoryError) as error:  # the machine failed: no basis for a denial or a decision
                     raise BacktestError(
                         f"the forecast of {symbol} could not be made: {type(error).__name__}: {error}; "
-                        "check the memory and the temporary folder of this computer, and run it again"
+                        "check this computer's memory and temporary folder, and run the backtest again"
                     ) from error
-                except Exception as error:  # as in the bot's own forecaster, it concerns this symbol alone
+                except Exception as error:  # as in the bot's own forecaster, only this symbol is denied
                     outcome = deny_failed_fit(symbol, error)
             yield (symbol, window.index[-1].to_pydatetime()), outcome
 
@@ -156,7 +156,7 @@ class _Rolling:
         }
 
     def _fit(self, asked: list[tuple[int, list[str]]], paths: Mapping[Shape, Path]) -> Mapping[Shape, Path]:
-        """Fit each of the symbols at each of the bars."""
+        """Fit the requested symbols at each bar, starting from `paths`; return the paths for the next step."""
         batches, owners = [], []
         for bar, symbols in asked:
             alike: dict[bytes, tuple[Integers, list[str]]] = {}

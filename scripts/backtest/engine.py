@@ -1,7 +1,7 @@
 """The backtest: Backtrader moves the clock and fills the orders, and the bot's own pipeline runs at each bar.
 
 The stages universe, forecast, alpha, portfolio, risk and execution are those that run in Lambda. Only the clock, the
-prices (the bars up to the present one) and the broker differ.
+prices (the bars up to the current one) and the broker differ.
 """
 
 import logging
@@ -32,7 +32,7 @@ from trader.stages import pipeline
 def slot_of(bar: datetime, bar_interval: str) -> datetime:
     """Return the time at which the bot runs on a bar: the day's last slot, or the last minute of a shorter bar.
 
-    The bar's close is taken for the price at that time, as in a run of the bot on a price file.
+    The bar's close is taken as the price at that time, as in a run of the bot on a price file.
     """
     day = bar.astimezone(NEW_YORK).date()
     if bar_interval == "1d":
@@ -43,7 +43,7 @@ def slot_of(bar: datetime, bar_interval: str) -> datetime:
 
 
 class PanelPrices:
-    """A PriceSource on the panel, equivalent to a price file that ends with the present bar."""
+    """A PriceSource on the panel, equivalent to a price file that ends with the current bar."""
 
     def __init__(self, panel: Panel) -> None:
         """Serve the bars of `panel`, which may extend beyond any requested time."""
@@ -61,7 +61,7 @@ class PanelPrices:
         return "prices"
 
     def at(self, bar: datetime) -> None:
-        """Set the present bar: later ones are never returned."""
+        """Set the current bar; later bars are never returned."""
         self._present = bar
 
     def symbols(self, now: datetime) -> frozenset[str]:
@@ -87,13 +87,13 @@ class DayRanking:
         self._kept: tuple[Json, dict[str, float]] | None = None
 
     def at(self, slot: datetime) -> None:
-        """Begin a slot; the first one of another day forgets the ranking."""
+        """Begin a slot; the first slot of a new day discards the ranking."""
         day = slot.astimezone(NEW_YORK).date()
         if day != self._day:
             self._day, self._kept = day, None
 
     def note_plan(self, run: Run) -> None:
-        """Keep nothing: a backtest is not cut off."""
+        """Do nothing: a backtest has no cut-off runs to recover."""
 
     def ranking(self, basis: Json) -> dict[str, float] | None:
         """Return the ranking made at an earlier bar of the day; None if there is none."""
@@ -219,7 +219,7 @@ class _Session:
             journal=self._ranking,
             read_halt_reason=lambda: "",
             deadline=Deadline.never(),
-            settle_time_s=0.0,  # waiting is useless: an order is filled at the next bar
+            settle_time_s=0.0,  # waiting is useless: orders are filled at the next bar
         )
         status: Outcome | Code
         try:
@@ -261,7 +261,7 @@ class Driver(bt.Strategy):  # type: ignore[misc] # Backtrader ships no types
         self.p.session.heard(self, order)
 
     def prenext(self) -> None:
-        """Run the bot on a bar that not every symbol has reached yet: the others are traded nonetheless."""
+        """Run the bot on a bar that some symbols have not reached yet: the others are still traded."""
         self.next()
 
     def next(self) -> None:
@@ -305,7 +305,7 @@ def _number(moment: datetime) -> float:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the log of the runs: the result has the same information."""
+    """Silence the runs' log: the result has the same information."""
     log = logging.getLogger("trader")
     was = log.disabled
     log.disabled = True

@@ -1,4 +1,4 @@
-"""The forecasts of a backtest, computed ahead in other processes, block by block, each from the bars up to its own."""
+"""The forecasts of a backtest, computed in advance in other processes; each uses only the bars up to its own."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future
@@ -17,17 +17,17 @@ from trader.progress import Progress, no_progress
 from trader.settings import Settings
 
 BLOCK_BARS = {Engine.PROPHET: 10, Engine.MAP: 250}
-"""The number of bars computed at once, by engine: large enough to make the cost of passing them on negligible."""
+"""The number of bars computed at once, by engine: enough to make the cost of transfer between processes negligible."""
 
 MAX_TOGETHER = 10
-"""At most this many symbols of a block are fitted in one task of the map engine, to keep several workers busy."""
+"""Maximum number of symbols that one task of the map engine fits; small enough to keep several workers busy."""
 
 BLOCKS_AHEAD = 3
-"""How many blocks of bars are computed before they are requested."""
+"""The number of blocks of bars that are computed before they are requested."""
 
 
 def key(options: Options, spec: ForecastSpec | None = None) -> Key:
-    """Return what the forecasts depend on; with a `spec`, forecasts of another kind than the rule's."""
+    """Return the settings that forecasts depend on; `spec` replaces the rule's own kind of forecast."""
     settings = options.settings
     return Key(
         engine=settings.engine,
@@ -39,7 +39,7 @@ def key(options: Options, spec: ForecastSpec | None = None) -> Key:
 
 
 def count_needed_bars(settings: Settings) -> int:
-    """Return how many bars a run requests from its price source."""
+    """Return the number of bars that a run requests from its price source."""
     return max(settings.history_bars, settings.universe_lookback_bars + 1)
 
 
@@ -49,7 +49,7 @@ class Blocks:
     def __init__(
         self, panel: Panel, options: Options, times: Sequence[datetime], spec: ForecastSpec | None = None
     ) -> None:
-        """Divide the traded bars, which start at `times`; models are refitted at the first and every nth after it."""
+        """Divide the traded bars, which start at `times`; models are refitted at the first bar and every nth after."""
         self._close = panel.close
         self._key = key(options, spec)
         self._start = int(panel.close.index.searchsorted(times[0])) if times else 0
@@ -72,7 +72,7 @@ class Blocks:
         return [symbol for symbol, number in self._column.items() if self._chosen[rows, number].any()]
 
     def groups(self, symbols: Sequence[str]) -> list[tuple[str, ...]]:
-        """Group symbols that are best computed together; for Prophet each is on its own."""
+        """Group symbols that are best computed together; for Prophet, each symbol is its own group."""
         return list(batched(symbols, 1 if self._key.engine is Engine.PROPHET else MAX_TOGETHER, strict=False))
 
     def task(self, symbols: Sequence[str], block: int, first: datetime | None = None) -> Task:
@@ -130,7 +130,7 @@ def tasks(panel: Panel, options: Options, times: Sequence[datetime]) -> list[Tas
 
 
 class TableForecaster:
-    """A Forecaster that looks forecasts up in a table, and has missing ones computed.
+    """A Forecaster that looks forecasts up in a table, and computes missing ones.
 
     With an executor, blocks are computed there in advance; without one, each forecast is computed when requested.
     """
@@ -144,7 +144,7 @@ class TableForecaster:
         table: Mapping[tuple[str, datetime], Forecast | Denial] | None = None,
         executor: Executor | None = None,
     ) -> None:
-        """Forecast for the traded bars, which start at `times`; `table` has the forecasts known already."""
+        """Prepare forecasts for the traded bars, which start at `times`; `table` has the forecasts already known."""
         self._blocks = Blocks(panel, options, times)
         self._table = dict(table or {})
         self._executor = executor

@@ -1,8 +1,8 @@
 """`make lookahead`: check that no decision of a backtest uses later bars (look-ahead).
 
-It runs the backtest once, then again on prices loaded only up to a bar: each bar of the span in turn, or CUTS=n of them
-chosen at random (SEED=1). Up to the cut every bar must be identical to the bit: forecasts, sizes, orders, account. Then
-it plants leaks on purpose, which the same check must catch.
+It runs the backtest once, then again on prices loaded only up to a cut: each bar of the span in turn, or CUTS=n bars
+chosen at random (SEED=1). Up to the cut, every bar must be identical to the bit: forecasts, sizes, orders, account.
+Then it plants leaks on purpose, which the same check must catch.
 """
 
 import hashlib
@@ -60,7 +60,7 @@ class Check:
 
     @property
     def is_passed(self) -> bool:
-        """Whether an honest backtest was the same everywhere, or a leaky one was caught."""
+        """True if an honest backtest was the same everywhere, or a leaky one was caught."""
         return any(cut.differs for cut in self.cuts) == self.is_leaky
 
 
@@ -91,7 +91,7 @@ def main() -> None:
 
 
 def numbers(env: Mapping[str, str]) -> tuple[int | None, int]:
-    """Read the number of cuts, None for one at every bar, and the seed of their choice. Raises SettingsError."""
+    """Return the number of cuts (None: one at every bar) and their random seed. Raises SettingsError."""
     values, problems = options.read(env, {"CUTS": Integer(1, 10_000), "SEED": Integer(0, 999_999_999)})
     if problems:
         raise SettingsError(problems)
@@ -219,7 +219,7 @@ def show(checks: Sequence[Check]) -> None:
         first, last = moment(each.cuts[0].at), moment(each.cuts[-1].at)
         differing = [cut for cut in each.cuts if cut.differs]
         differ = f"differ at {len(differing)} cuts, the first at {moment(differing[0].at)}" if differing else ""
-        verdict = ("caught" if each.is_leaky else "sees no future") if each.is_passed else "WRONG"
+        verdict = ("caught" if each.is_leaky else "no look-ahead") if each.is_passed else "WRONG"
         grid.add_row(
             each.what,
             f"{len(each.cuts)} times, {first} to {last}",

@@ -25,7 +25,7 @@ class Options:
     end: date | None = None  # last traded day; None: the last day of the prices
     cash_usd: float = 100_000.0
     commission_fraction: float = 0.0  # of the value of each order
-    slippage_fraction: float = 0.0005  # of the price, against the order; limits have none
+    slippage_fraction: float = 0.0005  # of the price, against the order; limit orders have none
     refit_every_bars: int = 1  # 1 as in the bot; otherwise the last model forecasts the bars in between
     fills_at_close: bool = False  # fill at the close used for the decision, as the embedded broker does (make compare)
     out: Path = Path("out")
@@ -33,7 +33,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """A note on the prices: a gap, a late listing, a jump like a split. `symbol` is empty if it concerns all."""
+    """A note on the prices: a gap, a late listing, a jump like a split. `symbol` is empty for a note on all symbols."""
 
     symbol: str
     what: str  # a sentence
@@ -41,7 +41,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """Bars of all symbols on one calendar, in USD: index the bars' starts (UTC), columns the symbols, NaN in gaps.
+    """Bars of all symbols on one calendar, in USD. Index: starts of the bars (UTC); columns: symbols; NaN in gaps.
 
     If only closes are known (`has_ohlc` is false), all four tables hold the close.
     """
@@ -100,7 +100,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """An order that was placed but not filled: cash was missing, or it was cancelled."""
+    """An order that was placed but not filled: cash was missing, or it was canceled."""
 
     time: datetime
     client_order_id: str
@@ -113,9 +113,9 @@ class Scored:
     """A forecast and the actual price, for the calibration of the intervals and the comparison with the last price."""
 
     symbol: str
-    time: datetime  # of the bar at which it was made
-    horizon_time: datetime  # for which it was made
-    actual_time: datetime  # start of the bar whose close is the actual price: the last one not after horizon_time
+    time: datetime  # start of the bar at which it was made
+    horizon_time: datetime  # the time that it predicts
+    actual_time: datetime  # start of the bar whose close is the actual price: the last one up to horizon_time
     price_usd: float  # at `time`; the naive forecast
     yhat_usd: float
     lower_usd: float

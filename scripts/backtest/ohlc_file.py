@@ -1,4 +1,4 @@
-"""Bars from a CSV file of open, high, low and close, with a row for each bar, of several symbols or of one."""
+"""Bars from a CSV file of open, high, low and close, with a row for each bar of one or more symbols."""
 
 import math
 from array import array
@@ -16,13 +16,13 @@ from trader.prices.series import MAX_PRICE_USD, MIN_PRICE_USD
 PRICES = ("open", "high", "low", "close")
 
 TIMES, SYMBOLS = ("timestamp", "date", "datetime"), ("symbol", "ticker")
-"""The names that the columns of time and symbol may have, in any case."""
+"""Allowed names of the columns of time and symbol, in upper or lower case."""
 
 NO_TICKERS = {*SYMBOLS, "close", "adj close", "adj_close", "volume"}
-"""Column names that are not symbols, in any case. OPEN, HIGH and LOW in capitals are symbols."""
+"""Column names that are not symbols, in upper or lower case. OPEN, HIGH and LOW in capitals are symbols."""
 
 ROUNDING_USD, ROUNDING_FRACTION = 0.005, 1e-6
-"""How far an open or a close may lie outside low to high: it may be rounded to cents or in single precision."""
+"""How far an open or a close may lie outside low to high, because of rounding to cents or to single precision."""
 
 ALLOWED = (
     "an OHLC file has the columns timestamp (or date), symbol, open, high, low and close; "
@@ -40,14 +40,14 @@ class Ohlc:
 
 @dataclass(slots=True)
 class _Read:
-    """The rows read so far, as columns; `times` and `symbols` number the values that occur."""
+    """The rows read so far, as columns; `times` and `symbols` give each value its number."""
 
     times: dict[datetime, int] = field(default_factory=dict)
     symbols: dict[str, int] = field(default_factory=dict)
     lines: array[int] = field(default_factory=lambda: array("q"))
     time: array[int] = field(default_factory=lambda: array("q"))
     symbol: array[int] = field(default_factory=lambda: array("q"))
-    prices_usd: array[float] = field(default_factory=lambda: array("d"))  # four of each row
+    prices_usd: array[float] = field(default_factory=lambda: array("d"))  # four for each row
 
 
 def read(path: Path, *, is_daily: bool, universe: Sequence[str]) -> Ohlc | None:
@@ -92,9 +92,9 @@ def _columns(path: Path, line: int, names: Sequence[str], universe: Sequence[str
     if lacking:
         raise fault(path, line, f"the header has no column {' and no '.join(lacking)}", ALLOWED)
     if "symbol" not in columns and (len(universe) != 1 or universe == ("sp500",)):
-        named = "sp500" if universe == ("sp500",) else f"{len(universe)} symbols"
+        named = "is sp500" if universe == ("sp500",) else f"has {len(universe)} symbols"
         remedy = "add a column symbol, or name the file's one symbol, such as UNIVERSE=AAPL"
-        raise fault(path, line, f"the header has no column symbol, but UNIVERSE is {named}", remedy)
+        raise fault(path, line, f"the header has no column symbol, but UNIVERSE {named}", remedy)
     return columns
 
 
@@ -127,7 +127,7 @@ def _not_a_number(path: Path, line: int, symbol: str, fields: Sequence[str]) -> 
 
 
 def _check(path: Path, found: _Read) -> None:
-    """Raise PriceFileError for the first impossible row."""
+    """Raise PriceFileError for the first invalid row."""
     prices_usd = np.asarray(found.prices_usd).reshape(-1, len(PRICES))
     opens, highs, lows, closes = prices_usd.T
     is_missing = np.isnan(prices_usd)
@@ -149,7 +149,7 @@ def _check(path: Path, found: _Read) -> None:
 
 
 def _fault_of(values_usd: Mapping[str, float], *, is_repeated: bool) -> tuple[str, str]:
-    """Return what is wrong with a row, and what to do."""
+    """Return a description of a row's error, and the remedy."""
     if is_repeated:
         return "has a second row for this time", "keep one row for each symbol and time"
     if lacking := [name for name, value in values_usd.items() if math.isnan(value)]:
@@ -162,7 +162,7 @@ def _fault_of(values_usd: Mapping[str, float], *, is_repeated: bool) -> tuple[st
     if high < low:
         return f"has a high of {high:g} below its low of {low:g}", remedy
     name = max(("open", "close"), key=lambda each: max(values_usd[each] - high, low - values_usd[each]))
-    return f"has {name} {values_usd[name]:g} outside low to high, {low:g} to {high:g}", remedy
+    return f"has {name} {values_usd[name]:g}, not between its low of {low:g} and its high of {high:g}", remedy
 
 
 def _tables(found: _Read) -> dict[str, pd.DataFrame]:

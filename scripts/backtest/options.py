@@ -28,7 +28,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "REFIT_EVERY": ("refit_every_bars", Integer(1, 1_000)),
     "OUT": ("out", Path),
 }
-"""By variable: the field of Options, and its parser."""
+"""The field of Options and the parser for each variable."""
 
 OWN = {"BROKER": "embedded", "MODE": "paper", "DAILY_AT": "", "HALT_PARAMETER": ""}
 """Settings fixed by a backtest: its own broker, orders placed, a run at every bar (daily: the last slot), no halt."""
@@ -72,7 +72,7 @@ def read(env: Mapping[str, str], parsers: Mapping[str, Callable[[str], object]])
 
 
 def find_misspelt(env: Mapping[str, str]) -> list[str]:
-    """Return a problem for each variable that looks like a misspelt option, such as REFIT_EVRY."""
+    """Return a problem for each variable that looks like a misspelled option, such as REFIT_EVRY."""
     known = {*VARIABLES, *variables()}
     meant = {name: nearest(name, list(VARIABLES)) for name in env if name not in known}
     return [f"{name} is not an option of a backtest; did you mean {match}?" for name, match in meant.items() if match]

@@ -1,4 +1,4 @@
-"""Notes on a backtest's prices for its reader: late listings, early ends, gaps, jumps, missing days."""
+"""Notes on a backtest's prices for the reader of its report: late listings, early ends, gaps, jumps, missing days."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime, timedelta
@@ -15,16 +15,16 @@ from trader.schedule import sessions
 from trader.settings import Settings
 
 JUMP_FRACTION = 0.4
-"""A change from one close to the next that is worth a note."""
+"""Smallest change from one close to the next that gets a note."""
 
 SPLITS = (1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40, 50, 100)
-"""Usual split ratios: new shares for an old one; from 2 on also old shares for a new one."""
+"""Common split ratios, in new shares for each old share; the whole numbers also apply to reverse splits."""
 
 SPLIT_TOLERANCE_FRACTION = 0.03
-"""How far the close may differ from the split's effect because of the day's own change."""
+"""How far the close may differ from the split's exact effect because of the day's own price change."""
 
 MAX_NAMED = 3
-"""At most this many jumps are named in a note; the rest are counted."""
+"""Maximum number of jumps named in a note; the rest are counted."""
 
 type Say = Callable[[datetime], str]
 """A formatter of a bar's start: its date, and for shorter bars its time in New York."""
@@ -115,7 +115,7 @@ def _ends(close: pd.DataFrame, begun: int, say: Say) -> Iterator[Note]:
         else:
             what = (
                 f"its prices end on {say(bar)} (delisted, or cut off), but the last bar is of "
-                f"{say(close.index[-1])}; an open position keeps the value at its last price"
+                f"{say(close.index[-1])}; an open position is valued at the symbol's last price"
             )
         yield Note(symbol=str(close.columns[column]), what=what)
 
@@ -139,13 +139,13 @@ def _is_impossible(close: pd.DataFrame) -> pd.DataFrame:
 
 
 def _impossible(used: pd.DataFrame, say: Say) -> Iterator[Note]:
-    """Yield notes on prices for which the pipeline denies the symbol as long as it sees them."""
+    """Yield notes on prices for which the pipeline denies the symbol."""
     is_impossible = _is_impossible(used).to_numpy()
     for column in np.flatnonzero(is_impossible.any(axis=0)).tolist():
         rows = np.flatnonzero(is_impossible[:, column]).tolist()
         others = f", and at {len(rows) - 1:,} more" if len(rows) > 1 else ""
         what = f"impossible price {used.to_numpy()[rows[0], column]:g} at the bar of {say(used.index[rows[0]])}{others}"
-        denied = f"the bot denies it ({Code.NO_PRICE_DATA}) while it requests such a bar"
+        denied = f"the bot denies the symbol ({Code.NO_PRICE_DATA}) whenever its prices include such a bar"
         yield Note(symbol=str(used.columns[column]), what=f"{what}; {denied}")
 
 
@@ -166,7 +166,7 @@ def _jumps(used: pd.DataFrame, say: Say) -> Iterator[Note]:
                 others.append(jump)
         symbol = str(used.columns[column])
         if splits:
-            remedy = "if it was one, its prices are not adjusted, and the change is not a real profit or loss"
+            remedy = "if it was a split, the prices are not adjusted, and the change is not a real profit or loss"
             yield Note(symbol=symbol, what=f"its close changes as in a split: {_name_symbols(splits)}; {remedy}")
         if others:
             yield Note(symbol=symbol, what=f"its close jumps: {_name_symbols(others)}")

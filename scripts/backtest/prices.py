@@ -1,4 +1,4 @@
-"""The prices of a backtest, from a CSV file or from Yahoo, as one panel, and the bars of it to trade."""
+"""The prices of a backtest, from a CSV file or from Yahoo, as one panel, and the choice of the bars to trade."""
 
 import sys
 from collections.abc import Collection, Mapping
@@ -25,15 +25,15 @@ from trader.settings import SAMPLE_PRICES, Settings
 from trader.stages.universe import candidates
 
 DEFAULT_YEARS = 2
-"""The traded span if START is not set."""
+"""Length of the traded span if START is not set."""
 
 MAX_NAMED = 5
-"""At most this many symbols are named in a message."""
+"""Maximum number of symbols named in a message."""
 
 PRICES = ("open", "high", "low", "close")
 
 OFF_FRACTION = 0.001
-"""How far an open or a close may lie outside low to high in Yahoo's bars, which are rounded before the adjustment."""
+"""How far an open or close in Yahoo's bars may lie outside low to high: they are rounded before the adjustment."""
 
 type Tables = Mapping[str, pd.DataFrame]
 """A table for each of open, high, low and close."""
@@ -67,7 +67,7 @@ def span(panel: Panel, options: Options) -> tuple[datetime, ...]:
     """Return the starts of the bars to trade: those from START to END that have a price of any symbol.
 
     Without START the span begins two years before the last bar, or later, at the first bar with enough bars before it.
-    Raises BacktestError if there is no bar to trade, or if no symbol has enough bars at the first.
+    Raises BacktestError if there is no bar to trade, or if no symbol has enough bars at the first one.
     """
     _check_order(options)
     settings = options.settings
@@ -78,7 +78,7 @@ def span(panel: Panel, options: Options) -> tuple[datetime, ...]:
     needed = count_warm_up_bars(settings)
     if counts[-1] < needed:
         raise BacktestError(
-            f"too few bars: the symbol with the most has {counts[-1]:,}, to {say(bars[-1])}, but "
+            f"too few bars: the symbol with the most has {counts[-1]:,} up to {say(bars[-1])}, but "
             f"{_why(settings)}; lower it, or provide more prices"
         )
     ready = int(np.argmax(counts >= needed))
@@ -86,7 +86,7 @@ def span(panel: Panel, options: Options) -> tuple[datetime, ...]:
         begun = ready
     if begun < ready:
         raise BacktestError(
-            f"START={options.start} is too early: {counts[begun]:,} bars to {say(bars[begun])}, "
+            f"START={options.start} is too early: there are {counts[begun]:,} bars up to {say(bars[begun])}, "
             f"but {_why(settings)}; {_first_start(bars, ready)}"
         )
     return tuple(bars[begun:].to_pydatetime().tolist())
@@ -106,7 +106,7 @@ def _bars(panel: Panel, options: Options) -> pd.DatetimeIndex:
     bars = pd.DatetimeIndex(panel.close.index[panel.close.notna().to_numpy().any(axis=1)])
     if not len(bars):
         raise BacktestError(
-            f"{panel.source}: no prices of {', '.join(panel.close.columns[:MAX_NAMED])}; choose another UNIVERSE"
+            f"{panel.source}: no prices for {', '.join(panel.close.columns[:MAX_NAMED])}; choose another UNIVERSE"
         )
     if options.end is None:
         return bars
@@ -126,7 +126,8 @@ def _first_bar(bars: pd.DatetimeIndex, options: Options) -> int:
         say = sayer(options.settings.bar_interval)
         until = f" to END={options.end}" if options.end else ""
         raise BacktestError(
-            f"no bar from START={start}{until}: the last bar before is of {say(bars[-1])}; choose an earlier START"
+            f"there is no bar from START={start}{until}: the last bar before is that of {say(bars[-1])}; "
+            f"choose an earlier START"
             f"{' or a later END' if options.end else ''}"
         )
     return place
@@ -175,12 +176,12 @@ def _from_file(settings: Settings, progress: Progress) -> Panel:
     symbols = [symbol for symbol in wanted if symbol in known]
     if not symbols:
         raise BacktestError(
-            f"price file {path} has no prices of UNIVERSE={','.join(settings.universe)}, only of {_name_file(known)}; "
-            f"set UNIVERSE to symbols of the file"
+            f"price file {path} has no prices for UNIVERSE={','.join(settings.universe)}, only for "
+            f"{_name_file(known)}; set UNIVERSE to symbols in the file"
         )
-    about += [Note(symbol=symbol, what=f"{path.name} has no prices of it") for symbol in wanted if symbol not in known]
+    about += [Note(symbol=symbol, what=f"{path.name} has no prices for it") for symbol in wanted if symbol not in known]
     if settings.universe == ("sp500",) and (others := known.difference(wanted)):
-        what = f"{path.name} has prices of {_name_file(others)}, which UNIVERSE=sp500 leaves out"
+        what = f"{path.name} has prices for {_name_file(others)}, which UNIVERSE=sp500 leaves out"
         about.append(Note(symbol="", what=what))
     of = "the sample that ships with the project" if path == SAMPLE_PRICES else path.name
     return _panel(
@@ -211,7 +212,7 @@ def _from_yahoo(options: Options, now: datetime, cache: Cache, progress: Progres
     joined = pd.concat(dict(bars), axis=1).sort_index()
     tables = {name: pd.DataFrame(joined.xs(name, axis=1, level=1)) for name in PRICES}
     mended, of_mending = _mend_bars(tables, settings)
-    lacking = (Note(symbol=symbol, what=f"Yahoo gave no prices of it: {reason}") for symbol, reason in reasons.items())
+    lacking = (Note(symbol=symbol, what=f"Yahoo returned no prices: {reason}") for symbol, reason in reasons.items())
     return _panel(
         mended,
         has_ohlc=True,
@@ -233,7 +234,7 @@ def _mend_bars(tables: Tables, settings: Settings) -> tuple[Tables, tuple[Note, 
     for symbol in close.columns[is_off.any().to_numpy()]:
         bars = close.index[is_off[symbol].to_numpy()]
         what = f"{len(bars):,} bars have an impossible open, high or low, the first of {say(bars[0])}"
-        found.append(Note(symbol=symbol, what=f"{what}; it is replaced by the close, or the range is widened"))
+        found.append(Note(symbol=symbol, what=f"{what}; the value is replaced by the close, or the range is widened"))
     return {
         "open": opened,
         "high": high.where(high > top, top),
@@ -294,7 +295,7 @@ def _in_sessions(panel: Panel, settings: Settings) -> Panel:
 def _trim_bars(panel: Panel, options: Options) -> Panel:
     """Cut the panel at END, and remove bars before the first price and after the last, and symbols without a price.
 
-    Empty bars in between stay: the bot counts them too when it requests a number of bars from a file.
+    Empty bars in between stay: the bot also counts them when it requests a number of bars from a file.
     """
     bars = _bars(panel, options)
     rows = slice(bars[0], bars[-1])

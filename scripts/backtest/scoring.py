@@ -22,8 +22,8 @@ SAMPLE = 400
 def score(result: Result, *, executor: Executor | None = None, progress: Progress = no_progress) -> tuple[Scored, ...]:
     """Return every forecast of the backtest whose horizon was reached, in the order of bars and symbols.
 
-    A rule that looks ahead made them for its decisions. For any other a sample is made here, with the same
-    model and HORIZON_BARS ahead, drawn from all bars and symbols.
+    A rule that looks ahead made them for its decisions. For any other rule, a sample is made here, with the same model
+    and HORIZON_BARS ahead, drawn from all bars and symbols.
     """
     if not loader.load(result.options.settings).forecast_spec.looks_ahead:
         forecasts: Sequence[Forecast] = _sample(result, executor, progress)

@@ -27,7 +27,7 @@ VERSION = 1
 
 SESSIONS_A_YEAR = 252
 MIN_BARS = 2
-"""With fewer returns there is no volatility, and annualising a single return is meaningless."""
+"""With fewer returns there is no volatility, and annualizing a single return is meaningless."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class EquityCurve:
 
     @property
     def returns(self) -> Numbers:
-        """The return of each bar, as a fraction; the first against the starting cash. 0 if the equity before was 0."""
+        """The return of each bar, as a fraction; the first is relative to the starting cash. 0 after an equity of 0."""
         before = np.concatenate([[self.cash_usd], self.equity_usd])[:-1]
         change: Numbers = np.divide(self.equity_usd, before, out=np.ones_like(before), where=before > 0) - 1
         return change
@@ -56,7 +56,7 @@ class EquityCurve:
 
     @property
     def drawdown(self) -> Numbers:
-        """How far the equity is below its highest value so far, as a fraction: negative or 0."""
+        """The equity's change from its highest value so far, as a fraction: negative or 0."""
         returns = self.returns
         if not len(returns):
             return returns
@@ -96,9 +96,9 @@ RATIOS = {
 def key_figures(result: Result) -> dict[str, float | None]:
     """Return the strategy's key figures; None where one is undefined, such as a ratio without volatility.
 
-    They are measured per bar and annualised by the bars of a year; ratios assume cash at 0 % interest. `trades` counts
-    closed round trips, `win_fraction` is the fraction of them with a profit after commission, and `exposure_fraction`
-    the mean invested fraction.
+    They are measured per bar and annualized by the number of bars in a year; ratios assume a risk-free rate of 0 %.
+    `trades` counts closed round trips, `win_fraction` is the fraction of those with a profit after commission, and
+    `exposure_fraction` is the mean invested fraction.
     """
     return _strategy(result, trades(result)).key_figures()
 
@@ -218,7 +218,7 @@ def _data(result: Result) -> dict[str, Any]:
 
 
 def _costs(result: Result) -> dict[str, float]:
-    """Add up the costs; `slippage_usd` is the difference to prices without it (take-profits are limits without it)."""
+    """Add up the costs; `slippage_usd` is the difference from prices without slippage. Take-profits have none."""
     slippage = result.options.slippage_fraction
     worse = {Side.BUY: slippage / (1 + slippage), Side.SELL: slippage / (1 - slippage)}
     values = [(fill, fill.quantity * fill.price_usd) for fill in result.fills]
@@ -231,7 +231,7 @@ def _costs(result: Result) -> dict[str, float]:
 
 
 def _monthly(result: Result, strategy: EquityCurve, held: EquityCurve | None) -> list[dict[str, Any]]:
-    """Return a row for each year: twelve months, None where not traded, the year, and buy-and-hold's year."""
+    """Return a row for each year: its twelve months (None if not traded), its total, and that of buy-and-hold."""
     if not result.bars:
         return []
     days = pd.DatetimeIndex([bar.time.astimezone(NEW_YORK).replace(tzinfo=None) for bar in result.bars])
@@ -250,7 +250,7 @@ def _monthly(result: Result, strategy: EquityCurve, held: EquityCurve | None) ->
 
 
 def _by_symbol(result: Result, made: Sequence[Trade]) -> list[dict[str, Any]]:
-    """Return a row for every symbol of the panel, traded or not, the best result first."""
+    """Return a row for every symbol of the panel, traded or not, with the best result first."""
     alone = buy_and_hold.returns(result)
     of = {symbol: [trade for trade in made if trade.symbol == symbol] for symbol in alone}
     rows = [_symbol(symbol, of[symbol], alone[symbol], result.options.cash_usd) for symbol in alone]
@@ -266,7 +266,7 @@ def _symbol(symbol: str, made: Sequence[Trade], alone: float | None, cash_usd: f
         "open_trades": len(made) - len(closed),
         "win_fraction": _share(trade.pnl_usd > 0 for trade in closed),
         "pnl_usd": pnl_usd,
-        "contribution_fraction": pnl_usd / cash_usd,  # of all symbols together: the total return
+        "contribution_fraction": pnl_usd / cash_usd,  # all symbols add up to the total return
         "mean_bars_held": math.fsum(trade.bars_held for trade in made) / len(made) if made else None,
         "buy_and_hold_return_fraction": alone,
     }

@@ -39,7 +39,7 @@ class Trade:
 
     @property
     def is_open(self) -> bool:
-        """Whether the shares are still held at the end."""
+        """True if the shares are still held at the end."""
         return self.exit_time is None
 
 
@@ -85,7 +85,7 @@ def _close_lots(sale: Fill, held: deque[_Lot], calendar: pd.Index) -> Iterator[T
     left = sale.quantity
     while left > MIN_SHARES:
         if not held:
-            raise ValueError(f"{sale.client_order_id} sells {left:g} {sale.symbol} more than were bought")
+            raise ValueError(f"{sale.client_order_id} sells {left:g} {sale.symbol} more than was bought")
         lot = held[0]
         quantity = min(left, lot.left)
         left -= quantity

@@ -10,7 +10,7 @@ from trader.model import Engine
 
 
 def pool(engine: Engine = Engine.PROPHET, workers: int | None = None) -> ProcessPoolExecutor:
-    """Return a pool of `workers` processes, by default one for each core; imports are made once for all of them."""
+    """Return a pool of `workers` processes, by default one for each core; modules are imported once for all of them."""
     context = multiprocessing.get_context("forkserver")  # forking a process with threads may hang
     needs_prophet = ["scripts.backtest.preloaded"] if engine is Engine.PROPHET else []  # the import takes seconds
     context.set_forkserver_preload(["scripts.backtest.forecasts", *needs_prophet])
@@ -26,7 +26,7 @@ def set_up() -> None:
     """Prepare a worker process.
 
     Ctrl-C reaches all processes of a terminal, but only the parent process handles it. If the parent is killed, its
-    workers end too.
+    workers also end.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

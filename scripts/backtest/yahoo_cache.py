@@ -25,7 +25,7 @@ PATIENCE = Patience(deadline_s=900.0)
 """A long deadline: many years of the whole index take time, and no order waits for them."""
 
 SETTLING = timedelta(hours=1)
-"""How long a session's last bars may still change after the close: the closing auction is reported late."""
+"""Time after the close during which a session's last bars may still change: the closing auction is reported late."""
 
 VERSION = 1
 PRICES = ("open", "high", "low", "close")
@@ -35,7 +35,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """All bars of a symbol from `start` to before `until`, all of them final; there may be none."""
+    """All bars of a symbol from `start` to before `until`, all of them final; `bars` may be empty."""
 
     bars: pd.DataFrame
     start: datetime
@@ -128,7 +128,7 @@ class Cache:
                 with replace_file(self._path(symbol, interval)) as part, part.open("wb") as file:
                     np.savez(file, facts=facts, time_us=time_us, prices_usd=kept.bars[[*PRICES]])
         except OSError as error:
-            LOG.warning("Yahoo's bars cannot be saved in %s (%s); the next backtest fetches again", self.folder, error)
+            LOG.warning("Yahoo's bars cannot be saved in %s (%s); they will be fetched again", self.folder, error)
 
 
 def final_until(now: datetime) -> datetime:
@@ -147,7 +147,7 @@ def _between(bars: pd.DataFrame, start: datetime, end: datetime) -> pd.DataFrame
 
 
 def _earliest(interval: str, now: datetime) -> datetime:
-    """Return how far back Yahoo has bars of this length."""
+    """Return the earliest time for which Yahoo has bars of this length."""
     return now - timedelta(days=MAX_DAYS.get(interval, 100 * 365))
 
 

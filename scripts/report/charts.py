@@ -1,4 +1,4 @@
-"""One small SVG per symbol: its closes, Prophet's trend line, and the gap between them that the decision rests on."""
+"""Small SVG charts, one per symbol: its closes, Prophet's trend line, and the gap that the decision is based on."""
 
 from datetime import datetime
 
@@ -18,13 +18,13 @@ type Points = NDArray[np.float64]
 
 SIZE_INCHES = (5.0, 2.5)  # 72 SVG units an inch
 MAX_POINTS = 250
-ROOM_FOR_LABELS = 0.19  # of the width, right of the last price
-LABEL_GAP = 0.1  # of the height, at least, between two labels
-BEND = 0.004  # of the height: a corner that bends the line less is drawn without a dot
+ROOM_FOR_LABELS = 0.19  # to the right of the last price, as a fraction of the width
+LABEL_GAP = 0.1  # minimum distance between two labels, as a fraction of the height
+BEND = 0.004  # corners that bend the line by more get a dot, as a fraction of the height
 
 
 class Charts:
-    """Draws one chart after the other on the same figure, so that a run of many symbols needs the memory of one."""
+    """Charts drawn one after the other on the same figure, so that many symbols need no more memory than one."""
 
     def __init__(self, settings: Json) -> None:
         """Prepare a figure; the dead band of the rule in `settings`, if it has one, is drawn around the line."""
@@ -34,7 +34,7 @@ class Charts:
     def svg(self, row: DecisionRow, closes: Json) -> Markup:
         """Draw a row that has a forecast; `closes` is the observation's `times` and `usd` of its symbol."""
         if row.forecast is None:
-            raise ValueError(f"{row.symbol} has no forecast to draw: ask only for rows that have one")
+            raise ValueError(f"{row.symbol} has no forecast to draw; pass only rows with a forecast")
         axes = svg.add_axes(self._figure, (0.08, 0.13, 0.915, 0.84), size=9)
         self._draw(axes, row.forecast, closes)
         title, description = _words(row, row.forecast, closes)
@@ -80,7 +80,7 @@ class Charts:
 
 
 def _frame(axes: Axes, times: Points, end: float, values: Points) -> tuple[float, float]:
-    """Set the limits (`end` is the last time shown) and the labels; gives the lower and the upper limit."""
+    """Set the axes' limits and labels, and return the lower and upper price limits. `end` is the last time shown."""
     low, high = float(values.min()), float(values.max())
     margin = 0.05 * (high - low) or 0.01 * high
     width = float(times[-1] - times[0]) or 1.0
@@ -98,13 +98,13 @@ def _horizon(forecast: Json) -> float:
 
 
 def _interval(forecast: Json) -> tuple[float, ...]:
-    """Return the lower and the upper end of the forecast; nothing where the rule needed none."""
+    """Return the lower and upper ends of the forecast's interval; empty if the rule needed no interval."""
     ends = (forecast.get("lower_usd"), forecast.get("upper_usd"))
     return tuple(float(end) for end in ends if end is not None) if None not in ends else ()
 
 
 def _bends(times: Points, line: Points, min_usd: float) -> NDArray[np.bool_]:
-    """Return which corners bend the line visibly."""
+    """Return a mask of the corners that bend the line by more than `min_usd`."""
     bends = np.zeros(len(line), dtype=np.bool_)
     if len(line) > 2:
         share = (times[1:-1] - times[:-2]) / (times[2:] - times[:-2])
@@ -124,7 +124,7 @@ def _local(epoch_s: float) -> datetime:
 
 
 def _words(row: DecisionRow, forecast: Json, closes: Json) -> tuple[str, str]:
-    """Title and description, for those who do not see the picture."""
+    """Return the chart's title and description, for screen readers."""
     first, last = _local(closes["times"][0]), _local(closes["times"][-1])
     away = forecast["price_usd"] / forecast["trend_usd"] - 1
     description = (

@@ -14,9 +14,9 @@ from scripts.report.formatting import DecisionRow
 from trader.journal.base import STARTED
 from trader.model import Code, Direction, Json, Outcome
 
-WIDE_COLUMNS = 128  # from here on the order and its result have a column each
-NARROW_COLUMNS = 104  # below, the columns stand one blank apart instead of two
-SMALL_COLUMNS = 100  # below, the legs of a bracket have a line of their own
+WIDE_COLUMNS = 128  # at this width or more, the order and its result each have a column
+NARROW_COLUMNS = 104  # below this width, columns are one space apart instead of two
+SMALL_COLUMNS = 100  # below this width, the legs of a bracket have their own line
 RESULT_CHARACTERS = 96
 ARROWS = {Direction.UP: ("▲ UP", "green"), Direction.FLAT: ("● FLAT", "dim"), Direction.DOWN: ("▼ DOWN", "red")}
 ALARMING = (Outcome.FAILED, STARTED, Outcome.INTERRUPTED)
@@ -24,7 +24,7 @@ KIND_STYLES = {"order": "bold", "unsent": "bold", "refused": "yellow"}
 
 
 def show(record: Json, out: Console) -> None:
-    """Print a journal record: what happened first, then why."""
+    """Print a journal record: first what happened, then why."""
     rows = formatting.rows(record)
     parts = (_heading(record, rows), _decisions(rows, out.width), _account(record), _timings(record))
     out.print()
@@ -116,9 +116,9 @@ def _style(row: DecisionRow) -> str:
 
 def _result(row: DecisionRow) -> Text:
     if row.is_alarming:
-        return Text(row.result, style="red")  # never cut: what is to be done may stand at its end
+        return Text(row.result, style="red")  # never cut: the instructions may be at its end
     style = {"order": "", "unsent": ""}.get(row.kind, "dim")
-    # Cut between words, so that no number loses its end.
+    # Cut between words, so that no number is truncated.
     return Text(textwrap.shorten(row.result, RESULT_CHARACTERS, placeholder=" …"), style=style)
 
 

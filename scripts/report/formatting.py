@@ -1,4 +1,4 @@
-"""A journal record in words: what both the terminal and the page say of a run, so that they never disagree."""
+"""The wording of a run's report, shared by the terminal and the page so that they never disagree."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -14,7 +14,7 @@ from trader.settings import Settings
 
 
 class Explanation(NamedTuple):
-    """A code in one sentence, and what its reader can do about it."""
+    """The meaning of a code in one sentence, and its remedy."""
 
     means: str
     remedy: str
@@ -23,7 +23,7 @@ class Explanation(NamedTuple):
 EXPLANATIONS: Mapping[Code, Explanation] = {
     Code.HALTED: Explanation(
         "The halt switch is on, or could not be read, so nothing was traded from then on.",
-        "Set the parameter that HALT_PARAMETER names to false, or see to it that the bot may read it.",
+        "Set the parameter named by HALT_PARAMETER to false, or allow the bot to read it.",
     ),
     Code.MARKET_CLOSED: Explanation(
         "The market was closed at the time of the run.",
@@ -31,84 +31,85 @@ EXPLANATIONS: Mapping[Code, Explanation] = {
     ),
     Code.ALREADY_RAN: Explanation(
         "A run of this strategy has already claimed this slot, and a slot is never traded twice.",
-        "Nothing: the next slot trades again. To try more: another day (AT=2022-11-08), MODE=dry-run, another "
-        "STRATEGY, or make clean, which removes the journal and the paper account.",
+        "Nothing: the next slot trades again. To run now, choose another day (AT=2022-11-08), MODE=dry-run or another "
+        "STRATEGY, or use make clean, which removes the journal and the paper account.",
     ),
     Code.UNDER_WAY: Explanation(
-        "Another run of this strategy had not ended yet, and two at once could buy the same twice.",
-        "Nothing: the next slot trades again. To run it now, wait until the time that the detail names.",
+        "Another run of this strategy had not ended yet, and two runs at once could buy the same shares twice.",
+        "Nothing: the next slot trades again. To run it now, wait until the time given in the detail.",
     ),
     Code.NOT_DUE: Explanation(
-        "DAILY_AT names another time of the day, in New York, than the one this run was scheduled for.",
-        "Nothing: it trades once a day, at that time. To run it now, send an event without a time.",
+        "This run was not scheduled for DAILY_AT, the time in New York at which the strategy trades.",
+        "Nothing: the strategy trades once a day, at that time. To run it now, send an event without a time.",
     ),
     Code.NO_PRICE_DATA: Explanation(
-        "No price source had usable prices of the symbol, so it was left alone.",
+        "No price source had usable prices for the symbol, so it was skipped.",
         "Check the connection and the symbol's spelling, or add a source to PRICE_SOURCES (file, yahoo, alpaca).",
     ),
     Code.STALE_PRICE: Explanation(
         "The last price is older than MAX_PRICE_AGE_S allows.",
-        "Check the price source; raise MAX_PRICE_AGE_S only if older prices are meant to be traded on.",
+        "Check the price source; raise MAX_PRICE_AGE_S only if you want to trade on older prices.",
     ),
     Code.OPEN_ORDER_PENDING: Explanation(
-        "The broker is still working on an earlier order of the symbol, so no second one is placed.",
-        "Nothing: the symbol is looked at again once that order is filled or cancelled.",
+        "An earlier order for the symbol is still open at the broker, so no second order is placed.",
+        "Nothing: the symbol is considered again once that order is filled or canceled.",
     ),
     Code.QUANTITY_BELOW_ONE: Explanation(
-        "The money for this symbol does not buy one whole share, and a bracket order needs whole shares.",
+        "The money for this symbol does not buy one whole share, which a bracket order needs, or is less than 1 USD.",
         "Raise MAX_POSITION_FRACTION or MAX_ORDER_USD, or use fewer symbols (UNIVERSE_SIZE).",
     ),
     Code.BUYING_POWER_EXCEEDED: Explanation(
         "The order would have cost more than the account's buying power.",
-        "Nothing, unless it comes up often: then raise CASH_BUFFER_FRACTION or trade fewer symbols.",
+        "Nothing, unless it happens often: then raise CASH_BUFFER_FRACTION or trade fewer symbols.",
     ),
     Code.POSITION_CAP: Explanation(
-        "The position would have grown beyond MAX_POSITION_FRACTION of the account's equity.",
-        "Raise MAX_POSITION_FRACTION if larger positions are meant.",
+        "The order would have made the position negative or larger than MAX_POSITION_FRACTION allows, or would have "
+        "added to a position.",
+        "Raise MAX_POSITION_FRACTION if the detail names it and you want larger positions.",
     ),
     Code.ORDER_CAP: Explanation(
         "The run had already planned MAX_ORDERS_PER_RUN orders, or this one was larger than MAX_ORDER_USD.",
-        "Raise the cap that the detail names if more or larger orders are meant.",
+        "Raise the cap named in the detail if you want more or larger orders.",
     ),
     Code.DAILY_LOSS_STOP: Explanation(
-        "Equity fell by more than MAX_DAILY_LOSS_FRACTION since the last close, so nothing new is bought today.",
-        "Look at the positions; buying resumes on the next trading day.",
+        "Equity has fallen by MAX_DAILY_LOSS_FRACTION or more since the last close, so nothing new is bought today.",
+        "Check the positions; buying resumes on the next trading day.",
     ),
     Code.ACCOUNT_BLOCKED: Explanation(
         "The broker does not allow the account to trade.",
-        "Sign in to the broker and settle what the detail names; the bot resumes by itself.",
+        "Sign in to the broker and resolve the problem named in the detail; the bot then resumes by itself.",
     ),
     Code.ORDER_REJECTED: Explanation(
-        "The broker refused the order for good.",
-        "The detail holds the broker's own words; the symbol is tried again in a later slot.",
+        "The order was refused, by the broker or by the bot's last check before placing it.",
+        "Read the reason in the detail; the symbol is tried again in a later slot.",
     ),
     Code.FORECAST_FAILED: Explanation(
         "No forecast could be made from the symbol's prices.",
-        "Usually too few prices: check the symbol's history, or lower HISTORY_BARS.",
+        "The usual cause is too few prices: check the symbol's history, or lower HISTORY_BARS.",
     ),
     Code.OUT_OF_TIME: Explanation(
-        "The time left was too short to do this safely, so it was not begun.",
+        "Too little time was left to do this safely, so it was not started.",
         "Give the function more time or memory, or lower UNIVERSE_SIZE.",
     ),
 }
 FAILED = Explanation(
-    "The run ended in an unexpected error, which was recorded and raised.",
-    "Check the broker's list of orders first, then the log for the whole error.",
+    "The run ended with an unexpected error, which was recorded and raised.",
+    "Check the broker's list of orders first, then the log for the full error.",
 )
 
 UNFINISHED = Explanation(
-    "The run's end was never recorded: it was stopped from outside while it placed its orders.",
-    "Check the broker's list of orders: each planned one may or may not have been placed.",
+    "The run's end was never recorded: the run was stopped from outside while it placed its orders.",
+    "Check the broker's list of orders: each planned order may or may not have been placed.",
 )
 
 INTERRUPTED = Explanation(
-    "The run was cut off, and a later one wrote this record from its plan and the broker's books.",
-    "Nothing about its orders: what was not placed is decided again. Find out in the log what ended it, such as too "
-    "little memory or time.",
+    "The run was cut off, and a later run wrote this record from its plan and the broker's books.",
+    "Its orders need no action: what was not placed is decided again. Check the log for what ended the run, such as "
+    "too little memory or time.",
 )
 
 ENDS: Mapping[str, Explanation] = {Outcome.FAILED: FAILED, STARTED: UNFINISHED, Outcome.INTERRUPTED: INTERRUPTED}
-"""Ends of a run that are no code's."""
+"""Explanations for the statuses of ended runs that are not codes."""
 
 UNPROTECTED_REMEDY = "Place a stop loss for each in the broker's dashboard, or sell it."
 
@@ -122,12 +123,12 @@ METRICS = (
 )
 MAX_UNPRICED_ROWS = 8
 MINUS = "−"  # noqa: RUF001 - the minus sign is as wide as a digit, a hyphen is not
-NOTHING = "–"  # noqa: RUF001 - where there is no number
+NOTHING = "–"  # noqa: RUF001 - shown if there is no number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionRow:
-    """All that a run says of one symbol. `symbol` is empty for a refusal that concerns the whole account."""
+    """All that a run reports about a symbol. `symbol` is empty for a refusal that concerns the whole account."""
 
     symbol: str
     held: float
@@ -140,17 +141,17 @@ class DecisionRow:
 
     @property
     def direction(self) -> str:
-        """UP, FLAT or DOWN; empty if the symbol never came that far."""
+        """UP, FLAT or DOWN; empty without an insight."""
         return str(self.insight["direction"]) if self.insight else ""
 
     @property
     def gap_fraction(self) -> float | None:
-        """The distance that led to the insight."""
+        """The gap that led to the insight; None without an insight."""
         return float(self.insight["gap_fraction"]) if self.insight else None
 
     @property
     def kind(self) -> str:
-        """What became of it: order, unknown, unsent, refused, without prices or left alone."""
+        """The kind of outcome: order, unknown, unsent, refused, without prices or left alone."""
         status = str(self.order["status"]) if self.order else ""
         if self.order and status != "rejected":
             return {"planned": "unsent", "unknown": "unknown"}.get(status, "order")
@@ -160,7 +161,7 @@ class DecisionRow:
 
     @property
     def is_alarming(self) -> bool:
-        """Whether the owner must look: its fate is unknown, or its sale was refused and its stop loss is gone."""
+        """True if the owner must act: the order's fate is unknown, or a sale was refused and its stop loss is gone."""
         return self.kind == "unknown" or bool(self.denial and self.denial.get("is_unprotected"))
 
     @property
@@ -172,7 +173,7 @@ class DecisionRow:
 
     @property
     def result(self) -> str:
-        """What became of the order, or why there is none."""
+        """The order's outcome, or the reason why there is no order."""
         refusal = plain(self.denial["detail"]) if self.denial else ""
         if self.order:
             return ": ".join(filter(None, (plain(self.order["status"]), refusal)))
@@ -189,7 +190,7 @@ class DecisionRow:
 
     @property
     def reason(self) -> str:
-        """What the insight rests on."""
+        """The reason for the insight; empty without an insight."""
         return plain(self.insight["reason"]) if self.insight else ""
 
 
@@ -230,20 +231,20 @@ def rows(record: Json) -> list[DecisionRow]:
 
 
 def _left_over(record: Json, denials: Json) -> dict[str, Json]:
-    """Return decided orders of which nothing more is known, as after a run that ended half-way."""
+    """Return the decided orders without a denial: `unknown` if the run never ended, otherwise `planned`."""
     decided = (record.get("decision") or {}).get("orders", [])
     status = "unknown" if record["report"]["status"] == STARTED else "planned"
     return {order["symbol"]: {**order, "status": status} for order in decided if order["symbol"] not in denials}
 
 
 def without_prices(shown: Sequence[DecisionRow]) -> list[DecisionRow]:
-    """Return the rows to sum up in one line: many symbols without prices that nobody holds."""
+    """Return the rows to sum up in one line: symbols without prices that are not held, if there are many."""
     unpriced = [row for row in shown if row.kind == "without prices" and not row.held]
     return unpriced if len(unpriced) > MAX_UNPRICED_ROWS else []
 
 
 def headline(record: Json, shown: Sequence[DecisionRow]) -> str:
-    """Say what happened, in one sentence without a full stop."""
+    """Summarize the run in one sentence, without a period."""
     status = record["report"]["status"]
     counts = ", ".join(_counts(shown, dry=status == Outcome.DRY_RUN))
     if status == Outcome.FAILED:
@@ -262,7 +263,7 @@ def _counts(shown: Sequence[DecisionRow], *, dry: bool) -> Iterator[str]:
     words = {
         "order": "{0} order{1} placed",
         "unknown": "{0} order{1} of unknown fate",
-        "unsent": "{0} order{1} planned and kept back" if dry else "{0} order{1} not sent",
+        "unsent": "{0} order{1} planned but not placed" if dry else "{0} order{1} not sent",
         "refused": "{0} refused",
         "left alone": "{0} left alone",
         "without prices": "{0} without prices",
@@ -276,7 +277,7 @@ def _counts(shown: Sequence[DecisionRow], *, dry: bool) -> Iterator[str]:
 
 
 def explanation(status: str) -> Explanation | None:
-    """Why a run stopped and what to do; None for a run that went through."""
+    """Return why a run stopped and what to do; None for a run that completed."""
     return EXPLANATIONS[Code(status)] if status in CODE_STATUSES else ENDS.get(status)
 
 
@@ -289,7 +290,7 @@ def unprotected_words(record: Json) -> str:
 def recovered_words(record: Json) -> str:
     """Name the earlier runs that this one found cut off; empty if there were none."""
     slots = [f"{new_york(slot):%a %-d %b %Y, %H:%M}" for slot in record["report"].get("recovered", ())]
-    return f"Earlier runs that were cut off, and are on record now: {'; '.join(slots)} New York" if slots else ""
+    return f"Earlier runs that were cut off and are now on record: {'; '.join(slots)} New York" if slots else ""
 
 
 def denial_codes(record: Json) -> list[Code]:
@@ -315,24 +316,24 @@ def _with_positions(account: Json | None) -> dict[str, float] | None:
 
 
 def slot_words(record: Json) -> str:
-    """Format the slot in New York time, whose day the market keeps: `Wed 28 Dec 2022, 16:00 New York`."""
+    """Format the slot in New York time, as the market uses it: `Wed 28 Dec 2022, 16:00 New York`."""
     return f"{new_york(record['report']['slot']):%a %-d %b %Y, %H:%M} New York"
 
 
 def mode_words(record: Json) -> str:
-    """Whose money it is, and at which broker."""
+    """Say whether real money is at stake, and name the broker if it is known."""
     mode, broker = str(record["report"]["mode"]), (record.get("settings") or {}).get("broker")
     return MODES.get(mode, mode) + (f" at the {broker} broker" if broker else "")
 
 
 def engine_words(settings: Json) -> str:
-    """`, ENGINE=map`; of Prophet's package nothing, for that is what one expects."""
+    """Format the engine as `, ENGINE=map`; return nothing for Prophet's package, the default."""
     engine = settings.get("engine", Engine.PROPHET)
     return "" if engine == Engine.PROPHET else f", ENGINE={engine}"
 
 
 def order_words(order: Json, *, legs: bool = True) -> str:
-    """`buy 37 · stop 95.41 · take 137.70`, or without the legs of the bracket."""
+    """Format an order, with or without its bracket: `buy 37 · stop 95.41 · take 137.70`."""
     return " · ".join([f"{order['side']} {quantity(order['quantity'])}", *(bracket_words(order) if legs else [])])
 
 
@@ -347,7 +348,7 @@ def bracket_words(order: Json) -> list[str]:
 
 
 def new_york(text: str) -> datetime:
-    """Return an ISO time in New York's zone."""
+    """Convert an ISO time to New York time."""
     return datetime.fromisoformat(text).astimezone(NEW_YORK)
 
 
@@ -384,12 +385,12 @@ def timing_words(timings_s: Mapping[str, float]) -> str:
 
 
 def plain(text: object) -> str:
-    """Text from outside on one line, in printable characters."""
+    """Return untrusted text on one line, in printable characters."""
     return printable(" ".join(str(text).split()))
 
 
 def rule_words(settings: Json) -> Words:
-    """Return what the rule of a record calls what it looks at; the default rule's words for one that is gone."""
+    """Return the words that a record's rule uses for its chart; the default rule's words if the rule is gone."""
     return _rule(settings).facts.words
 
 

@@ -23,9 +23,9 @@ ALARMING = frozenset(
 
 
 def write_page(record: Json, path: Path) -> None:
-    """Write the page of a journal record to `path`, with its folder if need be; a page that is there is replaced.
+    """Write the page of a journal record to `path`, creating its folder if needed and replacing an older page.
 
-    Symbols and the broker's words come from outside: everything but the charts is escaped by the template.
+    Symbols and the broker's messages are untrusted: the template escapes everything but the charts.
     """
     environment = templating.environment()
     environment.filters["arrow"] = ARROWS.__getitem__
@@ -66,7 +66,7 @@ def _contents(record: Json) -> dict[str, Any]:
 
 
 def _charts(record: Json, rows: Sequence[DecisionRow]) -> Iterator[tuple[DecisionRow, Markup]]:
-    """Drawn while the template asks for them, one at a time."""
+    """Draw the charts one at a time, as the template requests them."""
     charts = Charts(record.get("settings") or {})
     for row in rows:
         closes = _closes(record, row)
@@ -75,7 +75,7 @@ def _charts(record: Json, rows: Sequence[DecisionRow]) -> Iterator[tuple[Decisio
 
 
 def _closes(record: Json, row: DecisionRow) -> Json | None:
-    """Return what to draw of a row: nothing without a forecast, or where the journal kept no prices."""
+    """Return the closes to draw for a row; None without a forecast, or if the journal kept no prices."""
     observed: Mapping[str, Json] = (record.get("observation") or {}).get("closes", {})
     closes = observed.get(row.symbol) if row.forecast else None
     return closes if closes and closes["usd"] else None
@@ -90,6 +90,6 @@ def _tile(label: str, before_usd: float, after_usd: float | None) -> dict[str, s
 
 
 def _band(settings: Json) -> str:
-    """Return the dead band around the line in words; empty for a rule that has none."""
+    """Format the dead band around the line; empty for a rule without one."""
     fraction = formatting.dead_band_fraction(settings)
     return "" if fraction is None else f"{fraction:.2%}".replace(".00%", "%")

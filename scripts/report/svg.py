@@ -1,4 +1,4 @@
-"""Matplotlib's pictures as elements of a page: in the page's own colours and fonts, without ids of their own."""
+"""Matplotlib's figures as SVG elements of a page, in the page's own colors and fonts and without ids."""
 
 import io
 import re
@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 UNITS_AN_INCH = 72
 
-# Matplotlib wants real colours; these stand in for the page's own, so that one picture serves light and dark.
+# Matplotlib needs real colors. These are placeholders for the page's own, so that one figure serves light and dark.
 COLOURS = {
     name: f"#{number:06x}"
     for number, name in enumerate(("ink", "muted", "grid", "accent", "tone", "up", "down", "flat"), start=1)
@@ -28,7 +28,7 @@ def date_pattern(days: float) -> str:
 
 
 def add_axes(figure: Figure, place: tuple[float, float, float, float], *, size: float) -> Axes:
-    """Clear the figure, and give it axes in the style of all charts; `place` is left, bottom, width and height."""
+    """Clear the figure and add axes in the style of all charts; `place` is left, bottom, width and height."""
     figure.clear()
     figure.patch.set_visible(False)
     axes = figure.add_axes(place)
@@ -65,9 +65,9 @@ def add_text(
 
 
 def inline(figure: Figure, *, title: str, description: str, salt: str, css_class: str = "chart") -> Markup:
-    """Return the figure as an svg element, with `title` and `description` for readers who do not see it.
+    """Return the figure as an svg element, with `title` and `description` for screen readers.
 
-    Colours out of COLOURS become the CSS variables of the same name. The same figure and `salt` give the same text.
+    The colors in COLOURS become the CSS variables of the same name. The same figure and `salt` give the same text.
     """
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}), io.StringIO() as out:
         figure.savefig(out, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))

@@ -1,4 +1,4 @@
-"""Shared rendering of the pages' templates. The common style and brand are in templates/."""
+"""Rendering of the pages' templates. The shared style and brand are in templates/."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ TEMPLATES = Path(__file__).with_name("templates")
 
 
 def environment(*folders: Path) -> Environment:
-    """Return the templates of these folders and the shared one. All text from outside is escaped."""
-    # StrictUndefined: a name misspelt in the template is an error, not a blank.
+    """Return a Jinja environment with the templates of these folders and the shared ones. It escapes all values."""
+    # StrictUndefined: a misspelled name in a template is an error, not a blank.
     made = Environment(
         loader=FileSystemLoader([*folders, TEMPLATES]),
         autoescape=True,

@@ -1,1 +1,1 @@
-"""Commands that run the bot here, and look at what it did."""
+"""Commands that run the bot on this machine, and check its runs."""

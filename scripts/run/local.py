@@ -1,6 +1,6 @@
-"""`make run`: one run of the bot on this machine, shown as tables and as a page.
+"""`make run`: run the bot once on this machine, and show the result as tables and as a page.
 
-All settings are environment variables, as in Lambda; --at takes the place of the scheduled event's time.
+All settings are environment variables, as in Lambda; --at replaces the scheduled event's time.
 """
 
 import logging
@@ -22,13 +22,13 @@ from trader.schedule.slot import event_time
 OUT = Path("out")
 
 UNRECORDED = {Code.ALREADY_RAN, Code.NOT_DUE}
-"""How a run ends that leaves the slot, and its record, to another."""
+"""Statuses of a run that leaves the slot, and its record, to another run."""
 
 
 def main() -> None:
     """Run once, show the record, write the page and the log."""
     parser = console.parser("make run", __doc__)
-    parser.add_argument("--at", default=os.environ.get("AT"), metavar="TIME", help="as of then: 2022-11-08, or a time")
+    parser.add_argument("--at", default=os.environ.get("AT"), metavar="TIME", help="run as of 2022-11-08, or a time")
     arguments = parser.parse_args()
     with console.plain_errors():
         env = environment(os.environ)
@@ -44,25 +44,25 @@ def main() -> None:
             return
         page = OUT / "run.html"
         write_page(record, page)
-        console.OUT.print(f" The picture of it: {page}    the log: {OUT / 'run.log'}", style="dim")
+        console.OUT.print(f" Page: {page}    log: {OUT / 'run.log'}", style="dim")
 
 
 def open_log(path: Path) -> None:
-    """Send the trader's records to a file. Raises UnwritableError if it cannot be written."""
+    """Send the trader's log to a file. Raises UnwritableError if it cannot be written."""
     try:
         path.parent.mkdir(exist_ok=True)
         handler = logging.FileHandler(path)
     except OSError as error:
         raise console.UnwritableError(
-            f"{path} cannot be written: {error.strerror}; run make in a folder of yours"
+            f"{path} cannot be written: {error.strerror}; run make in a folder that you can write to"
         ) from error
     logs.configure(handler)
 
 
 def environment(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment, with prices of today for a broker that trades today: those of a file would be stale."""
+    """Return the environment, with current price sources for Alpaca if none are set: a file's prices would be stale."""
     if env.get("BROKER") == "alpaca" and not env.get("PRICE_SOURCES"):
-        console.note("PRICE_SOURCES=yahoo,alpaca, because Alpaca trades on the present; set it to choose")
+        console.note("PRICE_SOURCES=yahoo,alpaca, because Alpaca trades at current prices; set it to choose others")
         return {**env, "PRICE_SOURCES": "yahoo,alpaca"}
     return dict(env)
 
@@ -70,7 +70,7 @@ def environment(env: Mapping[str, str]) -> dict[str, str]:
 def event(at: str | None, env: Mapping[str, str]) -> dict[str, str] | None:
     """Return the event for --at; a date means the last slot of its session.
 
-    Without --at, a paper account that looks at more than a file looks at the last session while the market is closed.
+    Without --at, the embedded broker with price sources beyond a file uses the last session if the market is closed.
     """
     if at is None:
         now = datetime.now(UTC)
@@ -78,12 +78,12 @@ def event(at: str | None, env: Mapping[str, str]) -> dict[str, str] | None:
         if not looks_at_the_present or sessions.is_open(now):
             return None
         slot = sessions.last_minute_before(now)
-        console.note(f"the market is closed: as of its last session, AT={slot.isoformat()}; set AT to choose")
+        console.note(f"the market is closed: this run uses the last session, AT={slot.isoformat()}; set AT to choose")
         return {"time": slot.isoformat()}
     try:
         day = date.fromisoformat(at)
     except ValueError:
-        return {"time": at}  # run() says what is wrong with it
+        return {"time": at}  # run() reports what is wrong with it
     return {"time": sessions.last_slot_of(day).isoformat()}
 
 

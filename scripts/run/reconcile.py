@@ -1,7 +1,7 @@
 """`make reconcile STRATEGY=... [SINCE=7d]`: compare the journal with the broker's books, order by order.
 
-Runs that were cut off get their record, as the next run would write it. Nothing is placed, cancelled or sold. LOCAL=1
-looks at what `make run` has done on this machine, with its settings.
+Runs that were cut off get the record that the next run would write. Nothing is placed, canceled or sold. LOCAL=1
+compares the runs of `make run` on this machine, with its settings.
 """
 
 import logging
@@ -41,7 +41,7 @@ SINCE = "7d"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconcileInputs:
-    """A strategy's journal and its broker's order history, the present, and where the looking back begins."""
+    """A strategy's settings, its journal, its order history at the broker, the current time, and the period's start."""
 
     settings: Settings
     journal: Journal
@@ -51,13 +51,13 @@ class ReconcileInputs:
 
 
 def main() -> None:
-    """Recover, compare, and show both; the exit code is 0 only if journal and broker agree."""
+    """Recover runs, compare, and show both; the exit code is 0 only if journal and broker agree."""
     parser = console.parser(
         "make reconcile",
         f"{__doc__} Variables: STRATEGY, SINCE ({SINCE} by default; 6h, 1d, 2w ago, or a time), LOCAL.",
     )
     arguments = parser.parse_args()
-    with console.plain_errors(interrupted="interrupted; what was recovered by then is on record; it is safe to repeat"):
+    with console.plain_errors(interrupted="interrupted; runs recovered so far are on record; it is safe to repeat"):
         to_standard_error()
         settings = local(os.environ) if console.flag("LOCAL") else read_deployed_settings(os.environ)
         inputs = inputs_of(settings, os.environ, datetime.now(UTC))
@@ -71,13 +71,13 @@ def main() -> None:
 
 
 def to_standard_error() -> None:
-    """Show the trader's warnings and errors, which a run would write to its log."""
+    """Print the trader's warnings and errors, which a run would write to its log."""
     handler = logging.StreamHandler()
     handler.setLevel(logging.WARNING)
     logs.configure(handler)
 
 
-# --- what is looked at ---------------------------------------------------------------------------------------------
+# --- the inputs ----------------------------------------------------------------------------------------------------
 
 
 def local(env: Mapping[str, str]) -> Settings:
@@ -86,7 +86,7 @@ def local(env: Mapping[str, str]) -> Settings:
 
 
 def read_deployed_settings(env: Mapping[str, str]) -> Settings:
-    """Return the settings of a strategy's live function. Raises CommandError if its account or journal is internal."""
+    """Return the settings of a strategy's live function. Raises CommandError if its account or journal is inside it."""
     cloud = connect(env)
     strategy = cloud.choose_strategy(env.get("STRATEGY"))
     function = cloud.function(strategy)
@@ -99,36 +99,36 @@ def read_deployed_settings(env: Mapping[str, str]) -> Settings:
         if value.startswith(("embedded", "folder:")):
             raise CommandError(
                 f"{function} has {variable}={value}, which is in the function's own file system and cannot be read "
-                "from here; what `make run` keeps on this machine is compared with: make reconcile LOCAL=1"
+                "from here; to compare the runs of `make run` on this machine, use make reconcile LOCAL=1"
             )
     return settings
 
 
 def inputs_of(settings: Settings, env: Mapping[str, str], clock: datetime) -> ReconcileInputs:
-    """Return the adapters that the settings name, as of now."""
+    """Return the journal, order history and period to compare. Raises CommandError if SINCE is not in the past."""
     journal = open_journal(settings.journal, settings.strategy)
     now = present(settings, journal, clock)
     since = moment("SINCE", env.get("SINCE") or SINCE, now)
     if since >= now:
-        raise CommandError(f"SINCE={env.get('SINCE')} is not before {new_york(now)}, New York time")
+        raise CommandError(f"SINCE={env.get('SINCE')} is not before {new_york(now)} New York; set an earlier SINCE")
     return ReconcileInputs(
         settings=settings, journal=journal, history=make_order_history(settings, now), now=now, since=since
     )
 
 
 def present(settings: Settings, journal: Journal, clock: datetime) -> datetime:
-    """Return the present. The embedded broker's time stands still between runs: it is when the last run is over."""
+    """Return the current time. The embedded broker's clock stands still between runs, at the end of the last run."""
     if settings.broker is BrokerName.ALPACA:
         return clock
     slots = [slot for each in journal.list_slots(EPOCH).values() for slot in each]
     return min(clock, max(slots) + MAX_RUN_TIME + timedelta(seconds=1)) if slots else clock
 
 
-# --- looking -------------------------------------------------------------------------------------------------------
+# --- the comparison ------------------------------------------------------------------------------------------------
 
 
 def reconcile(inputs: ReconcileInputs, progress: Progress) -> Comparison:
-    """Record what was cut off, then compare. The records are read before the books, which are never behind them."""
+    """Record the runs that were cut off, then compare. Records are read first, because the books are never behind."""
     claims = inputs.journal.list_unfinished(inputs.now, max(REMEMBERED, inputs.now - inputs.since))
     over = [claim.slot for claim in claims if claim.is_over(inputs.now)]
     recovered = {}
@@ -154,7 +154,7 @@ def reconcile(inputs: ReconcileInputs, progress: Progress) -> Comparison:
 
 
 def read_records(inputs: ReconcileInputs, progress: Progress) -> Iterator[RecordedOrders]:
-    """Yield what the records since then say of orders."""
+    """Yield the recorded orders of each run in the period."""
     slots = sorted(inputs.journal.list_slots(inputs.since)["json"])
     for done, slot in enumerate(slots):
         progress("records", done + 1, len(slots))
@@ -169,7 +169,7 @@ def read_records(inputs: ReconcileInputs, progress: Progress) -> Iterator[Record
 def is_looked_at(
     order: Order, inputs: ReconcileInputs, run_orders: Sequence[RecordedOrders], under_way: Collection[datetime]
 ) -> bool:
-    """Check that an order is the strategy's and in the period, and that its run is over or has a record."""
+    """Check that an order belongs to the strategy and the period, and that its run is over or has a record."""
     parts = OrderId.parse(order.client_order_id)
     if parts is None or parts.strategy != inputs.settings.strategy or parts.slot < inputs.since:
         return False
@@ -177,11 +177,11 @@ def is_looked_at(
     return not may_run or any(each.slot == parts.slot for each in run_orders)
 
 
-# --- the answer ----------------------------------------------------------------------------------------------------
+# --- the output ----------------------------------------------------------------------------------------------------
 
 
 def result(inputs: ReconcileInputs, comparison: Comparison) -> dict[str, object]:
-    """Return the comparison in JSON's types."""
+    """Return the comparison as JSON-serializable data."""
     return {
         "strategy": inputs.settings.strategy,
         "since": encode(inputs.since),
@@ -197,10 +197,10 @@ def result(inputs: ReconcileInputs, comparison: Comparison) -> dict[str, object]
 
 
 def show(inputs: ReconcileInputs, comparison: Comparison) -> None:
-    """Print the findings with their remedies, what became of the orders, and the verdict."""
+    """Print the findings with their remedies, the orders' outcomes, and the verdict."""
     settings, out = inputs.settings, console.OUT
     period = f"{new_york(inputs.since)[:16]} to {new_york(inputs.now)[:16]} New York"
-    what = f"{settings.strategy}: {settings.journal} beside the books of {settings.broker}, {period}"
+    what = f"{settings.strategy}: {settings.journal} and the books of {settings.broker}, {period}"
     out.print(Text(f" {what}\n", style="dim"), soft_wrap=True)
     if comparison.findings:
         table = findings_table(comparison.findings)
@@ -210,7 +210,7 @@ def show(inputs: ReconcileInputs, comparison: Comparison) -> None:
         out.print()
     became = Counter((pair.recorded.status, pair.booked.status) for pair in comparison.pairs)
     for (before, now), count in became.most_common():
-        words = f"{format_count(count, 'order')} recorded as {before}, {'still' if before == now else 'by now'} {now}"
+        words = f"{format_count(count, 'order')} recorded as {before}, {'still' if before == now else 'now'} {now}"
         out.print(Text(f" {printable(words)}", style="dim"), soft_wrap=True)
     compared = f"{format_count(comparison.runs, 'run')}, {format_count(len(comparison.pairs), 'order')} in both"
     if count := len(comparison.differences):
@@ -230,7 +230,7 @@ def findings_table(findings: Sequence[Finding]) -> Table:
 
 
 def format_count(number: int, what: str) -> str:
-    """`1 order`, `2 orders`."""
+    """Format a number with its noun: `1 order`, `2 orders`, `2 DIFFERENCES`."""
     return f"{number} {what}{'' if number == 1 else 'S' if what.isupper() else 's'}"
 
 

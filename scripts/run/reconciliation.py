@@ -1,4 +1,4 @@
-"""Comparison of a strategy's journal with the broker's books: pure, for `make reconcile`."""
+"""Comparison of a strategy's journal with the broker's books for `make reconcile`, without side effects."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,26 +14,26 @@ from trader.model import Order, OrderStatus, Outcome
 class Kind(StrEnum):
     """Kinds of findings about an order or a run."""
 
-    RECOVERED = "RECOVERED"  # its run was cut off, and its record is written only now
-    NO_RECORD = "NO RECORD"  # in the books, and in no record
-    NOT_IN_BOOKS = "NOT IN BOOKS"  # placed by a record's account, and not in the books
-    DIFFERENT = "DIFFERENT"  # another symbol, side or quantity
+    RECOVERED = "RECOVERED"  # the run was cut off, and its record has just been written
+    NO_RECORD = "NO RECORD"  # in the books, but in no record
+    NOT_IN_BOOKS = "NOT IN BOOKS"  # placed according to a record, but not in the books
+    DIFFERENT = "DIFFERENT"  # symbol, side or quantity differ
     UNREADABLE = "UNREADABLE"  # a record that cannot be read
-    UNKNOWN = "unknown"  # its fate was unknown when the run ended; now it is known
-    CAME_TO_NOTHING = "came to nothing"  # accepted, and later rejected or cancelled without a fill
-    INTERRUPTED = "interrupted"  # its run was cut off, and a record of it was written before
+    UNKNOWN = "unknown"  # the order's fate was unknown when the run ended
+    CAME_TO_NOTHING = "came to nothing"  # accepted, and later rejected or canceled without a fill
+    INTERRUPTED = "interrupted"  # the run was cut off, and its record was written earlier
     UNDER_WAY = "may be under way"  # the run may not have ended
 
 
 REMEDIES: Mapping[Kind, str] = {
-    Kind.RECOVERED: "Its record is written; find out in the log what ended the run, such as too little memory or time.",
-    Kind.NO_RECORD: "Look at the order at the broker. Another bot, or another journal, may use the same STRATEGY name.",
-    Kind.NOT_IN_BOOKS: "Look for the order at the broker; the account may be another one than that of the record.",
-    Kind.DIFFERENT: "Look at the order at the broker: its books count.",
-    Kind.UNREADABLE: "Look at the record in the journal; an older version of it may be in the bucket.",
-    Kind.UNKNOWN: "This is what became of it by now; what is held counts from the next run on.",
-    Kind.CAME_TO_NOTHING: "Nothing: the symbol is decided again in every run.",
-    Kind.UNDER_WAY: "Ask again later.",
+    Kind.RECOVERED: "Its record is written; check the log for what ended the run, such as too little memory or time.",
+    Kind.NO_RECORD: "Check the order at the broker. Another bot, or another journal, may use the same STRATEGY name.",
+    Kind.NOT_IN_BOOKS: "Look for the order at the broker; the record may be from another account.",
+    Kind.DIFFERENT: "Check the order at the broker: its books are authoritative.",
+    Kind.UNREADABLE: "Check the record in the journal; the bucket may hold an older version of it.",
+    Kind.UNKNOWN: "Nothing: this is the order's state now, and the next run starts from the shares held.",
+    Kind.CAME_TO_NOTHING: "Nothing: every run decides on the symbol again.",
+    Kind.UNDER_WAY: "Run make reconcile again later.",
 }
 """Remedy for each kind of finding."""
 
@@ -52,13 +52,13 @@ class Finding:
 
     @property
     def is_difference(self) -> bool:
-        """Whether journal and broker do not agree."""
+        """True if journal and broker disagree."""
         return self.kind in DIFFERENCES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedOrders:
-    """Orders in a run's record; `problem` if the record cannot be read."""
+    """The orders in a run's record; `problem` says why a record cannot be read."""
 
     slot: datetime
     status: str = ""
@@ -70,7 +70,7 @@ class RecordedOrders:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """An order as the record and as the books have it."""
+    """An order as it is in the record and in the books."""
 
     recorded: Order
     booked: Order
@@ -78,22 +78,22 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """All that was compared, and what was found."""
+    """The result of a comparison: its findings, and the orders found on both sides."""
 
     findings: Sequence[Finding]
     pairs: Sequence[Pair]
-    runs: int  # that have a record
+    runs: int  # number of runs with a record
 
     @property
     def differences(self) -> Sequence[Finding]:
-        """What journal and broker do not agree on."""
+        """The findings on which journal and broker disagree."""
         return [each for each in self.findings if each.is_difference]
 
 
 def read_record(slot: datetime, record: object) -> RecordedOrders:
     """Return the part of a record that is compared."""
     try:
-        report = record["report"]  # type: ignore[index] # what it is if it is no record, is caught
+        report = record["report"]  # type: ignore[index] # anything but a record raises an error below
         return RecordedOrders(
             slot=slot,
             status=str(report["status"]),
@@ -118,7 +118,7 @@ def compare(run_orders: Sequence[RecordedOrders], booked: Sequence[Order]) -> Co
 
 
 def check_recorded(of_run: RecordedOrders, there: Mapping[str, Order]) -> Iterator[Finding]:
-    """Yield what a record contains and the broker's books do not."""
+    """Yield the findings about a run's record and its orders."""
     if of_run.problem:
         yield Finding(kind=Kind.UNREADABLE, slot=of_run.slot, words=of_run.problem)
     if of_run.status == Outcome.INTERRUPTED:
@@ -131,10 +131,10 @@ def check_recorded(of_run: RecordedOrders, there: Mapping[str, Order]) -> Iterat
 def check_order(slot: datetime, order: Order, booked: Order | None) -> Finding | None:
     """Return the finding about a recorded order, if there is one."""
     if order.status is OrderStatus.UNKNOWN:
-        became = f"it is {in_words(booked)}" if booked else "the books do not have it by now"
+        became = f"it is {in_words(booked)}" if booked else "it is not in the books"
         return Finding(kind=Kind.UNKNOWN, slot=slot, order=order, words=became)
     if booked is None:
-        words = f"{order.status} by its record; the books do not have it"
+        words = f"{order.status} in its record, but not in the books"
         return Finding(kind=Kind.NOT_IN_BOOKS, slot=slot, order=order, words=words)
     different = [
         f"{name} {getattr(order, name)} in the record, {getattr(booked, name)} in the books"
@@ -146,7 +146,7 @@ def check_order(slot: datetime, order: Order, booked: Order | None) -> Finding |
     if different:
         return Finding(kind=Kind.DIFFERENT, slot=slot, order=order, words="; ".join(different))
     if booked.came_to_nothing and not order.status.is_dead:
-        words = f"{order.status} by its record; it is {in_words(booked)}"
+        words = f"{order.status} in its record, {in_words(booked)} in the books"
         return Finding(kind=Kind.CAME_TO_NOTHING, slot=slot, order=order, words=words)
     return None
 
@@ -154,7 +154,7 @@ def check_order(slot: datetime, order: Order, booked: Order | None) -> Finding |
 def check_booked(
     booked: Sequence[Order], recorded: Mapping[str, Order], run_orders: Mapping[datetime, RecordedOrders]
 ) -> Iterator[Finding]:
-    """Yield what the books have and no record. An order refused at once is a denial in the record."""
+    """Yield a finding for each booked order without a record. An order refused at once is a denial in its record."""
     for order in booked:
         parts = OrderId.parse(order.client_order_id)
         if parts is None or order.client_order_id in recorded:
@@ -169,6 +169,6 @@ def check_booked(
 
 
 def in_words(order: Order) -> str:
-    """Say what became of an order: `filled, 10 at 99.50`."""
+    """Format an order's status and fill: `filled, 10 at 99.50`."""
     fill = f", {order.filled_quantity:g} at {order.filled_price_usd:,.2f}" if order.filled_price_usd else ""
     return f"{order.status}{fill}"

@@ -1,4 +1,4 @@
-"""`make replay RUN=...`: compute the decisions of a recorded run again, without network, and say whether they agree."""
+"""`make replay RUN=...`: recompute the decisions of a recorded run, without network access, and compare them."""
 
 import math
 import os
@@ -25,19 +25,19 @@ from trader.stages.universe import top_performers
 from trader.wiring import make_forecaster, open_journal
 
 FORECAST_TOLERANCE = 1e-6
-"""Another machine's floating point may differ in the last digits of a trend line; a decision may not differ at all."""
+"""Relative tolerance for trend lines, whose last digits may differ on another machine. Decisions have no tolerance."""
 
 DECIDED = {
     "insights": ("symbol", "direction"),
     "orders": ("client_order_id", "symbol", "side", "quantity", "stop_loss_usd", "take_profit_usd"),
     "denials": ("symbol", "code"),
 }
-"""Fields that must be the same."""
+"""Fields that must be identical."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """One thing that the record and the replay do not agree on."""
+    """A difference between the record and the replay."""
 
     what: str
     recorded: str
@@ -45,7 +45,7 @@ class Difference:
 
 
 def main() -> None:
-    """Load the record, decide again, compare; the exit code is 0 only if both agree."""
+    """Load the record, decide again and compare; the exit code is 0 only if both agree."""
     parser = console.parser("make replay", __doc__)
     parser.add_argument("run", nargs="?", default="latest", help="latest, a slot such as 20221228T2045Z, or a file")
     arguments = parser.parse_args()
@@ -73,7 +73,7 @@ def find(run: str, env: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
     if not names:
         where = f"the journal {settings.journal} of strategy {settings.strategy}"
         raise JournalError(
-            f"RUN={run}: {where} has no such record; RUN is latest, a slot such as 20221228T2045Z, or a file"
+            f"RUN={run}: {where} has no such record; set RUN to latest, a slot such as 20221228T2045Z, or a file"
         )
     return names[-1], check_version(names[-1], journal.load(names[-1]))
 
@@ -81,23 +81,23 @@ def find(run: str, env: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
 def check_version(name: str, record: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the record if this version can read it. Raises JournalError."""
     if not isinstance(record, dict) or record.get("version") != VERSION:
-        raise JournalError(f"{name} is no run's record of version {VERSION}")
+        raise JournalError(f"{name} is not a run's record of version {VERSION}")
     return record
 
 
 def compare(name: str, record: Mapping[str, Any], progress: Progress = no_progress) -> list[Difference]:
-    """Find what differs if the record is computed again. Raises JournalError if it decided nothing or is invalid."""
+    """Recompute the record and return the differences. Raises JournalError if it has no decision or is invalid."""
     try:
         if not record.get("observation") or not record.get("decision"):
             why = f"{record['report']['status']} {record['report']['detail']}"
-            raise JournalError(f"{name} decided nothing that could be computed again: {why}")
+            raise JournalError(f"{name} has no decision to recompute: {why}")
         return differences(record["decision"], replay(record, progress))
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-        raise JournalError(f"{name} is no record of a run: {type(error).__name__}: {error}") from error
+        raise JournalError(f"{name} is not a record of a run: {type(error).__name__}: {error}") from error
 
 
 def replay(record: Mapping[str, Any], progress: Progress = no_progress) -> Decision:
-    """Decide again from the record's observation; what had run out of time is taken as given."""
+    """Decide again from the record's observation, without the symbols that it denied as OUT_OF_TIME."""
     settings = read_settings(record["settings"])
     observation = decode(Observation, record["observation"])
     late = {denial["symbol"] for denial in record["decision"]["denials"] if denial["code"] == Code.OUT_OF_TIME}
@@ -110,7 +110,7 @@ def replay(record: Mapping[str, Any], progress: Progress = no_progress) -> Decis
 
 
 def differences(recorded: Mapping[str, Any], replayed: Decision) -> list[Difference]:
-    """Everything in which the two decisions differ."""
+    """Return all differences between the two decisions, except for denials as OUT_OF_TIME."""
     again = encode(replayed)
     found = []
     for part, names in DECIDED.items():
@@ -136,15 +136,15 @@ def text(values: Sequence[object]) -> str:
 
 
 def show(name: str, record: Mapping[str, Any], found: Sequence[Difference]) -> None:
-    """Print the verdict, and a table of what differs."""
+    """Print the verdict, and a table of the differences."""
     decision = record["decision"]
     counts = (
         f"{len(decision['forecasts'])} forecasts, {len(decision['orders'])} orders, {len(decision['denials'])} denials"
     )
     if not found:
-        console.OUT.print(f"{name}: computed again from its record, and the same: {counts}.", style="green")
+        console.OUT.print(f"{name}: recomputed from its record, with the same result: {counts}.", style="green")
         return
-    console.OUT.print(f"{name}: computed again from its record, and NOT the same:", style="bold red")
+    console.OUT.print(f"{name}: recomputed from its record, and NOT the same:", style="bold red")
     table = Table("what", "recorded", "replayed")
     for each in found:
         table.add_row(each.what, each.recorded, each.replayed)

@@ -199,7 +199,7 @@ def test_a_symbol_without_prices_is_a_note_with_the_reason(yahoo: YahooFake, cac
     panel = load(cache, options("KO,GONE"))
     assert list(panel.close.columns) == ["KO"]
     (note,) = [note for note in panel.notes if note.symbol == "GONE"]
-    assert note.what.startswith("Yahoo gave no prices of it: ")
+    assert note.what.startswith("Yahoo returned no prices: ")
     assert "No data found, symbol may be delisted" in note.what
 
 

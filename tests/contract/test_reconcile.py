@@ -135,7 +135,7 @@ def test_what_agrees_is_said_to(make: Command, site: Site) -> None:
     code, said, _ = make()
     assert code == 0
     assert "1 run, 2 orders in both: journal and broker agree." in said
-    assert "2 orders recorded as pending_new, by now filled" in said
+    assert "2 orders recorded as pending_new, now filled" in said
 
 
 def test_without_any_run_there_is_nothing_to_differ(make: Command, site: Site) -> None:

@@ -188,7 +188,7 @@ def test_a_recorded_run_is_computed_again_and_agrees(command: Command, signal: s
     command("local", SIGNAL=signal, ENGINE=engine, UNIVERSE="AAPL,MSFT,KO")
     result = command("replay")
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "and the same: 3 forecasts" in " ".join(result.stdout.split())
+    assert "with the same result: 3 forecasts" in " ".join(result.stdout.split())
 
 
 @pytest.mark.parametrize("how", ["latest", "20221228T2045Z", "a file"])

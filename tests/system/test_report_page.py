@@ -134,7 +134,7 @@ def test_symbols_without_a_stop_loss_are_an_alarm_with_what_to_do(tmp_path: Path
 
 def test_the_runs_that_were_cut_off_before_are_named(tmp_path: Path) -> None:
     text = write(tmp_path, record(recovered=["2022-12-28T20:45:00Z", "2022-12-28T20:30:00Z"])).text
-    assert "were cut off, and are on record now: Wed 28 Dec 2022, 15:45; Wed 28 Dec 2022, 15:30 New York" in text
+    assert "were cut off and are now on record: Wed 28 Dec 2022, 15:45; Wed 28 Dec 2022, 15:30 New York" in text
 
 
 def test_a_run_that_was_cut_off_is_an_alarm(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The report of a backtest: a page and the same figures as JSON in a folder, and a table on the terminal."""
+"""The report of a backtest: a page and the same figures as JSON in a folder, and a table in the terminal."""
 
 import json
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ __all__ = ["Paths", "show", "write"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paths:
-    """Where a report was written."""
+    """The paths of a written report."""
 
     page: Path
     json: Path
 
 
 def write(figures: Json, result: Result, folder: Path) -> Paths:
-    """Write backtest.json and backtest.html into `folder`, which is made if need be; older ones are replaced.
+    """Write backtest.json and backtest.html into `folder`, creating it if needed and replacing older files.
 
-    `figures` are those of `result`. A file stands under its name only when it is whole. Raises UnwritableError.
+    `figures` are those of `result`. A file gets its name only once it is complete. Raises UnwritableError.
     """
     paths = Paths(page=folder / "backtest.html", json=folder / "backtest.json")
     write_text(paths.json, json.dumps(figures, allow_nan=False, ensure_ascii=False, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""The pictures of a backtest, as inline SVG: drawn wide for a desk and narrow for a phone, in the page's colours."""
+"""The charts of a backtest as inline SVG in the page's colors: wide for a desktop, and narrow for a phone."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -21,17 +21,17 @@ from trader.model import Json
 type Numbers = NDArray[np.float64]
 
 MAX_POINTS = {"wide": 900, "narrow": 300, "card": 250}
-LABEL_GAP = 0.085  # of the height, at least, between two labels
+LABEL_GAP = 0.085  # minimum distance between two labels, as a fraction of the height
 MAX_BARS = 30
-"""Symbols in the picture of results; of more, the best and the worst."""
+"""Maximum number of symbols in the chart of results; if there are more, it shows the best and the worst."""
 
 
 SYMBOL_CHARACTERS = 10
-"""Longest label with room beside the bars, in characters; all US symbols fit."""
+"""Maximum length of a label next to the bars, in characters; all US symbols fit."""
 
 
 OF_AXES = "axes fraction", "data"
-"""Across: a share of the axes' width."""
+"""Matplotlib's coordinates for a label: x as a fraction of the axes' width, y in data units."""
 
 
 class Size(NamedTuple):
@@ -47,11 +47,11 @@ HALF = (Size("wide", 7.9, 3.0), Size("narrow", 4.5, 2.6))
 CARD = Size("card", 5.0, 2.5)
 
 TONES = COLOURS["up"], COLOURS["down"]
-"""Of a trade that made money, and of one that lost some."""
+"""Colors of a trade with a profit, and of a trade with a loss."""
 
 
 class Chart(NamedTuple):
-    """One picture in all the sizes that the page chooses from."""
+    """A chart in each of the sizes that the page chooses from."""
 
     name: str
     pictures: tuple[Markup, ...]
@@ -93,12 +93,12 @@ def equity(figures: Json) -> Chart:
 
 
 def drawdown(figures: Json) -> Chart:
-    """Return how far each value was below its highest so far."""
+    """Draw how far the strategy and buy-and-hold were below their highest values so far."""
     curve = figures["curve"]
     own, other = np.array(curve["drawdown_fraction"]), curve["buy_and_hold_drawdown_fraction"]
 
     def draw(axes: Axes, size: Size) -> None:
-        bars, shown = _thin_out(own, size, pick=np.min)  # the deepest must not be lost
+        bars, shown = _thin_out(own, size, pick=np.min)  # keeps the lowest point
         axes.fill_between(bars, shown, 0, color=COLOURS["down"], alpha=0.28, lw=0)
         axes.plot(bars, shown, color=COLOURS["down"], lw=1.4)
         if other:
@@ -107,7 +107,7 @@ def drawdown(figures: Json) -> Chart:
         axes.yaxis.set_major_formatter(_percents())
         _time_axis(axes, figures)
 
-    words = f"The equity was at most {abs(float(own.min())):.1%} below its highest so far."
+    words = f"The equity was at most {abs(float(own.min())):.1%} below its highest value so far."
     return _chart("drawdown", "Drawdown", words, HALF, draw)
 
 
@@ -123,12 +123,12 @@ def exposure(figures: Json) -> Chart:
         axes.yaxis.set_major_formatter(_percents())
         _time_axis(axes, figures)
 
-    words = f"On average {float(values.mean()):.0%} of the equity was in positions."
+    words = f"On average, {float(values.mean()):.0%} of the equity was in positions."
     return _chart("exposure", "Invested share", words, HALF, draw)
 
 
 def results(figures: Json) -> Chart:
-    """Draw what each traded symbol made or lost; of very many, the best and the worst."""
+    """Draw the profit or loss of each traded symbol; if there are many, of the best and the worst."""
     traded = [row for row in figures["symbols"] if row["trades"] or row["open_trades"]]
     half = MAX_BARS // 2
     rows = traded if len(traded) <= MAX_BARS else traded[:half] + traded[-half:]
@@ -162,7 +162,7 @@ def results(figures: Json) -> Chart:
 
 
 def calibration(figures: Json) -> Chart:
-    """Draw where prices ended compared with the expected 80 %, and the errors compared with the naive forecast's."""
+    """Draw the actual and nominal shares of prices below, inside and above the interval, and the mean errors."""
     scores, nominal = figures["calibration"]["overall"], figures["calibration"]["nominal_fraction"]
     tail = (1 - nominal) / 2
     shares = {
@@ -188,7 +188,7 @@ def calibration(figures: Json) -> Chart:
                 if part >= 0.08:
                     svg.add_text(axes, (left + part / 2, row), f"{part:.0%}", "ink", (0, 0), ha="center", bold=True)
             svg.add_text(axes, (0, row), name, "ink", (-6, 0), ha="right")
-        svg.add_text(axes, (0, 2.15), "mean error, of the price", "muted", (0, 0))
+        svg.add_text(axes, (0, 2.15), "mean error, as a share of the price", "muted", (0, 0))
         for row, (name, error) in enumerate(errors.items(), start=3):
             axes.barh(row - 0.2, 0.8 * error / longest, color=COLOURS["accent" if row == 3 else "muted"], height=0.6)
             svg.add_text(axes, (0, row - 0.2), name, "ink", (-6, 0), ha="right")
@@ -198,10 +198,10 @@ def calibration(figures: Json) -> Chart:
 
 
 class PriceCharts:
-    """One small chart per symbol: its closes, the trend line's value at each bar, where it was bought and sold."""
+    """Small charts, one for each symbol: its closes, the trend line's value at each bar, and its trades."""
 
     def __init__(self, figures: Json, result: Result) -> None:
-        """Draw all on one figure, so that many symbols need the memory of one."""
+        """Prepare one figure for all charts, so that many symbols need no more memory than one."""
         self._figures = figures
         self._closes = result.panel.close.reindex(pd.DatetimeIndex([bar.time for bar in result.bars], tz="UTC"))
         self._at = {time: bar for bar, time in enumerate(figures["curve"]["times"])}
@@ -209,7 +209,7 @@ class PriceCharts:
         self._figure = Figure(figsize=(CARD.width, CARD.height))
 
     def svg(self, symbol: str, trades: Sequence[Json]) -> Markup:
-        """Draw a symbol of the panel, with its `trades` of figures()."""
+        """Draw a symbol of the panel, with its `trades` from figures()."""
         closes = self._closes[symbol].to_numpy(dtype=np.float64)
         axes = _axes(self._figure, margins=(0.08, 0.13))
         toned = {colour: [trade for trade in trades if _tone(trade) == colour] for colour in TONES}
@@ -261,7 +261,7 @@ def _chart(
     draw: Callable[[Axes, Size], None],
     margins: tuple[float, float] | None = None,
 ) -> Chart:
-    """Draw once for each size; `margins` are the shares left of and below the axes."""
+    """Draw a chart in each size; `margins` are the fractions of the figure left of and below the axes."""
     pictures = []
     for size in sizes:
         figure = Figure(figsize=(size.width, size.height))
@@ -273,7 +273,7 @@ def _chart(
 
 
 def _axes(figure: Figure, margins: tuple[float, float]) -> Axes:
-    """Empty axes in the style of all charts."""
+    """Return empty axes in the style of all charts."""
     left, bottom = margins
     axes = svg.add_axes(figure, (left, bottom, 0.995 - left, 0.97 - bottom), size=10)
     axes.set_axisbelow(True)
@@ -281,7 +281,7 @@ def _axes(figure: Figure, margins: tuple[float, float]) -> Axes:
 
 
 def _time_axis(axes: Axes, figures: Json, *, room: float = 0.0, dates: int = 4, small: bool = False) -> None:
-    """Scale the axis for bars, with `dates` dates below; `room` is a share kept free for labels on the right."""
+    """Scale the x axis to the bars and label `dates` of them; `room` is the share kept free for labels on the right."""
     times = figures["curve"]["times"]
     last = max(len(times) - 1, 1)
     axes.set_xlim(0, last * (1 + room))
@@ -291,13 +291,13 @@ def _time_axis(axes: Axes, figures: Json, *, room: float = 0.0, dates: int = 4, 
     pattern = svg.date_pattern(days)
     bars = sorted({round(share) for share in np.linspace(0, len(times) - 1, dates)})
     axes.set_xticks(bars, [f"{new_york(times[bar]):{pattern}}" for bar in bars])
-    if not room:  # the last date stays inside
+    if not room:  # keep the last date inside the chart
         axes.get_xticklabels()[-1].set_horizontalalignment("right")
     axes.get_xticklabels()[0].set_horizontalalignment("left" if len(bars) > 1 else "center")
 
 
 def _labels(axes: Axes, bar: int, labels: Sequence[tuple[float, str, str]], *, on_two_lines: bool) -> None:
-    """Name each line at its end with its last value, the higher above, none on top of another."""
+    """Label each line at its end with its name and last value; labels do not overlap."""
     low, high = axes.get_ylim()
     apart = LABEL_GAP * (high - low) * (2 if on_two_lines else 1)
     at = -np.inf
@@ -308,7 +308,7 @@ def _labels(axes: Axes, bar: int, labels: Sequence[tuple[float, str, str]], *, o
 
 
 def _thin_out(values: Numbers, size: Size, pick: Callable[..., Any] | None = None) -> tuple[Numbers, Numbers]:
-    """Reduce bars and values to what the picture can show; `pick` chooses one of several, by default the last."""
+    """Reduce bars and values to what the chart can show; `pick` chooses one value of several, by default the last."""
     step = -(-len(values) // MAX_POINTS[size.name])
     ends = np.arange(len(values))[::-1][::step][::-1]
     if pick is None or step == 1:

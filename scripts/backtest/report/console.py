@@ -22,13 +22,13 @@ MAX_SYMBOLS, MAX_NOTES = 30, 5
 
 
 def show(figures: Json, paths: Paths, out: Console) -> None:
-    """Print the figures: what happened first, then how it came about, and where the page is."""
+    """Print the result, the details behind it, and the paths of the report."""
     out.print()
     for part in (_heading(figures), _key_figures(figures), _symbols(figures), _below(figures)):
         if part is not None:
             out.print(part)
             out.print()
-    where = f" The picture of it: {paths.page}    the figures: {paths.json}"
+    where = f" Page: {paths.page}    figures: {paths.json}"
     out.print(Text(where, style="dim"), soft_wrap=True)  # a path can be copied whole
 
 
@@ -58,7 +58,7 @@ def _symbols(figures: Json) -> RenderableType | None:
     table = _table("Symbol", "Result", "of cash", "Trades", "Won", "Bars held", "Buy and hold")
     for row in [*traded[:half], *traded[-half:]] if is_cut else traded:
         table.add_row(*_facts(row))
-    hidden = f" ... and {len(traded) - 2 * half} more in the page, between the best and the worst"
+    hidden = f" ... and {len(traded) - 2 * half} more on the page, between the best and the worst"
     return Group(table, *([Text(hidden, style="dim")] if is_cut else []))
 
 
@@ -86,7 +86,7 @@ def _notes(notes: Sequence[Json]) -> Iterator[RenderableType]:
     for note in notes[:MAX_NOTES]:
         yield _label("Prices", ": ".join(filter(None, (note["symbol"], note["what"]))))
     if len(notes) > MAX_NOTES:
-        yield _label("", f"... and {len(notes) - MAX_NOTES} more in the page")
+        yield _label("", f"... and {len(notes) - MAX_NOTES} more on the page")
 
 
 def _label(name: str, words: str) -> RenderableType:

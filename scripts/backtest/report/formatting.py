@@ -1,4 +1,4 @@
-"""A backtest in words: what both the terminal and the page say of it, so that they never disagree."""
+"""The wording of a backtest's report, shared by the terminal and the page so that they never disagree."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,14 +9,14 @@ from trader.model import Json
 from trader.settings import SAMPLE_PRICES
 
 MIN_RETURN = 0.0005
-"""A smaller return is shown as 0.0 %, and called none."""
+"""Smallest return, positive or negative, that is not reported as `Made nothing`; smaller ones round to 0.0%."""
 
 BARS = {"1d": "daily", "1h": "hourly", "15m": "15-minute", "5m": "5-minute", "1m": "1-minute"}
-"""By bar interval, as an adjective."""
+"""Adjective for each bar interval."""
 
 
 class MetricLine(NamedTuple):
-    """One key figure of the three accounts, and what it is."""
+    """A key figure of the three accounts, with its meaning."""
 
     label: str
     strategy: str
@@ -26,14 +26,14 @@ class MetricLine(NamedTuple):
 
 
 class Caveat(NamedTuple):
-    """Something that the figures do not show."""
+    """A limit of what the figures show."""
 
     what: str
     words: str
 
 
 def headline(figures: Json) -> str:
-    """Say what happened, in one sentence without a full stop."""
+    """Summarize the backtest in one sentence, without a period."""
     made, held = (figures["key_figures"][name] for name in ("strategy", "buy_and_hold"))
     words = _format_result(made["total_return_fraction"])
     if not figures["costs"]["fills"]:
@@ -51,16 +51,16 @@ def headline(figures: Json) -> str:
 
 
 def describe_interruption(figures: Json) -> str:
-    """Up to where it came."""
+    """Say at which bar the backtest was interrupted."""
     last = figures["data"]["last_bar"]
     return f"Interrupted on {day(figures, last)}" if last else "Interrupted before the first bar"
 
 
 def span(figures: Json) -> str:
-    """Format how long was traded: `2 years`."""
+    """Format the length of the traded span: `2 years`."""
     first, last = figures["data"]["first_bar"], figures["data"]["last_bar"]
     if figures["data"]["bars"] < 2:
-        return "one bar" if last else "no bar at all"
+        return "one bar" if last else "no bars"
     days = (new_york(last) - new_york(first)).days + 1
     if days < 60:
         return format_count(days, "day")
@@ -70,7 +70,7 @@ def span(figures: Json) -> str:
 
 
 def dates(figures: Json) -> str:
-    """Return the first and the last day that were traded, with the number of bars."""
+    """Format the first and last traded bars, with the number of bars."""
     data = figures["data"]
     if not data["bars"]:
         return "no bars"
@@ -79,12 +79,12 @@ def dates(figures: Json) -> str:
 
 
 def day(figures: Json, time: str) -> str:
-    """Return the New York day of a bar, with its time if bars are shorter than a day."""
+    """Format the New York day of a bar, with its time if bars are shorter than a day."""
     return f"{new_york(time):{'%-d %b %Y' if figures['data']['bar_interval'] == '1d' else '%-d %b %Y, %H:%M'}}"
 
 
 def moment(figures: Json, time: str | None) -> str:
-    """Format a bar as `day` does; say so if a trade has no exit yet."""
+    """Format a trade's entry or exit as `day` does; `still open` if there is no exit yet."""
     return day(figures, time) if time else STILL_OPEN
 
 
@@ -111,7 +111,7 @@ def count(value: float | None) -> str:
 
 
 def format_count(number: int, what: str) -> str:
-    """`1 order`, `2 orders`."""
+    """Format a number with its noun: `1 order`, `2 orders`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
@@ -131,22 +131,22 @@ def lines(figures: Json) -> list[MetricLine]:
 
 KEY_FIGURES: tuple[tuple[str, str, Callable[[float | None], str], str], ...] = (
     ("Return", "total_return_fraction", format_signed, "over the whole span, after costs"),
-    ("Return a year", "annual_return_fraction", format_signed, "as if the span went on like this for a year"),
-    ("Volatility a year", "annual_volatility_fraction", share, "standard deviation of the returns"),
-    ("Sharpe ratio", "sharpe_ratio", ratio, "mean return over volatility, against cash at 0%"),
-    ("Sortino ratio", "sortino_ratio", ratio, "the same, but only falls count as risk"),
-    ("Calmar ratio", "calmar_ratio", ratio, "return a year over the deepest drawdown"),
-    ("Deepest drawdown", "max_drawdown_fraction", format_signed, "the largest fall from a peak of the equity"),
+    ("Annual return", "annual_return_fraction", format_signed, "the return, compounded to one year"),
+    ("Annual volatility", "annual_volatility_fraction", share, "annualized standard deviation of the returns"),
+    ("Sharpe ratio", "sharpe_ratio", ratio, "mean return over volatility, with a risk-free rate of 0%"),
+    ("Sortino ratio", "sortino_ratio", ratio, "the same, but only negative returns count as risk"),
+    ("Calmar ratio", "calmar_ratio", ratio, "annual return over maximum drawdown"),
+    ("Maximum drawdown", "max_drawdown_fraction", format_signed, "the largest fall of the equity from a peak"),
     ("Invested", "exposure_fraction", share, "mean share of the equity in positions"),
-    ("Trades closed", "trades", count, "bought and sold again; a sale in parts counts for each part"),
-    ("Won", "win_fraction", share, "of those, after commission"),
+    ("Closed trades", "trades", count, "round trips; shares sold in parts count once for each part"),
+    ("Won", "win_fraction", share, "share of closed trades with a profit after commission"),
     ("Commission, USD", "commission_usd", money, "over the whole span"),
-    ("Equity at the end, USD", "final_equity_usd", money, "what is still held counts at the last close"),
+    ("Equity at the end, USD", "final_equity_usd", money, "with open positions at their last close"),
 )
 
 
 def costs(figures: Json) -> str:
-    """Say what was paid, and on what."""
+    """Say what commission and slippage cost, and on what turnover."""
     paid, options = figures["costs"], figures["options"]
     return (
         f"{format_count(paid['fills'], 'order')} filled for {usd(paid['turnover_usd'])} USD in all: commission "
@@ -159,11 +159,11 @@ def calibration(figures: Json) -> str:
     """Describe how good the forecasts were, in a sentence or two."""
     scores = figures["calibration"]["overall"]
     if scores is None:
-        return f"No forecasts to judge: {figures['calibration']['reason']}."
+        return f"No forecasts to score: {figures['calibration']['reason']}."
     naive = scores["naive_mean_absolute_error_fraction"]
-    against = f"that of simply taking the last price {share(naive)}"
+    against = f"compared with {share(naive)} for simply taking the last price"
     if scores["error_ratio"] is not None:
-        against += f", so Prophet's is {scores['error_ratio']:.2f} times as large"
+        against += f": Prophet's is {scores['error_ratio']:.2f} times as large"
     inside, above, below, error = (
         share(scores[name])
         for name in ("inside_fraction", "above_fraction", "below_fraction", "mean_absolute_error_fraction")
@@ -177,24 +177,24 @@ def calibration(figures: Json) -> str:
 
 
 def _describe_sample(figures: Json) -> str:
-    """Say that the forecasts are a sample, where the rule makes none by itself."""
+    """Mark the forecasts as a sample if the rule itself does not look ahead."""
     return " sampled for this report" if figures["calibration"]["is_sampled"] else ""
 
 
 def caveats(figures: Json) -> list[Caveat]:
-    """Return what the figures rest on, and what they cannot show."""
+    """Return the assumptions behind the figures, and their limits."""
     settings, options = figures["settings"], figures["options"]
     found = [Caveat("Costs are assumed", _describe_assumptions(figures))]
     if settings["bar_interval"] == "1d":
         found.append(Caveat("One decision a day", ONE_A_DAY))
     if settings["stop_loss_fraction"]:
-        found.append(Caveat("Within a bar nobody knows the order", _within_a_bar(figures)))
+        found.append(Caveat("The order of prices within a bar is unknown", _within_a_bar(figures)))
     found.append(Caveat("Survivorship", _survivorship(figures)))
     if options["refit_every_bars"] > 1:
         found.append(
             Caveat(
                 f"REFIT_EVERY={options['refit_every_bars']}",
-                "The live bot fits a model on every run; here one model serves several bars, so its decisions differ.",
+                "The live bot fits a model on every run; here one model serves several bars, so decisions differ.",
             )
         )
     found.append(Caveat("No promise of profit", NO_PROMISE))
@@ -202,29 +202,27 @@ def caveats(figures: Json) -> list[Caveat]:
 
 
 ONE_A_DAY = (
-    "Each daily bar is decided on once, near the close: what is tested is a bot that runs once a day. Deploy it with "
-    'daily_at = "15:45", for one that runs every 15 minutes trades more often, and at other prices.'
+    "The backtest decides once for each daily bar, near the close, so it tests a bot that runs once a day. Deploy with "
+    'daily_at = "15:45": a bot that runs every 15 minutes trades more often, and at other prices.'
 )
 NO_PROMISE = (
-    "What worked on this past need not work again, the less so the more settings were tried on it. Taxes are left out, "
-    "and an order is taken to move no price. Not investment advice."
+    "What worked in the past may not work again; the more settings were tried on it, the less reliable the result. "
+    "Taxes are left out, and orders are assumed not to move prices. Not investment advice."
 )
-HINDSIGHT = "Strategy and buy-and-hold both look better than anybody could have known beforehand."
+HINDSIGHT = "This makes both the strategy and buy-and-hold look better than they could have been in practice."
 
 
 def _describe_assumptions(figures: Json) -> str:
     options = figures["options"]
     if options["fills_at_close"]:
-        fills = "Orders are filled at the very close they were decided on, which nobody gets in practice"
+        fills = "Orders are filled at the same close that the decision is based on, which is impossible in practice"
     elif figures["data"]["has_ohlc"]:
-        fills = "Orders are filled at the open of the bar after the one they were decided on"
+        fills = "Orders are filled at the open of the bar after the decision"
     else:
-        fills = (
-            "Orders are filled at the close of the bar after the one they were decided on: the prices are closes only"
-        )
+        fills = "Orders are filled at the close of the bar after the decision, because the prices are closes only"
     return (
         f"Commission {_rate(options['commission_fraction'])}, slippage {_rate(options['slippage_fraction'])}; "
-        f"real ones can be higher. {fills}. Whole orders are filled, however large."
+        f"real costs can be higher. {fills}. Orders are filled completely, whatever their size."
     )
 
 
@@ -232,8 +230,8 @@ def _within_a_bar(figures: Json) -> str:
     if figures["data"]["has_ohlc"]:
         return "If a bar reaches both the stop loss and the take profit, the stop is assumed to come first."
     return (
-        "The prices are closes only: a stop loss is sold at the first close at or below it, a take profit at its own "
-        "price; what was passed in between and taken back by the close is not seen."
+        "The prices are closes only: a stop loss is filled at the first close at or below it, a take profit at its own "
+        "price; prices that were reached only between two closes are not seen."
     )
 
 
@@ -241,15 +239,15 @@ def _survivorship(figures: Json) -> str:
     settings = figures["settings"]
     if settings["price_sources"] == ["file"] and settings["price_file"] == str(SAMPLE_PRICES):
         return (
-            "The sample holds 20 companies that are large today, chosen with hindsight; those that failed are not in "
-            f"it. {HINDSIGHT}"
+            "The sample contains 20 companies that are large today, chosen with hindsight; companies that failed are "
+            f"missing. {HINDSIGHT}"
         )
     if settings["universe"] == ["sp500"]:
         return (
-            "UNIVERSE=sp500 means today's members: companies that have left the index since, or failed, are missing, "
-            f"and those that have risen into it are there from the start. {HINDSIGHT}"
+            "UNIVERSE=sp500 means today's members: companies that have failed or left the index are missing, and those "
+            f"that joined it later are included from the start. {HINDSIGHT}"
         )
-    return f"The symbols were chosen knowing that they still exist, and perhaps how they did. {HINDSIGHT}"
+    return f"Whoever chose the symbols knew that they still exist, and perhaps how they performed. {HINDSIGHT}"
 
 
 def _format_result(fraction: float) -> str:
@@ -262,7 +260,7 @@ def _universe(figures: Json) -> str:
     bought, left_out = figures["data"]["buy_and_hold_symbols"], figures["data"]["not_in_buy_and_hold"]
     if len(bought) == 1:
         return plain(bought[0])
-    return f"the {len(bought)} priced from the start" if left_out else f"all {len(bought)}"
+    return f"the {len(bought)} with prices from the start" if left_out else f"all {len(bought)}"
 
 
 def _rate(fraction: float) -> str:

@@ -16,23 +16,23 @@ from trader.model import Code, Json
 
 TEMPLATES = Path(__file__).with_name("templates")
 MAX_CARDS = 60
-"""Price charts on one page; of more symbols, those with the largest results."""
+"""Maximum number of price charts on the page: those of the symbols with the largest gains or losses."""
 
 OPEN_CARDS, OPEN_TRADES, OPEN_SCORES = 24, 30, 12
-"""Trades shown at once; more are folded away."""
+"""Maximum numbers of price charts, trades and calibration rows shown at once; longer lists are folded."""
 
 MAX_TRADES, MAX_SYMBOLS, MAX_LINES = 2_000, 60, 30
-"""Trades in the page; the rest is in backtest.json."""
+"""Maximum numbers of trades, symbols, and notes or refusals on the page; backtest.json has the rest."""
 
 EXTREMES = 5
-"""Best and worst trades shown at once when there are many."""
+"""Number of best and of worst trades shown at once if the list is folded."""
 
 HEAT_FRACTION = 0.10
-"""A month's return that has the full colour."""
+"""Size of a return that gets the full color in the table of monthly returns."""
 
 
 class Card(NamedTuple):
-    """A symbol that was traded, with its picture."""
+    """A traded symbol, with its number of trades and its chart."""
 
     row: Json
     trades: int
@@ -40,9 +40,9 @@ class Card(NamedTuple):
 
 
 def page(figures: Json, result: Result) -> str:
-    """Return the whole page. `figures` are those of `result`, which adds the prices that are drawn.
+    """Return the whole page. `figures` are those of `result`, which also supplies the prices to draw.
 
-    Symbols, notes and reasons come from outside: everything but the charts is escaped by the template.
+    Symbols, notes and reasons are untrusted: the template escapes everything but the charts.
     """
     environment = templating.environment(TEMPLATES)
     environment.filters |= {
@@ -120,7 +120,7 @@ def _tiles(figures: Json) -> list[dict[str, str]]:
             "beside": beside("total_return_fraction"),
         },
         {
-            "label": "Deepest drawdown",
+            "label": "Maximum drawdown",
             "value": formatting.format_signed(made["max_drawdown_fraction"]),
             "beside": beside("max_drawdown_fraction"),
         },
@@ -137,12 +137,12 @@ def _year(year: Json) -> dict[str, Any]:
 
 
 def _heat(fraction: float | None) -> str:
-    """Return how deep a cell is coloured; nothing where there is no number."""
+    """Return the strength of a cell's color as a CSS percentage; empty without a number."""
     return "" if fraction is None else f"{min(abs(fraction) / HEAT_FRACTION, 1) * 60:.0f}%"
 
 
 def _cards(figures: Json, result: Result, traded: Sequence[Json]) -> Iterator[Card]:
-    """Drawn while the template asks for them, one at a time."""
+    """Draw the cards one at a time, as the template requests them."""
     largest = sorted(traded, key=lambda row: -abs(row["pnl_usd"]))[:MAX_CARDS]
     trades = defaultdict(list)
     for trade in figures["trades"]:
@@ -159,5 +159,5 @@ def _means(word: str) -> str:
 
 OUTCOMES: Mapping[str, str] = {
     "TRADED": "Orders were placed.",
-    "NOTHING_TO_DO": "Nothing was to be bought or sold.",
+    "NOTHING_TO_DO": "There was nothing to buy or sell.",
 }

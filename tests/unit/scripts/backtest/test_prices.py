@@ -108,7 +108,7 @@ def test_the_shipped_sample_loads_fast_and_only_what_is_true_is_said_of_it() -> 
     panel = prices.load(Options(settings=settings(), start=date(2014, 1, 2)))
     assert perf_counter() - start_s < 1
     assert list_notes(panel) == [
-        ("", "sample_prices.csv.gz has prices of RRC, which UNIVERSE=sp500 leaves out"),
+        ("", "sample_prices.csv.gz has prices for RRC, which UNIVERSE=sp500 leaves out"),
         ("AMD", "its close jumps: +52.3% on 2016-04-22"),
     ]
     assert panel.source == "closes of the sample that ships with the project"
@@ -127,11 +127,11 @@ def test_the_columns_are_in_the_order_of_the_universe(file: Path) -> None:
 def test_a_listed_symbol_that_the_file_lacks_is_a_note(file: Path) -> None:
     panel = load(file, wide({"AAPL": [5] * 100}))
     assert list(panel.close.columns) == ["AAPL"]
-    assert list_notes(panel) == [("KO", "prices.csv has no prices of it")]
+    assert list_notes(panel) == [("KO", "prices.csv has no prices for it")]
 
 
 def test_a_file_without_any_symbol_of_the_universe_is_an_error(file: Path) -> None:
-    with pytest.raises(BacktestError, match=r"no prices of UNIVERSE=NVDA, only of AAPL, KO; set UNIVERSE"):
+    with pytest.raises(BacktestError, match=r"no prices for UNIVERSE=NVDA, only for AAPL, KO; set UNIVERSE"):
         load(file, wide({"AAPL": [5] * 100, "KO": [5] * 100}), "NVDA")
 
 
@@ -143,7 +143,7 @@ def test_a_column_without_prices_up_to_the_end_is_a_note(file: Path) -> None:
 
 
 def test_no_price_at_all_is_an_error(file: Path) -> None:
-    with pytest.raises(BacktestError, match="no prices of AAPL; choose another UNIVERSE"):
+    with pytest.raises(BacktestError, match="no prices for AAPL; choose another UNIVERSE"):
         load(file, wide({"AAPL": [None] * 100, "KO": [5] * 100}), "AAPL")
 
 
@@ -228,10 +228,10 @@ def test_the_file_of_one_symbol_needs_no_column_of_symbols(file: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(("universe", "what"), [("AAPL,KO", "2 symbols"), ("sp500", "sp500")])
+@pytest.mark.parametrize(("universe", "what"), [("AAPL,KO", "has 2 symbols"), ("sp500", "is sp500")])
 def test_the_file_of_one_symbol_needs_its_name(file: Path, universe: str, what: str) -> None:
     assert fault(file, "Date,Open,High,Low,Close,Adj Close,Volume\n2022-12-28,1,1,1,1,1,9\n", universe).endswith(
-        f"line 1: the header has no column symbol, but UNIVERSE is {what}; "
+        f"line 1: the header has no column symbol, but UNIVERSE {what}; "
         "add a column symbol, or name the file's one symbol, such as UNIVERSE=AAPL"
     )
 
@@ -272,8 +272,8 @@ def test_shares_that_are_called_like_prices_are_shares(file: Path, symbols: str)
         ("2022-12-29,,100,102,99,101", "the symbol is missing; add it, or remove the row"),
         ("2022-12-28T16:00,AAPL,100,102,99,101", "AAPL has a second row for this time; keep one row"),
         ("2022-12-29,AAPL,100,98,99,98.5", "AAPL has a high of 98 below its low of 99; correct the row"),
-        ("2022-12-29,AAPL,100,102,99,102.1", "AAPL has close 102.1 outside low to high, 99 to 102; correct"),
-        ("2022-12-29,AAPL,98.9,102,99,101", "AAPL has open 98.9 outside low to high, 99 to 102; correct"),
+        ("2022-12-29,AAPL,100,102,99,102.1", "AAPL has close 102.1, not between its low of 99 and its high of 102; "),
+        ("2022-12-29,AAPL,98.9,102,99,101", "AAPL has open 98.9, not between its low of 99 and its high of 102; "),
         ("2022-12-29,AAPL,100,102,0,101", "AAPL has 0 for low, but a share costs 0.01 to 10,000,000 USD; correct"),
         ("2022-12-29,AAPL,100,102,-3,101", "AAPL has -3 for low, but a share costs"),
         ("2022-12-29,AAPL,100,inf,99,101", "AAPL has inf for high, but a share costs"),
@@ -346,7 +346,7 @@ def test_prices_that_end_early_are_told() -> None:
             "KO",
             (
                 f"its prices end on {SESSIONS[69]} (delisted, or cut off), but the last bar is of 2022-12-28; "
-                "an open position keeps the value at its last price"
+                "an open position is valued at the symbol's last price"
             ),
         )
     ]
@@ -399,8 +399,8 @@ def test_a_jump_like_a_split_is_told_as_one(before: float, after: float, split: 
         (
             "AAPL",
             (
-                f"its close changes as in a split: {split.format(day=SESSIONS[60])}; if it was one, its prices are not "
-                "adjusted, and the change is not a real profit or loss"
+                f"its close changes as in a split: {split.format(day=SESSIONS[60])}; if it was a split, the prices are "
+                "not adjusted, and the change is not a real profit or loss"
             ),
         )
     ]
@@ -437,7 +437,7 @@ def test_an_impossible_price_is_told_and_is_no_jump(price: float) -> None:
             "AAPL",
             (
                 f"impossible price {price:g} at the bar of {SESSIONS[60]}, and at 2 more; "
-                "the bot denies it (NO_PRICE_DATA) while it requests such a bar"
+                "the bot denies the symbol (NO_PRICE_DATA) whenever its prices include such a bar"
             ),
         )
     ]
@@ -552,20 +552,20 @@ def test_an_end_before_all_prices_is_refused() -> None:
 
 def test_a_start_after_all_prices_is_refused() -> None:
     assert refusal(HUNDRED, options(date(2023, 2, 1))) == (
-        "no bar from START=2023-02-01: the last bar before is of 2022-12-28; choose an earlier START"
+        "there is no bar from START=2023-02-01: the last bar before is that of 2022-12-28; choose an earlier START"
     )
 
 
 def test_a_span_without_bars_is_refused() -> None:
     assert refusal(HUNDRED, options(date(2022, 12, 24), date(2022, 12, 26))) == (
-        "no bar from START=2022-12-24 to END=2022-12-26: the last bar before is of 2022-12-23; "
+        "there is no bar from START=2022-12-24 to END=2022-12-26: the last bar before is that of 2022-12-23; "
         "choose an earlier START or a later END"
     )
 
 
 def test_a_start_without_enough_bars_before_is_told_the_first_that_works() -> None:
     assert refusal(HUNDRED, options(SESSIONS[20])) == (
-        f"START={SESSIONS[20]} is too early: 21 bars to {SESSIONS[20]}, but HISTORY_BARS=30 needs 30; "
+        f"START={SESSIONS[20]} is too early: there are 21 bars up to {SESSIONS[20]}, but HISTORY_BARS=30 needs 30; "
         f"the first START that works is {SESSIONS[29]}"
     )
     assert span(HUNDRED, options(SESSIONS[29]))[0] == SESSIONS[29]
@@ -589,7 +589,8 @@ def test_within_the_day_the_first_start_that_works_begins_with_enough_bars() -> 
     panel = Panel(open=close, high=close, low=close, close=close, has_ohlc=False, source="a test")
     message = refusal(panel, options(days[4], BAR_INTERVAL="1h"))
     assert (
-        f"25 bars to {days[4]} 10:30, but HISTORY_BARS=30 needs 30; the first START that works is {days[5]}" in message
+        f"25 bars up to {days[4]} 10:30, but HISTORY_BARS=30 needs 30; the first START that works is {days[5]}"
+        in message
     )
     assert span(panel, options(days[5], BAR_INTERVAL="1h"))[0] == days[5]
     assert len(prices.span(panel, options(BAR_INTERVAL="1h"))) == 19
@@ -597,6 +598,7 @@ def test_within_the_day_the_first_start_that_works_begins_with_enough_bars() -> 
 
 def test_a_file_with_too_few_bars_in_all_is_refused(file: Path) -> None:
     with pytest.raises(
-        BacktestError, match=r"too few bars: the symbol with the most has 20, .* HISTORY_BARS=30 needs 30; lower it, or"
+        BacktestError,
+        match=r"too few bars: the symbol with the most has 20 up to .* HISTORY_BARS=30 needs 30; lower it, or",
     ):
         load(file, wide({"AAPL": [5] * 20}, SESSIONS[-20:]), "AAPL")

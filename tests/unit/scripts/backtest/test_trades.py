@@ -116,7 +116,7 @@ def test_fractions_of_shares_leave_nothing_behind(prices: Panel) -> None:
 
 def test_selling_more_than_was_bought_is_an_error(prices: Panel) -> None:
     fills = fill(prices, 0, "AAA", 1, 10.0), fill(prices, 1, "AAA", -3, 11.0)
-    with pytest.raises(ValueError, match="sells 2 AAA more than were bought"):
+    with pytest.raises(ValueError, match="sells 2 AAA more than was bought"):
         trades(run_fills(prices, *fills))
 
 

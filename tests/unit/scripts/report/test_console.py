@@ -167,7 +167,7 @@ def test_a_rejected_order_with_its_denial_counts_as_one_refusal() -> None:
 def test_a_dry_run_says_that_its_orders_were_kept_back() -> None:
     planned = [order("AAA", "buy", 37.0, 98.36, status="planned")]
     text = show_text(record(status="DRY_RUN", mode="dry-run", orders=planned, denials=[]))
-    assert text.strip().startswith("1 order planned and kept back")
+    assert text.strip().startswith("1 order planned but not placed")
     assert "dry run, nothing is placed" in text
 
 
@@ -238,12 +238,12 @@ def test_of_a_run_that_was_cut_off_it_is_known_what_was_placed() -> None:
     cut_off["decision"] = {"orders": [order("AAA", "buy", 37.0, 98.36), order("FFF", "buy", 2.0, 71.0)]}
     text = show_text(cut_off)
     assert text.strip().startswith("The run was cut off: 1 order placed, 1 order not sent")
-    assert "a later one wrote this record" in " ".join(text.split())
+    assert "a later run wrote this record" in " ".join(text.split())
 
 
 def test_a_run_that_recovered_others_names_them() -> None:
     text = show_text(record(recovered=["2022-12-28T20:45:00Z"]))
-    assert "were cut off, and are on record now: Wed 28 Dec 2022, 15:45 New York" in " ".join(text.split())
+    assert "were cut off and are now on record: Wed 28 Dec 2022, 15:45 New York" in " ".join(text.split())
 
 
 def test_a_held_symbol_without_prices_keeps_its_row_among_many() -> None:

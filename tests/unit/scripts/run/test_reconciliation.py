@@ -85,9 +85,7 @@ def test_the_dust_of_binary_fractions_is_no_difference() -> None:
     assert compare_sheets([of(replace(ACCEPTED, quantity=0.1 + 0.2))], replace(FILLED, quantity=0.3)) == []
 
 
-@pytest.mark.parametrize(
-    ("booked", "said"), [([FILLED], "it is filled, 4 at 99.50"), ([], "the books do not have it by now")]
-)
+@pytest.mark.parametrize(("booked", "said"), [([FILLED], "it is filled, 4 at 99.50"), ([], "it is not in the books")])
 def test_of_an_order_of_unknown_fate_it_is_told_what_became_of_it(booked: Sequence[Order], said: str) -> None:
     sheets = [of(replace(ACCEPTED, status=OrderStatus.UNKNOWN))]
     assert compare_sheets(sheets, *booked) == [(Kind.UNKNOWN, False)]

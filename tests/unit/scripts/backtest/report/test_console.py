@@ -69,7 +69,7 @@ def hold(*closes: float, bars: int = 0, **fields: Any) -> Result:
         ),
         (
             result(panel({"AAA": [10]}), first=1, is_complete=False),
-            "Interrupted before the first bar: bought nothing in no bar at all",
+            "Interrupted before the first bar: bought nothing in no bars",
         ),
     ],
 )
@@ -81,7 +81,7 @@ def test_the_headline_says_what_came_of_it_beside_doing_nothing(outcome: Result,
     ("closes", "expected"),
     [
         ({"AAA": [10, 10], "BBB": [10, 10]}, "holding all 2 made nothing"),
-        ({"AAA": [10, 10], "BBB": [10, 10], "CCC": [float("nan"), 10]}, "holding the 2 priced from the start"),
+        ({"AAA": [10, 10], "BBB": [10, 10], "CCC": [float("nan"), 10]}, "holding the 2 with prices from the start"),
     ],
 )
 def test_the_headline_says_what_was_held(closes: Mapping[str, list[float]], expected: str) -> None:
@@ -108,7 +108,7 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
 def test_the_key_figures_stand_beside_those_of_holding_and_of_cash(width: int) -> None:
     text = show_text(hold(10, 20, 15), width)
     assert re.search(r"Return +\+50\.0% +\+50\.0% +0\.0%$", line_of("Return ", text))
-    assert re.search(rf"{MINUS}25\.0% +{MINUS}25\.0% +0\.0%$", line_of("Deepest drawdown", text))
+    assert re.search(rf"{MINUS}25\.0% +{MINUS}25\.0% +0\.0%$", line_of("Maximum drawdown", text))
     assert re.search(r"1,500\.00 +1,500\.00 +1,000\.00$", line_of("Equity at the end", text))
 
 
@@ -131,7 +131,7 @@ def test_of_many_symbols_the_best_and_the_worst_have_a_line() -> None:
     text = show_text(result(over, [fill(over, 0, symbol, 1, 10.0) for symbol in symbols]))
     listed = [symbol for symbol in symbols if f" {symbol} " in text]
     assert listed == symbols[:15] + symbols[-15:]
-    assert "... and 10 more in the page" in text
+    assert "... and 10 more on the page" in text
 
 
 def test_a_backtest_without_trades_has_no_table_of_symbols() -> None:
@@ -150,8 +150,8 @@ def test_the_calibration_is_told_in_a_sentence_or_two() -> None:
     text = words(show_text(hold(10, 11, scored=judged, options={"settings": settings(SIGNAL="interval")}), 140))
     inside, errors = (each.strip() for each in text.partition("4 forecasts: ")[2].split(". ")[:2])
     assert inside == "50.0% of the prices ended inside the interval (80% should), 25.0% above it, 25.0% below"
-    assert errors.startswith("The mean error was 8.2% of the price, that of simply taking the last price 9.2%")
-    assert errors.endswith("so Prophet's is 0.89 times as large")
+    assert errors.startswith("The mean error was 8.2% of the price, compared with 9.2% for simply taking the last")
+    assert errors.endswith(": Prophet's is 0.89 times as large")
 
 
 def test_forecasts_that_the_signal_did_not_need_are_called_a_sample() -> None:
@@ -159,7 +159,7 @@ def test_forecasts_that_the_signal_did_not_need_are_called_a_sample() -> None:
 
 
 def test_without_forecasts_the_reason_is_told() -> None:
-    assert "No forecasts to judge: the span ends before" in words(show_text(hold(10, 11)))
+    assert "No forecasts to score: the span ends before" in words(show_text(hold(10, 11)))
 
 
 def test_a_few_notes_are_shown_and_the_others_counted() -> None:
@@ -167,11 +167,11 @@ def test_a_few_notes_are_shown_and_the_others_counted() -> None:
     over = panel({"AAA": [10, 11]}, notes=notes)
     text = show_text(result(over))
     assert text.count("is listed later") == 5
-    assert "... and 4 more in the page" in text
+    assert "... and 4 more on the page" in text
 
 
 def test_it_says_where_the_page_and_the_figures_are_on_one_line() -> None:
-    assert "out/backtest.html    the figures: out/backtest.json" in show_text(year_of_trading(), 40)
+    assert "out/backtest.html    figures: out/backtest.json" in show_text(year_of_trading(), 40)
 
 
 def test_an_interruption_is_alarming_in_colour() -> None:
@@ -210,12 +210,12 @@ def with_settings(ohlc: bool = False, refit_every_bars: int = 1, fills_at_close:
     [
         (with_settings(), "filled at the close of the bar after"),
         (with_settings(ohlc=True), "filled at the open of the bar after"),
-        (with_settings(fills_at_close=True), "filled at the very close they were decided on"),
+        (with_settings(fills_at_close=True), "filled at the same close that the decision is based on"),
         (with_settings(ohlc=True), "the stop is assumed to come first"),
-        (with_settings(), "a stop loss is sold at the first close at or below it"),
+        (with_settings(), "a stop loss is filled at the first close at or below it"),
         (with_settings(), "20 companies that are large today, chosen with hindsight"),
         (with_settings(PRICE_SOURCES="yahoo"), "UNIVERSE=sp500 means today's members"),
-        (with_settings(PRICE_FILE="mine.csv", UNIVERSE="AAPL"), "chosen knowing that they still exist"),
+        (with_settings(PRICE_FILE="mine.csv", UNIVERSE="AAPL"), "Whoever chose the symbols knew that they still exist"),
         (with_settings(refit_every_bars=5), "REFIT_EVERY=5: The live bot fits a model on every run"),
         (with_settings(), "No promise of profit"),
     ],
