@@ -17,13 +17,13 @@ replay: .venv/.set-up ## Recompute the decisions of a recorded run (RUN=latest, 
 backtest: .venv/.set-up ## Run the bot on past prices in Backtrader (START=, END=, CASH=, COMMISSION=, SLIPPAGE=, REFIT_EVERY=, OUT=, SIGNAL=, ...)
 	@$(PY) -m scripts.backtest
 
-sweep: .venv/.set-up ## Try many settings, each judged on the span after the one that chose it (GRID="NAME=1,2 ...", SAMPLES=, FOLDS=, SCHEDULER=)
+sweep: .venv/.set-up ## Try many settings; the best of each span is judged on the next (GRID="NAME=1,2 ...", SAMPLES=, FOLDS=, SCHEDULER=)
 	@$(PY) -m scripts.sweep
 
 compare: .venv/.set-up ## Check that a backtest decides like make run, bar by bar (START=, END=)
 	@$(PY) -m scripts.backtest.compare
 
-lookahead: .venv/.set-up ## Check that no decision of a backtest uses later prices (START=, END=, CUTS=, SEED=)
+lookahead: .venv/.set-up ## Check that no decision of a backtest uses future prices (START=, END=, CUTS=, SEED=)
 	@$(PY) -m scripts.backtest.lookahead
 
 bench-backtest: .venv/.set-up ## Measure the backtest against Prophet inside next(), and a sweep on one and two workers
@@ -83,7 +83,7 @@ rollback: .venv/.set-up ## Go back to an older version of a strategy's function 
 cost: .venv/.set-up ## Show how much of the free tier is used: from the logs, or estimated if there are none
 	@$(PY) -m scripts.cloud.cost
 
-bench-cost: .venv/.set-up ## Measure what a month would use: 30 strategies must fit into Lambda's free tier
+bench-cost: .venv/.set-up ## Measure a month's use: 30 strategies must fit into Lambda's free tier
 	@ESTIMATE=1 $(PY) -m scripts.cloud.cost --least 30
 
 ##@ Data
@@ -93,13 +93,13 @@ constituents: .venv/.set-up ## Refresh function/trader/data/constituents.csv and
 sample-prices: .venv/.set-up ## Rebuild function/trader/data/sample_prices.csv.gz from its source
 	@$(PY) -m scripts.data.sample_prices
 
-terraform-files: .venv/.set-up ## Rebuild terraform/settings.json and the tables of terraform's READMEs (after a change of a setting)
+terraform-files: .venv/.set-up ## Rebuild terraform/settings.json and the tables of Terraform's READMEs (after changing a setting)
 	@$(PY) -m scripts.checks.terraform_files
 
-picture: .venv/.set-up ## Draw docs/run.png and docs/backtest.png, the pages of make run and make backtest, in Chromium
+picture: .venv/.set-up ## Make docs/run.png and docs/backtest.png, pictures of the pages of make run and make backtest, with Chromium
 	@scripts/picture.sh
 
-##@ Work on it
+##@ Develop
 setup: .venv/.set-up ## Create .venv; every other target does this automatically
 test: .venv/.set-up ## Run the tests (TESTS=tests/unit/trader/stages/test_portfolio_risk.py for some)
 	@$(PY) -m pytest $(or $(TESTS),-m "not slow")
@@ -110,7 +110,7 @@ test-slow: .venv/.set-up ## Run the slow tests: planted bugs, a damaged layer, a
 gauntlet: .venv/.set-up ## Run the deployed function through faults at every boundary and random weeks (LONG=1, SEED=, JSON=1)
 	@$(PY) -m tests.fault_injection
 
-audit: .venv/.set-up ## Check every locked package for known vulnerabilities, yanked releases and its lock (OFFLINE=1)
+audit: .venv/.set-up ## Check the lock files, and all locked packages for known vulnerabilities and yanked releases (OFFLINE=1: locks only)
 	@[ -n "$(OFFLINE)" ] || scripts/linters.sh
 	@$(PY) -m scripts.checks.audit
 

@@ -1,4 +1,4 @@
-# What the modules are told, from what a person has set.
+# The modules' inputs, derived from the variables.
 
 locals {
   bucket_name  = coalesce(var.bucket_name, "${var.project}-${data.aws_caller_identity.this.account_id}-${data.aws_region.this.name}")
@@ -16,7 +16,7 @@ locals {
       path    = "/${var.project}/${name}"
       enabled = its.enabled
       schedule = its.daily_at == null ? its.schedule : format(
-        "cron(%d %d,%d ? * MON-FRI *)", # in New York it is that time at one of the two hours, in summer or in winter
+        "cron(%d %d,%d ? * MON-FRI *)", # one of the hours is that time in New York in summer, the other in winter
         tonumber(split(":", its.daily_at)[1]), tonumber(split(":", its.daily_at)[0]) + 4, tonumber(split(":", its.daily_at)[0]) + 5
       )
       environment = merge(
@@ -39,16 +39,16 @@ locals {
     }
   }
 
-  # The one that a person has set, or the one that bootstrap has left in SSM: an ARN, and no secret.
+  # The boundary set as a variable, or the one that bootstrap stored in SSM: an ARN, not a secret.
   permissions_boundary = var.permissions_boundary != null ? var.permissions_boundary : one(nonsensitive(data.aws_ssm_parameters_by_path.bootstrap.values))
 
-  # Every setting with what it may be, made from the function's own settings: make terraform-files.
+  # Every setting with its allowed values, generated from the function's own settings: make terraform-files.
   allowed = jsondecode(file("${path.module}/settings.json"))
 
-  # Alpaca's key id and secret key: SSM parameters of the strategy's own, written by `make secrets`.
+  # Alpaca's key id and secret key: the strategy's own SSM parameters, written by `make secrets`.
   keys = ["ALPACAUSER", "ALPACAPW"]
-  # Set by this configuration alone, so that two strategies share nothing and nothing contradicts the role's rights.
+  # Set only by this configuration, so that two strategies share nothing and nothing contradicts the role's permissions.
   reserved = ["BROKER", "DAILY_AT", "HALT_PARAMETER", "JOURNAL", "MODE", "STRATEGY"]
-  # Retention that CloudWatch Logs offers, in days.
+  # Retention periods that CloudWatch Logs offers, in days.
   log_days = [1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653]
 }

@@ -1,9 +1,9 @@
-# The whole system: a bucket, the layer, and for each strategy a function and its schedule; one place that watches them.
+# The whole system: a bucket, the layer, and for each strategy a function and its schedule; monitoring for all of them.
 
 data "aws_caller_identity" "this" {}
 data "aws_region" "this" {}
 
-data "aws_ssm_parameters_by_path" "bootstrap" { # empty where bootstrap has not been
+data "aws_ssm_parameters_by_path" "bootstrap" { # empty if bootstrap has not run
   path = "/${var.project}/_bootstrap"
 }
 

@@ -9,12 +9,12 @@ output "artifact_bucket" {
 }
 
 output "dashboard_url" {
-  description = "Where the dashboard is to be seen."
+  description = "Address of the dashboard."
   value       = module.monitoring.dashboard_url
 }
 
 output "keys_needed" {
-  description = "By strategy the SSM parameters that must hold its keys before it can trade, and the command that asks for them. Terraform cannot look without putting the keys into its state."
+  description = "For each strategy, the SSM parameters that must hold its keys before it can trade, and the command that asks for them. Terraform cannot check them without putting the keys into its state."
   value = {
     for name, its in local.strategies : name => {
       parameters = [for key in local.keys : its.parameters[key]]
@@ -24,7 +24,7 @@ output "keys_needed" {
 }
 
 output "strategies" {
-  description = "What runs: by strategy its function, alias, newest version, log group, schedule, variables, and the SSM parameters that must be there."
+  description = "For each strategy, its function, alias, newest version, log group, schedule, variables, and the SSM parameters that must exist."
   value = {
     for name, its in local.strategies : name => {
       function_name  = its.name

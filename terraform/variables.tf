@@ -1,19 +1,19 @@
-# Nothing here must be set; a terraform.tfvars beside this file is where a person's choices go.
+# No variable has to be set; put your own choices into a terraform.tfvars next to this file.
 
 variable "alarm_email" {
-  description = "Address that alarms are sent to; null for none. AWS asks it to confirm first."
+  description = "E-mail address for alarms; null for none. AWS asks it to confirm first."
   type        = string
   default     = null
 }
 
 variable "architecture" {
-  description = "Machine that the functions run on, x86_64 or arm64; the layer must be built for it: make layer ARCH=arm64."
+  description = "Processor architecture of the functions, x86_64 or arm64; the layer must be built for it: make layer ARCH=arm64."
   type        = string
   default     = "x86_64"
 }
 
 variable "bucket_name" {
-  description = "Name of the bucket for zips and journal; null for PROJECT-ACCOUNT-REGION. Needed only where that is taken."
+  description = "Name of the bucket for zips and journal; null for PROJECT-ACCOUNT-REGION. Needed only if that name is taken."
   type        = string
   default     = null
 }
@@ -37,19 +37,19 @@ variable "live_strategies" {
 }
 
 variable "permissions_boundary" {
-  description = "ARN of the policy that bounds the functions' roles; null for the one that bootstrap has made, if it has."
+  description = "ARN of the policy that bounds the functions' roles; null for the one that bootstrap created, if any."
   type        = string
   default     = null
 }
 
 variable "project" {
-  description = "What all names begin with; another one makes a second installation in the same account."
+  description = "Prefix of all names; a different one makes a second installation in the same account."
   type        = string
   default     = "prophet-trader"
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{1,19}$", var.project)) && !can(regex("^(aws|ssm)", var.project))
-    error_message = "project = ${var.project}: must be 2 to 20 small letters, digits and dashes, a letter first, and not begin with aws or ssm."
+    error_message = "project = ${var.project}: must be 2 to 20 lower-case letters, digits and hyphens, begin with a letter, and not begin with aws or ssm."
   }
 }
 
@@ -60,25 +60,25 @@ variable "python" {
 }
 
 variable "retention_days" {
-  description = "Days to keep logs and records of runs; one of CloudWatch's choices."
+  description = "Days to keep logs and records of runs; a period that CloudWatch offers."
   type        = number
   default     = 400
 
   validation {
     condition     = contains(local.log_days, var.retention_days)
-    error_message = "retention_days = ${var.retention_days}: CloudWatch offers ${join(", ", local.log_days)}."
+    error_message = "retention_days = ${var.retention_days}: must be a period that CloudWatch offers: ${join(", ", local.log_days)}."
   }
 }
 
 variable "strategies" {
   description = <<-TEXT
-    The strategies to run, by name; all of them by default one paper strategy, trend. Each has
-    mode                  dry-run, paper, or live (which live_strategies must name, too)
+    The strategies to run, by name; by default one paper strategy, trend.
+    mode                  dry-run, paper, or live (which live_strategies must confirm)
     settings              variables of docs/settings.md, such as { SIGNAL = "interval", MAX_ORDER_USD = "5000" }
-    parameters            variables whose values are in SSM: { ALPACAPW = "/my/path" }; the keys' own paths by default
+    parameters            variables whose values are in SSM: { ALPACAPW = "/my/path" }; the keys have default paths
     schedule              AWS cron expression, in UTC
     daily_at              "15:00", New York time: one run a day, instead of schedule
-    enabled               whether the schedule starts it
+    enabled               whether the schedule starts the function
     memory_mb, timeout_s, tracing, reserved_concurrency    of the Lambda function
   TEXT
   type = map(object({
@@ -98,12 +98,12 @@ variable "strategies" {
 
   validation {
     condition     = length(var.strategies) > 0
-    error_message = "strategies is empty: name at least one, such as { trend = {} }. To take everything down: make destroy."
+    error_message = "strategies is empty: name at least one, such as { trend = {} }. To delete everything, run make destroy."
   }
 
   validation {
     condition     = alltrue([for name in keys(var.strategies) : can(regex("^[a-z0-9](-?[a-z0-9]){0,31}$", name)) && name != "all" && !startswith(name, "ci-")])
-    error_message = "strategies: ${join(", ", keys(var.strategies))}: each name must be at most 32 small letters, digits and single dashes, no dash at either end. Not all, which is what make resume calls every one of them, nor ci-..., as the roles of make bootstrap are called."
+    error_message = "strategies: ${join(", ", keys(var.strategies))}: each name must be at most 32 lower-case letters, digits and single hyphens, with no hyphen at either end. Not allowed are all, which means every strategy to make resume, and ci-..., the names of the roles of make bootstrap."
   }
 
   validation {
@@ -113,38 +113,38 @@ variable "strategies" {
 
   validation {
     condition     = alltrue([for name, its in var.strategies : its.mode != "live" || contains(var.live_strategies, name)])
-    error_message = "mode = \"live\" trades real money: name it a second time, live_strategies = ${jsonencode([for name, its in var.strategies : name if its.mode == "live"])}, or use paper."
+    error_message = "mode = \"live\" trades real money: confirm it with live_strategies = ${jsonencode([for name, its in var.strategies : name if its.mode == "live"])}, or use mode = \"paper\"."
   }
 
   validation {
     condition     = length(setsubtract(var.live_strategies, keys(var.strategies))) == 0
-    error_message = "live_strategies: ${join(", ", setsubtract(var.live_strategies, keys(var.strategies)))}: no strategy has that name."
+    error_message = "live_strategies: ${join(", ", setsubtract(var.live_strategies, keys(var.strategies)))}: no strategy has this name; correct it, or add the strategy."
   }
 
   validation {
     condition     = alltrue([for its in values(var.strategies) : its.daily_at == null || can(regex("^(09:(30|45)|1[0-5]:(00|15|30|45))$", its.daily_at))])
-    error_message = "strategies: daily_at must be a quarter of an hour of the New York session, from \"09:30\" to \"15:45\", not ${join(", ", compact(values(var.strategies)[*].daily_at))}."
+    error_message = "strategies: daily_at must be a quarter hour of the New York session, from \"09:30\" to \"15:45\", not ${join(", ", compact(values(var.strategies)[*].daily_at))}."
   }
 
   validation {
     condition = alltrue([
       for its in values(var.strategies) : alltrue([for name in concat(keys(its.settings), keys(its.parameters)) : can(regex("^[A-Z][A-Z0-9_]*$", name)) && !startswith(name, "AWS_") && !startswith(name, "LAMBDA_")])
     ])
-    error_message = "strategies: settings and parameters are named as in docs/settings.md, in capitals, such as MAX_ORDER_USD; AWS_... and LAMBDA_... are Lambda's own."
+    error_message = "strategies: name settings and parameters as in docs/settings.md, in capitals, such as MAX_ORDER_USD; AWS_... and LAMBDA_... are reserved for Lambda."
   }
 
   validation {
     condition = alltrue([
       for its in values(var.strategies) : length(setintersection(local.reserved, concat(keys(its.settings), keys(its.parameters)))) == 0
     ])
-    error_message = "strategies: ${join(", ", local.reserved)} are not for settings or parameters: mode and daily_at are fields beside them, the rest follows from the strategy's name."
+    error_message = "strategies: ${join(", ", local.reserved)} are not allowed in settings or parameters: set mode and daily_at as fields of the strategy; Terraform sets the rest."
   }
 
   validation {
     condition = alltrue([
       for its in values(var.strategies) : length(setsubtract(concat(keys(its.settings), keys(its.parameters)), keys(local.allowed))) == 0
     ])
-    error_message = "strategies: ${join(", ", setsubtract(flatten([for its in values(var.strategies) : concat(keys(its.settings), keys(its.parameters))]), keys(local.allowed)))}: no setting has that name; there are ${join(", ", sort(setsubtract(keys(local.allowed), local.reserved)))}."
+    error_message = "strategies: ${join(", ", setsubtract(flatten([for its in values(var.strategies) : concat(keys(its.settings), keys(its.parameters))]), keys(local.allowed)))}: no setting has this name; the settings are ${join(", ", sort(setsubtract(keys(local.allowed), local.reserved)))}."
   }
 
   validation {
@@ -153,7 +153,7 @@ variable "strategies" {
         for name, value in its.settings : alltrue([for word in split(",", value) : contains(local.allowed[name].words, trimspace(word))]) if can(local.allowed[name].words)
       ]
     ]))
-    error_message = "strategies: ${join("; ", distinct(flatten([for its in values(var.strategies) : [for name, value in its.settings : "${name} = \"${value}\": must be ${join(", ", local.allowed[name].words)}" if can(local.allowed[name].words) && !alltrue([for word in split(",", value) : contains(try(local.allowed[name].words, []), trimspace(word))])]])))}."
+    error_message = "strategies: ${join("; ", distinct(flatten([for its in values(var.strategies) : [for name, value in its.settings : "${name} = \"${value}\": allowed are ${join(", ", local.allowed[name].words)}" if can(local.allowed[name].words) && !alltrue([for word in split(",", value) : contains(try(local.allowed[name].words, []), trimspace(word))])]])))}."
   }
 
   validation {
@@ -167,30 +167,30 @@ variable "strategies" {
 
   validation {
     condition     = alltrue([for its in values(var.strategies) : length(setintersection(local.keys, keys(its.settings))) == 0])
-    error_message = "strategies: ALPACAUSER and ALPACAPW may not stand in settings: they would be in Terraform's state and in the console. Run make secrets STRATEGY=..."
+    error_message = "strategies: ALPACAUSER and ALPACAPW are not allowed in settings, because they would be in Terraform's state and in the console. Run make secrets STRATEGY=..."
   }
 
   validation {
     condition     = alltrue([for its in values(var.strategies) : alltrue([for value in values(its.settings) : !startswith(value, "ssm:")])])
-    error_message = "strategies: a setting whose value is in SSM belongs into parameters, without ssm:, so that the role may read it: parameters = { NAME = \"/path\" }."
+    error_message = "strategies: put a setting whose value is in SSM into parameters, without ssm:, so that the role may read it: parameters = { NAME = \"/path\" }."
   }
 
   validation {
     condition     = alltrue([for its in values(var.strategies) : length(setintersection(keys(its.settings), keys(its.parameters))) == 0])
-    error_message = "strategies: the same variable stands in settings and in parameters; keep one."
+    error_message = "strategies: the same variable is in settings and in parameters; keep one."
   }
 
   validation {
     condition = alltrue([
       for key in local.keys : length(distinct([for name, its in var.strategies : lookup(its.parameters, key, "/${var.project}/${name}/${lower(key)}")])) == length(var.strategies)
     ])
-    error_message = "strategies: two of them name the same parameter for ALPACAUSER or ALPACAPW. Each takes a whole account for its own and would sell what the other bought: give each an account of its own."
+    error_message = "strategies: two of them use the same parameter for ALPACAUSER or ALPACAPW. Each treats the whole account as its own and would sell what the other bought: give each its own account."
   }
 
   validation {
     condition = local.permissions_boundary == null || alltrue([
       for its in values(var.strategies) : alltrue([for name in values(its.parameters) : startswith(name, "/${var.project}/")])
     ])
-    error_message = "strategies: parameters must be below /${var.project}/: the boundary that make bootstrap set lets a function read no others."
+    error_message = "strategies: parameters must be below /${var.project}/: the boundary from make bootstrap lets a function read no others."
   }
 }

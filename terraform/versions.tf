@@ -1,14 +1,14 @@
 terraform {
-  required_version = "~> 1.11" # native locking of the state in S3, and what it was tested with
+  required_version = "~> 1.11" # the tested version; it has native locking of the state in S3
   required_providers {
     aws = {
       source  = "hashicorp/aws"
-      version = "~> 5.100.0" # what it was tested with
+      version = "~> 5.100.0" # the tested version
     }
   }
 }
 
-# Account and region are those of the shell: AWS_PROFILE, AWS_REGION.
+# Account and region come from the shell: AWS_PROFILE, AWS_REGION.
 provider "aws" {
   default_tags {
     tags = { project = var.project }

@@ -1,5 +1,5 @@
-# The most that any function of this project may ever do. CI can make roles, but only inside of this, so that it cannot
-# make itself an administrator; the roles' own policies (terraform/modules/function) name each strategy's things.
+# The most that any function of this project may ever do. CI can create roles, but only within this boundary, so that it
+# cannot make itself an administrator; the roles' own policies (terraform/modules/function) name each strategy's resources.
 
 resource "aws_iam_policy" "boundary" {
   name        = "${var.project}-boundary"
@@ -20,7 +20,7 @@ resource "aws_iam_policy" "boundary" {
         Resource = "${local.arn.ssm}:parameter/${var.project}/*"
       },
       {
-        Sid       = "DecryptThem" # the key's own policy grants it; a boundary without it might take it away again
+        Sid       = "DecryptThem" # the key's own policy grants this; a boundary without it might take it away again
         Effect    = "Allow"
         Action    = "kms:Decrypt"
         Resource  = "arn:${local.partition}:kms:${local.region}:${local.account}:key/*"
@@ -54,9 +54,9 @@ resource "aws_iam_policy" "boundary" {
   })
 }
 
-# Where the root finds the boundary, with and without make: a plan that did not know of it would take it off the roles.
+# The root configuration finds the boundary here, with and without make. Otherwise a plan would remove it from the roles.
 resource "aws_ssm_parameter" "boundary" {
-  #checkov:skip=CKV2_AWS_34:the ARN of a policy is no secret
+  #checkov:skip=CKV2_AWS_34:the ARN of a policy is not a secret
   name        = "/${var.project}/_bootstrap/permissions-boundary"
   description = "ARN of the policy that bounds the roles of ${var.project}'s functions"
   type        = "String"

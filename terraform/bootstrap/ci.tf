@@ -1,16 +1,16 @@
 # Two roles for GitHub Actions, without any key that could leak: ci-plan may read, ci-deploy may change what terraform/
 # manages. Without `repository` there are none.
 #
-# ci-deploy trusts the branch and not the environment `production`. GitHub makes an environment, unprotected, as soon as a
-# workflow names it; a trust in its name would let every branch in wherever the owner forgot to protect it. So approval is a
-# job of its own behind that environment, and the job that applies comes after it, with the branch as its subject.
+# ci-deploy trusts the branch and not the environment `production`. GitHub creates an unprotected environment as soon as a
+# workflow names it, so trusting its name would admit every branch if the owner forgot to protect it. Approval is therefore
+# a separate job in that environment, and the job that applies runs after it, with the branch as its subject.
 
 locals {
   issuer       = "token.actions.githubusercontent.com"
   provider_arn = var.create_oidc_provider ? one(aws_iam_openid_connect_provider.github[*].arn) : "${local.iam}:oidc-provider/${local.issuer}"
 
-  # What GitHub calls the repository in a token. Repositories made, renamed or moved after 15 July 2026 carry their numbers;
-  # older ones do not. Both are exact: who takes the name of a repository that is gone gets a token with other numbers.
+  # The repository's name in GitHub's tokens. For repositories created, renamed or moved after 15 July 2026 it includes their
+  # ids; for older ones it does not. Both are exact: a new repository with the name of a deleted one has other ids.
   names   = compact(split("/", coalesce(var.repository, "/")))
   numbers = compact(split("/", coalesce(var.repository_ids, "/")))
   prefixes = var.repository == null ? [] : concat(
@@ -43,7 +43,7 @@ resource "aws_iam_role" "ci" {
   for_each             = local.roles
   name                 = "${var.project}-ci-${each.key}"
   description          = each.value.description
-  max_session_duration = 3600 # seconds, the least that AWS allows
+  max_session_duration = 3600 # seconds, the shortest that AWS allows
   assume_role_policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{

@@ -1,7 +1,7 @@
-# What the roles of ci.tf may do: just what terraform/ manages, by its names. The wildcards stand for strategies.
+# The permissions of the roles in ci.tf: only for what terraform/ manages, by name. The wildcards stand for strategies.
 #
-# Nowhere here is a right to read the secrets, which no plan needs. Yet who may deploy code to a function may make it do
-# whatever its role allows; so the branch itself must be protected, and apply waits for approval.
+# No statement permits reading the secrets, which no plan needs. But anyone who may deploy code to a function can make it do
+# whatever its role allows, so the branch itself must be protected, and apply waits for approval.
 
 locals {
   role_arn       = "${local.iam}:role/${var.project}-*"
@@ -17,7 +17,7 @@ locals {
   state_arn      = "arn:${local.partition}:s3:::${local.state_bucket}"
   root_state_arn = "${local.state_arn}/prophet-trader.tfstate"
 
-  # All that the provider reads when it compares the world with the state.
+  # Everything that the provider reads to compare AWS with the state.
   reads = [
     {
       Sid      = "ReadFunctions"
@@ -47,7 +47,7 @@ locals {
       Resource = local.halt_arn
     },
     {
-      Sid      = "FindBoundary" # its ARN, as bootstrap has left it
+      Sid      = "FindBoundary" # its ARN, as bootstrap stored it
       Effect   = "Allow"
       Action   = "ssm:GetParametersByPath"
       Resource = "${local.arn.ssm}:parameter/${var.project}/_bootstrap"
@@ -111,7 +111,7 @@ locals {
       Condition = { StringEquals = { "iam:PermissionsBoundary" = local.boundary_arn } }
     },
     {
-      Sid      = "WriteRoles" # none of these gives a right; whom a role trusts is said once, at its creation
+      Sid      = "WriteRoles" # none of these grants a permission; a role's trust policy is set only at its creation
       Effect   = "Allow"
       Action   = ["iam:DeleteRole", "iam:TagRole", "iam:UntagRole", "iam:UpdateRole", "iam:UpdateRoleDescription"]
       Resource = local.role_arn
@@ -124,7 +124,7 @@ locals {
       Condition = { StringEquals = { "iam:PassedToService" = "lambda.amazonaws.com" } }
     },
     {
-      Sid      = "LeaveOwnRoles" # their names begin like those of functions
+      Sid      = "LeaveOwnRoles" # their names begin like those of the functions' roles
       Effect   = "Deny"
       Action   = "iam:*"
       Resource = "${local.iam}:role/${var.project}-ci-*"
@@ -154,7 +154,7 @@ locals {
       Resource = local.halt_arn
     },
     {
-      Sid    = "WriteBucket" # not its deletion, nor that of records: the journal goes with `make destroy`, from a laptop
+      Sid    = "WriteBucket" # but not delete it or its records: only `make destroy`, on a laptop, deletes the journal
       Effect = "Allow"
       Action = [
         "s3:CreateBucket", "s3:ListBucketVersions", "s3:PutBucketOwnershipControls", "s3:PutBucketPolicy", "s3:PutBucketPublicAccessBlock", "s3:PutBucketTagging",

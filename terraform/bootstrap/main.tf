@@ -1,4 +1,4 @@
-# What things are called, as in terraform/.
+# Names and ARNs, as in terraform/.
 
 data "aws_caller_identity" "this" {}
 data "aws_partition" "this" {}

@@ -1,4 +1,4 @@
-# Where these were before 1.0.0: an installation of that time keeps its bucket as it is.
+# Addresses before 1.0.0, so that an installation of that time keeps its bucket as it is.
 
 moved {
   from = aws_s3_bucket_ownership_controls.state

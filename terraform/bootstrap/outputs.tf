@@ -1,10 +1,10 @@
 output "artifact_bucket" {
-  description = "The root's bucket_name, if one was set; null for the usual one. Kept here for the next `make bootstrap`."
+  description = "The root configuration's bucket_name, if set; null for the default name. Kept here for the next `make bootstrap`."
   value       = var.artifact_bucket
 }
 
 output "boundary_arn" {
-  description = "Policy that bounds what the functions' roles may do: the root's permissions_boundary."
+  description = "Policy that bounds what the functions' roles may do: the root configuration's permissions_boundary."
   value       = aws_iam_policy.boundary.arn
 }
 
@@ -14,12 +14,12 @@ output "branch" {
 }
 
 output "deploy_role_arn" {
-  description = "Role that GitHub deploys with; null without a repository."
+  description = "Role with which GitHub deploys; null without a repository."
   value       = try(aws_iam_role.ci["deploy"].arn, null)
 }
 
 output "plan_role_arn" {
-  description = "Role that GitHub plans with; null without a repository."
+  description = "Role with which GitHub plans; null without a repository."
   value       = try(aws_iam_role.ci["plan"].arn, null)
 }
 
@@ -29,11 +29,11 @@ output "repository" {
 }
 
 output "repository_ids" {
-  description = "GitHub's numbers of that repository's owner and of itself; null if unknown."
+  description = "GitHub's numeric ids of that repository's owner and of the repository; null if unknown."
   value       = var.repository_ids
 }
 
 output "state_bucket" {
-  description = "Bucket of Terraform's state."
+  description = "Bucket for Terraform's state."
   value       = aws_s3_bucket.state.id
 }

@@ -1,17 +1,17 @@
-# Once per account and region, before everything else: `make bootstrap`. It writes backend.tf beside this file (not in
-# git: it names your account), so that this configuration's own state lies in the bucket that it makes.
+# `make bootstrap` applies this once per account, before everything else. It writes backend.tf next to this file (not in
+# git, because it names your account), so that this configuration's own state is in the bucket that it creates.
 
 terraform {
-  required_version = "~> 1.11" # native locking of the state in S3, and what it was tested with
+  required_version = "~> 1.11" # the tested version; it has native locking of the state in S3
   required_providers {
     aws = {
       source  = "hashicorp/aws"
-      version = "~> 5.100.0" # what it was tested with
+      version = "~> 5.100.0" # the tested version
     }
   }
 }
 
-# Account and region are those of the shell: AWS_PROFILE, AWS_REGION.
+# Account and region come from the shell: AWS_PROFILE, AWS_REGION.
 provider "aws" {
   default_tags {
     tags = { project = var.project }

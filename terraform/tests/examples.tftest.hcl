@@ -1,4 +1,4 @@
-# Each example is planned, with -var-file (tests/system/test_terraform_rules.py). No account is asked.
+# Each example can be planned, with -var-file (tests/system/test_terraform_rules.py). No account is needed.
 
 mock_provider "aws" {
   source = "./tests/aws"
@@ -14,10 +14,10 @@ run "the_example_can_be_planned" {
 
   assert {
     condition     = length(output.strategies) >= 1
-    error_message = "an example has a strategy"
+    error_message = "an example should have a strategy"
   }
   assert {
     condition     = keys(output.keys_needed) == keys(output.strategies)
-    error_message = "it is said for each strategy where its keys must be"
+    error_message = "keys_needed should list the keys of every strategy"
   }
 }

@@ -1,4 +1,4 @@
-# The modules, one by one: their conditionals and what they refuse.
+# The modules, one by one: their conditionals and the inputs that they refuse.
 
 mock_provider "aws" {
   source = "./tests/aws"
@@ -20,7 +20,7 @@ run "a_layer_that_make_layer_verified" {
   }
   assert {
     condition     = aws_lambda_layer_version.this.compatible_architectures == toset(["arm64"]) && aws_lambda_layer_version.this.compatible_runtimes == toset(["python3.13"])
-    error_message = "the layer says what it is for"
+    error_message = "the layer should name its Python version and architecture"
   }
 }
 
@@ -119,30 +119,30 @@ run "a_function_as_it_is_by_default" {
   }
   assert {
     condition     = aws_lambda_function.this.tracing_config[0].mode == "PassThrough"
-    error_message = "tracing is off"
+    error_message = "tracing should be off"
   }
   assert {
     condition     = aws_lambda_function.this.reserved_concurrent_executions == -1
-    error_message = "nothing is reserved"
+    error_message = "no execution should be reserved"
   }
   assert {
     condition     = aws_iam_role.this.permissions_boundary == null
-    error_message = "no boundary unless there is one"
+    error_message = "the role should have no boundary"
   }
   assert {
     condition     = alltrue([for statement in jsondecode(aws_iam_role_policy.this.policy).Statement : !contains(flatten([statement.Resource]), "*")])
-    error_message = "no statement is for everything"
+    error_message = "no statement should be for all resources"
   }
   assert {
     condition = [for statement in jsondecode(aws_iam_role_policy.this.policy).Statement : statement.Resource if statement.Sid == "SecretsAndHaltSwitch"][0] == [
       "arn:aws:ssm:eu-central-1:123456789012:parameter/prophet-trader/trend/alpacapw",
       "arn:aws:ssm:eu-central-1:123456789012:parameter/prophet-trader/trend/halt",
     ]
-    error_message = "exactly the parameters it is given may be read"
+    error_message = "exactly the given parameters should be readable"
   }
   assert {
     condition     = toset(keys(aws_lambda_function_event_invoke_config.this)) == toset(["live", "$LATEST"])
-    error_message = "nothing is repeated, whichever way it was started"
+    error_message = "no invocation should be retried, however it was started"
   }
 }
 
@@ -167,15 +167,15 @@ run "a_function_with_everything_switched_on" {
   }
   assert {
     condition     = aws_lambda_function.this.tracing_config[0].mode == "Active" && strcontains(aws_iam_role_policy.this.policy, "xray:PutTraceSegments")
-    error_message = "tracing, with the right to send traces"
+    error_message = "tracing should be on, with the permission to send traces"
   }
   assert {
     condition     = aws_lambda_function.this.reserved_concurrent_executions == 1
-    error_message = "one execution reserved"
+    error_message = "one execution should be reserved"
   }
   assert {
     condition     = aws_iam_role.this.permissions_boundary == "arn:aws:iam::123456789012:policy/boundary"
-    error_message = "the role is bounded"
+    error_message = "the role should have the boundary"
   }
 }
 
@@ -212,19 +212,19 @@ run "no_address_no_subscription" {
   }
   assert {
     condition     = length(aws_sns_topic_subscription.email) == 0
-    error_message = "nobody is written to"
+    error_message = "nobody should be subscribed"
   }
   assert {
     condition     = length(aws_cloudwatch_metric_alarm.this) + length(aws_cloudwatch_metric_alarm.missing_run) == 8
-    error_message = "eight alarms a strategy"
+    error_message = "each strategy should have eight alarms"
   }
   assert {
     condition     = aws_cloudwatch_metric_alarm.this["trend-duration"].threshold == 240000
-    error_message = "80 % of 300 s, in milliseconds"
+    error_message = "the threshold should be 80 % of 300 s, in milliseconds"
   }
   assert {
     condition     = aws_cloudwatch_metric_alarm.missing_run["trend"].datapoints_to_alarm == 12 && aws_cloudwatch_metric_alarm.missing_run["trend"].evaluation_periods == 20
-    error_message = "twelve minutes under way within twenty: no two runs of 5 minutes make that up"
+    error_message = "the alarm should need twelve minutes under way within twenty: more than two runs of 5 minutes"
   }
 }
 
@@ -240,7 +240,7 @@ run "an_address_is_subscribed" {
   }
   assert {
     condition     = aws_sns_topic_subscription.email[0].endpoint == "me@example.com"
-    error_message = "alarms go to the address"
+    error_message = "alarms should go to the address"
   }
 }
 

@@ -1,4 +1,4 @@
-# The root: its defaults, what it derives for each strategy, and what it refuses. No account is asked.
+# The root: its defaults, what it derives for each strategy, and what it refuses. No account is needed.
 
 mock_provider "aws" {
   source = "./tests/aws"
@@ -14,11 +14,11 @@ run "nothing_has_to_be_set" {
 
   assert {
     condition     = keys(output.strategies) == ["trend"]
-    error_message = "without any variable there is one strategy, trend"
+    error_message = "without variables there should be one strategy, trend"
   }
   assert {
     condition     = output.strategies.trend.schedule == "cron(0/15 13-21 ? * MON-FRI *)"
-    error_message = "the default schedule"
+    error_message = "the schedule should be the default"
   }
   assert {
     condition = jsonencode(output.strategies.trend.environment) == jsonencode({
@@ -31,7 +31,7 @@ run "nothing_has_to_be_set" {
       PRICE_SOURCES  = "yahoo,alpaca"
       STRATEGY       = "trend"
     })
-    error_message = "paper money, references in the place of secrets, a journal in the bucket"
+    error_message = "the default should be paper money, references instead of secrets, a journal in the bucket"
   }
 }
 
@@ -43,21 +43,21 @@ run "strategies_share_no_name" {
 
   assert {
     condition     = length(setintersection(output.strategies.trend.parameters, output.strategies.interval.parameters)) == 0
-    error_message = "each has its own keys"
+    error_message = "each strategy should have its own keys"
   }
   assert {
     condition = alltrue([for field in ["function_name", "log_group", "halt_parameter"] :
       output.strategies.trend[field] != output.strategies.interval[field]
     ])
-    error_message = "each has its own function, log and switch"
+    error_message = "each strategy should have its own function, log and switch"
   }
   assert {
     condition     = output.strategies.interval.environment.STRATEGY == "interval" && output.strategies.interval.environment.SIGNAL == "interval"
-    error_message = "settings reach the strategy they were made for"
+    error_message = "settings should reach their strategy"
   }
   assert {
     condition     = !can(output.strategies.trend.environment.SIGNAL)
-    error_message = "and no other"
+    error_message = "settings should reach no other strategy"
   }
 }
 
@@ -68,7 +68,7 @@ run "settings_go_before_what_is_only_a_default" {
   }
   assert {
     condition     = output.strategies.trend.environment.PRICE_SOURCES == "alpaca"
-    error_message = "a person's choice of sources counts"
+    error_message = "the user's price sources should replace the default"
   }
 }
 
@@ -79,11 +79,11 @@ run "a_setting_can_come_from_ssm" {
   }
   assert {
     condition     = output.strategies.trend.environment.MAX_ORDER_USD == "ssm:/shared/cap"
-    error_message = "the function gets the reference"
+    error_message = "the function should get the reference"
   }
   assert {
     condition     = contains(output.strategies.trend.parameters, "/shared/cap")
-    error_message = "and whoever deploys is told of it"
+    error_message = "the output should list the parameter"
   }
 }
 
@@ -94,11 +94,11 @@ run "once_a_day_is_two_hours_in_utc_and_the_time_in_new_york" {
   }
   assert {
     condition     = output.strategies.trend.schedule == "cron(0 19,20 ? * MON-FRI *)"
-    error_message = "3 p.m. in New York is 19:00 UTC in summer, 20:00 in winter"
+    error_message = "3 p.m. in New York should be 19:00 UTC in summer, 20:00 in winter"
   }
   assert {
     condition     = output.strategies.trend.environment.DAILY_AT == "15:00"
-    error_message = "the function is told which of them counts"
+    error_message = "the function should know the New York time"
   }
 }
 
@@ -110,7 +110,7 @@ run "live_with_consent" {
   }
   assert {
     condition     = output.strategies.trend.environment.MODE == "live"
-    error_message = "said twice, it is live"
+    error_message = "a confirmed strategy should be live"
   }
 }
 
@@ -296,7 +296,7 @@ run "the_bucket_can_have_another_name" {
   }
   assert {
     condition     = output.strategies.trend.environment.JOURNAL == "s3://another-name-for-it"
-    error_message = "and the journal goes there"
+    error_message = "the journal should go to that bucket"
   }
 }
 
@@ -309,7 +309,7 @@ run "a_parameter_that_the_boundary_closes_is_refused" {
   expect_failures = [var.strategies]
 }
 
-# --- settings, as people write them who use Terraform without make ---
+# --- settings, as users of Terraform without make write them ---
 
 run "a_setting_that_is_none_is_refused" {
   command = plan
@@ -350,7 +350,7 @@ run "a_list_of_price_sources_is_taken_word_by_word" {
   }
   assert {
     condition     = output.strategies.trend.environment.PRICE_SOURCES == "alpaca,yahoo"
-    error_message = "both are known"
+    error_message = "both price sources should be allowed"
   }
 }
 
@@ -360,7 +360,7 @@ run "without_bootstrap_there_is_no_boundary" {
   command = plan
   assert {
     condition     = local.permissions_boundary == null
-    error_message = "none is found where bootstrap has not been"
+    error_message = "there should be no boundary without bootstrap"
   }
 }
 
@@ -372,6 +372,6 @@ run "the_boundary_of_bootstrap_is_found_without_make" {
   }
   assert {
     condition     = local.permissions_boundary == "arn:aws:iam::123456789012:policy/prophet-trader-boundary"
-    error_message = "a plain plan keeps it"
+    error_message = "a plain plan should keep the boundary"
   }
 }

@@ -1,4 +1,4 @@
-# Schedules: what AWS takes, and what it would refuse at apply or, worse, take and never fire.
+# Schedules: those that AWS accepts, and those that it would refuse at apply or, worse, accept and never fire.
 
 mock_provider "aws" {
   source = "./tests/aws"
@@ -21,7 +21,7 @@ run "off_is_off" {
   }
   assert {
     condition     = aws_cloudwatch_event_rule.this.state == "DISABLED"
-    error_message = "a schedule that is not enabled does not fire"
+    error_message = "a disabled schedule should not fire"
   }
 }
 
@@ -35,7 +35,7 @@ run "good_1" {
   }
   assert {
     condition     = aws_cloudwatch_event_rule.this.schedule_expression == var.expression && aws_cloudwatch_event_rule.this.state == "ENABLED"
-    error_message = "it is taken as it stands"
+    error_message = "the rule should have exactly this expression"
   }
 }
 
@@ -49,7 +49,7 @@ run "good_2" {
   }
   assert {
     condition     = aws_cloudwatch_event_rule.this.schedule_expression == var.expression && aws_cloudwatch_event_rule.this.state == "ENABLED"
-    error_message = "it is taken as it stands"
+    error_message = "the rule should have exactly this expression"
   }
 }
 
@@ -63,7 +63,7 @@ run "good_3" {
   }
   assert {
     condition     = aws_cloudwatch_event_rule.this.schedule_expression == var.expression && aws_cloudwatch_event_rule.this.state == "ENABLED"
-    error_message = "it is taken as it stands"
+    error_message = "the rule should have exactly this expression"
   }
 }
 
@@ -77,7 +77,7 @@ run "good_4" {
   }
   assert {
     condition     = aws_cloudwatch_event_rule.this.schedule_expression == var.expression && aws_cloudwatch_event_rule.this.state == "ENABLED"
-    error_message = "it is taken as it stands"
+    error_message = "the rule should have exactly this expression"
   }
 }
 
@@ -91,7 +91,7 @@ run "good_5" {
   }
   assert {
     condition     = aws_cloudwatch_event_rule.this.schedule_expression == var.expression && aws_cloudwatch_event_rule.this.state == "ENABLED"
-    error_message = "it is taken as it stands"
+    error_message = "the rule should have exactly this expression"
   }
 }
 
@@ -105,7 +105,7 @@ run "good_6" {
   }
   assert {
     condition     = aws_cloudwatch_event_rule.this.schedule_expression == var.expression && aws_cloudwatch_event_rule.this.state == "ENABLED"
-    error_message = "it is taken as it stands"
+    error_message = "the rule should have exactly this expression"
   }
 }
 
@@ -119,7 +119,7 @@ run "good_7" {
   }
   assert {
     condition     = aws_cloudwatch_event_rule.this.schedule_expression == var.expression && aws_cloudwatch_event_rule.this.state == "ENABLED"
-    error_message = "it is taken as it stands"
+    error_message = "the rule should have exactly this expression"
   }
 }
 

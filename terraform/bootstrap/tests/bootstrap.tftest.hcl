@@ -1,7 +1,7 @@
-# Every validation and every conditional, against a mocked provider: no account, no network.
+# Every validation and every conditional, with a mocked provider: no account, no network.
 
 mock_provider "aws" {
-  override_during = plan # nothing is applied: prevent_destroy would then keep the test from tidying up
+  override_during = plan # nothing is applied, because prevent_destroy would keep the test from cleaning up
   override_data {
     target = data.aws_caller_identity.this
     values = { account_id = "123456789012" }
@@ -30,7 +30,7 @@ run "without_a_repository_there_is_only_bucket_and_boundary" {
   }
   assert {
     condition     = length(aws_iam_role.ci) == 0 && length(aws_iam_openid_connect_provider.github) == 0
-    error_message = "roles or an OIDC provider were made for no repository"
+    error_message = "roles or an OIDC provider were created without a repository"
   }
   assert {
     condition     = aws_iam_policy.boundary.name == "prophet-trader-boundary"
@@ -38,7 +38,7 @@ run "without_a_repository_there_is_only_bucket_and_boundary" {
   }
   assert {
     condition     = output.plan_role_arn == null && output.deploy_role_arn == null && output.branch == null
-    error_message = "there is no CI, yet outputs speak of it"
+    error_message = "there is no CI, but outputs mention it"
   }
 }
 
@@ -53,7 +53,7 @@ run "a_repository_has_two_roles_and_the_provider" {
   }
   assert {
     condition     = jsondecode(aws_iam_role.ci["deploy"].assume_role_policy).Statement[0].Principal.Federated == "arn:aws:iam::123456789012:oidc-provider/made.here"
-    error_message = "the role trusts another provider than the one made here"
+    error_message = "the role does not trust the provider created here"
   }
 }
 
@@ -109,11 +109,11 @@ run "a_provider_that_is_there_is_used" {
   }
   assert {
     condition     = length(aws_iam_openid_connect_provider.github) == 0
-    error_message = "a second provider was made, which AWS refuses"
+    error_message = "a second provider was created, which AWS refuses"
   }
   assert {
     condition     = jsondecode(aws_iam_role.ci["plan"].assume_role_policy).Statement[0].Principal.Federated == "arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com"
-    error_message = "the role trusts another provider than the account's"
+    error_message = "the role does not trust the account's provider"
   }
 }
 
@@ -139,7 +139,7 @@ run "the_policies_fit_into_a_role" {
   }
   assert {
     condition     = alltrue([for policy in aws_iam_role_policy.ci : length(policy.policy) <= 10240])
-    error_message = "IAM takes 10,240 characters in all of a role's inline policies, these have ${join(", ", [for policy in aws_iam_role_policy.ci : length(policy.policy)])}"
+    error_message = "IAM allows 10,240 characters in a role's inline policies, but these have ${join(", ", [for policy in aws_iam_role_policy.ci : length(policy.policy)])}"
   }
 }
 
@@ -150,7 +150,7 @@ run "another_artifact_bucket_is_the_one_in_the_policies" {
   }
   assert {
     condition     = strcontains(aws_iam_policy.boundary.policy, "\"arn:aws:s3:::my-zips/runs/*\"")
-    error_message = "the boundary is of another bucket: ${aws_iam_policy.boundary.policy}"
+    error_message = "the boundary names another bucket: ${aws_iam_policy.boundary.policy}"
   }
 }
 

@@ -1,4 +1,4 @@
-# Three paper strategies side by side. Each needs an Alpaca paper account of its own: make secrets STRATEGY=...
+# Three strategies side by side. Each needs its own Alpaca paper account: make secrets STRATEGY=...
 
 alarm_email = "you@example.com"
 
@@ -11,7 +11,7 @@ strategies = {
   }
 
   etfs = {
-    mode     = "dry-run" # decides and places nothing
+    mode     = "dry-run" # decides, but places no orders
     settings = { UNIVERSE = "SPY,QQQ,IWM,EFA", ENGINE = "map", MAX_POSITION_FRACTION = "0.25" }
   }
 }

@@ -1,9 +1,9 @@
-# One private bucket: layer/ and function/ hold the zips, runs/ and universe/ the journal.
+# One private bucket: layer/ and function/ contain the zips, runs/ and universe/ the journal.
 
 resource "aws_s3_bucket" "this" {
-  #checkov:skip=CKV_AWS_18:an access log is a second bucket to pay for and to keep; who reads a journal of paper orders is not worth it
-  #checkov:skip=CKV_AWS_144:the zips are built again by one command, and the broker's books are the record that counts
-  #checkov:skip=CKV_AWS_145:a key of one's own costs $1 a month; S3's own encryption is free
+  #checkov:skip=CKV_AWS_18:an access log needs a second bucket to pay for and maintain; who reads the journal is not worth that
+  #checkov:skip=CKV_AWS_144:one command rebuilds the zips, and the broker's books are authoritative
+  #checkov:skip=CKV_AWS_145:a customer-managed key costs $1 a month; S3's own encryption is free
   #checkov:skip=CKV2_AWS_62:nothing waits for objects to appear
 
   bucket = var.name # force_destroy stays off: only `make destroy`, which asks, empties it

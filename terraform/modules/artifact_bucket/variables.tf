@@ -1,15 +1,15 @@
 variable "name" {
-  description = "The bucket's name; no other AWS account may have one of that name."
+  description = "Name of the bucket; no other AWS account may have a bucket of this name."
   type        = string
 
   validation {
     condition     = can(regex("^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", var.name))
-    error_message = "bucket name ${var.name}: must be 3 to 63 small letters, digits and dashes, no dash at either end."
+    error_message = "bucket name ${var.name}: must be 3 to 63 lower-case letters, digits and hyphens, with no hyphen at either end."
   }
 }
 
 variable "retention_days" {
-  description = "Days after which records of the journal are deleted."
+  description = "Days after which journal records are deleted."
   type        = number
 
   validation {

@@ -1,4 +1,4 @@
-# One strategy's Lambda: code, role, log group, halt switch, and the alias that the schedule starts.
+# One strategy's Lambda function: code, role, log group, halt switch, and the alias that the schedule starts.
 
 data "aws_caller_identity" "this" {}
 data "aws_partition" "this" {}
@@ -22,14 +22,14 @@ resource "aws_s3_object" "code" {
 }
 
 resource "aws_cloudwatch_log_group" "this" {
-  #checkov:skip=CKV_AWS_158:a key of one's own costs $1 a month; the logs hold no secret and are encrypted by CloudWatch itself
+  #checkov:skip=CKV_AWS_158:a customer-managed key costs $1 a month; the logs contain no secrets and CloudWatch itself encrypts them
 
   name              = "/aws/lambda/${var.name}"
   retention_in_days = var.runtime.log_days
 }
 
 resource "aws_ssm_parameter" "halt" {
-  #checkov:skip=CKV2_AWS_34:a switch and no secret; whoever looks may see whether trading is halted
+  #checkov:skip=CKV2_AWS_34:a switch, not a secret; anyone with access may see whether trading is halted
 
   name           = var.halt_parameter
   description    = "false: ${var.name} may trade; anything else halts it. Set by make halt and make resume"
@@ -37,13 +37,13 @@ resource "aws_ssm_parameter" "halt" {
   insecure_value = "false"
 
   lifecycle {
-    ignore_changes = [insecure_value] # who has halted stays halted, whatever is deployed
+    ignore_changes = [insecure_value] # a halted strategy stays halted, whatever is deployed
   }
 }
 
 resource "aws_iam_role" "this" {
   name                 = var.name
-  description          = "What ${var.name} may do"
+  description          = "Permissions of ${var.name}"
   permissions_boundary = var.runtime.permissions_boundary
   assume_role_policy = jsonencode({
     Version = "2012-10-17"
@@ -65,10 +65,10 @@ resource "aws_iam_role_policy" "this" {
         Sid      = "Log"
         Effect   = "Allow"
         Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
-        Resource = ["${aws_cloudwatch_log_group.this.arn}:*"] # its streams: Lambda names them
+        Resource = ["${aws_cloudwatch_log_group.this.arn}:*"] # its streams, which Lambda names
       },
       {
-        Sid      = "SecretsAndHaltSwitch" # the key alias/aws/ssm lets everyone decrypt who may read the parameter
+        Sid      = "SecretsAndHaltSwitch" # the key alias/aws/ssm lets everyone who may read the parameter decrypt it
         Effect   = "Allow"
         Action   = ["ssm:GetParameters"]
         Resource = local.parameter_arns
@@ -80,7 +80,7 @@ resource "aws_iam_role_policy" "this" {
         Resource = [for folder in ["runs", "universe"] : "${var.bucket.arn}/${folder}/${var.strategy}/*"]
       },
       {
-        Sid      = "TellMissingFromForbidden" # else S3 answers 403 for a record that is not there; and to find unfinished runs
+        Sid      = "TellMissingFromForbidden" # otherwise S3 answers 403 for a missing record; also to find unfinished runs
         Effect   = "Allow"
         Action   = ["s3:ListBucket"]
         Resource = [var.bucket.arn]
@@ -95,18 +95,18 @@ resource "aws_iam_role_policy" "this" {
         Sid      = "Trace"
         Effect   = "Allow"
         Action   = ["xray:PutTelemetryRecords", "xray:PutTraceSegments"]
-        Resource = ["*"] # X-Ray has no resources to name; the only one, and only with tracing on
+        Resource = ["*"] # X-Ray has no resources to name; the only wildcard, and only with tracing on
     }] : [])
   })
 }
 
 resource "aws_lambda_function" "this" {
-  #checkov:skip=CKV_AWS_50:tracing is an option, off by default: a run's record has the seconds of each stage
-  #checkov:skip=CKV_AWS_115:a new account may have ten executions in all, of which none can be reserved; claim and order ids keep runs apart
+  #checkov:skip=CKV_AWS_50:tracing is an option, off by default; a run's record has the seconds of each stage
+  #checkov:skip=CKV_AWS_115:a new account may have ten executions in all, none of which can be reserved; claims and order ids keep runs apart
   #checkov:skip=CKV_AWS_116:failed events go to the topic, as the destination in aws_lambda_function_event_invoke_config
   #checkov:skip=CKV_AWS_117:it needs the internet and nothing in a VPC; a NAT gateway would cost more than everything else
-  #checkov:skip=CKV_AWS_173:the variables hold references to secrets, no secrets
-  #checkov:skip=CKV_AWS_272:who may deploy is what IAM decides; a signing profile would be one more thing to keep
+  #checkov:skip=CKV_AWS_173:the variables contain references to secrets, not secrets
+  #checkov:skip=CKV_AWS_272:IAM decides who may deploy; a signing profile would be one more thing to maintain
 
   function_name                  = var.name
   description                    = "prophet-trader, strategy ${var.strategy}"
@@ -140,17 +140,17 @@ resource "aws_lambda_function" "this" {
     mode = var.runtime.tracing ? "Active" : "PassThrough"
   }
 
-  depends_on = [aws_iam_role_policy.this] # a run without its rights would fail
+  depends_on = [aws_iam_role_policy.this] # a run without its permissions would fail
 }
 
 resource "aws_lambda_alias" "live" {
   name             = "live"
-  description      = "What the schedule starts; make rollback moves it"
+  description      = "Started by the schedule; make rollback moves it"
   function_name    = aws_lambda_function.this.function_name
   function_version = aws_lambda_function.this.version
 }
 
-# A scheduled run that failed or came late is not repeated: the next slot has its own. Nor is one started by hand.
+# A run that failed or came late is not retried, whether scheduled or started by hand: the next slot has its own run.
 resource "aws_lambda_function_event_invoke_config" "this" {
   for_each                     = toset([aws_lambda_alias.live.name, "$LATEST"])
   function_name                = aws_lambda_function.this.function_name

@@ -1,10 +1,10 @@
 output "alias" {
-  description = "The alias that is live: name and ARN."
+  description = "The alias live: name and ARN."
   value       = { name = aws_lambda_alias.live.name, arn = aws_lambda_alias.live.arn }
 }
 
 output "environment" {
-  description = "The function's variables, with references in the place of secrets."
+  description = "The function's variables, with references instead of secrets."
   value       = merge(var.environment, local.references, { HALT_PARAMETER = var.halt_parameter })
 }
 

@@ -1,5 +1,5 @@
 variable "bucket" {
-  description = "The versioned bucket that takes the code and keeps the journal."
+  description = "Versioned bucket for the code and the journal."
   type        = object({ name = string, arn = string })
 }
 
@@ -9,7 +9,7 @@ variable "code_zip" {
 
   validation {
     condition     = fileexists(var.code_zip)
-    error_message = "There is no function at ${var.code_zip}: run make package."
+    error_message = "code_zip = ${var.code_zip}: the file does not exist; run make package."
   }
 }
 
@@ -19,12 +19,12 @@ variable "environment" {
 }
 
 variable "failure_topic_arn" {
-  description = "ARN of the SNS topic that is told of events that failed."
+  description = "ARN of the SNS topic for failed events."
   type        = string
 }
 
 variable "halt_parameter" {
-  description = "Name of the SSM parameter to make: the switch that is read on every run."
+  description = "Name of the SSM parameter to create: the halt switch, which every run reads."
   type        = string
 
   validation {
@@ -39,17 +39,17 @@ variable "layer_arn" {
 }
 
 variable "name" {
-  description = "Name of function and role; the log group is /aws/lambda/NAME."
+  description = "Name of the function and its role; the log group is /aws/lambda/NAME."
   type        = string
 
   validation {
     condition     = can(regex("^[a-zA-Z0-9-_]{1,64}$", var.name))
-    error_message = "function name ${var.name}: AWS takes 64 letters, digits, - and _ at most."
+    error_message = "function name ${var.name}: must be at most 64 letters, digits, hyphens and underscores."
   }
 }
 
 variable "parameters" {
-  description = "Settings that come from SSM: name of the variable to name of the parameter. The function reads them; Terraform never does."
+  description = "Settings whose values are in SSM: variable name to parameter name. The function reads the values; Terraform never does."
   type        = map(string)
 
   validation {
@@ -59,7 +59,7 @@ variable "parameters" {
 }
 
 variable "runtime" {
-  description = "What it runs on and for how long: Python version, machine, memory (MB), timeout (s), days to keep its log, X-Ray tracing, executions reserved (null: none), permissions boundary of the role (null: none)."
+  description = "How the function runs: Python version, architecture, memory (MB), timeout (s), days to keep its log, X-Ray tracing, reserved executions (null: none), permissions boundary of the role (null: none)."
   type = object({
     python               = string
     architecture         = string
@@ -73,7 +73,7 @@ variable "runtime" {
 
   validation {
     condition     = var.runtime.memory_mb >= 256 && var.runtime.memory_mb <= 10240
-    error_message = "memory_mb = ${var.runtime.memory_mb}: must be from 256 (a run holds some 150 MB) to 10240."
+    error_message = "memory_mb = ${var.runtime.memory_mb}: must be from 256 (a run takes about 150 MB) to 10240."
   }
 
   validation {
@@ -83,11 +83,11 @@ variable "runtime" {
 
   validation {
     condition     = try(var.runtime.reserved_concurrency >= 1, true)
-    error_message = "reserved_concurrency: must be 1 or more; 0 would let nothing run. To stop a strategy: make halt."
+    error_message = "reserved_concurrency: must be 1 or more; 0 would let nothing run. To stop a strategy, run make halt."
   }
 }
 
 variable "strategy" {
-  description = "Name of the strategy: its folder in the journal."
+  description = "Name of the strategy and of its folder in the journal."
   type        = string
 }

@@ -18,6 +18,6 @@ resource "aws_lambda_layer_version" "this" {
   compatible_architectures = [var.architecture]
 
   lifecycle {
-    create_before_destroy = true # a function leaves the old version before that goes
+    create_before_destroy = true # functions switch to the new version before the old one is deleted
   }
 }

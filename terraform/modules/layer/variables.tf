@@ -1,5 +1,5 @@
 variable "architecture" {
-  description = "Machine for which the layer was built: x86_64 or arm64."
+  description = "Processor architecture for which the layer was built: x86_64 or arm64."
   type        = string
 
   validation {
@@ -9,7 +9,7 @@ variable "architecture" {
 }
 
 variable "bucket" {
-  description = "Name of the versioned bucket that takes the zip."
+  description = "Name of the versioned bucket for the zip."
   type        = string
 }
 
@@ -29,24 +29,24 @@ variable "python" {
 }
 
 variable "zip" {
-  description = "Path of the zip from `make layer`; its manifest (.json) lies beside it."
+  description = "Path of the zip from `make layer`; its manifest (.json) must be next to it."
   type        = string
 
   validation {
     condition     = fileexists(var.zip)
-    error_message = "There is no layer at ${var.zip}: run make layer."
+    error_message = "zip = ${var.zip}: the file does not exist; run make layer."
   }
 
   validation {
     condition = !fileexists(var.zip) || try(
       jsondecode(file(replace(var.zip, "/\\.zip$/", ".json"))).sha256 == filesha256(var.zip), false
     )
-    error_message = "${var.zip} is not the zip that make layer verified (its manifest is missing or has another sha256): run make layer."
+    error_message = "${var.zip} is not the zip that make layer verified (its manifest is missing or has another sha256); run make layer."
   }
 
   validation {
     # AWS's limit for a function with its layers; the function itself is below 2 MB.
     condition     = try(jsondecode(file(replace(var.zip, "/\\.zip$/", ".json"))).unpacked_bytes, 0) <= 260000000
-    error_message = "${var.zip} is too large for Lambda: more than 260,000,000 bytes unpacked, of 262,144,000 with the function. Shorten layer/requirements.txt or extend layer/prune.toml, and run make layer."
+    error_message = "${var.zip} is too large for Lambda: it has more than 260,000,000 bytes unpacked, of 262,144,000 allowed with the function. Shorten layer/requirements.txt or extend layer/prune.toml, and run make layer."
   }
 }

@@ -1,4 +1,4 @@
-# Eight alarms a strategy; README says what to do about each.
+# Eight alarms per strategy; the README says what to do about each.
 
 locals {
   alarms = merge([
@@ -10,7 +10,7 @@ locals {
           threshold   = 1
         }
         throttles = {
-          description = "AWS had no room to run ${strategy}: the account's concurrency is used up"
+          description = "AWS had no capacity to run ${strategy}: the account's concurrency is used up"
           metric      = { namespace = "AWS/Lambda", name = "Throttles", dimensions = { FunctionName = its.function_name }, stat = "Sum" }
           threshold   = 1
         }
@@ -20,7 +20,7 @@ locals {
           threshold   = its.timeout_s * 800 # milliseconds
         }
         halted = {
-          description = "${strategy} did not trade because its halt switch is on. When you are ready: make resume STRATEGY=${strategy}"
+          description = "${strategy} did not trade because its halt switch is on or cannot be read. When you are ready: make resume STRATEGY=${strategy}"
           metric      = { namespace = local.namespace, name = "Halted", dimensions = { strategy = strategy }, stat = "Sum" }
           threshold   = 1
         }
@@ -30,7 +30,7 @@ locals {
           threshold   = 1
         }
         interrupted = {
-          description = "A run of ${strategy} was cut off between its orders, and the next one recorded what it had placed. See: make logs QUERY=errors STRATEGY=${strategy}"
+          description = "A run of ${strategy} was cut off between its orders, and the next run recorded the orders that it had placed. See: make logs QUERY=errors STRATEGY=${strategy}"
           metric      = { namespace = local.namespace, name = "Interrupted", dimensions = { strategy = strategy }, stat = "Sum" }
           threshold   = 1
         }
@@ -60,15 +60,15 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   alarm_actions       = [aws_sns_topic.alarms.arn]
 }
 
-# A run that was started and never reported: it was throttled, late, killed, or failed before it could say so. What the
-# rule counts less what the runs say, added up minute by minute, is how many are under way; longer than a run can take,
-# and one is missing. Whenever nothing is scheduled, it is quiet.
+# A run was started but never reported: it was throttled, late or killed, or it failed before it could report. The number of
+# runs under way is the sum, minute by minute, of the rule's count minus the runs' reports. If runs are under way for longer
+# than a run can take, one is missing. When nothing is scheduled, the alarm is quiet.
 resource "aws_cloudwatch_metric_alarm" "missing_run" {
   for_each            = var.strategies
   alarm_name          = "${var.project}-${each.key}-missing-run"
   alarm_description   = "A scheduled run of ${each.key} did not report. See: make logs QUERY=errors STRATEGY=${each.key}, and the positions at Alpaca"
-  datapoints_to_alarm = ceil(each.value.timeout_s / 60) + 7      # minutes: more than two long runs in sight can make up
-  evaluation_periods  = 2 * ceil(each.value.timeout_s / 60) + 10 # minutes: so that the start, too, is in sight
+  datapoints_to_alarm = ceil(each.value.timeout_s / 60) + 7      # minutes: more than two long runs within the evaluation periods
+  evaluation_periods  = 2 * ceil(each.value.timeout_s / 60) + 10 # minutes: enough to include the start
   comparison_operator = "GreaterThanThreshold"
   threshold           = 0
   treat_missing_data  = "notBreaching"

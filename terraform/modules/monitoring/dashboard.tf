@@ -1,4 +1,4 @@
-# One page for all strategies: what they are worth, whether they ran, what they ordered, what held them back.
+# One dashboard for all strategies: equity, runs, orders, durations, denials and alarms.
 
 locals {
   names   = sort(keys(var.strategies))
@@ -55,7 +55,7 @@ resource "aws_cloudwatch_dashboard" "this" {
         width  = 12
         height = 6
         properties = {
-          title  = "Denials by code, a day"
+          title  = "Denials per day, by code"
           region = data.aws_region.this.name
           view   = "bar"
           query  = "${local.sources} | filter message = \"run\" | stats ${join(", ", [for code in local.codes : "sum(denials.${code}) as ${code}"])} by bin(1d)"

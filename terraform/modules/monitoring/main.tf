@@ -1,10 +1,10 @@
-# Who is told: a topic, optionally by e-mail. The rest is in metrics.tf, alarms.tf and dashboard.tf.
+# Notifications: a topic, optionally with an e-mail address. The rest is in metrics.tf, alarms.tf and dashboard.tf.
 
 data "aws_caller_identity" "this" {}
 data "aws_region" "this" {}
 
 resource "aws_sns_topic" "alarms" {
-  #checkov:skip=CKV_AWS_26:CloudWatch cannot publish through the AWS-managed key, and one of one's own costs $1 a month; alarms hold no secret
+  #checkov:skip=CKV_AWS_26:CloudWatch cannot publish with the AWS-managed key, and a customer-managed one costs $1 a month; alarms contain no secrets
 
   name = "${var.project}-alarms"
 }

@@ -1,9 +1,9 @@
-# Each run ends with one line, `run`; what it says becomes metrics by strategy. No line, no value: an idle hour is free.
-# A run that was cut off has no such line: the next run's `interrupted` speaks for it.
+# Each run ends with one log line, `run`, whose fields become metrics by strategy. Without a line there is no value, so an
+# idle hour is free. A run that was cut off has no such line; the next run's line `interrupted` counts it.
 
 locals {
   namespace = "ProphetTrader"
-  run       = "($.message = \"run\") && ($.status != \"ALREADY_RAN\")" # a second delivery of an event is no run
+  run       = "($.message = \"run\") && ($.status != \"ALREADY_RAN\")" # a second delivery of an event is not a run
   metrics = {
     Runs           = { pattern = "{ ${local.run} }", value = "1" }
     Orders         = { pattern = "{ ${local.run} && ($.orders >= 0) }", value = "$.orders" }

@@ -1,16 +1,16 @@
 variable "alarm_email" {
-  description = "Address that alarms are sent to; null for none. AWS asks it to confirm first."
+  description = "E-mail address for alarms; null for none. AWS asks it to confirm first."
   type        = string
   default     = null
 
   validation {
     condition     = var.alarm_email == null || can(regex("^[^@\\s]+@[^@\\s]+\\.[^@\\s]+$", var.alarm_email))
-    error_message = "alarm_email is no e-mail address; leave it out for alarms without e-mail."
+    error_message = "alarm_email is not an e-mail address; correct it, or leave it out for alarms without e-mail."
   }
 }
 
 variable "project" {
-  description = "What the names of topic, alarms, queries and dashboard begin with."
+  description = "Prefix of the names of the topic, alarms, queries and dashboard."
   type        = string
 }
 
@@ -20,7 +20,7 @@ variable "queries" {
 }
 
 variable "strategies" {
-  description = "What to watch, by name of the strategy: function, log group, rule, and the function's timeout in seconds."
+  description = "Strategies to monitor, by name: function, log group, rule, and the function's timeout in seconds."
   type = map(object({
     function_name = string
     log_group     = string

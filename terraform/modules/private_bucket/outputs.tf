@@ -1,4 +1,4 @@
 output "id" {
-  description = "Name of the bucket, known to keep versions."
+  description = "Name of the bucket, once it keeps versions."
   value       = aws_s3_bucket_versioning.this.bucket
 }

@@ -1,9 +1,9 @@
-# What is wrong with a schedule, so that a plan fails and not, some day, a rule that never fires.
+# Finds mistakes in a schedule, so that a wrong one fails the plan instead of becoming a rule that never fires.
 
 locals {
   fields = try(split(" ", regex("^cron\\((.*)\\)$", var.expression)[0]), [])
 
-  # By field: what one element of its comma-separated list may be. N, A-B, *, and a step after any of them.
+  # By field: what one element of its comma-separated list may be: N, A-B or *, with an optional step.
   minute = "(0|[1-5]?[0-9])"
   hour   = "(1?[0-9]|2[0-3])"
   date   = "([1-9]|[12][0-9]|3[01])"
@@ -24,7 +24,7 @@ locals {
   ]
   names = ["minutes (0-59)", "hours (0-23, UTC)", "day of the month (1-31, L, W or ?)", "month (1-12 or JAN-DEC)", "day of the week (1-7 with 1 for Sunday, SUN-SAT, L, # or ?)", "year (1970-2199)"]
   wrong = length(local.fields) != 6 ? [] : [
-    for index, field in local.fields : "${local.names[index]} is ${field}" if !can(regex(local.patterns[index], field))
+    for index, field in local.fields : "${field} is not valid for ${local.names[index]}" if !can(regex(local.patterns[index], field))
   ]
   backward = [
     for range in flatten([for field in local.fields : regexall("[0-9]+-[0-9]+", field)]) :

@@ -1,4 +1,4 @@
-# When the function runs: a rule, its target on the alias, and the permission for just that.
+# When the function runs: a rule, its target (the alias), and the permission for exactly that.
 
 resource "aws_cloudwatch_event_rule" "this" {
   name                = var.name
@@ -9,19 +9,19 @@ resource "aws_cloudwatch_event_rule" "this" {
   lifecycle {
     precondition {
       condition     = length(local.fields) == 6
-      error_message = "schedule ${var.expression}: must be cron(...) with six fields, one blank between them: minutes, hours (UTC), day of the month, month, day of the week, year; such as cron(0/15 13-21 ? * MON-FRI *)."
+      error_message = "schedule ${var.expression}: must be cron(...) with six fields separated by single spaces: minutes, hours (UTC), day of the month, month, day of the week, year; such as cron(0/15 13-21 ? * MON-FRI *)."
     }
     precondition {
       condition     = length(local.wrong) == 0
-      error_message = "schedule ${var.expression}: not allowed: ${join("; ", local.wrong)}."
+      error_message = "schedule ${var.expression}: ${join("; ", local.wrong)}."
     }
     precondition {
       condition     = length(local.fields) != 6 || (try(local.fields[2], "") == "?") != (try(local.fields[4], "") == "?")
-      error_message = "schedule ${var.expression}: exactly one of day of the month (third) and day of the week (fifth) must be ?, the other says when."
+      error_message = "schedule ${var.expression}: exactly one of the day fields must be ?, day of the month (third) or day of the week (fifth); the other says when."
     }
     precondition {
       condition     = length(local.backward) == 0
-      error_message = "schedule ${var.expression}: ${join(", ", local.backward)} runs backward; write two ranges with a comma, such as 22-23,0-2."
+      error_message = "schedule ${var.expression}: ${join(", ", local.backward)} runs backward; use two ranges with a comma, such as 22-23,0-2."
     }
   }
 }
@@ -31,12 +31,12 @@ resource "aws_cloudwatch_event_target" "this" {
   target_id = "function"
   arn       = var.function.alias_arn
 
-  retry_policy { # late is too late: the next slot has its own event
+  retry_policy { # a late event is useless: the next slot has its own
     maximum_retry_attempts       = 0
     maximum_event_age_in_seconds = 60
   }
 
-  depends_on = [aws_lambda_permission.this] # else the first event finds the door shut
+  depends_on = [aws_lambda_permission.this] # otherwise the first event would be denied
 }
 
 resource "aws_lambda_permission" "this" {

@@ -1,4 +1,4 @@
-# An account that is not there: what the provider would be told by AWS.
+# A mocked account: what AWS would tell the provider.
 
 mock_data "aws_caller_identity" {
   defaults = { account_id = "123456789012" }
