@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from scripts import ROOT
 from scripts.testkit.alpaca import AlpacaFake
+from scripts.testkit.yahoo import YahooFake
 
 type Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -87,15 +89,39 @@ def test_a_day_of_losses_after_stops_ends_the_buying(command: Command, tmp_path:
     assert (after["status"], after["investments"]) == ("DAILY_LOSS_STOP", {})
 
 
-@pytest.mark.parametrize("after_s", [0.6, 1.2, 1.8])
-def test_an_interruption_is_no_traceback(tmp_path: Path, after_s: float) -> None:
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT / 'function'}{os.pathsep}{ROOT}"}
+def test_an_interruption_while_it_starts_is_no_traceback(tmp_path: Path) -> None:
+    assert interrupt(tmp_path, when=lambda: time.sleep(0.6)) == (True, False)
+
+
+def test_an_interruption_while_it_waits_for_prices_is_no_traceback(tmp_path: Path) -> None:
+    with YahooFake({}, latency_s=2) as yahoo:
+        variables = yahoo.environment | {"PRICE_SOURCES": "yahoo", "UNIVERSE": "AAPL"}
+        assert interrupt(tmp_path, when=partial(wait_until, lambda: yahoo.requests), **variables) == (True, False)
+
+
+def test_an_interruption_while_it_waits_for_the_broker_is_no_traceback(tmp_path: Path) -> None:
+    with AlpacaFake() as alpaca:
+        alpaca.latency_s = 0.2  # it must still be at work when the interruption arrives
+        when = partial(wait_until, lambda: alpaca.requests)
+        assert interrupt(tmp_path, when=when, PRICE_SOURCES="file", **alpaca.environment) == (True, False)
+
+
+def interrupt(folder: Path, *, when: Callable[[], object], **variables: str) -> tuple[bool, bool]:
+    """Interrupt `make run` as Ctrl-C does; return whether it failed, and whether it printed a traceback."""
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT / 'function'}{os.pathsep}{ROOT}", **variables}
     command = [sys.executable, "-m", "scripts.run.local"]
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        time.sleep(after_s)
+    with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        when()
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
-    assert (process.returncode != 0, "Traceback" in said) == (True, False)
+    return process.returncode != 0, "Traceback" in said
+
+
+def wait_until(condition: Callable[[], object], patience_s: float = 30) -> None:
+    deadline_s = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline_s, "the moment never came"
+        time.sleep(0.01)
 
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(command: Command, tmp_path: Path) -> None:
