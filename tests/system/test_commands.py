@@ -94,7 +94,7 @@ def test_an_interruption_while_it_starts_is_no_traceback(tmp_path: Path) -> None
 
 
 def test_an_interruption_while_it_waits_for_prices_is_no_traceback(tmp_path: Path) -> None:
-    with YahooFake({}, latency_s=2) as yahoo:
+    with YahooFake({}, latency_s=0.3) as yahoo:
         variables = yahoo.environment | {"PRICE_SOURCES": "yahoo", "UNIVERSE": "AAPL"}
         assert interrupt(tmp_path, when=partial(wait_until, lambda: yahoo.requests), **variables) == (True, False)
 
