@@ -1,4 +1,4 @@
-"""Shared parts of the commands: tables, progress bars, and how they end on a user's mistake."""
+"""Shared parts of the commands: options, tables, progress bars, and plain error messages."""
 
 import argparse
 import json
@@ -38,27 +38,27 @@ USABLE, FAILED, USAGE = 0, 1, 2
 
 
 class CommandError(Exception):
-    """A command cannot do its work; the message says why, and what to do."""
+    """A command cannot do its work; the message says why and what to do."""
 
 
 class UnwritableError(CommandError):
-    """A file of the command's own cannot be written."""
+    """A command cannot write one of its files."""
 
 
 def flag(name: str) -> bool:
-    """Check whether an environment variable switches something on."""
+    """Tell whether an environment variable turns something on."""
     return os.environ.get(name, "") not in {"", "0", "false", "no"}
 
 
 def parser(command: str, description: str | None, epilog: str | None = None) -> argparse.ArgumentParser:
-    """Return the parser of a make command; it has --json, which JSON=1 stands for."""
+    """Return the parser of a make command, with the option --json, which JSON=1 also turns on."""
     made = argparse.ArgumentParser(prog=command, description=description, epilog=epilog)
     made.add_argument("--json", action="store_true", default=flag("JSON"), help="print the result as JSON")
     return made
 
 
 def print_json(value: object) -> None:
-    """Write a result on standard output, for another program to read; times are UTC's, to the second."""
+    """Write a result to standard output as JSON, for other programs; times are in UTC, to the second."""
     sys.stdout.write(json.dumps(value, allow_nan=False, default=_to_json) + "\n")
 
 
@@ -67,13 +67,13 @@ def _to_json(value: object) -> object:
         return value.astimezone(UTC).isoformat(timespec="seconds")
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
-    raise TypeError(f"{value!r} cannot be JSON")
+    raise TypeError(f"{value!r} cannot be written as JSON")
 
 
 def busy() -> str:
-    """Describe a machine too busy for its measured times to be trusted; empty if it is not busy."""
+    """Return a note if this machine is too busy for reliable measurements; empty if it is not."""
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
-    return f"this machine is busy (load {load:.1f} for each processor)" if load > 1 else ""
+    return f"this machine is busy (load {load:.1f} per processor)" if load > 1 else ""
 
 
 def table(
@@ -83,7 +83,7 @@ def table(
     title: str | None = None,
     padding: tuple[int, int, int, int] = (0, 1, 0, 1),
 ) -> Table:
-    """Return an empty table in the style of all commands: `numbers` are number columns, `whole` never wrap."""
+    """Return an empty table in the style of all commands: `numbers` are right-aligned; they and `whole` never wrap."""
     made = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold", padding=padding)
     made.title, made.title_justify, made.title_style = title, "left", "bold"
     for heading in headings:
@@ -97,7 +97,7 @@ def table(
 
 
 def label(name: str, words: str, width: int, style: str = "") -> RenderableType:
-    """Return a labelled line, with room for labels of `width` characters."""
+    """Return a labeled line, with room for labels of `width` characters."""
     grid = Table.grid(padding=(0, 1))
     grid.add_column(width=width, style="dim")
     grid.add_column(overflow="fold", style=style)
@@ -106,13 +106,13 @@ def label(name: str, words: str, width: int, style: str = "") -> RenderableType:
 
 
 def note(text: str) -> None:
-    """Print a note beside the result: what was chosen for the user, and how to choose otherwise."""
+    """Print a note on standard error: what was chosen for the user, and how to choose something else."""
     ERR.print(text, style="dim", markup=False, soft_wrap=True)  # a command in it can be copied whole
 
 
 @contextmanager
 def progress() -> Iterator[Report]:
-    """Show a bar for each piece of work on standard error, with the time left; it disappears at the end."""
+    """Show a progress bar for each task on standard error, with the time left; the bars disappear at the end."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     left = (TextColumn("left:"), TimeRemainingColumn())
     with Progress(*columns, *left, console=ERR, transient=True, disable=not ERR.is_terminal) as bars:
@@ -128,12 +128,11 @@ def progress() -> Iterator[Report]:
 
 @contextmanager
 def plain_errors(
-    interrupted: str = "interrupted; if the run had begun, its slot is used up and its record says how far it came",
+    interrupted: str = "interrupted; if the run had begun, its slot is used up and its record says how far it got",
 ) -> Iterator[None]:
-    """End the program with a sentence for what a user can put right; anything else keeps its traceback."""
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # from here on an interruption can be reported and recorded
+    """End the program with a plain message for an error that a user can fix; others keep their traceback."""
+    # From here on, an interruption can be reported and recorded.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     except (SettingsError, EventError) as error:

@@ -1,4 +1,4 @@
-"""Files that are written whole, or not at all."""
+"""Files that are written completely or not at all."""
 
 import os
 from collections.abc import Iterator
@@ -10,30 +10,30 @@ from scripts.console import UnwritableError
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """Yield a file to write beside `path`; it replaces `path` on success and is removed otherwise. Raises OSError."""
+    """Yield a temporary file next to `path`; it replaces `path` on success and is removed otherwise. Raises OSError."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
         part.replace(path)
     finally:
-        with suppress(OSError):  # the error that stopped the write may stop this too; it is already reported
+        with suppress(OSError):  # the error that stopped the write may also stop this, and it is already reported
             part.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file into the folder OUT, in place of the one that is there. Raises UnwritableError."""
+    """Write a file into the folder OUT, replacing any existing one. Raises UnwritableError."""
     with writing(path), replace_file(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Say which file of the folder OUT it was that could not be written, and why. Raises UnwritableError."""
+    """Turn an OSError on a file of the folder OUT into an UnwritableError, which names the file and the cause."""
     try:
         yield
     except OSError as error:
         raise UnwritableError(
             f"{path} cannot be written: {error.strerror or error}; "
-            "make room, or choose another folder with OUT=; what is done is kept"
+            "free some disk space, or choose another folder with OUT=; files already written are kept"
         ) from error

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks everything but Python: Terraform, the workflows, YAML, shell scripts. Prints one line for each check, and the
-# output of those that fail. scripts/linters.sh installs the linters.
+# Checks everything except Python: Terraform, workflows, YAML and shell scripts. Prints one line for each check, and the
+# output of failed checks. scripts/linters.sh installs the linters.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,7 +9,7 @@ room=$(mktemp -d)
 trap 'rm -rf "$room"' EXIT
 failed=0
 
-check() { # NAME COMMAND...: runs it, and shows its output only if it fails
+check() { # NAME COMMAND...: runs the command, and shows its output only if it fails
   local name=$1
   shift
   if "$@" >"$room/said" 2>&1; then
@@ -68,7 +68,7 @@ if command -v terraform >/dev/null; then
   check "terraform validate" validate terraform
   check "terraform validate, bootstrap" validate terraform/bootstrap
 elif [ "${CI:-}" = true ]; then
-  echo "FAILED  terraform fmt, validate: terraform is not on the PATH, and CI must have it"
+  echo "FAILED  terraform fmt, validate: terraform is not on the PATH, but CI must have it"
   failed=1
 else
   echo "skipped terraform fmt, validate: terraform is not on the PATH (https://developer.hashicorp.com/terraform/install)"

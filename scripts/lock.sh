@@ -1,5 +1,5 @@
 #!/usr/bin/env sh
-# Locks pyproject.toml into requirements/ and layer/: exact versions and hashes, without the address of any index.
+# Locks pyproject.toml into requirements/ and layer/: exact versions and hashes, without index addresses.
 set -eu
 cd "$(dirname "$0")/.."
 uv=.venv/bin/uv

@@ -1,6 +1,6 @@
 #!/usr/bin/env sh
-# Draws docs/run.png and docs/backtest.png: the first screen of the pages of `make run` and `make backtest`, run in an
-# empty folder, in headless Chromium.
+# Draws docs/run.png and docs/backtest.png with headless Chromium: the first screen of the pages that `make run` and
+# `make backtest` write in an empty folder.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 chromium=$(command -v chromium || command -v chromium-browser || command -v google-chrome) || {

@@ -1,5 +1,5 @@
 #!/usr/bin/env sh
-# Creates .venv with everything in requirements/dev.txt. Needs Python 3.11 or newer; installs its own uv if there is none.
+# Creates .venv with everything in requirements/dev.txt. Needs Python 3.11 or newer; installs uv into .uv if none is found.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -15,7 +15,7 @@ private_uv() {
     done
   }
   [ -x .uv/bin/uv ] || {
-    echo "setup: uv is missing and could not be installed: that needs a network and Python 3.11+ with venv" >&2
+    echo "setup: uv is missing and could not be installed: this needs a network connection and Python 3.11+ with venv" >&2
     echo "       (on Debian and Ubuntu: apt install python3-venv)" >&2
     exit 1
   }

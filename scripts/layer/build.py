@@ -44,7 +44,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stripped:
-    """The result of stripping the compiled files. Without a tool nothing was stripped; `left` were not strippable."""
+    """The result of stripping the compiled files. Without a tool, nothing was stripped; `left` could not be."""
 
     tool: str | None
     files: int
@@ -196,7 +196,7 @@ def show(target: Target, built: Built, verdict: verify.Verdict, seconds: float) 
 
 
 def as_json(target: Target, built: Built, verdict: verify.Verdict, seconds: float) -> dict[str, Any]:
-    """Return the same figures as JSON."""
+    """Return the figures that `show` prints, for JSON."""
     return {
         "zip": shorten_path(target.zip),
         "sha256": sha256(target.zip),

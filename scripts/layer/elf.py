@@ -1,4 +1,4 @@
-"""Compiled files: find them, and strip what only debuggers and linkers read."""
+"""Compiled files: find them, check them, and strip what only debuggers and linkers read."""
 
 import shutil
 import subprocess

@@ -69,7 +69,7 @@ def write(target: Target, manifest: Manifest) -> None:
 
 
 def read(target: Target) -> Manifest | None:
-    """Return the manifest of the finished layer; None if it is missing or of another version."""
+    """Return the manifest of the finished layer; None if it is missing or has another format."""
     try:
         told = json.loads(path(target).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):

@@ -29,7 +29,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A file of rules."""
+    """The contents of a file of rules."""
 
     rule: tuple[Rule, ...]
 
@@ -45,8 +45,8 @@ def read_rules(path: Path = RULES) -> tuple[Rule, ...]:
 def prune(tree: Path, rules: Sequence[Rule], progress: Progress = no_progress) -> None:
     """Remove what the rules name. Raises LayerError for a pattern that matches nothing: its rule is obsolete.
 
-    If only part of a package is removed, that part's licences are kept, in a folder of their own: Prophet takes a
-    folder that contains only a licence for a complete CmdStan.
+    If only part of a package is removed, that part's licences are moved to a separate folder: Prophet would mistake a
+    CmdStan folder with nothing but a licence in it for a complete CmdStan.
     """
     doomed: dict[Path, bool] = {}  # True if the rest of the package stays
     idle: list[str] = []

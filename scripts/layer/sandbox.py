@@ -19,7 +19,7 @@ SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc")
 
 
 def command(folders: Mapping[str, Path], visible: Iterable[Path]) -> Sequence[str]:
-    """Return the words that, put before a command, run it in the sandbox.
+    """Return the words to put before a command to run it in the sandbox.
 
     `folders` are mounted read-only at other paths (the keys), `visible` at their own. /tmp is empty and writable.
     The sandbox has no /dev/shm, no network but loopback, no time zones and no privileges.
@@ -51,6 +51,6 @@ def missing() -> str:
 
 
 def enclosing(paths: Iterable[Path]) -> Sequence[Path]:
-    """Return the paths and their resolved links, without those inside others: what has to be visible."""
+    """Return the paths and their resolved links, without those inside others: the paths that must be visible."""
     real = sorted({Path(os.path.realpath(path)) for path in paths} | {path.absolute() for path in paths})
     return [path for path in real if not any(other in path.parents for other in real)]

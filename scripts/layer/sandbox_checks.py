@@ -1,4 +1,4 @@
-"""The part of verification that runs in the sandbox: the function behind AWS's runtime interface, and its stand-ins.
+"""The part of verification that runs in the sandbox: the function behind AWS's runtime interface, with stand-ins.
 
 scripts.layer.verify starts it with one argument, a JSON object (`Assignment`). It prints one JSON object for each check
 that passes, then the findings. It stops at the first check that fails.
@@ -140,7 +140,7 @@ def sample_day(assignment: Assignment) -> tuple[float, float, float]:
 
 
 def trade_with_stand_ins(assignment: Assignment) -> None:
-    """Run once with the function against stand-ins for AWS, Alpaca and Yahoo on loopback."""
+    """Run the function once against stand-ins for AWS, Alpaca and Yahoo on loopback."""
     from scripts.testkit import services
 
     closes = {symbol: services.trend_closes(BARS, step) for symbol, step in LAST_STEPS.items()}

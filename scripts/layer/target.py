@@ -92,7 +92,7 @@ class Target:
 
     @property
     def runs_here(self) -> bool:
-        """Whether this machine can run the layer's programs."""
+        """True if this machine can run the layer's programs."""
         return sys.platform == "linux" and platform.machine() == self.machine
 
     def interpreter(self) -> Path:

@@ -38,7 +38,7 @@ MAX_AFTER_INIT_MB = 150
 PASSES = len(CHECKS) + 2  # unpacking and make run come first
 WORK = "verify"
 LEFT_S = 3_600
-"""A verification takes half a minute: a folder older than this was left behind by a killed one."""
+"""Age in seconds of a folder left behind by a killed verification; a verification takes half a minute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class Verdict:
 
 
 def verify(target: Target, zip_file: Path, progress: Progress) -> Verdict:
-    """Check a layer's zip, and run the function from it. Raises LayerError that says what is wrong."""
+    """Check a layer's zip, and run the function from it. Raises LayerError if a check fails."""
     progress(WORK, 0, PASSES)
     check_archive(zip_file)
     with unpack_zips(zip_file) as folder:
@@ -103,7 +103,7 @@ def check_archive(zip_file: Path) -> None:
 
 
 def excess(what: str, size: int, most: int, sizes: Mapping[str, int]) -> str:
-    """Return an error that names the biggest parts if `size` exceeds `most` (both in bytes); empty otherwise."""
+    """Return a message that names the biggest parts if `size` exceeds `most` (both in bytes); empty otherwise."""
     biggest = sorted(sizes.items(), key=lambda item: -item[1])[:5]
     names = ", ".join(f"{name} {part / 1e6:.1f} MB" for name, part in biggest)
     told = f"the layer is {size:,} bytes {what}, but {most:,} are allowed; the biggest parts: {names}"
@@ -151,7 +151,7 @@ def decisions_of_make_run() -> dict[str, Any]:
 
 
 def python_path() -> str:
-    """Return the PYTHONPATH, absolute, of this repository's modules."""
+    """Return the absolute PYTHONPATH of this repository's modules."""
     return os.pathsep.join(str(path) for path in (ROOT / "function", ROOT))
 
 
@@ -170,7 +170,7 @@ def run_inside(
     words += [sys.executable, "-m", "scripts.layer.sandbox_checks", json.dumps(assigned)]
     tmp = folder / "tmp"
     tmp.mkdir()
-    env = {} if is_walled else {"TMPDIR": str(tmp)}  # the sandbox has an empty /tmp of its own
+    env = {} if is_walled else {"TMPDIR": str(tmp)}  # the sandbox has its own empty /tmp
     env |= {"PATH": os.environ["PATH"], "HOME": "/tmp", "PYTHONPATH": python_path(), "PYTHONDONTWRITEBYTECODE": "1"}  # noqa: S108 the sandbox has no other home
     with (
         TemporaryFile("w+") as errors,
@@ -184,7 +184,7 @@ def run_inside(
 
 
 def assignment(target: Target, layer: Path, task: Path, expected: Mapping[str, Any]) -> Assignment:
-    """Return where everything is that runs the function from these folders."""
+    """Return the paths of everything that is needed to run the function from these folders."""
     tools, emulator = fetch_emulator(target)
     return Assignment(
         python=str(target.interpreter()),
@@ -197,7 +197,7 @@ def assignment(target: Target, layer: Path, task: Path, expected: Mapping[str, A
 
 
 def read_findings(lines: Iterable[str], progress: Progress) -> Findings | None:
-    """Read what sandbox_checks prints, line by line, up to its findings. Raises LayerError for a failed check."""
+    """Read what sandbox_checks prints, line by line, up to its findings; None if it prints none. Raises LayerError."""
     for done, line in enumerate(lines, start=3):
         message = json.loads(line)
         if "failed" in message:
@@ -232,7 +232,7 @@ def show(verdict: Verdict) -> None:
 
 
 def put_aside(zip_file: Path, target: Target, error: BrokenLayerError) -> BrokenLayerError:
-    """Rename a zip that failed so that it is not taken for a layer; return an error that says so."""
+    """Rename a zip that failed so that nobody mistakes it for a layer; return an error that says so."""
     aside = target.zip.with_suffix(".failed")
     aside.parent.mkdir(exist_ok=True)
     zip_file.replace(aside)
@@ -240,7 +240,7 @@ def put_aside(zip_file: Path, target: Target, error: BrokenLayerError) -> Broken
 
 
 def main() -> None:
-    """Verify the finished layer; put a faulty one aside. Exit with code 1 too if it could not be run here."""
+    """Verify the finished layer; put a faulty one aside. Exit with code 1 also if it could not be run here."""
     with console.plain_errors(interrupted="interrupted; layer/dist is unchanged"):
         target = Target.from_env(os.environ)
         if not target.zip.is_file():

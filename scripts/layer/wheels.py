@@ -29,11 +29,11 @@ MEDDLING = re.compile(
     r"UV_(BUILD_CONSTRAINT|COMPILE_BYTECODE|CONFIG_FILE|CONSTRAINT|EXCLUDE|NO_BINARY|NO_INSTALLER_METADATA|"
     r"ONLY_BINARY|OVERRIDE|PREFIX|TARGET|WORKING_DIR)"
 )
-"""Variables of uv that would change what is installed, or where. Those that say where wheels come from are kept."""
+"""Variables of uv that would change what is installed, or where. Variables that name sources of wheels are kept."""
 
 
 def ensure_installed(target: Target, folder: Path, requirements: Path = REQUIREMENTS) -> Path:
-    """Install the requirements' wheels for the target into `folder`, unless they are there; return `folder`.
+    """Install the requirements' wheels for the target into `folder`, unless they are already there; return `folder`.
 
     Raises LayerError, with uv's own message, if they cannot be installed.
     """
@@ -55,7 +55,7 @@ def install(target: Target, folder: Path, requirements: Path) -> None:
         *(uv.find_uv_bin(), "pip", "install", "--target", str(folder), "--requirements", str(requirements)),
         *("--python-platform", target.platform, "--python-version", target.python),
         *("--only-binary", ":all:", "--no-deps", "--require-hashes", "--no-config"),
-        *("--link-mode", "copy"),  # a hard link into uv's cache would let the stripping spoil the cache
+        *("--link-mode", "copy"),  # stripping a hard link would damage uv's cache
     ]
     env = {name: value for name, value in os.environ.items() if not MEDDLING.match(name)}
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=env)

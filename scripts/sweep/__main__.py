@@ -1,10 +1,11 @@
-"""`make sweep GRID=...`: many settings over the past, and how those fare next that were best before.
+"""`make sweep GRID=...`: backtest many settings, and judge the best setting of each part of the span on the next part.
 
-GRID has settings by name with their values, such as "STOP_LOSS_FRACTION=0.02,0.03 HISTORY_BARS=120,250", or ranges
-such as HISTORY_BARS=120..500 to draw SAMPLES=64 from (SEED=1), or is a file.json. The span is cut into FOLDS+1 parts (3
-folds); what is best by METRIC (sharpe_ratio) on one part is judged by the next. It runs on WORKERS processes (one a
-core), or on a Dask cluster with SCHEDULER=tcp://host:port. A sweep that was broken off is taken up again; FRESH=1
-starts over. All other variables are those of `make backtest`, and apply to all settings.
+GRID lists settings with their values, such as "STOP_LOSS_FRACTION=0.02,0.03 HISTORY_BARS=120,250", or is the path of a
+.json file. It can have ranges such as HISTORY_BARS=120..500, from which SAMPLES=64 draws settings at random (SEED=1).
+The span is cut into FOLDS+1 parts (3 folds by default). The best setting by METRIC (sharpe_ratio) on one part is judged
+on the next. The sweep runs on WORKERS processes (one per core), or on a Dask cluster with SCHEDULER=tcp://host:port. An
+interrupted sweep resumes where it stopped; FRESH=1 starts over. All other variables are those of `make backtest` and
+apply to all settings.
 """
 
 import os
@@ -25,7 +26,7 @@ from scripts.sweep.walk_forward import parts
 
 
 def main() -> None:
-    """Read the grid, compute what is missing, write the files, show the tables; the exit code is 1 if a part failed."""
+    """Run the sweep, write its files and print its tables. Exit with code 1 if a backtest failed."""
     parser = console.parser("make sweep", __doc__)
     parser.add_argument("--grid", default=os.environ.get("GRID", ""), help="settings with their values")
     arguments = parser.parse_args()
@@ -36,18 +37,18 @@ def main() -> None:
             console.print_json({**outcome.as_json(), "files": files})
         else:
             show(outcome, console.OUT)
-            console.OUT.print(f" All figures: {paths[0]}    the picture: {paths[2]}", style="dim")
+            console.OUT.print(f" All figures: {paths[0]}    tables and heat map: {paths[2]}", style="dim")
     sys.exit(console.FAILED if outcome.failed else console.USABLE)
 
 
 def run_sweep(plan: SweepConfig, env: Mapping[str, str]) -> tuple[Outcome, tuple[Path, ...]]:
-    """Run the sweep, and return its outcome and the paths of its files."""
+    """Run the sweep; return its outcome and the paths of its files."""
     axes = grid.read(plan.grid)
     settings, left_out = grid.settings(grid.combinations(axes, plan.samples, plan.seed), env)
     default = grid.default(env)
     every = [*(each.options for each in settings), *([default] if default else [])]
     with console.progress() as report:
-        # Of the settings, the one that looks back furthest: Yahoo is asked for as much as is needed.
+        # The setting that needs the most history determines how many bars are requested from Yahoo.
         panel = prices.load(max(every, key=lambda each: count_needed_bars(each.settings)), report)
         cut = parts(sweep.span(panel, every), plan.folds)
         with folder(every[0].out, fresh=plan.fresh) as path:
@@ -66,7 +67,7 @@ def run_sweep(plan: SweepConfig, env: Mapping[str, str]) -> tuple[Outcome, tuple
 
 
 def start_workers(plan: SweepConfig) -> AbstractContextManager[executors.Workers]:
-    """Start the workers."""
+    """Return a context manager that starts the workers: local processes, or those of a Dask cluster."""
     return executors.dask(plan.scheduler) if plan.scheduler else executors.local(plan.workers)
 
 

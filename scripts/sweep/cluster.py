@@ -1,4 +1,4 @@
-"""A Dask cluster on this machine, of processes that talk over TCP: to measure with, and for tests."""
+"""A Dask cluster on this machine, of processes that talk over TCP: for measurements and tests."""
 
 import os
 import subprocess
@@ -13,17 +13,17 @@ from scripts.sweep.executors import ONE_THREAD
 
 START_S = 60
 IDLE_S = 300
-"""After so long without work, or without a scheduler, the processes end by themselves, whatever became of us."""
+"""Seconds without work or without a scheduler after which the processes end, even if their parent was killed."""
 
 
 @contextmanager
 def cluster(workers: int, *, path: str | None = None) -> Iterator[str]:
     """Start a scheduler on 127.0.0.1 with single-threaded workers, and yield its address; they end with the block.
 
-    The scheduler cannot import our code, like one that serves many projects.
-    `path` is the workers' PYTHONPATH: ours, unless told otherwise.
+    The scheduler cannot import our code, like a scheduler that serves many projects.
+    `path` is the workers' PYTHONPATH, by default ours.
     """
-    import distributed  # a second, for those who have a cluster
+    import distributed  # takes a second, and only a cluster needs it
 
     with tempfile.TemporaryDirectory() as folder, ExitStack() as processes:
         here = path if path is not None else os.pathsep.join(str(Path(each).resolve()) for each in sys.path)

@@ -1,4 +1,4 @@
-"""The variables of a sweep beside those of a backtest."""
+"""The variables of a sweep, in addition to those of a backtest."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ VARIABLES: Mapping[str, Callable[[str], object]] = {
     "WORKERS": Integer(1, 1_000),
     "SCHEDULER": matching(r"(tcp|tls)://[^/\s]+:\d+", "an address such as tcp://127.0.0.1:8786"),
 }
-"""By variable: how its text is read. The field has the same name in lower case."""
+"""Parsers of the variables. The field of a variable has the same name in lower case."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepConfig:
-    """How to sweep."""
+    """The configuration of a sweep."""
 
     grid: str
     samples: int | None = None  # None: the whole grid
@@ -31,12 +31,12 @@ class SweepConfig:
     folds: int = 3
     metric: str = "sharpe_ratio"
     workers: int = 1
-    scheduler: str = ""  # empty: processes of this machine
+    scheduler: str = ""  # empty: processes on this machine
     fresh: bool = False
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], grid: str) -> Self:
-        """Read and check everything; raises SettingsError with all problems."""
+        """Read and check all variables. Raises SettingsError with all problems."""
         given, problems = options.read(env, VARIABLES)
         if problems:
             raise SettingsError(problems)

@@ -1,4 +1,4 @@
-"""A sweep in the terminal: the chosen settings, their results, and the best settings."""
+"""Terminal output of a sweep: the chosen settings, their results, and the best settings."""
 
 from collections.abc import Iterator, Sequence
 from statistics import fmean
@@ -15,17 +15,17 @@ from scripts.sweep.results import BEST, Outcome
 from scripts.sweep.walk_forward import Figure, out_of_sample
 
 MAX_LEFT_OUT = 5
-"""Number of contradictory combinations that are named."""
+"""Maximum number of contradictory combinations to list."""
 
 KEY_FIGURES = {name: (label, words) for label, name, words, _ in formatting.KEY_FIGURES}
-"""Name and format of each figure."""
+"""Label and formatter of each key figure."""
 
 COLUMNS = ("in\nsample", "out of\nsample", "rank", "default", "median")
-"""Columns of a fold; all but the first describe the part it is judged on."""
+"""Columns of a fold; all but the first describe the part on which the setting is judged."""
 
 
 def show(outcome: Outcome, out: Console) -> None:
-    """Print it: plain text when piped."""
+    """Print the outcome; the text is plain when piped."""
     swept = outcome.swept
     before = f", {swept.taken_up:,} of them done before" if swept.taken_up else ""
     backtests = swept.computed + swept.taken_up
@@ -51,11 +51,11 @@ def show(outcome: Outcome, out: Console) -> None:
 
 
 def folds_rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
-    """Return a row for each fold, as text: its two parts, the chosen setting, then COLUMNS; the last has the means."""
+    """Yield a row of text for each fold: its parts, the chosen setting, then COLUMNS. The last row has the means."""
     for fold in outcome.folds:
         yield (
             f"{fold.number} → {fold.number + 1}",
-            "none has a figure" if fold.chosen is None else by_line(outcome.settings[fold.chosen].values),
+            "no setting has a figure" if fold.chosen is None else by_line(outcome.settings[fold.chosen].values),
             words(outcome.metric, fold.in_sample),
             words(outcome.metric, fold.out_of_sample),
             "" if fold.rank is None else f"{fold.rank} of {len(outcome.settings)}",
@@ -71,7 +71,7 @@ def folds_rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
 
 
 def best_rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
-    """Return a row for each of the best settings, then the default: number, values, mean out of sample, each part."""
+    """Yield a row for each of the best settings, then the default: rank, values, mean out of sample, each part."""
     figures = outcome.figures
     rows = [
         (str(place), by_line(outcome.settings[number].values), figures[number])
@@ -84,18 +84,18 @@ def best_rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
 
 
 def part_lines(outcome: Outcome) -> Iterator[str]:
-    """Return the dates of each part."""
+    """Yield a line with the dates and the number of bars of each part."""
     for part in outcome.parts:
         yield f"part {part.number}: {part.start} to {part.end}, {len(part.times):,} bars"
 
 
 def by_line(values: Values) -> str:
-    """Write each value on a line of its own."""
+    """Format each value on its own line."""
     return "\n".join(f"{name}={value}" for name, value in values.items())
 
 
 def left_out_lines(outcome: Outcome) -> Iterator[str]:
-    """Yield the combinations that were left out, and why."""
+    """Yield a line for each combination that was left out, with the reason."""
     for each in outcome.left_out[:MAX_LEFT_OUT]:
         yield f"left out: {in_words(each.values)}: {'; '.join(each.problems)}"
     if len(outcome.left_out) > MAX_LEFT_OUT:
@@ -103,10 +103,10 @@ def left_out_lines(outcome: Outcome) -> Iterator[str]:
 
 
 def list_failures(outcome: Outcome) -> Iterator[str]:
-    """Yield the backtests that have no figures, and why."""
+    """Yield a line for each backtest without figures, with the reason."""
     for values, part, why in outcome.failed:
         name = "the default" if values is None else in_words(values)
-        yield f"failed: {name} on part {part.number} ({part.start} to {part.end}): {why}; the next sweep tries it again"
+        yield f"failed: {name} on part {part.number} ({part.start} to {part.end}): {why}; the next sweep retries it"
 
 
 def words(metric: str, figure: Figure) -> str:
@@ -115,7 +115,7 @@ def words(metric: str, figure: Figure) -> str:
 
 
 def label(metric: str) -> str:
-    """Return the name of a figure."""
+    """Return the label of a figure."""
     return KEY_FIGURES[metric][0]
 
 
@@ -134,7 +134,7 @@ def _folds(outcome: Outcome) -> Table:
 
 
 def _best(outcome: Outcome) -> Table:
-    table = _table(f"the best by their mean out of sample, which is over parts 2 to {len(outcome.parts)}")
+    table = _table(f"the best settings by mean out of sample, over parts 2 to {len(outcome.parts)}")
     table.add_column("", justify="right")
     table.add_column("setting", overflow="fold")
     table.add_column("mean", justify="right", style="bold")

@@ -1,4 +1,4 @@
-"""Those who do the work: processes on this machine, or an existing Dask cluster, as executors of concurrent.futures."""
+"""Executors that run tasks: processes on this machine or an existing Dask cluster, behind concurrent.futures."""
 
 import logging
 import multiprocessing
@@ -24,68 +24,69 @@ if TYPE_CHECKING:
     import distributed
 
 MAX_DEATHS = 3
-"""Workers that may die of a task before it is given up."""
+"""Workers that may die while running a task before the task is given up."""
 
 CONNECT_S = 10
-"""So long a scheduler is waited for."""
+"""Seconds to wait for a Dask scheduler to answer."""
 
 CHECK_S = 2
-"""Seconds between checks that workers are alive while no task finishes."""
+"""Seconds between checks of the workers while no task finishes."""
 
 WITHOUT_WORKERS_S = 60
-"""So long a cluster may be without a worker, as while it is restarted."""
+"""Seconds that a cluster may have no workers, for example while it restarts."""
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-"""For each worker, as Dask starts its own: the processes are what runs side by side, and sums come out the same."""
+"""Variables of each worker, as Dask sets them: processes run in parallel, and threads do not change sums."""
 
 START_WORKERS = "PYTHONPATH=function:. .venv/bin/dask worker {address} --nworkers 2 --nthreads 1"
-"""Commands that a user would type in a copy of this repository."""
+"""The command that starts workers, for a user to type in a copy of this repository."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A task without a result, and why."""
+    """The reason why a task has no result."""
 
     why: str
 
 
-DIED = Failure(why="its workers died, and it is to be tried again")
+DIED = Failure(why="its worker died, and it will be retried")
 
 
 @dataclass(slots=True, kw_only=True)
 class Lane:
-    """An executor, and how many tasks it is given at once. With one at a time it is known which one it died of."""
+    """An executor, and the number of tasks it gets at once. If that is 1, a worker's death points to its task."""
 
     start: Callable[[], Executor]
     depth: int = 1
-    is_sealed: bool = False  # whether tasks pass through a process that cannot import our code: a Dask scheduler
+    is_sealed: bool = False  # tasks pass through a process that cannot import our code: a Dask scheduler
     executor: Executor = field(init=False)
 
     def __post_init__(self) -> None:
         self.executor = self.start()
 
     def restart(self) -> None:
-        """Another executor in place of a broken one."""
+        """Replace a broken executor."""
         self.executor.shutdown(wait=False, cancel_futures=True)
         self.executor = self.start()
 
 
 @dataclass(slots=True, kw_only=True)
 class Workers:
-    """Lanes that tasks are shared out to as they become free."""
+    """Lanes that receive tasks as they become free."""
 
     lanes: list[Lane]
-    check: Callable[[], None] = lambda: None  # raises BacktestError if no worker is left
-    deadly: tuple[type[Exception], ...] = ()  # what an executor raises for a task that its workers died of
-    guard: dict[str, str] | None = None  # the fingerprint that workers must have, which may join at any time
+    check: Callable[[], None] = lambda: None  # raises BacktestError if the workers are lost
+    deadly: tuple[type[Exception], ...] = ()  # what an executor raises for a task whose workers died
+    guard: dict[str, str] | None = None  # the fingerprint that workers must have, even those that join later
 
     def results[T, R](
         self, function: Callable[[T], R], tasks: Iterable[tuple[str, T]]
     ) -> Iterator[tuple[str, R | Failure]]:
-        """Yield the result of each task under its name, in the order of completion.
+        """Yield the name and the result of each task, in order of completion.
 
-        `function` and the tasks have to be pickle-able. A task that ends in a BacktestError, or that MAX_DEATHS
-        workers die of, has a Failure for a result; any other error of the function is raised.
+        `function` and the tasks must be picklable. The result is a Failure if the task raises BacktestError or if too
+        many workers die while running it: MAX_DEATHS, or as many as Dask allows. Any other error of the function is
+        raised. Raises BacktestError if the workers are lost, or if one has other versions.
         """
         if self.guard:
             function = partial(work.run_guarded, function, self.guard)
@@ -112,26 +113,28 @@ class Workers:
                     yield name, result
 
     def _result[R](self, name: str, future: Future[R], deaths: Counter[str]) -> R | Failure:
-        """Return the result of a task; DIED if its workers died and it is to be tried again."""
+        """Return the result of a task; DIED if its worker died and the task should be retried."""
         try:
             return future.result()
         except BacktestError as error:
             return Failure(why=str(error))
         except work.OtherVersionError as error:
-            raise BacktestError(f"a worker that joined on the way computes with other versions: {error}") from error
+            raise BacktestError(
+                f"a worker that joined during the sweep has other versions: {error}; restart it with the same versions"
+            ) from error
         except self.deadly as error:
-            return Failure(why=f"its workers died of it: {error}")
+            return Failure(why=f"its workers died while running it: {error}")
         except BrokenProcessPool:
             deaths[name] += 1
             if deaths[name] < MAX_DEATHS:
                 return DIED
-            return Failure(why=f"{MAX_DEATHS} worker processes died of it, one after the other")
+            return Failure(why=f"{MAX_DEATHS} worker processes in a row died while running it")
         except CancelledError:
             self.check()
             raise
 
     def _free(self, under_way: Iterable[tuple[Lane, str, object]]) -> Iterator[Lane]:
-        """Yield the lanes with free places: each gets a first task before any gets a second."""
+        """Yield the lanes that can take a task, in turn, once for each task that they can take."""
         room = {id(lane): lane.depth for lane in self.lanes}
         for lane, _, _ in under_way:
             room[id(lane)] -= 1
@@ -144,15 +147,15 @@ def _submit[T, R](lane: Lane, function: Callable[[T], R], argument: T) -> Future
         return lane.executor.submit(_opener(), pickle.dumps((function, argument)))
     try:
         return lane.executor.submit(function, argument)
-    except BrokenProcessPool:  # its worker died, of its last task or while it had none
+    except BrokenProcessPool:  # its worker died, in its last task or while idle
         lane.restart()
         return lane.executor.submit(function, argument)
 
 
 def _opener() -> Callable[[bytes], Any]:
-    """Return a function that unpacks and calls a task; Dask sends it by its code, because it is local."""
+    """Return a function that unpacks and runs a task. It is local, so that Dask sends its code instead of its name."""
 
-    def open_sealed(sealed: bytes) -> Any:  # noqa: ANN401 - whatever the task gives
+    def open_sealed(sealed: bytes) -> Any:  # noqa: ANN401 - whatever the task returns
         import pickle
 
         function, argument = pickle.loads(sealed)  # noqa: S301 - our own bytes
@@ -166,9 +169,9 @@ def _opener() -> Callable[[bytes], Any]:
 
 @contextmanager
 def local(workers: int) -> Iterator[Workers]:
-    """Start processes, each behind an executor of its own: if one dies, the others go on.
+    """Start worker processes, each with its own executor, so that the others go on if one dies.
 
-    They are gone at the end; after an interruption or an error at once, with what they were at.
+    The processes end with the block. After an interruption or an error, they are terminated at once.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([work.__name__, "scripts.backtest.preloaded"])
@@ -188,9 +191,9 @@ def local(workers: int) -> Iterator[Workers]:
 
 
 def _start_forkserver() -> None:
-    """Start the process that workers are forked from; an interruption from the keyboard is not for it."""
+    """Start the process from which workers are forked, so that it ignores Ctrl-C."""
     kept = {name: os.environ.get(name) for name in ONE_THREAD}
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which it inherits, also while it still imports
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited, so it also holds during imports
     os.environ.update(ONE_THREAD)
     try:
         multiprocessing.forkserver.ensure_running()
@@ -210,16 +213,14 @@ def _start_forkserver() -> None:
 def dask(address: str) -> Iterator[Workers]:
     """Connect to the workers of an existing cluster.
 
-    Raises BacktestError if there is no scheduler at the address, if it has no workers, and if they cannot do our work:
-    for want of our code, or because theirs, or one of the packages that matter, is another than here.
+    Raises BacktestError if no scheduler answers at the address, if it has no workers, or if a worker cannot import our
+    code or has other versions of our code or of the packages.
     """
-    import distributed  # a second, for those who have a cluster
+    import distributed  # takes a second, and only a cluster needs it
     from distributed.scheduler import KilledWorker
 
-    for name in ("distributed", "distributed.client"):
-        logging.getLogger(name).setLevel(
-            logging.CRITICAL
-        )  # it logs, with a traceback, what is raised here in our words
+    for name in ("distributed", "distributed.client"):  # they log tracebacks of errors that are reported below
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         client = distributed.Client(address, timeout=CONNECT_S, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
@@ -241,7 +242,7 @@ def dask(address: str) -> Iterator[Workers]:
 
 
 class SchedulerWatch:
-    """Raises BacktestError when a cluster is lost, or has been without workers for too long."""
+    """A check that raises BacktestError if a cluster is lost or has had no workers for too long."""
 
     def __init__(self, client: "distributed.Client", address: str) -> None:
         self._client = client
@@ -249,25 +250,25 @@ class SchedulerWatch:
         self._seen_s = time.monotonic()
 
     def __call__(self) -> None:
-        """Look once."""
-        keeps = "what is done is kept, and the same command goes on from there"
+        """Check once."""
+        keeps = "finished work is kept, and the same command resumes the sweep"
         try:
             threads = self._client.nthreads() if self._client.status == "running" else None  # type: ignore[no-untyped-call]
-        except (OSError, CancelledError):  # connections that break off are an OSError, too
+        except (OSError, CancelledError):  # a broken connection is an OSError
             threads = None
         if threads is None:
-            raise BacktestError(f"SCHEDULER={self._address}: the Dask scheduler was lost on the way; {keeps}")
+            raise BacktestError(f"SCHEDULER={self._address}: the connection to the Dask scheduler was lost; {keeps}")
         if threads:
             self._seen_s = time.monotonic()
         elif time.monotonic() - self._seen_s > WITHOUT_WORKERS_S:
             raise BacktestError(
-                f"SCHEDULER={self._address}: for {WITHOUT_WORKERS_S} s there has been no worker; "
+                f"SCHEDULER={self._address}: there have been no workers for {WITHOUT_WORKERS_S} s; "
                 f"start some with `{START_WORKERS.format(address=self._address)}`; {keeps}"
             )
 
 
 def _count_workers(client: "distributed.Client", address: str) -> int:
-    """Count the threads of all workers, which must be able to do our work with the same results."""
+    """Return the number of threads of all workers. Raises BacktestError if one cannot give the same results."""
     start = START_WORKERS.format(address=address)
     threads = client.nthreads()  # type: ignore[no-untyped-call]
     if not threads:
@@ -276,12 +277,12 @@ def _count_workers(client: "distributed.Client", address: str) -> int:
     for worker, there in client.run(work.fingerprint, on_error="return").items():
         if not isinstance(there, dict):
             raise BacktestError(
-                f"SCHEDULER={address}: the worker {worker} cannot import our code ({there}); "
-                f"start it in a copy of this repository with `{start}`"
+                f"SCHEDULER={address}: worker {worker} cannot import this repository's code ({there}); "
+                f"start it in a copy of the repository with `{start}`"
             )
         if others := work.differences(here, there):
             raise BacktestError(
-                f"SCHEDULER={address}: the worker {worker} computes with other versions: {others}; "
-                f"bring it to the same ones, and restart it with `{start}`"
+                f"SCHEDULER={address}: worker {worker} has other versions: {others}; "
+                f"give it the same versions, and restart it with `{start}`"
             )
     return sum(threads.values())

@@ -1,4 +1,4 @@
-"""The grid of a sweep: which settings it varies and over which values, and the settings that follow from it."""
+"""The grid of a sweep: the settings that it varies, their values, and the combinations of these values."""
 
 import json
 import math
@@ -16,74 +16,74 @@ from trader.settings import SettingsError, variables
 EXAMPLE = 'GRID="SIGNAL_THRESHOLD_FRACTION=0.005,0.01,0.02 HISTORY_BARS=120,250"'
 
 MAX_SETTINGS = 10_000
-"""Largest full grid; more settings are a mistake, or a case for SAMPLES."""
+"""Maximum number of combinations without SAMPLES; a larger grid is probably a mistake."""
 
 DRAWS = 100
-"""Draws per requested sample before the search for different settings ends."""
+"""Draws per requested sample before the search for distinct settings ends."""
 
 NO_EFFECT = (
     *("STRATEGY", "BROKER", "MODE", "DAILY_AT", "HALT_PARAMETER", "JOURNAL", "ACCOUNT_FILE", "STARTING_CASH_USD"),
     *("ALPACAUSER", "ALPACAPW", "APCA_API_BASE_URL", "APCA_API_DATA_URL"),
 )
-"""Settings of the bot that change nothing in a backtest."""
+"""Settings of the bot that have no effect in a backtest."""
 
 SAME_FOR_ALL = {
-    **dict.fromkeys(("START", "END"), "is the span that all settings are compared on: set it beside GRID"),
-    **dict.fromkeys(("CASH", "OUT"), "is the same for all settings of a sweep: set it beside GRID"),
+    **dict.fromkeys(("START", "END"), "sets the span on which all settings are compared; set it outside GRID"),
+    **dict.fromkeys(("CASH", "OUT"), "is the same for all settings of a sweep; set it outside GRID"),
     **dict.fromkeys(
         ("PRICE_SOURCES", "PRICE_FILE", "UNIVERSE", "BAR_INTERVAL"),
-        "decides on the prices, and all settings of a sweep are compared on the same ones: set it beside GRID",
+        "determines the prices, which are the same for all settings of a sweep; set it outside GRID",
     ),
-    **dict.fromkeys(NO_EFFECT, "changes nothing in a backtest"),
+    **dict.fromkeys(NO_EFFECT, "has no effect in a backtest; leave it out of GRID"),
 }
-"""Variables that a sweep does not vary, and why."""
+"""Variables that a sweep cannot vary, with the reason and the remedy."""
 
 OPTIONS = ("COMMISSION", "SLIPPAGE", "REFIT_EVERY")
 """Variables that a sweep can vary in addition to the bot's settings."""
 
 
 NOT_WHOLE = ("_FRACTION", "_USD", "COMMISSION", "SLIPPAGE")
-"""How the names of settings end that are no whole numbers even if the ends of a range are."""
+"""Endings of the names of settings that can be fractional even if both ends of a range are whole numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """All numbers from `low` to `high`, or all whole ones."""
+    """All numbers, or all whole numbers, from `low` to `high`."""
 
     low: str
     high: str
     is_whole: bool
 
     def draw(self, chance: random.Random) -> str:
-        """Draw a value, all equally likely; three digits are as many as a setting needs."""
+        """Draw a value from a uniform distribution, with three significant digits if it is fractional."""
         if self.is_whole:
             return str(chance.randint(int(self.low), int(self.high)))
         return f"{chance.uniform(float(self.low), float(self.high)):.3g}"
 
 
 type Axis = tuple[str, ...] | Range
-"""The values of one setting, as a variable would have them."""
+"""The values of one setting, written as in its variable, or a range of values."""
 
 type Values = Mapping[str, str]
-"""One value for each setting that is varied, by its name."""
+"""One value for each varied setting, by the name of the setting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One combination of values, and the options that it makes with the rest of the environment."""
+    """One combination of values, and the options that result from it and the rest of the environment."""
 
     values: Values
     options: Options
 
     @property
     def words(self) -> str:
-        """`HISTORY_BARS=120 SLIPPAGE=0`."""
+        """The values as text, such as `HISTORY_BARS=120 SLIPPAGE=0`."""
         return in_words(self.values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
-    """A combination that contradicts itself, and how."""
+    """A combination of values that contradict each other, and the reasons."""
 
     values: Values
     problems: tuple[str, ...]
@@ -98,9 +98,9 @@ def in_words(values: Values) -> str:
 
 
 def read(grid: str) -> dict[str, Axis]:
-    """Parse the axes of a grid, given as text (see EXAMPLE) or as the name of a JSON file, in their order.
+    """Parse a grid, given as text (see EXAMPLE) or as the path of a JSON file, and return its axes in their order.
 
-    Raises SettingsError with all that is wrong with it.
+    Raises SettingsError; wrong names and values are all reported at once.
     """
     problems: list[str] = []
     axes: dict[str, Axis] = {}
@@ -111,7 +111,7 @@ def read(grid: str) -> dict[str, Axis]:
         except ValueError as error:
             problems.append(f"GRID: {error}")
     if not axes and not problems:
-        problems.append(f"GRID varies nothing; write it like {EXAMPLE}")
+        problems.append(f"GRID varies no setting; write, for example, {EXAMPLE}")
     if problems:
         raise SettingsError(problems)
     return axes
@@ -121,17 +121,19 @@ def _from_text(grid: str) -> Iterator[tuple[str, Any]]:
     for word in grid.split():
         name, equals, values = word.partition("=")
         if not equals:
-            raise SettingsError([f"GRID: {word!r} is no NAME=values; write it like {EXAMPLE}, or name a .json file"])
+            raise SettingsError(
+                [f"GRID: {word!r} must be NAME=values; write, for example, {EXAMPLE}, or name a .json file"]
+            )
         yield name, values
 
 
 def _from_file(path: Path) -> Iterator[tuple[str, Any]]:
-    form = 'it has to be JSON such as {"HISTORY_BARS": [120, 250], "SLIPPAGE": "0..0.001"}'
+    form = 'the file must contain a JSON object such as {"HISTORY_BARS": [120, 250], "SLIPPAGE": "0..0.001"}'
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(
-            [f"GRID={path}: {error.strerror}; name a file that is there, or write {EXAMPLE}"]
+            [f"GRID={path}: {error.strerror}; name an existing file, or write, for example, {EXAMPLE}"]
         ) from error
     except ValueError as error:
         raise SettingsError([f"GRID={path}: {error}; {form}"]) from error
@@ -145,10 +147,10 @@ def _check_name(name: str, axes: Mapping[str, Axis]) -> None:
     if name in SAME_FOR_ALL:
         raise ValueError(f"{name} {SAME_FOR_ALL[name]}")
     if name in axes:
-        raise ValueError(f"{name} stands there twice; write all its values in one list")
+        raise ValueError(f"{name} is given twice; write all its values in one list")
     if name not in known:
         near = get_close_matches(name.upper(), known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"it can vary {', '.join(known)}"
+        hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"
         raise ValueError(f"{name} is not a setting that a sweep can vary; {hint}")
 
 
@@ -158,7 +160,7 @@ def _axis(name: str, values: object) -> Axis:
         return _range(name, values)
     listed = values.split(",") if isinstance(values, str) else values
     if not isinstance(listed, list) or not all(isinstance(each, str | int | float) for each in listed):
-        raise ValueError(f"{name} has {values!r} for values; a file gives a list of numbers or words, or a range")
+        raise ValueError(f"{name} is {values!r}; a file must give a list of numbers or words, or a range as text")
     texts = [str(each).strip() for each in listed]
     if not texts or "" in texts:
         raise ValueError(f"{name} has an empty value; write {name}=first,second")
@@ -172,7 +174,7 @@ def _range(name: str, text: str) -> Range:
     except ValueError:
         is_right = False
     if not is_right:
-        raise ValueError(f"{name}={text} is no range; write the lower and the upper end, such as 120..500")
+        raise ValueError(f"{name}={text} is not a range; write the lower and the upper end, such as 120..500")
     is_whole = _is_whole(low) and _is_whole(high) and not name.endswith(NOT_WHOLE)
     return Range(low=low, high=high, is_whole=is_whole)
 
@@ -185,21 +187,23 @@ def _is_whole(text: str) -> bool:
 
 
 def combinations(axes: Mapping[str, Axis], samples: int | None, seed: int) -> list[Values]:
-    """Return all combinations of the values, the last name varied fastest; or `samples` different ones drawn at random.
+    """Return all combinations of the values, the last name varying fastest, or `samples` of them drawn at random.
 
-    Fewer than `samples` if there are fewer. Raises SettingsError for a range without `samples`, and for a grid
-    that is too large to go through.
+    The combinations are distinct; fewer than `samples` are returned if no more are found. Raises SettingsError for a
+    range without `samples` and for a full grid of more than MAX_SETTINGS combinations.
     """
     lists = {name: axis for name, axis in axes.items() if not isinstance(axis, Range)}
     ranges = [name for name in axes if name not in lists]
     size = math.prod(len(values) for values in lists.values())
     if samples is None and ranges:
-        raise SettingsError([f"GRID: {', '.join(ranges)} is a range, which is drawn from at random: set SAMPLES=64"])
+        raise SettingsError(
+            [f"GRID has a range for {', '.join(ranges)}, but a range is drawn at random; set SAMPLES, e.g. SAMPLES=64"]
+        )
     if samples is None and size > MAX_SETTINGS:
         raise SettingsError(
-            [f"GRID: these are {size:,} settings, and at most {MAX_SETTINGS:,} are gone through; set SAMPLES=64"]
+            [f"GRID has {size:,} combinations, but at most {MAX_SETTINGS:,} are allowed; set SAMPLES, e.g. SAMPLES=64"]
         )
-    chance = random.Random(seed)  # noqa: S311 - nothing is to be kept secret
+    chance = random.Random(seed)  # noqa: S311 - not used for secrets
     if ranges:
         return _draw(axes, samples or 0, chance)
     chosen: Sequence[int] = range(size)
@@ -229,9 +233,9 @@ def _number(lists: Mapping[str, tuple[str, ...]], number: int) -> Values:
 
 
 def settings(combined: Sequence[Values], env: Mapping[str, str]) -> tuple[list[Setting], list[LeftOut]]:
-    """Return the options of each valid combination in this environment, each once, and the invalid combinations.
+    """Return the distinct settings from the valid combinations in this environment, and the invalid combinations.
 
-    Raises SettingsError for a value that its setting cannot have at all, and if no combination is left.
+    Raises SettingsError for a value that its setting never allows, and if no valid combination is left.
     """
     made: dict[Options, Setting] = {}
     left_out = []
@@ -251,7 +255,7 @@ def settings(combined: Sequence[Values], env: Mapping[str, str]) -> tuple[list[S
 
 
 def default(env: Mapping[str, str]) -> Options | None:
-    """Return the options without a grid; None if they are valid only with one."""
+    """Return the options without a grid; None if they are invalid without one."""
     try:
         return options.from_env(env)
     except SettingsError:

@@ -1,4 +1,4 @@
-"""A heat map of a sweep: the mean out of sample over the first two settings that vary, the others averaged over."""
+"""A heat map of a sweep: the mean out of sample by the first two varied settings, averaged over the others."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,22 +22,22 @@ from scripts.sweep.results import Outcome
 from scripts.sweep.walk_forward import out_of_sample
 
 BINS = 8
-"""Sections that a range is cut into: values drawn at random seldom repeat."""
+"""Number of sections in a range: values drawn at random seldom repeat."""
 
 CELL_INCHES = (0.95, 0.45)
 LETTER_INCHES = 0.1
 PIXELS_AN_INCH = 96
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-SIZE = 10  # of the text, in points
-COLOUR_MAP = "cividis"  # reads the same to all eyes, and in grey
+SIZE = 10  # font size, in points
+COLOUR_MAP = "cividis"  # readable for the color-blind, and in grayscale
 ON_DARK, ON_LIGHT = "#ffffff", "#17191e"
 PAPER = {"ink": "#17191e", "muted": "#63676f", "grid": "#e9e9e4", "accent": "#3157d5"}
-"""Colours to use where there is no page."""
+"""The colors of the stand-alone file, which has no style sheet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """The same drawing twice: as an element of a page, in the page's colours, and as a file of its own."""
+    """One drawing in two forms: an element of a page, in the page's colors, and a stand-alone SVG file."""
 
     title: str
     element: Markup
@@ -50,7 +50,7 @@ def draw(outcome: Outcome) -> Picture:
     drawn = (varied or list(outcome.axes))[:2]
     rest = [name for name in varied if name not in drawn]
     sections = [Sections(name, outcome.axes[name]) for name in drawn]
-    title = f"{label(outcome.metric)}, mean out of sample" + (f", over all {', '.join(rest)}" if rest else "")
+    title = f"{label(outcome.metric)}, mean out of sample" + (f", averaged over {', '.join(rest)}" if rest else "")
     canvas = _draw(sections, _cells(outcome, sections), outcome.metric)
     shape = svg.inline(canvas, title=title, description=f"by {' and '.join(drawn)}", salt="sweep")
     width, height = (round(PIXELS_AN_INCH * float(inches)) for inches in canvas.get_size_inches())
@@ -63,7 +63,7 @@ def draw(outcome: Outcome) -> Picture:
 
 
 class Sections:
-    """The values of one setting as the places of an axis: each value, or the sections of a range."""
+    """Positions of one setting's values on an axis: one for each value, or one for each section of a range."""
 
     def __init__(self, name: str, axis: Axis) -> None:
         self.name = name
@@ -75,7 +75,7 @@ class Sections:
             self.labels = [f"{low:.4g} to {high:.4g}" for low, high in pairwise(self._edges)]
 
     def place(self, values: Values) -> int:
-        """Return the place of a setting's value on the axis."""
+        """Return the position of a combination's value on the axis."""
         value = values[self.name]
         if self._edges is None:
             return self.labels.index(value)
@@ -83,7 +83,7 @@ class Sections:
 
 
 def _cells(outcome: Outcome, sections: Sequence[Sections]) -> NDArray[np.float64]:
-    """Arrange the first setting across and the second, if any, down; NaN where there is no figure."""
+    """Return the mean figures, the first setting across and the second, if any, down; NaN where there is none."""
     shape = (len(sections[1].labels) if len(sections) > 1 else 1, len(sections[0].labels))
     found: dict[tuple[int, int], list[float]] = {}
     for setting, row in zip(outcome.settings, outcome.figures, strict=True):
@@ -128,7 +128,7 @@ def _draw(sections: Sequence[Sections], cells: NDArray[np.float64], metric: str)
 
 
 def _inches(texts: Sequence[str]) -> float:
-    """About how wide the longest of them is."""
+    """Return the approximate width of the longest text, in inches."""
     return LETTER_INCHES * max(len(text) for text in texts)
 
 

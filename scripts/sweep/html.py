@@ -1,4 +1,4 @@
-"""The files of a sweep beside its figures: the heat map, and a page with it and the tables."""
+"""The files of a sweep: its figures as CSV, the heat map, and a page with the heat map and the tables."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ TEMPLATES = Path(__file__).with_name("templates")
 
 
 def write(outcome: Outcome, folder: Path) -> tuple[Path, ...]:
-    """Write results.csv, sweep.svg and sweep.html, and give their paths. Raises UnwritableError."""
+    """Write results.csv, sweep.svg and sweep.html, and return their paths. Raises UnwritableError."""
     drawn = heatmap.draw(outcome)
     page = (
         environment(TEMPLATES)
@@ -39,7 +39,7 @@ def write(outcome: Outcome, folder: Path) -> tuple[Path, ...]:
 
 
 def same_for_all(outcome: Outcome) -> list[tuple[str, str]]:
-    """Return the options that all settings have in common."""
+    """Return the options that are the same for all settings, by name."""
     every = [_show(each.options) for each in outcome.settings]
     same = [(name, text) for name, text in every[0].items() if all(each[name] == text for each in every)]
     return [(name, text) for name, text in same if name not in {*outcome.axes, *NO_EFFECT} and text]

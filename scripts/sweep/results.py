@@ -1,4 +1,4 @@
-"""Results of a sweep: the folds, the best settings, and all figures; as JSON and as CSV."""
+"""Results of a sweep: the folds, the best settings, and all figures, as JSON and CSV."""
 
 import csv
 import io
@@ -16,15 +16,15 @@ from scripts.sweep.walk_forward import BETTER, Figure, Fold, Part, out_of_sample
 from trader.alpha import loader
 
 BEST = 10
-"""Number of settings shown."""
+"""Number of best settings to show."""
 
 FIGURES = tuple(name for _, name, _, _ in KEY_FIGURES)
-"""The columns of the CSV file."""
+"""The key figures in the CSV file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """A sweep with all that is needed to tell of it."""
+    """A sweep's inputs and results, with everything that its reports need."""
 
     metric: str
     axes: Mapping[str, Axis]
@@ -32,7 +32,7 @@ class Outcome:
     left_out: Sequence[LeftOut]
     parts: Sequence[Part]
     swept: Swept
-    has_default: bool  # whether the last row of `swept` is the environment's own setting
+    has_default: bool  # the last row of `swept` is the environment's own setting
 
     @property
     def figures(self) -> list[list[Figure]]:
@@ -41,23 +41,23 @@ class Outcome:
 
     @property
     def default(self) -> list[Figure] | None:
-        """The metric of the environment's own setting, by part; None if it makes sense only with a grid."""
+        """The metric of the environment's own setting, by part; None if it is invalid without a grid."""
         return self.swept.figures(self.metric)[-1] if self.has_default else None
 
     @property
     def folds(self) -> list[Fold]:
-        """What was chosen, and what became of it."""
+        """The setting chosen in each fold, and its results."""
         return walk_forward(self.figures, self.default, BETTER[self.metric])
 
     @property
     def ranking(self) -> list[int]:
-        """The settings, the best by its mean out of sample first; of equals, the first of the grid."""
+        """Indices of the settings by mean out of sample, best first; ties keep the order of the grid."""
         score, means = score_by(BETTER[self.metric]), [out_of_sample(row) for row in self.figures]
         return sorted(range(len(means)), key=lambda setting: -score(means[setting]))
 
     @property
     def failed(self) -> list[tuple[Values | None, Part, str]]:
-        """The values, the part, and why there are no figures; None for the environment's own setting."""
+        """Values, part and reason of each failed backtest; the values are None for the environment's own setting."""
         named = [*(each.values for each in self.settings), *([None] if self.has_default else [])]
         return [
             (values, part, each.why)
@@ -68,24 +68,24 @@ class Outcome:
 
     @property
     def caution(self) -> str:
-        """What not to believe."""
+        """A warning against trusting the best result."""
         count = len(self.settings)
         signals = self.axes.get("SIGNAL", ())
         rules = [loader.facts(name) for name in signals] if isinstance(signals, tuple) else []
         hints = [
-            f" SIGNAL={rule.name} was run with {in_words(rule.backtest_defaults)} where that was not set: "
-            "deploy it with the same."
+            f" SIGNAL={rule.name} was run with {in_words(rule.backtest_defaults)} unless you set other values; "
+            "deploy it with the same values."
             for rule in rules
             if rule.backtest_defaults
         ]
         return (
-            f"The best of {count} settings is partly luck: with so many tried, one looks good by chance. "
-            "What to expect is what the chosen ones did out of sample, beside the default and the median setting; "
-            f"and the past promises nothing.{''.join(hints)}"
+            f"The best of {count} settings is partly luck: with many settings, some look good by chance. "
+            "Judge by the out-of-sample results of the chosen settings, compared with the default and the median "
+            f"setting. Past results promise nothing.{''.join(hints)}"
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Return everything but the figures by setting and part, which are in the CSV file."""
+        """Return everything except the figures by setting and part, which are in the CSV file."""
         figures = self.figures
         return {
             "metric": self.metric,
@@ -118,7 +118,7 @@ class Outcome:
         }
 
     def write_csv(self, path: Path) -> None:
-        """Write all settings, parts and figures, with ten significant digits: further ones depend on the processor."""
+        """Write all settings, parts and figures, with ten significant digits: more would depend on the processor."""
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
         rows.writerow(["setting", *self.axes, "part", "start", "end", *FIGURES, "failed"])

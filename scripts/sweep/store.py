@@ -1,4 +1,4 @@
-"""Results that outlive the sweep: JSON lines, written as they come, found again by what they depend on."""
+"""Results that outlive a sweep: JSON lines, written as results arrive and found by a hash of their inputs."""
 
 import hashlib
 import json
@@ -15,16 +15,16 @@ from scripts.files import writing
 
 
 def identity(*what: object) -> str:
-    """Return a name for a result from all that it depends on: JSON values, and anything else by its text."""
+    """Return the name of a result: a hash of everything it depends on, as JSON; other values are hashed as text."""
     text = json.dumps(what, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 class Store:
-    """A file of results by name. A line that was torn while it was written is as if it had never been begun."""
+    """A file of results by name. An incomplete last line is cut off and counts as never written."""
 
     def __init__(self, path: Path) -> None:
-        """Read the stored results. Raises UnwritableError for a torn line that cannot be cut off."""
+        """Read the stored results. Raises UnwritableError on a file error, and BacktestError for an invalid line."""
         self._path = path
         self._kept: dict[str, Any] = {}
         with writing(path):
@@ -39,14 +39,14 @@ class Store:
                 self._kept[entry["name"]] = entry["result"]
             except (ValueError, TypeError, KeyError) as error:
                 raise BacktestError(
-                    f"{path}, line {number}: this is no result of a sweep ({error}); "
+                    f"{path}, line {number}: this is not a result of a sweep ({error}); "
                     "remove the line, or start over with FRESH=1"
                 ) from error
 
     def __contains__(self, name: str) -> bool:
         return name in self._kept
 
-    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - what JSON gives
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - any JSON value
         return self._kept[name]
 
     def results(self) -> list[Any]:
@@ -54,7 +54,7 @@ class Store:
         return list(self._kept.values())
 
     def keep(self, name: str, result: object, **about: object) -> None:
-        """Write a result down at once, with a word `about` it for those who read the file."""
+        """Append a result to the file at once; `about` has further fields for human readers."""
         line = json.dumps({"name": name, **about, "result": result}, allow_nan=False) + "\n"
         with writing(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ class Store:
 
 @contextmanager
 def folder(out: Path, *, fresh: bool) -> Iterator[Path]:
-    """Yield the folder of a sweep's results, reserved for this process; `fresh` empties it.
+    """Yield the folder of a sweep's results, locked for this process; `fresh` deletes the earlier results.
 
     Raises BacktestError if another sweep is using it.
     """

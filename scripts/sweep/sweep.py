@@ -1,4 +1,4 @@
-"""A sweep: the forecasts that settings share, once; then each setting on each part; what is done is kept."""
+"""Sweep: compute shared forecasts once, then test each setting on each part, and keep all finished results."""
 
 import base64
 from collections.abc import Callable, Iterator, Sequence
@@ -22,27 +22,27 @@ from trader.model import NEW_YORK
 from trader.progress import Progress, no_progress
 
 FORECASTS, BACKTESTS = "forecasts", "backtests"
-"""The two phases."""
+"""The names of the two phases."""
 
 PLACES = ("journal", "account_file", "price_file", "halt_parameter")
-"""Settings that only say where something is: the same prices in another file give the same results."""
+"""Settings that only name a location: the same prices in another file give the same results."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """Outcome of a sweep: by setting, then by part, the key figures, or why there are none."""
+    """The results of a sweep: key figures, or a Failure, by setting and then by part."""
 
     rows: tuple[tuple[Figures | Failure, ...], ...]
-    computed: int  # backtests
-    taken_up: int  # backtests that were done before
+    computed: int  # backtests of this run
+    taken_up: int  # backtests done by an earlier run
 
     def figures(self, metric: str) -> list[list[float | None]]:
-        """Return one key figure by setting, then by part."""
+        """Return one key figure by setting, then by part; None if the backtest failed."""
         return [[None if isinstance(each, Failure) else each[metric] for each in row] for row in self.rows]
 
 
 class InterruptedSweepError(BacktestError):
-    """Ctrl-C; what is done is kept."""
+    """The sweep was interrupted with Ctrl-C; finished results are kept."""
 
 
 def sweep(
@@ -56,9 +56,9 @@ def sweep(
     forecast: Callable[[Task], bytes] = tasks.forecast,
     judge: Callable[[Job], Figures] = tasks.figures,
 ) -> Swept:
-    """Test every setting on every part, from fresh cash. What `folder` has is not computed again.
+    """Test every setting on every part, from fresh cash. Results that are already in `folder` are not computed again.
 
-    `forecast` and `judge` do one task each, in the workers' processes. Raises InterruptedSweepError at Ctrl-C.
+    `forecast` and `judge` each do one task, in a worker process. Raises InterruptedSweepError on Ctrl-C.
     """
     plan = TaskPlan(panel, options, parts)
     results = Store(folder / "results.jsonl")
@@ -73,8 +73,8 @@ def sweep(
     except KeyboardInterrupt:
         what, done, of = work_under_way
         raise InterruptedSweepError(
-            f"interrupted when {done:,} of {of:,} {what} were done: they are kept in {folder}, "
-            "and the same command goes on from there (FRESH=1 starts over)"
+            f"interrupted after {done:,} of {of:,} {what}: they are kept in {folder}, "
+            "and the same command resumes the sweep (FRESH=1 starts over)"
         ) from None
     kept = {cell.name: failures.get(cell.name) or results[cell.name] for cell in plan.cells}
     return Swept(
@@ -86,16 +86,16 @@ def sweep(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One setting on one part: what has to be computed, under the name of all that it depends on."""
+    """One setting on one part: a backtest whose name is a hash of everything that it depends on."""
 
     name: str
-    options: Options  # with the part's days for a span
+    options: Options  # with the part's days as the span
     part: Part
-    group: str  # of those that share their forecasts
+    group: str  # cells with the same group share their forecasts
 
 
 class TaskPlan:
-    """All there is to compute, in an order in which what belongs together follows on one another."""
+    """All cells of a sweep, ordered so that the cells of one group are consecutive."""
 
     def __init__(self, panel: Panel, options: Sequence[Options], parts: Sequence[Part]) -> None:
         self._panel = panel
@@ -116,9 +116,9 @@ class TaskPlan:
         return self._cut(cell.part, cell.options)[0]
 
     def tasks(self, cells: Sequence[Cell]) -> Iterator[tuple[str, Task]]:
-        """Return the forecasts that the cells of one group are likely to need, each once.
+        """Yield the forecasts that the cells of one group are likely to need, each once.
 
-        Settings of a group may look at different symbols, for a longer look-back has others among the best.
+        The settings of a group may look at different symbols, because their universes differ.
         """
         seen: set[object] = set()
         choosing: dict[tuple[int, int], Cell] = {}
@@ -145,7 +145,7 @@ class TaskPlan:
         )
 
     def _cut(self, part: Part, options: Options) -> tuple[Panel, str]:
-        """Return the part's bars and the history before it, and a digest of their content."""
+        """Return the part's bars with the history before them, and a digest of their content."""
         asked = forecasts.count_needed_bars(options.settings)
         if (part.number, asked) not in self._cuts:
             cut = with_history(self._panel, part, asked)
@@ -160,17 +160,17 @@ def _identity_of(options: Options) -> dict[str, Any]:
 
 
 def with_history(panel: Panel, part: Part, bars: int) -> Panel:
-    """Return the bars of a part and enough before it that some symbol has `bars`, including the part's first."""
+    """Return the bars of a part, preceded by enough history that a symbol has `bars` bars up to the part's first."""
     end = int(panel.close.index.searchsorted(part.times[0])) + 1
-    counts = panel.close.iloc[:end].iloc[::-1].notna().cumsum().max(axis=1).to_numpy()  # from the end, of the fullest
+    counts = panel.close.iloc[:end].iloc[::-1].notna().cumsum().max(axis=1).to_numpy()  # backwards, most of any symbol
     first = end - 1 - int(np.argmax(counts >= bars)) if counts[-1] >= bars else 0
     frames = {name: getattr(panel, name) for name in ("open", "high", "low", "close")}
-    cut = {id(frame): frame.iloc[first:].loc[: part.times[-1]] for frame in frames.values()}  # closes only: all are one
+    cut = {id(frame): frame.iloc[first:].loc[: part.times[-1]] for frame in frames.values()}  # may all be one object
     return replace(panel, notes=(), **{name: cut[id(frame)] for name, frame in frames.items()})
 
 
 def digest_of(panel: Panel) -> str:
-    """Hash the bars: times, symbols and prices."""
+    """Return a hash of the bars: times, symbols and prices."""
     digest = sha256(repr((panel.has_ohlc, [str(symbol) for symbol in panel.close.columns])).encode())
     digest.update(pd.DatetimeIndex(panel.close.index).as_unit("ns").asi8.tobytes())
     for frame in (panel.open, panel.high, panel.low, panel.close):
@@ -179,12 +179,12 @@ def digest_of(panel: Panel) -> str:
 
 
 def span(panel: Panel, options: Sequence[Options]) -> tuple[Any, ...]:
-    """Return the bars that every setting can trade. Raises BacktestError if one can trade none."""
+    """Return the start times of the bars that all settings can trade. Raises BacktestError if one can trade none."""
     needs = {(each.settings.signal, forecasts.count_needed_bars(each.settings)): each for each in options}
     times = min((prices.span(panel, each) for each in needs.values()), key=len)
     first = times[0].astimezone(NEW_YORK).date()
     is_whole = not any(time.astimezone(NEW_YORK).date() == first for time in panel.close.loc[: times[0]].index[:-1])
-    # Parts are of whole days; bars shorter than a day may have their history in the middle of one.
+    # Parts consist of whole days, but the history of bars shorter than a day may end within a day.
     return tuple(times) if is_whole else tuple(time for time in times if time.astimezone(NEW_YORK).date() != first)
 
 
@@ -194,9 +194,9 @@ def span(panel: Panel, options: Sequence[Options]) -> tuple[Any, ...]:
 def _forecasts(
     plan: TaskPlan, todo: Sequence[Cell], folder: Path, workers: Workers, forecast: Callable[[Task], bytes]
 ) -> Iterator[tuple[str, int, int]]:
-    """Compute what is not in the folder, a file for each group; yields how far it has come.
+    """Compute the forecasts that the folder lacks, in one file for each group, and yield the progress.
 
-    Forecasts that failed with their workers are left to the backtests, which compute what is missing.
+    Failed forecasts are left to the backtests, which compute what is missing.
     """
     groups = _groups(todo)
     stores = {group: Store(folder / f"{group}.jsonl") for group in groups}
@@ -226,7 +226,7 @@ def _backtests(
     results: Store,
     failures: dict[str, Failure],
 ) -> Iterator[tuple[str, int, int]]:
-    """Compute the cells and keep their results; yields how far it has come."""
+    """Compute the cells, keep their results, and yield the progress."""
     cells = {cell.name: cell for cell in todo}
     of = len(cells)
 

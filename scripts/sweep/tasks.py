@@ -1,6 +1,6 @@
-"""What is done for one task of a sweep, in whichever process: forecasts to be shared, or the backtest of one setting.
+"""The tasks of a sweep, which run in any process: forecasts that settings share, and backtests of one setting.
 
-Tasks carry what they need as bytes, which cost little to hand over, and a worker that has unpacked them once keeps it.
+Tasks carry their data as bytes, which are cheap to pass on. A worker keeps the data that it unpacked last.
 """
 
 import hashlib
@@ -27,15 +27,15 @@ PACKAGES = ("backtrader", "cmdstanpy", "empyrical-reloaded", "holidays", "numpy"
 """Packages that results depend on, in addition to our own code."""
 
 ONE_AT_A_TIME = threading.Lock()
-"""Prophet draws from NumPy's global state: in a worker with several threads, tasks would disturb each other."""
+"""Held by each task: Prophet draws from NumPy's global state, so tasks in several threads would disturb each other."""
 
 UNPACKED = 4
-"""Panels, and tables of forecasts, that a worker keeps."""
+"""Number of unpacked panels, and of unpacked forecast tables, that a worker keeps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A value as bytes. Two are equal if their digests are."""
+    """A pickled value. Two are equal if their digests are."""
 
     digest: str
     data: bytes = field(repr=False, compare=False)
@@ -43,21 +43,21 @@ class Packed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One setting on one part: its options have the part's days for a span."""
+    """The backtest of one setting on one part, whose days are the span of the options."""
 
     options: Options
     panel: Packed
-    table: Packed  # a list of what `forecast` gave
+    table: Packed  # a list of results of `forecast`
 
 
 def pack(value: object) -> Packed:
-    """Wrap a value that is handed to many tasks."""
+    """Pickle a value that is passed to many tasks."""
     data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
     return Packed(hashlib.sha256(data).hexdigest(), data)
 
 
 def forecast(task: compute.Task) -> bytes:
-    """Compute the table of forecasts of one task, pickled and compressed."""
+    """Compute the table of forecasts of one task; return it pickled and compressed."""
     with ONE_AT_A_TIME:
         return zlib.compress(pickle.dumps(compute.compute(task), protocol=pickle.HIGHEST_PROTOCOL), level=1)
 
@@ -85,29 +85,29 @@ def unpack_table(packed: Packed) -> compute.Table:
 
 
 class OtherVersionError(Exception):
-    """This process would come to other results than the one that asked."""
+    """This process has other versions than the one that sent the task, so its results could differ."""
 
 
 def run_guarded[T, R](function: Callable[[T], R], asking: dict[str, str], argument: T) -> R:
-    """Do a task in a process that may have joined at any time. Raises OtherVersionError."""
+    """Run a task in a worker that may have joined at any time. Raises OtherVersionError if its versions differ."""
     if others := differences(asking, fingerprint()):
         raise OtherVersionError(others)
     return function(argument)
 
 
 def differences(here: dict[str, str], there: dict[str, str]) -> str:
-    """In words, how another process's fingerprint differs; empty if it does not."""
+    """Describe how another process's fingerprint differs; empty if it does not."""
     return ", ".join(f"{name} {there.get(name)} (here {here[name]})" for name in here if there.get(name) != here[name])
 
 
 def fingerprint() -> dict[str, str]:
-    """Return the versions of all that results depend on: Python, packages, and our own sources."""
+    """Return the versions of everything that results depend on: Python, packages, and our own sources."""
     return {"python": ".".join(platform.python_version_tuple()[:2]), "sources": sources(), **packages()}
 
 
 @lru_cache(maxsize=1)
 def packages() -> dict[str, str]:
-    """Return the installed versions of the packages that matter."""
+    """Return the installed versions of PACKAGES."""
     found = {}
     for name in PACKAGES:
         try:
@@ -119,7 +119,7 @@ def packages() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def sources() -> str:
-    """Hash what results depend on: the bot's modules and data, and the backtest's own modules."""
+    """Return a hash of the sources that results depend on: the bot's modules and data, and the backtest's modules."""
     bot, here = Path(trader.__file__).parent, Path(home.__file__).parent
     digest = hashlib.sha256()
     for path in (*sorted(bot.rglob("*.py")), *sorted(bot.rglob("*.csv")), *sorted(here.glob("*.py")), Path(__file__)):

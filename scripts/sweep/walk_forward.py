@@ -1,4 +1,4 @@
-"""Walk-forward: the span in parts; what was best on one part is judged by the next."""
+"""Walk-forward evaluation: cut the span into parts, and judge the best setting of each part on the next part."""
 
 import math
 import statistics
@@ -11,7 +11,7 @@ from scripts.backtest.model import BacktestError
 from trader.model import NEW_YORK
 
 MIN_DAYS = 20
-"""Days of a part, at the least: a month. The figures of a shorter one say nothing."""
+"""Minimum trading days in a part: about a month. Key figures of a shorter part say nothing."""
 
 BETTER = {
     "sharpe_ratio": 1,
@@ -20,43 +20,43 @@ BETTER = {
     "total_return_fraction": 1,
     "annual_return_fraction": 1,
     "final_equity_usd": 1,
-    "max_drawdown_fraction": 1,  # it is negative: the nearer to 0, the better
+    "max_drawdown_fraction": 1,  # negative: the closer to 0, the better
     "win_fraction": 1,
     "annual_volatility_fraction": -1,
 }
-"""The key figures that settings can be chosen by: 1 if more is better, -1 if less is."""
+"""Key figures by which settings can be chosen: 1 if higher is better, -1 if lower is better."""
 
 type Figure = float | None
-"""A key figure; None if there is none, as the Sharpe ratio of a setting that never traded."""
+"""A key figure; None if it is undefined, such as the Sharpe ratio of a setting that never traded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Consecutive days of the span. Both days are New York's, and traded."""
+    """Consecutive days of the span; `start` and `end` are its first and last trading day in New York."""
 
     number: int  # from 1
     start: date
     end: date
-    times: tuple[datetime, ...]  # starts of its bars
+    times: tuple[datetime, ...]  # start times of its bars
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fold:
-    """Setting chosen on one part, and its result on the next."""
+    """The setting chosen on one part, and its result on the next part."""
 
-    number: int  # from 1: chosen on the part of this number, judged on the one after it
-    chosen: int | None  # which of the settings; None if none of them has a figure to be chosen by
+    number: int  # from 1: chosen on the part with this number, judged on the next part
+    chosen: int | None  # index of the setting; None if no setting has a figure in sample
     in_sample: Figure
     out_of_sample: Figure
-    rank: int | None  # out of sample, 1 for the best of all settings
-    default: Figure  # out of sample: what would have been without choosing
-    median: Figure  # out of sample, of all settings that have the figure
+    rank: int | None  # out of sample; 1 is the best of all settings
+    default: Figure  # out of sample, of the setting without a grid
+    median: Figure  # out of sample, over all settings that have the figure
 
 
 def parts(span: Sequence[datetime], folds: int) -> tuple[Part, ...]:
-    """Cut the span into `folds` + 1 consecutive parts of whole days, of equal length or a day apart.
+    """Cut the span into `folds` + 1 consecutive parts of whole days, whose lengths differ by at most one day.
 
-    Raises BacktestError if they would be shorter than MIN_DAYS.
+    Raises BacktestError if the parts would be shorter than MIN_DAYS.
     """
     by_day: dict[date, list[datetime]] = {}
     for time in span:
@@ -64,10 +64,10 @@ def parts(span: Sequence[datetime], folds: int) -> tuple[Part, ...]:
     days, count = list(by_day), folds + 1
     if len(days) < count * MIN_DAYS:
         most = len(days) // MIN_DAYS - 1
-        remedy = f"set FOLDS={most} or less, or START earlier" if most >= 1 else "set START earlier"
+        remedy = f"set FOLDS={most} or less, or an earlier START" if most >= 1 else "set an earlier START"
         raise BacktestError(
-            f"FOLDS={folds} needs {count} parts of at least {MIN_DAYS} days, and {len(days)} are traded, "
-            f"{days[0]} to {days[-1]}; {remedy}"
+            f"FOLDS={folds} needs {count} parts of at least {MIN_DAYS} trading days, but the span has only "
+            f"{len(days)}, {days[0]} to {days[-1]}; {remedy}"
         )
     cuts = [len(days) * number // count for number in range(count + 1)]
     return tuple(
@@ -82,9 +82,9 @@ def parts(span: Sequence[datetime], folds: int) -> tuple[Part, ...]:
 
 
 def walk_forward(figures: Sequence[Sequence[Figure]], default: Sequence[Figure] | None, better: int) -> list[Fold]:
-    """Return the folds. `figures` are by setting, then by part; `default` those of the compared setting, by part.
+    """Return the folds. `figures` are by setting, then by part; `default` are those of the default setting, by part.
 
-    `better` is 1 if more is better and -1 if less is. Of equals, the first is chosen.
+    `better` is 1 if higher is better and -1 if lower is better. In a tie, the first setting is chosen.
     """
     score = score_by(better)
     number_of_parts = len(figures[0])
@@ -110,7 +110,7 @@ def walk_forward(figures: Sequence[Sequence[Figure]], default: Sequence[Figure] 
 
 
 def score_by(better: int) -> Callable[[Figure], float]:
-    """Map figures to numbers of which the largest is the best; a missing figure is the worst."""
+    """Return a function that maps figures to scores: higher is better, and a missing figure is the worst."""
     return lambda figure: -math.inf if figure is None else better * figure
 
 

@@ -134,7 +134,7 @@ def test_a_worker_killed_half_way_loses_only_the_task_it_was_at(log: Path) -> No
 def test_a_task_that_killed_three_workers_is_named_and_the_others_go_on(log: Path) -> None:
     with executors.local(2) as workers:
         found = results(workers, partial(die_always, log))
-    assert found.pop("3") == Failure(why="3 worker processes died of it, one after the other")
+    assert found.pop("3") == Failure(why="3 worker processes in a row died while running it")
     assert found == {name: number for name, number in SQUARES.items() if name != "3"}
     assert Counter(log.read_text().split()) == Counter([*SQUARES, "3", "3"])
 
@@ -271,7 +271,7 @@ def test_ctrl_c_says_how_far_it_came_and_leaves_whole_lines(tmp_path: Path) -> N
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it, too
     said = process.communicate(timeout=60)[1]
     assert (process.returncode, said.count("\n")) == (1, 1), said
-    assert re.match(r"interrupted when \d+ of 1,000 backtests were done: they are kept in .* goes on from there", said)
+    assert re.match(r"interrupted after \d+ of 1,000 backtests: they are kept in .* resumes the sweep", said)
     assert all(json.loads(line)["result"] for line in lines.read_text().splitlines())
 
 
@@ -285,7 +285,7 @@ def test_a_setting_that_kills_its_workers_is_named_and_tried_again_by_the_next_s
         failed = go(judge=deadly)
         assert failed.figures("sharpe_ratio") == [[1.0, 1.0], [None, None]]
         assert {str(each) for each in failed.rows[1]} == {
-            "Failure(why='3 worker processes died of it, one after the other')"
+            "Failure(why='3 worker processes in a row died while running it')"
         }
         assert go(judge=harmless).computed == 2
 
@@ -341,7 +341,7 @@ def test_an_unknown_setting_gets_the_nearest_known_name(sweep: Command) -> None:
 def test_a_span_too_short_for_the_folds_is_said(sweep: Command) -> None:
     code, _, said = sweep(FOLDS="3")
     assert code == 1
-    assert "FOLDS=3 needs 4 parts of at least 20 days, and 43 are traded" in said
+    assert "FOLDS=3 needs 4 parts of at least 20 trading days, but the span has only 43" in said
 
 
 def test_a_folder_that_is_in_use_is_left_to_the_other_sweep(sweep: Command, tmp_path: Path) -> None:
@@ -368,7 +368,7 @@ def test_no_space_for_a_result_is_said_with_the_files_name(tmp_path: Path) -> No
 
 def test_a_file_of_results_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "results.jsonl").write_text('{"name": "one", "result": 1}\nmy notes\n')
-    with pytest.raises(BacktestError, match=r"results.jsonl, line 2: this is no result of a sweep"):
+    with pytest.raises(BacktestError, match=r"results.jsonl, line 2: this is not a result of a sweep"):
         store.Store(tmp_path / "results.jsonl")
 
 
@@ -396,7 +396,7 @@ def test_a_cluster_with_other_code_is_refused(sweep: Command, scheduler: str, mo
     monkeypatch.setattr(tasks, "sources", lambda: "changed since")
     code, _, said = sweep(SCHEDULER=scheduler)
     assert code == 1
-    assert "computes with other versions: sources" in said
+    assert "has other versions: sources" in said
     assert "(here changed since)" in said
 
 
@@ -415,7 +415,7 @@ def test_a_cluster_whose_workers_all_died_is_not_waited_for_for_ever(
 ) -> None:
     monkeypatch.setattr(executors, "CHECK_S", 0.2)
     monkeypatch.setattr(executors, "WITHOUT_WORKERS_S", 0)
-    with pytest.raises(BacktestError, match="there has been no worker"), executors.dask(scheduler) as workers:
+    with pytest.raises(BacktestError, match="there have been no workers"), executors.dask(scheduler) as workers:
         results(workers, partial(die_always, log))
 
 
@@ -423,7 +423,7 @@ def test_workers_without_our_code_are_told_where_to_start(sweep: Command) -> Non
     with cluster(1, path="") as address:
         code, _, said = sweep(SCHEDULER=address)
     assert code == 1
-    assert "cannot import our code" in said
+    assert "cannot import this repository's code" in said
     assert f"dask worker {address}" in said
 
 

@@ -1,4 +1,4 @@
-"""A handler written the usual way, as the original function was: it imports everything it may need at the top."""
+"""A handler written the usual way, like the original function: it imports everything it may need at the top."""
 
 import alpaca_trade_api
 import boto3

@@ -22,7 +22,7 @@ RUNTIME_CLIENT = (
     "simplejson",
     "snapshot_restore_py.py",
 )
-"""Modules that the runtime brings along; requests uses its simplejson if present."""
+"""Modules that the runtime client provides; requests uses its simplejson if present."""
 
 
 def resident_mb() -> float:
@@ -100,7 +100,7 @@ def botocore_certificates() -> str:
 
 
 def is_writable(folder: str) -> bool:
-    """Check whether a file can be created in a folder, by trying: root ignores modes."""
+    """Check whether a file can be created in a folder, by creating one: root ignores modes."""
     file = Path(folder) / "write-test"
     try:
         file.touch()

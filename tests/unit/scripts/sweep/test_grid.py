@@ -57,10 +57,10 @@ def test_a_file_says_the_same_as_text(tmp_path: Path) -> None:
     ("content", "expected"),
     [
         ("{", "grid.json: "),
-        ("[1]", "it has to be JSON such as"),
-        ('{"HISTORY_BARS": 120}', "HISTORY_BARS has 120 for values"),
+        ("[1]", "the file must contain a JSON object such as"),
+        ('{"HISTORY_BARS": 120}', "HISTORY_BARS is 120; a file must give"),
         ('{"HISTORY_BARS": []}', "HISTORY_BARS has an empty value"),
-        ('{"HISTORY_BARS": [[120]]}', "HISTORY_BARS has [[120]] for values"),
+        ('{"HISTORY_BARS": [[120]]}', "HISTORY_BARS is [[120]]; a file must give"),
     ],
 )
 def test_a_file_of_another_form_is_refused(tmp_path: Path, content: str, expected: str) -> None:
@@ -82,17 +82,17 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ("STOP_LOS_FRACTION=0.03", "did you mean STOP_LOSS_FRACTION?"),
         ("stop_loss_fraction=0.03", "did you mean STOP_LOSS_FRACTION?"),
         ("SLIPAGE=0.001", "did you mean SLIPPAGE?"),
-        ("COLOUR=red", "it can vary CASH_BUFFER_FRACTION"),
-        ("START=2021-01-04,2021-02-01", "START is the span that all settings are compared on"),
+        ("COLOUR=red", "use one of CASH_BUFFER_FRACTION"),
+        ("START=2021-01-04,2021-02-01", "START sets the span on which all settings are compared"),
         ("CASH=1000,2000", "CASH is the same for all settings"),
-        ("PRICE_FILE=a.csv,b.csv", "PRICE_FILE decides on the prices"),
-        ("MODE=paper,live", "MODE changes nothing in a backtest"),
-        ("HISTORY_BARS=120 HISTORY_BARS=250", "HISTORY_BARS stands there twice"),
-        ("HISTORY_BARS", "'HISTORY_BARS' is no NAME=values"),
+        ("PRICE_FILE=a.csv,b.csv", "PRICE_FILE determines the prices"),
+        ("MODE=paper,live", "MODE has no effect in a backtest"),
+        ("HISTORY_BARS=120 HISTORY_BARS=250", "HISTORY_BARS is given twice"),
+        ("HISTORY_BARS", "'HISTORY_BARS' must be NAME=values"),
         ("HISTORY_BARS=120,", "HISTORY_BARS has an empty value"),
-        ("HISTORY_BARS=500..120", "HISTORY_BARS=500..120 is no range"),
-        ("HISTORY_BARS=low..high", "HISTORY_BARS=low..high is no range"),
-        ("", "GRID varies nothing; write it like GRID="),
+        ("HISTORY_BARS=500..120", "HISTORY_BARS=500..120 is not a range"),
+        ("HISTORY_BARS=low..high", "HISTORY_BARS=low..high is not a range"),
+        ("", "GRID varies no setting; write, for example, GRID="),
     ],
 )
 def test_what_a_grid_cannot_say_is_refused_with_a_remedy(text: str, expected: str) -> None:
@@ -146,7 +146,7 @@ def test_an_environment_that_makes_sense_only_with_a_grid_has_no_default() -> No
 
 
 def test_a_range_without_samples_is_an_error_that_says_so() -> None:
-    with pytest.raises(SettingsError, match=r"HISTORY_BARS is a range, .* set SAMPLES=64"):
+    with pytest.raises(SettingsError, match=r"GRID has a range for HISTORY_BARS, .* set SAMPLES, e.g. SAMPLES=64"):
         settings("HISTORY_BARS=120..500")
 
 
@@ -180,7 +180,7 @@ def test_samples_of_lists_are_different_combinations_of_the_grid() -> None:
 
 def test_a_grid_too_large_to_go_through_is_refused_before_it_is_laid_out() -> None:
     values = ",".join(str(number) for number in range(100, 200))
-    with pytest.raises(SettingsError, match=r"1,000,000 settings, .* set SAMPLES=64"):
+    with pytest.raises(SettingsError, match=r"1,000,000 combinations, .* set SAMPLES, e.g. SAMPLES=64"):
         settings(f"HISTORY_BARS={values} UNIVERSE_SIZE={values} UNIVERSE_LOOKBACK_BARS={values}")
 
 

@@ -125,7 +125,7 @@ def test_what_varies_beside_the_first_two_is_averaged_over() -> None:
         for each in settings_of(combinations(read(grid), None, 1), {})[0]
     }
     drawn = heatmap.draw(outcome(grid, means))
-    assert drawn.title == "Sharpe ratio, mean out of sample, over all REFIT_EVERY"
+    assert drawn.title == "Sharpe ratio, mean out of sample, averaged over REFIT_EVERY"
     assert texts(drawn.file).count("4.00") == 4
 
 

@@ -47,12 +47,14 @@ def test_a_day_of_many_bars_is_never_cut() -> None:
 
 
 def test_a_span_too_short_for_its_folds_says_how_many_it_is_long_enough_for() -> None:
-    with pytest.raises(BacktestError, match=r"4 parts of at least 20 days, and 79 are traded, .* set FOLDS=2 or less"):
+    with pytest.raises(
+        BacktestError, match=r"4 parts of at least 20 trading days, but the span has only 79, .* set FOLDS=2 or less"
+    ):
         parts(days(79), 3)
 
 
 def test_a_span_too_short_for_any_fold_asks_for_a_longer_one() -> None:
-    with pytest.raises(BacktestError, match=r"set START earlier$"):
+    with pytest.raises(BacktestError, match=r"set an earlier START$"):
         parts(days(30), 1)
 
 
