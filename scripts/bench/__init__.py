@@ -1,1 +1,1 @@
-"""Benchmarks: ratios, measured in one run."""
+"""Benchmarks that compare alternatives by ratios measured in one run."""

@@ -1,7 +1,7 @@
-"""`make bench-backtest`: the backtest against the usual way, Backtrader's own part, memory, and a sweep's workers.
+"""`make bench-backtest`: the backtest compared with the usual method, Backtrader's share, memory, a sweep's workers.
 
-The usual way: inside `next()`, for each symbol a `Prophet()` fitted to its last bars and asked to predict. Both ways
-go over the same bars of the same symbols in one run.
+The usual method fits a `Prophet()` to each symbol's last bars inside `next()` and predicts with it. Both methods run
+over the same bars of the same symbols in one run.
 """
 
 import logging
@@ -30,23 +30,23 @@ from trader.progress import Progress
 from trader.settings import SAMPLE_PRICES
 
 BARS = 100
-"""Refitted at every bar, on both sides."""
+"""The number of bars to trade; both methods refit at every bar."""
 
 ROUNDS = 4
-"""The two ways take turns, so that a computer that is slower for a while is so for both."""
+"""Rounds in which the two methods alternate, so that a slow phase of the computer affects both."""
 
 MIN_RATIO = 5.0
 MAX_BACKTRADER_FRACTION = 0.2
 MAX_MB = 1_000
 
 START_OF_1000 = "2019-01-10"
-"""The first of the sample's last thousand bars."""
+"""The date of the first of the sample's last 1,000 bars."""
 
 
 def main() -> None:
     """Measure everything and print it; the exit code is 1 if a target is missed."""
     parser = console.parser("make bench-backtest", __doc__)
-    parser.add_argument("--bars", type=int, default=BARS, help="bars of both ways")
+    parser.add_argument("--bars", type=int, default=BARS, help="bars for both methods (default: %(default)s)")
     arguments = parser.parse_args()
     with harness.measuring() as progress:
         panel, chosen = setting(arguments.bars, progress)
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def setting(bars: int, progress: Progress) -> tuple[Panel, Options]:
-    """Return the whole sample of twenty symbols, and its last bars to trade."""
+    """Return the sample's prices of all twenty symbols, and options that trade its last `bars` bars."""
     symbols = sorted(FilePrices(SAMPLE_PRICES).symbols())
     chosen = options.from_env({"UNIVERSE": ",".join(symbols), "REFIT_EVERY": "1"})
     panel = prices.load(chosen, progress)
@@ -63,7 +63,7 @@ def setting(bars: int, progress: Progress) -> tuple[Panel, Options]:
 
 
 def speed(panel: Panel, chosen: Options, progress: Progress) -> list[Measurement]:
-    """Time the usual way and ours over the same bars, including the start of our processes."""
+    """Time the usual method and ours over the same bars, including the start of our processes."""
     times = prices.span(panel, chosen)
     usual_s = ours_s = backtrader_s = 0.0
     begun = perf_counter()
@@ -89,7 +89,7 @@ def speed(panel: Panel, chosen: Options, progress: Progress) -> list[Measurement
             f"{ours_s:.1f} s against {usual_s:.1f} s: {ratio:.1f} times faster",
         ),
         Measurement(
-            what="Backtrader's own part of that, our glue left out",
+            what="Backtrader's share of that, without our code",
             measured=f"{backtrader_s:.2f} s: {fraction:.1%}",
             target=f"≤ {MAX_BACKTRADER_FRACTION:.0%}",
             is_reached=fraction <= MAX_BACKTRADER_FRACTION,
@@ -98,7 +98,7 @@ def speed(panel: Panel, chosen: Options, progress: Progress) -> list[Measurement
 
 
 def usual(panel: Panel, times: Sequence[datetime], history_bars: int, progress: Progress) -> None:
-    """Run the same rule as it is usually written: Prophet's defaults, one fit and one prediction after another."""
+    """Run the same rule as usually written: Prophet's defaults, one fit and prediction after another."""
     for name in ("prophet.plot", "cmdstanpy"):
         logging.getLogger(name).disabled = True
     cerebro = bt.Cerebro(stdstats=False)
@@ -122,7 +122,7 @@ class Usual(bt.Strategy):  # type: ignore[misc] # Backtrader ships no types
         for data in self.datas:
             self.decide(data)
         self.bars += 1
-        self.p.progress("the usual way", self.bars, len(self.p.times))
+        self.p.progress("the usual method", self.bars, len(self.p.times))
 
     def decide(self, data: bt.DataBase) -> None:
         """Fit, predict, and order."""
@@ -143,9 +143,9 @@ class Usual(bt.Strategy):  # type: ignore[misc] # Backtrader ships no types
 
 
 def memory() -> Measurement:
-    """Measure the peak of all processes of a backtest over 1,000 bars; shared memory counts more than once.
+    """Measure the peak memory of all processes of a backtest over 1,000 bars; shared memory counts more than once.
 
-    Refitted at every twentieth bar, to take half a minute; the rest of the work is the same.
+    The backtest refits only at every twentieth bar, so that it takes half a minute; the rest of its work is the same.
     """
     symbols = sorted(FilePrices(SAMPLE_PRICES).symbols())
     variables = {"UNIVERSE": ",".join(symbols), "START": START_OF_1000, "REFIT_EVERY": "20"}

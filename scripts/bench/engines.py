@@ -1,7 +1,7 @@
-"""`make bench-engine`: how long trend lines take with Prophet in a loop, on a pool of threads, and with the map engine.
+"""`make bench-engine`: the time for trend lines with Prophet in a loop, on a pool of threads, and with the map engine.
 
-All in one run, on closes made from the shipped ones. Prophet's ways are measured on fewer symbols, for their time grows
-with the number of them; map's on all.
+All are measured in one run, on closes made from the shipped ones. The methods with Prophet are measured on fewer
+symbols, because their time is proportional to the number of symbols; map is measured on all.
 """
 
 import logging
@@ -32,21 +32,21 @@ SPEC = ForecastSpec(bar_interval="1d", min_bars=30)
 COUNTS = (20, 100, 500)
 LONGER = (125, 250, 500, 1000)
 BY_PROPHET = 20
-"""Number of symbols that Prophet's ways are measured on."""
+"""The number of symbols on which the methods with Prophet are measured."""
 
 ROUNDS = 3
-"""Rounds of which the shortest counts, for map; the other ways take long enough without."""
+"""Rounds for map, of which the shortest counts; the slower methods have fewer."""
 
 MIN_RATIO = 100.0
 MAX_MB = 300
 MAX_GROWTH = 1.2
-"""Time for n times as much over n times the time: more than this is more than linear."""
+"""The time for n times the work, divided by n times the time; more than this is more than linear growth."""
 
 MIN_BACKTEST_RATIO = 50.0
 BACKTEST_BARS = 1000
 USUAL_BARS = 20
 PROPHET_BARS = 20, 80
-"""Bars of two backtests with ENGINE=prophet: what the second takes longer is the time of those that it has more."""
+"""Bars of two backtests with ENGINE=prophet; the difference in time is the time for the additional bars."""
 
 
 def main() -> None:
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def closes(count: int, bars: int) -> dict[str, Closes]:
-    """Return closes of `count` symbols: those that ship with the project, and others drawn from their returns."""
+    """Return closes of `count` symbols: the shipped ones, then others drawn from their returns."""
     source = FilePrices(SAMPLE_PRICES)
     table = pd.DataFrame(source.closes(sorted(source.symbols()), 2 * bars, source.last_bar(), no_progress))
     returns = table.pct_change().iloc[1:]
@@ -83,7 +83,7 @@ def ours() -> MapForecaster:
 
 
 def forecast_s(forecaster: Forecaster, some: Mapping[str, Closes], rounds: int = 1) -> float:
-    """Return the shortest time of several rounds for the forecasts of these closes."""
+    """Return the seconds for the forecasts of these closes: the shortest of several rounds."""
 
     def forecast() -> None:
         made = forecaster.forecast(some, Deadline.never())
@@ -93,7 +93,7 @@ def forecast_s(forecaster: Forecaster, some: Mapping[str, Closes], rounds: int =
 
 
 def loop(some: Mapping[str, Closes]) -> None:
-    """Run the usual way with the bot's model: Prophet's package, one symbol after another."""
+    """Run the usual method with the bot's model: Prophet's package, one symbol after another."""
     for name in ("prophet", "prophet.plot", "cmdstanpy"):
         logging.getLogger(name).disabled = True
     from prophet import Prophet
@@ -108,12 +108,12 @@ def loop(some: Mapping[str, Closes]) -> None:
 
 
 def speed(progress: Progress) -> tuple[float, list[Measurement]]:
-    """Measure the loop's seconds per symbol, and compare the ways for each number of symbols; each begins warm."""
+    """Return the loop's seconds per symbol, and the comparison of all methods, each of them warmed up."""
     each_s = prophet_s(progress)
     loop_s = each_s["Prophet in a loop"]
     lines = [
         Measurement(
-            what=f"{name}, a symbol of {BARS} bars",
+            what=f"{name}, per symbol of {BARS} bars",
             measured=f"{1000 * time_s:.1f} ms" + (f", {loop_s / time_s:.1f} times as fast" if time_s != loop_s else ""),
         )
         for name, time_s in each_s.items()
@@ -124,7 +124,7 @@ def speed(progress: Progress) -> tuple[float, list[Measurement]]:
             harness.is_at_least(
                 loop_s / map_s,
                 MIN_RATIO if count == COUNTS[-1] else None,
-                f"ENGINE=map, a symbol of {count} x {BARS} bars",
+                f"ENGINE=map, {count} symbols x {BARS} bars, per symbol",
                 f"{1000 * map_s:.2f} ms, {loop_s / map_s:.0f} times as fast as the loop",
             )
         )
@@ -132,7 +132,7 @@ def speed(progress: Progress) -> tuple[float, list[Measurement]]:
 
 
 def prophet_s(progress: Progress) -> Mapping[str, float]:
-    """Measure the seconds per symbol of the ways with Prophet: the shorter of two rounds."""
+    """Measure the seconds per symbol of the methods with Prophet: the shorter of two rounds."""
     some = closes(BY_PROPHET, BARS)
     few = dict(list(some.items())[:2])
     alone = ProphetForecaster(SPEC, workers=1)
@@ -153,7 +153,7 @@ def prophet_s(progress: Progress) -> Mapping[str, float]:
 
 
 def growth() -> list[Measurement]:
-    """Measure how map's time grows with the symbols and with the bars."""
+    """Measure how map's time grows with the number of symbols and of bars."""
 
     def line(what: str, factor: float, times: str) -> Measurement:
         measured, target = f"{factor:.2f} ({times})", f"≤ {MAX_GROWTH:g}: linear"
@@ -162,19 +162,19 @@ def growth() -> list[Measurement]:
     some_s, more_s = (forecast_s(ours(), closes(count, BARS), ROUNDS) for count in (500, 2000))
     by_bars = [forecast_s(ours(), closes(200, bars), ROUNDS) for bars in LONGER]
     shown = ", ".join(f"{1000 * each / 200:.2f}" for each in by_bars)
-    longer = "8 times the bars, 125 to 1,000, 200 symbols: the time over 8 times the time"
+    longer = "8 times the bars (125 to 1,000), 200 symbols: time relative to linear growth"
     return [
         line(
-            "4 times the symbols, 500 to 2,000: the time over 4 times the time",
+            "4 times the symbols (500 to 2,000): time relative to linear growth",
             more_s / some_s / 4,
             f"{some_s:.2f} s, {more_s:.2f} s",
         ),
-        line(longer, by_bars[-1] / by_bars[0] / (LONGER[-1] / LONGER[0]), f"{shown} ms a symbol"),
+        line(longer, by_bars[-1] / by_bars[0] / (LONGER[-1] / LONGER[0]), f"{shown} ms per symbol"),
     ]
 
 
 def memory() -> Measurement:
-    """Measure the peak of a process that does nothing else."""
+    """Measure the peak memory of a process that only fits the largest number of symbols."""
     with tempfile.TemporaryDirectory() as folder:
         peak = harness.run("scripts.bench.engines", "--fit", str(COUNTS[-1]), folder=folder)
     return harness.is_below(
@@ -183,13 +183,13 @@ def memory() -> Measurement:
 
 
 def backtests(loop_s: float, progress: Progress) -> list[Measurement]:
-    """`make backtest` over 1,000 bars with map, against Prophet's ways over fewer of the same bars."""
+    """Compare `make backtest` over 1,000 bars with map with the methods with Prophet, over fewer of the same bars."""
     panel, chosen = backtest_bench.setting(USUAL_BARS, progress)
     times = prices.span(panel, chosen)
     usual = partial(backtest_bench.usual, panel, times, chosen.settings.history_bars, progress)
     in_next_s = harness.time_s(usual) / len(times) * BACKTEST_BARS
     few, more = PROPHET_BARS
-    # The first one makes Matplotlib's caches in the new home, and does not count.
+    # The first run creates Matplotlib's caches in the new home, and does not count.
     commands = (Engine.MAP, few), (Engine.PROPHET, few), (Engine.PROPHET, more), (Engine.MAP, BACKTEST_BARS)
     took_s = []
     with tempfile.TemporaryDirectory() as home:
@@ -208,18 +208,18 @@ def backtests(loop_s: float, progress: Progress) -> list[Measurement]:
             f"{map_s:.1f} s, {fitted_s / map_s:.0f} times as fast as the loop's fits alone ({fitted_s:.0f} s)",
         ),
         Measurement(
-            what=f"the same with Prophet() in next() of a Backtrader strategy, by its time for {USUAL_BARS} bars",
+            what=f"the same with Prophet() in next() of a Backtrader strategy, extrapolated from {USUAL_BARS} bars",
             measured=f"{in_next_s:.0f} s, {in_next_s / map_s:.0f} times as long",
         ),
         Measurement(
-            what=f"the same with ENGINE=prophet, all cores, by its time for {few} and {more} bars",
+            what=f"the same with ENGINE=prophet, all cores, extrapolated from {few} and {more} bars",
             measured=f"{prophet_s:.0f} s, {prophet_s / map_s:.0f} times as long",
         ),
     ]
 
 
 def whole_command(engine: str, start: str, home: str) -> None:
-    """From the command to its end, pictures and all."""
+    """Run a whole backtest command, including its charts."""
     symbols = ",".join(sorted(FilePrices(SAMPLE_PRICES).symbols()))
     harness.run("scripts.backtest", "--json", folder=home, OUT=home, UNIVERSE=symbols, START=start, ENGINE=engine)
 

@@ -1,6 +1,6 @@
-"""`make bench`: the sample, the forecast stage against the original way, the memory of `make run`, and Yahoo's prices.
+"""`make bench`: the sample, the forecast stage and the original method, the memory of `make run`, and Yahoo's prices.
 
-Times are compared as ratios measured in one process, the two ways taking turns; each line has its target.
+The times of the forecast stage are compared as ratios: both methods run alternately in one process.
 """
 
 import tempfile
@@ -37,13 +37,13 @@ def main() -> None:
 
 
 def sample() -> Measurement:
-    """Time the first reading of the shipped prices; it must come before anything else reads them."""
+    """Time the first read of the shipped prices; call it before anything else reads them."""
     loading_s = harness.time_s(FilePrices(SAMPLE_PRICES).symbols)
-    return harness.is_below(1000 * loading_s, MAX_LOADING_MS, "the shipped prices are read", unit="ms")
+    return harness.is_below(1000 * loading_s, MAX_LOADING_MS, "reading the shipped prices", unit="ms")
 
 
 def forecast_stage(progress: Progress) -> list[Measurement]:
-    """Time the stage for each signal and the original's way, in turns, and return medians."""
+    """Compare the median times of the stage for each signal with the original method, measured in turns."""
     source = FilePrices(SAMPLE_PRICES)
     closes = source.closes(sorted(source.symbols()), BARS, datetime.now(UTC), no_progress)
     ways: dict[str, Callable[[], object]] = {signal: partial(ours, closes, signal) for signal in loader.names()}
@@ -68,7 +68,7 @@ def ours(closes: Mapping[str, Closes], signal: str) -> None:
 
 
 def original(closes: Mapping[str, Closes]) -> None:
-    """Run the function that this project began as: Prophet's defaults, history and 15 steps, one after another."""
+    """Run the original method: Prophet's defaults, the history and 15 steps predicted, one symbol after another."""
     from prophet import Prophet
 
     for series in closes.values():
@@ -78,7 +78,7 @@ def original(closes: Mapping[str, Closes]) -> None:
 
 
 def memory() -> Measurement:
-    """Measure the peak of `make run`, including its page, in an empty folder."""
+    """Measure the peak memory of `make run`, including its page, in an empty folder."""
     with tempfile.TemporaryDirectory() as folder:
         peak = harness.run("scripts.run.local", folder=folder)
     return harness.is_below(peak / 1e6, MAX_MB, "peak memory of make run", unit="MB")

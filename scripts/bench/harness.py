@@ -1,4 +1,4 @@
-"""The harness of the benchmarks: a figure beside its target, how time and memory are measured, and the table."""
+"""The harness of the benchmarks: figures with targets, measurements of time and memory, and the table of results."""
 
 import os
 import re
@@ -22,12 +22,12 @@ from scripts.backtest.workers import cores
 from trader.progress import Progress
 
 LOOK_S = 0.05
-"""Seconds between two looks at a command's memory: the kernel keeps each process's peak, so none is lost meanwhile."""
+"""Seconds between two readings of a command's memory; the kernel keeps a running process's peak in between."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """One measured figure beside its target; without a target it only informs."""
+    """A measured figure and its target; without a target it is only for information."""
 
     what: str
     measured: str = ""
@@ -35,10 +35,10 @@ class Measurement:
     is_reached: bool = True
 
     group = ""
-    """Lines of one group stand below its name."""
+    """The name under which the table lists lines of the same group; empty if there are no groups."""
 
     def cells(self) -> Sequence[str]:
-        """Return what the table shows between the name and the target."""
+        """Return the table's cells between the name and the target."""
         return (self.measured,)
 
     def as_json(self) -> dict[str, Any]:
@@ -47,14 +47,14 @@ class Measurement:
 
 
 def is_at_least(ratio: float, least: float | None, what: str, measured: str) -> Measurement:
-    """Return a ratio of two times that must not be below `least`; None means no target."""
+    """Return the measurement of a ratio of two times that must not be below `least`; None means no target."""
     if least is None:
         return Measurement(what=what, measured=measured)
     return Measurement(what=what, measured=measured, target=f"≥ {least:g} times", is_reached=ratio >= least)
 
 
 def is_below(figure: float, most: float, what: str, *, unit: str, digits: int = 0) -> Measurement:
-    """Return a figure that must be below `most`."""
+    """Return the measurement of a figure that must be below `most`."""
     return Measurement(
         what=what,
         measured=f"{figure:.{digits}f} {unit}",
@@ -81,7 +81,7 @@ def in_turns[Way, Figure](
 ) -> Mapping[Way, Sequence[Figure]]:
     """Run each way once per round, in turns, so that a slow phase of the computer affects all of them.
 
-    All go once before that: imports, and what the disk has to read the first time, belong to none of them.
+    All run once beforehand, so that neither imports nor the first reads from disk are measured.
     """
     for way in ways.values():
         way()
@@ -102,9 +102,10 @@ def median_s[Way](
 
 
 def run(module: str, *words: str, folder: str, **variables: str) -> int:
-    """Run `python -m module words`; the most memory of it and of all it starts, each at its own peak so far, in bytes.
+    """Run `python -m module words`, and return the memory in bytes that it and all processes that it starts use.
 
-    It runs in `folder`, which is its home too, with no more variables than these. Raises CommandError if it fails.
+    Each process counts with its own peak. The command runs in `folder`, which is also its home, with `variables` as its
+    only settings. Raises CommandError if it fails.
     """
     command = [sys.executable, "-m", module, *words]
     env = {"PATH": os.environ["PATH"], "HOME": folder, "PYTHONPATH": f"{ROOT / 'function'}:{ROOT}", **variables}
@@ -122,7 +123,7 @@ def run(module: str, *words: str, folder: str, **variables: str) -> int:
 
 
 def _peak_of(process: psutil.Process) -> int:
-    """Return the bytes; 0 if the process is gone."""
+    """Return the peak memory of a process in bytes; 0 if it is gone."""
     try:
         found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
     except OSError:
@@ -135,10 +136,10 @@ def _peak_of(process: psutil.Process) -> int:
 
 @contextmanager
 def measuring() -> Iterator[Progress]:
-    """Show how far it has come; say first if the machine is busy, for then a target may be missed for that."""
+    """Show progress; warn first if the machine is busy, because a target may be missed for that reason alone."""
     with console.plain_errors("interrupted; nothing was measured"):
         if busy := console.busy():
-            console.note(f"{busy}: times are too long, and a target may be missed for that alone")
+            console.note(f"{busy}: times are too long, and a target may be missed for that reason alone")
         with console.progress() as progress:
             yield progress
 
@@ -150,7 +151,7 @@ def finish(
     title: str = "{cores} cores",
     headings: Sequence[str] = ("Measured",),
 ) -> NoReturn:
-    """Print all that was measured; the exit code is 1 if a target is missed."""
+    """Print all measurements and exit, with code 1 if a target is missed."""
     if as_json:
         console.print_json([line.as_json() for line in lines])
     else:
@@ -159,7 +160,7 @@ def finish(
 
 
 def to_table(lines: Sequence[Measurement], title: str, headings: Sequence[str]) -> Table:
-    """Return the lines by group; those that miss their target are red."""
+    """Return the table of the lines by group; lines that miss their target are red."""
     table = Table("What", title=title, title_justify="left")
     for heading in headings:
         table.add_column(heading, justify="right" if len(headings) > 1 else "left")

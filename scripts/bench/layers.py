@@ -1,7 +1,7 @@
-"""`make bench-layer`: the finished layer against a plain one, `pip install` and zip, in one run and in turns.
+"""`make bench-layer`: the finished layer compared with a plain one, made by `pip install` and zip, in alternating runs.
 
-Two handlers are timed on each: the function as it is deployed, which imports a package when it needs it, and one that
-imports everything at its top, as the original function did.
+Two handlers are timed on each layer: the function as deployed, which imports a package when it needs it, and one that
+imports everything at the top, as the original function did.
 """
 
 import os
@@ -33,17 +33,17 @@ from trader.progress import Progress
 ROUNDS = 5
 MIN_RATIO = 6.0
 SUNDAY = {"time": "2022-12-25T20:45:00Z"}
-"""A slot that is refused at once: what is measured is the start."""
+"""An event that is refused at once, so that only the start is measured."""
 
 PLAIN, OURS = "plain", "ours"
 DEPLOYED, AT_TOP = "lambda_function.lambda_handler", "all_at_top.handler"
 COMPARED = (
-    ("a handler with all imports at its top on plain, the function on ours", AT_TOP, DEPLOYED),
-    ("a handler with all imports at its top on both", AT_TOP, AT_TOP),
+    ("all imports at the top on plain, the function on ours", AT_TOP, DEPLOYED),
+    ("all imports at the top on both", AT_TOP, AT_TOP),
     ("the function on both", DEPLOYED, DEPLOYED),
 )
-"""Each pair: its name, the handler on the plain layer, the handler on ours. Only the first has a target: it is
-the whole way from a plain function to this one; the others show how much of it is due to the layer."""
+"""The comparisons: name, handler on the plain layer, handler on ours. Only the first has a target, because it covers
+the whole difference between a plain function and this one; the others show how much of it is due to the layer."""
 
 FIGURES = {"import": "import_s", "init": "init_s", "memory after a start": "peak_mb"}
 IMPORT = "import sys, time; t = time.perf_counter(); __import__(sys.argv[1]); print(time.perf_counter() - t)"
@@ -51,7 +51,7 @@ IMPORT = "import sys, time; t = time.perf_counter(); __import__(sys.argv[1]); pr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerMeasurement(Measurement):
-    """A figure of the plain layer beside ours; `ratio` is how many times ours is smaller or faster."""
+    """A figure of the plain layer compared with ours; `ratio` is how many times smaller or faster ours is."""
 
     group: str
     plain: float
@@ -60,11 +60,11 @@ class LayerMeasurement(Measurement):
 
     @property
     def ratio(self) -> float:
-        """How many times the plain figure is ours."""
+        """The plain figure divided by ours."""
         return self.plain / self.ours
 
     def cells(self) -> Sequence[str]:
-        """Both figures and their ratio."""
+        """Return both figures and their ratio."""
         digits = 1 if self.unit == "MB" else 2
         return (*(f"{figure:.{digits}f} {self.unit}" for figure in (self.plain, self.ours)), f"{self.ratio:.1f}")
 
@@ -75,7 +75,7 @@ class LayerMeasurement(Measurement):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """One cold start: import of the handler in a fresh Python, init in the runtime interface, and memory after both."""
+    """A cold start: import of the handler in a fresh Python, and init and peak memory behind the runtime interface."""
 
     import_s: float
     init_s: float
@@ -109,7 +109,7 @@ def measure(target: Target, progress: Progress) -> list[LayerMeasurement]:
 def functions(
     target: Target, progress: Progress
 ) -> Iterator[tuple[Mapping[tuple[str, str], Function], tuple[int, int], tuple[int, int]]]:
-    """Both handlers on both layers, and each layer's bytes, unpacked and zipped."""
+    """Yield both handlers on both layers, and each layer's bytes, unpacked and zipped."""
     plain = ensure_installed(target, BUILD / f"plain-python{target.python}-{target.arch}")
     plain_zip = zip_task(plain, progress)
     with unpack_zips(target.zip) as folder:
@@ -123,7 +123,7 @@ def functions(
 
 
 def zip_task(plain: Path, progress: Progress) -> Path:
-    """Return the plain layer as a zip, made once."""
+    """Return the zip of the plain layer, made only if it is missing or older than the layer."""
     zip_file = plain.with_name(f"{plain.name}.zip")
     stamp = plain.with_name(f"{plain.name}.stamp")
     if not zip_file.is_file() or zip_file.stat().st_mtime < stamp.stat().st_mtime:
@@ -133,7 +133,7 @@ def zip_task(plain: Path, progress: Progress) -> Path:
 
 
 def start(function: Function) -> Start:
-    """Start the function twice: its import alone, then behind the runtime interface."""
+    """Start the function twice: first only its import, then behind the runtime interface."""
     with TemporaryDirectory() as folder:
         env = {"TMPDIR": folder, "JOURNAL": f"folder:{folder}/journal", "ACCOUNT_FILE": f"{folder}/account.json"}
         done = subprocess.run(
@@ -142,7 +142,7 @@ def start(function: Function) -> Start:
             cwd=function.task,
             env=lambda_environment(function) | env,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # Prophet says there that it will not plot
+            stderr=subprocess.DEVNULL,  # Prophet reports there that it cannot plot
             text=True,
         )
         with running(function, env) as interface:
@@ -151,7 +151,7 @@ def start(function: Function) -> Start:
 
 
 def sizes(plain: tuple[int, int], ours: tuple[int, int]) -> list[LayerMeasurement]:
-    """Return the bytes, unpacked and zipped."""
+    """Compare the bytes, unpacked and zipped."""
     return [
         LayerMeasurement(
             group="bytes",
@@ -167,7 +167,7 @@ def sizes(plain: tuple[int, int], ours: tuple[int, int]) -> list[LayerMeasuremen
 
 
 def times(starts: Mapping[tuple[str, str], Sequence[Start]]) -> list[LayerMeasurement]:
-    """Compare medians: the usual handler on the plain layer with ours on ours; then only the layer changes."""
+    """Compare the medians of the starts for each pair in COMPARED."""
 
     def line(group: str, what: str, figure: str, plain: str, ours: str) -> LayerMeasurement:
         was, now = (

@@ -1,7 +1,7 @@
-"""`make parity`: the map engine's models and decisions beside those of Prophet's package, on the shipped prices.
+"""`make parity`: the map engine's models and decisions compared with those of Prophet's package, on the shipped prices.
 
-For every model the log posterior of both is computed by the same formula. Where they differ most, the mode is found by
-another route, an interior-point solver: it is map's.
+For every model, the log posterior of both is computed by the same formula. Where they differ most, map's model must
+also be the mode that an independent method, an interior-point solver, finds.
 """
 
 import sys
@@ -38,21 +38,21 @@ WINDOWS = 10
 """Windows per row, with their ends spread evenly over the prices."""
 
 WORSE = 1e-6
-"""Map's log posterior may be below Stan's by this share of it: rounding."""
+"""The share by which map's log posterior may be below Stan's because of rounding."""
 
 DOUBTED = 3
 """Models per row that are also solved by an independent method: those that differ most."""
 
 MAX_ABOVE = 1e-9
-"""The reference's log posterior may be above map's by this share of it: rounding."""
+"""The share by which the reference's log posterior may be above map's because of rounding."""
 
 MAX_APART = 1e-6
-"""Map's trend at the last bar may differ from the reference's by this share of it."""
+"""The share by which map's trend at the last bar may differ from the reference's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParityCase:
-    """One line of the table: a kind of model, or a signal, in all windows."""
+    """A row of a table: a kind of model, or a signal, over all windows."""
 
     what: str
     bars: int
@@ -75,37 +75,37 @@ SIGNALS = tuple(ParityCase(what=f"signal {signal}", bars=250, signal=signal) for
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """One model of both engines. Where map handed it to Prophet, only that is said."""
+    """A model as fitted by both engines. If map handed it to Prophet, only `is_handed_over` is set."""
 
     symbol: str
-    end: int  # the window's, as a place in the prices
+    end: int  # of the window, as an index into the prices
     is_handed_over: bool = False
-    gain: float = 0.0  # map's log posterior less Stan's
+    gain: float = 0.0  # map's log posterior minus Stan's
     log_posterior: float = 0.0  # map's
     residual: float = 0.0
     has_another: bool = False
-    trend_fraction: float = 0.0  # map's trend at the last bar over Stan's, less 1
-    yhat_fraction: float = 0.0
+    trend_fraction: float = 0.0  # map's trend at the last bar divided by Stan's, minus 1
+    yhat_fraction: float = 0.0  # the same for yhat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """One model beside the reference."""
+    """A model compared with the reference."""
 
-    above_fraction: float  # the reference's log posterior less map's, as a share of it
-    trend_fraction: float  # map's trend at the last bar over the reference's, less 1
-    stan_trend_fraction: float  # Stan's
+    above_fraction: float  # the reference's log posterior minus map's, as a share of map's
+    trend_fraction: float  # map's trend at the last bar divided by the reference's, minus 1
+    stan_trend_fraction: float  # the same for Stan's trend
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """A row of the table."""
+    """The figures of a row in the tables of models."""
 
     what: str
     fits: int
     handed_over: int
     with_two_modes: int
-    worse: int  # models of which Stan's is more probable
+    worse: int  # models for which Stan's is more probable
     min_gain: float
     median_gain: float
     max_gain: float
@@ -114,7 +114,7 @@ class Summary:
     most_trend_fraction: float
     median_yhat_fraction: float
     most_yhat_fraction: float
-    most_above_fraction: float  # of the models beside the reference: see Checked
+    most_above_fraction: float  # of the models compared with the reference: see Checked
     most_off_fraction: float
     most_stan_off_fraction: float
     gains: tuple[float, ...]
@@ -122,28 +122,32 @@ class Summary:
 
     @property
     def is_reached(self) -> bool:
-        """Whether map is at least as good everywhere, and at the optimum."""
+        """True if map is nowhere worse than Stan, and at the optimum."""
         is_optimal = self.most_above_fraction < MAX_ABOVE and self.most_off_fraction < MAX_APART
         return not self.worse and self.most_residual < model.CONVERGED and is_optimal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decisions:
-    """How often the two engines lead to another direction."""
+    """The figures of how often the two engines lead to different directions."""
 
     what: str
     decisions: int
     differ: int
-    median_gap_points: float  # between the gaps that the decisions read, in percentage points of the price
-    median_apart_points: float | None  # the same of those that differ; None where none does
+    median_gap_points: float  # difference of the gaps behind the decisions, in percentage points of the price
+    median_apart_points: float | None  # the same for decisions that differ; None if none does
 
 
 def main() -> None:
-    """Compare, print, and draw; the exit code is 1 if map is worse anywhere."""
+    """Compare, print and draw; the exit code is 1 if map is worse than Stan or not at the optimum anywhere."""
     parser = console.parser("make parity", __doc__)
-    parser.add_argument("--windows", type=int, choices=range(1, 101), default=WINDOWS, metavar="1-100", help="a row")
-    parser.add_argument("--symbols", type=int, choices=range(1, 21), default=20, metavar="1-20", help="the first ones")
-    parser.add_argument("--bars", type=int, choices=SIZES, default=SIZES[-1], help="leave out rows with more bars")
+    parser.add_argument(
+        "--windows", type=int, choices=range(1, 101), default=WINDOWS, metavar="1-100", help="windows per row"
+    )
+    parser.add_argument(
+        "--symbols", type=int, choices=range(1, 21), default=20, metavar="1-20", help="number of symbols to compare"
+    )
+    parser.add_argument("--bars", type=int, choices=SIZES, default=SIZES[-1], help="omit rows with more bars")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the differences into this SVG file")
     chosen = parser.parse_args()
     if chosen.picture and not chosen.picture.parent.is_dir():
@@ -154,7 +158,7 @@ def main() -> None:
             summaries = models(rows, chosen.windows, chosen.symbols, executor, progress)
             made = decisions(SIGNALS, chosen.windows, chosen.symbols, executor, progress)
         if chosen.picture:
-            from scripts.bench.parity_chart import draw  # Matplotlib takes a second, and is seldom asked for
+            from scripts.bench.parity_chart import draw  # Matplotlib takes a second, and is seldom needed
 
             chosen.picture.write_text(draw(summaries), encoding="utf-8")
     if chosen.json:
@@ -185,7 +189,7 @@ def by_row[Task, Result](
     executor: Executor,
     progress: Progress,
 ) -> dict[ParityCase, list[Result]]:
-    """Do all tasks, and collect what they give by row."""
+    """Run all tasks, and collect their results by row."""
     found: dict[ParityCase, list[Result]] = {}
     done = executor.map(work, *zip(*tasks, strict=True))
     for number, ((row, _), some) in enumerate(zip(tasks, done, strict=True), 1):
@@ -195,7 +199,7 @@ def by_row[Task, Result](
 
 
 def ends(row: ParityCase, windows: int) -> list[int]:
-    """Return where the windows of a row end, spread evenly over the prices."""
+    """Return the indices at which the windows of a row end, spread evenly over the prices."""
     return np.linspace(row.bars, len(panel()), windows).round().astype(int).tolist()
 
 
@@ -227,14 +231,14 @@ def compare(row: ParityCase, end: int, symbols: int) -> list[Compared]:
 
 
 def by_stan(row: ParityCase, calendar: Calendar, values: Floats) -> Fit:
-    """Fit the model of Prophet's package."""
+    """Fit the model with Prophet's package."""
     model = quiet_prophet()(
         weekly_seasonality=row.is_weekly,
         daily_seasonality=False,
         uncertainty_samples=0,
         changepoint_prior_scale=row.scale,
     )
-    with warnings.catch_warnings():  # Prophet's own use of pandas
+    with warnings.catch_warnings():  # about Prophet's own use of pandas
         warnings.simplefilter("ignore")
         model.fit(pd.DataFrame({"ds": pd.DatetimeIndex(calendar.times_ns), "y": values}), timeout=FIT_TIMEOUT_S)
     names = ("k", "m", "delta", "beta") if calendar.seasonalities else ("k", "m", "delta")
@@ -254,12 +258,12 @@ def doubtful(compared: Iterable[Compared]) -> list[Compared]:
 
 
 def check(row: ParityCase, doubted: Compared) -> list[Checked]:
-    """Find the mode of one answer by the independent method."""
+    """Compare a model with the mode that the independent method finds."""
     calendar, values = window(row, doubted.end, len(panel().columns))
     series = values[list(panel().columns).index(doubted.symbol)]
     scales = Scales(changepoint=row.scale)
     (fit,) = model.fit([Batch(calendar=calendar, values=series[None])], scales).fits
-    assert isinstance(fit, Fit), "it has been found before"
+    assert isinstance(fit, Fit), "it was found before"
     known = reference(calendar, series, scales)
     last = calendar.times_ns[-1:]
     ratio = float(fit.trend(last)[0] / known.trend(last)[0])
@@ -272,7 +276,7 @@ def check(row: ParityCase, doubted: Compared) -> list[Checked]:
 
 
 def summary(row: ParityCase, compared: Sequence[Compared], checked: Sequence[Checked]) -> Summary:
-    """Return a row of the table."""
+    """Summarize the models of a row."""
     known = [each for each in compared if not each.is_handed_over]
     gains = [each.gain for each in known]
     trends, yhats = ([abs(getattr(each, name)) for each in known] for name in ("trend_fraction", "yhat_fraction"))
@@ -304,14 +308,14 @@ def summary(row: ParityCase, compared: Sequence[Compared], checked: Sequence[Che
 def decisions(
     rows: Sequence[ParityCase], windows: int, symbols: int, executor: Executor, progress: Progress
 ) -> list[Decisions]:
-    """Compare what the bot would decide with either engine."""
+    """Compare the bot's decisions with the two engines."""
     windowed = [(row, end) for row in rows for end in ends(row, windows)]
     found = by_row(partial(decide, symbols=symbols), windowed, "decisions", executor, progress)
     return [compare_decisions(row.what, found[row]) for row in rows]
 
 
 def compare_decisions(what: str, pairs: Sequence[tuple[bool, float]]) -> Decisions:
-    """Return a row of the table, from the results of `decide`."""
+    """Summarize the results of `decide` as a row of the table."""
     apart = [each for is_other, each in pairs if is_other and not isnan(each)]
     return Decisions(
         what=what,
@@ -323,9 +327,10 @@ def compare_decisions(what: str, pairs: Sequence[tuple[bool, float]]) -> Decisio
 
 
 def decide(row: ParityCase, end: int, symbols: int) -> list[tuple[bool, float]]:
-    """By symbol: whether the directions differ, and by how much the gaps that they are read from.
+    """Return for each symbol whether the directions differ, and the difference of the gaps behind them.
 
-    Where one engine alone has no forecast the directions differ, and no gaps are compared (NaN).
+    If only one engine has a forecast, the directions differ and the difference is NaN; if none has, the symbol is
+    omitted.
     """
     closes = {symbol: panel()[symbol].iloc[end - row.bars : end] for symbol in panel().columns[:symbols]}
     settings = Settings(signal=row.signal)
@@ -355,7 +360,7 @@ def panel() -> pd.DataFrame:
 
 
 def window(row: ParityCase, end: int, symbols: int) -> tuple[Calendar, Floats]:
-    """Return the last bars before `end` of the first symbols."""
+    """Return the calendar and the values, (symbols, bars), of the first symbols' last bars before `end`."""
     some = panel().iloc[end - row.bars : end, :symbols]
     allowed = ("yearly", "weekly") if row.is_weekly else ("yearly",)
     calendar = Calendar.of(local_ns(pd.DatetimeIndex(some.index)), allowed)
@@ -363,12 +368,12 @@ def window(row: ParityCase, end: int, symbols: int) -> tuple[Calendar, Floats]:
 
 
 def show(summaries: Sequence[Summary], decided: Sequence[Decisions]) -> None:
-    """Print three tables: the comparison with Stan, with the optimum, and what the bot would do."""
+    """Print three tables: the comparison with Stan, the comparison with the optimum, and the decisions."""
     beside = _table(
-        "Models of", "Log posterior, map - Stan:\nleast, median, most", "Worse", "Trend apart", "yhat apart"
+        "Models of", "Log posterior, map - Stan:\nmin, median, max", "Worse", "Trend\ndifference", "yhat\ndifference"
     )
     optimum = _table(
-        "Models of", "Residual", "Reference\nabove map", "Trend off it:\nmap, Stan", "Two\nmodes", "To\nStan"
+        "Models of", "Residual", "Reference\nabove map", "Trend error:\nmap, Stan", "Two\nmodes", "To\nStan"
     )
     for each in summaries:
         style = "" if each.is_reached else "red"
@@ -389,8 +394,8 @@ def show(summaries: Sequence[Summary], decided: Sequence[Decisions]) -> None:
             f"{each.handed_over}",
             style=style,
         )
-    console.OUT.print(beside, "apart: at the last bar, median and most\n", optimum)
-    grid = _table("Decisions by", "Made", "Differ", "Gaps apart, median:\nof all, of those")
+    console.OUT.print(beside, "difference: at the last bar, median and max\n", optimum)
+    grid = _table("Decisions by", "Made", "Differ", "Median gap difference:\nall, differing")
     for one in decided:
         share, apart = one.differ / one.decisions, one.median_apart_points
         gaps = f"{one.median_gap_points:.2f} {'-' if apart is None else f'{apart:.2f}':>5} points"
@@ -399,7 +404,7 @@ def show(summaries: Sequence[Summary], decided: Sequence[Decisions]) -> None:
 
 
 def _table(first: str, *more: str) -> Table:
-    """Return a table whose figures stay whole, however narrow the terminal is."""
+    """Return a table whose figures do not wrap, even in a narrow terminal."""
     table = Table(first)
     for name in more:
         table.add_column(name, no_wrap=True, justify="right")

@@ -1,4 +1,4 @@
-"""The picture of `make parity`: for each kind of model a row of dots, one a model."""
+"""The picture of `make parity`: a row of dots for each kind of model, one dot per model."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 INK, MUTED, GRID, DOT, MARK = "#17191e", "#63676f", "#e9e9e4", "#3157d5", "#c2410c"
 MIN_GAIN, MIN_FRACTION = 1e-4, 1e-6
-"""Smaller ones are drawn at the edge: the axes are logarithmic."""
+"""The smallest values on the logarithmic axes; smaller ones are drawn at the edge."""
 
 
 def draw(summaries: Sequence["Summary"]) -> str:
-    """Draw an SVG file: on the left how much more probable map's models are, on the right how far the lines differ."""
+    """Return an SVG file: how much more probable map's models are (left), and how far the lines differ (right)."""
     with mpl.rc_context(
         {"svg.fonttype": "none", "svg.hashsalt": "parity", "font.size": 9, "font.family": "sans-serif"}
     ):
@@ -27,9 +27,9 @@ def draw(summaries: Sequence["Summary"]) -> str:
         for place, each in enumerate(summaries):
             _dots(gains, place, [max(gain, MIN_GAIN) for gain in each.gains])
             _dots(trends, place, [max(abs(apart), MIN_FRACTION) for apart in each.trends])
-        _dress(gains, "Log posterior, map less Stan (nats)", lambda value, _: f"{value:g}")
+        _dress(gains, "Log posterior, map minus Stan (nats)", lambda value, _: f"{value:g}")
         _dress(
-            trends, "Trend lines apart at the last bar", lambda value, _: f"{value:.4%}".rstrip("0%").rstrip(".") + "%"
+            trends, "Trend difference at the last bar", lambda value, _: f"{value:.4%}".rstrip("0%").rstrip(".") + "%"
         )
         gains.set_yticks(range(len(summaries)), [each.what for each in summaries])
         gains.invert_yaxis()

@@ -1,8 +1,7 @@
-"""The mode by another route, slow and exact: an interior-point solver for the line, and a search over the noise.
+"""An independent method for the mode, slow and exact: an interior-point solver for the line, a search for the noise.
 
-With the noise given, the rest is a convex quadratic program, and Clarabel (Goulart and Chen 2024) gives its solution
-with a bound on what is missing. What is best over the noise is looked for on a grid first, for there may be several
-modes.
+For a given noise, the rest is a convex quadratic program, which Clarabel (Goulart and Chen 2024) solves with a bound on
+the remaining gap. The best noise is first sought on a grid, because there may be several modes.
 """
 
 from dataclasses import dataclass
@@ -17,10 +16,10 @@ from trader.forecasting.map.model import Calendar, Fit, Scales, log_posterior
 from trader.forecasting.map.posterior_mode import Floats
 
 MIN_SIGMA, MAX_SIGMA, SIGMAS = 1e-4, 0.5, 80
-"""The grid, in the logarithm; of scaled values."""
+"""The grid for the noise of scaled values: its ends, and its number of points, in logarithmic steps."""
 
 PRECISE = 1e-12
-"""Tolerance of the solver for its gap and its constraints."""
+"""The solver's tolerance for its gap and its constraints."""
 
 
 def reference(calendar: Calendar, values: Floats, scales: Scales) -> Fit:
@@ -44,7 +43,7 @@ def reference(calendar: Calendar, values: Floats, scales: Scales) -> Fit:
 
 @dataclass(frozen=True, kw_only=True)
 class _Program:
-    """Minimise |r|²/(2v) + ½ Σ ridge·θ² + Σ lasso·u with r = y - Xθ and -u ≤ θ ≤ u, for a variance v of the noise."""
+    """The program: minimize |r|²/(2v) + ½ Σ ridge·θ² + Σ lasso·u with r = y - Xθ, -u ≤ θ ≤ u and noise variance v."""
 
     calendar: Calendar
     values: Floats
@@ -55,7 +54,7 @@ class _Program:
         return float(np.abs(self.values).max())
 
     def best(self, log_sigma: float) -> Fit:
-        """Find the best model for this noise."""
+        """Find the most probable model for this noise. Raises ArithmeticError if the solver gives up."""
         bars, size = self.calendar.columns.shape
         ridge, lasso = self.calendar.ridge(self.scales), self.calendar.lasso(self.scales)
         (bent,) = np.nonzero(lasso)

@@ -1,7 +1,7 @@
-"""A sweep of 64 settings on one worker process, on two, and on a Dask cluster over TCP: times, and the same figures.
+"""A sweep of 64 settings on one worker process, on two, and on a Dask cluster over TCP: times and equality of figures.
 
-All in one run on the shipped prices; each way begins with an empty folder. What is started once, such as the process
-that workers are forked from, is started before the clock is.
+All three run on the shipped prices, each with an empty folder. What starts only once, such as the process that workers
+are forked from, is started before the clock.
 """
 
 import tempfile
@@ -23,11 +23,11 @@ GRID = (
 )
 
 SETTING = {"UNIVERSE": "AAPL,JPM,KO,XOM", "HISTORY_BARS": "60", "START": "2022-10-27", "FOLDS": "1"}
-"""Small enough for a minute: four symbols over two parts of some twenty days, refitted on every bar."""
+"""Settings small enough for a minute: four symbols over two parts of about twenty days, refitted on every bar."""
 
 
 def measure() -> list[Measurement]:
-    """Run the three ways, one after another."""
+    """Run the sweep in the three ways, one after another, and compare times and figures."""
     plan = SweepConfig.from_env(SETTING, GRID)
     with executors.local(1) as workers:
         list(workers.results(len, [("warm up", "")]))
@@ -44,19 +44,19 @@ def measure() -> list[Measurement]:
             "a sweep of 64 settings on 2 parts: 2 workers against 1",
             f"{two_s:.1f} s against {one_s:.1f} s: {one_s / two_s:.2f} times as fast",
         ),
-        is_the_same(one == two, "the figures of 1 and of 2 workers"),
-        is_the_same(one == dask, "the same on a Dask cluster of 2 workers over TCP", f"{dask_s:.1f} s, "),
+        is_the_same(one == two, "figures with 1 and with 2 workers"),
+        is_the_same(one == dask, "figures on a Dask cluster of 2 workers over TCP", f"{dask_s:.1f} s, "),
     ]
 
 
 def is_the_same(is_same: bool, what: str, time: str = "") -> Measurement:
-    """Check whether two sweeps have the same figures."""
+    """Return the line that says whether two sweeps have the same figures."""
     measured = f"{time}{'the same to the byte' if is_same else 'NOT the same'}"
     return Measurement(what=what, measured=measured, target="the same", is_reached=is_same)
 
 
 def warm(_number: int) -> None:
-    """Have Prophet imported in a worker of the cluster, as the process that workers are forked from has."""
+    """Import Prophet in a worker of the cluster, as the process that local workers are forked from has done."""
     import scripts.backtest.preloaded  # noqa: F401
 
 

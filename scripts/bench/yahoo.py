@@ -1,6 +1,6 @@
-"""How long the prices of 500 symbols take from a Yahoo that answers after 150 ms.
+"""The time for the prices of 500 symbols from a Yahoo that answers after 150 ms.
 
-Yahoo is the stand-in of the testkit, in a process of its own; everything on this side is real: yfinance, curl, TLS.
+Yahoo is the testkit's stand-in in a separate process; everything on this side is real: yfinance, curl, TLS.
 """
 
 import json
@@ -26,7 +26,7 @@ MAX_S = 10.0
 
 
 def measure() -> Measurement:
-    """Ask in a process of its own, whose environment leads to the stand-in."""
+    """Measure in a separate process, whose environment points to the stand-in."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
         time_s = executor.submit(ask).result()
     what = f"Yahoo's prices, {SYMBOLS} symbols x {BARS} bars, {LATENCY_S * 1000:.0f} ms latency"
@@ -34,7 +34,10 @@ def measure() -> Measurement:
 
 
 def ask() -> float:
-    """Ask for all symbols once, after a first symbol has paid for imports, cookie and crumb; seconds."""
+    """Return the seconds for all symbols, after a first symbol that includes imports, cookie and crumb.
+
+    Raises RuntimeError if bars are missing.
+    """
     symbols = [f"S{number:03}" for number in range(SYMBOLS)]
     with stand_in() as environment:
         os.environ.update(environment)
@@ -43,17 +46,17 @@ def ask() -> float:
         closes: dict[str, Closes] = {}
         time_s = harness.time_s(lambda: closes.update(prices.closes(symbols, BARS, now, no_progress)))
     if short := [symbol for symbol in symbols if len(closes.get(symbol, ())) != BARS]:
-        raise RuntimeError(f"the figure would mean nothing: {len(short)} symbols lack bars, such as {short[0]}")
+        raise RuntimeError(f"the time would mean nothing: {len(short)} symbols lack bars, e.g. {short[0]}")
     return time_s
 
 
 @contextmanager
 def stand_in() -> Iterator[dict[str, str]]:
-    """Run the stand-in; yields the environment that leads to it."""
+    """Run the stand-in, and yield the environment variables that point to it."""
     command = [sys.executable, "-m", "scripts.testkit.yahoo"]
     options = ["--symbols", str(SYMBOLS), "--bars", str(BARS), "--latency-s", str(LATENCY_S)]
     with subprocess.Popen([*command, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None, "asked for above"
         assert process.stdout is not None, "asked for above"
         yield json.loads(process.stdout.readline())
-        process.stdin.close()  # which ends it
+        process.stdin.close()  # this ends the stand-in

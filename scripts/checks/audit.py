@@ -2,7 +2,7 @@
 
 It has three parts: the lock files themselves, offline; the package index, for yanked releases; and a vulnerability
 service. A service that knows nothing would report no findings, so it is first asked about releases that are known to
-be vulnerable, and trusted only if it reports them. A check that could not be made is reported, and is not a pass.
+be vulnerable, and trusted only if it reports them. A check that could not be made is reported and does not pass.
 """
 
 import json
@@ -45,7 +45,7 @@ type Versions = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The result of one check: findings, or why it could not be made."""
+    """The result of one check: its findings, or the reason why it could not be made."""
 
     check: str
     of: str
@@ -94,7 +94,7 @@ def offline(root: Path = ROOT) -> Iterator[Result]:
     """Check the form of every lock file, and their consistency with each other and with pyproject.toml."""
     texts = {name: (root / name).read_text(encoding="utf-8") for name in LOCKED}
     for name, text in texts.items():
-        yield Result("one version, with hashes, no address", name, tuple(find_malformed(text)))
+        yield Result("pinned, with hashes, no URLs", name, tuple(find_malformed(text)))
     locked = {name: versions(text) for name, text in texts.items()}
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     groups = project["dependency-groups"]
@@ -146,7 +146,7 @@ def unmet(requirements: Sequence[str], locked: Versions) -> Iterator[str]:
             continue
         version = locked.get(canonicalize_name(wanted.name))
         if wanted.url:
-            yield f"{text}: comes from an address, not from the package index"
+            yield f"{text}: comes from a URL, not from the package index"
         elif version is None:
             yield f"{text} is not locked; run make lock"
         elif not all(wanted.specifier.contains(each, prereleases=True) for each in version.split(" and ")):
@@ -176,7 +176,7 @@ def index() -> Iterator[Result]:
         if done.returncode and "no usable wheels" in said:
             yield Result("has wheels, none yanked", name, (said,))
         elif done.returncode:
-            yield Result("has wheels, none yanked", name, not_asked=f"the package index, by uv: {said[:300]}")
+            yield Result("has wheels, none yanked", name, not_asked=f"uv could not check the index: {said[:300]}")
         else:
             yield Result("has wheels, none yanked", name, yanked)
 
@@ -222,7 +222,7 @@ def read_answer(check: str, name: str, answer: Sequence[Mapping[str, Any]] | str
 
 
 def ask_service(program: Path, service: str, path: Path, *more: str) -> Sequence[Mapping[str, Any]] | str:
-    """Return pip-audit's answer for each package of a file, or why there is none."""
+    """Return pip-audit's answer for each package of a file, or the reason why there is none."""
     command = [
         str(program),
         "--vulnerability-service",

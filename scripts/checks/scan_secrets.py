@@ -51,7 +51,7 @@ left out: they would report thousands of hashes."""
 
 
 class AlpacaKeyDetector(RegexBasedDetector):
-    """A detector of Alpaca's key ids, and of secret keys: forty or more mixed capitals, small letters and digits."""
+    """A detector of Alpaca's key ids, and of secret keys: 40 to 44 mixed capitals, lower-case letters and digits."""
 
     secret_type = "Alpaca Key"  # noqa: S105 the name of a kind of secret
     denylist = (
@@ -69,7 +69,7 @@ class Finding(NamedTuple):
 
 
 def main() -> None:
-    """Scan everything; exit with 1 if anything was found that is not allowed."""
+    """Scan everything; exit with 1 after a finding that is not allowed, or if an allowed one is no longer found."""
     names = list_tracked()
     zips = sorted(DIST.glob("*.zip"))
     found = [*in_files(ROOT, names), *(finding for path in zips for finding in in_zip(path))]
@@ -81,7 +81,7 @@ def main() -> None:
         )
     for place, kind in idle:
         console.OUT.print(
-            Text(f" {place}: has no {kind} any more; remove it from the list of allowed findings", style="red")
+            Text(f" {place}: {kind} is allowed but not found; remove it from the list of allowed findings", style="red")
         )
     looked = f"{len(names)} files, {', '.join(path.name for path in zips) or 'no zip, because none is built'}"
     console.OUT.print(

@@ -1,8 +1,8 @@
-"""`make terraform-files`: write what Terraform repeats of the code, and the tables of the modules' READMEs.
+"""`make terraform-files`: write the settings that Terraform checks, and the tables in the READMEs of its modules.
 
-terraform/settings.json has every setting with what it may be, so that a plan refuses a wrong one; each README.md below
-terraform/ lists what its folder makes, takes and gives, between two marks. With --check nothing is written, and the
-exit code is 1 if a file is not what it must be.
+terraform/settings.json lists every setting with its allowed values, so that a plan refuses a wrong one. Each README.md
+below terraform/ lists the resources, inputs and outputs of its folder, between two marks. With --check nothing is
+written, and the exit code is 1 if a file is not up to date.
 """
 
 import json
@@ -26,7 +26,7 @@ ATTRIBUTE = r"^  {name} *= (.*?)(?=^  \w|^  #|^$|\Z)"
 def main() -> None:
     """Write the files, or check them."""
     parser = console.parser("make terraform-files", __doc__)
-    parser.add_argument("--check", action="store_true", help="say which files are not up to date, and write none")
+    parser.add_argument("--check", action="store_true", help="list files that are not up to date, and write none")
     arguments = parser.parse_args()
     stale = {
         path: text for path, text in files().items() if not path.is_file() or path.read_text(encoding="utf-8") != text
@@ -45,12 +45,12 @@ def files() -> Mapping[Path, str]:
 
 
 def list_allowed() -> dict[str, dict[str, object]]:
-    """Return by setting its words, or its bounds as far as a plan looks at them; nothing for a free text."""
+    """Return each setting's allowed words, or the bounds that a plan checks; nothing for a free text."""
     return {item.name.upper(): describe(item.metadata["parse"]) for item in fields(Settings)}
 
 
 def describe(parse: object) -> dict[str, object]:
-    """Return what a setting may be."""
+    """Return the allowed words or the bounds of a setting; empty for a free text."""
     if isinstance(parse, OneOf | RuleName):
         return {"words": list(parse.words)}
     if isinstance(parse, MemberOf | MembersOf):
@@ -61,7 +61,7 @@ def describe(parse: object) -> dict[str, object]:
 
 
 def fill(path: Path) -> str:
-    """Return a README with its tables rebuilt."""
+    """Return a README with its tables rebuilt; unchanged if it has no marks."""
     text = path.read_text(encoding="utf-8")
     if BEGIN not in text:
         return text
@@ -70,7 +70,7 @@ def fill(path: Path) -> str:
 
 
 def tables(folder: Path) -> Iterator[str]:
-    """Yield the lines about what a folder of Terraform makes, takes and gives."""
+    """Yield the lines that list the resources, modules, inputs and outputs of a Terraform folder."""
     text = "\n".join(file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.tf")))
     blocks = BLOCK.findall(text)
     made = [f"`{name}`" for kind, name, *_ in blocks if kind == "module"]
@@ -95,14 +95,14 @@ def tables(folder: Path) -> Iterator[str]:
 
 
 def cell(body: str, name: str) -> str:
-    """Return an attribute as code in one line; empty without it."""
+    """Return an attribute as one line of code; empty if it is missing."""
     found = re.search(ATTRIBUTE.format(name=name), body, re.MULTILINE | re.DOTALL)
     words = " ".join(found[1].split()) if found else ""
     return f"`{words if len(words) <= 60 else words.split('(')[0] + '(...)'}`" if words else ""
 
 
 def meaning(body: str) -> str:
-    """Return the first sentence of a description."""
+    """Return a description; of one with several lines, only the first."""
     found = re.search(r'^  description *= (?:"([^\n]*)"|<<-TEXT\n(.*?)^ *TEXT)', body, re.MULTILINE | re.DOTALL)
     text = (found[1] or found[2].strip().splitlines()[0]) if found else ""
     return text.replace('\\"', '"').replace("|", "\\|")

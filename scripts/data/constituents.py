@@ -1,7 +1,7 @@
 """Refresh function/trader/data/constituents.csv, the members of the S&P 500, and show the changes.
 
 Online source: the public-domain dataset at https://github.com/datasets/s-and-p-500-companies, updated daily from
-Wikipedia. Offline source: the package pytickersymbols (MIT), some months old. An implausible list is refused.
+Wikipedia. Offline source: the package pytickersymbols (MIT), which is some months old. An implausible list is refused.
 """
 
 import argparse
@@ -55,7 +55,7 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A company of the index; the symbol in Alpaca's spelling, such as BRK.B."""
+    """A company in the index; its symbol is in Alpaca's spelling, such as BRK.B."""
 
     symbol: str
     name: str
@@ -81,7 +81,7 @@ def online(url: str) -> list[Member]:
 
 def offline() -> list[Member]:
     """Return the members listed in pytickersymbols."""
-    from pytickersymbols import PyTickerSymbols  # takes a second
+    from pytickersymbols import PyTickerSymbols  # here because it takes a second
 
     stocks: Iterable[Mapping[str, object]] = PyTickerSymbols().get_stocks_by_index("S&P 500")
     return [Member(str(stock["symbol"]), str(stock["name"]), _sector(stock["industries"])) for stock in stocks]
@@ -107,7 +107,7 @@ def check(members: Sequence[Member], before: Sequence[Member]) -> None:
         raise RefusedError(f"invalid symbols: {odd[:5]}; a symbol is up to five capital letters and a class such as .B")
     twice = [symbol for symbol, times in Counter(member.symbol for member in members).items() if times > 1]
     if twice:
-        raise RefusedError(f"{', '.join(twice[:5])} appears more than once")
+        raise RefusedError(f"symbols listed more than once: {', '.join(twice[:5])}")
     if len(members) < MIN_MEMBERS:
         raise RefusedError(f"only {len(members)} members, fewer than the {MIN_MEMBERS} required")
     lost = {member.symbol for member in before} - {member.symbol for member in members}

@@ -24,7 +24,7 @@ OUTPUT = ROOT / "function/trader/data/sample_prices.csv.gz"
 
 
 def fetch(folder: Path) -> Path:
-    """Install the package into the folder; return the path of its dataset."""
+    """Install the package into the folder, and return the path of its dataset."""
     uv = shutil.which("uv") or shutil.which("uv", path=".uv/bin")  # where scripts/setup.sh puts it
     installer = [uv, "pip"] if uv else [sys.executable, "-m", "pip"]
     subprocess.run([*installer, "install", "--quiet", "--no-deps", "--target", str(folder), PACKAGE], check=True)

@@ -1,4 +1,4 @@
-"""A stand-in for Alpaca: its trading and data API over real HTTP, with books to read and faults to script.
+"""A stand-in for Alpaca's trading and data API over real HTTP, with books to inspect and faults to script.
 
 with AlpacaFake(prices={"AAPL": 190.0}) as fake:
     fake.fault("POST", "/v2/orders", "504-accepted")
@@ -18,7 +18,7 @@ __all__ = ["REFUSALS", "AlpacaFake", "Answer", "FaultKind"]
 
 
 class AlpacaFake(AlpacaApi):
-    """The server; use it as a context manager. `latency_s` is how long each answer takes."""
+    """An HTTP server for the stand-in, used as a context manager. `latency_s` is the delay before each answer."""
 
     def __init__(self, *, prices: Mapping[str, float] | None = None, cash_usd: float = 100_000) -> None:
         super().__init__(prices=prices, cash_usd=cash_usd)
@@ -29,12 +29,12 @@ class AlpacaFake(AlpacaApi):
 
     @property
     def url(self) -> str:
-        """The address of both its APIs."""
+        """The base URL of both APIs, trading and data."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
     @property
     def environment(self) -> dict[str, str]:
-        """The settings that lead a run here, with keys that are let in."""
+        """The settings that point a run at this server, with keys that it accepts."""
         addresses = dict.fromkeys(("APCA_API_BASE_URL", "APCA_API_DATA_URL"), self.url)
         return {"BROKER": "alpaca", **addresses, "ALPACAUSER": self.key_id, "ALPACAPW": self.secret}
 
@@ -52,7 +52,7 @@ class AlpacaFake(AlpacaApi):
 class _Handler(BaseHTTPRequestHandler):
     fake: AlpacaFake
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # headers and body in one packet: separate ones wait 40 ms for each other
+    wbufsize = -1  # sends headers and body in one packet; as two packets, the second would wait 40 ms
 
     def do_GET(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
@@ -73,4 +73,4 @@ class _Handler(BaseHTTPRequestHandler):
     do_POST = do_DELETE = do_GET  # noqa: N815 - the names the standard library calls
 
     def log_message(self, *_: object) -> None:
-        """Say nothing: `requests` of the fake is the log."""
+        """Log nothing; the stand-in records its `requests`."""

@@ -1,4 +1,4 @@
-"""Alpaca's trading and data API without a wire: what it answers to a request, by its books, or by a scripted fault."""
+"""Alpaca's trading and data API without a network: it answers requests from its books or with a scripted fault."""
 
 import re
 import threading
@@ -12,17 +12,17 @@ from urllib.parse import parse_qsl, urlsplit
 from scripts.testkit.alpaca_books import BLOCKING_FLAGS, NEW_YORK, AlpacaBooks, FakeOrder, JsonValue, RefusalError, text
 
 type FaultKind = Literal[
-    "ok",  # none: lets this many requests through before the next fault
-    "401", "403", "403-keys", "404-order", "408", "422", "422-id", "429", "500-html", "503-html",  # refused, not done
-    "504", "504-accepted",  # not done, done
-    "drop", "drop-accepted",  # the connection closes before, after doing it
+    "ok",  # no fault: lets this many requests through before the next fault
+    "401", "403", "403-keys", "404-order", "408", "422", "422-id", "429", "500-html", "503-html",  # not carried out
+    "504", "504-accepted",  # not carried out, carried out
+    "drop", "drop-accepted",  # the connection closes before or after the request is carried out
     "hang", "hang-accepted",  # the same after `hang_s` of silence
-    "200-html", "null", "missing-field",  # done, and answered with nonsense
+    "200-html", "null", "missing-field",  # carried out, with an unusable answer
 ]  # fmt: skip
 
 
 class Request(NamedTuple):
-    """One request as it arrived; `path` includes the query."""
+    """A request as it arrived; `path` includes the query string."""
 
     method: str
     path: str
@@ -30,7 +30,7 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An answer: a status with a JSON value or a page of HTML."""
+    """An answer: an HTTP status with a JSON value or an HTML page."""
 
     status: int
     payload: JsonValue = None
@@ -39,7 +39,7 @@ class Answer(NamedTuple):
 
 @dataclass(slots=True)
 class Fault:
-    """The next `times` requests of a kind go wrong; `field` is what "missing-field" leaves out."""
+    """A fault for the next `times` matching requests; `field` is the field that "missing-field" omits."""
 
     method: str
     path_prefix: str
@@ -49,16 +49,16 @@ class Fault:
 
 
 class AlpacaApi(AlpacaBooks):
-    """Answers one request after the other.
+    """The API, which carries out one request at a time.
 
-    `bars` are the (start, close) of each symbol, `page_size` how many of them a page holds at the most; `hang_s` is
-    how long a hanging request is held; `key_id` and `secret` are the only keys that are let in.
+    `bars` are each symbol's bars as (start, close), of which a page contains at most `page_size`. A hanging request is
+    held for `hang_s`. Only the keys `key_id` and `secret` are accepted.
     """
 
     def __init__(self, *, prices: Mapping[str, float] | None = None, cash_usd: float = 100_000) -> None:
         super().__init__(prices=prices, cash_usd=cash_usd)
         self.bars: dict[str, Sequence[tuple[datetime, float]]] = {}
-        self.spoilt_bars: dict[str, list[JsonValue]] = {}  # answered as they stand
+        self.spoilt_bars: dict[str, list[JsonValue]] = {}  # returned as they are
         self.page_size = 10_000
         self.key_id, self.secret = "FAKEKEY", "fake-secret"
         self.hang_s = 30.0
@@ -67,17 +67,17 @@ class AlpacaApi(AlpacaBooks):
         self._closing = threading.Event()
 
     def fault(self, method: str, path_prefix: str, kind: FaultKind, times: int = 1, *, field: str = "") -> None:
-        """Spoil the next `times` requests of this kind; `field` names what "missing-field" leaves out."""
+        """Script a fault for the next `times` matching requests; `field` is the field that "missing-field" omits."""
         self._faults.append(Fault(method, path_prefix, kind, times, field))
 
     def asked(self, method: str, path_prefix: str = "/v2/orders") -> list[Request]:
-        """Return the requests that arrived, including those that met a fault."""
+        """Return the matching requests that arrived, including those that met a fault."""
         return [r for r in self.requests if r.method == method and r.path.startswith(path_prefix)]
 
     # --- one request -----------------------------------------------------------------------------------------------
 
     def answer(self, method: str, path: str, headers: Mapping[str, str], body: JsonValue) -> Answer | None:
-        """Return what goes back over the wire; None closes the connection without an answer."""
+        """Return the answer to a request; None closes the connection without one."""
         with self.lock:
             self.requests.append(Request(method, path, body))
             fault = self._next_fault(method, path)
@@ -172,7 +172,7 @@ class AlpacaApi(AlpacaBooks):
         return next(hours[bell] for hours in sessions if hours[bell] > self.now)
 
     def _clock_json(self) -> JsonValue:
-        # Hours that are the test's word are about the present, with the bells as far away as they are from `now`.
+        # If the test sets `is_open`, the clock shows the real time, with the bells as far away as they are from `now`.
         away = timedelta(0) if self.is_open is None else datetime.now(UTC) - self.now
         moments = {"timestamp": self.now, "next_open": self._next(0), "next_close": self._next(1)}
         said = {name: (moment + away).astimezone(NEW_YORK).isoformat() for name, moment in moments.items()}
@@ -254,7 +254,7 @@ REFUSALS: Mapping[str, Answer] = {
     "404-order": Answer(404, {"code": 40410000, "message": "order not found"}),
     "408": Answer(408, {"code": 40810000, "message": "request timed out"}),
     "422": Answer(422, {"code": 42210000, "message": "order refused"}),
-    "422-id": Answer(422, {"code": 40010001, "message": "request body format is invalid"}),  # the code of a taken id
+    "422-id": Answer(422, {"code": 40010001, "message": "request body format is invalid"}),  # code of a duplicate id
     "429": Answer(429, {"code": 42910000, "message": "too many requests."}),
     "500-html": Answer(500, html=True),
     "503-html": Answer(503, html=True),
@@ -263,7 +263,7 @@ REFUSALS: Mapping[str, Answer] = {
 
 
 def _spoilt(answer: Answer | None, fault: Fault) -> Answer | None:
-    """Return what is sent instead of the answer to a request that was carried out."""
+    """Replace the answer to a request as the fault says; None closes the connection without one."""
     if answer is None or fault.kind in ("drop-accepted", "hang-accepted"):
         return None
     if fault.kind == "504-accepted":

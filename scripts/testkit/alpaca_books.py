@@ -1,4 +1,4 @@
-"""The books behind the stand-in for Alpaca: cash, holdings, orders and brackets, and the rules they are kept by."""
+"""The books behind the stand-in for Alpaca: cash, positions, orders and brackets, and the rules that apply to them."""
 
 import threading
 import uuid
@@ -19,7 +19,7 @@ BLOCKING_FLAGS = ("trading_blocked", "account_blocked", "trade_suspended_by_user
 
 
 class RefusalError(Exception):
-    """A definite no, as Alpaca says it: a status, and a body with code and message."""
+    """Alpaca's refusal of a request: an HTTP status and a body with a code and a message."""
 
     def __init__(self, status: int, code: int, message: str, **details: str) -> None:
         super().__init__(message)
@@ -29,7 +29,7 @@ class RefusalError(Exception):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class FakeOrder:
-    """An order in the books, or a leg of a bracket, whose `parent` then is the order that it protects."""
+    """An order in the books, or a leg of a bracket; a leg's `parent` is the bracket's entry order."""
 
     symbol: str
     side: str
@@ -53,18 +53,18 @@ class FakeOrder:
 
     @property
     def is_open(self) -> bool:
-        """Whether it is still worked on."""
+        """True if the order can still be filled."""
         return self.status in OPEN_STATUSES
 
     @property
     def remaining(self) -> Decimal:
-        """The shares that are not filled yet."""
+        """The number of shares not filled yet."""
         return self.quantity - self.filled_quantity
 
 
 @dataclass(slots=True)
 class FakePosition:
-    """A holding, and what a share of it cost."""
+    """A position: the number of shares and their average price in USD."""
 
     quantity: Decimal
     average_price: Decimal
@@ -73,15 +73,19 @@ class FakePosition:
 class AlpacaBooks:
     """An account. Every public attribute may be read and set at any time.
 
-    Options: `is_open` (None: weekdays 9:30 to 16:00 in New York, by `now`), `fills` (what becomes of a market order
-    while the market is open), `cancel_polls` (how many looks at the orders still see `pending_cancel`),
-    `rejected_later` and `rejected_at_once` (symbols whose orders are rejected after they were answered as accepted, or
-    answered as rejected), `account_overrides` (fields of the account's answer; a blocking flag also refuses orders),
-    `unpriced` (holdings that are no longer traded: their current price is null), `untradable` (symbols that orders are
-    refused for), `record_overrides` (fields of the answers about a symbol's position and orders), `multiplier` (how
-    many times its own money a margin account may spend), `may_short` (whether a sale of what is not held is a short
-    sale, as in every margin account; one that says `sell_to_close` is refused all the same), `holidays` (weekdays
-    without a session) and `early_closes` (days whose session ends at 13:00).
+    - `is_open`: whether the market is open; None follows `now`: weekdays from 9:30 to 16:00 in New York.
+    - `fills`: how market orders are filled while the market is open.
+    - `cancel_polls`: how many requests for orders still show a cancelled order as `pending_cancel`.
+    - `rejected_later`, `rejected_at_once`: symbols whose orders are rejected after an answer that accepts them, or
+      in the answer itself.
+    - `account_overrides`: fields to replace in answers about the account; a blocking flag also refuses orders.
+    - `record_overrides`: fields to replace in answers about a symbol's position and orders.
+    - `unpriced`: symbols of positions whose current price is null, because they are no longer traded.
+    - `untradable`: symbols whose orders are refused.
+    - `multiplier`: buying power of a margin account as a multiple of its own money.
+    - `may_short`: whether selling a symbol without a position is a short sale, as in every margin account; an order
+      with the intent `sell_to_close` is refused even so.
+    - `holidays`, `early_closes`: weekdays without a session, and days whose session ends at 13:00.
     """
 
     def __init__(self, *, prices: Mapping[str, float] | None = None, cash_usd: float = 100_000) -> None:
@@ -109,15 +113,15 @@ class AlpacaBooks:
         self.lock = threading.RLock()
         self._tick = count()
 
-    # --- what a test does to them ----------------------------------------------------------------------------------
+    # --- what a test can do ----------------------------------------------------------------------------------------
 
     def hold(self, symbol: str, quantity: float, average_price_usd: float | None = None) -> None:
-        """Put a holding into the books without an order."""
+        """Set a position without an order."""
         price = self.price(symbol) if average_price_usd is None else Decimal(str(average_price_usd))
         self.positions[symbol] = FakePosition(Decimal(str(quantity)), price)
 
     def hold_in_bracket(self, symbol: str, quantity: float) -> FakeOrder:
-        """Put a holding into the books with its bracket around it, as a run of an earlier day would have left them."""
+        """Buy a position with a bracket order, as a run on an earlier day would have left it."""
         price = self.price(symbol)
         order = {
             "symbol": symbol,
@@ -136,17 +140,17 @@ class AlpacaBooks:
         return bought
 
     def open_orders(self, symbol: str | None = None) -> list[FakeOrder]:
-        """Return the working orders, including legs; of one symbol or of all."""
+        """Return the open orders of one symbol or of all, including legs."""
         return [order for order in self.orders if order.is_open and symbol in (None, order.symbol)]
 
     def fill_waiting(self) -> None:
-        """Fill every market order that waits, at today's prices: what the opening bell does."""
+        """Fill every waiting market order at current prices, as at the opening bell."""
         with self.lock:
             for order in [order for order in self.open_orders() if order.type == "market"]:
                 self._fill(order, order.remaining, self.price(order.symbol))
 
     def trade(self) -> None:
-        """Do what the exchange does at today's prices: fill waiting orders, and legs whose price is reached."""
+        """Fill waiting market orders at current prices, and legs whose price is reached, if the market is open."""
         if not self.market_is_open():
             return
         self.fill_waiting()
@@ -168,7 +172,7 @@ class AlpacaBooks:
         return self._trigger(symbol, "limit")
 
     def sell_by_hand(self, symbol: str) -> FakeOrder:
-        """Sell a whole holding as its owner would in the dashboard; orders that held the shares are cancelled."""
+        """Sell a whole position as its owner would in the dashboard; the symbol's open orders are cancelled first."""
         with self.lock:
             for order in self.open_orders(symbol):
                 self._end(order, "canceled")
@@ -178,38 +182,38 @@ class AlpacaBooks:
             return order
 
     def close_day(self) -> None:
-        """Day orders expire, and the equity of now becomes yesterday's."""
+        """Let day orders expire, and store the current equity as `last_equity`."""
         with self.lock:
             for order in self.open_orders():
                 if order.time_in_force == "day":
                     self._end(order, "expired")
             self.last_equity = self.equity
 
-    # --- what they say ---------------------------------------------------------------------------------------------
+    # --- state -----------------------------------------------------------------------------------------------------
 
     @property
     def equity(self) -> Decimal:
-        """Cash and holdings."""
+        """Cash plus the market value, in USD."""
         return self.cash + self.market_value
 
     @property
     def market_value(self) -> Decimal:
-        """What the holdings are worth."""
+        """The value of all positions at current prices, in USD."""
         return sum((p.quantity * self.price(symbol) for symbol, p in self.positions.items()), Decimal(0))
 
     @property
     def buying_power(self) -> Decimal:
-        """What may be spent on buys, with what is lent."""
+        """The USD that may be spent on buys, including borrowed money."""
         return self.multiplier * self.own_buying_power
 
     @property
     def own_buying_power(self) -> Decimal:
-        """Cash that no waiting buy has a claim on, without what is lent."""
+        """The cash in USD that open buys do not reserve, without borrowed money."""
         buys = [order for order in self.open_orders() if order.side == "buy"]
         return self.cash - sum((order.remaining * self.price(order.symbol) for order in buys), Decimal(0))
 
     def available(self, symbol: str) -> Decimal:
-        """Return the shares that no open sale holds. The two legs of a bracket hold the same shares."""
+        """Return the shares that open sales do not reserve. The two legs of a bracket reserve the same shares."""
         held = self.positions[symbol].quantity if symbol in self.positions else Decimal(0)
         claims: dict[str, Decimal] = {}
         for order in self.open_orders(symbol):
@@ -222,7 +226,7 @@ class AlpacaBooks:
         return Decimal(str(self.prices[symbol]))
 
     def market_is_open(self) -> bool:
-        """Check whether orders are filled now."""
+        """Check whether the market is open now."""
         if self.is_open is not None:
             return self.is_open
         local = self.now.astimezone(NEW_YORK)
@@ -230,7 +234,7 @@ class AlpacaBooks:
         return hours is not None and hours[0] <= self.now < hours[1]
 
     def session(self, day: date) -> tuple[datetime, datetime] | None:
-        """Return the opening and the close of a day; None without a session."""
+        """Return the opening and closing time of a day's session; None on a day without one."""
         if day.weekday() >= 5 or day in self.holidays:
             return None
         bells = (time(9, 30), time(13) if day in self.early_closes else time(16))
@@ -238,7 +242,7 @@ class AlpacaBooks:
         return opening, close
 
     def find(self, **wanted: str) -> FakeOrder:
-        """Find an order by values of its fields. Raises RefusalError if there is none."""
+        """Find an order by the values of its fields. Raises RefusalError if there is none."""
         for order in self.orders:
             if all(getattr(order, name) == value for name, value in wanted.items()):
                 return order
@@ -247,7 +251,7 @@ class AlpacaBooks:
     # --- what Alpaca does with an order ----------------------------------------------------------------------------
 
     def accept(self, body: Mapping[str, JsonValue]) -> FakeOrder:
-        """Check an order and enter it, not filled yet: Alpaca answers first and fills afterwards (`work`)."""
+        """Check and enter an order without filling it: Alpaca answers first and fills afterwards (`work`)."""
         quantity = positive(body.get("qty"), "qty")
         order = self._new_order(
             body["symbol"], body["side"], body["type"], quantity, body.get("client_order_id") or str(uuid.uuid4())
@@ -263,7 +267,7 @@ class AlpacaBooks:
         return order
 
     def work(self, order: FakeOrder) -> None:
-        """Do what happens at once to an accepted order, by the options."""
+        """Reject or fill an accepted order, as the options say."""
         if order.symbol in self.rejected_later:
             self._end(order, "rejected")
         elif order.is_open and self.market_is_open():
@@ -272,7 +276,10 @@ class AlpacaBooks:
             self._fill(order, shares, self.price(order.symbol))
 
     def cancel(self, order: FakeOrder) -> None:
-        """Cancel an order and its family, at once or after `cancel_polls`. Raises RefusalError if it is over."""
+        """Cancel an order and its related legs, at once or after `cancel_polls` requests.
+
+        Raises RefusalError if the order has ended or is already being cancelled.
+        """
         if not order.is_open or order.status == "pending_cancel":
             raise RefusalError(422, 42210000, f'order is already in "{order.status}" state')
         if not self.cancel_polls:
@@ -282,14 +289,14 @@ class AlpacaBooks:
                 one.status, one.polls_until_cancelled = "pending_cancel", self.cancel_polls
 
     def advance_cancels(self) -> None:
-        """Count one look at the orders: those seen pending `cancel_polls` times are cancelled now."""
+        """Count one request for orders; those shown as pending `cancel_polls` times are cancelled now."""
         for order in [order for order in self.orders if order.status == "pending_cancel"]:
             if not order.polls_until_cancelled:
                 self._end(order, "canceled")
             order.polls_until_cancelled -= 1
 
     def _new_order(self, symbol: str, side: str, kind: str, quantity: Decimal, client_order_id: str) -> FakeOrder:
-        # A microsecond apart, so that orders of one simulated moment still have an order of their own.
+        # A microsecond apart, so that orders submitted at the same simulated time can still be sorted.
         return FakeOrder(
             symbol=symbol,
             side=side,
@@ -369,7 +376,7 @@ class AlpacaBooks:
         order.filled_at = self.now
         order.status = "partially_filled" if order.remaining else "filled"
         if order.status == "filled" and order.legs:
-            order.legs[0].status = "new"  # the take profit is at the exchange, the stop is held until it goes
+            order.legs[0].status = "new"  # the take profit goes to the exchange; the stop stays held
 
     def _end(self, order: FakeOrder, status: str) -> None:
         for one in _family(order):
@@ -394,7 +401,7 @@ _LEG_TYPES = ("limit", "stop")
 
 
 def _family(order: FakeOrder) -> Iterator[FakeOrder]:
-    """Yield the order itself, then what ends with it: a parent's legs, a leg's sibling."""
+    """Yield an order, then the orders that end with it: a parent's legs or a leg's sibling."""
     yield order
     relatives = order.parent.legs if order.parent else order.legs
     yield from [relative for relative in relatives if relative is not order]
@@ -418,5 +425,5 @@ def positive(value: JsonValue, name: str) -> Decimal:
 
 
 def text(number: Decimal) -> str:
-    """Write a number as Alpaca does: without exponent, and without zeros at its end."""
+    """Format a number as Alpaca does, without an exponent or trailing zeros."""
     return format(number.normalize(), "f")

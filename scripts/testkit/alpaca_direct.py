@@ -1,4 +1,4 @@
-"""The real adapter for Alpaca's broker on the stand-in without a wire: for tests that place thousands of orders."""
+"""The real Alpaca broker adapter on the stand-in without a network, for tests that place thousands of orders."""
 
 from collections.abc import Mapping
 from typing import override
@@ -10,7 +10,7 @@ from trader.broker.alpaca import AlpacaBroker
 
 
 class DirectClient(AlpacaClient):
-    """Asks the stand-in once and directly, and takes its answers as the client takes those of a server."""
+    """A client that calls the stand-in directly, without retries, and treats its answers like a server's."""
 
     def __init__(self, alpaca: AlpacaApi) -> None:
         super().__init__("", "", lambda _: (alpaca.key_id, alpaca.secret))
@@ -48,7 +48,7 @@ class DirectClient(AlpacaClient):
 
 
 class DirectBroker(AlpacaBroker):
-    """The broker on a stand-in, `alpaca`, whose clock is the only one."""
+    """A broker on the stand-in `alpaca`, whose clock it uses."""
 
     def __init__(self, alpaca: AlpacaApi) -> None:
         super().__init__(DirectClient(alpaca), lambda: alpaca.now)

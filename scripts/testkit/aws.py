@@ -1,4 +1,4 @@
-"""moto's server in this process: AWS over real HTTP on loopback, reached through the environment alone."""
+"""moto's server in this process: AWS over real HTTP on loopback, reached through environment variables only."""
 
 import atexit
 import os
@@ -15,11 +15,11 @@ from moto.server import ThreadedMotoServer
 from scripts.testkit import insights, moto_gaps
 
 OTHERS = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CA_BUNDLE")
-"""Variables that would lead boto3 to an account of the user's, or keep it from a server without TLS."""
+"""Variables of the user's own AWS setup, which must not affect boto3 here."""
 
 
 def environment(port: int) -> dict[str, str]:
-    """Name what makes boto3 (and Terraform) talk to the server on `port`, with keys that open nothing."""
+    """Return the variables that point boto3 and Terraform at the server on `port`, with keys that open nothing."""
     return {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_ACCESS_KEY_ID": "testing",
@@ -32,7 +32,7 @@ def environment(port: int) -> dict[str, str]:
 
 @cache
 def server_port() -> int:
-    """Give the port of this process's server, started when first asked for and stopped when the process ends."""
+    """Return the port of this process's server, which starts on the first call and stops when the process ends."""
     moto_gaps.fill()
     insights.install()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -43,7 +43,7 @@ def server_port() -> int:
 
 
 def open_account() -> dict[str, str]:
-    """Empty this process's one account, and give the environment that leads to it."""
+    """Empty this process's only AWS account, and return the environment variables that point to it."""
     variables = environment(server_port())
     reset = Request(f"{variables['AWS_ENDPOINT_URL']}/moto-api/reset", method="POST")  # noqa: S310 http, made above
     urlopen(reset).close()  # noqa: S310 as above
@@ -52,7 +52,7 @@ def open_account() -> dict[str, str]:
 
 @contextmanager
 def account() -> Iterator[dict[str, str]]:
-    """Hold an empty account for as long as the block lasts; boto3 in this process uses it."""
+    """Make boto3 in this process use an empty account inside the block; yield the account's variables."""
     variables = open_account()
     with patch.dict(os.environ, variables):
         for name in OTHERS:
@@ -61,7 +61,7 @@ def account() -> Iterator[dict[str, str]]:
 
 
 def client(service: str, variables: Mapping[str, str]) -> Any:  # noqa: ANN401 boto3 makes its clients at run time
-    """Make a client for the account that `variables` lead to, whatever this process's own environment says."""
+    """Return a boto3 client for the account that `variables` point to, regardless of this process's environment."""
     make: Callable[..., Any] = boto3.session.Session().client
     return make(
         service,

@@ -1,8 +1,8 @@
-"""A bridge from moto's Lambda to AWS's own runtime interface: an invoked function runs, from what was deployed.
+"""A bridge from moto's Lambda to AWS's own runtime interface, so that an invocation runs the deployed code.
 
-moto keeps functions, versions, aliases and layers, and gives a canned answer to an invocation. While `bridge` lasts, an
-invocation runs the code of that very version with the layers and the configuration of that version, always from a cold
-start, and logs to the function's log group as Lambda does.
+moto stores functions, versions, aliases and layers, but gives a canned answer to an invocation. Inside `bridge`, an
+invocation runs the invoked version's code with its layers and configuration, always from a cold start, and logs to the
+function's log group as Lambda does.
 """
 
 import base64
@@ -33,7 +33,7 @@ TIMED_OUT = re.compile(r"Task timed out after [\d.]+ seconds")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """A version of a function as it was deployed: zips of its code and of its layers, and what they are to run on."""
+    """A deployed version of a function: the zips of its code and layers, and the Python and architecture to run on."""
 
     python: str
     architecture: str
@@ -43,14 +43,14 @@ class Deployment:
 
 
 type Install = Callable[[Deployment], lambda_runtime.Function]
-"""Unpacks a deployment and finds the Python for it: scripts.layer.emulator.install."""
+"""A function that unpacks a deployment and finds the Python for it: scripts.layer.emulator.install."""
 
 
 @contextmanager
 def bridge(aws: Mapping[str, str], extra_env: Mapping[str, str], install: Install) -> Iterator[None]:
-    """Let functions that are invoked synchronously run, with `extra_env` beside what they are configured with.
+    """Make synchronous invocations run the function, with `extra_env` in addition to its configured variables.
 
-    `aws` is what leads to moto's server: the function's own calls go there too.
+    `aws` are the variables that point to moto's server, so that the function's own calls go there as well.
     """
 
     def invoke(self: LambdaFunction, body: str, request: Mapping[str, str], response: dict[str, str]) -> bytes:
@@ -70,7 +70,7 @@ def bridge(aws: Mapping[str, str], extra_env: Mapping[str, str], install: Instal
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """Result of an invocation: the payload, whether it is an error, and the lines of the log."""
+    """The result of an invocation: the payload, whether it is an error, and the lines of the log."""
 
     payload: bytes
     failed: bool
@@ -78,16 +78,16 @@ class Invocation:
 
 
 def run(deployed: LambdaFunction, event: object, env: Mapping[str, str], install: Install) -> Invocation:
-    """Run a version of a function for one event, as its configuration says."""
+    """Run a version of a function for one event, as configured."""
     config = deployed.get_configuration()
     function = install(describe(deployed, config))
     with lambda_runtime.running(function, {**lambda_environment(config), **env}) as interface:
         began = time.perf_counter()
-        # Not interface.invoke, which makes an exception of an error: here the very answer is wanted.
+        # Not interface.invoke, which raises an exception for an error: the answer itself is needed here.
         payload = requests.post(interface.url, json=event, timeout=config["Timeout"] + 10).content
         metrics = measure(interface, (time.perf_counter() - began) * 1000) | {"memorySizeMB": config["MemorySize"]}
         log = interface.log
-    if timed_out := TIMED_OUT.search(payload.decode()):  # the emulator's words, without JSON around them
+    if timed_out := TIMED_OUT.search(payload.decode()):  # the emulator says so in plain text, not in JSON
         payload = json.dumps({"errorType": "Sandbox.Timedout", "errorMessage": timed_out[0]}).encode()
     answer = json.loads(payload)
     failed = isinstance(answer, dict) and "errorType" in answer
@@ -95,7 +95,7 @@ def run(deployed: LambdaFunction, event: object, env: Mapping[str, str], install
 
 
 def describe(deployed: LambdaFunction, config: Mapping[str, Any]) -> Deployment:
-    """Give what moto keeps of a version of a function and of its layers."""
+    """Return a version of a function and its layers as moto stores them."""
     backend = get_backend(deployed.account_id, deployed.region)
     layers = [backend.layers_versions_by_arn(layer["Arn"]) for layer in config["Layers"]]
     return Deployment(
@@ -108,7 +108,7 @@ def describe(deployed: LambdaFunction, config: Mapping[str, Any]) -> Deployment:
 
 
 def measure(interface: lambda_runtime.RuntimeInterface, elapsed_ms: float) -> dict[str, float]:
-    """Return the metrics of a report from what was measured; none for a failed init or a process that is gone."""
+    """Return the metrics of a report; a failed init takes 0 ms, and a process that is gone has used 0 MB."""
     init_ms, peak_mb = 0.0, 0.0
     with suppress(lambda_runtime.FunctionError):
         init_ms = interface.init_ms
@@ -116,7 +116,7 @@ def measure(interface: lambda_runtime.RuntimeInterface, elapsed_ms: float) -> di
         peak_mb = interface.peak_mb
     return {
         "durationMs": round(max(elapsed_ms - init_ms, 0.001), 3),
-        "billedDurationMs": math.ceil(elapsed_ms),  # with the init, since August 2025
+        "billedDurationMs": math.ceil(elapsed_ms),  # including the init, as billed since August 2025
         "maxMemoryUsedMB": round(peak_mb),
         "initDurationMs": init_ms,
     }
@@ -139,7 +139,7 @@ def lambda_environment(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def lines_of(log: str, config: Mapping[str, Any], metrics: Mapping[str, float], *, status: str) -> list[str]:
-    """Return the log of an invocation: the function's lines between Lambda's, which are JSON in the format JSON."""
+    """Return the log of an invocation: the function's lines between Lambda's, which are JSON if LogFormat is JSON."""
     own = [f"{line}\n" for line in log.splitlines() if line.strip() and not OF_THE_EMULATOR.match(line)]
     found = re.search(r"START RequestId: (\S+)", log)
     request, version = found[1] if found else str(uuid4()), str(config["Version"])
@@ -159,12 +159,12 @@ def system_line(kind: str, record: Mapping[str, object]) -> str:
 
 
 def tell(deployed: LambdaFunction, lines: Sequence[str]) -> None:
-    """Write the lines to the function's log group, in a stream named as Lambda names them."""
+    """Write the lines to the function's log group, in a stream named as by Lambda."""
     group = log_group(deployed.get_configuration())
     stream = f"{datetime.now(UTC):%Y/%m/%d}/[{deployed.version}]{uuid4().hex}"
     now_ms = int(time.time() * 1000)
     logs = deployed.logs_backend
-    logs.create_log_stream(group, stream)  # and no log group: that is made before the function
+    logs.create_log_stream(group, stream)  # the log group exists already: it is created before the function
     logs.put_log_events(group, stream, [{"timestamp": now_ms, "message": line} for line in lines])
 
 

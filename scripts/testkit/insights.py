@@ -1,8 +1,8 @@
-"""CloudWatch Logs Insights for moto's server, which itself looks at neither `filter` nor `stats`.
+"""CloudWatch Logs Insights for moto's server, which by itself ignores `filter` and `stats`.
 
-A small interpreter of the part of the query language that the queries of this repository use. What it does not know,
-it refuses with MalformedQueryException, rather than to guess what AWS would answer. `install()` makes all of moto's
-servers in this process use it.
+This is a small interpreter for the part of the query language that this repository's queries use. It refuses anything
+else with MalformedQueryException instead of guessing what AWS would answer. `install()` makes all moto servers in this
+process use it.
 """
 
 import json
@@ -20,7 +20,7 @@ from moto.logs.exceptions import InvalidParameterException, LogsClientError, Res
 from moto.logs.responses import LogsResponse
 
 type Value = str | float | None
-"""Value of a field: Insights knows text and numbers; None is a field that an event does not have."""
+"""The value of a field: text or a number; None if the event does not have the field."""
 
 type Event = Mapping[str, Value]
 type Expression = Callable[[Event], Any]
@@ -30,17 +30,17 @@ MAX_GROUPS = 50
 MAX_ROWS = 10_000
 
 PENDING_LOOKS = 1
-"""Times that a query is reported as running before it is complete."""
+"""The number of times that a query is reported as running before it is complete."""
 
 
 class QueryError(LogsClientError):
-    """A query that AWS would refuse, or that this interpreter does not know how to answer."""
+    """A query that AWS would refuse, or that this interpreter does not support."""
 
     def __init__(self, message: str) -> None:
         super().__init__("MalformedQueryException", message)
 
 
-# --- words ---------------------------------------------------------------------------------------------------------
+# --- tokens --------------------------------------------------------------------------------------------------------
 
 TOKENS = re.compile(
     r"""(?P<blank>\s+|\#[^\n]*)
@@ -56,7 +56,7 @@ TOKENS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A word of a query, and what kind of word it is."""
+    """A token of a query, and its kind."""
 
     kind: str
     text: str
@@ -69,23 +69,23 @@ END = Token("end", "the end of the query")
 
 
 def tokens(query: str) -> list[Token]:
-    """Split a query into words, without comments."""
+    """Split a query into tokens, without comments."""
     found, at = [], 0
     while at < len(query):
         match = TOKENS.match(query, at)
         if not match:
-            raise QueryError(f"not understood: {query[at : at + 20]!r}")
+            raise QueryError(f"unexpected text: {query[at : at + 20]!r}")
         found.append(Token(str(match.lastgroup), match[0]))
         at = match.end()
     return [token for token in found if token.kind != "blank"]
 
 
-# --- sentences -----------------------------------------------------------------------------------------------------
+# --- queries -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A thing to compute, and the name it has in the result."""
+    """An expression, and the name of its column in the result."""
 
     name: str
     compute: Expression
@@ -93,7 +93,7 @@ class Column:
 
 @dataclass(slots=True)
 class Query:
-    """A query as it is carried out: the commands in order, each from events to events."""
+    """An executable query: its commands in order, each a function from rows to rows."""
 
     commands: list[Callable[[list[dict[str, Value]]], list[dict[str, Value]]]] = field(default_factory=list)
     shown: list[str] = field(default_factory=list)
@@ -102,7 +102,7 @@ class Query:
     limit: int = MAX_ROWS
 
     def run(self, events: list[dict[str, Value]], limit: int) -> tuple[list[dict[str, Value]], int]:
-        """Return the rows, newest first unless sorted, and how many events passed the filters."""
+        """Return the rows, newest first unless sorted, and the number of events that passed the filters."""
         rows = sorted(events, key=lambda event: str(event["@timestamp"]), reverse=True)
         matched = len(rows)
         for command in self.commands:
@@ -115,7 +115,7 @@ class Query:
 
 
 class Parser:
-    """Words to a Query."""
+    """A parser that turns the text of a query into a Query."""
 
     def __init__(self, query: str) -> None:
         self._tokens = tokens(query)
@@ -135,7 +135,7 @@ class Parser:
         while True:
             name = self._next("name").text
             if name not in commands:
-                raise QueryError(f"unknown command {name}; known here: {', '.join(commands)}")
+                raise QueryError(f"unknown command {name}; supported: {', '.join(commands)}")
             commands[name]()
             if self._peek() is END:
                 return self._query
@@ -164,7 +164,7 @@ class Parser:
 
     def _stats(self) -> None:
         if self._query.is_grouped:
-            raise QueryError("a second stats is not known here")
+            raise QueryError("a second stats command is not supported")
         self._query.is_grouped = True
         figures = [self._figure()]
         while self._take(","):
@@ -206,7 +206,7 @@ class Parser:
         percent = float(self._next("number").text) if function == "pct" and self._expect(",") else 0.0
         self._expect(")")
         if function not in FIGURES:
-            raise QueryError(f"unknown figure {function}; known here: {', '.join(FIGURES)}")
+            raise QueryError(f"unknown statistic {function}; supported: {', '.join(FIGURES)}")
         name = "".join(map(str, self._tokens[begin : self._at]))
         figure = FIGURES[function]
 
@@ -245,7 +245,7 @@ class Parser:
         def negate(event: Event) -> bool:
             value = term(event)
             if value is None:
-                raise QueryError("not, of a comparison with a missing field: what AWS makes of it is not known here")
+                raise QueryError("`not` with a missing field is not supported, because AWS's result is not known")
             return not value
 
         return negate
@@ -317,9 +317,9 @@ class Parser:
             return lambda event: arguments[0](event) is not None
         if function == "coalesce":
             return lambda event: next((v for each in arguments if (v := each(event)) is not None), None)
-        raise QueryError(f"unknown function {function}; known here: bin, ispresent, coalesce")
+        raise QueryError(f"unknown function {function}; supported: bin, ispresent, coalesce")
 
-    # --- words
+    # --- tokens
 
     def _peek(self) -> Token:
         return self._tokens[self._at] if self._at < len(self._tokens) else END
@@ -327,7 +327,7 @@ class Parser:
     def _next(self, *kinds: str) -> Token:
         token = self._peek()
         if token.kind not in kinds:
-            raise QueryError(f"{' or '.join(kinds)} expected, not {token}")
+            raise QueryError(f"expected {' or '.join(kinds)}, found {token}")
         self._at += 1
         return token
 
@@ -340,7 +340,7 @@ class Parser:
 
     def _expect(self, text: str) -> str:
         if not self._take(text):
-            raise QueryError(f"{text} expected, not {self._peek()}")
+            raise QueryError(f"expected {text}, found {self._peek()}")
         return text
 
 
@@ -348,7 +348,7 @@ class Parser:
 
 
 def either(terms: Sequence[Expression], event: Event) -> bool | None:
-    """Return whether any is true; None if none is true and one is unknown."""
+    """Return True if any term is true; otherwise None if one is unknown, else False."""
     unknown = False
     for term in terms:
         if (value := term(event)) is True:
@@ -358,17 +358,17 @@ def either(terms: Sequence[Expression], event: Event) -> bool | None:
 
 
 def both(terms: Sequence[Expression], event: Event) -> bool | None:
-    """Return whether all are true, evaluated from the left; otherwise the first that is not."""
+    """Return True if all terms are true, evaluated from the left; otherwise the first value that is not."""
     return next((value for term in terms if (value := term(event)) is not True), True)
 
 
 def comparison(sign: str, left: Expression, right: Expression, event: Event) -> bool | None:
-    """Compare what two expressions give for an event."""
+    """Compare the values of two expressions for an event."""
     return compare(sign, left(event), right(event))
 
 
 def number(value: Value) -> float | None:
-    """Return a value as a number, if it looks like one."""
+    """Return a value as a number; None if it does not look like one."""
     try:
         found = float(value) if value is not None else math.nan
     except ValueError:
@@ -377,10 +377,13 @@ def number(value: Value) -> float | None:
 
 
 def compare(sign: str, left: Value, right: Value) -> bool | None:
-    """Compare as numbers if both are, otherwise as text; None if one is missing, and then `!=` is refused."""
+    """Compare two values as numbers if both are numbers, otherwise as text; None if one is missing.
+
+    Raises QueryError for `!=` with a missing value.
+    """
     if left is None or right is None:
         if sign == "!=":
-            raise QueryError("!= with a missing field: what AWS makes of it is not known here")
+            raise QueryError("`!=` with a missing field is not supported, because AWS's result is not known")
         return None
     numbers = number(left), number(right)
     a, b = numbers if None not in numbers else (format_value(left), format_value(right))
@@ -389,7 +392,7 @@ def compare(sign: str, left: Value, right: Value) -> bool | None:
 
 
 def calculate(sign: str, left: Expression, right: Expression, event: Event) -> Value:
-    """Calculate a sum, difference, product or quotient; None if one side is missing or not a number."""
+    """Return a sum, difference, product or quotient; None if a side is missing or no number, or for a division by 0."""
     a, b = number(left(event)), number(right(event))
     if a is None or b is None or (sign == "/" and b == 0):
         return None
@@ -397,7 +400,7 @@ def calculate(sign: str, left: Expression, right: Expression, event: Event) -> V
 
 
 def format_value(value: Value) -> str:
-    """Format a value as results show it: a whole number without a point."""
+    """Format a value as in results, where whole numbers have no decimal point."""
     return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
@@ -407,18 +410,18 @@ def round_value(value: Value) -> Value:
 
 
 def period_s(text: str) -> float:
-    """Read a period such as 5m, in seconds."""
+    """Return the seconds of a period such as 5m."""
     amount, unit = re.findall(r"\d+|[a-z]+", text)
     return float(amount) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}[unit]
 
 
 def stamp(seconds: float) -> str:
-    """Format a time as Insights does, in UTC."""
+    """Format a time, in seconds since 1970, as Insights does, in UTC."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 
 def moment_s(text: str) -> float:
-    """Read a time that `stamp` wrote, in seconds since 1970."""
+    """Convert a time from `stamp` back to seconds since 1970."""
     return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
 
 
@@ -428,12 +431,12 @@ type Found = list[tuple[str, Any]]
 
 
 def numbers(found: Found) -> list[float]:
-    """Keep the values that are numbers."""
+    """Return the values that are numbers."""
     return [value for _, each in found if (value := number(each)) is not None]
 
 
 def percentile(values: Sequence[float], percent: float) -> float | None:
-    """Return the smallest value that this percentage of all values does not exceed; None without values."""
+    """Return the smallest value that at least this percentage of the values do not exceed; None without values."""
     return sorted(values)[max(math.ceil(len(values) * percent / 100) - 1, 0)] if values else None
 
 
@@ -468,7 +471,7 @@ def group_rows(
 
 
 def sort_rows(rows: list[dict[str, Value]], keys: Sequence[tuple[str, bool]]) -> list[dict[str, Value]]:
-    """Sorted as AWS documents it: what is no number before the numbers, digits within text by their length."""
+    """Sort rows as AWS documents it: text before numbers, and digits within text by their length, then their value."""
 
     def compare(a: Event, b: Event) -> int:
         for name, descending in keys:
@@ -481,7 +484,7 @@ def sort_rows(rows: list[dict[str, Value]], keys: Sequence[tuple[str, bool]]) ->
 
 
 def natural(value: Value) -> tuple[Any, ...]:
-    """Something to sort by; what is missing comes first."""
+    """Return the sort key of a value; missing values come first."""
     if value is None:
         return (0,)
     if (figure := number(value)) is not None:
@@ -494,7 +497,10 @@ def natural(value: Value) -> tuple[Any, ...]:
 
 
 def discover_fields(message: str) -> dict[str, Value]:
-    """Return the fields of a message that is a JSON object, nested ones with dots; none of any other message."""
+    """Return the fields of a message, nested ones with dots; empty if the message is not a JSON object.
+
+    Raises QueryError if there are more than MAX_FIELDS.
+    """
     try:
         content = json.loads(message)
     except ValueError:
@@ -503,12 +509,12 @@ def discover_fields(message: str) -> dict[str, Value]:
         return {}
     fields = dict(flatten("", content))
     if len(fields) > MAX_FIELDS:
-        raise QueryError(f"an event with {len(fields)} fields: AWS would find {MAX_FIELDS} of them")
+        raise QueryError(f"an event has {len(fields)} fields, but AWS finds at most {MAX_FIELDS}")
     return fields
 
 
 def flatten(prefix: str, content: dict[str, Any] | list[Any]) -> Iterator[tuple[str, Value]]:
-    """Give each value with the names that lead to it, joined by dots; null is left out."""
+    """Yield each value with its path, the names joined by dots; nulls are left out."""
     items = content.items() if isinstance(content, dict) else ((str(n), each) for n, each in enumerate(content))
     for name, value in items:
         if isinstance(value, dict | list):
@@ -520,7 +526,7 @@ def flatten(prefix: str, content: dict[str, Any] | list[Any]) -> Iterator[tuple[
 
 
 def events_of(groups: Sequence[Any], start_s: int, end_s: int) -> tuple[list[dict[str, Value]], float]:
-    """Return the events of moto's log groups within a range, ends included, and the bytes that were scanned."""
+    """Return the events of moto's log groups in a time range, including both ends, and the number of bytes scanned."""
     found: list[dict[str, Value]] = []
     size = 0
     for group in groups:
@@ -545,7 +551,7 @@ def events_of(groups: Sequence[Any], start_s: int, end_s: int) -> tuple[list[dic
 
 @dataclass
 class Running:
-    """A query that was started."""
+    """A started query."""
 
     rows: list[dict[str, Value]]
     statistics: dict[str, float]
@@ -563,14 +569,14 @@ class Running:
 
 
 STARTED: list[Running] = []
-"""All queries of this process, for tests that want to see what was asked."""
+"""All queries started in this process, for tests to inspect."""
 
 
 def start_query(response: LogsResponse) -> str:
-    """Carry a query out, and keep the answer."""
+    """Run a query, and keep its results."""
     name, names = response._get_param("logGroupName"), response._get_param("logGroupNames") or []
     if bool(name) == bool(names) or len(names) > MAX_GROUPS:
-        raise InvalidParameterException("exactly one of logGroupName and logGroupNames, of at most 50 groups")
+        raise InvalidParameterException("give exactly one of logGroupName and logGroupNames, and at most 50 groups")
     limit = int(response._get_param("limit") or MAX_ROWS)
     if not 1 <= limit <= MAX_ROWS:
         raise InvalidParameterException(f"limit must be from 1 to {MAX_ROWS}")
@@ -594,7 +600,7 @@ def start_query(response: LogsResponse) -> str:
 
 
 def get_query_results(response: LogsResponse) -> str:
-    """Return the answer so far: a running query may show a part of it."""
+    """Return the results so far; those of a running query may be incomplete."""
     running = _query(response)
     running.looks += 1
     rows = running.rows if running.status == "Complete" else running.rows[:1]
@@ -603,7 +609,7 @@ def get_query_results(response: LogsResponse) -> str:
 
 
 def stop_query(response: LogsResponse) -> str:
-    """Stop a query that is running."""
+    """Stop a running query."""
     running = _query(response)
     if running.status != "Running":
         raise InvalidParameterException("Query is not running")
@@ -624,6 +630,6 @@ def _queries(response: LogsResponse) -> dict[str, Running]:
 
 
 def install() -> None:
-    """Let all of moto's servers in this process answer queries in this way."""
+    """Make all moto servers in this process use this interpreter."""
     for action in (start_query, get_query_results, stop_query):
         setattr(LogsResponse, action.__name__, action)

@@ -1,7 +1,7 @@
-"""AWS's own runtime interface on this machine: the emulator that AWS SAM carries, and the runtime client awslambdaric.
+"""AWS's own runtime interface on this machine: the emulator from AWS SAM and the runtime client awslambdaric.
 
-Known of the emulator, and met here: a handler's error comes with status 200; two requests at once end it; it keeps no
-limit of memory; and `Init Duration` in its REPORT line means nothing, while its INIT REPORT is right.
+Known limits of the emulator: it answers a handler's error with status 200, two concurrent requests end it, and it
+enforces no memory limit. `Init Duration` in its REPORT line is meaningless; its INIT REPORT is right.
 """
 
 import contextlib
@@ -29,15 +29,15 @@ TIMEOUT_S = 300
 MEMORY_MB = 1_024
 LAST_LINES = 12
 START_S = 60.0
-"""Seconds until the emulator must listen."""
+"""Seconds to wait for the emulator to listen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Function:
-    """A function to run: a Python, the folders of its code and the layer's, and its handler."""
+    """A function to run: its Python, the folders of its code and its layers, and its handler."""
 
     python: Path
-    tools: Path  # with the emulator and awslambdaric in it
+    tools: Path  # contains the emulator and awslambdaric
     emulator: Path
     task: Path  # the unpacked function: the working directory, as in Lambda
     path: Sequence[Path]  # searched for modules after the task, as /opt/python is
@@ -45,85 +45,88 @@ class Function:
 
 
 class FunctionError(CommandError):
-    """The function answered with an error, or not at all; the message has its last words."""
+    """The function answered with an error or not at all; the message includes the traceback or the end of the log."""
 
 
 class EmulatorError(CommandError):
-    """The function could not be tried at all: the emulator, or the Python for it, does not start on this machine."""
+    """The function could not be started, because the emulator or its Python does not start on this machine."""
 
 
 class RuntimeInterface:
     """A function behind AWS's runtime interface, started on its first invocation."""
 
     def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-        self.pid = process.pid  # of the emulator, which leads the session of all it starts
+        self.pid = process.pid  # the emulator's; it leads the session of every process that it starts
         self.url = f"{url}/2015-03-31/functions/function/invocations"
         self._log = log
 
     def invoke(self, event: object, timeout_s: float = TIMEOUT_S) -> Any:  # noqa: ANN401 as the handler answers
-        """Return the handler's answer to one event. Raises FunctionError for an error, a time-out or no answer."""
+        """Return the handler's answer to an event.
+
+        Raises FunctionError for an error, a timeout or no answer, and EmulatorError if Python does not start.
+        """
         try:
             answer = requests.post(self.url, data=json.dumps(event), timeout=timeout_s)
             payload = answer.json()
         except (requests.RequestException, ValueError) as error:
             raise FunctionError(
-                f"the runtime interface gave no answer ({error}); its log ends:\n{self.last_words}"
+                f"the runtime interface gave no answer ({error}); its log ends with:\n{self.last_words}"
             ) from error
         if isinstance(payload, dict) and "errorType" in payload:
             if payload["errorType"] == "Runtime.InvalidEntrypoint":
                 raise EmulatorError(f"no Python could be started:\n{self.last_words}")
-            told = "\n".join(payload.get("stackTrace") or [f"its log ends:\n{self.last_words}"])
+            told = "\n".join(payload.get("stackTrace") or [f"its log ends with:\n{self.last_words}"])
             raise FunctionError(f"{payload['errorType']}: {payload.get('errorMessage', '')}\n{told}")
         return payload
 
     @property
     def log(self) -> str:
-        """What the function and the emulator have written."""
+        """The output of the function and the emulator so far."""
         return self._log.read_text(errors="replace")
 
     @property
     def last_words(self) -> str:
-        """The end of the log, without what the emulator says about itself when all is well."""
+        """The end of the log, without the emulator's informational lines."""
         lines = [line for line in self.log.splitlines() if "[INFO] (rapid)" not in line]
         return "\n".join(lines[-LAST_LINES:])
 
     @property
     def init_ms(self) -> float:
-        """How long the start of Python and the import of the handler took, as the emulator measured it."""
+        """Milliseconds for starting Python and importing the handler, as measured by the emulator."""
         found = re.search(r"INIT REPORT\(durationMs: ([\d.]+)\)", self.log)
         if not found:
-            raise FunctionError(f"the emulator did not report the init time; its log ends:\n{self.last_words}")
+            raise FunctionError(f"the emulator did not report the init time; its log ends with:\n{self.last_words}")
         return float(found[1])
 
     @property
     def peak_mb(self) -> float:
-        """The most memory that the function's Python has held, in MB (10^6 bytes); what it starts is not counted."""
+        """The peak memory of the function's Python in MB (10^6 bytes), without its child processes."""
         found = re.search(r"VmHWM:\s+(\d+) kB", (self._function / "status").read_text())
         assert found, "the kernel reports it for every living process"
         return int(found[1]) * 1024 / 1e6
 
     @property
     def processor_s(self) -> float:
-        """The processor time that the function's Python has used, with that of what it started and saw end."""
+        """The processor seconds used by the function's Python and by the ended children that it has waited for."""
         figures = (self._function / "stat").read_text().rpartition(")")[2].split()[11:15]  # see proc_pid_stat(5)
         return sum(map(int, figures)) / os.sysconf("SC_CLK_TCK")
 
     @property
     def _function(self) -> Path:
-        threads = Path(f"/proc/{self.pid}/task").iterdir()  # of the emulator: any of them may have started it
+        threads = Path(f"/proc/{self.pid}/task").iterdir()  # the emulator's: any may have started the function
         children = [child for thread in threads for child in (thread / "children").read_text().split()]
         if not children:
-            raise FunctionError(f"the function is not running any more; its log ends:\n{self.last_words}")
+            raise FunctionError(f"the function is no longer running; its log ends with:\n{self.last_words}")
         return Path(f"/proc/{children[0]}")
 
 
 @contextmanager
 def running(function: Function, env: Mapping[str, str]) -> Iterator[RuntimeInterface]:
-    """Start the interface with only `env` and what Lambda sets; it ends with the block, and all it started with it."""
+    """Start the interface with only `env` and Lambda's variables; on exit, end it and every process that it started."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
     command = [str(function.emulator), "--runtime-interface-emulator-address", addresses[0]]
     command += ["--runtime-api-address", addresses[1]]
-    command += [str(function.python), "-S", "-m", "awslambdaric", function.handler]  # -S: nothing of this Python's own
+    command += [str(function.python), "-S", "-m", "awslambdaric", function.handler]  # -S: no packages of this Python
     with TemporaryDirectory() as folder, (Path(folder) / "log").open("wb") as log:
         process = subprocess.Popen(
             command,
@@ -143,9 +146,9 @@ def running(function: Function, env: Mapping[str, str]) -> Iterator[RuntimeInter
 
 
 def end_session(leader: int) -> None:
-    """End the emulator, the function and what that has started: all of the session, and nothing else.
+    """End every process of the session: the emulator, the function and all that the function started.
 
-    Not one process group: the emulator gives the function another, and a busy function outlives the emulator.
+    Ending one process group is not enough: the function has another group, and a busy function outlives the emulator.
     """
     while members := [pid for pid in processes() if session(pid) == leader]:
         for pid in members:
@@ -155,13 +158,13 @@ def end_session(leader: int) -> None:
 
 
 def processes() -> list[int]:
-    """Return all processes that are alive, without zombies."""
+    """Return the ids of all living processes, without zombies."""
     found = [path for path in Path("/proc").iterdir() if path.name.isdigit()]
     return [int(path.name) for path in found if state(path) not in {"Z", "X", ""}]
 
 
 def state(process: Path) -> str:
-    """Return the state of a process as the kernel spells it; empty if it is gone."""
+    """Return the kernel's letter for the state of a process; empty if it is gone."""
     try:
         return (process / "stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
@@ -169,7 +172,7 @@ def state(process: Path) -> str:
 
 
 def session(pid: int) -> int:
-    """Return the session of a process; 0 if it is gone."""
+    """Return the session id of a process; 0 if it is gone."""
     try:
         return os.getsid(pid)
     except ProcessLookupError:
@@ -177,7 +180,7 @@ def session(pid: int) -> int:
 
 
 def lambda_environment(function: Function) -> dict[str, str]:
-    """Return the variables that Lambda sets, as far as Python, its libraries and the function read them."""
+    """Return those of Lambda's variables that Python, its libraries or the function read."""
     return {
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EXECUTION_ENV": "AWS_Lambda_python",
@@ -187,22 +190,22 @@ def lambda_environment(function: Function) -> dict[str, str]:
         "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
         "AWS_LAMBDA_LOG_FORMAT": "JSON",
         "AWS_REGION": "us-east-1",
-        "HOME": "/proc/sbx_user1051",  # missing and impossible to create, as in Lambda, where it is below /home
+        "HOME": "/proc/sbx_user1051",  # does not exist and cannot be created, like Lambda's, which is below /home
         "LAMBDA_TASK_ROOT": str(function.task),
         "LANG": "en_US.UTF-8",
         "LD_LIBRARY_PATH": "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task/lib:/opt/lib",
         "PATH": "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin",
         "TZ": ":UTC",
-        # Not Lambda's own:
-        "PYTHONDONTWRITEBYTECODE": "1",  # a layer is read-only; here nothing is to be left in it either
+        # Not set by Lambda:
+        "PYTHONDONTWRITEBYTECODE": "1",  # in Lambda a layer is read-only, so nothing may be written to it here
         "PYTHONPATH": os.pathsep.join(map(str, [*function.path, function.tools])),
         "PYTHONTZPATH": "",  # time zones from the layer's tzdata, wherever this runs
-        **{name: os.environ[name] for name in ("TMPDIR",) if name in os.environ},  # where /tmp is shared with others
+        **{name: os.environ[name] for name in ("TMPDIR",) if name in os.environ},  # for machines with a shared /tmp
     }
 
 
 def free_ports(count: int) -> list[int]:
-    """Return free ports of this machine."""
+    """Return free TCP ports on this machine."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -211,7 +214,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def wait_for(address: str, process: subprocess.Popen[bytes], interface: RuntimeInterface) -> None:
-    """Wait until the port is open. Raises EmulatorError if the process ends first, or it stays closed."""
+    """Wait until the port is open. Raises EmulatorError if the process ends first or the port stays closed."""
     host, port = address.split(":")
 
     def connect() -> None:
@@ -226,5 +229,5 @@ def wait_for(address: str, process: subprocess.Popen[bytes], interface: RuntimeI
         )(connect)
     except OSError as error:
         raise EmulatorError(
-            f"the runtime interface does not listen after {START_S:g} s:\n{interface.last_words}"
+            f"the runtime interface did not listen within {START_S:g} s:\n{interface.last_words}"
         ) from error

@@ -1,6 +1,6 @@
-"""What moto's server lacks of AWS, as far as Terraform's provider and the commands ask for it: added in this process.
+"""Additions to moto's server in this process: AWS behavior that it lacks and Terraform's provider or the commands need.
 
-With it, a second plan of what was applied is empty for the right reason: AWS returns what it was given.
+With them, a second plan after an apply is empty for the right reason: like AWS, the server returns what it was given.
 """
 
 import json
@@ -22,23 +22,23 @@ from moto.s3.models import FakeBucket, S3Backend, s3_backends
 from moto.s3.responses import S3Response
 from moto.ssm.responses import SimpleSystemManagerResponse
 
-ECHOED = {"LoggingConfig": None, "DeadLetterConfig": None, "TracingConfig": "tracing_config"}
-"""Parts of a function's configuration that moto forgets, at creation or at an update; and where it keeps them."""
+ECHOED = "LoggingConfig", "DeadLetterConfig", "TracingConfig"
+"""Parts of a function's configuration that moto forgets on creation or update, and moto's attribute or None."""
 
 
 class Function(models.LambdaFunction):
-    """A function that returns all its configuration. A published version is a copy, and keeps its own."""
+    """A function that returns its whole configuration. A published version is a copy with its own configuration."""
 
     def __init__(self, account_id: str, spec: dict[str, Any], region: str, version: str | int = 1) -> None:
         self.told = {name: spec[name] for name in ECHOED if spec.get(name)}
         super().__init__(account_id, spec, region, version)
 
     def get_configuration(self, on_create: bool = False) -> dict[str, Any]:
-        """Give the configuration with what moto forgets of it."""
+        """Return the configuration, including the parts that moto forgets."""
         return super().get_configuration(on_create) | self.told
 
     def update_configuration(self, config_updates: dict[str, Any]) -> dict[str, Any]:
-        """Change the configuration, and remember what moto would forget."""
+        """Update the configuration, and remember the parts that moto forgets."""
         self.told = self.told | {name: config_updates[name] for name in ECHOED if config_updates.get(name)}
         return super().update_configuration(config_updates)
 
@@ -47,7 +47,7 @@ class Function(models.LambdaFunction):
 
 
 def put_query_definition(response: LogsResponse) -> str:
-    """Keep a query, or another text under the id of one."""
+    """Save a query, or replace the saved query with the given id."""
     kept, given = _queries(response), json.loads(response.body)
     identity = given.setdefault("queryDefinitionId", str(uuid4()))
     if json.loads(response.body).get("queryDefinitionId") and identity not in kept:
@@ -57,7 +57,7 @@ def put_query_definition(response: LogsResponse) -> str:
 
 
 def describe_query_definitions(response: LogsResponse) -> str:
-    """Return the queries whose names begin with a prefix, one page of them."""
+    """Return one page of the saved queries whose names begin with a prefix."""
     prefix, most = response._get_param("queryDefinitionNamePrefix") or "", response._get_int_param("maxResults") or 1000
     found = [query for query in _queries(response).values() if query["name"].startswith(prefix)]
     first = int(response._get_param("nextToken") or 0)
@@ -66,7 +66,7 @@ def describe_query_definitions(response: LogsResponse) -> str:
 
 
 def delete_query_definition(response: LogsResponse) -> str:
-    """Forget a query."""
+    """Delete a saved query."""
     if not _queries(response).pop(response._get_param("queryDefinitionId"), None):
         raise ResourceNotFoundException("The specified query definition does not exist.")
     return json.dumps({"success": True})
@@ -77,11 +77,11 @@ def _queries(response: LogsResponse) -> dict[str, dict[str, Any]]:
     return kept
 
 
-# --- asynchronous invocation: retries, age, destination; of a function, or of one alias of it ---
+# --- asynchronous invocation: retries, age and destination, for a function or one of its aliases ---
 
 
 def put_function_event_invoke_config(response: LambdaResponse) -> ActionResult:
-    """Keep the configuration of the qualifier that was named: AWS uses it for that one only."""
+    """Save the configuration for the given qualifier only, as AWS does."""
     function, key = _qualify(response)
     arn = f"{function.function_arn.removesuffix(f':{function.version}')}:{key[1]}"
     config = models.EventInvokeConfig(arn, function.last_modified, response.json_body)
@@ -98,7 +98,7 @@ def get_function_event_invoke_config(response: LambdaResponse) -> ActionResult:
 
 
 def delete_function_event_invoke_config(response: LambdaResponse) -> TYPE_RESPONSE:
-    """Forget the configuration of one qualifier."""
+    """Delete the configuration of one qualifier."""
     function, key = _qualify(response)
     if not _invoke_configs(response).pop(key, None):
         raise UnknownEventConfig(function.function_arn)
@@ -120,7 +120,7 @@ def _invoke_configs(response: LambdaResponse) -> dict[tuple[str, str], models.Ev
 
 
 def invoke(response: LambdaResponse) -> tuple[int, dict[str, str], str | bytes]:
-    """Invoke the version or alias that was named: moto looks for the name in another spelling, and takes the latest."""
+    """Invoke the named version or alias. moto reads `qualifier`, not `Qualifier`, so it always takes the latest."""
     response.querystring |= {"qualifier": response.querystring.get("Qualifier", [None])}
     return _invoke(response)
 
@@ -132,7 +132,7 @@ _invoke: Callable[[LambdaResponse], tuple[int, dict[str, str], str | bytes]] = L
 
 
 def head_bucket(backend: S3Backend, bucket_name: str) -> FakeBucket:
-    """Check whether this account may read a bucket: moto lets every account read all buckets."""
+    """Return a bucket if this account owns it; moto lets every account read all buckets."""
     _, owner = s3_backends.bucket_accounts.get(bucket_name, ("", backend.account_id))
     if owner != backend.account_id:
         raise AccessDeniedByLock
@@ -143,7 +143,7 @@ WITHOUT_TLS = {"Bool": {"aws:SecureTransport": "false"}}
 
 
 def is_action_permitted(statement: IAMPolicyStatement, *request: object, **more: object) -> PermissionResult:
-    """Judge a request by a statement. moto denies whatever the condition; here, loopback passes for TLS."""
+    """Judge a request by a policy statement. moto denies even if a condition does not hold; loopback counts as TLS."""
     its = statement._statement
     if its["Effect"] == "Deny" and its.get("Condition") == WITHOUT_TLS:
         return PermissionResult.NEUTRAL
@@ -153,11 +153,11 @@ def is_action_permitted(statement: IAMPolicyStatement, *request: object, **more:
 _is_action_permitted: Callable[..., PermissionResult] = IAMPolicyStatement.is_action_permitted
 
 
-# --- who may do what, where rights are enforced ---
+# --- permissions, where they are enforced ---
 
 
 def _authenticate_and_authorize_normal_action(response: SimpleSystemManagerResponse, resource: str = "*") -> None:
-    """Check whether the caller may do this with every named parameter: moto asks for `*`, which no policy names."""
+    """Check the caller's permission for every named parameter; moto checks it for `*`, which no policy names."""
     asked = json.loads(response.body or "{}")
     names = [*asked.get("Names", []), *([asked["Name"]] if "Name" in asked else [])]
     prefix = f"arn:aws:ssm:{response.region}:{response.current_account}:parameter"
@@ -169,7 +169,7 @@ _authorize = SimpleSystemManagerResponse._authenticate_and_authorize_normal_acti
 
 
 def get_object(response: S3Response) -> TYPE_RESPONSE:
-    """Return an object, or that it is missing: AWS says so only to callers who may list the bucket."""
+    """Return an object. Like AWS, tell only callers who may list the bucket that an object is missing."""
     try:
         return _get_object(response)
     except MissingKey:
@@ -196,7 +196,7 @@ REPLACED: dict[type, list[Callable[..., object]]] = {
 
 
 def fill() -> None:
-    """Teach all of moto's servers in this process what is above."""
+    """Install these additions in all moto servers of this process."""
     vars(models)["LambdaFunction"] = Function
     for kind, functions in REPLACED.items():
         for function in functions:

@@ -1,4 +1,4 @@
-"""All stand-ins at once: Alpaca, Yahoo and AWS on loopback, and the settings that lead a run to them."""
+"""All stand-ins at once: Alpaca, Yahoo and AWS on loopback, and the settings that point a run at them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,12 +13,12 @@ from scripts.testkit.yahoo import Listing, YahooFake
 from trader.model import NEW_YORK
 
 BUCKET, PREFIX = "journal", "trader"
-"""Where the journal is, and the folder in it."""
+"""The journal's bucket and the folder in it; the SSM parameters have the same prefix."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """The stand-ins that are running. `environment` leads boto3, yfinance and the settings of a run to them."""
+    """The running stand-ins. `environment` points boto3, yfinance and a run's settings at them."""
 
     alpaca: AlpacaFake
     yahoo: YahooFake
@@ -26,7 +26,7 @@ class Services:
     environment: Mapping[str, str]
 
     def list_objects(self) -> Mapping[str, int]:
-        """Give the size in bytes of each object in the journal's bucket, by its key."""
+        """Return the size in bytes of each object in the journal's bucket, by key."""
         listing = aws.client("s3", self.aws).list_objects_v2(Bucket=BUCKET)
         return {item["Key"]: item["Size"] for item in listing.get("Contents", [])}
 
@@ -35,11 +35,11 @@ class Services:
 def start(
     closes: Mapping[str, Sequence[float]], *, not_at_yahoo: Sequence[str] = (), latency_s: float = 0.0
 ) -> Iterator[Services]:
-    """Serve daily closes by symbol, the last of them of the running session, with an account that holds nothing.
+    """Serve daily closes by symbol, the last one from the current session, for an account without positions.
 
-    Symbols in `not_at_yahoo` have their prices in Alpaca's data API instead. AWS is an empty account with the
-    journal's bucket, Alpaca's keys and the switch in SSM; this process's own environment stays as it is. Yahoo and
-    Alpaca take `latency_s` for each answer.
+    Prices of the symbols in `not_at_yahoo` are in Alpaca's data API instead. The AWS account contains only the
+    journal's bucket and, in SSM, Alpaca's keys and the halt switch. This process's own environment is not changed.
+    Yahoo and Alpaca wait `latency_s` before each answer.
     """
     now = datetime.now(UTC)
     listed = {symbol: series for symbol, series in closes.items() if symbol not in not_at_yahoo}
@@ -58,7 +58,7 @@ def start(
             "PRICE_SOURCES": "yahoo,alpaca",
             "UNIVERSE": ",".join(closes),
             "HISTORY_BARS": str(max(len(series) for series in closes.values())),
-            "MAX_PRICE_AGE_S": "600000",  # on a Sunday, too
+            "MAX_PRICE_AGE_S": "600000",  # long enough for a weekend
         }
         yield Services(
             alpaca=alpaca, yahoo=yahoo, aws=variables, environment={**variables, **yahoo.environment, **settings}
@@ -66,7 +66,7 @@ def start(
 
 
 def keep_keys(alpaca: AlpacaFake, variables: Mapping[str, str]) -> Mapping[str, str]:
-    """Put Alpaca's keys and the switch into SSM, and give the settings that name them."""
+    """Put Alpaca's keys and the halt switch into SSM, and return the settings that name them."""
     ssm = aws.client("ssm", variables)
     for name, value in {"user": alpaca.key_id, "pw": alpaca.secret, "halt": "false"}.items():
         ssm.put_parameter(Name=f"/{PREFIX}/{name}", Value=value, Type="SecureString")
@@ -78,13 +78,13 @@ def keep_keys(alpaca: AlpacaFake, variables: Mapping[str, str]) -> Mapping[str, 
 
 
 def trend_closes(count: int, last_step: float = 0.0, *, seed: int = 1) -> list[float]:
-    """Make daily closes that rise from 100 to 110 with a little noise; the last is off 110 by a fraction."""
+    """Return daily closes that rise from 100 to 110 with a little noise; the last is 110 * (1 + last_step)."""
     noise = np.random.default_rng(seed).normal(0, 0.002, count)
     line = np.linspace(100, 110, count) * np.exp(noise)
     return [*line[:-1].tolist(), 110 * (1 + last_step)]
 
 
 def daily_bars(closes: Sequence[float], now: datetime) -> list[tuple[datetime, float]]:
-    """Make the bars of closes that follow each other day by day up to today, as Alpaca stamps them."""
+    """Return bars (start, close) of consecutive days up to today, starting at midnight in New York as at Alpaca."""
     today = now.astimezone(NEW_YORK).replace(hour=0, minute=0, second=0, microsecond=0)
     return [(today - timedelta(days=len(closes) - 1 - day), close) for day, close in enumerate(closes)]

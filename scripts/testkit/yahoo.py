@@ -1,6 +1,6 @@
 """A stand-in for Yahoo's chart service, reached by the real yfinance and curl_cffi through environment variables only.
 
-It is a CONNECT proxy that answers for every host below yahoo.com itself, over TLS with a certificate of its own making.
+It is a CONNECT proxy that answers for yahoo.com and its subdomains itself, over TLS with a certificate of its own.
 """
 
 import argparse
@@ -33,13 +33,13 @@ from trader.model import NEW_YORK
 CHART = "/v8/finance/chart/"
 CRUMB = "/v1/test/getcrumb"
 EVERY = "*"
-DIVIDENDS = 1.01  # raw closes lie above the adjusted ones by this factor
+DIVIDENDS = 1.01  # raw closes are higher than the adjusted ones by this factor
 STEPS = {"1h": timedelta(hours=1), "15m": timedelta(minutes=15), "5m": timedelta(minutes=5), "1m": timedelta(minutes=1)}
 OPEN, CLOSE = time(9, 30), time(16)
 
 
 class Fault(Enum):
-    """How a request can go wrong."""
+    """The ways in which a request can fail."""
 
     RATE_LIMITED = "429"
     SERVER_ERROR = "500 with a page of HTML"
@@ -57,9 +57,9 @@ class Fault(Enum):
 
 @dataclass(frozen=True)
 class Listing:
-    """What Yahoo knows of a symbol: adjusted closes up to the bar of `last`; None is a missing price.
+    """Yahoo's data for a symbol: adjusted closes up to the bar that contains `last`; None is a missing price.
 
-    Opens, highs and lows are the closes times `shape`.
+    Opens, highs and lows are the raw closes times `shape`.
     """
 
     closes: Sequence[float | None]
@@ -78,13 +78,13 @@ class Request:
 
     @property
     def symbol(self) -> str:
-        """The symbol whose chart is asked for; empty if it is something else."""
+        """The symbol whose chart is requested; empty for any other request."""
         return unquote(self.path.removeprefix(CHART)) if self.path.startswith(CHART) else ""
 
 
 @dataclass
 class YahooFake:
-    """Serves `listings` while its `with` block lasts; symbols are spelt as Yahoo does (BRK-B)."""
+    """A server of `listings`, used as a context manager; symbols are in Yahoo's spelling (BRK-B)."""
 
     listings: dict[str, Listing]
     latency_s: float = 0.0
@@ -107,17 +107,17 @@ class YahooFake:
         self._server.shutdown()
         self._server.server_close()
         self._stack.close()
-        assert self.errors == [], "the fake itself failed"
+        assert self.errors == [], "the stand-in itself failed"
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that lead yfinance here."""
+        """The environment variables that point yfinance at this server."""
         proxy, certificate = f"http://127.0.0.1:{self._server.server_address[1]}", str(self._certificate)
         names = {"HTTPS_PROXY": proxy, "https_proxy": proxy, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
         return names | {"CURL_CA_BUNDLE": certificate, "REQUESTS_CA_BUNDLE": certificate}
 
     def plan(self, fault: Fault, on: str = EVERY, times: int | None = None) -> None:
-        """Let the next requests for a symbol's chart, for a path or for EVERY chart fail so; None: all of them."""
+        """Make the next `times` requests (None: all) for a symbol's chart, for a path or for EVERY chart fail."""
         self._faults[on] = repeat(fault) if times is None else repeat(fault, times)
 
     def charts(self, symbol: str) -> int:
@@ -125,7 +125,7 @@ class YahooFake:
         return Counter(request.symbol for request in self.requests)[symbol]
 
     def note(self, request: Request) -> Fault | None:
-        """Remember the request, and say how it shall fail."""
+        """Record the request, and return how it must fail; None if it must not."""
         with self._lock:
             self.requests.append(request)
             keys = (request.symbol, EVERY) if request.symbol else (request.path,)
@@ -144,7 +144,7 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, *_: object) -> None:
         error = sys.exception()
-        if not isinstance(error, OSError):  # a client that goes away is no fault of the fake's
+        if not isinstance(error, OSError):  # a client that disconnects is not the stand-in's fault
             self.fake.errors.append(error)
 
 
@@ -156,12 +156,12 @@ class _Handler(BaseHTTPRequestHandler):
     host = ""
 
     def log_message(self, *args: object) -> None:
-        pass  # the fake keeps its own record
+        pass  # the stand-in records its requests
 
     def do_CONNECT(self) -> None:
         self.host = self.path.partition(":")[0]
         if self.host != "yahoo.com" and not self.host.endswith(".yahoo.com"):
-            self.send_error(403, f"no way to {self.host}")
+            self.send_error(403, f"only Yahoo's hosts are served, not {self.host}")
             return
         self.send_response_only(200)
         self.end_headers()
@@ -172,7 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
     def finish(self) -> None:
         with contextlib.suppress(OSError):
             super().finish()
-        self.connection.close()  # once it is wrapped, the server no longer holds it
+        self.connection.close()  # the server knows only the connection before it was wrapped
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
@@ -280,7 +280,7 @@ def _meta(request: Request, listing: Listing, interval: str) -> dict[str, Any]:
 
 @lru_cache
 def _starts(last: datetime, interval: str, count: int) -> tuple[datetime, ...]:
-    """Return the starts of `count` bars up to the one that `last` falls into; every weekday is traded."""
+    """Return the starts of `count` bars up to the one that contains `last`; every weekday has a session."""
     day = last.astimezone(NEW_YORK).date()
     starts: list[datetime] = []
     while len(starts) < count:
@@ -298,7 +298,7 @@ def _session(first: datetime, interval: str) -> list[datetime]:
 
 
 def _certificate(folder: Path) -> ssl.SSLContext:
-    """Write a test authority to ca.pem, and return a context with a certificate of it for Yahoo's hosts."""
+    """Write a test authority to ca.pem, and return a TLS context with its certificate for Yahoo's hosts."""
     now = datetime.now(UTC)
 
     def build(common_name: str, key: ec.EllipticCurvePrivateKey, *, authority: bool) -> x509.CertificateBuilder:
@@ -329,11 +329,11 @@ def _certificate(folder: Path) -> ssl.SSLContext:
 
 
 def main() -> None:
-    """Serve until standard input ends; the first line printed is the environment as JSON."""
+    """Print the environment as one line of JSON, then serve until standard input ends."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--symbols", type=int, default=500, help="how many symbols: S000, S001, ... (default 500)")
-    parser.add_argument("--bars", type=int, default=250, help="bars of each symbol (default 250)")
-    parser.add_argument("--latency-s", type=float, default=0.15, help="pause before each answer (default 0.15)")
+    parser.add_argument("--symbols", type=int, default=500, help="number of symbols: S000, S001, ... (default 500)")
+    parser.add_argument("--bars", type=int, default=250, help="bars per symbol (default 250)")
+    parser.add_argument("--latency-s", type=float, default=0.15, help="seconds before each answer (default 0.15)")
     arguments = parser.parse_args()
     listing = Listing([100 + bar / 10 for bar in range(arguments.bars)], datetime.now(UTC))
     listings = {f"S{number:03}": listing for number in range(arguments.symbols)}

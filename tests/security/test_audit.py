@@ -1,4 +1,4 @@
-"""make audit: what it finds in locked files, and that it calls nothing passed that it could not ask about."""
+"""make audit: what it finds in locked files; nothing that it could not check counts as passed."""
 
 import json
 from collections.abc import Sequence
@@ -64,7 +64,7 @@ def test_the_last_package_needs_a_hash_too() -> None:
     [
         ("requests>=3", "requests>=3 is required, but 2.34.2 is locked; run make lock"),
         ("flask", "flask is not locked; run make lock"),
-        ("requests @ https://example.com/requests.whl", "comes from an address, not from the package index"),
+        ("requests @ https://example.com/requests.whl", "comes from a URL, not from the package index"),
     ],
 )
 def test_what_is_asked_for_has_to_be_locked(wanted: str, said: str) -> None:
@@ -81,7 +81,7 @@ def test_a_package_that_is_tested_in_another_version_than_shipped_is_found() -> 
     assert list(audit.differing(files)) == ["requests is 2.34.1 in layer.txt but 2.34.2 in dev.txt"]
 
 
-# --- the service that knows vulnerabilities ---
+# --- the vulnerability service ---
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def service(tmp_path: Path) -> "Service":
 
 
 class Service:
-    """A program in pip-audit's place: what it answers of the control, and of everything else."""
+    """A program in place of pip-audit, with set answers for the control and for everything else."""
 
     def __init__(self, folder: Path) -> None:
         self.program = folder / "pip-audit"

@@ -1,4 +1,4 @@
-"""AWS's runtime interface on this machine, with handlers of a few lines; and the room in which it is started."""
+"""AWS's runtime interface on this machine, with handlers of a few lines, and the sandbox in which it runs."""
 
 import contextlib
 import os
@@ -21,14 +21,14 @@ from scripts.testkit import lambda_runtime
 from scripts.testkit.lambda_runtime import EmulatorError, Function, FunctionError, running
 
 TARGET = Target("3.13", "x86_64")
-pytestmark = pytest.mark.skipif(not TARGET.runs_here, reason="left out: the emulator is a program for linux x86_64")
+pytestmark = pytest.mark.skipif(not TARGET.runs_here, reason="left out: the emulator runs only on Linux x86_64")
 
 HELLO = "def handler(event, context): return 'hello'"
 PIDS = """
     import os
 
     def handler(event, context):
-        return os.getpid(), os.getppid()  # of the function, and of the emulator that started it
+        return os.getpid(), os.getppid()  # the function, and the emulator that started it
 """
 BUSY = """
     import os, time
@@ -44,13 +44,13 @@ type Room = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def tools() -> tuple[Path, Path]:
-    """The emulator and what belongs to it."""
+    """Return the paths of the emulator and its tools."""
     return fetch_emulator(TARGET)
 
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Make a function of a handler's source, in a folder of its own; `path` is where the layer's modules would be."""
+    """Return a function that writes a handler's source to a new folder; `path` takes the place of the layer."""
 
     def function(source: str, *path: Path) -> Function:
         task = tmp_path / f"task-{sum(1 for _ in tmp_path.iterdir())}"
@@ -147,7 +147,7 @@ def test_a_handler_that_takes_too_long_is_an_error(write: Write) -> None:
 def test_an_emulator_that_does_not_start_is_an_error(write: Write) -> None:
     broken = replace(write(HELLO), emulator=Path(shutil.which("false") or "/bin/false"))
     with pytest.raises(EmulatorError, match="ended with code 1 before it listened"), running(broken, {}):
-        pytest.fail("nothing listens")
+        pytest.fail("running() must fail")
 
 
 @pytest.mark.usefixtures("tools")
@@ -185,12 +185,12 @@ def test_memory_that_was_held_for_a_moment_is_in_the_peak(write: Write) -> None:
         assert interface.peak_mb - before_mb == pytest.approx(100, abs=10)
 
 
-# --- what the function finds ---
+# --- the function's surroundings ---
 
 
 @pytest.fixture
 def surroundings(write: Write, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
-    """The environment of a function that is started with one variable, by somebody who has another."""
+    """Return the environment of a function started with one variable by a caller who has another."""
     monkeypatch.setenv("OF_THE_CALLER", "hidden")
     function = write("import os\ndef handler(event, context): return dict(os.environ)")
     with running(function, {"OF_THE_FUNCTION": "given"}) as interface:
@@ -234,7 +234,7 @@ def test_nothing_is_written_beside_the_functions_modules(write: Write) -> None:
 
 
 def listening(pid: int) -> set[str]:
-    """The addresses at which a process listens, as the kernel writes them: IPv4 in hexadecimal, last byte first."""
+    """Return the addresses where a process listens, as the kernel writes them: IPv4 in hexadecimal, last byte first."""
     inodes = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
@@ -254,7 +254,7 @@ def test_the_interface_listens_on_loopback_only(write: Write) -> None:
 
 
 def is_over(pid: int, within_s: float = 3) -> bool:
-    """Whether a process ends; one that is only waited for by its parent has."""
+    """Tell whether a process ends in time; a zombie, which only its parent still holds, has ended."""
     give_up = time.monotonic() + within_s
     while time.monotonic() < give_up:
         try:
@@ -290,10 +290,10 @@ def test_a_function_that_is_busy_ends_with_the_block_too(write: Write) -> None:
 
 @pytest.fixture
 def room() -> Room:
-    """Runs a line of shell in the sandbox."""
+    """Return a function that runs a line of shell in the sandbox."""
     if why := sandbox.missing():
         if os.environ.get("CI") == "true":
-            pytest.fail(f"{why}: CI must run the function in a room like Lambda's")
+            pytest.fail(f"{why}: CI must run the function in a sandbox like Lambda's")
         pytest.skip(f"left out: {why}")
 
     def inside(
@@ -301,7 +301,7 @@ def room() -> Room:
     ) -> subprocess.CompletedProcess[str]:
         words = [*sandbox.command(folders or {}, visible), "sh", "-c", line]
         done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=30)
-        assert "bwrap:" not in done.stderr, done.stderr  # else silence would look like a wall
+        assert "bwrap:" not in done.stderr, done.stderr  # otherwise a failure of bwrap would look like a restriction
         return done
 
     return inside
@@ -371,7 +371,7 @@ def test_folders_are_shown_where_they_are_asked_for(room: Room, tmp_path: Path) 
 
 def test_time_zones_stay_hidden_where_all_of_usr_has_to_be_visible() -> None:
     if sandbox.missing():
-        pytest.skip("left out: no sandbox here")
+        pytest.skip("left out: there is no sandbox on this machine")
     command = [*sandbox.command({}, [Path("/usr")]), "find", str(sandbox.ZONES), "-name", "New_York"]
     found = subprocess.run(command, check=True, capture_output=True, text=True)
     assert found.stdout == ""
@@ -383,7 +383,7 @@ def test_an_emulator_that_never_listens_is_an_error(tmp_path: Path, monkeypatch:
     silent.write_text("#!/bin/sh\nexec sleep 5\n")
     silent.chmod(0o755)
     function = Function(python=TARGET.interpreter(), tools=tmp_path, emulator=silent, task=tmp_path, path=[])
-    with pytest.raises(EmulatorError, match="does not listen"), running(function, {}):
+    with pytest.raises(EmulatorError, match="did not listen"), running(function, {}):
         pass
 
 
@@ -394,7 +394,7 @@ def test_the_memory_of_a_function_that_is_not_running_is_an_error(write: Write) 
 
 def test_a_python_below_opt_stays_visible_beside_the_layer(tmp_path: Path) -> None:
     if sandbox.missing():
-        pytest.skip("left out: no sandbox here")
+        pytest.skip("left out: there is no sandbox on this machine")
     places = {"/opt/python": tmp_path, "/opt/conda": tmp_path}
     found = subprocess.run([*sandbox.command(places, []), "ls", "/opt"], check=True, capture_output=True, text=True)
     assert found.stdout.split() == ["conda", "python"]
