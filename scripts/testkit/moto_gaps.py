@@ -23,7 +23,7 @@ from moto.s3.responses import S3Response
 from moto.ssm.responses import SimpleSystemManagerResponse
 
 ECHOED = "LoggingConfig", "DeadLetterConfig", "TracingConfig"
-"""Parts of a function's configuration that moto forgets on creation or update, and moto's attribute or None."""
+"""Parts of a function's configuration that moto forgets on creation or update."""
 
 
 class Function(models.LambdaFunction):
