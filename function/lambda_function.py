@@ -52,7 +52,7 @@ def run(
 
 
 def deadline_of(context: Context | None) -> Deadline:
-    """Return the moment when Lambda stops the function; without a context, as on a laptop, it never comes."""
+    """Return the deadline that Lambda sets; without a context, as on a laptop, return one that never comes."""
     if context is None:
         return Deadline.never()
     return Deadline(lambda: context.get_remaining_time_in_millis() / 1000)

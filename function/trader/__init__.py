@@ -1,1 +1,1 @@
-"""A trading bot: universe, forecast, alpha, portfolio, risk, execution; see pipeline.py for the order of things."""
+"""A trading bot: universe, forecast, alpha, portfolio, risk, execution; pipeline.py runs these stages in order."""

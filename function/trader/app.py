@@ -61,7 +61,9 @@ def run_slot(invocation: Invocation, adapters: Adapters) -> Report:
     run = make_run(invocation.event, settings, adapters, present)
     journal = adapters.open_journal(settings.journal, settings.strategy)
     if not is_due(invocation.event, settings):
-        return finish(run, Code.NOT_DUE, f"DAILY_AT={settings.daily_at} (New York time) is not now; nothing was done")
+        return finish(
+            run, Code.NOT_DUE, f"the event is not due: DAILY_AT={settings.daily_at} (New York time); nothing was done"
+        )
     if not claim(run, journal, end_of(run, invocation.deadline)):
         return finish(run, Code.ALREADY_RAN, "another run has claimed this slot; nothing was done")
     entry = journal.entry(run.slot, is_dry=run.is_dry)
@@ -92,7 +94,7 @@ def read_settings(invocation: Invocation, adapters: Adapters, present: datetime)
 
 
 def record_failure(invocation: Invocation, adapters: Adapters, present: datetime, error: Exception) -> None:
-    """Save the record of a run that could not read its secrets, unless another run has claimed the slot."""
+    """Save the record of a run that could not read its secrets, unless it is dry or another run has the slot."""
     settings = Settings.from_env(invocation.env, lambda names: dict.fromkeys(names, "not read"))  # for the record only
     run = make_run(invocation.event, settings, adapters, present)
     report = report_failure(run, error)
@@ -109,7 +111,7 @@ def make_run(event: object, settings: Settings, adapters: Adapters, present: dat
 
 def claim(run: Run, journal: Journal, until: datetime | None) -> bool:
     """Claim the run's slot; a dry run claims none. Return False if another run has it."""
-    # Not the request id: Lambda reuses it when it repeats an invocation, and the repetition must not own the claim.
+    # Not the request id: Lambda reuses it when it retries an invocation, and the retry must not own the claim.
     return run.is_dry or journal.entry(run.slot).claim(uuid4().hex, until)
 
 
@@ -131,7 +133,7 @@ def trade(run: Run, invocation: Invocation, adapters: Adapters, journal: Journal
 
 
 def finish(run: Run, status: Outcome | Code, detail: str) -> Report:
-    """Build and return the report of a run. Log its line, and an error if a holding has no stop loss."""
+    """Build the report of a run, log it in one line and return it. Log an error if a holding has no stop loss."""
     report = build_report(run, status, detail)
     if report["unprotected"]:
         symbols = ",".join(report["unprotected"])

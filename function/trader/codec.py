@@ -57,19 +57,19 @@ def parse_json(text: str) -> Any:  # noqa: ANN401 any JSON type
 def decode_object(data: object) -> Mapping[str, Any]:
     """Return a JSON object. Raises TypeError if the data is anything else."""
     if not isinstance(data, dict):
-        raise TypeError(f"{data!r:.100} is not an object")
+        raise TypeError(f"{data!r:.100} is not a JSON object")
     return data
 
 
 def decode_number(data: object) -> float:
     """Return a finite number. Raises ValueError if the data is not a number, or is out of range."""
     if isinstance(data, bool) or not isinstance(data, int | float) or not -MAX_NUMBER <= data <= MAX_NUMBER:
-        raise ValueError(f"{data!r:.100} is not a number, or out of range")
+        raise ValueError(f"{data!r:.100} is not a number, or is out of range")
     return float(data)
 
 
 def decode_time(data: object) -> datetime:
-    """Return a time with its zone. Raises ValueError if the data is not one, or if its year is out of range."""
+    """Return a time with its zone. Raises ValueError if the data is anything else, or if the year is out of range."""
     time = datetime.fromisoformat(data) if isinstance(data, str) else None
     if time is None or time.tzinfo is None or time.year not in YEARS:
         raise ValueError(f"{data!r:.100} is not a time with a zone, or its year is out of range")
@@ -105,7 +105,7 @@ def _decode_field(name: str, kind: Any, data: object) -> object:  # noqa: ANN401
 
 def _decode_tuple(name: str, kinds: tuple[Any, ...], data: object) -> tuple[object, ...]:
     if not isinstance(data, list):
-        raise TypeError(f"{name} is {data!r:.100}")
+        raise TypeError(f"{name} is {data!r:.100}, not a list")
     if kinds[-1] is not Ellipsis:
         return tuple(_decode_field(name, kind, item) for kind, item in zip(kinds, data, strict=True))
     return tuple(_decode_field(name, kinds[0], item) for item in data)

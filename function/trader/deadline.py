@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 ORDER_TIME_S = 100.0
-"""The time that an order may take: two reads, the order and its look-up, each up to its time-out, and the record."""
+"""The time that an order may take: two reads, the order and its lookup, each up to its timeout, and the record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Deadline:
 
     @property
     def is_over(self) -> bool:
-        """Whether no time is left."""
+        """True if no time is left."""
         return self.remaining_s() <= 0
 
     def allows(self, needed_s: float) -> bool:

@@ -56,7 +56,7 @@ def printable(text: object) -> str:
 
 
 def _plain(value: object) -> str:
-    """Return a value on one line; quote one with spaces or control characters, so that no text can fake a field."""
+    """Return a value on one line, quoted unless it is one printable word, so that no text can fake a field."""
     text = str(value)
     return text if text.isprintable() and " " not in text and text else repr(text)
 

@@ -1,4 +1,4 @@
-"""The values that pass between the stages. They are frozen, have units in their names, and import no other module."""
+"""The values that pass between the stages: frozen, with units in their names, and independent of other modules."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class Mode(StrEnum):
 
 
 class Engine(StrEnum):
-    """The engines that fit trend lines, spelled as in ENGINE: Prophet's package, or its model fitted to all at once."""
+    """The engines that fit trend lines, spelled as in ENGINE. `map` fits Prophet's model to all symbols at once."""
 
     PROPHET = "prophet"
     MAP = "map"
@@ -58,7 +58,7 @@ class PriceSourceName(StrEnum):
 
 
 class Code(StrEnum):
-    """The reason why the bot did not act: on one symbol (in a Denial), or at all (as the status of a Report)."""
+    """A reason why the bot did not act: on one symbol (in a Denial), or at all (as the status of a Report)."""
 
     HALTED = "HALTED"
     MARKET_CLOSED = "MARKET_CLOSED"
@@ -144,7 +144,7 @@ class OrderStatus(StrEnum):
 
     @property
     def is_dead(self) -> bool:
-        """Whether the order will not be filled any further."""
+        """True if the order will not be filled any further."""
         return self in _DEAD
 
 
@@ -190,7 +190,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenOrder:
-    """An open order at the broker. `quantity` is what is not filled yet; `is_leg` marks a leg of a bracket."""
+    """An open order at the broker. `quantity` is the unfilled part, 0 if unknown; `is_leg` marks a leg of a bracket."""
 
     order_id: str
     client_order_id: str
@@ -221,7 +221,7 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Insight:
-    """A direction for one symbol. `gap_fraction` is the gap that led to it, with the sign that the rule gives it."""
+    """A direction for one symbol. `gap_fraction` is the gap that led to it, signed as the rule defines it."""
 
     symbol: str
     direction: Direction
@@ -271,7 +271,7 @@ class Order:
 
     @property
     def is_bracket(self) -> bool:
-        """Whether a stop loss and a take profit follow the order once it is filled."""
+        """True if a stop loss and a take profit follow the order once it is filled."""
         return self.stop_loss_usd is not None and self.take_profit_usd is not None
 
     @property
@@ -281,7 +281,7 @@ class Order:
 
     @property
     def came_to_nothing(self) -> bool:
-        """Whether no part of the order was filled or will be filled."""
+        """True if no part of the order was filled or will be filled."""
         return self.status.is_dead and not self.filled_quantity
 
 
@@ -307,14 +307,14 @@ class Observation:
     account: Account
     positions: Mapping[str, Position]
     open_orders: tuple[OpenOrder, ...]
-    ranking: Mapping[str, float]  # return over the look-back, as a fraction, of every candidate with prices
+    ranking: Mapping[str, float]  # return over the lookback, as a fraction, of every candidate with prices
     closes: Mapping[str, Closes]  # of the chosen and the held symbols
     denials: tuple[Denial, ...] = ()  # symbols without usable prices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """All that follows from an Observation alone."""
+    """Everything that a run derives from its Observation and the settings."""
 
     forecasts: tuple[Forecast, ...] = ()
     insights: tuple[Insight, ...] = ()
@@ -324,14 +324,14 @@ class Decision:
 
 
 type Json = Mapping[str, Any]
-"""One of the values above as JSON types: its fields by name."""
+"""A JSON object, such as one of the values above with its fields by name."""
 
 
 class Report(TypedDict):
-    """What a run did and why, as JSON types: run() and Lambda return it, and the journal keeps it.
+    """A run's actions and the reasons for them, as JSON types: run() and Lambda return it, and the journal keeps it.
 
-    `status` is an Outcome or a Code. `investments` holds the quantity placed by symbol, negative for sales, in the form
-    of the first version. `account` holds the Account `before` and `after`, null if the run did not get that far.
+    `status` is an Outcome or a Code. `investments` maps symbols to the quantities placed, negative for sales, as in the
+    first version. `account` holds the Account `before` and `after`, null if the run did not get that far.
     `unprotected` lists the symbols held without a stop loss although brackets are on; the owner must act. `recovered`
     lists the slots of earlier, interrupted runs whose records this run has written.
     """

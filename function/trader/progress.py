@@ -7,4 +7,4 @@ type Progress = Callable[[str, int, int], None]
 
 
 def no_progress(work: str, done: int, total: int) -> None:
-    """Ignore the progress; for runs outside a terminal."""
+    """Ignore the progress, as runs outside a terminal do."""

@@ -28,11 +28,11 @@ DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORE
 """A decimal number in ASCII. Python itself would also accept 1_5 and the digits of other scripts."""
 
 ADDRESS = re.compile(r"https?://([\w.-]+|\[[0-9a-f:]+\])(:\d{1,5})?(/[\w.~-]*)*", re.ASCII | re.IGNORECASE)
-"""An address in which every program reads the same host: programs disagree about other dots, blanks and user names."""
+"""A URL whose host all programs read alike; they disagree about blanks, user names and dots outside ASCII."""
 
 MAX_PATH_CHARACTERS = 4096
 SHOWN = 100
-"""The most characters of a value that an error shows."""
+"""The maximum number of characters of a value that an error shows."""
 
 SHORT = 8
 """Names up to this length, such as MODEL, are not matched, because they often belong to other programs."""
@@ -77,7 +77,7 @@ class OneOf:
 
 
 class RuleName:
-    """A parser for the name of a registered rule; it asks for the names when it parses, so that a new rule is known."""
+    """A parser for the name of a registered rule; it reads the registry at each call, and so knows new rules."""
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -96,7 +96,7 @@ class MemberOf[T: StrEnum]:
     kind: type[T]
 
     def __call__(self, text: str) -> T:
-        """Return the member. Raises ValueError if `kind` has none of this name."""
+        """Return the member. Raises ValueError if `kind` has no such member."""
         return self.kind(OneOf(tuple(self.kind))(text))
 
 
@@ -229,25 +229,27 @@ class Settings:
     broker: BrokerName = setting(
         BrokerName.EMBEDDED, MemberOf(BrokerName), "a paper account in a local file, or Alpaca"
     )
-    mode: Mode = setting(Mode.PAPER, MemberOf(Mode), "dry-run decides and places nothing")
+    mode: Mode = setting(Mode.PAPER, MemberOf(Mode), "dry-run decides but places no orders")
     daily_at: str = setting(
-        "", time_of_day, "New York time of the only run of a day; a scheduled event at another hour is NOT_DUE"
+        "", time_of_day, "New York time of the only run of a day; a scheduled event at another time is NOT_DUE"
     )
     price_sources: tuple[PriceSourceName, ...] = setting(
         (PriceSourceName.FILE,),
         MembersOf(PriceSourceName),
-        "queried in this order, each for what the previous ones lack",
+        "queried in this order, each for the symbols that the previous ones lack",
     )
     price_file: str = setting(
         str(SAMPLE_PRICES), path, "CSV (may be .gz): timestamp, then a column of closes per symbol"
     )
     universe: tuple[str, ...] = setting(("sp500",), universe, "sp500, or a comma-separated list of symbols")
-    universe_size: int = setting(20, Integer(1, 1_000), "how many of the best performers to look at")
+    universe_size: int = setting(20, Integer(1, 1_000), "number of top performers to consider")
     universe_lookback_bars: int = setting(60, Integer(1, 2_000), "bars over which performance is measured")
     bar_interval: str = setting("1d", OneOf(tuple(BAR_LENGTH)), "length of a bar")
     history_bars: int = setting(250, Integer(30, 5_000), "bars that a trend line is fitted to")
     engine: Engine = setting(
-        Engine.PROPHET, MemberOf(Engine), "what fits the trend lines: Prophet's package, or its model solved at once"
+        Engine.PROPHET,
+        MemberOf(Engine),
+        "what fits the trend lines: Prophet's package, or its model for all symbols at once",
     )
     signal: str = setting(loader.DEFAULT, RuleName(), "the rule that turns forecasts into insights")
     signal_threshold_fraction: float = setting(0.01, Number(0, 1, below=True), "dead band around the trend line")
@@ -262,13 +264,13 @@ class Settings:
         0.03, Number(0, 1, above=True), "no new buys once equity is this far below yesterday's close"
     )
     max_price_age_s: float = setting(float(MAX_PRICE_AGE_S["1d"]), Number(1, 1e9), "older prices are STALE_PRICE")
-    halt_parameter: str = setting("", halt_parameter, "SSM parameter read before each order; other than false: HALTED")
+    halt_parameter: str = setting("", halt_parameter, "SSM parameter read before each order; HALTED unless false")
     journal: str = setting("folder:out/journal", journal, "folder:PATH or s3://bucket/prefix")
     account_file: str = setting("out/account.json", path, "where the embedded broker keeps its account")
     starting_cash_usd: float = setting(100_000.0, Number(0, 1e12, above=True), "cash of a new embedded account")
     alpacauser: str = setting("", str, "Alpaca key id", secret=True)
     alpacapw: str = setting("", str, "Alpaca secret key", secret=True)
-    apca_api_base_url: str = setting(PAPER_URL, base_url, "Alpaca's trading API; by MODE")
+    apca_api_base_url: str = setting(PAPER_URL, base_url, "Alpaca's trading API; the default depends on MODE")
     apca_api_data_url: str = setting("https://data.alpaca.markets", base_url, "Alpaca's data API")
 
     @classmethod
@@ -309,10 +311,12 @@ class Settings:
         is_paper_host = host == urlsplit(PAPER_URL).hostname
         url = f"APCA_API_BASE_URL={self.apca_api_base_url}"
         if self.mode is Mode.PAPER and host.endswith("alpaca.markets") and not is_paper_host:
-            text = f"{url} is not for paper trading: it needs MODE=live, or dry-run"
+            text = f"{url} is not for paper trading; use it with MODE=live or MODE=dry-run"
             yield _problem(text, "APCA_API_BASE_URL", "MODE")
         if self.mode is Mode.LIVE and is_paper_host:
-            yield _problem(f"{url} is for paper trading and contradicts MODE=live", "APCA_API_BASE_URL", "MODE")
+            yield _problem(
+                f"{url} is for paper trading; remove it for MODE=live, or set MODE=paper", "APCA_API_BASE_URL", "MODE"
+            )
 
     def public(self) -> dict[str, object]:
         """Return every setting except the secrets, in JSON types, for the record of a run."""
@@ -333,7 +337,7 @@ def variables() -> dict[str, str]:
 
 
 def _find_misspelt(env: Mapping[str, str]) -> list[Problem]:
-    """Report variables that are nearly settings: a misspelt cap that is silently ignored could cost money."""
+    """Report variables whose names resemble a setting's: a misspelled cap that is silently ignored could cost money."""
     known = variables()
     meant = {name: nearest(name, known) for name in env if name not in known}
     return [_problem(f"{name} is not a setting; did you mean {match}?", name) for name, match in meant.items() if match]

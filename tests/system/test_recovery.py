@@ -1,4 +1,4 @@
-"""A run whose process is killed between two orders, and what the next one makes of it, over real sockets."""
+"""A run whose process is killed between two orders, and its recovery by the next run, over real sockets."""
 
 import json
 import os
@@ -39,14 +39,14 @@ def event(slot: datetime) -> dict[str, str]:
 
 @pytest.fixture
 def slots(fake: AlpacaFake) -> tuple[datetime, datetime]:
-    """Two slots, both near enough to now to be traded in at a real account."""
+    """Return two slots, both recent enough to be traded on a real account."""
     fake.now = datetime.now(UTC)
     now = fake.now.replace(second=0, microsecond=0)
     return now - timedelta(minutes=2), now
 
 
 def run_and_kill(slot: datetime, cloud: Mapping[str, str], at: str = "orders") -> None:
-    """A run of its own process, which dies as if the machine did: by default when its first order is placed."""
+    """Run in a separate process that dies without cleaning up, by default after its first order."""
     ended = subprocess.run([sys.executable, "-c", KILLED, json.dumps(event(slot)), at], env={**os.environ, **cloud})
     assert ended.returncode == 9
 
@@ -68,7 +68,7 @@ def names() -> set[str]:
 
 
 def time_passes(slot: datetime) -> None:
-    """Let the run that claimed the slot be over for certain, as if ten minutes had gone by."""
+    """Make the run that claimed the slot certainly over, as if ten minutes had passed."""
     claim = read_object(slot, "claim")
     until = datetime.fromisoformat(claim["until"]) - timedelta(minutes=10)
     text = json.dumps({**claim, "until": until.isoformat()})
@@ -84,7 +84,7 @@ def test_the_next_run_adopts_the_order_of_one_that_was_killed(
 ) -> None:
     first, second = slots
     run_and_kill(first, cloud)
-    assert len(market_orders(fake)) == 1, "it was killed between its two orders"
+    assert len(market_orders(fake)) == 1, "the run must be killed between its two orders"
     assert name(first, "json") not in names()
     time_passes(first)
     report = run(event(second), Context(SECONDS), env=cloud)
@@ -166,7 +166,7 @@ def test_a_broker_that_cannot_be_asked_fails_the_run_and_the_next_one_recovers(
 ) -> None:
     run_and_kill(slots[0], cloud)
     time_passes(slots[0])
-    fake.fault("GET", "/v2/orders?status=all", "200-html", times=4)  # as often as a read is tried
+    fake.fault("GET", "/v2/orders?status=all", "200-html", times=4)  # every attempt of one read
     with pytest.raises(BrokerError):
         run(event(slots[1] - timedelta(minutes=1)), Context(SECONDS), env=cloud)
     assert read_object(slots[1] - timedelta(minutes=1))["report"]["status"] == "FAILED"

@@ -1,4 +1,4 @@
-"""run() as a whole: real stages, real adapters, over real sockets; what counts is what is in the broker's books."""
+"""run() as a whole, with real stages and adapters over real sockets; the broker's books decide what happened."""
 
 import json
 import logging
@@ -31,13 +31,13 @@ NOISE = {symbol: RNG.normal(0, 0.002, 120) for symbol in "ABCD"}
 
 
 def path(symbol: str, last_step: float) -> list[float]:
-    """A gentle rise to 110, and a last bar that jumps off the trend line by a fraction."""
+    """Return closes that rise gently to 110, with a last bar that is off the trend line by a fraction."""
     return list(np.round(np.linspace(100, 110, 120) * np.exp(NOISE[symbol]) * ([1.0] * 119 + [1 + last_step]), 4))
 
 
 @pytest.fixture
 def env(tmp_path: Path) -> dict[str, str]:
-    """A laptop without an account: A and B trade below their line, C above it, D on it."""
+    """Return the settings of a laptop without an account; A and B trade below their trend lines, C above, D on it."""
     file = tmp_path / "prices.csv"
     file.write_text(price_csv({"A": path("A", -0.05), "B": path("B", -0.03), "C": path("C", 0.05), "D": path("D", 0)}))
     return {
@@ -57,7 +57,7 @@ def fake() -> Iterator[AlpacaFake]:
 
 @pytest.fixture
 def alpaca(env: dict[str, str], fake: AlpacaFake, tmp_path: Path) -> dict[str, str]:
-    """The same day, but today, at Alpaca."""
+    """Return the settings for an account at Alpaca, with the same prices ending today."""
     today = datetime.now(NEW_YORK).date()
     series = {symbol: path(symbol, step) for symbol, step in {"A": -0.05, "B": -0.03, "C": 0.05, "D": 0.0}.items()}
     days = [f"{(today - timedelta(days=back)):%Y-%m-%d}" for back in reversed(range(120))]
@@ -96,7 +96,7 @@ def test_the_report_survives_json_unchanged(env: dict[str, str]) -> None:
 def test_the_same_slot_trades_once(env: dict[str, str]) -> None:
     first, second = run(EVENT, env=env), run(EVENT, env=env)
     assert (first["status"], second["status"], second["investments"]) == ("TRADED", "ALREADY_RAN", {})
-    assert record(env)["report"] == first, "the record of the run that had the slot stays"
+    assert record(env)["report"] == first, "the record of the run that had the slot must stay"
 
 
 def test_at_another_hour_than_the_daily_one_nothing_is_done_and_the_slot_stays_free(env: dict[str, str]) -> None:
@@ -173,7 +173,7 @@ def test_outside_the_session_the_market_is_closed(env: dict[str, str]) -> None:
     report = run({"time": "2022-12-26T20:45:00Z"}, env=env)
     assert (report["status"], report["detail"]) == (
         "MARKET_CLOSED",
-        "the market opens next on Tue 27 Dec 2022, 09:30 New York",
+        "the market opens next on Tue 27 Dec 2022, 09:30 New York time",
     )
 
 
@@ -299,7 +299,7 @@ def test_at_alpaca_the_orders_are_in_the_books(alpaca: dict[str, str], fake: Alp
 
 
 def rising(alpaca: dict[str, str], symbol: str) -> Report:
-    """A run after the price of a symbol jumped above its line."""
+    """Let the price of a symbol jump above its trend line, and run."""
     file = Path(alpaca["PRICE_FILE"])
     head, last = file.read_text().rstrip().rsplit("\n", 1)
     day, *prices = last.split(",")
@@ -372,11 +372,11 @@ def test_what_the_file_lacks_comes_from_alpacas_bars(alpaca: dict[str, str], fak
     assert symbols_bought_in(run(env=alpaca | {"UNIVERSE": "E", "PRICE_SOURCES": "file,alpaca"})) == {"E"}
 
 
-# --- when somebody else is faster ---
+# --- when somebody else acts first ---
 
 
 def at(work: str, action: Callable[[], object]) -> Progress:
-    """A progress callback that does something the first time that a work is under way."""
+    """Return a progress callback that calls `action` once, when `work` is first reported."""
     done: list[object] = []
 
     def progress(now: str, _done: int, _total: int) -> None:
@@ -388,7 +388,7 @@ def at(work: str, action: Callable[[], object]) -> Progress:
 
 def test_an_order_that_fills_between_two_reads_is_not_placed_again(alpaca: dict[str, str]) -> None:
     class Opening(AlpacaFake):
-        """Fills what waits right after it was asked for the first time."""
+        """A stand-in that fills waiting orders right after each read of orders or positions."""
 
         def answer(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> Any:
             answered = super().answer(method, path, headers, body)
@@ -473,7 +473,9 @@ def test_an_order_of_unknown_fate_is_recorded_and_raised(alpaca: dict[str, str],
         run(env=alpaca)
     kept = record(alpaca)["report"]
     assert [order["status"] for order in kept["orders"]] == ["unknown"]
-    assert len([order for order in fake.orders if order.type == "market"]) == 1, "nothing more is sent to such a broker"
+    assert len([order for order in fake.orders if order.type == "market"]) == 1, (
+        "no further order may be sent to such a broker"
+    )
 
 
 def test_an_account_that_cannot_be_read_after_the_orders_does_not_undo_the_run(
@@ -535,7 +537,7 @@ def test_the_handler_passes_the_report_on(env: dict[str, str], monkeypatch: pyte
 
 @pytest.fixture
 def cloud(alpaca: dict[str, str], aws: dict[str, str]) -> dict[str, str]:
-    """Secrets and halt switch in SSM, the journal in S3."""
+    """Return settings with secrets and halt switch in SSM and the journal in S3."""
     boto3.client("s3").create_bucket(Bucket="journal")
     ssm = boto3.client("ssm")
     for name, value in {"user": alpaca["ALPACAUSER"], "pw": alpaca["ALPACAPW"], "halt": "false"}.items():
@@ -584,13 +586,13 @@ def test_rotated_keys_are_fetched_again_when_the_broker_refuses_the_old_ones(
 
 @pytest.fixture
 def without_ssm(cloud: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """SSM cannot be reached, and S3 can."""
+    """Make SSM unreachable, but not S3."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_SSM", "http://127.0.0.1:9")
     return cloud
 
 
 def of_s3(env: dict[str, str]) -> list[tuple[str, str]]:
-    """The statuses of the records in the bucket, with the beginnings of their details."""
+    """Return the status of each record in the bucket, and the beginning of its detail."""
     s3 = boto3.client("s3")
     names = [item["Key"] for item in s3.list_objects_v2(Bucket="journal", Prefix="prefix/runs/").get("Contents", [])]
     texts = [s3.get_object(Bucket="journal", Key=name)["Body"].read() for name in names if name.endswith(".json")]

@@ -1,6 +1,6 @@
 """A safe client around alpaca-trade-api, and the only module that imports it.
 
-By default the SDK waits for ever for a silent server, sends an order again after a 504 although it may have been
+By default the SDK waits forever for a silent server, sends an order again after a 504 although it may have been
 accepted, and prefers a token from the environment to the keys that it is given.
 """
 
@@ -48,7 +48,7 @@ class RefusedError(AlpacaError):
 
 
 class NoAnswerError(AlpacaError):
-    """The answer is lost or unusable (5xx, time-out, no connection, not JSON); the request may have taken effect."""
+    """The answer is lost or unusable (5xx, timeout, no connection, not JSON); the request may have taken effect."""
 
 
 class CredentialsError(AlpacaError):
@@ -62,9 +62,9 @@ class AlpacaClient:
 
     `timeout_s` limits an attempt: the seconds to connect, and the seconds without data. (An answer that arrives in
     small pieces may take longer.) A request that is safe to repeat is sent up to `attempts` times, with waits that grow
-    from `wait_s` plus jitter; no attempt begins after `deadline_s`. Safe to repeat are reads, deletions, and a POST
-    after a 429, which means that it was not accepted. Refused credentials are fetched again once, and once more only
-    after they have worked.
+    from `wait_s` plus jitter; no attempt begins after `deadline_s`. Reads and deletions are safe to repeat, and so is a
+    POST after a 429, which means that it was not accepted. Refused credentials are fetched again once, and once more
+    only after they have worked.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class _Rest(Protocol):
 
 
 class _Deadline(HTTPAdapter):
-    """An adapter that sets a time-out on every request, which the SDK has no option for."""
+    """An adapter that sets a timeout on every request; the SDK has no option for it."""
 
     def __init__(self, timeout_s: tuple[float, float]) -> None:
         super().__init__(max_retries=0)

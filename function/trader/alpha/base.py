@@ -25,7 +25,7 @@ class Facts:
     """The facts of a rule that do not depend on its settings."""
 
     name: str  # as SIGNAL spells it
-    meaning: str  # one line, for the settings reference
+    meaning: str  # in one line
     min_bars: int  # of history: the minimum of HISTORY_BARS; a symbol with fewer has no forecast
     has_growing_history: bool = False  # the rule uses the whole past: HISTORY_BARS is only an upper bound
     shares_per_order: int | None = None  # the fixed size of an order; None sizes orders by the cash available
@@ -49,7 +49,7 @@ class AlphaModel(Protocol):
 
     @property
     def dead_band_fraction(self) -> float | None:
-        """Half the width of the dead band around the line, as a fraction of it; None for a rule that has none."""
+        """Half the width of the dead band around the line, as a fraction of the line; None if the rule has none."""
 
     def insight(self, forecast: Forecast) -> Insight:
         """Return the direction for one symbol, with the reason. Raises ValueError if the forecast is insufficient."""

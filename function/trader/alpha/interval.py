@@ -37,7 +37,7 @@ class Interval:
 def compare_ends(forecast: Forecast) -> Insight:
     """Compare the move to the interval's upper end with the move to its lower end.
 
-    This is the rule of Sean Kelley's Backtrader strategy (2018), and of the function that this project began as.
+    This is the rule of Sean Kelley's Backtrader strategy (2018), and of the function from which this project began.
     """
     if forecast.lower_usd is None or forecast.upper_usd is None or forecast.horizon_time is None:
         raise ValueError(f"the forecast of {forecast.symbol} has no interval, which this signal needs")

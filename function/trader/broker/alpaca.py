@@ -66,7 +66,7 @@ class AlpacaBroker:
         """Return every holding in US stocks, by symbol; other holdings are ignored."""
         records = _list("GET /positions", self._client.get("/positions"))
         if unknown := [record.name for record in records if not record.asset_class]:
-            LOG.warning("Alpaca: GET /positions: ignored without an asset class: %s", ", ".join(unknown))
+            LOG.warning("Alpaca: GET /positions: positions without an asset class are ignored: %s", ", ".join(unknown))
         return {
             record.text("symbol"): Position(
                 symbol=record.text("symbol"),
@@ -129,7 +129,7 @@ class AlpacaBroker:
         return placed
 
     def find(self, order: Order) -> Order | None:
-        """Return Alpaca's state of the order, by its client order id; None only if Alpaca says "order not found"."""
+        """Return the order as Alpaca has it, by its client order id; None only if Alpaca says "order not found"."""
         query = {"client_order_id": order.client_order_id}
         try:
             answer = self._client.get("/orders:by_client_order_id", query)
@@ -364,7 +364,7 @@ def _decimal_text(number: float) -> str:
 
 def _refusal(error: RefusedError) -> OrderRejectedError | OrderStateUnknownError:
     if error.code == _DUPLICATE_ID:
-        # Alpaca uses this code for other faults of a request too.
+        # Alpaca also uses this code for other faults of a request.
         is_taken = "must be unique" in str(error)
         words = f"{error}: an order with this id may already exist"
         return OrderStateUnknownError(words, is_taken=is_taken, is_refused=not is_taken)

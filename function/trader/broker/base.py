@@ -70,11 +70,11 @@ class MarketClock:
 
     is_open: bool
     next_open: datetime
-    closes_in_s: float = math.inf  # infinite if orders fill as they are placed; below 0 if the answer is an old one
+    closes_in_s: float = math.inf  # infinite if orders fill immediately; below 0 if the answer is old
 
 
 class Broker(Protocol):
-    """A broker: what the pipeline reads, and `submit` and `cancel`, which only execution.py may call.
+    """A broker: the state that the pipeline reads, and `submit` and `cancel`, which only execution.py may call.
 
     Every method raises BrokerError if it gets no answer or an answer that cannot be trusted.
     """
@@ -94,12 +94,13 @@ class Broker(Protocol):
     def submit(self, order: Order) -> Order:
         """Place the order once and return it with the broker's id and status.
 
-        Raises OrderRejectedError after a definite refusal, OrderStateUnknownError if the answer was lost, BrokerError
-        if it was certainly not accepted for another reason, such as refused keys. Never sends the order twice.
+        Raises OrderRejectedError after a definite refusal, OrderStateUnknownError if the answer was lost, and
+        BrokerError if the order was certainly not accepted for another reason, such as refused keys. Never sends the
+        order twice.
         """
 
     def find(self, order: Order) -> Order | None:
-        """Return the broker's state of the order, by its client order id; None only if it definitely does not exist."""
+        """Return the order as the broker has it, by its client order id; None only if it definitely does not exist."""
 
     def cancel(self, open_order: OpenOrder) -> None:
         """Request the cancellation of an open order; an order that is already closed is not an error."""

@@ -25,7 +25,7 @@ LOG = logging.getLogger("trader")
 
 @dataclass(slots=True, kw_only=True)
 class _Book:
-    """The contents of the file. `brackets` holds the buy order by symbol while its two legs are open."""
+    """The contents of the file. `brackets` holds buy orders by symbol, each while its two legs are open."""
 
     cash_usd: float
     last_equity_usd: float
@@ -118,7 +118,7 @@ class EmbeddedBroker:
     def _last_price_usd(self, symbol: str) -> float:
         closes = self._closes([symbol]).get(symbol)
         if closes is None:
-            raise OrderRejectedError("no price to fill the order at")
+            raise OrderRejectedError("there is no price at which to fill the order")
         return float(closes.iloc[-1])
 
     @contextmanager
@@ -181,7 +181,7 @@ class EmbeddedBroker:
 
 
 def _pass(book: _Book, closes: Mapping[str, Closes], until: datetime) -> None:
-    """Fill brackets and update prices up to a moment; a bar counts as complete once that moment is after its start."""
+    """Fill brackets and update prices up to a moment; a bar counts as complete from its start on."""
     for symbol, order in list(book.brackets.items()):
         if symbol in closes and until > book.as_of:
             _trigger(book, order, _since(closes[symbol].loc[:until], book.as_of))
@@ -275,12 +275,12 @@ def _check(book: _Book) -> _Book:
     for symbol, position in book.positions.items():
         if position.symbol != symbol or position.quantity <= 0 or position.price_usd <= 0:
             raise ValueError(
-                f"the position of {symbol!r:.100} is invalid: other symbol, or quantity or price not above 0"
+                f"the position of {symbol!r:.100} is invalid: another symbol, or a quantity or price not above 0"
             )
     for symbol, order in book.brackets.items():
         held = book.positions.get(symbol)
         if order.symbol != symbol or not order.is_bracket or not held or order.quantity > held.quantity:
             raise ValueError(
-                f"the bracket of {symbol!r:.100} is invalid: other symbol, no legs, or more shares than held"
+                f"the bracket of {symbol!r:.100} is invalid: another symbol, no legs, or more shares than held"
             )
     return book

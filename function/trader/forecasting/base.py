@@ -28,7 +28,7 @@ class ForecastSpec:
 
     @property
     def looks_ahead(self) -> bool:
-        """Whether the rule reads an interval for a later time, not the trend line alone."""
+        """True if the rule reads an interval for a later time, not the trend line alone."""
         return self.ahead_bars is not None or self.ahead_days is not None
 
 

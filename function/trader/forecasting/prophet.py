@@ -1,4 +1,4 @@
-"""The prophet engine: a Forecaster that uses Prophet's own package. Its terms (ds, y, yhat) stay in this module."""
+"""The prophet engine: a Forecaster that uses Prophet's own package. Its column names stay in this module."""
 
 import logging
 import math
@@ -32,11 +32,11 @@ INTERVAL_PERCENTILES = (10, 50, 90)
 """Prophet's defaults: an interval of 80 %, and the median of the same draws."""
 
 FIT_TIMEOUT_S = 20
-"""The limit for a fit, which usually takes 0.05 s. A fit that takes longer hangs, and its Stan process is ended."""
+"""The limit for a fit, which usually takes 0.05 s. A fit that takes longer has hung, and its Stan process is killed."""
 
 
 class ProphetForecaster:
-    """Prophet's own package, with Stan processes side by side; it predicts only what the rule reads."""
+    """Prophet's own package, with Stan processes in parallel; it predicts only what the rule reads."""
 
     def __init__(self, spec: ForecastSpec, *, workers: int | None = None) -> None:
         self._spec = spec
@@ -108,7 +108,7 @@ class ProphetForecaster:
 
 
 def summarize(draws: np.ndarray[Any, np.dtype[np.float64]], later: pd.Timestamp) -> dict[str, Any]:
-    """Return the fields of a Forecast for its horizon from the draws: their median, and their interval of 80 %.
+    """Return the horizon fields of a Forecast from the draws: their median and their 80 % interval.
 
     Raises ArithmeticError if the interval is not finite.
     """
@@ -140,7 +140,7 @@ def deny_short_history(symbol: str, bars: int, spec: ForecastSpec) -> Denial | N
     """Return the denial of a symbol with too few bars; None if it has enough."""
     if bars >= spec.min_bars:
         return None
-    return Denial(symbol=symbol, code=Code.FORECAST_FAILED, detail=f"{bars} bars, needs {spec.min_bars}")
+    return Denial(symbol=symbol, code=Code.FORECAST_FAILED, detail=f"{bars} bars; the forecast needs {spec.min_bars}")
 
 
 def deny_failed_fit(symbol: str, error: Exception) -> Denial:
@@ -153,7 +153,7 @@ def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
     """Provide threads for the fits. On exit, fits that have not begun are cancelled."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="prophet")
     # pandas changes the warning filters and restores them, but they are global: several threads together can leave
-    # them wide open, and then every fit prints. So they are saved here, and the warnings that remain are not shown.
+    # them wide open, and then every fit prints warnings. So they are saved here, and any further warnings are hidden.
     with warnings.catch_warnings(record=True):
         warnings.simplefilter("ignore")
         try:
@@ -171,7 +171,7 @@ def _iterate_completed[T](futures: Iterable[Future[T]], deadline: Deadline) -> I
 
 
 def _local(times: Iterable[datetime]) -> pd.DatetimeIndex:
-    """Return exchange times without a zone, as Prophet wants them: a daily bar is its date in summer and winter."""
+    """Return exchange times without a zone, as Prophet expects: a daily bar keeps its date in summer and winter."""
     return pd.DatetimeIndex(list(times)).tz_convert(NEW_YORK).tz_localize(None)
 
 
@@ -194,7 +194,7 @@ def _aware(local: pd.DatetimeIndex) -> list[datetime]:
 
 @cache
 def quiet_prophet() -> "type[Prophet]":
-    """Import Prophet, at the first fit, with the loggers off that would write at each fit and set off log alarms."""
+    """Import Prophet at the first fit, and disable the loggers that would write at each fit and set off log alarms."""
     for name in ("prophet", "prophet.models", "prophet.plot", "cmdstanpy"):
         logging.getLogger(name).disabled = True
     from prophet import Prophet
@@ -202,7 +202,7 @@ def quiet_prophet() -> "type[Prophet]":
     from trader.forecasting.stan import Optimizer
 
     class Trend(Prophet):
-        """Prophet with a direct call of its optimizer, and with a cache for a table that it rebuilds at every fit.
+        """Prophet with a direct call of its optimizer, and with a cache for a table that it would rebuild at every fit.
 
         The table says that a model without seasonalities has none; building it took a fifth of a fit.
         """

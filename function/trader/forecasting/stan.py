@@ -1,4 +1,4 @@
-"""Prophet's compiled Stan model, called directly: the same bits as through cmdstanpy, in a tenth less time per fit."""
+"""Prophet's compiled Stan model, called directly: the same bits as with cmdstanpy, in a tenth less time per fit."""
 
 import json
 import subprocess
@@ -37,7 +37,7 @@ class Optimizer(IStanBackend):
         """Return the most probable parameters, each as one row. `timeout` is in seconds.
 
         Raises RuntimeError with Stan's message if Stan finds none. Raises OSError for a fault of the machine: the disk
-        is full, Stan was killed, or the time ran out (TimeoutError; Stan is then ended).
+        is full, Stan was killed, or the time ran out (TimeoutError; Stan is then killed).
         """
         init, data = CmdStanPyBackend.prepare_data(stan_init, stan_data)
         with TemporaryDirectory(prefix="stan-") as name:
@@ -74,7 +74,7 @@ class Optimizer(IStanBackend):
             )
         except subprocess.TimeoutExpired:
             raise TimeoutError(f"Stan did not end within {timeout_s} s") from None
-        if ended.returncode < 0:  # an OSError, so that the other optimizer, with its other numbers, is not tried
+        if ended.returncode < 0:  # an OSError, so that the other optimizer, whose results differ, is not tried
             raise OSError(f"Stan was killed by signal {-ended.returncode}")
         if ended.returncode:
             raise RuntimeError(f"Stan ended with {ended.returncode}: {(ended.stderr or ended.stdout).strip()[-500:]}")

@@ -1,1 +1,1 @@
-"""The journal: what is kept of each run, and where."""
+"""The journal: the records of runs, and the stores that hold them."""

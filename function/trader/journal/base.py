@@ -1,4 +1,4 @@
-"""The run that a journal records, and the store that it uses."""
+"""The run that a journal records, and the interfaces of its stores."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from trader.model import Account, Decision, Denial, Json, Mode, Observation, Ord
 from trader.settings import Settings
 
 STARTED = "STARTED"
-"""The status in a run's plan, which is saved before the first order: the run has decided, and is placing orders."""
+"""The status in a run's plan, which is saved before the first order: the run has decided and is placing orders."""
 
 
 class JournalError(Exception):
@@ -41,7 +41,7 @@ class RankingStore(Protocol):
         """Save the plan of a run right before its first order."""
 
     def ranking(self, basis: Json) -> dict[str, float] | None:
-        """Return the saved ranking of the slot's day; None if none has the same basis (universe, look-back, ...)."""
+        """Return the saved ranking of the slot's day; None if none has the same basis (universe, lookback, ...)."""
 
     def save_ranking(self, basis: Json, ranking: Mapping[str, float]) -> None:
         """Save the ranking for the rest of the slot's day."""
@@ -49,7 +49,7 @@ class RankingStore(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """One run as far as it got, so that even the record of a failed run shows what is known."""
+    """The state of one run so far, so that even the record of a failed run shows what is known."""
 
     settings: Settings
     slot: datetime
@@ -63,12 +63,12 @@ class Run:
 
     @property
     def is_dry(self) -> bool:
-        """Whether the run only decides, and places nothing."""
+        """True if the run only decides and places no orders."""
         return self.settings.mode is Mode.DRY_RUN
 
     @contextmanager
     def time_stage(self, stage: str) -> Iterator[None]:
-        """Measure the wall time of a stage in seconds."""
+        """Measure the wall time of a stage in seconds and note it in `timings_s`."""
         begun = time.perf_counter()
         try:
             yield

@@ -22,10 +22,10 @@ from trader.schedule.base import MAX_EVENT_DELAY_S, parse_slot_id, slot_id
 LOG = logging.getLogger("trader")
 
 REMEMBERED = timedelta(days=8)
-"""How far back unfinished runs are searched for; long enough for a weekly schedule."""
+"""The age up to which unfinished runs are looked for; long enough for a weekly schedule."""
 
 AHEAD = timedelta(minutes=5)
-"""How far ahead a claimed slot may be. A later one was claimed by a wrong clock, and is ignored."""
+"""The furthest that a claimed slot may lie ahead. A later one was claimed by a wrong clock and is ignored."""
 
 MARGIN = timedelta(seconds=60)
 """The safety margin after the end of a run: clocks differ, and a stopped run may have a request under way."""
@@ -36,7 +36,7 @@ MAX_RUN_TIME = timedelta(seconds=900)
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A claimed slot. By `until` its run has certainly ended; None if nothing limits it, as on a laptop."""
+    """A claimed slot. Its run has certainly ended by `until`; None if nothing limits it, as on a laptop."""
 
     slot: datetime
     until: datetime | None
@@ -74,7 +74,7 @@ class Journal:
         return [self.entry(slot).read_claim() for slot in slots]
 
     def list_slots(self, since: datetime) -> dict[str, set[datetime]]:
-        """List the slots from `since` on by what they have: a `claim`, a plan (`started`) or a record (`json`)."""
+        """Return the slots from `since` on that have a `claim`, a plan (`started`) or a record (`json`), by kind."""
         slots: defaultdict[str, set[datetime]] = defaultdict(set)
         folder = f"runs/{self.strategy}/"
         for name in self.store.names(folder, after=f"{folder}{since.astimezone(NEW_YORK):%Y-%m-%d}"):
@@ -108,7 +108,7 @@ class JournalEntry:
     def claim(self, claimant: str, until: datetime | None = None) -> bool:
         """Claim the slot for this run, permanently. Return False if another run has it.
 
-        `claimant` identifies the run; by `until` it has certainly ended.
+        `claimant` identifies the run, which has certainly ended by `until`.
         """
         text = json.dumps({"claimant": claimant, "until": codec.encode(until)})
         return self.store.create(f"{self.path}.claim", text)
@@ -138,7 +138,7 @@ class JournalEntry:
         return Journal(self.store, self.strategy).load(self.record_name)
 
     def ranking(self, basis: Json) -> dict[str, float] | None:
-        """Return the saved ranking of the slot's day; None if none has the same basis (universe, look-back, ...)."""
+        """Return the saved ranking of the slot's day; None if none has the same basis (universe, lookback, ...)."""
         text = self.store.read(self._ranking_name)
         if text is None:
             return None
@@ -149,7 +149,7 @@ class JournalEntry:
             ranking = codec.decode_object(kept["ranking"])
             return {symbol: codec.decode_number(value) for symbol, value in ranking.items()}
         except (ValueError, KeyError, TypeError) as error:
-            LOG.warning("the day's ranking cannot be read and is made again", extra={"error": str(error)})
+            LOG.warning("the day's ranking cannot be read and is computed again", extra={"error": str(error)})
             return None
 
     def save_ranking(self, basis: Json, ranking: Mapping[str, float]) -> None:

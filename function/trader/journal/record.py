@@ -62,7 +62,7 @@ def find_unprotected(run: Run) -> tuple[str, ...]:
     lost = {each.symbol for each in run.outcomes if isinstance(each, Denial) and each.is_unprotected}
     orders = [each for each in run.placed if each.side is Side.SELL]
     sold = {each.symbol for each in orders if not (each.status.is_dead or each.status is OrderStatus.UNKNOWN)}
-    cut_short = {each.symbol for each in orders} - sold  # ended after a partial fill
+    cut_short = {each.symbol for each in orders} - sold  # ended after a partial fill, or in doubt
     return tuple(sorted((held - sold) | lost | cut_short))
 
 

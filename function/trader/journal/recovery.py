@@ -1,4 +1,4 @@
-"""Recovery: a later run records a run that was cut off, from its plan and the broker's order history."""
+"""Recovery of runs that were cut off: a later run records them from their plans and the broker's order history."""
 
 import logging
 from collections.abc import Sequence
@@ -81,7 +81,7 @@ def recover_slot(
 def find_unlisted(
     orders: Sequence[Order], listed: Sequence[Order], history: OrderHistory, deadline: Deadline
 ) -> list[Order]:
-    """Look up, by id, the orders that the broker's list lacks: the list may be out of date, or a clock wrong.
+    """Look up by id the planned orders that the broker's list lacks: the list may be out of date, or a clock wrong.
 
     Only the first MAX_LOOKED_UP are looked up, because orders are placed one after the other. Raises BrokerError if the
     time runs out.
@@ -96,7 +96,7 @@ def find_unlisted(
             raise BrokerError("no time to look up all orders of an earlier run; the next run tries again")
         try:
             found.append(history.find(order))
-        except UnexpectedResponseError as error:  # it leads to no order, and the next run would get the same response
+        except UnexpectedResponseError as error:  # it contains no order, and the next run would get the same
             LOG.warning("%s; the order is treated as not placed", error)
     return [order for order in found if order is not None]
 
@@ -123,7 +123,7 @@ def load_plan(entry: JournalEntry) -> PlannedRun | None:
 
 
 def select_slot(orders: Sequence[Order], strategy: str, slot: datetime) -> list[Order]:
-    """Select the orders that the strategy placed in the slot, by their parsed ids: one name may begin with another."""
+    """Select the strategy's orders in the slot, by their parsed ids: one strategy's name may begin with another's."""
     ids = [(order, OrderId.parse(order.client_order_id)) for order in orders]
     return [order for order, parts in ids if parts and (parts.strategy, parts.slot) == (strategy, slot)]
 
@@ -137,7 +137,7 @@ def find_differing_account(plan: PlannedRun, settings: Settings) -> str:
 
 
 def complete_orders(orders: Sequence[Order], plan: PlannedRun | None) -> list[Order]:
-    """Return the broker's orders with the price and the reason, which only the plan has."""
+    """Return the broker's orders, completed with the price and the reason, which only the plan has."""
     planned = {order.client_order_id: order for order in plan.orders} if plan else {}
     return [
         replace(order, price_usd=meant.price_usd, reason=meant.reason)
@@ -176,7 +176,7 @@ def describe(plan: PlannedRun | None, orders: Sequence[Order]) -> str:
     """Describe in one sentence how far the run got."""
     placed = ", ".join(f"{order.side} {order.quantity:g} {order.symbol} ({order.status})" for order in orders)
     if plan is None:
-        return f"its run was cut off and has no plan on record; the broker's books have {placed or 'no order of it'}"
+        return f"its run was cut off and has no plan on record; the broker's books have {placed or 'no orders from it'}"
     there = {order.client_order_id for order in orders}
     missing = ", ".join(f"{order.side} {order.symbol}" for order in plan.orders if order.client_order_id not in there)
     count = sum(order.client_order_id in there for order in plan.orders)

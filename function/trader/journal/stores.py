@@ -75,8 +75,8 @@ class Bucket:
     def create(self, name: str, text: str) -> bool:
         """See Store. S3 refuses the second of two conditional writes.
 
-        boto3 repeats a write whose answer was lost, and S3 then refuses it because the first attempt succeeded. So a
-        refusal is checked against the stored text. A conflict means that another write is under way: it is tried again.
+        boto3 retries a write whose answer was lost, and S3 then refuses it because the first attempt succeeded. So a
+        refusal is checked against the stored text. On a conflict, another write is under way, and this one is retried.
         """
         retrying = Retrying(
             retry=retry_if_exception_type(_ConflictError),
@@ -155,7 +155,7 @@ class _TakenError(JournalError):
 
 
 class _ConflictError(JournalError):
-    """Two conditional writes collided; S3 asks for a repeat."""
+    """Two conditional writes collided; S3 asks for a retry."""
 
 
 class _MissingError(JournalError):

@@ -21,7 +21,7 @@ SYMBOLS_PER_REQUEST = 100
 BARS_PER_PAGE = 10_000  # Alpaca's maximum
 
 GIVE_UP_AFTER = 16
-"""After this many refusals without a single answer, the symbols are not what Alpaca objects to."""
+"""The number of refusals without a single answer after which the symbols cannot be the cause."""
 
 _TIMEFRAMES = {"1d": "1Day", "1h": "1Hour", "15m": "15Min", "5m": "5Min", "1m": "1Min"}
 """Alpaca's name for each bar interval."""
@@ -65,8 +65,8 @@ class AlpacaPrices:
     def closes(self, symbols: Sequence[str], count: int, now: datetime, progress: Progress) -> Mapping[str, Closes]:
         """Return up to `count` closes of each symbol, in UTC; the last bar starts at or before `now`.
 
-        Symbols without bars are left out. So are symbols that Alpaca rejects and symbols with a bar that lacks its time
-        or close; these are logged with the reason. Raises PriceSourceError if all symbols fail in this way, if no time
+        Symbols without bars are left out. Symbols that Alpaca rejects, or with a bar that lacks its time or close, are
+        left out and logged with the reason. Raises PriceSourceError if all symbols fail in this way, if no time
         is left for a request, or if a request fails for another reason: after a partial answer, the missing symbols
         would look as if they did not exist.
         """

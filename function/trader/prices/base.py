@@ -14,7 +14,7 @@ BARS_PER_SESSION = {"1d": 1, "1h": 7, "15m": 26, "5m": 78, "1m": 390}
 
 
 def start_of(bar_interval: str, count: int, now: datetime) -> datetime:
-    """Return a time before which `count` bars began: it allows for weekends, holidays and the longest closure."""
+    """Return a time at least `count` bars before `now`, with room for weekends, holidays and the longest closure."""
     sessions = math.ceil(count / BARS_PER_SESSION[bar_interval])
     return now - timedelta(days=math.ceil(sessions * 365 / 250) + 7)
 

@@ -24,12 +24,12 @@ MAX_CHARACTERS = 100_000_000
 """The maximum size of an unpacked price file; ten years of the S&P 500's closes take about ten million characters."""
 
 MIN_LINE_CHARACTERS = 60
-"""The minimum that a line counts towards MAX_CHARACTERS: reading a hundred million empty lines would take minutes."""
+"""The fewest characters that a line counts as: reading a hundred million empty lines would take minutes."""
 
 TEXT: Any = {"encoding": "utf-8-sig", "newline": ""}
 
 NO_NUMBER = re.compile(r"[^\x00-\x7f]|_")
-"""Characters that Python accepts in a number but no price contains, such as `_` in 1_5 or digits of other scripts."""
+"""Characters that Python accepts in a number but no price has, such as `_` in 1_5 or digits of other scripts."""
 
 type CsvRow = tuple[int, list[str]]
 """The number of a line in the file, and its fields."""
@@ -125,7 +125,7 @@ def read_rows(path: Path) -> Iterator[CsvRow]:
 
 @contextmanager
 def _open(path: Path) -> Iterator[Iterator[str]]:
-    """Open a file whose lines are read on demand. Raises PriceFileError if it is not text or is too large."""
+    """Open a file to read line by line. Raises PriceFileError if it is not text or is too large."""
     try:
         with gzip.open(path, "rt", **TEXT) if path.suffix == ".gz" else path.open(**TEXT) as file:
             yield _limit_characters(path, file)

@@ -1,4 +1,4 @@
-"""Checks whether the closes of one symbol can be used for trading."""
+"""The checks that decide whether the closes of one symbol can be used for trading."""
 
 from datetime import datetime
 

@@ -24,10 +24,10 @@ from trader.prices.base import PriceSourceError, start_of
 from trader.progress import Progress
 
 MAX_DAYS = {"1h": 729, "15m": 59, "5m": 59, "1m": 7}
-"""How many days back Yahoo keeps bars, by bar interval. It keeps daily bars for ever."""
+"""The number of days for which Yahoo keeps bars, by bar interval; it keeps daily bars forever."""
 
 GIVE_UP_AFTER = 16
-"""After this many faults without a single answer, Yahoo counts as unreachable."""
+"""The number of faults without a single answer after which Yahoo counts as unreachable."""
 
 DEADLINE_S = 90.0
 """The maximum time for all symbols together; five hundred symbols take seven seconds."""

@@ -48,7 +48,7 @@ def previous_close(now: datetime) -> datetime:
 
 
 def last_slot_of(day: date) -> datetime:
-    """Return the last slot of the default schedule: 15 minutes before the day's close, on a holiday before 16:00."""
+    """Return the last slot of the default schedule: 15 minutes before the day's close, or 15:45 on a holiday."""
     hours = session(day)
     close = hours[1] if hours else datetime.combine(day, CLOSE, NEW_YORK)
     return close - timedelta(minutes=15)

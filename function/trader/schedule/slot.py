@@ -1,4 +1,4 @@
-"""The slot of an event, the moment as of which its run reads prices and accounts, and whether the run is due."""
+"""An event's slot, the moment for which its run reads prices and accounts, and whether the run is due."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, time, timedelta
@@ -9,18 +9,18 @@ from trader.schedule.base import MAX_EVENT_DELAY_S, MAX_EVENT_LEAD_S, EventError
 from trader.settings import Settings
 
 DUE_WITHIN = timedelta(minutes=7)
-"""The tolerance around DAILY_AT. Its UTC schedule fires at two hours, of which one is meant; no other slot is near."""
+"""The tolerance around DAILY_AT. The UTC schedule fires at two hours: one is right in summer, the other in winter."""
 
 
 def slot_and_now(
     event: object, settings: Settings, clock: datetime, last_bar: Callable[[], datetime]
 ) -> tuple[datetime, datetime]:
-    """Return the slot, cut to the minute, and the moment as of which prices and accounts are read.
+    """Return the slot, cut to the minute, and the moment for which prices and accounts are read.
 
     With the embedded broker the moment is the slot itself, past or present, because nothing outside depends on the
-    time. If the event has no time, the slot is the clock's time; if a price file is the only source, it is the end of
-    that file, and only then is `last_bar` called. With a real broker the moment is the clock's time. Raises EventError
-    if the event has another time.
+    time. If the event has no time, the slot is the clock's time or, if a price file is the only source, the end of that
+    file; `last_bar` is called only in this case. With a real broker the moment is the clock's time. Raises EventError
+    if the event's time is invalid or, with a real broker, is not the present.
     """
     time = event_time(event)
     if settings.broker is BrokerName.EMBEDDED:

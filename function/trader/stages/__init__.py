@@ -1,1 +1,1 @@
-"""The stages of one run, in the order that pipeline.py gives them."""
+"""The stages of one run; pipeline.py runs them in order."""

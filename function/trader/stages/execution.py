@@ -30,7 +30,7 @@ def tick_usd(price_usd: float) -> Decimal:
 
 
 def bracket_usd(price_usd: float, settings: Settings) -> tuple[float, float]:
-    """Return stop loss and take profit around a price, rounded to the tick and at least one tick away from it."""
+    """Return the stop loss and take profit around a price, rounded to the tick and at least one tick away from it."""
     tick = tick_usd(price_usd)
     price = Decimal(repr(price_usd)).quantize(tick, ROUND_HALF_UP)
     stop, take = (
@@ -110,7 +110,7 @@ class _Attempt:
         self.has_lost_stop = False  # its bracket is cancelled, so the shares held are not protected
 
     def denial(self, error: BaseException, code: Code) -> Denial:
-        """Return the denial that says why the order was not placed, and what the owner must know."""
+        """Return the denial with the reason and, if the stop loss is already cancelled, a warning."""
         warning = "; ITS STOP LOSS IS CANCELLED and the shares held are not protected" if self.has_lost_stop else ""
         detail = f"{self._order.side} {self._order.quantity:g}: {error}{warning}"
         return Denial(symbol=self._order.symbol, code=code, detail=detail, is_unprotected=self.has_lost_stop)
@@ -125,7 +125,7 @@ class _Attempt:
         return self._submit(self._order)
 
     def sell(self) -> Order:
-        """Cancel the bracket that reserves the shares, then sell those still held; do not give up once begun."""
+        """Cancel the bracket that reserves the shares, then sell those still held; no gate stops a sale once begun."""
         self._may_go_on()
         self._require_time(ORDER_TIME_S + CANCEL_TIME_S + self._settle_time_s)
         open_orders = self._open_orders()
@@ -139,12 +139,12 @@ class _Attempt:
         held = self._read_held()
         if held <= 0:
             self.has_lost_stop = False
-            raise OrderRejectedError("no shares of it are held any more")
+            raise OrderRejectedError("no shares of this symbol are held any more")
         sold = self._submit(replace(self._order, quantity=min(self._order.quantity, held)))
         return self._await_fill(sold) if legs else sold
 
     def _submit(self, order: Order) -> Order:
-        """Send the order; after an unclear answer look it up, and send it again only if it definitely is not there."""
+        """Send the order; after an unclear answer look it up, and resend it only if it definitely does not exist."""
         reason = ""
         for attempt in range(ATTEMPTS):
             if order.side is Side.BUY:

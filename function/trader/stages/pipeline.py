@@ -34,13 +34,13 @@ from trader.stages import execution, portfolio, risk, universe
 LOG = logging.getLogger("trader")
 
 COMPLETE_FRACTION = 0.9
-"""A day's ranking is saved if at least this share of the candidates have prices; otherwise the next run repeats it."""
+"""The share of candidates that must have prices for a day's ranking to be saved; otherwise the next run repeats it."""
 
 MIN_FRACTION = 0.5
-"""If a smaller share of the index has prices, the best performers among them mean nothing, and none is chosen."""
+"""The share of the index that must have prices; with less, the ranking means nothing, and no candidate is chosen."""
 
 MAX_LINES = 50
-"""Up to this many denials get a line each in the log; more get one line, with their count by code."""
+"""The most denials that get a log line each; more are logged in one line, as counts by code."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,20 +96,22 @@ def pass_gates(services: RunServices) -> None:
         over = f"the session ended {-clock.closes_in_s:.0f} s ago by this machine's clock"
         raise RunStopped(
             Code.MARKET_CLOSED,
-            f"{over}; the broker's says it is open: its answer is old, or this machine's clock is fast",
+            f"{over}; the broker says that the market is open: its answer is old, or this machine's clock is fast",
         )
     if clock.is_open and clock.closes_in_s < ORDER_TIME_S:
         left = f"the market closes in {clock.closes_in_s:.0f} s, and an order may take {ORDER_TIME_S:.0f}"
-        raise RunStopped(Code.MARKET_CLOSED, f"{left}; accepted after the close, it would wait for the next opening")
+        raise RunStopped(
+            Code.MARKET_CLOSED, f"{left}; an order accepted after the close would wait for the next opening"
+        )
     if not clock.is_open:
         raise RunStopped(
             Code.MARKET_CLOSED,
-            f"the market opens next on {clock.next_open.astimezone(NEW_YORK):%a %d %b %Y, %H:%M} New York",
+            f"the market opens next on {clock.next_open.astimezone(NEW_YORK):%a %d %b %Y, %H:%M} New York time",
         )
 
 
 def observe(services: RunServices, run: Run) -> Observation:
-    """Read all inputs of the decisions: the account, the day's ranking, the closes of the chosen and held symbols.
+    """Read all inputs of the decisions: the account, the day's ranking, and the closes of the chosen and held symbols.
 
     Raises RunStopped if the account is blocked.
     """
@@ -137,7 +139,7 @@ def observe(services: RunServices, run: Run) -> Observation:
 
 
 def rank(services: RunServices, run: Run) -> tuple[dict[str, float], tuple[Denial, ...]]:
-    """Rank the candidates: give the return of each, and denials. Computed once a day, then kept in the journal."""
+    """Return the ranking (each candidate's return) and denials; it is computed once a day and kept in the journal."""
     settings = run.settings
     basis = {
         "universe": list(settings.universe),
@@ -166,7 +168,9 @@ def rank(services: RunServices, run: Run) -> tuple[dict[str, float], tuple[Denia
         if symbol not in ranking
     )
     if settings.universe == ("sp500",) and len(ranking) < MIN_FRACTION * len(symbols):
-        LOG.warning("too few candidates have prices to choose from", extra={"ranked": len(ranking), "of": len(symbols)})
+        LOG.warning(
+            "too few candidates have prices, so none is chosen", extra={"ranked": len(ranking), "of": len(symbols)}
+        )
         ranking = {}
     return ranking, bars.denials + short
 
@@ -191,7 +195,7 @@ def decide(observation: Observation, forecasts: Forecasts, alpha: AlphaModel, se
 
 
 def place(services: RunServices, run: Run, decision: Decision) -> None:
-    """Place the planned orders; note and log each as soon as its fate is known."""
+    """Place the planned orders; note and log each result as soon as it is known."""
     planned = len(decision.orders)
     may_go_on = partial(pass_gates, services)  # trading may be halted, or the market close, between two orders
     for done in execution.place(decision.orders, services.broker, services.deadline, services.settle_time_s, may_go_on):
@@ -204,7 +208,7 @@ def place(services: RunServices, run: Run, decision: Decision) -> None:
 
 
 def closing_account(services: RunServices) -> Account | None:
-    """Return the account after the orders; None if it cannot be read, which is no failure: the orders are placed."""
+    """Return the account after the orders; None if it cannot be read: the orders are placed, so the run goes on."""
     if not services.deadline.allows(ORDER_TIME_S / 2):
         return None
     try:
@@ -217,7 +221,7 @@ def closing_account(services: RunServices) -> Account | None:
 def outcome(run: Run, observation: Observation, decision: Decision) -> Outcome | Code:
     """Return how the run ended.
 
-    If nothing was done, and there are at least half as many denials as wanted symbols, it is the most frequent code.
+    If nothing was done and there are at least half as many denials as wanted symbols, return their most frequent code.
     """
     if any(isinstance(each, Order) for each in run.outcomes):
         return Outcome.TRADED

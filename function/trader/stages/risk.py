@@ -11,7 +11,7 @@ from trader.model import Account, Code, Denial, Position, Target
 from trader.settings import Settings
 
 MAX_GAP_FRACTION = 0.4
-"""A price further from its line counts as a split without adjustment, or as a bad price."""
+"""The largest gap between a price and its line; a larger one means a split without adjustment, or a bad price."""
 
 MIN_ORDER_USD = 1.0
 """The smallest fractional order that Alpaca accepts."""
@@ -60,7 +60,7 @@ class _Limits:
             yield Code.ORDER_CAP, f"{orders} orders already; MAX_ORDERS_PER_RUN={settings.max_orders_per_run}"
         if abs(target.gap_fraction) > MAX_GAP_FRACTION:
             wrong = f"more than {MAX_GAP_FRACTION:.0%} means a split without adjustment, or a bad price"
-            yield Code.NO_PRICE_DATA, f"price {target.price_usd:,.2f} is {target.gap_fraction:+.0%} off; {wrong}"
+            yield Code.NO_PRICE_DATA, f"price {target.price_usd:,.2f} has a gap of {target.gap_fraction:+.0%}; {wrong}"
         if target.wanted < 0:
             yield Code.POSITION_CAP, f"would leave {target.wanted:g} shares; the bot never goes short"
         if target.change > 0:

@@ -11,7 +11,7 @@ def record(message: str = "decision", **fields: object) -> logging.LogRecord:
     return logging.getLogger("trader").makeRecord("trader", logging.INFO, __file__, 1, message, (), None, extra=fields)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="left out: AWS's runtime has no wheel for this system")
+@pytest.mark.skipif(sys.platform != "linux", reason="left out: AWS's runtime client has no wheel for this system")
 def test_under_lambdas_json_format_every_field_is_at_the_top_level() -> None:
     from awslambdaric.lambda_runtime_log_utils import JsonFormatter
 
@@ -24,7 +24,7 @@ def test_under_lambdas_json_format_every_field_is_at_the_top_level() -> None:
     )
 
 
-def test_elsewhere_a_record_is_one_readable_line() -> None:
+def test_outside_lambda_a_record_is_one_readable_line() -> None:
     text = TextFormatter().format(record(symbol="AAPL", direction="UP"))
     assert text.endswith("INFO decision symbol=AAPL direction=UP")
 
@@ -39,7 +39,7 @@ def test_no_value_can_fake_another_field_or_line(hostile: str) -> None:
     assert text.endswith(f"detail={hostile!r} last=here")
 
 
-def test_aws_says_nothing_about_its_credentials(caplog: pytest.LogCaptureFixture) -> None:
+def test_boto_logs_nothing_about_credentials(caplog: pytest.LogCaptureFixture) -> None:
     configure()
     with caplog.at_level(logging.INFO):
         logging.getLogger("botocore.credentials").info("Found credentials in environment variables.")

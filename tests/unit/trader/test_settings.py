@@ -74,7 +74,7 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ("APCA_API_BASE_URL", "paper-api.alpaca.markets"),
     ],
 )
-def test_a_value_that_makes_no_sense_is_named_with_what_is_allowed(name: str, value: str) -> None:
+def test_an_invalid_value_is_named_with_what_is_allowed(name: str, value: str) -> None:
     assert re.search(rf"{name}={re.escape(repr(value.strip()))}: must be \w+", problems({name: value}))
 
 
@@ -97,7 +97,7 @@ def test_every_problem_is_listed_at_once() -> None:
         ("ALPACA_PW", "ALPACAPW"),
     ],
 )
-def test_a_misspelt_variable_is_not_silently_ignored(name: str, meant: str) -> None:
+def test_a_misspelled_variable_is_not_silently_ignored(name: str, meant: str) -> None:
     assert f"{name} is not a setting; did you mean {meant}?" in problems({name: "3"})
 
 
@@ -113,7 +113,7 @@ def test_alpaca_needs_both_keys(lacking: str) -> None:
     assert f"{lacking} must be set for Alpaca" in problems(env)
 
 
-def test_the_secret_is_in_no_error_text_and_no_representation() -> None:
+def test_no_error_text_or_repr_contains_a_secret() -> None:
     settings = read({"BROKER": "alpaca", **KEYS})
     text = problems({**KEYS, "BROKER": "alpaca", "UNIVERSE_SIZE": "x"}) + repr(settings) + str(settings.public())
     assert "the-secret" not in text
@@ -140,13 +140,13 @@ def test_a_reference_to_nothing_names_variable_and_parameter() -> None:
     assert "ALPACAPW=ssm:/gone: there is no such SSM parameter" in problems({"ALPACAPW": "ssm:/gone"})
 
 
-def test_a_bad_value_out_of_a_parameter_is_not_quoted() -> None:
+def test_a_bad_value_from_a_parameter_is_not_quoted() -> None:
     text = problems({"UNIVERSE_SIZE": "ssm:/size"}, {"/size": "hunter2"})
     assert "UNIVERSE_SIZE='ssm:/size': must be a whole number" in text
     assert "hunter2" not in text
 
 
-def test_the_halt_switch_is_never_resolved_once_and_for_all() -> None:
+def test_the_halt_parameter_is_not_replaced_by_its_value() -> None:
     assert read({"HALT_PARAMETER": "ssm:/trader/halt"}, {"/trader/halt": "false"}).halt_parameter == "/trader/halt"
 
 
@@ -162,11 +162,11 @@ def test_paper_mode_uses_the_paper_address_and_live_mode_the_live_one() -> None:
     [LIVE_URL, f"{LIVE_URL}/v2", "https://API.alpaca.markets:443", f"{LIVE_URL}.", "https://broker-api.alpaca.markets"],
 )
 def test_paper_mode_refuses_the_live_address(address: str) -> None:
-    assert "needs MODE=live" in problems({"BROKER": "alpaca", "APCA_API_BASE_URL": address, **KEYS})
+    assert "use it with MODE=live" in problems({"BROKER": "alpaca", "APCA_API_BASE_URL": address, **KEYS})
 
 
 def test_live_mode_refuses_the_paper_address() -> None:
-    assert "contradicts MODE=live" in problems(
+    assert "remove it for MODE=live" in problems(
         {"BROKER": "alpaca", "MODE": "live", "APCA_API_BASE_URL": PAPER_URL, **KEYS}
     )
 
@@ -237,7 +237,7 @@ def test_the_settings_page_lists_every_variable_with_its_default() -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        "https://api\u3002alpaca\u3002markets",  # requests turns these into dots: the live account in MODE=paper
+        "https://api\u3002alpaca\u3002markets",  # requests turns these into dots, which would reach the live account
         "https://api.alpaca\uff0emarkets",
         "https://api.alpaca\n.markets",
         "https://api.alpaca.markets\\@paper-api.alpaca.markets",
@@ -256,9 +256,9 @@ def test_a_number_that_only_python_would_read_is_refused(name: str, text: str) -
     assert f"{name}={text!r}: must be" in problems({name: text})
 
 
-def test_a_symbol_is_no_other_scripts_letter_made_a_capital() -> None:
+def test_a_symbol_with_a_non_ascii_letter_is_refused() -> None:
     assert "UNIVERSE='a,\u00df': must be" in problems({"UNIVERSE": "a,\u00df"})
 
 
-def test_of_a_long_value_an_error_shows_the_beginning() -> None:
+def test_an_error_shows_only_the_beginning_of_a_long_value() -> None:
     assert len(problems({"MODE": "x" * 100_000})) < 500

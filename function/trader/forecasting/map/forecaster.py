@@ -50,7 +50,7 @@ class UndeterminedError(Exception):
 
 
 class MapForecaster:
-    """The same forecasts as ProphetForecaster's, from models that are more probable than those where Stan stops.
+    """A Forecaster for the model of ProphetForecaster, with parameters more probable than those at which Stan stops.
 
     A symbol is handed to ProphetForecaster if its mode is not found, or does not determine the forecast at the horizon.
     """
@@ -90,7 +90,7 @@ class MapForecaster:
         )
 
     def calendar(self, local_ns: model.Nanoseconds) -> Calendar:
-        """Return the calendar of bars, from their exchange times without a zone. Raises ValueError as Calendar.of."""
+        """Return the bars' calendar from their exchange times without a zone. Raises ValueError as Calendar.of does."""
         return Calendar.of(local_ns, self._spec.seasonalities)
 
     def predict(
@@ -104,8 +104,9 @@ class MapForecaster:
     ) -> Forecast:
         """Return a model's forecast at the last bar that it was fitted to or, in a backtest, at a later one.
 
-        `at_ns` is the bar's time as `local_ns` returns it; `corners` are the times of the line's corners, and without
-        them the line is left out. Raises ArithmeticError if the model gives no price, and UndeterminedError.
+        `at_ns` is the bar's time as `local_ns` returns it. `corners` are the times of the line's corners; without them,
+        the line is left out. Raises ArithmeticError if the model gives no price, and UndeterminedError if the history
+        does not determine the forecast at the horizon.
         """
         level_usd = fit.mean_season if fit.calendar.has_free_level else 0.0
         line = fit.corners + level_usd
@@ -131,7 +132,7 @@ class MapForecaster:
             return [(symbol, _ForProphet(why)) for closes in groups for symbol in closes]
 
     def _together(self, groups: Sequence[Mapping[str, Closes]]) -> Iterator[tuple[str, _Result]]:
-        """Yield a forecast, a denial or a reason for Prophet by symbol; the symbols of a group share bar times."""
+        """Yield each symbol with a forecast, a denial or the reason for Prophet; a group's symbols share bar times."""
         batches, sound = [], []
         for closes in groups:
             index = pd.DatetimeIndex(next(iter(closes.values())).index)
@@ -182,7 +183,7 @@ class MapForecaster:
 
 
 def local_ns(times: Iterable[datetime]) -> model.Nanoseconds:
-    """Return exchange times without a zone, as Prophet gets them: a daily bar is its date in summer and winter."""
+    """Return exchange times without a zone, as Prophet expects: a daily bar keeps its date in summer and winter."""
     index = (
         pd.DatetimeIndex(times if isinstance(times, pd.DatetimeIndex) else list(times))
         .tz_convert(NEW_YORK)

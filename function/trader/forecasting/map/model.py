@@ -30,7 +30,7 @@ SEASONALITY_SCALE = 10.0
 """Prophet's defaults; the scale 0.5 of the noise is in posterior_mode."""
 
 MIN_BARS = 3
-"""The minimum history: through two bars the line fits exactly, and no noise is left to estimate."""
+"""The minimum history: a line through two bars is exact and leaves no noise to estimate."""
 
 CONVERGED = 1e-6
 """The largest residual of the optimality conditions that counts as converged."""
@@ -52,7 +52,7 @@ class Scales:
 
 @dataclass(frozen=True, kw_only=True)
 class Calendar:
-    """The times of n bars, and all that follows from them for every series on these bars."""
+    """The times of n bars, and everything derived from them that the series on these bars share."""
 
     times_ns: Nanoseconds
     seasonalities: tuple[str, ...]
@@ -138,14 +138,14 @@ class Calendar:
 
     @property
     def has_free_level(self) -> bool:
-        """Whether terms share the level with the line: weekly and daily ones do, as bars cover only trading hours."""
+        """True if terms share the level with the line, as weekly and daily ones do: bars cover only trading hours."""
         return not {"weekly", "daily"}.isdisjoint(self.seasonalities)
 
     def determines(self, time_ns: int) -> bool:
         """Check whether the history determines the terms with a free level at a time.
 
-        It does at the times of the week that occur in it. On a Saturday, or an hour later after a clock change, the
-        prior alone determines them.
+        It does at the times of the week that occur in it. At any other time, such as on a Saturday or an hour off after
+        a clock change, the prior alone determines them.
         """
         return not self.has_free_level or time_ns % WEEK_NS in self.times_ns % WEEK_NS
 
@@ -220,7 +220,7 @@ type Shape = tuple[int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fits:
-    """The models in the order of the batches and their series (or the reason for none), and the searches' paths."""
+    """The models, or the reasons for having none, in the order of the batches and their series; the searches' paths."""
 
     fits: tuple[Fit | str, ...]
     paths: Mapping[Shape, Path]
@@ -231,7 +231,7 @@ def fit(
     scales: Scales = Scales(),
     paths: Mapping[Shape, Path] | None = None,
 ) -> Fits:
-    """Return the most probable models. The `paths` of the same series a little earlier save time."""
+    """Return the most probable models. `paths` from a fit of the same series a little earlier save time."""
     alike: dict[Shape, list[int]] = {}
     for place, batch in enumerate(batches):
         alike.setdefault(batch.calendar.shape, []).append(place)
@@ -297,7 +297,7 @@ def _fit_rows(batches: Sequence[Batch], scales: Scales, path: Path | None) -> tu
 
 
 def _still(calendar: Calendar, values: Floats) -> Fit | str:
-    """Return the model of a constant series, without noise as in Prophet, or the reason if a value is not finite."""
+    """Return the model of a constant series, without noise as in Prophet, or the reason why there is none."""
     if not np.isfinite(values).all():
         return "a value is not a finite number"
     scale = float(abs(values[0])) or 1.0
@@ -309,10 +309,10 @@ def _still(calendar: Calendar, values: Floats) -> Fit | str:
 def optimality(
     columns: Floats, values: Floats, parameters: Floats, variance: Floats, ridge: Floats, lasso: Floats
 ) -> Floats:
-    """Return each series' distance from a stationary point of its -log posterior: 0 at one, NaN without numbers.
+    """Return each series' distance from a stationary point of its -log posterior; NaN if a value is not finite.
 
     The distance is the largest component of the smallest subgradient, each in units of its prior's scale (for sigma: of
-    its logarithm). Its residuals come from the bars, not from the sums that the search uses. `values` and `parameters`
+    its logarithm). The residuals come from the bars, not from the sums that the search uses. `values` and `parameters`
     have one row for each series.
     """
     with np.errstate(all="ignore"):

@@ -1,18 +1,18 @@
 """A search for the modes of many posteriors at once; each is a ridge and lasso regression with unknown noise.
 
 Given the columns X and the values y of n bars, the search finds for each problem the parameters θ and the variance v of
-the noise that minimise
+the noise that minimize
 
     n/2 log v + |y - Xθ|²/(2v) + 2v + ½ Σ ridge·θ² + Σ lasso·|θ|
 
 (2v is the half-normal prior of scale ½ on the noise's standard deviation.) For a given v, θ is the unique solution of a
 lasso regression, found by block exchanges of its active set (Portugal, Júdice and Vicente 1994; for the lasso Kim and
 Park 2010). For a given θ, the best v has a closed form, T(θ(v)). The residual sum of squares never falls as v rises, so
-v ↦ T is monotone. Its iteration from above all stationary points leads to the largest of them, from below to the
+v ↦ T is monotone. Iterating it from above all stationary points leads to the largest of them, and from below to the
 smallest. If the two are equal, there is no other stationary point, and this one is the mode. Otherwise the search
 returns the better of the two.
 
-To the last bit, each result depends on its own problem alone, not on the other problems or on the start of the search.
+Each result depends on its own problem alone, to the last bit, not on the other problems or on the start of the search.
 """
 
 import math
@@ -34,20 +34,20 @@ MAX_EXCHANGES = 600
 """The maximum number of exchanges of the active set at one variance. 2 are usual."""
 
 FULL_EXCHANGES = 5
-"""All wrong signs are exchanged at once up to this many times without progress; then one at a time, which always ends
-(Murty 1974)."""
+"""The number of exchanges of all wrong signs at once without progress; then they are exchanged one at a time, which
+always ends (Murty 1974)."""
 
 CONVERGED = 1e-10
 """The relative change of the variance below which a search has converged."""
 
 MIN_OUTSIDE = 1e-10
-"""A parameter enters if its gradient exceeds the lasso's weight by this fraction, which is more than rounding."""
+"""The fraction by which a gradient must exceed the lasso's weight for its parameter to enter; more than rounding."""
 
 APART = 1e-6
 """The relative distance above which two variances belong to two modes."""
 
 MEETS = 1e-4
-"""The relative distance within which a predicted end of a piece is the known one; the ridge's effect is smaller."""
+"""The relative distance within which a piece's predicted end counts as the known one; the ridge's effect is smaller."""
 
 SIZE_STEP = 8
 """Systems are padded to multiples of this size, so that many can be solved in one call."""
@@ -100,7 +100,7 @@ class Modes:
 
 MIN_NOISE = 1e-3
 """The minimum standard deviation, for values of about 1. Below it, rounding and the start of a search may decide
-whether it ends."""
+whether the search converges."""
 
 
 def search(problems: Problems, path: Path | None = None) -> Modes:
@@ -144,7 +144,7 @@ def _search(problems: Problems, path: Path) -> Modes:
 
 
 def best_variance(squares: Floats, bars: Floats) -> Floats:
-    """Return the variance that minimises n/2 log v + squares/(2v) + 2v."""
+    """Return the variance that minimizes n/2 log v + squares/(2v) + 2v."""
     return np.asarray(2 * squares / (bars + np.sqrt(bars * bars + 16 * squares)))
 
 
@@ -161,7 +161,7 @@ class _Search:
 def _follow(
     problems: Problems, start: Floats, signs: Signs, trail: Sequence[Signs], upper: _Search | None = None
 ) -> _Search:
-    """Iterate v ↦ T from `start` until it converges: from above, or from below towards `upper`, the end of the former.
+    """Iterate v ↦ T from `start` until it converges: from above or, if `upper` is that search's result, from below.
 
     On a piece of the path with constant signs the residuals are linear in v, so the limit of the iteration has a closed
     form. The search jumps there, and accepts the jump if the signs are the same, because they are then the same in
@@ -220,7 +220,7 @@ def _end_of_piece(squares: Floats, bend: Floats, variance: Floats, bars: Floats)
 def _regress(problems: Problems, rows: Integers, variance: Floats, signs: Signs) -> tuple[Floats, Floats, Signs, Flags]:
     """Solve the lasso regression at a variance, from these signs.
 
-    Return the parameters, -dθ/dv, the signs, and whether it is solved.
+    Return the parameters, -dθ/dv, the signs, and whether the regression is solved.
     """
     count, size = len(rows), problems.lasso.size
     values, slopes = np.zeros((count, size)), np.zeros((count, size))
@@ -312,7 +312,7 @@ def _squares(problems: Problems, rows: Integers, values: Floats) -> Floats:
 
 
 def _loss(problems: Problems, found: _Search) -> Floats:
-    """Return the objective that the search minimises."""
+    """Return the objective that the search minimizes."""
     values, variance = found.parameters, found.variance
     squares = _squares(problems, np.arange(len(values)), values)
     prior = (problems.ridge * values**2 / 2 + problems.lasso * np.abs(values)).sum(axis=1)

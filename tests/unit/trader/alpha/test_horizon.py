@@ -4,7 +4,7 @@ from trader.alpha.horizon import Horizon
 RULE = Horizon.from_settings(settings(HORIZON_BARS=3))
 
 
-def test_the_interval_is_of_the_eighth_day_whatever_horizon_bars_says() -> None:
+def test_the_interval_is_for_the_eighth_day_despite_horizon_bars() -> None:
     assert (RULE.forecast_spec.ahead_days, RULE.forecast_spec.ahead_bars) == (8, None)
 
 

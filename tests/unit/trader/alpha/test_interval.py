@@ -19,7 +19,7 @@ RULE = Interval.from_settings(settings(HORIZON_BARS=3))
     ],
 )
 @pytest.mark.parametrize("rule", [RULE, Horizon.from_settings(settings())])
-def test_the_rule_goes_where_the_interval_reaches_further(
+def test_the_rule_follows_the_farther_end_of_the_interval(
     rule: Interval | Horizon, lower_usd: float, upper_usd: float, direction: Direction
 ) -> None:
     assert rule.insight(forecast(100, lower_usd=lower_usd, upper_usd=upper_usd)).direction is direction
@@ -30,5 +30,5 @@ def test_a_forecast_without_an_interval_is_an_error() -> None:
         RULE.insight(forecast())
 
 
-def test_the_interval_is_of_the_bar_that_horizon_bars_names() -> None:
+def test_the_interval_is_horizon_bars_ahead() -> None:
     assert RULE.forecast_spec.ahead_bars == 3

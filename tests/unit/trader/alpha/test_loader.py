@@ -1,4 +1,4 @@
-"""The registry of rules: adding a rule takes one file and one line, and no other code names it."""
+"""The registry of rules: a new rule needs its own file and an entry in the registry, and no other code names it."""
 
 import re
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ SMALL = {"SIGNAL": "contrarian", "ENGINE": "map", "UNIVERSE": "AAPL,XOM,KO", "HI
 
 @pytest.fixture
 def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Register the rule, which is the one line that a new rule needs."""
+    """Enter the rule in the registry."""
     monkeypatch.setitem(loader.RULES, "contrarian", Contrarian)
 
 
@@ -65,7 +65,7 @@ def test_a_fourth_rule_decides_a_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_registered")
-def test_the_page_of_a_run_speaks_in_the_words_of_a_fourth_rule(tmp_path: Path) -> None:
+def test_the_page_of_a_run_uses_the_words_of_a_fourth_rule(tmp_path: Path) -> None:
     run(env=environment(tmp_path))
     journal = open_journal(f"folder:{tmp_path}/journal", loader.DEFAULT)
     write_page(journal.load(journal.list_records()[0]), tmp_path / "run.html")
@@ -74,7 +74,7 @@ def test_the_page_of_a_run_speaks_in_the_words_of_a_fourth_rule(tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("_registered")
-def test_a_fourth_rule_is_backtested_as_it_is() -> None:
+def test_a_fourth_rule_can_be_backtested_unchanged() -> None:
     chosen = options.from_env({**SMALL, "START": "2022-12-20"})
     result = backtest(prices.load(chosen), chosen)
     decided = [bar.decision for bar in result.bars if bar.decision]
@@ -82,18 +82,18 @@ def test_a_fourth_rule_is_backtested_as_it_is() -> None:
 
 
 @pytest.mark.usefixtures("_registered")
-def test_a_rules_own_minimum_of_bars_holds_for_the_setting() -> None:
+def test_a_rules_minimum_of_bars_applies_to_history_bars() -> None:
     with pytest.raises(SettingsError, match="HISTORY_BARS=30: SIGNAL=contrarian needs at least 40"):
         settings(SIGNAL="contrarian", HISTORY_BARS=30)
 
 
-def test_a_name_that_is_no_rule_is_refused_with_those_that_are() -> None:
+def test_an_unknown_rule_is_refused_with_the_known_names() -> None:
     with pytest.raises(SettingsError, match=f"must be one of {', '.join(loader.names())}"):
         settings(SIGNAL="contrarian")
 
 
-def test_nothing_but_its_own_file_and_the_registry_knows_a_rule() -> None:
-    """Search for quoted names; in the files of `keys`, such a word is a key or a column, not a rule."""
+def test_a_rule_is_named_only_in_its_own_file() -> None:
+    """Search for quoted names; in the files in `keys`, these words are keys or columns, not rules."""
     keys = {"scripts/backtest/yahoo_cache.py", "scripts/testkit/yahoo.py", "scripts/bench/backtests.py"}
     names = re.compile("|".join(f"[\"']{name}[\"']|SIGNAL={name}\\b" for name in loader.names()))
     files = [*(ROOT / "function").rglob("*.py"), *(ROOT / "scripts").rglob("*.py"), *(ROOT / "scripts").rglob("*.j2")]

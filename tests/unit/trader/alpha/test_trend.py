@@ -17,9 +17,7 @@ RULE = Trend.from_settings(settings(SIGNAL_THRESHOLD_FRACTION=0.01))
         (101.1, Direction.DOWN),
     ],
 )
-def test_trend_buys_below_the_line_and_sells_above_it_outside_the_dead_band(
-    price_usd: float, direction: Direction
-) -> None:
+def test_trend_buys_below_the_dead_band_and_sells_above_it(price_usd: float, direction: Direction) -> None:
     assert RULE.insight(forecast(price_usd, 100)).direction is direction
 
 

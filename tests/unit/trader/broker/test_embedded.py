@@ -22,7 +22,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def broker(file: Path, prices: Sequence[float] = (100,), *, days_later: int = 0) -> EmbeddedBroker:
-    """Open the account at the slot of Wednesday 28 December 2022, or `days_later`, with `prices` up to then."""
+    """Open the account `days_later` days after the slot of Wednesday 28 December 2022, with `prices` up to then."""
     now = SLOT + days_later * DAY
     series = {symbol: daily(prices, last=now.date(), symbol=symbol) for symbol in ("AAPL", "MSFT")}
 
@@ -61,7 +61,7 @@ def test_the_same_client_order_id_is_taken_once(file: Path) -> None:
     assert broker(file).positions()["AAPL"].quantity == 10
 
 
-def test_what_was_placed_is_told_and_no_time_passes_by_it(file: Path) -> None:
+def test_listing_orders_does_not_advance_the_account(file: Path) -> None:
     broker(file).submit(buy(quantity=10))
     before = file.read_text()
     later = broker(file, (100, 50), days_later=1)
@@ -81,19 +81,19 @@ def test_an_order_is_found_by_its_client_order_id(file: Path) -> None:
     assert (found.status, found.filled_price_usd) == ("filled", 100)
 
 
-def test_more_than_the_cash_is_refused(file: Path) -> None:
+def test_a_buy_beyond_the_cash_is_refused(file: Path) -> None:
     with pytest.raises(OrderRejectedError) as caught:
         broker(file).submit(buy(quantity=101))
     assert caught.value.code is Code.BUYING_POWER_EXCEEDED
 
 
-def test_more_than_is_held_is_refused(file: Path) -> None:
+def test_a_sale_of_more_than_is_held_is_refused(file: Path) -> None:
     broker(file).submit(buy(quantity=10, bracket=False))
     with pytest.raises(OrderRejectedError, match="insufficient quantity"):
         broker(file).submit(sell(quantity=11))
 
 
-def test_shares_held_by_a_bracket_cannot_be_sold_until_it_is_cancelled(file: Path) -> None:
+def test_shares_in_a_bracket_cannot_be_sold_until_it_is_canceled(file: Path) -> None:
     broker(file).submit(buy(quantity=10))
     with pytest.raises(OrderRejectedError, match="its bracket holds the shares"):
         broker(file).submit(sell(quantity=10))
@@ -111,7 +111,7 @@ def test_a_symbol_without_a_price_is_not_filled(file: Path) -> None:
         broker(file).submit(buy("ZZZZ"))
 
 
-def test_a_close_at_the_stop_sells_at_that_close(file: Path) -> None:
+def test_a_close_below_the_stop_sells_at_that_close(file: Path) -> None:
     broker(file).submit(buy(quantity=10))  # stop at 97, take profit at 140
     account = broker(file, (100, 95), days_later=1).account()
     assert account.cash_usd == 9_950
@@ -133,7 +133,7 @@ def test_prices_before_the_purchase_do_not_trigger_its_stop(file: Path) -> None:
     assert broker(file, (50, 100, 101), days_later=1).positions()["AAPL"].quantity == 10
 
 
-def test_a_running_days_price_triggers_too(file: Path) -> None:
+def test_the_current_days_price_triggers_a_stop_too(file: Path) -> None:
     broker(file).submit(buy(quantity=10))
     later = EmbeddedBroker(
         file, now=SLOT + timedelta(minutes=10), starting_cash_usd=1, closes=lambda _: {"AAPL": daily([90])}
@@ -159,7 +159,7 @@ def test_a_stop_that_filled_yesterday_is_yesterdays_loss(file: Path) -> None:
     assert (later.last_equity_usd, later.equity_usd) == (9_900, 9_900)
 
 
-def test_within_a_day_yesterdays_equity_stays(file: Path) -> None:
+def test_yesterdays_equity_does_not_change_within_a_day(file: Path) -> None:
     broker(file).submit(buy(quantity=10, bracket=False))
     assert broker(file, (200,)).account().last_equity_usd == 10_000
 
@@ -170,7 +170,7 @@ def test_a_holding_without_a_price_keeps_its_last_value(file: Path) -> None:
     assert later.account().equity_usd == 10_000
 
 
-def test_a_dry_look_leaves_the_file_as_it_is(file: Path) -> None:
+def test_a_dry_run_leaves_the_file_unchanged(file: Path) -> None:
     broker(file).submit(buy(quantity=10))
     before = file.read_bytes()
     later = EmbeddedBroker(
@@ -187,14 +187,14 @@ def test_time_does_not_run_backwards(file: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"cash_usd": 1', '{"cash_usd": "x"}'])
-def test_a_file_that_is_no_account_is_named(file: Path, text: str) -> None:
+def test_a_file_that_is_not_an_account_is_named(file: Path, text: str) -> None:
     file.write_text(text)
     with pytest.raises(BrokerError, match="is not an embedded broker's account"):
         broker(file).account()
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "taken").write_text("a file, no folder")
+def test_an_unwritable_path_is_named(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file, not a folder")
     with pytest.raises(BrokerError, match="ACCOUNT_FILE="):
         broker(tmp_path / "taken" / "account.json").account()
 

@@ -41,7 +41,7 @@ def test_the_corners_of_the_line_span_the_history() -> None:
     assert line[0][1] == pytest.approx(100, rel=0.01)
 
 
-def test_a_bar_is_told_by_its_date_on_both_sides_of_a_clock_change() -> None:
+def test_a_bar_keeps_its_date_across_a_clock_change() -> None:
     weeks = forecast(daily(list(np.linspace(100, 150, 60)), last=date(2022, 12, 1))).line
     assert {time.astimezone(NEW_YORK).hour for time, _ in weeks} == {0}
 
@@ -82,7 +82,7 @@ def test_forecasts_come_in_the_order_asked_for() -> None:
 def test_a_symbol_with_three_bars_is_denied_and_the_others_are_not() -> None:
     both = forecasts({"NEW": daily([1, 2, 3]), "AAPL": RISING})
     assert [(each.symbol, each.code, each.detail) for each in both.denials] == [
-        ("NEW", Code.FORECAST_FAILED, "3 bars, needs 30")
+        ("NEW", Code.FORECAST_FAILED, "3 bars; the forecast needs 30")
     ]
     assert [each.symbol for each in both.forecasts] == ["AAPL"]
 
@@ -91,7 +91,7 @@ def test_the_horizon_rule_needs_ninety_bars() -> None:
     assert forecasts({"AAPL": RISING.iloc[-89:]}, "horizon").denials[0].code is Code.FORECAST_FAILED
 
 
-def test_a_fault_of_one_symbol_is_that_symbols_alone() -> None:
+def test_an_infinite_price_denies_only_that_symbol() -> None:
     spoilt = RISING.copy()
     spoilt.iloc[5] = math.inf
     both = forecasts({"BAD": spoilt, "AAPL": RISING})
@@ -99,7 +99,7 @@ def test_a_fault_of_one_symbol_is_that_symbols_alone() -> None:
     assert [each.symbol for each in both.forecasts] == ["AAPL"]
 
 
-def test_a_trend_line_that_ends_below_zero_is_no_price() -> None:
+def test_a_trend_line_that_ends_below_zero_is_denied() -> None:
     falling = daily([*np.linspace(1000, 1, 60), *[0.001] * 2])
     (denial,) = forecasts({"AAPL": falling}).denials
     assert "which is not a price" in denial.detail
@@ -109,7 +109,7 @@ def test_a_constant_price_has_a_flat_line() -> None:
     assert forecast(daily([50] * 60)).trend_usd == pytest.approx(50, rel=1e-6)
 
 
-def test_the_trend_is_to_the_bit_what_prophet_itself_draws() -> None:
+def test_the_trend_is_identical_to_prophets_own() -> None:
     model = Prophet(weekly_seasonality=False, daily_seasonality=False, uncertainty_samples=0)
     dates = pd.DatetimeIndex(WALK.index).tz_convert(NEW_YORK).tz_localize(None)
     model.fit(pd.DataFrame({"ds": dates, "y": WALK.to_numpy()}))
@@ -117,7 +117,7 @@ def test_the_trend_is_to_the_bit_what_prophet_itself_draws() -> None:
     assert forecast(WALK).trend_usd == theirs
 
 
-def test_what_no_longer_fits_in_the_time_is_out_of_time() -> None:
+def test_symbols_without_time_left_are_denied() -> None:
     late = forecasts({"AAPL": RISING, "MSFT": RISING}, seconds=0)
     assert [(each.symbol, each.code) for each in late.denials] == [
         ("AAPL", Code.OUT_OF_TIME),
@@ -125,7 +125,7 @@ def test_what_no_longer_fits_in_the_time_is_out_of_time() -> None:
     ]
 
 
-def test_nothing_to_forecast_is_no_error() -> None:
+def test_nothing_to_forecast_is_not_an_error() -> None:
     assert forecasts({}) == Forecasts()
 
 
@@ -143,7 +143,7 @@ def test_fitting_in_threads_leaves_the_warning_filters_as_they_were(recwarn: pyt
     assert [str(each.message) for each in recwarn] == []
 
 
-def test_progress_is_told_for_each_symbol() -> None:
+def test_progress_is_reported_for_each_symbol() -> None:
     told: list[tuple[str, int, int]] = []
     forecaster = ProphetForecaster(spec())
     forecaster.forecast({"A": RISING, "B": RISING}, Deadline.never(), lambda *step: told.append(step))

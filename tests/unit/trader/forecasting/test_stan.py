@@ -37,21 +37,19 @@ def fit(history: pd.DataFrame, model: str | None = None, timeout_s: float = 20) 
     [(60, PLAIN), (250, PLAIN), (250, {}), (700, PLAIN)],
     ids=["few enough for Newton", "a year", "with weekly terms", "with yearly terms"],
 )
-def test_the_parameters_are_to_the_bit_those_that_prophet_finds_by_itself(
-    bars: int, configuration: dict[str, Any]
-) -> None:
+def test_the_parameters_are_identical_to_prophets_own(bars: int, configuration: dict[str, Any]) -> None:
     theirs = Prophet(**configuration).fit(walk(bars)).params
     ours = quiet_prophet()(**configuration).fit(walk(bars), timeout=20).params
     assert list(ours) == list(theirs)
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_where_the_one_optimizer_fails_the_other_is_asked(tmp_path: Path) -> None:
+def test_if_one_optimizer_fails_the_other_is_tried(tmp_path: Path) -> None:
     only_newton = program(tmp_path, f'case "$*" in *newton*) exec "{Optimizer().model}" "$@";; esac; exit 70')
     assert fit(walk(120), only_newton).params["k"].shape == (1, 1)
 
 
-def test_a_failure_is_told_in_stans_own_words(tmp_path: Path) -> None:
+def test_a_failure_is_reported_in_stans_own_words(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="Stan ended with 70: no such model"):
         fit(walk(120), program(tmp_path, "echo no such model >&2; exit 70"))
 
@@ -76,7 +74,7 @@ def test_nothing_is_left_on_the_disk(script: str, tmp_path: Path, monkeypatch: p
     assert list(used.iterdir()) == []
 
 
-def test_stan_killed_from_outside_is_not_asked_another_way(tmp_path: Path) -> None:
+def test_the_other_optimizer_is_not_tried_if_stan_is_killed(tmp_path: Path) -> None:
     killed = program(tmp_path, f'case "$*" in *newton*) exec "{Optimizer().model}" "$@";; esac; kill -KILL $$')
     with pytest.raises(OSError, match="killed by signal 9"):
         fit(walk(120), killed)
@@ -85,7 +83,7 @@ def test_stan_killed_from_outside_is_not_asked_another_way(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "cut", ["head -c -1", "sed '$d'", "sed '$s/,[^,]*$//'"], ids=["last byte", "last row", "last value"]
 )
-def test_a_result_that_was_cut_off_is_no_result(cut: str, tmp_path: Path) -> None:
+def test_a_truncated_result_is_an_error(cut: str, tmp_path: Path) -> None:
     script = f'''"{Optimizer().model}" "$@" || exit
 for word in "$@"; do case "$word" in file=*result.csv) out="${{word#file=}}";; esac; done
 {cut} "$out" > "$out.cut" && mv "$out.cut" "$out"'''

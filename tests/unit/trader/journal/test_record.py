@@ -55,7 +55,7 @@ def test_no_secret_is_in_a_record() -> None:
     assert "secret" not in text
 
 
-def test_investments_are_signed_and_hold_what_was_placed() -> None:
+def test_investments_include_only_what_was_placed() -> None:
     run = Run(settings=settings(), slot=SLOT, now=SLOT, decision=Decision(orders=(buy("A", 3), buy("B", 4))))
     run.outcomes += [buy("A", 3), Denial(symbol="B", code=Code.ORDER_REJECTED, detail="no")]
     assert build_report(run, "TRADED")["investments"] == {"A": 3}
@@ -90,24 +90,24 @@ def stop(symbol: str, quantity: float) -> OpenOrder:
     return OpenOrder(order_id="1", client_order_id="1", symbol=symbol, side=Side.SELL, quantity=quantity, is_leg=True)
 
 
-def test_what_has_no_sale_on_order_for_all_of_it_is_unprotected() -> None:
+def test_a_position_without_a_full_sell_order_is_unprotected() -> None:
     run = held_with(stop("A", 5), stop("B", 4), A=5, B=5, C=1, FRACTION=0.5)
     assert find_unprotected(run) == ("B", "C")
 
 
-def test_what_was_sold_is_unprotected_no_more() -> None:
+def test_a_position_that_was_sold_is_no_longer_unprotected() -> None:
     run = held_with(A=5)
     run.outcomes.append(dataclasses.replace(buy("A", 5), side=Side.SELL, status=OrderStatus.FILLED))
     assert find_unprotected(run) == ()
 
 
-def test_what_is_to_be_sold_by_an_order_of_unknown_fate_is_unprotected() -> None:
+def test_a_sale_of_unknown_fate_leaves_its_position_unprotected() -> None:
     run = held_with(A=5)
     run.outcomes.append(dataclasses.replace(buy("A", 5), side=Side.SELL, status=OrderStatus.UNKNOWN))
     assert find_unprotected(run) == ("A",)
 
 
-def test_what_was_sold_in_part_before_its_sale_was_cancelled_is_unprotected() -> None:
+def test_a_canceled_partial_sale_leaves_the_rest_unprotected() -> None:
     run = held_with(stop("A", 5), A=5)
     run.outcomes.append(
         dataclasses.replace(buy("A", 5), side=Side.SELL, status=OrderStatus.CANCELED, filled_quantity=2)

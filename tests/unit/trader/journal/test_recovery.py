@@ -35,7 +35,7 @@ FILLED = replace(buy("A", 4), status=OrderStatus.FILLED, order_id="1", filled_qu
 
 
 def filled(order: Order) -> Order:
-    """Return the order as a broker has it, filled and without the reason it was placed for."""
+    """Return the order as a broker reports it: filled, and without the reason for it."""
     return replace(
         order, status=OrderStatus.FILLED, order_id="1", filled_quantity=order.quantity, price_usd=99.5, reason=""
     )
@@ -44,7 +44,7 @@ def filled(order: Order) -> Order:
 # --- who placed an order ---
 
 
-def test_an_order_id_is_taken_apart() -> None:
+def test_an_order_id_is_parsed_into_its_parts() -> None:
     text = str(OrderId("a-b2", SLOT, "BRK.B", Side.SELL))
     assert OrderId.parse(text) == OrderId("a-b2", SLOT, "BRK.B", Side.SELL)
 
@@ -61,17 +61,17 @@ def test_an_order_id_is_taken_apart() -> None:
         "trend-20221228T2045Z--buy",
     ],
 )
-def test_an_id_that_is_not_of_an_order_of_ours_has_no_parts(text: str) -> None:
+def test_an_id_that_is_not_ours_is_not_parsed(text: str) -> None:
     assert OrderId.parse(text) is None
 
 
-def test_a_strategy_whose_name_begins_as_ours_is_not_ours() -> None:
+def test_a_strategy_whose_name_begins_like_ours_is_not_ours() -> None:
     names = ["a", "a-b", "a-b-c", "b"]
     orders = [replace(buy(), client_order_id=str(OrderId(name, SLOT, "AAPL", Side.BUY))) for name in names]
     assert select_slot(orders, "a-b", SLOT) == [orders[1]]
 
 
-def test_the_orders_of_another_slot_are_not_the_slots() -> None:
+def test_the_orders_of_another_slot_are_not_selected() -> None:
     assert select_slot([buy()], "trend", SLOT + timedelta(minutes=15)) == []
 
 
@@ -101,25 +101,25 @@ def test_a_planned_order_that_the_list_lacks_is_found_by_its_id() -> None:
     assert find_unlisted([buy("A"), buy("B")], [], books, Deadline.never()) == [FILLED]
 
 
-def test_what_is_listed_is_not_looked_up() -> None:
+def test_a_listed_order_is_not_looked_up() -> None:
     books = Known({})
     assert find_unlisted([buy("A")], [FILLED], books, Deadline.never()) == []
     assert books.asked == []
 
 
-def test_no_more_orders_are_looked_up_than_a_broker_answers_in_a_minute() -> None:
+def test_at_most_100_orders_are_looked_up() -> None:
     books = Known({})
     find_unlisted([buy(f"A{number}") for number in range(300)], [], books, Deadline.never())
     assert len(books.asked) == 100
 
 
-def test_an_odd_answer_about_an_order_stops_nobody() -> None:
+def test_an_unexpected_answer_does_not_stop_the_recovery() -> None:
     assert (
         find_unlisted([buy("A")], [], Known({}, UnexpectedResponseError("404, page not found")), Deadline.never()) == []
     )
 
 
-def test_a_broker_without_an_answer_about_an_order_stops_the_recovery() -> None:
+def test_a_broker_that_does_not_answer_stops_the_recovery() -> None:
     with pytest.raises(BrokerError, match="no answer"):
         find_unlisted([buy("A")], [], Known({}, BrokerError("no answer")), Deadline.never())
 
@@ -132,13 +132,13 @@ def test_without_time_left_the_recovery_is_left_to_the_next_run() -> None:
 # --- what is known about the orders ---
 
 
-def test_the_price_it_was_decided_at_and_the_reason_are_the_plans() -> None:
+def test_the_decided_price_and_the_reason_come_from_the_plan() -> None:
     planned = replace(buy("A", 4), reason="below its line")
     (order,) = complete_orders([filled(planned)], PlannedRun({}, [planned]))
     assert (order.price_usd, order.reason, order.status) == (100, "below its line", "filled")
 
 
-def test_the_quantity_is_the_brokers() -> None:
+def test_the_quantity_comes_from_the_broker() -> None:
     planned = sell("A", 10)
     assert complete_orders([filled(replace(planned, quantity=6))], PlannedRun({}, [planned]))[0].quantity == 6
 
@@ -166,7 +166,7 @@ def test_the_detail_says_what_was_placed_and_what_was_not(
     assert describe(PlannedRun({}, plan), orders) == f"its run was cut off; {words}"
 
 
-@pytest.mark.parametrize(("orders", "words"), [([], "no order of it"), ([FILLED], "buy 4 A (filled)")])
+@pytest.mark.parametrize(("orders", "words"), [([], "no orders from it"), ([FILLED], "buy 4 A (filled)")])
 def test_without_a_plan_the_detail_says_so(orders: Sequence[Order], words: str) -> None:
     assert describe(None, orders) == (f"its run was cut off and has no plan on record; the broker's books have {words}")
 
@@ -243,7 +243,7 @@ def test_what_the_run_had_decided_stays_in_its_record(site: Site) -> None:
     assert record["settings"] == site.settings.public()
 
 
-def test_an_order_that_the_broker_refused_is_in_the_record_and_no_investment(site: Site) -> None:
+def test_an_order_that_the_broker_refused_is_not_an_investment(site: Site) -> None:
     site.cut_off(SLOT, buy("A", 4))
     site.books(replace(buy("A", 4), status=OrderStatus.REJECTED))
     site.recovered()
@@ -251,7 +251,7 @@ def test_an_order_that_the_broker_refused_is_in_the_record_and_no_investment(sit
     assert (report["investments"], [order["status"] for order in report["orders"]]) == ({}, ["rejected"])
 
 
-def test_a_run_that_had_noted_nothing_gets_a_record_without_decisions(site: Site) -> None:
+def test_a_run_without_a_plan_gets_a_record_without_decisions(site: Site) -> None:
     site.cut_off(SLOT, noted=False)
     assert site.recovered() == [SLOT]
     record = site.record()
@@ -271,7 +271,7 @@ def test_a_plan_that_cannot_be_read_does_not_stop_recovery(
     assert "the plan of a run that was cut off cannot be read" in {record.message for record in caplog.records}
 
 
-def test_a_plan_with_a_broken_order_is_none(site: Site) -> None:
+def test_a_plan_with_an_invalid_order_is_not_loaded(site: Site) -> None:
     site.cut_off(SLOT, buy("A"))
     name = site.journal.entry(SLOT).plan_name
     record: dict[str, Any] = dict(site.journal.load(name))
@@ -287,7 +287,7 @@ def test_a_run_that_may_still_be_under_way_is_left_alone(site: Site) -> None:
     assert site.journal.list_records() == []
 
 
-def test_what_is_over_is_recovered_though_another_run_is_under_way(site: Site) -> None:
+def test_a_past_run_is_recovered_while_another_is_under_way(site: Site) -> None:
     site.cut_off(SLOT)
     site.cut_off(NOW - timedelta(minutes=1))
     with pytest.raises(RunStopped, match="has not ended yet"):
@@ -295,12 +295,12 @@ def test_what_is_over_is_recovered_though_another_run_is_under_way(site: Site) -
     assert site.record()["report"]["status"] == "INTERRUPTED"
 
 
-def test_ones_own_slot_is_left_alone(site: Site) -> None:
+def test_the_runs_own_slot_is_left_alone(site: Site) -> None:
     site.journal.entry(NOW).claim("word", NOW - timedelta(hours=1))
     assert site.recovered() == []
 
 
-def test_each_of_several_is_recovered_once(site: Site) -> None:
+def test_each_of_several_runs_is_recovered_once(site: Site) -> None:
     slots = [SLOT - timedelta(minutes=30), SLOT]
     for slot in slots:
         site.cut_off(slot)
@@ -308,7 +308,7 @@ def test_each_of_several_is_recovered_once(site: Site) -> None:
     assert site.recovered() == []
 
 
-def test_without_time_another_is_left_to_the_next_run(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_time_a_slot_is_left_to_the_next_run(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     site.cut_off(SLOT)
     assert site.recovered(remaining_s=ORDER_TIME_S - 1) == []
     assert [record.message for record in caplog.records] == ["no time to recover; the next run tries again"]
@@ -354,20 +354,18 @@ def test_a_run_that_ends_in_the_meantime_keeps_its_own_record(tmp_path: Path, si
     assert site.record() == {"theirs": True}
 
 
-def test_a_claim_by_a_clock_that_is_wrong_stops_nobody(site: Site) -> None:
+def test_a_claim_from_a_wrong_clock_does_not_stop_the_recovery(site: Site) -> None:
     for slot in (NOW + timedelta(days=400), NOW + timedelta(minutes=6)):
         site.journal.entry(slot).claim("word", slot + timedelta(minutes=5))
     assert site.recovered() == []
 
 
-def test_a_claim_that_says_it_lasts_for_ever_is_over_when_no_run_can_last_longer(site: Site) -> None:
+def test_an_endless_claim_is_over_when_no_run_can_last_longer(site: Site) -> None:
     site.journal.entry(SLOT).claim("word", NOW + timedelta(days=400))
     assert site.recovered(now=SLOT + timedelta(minutes=22)) == [SLOT]
 
 
-def test_a_run_that_traded_in_another_account_is_left_to_its_own_settings(
-    site: Site, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_run_in_another_account_is_left_alone(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     site.cut_off(SLOT, buy("A", 4))
     site.settings = settings(ACCOUNT_FILE="another.json")
     assert site.recovered() == []
@@ -377,12 +375,12 @@ def test_a_run_that_traded_in_another_account_is_left_to_its_own_settings(
     ]
 
 
-def test_a_sale_that_was_planned_and_is_not_there_may_have_lost_its_stop(site: Site) -> None:
+def test_a_planned_sale_that_is_missing_may_have_lost_its_stop(site: Site) -> None:
     site.cut_off(SLOT, sell("A", 4))
     site.recovered()
     assert site.record()["report"]["unprotected"] == ["A"]
 
 
-def test_once_a_week_is_often_enough(site: Site) -> None:
+def test_a_run_of_a_week_ago_is_recovered(site: Site) -> None:
     site.cut_off(SLOT)
     assert site.recovered(now=SLOT + timedelta(days=7, seconds=7)) == [SLOT]

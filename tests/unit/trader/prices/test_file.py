@@ -59,12 +59,12 @@ def test_a_time_with_an_offset_is_taken_at_its_word(file: Path) -> None:
 
 
 @pytest.mark.parametrize("stamp", ["", "T16:00:00", " 00:00:00+00:00", "T05:00:00Z", "T09:30:00-05:00"])
-def test_a_daily_bar_is_its_date_however_it_is_stamped(file: Path, stamp: str) -> None:
+def test_a_daily_bar_has_its_date_whatever_its_time_of_day(file: Path, stamp: str) -> None:
     prices = write(file, f"timestamp,AAPL\n2022-12-28{stamp},1\n")
     assert prices.last_bar() == datetime(2022, 12, 28, 5, tzinfo=UTC)
 
 
-def test_two_daily_bars_of_one_date_are_a_repetition(file: Path) -> None:
+def test_two_daily_bars_of_one_date_are_an_error(file: Path) -> None:
     assert "is repeated" in fault(write(file, "timestamp,AAPL\n2022-12-28T09:30,1\n2022-12-28T16:00,2\n"))
 
 
@@ -97,7 +97,7 @@ def test_progress_ends_with_every_symbol_done(file: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "price"), [("", "nan"), ("nan", "nan"), ("0", "0.0"), ("-3", "-3.0"), ("inf", "inf")]
 )
-def test_prices_that_spoil_one_symbol_only_are_no_fault_of_the_file(file: Path, field: str, price: str) -> None:
+def test_an_unusable_price_is_not_an_error_of_the_file(file: Path, field: str, price: str) -> None:
     prices = write(file, f"timestamp,AAPL,KO\n2022-12-28,{field},60\n")
     assert [str(value) for value in closes(prices, "AAPL").values()] == [price]
 
@@ -130,7 +130,7 @@ def test_an_unchanged_file_is_read_once(file: Path) -> None:
     assert prices.symbols() == {"AAPL", "BRK.B"}
 
 
-def test_a_fault_of_the_file_is_a_fault_of_the_source(file: Path) -> None:
+def test_an_error_of_the_file_is_an_error_of_the_source(file: Path) -> None:
     with pytest.raises(PriceSourceError):
         FilePrices(file).symbols()
 
@@ -142,12 +142,12 @@ def test_a_missing_file_is_named_with_the_setting_to_change(file: Path) -> None:
     )
 
 
-def test_a_folder_is_no_price_file(tmp_path: Path) -> None:
+def test_a_folder_is_not_a_price_file(tmp_path: Path) -> None:
     assert "Is a directory; set PRICE_FILE" in fault(FilePrices(tmp_path))
 
 
 @pytest.mark.parametrize("text", ["", "\n\n"])
-def test_an_empty_file_is_said_to_be_empty(file: Path, text: str) -> None:
+def test_an_empty_file_is_reported_as_empty(file: Path, text: str) -> None:
     assert f"{file} is empty; it needs a header row" in fault(write(file, text))
 
 
@@ -155,13 +155,13 @@ def test_a_header_alone_is_not_enough(file: Path) -> None:
     assert "has only a header row; add a row for each bar" in fault(write(file, "timestamp,AAPL\n"))
 
 
-def test_a_torn_archive_is_recognised(tmp_path: Path) -> None:
+def test_a_truncated_archive_is_recognized(tmp_path: Path) -> None:
     path = tmp_path / "prices.csv.gz"
     path.write_bytes(SAMPLE.read_bytes()[:50_000])
     assert "is damaged or not gzip" in fault(FilePrices(path))
 
 
-def test_an_archive_with_wrong_bytes_in_the_middle_is_recognised(tmp_path: Path) -> None:
+def test_an_archive_with_wrong_bytes_in_the_middle_is_recognized(tmp_path: Path) -> None:
     path = tmp_path / "prices.csv.gz"
     data = bytearray(gzip.compress(TWO_BY_TWO.encode() * 100))
     data[20:30] = bytes(10)
@@ -169,11 +169,11 @@ def test_an_archive_with_wrong_bytes_in_the_middle_is_recognised(tmp_path: Path)
     assert "is damaged or not gzip" in fault(FilePrices(path))
 
 
-def test_plain_text_called_gz_is_recognised(tmp_path: Path) -> None:
+def test_plain_text_named_gz_is_recognized(tmp_path: Path) -> None:
     assert "is damaged or not gzip" in fault(write(tmp_path / "prices.csv.gz", TWO_BY_TWO))
 
 
-def test_bytes_that_are_no_text_are_recognised(file: Path) -> None:
+def test_bytes_that_are_not_utf_8_are_recognized(file: Path) -> None:
     file.write_bytes(TWO_BY_TWO.encode("utf-16"))
     assert "is not UTF-8 text" in fault(FilePrices(file))
 
@@ -227,6 +227,6 @@ def test_the_shipped_sample_holds_ten_years_of_twenty_stocks_without_a_gap() -> 
     assert prices.last_bar() == datetime(2022, 12, 28, 5, tzinfo=UTC)
 
 
-def test_what_is_listed_later_is_no_symbol_yet(file: Path) -> None:
+def test_a_symbol_is_unknown_before_its_first_price(file: Path) -> None:
     prices = write(file, "timestamp,OLD,NEW\n2022-12-27,1,\n2022-12-28,1,2\n")
     assert prices.symbols(datetime(2022, 12, 27, 20, tzinfo=UTC)) == {"OLD"}

@@ -66,7 +66,7 @@ def test_the_next_source_is_not_asked_when_nothing_is_missing() -> None:
     assert second.asked == []
 
 
-def test_the_next_source_is_asked_for_what_the_first_gave_unusably() -> None:
+def test_the_next_source_is_asked_to_replace_unusable_prices() -> None:
     stale = days(60, last=NOW - timedelta(days=9))
     bars = prices(Source("file", {"KO": stale}), Source("yahoo", {"KO": days(61)})).bars(["KO"])
     assert bars.closes["KO"].tolist() == [61]
@@ -79,7 +79,7 @@ def test_a_denial_gives_the_reason_of_every_source() -> None:
     assert denial.detail.startswith("file: returned no prices; yahoo: impossible price 0")
 
 
-def test_a_source_out_of_reach_leaves_the_others_to_answer() -> None:
+def test_an_unreachable_source_leaves_the_others_to_answer() -> None:
     bars = prices(Source("yahoo", None), Source("file", {"KO": days(60)})).bars(["KO", "PG"])
     assert set(bars.closes) == {"KO"}
     assert [denial.detail for denial in bars.denials] == ["yahoo: no connection; file: returned no prices"]
@@ -101,7 +101,7 @@ def test_nothing_is_asked_for_twice() -> None:
     assert [denial.symbol for denial in again.denials] == ["NVDA"]
 
 
-def test_no_more_bars_are_handed_on_than_wanted() -> None:
+def test_no_more_bars_are_returned_than_wanted() -> None:
     assert prices(Source("file", {"KO": days(10, 11, 12)}), count=2).bars(["KO"]).closes["KO"].tolist() == [11, 12]
 
 
@@ -122,7 +122,7 @@ def test_the_known_symbols_are_those_of_all_sources() -> None:
     assert prices(*sources).symbols() == frozenset({"KO", "PG"})
 
 
-def test_the_known_symbols_are_unknown_as_soon_as_one_source_must_be_asked() -> None:
+def test_the_symbols_are_unknown_if_a_source_cannot_list_them() -> None:
     assert prices(Source("file", {}, frozenset({"KO"})), Source("yahoo", {})).symbols() is None
 
 
@@ -135,13 +135,13 @@ def test_nothing_after_now_is_seen() -> None:
     assert clean_closes(days(10, 11, 12, last=NOW + timedelta(days=1)), NOW, DAY_S).tolist() == [10, 11]
 
 
-def test_bars_in_whole_seconds_are_seen_up_to_a_part_of_one() -> None:
+def test_a_fractional_now_works_with_bars_in_whole_seconds() -> None:
     closes = days(10, 11, 12, last=NOW + timedelta(seconds=1))
     closes.index = pd.DatetimeIndex(closes.index).as_unit("s")
     assert clean_closes(closes, NOW + timedelta(seconds=0.7), DAY_S).tolist() == [10, 11]
 
 
-def test_an_impossible_price_after_now_is_not_looked_at() -> None:
+def test_an_impossible_price_after_now_is_ignored() -> None:
     assert clean_closes(days(10, 11, -3, last=NOW + timedelta(days=1)), NOW, DAY_S).tolist() == [10, 11]
 
 
@@ -149,7 +149,7 @@ def test_a_missing_bar_is_left_out() -> None:
     assert clean_closes(days(10, nan, 12), NOW, DAY_S).tolist() == [10, 12]
 
 
-def test_a_missing_last_bar_makes_the_one_before_count_for_the_age() -> None:
+def test_the_age_is_that_of_the_last_bar_with_a_price() -> None:
     with pytest.raises(UnusableError) as caught:
         clean_closes(days(1, 2, nan), NOW, DAY_S - 1)
     assert caught.value.code is Code.STALE_PRICE
@@ -171,7 +171,7 @@ def test_one_impossible_price_spoils_the_symbol(price: float) -> None:
 
 
 @pytest.mark.parametrize("closes", [days(), days(nan, nan), days(1, 2, last=NOW + timedelta(days=9))])
-def test_no_price_up_to_now_is_no_price(closes: Closes) -> None:
+def test_a_series_without_a_price_up_to_now_is_refused(closes: Closes) -> None:
     error = refusal(closes)
     assert (error.code, str(error)) == (Code.NO_PRICE_DATA, "no price up to now")
 
@@ -184,11 +184,11 @@ def test_repeated_or_unsorted_timestamps_spoil_the_symbol(ages_d: tuple[int, ...
 
 
 @pytest.mark.parametrize("price_usd", [0.009, 10_000_001, 1e-310, 1e308])
-def test_what_no_share_can_cost_is_no_price(price_usd: float) -> None:
+def test_a_price_that_no_share_can_have_is_refused(price_usd: float) -> None:
     assert refusal(days(price_usd)).code is Code.NO_PRICE_DATA
 
 
-def test_a_broken_file_beside_another_source_does_not_say_which_symbols_there_are() -> None:
+def test_with_a_broken_file_the_symbols_are_unknown() -> None:
     class Broken(Source):
         def symbols(self, now: datetime) -> frozenset[str] | None:  # noqa: ARG002 see PriceSource
             raise PriceSourceError("torn")

@@ -31,7 +31,7 @@ def test_a_slot_comes_back_from_its_id() -> None:
 @pytest.mark.parametrize(
     "text", ["", "x", "2022128T2045Z", "20221228T2460Z", "20221228T2045Z-dry-run", "20221228T2045"]
 )
-def test_what_is_no_id_of_a_slot_has_none(text: str) -> None:
+def test_text_that_is_not_a_slot_id_is_not_parsed(text: str) -> None:
     assert parse_slot_id(text) is None
 
 
@@ -65,14 +65,14 @@ def test_a_real_account_sees_the_present_not_the_slot() -> None:
     assert slot_and_now({"time": "2026-11-23T14:57:00Z"}, ALPACA, NOW, lambda: NOW)[1] == NOW
 
 
-def test_the_embedded_account_lives_in_the_slot_whenever_it_was() -> None:
+def test_the_embedded_account_takes_the_slot_as_the_present() -> None:
     assert (
         slot_and_now({"time": "2020-01-02T15:00:00Z"}, YAHOO, NOW, lambda: NOW)
         == (datetime(2020, 1, 2, 15, 0, tzinfo=UTC),) * 2
     )
 
 
-def test_with_a_price_file_alone_the_slot_is_the_last_one_that_the_file_knows() -> None:
+def test_with_a_price_file_alone_the_slot_is_the_files_last() -> None:
     assert slot(None, settings()) == SLOT
 
 
@@ -80,13 +80,13 @@ def test_with_another_source_beside_the_file_the_slot_is_now() -> None:
     assert slot(None, YAHOO) == NOW.replace(second=0, microsecond=0)
 
 
-def test_a_file_that_ends_on_a_half_day_is_seen_before_its_early_close(tmp_path: Path) -> None:
+def test_a_half_day_at_the_end_of_a_file_has_an_earlier_slot(tmp_path: Path) -> None:
     file = tmp_path / "prices.csv"
     file.write_text(price_csv({"AAPL": [1, 2]}, last=datetime(2022, 11, 25, tzinfo=UTC).date()))
     assert slot(None, settings(PRICE_FILE=file)) == datetime(2022, 11, 25, 17, 45, tzinfo=UTC)
 
 
-def test_a_file_of_intraday_bars_is_seen_at_the_end_of_the_last_bar(tmp_path: Path) -> None:
+def test_the_slot_of_an_intraday_file_is_its_last_bars_end(tmp_path: Path) -> None:
     file = tmp_path / "prices.csv"
     file.write_text("timestamp,AAPL\n2022-12-28T15:15:00-05:00,1\n2022-12-28T15:30:00-05:00,2\n")
     assert slot(None, settings(PRICE_FILE=file, BAR_INTERVAL="15m")) == SLOT
@@ -111,7 +111,7 @@ def test_once_a_day_means_one_time_in_new_york_all_year(time: str, due: bool) ->
     assert is_due({"time": time}, settings(DAILY_AT="15:00")) is due
 
 
-def test_an_event_by_hand_is_always_due() -> None:
+def test_an_event_without_a_time_is_always_due() -> None:
     assert is_due({}, settings(DAILY_AT="15:00"))
 
 
@@ -119,11 +119,11 @@ def test_without_a_daily_time_every_slot_is_due() -> None:
     assert is_due({"time": "2026-12-01T14:30:00Z"}, settings())
 
 
-def test_a_slot_has_one_name_in_every_zone() -> None:
+def test_a_slot_has_the_same_id_in_every_zone() -> None:
     assert slot_id(SLOT.astimezone(NEW_YORK)) == slot_id(SLOT) == "20221228T2045Z"
 
 
-def test_slots_a_minute_apart_have_different_names() -> None:
+def test_slots_a_minute_apart_have_different_ids() -> None:
     assert slot_id(SLOT) != slot_id(SLOT + timedelta(minutes=1))
 
 

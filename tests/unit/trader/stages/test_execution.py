@@ -54,7 +54,7 @@ class Books(DirectBroker):
 
     @classmethod
     def with_bracket(cls, script: Iterable[str] = (), *, is_blind: bool = False, **quantities: float) -> Self:
-        """Return books with holdings, each in a bracket of stop loss and take profit."""
+        """Return books with holdings, each in a bracket with a stop loss and a take profit."""
         books = cls(is_blind=is_blind)
         for symbol, quantity in quantities.items():
             books.alpaca.hold_in_bracket(symbol, quantity)
@@ -154,7 +154,7 @@ def test_a_lost_answer_is_looked_up_and_not_sent_again() -> None:
     assert len(books.sent) == 1
 
 
-def test_what_is_definitely_not_there_is_sent_again_under_the_same_id() -> None:
+def test_an_order_that_never_arrived_is_resent_under_the_same_id() -> None:
     books = Books(script=["never"])
     assert codes(placed(books, buy("A"))) == ["pending_new"]
     assert len(books.sent) == 2
@@ -169,7 +169,7 @@ def test_an_order_without_an_answer_to_any_attempt_is_of_unknown_fate() -> None:
     assert (codes(seen), len(books.sent)) == (["unknown"], 3)
 
 
-def test_an_order_that_there_is_no_time_to_send_again_is_of_unknown_fate() -> None:
+def test_an_order_without_time_for_a_retry_is_of_unknown_fate() -> None:
     books = Books(script=["never"] * 9)
     left_s = iter([200.0, 50.0])
     seen: list[Order | Denial] = []
@@ -190,7 +190,7 @@ def test_a_halt_between_two_attempts_leaves_the_order_on_record() -> None:
     assert (codes(seen), len(books.sent)) == (["unknown"], 1)
 
 
-def test_what_was_sent_is_what_is_unknown() -> None:
+def test_an_order_of_unknown_fate_has_the_quantity_sent() -> None:
     books = Books(held={"A": 6}, script=["lost"], is_blind=True)
     seen: list[Order | Denial] = []
     with pytest.raises(BrokerError):
@@ -200,12 +200,12 @@ def test_what_was_sent_is_what_is_unknown() -> None:
     assert (order.status, order.quantity) == ("unknown", 6)
 
 
-def test_a_refusal_that_could_mean_a_taken_id_is_one_if_the_order_is_not_there() -> None:
+def test_an_ambiguous_refusal_counts_if_the_order_is_not_found() -> None:
     books = Books(script=["no, perhaps taken"])
     assert codes(placed(books, buy("A"), buy("B"))) == [Code.ORDER_REJECTED, "pending_new"]
 
 
-def test_a_refusal_that_could_mean_a_taken_id_is_none_after_an_attempt_without_an_answer() -> None:
+def test_an_ambiguous_refusal_after_no_answer_is_of_unknown_fate() -> None:
     books = Books(script=["never", "no, perhaps taken"])
     seen: list[Order | Denial] = []
     with pytest.raises(BrokerError, match="may yet be accepted"):
@@ -220,7 +220,7 @@ def test_an_order_of_an_earlier_attempt_is_found_by_its_id() -> None:
     assert codes(placed(books, buy("A"))) == ["filled"]
 
 
-def test_an_earlier_attempt_that_was_cancelled_counts_as_rejected() -> None:
+def test_an_earlier_attempt_that_was_canceled_counts_as_rejected() -> None:
     books = Books()
     books.alpaca.fills = "never"
     books.submit(buy("A"))
@@ -228,12 +228,12 @@ def test_an_earlier_attempt_that_was_cancelled_counts_as_rejected() -> None:
     assert codes(placed(books, buy("A"))) == [Code.ORDER_REJECTED]
 
 
-def test_one_refusal_does_not_keep_the_next_order_back() -> None:
+def test_a_refusal_does_not_hold_back_the_next_order() -> None:
     books = Books(script=["refused"])
     assert codes(placed(books, buy("A"), buy("B"))) == [Code.ORDER_REJECTED, "pending_new"]
 
 
-def test_an_order_of_unknown_fate_is_told_and_ends_the_run() -> None:
+def test_an_order_of_unknown_fate_is_reported_and_ends_the_run() -> None:
     books = Books(script=["lost"], is_blind=True)
     seen: list[Order | Denial] = []
     with pytest.raises(BrokerError, match=r"^trend-20221228T2045Z-A-buy: .*no usable answer"):
@@ -242,7 +242,7 @@ def test_an_order_of_unknown_fate_is_told_and_ends_the_run() -> None:
     assert books.sent == ["trend-20221228T2045Z-A-buy"]
 
 
-def test_an_order_whose_id_is_taken_and_that_is_not_found_is_of_unknown_fate() -> None:
+def test_an_order_not_found_under_a_taken_id_is_of_unknown_fate() -> None:
     books = Books(script=["lost"], is_forgetful=True)
     seen: list[Order | Denial] = []
     with pytest.raises(BrokerError, match=r"must be unique: .*; a lookup did not find it"):
@@ -250,7 +250,7 @@ def test_an_order_whose_id_is_taken_and_that_is_not_found_is_of_unknown_fate() -
     assert codes(seen) == ["unknown"]
 
 
-def test_an_order_that_is_refused_after_an_attempt_of_unknown_fate_is_of_unknown_fate_itself() -> None:
+def test_a_refusal_after_no_answer_is_of_unknown_fate() -> None:
     books = Books(script=["never", "refused"])
     seen: list[Order | Denial] = []
     with pytest.raises(BrokerError, match=r"no usable answer.*; sent again: .*order refused; a lookup did not find it"):
@@ -258,7 +258,7 @@ def test_an_order_that_is_refused_after_an_attempt_of_unknown_fate_is_of_unknown
     assert codes(seen) == ["unknown"]
 
 
-def test_an_order_that_no_longer_fits_in_the_time_is_not_begun() -> None:
+def test_an_order_without_enough_time_left_is_not_started() -> None:
     books = Books()
     times = iter([ORDER_TIME_S, ORDER_TIME_S - 0.1])
     assert codes(placed(books, buy("A"), buy("B"), deadline=Deadline(lambda: next(times)))) == [
@@ -268,32 +268,32 @@ def test_an_order_that_no_longer_fits_in_the_time_is_not_begun() -> None:
     assert len(books.sent) == 1
 
 
-def test_a_sale_that_no_longer_fits_keeps_its_protection() -> None:
+def test_a_sale_without_enough_time_left_keeps_its_protection() -> None:
     books = Books.with_bracket(A=10)
     assert codes(placed(books, sell("A"), deadline=Deadline(lambda: ORDER_TIME_S + 1))) == [Code.OUT_OF_TIME]
     assert len(books.legs) == 2
 
 
-def test_a_sale_that_was_begun_in_time_is_not_given_up_after_its_protection_is_gone() -> None:
+def test_a_sale_is_not_given_up_once_its_protection_is_gone() -> None:
     books = Books.with_bracket(A=10)
     times = iter([ORDER_TIME_S + 20, 1.0, 1.0])
     assert codes(placed(books, sell("A"), deadline=Deadline(lambda: next(times)))) == ["filled"]
 
 
-def test_a_part_of_a_bracketed_position_is_not_sold_because_the_rest_would_lose_its_stop() -> None:
+def test_part_of_a_bracketed_position_is_not_sold() -> None:
     books = Books.with_bracket(A=10)
     assert codes(placed(books, sell("A", 1))) == [Code.ORDER_REJECTED]
     assert (len(books.legs), books.sent) == (2, [])
 
 
-def test_a_buy_of_what_is_held_by_now_is_refused() -> None:
+def test_a_buy_of_a_symbol_held_by_now_is_refused() -> None:
     books = Books(held={"A": 5})
     assert codes(placed(books, buy("A"))) == [Code.POSITION_CAP]
     assert books.sent == []
 
 
 @pytest.mark.parametrize("order", [buy("A"), sell("A")])
-def test_an_order_for_what_has_an_open_order_by_now_is_refused(order: Order) -> None:
+def test_an_order_for_a_symbol_with_an_open_order_is_refused(order: Order) -> None:
     books = Books(held={"A": 10} if order.side is Side.SELL else {})
     books.alpaca.fills = "never"
     books.submit(replace(buy("A", bracket=False), client_order_id="other"))
@@ -313,7 +313,7 @@ def test_the_legs_of_other_symbols_stay() -> None:
     assert {leg.symbol for leg in books.legs} == {"B"}
 
 
-def test_while_the_legs_stay_nothing_is_sold(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_sold_while_the_legs_remain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trader.stages.execution.CANCEL_TIME_S", 0.3)
     books = Books.with_bracket(A=10)
     books.alpaca.cancel_polls = 1_000
@@ -321,15 +321,15 @@ def test_while_the_legs_stay_nothing_is_sold(monkeypatch: pytest.MonkeyPatch) ->
     assert books.sent == []
 
 
-def test_a_leg_that_fills_while_it_is_cancelled_is_no_lost_protection() -> None:
+def test_a_leg_filled_while_it_is_canceled_is_no_lost_protection() -> None:
     books = Books.with_bracket(A=10)
     books.alpaca.positions.clear()
     (denial,) = placed(books, sell("A"))
     assert isinstance(denial, Denial)
-    assert denial.detail == "sell 10: no shares of it are held any more"
+    assert denial.detail == "sell 10: no shares of this symbol are held any more"
 
 
-def test_an_order_that_the_broker_certainly_did_not_take_is_not_called_unknown() -> None:
+def test_an_order_refused_for_its_keys_is_not_called_unknown() -> None:
     books = Books(script=["keys refused"])
     seen: list[Order | Denial] = []
     with pytest.raises(BrokerError):
@@ -337,13 +337,13 @@ def test_an_order_that_the_broker_certainly_did_not_take_is_not_called_unknown()
     assert seen == []
 
 
-def test_a_position_that_is_gone_meanwhile_is_not_sold_short() -> None:
+def test_a_position_that_is_gone_by_now_is_not_sold_short() -> None:
     books = Books()
     assert codes(placed(books, sell("A"))) == [Code.ORDER_REJECTED]
     assert books.sent == []
 
 
-def test_a_position_that_shrank_meanwhile_is_sold_as_it_is() -> None:
+def test_a_position_that_has_shrunk_is_sold_as_it_is() -> None:
     books = Books(held={"A": 4})
     placed(books, sell("A", 10))
     assert [order.quantity for order in books.taken.values()] == [4]
@@ -356,7 +356,7 @@ def test_a_refused_sale_says_that_its_stop_loss_is_gone() -> None:
     assert "ITS STOP LOSS IS CANCELLED" in denial.detail
 
 
-def test_a_sale_that_is_rejected_after_it_was_accepted_says_so_too() -> None:
+def test_a_sale_rejected_after_it_was_accepted_says_so_too() -> None:
     books = Books.with_bracket(A=10)
     books.alpaca.rejected_later.add("A")
     (denial,) = placed(books, sell("A"))
@@ -364,7 +364,7 @@ def test_a_sale_that_is_rejected_after_it_was_accepted_says_so_too() -> None:
     assert "the broker reports it as rejected; ITS STOP LOSS IS CANCELLED" in denial.detail
 
 
-def test_a_broker_that_fails_after_the_legs_are_gone_leaves_a_word_about_them() -> None:
+def test_a_failure_after_the_legs_are_gone_is_reported() -> None:
     books = Books.with_bracket(A=10)
     books.alpaca.fault("GET", "/v2/positions", "ok")
     books.alpaca.fault("GET", "/v2/positions", "503-html", times=9)
@@ -396,7 +396,7 @@ def test_an_interruption_while_an_order_is_sent_leaves_it_on_record() -> None:
     st.booleans(),
     st.sampled_from([4.0, 10.0]),
 )
-def test_whatever_is_lost_no_order_is_taken_twice_and_none_goes_unreported(
+def test_no_order_is_taken_twice_or_goes_unreported(
     wishes: list[tuple[str, Side]], script: list[str], is_blind: bool, has_legs: bool, quantity: float
 ) -> None:
     held = {symbol: quantity for symbol, side in wishes if side is Side.SELL}

@@ -41,7 +41,7 @@ def code(
 # --- sizing ---
 
 
-def test_the_cash_without_the_buffer_is_shared_equally_over_the_buys() -> None:
+def test_the_cash_less_the_buffer_is_split_equally_among_buys() -> None:
     quantities = [
         each.wanted for each in size(insight("A", UP), insight("B", UP), MAX_POSITION_FRACTION=1, MAX_ORDER_USD=1e6)
     ]
@@ -70,11 +70,11 @@ def test_the_whole_holding_is_sold_fractions_included() -> None:
     assert (sale.held, sale.wanted) == (12.345, 0)
 
 
-def test_what_is_not_held_is_not_sold() -> None:
+def test_a_symbol_that_is_not_held_is_not_sold() -> None:
     assert size(insight("A", DOWN)) == []
 
 
-def test_a_short_position_of_somebody_else_is_left_alone() -> None:
+def test_somebody_elses_short_position_is_left_alone() -> None:
     assert size(insight("A", DOWN), insight("B", UP), held=positions(A=-5, B=-5)) == []
 
 
@@ -111,7 +111,7 @@ def pending(side: Side, quantity: float) -> OpenOrder:
     return OpenOrder(order_id="1", client_order_id="1", symbol="P", side=side, quantity=quantity)
 
 
-def test_what_open_buys_will_cost_is_not_spent_again() -> None:
+def test_the_cost_of_open_buys_is_not_spent_again() -> None:
     assert subtract_reserved(account(10_000), [pending(Side.BUY, 30)], {"P": 100}).cash_usd == 7_000
 
 
@@ -133,7 +133,7 @@ def test_an_order_within_every_cap_is_allowed() -> None:
 
 
 @pytest.mark.parametrize("gap_fraction", [-0.9, -0.41, 0.41, 999.0])
-def test_a_price_too_far_from_its_line_is_no_price(gap_fraction: float) -> None:
+def test_a_price_too_far_from_its_line_is_refused(gap_fraction: float) -> None:
     assert code(target(gap_fraction=gap_fraction)) is Code.NO_PRICE_DATA
     assert code(target(held=10, wanted=0, gap_fraction=gap_fraction)) is Code.NO_PRICE_DATA
 
@@ -142,11 +142,11 @@ def test_an_open_order_blocks_another() -> None:
     assert code(target(), pending=["AAPL"]) is Code.OPEN_ORDER_PENDING
 
 
-def test_a_buy_that_comes_to_no_share_says_so() -> None:
+def test_a_buy_of_less_than_one_share_is_refused() -> None:
     assert code(target(wanted=0)) is Code.QUANTITY_BELOW_ONE
 
 
-def test_a_fraction_worth_less_than_a_dollar_says_so() -> None:
+def test_a_fraction_worth_less_than_a_dollar_is_refused() -> None:
     assert code(target(wanted=0.0099)) is Code.QUANTITY_BELOW_ONE
 
 
@@ -179,11 +179,11 @@ def test_the_sum_of_all_buys_is_what_counts() -> None:
 @pytest.mark.parametrize(
     ("equity_usd", "refused"), [(97_000.01, None), (97_000, Code.DAILY_LOSS_STOP), (50_000, Code.DAILY_LOSS_STOP)]
 )
-def test_after_the_daily_loss_no_new_buys(equity_usd: float, refused: Code | None) -> None:
+def test_the_daily_loss_stop_refuses_new_buys(equity_usd: float, refused: Code | None) -> None:
     assert code(target(wanted=1), of=account(equity_usd, last_equity_usd=100_000)) is refused
 
 
-def test_without_yesterdays_equity_no_new_buys() -> None:
+def test_without_yesterdays_equity_new_buys_are_refused() -> None:
     assert code(target(wanted=1), of=account(last_equity_usd=0)) is Code.DAILY_LOSS_STOP
 
 
@@ -191,7 +191,7 @@ def test_the_daily_loss_never_stops_a_sale() -> None:
     assert code(target(held=10, wanted=0), of=account(1, last_equity_usd=100_000), held=positions(AAPL=10)) is None
 
 
-def test_orders_beyond_the_most_in_one_run_are_refused_sales_first() -> None:
+def test_the_order_limit_of_a_run_admits_sales_first() -> None:
     wishes = [target("S", held=1, wanted=0), target("A", wanted=1), target("B", wanted=1)]
     allowed, denials = limit(wishes, account(), positions(S=1), (), settings(MAX_ORDERS_PER_RUN=2))
     assert ([each.symbol for each in allowed], [each.code for each in denials]) == (["S", "A"], [Code.ORDER_CAP])

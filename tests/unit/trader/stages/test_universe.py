@@ -14,11 +14,11 @@ def test_the_index_is_narrowed_to_what_the_sources_have() -> None:
     assert candidates(("sp500",), {"MSFT", "AAPL", "ZZZZ"}) == ("AAPL", "MSFT")
 
 
-def test_the_index_stays_whole_when_only_asking_tells() -> None:
+def test_the_index_stays_whole_if_no_source_can_list_symbols() -> None:
     assert candidates(("sp500",), None) == sp500()
 
 
-def test_a_listed_symbol_stays_a_candidate_even_if_nobody_knows_it() -> None:
+def test_a_listed_symbol_that_no_source_has_stays_a_candidate() -> None:
     assert candidates(("AAPL", "ZZZZ"), {"AAPL"}) == ("AAPL", "ZZZZ")
 
 
@@ -30,7 +30,7 @@ def test_a_symbol_with_too_few_bars_has_no_performance() -> None:
     assert returns({"NEW": daily([1, 2, 3])}, 3) == {}
 
 
-def test_the_best_are_chosen_and_ties_go_by_name() -> None:
+def test_the_best_are_chosen_and_ties_are_broken_by_name() -> None:
     assert top_performers({"B": 0.1, "A": 0.1, "C": 0.3, "D": -0.2}, 3) == ("C", "A", "B")
 
 

@@ -45,7 +45,7 @@ RISING = daily(list(np.linspace(100, 150, 120)))
 WALK = daily(walk(7))
 
 
-def test_the_engine_of_the_settings_is_the_one_that_forecasts() -> None:
+def test_the_settings_choose_the_engine() -> None:
     chosen = {engine: type(make_forecaster(settings(ENGINE=engine))) for engine in ("prophet", "map")}
     assert chosen == {"prophet": ProphetForecaster, "map": MapForecaster}
 
@@ -71,13 +71,13 @@ def test_the_line_ends_where_the_trend_does() -> None:
     assert only.line[-1][1] == only.trend_usd
 
 
-def test_the_line_has_its_corners_where_prophets_has() -> None:
+def test_the_line_has_its_corners_where_prophets_does() -> None:
     by_prophet = ProphetForecaster(spec())
     (theirs,) = by_prophet.forecast({"AAPL": WALK}, Deadline.never()).forecasts
     assert [time for time, _ in forecast(WALK).line] == [time for time, _ in theirs.line]
 
 
-def test_a_bar_is_told_by_its_date_on_both_sides_of_a_clock_change() -> None:
+def test_a_bar_keeps_its_date_across_a_clock_change() -> None:
     weeks = forecast(daily(list(np.linspace(100, 150, 60)), last=date(2022, 12, 1))).line
     assert {time.astimezone(NEW_YORK).hour for time, _ in weeks} == {0}
 
@@ -132,13 +132,13 @@ def test_forecasts_come_in_the_order_asked_for() -> None:
     assert [each.symbol for each in forecasts(closes).forecasts] == ["D", "A", "C", "B"]
 
 
-def test_closes_of_one_day_in_two_zones_are_of_that_day() -> None:
+def test_the_time_zone_of_the_closes_does_not_matter() -> None:
     elsewhere = WALK.tz_convert("Asia/Tokyo")
     both = forecasts({"AAPL": WALK, "MSFT": elsewhere}).forecasts
     assert both[0].trend_usd == both[1].trend_usd
 
 
-def test_more_symbols_than_go_together_are_all_forecast(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_symbols_than_fit_in_a_batch_are_all_forecast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forecaster, "AT_ONCE", 3)
     many = {f"S{number}": daily(walk(number, 60 + number % 2)) for number in range(11)}
     alone = {symbol: forecast(closes).trend_usd for symbol, closes in many.items()}
@@ -148,12 +148,12 @@ def test_more_symbols_than_go_together_are_all_forecast(monkeypatch: pytest.Monk
 def test_a_symbol_with_three_bars_is_denied_and_the_others_are_not() -> None:
     both = forecasts({"NEW": daily([1, 2, 3]), "AAPL": RISING})
     assert [(each.symbol, each.code, each.detail) for each in both.denials] == [
-        ("NEW", Code.FORECAST_FAILED, "3 bars, needs 30")
+        ("NEW", Code.FORECAST_FAILED, "3 bars; the forecast needs 30")
     ]
     assert [each.symbol for each in both.forecasts] == ["AAPL"]
 
 
-def test_identical_timestamps_are_the_fault_of_that_symbol_alone() -> None:
+def test_identical_timestamps_deny_only_that_symbol() -> None:
     doubled = WALK.copy()
     doubled.index = pd.DatetimeIndex([*WALK.index[:-1], WALK.index[-2]])
     both = forecasts({"BAD": doubled, "AAPL": RISING})
@@ -163,7 +163,7 @@ def test_identical_timestamps_are_the_fault_of_that_symbol_alone() -> None:
 
 
 @pytest.mark.parametrize("price", [math.inf, -math.inf])
-def test_what_is_no_number_is_the_fault_of_that_symbol_alone(price: float) -> None:
+def test_an_infinite_price_denies_only_that_symbol(price: float) -> None:
     spoilt = WALK.copy()
     spoilt.iloc[5] = price
     both = forecasts({"BAD": spoilt, "AAPL": RISING})
@@ -171,7 +171,7 @@ def test_what_is_no_number_is_the_fault_of_that_symbol_alone(price: float) -> No
     assert both.forecasts == forecasts({"AAPL": RISING}).forecasts
 
 
-def test_a_trend_line_that_ends_below_zero_is_no_price() -> None:
+def test_a_trend_line_that_ends_below_zero_is_denied() -> None:
     falling = daily([*np.linspace(1000, 1, 60), *[0.001] * 2])
     (denial,) = forecasts({"AAPL": falling}).denials
     assert "which is not a price" in denial.detail
@@ -183,7 +183,7 @@ def test_a_constant_price_has_a_flat_line(price: float) -> None:
     assert {only.trend_usd, *(at for _, at in only.line)} == {price}
 
 
-def test_on_a_friday_prophet_is_asked_about_the_saturday_of_the_eighth_day(caplog: pytest.LogCaptureFixture) -> None:
+def test_on_a_friday_the_eighth_day_is_left_to_prophet(caplog: pytest.LogCaptureFixture) -> None:
     friday = {"AAPL": daily(walk(7), last=date(2022, 12, 23))}
     by_prophet = ProphetForecaster(spec("horizon"))
     with caplog.at_level(logging.INFO, "trader"):
@@ -194,7 +194,7 @@ def test_on_a_friday_prophet_is_asked_about_the_saturday_of_the_eighth_day(caplo
 
 
 @pytest.mark.parametrize("last", [date(2022, 12, 28), date(2022, 12, 29)])
-def test_a_line_beside_weekly_terms_is_at_the_level_of_the_prices(last: date) -> None:
+def test_with_weekly_terms_the_line_is_at_the_prices_level(last: date) -> None:
     falling = np.linspace(100, 25, 120) * np.exp(np.random.default_rng(3).normal(0, 0.01, 120))
     only = forecast(daily(list(falling), last=last), "horizon")
     assert only.line[0][1] == pytest.approx(100, rel=0.05)
@@ -202,13 +202,13 @@ def test_a_line_beside_weekly_terms_is_at_the_level_of_the_prices(last: date) ->
 
 
 @pytest.mark.parametrize("last", [date(2020, 10, 30), date(2020, 3, 5)], ids=["an hour early", "an hour late"])
-def test_an_eighth_day_that_a_change_of_the_clocks_moves_is_left_to_prophet(last: date) -> None:
+def test_a_clock_change_before_the_eighth_day_is_left_to_prophet(last: date) -> None:
     moved = {"AAPL": daily(walk(7), last=last)}
     by_prophet = ProphetForecaster(spec("horizon"))
     assert forecasts(moved, "horizon") == by_prophet.forecast(moved, Deadline.never())
 
 
-def test_what_fails_for_all_is_left_to_prophet_and_is_an_error_in_the_log(
+def test_a_failure_of_the_engine_is_logged_and_left_to_prophet(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def no_room(*_: object) -> None:
@@ -220,7 +220,7 @@ def test_what_fails_for_all_is_left_to_prophet_and_is_an_error_in_the_log(
     assert "the map engine failed" in next(each.message for each in caplog.records if each.levelno == logging.ERROR)
 
 
-def test_a_line_beside_daily_terms_is_at_the_level_of_the_prices() -> None:
+def test_with_daily_terms_the_line_is_at_the_prices_level() -> None:
     days = pd.bdate_range("2022-12-19", periods=8, tz=NEW_YORK)
     times = [day + pd.Timedelta(minutes=570 + 15 * bar) for day in days for bar in range(26)]
     closes = pd.Series(walk(7, len(times)), index=pd.DatetimeIndex(times).tz_convert("UTC"))
@@ -237,7 +237,7 @@ def test_on_other_days_the_eighth_day_is_close_to_prophets_own() -> None:
     assert only.yhat_usd == pytest.approx(theirs.yhat_usd, rel=0.01)
 
 
-def test_what_has_no_mode_found_is_handed_to_prophet(
+def test_a_symbol_without_a_mode_is_handed_to_prophet(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(posterior_mode, "MAX_STEPS", 1)
@@ -249,7 +249,7 @@ def test_what_has_no_mode_found_is_handed_to_prophet(
     assert (vars(record)["symbol"], "not found" in vars(record)["reason"]) == ("AAPL", True)
 
 
-def test_what_no_longer_fits_in_the_time_is_out_of_time() -> None:
+def test_symbols_without_time_left_are_denied() -> None:
     late = forecasts({"AAPL": RISING, "MSFT": WALK}, seconds=0)
     assert [(each.symbol, each.code) for each in late.denials] == [
         ("AAPL", Code.OUT_OF_TIME),
@@ -257,11 +257,11 @@ def test_what_no_longer_fits_in_the_time_is_out_of_time() -> None:
     ]
 
 
-def test_nothing_to_forecast_is_no_error() -> None:
+def test_nothing_to_forecast_is_not_an_error() -> None:
     assert forecasts({}) == Forecasts()
 
 
-def test_progress_is_told() -> None:
+def test_progress_is_reported() -> None:
     told: list[tuple[str, int, int]] = []
     engine = MapForecaster(spec())
     engine.forecast({"A": RISING, "B": WALK}, Deadline.never(), lambda *step: told.append(step))

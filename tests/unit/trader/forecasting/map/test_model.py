@@ -65,7 +65,7 @@ def stans_log_posterior(model: Prophet) -> float:
 
 
 @pytest.mark.parametrize("bars", [3, 4, 20, 31, 32, 33, 120, 251])
-def test_the_rate_may_change_where_prophets_may(bars: int) -> None:
+def test_the_rate_may_change_where_prophets_does(bars: int) -> None:
     on = calendar(bars)
     theirs = prophet(on, walk(1, bars), weekly_seasonality=False, daily_seasonality=False)
     assert on.changes.tolist() == np.asarray(theirs.changepoints_t).tolist()
@@ -110,7 +110,7 @@ def test_the_fourier_terms_are_prophets(on: Calendar) -> None:
 
 
 @pytest.mark.parametrize(("allowed", "bars"), [(TREND, 250), (WEEKLY, 250), (WEEKLY, 600)])
-def test_the_log_posterior_is_what_stan_calls_by_that_name(allowed: Sequence[str], bars: int) -> None:
+def test_the_log_posterior_equals_stans(allowed: Sequence[str], bars: int) -> None:
     on, values = calendar(bars, allowed), walk(5, bars)
     theirs = prophet(on, values, weekly_seasonality=allowed is WEEKLY, daily_seasonality=False)
     found = theirs.params
@@ -162,9 +162,9 @@ def test_the_mode_is_where_an_interior_point_solver_finds_it(
 @pytest.mark.parametrize(
     ("symbol", "end", "bars"),
     [("HD", 1586, 250), ("JNJ", 1128, 120), ("CVX", 1060, 250)],
-    ids=["the one with less noise", "the one with more noise", "the one next to a piece that is left at once"],
+    ids=["less noise", "more noise", "next to a piece that the search leaves at once"],
 )
-def test_of_two_modes_the_better_is_taken(symbol: str, end: int, bars: int) -> None:
+def test_the_better_of_two_modes_is_taken(symbol: str, end: int, bars: int) -> None:
     index, values = closes(symbol, end, bars)
     on, scales = Calendar.of(local_ns(index), TREND), Scales(changepoint=0.01)
     ours = fit(values, on, scales)
@@ -184,7 +184,7 @@ def test_stans_model_is_no_better(subtests: Any) -> None:
 
 
 @pytest.mark.parametrize("place", [0, 1, 2, 15, -1])
-def test_the_optimality_residual_sees_a_parameter_that_is_off_by_little(place: int) -> None:
+def test_the_residual_detects_a_parameter_that_is_slightly_off(place: int) -> None:
     on, values = calendar(250, WEEKLY), walk(3, 250)
     ours = fit(values, on)
     moved = ours.parameters.copy()
@@ -193,7 +193,7 @@ def test_the_optimality_residual_sees_a_parameter_that_is_off_by_little(place: i
     assert residual(on, values, moved, ours.sigma) > 1e-6
 
 
-def test_the_optimality_residual_sees_a_noise_that_is_off_by_little() -> None:
+def test_the_residual_detects_noise_that_is_slightly_off() -> None:
     on, values = calendar(250), walk(3, 250)
     ours = fit(values, on)
     assert residual(on, values, ours.parameters, ours.sigma * 1.00001) > 1e-6
@@ -223,7 +223,7 @@ def residual(on: Calendar, values: Floats, parameters: Floats, sigma: float) -> 
 
 @st.composite
 def series(draw: st.DrawFn, bars: int) -> Floats:
-    """Draw what a source may deliver: a random walk on any scale, perhaps with a split or a fault, or a flat series."""
+    """Draw what a source may deliver, on any scale: a random walk, perhaps with a split or a fault, or a plain line."""
     values = walk(draw(st.integers(0, 10_000)), bars) * draw(st.sampled_from([1e-9, 1e-3, 1.0, 1e9, -1.0]))
     match draw(st.sampled_from(["", "", "", "split", "constant", "zero", "fault", "line", "two values"])):
         case "split":
@@ -242,7 +242,7 @@ def series(draw: st.DrawFn, bars: int) -> Floats:
 
 
 def same(a: Fit | str, b: Fit | str) -> bool:
-    """Tell whether two results are equal to the bit."""
+    """Return whether two results are identical to the last bit."""
     if isinstance(a, str) or isinstance(b, str):
         return a == b
     numbers = [(each.parameters.tobytes(), each.sigma, each.scale, each.residual, each.has_another) for each in (a, b)]
@@ -251,7 +251,7 @@ def same(a: Fit | str, b: Fit | str) -> bool:
 
 @examples(max_examples=40)
 @given(st.data())
-def test_a_series_among_others_has_the_model_that_it_has_alone(data: st.DataObject) -> None:
+def test_a_series_has_the_same_model_alone_or_among_others(data: st.DataObject) -> None:
     on = calendar(data.draw(st.sampled_from([40, 60])), data.draw(st.sampled_from([TREND, WEEKLY])))
     many = data.draw(st.lists(series(len(on.times_ns)), min_size=2, max_size=6))
     together = outcomes(many, on)
@@ -261,7 +261,7 @@ def test_a_series_among_others_has_the_model_that_it_has_alone(data: st.DataObje
 
 
 @given(st.data())
-def test_a_series_has_the_mode_or_words_why_it_has_none(data: st.DataObject) -> None:
+def test_a_series_has_a_mode_or_a_reason_why_not(data: st.DataObject) -> None:
     on = calendar(60)
     values = data.draw(series(60))
     (only,) = outcomes([values], on)
@@ -274,14 +274,14 @@ def test_a_series_has_the_mode_or_words_why_it_has_none(data: st.DataObject) -> 
         assert not moves or residual(on, values, only.parameters, only.sigma) < model.CONVERGED
 
 
-def test_thousands_together_have_the_models_that_they_have_alone() -> None:
+def test_thousands_of_series_have_the_same_models_as_alone() -> None:
     on = calendar(60)
     many = [walk(seed, 60) for seed in range(2000)]
     together = outcomes(many, on)
     assert [same(together[place], *outcomes([many[place]], on)) for place in (0, 777, 1999)] == [True] * 3
 
 
-def test_series_of_several_calendars_have_the_models_that_they_have_alone() -> None:
+def test_series_of_several_calendars_have_the_same_models_alone() -> None:
     calendars = [calendar(60), calendar(61), calendar(20), calendar(80, WEEKLY)]
     values = [walk(place, len(on.times_ns)) for place, on in enumerate(calendars)]
     batches = [Batch(calendar=on, values=each[None]) for on, each in zip(calendars, values, strict=True)]
@@ -289,35 +289,35 @@ def test_series_of_several_calendars_have_the_models_that_they_have_alone() -> N
     assert [same(*pair) for pair in zip(model.fit(batches).fits, alone, strict=True)] == [True] * 4
 
 
-def test_nothing_to_fit_is_no_error() -> None:
+def test_nothing_to_fit_is_not_an_error() -> None:
     assert model.fit([]).fits == ()
 
 
 @pytest.mark.parametrize("factor", [1e-9, 1e-3, 1e9])
-def test_the_line_is_of_the_size_of_the_prices(factor: float) -> None:
+def test_the_line_scales_with_the_prices(factor: float) -> None:
     on, values = calendar(120), walk(8)
     assert fit(values * factor).trend(on.times_ns) == pytest.approx(fit(values).trend(on.times_ns) * factor, rel=1e-9)
 
 
-def test_prices_below_zero_have_the_line_of_those_above_upside_down() -> None:
+def test_negated_prices_have_the_negated_line() -> None:
     on, values = calendar(120), walk(8)
     assert fit(-values).trend(on.times_ns) == pytest.approx(-fit(values).trend(on.times_ns), rel=1e-9)
 
 
 @pytest.mark.parametrize("price", [1e-9, 1.0, 1e9, 0.0, -3.0])
-def test_what_does_not_move_is_its_own_line(price: float) -> None:
+def test_a_constant_series_is_its_own_line(price: float) -> None:
     on = calendar(60)
     assert set(fit(np.full(60, price)).trend(on.times_ns)) == {price}
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_what_is_no_number_has_no_model(value: float) -> None:
+def test_a_series_with_a_non_finite_value_has_no_model(value: float) -> None:
     values = walk(1)
     values[7] = value
     assert outcomes([values], calendar(120)) == ("a value is not a finite number",)
 
 
-def test_a_split_in_the_middle_has_its_mode() -> None:
+def test_a_series_with_a_split_has_the_right_mode() -> None:
     values = walk(2, 250)
     values[125:] /= 10
     on = calendar(250)
@@ -326,28 +326,28 @@ def test_a_split_in_the_middle_has_its_mode() -> None:
 
 
 @pytest.mark.parametrize("bars", [0, 1, 2])
-def test_fewer_than_three_bars_have_no_calendar(bars: int) -> None:
+def test_a_calendar_needs_three_bars(bars: int) -> None:
     times_ns = calendar(30).times_ns
     with pytest.raises(ValueError, match=f"{bars} bars; a line with noise needs at least 3"):
         Calendar.of(times_ns[:bars], TREND)
 
 
 @pytest.mark.parametrize("order", [[0, 1, 1, 2], [0, 2, 1, 3]], ids=["identical", "falling"])
-def test_times_that_do_not_increase_are_no_calendar(order: list[int]) -> None:
+def test_a_calendar_needs_increasing_times(order: list[int]) -> None:
     times_ns = calendar(30).times_ns
     with pytest.raises(ValueError, match="timestamps are not strictly increasing"):
         Calendar.of(times_ns[order], TREND)
 
 
 @pytest.mark.parametrize(("day", "knows"), [("2022-12-30", True), ("2022-12-31", False), ("2023-01-01", False)])
-def test_weekly_terms_of_business_days_say_nothing_of_a_weekend(day: str, knows: bool) -> None:
+def test_weekly_terms_of_business_days_do_not_cover_weekends(day: str, knows: bool) -> None:
     at_ns = pd.Timestamp(day).as_unit("ns").value
     assert calendar(120, WEEKLY).determines(at_ns) is knows
     assert calendar(120, TREND).determines(at_ns)
 
 
 @pytest.mark.parametrize(("hour", "knows"), [(0, True), (1, False), (23, False)])
-def test_weekly_terms_of_daily_bars_say_nothing_of_another_hour(hour: int, knows: bool) -> None:
+def test_weekly_terms_of_daily_bars_cover_no_other_hour(hour: int, knows: bool) -> None:
     at_ns = pd.Timestamp(2022, 12, 30, hour).as_unit("ns").value
     assert calendar(120, WEEKLY).determines(at_ns) is knows
 
@@ -366,13 +366,13 @@ def roll_window(values: Floats, bars: int, begun: bool) -> list[Fit | str]:
     return found
 
 
-def test_a_model_begun_with_the_path_of_the_bar_before_is_the_same() -> None:
+def test_starting_from_the_previous_path_gives_the_same_model() -> None:
     values = walk(6, 160)
     pairs = zip(roll_window(values, 120, begun=True), roll_window(values, 120, begun=False), strict=True)
     assert [same(*pair) for pair in pairs] == [True] * 41
 
 
-def test_a_model_begun_with_the_path_of_the_bar_before_takes_less_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_starting_from_the_previous_path_takes_less_work(monkeypatch: pytest.MonkeyPatch) -> None:
     solved: list[int] = []
     real = posterior_mode._solve
 
@@ -387,7 +387,7 @@ def test_a_model_begun_with_the_path_of_the_bar_before_takes_less_work(monkeypat
     assert solved[0] < 0.9 * solved[1]
 
 
-def test_of_a_price_that_moves_by_single_cents_too_the_beginning_changes_nothing() -> None:
+def test_the_starting_path_does_not_matter_for_moves_of_a_cent() -> None:
     chance = np.random.default_rng(0)
     steps = [np.asarray(chance.choice([-0.01, 0.0, 0.0, 0.0, 0.0, 0.01], 60), float) for _ in range(8)]
     many = np.stack([10 + np.cumsum(each).round(2) for each in steps])
@@ -403,14 +403,14 @@ def test_of_a_price_that_moves_by_single_cents_too_the_beginning_changes_nothing
 
 
 @pytest.mark.parametrize("seeds", [[1, 2, 4], [1]], ids=["more", "fewer"])
-def test_the_path_of_more_or_fewer_series_is_not_taken(seeds: Sequence[int]) -> None:
+def test_a_path_for_another_number_of_series_is_ignored(seeds: Sequence[int]) -> None:
     on, both = calendar(120), np.stack([walk(3), walk(5)])
     paths = model.fit([Batch(calendar=on, values=np.stack([walk(seed) for seed in seeds]))]).paths
     found = model.fit([Batch(calendar=on, values=both)], USUAL, paths).fits
     assert [same(one, fit(values)) for one, values in zip(found, both, strict=True)] == [True, True]
 
 
-def test_a_path_of_quite_other_series_leads_to_the_same_model() -> None:
+def test_a_path_from_a_different_series_gives_the_same_model() -> None:
     on = calendar(120)
     paths = model.fit([Batch(calendar=on, values=-walk(99)[None])]).paths
     only = model.fit([Batch(calendar=on, values=walk(3)[None])], USUAL, paths).fits[0]

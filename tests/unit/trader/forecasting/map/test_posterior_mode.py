@@ -60,14 +60,14 @@ def test_the_best_variance_is_where_the_slope_is_zero(squares: float, bars: int)
     assert slope * variance == pytest.approx(0, abs=1e-8 * bars)
 
 
-def test_one_column_without_a_prior_to_speak_of_is_least_squares() -> None:
+def test_one_column_with_a_negligible_prior_is_least_squares() -> None:
     values = noisy(1)
     found = search(problems(np.ones((80, 1)), values, [1e-12], [0]))
     assert found.parameters[0, 0] == pytest.approx(values.mean())
     assert found.variance[0] == pytest.approx(values.var(), rel=0.01)
 
 
-def test_a_lasso_that_outweighs_the_values_leaves_nothing() -> None:
+def test_a_lasso_that_outweighs_the_values_gives_zero() -> None:
     found = search(problems(np.ones((80, 1)), noisy(1), [0], [1e6]))
     assert found.parameters[0, 0] == 0
 
@@ -85,15 +85,13 @@ def test_no_step_away_from_the_mode_is_better() -> None:
     assert min(around) > best
 
 
-def test_changes_that_are_not_needed_are_zero_and_not_nearly() -> None:
+def test_changes_that_are_not_needed_are_exactly_zero() -> None:
     theta = find_modes(noisy(2)).parameters[0, 2:]
     assert 0 < np.count_nonzero(theta) < theta.size
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_exchanging_one_by_one_comes_to_the_same_mode_as_exchanging_blocks(
-    seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_single_and_block_exchanges_find_the_same_mode(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     by_blocks = find_modes(noisy(seed))
     monkeypatch.setattr(posterior_mode, "FULL_EXCHANGES", 0)
     one_by_one = find_modes(noisy(seed))
@@ -101,7 +99,7 @@ def test_exchanging_one_by_one_comes_to_the_same_mode_as_exchanging_blocks(
     assert one_by_one.parameters == pytest.approx(by_blocks.parameters, abs=1e-9)
 
 
-def test_without_jumps_along_the_pieces_the_search_comes_to_the_same_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_finds_the_same_mode_without_jumps(monkeypatch: pytest.MonkeyPatch) -> None:
     jumped = find_modes(noisy(4))
     monkeypatch.setattr(posterior_mode, "_end_of_piece", lambda squares, *_: np.full_like(squares, np.nan))
     monkeypatch.setattr(posterior_mode, "MAX_STEPS", 5000)
@@ -117,13 +115,13 @@ def test_the_path_ends_with_the_signs_of_the_mode(monkeypatch: pytest.MonkeyPatc
     assert found.path.down[-1].tolist() == (np.sign(found.parameters) * (LASSO > 0)).tolist()
 
 
-def test_a_search_from_below_that_fails_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_search_from_below_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(posterior_mode, "_lowest", lambda _, variance: np.full_like(variance, np.nan))
     assert not find_modes(noisy(3)).is_found.any()
 
 
 @pytest.mark.parametrize("limit", ["MAX_STEPS", "MAX_EXCHANGES"])
-def test_a_search_that_takes_too_long_is_given_up_and_said(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_that_takes_too_long_is_given_up(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(posterior_mode, limit, 1)
     assert not find_modes(noisy(3)).is_found.any()
 
@@ -139,14 +137,14 @@ def test_giving_up_one_problem_leaves_the_others_found(monkeypatch: pytest.Monke
     assert find_modes(noisy(3, 3)).is_found.tolist() == [True, False, True]
 
 
-def test_a_singular_system_is_no_number_and_its_neighbours_are_solved() -> None:
+def test_a_singular_system_gives_nan_and_the_others_are_solved() -> None:
     systems = np.stack([np.eye(2), np.zeros((2, 2)), 2 * np.eye(2)])
     solved = posterior_mode._solutions(systems, np.ones((3, 2, 1)))
     assert solved[[0, 2], :, 0].tolist() == [[1, 1], [0.5, 0.5]]
     assert np.isnan(solved[1]).all()
 
 
-def test_columns_that_are_the_same_for_a_problem_do_not_spoil_its_neighbours() -> None:
+def test_identical_columns_in_a_problem_do_not_affect_the_others() -> None:
     doubled = np.column_stack([np.ones((80, 2)), COLUMNS[:, 2:]])
     both = Problems(
         gram=np.stack([COLUMNS.T @ COLUMNS, doubled.T @ doubled]),
