@@ -36,7 +36,7 @@ validate() { # FOLDER: works on a copy, to leave nothing behind in the repositor
 }
 
 # shellcheck disable=SC2329
-checkov() { # Its exit code ignores files that it could not read and skips without a reason.
+checkov() { # Its exit code ignores unreadable files, and skipped checks without a reason.
   linter checkov --config-file .checkov.yaml >"$room/checkov.json" || [ -s "$room/checkov.json" ]
   "$linters/bin/python" - "$room/checkov.json" <<'PYTHON'
 import json

@@ -1,6 +1,6 @@
 """`make backtest`: run the bot on past bars in Backtrader, and show the result as a table and a page.
 
-All settings are environment variables, as for `make run`; so are START, END, CASH, COMMISSION, SLIPPAGE, REFIT_EVERY
+All settings are environment variables: those of `make run`, and START, END, CASH, COMMISSION, SLIPPAGE, REFIT_EVERY
 and OUT.
 """
 

@@ -1,4 +1,4 @@
-"""Accuracy of the forecasts: how often the price ended inside the interval, and the error against a naive forecast."""
+"""Accuracy of the forecasts: how often prices ended inside the interval, and errors compared with a naive forecast."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,13 +12,13 @@ NOMINAL_FRACTION = 0.80
 """The fraction of actual prices that should lie in an interval from the 10th to the 90th percentile."""
 
 INTERRUPTED = "the backtest was interrupted before its forecasts were scored"
-TOO_SHORT = "the span ends before the horizon of the first forecast"
+TOO_SHORT = "the span has no price at the horizon of any forecast"
 
 
 def calibration(result: Result) -> dict[str, Any]:
     """Return the accuracy overall and by symbol, JSON-safe; `overall` is None, with a `reason`, if nothing was scored.
 
-    `is_sampled` says that the forecasts were made for the scores alone, because the rule itself does not look ahead.
+    `is_sampled` is true if the forecasts were made only to be scored, because the rule itself does not look ahead.
     """
     is_sampled = not loader.load(result.options.settings).forecast_spec.looks_ahead
     begin = {"nominal_fraction": NOMINAL_FRACTION, "is_sampled": is_sampled}

@@ -1,11 +1,11 @@
-"""Backtrader's broker behind the bot's Broker Protocol, with these differences from Backtrader's own broker.
+"""Backtrader's broker behind the bot's Broker Protocol, with these changes to its behavior.
 
 - The legs of a bracket protect a position from the bar of its entry on, not only from the next bar: a stop loss that
   the price crosses in the entry bar is filled in that bar. If stop and limit fall within one bar, the stop comes first.
 - A limit is filled at its own price or at a better opening, without slippage. With closes only, the opening is unknown,
   so the limit is filled at its own price.
 - Cash changes in whole cents, as at every broker.
-- A market order without a bar to fill it, as in a gap, is canceled.
+- A market order that no bar can fill, because of a gap, is canceled.
 """
 
 import math
@@ -52,7 +52,7 @@ def commission_usd(quantity: float, price_usd: float, fraction: float) -> float:
 
 
 class Exchange(bt.brokers.BackBroker):  # type: ignore[misc] # Backtrader ships no types
-    """Backtrader's broker with the differences listed above; `has_ohlc` says whether opening prices are known."""
+    """Backtrader's broker with the changes listed above; `has_ohlc` says whether opening prices are known."""
 
     params = (("has_ohlc", True),)
 
@@ -67,7 +67,7 @@ class Exchange(bt.brokers.BackBroker):  # type: ignore[misc] # Backtrader ships 
             slip_perc=options.slippage_fraction,
             slip_open=True,
             slip_match=True,
-            slip_out=True,  # otherwise a bar of one price, as with closes only, would have no slippage
+            slip_out=True,  # otherwise a bar with a single price, as with closes only, would have no slippage
         )
         broker.addcommissioninfo(Cents(commission=options.commission_fraction))
         return broker
@@ -94,7 +94,7 @@ class _Sent:
 
 
 class BacktraderBroker:
-    """The bot's Broker on Backtrader's: orders fill at the next bar, or with `fills_at_close` at the current close."""
+    """The bot's Broker: Backtrader fills orders at the next bar, or with `fills_at_close` at the current close."""
 
     def __init__(self, strategy: Any, options: Options) -> None:  # noqa: ANN401 a bt.Strategy
         """Place orders through `strategy`, whose data feeds are named after their symbols."""
@@ -116,7 +116,7 @@ class BacktraderBroker:
         self._last_equity_usd = last_equity_usd
 
     def heard(self, own: Any, time: datetime) -> None:  # noqa: ANN401 Backtrader's order
-        """Record a change of an order that Backtrader reports; `time` is the bar's start."""
+        """Record an order update from Backtrader; `time` is the start of the current bar."""
         name, kind = own.info["client_order_id"], own.info["kind"]
         order = self._sent[name].order
         client_order_id = name if kind == MARKET else f"{name}-{kind}"
@@ -196,7 +196,7 @@ class BacktraderBroker:
         }
 
     def open_orders(self) -> tuple[OpenOrder, ...]:
-        """Return the orders that wait for their bar, and the bracket legs that protect positions."""
+        """Return the orders waiting to be filled, and the bracket legs that protect positions."""
         return tuple(
             OpenOrder(
                 order_id=own.info["order_id"],

@@ -129,7 +129,7 @@ def environment(panel: Panel, chosen: Options, folder: Path) -> dict[str, str]:
 
 
 def _day(bar: Bar, record: Mapping[str, Any]) -> Day:
-    """Compare one bar: how it ended, the account at its start, and the decision to the last digit."""
+    """Compare one run: how it ended, the account at its start, and the decision to the last digit."""
     recorded, status = record["decision"], record["report"]["status"]
     decided = encode(bar.decision) if bar.decision else None
     found = []
@@ -162,7 +162,7 @@ def _text(decision: Mapping[str, Any]) -> str:
 
 
 def _account(bar: Bar, observation: Mapping[str, Any]) -> Iterator[replay.Difference]:
-    """Compare the account at the start of the bar: cash and equity to a cent, and every position."""
+    """Compare the account at the start of the run: cash and equity to within a cent, and every position."""
     for what, usd in (("cash_usd", bar.cash_usd), ("equity_usd", bar.equity_usd)):
         if abs(recorded := observation["account"][what] - usd) > 0.01:
             yield replay.Difference(what=what, recorded=f"{usd + recorded:,.2f}", replayed=f"{usd:,.2f}")
@@ -183,7 +183,7 @@ def show(days: Sequence[Day]) -> None:
         return
     if not differing:
         text = (
-            f"Nothing was compared: {counts}. The first run ended as {days[0].run}; choose a span with usable prices."
+            f"Nothing was compared: {counts}. The first run ended with {days[0].run}; choose a span with usable prices."
         )
         console.OUT.print(text, style="bold red")
         return

@@ -1,4 +1,4 @@
-"""The forecasts of a backtest for some symbols and bars, computed in other processes.
+"""The computation of a backtest's forecasts for some symbols and bars, in any process.
 
 A forecast depends on a symbol's closes up to its bar and on a few settings (Key), not on the account. So tasks can run
 in parallel and in any order, and backtests that differ in other settings can share them.
@@ -27,7 +27,7 @@ type Table = dict[tuple[str, datetime], Forecast | Denial]
 """Forecasts by symbol and start of the bar. Trend lines lack their corners: decisions use only their ends."""
 
 CHAIN_BARS = 2
-"""The number of a symbol's fits in a chain: each starts with the previous path, which saves a fifth of the work.
+"""The number of bars in a chain: each fit starts with the path of the one before, which saves a fifth of the work.
 
 Longer chains would fit fewer bars at once, which costs more than the paths save.
 """
@@ -60,7 +60,7 @@ type Bars = tuple[tuple[int, int], ...]
 class Task:
     """A request for forecasts of some symbols at some bars.
 
-    `closes` has a row for each bar of the calendar up to the last of `bars`, a column for each symbol, NaN in gaps.
+    `closes` has a row for each bar of the calendar up to the last of `bars` and a column for each symbol; gaps are NaN.
     """
 
     key: Key

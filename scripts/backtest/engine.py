@@ -30,7 +30,7 @@ from trader.stages import pipeline
 
 
 def slot_of(bar: datetime, bar_interval: str) -> datetime:
-    """Return the time at which the bot runs on a bar: the day's last slot, or the last minute of a shorter bar.
+    """Return the time at which the bot runs on a bar: the day's last slot, or a shorter bar's last minute.
 
     The bar's close is taken as the price at that time, as in a run of the bot on a price file.
     """
@@ -93,7 +93,7 @@ class DayRanking:
             self._day, self._kept = day, None
 
     def note_plan(self, run: Run) -> None:
-        """Do nothing: a backtest has no cut-off runs to recover."""
+        """Do nothing: a backtest has no runs that were cut off."""
 
     def ranking(self, basis: Json) -> dict[str, float] | None:
         """Return the ranking made at an earlier bar of the day; None if there is none."""
@@ -167,7 +167,7 @@ class _Session:
         self._broker = BacktraderBroker(strategy, self._options)
 
     def heard(self, strategy: Any, order: Any) -> None:  # noqa: ANN401 Backtrader's
-        """Pass a change of an order on to the broker."""
+        """Pass an order update on to the broker."""
         with self._time_part():
             self.broker.heard(order, self._times[strategy.datetime[0]])
 
@@ -257,7 +257,7 @@ class Driver(bt.Strategy):  # type: ignore[misc] # Backtrader ships no types
         self.p.session.begin(self)
 
     def notify_order(self, order: Any) -> None:  # noqa: ANN401 Backtrader's order
-        """Report a change of an order."""
+        """Report an order update."""
         self.p.session.heard(self, order)
 
     def prenext(self) -> None:

@@ -23,7 +23,7 @@ MAX_TOGETHER = 10
 """Maximum number of symbols that one task of the map engine fits; small enough to keep several workers busy."""
 
 BLOCKS_AHEAD = 3
-"""The number of blocks of bars that are computed before they are requested."""
+"""The number of blocks that are computed ahead of the current one."""
 
 
 def key(options: Options, spec: ForecastSpec | None = None) -> Key:
@@ -49,7 +49,7 @@ class Blocks:
     def __init__(
         self, panel: Panel, options: Options, times: Sequence[datetime], spec: ForecastSpec | None = None
     ) -> None:
-        """Divide the traded bars, which start at `times`; models are refitted at the first bar and every nth after."""
+        """Divide the traded bars, which start at `times`; models are fitted every `refit_every_bars` bars."""
         self._close = panel.close
         self._key = key(options, spec)
         self._start = int(panel.close.index.searchsorted(times[0])) if times else 0
@@ -67,7 +67,7 @@ class Blocks:
         return (int(self._close.index.searchsorted(time)) - self._start) // self._size
 
     def likely(self, block: int) -> list[str]:
-        """Return the symbols expected among the best performers at a bar of a block; a wrong guess only costs time."""
+        """Return the symbols likely to be among the best performers at some bar; a wrong guess only costs time."""
         rows = range(self._first(block), self._end(block))
         return [symbol for symbol, number in self._column.items() if self._chosen[rows, number].any()]
 
@@ -76,7 +76,7 @@ class Blocks:
         return list(batched(symbols, 1 if self._key.engine is Engine.PROPHET else MAX_TOGETHER, strict=False))
 
     def task(self, symbols: Sequence[str], block: int, first: datetime | None = None) -> Task:
-        """Return the task for some symbols in a block, from its bar `first` on, or from the block's first bar."""
+        """Return the task for some symbols in a block, from the bar `first` on (by default, the block's first bar)."""
         first_row = self._first(block) if first is None else int(self._close.index.searchsorted(first))
         rows = {
             symbol: [row for row in range(first_row, self._end(block)) if self._is_priced[row, self._column[symbol]]]

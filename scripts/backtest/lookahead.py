@@ -99,7 +99,7 @@ def numbers(env: Mapping[str, str]) -> tuple[int | None, int]:
 
 
 def starting(panel: Panel, chosen: Options, bars: int) -> Options:
-    """Return the options with a START that leaves this many bars, or all bars if there are fewer."""
+    """Return the options with a START that leaves at least this many bars, or all bars if there are fewer."""
     return replace(chosen, start=prices.span(panel, chosen)[-bars:][0].astimezone(NEW_YORK).date())
 
 
@@ -178,12 +178,12 @@ def honest(panel: Panel, _chosen: Options) -> tuple[Panel, Table]:
 
 
 def next_close(panel: Panel, _chosen: Options) -> tuple[Panel, Table]:
-    """Replace every close by the next bar's, like an index that is off by one."""
+    """Replace every close with the next bar's, as an index that is off by one would."""
     return replace(panel, close=panel.close.shift(-1).fillna(panel.close)), {}
 
 
 def next_bar_in_fit(panel: Panel, chosen: Options) -> tuple[Panel, Table]:
-    """Fit every trend line to the next bar too, like a model fitted once to all prices."""
+    """Fit every trend line to the next bar too, as a model fitted once to all prices would."""
     table: Table = {}
     for task in forecasts.tasks(panel, chosen, prices.span(panel, chosen)):
         table |= compute(_find_late_fits(task, panel))
@@ -231,7 +231,7 @@ def show(checks: Sequence[Check]) -> None:
 
 
 def moment(time: datetime) -> str:
-    """Format a bar's time in New York; a daily bar's is its date."""
+    """Format a bar's time in New York; for a daily bar, only its date."""
     local = time.astimezone(NEW_YORK)
     return f"{local:%Y-%m-%d %H:%M}" if local.hour else f"{local:%Y-%m-%d}"
 

@@ -16,13 +16,13 @@ from trader.prices.series import MAX_PRICE_USD, MIN_PRICE_USD
 PRICES = ("open", "high", "low", "close")
 
 TIMES, SYMBOLS = ("timestamp", "date", "datetime"), ("symbol", "ticker")
-"""Allowed names of the columns of time and symbol, in upper or lower case."""
+"""Allowed names of the time and symbol columns, in upper or lower case."""
 
 NO_TICKERS = {*SYMBOLS, "close", "adj close", "adj_close", "volume"}
 """Column names that are not symbols, in upper or lower case. OPEN, HIGH and LOW in capitals are symbols."""
 
 ROUNDING_USD, ROUNDING_FRACTION = 0.005, 1e-6
-"""How far an open or a close may lie outside low to high, because of rounding to cents or to single precision."""
+"""How far an open or a close may lie below low or above high, because of rounding to cents or to single precision."""
 
 ALLOWED = (
     "an OHLC file has the columns timestamp (or date), symbol, open, high, low and close; "
@@ -32,7 +32,7 @@ ALLOWED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ohlc:
-    """The contents of an OHLC file: for each of open, high, low and close a table with a column for each symbol."""
+    """The contents of an OHLC file: tables of open, high, low and close, each with a column for each symbol."""
 
     tables: Mapping[str, pd.DataFrame]
     has_adjusted: bool  # whether it has a column of adjusted closes, which is not read
@@ -40,7 +40,7 @@ class Ohlc:
 
 @dataclass(slots=True)
 class _Read:
-    """The rows read so far, as columns; `times` and `symbols` give each value its number."""
+    """The rows read so far, as columns; `times` and `symbols` number the distinct values."""
 
     times: dict[datetime, int] = field(default_factory=dict)
     symbols: dict[str, int] = field(default_factory=dict)
@@ -90,11 +90,11 @@ def _columns(path: Path, line: int, names: Sequence[str], universe: Sequence[str
             columns[what] = places[0]
     lacking = [name for name in ("timestamp", *PRICES) if name not in columns]
     if lacking:
-        raise fault(path, line, f"the header has no column {' and no '.join(lacking)}", ALLOWED)
+        raise fault(path, line, f"the header has no {' or '.join(lacking)} column", ALLOWED)
     if "symbol" not in columns and (len(universe) != 1 or universe == ("sp500",)):
         named = "is sp500" if universe == ("sp500",) else f"has {len(universe)} symbols"
-        remedy = "add a column symbol, or name the file's one symbol, such as UNIVERSE=AAPL"
-        raise fault(path, line, f"the header has no column symbol, but UNIVERSE {named}", remedy)
+        remedy = "add a symbol column, or name the file's one symbol, as in UNIVERSE=AAPL"
+        raise fault(path, line, f"the header has no symbol column, but UNIVERSE {named}", remedy)
     return columns
 
 
@@ -167,7 +167,7 @@ def _fault_of(values_usd: Mapping[str, float], *, is_repeated: bool) -> tuple[st
 
 def _tables(found: _Read) -> dict[str, pd.DataFrame]:
     prices_usd = np.asarray(found.prices_usd).reshape(-1, len(PRICES))
-    prices_usd[:, 1] = prices_usd.max(axis=1)  # rounding may leave open or close outside
+    prices_usd[:, 1] = prices_usd.max(axis=1)  # rounding may leave the open or the close outside
     prices_usd[:, 2] = prices_usd.min(axis=1)
     order = pd.DatetimeIndex(list(found.times)).argsort()
     place = np.empty(len(order), dtype=np.int64)

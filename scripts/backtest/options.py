@@ -12,7 +12,7 @@ from trader.settings import Integer, Number, Settings, SettingsError, nearest, v
 
 
 def day(text: str) -> date:
-    """Parse a day of the calendar."""
+    """Parse a calendar day."""
     try:
         return date.fromisoformat(text)
     except ValueError:
@@ -31,7 +31,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
 """The field of Options and the parser for each variable."""
 
 OWN = {"BROKER": "embedded", "MODE": "paper", "DAILY_AT": "", "HALT_PARAMETER": ""}
-"""Settings fixed by a backtest: its own broker, orders placed, a run at every bar (daily: the last slot), no halt."""
+"""Settings that a backtest fixes: it has its own broker, places orders, runs at every bar, and is never halted."""
 
 
 def from_env(env: Mapping[str, str]) -> Options:

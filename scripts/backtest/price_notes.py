@@ -27,7 +27,7 @@ MAX_NAMED = 3
 """Maximum number of jumps named in a note; the rest are counted."""
 
 type Say = Callable[[datetime], str]
-"""A formatter of a bar's start: its date, and for shorter bars its time in New York."""
+"""A function that formats a bar's start: its date in New York, with the time if bars are shorter than a day."""
 
 
 def sayer(bar_interval: str) -> Say:
@@ -44,7 +44,7 @@ def count_warm_up_bars(settings: Settings) -> int:
 
 
 def joining_bars(settings: Settings) -> int:
-    """Return the number of its own bars that a symbol needs before the pipeline can choose it."""
+    """Return how many bars of its own a symbol needs before the pipeline can choose it."""
     return max(loader.facts(settings.signal).min_bars, settings.universe_lookback_bars + 1)
 
 
@@ -114,7 +114,7 @@ def _ends(close: pd.DataFrame, begun: int, say: Say) -> Iterator[Note]:
             what = f"its prices end on {say(bar)}, before the first traded bar: it is not traded"
         else:
             what = (
-                f"its prices end on {say(bar)} (delisted, or cut off), but the last bar is of "
+                f"its prices end on {say(bar)} (delisted, or cut off), but the last bar is that of "
                 f"{say(close.index[-1])}; an open position is valued at the symbol's last price"
             )
         yield Note(symbol=str(close.columns[column]), what=what)
@@ -130,7 +130,7 @@ def _gaps(close: pd.DataFrame, used: pd.DataFrame, say: Say) -> Iterator[Note]:
         if len(bars) == 1:
             what = f"the bar of {say(bars[0])} is missing"
         else:
-            what = f"{len(bars):,} bars are missing, the first of {say(bars[0])}, the last of {say(bars[-1])}"
+            what = f"{len(bars):,} bars are missing, the first on {say(bars[0])}, the last on {say(bars[-1])}"
         yield Note(symbol=str(close.columns[column]), what=what)
 
 
@@ -150,7 +150,7 @@ def _impossible(used: pd.DataFrame, say: Say) -> Iterator[Note]:
 
 
 def _jumps(used: pd.DataFrame, say: Say) -> Iterator[Note]:
-    """Yield notes on large changes, and on changes that look like a split without adjustment."""
+    """Yield notes on large changes, and on changes that look like an unadjusted split."""
     filled = used.mask(_is_impossible(used)).ffill()
     ratios = (filled / filled.shift()).to_numpy()
     is_three_for_two = np.abs(1 / ratios / SPLITS[0] - 1) <= SPLIT_TOLERANCE_FRACTION  # below JUMP_FRACTION

@@ -33,7 +33,7 @@ MAX_NAMED = 5
 PRICES = ("open", "high", "low", "close")
 
 OFF_FRACTION = 0.001
-"""How far an open or close in Yahoo's bars may lie outside low to high: they are rounded before the adjustment."""
+"""How far an open or close of Yahoo's may lie below low or above high: prices are rounded before the adjustment."""
 
 type Tables = Mapping[str, pd.DataFrame]
 """A table for each of open, high, low and close."""
@@ -42,7 +42,7 @@ type Tables = Mapping[str, pd.DataFrame]
 def load(
     options: Options, progress: Progress = no_progress, *, now: datetime | None = None, cache: Cache | None = None
 ) -> Panel:
-    """Load all bars up to END of the universe's candidates, with notes on irregularities.
+    """Load all bars of the universe's candidates up to END, with notes on irregularities.
 
     `now` and `cache` are for Yahoo: the current time, and the cache of its bars. Raises BacktestError, or the source's
     PriceSourceError, if there are no prices to trade on; see also `span`.
@@ -124,9 +124,9 @@ def _first_bar(bars: pd.DatetimeIndex, options: Options) -> int:
     place = int(bars.searchsorted(pd.Timestamp(_midnight(start))))
     if place == len(bars):
         say = sayer(options.settings.bar_interval)
-        until = f" to END={options.end}" if options.end else ""
+        until = f" to END={options.end}" if options.end else " on"
         raise BacktestError(
-            f"there is no bar from START={start}{until}: the last bar before is that of {say(bars[-1])}; "
+            f"there is no bar from START={start}{until}: the last bar before START is that of {say(bars[-1])}; "
             f"choose an earlier START"
             f"{' or a later END' if options.end else ''}"
         )
@@ -144,7 +144,7 @@ def _why(settings: Settings) -> str:
 
 
 def _first_start(bars: pd.DatetimeIndex, ready: int) -> str:
-    """Return advice on a START before the bar `ready`: the first day that begins with that bar or a later one."""
+    """Return advice for a START that is too early: the first day that begins with the bar `ready` or a later one."""
     days = bars[ready - 1 :].tz_convert(NEW_YORK).normalize()
     (begins,) = np.nonzero(days[1:] != days[:-1])
     if not len(begins):
@@ -193,7 +193,7 @@ def _from_file(settings: Settings, progress: Progress) -> Panel:
 
 
 def _name_file(symbols: Collection[str]) -> str:
-    """Name the first of many symbols."""
+    """Name the first symbols, and count the rest."""
     more = f" and {len(symbols) - MAX_NAMED:,} more" if len(symbols) > MAX_NAMED else ""
     return f"{', '.join(sorted(symbols)[:MAX_NAMED])}{more}"
 
@@ -216,7 +216,7 @@ def _from_yahoo(options: Options, now: datetime, cache: Cache, progress: Progres
     return _panel(
         mended,
         has_ohlc=True,
-        source=f"Yahoo's bars of {settings.bar_interval}, adjusted for splits and dividends",
+        source=f"Yahoo's {settings.bar_interval} bars, adjusted for splits and dividends",
         notes_so_far=(*lacking, *of_mending),
     )
 
@@ -233,7 +233,7 @@ def _mend_bars(tables: Tables, settings: Settings) -> tuple[Tables, tuple[Note, 
     found = []
     for symbol in close.columns[is_off.any().to_numpy()]:
         bars = close.index[is_off[symbol].to_numpy()]
-        what = f"{len(bars):,} bars have an impossible open, high or low, the first of {say(bars[0])}"
+        what = f"{len(bars):,} bars have an impossible open, high or low, the first on {say(bars[0])}"
         found.append(Note(symbol=symbol, what=f"{what}; the value is replaced by the close, or the range is widened"))
     return {
         "open": opened,

@@ -16,14 +16,14 @@ from trader.model import NEW_YORK, Forecast
 from trader.progress import Progress, no_progress
 
 SAMPLE = 400
-"""Number of forecasts made for a rule that does not look ahead itself, drawn from all bars and symbols."""
+"""Number of forecasts to score for a rule that does not look ahead itself."""
 
 
 def score(result: Result, *, executor: Executor | None = None, progress: Progress = no_progress) -> tuple[Scored, ...]:
     """Return every forecast of the backtest whose horizon was reached, in the order of bars and symbols.
 
-    A rule that looks ahead made them for its decisions. For any other rule, a sample is made here, with the same model
-    and HORIZON_BARS ahead, drawn from all bars and symbols.
+    A rule that looks ahead made them for its decisions. For any other rule, SAMPLE forecasts are made here, with the
+    same model, HORIZON_BARS ahead, at random bars and symbols.
     """
     if not loader.load(result.options.settings).forecast_spec.looks_ahead:
         forecasts: Sequence[Forecast] = _sample(result, executor, progress)

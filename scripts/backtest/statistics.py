@@ -96,7 +96,7 @@ RATIOS = {
 def key_figures(result: Result) -> dict[str, float | None]:
     """Return the strategy's key figures; None where one is undefined, such as a ratio without volatility.
 
-    They are measured per bar and annualized by the number of bars in a year; ratios assume a risk-free rate of 0 %.
+    They are measured per bar and annualized by the number of bars in a year; ratios assume a risk-free rate of 0%.
     `trades` counts closed round trips, `win_fraction` is the fraction of those with a profit after commission, and
     `exposure_fraction` is the mean invested fraction.
     """
@@ -104,7 +104,7 @@ def key_figures(result: Result) -> dict[str, float | None]:
 
 
 def figures(result: Result) -> dict[str, Any]:
-    """Return the whole report, JSON-safe; except for `timings_s` it is the same for the same result.
+    """Return the whole report, JSON-safe; only `timings_s` differs if the same backtest is run again.
 
     The strategy is compared with `buy_and_hold`, the universe bought once at the same costs, and with `cash`, which
     earns no interest.

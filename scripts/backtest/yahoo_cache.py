@@ -35,7 +35,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """All bars of a symbol from `start` to before `until`, all of them final; `bars` may be empty."""
+    """All bars of a symbol from `start` up to but excluding `until`, all of them final; `bars` may be empty."""
 
     bars: pd.DataFrame
     start: datetime
@@ -52,7 +52,7 @@ class Cache:
     def bars(
         self, symbols: Sequence[str], interval: str, start: datetime, end: datetime, now: datetime, progress: Progress
     ) -> tuple[Mapping[str, pd.DataFrame], Mapping[str, str]]:
-        """Return the bars of each symbol from `start` to before `end`, and the reason for each symbol without bars.
+        """Return the bars of each symbol from `start` up to but excluding `end`, and the reasons for missing symbols.
 
         The columns are open, high, low and close, adjusted for splits and dividends. Bars of an unfinished session are
         never returned. Raises PriceSourceError if no symbol has prices.

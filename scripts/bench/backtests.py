@@ -1,4 +1,4 @@
-"""`make bench-backtest`: the backtest compared with the usual method, Backtrader's share, memory, a sweep's workers.
+"""`make bench-backtest`: the backtest against the usual method, Backtrader's share, the memory, and a sweep's workers.
 
 The usual method fits a `Prophet()` to each symbol's last bars inside `next()` and predicts with it. Both methods run
 over the same bars of the same symbols in one run.
@@ -40,7 +40,7 @@ MAX_BACKTRADER_FRACTION = 0.2
 MAX_MB = 1_000
 
 START_OF_1000 = "2019-01-10"
-"""The date of the first of the sample's last 1,000 bars."""
+"""The date on which the sample's last 1,000 bars begin."""
 
 
 def main() -> None:
@@ -98,7 +98,7 @@ def speed(panel: Panel, chosen: Options, progress: Progress) -> list[Measurement
 
 
 def usual(panel: Panel, times: Sequence[datetime], history_bars: int, progress: Progress) -> None:
-    """Run the same rule as usually written: Prophet's defaults, one fit and prediction after another."""
+    """Run the same rule as it is usually written: Prophet's defaults, one fit and prediction after another."""
     for name in ("prophet.plot", "cmdstanpy"):
         logging.getLogger(name).disabled = True
     cerebro = bt.Cerebro(stdstats=False)
@@ -145,7 +145,7 @@ class Usual(bt.Strategy):  # type: ignore[misc] # Backtrader ships no types
 def memory() -> Measurement:
     """Measure the peak memory of all processes of a backtest over 1,000 bars; shared memory counts more than once.
 
-    The backtest refits only at every twentieth bar, so that it takes half a minute; the rest of its work is the same.
+    The backtest refits only at every twentieth bar, to finish in half a minute; the rest of its work is the same.
     """
     symbols = sorted(FilePrices(SAMPLE_PRICES).symbols())
     variables = {"UNIVERSE": ",".join(symbols), "START": START_OF_1000, "REFIT_EVERY": "20"}

@@ -1,7 +1,7 @@
 """`make bench-engine`: the time for trend lines with Prophet in a loop, on a pool of threads, and with the map engine.
 
-All are measured in one run, on closes made from the shipped ones. The methods with Prophet are measured on fewer
-symbols, because their time is proportional to the number of symbols; map is measured on all.
+All methods are measured in one run, on the shipped closes and on others made from them. The methods with Prophet are
+measured on fewer symbols, because their time is proportional to the number of symbols; map is measured on all.
 """
 
 import logging
@@ -40,7 +40,7 @@ ROUNDS = 3
 MIN_RATIO = 100.0
 MAX_MB = 300
 MAX_GROWTH = 1.2
-"""The time for n times the work, divided by n times the time; more than this is more than linear growth."""
+"""The limit for linear growth: the time for n times the work, divided by n times the time."""
 
 MIN_BACKTEST_RATIO = 50.0
 BACKTEST_BARS = 1000
@@ -183,7 +183,7 @@ def memory() -> Measurement:
 
 
 def backtests(loop_s: float, progress: Progress) -> list[Measurement]:
-    """Compare `make backtest` over 1,000 bars with map with the methods with Prophet, over fewer of the same bars."""
+    """Compare `make backtest` with map over 1,000 bars to the Prophet methods, extrapolated from less work."""
     panel, chosen = backtest_bench.setting(USUAL_BARS, progress)
     times = prices.span(panel, chosen)
     usual = partial(backtest_bench.usual, panel, times, chosen.settings.history_bars, progress)

@@ -1,4 +1,4 @@
-"""`make bench`: the sample, the forecast stage and the original method, the memory of `make run`, and Yahoo's prices.
+"""`make bench`: reading the sample, the forecast stage against the original, `make run`'s memory, and Yahoo's prices.
 
 The times of the forecast stage are compared as ratios: both methods run alternately in one process.
 """
@@ -43,7 +43,7 @@ def sample() -> Measurement:
 
 
 def forecast_stage(progress: Progress) -> list[Measurement]:
-    """Compare the median times of the stage for each signal with the original method, measured in turns."""
+    """Compare the stage's median time for each signal with the original method's, measured in turns."""
     source = FilePrices(SAMPLE_PRICES)
     closes = source.closes(sorted(source.symbols()), BARS, datetime.now(UTC), no_progress)
     ways: dict[str, Callable[[], object]] = {signal: partial(ours, closes, signal) for signal in loader.names()}

@@ -102,7 +102,7 @@ def median_s[Way](
 
 
 def run(module: str, *words: str, folder: str, **variables: str) -> int:
-    """Run `python -m module words`, and return the memory in bytes that it and all processes that it starts use.
+    """Run `python -m module words`, and return the peak memory in bytes of it and all processes that it starts.
 
     Each process counts with its own peak. The command runs in `folder`, which is also its home, with `variables` as its
     only settings. Raises CommandError if it fails.
@@ -139,7 +139,7 @@ def measuring() -> Iterator[Progress]:
     """Show progress; warn first if the machine is busy, because a target may be missed for that reason alone."""
     with console.plain_errors("interrupted; nothing was measured"):
         if busy := console.busy():
-            console.note(f"{busy}: times are too long, and a target may be missed for that reason alone")
+            console.note(f"{busy}: times will be too long, and a target may be missed for that reason alone")
         with console.progress() as progress:
             yield progress
 

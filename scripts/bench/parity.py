@@ -1,7 +1,7 @@
 """`make parity`: the map engine's models and decisions compared with those of Prophet's package, on the shipped prices.
 
-For every model, the log posterior of both is computed by the same formula. Where they differ most, map's model must
-also be the mode that an independent method, an interior-point solver, finds.
+One formula computes the log posterior of both engines' models. Where they differ most, map's model must also be the
+mode that an independent method, an interior-point solver, finds.
 """
 
 import sys
@@ -75,7 +75,7 @@ SIGNALS = tuple(ParityCase(what=f"signal {signal}", bars=250, signal=signal) for
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """A model as fitted by both engines. If map handed it to Prophet, only `is_handed_over` is set."""
+    """A model as fitted by both engines; one that map handed to Prophet has no figures."""
 
     symbol: str
     end: int  # of the window, as an index into the prices
@@ -129,7 +129,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decisions:
-    """The figures of how often the two engines lead to different directions."""
+    """How often the two engines lead to different directions, and how far their gaps differ."""
 
     what: str
     decisions: int
@@ -148,7 +148,7 @@ def main() -> None:
         "--symbols", type=int, choices=range(1, 21), default=20, metavar="1-20", help="number of symbols to compare"
     )
     parser.add_argument("--bars", type=int, choices=SIZES, default=SIZES[-1], help="omit rows with more bars")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the differences into this SVG file")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the differences as a chart in this SVG file")
     chosen = parser.parse_args()
     if chosen.picture and not chosen.picture.parent.is_dir():
         parser.error(f"--picture {chosen.picture}: there is no folder {chosen.picture.parent}; make it first")
@@ -178,7 +178,7 @@ def models(
     windowed = [(row, end) for row in rows for end in ends(row, windows)]
     compared = by_row(partial(compare, symbols=symbols), windowed, "models", executor, progress)
     doubted = [(row, each) for row in rows for each in doubtful(compared[row])]
-    checked = by_row(check, doubted, "another route", executor, progress)
+    checked = by_row(check, doubted, "reference", executor, progress)
     return [summary(row, compared[row], checked[row]) for row in rows]
 
 
@@ -308,7 +308,7 @@ def summary(row: ParityCase, compared: Sequence[Compared], checked: Sequence[Che
 def decisions(
     rows: Sequence[ParityCase], windows: int, symbols: int, executor: Executor, progress: Progress
 ) -> list[Decisions]:
-    """Compare the bot's decisions with the two engines."""
+    """Compare the decisions that the bot makes with each engine."""
     windowed = [(row, end) for row in rows for end in ends(row, windows)]
     found = by_row(partial(decide, symbols=symbols), windowed, "decisions", executor, progress)
     return [compare_decisions(row.what, found[row]) for row in rows]
@@ -329,8 +329,8 @@ def compare_decisions(what: str, pairs: Sequence[tuple[bool, float]]) -> Decisio
 def decide(row: ParityCase, end: int, symbols: int) -> list[tuple[bool, float]]:
     """Return for each symbol whether the directions differ, and the difference of the gaps behind them.
 
-    If only one engine has a forecast, the directions differ and the difference is NaN; if none has, the symbol is
-    omitted.
+    If only one engine has a forecast, the directions differ and the difference is NaN; if neither has, the symbol
+    is omitted.
     """
     closes = {symbol: panel()[symbol].iloc[end - row.bars : end] for symbol in panel().columns[:symbols]}
     settings = Settings(signal=row.signal)
@@ -360,7 +360,7 @@ def panel() -> pd.DataFrame:
 
 
 def window(row: ParityCase, end: int, symbols: int) -> tuple[Calendar, Floats]:
-    """Return the calendar and the values, (symbols, bars), of the first symbols' last bars before `end`."""
+    """Return the calendar and the values, (symbols, bars), of the bars before `end` for the first `symbols` symbols."""
     some = panel().iloc[end - row.bars : end, :symbols]
     allowed = ("yearly", "weekly") if row.is_weekly else ("yearly",)
     calendar = Calendar.of(local_ns(pd.DatetimeIndex(some.index)), allowed)

@@ -1,4 +1,4 @@
-"""An independent method for the mode, slow and exact: an interior-point solver for the line, a search for the noise.
+"""An independent way to find the mode, slow but exact: an interior-point solver for the line, a search for the noise.
 
 For a given noise, the rest is a convex quadratic program, which Clarabel (Goulart and Chen 2024) solves with a bound on
 the remaining gap. The best noise is first sought on a grid, because there may be several modes.

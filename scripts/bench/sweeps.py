@@ -1,7 +1,7 @@
 """A sweep of 64 settings on one worker process, on two, and on a Dask cluster over TCP: times and equality of figures.
 
-All three run on the shipped prices, each with an empty folder. What starts only once, such as the process that workers
-are forked from, is started before the clock.
+All three run on the shipped prices, each with an empty folder. Anything that starts only once, such as the process that
+workers are forked from, is started before the clock.
 """
 
 import tempfile
@@ -23,7 +23,7 @@ GRID = (
 )
 
 SETTING = {"UNIVERSE": "AAPL,JPM,KO,XOM", "HISTORY_BARS": "60", "START": "2022-10-27", "FOLDS": "1"}
-"""Settings small enough for a minute: four symbols over two parts of about twenty days, refitted on every bar."""
+"""Settings small enough for a minute: four symbols over two parts of about twenty days, refitted at every bar."""
 
 
 def measure() -> list[Measurement]:

@@ -1,4 +1,4 @@
-"""The time for the prices of 500 symbols from a Yahoo that answers after 150 ms.
+"""The time to get the prices of 500 symbols from a Yahoo that takes 150 ms to answer.
 
 Yahoo is the testkit's stand-in in a separate process; everything on this side is real: yfinance, curl, TLS.
 """
@@ -34,7 +34,7 @@ def measure() -> Measurement:
 
 
 def ask() -> float:
-    """Return the seconds for all symbols, after a first symbol that includes imports, cookie and crumb.
+    """Return the seconds for all symbols; a first request beforehand covers imports, cookie and crumb.
 
     Raises RuntimeError if bars are missing.
     """

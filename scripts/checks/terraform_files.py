@@ -45,12 +45,12 @@ def files() -> Mapping[Path, str]:
 
 
 def list_allowed() -> dict[str, dict[str, object]]:
-    """Return each setting's allowed words, or the bounds that a plan checks; nothing for a free text."""
+    """Return each setting's allowed words, or the bounds that a plan checks; nothing for free text."""
     return {item.name.upper(): describe(item.metadata["parse"]) for item in fields(Settings)}
 
 
 def describe(parse: object) -> dict[str, object]:
-    """Return the allowed words or the bounds of a setting; empty for a free text."""
+    """Return the allowed words or the bounds of a setting; empty for free text."""
     if isinstance(parse, OneOf | RuleName):
         return {"words": list(parse.words)}
     if isinstance(parse, MemberOf | MembersOf):
@@ -102,7 +102,7 @@ def cell(body: str, name: str) -> str:
 
 
 def meaning(body: str) -> str:
-    """Return a description; of one with several lines, only the first."""
+    """Return the first line of a description."""
     found = re.search(r'^  description *= (?:"([^\n]*)"|<<-TEXT\n(.*?)^ *TEXT)', body, re.MULTILINE | re.DOTALL)
     text = (found[1] or found[2].strip().splitlines()[0]) if found else ""
     return text.replace('\\"', '"').replace("|", "\\|")

@@ -19,13 +19,13 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip can record."""
 
 LEVEL = 7
-"""The compression level; 9 takes twice as long and saves only 0.4 %."""
+"""The compression level; 9 takes twice as long and saves only 0.4%."""
 
 HINDRANCES = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 """File system errors that the user can fix."""
 
 UNIX = 3
-"""The zip code for Unix, which tells readers that an entry carries Unix file modes."""
+"""The number that marks a zip's entry as made on Unix, with Unix file modes."""
 
 
 def write_zip(path: Path, root: Path, files: Collection[Path], progress: Progress = no_progress) -> None:
@@ -45,7 +45,7 @@ def write_zip(path: Path, root: Path, files: Collection[Path], progress: Progres
 
 
 def unpack(path: Path, folder: Path) -> None:
-    """Unpack as Lambda does: each file gets the rights of "others", because the function runs as another user.
+    """Unpack as Lambda does: each file gets the permissions of "others", because the function runs as another user.
 
     Raises BrokenLayerError if the zip is damaged, and LayerError if the folder cannot be written.
     """

@@ -26,7 +26,7 @@ from trader.progress import Progress, no_progress
 
 MAX_BYTES = 135_000_000
 MAX_ZIP_BYTES = 45_000_000
-"""The budget: half of Lambda's limit unpacked, and less than the 50 MB limit of a direct upload zipped."""
+"""The budget: about half of Lambda's limit unpacked; less than the 50 MB limit of a direct upload zipped."""
 
 SMALL_BYTES = 500_000
 """Packages smaller than this share one line of the table."""
@@ -44,7 +44,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stripped:
-    """The result of stripping the compiled files. Without a tool, nothing was stripped; `left` could not be."""
+    """The result of stripping the compiled files. `left` names those not stripped: without a tool, all of them."""
 
     tool: str | None
     files: int

@@ -1,4 +1,4 @@
-"""Bytecode that Python loads without checking the source's modification time, which a zip does not keep."""
+"""Bytecode that Python loads without checking the source's modification time, which the layer's zip does not keep."""
 
 import subprocess
 from pathlib import Path

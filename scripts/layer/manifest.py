@@ -94,5 +94,5 @@ def reason_to_build(target: Target) -> str:
     if changed:
         return f"{target.zip.name} was built before these files changed: {', '.join(changed)}"
     if not manifest.verified and target.runs_here:
-        return f"{target.zip.name} was built on a machine that could not run it, and this one can"
+        return f"{target.zip.name} was built on a machine that could not run it, but this one can"
     return ""

@@ -51,6 +51,6 @@ def missing() -> str:
 
 
 def enclosing(paths: Iterable[Path]) -> Sequence[Path]:
-    """Return the paths and their resolved links, without those inside others: the paths that must be visible."""
+    """Return the paths, and those that they link to, without paths inside others: these must be visible."""
     real = sorted({Path(os.path.realpath(path)) for path in paths} | {path.absolute() for path in paths})
     return [path for path in real if not any(other in path.parents for other in real)]

@@ -240,7 +240,7 @@ def put_aside(zip_file: Path, target: Target, error: BrokenLayerError) -> Broken
 
 
 def main() -> None:
-    """Verify the finished layer; put a faulty one aside. Exit with code 1 also if it could not be run here."""
+    """Verify the finished layer; put a faulty one aside. Exit with code 1 if it is faulty or could not be run here."""
     with console.plain_errors(interrupted="interrupted; layer/dist is unchanged"):
         target = Target.from_env(os.environ)
         if not target.zip.is_file():

@@ -20,8 +20,8 @@ IDLE_S = 300
 def cluster(workers: int, *, path: str | None = None) -> Iterator[str]:
     """Start a scheduler on 127.0.0.1 with single-threaded workers, and yield its address; they end with the block.
 
-    The scheduler cannot import our code, like a scheduler that serves many projects.
-    `path` is the workers' PYTHONPATH, by default ours.
+    The scheduler cannot import our code, like one that serves many projects. `path` is the workers' PYTHONPATH, by
+    default ours.
     """
     import distributed  # takes a second, and only a cluster needs it
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import distributed
 
 MAX_DEATHS = 3
-"""Workers that may die while running a task before the task is given up."""
+"""The number of workers that die while running a task before the task is given up."""
 
 CONNECT_S = 10
 """Seconds to wait for a Dask scheduler to answer."""
@@ -36,7 +36,7 @@ WITHOUT_WORKERS_S = 60
 """Seconds that a cluster may have no workers, for example while it restarts."""
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-"""Variables of each worker, as Dask sets them: processes run in parallel, and threads do not change sums."""
+"""Variables of each worker, as Dask sets them: processes use all cores, and sums depend on the number of threads."""
 
 START_WORKERS = "PYTHONPATH=function:. .venv/bin/dask worker {address} --nworkers 2 --nthreads 1"
 """The command that starts workers, for a user to type in a copy of this repository."""

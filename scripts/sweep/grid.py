@@ -197,7 +197,7 @@ def combinations(axes: Mapping[str, Axis], samples: int | None, seed: int) -> li
     size = math.prod(len(values) for values in lists.values())
     if samples is None and ranges:
         raise SettingsError(
-            [f"GRID has a range for {', '.join(ranges)}, but a range is drawn at random; set SAMPLES, e.g. SAMPLES=64"]
+            [f"GRID has a range for {', '.join(ranges)}, from which values are drawn; set SAMPLES, e.g. SAMPLES=64"]
         )
     if samples is None and size > MAX_SETTINGS:
         raise SettingsError(

@@ -56,7 +56,7 @@ def sweep(
     forecast: Callable[[Task], bytes] = tasks.forecast,
     judge: Callable[[Job], Figures] = tasks.figures,
 ) -> Swept:
-    """Test every setting on every part, from fresh cash. Results that are already in `folder` are not computed again.
+    """Test every setting on every part, starting with cash only. Results already in `folder` are not computed again.
 
     `forecast` and `judge` each do one task, in a worker process. Raises InterruptedSweepError on Ctrl-C.
     """
@@ -116,7 +116,7 @@ class TaskPlan:
         return self._cut(cell.part, cell.options)[0]
 
     def tasks(self, cells: Sequence[Cell]) -> Iterator[tuple[str, Task]]:
-        """Yield the forecasts that the cells of one group are likely to need, each once.
+        """Yield tasks for the forecasts that the cells of one group are likely to need, each once.
 
         The settings of a group may look at different symbols, because their universes differ.
         """
@@ -162,7 +162,8 @@ def _identity_of(options: Options) -> dict[str, Any]:
 def with_history(panel: Panel, part: Part, bars: int) -> Panel:
     """Return the bars of a part, preceded by enough history that a symbol has `bars` bars up to the part's first."""
     end = int(panel.close.index.searchsorted(part.times[0])) + 1
-    counts = panel.close.iloc[:end].iloc[::-1].notna().cumsum().max(axis=1).to_numpy()  # backwards, most of any symbol
+    # Counted backwards, for the symbol with the most.
+    counts = panel.close.iloc[:end].iloc[::-1].notna().cumsum().max(axis=1).to_numpy()
     first = end - 1 - int(np.argmax(counts >= bars)) if counts[-1] >= bars else 0
     frames = {name: getattr(panel, name) for name in ("open", "high", "low", "close")}
     cut = {id(frame): frame.iloc[first:].loc[: part.times[-1]] for frame in frames.values()}  # may all be one object
@@ -194,7 +195,7 @@ def span(panel: Panel, options: Sequence[Options]) -> tuple[Any, ...]:
 def _forecasts(
     plan: TaskPlan, todo: Sequence[Cell], folder: Path, workers: Workers, forecast: Callable[[Task], bytes]
 ) -> Iterator[tuple[str, int, int]]:
-    """Compute the forecasts that the folder lacks, in one file for each group, and yield the progress.
+    """Compute the forecasts that the folder lacks, keep them in a file for each group, and yield the progress.
 
     Failed forecasts are left to the backtests, which compute what is missing.
     """

@@ -52,7 +52,7 @@ class AlpacaFake(AlpacaApi):
 class _Handler(BaseHTTPRequestHandler):
     fake: AlpacaFake
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # sends headers and body in one packet; as two packets, the second would wait 40 ms
+    wbufsize = -1  # sends headers and body in one packet; a second packet would wait 40 ms
 
     def do_GET(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)

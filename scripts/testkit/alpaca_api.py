@@ -14,7 +14,7 @@ from scripts.testkit.alpaca_books import BLOCKING_FLAGS, NEW_YORK, AlpacaBooks, 
 type FaultKind = Literal[
     "ok",  # no fault: lets this many requests through before the next fault
     "401", "403", "403-keys", "404-order", "408", "422", "422-id", "429", "500-html", "503-html",  # not carried out
-    "504", "504-accepted",  # not carried out, carried out
+    "504", "504-accepted",  # the first is not carried out, the second is
     "drop", "drop-accepted",  # the connection closes before or after the request is carried out
     "hang", "hang-accepted",  # the same after `hang_s` of silence
     "200-html", "null", "missing-field",  # carried out, with an unusable answer
@@ -51,7 +51,7 @@ class Fault:
 class AlpacaApi(AlpacaBooks):
     """The API, which carries out one request at a time.
 
-    `bars` are each symbol's bars as (start, close), of which a page contains at most `page_size`. A hanging request is
+    `bars` are each symbol's bars as (start, close); a page contains at most `page_size` of them. A hanging request is
     held for `hang_s`. Only the keys `key_id` and `secret` are accepted.
     """
 
@@ -172,7 +172,7 @@ class AlpacaApi(AlpacaBooks):
         return next(hours[bell] for hours in sessions if hours[bell] > self.now)
 
     def _clock_json(self) -> JsonValue:
-        # If the test sets `is_open`, the clock shows the real time, with the bells as far away as they are from `now`.
+        # Unless `is_open` is None, the clock shows the real time, with the bells as far away as they are from `now`.
         away = timedelta(0) if self.is_open is None else datetime.now(UTC) - self.now
         moments = {"timestamp": self.now, "next_open": self._next(0), "next_close": self._next(1)}
         said = {name: (moment + away).astimezone(NEW_YORK).isoformat() for name, moment in moments.items()}

@@ -45,7 +45,7 @@ class FakeOrder:
     filled_quantity: Decimal = Decimal(0)
     filled_price: Decimal | None = None
     filled_at: datetime | None = None
-    ended_at: datetime | None = None  # cancelled, expired or rejected
+    ended_at: datetime | None = None  # canceled, expired or rejected
     parent: "FakeOrder | None" = None
     legs: list["FakeOrder"] = field(default_factory=list)
     polls_until_cancelled: int = 0
@@ -73,9 +73,9 @@ class FakePosition:
 class AlpacaBooks:
     """An account. Every public attribute may be read and set at any time.
 
-    - `is_open`: whether the market is open; None follows `now`: weekdays from 9:30 to 16:00 in New York.
+    - `is_open`: whether the market is open; None: open on weekdays from 9:30 to 16:00 in New York, by `now`.
     - `fills`: how market orders are filled while the market is open.
-    - `cancel_polls`: how many requests for orders still show a cancelled order as `pending_cancel`.
+    - `cancel_polls`: how many requests for orders still show a canceled order as `pending_cancel`.
     - `rejected_later`, `rejected_at_once`: symbols whose orders are rejected after an answer that accepts them, or
       in the answer itself.
     - `account_overrides`: fields to replace in answers about the account; a blocking flag also refuses orders.
@@ -84,7 +84,7 @@ class AlpacaBooks:
     - `untradable`: symbols whose orders are refused.
     - `multiplier`: buying power of a margin account as a multiple of its own money.
     - `may_short`: whether selling a symbol without a position is a short sale, as in every margin account; an order
-      with the intent `sell_to_close` is refused even so.
+      with the intent `sell_to_close` is still refused.
     - `holidays`, `early_closes`: weekdays without a session, and days whose session ends at 13:00.
     """
 
@@ -172,7 +172,7 @@ class AlpacaBooks:
         return self._trigger(symbol, "limit")
 
     def sell_by_hand(self, symbol: str) -> FakeOrder:
-        """Sell a whole position as its owner would in the dashboard; the symbol's open orders are cancelled first."""
+        """Sell a whole position as its owner would in the dashboard; the symbol's open orders are canceled first."""
         with self.lock:
             for order in self.open_orders(symbol):
                 self._end(order, "canceled")
@@ -208,12 +208,12 @@ class AlpacaBooks:
 
     @property
     def own_buying_power(self) -> Decimal:
-        """The cash in USD that open buys do not reserve, without borrowed money."""
+        """The cash in USD that is not reserved for open buys, without borrowed money."""
         buys = [order for order in self.open_orders() if order.side == "buy"]
         return self.cash - sum((order.remaining * self.price(order.symbol) for order in buys), Decimal(0))
 
     def available(self, symbol: str) -> Decimal:
-        """Return the shares that open sales do not reserve. The two legs of a bracket reserve the same shares."""
+        """Return the number of shares not reserved for open sales; a bracket's two legs reserve the same shares."""
         held = self.positions[symbol].quantity if symbol in self.positions else Decimal(0)
         claims: dict[str, Decimal] = {}
         for order in self.open_orders(symbol):
@@ -278,7 +278,7 @@ class AlpacaBooks:
     def cancel(self, order: FakeOrder) -> None:
         """Cancel an order and its related legs, at once or after `cancel_polls` requests.
 
-        Raises RefusalError if the order has ended or is already being cancelled.
+        Raises RefusalError if the order has ended or is already being canceled.
         """
         if not order.is_open or order.status == "pending_cancel":
             raise RefusalError(422, 42210000, f'order is already in "{order.status}" state')
@@ -289,7 +289,7 @@ class AlpacaBooks:
                 one.status, one.polls_until_cancelled = "pending_cancel", self.cancel_polls
 
     def advance_cancels(self) -> None:
-        """Count one request for orders; those shown as pending `cancel_polls` times are cancelled now."""
+        """Count one request for orders, and cancel each order already shown as pending `cancel_polls` times."""
         for order in [order for order in self.orders if order.status == "pending_cancel"]:
             if not order.polls_until_cancelled:
                 self._end(order, "canceled")

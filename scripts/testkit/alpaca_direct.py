@@ -1,4 +1,4 @@
-"""The real Alpaca broker adapter on the stand-in without a network, for tests that place thousands of orders."""
+"""The real Alpaca broker adapter, calling the stand-in without a network: for tests that place thousands of orders."""
 
 from collections.abc import Mapping
 from typing import override
@@ -48,7 +48,7 @@ class DirectClient(AlpacaClient):
 
 
 class DirectBroker(AlpacaBroker):
-    """A broker on the stand-in `alpaca`, whose clock it uses."""
+    """A broker that trades on the stand-in `alpaca` and uses its clock."""
 
     def __init__(self, alpaca: AlpacaApi) -> None:
         super().__init__(DirectClient(alpaca), lambda: alpaca.now)

@@ -108,7 +108,7 @@ def describe(deployed: LambdaFunction, config: Mapping[str, Any]) -> Deployment:
 
 
 def measure(interface: lambda_runtime.RuntimeInterface, elapsed_ms: float) -> dict[str, float]:
-    """Return the metrics of a report; a failed init takes 0 ms, and a process that is gone has used 0 MB."""
+    """Return the metrics of a report; a failed init counts as 0 ms, a process that is gone as 0 MB."""
     init_ms, peak_mb = 0.0, 0.0
     with suppress(lambda_runtime.FunctionError):
         init_ms = interface.init_ms
@@ -159,7 +159,7 @@ def system_line(kind: str, record: Mapping[str, object]) -> str:
 
 
 def tell(deployed: LambdaFunction, lines: Sequence[str]) -> None:
-    """Write the lines to the function's log group, in a stream named as by Lambda."""
+    """Write the lines to the function's log group, in a stream named as Lambda would name it."""
     group = log_group(deployed.get_configuration())
     stream = f"{datetime.now(UTC):%Y/%m/%d}/[{deployed.version}]{uuid4().hex}"
     now_ms = int(time.time() * 1000)

@@ -392,7 +392,7 @@ def compare(sign: str, left: Value, right: Value) -> bool | None:
 
 
 def calculate(sign: str, left: Expression, right: Expression, event: Event) -> Value:
-    """Return a sum, difference, product or quotient; None if a side is missing or no number, or for a division by 0."""
+    """Return a sum, difference, product or quotient; None without two numbers, or for a division by 0."""
     a, b = number(left(event)), number(right(event))
     if a is None or b is None or (sign == "/" and b == 0):
         return None
@@ -410,7 +410,7 @@ def round_value(value: Value) -> Value:
 
 
 def period_s(text: str) -> float:
-    """Return the seconds of a period such as 5m."""
+    """Convert a period such as 5m to seconds."""
     amount, unit = re.findall(r"\d+|[a-z]+", text)
     return float(amount) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}[unit]
 
@@ -436,7 +436,7 @@ def numbers(found: Found) -> list[float]:
 
 
 def percentile(values: Sequence[float], percent: float) -> float | None:
-    """Return the smallest value that at least this percentage of the values do not exceed; None without values."""
+    """Return a percentile by the nearest-rank method; None without values."""
     return sorted(values)[max(math.ceil(len(values) * percent / 100) - 1, 0)] if values else None
 
 
@@ -458,7 +458,7 @@ def group_rows(
     by: Sequence[Column],
     figures: Sequence[tuple[str, Callable[[Sequence[Event]], Value]]],
 ) -> list[dict[str, Value]]:
-    """Return one row for each combination of the grouping fields."""
+    """Return one row for each combination of values of the grouping columns."""
 
     def key(row: Event) -> tuple[str, ...]:
         return tuple("" if (value := column.compute(row)) is None else format_value(value) for column in by)
@@ -497,7 +497,7 @@ def natural(value: Value) -> tuple[Any, ...]:
 
 
 def discover_fields(message: str) -> dict[str, Value]:
-    """Return the fields of a message, nested ones with dots; empty if the message is not a JSON object.
+    """Return the fields of a message, with dots in the names of nested ones; empty if the message is not a JSON object.
 
     Raises QueryError if there are more than MAX_FIELDS.
     """

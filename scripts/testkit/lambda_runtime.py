@@ -1,6 +1,6 @@
 """AWS's own runtime interface on this machine: the emulator from AWS SAM and the runtime client awslambdaric.
 
-Known limits of the emulator: it answers a handler's error with status 200, two concurrent requests end it, and it
+Known limits of the emulator: it answers a handler's error with status 200, ends if two requests arrive at once, and
 enforces no memory limit. `Init Duration` in its REPORT line is meaningless; its INIT REPORT is right.
 """
 
@@ -60,7 +60,7 @@ class RuntimeInterface:
         self.url = f"{url}/2015-03-31/functions/function/invocations"
         self._log = log
 
-    def invoke(self, event: object, timeout_s: float = TIMEOUT_S) -> Any:  # noqa: ANN401 as the handler answers
+    def invoke(self, event: object, timeout_s: float = TIMEOUT_S) -> Any:  # noqa: ANN401 whatever the handler returns
         """Return the handler's answer to an event.
 
         Raises FunctionError for an error, a timeout or no answer, and EmulatorError if Python does not start.
@@ -74,7 +74,7 @@ class RuntimeInterface:
             ) from error
         if isinstance(payload, dict) and "errorType" in payload:
             if payload["errorType"] == "Runtime.InvalidEntrypoint":
-                raise EmulatorError(f"no Python could be started:\n{self.last_words}")
+                raise EmulatorError(f"the function's Python does not start; the log ends with:\n{self.last_words}")
             told = "\n".join(payload.get("stackTrace") or [f"its log ends with:\n{self.last_words}"])
             raise FunctionError(f"{payload['errorType']}: {payload.get('errorMessage', '')}\n{told}")
         return payload
@@ -148,7 +148,7 @@ def running(function: Function, env: Mapping[str, str]) -> Iterator[RuntimeInter
 def end_session(leader: int) -> None:
     """End every process of the session: the emulator, the function and all that the function started.
 
-    Ending one process group is not enough: the function has another group, and a busy function outlives the emulator.
+    Ending one process group is not enough: the function is in another one, and a busy function outlives the emulator.
     """
     while members := [pid for pid in processes() if session(pid) == leader]:
         for pid in members:

@@ -1,4 +1,4 @@
-"""Additions to moto's server in this process: AWS behavior that it lacks and Terraform's provider or the commands need.
+"""Additions to moto's server in this process: AWS behavior that Terraform's provider or our commands need.
 
 With them, a second plan after an apply is empty for the right reason: like AWS, the server returns what it was given.
 """
@@ -120,7 +120,7 @@ def _invoke_configs(response: LambdaResponse) -> dict[tuple[str, str], models.Ev
 
 
 def invoke(response: LambdaResponse) -> tuple[int, dict[str, str], str | bytes]:
-    """Invoke the named version or alias. moto reads `qualifier`, not `Qualifier`, so it always takes the latest."""
+    """Invoke the named version or alias. moto reads `qualifier`, not `Qualifier`, and would always run the latest."""
     response.querystring |= {"qualifier": response.querystring.get("Qualifier", [None])}
     return _invoke(response)
 
@@ -143,7 +143,7 @@ WITHOUT_TLS = {"Bool": {"aws:SecureTransport": "false"}}
 
 
 def is_action_permitted(statement: IAMPolicyStatement, *request: object, **more: object) -> PermissionResult:
-    """Judge a request by a policy statement. moto denies even if a condition does not hold; loopback counts as TLS."""
+    """Judge a request by a statement, except the one that requires TLS: moto denies even if its condition is false."""
     its = statement._statement
     if its["Effect"] == "Deny" and its.get("Condition") == WITHOUT_TLS:
         return PermissionResult.NEUTRAL

@@ -35,9 +35,9 @@ class Services:
 def start(
     closes: Mapping[str, Sequence[float]], *, not_at_yahoo: Sequence[str] = (), latency_s: float = 0.0
 ) -> Iterator[Services]:
-    """Serve daily closes by symbol, the last one from the current session, for an account without positions.
+    """Start the stand-ins with daily closes by symbol, up to today, and with an account that has no positions.
 
-    Prices of the symbols in `not_at_yahoo` are in Alpaca's data API instead. The AWS account contains only the
+    The symbols in `not_at_yahoo` have their prices in Alpaca's data API instead. The AWS account contains only the
     journal's bucket and, in SSM, Alpaca's keys and the halt switch. This process's own environment is not changed.
     Yahoo and Alpaca wait `latency_s` before each answer.
     """
@@ -85,6 +85,6 @@ def trend_closes(count: int, last_step: float = 0.0, *, seed: int = 1) -> list[f
 
 
 def daily_bars(closes: Sequence[float], now: datetime) -> list[tuple[datetime, float]]:
-    """Return bars (start, close) of consecutive days up to today, starting at midnight in New York as at Alpaca."""
+    """Return bars (start, close) of consecutive days up to today; like Alpaca's, they start at midnight in New York."""
     today = now.astimezone(NEW_YORK).replace(hour=0, minute=0, second=0, microsecond=0)
     return [(today - timedelta(days=len(closes) - 1 - day), close) for day, close in enumerate(closes)]

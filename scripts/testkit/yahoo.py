@@ -84,7 +84,7 @@ class Request:
 
 @dataclass
 class YahooFake:
-    """A server of `listings`, used as a context manager; symbols are in Yahoo's spelling (BRK-B)."""
+    """A server that answers from `listings`, used as a context manager; symbols are in Yahoo's spelling (BRK-B)."""
 
     listings: dict[str, Listing]
     latency_s: float = 0.0
@@ -117,7 +117,7 @@ class YahooFake:
         return names | {"CURL_CA_BUNDLE": certificate, "REQUESTS_CA_BUNDLE": certificate}
 
     def plan(self, fault: Fault, on: str = EVERY, times: int | None = None) -> None:
-        """Make the next `times` requests (None: all) for a symbol's chart, for a path or for EVERY chart fail."""
+        """Fail the next `times` requests (None: all) for a symbol's chart, for a path or for EVERY chart."""
         self._faults[on] = repeat(fault) if times is None else repeat(fault, times)
 
     def charts(self, symbol: str) -> int:
@@ -125,7 +125,7 @@ class YahooFake:
         return Counter(request.symbol for request in self.requests)[symbol]
 
     def note(self, request: Request) -> Fault | None:
-        """Record the request, and return how it must fail; None if it must not."""
+        """Record a request, and return its fault; None if it has none."""
         with self._lock:
             self.requests.append(request)
             keys = (request.symbol, EVERY) if request.symbol else (request.path,)

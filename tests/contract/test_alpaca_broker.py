@@ -1,4 +1,4 @@
-"""AlpacaBroker over real HTTP: what it understands, and that no fault makes it place an order twice or guess."""
+"""AlpacaBroker over real HTTP: it reads Alpaca's answers, and no fault makes it guess or place an order twice."""
 
 import os
 import subprocess
@@ -190,7 +190,7 @@ def test_a_position_without_an_asset_class_is_left_out_and_named_in_the_log(
     fake.record_overrides["MSFT"] = {"asset_class": None}
     assert set(broker.positions()) == {"AAPL"}
     assert [record.getMessage() for record in caplog.records] == [
-        "Alpaca: GET /positions: ignored without an asset class: MSFT"
+        "Alpaca: GET /positions: positions without an asset class are ignored: MSFT"
     ]
 
 
@@ -250,7 +250,7 @@ def test_a_plain_sale_is_no_leg(fake: AlpacaFake, broker: AlpacaBroker) -> None:
 def test_more_than_five_hundred_open_orders_are_read_page_by_page(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     fake.fills = "never"
     fake.cash *= 1000
-    # Three orders of one moment each, so that the end of the first page falls between a parent and its legs.
+    # Each bracket is three orders with one timestamp, so the first page ends between a parent and its legs.
     for number in range(340):
         broker.submit(replace(BRACKET, client_order_id=f"order-{number}", quantity=1))
     fake.requests.clear()
@@ -259,7 +259,7 @@ def test_more_than_five_hundred_open_orders_are_read_page_by_page(fake: AlpacaFa
     assert len(fake.asked("GET")) == 3
 
 
-# --- what was placed ---------------------------------------------------------------------------------------------
+# --- listing past orders -----------------------------------------------------------------------------------------
 
 NOON = datetime(2026, 11, 20, 17, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -293,7 +293,7 @@ def test_an_order_of_an_amount_in_dollars_has_no_quantity(fake: AlpacaFake, brok
     assert [order.quantity for order in broker.list_orders(NOON - HOUR, NOON + HOUR)] == [0]
 
 
-@pytest.mark.parametrize("count", [200, 600])  # with their legs both are more than a page
+@pytest.mark.parametrize("count", [200, 600])  # with their legs, both exceed one page
 def test_more_than_five_hundred_placed_orders_are_read_page_by_page(
     fake: AlpacaFake, broker: AlpacaBroker, count: int
 ) -> None:
@@ -306,7 +306,7 @@ def test_more_than_five_hundred_placed_orders_are_read_page_by_page(
     assert [order.client_order_id for order in placed] == [f"order {number}" for number in range(count)]
 
 
-# --- reading through faults --------------------------------------------------------------------------------------
+# --- reading despite faults --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", READS)
@@ -427,11 +427,11 @@ def test_what_somebody_has_sold_in_the_meantime_is_not_sold_short(fake: AlpacaFa
 
 
 REFUSED: dict[str, tuple[Order, str, Code]] = {
-    "too little money": (replace(BUY, quantity=1_000), "buying power", Code.BUYING_POWER_EXCEEDED),
-    "too few shares": (replace(SELL, quantity=11), "insufficient qty available", Code.ORDER_REJECTED),
-    "a take profit below the tick": (replace(BRACKET, take_profit_usd=140.001), "sub-penny", Code.ORDER_REJECTED),
-    "a stop loss below the tick": (replace(BRACKET, stop_loss_usd=97.005), "sub-penny", Code.ORDER_REJECTED),
-    "a bracket of a fraction": (replace(BRACKET, quantity=1.5), "fractional", Code.ORDER_REJECTED),
+    "not enough cash": (replace(BUY, quantity=1_000), "buying power", Code.BUYING_POWER_EXCEEDED),
+    "more shares than held": (replace(SELL, quantity=11), "insufficient qty available", Code.ORDER_REJECTED),
+    "a take profit finer than a cent": (replace(BRACKET, take_profit_usd=140.001), "sub-penny", Code.ORDER_REJECTED),
+    "a stop loss finer than a cent": (replace(BRACKET, stop_loss_usd=97.005), "sub-penny", Code.ORDER_REJECTED),
+    "a fractional bracket": (replace(BRACKET, quantity=1.5), "fractional", Code.ORDER_REJECTED),
     "an unknown symbol": (replace(BUY, symbol="NONE"), "not found", Code.ORDER_REJECTED),
 }
 
@@ -477,7 +477,7 @@ def test_an_order_rejected_after_it_was_accepted_is_found_as_rejected(fake: Alpa
     assert found.status == "rejected"
 
 
-# --- placing through faults --------------------------------------------------------------------------------------
+# --- placing despite faults --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", UNCLEAR_AND_ACCEPTED)
@@ -659,7 +659,7 @@ def test_cancelling_that_cannot_be_had_is_an_error(fake: AlpacaFake, broker: Alp
 
 
 class Keys:
-    """Credentials that were rotated: the first are old, those fetched afresh are what `fresh` says."""
+    """Rotated credentials: the old pair until a refresh, which returns `fresh`."""
 
     def __init__(self, fresh: tuple[str, str]) -> None:
         self.fresh = fresh
@@ -725,7 +725,7 @@ SECRETS = {
     "refused": "wrong-secret",
     "with a line break": "wrong-secret\n",
     "with a space": "wrong secret",
-    "beyond ASCII": "wröng-secret",
+    "not ASCII": "wröng-secret",
     "empty": "",
 }
 

@@ -1,4 +1,4 @@
-"""The fake answers with the fields that Alpaca's published API description names, and keeps honest books."""
+"""The stand-in for Alpaca answers with the fields of Alpaca's published API description and keeps correct books."""
 
 import json
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ def names(text: str) -> set[str]:
     return set(text.split())
 
 
-# The fields of Alpaca's OpenAPI description (2026-06), without those that only other kinds of account, order or asset
-# have: local-currency positions, multi-leg options, and pattern day trading, which left the API in 2026-07.
+# The fields in Alpaca's OpenAPI description (2026-06), except those of other kinds of accounts, orders or assets:
+# local-currency positions, multi-leg options, and pattern day trading, which was removed from the API in 2026-07.
 CLOCK = {"timestamp", "is_open", "next_open", "next_close"}
 ACCOUNT = names("""
     account_blocked account_number accrued_fees balance_asof buying_power cash created_at crypto_status currency equity
@@ -75,7 +75,7 @@ def statuses(fake: AlpacaFake) -> list[tuple[str, str]]:
     return [(order.type, order.status) for order in fake.orders]
 
 
-# --- the form of the answers -------------------------------------------------------------------------------------
+# --- the fields of the answers -----------------------------------------------------------------------------------
 
 
 def test_the_clock_has_the_fields_of_the_specification(fake: AlpacaFake) -> None:
@@ -269,14 +269,14 @@ def test_after_and_until_exclude_their_own_moment(fake: AlpacaFake) -> None:
 
 REFUSALS = {
     "a second order with the same id": (market(client_order_id="held"), 422, 40010001, "must be unique"),
-    "more than there is money for": (market(quantity="1000"), 403, 40310000, "insufficient buying power"),
-    "closing what is not open": (
+    "more than the buying power": (market(quantity="1000"), 403, 40310000, "insufficient buying power"),
+    "closing a position that is not open": (
         market("sell", "1") | {"symbol": "MSFT", "position_intent": "sell_to_close"},
         *(422, 42210000, "position intent mismatch, inferred: sell_to_open, specified: sell_to_close"),
     ),
     "more shares than are held": (market("sell", "11"), 403, 40310000, "insufficient qty available"),
-    "a take profit below the tick": (bracket(take="140.001"), 422, 42210000, "sub-penny"),
-    "a stop below the tick": (bracket(stop="97.005"), 422, 42210000, "sub-penny"),
+    "a take profit finer than a cent": (bracket(take="140.001"), 422, 42210000, "sub-penny"),
+    "a stop finer than a cent": (bracket(stop="97.005"), 422, 42210000, "sub-penny"),
     "a fractional bracket": (bracket(qty="1.5"), 422, 42210000, "fractional"),
     "a stop above the price": (bracket(stop="101"), 422, 42210000, "stop_loss"),
     "an unknown symbol": (market(symbol="NONE"), 422, 42210000, "not found"),

@@ -32,7 +32,7 @@ def source(fake: AlpacaFake, interval: str = "1d", deadline: Deadline | None = N
 
 
 def daily(count: int, last: datetime = NOW, close: float = 100.0) -> list[tuple[datetime, float]]:
-    """A bar a weekday up to `last`, the closes rising by one."""
+    """Return a bar for each weekday up to `last`, with closes rising by one."""
     days = [day for back in range(count * 2 + 7) if (day := last - timedelta(days=back)).weekday() < 5][:count]
     return [(day, close + number) for number, day in enumerate(reversed(days))]
 
@@ -120,7 +120,7 @@ def test_many_symbols_are_asked_for_in_hundreds_and_progress_is_told(fake: Alpac
 def test_bars_are_asked_for_adjusted_and_from_the_free_feed(fake: AlpacaFake, interval: str, timeframe: str) -> None:
     source(fake, interval).closes(["AAPL"], 250, NOW, no_progress)
     query = queries(fake)[0]
-    assert datetime.fromisoformat(query.pop("start")) < NOW - timedelta(days=4)  # the longest row of closed days
+    assert datetime.fromisoformat(query.pop("start")) < NOW - timedelta(days=4)  # longer than any series of closed days
     assert query == {
         "symbols": "AAPL",
         "timeframe": timeframe,
@@ -174,14 +174,14 @@ TIME = "2026-11-20T05:00:00Z"
 SPOILT: dict[str, Any] = {
     "no close": {"t": TIME},
     "a null close": {"t": TIME, "c": None},
-    "a close that is no number": {"t": TIME, "c": "much"},
-    "a close beyond all numbers": {"t": TIME, "c": 10**400},
+    "a close that is not a number": {"t": TIME, "c": "much"},
+    "a close too large for a float": {"t": TIME, "c": 10**400},
     "no time": {"c": 1.0},
     "a null time": {"t": None, "c": 1.0},
-    "a time that is none": {"t": "soon", "c": 1.0},
-    "a time without its zone": {"t": "2026-11-20T05:00:00", "c": 1.0},
-    "no bar": None,
-    "a number for a bar": 5,
+    "a time that cannot be parsed": {"t": "soon", "c": 1.0},
+    "a time without a zone": {"t": "2026-11-20T05:00:00", "c": 1.0},
+    "null instead of a bar": None,
+    "a number instead of a bar": 5,
 }
 
 
@@ -223,7 +223,7 @@ def test_several_of_no_symbol_to_alpaca_are_left_out(fake: AlpacaFake) -> None:
 
 
 def test_a_source_that_refuses_whatever_it_is_asked_is_given_up(fake: AlpacaFake) -> None:
-    symbols = [f"s{number}" for number in range(250)]  # the fake takes capital letters only
+    symbols = [f"s{number}" for number in range(250)]  # the stand-in accepts capital letters only
     with pytest.raises(PriceSourceError, match="400, invalid symbol"):
         source(fake).closes(symbols, 2, NOW, no_progress)
     assert len(fake.requests) == GIVE_UP_AFTER

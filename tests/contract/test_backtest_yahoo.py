@@ -1,4 +1,4 @@
-"""A backtest on Yahoo's prices: real requests over loopback, and the cache that saves them the next time."""
+"""A backtest on Yahoo's prices: real requests over loopback, and the cache that avoids them the next time."""
 
 import logging
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ QUICK = Patience(workers=4, attempts=2, backoff_s=0.01, timeout_s=5, deadline_s=
 
 @pytest.fixture
 def yahoo(monkeypatch: pytest.MonkeyPatch) -> Iterator[YahooFake]:
-    SingletonMeta._instances.clear()  # each test starts with a yfinance that has no connection, cookie or crumb
+    SingletonMeta._instances.clear()  # each test starts without yfinance's connection, cookie and crumb
     listings = {
         "AAPL": Listing([200.0 + bar for bar in range(300)], DURING, shape=(0.99, 1.02, 0.98)),
         "KO": Listing([60.0] * 300, DURING),
@@ -71,7 +71,7 @@ def test_all_four_prices_are_adjusted(yahoo: YahooFake, cache: Cache) -> None:
     last = [table["AAPL"].iloc[-1] for table in (panel.open, panel.high, panel.low, panel.close)]
     assert last == pytest.approx([499 * 0.99, 499 * 1.02, 499 * 0.98, 499])
     assert panel.has_ohlc
-    assert panel.source == "Yahoo's bars of 1d, adjusted for splits and dividends"
+    assert panel.source == "Yahoo's 1d bars, adjusted for splits and dividends"
     assert [note for note in panel.notes if note.symbol] == []
 
 
@@ -79,7 +79,7 @@ def test_the_bars_that_start_and_history_need_are_there_up_to_end(yahoo: YahooFa
     panel = load(cache, options(end=date(2025, 6, 10)))
     assert day(panel, -1) == date(2025, 6, 10)
     assert len(panel.close.loc[: datetime(2025, 5, 1, 5, tzinfo=UTC)]) >= 30
-    assert day(panel, 0) > date(2025, 3, 1)  # and not all that Yahoo has
+    assert day(panel, 0) > date(2025, 3, 1)  # and not everything that Yahoo has
 
 
 def test_a_universe_in_alpacas_spelling_is_asked_for_in_yahoos(yahoo: YahooFake, cache: Cache) -> None:
@@ -157,11 +157,11 @@ def test_a_session_is_final_an_hour_after_its_close(now: str, last: date) -> Non
 def test_new_bars_come_with_all_the_old_ones_because_an_adjustment_changes_them(yahoo: YahooFake, cache: Cache) -> None:
     early = load(cache, options("KO", start=date(2025, 3, 3)))
     later = datetime(2025, 6, 20, 19, 30, tzinfo=UTC)
-    yahoo.listings["KO"] = Listing([30.0] * 302, later)  # a split since: all closes are half of what they were
+    yahoo.listings["KO"] = Listing([30.0] * 302, later)  # after a split: all closes are halved
     load(cache, options("KO", start=date(2025, 6, 2)), now=NEXT_DAY)
     yahoo.requests.clear()
     panel = load(cache, options("KO", start=date(2025, 3, 3)), now=NEXT_DAY)
-    assert yahoo.requests == []  # the later start did not make the cache forget the earlier bars
+    assert yahoo.requests == []  # the later start has not removed the earlier bars from the cache
     assert day(panel, 0) == day(early, 0)
     assert set(panel.close["KO"]) == {30.0}
 
@@ -185,7 +185,7 @@ def test_opens_highs_and_lows_that_cannot_be_are_mended_and_told(
     assert open_usd == pytest.approx(60)
     assert low_usd <= open_usd <= high_usd
     (note,) = [note.what for note in panel.notes if note.symbol == "KO"]
-    assert "bars have an impossible open, high or low, the first of 2025-" in note
+    assert "bars have an impossible open, high or low, the first on 2025-" in note
 
 
 def test_a_close_above_the_high_by_rounding_is_taken_in_without_a_word(yahoo: YahooFake, cache: Cache) -> None:
@@ -235,11 +235,11 @@ def _change(path: Path) -> None:
 @pytest.mark.parametrize(
     "spoil",
     [
-        pytest.param(_cut, id="torn"),
-        pytest.param(_change, id="one bit another"),
+        pytest.param(_cut, id="truncated"),
+        pytest.param(_change, id="one bit flipped"),
         pytest.param(lambda path: path.write_bytes(b""), id="empty"),
-        pytest.param(lambda path: path.write_text("AAPL,KO\n1,2\n"), id="another program's"),
-        pytest.param(lambda path: path.with_name("AAPL.npz").replace(path), id="another symbol's"),
+        pytest.param(lambda path: path.write_text("AAPL,KO\n1,2\n"), id="another program's file"),
+        pytest.param(lambda path: path.with_name("AAPL.npz").replace(path), id="another symbol's file"),
         pytest.param(lambda path: (path.unlink(), path.mkdir()), id="a folder"),
     ],
 )

@@ -33,7 +33,7 @@ def deploy(*names: str) -> None:
 
 @pytest.fixture
 def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An AWS that answers everything with the code in the address's path."""
+    """Serve an AWS that answers every request with the error code in the URL's path; yield its URL."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -111,7 +111,7 @@ def test_an_address_where_nobody_answers_is_about_the_network(monkeypatch: pytes
     assert "check the network connection" in refusal(AWS_REGION="us-east-1")
 
 
-# --- what AWS answers ---
+# --- AWS's answers ---
 
 
 @pytest.mark.parametrize(

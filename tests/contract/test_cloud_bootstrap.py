@@ -31,7 +31,7 @@ def cloud(aws: dict[str, str]) -> Cloud:
 
 @pytest.fixture
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder cloned from octo-org/bot, in which the command is run."""
+    """Make a clone of octo-org/bot the current folder, and return it."""
     for words in (["init", "--quiet"], ["remote", "add", "origin", "git@github.com:octo-org/bot.git"]):
         subprocess.run(["git", *words], cwd=tmp_path, check=True)
     monkeypatch.chdir(tmp_path)
@@ -40,19 +40,19 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def gh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """GitHub's command line tool, which a test writes."""
+    """Return the path, on the PATH, where a test writes its own `gh`."""
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     return tmp_path / "gh"
 
 
 def type_in(text: str) -> TextIO:
-    """A terminal at which somebody has typed that."""
+    """Return a terminal at which this text has been typed."""
     ours, theirs = os.openpty()
     os.write(ours, text.encode())
     return io.TextIOWrapper(os.fdopen(theirs, "rb", buffering=0))
 
 
-# --- what the person says ---
+# --- the person's choices ---
 
 
 def test_nothing_said_is_nothing_asked() -> None:
@@ -84,7 +84,7 @@ def test_what_cannot_be_meant_is_refused_with_an_example(name: str, value: str) 
         wishes({name: value})
 
 
-# --- what was said the last time ---
+# --- the choices of the last run ---
 
 
 RECORDED = {"repository": "octo-org/bot", "repository_ids": "1/2", "branch": "release", "artifact_bucket": "zips"}
@@ -177,7 +177,7 @@ def test_numbers_that_cannot_be_had_are_asked_of_the_person(gh: Path, capsys: py
     assert "gh api repos/octo-org/bot" in " ".join(capsys.readouterr().err.split())
 
 
-# --- GitHub's OIDC provider, of which an account can have one ---
+# --- GitHub's OIDC provider (one per account at most) ---
 
 
 def trusting(*audiences: str) -> None:

@@ -1,4 +1,4 @@
-"""`make cost`: from the logs in moto, from the schedule, and from runs in AWS's own runtime interface."""
+"""`make cost` from moto's logs, from the schedule, and from runs in AWS's own runtime interface."""
 
 import json
 import os
@@ -28,12 +28,12 @@ from tests.contract.test_cloud_logs import deploy, group, put, report
 from trader.progress import no_progress
 
 TARGET = Target("3.13", "x86_64")
-needs_emulator = pytest.mark.skipif(not TARGET.runs_here, reason="left out: the emulator is for linux x86_64")
+needs_emulator = pytest.mark.skipif(not TARGET.runs_here, reason="left out: the emulator runs only on Linux x86_64")
 
 
 @pytest.fixture
 def make(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command as make starts it: exit code, output and errors."""
+    """Return a function that runs the command as make does and returns exit code, output and errors."""
     insights.install()
     monkeypatch.setattr(logs, "POLL_S", 0.01)
     return in_process(cost.main, monkeypatch, capsys, is_joined=False)
@@ -44,7 +44,7 @@ def make(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 @pytest.fixture
 def answer(make: Command) -> Callable[[], dict[str, Any]]:
-    """What the command says of two strategies: 200 runs of 3 GB-seconds each, and one of half that memory."""
+    """Return a function that runs the command after 200 runs of 3 GB-seconds and one of 1.5."""
     deploy("swing", "trend")
     put("swing", [report(memory_mb=512)], ago=timedelta(days=2))
     put("trend", [report()] * 100, ago=timedelta(days=1))
@@ -119,7 +119,7 @@ def test_of_many_short_runs_the_requests_are_the_limit() -> None:
 
 
 def hours(expression: str, day: date = date(2026, 11, 23)) -> list[str]:
-    """When it fires on that Monday."""
+    """Return the times at which a schedule fires on a day, a Monday by default."""
     return [f"{moment:%H:%M}" for moment in Schedule(expression).times(day, 1)]
 
 
@@ -131,7 +131,7 @@ def test_the_default_fires_every_quarter_of_an_hour_on_weekdays() -> None:
 @pytest.mark.parametrize(
     ("expression", "times"),
     [
-        ("cron(30 14 ? * 2 *)", ["14:30"]),  # 1 is Sunday
+        ("cron(30 14 ? * 2 *)", ["14:30"]),  # day 1 is Sunday
         ("cron(30 14 ? * 1 *)", []),
         ("cron(0 9,17 ? * MON *)", ["09:00", "17:00"]),
         ("cron(5/25 9 * * ? *)", ["09:05", "09:30", "09:55"]),
@@ -190,7 +190,7 @@ def test_once_a_day_is_the_schedule_that_terraform_makes() -> None:
 
 
 def month(**changes: Any) -> Estimate:
-    """21 days at the default schedule, with round figures."""
+    """Return an estimate for 21 trading days of the default schedule, in round figures."""
     runs = {"first": 30.0, "later": 10.0, "closed": 2.0}
     measured = {
         kind: Measured(billed_s=billed_s, init_s=1, peak_mb=150, log_bytes=10_000, kept_bytes=100_000)
@@ -277,7 +277,7 @@ def test_what_makes_no_sense_is_a_sentence(make: Command, variables: dict[str, s
 
 @pytest.fixture
 def _no_zip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As in a fresh clone."""
+    """Hide the zips, as in a fresh clone."""
     monkeypatch.setattr("scripts.layer.target.DIST", tmp_path)
 
 
@@ -325,7 +325,7 @@ SPIN = """
 
 @pytest.fixture(scope="module")
 def spin(tmp_path_factory: pytest.TempPathFactory) -> Function:
-    """A function that computes or waits, and says how much of a processor it had."""
+    """Prepare a function that computes or waits and returns the processor time it used, in seconds."""
     task = tmp_path_factory.mktemp("task")
     (task / "handler.py").write_text(dedent(SPIN))
     return prepare_function(TARGET, task, [], "handler.handler")
@@ -337,7 +337,7 @@ def test_the_computing_of_a_function_and_of_what_it_starts_is_counted_and_its_wa
     spin: Function, event: str
 ) -> None:
     with measure.run_on_one_processor(spin, {}) as interface:
-        interface.invoke("wait")  # the start of Python
+        interface.invoke("wait")  # so that starting Python does not count
         before_s = interface.processor_s
         figures = interface.invoke(event)
         assert interface.processor_s - before_s == pytest.approx(figures["processor_s"], abs=0.1)
@@ -364,12 +364,12 @@ def test_a_processor_is_for_1769_mb() -> None:
     assert measure.share_of(1_024) == pytest.approx(0.579, abs=0.001)
 
 
-# --- the measurement (all of it: make bench-cost) ------------------------------------------------------------------
+# --- the measurement (make bench-cost runs all of it) --------------------------------------------------------------
 
 
 @pytest.fixture
 def _zips() -> None:
-    """What is measured: the finished layer, and the function as it is now."""
+    """Require the finished layer and package the current function, both of which are measured."""
     if not TARGET.zip.is_file():
         missing = "left out: there is no layer to measure; run make layer"
         if os.environ.get("CI") == "true":

@@ -20,7 +20,7 @@ def make(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 @pytest.fixture
 def _two(aws: dict[str, str]) -> None:
-    """Two strategies, both trading."""
+    """Create the halt switches of two strategies, both trading."""
     for name in NAMES.values():
         boto3.client("ssm").put_parameter(Name=name, Value="false", Type="String")
 
@@ -93,7 +93,7 @@ def test_whoever_may_write_and_not_read_can_halt(make: Command, monkeypatch: pyt
 
 @pytest.mark.usefixtures("_two")
 def test_whoever_may_not_list_can_halt_by_name(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    deny(monkeypatch, "describe_parameters", None)  # a list has no name
+    deny(monkeypatch, "describe_parameters", None)  # a list request has no name
     code, _, _ = make("halt", STRATEGY="trend")
     assert (code, is_halted("trend")) == (0, True)
 

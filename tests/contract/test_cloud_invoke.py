@@ -71,7 +71,7 @@ FAILED = line(
 
 @dataclass
 class Lambda:
-    """What AWS answers to an invocation in place of moto, which runs no code, and the events that it was sent."""
+    """A stand-in for invocations, since moto runs no code: its settings make the answer, and it keeps the events."""
 
     payload: str = field(default_factory=lambda: json.dumps(record()["report"]))
     error: str = ""
@@ -98,7 +98,7 @@ class Lambda:
 
 @pytest.fixture
 def aws_lambda(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Lambda:
-    """A deployed function, and what its invocation answers."""
+    """Deploy a function, and return the stand-in that answers its invocations."""
     role = boto3.client("iam").create_role(RoleName="r", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
     boto3.client("ssm").put_parameter(Name="/prophet-trader/trend/halt", Value="false", Type="String")
     file = io.BytesIO()
@@ -123,7 +123,7 @@ def make(aws_lambda: Lambda, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     return in_process(invoke.main, monkeypatch, capsys)
 
 
-# --- what is sent ---
+# --- the event ---
 
 
 def test_the_live_version_is_run_once_for_the_present(make: Command, aws_lambda: Lambda) -> None:
@@ -165,7 +165,7 @@ def test_a_strategy_that_is_not_deployed_is_not_run(make: Command, aws_lambda: L
     assert "STRATEGY=trnd is not deployed" in errors
 
 
-# --- what is shown ---
+# --- the output ---
 
 
 @pytest.mark.usefixtures("aws_lambda")
@@ -244,7 +244,7 @@ def test_as_json_the_answer_is_whole(make: Command, aws_lambda: Lambda) -> None:
     assert (answer["event"], answer["payload"], answer["log"][1]["message"]) == ({"a": 1}, record()["report"], "run")
 
 
-# --- what fails ---
+# --- failures ---
 
 
 def test_a_function_that_failed_is_told_with_its_error_and_its_log(make: Command, aws_lambda: Lambda) -> None:

@@ -1,4 +1,4 @@
-"""`make logs` against moto's server: each query on the lines that real runs log under Lambda's JSON format."""
+"""`make logs` against moto's server: each query runs on lines that real runs logged in Lambda's JSON format."""
 
 import json
 import logging
@@ -21,19 +21,21 @@ from scripts.testkit import insights
 from tests.commands import Command, in_process
 from trader.settings import SettingsError
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="left out: AWS's runtime has no wheel for this system")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="left out: AWS's runtime client has no wheel for this system"
+)
 
 SLOT = "2022-12-28T20:45:00Z"
 NAMES = ("decisions", "equity", "errors", "orders", "refusals", "runs", "runtimes")
 type Rows = list[dict[str, Any]]
 
 
-# --- what is in the logs -------------------------------------------------------------------------------------------
+# --- the logs ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def lines(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """What real runs log: one that trades, its repetition, one for which no symbol has prices, and one that fails."""
+    """Return log lines of runs that trade, repeat, find no prices and fail, and of two errors logged directly."""
     from awslambdaric.lambda_runtime_log_utils import JsonFormatter
 
     written: list[str] = []
@@ -69,7 +71,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def report(
     *, status: str = "success", duration_ms: float = 2_000, init_ms: float | None = 1_000, memory_mb: int = 1_024
 ) -> str:
-    """Lambda's own line at the end of an invocation; since 2025 the init is billed, too."""
+    """Return the line that Lambda logs at the end of an invocation; since 2025, init time is billed as well."""
     init = {} if init_ms is None else {"initDurationMs": init_ms}
     metrics = {
         "durationMs": duration_ms,
@@ -88,7 +90,7 @@ START = json.dumps(
 
 
 def deploy(*strategies: str) -> None:
-    """What Terraform makes, as far as logs are concerned."""
+    """Create the resources of Terraform that `make logs` uses."""
     for strategy in strategies:
         boto3.client("ssm").put_parameter(Name=f"/prophet-trader/{strategy}/halt", Value="false", Type="String")
         boto3.client("logs").create_log_group(logGroupName=group(strategy))
@@ -101,7 +103,7 @@ def group(strategy: str) -> str:
 
 
 def put(strategy: str, messages: Sequence[str], *, ago: timedelta = timedelta(minutes=5)) -> None:
-    """Log lines, a millisecond after each other, the first so long ago."""
+    """Log lines one millisecond apart, the first of them `ago` before now."""
     first_ms = int((datetime.now(UTC) - ago).timestamp() * 1000)
     events = [{"timestamp": first_ms + at, "message": message} for at, message in enumerate(messages)]
     boto3.client("logs").put_log_events(logGroupName=group(strategy), logStreamName="[3]", logEvents=events)  # type: ignore[arg-type]
@@ -116,13 +118,13 @@ def _insights(monkeypatch: pytest.MonkeyPatch, aws: dict[str, str]) -> None:
 
 @pytest.fixture
 def make(_insights: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command as make starts it: exit code, output and errors."""
+    """Return a function that runs the command as make does and returns exit code, output and errors."""
     return in_process(logs.main, monkeypatch, capsys, is_joined=False)
 
 
 @pytest.fixture
 def rows(make: Command, lines: list[str]) -> Callable[..., Rows]:
-    """The rows of a query on the log of a strategy that has logged all of `lines`, and what Lambda logs around them."""
+    """Return a function that runs a query on a log of `lines` and Lambda's own records and returns the rows."""
     deploy("trend")
     put(
         "trend",
@@ -142,7 +144,7 @@ def find_lines(lines: list[str], message: str) -> Rows:
     return [line for line in map(json.loads, lines) if line["message"] == message]
 
 
-# --- each query finds just what it should --------------------------------------------------------------------------
+# --- each query finds exactly what it should -----------------------------------------------------------------------
 
 
 def test_orders_are_the_orders_that_were_placed(rows: Callable[..., Rows], lines: list[str]) -> None:
@@ -230,7 +232,7 @@ def test_a_query_says_in_its_first_line_what_it_answers(name: str) -> None:
     assert set(logs.queries()) == set(NAMES)
 
 
-# --- what is asked -------------------------------------------------------------------------------------------------
+# --- the request ---------------------------------------------------------------------------------------------------
 
 
 def test_the_very_file_is_asked_of_the_groups_of_all_strategies(make: Command) -> None:
@@ -280,7 +282,7 @@ def test_a_date_is_its_midnight_in_new_york() -> None:
     assert period.since == datetime(2026, 7, 1, 4, tzinfo=UTC)
 
 
-# --- what is shown -------------------------------------------------------------------------------------------------
+# --- the output ----------------------------------------------------------------------------------------------------
 
 
 def test_the_table_has_new_yorks_times_and_says_so(make: Command, lines: list[str]) -> None:
@@ -431,7 +433,7 @@ def test_an_interruption_stops_the_query_in_aws(monkeypatch: pytest.MonkeyPatch,
 
 
 def start(aws: dict[str, str], module: str = "logs", **variables: str) -> subprocess.Popen[str]:
-    """A command in a process of its own."""
+    """Start a command in a separate process."""
     env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{ROOT / 'function'}:{ROOT}", **aws, **variables}
     command = [sys.executable, "-m", f"scripts.cloud.{module}"]
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -440,13 +442,13 @@ def start(aws: dict[str, str], module: str = "logs", **variables: str) -> subpro
 def until(condition: Callable[[], bool], max_s: float = 30) -> None:
     end = time.monotonic() + max_s
     while not condition():
-        assert time.monotonic() < end, "it did not happen"
+        assert time.monotonic() < end, "timed out waiting for the condition"
         time.sleep(0.05)
 
 
 @pytest.fixture(autouse=True)
 def _sigint() -> Iterator[None]:
-    """Commands set what SIGINT does; afterwards it is as before."""
+    """Restore the SIGINT handler, which commands replace."""
     before = signal.getsignal(signal.SIGINT)
     yield
     signal.signal(signal.SIGINT, before)

@@ -19,7 +19,7 @@ def make(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 @pytest.fixture
 def _three(aws: dict[str, str]) -> None:
-    """A deployed function with three versions, the third of which is live."""
+    """Deploy a function with three versions, the third of them live."""
     deploy(versions=3)
 
 
@@ -151,7 +151,7 @@ def test_a_change_at_the_same_moment_is_not_overwritten(make: Command, monkeypat
         alias.function_version, alias.revision_id = "1", "another"
         return answer
 
-    def as_aws_does(response: Any) -> Any:  # moto itself takes any revision
+    def as_aws_does(response: Any) -> Any:  # moto itself accepts any revision
         alias = response.backend.get_alias("live", FUNCTION)
         if json.loads(response.body).get("RevisionId", alias.revision_id) == alias.revision_id:
             return update(response)

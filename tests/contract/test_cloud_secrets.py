@@ -32,7 +32,7 @@ def make(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 @pytest.fixture
 def terminal(aws: dict[str, str]) -> Terminal:
-    """The command on a terminal of its own: each answer is typed when a question stands there; what it shows."""
+    """Return a function that runs the command on a terminal, answers its prompts, and returns exit code and output."""
 
     def call(*answers: str, **variables: str) -> tuple[int, str]:
         environment = {**aws, "PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT / 'function'}{os.pathsep}{ROOT}"}
@@ -54,19 +54,19 @@ def terminal(aws: dict[str, str]) -> Terminal:
 
 
 def conversation(main: int, answers: list[str]) -> str:
-    """All that the terminal shows until the program ends, or says nothing for a minute."""
+    """Answer each prompt; return what the terminal shows until the program ends or is silent for a minute."""
     shown, questions = "", 0
     while select.select([main], [], [], 60)[0]:
         try:
             part = os.read(main, 4096).decode()
-        except OSError:  # what Linux says at the end
+        except OSError:  # Linux reports the end of a terminal as an error
             break
         if not part:
             break
         shown += part
         if shown.count("): ") > questions and answers:
             questions = shown.count("): ")
-            time.sleep(0.05)  # getpass throws away what is typed before it has switched the echo off
+            time.sleep(0.05)  # getpass discards what is typed before it has turned the echo off
             os.write(main, f"{answers.pop(0)}\n".encode())
     return " ".join(shown.split())
 
@@ -188,7 +188,7 @@ def test_without_a_terminal_and_without_environment_it_says_what_to_set(make: Co
     assert "there is no terminal to ask for the keys on; set ALPACAUSER" in errors
 
 
-# --- what is in the way ---
+# --- failures ---
 
 
 def test_a_parameter_that_keeps_no_secret_is_an_error_that_says_what_to_do(make: Command) -> None:

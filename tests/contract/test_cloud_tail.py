@@ -1,4 +1,4 @@
-"""`make tail` against moto's server, on the lines that real runs log under Lambda's JSON format."""
+"""`make tail` against moto's server, on lines that real runs logged in Lambda's JSON format."""
 
 import json
 import signal
@@ -16,14 +16,16 @@ from tests.contract.test_cloud_logs import START, deploy, group, lines, put, rep
 
 __all__ = ["lines"]
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="left out: AWS's runtime has no wheel for this system")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="left out: AWS's runtime client has no wheel for this system"
+)
 
 MOMENT = datetime(2026, 11, 23, 20, 45, 3, tzinfo=UTC)
 
 
 @pytest.fixture
 def make(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command as make starts it, with FOLLOW=0: exit code, output and errors."""
+    """Return a function that runs the command with FOLLOW=0 and returns exit code, output and errors."""
 
     def call(*arguments: str, **variables: str) -> tuple[int, str, str]:
         with monkeypatch.context() as patched:
@@ -46,7 +48,7 @@ def show(message: str | dict[str, Any]) -> Sequence[str]:
     return log_lines.render(text, MOMENT)[1]
 
 
-# --- what a line looks like ---
+# --- the format of a line ---
 
 
 def test_a_real_runs_lines_are_readable(make: Command, lines: list[str]) -> None:
@@ -149,7 +151,7 @@ def test_json_is_an_object_for_each_record(make: Command) -> None:
     assert "\x1b" not in out
 
 
-# --- which records ---
+# --- the records shown ---
 
 
 def test_only_what_is_recent_enough_is_shown(make: Command) -> None:
@@ -169,7 +171,7 @@ def test_where_there_is_nothing_that_is_said(make: Command) -> None:
 
 @pytest.fixture
 def source(aws: dict[str, str]) -> tail.Source:
-    """A log group without records yet, looked at from an hour ago."""
+    """Return a source that reads an empty log group from an hour ago on."""
     deploy("trend")
     since = datetime.now(UTC) - timedelta(hours=1)
     return tail.Source("trend", group("trend"), int(since.timestamp() * 1000))
@@ -180,7 +182,7 @@ def new(source: tail.Source) -> list[str]:
 
 
 def at(moment: datetime, *messages: str) -> None:
-    """Records of the very same millisecond."""
+    """Log records with the same millisecond."""
     events = [{"timestamp": int(moment.timestamp() * 1000), "message": message} for message in messages]
     boto3.client("logs").put_log_events(logGroupName=group("trend"), logStreamName="[3]", logEvents=events)  # type: ignore[arg-type]
 

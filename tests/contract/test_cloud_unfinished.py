@@ -1,4 +1,4 @@
-"""A deployment that was broken off while it updated a function: AWS has what Terraform does not look at again."""
+"""A deployment cut off while updating a function: AWS lacks part of the update, and Terraform does not notice."""
 
 import base64
 import hashlib
@@ -17,7 +17,7 @@ CODE = 'module.function["trend"].aws_s3_object.code'
 
 
 def plan(code: str, *, action: str = "no-op") -> dict[str, Any]:
-    """What Terraform says of a function whose state has this code."""
+    """Return Terraform's plan for a function whose state has this code."""
     sha256 = base64.b64encode(hashlib.sha256(zip_code(code)).digest()).decode()
     after = {"function_name": FUNCTION, "source_code_hash": sha256}
     change = {"actions": [action], "before": after, "after": after}
@@ -28,7 +28,7 @@ def plan(code: str, *, action: str = "no-op") -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def _first_version(aws: dict[str, str]) -> None:
-    """Version 1 with the code `old`."""
+    """Create version 1 of the function, with the code `old`."""
     role = boto3.client("iam").create_role(RoleName="r", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
     boto3.client("lambda").create_function(
         FunctionName=FUNCTION,

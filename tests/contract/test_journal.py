@@ -19,7 +19,7 @@ BASIS = {"universe": ["sp500"], "lookback_bars": 60}
 
 @pytest.fixture(params=["folder", "s3"])
 def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Journal:
-    """The same journal in either store."""
+    """Return an empty journal in each kind of store."""
     if request.param == "folder":
         return open_journal(f"folder:{tmp_path / 'journal'}", "trend")
     request.getfixturevalue("aws")
@@ -35,7 +35,7 @@ def test_a_slot_is_claimed_once(journal: Journal) -> None:
     assert [journal.entry(SLOT).claim("first"), journal.entry(SLOT).claim("second")] == [True, False]
 
 
-def test_of_many_claims_at_once_one_succeeds(tmp_path: Path) -> None:  # in S3, where moto does not promise it, AWS does
+def test_of_many_claims_at_once_one_succeeds(tmp_path: Path) -> None:  # not in S3: moto does not guarantee it, AWS does
     journal = open_journal(f"folder:{tmp_path}", "trend")
     won: list[bool] = []
     claims = [threading.Thread(target=lambda n=n: won.append(journal.entry(SLOT).claim(str(n)))) for n in range(8)]
@@ -92,7 +92,9 @@ def test_a_record_is_adopted_only_where_there_is_none(journal: Journal) -> None:
     assert journal.entry(SLOT).adopt(build_record(run, build_report(run, "INTERRUPTED")))
     assert not journal.entry(SLOT).adopt(build_record(run, build_report(run, "again")))
     journal.entry(run.slot, is_dry=run.is_dry).save(run, build_report(run, "TRADED"))
-    assert journal.entry(SLOT).load()["report"]["status"] == "TRADED", "its own, though late"
+    assert journal.entry(SLOT).load()["report"]["status"] == "TRADED", (
+        "the run's own record replaces an adopted one, even late"
+    )
 
 
 # --- unfinished runs ---
@@ -196,7 +198,7 @@ def test_a_torn_ranking_is_made_again(journal: Journal) -> None:
 
 
 def test_the_day_is_new_yorks(journal: Journal) -> None:
-    evening = SLOT.replace(hour=3)  # 22:00 of the day before in New York
+    evening = SLOT.replace(hour=3)  # 22:45 of the day before in New York
     assert "2022-12-27" in journal.entry(evening).record_name
 
 
@@ -214,7 +216,7 @@ def test_a_bucket_that_does_not_exist_is_named() -> None:
 
 @pytest.fixture
 def lossy_s3(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """S3 behind a proxy that hands the first PUT on and then answers 500: done, and the answer lost."""
+    """Put a proxy before S3 that forwards the first PUT but answers 500, as if the answer had been lost."""
     target = aws["AWS_ENDPOINT_URL"]
     lost: list[int] = []
 
@@ -238,7 +240,7 @@ def lossy_s3(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[N
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     boto3.client("s3").create_bucket(Bucket="journal-bucket")
     server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
@@ -266,7 +268,7 @@ def test_a_claim_whose_answer_was_lost_is_recognised_as_ones_own() -> None:
 
 
 class Yes(BaseHTTPRequestHandler):
-    """A network that answers everything itself, as the log-in page of a hotel does."""
+    """A network that answers every PUT itself, like a hotel's login page."""
 
     def do_PUT(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -275,7 +277,7 @@ class Yes(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.mark.usefixtures("aws")

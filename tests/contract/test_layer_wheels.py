@@ -30,7 +30,7 @@ DAMAGED = "a download is not the locked file"
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Lists and serves a folder, which is all that a package index has to do."""
+    """A handler that lists and serves a folder, which is all that a package index has to do."""
 
     def __init__(self, *arguments: Any, asked: Counter[str], **options: Any) -> None:
         self.asked = asked
@@ -41,18 +41,18 @@ class Handler(SimpleHTTPRequestHandler):
         super().do_GET()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 the base class calls it that
-        """Say nothing."""
+        """Log nothing."""
 
 
 @dataclass
 class Index:
-    """A package index: a folder for each package, with its files."""
+    """A package index: one folder per package, with its files."""
 
     folder: Path
     asked: Counter[str] = field(default_factory=Counter)
 
     def add(self, tag: str = "py3-none-any", *, version: str = "1.0", needs: str = "") -> str:
-        """A wheel of `thing`, whose one module knows its tag; gives its hash."""
+        """Add a wheel of `thing`, whose only module contains the wheel's tag; return its hash."""
         info = f"thing-{version}.dist-info"
         metadata = f"Metadata-Version: 2.1\nName: thing\nVersion: {version}\n"
         files = {
@@ -68,13 +68,13 @@ class Index:
         return hashlib.sha256(wheel.read_bytes()).hexdigest()
 
     def path(self, name: str) -> Path:
-        """Where a file of `thing` lies."""
+        """Return the path of a file of `thing`."""
         (self.folder / "thing").mkdir(exist_ok=True)
         return self.folder / "thing" / name
 
     @contextlib.contextmanager
     def serve(self) -> Iterator[str]:
-        """The index's address, on loopback."""
+        """Serve the index on loopback, and yield its address."""
         handler = partial(Handler, asked=self.asked, directory=str(self.folder))
         with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
             thread = Thread(target=partial(server.serve_forever, poll_interval=0.01))
@@ -88,13 +88,13 @@ class Index:
 
 @pytest.fixture
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose name is not the test's: uv's words name it, and those are looked through for causes."""
+    """Return a folder not named after the test: its name appears in uv's output, which is searched for causes."""
     return tmp_path_factory.mktemp("place")
 
 
 @pytest.fixture
 def index(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
-    """An empty index that uv asks, with an empty cache and without anything else that the shell says about uv."""
+    """Serve an empty index to uv, with an empty cache and without the shell's settings for uv."""
     for name in [name for name in os.environ if name.startswith(("UV_", "PIP_", "VIRTUAL_ENV"))]:
         monkeypatch.delenv(name)
     (place / "index").mkdir()
@@ -109,7 +109,7 @@ def index(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
 
 @pytest.fixture
 def unreachable(index: Index, monkeypatch: pytest.MonkeyPatch) -> Index:
-    """The index, when nobody listens at the address that uv asks."""
+    """Return the index, with uv directed to an address where nothing listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://127.0.0.1:{free.getsockname()[1]}")
@@ -123,7 +123,7 @@ def requirements(place: Path, *hashes: str, version: str = "1.0") -> Path:
 
 
 def tag(folder: Path) -> str:
-    """Which wheel is installed in a folder."""
+    """Return the tag of the wheel installed in a folder."""
     return (folder / "thing.py").read_text().split("'")[1]
 
 
@@ -133,7 +133,7 @@ def fault(place: Path, *hashes: str, target: Target = TARGET) -> str:
     return str(caught.value)
 
 
-# --- wheels that can be had ---
+# --- wheels that can be installed ---
 
 
 def test_a_locked_wheel_is_unpacked(index: Index, place: Path) -> None:
@@ -197,7 +197,7 @@ def test_what_the_cache_holds_needs_no_network(index: Index, place: Path, monkey
     assert (tag(place / "again"), index.asked.total()) == ("py3-none-any", 0)
 
 
-# --- wheels that cannot ---
+# --- wheels that cannot be installed ---
 
 
 def test_a_download_that_is_not_the_locked_file_is_told_with_its_hash(index: Index, place: Path) -> None:
@@ -269,18 +269,18 @@ def test_a_full_disk_is_told_with_what_it_takes(place: Path, monkeypatch: pytest
     assert "the disk is full; a build needs about 800 MB" in fault(place, "0" * 64)
 
 
-# --- a folder that is used again ---
+# --- reusing a folder ---
 
 
 def interrupt(target: Target, folder: Path, requirements: Path) -> None:
-    """An installation that Ctrl-C ends half-way."""
+    """Interrupt an installation halfway, as Ctrl-C does."""
     folder.mkdir()
     (folder / "half.py").write_text("")
     raise KeyboardInterrupt
 
 
 def mark(folder: Path) -> Path:
-    """A folder that another installation would not leave as it is."""
+    """Put a file into a folder that another installation would remove."""
     (folder / "mark").write_text("")
     return folder
 

@@ -1,4 +1,4 @@
-"""What is added to moto's server: that it says back what it was told, and that invoked functions run."""
+"""Additions to moto's server: it returns the settings it was given, and it runs invoked functions."""
 
 import base64
 import json
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 NAME, GROUP = "trader", "/aws/lambda/trader"
 runs_here = pytest.mark.skipif(
-    not Target("3.13", "x86_64").runs_here, reason="left out: the emulator is a program for linux x86_64"
+    not Target("3.13", "x86_64").runs_here, reason="left out: the emulator runs only on Linux x86_64"
 )
 
 type Write = Callable[..., None]
@@ -32,7 +32,7 @@ def client(aws: dict[str, str]) -> "LambdaClient":
 
 @pytest.fixture
 def write(client: "LambdaClient") -> Write:
-    """Make the function, published and with the alias `live`, of a handler's source."""
+    """Return a function that creates the Lambda function from a handler's source, published under the alias `live`."""
     trust = '{"Version": "2012-10-17", "Statement": []}'
     role = boto3.client("iam").create_role(RoleName="trader", AssumeRolePolicyDocument=trust)["Role"]["Arn"]
     boto3.client("logs").create_log_group(logGroupName=GROUP)

@@ -1,4 +1,4 @@
-"""`make reconcile`: deployed, with Lambda, SSM and S3 from moto and Alpaca's stand-in; and on a laptop."""
+"""`make reconcile` for a deployment (moto's Lambda, SSM and S3, a stand-in for Alpaca) and on a laptop."""
 
 import json
 import logging
@@ -34,7 +34,7 @@ MINUTE = timedelta(minutes=1)
 
 @pytest.fixture(autouse=True)
 def _log() -> Iterator[None]:
-    """The command sends the log to standard error, for as long as its process lives."""
+    """Restore the log, which the command redirects to standard error."""
     log = logging.getLogger("trader")
     before = log.handlers, log.propagate, log.level
     yield
@@ -92,7 +92,7 @@ class Site:
         boto3.client("lambda").create_alias(FunctionName=FUNCTION, Name="live", FunctionVersion="1")
 
     def change(self, **variables: str) -> None:
-        """Other settings, live at once."""
+        """Change settings and make them live."""
         client = boto3.client("lambda")
         before = client.get_function_configuration(FunctionName=FUNCTION)["Environment"]["Variables"]
         client.update_function_configuration(FunctionName=FUNCTION, Environment={"Variables": {**before, **variables}})
@@ -100,19 +100,19 @@ class Site:
         client.update_alias(FunctionName=FUNCTION, Name="live", FunctionVersion=version)
 
     def buys(self, symbol: str, quantity: float = 4, slot: datetime = SLOT, strategy: str = "trend") -> Order:
-        """An order that Alpaca has."""
+        """Place a buy at Alpaca."""
         name = str(OrderId(strategy, slot, symbol, Side.BUY))
         price_usd = self.fake.prices[symbol]
         return self.broker.submit(replace(buy(symbol, quantity, price_usd), client_order_id=name))
 
     def ran(self, *outcomes: Order | Denial, slot: datetime = SLOT) -> None:
-        """A run that ended."""
+        """Write the claim and the record of a run that finished."""
         self.journal.entry(slot).claim("word", slot + 5 * MINUTE)
         done = Run(settings=settings(), slot=slot, now=slot, outcomes=list(outcomes))
         self.journal.entry(done.slot, is_dry=done.is_dry).save(done, build_report(done, "TRADED"))
 
     def was_cut_off(self, *planned: Order, slot: datetime = SLOT, until: datetime | None = None) -> None:
-        """A run that did not end."""
+        """Write the claim and the plan of a run that was cut off."""
         self.journal.entry(slot).claim("word", until or slot + 5 * MINUTE)
         ours = settings(BROKER="alpaca", APCA_API_BASE_URL=self.fake.url, ALPACAUSER="u", ALPACAPW="p")
         self.journal.entry(slot).note_plan(Run(settings=ours, slot=slot, now=slot, decision=Decision(orders=planned)))
@@ -157,7 +157,7 @@ def test_a_run_that_was_cut_off_is_recovered_told_once_and_then_a_note(make: Com
 
 
 def test_a_run_that_may_be_under_way_is_left_alone(make: Command, site: Site) -> None:
-    present = datetime.now(UTC)  # NOW may be minutes ago: it is when the tests were collected
+    present = datetime.now(UTC)  # not NOW, which is when the tests were collected and may be minutes ago
     slot = (present - MINUTE).replace(second=0, microsecond=0)
     site.was_cut_off(site.buys("A", slot=slot), slot=slot, until=present + 5 * MINUTE)
     code, said, _ = make(JSON="1")

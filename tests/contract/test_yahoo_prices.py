@@ -25,7 +25,7 @@ IMPATIENT = Patience(workers=4, attempts=2, backoff_s=0.01, timeout_s=0.4, deadl
 
 @pytest.fixture
 def yahoo(monkeypatch: pytest.MonkeyPatch) -> Iterator[YahooFake]:
-    SingletonMeta._instances.clear()  # each test starts with a yfinance that has no connection, cookie or crumb
+    SingletonMeta._instances.clear()  # each test starts without yfinance's connection, cookie and crumb
     listings = {
         "AAPL": Listing([200 + bar for bar in range(300)], NOW),
         "KO": Listing([60.0, 61.0, 62.0], NOW),
@@ -104,7 +104,7 @@ def test_progress_counts_the_symbols(yahoo: YahooFake) -> None:
 
 @pytest.mark.parametrize("fault", [Fault.RATE_LIMITED, Fault.SERVER_ERROR, Fault.HTML, Fault.DROP])
 def test_a_passing_fault_is_survived(yahoo: YahooFake, fault: Fault) -> None:
-    yahoo.plan(fault, on="KO", times=2)  # yfinance itself asks twice when it gets an error status
+    yahoo.plan(fault, on="KO", times=2)  # yfinance itself retries once after an error status
     assert ask("KO")["KO"].tolist() == [60, 61, 62]
 
 
@@ -160,7 +160,7 @@ def test_a_yahoo_out_of_reach_is_not_asked_for_hundreds_of_symbols(yahoo: YahooF
 
 def test_no_connection_at_all_is_the_sources_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     SingletonMeta._instances.clear()
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
     with pytest.raises(PriceSourceError, match="no prices for any symbol"):
         ask("KO", patience=IMPATIENT)
 
@@ -175,7 +175,7 @@ def test_a_lasting_fault_for_one_symbol_leaves_out_that_symbol_only(yahoo: Yahoo
 def test_a_symbol_without_prices_is_left_out_and_not_asked_for_again(yahoo: YahooFake, fault: Fault) -> None:
     yahoo.plan(fault, on="KO")
     assert set(ask("KO")) == set()
-    assert yahoo.charts("KO") <= 2  # one attempt of ours; yfinance repeats a 404 with another cookie
+    assert yahoo.charts("KO") <= 2  # one attempt by us; yfinance repeats a 404 with another cookie
 
 
 def test_what_is_left_out_is_logged_with_the_reason(yahoo: YahooFake, caplog: pytest.LogCaptureFixture) -> None:

@@ -206,8 +206,8 @@ ONE_A_DAY = (
     'daily_at = "15:45": a bot that runs every 15 minutes trades more often, and at other prices.'
 )
 NO_PROMISE = (
-    "What worked in the past may not work again; the more settings were tried on it, the less reliable the result. "
-    "Taxes are left out, and orders are assumed not to move prices. Not investment advice."
+    "What worked in the past may not work again; the more settings were tried on the same prices, the less reliable "
+    "the result. Taxes are left out, and orders are assumed not to move prices. Not investment advice."
 )
 HINDSIGHT = "This makes both the strategy and buy-and-hold look better than they could have been in practice."
 

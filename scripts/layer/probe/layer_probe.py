@@ -1,6 +1,6 @@
 """A handler that runs in place of the function and reports on its environment; it imports the function itself.
 
-It uses only the standard library and the function: nothing else is available. `make verify-layer` calls it.
+It can import only the standard library, the function and the layer. `make verify-layer` calls it.
 """
 
 import os

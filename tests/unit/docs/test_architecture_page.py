@@ -24,10 +24,10 @@ def test_a_path_on_the_page_exists(path: str) -> None:
 
 
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: f"{room.parent.name}/{room.name}")
-def test_each_room_is_in_the_tree(room: Path) -> None:
+def test_each_package_is_in_the_tree(room: Path) -> None:
     assert f"{room.name}/" in TREE
 
 
-def test_each_module_of_the_bot_outside_a_room_is_in_the_tree() -> None:
+def test_the_bots_other_modules_are_in_the_tree() -> None:
     modules = {path.name for path in (ROOT / "function" / "trader").glob("*.py")} - {"__init__.py"}
     assert [name for name in sorted(modules) if name not in TREE] == []

@@ -19,7 +19,7 @@ def read_rows() -> list[tuple[str, str]]:
     return found
 
 
-def test_the_page_has_every_fault_of_the_table() -> None:
+def test_the_page_lists_every_fault() -> None:
     texts: dict[str, list[str]] = {}
     for where, what in read_rows():
         texts.setdefault(where, []).extend(what.split(", "))

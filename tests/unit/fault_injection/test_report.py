@@ -47,7 +47,7 @@ def text(monkeypatch: pytest.MonkeyPatch) -> StringIO:
     return out
 
 
-def test_when_all_holds_every_line_says_so(text: StringIO) -> None:
+def test_every_line_says_so_if_all_invariants_hold(text: StringIO) -> None:
     show(result(FINE))
     assert (text.getvalue().count(" holds "), "BROKEN" in text.getvalue()) == (3, False)
 
@@ -63,7 +63,7 @@ def test_a_violation_is_named_with_its_fault(text: StringIO) -> None:
     assert "2 faults, one at a time: 1 with every invariant held" in text.getvalue()
 
 
-def test_a_random_sequence_that_fails_is_shown_with_the_command_that_repeats_it(text: StringIO) -> None:
+def test_a_failed_sequence_is_shown_with_its_command(text: StringIO) -> None:
     show(result(FINE, failures=[(7, "state.slot(delivery='twice')")]))
     assert "make gauntlet SEED=7" in text.getvalue()
     assert "state.slot(delivery='twice')" in text.getvalue()
@@ -79,7 +79,7 @@ def test_a_random_sequence_that_fails_is_shown_with_the_command_that_repeats_it(
         result(FINE, grown=growth(violations=("short: AAA -1",))),
     ],
 )
-def test_one_thing_that_does_not_hold_is_enough(broken: Result) -> None:
+def test_a_single_failure_makes_the_report_fail(broken: Result) -> None:
     assert not as_json(broken)["holds"]
 
 
@@ -90,13 +90,13 @@ def test_the_page_gets_a_row_for_each_outcome() -> None:
     ]
 
 
-def test_a_seed_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_seed_that_is_not_a_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEED", "seven")
     with pytest.raises(CommandError, match="SEED=seven: must be a whole number"):
         seed()
 
 
-def test_ci_leaves_nothing_out(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ci_fails_if_a_fault_is_left_out(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("CI", "true")
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr("sys.argv", ["gauntlet"])

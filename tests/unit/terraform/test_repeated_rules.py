@@ -16,7 +16,7 @@ TERRAFORM = ROOT / "terraform"
 CRON = (TERRAFORM / "modules/schedule/cron.tf").read_text()
 
 WHOLE_RUN = {*(Code.HALTED, Code.MARKET_CLOSED, Code.ALREADY_RAN, Code.UNDER_WAY, Code.NOT_DUE, Code.ACCOUNT_BLOCKED)}
-"""Codes that can be the status of a run but never of a denial."""
+"""Codes that can be the status of a run but never the code of a denial."""
 
 
 def patterns(path: str, variable: str) -> list[str]:
@@ -30,22 +30,22 @@ def unescape(text: str) -> str:
     return text.replace("\\\\", "\\")
 
 
-def test_the_name_of_a_strategy_is_the_settings_rule() -> None:
+def test_a_strategy_name_has_the_same_rule_as_in_the_settings() -> None:
     assert patterns("variables.tf", "name")[0] == STRATEGY_NAME
 
 
 @pytest.mark.parametrize("path", ["variables.tf", "bootstrap/variables.tf"])
-def test_the_name_of_the_project_is_the_commands_rule(path: str) -> None:
+def test_a_project_name_has_the_same_rule_as_in_the_commands(path: str) -> None:
     (allowed,) = patterns(path, "var.project")
     assert f"(?!aws|ssm){allowed}" == aws.PROJECT_NAME
     assert '!can(regex("^(aws|ssm)", var.project))' in (TERRAFORM / path).read_text()
 
 
-def test_the_time_of_a_run_a_day_is_the_commands_rule() -> None:
+def test_daily_at_has_the_same_rule_as_in_the_commands() -> None:
     assert patterns("variables.tf", "its.daily_at") == [f"({cron.DAILY_AT})"]
 
 
-def test_the_default_schedule_is_the_commands() -> None:
+def test_the_default_schedule_is_that_of_the_commands() -> None:
     assert f'"{cron.DEFAULT}"' in (TERRAFORM / "variables.tf").read_text()
 
 
@@ -55,7 +55,7 @@ def test_the_dashboard_counts_every_code_that_a_denial_can_have() -> None:
     assert sorted(listed) == sorted({*Code} - WHOLE_RUN)
 
 
-def test_the_metrics_name_statuses_that_a_run_can_have() -> None:
+def test_the_metrics_name_only_statuses_that_a_run_can_have() -> None:
     text = "".join(path.read_text() for path in (TERRAFORM / "modules/monitoring").glob("*.tf"))
     named = set(re.findall(r'status = \\"([A-Z_]+)\\"', text))
     assert named
@@ -66,7 +66,7 @@ def test_the_metrics_name_statuses_that_a_run_can_have() -> None:
 
 
 def cron_patterns() -> list[str]:
-    """Return the pattern of each field in cron.tf, put together as Terraform does it."""
+    """Return the pattern of each field in cron.tf, assembled as Terraform does."""
     values = dict(re.findall(r'^  (\w+) += "(.*)"$', CRON, re.MULTILINE))
     order = re.search(r"for value in \[(.*?)\]", CRON)
     element = re.search(r'\] :\n    "(.*)"\n', CRON)
@@ -110,14 +110,14 @@ FIELDS = (
 
 
 @pytest.mark.parametrize(("place", "value"), [(place, value) for place, some in enumerate(FIELDS) for value in some])
-def test_terraform_and_make_cost_take_the_same_schedules(place: int, value: str) -> None:
+def test_terraform_and_make_cost_accept_the_same_schedules(place: int, value: str) -> None:
     fields = ["0", "9", "*", "*", "?", "*"] if place == 2 else ["0", "9", "?", "*", "MON", "*"]
     fields[place] = value
     assert terraform_takes(fields) == command_takes(fields)
 
 
 @pytest.mark.parametrize("value", ["L", "15W", "MON#1", "6L"])
-def test_terraform_takes_what_make_cost_cannot_count(value: str) -> None:
+def test_terraform_accepts_what_make_cost_cannot_count(value: str) -> None:
     place = 2 if value in {"L", "15W"} else 4
     fields = ["0", "9", "*", "*", "?", "*"] if place == 2 else ["0", "9", "?", "*", "MON", "*"]
     fields[place] = value

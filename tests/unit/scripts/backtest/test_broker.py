@@ -45,7 +45,7 @@ def panel(
 
 
 def after(prices: Panel, *steps: Step, **options: Any) -> BacktraderBroker:
-    """Run all bars, taking one step at each close, after its fills; return the broker."""
+    """Run all bars and return the broker. At each close, after the bar's fills, the next step is taken."""
     chosen = replace(Options(settings=builders.settings(), slippage_fraction=0.0), **options)
     coming = iter(steps)
     brokers: list[BacktraderBroker] = []
@@ -87,27 +87,27 @@ def prices_of(broker: BacktraderBroker) -> list[tuple[str, float]]:
 PLAIN = buy(quantity=10, bracket=False)
 
 
-def test_a_buy_is_filled_at_the_next_bars_opening() -> None:
+def test_a_buy_is_filled_at_the_next_bars_open() -> None:
     assert prices_of(after(panel([100, 104, 105], opens=[99, 102, 104]), submit(PLAIN))) == [("market", 102.0)]
 
 
-def test_of_closes_alone_a_buy_is_filled_at_the_next_close() -> None:
+def test_with_closes_alone_a_buy_is_filled_at_the_next_close() -> None:
     assert prices_of(after(panel([100, 104, 105]), submit(PLAIN))) == [("market", 104.0)]
 
 
-def test_for_comparison_a_buy_is_filled_at_the_close_it_was_decided_on() -> None:
+def test_fills_at_close_uses_the_close_of_the_decision() -> None:
     assert prices_of(after(panel([100, 104]), submit(PLAIN), fills_at_close=True)) == [("market", 100.0)]
 
 
-def test_an_order_of_the_last_bar_is_never_filled() -> None:
+def test_an_order_placed_on_the_last_bar_is_never_filled() -> None:
     assert after(panel([100, 104]), wait, submit(PLAIN)).fills == []
 
 
-def test_slippage_makes_a_buy_dearer_even_where_a_bar_has_one_price() -> None:
+def test_slippage_raises_a_buys_price_even_with_closes_alone() -> None:
     assert prices_of(after(panel([100, 104]), submit(PLAIN), slippage_fraction=0.01)) == [("market", 104 * 1.01)]
 
 
-def test_slippage_makes_a_sale_cheaper() -> None:
+def test_slippage_lowers_the_price_of_a_sale() -> None:
     broker = after(panel([100, 100, 100]), submit(PLAIN), submit(sell(quantity=10)), slippage_fraction=0.01)
     assert prices_of(broker)[1] == ("market", 99.0)
 
@@ -117,18 +117,18 @@ def test_money_moves_in_whole_cents() -> None:
     assert after(panel([10.01, 10.01]), submit(third), cash_usd=1_000).cash_usd() == 1_000 - 33.37
 
 
-def test_the_commission_is_taken_off_and_told() -> None:
+def test_the_commission_is_deducted_and_reported() -> None:
     broker = after(panel([100, 100]), submit(PLAIN), cash_usd=10_000, commission_fraction=0.001)
     assert (broker.cash_usd(), broker.fills[0].commission_usd) == (8_999.0, 1.0)
 
 
-def test_what_the_cash_does_not_reach_for_is_refused_at_its_bar() -> None:
+def test_an_order_beyond_the_cash_is_refused_at_its_bar() -> None:
     broker = after(panel([100, 120]), submit(PLAIN), cash_usd=1_100)
     assert (broker.fills, broker.refusals[0].symbol) == ([], "AAPL")
     assert "not enough cash" in broker.refusals[0].reason
 
 
-def test_a_bracket_of_a_refused_buy_is_gone_with_it() -> None:
+def test_a_refused_buy_leaves_no_bracket() -> None:
     broker = after(panel([100, 120, 90]), submit(buy(quantity=10)), cash_usd=1_100)
     assert broker.open_orders() == ()
 
@@ -138,17 +138,17 @@ def test_a_stop_loss_sells_at_its_price_within_a_bar() -> None:
     assert prices_of(after(prices, submit(buy())))[1] == ("stop-loss", 97.0)
 
 
-def test_a_stop_loss_sells_at_the_opening_below_it() -> None:
+def test_a_stop_loss_sells_at_an_open_below_it() -> None:
     prices = panel([100, 100, 95], opens=[100, 100, 94])
     assert prices_of(after(prices, submit(buy())))[1] == ("stop-loss", 94.0)
 
 
-def test_a_stop_loss_protects_from_the_bar_of_the_buy_on() -> None:
+def test_a_stop_loss_is_active_in_the_bar_of_the_buy() -> None:
     prices = panel([100, 98, 98], opens=[100, 100, 98], lows=[100, 95, 98])
     assert prices_of(after(prices, submit(buy()))) == [("market", 100.0), ("stop-loss", 97.0)]
 
 
-def test_slippage_makes_a_stop_loss_cheaper() -> None:
+def test_slippage_lowers_the_price_of_a_stop_loss() -> None:
     broker = after(panel([100, 100, 90]), submit(buy()), slippage_fraction=0.01)
     assert broker.fills[1].price_usd == pytest.approx(90 * 0.99)
 
@@ -158,16 +158,16 @@ def test_a_take_profit_sells_at_its_price_within_a_bar() -> None:
     assert prices_of(after(prices, submit(buy()), slippage_fraction=0.01))[1] == ("take-profit", 140.0)
 
 
-def test_a_take_profit_sells_at_a_better_opening() -> None:
+def test_a_take_profit_sells_at_a_better_open() -> None:
     prices = panel([100, 100, 150], opens=[100, 100, 145])
     assert prices_of(after(prices, submit(buy())))[1] == ("take-profit", 145.0)
 
 
-def test_of_closes_alone_a_take_profit_sells_at_its_own_price() -> None:
+def test_with_closes_alone_a_take_profit_sells_at_its_price() -> None:
     assert prices_of(after(panel([100, 100, 150]), submit(buy())))[1] == ("take-profit", 140.0)
 
 
-def test_of_closes_alone_nothing_is_sold_below_the_one_price_of_the_bar_it_was_bought_in() -> None:
+def test_a_take_profit_hit_in_the_buys_bar_sells_at_its_close() -> None:
     assert prices_of(after(panel([100, 150]), submit(buy()))) == [("market", 150.0), ("take-profit", 150.0)]
 
 
@@ -176,12 +176,12 @@ def test_a_small_commission_is_rounded_up_to_a_cent() -> None:
     assert broker.fills[0].commission_usd == 0.01
 
 
-def test_within_one_bar_the_stop_is_taken_to_come_first() -> None:
+def test_within_one_bar_the_stop_is_assumed_to_come_first() -> None:
     prices = panel([100, 100, 100], opens=[100, 100, 100], highs=[100, 100, 150], lows=[100, 100, 90])
     assert prices_of(after(prices, submit(buy())))[1:] == [("stop-loss", 97.0)]
 
 
-def test_one_leg_filled_cancels_the_other() -> None:
+def test_a_filled_leg_cancels_the_other() -> None:
     broker = after(panel([100, 100, 90, 150]), submit(buy()))
     assert ([fill.kind for fill in broker.fills], broker.open_orders()) == (["market", "stop-loss"], ())
 
@@ -198,7 +198,7 @@ def test_an_order_waiting_for_its_bar_is_open_and_its_legs_are_not() -> None:
     assert [(each.is_leg, each.side.value) for each in broker.open_orders()] == [(False, "buy")]
 
 
-def test_cancelling_one_leg_cancels_the_other() -> None:
+def test_canceling_one_leg_cancels_the_other() -> None:
     def cancel(broker: BacktraderBroker) -> None:
         broker.cancel(broker.open_orders()[0])
 

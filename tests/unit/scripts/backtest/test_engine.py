@@ -30,7 +30,7 @@ def panel(columns: Mapping[str, Closes], *, has_ohlc: bool = False) -> Panel:
 
 
 def prices(last: date = LAST, **columns: Sequence[float]) -> Panel:
-    """Return each symbol's first price for the bars before trading, then its prices for the traded bars."""
+    """Return a panel with these prices in the traded bars, and each symbol's first price in all bars before them."""
     return panel(
         {
             symbol: daily([next(each for each in traded if not math.isnan(each))] * (WARM_UP - 1) + list(traded), last)
@@ -70,19 +70,19 @@ def codes(result: Result, bar: int) -> list[Code]:
     return [each.code for each in decision.denials] if decision else []
 
 
-def test_what_is_decided_at_one_bar_is_filled_at_the_next() -> None:
+def test_an_order_decided_at_one_bar_is_filled_at_the_next() -> None:
     bars = prices(A=[100, 101, 102])
     assert fills(run(bars, options(bars, 3), A=[BELOW, ON, ON])) == [("A", "buy", 101.0)]
 
 
-def test_a_bought_symbol_is_held_at_the_next_decision_and_not_bought_again() -> None:
+def test_a_symbol_that_is_held_is_not_bought_again() -> None:
     bars = prices(A=[100, 100, 100, 100])
     result = run(bars, options(bars, 4), A=[BELOW] * 4)
     assert len(result.fills) == 1
     assert [each.positions for each in result.bars] == [{}, {"A": 100.0}, {"A": 100.0}, {"A": 100.0}]
 
 
-def test_a_price_above_its_line_is_sold_with_the_reason() -> None:
+def test_a_holding_above_its_line_is_sold_with_a_reason() -> None:
     bars = prices(A=[100, 100, 105, 106])
     result = run(bars, options(bars, 4), A=[BELOW, ON, ABOVE, ON])
     assert fills(result)[1] == ("A", "sell", 106.0)
@@ -101,7 +101,7 @@ def test_a_stop_loss_ends_a_position_between_two_decisions() -> None:
     assert (result.fills[1].kind, result.fills[1].price_usd, result.bars[-1].positions) == ("stop-loss", 90.0, {})
 
 
-def test_equity_is_that_of_the_bars_close() -> None:
+def test_equity_is_valued_at_the_bars_close() -> None:
     bars = prices(A=[100, 100, 110])
     assert [each.equity_usd for each in run(bars, options(bars, 3), A=[BELOW, ON, ON]).bars] == [
         100_000.0,
@@ -110,14 +110,14 @@ def test_equity_is_that_of_the_bars_close() -> None:
     ]
 
 
-def test_after_a_day_of_losses_nothing_is_bought() -> None:
+def test_the_daily_loss_stop_denies_buys_on_that_day_only() -> None:
     bars = prices(A=[100, 100, 98, 98], B=[50, 50, 50, 50])
     chosen = options(bars, 4, MAX_DAILY_LOSS_FRACTION=0.001)
     result = run(bars, chosen, A=[BELOW, ON, ON, ON], B=[ON, ON, BELOW, BELOW])
     assert (codes(result, 2), codes(result, 3)) == ([Code.DAILY_LOSS_STOP], [])
 
 
-def test_on_a_day_when_the_exchange_is_closed_nothing_is_decided() -> None:
+def test_nothing_is_decided_while_the_exchange_is_closed() -> None:
     bars = prices(last=date(2022, 12, 27), A=[100, 100, 100])  # closed on the 26th, because Christmas was a Sunday
     result = run(bars, options(bars, 3), A=[BELOW] * 3)
     assert [each.status for each in result.bars] == [Outcome.TRADED, Code.MARKET_CLOSED, Outcome.NOTHING_TO_DO]
@@ -144,7 +144,7 @@ def test_a_symbol_that_ends_early_is_held_at_its_last_price() -> None:
     assert Code.STALE_PRICE in codes(result, 4)
 
 
-def test_an_order_that_finds_no_bar_is_cancelled_and_told() -> None:
+def test_an_order_that_no_bar_can_fill_is_canceled_and_reported() -> None:
     bars = panel({"A": daily([100] * (WARM_UP + 3), LAST), "B": daily([50] * WARM_UP + [math.nan, 50, 50], LAST)})
     result = backtest(
         bars,
@@ -155,27 +155,27 @@ def test_an_order_that_finds_no_bar_is_cancelled_and_told() -> None:
     assert [(each.symbol, "no bar could fill it" in each.reason) for each in result.refusals] == [("B", True)]
 
 
-def test_an_order_for_a_symbol_that_ends_keeps_no_money_from_the_others() -> None:
+def test_an_order_for_a_delisted_symbol_ties_up_no_cash() -> None:
     bars = panel({"A": daily([100] * (WARM_UP + 2), LAST), "GONE": daily([50] * WARM_UP + [math.nan] * 2, LAST)})
     table = lines(bars, A=[ON, BELOW, ON]) | lines(bars.until(bars.close.index[-3]), GONE=[BELOW])
     assert fills(backtest(bars, options(bars, 3), table=table)) == [("A", "buy", 100.0)]
 
 
-def test_what_is_listed_later_is_no_candidate_before() -> None:
+def test_a_symbol_is_not_a_candidate_before_its_listing() -> None:
     young = {name: daily([math.nan] * WARM_UP + [50, 50], LAST) for name in ("KO", "PEP", "PG")}
     bars = panel({"AAPL": daily([100] * (WARM_UP + 2), LAST), **young})
     result = run(bars, options(bars, 3, UNIVERSE="sp500"), AAPL=[BELOW, ON, ON])
     assert result.bars[0].status == Outcome.TRADED
 
 
-def test_a_symbol_without_a_bar_since_the_beginning_is_refused() -> None:
+def test_an_order_for_a_symbol_without_recent_bars_is_refused() -> None:
     bars = panel({"A": daily([100] * (WARM_UP + 2), LAST), "B": daily([50] * (WARM_UP - 1) + [math.nan] * 3, LAST)})
     chosen = options(bars, 3, MAX_PRICE_AGE_S=10 * 86_400)
     table = lines(bars, A=[ON] * 3) | lines(bars.until(bars.close.index[-4]), B=[BELOW])
     assert "no bar since" in str(backtest(bars, chosen, table=table).bars[0].outcomes)
 
 
-def test_intraday_the_ranking_of_a_day_is_made_once() -> None:
+def test_intraday_symbols_are_ranked_once_a_day() -> None:
     sessions = [pd.Timestamp(f"2022-12-{day} 14:30", tz="UTC") for day in (27, 28)]
     index = pd.DatetimeIndex([each + timedelta(minutes=15 * bar) for each in sessions for bar in range(26)])
     first = [100.0 + bar for bar in range(30)] + [130.0 - bar for bar in range(22)]
@@ -191,21 +191,21 @@ def test_the_last_hour_of_a_session_is_decided_on_before_the_close() -> None:
     assert slot_of(datetime.fromisoformat("2022-12-28T20:30:00+00:00"), "1h").isoformat() == "2022-12-28T15:59:00-05:00"
 
 
-def test_a_buy_dearer_than_the_cash_at_its_bar_is_told_among_the_refusals() -> None:
+def test_a_buy_that_costs_more_than_the_cash_is_a_refusal() -> None:
     bars = prices(A=[100, 130, 130])
     chosen = options(bars, 3, MAX_POSITION_FRACTION=1, MAX_ORDER_USD=1e6)
     result = run(bars, chosen, A=[BELOW, ON, ON])
     assert (fills(result), [each.symbol for each in result.refusals]) == ([], ["A"])
 
 
-def test_the_same_backtest_twice_is_the_same_to_the_last_field() -> None:
+def test_a_repeated_backtest_gives_identical_results() -> None:
     bars = prices(A=[100, 101, 102, 90], B=[50, 51, 52, 53])
     chosen = options(bars, 4)
     first, second = (run(bars, chosen, A=[BELOW, ON, ABOVE, ON], B=[BELOW, BELOW, ABOVE, ON]) for _ in range(2))
     assert (first.bars, first.fills) == (second.bars, second.fills)
 
 
-def test_an_interruption_leaves_what_there_is_so_far() -> None:
+def test_an_interrupted_backtest_keeps_its_results_so_far() -> None:
     bars = prices(A=[100, 100, 100, 100])
 
     def interrupt(_work: str, done: int, _total: int) -> None:
@@ -216,7 +216,7 @@ def test_an_interruption_leaves_what_there_is_so_far() -> None:
     assert (len(result.bars), result.is_complete, len(result.fills)) == (2, False, 1)
 
 
-def test_progress_is_told_in_bars() -> None:
+def test_progress_is_reported_in_bars() -> None:
     bars, told = prices(A=[100, 100]), []
     backtest(bars, options(bars, 2), table=lines(bars, A=[ON, ON]), progress=lambda *step: told.append(step))
     assert told == [("bars", 1, 2), ("bars", 2, 2)]
@@ -231,7 +231,7 @@ def test_a_shorter_bar_is_decided_on_in_its_last_minute() -> None:
     assert slot_of(datetime.fromisoformat("2022-12-28T20:30:00+00:00"), "15m").minute == 44
 
 
-def test_intraday_the_last_bar_of_a_session_does_not_know_the_next_ones_price() -> None:
+def test_the_last_bar_of_a_session_does_not_see_the_next_price() -> None:
     sessions = [pd.Timestamp(f"2022-12-{day} 14:30", tz="UTC") for day in (23, 27, 28)]
     index = pd.DatetimeIndex([each + timedelta(minutes=15 * bar) for each in sessions for bar in range(26)])
     bars = panel({"A": pd.Series([100.0] * 76 + [100, 500], index=index)})
@@ -241,7 +241,7 @@ def test_intraday_the_last_bar_of_a_session_does_not_know_the_next_ones_price() 
     assert seen == [100.0] * 25 + [500.0]
 
 
-def test_what_a_run_raises_ends_the_backtest() -> None:
+def test_an_error_in_a_run_ends_the_backtest() -> None:
     bars = prices(A=[100, 100])
     other = lines(prices(A=[77, 77]), A=[BELOW, BELOW])
     with pytest.raises(AssertionError, match="made from other prices"):

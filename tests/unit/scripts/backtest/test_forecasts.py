@@ -84,14 +84,14 @@ def test_each_forecast_is_the_one_that_the_bot_makes_at_that_bar(signal: str, en
     assert made == {(symbol, at): bots(TWO, chosen, symbol, at) for symbol in "AB" for at in times(TWO, 3)}
 
 
-def test_fits_that_follow_each_other_are_those_of_the_bot_that_made_only_the_last() -> None:
+def test_consecutive_fits_equal_the_bots_single_fits() -> None:
     chosen = options(ENGINE=Engine.MAP)
     made = table(TWO, chosen, 25)
     assert made == {(symbol, at): bots(TWO, chosen, symbol, at) for symbol in "AB" for at in times(TWO, 25)}
 
 
 @BOTH
-def test_the_eighth_day_too_is_the_one_that_the_bot_forecasts_at_each_bar_of_a_week(engine: str) -> None:
+def test_horizon_forecasts_equal_the_bots_on_every_weekday(engine: str) -> None:
     long = panel(A=walk(1, 110), B=walk(2, 110))
     chosen = options(SIGNAL="horizon", ENGINE=engine, HISTORY_BARS=100)
     made = table(long, chosen, 5)
@@ -99,7 +99,7 @@ def test_the_eighth_day_too_is_the_one_that_the_bot_forecasts_at_each_bar_of_a_w
 
 
 @BOTH
-def test_with_gaps_too_each_forecast_is_the_bots(engine: str) -> None:
+def test_forecasts_equal_the_bots_despite_gaps(engine: str) -> None:
     prices = walk(1)
     for gap in (20, 21, 45, 70):
         prices[gap] = math.nan
@@ -109,7 +109,7 @@ def test_with_gaps_too_each_forecast_is_the_bots(engine: str) -> None:
 
 
 @BOTH
-def test_between_refits_the_last_model_is_asked_about_the_present_bar(engine: str) -> None:
+def test_between_refits_forecasts_come_from_the_last_model(engine: str) -> None:
     chosen = options(REFIT_EVERY=3, ENGINE=engine)
     made = table(TWO, chosen, 6)
     anew = table(TWO, options(ENGINE=engine), 6)
@@ -117,7 +117,7 @@ def test_between_refits_the_last_model_is_asked_about_the_present_bar(engine: st
     assert same == [True, False, False, True, False, False]
 
 
-def test_a_refit_model_is_asked_at_the_price_of_its_own_bar() -> None:
+def test_between_refits_a_forecast_has_its_own_bars_price() -> None:
     made = table(TWO, options(REFIT_EVERY=3), 3)
     last = made["A", times(TWO, 1)[0]]
     assert isinstance(last, Forecast)
@@ -129,11 +129,11 @@ def test_a_symbol_with_too_few_bars_is_denied(engine: str) -> None:
     young = panel(A=walk(1), NEW=[math.nan] * (BARS - 20) + walk(2, 20))
     denied = table(young, options(ENGINE=engine), 1)["NEW", times(young, 1)[0]]
     assert isinstance(denied, Denial)
-    assert (denied.code, denied.detail) == (Code.FORECAST_FAILED, "20 bars, needs 30")
+    assert (denied.code, denied.detail) == (Code.FORECAST_FAILED, "20 bars; the forecast needs 30")
 
 
 @BOTH
-def test_a_fit_that_fails_is_that_bars_denial(engine: str) -> None:
+def test_a_failed_fit_becomes_a_denial_at_that_bar(engine: str) -> None:
     spoilt = walk(1)
     spoilt[-5] = math.inf
     denied = table(panel(A=spoilt), options(ENGINE=engine), 1)["A", times(TWO, 1)[0]]
@@ -155,7 +155,7 @@ def test_only_likely_symbols_are_computed_ahead() -> None:
     assert {symbol for task in tasks for symbol in task.bars} == {"UP"}
 
 
-def test_settings_that_forecasts_do_not_depend_on_share_them() -> None:
+def test_settings_that_do_not_affect_forecasts_share_them() -> None:
     assert forecasts.key(options(SIGNAL_THRESHOLD_FRACTION=0.02)) == forecasts.key(options(UNIVERSE_SIZE=3))
 
 
@@ -164,7 +164,7 @@ def test_the_engines_share_no_forecasts() -> None:
 
 
 @pytest.mark.parametrize("name", ["HISTORY_BARS", "REFIT_EVERY"])
-def test_settings_that_forecasts_depend_on_do_not(name: str) -> None:
+def test_settings_that_affect_forecasts_do_not_share_them(name: str) -> None:
     assert forecasts.key(options(**{name: 40})) != forecasts.key(options())
 
 
@@ -173,14 +173,14 @@ def ask(table: forecasts.TableForecaster, prices: Panel, at: datetime) -> tuple[
     return table.forecast(closes, Deadline.never()).forecasts
 
 
-def test_what_is_known_is_not_computed_again() -> None:
+def test_a_known_forecast_is_not_computed_again() -> None:
     executor = Here()
     given = table(TWO, options(), 2)
     known = forecasts.TableForecaster(TWO, options(), times(TWO, 2), table=given, executor=executor)
     assert ask(known, TWO, times(TWO, 2)[0])[0] is given["A", times(TWO, 2)[0]]
 
 
-def test_with_an_executor_blocks_are_computed_before_they_are_asked_for() -> None:
+def test_with_an_executor_blocks_are_computed_ahead() -> None:
     executor = Here()
     known = forecasts.TableForecaster(TWO, options(), times(TWO, 30), executor=executor)
     ask(known, TWO, times(TWO, 30)[0])
@@ -201,21 +201,21 @@ def test_no_block_is_computed_twice(engine: str, tasks: int) -> None:
     assert len(given) == len(set(given)) == tasks
 
 
-def test_an_unlikely_symbol_that_is_held_is_computed_when_it_is_asked_for() -> None:
+def test_an_unlikely_symbol_is_computed_on_demand() -> None:
     falling = [100 * 0.99**bar for bar in range(BARS)]
     prices = panel(A=walk(1), DOWN=falling)
     known = forecasts.TableForecaster(prices, options(UNIVERSE_SIZE=1), times(prices, 1))
     assert [each.symbol for each in ask(known, prices, times(prices, 1)[0])] == ["A", "DOWN"]
 
 
-def test_a_forecast_of_other_prices_is_never_decided_on() -> None:
+def test_a_forecast_from_other_prices_is_never_used() -> None:
     other = table(panel(A=walk(3), B=walk(4)), options(), 1)
     known = forecasts.TableForecaster(TWO, options(), times(TWO, 1), table=other)
     with pytest.raises(AssertionError, match="made from other prices"):
         ask(known, TWO, times(TWO, 1)[0])
 
 
-def test_a_fault_of_the_machine_is_no_denial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_the_machine_is_an_error_not_a_denial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prices = panel(AAA=walk(1))
     (task, *_) = forecasts.tasks(prices, options(), times(prices, 1))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))

@@ -36,45 +36,45 @@ def test_cash_is_the_bots_starting_cash_unless_given() -> None:
     assert from_env({"STARTING_CASH_USD": "777"}).cash_usd == 777.0
 
 
-def test_the_rule_horizon_is_by_default_what_it_was_defined_as() -> None:
+def test_the_rule_horizon_has_defaults_of_its_own() -> None:
     chosen = from_env({"SIGNAL": "horizon"})
     assert (chosen.refit_every_bars, chosen.settings.history_bars, chosen.settings.stop_loss_fraction) == (5, 5000, 0.0)
 
 
-def test_what_is_said_of_the_rule_horizon_counts_more_than_its_definition() -> None:
+def test_given_settings_override_those_of_the_rule_horizon() -> None:
     chosen = from_env({"SIGNAL": "horizon", "REFIT_EVERY": "1", "HISTORY_BARS": "250"})
     assert (chosen.refit_every_bars, chosen.settings.history_bars) == (1, 250)
 
 
-def test_all_problems_come_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     said = problems(START="soon", COMMISSION="2", REFIT_EVERY="0", HISTORY_BARS="1")
     assert [name in said for name in ("START='soon'", "COMMISSION='2'", "REFIT_EVERY='0'", "HISTORY_BARS='1'")] == [
         True
     ] * 4
 
 
-def test_a_day_that_is_none_is_told_with_an_example() -> None:
+def test_an_impossible_date_is_refused_with_an_example() -> None:
     assert "START='2021-02-30': must be a day such as 2021-01-04" in problems(START="2021-02-30")
 
 
-def test_another_broker_makes_no_sense() -> None:
+def test_another_broker_is_refused() -> None:
     assert "BROKER=alpaca: a backtest has its own broker and runs at every bar; leave BROKER unset" in problems(
         BROKER="alpaca"
     )
 
 
-def test_an_hour_of_the_day_is_not_silently_left_out() -> None:
+def test_daily_at_is_not_silently_ignored() -> None:
     assert "DAILY_AT=10:00: a backtest has its own broker and runs at every bar" in problems(DAILY_AT="10:00")
 
 
-def test_a_dry_run_tests_nothing() -> None:
+def test_a_dry_run_is_refused() -> None:
     assert "MODE=dry-run" in problems(MODE="dry-run")
 
 
-def test_a_misspelt_option_is_not_silently_left_out() -> None:
+def test_a_misspelled_option_is_not_silently_ignored() -> None:
     assert "REFIT_EVRY is not an option of a backtest; did you mean REFIT_EVERY?" in problems(REFIT_EVRY="5")
 
 
-def test_secrets_are_neither_needed_nor_fetched() -> None:
+def test_a_reference_to_a_secret_is_not_fetched() -> None:
     with pytest.raises(SettingsError, match="ALPACAPW"):
         from_env({"ALPACAPW": "ssm:/somewhere"})

@@ -52,7 +52,7 @@ def fault(file: Path, text: str, universe: str = "AAPL,KO") -> str:
 
 
 def wide(columns: Mapping[str, Sequence[object]], days: Sequence[date] = SESSIONS) -> str:
-    """Return a file of closes; None becomes an empty field."""
+    """Return the text of a file of closes; None becomes an empty field."""
     rows = zip(days, *columns.values(), strict=True)
     return "\n".join(
         [
@@ -78,7 +78,7 @@ def list_notes(panel: Panel) -> list[tuple[str, str]]:
 
 
 def of_closes(columns: Mapping[str, Sequence[float | None]], days: Sequence[date] = SESSIONS) -> Panel:
-    """Return a panel of closes, without a file."""
+    """Return a panel of these closes without reading a file."""
     index = pd.DatetimeIndex([pd.Timestamp(day, tz=NEW_YORK) for day in days]).tz_convert("UTC")
     close = pd.DataFrame(
         {symbol: pd.Series(np.array(values, dtype=float), index) for symbol, values in columns.items()}
@@ -96,14 +96,14 @@ def judge(columns: Mapping[str, Sequence[float | None]], first: int = 40, **vari
 # --- files of closes ------------------------------------------------------------------------------------------------
 
 
-def test_a_file_of_closes_has_all_four_prices_the_close(file: Path) -> None:
+def test_a_file_of_closes_uses_the_close_for_all_four_prices(file: Path) -> None:
     panel = load(file, wide({"AAPL": range(1, 101), "KO": range(101, 201)}))
     assert not panel.has_ohlc
     assert panel.close["KO"].tolist() == list(range(101, 201))
     assert all(table.equals(panel.close) for table in (panel.open, panel.high, panel.low))
 
 
-def test_the_shipped_sample_loads_fast_and_only_what_is_true_is_said_of_it() -> None:
+def test_the_shipped_sample_loads_fast_and_has_two_notes() -> None:
     start_s = perf_counter()
     panel = prices.load(Options(settings=settings(), start=date(2014, 1, 2)))
     assert perf_counter() - start_s < 1
@@ -115,7 +115,7 @@ def test_the_shipped_sample_loads_fast_and_only_what_is_true_is_said_of_it() -> 
     assert len(panel.close) == 2516
 
 
-def test_what_lies_outside_of_the_bars_looked_at_is_not_mentioned() -> None:
+def test_a_jump_before_the_bars_in_use_is_not_mentioned() -> None:
     assert all("jumps" not in note.what for note in prices.load(Options(settings=settings())).notes)
 
 
@@ -147,7 +147,7 @@ def test_no_price_at_all_is_an_error(file: Path) -> None:
         load(file, wide({"AAPL": [None] * 100, "KO": [5] * 100}), "AAPL")
 
 
-def test_days_before_the_first_price_and_after_the_last_are_no_bars(file: Path) -> None:
+def test_days_before_the_first_and_after_the_last_price_are_cut(file: Path) -> None:
     panel = load(file, wide({"AAPL": [None] * 10 + [5] * 80 + [None] * 10}), "AAPL")
     assert len(panel.close) == 80
 
@@ -161,11 +161,11 @@ def test_other_sources_are_refused_with_what_is_allowed(source: str) -> None:
         prices.load(options(PRICE_SOURCES=source, **keys))
 
 
-def test_faults_of_a_file_of_closes_are_those_of_a_run(file: Path) -> None:
+def test_a_faulty_file_of_closes_is_the_same_error_as_in_a_run(file: Path) -> None:
     assert "line 3: the price of AAPL is 'x'" in fault(file, "timestamp,AAPL\n2022-12-27,5\n2022-12-28,x\n")
 
 
-def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_as_missing(tmp_path: Path) -> None:
     with pytest.raises(PriceSourceError, match="No such file or directory; set PRICE_FILE"):
         prices.load(options(PRICE_FILE=tmp_path / "none.csv"))
 
@@ -184,7 +184,7 @@ def test_an_ohlc_file_has_a_row_for_each_bar_of_each_symbol(file: Path) -> None:
     assert np.isnan(panel.low.iloc[0]["AAPL"])
 
 
-def test_rows_and_columns_may_be_in_any_order_and_any_case_and_other_columns_are_left_out(file: Path) -> None:
+def test_order_case_and_extra_columns_do_not_matter(file: Path) -> None:
     rows = [
         f"9000,{low},{high},{open_},{close},{symbol},{day}"
         for day, symbol, open_, high, low, close in (row.split(",") for row in reversed(bars()))
@@ -206,7 +206,7 @@ def test_an_ohlc_file_saved_by_a_spreadsheet_is_read(file: Path) -> None:
     assert len(prices.load(options(PRICE_FILE=file, UNIVERSE="AAPL")).close) == 100
 
 
-def test_bars_within_the_day_keep_their_time(file: Path) -> None:
+def test_intraday_bars_keep_their_time(file: Path) -> None:
     rows = [f"2022-12-{day} {hour:02}:30,AAPL,5,6,4,5" for day in range(19, 29) for hour in range(10, 15)]
     panel = load(file, tidy(rows), "AAPL", BAR_INTERVAL="1h")
     assert panel.close.index[0] == datetime(2022, 12, 19, 15, 30, tzinfo=UTC)
@@ -219,7 +219,7 @@ def test_an_empty_row_is_a_missing_bar(file: Path) -> None:
     assert list_notes(panel) == [("AAPL", f"the bar of {SESSIONS[-2]} is missing")]
 
 
-def test_the_file_of_one_symbol_needs_no_column_of_symbols(file: Path) -> None:
+def test_a_file_of_one_symbol_needs_no_symbol_column(file: Path) -> None:
     rows = [f"{day},100,102,99,101,50.5,9000" for day in SESSIONS]
     panel = load(file, tidy(rows, "Date,Open,High,Low,Close,Adj Close,Volume"), "KO")
     assert panel.close["KO"].tolist() == [101] * 100
@@ -229,10 +229,10 @@ def test_the_file_of_one_symbol_needs_no_column_of_symbols(file: Path) -> None:
 
 
 @pytest.mark.parametrize(("universe", "what"), [("AAPL,KO", "has 2 symbols"), ("sp500", "is sp500")])
-def test_the_file_of_one_symbol_needs_its_name(file: Path, universe: str, what: str) -> None:
+def test_a_file_of_one_symbol_needs_that_symbol_as_universe(file: Path, universe: str, what: str) -> None:
     assert fault(file, "Date,Open,High,Low,Close,Adj Close,Volume\n2022-12-28,1,1,1,1,1,9\n", universe).endswith(
-        f"line 1: the header has no column symbol, but UNIVERSE {what}; "
-        "add a column symbol, or name the file's one symbol, such as UNIVERSE=AAPL"
+        f"line 1: the header has no symbol column, but UNIVERSE {what}; "
+        "add a symbol column, or name the file's one symbol, as in UNIVERSE=AAPL"
     )
 
 
@@ -242,12 +242,12 @@ def test_the_file_of_one_symbol_needs_its_name(file: Path, universe: str, what: 
         ("date,symbol,open,high,close", "low"),
         ("date,open,high,low,volume", "close"),
         ("symbol,open,high,low,close", "timestamp"),
-        ("time,Open,Low", "timestamp and no high and no close"),
+        ("time,Open,Low", "timestamp or high or close"),
     ],
 )
-def test_an_ohlc_header_that_lacks_a_column_is_told_what_is_allowed(file: Path, header: str, lacking: str) -> None:
+def test_a_missing_ohlc_column_is_named_with_those_required(file: Path, header: str, lacking: str) -> None:
     message = fault(file, f"{header}\n{','.join('1' * (header.count(',') + 1))}\n")
-    assert f"line 1: the header has no column {lacking}; an OHLC file has the columns timestamp (or date)" in message
+    assert f"line 1: the header has no {lacking} column; an OHLC file has the columns timestamp (or date)" in message
     assert "such as timestamp,AAPL,MSFT" in message
 
 
@@ -257,7 +257,7 @@ def test_two_columns_for_one_thing_are_refused(file: Path) -> None:
 
 
 @pytest.mark.parametrize("symbols", ["OPEN,LOW", "OPEN,HIGH,LOW"])
-def test_shares_that_are_called_like_prices_are_shares(file: Path, symbols: str) -> None:
+def test_symbols_named_like_price_columns_are_symbols(file: Path, symbols: str) -> None:
     panel = load(file, wide({symbol: range(1, 101) for symbol in symbols.split(",")}), symbols)
     assert not panel.has_ohlc
     assert list(panel.close.columns) == symbols.split(",")
@@ -286,7 +286,7 @@ def test_a_wrong_row_is_named_with_its_value_and_remedy(file: Path, row: str, ex
 
 
 @pytest.mark.parametrize(("price", "close"), [(10.00, 10.004), (10.00, 9.996), (123456.0, 123456.1)])
-def test_what_rounding_leaves_outside_of_low_to_high_is_taken_in(file: Path, price: float, close: float) -> None:
+def test_low_and_high_widen_for_a_close_off_by_rounding(file: Path, price: float, close: float) -> None:
     panel = load(file, tidy([*bars()[:-1], f"{SESSIONS[-1]},AAPL,{price},{price},{price},{close}"]), "AAPL")
     assert panel.high["AAPL"].iloc[-1] == max(price, close)
     assert panel.low["AAPL"].iloc[-1] == min(price, close)
@@ -295,11 +295,11 @@ def test_what_rounding_leaves_outside_of_low_to_high_is_taken_in(file: Path, pri
 # --- notes ----------------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_said_of_prices_without_oddity() -> None:
+def test_regular_prices_have_no_notes() -> None:
     assert judge({"AAPL": [5.0] * 100, "KO": [6.0] * 100}) == []
 
 
-def test_a_late_listing_is_told_with_when_it_joins_and_when_its_history_is_whole() -> None:
+def test_a_late_listing_is_noted_with_its_dates() -> None:
     late = [None] * 50 + [5.0] * 50
     assert judge({"AAPL": [5.0] * 100, "KO": late}, HISTORY_BARS=40, UNIVERSE_LOOKBACK_BARS=30) == [
         (
@@ -312,13 +312,13 @@ def test_a_late_listing_is_told_with_when_it_joins_and_when_its_history_is_whole
     ]
 
 
-def test_a_listing_too_late_for_anything_is_told() -> None:
+def test_a_listing_too_late_to_be_chosen_is_noted() -> None:
     assert judge({"AAPL": [5.0] * 100, "KO": [None] * 80 + [5.0] * 20}) == [
         ("KO", f"its prices begin on {SESSIONS[80]}; it never has the 30 needed to be chosen")
     ]
 
 
-def test_a_symbol_with_a_short_history_when_trading_begins_is_told() -> None:
+def test_a_short_history_at_the_start_of_trading_is_noted() -> None:
     short = [None] * 5 + [5.0] * 95
     assert judge({"AAPL": [5.0] * 100, "KO": short}, HISTORY_BARS=41) == [
         (
@@ -335,29 +335,29 @@ def test_a_symbol_with_just_enough_history_is_not_mentioned() -> None:
     assert judge({"AAPL": [5.0] * 100, "KO": [None] * 11 + [5.0] * 89}) == []
 
 
-def test_the_window_of_the_signal_horizon_grows_and_only_its_first_90_bars_are_asked_for() -> None:
+def test_the_signal_horizon_needs_only_90_bars_of_history() -> None:
     found = judge({"AAPL": [5.0] * 100, "KO": [None] * 5 + [5.0] * 95}, first=91, SIGNAL="horizon", HISTORY_BARS=5000)
     assert found == [("KO", f"has 87 bars up to the first traded one; it joins on {SESSIONS[94]}, with 90 bars")]
 
 
-def test_prices_that_end_early_are_told() -> None:
+def test_prices_that_end_early_are_noted() -> None:
     assert judge({"AAPL": [5.0] * 100, "KO": [5.0] * 70 + [None] * 30}) == [
         (
             "KO",
             (
-                f"its prices end on {SESSIONS[69]} (delisted, or cut off), but the last bar is of 2022-12-28; "
+                f"its prices end on {SESSIONS[69]} (delisted, or cut off), but the last bar is that of 2022-12-28; "
                 "an open position is valued at the symbol's last price"
             ),
         )
     ]
 
 
-def test_prices_that_end_with_the_first_traded_bar_can_still_be_held() -> None:
+def test_a_symbol_that_ends_at_the_first_traded_bar_can_be_held() -> None:
     ((_, what),) = judge({"AAPL": [5.0] * 100, "KO": [5.0] * 41 + [None] * 59})
     assert what.startswith(f"its prices end on {SESSIONS[40]} (delisted, or cut off)")
 
 
-def test_prices_that_end_before_trading_begins_are_told() -> None:
+def test_prices_that_end_before_trading_begins_are_noted() -> None:
     assert judge({"AAPL": [5.0] * 100, "KO": [5.0] * 40 + [None] * 60}) == [
         ("KO", f"its prices end on {SESSIONS[39]}, before the first traded bar: it is not traded")
     ]
@@ -367,18 +367,18 @@ def test_missing_bars_are_counted_with_the_first_and_the_last() -> None:
     holes: list[float | None] = [5.0] * 100
     holes[50] = holes[51] = holes[90] = None
     assert judge({"AAPL": [5.0] * 100, "KO": holes}) == [
-        ("KO", f"3 bars are missing, the first of {SESSIONS[50]}, the last of {SESSIONS[90]}")
+        ("KO", f"3 bars are missing, the first on {SESSIONS[50]}, the last on {SESSIONS[90]}")
     ]
 
 
-def test_a_bar_that_all_symbols_lack_is_told_once() -> None:
+def test_a_bar_that_all_symbols_lack_is_noted_once() -> None:
     hole = [5.0] * 60 + [None] + [5.0] * 39
     assert judge({"AAPL": hole, "KO": hole}) == [
         ("", f"no symbol has a bar on {SESSIONS[60]}, when the exchange was open")
     ]
 
 
-def test_only_bars_that_are_looked_at_can_be_missing() -> None:
+def test_only_missing_bars_in_use_are_noted() -> None:
     holes: list[float | None] = [5.0] * 100
     holes[10] = holes[11] = None  # on day 40, 30 bars are read, from day 11 on
     assert judge({"AAPL": [5.0] * 100, "KO": holes}) == [("KO", f"the bar of {SESSIONS[11]} is missing")]
@@ -394,7 +394,7 @@ def test_only_bars_that_are_looked_at_can_be_missing() -> None:
         (10.0, 78.0, "+680.0% on {day} (as 1:8)"),
     ],
 )
-def test_a_jump_like_a_split_is_told_as_one(before: float, after: float, split: str) -> None:
+def test_a_jump_like_a_split_is_noted_as_one(before: float, after: float, split: str) -> None:
     assert judge({"AAPL": [before] * 60 + [after] * 40}) == [
         (
             "AAPL",
@@ -409,7 +409,7 @@ def test_a_jump_like_a_split_is_told_as_one(before: float, after: float, split: 
 @pytest.mark.parametrize(
     ("before", "after", "jump"), [(100.0, 140.0, "+40.0%"), (100.0, 57.0, "-43.0%"), (100.0, 152.0, "+52.0%")]
 )
-def test_a_jump_like_no_split_is_told_as_a_jump(before: float, after: float, jump: str) -> None:
+def test_a_jump_unlike_any_split_is_noted_as_a_jump(before: float, after: float, jump: str) -> None:
     assert judge({"AAPL": [before] * 60 + [after] * 40}) == [("AAPL", f"its close jumps: {jump} on {SESSIONS[60]}")]
 
 
@@ -430,7 +430,7 @@ def test_many_jumps_of_a_symbol_are_one_note() -> None:
 
 
 @pytest.mark.parametrize("price", [0.0, -3.0, float("inf"), 2e7])
-def test_an_impossible_price_is_told_and_is_no_jump(price: float) -> None:
+def test_an_impossible_price_is_noted_and_is_not_a_jump(price: float) -> None:
     values = [5.0] * 60 + [price] + [5.0] * 20 + [price] * 2 + [5.0] * 17
     assert judge({"AAPL": values}) == [
         (
@@ -443,7 +443,7 @@ def test_an_impossible_price_is_told_and_is_no_jump(price: float) -> None:
     ]
 
 
-def test_sessions_without_bars_and_bars_without_sessions_are_told(file: Path) -> None:
+def test_sessions_without_bars_and_bars_outside_sessions_are_noted(file: Path) -> None:
     days = [day for day in pd.bdate_range(end=LAST_DAY, periods=40).date if day not in {SESSIONS[-8], SESSIONS[-6]}]
     assert [note.what for note in load(file, wide({"AAPL": [5] * 38}, days), "AAPL").notes] == [
         "2 bars outside the exchange's sessions are left out: 2022-11-24 to 2022-12-26",
@@ -457,14 +457,14 @@ def test_a_file_of_weekends_is_an_error(file: Path) -> None:
         load(file, wide({"AAPL": [5] * 2}, days), "AAPL")
 
 
-def test_bars_shorter_than_they_are_said_to_be_are_an_error(file: Path) -> None:
+def test_bars_shorter_than_bar_interval_are_an_error(file: Path) -> None:
     file.write_text("timestamp,AAPL\n2022-12-28T10:00:00-05:00,1\n2022-12-28T10:05:00-05:00,2\n")
     chosen = Options(settings=settings(BAR_INTERVAL="15m", UNIVERSE="AAPL", PRICE_FILE=file))
     with pytest.raises(BacktestError, match="10:00 and 2022-12-28 10:05 are less than BAR_INTERVAL=15m apart"):
         prices.load(chosen)
 
 
-def test_notes_on_five_hundred_symbols_are_a_matter_of_a_second() -> None:
+def test_notes_on_500_symbols_take_less_than_two_seconds() -> None:
     index = pd.bdate_range("2014-01-01", periods=2500, tz=NEW_YORK).tz_convert("UTC")
     walk = np.random.default_rng(1).normal(0, 0.02, (2500, 500)).cumsum(axis=0)
     close = pd.DataFrame(100 * np.exp(walk), index=index, columns=[f"S{number}" for number in range(500)])
@@ -504,7 +504,7 @@ def test_without_start_the_last_two_years_are_traded() -> None:
     assert span(panel, Options(settings=settings())) == (date(2020, 12, 28), LAST_DAY, 505)
 
 
-def test_without_start_the_bars_needed_come_first() -> None:
+def test_without_start_trading_begins_with_enough_bars() -> None:
     assert span(HUNDRED, options()) == (SESSIONS[29], LAST_DAY, 71)
 
 
@@ -517,7 +517,7 @@ def test_without_start_the_bars_needed_come_first() -> None:
         ({"SIGNAL": "horizon", "HISTORY_BARS": 5000}, 90),
     ],
 )
-def test_how_many_bars_are_needed_is_for_the_settings_to_say(variables: dict[str, Any], needed: int) -> None:
+def test_the_settings_determine_how_many_bars_are_needed(variables: dict[str, Any], needed: int) -> None:
     assert span(HUNDRED, options(SESSIONS[needed - 1], **variables))[0] == SESSIONS[needed - 1]
     with pytest.raises(BacktestError):
         prices.span(HUNDRED, options(SESSIONS[needed - 2], **variables))
@@ -552,18 +552,19 @@ def test_an_end_before_all_prices_is_refused() -> None:
 
 def test_a_start_after_all_prices_is_refused() -> None:
     assert refusal(HUNDRED, options(date(2023, 2, 1))) == (
-        "there is no bar from START=2023-02-01: the last bar before is that of 2022-12-28; choose an earlier START"
+        "there is no bar from START=2023-02-01 on: the last bar before START is that of 2022-12-28; "
+        "choose an earlier START"
     )
 
 
 def test_a_span_without_bars_is_refused() -> None:
     assert refusal(HUNDRED, options(date(2022, 12, 24), date(2022, 12, 26))) == (
-        "there is no bar from START=2022-12-24 to END=2022-12-26: the last bar before is that of 2022-12-23; "
+        "there is no bar from START=2022-12-24 to END=2022-12-26: the last bar before START is that of 2022-12-23; "
         "choose an earlier START or a later END"
     )
 
 
-def test_a_start_without_enough_bars_before_is_told_the_first_that_works() -> None:
+def test_a_start_that_is_too_early_names_the_first_that_works() -> None:
     assert refusal(HUNDRED, options(SESSIONS[20])) == (
         f"START={SESSIONS[20]} is too early: there are 21 bars up to {SESSIONS[20]}, but HISTORY_BARS=30 needs 30; "
         f"the first START that works is {SESSIONS[29]}"
@@ -578,11 +579,11 @@ def test_a_start_without_enough_bars_before_is_told_the_first_that_works() -> No
         ({"UNIVERSE_LOOKBACK_BARS": 60}, "UNIVERSE_LOOKBACK_BARS=60 needs 61"),
     ],
 )
-def test_what_needs_the_bars_is_named(variables: dict[str, Any], why: str) -> None:
+def test_the_setting_that_needs_the_bars_is_named(variables: dict[str, Any], why: str) -> None:
     assert why in refusal(HUNDRED, options(SESSIONS[20], **variables))
 
 
-def test_within_the_day_the_first_start_that_works_begins_with_enough_bars() -> None:
+def test_the_first_start_that_works_is_right_for_intraday_bars() -> None:
     days = SESSIONS[-8:]  # six bars each, so the 30th is the last one of the fifth day
     stamps = [pd.Timestamp(f"{day} {hour}:30", tz=NEW_YORK) for day in days for hour in range(10, 16)]
     close = pd.DataFrame({"AAPL": [5.0] * 48}, index=pd.DatetimeIndex(stamps).tz_convert("UTC"))

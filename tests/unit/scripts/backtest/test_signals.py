@@ -49,14 +49,14 @@ def kelleys(bar: int) -> tuple[float, float, float]:
 
 
 def direction(close: float, lower: float, upper: float) -> Direction:
-    """Return UP if the upper end is above the close and farther away than the lower end, DOWN in the reverse case."""
+    """Return UP if the upper end is above the close and farther off than the lower end, DOWN if reversed, or FLAT."""
     most, least = upper / close - 1, lower / close - 1
     if most > 0 and abs(most) > abs(least):
         return Direction.UP
     return Direction.DOWN if least < 0 and abs(least) > abs(most) else Direction.FLAT
 
 
-def test_the_rule_horizon_looks_where_kelleys_strategy_looks(bars: tuple[Bar, ...]) -> None:
+def test_the_rule_horizon_forecasts_as_kelleys_strategy_does(bars: tuple[Bar, ...]) -> None:
     for number in (0, 4, 5, 9):
         decision = bars[number].decision
         assert decision is not None
@@ -64,12 +64,12 @@ def test_the_rule_horizon_looks_where_kelleys_strategy_looks(bars: tuple[Bar, ..
         assert (made.price_usd, made.lower_usd, made.upper_usd) == pytest.approx(kelleys(FIRST - 1 + number))
 
 
-def test_the_rule_horizon_goes_where_kelleys_strategy_goes(bars: tuple[Bar, ...]) -> None:
+def test_the_rule_horizon_decides_as_kelleys_strategy_does(bars: tuple[Bar, ...]) -> None:
     decided = [each.decision.insights[0].direction for each in bars if each.decision]
     assert decided == [direction(*kelleys(FIRST - 1 + number)) for number in range(len(bars))]
 
 
-def test_the_rule_horizon_goes_both_ways_on_these_prices(bars: tuple[Bar, ...]) -> None:
+def test_the_rule_horizon_decides_up_and_down_on_these_prices(bars: tuple[Bar, ...]) -> None:
     assert {each.decision.insights[0].direction for each in bars if each.decision} == {Direction.UP, Direction.DOWN}
 
 

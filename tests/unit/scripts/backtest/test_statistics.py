@@ -35,11 +35,11 @@ def all_in(*closes: float, **fields: Any) -> Result:
 # --- the key figures, computed by hand -------------------------------------------------------------------------------
 
 
-def test_the_return_is_that_of_the_account_from_its_cash_to_its_last_bar() -> None:
+def test_the_return_is_measured_from_the_cash_to_the_last_bar() -> None:
     assert key_figures(all_in(10, 11, 12))["total_return_fraction"] == pytest.approx(0.2)
 
 
-def test_a_return_over_a_whole_year_of_bars_is_the_return_a_year() -> None:
+def test_the_return_of_a_whole_year_is_the_annual_return() -> None:
     whole_year = all_in(*[10 + bar / 251 for bar in range(252)])
     assert key_figures(whole_year)["annual_return_fraction"] == pytest.approx(0.1)
 
@@ -49,12 +49,12 @@ def test_half_a_year_is_compounded_to_a_whole_one() -> None:
     assert key_figures(half_year)["annual_return_fraction"] == pytest.approx(1.1**2 - 1)
 
 
-def test_hourly_bars_make_a_year_of_seven_a_session() -> None:
+def test_a_year_of_hourly_bars_has_seven_a_session() -> None:
     hourly = all_in(*[10 + bar / 251 for bar in range(252)], options={"settings": settings(BAR_INTERVAL="1h")})
     assert key_figures(hourly)["annual_return_fraction"] == pytest.approx(1.1**7 - 1)
 
 
-def test_volatility_and_sharpe_ratio_are_those_of_the_bars_returns() -> None:
+def test_volatility_and_sharpe_ratio_come_from_the_bars_returns() -> None:
     found = key_figures(all_in(10, 11, 9.9))  # returns 0, +10%, -10%: their standard deviation is 10%
     assert found["annual_volatility_fraction"] == pytest.approx(0.1 * math.sqrt(252))
     assert found["sharpe_ratio"] == pytest.approx(0)
@@ -69,13 +69,13 @@ def test_the_drawdown_is_the_largest_fall_from_a_peak() -> None:
     assert key_figures(all_in(10, 20, 15, 25, 15))["max_drawdown_fraction"] == pytest.approx(-0.4)
 
 
-def test_a_fall_below_the_cash_at_the_start_counts_from_there() -> None:
+def test_a_drawdown_can_begin_at_the_starting_cash() -> None:
     over = prices(8, 8, 8)
     bought_dear = result(over, [fill(over, 0, "AAA", 100, 10.0)])
     assert key_figures(bought_dear)["max_drawdown_fraction"] == pytest.approx(-0.2)
 
 
-def test_the_calmar_ratio_is_the_return_a_year_over_the_deepest_drawdown() -> None:
+def test_the_calmar_ratio_is_annual_return_over_max_drawdown() -> None:
     found = key_figures(all_in(*[10.0] * 250, 5, 11))
     assert found["calmar_ratio"] == pytest.approx(0.1 / 0.5)
 
@@ -86,7 +86,7 @@ def test_exposure_is_the_mean_share_of_the_equity_that_is_invested() -> None:
     assert key_figures(half)["exposure_fraction"] == pytest.approx((0 + 0.5 + 0.5 + 0) / 4)
 
 
-def test_only_closed_trades_are_counted_and_won_after_commission() -> None:
+def test_only_closed_trades_count_and_wins_are_after_commission() -> None:
     over = prices(10, 10, 10, 10)
     fills = [
         fill(over, 0, "AAA", 10, 10.0),
@@ -104,13 +104,13 @@ def test_only_closed_trades_are_counted_and_won_after_commission() -> None:
 MEASURED = ("annual_return_fraction", "annual_volatility_fraction", "sharpe_ratio", "sortino_ratio", "calmar_ratio")
 
 
-def test_of_one_bar_nothing_is_annualised() -> None:
+def test_one_bar_is_not_annualized() -> None:
     found = key_figures(all_in(11))
     assert [found[name] for name in MEASURED] == [None] * 5
     assert found["total_return_fraction"] == pytest.approx(0.1)
 
 
-def test_of_no_bar_there_is_the_cash_and_nothing_else() -> None:
+def test_without_bars_there_is_only_the_cash() -> None:
     nothing = result(prices(10, 11), first=2, is_complete=False)
     found = key_figures(nothing)
     assert (found["final_equity_usd"], found["total_return_fraction"], found["exposure_fraction"]) == (1_000, 0, None)
@@ -123,7 +123,7 @@ def test_without_trades_there_is_no_ratio_and_no_share_of_wins() -> None:
     assert (found["annual_volatility_fraction"], found["max_drawdown_fraction"], found["trades"]) == (0, 0, 0)
 
 
-def test_an_account_that_only_rises_has_no_ratio_to_its_falls() -> None:
+def test_an_account_that_only_rises_has_no_sortino_or_calmar() -> None:
     found = key_figures(all_in(10, 11, 12))
     assert (found["sortino_ratio"], found["calmar_ratio"]) == (None, None)
 
@@ -133,7 +133,7 @@ def test_an_account_that_loses_all_is_measured_to_the_end() -> None:
     assert (found["total_return_fraction"], found["max_drawdown_fraction"]) == (-1, -1)
 
 
-def test_a_return_too_large_for_a_year_is_none() -> None:
+def test_a_return_too_large_to_annualize_is_none() -> None:
     assert key_figures(all_in(10, 1e6))["annual_return_fraction"] is None
 
 
@@ -164,7 +164,7 @@ def test_a_symbol_listed_later_is_not_in_buy_and_hold_and_is_named() -> None:
     assert (found["data"]["buy_and_hold_symbols"], found["data"]["not_in_buy_and_hold"]) == (["AAA"], ["BBB"])
 
 
-def test_a_symbol_delisted_keeps_its_last_price_in_buy_and_hold() -> None:
+def test_a_delisted_symbol_keeps_its_last_price_in_buy_and_hold() -> None:
     found = figures(result(prices(10, 10, 10, BBB=[10, 12, math.nan])))
     assert found["curve"]["buy_and_hold_usd"] == pytest.approx([1_000, 1_100, 1_100])
 
@@ -177,7 +177,7 @@ def test_cash_earns_nothing_and_risks_nothing() -> None:
 # --- the rest of the report ------------------------------------------------------------------------------------------
 
 
-def test_a_month_is_compounded_and_a_year_has_its_total_and_that_of_buy_and_hold() -> None:
+def test_monthly_returns_are_compounded_and_years_have_totals() -> None:
     days = [10.0] * 20 + [11.0] + [12.1] * 19  # January has 20 bars; the 21st is 1 February
     (year,) = figures(all_in(*days))["monthly_returns"]
     assert year["year"] == 2021
@@ -195,7 +195,7 @@ def test_a_bar_belongs_to_its_day_in_new_york() -> None:
     assert year["year"] == 2021  # in New York it is still New Year's Eve
 
 
-def test_each_symbol_has_its_result_beside_holding_it() -> None:
+def test_each_symbols_result_stands_beside_buy_and_hold() -> None:
     over = panel({"AAA": [10, 10, 12, 12], "BBB": [20, 20, 20, 10], "CCC": [1, 1, 1, 1]})
     fills = [
         fill(over, 1, "AAA", 10, 10.0),
@@ -226,7 +226,7 @@ def test_the_symbols_contributions_add_up_to_the_return() -> None:
     assert abs(total) > 0.01
 
 
-def test_costs_are_what_the_orders_paid_and_what_slippage_moved_them_by() -> None:
+def test_costs_are_the_orders_commission_and_slippage() -> None:
     over = prices(10, 10, 10, 10)
     fills = [
         fill(over, 0, "AAA", 10, 10.1, commission_usd=1.0),  # 1% above 10
@@ -247,7 +247,7 @@ def test_the_curve_has_every_bar_with_drawdown_and_exposure() -> None:
     assert curve["exposure_fraction"] == pytest.approx([1, 1, 1])
 
 
-def test_denials_and_statuses_are_counted_by_code_the_most_frequent_first() -> None:
+def test_denials_and_statuses_are_counted_most_frequent_first() -> None:
     over = prices(10, 10, 10)
     times = [time.to_pydatetime() for time in over.close.index]
     few = Denial(symbol="AAA", code=Code.POSITION_CAP, detail="")
@@ -259,7 +259,7 @@ def test_denials_and_statuses_are_counted_by_code_the_most_frequent_first() -> N
     assert list(found["statuses"].items()) == [("NOTHING_TO_DO", 2), ("MARKET_CLOSED", 1)]
 
 
-def test_notes_refusals_and_the_interruption_are_told() -> None:
+def test_notes_refusals_and_the_interruption_are_reported() -> None:
     over = panel({"AAA": [10, 11]}, notes=(Note(symbol="AAA", what="listed later"),), source="a file")
     refusal = Refusal(time=over.close.index[0].to_pydatetime(), client_order_id="x", symbol="AAA", reason="no cash")
     found = figures(result(over, refusals=(refusal,), is_complete=False))
@@ -280,7 +280,7 @@ def test_forecasts_are_counted_inside_above_and_below_their_interval() -> None:
     assert scores["forecasts"] == 5
 
 
-def test_errors_are_shares_of_the_price_beside_those_of_the_last_price() -> None:
+def test_errors_are_fractions_beside_those_of_the_last_price() -> None:
     judged = (score("AAA", 100, 110, 5, 104), score("AAA", 10, 9.5, 1, 10.2))
     scores = figures(all_in(10, 11, scored=judged))["calibration"]["overall"]
     assert scores["mean_absolute_error_fraction"] == pytest.approx((0.06 + 0.07) / 2)
@@ -298,12 +298,14 @@ def test_forecasts_are_judged_by_symbol_as_well() -> None:
     ]
 
 
-def test_prices_that_do_not_move_give_no_ratio_to_their_naive_forecast() -> None:
+def test_prices_that_do_not_move_have_no_error_ratio() -> None:
     scores = figures(all_in(10, 11, scored=(score("AAA", 100, 101, 5, 100),)))["calibration"]["overall"]
     assert scores["error_ratio"] is None
 
 
-@pytest.mark.parametrize(("is_complete", "reason"), [(True, "the span ends before"), (False, "was interrupted before")])
+@pytest.mark.parametrize(
+    ("is_complete", "reason"), [(True, "the span has no price"), (False, "was interrupted before")]
+)
 def test_without_forecasts_the_report_says_why(is_complete: bool, reason: str) -> None:
     found = figures(all_in(10, 11, is_complete=is_complete))["calibration"]
     assert found["overall"] is None
@@ -313,18 +315,18 @@ def test_without_forecasts_the_report_says_why(is_complete: bool, reason: str) -
 # --- as JSON ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_figures_are_the_same_for_the_same_result_but_for_the_timings() -> None:
+def test_equal_results_have_equal_figures_except_for_timings() -> None:
     first, second = (json.dumps(figures(year_of_trading(timings_s={"all": s})), allow_nan=False) for s in (1.0, 2.0))
     assert first != second
     assert first.replace('{"all": 1.0}', "") == second.replace('{"all": 2.0}', "")
 
 
-def test_where_the_report_is_written_is_no_part_of_it() -> None:
+def test_the_figures_do_not_depend_on_the_output_folder() -> None:
     here, there = (figures(all_in(10, 11, options={"out": Path(out)})) for out in ("here", "there"))
     assert here == there
 
 
-def test_no_number_is_infinite_or_not_a_number() -> None:
+def test_no_figure_is_infinite_or_nan() -> None:
     over = prices(10, math.nan, 0, BBB=[math.nan, math.nan, math.nan])
     json.dumps(figures(result(over, [fill(over, 0, "AAA", 100, 10.0)])), allow_nan=False)
 

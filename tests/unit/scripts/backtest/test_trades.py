@@ -27,7 +27,7 @@ def test_a_purchase_and_its_sale_are_one_trade(prices: Panel) -> None:
     assert trade.return_fraction == pytest.approx(30 / 110)
 
 
-def test_commission_of_both_orders_is_taken_off(prices: Panel) -> None:
+def test_the_commission_of_both_orders_is_deducted(prices: Panel) -> None:
     fills = fill(prices, 1, "AAA", 10, 11.0, commission_usd=2.0), fill(prices, 4, "AAA", -10, 14.0, commission_usd=3.0)
     (trade,) = trades(run_fills(prices, *fills))
     assert trade.commission_usd == pytest.approx(5)
@@ -35,7 +35,7 @@ def test_commission_of_both_orders_is_taken_off(prices: Panel) -> None:
     assert trade.return_fraction == pytest.approx(25 / 112)
 
 
-def test_a_purchase_that_is_sold_in_parts_is_as_many_trades(prices: Panel) -> None:
+def test_a_purchase_sold_in_parts_is_one_trade_for_each_part(prices: Panel) -> None:
     fills = (
         fill(prices, 0, "AAA", 10, 10.0, commission_usd=1.0),
         fill(prices, 2, "AAA", -4, 12.0),
@@ -46,7 +46,7 @@ def test_a_purchase_that_is_sold_in_parts_is_as_many_trades(prices: Panel) -> No
     assert [trade.pnl_usd for trade in made] == pytest.approx([4 * 2 - 0.4, 6 * 3 - 0.6])
 
 
-def test_what_was_bought_first_is_sold_first(prices: Panel) -> None:
+def test_the_shares_bought_first_are_sold_first(prices: Panel) -> None:
     fills = (
         fill(prices, 0, "AAA", 5, 10.0, reason="first"),
         fill(prices, 1, "AAA", 5, 11.0, reason="second"),
@@ -61,7 +61,7 @@ def test_what_was_bought_first_is_sold_first(prices: Panel) -> None:
     assert [trade.pnl_usd for trade in made] == pytest.approx([5 * 3 - 5, 2 * 2 - 2, 3 * (15 - 11)])
 
 
-def test_what_is_still_held_is_valued_at_the_last_close(prices: Panel) -> None:
+def test_an_open_trade_is_valued_at_the_last_close(prices: Panel) -> None:
     (trade,) = trades(run_fills(prices, fill(prices, 2, "AAA", 10, 12.0, commission_usd=1.0)))
     assert (trade.exit_time, trade.exit_reason, trade.bars_held) == (None, "still open", 3)
     assert trade.exit_price_usd == 15
@@ -73,7 +73,7 @@ def test_a_delisted_symbol_is_valued_at_the_last_close_it_had(prices: Panel) -> 
     assert trade.exit_price_usd == 20
 
 
-def test_what_came_after_an_interruption_is_not_looked_at(prices: Panel) -> None:
+def test_bars_after_an_interruption_are_ignored(prices: Panel) -> None:
     whole = run_fills(prices, fill(prices, 2, "AAA", 10, 12.0))
     cut = Result(options=whole.options, panel=prices, bars=whole.bars[:4], fills=whole.fills, is_complete=False)
     (trade,) = trades(cut)
@@ -81,19 +81,19 @@ def test_what_came_after_an_interruption_is_not_looked_at(prices: Panel) -> None
 
 
 @pytest.mark.parametrize("kind", ["stop-loss", "take-profit"])
-def test_the_leg_of_a_bracket_is_the_reason_of_its_sale(prices: Panel, kind: str) -> None:
+def test_a_sale_by_a_bracket_has_its_leg_as_the_reason(prices: Panel, kind: str) -> None:
     fills = fill(prices, 1, "AAA", 10, 11.0), fill(prices, 3, "AAA", -10, 13.0, kind=kind, reason="leg of its bracket")
     (trade,) = trades(run_fills(prices, *fills))
     assert trade.exit_reason == kind
 
 
-def test_a_stop_loss_on_the_day_of_the_purchase_was_held_for_no_bar(prices: Panel) -> None:
+def test_a_trade_stopped_in_its_first_bar_is_held_for_zero_bars(prices: Panel) -> None:
     fills = fill(prices, 1, "AAA", 10, 11.0), fill(prices, 1, "AAA", -10, 10.0, kind="stop-loss")
     (trade,) = trades(run_fills(prices, *fills))
     assert trade.bars_held == 0
 
 
-def test_symbols_do_not_mix_and_trades_come_in_the_order_of_their_entries(prices: Panel) -> None:
+def test_symbols_do_not_mix_and_trades_are_in_order_of_entry(prices: Panel) -> None:
     fills = (
         fill(prices, 0, "BBB", 1, 20.0),
         fill(prices, 1, "AAA", 1, 11.0),
@@ -105,7 +105,7 @@ def test_symbols_do_not_mix_and_trades_come_in_the_order_of_their_entries(prices
     assert [trade.pnl_usd for trade in made] == pytest.approx([1, 1])
 
 
-def test_fractions_of_shares_leave_nothing_behind(prices: Panel) -> None:
+def test_fractional_shares_leave_no_remainder(prices: Panel) -> None:
     fills = (
         fill(prices, 0, "AAA", 0.3, 10.0),
         fill(prices, 1, "AAA", -0.1, 11.0),

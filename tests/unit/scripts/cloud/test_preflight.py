@@ -1,4 +1,4 @@
-"""The check before a deployment, on plans in the format of `terraform show -json` and with moto's AWS."""
+"""The check before a deployment, run on plans in the format of `terraform show -json` and against moto's AWS."""
 
 import copy
 import json
@@ -60,7 +60,7 @@ def put(*names: str, kind: str = "SecureString", value: str = "secret") -> None:
 
 
 def strategy(name: str = "trend", **variables: str) -> dict[str, Any]:
-    """Return a strategy as the root's output describes it before its first deployment."""
+    """Return a strategy as the root module's output describes it before its first deployment."""
     path = f"/prophet-trader/{name}"
     environment = {
         "ALPACAUSER": f"ssm:{path}/alpacauser",
@@ -135,7 +135,7 @@ def may_only(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[MayOnly]:
     post(f"{server}/moto-api/reset-auth", b"inf")
 
 
-def test_a_sound_plan_has_nothing_in_its_way_and_needs_no_word(cloud: Cloud) -> None:
+def test_a_sound_plan_has_no_problems_and_no_notes(cloud: Cloud) -> None:
     assert (problems(cloud, plan()), notes(cloud, plan())) == ([], [])
 
 
@@ -155,7 +155,7 @@ def test_a_sound_plan_has_nothing_in_its_way_and_needs_no_word(cloud: Cloud) -> 
         ),
     ],
 )
-def test_settings_that_the_function_would_not_start_with_stop_the_deployment(
+def test_settings_that_the_function_rejects_stop_the_deployment(
     variables: dict[str, str], problem: str, nowhere: Cloud
 ) -> None:
     environment = strategy(**variables)["environment"]
@@ -167,7 +167,7 @@ def test_variables_of_libraries_are_let_through(name: str, nowhere: Cloud) -> No
     assert preflight.settings(nowhere, "trend", strategy(**{name: "x"})["environment"]).problems == []
 
 
-def test_all_that_is_wrong_is_told_at_once(cloud: Cloud) -> None:
+def test_all_problems_are_reported_at_once(cloud: Cloud) -> None:
     put("/prophet-trader/fast/alpacauser", "/prophet-trader/fast/alpacapw")
     both = {"trend": strategy(SIGNAL="x", MAX_ORDERS_PER_RUN="0"), "fast": strategy("fast", BAR_INTERVAL="2d")}
     assert [problem.split("=")[0] for problem in problems(cloud, plan(strategies=both))] == [
@@ -187,7 +187,7 @@ def test_no_secret_value_is_read(cloud: Cloud, may_only: MayOnly) -> None:
     assert problems(may_only("ssm:DescribeParameters"), plan()) == []
 
 
-def test_what_may_not_be_read_is_not_judged_and_that_is_told(cloud: Cloud, may_only: MayOnly) -> None:
+def test_a_parameter_that_may_not_be_read_is_noted_not_judged(cloud: Cloud, may_only: MayOnly) -> None:
     put("/shared/stop", kind="String", value="0")
     wanted = plan(strategies={"trend": strategy(STOP_LOSS_FRACTION="ssm:/shared/stop", TAKE_PROFIT_FRACTION="0")})
     ann = may_only("ssm:DescribeParameters")
@@ -197,13 +197,13 @@ def test_what_may_not_be_read_is_not_judged_and_that_is_told(cloud: Cloud, may_o
 # --- parameters ---
 
 
-def test_keys_that_are_not_there_are_told_with_the_command_that_puts_them_there(cloud: Cloud) -> None:
+def test_missing_keys_are_reported_with_the_command_to_run(cloud: Cloud) -> None:
     both = {"trend": strategy(), "fast": strategy("fast")}
     names = "/prophet-trader/fast/alpacapw, /prophet-trader/fast/alpacauser"
     assert problems(cloud, plan(strategies=both)) == [f"fast: {names}: not in SSM yet; run make secrets STRATEGY=fast"]
 
 
-def test_a_key_that_is_no_secret_in_ssm_stops_the_deployment(cloud: Cloud) -> None:
+def test_a_key_stored_as_a_plain_string_stops_the_deployment(cloud: Cloud) -> None:
     boto3.client("ssm").delete_parameter(Name="/prophet-trader/trend/alpacapw")
     put("/prophet-trader/trend/alpacapw", kind="String")
     (problem,) = problems(cloud, plan())
@@ -211,16 +211,14 @@ def test_a_key_that_is_no_secret_in_ssm_stops_the_deployment(cloud: Cloud) -> No
 
 
 @pytest.mark.parametrize(("variable", "kind"), [("MAX_ORDER_USD", "String"), ("ALPACAPW", "SecureString")])
-def test_a_parameter_of_ones_own_that_is_not_there_is_told_with_how_to_make_it(
-    variable: str, kind: str, cloud: Cloud
-) -> None:
+def test_a_missing_custom_parameter_is_reported_with_a_remedy(variable: str, kind: str, cloud: Cloud) -> None:
     wanted = plan(strategies={"trend": strategy(**{variable: "ssm:/mine/x"})})
     (problem,) = problems(cloud, wanted)
     assert problem.startswith("trend: /mine/x: no such SSM parameter")
     assert problem.endswith(f": aws ssm put-parameter --name /mine/x --type {kind} --value ...")
 
 
-def test_many_parameters_are_all_looked_for(cloud: Cloud) -> None:
+def test_all_of_many_parameters_are_looked_up(cloud: Cloud) -> None:
     names = [f"/mine/{number}" for number in range(60)]
     put(*names)
     wanted = strategy()
@@ -228,7 +226,7 @@ def test_many_parameters_are_all_looked_for(cloud: Cloud) -> None:
     assert [problem.split(":")[1] for problem in problems(cloud, plan(strategies={"trend": wanted}))] == [" /mine/60"]
 
 
-def test_where_one_may_not_look_that_is_a_note(cloud: Cloud, may_only: MayOnly) -> None:
+def test_parameters_that_may_not_be_listed_are_noted(cloud: Cloud, may_only: MayOnly) -> None:
     ann = may_only("s3:ListBucket")
     assert notes(ann, plan()) == ["no SSM parameter was checked: these credentials may not list them; run make secrets"]
 
@@ -238,14 +236,14 @@ def test_where_one_may_not_look_that_is_a_note(cloud: Cloud, may_only: MayOnly) 
 BUCKET = "prophet-trader-123456789012-us-east-1"
 
 
-def test_a_bucket_that_is_there_and_unknown_to_the_state_was_made_elsewhere(cloud: Cloud) -> None:
+def test_an_existing_bucket_outside_the_state_is_a_problem(cloud: Cloud) -> None:
     boto3.client("s3").create_bucket(Bucket=BUCKET)
     (problem,) = problems(cloud, plan(resource("aws_s3_bucket", ["create"], after={"bucket": BUCKET})))
     assert problem.startswith(f"the bucket {BUCKET} already exists, but it is not in Terraform's state here")
     assert "make bootstrap" in problem
 
 
-def test_a_bucket_that_is_closed_to_us_has_another_owner(cloud: Cloud, may_only: MayOnly) -> None:
+def test_a_bucket_of_another_owner_is_a_problem(cloud: Cloud, may_only: MayOnly) -> None:
     boto3.client("s3").create_bucket(Bucket=BUCKET)
     ann = may_only("ssm:*")
     (problem,) = problems(ann, plan(resource("aws_s3_bucket", ["create"], after={"bucket": BUCKET})))
@@ -253,12 +251,12 @@ def test_a_bucket_that_is_closed_to_us_has_another_owner(cloud: Cloud, may_only:
 
 
 @pytest.mark.parametrize("actions", [["no-op"], ["update"]])
-def test_a_bucket_that_the_state_knows_is_where_it_should_be(actions: list[str], cloud: Cloud) -> None:
+def test_a_bucket_in_the_state_is_not_a_problem(actions: list[str], cloud: Cloud) -> None:
     boto3.client("s3").create_bucket(Bucket=BUCKET)
     assert problems(cloud, plan(resource("aws_s3_bucket", actions, {"bucket": BUCKET}, {"bucket": BUCKET}))) == []
 
 
-def test_a_bucket_that_is_not_there_can_be_made(cloud: Cloud) -> None:
+def test_a_bucket_that_does_not_exist_can_be_created(cloud: Cloud) -> None:
     assert problems(cloud, plan(resource("aws_s3_bucket", ["create"], after={"bucket": BUCKET}))) == []
 
 
@@ -278,20 +276,20 @@ def test_a_file_that_is_as_planned_can_be_uploaded(upload: dict[str, Any], tmp_p
     assert preflight.other_files(plan(upload), tmp_path / "terraform").problems == []
 
 
-def test_a_file_that_has_changed_since_is_not_uploaded(upload: dict[str, Any], tmp_path: Path) -> None:
+def test_a_file_that_has_changed_since_the_plan_is_not_uploaded(upload: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "function.zip").write_bytes(b"other code")
     assert preflight.other_files(plan(upload), tmp_path / "terraform").problems == [
         f"{tmp_path}/function.zip has changed since the plan was made; make a new plan"
     ]
 
 
-def test_a_file_that_is_gone_is_told_once(upload: dict[str, Any], tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_once(upload: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "function.zip").unlink()
     (problem,) = preflight.other_files(plan(upload, copy.deepcopy(upload)), tmp_path / "terraform").problems
     assert "is missing" in problem
 
 
-def test_a_file_that_is_not_uploaded_may_be_anything(upload: dict[str, Any], tmp_path: Path) -> None:
+def test_a_file_that_is_not_uploaded_is_not_checked(upload: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "function.zip").unlink()
     upload["change"]["actions"] = ["no-op"]
     assert preflight.other_files(plan(upload), tmp_path / "terraform").problems == []
@@ -301,7 +299,7 @@ def test_a_file_that_is_not_uploaded_may_be_anything(upload: dict[str, Any], tmp
 
 
 def deploy(live: str, newest: str, code: str = "a", actions: Sequence[str] = ("update",)) -> list[dict[str, Any]]:
-    """Return the planned changes to a function that has the code `a`, and to its alias, if `code` is deployed."""
+    """Return the planned changes to a function and its alias when `code` replaces the code `a`."""
     name = {"function_name": "prophet-trader-trend"}
     before = {**name, "version": newest, "source_code_hash": "a"}
     return [
@@ -318,13 +316,13 @@ def deploy(live: str, newest: str, code: str = "a", actions: Sequence[str] = ("u
 
 
 @pytest.mark.parametrize(("live", "newest"), [("1", "2"), ("9", "10")])
-def test_a_rollback_is_not_undone_by_the_way(live: str, newest: str) -> None:
+def test_a_rollback_is_not_undone_by_accident(live: str, newest: str) -> None:
     (problem,) = preflight.undone_rollbacks(plan(*deploy(live, newest))).problems
     assert problem.startswith(f"prophet-trader-trend was rolled back to version {live}")
     assert problem.endswith("make deploy UNDO_ROLLBACK=1")
 
 
-def test_a_rollback_is_undone_when_that_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rollback_is_undone_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNDO_ROLLBACK", "1")
     assert preflight.undone_rollbacks(plan(*deploy("1", "2"))).problems == []
 
@@ -333,17 +331,17 @@ def test_new_code_may_follow_a_rollback() -> None:
     assert preflight.undone_rollbacks(plan(*deploy("1", "2", code="b"))).problems == []
 
 
-def test_a_release_that_was_never_rolled_back_goes_on() -> None:
+def test_without_a_rollback_there_is_nothing_to_undo() -> None:
     assert preflight.undone_rollbacks(plan(*deploy("2", "2"))).problems == []
 
 
-def test_an_alias_that_stays_where_it_is_undoes_nothing() -> None:
+def test_an_unchanged_alias_undoes_no_rollback() -> None:
     assert preflight.undone_rollbacks(plan(*deploy("1", "2", actions=["no-op"]))).problems == []
 
 
 # --- removed strategies ---
 
 
-def test_a_strategy_that_goes_leaves_its_positions() -> None:
+def test_a_removed_strategy_leaves_its_positions() -> None:
     (note,) = preflight.check_removed_strategies(plan(before={"trend": strategy(), "fast": strategy("fast")})).notes
     assert note == "fast will be removed; its positions and open orders at Alpaca stay, and nothing will manage them"

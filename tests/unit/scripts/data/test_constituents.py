@@ -66,7 +66,7 @@ def read_symbols(file: Path) -> list[str]:
     return [line.split(",")[0] for line in file.read_text().splitlines()[1:]]
 
 
-def test_the_shipped_list_is_sorted_and_whole() -> None:
+def test_the_shipped_list_is_sorted_and_complete() -> None:
     with FILE.open(newline="", encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
     listed = [row["symbol"] for row in rows]
@@ -84,7 +84,7 @@ def test_the_first_list_is_written_in_alphabetical_order(site: Site, file: Path)
     assert file.read_text().splitlines()[1] == 'AA,"AA, Inc.",Energy'
 
 
-def test_what_was_added_and_removed_is_shown(site: Site, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_additions_and_removals_are_shown(site: Site, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     site.publish(symbols(450))
     refresh(site, file)
     site.publish(symbols(450, first=1))
@@ -134,7 +134,7 @@ def test_nothing_but_the_file_is_left_in_the_folder(site: Site, file: Path) -> N
     assert list(file.parent.iterdir()) == [file]
 
 
-def test_five_per_cent_may_be_lost(site: Site, file: Path) -> None:
+def test_a_loss_of_five_percent_is_allowed(site: Site, file: Path) -> None:
     site.publish(symbols(500))
     refresh(site, file)
     site.publish(symbols(475))
@@ -153,7 +153,7 @@ def test_five_per_cent_may_be_lost(site: Site, file: Path) -> None:
         pytest.param(symbols(399), "only 399 members, fewer than the 400 required", id="too few members"),
     ],
 )
-def test_a_list_that_cannot_be_right_is_refused(
+def test_an_implausible_list_is_refused(
     site: Site, file: Path, capsys: pytest.CaptureFixture[str], listed: list[str], reason: str
 ) -> None:
     site.publish(symbols(500))
@@ -174,7 +174,7 @@ def test_a_list_that_cannot_be_right_is_refused(
         pytest.param(200, "Symbol,Name\nAAPL,Apple", "has no column Security, GICS Sector", id="other columns"),
     ],
 )
-def test_without_the_online_list_the_offline_one_is_used_and_that_is_said(
+def test_a_fallback_to_the_offline_list_is_announced(
     site: Site, file: Path, capsys: pytest.CaptureFixture[str], status: int, page: str, reason: str
 ) -> None:
     site.status, site.page = status, page
@@ -185,7 +185,7 @@ def test_without_the_online_list_the_offline_one_is_used_and_that_is_said(
     assert reason in notice
 
 
-def test_who_wants_the_online_list_only_gets_no_other(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_source_online_never_falls_back(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--url", "http://127.0.0.1:9/", "--file", str(file), "--source", "online"]) == 1
     assert not file.exists()
     assert "http://127.0.0.1:9/ cannot be reached" in capsys.readouterr().err

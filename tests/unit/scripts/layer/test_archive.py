@@ -65,12 +65,12 @@ def test_the_entries_are_sorted_by_name_whatever_the_order_of_the_files(tmp_path
     assert [entry.filename for entry in entries(tmp_path / "a.zip")] == sorted(FILES)
 
 
-def test_what_was_put_in_comes_out(tmp_path: Path) -> None:
+def test_the_zip_contains_the_files_unchanged(tmp_path: Path) -> None:
     with zipfile.ZipFile(zip_of(tree_of(tmp_path / "tree"), tmp_path / "a.zip")) as archive:
         assert {name: archive.read(name) for name in archive.namelist()} == FILES
 
 
-def test_all_entries_are_of_one_time(tmp_path: Path) -> None:
+def test_all_entries_have_the_same_time(tmp_path: Path) -> None:
     zipped = zip_of(tree_of(tmp_path / "tree"), tmp_path / "a.zip")
     assert {entry.date_time for entry in entries(zipped)} == {(1980, 1, 1, 0, 0, 0)}
 
@@ -80,13 +80,13 @@ def test_no_entry_names_the_folder_it_came_from(tmp_path: Path) -> None:
     assert os.fsencode(tmp_path) not in zipped.read_bytes()
 
 
-def test_the_names_begin_where_the_root_ends(tmp_path: Path) -> None:
+def test_entry_names_are_relative_to_the_root(tmp_path: Path) -> None:
     tree = tree_of(tmp_path / "tree" / "python", {"pkg/code.py": b""})
     write_zip(tmp_path / "a.zip", tree.parent, files_of(tree))
     assert [entry.filename for entry in entries(tmp_path / "a.zip")] == ["python/pkg/code.py"]
 
 
-def test_every_entry_is_a_file_of_unix_that_is_compressed(tmp_path: Path) -> None:
+def test_every_entry_is_a_compressed_unix_file(tmp_path: Path) -> None:
     zipped = zip_of(tree_of(tmp_path / "tree"), tmp_path / "a.zip")
     kinds = {(entry.create_system, stat.S_IFMT(mode(entry)), entry.compress_type) for entry in entries(zipped)}
     assert kinds == {(3, stat.S_IFREG, zipfile.ZIP_DEFLATED)}
@@ -106,7 +106,7 @@ def test_every_entry_is_a_file_of_unix_that_is_compressed(tmp_path: Path) -> Non
     ],
 )
 @pytest.mark.parametrize("here", [0o600, 0o777], ids=oct)
-def test_a_program_may_be_started_and_all_else_be_read(
+def test_programs_are_executable_and_other_files_readable(
     name: str, starts_with: str, expected: int, here: int, tmp_path: Path
 ) -> None:
     tree = tree_of(tmp_path / "tree", {name: starts_with.encode()})
@@ -115,7 +115,7 @@ def test_a_program_may_be_started_and_all_else_be_read(
     assert oct(mode(entry) & 0o7777) == oct(expected)
 
 
-def test_every_file_written_moves_the_bar(tmp_path: Path) -> None:
+def test_each_file_written_advances_the_progress_bar(tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
     tree = tree_of(tmp_path / "tree", {"a.py": b"", "b.py": b""})
     write_zip(tmp_path / "a.zip", tree, files_of(tree), lambda *progress: told.append(progress))
@@ -141,21 +141,21 @@ def other_folder_times(tree: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [other_times, other_modes, other_folder_times])
-def test_what_differs_about_the_same_files_does_not_show(change: Callable[[Path], None], tmp_path: Path) -> None:
+def test_file_times_and_modes_do_not_change_the_zip(change: Callable[[Path], None], tmp_path: Path) -> None:
     tree = tree_of(tmp_path / "tree")
     first = sha256(zip_of(tree, tmp_path / "first.zip"))
     change(tree)
     assert sha256(zip_of(tree, tmp_path / "second.zip")) == first
 
 
-def test_another_folder_umask_and_order_of_writing_do_not_show(tmp_path: Path) -> None:
+def test_folder_umask_and_order_do_not_change_the_zip(tmp_path: Path) -> None:
     first = zip_of(tree_of(tmp_path / "tree"), tmp_path / "first.zip")
     os.umask(0o077)
     elsewhere = tree_of(tmp_path / "a" / "deeper" / "place", dict(reversed(FILES.items())))
     assert sha256(zip_of(elsewhere, tmp_path / "second.zip")) == sha256(first)
 
 
-def test_another_content_shows(tmp_path: Path) -> None:
+def test_different_content_changes_the_zip(tmp_path: Path) -> None:
     first = zip_of(tree_of(tmp_path / "tree"), tmp_path / "first.zip")
     other = tree_of(tmp_path / "other", {**FILES, "pkg.py": b" "})
     assert sha256(zip_of(other, tmp_path / "second.zip")) != sha256(first)
@@ -169,7 +169,7 @@ def test_another_content_shows(tmp_path: Path) -> None:
     [(0o644, 0o444), (0o755, 0o555), (0o600, 0o000), (0o640, 0o000), (0o750, 0o000), (0o604, 0o444), (0o666, 0o666)],
     ids=oct,
 )
-def test_a_file_gets_for_everyone_what_its_mode_gives_to_others(packed: int, expected: int, tmp_path: Path) -> None:
+def test_everyone_gets_the_rights_that_a_mode_gives_others(packed: int, expected: int, tmp_path: Path) -> None:
     entry = zipfile.ZipInfo("pkg/code.py")
     entry.create_system, entry.external_attr = 3, (stat.S_IFREG | packed) << 16
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
@@ -178,21 +178,21 @@ def test_a_file_gets_for_everyone_what_its_mode_gives_to_others(packed: int, exp
     assert oct(stat.S_IMODE((tmp_path / "out/pkg/code.py").stat().st_mode)) == oct(expected)
 
 
-def test_what_is_packed_is_what_is_unpacked(tmp_path: Path) -> None:
+def test_unpacking_restores_what_was_packed(tmp_path: Path) -> None:
     unpack(zip_of(tree_of(tmp_path / "tree"), tmp_path / "a.zip"), tmp_path / "out")
     out = {file.relative_to(tmp_path / "out"): file.read_bytes() for file in files_of(tmp_path / "out")}
     assert out == {Path(name): content for name, content in FILES.items()}
 
 
 @pytest.mark.parametrize("part", [0.0, 0.5, 0.99])
-def test_a_zip_that_breaks_off_is_named(part: float, tmp_path: Path) -> None:
+def test_a_truncated_zip_is_named(part: float, tmp_path: Path) -> None:
     whole = zip_of(tree_of(tmp_path / "tree"), tmp_path / "whole.zip").read_bytes()
     (tmp_path / "a.zip").write_bytes(whole[: int(len(whole) * part)])
     with pytest.raises(BrokenLayerError, match=r"a\.zip is not a complete zip: .*build it again"):
         unpack(tmp_path / "a.zip", tmp_path / "out")
 
 
-def test_a_zip_whose_content_is_not_what_it_says_is_named(tmp_path: Path) -> None:
+def test_a_zip_with_a_wrong_checksum_is_named(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("pkg.py", "an answer = 42")
     damaged = (tmp_path / "a.zip").read_bytes().replace(b"an answer = 42", b"an answer = 43")
@@ -201,7 +201,7 @@ def test_a_zip_whose_content_is_not_what_it_says_is_named(tmp_path: Path) -> Non
         unpack(tmp_path / "a.zip", tmp_path / "out")
 
 
-def test_a_zip_that_was_damaged_on_the_way_is_named(tmp_path: Path) -> None:
+def test_a_zip_with_damaged_data_is_named(tmp_path: Path) -> None:
     zipped = zip_of(tree_of(tmp_path / "tree", {"a.py": b"x = 1\n" * 500}), tmp_path / "a.zip")
     begin = zipped.read_bytes().index(b"a.py") + len(b"a.py")
     with zipped.open("r+b") as file:
@@ -211,7 +211,7 @@ def test_a_zip_that_was_damaged_on_the_way_is_named(tmp_path: Path) -> None:
         unpack(zipped, tmp_path / "out")
 
 
-def test_a_place_that_cannot_be_unpacked_to_is_no_fault_of_the_zip(tmp_path: Path) -> None:
+def test_an_unusable_folder_is_not_blamed_on_the_zip(tmp_path: Path) -> None:
     zipped = zip_of(tree_of(tmp_path / "tree"), tmp_path / "a.zip")
     (tmp_path / "out").write_text("a file where a folder should be")
     with pytest.raises(LayerError, match=r"a\.zip cannot be unpacked: ") as caught:
@@ -222,7 +222,7 @@ def test_a_place_that_cannot_be_unpacked_to_is_no_fault_of_the_zip(tmp_path: Pat
 # --- a file that is complete or absent ---
 
 
-def test_the_new_file_takes_the_place_of_the_older(tmp_path: Path) -> None:
+def test_the_new_file_replaces_the_older_one(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     path.write_text("older")
     with replace_file(path) as part:
@@ -230,7 +230,7 @@ def test_the_new_file_takes_the_place_of_the_older(tmp_path: Path) -> None:
     assert path.read_text() == "newer"
 
 
-def test_the_folder_need_not_be_there(tmp_path: Path) -> None:
+def test_the_folder_need_not_exist(tmp_path: Path) -> None:
     with replace_file(tmp_path / "some" / "folder" / "a.zip") as part:
         part.write_text("newer")
     assert (tmp_path / "some/folder/a.zip").read_text() == "newer"
@@ -252,14 +252,14 @@ def half_write(path: Path, fault: BaseException) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
-def test_a_fault_on_the_way_leaves_nothing(fault: BaseException, tmp_path: Path) -> None:
+def test_a_fault_while_writing_leaves_no_file(fault: BaseException, tmp_path: Path) -> None:
     with pytest.raises((type(fault), LayerError)):
         half_write(tmp_path / "a.zip", fault)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
-def test_a_fault_on_the_way_leaves_the_older_file_as_it_was(fault: BaseException, tmp_path: Path) -> None:
+def test_a_fault_while_writing_leaves_the_older_file_intact(fault: BaseException, tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     path.write_text("older")
     with pytest.raises((type(fault), LayerError)):
@@ -275,12 +275,12 @@ def test_the_file_is_not_replaced_before_the_block_ends(tmp_path: Path) -> None:
         assert path.read_text() == "older"
 
 
-def test_a_fault_of_another_kind_stays_what_it_is(tmp_path: Path) -> None:
+def test_other_exceptions_are_passed_on_unchanged(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         half_write(tmp_path / "a.zip", ZeroDivisionError())
 
 
-def test_a_file_that_cannot_be_put_there_is_named_with_the_folder_to_look_at(tmp_path: Path) -> None:
+def test_an_unwritable_file_is_named_with_its_folder(tmp_path: Path) -> None:
     (tmp_path / "dist" / "a.zip").mkdir(parents=True)
     with (
         pytest.raises(LayerError, match=r"a\.zip cannot be written: Is a directory; check the permissions of dist/"),
@@ -299,14 +299,14 @@ def write_to_a_full_disk(path: Path, tree: Path) -> None:
 
 
 @full_disk
-def test_a_full_disk_is_called_that_with_what_is_free_and_what_it_takes(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_with_free_and_needed_space(tmp_path: Path) -> None:
     words = r"a\.zip cannot be written: No space left on device; [\d,]+ MB are free, but a build needs about 800 MB"
     with pytest.raises(LayerError, match=words):
         write_to_a_full_disk(tmp_path / "a.zip", tree_of(tmp_path / "tree"))
 
 
 @full_disk
-def test_a_disk_that_fills_up_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_while_writing_leaves_no_file(tmp_path: Path) -> None:
     tree = tree_of(tmp_path / "tree", {"a.py": b"", "big.gz": os.urandom(200_000)})
     (tmp_path / "dist").mkdir()
     with pytest.raises(LayerError):
@@ -348,7 +348,7 @@ def test_the_function_is_smaller_than_two_megabytes(real: Path) -> None:
     assert real.stat().st_size < 2_000_000
 
 
-def test_two_packages_of_the_function_are_the_same_to_the_byte(real: Path, tmp_path: Path) -> None:
+def test_packing_the_function_twice_gives_identical_bytes(real: Path, tmp_path: Path) -> None:
     os.umask(0o077)
     copy = tmp_path / "elsewhere"
     for file in reversed(contents()):
@@ -377,7 +377,7 @@ def test_two_packages_of_the_function_are_the_same_to_the_byte(real: Path, tmp_p
         "out/run.html",
     ],
 )
-def test_what_python_editors_and_tests_leave_is_not_packed(left_over: str, function: Path, tmp_path: Path) -> None:
+def test_leftovers_of_python_editors_and_tests_are_not_packed(left_over: str, function: Path, tmp_path: Path) -> None:
     tree_of(function, {left_over: b"x"})
     assert pack(function, tmp_path / "function.zip") == {"lambda_function.py", "trader/__init__.py"}
 
@@ -412,7 +412,7 @@ def test_a_function_that_is_too_large_leaves_the_older_zip(large: Path, tmp_path
     assert zip_file.read_text() == "older"
 
 
-def test_a_file_where_the_folder_should_be_is_told(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "dist").write_text("")
     with pytest.raises(LayerError, match=r"a\.zip cannot be written"), replace_file(tmp_path / "dist" / "a.zip"):
         pass

@@ -74,13 +74,13 @@ def test_a_file_belongs_to_the_package_that_brought_it(file: str, owner: tuple[s
     assert owners_of(plain)[file] == owner
 
 
-def test_sizes_are_those_of_a_packages_files(plain: Path) -> None:
+def test_a_packages_size_is_that_of_its_files(plain: Path) -> None:
     owners = {"a.py": ("a", "1.0"), "b/__init__.py": ("b", "2.5"), "b/data.bin": ("b", "2.5")}
     sizes = sizes_by_owner(plain, owners)
     assert (sizes["a", "1.0"], sizes["b", "2.5"]) == (100, 320)
 
 
-def test_a_file_of_nobodys_is_the_installers(tmp_path: Path) -> None:
+def test_a_file_of_no_package_counts_as_the_installers(tmp_path: Path) -> None:
     assert dict(sizes_by_owner(tree_of(tmp_path, {"x": 3, "y/z": 4}), {})) == {("(installer)", ""): 7}
 
 
@@ -110,7 +110,7 @@ def workplaces(build_folder: Path) -> list[Path]:
     return [path for path in build_folder.iterdir() if path.is_dir()]
 
 
-def test_a_build_has_an_empty_folder_among_the_builds(build_folder: Path) -> None:
+def test_a_build_gets_an_empty_folder_in_the_build_folder(build_folder: Path) -> None:
     with workplace(HERE) as work:
         assert (work.parent, list(work.iterdir())) == (build_folder, [])
 
@@ -158,7 +158,7 @@ def test_another_layer_may_be_built_at_the_same_time(build_folder: Path) -> None
         assert first != second
 
 
-def test_after_one_build_there_may_be_another(build_folder: Path) -> None:
+def test_a_build_may_follow_another(build_folder: Path) -> None:
     with workplace(HERE):
         pass
     with workplace(HERE) as work:
@@ -166,7 +166,7 @@ def test_after_one_build_there_may_be_another(build_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_after_a_fault_there_may_be_another_build(fault: type[BaseException], build_folder: Path) -> None:
+def test_a_build_may_follow_a_failed_one(fault: type[BaseException], build_folder: Path) -> None:
     with pytest.raises(fault):
         build_until(fault)
     with workplace(HERE) as work:
@@ -185,7 +185,7 @@ with build.workplace(Target(*sys.argv[1:])):
 """
 
 
-def test_a_build_that_was_killed_does_not_stand_in_the_way(build_folder: Path) -> None:
+def test_a_killed_build_does_not_block_the_next(build_folder: Path) -> None:
     with process("-c", HOLD, HERE.python, HERE.arch, cwd=build_folder.parent) as holder:
         assert holder.stdout
         assert holder.stdout.readline() == "building\n"
@@ -227,7 +227,7 @@ def test_all_compiled_files_are_stripped_wherever_they_are(tmp_path: Path) -> No
 
 
 @linux
-def test_how_the_files_were_stripped_is_told(tmp_path: Path) -> None:
+def test_the_result_says_how_the_files_were_stripped(tmp_path: Path) -> None:
     for name in ("one.so", "pkg/two.so"):
         library(tmp_path, name)
     told = build.strip(HERE, tmp_path)
@@ -236,7 +236,7 @@ def test_how_the_files_were_stripped_is_told(tmp_path: Path) -> None:
 
 
 @linux
-def test_what_is_not_compiled_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_is_not_compiled_is_left_alone(tmp_path: Path) -> None:
     library(tmp_path, "one.so")
     (tmp_path / "two.so").write_text("INPUT(one.so)")
     build.strip(HERE, tmp_path)
@@ -251,7 +251,7 @@ def test_without_a_tool_nothing_is_stripped(tmp_path: Path, monkeypatch: pytest.
     assert file.read_bytes() == before
 
 
-def test_without_a_tool_that_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_strip_tool_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library(tmp_path / "tree", "pkg/one.so")
     tools(tmp_path / "bin", monkeypatch)
     told = build.strip(HERE, tmp_path / "tree")
@@ -259,7 +259,7 @@ def test_without_a_tool_that_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert str(told).startswith("NOT STRIPPED: no strip tool here can read these files")
 
 
-def test_a_file_that_the_tool_fails_for_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_the_tool_cannot_strip_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("pkg/one.so", "pkg/two.so"):
         library(tmp_path / "tree", name)
     tools(tmp_path / "bin", monkeypatch, strip='case "$4" in *two*) exit 1;; *) /bin/cp "$4" "$3";; esac')
@@ -268,7 +268,7 @@ def test_a_file_that_the_tool_fails_for_is_told(tmp_path: Path, monkeypatch: pyt
     assert " except pkg/two.so, " in str(told)
 
 
-def test_a_library_of_another_machine_ends_the_build(tmp_path: Path) -> None:
+def test_a_library_for_another_machine_ends_the_build(tmp_path: Path) -> None:
     other = ARM64 if HERE.arch == "x86_64" else X86_64
     library(tmp_path, "one.so")
     with pytest.raises(LayerError, match=rf"^one\.so is compiled for \w+, not for {other.arch}"):
@@ -320,9 +320,7 @@ def layer_here(tmp_path: Path) -> str:
     return make_layer(tmp_path / "here", MODULES)
 
 
-def test_a_layer_is_the_same_to_the_byte_wherever_and_by_whomever_it_is_built(
-    layer_here: str, elsewhere: None, tmp_path: Path
-) -> None:
+def test_a_layer_has_identical_bytes_wherever_it_is_built(layer_here: str, elsewhere: None, tmp_path: Path) -> None:
     assert make_layer(tmp_path / "another" / "and much longer" / "place", reversed(MODULES)) == layer_here
 
 
@@ -368,19 +366,19 @@ def raising(fault: BaseException) -> Callable[..., Built]:
     return stub
 
 
-def test_a_layer_that_passes_takes_the_place_of_the_older(older: Path) -> None:
+def test_a_layer_that_passes_replaces_the_older_one(older: Path) -> None:
     build.main()
     assert older.read_text() == "newer"
 
 
-def test_a_layer_is_built_where_none_was_before(layer: Path) -> None:
+def test_a_layer_is_written_where_there_was_none(layer: Path) -> None:
     build.main()
     assert layer.read_text() == "newer"
 
 
 @pytest.mark.parametrize("step", [(build, "build"), (verify, "verify")], ids=["building", "verifying"])
 @pytest.mark.parametrize("fault", [LayerError("it is not as it must be"), KeyboardInterrupt()], ids=["error", "Ctrl-C"])
-def test_a_layer_that_is_not_finished_leaves_the_older(
+def test_an_unfinished_layer_leaves_the_older_one(
     step: tuple[object, str], fault: BaseException, older: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(*step, raising(fault))
@@ -389,7 +387,7 @@ def test_a_layer_that_is_not_finished_leaves_the_older(
     assert [(path.name, path.read_text()) for path in older.parent.iterdir()] == [(older.name, "older")]
 
 
-def test_an_error_is_a_sentence_and_a_code(
+def test_an_error_is_a_sentence_and_an_exit_code(
     layer: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(verify, "verify", raising(LayerError("it is not as it must be")))
@@ -398,9 +396,7 @@ def test_an_error_is_a_sentence_and_a_code(
     assert (ended.value.code, capsys.readouterr().err) == (1, "it is not as it must be\n")
 
 
-def test_the_table_tells_what_was_installed_and_what_is_in_the_layer(
-    layer: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_table_shows_installed_and_final_sizes(layer: Path, capsys: pytest.CaptureFixture[str]) -> None:
     build.main()
     rows = [line.split() for line in capsys.readouterr().out.replace("│", " ").replace("┃", " ").splitlines()]
     assert [row for row in rows if row[:1] in (["big"], ["gone"], ["total"])] == [
@@ -415,7 +411,7 @@ def test_a_layer_that_could_not_be_stripped_says_so(layer: Path, capsys: pytest.
     assert "stripped  NOT STRIPPED: no strip tool here can read these files" in capsys.readouterr().out
 
 
-def test_for_programs_there_is_json_and_nothing_else(
+def test_with_json_the_output_is_json_and_nothing_else(
     layer: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("JSON", "1")
@@ -432,7 +428,7 @@ def test_for_programs_there_is_json_and_nothing_else(
     assert {name: told[name] for name in expected} == expected
 
 
-def test_an_unknown_architecture_is_one_line_and_no_traceback(tmp_path: Path) -> None:
+def test_an_unknown_architecture_gives_one_line_and_no_traceback(tmp_path: Path) -> None:
     with process("-m", "scripts.layer.build", cwd=tmp_path, ARCH="sparc") as command:
         told, errors = command.communicate(timeout=60)
     assert (command.returncode, told) == (1, "")
@@ -471,13 +467,13 @@ def test_ctrl_c_ends_a_build_with_a_sentence(interruption: tuple[Path, int, str]
     assert interruption[1:] == (1, "interrupted; layer/dist is unchanged\n")
 
 
-def test_ctrl_c_leaves_the_layers_as_they_were_and_nothing_half_done(interruption: tuple[Path, int, str]) -> None:
+def test_ctrl_c_leaves_the_layers_as_they_were(interruption: tuple[Path, int, str]) -> None:
     folder = interruption[0]
     left = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix != ".lock")
     assert left == ["build", "dist", "dist/layer.zip"]
 
 
-def test_bytecode_that_stands_alone_counts_as_itself(tmp_path: Path) -> None:
+def test_bytecode_without_a_source_counts_by_itself(tmp_path: Path) -> None:
     assert sizes_by_owner(tree_of(tmp_path, {"pkg/alone.pyc": 3}), {"pkg/alone.pyc": ("pkg", "1")}) == {("pkg", "1"): 3}
 
 
@@ -485,7 +481,7 @@ def test_a_layer_without_compiled_files_needs_no_strip(tmp_path: Path) -> None:
     assert build.strip(X86_64, tree_of(tmp_path, {"a.py": 3})) == Stripped(tool=None, files=0, left=[])
 
 
-def test_what_a_killed_build_has_left_is_gone_with_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_build_removes_what_a_killed_one_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "BUILD", tmp_path)
     left = tmp_path / f"build-{X86_64.name}-killed" / "python"
     left.mkdir(parents=True)
@@ -493,7 +489,7 @@ def test_what_a_killed_build_has_left_is_gone_with_the_next(tmp_path: Path, monk
         assert not left.exists()
 
 
-def test_a_full_disk_on_the_way_is_told_with_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_with_the_free_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "BUILD", tmp_path)
     with pytest.raises(LayerError, match=r"No space left on device; .* MB are free"), workplace(X86_64):
         Path("/dev/full").write_bytes(b"a")

@@ -53,17 +53,17 @@ def read_manifest(wanted: Target = TARGET) -> Mapping[str, object]:
     return parsed
 
 
-def test_a_finished_layer_need_not_be_built(dist: Path) -> None:
+def test_a_finished_layer_need_not_be_built_again(dist: Path) -> None:
     finish()
     assert manifest.reason_to_build(TARGET) == ""
 
 
-def test_what_is_told_lies_beside_the_zip_under_its_name(dist: Path) -> None:
+def test_the_manifest_lies_beside_the_zip_under_its_name(dist: Path) -> None:
     finish()
     assert sorted(path.name for path in dist.iterdir()) == [f"{TARGET.name}.json", f"{TARGET.name}.zip"]
 
 
-def test_it_tells_the_bytes_the_runtime_and_what_was_measured(dist: Path) -> None:
+def test_the_manifest_has_sizes_runtime_and_measurements(dist: Path) -> None:
     zip_file = finish()
     assert {name: value for name, value in read_manifest().items() if name != "made_from"} == {
         "sha256": sha256(zip_file),
@@ -78,7 +78,7 @@ def test_it_tells_the_bytes_the_runtime_and_what_was_measured(dist: Path) -> Non
     }
 
 
-def test_it_names_requirements_rules_and_the_code_that_follows_them(dist: Path) -> None:
+def test_the_manifest_names_requirements_rules_and_code(dist: Path) -> None:
     finish()
     sources = read_manifest()["made_from"]
     assert isinstance(sources, dict)
@@ -88,7 +88,7 @@ def test_it_names_requirements_rules_and_the_code_that_follows_them(dist: Path) 
     assert sources["layer/requirements.txt"] == sha256(ROOT / "layer/requirements.txt")
 
 
-def test_a_layer_that_could_not_be_run_says_so(dist: Path) -> None:
+def test_the_manifest_says_if_the_layer_was_not_run(dist: Path) -> None:
     finish(NOT_RUN)
     assert (read_manifest()["verified"], read_manifest()["init_ms"]) == (False, None)
 
@@ -97,7 +97,7 @@ def test_without_a_zip_it_has_to_be_built(dist: Path) -> None:
     assert manifest.reason_to_build(TARGET) == f"{TARGET.name}.zip does not exist"
 
 
-def test_a_manifest_alone_is_no_layer(dist: Path) -> None:
+def test_a_manifest_without_its_zip_does_not_count(dist: Path) -> None:
     finish().unlink()
     assert manifest.reason_to_build(TARGET) == f"{TARGET.name}.zip does not exist"
 
@@ -109,7 +109,7 @@ def test_a_zip_without_its_manifest_does_not_count(dist: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"sha256": "abc"}'])
-def test_a_manifest_that_is_none_does_not_count(text: str, dist: Path) -> None:
+def test_an_invalid_manifest_does_not_count(text: str, dist: Path) -> None:
     finish()
     manifest.path(TARGET).write_text(text)
     assert "is missing or unreadable" in manifest.reason_to_build(TARGET)
@@ -134,7 +134,7 @@ def test_each_runtime_has_a_manifest_of_its_own(dist: Path) -> None:
 
 
 @pytest.mark.parametrize(("runs_here", "counts"), [(True, False), (False, True)])
-def test_a_layer_that_was_never_run_counts_only_where_it_cannot_be(
+def test_an_unverified_layer_counts_only_where_it_cannot_run(
     runs_here: bool, counts: bool, dist: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Target, "runs_here", runs_here)
@@ -142,7 +142,7 @@ def test_a_layer_that_was_never_run_counts_only_where_it_cannot_be(
     assert (manifest.reason_to_build(TARGET) == "") is counts
 
 
-def test_a_manifest_that_cannot_be_read_is_a_sentence(dist: Path) -> None:
+def test_an_unreadable_manifest_is_an_error(dist: Path) -> None:
     finish()
     manifest.path(TARGET).unlink()
     manifest.path(TARGET).mkdir()
@@ -170,7 +170,7 @@ def make_layer(dist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return TARGET.zip
 
 
-def test_make_layer_leaves_a_layer_that_need_not_be_built(make_layer: Path) -> None:
+def test_make_layer_leaves_a_layer_that_need_not_be_built_again(make_layer: Path) -> None:
     build.main()
     assert manifest.reason_to_build(TARGET) == ""
     told = read_manifest()
@@ -191,7 +191,7 @@ def test_a_layer_that_fails_leaves_the_older_one_with_its_manifest(
     assert make_layer.with_suffix(".failed").read_text() == "newer"
 
 
-def test_what_changes_while_a_layer_is_built_is_a_reason_to_build_again(
+def test_a_change_during_a_build_is_a_reason_to_build_again(
     make_layer: Path, sources: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def verify_slowly(*_: object) -> Verdict:

@@ -49,7 +49,7 @@ def test_each_kept_path_is_one_that_its_rule_would_remove() -> None:
     assert idle == []
 
 
-def test_what_rules_name_lies_in_the_layer() -> None:
+def test_rules_name_only_paths_in_the_layer() -> None:
     patterns = [PurePosixPath(pattern) for each in read_rules() for pattern in (*each.remove, *each.keep)]
     assert [str(pattern) for pattern in patterns if pattern.is_absolute() or ".." in pattern.parts] == []
 
@@ -77,7 +77,7 @@ def test_the_rules_are_read_in_the_files_order(tmp_path: Path) -> None:
         f'[[rule]]\n{WORDS}remove = ["docs"]\nkeep = 1',
     ],
 )
-def test_a_file_of_rules_that_is_not_understood_is_named_with_what_it_needs(text: str, tmp_path: Path) -> None:
+def test_an_invalid_rules_file_is_named_with_what_a_rule_needs(text: str, tmp_path: Path) -> None:
     file = tmp_path / "rules.toml"
     file.write_text(text)
     words = r"rules\.toml: a \[\[rule\]\] needs what, why and remove; keep is optional: ."
@@ -88,7 +88,7 @@ def test_a_file_of_rules_that_is_not_understood_is_named_with_what_it_needs(text
 # --- what is removed and what is kept ---
 
 
-def test_a_folder_goes_with_all_in_it(tmp_path: Path) -> None:
+def test_a_folder_is_removed_with_its_contents(tmp_path: Path) -> None:
     tree = tree_of(
         tmp_path,
         "pkg/docs/index.html",
@@ -113,25 +113,25 @@ def test_a_pattern_without_stars_reaches_one_place_only(tmp_path: Path) -> None:
     assert left(tree) == {"pkg/bin/tool"}
 
 
-def test_hidden_files_go_when_they_are_named(tmp_path: Path) -> None:
+def test_hidden_files_are_removed_if_named(tmp_path: Path) -> None:
     tree = tree_of(tmp_path, ".lock", "code.py")
     prune(tree, [rule(".lock")])
     assert left(tree) == {"code.py"}
 
 
-def test_a_kept_path_stays_with_all_in_it(tmp_path: Path) -> None:
+def test_a_kept_folder_stays_with_its_contents(tmp_path: Path) -> None:
     tree = tree_of(tmp_path, "data/ec2/a.json", "data/s3/b.json", "data/s3/deep/c.json", "data/partitions.json")
     prune(tree, [rule("data/*", keep=("data/s3", "data/partitions.json"))])
     assert left(tree) == {"data/s3/b.json", "data/s3/deep/c.json", "data/partitions.json"}
 
 
-def test_what_one_rule_keeps_another_may_remove(tmp_path: Path) -> None:
+def test_one_rule_may_remove_what_another_keeps(tmp_path: Path) -> None:
     tree = tree_of(tmp_path, "data/ec2/a.json", "data/s3/b.json", "data/s3/tests/c.json")
     prune(tree, [rule("data/*", keep=("data/s3",)), rule("**/tests")])
     assert left(tree) == {"data/s3/b.json"}
 
 
-def test_a_file_that_two_rules_name_goes_once(tmp_path: Path) -> None:
+def test_a_file_named_by_two_rules_is_removed_once(tmp_path: Path) -> None:
     tree = tree_of(tmp_path, "pkg/tests/stub.pyi", "pkg/code.py")
     prune(tree, [rule("**/tests"), rule("**/*.pyi")])
     assert left(tree) == {"pkg/code.py"}
@@ -152,7 +152,7 @@ def test_all_patterns_that_match_nothing_are_named_at_once(tmp_path: Path) -> No
         prune(tree, [rule("docs", what="the manual"), rule("*.c", "*.h", what="sources")])
 
 
-def test_a_pattern_beside_an_idle_one_is_not_named(tmp_path: Path) -> None:
+def test_only_patterns_that_match_nothing_are_named(tmp_path: Path) -> None:
     tree = tree_of(tmp_path, "pkg/code.py", "pkg/code.c")
     with pytest.raises(LayerError, match=r"nothing matches \*\*/\*\.h \(sources\);"):
         prune(tree, [rule("**/*.c", "**/*.h", what="sources")])
@@ -196,19 +196,19 @@ def test_a_licence_in_a_removed_part_moves_to_the_licences(name: str, tmp_path: 
 
 
 @pytest.mark.parametrize("name", ["license.py", "licenses.pyi", "_authors.txt", "notices.so", "unlicensed.txt"])
-def test_a_file_that_only_sounds_like_a_licence_goes(name: str, tmp_path: Path) -> None:
+def test_a_file_that_only_sounds_like_a_licence_is_removed(name: str, tmp_path: Path) -> None:
     tree = tree_of(tmp_path, f"pkg/compiler/{name}", "pkg/code.py")
     prune(tree, [rule("pkg/compiler")])
     assert left(tree) == {"pkg/code.py"}
 
 
-def test_a_moved_licence_keeps_its_words(tmp_path: Path) -> None:
+def test_a_moved_licence_keeps_its_text(tmp_path: Path) -> None:
     tree = tree_of(tmp_path, "pkg/compiler/LICENSE", "pkg/code.py")
     prune(tree, [rule("pkg/compiler")])
     assert (tree / LICENCES / "pkg/compiler/LICENSE").read_text() == "pkg/compiler/LICENSE"
 
 
-def test_licences_of_one_name_do_not_meet(tmp_path: Path) -> None:
+def test_licences_with_the_same_name_do_not_collide(tmp_path: Path) -> None:
     tree = tree_of(tmp_path, "a/tests/LICENSE", "b/tests/LICENSE", "b/tests/deep/LICENSE", "a/code.py", "b/code.py")
     prune(tree, [rule("**/tests")])
     licences = {f"{LICENCES}/{path}" for path in ("a/tests/LICENSE", "b/tests/LICENSE", "b/tests/deep/LICENSE")}
@@ -221,20 +221,20 @@ def test_the_licence_of_a_kept_part_stays_where_it_is(tmp_path: Path) -> None:
     assert left(tree) == {f"{LICENCES}/pkg/a/LICENSE", "pkg/b/LICENSE"}
 
 
-def test_the_licences_of_a_package_that_goes_whole_are_gone_with_it(tmp_path: Path) -> None:
+def test_a_package_removed_whole_takes_its_licences_with_it(tmp_path: Path) -> None:
     tree = tree_of(tmp_path, "plots/LICENSE", "plots/code.py", "plots-1.0.dist-info/licenses/LICENSE", "pkg/code.py")
     prune(tree, [rule("plots", "plots-*.dist-info")])
     assert left(tree) == {"pkg/code.py"}
 
 
 @pytest.mark.parametrize("order", [("plots", "**/fonts"), ("**/fonts", "plots")])
-def test_a_package_goes_whole_though_another_rule_names_a_part_of_it(order: tuple[str, str], tmp_path: Path) -> None:
+def test_a_package_is_removed_whole_despite_a_rule_for_a_part(order: tuple[str, str], tmp_path: Path) -> None:
     tree = tree_of(tmp_path, "plots/fonts/LICENSE", "plots/code.py", "pkg/code.py")
     prune(tree, [rule(pattern) for pattern in order])
     assert left(tree) == {"pkg/code.py"}
 
 
-def test_no_folder_stands_where_there_is_no_licence_to_keep(tmp_path: Path) -> None:
+def test_without_licences_to_keep_there_is_no_licence_folder(tmp_path: Path) -> None:
     tree = tree_of(tmp_path, "pkg/docs/index.html", "pkg/code.py")
     prune(tree, [rule("pkg/docs")])
     assert not (tree / LICENCES).exists()
@@ -243,12 +243,12 @@ def test_no_folder_stands_where_there_is_no_licence_to_keep(tmp_path: Path) -> N
 # --- sizes ---
 
 
-def test_a_size_is_that_of_contents_alone(tmp_path: Path) -> None:
+def test_a_size_counts_contents_only(tmp_path: Path) -> None:
     tree = tree_of(tmp_path, "four", "a/six")
     assert size(files(tree)) == len("four") + len("a/six")
 
 
-def test_the_files_of_a_file_are_itself(tmp_path: Path) -> None:
+def test_the_files_of_a_single_file_are_that_file(tmp_path: Path) -> None:
     tree = tree_of(tmp_path, "code.py")
     assert list(files(tree / "code.py")) == [tree / "code.py"]
 
@@ -256,13 +256,13 @@ def test_the_files_of_a_file_are_itself(tmp_path: Path) -> None:
 # --- kept paths and faulty rules ---
 
 
-def test_what_is_kept_below_a_folder_that_goes_stays(tmp_path: Path) -> None:
+def test_a_kept_path_stays_in_a_folder_that_is_removed(tmp_path: Path) -> None:
     tree = tree_of(tmp_path, "data/s3/a", "data/ec2/b")
     prune(tree, [rule("data", keep=("data/s3",))])
     assert left(tree) == {"data/s3/a"}
 
 
-def test_a_kept_path_that_is_not_there_any_more_is_named(tmp_path: Path) -> None:
+def test_a_kept_path_that_no_longer_exists_is_named(tmp_path: Path) -> None:
     tree = tree_of(tmp_path, "data/ec2/b")
     with pytest.raises(LayerError, match=r"nothing matches data/s3 \(a test's rule\)"):
         prune(tree, [rule("data/*", keep=("data/s3",))])
@@ -280,13 +280,13 @@ def test_a_kept_path_that_is_not_there_any_more_is_named(tmp_path: Path) -> None
         'remove = [""]',
     ],
 )
-def test_a_rule_that_could_remove_something_else_is_not_taken(text: str, tmp_path: Path) -> None:
+def test_a_rule_that_could_remove_something_else_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "rules.toml").write_text(f"[[rule]]\n{WORDS}{text}\n")
     with pytest.raises(LayerError, match=r"rules\.toml"):
         read_rules(tmp_path / "rules.toml")
 
 
-def test_a_file_of_rules_that_is_no_text_is_named(tmp_path: Path) -> None:
+def test_a_rules_file_that_is_not_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "rules.toml").write_bytes(b"\xff")
     with pytest.raises(LayerError, match=r"rules\.toml"):
         read_rules(tmp_path / "rules.toml")

@@ -27,13 +27,13 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="the layer's files ar
 
 
 @pytest.mark.parametrize("env", [{}, {"PYTHON": "", "ARCH": ""}, {"HOME": "/root"}])
-def test_without_a_word_the_layer_is_for_python_3_13_on_x86_64(env: dict[str, str]) -> None:
+def test_by_default_the_layer_is_for_python_3_13_on_x86_64(env: dict[str, str]) -> None:
     assert Target.from_env(env) == Target(python="3.13", arch="x86_64")
 
 
 @pytest.mark.parametrize("python", ["3.13", "3.14"])
 @pytest.mark.parametrize("arch", ["x86_64", "arm64"])
-def test_every_runtime_on_offer_has_a_layer_of_its_own_name(python: str, arch: str) -> None:
+def test_each_runtime_has_a_layer_named_after_it(python: str, arch: str) -> None:
     target = Target.from_env({"PYTHON": python, "ARCH": arch})
     assert target.zip == DIST / f"prophet-layer-python{python}-{arch}.zip"
 
@@ -53,7 +53,7 @@ def test_an_unknown_python_is_named_with_those_on_offer(python: str) -> None:
 @pytest.mark.parametrize(
     ("path", "expected"), [(ROOT / "layer" / "dist" / "a.zip", "layer/dist/a.zip"), (Path("/opt/a.zip"), "/opt/a.zip")]
 )
-def test_a_path_of_the_repository_is_shown_from_its_root(path: Path, expected: str) -> None:
+def test_a_path_in_the_repository_is_shown_relative_to_its_root(path: Path, expected: str) -> None:
     assert shorten_path(path) == expected
 
 
@@ -91,16 +91,14 @@ def other_python() -> str:
     return next(version for version in ("3.13", "3.14") if version != f"3.{sys.version_info.minor}")
 
 
-def test_the_interpreter_of_this_version_is_outside_of_any_environment() -> None:
+def test_this_versions_interpreter_is_outside_any_environment() -> None:
     python = Target(f"3.{sys.version_info.minor}", "x86_64").interpreter()
     code = "import sys; print(sys.version_info.minor, sys.prefix == sys.base_prefix)"
     told = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=True).stdout
     assert told.split() == [str(sys.version_info.minor), "True"]
 
 
-def test_the_interpreter_of_another_version_is_the_one_that_uv_finds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_versions_interpreter_is_found_by_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uv_that("for last; do :; done; echo /some/where/$last", tmp_path, monkeypatch)
     assert Target(other_python(), "x86_64").interpreter() == Path(f"/some/where/{other_python()}")
 
@@ -130,7 +128,7 @@ def file_of(path: Path, content: bytes) -> Path:
 
 
 @pytest.mark.parametrize("target", [X86_64, ARM64])
-def test_a_library_of_the_targets_machine_passes(target: Target, tmp_path: Path) -> None:
+def test_a_library_for_the_targets_machine_passes(target: Target, tmp_path: Path) -> None:
     elf.check_machine([file_of(tmp_path / "lib.so", elf_header(target.machine))], target)
 
 
@@ -143,7 +141,7 @@ def test_a_library_of_the_targets_machine_passes(target: Target, tmp_path: Path)
         (ARM64, "arm", "EM_ARM"),
     ],
 )
-def test_a_library_of_another_machine_is_named(target: Target, machine: str, told: str, tmp_path: Path) -> None:
+def test_a_library_for_another_machine_is_named(target: Target, machine: str, told: str, tmp_path: Path) -> None:
     paths = [file_of(tmp_path / "good.so", elf_header(target.machine))]
     paths += [file_of(tmp_path / "_core.so", elf_header(machine))]
     with pytest.raises(LayerError, match=rf"^_core\.so is compiled for {told}, not for {target.arch}$"):
@@ -154,12 +152,12 @@ def test_a_library_of_another_machine_is_named(target: Target, machine: str, tol
     ("name", "expected"),
     [("model.bin", True), ("tool", True), ("lib.so", False), ("libtbb.so.2", False), ("_core.cpython-313.so", False)],
 )
-def test_a_program_is_a_compiled_file_that_is_no_library(name: str, expected: bool, tmp_path: Path) -> None:
+def test_a_program_is_a_compiled_file_that_is_not_a_library(name: str, expected: bool, tmp_path: Path) -> None:
     assert elf.is_program(file_of(tmp_path / name, elf_header("x86_64"))) is expected
 
 
 @pytest.mark.parametrize("content", [b"#!/bin/sh\n", b"", b"\x7fEL"])
-def test_what_is_not_compiled_is_no_program(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_compiled_is_not_a_program(content: bytes, tmp_path: Path) -> None:
     assert not elf.is_program(file_of(tmp_path / "tool", content))
 
 
@@ -213,25 +211,25 @@ def test_a_stripped_library_is_smaller_and_works(library: Path) -> None:
 
 
 @linux
-def test_the_tool_that_strips_is_one_that_is_here(library: Path) -> None:
+def test_the_strip_tool_found_is_installed(library: Path) -> None:
     tool = elf.strip_tool(HERE, library)
     assert tool
     assert shutil.which(tool)
 
 
 @linux
-def test_looking_for_a_tool_leaves_the_probe_as_it_is(library: Path) -> None:
+def test_looking_for_a_tool_leaves_the_probed_file_unchanged(library: Path) -> None:
     before = library.read_bytes()
     elf.strip_tool(HERE, library)
     assert library.read_bytes() == before
 
 
 @pytest.mark.parametrize("content", [b"not a library", elf_header("x86_64")[:20]], ids=["text", "half a header"])
-def test_without_a_tool_that_understands_the_files_there_is_none(content: bytes, tmp_path: Path) -> None:
+def test_no_tool_is_chosen_if_none_can_read_the_file(content: bytes, tmp_path: Path) -> None:
     assert elf.strip_tool(HERE, file_of(tmp_path / "lib.so", content)) is None
 
 
-def test_without_any_tool_there_is_none(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_tool_is_chosen_if_none_is_installed(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tools(tmp_path / "bin", monkeypatch)
     assert elf.strip_tool(HERE, library) is None
 
@@ -243,7 +241,7 @@ def test_a_tool_for_the_targets_machine_is_preferred(
     assert elf.strip_tool(ARM64, library) == "aarch64-linux-gnu-strip"
 
 
-def test_a_tool_that_does_not_understand_is_passed_over(
+def test_a_tool_that_cannot_read_the_file_is_passed_over(
     library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tools(tmp_path / "bin", monkeypatch, strip=FAILS, llvm_strip=COPIES)
@@ -260,13 +258,13 @@ def test_a_tool_that_spoils_the_files_is_passed_over(
 
 @pytest.mark.parametrize("content", [b"not a library", b"\x7fELF, but then it is none"])
 @linux
-def test_a_file_that_cannot_be_stripped_is_told_and_left(content: bytes, library: Path, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_stripped_is_reported_and_kept(content: bytes, library: Path, tmp_path: Path) -> None:
     other = file_of(tmp_path / "other.so", content)
     assert elf.strip("strip", [other, library]) == [other]
     assert other.read_bytes() == content
 
 
-def test_a_library_that_the_tool_spoils_is_told_and_left(
+def test_a_library_that_the_tool_spoils_is_reported_and_kept(
     library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = library.read_bytes()
@@ -276,9 +274,7 @@ def test_a_library_that_the_tool_spoils_is_told_and_left(
     assert library.read_bytes() == before
 
 
-def test_a_stripped_program_may_still_be_started(
-    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stripped_program_is_still_executable(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library.chmod(0o755)
     tools(tmp_path / "bin", monkeypatch, strip=COPIES)
     elf.strip("strip", [library])
@@ -307,12 +303,12 @@ def test_every_module_has_bytecode_where_python_looks_for_it(tree: Path) -> None
     assert compile_files(tree) == sorted(Path(importlib.util.cache_from_source(source)) for source in sources)
 
 
-def test_python_takes_the_bytecode_without_looking_at_the_source(tree: Path) -> None:
+def test_python_uses_the_bytecode_without_checking_the_source(tree: Path) -> None:
     flags = {int.from_bytes(file.read_bytes()[4:8], "little") for file in compile_files(tree)}
     assert flags == {0b01}, "not an unchecked hash-based pyc (PEP 552)"
 
 
-def test_bytecode_that_was_there_before_is_made_anew(tree: Path) -> None:
+def test_existing_bytecode_is_compiled_again(tree: Path) -> None:
     py_compile.compile(str(tree / "single.py"), invalidation_mode=py_compile.PycInvalidationMode.TIMESTAMP)
     compile_files(tree)
     bytecode_file = Path(importlib.util.cache_from_source(tree / "single.py"))
@@ -324,21 +320,21 @@ def test_the_bytecode_does_not_say_where_it_was_made(tree: Path, tmp_path: Path)
     assert telling == []
 
 
-def test_a_traceback_names_the_file_below_the_layer(tree: Path) -> None:
+def test_a_traceback_names_the_file_relative_to_the_layer(tree: Path) -> None:
     compile_files(tree)
     code = marshal.loads(Path(importlib.util.cache_from_source(tree / "pkg/deep/module.py")).read_bytes()[16:])
     assert isinstance(code, CodeType)
     assert code.co_filename == "python/pkg/deep/module.py"
 
 
-def test_the_shells_settings_of_python_do_not_reach_the_bytecode(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pythons_environment_variables_do_not_affect_bytecode(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONOPTIMIZE", "2")
     monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tree.parent / "elsewhere"))
     assert not [file.name for file in compile_files(tree) if ".opt-" in file.name]
     assert not (tree.parent / "elsewhere").exists()
 
 
-def test_a_source_that_is_no_python_is_named(tree: Path) -> None:
+def test_a_source_that_is_not_python_is_named(tree: Path) -> None:
     (tree / "pkg" / "template.py").write_text("def {{ name }}(:\n")
     with pytest.raises(LayerError, match=r"(?s)^bytecode could not be written:\n.*pkg/template\.py.*SyntaxError"):
         compile_files(tree)
@@ -362,12 +358,12 @@ def fault(zip_file: Path) -> str:
     return str(caught.value)
 
 
-def test_files_below_python_that_all_may_read_pass(tmp_path: Path) -> None:
+def test_world_readable_files_below_python_pass(tmp_path: Path) -> None:
     verify.check_archive(zip_of(tmp_path / "a.zip", "python/pkg/code.py", "python/single.py", "python/a..b/c.py"))
 
 
 @pytest.mark.parametrize("mode", [0, stat.S_IFDIR | 0o700, stat.S_IFDIR | 0o755], ids=oct)
-def test_entries_for_folders_are_no_fault(mode: int, tmp_path: Path) -> None:
+def test_entries_for_folders_are_allowed(mode: int, tmp_path: Path) -> None:
     verify.check_archive(zip_of(tmp_path / "a.zip", "python/", "python/pkg/", mode=mode))
 
 
@@ -397,15 +393,15 @@ def test_a_file_that_lambdas_user_cannot_read_is_named_with_its_mode(mode: int, 
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 and nothing more"])
-def test_what_is_no_zip_is_named(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_zip_is_named(content: bytes, tmp_path: Path) -> None:
     assert fault(file_of(tmp_path / "a.zip", content)).startswith("a.zip cannot be read: ")
 
 
-def test_a_zip_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_zip_is_named(tmp_path: Path) -> None:
     assert fault(tmp_path / "a.zip").startswith("a.zip cannot be read: ")
 
 
-def test_a_layer_that_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_layer_that_is_too_large_unpacked_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(verify, "LIMIT_BYTES", 2_999)
     layer = zip_of(tmp_path / "a.zip", "python/a/x.py", "python/b.py", "python/a/y.py", content=bytes(1_000))
     assert fault(layer).startswith("the layer is 3,000 bytes unpacked, but 2,999 are allowed; ")
@@ -446,7 +442,7 @@ HERE = Target("3.13", "x86_64")
 ELSEWHERE = Target("3.13", "arm64")
 
 
-def test_a_module_with_bytecode_is_as_it_should_be(layer_tree: Path) -> None:
+def test_a_module_with_bytecode_passes(layer_tree: Path) -> None:
     verify.check_contents(HERE, layer_tree)
 
 
@@ -456,7 +452,7 @@ def test_a_module_without_bytecode_is_named(layer_tree: Path) -> None:
         verify.check_contents(HERE, layer_tree)
 
 
-def test_a_module_whose_bytecode_goes_by_the_sources_time_is_named(layer_tree: Path) -> None:
+def test_a_module_with_timestamp_based_bytecode_is_named(layer_tree: Path) -> None:
     py_compile.compile(str(layer_tree / "code.py"), invalidation_mode=py_compile.PycInvalidationMode.TIMESTAMP)
     with pytest.raises(BrokenLayerError, match=r"code\.py has no bytecode"):
         verify.check_contents(HERE, layer_tree)
@@ -468,7 +464,7 @@ def test_bytecode_of_another_python_does_not_count(layer_tree: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["python/", "python", "."])
-def test_an_entry_that_is_only_a_folder_is_no_traceback(name: str, tmp_path: Path) -> None:
+def test_an_entry_for_a_folder_gives_no_traceback(name: str, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr(name, b"")
     with contextlib.suppress(LayerError):
@@ -482,7 +478,7 @@ def test_a_folder_outside_of_python_is_named(tmp_path: Path) -> None:
         verify.check_archive(tmp_path / "a.zip")
 
 
-def test_a_compiled_file_that_breaks_off_is_named(tmp_path: Path) -> None:
+def test_a_truncated_compiled_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "lib.so").write_bytes(b"\x7fELF" + bytes([2, 1, 1]))
     with pytest.raises(LayerError, match=r"lib\.so is not a complete compiled file"):
         elf.check_machine([tmp_path / "lib.so"], Target("3.13", "x86_64"))
@@ -507,7 +503,7 @@ def test_a_library_that_neither_the_layer_nor_lambda_has_is_named(umath: Path) -
 
 
 @linux
-def test_a_library_that_the_layer_brings_is_there(umath: Path) -> None:
+def test_a_library_that_the_layer_brings_is_found(umath: Path) -> None:
     elf.check_needs([umath, *list_brought_libraries(umath)])
 
 

@@ -72,19 +72,19 @@ def test_targets_stand_under_their_heading(width: int) -> None:
     assert line_of("CCC", text)[:end].endswith(" 11.5")
 
 
-def test_a_record_from_before_there_were_targets_is_shown_without() -> None:
+def test_an_old_record_is_shown_without_targets() -> None:
     old = record()
     del old["report"]["targets"]
     assert re.search(r"▲ UP +buy 37", line_of("AAA", show_text(old)))
 
 
 @pytest.mark.parametrize("width", [80, 140])
-def test_an_order_shows_what_became_of_it(width: int) -> None:
+def test_an_order_shows_its_status(width: int) -> None:
     assert "filled" in line_of("AAA", show_text(record(), width))
     assert "accepted" in line_of("BRK.B", show_text(record(), width))
 
 
-def test_orders_come_before_refusals_and_those_before_what_was_left_alone() -> None:
+def test_rows_are_orders_then_refusals_then_the_rest() -> None:
     rows = formatting.rows(record())
     assert [row.symbol for row in rows] == ["CCC", "AAA", "BRK.B", "EEE", "FFF", "DDD"]
 
@@ -119,39 +119,39 @@ def test_an_order_of_unknown_fate_is_named_first() -> None:
     assert text.strip().startswith("1 order of unknown fate")
 
 
-def test_an_order_of_unknown_fate_is_alarming_in_colour() -> None:
+def test_an_order_of_unknown_fate_is_shown_in_red() -> None:
     unclear = [order("AAA", "buy", 37.0, 98.36, status="unknown")]
     assert "\x1b[1;31mbuy 37" in show_text(record(orders=unclear, denials=[]), terminal=True)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_symbols_without_a_stop_loss_are_named_right_below_the_headline(width: int) -> None:
+def test_symbols_without_a_stop_loss_follow_the_headline(width: int) -> None:
     lines = [line.strip() for line in show_text(record(unprotected=["DDD", "CCC"]), width).strip().splitlines()]
     assert lines[1:3] == ["Without a stop loss: DDD, CCC", f"What to do {formatting.UNPROTECTED_REMEDY}"]
 
 
-def test_symbols_without_a_stop_loss_are_alarming_in_colour() -> None:
+def test_symbols_without_a_stop_loss_are_shown_in_red() -> None:
     assert "\x1b[1;31mWithout a stop loss: CCC" in show_text(record(unprotected=["CCC"]), terminal=True)
 
 
-def test_a_run_whose_positions_are_all_protected_says_nothing_of_it() -> None:
+def test_a_run_with_all_positions_protected_does_not_say_so() -> None:
     assert "stop loss" not in show_text(record(unprotected=[]))
 
 
-def test_a_record_from_before_protection_was_looked_at_says_nothing_of_it() -> None:
+def test_an_old_record_says_nothing_about_protection() -> None:
     old = record()
     del old["report"]["unprotected"]
     assert "stop loss" not in show_text(old)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_a_refused_sale_that_cost_the_stop_loss_is_told_to_its_end(width: int) -> None:
+def test_a_refused_sale_that_cost_the_stop_loss_is_given_in_full(width: int) -> None:
     below_heading = show_text(record_of_a_lost_stop_loss(), width).split("CCC *")[1]
     assert "ITS STOP LOSS IS CANCELLED and the shares held are not protected" in " ".join(below_heading.split())
 
 
 @pytest.mark.parametrize("width", [80, 140])
-def test_a_refused_sale_that_cost_the_stop_loss_is_alarming_in_colour(width: int) -> None:
+def test_a_refused_sale_that_cost_the_stop_loss_is_red(width: int) -> None:
     text = show_text(record_of_a_lost_stop_loss(), width, terminal=True)
     assert text.count("\x1b[1;31mORDER_REJECTED") == 1  # for CCC; the refusal of FFF cost no stop loss
     assert "\x1b[31mthe broker answered 403" in text
@@ -164,7 +164,7 @@ def test_a_rejected_order_with_its_denial_counts_as_one_refusal() -> None:
     assert "rejected: the broker answered: not tradable" in line_of("FFF", text)
 
 
-def test_a_dry_run_says_that_its_orders_were_kept_back() -> None:
+def test_a_dry_run_says_that_its_orders_were_not_placed() -> None:
     planned = [order("AAA", "buy", 37.0, 98.36, status="planned")]
     text = show_text(record(status="DRY_RUN", mode="dry-run", orders=planned, denials=[]))
     assert text.strip().startswith("1 order planned but not placed")
@@ -211,7 +211,7 @@ def test_a_run_stopped_half_way_still_counts_its_orders() -> None:
     assert text.strip().startswith("Stopped: out of time. 3 orders placed")
 
 
-def test_orders_that_a_failed_run_did_not_come_to_are_not_taken_for_left_alone() -> None:
+def test_a_failed_runs_unsent_orders_are_not_called_left_alone() -> None:
     half = record(status="FAILED", detail="BrokerError: no answer", denials=[], orders=record()["report"]["orders"][:1])
     half["decision"] = {"orders": [each | {"status": "planned"} for each in record()["report"]["orders"]]}
     text = show_text(half)
@@ -219,13 +219,13 @@ def test_orders_that_a_failed_run_did_not_come_to_are_not_taken_for_left_alone()
     assert "planned" in line_of("BRK.B", text)
 
 
-def test_a_decided_order_that_was_then_refused_is_a_refusal() -> None:
+def test_a_planned_order_that_was_then_refused_is_a_refusal() -> None:
     late = record(orders=[], denials=[denial("AAA", "OUT_OF_TIME", "9 s left")])
     late["decision"] = {"orders": [order("AAA", "buy", 37.0, 98.36, status="planned")]}
     assert show_text(late).strip().startswith("No orders, 1 refused, 5 left alone")
 
 
-def test_of_a_run_that_never_ended_every_planned_order_is_of_unknown_fate() -> None:
+def test_orders_of_a_run_that_never_ended_are_of_unknown_fate() -> None:
     cut_off = record(status="STARTED", orders=[], denials=[])
     cut_off["decision"] = {"orders": [order("AAA", "buy", 37.0, 98.36, status="planned")]}
     text = show_text(cut_off)
@@ -233,7 +233,7 @@ def test_of_a_run_that_never_ended_every_planned_order_is_of_unknown_fate() -> N
     assert "Check the broker's list of orders" in text
 
 
-def test_of_a_run_that_was_cut_off_it_is_known_what_was_placed() -> None:
+def test_a_run_that_was_cut_off_shows_what_was_placed() -> None:
     cut_off = record(status="INTERRUPTED", orders=[order("AAA", "buy", 37.0, 98.36, status="filled")], denials=[])
     cut_off["decision"] = {"orders": [order("AAA", "buy", 37.0, 98.36), order("FFF", "buy", 2.0, 71.0)]}
     text = show_text(cut_off)
@@ -255,7 +255,7 @@ def test_piped_output_carries_no_control_sequences() -> None:
     assert "\x1b" not in show_text(record())
 
 
-def test_a_terminal_gets_colours() -> None:
+def test_a_terminal_gets_colors() -> None:
     assert "\x1b[32m▲ UP" in show_text(record(), terminal=True)
 
 

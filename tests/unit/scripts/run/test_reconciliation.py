@@ -32,11 +32,11 @@ def words(sheets: Sequence[RecordedOrders], *booked: Order) -> str:
 
 
 @pytest.mark.parametrize("now", [ACCEPTED, FILLED, replace(FILLED, status=OrderStatus.CANCELED, filled_quantity=1.0)])
-def test_an_order_that_went_on_after_its_record_is_no_difference(now: Order) -> None:
+def test_progress_after_the_record_is_not_a_difference(now: Order) -> None:
     assert compare_sheets([of(ACCEPTED)], now) == []
 
 
-def test_what_became_of_an_order_is_told_all_the_same() -> None:
+def test_an_orders_later_status_is_still_reported() -> None:
     (pair,) = compare([of(ACCEPTED)], [FILLED]).pairs
     assert (pair.recorded.status, pair.booked.status) == ("accepted", "filled")
 
@@ -46,21 +46,21 @@ def test_an_order_that_came_to_nothing_later_is_a_note(status: OrderStatus) -> N
     assert compare_sheets([of(ACCEPTED)], replace(ACCEPTED, status=status)) == [(Kind.CAME_TO_NOTHING, False)]
 
 
-def test_an_order_that_was_recorded_as_refused_is_neither() -> None:
+def test_an_order_recorded_as_rejected_is_not_a_finding() -> None:
     assert compare_sheets([of(REJECTED)], REJECTED) == []
 
 
-def test_an_order_in_the_books_of_which_no_record_says_anything_is_a_difference() -> None:
+def test_an_order_in_the_books_without_a_record_is_a_difference() -> None:
     assert compare_sheets([of()], FILLED) == [(Kind.NO_RECORD, True)]
     assert "its record lacks it" in words([of()], FILLED)
     assert "its slot has no record" in words([], FILLED)
 
 
-def test_an_order_that_was_refused_at_once_is_a_denial_in_its_record() -> None:
+def test_a_rejected_order_recorded_as_a_denial_is_not_a_finding() -> None:
     assert compare_sheets([of(refused=frozenset({"A"}))], REJECTED) == []
 
 
-def test_an_order_that_its_record_calls_refused_and_that_was_filled_is_a_difference() -> None:
+def test_a_filled_order_recorded_as_a_denial_is_a_difference() -> None:
     assert compare_sheets([of(refused=frozenset({"A"}))], FILLED) == [(Kind.NO_RECORD, True)]
 
 
@@ -76,17 +76,17 @@ def test_an_order_that_is_not_in_the_books_is_a_difference() -> None:
         (replace(FILLED, symbol="B"), "symbol A in the record, B in the books"),
     ],
 )
-def test_an_order_that_is_another_in_the_books_is_a_difference(booked: Order, said: str) -> None:
+def test_an_order_that_differs_in_the_books_is_a_difference(booked: Order, said: str) -> None:
     assert compare_sheets([of(ACCEPTED)], booked) == [(Kind.DIFFERENT, True)]
     assert words([of(ACCEPTED)], booked) == said
 
 
-def test_the_dust_of_binary_fractions_is_no_difference() -> None:
+def test_a_rounding_error_is_not_a_difference() -> None:
     assert compare_sheets([of(replace(ACCEPTED, quantity=0.1 + 0.2))], replace(FILLED, quantity=0.3)) == []
 
 
 @pytest.mark.parametrize(("booked", "said"), [([FILLED], "it is filled, 4 at 99.50"), ([], "it is not in the books")])
-def test_of_an_order_of_unknown_fate_it_is_told_what_became_of_it(booked: Sequence[Order], said: str) -> None:
+def test_the_outcome_of_an_order_of_unknown_fate_is_reported(booked: Sequence[Order], said: str) -> None:
     sheets = [of(replace(ACCEPTED, status=OrderStatus.UNKNOWN))]
     assert compare_sheets(sheets, *booked) == [(Kind.UNKNOWN, False)]
     assert words(sheets, *booked) == said
@@ -97,11 +97,11 @@ def test_a_run_that_was_recorded_as_cut_off_is_a_note() -> None:
     assert compare_sheets([cut_off]) == [(Kind.INTERRUPTED, False)]
 
 
-def test_a_record_that_is_none_is_one_difference_whatever_was_placed() -> None:
+def test_an_unreadable_record_is_one_difference() -> None:
     assert compare_sheets([read_record(SLOT, [])], FILLED) == [(Kind.UNREADABLE, True)]
 
 
-def test_findings_come_by_slot() -> None:
+def test_findings_are_sorted_by_slot() -> None:
     early = RecordedOrders(slot=SLOT - timedelta(days=1), status="INTERRUPTED")
     slots = [each.slot for each in compare([of(ACCEPTED), early], []).findings]
     assert slots == [early.slot, SLOT]
@@ -115,7 +115,7 @@ def test_a_records_orders_and_refusals_are_read() -> None:
 
 
 @pytest.mark.parametrize("record", [None, [], {}, {"report": 1}, {"report": {"status": "TRADED", "orders": [1]}}])
-def test_what_is_no_record_is_told_so(record: object) -> None:
+def test_an_invalid_record_is_reported_as_unreadable(record: object) -> None:
     assert "its record cannot be read" in read_record(SLOT, record).problem
 
 
@@ -124,5 +124,5 @@ def test_every_difference_has_a_remedy() -> None:
         assert not Finding(kind=kind, slot=SLOT, words="").is_difference or kind in REMEDIES
 
 
-def test_a_sale_without_a_fill_is_told_by_its_status_alone() -> None:
+def test_a_sale_without_a_fill_is_described_by_its_status() -> None:
     assert in_words(replace(sell(), status=OrderStatus.NEW)) == "new"

@@ -23,7 +23,7 @@ def settings(text: str, samples: int | None = None, seed: int = 1, **env: str) -
     return [each.words for each in found]
 
 
-def test_lists_make_every_combination_the_last_name_fastest() -> None:
+def test_combinations_vary_the_last_name_fastest() -> None:
     assert settings("HISTORY_BARS=120,250 SLIPPAGE=0,0.001") == [
         "HISTORY_BARS=120 SLIPPAGE=0",
         "HISTORY_BARS=120 SLIPPAGE=0.001",
@@ -32,7 +32,7 @@ def test_lists_make_every_combination_the_last_name_fastest() -> None:
     ]
 
 
-def test_the_values_reach_the_options_and_the_rest_of_the_environment_applies_to_all() -> None:
+def test_the_grids_values_override_the_environment() -> None:
     combined = grid.combinations(grid.read("SIGNAL_THRESHOLD_FRACTION=0.02 REFIT_EVERY=5"), None, 1)
     (only,), _ = grid.settings(combined, {"UNIVERSE_SIZE": "7", "SIGNAL_THRESHOLD_FRACTION": "0.5"})
     options = only.options
@@ -43,11 +43,11 @@ def test_the_values_reach_the_options_and_the_rest_of_the_environment_applies_to
     )
 
 
-def test_the_same_options_in_other_words_are_one_setting() -> None:
+def test_equal_values_written_differently_are_one_setting() -> None:
     assert settings("SLIPPAGE=0.001,0.0010,1e-3") == ["SLIPPAGE=0.001"]
 
 
-def test_a_file_says_the_same_as_text(tmp_path: Path) -> None:
+def test_a_file_and_text_give_the_same_grid(tmp_path: Path) -> None:
     path = tmp_path / "grid.json"
     path.write_text(json.dumps({"HISTORY_BARS": [120, 250], "SLIPPAGE": "0..0.001", "SIGNAL": ["trend"]}))
     assert grid.read(str(path)) == grid.read("HISTORY_BARS=120,250 SLIPPAGE=0..0.001 SIGNAL=trend")
@@ -63,13 +63,13 @@ def test_a_file_says_the_same_as_text(tmp_path: Path) -> None:
         ('{"HISTORY_BARS": [[120]]}', "HISTORY_BARS is [[120]]; a file must give"),
     ],
 )
-def test_a_file_of_another_form_is_refused(tmp_path: Path, content: str, expected: str) -> None:
+def test_a_malformed_file_is_refused(tmp_path: Path, content: str, expected: str) -> None:
     path = tmp_path / "grid.json"
     path.write_text(content)
     assert expected in problem(str(path))
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert f"{tmp_path / 'none.json'}: No such file" in problem(str(tmp_path / "none.json"))
 
 
@@ -95,22 +95,22 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ("", "GRID varies no setting; write, for example, GRID="),
     ],
 )
-def test_what_a_grid_cannot_say_is_refused_with_a_remedy(text: str, expected: str) -> None:
+def test_an_invalid_grid_is_refused_with_a_remedy(text: str, expected: str) -> None:
     assert expected in problem(text)
 
 
-def test_all_that_is_wrong_with_a_grid_is_said_at_once() -> None:
+def test_all_problems_of_a_grid_are_reported_at_once() -> None:
     found = problem("STOP_LOS_FRACTION=0.03 END=2022-01-01")
     assert "STOP_LOSS_FRACTION" in found
     assert "END" in found
 
 
-def test_every_option_of_a_backtest_is_either_varied_or_has_a_reason_not_to_be() -> None:
+def test_every_option_can_be_varied_or_has_a_reason_not_to_be() -> None:
     assert {*options.VARIABLES} == {*grid.OPTIONS} | ({*options.VARIABLES} & {*grid.SAME_FOR_ALL})
 
 
 @pytest.mark.parametrize("text", ["HISTORY_BARS=120,many", "SLIPPAGE=0,many", "REFIT_EVERY=1,0"])
-def test_a_value_that_its_setting_cannot_have_is_an_error_not_a_combination_less(text: str) -> None:
+def test_an_invalid_value_is_an_error_and_is_not_left_out(text: str) -> None:
     with pytest.raises(SettingsError, match="must be"):
         settings(text)
 
@@ -118,7 +118,7 @@ def test_a_value_that_its_setting_cannot_have_is_an_error_not_a_combination_less
 # --- contradictions --------------------------------------------------------------------------------------------------
 
 
-def test_combinations_that_contradict_themselves_are_left_out_and_reported() -> None:
+def test_contradictory_combinations_are_left_out_and_reported() -> None:
     combined = grid.combinations(grid.read("STOP_LOSS_FRACTION=0,0.03 TAKE_PROFIT_FRACTION=0,0.4"), None, 1)
     found, left_out = grid.settings(combined, {})
     assert [each.words for each in found] == [
@@ -150,7 +150,7 @@ def test_a_range_without_samples_is_an_error_that_says_so() -> None:
         settings("HISTORY_BARS=120..500")
 
 
-def test_samples_of_a_range_are_different_lie_in_it_and_stay_whole() -> None:
+def test_samples_of_a_range_are_distinct_whole_numbers_in_it() -> None:
     found = settings("HISTORY_BARS=120..160", samples=30)
     bars = {int(each.partition("=")[2]) for each in found}
     assert len(bars) == 30
@@ -162,7 +162,7 @@ def test_samples_of_a_range_are_different_lie_in_it_and_stay_whole() -> None:
     "text",
     ["SIGNAL_THRESHOLD_FRACTION=0..0.05 HISTORY_BARS=120,250", "HISTORY_BARS=120,150,180 UNIVERSE_SIZE=5,10,15,20"],
 )
-def test_samples_come_from_the_seed_alone(text: str) -> None:
+def test_samples_depend_on_the_seed_alone(text: str) -> None:
     assert settings(text, samples=8, seed=3) == settings(text, samples=8, seed=3)
     assert settings(text, samples=8, seed=3) != settings(text, samples=8, seed=4)
 
@@ -178,13 +178,13 @@ def test_samples_of_lists_are_different_combinations_of_the_grid() -> None:
     assert set(found) <= set(settings(text))
 
 
-def test_a_grid_too_large_to_go_through_is_refused_before_it_is_laid_out() -> None:
+def test_a_grid_that_is_too_large_is_refused() -> None:
     values = ",".join(str(number) for number in range(100, 200))
     with pytest.raises(SettingsError, match=r"1,000,000 combinations, .* set SAMPLES, e.g. SAMPLES=64"):
         settings(f"HISTORY_BARS={values} UNIVERSE_SIZE={values} UNIVERSE_LOOKBACK_BARS={values}")
 
 
-def test_a_range_in_text_is_one_in_the_axes() -> None:
+def test_a_range_in_text_becomes_a_range() -> None:
     assert grid.read("SLIPPAGE=0..0.001") == {"SLIPPAGE": Range(low="0", high="0.001", is_whole=False)}
 
 

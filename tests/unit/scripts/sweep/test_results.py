@@ -31,7 +31,7 @@ def figures(sharpe_ratio: float | None) -> Figures:
 
 
 def outcome(grid: str, means: Mapping[str, float | None], samples: int | None = None) -> Outcome:
-    """Return a sweep whose settings have these Sharpe ratios out of sample, by the setting's words.
+    """Return a sweep's outcome; `means` maps each setting's words to its Sharpe ratio out of sample.
 
     On the first part, which must not count, every setting has a Sharpe ratio of 9.
     """
@@ -73,7 +73,7 @@ def test_the_best_come_first_and_one_without_a_figure_last() -> None:
     ]
 
 
-def test_a_failed_backtest_is_named_with_its_part_and_stands_in_the_file(tmp_path: Path) -> None:
+def test_a_failed_backtest_is_named_and_is_in_the_file(tmp_path: Path) -> None:
     rows = ((figures(1.0), Failure(why="its worker died"), figures(1.0)), *FOUR.swept.rows[1:])
     failed = replace(FOUR, swept=replace(FOUR.swept, rows=rows))
     failed.write_csv(tmp_path / "results.csv")
@@ -84,7 +84,7 @@ def test_a_failed_backtest_is_named_with_its_part_and_stands_in_the_file(tmp_pat
     assert (row["setting"], row["part"], row["sharpe_ratio"], row["failed"]) == ("1", "2", "", "its worker died")
 
 
-def test_the_default_is_shown_beside_the_settings_and_never_chosen_or_ranked(tmp_path: Path) -> None:
+def test_the_default_is_shown_but_never_chosen_or_ranked(tmp_path: Path) -> None:
     rows = (*FOUR.swept.rows, (figures(50.0), figures(60.0), figures(70.0)))
     with_default = replace(FOUR, swept=replace(FOUR.swept, rows=rows), has_default=True)
     assert [fold.default for fold in with_default.folds] == [60.0, 70.0]
@@ -100,14 +100,14 @@ def test_the_default_is_shown_beside_the_settings_and_never_chosen_or_ranked(tmp
     )
 
 
-def test_json_has_no_numbers_that_json_does_not_know() -> None:
+def test_the_json_has_no_nan_or_infinity() -> None:
     assert json.loads(json.dumps(FOUR.as_json(), allow_nan=False))["best"][0]["out_of_sample"] == 1.75
 
 
 # --- the heat map ----------------------------------------------------------------------------------------------------
 
 
-def test_the_heat_map_has_the_mean_of_each_pair_of_values_in_its_cell() -> None:
+def test_each_cell_of_the_heat_map_has_the_mean_of_its_values() -> None:
     found = texts(heatmap.draw(FOUR).file)
     assert [each for each in found if re.search(rf"\.\d\d$|{NOTHING}", each)] == [
         "0.50",
@@ -118,7 +118,7 @@ def test_the_heat_map_has_the_mean_of_each_pair_of_values_in_its_cell() -> None:
     assert {"HISTORY_BARS", "SLIPPAGE", "120", "250", "0.001"} <= set(found)
 
 
-def test_what_varies_beside_the_first_two_is_averaged_over() -> None:
+def test_the_heat_map_averages_over_a_third_varied_setting() -> None:
     grid = "HISTORY_BARS=120 SLIPPAGE=0,0.001 UNIVERSE_SIZE=5,10 REFIT_EVERY=1,5"
     means = {
         each.words: 1.0 + each.options.refit_every_bars
@@ -129,7 +129,7 @@ def test_what_varies_beside_the_first_two_is_averaged_over() -> None:
     assert texts(drawn.file).count("4.00") == 4
 
 
-def test_one_setting_that_varies_is_drawn_as_bars() -> None:
+def test_a_single_varied_setting_is_drawn_as_bars() -> None:
     drawn = heatmap.draw(outcome("HISTORY_BARS=120,250", {"HISTORY_BARS=120": 0.5, "HISTORY_BARS=250": -1.5}))
     assert {"120", "250", "0.50", f"{MINUS}1.50", "HISTORY_BARS"} == set(texts(drawn.file))
 
@@ -140,12 +140,12 @@ def test_a_range_is_drawn_in_sections() -> None:
     assert [each for each in texts(drawn.file) if " to " in each][:2] == ["100 to 110", "110 to 120"]
 
 
-def test_no_figure_at_all_is_a_picture_without_values() -> None:
+def test_a_sweep_without_figures_is_drawn_without_values() -> None:
     nothing = outcome("HISTORY_BARS=120 SLIPPAGE=0", {"HISTORY_BARS=120 SLIPPAGE=0": None})
     assert NOTHING in texts(heatmap.draw(nothing).file)
 
 
-def test_the_same_sweep_is_drawn_in_the_same_bytes() -> None:
+def test_drawing_a_sweep_twice_gives_identical_bytes() -> None:
     assert heatmap.draw(FOUR) == heatmap.draw(FOUR)
 
 
@@ -154,11 +154,11 @@ def test_the_same_sweep_is_drawn_in_the_same_bytes() -> None:
 RULES = outcome("SIGNAL=trend,horizon", {"SIGNAL=trend": 0.5, "SIGNAL=horizon": 0.1})
 
 
-def test_what_the_rule_horizon_was_run_with_is_said() -> None:
+def test_the_settings_of_the_rule_horizon_are_named() -> None:
     assert "HISTORY_BARS=5000 STOP_LOSS_FRACTION=0 TAKE_PROFIT_FRACTION=0 REFIT_EVERY=5" in RULES.caution
 
 
-def test_only_what_all_settings_have_in_common_is_called_the_same_for_all() -> None:
+def test_only_common_values_are_called_the_same_for_all() -> None:
     named = dict(html.same_for_all(RULES))
     assert "UNIVERSE_SIZE" in named
     assert {"HISTORY_BARS", "STOP_LOSS_FRACTION", "REFIT_EVERY", "SIGNAL"}.isdisjoint(named)

@@ -24,7 +24,7 @@ def minutes(sessions: int, bars: int) -> tuple[datetime, ...]:
 # --- the parts -------------------------------------------------------------------------------------------------------
 
 
-def test_the_parts_follow_on_one_another_and_cover_the_span() -> None:
+def test_the_parts_are_consecutive_and_cover_the_span() -> None:
     span = days(250)
     cut = parts(span, 3)
     assert tuple(time for part in cut for time in part.times) == span
@@ -36,7 +36,7 @@ def test_the_parts_are_of_nearly_equal_length(count: int) -> None:
     assert max(lengths) - min(lengths) <= 1
 
 
-def test_a_part_says_its_first_and_its_last_day() -> None:
+def test_a_part_has_its_first_and_its_last_day() -> None:
     first = parts(days(40), 1)[0]
     assert (first.number, first.start, first.end) == (1, date(2021, 1, 4), date(2021, 1, 29))
 
@@ -46,7 +46,7 @@ def test_a_day_of_many_bars_is_never_cut() -> None:
     assert [len(part.times) for part in cut] == [22 * 26, 23 * 26]
 
 
-def test_a_span_too_short_for_its_folds_says_how_many_it_is_long_enough_for() -> None:
+def test_a_span_too_short_for_its_folds_names_how_many_it_allows() -> None:
     with pytest.raises(
         BacktestError, match=r"4 parts of at least 20 trading days, but the span has only 79, .* set FOLDS=2 or less"
     ):
@@ -64,18 +64,18 @@ FIGURES = ((1.0, 0.25, 0.5), (2.0, 0.5, 0.4), (3.0, 0.0, 0.9))
 """The figures of three settings on three parts."""
 
 
-def test_what_was_best_on_one_part_is_judged_by_the_next() -> None:
+def test_the_best_on_one_part_is_judged_on_the_next() -> None:
     first, second = walk_forward(FIGURES, [0.5, 0.15, 0.7], better=1)
     assert first == Fold(number=1, chosen=2, in_sample=3.0, out_of_sample=0.0, rank=3, default=0.15, median=0.25)
     assert (second.chosen, second.out_of_sample, second.rank, second.default) == (1, 0.4, 3, 0.7)
 
 
-def test_of_a_figure_that_should_be_small_the_smallest_is_chosen() -> None:
+def test_the_smallest_figure_is_chosen_if_smaller_is_better() -> None:
     first, _ = walk_forward(FIGURES, None, better=-1)
     assert (first.chosen, first.rank, first.default) == (0, 2, None)
 
 
-def test_no_figure_is_the_worst_whichever_way_is_better() -> None:
+def test_a_missing_figure_is_always_the_worst() -> None:
     figures = ((None, 0.1), (-5.0, 0.2), (-7.0, None))
     for better, chosen in ((1, 1), (-1, 2)):
         assert walk_forward(figures, None, better)[0].chosen == chosen
@@ -91,11 +91,11 @@ def test_without_any_figure_in_sample_none_is_chosen() -> None:
     assert (fold.chosen, fold.out_of_sample, fold.rank) == (None, None, None)
 
 
-def test_of_equals_the_first_of_the_grid_is_chosen() -> None:
+def test_a_tie_goes_to_the_first_setting_of_the_grid() -> None:
     assert walk_forward(((1.0, 0.1), (1.0, 0.9)), None, better=1)[0].chosen == 0
 
 
-def test_the_first_part_is_nobodys_next_and_has_no_say_in_the_mean() -> None:
+def test_the_first_part_does_not_count_in_the_mean() -> None:
     assert out_of_sample([100.0, 1.0, 2.0]) == 1.5
 
 
@@ -113,7 +113,7 @@ def panel(rows: int, *, gap: int | None = None) -> Panel:
     return Panel(open=close, high=close, low=close, close=close, has_ohlc=False, source="a test")
 
 
-def test_a_part_takes_the_history_before_it_along_and_nothing_after_it() -> None:
+def test_a_part_gets_its_history_and_nothing_after_it() -> None:
     part = parts(days(100), 1)[1]
     cut = with_history(panel(120), part, 30)
     assert (cut.close.index[29], cut.close.index[-1]) == (part.times[0], part.times[-1])
@@ -147,7 +147,7 @@ def hourly(first_hour: int) -> Panel:
 
 
 @pytest.mark.parametrize("first_hour", [0, 3])
-def test_a_day_in_whose_middle_the_history_begins_to_suffice_is_in_no_part(first_hour: int) -> None:
+def test_trading_begins_with_a_whole_day(first_hour: int) -> None:
     prices = hourly(first_hour)
     chosen = Options(
         settings=settings(BAR_INTERVAL="1h", HISTORY_BARS=30, UNIVERSE_LOOKBACK_BARS=5, UNIVERSE="AAA"),

@@ -17,7 +17,7 @@ FIRST_S = 1_800_000_000  # 2027-01-15 08:00:00 UTC
 
 
 def ask(query: str, limit: int = 10_000) -> list[dict[str, Any]]:
-    """Return the rows for EVENTS, which are one minute apart."""
+    """Return the query's rows for EVENTS, which are one minute apart."""
     events = [
         discover_fields(json.dumps(event))
         | {"@timestamp": stamp(FIRST_S + 60 * at), "@message": "raw", "@ptr": str(at)}
@@ -40,7 +40,7 @@ def test_nested_fields_and_lists_are_found_by_dots() -> None:
 
 
 @pytest.mark.parametrize("message", ["no JSON", "[1]", '"text"', "1", ""])
-def test_a_message_that_is_no_object_has_no_fields(message: str) -> None:
+def test_a_message_that_is_not_an_object_has_no_fields(message: str) -> None:
     assert discover_fields(message) == {}
 
 
@@ -76,7 +76,7 @@ def test_an_event_with_more_fields_than_aws_finds_is_refused() -> None:
         ("absent = 1", 0),
     ],
 )
-def test_a_condition_lets_just_these_through(condition: str, found: int) -> None:
+def test_a_condition_selects_the_right_number_of_events(condition: str, found: int) -> None:
     assert len(ask(f"filter {condition}")) == found
 
 
@@ -84,11 +84,11 @@ def test_numbers_are_compared_as_numbers() -> None:
     assert column("filter ispresent(quantity) | fields quantity | sort quantity asc", "quantity") == [0, 2, 10]
 
 
-def test_comments_are_no_part_of_a_query() -> None:
+def test_comments_in_a_query_are_ignored() -> None:
     assert len(ask('# what it says | limit 1\nfilter message = "run" # and so on\n')) == 2
 
 
-def test_what_is_not_named_is_not_shown_and_what_is_missing_is_left_out() -> None:
+def test_only_named_fields_that_an_event_has_are_shown() -> None:
     assert ask("fields symbol, status | sort @timestamp asc | limit 3") == [
         {"symbol": "KO"},
         {"symbol": "PEP"},
@@ -116,7 +116,7 @@ def test_the_newest_come_first_unless_sorted() -> None:
 # --- stats ---
 
 
-def test_figures_are_of_the_events_that_have_the_field() -> None:
+def test_statistics_cover_only_events_that_have_the_field() -> None:
     query = "stats count(*) as events, count(quantity) as n, sum(quantity) as total, avg(quantity) as mean, "
     query += "min(quantity) as least, max(quantity) as most, pct(quantity, 50) as median, latest(quantity) as last, "
     query += "earliest(quantity) as first, count_distinct(message) as kinds"
@@ -136,24 +136,24 @@ def test_figures_are_of_the_events_that_have_the_field() -> None:
     ]
 
 
-def test_a_figure_of_nothing_is_left_out() -> None:
+def test_a_statistic_without_values_is_left_out() -> None:
     assert ask("stats count(*) as n, sum(absent) as total") == [{"n": 4}]
 
 
-def test_groups_are_by_every_field_that_is_named() -> None:
+def test_rows_are_grouped_by_every_named_field() -> None:
     assert ask("stats count(*) as n by message, bin(2m) as since | sort since asc") == [
         {"message": "order", "since": "2027-01-15 08:00:00.000", "n": 2},
         {"message": "run", "since": "2027-01-15 08:02:00.000", "n": 2},
     ]
 
 
-def test_a_figure_can_be_of_something_computed() -> None:
+def test_a_statistic_may_be_of_an_expression() -> None:
     assert ask("stats sum(price_usd * quantity / 10) as tens by message | sort tens desc | limit 1") == [
         {"message": "order", "tens": 162.1}
     ]
 
 
-def test_a_figure_without_an_alias_is_named_by_itself() -> None:
+def test_a_statistic_without_an_alias_is_named_by_its_text() -> None:
     assert ask("stats count(*)") == [{"count(*)": 4}]
 
 
@@ -170,7 +170,7 @@ def test_sorting_is_by_the_first_field_then_by_the_next() -> None:
     assert [row["symbol"] for row in rows] == ["PEP", "KO"]
 
 
-def test_texts_sort_before_numbers_and_digits_by_their_length() -> None:
+def test_text_sorts_before_numbers_and_digits_sort_by_value() -> None:
     values = ["10", "9", "a10", "a9", "!"]
     assert sorted(values, key=natural) == ["!", "a9", "a10", "9", "10"]
 
@@ -200,12 +200,12 @@ def test_texts_sort_before_numbers_and_digits_by_their_length() -> None:
         "fields (message",
     ],
 )
-def test_what_it_does_not_know_it_refuses(query: str) -> None:
+def test_an_unsupported_query_is_refused(query: str) -> None:
     with pytest.raises(QueryError):
         ask(query)
 
 
-def test_words_keep_to_their_kinds() -> None:
+def test_each_token_has_its_kind() -> None:
     assert [token.kind for token in tokens("fields `a-b`, @log | filter x like /a b/ and y >= 1.5")] == [
         "name", "name", "sign", "name", "sign", "name", "name", "name", "pattern", "name", "name", "sign", "number",
     ]  # fmt: skip

@@ -73,7 +73,7 @@ def hold(*closes: float, bars: int = 0, **fields: Any) -> Result:
         ),
     ],
 )
-def test_the_headline_says_what_came_of_it_beside_doing_nothing(outcome: Result, expected: str) -> None:
+def test_the_headline_compares_the_result_with_buy_and_hold(outcome: Result, expected: str) -> None:
     assert formatting.headline(figures(outcome)) == expected
 
 
@@ -91,7 +91,7 @@ def test_the_headline_says_what_was_held(closes: Mapping[str, list[float]], expe
 @pytest.mark.parametrize(
     ("bars", "expected"), [(1, "one bar"), (30, "40 days"), (150, "7 months"), (523, "2 years"), (652, "2.5 years")]
 )
-def test_the_span_is_told_as_people_would(bars: int, expected: str) -> None:
+def test_the_span_is_put_in_everyday_words(bars: int, expected: str) -> None:
     assert formatting.span(figures(hold(10, bars=bars))) == expected
 
 
@@ -105,14 +105,14 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_key_figures_stand_beside_those_of_holding_and_of_cash(width: int) -> None:
+def test_key_figures_stand_beside_buy_and_hold_and_cash(width: int) -> None:
     text = show_text(hold(10, 20, 15), width)
     assert re.search(r"Return +\+50\.0% +\+50\.0% +0\.0%$", line_of("Return ", text))
     assert re.search(rf"{MINUS}25\.0% +{MINUS}25\.0% +0\.0%$", line_of("Maximum drawdown", text))
     assert re.search(r"1,500\.00 +1,500\.00 +1,000\.00$", line_of("Equity at the end", text))
 
 
-def test_what_cannot_be_measured_is_a_dash() -> None:
+def test_a_figure_that_cannot_be_measured_is_a_dash() -> None:
     assert re.search(rf"{NOTHING} +{NOTHING} +{NOTHING}$", line_of("Sharpe", show_text(hold(10))))
 
 
@@ -125,7 +125,7 @@ def test_each_symbol_that_was_traded_has_a_line(width: int) -> None:
     assert "BBB" not in text
 
 
-def test_of_many_symbols_the_best_and_the_worst_have_a_line() -> None:
+def test_only_the_best_and_worst_of_many_symbols_are_listed() -> None:
     symbols = [f"S{number:02d}" for number in range(40)]
     over = panel({symbol: [10.0, 10.0 + number] for number, symbol in enumerate(symbols)})
     text = show_text(result(over, [fill(over, 0, symbol, 1, 10.0) for symbol in symbols]))
@@ -138,14 +138,14 @@ def test_a_backtest_without_trades_has_no_table_of_symbols() -> None:
     assert "Symbol" not in show_text(result(panel({"AAA": [10, 11]})))
 
 
-def test_the_costs_are_told_with_their_rates() -> None:
+def test_the_costs_are_shown_with_their_rates() -> None:
     rates = {"commission_fraction": 0.001, "slippage_fraction": 0.0005}
     text = words(show_text(hold(10, 12, options=rates), 140))
     assert "1 order filled for 1,000.00 USD in all: commission 0.00 USD (0.1% of an order's value)" in text
     assert "slippage 0.4998 USD (0.05% of the price; none on a take-profit)" in text
 
 
-def test_the_calibration_is_told_in_a_sentence_or_two() -> None:
+def test_the_calibration_is_summed_up_in_two_sentences() -> None:
     judged = tuple(score("AAA", 100, 102, 5, actual) for actual in (103, 104, 90, 120))
     text = words(show_text(hold(10, 11, scored=judged, options={"settings": settings(SIGNAL="interval")}), 140))
     inside, errors = (each.strip() for each in text.partition("4 forecasts: ")[2].split(". ")[:2])
@@ -158,8 +158,8 @@ def test_forecasts_that_the_signal_did_not_need_are_called_a_sample() -> None:
     assert "1 forecast sampled for this report" in words(show_text(hold(10, 11, scored=(score("AAA", 1, 1, 1, 1),))))
 
 
-def test_without_forecasts_the_reason_is_told() -> None:
-    assert "No forecasts to score: the span ends before" in words(show_text(hold(10, 11)))
+def test_without_forecasts_the_reason_is_given() -> None:
+    assert "No forecasts to score: the span has no price" in words(show_text(hold(10, 11)))
 
 
 def test_a_few_notes_are_shown_and_the_others_counted() -> None:
@@ -170,11 +170,11 @@ def test_a_few_notes_are_shown_and_the_others_counted() -> None:
     assert "... and 4 more on the page" in text
 
 
-def test_it_says_where_the_page_and_the_figures_are_on_one_line() -> None:
+def test_the_paths_of_the_page_and_the_figures_share_a_line() -> None:
     assert "out/backtest.html    figures: out/backtest.json" in show_text(year_of_trading(), 40)
 
 
-def test_an_interruption_is_alarming_in_colour() -> None:
+def test_an_interruption_is_shown_in_red() -> None:
     assert "\x1b[1;31mInterrupted on 5 Jan 2021" in show_text(hold(10, 9, is_complete=False), terminal=True)
 
 
@@ -220,7 +220,7 @@ def with_settings(ohlc: bool = False, refit_every_bars: int = 1, fills_at_close:
         (with_settings(), "No promise of profit"),
     ],
 )
-def test_what_the_figures_rest_on_is_told(text: str, expected: str) -> None:
+def test_the_caveats_say_what_the_figures_rest_on(text: str, expected: str) -> None:
     assert expected in text
 
 
@@ -232,7 +232,7 @@ def test_what_the_figures_rest_on_is_told(text: str, expected: str) -> None:
         (with_settings(PRICE_SOURCES="yahoo"), "20 companies"),
     ],
 )
-def test_what_does_not_apply_is_left_out(text: str, unexpected: str) -> None:
+def test_a_caveat_that_does_not_apply_is_left_out(text: str, unexpected: str) -> None:
     assert unexpected not in text
 
 
@@ -247,13 +247,13 @@ def test_the_page_and_the_figures_are_written_into_a_new_folder(tmp_path: Path) 
     assert sorted(path.name for path in paths.page.parent.iterdir()) == ["backtest.html", "backtest.json"]
 
 
-def test_a_folder_that_is_a_file_is_told_with_what_to_do(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("in the way")
     with pytest.raises(UnwritableError, match=r"out/backtest\.json cannot be written: .*OUT="):
         report.write(figures(hold(10)), hold(10), tmp_path / "out")
 
 
-def test_a_report_that_does_not_fit_leaves_the_older_one_as_it_is(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_older_report_intact(tmp_path: Path) -> None:
     older = hold(10, 11)
     paths = report.write(figures(older), older, tmp_path)
     before = paths.page.read_bytes(), paths.json.read_bytes()
