@@ -43,7 +43,7 @@ bench-layer: .venv/.set-up ## Measure the layer against a plain `pip install`: b
 	@$(PY) -m scripts.bench.layers
 
 ##@ Deploy to AWS
-secrets: .venv/.set-up ## Ask for each strategy's Alpaca keys and store them in SSM (STRATEGY=; or from ALPACAUSER, ALPACAPW)
+secrets: .venv/.set-up ## Ask for each strategy's Alpaca keys and store them in SSM (STRATEGY=; or take them from ALPACAUSER, ALPACAPW)
 	@$(PY) -m scripts.cloud.secrets
 
 plan: .venv/.set-up ## Show what a deployment would change (OUT=file saves the plan)
@@ -96,7 +96,7 @@ sample-prices: .venv/.set-up ## Rebuild function/trader/data/sample_prices.csv.g
 terraform-files: .venv/.set-up ## Rebuild terraform/settings.json and the tables of Terraform's READMEs (after changing a setting)
 	@$(PY) -m scripts.checks.terraform_files
 
-picture: .venv/.set-up ## Make docs/run.png and docs/backtest.png, pictures of the pages of make run and make backtest, with Chromium
+picture: .venv/.set-up ## Draw the pages of make run and make backtest as docs/run.png and docs/backtest.png, with Chromium
 	@scripts/picture.sh
 
 ##@ Develop
@@ -117,11 +117,11 @@ audit: .venv/.set-up ## Check the lock files, and all locked packages for known 
 scan-secrets: .venv/.set-up ## Look for keys in every file of the repository and in the zips that go to AWS
 	@$(PY) -m scripts.checks.scan_secrets
 
-fuzz: .venv/.set-up ## Try many random inputs, for minutes (EXAMPLES=2000 of each kind, SEED=)
+fuzz: .venv/.set-up ## Try many random inputs, for several minutes (EXAMPLES=2000 of each kind, SEED=)
 	@EXAMPLES="$(or $(EXAMPLES),2000)" $(PY) -m pytest tests/security/test_fuzz.py --dist load --timeout 0 \
 	--hypothesis-profile fuzz --hypothesis-seed "$(or $(SEED),random)"
 
-lint: .venv/.set-up ## Check formatting, style and types
+lint: .venv/.set-up ## Check formatting, style, types and the direction of imports
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy

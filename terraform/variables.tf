@@ -1,7 +1,7 @@
 # No variable has to be set; put your own choices into a terraform.tfvars next to this file.
 
 variable "alarm_email" {
-  description = "E-mail address for alarms; null for none. AWS asks it to confirm first."
+  description = "E-mail address for alarms; null for none. AWS first sends it a confirmation request."
   type        = string
   default     = null
 }
@@ -108,7 +108,7 @@ variable "strategies" {
 
   validation {
     condition     = alltrue([for its in values(var.strategies) : contains(["dry-run", "paper", "live"], its.mode)])
-    error_message = "strategies: mode must be dry-run, paper or live, not ${join(", ", distinct(values(var.strategies)[*].mode))}."
+    error_message = "strategies: mode = ${join(", ", distinct(values(var.strategies)[*].mode))}: each must be dry-run, paper or live."
   }
 
   validation {
@@ -123,7 +123,7 @@ variable "strategies" {
 
   validation {
     condition     = alltrue([for its in values(var.strategies) : its.daily_at == null || can(regex("^(09:(30|45)|1[0-5]:(00|15|30|45))$", its.daily_at))])
-    error_message = "strategies: daily_at must be a quarter hour of the New York session, from \"09:30\" to \"15:45\", not ${join(", ", compact(values(var.strategies)[*].daily_at))}."
+    error_message = "strategies: daily_at = ${join(", ", compact(values(var.strategies)[*].daily_at))}: each must be a quarter hour of the New York session, from \"09:30\" to \"15:45\"."
   }
 
   validation {
@@ -167,7 +167,7 @@ variable "strategies" {
 
   validation {
     condition     = alltrue([for its in values(var.strategies) : length(setintersection(local.keys, keys(its.settings))) == 0])
-    error_message = "strategies: ALPACAUSER and ALPACAPW are not allowed in settings, because they would be in Terraform's state and in the console. Run make secrets STRATEGY=..."
+    error_message = "strategies: ALPACAUSER and ALPACAPW are not allowed in settings, because they would be in Terraform's state and in the console. Remove them, and run make secrets STRATEGY=..."
   }
 
   validation {
@@ -177,7 +177,7 @@ variable "strategies" {
 
   validation {
     condition     = alltrue([for its in values(var.strategies) : length(setintersection(keys(its.settings), keys(its.parameters))) == 0])
-    error_message = "strategies: the same variable is in settings and in parameters; keep one."
+    error_message = "strategies: ${join(", ", distinct(flatten([for its in values(var.strategies) : tolist(setintersection(keys(its.settings), keys(its.parameters)))])))}: in both settings and parameters; remove it from one of them."
   }
 
   validation {

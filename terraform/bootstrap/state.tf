@@ -1,5 +1,5 @@
-# The bucket for Terraform's state. It is versioned, and old versions are kept forever: a state has about 100 kB, a thousand
-# applies have 100 MB and cost a fifth of a cent a month, and a lost state costs a day's work.
+# The bucket for Terraform's state. It is versioned, and old versions are kept forever: a state takes about 100 kB, so
+# a thousand applies take 100 MB and cost a fifth of a cent a month, and a lost state costs a day's work.
 
 resource "aws_s3_bucket" "state" {
   #checkov:skip=CKV_AWS_18:an access log needs a second bucket to pay for and maintain; CloudTrail records who did what

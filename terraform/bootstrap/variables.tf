@@ -7,7 +7,7 @@ variable "artifact_bucket" {
 
   validation {
     condition     = var.artifact_bucket == null || can(regex("^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", var.artifact_bucket))
-    error_message = "artifact_bucket: must be 3 to 63 lower-case letters, digits and hyphens, with no hyphen at either end, and the same as bucket_name in terraform/."
+    error_message = "artifact_bucket = ${var.artifact_bucket == null ? "null" : var.artifact_bucket}: must be 3 to 63 lower-case letters, digits and hyphens, with no hyphen at either end, and the same as bucket_name in terraform/."
   }
 }
 
@@ -49,7 +49,7 @@ variable "repository" {
 
   validation {
     condition     = var.repository == null || can(regex("^[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+$", var.repository))
-    error_message = "repository: must be owner/name as on GitHub, such as octo-org/prophet-trader; addresses and patterns are not allowed."
+    error_message = "repository = ${var.repository == null ? "null" : var.repository}: must be owner/name as on GitHub, such as octo-org/prophet-trader; addresses and patterns are not allowed."
   }
 }
 
@@ -60,7 +60,7 @@ variable "repository_ids" {
 
   validation {
     condition     = var.repository_ids == null || can(regex("^[1-9][0-9]*/[1-9][0-9]*$", var.repository_ids))
-    error_message = "repository_ids: must be two numbers, owner/repository, such as 1234/5678; get them with: gh api repos/OWNER/NAME --jq '\"\\(.owner.id)/\\(.id)\"'"
+    error_message = "repository_ids = ${var.repository_ids == null ? "null" : var.repository_ids}: must be two numbers, owner/repository, such as 1234/5678; get them with: gh api repos/OWNER/NAME --jq '\"\\(.owner.id)/\\(.id)\"'"
   }
 
   validation {

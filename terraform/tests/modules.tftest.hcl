@@ -6,7 +6,7 @@ mock_provider "aws" {
 
 # --- layer ---
 
-run "a_layer_that_make_layer_verified" {
+run "a_verified_layer_is_accepted" {
   command = plan
   module {
     source = "./modules/layer"
@@ -54,7 +54,7 @@ run "a_tampered_layer_is_refused" {
   expect_failures = [var.zip]
 }
 
-run "a_layer_that_nobody_verified_is_refused" {
+run "an_unverified_layer_is_refused" {
   command = plan
   module {
     source = "./modules/layer"
@@ -84,7 +84,7 @@ run "an_oversized_layer_is_refused" {
   expect_failures = [var.zip]
 }
 
-run "a_layer_for_a_python_that_is_not_offered_is_refused" {
+run "a_layer_for_an_unsupported_python_or_architecture_is_refused" {
   command = plan
   module {
     source = "./modules/layer"
@@ -101,7 +101,7 @@ run "a_layer_for_a_python_that_is_not_offered_is_refused" {
 
 # --- function ---
 
-run "a_function_as_it_is_by_default" {
+run "a_function_with_the_defaults" {
   module {
     source = "./modules/function"
   }
@@ -179,7 +179,7 @@ run "a_function_with_everything_switched_on" {
   }
 }
 
-run "a_missing_function_and_senseless_figures_are_refused" {
+run "a_missing_zip_and_invalid_inputs_are_refused" {
   command = plan
   module {
     source = "./modules/function"
@@ -201,7 +201,7 @@ run "a_missing_function_and_senseless_figures_are_refused" {
 
 # --- monitoring ---
 
-run "no_address_no_subscription" {
+run "without_an_address_there_is_no_subscription" {
   module {
     source = "./modules/monitoring"
   }
@@ -244,7 +244,7 @@ run "an_address_is_subscribed" {
   }
 }
 
-run "an_address_that_is_none_is_refused" {
+run "an_invalid_address_is_refused" {
   command = plan
   module {
     source = "./modules/monitoring"

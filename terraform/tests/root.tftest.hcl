@@ -61,7 +61,7 @@ run "strategies_share_no_name" {
   }
 }
 
-run "settings_go_before_what_is_only_a_default" {
+run "a_setting_replaces_a_default" {
   command = plan
   variables {
     strategies = { trend = { settings = { PRICE_SOURCES = "alpaca" } } }
@@ -87,7 +87,7 @@ run "a_setting_can_come_from_ssm" {
   }
 }
 
-run "once_a_day_is_two_hours_in_utc_and_the_time_in_new_york" {
+run "a_daily_time_in_new_york_becomes_two_utc_hours" {
   command = plan
   variables {
     strategies = { trend = { daily_at = "15:00" } }
@@ -102,7 +102,7 @@ run "once_a_day_is_two_hours_in_utc_and_the_time_in_new_york" {
   }
 }
 
-run "live_with_consent" {
+run "a_confirmed_live_strategy_is_live" {
   command = plan
   variables {
     strategies      = { trend = { mode = "live" } }
@@ -114,7 +114,7 @@ run "live_with_consent" {
   }
 }
 
-run "live_without_consent_is_refused" {
+run "an_unconfirmed_live_strategy_is_refused" {
   command = plan
   variables {
     strategies = { trend = { mode = "live" } }
@@ -122,7 +122,7 @@ run "live_without_consent_is_refused" {
   expect_failures = [var.strategies]
 }
 
-run "consent_for_another_strategy_is_none" {
+run "confirming_another_strategy_is_not_enough" {
   command = plan
   variables {
     strategies      = { trend = { mode = "live" }, other = {} }
@@ -131,7 +131,7 @@ run "consent_for_another_strategy_is_none" {
   expect_failures = [var.strategies]
 }
 
-run "consent_for_a_strategy_that_is_not_there_is_a_misspelling" {
+run "confirming_an_unknown_strategy_is_refused" {
   command = plan
   variables {
     live_strategies = ["ternd"]
@@ -139,7 +139,7 @@ run "consent_for_a_strategy_that_is_not_there_is_a_misspelling" {
   expect_failures = [var.strategies]
 }
 
-run "mode_through_the_back_door_is_refused" {
+run "mode_as_a_setting_is_refused" {
   command = plan
   variables {
     strategies = { trend = { settings = { MODE = "live" } } }
@@ -147,7 +147,7 @@ run "mode_through_the_back_door_is_refused" {
   expect_failures = [var.strategies]
 }
 
-run "a_mode_that_does_not_exist_is_refused" {
+run "an_unknown_mode_is_refused" {
   command = plan
   variables {
     strategies = { trend = { mode = "real" } }
@@ -155,7 +155,7 @@ run "a_mode_that_does_not_exist_is_refused" {
   expect_failures = [var.strategies]
 }
 
-run "no_strategies_are_refused" {
+run "an_empty_map_of_strategies_is_refused" {
   command = plan
   variables {
     strategies = {}
@@ -179,7 +179,7 @@ run "a_strategy_called_all_is_refused" {
   expect_failures = [var.strategies]
 }
 
-run "a_strategy_called_like_a_role_of_ci_is_refused" {
+run "a_strategy_named_like_a_ci_role_is_refused" {
   command = plan
   variables {
     strategies = { ci-deploy = {} }
@@ -206,7 +206,7 @@ run "two_strategies_on_one_account_are_refused" {
   expect_failures = [var.strategies]
 }
 
-run "two_strategies_on_one_account_by_a_third_name_are_refused" {
+run "two_strategies_with_one_custom_key_parameter_are_refused" {
   command = plan
   variables {
     strategies = {
@@ -233,7 +233,7 @@ run "a_secret_in_plain_settings_is_refused" {
   expect_failures = [var.strategies]
 }
 
-run "a_reference_among_plain_settings_is_refused" {
+run "a_reference_in_plain_settings_is_refused" {
   command = plan
   variables {
     strategies = { trend = { settings = { MAX_ORDER_USD = "ssm:/shared/cap" } } }
@@ -241,7 +241,7 @@ run "a_reference_among_plain_settings_is_refused" {
   expect_failures = [var.strategies]
 }
 
-run "a_variable_named_twice_is_refused" {
+run "a_variable_in_settings_and_parameters_is_refused" {
   command = plan
   variables {
     strategies = { trend = { settings = { MAX_ORDER_USD = "5" }, parameters = { MAX_ORDER_USD = "/cap" } } }
@@ -249,7 +249,7 @@ run "a_variable_named_twice_is_refused" {
   expect_failures = [var.strategies]
 }
 
-run "a_variable_of_lambdas_own_is_refused" {
+run "a_variable_reserved_for_lambda_is_refused" {
   command = plan
   variables {
     strategies = { trend = { settings = { AWS_REGION = "us-west-2" } } }
@@ -257,7 +257,7 @@ run "a_variable_of_lambdas_own_is_refused" {
   expect_failures = [var.strategies]
 }
 
-run "a_setting_in_small_letters_is_refused" {
+run "a_setting_in_lower_case_is_refused" {
   command = plan
   variables {
     strategies = { trend = { settings = { max_order_usd = "5" } } }
@@ -300,7 +300,7 @@ run "the_bucket_can_have_another_name" {
   }
 }
 
-run "a_parameter_that_the_boundary_closes_is_refused" {
+run "a_parameter_outside_the_boundary_is_refused" {
   command = plan
   variables {
     permissions_boundary = "arn:aws:iam::123456789012:policy/prophet-trader-boundary"
@@ -311,7 +311,7 @@ run "a_parameter_that_the_boundary_closes_is_refused" {
 
 # --- settings, as users of Terraform without make write them ---
 
-run "a_setting_that_is_none_is_refused" {
+run "an_unknown_setting_is_refused" {
   command = plan
   variables {
     strategies = { trend = { settings = { UNIVERS = "AAPL" } } }
@@ -319,7 +319,7 @@ run "a_setting_that_is_none_is_refused" {
   expect_failures = [var.strategies]
 }
 
-run "a_word_that_a_setting_does_not_know_is_refused" {
+run "an_unknown_value_of_a_setting_is_refused" {
   command = plan
   variables {
     strategies = { trend = { settings = { SIGNAL = "trends" } } }
@@ -335,7 +335,7 @@ run "a_number_out_of_bounds_is_refused" {
   expect_failures = [var.strategies]
 }
 
-run "a_word_in_the_place_of_a_number_is_refused" {
+run "a_word_instead_of_a_number_is_refused" {
   command = plan
   variables {
     strategies = { trend = { settings = { MAX_ORDER_USD = "much" } } }
@@ -343,7 +343,7 @@ run "a_word_in_the_place_of_a_number_is_refused" {
   expect_failures = [var.strategies]
 }
 
-run "a_list_of_price_sources_is_taken_word_by_word" {
+run "a_list_of_price_sources_is_checked_word_by_word" {
   command = plan
   variables {
     strategies = { trend = { settings = { PRICE_SOURCES = "alpaca,yahoo" } } }

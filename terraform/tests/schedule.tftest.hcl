@@ -123,7 +123,7 @@ run "good_7" {
   }
 }
 
-run "five_fields_is_refused" {
+run "five_fields_are_refused" {
   command = plan
   module {
     source = "./modules/schedule"
@@ -134,7 +134,7 @@ run "five_fields_is_refused" {
   expect_failures = [aws_cloudwatch_event_rule.this]
 }
 
-run "seven_fields_is_refused" {
+run "seven_fields_are_refused" {
   command = plan
   module {
     source = "./modules/schedule"
@@ -244,7 +244,7 @@ run "year_1969_is_refused" {
   expect_failures = [aws_cloudwatch_event_rule.this]
 }
 
-run "both_days_is_refused" {
+run "both_day_fields_set_are_refused" {
   command = plan
   module {
     source = "./modules/schedule"
@@ -255,7 +255,7 @@ run "both_days_is_refused" {
   expect_failures = [aws_cloudwatch_event_rule.this]
 }
 
-run "no_day_is_refused" {
+run "no_day_field_set_is_refused" {
   command = plan
   module {
     source = "./modules/schedule"
@@ -310,7 +310,7 @@ run "an_empty_field_is_refused" {
   expect_failures = [aws_cloudwatch_event_rule.this]
 }
 
-run "nothing_is_refused" {
+run "an_empty_expression_is_refused" {
   command = plan
   module {
     source = "./modules/schedule"

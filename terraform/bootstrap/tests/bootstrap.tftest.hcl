@@ -22,7 +22,7 @@ mock_provider "aws" {
   }
 }
 
-run "without_a_repository_there_is_only_bucket_and_boundary" {
+run "without_a_repository_there_are_only_bucket_and_boundary" {
   command = plan
   assert {
     condition     = aws_s3_bucket.state.bucket == "prophet-trader-state-123456789012-eu-west-1"
@@ -87,7 +87,7 @@ run "plan_trusts_pull_requests_too" {
   }
 }
 
-run "numbers_are_trusted_beside_names" {
+run "ids_are_trusted_in_addition_to_names" {
   command = plan
   variables {
     repository     = "octo-org/bot"
@@ -101,7 +101,7 @@ run "numbers_are_trusted_beside_names" {
   }
 }
 
-run "a_provider_that_is_there_is_used" {
+run "an_existing_provider_is_used" {
   command = plan
   variables {
     repository           = "octo-org/bot"
@@ -143,7 +143,7 @@ run "the_policies_fit_into_a_role" {
   }
 }
 
-run "another_artifact_bucket_is_the_one_in_the_policies" {
+run "the_policies_name_a_custom_artifact_bucket" {
   command = plan
   variables {
     artifact_bucket = "my-zips"
@@ -154,7 +154,7 @@ run "another_artifact_bucket_is_the_one_in_the_policies" {
   }
 }
 
-run "a_bucket_name_that_s3_would_refuse" {
+run "a_bucket_name_that_s3_would_refuse_is_refused" {
   command         = plan
   expect_failures = [var.artifact_bucket]
   variables {
@@ -162,7 +162,7 @@ run "a_bucket_name_that_s3_would_refuse" {
   }
 }
 
-run "a_pattern_for_a_branch" {
+run "a_pattern_as_the_branch_is_refused" {
   command         = plan
   expect_failures = [var.branch]
   variables {
@@ -170,7 +170,7 @@ run "a_pattern_for_a_branch" {
   }
 }
 
-run "a_project_that_iam_would_refuse" {
+run "a_project_that_iam_would_refuse_is_refused" {
   command         = plan
   expect_failures = [var.project]
   variables {
@@ -178,7 +178,7 @@ run "a_project_that_iam_would_refuse" {
   }
 }
 
-run "a_project_that_ssm_would_refuse" {
+run "a_project_that_ssm_would_refuse_is_refused" {
   command         = plan
   expect_failures = [var.project]
   variables {
@@ -186,7 +186,7 @@ run "a_project_that_ssm_would_refuse" {
   }
 }
 
-run "a_pattern_for_a_repository" {
+run "a_pattern_as_the_repository_is_refused" {
   command         = plan
   expect_failures = [var.repository]
   variables {
@@ -194,7 +194,7 @@ run "a_pattern_for_a_repository" {
   }
 }
 
-run "an_address_for_a_repository" {
+run "an_address_as_the_repository_is_refused" {
   command         = plan
   expect_failures = [var.repository]
   variables {
@@ -202,7 +202,7 @@ run "an_address_for_a_repository" {
   }
 }
 
-run "numbers_that_are_none" {
+run "malformed_ids_are_refused" {
   command         = plan
   expect_failures = [var.repository_ids]
   variables {
@@ -211,7 +211,7 @@ run "numbers_that_are_none" {
   }
 }
 
-run "numbers_without_a_repository" {
+run "ids_without_a_repository_are_refused" {
   command         = plan
   expect_failures = [var.repository_ids]
   variables {

@@ -4,7 +4,7 @@ output "arn" {
 }
 
 output "name" {
-  description = "Name of the bucket, once it has its settings."
+  description = "Name of the bucket, available once the bucket is private and versioned."
   value       = aws_s3_bucket.this.id
   depends_on  = [module.private] # objects stored earlier have no version
 }

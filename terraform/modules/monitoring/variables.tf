@@ -1,11 +1,11 @@
 variable "alarm_email" {
-  description = "E-mail address for alarms; null for none. AWS asks it to confirm first."
+  description = "E-mail address for alarms; null for none. AWS first sends it a confirmation request."
   type        = string
   default     = null
 
   validation {
     condition     = var.alarm_email == null || can(regex("^[^@\\s]+@[^@\\s]+\\.[^@\\s]+$", var.alarm_email))
-    error_message = "alarm_email is not an e-mail address; correct it, or leave it out for alarms without e-mail."
+    error_message = "alarm_email = ${var.alarm_email == null ? "null" : var.alarm_email}: must be an e-mail address, such as you@example.com; correct it, or leave it out for alarms without e-mail."
   }
 }
 

@@ -1,5 +1,5 @@
 # Makes a bucket private: one owner, nothing public, TLS only, encrypted, every version kept. The caller creates the bucket
-# itself: one may be deleted, another never, and Terraform's lifecycle accepts no variables.
+# itself, because one of the two must never be destroyed and Terraform's lifecycle accepts no variables.
 
 resource "aws_s3_bucket_ownership_controls" "this" {
   bucket = var.bucket.id

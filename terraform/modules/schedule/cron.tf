@@ -3,7 +3,7 @@
 locals {
   fields = try(split(" ", regex("^cron\\((.*)\\)$", var.expression)[0]), [])
 
-  # By field: what one element of its comma-separated list may be: N, A-B or *, with an optional step.
+  # What an element of each field's comma-separated list may be: N, A-B or *, with an optional step.
   minute = "(0|[1-5]?[0-9])"
   hour   = "(1?[0-9]|2[0-3])"
   date   = "([1-9]|[12][0-9]|3[01])"

@@ -1,4 +1,4 @@
-# When the function runs: a rule, its target (the alias), and the permission for exactly that.
+# When the function runs: a rule, its target (the alias), and the permission for this rule alone to start it.
 
 resource "aws_cloudwatch_event_rule" "this" {
   name                = var.name
@@ -31,7 +31,7 @@ resource "aws_cloudwatch_event_target" "this" {
   target_id = "function"
   arn       = var.function.alias_arn
 
-  retry_policy { # a late event is useless: the next slot has its own
+  retry_policy { # a late event is useless: the next slot has its own event
     maximum_retry_attempts       = 0
     maximum_event_age_in_seconds = 60
   }
