@@ -1,6 +1,6 @@
-"""`make gauntlet`: the deployed function through faults at every boundary, random weeks, and weeks without a fault.
+"""`make gauntlet`: run the deployed function through faults at every boundary, random weeks, and weeks without a fault.
 
-LONG=1 makes it ten thousand random slots and 24 weeks; SEED=n begins the random part with that seed.
+LONG=1 runs ten thousand random slots and 24 weeks; SEED=n starts the random part with that seed.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from tests.fault_injection.runner import SLOTS_A_DAY, Result, run
 
 
 def rows(outcomes: Sequence[fault_matrix.Outcome]) -> Iterator[tuple[str, str, str, bool, list[str]]]:
-    """Where, what, outcome, whether it holds, and what is violated; what ended in the same way is one row."""
+    """Yield where, what, outcome, whether all held, and violations; faults with the same outcome share a row."""
     for where, group in groupby(outcomes, key=lambda each: each.where):
         by_outcome: dict[tuple[str, bool], list[fault_matrix.Outcome]] = {}
         for each in group:
@@ -36,8 +36,8 @@ def rows(outcomes: Sequence[fault_matrix.Outcome]) -> Iterator[tuple[str, str, s
 
 
 def show(result: Result) -> None:
-    """The table, and what the rest came to."""
-    shown = Table(title="One fault at a time: where, what, and what came of it", title_justify="left")
+    """Print the table of faults, and the results of the other parts."""
+    shown = Table(title="One fault at a time: where, what, and its outcome", title_justify="left")
     for name in ("Where", "What", "Outcome of the slot", "Invariants"):
         shown.add_column(name, overflow="fold")
     last = ""
@@ -65,14 +65,15 @@ def show(result: Result) -> None:
         console.OUT.print(f"   {words}", style="red", markup=False)
     for seed, words in result.failures:
         console.OUT.print(
-            f"\n The shortest sequence of seed {seed}; to see it again: make gauntlet SEED={seed}", style="bold red"
+            f"\n The shortest failing sequence of seed {seed}; to repeat it: make gauntlet SEED={seed}",
+            style="bold red",
         )
         console.OUT.print(words, markup=False)
     console.OUT.print(f" {result.seconds:,.0f} s on {os.cpu_count()} processors", style="dim")
 
 
 def as_markdown(outcomes: Sequence[fault_matrix.Outcome]) -> str:
-    """The table as docs/reliability.md has it."""
+    """Return the table in Markdown, as in docs/reliability.md."""
     lines = ["| where | what | outcome of the slot |", "|---|---|---|"]
     last = ""
     for where, what, outcome, holds, _ in rows(outcomes):
@@ -82,12 +83,12 @@ def as_markdown(outcomes: Sequence[fault_matrix.Outcome]) -> str:
 
 
 def say(holds: bool, words: str) -> None:
-    """A line with its verdict."""
+    """Print a line with its verdict."""
     console.OUT.print(f" {'[green]holds[/]' if holds else '[bold red]BROKEN[/]'}  {escape(words)}", soft_wrap=True)
 
 
 def as_json(result: Result) -> dict[str, Any]:
-    """The result for programs."""
+    """Return the result as JSON values."""
     return {
         "holds": result.holds,
         "seed": result.seed,
@@ -110,13 +111,13 @@ def as_json(result: Result) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run it and show it; the exit code is 1 if an invariant did not hold."""
+    """Run the gauntlet, and print the result; exit with code 1 if an invariant did not hold."""
     parser = argparse.ArgumentParser(prog="make gauntlet", description=__doc__)
     parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
     arguments = parser.parse_args()
     with console.plain_errors(interrupted="interrupted"):
         if not TARGET.runs_here:
-            raise CommandError("left out: AWS's runtime interface is a program for linux x86_64")
+            raise CommandError("left out: AWS's runtime interface runs only on Linux x86_64")
         if (gap := scenarios.left_out()) and console.flag("CI"):
             raise CommandError(f"left out: {gap}")
         share()
@@ -134,7 +135,7 @@ def main() -> None:
 
 
 def seed() -> int:
-    """SEED, 1 by default. Raises CommandError if it is no number."""
+    """Return SEED, 1 by default. Raises CommandError if it is not a whole number."""
     text = os.environ.get("SEED") or "1"
     if not text.isdigit():
         raise CommandError(f"SEED={text}: must be a whole number, such as 7")

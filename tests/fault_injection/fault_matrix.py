@@ -1,4 +1,4 @@
-"""The fault matrix: every boundary with everything that can go wrong at it, one fault at a time."""
+"""The fault matrix: every call across a boundary with every fault it can have, one at a time."""
 
 import queue
 from collections.abc import Callable, Iterator, Sequence
@@ -15,11 +15,11 @@ from tests.fault_injection.invariants import LOOK_UP, Audit
 
 EVENING = datetime(2026, 1, 5, 20, 30, tzinfo=UTC)
 MORNING = datetime(2026, 1, 6, 15, 0, tzinfo=UTC)
-"""The slot that the fault is in: the first of its day that was delivered, so that the ranking is made in it."""
+"""The slot with the fault. It is the first delivered that day, so it makes the ranking."""
 
 BEFORE = {"AAA": -0.02, "BBB": -0.02}
 GAPS = {"AAA": 0.05, "BBB": -0.01, "CCC": -0.05, "DDD": -0.04}
-"""In that slot: AAA is held and to be sold, CCC and DDD are to be bought, BBB is held and stays."""
+"""In that slot, AAA is held and is to be sold, CCC and DDD are to be bought, and BBB is held and kept."""
 
 QUARTER = timedelta(minutes=15)
 SECOND = timedelta(seconds=1)
@@ -48,65 +48,65 @@ CALLS: dict[str, Sequence[Kind]] = {
     LOOK_UP: (*READS, *REFUSALS),
     "s3 PUT record": (*WRITES, *REFUSALS, *KILLS),
 }
-"""In the order in which a run makes them."""
+"""The faults of each call, in the order in which a run makes the calls."""
 
 RECOVERY: dict[str, Sequence[Kind]] = {
     "s3 GET plan": (*READS, *REFUSALS),
     f"alpaca GET {BOOKS}": (*READS, *REFUSALS),
     "s3 PUT record": (*WRITES, *REFUSALS, *KILLS),
 }
-"""What a run asks about an earlier one that was cut off."""
+"""The faults of each call with which a run recovers an earlier one."""
 
 ALSO: dict[str, Sequence[Fault]] = {
     "s3 GET claim": (Fault("s3 PUT claim", Kind.LOST, times=1),),
     LOOK_UP: (Fault("alpaca POST /orders", Kind.LOST, times=1),),
     "alpaca GET /stocks/bars": (Fault("yahoo GET chart", Kind.ERROR),),
 }
-"""What else has to happen for a call to be made at all."""
+"""Other faults that are needed for a call to be made at all."""
 
 QUICK = {"PRICE_SOURCES": "alpaca,yahoo"}
-"""Where the fault has nothing to do with prices: half the work of the other way round."""
+"""Settings for faults that do not concern prices; Alpaca first is half the work of Yahoo first."""
 
 ONCE = frozenset({Kind.LOST, *KILLS})
-"""Faults that happen once in their slot; the others last for all of it."""
+"""Faults that happen once in a slot; the others last for the whole slot."""
 
 
 @dataclass(slots=True)
 class ScenarioResult:
-    """What came of a scenario."""
+    """The result of a scenario."""
 
     answers: list[Answer] = field(default_factory=list)  # of the slot with the fault
     violations: list[str] = field(default_factory=list)
-    met: bool = True  # whether the fault happened at all
-    orders: int = 0  # that the books have of the slot with the fault
+    met: bool = True  # the fault happened
+    orders: int = 0  # orders in the books from the slot with the fault
     note: str = ""
 
 
 type Scenario = Callable[[Harness], ScenarioResult]
-"""Plays in a harness, and says what came of it."""
+"""A function that plays a scenario in a harness and returns the result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One fault: where, what, and the scenario in which it happens."""
+    """A fault: where and what it is, and the scenario in which it happens."""
 
     where: str
     what: str
     scenario: Scenario
-    options: tuple[tuple[str, Any], ...] = ()  # of a harness of its own, where they are not empty
+    options: tuple[tuple[str, Any], ...] = ()  # if not empty, the options of a separate harness
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
 
     @property
     def is_long(self) -> bool:
-        """Whether clients wait for their time limits in it."""
+        """True if clients run into their timeouts in this case."""
         return "hang" in self.what or "timeout" in self.what
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """One row of the report."""
+    """A row of the report."""
 
     where: str
     what: str
@@ -124,14 +124,14 @@ class Outcome:
 def slot(
     harness: Harness, audit: Audit, result: ScenarioResult, *events: Event, at_once: bool = False, **more: Any
 ) -> list[Answer]:
-    """Deliver events and look at everything afterwards."""
+    """Deliver events, and check all invariants afterwards."""
     answers = harness.deliver(*events, at_once=at_once, **more)
     result.violations += audit.after(answers)
     return answers
 
 
 def begin(harness: Harness) -> Audit:
-    """A Tuesday morning with two holdings."""
+    """Set up a Tuesday morning with two holdings."""
     harness.reset(BEFORE, EVENING)
     harness.endow(AAA=100, BBB=20)
     harness.at(MORNING, GAPS)
@@ -139,7 +139,7 @@ def begin(harness: Harness) -> Audit:
 
 
 def event(moment: datetime, late: timedelta = SECOND) -> Event:
-    """An event for a moment, that arrives a second later."""
+    """Return an event for a moment, which arrives a second later by default."""
     return Event(slot=moment, clock=moment + late)
 
 
@@ -150,18 +150,18 @@ def check_next_slot(
     moment: datetime = MORNING + QUARTER,
     promised_s: float | None = None,
 ) -> ScenarioResult:
-    """A slot in which nothing goes wrong: it finds whatever was left behind, and does its own work."""
+    """Run a slot without a fault, which must find whatever was left behind and do its own work."""
     harness.at(moment, GAPS)
     (answer,) = slot(harness, audit, result, replace(event(moment), promised_s=promised_s))
     if answer.status not in ("TRADED", "NOTHING_TO_DO") or (answer.status != "TRADED" and result.orders < 2):
-        result.violations.append(f"after: the next slot ends with {answer.words}: {answer.error}")
+        result.violations.append(f"after: the next slot ended with {answer.words}: {answer.error}")
     elif answer.report and answer.report["recovered"]:
         result.note = ", ".join(filter(None, (result.note, "INTERRUPTED by the next run")))
     return result
 
 
 def with_one_fault(*faults: Fault) -> Scenario:
-    """The slot with the fault, and one after it."""
+    """Return a scenario with the fault in a slot, and a slot after it."""
     is_about_prices = any(word in fault.call for fault in faults for word in ("yahoo", "bars", "ranking"))
 
     def scenario(harness: Harness) -> ScenarioResult:
@@ -178,7 +178,7 @@ def with_one_fault(*faults: Fault) -> Scenario:
 
 
 def with_fault_in_recovery(fault: Fault) -> Scenario:
-    """A run that leaves orders and no record, one that recovers it and meets the fault, and one after it."""
+    """Return a scenario in which a run leaves no record, its recovery meets the fault, and a third run follows."""
 
     def scenario(harness: Harness) -> ScenarioResult:
         result, audit = ScenarioResult(), begin(harness)
@@ -195,12 +195,12 @@ def with_fault_in_recovery(fault: Fault) -> Scenario:
 
 
 def make_fault(call: str, kind: Kind) -> Fault:
-    """Make the fault, for as long as it lasts in the matrix."""
+    """Return a fault that lasts as long as its kind does in the matrix."""
     return Fault(call, kind, times=1) if kind in ONCE else Fault(call, kind)
 
 
 def cases() -> Iterator[Case]:
-    """Every case of the matrix."""
+    """Yield every case of the matrix."""
     for call, kinds in CALLS.items():
         for kind in kinds:
             yield Case(call, kind, with_one_fault(make_fault(call, kind), *ALSO.get(call, ())))
@@ -209,11 +209,11 @@ def cases() -> Iterator[Case]:
             yield Case(f"recovery: {call}", kind, with_fault_in_recovery(make_fault(call, kind)))
 
 
-# --- running it ---
+# --- running the matrix ---
 
 
 def run(chosen: Sequence[Case], harnesses: int, done: Callable[[Outcome], None], **options: Any) -> list[Outcome]:
-    """Find every case's outcome, in the order of the matrix; so many harnesses work side by side."""
+    """Return the outcome of every chosen case, in their order, with this many harnesses in parallel."""
     free: queue.SimpleQueue[Harness] = queue.SimpleQueue()
     with ExitStack() as stack, ThreadPoolExecutor(harnesses) as pool:
 
@@ -230,7 +230,7 @@ def run(chosen: Sequence[Case], harnesses: int, done: Callable[[Outcome], None],
 
         for _ in range(harnesses):
             free.put(stack.enter_context(start_harness(**options)))
-        longest = sorted(chosen, key=lambda case: not case.is_long)  # first, so that none is left at the end
+        longest = sorted(chosen, key=lambda case: not case.is_long)  # long cases first, so that none is left at the end
         futures = {pool.submit(one, case): case for case in longest}
         found: dict[Case, Outcome] = {}
         for future in as_completed(futures):
@@ -240,11 +240,11 @@ def run(chosen: Sequence[Case], harnesses: int, done: Callable[[Outcome], None],
 
 
 def outcome(case: Case, harness: Harness) -> Outcome:
-    """Play a case's scenario, and say in words what came of it."""
+    """Play a case's scenario, and return its outcome in words."""
     result = case.scenario(harness)
     violations = list(result.violations)
     if not result.met:
-        violations.append("unmet: the fault did not happen, so nothing is shown")
+        violations.append("unmet: the fault did not happen, so the case shows nothing")
     statuses = ", ".join(answer.words for answer in result.answers)
     orders = f"{result.orders} order{'' if result.orders == 1 else 's'}"
     words = "; ".join(filter(None, (statuses, orders, result.note)))

@@ -1,4 +1,4 @@
-"""What can go wrong between the function and an outside service, and the switchboard that lets it go wrong."""
+"""Faults between the function and an outside service, and the switchboard that injects them."""
 
 import threading
 from collections import Counter
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """How a call can go wrong: the service's doing, but for the last two, which are the machine's."""
+    """A way in which a call can fail; the last two are faults of the machine, the others of the service."""
 
     SLOW = "slow"
     HANG = "hang"
@@ -28,21 +28,21 @@ class Kind(StrEnum):
 
 @dataclass(slots=True)
 class Fault:
-    """The next `times` calls of that name go wrong, after `skip` of them have gone well."""
+    """A fault in the next `times` calls of that name, after `skip` of them have succeeded."""
 
-    call: str  # as in "alpaca POST /orders"; a service's name alone is all of its calls
+    call: str  # such as "alpaca POST /orders"; a service's name alone means all its calls
     kind: Kind
     times: int = 1_000_000
     skip: int = 0
 
     def __str__(self) -> str:
-        """As it stands in a report."""
+        """Return the fault as a report shows it."""
         often = "" if self.times >= 1_000 else f", {self.times} times" if self.times > 1 else ", once"
         return f"{self.call}: {self.kind}{often}{f', after {self.skip}' if self.skip else ''}"
 
 
 class Faults:
-    """The switchboard: every service asks it before it answers."""
+    """The switchboard, which every service asks before it answers."""
 
     def __init__(self) -> None:
         self._planned: list[Fault] = []
@@ -51,14 +51,14 @@ class Faults:
         self.met: Counter[str] = Counter()
 
     def plan(self, faults: Sequence[Fault]) -> None:
-        """From now on these, and no others; what was counted is forgotten."""
+        """Replace the planned faults, and reset the counters."""
         with self._lock:
-            self._planned = [replace(each) for each in faults]  # they are counted down
+            self._planned = [replace(each) for each in faults]  # copies, because they are counted down
             self.calls.clear()
             self.met.clear()
 
     def next(self, call: str) -> Kind | None:
-        """How this call goes wrong; None if it goes well."""
+        """Count a call, and return its fault; None if it succeeds."""
         with self._lock:
             self.calls[call] += 1
             for fault in self._planned:

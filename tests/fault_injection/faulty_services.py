@@ -23,22 +23,22 @@ from tests.fault_injection.faults import Faults, Kind
 
 SLOW_S = 1.5
 HANG_S = 45.0
-"""Longer than any client of the function's waits for a single answer."""
+"""Seconds without an answer: longer than any of the function's clients waits for one."""
 
 ALPACAS_PATHS = ("/orders:by_client_order_id", "/orders", "/stocks/bars", "/clock", "/account", "/positions")
 BOOKS = "/orders?status=all"
-"""The list of what is over and done with, that recovery reads; `/orders` is that of open orders."""
+"""The list of all orders, which recovery reads; `/orders` is the list of open orders."""
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """An order as it was accepted, and how things stood at Alpaca at that moment."""
+    """An accepted order, and the state at Alpaca at that moment."""
 
     order: FakeOrder
     held: Decimal
     cash: Decimal
     price: Decimal
-    equities: tuple[Decimal, ...]  # now, as the slot began and, if the account's answer was stale, as it says
+    equities: tuple[Decimal, ...]  # now, at the slot's start and, if the account's answer was stale, in it
     last_equity: Decimal
     is_open: bool
     is_blocked: bool
@@ -46,7 +46,7 @@ class Accepted:
 
 
 class FaultyAlpaca(AlpacaFake):
-    """Alpaca, who can sell short what is not held, as in a margin account, and forgets nothing."""
+    """A stand-in for Alpaca that allows short sales, as a margin account does, and keeps every accepted order."""
 
     def __init__(self, faults: Faults, kill: Callable[[], None], is_halted: Callable[[], bool]) -> None:
         super().__init__()
@@ -56,20 +56,20 @@ class FaultyAlpaca(AlpacaFake):
         self.reset()
 
     def reset(self) -> None:
-        """A new account, with nothing but cash."""
+        """Open a new account with nothing but cash."""
         with self.lock:
             self.__dict__.update(self.fresh())
             self.accepted: list[Accepted] = []
             self.equity_at_first = self.cash
             self.yesterday: dict[str, Answer | None] = {}
-            self.late: list[tuple[Accepted, str, Mapping[str, str], Any]] = []  # what is still on its way to it
+            self.late: list[tuple[Accepted, str, Mapping[str, str], Any]] = []  # orders still on their way
             self.late_ids: set[str] = set()
             self.seen: Accepted | None = None
-            self.hooks: dict[str, list[Callable[[], object]]] = {}  # done once, before a call of that name is answered
+            self.hooks: dict[str, list[Callable[[], object]]] = {}  # by call, or "after" a call; run once
 
     @staticmethod
     def fresh() -> dict[str, Any]:
-        """The attributes of an account with nothing but cash, at the defaults of the books."""
+        """Return the attributes of an account with nothing but cash, with the defaults of the books."""
         names = "cash last_equity positions orders cancel_polls fills rejected_later rejected_at_once account_overrides"
         books = AlpacaBooks()
         return {name: getattr(books, name) for name in names.split()} | {"is_open": None, "may_short": True}
@@ -82,7 +82,7 @@ class FaultyAlpaca(AlpacaFake):
         return order
 
     def arrive(self) -> None:
-        """Accept the orders that were still on their way; lawful is what was so when they were sent."""
+        """Accept the orders still on their way; they are judged by the state at the time they were sent."""
         for seen, path, headers, body in self.late:
             self.seen = seen
             super().answer("POST", path, headers, body)
@@ -104,7 +104,7 @@ class FaultyAlpaca(AlpacaFake):
         )
 
     def forget(self) -> None:
-        """Drop what is over and done with from the books: weeks of it would make every look at them slow."""
+        """Drop finished orders from the books: weeks of them would make every read slow."""
         with self.lock:
             alive = {id(order) for order in self.orders if order.is_open or any(leg.is_open for leg in order.legs)}
             self.orders = [order for order in self.orders if id(order) in alive or id(order.parent) in alive]
@@ -115,7 +115,7 @@ class FaultyAlpaca(AlpacaFake):
         return [Decimal(told.payload["equity"])] if told and is_stale else []
 
     def remember(self) -> None:
-        """Keep what is true now: a stale answer will be this one."""
+        """Keep the current answers, to be given as stale answers later."""
         for path in ("/v2/clock", "/v2/account", "/v2/positions"):
             self.yesterday[path] = self._do("GET", path, self.keys, None)
         query = "/v2/orders?status=open&nested=false&direction=asc&limit=500"
@@ -142,7 +142,7 @@ class FaultyAlpaca(AlpacaFake):
             hook()
 
     def _respond(self, method: str, name: str, path: str, headers: Mapping[str, str], body: Any) -> Answer | None:
-        """The answer, or what a fault makes of it."""
+        """Return the answer, or what the planned fault makes of it; None closes the connection."""
         kind = self.faults.next(f"alpaca {method} {name}")
         if kind is Kind.KILL_BEFORE:
             self.kill()
@@ -187,20 +187,20 @@ class FaultyAlpaca(AlpacaFake):
 REFUSED = {
     Kind.BUSY: REFUSALS["429"],
     Kind.ERROR: REFUSALS["503-html"],
-    Kind.DENIED: Answer(403, {"code": 40300000, "message": "forbidden."}),  # of what was asked, not of the keys
+    Kind.DENIED: Answer(403, {"code": 40300000, "message": "forbidden."}),  # for the object; the keys are valid
     Kind.EXPIRED: REFUSALS["401"],
 }
 
 
 class FaultyYahoo(YahooFake):
-    """Yahoo's chart service."""
+    """A stand-in for Yahoo's chart service that asks the switchboard."""
 
     faults: Faults
     kill: Callable[[], None]
 
     @classmethod
     def of(cls, faults: Faults, kill: Callable[[], None]) -> Self:
-        """A service without listings yet."""
+        """Return a service without listings."""
         fake = cls({})
         fake.faults, fake.kill = faults, kill
         return fake
@@ -208,8 +208,8 @@ class FaultyYahoo(YahooFake):
     @override
     def note(self, request: Request) -> YahooFault | None:
         if not request.symbol:
-            return None  # cookies and crumbs: a chart can be had without
-        del self.requests[:]  # a long run would keep them all
+            return None  # a cookie or crumb, which charts do not need
+        del self.requests[:]  # or a long run would keep all of them
         kind = self.faults.next("yahoo GET chart")
         if kind in (Kind.KILL_BEFORE, Kind.KILL_AFTER):
             self.kill()
@@ -222,7 +222,7 @@ YAHOO = {
     Kind.HANG: YahooFault.HANG,
     Kind.BUSY: YahooFault.RATE_LIMITED,
     Kind.ERROR: YahooFault.SERVER_ERROR,
-    Kind.LOST: YahooFault.DROP,  # of a read the answer alone counts
+    Kind.LOST: YahooFault.DROP,  # for a read, only the answer matters
     Kind.DROP: YahooFault.DROP,
     Kind.MALFORMED: YahooFault.MALFORMED,
     Kind.STALE: YahooFault.STALE,
@@ -244,13 +244,13 @@ type Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 @cache
 def moto() -> Application:
-    """The one moto of this process: AWS has one S3, too."""
+    """Return this process's only moto, so that all servers share one S3."""
     application: Application = DomainDispatcherApplication(create_backend_app)
     return application
 
 
 class FaultyAws:
-    """S3 and SSM, with the switchboard in front of moto."""
+    """S3 and SSM from moto, behind the switchboard."""
 
     def __init__(self, faults: Faults, kill: Callable[[], None]) -> None:
         self.faults = faults
@@ -309,7 +309,7 @@ class FaultyAws:
             self._cut_off(environ)
         if kind is Kind.MALFORMED:
             if service == "s3" and environ["REQUEST_METHOD"] == "PUT":
-                list(self._ask_moto(environ, lambda *_: None))  # done, and answered with nonsense
+                list(self._ask_moto(environ, lambda *_: None))  # done, but answered with HTML
             return answer_with(start_response, 200, b"<html>Bad gateway</html>", "text/html")
         if kind is Kind.EMPTY:
             return answer_with(start_response, 200, b"{}" if service == "ssm" else b"", "application/json")
@@ -319,7 +319,7 @@ class FaultyAws:
         return answer_with(start_response, status, *aws_error(service, code))
 
     def _stale(self, service: str, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """As if nothing had been written yet. (S3 and SSM do not do that; a cache in between would.)"""
+        """Answer an S3 read as if nothing had been written, as a cache in between could; answer the rest normally."""
         if service == "ssm" or environ["REQUEST_METHOD"] != "GET":
             return moto()(environ, start_response)
         if "list-type" in environ.get("QUERY_STRING", ""):
@@ -328,7 +328,7 @@ class FaultyAws:
         return answer_with(start_response, 404, *aws_error("s3", "NoSuchKey"))
 
     def _ask_moto(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """What moto says. Conditional writes one by one: that S3 makes them atomic, and moto does not."""
+        """Return moto's answer, one conditional write at a time: in S3 they are atomic, in moto they are not."""
         if "HTTP_IF_NONE_MATCH" not in environ:
             return moto()(environ, start_response)
         with _CONDITIONAL:
@@ -336,13 +336,13 @@ class FaultyAws:
 
     def _cut_off(self, environ: Environ) -> NoReturn:
         environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
-        raise ConnectionResetError("as the gauntlet wants it")  # the server takes it for a client that went away
+        raise ConnectionResetError("planned by the gauntlet")  # the server treats this as a client that disconnected
 
 
 _CONDITIONAL = threading.Lock()
 
 OWN = "gauntlet"
-"""At the end of the user agent of the gauntlet's own calls, which meet no fault."""
+"""The end of the user agent in the gauntlet's own calls, which get no faults."""
 
 AWS_ERRORS: Mapping[str, Mapping[Kind, tuple[int, str]]] = {
     "s3": {
@@ -361,22 +361,20 @@ AWS_ERRORS: Mapping[str, Mapping[Kind, tuple[int, str]]] = {
 
 
 def aws_error(service: str, code: str) -> tuple[bytes, str]:
-    """The body of an error as the service spells it, and its type."""
+    """Return an error's body in the service's format, and its content type."""
     if service == "ssm":
-        return json.dumps(
-            {"__type": code, "message": "as the gauntlet wants it"}
-        ).encode(), "application/x-amz-json-1.1"
+        return json.dumps({"__type": code, "message": "planned by the gauntlet"}).encode(), "application/x-amz-json-1.1"
     return f'<?xml version="1.0"?><Error><Code>{code}</Code></Error>'.encode(), "application/xml"
 
 
 def answer_with(start_response: StartResponse, status: int, body: bytes, kind: str) -> Iterable[bytes]:
-    """An answer."""
+    """Send the status and headers, and return the body."""
     start_response(f"{status} Answer", [("Content-Type", kind), ("Content-Length", str(len(body)))])
     return [body]
 
 
 def name_s3_call(environ: Environ) -> str:
-    """What a request to S3 is for: `s3 PUT claim`."""
+    """Return the name of a request to S3, such as `s3 PUT claim`."""
     method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
     if "list-type" in environ.get("QUERY_STRING", ""):
         return "s3 LIST runs"
@@ -389,7 +387,7 @@ OBJECTS = {"claim": "claim", "started": "plan", "json": "record"}
 
 
 def name_ssm_call(body: bytes) -> str:
-    """What is read from SSM: the keys or the switch."""
+    """Return the name of a request to SSM: it reads the keys or the switch."""
     return "ssm GET switch" if b"/halt" in body else "ssm GET keys"
 
 
@@ -405,12 +403,12 @@ class _Quiet(WSGIRequestHandler):
 
 
 def listings(closes: Mapping[str, list[float]], now: datetime) -> dict[str, Listing]:
-    """What Yahoo lists at a moment: daily closes, the last of them of the running session."""
+    """Return Yahoo's listings at a moment: daily closes, the last of them the running session's."""
     return {symbol: Listing(prices, now) for symbol, prices in closes.items()}
 
 
 def bars(closes: Mapping[str, list[float]], now: datetime) -> dict[str, Sequence[tuple[datetime, float]]]:
-    """The same as Alpaca's data API has it: a bar for each weekday, stamped with its beginning."""
+    """Return the same closes as Alpaca's data API has them: a bar for each weekday, stamped with the day's start."""
     days: list[datetime] = []
     day = now
     count = max((len(prices) for prices in closes.values()), default=0)

@@ -45,7 +45,7 @@ TARGET = Target("3.13", "x86_64")
 STRATEGY = "trend"
 BUCKET = "journal"
 TIMEOUT_S = 300
-"""What Terraform gives the function."""
+"""The function's timeout in Terraform."""
 
 LIMITS: Mapping[str, float] = {
     "MAX_ORDERS_PER_RUN": 5,
@@ -69,22 +69,22 @@ SETTINGS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One delivery: the slot in the event, the time it is when it arrives, and what differs from the rule."""
+    """A delivery: the slot in the event, the time at which it arrives, and exceptions."""
 
     slot: datetime
     clock: datetime
-    promised_s: float | None = None  # what the context says is left, if it lies
-    forgets_keys: bool = False  # as a new process, that has to read them
+    promised_s: float | None = None  # the time left according to the context, if wrong
+    forgets_keys: bool = False  # read the keys again, as a new process does
 
     def payload(self, env: Mapping[str, str]) -> dict[str, object]:
-        """As the handler of the gauntlet takes it."""
+        """Return the payload for the gauntlet's handler."""
         told = {"promised_s": self.promised_s, "forgets_keys": self.forgets_keys}
         return {"time": encode(self.slot), "clock": encode(self.clock), "env": dict(env), **told}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came of an event: a report, or the error that rings the alarm."""
+    """The outcome of an event: a report, or the error that raises the alarm."""
 
     event: Event
     report: Mapping[str, Any] | None = None
@@ -92,7 +92,7 @@ class Answer:
 
     @property
     def status(self) -> str:
-        """The report's, or the error in a word."""
+        """The report's status, or a word for the error."""
         if self.report:
             return str(self.report["status"])
         ends = {"exited with error: signal": "killed", "gave no answer": "timed out"}
@@ -100,7 +100,7 @@ class Answer:
 
     @property
     def words(self) -> str:
-        """The status, and whether an alarm rings."""
+        """The status, marked if an alarm is raised."""
         return self.status if self.report else f"alarm: {self.status}"
 
 
@@ -111,15 +111,15 @@ class Harness:
     task: Path
     engine: str = "map"
     timeout_s: int = TIMEOUT_S
-    wrapper: Path | None = None  # a program that starts the emulator, in a room of its own
+    wrapper: Path | None = None  # a program that starts the emulator; `tmp` next to it becomes TMPDIR
     variables: Mapping[str, str] = field(default_factory=dict)
     faults: Faults = field(default_factory=Faults)
     now: datetime = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
     halted: bool = False
     prefix: str = ""
     interfaces: list[RuntimeInterface] = field(default_factory=list)
-    env: Mapping[str, str] = field(default_factory=dict)  # settings that differ from now on
-    met: Mapping[str, int] = field(default_factory=dict)  # faults of the last delivery that happened
+    env: Mapping[str, str] = field(default_factory=dict)  # settings for later deliveries
+    met: Mapping[str, int] = field(default_factory=dict)  # faults that occurred in the last delivery
 
     def __enter__(self) -> Self:
         self._stack = ExitStack()
@@ -143,7 +143,7 @@ class Harness:
         self._stack.close()
 
     def _client(self, service: str) -> Any:
-        """A client for the gauntlet's own looks, which meet no fault."""
+        """Return a client for the gauntlet's own calls, which get no faults."""
         env = aws.environment(self.aws.port)
         client: Callable[..., Any] = boto3.session.Session().client
         return client(
@@ -158,13 +158,13 @@ class Harness:
     # --- the function's processes ---
 
     def restart(self) -> None:
-        """All processes anew."""
+        """Replace all processes by a new one."""
         self._emulators.close()
         self.interfaces.clear()
         self.process(0)
 
     def process(self, number: int) -> RuntimeInterface:
-        """The function's first, second ... process, started when first asked for."""
+        """Return the function's process with this number, from 0 on; start it if necessary."""
         while len(self.interfaces) <= number:
             function = prepare_function(TARGET, self.task, [HANDLER, unpack_layer()], "gauntlet_handler.handler")
             if self.wrapper:
@@ -186,15 +186,15 @@ class Harness:
         return self.interfaces[number]
 
     def kill(self) -> None:
-        """End the function's processes as a machine ends them: without a word."""
+        """Kill the function's processes without warning, as a failing machine would."""
         for pid in [pid for each in self.interfaces for pid in function_pids(each.pid)]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    # --- the world ---
+    # --- the services ---
 
     def reset(self, gaps: Mapping[str, float] | None = None, now: datetime | None = None) -> None:
-        """A new account and a new journal; the function's process stays."""
+        """Start a new account and a new journal, but keep the function's process."""
         self.faults.plan([])
         self.prefix = f"{self.name}-{next(_NUMBERS)}"
         self.alpaca.reset()
@@ -204,7 +204,7 @@ class Harness:
         self.at(self.now, gaps or {})
 
     def halt(self, is_on: bool) -> None:
-        """Turn the switch."""
+        """Turn the halt switch on or off."""
         self.put("halt", "true" if is_on else "false")
         self.halted = is_on
 
@@ -214,11 +214,11 @@ class Harness:
 
     @property
     def log(self) -> str:
-        """What all processes have logged."""
+        """The log of all processes."""
         return "".join(interface.log for interface in self.interfaces)
 
     def endow(self, **quantities: float) -> None:
-        """Holdings from earlier days, in brackets, as the function itself would have left them."""
+        """Add holdings from earlier days, in brackets, as the function would have left them."""
         for symbol, quantity in quantities.items():
             self.alpaca.hold_in_bracket(symbol, quantity)
         self.alpaca.accepted.clear()
@@ -226,7 +226,7 @@ class Harness:
         self.alpaca.remember()
 
     def at(self, moment: datetime, gaps: Mapping[str, float]) -> None:
-        """Let the market go on to a moment, each price off its line by a fraction."""
+        """Advance the market to a moment, with each price off its line by a fraction."""
         if self.alpaca.prices:
             self.alpaca.remember()
         with self.alpaca.lock:
@@ -245,7 +245,7 @@ class Harness:
             self.alpaca.remember()
 
     def deliver(self, *events: Event, faults: Sequence[Fault] = (), at_once: bool = False) -> list[Answer]:
-        """Invoke the function for each event, one after the other or each in a process of its own."""
+        """Invoke the function for each event, one after another, or at once in separate processes."""
         self.faults.plan(faults)
         try:
             if not at_once:
@@ -261,22 +261,22 @@ class Harness:
 
     def _invoke(self, number: int, event: Event) -> Answer:
         env = {"JOURNAL": f"s3://{BUCKET}/{self.prefix}", **self.env}
-        self.alpaca.now = max(self.alpaca.now, event.clock)  # the time is the same for all, but where a clock is slow
+        self.alpaca.now = max(self.alpaca.now, event.clock)  # Alpaca's clock does not follow one that is slow
         try:
             return Answer(event=event, report=self.process(number).invoke(event.payload(env)))
         except FunctionError as error:
             return Answer(event=event, error=" ".join(str(error).split())[:400])
 
-    # --- looks ---
+    # --- inspection ---
 
     def record(self, slot: datetime) -> dict[str, Any] | None:
-        """The record of a slot's run; None if there is none."""
+        """Return the record of a slot's run; None if there is none."""
         text = self._text(slot, "json")
         found: dict[str, Any] | None = None if text is None else json.loads(text)
         return found
 
     def is_claimed(self, slot: datetime) -> bool:
-        """Whether a run has claimed the slot."""
+        """Tell whether a run has claimed the slot."""
         return self._text(slot, "claim") is not None
 
     def _text(self, slot: datetime, kind: str) -> str | None:
@@ -288,12 +288,12 @@ class Harness:
             return None
 
     def memory_bytes(self) -> int:
-        """What the function's process holds in memory."""
+        """Return the resident memory of the function's process."""
         (pid,) = function_pids(self.interfaces[0].pid)
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     def open_files(self) -> int:
-        """How many files and sockets the function's process has open."""
+        """Return the number of files and sockets that the function's process has open."""
         (pid,) = function_pids(self.interfaces[0].pid)
         return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
 
@@ -302,7 +302,7 @@ _NUMBERS = count()
 
 
 def function_pids(leader: int) -> list[int]:
-    """The function's Python among the processes of an emulator's session."""
+    """Return the processes of the function's Python in an emulator's session."""
     members = [pid for pid in lambda_runtime.processes() if lambda_runtime.session(pid) == leader]
     found = []
     for pid in members:
@@ -314,7 +314,7 @@ def function_pids(leader: int) -> list[int]:
 
 
 UNPACKED = "GAUNTLET_UNPACKED"
-"""The variable that tells a process's children where function and layer are unpacked already."""
+"""The variable that tells child processes where function and layer are already unpacked."""
 
 
 @cache
@@ -327,7 +327,7 @@ def _folder() -> Path:
 
 
 def share() -> None:
-    """Unpack function and layer once for this process and those that it starts. Raises LayerError."""
+    """Unpack function and layer once for this process and its children. Raises LayerError."""
     unpack_layer()
     unpack_function()
     os.environ[UNPACKED] = str(_folder())
@@ -338,7 +338,7 @@ _LOCK = threading.Lock()
 
 @cache
 def unpack_layer() -> Path:
-    """The finished layer, unpacked. Raises LayerError if there is none that is up to date."""
+    """Unpack the finished layer, and return its folder. Raises LayerError if it is missing or out of date."""
     with _LOCK:
         if UNPACKED in os.environ:
             return _folder() / "layer" / "python"
@@ -350,7 +350,7 @@ def unpack_layer() -> Path:
 
 @cache
 def unpack_function() -> Path:
-    """The function as `make package` zips it, unpacked."""
+    """Unpack the function as `make package` zips it, and return its folder."""
     with _LOCK:
         if UNPACKED in os.environ:
             return _folder() / "task"
@@ -360,6 +360,6 @@ def unpack_function() -> Path:
 
 @contextmanager
 def start_harness(**options: Any) -> Iterator[Harness]:
-    """Start a harness for the function as it is deployed, unless `task` names another."""
+    """Start a harness for the deployed function, unless `task` names another."""
     with Harness(**{"task": unpack_function(), **options}) as made:
         yield made

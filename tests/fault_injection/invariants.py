@@ -1,4 +1,4 @@
-"""What must hold after every slot: read from the broker's books, the journal and the answers."""
+"""The invariants, checked after every slot in the broker's books, the journal and the answers."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,36 +12,36 @@ from tests.fault_injection.harness import LIMITS, STRATEGY, Answer, Harness
 from trader.schedule.base import parse_slot_id
 
 INVARIANTS: Mapping[str, str] = {
-    "twice": "a slot is run once, by the run that has its claim",
+    "twice": "a slot is run once, by the run that claimed it",
     "doubled": "no two orders for one slot, symbol and side",
     "oversold": "no sale of more than is held",
     "short": "no short position",
-    "cap": "each buy within MAX_ORDER_USD, MAX_POSITION_FRACTION, the cash buffer and the cash there is",
+    "cap": "each buy within MAX_ORDER_USD, MAX_POSITION_FRACTION, the cash buffer and the available cash",
     "count": "no more than MAX_ORDERS_PER_RUN orders in a run",
     "halted": "no buy while the switch is on",
     "closed": "no order while the market is closed",
     "blocked": "no buy while the account is blocked",
-    "loss": "no buy beyond MAX_DAILY_LOSS_FRACTION",
+    "loss": "no buy after a daily loss of MAX_DAILY_LOSS_FRACTION or more",
     "lost": "every order in the books is in the journal, or is found by the next run",
     "silent": "every slot ends with a record or with an alarm",
     "disagree": "report and books agree",
-    "guessed": "no order's fate is left open that the broker would have told",
+    "guessed": "no order is left unknown if the broker could have told its fate",
 }
 NO_RUN = ("ALREADY_RAN", "NOT_DUE")
 DEAD = ("rejected", "canceled", "expired")
 RECENT = 200
-"""Orders; no slot has more."""
+"""The number of most recent orders that are looked up; no slot has more."""
 
 LOOK_UP = "alpaca GET /orders:by_client_order_id"
 KEPT = 100
-"""So many records are looked at; an older one has nothing that is not known yet."""
+"""The number of reports that are kept; older ones add nothing new."""
 
 CENT = Decimal("0.01")
 
 
 @dataclass(slots=True)
 class Audit:
-    """The books as far as they have been looked at; `after` gives what is wrong with a slot, in words."""
+    """The books as far as they have been checked; `after` returns the violations of a slot."""
 
     harness: Harness
     looked_at: int = 0  # accepted orders
@@ -50,7 +50,7 @@ class Audit:
     ran: set[datetime] = field(default_factory=set)  # slots
 
     def after(self, answers: Sequence[Answer]) -> list[str]:
-        """Every violation of the events just delivered."""
+        """Return every violation in the events just delivered."""
         new = self.harness.alpaca.accepted[self.looked_at :]
         self.looked_at += len(new)
         self._read(answers)
@@ -67,7 +67,7 @@ class Audit:
         return [f"{name}: {words}" for name, words in found]
 
     def _read(self, answers: Sequence[Answer]) -> None:
-        """The records of these slots, and all that is not known yet of earlier ones."""
+        """Read the records of these slots, and those of earlier slots with unrecorded orders."""
         earlier = filter(None, map(slot_of, self.unrecorded))
         for slot in {*(answer.event.slot for answer in answers), *earlier}:
             record = self.harness.record(slot)
@@ -81,7 +81,7 @@ class Audit:
             if answer.report is None or answer.status in NO_RUN:
                 continue
             if answer.event.slot in self.ran:
-                yield "twice", f"{answer.event.slot:%H:%M} was run before, and again with {answer.status}"
+                yield "twice", f"{answer.event.slot:%H:%M} was run before, but again with {answer.status}"
             if not self.harness.is_claimed(answer.event.slot):
                 yield "twice", f"{answer.event.slot:%H:%M} was run without a claim"
             self.ran.add(answer.event.slot)
@@ -92,7 +92,7 @@ class Audit:
                 yield "short", f"{symbol} {position.quantity}"
 
     def _find_losses(self, new: Sequence[Accepted], answers: Sequence[Answer]) -> Iterator[tuple[str, str]]:
-        """A run that returned has its orders on record, and those of every earlier one that did not."""
+        """Yield unrecorded orders: a run that returns has recorded its own and those of earlier runs that failed."""
         if any(answer.report and answer.status not in NO_RUN for answer in answers):
             yield from (("lost", f"{name} is on no record") for name in self._find_unknown(self.unrecorded))
             self.unrecorded.clear()
@@ -100,10 +100,10 @@ class Audit:
         returned = {a.event.slot for a in answers if a.report and a.status not in NO_RUN}
         for name in self.unrecorded:
             if slot_of(name) in returned:
-                yield "lost", f"{name} is in the books and not in its run's record"
+                yield "lost", f"{name} is in the books but not in its run's record"
 
     def _find_unknown(self, ids: Iterable[str]) -> list[str]:
-        """The ids that no record has. An order that never lived is on record as the refusal that it was."""
+        """Return the ids without a record; an order that was dead on arrival may be recorded as a refusal instead."""
         known = {order["client_order_id"] for report in self.records.values() for order in report["orders"]}
         refused = {
             (slot, denial["symbol"])
@@ -126,10 +126,10 @@ class Audit:
                 continue
             record = self.records.get(answer.event.slot)
             if answer.report and any(order["status"] == "unknown" for order in answer.report["orders"]):
-                yield "silent", f"{answer.event.slot:%H:%M} leaves an order unknown, and no alarm rings"
+                yield "silent", f"{answer.event.slot:%H:%M} leaves an order unknown, but raises no alarm"
             if record is None or record["status"] != answer.status:
                 kept = record["status"] if record else "nothing"
-                yield "silent", f"{answer.event.slot:%H:%M} answered {answer.status}, and the record has {kept}"
+                yield "silent", f"{answer.event.slot:%H:%M} answered {answer.status}, but the record has {kept}"
 
     def _find_disagreeing(self, answers: Sequence[Answer]) -> Iterator[tuple[str, str]]:
         books = {each.order.client_order_id: each.order for each in self.harness.alpaca.accepted[-RECENT:]}
@@ -144,11 +144,11 @@ class Audit:
                     call.startswith(LOOK_UP) for call in self.harness.met
                 )
                 if name in books and not may_be:
-                    yield "guessed", f"{name} is unknown in the report, and {books[name].status} in the books"
+                    yield "guessed", f"{name} is unknown in the report, but {books[name].status} in the books"
                 continue
             there = books.get(name)
             if there is None:
-                yield "disagree", f"{name} is {order['status']} in the report, and not in the books"
+                yield "disagree", f"{name} is {order['status']} in the report, but not in the books"
             elif (order["symbol"], order["side"], Decimal(str(order["quantity"]))) != (
                 there.symbol,
                 there.side,
@@ -158,25 +158,25 @@ class Audit:
 
 
 def find_doubles(new: Sequence[Accepted]) -> Iterator[tuple[str, str]]:
-    """Orders of the same symbol and side at one moment, whatever their ids say; and ids that are taken twice."""
+    """Yield several new orders for the same symbol and side, whatever their ids are."""
     for (symbol, side), times in Counter((each.order.symbol, each.order.side) for each in new).items():
         if times > 1:
             yield "doubled", f"{side} {symbol} {times} times"
 
 
 def find_too_many(new: Sequence[Accepted]) -> Iterator[tuple[str, str]]:
-    """More orders of one slot than MAX_ORDERS_PER_RUN allows."""
+    """Yield slots with more orders than MAX_ORDERS_PER_RUN allows."""
     for slot, orders in Counter(slot_of(each.order.client_order_id) for each in new).items():
         if orders > LIMITS["MAX_ORDERS_PER_RUN"]:
             yield "count", f"{orders} orders in the slot {slot}"
 
 
 def find_unlawful(each: Accepted) -> Iterator[tuple[str, str]]:
-    """What may not be true of an order at the moment that it is accepted."""
+    """Yield the rules that an order broke at the moment it was accepted."""
     order, cost = each.order, each.order.quantity * each.price
     words = f"{order.side} {order.quantity} {order.symbol}"
     if order.side == "sell" and order.quantity > each.held:
-        yield "oversold", f"{words}, and {each.held} are held"
+        yield "oversold", f"{words}, but {each.held} are held"
     if not each.is_open:
         yield "closed", words
     if order.side == "sell":
@@ -196,9 +196,9 @@ def find_unlawful(each: Accepted) -> Iterator[tuple[str, str]]:
     }
     for name, usd in most.items():
         if cost > usd + CENT:
-            yield "cap", f"{words} for {cost:.2f}, and {name} leaves {usd:.2f}"
+            yield "cap", f"{words} for {cost:.2f}, but {name} leaves {usd:.2f}"
 
 
 def slot_of(client_order_id: str) -> datetime | None:
-    """The slot in an id of ours; None in any other."""
+    """Return the slot in one of the bot's own ids; None for any other id."""
     return parse_slot_id(client_order_id.removeprefix(f"{STRATEGY}-").partition("-")[0])

@@ -1,4 +1,4 @@
-"""The simulated market: trading weeks with what a calendar has in store, and prices around their trend lines."""
+"""The simulated market: trading weeks with clock changes and holidays, and prices around their trend lines."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
@@ -9,11 +9,11 @@ from trader.model import NEW_YORK
 
 SYMBOLS = ("AAA", "BBB", "CCC", "DDD", "EEE", "FF.B")
 BARS = 61
-"""Of history, the running session's among them."""
+"""The number of bars of history, including the running session's."""
 
 HOLIDAYS = frozenset(date.fromisoformat(day) for day in ("2025-11-27", "2025-12-25", "2026-01-01", "2026-01-19"))
 EARLY_CLOSES = frozenset(date.fromisoformat(day) for day in ("2025-11-28", "2025-12-24"))
-"""Of the New York Stock Exchange, from its own calendar (nyse.com/markets/hours-calendars)."""
+"""The half days and most holidays of the NYSE in the simulated weeks (nyse.com/markets/hours-calendars)."""
 
 WEEK_OF = {
     "plain": date(2026, 1, 5),
@@ -22,18 +22,18 @@ WEEK_OF = {
     "summer time begins": date(2026, 3, 9),  # clocks went forward on Sunday 8 March
 }
 FIRST_SLOT, LAST_SLOT = time(13, 0), time(21, 45)
-"""Of the schedule cron(0/15 13-21 ? * MON-FRI *), UTC: it begins before the opening and ends after the close."""
+"""The first and last slot of cron(0/15 13-21 ? * MON-FRI *) in UTC, before the opening and after the close."""
 
 
 def weekdays(monday: date, weeks: int = 1) -> Iterator[date]:
-    """Monday to Friday."""
+    """Yield Monday to Friday of each week."""
     for week in range(weeks):
         for day in range(5):
             yield monday + timedelta(days=7 * week + day)
 
 
 def slots(day: date) -> Iterator[datetime]:
-    """Every 15 minutes, as EventBridge counts them, whatever New York's clocks do."""
+    """Yield a day's slots, every 15 minutes in UTC, whatever New York's clocks do."""
     moment = datetime.combine(day, FIRST_SLOT, UTC)
     while moment <= datetime.combine(day, LAST_SLOT, UTC):
         yield moment
@@ -41,12 +41,12 @@ def slots(day: date) -> Iterator[datetime]:
 
 
 def opens(day: date) -> datetime:
-    """9:30 in New York, UTC."""
+    """Return 9:30 in New York, in UTC."""
     return datetime.combine(day, time(9, 30), NEW_YORK).astimezone(UTC)
 
 
 def lines() -> Mapping[str, Sequence[float]]:
-    """Closes of the past by symbol: a straight line each, with hardly any noise."""
+    """Return past closes by symbol, each on a straight line with little noise."""
     noise = np.random.default_rng(7).normal(0, 0.002, (len(SYMBOLS), BARS - 1))
     ends = np.linspace(20, 220, len(SYMBOLS))
     return {
@@ -59,5 +59,5 @@ LINES = lines()
 
 
 def closes(gaps: Mapping[str, float]) -> dict[str, list[float]]:
-    """All closes by symbol; the running session's is off the line by a fraction, nothing where none is named."""
+    """Return all closes by symbol; the running session's is off the line by a fraction, 0 unless `gaps` names one."""
     return {symbol: [*line, round(line[-1] * (1 + gaps.get(symbol, 0.0)), 2)] for symbol, line in LINES.items()}

@@ -1,4 +1,4 @@
-"""Random sequences: trading weeks in which several things go wrong in every slot, made and shortened by hypothesis."""
+"""Random trading weeks with several faults in every slot, generated and shortened by hypothesis."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from tests.fault_injection.invariants import LOOK_UP, Audit
 from tests.fault_injection.scenarios import cancel_all
 
 SLOTS, SEQUENCES = 42, 3
-"""Slots in one sequence, and sequences in one round."""
+"""The number of slots in a sequence, and of sequences in a round."""
 
 
 def sell_one(harness: Harness) -> None:
@@ -39,16 +39,16 @@ def trigger_one(harness: Harness) -> None:
 
 MARKETS: Mapping[str, Callable[[Harness], object]] = {
     "nothing": lambda _: None,
-    "the owner halts": lambda harness: harness.halt(True),
+    "the owner halts trading": lambda harness: harness.halt(True),
     "the owner sells something by hand": sell_one,
     "the account is blocked": lambda harness: harness.alpaca.account_overrides.update(trading_blocked=True),
     "orders are filled at once": lambda harness: setattr(harness.alpaca, "fills", "immediate"),
-    "orders are filled in part": lambda harness: setattr(harness.alpaca, "fills", "partial"),
+    "orders are filled partially": lambda harness: setattr(harness.alpaca, "fills", "partial"),
     "orders are not filled": lambda harness: setattr(harness.alpaca, "fills", "never"),
-    "what waits is cancelled": cancel_all,
+    "unfilled orders are cancelled": cancel_all,
     "an order will be rejected": lambda harness: harness.alpaca.rejected_later.update({"CCC"}),
     "no order will be rejected": lambda harness: harness.alpaca.rejected_later.clear(),
-    "cancelling takes its time": lambda harness: setattr(harness.alpaca, "cancel_polls", 2),
+    "cancelling takes time": lambda harness: setattr(harness.alpaca, "cancel_polls", 2),
 }
 HOOKS: Mapping[str, Callable[[Harness], object]] = {
     "sold by hand": sell_one,
@@ -59,7 +59,7 @@ HOOKS: Mapping[str, Callable[[Harness], object]] = {
 HOOKED = ("GET /account", "GET /positions", "after GET /orders", "after GET /positions", "after POST /orders")
 
 SLOW_KINDS = {Kind.HANG, Kind.SLOW}
-"""Left to the matrix: with them ten thousand slots would take days."""
+"""Faults left to the matrix: with them, ten thousand slots would take days."""
 
 FAULTS = [
     Fault(call, kind, times, skip)
@@ -69,7 +69,7 @@ FAULTS = [
     for times in ((1,) if kind in ONCE else (1, 2, 1_000_000))
     for skip in (0, 1, 2)
 ]
-"""Stale orders and positions are left to the matrix, too: both at once, and nobody can know what was bought before."""
+"""Stale orders and positions are left to the matrix as well: if both are stale, earlier buys cannot be known."""
 
 LIES = (
     {f"alpaca GET {BOOKS}: {kind}" for kind in (Kind.STALE, Kind.EMPTY)},
@@ -78,11 +78,11 @@ LIES = (
         *(f"s3 GET plan: {kind}" for kind in (Kind.STALE, Kind.EMPTY, Kind.MALFORMED)),
     },
 )
-"""One of each at once: Alpaca's list lacks an order, and it is not known by which id to ask, or it lies again."""
+"""A fault of each set at once hides an order: it is not in Alpaca's list, and its id is unknown or not found."""
 
 
 def can_be_known(faults: Sequence[Fault]) -> bool:
-    """Whether the truth is told in one way at least."""
+    """Tell whether every order can still be found despite these faults."""
     names = {f"{fault.call}: {fault.kind}" for fault in faults}
     return not all(names & lies for lies in LIES)
 
@@ -92,7 +92,7 @@ GAPS = (-0.06, -0.03, -0.005, 0.0, 0.005, 0.03, 0.06)
 
 @dataclass(slots=True)
 class Tally:
-    """What the random part has done so far."""
+    """The totals of a round of random slots."""
 
     slots: int = 0
     orders: int = 0
@@ -101,7 +101,7 @@ class Tally:
 
 
 class Weeks(RuleBasedStateMachine):
-    """One account through its weeks; each step is a slot."""
+    """Two weeks of one account; each step is a slot."""
 
     harness: ClassVar[Harness]
     tally: ClassVar[Tally]
@@ -109,8 +109,8 @@ class Weeks(RuleBasedStateMachine):
 
     @initialize(week=st.sampled_from(sorted(market.WEEK_OF)), first=st.integers(0, 24), salt=st.integers(0, 1 << 16))
     def begin(self, week: str, first: int, salt: int) -> None:
-        """A new account in one of the weeks."""
-        assume(salt)  # hypothesis begins with all zeros: a sequence of the same slot with the same fault
+        """Open a new account in one of the weeks."""
+        assume(salt)  # reject hypothesis's first sequence, all zeros, which repeats the same fault
         moments = [moment for day in market.weekdays(market.WEEK_OF[week], 2) for moment in market.slots(day)]
         self.moments = iter(moments[first:])
         self.harness.reset({}, moments[first] - timedelta(days=1))
@@ -137,14 +137,14 @@ class Weeks(RuleBasedStateMachine):
         sources: str,
         delivery: str,
     ) -> None:
-        """The next slot, or one some slots later, and all that is in store for it."""
+        """Run the next slot, or one some slots later, with its faults and events."""
         moment = next(self.moments, None)
         for _ in range(pause):
             moment = next(self.moments, moment)
         if moment is None:
             return
         if self.harness.halted:
-            self.harness.halt(False)  # else most slots would find the switch on
+            self.harness.halt(False)  # otherwise most slots would be halted
         self.harness.alpaca.account_overrides.clear()
         self.harness.at(moment, gaps)
         MARKETS[happens](self.harness)
@@ -158,7 +158,7 @@ class Weeks(RuleBasedStateMachine):
         assert not violations, "\n".join(violations)
 
     def count(self, answers: Sequence[Any]) -> None:
-        """Keep the tally."""
+        """Add a slot to the tally."""
         self.tally.slots += 1
         self.tally.orders += len(self.harness.alpaca.accepted) - self.audit.looked_at
         for name, times in self.harness.met.items():
@@ -169,7 +169,7 @@ class Weeks(RuleBasedStateMachine):
 
 
 def events(moment: datetime, delivery: str) -> list[Event]:
-    """The events of a slot, as they are delivered."""
+    """Return the events that are delivered for a slot."""
     if delivery == "an hour late":
         return [Event(slot=moment - timedelta(hours=1), clock=moment)]
     if delivery == "four minutes late":
@@ -178,13 +178,13 @@ def events(moment: datetime, delivery: str) -> list[Event]:
 
 
 def run(number: int, done: Callable[[int], None] = lambda _: None, **options: Any) -> Tally:
-    """A round of random slots; raises AssertionError with the shortest sequence that breaks an invariant."""
+    """Run a round of random slots; raise AssertionError with the shortest sequence that breaks an invariant."""
     tally = Tally()
     with start_harness(**options) as made:
         machine = seed(number)(type("Weeks", (Weeks,), {"harness": made, "tally": tally, "done": staticmethod(done)}))
         profile = settings(
             max_examples=SEQUENCES,
-            stateful_step_count=SLOTS + 1,  # the beginning is a step, too
+            stateful_step_count=SLOTS + 1,  # begin() counts as a step
             deadline=None,
             database=None,
             derandomize=False,

@@ -1,4 +1,4 @@
-"""The parts of the gauntlet, each in processes of its own, on all processors."""
+"""The parts of the gauntlet, run in separate processes on all processors."""
 
 import os
 import time
@@ -16,29 +16,29 @@ from tests.fault_injection import fault_matrix, market, random_slots, scenarios,
 
 SLOTS_A_DAY = sum(1 for _ in market.slots(weeks.FIRST))
 SLOTS, LONG_SLOTS = 500, 10_000
-"""Random ones."""
+"""The number of random slots, by default and with LONG=1."""
 
 DAYS, LONG_DAYS = 3, 24 * 5  # memory is compared with that of the second day
 HARNESSES = 14
-"""Side by side in one process: most of the time of a fault is waiting."""
+"""The number of harnesses in one process; most of the time of a fault is waiting."""
 
 MATRIX, RANDOM, WEEKS = "faults, one at a time", "random slots", "slots of whole weeks"
 
 
 @dataclass(slots=True)
 class Result:
-    """All that the gauntlet found."""
+    """The results of the gauntlet."""
 
     outcomes: Sequence[fault_matrix.Outcome]
     tallies: Sequence[random_slots.Tally]
-    failures: Sequence[tuple[int, str]]  # the seed of a random round, and the shortest sequence
+    failures: Sequence[tuple[int, str]]  # of random rounds: the seed, and the shortest failing sequence
     growth: weeks.Growth
     seconds: float
     seed: int
 
     @property
     def holds(self) -> bool:
-        """Whether every invariant held everywhere."""
+        """True if every invariant held in every part."""
         return all(each.holds for each in self.outcomes) and not self.failures and self.growth.holds
 
     @property
@@ -46,35 +46,35 @@ class Result:
         return sum(tally.slots for tally in self.tallies)
 
 
-# --- in a process of its own each ---
+# --- in worker processes ---
 
 _QUEUE: "SimpleQueue[tuple[str, int]] | None" = None
 
 
 def begin(reports: "SimpleQueue[tuple[str, int]]") -> None:
-    """Note where this process's progress goes."""
+    """Set the queue for this process's progress."""
     global _QUEUE
     _QUEUE = reports
 
 
 def report_step(work: str, steps: int = 1) -> None:
-    """A step is done."""
+    """Report steps as done."""
     if _QUEUE is not None:
         _QUEUE.put((work, steps))
 
 
 def cases() -> list[fault_matrix.Case]:
-    """Every case of the matrix."""
+    """Return every case of the matrix and every scenario."""
     return [*fault_matrix.cases(), *scenarios.cases()]
 
 
 def faults() -> list[fault_matrix.Outcome]:
-    """Every case of the matrix."""
+    """Run every case, and return the outcomes."""
     return fault_matrix.run(cases(), HARNESSES, lambda _: report_step(MATRIX))
 
 
 def round_of(seed: int) -> tuple[int, random_slots.Tally | str]:
-    """A round of random slots, or how it failed."""
+    """Run a round of random slots; return its seed with the tally, or with the failure."""
     try:
         return seed, random_slots.run(seed, lambda _: report_step(RANDOM))
     except AssertionError as error:
@@ -82,23 +82,23 @@ def round_of(seed: int) -> tuple[int, random_slots.Tally | str]:
 
 
 def whole_weeks(days: int) -> weeks.Growth:
-    """Weekdays without a fault."""
+    """Run this many weekdays without a fault."""
     return weeks.run(days, lambda _: report_step(WEEKS))
 
 
-# --- all of it ---
+# --- the whole gauntlet ---
 
 
 def run(seed: int, *, is_long: bool, report: Callable[[str, int, int], None]) -> Result:
-    """The whole gauntlet, on all processors."""
+    """Run the whole gauntlet on all processors."""
     began = time.monotonic()
     context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])  # all that is imported here is imported once
+    context.set_forkserver_preload([__name__])  # so that imports happen only once
     reports: SimpleQueue[tuple[str, int]] = context.SimpleQueue()
     days, slots = (LONG_DAYS, LONG_SLOTS) if is_long else (DAYS, SLOTS)
     totals = {MATRIX: len(cases()), RANDOM: slots, WEEKS: days * SLOTS_A_DAY}
     Thread(target=follow, args=(reports, totals, report), daemon=True).start()
-    workers = (os.cpu_count() or 1) + 4  # for most of the time they wait
+    workers = (os.cpu_count() or 1) + 4  # they mostly wait
     with ProcessPoolExecutor(workers, context, begin, (reports,)) as pool:
         outcomes = pool.submit(faults)
         growth = pool.submit(whole_weeks, days)
@@ -116,7 +116,7 @@ def run(seed: int, *, is_long: bool, report: Callable[[str, int, int], None]) ->
 
 
 def rounds(pool: ProcessPoolExecutor, seed: int, slots: int) -> tuple[list[random_slots.Tally], list[tuple[int, str]]]:
-    """Rounds with seeds from `seed` on, until there are slots enough or one has failed."""
+    """Run rounds with seeds from `seed` on, until there are enough slots or one round has failed."""
     seeds = count(seed)
     of_a_round = random_slots.SLOTS * random_slots.SEQUENCES
     waiting: set[Future[tuple[int, random_slots.Tally | str]]] = set()
@@ -140,7 +140,7 @@ def rounds(pool: ProcessPoolExecutor, seed: int, slots: int) -> tuple[list[rando
 def follow(
     reports: "SimpleQueue[tuple[str, int]]", totals: dict[str, int], report: Callable[[str, int, int], None]
 ) -> None:
-    """Show the progress that the processes report, until there is an empty name."""
+    """Pass on the progress that the processes report, until an empty name arrives."""
     done: Counter[str] = Counter()
     for work, total in totals.items():
         report(work, 0, total)

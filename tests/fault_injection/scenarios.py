@@ -1,4 +1,4 @@
-"""What goes wrong otherwise than at one call: deliveries, clocks, the market, the owner, the account, the machine."""
+"""Faults other than in a single call: deliveries, clocks, the market, the owner, the account, orders, the machine."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -33,12 +33,12 @@ from tests.fault_injection.harness import TARGET, TIMEOUT_S, Event, Harness
 from tests.fault_injection.invariants import Audit
 
 DELIVERY, CLOCK, MARKET, OWNER = "delivery", "clock", "market", "owner"
-ACCOUNT, ORDER, MACHINE, EVERYBODY = "account", "order", "machine", "everybody"
+ACCOUNT, ORDER, MACHINE, EVERYBODY = "account", "order", "machine", "every service"
 MINUTE = timedelta(minutes=1)
 
 
 def deliver(*events: Event, at_once: bool = False, expected: str = "") -> Scenario:
-    """Events in that order, or all at once."""
+    """Return a scenario that delivers events in this order, or all at once."""
 
     def scenario(harness: Harness) -> ScenarioResult:
         result, audit = ScenarioResult(), begin(harness)
@@ -50,14 +50,14 @@ def deliver(*events: Event, at_once: bool = False, expected: str = "") -> Scenar
 
 
 def finish(harness: Harness, audit: Audit, result: ScenarioResult) -> ScenarioResult:
-    """Count what the scenario placed, and let the next slot come."""
+    """Count the orders that the scenario placed, and run the next slot."""
     result.orders = len(harness.alpaca.accepted)
     restore(harness)
     return check_next_slot(harness, audit, result)
 
 
 def restore(harness: Harness) -> None:
-    """Let the market, the switch and the account be as on any other day."""
+    """Return the market, the switch and the account to normal."""
     harness.halt(False)
     harness.alpaca.is_open = None
     harness.alpaca.account_overrides.clear()
@@ -65,7 +65,7 @@ def restore(harness: Harness) -> None:
 
 
 def interrupt(name: str, what: Callable[[Harness], object]) -> Scenario:
-    """Something happens when a call of that name arrives, or after it: "after POST /orders"."""
+    """Return a scenario in which something happens when a call arrives, or after it ("after POST /orders")."""
 
     def scenario(harness: Harness) -> ScenarioResult:
         result, audit = ScenarioResult(met=False), begin(harness)
@@ -85,7 +85,7 @@ def interrupt(name: str, what: Callable[[Harness], object]) -> Scenario:
 def start_from(
     what: Callable[[Harness], object], undo: Callable[[Harness], object] = lambda _: None, *, is_warm: bool = False
 ) -> Scenario:
-    """Something is so before the run begins, and is over before the next; the process may have read its keys before."""
+    """Return a scenario with a change that lasts for one run; a warm process has read its keys before it."""
 
     def scenario(harness: Harness) -> ScenarioResult:
         result, audit = ScenarioResult(), begin(harness)
@@ -102,7 +102,7 @@ def start_from(
 
 
 def want_many(gaps: Mapping[str, float], cash_usd: float = 100_000) -> Scenario:
-    """Many symbols are to be bought, by an account that holds nothing; and the slot after it."""
+    """Return a scenario in which an account without holdings wants to buy many symbols, and the slot after it."""
 
     def scenario(harness: Harness) -> ScenarioResult:
         result = ScenarioResult()
@@ -120,11 +120,11 @@ def want_many(gaps: Mapping[str, float], cash_usd: float = 100_000) -> Scenario:
 
 
 def fill_later(fills: str, what: Callable[[Harness], object]) -> Scenario:
-    """Orders are filled so; between the runs something becomes of them."""
+    """Return a scenario with this way of filling orders, and an event between two runs."""
 
     def scenario(harness: Harness) -> ScenarioResult:
         result, audit = ScenarioResult(), begin(harness)
-        harness.alpaca.fills = fills  # type: ignore[assignment]  # one of the books' words
+        harness.alpaca.fills = fills  # type: ignore[assignment]  # one of the words that the books know
         result.answers = slot(harness, audit, result, event(MORNING))
         result.orders = len(harness.alpaca.accepted)
         with harness.alpaca.lock:
@@ -136,7 +136,7 @@ def fill_later(fills: str, what: Callable[[Harness], object]) -> Scenario:
     return scenario
 
 
-# --- what happens ---
+# --- the events ---
 
 
 def sell_by_hand(harness: Harness) -> None:
@@ -148,7 +148,7 @@ def stop(harness: Harness) -> None:
 
 
 def cancel_all(harness: Harness) -> None:
-    """The broker cancels what is not filled."""
+    """Cancel every unfilled order other than a leg, as the broker would."""
     with harness.alpaca.lock:
         for order in [order for order in harness.alpaca.open_orders() if not order.parent]:
             harness.alpaca._end(order, "canceled")
@@ -159,7 +159,7 @@ def close_market(harness: Harness) -> None:
 
 
 def deactivate(harness: Harness) -> None:
-    """Not active any more, though Alpaca has not begun to refuse its orders yet."""
+    """Close the account, although Alpaca does not refuse its orders yet."""
     harness.alpaca.account_overrides = {"status": "ACCOUNT_CLOSED"}
 
 
@@ -172,7 +172,7 @@ def near_the_close(harness: Harness) -> None:
 
 
 def close_behind_stale_clock(harness: Harness) -> ScenarioResult:
-    """The market has closed since Alpaca's clock was asked, and the answer of then is given again."""
+    """Run at the close, when Alpaca's clock repeats an answer from before it."""
     result, audit = ScenarioResult(), begin(harness)
     close = MORNING.replace(hour=21, minute=0)
     harness.at(close - 10 * MINUTE, GAPS)
@@ -191,7 +191,7 @@ def recover(harness: Harness) -> None:
 
 
 def rotate(harness: Harness) -> None:
-    """New keys, at Alpaca and in SSM, while the function's process has the old ones."""
+    """Change the keys at Alpaca and in SSM while the function's process has the old ones."""
     harness.alpaca.secret = uuid4().hex
     harness.put("alpacapw", harness.alpaca.secret)
 
@@ -201,7 +201,7 @@ def revoke(harness: Harness) -> None:
 
 
 def reject_orders(symbol: str, *, at_once: bool) -> Callable[[Harness], None]:
-    """Alpaca will reject orders for a symbol."""
+    """Return a change that makes Alpaca reject orders for a symbol."""
 
     def reject(harness: Harness) -> None:
         (harness.alpaca.rejected_at_once if at_once else harness.alpaca.rejected_later).add(symbol)
@@ -210,7 +210,7 @@ def reject_orders(symbol: str, *, at_once: bool) -> Callable[[Harness], None]:
 
 
 def spoil_bar(symbol: str, factor: float) -> Callable[[Harness], None]:
-    """Yahoo's last bar of a symbol is off by a factor; what it costs at Alpaca stays as it was."""
+    """Return a change that multiplies Yahoo's last bar of a symbol; the price at Alpaca stays the same."""
 
     def spoil(harness: Harness) -> None:
         listing = harness.yahoo.listings[symbol]
@@ -221,14 +221,14 @@ def spoil_bar(symbol: str, factor: float) -> Callable[[Harness], None]:
 
 
 def warm_up(harness: Harness, audit: Audit, result: ScenarioResult) -> None:
-    """A slot before the opening: the keys are read, and nothing else is done."""
+    """Run a slot before the opening, so that the keys are read but nothing is traded."""
     harness.at(MORNING - 8 * QUARTER, GAPS)
     slot(harness, audit, result, event(MORNING - 8 * QUARTER))
     harness.at(MORNING, GAPS)
 
 
 def hang_services(*services: str, is_cold: bool = False) -> Scenario:
-    """These services do not answer at all: the slot must end by itself, inside of the function's timeout."""
+    """Return a scenario in which services do not answer; the slot must end by itself within the function's timeout."""
 
     def scenario(harness: Harness) -> ScenarioResult:
         result, audit = ScenarioResult(), begin(harness)
@@ -241,7 +241,7 @@ def hang_services(*services: str, is_cold: bool = False) -> Scenario:
         result.answers = slot(harness, audit, result, event(MORNING), faults=faults)
         check_duration(result, monotonic() - began)
         if "s3" not in services and harness.record(MORNING) is None:
-            result.violations.append("silent: no record says that nobody answered")
+            result.violations.append("silent: no record says that the services did not answer")
         if '"message": "failed"' not in harness.log and "HALTED" not in {a.status for a in result.answers}:
             result.violations.append("silent: the log does not say why")
         return finish(harness, audit, result)
@@ -250,7 +250,7 @@ def hang_services(*services: str, is_cold: bool = False) -> Scenario:
 
 
 def hang_after_first_order(harness: Harness) -> ScenarioResult:
-    """Everybody answers until the first order is placed, and then nobody."""
+    """Run with services that all stop answering after the first order."""
     result, audit = ScenarioResult(met=False), begin(harness)
 
     def hang() -> None:
@@ -265,15 +265,15 @@ def hang_after_first_order(harness: Harness) -> ScenarioResult:
 
 
 def check_duration(result: ScenarioResult, seconds: float) -> None:
-    """Note how long the slot took in which nobody answered; that it ended by itself has to be true."""
+    """Note how long a slot without answers took, and check that it ended by itself in time."""
     result.note = next((f"ended within {limit} s" for limit in (60, 120) if seconds < limit), f"took {seconds:.0f} s")
     was_ended = any("timed out after" in answer.error or answer.status == "timed out" for answer in result.answers)
     if seconds > TIMEOUT_S - 10 or was_ended:
-        result.violations.append(f"late: it took {seconds:.0f} s, and the function has {TIMEOUT_S}")
+        result.violations.append(f"late: it took {seconds:.0f} s, but the function has {TIMEOUT_S}")
 
 
 def time_out(call: str, skip: int = 0) -> Scenario:
-    """Lambda ends the function while it waits for an answer; the time that it was promised was wrong."""
+    """Return a scenario in which Lambda promises too much time, and ends the function while it awaits an answer."""
 
     def scenario(harness: Harness) -> ScenarioResult:
         result, audit = ScenarioResult(), begin(harness)
@@ -293,7 +293,7 @@ def time_out(call: str, skip: int = 0) -> Scenario:
 
 
 def make_full_disk() -> Path:
-    """A program that starts the emulator where the folder `tmp` beside it has 4,096 bytes."""
+    """Return a program that starts the emulator with a `tmp` folder, next to the program, of only 4,096 bytes."""
     program = Path(mkdtemp(prefix="gauntlet-full-")) / "emulator"
     _, interface = fetch_emulator(TARGET)
     (program.parent / "tmp").mkdir()
@@ -310,22 +310,22 @@ def run_on_full_disk(harness: Harness) -> ScenarioResult:
     result.met = any(words in harness.log for words in ("No space left", "database or disk is full"))
     result.orders = len(harness.alpaca.accepted)
     harness.at(MORNING + QUARTER, GAPS)
-    slot(harness, audit, result, event(MORNING + QUARTER))  # the disk stays full
+    slot(harness, audit, result, event(MORNING + QUARTER))  # the disk is still full
     return result
 
 
 def left_out() -> str:
-    """What cannot be tried on this machine, and why; empty if nothing is left out."""
+    """Return the case that cannot be tried on this machine and the reason; empty if all can."""
     return f"machine: /tmp is full: {why}" if (why := sandbox.missing()) else ""
 
 
 def halt(harness: Harness) -> None:
-    """Turn the switch on."""
+    """Turn the halt switch on."""
     harness.halt(True)
 
 
 def cases() -> Iterator[Case]:
-    """One case for each scenario."""
+    """Yield one case for each scenario."""
     at = event(MORNING)
 
     def case(where: str, what: str, scenario: Scenario, **options: Any) -> Case:
@@ -336,14 +336,14 @@ def cases() -> Iterator[Case]:
     yield case(DELIVERY, "the event twice in a row", deliver(at, at, expected="ALREADY_RAN"))
     late = Event(slot=MORNING - 4 * QUARTER, clock=MORNING + SECOND)
     yield case(DELIVERY, "an hour late", deliver(late, expected="EventError"))
-    yield case(DELIVERY, "an hour late, after the present one", deliver(at, late, expected="EventError"))
+    yield case(DELIVERY, "an hour late, after the current event", deliver(at, late, expected="EventError"))
     four = Event(slot=MORNING, clock=MORNING + 4 * MINUTE)
     yield case(DELIVERY, "four minutes late", deliver(four, expected="TRADED"))
     older = Event(slot=MORNING - 2 * MINUTE, clock=MORNING + 2 * SECOND)
     yield case(DELIVERY, "out of order", deliver(at, older))
     yield case(DELIVERY, "two slots at once", deliver(at, older, at_once=True))
     hand = Event(slot=MORNING + MINUTE, clock=MORNING + MINUTE)
-    yield case(DELIVERY, "one by hand a minute later", deliver(at, hand))
+    yield case(DELIVERY, "a manual run a minute later", deliver(at, hand))
     yield case(CLOCK, "50 s slow", deliver(Event(slot=MORNING, clock=MORNING - 50 * SECOND), expected="TRADED"))
     slow = Event(slot=MORNING, clock=MORNING - 2 * MINUTE)
     yield case(CLOCK, "2 min slow", deliver(slow, expected="EventError"))
@@ -352,10 +352,10 @@ def cases() -> Iterator[Case]:
     yield case(MARKET, "closes before the first order", interrupt("GET /positions", close_market))
     yield case(MARKET, "closes after the first order", interrupt("after POST /orders", close_market))
     yield case(MARKET, "is about to close", interrupt("after POST /orders", near_the_close))
-    yield case(MARKET, "has closed, and the clock's answer is an old one", close_behind_stale_clock)
+    yield case(MARKET, "has closed, but the clock's answer is stale", close_behind_stale_clock)
     for symbol, held in {"CCC": "not held", "AAA": "held"}.items():
         for factor in (1000, 0.001):
-            yield case(MARKET, f"a bar of {factor:g} times the price, {held}", start_from(spoil_bar(symbol, factor)))
+            yield case(MARKET, f"a bar at {factor:g} times the price, {held}", start_from(spoil_bar(symbol, factor)))
 
     yield case(OWNER, "halts before the run", start_from(halt))
     yield case(OWNER, "halts before the first order", interrupt("GET /positions", halt))
@@ -365,24 +365,24 @@ def cases() -> Iterator[Case]:
         "sells by hand between two runs",
         fill_later("immediate", lambda at: at.alpaca.sell_by_hand("CCC")),
     )
-    yield case(OWNER, "sells by hand after the look at positions", interrupt("after GET /positions", sell_by_hand))
+    yield case(OWNER, "sells by hand after positions were read", interrupt("after GET /positions", sell_by_hand))
     yield case(OWNER, "sells by hand while the bracket is cancelled", interrupt("after DELETE /orders", sell_by_hand))
-    yield case(OWNER, "sells by hand right before the sale arrives", interrupt("POST /orders", sell_by_hand))
+    yield case(OWNER, "sells by hand just before the sale arrives", interrupt("POST /orders", sell_by_hand))
     yield case(OWNER, "rotates the keys", start_from(rotate, is_warm=True))
     yield case(OWNER, "revokes the keys", start_from(revoke, undo=rotate, is_warm=True))
 
     yield case(ACCOUNT, "blocked before the run", start_from(block))
-    yield case(ACCOUNT, "not active any more", start_from(deactivate))
+    yield case(ACCOUNT, "no longer active", start_from(deactivate))
     yield case(ACCOUNT, "blocked before the first order", interrupt("GET /positions", block))
     yield case(ACCOUNT, "blocked after the first order", interrupt("after POST /orders", block))
-    yield case(ACCOUNT, "beyond the daily loss", start_from(fall, undo=recover))
+    yield case(ACCOUNT, "beyond the daily loss limit", start_from(fall, undo=recover))
 
     many = dict.fromkeys(market.SYMBOLS, -0.05)
-    yield case(ORDER, "six wishes, of which five are allowed", want_many(many))
-    yield case(ORDER, "wishes for more than the cash allows", want_many(many, cash_usd=45_000))
-    yield case(ORDER, "wishes for dear shares", want_many({"FF.B": -0.05}, cash_usd=3_000))
-    yield case(ORDER, "filled in part", fill_later("partial", lambda _: None))
-    yield case(ORDER, "filled in part, then cancelled", fill_later("partial", cancel_all))
+    yield case(ORDER, "six buys wanted, five allowed", want_many(many))
+    yield case(ORDER, "more buys wanted than the cash allows", want_many(many, cash_usd=45_000))
+    yield case(ORDER, "expensive shares wanted", want_many({"FF.B": -0.05}, cash_usd=3_000))
+    yield case(ORDER, "partially filled", fill_later("partial", lambda _: None))
+    yield case(ORDER, "partially filled, then cancelled", fill_later("partial", cancel_all))
     yield case(ORDER, "not filled", fill_later("never", lambda _: None))
     yield case(ORDER, "not filled, then cancelled", fill_later("never", cancel_all))
     for symbol in ("AAA", "CCC"):
@@ -391,7 +391,7 @@ def cases() -> Iterator[Case]:
         yield case(ORDER, f"{side} is rejected later", start_from(reject_orders(symbol, at_once=False)))
     late_buy = Fault("alpaca POST /orders", Kind.LATE, skip=1)
     yield case(ORDER, "a buy without an answer is accepted after the run", with_one_fault(late_buy))
-    yield case(ORDER, "a leg is filled after the look at orders", interrupt("after GET /orders", stop))
+    yield case(ORDER, "a leg is filled after orders were read", interrupt("after GET /orders", stop))
     yield case(ORDER, "a leg is filled as it is cancelled", interrupt("DELETE /orders", stop))
     yield case(
         ORDER,
@@ -402,18 +402,16 @@ def cases() -> Iterator[Case]:
     for call, name in {
         "POST /orders": "an order",
         "DELETE /orders": "a cancellation",
-        "GET /clock": "the clock",
+        "GET /clock": "the clock request",
     }.items():
-        yield case(MACHINE, f"the timeout while {name} is under way", time_out(f"alpaca {call}"), timeout_s=12)
-    yield case(
-        MACHINE, "the timeout while the second order is under way", time_out("alpaca POST /orders", 1), timeout_s=12
-    )
-    yield case(MACHINE, "the timeout while the record is written", time_out("s3 PUT record"), timeout_s=12)
+        yield case(MACHINE, f"timeout while {name} is pending", time_out(f"alpaca {call}"), timeout_s=12)
+    yield case(MACHINE, "timeout while the second order is pending", time_out("alpaca POST /orders", 1), timeout_s=12)
+    yield case(MACHINE, "timeout while the record is written", time_out("s3 PUT record"), timeout_s=12)
     if not left_out():
         yield case(MACHINE, "/tmp is full", run_on_full_disk, wrapper=make_full_disk, engine="prophet")
 
-    yield case(EVERYBODY, "hangs, the process new", hang_services("alpaca", "yahoo", "s3", "ssm", is_cold=True))
-    yield case(EVERYBODY, "hangs, the process warm", hang_services("alpaca", "yahoo", "s3", "ssm"))
+    yield case(EVERYBODY, "hangs, cold start", hang_services("alpaca", "yahoo", "s3", "ssm", is_cold=True))
+    yield case(EVERYBODY, "hangs, warm process", hang_services("alpaca", "yahoo", "s3", "ssm"))
     yield case(EVERYBODY, "hangs after the first order", hang_after_first_order)
-    yield case(EVERYBODY, "hangs but S3", hang_services("alpaca", "yahoo", "ssm"))
-    yield case(EVERYBODY, "hangs but AWS", hang_services("alpaca", "yahoo"))
+    yield case(EVERYBODY, "hangs, except S3", hang_services("alpaca", "yahoo", "ssm"))
+    yield case(EVERYBODY, "hangs, except AWS", hang_services("alpaca", "yahoo"))

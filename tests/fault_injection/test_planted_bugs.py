@@ -1,4 +1,4 @@
-"""The gauntlet itself: a bug that is planted in the function is caught, by the invariant that it breaks."""
+"""A test of the gauntlet itself: each bug planted in the function breaks its invariant."""
 
 import os
 import shutil
@@ -14,13 +14,13 @@ from tests.fault_injection.harness import TARGET, Harness, unpack_function
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not TARGET.runs_here, reason="left out: the emulator is a program for linux x86_64"),
+    pytest.mark.skipif(not TARGET.runs_here, reason="left out: the emulator runs only on Linux x86_64"),
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """A change of the function's source, the cases that it is tried in, and the invariants that it must break."""
+    """A change of the function's source, the cases to try, and the invariants of which it must break one."""
 
     file: str
     right: str
@@ -30,7 +30,7 @@ class Bug:
 
 
 BUGS = {
-    "the claim is removed": Bug(
+    "the claim is skipped": Bug(
         "trader/journal/entry.py",
         'return self.store.create(f"{self.path}.claim", text)',
         "return True",
@@ -44,14 +44,14 @@ BUGS = {
         ["alpaca POST /orders: killed after"],
         frozenset({"lost"}),
     ),
-    "each attempt has another client order id": Bug(
+    "each attempt has a new client order id": Bug(
         "trader/broker/alpaca.py",
         '"client_order_id": order.client_order_id,\n    }',
         '"client_order_id": __import__("uuid").uuid4().hex,\n    }',
         ["alpaca POST /orders: accepted, answer lost"],
         frozenset({"doubled"}),
     ),
-    "the look-up after a 504 is removed": Bug(
+    "the lookup after a 504 is skipped": Bug(
         "trader/stages/execution.py",
         "if (found := self._look_up(order, reason)) is not None:",
         "if (found := None) is not None:",
@@ -69,17 +69,17 @@ BUGS = {
         "trader/stages/risk.py",
         "if orders >= settings.max_orders_per_run:",
         "if orders > settings.max_orders_per_run:",
-        ["order: six wishes, of which five are allowed"],
+        ["order: six buys wanted, five allowed"],
         frozenset({"count", "cap"}),
     ),
     "the cash buffer is spent": Bug(
         "trader/model.py",
         "- cash_buffer_fraction * self.equity_usd",
         "- 0.0",
-        ["order: wishes for more than the cash allows"],
+        ["order: more buys wanted than the cash allows"],
         frozenset({"cap"}),
     ),
-    "the switch is not asked again before each order": Bug(
+    "the halt switch is not read again before each order": Bug(
         "trader/stages/execution.py",
         "            if order.side is Side.BUY:\n                self._may_go_on()\n",
         "",
@@ -90,38 +90,38 @@ BUGS = {
         "trader/broker/alpaca.py",
         'body["position_intent"] = "sell_to_close"',
         "pass",
-        ["owner: sells by hand right before the sale arrives"],
+        ["owner: sells by hand just before the sale arrives"],
         frozenset({"short", "oversold"}),
     ),
-    "an old answer of the market's clock is believed": Bug(
+    "a stale answer of the market's clock is believed": Bug(
         "trader/broker/alpaca.py",
         'max(clock.time("timestamp"), self._present())',
         'clock.time("timestamp")',
-        ["market: has closed, and the clock's answer is an old one"],
+        ["market: has closed, but the clock's answer is stale"],
         frozenset({"closed"}),
     ),
-    "it is not asked whether the account may trade": Bug(
+    "a blocked account is not noticed": Bug(
         "trader/stages/pipeline.py",
         "if account.blocked:",
         "if not account:",
-        ["account: not active any more"],
+        ["account: no longer active"],
         frozenset({"blocked"}),
     ),
-    "the loss of the day is not looked at": Bug(
+    "the daily loss is not checked": Bug(
         "trader/stages/risk.py",
         "if loss_fraction >= settings.max_daily_loss_fraction:",
         "if loss_fraction > 1:",
-        ["account: beyond the daily loss"],
+        ["account: beyond the daily loss limit"],
         frozenset({"loss"}),
     ),
-    "the record is not kept": Bug(
+    "the record is not saved": Bug(
         "trader/app.py",
         "        entry.save(run, report)\n    except BaseException as error:\n        try:\n            entry",
         "    except BaseException as error:\n        try:\n            entry",
         ["alpaca GET /account: slow"],
         frozenset({"silent"}),
     ),
-    "no answer is taken for an accepted order": Bug(
+    "a missing answer is taken for an accepted order": Bug(
         "trader/broker/alpaca.py",
         'raise OrderStateUnknownError(f"{error}; order {order.client_order_id} may have been accepted") from error',
         "return replace(order, status=OrderStatus.ACCEPTED)",
@@ -135,14 +135,14 @@ BUGS = {
         ["order: a buy without an answer is accepted after the run"],
         frozenset({"lost"}),
     ),
-    "planned orders are not looked up by their ids": Bug(
+    "planned orders are not looked up by id": Bug(
         "trader/journal/recovery.py",
         "for order in missing[:MAX_LOOKED_UP]:",
         "for order in missing[:0]:",
         ["recovery: alpaca GET /orders?status=all: stale"],
         frozenset({"lost"}),
     ),
-    "what was cut off is not recovered": Bug(
+    "a run that was cut off is not recovered": Bug(
         "trader/journal/recovery.py",
         "for done, claim in enumerate(over):",
         "for done, claim in enumerate(over[:0]):",
@@ -154,15 +154,15 @@ BUGS = {
 
 @pytest.fixture(autouse=True, scope="module")
 def _layer() -> None:
-    """The function runs with the finished layer."""
+    """Require the finished layer, with which the function runs."""
     if reason := manifest.reason_to_build(TARGET):
         if os.environ.get("CI") == "true":
             pytest.fail(f"{reason}; CI must have run make layer")
-        pytest.skip(f"left out, because the layer is not up to date: {reason}; run make layer")
+        pytest.skip(f"left out: the layer is not up to date: {reason}; run make layer")
 
 
 def plant(bug: Bug, folder: Path) -> Path:
-    """The function with the bug."""
+    """Copy the function with the bug; return its folder."""
     shutil.copytree(unpack_function(), folder / "task")
     file = folder / "task" / bug.file
     source = file.read_text(encoding="utf-8")

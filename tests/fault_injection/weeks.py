@@ -1,4 +1,4 @@
-"""Whole trading weeks, slot after slot in one process: what must not grow is its memory, nor its open files."""
+"""Whole trading weeks in one process, whose memory and open files must not grow."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from tests.fault_injection.invariants import Audit
 
 MAX_GROWTH_MB = 5.0
 MAX_ADDED_FILES = 16
-"""Connections that are kept for the next call come and go; one left behind in each slot would soon be more."""
+"""The maximum number of additional open files. Kept connections come and go; a leak in each slot would soon be more."""
 
 SETTLED_DAYS = 1
 FIRST = date(2025, 10, 20)
-"""A Monday: of 24 weeks from here on, both clock changes, five holidays and both half days are part."""
+"""A Monday; the 24 weeks from here on include both clock changes, four holidays and two half days."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Growth:
-    """What a number of days came to. Memory is what the process holds, in MB; `settled` after the first day."""
+    """The totals of a number of days. Memory is the process's, in MB; `settled` is after the second day."""
 
     slots: int
     orders: int
@@ -45,7 +45,7 @@ class Growth:
 
 
 def run(days: int, done: Callable[[int], None] = lambda _: None, first: date = FIRST, **options: Any) -> Growth:
-    """So many weekdays, with every slot of the schedule."""
+    """Run this many weekdays, with every slot of the schedule."""
     random = np.random.default_rng(1)
     statuses: dict[str, int] = {}
     violations: list[str] = []

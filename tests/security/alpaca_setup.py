@@ -1,4 +1,4 @@
-"""Alpaca with prices of two stocks that are to be bought, and the settings of a run that trades them."""
+"""Prices for a stand-in for Alpaca, and the settings of a run that trades there."""
 
 from datetime import UTC, datetime
 
@@ -9,14 +9,14 @@ BARS = 60
 
 
 def give_bars(fake: AlpacaFake) -> None:
-    """A rising line of daily closes for each symbol, the last of them at its price."""
+    """Give each symbol daily closes on a rising line, ending at its price."""
     for symbol, last in fake.prices.items():
         closes = [*services.trend_closes(BARS)[:-1], float(last)]
         fake.bars[symbol] = services.daily_bars(closes, datetime.now(UTC))
 
 
 def settings_for(fake: AlpacaFake) -> dict[str, str]:
-    """The environment of a run at this Alpaca, but for keys and journal."""
+    """Return the environment of a run at this stand-in, without keys and journal."""
     return {
         "BROKER": "alpaca",
         "APCA_API_BASE_URL": fake.url,

@@ -1,6 +1,6 @@
-"""The one property that every input has to keep: a documented error that names its cause, or a sound run.
+"""The property that holds for every input: it leads to a documented error that names its cause, or to a sound run.
 
-Sound is a run whose report is JSON with finite numbers and whose orders keep every cap; whatever comes in.
+A run is sound if its report is JSON with finite numbers and its orders keep every cap.
 """
 
 import json
@@ -28,25 +28,25 @@ NAMES: Mapping[type[Exception], Sequence[str]] = {
     BrokerError: ("ACCOUNT_FILE=",),
     JournalError: ("JOURNAL=",),
 }
-"""The errors that a run may end with, and what their messages have to name."""
+"""The errors that may end a run, and the names of which each message must contain one."""
 
 MAX_S = 20.0
-"""A run of a few symbols that takes longer hangs."""
+"""Seconds after which a run of a few symbols counts as hung."""
 
 MAX_CHARACTERS = 20_000
-"""An error's message that is longer says less, not more."""
+"""The maximum length of an error message."""
 
 CENT = 0.01
 
 
 def examples(count: int) -> settings:
-    """So many in the tests; `make fuzz` tries its number in proportion, a hundred standing for all of it."""
+    """Return settings for `count` examples, scaled by the variable EXAMPLES in percent (100 by default)."""
     return settings(max_examples=max(1, count * int(os.environ.get("EXAMPLES") or 100) // 100))
 
 
 @contextmanager
 def in_time() -> Iterator[None]:
-    """What is done in here must not hang."""
+    """Fail if the block takes longer than MAX_S."""
     begun = perf_counter()
     yield
     took_s = perf_counter() - begun
@@ -54,7 +54,7 @@ def in_time() -> Iterator[None]:
 
 
 def run_soundly(env: Mapping[str, str], its_event: object = None) -> Report | None:
-    """Run, and hold what comes of it against the property; None after an error."""
+    """Run and check the property; return the report, None after an error."""
     try:
         with in_time():
             report = run(its_event, env=env)
@@ -69,20 +69,20 @@ def run_soundly(env: Mapping[str, str], its_event: object = None) -> Report | No
 
 
 def note_ending(ending: str) -> None:
-    """Count how runs end: --hypothesis-show-statistics tells whether enough of them get as far as orders."""
+    """Count how runs end; --hypothesis-show-statistics shows whether enough of them reach orders."""
     if currently_in_test_context():
         event(ending)
 
 
 def check_names_cause(error: Exception) -> None:
-    """A documented error says which variable or file it is about, and keeps to it."""
+    """Check that an error names the variable or file that caused it, and is not too long."""
     (names,) = [names for kind, names in NAMES.items() if isinstance(error, kind)]
-    assert any(name in str(error) for name in names), f"names nothing: {error}"
-    assert len(str(error)) <= MAX_CHARACTERS, f"an error of {len(str(error)):,} letters"
+    assert any(name in str(error) for name in names), f"the error names no cause: {error}"
+    assert len(str(error)) <= MAX_CHARACTERS, f"an error of {len(str(error)):,} characters"
 
 
 def keeps_caps(report: Report, its: Settings) -> None:
-    """Every order keeps every cap, by the account that the run began with."""
+    """Check that every order keeps every cap, given the account at the start of the run."""
     if not report["orders"]:
         return
     account: Any = report["account"]["before"]

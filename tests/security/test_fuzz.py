@@ -1,6 +1,6 @@
-"""Whatever comes in, from a file, an event, a setting, the journal or the account: a named error, or a sound run.
+"""Random input in a file, an event, a setting, the journal or the account leads to a named error or a sound run.
 
-A short and always equal run here; `make fuzz` (EXAMPLES=, SEED=) is the long one.
+The tests use few inputs, always the same; `make fuzz` (EXAMPLES=, SEED=) tries many random ones.
 """
 
 import gzip
@@ -63,7 +63,7 @@ NUMBERS = st.sampled_from(
             "-nan",
         ),
         *("1e400", "-1e400", "1e308", "1e-320", "9" * 400, "10000001", "0.001"),
-        *("\u0661\u0662", "\uff11\uff10", "\u00bd"),  # digits that Python reads, and one that it does not
+        *("\u0661\u0662", "\uff11\uff10", "\u00bd"),  # digits that Python accepts, and one that it does not
     )
 )
 TIMES = st.sampled_from(
@@ -77,7 +77,7 @@ TIMES = st.sampled_from(
 
 
 class Room:
-    """A folder in which everything that a run needs is right, until something is put wrong."""
+    """A folder with everything a run needs, intact until a test damages it."""
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
@@ -101,7 +101,7 @@ class Room:
 
 @contextmanager
 def room() -> Iterator[Room]:
-    """A new Room, gone at the end."""
+    """Provide a new Room, and delete it at the end."""
     with TemporaryDirectory() as folder:
         yield Room(folder)
 
@@ -110,7 +110,7 @@ def room() -> Iterator[Room]:
 
 
 def _spoilt(parts: tuple[int, int, str]) -> str:
-    """The price file with another text in one of its fields."""
+    """Return the price file with another text in one field."""
     row, column, text = parts
     rows = [line.split(",") for line in CSV.splitlines()]
     rows[row][column] = text
@@ -124,7 +124,7 @@ LAST_FIELDS = st.tuples(st.just(BARS), st.integers(0, len(CLOSES)), NUMBERS | TI
 
 
 def _tear(data: bytes) -> st.SearchStrategy[bytes]:
-    """The bytes cut, doubled, shuffled or with some others between."""
+    """Return a strategy that truncates the bytes, or inserts or overwrites some."""
     places = st.integers(0, len(data))
     cut = places.map(lambda end: data[:end])
     inserted = st.tuples(places, st.binary(max_size=8)).map(lambda it: data[: it[0]] + it[1] + data[it[0] :])
@@ -184,13 +184,13 @@ def test_whatever_is_in_a_price_file_of_short_bars(data: bytes, interval: str) -
 
 
 BOMBS: Mapping[str, tuple[bytes, bytes]] = {
-    "a line without an end": (b"timestamp,A\n2022-12-28,", b"1"),
-    "nothing but line ends": (b"", b"\n"),
-    "a line again and again": (b"timestamp,A\n", b"2022-12-28,1\n"),
+    "a line that never ends": (b"timestamp,A\n2022-12-28,", b"1"),
+    "only line ends": (b"", b"\n"),
+    "the same line repeated": (b"timestamp,A\n", b"2022-12-28,1\n"),
     "zeros": (b"", b"\0"),
 }
 MAX_MB = 400
-"""More than that a file may not take of the function's memory, of which Python and Prophet need half."""
+"""The maximum memory, in MB, that reading a file may take; the function has 1,024 MB by default."""
 
 READ = """
 import sys, resource
@@ -240,7 +240,7 @@ def test_whatever_the_event_is_where_there_is_one_run_a_day(event: object) -> No
 # --- the settings ---
 
 LETTERS = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
-"""What an environment variable can hold."""
+"""Characters that an environment variable can hold."""
 
 VALUES = (
     st.text(LETTERS, max_size=30)
@@ -272,11 +272,11 @@ VALUES = (
     )
 )
 OFFLINE = sorted(set(variables()) - {"HALT_PARAMETER"})
-"""The variables with which a run asks nobody outside: the halt switch is in AWS."""
+"""The variables to vary: all but the halt switch, for which a run asks AWS."""
 
 
 def _stays_here(values: Mapping[str, str]) -> bool:
-    """Whether a run asks nobody outside, and writes nothing outside of the folder that it runs in."""
+    """Tell whether a run makes no request and writes only to its own folder."""
     journal = values.get("JOURNAL", "").strip()
     return (
         not any(value.strip().startswith("ssm:") for value in values.values())
@@ -321,7 +321,7 @@ POSSIBLE: Mapping[str, st.SearchStrategy[str]] = {
     "SIGNAL": st.sampled_from(["trend", "interval"]),
     "MODE": st.sampled_from(["paper", "dry-run"]),
 }
-"""What each of the settings that orders depend on can be, its ends too."""
+"""The values that each setting relevant to orders can have, including its limits."""
 
 
 @examples(60)
@@ -334,7 +334,7 @@ def test_with_whatever_settings_can_be_the_caps_are_kept(values: Mapping[str, st
 def make_settings_or_name(
     env: Mapping[str, str], fetch: Callable[[Sequence[str]], Mapping[str, str]] = lambda _: {}
 ) -> None:
-    """The settings can be made, or the error says why not."""
+    """Make the settings, or check that the error names its cause."""
     try:
         with in_time():
             Settings.from_env(env, fetch)
@@ -469,7 +469,7 @@ def test_a_plan_without_settings_stops_no_run(sound_record: dict[str, Any], chan
 
 @pytest.fixture(scope="module")
 def sound_record() -> dict[str, Any]:
-    """The record of a sound run."""
+    """Run, and return the record."""
     with room() as its:
         run_soundly(its.env, EVENT)
         (path,) = its.journal.glob(f"runs/{FOLDER}/*.json")
@@ -494,7 +494,7 @@ def test_whatever_a_record_says_it_is_replayed_or_refused(sound_record: dict[str
 
 
 def _with_a_change(value: Any, data: st.DataObject) -> Any:
-    """The value with something else at a place somewhere in it, or nothing there."""
+    """Return the value with one part replaced or removed."""
     if isinstance(value, dict) and value and data.draw(st.integers(0, 9)):
         key = data.draw(st.sampled_from(sorted(value)))
         if not data.draw(st.integers(0, 9)):
@@ -513,7 +513,7 @@ def _with_a_change(value: Any, data: st.DataObject) -> Any:
 
 @pytest.fixture(scope="module")
 def account() -> dict[str, Any]:
-    """An account that has bought A and B, with their brackets, in the slot before."""
+    """Run the previous slot, and return its account, which then holds A and B in brackets."""
     with room() as its:
         run_soundly(its.env, {"time": "2022-12-28T20:30:00Z"})
         bought: dict[str, Any] = json.loads(its.account.read_text())

@@ -1,4 +1,4 @@
-"""Texts from outside that want to be more than texts: in the log under AWS's runtime, in text, on terminal and page."""
+"""Hostile texts from outside stay texts: in the log under AWS's runtime and as text, on the terminal and the page."""
 
 import io
 import json
@@ -32,15 +32,15 @@ TRICKS = (
     f'"}}\n{FORGED}\r\n\u2028{FORGED}\x85 status=FORGED orders=99'
     "\x1b[2J\x1b]0;x\x07\u202e\0\ud800 <script>[red]{{7*7}}%s"
 )
-"""All in one: the end of a JSON text and a new one, line ends, fields, a terminal's commands, half a letter, markup."""
+"""Tricks: the end of a JSON text and a new one, line ends, fields, terminal commands, a lone surrogate, markup."""
 
 LONG = TRICKS * (1_000_000 // len(TRICKS))
 LOUD = 16_000
-"""Letters of the longest line: CloudWatch cuts what has more than 256 KB, and who reads it has enough long before."""
+"""The maximum length of a log line, in characters, far below CloudWatch's limit of at least 256 KB."""
 
 
 class Hostile(AlpacaFake):
-    """An account at Alpaca, or at somebody who answers in its place."""
+    """A stand-in for Alpaca that also answers as an attacker in its place would."""
 
     def __init__(self) -> None:
         super().__init__(prices={"KO": 104.5, "PEP": 105.0, "MCD": 120.0})
@@ -56,7 +56,7 @@ class Hostile(AlpacaFake):
         self.answers[method, f"/v2{prefix}"] = Answer(status, {"code": code, "message": message})
 
     def calm(self) -> None:
-        """An account that holds MCD, and nothing strange."""
+        """Reset to an account that holds MCD, and to honest answers."""
         self.answers.clear()
         self.orders.clear()
         self.positions.clear()
@@ -89,7 +89,9 @@ SCENARIOS: Mapping[str, Callable[[Hostile, str], Any]] = {
     "a bar's time": lambda fake, text: fake.spoilt_bars.update({"KO": [{"t": text, "c": 1}]}),
     "a bar's close": lambda fake, text: fake.spoilt_bars.update({"KO": [{"t": "2026-11-23T05:00:00Z", "c": text}]}),
     "a page of prices": lambda fake, text: fake.answers.update({("GET", "/v2/stocks"): Answer(200, {"bars": text})}),
-    "a text for the account": lambda fake, text: fake.answers.update({("GET", "/v2/account"): Answer(200, text)}),
+    "a text instead of the account": lambda fake, text: fake.answers.update(
+        {("GET", "/v2/account"): Answer(200, text)}
+    ),
     "the market's hours": lambda fake, text: fake.answers.update(
         {("GET", "/v2/clock"): Answer(200, {"is_open": False, "next_open": text})}
     ),
@@ -97,14 +99,14 @@ SCENARIOS: Mapping[str, Callable[[Hostile, str], Any]] = {
 
 
 class Room:
-    """The function in AWS's runtime interface, and the account that it trades."""
+    """The function in AWS's runtime interface, and its account."""
 
     def __init__(self, interface: RuntimeInterface, fake: Hostile, journal: Path) -> None:
         self.interface, self.fake, self._journal = interface, fake, journal
         self._read = 0
 
     def run(self, event: object = None) -> tuple[Report | None, list[str]]:
-        """The report, None after an error, and the lines that the run has logged."""
+        """Return the report, None after an error, and the lines that the run logged."""
         shutil.rmtree(self._journal, ignore_errors=True)
         try:
             report: Report | None = self.interface.invoke(event or {})
@@ -124,8 +126,8 @@ OF_THE_EMULATOR = re.compile(
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
     if not TARGET.runs_here:
-        pytest.skip("left out: the emulator is a program for linux x86_64")
-    packages = Path(np.__file__).parents[1]  # those of this environment: the layer has the same
+        pytest.skip("left out: the emulator runs only on Linux x86_64")
+    packages = Path(np.__file__).parents[1]  # this environment's packages, the same as the layer's
     function = prepare_function(TARGET, ROOT / "function", [packages])
     journal = tmp_path_factory.mktemp("injection") / "journal"
     with Hostile() as fake:
@@ -141,11 +143,11 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
 
 FIELDS = {"timestamp", "level", "message", "logger", "requestId"}
 OF_THE_RUNTIME = {"timestamp", "level", "errorType", "errorMessage", "requestId", "stackTrace", "location"}
-"""What a line of the trader's has, and the fields of the one in which the runtime tells of an error that was raised."""
+"""The fields of each line of the bot, and those of the line with which the runtime reports an error."""
 
 
 def believable(lines: list[str], report: Report | None) -> None:
-    """Every line is one that the function meant, none is too long, and they tell of one run."""
+    """Check that every line is genuine, none is too long, and exactly one reports a run."""
     told = [json.loads(line) for line in lines]
     assert [line for line in told if not line.keys() >= FIELDS and not line.keys() <= OF_THE_RUNTIME] == []
     assert [line["status"] for line in told if line.get("message") == "run"] == [
@@ -186,7 +188,7 @@ def test_in_lambdas_log_an_events_time_stays_a_text(room: Room, text: str) -> No
 
 
 def capture_log(act: Callable[[logging.Logger], object]) -> list[str]:
-    """The lines of out/run.log."""
+    """Return the lines that out/run.log would have."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter())
@@ -222,7 +224,7 @@ def test_in_the_log_as_text_an_errors_words_stay_in_its_traceback(text: str) -> 
 
 @pytest.fixture(scope="module")
 def hostile_record() -> dict[str, Any]:
-    """The record of a run in which every text that came from outside is hostile."""
+    """Return the record of a run in which every text from outside is hostile."""
     texts = ("symbol", "detail", "status", "reason", "order_id", "client_order_id", "strategy")
     kept = ("FAILED", "paper")
 

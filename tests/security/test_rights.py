@@ -1,10 +1,10 @@
-"""What the deployed function's role may do: all that a run needs, and nothing else.
+"""The rights of the deployed function's role: all that a run needs, and nothing else.
 
-The policy is the one that Terraform makes of the real root, for two strategies on moto's server; the function runs with
-that role's credentials and with the variables that it is deployed with. moto enforces actions and resources of S3 and
-SSM (with what scripts/testkit/moto_gaps.py adds) and the actions of everything else. What Lambda itself does with the
-role, to log and to report failed events, is no request that could be made here: that, and the few calls that moto
-cannot refuse, are held against the policy's text.
+Terraform makes the policy from the real root, for two strategies on moto's server. The function runs with the role's
+credentials and the variables of its deployment. moto enforces actions and resources for S3 and SSM (with what
+scripts/testkit/moto_gaps.py adds) and only actions for other services. Lambda's own use of the role, to log and to
+report failed events, cannot be requested here; it is checked against the policy's text, as are the few calls that moto
+cannot refuse.
 """
 
 import json
@@ -47,18 +47,18 @@ BARS = 60
 PASSED_ON = ("PATH", "TF_CLI_CONFIG_FILE", "TF_PLUGIN_CACHE_DIR", "TMPDIR")
 
 MADE = (
-    ("trend", "aws_lambda_function.this"),  # and with it role, policy, code, layer, bucket
+    ("trend", "aws_lambda_function.this"),  # includes its role, policy, code, layer and bucket
     ("trend", "aws_ssm_parameter.halt"),
     ("other", "aws_ssm_parameter.halt"),
 )
-"""What is applied of the whole: the bucket's lifecycle alone would keep Terraform's provider busy for a minute."""
+"""The parts that are applied; the bucket's lifecycle alone would take Terraform's provider a minute."""
 
 LAMBDAS_OWN = {
     ("logs:CreateLogStream", f"{GROUP}:*"): f"{GROUP}:log-stream:2026/11/23/[1]abc",
     ("logs:PutLogEvents", f"{GROUP}:*"): f"{GROUP}:log-stream:2026/11/23/[1]abc",
     ("sns:Publish", TOPIC): TOPIC,
 }
-"""The grants that Lambda uses by itself, to write the log and to report failed events, and for which resource."""
+"""The grants that Lambda itself uses to log and to report failed events, each with a resource."""
 
 type Grant = tuple[str, str]
 """An action and a resource that the policy allows together."""
@@ -66,7 +66,7 @@ type Grant = tuple[str, str]
 
 @dataclass(frozen=True)
 class Deployed:
-    """The role's policy, what its function finds in the environment, and the account that it trades."""
+    """The role's policy, the function's environment variables, and the account that it trades."""
 
     policy: Mapping[str, Any]
     variables: Mapping[str, str]
@@ -74,7 +74,7 @@ class Deployed:
 
     @property
     def grants(self) -> set[Grant]:
-        """All that is allowed, one action with one resource at a time."""
+        """Every pair of an action and a resource that the policy allows."""
         return {
             (action, resource)
             for statement in self.policy["Statement"]
@@ -85,7 +85,7 @@ class Deployed:
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    """A strategy's function with its role, the policy of another strategy's, and the keys of both in SSM."""
+    """Deploy a strategy's function with its role; store halt switches and keys of this and another strategy."""
     terraform_here.require()
     folder = tmp_path_factory.mktemp("rights") / "terraform"
     ignored = shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars", "backend.tf")
@@ -104,7 +104,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         policy: Any = boto3.client("iam").get_role_policy(RoleName=ROLE, PolicyName="function")["PolicyDocument"]
         config = boto3.client("lambda").get_function_configuration(FunctionName=ROLE)
         yield Deployed(policy=policy, variables=config["Environment"]["Variables"], alpaca=alpaca)
-    shutil.rmtree(folder)  # with Terraform's provider in it, of 700 MB
+    shutil.rmtree(folder)  # it contains Terraform's provider, 700 MB
 
 
 def terraform(folder: Path, env: Mapping[str, str], *words: str) -> None:
@@ -121,7 +121,7 @@ def terraform(folder: Path, env: Mapping[str, str], *words: str) -> None:
 
 
 def write_tfvars(path: Path, alpaca: AlpacaFake) -> None:
-    """Two strategies, whose settings lead to the stand-in."""
+    """Write two strategies, of which `trend` trades at the stand-in."""
     settings = {
         "APCA_API_BASE_URL": alpaca.url,
         "APCA_API_DATA_URL": alpaca.url,
@@ -130,7 +130,7 @@ def write_tfvars(path: Path, alpaca: AlpacaFake) -> None:
         "UNIVERSE": "KO,PEP",
         "HISTORY_BARS": str(BARS),
         "UNIVERSE_LOOKBACK_BARS": "20",
-        "MAX_PRICE_AGE_S": "600000",  # on a Sunday, too
+        "MAX_PRICE_AGE_S": "600000",  # enough even on a Sunday
     }
     zips = {f"{kind}_zip": f"tests/zips/{kind}.zip" for kind in ("layer", "function")}
     path.write_text(json.dumps({**zips, "strategies": {"trend": {"settings": settings}, "other": {}}}))
@@ -138,7 +138,7 @@ def write_tfvars(path: Path, alpaca: AlpacaFake) -> None:
 
 @contextmanager
 def trading() -> Iterator[AlpacaFake]:
-    """An account at Alpaca, and prices of which the last jumps off the line."""
+    """Serve an account at Alpaca, with closes on a line and a last price off it."""
     noise = np.random.default_rng(1).normal(0, 0.002, BARS)
     today = datetime.now(NEW_YORK).replace(hour=0, minute=0, second=0, microsecond=0)
     with AlpacaFake(prices={"KO": 104.5, "PEP": 105.0}) as fake:
@@ -151,7 +151,7 @@ def trading() -> Iterator[AlpacaFake]:
 
 @contextmanager
 def as_the_role() -> Iterator[list[Grant]]:
-    """AWS with its rights enforced, and boto3 with the role's credentials; what is asked for is noted."""
+    """Make AWS enforce rights and boto3 use the role's credentials; yield the requests, as they are made."""
     role = f"arn:aws:iam::{ACCOUNT}:role/{ROLE}"
     keys = boto3.client("sts").assume_role(RoleArn=role, RoleSessionName="run")["Credentials"]
     asked: list[Grant] = []
@@ -166,12 +166,12 @@ def as_the_role() -> Iterator[list[Grant]]:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", keys["AccessKeyId"])
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", keys["SecretAccessKey"])
         monkeypatch.setenv("AWS_SESSION_TOKEN", keys["SessionToken"])
-        monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it would keep the credentials it has found
+        monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # the session would keep its old credentials
         yield asked
 
 
 def fire_twice(deployment: Deployed) -> list[str]:
-    """How two runs for one slot end, each from a cold start, as the role; nothing is left of them."""
+    """Run twice for one slot as the role, each time from a cold start; clean up, and return how the runs ended."""
     event = {"time": datetime.now(UTC).isoformat()}
     with as_the_role():
         ended = [outcome(deployment, event) for _ in range(2)]
@@ -180,7 +180,7 @@ def fire_twice(deployment: Deployed) -> list[str]:
 
 
 def outcome(deployment: Deployed, event: object) -> str:
-    """How a run ends: its status, or that it failed."""
+    """Run; return the status, or the error's name if the run failed."""
     PARAMETERS.forget()
     try:
         return run(event, env=deployment.variables)["status"]
@@ -189,7 +189,7 @@ def outcome(deployment: Deployed, event: object) -> str:
 
 
 def clear(deployment: Deployed) -> None:
-    """Make the next run the first one."""
+    """Empty the journal and the account, so that the next run is the first."""
     s3 = boto3.resource("s3").Bucket(BUCKET)
     for folder in ("runs/", "universe/"):
         s3.objects.filter(Prefix=folder).delete()
@@ -199,7 +199,7 @@ def clear(deployment: Deployed) -> None:
 
 @contextmanager
 def allow(deployment: Deployed, grants: Collection[Grant]) -> Iterator[None]:
-    """The role may do this, and nothing else."""
+    """Limit the role to these grants for the duration of the block."""
     statements = [{"Effect": "Allow", "Action": [action], "Resource": [resource]} for action, resource in grants]
     document = {"Version": "2012-10-17", "Statement": statements}
     iam = boto3.client("iam")
@@ -211,11 +211,11 @@ def allow(deployment: Deployed, grants: Collection[Grant]) -> Iterator[None]:
 
 
 def permits(policy: Mapping[str, Any], action: str, resource: str) -> bool:
-    """What the policy's text says to an action on a resource."""
+    """Tell whether the policy's text permits an action on a resource."""
     return IAMPolicy(json.dumps(policy)).is_action_permitted(action, resource) is PermissionResult.PERMITTED
 
 
-# --- all that is needed ---
+# --- what a run needs ---
 
 
 def test_a_run_can_do_all_it_has_to_and_a_second_one_sees_that_the_slot_is_taken(deployment: Deployed) -> None:
@@ -255,13 +255,13 @@ def test_without_any_single_grant_a_run_fails_or_halts(deployment: Deployed) -> 
 
 
 def s3(what: str, key: str = "", **more: object) -> Callable[[], object]:
-    """A call to S3."""
+    """Return a call to S3."""
     words = {"Bucket": BUCKET, **({"Key": key} if key else {}), **more}
     return lambda: getattr(boto3.client("s3"), what)(**words)
 
 
 def call(service: str, what: str, **words: object) -> Callable[[], object]:
-    """A call to any service."""
+    """Return a call to any service."""
     return lambda: getattr(boto3.client(service), what)(**words)  # type: ignore[call-overload]  # services by name
 
 
@@ -270,14 +270,18 @@ FORBIDDEN: Mapping[str, Callable[[], object]] = {
     "write another strategy's journal": s3("put_object", "runs/other/2026-11-23/x.json", Body=b"{}"),
     "write another strategy's ranking": s3("put_object", "universe/other/2026-11-23.json", Body=b"{}"),
     "read another strategy's journal": s3("get_object", "runs/other/2026-11-23/x.json"),
-    "write a strategy whose name begins like its own": s3("put_object", "runs/trend-2/2026-11-23/x.json", Body=b"{}"),
+    "write the journal of a strategy whose name begins with its own": s3(
+        "put_object", "runs/trend-2/2026-11-23/x.json", Body=b"{}"
+    ),
     "replace its own code": s3("put_object", f"function/{ROLE}.zip", Body=b"PK"),
     "read its own code": s3("get_object", f"function/{ROLE}.zip"),
     "replace the layer": s3("put_object", "layer/layer.zip", Body=b"PK"),
     "read the layer": s3("get_object", "layer/layer.zip"),
-    "read who may do what with the bucket": s3("get_bucket_policy"),
-    "open the bucket to all": s3("put_bucket_policy", Policy="{}"),
-    "stop keeping old versions": s3("put_bucket_versioning", VersioningConfiguration={"Status": "Suspended"}),
+    "read the bucket's policy": s3("get_bucket_policy"),
+    "replace the bucket's policy": s3("put_bucket_policy", Policy="{}"),
+    "stop the bucket from keeping old versions": s3(
+        "put_bucket_versioning", VersioningConfiguration={"Status": "Suspended"}
+    ),
     "delete the bucket": s3("delete_bucket"),
     "list all buckets": call("s3", "list_buckets"),
     "write its own halt switch": call(
@@ -290,10 +294,10 @@ FORBIDDEN: Mapping[str, Callable[[], object]] = {
     "read another strategy's key": call(
         "ssm", "get_parameters", Names=["/prophet-trader/other/alpacapw"], WithDecryption=True
     ),
-    "read another strategy's key beside its own": call(
+    "read another strategy's key together with its own": call(
         "ssm", "get_parameters", Names=["/prophet-trader/trend/alpacapw", "/prophet-trader/other/alpacapw"]
     ),
-    "read all that is below a path": call("ssm", "get_parameters_by_path", Path="/prophet-trader"),
+    "read every parameter below a path": call("ssm", "get_parameters_by_path", Path="/prophet-trader"),
     "list parameters": call("ssm", "describe_parameters"),
     "change its own code": call("lambda", "update_function_code", FunctionName=ROLE, ZipFile=b"PK"),
     "change its own settings": call("lambda", "update_function_configuration", FunctionName=ROLE, Timeout=1),
@@ -301,9 +305,9 @@ FORBIDDEN: Mapping[str, Callable[[], object]] = {
     "widen its own rights": call(
         "iam", "put_role_policy", RoleName=ROLE, PolicyName="more", PolicyDocument='{"Statement": []}'
     ),
-    "make a user": call("iam", "create_user", UserName="somebody"),
-    "make a key": call("iam", "create_access_key", UserName="somebody"),
-    "become another role": call(
+    "create a user": call("iam", "create_user", UserName="somebody"),
+    "create an access key": call("iam", "create_access_key", UserName="somebody"),
+    "assume another role": call(
         "sts", "assume_role", RoleArn=f"arn:aws:iam::{ACCOUNT}:role/prophet-trader-other", RoleSessionName="taken"
     ),
     "delete its own log": call("logs", "delete_log_group", logGroupName=f"/aws/lambda/{ROLE}"),
@@ -311,7 +315,7 @@ FORBIDDEN: Mapping[str, Callable[[], object]] = {
     "subscribe to alarms": call("sns", "subscribe", TopicArn=TOPIC, Protocol="email", Endpoint="x@example.com"),
     "stop the schedule": call("events", "disable_rule", Name=ROLE),
     "delete alarms": call("cloudwatch", "delete_alarms", AlarmNames=["x"]),
-    "begin a computer": call("ec2", "run_instances", ImageId="ami-1", MinCount=1, MaxCount=1),
+    "start a virtual machine": call("ec2", "run_instances", ImageId="ami-1", MinCount=1, MaxCount=1),
 }
 
 
@@ -324,12 +328,12 @@ def test_it_may_not(deployment: Deployed, attempt: Callable[[], object]) -> None
 @pytest.mark.parametrize(
     ("action", "resource"),
     [
-        # What Lambda asks for in the role's name.
+        # What Lambda requests with the role.
         ("logs:PutLogEvents", f"{GROUP}-2:log-stream:x"),
         ("logs:PutLogEvents", GROUP.replace("trend", "other") + ":log-stream:x"),
         ("logs:CreateLogGroup", f"{GROUP}:log-stream:x"),
         ("sns:Publish", f"{TOPIC}-2"),
-        # What moto cannot refuse: it reads no signature in these requests, or looks at no right.
+        # What moto cannot refuse, because it reads no signature or checks no right for these requests.
         ("lambda:InvokeFunction", f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{ROLE}"),
         ("lambda:ListFunctions", "*"),
         ("s3:DeleteObject", f"arn:aws:s3:::{BUCKET}/runs/trend/2026-11-23/20261123T1500Z.claim"),

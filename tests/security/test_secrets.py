@@ -1,4 +1,4 @@
-"""No key is in the repository, in the zips, or in anything that a run says; and those that are planted are found."""
+"""No key is in the repository, in the function's zip, or in anything a run outputs; planted keys are found."""
 
 import json
 import logging
@@ -36,7 +36,7 @@ KEY_ID, SECRET, OLD_SECRET = "PKCANARY0KEY0ID0OF0A0TEST", "canary-secret-of-a-te
 CANARIES = (KEY_ID, SECRET, OLD_SECRET)
 
 
-# --- the repository and the zips ---
+# --- the repository and the function's zip ---
 
 
 def test_no_file_of_the_repository_holds_a_secret() -> None:
@@ -71,12 +71,12 @@ def test_no_file_but_code_and_its_data_can_get_into_the_functions_zip(tmp_path: 
         assert "trader/.aws.py" not in archive.namelist()
 
 
-# --- what a run says ---
+# --- what a run outputs ---
 
 
 @pytest.fixture
 def fake() -> Iterator[AlpacaFake]:
-    """An account at Alpaca that opens to the canaries."""
+    """Serve an account at Alpaca that accepts the canaries as keys."""
     with AlpacaFake(prices={"KO": 104.5, "PEP": 105.0}) as fake:
         fake.key_id, fake.secret = KEY_ID, SECRET
         give_bars(fake)
@@ -85,7 +85,7 @@ def fake() -> Iterator[AlpacaFake]:
 
 @pytest.fixture
 def env(aws: Mapping[str, str], fake: AlpacaFake, tmp_path: Path) -> dict[str, str]:
-    """The deployed function's environment: the keys are in SSM."""
+    """Return the deployed function's environment, with the keys in SSM."""
     for name, value in {"alpacauser": KEY_ID, "alpacapw": SECRET}.items():
         boto3.client("ssm").put_parameter(Name=f"/t/{name}", Value=value, Type="SecureString")
     boto3.client("ssm").put_parameter(Name="/t/halt", Value="false", Type="String")
@@ -100,7 +100,7 @@ def env(aws: Mapping[str, str], fake: AlpacaFake, tmp_path: Path) -> dict[str, s
 
 
 def change(name: str, value: str) -> Callable[[AlpacaFake, dict[str, str]], object]:
-    """The parameter has another value by now."""
+    """Return a scenario that changes a parameter."""
     return lambda *_: boto3.client("ssm").put_parameter(Name=f"/t/{name}", Value=value, Overwrite=True)
 
 
@@ -109,7 +109,7 @@ SCENARIOS: Mapping[str, Callable[[AlpacaFake, dict[str, str]], object]] = {
     "an order is refused": lambda fake, _: setattr(fake, "rejected_at_once", {"KO"}),
     "the keys are refused": lambda fake, _: setattr(fake, "secret", "another"),
     "the keys were changed": change("alpacapw", OLD_SECRET),
-    "it is forbidden": lambda fake, _: fake.fault("GET", "/v2/account", "403", times=9),
+    "the account is forbidden": lambda fake, _: fake.fault("GET", "/v2/account", "403", times=9),
     "an order is forbidden": lambda fake, _: fake.fault("POST", "/v2/orders", "403-keys", times=9),
     "the connection breaks": lambda fake, _: fake.fault("GET", "/v2/account", "drop", times=1),
     "an answer is lost": lambda fake, _: fake.fault("POST", "/v2/orders", "drop-accepted", times=1),
@@ -117,21 +117,19 @@ SCENARIOS: Mapping[str, Callable[[AlpacaFake, dict[str, str]], object]] = {
     "an answer makes no sense": lambda fake, _: fake.fault(
         "GET", "/v2/account", "missing-field", times=9, field="cash"
     ),
-    "a key has a line break in it": change("alpacapw", f"{SECRET}\n{OLD_SECRET}"),
-    "the keys are in each other's place": lambda _, env: env.update(
-        ALPACAUSER="ssm:/t/alpacapw", ALPACAPW="ssm:/t/alpacauser"
-    ),
-    "a key stands where a number should": lambda _, env: env.update(MAX_ORDER_USD="ssm:/t/alpacapw"),
-    "a key stands where an address should": lambda _, env: env.update(APCA_API_BASE_URL="ssm:/t/alpacapw"),
-    "a key stands where the switch should": lambda _, env: env.update(HALT_PARAMETER="/t/alpacapw"),
-    "a key stands where the journal should": lambda _, env: env.update(JOURNAL="ssm:/t/alpacapw"),
+    "a key contains a line break": change("alpacapw", f"{SECRET}\n{OLD_SECRET}"),
+    "the keys are swapped": lambda _, env: env.update(ALPACAUSER="ssm:/t/alpacapw", ALPACAPW="ssm:/t/alpacauser"),
+    "a key is in place of a number": lambda _, env: env.update(MAX_ORDER_USD="ssm:/t/alpacapw"),
+    "a key is in place of an address": lambda _, env: env.update(APCA_API_BASE_URL="ssm:/t/alpacapw"),
+    "a key is in place of the halt switch": lambda _, env: env.update(HALT_PARAMETER="/t/alpacapw"),
+    "a key is in place of the journal": lambda _, env: env.update(JOURNAL="ssm:/t/alpacapw"),
     "a key is in the environment itself": lambda _, env: env.update(ALPACAUSER=KEY_ID, ALPACAPW=SECRET, MODE="lve"),
     "the journal cannot be written": lambda _, env: env.update(JOURNAL="folder:/dev/null/journal"),
 }
 
 
 class Said(logging.Handler):
-    """All that is logged, as text and as Lambda's JSON."""
+    """A handler that keeps every record, as text and as Lambda's JSON."""
 
     def __init__(self, formatters: Sequence[logging.Formatter]) -> None:
         super().__init__(logging.INFO)
@@ -144,8 +142,8 @@ class Said(logging.Handler):
 
 @pytest.fixture
 def log_lines() -> Iterator[list[str]]:
-    """What all loggers say at the level that the function is deployed with."""
-    from awslambdaric.lambda_runtime_log_utils import JsonFormatter  # it has no wheel elsewhere than on Linux
+    """Collect what all loggers log at the level of the deployed function."""
+    from awslambdaric.lambda_runtime_log_utils import JsonFormatter  # it has wheels for Linux only
 
     handler, root = Said([TextFormatter(), JsonFormatter()]), logging.getLogger()
     level = root.level
@@ -163,11 +161,11 @@ def test_no_key_is_in_anything_that_a_run_says(
     SCENARIOS[scenario](fake, env)
     try:
         told: list[Any] = [json.dumps(run(env=env))]
-    except Exception as error:  # whatever it ends with, it must not tell
+    except Exception as error:  # no error may contain a key
         told = [repr(error), *traceback.format_exception(error)]
     kept = [path.read_text() for path in (tmp_path / "journal").rglob("*") if path.is_file()]
     everything = "\n".join([*log_lines, *told, *kept])
-    assert log_lines, "something is always logged"
+    assert log_lines, "a run must log something"
     assert [canary for canary in CANARIES if canary in everything] == []
 
 

@@ -25,7 +25,7 @@ from trader.model import Side
 from trader.settings import SettingsError
 
 SMALL = {"UNIVERSE": "AAPL,KO,AMD", "HISTORY_BARS": "60", "UNIVERSE_LOOKBACK_BARS": "10"}
-SHORT = SMALL | {"START": "2022-11-21", "END": "2022-12-06"}  # a holiday and a half day are in it
+SHORT = SMALL | {"START": "2022-11-21", "END": "2022-12-06"}  # includes a holiday and a half day
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -36,7 +36,7 @@ def environment(**variables: str) -> dict[str, str]:
 def command(
     module: str, folder: Path, variables: dict[str, str], *, max_bytes: int | None = None
 ) -> tuple[int, str, str]:
-    """Exit code, output and errors of a command in a folder of its own."""
+    """Run a command in a folder, and return exit code, output and errors."""
 
     def limit() -> None:
         if max_bytes is not None:
@@ -56,7 +56,7 @@ def command(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a backtest has been run."""
+    """Run a backtest, and return its folder."""
     path = tmp_path_factory.mktemp("backtest")
     code, output, errors = command("scripts.backtest", path, SHORT)
     assert code == 0, errors
@@ -100,7 +100,7 @@ def test_no_space_for_the_report_is_said_in_a_sentence(tmp_path: Path) -> None:
     assert (code, "Traceback" in errors) == (1, False)
     assert "out/backtest.html cannot be written" in errors
     assert "OUT" in errors
-    assert [each.name for each in (tmp_path / "out").iterdir()] == ["backtest.json"]  # small enough, and whole
+    assert [each.name for each in (tmp_path / "out").iterdir()] == ["backtest.json"]  # below the limit: complete
     assert figures(tmp_path)["is_complete"]
 
 
@@ -129,7 +129,7 @@ def test_an_interrupted_backtest_reports_what_there_is(tmp_path: Path) -> None:
     shown, begun = "", monotonic()
     while not re.search(r"bars.*\b[1-9]\d*/", shown) and monotonic() - begun < 60:
         shown += os.read(ours, 65_536).decode(errors="replace")
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to the workers too
+    os.killpg(process.pid, signal.SIGINT)  # to the workers as well, as a terminal does
     output, _ = process.communicate(timeout=60)
     os.close(ours)
     assert process.returncode == 0
@@ -148,7 +148,7 @@ def panel() -> Panel:
 
 @pytest.fixture(scope="module")
 def days(panel: Panel) -> list[compare.Day]:
-    """The same days by make run's path and by the backtest."""
+    """Compare the days as decided on make run's path and by the backtest."""
     return compare.compare(panel, options.from_env(BUSY))
 
 

@@ -17,8 +17,9 @@ SYMBOLS = ("AAA", "$B_1$", HOSTILE, "DDD")
 CHARTS = ["equity", "drawdown", "exposure", "results", "calibration"]
 PHONE_PX = 360
 
-# Runs in a copy of the page without its policy, so that an injected script would run there too. Chromium's own window
-# is never as narrow as a phone, so the page can be shown in a frame, and what is measured goes to the frame's parent.
+# Runs in a copy of the page without its content security policy, so that an injected script would run as well.
+# Chromium's own window is never as narrow as a phone, so the page can be shown in a frame; the measurements then go to
+# the frame's parent.
 MEASURE = """
 <script>
 const box = element => { const {width, height} = element.getBoundingClientRect(); return {width, height}; };
@@ -69,7 +70,7 @@ def write(done: Result, folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A year of a few symbols, whose reasons, notes and one of whose names are HTML."""
+    """Write the page of a year with a few symbols; the reasons, the notes and one symbol are HTML."""
     return write(year_of_trading(SYMBOLS, reason=HOSTILE), tmp_path_factory.mktemp("page"))
 
 
@@ -80,12 +81,12 @@ def light(browse: Browse, page: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def dark(browse: Browse, page: Path) -> Any:
-    """On a phone, which is 360 px wide."""
+    """Measure the page in dark mode on a phone, which is 360 px wide."""
     return measure(browse, page, MEASURE, DARK, "--hide-scrollbars", "--window-size=800,900", frame=FRAME)
 
 
 class TestPage(RulesOfPages):
-    """What holds of every page."""
+    """The rules for every page, applied to a backtest's."""
 
 
 @pytest.mark.parametrize("name", CHARTS)
@@ -148,7 +149,7 @@ def test_many_trades_are_folded_away(light: Any) -> None:
 
 def test_html_from_outside_is_shown_as_text(page: Path) -> None:
     text = Elements(page).text
-    assert text.count(HOSTILE) >= 30  # reasons of trades, the note, the source, the refusals, the name of a symbol
+    assert text.count(HOSTILE) >= 30  # reasons of trades, the note, the source, the refusals, a symbol
     assert "<script>" not in page.read_text(encoding="utf-8")
 
 
@@ -210,6 +211,6 @@ def test_a_fall_of_one_bar_is_not_lost_where_a_picture_has_fewer_points_than_bar
     over = [panel({"AAA": closes}) for closes in (calm, fallen)]
     held = [figures(result(prices, [fill(prices, 0, "AAA", 100, 10.0)])) for prices in over]
     for each in held:
-        each["curve"]["buy_and_hold_drawdown_fraction"] = None  # it fell as deep
+        each["curve"]["buy_and_hold_drawdown_fraction"] = None  # it fell equally deep
     for without, with_it in zip(*(drawdown(each).pictures for each in held), strict=True):
         assert PATH.findall(without) != PATH.findall(with_it)

@@ -1,4 +1,4 @@
-"""The commands as a person types them: in a folder of their own, in a process of their own."""
+"""The commands as a person types them, each in a separate folder and process."""
 
 import json
 import os
@@ -23,7 +23,7 @@ type Command = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
-    """Run a module of scripts/ in an empty folder, with these variables and no others."""
+    """Return a function that runs a module of scripts/run in an empty folder, without the shell's settings."""
     return commands_in(tmp_path)
 
 
@@ -77,7 +77,7 @@ def test_a_run_can_be_of_any_past_day(command: Command) -> None:
 
 def test_a_date_means_the_last_slot_of_its_session(command: Command) -> None:
     slots = [report_of(command("local", "--json", AT=day))["slot"] for day in ("2022-11-08", "2022-11-25")]
-    assert slots == ["2022-11-08T20:45:00Z", "2022-11-25T17:45:00Z"], "the second is a half day"
+    assert slots == ["2022-11-08T20:45:00Z", "2022-11-25T17:45:00Z"], "the second day is a half day"
 
 
 def test_a_day_of_losses_after_stops_ends_the_buying(command: Command, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_day_of_losses_after_stops_ends_the_buying(command: Command, tmp_path:
     after = report_of(command("local", "--json", AT="2022-10-07"))
     account = after["account"]["before"]
     assert "bracket filled" in (tmp_path / "out" / "run.log").read_text()
-    assert account["equity_usd"] < account["last_equity_usd"] * 0.97, "the stops' losses are today's"
+    assert account["equity_usd"] < account["last_equity_usd"] * 0.97, "the losses of the stops count as today's"
     assert (after["status"], after["investments"]) == ("DAILY_LOSS_STOP", {})
 
 
@@ -120,7 +120,7 @@ def interrupt(folder: Path, *, when: Callable[[], object], **variables: str) -> 
 def wait_until(condition: Callable[[], object], patience_s: float = 30) -> None:
     deadline_s = time.monotonic() + patience_s
     while not condition():
-        assert time.monotonic() < deadline_s, "the moment never came"
+        assert time.monotonic() < deadline_s, "timed out waiting for the condition"
         time.sleep(0.01)
 
 
@@ -195,7 +195,7 @@ def test_the_readme_shows_what_a_run_prints(command: Command) -> None:
 
 @pytest.fixture(scope="module")
 def a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a run of one symbol leaves behind; to be copied."""
+    """Run one symbol, and return the folder with what the run left, for tests to copy."""
     folder = tmp_path_factory.mktemp("a-run")
     commands_in(folder)("local", UNIVERSE="AAPL")
     return folder

@@ -1,4 +1,4 @@
-"""make plan, deploy and destroy, and how they use Terraform: real Terraform on small roots, moto as AWS.
+"""make plan, deploy and destroy, with real Terraform on small roots and moto as AWS.
 
 The whole root is deployed in test_terraform.py.
 """
@@ -55,7 +55,7 @@ LIGHT = """
 resource "terraform_data" "this" { input = "${var.size} ${coalesce(var.permissions_boundary, "none")}" }
 output "input" { value = terraform_data.this.output }
 """
-"""A root that needs no provider, and nothing of AWS."""
+"""A root that needs neither a provider nor AWS."""
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +68,7 @@ def _terraform(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def root(aws: Mapping[str, str], tmp_path: Path) -> Terraform:
-    """The light root in a folder of its own, and an empty account."""
+    """Return the light root in a new folder, with an empty account."""
     folder = tmp_path / "terraform"
     folder.mkdir()
     (folder / "variables.tf").write_text(VARIABLES)
@@ -77,7 +77,7 @@ def root(aws: Mapping[str, str], tmp_path: Path) -> Terraform:
 
 
 def again(root: Terraform, region: str = REGION) -> Terraform:
-    """The same folder in the next command, perhaps in another region."""
+    """Return the root as the next command sees it, in another region if one is given."""
     session = boto3.Session(region_name=region)
     return Terraform(Cloud(project=PROJECT, account=ACCOUNT, session=session), root.folder)
 
@@ -87,7 +87,7 @@ def make_state_bucket() -> None:
 
 
 def apply_all(root: Terraform) -> Terraform:
-    """The root, planned and applied."""
+    """Plan and apply the root."""
     root.init()
     root.plan(root.folder / "a.tfplan")
     root.apply(root.folder / "a.tfplan", 1)
@@ -103,7 +103,7 @@ def state_file(root: Terraform, suffix: str = "") -> Path:
     return root.folder / f"terraform.tfstate{suffix}"
 
 
-# --- which strategies there are ---
+# --- which strategies exist ---
 
 
 def test_without_a_word_there_is_the_strategy_of_the_default(root: Terraform, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +206,7 @@ def test_a_state_in_the_folder_moves_into_the_bucket_and_is_kept_as_a_backup(roo
 def test_what_is_moved_is_still_what_is_deployed(root: Terraform) -> None:
     apply_all(root)
     make_state_bucket()
-    (root.folder / "terraform.tfvars").write_text('permissions_boundary = "none"')  # which bootstrap would change
+    (root.folder / "terraform.tfvars").write_text('permissions_boundary = "none"')  # or bootstrap would set it
     assert not changes_anything(again(root))
 
 
@@ -232,9 +232,9 @@ def test_a_state_in_the_folder_never_overwrites_the_one_in_the_bucket(root: Terr
 def test_a_folder_that_served_one_region_serves_another(root: Terraform) -> None:
     make_state_bucket()
     apply_all(root)
-    assert changes_anything(again(root, "eu-west-1")), "nothing is deployed there"
+    assert changes_anything(again(root, "eu-west-1")), "nothing is deployed in the other region"
     (root.folder / "terraform.tfstate").unlink(missing_ok=True)
-    assert not changes_anything(again(root)), "and here it still is"
+    assert not changes_anything(again(root)), "the first region must be unchanged"
 
 
 @pytest.mark.parametrize(
@@ -269,11 +269,11 @@ def test_after_bootstrap_the_functions_are_bounded_by_its_policy(root: Terraform
     assert apply_all(root).outputs()["input"] == f"1 arn:aws:iam::{ACCOUNT}:policy/{PROJECT}-boundary"
 
 
-# --- what can go wrong ---
+# --- failures ---
 
 
 def lock() -> None:
-    """Let somebody else be at work on the state."""
+    """Lock the state as another user's deployment would."""
     held = {"ID": "1234-abc", "Operation": "OperationTypeApply", "Who": "ann@laptop", "Created": "2026-11-23T19:00:00Z"}
     body = json.dumps({**held, "Info": "", "Version": "1.11.4", "Path": "x"})
     boto3.client("s3").put_object(Bucket=STATE_BUCKET, Key="prophet-trader.tfstate.tflock", Body=body)
@@ -365,7 +365,7 @@ def test_an_error_that_repeats_itself_is_told_once() -> None:
 
 
 def only_terraform(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a script be the only terraform on the PATH."""
+    """Make a script the only terraform on the PATH."""
     (folder / "bin").mkdir()
     program = folder / "bin" / "terraform"
     program.write_text(f"#!/bin/sh\n{script}\n")
@@ -427,7 +427,7 @@ def test_an_interrupted_deployment_ends_with_its_state_written_and_its_lock_gone
         _, said = command.communicate(timeout=30)
     assert (command.returncode, said.splitlines()[-1]) == (1, "interrupted")
     assert {each["name"] for each in again(root).state()} >= {"first"}
-    assert changes_anything(again(root)), "the lock is free"
+    assert changes_anything(again(root)), "the lock must be free"
 
 
 def wait_for(path: Path) -> None:
@@ -438,7 +438,7 @@ def wait_for(path: Path) -> None:
 
 
 def python(*words: str, cwd: Path, **variables: str) -> subprocess.Popen[str]:
-    """A Python of its own that knows this repository's modules."""
+    """Start a separate Python process that can import this repository's modules."""
     path = f"{ROOT / 'function'}{os.pathsep}{ROOT}"
     return subprocess.Popen(
         [sys.executable, *words],
@@ -472,11 +472,11 @@ def test_a_layer_of_ones_own_need_not_be_built(tmp_path: Path, monkeypatch: pyte
     assert reason_to_build(choices(layer_zip="mine.zip")) == ""
 
 
-# --- what is shown ---
+# --- the table ---
 
 
 def show_row(**its: object) -> list[str]:
-    """The row of a strategy, cell by cell."""
+    """Return the cells of a strategy's row."""
     strategy = {"schedule": "cron(0 15 ? * * *)", "function_name": "f", "environment": {"MODE": "paper"}, **its}
     console = Console(width=200, file=StringIO())
     console.print(table({"trend": strategy}))
@@ -538,7 +538,7 @@ output "strategies" {
   } }
 }
 """
-"""The root's shape, with what is quickly made."""
+"""A root shaped like the real one, of resources that are quick to create."""
 
 
 type Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -546,7 +546,7 @@ type Command = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with the small root and an account; what follows builds on what came before."""
+    """Provide a folder with the small root, and an account; each later step builds on the one before."""
     terraform_here.require()
     folder = tmp_path_factory.mktemp("site")
     (folder / "terraform").mkdir()
@@ -559,14 +559,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def run(site: Path, command: str, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """A command as make starts it, with no terminal."""
+    """Run a command as make does, without a terminal."""
     with python("-m", f"scripts.cloud.{command}", *words, cwd=site, **variables) as process:
         out, err = process.communicate(timeout=120)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def ran(site: Path, command: str, *words: str, **variables: str) -> str:
-    """What a command that must succeed prints."""
+    """Run a command that must succeed, and return what it printed."""
     done = run(site, command, *words, **variables)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -600,7 +600,7 @@ def test_a_deployment_that_lacks_its_keys_or_has_odd_settings_makes_nothing(site
 
 @contextmanager
 def also(site: Path, tfvars: str) -> Iterator[None]:
-    """Some more variables for a while."""
+    """Add variables for a while."""
     more = site / "terraform" / "x.auto.tfvars"
     more.write_text(tfvars)
     yield
@@ -613,7 +613,7 @@ def test_there_is_nothing_to_destroy_before_anything_is_deployed(site: Path) -> 
 
 @pytest.fixture(scope="module")
 def with_keys(site: Path) -> Path:
-    """Whoever has run make secrets."""
+    """Store the keys, as make secrets does."""
     for name in ("alpacauser", "alpacapw"):
         boto3.client("ssm").put_parameter(Name=f"/{PROJECT}/trend/{name}", Value="secret", Type="SecureString")
     return site
@@ -621,7 +621,7 @@ def with_keys(site: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def a_plan(with_keys: Path) -> dict[str, Any]:
-    """What make plan tells programs of the first deployment, which it keeps."""
+    """Plan the first deployment, keep the plan, and return make plan's JSON."""
     told: dict[str, Any] = json.loads(ran(with_keys, "plan", "--json", OUT="a.tfplan"))
     return told
 
@@ -659,7 +659,7 @@ def test_a_file_that_is_not_the_planned_one_is_not_deployed(a_plan: dict[str, An
 
 @pytest.fixture(scope="module")
 def live_site(a_plan: dict[str, Any], with_keys: Path) -> tuple[Path, str]:
-    """The folder after the kept plan was applied, and what that showed."""
+    """Deploy the kept plan; return the folder and the output."""
     return with_keys, ran(with_keys, "deploy", PLAN="a.tfplan")
 
 
@@ -692,7 +692,7 @@ def test_a_folder_without_the_state_deploys_nothing_a_second_time(live_site: tup
 
 @pytest.fixture(scope="module")
 def in_use(live_site: tuple[Path, str]) -> Path:
-    """The folder when the bot has run: records in the journal, one of them written twice, and a log group made anew."""
+    """Add what the bot leaves (journal objects in two versions, a log group) and what others own; return the folder."""
     s3 = boto3.client("s3")
     for key in ("runs/trend/2026-11-23/20261123T1500Z.json", "universe/trend/2026-11-23.json", "runs/trend/x.claim"):
         for text in (b"{}", b'{"version": 1}'):
@@ -735,7 +735,7 @@ def test_a_journal_that_cannot_be_kept_stops_the_destruction(in_use: Path) -> No
 
 @pytest.fixture(scope="module")
 def aftermath(in_use: Path) -> tuple[Path, dict[str, Any]]:
-    """The folder afterwards, with what make destroy told programs."""
+    """Destroy everything but keep the journal; return the folder and make destroy's JSON."""
     return in_use, json.loads(ran(in_use, "destroy", "--json", CONFIRM=PROJECT, KEEP_JOURNAL="kept"))
 
 

@@ -1,4 +1,4 @@
-"""`make parity` and `make bench-engine`: what they say of the engines, and what they would say of worse ones."""
+"""`make parity` and `make bench-engine`: their results for the engines, and for worse ones."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +25,7 @@ SMALL = ("--windows", "2", "--symbols", "2", "--bars", "120")
 
 @pytest.fixture
 def compare_engines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    monkeypatch.setattr(parity, "pool", lambda: ThreadPoolExecutor(2))  # what a test has changed is changed there too
+    monkeypatch.setattr(parity, "pool", lambda: ThreadPoolExecutor(2))  # threads see what a test has changed
     return in_process(parity.main, monkeypatch, capsys)
 
 
@@ -43,8 +43,8 @@ def test_a_comparison_has_its_tables_as_json(compare_engines: Command, tmp_path:
 
 
 def summary(row: ParityCase = parity.ROWS[0]) -> parity.Summary:
-    """Of two models in two windows."""
-    with ThreadPoolExecutor(2) as executor:  # what a test has changed is changed there too
+    """Return the summary of a case with two models in two windows."""
+    with ThreadPoolExecutor(2) as executor:  # threads see what a test has changed
         (only,) = parity.models([row], 2, 2, executor, no_progress)
     return only
 
@@ -72,7 +72,7 @@ def test_what_cannot_be_compared_is_said_before_any_work(compare_engines: Comman
 
 
 def spoilt(change: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The map engine with its models changed."""
+    """Apply a change to every model of the map engine."""
     real = model.fit
 
     def other(*arguments: Any, **more: Any) -> Fits:
@@ -138,7 +138,7 @@ def test_a_command_that_fails_is_no_measurement(tmp_path: Path) -> None:
 def finished(
     lines: list[Measurement], capsys: pytest.CaptureFixture[str], *, as_json: bool = False
 ) -> tuple[object, str]:
-    """The exit code, and what is printed."""
+    """Finish a benchmark; return the exit code and the output."""
     with pytest.raises(SystemExit) as ended:
         harness.finish(lines, as_json=as_json)
     return ended.value.code, capsys.readouterr().out

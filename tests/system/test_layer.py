@@ -1,4 +1,4 @@
-"""A real layer: what is in its zip, that the function runs from it, and that verification misses nothing it needs."""
+"""A real layer: the contents of its zip, the function running from it, and the faults that verification catches."""
 
 import functools
 import os
@@ -21,10 +21,10 @@ from scripts.testkit import lambda_runtime
 from trader.progress import no_progress
 
 TARGET = Target("3.13", "x86_64")
-pytestmark = pytest.mark.skipif(not TARGET.runs_here, reason="left out: the layer's programs are for linux x86_64")
+pytestmark = pytest.mark.skipif(not TARGET.runs_here, reason="left out: the layer's programs run only on Linux x86_64")
 
 PLAIN = BUILD / f"plain-python{TARGET.python}-{TARGET.arch}"
-"""The packages as their wheels have them, out of which the layer is made."""
+"""The packages as installed from their wheels, from which the layer is built."""
 
 MODEL = "python/prophet/stan_model/prophet_model.bin"
 LICENCE = re.compile(r"licen[cs]e|copying|notice|authors|contributors", re.IGNORECASE)
@@ -43,7 +43,7 @@ class Layer:
         return {entry.filename for entry in self.entries}
 
     def contents(self, suffix: str = "") -> Iterator[tuple[str, bytes]]:
-        """Name and bytes of each file whose name ends so."""
+        """Yield name and bytes of each file whose name ends with `suffix`."""
         with zipfile.ZipFile(self.zip) as archive:
             for entry in self.entries:
                 if entry.filename.endswith(suffix):
@@ -52,7 +52,7 @@ class Layer:
 
 @pytest.fixture(scope="module")
 def layer(tmp_path_factory: pytest.TempPathFactory) -> Layer:
-    """What `make layer` verifies, in a folder of its own."""
+    """Build a layer as `make layer` does, in a temporary folder."""
     work = tmp_path_factory.mktemp("work")
     ensure_installed(TARGET, PLAIN)
     built = build(TARGET, work, no_progress)
@@ -62,13 +62,13 @@ def layer(tmp_path_factory: pytest.TempPathFactory) -> Layer:
 
 @pytest.fixture(scope="module", autouse=True)
 def _make_run_decides_once() -> Iterator[None]:
-    """What `make run` decides is had once for all tests."""
+    """Compute the decisions of `make run` once for all tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verify, "decisions_of_make_run", functools.cache(verify.decisions_of_make_run))
         yield
 
 
-# --- what is in it ---
+# --- contents ---
 
 
 def test_the_layer_is_within_its_budget_unpacked(layer: Layer) -> None:
@@ -113,7 +113,7 @@ def test_every_module_has_its_bytecode(layer: Layer) -> None:
 
 def test_bytecode_is_taken_without_a_look_at_its_source(layer: Layer) -> None:
     flags = {code[4:8] for _, code in layer.contents(".pyc")}
-    assert flags == {b"\x01\x00\x00\x00"}, "PEP 552: 1 is an unchecked hash, 0 a time, 3 a checked hash"
+    assert flags == {b"\x01\x00\x00\x00"}, "PEP 552: 0 is a timestamp, 1 an unchecked hash, 3 a checked hash"
 
 
 def test_no_file_tells_where_it_was_built(layer: Layer) -> None:
@@ -137,12 +137,12 @@ def test_the_licence_of_the_threads_library_that_prophet_links_stays_though_the_
     assert cmdstan == {f"python/licences/{licence.relative_to(PLAIN)}"}
 
 
-# --- that it works ---
+# --- running the function ---
 
 
 @pytest.fixture(scope="module")
 def findings(layer: Layer) -> Findings:
-    """What was measured while the function ran from the layer, with all of Lambda's walls that can be had here."""
+    """Measure the function as it runs from the layer, with all of Lambda's restrictions available here."""
     verdict = verify.verify(TARGET, layer.zip, no_progress)
     assert verdict.findings is not None, verdict.not_run
     return verdict.findings
@@ -172,14 +172,14 @@ def test_a_layer_under_another_machines_name_is_refused(layer: Layer) -> None:
         verify.verify(Target("3.13", "arm64"), layer.zip, no_progress)
 
 
-# --- that verification would notice ---
+# --- faults that verification catches ---
 
 type Sabotage = Callable[..., Path]
 
 
 @pytest.fixture
 def sabotage(layer: Layer, tmp_path: Path) -> Sabotage:
-    """A copy of the layer without some folder, or with another mode for a file; not compressed, for it is used once."""
+    """Return a function that copies the layer, uncompressed, without a folder or with another mode for a file."""
 
     def spoilt(*, without: str = "", of: str = "", mode: int = 0) -> Path:
         copy, touched = tmp_path / "spoilt.zip", 0
@@ -193,7 +193,7 @@ def sabotage(layer: Layer, tmp_path: Path) -> Sabotage:
                 entry.compress_type = zipfile.ZIP_STORED
                 entry.external_attr = (stat.S_IFREG | mode) << 16 if is_changed else entry.external_attr
                 rest.writestr(entry, content)
-        assert touched, "the layer has what is to be spoilt"
+        assert touched, "the layer has nothing of that name"
         return copy
 
     return spoilt
@@ -248,7 +248,7 @@ def test_no_file_can_be_hidden_from_lambdas_user(sabotage: Sabotage) -> None:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where a finished layer would be, of a repository that is elsewhere."""
+    """Return the path of the finished layer in a temporary repository."""
     for name in ("PYTHON", "ARCH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("scripts.layer.target.DIST", tmp_path / "layer" / "dist")
@@ -258,7 +258,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def unreadable(zip_file: Path) -> bytes:
-    """Write a zip that fails at the first look; gives its bytes."""
+    """Write a zip that fails the first check; return its bytes."""
     entry = zipfile.ZipInfo("python/prophet.py")
     entry.external_attr = (stat.S_IFREG | 0o600) << 16
     with zipfile.ZipFile(zip_file, "w") as archive:

@@ -9,7 +9,7 @@ from tests.pages import DARK, LIGHT, Browse, Elements, RulesOfPages, measure
 from tests.run_record import LOST, SLOT, denial, order, record, record_of_a_lost_stop_loss, stop_record
 
 HOSTILE = '<script>alert(1)</script><img src="http://127.0.0.1:9/x" onerror="alert(2)">'
-# Runs in a copy of the page without its policy, so that an injected script would run there too.
+# Runs in a copy of the page without its content security policy, so that an injected script would run as well.
 MEASURE = """
 <script>
 const box = element => { const {width, height} = element.getBoundingClientRect(); return {width, height}; };
@@ -35,7 +35,7 @@ document.querySelector('pre').textContent = 'measured' + JSON.stringify(measured
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of a run whose broker answered with HTML."""
+    """Write the page of a run whose broker answered with HTML."""
     path = tmp_path_factory.mktemp("page") / "run.html"
     hostile = record(denials=[denial("EEE", "ORDER_REJECTED", HOSTILE)], detail=HOSTILE)
     hostile["settings"]["universe"] = [HOSTILE]
@@ -50,12 +50,12 @@ def light(browse: Browse, page: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def dark(browse: Browse, page: Path) -> Any:
-    """In a narrow window."""
+    """Measure the page in dark mode and a narrow window."""
     return measure(browse, page, MEASURE, DARK, "--window-size=500,900")
 
 
 class TestPage(RulesOfPages):
-    """What holds of every page."""
+    """The rules for every page, applied to a run's."""
 
 
 def test_the_browser_shows_a_chart_of_every_forecast(light: Any) -> None:
@@ -158,7 +158,7 @@ def test_a_record_from_before_targets_and_protection_has_a_page(tmp_path: Path) 
 
 def test_a_refused_sale_that_cost_the_stop_loss_stands_out(tmp_path: Path) -> None:
     alarms = write(tmp_path, record_of_a_lost_stop_loss()).alarms
-    assert alarms.count("ORDER_REJECTED") == 2  # in the card and in the table; that of FFF took nothing away
+    assert alarms.count("ORDER_REJECTED") == 2  # in the card and in the table; FFF's refusal cost no stop loss
     assert alarms.count(LOST) == 2
 
 
@@ -176,7 +176,7 @@ def test_the_dead_band_is_drawn_for_the_trend_signal_only(tmp_path: Path) -> Non
 def test_the_forecast_interval_is_drawn_where_the_signal_has_one(tmp_path: Path) -> None:
     text = write(tmp_path, interval_record()).text
     assert "forecast interval" in text
-    assert "104.60" in text  # the forecast of AAA, beside its bar
+    assert "104.60" in text  # AAA's forecast, next to its bar
 
 
 def interval_record() -> dict[str, Any]:

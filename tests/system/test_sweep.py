@@ -1,4 +1,4 @@
-"""Sweeps as a whole, on processes that really die and on a Dask cluster over TCP; the tasks are small."""
+"""Whole sweeps with small tasks, on processes that really die and on a Dask cluster over TCP."""
 
 import csv
 import json
@@ -48,12 +48,12 @@ SMALL = {
     "REFIT_EVERY": "20",
     "FOLDS": "1",
 }
-"""Four settings and the default on two parts of some twenty days, with two models a part and symbol."""
+"""Four settings and the default on two parts of some twenty days, with two models for each part and symbol."""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _importable() -> Iterator[None]:
-    """Workers import the project by themselves, as they do under make."""
+    """Let workers import the project, as they can under make."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", PATH)
         yield
@@ -65,7 +65,7 @@ def sweep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
     return lambda *arguments, **variables: command(*arguments, **{**SMALL, "OUT": str(tmp_path), **variables})
 
 
-# --- tasks: each leaves its name in a file, so that it can be counted ------------------------------------------------
+# --- tasks, each of which writes its name to a file to be counted ----------------------------------------------------
 
 
 def note(log: Path, name: str) -> None:
@@ -189,7 +189,7 @@ def test_a_sweep_shows_its_folds_and_writes_its_files(sweep: Command, tmp_path: 
         (setting, part) for setting in ("1", "2", "3", "4", "default") for part in ("1", "2")
     ]
     page = (tmp_path / "sweep/sweep.html").read_text()
-    assert page.count("<svg") == 2  # the brand and the heat map
+    assert page.count("<svg") == 2  # the logo and the heat map
     assert "http:" not in page
     assert "https:" not in page
     assert ElementTree.parse(tmp_path / "sweep/sweep.svg").getroot().tag.endswith("svg")
@@ -268,7 +268,7 @@ def test_ctrl_c_says_how_far_it_came_and_leaves_whole_lines(tmp_path: Path) -> N
     lines = tmp_path / "sweep/results.jsonl"
     while not lines.exists() and process.poll() is None:
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it, too
+    os.killpg(process.pid, signal.SIGINT)  # to the workers as well, as a terminal does
     said = process.communicate(timeout=60)[1]
     assert (process.returncode, said.count("\n")) == (1, 1), said
     assert re.match(r"interrupted after \d+ of 1,000 backtests: they are kept in .* resumes the sweep", said)
@@ -329,7 +329,7 @@ def deadly(job: tasks.Job) -> tasks.Figures:
     return harmless(job)
 
 
-# --- what a user can put right ---------------------------------------------------------------------------------------
+# --- mistakes a user can correct -------------------------------------------------------------------------------------
 
 
 def test_an_unknown_setting_gets_the_nearest_known_name(sweep: Command) -> None:

@@ -1,10 +1,10 @@
-"""The whole of it, as a person does it: secrets, deployment, runs, halt and resume, a new release, rollback, teardown.
+"""A deployment from start to end: secrets, deployment, runs, halt and resume, a new release, rollback, teardown.
 
-One installation of two strategies, made with the make targets in a copy of this repository: the real root, the real
-zips, real Terraform, and the deployed function in AWS's own runtime interface. AWS is moto's server, Alpaca and Yahoo
-are stand-ins. The scenarios build on each other, in the order in which they stand; each step is a fixture that begins
-where the one before ended, so that a step that fails is an error of its own fixture in all that follows: read the
-first one. `pytest -k` runs any of them, with the steps before it.
+One installation of two strategies is made with the make targets in a copy of this repository: the real root, the real
+zips, real Terraform, and the deployed function in AWS's own runtime interface. AWS is moto's server; Alpaca and Yahoo
+are stand-ins. The steps build on each other in the order of this file. Each step is a fixture that begins where the
+previous one ended, so a step that fails is also an error in every later test: read the first error. `pytest -k` runs
+any test with the steps before it.
 """
 
 import base64
@@ -48,11 +48,11 @@ STRATEGIES = ("interval", "trend")
 OTHER_RULE = {"SIGNAL": "interval", "ENGINE": "map"}
 CRON = {"trend": "cron(0/15 13-21 ? * MON-FRI *)", "interval": "cron(30 14-20 ? * MON-FRI *)"}
 PASSED_ON = ("PATH", "TF_CLI_CONFIG_FILE", "TF_PLUGIN_CACHE_DIR", "TMPDIR")
-"""Of this shell's variables, all that the commands are given."""
+"""The shell's variables that the commands are given."""
 
 BARS = 120
 LAST_STEPS = {"KO": -0.05, "PEP": -0.04, "MCD": 0.05}
-"""How far each symbol's last close jumps off its line: two to buy, one to sell."""
+"""Each symbol's last close relative to its line: two are to be bought, one is to be sold."""
 
 SECRETS = {
     "trend": ("PKTREND0KEY0ID0OF0A0TEST", "trendSecretKeyOfATestThatNobodyMaySee000"),
@@ -60,8 +60,8 @@ SECRETS = {
 }
 
 pytestmark = [
-    pytest.mark.timeout(400),  # the bucket's lifecycle alone keeps Terraform's provider busy for a minute
-    pytest.mark.skipif(not TARGET.runs_here, reason="left out: the deployed function is for linux x86_64"),
+    pytest.mark.timeout(400),  # the bucket's lifecycle alone takes Terraform's provider a minute
+    pytest.mark.skipif(not TARGET.runs_here, reason="left out: the deployed function runs only on Linux x86_64"),
 ]
 
 
@@ -75,11 +75,11 @@ class Site:
     folder: Path
     env: Mapping[str, str]
     alpaca: Mapping[str, AlpacaFake]
-    said: list[str] = field(default_factory=list)  # by all commands
-    slots: list[datetime] = field(default_factory=list)  # that an event has been for
+    said: list[str] = field(default_factory=list)  # output of all commands
+    slots: list[datetime] = field(default_factory=list)  # slots of the events so far
 
     def make(self, goal: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run a make target as a person does, with these variables; .venv is taken as it is."""
+        """Run a make target as a person does, with these variables; .venv is not updated."""
         return self._run(["make", "-o", ".venv/.set-up", goal], self.folder, variables)
 
     def terraform(self, *words: str) -> subprocess.CompletedProcess[str]:
@@ -93,13 +93,13 @@ class Site:
         return done
 
     def must_make(self, goal: str, **variables: str) -> str:
-        """What a make target that must succeed has printed."""
+        """Run a make target that must succeed, and return what it printed."""
         done = self.make(goal, **variables)
         assert done.returncode == 0, f"make {goal}:\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
     def event(self) -> dict[str, Any]:
-        """The scheduled event of a slot that is now, and not that of an event before; about six can be had at once."""
+        """Return the scheduled event of a current slot that no earlier event had; about six exist at a time."""
         slot = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
         while slot in self.slots:
             slot -= timedelta(minutes=1)
@@ -118,7 +118,7 @@ class Site:
 
 
 class Run(NamedTuple):
-    """What came of an event: the report of the run, the orders that it placed, and the lines that it logged."""
+    """The outcome of an event: the run's report, the orders it placed, and the lines it logged."""
 
     event: Mapping[str, Any]
     report: dict[str, Any]
@@ -127,7 +127,7 @@ class Run(NamedTuple):
 
 
 def fire(site: Site, strategy: str, event: Mapping[str, Any]) -> Run:
-    """Do what EventBridge does when the strategy's rule is due: hand the event to the rule's target, once."""
+    """Hand an event to the target of the strategy's rule once, as EventBridge does when the rule is due."""
     (target,) = boto3.client("events").list_targets_by_rule(Rule=f"{PROJECT}-{strategy}")["Targets"]
     before, logged = len(site.alpaca[strategy].orders), len(lines_of(strategy))
     answer = boto3.client("lambda").invoke(FunctionName=target["Arn"], Payload=json.dumps(event).encode())
@@ -138,7 +138,7 @@ def fire(site: Site, strategy: str, event: Mapping[str, Any]) -> Run:
 
 
 def lines_of(strategy: str) -> list[dict[str, Any]]:
-    """All that the strategy's function has logged, the oldest first."""
+    """Return every line that the strategy's function has logged, oldest first."""
     pages = boto3.client("logs").get_paginator("filter_log_events").paginate(logGroupName=group(strategy))
     return [json.loads(event["message"]) for page in pages for event in page["events"]]
 
@@ -149,36 +149,36 @@ def group(strategy: str) -> str:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Everything that is there before anything is deployed."""
+    """Provide all that exists before anything is deployed."""
     terraform_here.require()
     if reason := manifest.reason_to_build(TARGET):
         if os.environ.get("CI") == "true":
             pytest.fail(f"{reason}; CI must have run make layer")
-        pytest.skip(f"left out, because the layer that would be deployed is not up to date: {reason}; run make layer")
+        pytest.skip(f"left out: the layer to deploy is not up to date: {reason}; run make layer")
     folder = tmp_path_factory.mktemp("site") / "repository"
     copy_repository(folder)
     with ExitStack() as stack:
         monkeypatch = stack.enter_context(pytest.MonkeyPatch.context())
-        monkeypatch.setenv("no_proxy", "127.0.0.1")  # everything is there, whatever proxy the shell has
+        monkeypatch.setenv("no_proxy", "127.0.0.1")  # every service is local, whatever proxy the shell has
         variables = stack.enter_context(aws.account())
         alpaca = {strategy: stack.enter_context(account_at_alpaca(strategy)) for strategy in STRATEGIES}
         listings = {symbol: Listing(closes(symbol), datetime.now(UTC)) for symbol in ("KO", "MCD")}
-        yahoo = stack.enter_context(YahooFake(listings))  # PEP is for Alpaca's data API
+        yahoo = stack.enter_context(YahooFake(listings))  # PEP comes from Alpaca's data API
         stack.enter_context(bridge(variables, yahoo.environment, install))
         passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         home = tmp_path_factory.mktemp("home")
         env = {**passed_on, **variables, "HOME": str(home), "TF_IN_AUTOMATION": "1", "COLUMNS": "120"}
         write_tfvars(folder / "terraform" / "terraform.tfvars", alpaca)
         yield Site(folder=folder, env=env, alpaca=alpaca)
-    shutil.rmtree(folder)  # with Terraform's provider in it: up to 700 MB, which pytest would keep
+    shutil.rmtree(folder)  # it contains Terraform's provider, up to 700 MB, which pytest would keep
 
 
 def copy_repository(folder: Path) -> None:
-    """What git would commit, with its times; .venv as it is, and the finished layer, a file of 43 MB, as a link."""
+    """Copy what git would commit, with its timestamps, and the finished layer; link to .venv."""
     words = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
     for name in filter(None, names):
-        if (ROOT / name).is_file():  # and not deleted meanwhile
+        if (ROOT / name).is_file():  # not deleted in the meantime
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     (folder / ".venv").symlink_to(Path(sys.prefix))
@@ -188,7 +188,7 @@ def copy_repository(folder: Path) -> None:
 
 
 def account_at_alpaca(strategy: str) -> AlpacaFake:
-    """An account that holds MCD, and opens to the strategy's keys only."""
+    """Return an account that holds MCD and accepts only the strategy's keys."""
     fake = AlpacaFake(prices={symbol: closes(symbol)[-1] for symbol in LAST_STEPS})
     fake.key_id, fake.secret = SECRETS[strategy]
     fake.hold("MCD", 5, 100)
@@ -197,19 +197,19 @@ def account_at_alpaca(strategy: str) -> AlpacaFake:
 
 
 def closes(symbol: str) -> list[float]:
-    """A line with a little noise, and a jump at its end."""
+    """Return closes on a line with a little noise, and a jump at the end."""
     return services.trend_closes(BARS, LAST_STEPS[symbol])
 
 
 def write_tfvars(path: Path, alpaca: Mapping[str, AlpacaFake]) -> None:
-    """A person's choices: two strategies and an address; and the settings that lead to the stand-ins."""
+    """Write a person's choices, two strategies and an email address, and the settings that point to the stand-ins."""
     settings = {
         strategy: {
             "APCA_API_BASE_URL": fake.url,
             "APCA_API_DATA_URL": fake.url,
             "UNIVERSE": "KO,PEP",
             "HISTORY_BARS": str(BARS),
-            "MAX_PRICE_AGE_S": "600000",  # on a Sunday, too
+            "MAX_PRICE_AGE_S": "600000",  # enough even on a Sunday
         }
         for strategy, fake in alpaca.items()
     }
@@ -221,7 +221,7 @@ def write_tfvars(path: Path, alpaca: Mapping[str, AlpacaFake]) -> None:
 
 
 def everything() -> dict[str, list[str]]:
-    """The names of all that is in the account, by kind; kinds of which there is nothing are left out."""
+    """Return the names of all resources in the account by kind, without empty kinds."""
     client = boto3.client
     found: dict[str, list[str]] = {
         "buckets": [item["Name"] for item in client("s3").list_buckets()["Buckets"]],
@@ -242,12 +242,12 @@ def everything() -> dict[str, list[str]]:
     return {kind: sorted(names) for kind, names in found.items() if names}
 
 
-# --- before there is anything ---
+# --- before the deployment ---
 
 
 @pytest.fixture(scope="module")
 def refusal(site: Site) -> str:
-    """What make deploy says where there are no keys, and the bucket's name is taken by another account."""
+    """Return what make deploy says if there are no keys and another account has the bucket's name."""
     role = "arn:aws:iam::222222222222:role/somebody-else"
     keys = boto3.client("sts").assume_role(RoleArn=role, RoleSessionName="taken")["Credentials"]
     stranger = boto3.client(
@@ -274,7 +274,7 @@ def test_a_bucket_name_that_is_taken_is_told_with_the_variable_to_set(refusal: s
 
 @pytest.fixture
 def zip_with_extra_byte(site: Site) -> Iterator[Path]:
-    """The layer's zip with a byte too many."""
+    """Add a byte to the layer's zip for the duration of a test."""
     path = site.folder / TARGET.zip.relative_to(ROOT)
     whole = path.read_bytes()
     path.write_bytes(whole + b"x")
@@ -298,7 +298,7 @@ def test_nothing_was_made_of_what_was_refused(refusal: str) -> None:
 
 @pytest.fixture(scope="module")
 def installation(site: Site) -> Site:
-    """Both strategies, from nothing."""
+    """Store the keys of both strategies, and deploy them."""
     for strategy, (key_id, secret) in SECRETS.items():
         site.must_make("secrets", STRATEGY=strategy, ALPACAUSER=key_id, ALPACAPW=secret)
     site.must_make("deploy")
@@ -314,7 +314,7 @@ def test_each_secret_is_a_secure_string_of_its_strategy(installation: Site) -> N
 
 @pytest.fixture(scope="module")
 def second_plan(installation: Site) -> subprocess.CompletedProcess[str]:
-    """A second plan, kept."""
+    """Make a second plan, and keep its file."""
     return installation.terraform("plan", "-detailed-exitcode", "-out=second.tfplan")
 
 
@@ -332,20 +332,20 @@ def test_no_secret_is_in_state_plan_outputs_configuration_or_anything_that_was_s
     installation.terraform("output", "-json")
     texts = dict([*texts_here(installation), *texts_in_aws()])
     assert leaks(texts) == []
-    reference = b"ssm:/prophet-trader/trend/alpacapw"  # which shows that the search looks into the right places
+    reference = b"ssm:/prophet-trader/trend/alpacapw"  # must be found, or the search misses the right places
     places = {name.partition("!")[0].rpartition("/")[2] for name, text in texts.items() if reference in text}
     assert {"terraform.tfstate", "second.tfplan", "what was said", "configuration of trend"} <= places
 
 
 def leaks(texts: Mapping[str, bytes]) -> list[tuple[str, bytes]]:
-    """Where a secret stands, as it is or in base64."""
+    """Return each place that contains a secret, as it is or in base64."""
     words = [word.encode() for pair in SECRETS.values() for word in pair]
     words += [base64.b64encode(word).rstrip(b"=")[:-1] for word in words]
     return [(name, word) for name, text in texts.items() for word in words if word in text]
 
 
 def texts_here(site: Site) -> Iterator[tuple[str, bytes]]:
-    """What the commands and Terraform have said, and the files that Terraform has written."""
+    """Yield the output of the commands and Terraform, and the files that Terraform has written."""
     yield "what was said", "\n".join(site.said).encode()
     for path in (site.folder / "terraform").rglob("*"):
         if path.is_file() and "providers" not in path.parts:
@@ -353,7 +353,7 @@ def texts_here(site: Site) -> Iterator[tuple[str, bytes]]:
 
 
 def texts_in_aws() -> Iterator[tuple[str, bytes]]:
-    """Configurations, logs and objects; of the layer, which is made of packages only, not the contents."""
+    """Yield configurations, logs and objects, without the layer, which contains only packages."""
     for strategy in STRATEGIES:
         client, function = boto3.client("lambda"), f"{PROJECT}-{strategy}"
         versions = client.list_versions_by_function(FunctionName=function)["Versions"]
@@ -368,7 +368,7 @@ def texts_in_aws() -> Iterator[tuple[str, bytes]]:
 
 
 def open_zip(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
-    """A file, and what is in it if it is a zip, as a saved plan is."""
+    """Yield a file, and its members if it is a zip, as a saved plan is."""
     yield name, data
     if zipfile.is_zipfile(io.BytesIO(data)):
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -376,7 +376,7 @@ def open_zip(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
                 yield f"{name}!{member}", archive.read(member)
 
 
-# --- what was promised, read back from AWS ---
+# --- the configuration, read back from AWS ---
 
 
 def configuration(strategy: str) -> Any:
@@ -637,7 +637,7 @@ def test_scheduled_runs_are_compared_with_those_that_reported(installation: Site
     ("scheduled", "reported", "rings"),
     [
         ([0, 15, 30, 45], [1, 16, 31, 46], False),
-        ([0, 15, 30, 45], [6, 21, 36, 51], False),  # each a minute late, and then until the function's timeout
+        ([0, 15, 30, 45], [6, 21, 36, 51], False),  # each a minute late and lasting until the function's timeout
         ([0, 15, 30, 45], [1, 16, 46], True),
         ([0, 15, 30, 45], [1, 16, 31], True),
         ([0, 15, 30, 45], [], True),
@@ -649,7 +649,7 @@ def test_scheduled_runs_are_compared_with_those_that_reported(installation: Site
 def test_the_alarm_rings_when_a_scheduled_run_does_not_report_and_only_then(
     installation: Site, scheduled: Sequence[int], reported: Sequence[int], rings: bool
 ) -> None:
-    """Minutes of an hour in which the rule was due and runs reported; the alarm is evaluated each minute after."""
+    """Evaluate the alarm each minute, for minutes in which the rule was due and in which runs reported."""
     alarm = alarms()[f"{PROJECT}-trend-missing-run"]
     assert alarm["ComparisonOperator"] == "GreaterThanThreshold"
     rang = []
@@ -699,7 +699,7 @@ def test_the_dashboard_shows_every_strategy(installation: Site) -> None:
 
 @pytest.fixture(scope="module")
 def ran(installation: Site) -> Run:
-    """The schedule's first event for trend."""
+    """Deliver the first scheduled event for trend."""
     return fire(installation, "trend", installation.event())
 
 
@@ -745,12 +745,12 @@ def test_a_run_is_counted_with_its_orders_and_the_equity(ran: Run) -> None:
 
 
 def metrics(strategy: str, lines: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """What the log group's metric filters make of these lines, by metric; for the strategy's own dimension."""
+    """Return the values that the log group's metric filters extract from these lines, by metric."""
     found: dict[str, list[float]] = {}
     for its in boto3.client("logs").describe_metric_filters(logGroupName=group(strategy))["metricFilters"]:
         (change,) = its["metricTransformations"]
         assert (change["metricNamespace"], change["dimensions"]) == ("ProphetTrader", {"strategy": "$.strategy"})
-        assert "defaultValue" not in change, "CloudWatch takes no default beside dimensions"
+        assert "defaultValue" not in change, "CloudWatch accepts no default value together with dimensions"
         for line in lines:
             if matches(its["filterPattern"], line):
                 assert line["strategy"] == strategy
@@ -760,11 +760,11 @@ def metrics(strategy: str, lines: Sequence[Mapping[str, Any]]) -> dict[str, list
 
 
 def matches(pattern: str, line: Mapping[str, Any]) -> bool:
-    """Whether a line meets a metric filter's pattern: comparisons of JSON fields, joined by &&."""
+    """Tell whether a line matches a metric filter's pattern: comparisons of JSON fields, joined by &&."""
     for term in pattern.strip("{ }").split("&&"):
         comparison = term.strip().removeprefix("(").removesuffix(")")
         found = re.fullmatch(r"(\$\.\S+) (=|!=|>=|>) (\S+)", comparison)
-        assert found, f"{term} is no comparison that this test knows"
+        assert found, f"{term} is not a comparison that this test knows"
         path, sign, text = found.groups()
         there, wanted = at(line, path), json.loads(text)
         if there is None or isinstance(there, str) != isinstance(wanted, str):
@@ -777,7 +777,7 @@ def matches(pattern: str, line: Mapping[str, Any]) -> bool:
 
 
 def at(line: Mapping[str, Any], path: str) -> Any:
-    """The value at `$.a.b`; None if there is none."""
+    """Return the value at `$.a.b`; None if there is none."""
     value: Any = line
     for name in path.removeprefix("$.").split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
@@ -791,8 +791,8 @@ def test_a_run_that_was_cut_off_is_what_its_alarm_counts(ran: Run) -> None:
 
 @pytest.fixture(scope="module")
 def repeat(installation: Site, ran: Run) -> Run:
-    """The same event a second time: AWS delivers at least once."""
-    installation.alpaca["trend"].hold("MCD", 5, 100)  # there would be something to sell
+    """Deliver the same event again: AWS delivers at least once."""
+    installation.alpaca["trend"].hold("MCD", 5, 100)  # so that there is something to sell
     return fire(installation, "trend", ran.event)
 
 
@@ -806,7 +806,7 @@ def test_a_repeated_event_is_not_counted_as_a_run(repeat: Run) -> None:
 
 @pytest.fixture(scope="module")
 def other_ran(installation: Site, repeat: Run) -> Run:
-    """The same slot for interval."""
+    """Deliver the same slot's event to interval."""
     return fire(installation, "interval", repeat.event)
 
 
@@ -823,7 +823,7 @@ def test_the_other_strategy_runs_for_the_same_slot_on_its_own_account(installati
 
 @pytest.fixture(scope="module")
 def run_while_halted(installation: Site, other_ran: Run) -> Run:
-    """The next slot of trend, after make halt of all."""
+    """Halt all strategies, and deliver trend's next event."""
     installation.must_make("halt")
     return fire(installation, "trend", installation.event())
 
@@ -839,7 +839,7 @@ def test_a_halt_is_what_the_alarm_counts(run_while_halted: Run) -> None:
 
 @pytest.fixture(scope="module")
 def run_after_resume(installation: Site, run_while_halted: Run) -> Run:
-    """The slot after that, after make resume."""
+    """Resume trend, and deliver its next event."""
     installation.must_make("resume", STRATEGY="trend")
     return fire(installation, "trend", installation.event())
 
@@ -853,7 +853,7 @@ def test_a_resumed_strategy_goes_on(run_after_resume: Run) -> None:
 
 
 def invoke(site: Site) -> dict[str, Any]:
-    """What make invoke says in JSON, of a slot that may have been used."""
+    """Return the JSON output of make invoke for a slot that may already be used."""
     event = json.dumps({"time": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:00Z}"})
     answer: dict[str, Any] = json.loads(site.must_make("invoke", STRATEGY="trend", EVENT=event, JSON="1"))
     assert answer["payload"]["slot"] == answer["event"]["time"]
@@ -869,15 +869,15 @@ def test_make_invoke_shows_the_result_and_the_end_of_the_log(installation: Site,
 def test_make_logs_asks_the_log_group_of_the_strategy(installation: Site, run_after_resume: Run) -> None:
     answer = json.loads(installation.must_make("logs", QUERY="runs", SINCE="1h", STRATEGY="trend", JSON="1"))
     assert answer["log_groups"] == [group("trend")]
-    assert answer["rows"]  # which of them is not for moto to say: it knows no filter
+    assert answer["rows"]  # not which rows: moto does not apply filters
 
 
-# --- make bootstrap, a new release, and back ---
+# --- make bootstrap, a new release, rollback ---
 
 
 @pytest.fixture(scope="module")
 def release(installation: Site, run_after_resume: Run) -> Site:
-    """Other code, deployed after make bootstrap."""
+    """Run make bootstrap, and deploy changed code."""
     installation.must_make("bootstrap", REPOSITORY="none")
     code = installation.folder / "function" / "lambda_function.py"
     old, new = "return run(event, context)", 'return {**run(event, context), "detail": "of the new release"}'
@@ -916,7 +916,7 @@ def test_after_bootstrap_a_boundary_holds_the_functions_role(release: Site, stra
 
 @pytest.fixture(scope="module")
 def rollback(release: Site) -> Site:
-    """trend on the version before."""
+    """Return trend to the previous version."""
     release.must_make("rollback", STRATEGY="trend")
     return release
 
@@ -949,7 +949,7 @@ def test_no_secret_was_logged_or_recorded(rollback: Site) -> None:
 
 @pytest.fixture(scope="module")
 def aftermath(rollback: Site) -> Site:
-    """Everything taken down, and the journal kept."""
+    """Destroy everything but keep the journal."""
     rollback.must_make("destroy", CONFIRM=PROJECT, KEEP_JOURNAL="kept")
     return rollback
 

@@ -30,14 +30,14 @@ type Bootstrap = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def account() -> Iterator[dict[str, str]]:
-    """One account for all: a second project, or a second laptop, meets what the first has made."""
+    """Provide one account for all tests, so that a second project or laptop finds what the first has made."""
     terraform_here.require()
     with aws.account() as variables:
         yield variables
 
 
 def copy_configuration(laptop: Path) -> Path:
-    """The configuration as git has it, on a laptop; gives its folder there."""
+    """Copy the configuration, without local files, to a laptop; return its folder there."""
     local = shutil.ignore_patterns(".terraform*", "*.tfstate*", "backend.tf")
     shutil.copytree(ROOT / "terraform" / "modules", laptop / "terraform" / "modules")
     return shutil.copytree(ROOT / "terraform" / "bootstrap", laptop / "terraform" / "bootstrap", ignore=local)
@@ -45,7 +45,7 @@ def copy_configuration(laptop: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def bootstrap(account: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Bootstrap:
-    """Run the command on a laptop where it was never run before, with these variables."""
+    """Return a function that runs the command with given variables, each time on a new laptop."""
 
     def call(**variables: str) -> subprocess.CompletedProcess[str]:
         laptop = tmp_path_factory.mktemp("laptop")
@@ -62,7 +62,7 @@ def bootstrap(account: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
             stdin=subprocess.DEVNULL,
         )
         assert done.returncode == 0, done.stderr
-        assert not list(laptop.rglob("*.tfstate.backup")), "a state was left on the laptop"
+        assert not list(laptop.rglob("*.tfstate.backup")), "a state was left behind on the laptop"
         return done
 
     return call
@@ -70,7 +70,7 @@ def bootstrap(account: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="module")
 def outputs(bootstrap: Bootstrap) -> dict[str, Any]:
-    """What the first run has made, for a repository and its branch main."""
+    """Run the command for the first time, for a repository and its branch main; return the outputs."""
     done = bootstrap(REPOSITORY="octo-org/bot", REPOSITORY_IDS="12/345", JSON="1")
     made: dict[str, Any] = json.loads(done.stdout)
     return made
@@ -96,7 +96,7 @@ def as_list(value: str | list[str]) -> list[str]:
 
 
 def about(role_arn: str, action: str, resource: str) -> list[dict[str, Any]]:
-    """The statements of a role's policy that are about an action on a resource."""
+    """Return the statements of a role's policy that apply to an action on a resource."""
     return [
         each
         for each in statements(role_arn)
@@ -106,12 +106,12 @@ def about(role_arn: str, action: str, resource: str) -> list[dict[str, Any]]:
 
 
 def allows(role_arn: str, action: str, resource: str) -> bool:
-    """Whether IAM would allow it, where all conditions are met."""
+    """Tell whether IAM would allow the action if all conditions are met."""
     effects = [each["Effect"] for each in about(role_arn, action, resource)]
     return "Allow" in effects and "Deny" not in effects
 
 
-# --- the configuration by itself ---
+# --- the configuration alone ---
 
 
 @pytest.mark.slow
@@ -281,7 +281,7 @@ def test_neither_role_can_touch_the_journal(outputs: dict[str, Any]) -> None:
             assert not allows(outputs[role], f"s3:{action}", record)
 
 
-# --- once more, and beside others ---
+# --- a second run, and other projects ---
 
 
 def test_on_another_laptop_it_changes_nothing(bootstrap: Bootstrap, outputs: dict[str, Any]) -> None:
@@ -299,7 +299,7 @@ def test_a_second_project_shares_githubs_provider(bootstrap: Bootstrap) -> None:
 
 
 def test_without_a_repository_and_half_made_it_makes_bucket_and_boundary(bootstrap: Bootstrap) -> None:
-    boto3.client("s3").create_bucket(Bucket=f"third-state-{ACCOUNT}-{REGION}")  # all that an interrupted run has made
+    boto3.client("s3").create_bucket(Bucket=f"third-state-{ACCOUNT}-{REGION}")  # all that an interrupted run had made
     done = bootstrap(PROJECT="third")
     roles = [each["RoleName"] for each in boto3.client("iam").list_roles()["Roles"]]
     assert boto3.client("s3").get_bucket_versioning(Bucket=f"third-state-{ACCOUNT}-{REGION}")["Status"] == "Enabled"

@@ -1,4 +1,4 @@
-"""Terraform's own tests, on a provider that asks no account: every validation and conditional of root and modules."""
+"""Terraform's own tests of all validations and conditionals in root and modules, on a mock provider."""
 
 import os
 import re
@@ -18,7 +18,7 @@ BLOCK = re.compile(r'^(variable|output) "(\w+)" \{\n(.*?)^\}', re.MULTILINE | re
 
 
 def terraform(folder: Path, *arguments: str) -> str:
-    """What Terraform says; the test fails with it if it is not content."""
+    """Run Terraform and return its output; if it fails, fail the test with that output."""
     result = subprocess.run(
         ["terraform", *arguments],
         cwd=folder,
@@ -33,7 +33,7 @@ def terraform(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The configuration, ready to be tested, without what a deployment may have left in it."""
+    """Copy the configuration without what a deployment may have left in it, and initialize the copy."""
     terraform_here.require()
     folder = tmp_path_factory.mktemp("terraform") / "terraform"
     ignored = shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars", "backend.tf")
@@ -60,7 +60,7 @@ def test_each_example_can_be_planned(copy: Path, example: Path) -> None:
 
 def test_what_terraform_repeats_of_the_code_is_up_to_date() -> None:
     stale = [str(path) for path, text in terraform_files.files().items() if path.read_text(encoding="utf-8") != text]
-    assert stale == [], "make terraform-files writes them"
+    assert stale == [], "run make terraform-files to update them"
 
 
 @pytest.mark.parametrize("folder", [TERRAFORM, TERRAFORM / "bootstrap", *MODULES], ids=lambda folder: folder.name)

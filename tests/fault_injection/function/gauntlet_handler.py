@@ -1,4 +1,4 @@
-"""The deployed handler on a simulated clock: what Lambda would start, told the time by the event."""
+"""The handler for the gauntlet: it runs the deployed function on a simulated clock that the event sets."""
 
 import os
 from datetime import datetime
@@ -9,14 +9,14 @@ from trader import wiring
 
 
 class Context:
-    """Lambda's context, that may promise more time than there is."""
+    """Lambda's context, which may promise more time than is left."""
 
     def __init__(self, context: Any, promised_s: float | None) -> None:
         self._context = context
         self._promised_s = promised_s
 
     def get_remaining_time_in_millis(self) -> int:
-        """What Lambda says, or what the test lets it say."""
+        """Return the promised time if the event sets one, otherwise Lambda's own."""
         if self._promised_s is not None:
             return int(self._promised_s * 1000)
         result: int = self._context.get_remaining_time_in_millis()
@@ -24,9 +24,9 @@ class Context:
 
 
 def handler(event: dict[str, Any], context: Any) -> Any:
-    """Run the event as if it were `clock`; "env" are settings of this invocation alone.
+    """Run the event as if the time were `clock`, with settings `env` for this invocation only.
 
-    With "forgets_keys" the keys are read anew, as in a process that is new.
+    With `forgets_keys`, the keys are read again, as in a new process.
     """
     if event.pop("forgets_keys"):
         wiring.PARAMETERS.forget()
