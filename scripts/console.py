@@ -96,6 +96,11 @@ def table(
     return made
 
 
+def format_count(number: int, noun: str) -> str:
+    """Format a number with its noun: `1 order`, `1,048 orders`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def label(name: str, words: str, width: int, style: str = "") -> RenderableType:
     """Return a labeled line, with room for labels of `width` characters."""
     grid = Table.grid(padding=(0, 1))

@@ -26,6 +26,7 @@ from scripts.backtest.engine import backtest
 from scripts.backtest.lookahead import starting
 from scripts.backtest.model import Bar, Options, Panel
 from scripts.backtest.workers import pool
+from scripts.console import format_count
 from scripts.run import replay
 from trader import logs
 from trader.codec import encode
@@ -175,7 +176,10 @@ def show(days: Sequence[Day]) -> None:
     """Print the verdict and the differences."""
     first, last = (f"{each.slot.astimezone(NEW_YORK):%Y-%m-%d}" for each in (days[0], days[-1]))
     insights, orders = sum(each.insights for each in days), sum(each.orders for each in days)
-    counts = f"{len(days)} runs, {first} to {last}, with {insights:,} insights and {orders:,} orders"
+    counts = (
+        f"{format_count(len(days), 'run')}, {first} to {last}, with "
+        f"{format_count(insights, 'insight')} and {format_count(orders, 'order')}"
+    )
     differing = [each for each in days if each.differences]
     if is_same(days):
         text = f"The same: {counts}. Every decision of the backtest matches that of make run to the last digit."

@@ -23,6 +23,7 @@ from scripts.backtest.compute import Table, Task, compute
 from scripts.backtest.engine import backtest
 from scripts.backtest.model import BacktestError, Bar, Options, Panel
 from scripts.backtest.workers import pool
+from scripts.console import format_count
 from trader.codec import encode
 from trader.model import NEW_YORK
 from trader.progress import Progress, no_progress
@@ -121,7 +122,10 @@ def check(
     times = prices.span(panel, chosen)
     count = len(times) - 1 if cuts is None else cuts
     if not 0 < count < len(times):
-        raise BacktestError(f"{len(times)} bars are too few for {count} cuts; choose an earlier START or fewer CUTS")
+        raise BacktestError(
+            f"the span has {format_count(len(times), 'bar')}, too few for {format_count(count, 'cut')}; "
+            "choose an earlier START or fewer CUTS"
+        )
     chosen_times = sorted(random.Random(seed).sample(times[:-1], count))  # noqa: S311 a choice, not a secret
     seen, table = plant(panel, chosen)
     result = backtest(seen, chosen, table=table, executor=executor, progress=lambda _, *steps: progress(what, *steps))
@@ -218,7 +222,11 @@ def show(checks: Sequence[Check]) -> None:
     for each in checks:
         first, last = moment(each.cuts[0].at), moment(each.cuts[-1].at)
         differing = [cut for cut in each.cuts if cut.differs]
-        differ = f"differ at {len(differing)} cuts, the first at {moment(differing[0].at)}" if differing else ""
+        differ = (
+            f"differ at {format_count(len(differing), 'cut')}, the first at {moment(differing[0].at)}"
+            if differing
+            else ""
+        )
         verdict = ("caught" if each.is_leaky else "no look-ahead") if each.is_passed else "WRONG"
         grid.add_row(
             each.what,

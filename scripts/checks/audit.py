@@ -21,6 +21,7 @@ from packaging.utils import canonicalize_name
 from rich.text import Text
 
 from scripts import ROOT, console
+from scripts.console import format_count
 
 LAYER, EMULATOR, DEV = "layer/requirements.txt", "layer/emulator.txt", "requirements/dev.txt"
 LINTERS = "requirements/linters.txt"
@@ -73,7 +74,9 @@ def show(results: Sequence[Result]) -> None:
     """Print a table, then each finding, then each check that could not be made."""
     table = console.table("Check", "Of", "Result")
     for result in results:
-        said = f"{len(result.findings)} findings" if result.findings else "NOT CHECKED" if result.not_asked else "ok"
+        said = "NOT CHECKED" if result.not_asked else "ok"
+        if result.findings:
+            said = format_count(len(result.findings), "finding")
         table.add_row(result.check, result.of, Text(said, style="red" if said != "ok" else "green"))
     console.OUT.print(table)
     for result in results:

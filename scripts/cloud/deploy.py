@@ -13,7 +13,7 @@ from scripts.cloud import preflight
 from scripts.cloud.aws import CONFIG, AwsError, Cloud, connect, translate_errors
 from scripts.cloud.plan import counts, in_words, make_package, make_plan, reason_to_build, table
 from scripts.cloud.terraform import Terraform, Variables
-from scripts.console import CommandError
+from scripts.console import CommandError, format_count
 
 
 def main() -> None:
@@ -102,7 +102,7 @@ def is_anybody_told(cloud: Cloud, topic_arn: str) -> bool:
 def show(outputs: Mapping[str, Any], number: int, address: str | None) -> None:
     """Print what runs, where to watch it, and what to do next."""
     strategies = outputs["strategies"]
-    done = f"Deployed: {number} changes." if number else "Nothing to change: AWS matches terraform/."
+    done = f"Deployed: {format_count(number, 'change')}." if number else "Nothing to change: AWS matches terraform/."
     console.OUT.print(table(strategies))
     console.OUT.print(f" {done}", style="green", markup=False)
     console.OUT.print(f" Dashboard: {outputs['dashboard_url']}", markup=False, soft_wrap=True)

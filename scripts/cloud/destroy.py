@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from scripts import console
 from scripts.cloud.aws import CONFIG, AwsError, Cloud, DeniedError, MissingError, connect, translate_errors
 from scripts.cloud.terraform import Terraform, has_bucket
-from scripts.console import CommandError
+from scripts.console import CommandError, format_count
 from trader.progress import Progress
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def show(cloud: Cloud, found: Found) -> None:
         "strategies": ", ".join(found.strategies) or "none",
         "Terraform resources": f"{found.resources}",
         f"bucket {found.bucket}" if found.bucket else "bucket": (
-            f"{found.records} records of runs, and everything else in it" if found.bucket else "none"
+            f"{format_count(found.records, 'record')} of runs, and everything else in it" if found.bucket else "none"
         ),
         "keys in SSM": ", ".join(found.keys) or "none",
     }
@@ -191,7 +191,7 @@ def download(cloud: Cloud, bucket: str, folder: Path, progress: Progress) -> Non
         except OSError as error:
             raise CommandError(f"nothing was destroyed: KEEP_JOURNAL: {file}: {error.strerror}") from error
         progress("copying the journal", done, len(wanted))
-    console.note(f"{len(wanted)} files of the journal are in {folder}")
+    console.note(f"the copy of the journal is in {folder}: {format_count(len(wanted), 'file')}")
 
 
 def empty(cloud: Cloud, bucket: str, progress: Progress) -> None:
@@ -254,7 +254,8 @@ def tell(root: Terraform, found: Found) -> None:
         )
     else:
         console.OUT.print(
-            f"Destroyed: {found.resources} resources, {found.records} records, {len(found.keys)} keys.",
+            f"Destroyed: {format_count(found.resources, 'resource')}, "
+            f"{format_count(found.records, 'record')}, {format_count(len(found.keys), 'key')}.",
             style="green",
             markup=False,
         )

@@ -19,7 +19,7 @@ from rich.text import Text
 from scripts import console
 from scripts.cloud.aws import ALIAS, CONFIG, connect, translate_errors
 from scripts.cloud.logs import moment, new_york, wide_enough
-from scripts.console import CommandError
+from scripts.console import CommandError, format_count
 from scripts.run.reconciliation import REMEDIES, Comparison, Finding, Kind, RecordedOrders, compare, read_record
 from trader import logs
 from trader.broker.base import OrderHistory, OrderId
@@ -214,7 +214,7 @@ def show(inputs: ReconcileInputs, comparison: Comparison) -> None:
         out.print(Text(f" {printable(words)}", style="dim"), soft_wrap=True)
     compared = f"{format_count(comparison.runs, 'run')}, {format_count(len(comparison.pairs), 'order')} in both"
     if count := len(comparison.differences):
-        out.print(Text(f" {compared}: {format_count(count, 'DIFFERENCE')}.", style="bold red"))
+        out.print(Text(f" {compared}: {format_count(count, 'difference').upper()}.", style="bold red"))
     else:
         out.print(Text(f" {compared}: journal and broker agree.", style="green"))
 
@@ -227,11 +227,6 @@ def findings_table(findings: Sequence[Finding]) -> Table:
         cells = (new_york(each.slot), each.kind, printable(order), printable(each.words))
         table.add_row(*map(Text, cells), style="red" if each.is_difference else "")
     return table
-
-
-def format_count(number: int, what: str) -> str:
-    """Format a number with its noun: `1 order`, `2 orders`, `2 DIFFERENCES`."""
-    return f"{number} {what}{'' if number == 1 else 'S' if what.isupper() else 's'}"
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 from rich.table import Table
 
 from scripts import console
+from scripts.console import format_count
 from trader import codec
 from trader.alpha import loader
 from trader.codec import decode, encode
@@ -138,9 +139,7 @@ def text(values: Sequence[object]) -> str:
 def show(name: str, record: Mapping[str, Any], found: Sequence[Difference]) -> None:
     """Print the verdict, and a table of the differences."""
     decision = record["decision"]
-    counts = (
-        f"{len(decision['forecasts'])} forecasts, {len(decision['orders'])} orders, {len(decision['denials'])} denials"
-    )
+    counts = ", ".join(format_count(len(decision[f"{noun}s"]), noun) for noun in ("forecast", "order", "denial"))
     if not found:
         console.OUT.print(f"{name}: recomputed from its record, with the same result: {counts}.", style="green")
         return

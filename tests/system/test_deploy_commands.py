@@ -721,7 +721,7 @@ def test_nothing_is_destroyed_without_the_projects_name(variables: dict[str, str
 def test_what_would_be_lost_is_shown_first(in_use: Path) -> None:
     said = run(in_use, "destroy").stderr
     assert f"This will be permanently destroyed in account {ACCOUNT}, region {REGION}:" in said
-    assert f"bucket {BUCKET}: 1 records of runs" in said
+    assert f"bucket {BUCKET}: 1 record of runs" in said
     assert "strategies: trend" in said
 
 

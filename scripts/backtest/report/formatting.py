@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from scripts.backtest.trades import STILL_OPEN
+from scripts.console import format_count
 from scripts.report.formatting import MINUS, NOTHING, new_york, percent, plain, usd
 from trader.model import Json
 from trader.settings import SAMPLE_PRICES
@@ -108,11 +109,6 @@ def ratio(value: float | None) -> str:
 def count(value: float | None) -> str:
     """Format a whole number."""
     return NOTHING if value is None else f"{value:,.0f}"
-
-
-def format_count(number: int, what: str) -> str:
-    """Format a number with its noun: `1 order`, `2 orders`."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def money(value: float | None) -> str:

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from scripts.backtest.model import Result
 from scripts.backtest.report import formatting
 from scripts.backtest.report.charts import PriceCharts, charts
+from scripts.console import format_count
 from scripts.report import templating
 from scripts.report.formatting import CODE_STATUSES, EXPLANATIONS, change, plain, setting_words, timing_words, usd
 from trader.model import Code, Json
@@ -127,7 +128,7 @@ def _tiles(figures: Json) -> list[dict[str, str]]:
         {
             "label": "Costs, USD",
             "value": usd(paid["commission_usd"] + paid["slippage_usd"]),
-            "beside": f"commission and slippage on {formatting.format_count(paid['fills'], 'order')}",
+            "beside": f"commission and slippage on {format_count(paid['fills'], 'order')}",
         },
     ]
 
