@@ -83,7 +83,7 @@ def record_of_a_lost_stop_loss() -> dict[str, Any]:
 
 LOST = (
     "the broker answered 403 to POST /v2/orders: insufficient qty available for order (requested: 12.5, available: 0); "
-    "ITS STOP LOSS IS CANCELLED and the shares held are not protected"
+    "ITS STOP LOSS IS CANCELED and the shares held are not protected"
 )
 
 

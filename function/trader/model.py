@@ -289,7 +289,7 @@ class Order:
 class Denial:
     """One refusal: the symbol, the code, and a sentence with the values behind it.
 
-    `is_unprotected`: the symbol's stop loss was cancelled before the order was refused.
+    `is_unprotected`: the symbol's stop loss was canceled before the order was refused.
     """
 
     symbol: str

@@ -277,7 +277,7 @@ class Settings:
     def from_env(cls, env: Mapping[str, str], fetch: Fetch) -> Self:
         """Read and check all settings; `fetch` resolves ssm: references. Raises SettingsError with all problems."""
         texts = {name: env[name].strip() for name in variables() if env.get(name, "").strip()}
-        problems = _find_misspelt(env)
+        problems = _find_misspelled(env)
         values, unusable = _parse(texts, fetch)
         values.setdefault("max_price_age_s", float(MAX_PRICE_AGE_S[values.get("bar_interval", "1d")]))
         if values.get("mode") is Mode.LIVE:
@@ -336,7 +336,7 @@ def variables() -> dict[str, str]:
     return {item.name.upper(): item.name for item in fields(Settings)}
 
 
-def _find_misspelt(env: Mapping[str, str]) -> list[Problem]:
+def _find_misspelled(env: Mapping[str, str]) -> list[Problem]:
     """Report variables whose names resemble a setting's: a misspelled cap that is silently ignored could cost money."""
     known = variables()
     meant = {name: nearest(name, known) for name in env if name not in known}

@@ -51,7 +51,7 @@ def from_env(env: Mapping[str, str]) -> Options:
         if chosen.get(name, allowed) != allowed
     ]
     given, wrong = read(chosen, {name: parse for name, (_, parse) in VARIABLES.items()})
-    problems += [*wrong, *find_misspelt(chosen)]
+    problems += [*wrong, *find_misspelled(chosen)]
     if problems:
         raise SettingsError(problems)
     values = {"cash_usd": settings.starting_cash_usd} | {VARIABLES[name][0]: value for name, value in given.items()}
@@ -71,7 +71,7 @@ def read(env: Mapping[str, str], parsers: Mapping[str, Callable[[str], object]])
     return values, problems
 
 
-def find_misspelt(env: Mapping[str, str]) -> list[str]:
+def find_misspelled(env: Mapping[str, str]) -> list[str]:
     """Return a problem for each variable that looks like a misspelled option, such as REFIT_EVRY."""
     known = {*VARIABLES, *variables()}
     meant = {name: nearest(name, list(VARIABLES)) for name in env if name not in known}

@@ -108,8 +108,8 @@ def say(strategy: str, event: "FilteredLogEventTypeDef", strategies: Sequence[st
     for line in lines:
         text = Text(line, style=STYLES.get(level, ""))
         if len(strategies) > 1:
-            colour = PREFIXES[list(strategies).index(strategy) % len(PREFIXES)]
-            text = Text.assemble((f"{strategy:<{width}} ", colour), text)
+            color = PREFIXES[list(strategies).index(strategy) % len(PREFIXES)]
+            text = Text.assemble((f"{strategy:<{width}} ", color), text)
         console.OUT.print(text, soft_wrap=True)
 
 

@@ -241,8 +241,8 @@ class Terraform:
     def text(self, plan: Path) -> str:
         """Return a plan as Terraform's text, colored for a terminal."""
         printed: list[str] = []
-        colour = [] if console.OUT.is_terminal else ["-no-color"]
-        self.run("show", *colour, str(plan.resolve()), heed=printed.append)
+        color = [] if console.OUT.is_terminal else ["-no-color"]
+        self.run("show", *color, str(plan.resolve()), heed=printed.append)
         return "".join(printed)
 
     def apply(self, plan: Path, changes: int) -> None:

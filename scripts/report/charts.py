@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from scripts.report import formatting, svg
 from scripts.report.formatting import DecisionRow
-from scripts.report.svg import COLOURS
+from scripts.report.svg import COLORS
 from trader.model import NEW_YORK, Json
 
 type Points = NDArray[np.float64]
@@ -47,17 +47,17 @@ class Charts:
         shown = [prices, line]
         if self._band_fraction is not None and len(line):
             below, above = line * (1 - self._band_fraction), line * (1 + self._band_fraction)
-            axes.fill_between(line_times, below, above, color=COLOURS["accent"], alpha=0.22, lw=0, clip_on=False)
+            axes.fill_between(line_times, below, above, color=COLORS["accent"], alpha=0.22, lw=0, clip_on=False)
             shown += [below, above]
         interval = _interval(forecast)
         if interval:
             shown.append(np.array(interval))
         end = _horizon(forecast) if interval else float(times[-1])
         low, high = _frame(axes, times, max(end, float(times[-1])), np.concatenate(shown))
-        axes.plot(times, prices, color=COLOURS["ink"], lw=1.0, clip_on=False, solid_joinstyle="round")
-        axes.plot(line_times, line, color=COLOURS["accent"], lw=1.9, clip_on=False)
+        axes.plot(times, prices, color=COLORS["ink"], lw=1.0, clip_on=False, solid_joinstyle="round")
+        axes.plot(line_times, line, color=COLORS["accent"], lw=1.9, clip_on=False)
         bends = _bends(line_times, line, BEND * (high - low))
-        axes.plot(line_times[bends], line[bends], "o", ms=3.6, color=COLOURS["accent"], mew=0, clip_on=False)
+        axes.plot(line_times[bends], line[bends], "o", ms=3.6, color=COLORS["accent"], mew=0, clip_on=False)
         self._mark_gap(axes, float(times[-1]), forecast, interval, high - low)
 
     def _mark_gap(self, axes: Axes, last: float, forecast: Json, interval: tuple[float, ...], height: float) -> None:
@@ -65,18 +65,18 @@ class Charts:
         other_usd, style = (forecast["yhat_usd"], "tone") if interval else (forecast["trend_usd"], "accent")
         if interval:
             horizon = _horizon(forecast)
-            axes.plot([horizon] * 2, interval, color=COLOURS["tone"], lw=5, alpha=0.4, clip_on=False)
-            axes.plot([horizon], [other_usd], "_", ms=9, mew=1.8, color=COLOURS["tone"], clip_on=False)
+            axes.plot([horizon] * 2, interval, color=COLORS["tone"], lw=5, alpha=0.4, clip_on=False)
+            axes.plot([horizon], [other_usd], "_", ms=9, mew=1.8, color=COLORS["tone"], clip_on=False)
             label_at = max(last, horizon)
         else:
-            axes.plot([last] * 2, [forecast["trend_usd"], price_usd], color=COLOURS["tone"], lw=2.4, clip_on=False)
+            axes.plot([last] * 2, [forecast["trend_usd"], price_usd], color=COLORS["tone"], lw=2.4, clip_on=False)
             label_at = last
-        axes.plot([last], [price_usd], "o", ms=6, color=COLOURS["tone"], mew=0, clip_on=False)
+        axes.plot([last], [price_usd], "o", ms=6, color=COLORS["tone"], mew=0, clip_on=False)
         apart = LABEL_GAP * height
         middle, up = (price_usd + other_usd) / 2, 1 if price_usd >= other_usd else -1
         half = max(abs(price_usd - other_usd), apart) / 2 * up
-        for at, usd, colour in ((middle + half, price_usd, "ink"), (middle - half, other_usd, style)):
-            svg.add_text(axes, (label_at, at), formatting.usd(usd), colour, (7, 0), fontsize=10, bold=colour == "ink")
+        for at, usd, color in ((middle + half, price_usd, "ink"), (middle - half, other_usd, style)):
+            svg.add_text(axes, (label_at, at), formatting.usd(usd), color, (7, 0), fontsize=10, bold=color == "ink")
 
 
 def _frame(axes: Axes, times: Points, end: float, values: Points) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 UNITS_AN_INCH = 72
 
 # Matplotlib needs real colors. These are placeholders for the page's own, so that one figure serves light and dark.
-COLOURS = {
+COLORS = {
     name: f"#{number:06x}"
     for number, name in enumerate(("ink", "muted", "grid", "accent", "tone", "up", "down", "flat"), start=1)
 }
@@ -34,8 +34,8 @@ def add_axes(figure: Figure, place: tuple[float, float, float, float], *, size: 
     axes = figure.add_axes(place)
     axes.patch.set_visible(False)
     axes.spines[:].set_visible(False)
-    axes.grid(axis="y", color=COLOURS["grid"], lw=0.8)
-    axes.tick_params(length=0, labelsize=size, labelcolor=COLOURS["muted"], pad=size / 2)
+    axes.grid(axis="y", color=COLORS["grid"], lw=0.8)
+    axes.tick_params(length=0, labelsize=size, labelcolor=COLORS["muted"], pad=size / 2)
     axes.yaxis.set_major_locator(MaxNLocator(4))
     return axes
 
@@ -44,7 +44,7 @@ def add_text(
     axes: Axes,
     at: tuple[float, float],
     words: str,
-    colour: str,
+    color: str,
     offset: tuple[float, float],
     **more: Any,  # noqa: ANN401 Matplotlib's own options
 ) -> None:
@@ -56,7 +56,7 @@ def add_text(
         at,
         xytext=offset,
         textcoords="offset points",
-        color=COLOURS[colour],
+        color=COLORS[color],
         annotation_clip=False,
         parse_math=False,
         va="center",
@@ -67,7 +67,7 @@ def add_text(
 def inline(figure: Figure, *, title: str, description: str, salt: str, css_class: str = "chart") -> Markup:
     """Return the figure as an svg element, with `title` and `description` for screen readers.
 
-    The colors in COLOURS become the CSS variables of the same name. The same figure and `salt` give the same text.
+    The colors in COLORS become the CSS variables of the same name. The same figure and `salt` give the same text.
     """
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}), io.StringIO() as out:
         figure.savefig(out, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
@@ -87,6 +87,6 @@ def _body(svg: str) -> str:
     body = re.sub(r"font-family: [^;\"]*;? ?", "", body)
     body = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", body)
     body = re.sub(r"\n\s*", "\n", body)
-    for name, colour in COLOURS.items():
-        body = body.replace(colour, f"var(--{name})")
+    for name, color in COLORS.items():
+        body = body.replace(color, f"var(--{name})")
     return body

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from scripts.report import svg
-from scripts.report.svg import COLOURS
+from scripts.report.svg import COLORS
 from scripts.sweep.console import label, words
 from scripts.sweep.grid import Axis, Range, Values
 from scripts.sweep.results import Outcome
@@ -29,7 +29,7 @@ LETTER_INCHES = 0.1
 PIXELS_AN_INCH = 96
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 SIZE = 10  # font size, in points
-COLOUR_MAP = "cividis"  # readable for the color-blind, and in grayscale
+COLOR_MAP = "cividis"  # readable for the color-blind, and in grayscale
 ON_DARK, ON_LIGHT = "#ffffff", "#17191e"
 PAPER = {"ink": "#17191e", "muted": "#63676f", "grid": "#e9e9e4", "accent": "#3157d5"}
 """The colors of the stand-alone file, which has no style sheet."""
@@ -57,8 +57,8 @@ def draw(outcome: Outcome) -> Picture:
     element = str(shape).replace('class="chart"', f'class="chart" style="max-width: {width}px"', 1)
     alone = f'{NAMESPACES} width="{width}" height="{height}" style="background: #ffffff; font-family: sans-serif"'
     file = str(shape).replace('class="chart"', alone, 1) + "\n"
-    for name, colour in PAPER.items():
-        file = file.replace(f"var(--{name})", colour)
+    for name, color in PAPER.items():
+        file = file.replace(f"var(--{name})", color)
     return Picture(title=title, element=Markup(element), file=file)  # noqa: S704 - escaped in svg.inline
 
 
@@ -112,14 +112,14 @@ def _draw(sections: Sequence[Sections], cells: NDArray[np.float64], metric: str)
     axes = canvas.add_axes((left / size[0], 0.65 / size[1], wide / size[0], high / size[1]))
     axes.patch.set_visible(False)
     axes.spines[:].set_visible(False)
-    axes.tick_params(length=0, labelsize=SIZE, labelcolor=COLOURS["ink"])
+    axes.tick_params(length=0, labelsize=SIZE, labelcolor=COLORS["ink"])
     axes.set_xticks(range(across), sections[0].labels)
     axes.set_xlim(-0.5, across - 0.5)
-    canvas.text(left / size[0], 0.18 / size[1], sections[0].name, color=COLOURS["muted"], fontsize=SIZE)
+    canvas.text(left / size[0], 0.18 / size[1], sections[0].name, color=COLORS["muted"], fontsize=SIZE)
     if is_heat_map:
         axes.set_yticks(range(down), sections[1].labels)
         axes.set_ylim(down - 0.5, -0.5)
-        canvas.text(0.05 / size[0], 1 - 0.22 / size[1], sections[1].name, color=COLOURS["muted"], fontsize=SIZE)
+        canvas.text(0.05 / size[0], 1 - 0.22 / size[1], sections[1].name, color=COLORS["muted"], fontsize=SIZE)
         _heat(axes, cells, metric)
     else:
         axes.set_yticks([])
@@ -134,13 +134,13 @@ def _inches(texts: Sequence[str]) -> float:
 
 def _heat(axes: Axes, cells: NDArray[np.float64], metric: str) -> None:
     known = cells[~np.isnan(cells)]
-    colour = mpl.colormaps[COLOUR_MAP]
+    color = mpl.colormaps[COLOR_MAP]
     norm = Normalize(known.min(), known.max()) if len(known) else Normalize(0, 1)
     for (row, column), value in np.ndenumerate(cells):
         if np.isnan(value):
-            fill, ink = (0.0, 0.0, 0.0, 0.0), COLOURS["muted"]
+            fill, ink = (0.0, 0.0, 0.0, 0.0), COLORS["muted"]
         else:
-            fill = colour(float(norm(float(value))))
+            fill = color(float(norm(float(value))))
             is_light = 0.299 * fill[0] + 0.587 * fill[1] + 0.114 * fill[2] > 0.5
             ink = ON_LIGHT if is_light else ON_DARK
         axes.add_patch(Rectangle((column - 0.49, row - 0.48), 0.98, 0.96, facecolor=fill, edgecolor="none"))
@@ -148,10 +148,10 @@ def _heat(axes: Axes, cells: NDArray[np.float64], metric: str) -> None:
 
 
 def _bars(axes: Axes, values: NDArray[np.float64], metric: str) -> None:
-    bars = axes.bar(range(len(values)), np.nan_to_num(values), color=COLOURS["accent"], width=0.6)
+    bars = axes.bar(range(len(values)), np.nan_to_num(values), color=COLORS["accent"], width=0.6)
     texts = [_words(metric, value) for value in values]
-    axes.bar_label(bars, texts, padding=3, fontsize=SIZE, color=COLOURS["ink"])
-    axes.axhline(0, color=COLOURS["muted"], linewidth=0.8)
+    axes.bar_label(bars, texts, padding=3, fontsize=SIZE, color=COLORS["ink"])
+    axes.axhline(0, color=COLORS["muted"], linewidth=0.8)
     axes.margins(y=0.2)
 
 

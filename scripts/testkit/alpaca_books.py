@@ -48,7 +48,7 @@ class FakeOrder:
     ended_at: datetime | None = None  # canceled, expired or rejected
     parent: "FakeOrder | None" = None
     legs: list["FakeOrder"] = field(default_factory=list)
-    polls_until_cancelled: int = 0
+    polls_until_canceled: int = 0
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     @property
@@ -286,14 +286,14 @@ class AlpacaBooks:
             self._end(order, "canceled")
         for one in _family(order):
             if one.is_open:
-                one.status, one.polls_until_cancelled = "pending_cancel", self.cancel_polls
+                one.status, one.polls_until_canceled = "pending_cancel", self.cancel_polls
 
     def advance_cancels(self) -> None:
         """Count one request for orders, and cancel each order already shown as pending `cancel_polls` times."""
         for order in [order for order in self.orders if order.status == "pending_cancel"]:
-            if not order.polls_until_cancelled:
+            if not order.polls_until_canceled:
                 self._end(order, "canceled")
-            order.polls_until_cancelled -= 1
+            order.polls_until_canceled -= 1
 
     def _new_order(self, symbol: str, side: str, kind: str, quantity: Decimal, client_order_id: str) -> FakeOrder:
         # A microsecond apart, so that orders submitted at the same simulated time can still be sorted.

@@ -378,7 +378,7 @@ def test_a_plain_order_is_a_market_order_for_the_day(fake: AlpacaFake, broker: A
     }
 
 
-def test_a_bracket_lives_until_it_is_cancelled_and_has_both_legs(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+def test_a_bracket_lives_until_it_is_canceled_and_has_both_legs(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     broker.submit(BRACKET)
     body = fake.asked("POST")[0].body
     assert (body["time_in_force"], body["order_class"]) == ("gtc", "bracket")
@@ -606,14 +606,14 @@ def test_an_order_of_the_same_id_but_for_something_else_is_an_error(broker: Alpa
         broker.find(other)
 
 
-# --- cancelling --------------------------------------------------------------------------------------------------
+# --- canceling --------------------------------------------------------------------------------------------------
 
 
 def leg(broker: AlpacaBroker) -> OpenOrder:
     return next(order for order in broker.open_orders() if order.is_leg)
 
 
-def test_cancelling_a_leg_frees_the_shares(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+def test_canceling_a_leg_frees_the_shares(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     broker.submit(BRACKET)
     broker.cancel(leg(broker))
     assert (broker.open_orders(), fake.available("AAPL")) == ((), Decimal(10))
@@ -626,7 +626,7 @@ def test_an_order_on_its_way_out_stays_open_until_it_is_gone(fake: AlpacaFake, b
     assert [len(broker.open_orders()) for _ in range(2)] == [2, 0]
 
 
-def test_what_is_gone_already_can_be_cancelled_again(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+def test_what_is_gone_already_can_be_canceled_again(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     broker.submit(BRACKET)
     stop = leg(broker)
     broker.cancel(stop)
@@ -634,12 +634,12 @@ def test_what_is_gone_already_can_be_cancelled_again(fake: AlpacaFake, broker: A
     assert [request.method for request in fake.requests].count("DELETE") == 2
 
 
-def test_what_was_never_there_can_be_cancelled(broker: AlpacaBroker) -> None:
+def test_what_was_never_there_can_be_canceled(broker: AlpacaBroker) -> None:
     broker.cancel(OpenOrder(order_id="none", client_order_id="none", symbol="AAPL", side=Side.SELL))
 
 
 @pytest.mark.parametrize("kind", FAULTS_OF_A_READ)
-def test_cancelling_is_asked_again_after_a_passing_fault(
+def test_canceling_is_asked_again_after_a_passing_fault(
     fake: AlpacaFake, broker: AlpacaBroker, kind: FaultKind
 ) -> None:
     broker.submit(BRACKET)
@@ -648,7 +648,7 @@ def test_cancelling_is_asked_again_after_a_passing_fault(
     assert fake.available("AAPL") == 10
 
 
-def test_cancelling_that_cannot_be_had_is_an_error(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+def test_canceling_that_cannot_be_had_is_an_error(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     broker.submit(BRACKET)
     fake.fault("DELETE", "/v2/orders", "503-html", times=100)
     with pytest.raises(BrokerError, match=r"DELETE /orders/.*503"):

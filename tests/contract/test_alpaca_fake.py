@@ -191,14 +191,14 @@ def test_the_legs_of_a_filled_bracket_hold_its_shares_once(fake: AlpacaFake) -> 
     assert ask(fake, "GET", "/v2/positions/AAPL").json()["qty_available"] == "0"
 
 
-def test_cancelling_one_leg_cancels_the_other(fake: AlpacaFake) -> None:
+def test_canceling_one_leg_cancels_the_other(fake: AlpacaFake) -> None:
     ask(fake, "POST", "/v2/orders", bracket())
     assert ask(fake, "DELETE", f"/v2/orders/{fake.orders[2].id}").status_code == 204
     assert statuses(fake) == [("market", "filled"), ("limit", "canceled"), ("stop", "canceled")]
     assert fake.available("AAPL") == 10
 
 
-def test_cancelling_can_take_a_number_of_polls(fake: AlpacaFake) -> None:
+def test_canceling_can_take_a_number_of_polls(fake: AlpacaFake) -> None:
     fake.cancel_polls = 2
     ask(fake, "POST", "/v2/orders", bracket())
     ask(fake, "DELETE", f"/v2/orders/{fake.orders[1].id}")
@@ -206,7 +206,7 @@ def test_cancelling_can_take_a_number_of_polls(fake: AlpacaFake) -> None:
     assert seen == [{"pending_cancel"}, {"pending_cancel"}, set()]
 
 
-def test_what_is_done_cannot_be_cancelled(fake: AlpacaFake) -> None:
+def test_what_is_done_cannot_be_canceled(fake: AlpacaFake) -> None:
     ask(fake, "POST", "/v2/orders", market())
     assert ask(fake, "DELETE", f"/v2/orders/{fake.orders[0].id}").status_code == 422
 

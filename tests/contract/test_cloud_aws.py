@@ -71,7 +71,7 @@ def test_without_a_region_it_says_how_to_choose_one() -> None:
     assert refusal() == "no AWS region is set; choose one, such as: export AWS_REGION=us-east-1"
 
 
-def test_a_misspelt_region_is_met_with_the_nearest() -> None:
+def test_a_misspelled_region_is_met_with_the_nearest() -> None:
     assert (
         refusal(AWS_REGION="eu-centrl-1")
         == "AWS_REGION=eu-centrl-1 is not a region with Lambda; did you mean eu-central-1?"
@@ -195,7 +195,7 @@ def test_one_of_several_has_to_be_named() -> None:
 
 
 @pytest.mark.usefixtures("aws")
-def test_a_misspelt_strategy_is_met_with_those_that_are_there() -> None:
+def test_a_misspelled_strategy_is_met_with_those_that_are_there() -> None:
     deploy("/prophet-trader/trend/halt")
     with pytest.raises(AwsError, match="STRATEGY=trnd is not deployed in us-east-1; choose one of trend"):
         connect().choose_strategy("trnd")

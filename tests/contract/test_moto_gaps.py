@@ -199,11 +199,11 @@ def payload_of(answer: "InvocationResponseTypeDef") -> Any:
 @runs_here
 @pytest.mark.usefixtures("lambda_bridge")
 def test_the_alias_runs_its_version_with_that_versions_configuration(client: "LambdaClient", write: Write) -> None:
-    write("import os\ndef handler(event, context): return ['old', os.environ['COLOUR'], os.environ['OF_THE_TEST']]",
-          Environment={"Variables": {"COLOUR": "green"}})  # fmt: skip
+    write("import os\ndef handler(event, context): return ['old', os.environ['COLOR'], os.environ['OF_THE_TEST']]",
+          Environment={"Variables": {"COLOR": "green"}})  # fmt: skip
     new = zip_files({"handler.py": "def handler(event, context): return ['new', event]"})
     client.update_function_code(FunctionName=NAME, ZipFile=new)
-    client.update_function_configuration(FunctionName=NAME, Environment={"Variables": {"COLOUR": "red"}})
+    client.update_function_configuration(FunctionName=NAME, Environment={"Variables": {"COLOR": "red"}})
     live, latest = (client.invoke(FunctionName=NAME, Qualifier=q, Payload=b"5") for q in ("live", "$LATEST"))
     assert [payload_of(live), payload_of(latest)] == [["old", "green", "given"], ["new", 5]]
     assert [live["ExecutedVersion"], latest["ExecutedVersion"]] == ["1", "$LATEST"]

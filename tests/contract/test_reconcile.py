@@ -213,7 +213,7 @@ def test_a_dry_runs_plan_is_no_order(make: Command, site: Site) -> None:
     assert make()[0] == 0
 
 
-def test_nothing_is_placed_or_cancelled(make: Command, site: Site) -> None:
+def test_nothing_is_placed_or_canceled(make: Command, site: Site) -> None:
     site.was_cut_off(site.buys("A"), buy("B"))
     site.fake.requests.clear()
     make()

@@ -45,10 +45,10 @@ MARKETS: Mapping[str, Callable[[Harness], object]] = {
     "orders are filled at once": lambda harness: setattr(harness.alpaca, "fills", "immediate"),
     "orders are filled partially": lambda harness: setattr(harness.alpaca, "fills", "partial"),
     "orders are not filled": lambda harness: setattr(harness.alpaca, "fills", "never"),
-    "unfilled orders are cancelled": cancel_all,
+    "unfilled orders are canceled": cancel_all,
     "an order will be rejected": lambda harness: harness.alpaca.rejected_later.update({"CCC"}),
     "no order will be rejected": lambda harness: harness.alpaca.rejected_later.clear(),
-    "cancelling takes time": lambda harness: setattr(harness.alpaca, "cancel_polls", 2),
+    "canceling takes time": lambda harness: setattr(harness.alpaca, "cancel_polls", 2),
 }
 HOOKS: Mapping[str, Callable[[Harness], object]] = {
     "sold by hand": sell_one,

@@ -366,7 +366,7 @@ def cases() -> Iterator[Case]:
         fill_later("immediate", lambda at: at.alpaca.sell_by_hand("CCC")),
     )
     yield case(OWNER, "sells by hand after positions were read", interrupt("after GET /positions", sell_by_hand))
-    yield case(OWNER, "sells by hand while the bracket is cancelled", interrupt("after DELETE /orders", sell_by_hand))
+    yield case(OWNER, "sells by hand while the bracket is canceled", interrupt("after DELETE /orders", sell_by_hand))
     yield case(OWNER, "sells by hand just before the sale arrives", interrupt("POST /orders", sell_by_hand))
     yield case(OWNER, "rotates the keys", start_from(rotate, is_warm=True))
     yield case(OWNER, "revokes the keys", start_from(revoke, undo=rotate, is_warm=True))
@@ -382,9 +382,9 @@ def cases() -> Iterator[Case]:
     yield case(ORDER, "more buys wanted than the cash allows", want_many(many, cash_usd=45_000))
     yield case(ORDER, "expensive shares wanted", want_many({"FF.B": -0.05}, cash_usd=3_000))
     yield case(ORDER, "partially filled", fill_later("partial", lambda _: None))
-    yield case(ORDER, "partially filled, then cancelled", fill_later("partial", cancel_all))
+    yield case(ORDER, "partially filled, then canceled", fill_later("partial", cancel_all))
     yield case(ORDER, "not filled", fill_later("never", lambda _: None))
-    yield case(ORDER, "not filled, then cancelled", fill_later("never", cancel_all))
+    yield case(ORDER, "not filled, then canceled", fill_later("never", cancel_all))
     for symbol in ("AAA", "CCC"):
         side = "the sale" if symbol == "AAA" else "a buy"
         yield case(ORDER, f"{side} is rejected at once", start_from(reject_orders(symbol, at_once=True)))
@@ -392,7 +392,7 @@ def cases() -> Iterator[Case]:
     late_buy = Fault("alpaca POST /orders", Kind.LATE, skip=1)
     yield case(ORDER, "a buy without an answer is accepted after the run", with_one_fault(late_buy))
     yield case(ORDER, "a leg is filled after orders were read", interrupt("after GET /orders", stop))
-    yield case(ORDER, "a leg is filled as it is cancelled", interrupt("DELETE /orders", stop))
+    yield case(ORDER, "a leg is filled as it is canceled", interrupt("DELETE /orders", stop))
     yield case(
         ORDER,
         "a leg is filled between two runs",

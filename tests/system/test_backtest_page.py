@@ -123,11 +123,11 @@ def test_the_lines_of_the_equity_are_named_at_their_ends(light: Any, words: str)
     assert words in light["charts"]["chart-equity"][0]["texts"]
 
 
-def test_a_symbol_is_written_as_it_is_spelt(light: Any) -> None:
+def test_a_symbol_is_written_as_it_is_spelled(light: Any) -> None:
     assert {"AAA", "$B_1$"} <= set(light["charts"]["chart-results"][0]["texts"])
 
 
-def test_the_months_are_coloured_by_their_return(light: Any) -> None:
+def test_the_months_are_colored_by_their_return(light: Any) -> None:
     assert len(set(light["months"])) > 8
 
 

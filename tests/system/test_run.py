@@ -451,7 +451,7 @@ def test_a_position_that_lost_its_stop_in_a_refused_sale_is_named_until_somebody
     run(env=alpaca)
     fake.rejected_at_once = {"A"}
     report = rising(alpaca, "A")
-    assert "ITS STOP LOSS IS CANCELLED" in report["denials"][0]["detail"]
+    assert "ITS STOP LOSS IS CANCELED" in report["denials"][0]["detail"]
     assert report["unprotected"] == ["A"]
     assert run(env=alpaca | {"STRATEGY": "third"})["unprotected"] == ["A"]
 

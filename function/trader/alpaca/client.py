@@ -111,9 +111,9 @@ class AlpacaClient:
     def _call(
         self, url: str, method: str, path: str, data: Parameters | None, again: Callable[[BaseException], bool]
     ) -> JsonValue:
-        return self._retrying.copy(retry=retry_if_exception(again))(self._send_authorised, url, method, path, data)
+        return self._retrying.copy(retry=retry_if_exception(again))(self._send_authorized, url, method, path, data)
 
-    def _send_authorised(self, url: str, method: str, path: str, data: Parameters | None) -> JsonValue:
+    def _send_authorized(self, url: str, method: str, path: str, data: Parameters | None) -> JsonValue:
         try:
             answer = self._once(url, method, path, data)
         except CredentialsError:

@@ -145,7 +145,7 @@ class AlpacaBroker:
         return _match_order(order, _Fields("GET /orders:by_client_order_id", answer))
 
     def cancel(self, open_order: OpenOrder) -> None:
-        """Request the cancellation of an open order; an order already closed or being cancelled is not an error."""
+        """Request the cancellation of an open order; an order already closed or being canceled is not an error."""
         try:
             self._client.delete(f"/orders/{open_order.order_id}")
         except RefusedError as error:
@@ -331,7 +331,7 @@ def _bracket(order: Order, record: _Fields) -> tuple[float | None, float | None]
 
 
 def _request(order: Order) -> dict[str, object]:
-    """Return the body of a market order: for the day, or good till cancelled if its legs must outlive the day."""
+    """Return the body of a market order: for the day, or good till canceled if its legs must outlive the day."""
     if not order.client_order_id:
         raise ValueError(f"an order for {order.symbol} has no client order id; without one it could be placed twice")
     body: dict[str, object] = {

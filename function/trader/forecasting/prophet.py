@@ -150,7 +150,7 @@ def deny_failed_fit(symbol: str, error: Exception) -> Denial:
 
 @contextmanager
 def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Provide threads for the fits. On exit, fits that have not begun are cancelled."""
+    """Provide threads for the fits. On exit, fits that have not begun are canceled."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="prophet")
     # pandas changes the warning filters and restores them, but they are global: several threads together can leave
     # them wide open, and then every fit prints warnings. So they are saved here, and any further warnings are hidden.

@@ -166,7 +166,7 @@ def build_interrupted_record(
 
 
 def find_unsold(plan: PlannedRun | None, orders: Sequence[Order]) -> set[str]:
-    """Return the symbols with a planned sale that was not made; their brackets may already be cancelled."""
+    """Return the symbols with a planned sale that was not made; their brackets may already be canceled."""
     there = {order.client_order_id for order in orders if not order.came_to_nothing}
     planned = plan.orders if plan else ()
     return {order.symbol for order in planned if order.side is Side.SELL and order.client_order_id not in there}

@@ -107,11 +107,11 @@ class _Attempt:
         self._settle_time_s = settle_time_s
         self._may_go_on = may_go_on
         self.sent: Order | None = None  # set while the state of the order is unknown
-        self.has_lost_stop = False  # its bracket is cancelled, so the shares held are not protected
+        self.has_lost_stop = False  # its bracket is canceled, so the shares held are not protected
 
     def denial(self, error: BaseException, code: Code) -> Denial:
-        """Return the denial with the reason and, if the stop loss is already cancelled, a warning."""
-        warning = "; ITS STOP LOSS IS CANCELLED and the shares held are not protected" if self.has_lost_stop else ""
+        """Return the denial with the reason and, if the stop loss is already canceled, a warning."""
+        warning = "; ITS STOP LOSS IS CANCELED and the shares held are not protected" if self.has_lost_stop else ""
         detail = f"{self._order.side} {self._order.quantity:g}: {error}{warning}"
         return Denial(symbol=self._order.symbol, code=code, detail=detail, is_unprotected=self.has_lost_stop)
 

@@ -15,7 +15,7 @@ from scripts.backtest.model import Result
 from scripts.backtest.report import formatting
 from scripts.report import svg
 from scripts.report.formatting import MINUS, new_york, plain
-from scripts.report.svg import COLOURS
+from scripts.report.svg import COLORS
 from trader.model import Json
 
 type Numbers = NDArray[np.float64]
@@ -46,7 +46,7 @@ FULL = (Size("wide", 16.2, 4.6), Size("narrow", 4.5, 3.4))
 HALF = (Size("wide", 7.9, 3.0), Size("narrow", 4.5, 2.6))
 CARD = Size("card", 5.0, 2.5)
 
-TONES = COLOURS["up"], COLOURS["down"]
+TONES = COLORS["up"], COLORS["down"]
 """Colors of a trade with a profit, and of a trade with a loss."""
 
 
@@ -77,14 +77,14 @@ def equity(figures: Json) -> Chart:
         lines.append((np.array(curve["buy_and_hold_usd"]), "Buy and hold", "ink", 1.2))
 
     def draw(axes: Axes, size: Size) -> None:
-        axes.plot([0, len(curve["times"]) - 1], [cash_usd] * 2, color=COLOURS["muted"], lw=1.1, ls=(0, (5, 4)))
-        for values, _, colour, width in reversed(lines):
+        axes.plot([0, len(curve["times"]) - 1], [cash_usd] * 2, color=COLORS["muted"], lw=1.1, ls=(0, (5, 4)))
+        for values, _, color, width in reversed(lines):
             bars, shown = _thin_out(values, size)
-            axes.plot(bars, shown, color=COLOURS[colour], lw=width, solid_joinstyle="round")
+            axes.plot(bars, shown, color=COLORS[color], lw=width, solid_joinstyle="round")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda usd, _: _whole(usd)))
         is_wide = size.name == "wide"
         _time_axis(axes, figures, room=0.13 if is_wide else 0.36, dates=6 if is_wide else 3)
-        labels = [(float(values[-1]), name, colour) for values, name, colour, _ in lines]
+        labels = [(float(values[-1]), name, color) for values, name, color, _ in lines]
         _labels(axes, len(curve["times"]) - 1, [*labels, (cash_usd, "Cash", "muted")], on_two_lines=not is_wide)
 
     last = ", ".join(f"{name} {values[-1]:,.0f} USD" for values, name, _, _ in lines)
@@ -99,10 +99,10 @@ def drawdown(figures: Json) -> Chart:
 
     def draw(axes: Axes, size: Size) -> None:
         bars, shown = _thin_out(own, size, pick=np.min)  # keeps the lowest point
-        axes.fill_between(bars, shown, 0, color=COLOURS["down"], alpha=0.28, lw=0)
-        axes.plot(bars, shown, color=COLOURS["down"], lw=1.4)
+        axes.fill_between(bars, shown, 0, color=COLORS["down"], alpha=0.28, lw=0)
+        axes.plot(bars, shown, color=COLORS["down"], lw=1.4)
         if other:
-            axes.plot(*_thin_out(np.array(other), size, pick=np.min), color=COLOURS["ink"], lw=0.9)
+            axes.plot(*_thin_out(np.array(other), size, pick=np.min), color=COLORS["ink"], lw=0.9)
         axes.set_ylim(top=0)
         axes.yaxis.set_major_formatter(_percents())
         _time_axis(axes, figures)
@@ -117,8 +117,8 @@ def exposure(figures: Json) -> Chart:
 
     def draw(axes: Axes, size: Size) -> None:
         bars, shown = _thin_out(values, size)
-        axes.fill_between(bars, 0, shown, color=COLOURS["accent"], alpha=0.25, lw=0, step="mid")
-        axes.step(bars, shown, color=COLOURS["accent"], lw=1.2, where="mid")
+        axes.fill_between(bars, 0, shown, color=COLORS["accent"], alpha=0.25, lw=0, step="mid")
+        axes.step(bars, shown, color=COLORS["accent"], lw=1.2, where="mid")
         axes.set_ylim(0, max(1.0, float(values.max())))
         axes.yaxis.set_major_formatter(_percents())
         _time_axis(axes, figures)
@@ -137,16 +137,16 @@ def results(figures: Json) -> Chart:
     sizes = [Size(size.name, size.width, height) for size in HALF]
 
     def draw(axes: Axes, size: Size) -> None:  # noqa: ARG001 the same in all sizes
-        colours = [COLOURS["up" if each >= 0 else "down"] for each in usd]
-        axes.barh(range(len(rows)), usd, color=colours, height=0.62)
-        axes.axvline(0, color=COLOURS["muted"], lw=0.8)
+        colors = [COLORS["up" if each >= 0 else "down"] for each in usd]
+        axes.barh(range(len(rows)), usd, color=colors, height=0.62)
+        axes.axvline(0, color=COLORS["muted"], lw=0.8)
         low, high = min(*usd, 0.0), max(*usd, 0.0)
         room = 0.24 * ((high - low) or 1.0)
         axes.set_xlim(low - room * (low < 0), high + room)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda usd, _: _whole(usd)))
-        axes.grid(axis="x", color=COLOURS["grid"], lw=0.8)
+        axes.grid(axis="x", color=COLORS["grid"], lw=0.8)
         axes.grid(visible=False, axis="y")
         axes.set_yticks([])
         for at, row in enumerate(rows):
@@ -183,14 +183,14 @@ def calibration(figures: Json) -> Chart:
         axes.set_yticks([])
         svg.add_text(axes, (0, -0.62), "below, inside and above the interval", "muted", (0, 0))
         for row, (name, parts) in enumerate(shares.items()):
-            for left, part, colour in zip(np.cumsum([0, *parts[:2]]), parts, ("down", "accent", "up"), strict=True):
-                axes.barh(row, part, left=left, color=COLOURS[colour], alpha=0.75 if row == 0 else 0.3, height=0.66)
+            for left, part, color in zip(np.cumsum([0, *parts[:2]]), parts, ("down", "accent", "up"), strict=True):
+                axes.barh(row, part, left=left, color=COLORS[color], alpha=0.75 if row == 0 else 0.3, height=0.66)
                 if part >= 0.08:
                     svg.add_text(axes, (left + part / 2, row), f"{part:.0%}", "ink", (0, 0), ha="center", bold=True)
             svg.add_text(axes, (0, row), name, "ink", (-6, 0), ha="right")
         svg.add_text(axes, (0, 2.15), "mean error, as a share of the price", "muted", (0, 0))
         for row, (name, error) in enumerate(errors.items(), start=3):
-            axes.barh(row - 0.2, 0.8 * error / longest, color=COLOURS["accent" if row == 3 else "muted"], height=0.6)
+            axes.barh(row - 0.2, 0.8 * error / longest, color=COLORS["accent" if row == 3 else "muted"], height=0.6)
             svg.add_text(axes, (0, row - 0.2), name, "ink", (-6, 0), ha="right")
             svg.add_text(axes, (0.8 * error / longest, row - 0.2), f"{error:.2%}", "muted", (6, 0))
 
@@ -212,32 +212,32 @@ class PriceCharts:
         """Draw a symbol of the panel, with its `trades` from figures()."""
         closes = self._closes[symbol].to_numpy(dtype=np.float64)
         axes = _axes(self._figure, margins=(0.08, 0.13))
-        toned = {colour: [trade for trade in trades if _tone(trade) == colour] for colour in TONES}
-        for colour, some in toned.items():
-            self._shade(axes, some, colour)
-        axes.plot(*_thin_out(closes, CARD), color=COLOURS["ink"], lw=1.0, solid_joinstyle="round")
+        toned = {color: [trade for trade in trades if _tone(trade) == color] for color in TONES}
+        for color, some in toned.items():
+            self._shade(axes, some, color)
+        axes.plot(*_thin_out(closes, CARD), color=COLORS["ink"], lw=1.0, solid_joinstyle="round")
         if symbol in self._trends:
-            axes.plot(*_thin_out(self._trends[symbol], CARD), color=COLOURS["accent"], lw=1.4)
-        for colour, some in toned.items():
-            self._mark(axes, some, colour)
+            axes.plot(*_thin_out(self._trends[symbol], CARD), color=COLORS["accent"], lw=1.4)
+        for color, some in toned.items():
+            self._mark(axes, some, color)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda usd, _: f"{usd:,g}"))
         _time_axis(axes, self._figures, small=True)
         name = plain(symbol)
         words = f"Closes of {name}, {formatting.dates(self._figures)}, with {len(trades)} trades marked."
         return svg.inline(self._figure, title=f"{name}: price and trades", description=words, salt=name)
 
-    def _shade(self, axes: Axes, trades: Sequence[Json], colour: str) -> None:
+    def _shade(self, axes: Axes, trades: Sequence[Json], color: str) -> None:
         begins = [self._at[trade["entry_time"]] for trade in trades]
         ends = [self._at.get(trade["exit_time"], len(self._at) - 1) for trade in trades]
         spans = [(begin, end - begin) for begin, end in zip(begins, ends, strict=True)]
-        axes.broken_barh(spans, (0, 1), transform=axes.get_xaxis_transform(), color=colour, alpha=0.16, lw=0)
+        axes.broken_barh(spans, (0, 1), transform=axes.get_xaxis_transform(), color=color, alpha=0.16, lw=0)
 
-    def _mark(self, axes: Axes, trades: Sequence[Json], colour: str) -> None:
+    def _mark(self, axes: Axes, trades: Sequence[Json], color: str) -> None:
         for side, marker in (("entry", "^"), ("exit", "v")):
             done = [trade for trade in trades if trade[f"{side}_time"]]
             bars = [self._at[trade[f"{side}_time"]] for trade in done]
             prices_usd = [trade[f"{side}_price_usd"] for trade in done]
-            axes.plot(bars, prices_usd, marker=marker, ms=5.5, mew=0, ls="", color=colour)
+            axes.plot(bars, prices_usd, marker=marker, ms=5.5, mew=0, ls="", color=color)
 
 
 def _trends(result: Result) -> dict[str, Numbers]:
@@ -301,10 +301,10 @@ def _labels(axes: Axes, bar: int, labels: Sequence[tuple[float, str, str]], *, o
     low, high = axes.get_ylim()
     apart = LABEL_GAP * (high - low) * (2 if on_two_lines else 1)
     at = -np.inf
-    for usd, name, colour in sorted(labels):
+    for usd, name, color in sorted(labels):
         at = max(usd, at + apart)
         said = f"{name}{'\n' if on_two_lines else ' '}{usd:,.0f}"
-        svg.add_text(axes, (bar, at), said, colour, (8, 0), bold=colour == "accent")
+        svg.add_text(axes, (bar, at), said, color, (8, 0), bold=color == "accent")
 
 
 def _thin_out(values: Numbers, size: Size, pick: Callable[..., Any] | None = None) -> tuple[Numbers, Numbers]:

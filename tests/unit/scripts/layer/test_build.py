@@ -278,10 +278,10 @@ def test_a_library_for_another_machine_ends_the_build(tmp_path: Path) -> None:
 # --- identical bytes ---
 
 SOURCE = """
-COLOURS = {"red", "green", "blue", "a longer one", 1.5, None, 12345678901234567890, b"bytes"}
+COLORS = {"red", "green", "blue", "a longer one", 1.5, None, 12345678901234567890, b"bytes"}
 def known(name, *, among=frozenset({"x", "y", "z"})):
     'Tell whether a name is known.'
-    return name in {"alpha", "beta", "gamma", "delta", "epsilon"} or name in among or [each for each in COLOURS]
+    return name in {"alpha", "beta", "gamma", "delta", "epsilon"} or name in among or [each for each in COLORS]
 class Thing:
     size: int = 3
     def __repr__(self):

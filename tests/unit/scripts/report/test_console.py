@@ -147,7 +147,7 @@ def test_an_old_record_says_nothing_about_protection() -> None:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_refused_sale_that_cost_the_stop_loss_is_given_in_full(width: int) -> None:
     below_heading = show_text(record_of_a_lost_stop_loss(), width).split("CCC *")[1]
-    assert "ITS STOP LOSS IS CANCELLED and the shares held are not protected" in " ".join(below_heading.split())
+    assert "ITS STOP LOSS IS CANCELED and the shares held are not protected" in " ".join(below_heading.split())
 
 
 @pytest.mark.parametrize("width", [80, 140])

@@ -82,7 +82,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ("STOP_LOS_FRACTION=0.03", "did you mean STOP_LOSS_FRACTION?"),
         ("stop_loss_fraction=0.03", "did you mean STOP_LOSS_FRACTION?"),
         ("SLIPAGE=0.001", "did you mean SLIPPAGE?"),
-        ("COLOUR=red", "use one of CASH_BUFFER_FRACTION"),
+        ("COLOR=red", "use one of CASH_BUFFER_FRACTION"),
         ("START=2021-01-04,2021-02-01", "START sets the span on which all settings are compared"),
         ("CASH=1000,2000", "CASH is the same for all settings"),
         ("PRICE_FILE=a.csv,b.csv", "PRICE_FILE determines the prices"),

@@ -353,7 +353,7 @@ def test_a_refused_sale_says_that_its_stop_loss_is_gone() -> None:
     books = Books.with_bracket(["refused"], A=10)
     (denial,) = placed(books, sell("A"))
     assert isinstance(denial, Denial)
-    assert "ITS STOP LOSS IS CANCELLED" in denial.detail
+    assert "ITS STOP LOSS IS CANCELED" in denial.detail
 
 
 def test_a_sale_rejected_after_it_was_accepted_says_so_too() -> None:
@@ -361,7 +361,7 @@ def test_a_sale_rejected_after_it_was_accepted_says_so_too() -> None:
     books.alpaca.rejected_later.add("A")
     (denial,) = placed(books, sell("A"))
     assert isinstance(denial, Denial)
-    assert "the broker reports it as rejected; ITS STOP LOSS IS CANCELLED" in denial.detail
+    assert "the broker reports it as rejected; ITS STOP LOSS IS CANCELED" in denial.detail
 
 
 def test_a_failure_after_the_legs_are_gone_is_reported() -> None:
@@ -373,7 +373,7 @@ def test_a_failure_after_the_legs_are_gone_is_reported() -> None:
         seen.extend(place([sell("A")], books, Deadline.never()))
     (denial,) = seen
     assert isinstance(denial, Denial)
-    assert "ITS STOP LOSS IS CANCELLED" in denial.detail
+    assert "ITS STOP LOSS IS CANCELED" in denial.detail
 
 
 def test_an_interruption_while_an_order_is_sent_leaves_it_on_record() -> None:
