@@ -25,7 +25,6 @@ class Facts:
     """The facts of a rule that do not depend on its settings."""
 
     name: str  # as SIGNAL spells it
-    meaning: str  # in one line
     min_bars: int  # of history: the minimum of HISTORY_BARS; a symbol with fewer has no forecast
     has_growing_history: bool = False  # the rule uses the whole past: HISTORY_BARS is only an upper bound
     shares_per_order: int | None = None  # the fixed size of an order; None sizes orders by the cash available

@@ -20,7 +20,6 @@ class Horizon:
 
     facts: ClassVar[Facts] = Facts(
         name="horizon",
-        meaning="the interval rule on the eighth day, with Prophet's defaults, one share at a time",
         min_bars=90,
         has_growing_history=True,
         shares_per_order=1,

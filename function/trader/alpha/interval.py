@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 class Interval:
     """UP if the forecast interval reaches further above the price than below it, DOWN if further below."""
 
-    facts: ClassVar[Facts] = Facts(
-        name="interval", meaning="which end of the forecast interval is further from the price", min_bars=30
-    )
+    facts: ClassVar[Facts] = Facts(name="interval", min_bars=30)
     forecast_spec: ForecastSpec
     dead_band_fraction: None = None
 

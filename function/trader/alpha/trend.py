@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 class Trend:
     """UP below the trend line, DOWN above it, FLAT within the dead band."""
 
-    facts: ClassVar[Facts] = Facts(
-        name="trend", meaning="UP below the trend line, DOWN above it, FLAT within the dead band", min_bars=30
-    )
+    facts: ClassVar[Facts] = Facts(name="trend", min_bars=30)
     forecast_spec: ForecastSpec
     dead_band_fraction: float
 

@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 class Contrarian:
     """A fourth rule: UP above the line."""
 
-    facts: ClassVar[Facts] = Facts(
-        name="contrarian", meaning="UP above the line", min_bars=40, words=Words(line="the line that is bet against")
-    )
+    facts: ClassVar[Facts] = Facts(name="contrarian", min_bars=40, words=Words(line="the line that is bet against"))
     forecast_spec: ForecastSpec
     dead_band_fraction: None = None
 
