@@ -28,7 +28,7 @@ def zip_code(code: str) -> bytes:
 
 
 def deny(monkeypatch: pytest.MonkeyPatch, action: str, *names: str | None, quoting: str = "not this one") -> None:
-    """Make AWS deny an action on these parameters, as a policy would; None stands for a request without names."""
+    """Make AWS deny an action on these parameters, as a policy would; None stands for requests without a Name."""
     allowed = getattr(SimpleSystemManagerResponse, action)
 
     def answer(response: Any) -> Any:

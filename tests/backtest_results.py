@@ -25,7 +25,7 @@ def panel(closes: Mapping[str, Sequence[float]], **fields: Any) -> Panel:
 
 
 def fill(panel: Panel, bar: int, symbol: str, quantity: float, price_usd: float, **fields: Any) -> Fill:
-    """Return a purchase, or with a negative quantity a sale, in bar number `bar`."""
+    """Return a fill in bar number `bar`: a purchase, or a sale if the quantity is negative."""
     side = Side.BUY if quantity > 0 else Side.SELL
     time = panel.close.index[bar].to_pydatetime()
     given = {
@@ -47,7 +47,7 @@ def result(
     decisions: Mapping[datetime, Decision] | None = None,
     **fields: Any,
 ) -> Result:
-    """Return the result from bar number `first` on: the account after each bar's fills, valued at the last prices."""
+    """Return the result from bar `first` on. After each bar's fills, the account is valued at the last prices."""
     chosen = Options(**{"settings": settings(), "cash_usd": 1_000.0, "slippage_fraction": 0.0, **(options or {})})
     prices, cash_usd, held, bars = panel.close.ffill(), chosen.cash_usd, dict.fromkeys(panel.close, 0.0), []
     for time in panel.close.index[first:]:
@@ -73,7 +73,7 @@ def result(
 
 
 def score(symbol: str, price_usd: float, yhat_usd: float, half_width_usd: float, actual_usd: float) -> Scored:
-    """Return the score of a forecast one day ahead, whose interval extends `half_width_usd` to both sides."""
+    """Return the score of a forecast one day ahead whose interval extends `half_width_usd` to either side."""
     time = datetime(2021, 1, 4, 5, tzinfo=NEW_YORK)
     return Scored(
         symbol=symbol,
@@ -92,7 +92,7 @@ def year_of_trading(symbols: Sequence[str] = SYMBOLS, bars: int = 300, *, reason
     """Return a backtest of symbols that swing around rising lines.
 
     All symbols but the last are bought below their 40-bar mean and sold above it, or at a stop loss. Every bar has
-    forecasts and a denial, and there are scores, refusals and notes. `reason` replaces all texts.
+    forecasts and a denial, and there are scores, refusals and notes. `reason`, if given, replaces every text.
     """
     history = 50
     closes = {

@@ -15,12 +15,12 @@ LAST_DAY = date(2022, 12, 28)
 
 
 def settings(**variables: object) -> Settings:
-    """Return the settings that these variables give, e.g. settings(MODE="dry-run", UNIVERSE_SIZE=3)."""
+    """Return the settings for these variables, e.g. settings(MODE="dry-run", UNIVERSE_SIZE=3)."""
     return Settings.from_env({name: str(value) for name, value in variables.items()}, lambda _: {})
 
 
 def spec(signal: str = loader.DEFAULT, interval: str = "1d", bars: int = 1) -> ForecastSpec:
-    """Return the spec of the forecast that a rule reads, `bars` ahead."""
+    """Return the spec of the forecast that a rule needs, for `bars` bars ahead."""
     return loader.load(settings(SIGNAL=signal, BAR_INTERVAL=interval, HORIZON_BARS=bars)).forecast_spec
 
 
@@ -31,7 +31,7 @@ def daily(prices: Sequence[float], last: date = LAST_DAY, symbol: str = "AAPL") 
 
 
 def every(minutes: int, prices: Sequence[float], last: datetime = SLOT) -> Closes:
-    """Return closes of bars without gaps, the last one starting at `last`."""
+    """Return closes of consecutive bars, the last of which starts at `last`."""
     times = [last - timedelta(minutes=minutes * back) for back in reversed(range(len(prices)))]
     return pd.Series([float(price) for price in prices], index=pd.DatetimeIndex(times), name="AAPL")
 

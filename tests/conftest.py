@@ -30,7 +30,7 @@ SLOWEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the slowest files first, so that no worker is still busy with one after the others are done."""
+    """Run the slowest files first, so that no worker is left busy with one at the end."""
     items.sort(key=lambda item: SLOWEST.index(item.path.name) if item.path.name in SLOWEST else len(SLOWEST))
 
 
@@ -49,7 +49,7 @@ def aws() -> Iterator[dict[str, str]]:
 
 @pytest.fixture(autouse=True)
 def _log_of_its_own() -> None:
-    """Reset the log: a command called in this process may have redirected it, and a test would see none of it."""
+    """Reset the log: a command called in this process may have redirected it, so that a test would see no messages."""
     log = logging.getLogger("trader")
     log.handlers, log.propagate = [], True
     log.setLevel(logging.NOTSET)

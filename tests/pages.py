@@ -39,7 +39,7 @@ def browse(tmp_path_factory: pytest.TempPathFactory) -> Browse:
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
         if os.environ.get("CI") == "true":
-            pytest.fail("chromium is not on the PATH; install it in the CI image, which tests in a real browser")
+            pytest.fail("chromium is not on the PATH; CI must run these tests, so install it in the CI image")
         pytest.skip("left out: chromium is not on the PATH")
 
     def open_page(page: Path, *flags: str) -> tuple[str, str]:
@@ -94,20 +94,20 @@ class Elements(HTMLParser):
 class RulesOfPages:
     """Rules for every page, inherited by test classes.
 
-    They use the fixtures `page`, which contains HTML from outside, and `light` and `dark`, measured in each mode.
+    They use the fixture `page`, with HTML from outside, and `light` and `dark`, its measurements in each mode.
     """
 
     def test_the_page_fetches_nothing(self, light: Any) -> None:
         assert light["fetched"] == []
 
-    def test_html_from_outside_is_not_made_part_of_the_page(self, light: Any) -> None:
+    def test_html_from_outside_adds_no_elements_to_the_page(self, light: Any) -> None:
         assert (light["scripts"], light["images"]) == (1, 0)  # the only script is the one that measures
 
-    def test_dark_mode_turns_the_page_and_the_charts(self, light: Any, dark: Any) -> None:
+    def test_dark_mode_changes_the_page_and_the_charts(self, light: Any, dark: Any) -> None:
         assert light["page"] != dark["page"]
         assert light["ink"] != dark["ink"]
 
-    def test_the_browser_has_no_complaint_about_the_page_and_its_policy(self, browse: Browse, page: Path) -> None:
+    def test_the_browser_console_stays_empty(self, browse: Browse, page: Path) -> None:
         assert browse(page)[1] == ""
 
     def test_nothing_in_the_page_points_outside(self, page: Path) -> None:
@@ -118,6 +118,6 @@ class RulesOfPages:
         assert "@import" not in text
         assert re.findall(r"url\((?!#)", text) == []
 
-    def test_every_id_in_the_page_is_its_own(self, page: Path) -> None:
+    def test_every_id_in_the_page_is_unique(self, page: Path) -> None:
         ids = [attributes["id"] for _, attributes in Elements(page).found if "id" in attributes]
         assert sorted(ids, key=str) == sorted(set(ids), key=str)

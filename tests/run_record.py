@@ -88,7 +88,7 @@ LOST = (
 
 
 def stop_record(status: str, detail: str = "") -> dict[str, Any]:
-    """Return the record of a run that a code or an error ended before anything was read."""
+    """Return the record of a run that a stop code or an error ended before it read anything."""
     empty: dict[str, Any] = {
         name: [] for name in ("orders", "denials", "targets", "unprotected", "forecasts", "insights")
     }

@@ -1,4 +1,4 @@
-"""A guard for tests that need Terraform: where it is missing, they are skipped, and in CI they fail."""
+"""A guard for tests that need Terraform: without it, they are skipped, but in CI they fail."""
 
 import os
 import shutil
