@@ -23,7 +23,7 @@ MAX_PRICE_AGE_S = {"1d": 86_400, "1h": 7_200, "15m": 1_800, "5m": 900, "1m": 300
 """Defaults by bar interval. Bars are stamped with their start: a daily bar under 24 h old is the current session's."""
 
 STRATEGY_NAME = r"[a-z0-9](-?[a-z0-9]){0,31}"
-STRATEGY_NAME_IN_WORDS = "at most 32 small letters, digits and single dashes"
+STRATEGY_NAME_IN_WORDS = "at most 32 lower-case letters, digits and single hyphens"
 DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 """A decimal number in ASCII. Python itself would also accept 1_5 and the digits of other scripts."""
 

@@ -58,7 +58,7 @@ class Cloud:
 
     @property
     def artifact_bucket(self) -> str:
-        """The bucket of the zips and the journal, unless Terraform's `bucket_name` overrides it."""
+        """The name of the bucket for the zips and the journal, unless Terraform's `bucket_name` overrides it."""
         return f"{self.project}-{self.account}-{self.region}"
 
     @property
@@ -77,7 +77,7 @@ class Cloud:
         return sorted(name.removeprefix(prefix).removesuffix("/halt") for name in names if name.endswith("/halt"))
 
     def function(self, strategy: str) -> str:
-        """Return the name of a strategy's function, role and rule."""
+        """Return the name that a strategy's function, role and rule share."""
         return f"{self.project}-{strategy}"
 
     def log_group(self, strategy: str) -> str:
@@ -89,7 +89,7 @@ class Cloud:
         return f"/{self.project}/{strategy}/{name}"
 
     def require_deployed(self, strategy: str) -> str:
-        """Return the strategy if it is deployed here. Raises AwsError, naming the deployed ones, if not."""
+        """Return the strategy if it is deployed here. Otherwise raises an AwsError that names the deployed ones."""
         if strategy in self.strategies:
             return strategy
         if not self.strategies:

@@ -1,7 +1,7 @@
 """`make bootstrap`: create, once per account and region, what Terraform and GitHub need before the first deployment.
 
-It creates a bucket for Terraform's state, the policy that limits what functions may do, and for a GitHub repository the
-two roles that plan and deploy. It can be run again at any time from any computer: its own state is also in that bucket.
+It creates a bucket for Terraform's state, the policy that limits what functions may do, and the two roles with which a
+GitHub repository plans and deploys. It can be run again at any time, from any computer: its state is in that bucket.
 """
 
 import json
@@ -59,7 +59,8 @@ def main() -> None:
         "make bootstrap",
         __doc__,
         epilog=f"Variables: REPOSITORY=owner/name ({NONE} removes its roles), BRANCH=main, BUCKET_NAME= (if the "
-        "root's bucket_name is set), PROJECT=. A variable that is not set keeps its last value.",
+        "root's bucket_name is set), REPOSITORY_IDS=, PROJECT=. A variable that is not set keeps its last value, "
+        "except PROJECT.",
     )
     arguments = parser.parse_args()
     with console.plain_errors(interrupted="interrupted; make bootstrap continues from there"):
@@ -74,7 +75,7 @@ def main() -> None:
 
 
 def wishes(env: Mapping[str, str]) -> Mapping[str, str]:
-    """Read the user's variables, under Terraform's names. Raises CommandError for an invalid value."""
+    """Return the user's variables, by Terraform's names. Raises CommandError for an invalid value."""
     asked = {ours: env[name] for name, ours in ASKED.items() if env.get(name)}
     for name, form, example in (
         ("REPOSITORY", rf"{NONE}|{REPOSITORY}", f"owner/name as on GitHub, or {NONE}"),
@@ -142,7 +143,7 @@ def refuse_taken_bucket(name: str) -> AwsError:
     """Return the error for a bucket that exists but cannot be used."""
     return AwsError(
         f"the bucket {name} belongs to another account, or these credentials may not access it. If another account has "
-        "it, choose another prefix for all names: PROJECT=another-name for all commands. Otherwise use an "
+        "it, choose another prefix for all names, and give PROJECT=another-name to every command. Otherwise use an "
         "administrator's credentials (AWS_PROFILE=...)"
     )
 
@@ -165,7 +166,7 @@ def suggest_repository(cloud: Cloud) -> str | None:
 
 
 def choices(asked: Mapping[str, str], recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the requested values, else the last recorded ones, under Terraform's names; None means the default."""
+    """Return the requested values, or else the last recorded ones, by Terraform's names; None means the default."""
     chosen = {name: asked.get(name, recorded.get(name)) for name in ASKED.values()}
     if chosen["repository"] == NONE:
         chosen["repository"] = None
@@ -175,7 +176,7 @@ def choices(asked: Mapping[str, str], recorded: Mapping[str, Any]) -> dict[str, 
 
 
 def look_up_numbers(repository: str) -> str | None:
-    """Return GitHub's ids of the owner and the repository; None if the tool `gh` is missing or denied access."""
+    """Return GitHub's ids of the owner and the repository; None if the tool `gh` is missing or cannot read them."""
     if shutil.which("gh"):
         words = ["gh", "api", f"repos/{repository}", "--jq", r'"\(.owner.id)/\(.id)"']
         done = subprocess.run(words, check=False, capture_output=True, text=True)
@@ -196,7 +197,7 @@ def has_provider_of_others(root: Terraform) -> bool:
 
 
 def has_provider(cloud: Cloud) -> bool:
-    """Check whether the account has GitHub's OIDC provider. Raises AwsError if it does not accept AWS as audience."""
+    """Check whether the account has GitHub's OIDC provider. Raises AwsError if it does not accept AUDIENCE."""
     with translate_errors("the account's OIDC providers"):
         iam = cloud.session.client("iam", config=CONFIG)
         arns = [each["Arn"] for each in iam.list_open_id_connect_providers()["OpenIDConnectProviderList"]]
@@ -229,7 +230,7 @@ def show(cloud: Cloud, outputs: Mapping[str, Any]) -> None:
         there |= {"GitHub, plan": outputs["plan_role_arn"], "GitHub, deploy": outputs["deploy_role_arn"]}
     for what, name in there.items():
         say(f"{what:<20} {name}")
-    say("\nmake deploy now keeps its state in that bucket; it moves an existing state from terraform/ there.")
+    say("\nmake deploy now keeps its state in that bucket, and moves an existing state there from terraform/.")
     if not repository:
         say("To let GitHub deploy as well: make bootstrap REPOSITORY=owner/name")
         return

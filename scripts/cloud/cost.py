@@ -110,7 +110,7 @@ def main() -> None:
     """Show the usage according to the logs, or else an estimate."""
     parser = console.parser(
         "make cost",
-        f"{__doc__} Variables: ESTIMATE=1 (estimate even if there are logs); for the estimate SCHEDULE (default: "
+        f"{__doc__} Variables: ESTIMATE=1 (estimate even if there are logs); for the estimate, SCHEDULE (default: "
         f"{DEFAULT}) or DAILY_AT (such as 15:00), MEMORY (MB), ARCH, PYTHON.",
     )
     parser.add_argument("--least", type=int, default=0, metavar="N", help="fail if fewer than N strategies fit")
@@ -224,7 +224,9 @@ def estimate(target: Target, env: Mapping[str, str]) -> Estimate:
     first = datetime.now(UTC).date() - timedelta(days=DAYS)
     counts = kinds(schedule, first, DAYS, daily_at)
     if not counts.total():
-        raise CommandError(f"{schedule.expression} did not fire in the last {DAYS} days: there is nothing to estimate")
+        raise CommandError(
+            f"{schedule.expression} did not fire in the last {DAYS} days; set another SCHEDULE to estimate"
+        )
     with console.progress() as progress:
         measured = measure(target, memory_mb, progress)
     hours = {moment.replace(minute=0) for moment in schedule.times(first, DAYS)}
@@ -262,7 +264,7 @@ def from_runs(month: Estimate, arch: str) -> dict[str, Any]:
         ],
         "known": [
             "measured one cold run of each kind, in AWS's runtime interface and from the finished zips",
-            f"divided the computing time on one processor by a share of {share_of(month.memory_mb):.0%} (at most 100%)",
+            f"divided its computing time by its share of a processor, {share_of(month.memory_mb):.0%} (at most 100%)",
             f"Lambda gives a function a whole processor at {MB_PER_PROCESSOR:,} MB",
             f"compared the schedule's times, from {month.first_day} on for {DAYS} days, with the exchange's hours",
         ],
@@ -382,7 +384,7 @@ def verdict(answer: Mapping[str, Any]) -> str:
 
 def others_table(answer: Mapping[str, Any]) -> Table:
     """Return a table of the other free tiers."""
-    table = table_of("Other monthly free tiers\n", "What", "One strategy", "Free", "Enough for", f"{MANY} cost, USD")
+    table = table_of("Other monthly free tiers\n", "What", "One strategy", "Free", "Enough for", f"USD for {MANY}")
     for each in answer["others"]:
         used = f"{each['used']:,.3f}".rstrip("0").rstrip(".")
         free, fits = (

@@ -108,7 +108,7 @@ def show(outputs: Mapping[str, Any], number: int, address: str | None) -> None:
     console.OUT.print(f" Dashboard: {outputs['dashboard_url']}", markup=False, soft_wrap=True)
     if address:
         console.OUT.print(
-            f" {address} gets no alarms yet: AWS has sent it a message with a link to confirm.",
+            f" {address} gets no alarms yet: AWS has sent it a message with a confirmation link.",
             style="bold yellow",
             markup=False,
         )

@@ -1,4 +1,4 @@
-"""`make destroy`: delete everything that make deploy has created, including the journal and the keys.
+"""`make destroy`: delete everything that make deploy and make secrets have created, including the journal.
 
 It asks for the project's name first; without a terminal, set CONFIRM=name in the environment.
 KEEP_JOURNAL=folder copies the journal there before it is deleted.
@@ -48,7 +48,9 @@ def main() -> None:
     """Find what exists, show it, ask, and destroy it: the bucket, Terraform's resources, the keys and the logs."""
     arguments = console.parser("make destroy", __doc__).parse_args()
     with (
-        console.plain_errors(interrupted="interrupted; some resources are deleted, and make destroy deletes the rest"),
+        console.plain_errors(
+            interrupted="interrupted; some resources may be deleted, and make destroy deletes the rest"
+        ),
         TemporaryDirectory() as name,
     ):
         folder = Path(name)
@@ -262,8 +264,8 @@ def tell(root: Terraform, found: Found) -> None:
         console.OUT.print("Positions at Alpaca are still held: see https://app.alpaca.markets", markup=False)
     if root.has_state_bucket:
         console.OUT.print(
-            f"What make bootstrap created stays: the bucket {cloud.state_bucket} and GitHub's roles; README says how "
-            "to remove them.",
+            f"What make bootstrap created stays: the bucket {cloud.state_bucket} and GitHub's roles; the README says "
+            "how to remove them.",
             style="dim",
             markup=False,
         )

@@ -1,6 +1,6 @@
 """`make halt` and `make resume`: turn the halt switch of one strategy or of all strategies on or off.
 
-A switch is an SSM parameter that every run reads before it starts, and again before each order.
+A switch is an SSM parameter that every run reads at its start, and again before each order.
 """
 
 import os
@@ -43,10 +43,12 @@ class Switch:
 def main() -> None:
     """Set all switches that can be set, and show them; exit with 1 if one could not be set."""
     parser = console.parser("make halt, make resume", __doc__)
-    parser.add_argument("action", choices=VALUES, help="halt: STRATEGY, or all; resume: STRATEGY=name or STRATEGY=all")
+    parser.add_argument(
+        "action", choices=VALUES, help="halt stops all without STRATEGY; resume needs STRATEGY=name or all"
+    )
     arguments = parser.parse_args()
     again = f"make {arguments.action}"
-    with console.plain_errors(interrupted=f"interrupted; switches not shown were not set: {again} can be repeated"):
+    with console.plain_errors(interrupted=f"interrupted; switches not shown may not be set: {again} can be repeated"):
         cloud = connect()
         switches: list[Switch] = []
         names = choose_strategies(cloud, arguments.action, os.environ)

@@ -112,9 +112,9 @@ def refuse(constant: str) -> NoReturn:
 
 
 def invoke(cloud: Cloud, strategy: str, event: Mapping[str, Any]) -> Answer:
-    """Run the live version once and wait. Raises AwsError; if the answer is lost, it says that the run may go on."""
+    """Run the live version once and wait. Raises AwsError; if the answer was lost, it says that the run may go on."""
     function = cloud.function(strategy)
-    console.note(f"{function}:{ALIAS} is running; this can take some minutes")
+    console.note(f"{function}:{ALIAS} is running; this can take a few minutes")
     look = f"see what it does: make tail STRATEGY={strategy}"
     with translate_errors(function), console.ERR.status("waiting for the answer"):
         client = cloud.session.client("lambda", config=ONCE)

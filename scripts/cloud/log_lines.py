@@ -1,6 +1,6 @@
 """Readable log lines: the function's records, formatted as in out/run.log, and Lambda's own lines about a run.
 
-Times are New York's. No record can send control characters to the terminal.
+All times are New York time. No record can send control characters to the terminal.
 """
 
 import json

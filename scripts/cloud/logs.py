@@ -35,7 +35,10 @@ MAX_GROUPS = 50
 ROWS, MAX_ROWS = 1_000, 10_000
 POLL_S, LIMIT_S = 0.5, 300.0
 
-TIMES = "is neither an age such as 30m, 6h, 1d or 2w nor a time such as 2026-11-23T15:00 (New York's without a zone)"
+TIMES = (
+    "is neither an age such as 30m, 6h, 1d or 2w nor a time such as 2026-11-23T15:00 (New York time unless it has a "
+    "zone)"
+)
 NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 INSIGHTS_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}")
 ISO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|\+00:00)")
@@ -94,7 +97,9 @@ def main() -> None:
         else:
             console.OUT.print(Text(nothing(name, answer, groups, period)))
         if answer.is_cut:
-            console.note(f"cut at LIMIT={limit}: there may be more; set LIMIT (up to {MAX_ROWS}) or a later SINCE")
+            console.note(
+                f"cut at LIMIT={limit}: there may be more; set a higher LIMIT (up to {MAX_ROWS}) or a later SINCE"
+            )
 
 
 # --- the request ---------------------------------------------------------------------------------------------------
@@ -143,7 +148,9 @@ def period_of(env: Mapping[str, str], now: datetime) -> Period:
     since, until = moment("SINCE", since_text, now), moment("UNTIL", until_text, now) if until_text else now
     for name, text, given in (("SINCE", since_text, since), ("UNTIL", until_text, until)):
         if given > now:
-            raise CommandError(f"{name}={text} is in the future: it is {now.astimezone(NEW_YORK):%Y-%m-%d %H:%M %Z}")
+            raise CommandError(
+                f"{name}={text} is in the future: it is now {now.astimezone(NEW_YORK):%Y-%m-%d %H:%M %Z}"
+            )
     if since >= until:
         end = f"UNTIL={until_text}" if until_text else "now"
         raise CommandError(f"SINCE={since_text} is not before {end}, so the period is empty; set an earlier SINCE")
@@ -151,7 +158,7 @@ def period_of(env: Mapping[str, str], now: datetime) -> Period:
 
 
 def moment(name: str, text: str, now: datetime) -> datetime:
-    """Parse a time (New York's unless it has a zone) or an age such as 1d. Raises CommandError."""
+    """Parse a time (New York time unless it has a zone) or an age such as 1d. Raises CommandError."""
     if match := re.fullmatch(r"(\d{1,6})([mhdw])", text):
         try:
             return now - timedelta(**{UNITS[match[2]]: int(match[1])})
@@ -353,13 +360,13 @@ def cell(column: str, value: str) -> str:
 
 
 def new_york(moment: datetime) -> str:
-    """Format a time as New York's, without seconds if they are zero."""
+    """Format a time as New York time, without seconds if they are zero."""
     local = moment.astimezone(NEW_YORK)
     return f"{local:%Y-%m-%d %H:%M:%S}" if local.second else f"{local:%Y-%m-%d %H:%M}"
 
 
 def nothing(name: str, answer: Answer, groups: Sequence[str], period: Period) -> str:
-    """Return a message that nothing was found, with where it was searched and what to try next."""
+    """Return a message that nothing was found, where the query looked, and what to try next."""
     scanned = answer.statistics.get("recordsScanned", 0)
     looked = f"among {scanned:,.0f} log records" if scanned else "and no log record at all"
     hint = (

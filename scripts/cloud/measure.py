@@ -83,7 +83,7 @@ def check(target: Target) -> None:
         if not zip_file.is_file():
             raise LayerError(f"there is no {shorten_path(zip_file)} to measure: {make} builds it")
     if not target.runs_here:
-        raise LayerError(f"a layer for {target.machine} can be measured only on such a machine with Linux")
+        raise LayerError(f"a layer for {target.machine} can be measured only on a Linux machine of that kind")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,7 +55,7 @@ def make_plan(root: Terraform, file: Path, *, lock: bool = True) -> dict[str, An
     root.plan(file, lock=lock)
     plan = root.show(file)
     if begun := find_unfinished(root.cloud, plan):
-        console.note("an earlier deployment was interrupted while it updated a function; this one completes it")
+        console.note("an earlier deployment was interrupted while it updated a function; this plan completes it")
         root.plan(file, lock=lock, replace=begun)
         plan = root.show(file)
     return plan
@@ -76,7 +76,7 @@ def find_unfinished(cloud: Cloud, plan: preflight.PlanJson) -> Sequence[str]:
 
 
 def is_complete(cloud: Cloud, function: Mapping[str, Any]) -> bool:
-    """Check that $LATEST has the state's code and the newest version equals it; True if access is denied."""
+    """Check that $LATEST has the state's code and that the newest version equals $LATEST; True if access is denied."""
     client = cloud.session.client("lambda", config=CONFIG)
     name = function["function_name"]
     try:

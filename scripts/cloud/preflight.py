@@ -1,4 +1,4 @@
-"""Checks of a plan, before anything changes, for problems that would make a deployment fail halfway or do harm."""
+"""Check a plan, before anything changes, for problems that would make a deployment fail halfway or do harm."""
 
 import os
 import re
@@ -156,7 +156,7 @@ def settings(cloud: Cloud, name: str, environment: Mapping[str, str]) -> Finding
     if size_bytes > MAX_BYTES:
         problems.append(
             f"its variables take {size_bytes:,} bytes, but Lambda allows {MAX_BYTES:,}: shorten UNIVERSE, or move it "
-            "to SSM (parameters)"
+            "to SSM with the strategy's parameters"
         )
     return Findings([f"{name}: {problem}" for problem in problems], notes)
 
@@ -178,7 +178,11 @@ def parameters(cloud: Cloud, wanted: Mapping[str, Any]) -> Findings:
     try:
         types = types_of(cloud, names)
     except DeniedError:
-        return Findings(notes=["no SSM parameter was checked: these credentials may not list them; run make secrets"])
+        return Findings(
+            notes=[
+                "no SSM parameter was checked: these credentials may not list them; run make secrets if you have not"
+            ]
+        )
     problems: list[str] = []
     for name, strategy in wanted.items():
         keys = {strategy["environment"].get(key, "").removeprefix(REFERENCE) for key in KEYS}
@@ -214,7 +218,7 @@ def types_of(cloud: Cloud, names: Sequence[str]) -> Mapping[str, str]:
 
 
 def undone_rollbacks(plan: PlanJson) -> Findings:
-    """Find aliases that `make rollback` moved to an older version and that the plan would move back unchanged."""
+    """Find rollbacks by `make rollback` that the plan would undo although the code has not changed."""
     if console.flag("UNDO_ROLLBACK"):
         return Findings()
     functions = {

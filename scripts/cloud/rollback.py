@@ -39,7 +39,7 @@ class Live:
 
 
 def main() -> None:
-    """Move the alias; show the versions, the one that was live and the one that is."""
+    """Move the alias, and show the versions: which one was live, and which one is now."""
     parser = console.parser("make rollback", __doc__)
     parser.add_argument("--version", default=os.environ.get("VERSION"), metavar="N", help="the version to go back to")
     arguments = parser.parse_args()
@@ -139,7 +139,7 @@ def move(cloud: Cloud, strategy: str, live: Live, target: Version) -> None:
 
 
 def show(strategy: str, there: Sequence[Version], live: Live, target: Version) -> None:
-    """Print the versions, the one that was live and the one that is, and what to do next."""
+    """Print the versions, which one was live, which one is now, and what to do next."""
     table = console.table("Version", "Published (UTC)", "Code (sha256)", "Mode", "", numbers=["Version"])
     for version in there:
         is_live, was_live = version.number == target.number, str(version.number) == live.version

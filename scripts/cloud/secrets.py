@@ -36,12 +36,12 @@ class Keys:
     alpacapw: str = field(repr=False)
 
     def problem(self) -> str:
-        """Say why the keys are unusable, without quoting them; empty if they are usable."""
+        """Return why the keys are unusable, without quoting them; empty if they are usable."""
         for what, value in (("key id", self.alpacauser), ("secret key", self.alpacapw)):
             if value.startswith("ssm:"):
                 return f"the {what} is a reference to a parameter (ssm:...); give the key itself"
             if not re.fullmatch(ALLOWED, value):
-                return f"this is not an Alpaca {what}: it must be 10 to 128 letters and digits without spaces"
+                return f"this is not an Alpaca {what}: it must be 10 to 128 characters (letters, digits, /+=_.-)"
         return "the key id and the secret key are the same" if self.alpacauser == self.alpacapw else ""
 
     def remark(self) -> str:
@@ -55,7 +55,7 @@ class Keys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """A parameter in AWS; version 0 if it does not exist. `value` is None if it is missing or may not be read."""
+    """A parameter in AWS: `version` is 0 if it does not exist, `value` None if it does not exist or may not be read."""
 
     name: str
     version: int = 0
@@ -79,7 +79,9 @@ def main() -> None:
     """Check the parameters, ask for each strategy's keys, write what is new, and show names and versions."""
     arguments = console.parser("make secrets", __doc__).parse_args()
     rows: list[SecretRow] = []
-    with console.plain_errors(interrupted="interrupted; the parameters written so far are shown; you can run it again"):
+    with console.plain_errors(
+        interrupted="interrupted; the parameters written so far are shown; run make secrets again"
+    ):
         cloud = connect()
         names = choose_strategies(os.environ)
         given = from_environment(os.environ, names)
@@ -104,7 +106,7 @@ def main() -> None:
 
 
 def choose_strategies(env: Mapping[str, str]) -> Sequence[str]:
-    """Return STRATEGY, or all of Terraform's variable `strategies`. Raises CommandError if the name is invalid."""
+    """Return STRATEGY or, without it, all of Terraform's `strategies`. Raises CommandError if the name is invalid."""
     if strategy := env.get("STRATEGY"):
         if not re.fullmatch(STRATEGY_NAME, strategy):
             raise CommandError(f"STRATEGY={strategy}: must be {STRATEGY_NAME_IN_WORDS}")
@@ -223,13 +225,13 @@ def ask_hidden(question: str) -> str:
         raise
     except EOFError:
         console.ERR.print()
-        raise CommandError("nothing was entered and nothing was changed; run make secrets again") from None
+        raise CommandError("nothing was entered, so these keys are unchanged; run make secrets again") from None
 
 
 def write(
     cloud: Cloud, strategy: str, there: Mapping[str, Parameter], keys: Keys | None, rows: list[SecretRow]
 ) -> None:
-    """Write the keys that differ, and add each outcome to `rows`. Raises AwsError that says what was written."""
+    """Write the keys that differ, and add each outcome to `rows`. Raises an AwsError that says what was written."""
     for variable in VARIABLES:
         before = after = there[variable]
         if keys is not None and (value := getattr(keys, variable)) != before.value:
@@ -250,7 +252,7 @@ def write(
 
 
 def state(strategy: str, variable: str, rows: Sequence[SecretRow]) -> str:
-    """Say in which state a failed write leaves the two keys, and what to do."""
+    """Say how a failed write leaves the two keys, and what to do."""
     again = f"it is safe to run it again: make secrets STRATEGY={strategy}"
     before = [row.variable for row in rows if row.strategy == strategy and row.result == "written"]
     if before:
@@ -262,7 +264,7 @@ def state(strategy: str, variable: str, rows: Sequence[SecretRow]) -> str:
 
 
 def put(cloud: Cloud, strategy: str, before: Parameter, value: str) -> Parameter:
-    """Write a value. Raises AwsError that does not contain the value."""
+    """Write a value. Raises an AwsError whose message does not contain it."""
     ssm = cloud.session.client("ssm", config=CONFIG)
     with hide_value(before.name, value):
         if before.version:

@@ -1,6 +1,6 @@
-"""`make tail STRATEGY=... SINCE=10m`: follow the log, in readable lines.
+"""`make tail STRATEGY=... SINCE=10m`: follow the logs as readable lines.
 
-Times are New York's. FOLLOW=0 prints the existing records and ends.
+All times are New York time. FOLLOW=0 prints the existing records and ends.
 """
 
 import os

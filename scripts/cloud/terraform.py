@@ -1,4 +1,4 @@
-"""Terraform for the commands: it runs in terraform/ with the right state and reports errors in plain words."""
+"""Run Terraform for the commands, with the right state, and report its errors in plain words."""
 
 import json
 import os
@@ -61,7 +61,7 @@ HINTS = {
     r"Failed to query available provider packages|Failed to install provider": (
         "the provider could not be fetched: check the network connection (TF_CLI_CONFIG_FILE can name a mirror)"
     ),
-    r"BucketNotEmpty": "something was written while the bucket was emptied; run make destroy again",
+    r"BucketNotEmpty": "something was written while the bucket was being emptied; run make destroy again",
 }
 """Advice on known errors, by a pattern of Terraform's or AWS's message."""
 
@@ -83,7 +83,7 @@ class Variables:
 
 @dataclass(frozen=True)
 class Terraform:
-    """The root in `folder`, used with an account and a region."""
+    """Terraform's root module in `folder`, for one account and region."""
 
     cloud: Cloud
     folder: Path = FOLDER
@@ -139,7 +139,7 @@ class Terraform:
             self.run("init", "-json")
 
     def _local_state(self) -> Path | None:
-        """Return the folder's state file, if any. Raises CommandError if it has another account, region or project."""
+        """Return the folder's state file, if any. Raises CommandError if another account, region or project owns it."""
         file = self.folder / "terraform.tfstate"
         moving = file.with_suffix(".tfstate.moving")
         if moving.is_file() and not file.is_file():  # left behind by a killed move
@@ -156,14 +156,14 @@ class Terraform:
             project = next(iter(topics), "").removesuffix("-alarms") or self.cloud.project
             raise CommandError(
                 f"{file} is the state of {project} in account {account}, region {region}, not of {self.cloud.project} "
-                f"in account {self.cloud.account}, region {self.cloud.region}. Choose the former with PROJECT, "
-                "AWS_PROFILE and AWS_REGION; to use both from here, first run make bootstrap and make plan for it: "
-                "that moves its state into a bucket"
+                f"in account {self.cloud.account}, region {self.cloud.region}. To work on the former, set "
+                "PROJECT, AWS_PROFILE and AWS_REGION. To work on both from this folder, first set them and run make "
+                "bootstrap and make plan, which move the former's state into a bucket"
             )
         return file
 
     def _move(self, local: Path) -> None:
-        """Move the folder's state into the bucket, unless the bucket already has another."""
+        """Move the folder's state into the bucket. Raises TerraformError if the bucket already has another."""
         moving = local.with_suffix(".tfstate.moving")
         local.rename(moving)
         try:
@@ -182,8 +182,8 @@ class Terraform:
             if "lineage" not in str(error):
                 raise
             raise TerraformError(
-                f"s3://{self.cloud.state_bucket}/{STATE_KEY} and {local} both hold a state. Others use the bucket's; "
-                f"if {local.name} is an old one, move it away and run this again"
+                f"s3://{self.cloud.state_bucket}/{STATE_KEY} and {local} both hold a state, and the bucket's is the "
+                f"shared one; if {local.name} is out of date, move it away and run this again"
             ) from error
 
     def variables(self) -> Variables:
@@ -194,17 +194,18 @@ class Terraform:
         project = told.pop("project")
         if project != self.cloud.project:
             raise CommandError(
-                f"Terraform's variable project is {project}, but PROJECT is {self.cloud.project}: remove it from "
+                f"Terraform's variable project is {project}, but PROJECT is {self.cloud.project}: remove project from "
                 f"terraform.tfvars, and give PROJECT={project} to all commands"
             )
         if odd := [name for name in told["strategies"] if not re.fullmatch(STRATEGY_NAME, name)]:
             raise CommandError(
-                f"Terraform's variable strategies names {', '.join(odd)}: a name must be {STRATEGY_NAME_IN_WORDS}"
+                f"Terraform's variable strategies has invalid names: {', '.join(odd)}; a name must be "
+                f"{STRATEGY_NAME_IN_WORDS}"
             )
         return Variables(**told)
 
     def evaluate(self, expression: str) -> dict[str, Any]:
-        """Evaluate an expression on variables.
+        """Evaluate an expression on the root's variables.
 
         Terraform gets only variables.tf and the files that set variables, so it needs no provider, state or lock.
         """
@@ -215,7 +216,7 @@ class Terraform:
                     (Path(name) / file.name).symlink_to(file.resolve())
             question = f"jsonencode({expression})\n"
             code, said = self.start("console", "-no-color", folder=Path(name), text=question, heed=printed.append)
-        # Terraform reports everything missing and every invalid value as an error, but still answers.
+        # Terraform reports undeclared references and invalid values as errors, but still answers.
         answers = [line for line in printed if line.startswith('"')]
         if code != 0 or not answers:
             blocks = re.split(r"^(?=Error: |Warning: |!!!)", said, flags=re.MULTILINE)
@@ -246,7 +247,7 @@ class Terraform:
         return "".join(printed)
 
     def apply(self, plan: Path, changes: int) -> None:
-        """Apply a plan with this many changes, and report each. Raises TerraformError; changes made so far stay."""
+        """Apply a plan with this many changes, and report each. Changes made before a TerraformError stay."""
         done = 0
 
         def heed(line: str) -> None:
@@ -308,8 +309,8 @@ class Terraform:
     ) -> tuple[int, str]:
         """Run Terraform to its end, even after an interruption; return its exit code and stderr.
 
-        It has its own process group, so that only this method passes Ctrl-C on, and only once: Terraform then completes
-        what it has begun and writes its state. A second Ctrl-C would stop it at once.
+        It has its own process group, so that it gets each Ctrl-C once, from this method, and not from the terminal as
+        well. After the first it completes what it has begun and writes its state; a second stops it at once.
         """
         with (
             TemporaryFile("w+") as said,
@@ -336,7 +337,9 @@ class Terraform:
             except KeyboardInterrupt:
                 signal.signal(signal.SIGINT, lambda *_: process.send_signal(signal.SIGINT))
                 process.send_signal(signal.SIGINT)
-                console.note("Terraform completes what it has begun; a second Ctrl-C stops it and may lose its state")
+                console.note(
+                    "Terraform is completing what it has begun; a second Ctrl-C stops it and may lose its state"
+                )
                 for _ in process.stdout:
                     pass
                 process.wait()
@@ -399,8 +402,8 @@ def explain(errors: Sequence[str]) -> TerraformError:
     if lock := re.search(LOCKED, told, re.DOTALL):
         held, who, since = lock.groups()
         return TerraformError(
-            f"Terraform's state is locked: {who} has been working on it since {since} UTC. Wait for that to end. If it "
-            f"was killed and nothing runs any more: (cd terraform && terraform force-unlock {held})"
+            f"Terraform's state is locked: {who} has been working on it since {since} UTC. Wait until that ends. If it "
+            f"was killed and nothing is running, unlock the state: (cd terraform && terraform force-unlock {held})"
         )
     hints = [hint for known, hint in HINTS.items() if re.search(known, told)]
     return TerraformError("\n".join([f"Terraform: {told or 'it failed without a message'}", *hints]))

@@ -20,7 +20,7 @@ SIZE_INCHES = (5.0, 2.5)  # 72 SVG units an inch
 MAX_POINTS = 250
 ROOM_FOR_LABELS = 0.19  # to the right of the last price, as a fraction of the width
 LABEL_GAP = 0.1  # minimum distance between two labels, as a fraction of the height
-BEND = 0.004  # corners that bend the line by more get a dot, as a fraction of the height
+BEND = 0.004  # a corner that bends the line by more, as a fraction of the height, gets a dot
 
 
 class Charts:

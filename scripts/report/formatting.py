@@ -36,7 +36,7 @@ EXPLANATIONS: Mapping[Code, Explanation] = {
     ),
     Code.UNDER_WAY: Explanation(
         "Another run of this strategy had not ended yet, and two runs at once could buy the same shares twice.",
-        "Nothing: the next slot trades again. To run it now, wait until the time given in the detail.",
+        "Nothing: the next slot trades again. To run sooner, wait until the time given in the detail.",
     ),
     Code.NOT_DUE: Explanation(
         "This run was not scheduled for DAILY_AT, the time in New York at which the strategy trades.",
@@ -85,7 +85,7 @@ EXPLANATIONS: Mapping[Code, Explanation] = {
     ),
     Code.FORECAST_FAILED: Explanation(
         "No forecast could be made from the symbol's prices.",
-        "The usual cause is too few prices: check the symbol's history, or lower HISTORY_BARS.",
+        "The usual cause is too few prices: check the symbol's history, or leave the symbol out of UNIVERSE.",
     ),
     Code.OUT_OF_TIME: Explanation(
         "Too little time was left to do this safely, so it was not started.",
@@ -109,7 +109,7 @@ INTERRUPTED = Explanation(
 )
 
 ENDS: Mapping[str, Explanation] = {Outcome.FAILED: FAILED, STARTED: UNFINISHED, Outcome.INTERRUPTED: INTERRUPTED}
-"""Explanations for the statuses of ended runs that are not codes."""
+"""Explanations of the statuses that are not codes."""
 
 UNPROTECTED_REMEDY = "Place a stop loss for each in the broker's dashboard, or sell it."
 
@@ -198,7 +198,7 @@ KINDS = ("unknown", "order", "unsent", "refused", "left alone", "without prices"
 
 
 def rows(record: Json) -> list[DecisionRow]:
-    """Return one row per symbol with a forecast, an order or a denial: orders first, then the largest gaps."""
+    """Return one row per symbol with a forecast, an order or a denial, in the order of KINDS, largest gaps first."""
     report, seen = record["report"], record.get("observation") or {}
     forecasts, insights, placed, denials = (
         {str(item["symbol"]): item for item in reversed(report[name])}
@@ -244,7 +244,7 @@ def without_prices(shown: Sequence[DecisionRow]) -> list[DecisionRow]:
 
 
 def headline(record: Json, shown: Sequence[DecisionRow]) -> str:
-    """Summarize the run in one sentence, without a period."""
+    """Summarize the run in one line, without a final period."""
     status = record["report"]["status"]
     counts = ", ".join(_counts(shown, dry=status == Outcome.DRY_RUN))
     if status == Outcome.FAILED:
@@ -327,7 +327,7 @@ def mode_words(record: Json) -> str:
 
 
 def engine_words(settings: Json) -> str:
-    """Format the engine as `, ENGINE=map`; return nothing for Prophet's package, the default."""
+    """Format the engine as `, ENGINE=map`; empty for Prophet's package, the default."""
     engine = settings.get("engine", Engine.PROPHET)
     return "" if engine == Engine.PROPHET else f", ENGINE={engine}"
 
@@ -363,7 +363,7 @@ def usd(value: float) -> str:
 
 
 def change(value: float) -> str:
-    """Format dollars with their sign; without one for no change."""
+    """Format a change in dollars with its sign; 0.00 has none."""
     return f"{value:+,.2f}".replace("-", MINUS) if round(value, 2) else "0.00"
 
 

@@ -28,7 +28,9 @@ UNRECORDED = {Code.ALREADY_RAN, Code.NOT_DUE}
 def main() -> None:
     """Run once, show the record, write the page and the log."""
     parser = console.parser("make run", __doc__)
-    parser.add_argument("--at", default=os.environ.get("AT"), metavar="TIME", help="run as of 2022-11-08, or a time")
+    parser.add_argument(
+        "--at", default=os.environ.get("AT"), metavar="TIME", help="run as of a day such as 2022-11-08, or a time"
+    )
     arguments = parser.parse_args()
     with console.plain_errors():
         env = environment(os.environ)
@@ -70,7 +72,7 @@ def environment(env: Mapping[str, str]) -> dict[str, str]:
 def event(at: str | None, env: Mapping[str, str]) -> dict[str, str] | None:
     """Return the event for --at; a date means the last slot of its session.
 
-    Without --at, the embedded broker with price sources beyond a file uses the last session if the market is closed.
+    Without --at, a run with the embedded broker and online prices uses the last session if the market is closed.
     """
     if at is None:
         now = datetime.now(UTC)
@@ -78,7 +80,9 @@ def event(at: str | None, env: Mapping[str, str]) -> dict[str, str] | None:
         if not looks_at_the_present or sessions.is_open(now):
             return None
         slot = sessions.last_minute_before(now)
-        console.note(f"the market is closed: this run uses the last session, AT={slot.isoformat()}; set AT to choose")
+        console.note(
+            f"the market is closed: this run uses the last session, AT={slot.isoformat()}; set AT to choose another"
+        )
         return {"time": slot.isoformat()}
     try:
         day = date.fromisoformat(at)

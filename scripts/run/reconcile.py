@@ -54,10 +54,12 @@ def main() -> None:
     """Recover runs, compare, and show both; the exit code is 0 only if journal and broker agree."""
     parser = console.parser(
         "make reconcile",
-        f"{__doc__} Variables: STRATEGY, SINCE ({SINCE} by default; 6h, 1d, 2w ago, or a time), LOCAL.",
+        f"{__doc__} Variables: STRATEGY, SINCE (an age such as 6h, 1d or 2w, or a time; default: {SINCE}), LOCAL.",
     )
     arguments = parser.parse_args()
-    with console.plain_errors(interrupted="interrupted; runs recovered so far are on record; it is safe to repeat"):
+    with console.plain_errors(
+        interrupted="interrupted; runs recovered so far are on record; make reconcile can be run again"
+    ):
         to_standard_error()
         settings = local(os.environ) if console.flag("LOCAL") else read_deployed_settings(os.environ)
         inputs = inputs_of(settings, os.environ, datetime.now(UTC))
@@ -86,7 +88,7 @@ def local(env: Mapping[str, str]) -> Settings:
 
 
 def read_deployed_settings(env: Mapping[str, str]) -> Settings:
-    """Return the settings of a strategy's live function. Raises CommandError if its account or journal is inside it."""
+    """Return the settings of a strategy's live function. Raises CommandError if the account or journal is inside it."""
     cloud = connect(env)
     strategy = cloud.choose_strategy(env.get("STRATEGY"))
     function = cloud.function(strategy)
@@ -128,7 +130,7 @@ def present(settings: Settings, journal: Journal, clock: datetime) -> datetime:
 
 
 def reconcile(inputs: ReconcileInputs, progress: Progress) -> Comparison:
-    """Record the runs that were cut off, then compare. Records are read first, because the books are never behind."""
+    """Record the runs that were cut off, then compare. The records are read first: the books are never behind them."""
     claims = inputs.journal.list_unfinished(inputs.now, max(REMEMBERED, inputs.now - inputs.since))
     over = [claim.slot for claim in claims if claim.is_over(inputs.now)]
     recovered = {}

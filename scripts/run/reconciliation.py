@@ -35,7 +35,7 @@ REMEDIES: Mapping[Kind, str] = {
     Kind.CAME_TO_NOTHING: "Nothing: every run decides on the symbol again.",
     Kind.UNDER_WAY: "Run make reconcile again later.",
 }
-"""Remedy for each kind of finding."""
+"""Remedies by kind of finding; interrupted needs none."""
 
 DIFFERENCES = frozenset({Kind.RECOVERED, Kind.NO_RECORD, Kind.NOT_IN_BOOKS, Kind.DIFFERENT, Kind.UNREADABLE})
 """Kinds on which journal and broker disagree; the others are notes."""
@@ -154,7 +154,7 @@ def check_order(slot: datetime, order: Order, booked: Order | None) -> Finding |
 def check_booked(
     booked: Sequence[Order], recorded: Mapping[str, Order], run_orders: Mapping[datetime, RecordedOrders]
 ) -> Iterator[Finding]:
-    """Yield a finding for each booked order without a record. An order refused at once is a denial in its record."""
+    """Yield a finding for each booked order that no record lists as an order or, if refused at once, as a denial."""
     for order in booked:
         parts = OrderId.parse(order.client_order_id)
         if parts is None or order.client_order_id in recorded:

@@ -143,7 +143,7 @@ def show(name: str, record: Mapping[str, Any], found: Sequence[Difference]) -> N
     if not found:
         console.OUT.print(f"{name}: recomputed from its record, with the same result: {counts}.", style="green")
         return
-    console.OUT.print(f"{name}: recomputed from its record, and NOT the same:", style="bold red")
+    console.OUT.print(f"{name}: recomputed from its record, with a DIFFERENT result:", style="bold red")
     table = Table("what", "recorded", "replayed")
     for each in found:
         table.add_row(each.what, each.recorded, each.replayed)

@@ -164,8 +164,8 @@ def test_keys_that_seem_to_be_the_wrong_way_round_are_remarked_on(make: Command)
         ({"ALPACAUSER": "x" * 129}, "this is not an Alpaca key id"),
         ({"ALPACAUSER": "ssm:/prophet-trader/trend/alpacauser"}, "the key id is a reference to a parameter"),
         ({"ALPACAPW": KEY_ID}, "the key id and the secret key are the same"),
-        ({"STRATEGY": "Trend"}, "STRATEGY=Trend: must be at most 32 small letters"),
-        ({"STRATEGY": "a/b"}, "STRATEGY=a/b: must be at most 32 small letters"),
+        ({"STRATEGY": "Trend"}, "STRATEGY=Trend: must be at most 32 lower-case letters"),
+        ({"STRATEGY": "a/b"}, "STRATEGY=a/b: must be at most 32 lower-case letters"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_and_nothing_written(
@@ -290,5 +290,5 @@ def test_the_keys_of_another_strategy_are_not_taken(monkeypatch: pytest.MonkeyPa
 def test_the_end_of_the_input_ends_it_with_a_sentence(terminal: Terminal) -> None:
     code, shown = terminal("\x04")
     assert (code, names()) == (1, [])
-    assert "nothing was entered and nothing was changed" in shown
+    assert "nothing was entered, so these keys are unchanged" in shown
     assert "Traceback" not in shown

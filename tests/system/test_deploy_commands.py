@@ -124,7 +124,7 @@ def test_strategies_may_be_named_in_the_environment(root: Terraform, monkeypatch
 
 def test_a_name_that_aws_would_refuse_is_refused(root: Terraform) -> None:
     (root.folder / "terraform.tfvars").write_text('strategies = { "Trend!" = {} }')
-    with pytest.raises(CommandError, match=r"strategies names Trend!: a name must be at most 32 small letters"):
+    with pytest.raises(CommandError, match=r"invalid names: Trend!; a name must be at most 32 lower-case letters"):
         root.variables()
 
 

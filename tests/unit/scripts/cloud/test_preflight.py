@@ -228,7 +228,9 @@ def test_all_of_many_parameters_are_looked_up(cloud: Cloud) -> None:
 
 def test_parameters_that_may_not_be_listed_are_noted(cloud: Cloud, may_only: MayOnly) -> None:
     ann = may_only("s3:ListBucket")
-    assert notes(ann, plan()) == ["no SSM parameter was checked: these credentials may not list them; run make secrets"]
+    assert notes(ann, plan()) == [
+        "no SSM parameter was checked: these credentials may not list them; run make secrets if you have not"
+    ]
 
 
 # --- the bucket ---
