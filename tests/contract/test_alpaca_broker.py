@@ -75,13 +75,13 @@ def test_the_clock_is_timezone_aware(fake: AlpacaFake, broker: AlpacaBroker) -> 
     assert (clock.is_open, clock.next_open) == (False, datetime(2026, 11, 23, 14, 30, tzinfo=UTC))
 
 
-def test_the_clock_says_how_long_the_session_still_is(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+def test_the_clock_says_how_much_of_the_session_is_left(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     fake.is_open = None
     fake.now = datetime(2026, 11, 20, 20, 58, 30, tzinfo=UTC)
     assert broker.clock().closes_in_s == 90
 
 
-def test_a_clock_that_is_old_does_not_stretch_the_session(fake: AlpacaFake) -> None:
+def test_a_stale_clock_does_not_extend_the_session(fake: AlpacaFake) -> None:
     fake.is_open = None
     fake.now = datetime(2026, 11, 20, 20, 45, tzinfo=UTC)
     a_minute_after_the_close = datetime(2026, 11, 20, 21, 1, tzinfo=UTC)
@@ -112,13 +112,13 @@ def test_an_account_that_may_not_trade_says_why(
     assert broker.account().blocked == blocked
 
 
-def test_what_a_margin_account_would_lend_is_no_buying_power(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+def test_a_margin_loan_is_not_buying_power(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     fake.multiplier = 4
     assert fake.buying_power == 40_000
     assert broker.account().buying_power_usd == 10_000
 
 
-def test_what_open_buys_will_cost_is_no_buying_power(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+def test_the_cost_of_open_buys_is_not_buying_power(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     fake.multiplier = 4
     fake.fills = "never"
     broker.submit(BUY)
@@ -162,7 +162,7 @@ def test_an_account_without_clear_numbers_is_never_guessed(
         ("/v2/orders:by_client_order_id", "filled_avg_price"),
     ],
 )
-def test_an_answer_that_lacks_a_field_is_an_error_that_names_it(
+def test_a_missing_field_is_an_error_that_names_it(
     fake: AlpacaFake, broker: AlpacaBroker, path: str, field: str
 ) -> None:
     fake.hold("AAPL", 1)
@@ -194,7 +194,7 @@ def test_a_position_without_an_asset_class_is_left_out_and_named_in_the_log(
     ]
 
 
-def test_an_order_of_several_option_legs_is_left_out(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+def test_an_order_with_several_option_legs_is_left_out(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     fake.fills = "never"
     broker.submit(BUY)
     broker.submit(replace(BUY, client_order_id="by-hand", symbol="MSFT"))
@@ -214,33 +214,33 @@ def test_a_record_that_lacks_its_asset_class_is_left_out(
     assert len(getattr(broker, read)()) == 1
 
 
-def test_an_open_order_says_what_is_left_of_it(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+def test_an_open_order_has_its_unfilled_quantity(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     fake.fills = "partial"
     broker.submit(BUY)
     assert [order.quantity for order in broker.open_orders()] == [5]
 
 
-def test_what_is_left_of_a_fraction_is_exact(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+def test_the_unfilled_part_of_a_fraction_is_exact(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     fake.fills = "never"
     broker.submit(BUY)
     fake.record_overrides["AAPL"] = {"qty": "0.3", "filled_qty": "0.1"}
     assert [order.quantity for order in broker.open_orders()] == [0.2]
 
 
-def test_an_open_order_of_an_amount_in_dollars_has_no_quantity(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+def test_an_open_order_in_dollars_has_no_quantity(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     fake.fills = "never"
     broker.submit(BUY)
     fake.record_overrides["AAPL"] = {"qty": None, "notional": "500"}
     assert [order.quantity for order in broker.open_orders()] == [0]
 
 
-def test_only_the_sales_of_a_bracket_are_its_legs(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+def test_only_the_sales_in_a_bracket_are_legs(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     fake.fills = "never"
     broker.submit(BRACKET)
     assert {(order.side, order.is_leg) for order in broker.open_orders()} == {(Side.BUY, False), (Side.SELL, True)}
 
 
-def test_a_plain_sale_is_no_leg(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+def test_a_plain_sale_is_not_a_leg(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     fake.hold("AAPL", 10)
     fake.fills = "never"
     broker.submit(SELL)
@@ -265,9 +265,7 @@ NOON = datetime(2026, 11, 20, 17, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
-def test_what_was_placed_is_told_with_what_became_of_it_and_without_legs(
-    fake: AlpacaFake, broker: AlpacaBroker
-) -> None:
+def test_past_orders_are_listed_with_their_outcome_without_legs(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     fake.now = NOON
     broker.submit(BRACKET)
     fake.rejected_later = {"MSFT"}
@@ -279,14 +277,14 @@ def test_what_was_placed_is_told_with_what_became_of_it_and_without_legs(
     assert (refused.symbol, refused.status, refused.filled_quantity, refused.price_usd) == ("MSFT", "rejected", 0, 0)
 
 
-def test_what_was_placed_before_or_after_is_not_told(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+def test_orders_before_or_after_the_period_are_not_listed(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     for hours in (-2, 0, 2):
         fake.now = NOON + hours * HOUR
         broker.submit(replace(BUY, client_order_id=f"order {hours}", quantity=1))
     assert [order.client_order_id for order in broker.list_orders(NOON - HOUR, NOON + HOUR)] == ["order 0"]
 
 
-def test_an_order_of_an_amount_in_dollars_has_no_quantity(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+def test_a_past_order_in_dollars_has_no_quantity(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     fake.now = NOON
     broker.submit(BUY)
     fake.record_overrides["AAPL"] = {"qty": None, "notional": "500"}
@@ -311,7 +309,7 @@ def test_more_than_five_hundred_placed_orders_are_read_page_by_page(
 
 @pytest.mark.parametrize("path", READS)
 @pytest.mark.parametrize("kind", FAULTS_OF_A_READ)
-def test_a_read_is_asked_again_after_a_passing_fault(
+def test_a_read_is_retried_after_a_passing_fault(
     fake: AlpacaFake, broker: AlpacaBroker, path: str, kind: FaultKind
 ) -> None:
     fake.fault("GET", path, kind)
@@ -320,7 +318,7 @@ def test_a_read_is_asked_again_after_a_passing_fault(
 
 
 @pytest.mark.parametrize("kind", FAULTS_OF_A_READ)
-def test_a_read_is_given_up_after_a_bounded_number_of_attempts(
+def test_a_read_is_given_up_after_a_limited_number_of_attempts(
     fake: AlpacaFake, broker: AlpacaBroker, kind: FaultKind
 ) -> None:
     fake.fault("GET", "/v2/account", kind, times=100)
@@ -356,7 +354,7 @@ def test_a_wait_that_would_end_after_the_deadline_is_not_begun(fake: AlpacaFake)
     assert len(fake.asked("GET", "/v2/account")) == 1
 
 
-def test_a_server_that_is_not_there_is_an_error_that_names_the_call() -> None:
+def test_an_unreachable_server_is_an_error_that_names_the_call() -> None:
     nowhere = AlpacaClient("http://127.0.0.1:9", "http://127.0.0.1:9", lambda _: ("key", "secret"), wait_s=0.01)
     with pytest.raises(BrokerError, match=r"GET /account.*ConnectionError"):
         AlpacaBroker(nowhere).account()
@@ -419,7 +417,7 @@ def test_a_fractional_holding_can_be_sold_whole(fake: AlpacaFake, broker: Alpaca
     assert fake.positions == {}
 
 
-def test_what_somebody_has_sold_in_the_meantime_is_not_sold_short(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+def test_shares_sold_in_the_meantime_are_not_sold_short(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     fake.may_short = True
     with pytest.raises(OrderRejectedError, match="position intent mismatch"):
         broker.submit(SELL)
@@ -437,7 +435,7 @@ REFUSED: dict[str, tuple[Order, str, Code]] = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_a_definite_no_is_a_rejection_in_the_words_of_alpaca(fake: AlpacaFake, broker: AlpacaBroker, what: str) -> None:
+def test_a_definite_no_is_a_rejection_in_alpacas_words(fake: AlpacaFake, broker: AlpacaBroker, what: str) -> None:
     order, words, code = REFUSED[what]
     fake.hold("AAPL", 10)
     with pytest.raises(OrderRejectedError, match=words) as refused:
@@ -461,9 +459,7 @@ def test_an_account_that_may_not_trade_is_a_rejection(fake: AlpacaFake, broker: 
 
 
 @pytest.mark.parametrize("status", ["rejected", "canceled", "expired", "suspended"])
-def test_an_order_that_is_dead_as_it_is_answered_is_a_rejection(
-    fake: AlpacaFake, broker: AlpacaBroker, status: str
-) -> None:
+def test_an_order_answered_as_dead_is_a_rejection(fake: AlpacaFake, broker: AlpacaBroker, status: str) -> None:
     fake.record_overrides["AAPL"] = {"status": status}
     with pytest.raises(OrderRejectedError, match=f"was {status}"):
         broker.submit(BUY)
@@ -481,7 +477,7 @@ def test_an_order_rejected_after_it_was_accepted_is_found_as_rejected(fake: Alpa
 
 
 @pytest.mark.parametrize("kind", UNCLEAR_AND_ACCEPTED)
-def test_an_order_accepted_without_an_answer_is_unclear_and_there_once(
+def test_an_order_accepted_without_an_answer_is_unclear(
     fake: AlpacaFake, broker: AlpacaBroker, kind: FaultKind
 ) -> None:
     fake.fault("POST", "/v2/orders", kind)
@@ -492,9 +488,7 @@ def test_an_order_accepted_without_an_answer_is_unclear_and_there_once(
 
 
 @pytest.mark.parametrize("kind", UNCLEAR_AND_NOT_ACCEPTED)
-def test_an_order_that_got_lost_is_unclear_and_not_sent_again(
-    fake: AlpacaFake, broker: AlpacaBroker, kind: FaultKind
-) -> None:
+def test_a_lost_order_is_unclear_and_not_sent_again(fake: AlpacaFake, broker: AlpacaBroker, kind: FaultKind) -> None:
     fake.fault("POST", "/v2/orders", kind)
     with pytest.raises(OrderStateUnknownError):
         broker.submit(BUY)
@@ -516,15 +510,13 @@ def test_a_second_order_with_the_same_id_is_unclear_and_not_placed(fake: AlpacaF
     assert len(fake.orders) == 1
 
 
-def test_another_refusal_with_the_code_of_a_taken_id_says_that_it_is_one(
-    fake: AlpacaFake, broker: AlpacaBroker
-) -> None:
+def test_another_422_is_not_taken_for_a_taken_id(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     with pytest.raises(OrderStateUnknownError) as unclear:
         broker.submit(replace(BUY, client_order_id="x" * 129))
     assert (unclear.value.is_refused, unclear.value.is_taken) == (True, False)
 
 
-def test_an_order_is_sent_again_after_a_429_which_did_not_accept_it(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+def test_an_order_is_sent_again_after_a_429(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     fake.fault("POST", "/v2/orders", "429", times=2)
     broker.submit(BUY)
     assert (len(fake.orders), len(fake.asked("POST"))) == (1, 3)
@@ -540,7 +532,7 @@ def test_a_429_that_does_not_pass_is_a_rejection(fake: AlpacaFake, broker: Alpac
 # --- looking up --------------------------------------------------------------------------------------------------
 
 
-def test_an_order_is_found_with_what_became_of_it(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+def test_an_order_is_found_with_its_outcome(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     broker.submit(BUY)
     expected = replace(
         BUY, order_id=fake.orders[0].id, status=OrderStatus.FILLED, filled_quantity=10.0, filled_price_usd=100.0
@@ -548,16 +540,14 @@ def test_an_order_is_found_with_what_became_of_it(fake: AlpacaFake, broker: Alpa
     assert broker.find(BUY) == expected
 
 
-def test_an_order_is_found_with_the_quantity_that_alpaca_has(broker: AlpacaBroker) -> None:
+def test_an_order_is_found_with_alpacas_quantity(broker: AlpacaBroker) -> None:
     broker.submit(replace(BUY, quantity=7))
     found = broker.find(BUY)
     assert found
     assert (found.quantity, found.filled_quantity) == (7, 7)
 
 
-def test_an_order_of_an_amount_in_dollars_keeps_the_quantity_that_was_meant(
-    fake: AlpacaFake, broker: AlpacaBroker
-) -> None:
+def test_an_order_in_dollars_keeps_the_intended_quantity(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     broker.submit(BUY)
     fake.record_overrides["AAPL"] = {"qty": None, "notional": "500"}
     found = broker.find(BUY)
@@ -565,16 +555,14 @@ def test_an_order_of_an_amount_in_dollars_keeps_the_quantity_that_was_meant(
     assert found.quantity == 10
 
 
-def test_an_order_is_found_with_the_bracket_that_alpaca_has(broker: AlpacaBroker) -> None:
+def test_an_order_is_found_with_alpacas_bracket(broker: AlpacaBroker) -> None:
     broker.submit(BRACKET)
     found = broker.find(replace(BRACKET, stop_loss_usd=90.0, take_profit_usd=150.0))
     assert found
     assert (found.stop_loss_usd, found.take_profit_usd) == (97, 140)
 
 
-def test_a_bracket_whose_legs_are_not_shown_keeps_the_prices_that_were_meant(
-    fake: AlpacaFake, broker: AlpacaBroker
-) -> None:
+def test_a_bracket_without_legs_keeps_the_intended_prices(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     broker.submit(BRACKET)
     fake.record_overrides["AAPL"] = {"legs": None}
     found = broker.find(BRACKET)
@@ -589,18 +577,18 @@ def test_an_order_without_a_bracket_is_never_found_with_one(broker: AlpacaBroker
     assert (found.stop_loss_usd, found.take_profit_usd) == (None, None)
 
 
-def test_an_order_that_is_not_there_is_none(broker: AlpacaBroker) -> None:
+def test_an_unknown_order_is_not_found(broker: AlpacaBroker) -> None:
     assert broker.find(BUY) is None
 
 
-def test_a_404_of_a_wrong_address_does_not_mean_that_the_order_is_not_there(fake: AlpacaFake) -> None:
+def test_a_404_from_a_wrong_address_is_not_a_missing_order(fake: AlpacaFake) -> None:
     elsewhere = AlpacaClient(f"{fake.url}/elsewhere", fake.url, lambda _: (fake.key_id, fake.secret))
     with pytest.raises(UnexpectedResponseError, match=r"404.*not Alpaca's answer for an order that does not exist"):
         AlpacaBroker(elsewhere).find(BUY)
 
 
 @pytest.mark.parametrize("other", [replace(BUY, symbol="MSFT"), replace(BUY, side=Side.SELL)])
-def test_an_order_of_the_same_id_but_for_something_else_is_an_error(broker: AlpacaBroker, other: Order) -> None:
+def test_another_order_with_the_same_id_is_an_error(broker: AlpacaBroker, other: Order) -> None:
     broker.submit(BUY)
     with pytest.raises(BrokerError, match="is to buy AAPL"):
         broker.find(other)
@@ -619,14 +607,14 @@ def test_canceling_a_leg_frees_the_shares(fake: AlpacaFake, broker: AlpacaBroker
     assert (broker.open_orders(), fake.available("AAPL")) == ((), Decimal(10))
 
 
-def test_an_order_on_its_way_out_stays_open_until_it_is_gone(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+def test_an_order_being_canceled_stays_open_until_it_is_gone(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     fake.cancel_polls = 1
     broker.submit(BRACKET)
     broker.cancel(leg(broker))
     assert [len(broker.open_orders()) for _ in range(2)] == [2, 0]
 
 
-def test_what_is_gone_already_can_be_canceled_again(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+def test_a_canceled_order_can_be_canceled_again(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     broker.submit(BRACKET)
     stop = leg(broker)
     broker.cancel(stop)
@@ -634,12 +622,12 @@ def test_what_is_gone_already_can_be_canceled_again(fake: AlpacaFake, broker: Al
     assert [request.method for request in fake.requests].count("DELETE") == 2
 
 
-def test_what_was_never_there_can_be_canceled(broker: AlpacaBroker) -> None:
+def test_canceling_an_unknown_order_is_no_error(broker: AlpacaBroker) -> None:
     broker.cancel(OpenOrder(order_id="none", client_order_id="none", symbol="AAPL", side=Side.SELL))
 
 
 @pytest.mark.parametrize("kind", FAULTS_OF_A_READ)
-def test_canceling_is_asked_again_after_a_passing_fault(
+def test_a_cancellation_is_retried_after_a_passing_fault(
     fake: AlpacaFake, broker: AlpacaBroker, kind: FaultKind
 ) -> None:
     broker.submit(BRACKET)
@@ -648,7 +636,7 @@ def test_canceling_is_asked_again_after_a_passing_fault(
     assert fake.available("AAPL") == 10
 
 
-def test_canceling_that_cannot_be_had_is_an_error(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+def test_a_cancellation_that_keeps_failing_is_an_error(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     broker.submit(BRACKET)
     fake.fault("DELETE", "/v2/orders", "503-html", times=100)
     with pytest.raises(BrokerError, match=r"DELETE /orders/.*503"):
@@ -671,7 +659,7 @@ class Keys:
 
 
 @pytest.mark.parametrize("kind", ["401", "403", "403-keys"])
-def test_credentials_are_refreshed_once_after_they_were_refused(fake: AlpacaFake, kind: FaultKind) -> None:
+def test_refused_credentials_are_refreshed_once(fake: AlpacaFake, kind: FaultKind) -> None:
     keys = Keys((fake.key_id, fake.secret))
     fake.fault("GET", "/v2/account", kind)
     AlpacaBroker(client(fake, keys)).account()
@@ -683,7 +671,7 @@ def test_an_order_is_sent_again_with_fresh_keys(fake: AlpacaFake) -> None:
     assert (len(fake.orders), len(fake.asked("POST"))) == (1, 2)
 
 
-def test_keys_that_are_refused_for_good_are_an_error_that_names_the_variables(fake: AlpacaFake) -> None:
+def test_keys_refused_twice_are_an_error_naming_the_variables(fake: AlpacaFake) -> None:
     keys = Keys(("OTHERKEY", "other-secret"))
     broker = AlpacaBroker(client(fake, keys))
     for _ in range(2):
@@ -711,7 +699,7 @@ def test_a_refused_order_is_not_taken_for_refused_keys(fake: AlpacaFake) -> None
     assert keys.calls == [False, True]
 
 
-def test_an_order_for_what_is_not_tradable_is_a_rejection_and_sent_once(fake: AlpacaFake) -> None:
+def test_an_order_for_an_untradable_symbol_is_rejected_once(fake: AlpacaFake) -> None:
     keys = Keys((fake.key_id, fake.secret))
     broker = AlpacaBroker(client(fake, keys))
     broker.account()
@@ -775,7 +763,7 @@ def in_a_process_with_other_settings(fake: AlpacaFake) -> subprocess.CompletedPr
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
 
 
-def test_settings_of_the_sdk_in_the_environment_change_nothing(fake: AlpacaFake) -> None:
+def test_the_sdks_environment_variables_change_nothing(fake: AlpacaFake) -> None:
     done = in_a_process_with_other_settings(fake)
     assert (done.returncode, [order.status for order in fake.orders]) == (0, ["filled"]), done.stderr
 

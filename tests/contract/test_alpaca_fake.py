@@ -103,7 +103,7 @@ def test_orders_and_their_legs_have_the_fields_of_the_specification(fake: Alpaca
     assert [set(each) for each in (order, *order["legs"])] == [ORDER] * 3
 
 
-def test_an_accepted_order_is_answered_with_the_fields_of_the_specification(fake: AlpacaFake) -> None:
+def test_an_accepted_order_has_the_fields_of_the_specification(fake: AlpacaFake) -> None:
     assert set(ask(fake, "POST", "/v2/orders", market()).json()) == ORDER
 
 
@@ -116,7 +116,7 @@ def test_only_nullable_fields_of_an_order_are_null(fake: AlpacaFake) -> None:
 @pytest.mark.parametrize(
     "path", ["/v2/account", "/v2/positions/AAPL", "/v2/orders:by_client_order_id?client_order_id=one"]
 )
-def test_numbers_are_texts(fake: AlpacaFake, path: str) -> None:
+def test_numbers_are_strings(fake: AlpacaFake, path: str) -> None:
     ask(fake, "POST", "/v2/orders", market())
     answer = ask(fake, "GET", path).json()
     assert {name for name, value in answer.items() if value is not None and not isinstance(value, str)} <= NOT_TEXT
@@ -142,13 +142,13 @@ def test_a_buy_is_accepted_first_and_filled_afterwards(fake: AlpacaFake) -> None
     assert (fake.cash, fake.positions["AAPL"].quantity) == (Decimal(9_000), Decimal(10))
 
 
-def test_a_margin_account_may_spend_what_is_not_its_own(fake: AlpacaFake) -> None:
+def test_a_margin_account_may_spend_borrowed_money(fake: AlpacaFake) -> None:
     fake.multiplier = 2
     ask(fake, "POST", "/v2/orders", market(quantity="150"))
     assert fake.cash == -5_000
 
 
-def test_open_buys_are_taken_off_both_buying_powers(fake: AlpacaFake) -> None:
+def test_open_buys_reduce_both_buying_powers(fake: AlpacaFake) -> None:
     fake.multiplier = 2
     fake.fills = "never"
     ask(fake, "POST", "/v2/orders", market())
@@ -185,7 +185,7 @@ def test_an_order_can_be_rejected_after_it_was_accepted(fake: AlpacaFake) -> Non
     assert (fake.orders[0].status, fake.cash) == ("rejected", Decimal(10_000))
 
 
-def test_the_legs_of_a_filled_bracket_hold_its_shares_once(fake: AlpacaFake) -> None:
+def test_the_legs_of_a_filled_bracket_reserve_its_shares_once(fake: AlpacaFake) -> None:
     ask(fake, "POST", "/v2/orders", bracket())
     assert statuses(fake) == [("market", "filled"), ("limit", "new"), ("stop", "held")]
     assert ask(fake, "GET", "/v2/positions/AAPL").json()["qty_available"] == "0"
@@ -198,7 +198,7 @@ def test_canceling_one_leg_cancels_the_other(fake: AlpacaFake) -> None:
     assert fake.available("AAPL") == 10
 
 
-def test_canceling_can_take_a_number_of_polls(fake: AlpacaFake) -> None:
+def test_canceling_can_take_several_polls(fake: AlpacaFake) -> None:
     fake.cancel_polls = 2
     ask(fake, "POST", "/v2/orders", bracket())
     ask(fake, "DELETE", f"/v2/orders/{fake.orders[1].id}")
@@ -206,7 +206,7 @@ def test_canceling_can_take_a_number_of_polls(fake: AlpacaFake) -> None:
     assert seen == [{"pending_cancel"}, {"pending_cancel"}, set()]
 
 
-def test_what_is_done_cannot_be_canceled(fake: AlpacaFake) -> None:
+def test_a_finished_order_cannot_be_canceled(fake: AlpacaFake) -> None:
     ask(fake, "POST", "/v2/orders", market())
     assert ask(fake, "DELETE", f"/v2/orders/{fake.orders[0].id}").status_code == 422
 
@@ -247,7 +247,7 @@ def test_hours_can_follow_the_simulated_time(fake: AlpacaFake) -> None:
     assert (clock["is_open"], clock["next_open"]) == (False, "2026-11-23T09:30:00-05:00")
 
 
-def test_orders_are_listed_fifty_at_a_time_and_latest_first_unless_asked_otherwise(fake: AlpacaFake) -> None:
+def test_by_default_the_latest_fifty_orders_are_listed(fake: AlpacaFake) -> None:
     fake.fills = "never"
     for number in range(60):
         ask(fake, "POST", "/v2/orders", market(quantity="1", client_order_id=f"order-{number}"))
@@ -302,14 +302,14 @@ def test_the_fake_refuses_to_trade_with_itself(fake: AlpacaFake) -> None:
     assert "wash trade" in answer.json()["message"]
 
 
-def test_the_fake_refuses_orders_for_what_is_not_tradable(fake: AlpacaFake) -> None:
+def test_the_fake_refuses_orders_for_untradable_symbols(fake: AlpacaFake) -> None:
     fake.untradable.add("AAPL")
     answer = ask(fake, "POST", "/v2/orders", market())
     assert (answer.status_code, answer.json()["code"], fake.orders) == (403, 40300000, [])
 
 
 @pytest.mark.parametrize("symbol", ["BRK-B", "BRK/B", "aapl", ""])
-def test_the_fake_refuses_bars_for_what_is_no_symbol(fake: AlpacaFake, symbol: str) -> None:
+def test_the_fake_refuses_bars_for_invalid_symbols(fake: AlpacaFake, symbol: str) -> None:
     query = {"symbols": f"BRK.B,{symbol}", "timeframe": "1Day", "start": "2026-11-20", "end": "2026-11-21"}
     answer = ask(fake, "GET", f"/v2/stocks/bars?{urlencode(query)}")
     assert (answer.status_code, answer.json()["message"]) == (400, f"invalid symbol: {symbol}")
@@ -343,7 +343,7 @@ def test_a_connection_is_closed_without_an_answer(fake: AlpacaFake, kind: Any, d
 
 
 @pytest.mark.parametrize(("kind", "content"), [("200-html", "<html>"), ("null", "null")])
-def test_nonsense_is_answered_to_what_was_done(fake: AlpacaFake, kind: Any, content: str) -> None:
+def test_an_accepted_order_can_get_a_nonsensical_answer(fake: AlpacaFake, kind: Any, content: str) -> None:
     fake.fault("POST", "/v2/orders", kind)
     answer = ask(fake, "POST", "/v2/orders", market())
     assert (answer.status_code, answer.text[: len(content)], len(fake.orders)) == (200, content, 1)
@@ -354,7 +354,7 @@ def test_a_named_field_goes_missing(fake: AlpacaFake) -> None:
     assert set(ask(fake, "GET", "/v2/account").json()) == ACCOUNT - {"cash"}
 
 
-def test_requests_are_logged_with_their_query_and_body(fake: AlpacaFake) -> None:
+def test_requests_are_kept_with_their_query_and_body(fake: AlpacaFake) -> None:
     ask(fake, "GET", "/v2/orders?status=all")
     ask(fake, "POST", "/v2/orders", market())
     assert [tuple(request) for request in fake.requests] == [

@@ -41,7 +41,7 @@ def queries(fake: AlpacaFake) -> list[dict[str, str]]:
     return [{name: value[0] for name, value in parse_qs(urlsplit(r.path).query).items()} for r in fake.requests]
 
 
-def test_closes_come_in_utc_and_in_the_order_of_time(fake: AlpacaFake) -> None:
+def test_closes_are_in_utc_and_in_order(fake: AlpacaFake) -> None:
     fake.bars["AAPL"] = daily(3)[::-1]
     closes = source(fake).closes(["AAPL"], 10, NOW, no_progress)["AAPL"]
     assert closes.to_list() == [100.0, 101.0, 102.0]
@@ -49,19 +49,19 @@ def test_closes_come_in_utc_and_in_the_order_of_time(fake: AlpacaFake) -> None:
     assert str(closes.index.tz) == "UTC"  # type: ignore[attr-defined]  # the stubs do not know a DatetimeIndex here
 
 
-def test_they_are_clean_as_they_are(fake: AlpacaFake) -> None:
+def test_closes_need_no_cleaning(fake: AlpacaFake) -> None:
     fake.bars["AAPL"] = daily(30)
     closes = source(fake).closes(["AAPL"], 30, NOW, no_progress)["AAPL"]
     assert len(clean_closes(closes, NOW, max_age_s=60)) == 30
 
 
-def test_no_more_than_the_last_bars_asked_for_are_given(fake: AlpacaFake) -> None:
+def test_only_the_requested_number_of_last_bars_is_returned(fake: AlpacaFake) -> None:
     fake.bars["AAPL"] = daily(30)
     closes = source(fake).closes(["AAPL"], 5, NOW, no_progress)["AAPL"]
     assert closes.to_list() == [125.0, 126.0, 127.0, 128.0, 129.0]
 
 
-def test_no_bar_after_now_is_asked_for(fake: AlpacaFake) -> None:
+def test_no_bar_after_now_is_requested(fake: AlpacaFake) -> None:
     fake.bars["AAPL"] = daily(30)
     earlier = NOW - timedelta(days=7)
     closes = source(fake).closes(["AAPL"], 5, earlier, no_progress)["AAPL"]
@@ -74,7 +74,7 @@ def test_a_bar_after_now_is_dropped(fake: AlpacaFake) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 60, 250, 1000])
-def test_the_start_is_early_enough_for_all_bars_asked_for(fake: AlpacaFake, count: int) -> None:
+def test_the_start_is_early_enough_for_all_requested_bars(fake: AlpacaFake, count: int) -> None:
     fake.bars["AAPL"] = daily(1500)
     assert len(source(fake).closes(["AAPL"], count, NOW, no_progress)["AAPL"]) == count
 
@@ -84,7 +84,7 @@ def test_symbols_without_bars_are_left_out(fake: AlpacaFake) -> None:
     assert set(source(fake).closes(["AAPL", "NONE"], 3, NOW, no_progress)) == {"AAPL"}
 
 
-def test_a_symbol_that_is_too_young_has_what_there_is(fake: AlpacaFake) -> None:
+def test_a_young_symbol_has_fewer_bars(fake: AlpacaFake) -> None:
     fake.bars["NEW"] = daily(3)
     assert len(source(fake).closes(["NEW"], 250, NOW, no_progress)["NEW"]) == 3
 
@@ -104,7 +104,7 @@ def test_a_long_answer_is_read_page_by_page(fake: AlpacaFake) -> None:
     assert [query.get("page_token") for query in queries(fake)] == [None, "7", "14"]
 
 
-def test_many_symbols_are_asked_for_in_hundreds_and_progress_is_told(fake: AlpacaFake) -> None:
+def test_many_symbols_are_requested_in_hundreds_with_progress(fake: AlpacaFake) -> None:
     symbols = [f"S{number}" for number in range(250)]
     fake.bars = {symbol: daily(2) for symbol in symbols}
     told: list[tuple[str, int, int]] = []
@@ -117,7 +117,7 @@ def test_many_symbols_are_asked_for_in_hundreds_and_progress_is_told(fake: Alpac
 @pytest.mark.parametrize(
     ("interval", "timeframe"), [("1d", "1Day"), ("1h", "1Hour"), ("15m", "15Min"), ("5m", "5Min"), ("1m", "1Min")]
 )
-def test_bars_are_asked_for_adjusted_and_from_the_free_feed(fake: AlpacaFake, interval: str, timeframe: str) -> None:
+def test_bars_are_requested_adjusted_and_from_the_free_feed(fake: AlpacaFake, interval: str, timeframe: str) -> None:
     source(fake, interval).closes(["AAPL"], 250, NOW, no_progress)
     query = queries(fake)[0]
     assert datetime.fromisoformat(query.pop("start")) < NOW - timedelta(days=4)  # longer than any series of closed days
@@ -132,13 +132,13 @@ def test_bars_are_asked_for_adjusted_and_from_the_free_feed(fake: AlpacaFake, in
     }
 
 
-def test_an_unknown_interval_is_refused_with_what_is_allowed(fake: AlpacaFake) -> None:
+def test_an_unknown_interval_is_refused_with_the_allowed_ones(fake: AlpacaFake) -> None:
     with pytest.raises(ValueError, match=r"BAR_INTERVAL='2h'.*1d, 1h, 15m, 5m, 1m"):
         source(fake, "2h")
 
 
 @pytest.mark.parametrize("kind", ["429", "500-html", "503-html", "504", "drop", "hang", "200-html", "null"])
-def test_a_passing_fault_is_asked_again(fake: AlpacaFake, kind: FaultKind) -> None:
+def test_a_request_is_retried_after_a_passing_fault(fake: AlpacaFake, kind: FaultKind) -> None:
     fake.bars["AAPL"] = daily(3)
     fake.fault("GET", "/v2/stocks/bars", kind)
     assert set(source(fake).closes(["AAPL"], 3, NOW, no_progress)) == {"AAPL"}
@@ -147,13 +147,13 @@ def test_a_passing_fault_is_asked_again(fake: AlpacaFake, kind: FaultKind) -> No
 @pytest.mark.parametrize(
     "kind", ["401", "403", "403-keys", "429", "500-html", "504", "drop", "hang", "200-html", "null"]
 )
-def test_a_lasting_fault_is_one_of_the_whole_source(fake: AlpacaFake, kind: FaultKind) -> None:
+def test_a_lasting_fault_fails_the_whole_source(fake: AlpacaFake, kind: FaultKind) -> None:
     fake.fault("GET", "/v2/stocks/bars", kind, times=100)
     with pytest.raises(PriceSourceError, match="GET /stocks/bars"):
         source(fake).closes(["AAPL"], 3, NOW, no_progress)
 
 
-def test_a_fault_of_a_later_page_does_not_pass_for_missing_symbols(fake: AlpacaFake) -> None:
+def test_a_fault_of_a_later_page_does_not_hide_symbols(fake: AlpacaFake) -> None:
     fake.bars = {f"S{number}": daily(2) for number in range(150)}
     prices = source(fake)
 
@@ -164,7 +164,7 @@ def test_a_fault_of_a_later_page_does_not_pass_for_missing_symbols(fake: AlpacaF
         prices.closes(list(fake.bars), 2, NOW, spoil)
 
 
-def test_an_answer_without_bars_is_a_fault_of_the_source(fake: AlpacaFake) -> None:
+def test_an_answer_without_bars_fails_the_source(fake: AlpacaFake) -> None:
     fake.fault("GET", "/v2/stocks/bars", "missing-field", field="bars")
     with pytest.raises(PriceSourceError, match="expected an object with bars"):
         source(fake).closes(["AAPL"], 3, NOW, no_progress)
@@ -186,7 +186,7 @@ SPOILT: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("what", SPOILT)
-def test_a_bar_without_its_time_or_close_leaves_out_its_symbol_and_is_logged(
+def test_an_incomplete_bar_leaves_out_its_symbol_with_a_log_line(
     fake: AlpacaFake, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
     fake.bars = {"MSFT": daily(3)}
@@ -197,14 +197,14 @@ def test_a_bar_without_its_time_or_close_leaves_out_its_symbol_and_is_logged(
     assert "a bar lacks its time or close" in record.__dict__["reasons"]["AAPL"]
 
 
-def test_bars_of_unusable_symbols_alone_are_a_fault_of_the_source_with_its_reason(fake: AlpacaFake) -> None:
+def test_a_source_with_only_unusable_symbols_fails_with_a_reason(fake: AlpacaFake) -> None:
     fake.spoilt_bars["AAPL"] = [SPOILT["no close"]]
     with pytest.raises(PriceSourceError, match=r"AAPL: a bar lacks its time or close \(KeyError: 'c'\)"):
         source(fake).closes(["AAPL"], 3, NOW, no_progress)
 
 
 @pytest.mark.parametrize("at", [0, 41, 99, 100, 149])
-def test_what_is_no_symbol_to_alpaca_is_left_out_alone_and_logged(
+def test_only_a_symbol_unknown_to_alpaca_is_left_out_and_logged(
     fake: AlpacaFake, caplog: pytest.LogCaptureFixture, at: int
 ) -> None:
     fake.bars = {f"S{number}": daily(2) for number in range(149)}
@@ -217,25 +217,25 @@ def test_what_is_no_symbol_to_alpaca_is_left_out_alone_and_logged(
     assert "invalid symbol: BRK/B" in caplog.records[-1].__dict__["reasons"]["BRK/B"]
 
 
-def test_several_of_no_symbol_to_alpaca_are_left_out(fake: AlpacaFake) -> None:
+def test_several_symbols_unknown_to_alpaca_are_left_out(fake: AlpacaFake) -> None:
     fake.bars = {f"S{number}": daily(2) for number in range(97)}
     assert set(source(fake).closes(["a", "b", *fake.bars, "c"], 2, NOW, no_progress)) == set(fake.bars)
 
 
-def test_a_source_that_refuses_whatever_it_is_asked_is_given_up(fake: AlpacaFake) -> None:
+def test_a_source_that_refuses_every_request_is_given_up(fake: AlpacaFake) -> None:
     symbols = [f"s{number}" for number in range(250)]  # the stand-in accepts capital letters only
     with pytest.raises(PriceSourceError, match="400, invalid symbol"):
         source(fake).closes(symbols, 2, NOW, no_progress)
     assert len(fake.requests) == GIVE_UP_AFTER
 
 
-def test_nothing_is_asked_when_no_time_is_left(fake: AlpacaFake) -> None:
+def test_nothing_is_requested_when_no_time_is_left(fake: AlpacaFake) -> None:
     with pytest.raises(PriceSourceError, match="no time left"):
         source(fake, deadline=Deadline(lambda: 0.0)).closes(["AAPL"], 3, NOW, no_progress)
     assert fake.requests == []
 
 
-def test_time_that_runs_out_on_the_way_is_a_fault_of_the_source(fake: AlpacaFake) -> None:
+def test_running_out_of_time_between_pages_fails_the_source(fake: AlpacaFake) -> None:
     fake.bars = {f"S{number}": daily(2) for number in range(250)}
     left = iter([60.0, 30.0, -1.0])
     with pytest.raises(PriceSourceError, match="no time left"):
@@ -243,7 +243,7 @@ def test_time_that_runs_out_on_the_way_is_a_fault_of_the_source(fake: AlpacaFake
     assert len(fake.requests) == 2
 
 
-def test_a_page_that_follows_on_itself_is_a_fault_of_the_source(fake: AlpacaFake) -> None:
+def test_a_page_returned_twice_fails_the_source(fake: AlpacaFake) -> None:
     fake.bars["AAPL"] = daily(30)
     fake.page_size = 0
     with pytest.raises(PriceSourceError, match="was returned twice"):

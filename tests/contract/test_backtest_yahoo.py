@@ -75,18 +75,18 @@ def test_all_four_prices_are_adjusted(yahoo: YahooFake, cache: Cache) -> None:
     assert [note for note in panel.notes if note.symbol] == []
 
 
-def test_the_bars_that_start_and_history_need_are_there_up_to_end(yahoo: YahooFake, cache: Cache) -> None:
+def test_bars_reach_from_the_history_before_start_to_end(yahoo: YahooFake, cache: Cache) -> None:
     panel = load(cache, options(end=date(2025, 6, 10)))
     assert day(panel, -1) == date(2025, 6, 10)
     assert len(panel.close.loc[: datetime(2025, 5, 1, 5, tzinfo=UTC)]) >= 30
-    assert day(panel, 0) > date(2025, 3, 1)  # and not everything that Yahoo has
+    assert day(panel, 0) > date(2025, 3, 1)  # not everything that Yahoo has
 
 
-def test_a_universe_in_alpacas_spelling_is_asked_for_in_yahoos(yahoo: YahooFake, cache: Cache) -> None:
+def test_alpacas_spelling_is_requested_in_yahoos(yahoo: YahooFake, cache: Cache) -> None:
     assert list(load(cache, options("BRK.B,KO")).close.columns) == ["BRK.B", "KO"]
 
 
-def test_the_second_backtest_asks_for_nothing_and_has_the_same(yahoo: YahooFake, cache: Cache) -> None:
+def test_a_second_backtest_requests_nothing_for_the_same_bars(yahoo: YahooFake, cache: Cache) -> None:
     first = load(cache)
     yahoo.requests.clear()
     second = load(cache)
@@ -96,9 +96,7 @@ def test_the_second_backtest_asks_for_nothing_and_has_the_same(yahoo: YahooFake,
     assert first.notes == second.notes
 
 
-def test_a_shorter_span_asks_for_nothing_and_does_not_depend_on_what_is_kept(
-    yahoo: YahooFake, cache: Cache, tmp_path: Path
-) -> None:
+def test_a_shorter_span_requests_nothing_and_ignores_other_bars(yahoo: YahooFake, cache: Cache, tmp_path: Path) -> None:
     load(cache, options(start=date(2025, 3, 3)))
     yahoo.requests.clear()
     shorter = options(start=date(2025, 5, 1), end=date(2025, 6, 2))
@@ -108,7 +106,7 @@ def test_a_shorter_span_asks_for_nothing_and_does_not_depend_on_what_is_kept(
     assert panel.close.equals(fresh.close)
 
 
-def test_only_a_symbol_that_is_new_is_asked_for(yahoo: YahooFake, cache: Cache) -> None:
+def test_only_a_new_symbol_is_requested(yahoo: YahooFake, cache: Cache) -> None:
     load(cache, options("KO"))
     yahoo.requests.clear()
     load(cache, options("KO,AAPL"))
@@ -120,14 +118,14 @@ def test_an_earlier_start_is_fetched(yahoo: YahooFake, cache: Cache) -> None:
     assert day(load(cache, options(start=date(2025, 2, 3))), 0) < date(2025, 1, 1)
 
 
-def test_another_interval_is_another_file(yahoo: YahooFake, cache: Cache) -> None:
+def test_another_interval_has_its_own_file(yahoo: YahooFake, cache: Cache) -> None:
     load(cache, options("KO"))
     panel = load(cache, options("KO", start=date(2025, 6, 2), BAR_INTERVAL="1h"))
     assert panel.close.index[-1] == datetime(2025, 6, 18, 19, 30, tzinfo=UTC)
     assert {path.parent.name for path in cache.folder.rglob("*.npz")} == {"1d", "1h"}
 
 
-def test_the_bar_of_a_session_that_runs_is_neither_used_nor_kept(yahoo: YahooFake, cache: Cache) -> None:
+def test_the_running_sessions_bar_is_neither_used_nor_kept(yahoo: YahooFake, cache: Cache) -> None:
     assert day(load(cache, now=DURING), -1) == YESTERDAY
     with np.load(cache.folder / "1d" / "KO.npz") as file:
         assert datetime.fromtimestamp(file["time_us"][-1] / 1e6, NEW_YORK).date() == YESTERDAY
@@ -154,7 +152,7 @@ def test_a_session_is_final_an_hour_after_its_close(now: str, last: date) -> Non
     )
 
 
-def test_new_bars_come_with_all_the_old_ones_because_an_adjustment_changes_them(yahoo: YahooFake, cache: Cache) -> None:
+def test_old_bars_are_fetched_again_with_new_ones(yahoo: YahooFake, cache: Cache) -> None:
     early = load(cache, options("KO", start=date(2025, 3, 3)))
     later = datetime(2025, 6, 20, 19, 30, tzinfo=UTC)
     yahoo.listings["KO"] = Listing([30.0] * 302, later)  # after a split: all closes are halved
@@ -176,7 +174,7 @@ def test_a_missing_price_is_no_bar(yahoo: YahooFake, cache: Cache) -> None:
 @pytest.mark.parametrize(
     "shape", [(0.0, 1.0, 1.0), (1.0, 0.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.95, 0.95), (1.0, 1.1, 1.1), (0.0, 0.95, 1.1)]
 )
-def test_opens_highs_and_lows_that_cannot_be_are_mended_and_told(
+def test_impossible_opens_highs_and_lows_are_mended_with_a_note(
     yahoo: YahooFake, cache: Cache, shape: tuple[float, float, float]
 ) -> None:
     yahoo.listings["KO"] = Listing([60.0] * 300, DURING, shape=shape)
@@ -188,7 +186,7 @@ def test_opens_highs_and_lows_that_cannot_be_are_mended_and_told(
     assert "bars have an impossible open, high or low, the first on 2025-" in note
 
 
-def test_a_close_above_the_high_by_rounding_is_taken_in_without_a_word(yahoo: YahooFake, cache: Cache) -> None:
+def test_a_rounding_error_in_the_high_is_mended_without_a_note(yahoo: YahooFake, cache: Cache) -> None:
     yahoo.listings["KO"] = Listing([60.0] * 300, DURING, shape=(1.0, 0.9999, 1.0))
     panel = load(cache, options("KO"))
     assert panel.high["KO"].iloc[-1] == pytest.approx(60)
@@ -203,18 +201,18 @@ def test_a_symbol_without_prices_is_a_note_with_the_reason(yahoo: YahooFake, cac
     assert "No data found, symbol may be delisted" in note.what
 
 
-def test_no_prices_of_any_symbol_are_an_error(yahoo: YahooFake, cache: Cache) -> None:
+def test_having_no_prices_for_any_symbol_is_an_error(yahoo: YahooFake, cache: Cache) -> None:
     with pytest.raises(PriceSourceError, match=r"Yahoo has no prices for any symbol \(GONE: .*\); correct UNIVERSE"):
         load(cache, options("GONE,AWAY"))
 
 
-def test_a_yahoo_out_of_reach_is_an_error(yahoo: YahooFake, cache: Cache) -> None:
+def test_an_unreachable_yahoo_is_an_error(yahoo: YahooFake, cache: Cache) -> None:
     yahoo.plan(Fault.HTML)
     with pytest.raises(PriceSourceError, match="no prices for any symbol"):
         load(cache)
 
 
-def test_with_a_yahoo_out_of_reach_what_is_kept_can_still_be_tested(yahoo: YahooFake, cache: Cache) -> None:
+def test_cached_prices_can_be_used_without_yahoo(yahoo: YahooFake, cache: Cache) -> None:
     load(cache, options("KO"))
     yahoo.plan(Fault.HTML)
     panel = load(cache, options("KO,AAPL"))
@@ -243,7 +241,7 @@ def _change(path: Path) -> None:
         pytest.param(lambda path: (path.unlink(), path.mkdir()), id="a folder"),
     ],
 )
-def test_a_file_that_cannot_be_trusted_is_fetched_anew_with_a_warning(
+def test_a_damaged_cache_file_is_fetched_again_with_a_warning(
     yahoo: YahooFake, cache: Cache, caplog: pytest.LogCaptureFixture, spoil: Any
 ) -> None:
     load(cache)
@@ -256,12 +254,12 @@ def test_a_file_that_cannot_be_trusted_is_fetched_anew_with_a_warning(
     assert caplog.messages[0].endswith("KO is fetched again")
 
 
-def test_nothing_but_whole_files_is_left(yahoo: YahooFake, cache: Cache) -> None:
+def test_only_complete_files_are_left(yahoo: YahooFake, cache: Cache) -> None:
     load(cache)
     assert {path.name for path in cache.folder.rglob("*") if path.is_file()} == {"AAPL.npz", "KO.npz"}
 
 
-def test_a_cache_that_cannot_be_written_does_not_keep_the_prices_back(
+def test_prices_arrive_although_the_cache_cannot_be_written(
     yahoo: YahooFake, cache: Cache, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache.folder.write_text("a file where the folder should be")
@@ -275,7 +273,7 @@ def test_a_start_after_the_last_session_is_refused_without_a_request(yahoo: Yaho
     assert yahoo.requests == []
 
 
-def test_no_more_is_asked_for_than_yahoo_keeps(yahoo: YahooFake, cache: Cache) -> None:
+def test_no_more_is_requested_than_yahoo_keeps(yahoo: YahooFake, cache: Cache) -> None:
     load(cache, options("KO", start=None, BAR_INTERVAL="15m"))
     (request,) = [request for request in yahoo.requests if request.symbol]
     assert NOW.timestamp() - int(request.query["period1"]) <= 59 * 86_400

@@ -58,20 +58,20 @@ def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 # --- credentials and region ---
 
 
-def test_without_credentials_it_says_how_to_log_in() -> None:
+def test_without_credentials_the_error_says_how_to_log_in() -> None:
     assert "no AWS credentials found; log in (aws configure" in refusal(AWS_REGION="us-east-1")
 
 
-def test_half_a_pair_of_credentials_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_a_pair_of_credentials_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     assert "no AWS credentials found" in refusal(AWS_REGION="us-east-1")
 
 
-def test_without_a_region_it_says_how_to_choose_one() -> None:
+def test_without_a_region_the_error_says_how_to_choose_one() -> None:
     assert refusal() == "no AWS region is set; choose one, such as: export AWS_REGION=us-east-1"
 
 
-def test_a_misspelled_region_is_met_with_the_nearest() -> None:
+def test_a_misspelled_region_gets_the_nearest_name() -> None:
     assert (
         refusal(AWS_REGION="eu-centrl-1")
         == "AWS_REGION=eu-centrl-1 is not a region with Lambda; did you mean eu-central-1?"
@@ -86,7 +86,7 @@ def test_a_profile_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.usefixtures("aws")
-def test_the_profiles_region_is_taken_if_none_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_profiles_region_is_used_if_none_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "config").write_text("[profile work]\nregion = eu-west-1\n")
     monkeypatch.delenv("AWS_REGION")
     monkeypatch.delenv("AWS_DEFAULT_REGION")
@@ -96,14 +96,14 @@ def test_the_profiles_region_is_taken_if_none_is_set(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("project", ["", "Trader", "x", "a-name-that-is-far-too-long", "a/b"])
 @pytest.mark.usefixtures("aws")
-def test_a_project_that_aws_would_refuse_somewhere_is_refused_here(project: str) -> None:
+def test_a_project_name_that_aws_would_refuse_is_refused(project: str) -> None:
     if not project:
         assert connect({"PROJECT": project}).project == "prophet-trader"
     else:
         assert refusal(PROJECT=project, AWS_REGION="us-east-1").startswith(f"PROJECT={project}: must be")
 
 
-def test_an_address_where_nobody_answers_is_about_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_address_is_reported_as_a_network_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
@@ -122,21 +122,19 @@ def test_an_address_where_nobody_answers_is_about_the_network(monkeypatch: pytes
         ("OptInRequired", "your AWS account: AWS answered OptInRequired to GetCallerIdentity: no"),
     ],
 )
-def test_an_answer_of_awss_is_put_in_words(
-    refusing: str, monkeypatch: pytest.MonkeyPatch, code: str, said: str
-) -> None:
+def test_awss_error_codes_are_explained(refusing: str, monkeypatch: pytest.MonkeyPatch, code: str, said: str) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"{refusing}/{code}")
     assert said in refusal(AWS_REGION="us-east-1")
 
 
 @pytest.mark.usefixtures("aws")
-def test_credentials_that_aws_does_not_know_are_told_apart_from_none() -> None:
+def test_unknown_credentials_are_distinguished_from_missing_ones() -> None:
     with enable_iam_authentication():
         assert "AWS does not accept these credentials" in refusal(AWS_REGION="us-east-1")
 
 
 @pytest.mark.usefixtures("aws")
-def test_what_the_credentials_may_not_do_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_right_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     iam = boto3.client("iam")
     iam.create_user(UserName="guest")
     key = iam.create_access_key(UserName="guest")["AccessKey"]
@@ -150,7 +148,7 @@ def test_what_the_credentials_may_not_do_is_named(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.usefixtures("aws")
-def test_what_does_not_exist_is_an_error_of_its_own() -> None:
+def test_a_missing_resource_has_its_own_error() -> None:
     with pytest.raises(MissingError, match="the switch: not found in AWS"), translate_errors("the switch"):
         boto3.client("ssm").get_parameter(Name="/prophet-trader/trend/halt")
 
@@ -176,7 +174,7 @@ def test_a_strategy_is_deployed_if_it_has_a_halt_switch() -> None:
 
 
 @pytest.mark.usefixtures("aws")
-def test_more_strategies_than_aws_lists_at_once_are_all_found() -> None:
+def test_strategies_on_every_page_are_found() -> None:
     deploy(*(f"/prophet-trader/s{number:02}/halt" for number in range(60)))
     assert len(connect().strategies) == 60
 
@@ -188,14 +186,14 @@ def test_the_only_strategy_need_not_be_named() -> None:
 
 
 @pytest.mark.usefixtures("aws")
-def test_one_of_several_has_to_be_named() -> None:
+def test_one_of_several_strategies_must_be_named() -> None:
     deploy("/prophet-trader/trend/halt", "/prophet-trader/swing/halt")
     with pytest.raises(AwsError, match=r"which strategy\? Set STRATEGY to one of swing, trend"):
         connect().choose_strategy("")
 
 
 @pytest.mark.usefixtures("aws")
-def test_a_misspelled_strategy_is_met_with_those_that_are_there() -> None:
+def test_a_misspelled_strategy_gets_the_deployed_ones() -> None:
     deploy("/prophet-trader/trend/halt")
     with pytest.raises(AwsError, match="STRATEGY=trnd is not deployed in us-east-1; choose one of trend"):
         connect().choose_strategy("trnd")

@@ -55,11 +55,11 @@ def type_in(text: str) -> TextIO:
 # --- the person's choices ---
 
 
-def test_nothing_said_is_nothing_asked() -> None:
+def test_without_variables_there_are_no_wishes() -> None:
     assert wishes({"REPOSITORY": "", "HOME": "/root"}) == {}
 
 
-def test_what_is_said_comes_under_terraforms_names() -> None:
+def test_wishes_have_terraforms_names() -> None:
     said = {"REPOSITORY": "octo-org/bot", "BRANCH": "release/1", "BUCKET_NAME": "zips", "REPOSITORY_IDS": "1/2"}
     assert wishes(said) == {
         "repository": "octo-org/bot",
@@ -79,7 +79,7 @@ def test_what_is_said_comes_under_terraforms_names() -> None:
         ("BRANCH", "release/*"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_with_an_example(name: str, value: str) -> None:
+def test_an_invalid_value_is_refused_with_an_example(name: str, value: str) -> None:
     with pytest.raises(CommandError, match=re.escape(f"{name}={value}: must be ")):
         wishes({name: value})
 
@@ -90,19 +90,19 @@ def test_what_cannot_be_meant_is_refused_with_an_example(name: str, value: str) 
 RECORDED = {"repository": "octo-org/bot", "repository_ids": "1/2", "branch": "release", "artifact_bucket": "zips"}
 
 
-def test_what_is_not_said_stays_as_it_was() -> None:
+def test_choices_stay_without_a_new_value() -> None:
     assert choices({}, RECORDED) == RECORDED
 
 
-def test_what_is_said_counts_more_than_what_was() -> None:
+def test_a_new_value_replaces_the_recorded_choice() -> None:
     assert choices({"branch": "main"}, RECORDED) == {**RECORDED, "branch": "main"}
 
 
-def test_another_repository_has_other_numbers() -> None:
+def test_the_old_numbers_do_not_apply_to_another_repository() -> None:
     assert choices({"repository": "octo-org/other"}, RECORDED)["repository_ids"] is None
 
 
-def test_none_takes_the_repository_away() -> None:
+def test_none_removes_the_repository() -> None:
     chosen = choices({"repository": "none"}, RECORDED)
     assert (chosen["repository"], chosen["repository_ids"]) == (None, None)
 
@@ -131,13 +131,13 @@ def test_a_remote_on_github_is_read(remote: str) -> None:
 @pytest.mark.parametrize(
     "remote", ["", "/srv/git/bot.git", "git@gitlab.com:octo-org/bot.git", "https://github.com.example.org/octo-org/bot"]
 )
-def test_a_remote_elsewhere_is_none(remote: str) -> None:
+def test_a_remote_elsewhere_is_ignored(remote: str) -> None:
     assert re.fullmatch(REMOTE, remote) is None
 
 
 @pytest.mark.parametrize(("answer", "repository"), [("y\n", "octo-org/bot"), ("n\n", None), ("\n", None)])
 @pytest.mark.usefixtures("clone")
-def test_a_clone_gets_a_role_only_if_the_person_says_so(
+def test_a_clone_gets_a_role_only_if_the_user_agrees(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch, answer: str, repository: str | None
 ) -> None:
     with type_in(answer) as terminal:
@@ -146,7 +146,7 @@ def test_a_clone_gets_a_role_only_if_the_person_says_so(
 
 
 @pytest.mark.usefixtures("clone")
-def test_where_nobody_can_be_asked_a_clone_gets_no_role(
+def test_without_a_terminal_a_clone_gets_no_role(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
@@ -154,7 +154,7 @@ def test_where_nobody_can_be_asked_a_clone_gets_no_role(
     assert "make bootstrap REPOSITORY=octo-org/bot" in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_folder_that_is_no_clone_has_no_repository(
+def test_a_folder_that_is_not_a_clone_has_no_repository(
     cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -170,7 +170,7 @@ def test_github_is_asked_for_the_numbers(gh: Path) -> None:
     assert look_up_numbers("octo-org/bot") == "12/345"
 
 
-def test_numbers_that_cannot_be_had_are_asked_of_the_person(gh: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_the_numbers_the_user_is_told_how_to_get_them(gh: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gh.write_text("#!/bin/sh\necho 'gh: To get started, please run: gh auth login' >&2\nexit 4\n")
     gh.chmod(0o755)
     assert look_up_numbers("octo-org/bot") is None
@@ -184,16 +184,16 @@ def trusting(*audiences: str) -> None:
     boto3.client("iam").create_open_id_connect_provider(Url=f"https://{ISSUER}", ClientIDList=audiences)
 
 
-def test_an_account_may_have_none(cloud: Cloud) -> None:
+def test_an_account_may_have_no_provider(cloud: Cloud) -> None:
     assert not has_provider(cloud)
 
 
-def test_one_that_others_have_made_is_found(cloud: Cloud) -> None:
+def test_an_existing_provider_is_found(cloud: Cloud) -> None:
     trusting("another", "sts.amazonaws.com")
     assert has_provider(cloud)
 
 
-def test_one_for_others_than_aws_is_told_with_the_remedy(cloud: Cloud) -> None:
+def test_a_provider_not_for_aws_is_an_error_with_the_remedy(cloud: Cloud) -> None:
     trusting("another")
     with pytest.raises(AwsError, match=r"add-client-id-to-open-id-connect-provider .* --client-id sts\.amazonaws\.com"):
         has_provider(cloud)
@@ -202,24 +202,24 @@ def test_one_for_others_than_aws_is_told_with_the_remedy(cloud: Cloud) -> None:
 # --- the bucket ---
 
 
-def test_the_bucket_is_made(cloud: Cloud) -> None:
+def test_the_bucket_is_created(cloud: Cloud) -> None:
     make_bucket(cloud, STATE_BUCKET)
     assert boto3.client("s3").head_bucket(Bucket=STATE_BUCKET)["BucketRegion"] == "us-east-1"
 
 
-def test_the_bucket_is_made_in_the_region(aws: dict[str, str]) -> None:
+def test_the_bucket_is_created_in_the_region(aws: dict[str, str]) -> None:
     make_bucket(connect({**aws, "AWS_REGION": "eu-central-1"}), "somewhere-else")
     assert boto3.client("s3").head_bucket(Bucket="somewhere-else")["BucketRegion"] == "eu-central-1"
 
 
-def test_a_bucket_that_is_there_is_left_alone(cloud: Cloud) -> None:
+def test_an_existing_bucket_is_left_alone(cloud: Cloud) -> None:
     make_bucket(cloud, STATE_BUCKET)
     boto3.client("s3").put_object(Bucket=STATE_BUCKET, Key="bootstrap.tfstate", Body=b"{}")
     make_bucket(cloud, STATE_BUCKET)
     assert boto3.client("s3").head_object(Bucket=STATE_BUCKET, Key="bootstrap.tfstate")["ContentLength"] == 2
 
 
-def test_a_bucket_of_another_account_is_not_used(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_accounts_bucket_is_not_used(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOTO_S3_ALLOW_CROSSACCOUNT_ACCESS", "false")
     role = boto3.client("sts").assume_role(RoleArn="arn:aws:iam::210987654321:role/squatter", RoleSessionName="squat")
     keys = role["Credentials"]

@@ -59,27 +59,27 @@ def answer(make: Command) -> Callable[[], dict[str, Any]]:
     return call
 
 
-def test_what_was_billed_is_summed_by_strategy(answer: Callable[[], dict[str, Any]]) -> None:
+def test_billed_usage_is_summed_by_strategy(answer: Callable[[], dict[str, Any]]) -> None:
     assert answer()["strategies"] == [
         {"strategy": "swing", "requests": 1, "gb_seconds": 1.5},
         {"strategy": "trend", "requests": 200, "gb_seconds": 600},
     ]
 
 
-def test_it_is_set_against_the_free_tier(answer: Callable[[], dict[str, Any]]) -> None:
+def test_usage_is_compared_with_the_free_tier(answer: Callable[[], dict[str, Any]]) -> None:
     found = answer()
     assert (found["gb_seconds"], found["requests"], found["source"]) == (601.5, 201, "logs")
     assert found["share_of_gb_seconds"] == pytest.approx(601.5 / 400_000, abs=1e-5)
     assert found["usd_beyond_free_tier"] == 0
 
 
-def test_how_many_would_fit_is_scaled_to_a_month_and_to_the_average(answer: Callable[[], dict[str, Any]]) -> None:
+def test_the_strategies_that_fit_follow_from_monthly_averages(answer: Callable[[], dict[str, Any]]) -> None:
     found = answer()
     assert found["days"] == 3
     assert found["strategies_that_fit"] == int(400_000 / (601.5 / 2 * 30 / 3))
 
 
-def test_people_get_a_table_and_a_sentence(make: Command) -> None:
+def test_the_output_is_a_table_and_a_sentence(make: Command) -> None:
     deploy("trend")
     put("trend", [report()] * 100)
     code, out, _ = make()
@@ -90,7 +90,7 @@ def test_people_get_a_table_and_a_sentence(make: Command) -> None:
     assert "https://aws.amazon.com/lambda/pricing/" in out
 
 
-def test_runs_of_before_the_last_30_days_do_not_count(make: Command) -> None:
+def test_runs_before_the_last_30_days_do_not_count(make: Command) -> None:
     deploy("trend")
     put("trend", [report()], ago=timedelta(days=1))
     events = [{"timestamp": int((datetime.now(UTC) - timedelta(days=31)).timestamp() * 1000), "message": report()}]
@@ -98,7 +98,7 @@ def test_runs_of_before_the_last_30_days_do_not_count(make: Command) -> None:
     assert json.loads(make("--json")[1])["requests"] == 1
 
 
-def test_beyond_the_free_tier_only_what_is_beyond_it_costs() -> None:
+def test_only_usage_beyond_the_free_tier_costs_money() -> None:
     use = Use(strategy="trend", requests=2_000_000, gb_seconds=500_000)
     found = cost.of_lambda([use], 1, 1.0, "x86_64")
     assert found["usd_beyond_free_tier"] == pytest.approx(100_000 * 0.0000166667 + 0.20, abs=0.005)
@@ -110,7 +110,7 @@ def test_arm64_is_a_fifth_cheaper() -> None:
     assert use.usd("arm64") / use.usd("x86_64") == pytest.approx(0.8, abs=0.001)
 
 
-def test_of_many_short_runs_the_requests_are_the_limit() -> None:
+def test_requests_limit_strategies_with_many_short_runs() -> None:
     use = Use(strategy="trend", requests=500_000, gb_seconds=100)
     assert cost.of_lambda([use], 1, 1.0, "x86_64")["strategies_that_fit"] == 2
 
@@ -162,27 +162,27 @@ def test_expressions_mean_what_aws_says(expression: str, times: list[str]) -> No
         "",
     ],
 )
-def test_a_schedule_that_cannot_be_counted_is_a_sentence(expression: str) -> None:
+def test_a_schedule_that_cannot_be_counted_is_reported(expression: str) -> None:
     with pytest.raises(CommandError, match="SCHEDULE="):
         list(Schedule(expression).times(date(2026, 11, 23), 1))
 
 
 @pytest.mark.parametrize("day", [date(2026, 7, 6), date(2026, 11, 23)], ids=["summer", "winter"])
-def test_a_day_has_a_first_run_25_later_ones_and_ten_that_find_the_market_closed(day: date) -> None:
+def test_a_day_has_one_first_25_later_and_ten_closed_runs(day: date) -> None:
     assert kinds(Schedule(DEFAULT), day, 1) == {"first": 1, "later": 25, "closed": 10}
 
 
-def test_on_a_holiday_all_runs_find_the_market_closed_and_on_a_half_day_more() -> None:
+def test_holidays_and_half_days_have_more_closed_runs() -> None:
     assert kinds(Schedule(DEFAULT), date(2026, 11, 26), 1) == {"first": 0, "later": 0, "closed": 36}
     assert kinds(Schedule(DEFAULT), date(2026, 11, 27), 1) == {"first": 1, "later": 13, "closed": 22}
 
 
 @pytest.mark.parametrize("day", [date(2026, 7, 6), date(2026, 11, 23)], ids=["summer", "winter"])
-def test_once_a_day_in_new_york_is_one_first_run_and_one_that_is_not_due(day: date) -> None:
+def test_once_a_day_means_one_first_run_and_one_not_due(day: date) -> None:
     assert kinds(once_a_day("15:00"), day, 1, "15:00") == {"first": 1, "later": 0, "closed": 1}
 
 
-def test_once_a_day_is_the_schedule_that_terraform_makes() -> None:
+def test_once_a_day_is_terraforms_schedule() -> None:
     assert once_a_day("15:00").expression == "cron(0 19,20 ? * MON-FRI *)"
 
 
@@ -218,7 +218,7 @@ def test_twice_the_memory_costs_twice_as_much_for_the_same_time() -> None:
     assert month(memory_mb=2_048).use.gb_seconds == 2 * month().use.gb_seconds
 
 
-def test_what_is_measured_and_what_is_assumed_is_said() -> None:
+def test_an_estimate_lists_what_is_measured_and_what_assumed() -> None:
     found = cost.from_runs(month(), "x86_64")
     assert any("divided its computing time by its share of a processor, 58%" in each for each in found["known"])
     assert "every run starts cold, and its init is billed" in found["assumed"]
@@ -229,7 +229,7 @@ def other(found: dict[str, Any], what: str) -> dict[str, Any]:
     return dict(row)
 
 
-def test_other_free_tiers_are_told_with_what_30_strategies_cost() -> None:
+def test_other_free_tiers_have_the_cost_of_30_strategies() -> None:
     found = cost.from_runs(month(), "x86_64")
     alarms, metrics = other(found, "CloudWatch alarms"), other(found, "CloudWatch custom metrics")
     assert (alarms["strategies_that_fit"], alarms["usd_of_30"]) == (1, pytest.approx(0.10 * (30 * 9 - 10)))
@@ -237,7 +237,7 @@ def test_other_free_tiers_are_told_with_what_30_strategies_cost() -> None:
     assert other(found, "CloudWatch logs")["used"] == pytest.approx(756 * 10_000 / 1e9, abs=1e-4)
 
 
-def test_metrics_and_alarms_are_as_many_as_terraform_makes() -> None:
+def test_the_numbers_of_metrics_and_alarms_match_terraform() -> None:
     folder = ROOT / "terraform" / "modules" / "monitoring"
     metrics = re.findall(r"^\s+\w+\s+= \{ pattern = ", (folder / "metrics.tf").read_text(), re.MULTILINE)
     alarms = re.findall(r"^\s+metric\s+(?:= )?\{", (folder / "alarms.tf").read_text(), re.MULTILINE)
@@ -250,7 +250,7 @@ def test_the_defaults_are_terraforms() -> None:
     assert f"memory_mb            = optional(number, {cost.MEMORY_MB})" in variables
 
 
-def test_the_tables_of_an_estimate_name_it_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_tables_of_an_estimate_say_so(capsys: pytest.CaptureFixture[str]) -> None:
     cost.show(cost.from_runs(month(), "x86_64"))
     out = capsys.readouterr().out
     assert "ESTIMATED monthly usage" in out
@@ -269,7 +269,7 @@ def test_the_tables_of_an_estimate_name_it_so(capsys: pytest.CaptureFixture[str]
         ({"ARCH": "m68k", "ESTIMATE": "1"}, "ARCH=m68k: must be one of"),
     ],
 )
-def test_what_makes_no_sense_is_a_sentence(make: Command, variables: dict[str, str], said: str) -> None:
+def test_invalid_input_is_reported(make: Command, variables: dict[str, str], said: str) -> None:
     code, out, err = make(**variables)
     assert (code, out) == (1, "")
     assert said in " ".join(err.split())
@@ -282,7 +282,7 @@ def _no_zip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_no_zip")
-def test_without_the_layers_zip_it_is_told_how_to_get_one() -> None:
+def test_without_the_layers_zip_the_error_says_how_to_build_it() -> None:
     with pytest.raises(LayerError, match="make layer builds it"):
         measure.check(TARGET)
 
@@ -296,9 +296,7 @@ def test_without_the_layers_zip_it_is_told_how_to_get_one() -> None:
         (lambda: os.environ.pop("AWS_ACCESS_KEY_ID"), "there are no AWS credentials; this is an estimate"),
     ],
 )
-def test_where_nothing_was_billed_it_becomes_an_estimate(
-    make: Command, prepare: Callable[[], object], said: str
-) -> None:
+def test_without_billed_runs_the_result_is_an_estimate(make: Command, prepare: Callable[[], object], said: str) -> None:
     prepare()
     code, _, err = make()
     assert (code, said in " ".join(err.split())) == (1, True)  # 1, because there is no zip to measure
@@ -333,9 +331,7 @@ def spin(tmp_path_factory: pytest.TempPathFactory) -> Function:
 
 @needs_emulator
 @pytest.mark.parametrize("event", ["compute", "child", "wait"])
-def test_the_computing_of_a_function_and_of_what_it_starts_is_counted_and_its_waiting_is_not(
-    spin: Function, event: str
-) -> None:
+def test_computing_is_counted_and_waiting_is_not(spin: Function, event: str) -> None:
     with measure.run_on_one_processor(spin, {}) as interface:
         interface.invoke("wait")  # so that starting Python does not count
         before_s = interface.processor_s
@@ -345,7 +341,7 @@ def test_the_computing_of_a_function_and_of_what_it_starts_is_counted_and_its_wa
 
 
 @needs_emulator
-def test_a_function_and_what_it_starts_have_one_processor(spin: Function) -> None:
+def test_a_function_and_its_children_share_one_processor(spin: Function) -> None:
     allowed = os.sched_getaffinity(0)
     with measure.run_on_one_processor(spin, {}) as interface:
         interface.invoke("wait")
@@ -353,13 +349,13 @@ def test_a_function_and_what_it_starts_have_one_processor(spin: Function) -> Non
         assert os.sched_getaffinity(0) == allowed
 
 
-def test_who_computes_takes_as_much_longer_as_the_share_is_smaller_and_who_waits_does_not() -> None:
+def test_a_smaller_share_stretches_computing_but_not_waiting() -> None:
     assert measure.stretch(3.0, 2.0, 0.5) == 1.0 + 4.0
     assert measure.stretch(3.0, 0.0, 0.1) == 3.0
     assert measure.stretch(1.99, 2.0, 1.0) == 2.0  # the kernel counts in hundredths of a second
 
 
-def test_a_processor_is_for_1769_mb() -> None:
+def test_1769_mb_get_one_processor() -> None:
     assert measure.share_of(1_769) == 1
     assert measure.share_of(1_024) == pytest.approx(0.579, abs=0.001)
 
@@ -380,7 +376,7 @@ def _zips() -> None:
 
 @needs_emulator
 @pytest.mark.usefixtures("_zips")
-def test_a_run_that_did_something_else_is_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_run_is_not_a_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(measure.DONE, "closed", ("MARKET_CLOSED", 1, 0, False))
     with pytest.raises(LayerError, match="the measured run was not a run while the market is closed"):
         measure.measure(TARGET, cost.MEMORY_MB, no_progress)

@@ -44,7 +44,7 @@ def test_halt_stops_every_strategy_without_asking(make: Command) -> None:
 
 
 @pytest.mark.usefixtures("_two")
-def test_halt_of_one_leaves_the_others_alone(make: Command) -> None:
+def test_halting_one_strategy_leaves_the_others_alone(make: Command) -> None:
     make("halt", STRATEGY="trend")
     assert (is_halted("swing"), is_halted("trend")) == (False, True)
 
@@ -58,7 +58,7 @@ def test_a_second_halt_writes_nothing(make: Command) -> None:
 
 
 @pytest.mark.usefixtures("_two")
-def test_it_says_what_halting_does_not_do(make: Command) -> None:
+def test_the_output_says_what_halting_does_not_do(make: Command) -> None:
     _, said, _ = make("halt", STRATEGY="trend")
     assert "sends no more buys and starts no more sales" in said
     assert "Positions stay, with their stop losses and take profits at Alpaca" in said
@@ -66,7 +66,7 @@ def test_it_says_what_halting_does_not_do(make: Command) -> None:
 
 
 @pytest.mark.usefixtures("_two")
-def test_a_value_that_is_neither_halts_too_and_is_not_shown(make: Command) -> None:
+def test_a_value_other_than_true_or_false_halts_and_is_not_shown(make: Command) -> None:
     put(NAMES["trend"], "hunter2")
     _, said, _ = make("halt", STRATEGY="trend")
     assert "halted (neither true nor false)" in said
@@ -74,7 +74,9 @@ def test_a_value_that_is_neither_halts_too_and_is_not_shown(make: Command) -> No
 
 
 @pytest.mark.usefixtures("_two")
-def test_one_that_cannot_be_halted_keeps_no_other_from_it(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_strategy_that_cannot_be_halted_does_not_stop_the_rest(
+    make: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     deny(monkeypatch, "put_parameter", NAMES["swing"])
     code, said, errors = make("halt")
     assert (code, is_halted("swing"), is_halted("trend")) == (1, False, True)
@@ -83,7 +85,7 @@ def test_one_that_cannot_be_halted_keeps_no_other_from_it(make: Command, monkeyp
 
 
 @pytest.mark.usefixtures("_two")
-def test_whoever_may_write_and_not_read_can_halt(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_halting_works_without_the_right_to_read(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         deny(patched, "get_parameter", NAMES["trend"])
         code, said, _ = make("halt", STRATEGY="trend")
@@ -92,14 +94,14 @@ def test_whoever_may_write_and_not_read_can_halt(make: Command, monkeypatch: pyt
 
 
 @pytest.mark.usefixtures("_two")
-def test_whoever_may_not_list_can_halt_by_name(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_halting_by_name_works_without_the_right_to_list(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     deny(monkeypatch, "describe_parameters", None)  # a list request has no name
     code, _, _ = make("halt", STRATEGY="trend")
     assert (code, is_halted("trend")) == (0, True)
 
 
 @pytest.mark.usefixtures("_two")
-def test_a_write_that_did_not_last_is_no_success(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_overwritten_halt_is_not_a_success(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SimpleSystemManagerResponse, "put_parameter", lambda _: '{"Version": 2}')
     code, _, errors = make("halt", STRATEGY="trend")
     assert code == 1
@@ -120,7 +122,7 @@ def test_where_nothing_is_deployed_halt_fails_and_names_the_region(make: Command
 
 
 @pytest.mark.usefixtures("_two")
-def test_as_json_each_switch_is_an_object(make: Command) -> None:
+def test_the_json_output_has_an_object_for_each_switch(make: Command) -> None:
     _, said, _ = make("halt", JSON="1", STRATEGY="trend")
     [switch] = json.loads(said)
     assert (switch["strategy"], switch["before"], switch["now"], switch["error"]) == ("trend", "trading", "halted", "")
@@ -139,7 +141,7 @@ def test_resume_lets_one_strategy_trade_again(make: Command) -> None:
 
 
 @pytest.mark.usefixtures("_two")
-def test_resume_of_all_has_to_be_asked_for(make: Command) -> None:
+def test_resuming_every_strategy_needs_strategy_all(make: Command) -> None:
     make("halt")
     code, _, errors = make("resume")
     assert (code, is_halted("swing"), is_halted("trend")) == (1, True, True)
@@ -147,7 +149,7 @@ def test_resume_of_all_has_to_be_asked_for(make: Command) -> None:
 
 
 @pytest.mark.usefixtures("_two")
-def test_resume_of_all_resumes_all(make: Command) -> None:
+def test_strategy_all_resumes_every_strategy(make: Command) -> None:
     make("halt")
     make("resume", STRATEGY="all")
     assert (is_halted("swing"), is_halted("trend")) == (False, False)

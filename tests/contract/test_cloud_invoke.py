@@ -126,7 +126,7 @@ def make(aws_lambda: Lambda, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 # --- the event ---
 
 
-def test_the_live_version_is_run_once_for_the_present(make: Command, aws_lambda: Lambda) -> None:
+def test_by_default_the_live_version_gets_one_empty_event(make: Command, aws_lambda: Lambda) -> None:
     code, said, _ = make(STRATEGY="trend")
     assert (code, aws_lambda.events) == (0, [{}])
     assert "prophet-trader-trend, version 7 event {}" in said
@@ -153,7 +153,7 @@ def test_an_event_can_be_in_a_file(make: Command, aws_lambda: Lambda, tmp_path: 
         ("/", "EVENT=/ cannot be read: Is a directory"),
     ],
 )
-def test_what_is_no_event_is_not_sent(make: Command, aws_lambda: Lambda, event: str, said: str) -> None:
+def test_an_invalid_event_is_not_sent(make: Command, aws_lambda: Lambda, event: str, said: str) -> None:
     code, _, errors = make(EVENT=event)
     assert (code, aws_lambda.events) == (1, [])
     assert said in errors
@@ -169,7 +169,7 @@ def test_a_strategy_that_is_not_deployed_is_not_run(make: Command, aws_lambda: L
 
 
 @pytest.mark.usefixtures("aws_lambda")
-def test_the_result_is_shown_as_make_run_shows_it(make: Command) -> None:
+def test_the_result_is_shown_as_in_make_run(make: Command) -> None:
     _, said, _ = make()
     assert "3 orders placed, 2 refused, 1 left alone" in said
     assert "Status TRADED" in said
@@ -177,14 +177,14 @@ def test_the_result_is_shown_as_make_run_shows_it(make: Command) -> None:
     assert "Equity 100,000.00 99,981.12" in said
 
 
-def test_a_run_that_a_code_stopped_says_what_to_do(make: Command, aws_lambda: Lambda) -> None:
+def test_a_stopped_run_is_shown_with_what_to_do(make: Command, aws_lambda: Lambda) -> None:
     aws_lambda.payload = json.dumps(stop_record("HALTED", "the halt switch is true")["report"])
     code, said, _ = make()
     assert code == 0
     assert "HALTED: the halt switch is true" in said
 
 
-def test_a_line_of_the_log_is_readable_and_its_time_is_new_yorks(
+def test_a_log_line_is_readable_and_has_new_york_time(
     make: Command, aws_lambda: Lambda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     aws_lambda.log = (RUN,)
@@ -208,19 +208,19 @@ def test_lambdas_report_is_one_line(make: Command, aws_lambda: Lambda) -> None:
     )
 
 
-def test_a_first_line_that_has_lost_its_beginning_is_shown_as_cut(make: Command, aws_lambda: Lambda) -> None:
+def test_a_truncated_first_line_is_shown_as_cut(make: Command, aws_lambda: Lambda) -> None:
     aws_lambda.log = ('eason": "the price", "order_quantity": 37}', REPORT)
     _, said, _ = make()
     assert '…eason": "the price", "order_quantity": 37}' in said
 
 
-def test_the_lines_of_the_text_format_are_shown_as_they_are(make: Command, aws_lambda: Lambda) -> None:
+def test_lines_in_text_format_are_shown_unchanged(make: Command, aws_lambda: Lambda) -> None:
     aws_lambda.log = ("START RequestId: 8f5077 Version: 7", "REPORT RequestId: 8f5077\tDuration: 1.00 ms")
     _, said, _ = make()
     assert said.endswith("START RequestId: 8f5077 Version: 7 REPORT RequestId: 8f5077 Duration: 1.00 ms")
 
 
-def test_no_text_of_the_log_reaches_the_terminals_controls(make: Command, aws_lambda: Lambda) -> None:
+def test_no_text_in_the_log_can_control_the_terminal(make: Command, aws_lambda: Lambda) -> None:
     aws_lambda.log = (
         line(timestamp="?", level="INFO", message="\x1b[31m%s", name="x", a="\x07", stackTrace=["\x1b[31m"]),
         "\x1b]0;title",
@@ -230,14 +230,14 @@ def test_no_text_of_the_log_reaches_the_terminals_controls(make: Command, aws_la
     assert not {"\x1b", "\x07"} & set(said)
 
 
-def test_an_answer_that_is_no_report_is_shown_as_it_is(make: Command, aws_lambda: Lambda) -> None:
+def test_an_answer_that_is_not_a_report_is_shown_unchanged(make: Command, aws_lambda: Lambda) -> None:
     aws_lambda.payload = '{"hello": "world"}'
     code, said, _ = make()
     assert code == 0
     assert 'not the report of a run: { "hello": "world" }' in said
 
 
-def test_as_json_the_answer_is_whole(make: Command, aws_lambda: Lambda) -> None:
+def test_the_json_output_has_the_whole_answer(make: Command, aws_lambda: Lambda) -> None:
     code, said, _ = make(JSON="1", EVENT='{"a": 1}')
     answer = json.loads(said)
     assert (code, answer["status"], answer["version"], answer["error"]) == (0, 200, "7", "")
@@ -247,7 +247,7 @@ def test_as_json_the_answer_is_whole(make: Command, aws_lambda: Lambda) -> None:
 # --- failures ---
 
 
-def test_a_function_that_failed_is_told_with_its_error_and_its_log(make: Command, aws_lambda: Lambda) -> None:
+def test_a_failed_function_is_shown_with_its_error_and_log(make: Command, aws_lambda: Lambda) -> None:
     aws_lambda.error, aws_lambda.log = "Unhandled", (FAILED,)
     aws_lambda.payload = '{"errorType": "BrokerError", "errorMessage": "the broker answered 500", "stackTrace": []}'
     code, said, _ = make()
@@ -256,7 +256,7 @@ def test_a_function_that_failed_is_told_with_its_error_and_its_log(make: Command
     assert "ERROR failed errorType=BrokerError errorMessage='the broker answered 500' File \"/var/task" in said
 
 
-def test_settings_that_cannot_be_used_traded_nothing(make: Command, aws_lambda: Lambda) -> None:
+def test_an_error_in_the_settings_says_that_nothing_was_traded(make: Command, aws_lambda: Lambda) -> None:
     aws_lambda.error = "Unhandled"
     aws_lambda.payload = '{"errorType": "SettingsError", "errorMessage": "invalid settings:\\n  - MODE"}'
     code, said, _ = make()
@@ -264,20 +264,20 @@ def test_settings_that_cannot_be_used_traded_nothing(make: Command, aws_lambda: 
     assert "invalid settings: - MODE The run had not begun, and nothing was traded." in said
 
 
-def test_a_function_that_ran_out_of_time_has_failed(make: Command, aws_lambda: Lambda) -> None:
+def test_a_timeout_is_a_failure(make: Command, aws_lambda: Lambda) -> None:
     aws_lambda.error, aws_lambda.payload = "Unhandled", '{"errorMessage": "8f5077 Task timed out after 300.00 seconds"}'
     code, said, _ = make()
     assert code == 1
     assert "The function failed: 8f5077 Task timed out after 300.00 seconds" in said
 
 
-def test_a_failed_function_is_exit_code_1_as_json_too(make: Command, aws_lambda: Lambda) -> None:
+def test_a_failed_function_also_gives_exit_code_1_with_json(make: Command, aws_lambda: Lambda) -> None:
     aws_lambda.error, aws_lambda.payload = "Unhandled", '{"errorMessage": "no"}'
     code, said, _ = make(JSON="1")
     assert (code, json.loads(said)["error"]) == (1, "Unhandled")
 
 
-def test_after_a_fault_of_lambdas_it_is_not_called_again(
+def test_a_call_that_lambda_fails_is_not_repeated(
     make: Command, aws_lambda: Lambda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "5")
@@ -294,7 +294,7 @@ def test_a_throttled_call_is_not_repeated_and_says_that_nothing_ran(make: Comman
     assert "has reached its limit of concurrent runs" in errors
 
 
-def test_an_answer_that_does_not_come_is_not_asked_for_again(
+def test_a_call_without_an_answer_is_not_repeated(
     make: Command, aws_lambda: Lambda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(invoke, "ONCE", invoke.ONCE.merge(Config(read_timeout=0.5)))
@@ -305,11 +305,11 @@ def test_an_answer_that_does_not_come_is_not_asked_for_again(
     assert "make tail STRATEGY=trend" in errors
 
 
-def test_a_run_is_waited_for_longer_than_any_function_may_last() -> None:
+def test_a_call_waits_longer_than_any_function_may_take() -> None:
     assert vars(invoke.ONCE)["read_timeout"] > 900
 
 
-def test_an_interruption_says_that_the_function_goes_on(aws: dict[str, str], aws_lambda: Lambda) -> None:
+def test_an_interruption_says_that_the_function_keeps_running(aws: dict[str, str], aws_lambda: Lambda) -> None:
     aws_lambda.takes_s = 6
     environment = {**aws, "PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT / 'function'}{os.pathsep}{ROOT}"}
     command = [sys.executable, "-m", "scripts.cloud.invoke"]

@@ -147,39 +147,37 @@ def find_lines(lines: list[str], message: str) -> Rows:
 # --- each query finds exactly what it should -----------------------------------------------------------------------
 
 
-def test_orders_are_the_orders_that_were_placed(rows: Callable[..., Rows], lines: list[str]) -> None:
+def test_orders_are_the_placed_orders(rows: Callable[..., Rows], lines: list[str]) -> None:
     placed = {(each["symbol"], each["side"], each["quantity"], each["status"]) for each in find_lines(lines, "order")}
     assert placed
     assert {(row["symbol"], row["side"], row["quantity"], row["status"]) for row in rows("orders")} == placed
 
 
-def test_an_order_is_told_with_its_prices_slot_and_strategy(rows: Callable[..., Rows], lines: list[str]) -> None:
+def test_an_order_is_listed_with_its_prices_slot_and_strategy(rows: Callable[..., Rows], lines: list[str]) -> None:
     row, order = rows("orders")[-1], find_lines(lines, "order")[0]
     names = ("strategy", "slot", "price_usd", "stop_loss_usd", "take_profit_usd")
     assert {name: row[name] for name in names} == {name: order[name] for name in names}
 
 
-def test_decisions_are_all_insights_with_the_quantity_that_followed(
-    rows: Callable[..., Rows], lines: list[str]
-) -> None:
+def test_decisions_are_all_insights_with_their_quantities(rows: Callable[..., Rows], lines: list[str]) -> None:
     made = {each["symbol"]: [each["gap_fraction"], each["order_quantity"]] for each in find_lines(lines, "decision")}
     assert len(made) == 6
     found = {row["symbol"]: [row["gap_fraction"], row["order_quantity"]] for row in rows("decisions")}
     assert found == {symbol: pytest.approx(values) for symbol, values in made.items()}
 
 
-def test_refusals_are_told_with_code_and_values(rows: Callable[..., Rows], lines: list[str]) -> None:
+def test_refusals_are_listed_with_code_and_values(rows: Callable[..., Rows], lines: list[str]) -> None:
     refused = {(each["symbol"], each["code"], each["detail"]) for each in find_lines(lines, "denial")}
     assert refused
     assert {(row["symbol"], row["code"], row["why"]) for row in rows("refusals") if "symbol" in row} == refused
 
 
-def test_very_many_refusals_are_told_with_their_number(rows: Callable[..., Rows]) -> None:
+def test_very_many_refusals_are_summed_up(rows: Callable[..., Rows]) -> None:
     (summary,) = [row for row in rows("refusals") if "symbol" not in row]
     assert (summary["no_price_data"], "code" in summary) == (60, False)
 
 
-def test_errors_are_failures_time_outs_and_lost_stop_losses(rows: Callable[..., Rows]) -> None:
+def test_errors_are_failures_timeouts_and_lost_stop_losses(rows: Callable[..., Rows]) -> None:
     found = [(row["event"], row.get("kind"), row.get("symbols")) for row in rows("errors")]
     assert found == [
         ("platform.report", "timeout", None),
@@ -189,7 +187,7 @@ def test_errors_are_failures_time_outs_and_lost_stop_losses(rows: Callable[..., 
     ]
 
 
-def test_a_run_that_was_cut_off_is_told_with_its_slot_and_how_far_it_came(rows: Callable[..., Rows]) -> None:
+def test_a_run_that_was_cut_off_is_listed_with_its_progress(rows: Callable[..., Rows]) -> None:
     (row,) = [row for row in rows("errors") if row["event"] == "interrupted"]
     assert (row["slot"], row["why"]) == (SLOT, "cut off")
 
@@ -214,13 +212,13 @@ def test_runtimes_are_billed_gb_seconds_and_cold_starts(rows: Callable[..., Rows
     }
 
 
-def test_equity_is_the_latest_of_an_hour(rows: Callable[..., Rows], lines: list[str]) -> None:
+def test_equity_is_the_latest_value_of_each_hour(rows: Callable[..., Rows], lines: list[str]) -> None:
     last = [each["equity_usd"] for each in find_lines(lines, "run") if "equity_usd" in each][-1]
     (hour,) = rows("equity")
     assert (hour["strategy"], hour["equity_usd"]) == ("trend", last)
 
 
-def test_runs_are_told_with_how_they_ended_the_last_first(rows: Callable[..., Rows], lines: list[str]) -> None:
+def test_runs_are_listed_latest_first_with_their_outcome(rows: Callable[..., Rows], lines: list[str]) -> None:
     found = [(row["status"], row["orders"]) for row in rows("runs")]
     assert found == [(each["status"], each["orders"]) for each in reversed(find_lines(lines, "run"))]
     assert [status for status, _ in found] == ["NO_PRICE_DATA", "ALREADY_RAN", "TRADED"]
@@ -235,7 +233,7 @@ def test_a_query_says_in_its_first_line_what_it_answers(name: str) -> None:
 # --- the request ---------------------------------------------------------------------------------------------------
 
 
-def test_the_very_file_is_asked_of_the_groups_of_all_strategies(make: Command) -> None:
+def test_the_query_file_is_run_on_all_strategies_log_groups(make: Command) -> None:
     deploy("swing", "trend")
     make(QUERY="orders")
     asked = insights.STARTED[-1]
@@ -243,7 +241,7 @@ def test_the_very_file_is_asked_of_the_groups_of_all_strategies(make: Command) -
     assert list(asked.groups) == [group("swing"), group("trend")]
 
 
-def test_a_strategy_is_asked_alone(make: Command, lines: list[str]) -> None:
+def test_a_single_strategy_can_be_queried(make: Command, lines: list[str]) -> None:
     deploy("swing", "trend")
     put("swing", lines)
     _, out, _ = make(QUERY="orders", STRATEGY="trend")
@@ -257,7 +255,7 @@ def test_strategies_can_be_named_with_commas(make: Command) -> None:
 
 
 @pytest.mark.parametrize(("since", "found"), [("1h", True), ("30m", True), ("2w", True), ("4m", False)])
-def test_only_the_range_is_looked_at(make: Command, lines: list[str], since: str, found: bool) -> None:
+def test_only_the_range_is_searched(make: Command, lines: list[str], since: str, found: bool) -> None:
     deploy("trend")
     put("trend", lines)
     code, out, _ = make(QUERY="orders", SINCE=since)
@@ -271,13 +269,13 @@ def test_until_ends_the_range(make: Command, lines: list[str]) -> None:
     assert "nothing found" in out
 
 
-def test_a_time_without_a_zone_is_new_yorks() -> None:
+def test_a_time_without_a_zone_is_in_new_york() -> None:
     now = datetime(2026, 11, 23, 20, tzinfo=UTC)
     period = logs.period_of({"SINCE": "2026-11-23T09:30", "UNTIL": "2026-11-23T15:00:00Z"}, now)
     assert (period.since, period.until) == (datetime(2026, 11, 23, 14, 30, tzinfo=UTC), now.replace(hour=15))
 
 
-def test_a_date_is_its_midnight_in_new_york() -> None:
+def test_a_date_means_midnight_in_new_york() -> None:
     period = logs.period_of({"SINCE": "2026-07-01"}, datetime(2026, 11, 23, tzinfo=UTC))
     assert period.since == datetime(2026, 7, 1, 4, tzinfo=UTC)
 
@@ -285,7 +283,7 @@ def test_a_date_is_its_midnight_in_new_york() -> None:
 # --- the output ----------------------------------------------------------------------------------------------------
 
 
-def test_the_table_has_new_yorks_times_and_says_so(make: Command, lines: list[str]) -> None:
+def test_the_table_has_new_york_times_and_says_so(make: Command, lines: list[str]) -> None:
     deploy("trend")
     put("trend", lines)
     _, out, _ = make(QUERY="orders")
@@ -295,7 +293,7 @@ def test_the_table_has_new_yorks_times_and_says_so(make: Command, lines: list[st
     assert "@ptr" not in out
 
 
-def test_numbers_end_at_the_same_place(make: Command, lines: list[str]) -> None:
+def test_numbers_are_right_aligned(make: Command, lines: list[str]) -> None:
     deploy("trend")
     put("trend", lines)
     _, out, _ = make(QUERY="decisions")
@@ -304,7 +302,7 @@ def test_numbers_end_at_the_same_place(make: Command, lines: list[str]) -> None:
     assert {line[end - 1 : end + 1].strip().isdigit() for line in table[2:8]} == {True}
 
 
-def test_what_was_looked_at_is_told(make: Command, lines: list[str]) -> None:
+def test_the_number_of_searched_records_is_shown(make: Command, lines: list[str]) -> None:
     deploy("trend")
     put("trend", lines)
     _, out, _ = make(QUERY="runs")
@@ -318,7 +316,7 @@ def test_no_text_from_a_log_can_steer_the_terminal_or_look_like_markup(make: Com
     assert r"\x1b[31m[bold]red\nnext\u202e" in out
 
 
-def test_rows_that_were_cut_off_are_told(make: Command, lines: list[str]) -> None:
+def test_a_cut_at_the_limit_is_reported(make: Command, lines: list[str]) -> None:
     deploy("trend")
     put("trend", lines)
     code, out, err = make("--json", QUERY="decisions", LIMIT="2")
@@ -326,7 +324,7 @@ def test_rows_that_were_cut_off_are_told(make: Command, lines: list[str]) -> Non
     assert "cut at LIMIT=2" in err
 
 
-def test_a_column_that_only_later_rows_have_stands_where_the_query_has_it() -> None:
+def test_a_column_of_later_rows_only_keeps_its_place() -> None:
     rows = [{"a": "1", "d": "4"}, {"a": "1", "b": "2", "c": "3", "d": "4"}]
     assert logs.columns_of(rows) == ["a", "b", "c", "d"]
 
@@ -341,7 +339,7 @@ def test_json_has_numbers_and_utc_times(make: Command, lines: list[str]) -> None
     assert answer["log_groups"] == [group("trend")]
 
 
-def test_to_find_nothing_is_no_error_and_says_where_it_looked(make: Command) -> None:
+def test_finding_nothing_is_no_error_and_names_the_log_group(make: Command) -> None:
     deploy("trend")
     code, out, err = make(QUERY="orders", SINCE="6h")
     assert (code, err) == (0, "")
@@ -350,14 +348,14 @@ def test_to_find_nothing_is_no_error_and_says_where_it_looked(make: Command) -> 
     assert "SINCE=1w" in out
 
 
-def test_where_runs_are_but_no_orders_the_hint_is_to_look_at_the_runs(make: Command) -> None:
+def test_if_there_are_runs_but_no_orders_the_runs_are_suggested(make: Command) -> None:
     deploy("trend")
     put("trend", [json.dumps({"message": "run", "status": "MARKET_CLOSED"})])
     _, out, _ = make(QUERY="orders")
     assert "make logs QUERY=runs" in out
 
 
-def test_without_a_query_those_that_there_are_are_listed(make: Command) -> None:
+def test_without_a_query_all_queries_are_listed(make: Command) -> None:
     code, out, _ = make()
     assert code == 0
     assert all(name in out for name in NAMES)
@@ -387,19 +385,19 @@ def test_without_a_query_those_that_there_are_are_listed(make: Command) -> None:
         ({"STRATEGY": "swing"}, "STRATEGY=swing is not deployed in us-east-1; choose one of trend"),
     ],
 )
-def test_what_makes_no_sense_is_a_sentence(make: Command, variables: dict[str, str], said: str) -> None:
+def test_invalid_input_is_reported(make: Command, variables: dict[str, str], said: str) -> None:
     deploy("trend")
     code, out, err = make(**{"QUERY": "orders", **variables})
     assert (code, out) == (1, "")
     assert said in " ".join(err.split())
 
 
-def test_where_nothing_is_deployed_that_is_said(make: Command) -> None:
+def test_having_nothing_deployed_is_an_error_that_says_so(make: Command) -> None:
     code, _, err = make(QUERY="orders")
     assert (code, "nothing of prophet-trader is deployed" in err) == (1, True)
 
 
-def test_a_log_group_that_was_deleted_is_told(make: Command) -> None:
+def test_a_deleted_log_group_is_reported(make: Command) -> None:
     deploy("trend")
     boto3.client("logs").delete_log_group(logGroupName=group("trend"))
     code, _, err = make(QUERY="orders")

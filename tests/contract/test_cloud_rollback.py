@@ -45,28 +45,28 @@ def live() -> str:
 
 
 @pytest.mark.usefixtures("_three")
-def test_without_a_version_the_one_before_goes_live(make: Command) -> None:
+def test_by_default_the_previous_version_goes_live(make: Command) -> None:
     code, said, _ = make()
     assert (code, live()) == (0, "2")
     assert "trend: version 3 was live; now version 2 is." in said
 
 
 @pytest.mark.usefixtures("_three")
-def test_a_second_rollback_goes_one_further_back(make: Command) -> None:
+def test_a_second_rollback_goes_back_one_more_version(make: Command) -> None:
     make()
     make()
     assert live() == "1"
 
 
 @pytest.mark.usefixtures("_three")
-def test_a_version_can_be_named_and_be_a_newer_one(make: Command) -> None:
+def test_a_newer_version_can_be_named(make: Command) -> None:
     make(VERSION="1")
     make(VERSION="3")
     assert live() == "3"
 
 
 @pytest.mark.usefixtures("_three")
-def test_the_version_that_is_live_already_is_no_error(make: Command) -> None:
+def test_naming_the_live_version_is_no_error(make: Command) -> None:
     code, said, _ = make(VERSION="3", STRATEGY="trend")
     assert (code, live()) == (0, "3")
     assert "Version 3 of trend is already live; nothing was changed." in said
@@ -82,21 +82,21 @@ def test_every_version_is_shown_with_its_codes_digest(make: Command) -> None:
 
 
 @pytest.mark.usefixtures("_three")
-def test_the_table_says_which_was_live_and_which_is(make: Command) -> None:
+def test_the_table_shows_the_old_and_the_new_live_version(make: Command) -> None:
     _, said, _ = make()
     assert "paper was live" in said.split("2 20")[0]
     assert "paper live" in said
 
 
 @pytest.mark.usefixtures("_three")
-def test_it_says_how_to_have_the_other_back_and_what_make_deploy_does(make: Command) -> None:
+def test_it_says_how_to_undo_it_and_what_make_deploy_does(make: Command) -> None:
     _, said, _ = make()
     assert "make rollback STRATEGY=trend VERSION=3" in said
     assert "UNDO_ROLLBACK=1" in said
 
 
 @pytest.mark.usefixtures("_three")
-def test_going_back_to_real_money_is_said(make: Command) -> None:
+def test_going_back_to_real_money_is_reported(make: Command) -> None:
     client = boto3.client("lambda")
     client.update_function_configuration(FunctionName=FUNCTION, Environment={"Variables": {"MODE": "live"}})
     client.update_function_code(FunctionName=FUNCTION, ZipFile=zip_code("4"), Publish=True)
@@ -115,18 +115,18 @@ def test_going_back_to_real_money_is_said(make: Command) -> None:
         ("-1", "VERSION=-1: must be the number of a published version, such as 3"),
     ],
 )
-def test_a_version_that_cannot_be_is_refused(make: Command, version: str, said: str) -> None:
+def test_an_invalid_version_is_refused(make: Command, version: str, said: str) -> None:
     code, _, errors = make(VERSION=version)
     assert (code, errors, live()) == (1, said, "3")
 
 
-def test_with_nothing_older_left_it_says_so(make: Command) -> None:
+def test_without_an_older_version_nothing_is_rolled_back(make: Command) -> None:
     deploy(versions=1)
     code, _, errors = make()
     assert (code, errors, live()) == (1, "version 1 is live and no older one is left; published versions: 1", "1")
 
 
-def test_more_versions_than_aws_lists_at_once_are_all_seen(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_versions_on_every_page_are_found(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     deploy(versions=3)
     list_all = LambdaResponse.list_versions_by_function
 
@@ -142,7 +142,7 @@ def test_more_versions_than_aws_lists_at_once_are_all_seen(make: Command, monkey
 
 
 @pytest.mark.usefixtures("_three")
-def test_a_change_at_the_same_moment_is_not_overwritten(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_simultaneous_change_is_not_overwritten(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     look, update = LambdaResponse.get_alias, LambdaResponse.update_alias
 
     def then_somebody_moves_it(response: Any) -> Any:
@@ -178,7 +178,7 @@ def test_a_function_without_the_alias_is_named(make: Command) -> None:
     assert "the alias live of prophet-trader-trend: not found in AWS" in errors
 
 
-def test_a_version_with_real_money_is_not_gone_back_to_without_a_word(make: Command) -> None:
+def test_a_rollback_to_real_money_needs_live(make: Command) -> None:
     deploy(versions=2)
     client = boto3.client("lambda")
     client.update_function_configuration(FunctionName=FUNCTION, Environment={"Variables": {"MODE": "live"}})

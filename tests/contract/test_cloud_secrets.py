@@ -95,18 +95,18 @@ def test_both_keys_become_secure_strings(make: Command) -> None:
     assert {parameter(name)["Type"] for name in (USER, PASSWORD)} == {"SecureString"}
 
 
-def test_they_are_encrypted_with_the_key_that_aws_manages(make: Command) -> None:
+def test_keys_are_encrypted_with_awss_managed_key(make: Command) -> None:
     make(**FROM_ENVIRONMENT)
     assert {parameter(name)["KeyId"] for name in (USER, PASSWORD)} == {"alias/aws/ssm"}
 
 
-def test_they_are_tagged_with_project_and_strategy(make: Command) -> None:
+def test_keys_are_tagged_with_project_and_strategy(make: Command) -> None:
     make(**FROM_ENVIRONMENT)
     tags = boto3.client("ssm").list_tags_for_resource(ResourceType="Parameter", ResourceId=USER)["TagList"]
     assert {tag["Key"]: tag["Value"] for tag in tags} == {"project": "prophet-trader", "strategy": "trend"}
 
 
-def test_names_and_versions_are_shown_and_no_value(make: Command) -> None:
+def test_names_and_versions_are_shown_but_no_value(make: Command) -> None:
     _, said, noted = make(**FROM_ENVIRONMENT)
     assert "ALPACAUSER" in said
     assert "written" in said
@@ -120,7 +120,7 @@ def test_the_same_values_again_make_no_new_version(make: Command) -> None:
     assert [(row["result"], row["version"]) for row in json.loads(said)] == [("unchanged", 1), ("unchanged", 1)]
 
 
-def test_only_what_differs_is_written(make: Command) -> None:
+def test_only_changed_values_are_written(make: Command) -> None:
     make(**FROM_ENVIRONMENT)
     _, said, _ = make(**{**FROM_ENVIRONMENT, "ALPACAPW": OTHER_SECRET}, JSON="1")
     assert [(row["variable"], row["result"], row["version"]) for row in json.loads(said)] == [
@@ -129,26 +129,26 @@ def test_only_what_differs_is_written(make: Command) -> None:
     ]
 
 
-def test_whoever_may_write_and_not_read_writes(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_can_be_written_without_the_right_to_read(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     make(**FROM_ENVIRONMENT)
     deny(monkeypatch, "get_parameters", USER, PASSWORD)
     code, said, _ = make(**FROM_ENVIRONMENT, JSON="1")
     assert (code, [row["version"] for row in json.loads(said)]) == (0, [2, 2])
 
 
-def test_the_strategies_of_a_project_have_keys_of_their_own(make: Command) -> None:
+def test_each_strategy_has_its_own_keys(make: Command) -> None:
     make(**FROM_ENVIRONMENT)
     make(STRATEGY="swing", ALPACAUSER=OTHER_ID, ALPACAPW=OTHER_SECRET, PROJECT="mine")
     assert names() == ["/mine/swing/alpacapw", "/mine/swing/alpacauser", PASSWORD, USER]
 
 
-def test_a_key_of_a_live_account_is_remarked_on_and_taken(make: Command) -> None:
+def test_a_live_accounts_key_is_accepted_with_a_warning(make: Command) -> None:
     code, _, noted = make(**{**FROM_ENVIRONMENT, "ALPACAUSER": "AKTESTTESTTEST123456"})
     assert code == 0
     assert "REAL MONEY" in noted
 
 
-def test_keys_that_seem_to_be_the_wrong_way_round_are_remarked_on(make: Command) -> None:
+def test_keys_that_look_swapped_get_a_warning(make: Command) -> None:
     _, _, noted = make(**{**FROM_ENVIRONMENT, "ALPACAUSER": SECRET, "ALPACAPW": KEY_ID})
     assert "is this really the key id, and not the secret key?" in noted
 
@@ -168,9 +168,7 @@ def test_keys_that_seem_to_be_the_wrong_way_round_are_remarked_on(make: Command)
         ({"STRATEGY": "a/b"}, "STRATEGY=a/b: must be at most 32 lower-case letters"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_and_nothing_written(
-    make: Command, variables: dict[str, str], said: str
-) -> None:
+def test_invalid_keys_are_refused_and_nothing_is_written(make: Command, variables: dict[str, str], said: str) -> None:
     code, _, errors = make(**{**FROM_ENVIRONMENT, **variables})
     assert (code, names()) == (1, [])
     assert said in errors
@@ -182,7 +180,7 @@ def test_one_account_for_several_strategies_is_refused() -> None:
         secrets.from_environment(FROM_ENVIRONMENT, ["swing", "trend"])
 
 
-def test_without_a_terminal_and_without_environment_it_says_what_to_set(make: Command) -> None:
+def test_without_terminal_or_variables_the_error_names_them(make: Command) -> None:
     code, _, errors = make(STRATEGY="trend")
     assert (code, names()) == (1, [])
     assert "there is no terminal to ask for the keys on; set ALPACAUSER" in errors
@@ -191,16 +189,14 @@ def test_without_a_terminal_and_without_environment_it_says_what_to_set(make: Co
 # --- failures ---
 
 
-def test_a_parameter_that_keeps_no_secret_is_an_error_that_says_what_to_do(make: Command) -> None:
+def test_a_parameter_that_keeps_no_secret_is_refused_with_advice(make: Command) -> None:
     boto3.client("ssm").put_parameter(Name=PASSWORD, Value="x", Type="String")
     code, said, errors = make(**FROM_ENVIRONMENT)
     assert (code, said, names()) == (1, "", [PASSWORD])
     assert f"aws ssm delete-parameter --name {PASSWORD}" in errors
 
 
-def test_after_a_failed_second_write_it_is_said_which_one_was_written(
-    make: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_a_failed_second_write_the_first_is_named(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     deny(monkeypatch, "put_parameter", PASSWORD)
     code, said, errors = make(**FROM_ENVIRONMENT, JSON="1")
     assert (code, [row["variable"] for row in json.loads(said)]) == (1, ["ALPACAUSER"])
@@ -215,7 +211,7 @@ def test_after_a_failed_first_write_nothing_is_changed(make: Command, monkeypatc
     assert "the keys of trend are unchanged" in errors
 
 
-def test_running_again_mends_a_half_written_pair(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_again_completes_a_half_written_pair(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         deny(patched, "put_parameter", PASSWORD)
         make(**FROM_ENVIRONMENT)
@@ -223,7 +219,7 @@ def test_running_again_mends_a_half_written_pair(make: Command, monkeypatch: pyt
     assert (code, value(USER), value(PASSWORD)) == (0, KEY_ID, SECRET)
 
 
-def test_a_value_that_aws_quotes_in_its_answer_is_not_shown(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_value_quoted_by_aws_is_not_shown(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     deny(monkeypatch, "put_parameter", PASSWORD, quoting=f"may not write {SECRET}")
     _, said, errors = make(**FROM_ENVIRONMENT)
     assert "may not write (secret)" in errors
@@ -231,7 +227,7 @@ def test_a_value_that_aws_quotes_in_its_answer_is_not_shown(make: Command, monke
 
 
 @pytest.mark.usefixtures("aws")
-def test_no_representation_of_a_value_shows_a_key(make: Command) -> None:
+def test_no_repr_shows_a_key(make: Command) -> None:
     make(**FROM_ENVIRONMENT)
     stored = secrets.parameters(connect(), "trend")
     assert stored["alpacapw"].value == SECRET
@@ -242,7 +238,7 @@ def test_no_representation_of_a_value_shows_a_key(make: Command) -> None:
 # --- on a terminal ---
 
 
-def test_both_keys_are_taken_from_one_line_that_is_not_shown(terminal: Terminal) -> None:
+def test_both_keys_can_be_entered_in_one_hidden_line(terminal: Terminal) -> None:
     code, shown = terminal(f"{KEY_ID}   {SECRET}")
     assert (code, value(USER), value(PASSWORD)) == (0, KEY_ID, SECRET)
     assert not any(secret in shown for secret in (KEY_ID, SECRET))
@@ -254,14 +250,14 @@ def test_after_the_key_id_alone_the_secret_key_is_asked_for(terminal: Terminal) 
     assert "Secret key of trend (not shown):" in shown
 
 
-def test_enter_keeps_what_is_there(terminal: Terminal, make: Command) -> None:
+def test_enter_keeps_the_current_keys(terminal: Terminal, make: Command) -> None:
     make(**FROM_ENVIRONMENT)
     code, shown = terminal("")
     assert (code, parameter(PASSWORD)["Version"]) == (0, 1)
     assert "Enter keeps the current one" in shown
 
 
-def test_enter_keeps_nothing_if_only_one_of_the_two_is_there(terminal: Terminal) -> None:
+def test_enter_keeps_nothing_if_only_one_key_is_stored(terminal: Terminal) -> None:
     boto3.client("ssm").put_parameter(Name=USER, Value=KEY_ID, Type="SecureString")
     code, shown = terminal("", f"{KEY_ID} {SECRET}")
     assert (code, value(PASSWORD)) == (0, SECRET)
@@ -274,20 +270,20 @@ def test_a_new_key_id_does_not_keep_the_old_secret_key(terminal: Terminal, make:
     assert (value(USER), value(PASSWORD)) == (OTHER_ID, OTHER_SECRET)
 
 
-def test_after_something_unusable_it_asks_again(terminal: Terminal) -> None:
+def test_after_unusable_input_it_asks_again(terminal: Terminal) -> None:
     code, shown = terminal("", "one two three", f"{KEY_ID} {SECRET}")
     assert (code, value(PASSWORD)) == (0, SECRET)
     assert shown.count("try again (Ctrl-C to stop)") == 2
 
 
-def test_the_keys_of_another_strategy_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_strategys_keys_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([f"{KEY_ID} {SECRET}", f"{OTHER_ID} {OTHER_SECRET}"])
     monkeypatch.setattr(secrets, "getpass", lambda _: next(answers))
     nothing = {variable: secrets.Parameter(name=variable) for variable in secrets.VARIABLES}
     assert secrets.ask("trend", nothing, {KEY_ID: "swing"}) == secrets.Keys(OTHER_ID, OTHER_SECRET)
 
 
-def test_the_end_of_the_input_ends_it_with_a_sentence(terminal: Terminal) -> None:
+def test_the_end_of_the_input_is_reported(terminal: Terminal) -> None:
     code, shown = terminal("\x04")
     assert (code, names()) == (1, [])
     assert "nothing was entered, so these keys are unchanged" in shown

@@ -62,7 +62,7 @@ def test_a_real_runs_lines_are_readable(make: Command, lines: list[str]) -> None
     assert "requestId" not in out
 
 
-def test_the_records_come_in_the_order_of_their_times(make: Command, lines: list[str]) -> None:
+def test_the_records_are_in_order(make: Command, lines: list[str]) -> None:
     deploy("trend")
     put("trend", lines)
     _, out, _ = make()
@@ -70,7 +70,7 @@ def test_the_records_come_in_the_order_of_their_times(make: Command, lines: list
     assert [line.split(" ")[2] for line in told] == [json.loads(line)["level"] for line in lines]
 
 
-def test_a_line_begins_with_new_yorks_time_its_level_and_message() -> None:
+def test_a_line_begins_with_new_york_time_level_and_message() -> None:
     record = {"timestamp": "2026-11-23T20:45:03Z", "level": "INFO", "message": "run", "logger": "trader", "orders": 2}
     assert show(record) == ["2026-11-23 15:45:03 INFO run orders=2"]
 
@@ -90,7 +90,7 @@ def test_the_report_of_an_invocation_is_one_short_line() -> None:
     )
 
 
-def test_other_lines_of_lambdas_own_are_shorter() -> None:
+def test_lambdas_other_lines_are_shortened() -> None:
     assert show(START) == ["2026-11-23 15:45:03 start of version 3"]
 
 
@@ -120,14 +120,14 @@ def test_no_record_can_steer_the_terminal_or_stop_the_command(message: str | dic
     assert all(line.isprintable() for line in show(message))
 
 
-def test_what_looks_like_markup_is_printed_as_it_is(make: Command) -> None:
+def test_text_that_looks_like_markup_is_printed_unchanged(make: Command) -> None:
     deploy("trend")
     put("trend", ["[bold]text[/bold] [link=http://x]"])
     _, out, _ = make()
     assert "[bold]text[/bold] [link=http://x]" in out
 
 
-def test_with_several_strategies_each_line_says_whose_it_is(make: Command) -> None:
+def test_with_several_strategies_each_line_names_its_own(make: Command) -> None:
     deploy("swing", "trend")
     put("swing", ["first"], ago=timedelta(minutes=2))
     put("trend", ["second"], ago=timedelta(minutes=1))
@@ -138,7 +138,7 @@ def test_with_several_strategies_each_line_says_whose_it_is(make: Command) -> No
     ]
 
 
-def test_json_is_an_object_for_each_record(make: Command) -> None:
+def test_the_json_output_has_an_object_for_each_record(make: Command) -> None:
     deploy("trend")
     put("trend", [report(), "plain \x1b[31m"])
     _, out, _ = make("--json")
@@ -154,7 +154,7 @@ def test_json_is_an_object_for_each_record(make: Command) -> None:
 # --- the records shown ---
 
 
-def test_only_what_is_recent_enough_is_shown(make: Command) -> None:
+def test_only_recent_records_are_shown(make: Command) -> None:
     deploy("trend")
     put("trend", ["old"], ago=timedelta(minutes=20))
     put("trend", ["new"], ago=timedelta(minutes=5))
@@ -162,7 +162,7 @@ def test_only_what_is_recent_enough_is_shown(make: Command) -> None:
     assert "old" in make(SINCE="30m")[1]
 
 
-def test_where_there_is_nothing_that_is_said(make: Command) -> None:
+def test_finding_no_record_is_reported(make: Command) -> None:
     deploy("trend")
     code, out, err = make()
     assert (code, out) == (0, "")
@@ -200,7 +200,7 @@ def test_records_of_the_same_millisecond_are_all_shown(source: tail.Source) -> N
     assert new(source) == ["three"]
 
 
-def test_a_record_that_is_handed_over_late_is_shown(source: tail.Source) -> None:
+def test_a_record_that_arrives_late_is_shown(source: tail.Source) -> None:
     now = datetime.now(UTC)
     at(now, "one")
     new(source)
@@ -208,14 +208,14 @@ def test_a_record_that_is_handed_over_late_is_shown(source: tail.Source) -> None
     assert new(source) == ["late"]
 
 
-def test_a_record_that_says_the_same_as_another_is_shown_too(source: tail.Source) -> None:
+def test_a_record_with_the_same_text_as_another_is_shown(source: tail.Source) -> None:
     at(datetime.now(UTC), "same")
     new(source)
     at(datetime.now(UTC), "same")
     assert new(source) == ["same"]
 
 
-def test_what_was_seen_is_not_remembered_for_ever(source: tail.Source) -> None:
+def test_old_records_are_forgotten(source: tail.Source) -> None:
     now = datetime.now(UTC)
     at(now - timedelta(minutes=30), *(f"old {number}" for number in range(50)))
     new(source)
@@ -234,7 +234,7 @@ def test_more_records_than_one_answer_holds_are_all_shown(source: tail.Source) -
 # --- following ---
 
 
-def test_it_follows_until_it_is_interrupted_and_that_is_no_error(aws: dict[str, str]) -> None:
+def test_an_interruption_ends_the_tail_without_an_error(aws: dict[str, str]) -> None:
     deploy("trend")
     put("trend", ["before"])
     process = start(aws, "tail")
@@ -256,14 +256,14 @@ def test_it_follows_until_it_is_interrupted_and_that_is_no_error(aws: dict[str, 
         ({"SINCE": "2999-01-01"}, "in the future"),
     ],
 )
-def test_what_makes_no_sense_is_a_sentence(make: Command, variables: dict[str, str], said: str) -> None:
+def test_invalid_input_is_reported(make: Command, variables: dict[str, str], said: str) -> None:
     deploy("trend")
     code, out, err = make(**variables)
     assert (code, out) == (1, "")
     assert said in " ".join(err.split())
 
 
-def test_a_log_group_that_goes_away_is_a_sentence(aws: dict[str, str]) -> None:
+def test_a_log_group_that_disappears_is_reported(aws: dict[str, str]) -> None:
     deploy("trend")
     put("trend", ["before"])
     process = start(aws, "tail")

@@ -41,7 +41,7 @@ def _first_version(aws: dict[str, str]) -> None:
     )
 
 
-def test_what_is_as_the_state_says_is_left_alone() -> None:
+def test_a_function_that_matches_the_state_is_left_alone() -> None:
     assert find_unfinished(connect(), plan("old")) == []
 
 
@@ -61,5 +61,5 @@ def test_settings_that_were_never_published_are_published() -> None:
     assert find_unfinished(connect(), plan("old")) == [CODE]
 
 
-def test_a_change_that_terraform_sees_needs_no_help() -> None:
+def test_a_change_that_terraform_sees_is_left_to_terraform() -> None:
     assert find_unfinished(connect(), plan("new", action="update")) == []

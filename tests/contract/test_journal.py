@@ -35,7 +35,9 @@ def test_a_slot_is_claimed_once(journal: Journal) -> None:
     assert [journal.entry(SLOT).claim("first"), journal.entry(SLOT).claim("second")] == [True, False]
 
 
-def test_of_many_claims_at_once_one_succeeds(tmp_path: Path) -> None:  # not in S3: moto does not guarantee it, AWS does
+def test_one_of_many_simultaneous_claims_succeeds(
+    tmp_path: Path,
+) -> None:  # only in a folder: S3 guarantees this, moto does not
     journal = open_journal(f"folder:{tmp_path}", "trend")
     won: list[bool] = []
     claims = [threading.Thread(target=lambda n=n: won.append(journal.entry(SLOT).claim(str(n)))) for n in range(8)]
@@ -52,7 +54,7 @@ def test_another_slot_and_another_strategy_are_free(journal: Journal) -> None:
     assert Journal(journal.store, "other").entry(SLOT).claim("third")
 
 
-def test_a_record_comes_back_as_it_was_kept(journal: Journal) -> None:
+def test_a_record_is_read_back_unchanged(journal: Journal) -> None:
     run = a_run()
     journal.entry(run.slot, is_dry=run.is_dry).save(run, build_report(run, "NOTHING_TO_DO"))
     record = journal.load("runs/trend/2022-12-28/20221228T2045Z.json")
@@ -69,12 +71,12 @@ def test_a_dry_run_leaves_the_slots_own_record_alone(journal: Journal) -> None:
     ]
 
 
-def test_a_record_that_is_not_there_is_an_error(journal: Journal) -> None:
+def test_a_missing_record_is_an_error(journal: Journal) -> None:
     with pytest.raises(JournalError, match="there is no record runs/none"):
         journal.load("runs/none.json")
 
 
-def test_what_a_run_is_about_to_place_is_beside_its_record_and_no_record(journal: Journal) -> None:
+def test_a_plan_is_kept_beside_the_records_but_is_no_record(journal: Journal) -> None:
     journal.entry(a_run().slot).note_plan(a_run())
     assert journal.list_records() == []
     started = journal.entry(SLOT).load_plan()
@@ -83,11 +85,11 @@ def test_what_a_run_is_about_to_place_is_beside_its_record_and_no_record(journal
     assert journal.load("runs/trend/2022-12-28/20221228T2045Z.started") == started
 
 
-def test_a_run_that_noted_nothing_has_started_nothing(journal: Journal) -> None:
+def test_a_run_that_noted_no_plan_has_none(journal: Journal) -> None:
     assert journal.entry(SLOT).load_plan() is None
 
 
-def test_a_record_is_adopted_only_where_there_is_none(journal: Journal) -> None:
+def test_a_record_is_adopted_only_if_there_is_none(journal: Journal) -> None:
     run = a_run()
     assert journal.entry(SLOT).adopt(build_record(run, build_report(run, "INTERRUPTED")))
     assert not journal.entry(SLOT).adopt(build_record(run, build_report(run, "again")))
@@ -103,7 +105,7 @@ LATER = SLOT + timedelta(minutes=15)
 UNTIL = SLOT + timedelta(minutes=5)
 
 
-def test_a_claim_without_a_record_is_of_an_unfinished_run(journal: Journal) -> None:
+def test_a_claim_without_a_record_means_an_unfinished_run(journal: Journal) -> None:
     journal.entry(SLOT).claim("first", UNTIL)
     assert journal.list_unfinished(LATER) == [Claim(SLOT, UNTIL)]
 
@@ -122,7 +124,7 @@ def test_a_dry_runs_record_does_not_finish_the_real_one(journal: Journal) -> Non
     assert journal.list_unfinished(LATER) == [Claim(SLOT, UNTIL)]
 
 
-def test_the_unfinished_of_another_strategy_are_its_own(journal: Journal) -> None:
+def test_another_strategys_unfinished_runs_are_not_listed(journal: Journal) -> None:
     Journal(journal.store, "trend-2").entry(SLOT).claim("first", UNTIL)
     assert journal.list_unfinished(LATER) == []
 
@@ -134,7 +136,7 @@ def test_unfinished_runs_come_oldest_first_from_the_last_eight_days(journal: Jou
     assert [LATER - claim.slot for claim in journal.list_unfinished(LATER)] == [ages[2], ages[1], ages[0]]
 
 
-def test_names_that_are_no_slots_are_left_alone(journal: Journal) -> None:
+def test_names_that_are_not_slots_are_ignored(journal: Journal) -> None:
     day = "runs/trend/2022-12-28"
     for name in (f"{day}/x.claim", f"{day}/20221228T2061Z.claim", f"{day}/.claim", f"{day}/deep/20221228T2045Z.claim"):
         journal.store.write(name, "junk")
@@ -146,7 +148,7 @@ def test_names_that_are_no_slots_are_left_alone(journal: Journal) -> None:
     "text",
     ["0f3a9c", "12345", "", "{", "[]", "{}", '{"until": 7}', '{"until": "soon"}', '{"claimant": "a", "until": null}'],
 )
-def test_a_claim_that_says_no_end_is_unfinished_without_one(journal: Journal, text: str) -> None:
+def test_a_claim_without_an_end_is_unfinished(journal: Journal, text: str) -> None:
     journal.store.write("runs/trend/2022-12-28/20221228T2045Z.claim", text)
     assert journal.list_unfinished(LATER) == [Claim(SLOT, None)]
 
@@ -160,18 +162,18 @@ def test_a_claim_that_says_no_end_is_unfinished_without_one(journal: Journal, te
         (None, timedelta(minutes=15, seconds=1), True),
     ],
 )
-def test_a_run_is_over_for_certain_only_after_its_last_moment(until: datetime, age: timedelta, is_over: bool) -> None:
+def test_a_run_is_certainly_over_only_after_its_last_moment(until: datetime, age: timedelta, is_over: bool) -> None:
     assert Claim(SLOT, until).is_over(SLOT + age) is is_over
 
 
-def test_names_can_be_asked_for_from_one_on(journal: Journal) -> None:
+def test_names_can_be_listed_from_one_on(journal: Journal) -> None:
     for name in ("runs/a/2022-12-27/x", "runs/a/2022-12-28/x", "runs/a/2022-12-29/x", "runs/b/2022-12-29/x"):
         journal.store.write(name, "")
     assert journal.store.names("runs/a/", after="runs/a/2022-12-28") == ["runs/a/2022-12-28/x", "runs/a/2022-12-29/x"]
 
 
 @pytest.mark.usefixtures("aws")
-def test_a_name_in_a_bucket_that_holds_no_text_is_named() -> None:
+def test_an_object_that_is_not_text_is_named() -> None:
     boto3.client("s3").create_bucket(Bucket="journal-bucket")
     boto3.client("s3").put_object(Bucket="journal-bucket", Key="runs/x", Body=b"\xff")
     with pytest.raises(JournalError, match="runs/x in JOURNAL=s3://journal-bucket/ is not UTF-8 text"):
@@ -187,17 +189,17 @@ def test_a_ranking_is_kept_for_its_day(journal: Journal) -> None:
     assert journal.entry(SLOT + timedelta(days=1)).ranking(BASIS) is None
 
 
-def test_a_ranking_on_another_basis_is_made_again(journal: Journal) -> None:
+def test_a_ranking_with_another_basis_is_not_used(journal: Journal) -> None:
     journal.entry(SLOT).save_ranking(BASIS, {"AAPL": 0.25})
     assert journal.entry(SLOT).ranking({**BASIS, "lookback_bars": 20}) is None
 
 
-def test_a_torn_ranking_is_made_again(journal: Journal) -> None:
+def test_a_torn_ranking_is_not_used(journal: Journal) -> None:
     journal.store.write("universe/trend/2022-12-28.json", '{"basis": {"univ')
     assert journal.entry(SLOT).ranking(BASIS) is None
 
 
-def test_the_day_is_new_yorks(journal: Journal) -> None:
+def test_the_day_is_the_one_in_new_york(journal: Journal) -> None:
     evening = SLOT.replace(hour=3)  # 22:45 of the day before in New York
     assert "2022-12-27" in journal.entry(evening).record_name
 
@@ -216,7 +218,7 @@ def test_a_bucket_that_does_not_exist_is_named() -> None:
 
 @pytest.fixture
 def lossy_s3(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Put a proxy before S3 that forwards the first PUT but answers 500, as if the answer had been lost."""
+    """Put a proxy in front of S3 that forwards the first PUT but answers 500, as if the answer had been lost."""
     target = aws["AWS_ENDPOINT_URL"]
     lost: list[int] = []
 
@@ -262,7 +264,7 @@ def _forward(request: Request) -> int:
 
 
 @pytest.mark.usefixtures("lossy_s3")
-def test_a_claim_whose_answer_was_lost_is_recognised_as_ones_own() -> None:
+def test_a_claim_with_a_lost_answer_is_recognized() -> None:
     assert open_journal("s3://journal-bucket", "trend").entry(SLOT).claim("mine")
     assert not open_journal("s3://journal-bucket", "trend").entry(SLOT).claim("theirs")
 
@@ -281,7 +283,7 @@ class Yes(BaseHTTPRequestHandler):
 
 
 @pytest.mark.usefixtures("aws")
-def test_an_answer_that_is_not_s3s_confirms_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_not_from_s3_confirms_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Yes) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")

@@ -141,14 +141,14 @@ def test_a_locked_wheel_is_unpacked(index: Index, place: Path) -> None:
     assert (place / "plain" / "thing.py").read_text() == "TAG = 'py3-none-any'\n"
 
 
-def test_a_package_is_told_with_its_metadata(index: Index, place: Path) -> None:
+def test_a_package_keeps_its_metadata(index: Index, place: Path) -> None:
     install(TARGET, place / "plain", requirements(place, index.add()))
     assert "Name: thing" in (place / "plain/thing-1.0.dist-info/METADATA").read_text()
 
 
 @pytest.mark.parametrize("python", ["3.13", "3.14"])
 @pytest.mark.parametrize(("arch", "machine"), [("x86_64", "x86_64"), ("arm64", "aarch64")])
-def test_the_wheel_is_that_of_the_target(python: str, arch: str, machine: str, index: Index, place: Path) -> None:
+def test_the_wheel_is_the_targets(python: str, arch: str, machine: str, index: Index, place: Path) -> None:
     short = python.replace(".", "")
     tags = [f"cp{each}-cp{each}-manylinux_2_17_{of}" for each in (313, 314) for of in ("x86_64", "aarch64")]
     locked = requirements(place, *(index.add(each) for each in tags))
@@ -156,18 +156,18 @@ def test_the_wheel_is_that_of_the_target(python: str, arch: str, machine: str, i
     assert tag(place / "plain") == f"cp{short}-cp{short}-manylinux_2_17_{machine}"
 
 
-def test_a_wheel_for_the_glibc_of_amazon_linux_2023_is_taken(index: Index, place: Path) -> None:
+def test_a_wheel_for_amazon_linux_2023s_glibc_is_accepted(index: Index, place: Path) -> None:
     hashes = [index.add(f"cp313-cp313-manylinux_2_{glibc}_x86_64") for glibc in (17, 34, 35)]
     install(TARGET, place / "plain", requirements(place, *hashes))
     assert tag(place / "plain") == "cp313-cp313-manylinux_2_34_x86_64"
 
 
-def test_nothing_is_resolved_anew(index: Index, place: Path) -> None:
+def test_dependencies_are_not_resolved_again(index: Index, place: Path) -> None:
     install(TARGET, place / "plain", requirements(place, index.add(needs="nobody-has-this>=2")))
     assert tag(place / "plain") == "py3-none-any"
 
 
-def test_what_is_done_to_an_installed_file_does_not_reach_the_cache(
+def test_changing_an_installed_file_leaves_the_cache_unchanged(
     index: Index, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UV_LINK_MODE", "hardlink")
@@ -179,7 +179,7 @@ def test_what_is_done_to_an_installed_file_does_not_reach_the_cache(
     assert tag(place / "again") == "py3-none-any"
 
 
-def test_uvs_settings_for_other_projects_are_not_read(
+def test_uvs_settings_for_other_projects_are_ignored(
     index: Index, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (place / "uv.toml").write_text("no-index = true\n")
@@ -188,7 +188,7 @@ def test_uvs_settings_for_other_projects_are_not_read(
     assert tag(place / "plain") == "py3-none-any"
 
 
-def test_what_the_cache_holds_needs_no_network(index: Index, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cached_wheel_needs_no_network(index: Index, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     locked = requirements(place, index.add())
     install(TARGET, place / "plain", locked)
     index.asked.clear()
@@ -200,14 +200,14 @@ def test_what_the_cache_holds_needs_no_network(index: Index, place: Path, monkey
 # --- wheels that cannot be installed ---
 
 
-def test_a_download_that_is_not_the_locked_file_is_told_with_its_hash(index: Index, place: Path) -> None:
+def test_a_download_with_another_hash_is_reported_with_that_hash(index: Index, place: Path) -> None:
     hash_now = index.add()
     told = fault(place, "0" * 64)
     assert DAMAGED in told
     assert hash_now in told
 
 
-def test_a_download_that_is_not_the_locked_file_is_not_installed(index: Index, place: Path) -> None:
+def test_a_download_with_another_hash_is_not_installed(index: Index, place: Path) -> None:
     index.add()
     fault(place, "0" * 64)
     assert not (place / "plain" / "thing.py").exists()
@@ -231,11 +231,11 @@ def test_a_requirement_without_a_hash_is_refused(index: Index, place: Path) -> N
         "cp314-abi3-manylinux_2_17_x86_64",
     ],
 )
-def test_a_package_with_wheels_for_others_only_is_one_without(wheel: str, index: Index, place: Path) -> None:
+def test_wheels_for_other_targets_do_not_count(wheel: str, index: Index, place: Path) -> None:
     assert NO_WHEEL in fault(place, index.add(wheel))
 
 
-def test_a_package_that_would_have_to_be_built_is_one_without_wheels(index: Index, place: Path) -> None:
+def test_a_source_distribution_does_not_count_as_a_wheel(index: Index, place: Path) -> None:
     index.path("thing-1.0.tar.gz").write_bytes(b"sources")
     assert NO_WHEEL in fault(place, hashlib.sha256(b"sources").hexdigest())
 
@@ -246,22 +246,24 @@ def test_a_target_without_a_wheel_is_named(index: Index, place: Path) -> None:
     assert told.startswith("the wheels for prophet-layer-python3.13-arm64 could not be installed: ")
 
 
-def test_an_index_that_nobody_answers_for_is_told_with_the_cache(unreachable: Index, place: Path) -> None:
+def test_an_unreachable_index_is_reported_with_the_cache(unreachable: Index, place: Path) -> None:
     assert UNREACHABLE in fault(place, unreachable.add())
 
 
-def test_without_a_network_an_empty_cache_is_told(index: Index, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_cache_without_a_network_is_reported(
+    index: Index, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("UV_OFFLINE", "1")
     assert UNREACHABLE in fault(place, index.add())
 
 
 @pytest.mark.usefixtures("index")
-def test_a_fault_that_is_not_known_has_uvs_own_words(place: Path) -> None:
+def test_an_unknown_fault_is_reported_in_uvs_words(place: Path) -> None:
     with pytest.raises(LayerError, match=r"(?s)could not be installed: uv says\n.*nowhere\.txt"):
         install(TARGET, place / "plain", place / "nowhere.txt")
 
 
-def test_a_full_disk_is_told_with_what_it_takes(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_with_the_space_needed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = place / "uv"
     full.write_text("#!/bin/sh\necho 'error: failed to write: No space left on device (os error 28)' >&2\nexit 2\n")
     full.chmod(0o755)
@@ -285,13 +287,13 @@ def mark(folder: Path) -> Path:
     return folder
 
 
-def test_a_folder_that_has_the_wheels_is_left_as_it_is(index: Index, place: Path) -> None:
+def test_a_folder_that_has_the_wheels_is_left_alone(index: Index, place: Path) -> None:
     locked = requirements(place, index.add())
     mark(ensure_installed(TARGET, place / "plain", locked))
     assert (ensure_installed(TARGET, place / "plain", locked) / "mark").exists()
 
 
-def test_other_requirements_are_installed_anew(index: Index, place: Path) -> None:
+def test_changed_requirements_are_installed_again(index: Index, place: Path) -> None:
     first, second = index.add(), index.add(version="2.0")
     mark(ensure_installed(TARGET, place / "plain", requirements(place, first)))
     ensure_installed(TARGET, place / "plain", requirements(place, second, version="2.0"))
@@ -299,16 +301,14 @@ def test_other_requirements_are_installed_anew(index: Index, place: Path) -> Non
     assert names == {"thing.py", "thing-2.0.dist-info"}
 
 
-def test_another_target_is_installed_anew(index: Index, place: Path) -> None:
+def test_another_target_is_installed_again(index: Index, place: Path) -> None:
     tags = [f"cp313-cp313-manylinux_2_17_{machine}" for machine in ("x86_64", "aarch64")]
     locked = requirements(place, *map(index.add, tags))
     ensure_installed(Target("3.13", "x86_64"), place / "plain", locked)
     assert tag(ensure_installed(Target("3.13", "arm64"), place / "plain", locked)) == tags[1]
 
 
-def test_an_installation_that_was_interrupted_is_done_anew(
-    index: Index, place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_installation_is_repeated(index: Index, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     locked = requirements(place, index.add())
     with monkeypatch.context() as patched:
         patched.setattr(wheels, "install", interrupt)
@@ -318,7 +318,7 @@ def test_an_installation_that_was_interrupted_is_done_anew(
     assert names == {"thing.py", "thing-1.0.dist-info"}
 
 
-def test_an_interrupted_change_does_not_pass_for_what_was_there_before(
+def test_an_interrupted_change_is_not_taken_for_the_old_state(
     index: Index, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wheel = index.add()
@@ -330,7 +330,7 @@ def test_an_interrupted_change_does_not_pass_for_what_was_there_before(
     assert tag(ensure_installed(TARGET, place / "plain", requirements(place, wheel))) == "py3-none-any"
 
 
-def test_two_that_need_the_same_wheels_install_them_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_simultaneous_installations_of_a_folder_happen_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
     def slow(target: Target, folder: Path, requirements: Path) -> None:
@@ -346,14 +346,14 @@ def test_two_that_need_the_same_wheels_install_them_once(place: Path, monkeypatc
     assert len(calls) == 1
 
 
-def test_a_folder_that_somebody_deleted_is_made_anew(index: Index, place: Path) -> None:
+def test_a_deleted_folder_is_made_again(index: Index, place: Path) -> None:
     locked = requirements(place, index.add())
     ensure_installed(TARGET, place / "plain", locked).rename(place / "aside")
     assert tag(ensure_installed(TARGET, place / "plain", locked)) == "py3-none-any"
 
 
 @pytest.mark.parametrize("name", ["UV_COMPILE_BYTECODE", "UV_NO_BINARY", "UV_EXCLUDE"])
-def test_a_variable_of_uvs_does_not_change_what_is_installed(
+def test_uvs_environment_variables_do_not_change_the_result(
     name: str, index: Index, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, "thing" if name != "UV_COMPILE_BYTECODE" else "1")
@@ -361,9 +361,7 @@ def test_a_variable_of_uvs_does_not_change_what_is_installed(
     assert {file.name for file in (place / "plain").rglob("thing*.py*")} == {"thing.py"}
 
 
-def test_a_disk_that_uv_finds_full_is_called_that_though_its_lines_are_wrapped(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_recognized_in_wrapped_lines(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = place / "uv"
     full.write_text("#!/bin/sh\nprintf 'error: No space\\n    left on device (os error 28)\\n' >&2\nexit 2\n")
     full.chmod(0o755)

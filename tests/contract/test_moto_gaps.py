@@ -57,7 +57,7 @@ def write(client: "LambdaClient") -> Write:
 
 
 @pytest.mark.usefixtures("aws")
-def test_a_query_is_found_by_the_beginning_of_its_name() -> None:
+def test_a_query_is_found_by_its_name_prefix() -> None:
     logs = boto3.client("logs")
     made = [
         logs.put_query_definition(name=name, queryString=f"fields {name}", logGroupNames=[GROUP])["queryDefinitionId"]
@@ -82,7 +82,7 @@ def test_queries_come_in_pages() -> None:
 
 
 @pytest.mark.usefixtures("aws")
-def test_a_query_can_be_put_anew_and_deleted() -> None:
+def test_a_query_can_be_replaced_and_deleted() -> None:
     logs = boto3.client("logs")
     identity = logs.put_query_definition(name="q", queryString="old")["queryDefinitionId"]
     logs.put_query_definition(name="q", queryString="new", queryDefinitionId=identity)
@@ -92,7 +92,7 @@ def test_a_query_can_be_put_anew_and_deleted() -> None:
 
 
 @pytest.mark.usefixtures("aws")
-def test_a_query_that_is_not_there_cannot_be_changed_or_deleted() -> None:
+def test_a_missing_query_cannot_be_changed_or_deleted() -> None:
     logs = boto3.client("logs")
     with pytest.raises(logs.exceptions.ResourceNotFoundException):
         logs.put_query_definition(name="q", queryString="new", queryDefinitionId="gone")
@@ -103,7 +103,7 @@ def test_a_query_that_is_not_there_cannot_be_changed_or_deleted() -> None:
 # --- a function's configuration ---
 
 
-def test_how_a_function_logs_is_told_of_it_and_of_its_versions(client: "LambdaClient", write: Write) -> None:
+def test_a_function_and_its_versions_have_the_logging_settings(client: "LambdaClient", write: Write) -> None:
     write("", LoggingConfig={"LogFormat": "JSON", "LogGroup": GROUP, "ApplicationLogLevel": "INFO"})
     told = [
         client.get_function(FunctionName=NAME)["Configuration"],
@@ -114,7 +114,7 @@ def test_how_a_function_logs_is_told_of_it_and_of_its_versions(client: "LambdaCl
     assert [each["LoggingConfig"] for each in told] == [expected] * 3
 
 
-def test_an_update_changes_the_latest_and_no_version(client: "LambdaClient", write: Write) -> None:
+def test_an_update_changes_the_latest_but_no_version(client: "LambdaClient", write: Write) -> None:
     write("", TracingConfig={"Mode": "PassThrough"})
     client.update_function_configuration(FunctionName=NAME, TracingConfig={"Mode": "Active"})
     modes = [
@@ -124,7 +124,7 @@ def test_an_update_changes_the_latest_and_no_version(client: "LambdaClient", wri
     assert modes == ["Active", "PassThrough"]
 
 
-def test_what_is_said_of_retries_holds_for_one_alias_only(client: "LambdaClient", write: Write) -> None:
+def test_retry_settings_apply_to_one_alias_only(client: "LambdaClient", write: Write) -> None:
     write("")
     client.put_function_event_invoke_config(FunctionName=NAME, Qualifier="live", MaximumRetryAttempts=0)
     told = client.get_function_event_invoke_config(FunctionName=NAME, Qualifier="live")
@@ -148,7 +148,7 @@ def deny(**condition: Any) -> str:
 
 
 @pytest.mark.usefixtures("aws")
-def test_a_bucket_that_wants_tls_takes_what_comes_over_the_loopback() -> None:
+def test_a_bucket_that_requires_tls_accepts_loopback_requests() -> None:
     s3 = boto3.client("s3")
     s3.create_bucket(Bucket="records")
     s3.put_bucket_policy(Bucket="records", Policy=deny(Condition={"Bool": {"aws:SecureTransport": "false"}}))
@@ -157,7 +157,7 @@ def test_a_bucket_that_wants_tls_takes_what_comes_over_the_loopback() -> None:
 
 
 @pytest.mark.usefixtures("aws")
-def test_any_other_denial_holds() -> None:
+def test_any_other_denial_applies() -> None:
     s3 = boto3.client("s3")
     s3.create_bucket(Bucket="records")
     s3.put_bucket_policy(Bucket="records", Policy=deny())
@@ -166,7 +166,7 @@ def test_any_other_denial_holds() -> None:
 
 
 @pytest.mark.usefixtures("aws")
-def test_another_accounts_bucket_is_closed_and_its_name_taken() -> None:
+def test_another_accounts_bucket_is_closed_and_its_name_is_taken() -> None:
     role = "arn:aws:iam::222222222222:role/somebody-else"
     keys = boto3.client("sts").assume_role(RoleArn=role, RoleSessionName="else")["Credentials"]
     stranger = boto3.client(
@@ -211,7 +211,7 @@ def test_the_alias_runs_its_version_with_that_versions_configuration(client: "La
 
 @runs_here
 @pytest.mark.usefixtures("lambda_bridge")
-def test_the_functions_imports_come_from_its_layers(client: "LambdaClient", write: Write) -> None:
+def test_a_function_imports_from_its_layers(client: "LambdaClient", write: Write) -> None:
     layer = client.publish_layer_version(
         LayerName="words", Content={"ZipFile": zip_files({"python/words.py": "HELLO = 'hello'"})}
     )
@@ -221,7 +221,7 @@ def test_the_functions_imports_come_from_its_layers(client: "LambdaClient", writ
 
 @runs_here
 @pytest.mark.usefixtures("lambda_bridge")
-def test_an_error_is_told_as_lambda_tells_it(client: "LambdaClient", write: Write) -> None:
+def test_an_error_is_reported_as_lambda_reports_it(client: "LambdaClient", write: Write) -> None:
     write("def handler(event, context): raise KeyError('AAPL')")
     answer = client.invoke(FunctionName=NAME, Qualifier="live")
     told = payload_of(answer)
@@ -231,7 +231,7 @@ def test_an_error_is_told_as_lambda_tells_it(client: "LambdaClient", write: Writ
 
 @runs_here
 @pytest.mark.usefixtures("lambda_bridge")
-def test_the_configured_time_out_ends_a_function(client: "LambdaClient", write: Write) -> None:
+def test_the_configured_timeout_ends_a_function(client: "LambdaClient", write: Write) -> None:
     write("import time\ndef handler(event, context): time.sleep(60)", Timeout=1)
     answer = client.invoke(FunctionName=NAME)
     assert answer["FunctionError"] == "Unhandled"
@@ -249,7 +249,7 @@ LOGGING = """
 
 @runs_here
 @pytest.mark.usefixtures("lambda_bridge")
-def test_the_log_is_in_the_functions_group_one_json_object_a_line(client: "LambdaClient", write: Write) -> None:
+def test_the_functions_log_group_has_one_json_object_per_line(client: "LambdaClient", write: Write) -> None:
     write(LOGGING, MemorySize=512)
     client.invoke(FunctionName=NAME, Qualifier="live")
     logs = boto3.client("logs")
@@ -267,7 +267,7 @@ def test_the_log_is_in_the_functions_group_one_json_object_a_line(client: "Lambd
 
 @runs_here
 @pytest.mark.usefixtures("lambda_bridge")
-def test_the_tail_of_the_log_comes_with_the_answer_if_asked_for(client: "LambdaClient", write: Write) -> None:
+def test_the_answer_has_the_logs_tail_if_requested(client: "LambdaClient", write: Write) -> None:
     write("def handler(event, context): print('x' * 5000)")
     tail = base64.b64decode(client.invoke(FunctionName=NAME, LogType="Tail")["LogResult"])
     assert (len(tail), b"platform.report" in tail) == (4096, True)
@@ -276,7 +276,7 @@ def test_the_tail_of_the_log_comes_with_the_answer_if_asked_for(client: "LambdaC
 
 @runs_here
 @pytest.mark.usefixtures("lambda_bridge")
-def test_a_function_that_is_to_log_text_does(client: "LambdaClient", write: Write) -> None:
+def test_a_function_set_to_log_text_logs_text(client: "LambdaClient", write: Write) -> None:
     write(LOGGING, LoggingConfig={"LogFormat": "Text"})
     tail = base64.b64decode(client.invoke(FunctionName=NAME, LogType="Tail")["LogResult"]).decode()
     assert "[INFO]" in tail

@@ -9,13 +9,13 @@ def put(name: str, value: str) -> None:
 
 
 @pytest.mark.usefixtures("aws")
-def test_secure_strings_come_decrypted() -> None:
+def test_secure_strings_are_decrypted() -> None:
     put("/trader/pw", "secret")
     assert Parameters().fetch(["/trader/pw"]) == {"/trader/pw": "secret"}
 
 
 @pytest.mark.usefixtures("aws")
-def test_more_than_ten_are_fetched_too() -> None:
+def test_more_than_ten_parameters_are_fetched() -> None:
     names = [f"/trader/{number}" for number in range(12)]
     for name in names:
         put(name, name)
@@ -23,7 +23,7 @@ def test_more_than_ten_are_fetched_too() -> None:
 
 
 @pytest.mark.usefixtures("aws")
-def test_what_does_not_exist_is_left_out() -> None:
+def test_missing_parameters_are_left_out() -> None:
     assert Parameters().fetch(["/trader/gone"]) == {}
 
 
@@ -46,13 +46,13 @@ def test_without_a_halt_switch_nothing_is_halted() -> None:
 @pytest.mark.parametrize(
     ("value", "halted"), [("false", False), ("False\n", False), ("true", True), ("no", True), ("?", True)]
 )
-def test_only_a_clear_false_lets_the_run_go_on(value: str, halted: bool) -> None:
+def test_only_a_clear_false_lets_the_run_trade(value: str, halted: bool) -> None:
     put("/trader/halt", value)
     assert bool(Parameters().read_halt_reason("/trader/halt")) is halted
 
 
 @pytest.mark.usefixtures("aws")
-def test_a_secret_that_is_named_as_the_switch_by_mistake_is_not_quoted() -> None:
+def test_a_secret_mistaken_for_the_switch_is_not_quoted() -> None:
     put("/trader/pw", "hunter2")
     assert "hunter2" not in Parameters().read_halt_reason("/trader/pw")
 
@@ -67,11 +67,11 @@ def test_the_halt_switch_is_read_afresh_each_time() -> None:
 
 
 @pytest.mark.usefixtures("aws")
-def test_a_halt_switch_that_does_not_exist_halts() -> None:
+def test_a_missing_halt_switch_halts() -> None:
     assert "does not exist" in Parameters().read_halt_reason("/trader/halt")
 
 
-def test_a_halt_switch_that_cannot_be_asked_for_halts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_halt_switch_halts(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_REGION": "us-east-1"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")

@@ -130,7 +130,7 @@ def kinds(said: str) -> list[tuple[str, bool]]:
     return [(each["kind"], each["is_difference"]) for each in json.loads(said)["findings"]]
 
 
-def test_what_agrees_is_said_to(make: Command, site: Site) -> None:
+def test_agreement_is_reported(make: Command, site: Site) -> None:
     site.ran(site.buys("A"), site.buys("B"))
     code, said, _ = make()
     assert code == 0
@@ -138,12 +138,12 @@ def test_what_agrees_is_said_to(make: Command, site: Site) -> None:
     assert "2 orders recorded as pending_new, now filled" in said
 
 
-def test_without_any_run_there_is_nothing_to_differ(make: Command, site: Site) -> None:
+def test_without_any_run_there_is_no_difference(make: Command, site: Site) -> None:
     code, said, _ = make()
     assert (code, "0 runs, 0 orders in both: journal and broker agree." in said) == (0, True)
 
 
-def test_a_run_that_was_cut_off_is_recovered_told_once_and_then_a_note(make: Command, site: Site) -> None:
+def test_a_run_that_was_cut_off_is_recovered_and_reported_once(make: Command, site: Site) -> None:
     site.was_cut_off(site.buys("A"), buy("B"))
     code, said, errors = make()
     assert code == 1
@@ -156,7 +156,7 @@ def test_a_run_that_was_cut_off_is_recovered_told_once_and_then_a_note(make: Com
     assert (code, kinds(said)) == (0, [("interrupted", False)])
 
 
-def test_a_run_that_may_be_under_way_is_left_alone(make: Command, site: Site) -> None:
+def test_a_run_that_may_be_under_way_is_not_recovered(make: Command, site: Site) -> None:
     present = datetime.now(UTC)  # not NOW, which is when the tests were collected and may be minutes ago
     slot = (present - MINUTE).replace(second=0, microsecond=0)
     site.was_cut_off(site.buys("A", slot=slot), slot=slot, until=present + 5 * MINUTE)
@@ -165,14 +165,14 @@ def test_a_run_that_may_be_under_way_is_left_alone(make: Command, site: Site) ->
     assert site.journal.list_records() == []
 
 
-def test_an_order_of_a_run_so_young_that_it_has_no_claim_yet_is_left_alone(make: Command, site: Site) -> None:
+def test_an_order_too_young_for_a_claim_is_no_difference(make: Command, site: Site) -> None:
     present = datetime.now(UTC)
     site.fake.now = present
     site.buys("A", slot=present.replace(second=0, microsecond=0))
     assert make()[0] == 0
 
 
-def test_an_order_in_no_record_is_a_difference(make: Command, site: Site) -> None:
+def test_an_order_without_a_record_is_a_difference(make: Command, site: Site) -> None:
     site.ran(site.buys("A"))
     site.buys("B")
     code, said, _ = make(JSON="1")
@@ -180,26 +180,26 @@ def test_an_order_in_no_record_is_a_difference(make: Command, site: Site) -> Non
     assert json.loads(said)["findings"][0]["order"]["symbol"] == "B"
 
 
-def test_an_order_in_a_record_and_not_in_the_books_is_a_difference(make: Command, site: Site) -> None:
+def test_a_recorded_order_missing_from_the_books_is_a_difference(make: Command, site: Site) -> None:
     site.ran(replace(buy("A"), client_order_id=str(OrderId("trend", SLOT, "A", Side.BUY)), status=OrderStatus.ACCEPTED))
     code, said, _ = make()
     assert (code, "NOT IN BOOKS" in said) == (1, True)
     assert "Look for the order at the broker" in said
 
 
-def test_another_strategys_orders_are_not_ours(make: Command, site: Site) -> None:
+def test_another_strategys_orders_are_ignored(make: Command, site: Site) -> None:
     site.buys("A", strategy="trend-2")
     site.buys("B", strategy="other")
     assert make()[0] == 0
 
 
-def test_what_is_before_since_is_not_looked_at(make: Command, site: Site) -> None:
+def test_orders_before_since_are_ignored(make: Command, site: Site) -> None:
     site.buys("A")
     assert make(SINCE="1h")[0] == 0
     assert make(SINCE="3h")[0] == 1
 
 
-def test_a_record_that_is_no_json_is_a_difference_and_hides_no_other(make: Command, site: Site) -> None:
+def test_an_unreadable_record_is_a_difference_and_hides_no_other(make: Command, site: Site) -> None:
     site.journal.store.write(site.journal.entry(SLOT).record_name, "{")
     site.ran(slot=SLOT - 15 * MINUTE)
     site.buys("B", slot=SLOT - 15 * MINUTE)
@@ -207,7 +207,7 @@ def test_a_record_that_is_no_json_is_a_difference_and_hides_no_other(make: Comma
     assert kinds(said) == [("no record", True), ("unreadable", True)]
 
 
-def test_a_dry_runs_plan_is_no_order(make: Command, site: Site) -> None:
+def test_a_dry_run_is_no_difference(make: Command, site: Site) -> None:
     dry = Run(settings=settings(MODE="dry-run"), slot=SLOT, now=SLOT, decision=Decision(orders=(buy("A"),)))
     site.journal.entry(dry.slot, is_dry=dry.is_dry).save(dry, build_report(dry, "DRY_RUN"))
     assert make()[0] == 0
@@ -227,7 +227,7 @@ def test_nothing_is_placed_or_canceled(make: Command, site: Site) -> None:
         ({"JOURNAL": "folder:/tmp/journal"}, "has JOURNAL=folder:/tmp/journal, which is in the function's own"),
     ],
 )
-def test_what_a_function_keeps_to_itself_cannot_be_compared(
+def test_a_function_with_local_files_cannot_be_compared(
     make: Command, site: Site, variables: dict[str, str], said: str
 ) -> None:
     site.change(**variables)
@@ -249,13 +249,13 @@ def test_a_broker_that_refuses_the_keys_is_an_error_without_a_traceback(make: Co
     assert (code, "the keys in ALPACAUSER and ALPACAPW were refused" in errors) == (1, True)
 
 
-def test_a_strategy_that_is_not_deployed_is_named_with_those_that_are(make: Command, site: Site) -> None:
+def test_an_undeployed_strategy_is_named_with_the_deployed_ones(make: Command, site: Site) -> None:
     code, _, errors = make(STRATEGY="swing")
     assert (code, "STRATEGY=swing is not deployed in us-east-1; choose one of trend" in errors) == (1, True)
 
 
 @pytest.mark.parametrize(("since", "said"), [("soon", "SINCE=soon"), ("2999-01-01", "SINCE=2999-01-01 is not before")])
-def test_a_period_that_makes_no_sense_is_refused(make: Command, site: Site, since: str, said: str) -> None:
+def test_an_invalid_period_is_refused(make: Command, site: Site, since: str, said: str) -> None:
     code, _, errors = make(SINCE=since)
     assert (code, said in errors) == (1, True)
 
@@ -273,7 +273,7 @@ def laptop(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
     return in_process(reconcile.main, monkeypatch, capsys)
 
 
-def test_on_a_laptop_the_paper_account_is_compared_at_the_time_of_its_last_run(laptop: Command) -> None:
+def test_a_laptops_paper_account_is_compared_as_of_its_last_run(laptop: Command) -> None:
     run(AT, env={"UNIVERSE": "AAPL,KO"})
     before = Path("out/account.json").read_bytes()
     code, said, _ = laptop()
@@ -292,5 +292,5 @@ def test_on_a_laptop_a_run_that_was_cut_off_is_recovered(laptop: Command) -> Non
     assert laptop()[0] == 0
 
 
-def test_on_a_laptop_that_has_run_nothing_all_agrees(laptop: Command) -> None:
+def test_a_laptop_without_runs_has_no_difference(laptop: Command) -> None:
     assert laptop()[0] == 0

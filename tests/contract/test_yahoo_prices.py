@@ -53,17 +53,17 @@ def test_daily_bars_are_adjusted_closes_at_midnight_in_new_york(yahoo: YahooFake
     ]
 
 
-def test_bars_within_the_day_keep_their_time(yahoo: YahooFake) -> None:
+def test_intraday_bars_keep_their_time(yahoo: YahooFake) -> None:
     closes = ask("KO", interval="15m")["KO"]
     assert closes.tolist() == [60, 61, 62]
     assert [time.strftime("%d %H:%M %Z") for time in closes.index] == ["18 19:00 UTC", "18 19:15 UTC", "18 19:30 UTC"]
 
 
-def test_as_many_bars_are_given_as_are_asked_for(yahoo: YahooFake) -> None:
+def test_the_requested_number_of_bars_is_returned(yahoo: YahooFake) -> None:
     assert ask("AAPL", count=250)["AAPL"].tolist() == [200 + bar for bar in range(50, 300)]
 
 
-def test_bars_after_now_are_not_given(yahoo: YahooFake) -> None:
+def test_bars_after_now_are_left_out(yahoo: YahooFake) -> None:
     assert ask("KO", now=NOW - timedelta(days=1))["KO"].tolist() == [60, 61]
 
 
@@ -79,7 +79,7 @@ def test_no_more_is_requested_than_needed_or_than_yahoo_keeps(
     assert NOW.timestamp() - int(request.query["period1"]) <= max_days * 86_400
 
 
-def test_a_share_class_is_asked_for_in_yahoos_spelling_and_given_in_alpacas(yahoo: YahooFake) -> None:
+def test_a_share_class_is_requested_in_yahoos_spelling(yahoo: YahooFake) -> None:
     assert set(ask("BRK.B")) == {"BRK.B"}
     assert yahoo.charts("BRK-B") == 1
 
@@ -89,7 +89,7 @@ def test_one_request_is_made_for_each_symbol(yahoo: YahooFake) -> None:
     assert [yahoo.charts(symbol) for symbol in ("AAPL", "KO", "BRK-B")] == [1, 1, 1]
 
 
-def test_no_symbols_are_no_requests(yahoo: YahooFake) -> None:
+def test_without_symbols_there_are_no_requests(yahoo: YahooFake) -> None:
     assert ask() == {}
     assert yahoo.requests == []
 
@@ -108,20 +108,20 @@ def test_a_passing_fault_is_survived(yahoo: YahooFake, fault: Fault) -> None:
     assert ask("KO")["KO"].tolist() == [60, 61, 62]
 
 
-def test_a_rate_limit_is_met_with_another_attempt(yahoo: YahooFake) -> None:
+def test_a_rate_limit_leads_to_another_attempt(yahoo: YahooFake) -> None:
     yahoo.plan(Fault.RATE_LIMITED, on="KO", times=2)
     ask("KO")
     assert yahoo.charts("KO") == 3
 
 
-def test_a_request_that_hangs_is_given_up_and_repeated(yahoo: YahooFake) -> None:
+def test_a_hanging_request_is_given_up_and_repeated(yahoo: YahooFake) -> None:
     yahoo.plan(Fault.HANG, on="KO", times=1)
     start_s = perf_counter()
     assert ask("KO", patience=IMPATIENT)["KO"].tolist() == [60, 61, 62]
     assert perf_counter() - start_s < 5
 
 
-def test_a_refused_crumb_does_not_keep_the_prices_back(yahoo: YahooFake) -> None:
+def test_prices_arrive_despite_a_refused_crumb(yahoo: YahooFake) -> None:
     yahoo.plan(Fault.RATE_LIMITED, on=CRUMB)
     assert set(ask("KO")) == {"KO"}
 
@@ -136,29 +136,27 @@ def test_a_refused_crumb_does_not_keep_the_prices_back(yahoo: YahooFake) -> None
         (Fault.MALFORMED, "KeyError"),
     ],
 )
-def test_a_lasting_fault_for_every_symbol_is_the_sources_fault_with_its_reason(
-    yahoo: YahooFake, fault: Fault, reason: str
-) -> None:
+def test_a_lasting_fault_of_every_symbol_fails_the_source(yahoo: YahooFake, fault: Fault, reason: str) -> None:
     yahoo.plan(fault)
     with pytest.raises(PriceSourceError, match=f"no prices for any symbol .*{reason}.*; try again later"):
         ask("KO", "AAPL")
 
 
-def test_attempts_are_bounded(yahoo: YahooFake) -> None:
+def test_attempts_are_limited(yahoo: YahooFake) -> None:
     yahoo.plan(Fault.HTML)
     with pytest.raises(PriceSourceError):
         ask("KO")
     assert yahoo.charts("KO") == QUICK.attempts
 
 
-def test_a_yahoo_out_of_reach_is_not_asked_for_hundreds_of_symbols(yahoo: YahooFake) -> None:
+def test_an_unreachable_yahoo_is_not_asked_for_every_symbol(yahoo: YahooFake) -> None:
     yahoo.plan(Fault.HTML)
     with pytest.raises(PriceSourceError):
         ask(*(f"S{number}" for number in range(200)))
     assert len({request.symbol for request in yahoo.requests}) <= GIVE_UP_AFTER + 2 * QUICK.workers
 
 
-def test_no_connection_at_all_is_the_sources_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_connection_fails_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
     SingletonMeta._instances.clear()
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
     with pytest.raises(PriceSourceError, match="no prices for any symbol"):
@@ -166,33 +164,33 @@ def test_no_connection_at_all_is_the_sources_fault(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("fault", [Fault.RATE_LIMITED, Fault.SERVER_ERROR, Fault.HTML, Fault.DROP, Fault.MALFORMED])
-def test_a_lasting_fault_for_one_symbol_leaves_out_that_symbol_only(yahoo: YahooFake, fault: Fault) -> None:
+def test_a_lasting_fault_of_one_symbol_leaves_out_only_that_one(yahoo: YahooFake, fault: Fault) -> None:
     yahoo.plan(fault, on="KO")
     assert set(ask("AAPL", "KO")) == {"AAPL"}
 
 
 @pytest.mark.parametrize("fault", [Fault.NOT_FOUND, Fault.EMPTY, Fault.NO_BARS])
-def test_a_symbol_without_prices_is_left_out_and_not_asked_for_again(yahoo: YahooFake, fault: Fault) -> None:
+def test_a_symbol_without_prices_is_left_out_without_a_retry(yahoo: YahooFake, fault: Fault) -> None:
     yahoo.plan(fault, on="KO")
     assert set(ask("KO")) == set()
     assert yahoo.charts("KO") <= 2  # one attempt by us; yfinance repeats a 404 with another cookie
 
 
-def test_what_is_left_out_is_logged_with_the_reason(yahoo: YahooFake, caplog: pytest.LogCaptureFixture) -> None:
+def test_omitted_symbols_are_logged_with_the_reason(yahoo: YahooFake, caplog: pytest.LogCaptureFixture) -> None:
     ask("KO", "GONE")
     (record,) = caplog.records
     assert record.getMessage() == "Yahoo returned no prices for GONE"
     assert "No data found, symbol may be delisted" in record.__dict__["reasons"]["GONE"]
 
 
-def test_the_time_for_it_all_is_bounded_and_what_came_in_time_is_given(yahoo: YahooFake) -> None:
+def test_prices_that_arrive_before_the_deadline_are_returned(yahoo: YahooFake) -> None:
     yahoo.plan(Fault.HANG, on="KO")
     start_s = perf_counter()
     assert set(ask("AAPL", "KO", patience=Patience(deadline_s=1))) == {"AAPL"}
     assert perf_counter() - start_s < 3
 
 
-def test_half_of_the_time_that_is_left_may_be_taken(yahoo: YahooFake) -> None:
+def test_yahoo_may_take_half_of_the_time_left(yahoo: YahooFake) -> None:
     yahoo.plan(Fault.HANG, on="KO")
     source = YahooPrices("1d", Patience(deadline_s=20), deadline=Deadline(lambda: 2.0))
     start_s = perf_counter()
@@ -200,7 +198,7 @@ def test_half_of_the_time_that_is_left_may_be_taken(yahoo: YahooFake) -> None:
     assert 0.9 < perf_counter() - start_s < 3
 
 
-def test_the_time_that_is_left_is_looked_at_afresh_in_each_call(yahoo: YahooFake) -> None:
+def test_each_call_reads_the_time_left_afresh(yahoo: YahooFake) -> None:
     left = iter([60.0, 0.0])
     source = YahooPrices("1d", QUICK, deadline=Deadline(lambda: next(left)))
     source.closes(["KO"], 250, NOW, no_progress)
@@ -215,20 +213,20 @@ def test_a_missing_price_is_left_out(yahoo: YahooFake) -> None:
 
 
 @pytest.mark.parametrize("price", [0.0, -5.0])
-def test_an_impossible_price_becomes_a_denial(yahoo: YahooFake, price: float) -> None:
+def test_an_impossible_price_leads_to_a_denial(yahoo: YahooFake, price: float) -> None:
     yahoo.listings["KO"] = Listing([60.0, price, 62.0], NOW)
     bars = Prices([YahooPrices("1d", QUICK)], now=NOW, count=250, max_age_s=86_400).bars(["KO", "AAPL"])
     assert set(bars.closes) == {"AAPL"}
     assert [(denial.symbol, denial.code) for denial in bars.denials] == [("KO", Code.NO_PRICE_DATA)]
 
 
-def test_a_symbol_no_longer_traded_becomes_a_stale_price(yahoo: YahooFake) -> None:
+def test_a_symbol_no_longer_traded_has_a_stale_price(yahoo: YahooFake) -> None:
     yahoo.listings["KO"] = Listing([60.0, 61.0], NOW - timedelta(days=7))
     bars = Prices([YahooPrices("1d", QUICK)], now=NOW, count=250, max_age_s=86_400).bars(["KO", "AAPL"])
     assert [(denial.symbol, denial.code) for denial in bars.denials] == [("KO", Code.STALE_PRICE)]
 
 
-def test_a_running_day_that_comes_twice_counts_once_with_its_last_price(yahoo: YahooFake) -> None:
+def test_a_current_day_sent_twice_counts_once_at_its_last_price(yahoo: YahooFake) -> None:
     yahoo.listings["KO"] = Listing([60.0, 61.0, 62.0], NOW, running_day_twice=True)
     closes = ask("KO")["KO"]
     assert closes.tolist() == [60, 61, 62]
@@ -248,9 +246,7 @@ def test_yfinance_neither_logs_nor_warns(
     assert [str(warning.message) for warning in recwarn] == []
 
 
-def test_a_fresh_process_needs_the_environment_only_and_leaves_no_file_at_home(
-    yahoo: YahooFake, tmp_path: Path
-) -> None:
+def test_a_fresh_process_works_and_leaves_no_file_at_home(yahoo: YahooFake, tmp_path: Path) -> None:
     program = """
 import json, sys
 from datetime import UTC, datetime

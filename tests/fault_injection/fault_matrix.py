@@ -15,7 +15,7 @@ from tests.fault_injection.invariants import LOOK_UP, Audit
 
 EVENING = datetime(2026, 1, 5, 20, 30, tzinfo=UTC)
 MORNING = datetime(2026, 1, 6, 15, 0, tzinfo=UTC)
-"""The slot with the fault. It is the first delivered that day, so it makes the ranking."""
+"""The slot with the fault. It is the first slot delivered that day, so its run makes the ranking."""
 
 BEFORE = {"AAA": -0.02, "BBB": -0.02}
 GAPS = {"AAA": 0.05, "BBB": -0.01, "CCC": -0.05, "DDD": -0.04}
@@ -55,17 +55,17 @@ RECOVERY: dict[str, Sequence[Kind]] = {
     f"alpaca GET {BOOKS}": (*READS, *REFUSALS),
     "s3 PUT record": (*WRITES, *REFUSALS, *KILLS),
 }
-"""The faults of each call with which a run recovers an earlier one."""
+"""The faults of each call that a run makes to recover an earlier one."""
 
 ALSO: dict[str, Sequence[Fault]] = {
     "s3 GET claim": (Fault("s3 PUT claim", Kind.LOST, times=1),),
     LOOK_UP: (Fault("alpaca POST /orders", Kind.LOST, times=1),),
     "alpaca GET /stocks/bars": (Fault("yahoo GET chart", Kind.ERROR),),
 }
-"""Other faults that are needed for a call to be made at all."""
+"""Other faults, without which a run would not make the call."""
 
 QUICK = {"PRICE_SOURCES": "alpaca,yahoo"}
-"""Settings for faults that do not concern prices; Alpaca first is half the work of Yahoo first."""
+"""Settings for faults that do not concern prices; asking Alpaca first is half the work of asking Yahoo first."""
 
 ONCE = frozenset({Kind.LOST, *KILLS})
 """Faults that happen once in a slot; the others last for the whole slot."""
@@ -161,7 +161,7 @@ def check_next_slot(
 
 
 def with_one_fault(*faults: Fault) -> Scenario:
-    """Return a scenario with the fault in a slot, and a slot after it."""
+    """Return a scenario with the faults in one slot, followed by a normal slot."""
     is_about_prices = any(word in fault.call for fault in faults for word in ("yahoo", "bars", "ranking"))
 
     def scenario(harness: Harness) -> ScenarioResult:
@@ -195,7 +195,7 @@ def with_fault_in_recovery(fault: Fault) -> Scenario:
 
 
 def make_fault(call: str, kind: Kind) -> Fault:
-    """Return a fault that lasts as long as its kind does in the matrix."""
+    """Return a fault that happens once or lasts for the slot, as its kind does in the matrix."""
     return Fault(call, kind, times=1) if kind in ONCE else Fault(call, kind)
 
 

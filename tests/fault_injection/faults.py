@@ -28,7 +28,7 @@ class Kind(StrEnum):
 
 @dataclass(slots=True)
 class Fault:
-    """A fault in the next `times` calls of that name, after `skip` of them have succeeded."""
+    """A fault in `times` calls of one name, after the first `skip` of them."""
 
     call: str  # such as "alpaca POST /orders"; a service's name alone means all its calls
     kind: Kind

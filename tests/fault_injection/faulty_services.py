@@ -38,7 +38,7 @@ class Accepted:
     held: Decimal
     cash: Decimal
     price: Decimal
-    equities: tuple[Decimal, ...]  # now, at the slot's start and, if the account's answer was stale, in it
+    equities: tuple[Decimal, ...]  # now, at the slot's start and, if the account's answer was stale, in that answer
     last_equity: Decimal
     is_open: bool
     is_blocked: bool
@@ -187,7 +187,7 @@ class FaultyAlpaca(AlpacaFake):
 REFUSED = {
     Kind.BUSY: REFUSALS["429"],
     Kind.ERROR: REFUSALS["503-html"],
-    Kind.DENIED: Answer(403, {"code": 40300000, "message": "forbidden."}),  # for the object; the keys are valid
+    Kind.DENIED: Answer(403, {"code": 40300000, "message": "forbidden."}),  # denied access, although the keys are valid
     Kind.EXPIRED: REFUSALS["401"],
 }
 
@@ -408,7 +408,7 @@ def listings(closes: Mapping[str, list[float]], now: datetime) -> dict[str, List
 
 
 def bars(closes: Mapping[str, list[float]], now: datetime) -> dict[str, Sequence[tuple[datetime, float]]]:
-    """Return the same closes as Alpaca's data API has them: a bar for each weekday, stamped with the day's start."""
+    """Return the same closes in the form of Alpaca's data API: a bar for each weekday, stamped with the day's start."""
     days: list[datetime] = []
     day = now
     count = max((len(prices) for prices in closes.values()), default=0)

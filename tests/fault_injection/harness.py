@@ -69,7 +69,7 @@ SETTINGS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """A delivery: the slot in the event, the time at which it arrives, and exceptions."""
+    """The delivery of an event: its slot, the function's clock on arrival, and anything unusual."""
 
     slot: datetime
     clock: datetime
@@ -158,7 +158,7 @@ class Harness:
     # --- the function's processes ---
 
     def restart(self) -> None:
-        """Replace all processes by a new one."""
+        """Replace all processes with a new one."""
         self._emulators.close()
         self.interfaces.clear()
         self.process(0)
@@ -261,7 +261,7 @@ class Harness:
 
     def _invoke(self, number: int, event: Event) -> Answer:
         env = {"JOURNAL": f"s3://{BUCKET}/{self.prefix}", **self.env}
-        self.alpaca.now = max(self.alpaca.now, event.clock)  # Alpaca's clock does not follow one that is slow
+        self.alpaca.now = max(self.alpaca.now, event.clock)  # Alpaca's clock stays right if the event's is slow
         try:
             return Answer(event=event, report=self.process(number).invoke(event.payload(env)))
         except FunctionError as error:
@@ -314,7 +314,7 @@ def function_pids(leader: int) -> list[int]:
 
 
 UNPACKED = "GAUNTLET_UNPACKED"
-"""The variable that tells child processes where function and layer are already unpacked."""
+"""The variable that tells child processes where the unpacked function and layer are."""
 
 
 @cache
@@ -327,7 +327,7 @@ def _folder() -> Path:
 
 
 def share() -> None:
-    """Unpack function and layer once for this process and its children. Raises LayerError."""
+    """Unpack the function and the layer once for this process and its children. Raises LayerError."""
     unpack_layer()
     unpack_function()
     os.environ[UNPACKED] = str(_folder())

@@ -30,7 +30,7 @@ INVARIANTS: Mapping[str, str] = {
 NO_RUN = ("ALREADY_RAN", "NOT_DUE")
 DEAD = ("rejected", "canceled", "expired")
 RECENT = 200
-"""The number of most recent orders that are looked up; no slot has more."""
+"""The number of recent orders that are checked; no slot has more."""
 
 LOOK_UP = "alpaca GET /orders:by_client_order_id"
 KEPT = 100
@@ -158,7 +158,7 @@ class Audit:
 
 
 def find_doubles(new: Sequence[Accepted]) -> Iterator[tuple[str, str]]:
-    """Yield several new orders for the same symbol and side, whatever their ids are."""
+    """Yield each symbol and side with more than one new order, whatever the orders' ids are."""
     for (symbol, side), times in Counter((each.order.symbol, each.order.side) for each in new).items():
         if times > 1:
             yield "doubled", f"{side} {symbol} {times} times"

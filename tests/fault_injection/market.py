@@ -59,5 +59,5 @@ LINES = lines()
 
 
 def closes(gaps: Mapping[str, float]) -> dict[str, list[float]]:
-    """Return all closes by symbol; the running session's is off the line by a fraction, 0 unless `gaps` names one."""
+    """Return all closes by symbol; the running session's is off the line by the symbol's fraction in `gaps`."""
     return {symbol: [*line, round(line[-1] * (1 + gaps.get(symbol, 0.0)), 2)] for symbol, line in LINES.items()}

@@ -78,7 +78,7 @@ LIES = (
         *(f"s3 GET plan: {kind}" for kind in (Kind.STALE, Kind.EMPTY, Kind.MALFORMED)),
     },
 )
-"""A fault of each set at once hides an order: it is not in Alpaca's list, and its id is unknown or not found."""
+"""One fault from each set hides an order: it is missing from Alpaca's list, and its id is unknown or not found."""
 
 
 def can_be_known(faults: Sequence[Fault]) -> bool:

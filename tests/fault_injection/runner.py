@@ -20,7 +20,7 @@ SLOTS, LONG_SLOTS = 500, 10_000
 
 DAYS, LONG_DAYS = 3, 24 * 5  # memory is compared with that of the second day
 HARNESSES = 14
-"""The number of harnesses in one process; most of the time of a fault is waiting."""
+"""The number of harnesses in one process; a case mostly waits."""
 
 MATRIX, RANDOM, WEEKS = "faults, one at a time", "random slots", "slots of whole weeks"
 

@@ -85,7 +85,7 @@ def interrupt(name: str, what: Callable[[Harness], object]) -> Scenario:
 def start_from(
     what: Callable[[Harness], object], undo: Callable[[Harness], object] = lambda _: None, *, is_warm: bool = False
 ) -> Scenario:
-    """Return a scenario with a change that lasts for one run; a warm process has read its keys before it."""
+    """Return a scenario with a change that lasts for one run; a warm process read its keys before the change."""
 
     def scenario(harness: Harness) -> ScenarioResult:
         result, audit = ScenarioResult(), begin(harness)
@@ -102,7 +102,7 @@ def start_from(
 
 
 def want_many(gaps: Mapping[str, float], cash_usd: float = 100_000) -> Scenario:
-    """Return a scenario in which an account without holdings wants to buy many symbols, and the slot after it."""
+    """Return a scenario in which an account without holdings wants to buy these symbols, followed by a normal slot."""
 
     def scenario(harness: Harness) -> ScenarioResult:
         result = ScenarioResult()
@@ -315,7 +315,7 @@ def run_on_full_disk(harness: Harness) -> ScenarioResult:
 
 
 def left_out() -> str:
-    """Return the case that cannot be tried on this machine and the reason; empty if all can."""
+    """Return the case that cannot run on this machine, with the reason; an empty string if all can."""
     return f"machine: /tmp is full: {why}" if (why := sandbox.missing()) else ""
 
 

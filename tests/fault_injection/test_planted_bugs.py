@@ -20,7 +20,7 @@ pytestmark = [
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """A change of the function's source, the cases to try, and the invariants of which it must break one."""
+    """A change to the function's source, the cases to try, and the invariants; it must break at least one of them."""
 
     file: str
     right: str
@@ -93,7 +93,7 @@ BUGS = {
         ["owner: sells by hand just before the sale arrives"],
         frozenset({"short", "oversold"}),
     ),
-    "a stale answer of the market's clock is believed": Bug(
+    "a stale answer from the market's clock is believed": Bug(
         "trader/broker/alpaca.py",
         'max(clock.time("timestamp"), self._present())',
         'clock.time("timestamp")',
@@ -166,7 +166,7 @@ def plant(bug: Bug, folder: Path) -> Path:
     shutil.copytree(unpack_function(), folder / "task")
     file = folder / "task" / bug.file
     source = file.read_text(encoding="utf-8")
-    assert source.count(bug.right) == 1, f"{bug.file} no longer says {bug.right!r} once: plant the bug elsewhere"
+    assert source.count(bug.right) == 1, f"{bug.file} must contain {bug.right!r} exactly once: plant the bug elsewhere"
     file.write_text(source.replace(bug.right, bug.wrong), encoding="utf-8")
     return folder / "task"
 
@@ -185,7 +185,7 @@ def test_a_planted_bug_is_caught(name: str, tmp_path: Path) -> None:
     assert broken & bug.broken, [outcome.violations for outcome in outcomes]
 
 
-def test_the_same_cells_hold_without_a_bug() -> None:
+def test_the_same_cases_hold_without_a_bug() -> None:
     names = sorted({name for bug in BUGS.values() for name in bug.cases})
     with Harness(task=unpack_function()) as harness:
         outcomes = [fault_matrix.outcome(case, harness) for case in choose(names)]

@@ -14,7 +14,7 @@ from tests.fault_injection.invariants import Audit
 
 MAX_GROWTH_MB = 5.0
 MAX_ADDED_FILES = 16
-"""The maximum number of additional open files. Kept connections come and go; a leak in each slot would soon be more."""
+"""The maximum number of extra open files. Kept connections come and go; a leak in every slot would soon exceed it."""
 
 SETTLED_DAYS = 1
 FIRST = date(2025, 10, 20)

@@ -16,7 +16,7 @@ def give_bars(fake: AlpacaFake) -> None:
 
 
 def settings_for(fake: AlpacaFake) -> dict[str, str]:
-    """Return the environment of a run at this stand-in, without keys and journal."""
+    """Return the environment of a run at this stand-in, without keys or a journal."""
     return {
         "BROKER": "alpaca",
         "APCA_API_BASE_URL": fake.url,

@@ -1,4 +1,4 @@
-"""make audit: what it finds in locked files; nothing that it could not check counts as passed."""
+"""`make audit` finds faults in locked files, and never counts an unchecked part as passed."""
 
 import json
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ MARKED = f"colorama==0.4.6 ; sys_platform == 'win32' \\\n{SHA} \\\n{SHA}\n"
 
 
 @pytest.mark.parametrize("result", [*audit.offline()], ids=lambda result: f"{result.of}: {result.check}")
-def test_the_locked_files_are_as_they_should_be(result: Result) -> None:
+def test_the_locked_files_have_no_findings(result: Result) -> None:
     assert list(result.findings) == []
 
 
-def test_packages_in_one_version_with_hashes_are_right() -> None:
+def test_pinned_packages_with_hashes_are_no_finding() -> None:
     assert list(audit.find_malformed(PIN + MARKED)) == []
 
 
@@ -51,7 +51,7 @@ def test_packages_in_one_version_with_hashes_are_right() -> None:
         ("# from https://example.com", "is not a package pinned to one version"),
     ],
 )
-def test_a_line_that_is_anything_else_is_found(line: str, said: str) -> None:
+def test_any_other_line_is_a_finding(line: str, said: str) -> None:
     assert said in "\n".join(audit.find_malformed(f"{PIN}{line}\n{MARKED}"))
 
 
@@ -67,16 +67,16 @@ def test_the_last_package_needs_a_hash_too() -> None:
         ("requests @ https://example.com/requests.whl", "comes from a URL, not from the package index"),
     ],
 )
-def test_what_is_asked_for_has_to_be_locked(wanted: str, said: str) -> None:
+def test_a_requirement_that_is_not_locked_is_a_finding(wanted: str, said: str) -> None:
     assert said in "\n".join(audit.unmet([wanted], audit.versions(PIN)))
 
 
 @pytest.mark.parametrize("wanted", ["requests>=2.32", "Requests[socks]>=2.32", "requests"])
-def test_what_is_asked_for_and_locked_is_no_finding(wanted: str) -> None:
+def test_a_locked_requirement_is_no_finding(wanted: str) -> None:
     assert list(audit.unmet([wanted], audit.versions(PIN))) == []
 
 
-def test_a_package_that_is_tested_in_another_version_than_shipped_is_found() -> None:
+def test_a_package_not_tested_in_its_shipped_version_is_found() -> None:
     files = {"layer.txt": {"requests": "2.34.1", "numpy": "2"}, "dev.txt": {"requests": "2.34.2", "numpy": "2"}}
     assert list(audit.differing(files)) == ["requests is 2.34.1 in layer.txt but 2.34.2 in dev.txt"]
 
@@ -139,31 +139,31 @@ def test_a_known_vulnerability_is_a_finding_with_its_remedy(service: Service) ->
     ],
     ids=["knows nothing", "skips", "knows half", "is empty", "says nothing", "says nonsense"],
 )
-def test_a_service_that_does_not_know_the_control_was_not_asked(service: Service, control: Sequence[object]) -> None:
+def test_a_service_that_misses_the_control_is_not_believed(service: Service, control: Sequence[object]) -> None:
     results = service.answers(control, [release("requests")])
     assert "no vulnerability service can be used" in results[0].not_asked
     assert audit.exit_code(results) == audit.INCOMPLETE
 
 
-def test_a_release_that_the_service_does_not_know_was_not_asked_about(service: Service) -> None:
+def test_a_release_unknown_to_the_service_counts_as_unchecked(service: Service) -> None:
     results = service.answers(CONTROL, [release("requests"), release("ours", skip_reason="not found")])
     assert results[0].not_asked == "layer/requirements.txt: unknown to the service: ours"
     assert audit.exit_code(results) == audit.INCOMPLETE
 
 
-def test_without_the_program_nothing_was_asked(tmp_path: Path) -> None:
+def test_without_pip_audit_nothing_counts_as_checked(tmp_path: Path) -> None:
     results = list(audit.vulnerabilities(tmp_path / "pip-audit"))
     assert "is not installed" in results[0].not_asked
 
 
-def test_what_was_not_asked_is_not_called_ok(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_was_not_checked_is_not_called_ok(capsys: pytest.CaptureFixture[str]) -> None:
     audit.show([Result("known vulnerabilities", "all", not_asked="the service is out of reach")])
     said = capsys.readouterr().out
     assert "NOT CHECKED" in said
     assert "Not checked: the service is out of reach" in said
 
 
-def test_all_locked_files_are_looked_at() -> None:
+def test_all_locked_files_are_checked() -> None:
     found = {
         str(path.relative_to(ROOT)) for folder in ("layer", "requirements") for path in (ROOT / folder).glob("*.txt")
     }

@@ -160,7 +160,7 @@ TEXTS = (
 
 @examples(50)
 @given(TEXTS)
-def test_whatever_is_in_the_price_file(data: bytes) -> None:
+def test_any_price_file_is_used_or_refused(data: bytes) -> None:
     with room() as its:
         its.prices.write_bytes(data)
         run_soundly(its.env, EVENT)
@@ -168,7 +168,7 @@ def test_whatever_is_in_the_price_file(data: bytes) -> None:
 
 @examples(30)
 @given(_tear(gzip.compress(CSV.encode(), mtime=0)) | TEXTS.map(lambda data: gzip.compress(data, mtime=0)))
-def test_whatever_is_in_a_packed_price_file(data: bytes) -> None:
+def test_any_packed_price_file_is_used_or_refused(data: bytes) -> None:
     with room() as its:
         path = its.folder / "prices.csv.gz"
         path.write_bytes(data)
@@ -177,7 +177,7 @@ def test_whatever_is_in_a_packed_price_file(data: bytes) -> None:
 
 @examples(20)
 @given(TEXTS, st.sampled_from(["1h", "15m", "1m"]))
-def test_whatever_is_in_a_price_file_of_short_bars(data: bytes, interval: str) -> None:
+def test_any_price_file_of_short_bars_is_used_or_refused(data: bytes, interval: str) -> None:
     with room() as its:
         its.prices.write_bytes(data)
         run_soundly({**its.env, "BAR_INTERVAL": interval})
@@ -206,7 +206,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 
 
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
-def test_a_small_file_that_unpacks_to_much_fills_no_memory(tmp_path: Path, bomb: tuple[bytes, bytes]) -> None:
+def test_a_decompression_bomb_does_not_fill_the_memory(tmp_path: Path, bomb: tuple[bytes, bytes]) -> None:
     head, part = bomb
     path = tmp_path / "prices.csv.gz"
     with gzip.open(path, "wb", compresslevel=1) as file:
@@ -225,14 +225,14 @@ def test_a_small_file_that_unpacks_to_much_fills_no_memory(tmp_path: Path, bomb:
 
 @examples(40)
 @given(JSON | st.fixed_dictionaries({"time": JSON | TIMES}))
-def test_whatever_the_event_is(event: object) -> None:
+def test_any_event_is_run_or_refused(event: object) -> None:
     with room() as its:
         run_soundly(its.env, event)
 
 
 @examples(30)
 @given(st.fixed_dictionaries({"time": JSON | TIMES}))
-def test_whatever_the_event_is_where_there_is_one_run_a_day(event: object) -> None:
+def test_any_event_is_run_or_refused_with_one_run_a_day(event: object) -> None:
     with room() as its:
         run_soundly({**its.env, "DAILY_AT": "15:45"}, event)
 
@@ -289,7 +289,7 @@ def _stays_here(values: Mapping[str, str]) -> bool:
 
 @examples(120)
 @given(st.dictionaries(st.sampled_from(OFFLINE), VALUES, min_size=1, max_size=3))
-def test_whatever_the_settings_are(values: Mapping[str, str]) -> None:
+def test_any_settings_are_used_or_refused(values: Mapping[str, str]) -> None:
     with room() as its, pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(its.folder)
         env = {**its.env, **values}
@@ -326,7 +326,7 @@ POSSIBLE: Mapping[str, st.SearchStrategy[str]] = {
 
 @examples(60)
 @given(st.fixed_dictionaries({}, optional=POSSIBLE))
-def test_with_whatever_settings_can_be_the_caps_are_kept(values: Mapping[str, str]) -> None:
+def test_possible_settings_keep_every_cap(values: Mapping[str, str]) -> None:
     with room() as its:
         run_soundly({**its.env, **values}, EVENT)
 
@@ -346,7 +346,7 @@ def make_settings_or_name(
 @given(
     st.dictionaries(st.sampled_from(sorted(variables())), st.text(max_size=50) | VALUES, min_size=1, max_size=3),
 )
-def test_whatever_a_reference_leads_to(values: Mapping[str, str]) -> None:
+def test_any_value_behind_a_reference_is_used_or_refused(values: Mapping[str, str]) -> None:
     env = {name: f"ssm:/{name.lower()}" for name in values}
 
     def fetch(names: Sequence[str]) -> Mapping[str, str]:
@@ -360,7 +360,7 @@ def test_whatever_a_reference_leads_to(values: Mapping[str, str]) -> None:
     st.sampled_from(sorted(set(variables()) - {"HALT_PARAMETER"})),
     st.text(string.ascii_letters + string.digits + "/+=", min_size=16, max_size=40),
 )
-def test_what_a_reference_leads_to_is_in_no_error(name: str, value: str) -> None:
+def test_no_error_shows_the_value_behind_a_reference(name: str, value: str) -> None:
     try:
         Settings.from_env({name: "ssm:/x"}, lambda _: {"/x": value})
     except SettingsError as error:
@@ -391,7 +391,7 @@ def _ranking(room: Room, ranking: object) -> str:
     | JSON.map(json.dumps)
     | st.dictionaries(st.sampled_from(["A", "B", "C", "ZZZZ", "a\nb", ""]), JSON | st.floats(), max_size=4)
 )
-def test_whatever_the_journal_has_for_a_ranking(kept: str | Mapping[str, object]) -> None:
+def test_any_ranking_in_the_journal_is_used_or_refused(kept: str | Mapping[str, object]) -> None:
     with room() as its:
         path = its.journal / "universe" / f"{FOLDER}.json"
         path.parent.mkdir(parents=True)
@@ -399,7 +399,7 @@ def test_whatever_the_journal_has_for_a_ranking(kept: str | Mapping[str, object]
         run_soundly(its.env, EVENT)
 
 
-def test_a_ranking_that_names_others_does_not_get_them_traded() -> None:
+def test_a_ranking_cannot_add_symbols_to_the_universe() -> None:
     with room() as its:
         path = its.journal / "universe" / f"{FOLDER}.json"
         path.parent.mkdir(parents=True)
@@ -412,7 +412,7 @@ def test_a_ranking_that_names_others_does_not_get_them_traded() -> None:
 
 @examples(20)
 @given(st.binary(max_size=30))
-def test_whatever_the_journal_has_for_a_claim_the_slot_is_taken(data: bytes) -> None:
+def test_any_claim_takes_the_slot(data: bytes) -> None:
     with room() as its:
         path = its.journal / "runs" / FOLDER / "20221228T2045Z.claim"
         path.parent.mkdir(parents=True)
@@ -424,7 +424,9 @@ def test_whatever_the_journal_has_for_a_claim_the_slot_is_taken(data: bytes) -> 
 
 @examples(40)
 @given(st.data())
-def test_whatever_the_journal_has_of_a_run_that_was_cut_off(sound_record: dict[str, Any], data: st.DataObject) -> None:
+def test_any_trace_of_a_run_that_was_cut_off_is_used_or_refused(
+    sound_record: dict[str, Any], data: st.DataObject
+) -> None:
     until = data.draw(TIMES | st.just("2022-12-28T20:01:00Z") | JSON)
     claim = data.draw(st.text(max_size=30) | JSON.map(json.dumps) | st.just(json.dumps({"until": until})))
     plan = data.draw(st.none() | st.text(max_size=30) | st.just(json.dumps(_with_a_change(sound_record, data))))
@@ -439,7 +441,7 @@ def test_whatever_the_journal_has_of_a_run_that_was_cut_off(sound_record: dict[s
 
 @pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
 @pytest.mark.parametrize("part", ["report", "settings", "observation", "decision"])
-def test_a_plan_with_a_number_that_json_does_not_know_stops_no_run(
+def test_a_plan_with_a_number_unknown_to_json_stops_no_run(
     sound_record: dict[str, Any], part: str, number: str
 ) -> None:
     plan = {**sound_record, part: {**sound_record[part], "more": "HERE"}}
@@ -479,7 +481,7 @@ def sound_record() -> dict[str, Any]:
 
 @examples(80)
 @given(st.data())
-def test_whatever_a_record_says_it_is_replayed_or_refused(sound_record: dict[str, Any], data: st.DataObject) -> None:
+def test_any_record_is_replayed_or_refused(sound_record: dict[str, Any], data: st.DataObject) -> None:
     with room() as its:
         path = its.folder / "record.json"
         path.write_text(json.dumps(_with_a_change(sound_record, data)))
@@ -522,7 +524,7 @@ def account() -> dict[str, Any]:
 
 @examples(60)
 @given(st.data())
-def test_whatever_is_in_the_account_file(account: dict[str, Any], data: st.DataObject) -> None:
+def test_any_account_file_is_used_or_refused(account: dict[str, Any], data: st.DataObject) -> None:
     with room() as its:
         its.account.write_text(json.dumps(_with_a_change(account, data)))
         run_soundly(its.env, EVENT)
@@ -530,7 +532,7 @@ def test_whatever_is_in_the_account_file(account: dict[str, Any], data: st.DataO
 
 @examples(20)
 @given(st.binary(max_size=100) | st.text(max_size=50).map(str.encode))
-def test_whatever_bytes_are_in_the_account_file(data: bytes) -> None:
+def test_any_bytes_in_the_account_file_are_used_or_refused(data: bytes) -> None:
     with room() as its:
         its.account.write_bytes(data)
         run_soundly(its.env, EVENT)

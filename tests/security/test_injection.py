@@ -1,4 +1,4 @@
-"""Hostile texts from outside stay texts: in the log under AWS's runtime and as text, on the terminal and the page."""
+"""Hostile text from outside stays text: in Lambda's log, in a text log, on the terminal and on the page."""
 
 import io
 import json
@@ -157,7 +157,7 @@ def believable(lines: list[str], report: Report | None) -> None:
     assert max(len(line) for line in lines) <= LOUD
 
 
-def test_without_hostility_the_function_trades_and_logs(room: Room) -> None:
+def test_with_honest_answers_the_function_trades_and_logs(room: Room) -> None:
     room.fake.calm()
     report, lines = room.run()
     assert report
@@ -165,9 +165,9 @@ def test_without_hostility_the_function_trades_and_logs(room: Room) -> None:
     believable(lines, report)
 
 
-@pytest.mark.parametrize("text", [TRICKS, LONG], ids=["tricks", "a million letters"])
+@pytest.mark.parametrize("text", [TRICKS, LONG], ids=["tricks", "a million characters"])
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_in_lambdas_log_it_stays_a_text(room: Room, scenario: str, text: str) -> None:
+def test_hostile_text_stays_text_in_lambdas_log(room: Room, scenario: str, text: str) -> None:
     room.fake.calm()
     SCENARIOS[scenario](room.fake, text)
     report, lines = room.run()
@@ -175,8 +175,8 @@ def test_in_lambdas_log_it_stays_a_text(room: Room, scenario: str, text: str) ->
     assert len(json.dumps(report)) < 100_000
 
 
-@pytest.mark.parametrize("text", [TRICKS, LONG], ids=["tricks", "a million letters"])
-def test_in_lambdas_log_an_events_time_stays_a_text(room: Room, text: str) -> None:
+@pytest.mark.parametrize("text", [TRICKS, LONG], ids=["tricks", "a million characters"])
+def test_an_events_time_stays_text_in_lambdas_log(room: Room, text: str) -> None:
     room.fake.calm()
     report, lines = room.run({"time": text})
     assert report is None
@@ -184,7 +184,7 @@ def test_in_lambdas_log_an_events_time_stays_a_text(room: Room, text: str) -> No
     assert max(len(line) for line in lines) <= LOUD
 
 
-# --- in the log as text ---
+# --- in a text log ---
 
 
 def capture_log(act: Callable[[logging.Logger], object]) -> list[str]:
@@ -198,16 +198,16 @@ def capture_log(act: Callable[[logging.Logger], object]) -> list[str]:
     return stream.getvalue().rstrip("\n").split("\n")
 
 
-@pytest.mark.parametrize("text", [TRICKS, LONG], ids=["tricks", "a million letters"])
-def test_in_the_log_as_text_a_message_and_a_field_stay_on_their_line(text: str) -> None:
+@pytest.mark.parametrize("text", [TRICKS, LONG], ids=["tricks", "a million characters"])
+def test_messages_and_fields_stay_on_their_line_of_a_text_log(text: str) -> None:
     (line,) = capture_log(lambda log: log.info(text, extra={"detail": text[:500], "last": "here"}))
     assert line.isprintable()
     assert line.endswith(" last=here")
     assert not re.search(r"(^|\s)status=FORGED(\s|$)", line.split(" detail=")[1].rpartition("'")[2])
 
 
-@pytest.mark.parametrize("text", [TRICKS, LONG], ids=["tricks", "a million letters"])
-def test_in_the_log_as_text_an_errors_words_stay_in_its_traceback(text: str) -> None:
+@pytest.mark.parametrize("text", [TRICKS, LONG], ids=["tricks", "a million characters"])
+def test_an_errors_words_stay_in_its_traceback_in_a_text_log(text: str) -> None:
     def fail(log: logging.Logger) -> None:
         try:
             raise ValueError(f"no\n2022-12-28 20:45:00 INFO run status=FORGED\n{text}")
@@ -240,7 +240,7 @@ def hostile_record() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("width", [80, 104, 200])
-def test_on_the_terminal_nothing_but_text_arrives(hostile_record: dict[str, Any], width: int) -> None:
+def test_only_text_reaches_the_terminal(hostile_record: dict[str, Any], width: int) -> None:
     stream = io.StringIO()
     console.show(hostile_record, Console(file=stream, width=width, force_terminal=True, color_system=None))
     said = stream.getvalue()
@@ -251,7 +251,7 @@ def test_on_the_terminal_nothing_but_text_arrives(hostile_record: dict[str, Any]
     )
 
 
-def test_on_the_page_nothing_but_text_arrives(hostile_record: dict[str, Any], tmp_path: Path) -> None:
+def test_only_text_reaches_the_page(hostile_record: dict[str, Any], tmp_path: Path) -> None:
     write_page(hostile_record, tmp_path / "run.html")
     page = (tmp_path / "run.html").read_text(encoding="utf-8")
     assert "&lt;script&gt;" in page

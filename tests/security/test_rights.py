@@ -218,19 +218,19 @@ def permits(policy: Mapping[str, Any], action: str, resource: str) -> bool:
 # --- what a run needs ---
 
 
-def test_a_run_can_do_all_it_has_to_and_a_second_one_sees_that_the_slot_is_taken(deployment: Deployed) -> None:
+def test_a_run_trades_and_a_second_one_finds_the_slot_taken(deployment: Deployed) -> None:
     assert fire_twice(deployment) == ["TRADED", "ALREADY_RAN"]
 
 
 @pytest.mark.parametrize(("grant", "resource"), LAMBDAS_OWN.items(), ids=[action for action, _ in LAMBDAS_OWN])
-def test_lambda_can_do_with_the_role_what_it_does_by_itself(deployment: Deployed, grant: Grant, resource: str) -> None:
+def test_the_role_lets_lambda_log_and_report_failures(deployment: Deployed, grant: Grant, resource: str) -> None:
     assert permits(deployment.policy, grant[0], resource)
 
 
-# --- and nothing else ---
+# --- what the role may not do ---
 
 
-def test_whatever_is_allowed_is_asked_for_by_a_run_or_used_by_lambda_itself(deployment: Deployed) -> None:
+def test_every_grant_is_used_by_a_run_or_by_lambda_itself(deployment: Deployed) -> None:
     event = {"time": datetime.now(UTC).isoformat()}
     with as_the_role() as asked:
         for _ in range(2):
@@ -245,7 +245,7 @@ def test_whatever_is_allowed_is_asked_for_by_a_run_or_used_by_lambda_itself(depl
     assert deployment.grants - used == set(LAMBDAS_OWN)
 
 
-def test_without_any_single_grant_a_run_fails_or_halts(deployment: Deployed) -> None:
+def test_a_run_needs_every_grant(deployment: Deployed) -> None:
     needless = []
     for grant in sorted(deployment.grants - set(LAMBDAS_OWN)):
         with allow(deployment, deployment.grants - {grant}):
@@ -320,7 +320,7 @@ FORBIDDEN: Mapping[str, Callable[[], object]] = {
 
 
 @pytest.mark.parametrize("attempt", FORBIDDEN.values(), ids=FORBIDDEN)
-def test_it_may_not(deployment: Deployed, attempt: Callable[[], object]) -> None:
+def test_the_role_may_not(deployment: Deployed, attempt: Callable[[], object]) -> None:
     with as_the_role(), pytest.raises(ClientError, match=r"AccessDenied|UnauthorizedOperation"):
         attempt()
 
@@ -343,11 +343,11 @@ def test_it_may_not(deployment: Deployed, attempt: Callable[[], object]) -> None
         ("kms:Decrypt", f"arn:aws:kms:{REGION}:{ACCOUNT}:key/x"),
     ],
 )
-def test_nor_by_the_text_of_its_policy(deployment: Deployed, action: str, resource: str) -> None:
+def test_the_policys_text_forbids(deployment: Deployed, action: str, resource: str) -> None:
     assert not permits(deployment.policy, action, resource)
 
 
-def test_only_lambda_can_take_the_role(deployment: Deployed) -> None:
+def test_only_lambda_can_assume_the_role(deployment: Deployed) -> None:
     trust: Any = boto3.client("iam").get_role(RoleName=ROLE)["Role"]["AssumeRolePolicyDocument"]
     assert [statement["Principal"] for statement in trust["Statement"]] == [{"Service": "lambda.amazonaws.com"}]
 

@@ -39,13 +39,13 @@ CANARIES = (KEY_ID, SECRET, OLD_SECRET)
 # --- the repository and the function's zip ---
 
 
-def test_no_file_of_the_repository_holds_a_secret() -> None:
+def test_no_file_in_the_repository_holds_a_secret() -> None:
     found = scan_secrets.in_files(ROOT, scan_secrets.list_tracked())
     assert [each for each in found if (each.place, each.kind) not in ALLOWED] == []
 
 
 @pytest.mark.parametrize("kind", PLANTED)
-def test_what_is_planted_in_a_file_is_found(tmp_path: Path, kind: str) -> None:
+def test_a_key_planted_in_a_file_is_found(tmp_path: Path, kind: str) -> None:
     (tmp_path / "notes.txt").write_text(f"nothing\n{PLANTED[kind]}\n")
     assert Finding("notes.txt", 2, kind) in scan_secrets.in_files(tmp_path, ["notes.txt"])
 
@@ -55,14 +55,14 @@ def test_the_functions_zip_holds_no_secret(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", PLANTED)
-def test_what_is_planted_in_the_functions_zip_is_found(tmp_path: Path, kind: str) -> None:
+def test_a_key_planted_in_the_functions_zip_is_found(tmp_path: Path, kind: str) -> None:
     shutil.copytree(ROOT / "function", tmp_path / "function")
     (tmp_path / "function" / "trader" / "keys.py").write_text(f'"""Not to be."""\n{PLANTED[kind]}\n')
     path = package(tmp_path / "function", tmp_path / "function.zip")
     assert Finding("function.zip/trader/keys.py", 2, kind) in list(scan_secrets.in_zip(path))
 
 
-def test_no_file_but_code_and_its_data_can_get_into_the_functions_zip(tmp_path: Path) -> None:
+def test_only_code_and_its_data_get_into_the_functions_zip(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "function", tmp_path / "function")
     for name in (".env", "terraform.tfvars", "key.pem", "account.json", "trader/.aws.py"):
         (tmp_path / "function" / name).write_text("secret")
@@ -155,7 +155,7 @@ def log_lines() -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_no_key_is_in_anything_that_a_run_says(
+def test_no_key_is_in_anything_a_run_outputs(
     env: dict[str, str], fake: AlpacaFake, log_lines: list[str], tmp_path: Path, scenario: str
 ) -> None:
     SCENARIOS[scenario](fake, env)
@@ -169,11 +169,11 @@ def test_no_key_is_in_anything_that_a_run_says(
     assert [canary for canary in CANARIES if canary in everything] == []
 
 
-def test_the_canaries_are_what_the_account_opens_to(env: dict[str, str], fake: AlpacaFake) -> None:
+def test_the_account_accepts_the_canaries(env: dict[str, str], fake: AlpacaFake) -> None:
     assert run(env=env)["status"] == "TRADED"
 
 
-def test_keys_are_not_sent_on_to_where_an_answer_points() -> None:
+def test_keys_do_not_follow_a_redirect() -> None:
     met: list[Mapping[str, str]] = []
 
     class Elsewhere(BaseHTTPRequestHandler):

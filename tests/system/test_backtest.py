@@ -71,7 +71,7 @@ def test_a_backtest_shows_a_table_and_says_where_its_page_is(folder: Path) -> No
     assert "out/backtest.html" in said
 
 
-def test_a_backtest_says_nothing_but_its_result(folder: Path) -> None:
+def test_a_backtest_prints_only_its_result(folder: Path) -> None:
     assert (folder / "errors.txt").read_text(encoding="utf-8") == ""
 
 
@@ -80,11 +80,11 @@ def test_a_backtest_leaves_a_page_and_its_figures(folder: Path) -> None:
     assert figures(folder)["key_figures"]["strategy"]["final_equity_usd"] > 0
 
 
-def test_the_calibration_of_the_signal_trend_is_there(folder: Path) -> None:
+def test_the_figures_include_the_calibration_of_trend(folder: Path) -> None:
     assert figures(folder)["calibration"]["overall"]["forecasts"] > 20
 
 
-def test_the_same_backtest_again_leaves_the_same_figures_to_the_byte(folder: Path, tmp_path: Path) -> None:
+def test_a_repeated_backtest_leaves_identical_figures(folder: Path, tmp_path: Path) -> None:
     command("scripts.backtest", tmp_path, SHORT)
     first, second = (json.dumps(figures(each) | {"timings_s": None}) for each in (folder, tmp_path))
     assert first == second
@@ -95,7 +95,7 @@ def figures(folder: Path) -> dict[str, Any]:
     return read
 
 
-def test_no_space_for_the_report_is_said_in_a_sentence(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_without_a_traceback(tmp_path: Path) -> None:
     code, _, errors = command("scripts.backtest", tmp_path, SHORT | {"START": "2022-12-02"}, max_bytes=20_000)
     assert (code, "Traceback" in errors) == (1, False)
     assert "out/backtest.html cannot be written" in errors
@@ -104,17 +104,17 @@ def test_no_space_for_the_report_is_said_in_a_sentence(tmp_path: Path) -> None:
     assert figures(tmp_path)["is_complete"]
 
 
-def test_a_span_without_bars_is_said_in_a_sentence(tmp_path: Path) -> None:
+def test_a_span_without_bars_is_reported_without_a_traceback(tmp_path: Path) -> None:
     code, _, errors = command("scripts.backtest", tmp_path, SMALL | {"START": "2023-05-01"})
     assert (code, "Traceback" in errors, "START=2023-05-01" in errors) == (1, False, True)
 
 
-def test_settings_that_make_no_sense_are_told_together(tmp_path: Path) -> None:
+def test_all_invalid_settings_are_reported_together(tmp_path: Path) -> None:
     code, _, errors = command("scripts.backtest", tmp_path, {"START": "soon", "SLIPPAGE": "-1"})
     assert (code, "START='soon'" in errors, "SLIPPAGE='-1'" in errors) == (2, True, True)
 
 
-def test_an_interrupted_backtest_reports_what_there_is(tmp_path: Path) -> None:
+def test_an_interrupted_backtest_reports_the_bars_so_far(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "scripts.backtest"],
@@ -148,25 +148,25 @@ def panel() -> Panel:
 
 @pytest.fixture(scope="module")
 def days(panel: Panel) -> list[compare.Day]:
-    """Compare the days as decided on make run's path and by the backtest."""
+    """Compare each day's decisions on `make run`'s path with those of the backtest."""
     return compare.compare(panel, options.from_env(BUSY))
 
 
-def test_the_backtest_decides_as_make_run_on_every_day(days: list[compare.Day]) -> None:
+def test_the_backtest_decides_like_make_run_on_every_day(days: list[compare.Day]) -> None:
     assert [(each.slot.date().isoformat(), each.differences) for each in days if each.differences] == []
 
 
-def test_with_the_map_engine_too_the_backtest_decides_as_make_run(panel: Panel) -> None:
+def test_the_backtest_decides_like_make_run_with_the_map_engine(panel: Panel) -> None:
     found = compare.compare(panel, options.from_env(BUSY | {"ENGINE": "map"}))
     assert [each.differences for each in found if each.differences] == []
     assert sum(each.orders for each in found) >= 5
 
 
-def test_on_the_days_compared_there_was_something_to_decide(days: list[compare.Day]) -> None:
+def test_the_compared_days_have_orders(days: list[compare.Day]) -> None:
     assert sum(each.orders for each in days) >= 5
 
 
-def test_with_gaps_in_the_prices_too_the_backtest_decides_as_make_run(panel: Panel) -> None:
+def test_the_backtest_decides_like_make_run_despite_price_gaps(panel: Panel) -> None:
     close = panel.close.copy()
     close.loc["2022-10-03":"2022-10-05", "KO"] = float("nan")
     close.loc["2022-12-05":"2022-12-05", "AMD"] = float("nan")
@@ -175,7 +175,7 @@ def test_with_gaps_in_the_prices_too_the_backtest_decides_as_make_run(panel: Pan
     assert [each.differences for each in found if each.differences] == []
 
 
-def test_a_decision_that_is_not_the_same_is_found(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_different_decision_is_found(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
     real = engine.backtest
 
     def other(*arguments: Any, **more: Any) -> Any:
@@ -205,11 +205,11 @@ def test_no_decision_knows_the_future(panel: Panel) -> None:
     assert [cut.differs for cut in check_planted(lookahead.honest, panel).cuts] == [None] * 3
 
 
-def test_with_the_map_engine_too_no_decision_knows_the_future(panel: Panel) -> None:
+def test_no_decision_knows_the_future_with_the_map_engine(panel: Panel) -> None:
     assert [cut.differs for cut in check_planted(lookahead.honest, panel, ENGINE="map").cuts] == [None] * 3
 
 
-def test_with_models_that_are_refitted_now_and_then_no_decision_knows_the_future(panel: Panel) -> None:
+def test_no_decision_knows_the_future_when_models_are_reused(panel: Panel) -> None:
     assert check_planted(lookahead.honest, panel, REFIT_EVERY="2").is_passed
 
 
@@ -218,7 +218,7 @@ def test_a_planted_leak_is_caught(plant: lookahead.Plant, panel: Panel) -> None:
     assert check_planted(plant, panel).is_passed
 
 
-def test_a_leak_at_one_bar_alone_is_caught(panel: Panel) -> None:
+def test_a_leak_at_a_single_bar_is_caught(panel: Panel) -> None:
     assert check_planted(leak_on_the_second_day, panel).is_passed
 
 
@@ -228,11 +228,11 @@ def leak_on_the_second_day(panel: Panel, chosen: Options) -> tuple[Panel, Table]
     return panel, {key: each for key, each in table.items() if key[1] in second}
 
 
-def test_compared_days_on_which_nothing_was_decided_prove_nothing(panel: Panel) -> None:
+def test_days_without_decisions_prove_nothing(panel: Panel) -> None:
     stale = compare.compare(panel, options.from_env(BUSY | {"START": "2022-12-05", "MAX_PRICE_AGE_S": "60"}))
     assert not compare.is_same(stale)
 
 
-def test_cuts_that_are_no_number_are_said_with_what_is_allowed() -> None:
+def test_invalid_cuts_are_reported_with_the_allowed_range() -> None:
     with pytest.raises(SettingsError, match=re.escape("CUTS='many': must be a whole number from 1 to 10000")):
         lookahead.numbers({"CUTS": "many"})

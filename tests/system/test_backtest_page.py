@@ -90,7 +90,7 @@ class TestPage(RulesOfPages):
 
 
 @pytest.mark.parametrize("name", CHARTS)
-def test_a_desk_shows_each_chart_once_and_large_enough(light: Any, name: str) -> None:
+def test_a_desktop_shows_each_chart_once_and_large_enough(light: Any, name: str) -> None:
     (chart,) = light["charts"][f"chart-{name}"]
     assert chart["size"]["width"] > 400
     assert chart["size"]["height"] > 100
@@ -119,11 +119,11 @@ def test_the_bars_are_drawn(light: Any, name: str, areas: int) -> None:
 
 
 @pytest.mark.parametrize("words", ["Strategy 105,221", "Buy and hold 123,485", "Cash 100,000"])
-def test_the_lines_of_the_equity_are_named_at_their_ends(light: Any, words: str) -> None:
+def test_the_equity_lines_are_labeled_at_their_ends(light: Any, words: str) -> None:
     assert words in light["charts"]["chart-equity"][0]["texts"]
 
 
-def test_a_symbol_is_written_as_it_is_spelled(light: Any) -> None:
+def test_a_symbols_spelling_is_unchanged(light: Any) -> None:
     assert {"AAA", "$B_1$"} <= set(light["charts"]["chart-results"][0]["texts"])
 
 
@@ -131,7 +131,7 @@ def test_the_months_are_colored_by_their_return(light: Any) -> None:
     assert len(set(light["months"])) > 8
 
 
-def test_each_symbol_that_was_traded_has_its_prices_with_the_trend_line_and_marks(light: Any) -> None:
+def test_each_traded_symbol_has_prices_trend_line_and_marks(light: Any) -> None:
     assert sorted(card["symbol"] for card in light["cards"]) == sorted(SYMBOLS[:3])
     for card in light["cards"]:
         across = [line for line in card["lines"] if line["width"] > card["size"]["width"] / 2 and line["height"] > 5]
@@ -153,14 +153,14 @@ def test_html_from_outside_is_shown_as_text(page: Path) -> None:
     assert "<script>" not in page.read_text(encoding="utf-8")
 
 
-def test_every_picture_is_described_for_those_who_do_not_see_it(page: Path) -> None:
+def test_every_picture_has_a_text_description(page: Path) -> None:
     elements = Elements(page)
     pictures = [attributes for attributes in elements.find_all("svg") if attributes.get("role") == "img"]
     assert len(pictures) == 2 * len(CHARTS) + 3
     assert "At the end: Strategy 105,221 USD, Buy and hold 123,485 USD, cash 100,000 USD." in elements.text
 
 
-def test_the_page_tells_what_it_does_not_show(page: Path) -> None:
+def test_the_page_says_what_it_does_not_show(page: Path) -> None:
     text = Elements(page).text
     for words in ("What this does not show", "Costs are assumed", "Survivorship", "No promise of profit"):
         assert words in text
@@ -172,7 +172,7 @@ def test_an_interrupted_backtest_says_so_at_the_top(tmp_path: Path) -> None:
     assert "Interrupted on 7 May 2021: " in elements.text
 
 
-def test_a_whole_backtest_has_no_alarm(page: Path) -> None:
+def test_a_complete_backtest_has_no_alarm(page: Path) -> None:
     assert Elements(page).alarms == []
 
 
@@ -191,7 +191,7 @@ def test_the_shortest_backtests_have_a_page(tmp_path: Path, bars: int) -> None:
     assert "What this does not show" in Elements(write(done, tmp_path)).text
 
 
-def test_bars_shorter_than_a_day_have_their_time(tmp_path: Path) -> None:
+def test_bars_shorter_than_a_day_show_their_time(tmp_path: Path) -> None:
     over = year_of_trading(bars=40)
     hourly = replace(over.options, settings=replace(over.options.settings, bar_interval="1h"))
     assert "15 Mar 2021, 00:00 to" in Elements(write(replace(over, options=hourly), tmp_path)).text
@@ -205,7 +205,7 @@ def test_many_symbols_are_folded_away_and_the_page_stays_small(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("bar", [500, 501, 502, 503])
-def test_a_fall_of_one_bar_is_not_lost_where_a_picture_has_fewer_points_than_bars(bar: int) -> None:
+def test_a_one_bar_fall_survives_the_thinning_of_a_picture(bar: int) -> None:
     calm = [10.0] * 1_000
     fallen = [*calm[:bar], 5.0, *calm[bar + 1 :]]
     over = [panel({"AAA": closes}) for closes in (calm, fallen)]

@@ -70,7 +70,7 @@ def test_the_second_run_for_a_slot_says_so_and_keeps_the_page(command: Command, 
     )
 
 
-def test_a_run_can_be_of_any_past_day(command: Command) -> None:
+def test_a_run_can_be_for_any_past_day(command: Command) -> None:
     report = report_of(command("local", "--json", AT="2020-03-23T19:45:00Z"))
     assert (report["slot"], report["status"]) == ("2020-03-23T19:45:00Z", "TRADED")
 
@@ -80,7 +80,7 @@ def test_a_date_means_the_last_slot_of_its_session(command: Command) -> None:
     assert slots == ["2022-11-08T20:45:00Z", "2022-11-25T17:45:00Z"], "the second day is a half day"
 
 
-def test_a_day_of_losses_after_stops_ends_the_buying(command: Command, tmp_path: Path) -> None:
+def test_losses_from_stops_trigger_the_daily_loss_stop(command: Command, tmp_path: Path) -> None:
     report_of(command("local", "--json", AT="2022-10-05"))
     after = report_of(command("local", "--json", AT="2022-10-07"))
     account = after["account"]["before"]
@@ -89,17 +89,17 @@ def test_a_day_of_losses_after_stops_ends_the_buying(command: Command, tmp_path:
     assert (after["status"], after["investments"]) == ("DAILY_LOSS_STOP", {})
 
 
-def test_an_interruption_while_it_starts_is_no_traceback(tmp_path: Path) -> None:
+def test_an_interruption_of_the_start_gives_no_traceback(tmp_path: Path) -> None:
     assert interrupt(tmp_path, when=lambda: time.sleep(0.6)) == (True, False)
 
 
-def test_an_interruption_while_it_waits_for_prices_is_no_traceback(tmp_path: Path) -> None:
+def test_an_interruption_of_a_price_request_gives_no_traceback(tmp_path: Path) -> None:
     with YahooFake({}, latency_s=0.3) as yahoo:
         variables = yahoo.environment | {"PRICE_SOURCES": "yahoo", "UNIVERSE": "AAPL"}
         assert interrupt(tmp_path, when=partial(wait_until, lambda: yahoo.requests), **variables) == (True, False)
 
 
-def test_an_interruption_while_it_waits_for_the_broker_is_no_traceback(tmp_path: Path) -> None:
+def test_an_interruption_of_a_broker_call_gives_no_traceback(tmp_path: Path) -> None:
     with AlpacaFake() as alpaca:
         alpaca.latency_s = 0.2  # it must still be at work when the interruption arrives
         when = partial(wait_until, lambda: alpaca.requests)
@@ -124,20 +124,20 @@ def wait_until(condition: Callable[[], object], patience_s: float = 30) -> None:
         time.sleep(0.01)
 
 
-def test_a_folder_that_cannot_be_written_is_a_sentence(command: Command, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_gives_no_traceback(command: Command, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file where the folder would be")
     result = command("local")
     assert (result.returncode, "Traceback" in result.stderr) == (1, False)
     assert "cannot be written" in result.stderr
 
 
-def test_json_can_be_switched_off_as_well(command: Command) -> None:
+def test_json_can_be_switched_off(command: Command) -> None:
     assert "orders placed" in command("local", JSON="0", UNIVERSE="AAPL").stdout.replace(
         "1 order placed", "orders placed"
     )
 
 
-def test_what_one_day_buys_another_sells(command: Command) -> None:
+def test_one_day_buys_and_a_later_day_sells(command: Command) -> None:
     first = report_of(command("local", "--json", AT="2022-11-02"))
     second = report_of(command("local", "--json", AT="2022-11-08T20:45:00Z"))
     assert (first["investments"], second["investments"]) == ({"MSFT": 45}, {"MSFT": -45})
@@ -160,16 +160,14 @@ def test_with_json_only_the_report_is_on_standard_output(command: Command) -> No
         ({"ACCOUNT_FILE": "/dev/null/x"}, "ACCOUNT_FILE=/dev/null/x cannot be used"),
     ],
 )
-def test_what_a_user_can_put_right_is_a_sentence_and_no_traceback(
-    command: Command, variables: dict[str, str], said: str
-) -> None:
+def test_an_error_the_user_can_fix_gives_no_traceback(command: Command, variables: dict[str, str], said: str) -> None:
     result = command("local", **variables)
     assert result.returncode != 0
     assert said in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
 
 
-def test_with_alpaca_todays_prices_are_taken_unless_told_otherwise(command: Command) -> None:
+def test_with_alpaca_todays_prices_are_the_default(command: Command) -> None:
     with AlpacaFake() as fake:
         fake.is_open = False
         result = command("local", **fake.environment)
@@ -177,7 +175,7 @@ def test_with_alpaca_todays_prices_are_taken_unless_told_otherwise(command: Comm
     assert "MARKET_CLOSED" in result.stdout
 
 
-def test_a_broker_that_cannot_be_reached_is_a_sentence(command: Command) -> None:
+def test_an_unreachable_broker_gives_no_traceback(command: Command) -> None:
     keys = {"ALPACAUSER": "id", "ALPACAPW": "hidden-key", "APCA_API_BASE_URL": "http://127.0.0.1:9"}
     result = command("local", BROKER="alpaca", **keys)
     assert (result.returncode, "Traceback" in result.stderr) == (1, False)
@@ -210,7 +208,7 @@ def make_record(tmp_path: Path) -> Path:
     ("signal", "engine"),
     [("trend", "prophet"), ("interval", "prophet"), ("horizon", "prophet"), ("trend", "map"), ("interval", "map")],
 )
-def test_a_recorded_run_is_computed_again_and_agrees(command: Command, signal: str, engine: str) -> None:
+def test_a_replayed_run_agrees_with_its_record(command: Command, signal: str, engine: str) -> None:
     command("local", SIGNAL=signal, ENGINE=engine, UNIVERSE="AAPL,MSFT,KO")
     result = command("replay")
     assert result.returncode == 0, result.stdout + result.stderr
@@ -218,7 +216,7 @@ def test_a_recorded_run_is_computed_again_and_agrees(command: Command, signal: s
 
 
 @pytest.mark.parametrize("how", ["latest", "20221228T2045Z", "a file"])
-def test_a_run_is_found_by_slot_or_file_or_as_the_latest(
+def test_replay_finds_a_run_by_slot_by_file_or_as_the_latest(
     command: Command, a_run: Path, tmp_path: Path, how: str
 ) -> None:
     shutil.copytree(a_run, tmp_path, dirs_exist_ok=True)
@@ -243,7 +241,7 @@ def tamper(file: Path, change: Callable[[dict[str, Any]], None]) -> None:
         ("denials", lambda record: record["decision"]["denials"].append({"symbol": "X", "code": "POSITION_CAP"})),
     ],
 )
-def test_a_record_that_was_changed_does_not_agree(
+def test_a_changed_record_does_not_agree(
     command: Command, a_run: Path, tmp_path: Path, part: str, change: Callable[[dict[str, Any]], None]
 ) -> None:
     shutil.copytree(a_run, tmp_path, dirs_exist_ok=True)
@@ -254,19 +252,19 @@ def test_a_record_that_was_changed_does_not_agree(
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"version": 99}'])
-def test_a_file_that_is_no_record_is_a_sentence(command: Command, tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_no_record_gives_no_traceback(command: Command, tmp_path: Path, text: str) -> None:
     (tmp_path / "record.json").write_text(text)
     result = command("replay", "record.json")
     assert (result.returncode, "Traceback" in result.stderr, "record.json" in result.stderr) == (1, False, True)
 
 
-def test_a_run_that_decided_nothing_says_why(command: Command) -> None:
+def test_replaying_a_run_without_decisions_says_why(command: Command) -> None:
     command("local", AT="2022-12-26T20:45:00Z")
     result = command("replay")
     assert (result.returncode, "MARKET_CLOSED" in result.stderr) == (1, True)
 
 
-def test_a_journal_without_runs_is_a_sentence(command: Command) -> None:
+def test_a_journal_without_runs_is_reported(command: Command) -> None:
     result = command("replay")
     assert (result.returncode, "has no such record" in " ".join(result.stderr.split())) == (1, True)
 

@@ -106,18 +106,18 @@ def state_file(root: Terraform, suffix: str = "") -> Path:
 # --- which strategies exist ---
 
 
-def test_without_a_word_there_is_the_strategy_of_the_default(root: Terraform, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_strategy_is_trend(root: Terraform, monkeypatch: pytest.MonkeyPatch) -> None:
     (root.folder / "main.tf").write_text('terraform { required_providers { x = { source = "none/such" } } }')
     monkeypatch.chdir(root.folder.parent)
     assert strategies() == ["trend"]
 
 
-def test_strategies_may_be_named_in_tfvars(root: Terraform) -> None:
+def test_strategies_can_be_set_in_tfvars(root: Terraform) -> None:
     (root.folder / "terraform.tfvars").write_text("strategies = { fast = {}, slow = {} }")
     assert root.variables().strategies == ["fast", "slow"]
 
 
-def test_strategies_may_be_named_in_the_environment(root: Terraform, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_strategies_can_be_set_in_the_environment(root: Terraform, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TF_VAR_strategies", '{"one" = {}}')
     assert root.variables().strategies == ["one"]
 
@@ -128,14 +128,14 @@ def test_a_name_that_aws_would_refuse_is_refused(root: Terraform) -> None:
         root.variables()
 
 
-def test_they_are_known_even_where_another_variable_is_not_as_it_must_be(root: Terraform) -> None:
+def test_strategies_are_known_if_another_variable_is_invalid(root: Terraform) -> None:
     with (root.folder / "variables.tf").open("a") as file:
         file.write('variable "zip" {\n default = "none.zip"\n validation {\n condition = var.zip == local.zip\n')
         file.write(' error_message = "There is no zip."\n }\n}\n')
     assert root.variables().strategies == ["trend"]
 
 
-def test_they_are_known_while_somebody_else_holds_the_lock(root: Terraform) -> None:
+def test_strategies_are_known_while_another_user_holds_the_lock(root: Terraform) -> None:
     make_state_bucket()
     root.init()
     lock()
@@ -150,7 +150,7 @@ def test_they_are_known_while_somebody_else_holds_the_lock(root: Terraform) -> N
         ('strategies = { trend = { settings = "x" } }', "Invalid value for input variable"),
     ],
 )
-def test_variables_that_make_no_sense_are_told_in_terraforms_words(text: str, words: str, root: Terraform) -> None:
+def test_invalid_variables_are_reported_in_terraforms_words(text: str, words: str, root: Terraform) -> None:
     (root.folder / "terraform.tfvars").write_text(text)
     with pytest.raises(TerraformError) as error:
         root.variables()
@@ -158,12 +158,12 @@ def test_variables_that_make_no_sense_are_told_in_terraforms_words(text: str, wo
     assert "CRASH" not in str(error.value)
 
 
-def test_elsewhere_than_beside_the_root_that_is_told(tmp_path: Path, root: Terraform) -> None:
+def test_a_missing_root_is_reported(tmp_path: Path, root: Terraform) -> None:
     with pytest.raises(CommandError, match=r"/variables\.tf does not exist here; run make where the Makefile is"):
         Terraform(root.cloud, tmp_path / "elsewhere").variables()
 
 
-def test_a_project_that_is_named_in_tfvars_alone_is_told(root: Terraform) -> None:
+def test_a_project_set_only_in_tfvars_is_reported(root: Terraform) -> None:
     (root.folder / "terraform.tfvars").write_text('project = "second"')
     with pytest.raises(CommandError, match=r"project is second, but PROJECT is prophet-trader: .* PROJECT=second"):
         root.variables()
@@ -203,14 +203,14 @@ def test_a_state_in_the_folder_moves_into_the_bucket_and_is_kept_as_a_backup(roo
     assert state_file(root, ".migrated-backup").read_text() == before
 
 
-def test_what_is_moved_is_still_what_is_deployed(root: Terraform) -> None:
+def test_a_moved_state_still_matches_the_deployment(root: Terraform) -> None:
     apply_all(root)
     make_state_bucket()
     (root.folder / "terraform.tfvars").write_text('permissions_boundary = "none"')  # or bootstrap would set it
     assert not changes_anything(again(root))
 
 
-def test_a_move_that_was_killed_is_made_again(root: Terraform) -> None:
+def test_a_killed_move_is_completed(root: Terraform) -> None:
     apply_all(root)
     make_state_bucket()
     state_file(root).rename(state_file(root, ".moving"))
@@ -229,7 +229,7 @@ def test_a_state_in_the_folder_never_overwrites_the_one_in_the_bucket(root: Terr
     assert state_file(root).read_text() == older
 
 
-def test_a_folder_that_served_one_region_serves_another(root: Terraform) -> None:
+def test_one_folder_serves_two_regions(root: Terraform) -> None:
     make_state_bucket()
     apply_all(root)
     assert changes_anything(again(root, "eu-west-1")), "nothing is deployed in the other region"
@@ -246,7 +246,7 @@ def test_a_folder_that_served_one_region_serves_another(root: Terraform) -> None
     ],
     ids=["region", "account", "project"],
 )
-def test_the_state_of_another_place_is_never_used_for_this_one(arn: str, root: Terraform) -> None:
+def test_the_state_of_another_deployment_is_refused(arn: str, root: Terraform) -> None:
     apply_all(root)
     state = json.loads(state_file(root).read_text())
     state["outputs"]["alarm_topic_arn"] = {"value": arn, "type": "string"}
@@ -255,7 +255,7 @@ def test_the_state_of_another_place_is_never_used_for_this_one(arn: str, root: T
         again(root).init()
 
 
-def test_a_backend_of_ones_own_is_left_alone(root: Terraform) -> None:
+def test_the_users_own_backend_is_left_alone(root: Terraform) -> None:
     make_state_bucket()
     own = 'terraform {\n  backend "local" {\n    path = "mine.tfstate"\n  }\n}\n'
     (root.folder / "backend.tf").write_text(own)
@@ -264,7 +264,7 @@ def test_a_backend_of_ones_own_is_left_alone(root: Terraform) -> None:
     assert (root.folder / "mine.tfstate").is_file()
 
 
-def test_after_bootstrap_the_functions_are_bounded_by_its_policy(root: Terraform) -> None:
+def test_after_bootstrap_its_boundary_limits_the_functions(root: Terraform) -> None:
     make_state_bucket()
     assert apply_all(root).outputs()["input"] == f"1 arn:aws:iam::{ACCOUNT}:policy/{PROJECT}-boundary"
 
@@ -296,7 +296,7 @@ def test_a_plan_can_be_made_without_the_lock(root: Terraform) -> None:
     assert root.plan(root.folder / "a.tfplan", lock=False)
 
 
-def test_a_value_that_is_not_allowed_is_told_in_its_own_words_alone(root: Terraform) -> None:
+def test_an_invalid_value_is_reported_with_only_its_own_message(root: Terraform) -> None:
     (root.folder / "terraform.tfvars").write_text("strategies = {}")
     root.init()
     with pytest.raises(TerraformError) as error:
@@ -314,7 +314,7 @@ def test_an_old_plan_is_not_applied(root: Terraform) -> None:
         root.apply(root.folder / "c.tfplan", 1)
 
 
-def test_a_plan_that_is_not_there_is_told_with_how_to_make_it(root: Terraform) -> None:
+def test_a_missing_plan_is_reported_with_the_way_to_make_it(root: Terraform) -> None:
     with pytest.raises(
         CommandError, match=r"the plan x\.tfplan does not exist; make one with: make plan OUT=x\.tfplan"
     ):
@@ -331,7 +331,7 @@ resource "terraform_data" "second" {{
 """
 
 
-def test_an_apply_that_fails_half_way_says_so_and_what_to_do(root: Terraform) -> None:
+def test_an_apply_that_fails_halfway_says_so_and_what_to_do(root: Terraform) -> None:
     (root.folder / "main.tf").write_text(BROKEN)
     with pytest.raises(TerraformError) as error:
         apply_all(root)
@@ -354,13 +354,13 @@ def test_an_apply_that_fails_half_way_says_so_and_what_to_do(root: Terraform) ->
         ("deleting S3 Bucket: BucketNotEmpty", r"make destroy again"),
     ],
 )
-def test_what_to_do_about_known_errors_is_told_after_terraforms_words(said: str, hint: str) -> None:
+def test_known_errors_end_with_what_to_do(said: str, hint: str) -> None:
     first, *more = str(explain([said])).splitlines()
     assert first == f"Terraform: {said}"
     assert re.search(hint, "\n".join(more))
 
 
-def test_an_error_that_repeats_itself_is_told_once() -> None:
+def test_a_repeated_error_is_reported_once() -> None:
     assert str(explain(["it is broken", "it is broken"])) == "Terraform: it is broken"
 
 
@@ -374,19 +374,23 @@ def only_terraform(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("version", ["1.10.5", "0.15.0", "2.0.1"])
-def test_another_version_of_terraform_is_told(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unsupported_version_of_terraform_is_refused(
+    version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     only_terraform(tmp_path, f"""echo '{{"terraform_version": "{version}"}}'""", monkeypatch)
     with pytest.raises(CommandError, match=rf"terraform {re.escape(version)} is not supported: install 1\.11 or newer"):
         terraform.check_version()
 
 
 @pytest.mark.parametrize("version", ["1.11.0", "1.12.3", "1.20.0-rc1"])
-def test_a_newer_version_of_terraform_will_do(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_newer_version_of_terraform_is_accepted(
+    version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     only_terraform(tmp_path, f"""echo '{{"terraform_version": "{version}"}}'""", monkeypatch)
     terraform.check_version()
 
 
-def test_without_terraform_it_is_told_where_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_terraform_the_error_says_where_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
         CommandError, match=r"^terraform is not installed: install version 1\.11 or newer from https://"
@@ -417,9 +421,7 @@ with console.plain_errors(interrupted="interrupted"):
 
 
 @pytest.mark.parametrize("reason", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "ended by CI"])
-def test_an_interrupted_deployment_ends_with_its_state_written_and_its_lock_gone(
-    reason: signal.Signals, root: Terraform
-) -> None:
+def test_an_interrupted_deployment_saves_and_unlocks_its_state(reason: signal.Signals, root: Terraform) -> None:
     (root.folder / "main.tf").write_text(SLOW)
     with python("-c", APPLY, cwd=root.folder.parent) as command:
         wait_for(root.folder / "begun")
@@ -459,15 +461,13 @@ def choices(**changed: str) -> Variables:
     return Variables(strategies=["trend"], **asked)  # type: ignore[arg-type]
 
 
-def test_the_layer_that_is_looked_for_is_the_one_that_terraform_will_take(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_layer_to_build_is_the_one_terraform_deploys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(target, "DIST", tmp_path)
     wanted = choices(python="3.14", architecture="arm64")
     assert reason_to_build(wanted) == "prophet-layer-python3.14-arm64.zip does not exist"
 
 
-def test_a_layer_of_ones_own_need_not_be_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_users_own_layer_need_not_be_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(target, "DIST", tmp_path)
     assert reason_to_build(choices(layer_zip="mine.zip")) == ""
 
@@ -485,7 +485,7 @@ def show_row(**its: object) -> list[str]:
     return [cell.strip() for cell in row.strip("│").split("│")]
 
 
-def test_a_strategy_is_shown_with_what_it_does_and_when() -> None:
+def test_a_strategy_is_shown_with_its_settings_and_schedule() -> None:
     assert show_row(version="7") == ["trend", "paper", "cron(0 15 ? * * *)", "7", "f"]
 
 
@@ -493,7 +493,7 @@ def test_real_money_is_named_in_capitals() -> None:
     assert show_row(environment={"MODE": "live"})[:2] == ["TREND", "LIVE: REAL MONEY"]
 
 
-def test_a_schedule_that_is_switched_off_says_so() -> None:
+def test_a_schedule_that_is_switched_off_is_shown_as_off() -> None:
     assert show_row(enabled=False)[2] == "off (cron(0 15 ? * * *))"
 
 
@@ -580,7 +580,7 @@ def buckets() -> list[str]:
     return [item["Name"] for item in boto3.client("s3").list_buckets()["Buckets"]]
 
 
-def test_a_plan_shows_what_would_be_made_and_what_is_missing_and_makes_nothing(site: Path) -> None:
+def test_a_plan_shows_what_is_new_and_missing_and_makes_nothing(site: Path) -> None:
     done = run(site, "plan", OUT="a.tfplan")
     assert done.returncode == 1
     assert "aws_s3_bucket.this will be created" in done.stdout
@@ -589,7 +589,7 @@ def test_a_plan_shows_what_would_be_made_and_what_is_missing_and_makes_nothing(s
     assert (buckets(), (site / "a.tfplan").exists()) == ([], False)
 
 
-def test_a_deployment_that_lacks_its_keys_or_has_odd_settings_makes_nothing(site: Path) -> None:
+def test_without_keys_or_with_bad_settings_nothing_is_deployed(site: Path) -> None:
     with also(site, 'strategies = { trend = { settings = { SIGNAL = "up" } } }'):
         done = run(site, "deploy")
     assert (done.returncode, done.stdout) == (1, "")
@@ -600,7 +600,7 @@ def test_a_deployment_that_lacks_its_keys_or_has_odd_settings_makes_nothing(site
 
 @contextmanager
 def also(site: Path, tfvars: str) -> Iterator[None]:
-    """Add variables for a while."""
+    """Add variables for the duration of the block."""
     more = site / "terraform" / "x.auto.tfvars"
     more.write_text(tfvars)
     yield
@@ -626,14 +626,14 @@ def a_plan(with_keys: Path) -> dict[str, Any]:
     return told
 
 
-def test_a_plan_tells_programs_what_would_change(a_plan: dict[str, Any], with_keys: Path) -> None:
+def test_a_plan_as_json_lists_the_changes(a_plan: dict[str, Any], with_keys: Path) -> None:
     assert (a_plan["add"], a_plan["change"], a_plan["destroy"], a_plan["plan"]) == (5, 0, 0, "a.tfplan")
     assert {"address": "aws_s3_bucket.this", "actions": ["create"]} in a_plan["changes"]
     assert a_plan["outputs"]["strategies"]["trend"]["environment"]["MODE"] == "paper"
     assert buckets() == []
 
 
-def test_a_layer_that_is_not_built_is_not_planned_with(with_keys: Path) -> None:
+def test_a_plan_needs_a_finished_layer(with_keys: Path) -> None:
     with also(with_keys, 'layer_zip = null\npython = "3.99"\n'):
         done = run(with_keys, "plan")
     assert done.returncode == 1
@@ -649,7 +649,7 @@ def test_a_layer_that_cannot_be_built_is_not_deployed(with_keys: Path) -> None:
     assert "PYTHON=3.99: must be one of 3.13, 3.14" in done.stderr
 
 
-def test_a_file_that_is_not_the_planned_one_is_not_deployed(a_plan: dict[str, Any], with_keys: Path) -> None:
+def test_a_file_changed_since_the_plan_is_not_deployed(a_plan: dict[str, Any], with_keys: Path) -> None:
     (with_keys / "function.zip").write_bytes(b"other")
     done = run(with_keys, "deploy", PLAN="a.tfplan")
     (with_keys / "function.zip").write_bytes(b"code")
@@ -663,12 +663,12 @@ def live_site(a_plan: dict[str, Any], with_keys: Path) -> tuple[Path, str]:
     return with_keys, ran(with_keys, "deploy", PLAN="a.tfplan")
 
 
-def test_a_kept_plan_is_deployed_as_it_is(live_site: tuple[Path, str]) -> None:
+def test_a_kept_plan_is_deployed_unchanged(live_site: tuple[Path, str]) -> None:
     assert "Deployed: 5 changes." in live_site[1]
     assert buckets() == [BUCKET]
 
 
-def test_a_deployment_shows_where_to_look_and_what_comes_next(live_site: tuple[Path, str]) -> None:
+def test_a_deployment_shows_its_dashboard_and_the_next_steps(live_site: tuple[Path, str]) -> None:
     assert "Dashboard: https://example.com/dashboard" in live_site[1]
     assert "make invoke (a run now), make logs QUERY=orders, make halt (stops trading)" in live_site[1]
 
@@ -677,7 +677,7 @@ def test_a_second_deployment_changes_nothing_and_says_so(live_site: tuple[Path, 
     assert "Nothing to change: AWS matches terraform/." in ran(live_site[0], "deploy")
 
 
-def test_a_folder_without_the_state_deploys_nothing_a_second_time(live_site: tuple[Path, str], tmp_path: Path) -> None:
+def test_a_folder_without_the_state_neither_deploys_nor_destroys(live_site: tuple[Path, str], tmp_path: Path) -> None:
     for name in ("terraform/main.tf", "terraform/variables.tf", "terraform/terraform.tfvars", "function.zip"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes((live_site[0] / name).read_bytes())
@@ -718,7 +718,7 @@ def test_nothing_is_destroyed_without_the_projects_name(variables: dict[str, str
     assert len(boto3.client("s3").list_object_versions(Bucket=BUCKET)["Versions"]) == 7
 
 
-def test_what_would_be_lost_is_shown_first(in_use: Path) -> None:
+def test_the_loss_is_shown_before_the_destruction(in_use: Path) -> None:
     said = run(in_use, "destroy").stderr
     assert f"This will be permanently destroyed in account {ACCOUNT}, region {REGION}:" in said
     assert f"bucket {BUCKET}: 1 record of runs" in said
@@ -739,14 +739,14 @@ def aftermath(in_use: Path) -> tuple[Path, dict[str, Any]]:
     return in_use, json.loads(ran(in_use, "destroy", "--json", CONFIRM=PROJECT, KEEP_JOURNAL="kept"))
 
 
-def test_nothing_of_the_project_is_left_and_of_others_everything(aftermath: tuple[Path, dict[str, Any]]) -> None:
+def test_everything_of_the_project_is_gone_and_nothing_else(aftermath: tuple[Path, dict[str, Any]]) -> None:
     groups = boto3.client("logs").describe_log_groups()["logGroups"]
     assert (buckets(), boto3.client("sns").list_topics()["Topics"]) == ([], [])
     assert names_in_ssm() == ["/prophet-trader-2/trend/alpacapw"]
     assert [group["logGroupName"] for group in groups] == ["/aws/lambda/prophet-trader-other-project"]
 
 
-def test_the_journal_that_was_kept_is_as_it_was(aftermath: tuple[Path, dict[str, Any]]) -> None:
+def test_the_kept_journal_is_unchanged(aftermath: tuple[Path, dict[str, Any]]) -> None:
     kept = aftermath[0] / "kept"
     found = {str(path.relative_to(kept)): path.read_text() for path in kept.rglob("*") if path.is_file()}
     assert found == {
@@ -755,17 +755,17 @@ def test_the_journal_that_was_kept_is_as_it_was(aftermath: tuple[Path, dict[str,
     }
 
 
-def test_what_was_destroyed_is_told_to_programs(aftermath: tuple[Path, dict[str, Any]]) -> None:
+def test_make_destroy_reports_the_destruction_as_json(aftermath: tuple[Path, dict[str, Any]]) -> None:
     told = aftermath[1]
     assert (told["destroyed"], told["strategies"], told["resources"], told["records"]) == (True, ["trend"], 5, 1)
     assert told["keys"] == [f"/{PROJECT}/trend/alpacapw", f"/{PROJECT}/trend/alpacauser"]
 
 
-def test_a_second_time_there_is_nothing_to_destroy(aftermath: tuple[Path, dict[str, Any]]) -> None:
+def test_a_second_make_destroy_finds_nothing(aftermath: tuple[Path, dict[str, Any]]) -> None:
     assert "Nothing of prophet-trader exists" in ran(aftermath[0], "destroy")
 
 
-def test_without_credentials_each_command_is_a_sentence(tmp_path: Path, aws: Mapping[str, str]) -> None:
+def test_without_credentials_no_command_gives_a_traceback(tmp_path: Path, aws: Mapping[str, str]) -> None:
     for command in ("plan", "deploy", "destroy"):
         done = run(tmp_path, command, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="", HOME=str(tmp_path))
         assert (done.returncode, done.stdout) == (1, "")

@@ -29,7 +29,7 @@ def compare_engines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     return in_process(parity.main, monkeypatch, capsys)
 
 
-def test_a_comparison_has_its_tables_as_json(compare_engines: Command, tmp_path: Path) -> None:
+def test_a_comparison_has_a_json_form(compare_engines: Command, tmp_path: Path) -> None:
     code, out, _ = compare_engines(*SMALL, "--json", "--picture", str(tmp_path / "parity.svg"))
     found = json.loads(out)
     assert code == 0
@@ -66,7 +66,9 @@ def test_a_comparison_is_a_table_for_people(capsys: pytest.CaptureFixture[str]) 
         (["--picture", "no/such/parity.svg"], "there is no folder no/such; make it first"),
     ],
 )
-def test_what_cannot_be_compared_is_said_before_any_work(compare_engines: Command, words: list[str], said: str) -> None:
+def test_an_impossible_comparison_is_refused_before_any_work(
+    compare_engines: Command, words: list[str], said: str
+) -> None:
     code, _, errors = compare_engines(*words)
     assert (code, said in errors) == (2, True)
 
@@ -82,12 +84,12 @@ def spoilt(change: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "fit", other)
 
 
-def test_a_map_engine_that_is_worse_than_stan_fails_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_map_engine_worse_than_stan_fails_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
     spoilt(lambda each: replace(each, sigma=1.5 * each.sigma), monkeypatch)
     assert (summary().worse, summary().is_reached) == (4, False)
 
 
-def test_a_map_engine_beside_the_optimum_fails_the_comparison_though_stan_is_worse(
+def test_a_map_engine_off_the_optimum_fails_though_stan_is_worse(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     spoilt(lambda each: replace(each, sigma=1.0005 * each.sigma), monkeypatch)
@@ -99,20 +101,20 @@ def test_a_residual_that_is_too_large_fails_the_comparison(monkeypatch: pytest.M
     assert not summary().is_reached
 
 
-def test_a_missed_target_is_the_commands_exit_code(compare_engines: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missed_target_sets_the_exit_code(compare_engines: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     missed = replace(summary(), worse=1)
     monkeypatch.setattr(parity, "models", lambda *_: [missed])
     monkeypatch.setattr(parity, "decisions", lambda *_: [])
     assert compare_engines("--json")[0] == 1
 
 
-def test_what_map_hands_to_prophet_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_map_hands_to_prophet_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     spoilt(lambda _: "its mode was not found", monkeypatch)
     (only, _) = parity.compare(ParityCase(what="a test", bars=120), 2000, 2)
     assert only.is_handed_over
 
 
-def test_the_made_symbols_are_as_many_as_asked_for_and_like_the_real_ones() -> None:
+def test_made_up_symbols_fill_the_number_and_resemble_real_ones() -> None:
     made = engines.closes(45, 120)
     assert len(made) == 45
     assert {len(series) for series in made.values()} == {120}
@@ -121,16 +123,16 @@ def test_the_made_symbols_are_as_many_as_asked_for_and_like_the_real_ones() -> N
     assert min(real) / 2 < np.median([daily[name] for name in daily if name.startswith("MADE")]) < 2 * max(real)
 
 
-def test_forecasts_that_are_denied_are_no_measurement() -> None:
+def test_a_measurement_needs_a_forecast_of_every_symbol() -> None:
     with pytest.raises(AssertionError, match="every symbol has a trend line"):
         engines.forecast_s(engines.ours(), {"AAPL": engines.closes(1, 250)["AAPL"].iloc[:5]})
 
 
-def test_the_memory_of_a_process_is_told_in_bytes(tmp_path: Path) -> None:
+def test_a_processs_memory_is_in_bytes(tmp_path: Path) -> None:
     assert 50e6 < harness.run("scripts.bench.engines", "--fit", "30", folder=str(tmp_path)) < 300e6
 
 
-def test_a_command_that_fails_is_no_measurement(tmp_path: Path) -> None:
+def test_a_failed_command_is_not_a_measurement(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="ended with 2: usage: make bench-engine"):
         harness.run("scripts.bench.engines", "--no-such", folder=str(tmp_path))
 
@@ -144,7 +146,7 @@ def finished(
     return ended.value.code, capsys.readouterr().out
 
 
-def test_a_missed_target_is_marked_in_the_table_and_is_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missed_target_is_marked_and_sets_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     met, missed = harness.is_at_least(3.0, 2.5, "this", "3 times"), harness.is_below(12.0, 10, "that", unit="s")
     assert finished([met], capsys)[0] == 0
     code, out = finished([met, missed], capsys)
@@ -154,19 +156,19 @@ def test_a_missed_target_is_marked_in_the_table_and_is_the_exit_code(capsys: pyt
     ]
 
 
-def test_a_busy_machine_is_told_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_busy_machine_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("os.getloadavg", lambda: (1000.0, 1.0, 1.0))
     with harness.measuring():
         pass
     assert "this machine is busy (load " in " ".join(capsys.readouterr().err.split())
 
 
-def test_the_engine_that_is_measured_is_the_bots() -> None:
+def test_the_measured_engine_is_the_bots() -> None:
     assert isinstance(engines.ours(), MapForecaster)
     engines.loop(engines.closes(1, 60))
 
 
-def test_progress_of_a_comparison_is_told() -> None:
+def test_the_progress_of_a_comparison_is_reported() -> None:
     told: list[tuple[str, int, int]] = []
     with ThreadPoolExecutor(1) as executor:
         parity.decisions(parity.SIGNALS[:1], 2, 1, executor, lambda *step: told.append(step))

@@ -71,28 +71,28 @@ def _make_run_decides_once() -> Iterator[None]:
 # --- contents ---
 
 
-def test_the_layer_is_within_its_budget_unpacked(layer: Layer) -> None:
+def test_the_unpacked_layer_is_within_its_budget(layer: Layer) -> None:
     assert sum(entry.file_size for entry in layer.entries) <= 135_000_000
 
 
-def test_the_layer_is_within_its_budget_zipped(layer: Layer) -> None:
+def test_the_zipped_layer_is_within_its_budget(layer: Layer) -> None:
     assert layer.zip.stat().st_size <= 45_000_000
 
 
-def test_every_file_is_below_python_where_lambda_looks(layer: Layer) -> None:
+def test_every_file_is_in_the_folder_where_lambda_looks(layer: Layer) -> None:
     assert {PurePosixPath(name).parts[0] for name in layer.names} == {"python"}
 
 
-def test_every_file_can_be_read_by_any_user_and_written_by_none_but_its_own(layer: Layer) -> None:
+def test_every_file_is_readable_by_all_and_writable_by_its_owner(layer: Layer) -> None:
     modes = {entry.external_attr >> 16 for entry in layer.entries}
     assert modes == {stat.S_IFREG | 0o644, stat.S_IFREG | 0o755}
 
 
-def test_prophets_model_alone_can_be_executed(layer: Layer) -> None:
+def test_only_prophets_model_is_executable(layer: Layer) -> None:
     assert [entry.filename for entry in layer.entries if entry.external_attr >> 16 & 0o111] == [MODEL]
 
 
-def test_files_are_in_the_order_of_their_names(layer: Layer) -> None:
+def test_files_are_sorted_by_name(layer: Layer) -> None:
     names = [entry.filename for entry in layer.entries]
     assert names == sorted(names)
 
@@ -101,7 +101,7 @@ def test_every_file_has_the_same_date(layer: Layer) -> None:
     assert {entry.date_time for entry in layer.entries} == {(1980, 1, 1, 0, 0, 0)}
 
 
-def test_time_zones_are_in_it(layer: Layer) -> None:
+def test_the_layer_contains_time_zones(layer: Layer) -> None:
     assert "python/tzdata/zoneinfo/America/New_York" in layer.names
 
 
@@ -111,17 +111,17 @@ def test_every_module_has_its_bytecode(layer: Layer) -> None:
     assert [each for each in modules if f"{each.parent}/__pycache__/{each.stem}.{tag}.pyc" not in layer.names] == []
 
 
-def test_bytecode_is_taken_without_a_look_at_its_source(layer: Layer) -> None:
+def test_bytecode_is_used_without_checking_its_source(layer: Layer) -> None:
     flags = {code[4:8] for _, code in layer.contents(".pyc")}
     assert flags == {b"\x01\x00\x00\x00"}, "PEP 552: 0 is a timestamp, 1 an unchecked hash, 3 a checked hash"
 
 
-def test_no_file_tells_where_it_was_built(layer: Layer) -> None:
+def test_no_file_reveals_where_it_was_built(layer: Layer) -> None:
     places = [str(place).encode() for place in (layer.work, BUILD, ROOT)]
     assert [name for name, content in layer.contents() if any(place in content for place in places)] == []
 
 
-def test_every_package_keeps_the_licences_that_it_came_with(layer: Layer) -> None:
+def test_every_package_keeps_its_licences(layer: Layer) -> None:
     shipped = {path.parts[1] for path in map(PurePosixPath, layer.names) if path.parts[1].endswith(".dist-info")}
     came = [file for folder in shipped for file in (PLAIN / folder).rglob("*") if file.is_file()]
     licences = {
@@ -131,7 +131,7 @@ def test_every_package_keeps_the_licences_that_it_came_with(layer: Layer) -> Non
     assert len(licences) >= len(shipped)
 
 
-def test_the_licence_of_the_threads_library_that_prophet_links_stays_though_the_sources_go(layer: Layer) -> None:
+def test_the_licence_of_tbb_stays_though_its_sources_are_removed(layer: Layer) -> None:
     cmdstan = {name for name in layer.names if "/cmdstan-" in name and name.endswith("/LICENSE")}
     (licence,) = (PLAIN / "prophet/stan_model").glob("cmdstan-*/stan/lib/stan_math/lib/tbb_*/LICENSE")
     assert cmdstan == {f"python/licences/{licence.relative_to(PLAIN)}"}
@@ -148,11 +148,11 @@ def findings(layer: Layer) -> Findings:
     return verdict.findings
 
 
-def test_the_function_starts_from_the_layer_and_the_time_is_measured(findings: Findings) -> None:
+def test_the_function_starts_from_the_layer_in_a_measured_time(findings: Findings) -> None:
     assert 0 < findings.init_ms < lambda_runtime.TIMEOUT_S * 1000
 
 
-def test_after_init_the_function_holds_little_memory(findings: Findings) -> None:
+def test_the_function_holds_little_memory_after_init(findings: Findings) -> None:
     assert 10 < findings.after_init_mb < 150
 
 
@@ -160,14 +160,14 @@ def test_a_run_fits_into_a_small_function(findings: Findings) -> None:
     assert findings.after_init_mb <= findings.peak_mb < 300
 
 
-def test_every_wall_that_lambda_has_stood_while_the_function_ran(findings: Findings) -> None:
+def test_all_of_lambdas_restrictions_held_during_the_run(findings: Findings) -> None:
     if (why := sandbox.missing()) and os.environ.get("CI") != "true":
         pytest.skip(f"left out: {why}")
     assert {wall: holds for wall, holds in findings.enforced.items() if not holds} == {}
     assert len(findings.enforced) == 6
 
 
-def test_a_layer_under_another_machines_name_is_refused(layer: Layer) -> None:
+def test_a_layer_compiled_for_another_architecture_is_refused(layer: Layer) -> None:
     with pytest.raises(BrokenLayerError, match=r"is compiled for \w+, not for arm64"):
         verify.verify(Target("3.13", "arm64"), layer.zip, no_progress)
 
@@ -208,18 +208,18 @@ def sabotage(layer: Layer, tmp_path: Path) -> Sabotage:
         ("python/tzdata/", "the handler starts", "No time zone found with key America/New_York"),
     ],
 )
-def test_a_package_that_is_needed_cannot_be_left_out(sabotage: Sabotage, folder: str, check: str, because: str) -> None:
+def test_a_missing_package_fails_verification(sabotage: Sabotage, folder: str, check: str, because: str) -> None:
     with pytest.raises(LayerError, match=rf'(?s)^verification failed at "{check}":.*{because}'):
         verify.verify(TARGET, sabotage(without=folder), no_progress)
 
 
 @pytest.mark.slow
-def test_a_library_that_a_program_needs_cannot_be_left_out(sabotage: Sabotage) -> None:
+def test_a_missing_library_fails_verification(sabotage: Sabotage) -> None:
     with pytest.raises(BrokenLayerError, match=r"prophet_model\.bin needs libtbb-.* which Lambda does not have"):
         verify.verify(TARGET, sabotage(without="python/prophet.libs/"), no_progress)
 
 
-def test_a_machine_that_cannot_start_the_emulator_is_no_fault_of_the_layers(
+def test_a_failure_to_start_the_emulator_is_not_the_layers_fault(
     layer: Layer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     nothing = tmp_path / "nothing"
@@ -231,13 +231,13 @@ def test_a_machine_that_cannot_start_the_emulator_is_no_fault_of_the_layers(
 
 
 @pytest.mark.slow
-def test_prophets_model_cannot_lose_its_executable_bit(sabotage: Sabotage) -> None:
+def test_a_model_that_is_not_executable_fails_verification(sabotage: Sabotage) -> None:
     with pytest.raises(LayerError, match=r'^verification failed at "the sample day gives the decisions of make run"'):
         verify.verify(TARGET, sabotage(of=MODEL, mode=0o644), no_progress)
 
 
 @pytest.mark.slow
-def test_no_file_can_be_hidden_from_lambdas_user(sabotage: Sabotage) -> None:
+def test_a_file_that_lambdas_user_cannot_read_is_refused(sabotage: Sabotage) -> None:
     file = "python/tenacity/__init__.py"
     with pytest.raises(LayerError, match=f"{file} has mode 600: Lambda's user cannot read it"):
         verify.verify(TARGET, sabotage(of=file, mode=0o600), no_progress)
@@ -273,7 +273,7 @@ def test_a_finished_layer_that_fails_is_put_aside(place: Path) -> None:
     assert {file.name: file.read_bytes() for file in place.parent.iterdir()} == {f"{place.stem}.failed": content}
 
 
-def test_a_finished_layer_that_fails_is_a_sentence_with_its_new_name(
+def test_a_layer_that_is_put_aside_is_reported_with_its_new_name(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     unreadable(place)
@@ -287,16 +287,14 @@ def test_a_finished_layer_that_fails_is_a_sentence_with_its_new_name(
     )
 
 
-def test_where_no_layer_was_built_it_says_how(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_layer_is_reported_with_the_way_to_build_it(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         verify.main()
     said = " ".join(capsys.readouterr().err.split())
     assert (end.value.code, said) == (1, f"layer/dist/{place.name} does not exist; build it with make layer")
 
 
-def test_a_good_layer_is_not_put_aside_for_a_fault_that_is_not_its_own(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_good_layer_stays_in_place_when_something_else_fails(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def out_of_reach(_target: Target) -> None:
         raise LayerError("the package index cannot be reached")
 
@@ -310,7 +308,7 @@ def test_a_good_layer_is_not_put_aside_for_a_fault_that_is_not_its_own(
     assert place.is_file()
 
 
-def test_what_stand_ins_print_does_not_stop_verification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stand_ins_output_does_not_stop_verification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     talkative = tmp_path / "python"
     findings = '{"findings": {"init_ms": 1, "after_init_mb": 1, "peak_mb": 1, "run_s": 1, "enforced": {}}}'
     talkative.write_text(f"#!/bin/sh\nhead -c 200000 /dev/zero >&2\necho '{findings}'\n")

@@ -68,7 +68,7 @@ def names() -> set[str]:
 
 
 def time_passes(slot: datetime) -> None:
-    """Make the run that claimed the slot certainly over, as if ten minutes had passed."""
+    """Change the claim as if ten more minutes had passed, so that its run is certainly over."""
     claim = read_object(slot, "claim")
     until = datetime.fromisoformat(claim["until"]) - timedelta(minutes=10)
     text = json.dumps({**claim, "until": until.isoformat()})
@@ -97,7 +97,7 @@ def test_the_next_run_adopts_the_order_of_one_that_was_killed(
     assert [(line["message"], line["symbols"]) for line in errors] == [("interrupted", order.symbol)]
 
 
-def test_what_was_not_placed_is_decided_on_anew_and_nothing_is_bought_twice(
+def test_the_next_run_buys_what_is_missing_and_nothing_twice(
     cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime]
 ) -> None:
     run_and_kill(slots[0], cloud)
@@ -106,7 +106,7 @@ def test_what_was_not_placed_is_decided_on_anew_and_nothing_is_bought_twice(
     assert sorted(order.symbol for order in fake.orders if order.type == "market") == ["A", "B"]
 
 
-def test_a_run_that_was_killed_before_it_decided_has_placed_nothing(
+def test_a_run_killed_before_its_decisions_has_placed_nothing(
     cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime]
 ) -> None:
     run_and_kill(slots[0], cloud, at="trend lines")
@@ -126,7 +126,7 @@ def test_a_run_that_may_still_be_under_way_is_left_alone(
     assert name(slots[0], "json") not in names()
 
 
-def test_a_halted_run_recovers_too(cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime]) -> None:
+def test_a_halted_run_also_recovers(cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime]) -> None:
     run_and_kill(slots[0], cloud)
     time_passes(slots[0])
     put("/trader/halt", "true")
@@ -134,7 +134,7 @@ def test_a_halted_run_recovers_too(cloud: dict[str, str], fake: AlpacaFake, slot
     assert (report["status"], len(report["recovered"])) == ("HALTED", 1)
 
 
-def test_in_a_closed_market_a_run_recovers_too(
+def test_a_run_in_a_closed_market_also_recovers(
     cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime]
 ) -> None:
     run_and_kill(slots[0], cloud)
@@ -151,7 +151,7 @@ def test_a_dry_run_recovers_nothing(cloud: dict[str, str], fake: AlpacaFake, slo
     assert name(slots[0], "json") not in names()
 
 
-def test_what_is_recovered_once_is_not_recovered_again(
+def test_a_run_is_recovered_only_once(
     cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime]
 ) -> None:
     run_and_kill(slots[0], cloud)
@@ -161,7 +161,7 @@ def test_what_is_recovered_once_is_not_recovered_again(
     assert run(event(slots[1] - timedelta(minutes=1)), Context(SECONDS), env=cloud)["recovered"] == []
 
 
-def test_a_broker_that_cannot_be_asked_fails_the_run_and_the_next_one_recovers(
+def test_after_a_broker_failure_the_next_run_recovers(
     cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime]
 ) -> None:
     run_and_kill(slots[0], cloud)
@@ -173,7 +173,7 @@ def test_a_broker_that_cannot_be_asked_fails_the_run_and_the_next_one_recovers(
     assert len(run(event(slots[1]), Context(SECONDS), env=cloud)["recovered"]) == 1
 
 
-def test_a_run_that_ends_after_all_keeps_its_own_record(
+def test_a_run_that_finishes_after_recovery_keeps_its_own_record(
     cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime]
 ) -> None:
     seen: list[str] = []
@@ -190,7 +190,7 @@ def test_a_run_that_ends_after_all_keeps_its_own_record(
     assert report["status"] == "TRADED"
 
 
-def test_with_nothing_to_recover_a_run_lists_once_and_asks_the_broker_nothing(
+def test_recovery_of_nothing_lists_once_and_asks_no_broker(
     cloud: dict[str, str], fake: AlpacaFake, slots: tuple[datetime, datetime], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(event(slots[0]), Context(SECONDS), env=cloud)

@@ -58,7 +58,7 @@ class TestPage(RulesOfPages):
     """The rules for every page, applied to a run's."""
 
 
-def test_the_browser_shows_a_chart_of_every_forecast(light: Any) -> None:
+def test_the_browser_shows_a_chart_for_every_forecast(light: Any) -> None:
     assert [chart["symbol"] for chart in light["charts"]] == ["CCC", "AAA", "BRK.B", "EEE", "FFF", "DDD"]
 
 
@@ -79,7 +79,7 @@ def test_a_narrow_window_needs_no_sideways_scrolling(dark: Any) -> None:
     assert dark["overflow"] <= 0
 
 
-def test_the_browser_has_no_complaint_about_a_stopped_run(browse: Browse, tmp_path: Path) -> None:
+def test_a_stopped_runs_page_causes_no_browser_message(browse: Browse, tmp_path: Path) -> None:
     write_page(stop_record("HALTED", "parameter /bot/halt is true"), tmp_path / "run.html")
     dom, console = browse(tmp_path / "run.html")
     assert console == ""
@@ -105,7 +105,7 @@ def test_the_tiles_show_the_account_before_and_after(tmp_path: Path) -> None:
     assert "Equity 99,981.12 USD 100,000.00 before, " + formatting.MINUS + "18.88" in text
 
 
-def test_every_chart_is_described_for_those_who_do_not_see_it(tmp_path: Path) -> None:
+def test_every_chart_has_a_text_description(tmp_path: Path) -> None:
     elements = write(tmp_path, record())
     assert sum(attributes.get("role") == "img" for attributes in elements.find_all("svg")) == 6
     assert "AAA: price and trend line" in elements.text
@@ -117,7 +117,7 @@ def test_every_table_header_has_a_scope(tmp_path: Path) -> None:
     assert scopes == ["col"] * 8 + ["row"] * 6
 
 
-def test_the_table_shows_how_many_shares_each_symbol_is_to_have(tmp_path: Path) -> None:
+def test_the_table_shows_each_symbols_target(tmp_path: Path) -> None:
     text = write(tmp_path, record()).text
     assert "Insight Target Order or refusal" in text
     assert "▲ UP 37 buy 37" in text
@@ -126,18 +126,18 @@ def test_the_table_shows_how_many_shares_each_symbol_is_to_have(tmp_path: Path) 
     assert "● FLAT left alone" in text
 
 
-def test_symbols_without_a_stop_loss_are_an_alarm_with_what_to_do(tmp_path: Path) -> None:
+def test_symbols_without_a_stop_loss_raise_an_alarm_with_advice(tmp_path: Path) -> None:
     elements = write(tmp_path, record(unprotected=["DDD", "CCC"]))
     assert "Without a stop loss: DDD, CCC" in elements.alarms
     assert f"What to do: {formatting.UNPROTECTED_REMEDY}" in elements.text
 
 
-def test_the_runs_that_were_cut_off_before_are_named(tmp_path: Path) -> None:
+def test_earlier_runs_that_were_cut_off_are_named(tmp_path: Path) -> None:
     text = write(tmp_path, record(recovered=["2022-12-28T20:45:00Z", "2022-12-28T20:30:00Z"])).text
     assert "were cut off and are now on record: Wed 28 Dec 2022, 15:45; Wed 28 Dec 2022, 15:30 New York" in text
 
 
-def test_a_run_that_was_cut_off_is_an_alarm(tmp_path: Path) -> None:
+def test_a_run_that_was_cut_off_raises_an_alarm(tmp_path: Path) -> None:
     badges = [
         each["class"] for each in write(tmp_path, record(status="INTERRUPTED")).find_all("span") if "class" in each
     ]
@@ -150,7 +150,7 @@ def test_a_run_whose_positions_are_all_protected_has_no_alarm(tmp_path: Path) ->
     assert "Without a stop loss" not in elements.text
 
 
-def test_a_record_from_before_targets_and_protection_has_a_page(tmp_path: Path) -> None:
+def test_an_old_record_without_targets_or_protection_has_a_page(tmp_path: Path) -> None:
     old = record()
     del old["report"]["targets"], old["report"]["unprotected"]
     assert "▲ UP buy 37" in write(tmp_path, old).text
@@ -168,7 +168,7 @@ def test_only_the_codes_that_occurred_are_explained(tmp_path: Path) -> None:
     assert "The halt switch is on" not in text
 
 
-def test_the_dead_band_is_drawn_for_the_trend_signal_only(tmp_path: Path) -> None:
+def test_the_dead_band_is_drawn_only_for_the_trend_signal(tmp_path: Path) -> None:
     assert "too close to call: ±1%" in write(tmp_path, record()).text
     assert "±" not in write(tmp_path, interval_record()).text
 
@@ -213,7 +213,7 @@ def test_a_failed_run_shows_its_error(tmp_path: Path) -> None:
     assert "OSError: disk full" in text
 
 
-def test_a_long_history_does_not_make_a_large_page(tmp_path: Path) -> None:
+def test_a_page_with_a_long_history_stays_small(tmp_path: Path) -> None:
     long = record()
     bars = 5_000
     long["observation"]["closes"] = {
@@ -228,7 +228,7 @@ def test_a_long_history_does_not_make_a_large_page(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("usd", [[5.0], [5.0, 5.0]], ids=["one bar", "a flat line"])
-def test_a_history_without_any_movement_is_drawn(tmp_path: Path, usd: list[float]) -> None:
+def test_a_flat_history_is_drawn(tmp_path: Path, usd: list[float]) -> None:
     flat = record()
     times = [SLOT.timestamp() - 86_400 * bar for bar in reversed(range(len(usd)))]
     flat["observation"]["closes"]["AAA"] = {"times": times, "usd": usd}
@@ -236,7 +236,7 @@ def test_a_history_without_any_movement_is_drawn(tmp_path: Path, usd: list[float
     assert "AAA: price and trend line" in write(tmp_path, flat).text
 
 
-def test_a_symbol_whose_prices_were_not_kept_has_a_row_and_no_chart(tmp_path: Path) -> None:
+def test_a_symbol_without_kept_prices_has_a_row_but_no_chart(tmp_path: Path) -> None:
     lost = record()
     del lost["observation"]["closes"]["AAA"]
     elements = write(tmp_path, lost)

@@ -1,4 +1,4 @@
-"""run() as a whole, with real stages and adapters over real sockets; the broker's books decide what happened."""
+"""run() as a whole, with real stages and adapters over real sockets; the broker's books show what happened."""
 
 import json
 import logging
@@ -83,7 +83,7 @@ def codes(report: Report) -> dict[str, str]:
 # --- on a laptop ---
 
 
-def test_it_buys_below_the_line_and_leaves_alone_what_it_does_not_hold(env: dict[str, str]) -> None:
+def test_it_buys_below_the_line_and_sells_only_what_it_holds(env: dict[str, str]) -> None:
     report = run(EVENT, env=env)
     assert (report["status"], symbols_bought_in(report), report["denials"]) == ("TRADED", {"A", "B"}, [])
 
@@ -93,13 +93,13 @@ def test_the_report_survives_json_unchanged(env: dict[str, str]) -> None:
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
-def test_the_same_slot_trades_once(env: dict[str, str]) -> None:
+def test_a_slot_trades_once(env: dict[str, str]) -> None:
     first, second = run(EVENT, env=env), run(EVENT, env=env)
     assert (first["status"], second["status"], second["investments"]) == ("TRADED", "ALREADY_RAN", {})
     assert record(env)["report"] == first, "the record of the run that had the slot must stay"
 
 
-def test_at_another_hour_than_the_daily_one_nothing_is_done_and_the_slot_stays_free(env: dict[str, str]) -> None:
+def test_a_run_outside_its_daily_time_leaves_the_slot_free(env: dict[str, str]) -> None:
     report = run(EVENT, env=env | {"DAILY_AT": "14:45"})
     assert (report["status"], report["investments"]) == ("NOT_DUE", {})
     assert run(EVENT, env=env | {"DAILY_AT": "15:45"})["status"] == "TRADED"
@@ -115,7 +115,7 @@ def test_two_strategies_do_not_share_a_slot(env: dict[str, str]) -> None:
     assert run(EVENT, env=env | {"STRATEGY": "other"})["status"] != "ALREADY_RAN"
 
 
-def test_what_is_held_above_its_line_is_sold(env: dict[str, str], tmp_path: Path) -> None:
+def test_a_holding_above_its_line_is_sold(env: dict[str, str], tmp_path: Path) -> None:
     account = {"cash_usd": 50_000, "last_equity_usd": 100_000, "as_of": EVENT["time"], "orders": {}, "brackets": {}}
     held = {"symbol": "C", "quantity": 7.5, "average_price_usd": 100, "price_usd": 110}
     (tmp_path / "account.json").write_text(json.dumps({**account, "positions": {"C": held}}))
@@ -133,7 +133,7 @@ def test_a_dry_run_does_not_use_up_the_slot(env: dict[str, str]) -> None:
     assert run(EVENT, env=env)["status"] == "TRADED"
 
 
-def test_without_arguments_everything_comes_from_the_environment(
+def test_without_arguments_the_environment_has_the_settings(
     env: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -157,7 +157,7 @@ def test_the_other_signals_trade_too(env: dict[str, str], signal: str, engine: s
     assert all(forecast["lower_usd"] < forecast["upper_usd"] for forecast in report["forecasts"])
 
 
-def test_with_the_map_engine_the_decisions_are_the_same_though_the_lines_are_not_to_the_last_digit(
+def test_the_map_engine_decides_like_prophet_on_similar_lines(
     env: dict[str, str],
 ) -> None:
     by_prophet, by_map = (run(EVENT, env=env | {"MODE": "dry-run", "ENGINE": name}) for name in ("prophet", "map"))
@@ -177,7 +177,7 @@ def test_outside_the_session_the_market_is_closed(env: dict[str, str]) -> None:
     )
 
 
-def test_one_symbol_is_universe_enough(env: dict[str, str]) -> None:
+def test_a_universe_may_be_a_single_symbol(env: dict[str, str]) -> None:
     assert symbols_bought_in(run(EVENT, env=env | {"UNIVERSE": "A"})) == {"A"}
 
 
@@ -208,7 +208,7 @@ def test_a_symbol_with_three_bars_is_left_out(env: dict[str, str]) -> None:
     assert (symbols_bought_in(report), codes(report)) == ({"A"}, {"B": "NO_PRICE_DATA"})
 
 
-def test_a_universe_without_any_usable_price_is_not_called_calm(env: dict[str, str]) -> None:
+def test_a_universe_without_usable_prices_ends_as_stale_price(env: dict[str, str]) -> None:
     closes: dict[str, Any] = {
         "A": [*path("A", 0)[:-1], ""],
         "B": [*path("B", 0)[:-1], "0"],
@@ -219,7 +219,7 @@ def test_a_universe_without_any_usable_price_is_not_called_calm(env: dict[str, s
     assert (report["status"], len(report["denials"])) == ("STALE_PRICE", 3)
 
 
-def test_of_an_index_that_is_mostly_without_prices_nothing_is_chosen(env: dict[str, str]) -> None:
+def test_an_index_that_mostly_lacks_prices_is_not_traded(env: dict[str, str]) -> None:
     closes: dict[str, Any] = {symbol: [*path("A", 0)[:-1], ""] for symbol in sp500()[:9]} | {"AAPL": path("A", -0.05)}
     Path(env["PRICE_FILE"]).write_text(price_csv(closes))
     report = run(EVENT, env=env | {"UNIVERSE": "sp500"})
@@ -231,31 +231,31 @@ def test_a_dry_run_leaves_the_paper_account_as_it_is(env: dict[str, str]) -> Non
     assert not Path(env["ACCOUNT_FILE"]).exists()
 
 
-def test_prices_of_yesterday_are_stale(env: dict[str, str]) -> None:
+def test_yesterdays_prices_are_stale(env: dict[str, str]) -> None:
     assert run({"time": "2022-12-29T20:45:00Z"}, env=env)["status"] == "STALE_PRICE"
 
 
 @pytest.mark.parametrize(
     "text", ["", "timestamp,A\n", "timestamp,A\n2022-12-28,1\n2022-12-27,2\n", "timestamp,A\n2022-12"]
 )
-def test_a_price_file_that_makes_no_sense_ends_the_run_with_its_name(env: dict[str, str], text: str) -> None:
+def test_a_malformed_price_file_is_named_in_the_error(env: dict[str, str], text: str) -> None:
     Path(env["PRICE_FILE"]).write_text(text)
     with pytest.raises(PriceFileError, match=r"price file .*prices\.csv"):
         run(env=env | {"UNIVERSE": "sp500"})
 
 
-def test_settings_that_make_no_sense_do_not_start(env: dict[str, str]) -> None:
+def test_a_run_with_invalid_settings_does_not_start(env: dict[str, str]) -> None:
     with pytest.raises(SettingsError):
         run(EVENT, env=env | {"MODE": "live"})
     assert not Path(env["JOURNAL"].removeprefix("folder:")).exists()
 
 
-def test_a_malformed_time_does_not_start(env: dict[str, str]) -> None:
+def test_a_run_with_a_malformed_time_does_not_start(env: dict[str, str]) -> None:
     with pytest.raises(EventError):
         run({"time": "yesterday"}, env=env)
 
 
-def test_progress_is_told(env: dict[str, str]) -> None:
+def test_progress_is_reported(env: dict[str, str]) -> None:
     works: list[str] = []
     run(EVENT, env=env, progress=lambda work, _done, _total: works.append(work))
     assert list(dict.fromkeys(works)) == ["prices from the file", "trend lines", "orders"]
@@ -264,7 +264,7 @@ def test_progress_is_told(env: dict[str, str]) -> None:
 # --- the log ---
 
 
-def test_each_decision_and_the_run_are_one_record_with_fields(
+def test_each_decision_and_the_run_have_one_log_record_each(
     env: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="trader"):
@@ -278,7 +278,7 @@ def test_each_decision_and_the_run_are_one_record_with_fields(
 # --- the day's ranking ---
 
 
-def test_the_second_run_of_a_day_fetches_only_the_chosen(env: dict[str, str]) -> None:
+def test_a_days_second_run_fetches_only_the_chosen_symbols(env: dict[str, str]) -> None:
     top = env | {"UNIVERSE_SIZE": "1"}
     run({"time": "2022-12-28T20:30:00Z"}, env=top)
     asked: list[int] = []
@@ -318,9 +318,7 @@ def test_at_alpaca_a_bracketed_holding_is_freed_and_sold(alpaca: dict[str, str],
 
 
 @pytest.mark.parametrize("kind", ["504-accepted", "drop-accepted", "200-html", "null"])
-def test_an_order_whose_answer_is_lost_is_in_the_books_once(
-    alpaca: dict[str, str], fake: AlpacaFake, kind: Any
-) -> None:
+def test_an_order_with_a_lost_answer_is_in_the_books_once(alpaca: dict[str, str], fake: AlpacaFake, kind: Any) -> None:
     fake.fault("POST", "/v2/orders", kind, times=1)
     report = run(env=alpaca)
     assert symbols_bought_in(report) == {"A", "B"}
@@ -333,7 +331,7 @@ def test_one_refused_order_does_not_stop_the_other(alpaca: dict[str, str], fake:
     assert (symbols_bought_in(report), codes(report)) == ({"B"}, {"A": "ORDER_REJECTED"})
 
 
-def test_a_closed_market_is_alpacas_word(alpaca: dict[str, str], fake: AlpacaFake) -> None:
+def test_alpaca_decides_whether_the_market_is_closed(alpaca: dict[str, str], fake: AlpacaFake) -> None:
     fake.is_open = False
     assert run(env=alpaca)["status"] == "MARKET_CLOSED"
 
@@ -359,13 +357,13 @@ def test_a_symbol_with_an_open_order_is_left_alone(alpaca: dict[str, str], fake:
     assert len([order for order in fake.orders if order.type == "market"]) == 2
 
 
-def test_prices_of_the_past_are_stale_for_a_real_account(alpaca: dict[str, str], fake: AlpacaFake) -> None:
+def test_past_prices_are_stale_for_a_real_account(alpaca: dict[str, str], fake: AlpacaFake) -> None:
     del alpaca["PRICE_FILE"]
     report = run(env=alpaca | {"UNIVERSE": "AAPL,MSFT"})
     assert (report["status"], fake.orders) == ("STALE_PRICE", [])
 
 
-def test_what_the_file_lacks_comes_from_alpacas_bars(alpaca: dict[str, str], fake: AlpacaFake) -> None:
+def test_symbols_missing_from_the_file_come_from_alpaca(alpaca: dict[str, str], fake: AlpacaFake) -> None:
     midnight = datetime.now(NEW_YORK).replace(hour=0, minute=0, second=0, microsecond=0)
     fake.bars = {"E": [(midnight - timedelta(days=119 - day), price) for day, price in enumerate(path("A", -0.05))]}
     fake.prices["E"] = 104.5
@@ -421,14 +419,14 @@ def test_a_market_that_closes_between_two_orders_gets_no_second_one(alpaca: dict
     assert (report["status"], symbols_bought_in(report)) == ("MARKET_CLOSED", {"A"})
 
 
-def test_just_before_the_close_no_order_is_begun(alpaca: dict[str, str], fake: AlpacaFake) -> None:
+def test_no_order_is_begun_just_before_the_close(alpaca: dict[str, str], fake: AlpacaFake) -> None:
     fake.now = datetime(2026, 11, 20, 20, 59, tzinfo=UTC)
     report = run(env=alpaca)
     assert (report["status"], fake.orders) == ("MARKET_CLOSED", [])
     assert re.match(r"the market closes in \d\d s, and an order may take 100", report["detail"])
 
 
-def test_after_the_close_an_old_answer_that_it_is_open_gets_no_orders(alpaca: dict[str, str], fake: AlpacaFake) -> None:
+def test_a_stale_clock_after_the_close_leads_to_no_order(alpaca: dict[str, str], fake: AlpacaFake) -> None:
     fake.now = datetime(2026, 11, 20, 20, 59, tzinfo=UTC)
     report = run(env=alpaca, clock=lambda: datetime.now(UTC) + timedelta(minutes=2))
     assert (report["status"], fake.orders) == ("MARKET_CLOSED", [])
@@ -445,9 +443,7 @@ def test_a_holding_without_a_stop_loss_is_named(
     assert "held without a stop loss" in {record.message for record in caplog.records if record.levelname == "ERROR"}
 
 
-def test_a_position_that_lost_its_stop_in_a_refused_sale_is_named_until_somebody_acts(
-    alpaca: dict[str, str], fake: AlpacaFake
-) -> None:
+def test_a_position_without_its_stop_is_named_until_it_is_fixed(alpaca: dict[str, str], fake: AlpacaFake) -> None:
     run(env=alpaca)
     fake.rejected_at_once = {"A"}
     report = rising(alpaca, "A")
@@ -459,7 +455,7 @@ def test_a_position_that_lost_its_stop_in_a_refused_sale_is_named_until_somebody
 # --- when something breaks ---
 
 
-def test_a_broker_that_does_not_answer_is_recorded_and_raised(alpaca: dict[str, str], fake: AlpacaFake) -> None:
+def test_a_broker_without_an_answer_is_recorded_and_raised(alpaca: dict[str, str], fake: AlpacaFake) -> None:
     fake.fault("GET", "/v2/account", "200-html", times=99)
     with pytest.raises(BrokerError):
         run(env=alpaca)
@@ -478,9 +474,7 @@ def test_an_order_of_unknown_fate_is_recorded_and_raised(alpaca: dict[str, str],
     )
 
 
-def test_an_account_that_cannot_be_read_after_the_orders_does_not_undo_the_run(
-    alpaca: dict[str, str], fake: AlpacaFake
-) -> None:
+def test_a_run_stands_though_the_account_cannot_be_read_after_it(alpaca: dict[str, str], fake: AlpacaFake) -> None:
     report = run(env=alpaca, progress=at("orders", lambda: fake.fault("GET", "/v2/account", "500-html", times=99)))
     assert (report["status"], report["account"]["after"]) == ("TRADED", None)
 
@@ -521,12 +515,12 @@ class Context:
         return int(self.seconds * 1000)
 
 
-def test_what_no_longer_fits_in_the_functions_time_is_not_begun(alpaca: dict[str, str], fake: AlpacaFake) -> None:
+def test_no_order_is_begun_if_the_functions_time_is_too_short(alpaca: dict[str, str], fake: AlpacaFake) -> None:
     report = run(None, Context(40), env=alpaca)
     assert (report["status"], fake.orders) == ("OUT_OF_TIME", [])
 
 
-def test_the_handler_passes_the_report_on(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_handler_returns_the_report(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     assert lambda_handler(EVENT, Context(300))["status"] == "TRADED"
@@ -555,14 +549,14 @@ def put(name: str, value: str) -> None:
     boto3.client("ssm").put_parameter(Name=name, Value=value, Type="SecureString", Overwrite=True)
 
 
-def test_with_secrets_in_ssm_and_the_journal_in_s3_it_trades(cloud: dict[str, str], fake: AlpacaFake) -> None:
+def test_it_trades_with_secrets_in_ssm_and_the_journal_in_s3(cloud: dict[str, str], fake: AlpacaFake) -> None:
     report = run(env=cloud)
     keys = [item["Key"] for item in boto3.client("s3").list_objects_v2(Bucket="journal")["Contents"]]
     assert report["status"] == "TRADED"
     assert [key.rpartition(".")[2] for key in keys] == ["claim", "json", "started", "json"]
 
 
-def test_the_halt_switch_stops_the_next_run_and_lets_the_one_after_go(cloud: dict[str, str], fake: AlpacaFake) -> None:
+def test_the_halt_switch_stops_runs_only_while_it_is_on(cloud: dict[str, str], fake: AlpacaFake) -> None:
     statuses = []
     for number, halt in enumerate(["true", "nonsense", "false"]):
         put("/trader/halt", halt)
@@ -570,14 +564,12 @@ def test_the_halt_switch_stops_the_next_run_and_lets_the_one_after_go(cloud: dic
     assert statuses == ["HALTED", "HALTED", "TRADED"]
 
 
-def test_a_switch_that_is_pulled_between_two_orders_stops_the_second(cloud: dict[str, str], fake: AlpacaFake) -> None:
+def test_a_halt_between_two_orders_stops_the_second(cloud: dict[str, str], fake: AlpacaFake) -> None:
     report = run(env=cloud, progress=at("orders", lambda: put("/trader/halt", "true")))
     assert (report["status"], symbols_bought_in(report)) == ("HALTED", {"A"})
 
 
-def test_rotated_keys_are_fetched_again_when_the_broker_refuses_the_old_ones(
-    cloud: dict[str, str], fake: AlpacaFake
-) -> None:
+def test_rotated_keys_are_fetched_when_the_old_ones_are_refused(cloud: dict[str, str], fake: AlpacaFake) -> None:
     run(env=cloud | {"STRATEGY": "before"})
     fake.secret = "rotated"
     put("/trader/pw", "rotated")
@@ -600,13 +592,13 @@ def of_s3(env: dict[str, str]) -> list[tuple[str, str]]:
     return [(report["status"], report["detail"].partition(":")[0]) for report in reports]
 
 
-def test_a_run_whose_secrets_cannot_be_read_has_a_record_that_says_so(without_ssm: dict[str, str]) -> None:
+def test_a_run_that_cannot_read_its_secrets_records_that(without_ssm: dict[str, str]) -> None:
     with pytest.raises(BotoCoreError):
         run(env=without_ssm)
     assert of_s3(without_ssm) == [("FAILED", "EndpointConnectionError")]
 
 
-def test_a_slot_whose_secrets_could_not_be_read_is_used_up(
+def test_a_run_that_cannot_read_its_secrets_uses_up_the_slot(
     without_ssm: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     event = {"time": datetime.now(UTC).replace(second=0, microsecond=0).isoformat()}
@@ -616,7 +608,7 @@ def test_a_slot_whose_secrets_could_not_be_read_is_used_up(
     assert run(event, env=without_ssm)["status"] == "ALREADY_RAN"
 
 
-def test_another_runs_slot_gets_no_record_from_one_that_could_not_read_its_secrets(
+def test_a_run_without_secrets_leaves_an_existing_record_alone(
     cloud: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     event = {"time": datetime.now(UTC).replace(second=0, microsecond=0).isoformat()}
@@ -628,7 +620,7 @@ def test_another_runs_slot_gets_no_record_from_one_that_could_not_read_its_secre
     assert of_s3(cloud) == [("TRADED", "")]
 
 
-def test_the_time_of_a_scheduled_event_that_is_now_is_taken(cloud: dict[str, str], fake: AlpacaFake) -> None:
+def test_a_current_scheduled_event_sets_the_slot(cloud: dict[str, str], fake: AlpacaFake) -> None:
     time = datetime.now(UTC).replace(second=0, microsecond=0)
     report = run({"time": time.isoformat().replace("+00:00", "Z")}, env=cloud)
     assert report["slot"] == time.isoformat().replace("+00:00", "Z")

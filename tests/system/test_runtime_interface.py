@@ -72,18 +72,18 @@ def test_an_event_and_its_answer_are_json(write: Write) -> None:
         }
 
 
-def test_a_second_event_meets_the_process_of_the_first(write: Write) -> None:
+def test_a_second_event_reuses_the_process(write: Write) -> None:
     with running(write(PIDS), {}) as interface:
         assert interface.invoke({}) == interface.invoke({})
 
 
-def test_what_the_function_prints_is_in_the_log(write: Write) -> None:
+def test_the_functions_output_is_in_the_log(write: Write) -> None:
     with running(write("def handler(event, context): print('a word by the way')"), {}) as interface:
         interface.invoke({})
         assert "a word by the way" in interface.log
 
 
-def test_two_interfaces_at_once_keep_to_their_own_functions(write: Write) -> None:
+def test_two_interfaces_at_once_keep_their_functions_apart(write: Write) -> None:
     here, there = (write(f"def handler(event, context): return {name!r}") for name in ("here", "there"))
     with running(here, {}) as first, running(there, {}) as second:
         assert [each.invoke({}) for each in (first, second, first)] == ["here", "there", "here"]
@@ -92,7 +92,7 @@ def test_two_interfaces_at_once_keep_to_their_own_functions(write: Write) -> Non
 # --- errors ---
 
 
-def test_an_error_of_the_handler_is_told_with_type_message_and_place(write: Write) -> None:
+def test_a_handlers_error_has_its_type_message_and_place(write: Write) -> None:
     function = write("def handler(event, context): raise KeyError('AAPL')")
     with (
         running(function, {}) as interface,
@@ -117,7 +117,7 @@ def test_after_an_error_the_next_event_is_answered(write: Write) -> None:
         ("anything = 1", "Handler 'handler' missing"),
     ],
 )
-def test_a_module_that_cannot_be_imported_is_an_error_that_says_why(write: Write, source: str, said: str) -> None:
+def test_a_failed_import_is_an_error_that_says_why(write: Write, source: str, said: str) -> None:
     with running(write(source), {}) as interface, pytest.raises(FunctionError, match=re.escape(said)):
         interface.invoke({})
 
@@ -131,7 +131,7 @@ def test_a_handler_that_ends_the_process_is_an_error_with_the_exit_code(write: W
 
 
 @pytest.mark.parametrize("when", ["at init", "in the handler"])
-def test_of_a_process_that_ended_by_itself_the_last_words_are_told(write: Write, when: str) -> None:
+def test_the_last_output_of_a_process_that_exited_is_reported(write: Write, when: str) -> None:
     end = "print('last words', flush=True)\n    os._exit(3)"
     source = f"import os\ndef handler(event, context):\n    {end}\n"
     function = write(source + ("handler({}, None)" if when == "at init" else ""))
@@ -151,7 +151,7 @@ def test_an_emulator_that_does_not_start_is_an_error(write: Write) -> None:
 
 
 @pytest.mark.usefixtures("tools")
-def test_an_emulator_of_another_hash_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_emulator_with_another_hash_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(emulator.SHA256, TARGET.arch, "0" * 64)
     with pytest.raises(LayerError, match=r"is not the emulator that scripts/layer/emulator\.py pins"):
         fetch_emulator(TARGET)
@@ -160,24 +160,24 @@ def test_an_emulator_of_another_hash_is_refused(monkeypatch: pytest.MonkeyPatch)
 # --- measurements ---
 
 
-def test_what_the_module_does_on_import_counts_as_init(write: Write) -> None:
+def test_work_at_import_counts_as_init(write: Write) -> None:
     with running(write(f"import time\ntime.sleep(0.3)\n{HELLO}"), {}) as interface:
         interface.invoke({})
         assert interface.init_ms >= 300
 
 
-def test_what_the_handler_does_counts_as_no_init(write: Write) -> None:
+def test_work_in_the_handler_does_not_count_as_init(write: Write) -> None:
     with running(write("import time\ndef handler(event, context): time.sleep(2)"), {}) as interface:
         interface.invoke({})
         assert 0 < interface.init_ms < 2_000
 
 
-def test_the_init_time_of_a_function_that_was_not_invoked_is_not_known(write: Write) -> None:
+def test_a_function_that_was_not_invoked_has_no_init_time(write: Write) -> None:
     with running(write(HELLO), {}) as interface, pytest.raises(FunctionError, match="did not report the init time"):
         _ = interface.init_ms
 
 
-def test_memory_that_was_held_for_a_moment_is_in_the_peak(write: Write) -> None:
+def test_memory_held_for_a_moment_counts_in_the_peak(write: Write) -> None:
     with running(write("def handler(event, context): bytearray(event * 10**6)"), {}) as interface:
         interface.invoke(0)
         before_mb = interface.peak_mb
@@ -210,12 +210,12 @@ def test_the_function_has_the_variables_that_lambda_sets(surroundings: Mapping[s
     assert surroundings["AWS_LAMBDA_FUNCTION_NAME"] == "function"
 
 
-def test_no_packages_of_this_python_are_in_reach(write: Write) -> None:
+def test_this_pythons_packages_are_out_of_reach(write: Write) -> None:
     with running(write("import sys\ndef handler(event, context): return sys.path"), {}) as interface:
         assert [place for place in interface.invoke({}) if place.endswith(("site-packages", "dist-packages"))] == []
 
 
-def test_modules_come_from_the_layer_too_but_from_the_function_first(write: Write, tmp_path: Path) -> None:
+def test_modules_come_from_the_function_first_then_the_layer(write: Write, tmp_path: Path) -> None:
     layer = tmp_path / "layer"
     layer.mkdir()
     for name in ("common", "deep"):
@@ -244,7 +244,7 @@ def listening(pid: int) -> set[str]:
     return {row[1].split(":")[0] for row in rows if row[3] == "0A" and row[9] in inodes}
 
 
-def test_the_interface_listens_on_loopback_only(write: Write) -> None:
+def test_the_interface_listens_only_on_loopback(write: Write) -> None:
     with running(write(PIDS), {}) as interface:
         _, pid = interface.invoke({})
         assert listening(pid) == {"0100007F"}
@@ -267,13 +267,13 @@ def is_over(pid: int, within_s: float = 3) -> bool:
     return False
 
 
-def test_after_the_block_neither_emulator_nor_function_is_left(write: Write) -> None:
+def test_emulator_and_function_end_with_the_block(write: Write) -> None:
     with running(write(PIDS), {}) as interface:
         pids = interface.invoke({})
     assert [is_over(pid) for pid in pids] == [True, True]
 
 
-def test_a_function_that_is_busy_ends_with_the_block_too(write: Write) -> None:
+def test_a_busy_function_also_ends_with_the_block(write: Write) -> None:
     with running(write(BUSY), {}) as interface:
         pid = interface.invoke(0)
         with pytest.raises(FunctionError):
@@ -307,12 +307,12 @@ def room() -> Room:
     return inside
 
 
-def test_without_bubblewrap_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_bubblewrap_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "apt install bubblewrap" in sandbox.missing()
 
 
-def test_where_bubblewrap_may_not_work_its_own_words_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_bubblewraps_own_error_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     forbidden = tmp_path / "bwrap"
     forbidden.write_text("#!/bin/sh\necho 'setting up uid map: Permission denied' >&2\nexit 1\n")
     forbidden.chmod(0o755)
@@ -320,20 +320,20 @@ def test_where_bubblewrap_may_not_work_its_own_words_are_told(monkeypatch: pytes
     assert sandbox.missing() == "bubblewrap failed: setting up uid map: Permission denied"
 
 
-def test_what_lies_in_another_visible_folder_is_not_named_again(tmp_path: Path) -> None:
+def test_a_folder_inside_a_visible_one_is_not_listed_again(tmp_path: Path) -> None:
     inner, beside = tmp_path / "outer" / "inner", tmp_path / "outer-2"
     for folder in (inner, beside):
         folder.mkdir(parents=True)
     assert sandbox.enclosing([inner, beside, tmp_path / "outer"]) == [tmp_path / "outer", beside]
 
 
-def test_of_a_link_both_ends_are_visible(tmp_path: Path) -> None:
+def test_a_link_and_its_target_are_visible(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     (tmp_path / "link").symlink_to("target")
     assert sandbox.enclosing([tmp_path / "link"]) == [tmp_path / "link", tmp_path / "target"]
 
 
-def test_nothing_but_tmp_can_be_written_inside(room: Room, tmp_path: Path) -> None:
+def test_only_tmp_can_be_written_inside(room: Room, tmp_path: Path) -> None:
     places = r"while read -r _ place _; do [ -d $place ] && echo $place; done < /proc/mounts; ls -d /*"
     writable = f"for place in $({places}); do [ -w $place ] && echo $place; done"
     assert set(room(writable, {"/opt": tmp_path}, [tmp_path]).stdout.split()) == {"/tmp"}
@@ -343,11 +343,11 @@ def test_tmp_has_the_size_of_lambdas(room: Room) -> None:
     assert room("df --block-size=1 --output=size /tmp").stdout.split()[-1] == str(512 * 1024**2)
 
 
-def test_tmp_is_empty_inside_and_what_is_written_there_is_gone_after(room: Room) -> None:
+def test_tmp_starts_empty_and_is_discarded(room: Room) -> None:
     assert [room("ls /tmp; touch /tmp/left-over").stdout for _ in range(2)] == ["", ""]
 
 
-def test_there_is_no_network_but_loopback_inside(room: Room) -> None:
+def test_loopback_is_the_only_network_inside(room: Room) -> None:
     interfaces = [line.split(":")[0].strip() for line in room("cat /proc/net/dev").stdout.splitlines() if ":" in line]
     assert interfaces == ["lo"]
 
@@ -360,16 +360,16 @@ def test_no_time_zones_are_inside(room: Room) -> None:
     assert room("find /usr/share/zoneinfo -type f").stdout == ""
 
 
-def test_no_process_of_outside_is_seen_inside(room: Room) -> None:
+def test_outside_processes_are_invisible_inside(room: Room) -> None:
     assert room("readlink /proc/self/ns/pid").stdout.strip() not in {"", str(Path("/proc/self/ns/pid").readlink())}
 
 
-def test_folders_are_shown_where_they_are_asked_for(room: Room, tmp_path: Path) -> None:
+def test_folders_appear_at_the_requested_places(room: Room, tmp_path: Path) -> None:
     (tmp_path / "note").write_text("read me")
     assert room(f"cat /opt/note {tmp_path}/note", {"/opt": tmp_path}, [tmp_path]).stdout == "read me" * 2
 
 
-def test_time_zones_stay_hidden_where_all_of_usr_has_to_be_visible() -> None:
+def test_time_zones_stay_hidden_when_all_of_usr_is_visible() -> None:
     if sandbox.missing():
         pytest.skip("left out: there is no sandbox on this machine")
     command = [*sandbox.command({}, [Path("/usr")]), "find", str(sandbox.ZONES), "-name", "New_York"]
@@ -392,7 +392,7 @@ def test_the_memory_of_a_function_that_is_not_running_is_an_error(write: Write) 
         _ = interface.peak_mb
 
 
-def test_a_python_below_opt_stays_visible_beside_the_layer(tmp_path: Path) -> None:
+def test_a_python_in_opt_stays_visible_beside_the_layer(tmp_path: Path) -> None:
     if sandbox.missing():
         pytest.skip("left out: there is no sandbox on this machine")
     places = {"/opt/python": tmp_path, "/opt/conda": tmp_path}
@@ -400,7 +400,7 @@ def test_a_python_below_opt_stays_visible_beside_the_layer(tmp_path: Path) -> No
     assert found.stdout.split() == ["conda", "python"]
 
 
-def test_the_function_has_no_home_that_it_could_write_to(write: Write) -> None:
+def test_the_function_has_no_writable_home(write: Write) -> None:
     source = "import os\ndef handler(event, context): os.makedirs(os.path.expanduser('~/.cache'))"
     with running(write(source), {}) as interface, pytest.raises(FunctionError, match="FileNotFoundError"):
         interface.invoke({})

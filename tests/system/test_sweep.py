@@ -48,7 +48,7 @@ SMALL = {
     "REFIT_EVERY": "20",
     "FOLDS": "1",
 }
-"""Four settings and the default on two parts of some twenty days, with two models for each part and symbol."""
+"""Four settings and the default on two parts of about twenty days each, with two models for each part and symbol."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -125,13 +125,13 @@ def log(tmp_path: Path) -> Path:
 # --- workers that die ------------------------------------------------------------------------------------------------
 
 
-def test_a_worker_killed_half_way_loses_only_the_task_it_was_at(log: Path) -> None:
+def test_a_killed_worker_loses_only_its_current_task(log: Path) -> None:
     with executors.local(2) as workers:
         assert results(workers, partial(die_once, log)) == SQUARES
     assert Counter(log.read_text().split()) == Counter([*SQUARES, "3"])
 
 
-def test_a_task_that_killed_three_workers_is_named_and_the_others_go_on(log: Path) -> None:
+def test_a_task_that_kills_three_workers_is_named_and_skipped(log: Path) -> None:
     with executors.local(2) as workers:
         found = results(workers, partial(die_always, log))
     assert found.pop("3") == Failure(why="3 worker processes in a row died while running it")
@@ -148,17 +148,17 @@ def test_a_worker_that_dies_between_two_tasks_is_replaced() -> None:
         assert results(workers, square) == SQUARES
 
 
-def test_what_cannot_be_traded_is_a_failure_with_its_reason() -> None:
+def test_a_task_that_cannot_be_traded_fails_with_its_reason() -> None:
     with executors.local(1) as workers:
         assert results(workers, refuse_three)["3"] == Failure(why="three cannot be traded")
 
 
-def test_an_error_of_our_own_is_not_hidden_among_the_results() -> None:
+def test_an_unexpected_error_is_not_hidden_among_the_results() -> None:
     with pytest.raises(ZeroDivisionError), executors.local(1) as workers:
         results(workers, divide_by_zero)
 
 
-def test_an_error_ends_the_workers_at_once_with_what_they_are_at() -> None:
+def test_an_error_ends_busy_workers_at_once() -> None:
     pids = []
 
     def fail_while_it_sleeps() -> None:
@@ -200,7 +200,7 @@ def figures(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_part_gives_the_figures_that_a_backtest_of_its_days_gives(sweep: Command, tmp_path: Path) -> None:
+def test_a_part_has_the_figures_of_a_backtest_of_its_days(sweep: Command, tmp_path: Path) -> None:
     sweep()
     row = figures(tmp_path)[1]
     chosen = options.from_env({**SMALL, "SIGNAL_THRESHOLD_FRACTION": "0.001", "MAX_POSITION_FRACTION": "0.1"})
@@ -212,7 +212,7 @@ def test_a_part_gives_the_figures_that_a_backtest_of_its_days_gives(sweep: Comma
     assert alone["trades"]
 
 
-def test_a_sweep_can_be_over_the_engines(sweep: Command, tmp_path: Path) -> None:
+def test_a_sweep_can_vary_the_engine(sweep: Command, tmp_path: Path) -> None:
     code, out, _ = sweep(GRID="ENGINE=prophet,map")
     assert (code, "2 settings on 2 parts" in out) == (0, True)
     known = {(row["setting"], row["part"]): row["final_equity_usd"] for row in figures(tmp_path)}
@@ -220,7 +220,7 @@ def test_a_sweep_can_be_over_the_engines(sweep: Command, tmp_path: Path) -> None
     assert float(known["2", "1"]) == pytest.approx(float(known["1", "1"]), rel=0.02)
 
 
-def test_the_same_sweep_is_taken_up_where_it_was_left(sweep: Command, tmp_path: Path) -> None:
+def test_the_same_sweep_resumes_where_it_ended(sweep: Command, tmp_path: Path) -> None:
     first = json.loads(sweep("--json")[1])
     kept = (tmp_path / "sweep/results.jsonl").read_bytes()
     again = json.loads(sweep("--json")[1])
@@ -232,7 +232,7 @@ def test_the_same_sweep_is_taken_up_where_it_was_left(sweep: Command, tmp_path: 
     assert json.loads(sweep("--json", FRESH="1")[1])["computed"] == 10
 
 
-def test_a_line_torn_by_the_end_of_the_last_sweep_is_computed_again(sweep: Command, tmp_path: Path) -> None:
+def test_a_result_torn_by_an_interruption_is_computed_again(sweep: Command, tmp_path: Path) -> None:
     sweep()
     results_csv, lines = (tmp_path / "sweep/results.csv").read_bytes(), tmp_path / "sweep/results.jsonl"
     lines.write_bytes(lines.read_bytes()[:-40])
@@ -241,7 +241,7 @@ def test_a_line_torn_by_the_end_of_the_last_sweep_is_computed_again(sweep: Comma
     assert json.loads(sweep("--json")[1])["computed"] == 0
 
 
-def test_changed_prices_are_computed_again_and_those_before_them_are_not(sweep: Command, tmp_path: Path) -> None:
+def test_only_parts_with_changed_prices_are_computed_again(sweep: Command, tmp_path: Path) -> None:
     closes = pd.read_csv(SAMPLE_PRICES, index_col=0)[["AAPL", "XOM"]].loc["2022-08":]
     file = tmp_path / "prices.csv"
     closes.to_csv(file)
@@ -252,13 +252,13 @@ def test_changed_prices_are_computed_again_and_those_before_them_are_not(sweep: 
     assert (again["computed"], again["taken_up"]) == (5, 5)
 
 
-def test_a_setting_that_is_added_does_not_repeat_the_others(sweep: Command) -> None:
+def test_an_added_setting_does_not_repeat_the_others(sweep: Command) -> None:
     sweep()
     more = json.loads(sweep("--json", GRID="SIGNAL_THRESHOLD_FRACTION=0.001,0.02,0.03 MAX_POSITION_FRACTION=0.5")[1])
     assert (more["computed"], more["taken_up"]) == (2, 6)
 
 
-def test_ctrl_c_says_how_far_it_came_and_leaves_whole_lines(tmp_path: Path) -> None:
+def test_ctrl_c_reports_progress_and_leaves_whole_lines(tmp_path: Path) -> None:
     grid = "MAX_POSITION_FRACTION=" + ",".join(f"0.{number:03}" for number in range(100, 600))
     env = {**os.environ, **SMALL, "GRID": grid, "OUT": str(tmp_path), "WORKERS": "2"}
     command = [sys.executable, "-m", "scripts.sweep"]
@@ -275,7 +275,7 @@ def test_ctrl_c_says_how_far_it_came_and_leaves_whole_lines(tmp_path: Path) -> N
     assert all(json.loads(line)["result"] for line in lines.read_text().splitlines())
 
 
-def test_a_setting_that_kills_its_workers_is_named_and_tried_again_by_the_next_sweep(tmp_path: Path) -> None:
+def test_a_setting_that_kills_its_workers_is_named_and_retried(tmp_path: Path) -> None:
     env = {**SMALL, "UNIVERSE_SIZE": "2"}
     every = [options.from_env({**env, "MAX_POSITION_FRACTION": fraction}) for fraction in ("0.1", "0.5")]
     panel = prices.load(every[0])
@@ -290,7 +290,7 @@ def test_a_setting_that_kills_its_workers_is_named_and_tried_again_by_the_next_s
         assert go(judge=harmless).computed == 2
 
 
-def test_settings_that_differ_in_nothing_a_forecast_depends_on_share_all_forecasts(tmp_path: Path) -> None:
+def test_settings_that_do_not_affect_forecasts_share_them(tmp_path: Path) -> None:
     every = [options.from_env({**SMALL, "MAX_POSITION_FRACTION": fraction}) for fraction in ("0.1", "0.5")]
     panel = prices.load(every[0])
     cut = parts(prices.span(panel, every[0]), 1)
@@ -301,7 +301,7 @@ def test_settings_that_differ_in_nothing_a_forecast_depends_on_share_all_forecas
     assert len(list((tmp_path / "forecasts").iterdir())) == len(cut)
 
 
-def test_settings_that_look_back_differently_trade_the_same_bars(tmp_path: Path) -> None:
+def test_settings_with_different_histories_trade_the_same_bars(tmp_path: Path) -> None:
     file = tmp_path / "prices.csv"
     pd.read_csv(SAMPLE_PRICES, index_col=0)[["AAPL", "XOM"]].iloc[-110:].to_csv(file)
     env = {**SMALL, "PRICE_FILE": str(file), "START": ""}
@@ -338,20 +338,20 @@ def test_an_unknown_setting_gets_the_nearest_known_name(sweep: Command) -> None:
     assert "STOP_LOS_FRACTION is not a setting that a sweep can vary; did you mean STOP_LOSS_FRACTION?" in said
 
 
-def test_a_span_too_short_for_the_folds_is_said(sweep: Command) -> None:
+def test_a_span_too_short_for_the_folds_is_refused(sweep: Command) -> None:
     code, _, said = sweep(FOLDS="3")
     assert code == 1
     assert "FOLDS=3 needs 4 parts of at least 20 trading days, but the span has only 43" in said
 
 
-def test_a_folder_that_is_in_use_is_left_to_the_other_sweep(sweep: Command, tmp_path: Path) -> None:
+def test_a_folder_in_use_by_another_sweep_is_refused(sweep: Command, tmp_path: Path) -> None:
     with store.folder(tmp_path, fresh=False):
         code, _, said = sweep()
     assert code == 1
     assert f"another sweep is writing to {tmp_path / 'sweep'}" in said
 
 
-def test_no_space_for_the_page_is_said_with_its_name(tmp_path: Path, sweep: Command) -> None:
+def test_a_full_disk_is_reported_with_the_pages_name(tmp_path: Path, sweep: Command) -> None:
     (tmp_path / "sweep").mkdir()
     (tmp_path / f"sweep/sweep.html.{os.getpid()}.part").symlink_to("/dev/full")
     code, _, said = sweep(GRID="MAX_POSITION_FRACTION=0.1", WORKERS="1")
@@ -359,14 +359,14 @@ def test_no_space_for_the_page_is_said_with_its_name(tmp_path: Path, sweep: Comm
     assert f"{tmp_path / 'sweep/sweep.html'} cannot be written: No space left on device" in said
 
 
-def test_no_space_for_a_result_is_said_with_the_files_name(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_with_the_results_file(tmp_path: Path) -> None:
     results = store.Store(tmp_path / "results.jsonl")
     (tmp_path / "results.jsonl").symlink_to("/dev/full")
     with pytest.raises(UnwritableError, match=r"results.jsonl cannot be written: No space left on device"):
         results.keep("one", {"sharpe_ratio": 1.0})
 
 
-def test_a_file_of_results_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
+def test_a_results_file_with_other_content_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "results.jsonl").write_text('{"name": "one", "result": 1}\nmy notes\n')
     with pytest.raises(BacktestError, match=r"results.jsonl, line 2: this is not a result of a sweep"):
         store.Store(tmp_path / "results.jsonl")
@@ -400,17 +400,17 @@ def test_a_cluster_with_other_code_is_refused(sweep: Command, scheduler: str, mo
     assert "(here changed since)" in said
 
 
-def test_what_cannot_be_traded_is_a_failure_with_its_reason_on_a_cluster_too(scheduler: str) -> None:
+def test_an_untradable_task_fails_on_a_cluster_too(scheduler: str) -> None:
     with executors.dask(scheduler) as workers:
         assert results(workers, refuse_three)["3"] == Failure(why="three cannot be traded")
 
 
-def test_a_worker_of_a_cluster_that_is_killed_half_way_loses_no_result(scheduler: str, log: Path) -> None:
+def test_a_killed_worker_of_a_cluster_loses_no_result(scheduler: str, log: Path) -> None:
     with executors.dask(scheduler) as workers:
         assert results(workers, partial(die_once, log)) == SQUARES
 
 
-def test_a_cluster_whose_workers_all_died_is_not_waited_for_for_ever(
+def test_a_cluster_without_living_workers_is_given_up(
     scheduler: str, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(executors, "CHECK_S", 0.2)
@@ -419,7 +419,7 @@ def test_a_cluster_whose_workers_all_died_is_not_waited_for_for_ever(
         results(workers, partial(die_always, log))
 
 
-def test_workers_without_our_code_are_told_where_to_start(sweep: Command) -> None:
+def test_workers_without_our_code_are_refused_with_the_remedy(sweep: Command) -> None:
     with cluster(1, path="") as address:
         code, _, said = sweep(SCHEDULER=address)
     assert code == 1
@@ -427,7 +427,7 @@ def test_workers_without_our_code_are_told_where_to_start(sweep: Command) -> Non
     assert f"dask worker {address}" in said
 
 
-def test_a_scheduler_without_workers_is_no_cluster_yet(sweep: Command) -> None:
+def test_a_scheduler_without_workers_is_refused(sweep: Command) -> None:
     with cluster(0) as address:
         code, _, said = sweep(SCHEDULER=address)
     assert code == 1

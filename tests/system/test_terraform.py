@@ -99,7 +99,7 @@ class Site:
         return done.stdout
 
     def event(self) -> dict[str, Any]:
-        """Return the scheduled event of a current slot that no earlier event had; about six exist at a time."""
+        """Return the scheduled event of the latest slot not used yet; only about six slots are recent enough."""
         slot = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
         while slot in self.slots:
             slot -= timedelta(minutes=1)
@@ -178,7 +178,7 @@ def copy_repository(folder: Path) -> None:
     words = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
     for name in filter(None, names):
-        if (ROOT / name).is_file():  # not deleted in the meantime
+        if (ROOT / name).is_file():  # git lists a deleted file until the deletion is staged
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     (folder / ".venv").symlink_to(Path(sys.prefix))
@@ -202,7 +202,7 @@ def closes(symbol: str) -> list[float]:
 
 
 def write_tfvars(path: Path, alpaca: Mapping[str, AlpacaFake]) -> None:
-    """Write a person's choices, two strategies and an email address, and the settings that point to the stand-ins."""
+    """Write a user's choices (two strategies and an email address) and settings that point to the stand-ins."""
     settings = {
         strategy: {
             "APCA_API_BASE_URL": fake.url,
@@ -263,11 +263,11 @@ def refusal(site: Site) -> str:
     return done.stderr
 
 
-def test_a_strategy_without_keys_is_not_deployed_and_the_next_step_is_named(refusal: str) -> None:
+def test_deploying_without_keys_is_refused_with_the_next_step(refusal: str) -> None:
     assert "make secrets" in refusal
 
 
-def test_a_bucket_name_that_is_taken_is_told_with_the_variable_to_set(refusal: str) -> None:
+def test_a_taken_bucket_name_is_reported_with_its_variable(refusal: str) -> None:
     assert BUCKET in refusal
     assert "bucket_name" in refusal
 
@@ -282,14 +282,14 @@ def zip_with_extra_byte(site: Site) -> Iterator[Path]:
     path.write_bytes(whole)
 
 
-def test_a_layer_that_is_not_the_verified_one_is_not_deployed(site: Site, zip_with_extra_byte: Path) -> None:
+def test_an_unverified_layer_is_not_deployed(site: Site, zip_with_extra_byte: Path) -> None:
     second_plan = site.make("plan")
     assert second_plan.returncode != 0
     assert f"{zip_with_extra_byte.name} is not the zip that was built" in second_plan.stderr
     assert "make layer" in second_plan.stderr
 
 
-def test_nothing_was_made_of_what_was_refused(refusal: str) -> None:
+def test_a_refused_deployment_creates_nothing(refusal: str) -> None:
     assert everything() == {}
 
 
@@ -318,17 +318,17 @@ def second_plan(installation: Site) -> subprocess.CompletedProcess[str]:
     return installation.terraform("plan", "-detailed-exitcode", "-out=second.tfplan")
 
 
-def test_what_was_deployed_needs_no_change(second_plan: subprocess.CompletedProcess[str]) -> None:
+def test_a_second_plan_finds_nothing_to_change(second_plan: subprocess.CompletedProcess[str]) -> None:
     assert second_plan.returncode == 0, second_plan.stdout + second_plan.stderr
 
 
-def test_make_plan_says_so_too(installation: Site) -> None:
+def test_make_plan_finds_nothing_to_change_either(installation: Site) -> None:
     told = json.loads(installation.must_make("plan", JSON="1"))
     assert (told["add"], told["change"], told["destroy"], told["changes"]) == (0, 0, 0, [])
 
 
 @pytest.mark.usefixtures("second_plan")
-def test_no_secret_is_in_state_plan_outputs_configuration_or_anything_that_was_said(installation: Site) -> None:
+def test_no_secret_is_in_any_file_configuration_or_output(installation: Site) -> None:
     installation.terraform("output", "-json")
     texts = dict([*texts_here(installation), *texts_in_aws()])
     assert leaks(texts) == []
@@ -388,22 +388,20 @@ def live_version(strategy: str) -> str:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_the_schedule_is_the_one_that_was_set_or_every_quarter_of_the_trading_day(
-    installation: Site, strategy: str
-) -> None:
+def test_the_schedule_is_as_set_or_every_15_minutes_by_default(installation: Site, strategy: str) -> None:
     rule = boto3.client("events").describe_rule(Name=f"{PROJECT}-{strategy}")
     assert (rule["ScheduleExpression"], rule["State"]) == (CRON[strategy], "ENABLED")
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_the_rule_starts_the_live_alias_and_never_again_for_the_same_slot(installation: Site, strategy: str) -> None:
+def test_the_rule_starts_the_live_alias_without_retries(installation: Site, strategy: str) -> None:
     (target,) = boto3.client("events").list_targets_by_rule(Rule=f"{PROJECT}-{strategy}")["Targets"]
     assert target["Arn"] == f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{PROJECT}-{strategy}:live"
     assert target["RetryPolicy"] == {"MaximumRetryAttempts": 0, "MaximumEventAgeInSeconds": 60}
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_only_that_rule_may_start_only_the_alias(installation: Site, strategy: str) -> None:
+def test_only_the_rule_may_start_the_function_and_only_the_alias(installation: Site, strategy: str) -> None:
     policy = boto3.client("lambda").get_policy(FunctionName=f"{PROJECT}-{strategy}", Qualifier="live")["Policy"]
     (statement,) = json.loads(policy)["Statement"]
     del statement["Sid"]
@@ -418,9 +416,7 @@ def test_only_that_rule_may_start_only_the_alias(installation: Site, strategy: s
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("qualifier", ["live", "$LATEST"])
-def test_an_event_that_failed_or_is_late_is_not_repeated_but_told(
-    installation: Site, strategy: str, qualifier: str
-) -> None:
+def test_a_failed_or_late_event_is_reported_but_not_repeated(installation: Site, strategy: str, qualifier: str) -> None:
     config = boto3.client("lambda").get_function_event_invoke_config(
         FunctionName=f"{PROJECT}-{strategy}", Qualifier=qualifier
     )
@@ -451,12 +447,12 @@ def test_the_function_is_configured_as_documented(installation: Site, strategy: 
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_the_code_is_the_zip_that_was_built(installation: Site, strategy: str) -> None:
+def test_the_code_is_the_zip_as_built(installation: Site, strategy: str) -> None:
     digest = base64.b64decode(configuration(strategy)["CodeSha256"]).hex()
     assert digest == sha256(installation.folder / "layer" / "dist" / "function.zip")
 
 
-def test_the_layer_is_the_zip_that_was_verified(installation: Site) -> None:
+def test_the_layer_is_the_verified_zip(installation: Site) -> None:
     layer = boto3.client("lambda").get_layer_version(LayerName=f"{PROJECT}-layer", VersionNumber=1)
     assert base64.b64decode(layer["Content"]["CodeSha256"]).hex() == sha256(
         installation.folder / TARGET.zip.relative_to(ROOT)
@@ -487,9 +483,7 @@ def test_strategies_share_nothing_but_the_bucket(installation: Site, strategy: s
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_the_log_group_was_there_before_the_function_and_keeps_its_lines_for_400_days(
-    installation: Site, strategy: str
-) -> None:
+def test_the_log_group_precedes_the_function_and_keeps_400_days(installation: Site, strategy: str) -> None:
     (found,) = boto3.client("logs").describe_log_groups(logGroupNamePrefix=group(strategy))["logGroups"]
     function = boto3.client("lambda").get_function_configuration(FunctionName=f"{PROJECT}-{strategy}", Qualifier="1")
     must_make = datetime.fromtimestamp(found["creationTime"] / 1000, UTC)
@@ -498,7 +492,7 @@ def test_the_log_group_was_there_before_the_function_and_keeps_its_lines_for_400
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_the_role_may_do_this_and_nothing_else(installation: Site, strategy: str) -> None:
+def test_the_role_has_exactly_the_rights_it_needs(installation: Site, strategy: str) -> None:
     iam, role = boto3.client("iam"), f"{PROJECT}-{strategy}"
     assert configuration(strategy)["Role"] == f"arn:aws:iam::{ACCOUNT}:role/{role}"
     assert iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"] == []
@@ -526,7 +520,7 @@ def test_the_role_may_do_this_and_nothing_else(installation: Site, strategy: str
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_only_lambda_may_take_the_role(installation: Site, strategy: str) -> None:
+def test_only_lambda_may_assume_the_role(installation: Site, strategy: str) -> None:
     trust: Any = boto3.client("iam").get_role(RoleName=f"{PROJECT}-{strategy}")["Role"]["AssumeRolePolicyDocument"]
     (statement,) = trust["Statement"]
     assert (statement["Effect"], statement["Action"], statement["Principal"]) == (
@@ -556,7 +550,7 @@ def test_the_bucket_is_private_versioned_and_encrypted(installation: Site) -> No
     assert s3.get_bucket_versioning(Bucket=BUCKET)["Status"] == "Enabled"
 
 
-def test_the_bucket_answers_over_tls_only(installation: Site) -> None:
+def test_the_bucket_answers_only_over_tls(installation: Site) -> None:
     (statement,) = json.loads(boto3.client("s3").get_bucket_policy(Bucket=BUCKET)["Policy"])["Statement"]
     del statement["Sid"]
     assert statement == {
@@ -568,7 +562,7 @@ def test_the_bucket_answers_over_tls_only(installation: Site) -> None:
     }
 
 
-def test_old_records_and_replaced_objects_go_by_themselves(installation: Site) -> None:
+def test_old_records_and_replaced_objects_expire(installation: Site) -> None:
     rules = boto3.client("s3").get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]
     expiring = {rule["Filter"]["Prefix"]: rule["Expiration"]["Days"] for rule in rules if "Expiration" in rule}
     replaced = [
@@ -596,7 +590,7 @@ def alarms() -> dict[str, Any]:
     return {alarm["AlarmName"]: alarm for page in pages for alarm in page["MetricAlarms"]}
 
 
-def test_there_are_these_alarms_and_each_tells_the_topic(installation: Site) -> None:
+def test_every_strategy_has_its_alarms_and_they_notify_the_topic(installation: Site) -> None:
     found = alarms()
     kinds = (*OF_LAMBDA, *OF_THE_LOG, "missing-run")
     assert found.keys() == {f"{PROJECT}-{strategy}-{kind}" for strategy in STRATEGIES for kind in kinds}
@@ -620,7 +614,7 @@ def test_an_alarm_watches_its_strategy(installation: Site, strategy: str, kind: 
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_scheduled_runs_are_compared_with_those_that_reported(installation: Site, strategy: str) -> None:
+def test_scheduled_runs_are_compared_with_reported_runs(installation: Site, strategy: str) -> None:
     queries = {query["Id"]: query for query in alarms()[f"{PROJECT}-{strategy}-missing-run"]["Metrics"]}
     stats = {name: query["MetricStat"] for name, query in queries.items() if "MetricStat" in query}
     metrics = {name: (*stat["Metric"].values(), stat["Stat"], stat["Period"]) for name, stat in stats.items()}
@@ -646,10 +640,10 @@ def test_scheduled_runs_are_compared_with_those_that_reported(installation: Site
         ([], [], False),
     ],
 )
-def test_the_alarm_rings_when_a_scheduled_run_does_not_report_and_only_then(
+def test_the_alarm_rings_only_if_a_scheduled_run_does_not_report(
     installation: Site, scheduled: Sequence[int], reported: Sequence[int], rings: bool
 ) -> None:
-    """Evaluate the alarm each minute, for minutes in which the rule was due and in which runs reported."""
+    """Evaluate the alarm each minute, given the minutes of scheduled and of reported runs."""
     alarm = alarms()[f"{PROJECT}-trend-missing-run"]
     assert alarm["ComparisonOperator"] == "GreaterThanThreshold"
     rang = []
@@ -660,12 +654,12 @@ def test_the_alarm_rings_when_a_scheduled_run_does_not_report_and_only_then(
     assert any(rang) == rings
 
 
-def test_alarms_reach_the_address_that_was_set(installation: Site) -> None:
+def test_alarms_reach_the_configured_address(installation: Site) -> None:
     (subscription,) = boto3.client("sns").list_subscriptions_by_topic(TopicArn=TOPIC)["Subscriptions"]
     assert (subscription["Protocol"], subscription["Endpoint"]) == ("email", "owner@example.com")
 
 
-def test_the_topic_takes_messages_from_this_accounts_alarms_over_tls_only(installation: Site) -> None:
+def test_the_topic_accepts_only_this_accounts_alarms_over_tls(installation: Site) -> None:
     policy = json.loads(boto3.client("sns").get_topic_attributes(TopicArn=TOPIC)["Attributes"]["Policy"])
     allowed, denied = policy["Statement"]
     assert (allowed["Effect"], allowed["Principal"]) == ("Allow", {"Service": "cloudwatch.amazonaws.com"})
@@ -673,7 +667,7 @@ def test_the_topic_takes_messages_from_this_accounts_alarms_over_tls_only(instal
     assert (denied["Effect"], denied["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
 
 
-def test_the_saved_queries_are_the_files(installation: Site) -> None:
+def test_the_saved_queries_match_the_files(installation: Site) -> None:
     saved = {
         query["name"]: (query["queryString"], sorted(query["logGroupNames"]))
         for query in boto3.client("logs").describe_query_definitions()["queryDefinitions"]
@@ -727,7 +721,7 @@ def record(key: str) -> Any:
     return json.loads(boto3.client("s3").get_object(Bucket=BUCKET, Key=key)["Body"].read())
 
 
-def test_the_log_is_json_with_the_runs_line_and_lambdas_own(ran: Run) -> None:
+def test_the_log_has_the_runs_lines_and_lambdas_as_json(ran: Run) -> None:
     kinds = [line.get("type") or line["message"] for line in ran.lines]
     assert (kinds[0], kinds[-1], kinds.count("run"), kinds.count("order")) == (
         "platform.start",
@@ -739,7 +733,7 @@ def test_the_log_is_json_with_the_runs_line_and_lambdas_own(ran: Run) -> None:
     assert {line["requestId"] for line in ran.lines if "message" in line} == {ran.lines[0]["record"]["requestId"]}
 
 
-def test_a_run_is_counted_with_its_orders_and_the_equity(ran: Run) -> None:
+def test_a_run_counts_with_its_orders_and_equity(ran: Run) -> None:
     equity_usd = ran.report["account"]["after"]["equity_usd"]
     assert metrics("trend", ran.lines) == {"Runs": [1.0], "Orders": [3.0], "EquityUsd": [equity_usd]}
 
@@ -784,7 +778,7 @@ def at(line: Mapping[str, Any], path: str) -> Any:
     return value
 
 
-def test_a_run_that_was_cut_off_is_what_its_alarm_counts(ran: Run) -> None:
+def test_the_alarm_for_interrupted_runs_counts_them(ran: Run) -> None:
     line = {"message": "interrupted", "strategy": "trend", "slot": "2026-11-23T15:00:00Z", "orders": 2}
     assert metrics("trend", [line]) == {"Interrupted": [1.0]}
 
@@ -832,7 +826,7 @@ def test_a_halted_strategy_places_nothing(run_while_halted: Run) -> None:
     assert (run_while_halted.report["status"], run_while_halted.orders) == ("HALTED", set())
 
 
-def test_a_halt_is_what_the_alarm_counts(run_while_halted: Run) -> None:
+def test_the_alarm_for_halts_counts_them(run_while_halted: Run) -> None:
     counted = metrics("trend", run_while_halted.lines)
     assert (counted["Halted"], counted["Runs"]) == ([1.0], [1.0])
 
@@ -844,7 +838,7 @@ def run_after_resume(installation: Site, run_while_halted: Run) -> Run:
     return fire(installation, "trend", installation.event())
 
 
-def test_a_resumed_strategy_goes_on(run_after_resume: Run) -> None:
+def test_a_resumed_strategy_trades_again(run_after_resume: Run) -> None:
     assert run_after_resume.report["status"] == "TRADED"
     assert ("MCD", "sell") in run_after_resume.orders
 
@@ -866,10 +860,10 @@ def test_make_invoke_shows_the_result_and_the_end_of_the_log(installation: Site,
     assert "run" in {line.get("message") for line in answer["log"] if isinstance(line, dict)}
 
 
-def test_make_logs_asks_the_log_group_of_the_strategy(installation: Site, run_after_resume: Run) -> None:
+def test_make_logs_queries_the_strategys_log_group(installation: Site, run_after_resume: Run) -> None:
     answer = json.loads(installation.must_make("logs", QUERY="runs", SINCE="1h", STRATEGY="trend", JSON="1"))
     assert answer["log_groups"] == [group("trend")]
-    assert answer["rows"]  # not which rows: moto does not apply filters
+    assert answer["rows"]  # only that there are rows: moto does not apply filters
 
 
 # --- make bootstrap, a new release, rollback ---
@@ -891,7 +885,7 @@ def test_the_new_release_is_live_in_every_strategy(release: Site) -> None:
     assert [live_version(strategy) for strategy in STRATEGIES] == ["2", "2"]
 
 
-def test_what_is_invoked_is_the_new_code(release: Site) -> None:
+def test_make_invoke_runs_the_new_code(release: Site) -> None:
     answer = invoke(release)
     assert (answer["version"], answer["payload"]["detail"]) == ("2", "of the new release")
 
@@ -909,7 +903,7 @@ def test_after_bootstrap_the_state_is_in_its_bucket(release: Site) -> None:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_after_bootstrap_a_boundary_holds_the_functions_role(release: Site, strategy: str) -> None:
+def test_after_bootstrap_a_boundary_limits_the_functions_role(release: Site, strategy: str) -> None:
     role = boto3.client("iam").get_role(RoleName=f"{PROJECT}-{strategy}")["Role"]
     assert role["PermissionsBoundary"]["PermissionsBoundaryArn"] == f"arn:aws:iam::{ACCOUNT}:policy/{BOUNDARY}"
 
@@ -921,7 +915,7 @@ def rollback(release: Site) -> Site:
     return release
 
 
-def test_a_rollback_moves_the_alias_of_that_strategy_only(rollback: Site) -> None:
+def test_a_rollback_moves_only_that_strategys_alias(rollback: Site) -> None:
     assert [live_version(strategy) for strategy in STRATEGIES] == ["2", "1"]
 
 
@@ -954,20 +948,20 @@ def aftermath(rollback: Site) -> Site:
     return rollback
 
 
-def test_nothing_is_left_but_what_make_bootstrap_made(aftermath: Site) -> None:
+def test_only_what_make_bootstrap_made_is_left(aftermath: Site) -> None:
     where = f"/{PROJECT}/_bootstrap/permissions-boundary"
     assert everything() == {"buckets": [STATE_BUCKET], "policies": [BOUNDARY], "parameters": [where]}
 
 
-def test_the_state_knows_of_nothing_any_more(aftermath: Site) -> None:
+def test_the_state_is_empty(aftermath: Site) -> None:
     kept = boto3.client("s3").get_object(Bucket=STATE_BUCKET, Key=f"{PROJECT}.tfstate")["Body"].read()
     assert json.loads(kept)["resources"] == []
 
 
-def test_the_journal_that_was_to_be_kept_is_here(aftermath: Site) -> None:
+def test_the_kept_journal_is_in_its_folder(aftermath: Site) -> None:
     kept = {path.parent.parent.name for path in (aftermath.folder / "kept" / "runs").rglob("*.json")}
     assert kept == set(STRATEGIES)
 
 
-def test_no_secret_was_said_or_written_until_the_end(aftermath: Site) -> None:
+def test_no_secret_was_printed_or_written_up_to_the_end(aftermath: Site) -> None:
     assert leaks(dict(texts_here(aftermath))) == []

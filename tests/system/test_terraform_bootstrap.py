@@ -115,7 +115,7 @@ def allows(role_arn: str, action: str, resource: str) -> bool:
 
 
 @pytest.mark.slow
-def test_validations_and_conditionals(tmp_path: Path) -> None:
+def test_terraforms_own_tests_pass(tmp_path: Path) -> None:
     terraform_here.require()
     folder = copy_configuration(tmp_path)
     for words in (["init", "-backend=false"], ["test"]):
@@ -152,7 +152,7 @@ def test_the_bucket_is_private() -> None:
 
 
 @pytest.mark.usefixtures("outputs")
-def test_the_bucket_is_encrypted_at_rest_and_on_the_way() -> None:
+def test_the_bucket_is_encrypted_at_rest_and_in_transit() -> None:
     s3 = boto3.client("s3")
     (rule,) = s3.get_bucket_encryption(Bucket=STATE_BUCKET)["ServerSideEncryptionConfiguration"]["Rules"]
     (statement,) = json.loads(s3.get_bucket_policy(Bucket=STATE_BUCKET)["Policy"])["Statement"]
@@ -164,7 +164,7 @@ def test_the_bucket_is_encrypted_at_rest_and_on_the_way() -> None:
 # --- the boundary ---
 
 
-def test_the_boundary_is_what_functions_need_and_no_more(outputs: dict[str, Any]) -> None:
+def test_the_boundary_allows_only_what_functions_need(outputs: dict[str, Any]) -> None:
     iam = boto3.client("iam")
     version = iam.get_policy(PolicyArn=outputs["boundary_arn"])["Policy"]["DefaultVersionId"]
     document: Any = iam.get_policy_version(PolicyArn=outputs["boundary_arn"], VersionId=version)["PolicyVersion"]
@@ -188,7 +188,7 @@ def test_the_boundary_is_what_functions_need_and_no_more(outputs: dict[str, Any]
 # --- GitHub ---
 
 
-def test_deploy_trusts_the_branch_of_the_repository_and_nothing_else(outputs: dict[str, Any]) -> None:
+def test_deploy_trusts_only_the_branch_of_the_repository(outputs: dict[str, Any]) -> None:
     assert trust(outputs["deploy_role_arn"]) == [
         {
             "Effect": "Allow",
@@ -207,7 +207,7 @@ def test_deploy_trusts_the_branch_of_the_repository_and_nothing_else(outputs: di
     ]
 
 
-def test_plan_trusts_its_pull_requests_too(outputs: dict[str, Any]) -> None:
+def test_plan_also_trusts_pull_requests(outputs: dict[str, Any]) -> None:
     (statement,) = trust(outputs["plan_role_arn"])
     assert statement["Condition"]["StringEquals"][f"{ISSUER}:sub"] == [
         "repo:octo-org/bot:pull_request",
@@ -220,7 +220,7 @@ def test_plan_trusts_its_pull_requests_too(outputs: dict[str, Any]) -> None:
 @pytest.mark.parametrize("role", ["plan_role_arn", "deploy_role_arn"])
 @pytest.mark.parametrize("name", ["alpacauser", "alpacapw", "other"])
 @pytest.mark.parametrize("action", ["GetParameter", "GetParameters", "GetParametersByPath", "GetParameterHistory"])
-def test_no_role_of_githubs_can_read_a_secret(outputs: dict[str, Any], role: str, name: str, action: str) -> None:
+def test_no_github_role_can_read_a_secret(outputs: dict[str, Any], role: str, name: str, action: str) -> None:
     assert not allows(outputs[role], f"ssm:{action}", f"{PARAMETER}/{name}")
     assert not allows(outputs[role], f"ssm:{action}", "arn:aws:ssm:us-east-1:123456789012:parameter/prophet-trader")
 
@@ -230,7 +230,7 @@ def test_both_roles_can_read_the_halt_switch(outputs: dict[str, Any], role: str)
     assert allows(outputs[role], "ssm:GetParameter", f"{PARAMETER}/halt")
 
 
-def test_the_boundary_is_left_where_a_plan_without_make_finds_it(outputs: dict[str, Any]) -> None:
+def test_a_plan_without_make_finds_the_boundary_in_ssm(outputs: dict[str, Any]) -> None:
     found = boto3.client("ssm").get_parameters_by_path(Path="/prophet-trader/_bootstrap")["Parameters"]
     assert [each["Value"] for each in found] == [outputs["boundary_arn"]]
 
@@ -241,7 +241,7 @@ def test_both_roles_find_the_boundary(outputs: dict[str, Any], role: str) -> Non
     assert allows(outputs[role], "ssm:GetParametersByPath", arn)
 
 
-def test_deploy_makes_roles_inside_the_boundary_only(outputs: dict[str, Any]) -> None:
+def test_deploy_creates_roles_only_inside_the_boundary(outputs: dict[str, Any]) -> None:
     for action in ("CreateRole", "PutRolePolicy", "DeleteRolePolicy", "PutRolePermissionsBoundary"):
         (statement,) = about(outputs["deploy_role_arn"], f"iam:{action}", f"{ROLE}-trend")
         assert statement["Condition"] == {"StringEquals": {"iam:PermissionsBoundary": outputs["boundary_arn"]}}, action
@@ -256,17 +256,17 @@ def test_deploy_cannot_make_itself_an_administrator(outputs: dict[str, Any], act
 
 
 @pytest.mark.parametrize("action", ["PutRolePolicy", "PassRole", "DeleteRole", "TagRole"])
-def test_deploy_leaves_its_own_roles_alone(outputs: dict[str, Any], action: str) -> None:
+def test_deploy_cannot_change_its_own_roles(outputs: dict[str, Any], action: str) -> None:
     assert allows(outputs["deploy_role_arn"], f"iam:{action}", f"{ROLE}-trend")
     assert not allows(outputs["deploy_role_arn"], f"iam:{action}", f"{ROLE}-ci-plan")
 
 
-def test_deploy_passes_roles_to_lambda_only(outputs: dict[str, Any]) -> None:
+def test_deploy_passes_roles_only_to_lambda(outputs: dict[str, Any]) -> None:
     (statement,) = about(outputs["deploy_role_arn"], "iam:PassRole", f"{ROLE}-trend")
     assert statement["Condition"] == {"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}}
 
 
-def test_only_deploy_writes_the_state_and_only_the_roots(outputs: dict[str, Any]) -> None:
+def test_only_deploy_writes_the_state_and_only_that_of_the_root(outputs: dict[str, Any]) -> None:
     state = f"arn:aws:s3:::{STATE_BUCKET}"
     assert allows(outputs["deploy_role_arn"], "s3:PutObject", f"{state}/prophet-trader.tfstate")
     assert allows(outputs["deploy_role_arn"], "s3:DeleteObject", f"{state}/prophet-trader.tfstate.tflock")
@@ -284,7 +284,7 @@ def test_neither_role_can_touch_the_journal(outputs: dict[str, Any]) -> None:
 # --- a second run, and other projects ---
 
 
-def test_on_another_laptop_it_changes_nothing(bootstrap: Bootstrap, outputs: dict[str, Any]) -> None:
+def test_a_run_on_another_laptop_changes_nothing(bootstrap: Bootstrap, outputs: dict[str, Any]) -> None:
     again = bootstrap(JSON="1")
     assert "nothing to change" in again.stderr
     assert json.loads(again.stdout) == outputs
@@ -298,7 +298,7 @@ def test_a_second_project_shares_githubs_provider(bootstrap: Bootstrap) -> None:
     assert "gh variable set PROJECT --repo octo-org/second --body second" in done.stdout
 
 
-def test_without_a_repository_and_half_made_it_makes_bucket_and_boundary(bootstrap: Bootstrap) -> None:
+def test_an_interrupted_bootstrap_without_a_repository_completes(bootstrap: Bootstrap) -> None:
     boto3.client("s3").create_bucket(Bucket=f"third-state-{ACCOUNT}-{REGION}")  # all that an interrupted run had made
     done = bootstrap(PROJECT="third")
     roles = [each["RoleName"] for each in boto3.client("iam").list_roles()["Roles"]]

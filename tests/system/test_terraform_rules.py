@@ -58,7 +58,7 @@ def test_each_example_can_be_planned(copy: Path, example: Path) -> None:
     assert "Success! 1 passed, 0 failed." in said
 
 
-def test_what_terraform_repeats_of_the_code_is_up_to_date() -> None:
+def test_terraforms_copies_of_values_in_the_code_are_up_to_date() -> None:
     stale = [str(path) for path, text in terraform_files.files().items() if path.read_text(encoding="utf-8") != text]
     assert stale == [], "run make terraform-files to update them"
 
@@ -76,7 +76,7 @@ def test_a_module_has_at_most_ten_inputs(module: Path) -> None:
     assert 1 <= len(inputs) <= 10
 
 
-def test_nothing_has_to_be_set_in_the_root() -> None:
+def test_every_variable_of_the_root_has_a_default() -> None:
     required = [
         name for kind, name, body in BLOCK.findall((TERRAFORM / "variables.tf").read_text()) if "  default" not in body
     ]
@@ -84,7 +84,7 @@ def test_nothing_has_to_be_set_in_the_root() -> None:
 
 
 @pytest.mark.parametrize("folder", [TERRAFORM, *MODULES], ids=lambda folder: folder.name)
-def test_variables_and_outputs_say_what_they_mean(folder: Path) -> None:
+def test_every_variable_and_output_has_a_description(folder: Path) -> None:
     blocks = [block for file in ("variables.tf", "outputs.tf") for block in BLOCK.findall((folder / file).read_text())]
     assert blocks
     assert [name for _, name, body in blocks if "  description" not in body] == []
