@@ -220,7 +220,10 @@ def test_twice_the_memory_costs_twice_as_much_for_the_same_time() -> None:
 
 def test_an_estimate_lists_what_is_measured_and_what_assumed() -> None:
     found = cost.from_runs(month(), "x86_64")
-    assert any("divided its computing time by its share of a processor, 58%" in each for each in found["known"])
+    assert any(
+        "divided each run's computing time by the function's share of a processor, 58%" in each
+        for each in found["known"]
+    )
     assert "every run starts cold, and its init is billed" in found["assumed"]
 
 

@@ -291,7 +291,7 @@ def test_a_throttled_call_is_not_repeated_and_says_that_nothing_ran(make: Comman
     aws_lambda.status, aws_lambda.code = 429, "TooManyRequestsException"
     code, _, errors = make()
     assert (code, len(aws_lambda.events)) == (1, 1)
-    assert "has reached its limit of concurrent runs" in errors
+    assert "was not run: the function or the account has reached its limit of concurrent runs" in errors
 
 
 def test_a_call_without_an_answer_is_not_repeated(

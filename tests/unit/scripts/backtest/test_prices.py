@@ -272,8 +272,14 @@ def test_symbols_named_like_price_columns_are_symbols(file: Path, symbols: str) 
         ("2022-12-29,,100,102,99,101", "the symbol is missing; add it, or remove the row"),
         ("2022-12-28T16:00,AAPL,100,102,99,101", "AAPL has a second row for this time; keep one row"),
         ("2022-12-29,AAPL,100,98,99,98.5", "AAPL has a high of 98 below its low of 99; correct the row"),
-        ("2022-12-29,AAPL,100,102,99,102.1", "AAPL has close 102.1, not between its low of 99 and its high of 102; "),
-        ("2022-12-29,AAPL,98.9,102,99,101", "AAPL has open 98.9, not between its low of 99 and its high of 102; "),
+        (
+            "2022-12-29,AAPL,100,102,99,102.1",
+            "AAPL has close 102.1, not between its low of 99 and its high of 102; correct",
+        ),
+        (
+            "2022-12-29,AAPL,98.9,102,99,101",
+            "AAPL has open 98.9, not between its low of 99 and its high of 102; correct",
+        ),
         ("2022-12-29,AAPL,100,102,0,101", "AAPL has 0 for low, but a share costs 0.01 to 10,000,000 USD; correct"),
         ("2022-12-29,AAPL,100,102,-3,101", "AAPL has -3 for low, but a share costs"),
         ("2022-12-29,AAPL,100,inf,99,101", "AAPL has inf for high, but a share costs"),
