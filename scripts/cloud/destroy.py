@@ -7,11 +7,12 @@ KEEP_JOURNAL=folder copies the journal there before it is deleted.
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import batched
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from scripts import console
 from scripts.cloud.aws import CONFIG, AwsError, Cloud, DeniedError, MissingError, connect, translate_errors
 from scripts.cloud.terraform import Terraform, has_bucket
 from scripts.console import CommandError, format_count
+from trader.logs import one_line
 from trader.progress import Progress
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 JOURNAL = ("runs/", "universe/")
 KEYS = ("alpacauser", "alpacapw")
+
+JOURNAL_KEY = re.compile(r"(runs|universe)(/[A-Za-z0-9][A-Za-z0-9._-]{0,99}){2,3}", re.ASCII)
+"""The keys of the journal that may become files here. A function's role can write keys with any other name as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +186,10 @@ def take_down(root: Terraform, found: Found, plan: Path) -> None:
 
 def download(cloud: Cloud, bucket: str, folder: Path, progress: Progress) -> None:
     """Copy the journal to a folder that JOURNAL=folder:... can read. Raises CommandError if that fails."""
-    wanted = [(key, size) for prefix in JOURNAL for key, size in objects(cloud, bucket, prefix)]
+    # A key that ends in a slash and holds nothing is how S3's console draws a folder.
+    listed = [(key, size) for prefix in JOURNAL for key, size in objects(cloud, bucket, prefix)]
+    wanted = [(key, size) for key, size in listed if size or not key.endswith("/")]
+    check_journal_keys(bucket, [key for key, _ in wanted])
     s3 = cloud.session.client("s3", config=CONFIG)
     for done, (key, size) in enumerate(wanted, start=1):
         file = folder / key
@@ -194,6 +202,28 @@ def download(cloud: Cloud, bucket: str, folder: Path, progress: Progress) -> Non
             raise CommandError(f"nothing was destroyed: KEEP_JOURNAL: {file}: {error.strerror}") from error
         progress("copying the journal", done, len(wanted))
     console.note(f"the copy of the journal is in {folder}: {format_count(len(wanted), 'file')}")
+
+
+def check_journal_keys(bucket: str, keys: Sequence[str]) -> None:
+    """Raise CommandError unless every key can become a file of its own inside the folder, on any file system."""
+    for key in keys:
+        if not JOURNAL_KEY.fullmatch(key):
+            raise _unkeepable(bucket, key, "is not a name that the bot gives")
+    folders = {str(parent).casefold() for key in keys for parent in PurePosixPath(key).parents}
+    seen: set[str] = set()
+    for key in keys:
+        if key.casefold() in folders:
+            raise _unkeepable(bucket, key, "would be a file and a folder at once")
+        if key.casefold() in seen:
+            raise _unkeepable(bucket, key, "differs from another key only in capital letters")
+        seen.add(key.casefold())
+
+
+def _unkeepable(bucket: str, key: str, why: str) -> CommandError:
+    return CommandError(
+        f"nothing was destroyed: KEEP_JOURNAL: s3://{bucket}/{one_line(key)} {why}. Look at this object, delete or "
+        "rename it in S3's console, and run make destroy again; without KEEP_JOURNAL it is destroyed with the rest"
+    )
 
 
 def empty(cloud: Cloud, bucket: str, progress: Progress) -> None:
@@ -209,7 +239,7 @@ def empty(cloud: Cloud, bucket: str, progress: Progress) -> None:
         for some in batched(versions, 1_000, strict=False):
             answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": list(some), "Quiet": True})
             if errors := answer.get("Errors"):
-                raise AwsError(f"s3://{bucket}/{errors[0]['Key']} cannot be deleted: {errors[0]['Message']}")
+                raise AwsError(f"s3://{bucket}/{one_line(errors[0]['Key'])} cannot be deleted: {errors[0]['Message']}")
             done += len(some)
             progress("emptying the bucket", done, len(versions))
 
