@@ -1,8 +1,16 @@
+import errno
+import itertools
+import os
+import re
+import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.request import Request, urlopen
 
 import boto3
@@ -12,6 +20,7 @@ from tests.builders import SLOT, settings
 from trader.journal.base import JournalError, Run
 from trader.journal.entry import Claim, Journal
 from trader.journal.record import build_record, build_report
+from trader.journal.stores import Folder
 from trader.wiring import open_journal
 
 BASIS = {"universe": ["sp500"], "lookback_bars": 60}
@@ -208,6 +217,107 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(JournalError, match="JOURNAL=folder:"):
         open_journal(f"folder:{tmp_path / 'file'}", "trend").entry(SLOT).claim("first")
+
+
+# --- a folder on a disk that fails ---
+
+
+def fail_disk(monkeypatch: pytest.MonkeyPatch, call: str, code: int, *, after: int = 0) -> None:
+    """Make a function of `os` fail with this error code, from the call number `after` on."""
+    real, calls = getattr(os, call), itertools.count()
+
+    def fail(*arguments: Any, **named: Any) -> Any:
+        if next(calls) < after:
+            return real(*arguments, **named)
+        raise OSError(code, os.strerror(code), str(arguments[0]))
+
+    monkeypatch.setattr(os, call, fail)
+
+
+def files(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("call", ["fsync", "link"])
+def test_a_new_name_that_fails_is_not_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    fail_disk(monkeypatch, call, errno.ENOSPC)
+    with pytest.raises(JournalError, match=r"cannot be used: .*No space left on device"):
+        Folder(tmp_path).create("runs/x.json", "{}")
+    assert files(tmp_path) == {}
+
+
+def test_a_text_that_cannot_be_written_leaves_the_previous_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Folder(tmp_path).write("x.json", "before")
+    fail_disk(monkeypatch, "fsync", errno.ENOSPC)
+    with pytest.raises(JournalError, match="No space left on device"):
+        Folder(tmp_path).write("x.json", "after")
+    assert files(tmp_path) == {"x.json": "before"}
+
+
+KILLED_WHILE_WRITING = """
+import os, sys
+from pathlib import Path
+from trader.journal.stores import Folder
+os.fsync = lambda _: os._exit(9)
+getattr(Folder(Path(sys.argv[1])), sys.argv[2])("runs/x.json", "{}")
+"""
+
+
+@pytest.mark.parametrize("call", ["create", "write"])
+def test_a_process_that_is_killed_while_writing_leaves_no_name(tmp_path: Path, call: str) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(tmp_path), call], check=False)
+    assert done.returncode == 9
+    assert (Folder(tmp_path).names("runs/"), Folder(tmp_path).read("runs/x.json")) == ([], None)
+
+
+def test_a_text_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[tuple[str, str]] = []
+    real = os.fsync
+
+    def note(descriptor: int) -> None:
+        kind = "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "text"
+        steps.append((kind, Folder(tmp_path).read("x.json") or ""))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    assert Folder(tmp_path).create("x.json", "{}")
+    Folder(tmp_path).write("x.json", "[]")
+    assert steps == [("text", ""), ("folder", "{}"), ("text", "{}"), ("folder", "[]")]
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ELOOP])
+@pytest.mark.parametrize("depth", [0, 1])
+def test_a_folder_that_cannot_be_listed_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, depth: int
+) -> None:
+    journal = open_journal(f"folder:{tmp_path}", "trend")
+    journal.entry(SLOT).claim("first")
+    fail_disk(monkeypatch, "scandir", code, after=depth)
+    with pytest.raises(JournalError, match=re.escape(os.strerror(code))):
+        journal.list_unfinished(LATER)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="left out: root may read every folder")
+def test_a_folder_without_permissions_is_an_error(tmp_path: Path) -> None:
+    journal = open_journal(f"folder:{tmp_path}", "trend")
+    journal.entry(SLOT).claim("first")
+    day = tmp_path / "runs/trend/2022-12-28"
+    day.chmod(0)
+    try:
+        with pytest.raises(JournalError, match="Permission denied"):
+            journal.list_records()
+    finally:
+        day.chmod(0o755)
+
+
+def test_a_file_in_place_of_the_journal_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("no folder")
+    with pytest.raises(JournalError, match="Not a directory"):
+        open_journal(f"folder:{tmp_path}", "trend").list_records()
+
+
+def test_a_journal_that_does_not_exist_yet_is_empty(tmp_path: Path) -> None:
+    assert open_journal(f"folder:{tmp_path / 'none'}", "trend").list_records() == []
 
 
 @pytest.mark.usefixtures("aws")

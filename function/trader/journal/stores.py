@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
+PARTIAL = ".partial"
+"""The ending of a file that is being written. One that is left was cut off, and is never read."""
+
+
 class Folder:
     """A store in a local folder, which is created when first needed."""
 
@@ -21,10 +26,10 @@ class Folder:
         self._path = path
 
     def create(self, name: str, text: str) -> bool:
-        """See Store. The file system refuses to create the same file twice."""
+        """See Store. The name is a hard link to a complete file; the file system refuses a second one."""
         try:
-            with self._make_path(name).open("x", encoding="utf-8") as file:
-                file.write(text)
+            with self._partial_file(name, text) as (partial, path):
+                os.link(partial, path)
         except FileExistsError:
             return False
         except OSError as error:
@@ -32,12 +37,10 @@ class Folder:
         return True
 
     def write(self, name: str, text: str) -> None:
-        """See Store. The text is written to a partial file, which is renamed when it is complete."""
+        """See Store. A complete file gets the name, so that a full disk or a power failure leaves the previous text."""
         try:
-            path = self._make_path(name)
-            partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(path)
+            with self._partial_file(name, text) as (partial, path):
+                partial.replace(path)
         except OSError as error:
             raise self._unusable(error) from error
 
@@ -51,17 +54,48 @@ class Folder:
             raise self._unusable(error) from error
 
     def names(self, prefix: str, after: str = "") -> list[str]:
-        """See Store."""
-        files = (self._path / prefix).rglob("*")
-        return sorted(name for file in files if (name := str(file.relative_to(self._path))) > after and file.is_file())
+        """See Store. A folder that cannot be read is an error, because the orders of its runs would go unnoticed."""
+        found: list[str] = []
+        try:
+            for folder, _, files in os.walk(self._path / prefix, onerror=_raise_unless_missing):
+                found += (str(Path(folder, file).relative_to(self._path)) for file in files)
+        except OSError as error:
+            raise self._unusable(error) from error
+        return sorted(name for name in found if name > after and not name.endswith(PARTIAL))
 
-    def _make_path(self, name: str) -> Path:
+    @contextmanager
+    def _partial_file(self, name: str, text: str) -> Iterator[tuple[Path, Path]]:
+        """Write a text to the disk under a temporary name. Yield it and the path that the caller gives it instead."""
         path = self._path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+        partial = path.with_name(f".{uuid4().hex}{PARTIAL}")
+        try:
+            with partial.open("x", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            yield partial, path
+            _sync_folder(path.parent)
+        finally:
+            with suppress(OSError):  # the error that stopped the write may also stop this
+                partial.unlink(missing_ok=True)
 
     def _unusable(self, error: Exception) -> JournalError:
         return JournalError(f"JOURNAL=folder:{self._path} cannot be used: {error}")
+
+
+def _raise_unless_missing(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Write a folder's new names to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class Bucket:
