@@ -7,11 +7,11 @@ import signal
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from datetime import UTC, datetime
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderableType, RenderHook, RenderResult
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,17 +21,49 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from trader.journal.base import JournalError
+from trader.logs import MAX_CHARACTERS, one_line, printable
 from trader.model import BrokerError
 from trader.prices.base import PriceSourceError
 from trader.progress import Progress as Report
 from trader.schedule.base import EventError
 from trader.settings import SettingsError
 
-OUT, ERR = Console(highlight=False), Console(stderr=True, highlight=False)
+
+@dataclass(frozen=True)
+class _Escaped:
+    """What is printed, with every character escaped that could control the terminal or reverse the text."""
+
+    inner: ConsoleRenderable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self.inner, options):
+            if segment.control:  # Rich's own, such as for a progress bar
+                yield segment
+            else:
+                yield Segment("\n".join(map(printable, segment.text.split("\n"))), segment.style)
+
+
+class _EscapeAll(RenderHook):
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_Escaped(each) for each in renderables]
+
+
+def make_console(*, stderr: bool = False, width: int | None = None) -> Console:
+    """Return a console that prints text as it is: without markup, links or emoji, and only printable characters.
+
+    Much of what commands print comes from a record, the broker, a log or S3.
+    """
+    made = Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+    made.push_render_hook(_EscapeAll())
+    return made
+
+
+OUT, ERR = make_console(), make_console(stderr=True)
 
 USABLE, FAILED, USAGE = 0, 1, 2
 """Exit codes."""
@@ -118,7 +150,7 @@ def note(text: str) -> None:
 @contextmanager
 def progress() -> Iterator[Report]:
     """Show a progress bar for each task on standard error, with the time left; the bars disappear at the end."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     left = (TextColumn("left:"), TimeRemainingColumn())
     with Progress(*columns, *left, console=ERR, transient=True, disable=not ERR.is_terminal) as bars:
         tasks: dict[str, TaskID] = {}
@@ -147,7 +179,7 @@ def plain_errors(
         ERR.print(str(error), style="red", markup=False, soft_wrap=True)  # a command in it can be copied whole
         sys.exit(FAILED)
     except (BrokerError, JournalError, PriceSourceError) as error:
-        ERR.print(f"{type(error).__name__}: {error}", style="red", markup=False)
+        ERR.print(one_line(f"{type(error).__name__}: {error}", MAX_CHARACTERS), style="red")
         sys.exit(FAILED)
     except KeyboardInterrupt:
         ERR.print(interrupted, style="red")

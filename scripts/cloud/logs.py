@@ -343,7 +343,7 @@ def wide_enough(table: Table) -> Console:
     """Return a console on standard output; without a terminal it is as wide as the table."""
     if console.OUT.is_terminal:
         return console.OUT
-    return Console(highlight=False, width=Console(width=10_000).measure(table).maximum)
+    return console.make_console(width=Console(width=10_000).measure(table).maximum)
 
 
 def cell(column: str, value: str) -> str:

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from scripts import console
 from scripts.cloud import preflight
@@ -37,7 +38,7 @@ def main() -> None:
         file = Path(name) / "plan"
         plan = make_plan(root, file, lock=os.environ.get("LOCK", "1") not in {"0", "false", "no"})
         if not arguments.json:
-            console.OUT.out(root.text(file), end="")
+            console.OUT.print(Text.from_ansi(root.text(file)), soft_wrap=True)
         notes = preflight.check(root.cloud, plan, root.folder)
         out = os.environ.get("OUT") or None
         if out:

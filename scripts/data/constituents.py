@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scripts import ROOT
+from scripts.console import make_console
 from scripts.files import replace_file
 
 FILE = ROOT / "function/trader/data/constituents.csv"
@@ -142,7 +143,7 @@ def fetch(source: str, url: str, notices: Console) -> tuple[str, list[Member]]:
 
 def show(changes: Mapping[str, Sequence[Member]], summary: str) -> None:
     """Print the changes as a table, and the summary."""
-    console = Console(highlight=False)
+    console = make_console()
     if any(changes.values()):
         table = Table("Change", "Symbol", "Name", "Sector", title="S&P 500")
         for change, members in changes.items():
@@ -154,7 +155,7 @@ def show(changes: Mapping[str, Sequence[Member]], summary: str) -> None:
 
 def refresh(arguments: argparse.Namespace) -> None:
     """Fetch, check, write and show the members."""
-    source, fetched = fetch(arguments.source, arguments.url, Console(stderr=True, highlight=False))
+    source, fetched = fetch(arguments.source, arguments.url, make_console(stderr=True))
     members = sorted(fetched, key=lambda member: member.symbol)
     before = load(arguments.file)
     check(members, before)
@@ -186,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         refresh(parser.parse_args(argv))
     except (UnavailableError, RefusedError) as error:
-        Console(stderr=True, highlight=False).print(f"The list of constituents is unchanged: {error}", soft_wrap=True)
+        make_console(stderr=True).print(f"The list of constituents is unchanged: {error}", soft_wrap=True)
         return 1
     return 0
 

@@ -18,6 +18,7 @@ from trader.codec import decode, encode
 from trader.deadline import Deadline
 from trader.journal.base import JournalError
 from trader.journal.record import VERSION, read_settings
+from trader.logs import one_line
 from trader.model import Code, Decision, Observation
 from trader.progress import Progress, no_progress
 from trader.settings import Settings
@@ -90,11 +91,11 @@ def compare(name: str, record: Mapping[str, Any], progress: Progress = no_progre
     """Recompute the record and return the differences. Raises JournalError if it has no decision or is invalid."""
     try:
         if not record.get("observation") or not record.get("decision"):
-            why = f"{record['report']['status']} {record['report']['detail']}"
+            why = one_line(f"{record['report']['status']} {record['report']['detail']}")
             raise JournalError(f"{name} has no decision to recompute: {why}")
         return differences(record["decision"], replay(record, progress))
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-        raise JournalError(f"{name} is not a record of a run: {type(error).__name__}: {error}") from error
+        raise JournalError(f"{name} is not a record of a run: {type(error).__name__}: {one_line(error)}") from error
 
 
 def replay(record: Mapping[str, Any], progress: Progress = no_progress) -> Decision:
@@ -123,27 +124,24 @@ def differences(recorded: Mapping[str, Any], replayed: Decision) -> list[Differe
     for each in recorded["forecasts"]:
         trend = trends.get(each["symbol"], math.nan)
         if not math.isclose(trend, each["trend_usd"], rel_tol=FORECAST_TOLERANCE):
-            found.append(
-                Difference(
-                    what=f"trend of {each['symbol']}", recorded=text([each["trend_usd"]]), replayed=text([trend])
-                )
-            )
+            what = f"trend of {one_line(each['symbol'])}"
+            found.append(Difference(what=what, recorded=text([each["trend_usd"]]), replayed=text([trend])))
     return found
 
 
 def text(values: Sequence[object]) -> str:
     """Join the values on one line."""
-    return " ".join(str(value) for value in values if value is not None)
+    return " ".join(one_line(value) for value in values if value is not None)
 
 
 def show(name: str, record: Mapping[str, Any], found: Sequence[Difference]) -> None:
     """Print the verdict, and a table of the differences."""
-    decision = record["decision"]
+    decision, whose = record["decision"], f"{one_line(name)}: recomputed from its record"
     counts = ", ".join(format_count(len(decision[f"{noun}s"]), noun) for noun in ("forecast", "order", "denial"))
     if not found:
-        console.OUT.print(f"{name}: recomputed from its record, with the same result: {counts}.", style="green")
+        console.OUT.print(f"{whose}, with the same result: {counts}.", style="green")
         return
-    console.OUT.print(f"{name}: recomputed from its record, with a DIFFERENT result:", style="bold red")
+    console.OUT.print(f"{whose}, with a DIFFERENT result:", style="bold red")
     table = Table("what", "recorded", "replayed")
     for each in found:
         table.add_row(each.what, each.recorded, each.replayed)

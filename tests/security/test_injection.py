@@ -12,19 +12,26 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from scripts import ROOT
+from scripts.console import CommandError, make_console, plain_errors
 from scripts.layer.emulator import prepare_function
 from scripts.layer.target import Target
 from scripts.report import console
 from scripts.report.html import write_page
+from scripts.run import replay
 from scripts.testkit import lambda_runtime
 from scripts.testkit.alpaca import AlpacaFake, Answer
 from scripts.testkit.lambda_runtime import FunctionError, RuntimeInterface
 from tests.run_record import record
 from tests.security.alpaca_setup import give_bars, settings_for
+from trader.journal.base import JournalError
 from trader.logs import TextFormatter
-from trader.model import Report
+from trader.model import BrokerError, Report
+from trader.prices.base import PriceSourceError
+from trader.settings import Problem, SettingsError
 
 TARGET = Target("3.13", "x86_64")
 FORGED = '{"timestamp": "2026-11-23T20:45:00Z", "level": "INFO", "message": "run", "status": "FORGED", "orders": 99}'
@@ -249,6 +256,67 @@ def test_only_text_reaches_the_terminal(hostile_record: dict[str, Any], width: i
         re.findall(r"[^\n -~\u00a0-\uffff]|\x1b\]|\x1b\[2J|[\u2028\u202e\ud800]", re.sub(r"\x1b\[[\d;]*m", "", said))
         == []
     )
+
+
+def test_only_text_of_a_replayed_record_reaches_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    decision: dict[str, Any] = {"forecasts": [], "orders": [], "denials": []}
+    found = [replay.Difference(what=TRICKS, recorded=replay.text([TRICKS]), replayed="")]
+    replay.show(f"runs/trend/{TRICKS}.json", {"decision": decision}, found)
+    replay.show(f"runs/trend/{TRICKS}.json", {"decision": decision}, [])
+    said = capsys.readouterr().out
+    assert "[red]" in said
+    assert [line for line in said.split("\n") if not line.isprintable()] == []
+
+
+CONTROLS = "".join(map(chr, [*range(10), *range(11, 32), *range(127, 161), 0xAD, 0x61C, 0x180E, 0xFEFF, 0xE0001]))
+CONTROLS += "".join(map(chr, [*range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2060, 0x2070), 0xFFF9, 0xD800]))
+"""Terminal controls, separators of lines, marks that reorder text (U+202E, U+2066, ...), and marks without a width."""
+
+
+@pytest.mark.parametrize("made", [Text, str])
+@pytest.mark.parametrize("is_soft", [True, False])
+def test_no_command_prints_a_control_character(
+    made: Callable[[str], Any], is_soft: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = Table("a")
+    table.add_row(made(CONTROLS))
+    for out in (make_console(), make_console(stderr=True)):
+        for what in (made(f"first\n{CONTROLS}"), table):
+            out.print(what, soft_wrap=is_soft, style="red")
+            out.print(what, soft_wrap=is_soft)
+    for said in capsys.readouterr():
+        assert "first\n" in said
+        assert "\\u202e" in "".join(said.split())
+        assert [character for character in said if character != "\n" and not character.isprintable()] == []
+
+
+@pytest.mark.parametrize("text", ["[red]x[/red]", "[/]", "[link=https://example.com]x[/link]", ":skull:"])
+def test_no_text_is_taken_for_markup(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("a")
+    table.add_row(text)
+    make_console().print(text, table)
+    assert capsys.readouterr().out.count(text) == 2
+
+
+@pytest.mark.parametrize("error", [JournalError, BrokerError, PriceSourceError, CommandError, SettingsError])
+def test_no_error_of_a_command_controls_the_terminal(
+    error: type[Exception], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit), plain_errors():
+        raise error([Problem(frozenset(), TRICKS)] if error is SettingsError else TRICKS)
+    assert [line for line in capsys.readouterr().err.split("\n") if not line.isprintable()] == []
+
+
+def test_every_command_prints_through_the_console_that_escapes() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in (ROOT / "scripts").rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.search(r"\bConsole\(", line) and ".measure(" not in line
+    ]
+    assert found == [
+        "scripts/console.py: made = Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)"
+    ]
 
 
 def test_only_text_reaches_the_page(hostile_record: dict[str, Any], tmp_path: Path) -> None:
