@@ -1,9 +1,13 @@
 # Plain `make` lists the targets. Variables given to make reach the commands as environment variables:
 # make run PRICE_SOURCES=yahoo UNIVERSE=AAPL,MSFT
+# Recipes use them only as the shell's own, quoted "$$NAME", so that no value is ever run as a command. For the same
+# reason make itself must not expand what is given on its command line, as it would to export it:
+$(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),\
+  $(eval override $(name) := $$(value $(name)))$(eval export $(name))))
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 SHELL := /bin/sh
-PY := .venv/bin/python
+override PY := .venv/bin/python
 export PYTHONPATH := function:.
 
 ##@ Try it
@@ -11,7 +15,7 @@ run: .venv/.set-up ## Run the bot once, by default on sample prices and a paper 
 	@$(PY) -m scripts.run.local
 
 replay: .venv/.set-up ## Recompute the decisions of a recorded run (RUN=latest, a slot, a file or s3://...)
-	@$(PY) -m scripts.run.replay "$(or $(RUN),latest)"
+	@$(PY) -m scripts.run.replay -- "$${RUN:-latest}"
 
 ##@ Backtest
 backtest: .venv/.set-up ## Run the bot on past prices in Backtrader (START=, END=, CASH=, COMMISSION=, SLIPPAGE=, REFIT_EVERY=, OUT=, SIGNAL=, ...)
@@ -88,7 +92,7 @@ bench-cost: .venv/.set-up ## Measure a month's use: 30 strategies must fit into 
 
 ##@ Data
 constituents: .venv/.set-up ## Refresh function/trader/data/constituents.csv and show what changed (SOURCE=auto|online|offline)
-	@$(PY) -m scripts.data.constituents --source "$(or $(SOURCE),auto)"
+	@$(PY) -m scripts.data.constituents --source="$${SOURCE:-auto}"
 
 sample-prices: .venv/.set-up ## Rebuild function/trader/data/sample_prices.csv.gz from its source
 	@$(PY) -m scripts.data.sample_prices
@@ -102,7 +106,7 @@ picture: .venv/.set-up ## Draw the pages of make run and make backtest as docs/r
 ##@ Develop
 setup: .venv/.set-up ## Create .venv; every other target does this automatically
 test: .venv/.set-up ## Run the tests (TESTS=tests/unit/trader/stages/test_portfolio_risk.py for some)
-	@$(PY) -m pytest $(or $(TESTS),-m "not slow")
+	@printf '%s\n' "$${TESTS:--m 'not slow'}" | xargs $(PY) -m pytest
 
 test-slow: .venv/.set-up ## Run the slow tests: planted bugs, a damaged layer, and Terraform's own tests
 	@$(PY) -m pytest -m slow
@@ -111,15 +115,15 @@ gauntlet: .venv/.set-up ## Run the deployed function through faults at every bou
 	@$(PY) -m tests.fault_injection
 
 audit: .venv/.set-up ## Check the lock files, and all locked packages for known vulnerabilities and yanked releases (OFFLINE=1: locks only)
-	@[ -n "$(OFFLINE)" ] || scripts/linters.sh
+	@[ -n "$$OFFLINE" ] || scripts/linters.sh
 	@$(PY) -m scripts.checks.audit
 
 scan-secrets: .venv/.set-up ## Look for keys in every file of the repository and in the zips that go to AWS
 	@$(PY) -m scripts.checks.scan_secrets
 
 fuzz: .venv/.set-up ## Try many random inputs, for several minutes (EXAMPLES=2000 of each kind, SEED=)
-	@EXAMPLES="$(or $(EXAMPLES),2000)" $(PY) -m pytest tests/security/test_fuzz.py --dist load --timeout 0 \
-	--hypothesis-profile fuzz --hypothesis-seed "$(or $(SEED),random)"
+	@EXAMPLES="$${EXAMPLES:-2000}" $(PY) -m pytest tests/security/test_fuzz.py --dist load --timeout 0 \
+	--hypothesis-profile fuzz --hypothesis-seed="$${SEED:-random}"
 
 lint: .venv/.set-up ## Check formatting, style, types and the direction of imports
 	@$(PY) -m ruff format --check .
@@ -138,7 +142,7 @@ bench: .venv/.set-up ## Measure the forecast stage, memory, and 500 symbols from
 	@$(PY) -m scripts.bench.forecast_stage
 
 parity: .venv/.set-up ## Compare the engines: the map engine's models and decisions with Prophet's (PICTURE=file to draw them)
-	@$(PY) -m scripts.bench.parity $(if $(PICTURE),--picture "$(PICTURE)")
+	@$(PY) -m scripts.bench.parity $${PICTURE:+"--picture=$$PICTURE"}
 
 bench-engine: .venv/.set-up ## Measure the engines: time for 20, 100 and 500 symbols, memory, a whole backtest
 	@$(PY) -m scripts.bench.engines
