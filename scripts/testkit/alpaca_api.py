@@ -6,10 +6,12 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 from scripts.testkit.alpaca_books import BLOCKING_FLAGS, NEW_YORK, AlpacaBooks, FakeOrder, JsonValue, RefusalError, text
+from scripts.testkit.request_limit import RequestLimit
 
 type FaultKind = Literal[
     "ok",  # no fault: lets this many requests through before the next fault
@@ -30,11 +32,12 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An answer: an HTTP status with a JSON value or an HTML page."""
+    """An answer: an HTTP status with a JSON value or an HTML page, and headers."""
 
     status: int
     payload: JsonValue = None
     html: bool = False
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -48,15 +51,17 @@ class Fault:
     field: str
 
 
-class AlpacaApi(AlpacaBooks):
+class AlpacaApi(AlpacaBooks, RequestLimit):
     """The API, which carries out one request at a time.
 
     `bars` are each symbol's bars as (start, close); a page contains at most `page_size` of them. A hanging request is
-    held for `hang_s`. Only the keys `key_id` and `secret` are accepted.
+    held for `hang_s`. Only the keys `key_id` and `secret` are accepted. Every request counts towards the limit, those
+    that meet a fault too.
     """
 
     def __init__(self, *, prices: Mapping[str, float] | None = None, cash_usd: float = 100_000) -> None:
-        super().__init__(prices=prices, cash_usd=cash_usd)
+        AlpacaBooks.__init__(self, prices=prices, cash_usd=cash_usd)
+        RequestLimit.__init__(self)
         self.bars: dict[str, Sequence[tuple[datetime, float]]] = {}
         self.spoilt_bars: dict[str, list[JsonValue]] = {}  # returned as they are
         self.page_size = 10_000
@@ -80,6 +85,13 @@ class AlpacaApi(AlpacaBooks):
         """Return the answer to a request; None closes the connection without one."""
         with self.lock:
             self.requests.append(Request(method, path, body))
+            is_within_limit = self.count_request()
+        answer = self._meet_fault(method, path, headers, body) if is_within_limit else REFUSALS["429"]
+        with self.lock:
+            return answer and answer._replace(headers={**answer.headers, **self.rate_headers(answer.status)})
+
+    def _meet_fault(self, method: str, path: str, headers: Mapping[str, str], body: JsonValue) -> Answer | None:
+        with self.lock:
             fault = self._next_fault(method, path)
         if fault is None or fault.kind == "ok":
             return self._do(method, path, headers, body)
