@@ -88,7 +88,7 @@ def make_services(run: Run, invocation: Invocation, journal: Journal) -> tuple[R
 
     @cache
     def alpaca() -> "AlpacaClient":
-        return _alpaca_client(settings, lambda refresh: _read_keys(invocation.env, refresh=refresh))
+        return _alpaca_client(settings, lambda refresh: _read_keys(invocation.env, refresh=refresh), deadline)
 
     prices = Prices(
         [_price_source(name, settings, alpaca, deadline) for name in settings.price_sources],
@@ -107,14 +107,20 @@ def make_services(run: Run, invocation: Invocation, journal: Journal) -> tuple[R
         read_halt_reason=lambda: PARAMETERS.read_halt_reason(settings.halt_parameter),
         deadline=deadline,
         progress=invocation.progress,
+        present=None if settings.broker is BrokerName.EMBEDDED else invocation.clock,
+        history=broker,
+        orders=journal,
     )
     return services, broker
 
 
-def _alpaca_client(settings: Settings, credentials: Callable[[bool], tuple[str, str]]) -> "AlpacaClient":
+def _alpaca_client(
+    settings: Settings, credentials: Callable[[bool], tuple[str, str]], deadline: Deadline | None = None
+) -> "AlpacaClient":
     from trader.alpaca.client import AlpacaClient
 
-    return AlpacaClient(settings.apca_api_base_url, settings.apca_api_data_url, credentials)
+    remaining_s = (deadline or Deadline.never()).remaining_s
+    return AlpacaClient(settings.apca_api_base_url, settings.apca_api_data_url, credentials, remaining_s=remaining_s)
 
 
 def _read_keys(env: Mapping[str, str], *, refresh: bool) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from scripts.testkit.alpaca import AlpacaFake, FaultKind
+from tests.fake_time import FakeTime
 from trader.alpaca.client import AlpacaClient
 from trader.deadline import Deadline
 from trader.prices.alpaca import GIVE_UP_AFTER, AlpacaPrices
@@ -27,7 +28,9 @@ def fake() -> Iterator[AlpacaFake]:
 
 def source(fake: AlpacaFake, interval: str = "1d", deadline: Deadline | None = None) -> AlpacaPrices:
     keys = (fake.key_id, fake.secret)
-    client = AlpacaClient("http://127.0.0.1:9", fake.url, lambda _: keys, (1.0, 0.2), attempts=3, wait_s=0.01)
+    waits = FakeTime()  # for the limit on requests
+    patience: Any = {"attempts": 3, "wait_s": 0.01, "clock": waits.clock, "sleep": waits.sleep}
+    client = AlpacaClient("http://127.0.0.1:9", fake.url, lambda _: keys, (1.0, 0.2), **patience)
     return AlpacaPrices(client, interval, deadline=deadline)
 
 

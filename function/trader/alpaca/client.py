@@ -5,7 +5,10 @@ accepted, and prefers a token from the environment to the keys that it is given.
 """
 
 import logging
+import math
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 import requests
@@ -13,16 +16,34 @@ from requests.adapters import HTTPAdapter
 from tenacity import (
     RetryCallState,
     Retrying,
-    retry_if_exception,
+    retry_if_exception_type,
+    retry_never,
     stop_after_attempt,
     stop_before_delay,
     wait_exponential_jitter,
 )
 
+from trader.alpaca.budget import NoTimeError, RequestBudget
+from trader.deadline import ORDER_TIME_S
 from trader.logs import one_line
 from trader.model import BrokerError
 
 LOG = logging.getLogger(__name__)
+
+MAX_WAIT_S = 300.0
+"""The longest time that one call to the trading API waits for the request limit, also if the run never has to end.
+
+The limit is per minute, so a longer refusal has another cause.
+"""
+
+MAX_DATA_WAIT_S = 75.0
+"""The same for the data API: a minute and some seconds, because another source may be asked for the prices instead."""
+
+END_TIME_S = 20.0
+"""The time at the end of a run in which nothing is waited for: a request takes up to 13 s, and the record some more.
+
+For the data API it is ORDER_TIME_S, because prices are useless without the time for an order.
+"""
 
 type JsonValue = object
 """A decoded JSON value that has not been checked yet."""
@@ -47,6 +68,13 @@ class RefusedError(AlpacaError):
         self.code = code
 
 
+class RequestLimitError(RefusedError):
+    """The limit on requests leaves no room for this one within the run's time, so nothing was done.
+
+    It was either not sent, or refused with a 429 each time; `code` is 0 if it was not sent.
+    """
+
+
 class NoAnswerError(AlpacaError):
     """The answer is lost or unusable (5xx, timeout, no connection, not JSON); the request may have taken effect."""
 
@@ -61,10 +89,14 @@ class AlpacaClient:
     `base_url` and `data_url` come without the /v2 that the SDK adds, and without a slash at the end.
 
     `timeout_s` limits an attempt: the seconds to connect, and the seconds without data. (An answer that arrives in
-    small pieces may take longer.) A request that is safe to repeat is sent up to `attempts` times, with waits that grow
-    from `wait_s` plus jitter; no attempt begins after `deadline_s`. Reads and deletions are safe to repeat, and so is a
-    POST after a 429, which means that it was not accepted. Refused credentials are fetched again once, and once more
-    only after they have worked.
+    small pieces may take longer.) A request without an answer is sent up to `attempts` times if it is safe to repeat,
+    as reads and deletions are, with waits that grow from `wait_s` plus jitter; no attempt begins after `deadline_s`.
+    Refused credentials are fetched again once, and once more only after they have worked.
+
+    Each API has a budget of requests. A request beyond it waits until it may be sent. A 429 means that the request was
+    not carried out, so it is sent again, a POST too, after the wait that the answer asks for. No wait is begun that
+    would not leave END_TIME_S of the `remaining_s` seconds until the run must end: RequestLimitError is raised instead.
+    `clock` and `sleep` are those of these waits only.
     """
 
     def __init__(
@@ -77,6 +109,9 @@ class AlpacaClient:
         attempts: int = 4,
         wait_s: float = 0.5,
         deadline_s: float = 15.0,
+        remaining_s: Callable[[], float] = lambda: math.inf,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         """Store the arguments. The first call imports the SDK and sends the first request."""
         self._base_url = base_url
@@ -89,51 +124,94 @@ class AlpacaClient:
             before_sleep=_log_retry,
             reraise=True,
         )
+        self._remaining_s = remaining_s
+        self._clock = clock
+        self._budgets = {
+            url: RequestBudget(first_pause_s=wait_s, clock=clock, sleep=sleep) for url in (base_url, data_url)
+        }
         self._apis: dict[str, _Rest] = {}
         self._refreshed = False
 
     def get(self, path: str, parameters: Parameters | None = None) -> JsonValue:
         """Return the trading API's answer to a read; `path` is like "/account"."""
-        return self._call(self._base_url, "GET", path, parameters, _is_passing)
+        return self._call(self._trading("GET", path, parameters), is_repeatable=True)
 
     def get_data(self, path: str, parameters: Parameters | None = None) -> JsonValue:
         """Return the data API's answer to a read; `path` is like "/stocks/bars"."""
-        return self._call(self._data_url, "GET", path, parameters, _is_passing)
+        may_wait_s = self._may_wait_s(MAX_DATA_WAIT_S, ORDER_TIME_S)
+        return self._call(_Request(self._data_url, "GET", path, parameters or {}, may_wait_s), is_repeatable=True)
 
     def post(self, path: str, body: Parameters) -> JsonValue:
         """Return the trading API's answer to a write; it is sent again only if it was certainly not accepted."""
-        return self._call(self._base_url, "POST", path, body, _is_too_many_requests)
+        return self._call(self._trading("POST", path, body), is_repeatable=False)
 
     def delete(self, path: str) -> JsonValue:
         """Return the trading API's answer to a deletion; a repeated deletion is refused with 404 or 422."""
-        return self._call(self._base_url, "DELETE", path, None, _is_passing)
+        return self._call(self._trading("DELETE", path), is_repeatable=True)
 
-    def _call(
-        self, url: str, method: str, path: str, data: Parameters | None, again: Callable[[BaseException], bool]
-    ) -> JsonValue:
-        return self._retrying.copy(retry=retry_if_exception(again))(self._send_authorized, url, method, path, data)
+    def reserve(self, count: int) -> bool:
+        """Wait until `count` requests to the trading API may be sent without a pause, and return True.
 
-    def _send_authorized(self, url: str, method: str, path: str, data: Parameters | None) -> JsonValue:
+        Return False if the run's time does not allow the wait, or if the limit is below `count`. Nothing is set aside:
+        the next requests, whatever they are for, use up what is free.
+        """
+        purpose = f"{count} requests in a row"
         try:
-            answer = self._once(url, method, path, data)
+            self._budgets[self._base_url].reserve(count, self._may_wait_s(MAX_WAIT_S, END_TIME_S), purpose)
+        except NoTimeError as error:
+            LOG.warning("Alpaca: %s: %s", purpose, error)
+            return False
+        return True
+
+    def _trading(self, method: str, path: str, data: Parameters | None = None) -> "_Request":
+        return _Request(self._base_url, method, path, data or {}, self._may_wait_s(MAX_WAIT_S, END_TIME_S))
+
+    def _may_wait_s(self, max_wait_s: float, end_time_s: float) -> Callable[[], float]:
+        """Return a function for the seconds that a call which begins now may still wait for the request limit."""
+        give_up_at = self._clock() + max_wait_s
+        return lambda: min(give_up_at - self._clock(), self._remaining_s() - end_time_s)
+
+    def _call(self, request: "_Request", *, is_repeatable: bool) -> JsonValue:
+        """Send a request, and again as soon as the limit allows it if the answer is a 429."""
+        retry = retry_if_exception_type(NoAnswerError) if is_repeatable else retry_never
+        budget = self._budgets[request.url]
+        refusal: RefusedError | None = None
+        while True:
+            try:
+                # Waiting for the limit is not part of the attempts, whose time is limited.
+                budget.reserve(1, request.may_wait_s, request.call)
+                return self._retrying.copy(retry=retry)(self._send_authorized, request)
+            except NoTimeError as error:
+                reason = refusal or f"Alpaca: {request.call}: not sent"
+                code = refusal.code if refusal else 0
+                raise RequestLimitError(f"{reason}; {error}", requests.codes.too_many_requests, code) from error
+            except RefusedError as error:
+                if error.status != requests.codes.too_many_requests:
+                    raise
+                refusal = error
+
+    def _send_authorized(self, request: "_Request") -> JsonValue:
+        try:
+            answer = self._once(request)
         except CredentialsError:
             if self._refreshed:
                 raise
             self._refreshed = True
             self._connect(refresh=True)
-            answer = self._once(url, method, path, data)
+            answer = self._once(request)
         self._refreshed = False
         return answer
 
-    def _once(self, url: str, method: str, path: str, data: Parameters | None) -> JsonValue:
+    def _once(self, request: "_Request") -> JsonValue:
         from alpaca_trade_api.rest import APIError  # costs nothing extra: _connect imports the SDK anyway
 
         if not self._apis:
             self._connect(refresh=False)
-        call = f"{method} {path}"
-        send = getattr(self._apis[url], method.lower())
+        call = request.call
+        send = getattr(self._apis[request.url], request.method.lower())
+        self._budgets[request.url].take(request.may_wait_s, call)
         try:
-            answer: JsonValue = send(path, dict(data or {}))
+            answer: JsonValue = send(request.path, dict(request.data))
         except (APIError, requests.HTTPError) as error:
             raise _refusal(call, error) from error
         except requests.RequestException as error:
@@ -142,7 +220,7 @@ class AlpacaClient:
             ) from error
         except TypeError as error:  # the SDK raises it for an error whose body is `null` or a number
             raise NoAnswerError(f"Alpaca: {call}: an error without a message ({error})") from error
-        if answer is None and method == "GET":
+        if answer is None and request.method == "GET":
             raise NoAnswerError(f"Alpaca: {call}: an empty answer (no body or null)")
         return answer
 
@@ -150,8 +228,23 @@ class AlpacaClient:
         key_id, secret = self._credentials(refresh)
         _check_credential("ALPACAUSER", key_id)
         _check_credential("ALPACAPW", secret)
-        urls = {self._base_url, self._data_url}
-        self._apis = {url: _rest(url, key_id, secret, self._timeout_s) for url in urls}
+        self._apis = {url: _rest(url, key_id, secret, self._timeout_s, its) for url, its in self._budgets.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A request to one of the APIs, and the seconds that it may still wait for the request limit."""
+
+    url: str
+    method: str
+    path: str
+    data: Parameters
+    may_wait_s: Callable[[], float]
+
+    @property
+    def call(self) -> str:
+        """The request's name in messages, such as "GET /account"."""
+        return f"{self.method} {self.path}"
 
 
 class _Rest(Protocol):
@@ -176,7 +269,7 @@ class _Deadline(HTTPAdapter):
         return super().send(request, **options)  # type: ignore[arg-type]  # as above
 
 
-def _rest(url: str, key_id: str, secret: str, timeout_s: tuple[float, float]) -> _Rest:
+def _rest(url: str, key_id: str, secret: str, timeout_s: tuple[float, float], budget: RequestBudget) -> _Rest:
     # Imported here because it takes a tenth of a second, and only runs that use Alpaca need it.
     from alpaca_trade_api.rest import REST
 
@@ -185,6 +278,11 @@ def _rest(url: str, key_id: str, secret: str, timeout_s: tuple[float, float]) ->
     rest._retry = 0  # the SDK's own retries treat reads and orders alike
     for scheme in ("http://", "https://"):
         rest._session.mount(scheme, _Deadline(timeout_s))
+
+    def note_answer(response: requests.Response, **_: object) -> None:
+        budget.note_answer(response.status_code, response.headers)
+
+    rest._session.hooks["response"].append(note_answer)  # the SDK itself does not show an answer's headers
     api: _Rest = rest
     return api
 
@@ -218,14 +316,6 @@ def _refusal(call: str, error: Exception) -> AlpacaError:
 _KEYS_REFUSED_CODES = range(40110000, 40120000)
 """The codes of a 403 that concerns the keys; so does a 403 without a code. With any other code the request itself was
 refused, such as an order beyond the buying power or for an asset that is not tradable."""
-
-
-def _is_too_many_requests(error: BaseException) -> bool:
-    return isinstance(error, RefusedError) and error.status == requests.codes.too_many_requests
-
-
-def _is_passing(error: BaseException) -> bool:
-    return isinstance(error, NoAnswerError) or _is_too_many_requests(error)
 
 
 def _log_retry(state: RetryCallState) -> None:
