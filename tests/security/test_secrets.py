@@ -5,12 +5,14 @@ import logging
 import shutil
 import traceback
 import zipfile
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from urllib.parse import quote
 
 import boto3
 import pytest
@@ -20,7 +22,7 @@ from scripts import ROOT
 from scripts.checks import scan_secrets
 from scripts.checks.scan_secrets import ALLOWED, Finding
 from scripts.layer.package import package
-from scripts.testkit.alpaca import AlpacaFake
+from scripts.testkit.alpaca import AlpacaFake, Answer
 from tests.security.alpaca_setup import give_bars, settings_for
 from trader.alpaca.client import AlpacaClient, AlpacaError
 from trader.logs import TextFormatter
@@ -167,6 +169,75 @@ def test_no_key_is_in_anything_a_run_outputs(
     everything = "\n".join([*log_lines, *told, *kept])
     assert log_lines, "a run must log something"
     assert [canary for canary in CANARIES if canary in everything] == []
+
+
+class Echo(AlpacaFake):
+    """A stand-in for Alpaca behind a gateway that repeats the request's headers in some answers."""
+
+    def __init__(self) -> None:
+        super().__init__(prices={"KO": 104.5, "PEP": 105.0})
+        self.repeats: tuple[str, str] | None = None  # the method, and the beginning of the path
+        self.write: Callable[[str], str] = str
+        self.field = ""  # the field of the honest answer that repeats them; none: in the message of a refusal
+
+    def answer(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> Answer | None:
+        honest = super().answer(method, path, headers, body)
+        if honest is None or not self.repeats or method != self.repeats[0] or not path.startswith(self.repeats[1]):
+            return honest
+        said = " ".join(self.write(value) for name, value in headers.items() if name.lower().startswith("apca"))
+        if self.field and isinstance(honest.payload, dict):
+            return Answer(honest.status, {**honest.payload, self.field: said})
+        return Answer(422, {"code": 42210000, "message": f"bad request: {said}"})
+
+
+def as_a_login(text: str) -> str:
+    """Return the secret key as HTTP's basic authentication writes it, after the key id; the key id has no such form."""
+    return "none" if text == KEY_ID else b64encode(f"{KEY_ID}:{text}".encode()).decode()
+
+
+ODD_SECRET = 'canary/"secret"+of%a\\test'
+WAYS: Mapping[str, Callable[[str], str]] = {
+    "as they are": str,
+    "in an address": lambda text: quote(text, safe=""),
+    "in base64": lambda text: b64encode(text.encode()).decode(),
+    "as a login": as_a_login,
+    "after a long text": lambda text: f"{'x' * 480} {text}",
+}
+PLACES: Mapping[str, tuple[str, str, str]] = {
+    "the refusal of an order": ("POST", "/v2/orders", ""),
+    "the refusal of the account": ("GET", "/v2/account", ""),
+    "the refusal of the positions": ("GET", "/v2/positions", ""),
+    "the refusal of the clock": ("GET", "/v2/clock", ""),
+    "the refusal of prices": ("GET", "/v2/stocks", ""),
+    "the symbol of an order": ("POST", "/v2/orders", "symbol"),
+    "the client id of an order": ("POST", "/v2/orders", "client_order_id"),
+    "a number of an order": ("POST", "/v2/orders", "filled_qty"),
+}
+
+
+@pytest.mark.parametrize("secret", [SECRET, ODD_SECRET], ids=["plain", "odd"])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("place", PLACES)
+def test_no_key_that_the_broker_repeats_is_in_anything_a_run_outputs(
+    log_lines: list[str], tmp_path: Path, place: str, way: str, secret: str
+) -> None:
+    with Echo() as fake:
+        fake.key_id, fake.secret = KEY_ID, secret
+        give_bars(fake)
+        method, path, fake.field = PLACES[place]
+        fake.repeats, fake.write = (method, path), WAYS[way]
+        env = {**settings_for(fake), "ALPACAUSER": KEY_ID, "ALPACAPW": secret, "JOURNAL": f"folder:{tmp_path}"}
+        try:
+            told = [json.dumps(run(env=env))]
+        except Exception as error:
+            told = [str(error)]  # what Lambda's runtime writes; the traceback is in the log
+    kept = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+    everything = "\n".join([*log_lines, *told, *kept])
+    assert fake.asked(method, path), "the broker must have been asked"
+    writes: list[Callable[[str], str]] = [*WAYS.values(), repr, json.dumps]
+    forms = {write(key).split()[-1].strip("\"'=") for key in (KEY_ID, secret) for write in writes} - {"none"}
+    assert [form for form in forms if form in everything] == []
+    assert [word for word in everything.split() if word.startswith(("PKCANARY", "canary"))] == []  # nor a part
 
 
 def test_the_account_accepts_the_canaries(env: dict[str, str], fake: AlpacaFake) -> None:
