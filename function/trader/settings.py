@@ -11,6 +11,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from trader.alpha import loader
+from trader.logs import keep_secrets
 from trader.model import BAR_LENGTH, BrokerName, Engine, Mode, PriceSourceName
 
 SAMPLE_PRICES = Path(__file__).parent / "data" / "sample_prices.csv.gz"
@@ -279,6 +280,7 @@ class Settings:
         texts = {name: env[name].strip() for name in variables() if env.get(name, "").strip()}
         problems = _find_misspelled(env)
         values, unusable = _parse(texts, fetch)
+        keep_secrets(values.get("alpacauser", ""), values.get("alpacapw", ""))  # from here on, nothing shows them
         values.setdefault("max_price_age_s", float(MAX_PRICE_AGE_S[values.get("bar_interval", "1d")]))
         if values.get("mode") is Mode.LIVE:
             values.setdefault("apca_api_base_url", LIVE_URL)

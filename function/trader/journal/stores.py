@@ -1,4 +1,4 @@
-"""The stores in which a journal keeps its texts: a local folder, and an S3 bucket."""
+"""The stores in which a journal keeps its texts, without secrets: a local folder, and an S3 bucket."""
 
 import os
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from uuid import uuid4
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from trader.journal.base import JournalError
+from trader.logs import redact
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -71,7 +72,7 @@ class Folder:
         partial = path.with_name(f".{uuid4().hex}{PARTIAL}")
         try:
             with partial.open("x", encoding="utf-8") as file:
-                file.write(text)
+                file.write(redact(text))
                 file.flush()
                 os.fsync(file.fileno())
             yield partial, path
@@ -121,7 +122,7 @@ class Bucket:
         try:
             retrying(self._put, name, text, IfNoneMatch="*")
         except _TakenError:
-            return self.read(name) == text
+            return self.read(name) == redact(text)
         return True
 
     def write(self, name: str, text: str) -> None:
@@ -155,7 +156,7 @@ class Bucket:
             answer = self._client().put_object(
                 Bucket=self._bucket,
                 Key=f"{self._prefix}{name}",
-                Body=text.encode("utf-8"),
+                Body=redact(text).encode("utf-8"),
                 ContentType="application/json",
                 **condition,
             )
