@@ -153,7 +153,7 @@ lock: .venv/.set-up ## Lock the requirements again, with hashes
 clean: ## Remove the output of runs: journal, paper account, pages, the layer's parts
 	rm -rf out layer/build
 
-.venv/.set-up: requirements/dev.txt .python-version scripts/setup.sh
+.venv/.set-up: requirements/dev.txt requirements/uv.txt .python-version scripts/setup.sh
 	@scripts/setup.sh
 	@touch $@
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env sh
-# Creates .venv with everything in requirements/dev.txt. Needs Python 3.11 or newer; installs uv into .uv if none is found.
+# Creates .venv with everything in requirements/dev.txt. Needs Python 3.11 or newer. If no uv is found, it installs the one
+# in requirements/uv.txt into .uv. Only files with the locked hashes are installed.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -8,7 +9,8 @@ private_uv() {
     for python in python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do
       "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue
       rm -rf .uv
-      if "$python" -m venv .uv >/dev/null 2>&1 && .uv/bin/pip install --quiet --disable-pip-version-check 'uv>=0.8'; then
+      if "$python" -m venv .uv >/dev/null 2>&1 && .uv/bin/pip install --quiet \
+        --disable-pip-version-check --no-deps --only-binary :all: --require-hashes -r requirements/uv.txt; then
         break
       fi
       rm -rf .uv

@@ -24,9 +24,9 @@ from scripts import ROOT, console
 from scripts.console import format_count
 
 LAYER, EMULATOR, DEV = "layer/requirements.txt", "layer/emulator.txt", "requirements/dev.txt"
-LINTERS = "requirements/linters.txt"
-LOCKED = (LAYER, EMULATOR, DEV, LINTERS)
-SAME = (LAYER, EMULATOR, DEV)
+LINTERS, UV = "requirements/linters.txt", "requirements/uv.txt"
+LOCKED = (LAYER, EMULATOR, DEV, LINTERS, UV)
+SAME = (LAYER, EMULATOR, DEV, UV)
 """Files that must agree on each package's version: what is tested is what is shipped."""
 
 PIN = re.compile(r"[a-z0-9-]+(\[[a-z0-9,-]+\])?==[^\s;*]+( ; [^#\\@]+)?( \\)?")
@@ -106,6 +106,7 @@ def offline(root: Path = ROOT) -> Iterator[Result]:
         LAYER: project["project"]["dependencies"],
         DEV: [*project["project"]["dependencies"], *groups["dev"]],
         EMULATOR: groups["emulator"],
+        UV: [each for each in groups["dev"] if each.startswith("uv")],
         LINTERS: [line for line in linters if line and not line.startswith("#")],
     }
     for name, requirements in wanted.items():

@@ -41,7 +41,7 @@ printf '%s\\0' "$RUN" >run
 def folder(tmp_path: Path) -> Path:
     """Return a folder with the Makefile, and a command that only notes its arguments in place of each real one."""
     shutil.copy(ROOT / "Makefile", tmp_path)
-    for name in ("requirements/dev.txt", ".python-version"):
+    for name in ("requirements/dev.txt", "requirements/uv.txt", ".python-version"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")
     scripts = re.findall(r"scripts/\w+\.sh", TEXT)
