@@ -3,14 +3,14 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from scripts import console
-from scripts.cloud import preflight
-from scripts.cloud.aws import CONFIG, AwsError, Cloud, connect, translate_errors
+from scripts.cloud import halt, preflight
+from scripts.cloud.aws import CONFIG, AwsError, Cloud, DeniedError, MissingError, connect, translate_errors
 from scripts.cloud.plan import counts, in_words, make_package, make_plan, reason_to_build, table
 from scripts.cloud.terraform import Terraform, Variables
 from scripts.console import CommandError, format_count
@@ -39,6 +39,9 @@ def main() -> None:
         if plan.get("applyable", True):
             root.apply(file, number)
         outputs = root.outputs()
+        start_new_strategies(root.cloud, plan)
+        for note in find_halted(root.cloud, outputs["strategies"]):
+            console.note(note)
         address = find_unconfirmed_address(root.cloud, outputs["alarm_topic_arn"])
         if not address and not is_anybody_told(root.cloud, outputs["alarm_topic_arn"]):
             console.note(
@@ -74,6 +77,42 @@ def warn(plan: preflight.PlanJson) -> None:
     modes = {name: its["environment"].get("MODE") for name, its in preflight.strategies(plan).items()}
     if live := [name.upper() for name, mode in modes.items() if mode == "live"]:
         console.ERR.print(f"REAL MONEY: {', '.join(live)}", style="bold red", markup=False)
+
+
+def start_new_strategies(cloud: Cloud, plan: preflight.PlanJson) -> None:
+    """Turn off the halt switch of each strategy that this deployment has created, with its function and its switch.
+
+    Terraform creates every switch halted. One whose function existed before was deleted, which halts as well: it stays.
+    """
+    created = {
+        each["change"]["after"][name]
+        for kind, name in (("aws_lambda_function", "function_name"), ("aws_ssm_parameter", "name"))
+        for each in preflight.changes(plan, kind)
+        if each["change"]["actions"] == ["create"]
+    }
+    for name in preflight.strategies(plan):
+        if {cloud.function(name), cloud.parameter(name, "halt")} <= created:
+            try:
+                halt.write(cloud, name, halt.VALUES["resume"])
+            except AwsError as error:
+                raise CommandError(
+                    f"everything is deployed, but {name} is halted: {error}\n"
+                    f"to let it trade: make resume STRATEGY={name}"
+                ) from error
+
+
+def find_halted(cloud: Cloud, names: Iterable[str]) -> Iterator[str]:
+    """Yield a note on each strategy that does not trade because of its halt switch."""
+    for name in names:
+        try:
+            value, _ = halt.read(cloud, name)
+        except DeniedError:
+            continue  # credentials that may deploy need not read the switch
+        except MissingError:
+            yield f"{name} is halted: it has no halt switch; make deploy creates it again"
+            continue
+        if value != halt.VALUES["resume"]:
+            yield f"{name} is {halt.in_words(value)}; to let it trade: make resume STRATEGY={name}"
 
 
 def find_unconfirmed_address(cloud: Cloud, topic_arn: str) -> str | None:

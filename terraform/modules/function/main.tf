@@ -34,10 +34,12 @@ resource "aws_ssm_parameter" "halt" {
   name           = var.halt_parameter
   description    = "false: ${var.name} may trade; anything else halts it. Set by make halt and make resume"
   type           = "String"
-  insecure_value = "false"
+  insecure_value = "true" # make deploy starts a new strategy; Terraform itself never does, even if it makes the switch again
 
   lifecycle {
-    ignore_changes = [insecure_value] # a halted strategy stays halted, whatever is deployed
+    # A halted strategy stays halted, whatever is deployed. Not [insecure_value]: an update of any other attribute writes
+    # the value too, as it was when the plan was made.
+    ignore_changes = all
   }
 }
 
