@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Iterator
+from time import sleep
 
 import pytest
 
@@ -221,9 +222,15 @@ def test_each_wait_is_one_warning(fake: AlpacaFake, time: FakeTime, caplog: pyte
 
 
 def test_a_fault_after_the_wait_is_still_retried(fake: AlpacaFake, time: FakeTime) -> None:
+    def wait(seconds: float) -> None:
+        time.sleep(seconds)
+        sleep(0.3)  # longer than the attempts may take, which are timed by the real clock
+
+    keys = (fake.key_id, fake.secret)
+    client = AlpacaClient(fake.url, fake.url, lambda _: keys, wait_s=0.01, deadline_s=0.2, clock=time.clock, sleep=wait)
     fake.fault("GET", "/v2/clock", "429")
     fake.fault("GET", "/v2/clock", "503-html")
-    connect(fake, time).get("/clock")
+    client.get("/clock")
     assert len(fake.requests) == 3
 
 

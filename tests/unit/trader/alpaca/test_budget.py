@@ -157,6 +157,11 @@ def test_the_server_is_believed_if_fewer_remain_than_we_think(server: Server) ->
     assert server.take() == pytest.approx(20, abs=ROUNDED_S)
 
 
+def test_the_whole_second_of_the_reset_is_waited_for(server: Server) -> None:
+    server.tell(remaining=0, reset_in_s=20)
+    assert server.take() >= 21
+
+
 def test_the_server_is_not_believed_if_more_remain_than_we_think(server: Server) -> None:
     for _ in range(3):
         server.take()
@@ -183,6 +188,7 @@ def test_the_next_period_replaces_the_last(server: Server) -> None:
 
 
 def test_a_period_that_is_over_says_nothing(server: Server) -> None:
+    server.tell(remaining=2, reset_in_s=50)
     server.tell(remaining=0, reset_in_s=-30)
     assert server.take() == 0
 
@@ -268,6 +274,12 @@ def test_after_a_429_without_retry_after_the_wait_ends_at_the_reset(server: Serv
 
 def test_retry_after_comes_before_the_reset(server: Server) -> None:
     server.answer(429, Retry_After="3", X_RateLimit_Remaining="0", X_RateLimit_Reset=str(SERVER_TIME + 40))
+    assert server.take() == pytest.approx(3, abs=0.01)
+
+
+def test_a_429_replaces_an_earlier_answer(server: Server) -> None:
+    server.tell(remaining=0, reset_in_s=50)
+    server.answer(429, Retry_After="3")
     assert server.take() == pytest.approx(3, abs=0.01)
 
 
