@@ -1,15 +1,19 @@
 """Check a plan, before anything changes, for problems that would make a deployment fail halfway or do harm."""
 
+import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import batched
 from pathlib import Path
 from typing import Any
 
+import boto3
+
 from scripts import console
-from scripts.cloud.aws import CONFIG, Cloud, DeniedError, translate_errors
+from scripts.cloud.aws import CONFIG, Cloud, DeniedError, MissingError, translate_errors
 from scripts.cloud.terraform import has_bucket
 from scripts.console import CommandError
 from scripts.layer.archive import sha256
@@ -23,7 +27,23 @@ OTHERS = r"AWS_.*|PYTHON.*|LC_.*|LANG|TZ|.*_PROXY|SSL_CERT_.*|.*_CA_BUNDLE"
 """Variables in a function's environment that belong to Python and libraries and are not settings."""
 
 MAX_BYTES = 4_096
-"""Lambda's limit in bytes for the names and values of all of a function's variables."""
+"""Lambda's limit in bytes for all of a function's variables, which it measures as JSON."""
+
+type Find = Callable[[boto3.Session, str], object]
+"""A look-up of a resource by name: true if it exists. Raises botocore's errors."""
+
+EXISTING: Mapping[str, tuple[str, Find]] = {
+    "aws_cloudwatch_log_group": ("name", lambda session, name: _find_log_group(session, name)),
+    "aws_iam_role": ("name", lambda session, name: session.client("iam", config=CONFIG).get_role(RoleName=name)),
+    "aws_lambda_function": (
+        "function_name",
+        lambda session, name: session.client("lambda", config=CONFIG).get_function_configuration(FunctionName=name),
+    ),
+    "aws_ssm_parameter": ("name", lambda session, name: session.client("ssm", config=CONFIG).get_parameter(Name=name)),
+}
+"""The types of resources that AWS refuses to create twice: the attribute that is the name and Terraform's id, and how
+to find one. A log group is the most likely: a function's last run makes it again after it was deleted.
+"""
 
 type PlanJson = Mapping[str, Any]
 """A saved plan as `terraform show -json` prints it."""
@@ -44,6 +64,7 @@ def check(cloud: Cloud, plan: PlanJson, folder: Path) -> Sequence[str]:
     """Return the notes on a plan of the root in `folder`. Raises CommandError with all problems, if there are any."""
     wanted = strategies(plan)
     found = check_taken_bucket(cloud, plan) + check_moved_bucket(plan) + other_files(plan, folder)
+    found += check_existing(cloud, plan, folder)
     for name, strategy in wanted.items():
         found += settings(cloud, name, strategy["environment"])
     found += parameters(cloud, wanted) + undone_rollbacks(plan) + check_removed_strategies(plan)
@@ -93,6 +114,49 @@ def check_taken_bucket(cloud: Cloud, plan: PlanJson) -> Findings:
         )
         return Findings([problem])
     return Findings()
+
+
+def check_existing(cloud: Cloud, plan: PlanJson, folder: Path) -> Findings:
+    """Find resources that the plan creates but that exist: each would stop the deployment halfway, again and again."""
+    found = Findings()
+    for resource in changes(plan):
+        name, find = EXISTING.get(resource["type"], ("", None))
+        if find is None or resource["change"]["actions"] != ["create"]:
+            continue
+        its = resource["change"]["after"][name]
+        try:
+            with translate_errors(f"{resource['address']} ({its})"):
+                exists = find(cloud.session, its)
+        except MissingError:
+            continue
+        except DeniedError as error:
+            found += Findings(notes=[f"not checked whether it exists already: {error}"])
+            continue
+        if exists:
+            found += Findings([_existing(cloud, resource, its, folder)])
+    return found
+
+
+def _existing(cloud: Cloud, resource: Mapping[str, Any], name: str, folder: Path) -> str:
+    put_in = (
+        f"AWS_REGION={cloud.region} TF_VAR_project={cloud.project} terraform -chdir={shlex.quote(str(folder))} import "
+        f"{shlex.quote(resource['address'])} {shlex.quote(name)}"
+    )
+    text = (
+        f"{name} ({resource['type']}) already exists, but it is not in Terraform's state, and AWS will not create it "
+        f"again. To keep it as it is, with what is in it: {put_in}"
+    )
+    if resource["type"] == "aws_cloudwatch_log_group":
+        delete = f"aws logs delete-log-group --region {cloud.region} --log-group-name {shlex.quote(name)}"
+        text += f"\n    To delete it with all its log lines instead: {delete}"
+    return text
+
+
+def _find_log_group(session: boto3.Session, name: str) -> bool:
+    pages = session.client("logs", config=CONFIG).get_paginator("describe_log_groups")
+    return any(
+        each["logGroupName"] == name for page in pages.paginate(logGroupNamePrefix=name) for each in page["logGroups"]
+    )
 
 
 def check_moved_bucket(plan: PlanJson) -> Findings:
@@ -152,11 +216,11 @@ def settings(cloud: Cloud, name: str, environment: Mapping[str, str]) -> Finding
         for each in strangers
         if not any(problem.startswith(f"{each} ") for problem in problems)
     ]
-    size_bytes = sum(len(each.encode()) + len(text.encode()) for each, text in environment.items())
+    size_bytes = len(json.dumps(environment, separators=(",", ":"), ensure_ascii=False).encode())
     if size_bytes > MAX_BYTES:
         problems.append(
-            f"its variables take {size_bytes:,} bytes, but Lambda allows {MAX_BYTES:,}: shorten UNIVERSE, or move it "
-            "to SSM with the strategy's parameters"
+            f"its variables take {size_bytes:,} bytes as JSON, but Lambda allows {MAX_BYTES:,}: shorten UNIVERSE, or "
+            "move it to SSM with the strategy's parameters"
         )
     return Findings([f"{name}: {problem}" for problem in problems], notes)
 

@@ -40,6 +40,9 @@ BACKEND = (
 ASKED = ("architecture", "function_zip", "layer_zip", "project", "python")
 """Variables of the root that the commands need, in addition to the names of its strategies."""
 
+EXISTS = r"ResourceAlreadyExists|EntityAlreadyExists|ParameterAlreadyExists|Function already exist"
+"""The errors of AWS about a resource that Terraform creates but that is there."""
+
 LOCKED = r"Error acquiring the state lock.*?Lock Info:.*?ID:\s*(\S+).*?Who:\s*(\S+).*?Created:\s*(\S+ [\d:]+)"
 
 HINTS = {
@@ -60,6 +63,10 @@ HINTS = {
     r"Saved plan is stale": "something was applied after the plan was made; make a new plan: make plan OUT=...",
     r"Failed to query available provider packages|Failed to install provider": (
         "the provider could not be fetched: check the network connection (TF_CLI_CONFIG_FILE can name a mirror)"
+    ),
+    EXISTS: (
+        "this exists in AWS, but not in Terraform's state, so repeating the command alone will not help: make plan "
+        "names each such resource, and the command that puts it into the state or deletes it"
     ),
     r"BucketNotEmpty": "something was written while the bucket was being emptied; run make destroy again",
 }
@@ -266,10 +273,9 @@ class Terraform:
             except TerraformError as error:
                 if not done:
                     raise
-                remark = (
-                    f"{done} of {changes} changes were made before the error and stay; "
-                    "the same command continues from there"
-                )
+                remark = f"{done} of {changes} changes were made before the error and stay"
+                if not re.search(EXISTS, str(error)):
+                    remark += "; the same command continues from there"
                 raise TerraformError(f"{error}\n{remark}") from error
 
     def outputs(self) -> dict[str, Any]:

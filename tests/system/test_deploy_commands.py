@@ -6,6 +6,7 @@ The whole root is deployed in test_terraform.py.
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from scripts import ROOT
 from scripts.cloud import terraform
 from scripts.cloud.aws import Cloud, connect
 from scripts.cloud.plan import reason_to_build, table
+from scripts.cloud.preflight import check_existing
 from scripts.cloud.terraform import Terraform, TerraformError, Variables, explain, strategies
 from scripts.console import CommandError
 from scripts.layer import target
@@ -321,6 +323,29 @@ def test_a_missing_plan_is_reported_with_the_way_to_make_it(root: Terraform) -> 
         root.show(Path("x.tfplan"))
 
 
+def test_the_advice_on_an_existing_log_group_works(aws: Mapping[str, str], tmp_path: Path) -> None:
+    group = f"/aws/lambda/{PROJECT}-trend"
+    boto3.client("logs").create_log_group(logGroupName=group)
+    boto3.client("logs").create_log_stream(logGroupName=group, logStreamName="of an earlier run")
+    folder = tmp_path / "the real root"
+    ignored = shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars", "backend.tf")
+    shutil.copytree(ROOT / "terraform", folder, ignore=ignored)
+    (folder / "terraform.tfvars").write_text(
+        'layer_zip = "tests/zips/layer.zip"\nfunction_zip = "tests/zips/function.zip"\n'
+    )
+    root = Terraform(connect(), folder)
+    root.init()
+    root.plan(tmp_path / "plan")
+    (problem,) = check_existing(root.cloud, root.show(tmp_path / "plan"), folder).problems
+    command = problem.split("what is in it: ")[1].split("\n")[0]
+    env = {name: value for name, value in os.environ.items() if name != "AWS_REGION"}
+    done = subprocess.run(["/bin/sh", "-c", command], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    root.plan(tmp_path / "plan")
+    assert check_existing(root.cloud, root.show(tmp_path / "plan"), folder).problems == []
+    assert boto3.client("logs").describe_log_streams(logGroupName=group)["logStreams"]
+
+
 DENIED = "api error AccessDenied: not authorized to perform lambda:Create"
 BROKEN = f"""
 resource "terraform_data" "first" {{}}
@@ -352,6 +377,10 @@ def test_an_apply_that_fails_halfway_says_so_and_what_to_do(root: Terraform) -> 
         ("ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution", r"leave out"),
         ("Failed to query available provider packages", r"check the network connection"),
         ("deleting S3 Bucket: BucketNotEmpty", r"make destroy again"),
+        ("creating CloudWatch Logs Log Group (x): ResourceAlreadyExistsException: it exists", r"make plan names each"),
+        ("creating IAM Role (x): EntityAlreadyExists: Role with name x already exists", r"make plan names each"),
+        ("creating SSM Parameter (x): ParameterAlreadyExists: it already exists", r"make plan names each"),
+        ("creating Lambda Function (x): ResourceConflictException: Function already exist: x", r"make plan names each"),
     ],
 )
 def test_known_errors_end_with_what_to_do(said: str, hint: str) -> None:

@@ -154,7 +154,7 @@ resource "aws_lambda_alias" "live" {
 
 # A run that failed or came late is not retried, whether scheduled or started by hand: the next slot has its own run.
 resource "aws_lambda_function_event_invoke_config" "this" {
-  for_each                     = toset([aws_lambda_alias.live.name, "$LATEST"])
+  for_each                     = { live = aws_lambda_alias.live.name, "$LATEST" = "$LATEST" } # the keys are known before it exists: an import needs them
   function_name                = aws_lambda_function.this.function_name
   qualifier                    = each.value
   maximum_retry_attempts       = 0

@@ -16,6 +16,7 @@ from scripts.cloud.aws import Cloud, connect
 from scripts.console import CommandError
 from scripts.layer.archive import sha256
 from scripts.testkit.aws import account
+from tests.aws_setup import zip_code
 
 type Strategies = dict[str, dict[str, Any]]
 
@@ -162,6 +163,20 @@ def test_settings_that_the_function_rejects_stop_the_deployment(
     assert preflight.settings(nowhere, "trend", environment).problems == [problem]
 
 
+@pytest.mark.parametrize("text", ["A", "\u00e9", '"', "\\"], ids=["plain", "accent", "quote", "backslash"])
+@pytest.mark.parametrize(("excess_bytes", "count"), [(0, 0), (1, 1)])
+def test_variables_are_measured_as_lambda_measures_them(
+    text: str, excess_bytes: int, count: int, nowhere: Cloud
+) -> None:
+    environment = strategy(TZ=text)["environment"]
+    left = preflight.MAX_BYTES - len(json.dumps(environment, separators=(",", ":"), ensure_ascii=False).encode())
+    environment["TZ"] += "A" * (left + excess_bytes)
+    found = preflight.settings(nowhere, "trend", environment).problems
+    assert [each.split(":")[1] for each in found] == [
+        " its variables take 4,097 bytes as JSON, but Lambda allows 4,096"
+    ] * count
+
+
 @pytest.mark.parametrize("name", ["TZ", "HTTPS_PROXY", "AWS_MAX_ATTEMPTS", "PYTHONUNBUFFERED", "REQUESTS_CA_BUNDLE"])
 def test_variables_of_libraries_are_let_through(name: str, nowhere: Cloud) -> None:
     assert preflight.settings(nowhere, "trend", strategy(**{name: "x"})["environment"]).problems == []
@@ -260,6 +275,68 @@ def test_a_bucket_in_the_state_is_not_a_problem(actions: list[str], cloud: Cloud
 
 def test_a_bucket_that_does_not_exist_can_be_created(cloud: Cloud) -> None:
     assert problems(cloud, plan(resource("aws_s3_bucket", ["create"], after={"bucket": BUCKET}))) == []
+
+
+# --- resources that exist ---
+
+GROUP = "/aws/lambda/prophet-trader-trend"
+CREATED = {
+    "aws_cloudwatch_log_group": {"name": GROUP},
+    "aws_iam_role": {"name": "prophet-trader-trend"},
+    "aws_lambda_function": {"function_name": "prophet-trader-trend"},
+    "aws_ssm_parameter": {"name": "/prophet-trader/trend/halt"},
+}
+
+
+def create_all() -> None:
+    """Create each of the resources, and a log group whose name begins like another's."""
+    boto3.client("logs").create_log_group(logGroupName=GROUP)
+    put("/prophet-trader/trend/halt", kind="String", value="true")
+    role = boto3.client("iam").create_role(RoleName="prophet-trader-trend", AssumeRolePolicyDocument="{}")["Role"]
+    boto3.client("lambda").create_function(
+        FunctionName="prophet-trader-trend",
+        Runtime="python3.13",
+        Role=role["Arn"],
+        Handler="lambda_function.lambda_handler",
+        Code={"ZipFile": zip_code("")},
+    )
+
+
+@pytest.mark.parametrize("kind", CREATED)
+def test_a_resource_that_exists_outside_the_state_stops_the_deployment(kind: str, cloud: Cloud) -> None:
+    create_all()
+    (problem,) = problems(cloud, plan(resource(kind, ["create"], after=CREATED[kind])))
+    (name,) = CREATED[kind].values()
+    command = f"terraform -chdir=terraform import {kind}.this {name}"
+    assert f"AWS_REGION=us-east-1 TF_VAR_project=prophet-trader {command}" in problem
+
+
+@pytest.mark.parametrize("kind", CREATED)
+def test_a_resource_that_does_not_exist_can_be_created(kind: str, cloud: Cloud) -> None:
+    boto3.client("logs").create_log_group(logGroupName=f"{GROUP}-2")
+    assert problems(cloud, plan(resource(kind, ["create"], after=CREATED[kind]))) == []
+
+
+@pytest.mark.parametrize("actions", [["no-op"], ["update"], ["delete", "create"], ["delete"]])
+def test_a_resource_in_the_state_may_exist(actions: list[str], cloud: Cloud) -> None:
+    create_all()
+    assert problems(cloud, plan(*(resource(kind, actions, after=its) for kind, its in CREATED.items()))) == []
+
+
+def test_an_existing_log_group_can_also_be_deleted(cloud: Cloud) -> None:
+    create_all()
+    kind = "aws_cloudwatch_log_group"
+    (problem,) = problems(cloud, plan(resource(kind, ["create"], after=CREATED[kind])))
+    assert f"aws logs delete-log-group --region us-east-1 --log-group-name {GROUP}" in problem
+
+
+def test_resources_that_may_not_be_looked_up_are_noted(cloud: Cloud, may_only: MayOnly) -> None:
+    may_only("s3:*")
+    del cloud
+    found = preflight.check_existing(
+        connect(os.environ), plan(*(resource(kind, ["create"], after=its) for kind, its in CREATED.items())), Path("x")
+    )
+    assert (len(found.notes), found.problems) == (4, [])
 
 
 # --- files ---
