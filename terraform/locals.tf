@@ -19,6 +19,9 @@ locals {
         "cron(%d %d,%d ? * MON-FRI *)", # one of the hours is that time in New York in summer, the other in winter
         tonumber(split(":", its.daily_at)[1]), tonumber(split(":", its.daily_at)[0]) + 4, tonumber(split(":", its.daily_at)[0]) + 5
       )
+      silent_sessions = its.silent_sessions
+      # The alarm rings where the bot itself stops buying, if it does.
+      drawdown_fraction = coalesce(its.drawdown_alarm_fraction, try(tonumber(its.settings.MAX_DRAWDOWN_FRACTION) > 0 && tonumber(its.settings.MAX_DRAWDOWN_FRACTION) < 1, false) ? tonumber(its.settings.MAX_DRAWDOWN_FRACTION) : 0.2)
       environment = merge(
         { PRICE_SOURCES = "yahoo,alpaca" },
         its.settings,

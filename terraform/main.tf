@@ -57,10 +57,14 @@ module "monitoring" {
   queries     = local.queries
   strategies = {
     for name, strategy in local.strategies : name => {
-      function_name = strategy.name
-      log_group     = module.function[name].log_group
-      rule_name     = module.schedule[name].rule_name
-      timeout_s     = strategy.runtime.timeout_s
+      function_name     = strategy.name
+      log_group         = module.function[name].log_group
+      rule_name         = module.schedule[name].rule_name
+      schedule          = strategy.schedule
+      enabled           = strategy.enabled
+      timeout_s         = strategy.runtime.timeout_s
+      silent_sessions   = strategy.silent_sessions
+      drawdown_fraction = strategy.drawdown_fraction
     }
   }
 }

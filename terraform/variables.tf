@@ -79,19 +79,23 @@ variable "strategies" {
     schedule              AWS cron expression, in UTC
     daily_at              "15:00", New York time: one run a day, instead of schedule
     enabled               whether the schedule starts the function
+    silent_sessions       sessions without a healthy run until the alarm silent: 1 to 4, or 0 for none; by default 2, or 3 after 13:00
+    drawdown_alarm_fraction    how far the equity falls below its highest until the alarm drawdown; by default MAX_DRAWDOWN_FRACTION or 0.2
     memory_mb, timeout_s, tracing, reserved_concurrency    of the Lambda function
   TEXT
   type = map(object({
-    mode                 = optional(string, "paper")
-    settings             = optional(map(string), {})
-    parameters           = optional(map(string), {})
-    schedule             = optional(string, "cron(0/15 13-21 ? * MON-FRI *)")
-    daily_at             = optional(string)
-    enabled              = optional(bool, true)
-    memory_mb            = optional(number, 1024)
-    timeout_s            = optional(number, 300)
-    tracing              = optional(bool, false)
-    reserved_concurrency = optional(number)
+    mode                    = optional(string, "paper")
+    settings                = optional(map(string), {})
+    parameters              = optional(map(string), {})
+    schedule                = optional(string, "cron(0/15 13-21 ? * MON-FRI *)")
+    daily_at                = optional(string)
+    enabled                 = optional(bool, true)
+    silent_sessions         = optional(number)
+    drawdown_alarm_fraction = optional(number)
+    memory_mb               = optional(number, 1024)
+    timeout_s               = optional(number, 300)
+    tracing                 = optional(bool, false)
+    reserved_concurrency    = optional(number)
   }))
   default  = { trend = {} }
   nullable = false
@@ -119,6 +123,16 @@ variable "strategies" {
   validation {
     condition     = length(setsubtract(var.live_strategies, keys(var.strategies))) == 0
     error_message = "live_strategies: ${join(", ", setsubtract(var.live_strategies, keys(var.strategies)))}: no strategy has this name; correct it, or add the strategy."
+  }
+
+  validation {
+    condition     = alltrue([for its in values(var.strategies) : its.silent_sessions == null || try(contains(range(5), its.silent_sessions), false)])
+    error_message = "strategies: silent_sessions = ${join(", ", [for its in values(var.strategies) : its.silent_sessions if its.silent_sessions != null])}: each must be 1 to 4, or 0 for no alarm; an alarm looks back over one week of five sessions at most."
+  }
+
+  validation {
+    condition     = alltrue([for its in values(var.strategies) : its.drawdown_alarm_fraction == null || try(its.drawdown_alarm_fraction > 0 && its.drawdown_alarm_fraction <= 1, false)])
+    error_message = "strategies: drawdown_alarm_fraction = ${join(", ", [for its in values(var.strategies) : its.drawdown_alarm_fraction if its.drawdown_alarm_fraction != null])}: each must be more than 0 and at most 1, such as 0.2 for 20 %."
   }
 
   validation {

@@ -35,7 +35,7 @@ LAMBDA_PRICES, CLOUDWATCH, SSM, S3, KMS = (
 MANY = 30
 """Number of strategies in the example of what many cost."""
 
-METRICS, ALARM_METRICS = 7, 9
+METRICS, ALARM_METRICS = 8, 9
 """A strategy's custom metrics, and those of its eight alarms (missing-run has two), in terraform/modules/monitoring."""
 
 WRITES = {"first": 5, "later": 4, "closed": 3}
@@ -290,7 +290,9 @@ def list_assumptions() -> Sequence[str]:
 
 def list_fixed_allowances(share_of_hours: float = 1.0) -> Sequence[Allowance]:
     """Return the free tiers that a strategy uses regardless of its runs, if it logs in this share of all hours."""
-    in_hours = f"{METRICS}, billed for {share_of_hours:.0%} of the hours; four have values only when something is wrong"
+    in_hours = (
+        f"{METRICS}, billed for {share_of_hours:.0%} of the hours; three have values only when something is wrong"
+    )
     alarms = "eight alarms, one of them on two metrics"
     one_for_all = "one for all strategies, with five metrics for each; with more than 50 metrics it costs 3 USD"
     parameters = "two keys and the halt switch"

@@ -208,14 +208,14 @@ run "without_an_address_there_is_no_subscription" {
   variables {
     project    = "prophet-trader"
     queries    = { orders = "fields @timestamp" }
-    strategies = { trend = { function_name = "prophet-trader-trend", log_group = "/aws/lambda/prophet-trader-trend", rule_name = "prophet-trader-trend", timeout_s = 300 } }
+    strategies = { trend = { function_name = "prophet-trader-trend", log_group = "/aws/lambda/prophet-trader-trend", rule_name = "prophet-trader-trend", schedule = "cron(0/15 13-21 ? * MON-FRI *)", timeout_s = 300 } }
   }
   assert {
     condition     = length(aws_sns_topic_subscription.email) == 0
     error_message = "nobody should be subscribed"
   }
   assert {
-    condition     = length(aws_cloudwatch_metric_alarm.this) + length(aws_cloudwatch_metric_alarm.missing_run) == 8
+    condition     = length(aws_cloudwatch_metric_alarm.this) + length(aws_cloudwatch_metric_alarm.missing_run) + length(aws_cloudwatch_metric_alarm.silent) == 8
     error_message = "each strategy should have eight alarms"
   }
   assert {
@@ -225,6 +225,62 @@ run "without_an_address_there_is_no_subscription" {
   assert {
     condition     = aws_cloudwatch_metric_alarm.missing_run["trend"].datapoints_to_alarm == 12 && aws_cloudwatch_metric_alarm.missing_run["trend"].evaluation_periods == 20
     error_message = "the alarm should need twelve minutes under way within twenty: more than two runs of 5 minutes"
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.silent["trend"].datapoints_to_alarm == 50 && aws_cloudwatch_metric_alarm.silent["trend"].treat_missing_data == "breaching"
+    error_message = "the alarm should need 50 hours of weekdays, and ring if there is no data"
+  }
+}
+
+run "a_schedule_decides_what_is_silence" {
+  module {
+    source = "./modules/monitoring"
+  }
+  variables {
+    project = "prophet-trader"
+    queries = {}
+    strategies = {
+      for name, schedule in {
+        numbers      = "cron(0 15 ? * 2-6 *)"
+        list         = "cron(0 15 ? * MON,TUE,WED,THU,FRI *)"
+        all_days     = "cron(0 15 * * ? *)"
+        all_weekdays = "cron(0 15 ? * * *)"
+        steps        = "cron(0 15 ? * 2/1 *)"
+        afternoon    = "cron(0/15 17-19 ? * MON-FRI *)"
+        monday       = "cron(0 15 ? * MON *)"
+        every_other  = "cron(0 15 ? * 2-6/2 *)"
+        last_friday  = "cron(0 15 ? * 6L *)"
+        second       = "cron(0 15 ? * MON#2 *)"
+        first        = "cron(0 15 1 * ? *)"
+        january      = "cron(0 15 ? 1 MON-FRI *)"
+        one_year     = "cron(0 15 ? * MON-FRI 2027)"
+      } : name => { function_name = name, log_group = name, rule_name = name, schedule = schedule, timeout_s = 300 }
+    }
+  }
+  assert {
+    condition = { for name, alarm in aws_cloudwatch_metric_alarm.silent : name => alarm.datapoints_to_alarm } == {
+      numbers = 50, list = 50, all_days = 50, all_weekdays = 50, steps = 50, afternoon = 74, monday = 168, every_other = 168
+    }
+    error_message = "every weekday means two sessions, or three after 13:00; fewer days mean a week; not every week means no alarm"
+  }
+}
+
+run "a_strategy_that_is_off_or_asks_for_no_alarm_is_never_silent" {
+  module {
+    source = "./modules/monitoring"
+  }
+  variables {
+    project = "prophet-trader"
+    queries = {}
+    strategies = {
+      for name, more in { off = { enabled = false }, unheard = { silent_sessions = 0 } } : name => merge(
+        { function_name = name, log_group = name, rule_name = name, schedule = "cron(0/15 13-21 ? * MON-FRI *)", timeout_s = 300 }, more
+      )
+    }
+  }
+  assert {
+    condition     = length(aws_cloudwatch_metric_alarm.silent) == 0
+    error_message = "neither strategy should have the alarm"
   }
 }
 
@@ -236,7 +292,7 @@ run "an_address_is_subscribed" {
     alarm_email = "me@example.com"
     project     = "prophet-trader"
     queries     = {}
-    strategies  = { trend = { function_name = "prophet-trader-trend", log_group = "/aws/lambda/prophet-trader-trend", rule_name = "prophet-trader-trend", timeout_s = 300 } }
+    strategies  = { trend = { function_name = "prophet-trader-trend", log_group = "/aws/lambda/prophet-trader-trend", rule_name = "prophet-trader-trend", schedule = "cron(0/15 13-21 ? * MON-FRI *)", timeout_s = 300 } }
   }
   assert {
     condition     = aws_sns_topic_subscription.email[0].endpoint == "me@example.com"

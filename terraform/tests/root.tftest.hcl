@@ -147,6 +147,38 @@ run "mode_as_a_setting_is_refused" {
   expect_failures = [var.strategies]
 }
 
+run "sessions_that_no_alarm_can_count_are_refused" {
+  command = plan
+  variables {
+    strategies = { trend = { silent_sessions = 5 } }
+  }
+  expect_failures = [var.strategies]
+}
+
+run "half_a_session_is_refused" {
+  command = plan
+  variables {
+    strategies = { trend = { silent_sessions = 1.5 } }
+  }
+  expect_failures = [var.strategies]
+}
+
+run "a_drawdown_in_percent_is_refused" {
+  command = plan
+  variables {
+    strategies = { trend = { drawdown_alarm_fraction = 20 } }
+  }
+  expect_failures = [var.strategies]
+}
+
+run "a_drawdown_of_nothing_is_refused" {
+  command = plan
+  variables {
+    strategies = { trend = { drawdown_alarm_fraction = 0 } }
+  }
+  expect_failures = [var.strategies]
+}
+
 run "an_unknown_mode_is_refused" {
   command = plan
   variables {

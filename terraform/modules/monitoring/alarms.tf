@@ -1,49 +1,46 @@
-# Eight alarms per strategy; the README says what to do about each.
+# At most eight alarms per strategy, and each description says what to do. The README says what rings for what, and when.
 
 locals {
   alarms = merge([
     for strategy, its in var.strategies : {
       for kind, alarm in {
         errors = {
-          description = "A run of ${strategy} ended with an error. See: make logs QUERY=errors STRATEGY=${strategy}"
+          description = "A run of ${strategy} ended with an error, was killed, or ran out of time. See: make logs QUERY=errors STRATEGY=${strategy}, then make reconcile STRATEGY=${strategy}"
           metric      = { namespace = "AWS/Lambda", name = "Errors", dimensions = { FunctionName = its.function_name }, stat = "Sum" }
           threshold   = 1
         }
-        throttles = {
-          description = "AWS had no capacity to run ${strategy}: the account's concurrency is used up"
-          metric      = { namespace = "AWS/Lambda", name = "Throttles", dimensions = { FunctionName = its.function_name }, stat = "Sum" }
-          threshold   = 1
-        }
         duration = {
-          description = "A run of ${strategy} took more than 80 % of its ${its.timeout_s} s. See: make logs QUERY=runtimes STRATEGY=${strategy}"
+          description = "A run of ${strategy} took more than 80 % of its ${its.timeout_s} s. See: make logs QUERY=runtimes STRATEGY=${strategy}; then raise timeout_s or memory_mb"
           metric      = { namespace = "AWS/Lambda", name = "Duration", dimensions = { FunctionName = its.function_name }, stat = "Maximum" }
           threshold   = its.timeout_s * 800 # milliseconds
         }
-        halted = {
-          description = "${strategy} did not trade because its halt switch is on or cannot be read. When you are ready: make resume STRATEGY=${strategy}"
-          metric      = { namespace = local.namespace, name = "Halted", dimensions = { strategy = strategy }, stat = "Sum" }
-          threshold   = 1
+        attention = {
+          description = "${strategy} cannot do its work and needs you: its account is blocked, prices or forecasts are missing, it runs out of time, or its halt switch is on. See: make logs QUERY=runs STRATEGY=${strategy}, whose status and detail say what to do; after a halt, make resume STRATEGY=${strategy}"
+          metric      = { namespace = local.namespace, name = "Attention", dimensions = { strategy = strategy }, stat = "Sum" }
+          threshold   = can(tonumber(local.fields[strategy][0])) ? 1 : 2 # runs in an hour: a single bad one of several is made good by the next
         }
-        order-rejected = {
-          description = "Alpaca refused an order of ${strategy}. See: make logs QUERY=refusals STRATEGY=${strategy}"
-          metric      = { namespace = local.namespace, name = "OrdersRejected", dimensions = { strategy = strategy }, stat = "Sum" }
-          threshold   = 1
-        }
-        interrupted = {
-          description = "A run of ${strategy} was cut off between its orders, and the next run recorded the orders that it had placed. See: make logs QUERY=errors STRATEGY=${strategy}"
-          metric      = { namespace = local.namespace, name = "Interrupted", dimensions = { strategy = strategy }, stat = "Sum" }
+        order-problems = {
+          description = "An order of ${strategy} was refused, ended otherwise than it was recorded, or was placed by a run that was cut off. See: make logs QUERY=settled STRATEGY=${strategy}, make logs QUERY=refusals STRATEGY=${strategy}, then make reconcile STRATEGY=${strategy}"
+          metric      = { namespace = local.namespace, name = "OrderProblems", dimensions = { strategy = strategy }, stat = "Sum" }
           threshold   = 1
         }
         unprotected = {
-          description = "${strategy} holds stock without a stop loss. See: make logs QUERY=errors STRATEGY=${strategy}"
+          description = "${strategy} holds stock without a working stop loss. See: make logs QUERY=errors STRATEGY=${strategy}, which names it; place a stop at Alpaca, or sell it"
           metric      = { namespace = local.namespace, name = "Unprotected", dimensions = { strategy = strategy }, stat = "Maximum" }
           threshold   = 1
         }
-      } : "${strategy}-${kind}" => alarm
+        drawdown = {
+          description = "The equity of ${strategy} is ${format("%g", 100 * its.drawdown_fraction)} % or more below its highest. See: make logs QUERY=equity STRATEGY=${strategy}; to stop it, make halt STRATEGY=${strategy}"
+          metric      = { namespace = local.namespace, name = "Drawdown", dimensions = { strategy = strategy }, stat = "Maximum" }
+          threshold   = its.drawdown_fraction
+          period_s    = 86400 # so that one fall is told once, and not each morning
+        }
+      } : "${strategy}-${kind}" => merge({ period_s = 3600 }, alarm)
     }
   ]...)
 }
 
+# An alarm looks back over an hour, so that what each run repeats is told once, and it rings within a minute or two.
 resource "aws_cloudwatch_metric_alarm" "this" {
   for_each            = local.alarms
   alarm_name          = "${var.project}-${each.key}"
@@ -52,7 +49,7 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   metric_name         = each.value.metric.name
   dimensions          = each.value.metric.dimensions
   statistic           = each.value.metric.stat
-  period              = 300
+  period              = each.value.period_s
   evaluation_periods  = 1
   comparison_operator = "GreaterThanOrEqualToThreshold"
   threshold           = each.value.threshold
@@ -100,6 +97,56 @@ resource "aws_cloudwatch_metric_alarm" "missing_run" {
       dimensions  = { strategy = each.key }
       stat        = "Sum"
       period      = 60
+    }
+  }
+}
+
+# The day on which a strategy's alarm `silent` was made: what it did not do before that is no silence.
+resource "terraform_data" "watched_since" {
+  for_each = local.silence
+  input    = formatdate("YYYYMMDD", plantimestamp())
+
+  lifecycle {
+    ignore_changes = [input]
+  }
+}
+
+# A strategy has not done its work for some sessions, whatever the reason, also if nothing runs any more. Each hour of a
+# weekday in which there was no healthy run, and none after it up to now, is one data point in alarm. A sum minus its running
+# sum is what came later; it stays the same if CloudWatch reads further back than asked. Weekends do not count, a holiday
+# counts as a session. Without any data the alarm rings, too.
+resource "aws_cloudwatch_metric_alarm" "silent" {
+  for_each            = local.silence
+  alarm_name          = "${var.project}-${each.key}-silent"
+  alarm_description   = each.value.description
+  datapoints_to_alarm = each.value.datapoints
+  evaluation_periods  = 168 # hours: seven days, the longest that CloudWatch allows
+  comparison_operator = "LessThanThreshold"
+  threshold           = 1
+  treat_missing_data  = "breaching"
+  alarm_actions       = [aws_sns_topic.alarms.arn]
+
+  metric_query {
+    id          = "silent"
+    label       = "runs in this hour or later"
+    expression  = "IF(${each.value.hours}(10000 * YEAR(filled) + 100 * MONTH(filled) + DATE(filled) > ${terraform_data.watched_since[each.key].output}), SUM(filled) - RUNNING_SUM(filled) + filled, 1)"
+    return_data = true
+  }
+
+  metric_query {
+    id         = "filled"
+    label      = "runs"
+    expression = "FILL(runs, 0)"
+  }
+
+  metric_query {
+    id = "runs"
+    metric {
+      namespace   = local.namespace
+      metric_name = each.value.metric
+      dimensions  = { strategy = each.key }
+      stat        = "Sum"
+      period      = 3600
     }
   }
 }

@@ -5,7 +5,8 @@ locals {
   sources = join(" | ", [for name in local.names : "SOURCE '${var.strategies[name].log_group}'"])
   codes = [
     "NO_PRICE_DATA", "STALE_PRICE", "FORECAST_FAILED", "OUT_OF_TIME", "OPEN_ORDER_PENDING", "QUANTITY_BELOW_ONE",
-    "POSITION_CAP", "ORDER_CAP", "BUYING_POWER_EXCEEDED", "DAILY_LOSS_STOP", "ORDER_REJECTED"
+    "POSITION_CAP", "ORDER_CAP", "BUYING_POWER_EXCEEDED", "DAILY_LOSS_STOP", "DRAWDOWN_STOP", "PAUSED", "ORDER_REJECTED",
+    "NOT_FILLED", "UNPROTECTED"
   ]
   widgets = [
     {
@@ -67,8 +68,12 @@ resource "aws_cloudwatch_dashboard" "this" {
         width  = 12
         height = 6
         properties = {
-          title  = "Alarms"
-          alarms = concat(values(aws_cloudwatch_metric_alarm.this)[*].arn, values(aws_cloudwatch_metric_alarm.missing_run)[*].arn)
+          title = "Alarms"
+          alarms = concat(
+            values(aws_cloudwatch_metric_alarm.this)[*].arn,
+            values(aws_cloudwatch_metric_alarm.missing_run)[*].arn,
+            values(aws_cloudwatch_metric_alarm.silent)[*].arn,
+          )
         }
       }]
     )

@@ -20,11 +20,15 @@ variable "queries" {
 }
 
 variable "strategies" {
-  description = "Strategies to monitor, by name: function, log group, rule, and the function's timeout in seconds."
+  description = "Strategies to monitor, by name: function, log group, rule and its schedule, the function's timeout in seconds, and the limits of two alarms."
   type = map(object({
-    function_name = string
-    log_group     = string
-    rule_name     = string
-    timeout_s     = number
+    function_name     = string
+    log_group         = string
+    rule_name         = string
+    schedule          = string
+    enabled           = optional(bool, true)
+    timeout_s         = number
+    silent_sessions   = optional(number) # sessions without a healthy run; null for what the schedule allows, 0 for no alarm
+    drawdown_fraction = optional(number, 0.2)
   }))
 }
