@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 SLOT = "2022-12-28T20:45:00Z"
-NAMES = ("decisions", "equity", "errors", "orders", "refusals", "runs", "runtimes")
+NAMES = ("decisions", "equity", "errors", "orders", "refusals", "runs", "runtimes", "settled")
 type Rows = list[dict[str, Any]]
 
 

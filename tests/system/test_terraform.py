@@ -37,6 +37,7 @@ from scripts.testkit.alpaca import AlpacaFake
 from scripts.testkit.aws_lambda import bridge
 from scripts.testkit.yahoo import Listing, YahooFake
 from tests import terraform_here
+from tests.cloudwatch import at, matches
 from trader.model import NEW_YORK
 
 TARGET = Target(PYTHON, ARCH)
@@ -573,15 +574,14 @@ def test_old_records_and_replaced_objects_expire(installation: Site) -> None:
 
 
 OF_LAMBDA = {
-    "errors": ("Errors", "Sum", 1),
-    "throttles": ("Throttles", "Sum", 1),
-    "duration": ("Duration", "Maximum", 240_000),
+    "errors": ("Errors", "Sum", 3_600, 1),
+    "duration": ("Duration", "Maximum", 3_600, 240_000),
 }
 OF_THE_LOG = {
-    "halted": ("Halted", "Sum", 1),
-    "interrupted": ("Interrupted", "Sum", 1),
-    "order-rejected": ("OrdersRejected", "Sum", 1),
-    "unprotected": ("Unprotected", "Maximum", 1),
+    "attention": ("Attention", "Sum", 3_600, 2),
+    "order-problems": ("OrderProblems", "Sum", 3_600, 1),
+    "unprotected": ("Unprotected", "Maximum", 3_600, 1),
+    "drawdown": ("Drawdown", "Maximum", 86_400, 0.2),
 }
 
 
@@ -592,11 +592,14 @@ def alarms() -> dict[str, Any]:
 
 def test_every_strategy_has_its_alarms_and_they_notify_the_topic(installation: Site) -> None:
     found = alarms()
-    kinds = (*OF_LAMBDA, *OF_THE_LOG, "missing-run")
+    kinds = (*OF_LAMBDA, *OF_THE_LOG, "missing-run", "silent")
     assert found.keys() == {f"{PROJECT}-{strategy}-{kind}" for strategy in STRATEGIES for kind in kinds}
-    assert {name: (alarm["AlarmActions"], alarm["TreatMissingData"]) for name, alarm in found.items()} == dict.fromkeys(
-        found, ([TOPIC], "notBreaching")
-    )
+    assert {name: alarm["AlarmActions"] for name, alarm in found.items()} == {name: [TOPIC] for name in found}
+
+
+def test_only_the_alarm_on_silence_rings_for_missing_data(installation: Site) -> None:
+    missing = {name: alarm["TreatMissingData"] for name, alarm in alarms().items()}
+    assert missing == {name: "breaching" if name.endswith("-silent") else "notBreaching" for name in missing}
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -607,9 +610,11 @@ def test_an_alarm_watches_its_strategy(installation: Site, strategy: str, kind: 
         namespace, dimension = "AWS/Lambda", {"Name": "FunctionName", "Value": f"{PROJECT}-{strategy}"}
     else:
         namespace, dimension = "ProphetTrader", {"Name": "strategy", "Value": strategy}
-    metric, statistic, threshold = (OF_LAMBDA | OF_THE_LOG)[kind]
+    metric, statistic, period_s, threshold = (OF_LAMBDA | OF_THE_LOG)[kind]
+    if (strategy, kind) == ("interval", "attention"):  # it runs once an hour, so one bad run is enough
+        threshold = 1
     assert (alarm["Namespace"], alarm["MetricName"], alarm["Dimensions"]) == (namespace, metric, [dimension])
-    assert (alarm["Statistic"], alarm["Threshold"]) == (statistic, threshold)
+    assert (alarm["Statistic"], alarm["Period"], alarm["Threshold"]) == (statistic, period_s, threshold)
     assert alarm["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
 
 
@@ -625,6 +630,22 @@ def test_scheduled_runs_are_compared_with_reported_runs(installation: Site, stra
         "reported": ("ProphetTrader", "Runs", reported, "Sum", 60),
     }
     assert queries["missing"]["Expression"] == "RUNNING_SUM(FILL(scheduled, 0) - FILL(reported, 0))"
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_silence_is_counted_from_the_healthy_runs_of_a_week(installation: Site, strategy: str) -> None:
+    alarm = alarms()[f"{PROJECT}-{strategy}-silent"]
+    queries = {query["Id"]: query for query in alarm["Metrics"]}
+    stat = queries["runs"]["MetricStat"]
+    healthy = ("ProphetTrader", "Healthy", [{"Name": "strategy", "Value": strategy}], "Sum", 3_600)
+    assert (*stat["Metric"].values(), stat["Stat"], stat["Period"]) == healthy
+    assert queries["filled"]["Expression"] == "FILL(runs, 0)"
+    weekday_hours, later_runs = queries["silent"]["Expression"].split("), ", 1)
+    assert weekday_hours.startswith("IF((DAY(filled) < 6) AND (")
+    assert later_runs == "SUM(filled) - RUNNING_SUM(filled) + filled, 1)"
+    assert [name for name, query in queries.items() if query["ReturnData"]] == ["silent"]
+    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("LessThanThreshold", 1)
+    assert (alarm["DatapointsToAlarm"], alarm["EvaluationPeriods"]) == (50, 168)
 
 
 @pytest.mark.parametrize(
@@ -735,7 +756,9 @@ def test_the_log_has_the_runs_lines_and_lambdas_as_json(ran: Run) -> None:
 
 def test_a_run_counts_with_its_orders_and_equity(ran: Run) -> None:
     equity_usd = ran.report["account"]["after"]["equity_usd"]
-    assert metrics("trend", ran.lines) == {"Runs": [1.0], "Orders": [3.0], "EquityUsd": [equity_usd]}
+    found = metrics("trend", ran.lines)
+    assert found.pop("Drawdown", [0.0]) == [0.0]  # at the first run, no higher equity is on record
+    assert found == {"Runs": [1.0], "Healthy": [1.0], "Orders": [3.0], "EquityUsd": [equity_usd]}
 
 
 def metrics(strategy: str, lines: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
@@ -753,34 +776,9 @@ def metrics(strategy: str, lines: Sequence[Mapping[str, Any]]) -> dict[str, list
     return found
 
 
-def matches(pattern: str, line: Mapping[str, Any]) -> bool:
-    """Tell whether a line matches a metric filter's pattern: comparisons of JSON fields, joined by &&."""
-    for term in pattern.strip("{ }").split("&&"):
-        comparison = term.strip().removeprefix("(").removesuffix(")")
-        found = re.fullmatch(r"(\$\.\S+) (=|!=|>=|>) (\S+)", comparison)
-        assert found, f"{term} is not a comparison that this test knows"
-        path, sign, text = found.groups()
-        there, wanted = at(line, path), json.loads(text)
-        if there is None or isinstance(there, str) != isinstance(wanted, str):
-            return False
-        holds = {"=": there == wanted, "!=": there != wanted}
-        holds |= {} if isinstance(wanted, str) else {">=": there >= wanted, ">": there > wanted}
-        if not holds[sign]:
-            return False
-    return True
-
-
-def at(line: Mapping[str, Any], path: str) -> Any:
-    """Return the value at `$.a.b`; None if there is none."""
-    value: Any = line
-    for name in path.removeprefix("$.").split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value
-
-
-def test_the_alarm_for_interrupted_runs_counts_them(ran: Run) -> None:
+def test_the_alarm_on_order_problems_counts_interrupted_runs(ran: Run) -> None:
     line = {"message": "interrupted", "strategy": "trend", "slot": "2026-11-23T15:00:00Z", "orders": 2}
-    assert metrics("trend", [line]) == {"Interrupted": [1.0]}
+    assert metrics("trend", [line]) == {"OrderProblems": [1.0]}
 
 
 @pytest.fixture(scope="module")
@@ -826,9 +824,9 @@ def test_a_halted_strategy_places_nothing(run_while_halted: Run) -> None:
     assert (run_while_halted.report["status"], run_while_halted.orders) == ("HALTED", set())
 
 
-def test_the_alarm_for_halts_counts_them(run_while_halted: Run) -> None:
+def test_a_halted_run_asks_for_attention_and_is_not_healthy(run_while_halted: Run) -> None:
     counted = metrics("trend", run_while_halted.lines)
-    assert (counted["Halted"], counted["Runs"]) == ([1.0], [1.0])
+    assert (counted["Attention"], counted["Runs"], "Healthy" in counted) == ([1.0], [1.0], False)
 
 
 @pytest.fixture(scope="module")
