@@ -11,11 +11,11 @@ from uuid import uuid4
 from trader.broker.base import OrderHistory
 from trader.deadline import Deadline
 from trader.journal.base import Run
-from trader.journal.entry import Journal
+from trader.journal.entry import REMEMBERED, Journal
 from trader.journal.record import build_report
 from trader.journal.recovery import recover
 from trader.logs import one_line
-from trader.model import Code, Outcome, Report, RunStopped
+from trader.model import Code, Health, Outcome, Report, RunStopped
 from trader.progress import Progress
 from trader.schedule.slot import is_due, slot_and_now
 from trader.settings import Settings, SettingsError
@@ -64,12 +64,19 @@ def run_slot(invocation: Invocation, adapters: Adapters) -> Report:
         return finish(
             run, Code.NOT_DUE, f"the event is not due: DAILY_AT={settings.daily_at} (New York time); nothing was done"
         )
-    if not claim(run, journal, end_of(run, invocation.deadline)):
+    try:
+        is_claimed = claim(run, journal, end_of(run, invocation.deadline))
+    except Exception:
+        guard(run, invocation, adapters, journal)  # a fault of the journal must not leave a holding without its stop
+        raise
+    if not is_claimed:
         return finish(run, Code.ALREADY_RAN, "another run has claimed this slot; nothing was done")
     entry = journal.entry(run.slot, is_dry=run.is_dry)
     try:
         report = finish(run, *trade(run, invocation, adapters, journal))
         entry.save(run, report)
+        if run.has_plan and all(order.is_final for order in run.placed):
+            journal.note_settled(run.slot, run.placed)
     except BaseException as error:
         try:
             entry.save(run, report_failure(run, error))
@@ -126,19 +133,44 @@ def trade(run: Run, invocation: Invocation, adapters: Adapters, journal: Journal
     services, history = adapters.make_services(run, invocation, journal)
     try:
         if not run.is_dry:
-            recover(run, journal, history, invocation.deadline)
+            look_back(run, journal, history, invocation.deadline)
+    except RunStopped as stop:
+        return stop.code, str(stop)
+    except Exception:
+        guard(run, invocation, adapters, journal)
+        raise
+    try:
         return pipeline.trade(services, run), ""
     except RunStopped as stop:
         return stop.code, str(stop)
 
 
+def look_back(run: Run, journal: Journal, history: OrderHistory, deadline: Deadline) -> None:
+    """Record the runs that were cut off, and note the slots whose orders have not been settled."""
+    kept = journal.list_slots(run.now - REMEMBERED)
+    recover(run, journal, history, deadline, kept)
+    run.unsettled = sorted(slot for slot in kept["started"] - kept["settled"] if slot <= run.now)
+
+
+def guard(run: Run, invocation: Invocation, adapters: Adapters, journal: Journal) -> None:
+    """Protect the holdings although the run cannot trade. A failure is logged; the caller raises the first error."""
+    try:
+        services, _ = adapters.make_services(run, invocation, journal)
+        pipeline.guard(services, run)
+    except Exception:
+        LOG.exception("the holdings could not be checked")
+
+
 def finish(run: Run, status: Outcome | Code, detail: str) -> Report:
     """Build the report of a run, log it in one line and return it. Log an error if a holding has no stop loss."""
     report = build_report(run, status, detail)
-    if report["unprotected"]:
-        symbols = ",".join(report["unprotected"])
-        extra = {"strategy": report["strategy"], "slot": report["slot"], "symbols": symbols}
-        LOG.error("held without a stop loss", extra=extra)
+    foreign = {symbol for symbol, each in run.unprotected.items() if not each.is_ours}
+    ours = [symbol for symbol in report["unprotected"] if symbol not in foreign]
+    for level, symbols in ((logging.ERROR, ours), (logging.WARNING, sorted(foreign))):
+        if symbols:
+            reasons = {symbol: run.unprotected[symbol].reason for symbol in symbols if symbol in run.unprotected}
+            extra = {"strategy": report["strategy"], "slot": report["slot"], "symbols": ",".join(symbols)}
+            LOG.log(level, "held without a stop loss", extra={**extra, "reasons": reasons})
     codes = [denial.code for denial in run.denials]
     account = run.account_after or (run.observation.account if run.observation else None)
     LOG.info(
@@ -151,13 +183,24 @@ def finish(run: Run, status: Outcome | Code, detail: str) -> Report:
             "detail": detail,
             "orders": len(run.orders),
             "denials": {code: codes.count(code) for code in dict.fromkeys(codes)},
-            "unprotected": len(report["unprotected"]),
+            "health": Health.of(report["status"]).value,
+            "unprotected": len(ours),
+            "settled": len(run.settled),
             "equity_usd": account.equity_usd if account else None,
             "cash_usd": account.cash_usd if account else None,
+            "drawdown_fraction": drawdown_fraction(run),
             "duration_s": round(sum(run.timings_s.values()), 3),
         },
     )
     return report
+
+
+def drawdown_fraction(run: Run) -> float | None:
+    """Return how far the equity is below its highest on record; None if either is not known."""
+    seen = run.observation
+    if seen is None or not seen.peak_equity_usd:
+        return None
+    return round(max(0.0, 1 - seen.account.equity_usd / seen.peak_equity_usd), 6)
 
 
 def report_failure(run: Run, error: BaseException) -> Report:

@@ -1,8 +1,9 @@
 """The values that pass between the stages: frozen, with units in their names, and independent of other modules."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
 from typing import Any, NotRequired, TypedDict
 from zoneinfo import ZoneInfo
@@ -25,6 +26,16 @@ YEARS = range(1900, 2200)
 
 type Closes = pd.Series[float]
 """Closing prices in USD on a timezone-aware, strictly increasing DatetimeIndex (each bar's start)."""
+
+
+def tick_usd(price_usd: float) -> Decimal:
+    """Return the tick of US stocks: a cent at prices from one dollar, a hundredth of a cent below (SEC Rule 612)."""
+    return Decimal("0.01") if price_usd >= 1 else Decimal("0.0001")
+
+
+def round_to_tick(price_usd: float) -> Decimal:
+    """Return a price rounded to the tick."""
+    return Decimal(repr(price_usd)).quantize(tick_usd(price_usd), ROUND_HALF_UP)
 
 
 class BrokerName(StrEnum):
@@ -77,6 +88,10 @@ class Code(StrEnum):
     ORDER_REJECTED = "ORDER_REJECTED"
     FORECAST_FAILED = "FORECAST_FAILED"
     OUT_OF_TIME = "OUT_OF_TIME"
+    PAUSED = "PAUSED"
+    DRAWDOWN_STOP = "DRAWDOWN_STOP"
+    NOT_FILLED = "NOT_FILLED"
+    UNPROTECTED = "UNPROTECTED"
 
 
 class Outcome(StrEnum):
@@ -87,6 +102,39 @@ class Outcome(StrEnum):
     DRY_RUN = "DRY_RUN"  # orders were decided, but MODE=dry-run withheld them
     FAILED = "FAILED"  # an unexpected error, which is also raised
     INTERRUPTED = "INTERRUPTED"  # cut off; a later run recorded it from the broker's orders
+
+
+class Health(StrEnum):
+    """What the status of a run says about the bot: the alarms of a deployed bot go by it."""
+
+    HEALTHY = "healthy"  # it did its work
+    IDLE = "idle"  # there was no work, or its owner halted it
+    ATTENTION = "attention"  # it could not do its work, and a person is needed
+
+    @classmethod
+    def of(cls, status: str) -> "Health":
+        """Return the health of a run with this status; a status that is in no list needs attention."""
+        if status in _HEALTHY:
+            return cls.HEALTHY
+        return cls.IDLE if status in _IDLE else cls.ATTENTION
+
+
+_HEALTHY = frozenset(
+    {
+        Outcome.TRADED,
+        Outcome.NOTHING_TO_DO,
+        Outcome.DRY_RUN,
+        Code.OPEN_ORDER_PENDING,
+        Code.QUANTITY_BELOW_ONE,
+        Code.BUYING_POWER_EXCEEDED,
+        Code.POSITION_CAP,
+        Code.ORDER_CAP,
+        Code.DAILY_LOSS_STOP,
+        Code.DRAWDOWN_STOP,
+        Code.PAUSED,
+    }
+)
+_IDLE = frozenset({Code.MARKET_CLOSED, Code.NOT_DUE, Code.ALREADY_RAN, Code.UNDER_WAY, Code.HALTED})
 
 
 class Direction(StrEnum):
@@ -105,13 +153,26 @@ class Side(StrEnum):
 
 
 class OrderType(StrEnum):
-    """The types of orders, spelled as Alpaca does."""
+    """The types of orders, spelled as Alpaca does, and one for any other type."""
 
     MARKET = "market"
     LIMIT = "limit"
     STOP = "stop"
     STOP_LIMIT = "stop_limit"
     TRAILING_STOP = "trailing_stop"
+    OTHER = "other"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "OrderType | None":
+        return cls.OTHER if isinstance(value, str) else None
+
+    @property
+    def is_stop(self) -> bool:
+        """True if the order sells once the price has fallen far enough."""
+        return self in _STOPS
+
+
+_STOPS = frozenset({OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP})
 
 
 class OrderStatus(StrEnum):
@@ -172,6 +233,7 @@ class Account:
     cash_usd: float
     buying_power_usd: float
     blocked: str = ""
+    flows_usd: float = 0.0  # deposits less withdrawals since the previous session's close; they are no profit
 
     def spendable_usd(self, cash_buffer_fraction: float) -> float:
         """Return the cash for new buys, without margin and without the buffer, which is a fraction of the equity."""
@@ -180,17 +242,27 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """A holding. `quantity` may be fractional; it is negative only if someone other than the bot went short."""
+    """A holding. `quantity` may be fractional; it is negative only if someone other than the bot went short.
+
+    `average_price_usd` is what was paid for a share, None if the broker does not know it. `available` is the quantity
+    that no open order reserves, None if the broker does not say. Only a holding with `is_stock` is in US stocks.
+    """
 
     symbol: str
     quantity: float
-    average_price_usd: float
+    average_price_usd: float | None
     price_usd: float
+    available: float | None = None
+    is_stock: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenOrder:
-    """An open order at the broker. `quantity` is the unfilled part, 0 if unknown; `is_leg` marks a leg of a bracket."""
+    """An open order at the broker. `quantity` is the unfilled part, 0 if unknown.
+
+    `is_leg` marks an order that is there to end a holding: a leg of a bracket, or a stop that the bot placed by itself.
+    `parent_id` is the broker's id of the order that a leg belongs to, empty if there is none or it is not known.
+    """
 
     order_id: str
     client_order_id: str
@@ -198,6 +270,12 @@ class OpenOrder:
     side: Side
     quantity: float = 0.0
     is_leg: bool = False
+    type: OrderType = OrderType.MARKET
+    status: OrderStatus = OrderStatus.NEW
+    order_class: str = ""
+    stop_price_usd: float | None = None
+    limit_price_usd: float | None = None
+    parent_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,7 +332,12 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A market order, planned or placed, with its bracket's prices if it has a bracket."""
+    """An order, planned or placed, with its bracket's prices if it has a bracket.
+
+    The bot's own orders are market orders, and stops that protect a holding: the stop price of a STOP is its
+    `stop_loss_usd`, the limit of a LIMIT its `take_profit_usd`. `legs` are the orders of its bracket, as the broker has
+    them.
+    """
 
     client_order_id: str
     symbol: str
@@ -268,6 +351,10 @@ class Order:
     order_id: str = ""
     filled_quantity: float = 0.0
     filled_price_usd: float | None = None
+    type: OrderType = OrderType.MARKET
+    submitted_at: datetime | None = None
+    filled_at: datetime | None = None
+    legs: tuple["Order", ...] = ()
 
     @property
     def is_bracket(self) -> bool:
@@ -278,6 +365,11 @@ class Order:
     def signed_quantity(self) -> float:
         """The quantity, negative for a sale."""
         return self.quantity if self.side is Side.BUY else -self.quantity
+
+    @property
+    def is_final(self) -> bool:
+        """True if the broker will not fill the order any further."""
+        return self.status in {OrderStatus.FILLED, OrderStatus.REPLACED} or self.status.is_dead
 
     @property
     def came_to_nothing(self) -> bool:
@@ -310,6 +402,31 @@ class Observation:
     ranking: Mapping[str, float]  # return over the lookback, as a fraction, of every candidate with prices
     closes: Mapping[str, Closes]  # of the chosen and the held symbols
     denials: tuple[Denial, ...] = ()  # symbols without usable prices
+    stopped_at: Mapping[str, datetime] = field(default_factory=dict)  # the last fill of a stop, by symbol
+    peak_equity_usd: float | None = None  # the highest equity on record, without later deposits and withdrawals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unprotected:
+    """Why a holding has no working stop for all its shares; `is_ours`: the bot bought it, so its owner must act."""
+
+    symbol: str
+    reason: str
+    is_ours: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """An order of an earlier run that ended otherwise than that run recorded it."""
+
+    client_order_id: str
+    symbol: str
+    side: Side
+    quantity: float
+    recorded_status: OrderStatus
+    status: OrderStatus
+    filled_quantity: float
+    filled_price_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -332,8 +449,9 @@ class Report(TypedDict):
 
     `status` is an Outcome or a Code. `investments` maps symbols to the quantities placed, negative for sales, as in the
     first version. `account` holds the Account `before` and `after`, null if the run did not get that far.
-    `unprotected` lists the symbols held without a stop loss although brackets are on; the owner must act. `recovered`
-    lists the slots of earlier, interrupted runs whose records this run has written.
+    `unprotected` lists the symbols held without a working stop loss although brackets are on; the owner must act.
+    `stops` are the orders that protect holdings whose stop was missing. `settled` are orders of earlier runs that ended
+    otherwise than recorded. `recovered` lists the slots of earlier, interrupted runs that this run has recorded.
     """
 
     strategy: str
@@ -349,5 +467,7 @@ class Report(TypedDict):
     forecasts: list[Json]
     account: dict[str, Json | None]
     unprotected: list[str]
-    recovered: NotRequired[list[str]]  # missing in reports of older versions
+    recovered: NotRequired[list[str]]  # this and the next two are missing in reports of older versions
+    settled: NotRequired[list[Json]]
+    stops: NotRequired[list[Json]]
     timings_s: dict[str, float]

@@ -261,8 +261,19 @@ class Settings:
     max_orders_per_run: int = setting(20, Integer(1, 500), "orders in one run, sales included")
     stop_loss_fraction: float = setting(0.03, Number(0, 1, below=True), "stop below the price of a buy; 0: no bracket")
     take_profit_fraction: float = setting(0.40, Number(0, 10), "limit above the price of a buy; 0: no bracket")
+    pause_after_stop_bars: int = setting(
+        1, Integer(0, 1_000), "bars after a stop loss before the symbol may be bought again; 0: no pause"
+    )
+    max_price_drift_fraction: float = setting(
+        0.01,
+        Number(0, 1, above=True),
+        "largest change from the decided price to the latest trade; default: a third of STOP_LOSS_FRACTION, or 0.01",
+    )
     max_daily_loss_fraction: float = setting(
         0.03, Number(0, 1, above=True), "no new buys once equity is this far below yesterday's close"
+    )
+    max_drawdown_fraction: float = setting(
+        0.0, Number(0, 1, below=True), "no new buys once equity is this far below its highest on record; 0: no limit"
     )
     max_price_age_s: float = setting(float(MAX_PRICE_AGE_S["1d"]), Number(1, 1e9), "older prices are STALE_PRICE")
     halt_parameter: str = setting("", halt_parameter, "SSM parameter read before each order; HALTED unless false")
@@ -281,6 +292,8 @@ class Settings:
         problems = _find_misspelled(env)
         values, unusable = _parse(texts, fetch)
         keep_secrets(values.get("alpacauser", ""), values.get("alpacapw", ""))  # from here on, nothing shows them
+        if stop_loss := values.get("stop_loss_fraction", cls.stop_loss_fraction):
+            values.setdefault("max_price_drift_fraction", round(stop_loss / 3, 6))
         values.setdefault("max_price_age_s", float(MAX_PRICE_AGE_S[values.get("bar_interval", "1d")]))
         if values.get("mode") is Mode.LIVE:
             values.setdefault("apca_api_base_url", LIVE_URL)

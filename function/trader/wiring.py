@@ -107,6 +107,9 @@ def make_services(run: Run, invocation: Invocation, journal: Journal) -> tuple[R
         read_halt_reason=lambda: PARAMETERS.read_halt_reason(settings.halt_parameter),
         deadline=deadline,
         progress=invocation.progress,
+        present=None if settings.broker is BrokerName.EMBEDDED else invocation.clock,
+        history=broker,
+        orders=journal,
     )
     return services, broker
 

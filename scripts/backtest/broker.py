@@ -9,7 +9,7 @@
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -17,11 +17,18 @@ from typing import Any
 import backtrader as bt
 
 from scripts.backtest.model import Fill, Options, Refusal
-from trader.broker.base import MarketClock, OrderRejectedError
-from trader.model import Account, OpenOrder, Order, OrderStatus, Position, Side
+from trader.broker.base import MarketClock, OrderRejectedError, SharesReservedError
+from trader.model import Account, OpenOrder, Order, OrderStatus, OrderType, Position, Side
 from trader.schedule import sessions
 
 MARKET, STOP_LOSS, TAKE_PROFIT = "market", "stop-loss", "take-profit"
+TYPES = {
+    bt.Order.Market: OrderType.MARKET,
+    bt.Order.Stop: OrderType.STOP,
+    bt.Order.Limit: OrderType.LIMIT,
+}
+"""The bot's order type for each of Backtrader's that is used here."""
+
 STATUS = {
     bt.Order.Created: OrderStatus.ACCEPTED,
     bt.Order.Submitted: OrderStatus.ACCEPTED,
@@ -104,6 +111,7 @@ class BacktraderBroker:
         self._sent: dict[str, _Sent] = {}
         self._held: dict[str, float] = {}  # in the order of the last change, as in the embedded broker
         self._now: datetime | None = None
+        self._stopped_at: dict[str, datetime] = {}  # the start of the bar in which a stop was last filled
         self._last_equity_usd = options.cash_usd
         self.fills: list[Fill] = []
         self.refusals: list[Refusal] = []
@@ -119,7 +127,8 @@ class BacktraderBroker:
         """Record an order update from Backtrader; `time` is the start of the current bar."""
         name, kind = own.info["client_order_id"], own.info["kind"]
         order = self._sent[name].order
-        client_order_id = name if kind == MARKET else f"{name}-{kind}"
+        is_leg = kind != MARKET and order.side is Side.BUY
+        client_order_id = f"{name}-{kind}" if is_leg else name
         if own.status == bt.Order.Completed:
             quantity = abs(own.executed.size)
             self.fills.append(
@@ -133,9 +142,11 @@ class BacktraderBroker:
                     price_usd=own.executed.price,
                     decided_price_usd=own.info["decided_price_usd"],
                     commission_usd=commission_usd(quantity, own.executed.price, self._options.commission_fraction),
-                    reason=order.reason if kind == MARKET else f"{kind.replace('-', ' ')} of its bracket",
+                    reason=f"{kind.replace('-', ' ')} of its bracket" if is_leg else order.reason,
                 )
             )
+            if kind == STOP_LOSS:
+                self._stopped_at[order.symbol] = time
             self._held.pop(order.symbol, None)
             if size := self._strategy.broker.getposition(self._feeds[order.symbol]).size:
                 self._held[order.symbol] = size
@@ -171,7 +182,7 @@ class BacktraderBroker:
     def clock(self) -> MarketClock:
         """Return the market clock, based on the regular sessions of the New York Stock Exchange."""
         assert self._now is not None, "the strategy calls at() first"
-        return MarketClock(is_open=sessions.is_open(self._now), next_open=sessions.next_open(self._now))
+        return MarketClock(is_open=sessions.is_open(self._now), next_open=sessions.next_open(self._now), now=self._now)
 
     def account(self) -> Account:
         """Return the account; its buying power is its cash."""
@@ -185,12 +196,14 @@ class BacktraderBroker:
 
     def positions(self) -> Mapping[str, Position]:
         """Return every position, valued at its last close."""
+        reserved = {own.data._name for own in self._exits()} if self._held else set()
         return {
             symbol: Position(
                 symbol=symbol,
                 quantity=size,
                 average_price_usd=self._strategy.broker.getposition(self._feeds[symbol]).price,
                 price_usd=self._close_usd(symbol),
+                available=0.0 if symbol in reserved else size,
             )
             for symbol, size in self._held.items()
         }
@@ -205,15 +218,57 @@ class BacktraderBroker:
                 side=Side.BUY if own.isbuy() else Side.SELL,
                 quantity=abs(own.executed.remsize),
                 is_leg=own.info["kind"] != MARKET,
+                type=TYPES[own.exectype],
+                status=STATUS[own.status],
+                stop_price_usd=own.price if own.exectype == bt.Order.Stop else None,
+                limit_price_usd=own.price if own.exectype == bt.Order.Limit else None,
+                parent_id=own.parent.info["order_id"] if own.parent else "",
             )
             for own in self._strategy.broker.get_orders_open()
             if own.active()  # legs become active when their buy is filled
         )
 
+    def _exits(self) -> Iterator[Any]:
+        """Yield Backtrader's orders that wait to end a position: active legs, and stops."""
+        return (own for own in self._strategy.broker.get_orders_open() if own.active() and own.info["kind"] != MARKET)
+
+    def orders_of(self, symbols: Sequence[str]) -> tuple[Order, ...]:
+        """Return the orders of the bot for these symbols, newest first, and the last stop that was filled."""
+        sent = [name for name, each in reversed(self._sent.items()) if each.order.symbol in symbols]
+        return (*self._last_stops(symbols), *(self._describe_order(name) for name in sent))
+
+    def _last_stops(self, symbols: Sequence[str]) -> Iterator[Order]:
+        """Yield, as a filled order without a quantity of its own, the last stop of each symbol."""
+        for symbol in symbols:
+            if symbol in self._stopped_at:
+                yield Order(
+                    client_order_id=f"stop-of-{symbol}",
+                    symbol=symbol,
+                    side=Side.SELL,
+                    quantity=0.0,
+                    price_usd=0.0,
+                    type=OrderType.STOP,
+                    status=OrderStatus.FILLED,
+                    filled_at=self._stopped_at[symbol],
+                )
+
+    def refresh(self, orders: Sequence[Order]) -> tuple[Order, ...]:
+        """Return these orders as they are now."""
+        return tuple(self._describe_order(order.client_order_id) for order in orders)
+
+    def latest_prices_usd(self, symbols: Sequence[str]) -> Mapping[str, float]:
+        """Return the current close of each symbol, at which the bot has decided."""
+        return {symbol: self._close_usd(symbol) for symbol in symbols if len(self._feeds.get(symbol, ()))}
+
+    def reserve_requests(self, count: int) -> None:
+        """Return at once: nothing limits the calls."""
+
     def submit(self, order: Order) -> Order:
         """Place the order with Backtrader, including its bracket."""
         if order.client_order_id in self._sent:
             raise OrderRejectedError(f"client order id {order.client_order_id} is taken")
+        if order.side is Side.SELL and any(own.data._name == order.symbol for own in self._exits()):
+            raise SharesReservedError("insufficient quantity available: its bracket holds the shares")
         self._sent[order.client_order_id] = self._place(order)
         return self._describe_order(order.client_order_id)
 
@@ -221,10 +276,10 @@ class BacktraderBroker:
         """Find an order by its client order id."""
         return self._describe_order(order.client_order_id) if order.client_order_id in self._sent else None
 
-    def cancel(self, open_order: OpenOrder) -> None:
+    def cancel(self, order: OpenOrder | Order) -> None:
         """Cancel an order; canceling one leg of a bracket cancels the other."""
         for own in self._strategy.broker.get_orders_open():
-            if own.info["order_id"] == open_order.order_id:
+            if own.info["order_id"] == order.order_id:
                 self._strategy.broker.cancel(own)
 
     def _refuse(self, order: Order, time: datetime, reason: str) -> None:
@@ -245,6 +300,10 @@ class BacktraderBroker:
                 "decided_price_usd": decided_price_usd,
             }
 
+        if order.type is OrderType.STOP:
+            stop = {"exectype": bt.Order.Stop, "price": order.stop_loss_usd}
+            own = self._strategy.sell(data=feed, size=order.quantity, **stop, **info(STOP_LOSS, order.stop_loss_usd))
+            return _Sent(order, own)
         if order.side is Side.SELL:
             own = self._strategy.sell(data=feed, size=order.quantity, **info(MARKET, order.price_usd))
             return _Sent(order, own)

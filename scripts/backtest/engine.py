@@ -219,7 +219,7 @@ class _Session:
             journal=self._ranking,
             read_halt_reason=lambda: "",
             deadline=Deadline.never(),
-            settle_time_s=0.0,  # waiting is useless: orders are filled at the next bar
+            fill_time_s=None,  # waiting is useless: orders are filled at the next bar
         )
         status: Outcome | Code
         try:

@@ -264,8 +264,10 @@ def from_runs(month: Estimate, arch: str) -> dict[str, Any]:
         ],
         "known": [
             "measured one cold run of each kind, in AWS's runtime interface and from the finished zips",
-            "divided each run's computing time by the function's share of a processor, "
-            f"{share_of(month.memory_mb):.0%} (at most 100%)",
+            (
+                "divided each run's computing time by the function's share of a processor, "
+                f"{share_of(month.memory_mb):.0%} (at most 100%)"
+            ),
             f"Lambda gives a function a whole processor at {MB_PER_PROCESSOR:,} MB",
             f"compared the schedule's times, from {month.first_day} on for {DAYS} days, with the exchange's hours",
         ],

@@ -87,6 +87,22 @@ EXPLANATIONS: Mapping[Code, Explanation] = {
         "No forecast could be made from the symbol's prices.",
         "The usual cause is too few prices: check the symbol's history, or leave the symbol out of UNIVERSE.",
     ),
+    Code.PAUSED: Explanation(
+        "The symbol's stop loss was filled a short time ago.",
+        "Nothing: it may be bought again after PAUSE_AFTER_STOP_BARS bars.",
+    ),
+    Code.DRAWDOWN_STOP: Explanation(
+        "The equity is further below its highest than MAX_DRAWDOWN_FRACTION allows, so nothing is bought.",
+        "Find out what lost the money; to go on, raise MAX_DRAWDOWN_FRACTION.",
+    ),
+    Code.NOT_FILLED: Explanation(
+        "The order was not filled by the end of the run, so the rest of it was canceled.",
+        "Nothing: a later slot decides again. Trading in the symbol may be halted.",
+    ),
+    Code.UNPROTECTED: Explanation(
+        "The holding has no working stop loss for all its shares.",
+        "Read the reason in the detail, then place a stop at the broker, or sell.",
+    ),
     Code.OUT_OF_TIME: Explanation(
         "Too little time was left to do this safely, so it was not started.",
         "Give the function more time or memory, or lower UNIVERSE_SIZE.",

@@ -120,7 +120,7 @@ class AlpacaApi(AlpacaBooks, RequestLimit):
                 return Answer(refusal.status, refusal.body)
 
     def _route(self, method: str, path: str, query: Mapping[str, str], body: JsonValue) -> Answer:
-        if method == "GET" and path.startswith("/orders"):
+        if method == "GET" and path.startswith(("/orders", "/positions")):
             self.advance_cancels()
         match (method, *path.strip("/").split("/")):
             case ("GET", "clock"):
@@ -146,6 +146,8 @@ class AlpacaApi(AlpacaBooks, RequestLimit):
                 return Answer(204)
             case ("GET", "stocks", "bars"):
                 return Answer(200, self._bars_json(query))
+            case ("GET", "stocks", "trades", "latest"):
+                return Answer(200, self._trades_json(query))
         raise RefusalError(404, 40410000, "endpoint not found")
 
     # --- answers ---------------------------------------------------------------------------------------------------
@@ -184,15 +186,15 @@ class AlpacaApi(AlpacaBooks, RequestLimit):
         return next(hours[bell] for hours in sessions if hours[bell] > self.now)
 
     def _clock_json(self) -> JsonValue:
-        # Unless `is_open` is None, the clock shows the real time, with the bells as far away as they are from `now`.
-        away = timedelta(0) if self.is_open is None else datetime.now(UTC) - self.now
+        # Unless the time is simulated, the clock shows the real time, with the bells as far away as from `now`.
+        away = timedelta(0) if self.is_simulated or self.is_open is None else datetime.now(UTC) - self.now
         moments = {"timestamp": self.now, "next_open": self._next(0), "next_close": self._next(1)}
         said = {name: (moment + away).astimezone(NEW_YORK).isoformat() for name, moment in moments.items()}
         return {**said, "is_open": self.market_is_open()}
 
     def _account_json(self) -> JsonValue:
         equity, cash = text(self.equity), text(self.cash)
-        zeros = "accrued_fees initial_margin intraday_adjustments last_maintenance_margin maintenance_margin"
+        zeros = "accrued_fees initial_margin last_maintenance_margin maintenance_margin"
         zeros += " pending_reg_taf_fees pending_transfer_in pending_transfer_out short_market_value sma"
         return {
             **dict.fromkeys(zeros.split(), "0"),
@@ -208,6 +210,7 @@ class AlpacaApi(AlpacaBooks, RequestLimit):
             "equity": equity,
             "portfolio_value": equity,
             "last_equity": text(self.last_equity),
+            "intraday_adjustments": text(self.flows),
             "long_market_value": text(self.market_value),
             "multiplier": str(self.multiplier),
             "balance_asof": self.now.date().isoformat(),
@@ -241,6 +244,11 @@ class AlpacaApi(AlpacaBooks, RequestLimit):
             "unrealized_intraday_plpc": "0",
             **self.record_overrides.get(symbol, {}),
         }
+
+    def _trades_json(self, query: Mapping[str, str]) -> JsonValue:
+        asked = [symbol for symbol in query.get("symbols", "").split(",") if symbol in self.prices]
+        trades = {symbol: {"t": _time(self.now), "x": "V", "p": self.prices[symbol], "s": 100} for symbol in asked}
+        return {"trades": {symbol: trade for symbol, trade in trades.items() if symbol not in self.unpriced}}
 
     def _bars_json(self, query: Mapping[str, str]) -> JsonValue:
         start, end = datetime.fromisoformat(query["start"]), datetime.fromisoformat(query["end"])

@@ -82,6 +82,8 @@ class AlpacaBooks:
     - `record_overrides`: fields to replace in answers about a symbol's position and orders.
     - `unpriced`: symbols of positions whose current price is null, because they are no longer traded.
     - `untradable`: symbols whose orders are refused.
+    - `locked`: shares of a symbol that cannot be sold, for a reason that no order shows.
+    - `flows`: deposits less withdrawals since the last close; `deposit` changes it together with the cash.
     - `multiplier`: buying power of a margin account as a multiple of its own money.
     - `may_short`: whether selling a symbol without a position is a short sale, as in every margin account; an order
       with the intent `sell_to_close` is still refused.
@@ -90,7 +92,8 @@ class AlpacaBooks:
 
     def __init__(self, *, prices: Mapping[str, float] | None = None, cash_usd: float = 100_000) -> None:
         self.prices: dict[str, float] = dict(prices or {})
-        self.now = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)  # a Friday, 10:00 in New York
+        self._now = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)  # a Friday, 10:00 in New York
+        self.is_simulated = False  # True once a test has set `now`
         self.is_open: bool | None = True
         self.fills: Literal["immediate", "never", "partial"] = "immediate"
         self.cancel_polls = 0
@@ -100,6 +103,8 @@ class AlpacaBooks:
         self.record_overrides: dict[str, dict[str, JsonValue]] = {}
         self.unpriced: set[str] = set()
         self.untradable: set[str] = set()
+        self.locked: dict[str, int] = {}
+        self.flows = Decimal(0)
         self.multiplier = 1
         self.may_short = False
         self.holidays: set[date] = set()
@@ -114,6 +119,20 @@ class AlpacaBooks:
         self._tick = count()
 
     # --- what a test can do ----------------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> datetime:
+        """The time in the books. Until a test sets it, the clock shows the real time instead."""
+        return self._now
+
+    @now.setter
+    def now(self, moment: datetime) -> None:
+        self._now, self.is_simulated = moment, True
+
+    def deposit(self, usd: float) -> None:
+        """Move cash into the account, or out of it if the amount is negative."""
+        self.cash += Decimal(str(usd))
+        self.flows += Decimal(str(usd))
 
     def hold(self, symbol: str, quantity: float, average_price_usd: float | None = None) -> None:
         """Set a position without an order."""
@@ -150,12 +169,12 @@ class AlpacaBooks:
                 self._fill(order, order.remaining, self.price(order.symbol))
 
     def trade(self) -> None:
-        """Fill waiting market orders at current prices, and legs whose price is reached, if the market is open."""
+        """Fill waiting market orders, and the legs and stops whose price is reached, if the market is open."""
         if not self.market_is_open():
             return
         self.fill_waiting()
         for symbol in list(self.positions):
-            for leg in [leg for leg in self.open_orders(symbol) if leg.parent and leg.parent.status == "filled"]:
+            for leg in self._exits(symbol):
                 if leg.stop_price is not None and self.price(symbol) <= leg.stop_price:
                     self.trigger_stop(symbol)
                     break
@@ -164,12 +183,20 @@ class AlpacaBooks:
                     break
 
     def trigger_stop(self, symbol: str) -> FakeOrder:
-        """Fill the stop-loss leg at its price, and cancel the take-profit leg."""
+        """Fill the stop at its price or, if that is lower, at the market's, and cancel the take-profit leg."""
         return self._trigger(symbol, "stop")
 
     def trigger_take_profit(self, symbol: str) -> FakeOrder:
         """Fill the take-profit leg at its price, and cancel the stop-loss leg."""
         return self._trigger(symbol, "limit")
+
+    def buy_by_hand(self, symbol: str, quantity: float) -> FakeOrder:
+        """Place a plain market buy as the owner would in the dashboard; `fills` applies to it."""
+        with self.lock:
+            order = self._new_order(symbol, "buy", "market", Decimal(str(quantity)), str(uuid.uuid4()))
+            self.orders.append(order)
+            self.work(order)
+            return order
 
     def sell_by_hand(self, symbol: str) -> FakeOrder:
         """Sell a whole position as its owner would in the dashboard; the symbol's open orders are canceled first."""
@@ -187,7 +214,7 @@ class AlpacaBooks:
             for order in self.open_orders():
                 if order.time_in_force == "day":
                     self._end(order, "expired")
-            self.last_equity = self.equity
+            self.last_equity, self.flows = self.equity, Decimal(0)
 
     # --- state -----------------------------------------------------------------------------------------------------
 
@@ -219,7 +246,7 @@ class AlpacaBooks:
         for order in self.open_orders(symbol):
             if order.side == "sell" and (order.parent is None or order.parent.status == "filled"):
                 claims[order.parent.id if order.parent else order.id] = order.remaining
-        return held - sum(claims.values(), Decimal(0))
+        return max(Decimal(0), held - sum(claims.values(), Decimal(0)) - self.locked.get(symbol, 0))
 
     def price(self, symbol: str) -> Decimal:
         """Return the price of a share, in USD."""
@@ -257,6 +284,9 @@ class AlpacaBooks:
             body["symbol"], body["side"], body["type"], quantity, body.get("client_order_id") or str(uuid.uuid4())
         )
         order.time_in_force, order.order_class = body["time_in_force"], body.get("order_class", "")
+        for name in ("stop_price", "limit_price"):
+            if name in body:
+                setattr(order, name, positive(body[name], name))
         self._check_intent(order, body.get("position_intent"))
         order.legs = self._legs_of(order, body) if order.order_class == "bracket" else []
         self._check_form(order)
@@ -272,6 +302,8 @@ class AlpacaBooks:
             self._end(order, "rejected")
         elif order.is_open and self.market_is_open():
             order.status = "new"
+            if order.type != "market":
+                return
             shares = {"immediate": order.quantity, "partial": order.quantity // 2, "never": Decimal(0)}[self.fills]
             self._fill(order, shares, self.price(order.symbol))
 
@@ -289,7 +321,7 @@ class AlpacaBooks:
                 one.status, one.polls_until_canceled = "pending_cancel", self.cancel_polls
 
     def advance_cancels(self) -> None:
-        """Count one request for orders, and cancel each order already shown as pending `cancel_polls` times."""
+        """Count one request for orders or positions, and cancel the orders shown as pending `cancel_polls` times."""
         for order in [order for order in self.orders if order.status == "pending_cancel"]:
             if not order.polls_until_canceled:
                 self._end(order, "canceled")
@@ -326,9 +358,11 @@ class AlpacaBooks:
             raise RefusalError(422, 42210000, f'asset "{order.symbol}" not found')
         if order.quantity % 1 and (order.order_class or order.time_in_force != "day"):
             raise RefusalError(422, 42210000, "fractional orders must be simple DAY orders")
-        for leg in order.legs:
-            _check_tick("limit_price", leg.limit_price)
-            _check_tick("stop_price", leg.stop_price)
+        for each in (order, *order.legs):
+            _check_tick("limit_price", each.limit_price)
+            _check_tick("stop_price", each.stop_price)
+        if order.type == "stop" and order.side == "sell" and (order.stop_price or 0) >= self.price(order.symbol):
+            raise RefusalError(422, 42210000, "stop price must be less than the current price")
         if order.legs and not (order.legs[1].stop_price or 0) < self.price(order.symbol) < (
             order.legs[0].limit_price or 0
         ):
@@ -384,13 +418,19 @@ class AlpacaBooks:
                 one.status = status if one is order else "canceled"
                 one.ended_at = self.now
 
+    def _exits(self, symbol: str) -> list[FakeOrder]:
+        """Return the open stops and limits that sell a position: the legs of filled entries, and single orders."""
+        sales = [order for order in self.open_orders(symbol) if order.side == "sell" and order.type != "market"]
+        return [order for order in sales if order.parent is None or order.parent.status == "filled"]
+
     def _trigger(self, symbol: str, kind: str) -> FakeOrder:
         with self.lock:
-            legs = [order for order in self.open_orders(symbol) if order.parent and order.type == kind]
-            if not legs or not legs[0].parent or legs[0].parent.status != "filled":
+            legs = [order for order in self._exits(symbol) if order.type == kind]
+            if not legs:
                 raise LookupError(f"{symbol} has no live {kind} leg; open orders: {self.open_orders(symbol)}")
             leg = legs[0]
-            self._fill(leg, leg.remaining, leg.stop_price or leg.limit_price or Decimal(0))
+            price = min(leg.stop_price, self.price(symbol)) if leg.stop_price else leg.limit_price
+            self._fill(leg, leg.remaining, price or Decimal(0))
             for other in _family(leg):
                 if other.is_open:
                     other.status, other.ended_at = "canceled", self.now

@@ -248,8 +248,8 @@ def test_a_post_without_an_answer_is_not_sent_again_after_a_429(fake: AlpacaFake
 def test_a_429_is_waited_for_as_long_as_the_run_has_time(fake: AlpacaFake, time: FakeTime) -> None:
     fake.fault("POST", "/v2/orders", "429", times=1_000)
     with pytest.raises(RequestLimitError, match=r"too many requests.*code 42910000.*may be waited") as refused:
-        connect(fake, time, run_of(time, 200)).post("/orders", ORDER)
-    assert 200 - END_TIME_S - 15 < sum(time.sleeps_s) <= 200 - END_TIME_S
+        connect(fake, time, run_of(time, 80)).post("/orders", ORDER)
+    assert 80 - END_TIME_S - 15 < sum(time.sleeps_s) <= 80 - END_TIME_S
     assert (refused.value.status, refused.value.code) == (429, 42910000)
 
 

@@ -351,8 +351,9 @@ def test_after_a_bad_day_nothing_is_bought(alpaca: dict[str, str], fake: AlpacaF
 
 def test_a_symbol_with_an_open_order_is_left_alone(alpaca: dict[str, str], fake: AlpacaFake) -> None:
     fake.fills = "never"
-    run(env=alpaca)
-    report = run(env=alpaca | {"STRATEGY": "second"})
+    for symbol in "AB":
+        fake.buy_by_hand(symbol, 1)
+    report = run(env=alpaca)
     assert codes(report) == {"A": "OPEN_ORDER_PENDING", "B": "OPEN_ORDER_PENDING"}
     assert len([order for order in fake.orders if order.type == "market"]) == 2
 
@@ -421,16 +422,41 @@ def test_a_market_that_closes_between_two_orders_gets_no_second_one(alpaca: dict
 
 def test_no_order_is_begun_just_before_the_close(alpaca: dict[str, str], fake: AlpacaFake) -> None:
     fake.now = datetime(2026, 11, 20, 20, 59, tzinfo=UTC)
-    report = run(env=alpaca)
+    report = run(env=alpaca, clock=lambda: fake.now)
     assert (report["status"], fake.orders) == ("MARKET_CLOSED", [])
     assert re.match(r"the market closes in \d\d s, and an order may take 100", report["detail"])
 
 
 def test_a_stale_clock_after_the_close_leads_to_no_order(alpaca: dict[str, str], fake: AlpacaFake) -> None:
-    fake.now = datetime(2026, 11, 20, 20, 59, tzinfo=UTC)
-    report = run(env=alpaca, clock=lambda: datetime.now(UTC) + timedelta(minutes=2))
+    fake.now = datetime(2026, 11, 20, 20, 59, 30, tzinfo=UTC)
+    report = run(env=alpaca, clock=lambda: fake.now + timedelta(seconds=50))
     assert (report["status"], fake.orders) == ("MARKET_CLOSED", [])
     assert re.match(r"the session ended \d\d s ago by this machine's clock", report["detail"])
+
+
+@pytest.mark.parametrize("hours", [-3, 3])
+def test_two_clocks_that_differ_by_hours_place_nothing(alpaca: dict[str, str], fake: AlpacaFake, hours: int) -> None:
+    with pytest.raises(BrokerError, match=r"this machine's clock is 10,\d\d\d s (behind|ahead of) the broker's"):
+        run(env=alpaca, clock=lambda: datetime.now(UTC) + timedelta(hours=hours))
+    assert fake.orders == []
+
+
+def test_a_decision_of_yesterday_is_not_sent_today(alpaca: dict[str, str], fake: AlpacaFake) -> None:
+    fake.now = datetime.now(UTC)
+
+    def sleep(*_: object) -> None:
+        fake.now += timedelta(days=1)
+
+    report = run(env=alpaca, clock=lambda: fake.now, progress=at("trend lines", sleep))
+    assert (report["status"], fake.orders) == ("OUT_OF_TIME", [])
+    assert "the run began 1,440 minutes ago" in report["detail"]
+
+
+def test_a_price_that_has_moved_since_the_decision_is_not_paid(alpaca: dict[str, str], fake: AlpacaFake) -> None:
+    fake.prices["A"] *= 1.02
+    report = run(env=alpaca)
+    assert codes(report) == {"A": "STALE_PRICE"}
+    assert symbols_bought_in(report) == {"B"}
 
 
 def test_a_holding_without_a_stop_loss_is_named(
@@ -440,14 +466,15 @@ def test_a_holding_without_a_stop_loss_is_named(
     run(env=alpaca)
     report = run(env=alpaca | {"STRATEGY": "second"})
     assert report["unprotected"] == ["D"], "A and B have their brackets"
-    assert "held without a stop loss" in {record.message for record in caplog.records if record.levelname == "ERROR"}
+    warnings = [record for record in caplog.records if record.message == "held without a stop loss"]
+    assert [(record.levelname, vars(record)["symbols"]) for record in warnings] == [("WARNING", "D")] * 2
 
 
 def test_a_position_without_its_stop_is_named_until_it_is_fixed(alpaca: dict[str, str], fake: AlpacaFake) -> None:
     run(env=alpaca)
     fake.rejected_at_once = {"A"}
     report = rising(alpaca, "A")
-    assert "ITS STOP LOSS IS CANCELED" in report["denials"][0]["detail"]
+    assert "its stop loss was canceled for the sale" in report["denials"][0]["detail"]
     assert report["unprotected"] == ["A"]
     assert run(env=alpaca | {"STRATEGY": "third"})["unprotected"] == ["A"]
 
@@ -485,7 +512,7 @@ def test_a_journal_that_cannot_be_written_stops_the_run_before_any_order(
     (tmp_path / "blocked").write_text("no folder")
     with pytest.raises(JournalError):
         run(env=alpaca | {"JOURNAL": f"folder:{tmp_path / 'blocked'}"})
-    assert fake.requests == []
+    assert not fake.asked("POST")
 
 
 def test_an_error_before_the_claim_is_in_the_log(env: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
@@ -553,7 +580,7 @@ def test_it_trades_with_secrets_in_ssm_and_the_journal_in_s3(cloud: dict[str, st
     report = run(env=cloud)
     keys = [item["Key"] for item in boto3.client("s3").list_objects_v2(Bucket="journal")["Contents"]]
     assert report["status"] == "TRADED"
-    assert [key.rpartition(".")[2] for key in keys] == ["claim", "json", "started", "json"]
+    assert [key.rpartition(".")[2] for key in keys] == ["claim", "json", "settled", "started", "json"]
 
 
 def test_the_halt_switch_stops_runs_only_while_it_is_on(cloud: dict[str, str], fake: AlpacaFake) -> None:

@@ -30,7 +30,7 @@ from trader.model import BrokerError
 
 LOG = logging.getLogger(__name__)
 
-MAX_WAIT_S = 300.0
+MAX_WAIT_S = 100.0
 """The longest time that one call to the trading API waits for the request limit, also if the run never has to end.
 
 The limit is per minute, so a longer refusal has another cause.

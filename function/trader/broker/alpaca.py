@@ -2,15 +2,23 @@
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from http import HTTPStatus
+from itertools import batched
 from typing import TypeGuard
 
 from trader.alpaca.client import AlpacaClient, JsonValue, NoAnswerError, RefusedError
-from trader.broker.base import MarketClock, OrderRejectedError, OrderStateUnknownError, UnexpectedResponseError
+from trader.broker.base import (
+    MarketClock,
+    OrderId,
+    OrderRejectedError,
+    OrderStateUnknownError,
+    SharesReservedError,
+    UnexpectedResponseError,
+)
 from trader.logs import one_line
 from trader.model import Account, BrokerError, Code, OpenOrder, Order, OrderStatus, OrderType, Position, Side
 from trader.schedule.base import present
@@ -21,9 +29,15 @@ MAX_TEXT_CHARACTERS = 200
 """The maximum length of a text field; Alpaca's ids have 36 characters, a client order id up to 128."""
 
 PAGE_SIZE = 500  # Alpaca's maximum; its default is 50
+SYMBOLS_PER_REQUEST = 200  # an address of a few thousand characters
+
+REFRESHED = timedelta(minutes=20)
+"""The age up to which `refresh` finds an order whose time is not known; no run lasts longer."""
 
 _BLOCKS = ("trading_blocked", "account_blocked", "trade_suspended_by_user")
 _LEG_CLASSES = frozenset({"bracket", "oco", "oto"})
+_CLOSED = frozenset({OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.EXPIRED, OrderStatus.REJECTED})
+_CLOSED |= {OrderStatus.REPLACED}
 _NO_MONEY_OR_SHARES = 40310000
 _DUPLICATE_ID = 40010001
 _NOT_FOUND = 40410000
@@ -40,10 +54,12 @@ class AlpacaBroker:
     def clock(self) -> MarketClock:
         """Return the market's hours from Alpaca's clock; a delayed answer does not prolong the session."""
         clock = _Fields("GET /clock", self._client.get("/clock"))
+        now = clock.time("timestamp")
         return MarketClock(
             is_open=clock.flag("is_open"),
             next_open=clock.time("next_open"),
-            closes_in_s=(clock.time("next_close") - max(clock.time("timestamp"), self._present())).total_seconds(),
+            closes_in_s=(clock.time("next_close") - max(now, self._present())).total_seconds(),
+            now=now,
         )
 
     def account(self) -> Account:
@@ -60,39 +76,61 @@ class AlpacaBroker:
             # Both exclude the cost of open buys. The second also excludes margin, and may be negative if some is used.
             buying_power_usd=min(account.number("buying_power"), account.number("non_marginable_buying_power")),
             blocked=", ".join(blocks),
+            flows_usd=account.optional_number("intraday_adjustments") or 0.0,  # an older API does not send it
         )
 
     def positions(self) -> Mapping[str, Position]:
-        """Return every holding in US stocks, by symbol; other holdings are ignored."""
+        """Return every holding, by symbol."""
         records = _list("GET /positions", self._client.get("/positions"))
         if unknown := [record.name for record in records if not record.asset_class]:
-            LOG.warning("Alpaca: GET /positions: positions without an asset class are ignored: %s", ", ".join(unknown))
-        return {
-            record.text("symbol"): Position(
-                symbol=record.text("symbol"),
-                quantity=record.number("qty"),
-                average_price_usd=record.number("avg_entry_price"),
-                # Null for a holding that is no longer traded. It is only displayed; no decision depends on it.
-                price_usd=record.number_or_none("current_price") or record.number("avg_entry_price"),
-            )
-            for record in records
-            if record.is_stock
-        }
+            LOG.warning("Alpaca: GET /positions: positions without an asset class: %s", ", ".join(unknown))
+        return {held.symbol: held for held in map(_position, records)}
 
     def open_orders(self) -> tuple[OpenOrder, ...]:
-        """Return every open order in US stocks, including the legs of brackets."""
-        return tuple(_open_order(record) for record in self._orders({"status": "open", "nested": "false"}))
+        """Return every open order in US stocks, including the legs of brackets, whose entries may be filled."""
+        found = [each for record in self._orders({"status": "open", "nested": "true"}) for each in _open_orders(record)]
+        return tuple({order.order_id: order for order in found}.values())
+
+    def orders_of(self, symbols: Sequence[str]) -> tuple[Order, ...]:
+        """Return the latest orders for these symbols, newest first, up to Alpaca's maximum for one answer."""
+        orders: list[Order] = []
+        for some in batched(symbols, SYMBOLS_PER_REQUEST, strict=False):
+            query = {"status": "all", "nested": "true", "symbols": ",".join(some), "direction": "desc"}
+            page = _list("GET /orders", self._client.get("/orders", {**query, "limit": PAGE_SIZE}))
+            orders += _read_placed_orders(record for record in page if record.is_stock)
+        return tuple(orders)
+
+    def refresh(self, orders: Sequence[Order]) -> tuple[Order, ...]:
+        """Return these orders as Alpaca has them now, with one request for all of them."""
+        times = [order.submitted_at for order in orders if order.submitted_at]
+        earliest = min(times) if len(times) == len(orders) else self._present() - REFRESHED
+        query = {"status": "all", "nested": "true", "after": (earliest - timedelta(seconds=1)).isoformat()}
+        found = {record.text("client_order_id"): record for record in self._orders(query)}
+        return tuple(
+            _match_order(order, found[order.client_order_id]) if order.client_order_id in found else order
+            for order in orders
+        )
+
+    def latest_prices_usd(self, symbols: Sequence[str]) -> Mapping[str, float]:
+        """Return the price of each symbol's latest trade on the IEX feed, which every account may read."""
+        call = "GET /stocks/trades/latest"
+        prices: dict[str, float] = {}
+        for some in batched(symbols, SYMBOLS_PER_REQUEST, strict=False):
+            answer = _Fields(call, self._client.get_data(call[4:], {"symbols": ",".join(some), "feed": "iex"}))
+            trades = answer.objects("trades")
+            prices |= {symbol: trades[symbol].number("p") for symbol in some if symbol in trades}
+        return {symbol: price for symbol, price in prices.items() if price > 0}
+
+    def reserve_requests(self, count: int) -> None:
+        """Wait until `count` requests can be sent without a pause. Raises OrderRejectedError if there is no time."""
+        if not self._client.reserve(count):
+            words = f"the limit on requests does not allow {count} more in the time that is left"
+            raise OrderRejectedError(words, Code.OUT_OF_TIME, is_general=True)
 
     def list_orders(self, since: datetime, until: datetime) -> tuple[Order, ...]:
-        """Return every order in US stocks submitted between the two times, of every status, without bracket legs."""
+        """Return every order in US stocks submitted between the two times, of every status, with bracket legs."""
         span = {"after": since.isoformat(), "until": until.isoformat()}
-        placed = []
-        for record in self._orders({"status": "all", "nested": "true", **span}):
-            try:
-                placed.append(_read_placed_order(record))
-            except _UnusableAnswerError as error:  # such as a manual order of a kind that the bot does not use
-                LOG.warning("%s; the order is ignored", error)
-        return tuple(placed)
+        return tuple(_read_placed_orders(self._orders({"status": "all", "nested": "true", **span})))
 
     def _orders(self, query: Mapping[str, object]) -> "list[_Fields]":
         """Return all orders in US stocks that match a query of GET /orders, oldest first, read page by page."""
@@ -144,10 +182,10 @@ class AlpacaBroker:
             raise
         return _match_order(order, _Fields("GET /orders:by_client_order_id", answer))
 
-    def cancel(self, open_order: OpenOrder) -> None:
+    def cancel(self, order: OpenOrder | Order) -> None:
         """Request the cancellation of an open order; an order already closed or being canceled is not an error."""
         try:
-            self._client.delete(f"/orders/{open_order.order_id}")
+            self._client.delete(f"/orders/{order.order_id}")
         except RefusedError as error:
             if error.status not in (404, 422):
                 raise
@@ -225,6 +263,20 @@ class _Fields:
     def number_or_none(self, name: str) -> float | None:
         return None if name in self._values and self._values[name] is None else self.number(name)
 
+    def optional_number(self, name: str) -> float | None:
+        """Return a number, or None if the field is missing, null or empty."""
+        return None if self._values.get(name) in (None, "") else self.number(name)
+
+    def objects(self, name: str) -> "dict[str, _Fields]":
+        """Return the objects in a field, by key."""
+        value = self._values.get(name)
+        if not _is_object(value):
+            raise self._unusable(name, "an object")
+        return {key: _Fields(self._call, item) for key, item in value.items()}
+
+    def time_or_none(self, name: str) -> datetime | None:
+        return None if self._values.get(name) is None else self.time(name)
+
     def time(self, name: str) -> datetime:
         text = self.text(name)
         try:
@@ -258,17 +310,49 @@ def _side(record: _Fields) -> Side:
     return Side(side)
 
 
-def _open_order(record: _Fields) -> OpenOrder:
-    # In the flat list nothing links a leg to its parent, and both have the parent's order class. But the bot opens
-    # every bracket with a buy and never sells short, so the sales in one of these classes are the legs.
-    side = _side(record)
+def _position(record: _Fields) -> Position:
+    if not record.is_stock:
+        quantity = record.optional_number("qty") or 0.0
+        return Position(
+            symbol=record.name, quantity=quantity, average_price_usd=None, price_usd=0.0, available=0.0, is_stock=False
+        )
+    average_usd = record.optional_number("avg_entry_price")
+    return Position(
+        symbol=record.text("symbol"),
+        quantity=record.number("qty"),
+        average_price_usd=average_usd,
+        # Null for a holding that is no longer traded. No decision to trade depends on it.
+        price_usd=record.optional_number("current_price") or average_usd or 0.0,
+        available=record.optional_number("qty_available"),
+    )
+
+
+def _open_orders(record: _Fields) -> Iterator[OpenOrder]:
+    """Yield an order of a nested list if it is open, and each of its legs that is."""
+    for each, parent_id in ((record, ""), *((leg, record.text("id")) for leg in record.legs)):
+        if OrderStatus(each.text("status")) not in _CLOSED:
+            yield _open_order(each, parent_id)
+
+
+def _open_order(record: _Fields, parent_id: str) -> OpenOrder:
+    # A list may show a leg without its entry. But the bot opens every bracket with a buy and never sells short, so the
+    # sales in one of these classes are the legs.
+    side, client_order_id = _side(record), record.text("client_order_id")
+    parts = OrderId.parse(client_order_id)
+    is_stop = parts is not None and parts.stop_number > 0
     return OpenOrder(
         order_id=record.text("id"),
-        client_order_id=record.text("client_order_id"),
+        client_order_id=client_order_id,
         symbol=record.text("symbol"),
         side=side,
         quantity=_left(record),
-        is_leg=side is Side.SELL and record.order_class in _LEG_CLASSES,
+        is_leg=side is Side.SELL and (bool(parent_id) or record.order_class in _LEG_CLASSES or is_stop),
+        type=OrderType(record.text("type")),
+        status=record.order_status(),
+        order_class=record.order_class,
+        stop_price_usd=record.optional_number("stop_price"),
+        limit_price_usd=record.optional_number("limit_price"),
+        parent_id=parent_id,
     )
 
 
@@ -301,7 +385,18 @@ def _match_order(order: Order, record: _Fields) -> Order:
         status=record.order_status(),
         filled_quantity=record.number("filled_qty"),
         filled_price_usd=record.number_or_none("filled_avg_price"),
+        submitted_at=record.time_or_none("submitted_at"),
+        filled_at=record.time_or_none("filled_at"),
+        legs=tuple(_read_placed_order(leg) for leg in record.legs),
     )
+
+
+def _read_placed_orders(records: Iterable[_Fields]) -> Iterator[Order]:
+    for record in records:
+        try:
+            yield _read_placed_order(record)
+        except _UnusableAnswerError as error:  # such as a manual order of a kind that the bot does not use
+            LOG.warning("%s; the order is ignored", error)
 
 
 def _read_placed_order(record: _Fields) -> Order:
@@ -312,12 +407,17 @@ def _read_placed_order(record: _Fields) -> Order:
         side=_side(record),
         quantity=0.0,  # stays 0 for an amount in dollars, which the bot never orders
         price_usd=record.number_or_none("filled_avg_price") or 0.0,
+        type=OrderType(record.text("type")),
+        stop_loss_usd=record.optional_number("stop_price"),
+        take_profit_usd=record.optional_number("limit_price"),
     )
     return _match_order(order, record)
 
 
 def _bracket(order: Order, record: _Fields) -> tuple[float | None, float | None]:
     """Return stop loss and take profit from the record's legs, or as requested if a bracket's record has no legs."""
+    if order.type is not OrderType.MARKET:
+        return order.stop_loss_usd, order.take_profit_usd
     if record.order_class != "bracket":
         return None, None
     stop_loss_usd, take_profit_usd = order.stop_loss_usd, order.take_profit_usd
@@ -331,20 +431,24 @@ def _bracket(order: Order, record: _Fields) -> tuple[float | None, float | None]
 
 
 def _request(order: Order) -> dict[str, object]:
-    """Return the body of a market order: for the day, or good till canceled if its legs must outlive the day."""
+    """Return the body of an order: for the day, or good till canceled if it or its legs must outlive the day."""
     if not order.client_order_id:
         raise ValueError(f"an order for {order.symbol} has no client order id; without one it could be placed twice")
     body: dict[str, object] = {
         "symbol": order.symbol,
         "side": order.side.value,
-        "type": OrderType.MARKET.value,
+        "type": order.type.value,
         "time_in_force": "day",
         "qty": _decimal_text(order.quantity),
         "client_order_id": order.client_order_id,
     }
     if order.side is Side.SELL:
         body["position_intent"] = "sell_to_close"  # otherwise Alpaca goes short if the owner has sold in the meantime
-    if order.stop_loss_usd is not None and order.take_profit_usd is not None:
+    if order.type is OrderType.STOP:
+        if order.stop_loss_usd is None:
+            raise ValueError(f"{order.client_order_id} is a stop without a stop price")
+        body |= {"time_in_force": "gtc", "stop_price": _decimal_text(order.stop_loss_usd)}
+    elif order.stop_loss_usd is not None and order.take_profit_usd is not None:
         body |= {
             "time_in_force": "gtc",
             "order_class": "bracket",
@@ -368,6 +472,10 @@ def _refusal(error: RefusedError) -> OrderRejectedError | OrderStateUnknownError
         is_taken = "must be unique" in str(error)
         words = f"{error}: an order with this id may already exist"
         return OrderStateUnknownError(words, is_taken=is_taken, is_refused=not is_taken)
-    if error.code == _NO_MONEY_OR_SHARES and "buying power" in str(error).lower():
+    words = str(error).lower()
+    if error.code == _NO_MONEY_OR_SHARES and "insufficient qty" in words:
+        return SharesReservedError(str(error))
+    if error.code == _NO_MONEY_OR_SHARES and "buying power" in words:
         return OrderRejectedError(str(error), Code.BUYING_POWER_EXCEEDED)
-    return OrderRejectedError(str(error))
+    is_about_the_order = error.status == HTTPStatus.UNPROCESSABLE_ENTITY or "asset" in words or "wash trade" in words
+    return OrderRejectedError(str(error), is_general=not is_about_the_order)

@@ -16,11 +16,19 @@ class UnexpectedResponseError(BrokerError):
 
 
 class OrderRejectedError(Exception):
-    """The broker definitely refused an order; `code` is the reason code for the report."""
+    """The broker definitely refused an order; `code` is the reason code for the report.
 
-    def __init__(self, message: str, code: Code = Code.ORDER_REJECTED) -> None:
+    `is_general`: the reason is the account or the moment, not the order, so another order would be refused as well.
+    """
+
+    def __init__(self, message: str, code: Code = Code.ORDER_REJECTED, *, is_general: bool = False) -> None:
         super().__init__(message)
         self.code = code
+        self.is_general = is_general
+
+
+class SharesReservedError(OrderRejectedError):
+    """The broker definitely refused a sale, because other orders reserve the shares."""
 
 
 class OrderStateUnknownError(Exception):
@@ -40,16 +48,19 @@ class OrderStateUnknownError(Exception):
 class OrderId:
     """The client order id of a bot's order; it is the same for every attempt, so a broker accepts it only once.
 
-    Its text is STRATEGY-SLOT-SYMBOL-SIDE with at most 128 characters, for example trend-20221228T2045Z-AAPL-buy.
+    Its text is STRATEGY-SLOT-SYMBOL-SIDE with at most 128 characters, for example trend-20221228T2045Z-AAPL-buy. An
+    order that protects a holding ends in stop1 instead, or in stop2 if it is the second of its run for that symbol.
     """
 
     strategy: str
     slot: datetime
     symbol: str
     side: Side
+    stop_number: int = 0  # 0: the order follows a decision
 
     def __str__(self) -> str:
-        return f"{self.strategy}-{slot_id(self.slot)}-{self.symbol}-{self.side}"
+        what = f"stop{self.stop_number}" if self.stop_number else self.side
+        return f"{self.strategy}-{slot_id(self.slot)}-{self.symbol}-{what}"
 
     @classmethod
     def parse(cls, client_order_id: str) -> Self | None:
@@ -58,10 +69,14 @@ class OrderId:
         slot = parse_slot_id(match["slot"]) if match else None
         if match is None or slot is None:
             return None
-        return cls(match["strategy"], slot, match["symbol"], Side(match["side"]))
+        side = Side(match["side"]) if match["side"] else Side.SELL
+        return cls(match["strategy"], slot, match["symbol"], side, int(match["stop"] or 0))
 
 
-_ORDER_ID = re.compile(r"(?P<strategy>[a-z0-9-]+)-(?P<slot>\d{8}T\d{4}Z)-(?P<symbol>[A-Z0-9.]+)-(?P<side>buy|sell)")
+_ORDER_ID = re.compile(
+    r"(?P<strategy>[a-z0-9-]+)-(?P<slot>\d{8}T\d{4}Z)-(?P<symbol>[A-Z0-9.]+)-"
+    r"((?P<side>buy|sell)|stop(?P<stop>[1-9]\d{0,3}))"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +86,14 @@ class MarketClock:
     is_open: bool
     next_open: datetime
     closes_in_s: float = math.inf  # infinite if orders fill immediately; below 0 if the answer is old
+    now: datetime | None = None  # the broker's time; None if it has no clock of its own
 
 
 class Broker(Protocol):
-    """A broker: the state that the pipeline reads, and `submit` and `cancel`, which only execution.py may call.
+    """A broker: the state that the pipeline reads, and `submit` and `cancel`, which only three stages may call.
 
-    Every method raises BrokerError if it gets no answer or an answer that cannot be trusted.
+    These are settlement, protection and execution. Every method raises BrokerError if it gets no answer or an answer
+    that cannot be trusted.
     """
 
     def clock(self) -> MarketClock:
@@ -86,15 +103,28 @@ class Broker(Protocol):
         """Return the account's money and whether it may trade."""
 
     def positions(self) -> Mapping[str, Position]:
-        """Return every holding in US stocks, by symbol."""
+        """Return every holding, by symbol; those that are not in US stocks are marked."""
 
     def open_orders(self) -> tuple[OpenOrder, ...]:
-        """Return every open order, including the legs of brackets."""
+        """Return every open order in US stocks, including the legs of brackets."""
+
+    def orders_of(self, symbols: Sequence[str]) -> Sequence[Order]:
+        """Return the latest orders for these symbols, whoever placed them, of every status, newest first, with legs."""
+
+    def refresh(self, orders: Sequence[Order]) -> tuple[Order, ...]:
+        """Return these orders of the last minutes as the broker has them now; an order that it lacks is unchanged."""
+
+    def latest_prices_usd(self, symbols: Sequence[str]) -> Mapping[str, float]:
+        """Return the price of the latest trade of each symbol; a symbol without one is left out."""
+
+    def reserve_requests(self, count: int) -> None:
+        """Wait until `count` requests can be sent without a pause. Raises OrderRejectedError if there is no time."""
 
     def submit(self, order: Order) -> Order:
         """Place the order once and return it with the broker's id and status.
 
-        Raises OrderRejectedError after a definite refusal, OrderStateUnknownError if the answer was lost, and
+        Raises OrderRejectedError after a definite refusal (SharesReservedError if other orders reserve the shares of a
+        sale), OrderStateUnknownError if the answer was lost, and
         BrokerError if the order was certainly not accepted for another reason, such as refused keys. Never sends the
         order twice.
         """
@@ -102,7 +132,7 @@ class Broker(Protocol):
     def find(self, order: Order) -> Order | None:
         """Return the order as the broker has it, by its client order id; None only if it definitely does not exist."""
 
-    def cancel(self, open_order: OpenOrder) -> None:
+    def cancel(self, order: OpenOrder | Order) -> None:
         """Request the cancellation of an open order; an order that is already closed is not an error."""
 
 
@@ -112,8 +142,8 @@ class OrderHistory(Protocol):
     def list_orders(self, since: datetime, until: datetime) -> Sequence[Order]:
         """Return at least every order submitted between the two times, oldest first, whoever placed it.
 
-        Orders of every status are included; the legs of brackets are not. The broker does not record the price at which
-        an order was decided: `price_usd` is the price of its fill, or 0 without a fill.
+        Orders of every status are included, with the legs of brackets in their entries. The broker does not record the
+        price at which an order was decided: `price_usd` is the price of its fill, or 0 without a fill.
         """
 
     def find(self, order: Order) -> Order | None:

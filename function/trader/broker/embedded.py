@@ -6,6 +6,7 @@ close at or below it, a take-profit limit at its own price.
 
 import json
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,8 +17,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from trader import codec
-from trader.broker.base import MarketClock, OrderRejectedError, OrderStateUnknownError
-from trader.model import Account, BrokerError, Closes, Code, OpenOrder, Order, OrderStatus, Position, Side
+from trader.broker.base import MarketClock, OrderRejectedError, OrderStateUnknownError, SharesReservedError
+from trader.model import Account, BrokerError, Closes, Code, OpenOrder, Order, OrderStatus, OrderType, Position, Side
 from trader.schedule import sessions
 
 LOG = logging.getLogger("trader")
@@ -25,7 +26,7 @@ LOG = logging.getLogger("trader")
 
 @dataclass(slots=True, kw_only=True)
 class _Book:
-    """The contents of the file. `brackets` holds buy orders by symbol, each while its two legs are open."""
+    """The contents of the file. `brackets` holds what ends a holding, by symbol: a buy with open legs, or a stop."""
 
     cash_usd: float
     last_equity_usd: float
@@ -59,7 +60,7 @@ class EmbeddedBroker:
 
     def clock(self) -> MarketClock:
         """Return the market's hours from the regular sessions of the New York Stock Exchange."""
-        return MarketClock(is_open=sessions.is_open(self._now), next_open=sessions.next_open(self._now))
+        return MarketClock(is_open=sessions.is_open(self._now), next_open=sessions.next_open(self._now), now=self._now)
 
     def account(self) -> Account:
         """Return the account's money; its buying power is its cash."""
@@ -74,31 +75,66 @@ class EmbeddedBroker:
     def positions(self) -> Mapping[str, Position]:
         """Return every holding, valued at the latest close."""
         with self._open() as book:
-            return dict(book.positions)
+            reserved = {symbol: order.quantity for symbol, order in book.brackets.items()}
+            return {
+                symbol: replace(position, available=position.quantity - reserved.get(symbol, 0))
+                for symbol, position in book.positions.items()
+            }
 
     def open_orders(self) -> tuple[OpenOrder, ...]:
-        """Return the legs of brackets; market orders are never open, because they are filled immediately."""
+        """Return the legs of brackets and the stops; market orders are never open, because they are filled at once."""
         with self._open() as book:
-            return tuple(leg for order in book.brackets.values() for leg in _legs(order))
+            return tuple(leg for order in book.brackets.values() for leg in _exits(order))
+
+    def orders_of(self, symbols: Sequence[str]) -> tuple[Order, ...]:
+        """Return every order for these symbols, newest first, without advancing the account's time."""
+        with self._file():
+            return tuple(order for order in reversed(self._read().orders.values()) if order.symbol in symbols)
+
+    def refresh(self, orders: Sequence[Order]) -> tuple[Order, ...]:
+        """Return these orders as they are in the file, without advancing the account's time."""
+        with self._file():
+            kept = self._read().orders
+            return tuple(kept.get(order.client_order_id, order) for order in orders)
+
+    def latest_prices_usd(self, symbols: Sequence[str]) -> Mapping[str, float]:
+        """Return the latest close of each symbol, which is the price of every order."""
+        return {symbol: float(closes.iloc[-1]) for symbol, closes in self._closes(symbols).items() if len(closes)}
+
+    def reserve_requests(self, count: int) -> None:
+        """Return at once: nothing limits the calls."""
 
     def submit(self, order: Order) -> Order:
-        """Fill a market order at the latest close."""
+        """Fill a market order at the latest close; keep a stop until a close reaches it."""
         with self._open() as book:
             if order.client_order_id in book.orders:
                 raise OrderStateUnknownError(f"client order id {order.client_order_id} is taken", is_taken=True)
-            price_usd = self._last_price_usd(order.symbol)
-            filled = replace(
+            accepted = replace(
                 order,
-                status=OrderStatus.FILLED,
+                status=OrderStatus.NEW,
                 order_id=f"embedded-{len(book.orders) + 1}",
-                filled_quantity=order.quantity,
-                filled_price_usd=price_usd,
+                submitted_at=self._now,
             )
-            _fill(book, filled, price_usd)
-            book.orders[order.client_order_id] = filled
-            if order.is_bracket:
-                book.brackets[order.symbol] = filled
-            return filled
+            if order.type is OrderType.STOP:
+                _reserve(book, accepted)
+            else:
+                accepted = self._fill_now(book, accepted)
+            book.orders[order.client_order_id] = accepted
+            return accepted
+
+    def _fill_now(self, book: _Book, order: Order) -> Order:
+        price_usd = self._last_price_usd(order.symbol)
+        filled = replace(
+            order,
+            status=OrderStatus.FILLED,
+            filled_quantity=order.quantity,
+            filled_price_usd=price_usd,
+            filled_at=self._now,
+        )
+        _fill(book, filled, price_usd)
+        if order.is_bracket:
+            book.brackets[order.symbol] = filled
+        return filled
 
     def find(self, order: Order) -> Order | None:
         """Return the order with the same client order id, without advancing the account's time."""
@@ -110,10 +146,15 @@ class EmbeddedBroker:
         with self._file():
             return tuple(self._read().orders.values())
 
-    def cancel(self, open_order: OpenOrder) -> None:
-        """Cancel both legs of a bracket, because each leg cancels the other."""
+    def cancel(self, order: OpenOrder | Order) -> None:
+        """Cancel a stop, or both legs of a bracket, because each leg cancels the other."""
         with self._open() as book:
-            book.brackets.pop(open_order.symbol, None)
+            ended = book.brackets.get(order.symbol)
+            if ended is None or order.order_id not in {each.order_id for each in _exits(ended)}:
+                return
+            del book.brackets[order.symbol]
+            if ended.type is OrderType.STOP:
+                book.orders[ended.client_order_id] = replace(ended, status=OrderStatus.CANCELED)
 
     def _last_price_usd(self, symbol: str) -> float:
         closes = self._closes([symbol]).get(symbol)
@@ -168,14 +209,14 @@ class EmbeddedBroker:
                 f"{self._now.isoformat()}; to go back in time, set another file or remove this one (make clean)"
             )
         closes = self._closes(list(book.positions)) if book.positions else {}
-        known = set(book.orders)
+        known = {name: order.status for name, order in book.orders.items()}
         closed = sessions.previous_close(self._now)
         if book.as_of < closed:
             _pass(book, closes, closed)
             book.last_equity_usd = book.equity_usd()
         _pass(book, closes, self._now)
         for order in book.orders.values():
-            if order.client_order_id not in known and not self._is_dry:
+            if known.get(order.client_order_id) != order.status and not self._is_dry:
                 extra = {"quantity": order.filled_quantity, "price_usd": order.filled_price_usd, "reason": order.reason}
                 LOG.info("bracket filled", extra={"symbol": order.symbol, **extra})
 
@@ -196,26 +237,49 @@ def _since(closes: Closes, moment: datetime) -> Closes:
 
 
 def _trigger(book: _Book, order: Order, closes: Closes) -> None:
-    assert order.stop_loss_usd is not None, "only bracket orders are kept as brackets"
-    assert order.take_profit_usd is not None, "only bracket orders are kept as brackets"
-    hit = closes[(closes <= order.stop_loss_usd) | (closes >= order.take_profit_usd)]
+    """Sell at the first close that reaches the stop or the limit: at the close, or at the limit if that is lower."""
+    stop_usd = order.stop_loss_usd
+    assert stop_usd is not None, "only orders with a stop are kept as brackets"
+    limit_usd = math.inf if order.take_profit_usd is None else order.take_profit_usd
+    hit = closes[(closes <= stop_usd) | (closes >= limit_usd)]
     if hit.empty:
         return
-    price_usd = float(min(hit.iloc[0], order.take_profit_usd))
-    leg = "stop-loss" if price_usd <= order.stop_loss_usd else "take-profit"
+    price_usd = float(min(hit.iloc[0], limit_usd))
+    is_stop = price_usd <= stop_usd
     sale = replace(
         order,
-        client_order_id=f"{order.client_order_id}-{leg}",
-        order_id=f"{order.order_id}-{leg}",
         side=Side.SELL,
-        stop_loss_usd=None,
-        take_profit_usd=None,
-        reason=f"{leg} of its bracket",
+        type=OrderType.STOP if is_stop else OrderType.LIMIT,
+        stop_loss_usd=stop_usd if is_stop else None,
+        take_profit_usd=None if is_stop else limit_usd,
+        status=OrderStatus.FILLED,
+        filled_quantity=order.quantity,
         filled_price_usd=price_usd,
+        filled_at=max(hit.index[0].to_pydatetime(), book.as_of),  # a running bar's close came after the last run
     )
+    if order.type is not OrderType.STOP:
+        leg = "stop-loss" if is_stop else "take-profit"
+        sale = replace(
+            sale,
+            client_order_id=f"{order.client_order_id}-{leg}",
+            order_id=f"{order.order_id}-{leg}",
+            reason=f"{leg} of its bracket",
+        )
     del book.brackets[order.symbol]
     _fill(book, sale, price_usd)
     book.orders[sale.client_order_id] = sale
+
+
+def _reserve(book: _Book, stop: Order) -> None:
+    """Keep a stop for shares that nothing reserves. Raises OrderRejectedError, without a change, if there are none."""
+    held = book.positions.get(stop.symbol)
+    if held is None or stop.quantity > held.quantity:
+        raise OrderRejectedError(f"insufficient quantity available: {held.quantity if held else 0:g} held")
+    if stop.symbol in book.brackets:
+        raise SharesReservedError("insufficient quantity available: another stop or bracket holds the shares")
+    if stop.stop_loss_usd is None or stop.stop_loss_usd >= held.price_usd:
+        raise OrderRejectedError(f"a stop at {stop.stop_loss_usd} is not below the price, {held.price_usd:,.2f}")
+    book.brackets[stop.symbol] = stop
 
 
 def _fill(book: _Book, order: Order, price_usd: float) -> None:
@@ -233,11 +297,11 @@ def _fill(book: _Book, order: Order, price_usd: float) -> None:
             raise OrderRejectedError(
                 f"costs {value_usd:,.2f} USD, but the cash is {book.cash_usd:,.2f} USD", Code.BUYING_POWER_EXCEEDED
             )
-        cost_usd = value_usd + had * (held.average_price_usd if held else 0.0)
-        average_usd = cost_usd / (had + order.quantity)
+        cost_usd = value_usd + had * (held.average_price_usd or 0.0 if held else 0.0)
+        average_usd: float | None = cost_usd / (had + order.quantity)
     else:
         if order.symbol in book.brackets:
-            raise OrderRejectedError("insufficient quantity available: its bracket holds the shares")
+            raise SharesReservedError("insufficient quantity available: its bracket holds the shares")
         if order.quantity > had:
             raise OrderRejectedError(f"insufficient quantity available: {had:g} held")
         value_usd = -value_usd
@@ -258,16 +322,30 @@ def _mark(book: _Book, closes: Mapping[str, Closes]) -> None:
             book.positions[symbol] = replace(book.positions[symbol], price_usd=float(series.iloc[-1]))
 
 
-def _legs(order: Order) -> Iterator[OpenOrder]:
+def _exits(order: Order) -> Iterator[OpenOrder]:
+    """Yield a stop, or the two legs of a bracket."""
+    if order.type is OrderType.STOP:
+        yield _exit(order, order.client_order_id, order.order_id)
+        return
     for leg in ("stop-loss", "take-profit"):
-        yield OpenOrder(
-            order_id=f"{order.order_id}-{leg}",
-            client_order_id=f"{order.client_order_id}-{leg}",
-            symbol=order.symbol,
-            side=Side.SELL,
-            quantity=order.quantity,
-            is_leg=True,
-        )
+        yield _exit(order, f"{order.client_order_id}-{leg}", f"{order.order_id}-{leg}")
+
+
+def _exit(order: Order, client_order_id: str, order_id: str) -> OpenOrder:
+    is_limit = order_id.endswith("take-profit")
+    return OpenOrder(
+        order_id=order_id,
+        client_order_id=client_order_id,
+        symbol=order.symbol,
+        side=Side.SELL,
+        quantity=order.quantity,
+        is_leg=True,
+        type=OrderType.LIMIT if is_limit else OrderType.STOP,
+        order_class="bracket" if order.is_bracket else "",
+        stop_price_usd=None if is_limit else order.stop_loss_usd,
+        limit_price_usd=order.take_profit_usd if is_limit else None,
+        parent_id=order.order_id if order.is_bracket else "",
+    )
 
 
 def _check(book: _Book) -> _Book:
@@ -279,8 +357,8 @@ def _check(book: _Book) -> _Book:
             )
     for symbol, order in book.brackets.items():
         held = book.positions.get(symbol)
-        if order.symbol != symbol or not order.is_bracket or not held or order.quantity > held.quantity:
+        if order.symbol != symbol or order.stop_loss_usd is None or not held or order.quantity > held.quantity:
             raise ValueError(
-                f"the bracket of {symbol!r:.100} is invalid: another symbol, no legs, or more shares than held"
+                f"the bracket of {symbol!r:.100} is invalid: another symbol, no stop, or more shares than held"
             )
     return book

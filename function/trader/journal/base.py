@@ -1,13 +1,13 @@
 """The run that a journal records, and the interfaces of its stores."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from trader.model import Account, Decision, Denial, Json, Mode, Observation, Order
+from trader.model import Account, Decision, Denial, Json, Mode, Observation, Order, Settled, Unprotected
 from trader.settings import Settings
 
 STARTED = "STARTED"
@@ -18,8 +18,15 @@ class JournalError(Exception):
     """The journal cannot be read or written. The run stops, because nothing else prevents trading twice."""
 
 
+class DamagedError(JournalError):
+    """A text in the journal is not what a run wrote; reading it again will not help."""
+
+
 class Store(Protocol):
-    """A store for texts, each under a name. Every method raises JournalError if the store cannot be used."""
+    """A store for texts, each under a name. Every method raises JournalError if the store cannot be used.
+
+    `read` raises DamagedError if what is stored is not text.
+    """
 
     def create(self, name: str, text: str) -> bool:
         """Store a text under a new name, atomically. Return False and change nothing if the name is taken."""
@@ -47,6 +54,16 @@ class RankingStore(Protocol):
         """Save the ranking for the rest of the slot's day."""
 
 
+class OrderStore(Protocol):
+    """The part of a journal that settles the orders of earlier runs."""
+
+    def recorded_orders(self, slot: datetime) -> Sequence[Order] | None:
+        """Return the orders in the record of a slot's run; None if there is no record that can be read."""
+
+    def note_settled(self, slot: datetime, orders: Sequence[Order]) -> None:
+        """Save how the orders of a slot ended; no later run looks at them again."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Run:
     """The state of one run so far, so that even the record of a failed run shows what is known."""
@@ -58,6 +75,12 @@ class Run:
     decision: Decision | None = None
     outcomes: list[Order | Denial] = field(default_factory=list)
     recovered: list[datetime] = field(default_factory=list)  # slots of runs that were cut off
+    unsettled: list[datetime] = field(default_factory=list)  # slots whose orders may not have ended when their run did
+    settled: list[Settled] = field(default_factory=list)
+    stops: list[Order] = field(default_factory=list)  # placed to protect holdings
+    unprotected: dict[str, Unprotected] = field(default_factory=dict)
+    has_plan: bool = False  # the plan is in the journal, so orders may have been sent
+    is_guarded: bool = False  # `unprotected` is what the broker showed after the last order
     account_after: Account | None = None
     timings_s: dict[str, float] = field(default_factory=dict)
 
@@ -74,6 +97,19 @@ class Run:
             yield
         finally:
             self.timings_s[stage] = round(time.perf_counter() - begun, 3)
+
+    def note(self, outcome: Order | Denial) -> None:
+        """Note an order or a denial; an order replaces its own earlier state."""
+        if isinstance(outcome, Order):
+            for index, each in enumerate(self.outcomes):
+                if isinstance(each, Order) and each.client_order_id == outcome.client_order_id:
+                    self.outcomes[index] = outcome
+                    return
+        self.outcomes.append(outcome)
+
+    def note_stop(self, order: Order) -> None:
+        """Note an order that protects a holding, in place of its own earlier state."""
+        self.stops = [each for each in self.stops if each.client_order_id != order.client_order_id] + [order]
 
     @property
     def placed(self) -> tuple[Order, ...]:

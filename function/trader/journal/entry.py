@@ -3,20 +3,21 @@
 runs/STRATEGY/2022-12-28/20221228T2045Z.claim    the run that has this slot; a run that cannot create it stops
 runs/STRATEGY/2022-12-28/20221228T2045Z.started  the plan: what the run is about to place, saved before its first order
 runs/STRATEGY/2022-12-28/20221228T2045Z.json     the record of the run; a claim without one means an unfinished run
+runs/STRATEGY/2022-12-28/20221228T2045Z.settled  how its orders ended; a plan without it means that they may be open
 universe/STRATEGY/2022-12-28.json                the ranking of the candidates on that day
 """
 
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from trader import codec
-from trader.journal.base import STARTED, JournalError, Run, Store
+from trader.journal.base import STARTED, DamagedError, JournalError, Run, Store
 from trader.journal.record import build_record, build_report
-from trader.model import NEW_YORK, Json, Report
+from trader.model import NEW_YORK, Json, Order, Report
 from trader.schedule.base import MAX_EVENT_DELAY_S, parse_slot_id, slot_id
 
 LOG = logging.getLogger("trader")
@@ -64,17 +65,20 @@ class Journal:
         """Return the entry of a slot. A dry run claims no slot, and has a record of its own next to the slot's."""
         return JournalEntry(self.store, self.strategy, slot, is_dry)
 
-    def list_unfinished(self, now: datetime, back: timedelta = REMEMBERED) -> list[Claim]:
+    def list_unfinished(
+        self, now: datetime, back: timedelta = REMEMBERED, kept: Mapping[str, set[datetime]] | None = None
+    ) -> list[Claim]:
         """List the recent claims without a record, oldest first; their runs are under way or were cut off.
 
-        This costs one listing of the store, and one read for each claim in the list.
+        This costs one listing of the store, unless `kept` is a recent result of `list_slots`, and one read for each
+        claim in the list.
         """
-        kept = self.list_slots(now - back)
+        kept = self.list_slots(now - back) if kept is None else kept
         slots = [slot for slot in sorted(kept["claim"] - kept["json"]) if slot <= now + AHEAD]
         return [self.entry(slot).read_claim() for slot in slots]
 
     def list_slots(self, since: datetime) -> dict[str, set[datetime]]:
-        """Return the slots from `since` on that have a `claim`, a plan (`started`) or a record (`json`), by kind."""
+        """Return the slots from `since` on by what they have: `claim`, plan (`started`), record (`json`), `settled`."""
         slots: defaultdict[str, set[datetime]] = defaultdict(set)
         folder = f"runs/{self.strategy}/"
         for name in self.store.names(folder, after=f"{folder}{since.astimezone(NEW_YORK):%Y-%m-%d}"):
@@ -83,6 +87,20 @@ class Journal:
             if slot and slot >= since and self.entry(slot).path == run:
                 slots[kind].add(slot)
         return slots
+
+    def recorded_orders(self, slot: datetime) -> list[Order] | None:
+        """Return the orders in the record of a slot's run; None if there is no record that can be read."""
+        try:
+            record = _read_json(self.store, self.entry(slot).record_name)
+            return None if record is None else [codec.decode(Order, order) for order in record["report"]["orders"]]
+        except (DamagedError, ValueError, KeyError, TypeError) as error:
+            LOG.warning("a record cannot be read", extra={"slot": codec.encode(slot), "error": str(error)})
+            return None
+
+    def note_settled(self, slot: datetime, orders: Sequence[Order]) -> None:
+        """Save how the orders of a slot ended; no later run looks at them again."""
+        text = _to_text({"orders": codec.encode(list(orders))})
+        self.store.write(f"{self.entry(slot).path}.settled", text)
 
     def list_records(self) -> list[str]:
         """List the names of all records of the strategy, oldest slot first."""
@@ -120,6 +138,7 @@ class JournalEntry:
     def note_plan(self, run: Run) -> None:
         """Save the plan of the run right before its first order, next to where its record will be."""
         self.store.write(self.plan_name, _to_text(build_record(run, build_report(run, STARTED))))
+        run.has_plan = True
 
     def load_plan(self) -> Json | None:
         """Load the plan of the run; None if there is none. Raises JournalError if it cannot be read or is not JSON."""
@@ -139,16 +158,16 @@ class JournalEntry:
 
     def ranking(self, basis: Json) -> dict[str, float] | None:
         """Return the saved ranking of the slot's day; None if none has the same basis (universe, lookback, ...)."""
-        text = self.store.read(self._ranking_name)
-        if text is None:
-            return None
         try:
+            text = self.store.read(self._ranking_name)
+            if text is None:
+                return None
             kept = codec.parse_json(text)
             if kept["basis"] != basis:
                 return None
             ranking = codec.decode_object(kept["ranking"])
             return {symbol: codec.decode_number(value) for symbol, value in ranking.items()}
-        except (ValueError, KeyError, TypeError) as error:
+        except (DamagedError, ValueError, KeyError, TypeError) as error:
             LOG.warning("the day's ranking cannot be read and is computed again", extra={"error": str(error)})
             return None
 
@@ -186,7 +205,7 @@ class JournalEntry:
                 return None  # an old claim, which was a single word
             until = codec.parse_json(text)["until"]
             return None if until is None else codec.decode_time(until).astimezone(UTC)
-        except (ValueError, KeyError, TypeError) as error:
+        except (DamagedError, ValueError, KeyError, TypeError) as error:
             LOG.warning("a claim cannot be read", extra={"slot": codec.encode(self.slot), "error": str(error)})
             return None
 
@@ -196,7 +215,7 @@ def _read_json(store: Store, name: str) -> Json | None:
     try:
         record: Json | None = None if text is None else codec.parse_json(text)
     except ValueError as error:
-        raise JournalError(f"record {name} is not JSON: {error}") from error
+        raise DamagedError(f"record {name} is not JSON: {error}") from error
     return record
 
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from math import floor
 from typing import Any
 
 from trader.codec import encode
 from trader.journal.base import Run
-from trader.model import Code, Denial, OrderStatus, Outcome, Report, Side
+from trader.model import Code, Denial, OrderStatus, Outcome, Report, Side, Unprotected
 from trader.settings import Settings
 
 VERSION = 1
@@ -22,9 +21,9 @@ def build_report(run: Run, status: Code | Outcome | str, detail: str = "") -> Re
         "mode": run.settings.mode.value,
         "status": str(status),
         "detail": detail,
-        "investments": {order.symbol: order.signed_quantity for order in run.placed},
+        "investments": {order.symbol: order.signed_quantity for order in run.placed if not order.came_to_nothing},
         "orders": encode(run.orders),
-        "denials": encode(run.denials),
+        "denials": encode((*run.denials, *map(_denial, run.unprotected.values()))),
         "targets": encode(decision.targets if decision else ()),
         "insights": encode(decision.insights if decision else ()),
         "forecasts": encode(decision.forecasts if decision else ()),
@@ -34,6 +33,8 @@ def build_report(run: Run, status: Code | Outcome | str, detail: str = "") -> Re
         },
         "unprotected": list(find_unprotected(run)),
         "recovered": encode(run.recovered),
+        "settled": encode(run.settled),
+        "stops": encode(run.stops),
         "timings_s": dict(run.timings_s),
     }
 
@@ -50,20 +51,19 @@ def build_record(run: Run, report: Report) -> dict[str, Any]:
 
 
 def find_unprotected(run: Run) -> tuple[str, ...]:
-    """Return the symbols known to be held in whole shares without a stop loss; none if brackets are off."""
-    if run.observation is None or not run.settings.stop_loss_fraction:
+    """Return the symbols known to be held without a working stop loss; none if brackets are off.
+
+    If the broker could not be asked after the last order, these include the sales whose stop was canceled.
+    """
+    if not run.settings.stop_loss_fraction:
         return ()
-    sales = [order for order in run.observation.open_orders if order.side is Side.SELL]
-    held = {
-        symbol
-        for symbol, position in run.observation.positions.items()
-        if max((each.quantity for each in sales if each.symbol == symbol), default=0) < floor(position.quantity)
-    }
     lost = {each.symbol for each in run.outcomes if isinstance(each, Denial) and each.is_unprotected}
-    orders = [each for each in run.placed if each.side is Side.SELL]
-    sold = {each.symbol for each in orders if not (each.status.is_dead or each.status is OrderStatus.UNKNOWN)}
-    cut_short = {each.symbol for each in orders} - sold  # ended after a partial fill, or in doubt
-    return tuple(sorted((held - sold) | lost | cut_short))
+    in_doubt = {each.symbol for each in run.placed if each.side is Side.SELL and each.status is OrderStatus.UNKNOWN}
+    return tuple(sorted({*run.unprotected, *(set() if run.is_guarded else lost | in_doubt)}))
+
+
+def _denial(bare: Unprotected) -> Denial:
+    return Denial(symbol=bare.symbol, code=Code.UNPROTECTED, detail=f"held without a working stop: {bare.reason}")
 
 
 def read_settings(data: Mapping[str, Any]) -> Settings:

@@ -1,14 +1,14 @@
 """Recovery of runs that were cut off: a later run records them from their plans and the broker's order history."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from trader.broker.base import OrderHistory, OrderId, UnexpectedResponseError
 from trader.codec import decode, encode
 from trader.deadline import ORDER_TIME_S, Deadline
-from trader.journal.base import JournalError, Run
+from trader.journal.base import DamagedError, JournalError, Run
 from trader.journal.entry import Journal, JournalEntry
 from trader.journal.record import VERSION, build_record, build_report
 from trader.model import BrokerError, BrokerName, Code, Json, Order, Outcome, Report, RunStopped, Side
@@ -30,14 +30,22 @@ class PlannedRun:
     orders: Sequence[Order]
 
 
-def recover(run: Run, journal: Journal, history: OrderHistory, deadline: Deadline) -> None:
+def recover(
+    run: Run,
+    journal: Journal,
+    history: OrderHistory,
+    deadline: Deadline,
+    kept: Mapping[str, set[datetime]] | None = None,
+) -> None:
     """Record every run of the strategy that was cut off, and note each in `run` as soon as it is recorded.
+
+    `kept` is what the journal lists for the last days, if that is known.
 
     Raises BrokerError or JournalError if a call fails; the next run recovers the rest. Raises RunStopped if another run
     of the strategy may be under way: two runs must not trade on the account side by side, so the one that sees the
     other stops. (Each claims its slot before it looks, so at least one sees the other.)
     """
-    others = [claim for claim in journal.list_unfinished(run.now) if claim.slot != run.slot]
+    others = [claim for claim in journal.list_unfinished(run.now, kept=kept) if claim.slot != run.slot]
     over = [claim for claim in others if claim.is_over(run.now)]
     for done, claim in enumerate(over):
         if not deadline.allows(ORDER_TIME_S):
@@ -112,7 +120,7 @@ def load_plan(entry: JournalEntry) -> PlannedRun | None:
             raise ValueError(f"it is not a plan of version {VERSION}")
         return PlannedRun(record, [decode(Order, order) for order in record["decision"]["orders"]])
     except (JournalError, ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, JournalError) and not isinstance(error.__cause__, ValueError):
+        if isinstance(error, JournalError) and not isinstance(error, DamagedError):
             raise  # a later read may succeed
         extra = {"slot": encode(entry.slot), "error": f"{type(error).__name__}: {error}"}
         LOG.warning("the plan of a run that was cut off cannot be read", extra=extra)
@@ -123,9 +131,13 @@ def load_plan(entry: JournalEntry) -> PlannedRun | None:
 
 
 def select_slot(orders: Sequence[Order], strategy: str, slot: datetime) -> list[Order]:
-    """Select the strategy's orders in the slot, by their parsed ids: one strategy's name may begin with another's."""
+    """Select the strategy's entries and sales in the slot, but not its stops, by their parsed ids.
+
+    One strategy's name may begin with another's.
+    """
     ids = [(order, OrderId.parse(order.client_order_id)) for order in orders]
-    return [order for order, parts in ids if parts and (parts.strategy, parts.slot) == (strategy, slot)]
+    wanted = (strategy, slot, 0)
+    return [order for order, parts in ids if parts and (parts.strategy, parts.slot, parts.stop_number) == wanted]
 
 
 def find_differing_account(plan: PlannedRun, settings: Settings) -> str:

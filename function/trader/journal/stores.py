@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from trader.journal.base import JournalError
+from trader.journal.base import DamagedError, JournalError
 from trader.logs import redact
 
 if TYPE_CHECKING:
@@ -51,7 +51,9 @@ class Folder:
             return (self._path / name).read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
-        except (OSError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
+            raise DamagedError(f"{name} in JOURNAL=folder:{self._path} is not UTF-8 text: {error}") from error
+        except OSError as error:
             raise self._unusable(error) from error
 
     def names(self, prefix: str, after: str = "") -> list[str]:
@@ -138,7 +140,7 @@ class Bucket:
         except _MissingError:
             return None
         except UnicodeDecodeError as error:
-            raise JournalError(
+            raise DamagedError(
                 f"{name} in JOURNAL=s3://{self._bucket}/{self._prefix} is not UTF-8 text: {error}"
             ) from error
 

@@ -1,22 +1,44 @@
-"""Execution: targets become orders. Only this module places them."""
+"""Execution: targets become orders. Only this stage places what was decided."""
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
-from time import sleep
 
-from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
-
-from trader.broker.base import Broker, OrderId, OrderRejectedError, OrderStateUnknownError
+from trader.broker.base import Broker, OrderId, OrderRejectedError, SharesReservedError
+from trader.broker.sending import Sender
+from trader.broker.waiting import CANCEL_TIME_S, await_end, cancel, looks
 from trader.deadline import ORDER_TIME_S, Deadline
-from trader.model import BrokerError, Code, Denial, OpenOrder, Order, OrderStatus, Side, Target
+from trader.model import (
+    BrokerError,
+    Code,
+    Denial,
+    OpenOrder,
+    Order,
+    OrderStatus,
+    Position,
+    Side,
+    Target,
+    round_to_tick,
+    tick_usd,
+)
 from trader.settings import Settings
 
-CANCEL_TIME_S = 8.0
-SETTLE_TIME_S = 3.0
-ATTEMPTS = 3
-PAUSE_S = 0.5
+FILL_TIME_S = 10.0
+"""How long the last orders of a run may take to fill before what is left of them is canceled."""
+
+FREE_TIME_S = 20.0
+"""How long the shares of a canceled bracket may take to become free."""
+
+SALE_REQUESTS = 12
+"""The requests that a sale may need from its first look at the account until it is accepted."""
+
+BUY_REQUESTS = 5
+"""The requests that a buy may need."""
+
+PRICES_AGE_S = 30.0
+"""The age up to which the latest trades are good for another buy."""
 
 
 def plan(targets: Sequence[Target], slot: datetime, settings: Settings) -> tuple[Order, ...]:
@@ -24,17 +46,12 @@ def plan(targets: Sequence[Target], slot: datetime, settings: Settings) -> tuple
     return tuple(_order(target, slot, settings) for target in targets if target.change)
 
 
-def tick_usd(price_usd: float) -> Decimal:
-    """Return the tick of US stocks: a cent at prices from one dollar, a hundredth of a cent below (SEC Rule 612)."""
-    return Decimal("0.01") if price_usd >= 1 else Decimal("0.0001")
-
-
 def bracket_usd(price_usd: float, settings: Settings) -> tuple[float, float]:
     """Return the stop loss and take profit around a price, rounded to the tick and at least one tick away from it."""
     tick = tick_usd(price_usd)
     price = Decimal(repr(price_usd)).quantize(tick, ROUND_HALF_UP)
     stop, take = (
-        Decimal(repr(price_usd * factor)).quantize(tick_usd(price_usd * factor), ROUND_HALF_UP)
+        round_to_tick(price_usd * factor)
         for factor in (1 - settings.stop_loss_fraction, 1 + settings.take_profit_fraction)
     )
     return float(max(min(stop, price - tick), Decimal("0.0001"))), float(max(take, price + tick))
@@ -60,173 +77,233 @@ def place(
     orders: Sequence[Order],
     broker: Broker,
     deadline: Deadline,
-    settle_time_s: float = SETTLE_TIME_S,
+    *,
+    max_drift_fraction: float,
     may_go_on: Callable[[], None] = lambda: None,
 ) -> Iterator[Order | Denial]:
     """Place each order once, in the given sequence, and yield its result.
 
     `may_go_on` is called right before a buy is sent and before a sale is begun; it raises an error to end the run. The
     symbol's open orders and its position are read again right before each order: the decision is minutes old by then,
-    and another run, a bracket's leg or the owner may have traded. A refusal concerns only its own order. An order whose
-    state cannot be determined is yielded as `unknown`, and the error then ends the run, because no further order is
-    safe with such a broker.
+    and another run, a bracket's leg or the owner may have traded. A buy whose latest trade differs from the price of
+    the decision by more than `max_drift_fraction` is refused.
+
+    A refusal concerns only its own order, unless its reason is the account or the moment: then nothing further is sent.
+    An order whose state cannot be determined is yielded as `unknown`, and the error then ends the run, because no
+    further order is safe with such a broker.
     """
+    placement = _Placement(orders, broker, deadline, max_drift_fraction, may_go_on)
     for order in orders:
-        attempt = _Attempt(order, broker, deadline, settle_time_s, may_go_on)
-        try:
-            yield attempt.sell() if order.side is Side.SELL else attempt.buy()
-        except OrderRejectedError as error:
-            yield attempt.denial(error, error.code)
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            if attempt.sent is not None:
-                yield replace(attempt.sent, status=OrderStatus.UNKNOWN)
-            if attempt.has_lost_stop:
-                yield attempt.denial(error, Code.ORDER_REJECTED)
-            if attempt.sent is None or isinstance(error, BrokerError) or not isinstance(error, Exception):
-                raise
-            # For example a halt between two attempts. A run that leaves an order in doubt must end with an error.
-            raise BrokerError(f"the state of {attempt.sent.client_order_id} is unknown; {error}") from error
+        yield from placement.place(order)
 
 
-class _Attempt:
-    """The attempt to place one order, and its progress so far."""
+def close_out(orders: Sequence[Order], broker: Broker, fill_time_s: float = FILL_TIME_S) -> Iterator[Order | Denial]:
+    """Wait until the orders are filled, cancel what is left of them, and yield each order whose state has changed.
+
+    An order that came to nothing, or that is still open, is yielded with a denial.
+    """
+    sent = [order for order in orders if not order.is_final and order.status is not OrderStatus.UNKNOWN]
+    if not sent:
+        return
+    now = await_end(sent, broker, fill_time_s)
+    late = {order.client_order_id for order in now if not order.is_final}
+    if late:
+        now = cancel(now, broker)
+    for before, order in zip(sent, now, strict=True):
+        if order != before:
+            yield order
+        words = f"{order.side} {order.quantity:g}: "
+        if order.came_to_nothing and order.client_order_id in late:
+            words += f"canceled, because it was not filled {fill_time_s:g} s after the last order was sent"
+            yield Denial(symbol=order.symbol, code=Code.NOT_FILLED, detail=words)
+        elif order.came_to_nothing:
+            words += f"accepted, but then the broker reports it as {order.status}"
+            yield Denial(symbol=order.symbol, code=Code.ORDER_REJECTED, detail=words)
+        elif not order.is_final:
+            words += (
+                f"still {order.status} {CANCEL_TIME_S:g} s after the request to cancel it; the next run tries again"
+            )
+            yield Denial(symbol=order.symbol, code=Code.OPEN_ORDER_PENDING, detail=words)
+
+
+class _Placement:
+    """The orders of one run, and what has become of them so far."""
 
     def __init__(
         self,
-        order: Order,
+        orders: Sequence[Order],
         broker: Broker,
         deadline: Deadline,
-        settle_time_s: float,
+        max_drift_fraction: float,
         may_go_on: Callable[[], None],
     ) -> None:
-        self._order = order
+        self._buys = [order.symbol for order in orders if order.side is Side.BUY]
         self._broker = broker
         self._deadline = deadline
-        self._settle_time_s = settle_time_s
+        self._max_drift_fraction = max_drift_fraction
         self._may_go_on = may_go_on
-        self.sent: Order | None = None  # set while the state of the order is unknown
-        self.has_lost_stop = False  # its bracket is canceled, so the shares held are not protected
+        self._sender = Sender(broker, deadline)
+        self._sales: list[Order] = []  # accepted, and not known to be filled
+        self._obstacle = ""  # why nothing further is sent
+        self._has_lost_stop = False  # the bracket of the present order is canceled
+        self._prices_usd: Mapping[str, float] = {}
+        self._priced_at = float("-inf")  # monotonic
 
-    def denial(self, error: BaseException, code: Code) -> Denial:
-        """Return the denial with the reason and, if the stop loss is already canceled, a warning."""
-        warning = "; ITS STOP LOSS IS CANCELED and the shares held are not protected" if self.has_lost_stop else ""
-        detail = f"{self._order.side} {self._order.quantity:g}: {error}{warning}"
-        return Denial(symbol=self._order.symbol, code=code, detail=detail, is_unprotected=self.has_lost_stop)
-
-    def buy(self) -> Order:
-        """Buy the symbol, unless it is held or on order by now."""
-        self._require_time(ORDER_TIME_S)
-        if self._open_orders():
-            raise OrderRejectedError("another order for this symbol is open now", Code.OPEN_ORDER_PENDING)
-        if self._read_held():
-            raise OrderRejectedError("the symbol is held now", Code.POSITION_CAP)
-        return self._submit(self._order)
-
-    def sell(self) -> Order:
-        """Cancel the bracket that reserves the shares, then sell those still held; no gate stops a sale once begun."""
-        self._may_go_on()
-        self._require_time(ORDER_TIME_S + CANCEL_TIME_S + self._settle_time_s)
-        open_orders = self._open_orders()
-        legs = [each for each in open_orders if each.is_leg]
-        if len(legs) < len(open_orders):
-            raise OrderRejectedError("another order for this symbol is open now", Code.OPEN_ORDER_PENDING)
-        if legs and self._order.quantity < self._read_held():
-            raise OrderRejectedError("a sale of only a part would cancel the bracket that protects all shares held")
-        if legs:
-            self._release(legs)
-        held = self._read_held()
-        if held <= 0:
-            self.has_lost_stop = False
-            raise OrderRejectedError("no shares of this symbol are held any more")
-        sold = self._submit(replace(self._order, quantity=min(self._order.quantity, held)))
-        return self._await_fill(sold) if legs else sold
-
-    def _submit(self, order: Order) -> Order:
-        """Send the order; after an unclear answer look it up, and resend it only if it definitely does not exist."""
-        reason = ""
-        for attempt in range(ATTEMPTS):
-            if order.side is Side.BUY:
-                self._may_go_on()
-            self.sent = order
-            try:
-                return self._confirm(self._broker.submit(order))
-            except OrderStateUnknownError as unclear:
-                reason, is_final = str(unclear), unclear.is_taken or unclear.is_refused
-                is_refusal = unclear.is_refused and not attempt
-            except (OrderRejectedError, BrokerError) as error:
-                if not attempt:
-                    self.sent = None
-                    raise
-                # The previous attempt may have been accepted after all, and be the reason for this refusal.
-                reason, is_final, is_refusal = f"{reason}; sent again: {error}", True, False
-            if (found := self._look_up(order, reason)) is not None:
-                return self._confirm(found)
-            if is_refusal:
-                self.sent = None
-                raise OrderRejectedError(f"{reason}; a lookup did not find it")
-            if is_final or not self._deadline.allows(ORDER_TIME_S):
-                break
-        # A request without an answer may still be on its way, so this is not a refusal.
-        raise BrokerError(f"{order.client_order_id}: {reason}; a lookup did not find it, but it may yet be accepted")
-
-    def _look_up(self, order: Order, reason: str) -> Order | None:
-        """Look the order up at the broker twice; return None if it definitely does not exist."""
+    def place(self, order: Order) -> Iterator[Order | Denial]:
+        """Place one order, and yield what became of it."""
+        self._has_lost_stop = False
+        if self._obstacle:
+            yield self._deny(order, f"not sent, because {self._obstacle}", Code.ORDER_REJECTED)
+            return
         try:
-            for pause_s in (0.0, PAUSE_S):
-                sleep(pause_s)
-                if (found := self._broker.find(order)) is not None:
-                    return found
-        except BrokerError as error:
-            raise BrokerError(f"{order.client_order_id}: {reason}; the lookup failed: {error}") from error
-        return None
+            yield self._sell(order) if order.side is Side.SELL else self._buy(order)
+        except OrderRejectedError as error:
+            if error.is_general:
+                self._obstacle = f"an order of this run was refused for a reason beyond that order ({error})"
+            yield self._deny(order, error, error.code)
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            doubtful = self._sender.in_doubt
+            if doubtful is not None:
+                yield replace(doubtful, status=OrderStatus.UNKNOWN)
+            if self._has_lost_stop:
+                yield self._deny(order, error, Code.ORDER_REJECTED)
+            if doubtful is None or isinstance(error, BrokerError) or not isinstance(error, Exception):
+                raise
+            # For example a halt between two attempts. A run that leaves an order in doubt must end with an error.
+            raise BrokerError(f"the state of {doubtful.client_order_id} is unknown; {error}") from error
 
-    def _confirm(self, order: Order) -> Order:
-        self.sent = None
-        if order.came_to_nothing:
-            raise OrderRejectedError(f"the broker reports it as {order.status}")
-        return order
-
-    def _release(self, legs: Sequence[OpenOrder]) -> None:
-        """Cancel the bracket legs that reserve the shares, and wait until the broker no longer lists them."""
-        self.has_lost_stop = True
-        for leg in legs:
-            self._broker.cancel(leg)
-        gone = Retrying(retry=retry_if_result(bool), stop=stop_after_delay(CANCEL_TIME_S), wait=wait_fixed(0.25))
-        try:
-            gone(self._open_orders)
-        except RetryError as error:
-            raise OrderRejectedError(
-                f"its bracket is still open {CANCEL_TIME_S:.0f} s after the request to cancel it"
-            ) from error
-
-    def _await_fill(self, order: Order) -> Order:
-        """Wait for the sale to fill, up to the settle time, and return it; an accepted order may still be rejected."""
-        over = Retrying(
-            retry=retry_if_result(lambda found: not (found.status is OrderStatus.FILLED or found.status.is_dead)),
-            stop=stop_after_delay(self._settle_time_s),
-            wait=wait_fixed(0.25),
-            retry_error_callback=lambda state: state.outcome.result() if state.outcome else order,
+    def _deny(self, order: Order, reason: object, code: Code) -> Denial:
+        warning = "; its stop loss was canceled for the sale" if self._has_lost_stop else ""
+        return Denial(
+            symbol=order.symbol,
+            code=code,
+            detail=f"{order.side} {order.quantity:g}: {reason}{warning}",
+            is_unprotected=self._has_lost_stop,
         )
 
-        def now() -> Order:
+    # --- a buy -----------------------------------------------------------------------------------------------------
+
+    def _buy(self, order: Order) -> Order:
+        """Buy the symbol, unless it is held or on order by now, or its price is no longer that of the decision."""
+        self._broker.reserve_requests(BUY_REQUESTS)
+        self._require_time(ORDER_TIME_S)
+        self._require_price(order)
+        if self._read_open_orders(order.symbol):
+            raise OrderRejectedError("another order for this symbol is open now", Code.OPEN_ORDER_PENDING)
+        position = self._broker.positions().get(order.symbol)
+        if position and position.quantity:
+            raise OrderRejectedError("the symbol is held now", Code.POSITION_CAP)
+        return self._sender.send(order, self._may_go_on)
+
+    def _require_price(self, order: Order) -> None:
+        """Compare the decision with the latest trade, which one request returns for all buys."""
+        if time.monotonic() - self._priced_at > PRICES_AGE_S:
             try:
-                return self._broker.find(order) or order
-            except BrokerError:
-                return order  # all that is certain is that it was accepted
+                self._prices_usd = self._broker.latest_prices_usd(self._buys)
+            except BrokerError as error:
+                words = f"the latest trade cannot be compared with the price of the decision: {error}"
+                raise OrderRejectedError(words, Code.STALE_PRICE) from error
+            self._priced_at = time.monotonic()
+        price_usd = self._prices_usd.get(order.symbol)
+        if price_usd is None:
+            words = "the broker has no latest trade to compare with the price of the decision"
+            raise OrderRejectedError(words, Code.STALE_PRICE)
+        if abs(price_usd / order.price_usd - 1) > self._max_drift_fraction:
+            decided = f"decided at {order.price_usd:,.2f} USD, but the latest trade is at {price_usd:,.2f}"
+            limit = f"MAX_PRICE_DRIFT_FRACTION={self._max_drift_fraction:g}"
+            raise OrderRejectedError(f"{decided}; {limit}", Code.STALE_PRICE)
 
-        settled: Order = over(now)
-        return self._confirm(settled)
+    # --- a sale ----------------------------------------------------------------------------------------------------
 
-    def _open_orders(self) -> list[OpenOrder]:
-        return [each for each in self._broker.open_orders() if each.symbol == self._order.symbol]
+    def _sell(self, order: Order) -> Order:
+        """Sell the shares held. The bracket that reserves them is canceled only after a try without that.
 
-    def _read_held(self) -> float:
-        position = self._broker.positions().get(self._order.symbol)
-        return position.quantity if position else 0.0
+        The first try shows whether the account and the moment allow a sale at all: if the only obstacle is that the
+        bracket reserves the shares, it makes way.
+        """
+        self._broker.reserve_requests(SALE_REQUESTS)  # first, because it may take a minute
+        self._may_go_on()
+        self._require_time(ORDER_TIME_S + FREE_TIME_S)
+        open_orders = self._read_open_orders()
+        positions = self._broker.positions()
+        self._require_earlier_sales(open_orders, positions)
+        others = [each for each in open_orders if each.symbol == order.symbol]
+        exits = [each for each in others if each.is_leg]
+        if len(exits) < len(others):
+            raise OrderRejectedError("another order for this symbol is open now", Code.OPEN_ORDER_PENDING)
+        position = positions.get(order.symbol)
+        if position is None or position.quantity <= 0:
+            raise OrderRejectedError("no shares of this symbol are held any more")
+        sale = replace(order, quantity=min(order.quantity, position.quantity))
+        if exits and sale.quantity < position.quantity:
+            raise OrderRejectedError("a sale of only a part would cancel the bracket that protects all shares held")
+        _require_free(sale, position, exits)
+        try:
+            sold = self._sender.send(sale, has_exits=bool(exits))
+        except SharesReservedError:
+            if not exits:
+                raise
+            sold = self._release_and_sell(sale, exits)
+        self._sales.append(sold)
+        return sold
+
+    def _release_and_sell(self, sale: Order, exits: Sequence[OpenOrder]) -> Order:
+        """Cancel what reserves the shares, and sell them as soon as they are free; no gate stops a sale once begun."""
+        if all(each.status is OrderStatus.PENDING_CANCEL for each in exits):
+            raise OrderRejectedError("its shares are reserved by orders that the broker has not finished canceling")
+        self._has_lost_stop = True
+        for leg in {each.parent_id or each.order_id: each for each in exits}.values():  # a leg cancels its sibling
+            self._broker.cancel(leg)
+        reason = "they are not shown as free"
+        for _ in looks(FREE_TIME_S):
+            position = self._broker.positions().get(sale.symbol)
+            if position is None or position.quantity <= 0:
+                self._has_lost_stop = False
+                raise OrderRejectedError("no shares of this symbol are held any more")
+            quantity = min(sale.quantity, position.quantity)
+            if position.available is not None and position.available < quantity:
+                continue
+            try:
+                return self._sender.send(replace(sale, quantity=quantity), has_exits=True)
+            except SharesReservedError as error:
+                reason = str(error)
+        words = f"its shares are still reserved {FREE_TIME_S:g} s after its bracket was canceled ({reason})"
+        raise OrderRejectedError(words, is_general=True)
+
+    def _require_earlier_sales(self, open_orders: Sequence[OpenOrder], positions: Mapping[str, Position]) -> None:
+        """Begin no further sale if an earlier one was accepted and then came to nothing, as the next might as well."""
+        pending = {each.client_order_id for each in open_orders}
+        self._sales = [each for each in self._sales if each.client_order_id in pending or each.symbol in positions]
+        ended = [each for each in self._sales if each.client_order_id not in pending]
+        for sale in self._broker.refresh(ended) if ended else ():
+            if sale.status.is_dead:
+                words = f"the sale of {sale.symbol} was accepted, but then the broker reports it as {sale.status}"
+                raise OrderRejectedError(words, is_general=True)
+
+    # --- both ------------------------------------------------------------------------------------------------------
+
+    def _read_open_orders(self, symbol: str = "") -> list[OpenOrder]:
+        return [each for each in self._broker.open_orders() if symbol in ("", each.symbol)]
 
     def _require_time(self, needed_s: float) -> None:
         if (left_s := self._deadline.remaining_s()) < needed_s:
             detail = f"not placed: {left_s:.0f} s left, but it may take {needed_s:.0f} s"
             raise OrderRejectedError(detail, Code.OUT_OF_TIME)
+
+
+def _require_free(sale: Order, position: Position, exits: Sequence[OpenOrder]) -> None:
+    """Raise OrderRejectedError if the shares would not be free even without these exits."""
+    if position.available is None:
+        return
+    reserved: dict[str, float] = {}
+    for each in exits:  # the legs of one bracket reserve the same shares
+        group = each.parent_id or (each.order_class and "bracket") or each.order_id
+        reserved[group] = max(reserved.get(group, 0.0), each.quantity)
+    free = position.available + sum(reserved.values())
+    if free < sale.quantity:
+        words = (
+            f"only {free:g} of the {position.quantity:g} shares held can be sold; something else reserves the others"
+        )
+        raise OrderRejectedError(words)

@@ -2,16 +2,19 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from functools import partial
+from operator import itemgetter
 
 from trader.alpha.base import AlphaModel
-from trader.broker.base import Broker
+from trader.broker.base import Broker, MarketClock, OrderHistory
 from trader.codec import encode
 from trader.deadline import ORDER_TIME_S, Deadline
 from trader.forecasting.base import Forecaster, Forecasts
-from trader.journal.base import RankingStore, Run
+from trader.journal.base import OrderStore, RankingStore, Run
+from trader.logs import one_line
 from trader.model import (
     NEW_YORK,
     Account,
@@ -24,12 +27,13 @@ from trader.model import (
     Order,
     Outcome,
     RunStopped,
+    Side,
 )
 from trader.prices.reader import Prices
 from trader.prices.series import last_bars
 from trader.progress import Progress, no_progress
 from trader.settings import Settings
-from trader.stages import execution, portfolio, risk, universe
+from trader.stages import execution, portfolio, protection, risk, settlement, universe
 
 LOG = logging.getLogger("trader")
 
@@ -38,6 +42,12 @@ COMPLETE_FRACTION = 0.9
 
 MIN_FRACTION = 0.5
 """The share of the index that must have prices; with less, the ranking means nothing, and no candidate is chosen."""
+
+MAX_AGE = timedelta(minutes=10)
+"""The age up to which a run may act on what it read at its beginning; later, its prices are no longer the market's."""
+
+MAX_CLOCK_DIFFERENCE_S = 60.0
+"""The largest difference between the broker's clock and this machine's; with a larger one, one of them is wrong."""
 
 MAX_LINES = 50
 """The most denials that get a log line each; more are logged in one line, as counts by code."""
@@ -55,7 +65,10 @@ class RunServices:
     read_halt_reason: Callable[[], str]  # why trading is halted; empty when it is not
     deadline: Deadline
     progress: Progress = no_progress
-    settle_time_s: float = execution.SETTLE_TIME_S  # how long a sale may take to fill before the next order
+    present: Callable[[], datetime] | None = None  # this machine's clock; None if the broker follows the run's time
+    fill_time_s: float | None = execution.FILL_TIME_S  # for the last orders; None if they are filled after the run
+    history: OrderHistory | None = None  # None if no order outlives the run that placed it
+    orders: OrderStore | None = None  # the journal's records of earlier orders
 
     @property
     def decision_deadline(self) -> Deadline:
@@ -64,14 +77,14 @@ class RunServices:
 
 
 def trade(services: RunServices, run: Run) -> Outcome | Code:
-    """Observe, forecast, decide and place; note each result in `run` as soon as it is known.
+    """Settle, protect, observe, forecast, decide and place; note each result in `run` as soon as it is known.
 
-    The caller has claimed the slot. Raises RunStopped if a gate is closed.
+    The caller has claimed the slot. Raises RunStopped if a gate is closed. Earlier orders are settled and the holdings
+    protected whether the gates are open or not, and the holdings again after the last order.
     """
-    with run.time_stage("gates"):
-        pass_gates(services)
+    holdings = prepare(services, run)
     with run.time_stage("observe"):
-        run.observation = observe(services, run)
+        run.observation = observe(services, run, holdings)
     with run.time_stage("forecast"):
         forecasts = services.forecaster.forecast(run.observation.closes, services.decision_deadline, services.progress)
     with run.time_stage("decide"):
@@ -79,19 +92,112 @@ def trade(services: RunServices, run: Run) -> Outcome | Code:
         log_decision(run, run.decision)
     if run.decision.orders and not run.is_dry:
         services.journal.note_plan(run)  # the plan is on record before the first order
-        with run.time_stage("place"):
-            place(services, run, run.decision)
+        place(services, run, run.decision)
         run.account_after = closing_account(services)
     else:
         run.account_after = run.observation.account
     return outcome(run, run.observation, run.decision)
 
 
-def pass_gates(services: RunServices) -> None:
-    """Raise RunStopped if trading is halted or the market is closed. Called at the start and before each order."""
+def prepare(services: RunServices, run: Run) -> protection.Holdings:
+    """Settle and protect, then raise the error of the first stage that failed; a closed gate comes before the others.
+
+    Each stage is run whatever happened to the one before. So a broken clock, a halt or a closed market keeps the bot
+    from trading, but not from looking after what it holds.
+    """
+    closed: Exception | None = None
+    failure: Exception | None = None
+    holdings = protection.Holdings()
+    with run.time_stage("gates"):
+        try:
+            pass_gates(services, run)
+        except Exception as error:
+            closed = error
+    with run.time_stage("settle"):
+        try:
+            settle(services, run)
+        except Exception as error:
+            failure = error
+    with run.time_stage("protect"):
+        try:
+            holdings = protect(services, run, closed)
+        except Exception as error:
+            failure = failure or error
+    if closed and failure:
+        LOG.error("the orders and holdings could not be checked", extra={"error": one_line(failure)})
+    if closed or failure:
+        raise closed or failure  # type: ignore[misc]  # one of them is an error
+    return holdings
+
+
+def guard(services: RunServices, run: Run) -> None:
+    """Protect the holdings, and do nothing else: for a run that cannot trade."""
+    closed = None
+    try:
+        pass_gates(services, run)
+    except Exception as error:
+        closed = error
+    protect(services, run, closed)
+
+
+def settle(services: RunServices, run: Run) -> None:
+    """Find out what became of the orders of earlier runs."""
+    if services.history is not None and services.orders is not None and run.unsettled and not run.is_dry:
+        run.settled += settlement.settle(
+            run.unsettled,
+            services.broker,
+            services.history,
+            services.orders,
+            run.settings.strategy,
+            run.now,
+            services.deadline,
+        )
+
+
+def protect(services: RunServices, run: Run, closed: Exception | None = None) -> protection.Holdings:
+    """Protect the holdings, and note those that are not protected. `closed` is the gate that is closed, if one is."""
+    is_halted = isinstance(closed, RunStopped) and closed.code is Code.HALTED
+    held_back = f"trading is halted ({closed})" if is_halted else "MODE=dry-run" if run.is_dry else ""
+    try:
+        holdings = protection.protect(
+            services.broker,
+            run.settings,
+            run.slot,
+            services.deadline,
+            held_back=held_back,
+            is_open=closed is None,
+            note=run.note_stop,
+            stops=run.stops,
+            unprotected=run.unprotected,
+        )
+    finally:
+        run.is_guarded = False  # until the look after the last order
+    if not holdings.is_touched:
+        return holdings
+    # What was placed is believed only once the broker lists it.
+    return protection.protect(
+        services.broker,
+        run.settings,
+        run.slot,
+        services.deadline,
+        held_back="its new stop has not been confirmed; the next run looks again",
+        is_open=closed is None,
+        note=run.note_stop,
+        stops=run.stops,
+        unprotected=run.unprotected,
+    )
+
+
+def pass_gates(services: RunServices, run: Run) -> None:
+    """Raise RunStopped if trading is halted, the market is closed, or the run is too old.
+
+    Called at the start, before each buy is sent and before each sale is begun. Raises BrokerError if the broker's clock
+    and this machine's contradict each other.
+    """
     if halted := services.read_halt_reason():
         raise RunStopped(Code.HALTED, halted)
     clock = services.broker.clock()
+    compare_clocks(services, run, clock)
     if clock.is_open and clock.closes_in_s < 0:
         over = f"the session ended {-clock.closes_in_s:.0f} s ago by this machine's clock"
         raise RunStopped(
@@ -110,7 +216,24 @@ def pass_gates(services: RunServices) -> None:
         )
 
 
-def observe(services: RunServices, run: Run) -> Observation:
+def compare_clocks(services: RunServices, run: Run, clock: MarketClock) -> None:
+    """Raise RunStopped if the run began too long ago by either clock, or BrokerError if the clocks differ too much."""
+    if services.present is None or clock.now is None:
+        return
+    here = services.present()
+    if abs(difference_s := (here - clock.now).total_seconds()) > MAX_CLOCK_DIFFERENCE_S:
+        way = "ahead of" if difference_s > 0 else "behind"
+        raise BrokerError(
+            f"this machine's clock is {abs(difference_s):,.0f} s {way} the broker's ({clock.now:%Y-%m-%d %H:%M:%S%z}); "
+            f"at most {MAX_CLOCK_DIFFERENCE_S:.0f} s are allowed: set this machine's clock by NTP"
+        )
+    age = max(here, clock.now) - run.now
+    if age > MAX_AGE:
+        words = f"the run began {age.total_seconds() / 60:,.0f} minutes ago, but its prices are good for"
+        raise RunStopped(Code.OUT_OF_TIME, f"{words} {MAX_AGE.seconds // 60}; the machine may have been asleep")
+
+
+def observe(services: RunServices, run: Run, holdings: protection.Holdings) -> Observation:
     """Read all inputs of the decisions: the account, the day's ranking, and the closes of the chosen and held symbols.
 
     Raises RunStopped if the account is blocked.
@@ -118,8 +241,8 @@ def observe(services: RunServices, run: Run) -> Observation:
     account = services.broker.account()
     if account.blocked:
         raise RunStopped(Code.ACCOUNT_BLOCKED, account.blocked)
-    open_orders = services.broker.open_orders()  # before the positions: an order that fills in between is then in both
-    positions = services.broker.positions()
+    open_orders = holdings.open_orders
+    positions = {symbol: position for symbol, position in holdings.positions.items() if position.is_stock}
     ranking, unranked = rank(services, run)
     chosen = universe.top_performers(ranking, run.settings.universe_size)
     known = {*positions, *(order.symbol for order in open_orders)}
@@ -135,7 +258,21 @@ def observe(services: RunServices, run: Run) -> Observation:
         denials=tuple(
             {each.symbol: each for each in (*unranked, *bars.denials) if each.symbol not in bars.closes}.values()
         ),
+        stopped_at=find_stops(services, run, [symbol for symbol in chosen if symbol not in positions]),
     )
+
+
+def find_stops(services: RunServices, run: Run, symbols: Sequence[str]) -> dict[str, datetime]:
+    """Return when a stop of each symbol was last filled, for symbols that were stopped out."""
+    if not run.settings.pause_after_stop_bars or not symbols:
+        return {}
+    orders = [each for order in services.broker.orders_of(symbols) for each in (order, *order.legs)]
+    filled = [
+        (order.symbol, order.filled_at)
+        for order in orders
+        if order.side is Side.SELL and order.type.is_stop and order.filled_at
+    ]
+    return dict(sorted(filled, key=itemgetter(1)))
 
 
 def rank(services: RunServices, run: Run) -> tuple[dict[str, float], tuple[Denial, ...]]:
@@ -184,7 +321,20 @@ def decide(observation: Observation, forecasts: Forecasts, alpha: AlphaModel, se
     insights = tuple(alpha.insight(forecast) for forecast in forecasts.forecasts)
     shares = alpha.facts.shares_per_order
     targets = portfolio.targets(insights, account, positions, pending, settings, shares_per_order=shares)
-    allowed, refused = risk.limit(targets, account, positions, pending, settings)
+    bars_since_stop = {
+        symbol: int((observation.closes[symbol].index > moment).sum())
+        for symbol, moment in observation.stopped_at.items()
+        if symbol in observation.closes
+    }
+    allowed, refused = risk.limit(
+        targets,
+        account,
+        positions,
+        pending,
+        settings,
+        bars_since_stop=bars_since_stop,
+        peak_equity_usd=observation.peak_equity_usd,
+    )
     return Decision(
         forecasts=forecasts.forecasts,
         insights=insights,
@@ -195,16 +345,55 @@ def decide(observation: Observation, forecasts: Forecasts, alpha: AlphaModel, se
 
 
 def place(services: RunServices, run: Run, decision: Decision) -> None:
-    """Place the planned orders; note and log each result as soon as it is known."""
+    """Place the planned orders, end what is not filled, and protect what is held; note and log each result at once.
+
+    The holdings are protected even if an order ends the run with an error, which is then raised.
+    """
     planned = len(decision.orders)
-    may_go_on = partial(pass_gates, services)  # trading may be halted, or the market close, between two orders
-    for done in execution.place(decision.orders, services.broker, services.deadline, services.settle_time_s, may_go_on):
-        run.outcomes.append(done)
-        if isinstance(done, Order):
-            _log(run, "order", done)
-        else:
-            _log(run, "denial", done, level=logging.WARNING)  # decided on, but not placed
-        services.progress("orders", len(run.outcomes), planned)
+    may_go_on = partial(pass_gates, services, run)  # trading may be halted, or the market close, between two orders
+    try:
+        with run.time_stage("place"):
+            placing = execution.place(
+                decision.orders,
+                services.broker,
+                services.deadline,
+                max_drift_fraction=run.settings.max_price_drift_fraction,
+                may_go_on=may_go_on,
+            )
+            for done in placing:
+                note(run, done)
+                services.progress("orders", len(run.outcomes), planned)
+    except BaseException:
+        try:
+            close_out(services, run)
+        except Exception:
+            LOG.exception("the orders and holdings could not be checked")
+        raise
+    close_out(services, run)
+
+
+def close_out(services: RunServices, run: Run) -> None:
+    """End the orders that are not filled, and protect what is held then."""
+    if services.fill_time_s is None:
+        return
+    with run.time_stage("close out"):
+        for done in execution.close_out(run.placed, services.broker, services.fill_time_s):
+            note(run, done)
+        protect(services, run)
+        run.is_guarded = True
+        run.outcomes = [
+            replace(each, is_unprotected=each.symbol in run.unprotected) if isinstance(each, Denial) else each
+            for each in run.outcomes
+        ]
+
+
+def note(run: Run, done: Order | Denial) -> None:
+    """Note and log one result."""
+    run.note(done)
+    if isinstance(done, Order):
+        _log(run, "order", done)
+    else:
+        _log(run, "denial", done, level=logging.WARNING)  # decided on, but not placed
 
 
 def closing_account(services: RunServices) -> Account | None:
@@ -223,7 +412,7 @@ def outcome(run: Run, observation: Observation, decision: Decision) -> Outcome |
 
     If nothing was done and there are at least half as many denials as wanted symbols, return their most frequent code.
     """
-    if any(isinstance(each, Order) for each in run.outcomes):
+    if any(isinstance(each, Order) and not each.came_to_nothing for each in run.outcomes):
         return Outcome.TRADED
     if decision.orders and run.is_dry:
         return Outcome.DRY_RUN

@@ -6,12 +6,16 @@ because it is the last stage before money moves.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from trader.model import Account, Code, Denial, Position, Target
 from trader.settings import Settings
 
 MAX_GAP_FRACTION = 0.4
 """The largest gap between a price and its line; a larger one means a split without adjustment, or a bad price."""
+
+ROUNDING = 1e-9
+"""The share of a limit that rounding in binary may add to a sum."""
 
 MIN_ORDER_USD = 1.0
 """The smallest fractional order that Alpaca accepts."""
@@ -23,9 +27,16 @@ def limit(
     positions: Mapping[str, Position],
     pending: Collection[str],
     settings: Settings,
+    *,
+    bars_since_stop: Mapping[str, int] = MappingProxyType({}),
+    peak_equity_usd: float | None = None,
 ) -> tuple[tuple[Target, ...], tuple[Denial, ...]]:
-    """Return the targets that may be traded, in the given order, and a denial for every other target."""
-    limits = _Limits(account, positions, pending, settings)
+    """Return the targets that may be traded, in the given order, and a denial for every other target.
+
+    `bars_since_stop` is the number of bars that have begun since a stop of the symbol was filled. `peak_equity_usd` is
+    the highest equity on record, None if it is not known.
+    """
+    limits = _Limits(account, positions, pending, settings, bars_since_stop, peak_equity_usd)
     allowed: list[Target] = []
     denials: list[Denial] = []
     spent_usd = 0.0
@@ -47,6 +58,8 @@ class _Limits:
     positions: Mapping[str, Position]
     pending: Collection[str]
     settings: Settings
+    bars_since_stop: Mapping[str, int]
+    peak_equity_usd: float | None
 
     def refuse(self, target: Target, orders: int, spent_usd: float) -> Iterator[tuple[Code, str]]:
         """Yield every reason against a target, the most informative first.
@@ -72,10 +85,11 @@ class _Limits:
     def _refuse_buy(self, target: Target, spent_usd: float) -> Iterator[tuple[Code, str]]:
         account, settings = self.account, self.settings
         cost_usd = target.change * target.price_usd
-        loss_fraction = 1 - account.equity_usd / account.last_equity_usd if account.last_equity_usd > 0 else 1.0
-        if loss_fraction >= settings.max_daily_loss_fraction:
-            fall = f"equity is {account.equity_usd:,.2f} USD after {account.last_equity_usd:,.2f} USD at the last close"
-            yield Code.DAILY_LOSS_STOP, f"{fall}; MAX_DAILY_LOSS_FRACTION={settings.max_daily_loss_fraction:g}"
+        yield from self._refuse_loss(cost_usd, spent_usd)
+        bars = self.bars_since_stop.get(target.symbol)
+        if bars is not None and bars < settings.pause_after_stop_bars:
+            since = f"{bars} new bar{'' if bars == 1 else 's'} since its stop loss was filled"
+            yield Code.PAUSED, f"{since}; PAUSE_AFTER_STOP_BARS={settings.pause_after_stop_bars}"
         if target.symbol in self.positions:
             held = self.positions[target.symbol].quantity
             yield Code.POSITION_CAP, f"{held:g} shares are held; the bot never adds to them"
@@ -90,6 +104,27 @@ class _Limits:
                 Code.BUYING_POWER_EXCEEDED,
                 f"costs {cost_usd:,.2f} USD; earlier orders use {spent_usd:,.2f} of {left_usd:,.2f} that may be spent",
             )
+
+    def _refuse_loss(self, cost_usd: float, spent_usd: float) -> Iterator[tuple[Code, str]]:
+        """Yield what the losses so far say against a buy, also together with what the new buys could still lose.
+
+        Deposits and withdrawals are neither gain nor loss.
+        """
+        account, settings = self.account, self.settings
+        base_usd = account.last_equity_usd + account.flows_usd
+        loss_usd, max_usd = base_usd - account.equity_usd, settings.max_daily_loss_fraction * base_usd
+        at_risk_usd = (spent_usd + cost_usd) * settings.stop_loss_fraction
+        if base_usd <= 0 or loss_usd >= max_usd or loss_usd + at_risk_usd > max_usd * (1 + ROUNDING):
+            fall = f"equity is {account.equity_usd:,.2f} USD after {account.last_equity_usd:,.2f} USD at the last close"
+            moved = f" and {account.flows_usd:+,.2f} USD moved since" if account.flows_usd else ""
+            stops = f"; the stops of the new buys could lose {at_risk_usd:,.2f} USD more" if at_risk_usd else ""
+            limit = f"MAX_DAILY_LOSS_FRACTION={settings.max_daily_loss_fraction:g} allows {max_usd:,.2f}"
+            yield Code.DAILY_LOSS_STOP, f"{fall}{moved}{stops}; {limit}"
+        if settings.max_drawdown_fraction and self.peak_equity_usd:
+            lowest_usd = self.peak_equity_usd * (1 - settings.max_drawdown_fraction)
+            if account.equity_usd <= lowest_usd:
+                fall = f"equity is {account.equity_usd:,.2f} USD, its highest on record {self.peak_equity_usd:,.2f}"
+                yield Code.DRAWDOWN_STOP, f"{fall}; MAX_DRAWDOWN_FRACTION={settings.max_drawdown_fraction:g}"
 
     @property
     def _spendable_usd(self) -> float:

@@ -112,7 +112,7 @@ def test_equity_is_valued_at_the_bars_close() -> None:
 
 def test_the_daily_loss_stop_denies_buys_on_that_day_only() -> None:
     bars = prices(A=[100, 100, 98, 98], B=[50, 50, 50, 50])
-    chosen = options(bars, 4, MAX_DAILY_LOSS_FRACTION=0.001)
+    chosen = options(bars, 4, MAX_DAILY_LOSS_FRACTION=0.001, STOP_LOSS_FRACTION=0.001, MAX_POSITION_FRACTION=0.05)
     result = run(bars, chosen, A=[BELOW, ON, ON, ON], B=[ON, ON, BELOW, BELOW])
     assert (codes(result, 2), codes(result, 3)) == ([Code.DAILY_LOSS_STOP], [])
 
@@ -172,7 +172,7 @@ def test_an_order_for_a_symbol_without_recent_bars_is_refused() -> None:
     bars = panel({"A": daily([100] * (WARM_UP + 2), LAST), "B": daily([50] * (WARM_UP - 1) + [math.nan] * 3, LAST)})
     chosen = options(bars, 3, MAX_PRICE_AGE_S=10 * 86_400)
     table = lines(bars, A=[ON] * 3) | lines(bars.until(bars.close.index[-4]), B=[BELOW])
-    assert "no bar since" in str(backtest(bars, chosen, table=table).bars[0].outcomes)
+    assert "no latest trade" in str(backtest(bars, chosen, table=table).bars[0].outcomes)
 
 
 def test_intraday_symbols_are_ranked_once_a_day() -> None:

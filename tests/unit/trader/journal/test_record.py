@@ -10,7 +10,7 @@ from tests.builders import SLOT, account, buy, daily, every, positions, settings
 from trader.codec import decode, encode
 from trader.journal.base import Run
 from trader.journal.record import build_record, build_report, find_unprotected, read_settings
-from trader.model import Code, Decision, Denial, Observation, OpenOrder, OrderStatus, Side
+from trader.model import Code, Decision, Denial, Observation, OpenOrder, OrderStatus, Side, Unprotected
 
 OBSERVATION = Observation(
     slot=SLOT,
@@ -81,35 +81,35 @@ def test_a_stage_that_fails_is_timed_too() -> None:
     assert math.isfinite(run.timings_s["prices"])
 
 
-def held_with(*sales: OpenOrder, **quantities: float) -> Run:
-    seen = dataclasses.replace(OBSERVATION, positions=positions(**quantities), open_orders=sales)
-    return Run(settings=settings(), slot=SLOT, now=SLOT, observation=seen)
+def holding(*bare: str, **variables: object) -> Run:
+    """Return a run that saw these symbols without a working stop."""
+    run = Run(settings=settings(**variables), slot=SLOT, now=SLOT, observation=OBSERVATION)
+    run.unprotected = {symbol: Unprotected(symbol=symbol, reason="a test", is_ours=True) for symbol in bare}
+    return run
 
 
-def stop(symbol: str, quantity: float) -> OpenOrder:
-    return OpenOrder(order_id="1", client_order_id="1", symbol=symbol, side=Side.SELL, quantity=quantity, is_leg=True)
+def test_holdings_without_a_working_stop_are_unprotected() -> None:
+    assert find_unprotected(holding("B", "A")) == ("A", "B")
 
 
-def test_a_position_without_a_full_sell_order_is_unprotected() -> None:
-    run = held_with(stop("A", 5), stop("B", 4), A=5, B=5, C=1, FRACTION=0.5)
-    assert find_unprotected(run) == ("B", "C")
-
-
-def test_a_position_that_was_sold_is_no_longer_unprotected() -> None:
-    run = held_with(A=5)
-    run.outcomes.append(dataclasses.replace(buy("A", 5), side=Side.SELL, status=OrderStatus.FILLED))
-    assert find_unprotected(run) == ()
+def test_nothing_is_called_unprotected_if_brackets_are_off() -> None:
+    assert find_unprotected(holding("A", STOP_LOSS_FRACTION=0, TAKE_PROFIT_FRACTION=0)) == ()
 
 
 def test_a_sale_of_unknown_fate_leaves_its_position_unprotected() -> None:
-    run = held_with(A=5)
+    run = holding()
     run.outcomes.append(dataclasses.replace(buy("A", 5), side=Side.SELL, status=OrderStatus.UNKNOWN))
     assert find_unprotected(run) == ("A",)
 
 
-def test_a_canceled_partial_sale_leaves_the_rest_unprotected() -> None:
-    run = held_with(stop("A", 5), A=5)
-    run.outcomes.append(
-        dataclasses.replace(buy("A", 5), side=Side.SELL, status=OrderStatus.CANCELED, filled_quantity=2)
-    )
+def test_a_sale_that_cost_its_stop_leaves_its_position_unprotected() -> None:
+    run = holding()
+    run.outcomes.append(Denial(symbol="A", code=Code.ORDER_REJECTED, detail="no", is_unprotected=True))
     assert find_unprotected(run) == ("A",)
+
+
+def test_what_the_broker_showed_after_the_last_order_counts() -> None:
+    run = holding()
+    run.outcomes.append(Denial(symbol="A", code=Code.ORDER_REJECTED, detail="no", is_unprotected=True))
+    run.is_guarded = True
+    assert find_unprotected(run) == ()

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -177,10 +178,66 @@ def test_the_sum_of_all_buys_is_what_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("equity_usd", "refused"), [(97_000.01, None), (97_000, Code.DAILY_LOSS_STOP), (50_000, Code.DAILY_LOSS_STOP)]
+    ("equity_usd", "refused"),
+    [
+        (97_003, None),  # one share at 100 USD could lose 3 USD more
+        (97_002.99, Code.DAILY_LOSS_STOP),
+        (97_000, Code.DAILY_LOSS_STOP),
+        (50_000, Code.DAILY_LOSS_STOP),
+    ],
 )
-def test_the_daily_loss_stop_refuses_new_buys(equity_usd: float, refused: Code | None) -> None:
+def test_the_daily_loss_stop_counts_what_the_stop_of_the_buy_could_lose(
+    equity_usd: float, refused: Code | None
+) -> None:
     assert code(target(wanted=1), of=account(equity_usd, last_equity_usd=100_000)) is refused
+
+
+def test_the_stops_of_all_buys_together_stay_within_the_daily_loss() -> None:
+    wishes = [target(symbol, wanted=100) for symbol in "ABCD"]  # 300 USD at risk each
+    at_a_loss = account(100_000, last_equity_usd=102_200)  # 3,066 are allowed, so 866 are left
+    allowed, denials = limit(wishes, at_a_loss, {}, (), settings())
+    assert ([each.symbol for each in allowed], {each.code for each in denials}) == (["A", "B"], {Code.DAILY_LOSS_STOP})
+
+
+def test_without_brackets_the_daily_loss_stop_counts_the_loss_so_far_only() -> None:
+    of = account(97_000.01, last_equity_usd=100_000)
+    assert code(target(wanted=1), of=of, STOP_LOSS_FRACTION=0, TAKE_PROFIT_FRACTION=0) is None
+
+
+@pytest.mark.parametrize(
+    ("equity_usd", "flows_usd", "refused"),
+    [
+        (99_000, 5_000, Code.DAILY_LOSS_STOP),  # a deposit hides a loss of 6,000
+        (60_000, -40_000, None),  # a withdrawal is no loss
+        (100_000 + 5_000, 5_000, None),
+    ],
+)
+def test_deposits_and_withdrawals_are_neither_gain_nor_loss(
+    equity_usd: float, flows_usd: float, refused: Code | None
+) -> None:
+    of = replace(account(equity_usd, last_equity_usd=100_000), flows_usd=flows_usd)
+    assert code(target(wanted=1), of=of) is refused
+
+
+@pytest.mark.parametrize(
+    ("bars", "pause", "refused"), [(0, 1, Code.PAUSED), (1, 1, None), (1, 2, Code.PAUSED), (0, 0, None)]
+)
+def test_a_symbol_that_was_stopped_out_pauses(bars: int, pause: int, refused: Code | None) -> None:
+    chosen = settings(PAUSE_AFTER_STOP_BARS=pause)
+    _, denials = limit([target(wanted=1)], account(), {}, (), chosen, bars_since_stop={"AAPL": bars})
+    assert [each.code for each in denials] == ([refused] if refused else [])
+
+
+@pytest.mark.parametrize(
+    ("peak_usd", "limit_fraction", "refused"),
+    [(125_000, 0.2, Code.DRAWDOWN_STOP), (124_999, 0.2, None), (1e9, 0.0, None), (None, 0.2, None)],
+)
+def test_no_buys_once_equity_is_far_below_its_highest(
+    peak_usd: float | None, limit_fraction: float, refused: Code | None
+) -> None:
+    chosen = settings(MAX_DRAWDOWN_FRACTION=limit_fraction)
+    _, denials = limit([target(wanted=1)], account(100_000), {}, (), chosen, peak_equity_usd=peak_usd)
+    assert [each.code for each in denials] == ([refused] if refused else [])
 
 
 def test_without_yesterdays_equity_new_buys_are_refused() -> None:

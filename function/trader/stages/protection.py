@@ -1,0 +1,358 @@
+"""Protection: every holding that the bot bought has a working stop for all its shares, or the run names it."""
+
+import logging
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from trader.broker.base import Broker, OrderId, OrderRejectedError, SharesReservedError
+from trader.broker.sending import Sender
+from trader.broker.waiting import CANCEL_TIME_S, await_end, looks
+from trader.deadline import ORDER_TIME_S, Deadline
+from trader.model import (
+    BrokerError,
+    OpenOrder,
+    Order,
+    OrderStatus,
+    OrderType,
+    Position,
+    Side,
+    Unprotected,
+    round_to_tick,
+)
+from trader.settings import Settings
+
+LOG = logging.getLogger("trader")
+
+SALE_TIME_S = 5.0
+"""How long a sale at a price below the stop may take to fill."""
+
+TOLERANCE = 0.02
+"""The difference, as a fraction, up to which a change in quantity and one in price are the same split."""
+
+WORKING = frozenset(
+    {
+        OrderStatus.NEW,
+        OrderStatus.ACCEPTED,
+        OrderStatus.PENDING_NEW,
+        OrderStatus.PARTIALLY_FILLED,
+        OrderStatus.PENDING_REPLACE,
+        OrderStatus.HELD,
+    }
+)
+"""The statuses in which a stop sells when its price is reached. A bracket's stop is held while its limit waits, but its
+legs are also held while their entry is not completely filled; `is_working_stop` tells these cases apart."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Holdings:
+    """The account's holdings and open orders after the stage, and what it did and could not do."""
+
+    open_orders: tuple[OpenOrder, ...] = ()
+    positions: Mapping[str, Position] = field(default_factory=dict)
+    is_touched: bool = False  # orders were placed or canceled, so the rest may be out of date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lot:
+    """The shares of a holding that the bot bought and still holds, with their stop price."""
+
+    quantity: int
+    stop_usd: float
+    order_ids: frozenset[str]  # of the bot's orders for this symbol, and their legs
+
+
+def protect(
+    broker: Broker,
+    settings: Settings,
+    slot: datetime,
+    deadline: Deadline,
+    *,
+    held_back: str,
+    is_open: bool,
+    note: Callable[[Order], None],
+    stops: Collection[Order],
+    unprotected: dict[str, Unprotected],
+) -> Holdings:
+    """Look at every holding, and place a stop for the shares that the bot bought and that have none.
+
+    If the price is already at or below the stop, the shares are sold. `held_back` is the reason why nothing may be
+    placed; empty if orders may be placed. `note` is called with each order as soon as it is placed; `stops` are those
+    of this run so far. `is_open` is False while the market is closed: then nothing is sold at the market. What has no
+    working stop in the end is put into `unprotected`, and taken out of it if it has one now.
+
+    A healthy account costs two requests, which the run needs in any case. Raises BrokerError if the account cannot be
+    read, or after an error that leaves an order in doubt.
+    """
+    # The orders are read first: one that is filled in between is then in both, and not in neither.
+    holdings = Holdings(open_orders=broker.open_orders(), positions=broker.positions())
+    unprotected.clear()
+    if not settings.stop_loss_fraction:
+        return holdings
+    bare = {
+        symbol: position
+        for symbol, position in holdings.positions.items()
+        if position.quantity and not _is_covered(position, _working_stops(symbol, holdings.open_orders))
+    }
+    if not bare:
+        return holdings
+    guard = _Guard(broker, settings, slot, deadline, held_back, is_open, note, list(stops), holdings, unprotected)
+    guard.restore(bare)
+    return holdings
+
+
+# --- pure ----------------------------------------------------------------------------------------------------------
+
+
+def is_working_stop(order: OpenOrder, open_orders: Sequence[OpenOrder]) -> bool:
+    """Check whether an open order is a stop that sells when its price is reached.
+
+    Legs that wait for their entry do not: their entry is among the open orders, even if it is filled in part. An order
+    that is being canceled does not either.
+    """
+    if order.side is not Side.SELL or not order.type.is_stop or order.status not in WORKING:
+        return False
+    if order.status is not OrderStatus.HELD:
+        return True
+    entries = [each for each in open_orders if each.side is Side.BUY and each.symbol == order.symbol]
+    return not any(order.parent_id in ("", each.order_id) for each in entries)
+
+
+def find_lot(symbol: str, position: Position, history: Sequence[Order], settings: Settings) -> Lot | None:
+    """Return what the bot bought of a holding and what the stop price is; None if it bought nothing that is left.
+
+    `history` holds the orders for the symbol, newest first. The stop is at the original distance from what was paid,
+    and never lower than it was. A split that the broker has applied to the holding is applied to both.
+    """
+    history = [order for order in history if order.symbol == symbol]
+    ours = [order for order in history if _is_ours(order, settings.strategy)]
+    entry = next((order for order in ours if order.side is Side.BUY and order.filled_quantity), None)
+    if entry is None or not entry.filled_price_usd or not position.average_price_usd:
+        return None
+    later = history[: history.index(entry)]
+    sold = sum(order.filled_quantity for order in (*later, *entry.legs) if order.side is Side.SELL)
+    left, paid_usd, ratio = entry.filled_quantity - sold, entry.filled_price_usd, 1.0
+    if left <= 0:
+        return None
+    by_price, by_quantity = paid_usd / position.average_price_usd, position.quantity / left
+    if abs(by_price - 1) > TOLERANCE and abs(by_quantity / by_price - 1) <= TOLERANCE:
+        ratio = by_price
+    stops = [entry.stop_loss_usd, *(order.stop_loss_usd for order in later if order in ours)]
+    highest_usd = max([paid_usd * (1 - settings.stop_loss_fraction), *(stop for stop in stops if stop is not None)])
+    known = [each for order in ours for each in (order, *order.legs)]
+    return Lot(
+        quantity=min(math.floor(position.quantity), round(left * ratio)),
+        stop_usd=float(round_to_tick(highest_usd / ratio)),
+        order_ids=frozenset(each.order_id for each in known),
+    )
+
+
+def _is_ours(order: Order | OpenOrder, strategy: str) -> bool:
+    parts = OrderId.parse(order.client_order_id)
+    return parts is not None and parts.strategy == strategy
+
+
+def _working_stops(symbol: str, open_orders: Sequence[OpenOrder]) -> float:
+    """Return the number of shares of a symbol for which working stops are open."""
+    orders = [each for each in open_orders if each.symbol == symbol]
+    return sum(each.quantity for each in orders if is_working_stop(each, orders))
+
+
+def _is_covered(position: Position, stopped: float) -> bool:
+    """Check whether working stops cover all whole shares; only these can have a stop."""
+    return position.is_stock and position.quantity > 0 and max(1, math.floor(position.quantity)) <= stopped
+
+
+def _hidden_stops(history: Sequence[Order], open_orders: Sequence[OpenOrder]) -> Iterator[OpenOrder]:
+    """Yield the open stops that belong to filled entries and that the broker's list of open orders lacks.
+
+    Alpaca is known to leave a bracket's held stop out of that list.
+    """
+    listed = {each.order_id for each in open_orders}
+    for entry in history:
+        for leg in entry.legs if entry.status is OrderStatus.FILLED else ():
+            if leg.type.is_stop and leg.status in WORKING and leg.order_id not in listed:
+                yield OpenOrder(
+                    order_id=leg.order_id,
+                    client_order_id=leg.client_order_id,
+                    symbol=leg.symbol,
+                    side=leg.side,
+                    quantity=leg.quantity - leg.filled_quantity,
+                    is_leg=True,
+                    type=leg.type,
+                    status=leg.status,
+                    stop_price_usd=leg.stop_loss_usd,
+                    parent_id=entry.order_id,
+                )
+
+
+# --- with the broker -----------------------------------------------------------------------------------------------
+
+
+class _Guard:
+    """The stops that one run restores."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        settings: Settings,
+        slot: datetime,
+        deadline: Deadline,
+        held_back: str,
+        is_open: bool,
+        note: Callable[[Order], None],
+        stops: list[Order],
+        holdings: Holdings,
+        unprotected: dict[str, Unprotected],
+    ) -> None:
+        self._broker = broker
+        self._settings = settings
+        self._slot = slot
+        self._deadline = deadline
+        self._held_back = held_back
+        self._is_open = is_open
+        self._note = note
+        self._stops = stops
+        self._holdings = holdings
+        self._unprotected = unprotected
+        self._sender = Sender(broker, deadline)
+
+    def restore(self, bare: Mapping[str, Position]) -> None:
+        """Restore the stop of each of these holdings, or note why it has none."""
+        failure: BrokerError | None = None
+        try:
+            stocks = [symbol for symbol, position in bare.items() if position.is_stock]
+            history = self._broker.orders_of(stocks) if stocks else ()
+        except BrokerError as error:
+            history, failure = (), error
+        hidden = tuple(_hidden_stops(history, self._holdings.open_orders))
+        self._holdings.open_orders += hidden
+        for symbol, position in bare.items():
+            if failure:
+                self._name(symbol, f"its orders cannot be read: {failure}", is_ours=True)
+                continue
+            if _is_covered(position, _working_stops(symbol, self._holdings.open_orders)):
+                continue
+            try:
+                self._restore_one(symbol, position, history)
+            except BrokerError as error:
+                failure = error
+                self._name(symbol, str(error), is_ours=True)
+                if self._sender.in_doubt is not None:
+                    self._take_down(replace(self._sender.in_doubt, status=OrderStatus.UNKNOWN))
+        if failure:
+            raise failure
+
+    def _restore_one(self, symbol: str, position: Position, history: Sequence[Order]) -> None:
+        lot = find_lot(symbol, position, history, self._settings)
+        if refusal := self._refuse(position, lot, history):
+            reason, is_ours = refusal
+            self._name(symbol, reason, is_ours=is_ours)
+            return
+        assert lot is not None, "a holding without a lot is refused"
+        missing = lot.quantity - _working_stops(symbol, self._holdings.open_orders)
+        if missing < 1:
+            others = f"{position.quantity - lot.quantity:g} of {position.quantity:g} shares"
+            self._name(symbol, f"{others} were not bought by this strategy", is_ours=False)
+            return
+        try:
+            order = self._place(symbol, position, missing, lot)
+        except OrderRejectedError as error:
+            self._name(symbol, str(error), is_ours=True)
+            return
+        words = (
+            "sold, because the price is at or below its stop" if order.type is OrderType.MARKET else "a stop is placed"
+        )
+        extra = {"strategy": self._settings.strategy, "symbols": symbol, "quantity": missing, "stop_usd": lot.stop_usd}
+        LOG.error("stop loss missing", extra={**extra, "detail": f"held without a working stop; {words}"})
+
+    def _refuse(self, position: Position, lot: Lot | None, history: Sequence[Order]) -> tuple[str, bool] | None:
+        """Return why nothing may be done about a holding, and whether the bot bought it."""
+        orders = [order for order in history if order.symbol == position.symbol]
+        is_ours = any(order.filled_quantity and _is_ours(order, self._settings.strategy) for order in orders)
+        if not position.is_stock:
+            return "it is not in US stocks", False
+        if position.quantity < 0:
+            return "it is a short position", False
+        if position.average_price_usd is None:
+            return "the broker does not say what was paid for it", is_ours
+        if lot is None:
+            return "this strategy did not buy it", False
+        if position.quantity % 1:
+            return f"it is {position.quantity:g} shares, and a stop is for whole shares only", True
+        if self._held_back:
+            return f"no stop is placed: {self._held_back}", True
+        if not self._deadline.allows(ORDER_TIME_S):
+            return f"{self._deadline.remaining_s():.0f} s are left, but an order may take {ORDER_TIME_S:.0f} s", True
+        return None
+
+    def _place(self, symbol: str, position: Position, quantity: float, lot: Lot) -> Order:
+        """Place a stop, or sell if the price is at or below it, once the shares are free."""
+        self._holdings.is_touched = True
+        is_below = 0 < position.price_usd <= lot.stop_usd
+        self._free(symbol, position, quantity, lot)
+        if is_below:
+            return self._sell(symbol, quantity, lot, position.price_usd)
+        stop = self._order(symbol, quantity, lot, OrderType.STOP)
+        try:
+            return self._take_down(self._sender.send(stop))
+        except SharesReservedError:
+            raise
+        except OrderRejectedError as error:
+            price_usd = self._broker.positions()[symbol].price_usd if symbol in self._broker.positions() else 0.0
+            if error.is_general or not 0 < price_usd <= lot.stop_usd:
+                raise
+            return self._sell(symbol, quantity, lot, price_usd)  # it has fallen below the stop in the meantime
+
+    def _sell(self, symbol: str, quantity: float, lot: Lot, price_usd: float) -> Order:
+        if not self._is_open:
+            words = (
+                f"its price, {price_usd:,.2f}, is at or below its stop, {lot.stop_usd:,.2f}, and the market is closed"
+            )
+            raise OrderRejectedError(words)
+        sale = self._take_down(self._sender.send(self._order(symbol, quantity, lot, OrderType.MARKET)))
+        (done,) = await_end([sale], self._broker, SALE_TIME_S)
+        self._take_down(done)
+        if done.status is not OrderStatus.FILLED:
+            raise OrderRejectedError(f"its sale below the stop, {lot.stop_usd:,.2f}, is {done.status}")
+        return done
+
+    def _free(self, symbol: str, position: Position, quantity: float, lot: Lot) -> None:
+        """Cancel the bot's own orders that reserve the shares without protecting them, and wait for the shares."""
+        orders = [each for each in self._holdings.open_orders if each.symbol == symbol and each.side is Side.SELL]
+        idle = [each for each in orders if not is_working_stop(each, self._holdings.open_orders)]
+        own = [each for each in idle if {each.order_id, each.parent_id} & lot.order_ids]
+        if position.available is not None and position.available >= quantity:
+            return
+        for order in own:
+            self._broker.cancel(order)
+        for _ in looks(CANCEL_TIME_S):
+            now = self._broker.positions().get(symbol)
+            if now is None or now.available is None or now.available >= quantity:
+                return
+            position = now
+        by = "orders that are still being canceled" if own else "an order that this strategy did not place"
+        raise OrderRejectedError(f"only {position.available:g} shares are free; the others are reserved by {by}")
+
+    def _order(self, symbol: str, quantity: float, lot: Lot, kind: OrderType) -> Order:
+        number = 1 + sum(order.symbol == symbol for order in self._stops)
+        return Order(
+            client_order_id=str(OrderId(self._settings.strategy, self._slot, symbol, Side.SELL, number)),
+            symbol=symbol,
+            side=Side.SELL,
+            quantity=quantity,
+            price_usd=lot.stop_usd,
+            stop_loss_usd=lot.stop_usd if kind is OrderType.STOP else None,
+            type=kind,
+            reason="its stop loss was missing",
+        )
+
+    def _take_down(self, order: Order) -> Order:
+        """Note an order that was placed, or what has become of it."""
+        self._stops[:] = [each for each in self._stops if each.client_order_id != order.client_order_id] + [order]
+        self._note(order)
+        return order
+
+    def _name(self, symbol: str, reason: str, *, is_ours: bool) -> None:
+        self._unprotected[symbol] = Unprotected(symbol=symbol, reason=reason, is_ours=is_ours)
