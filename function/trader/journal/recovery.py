@@ -74,10 +74,12 @@ def recover_slot(
             "a run that was cut off used another account: reconcile it with the settings that it had", extra=extra
         )
         return None
-    listed = select_slot(history.list_orders(slot - BEFORE, slot + AFTER), settings.strategy, slot)
+    own = select_slot(history.list_orders(slot - BEFORE, slot + AFTER), settings.strategy, slot)
+    stops = [order for order in own if is_stop(order)]
+    listed = [order for order in own if not is_stop(order)]
     found = find_unlisted(plan.orders if plan else (), listed, history, deadline or Deadline.never())
     orders = complete_orders([*listed, *found], plan)
-    record = build_interrupted_record(slot, settings, plan, orders)
+    record = build_interrupted_record(slot, settings, plan, orders, stops)
     if not entry.adopt(record):
         return None
     symbols = ",".join(order.symbol for order in orders)
@@ -131,13 +133,15 @@ def load_plan(entry: JournalEntry) -> PlannedRun | None:
 
 
 def select_slot(orders: Sequence[Order], strategy: str, slot: datetime) -> list[Order]:
-    """Select the strategy's entries and sales in the slot, but not its stops, by their parsed ids.
-
-    One strategy's name may begin with another's.
-    """
+    """Select the strategy's orders in the slot, by their parsed ids: one strategy's name may begin with another's."""
     ids = [(order, OrderId.parse(order.client_order_id)) for order in orders]
-    wanted = (strategy, slot, 0)
-    return [order for order, parts in ids if parts and (parts.strategy, parts.slot, parts.stop_number) == wanted]
+    return [order for order, parts in ids if parts and (parts.strategy, parts.slot) == (strategy, slot)]
+
+
+def is_stop(order: Order) -> bool:
+    """Check whether one of the bot's orders protects a holding, by its id."""
+    parts = OrderId.parse(order.client_order_id)
+    return parts is not None and parts.stop_number > 0
 
 
 def find_differing_account(plan: PlannedRun, settings: Settings) -> str:
@@ -160,7 +164,7 @@ def complete_orders(orders: Sequence[Order], plan: PlannedRun | None) -> list[Or
 
 
 def build_interrupted_record(
-    slot: datetime, settings: Settings, plan: PlannedRun | None, orders: Sequence[Order]
+    slot: datetime, settings: Settings, plan: PlannedRun | None, orders: Sequence[Order], stops: Sequence[Order] = ()
 ) -> Json:
     """Build the record of a run that was cut off; without a plan, `settings` give its strategy and mode."""
     nothing = Run(settings=settings, slot=slot, now=slot)
@@ -172,6 +176,7 @@ def build_interrupted_record(
         "detail": describe(plan, orders),
         "investments": {order.symbol: order.signed_quantity for order in orders if not order.came_to_nothing},
         "orders": encode(orders),
+        "stops": encode(stops),
         "unprotected": sorted({*record["report"]["unprotected"], *find_unsold(plan, orders)}),
     }
     return {**record, "report": report}
