@@ -242,6 +242,10 @@ def show(cloud: Cloud, outputs: Mapping[str, Any]) -> None:
         ("AWS_DEPLOY_ROLE", outputs["deploy_role_arn"]),
     ):
         say(f"gh variable set {name} --repo {repository} --body {value}")
+    say(
+        "\nDeploy once yourself first (make deploy), and again whenever the bucket changes: GitHub's roles may not, so "
+        "that none of them can delete the journal."
+    )
     say(f"\nWhoever can push to {branch} can deploy: protect it, and require reviewers in the environment production:")
     say(f"https://github.com/{repository}/settings/branches")
     say(f"https://github.com/{repository}/settings/environments")

@@ -64,7 +64,7 @@ def check(cloud: Cloud, plan: PlanJson, folder: Path) -> Sequence[str]:
     """Return the notes on a plan of the root in `folder`. Raises CommandError with all problems, if there are any."""
     wanted = strategies(plan)
     found = check_taken_bucket(cloud, plan) + check_moved_bucket(plan) + other_files(plan, folder)
-    found += check_existing(cloud, plan, folder)
+    found += check_existing(cloud, plan, folder) + check_bucket_in_ci(cloud, plan)
     for name, strategy in wanted.items():
         found += settings(cloud, name, strategy["environment"])
     found += parameters(cloud, wanted) + undone_rollbacks(plan) + check_removed_strategies(plan)
@@ -157,6 +157,26 @@ def _find_log_group(session: boto3.Session, name: str) -> bool:
     return any(
         each["logGroupName"] == name for page in pages.paginate(logGroupNamePrefix=name) for each in page["logGroups"]
     )
+
+
+def check_bucket_in_ci(cloud: Cloud, plan: PlanJson) -> Findings:
+    """Find changes of the bucket itself that GitHub's roles may not make: they would be refused halfway."""
+    changed = [
+        resource["address"]
+        for resource in changes(plan)
+        if resource["type"].startswith("aws_s3_bucket") and resource["change"]["actions"] != ["no-op"]
+    ]
+    if not changed:
+        return Findings()
+    with translate_errors("the name of this role"):
+        arn = cloud.session.client("sts", config=CONFIG).get_caller_identity()["Arn"]
+    if f":assumed-role/{cloud.project}-ci-" not in arn:
+        return Findings()
+    problem = (
+        f"GitHub's roles may not change the bucket ({', '.join(changed)}), so that none of them can delete the "
+        "journal; run make deploy once on your own computer, with your own credentials"
+    )
+    return Findings([problem])
 
 
 def check_moved_bucket(plan: PlanJson) -> Findings:

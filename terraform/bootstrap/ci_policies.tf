@@ -124,10 +124,10 @@ locals {
       Condition = { StringEquals = { "iam:PassedToService" = "lambda.amazonaws.com" } }
     },
     {
-      Sid      = "LeaveOwnRoles" # their names begin like those of the functions' roles
+      Sid      = "LeaveOwnRoles" # their names, and those of a project whose name begins like this one, fit the functions' too
       Effect   = "Deny"
       Action   = "iam:*"
-      Resource = "${local.iam}:role/${var.project}-ci-*"
+      Resource = ["${local.iam}:role/${var.project}-ci-*", "${local.iam}:role/${var.project}-*-ci-deploy", "${local.iam}:role/${var.project}-*-ci-plan"]
     },
     {
       Sid    = "WriteWatchers"
@@ -154,13 +154,28 @@ locals {
       Resource = local.halt_arn
     },
     {
-      Sid    = "WriteBucket" # but not delete it or its records: only `make destroy`, on a laptop, deletes the journal
-      Effect = "Allow"
+      # The bucket itself is made and changed on a laptop only: its policy or its lifecycle could delete the journal, or let
+      # this role or another account do so. A Deny also holds against a bucket policy that allows.
+      Sid    = "LeaveBuckets"
+      Effect = "Deny"
       Action = [
-        "s3:CreateBucket", "s3:ListBucketVersions", "s3:PutBucketOwnershipControls", "s3:PutBucketPolicy", "s3:PutBucketPublicAccessBlock", "s3:PutBucketTagging",
-        "s3:PutBucketVersioning", "s3:PutEncryptionConfiguration", "s3:PutLifecycleConfiguration"
+        "s3:BypassGovernanceRetention", "s3:CreateBucket", "s3:DeleteBucket*", "s3:PutAccountPublicAccessBlock", "s3:PutBucket*",
+        "s3:PutEncryptionConfiguration", "s3:PutIntelligentTieringConfiguration", "s3:PutInventoryConfiguration",
+        "s3:PutLifecycleConfiguration", "s3:PutReplicationConfiguration"
       ]
-      Resource = local.artifacts_arn
+      Resource = "*"
+    },
+    {
+      Sid      = "LeaveJournal" # only functions write it, and only `make destroy`, on a laptop, deletes it
+      Effect   = "Deny"
+      Action   = ["s3:DeleteObject*", "s3:PutObject*", "s3:ReplicateDelete", "s3:ReplicateObject", "s3:RestoreObject"]
+      Resource = [for folder in ["runs", "universe"] : "${local.artifacts_arn}/${folder}/*"]
+    },
+    {
+      Sid      = "KeepStates" # their old versions are the backup
+      Effect   = "Deny"
+      Action   = ["s3:DeleteObjectVersion", "s3:PutObjectAcl", "s3:PutObjectVersionAcl"]
+      Resource = "${local.state_arn}/*"
     },
     {
       Sid      = "WriteZips"

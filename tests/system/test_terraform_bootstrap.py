@@ -281,6 +281,76 @@ def test_neither_role_can_touch_the_journal(outputs: dict[str, Any]) -> None:
             assert not allows(outputs[role], f"s3:{action}", record)
 
 
+BUCKET = f"arn:aws:s3:::prophet-trader-{ACCOUNT}-{REGION}"
+RECORD = "runs/trend/2026-01-02/20260102T1500Z.json"
+
+
+@pytest.mark.parametrize("bucket", [BUCKET, f"arn:aws:s3:::{STATE_BUCKET}"], ids=["journal", "state"])
+@pytest.mark.parametrize("role", ["plan_role_arn", "deploy_role_arn"])
+@pytest.mark.parametrize(
+    "action",
+    [
+        *(
+            "CreateBucket",
+            "DeleteBucket",
+            "DeleteBucketPolicy",
+            "PutBucketPolicy",
+            "PutBucketAcl",
+            "PutBucketVersioning",
+        ),
+        *("PutLifecycleConfiguration", "PutReplicationConfiguration", "PutBucketOwnershipControls"),
+        *("PutBucketPublicAccessBlock", "PutEncryptionConfiguration", "PutBucketObjectLockConfiguration"),
+        *("PutInventoryConfiguration", "PutIntelligentTieringConfiguration", "PutBucketNotification"),
+    ],
+)
+def test_no_github_role_can_change_a_bucket(outputs: dict[str, Any], role: str, action: str, bucket: str) -> None:
+    assert not allows(outputs[role], f"s3:{action}", bucket)
+
+
+@pytest.mark.parametrize(
+    ("action", "resource"),
+    [
+        *((f"s3:{action}", BUCKET) for action in ("PutBucketPolicy", "PutLifecycleConfiguration", "DeleteBucket")),
+        *(
+            (f"s3:{action}", f"{BUCKET}/{key}")
+            for action in ("DeleteObject", "DeleteObjectVersion", "DeleteObjectTagging", "PutObject", "PutObjectAcl")
+            for key in (RECORD, "universe/trend/2026-01-02.json")
+        ),
+        ("s3:DeleteObjectVersion", f"arn:aws:s3:::{STATE_BUCKET}/prophet-trader.tfstate"),
+        ("s3:DeleteObjectVersion", f"arn:aws:s3:::{STATE_BUCKET}/bootstrap.tfstate"),
+        ("iam:PassRole", f"{ROLE}-2-ci-deploy"),
+        ("iam:PutRolePolicy", f"{ROLE}-ci-deploy"),
+    ],
+)
+def test_deploy_is_denied_it_even_if_a_policy_elsewhere_allows_it(
+    outputs: dict[str, Any], action: str, resource: str
+) -> None:
+    assert "Deny" in [each["Effect"] for each in about(outputs["deploy_role_arn"], action, resource)]
+
+
+def test_iam_accepts_a_policy_of_this_size(outputs: dict[str, Any]) -> None:
+    text = json.dumps({"Version": "2012-10-17", "Statement": statements(outputs["deploy_role_arn"])})
+    assert len("".join(text.split())) <= 10_240 * 0.95, "IAM's limit for all inline policies of a role, without spaces"
+
+
+@pytest.mark.parametrize(
+    ("action", "resource"),
+    [
+        ("s3:PutObject", f"{BUCKET}/function/prophet-trader-trend.zip"),
+        ("s3:DeleteObjectVersion", f"{BUCKET}/layer/layer.zip"),
+        ("s3:GetBucketPolicy", BUCKET),
+        ("s3:GetLifecycleConfiguration", BUCKET),
+        ("s3:PutObject", f"arn:aws:s3:::{STATE_BUCKET}/prophet-trader.tfstate"),
+        ("s3:DeleteObject", f"arn:aws:s3:::{STATE_BUCKET}/prophet-trader.tfstate.tflock"),
+        ("iam:PassRole", f"{ROLE}-trend"),
+        ("iam:PutRolePolicy", f"{ROLE}-trend"),
+        ("ssm:PutParameter", f"{PARAMETER}/halt"),
+    ],
+)
+def test_deploy_can_still_deploy(outputs: dict[str, Any], action: str, resource: str) -> None:
+    assert allows(outputs["deploy_role_arn"], action, resource)
+
+
 # --- a second run, and other projects ---
 
 

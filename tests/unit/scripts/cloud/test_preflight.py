@@ -339,6 +339,43 @@ def test_resources_that_may_not_be_looked_up_are_noted(cloud: Cloud, may_only: M
     assert (len(found.notes), found.problems) == (4, [])
 
 
+# --- GitHub's roles ---
+
+
+def as_role(name: str, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    """Return the account, seen with the credentials of a role."""
+    iam, sts = boto3.client("iam"), boto3.client("sts")
+    trust = {"Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}]}
+    arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+    keys = sts.assume_role(RoleArn=arn, RoleSessionName="GitHubActions")["Credentials"]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", keys["AccessKeyId"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", keys["SecretAccessKey"])
+    monkeypatch.setenv("AWS_SESSION_TOKEN", keys["SessionToken"])
+    return connect(os.environ)
+
+
+LIFECYCLE = resource("aws_s3_bucket_lifecycle_configuration", ["update"], after={})
+
+
+@pytest.mark.parametrize("role", ["prophet-trader-ci-deploy", "prophet-trader-ci-plan"])
+def test_github_is_told_that_it_may_not_change_the_bucket(
+    role: str, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (problem,) = problems(as_role(role, monkeypatch), plan(LIFECYCLE))
+    assert "(aws_s3_bucket_lifecycle_configuration.this)" in problem
+    assert problem.endswith("run make deploy once on your own computer, with your own credentials")
+
+
+def test_github_may_deploy_beside_an_unchanged_bucket(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    unchanged = resource("aws_s3_bucket_lifecycle_configuration", ["no-op"], after={})
+    assert problems(as_role("prophet-trader-ci-deploy", monkeypatch), plan(unchanged)) == []
+
+
+def test_others_may_change_the_bucket(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert problems(cloud, plan(LIFECYCLE)) == []
+    assert problems(as_role("administrator", monkeypatch), plan(LIFECYCLE)) == []
+
+
 # --- files ---
 
 
