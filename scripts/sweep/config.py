@@ -16,7 +16,11 @@ VARIABLES: Mapping[str, Callable[[str], object]] = {
     "FOLDS": Integer(1, 50),
     "METRIC": OneOf(tuple(BETTER)),
     "WORKERS": Integer(1, 1_000),
-    "SCHEDULER": matching(r"(tcp|tls)://[^/\s]+:\d+", "an address such as tcp://127.0.0.1:8786"),
+    # Without TLS, whoever can reach a scheduler can run code on it and on all that it talks to.
+    "SCHEDULER": matching(
+        r"(tcp://(127\.0\.0\.1|localhost)|tls://[^/\s]+):\d+",
+        "tcp://127.0.0.1:8786 for a scheduler on this computer, or tls://host:8786, as the README shows",
+    ),
 }
 """Parsers of the variables. The field of a variable has the same name in lower case."""
 

@@ -38,7 +38,10 @@ WITHOUT_WORKERS_S = 60
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """Variables of each worker, as Dask sets them: processes use all cores, and sums depend on the number of threads."""
 
-START_WORKERS = "PYTHONPATH=function:. .venv/bin/dask worker {address} --nworkers 2 --nthreads 1"
+LOCALLY = "--host 127.0.0.1 --no-dashboard"
+"""Options with which Dask's processes listen to this computer alone. Whoever can reach them can run code on them."""
+
+START_SCHEDULER = f".venv/bin/dask scheduler {LOCALLY}"
 """The command that starts workers, for a user to type in a copy of this repository."""
 
 
@@ -226,7 +229,8 @@ def dask(address: str) -> Iterator[Workers]:
     except (OSError, ValueError) as error:
         raise BacktestError(
             f"SCHEDULER={address}: no Dask scheduler answers there ({error}); "
-            "start one with `.venv/bin/dask scheduler`, or leave SCHEDULER out to use this machine"
+            f"start one with `{START_SCHEDULER}` (the README shows how over several computers, with TLS), "
+            "or leave SCHEDULER out to use this machine"
         ) from error
     try:
         threads = _count_workers(client, address)
@@ -239,6 +243,12 @@ def dask(address: str) -> Iterator[Workers]:
             lane.executor.shutdown(wait=False)
     finally:
         client.close(timeout=CONNECT_S)  # type: ignore[no-untyped-call]
+
+
+def start_workers(address: str) -> str:
+    """Return the command that starts workers for a scheduler; without TLS, they listen to this computer alone."""
+    listen = LOCALLY if address.startswith("tcp:") else "--no-dashboard"
+    return f"PYTHONPATH=function:. .venv/bin/dask worker {address} {listen} --nworkers 2 --nthreads 1"
 
 
 class SchedulerWatch:
@@ -263,13 +273,13 @@ class SchedulerWatch:
         elif time.monotonic() - self._seen_s > WITHOUT_WORKERS_S:
             raise BacktestError(
                 f"SCHEDULER={self._address}: there have been no workers for {WITHOUT_WORKERS_S} s; "
-                f"start some with `{START_WORKERS.format(address=self._address)}`; {keeps}"
+                f"start some with `{start_workers(self._address)}`; {keeps}"
             )
 
 
 def _count_workers(client: "distributed.Client", address: str) -> int:
     """Return the number of threads of all workers. Raises BacktestError if one cannot give the same results."""
-    start = START_WORKERS.format(address=address)
+    start = start_workers(address)
     threads = client.nthreads()  # type: ignore[no-untyped-call]
     if not threads:
         raise BacktestError(f"SCHEDULER={address}: the scheduler has no workers; start some with `{start}`")
