@@ -10,9 +10,9 @@ variables {
   strategies = {
     trend    = {}
     hourly   = { schedule = "cron(30 14-20 ? * MON-FRI *)" }
-    daily    = { daily_at = "10:00" }
-    late     = { daily_at = "15:00", drawdown_alarm_fraction = 0.3 }
-    patient  = { silent_sessions = 4 }
+    daily    = { daily_at = "10:00", settings = { MAX_DRAWDOWN_FRACTION = "0.1" } }
+    late     = { daily_at = "15:00", drawdown_alarm_fraction = 0.3, settings = { MAX_DRAWDOWN_FRACTION = "0.1" } }
+    patient  = { silent_sessions = 4, settings = { MAX_DRAWDOWN_FRACTION = "0" } }
     weekly   = { schedule = "cron(0 15 ? * MON *)" }
     twice    = { schedule = "cron(0 15 ? * 2,THU *)" }
     monthly  = { schedule = "cron(0 15 1 * ? *)" }

@@ -492,8 +492,13 @@ def test_every_query_that_a_description_names_is_there(made: Made) -> None:
     assert named <= {path.stem for path in (TERRAFORM / "queries").glob("*.cwli")}
 
 
-def test_the_limit_of_drawdown_can_be_set(made: Made) -> None:
-    assert (made.alarms["trend"]["drawdown"].threshold, made.alarms["late"]["drawdown"].threshold) == (0.2, 0.3)
+@pytest.mark.parametrize(
+    ("strategy", "limit"),
+    [("trend", 0.2), ("patient", 0.2), ("daily", 0.1), ("late", 0.3)],
+    ids=["no setting", "no limit of the bot's own", "the bot's own limit", "set for the alarm"],
+)
+def test_the_limit_of_drawdown_is_the_bots_own_unless_set(made: Made, strategy: str, limit: float) -> None:
+    assert made.alarms[strategy]["drawdown"].threshold == limit
 
 
 def test_an_alarm_on_silence_does_not_count_what_was_before_it(made: Made) -> None:

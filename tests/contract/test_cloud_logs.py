@@ -27,6 +27,17 @@ pytestmark = pytest.mark.skipif(
 
 SLOT = "2022-12-28T20:45:00Z"
 NAMES = ("decisions", "equity", "errors", "orders", "refusals", "runs", "runtimes", "settled")
+SETTLED = {
+    "client_order_id": "trend-20221228T2045Z-KO-buy",
+    "symbol": "KO",
+    "side": "buy",
+    "quantity": 30,
+    "recorded_status": "accepted",
+    "status": "rejected",
+    "filled_quantity": 0,
+}
+"""The fields of the line `settled`: an order that was accepted during its run, and rejected after it."""
+
 type Rows = list[dict[str, Any]]
 
 
@@ -61,6 +72,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         run({"time": "2022-12-28T19:45:00Z"}, env=env | {"UNIVERSE": unknown, "ACCOUNT_FILE": f"{folder}/another.json"})
         with pytest.raises(SettingsError):
             run(env={"MODE": "never"})
+        log.warning("settled", extra={"strategy": "trend", **SETTLED})
         log.error("interrupted", extra={"strategy": "trend", "slot": SLOT, "symbols": "KO", "detail": "cut off"})
         log.error("held without a stop loss", extra={"strategy": "trend", "slot": SLOT, "symbols": "KO,PEP"})
     finally:
@@ -190,6 +202,12 @@ def test_errors_are_failures_timeouts_and_lost_stop_losses(rows: Callable[..., R
 def test_a_run_that_was_cut_off_is_listed_with_its_progress(rows: Callable[..., Rows]) -> None:
     (row,) = [row for row in rows("errors") if row["event"] == "interrupted"]
     assert (row["slot"], row["why"]) == (SLOT, "cut off")
+
+
+def test_orders_that_ended_otherwise_are_listed_with_both_states(rows: Callable[..., Rows]) -> None:
+    (row,) = rows("settled")
+    assert {name: row[name] for name in SETTLED} == SETTLED
+    assert row["strategy"] == "trend"
 
 
 def test_an_error_says_which_strategy_and_request(rows: Callable[..., Rows]) -> None:

@@ -641,7 +641,7 @@ def test_silence_is_counted_from_the_healthy_runs_of_a_week(installation: Site, 
     assert (*stat["Metric"].values(), stat["Stat"], stat["Period"]) == healthy
     assert queries["filled"]["Expression"] == "FILL(runs, 0)"
     weekday_hours, later_runs = queries["silent"]["Expression"].split("), ", 1)
-    assert weekday_hours.startswith("IF((DAY(filled) < 6) AND (")
+    assert weekday_hours.startswith("IF((DAY(runs) < 6) AND (")
     assert later_runs == "SUM(filled) - RUNNING_SUM(filled) + filled, 1)"
     assert [name for name, query in queries.items() if query["ReturnData"]] == ["silent"]
     assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("LessThanThreshold", 1)

@@ -63,7 +63,7 @@ resource "aws_cloudwatch_metric_alarm" "this" {
 resource "aws_cloudwatch_metric_alarm" "missing_run" {
   for_each            = var.strategies
   alarm_name          = "${var.project}-${each.key}-missing-run"
-  alarm_description   = "A scheduled run of ${each.key} did not report. See: make logs QUERY=errors STRATEGY=${each.key}, and the positions at Alpaca"
+  alarm_description   = "A scheduled run of ${each.key} did not report: it was throttled, late or killed, or its log is not read. See: make logs QUERY=errors STRATEGY=${each.key}, and the positions at Alpaca"
   datapoints_to_alarm = ceil(each.value.timeout_s / 60) + 7      # minutes: more than two long runs within the evaluation periods
   evaluation_periods  = 2 * ceil(each.value.timeout_s / 60) + 10 # minutes: enough to include the start
   comparison_operator = "GreaterThanThreshold"
@@ -129,7 +129,7 @@ resource "aws_cloudwatch_metric_alarm" "silent" {
   metric_query {
     id          = "silent"
     label       = "runs in this hour or later"
-    expression  = "IF(${each.value.hours}(10000 * YEAR(filled) + 100 * MONTH(filled) + DATE(filled) > ${terraform_data.watched_since[each.key].output}), SUM(filled) - RUNNING_SUM(filled) + filled, 1)"
+    expression  = "IF(${each.value.hours}(10000 * YEAR(runs) + 100 * MONTH(runs) + DATE(runs) > ${terraform_data.watched_since[each.key].output}), SUM(filled) - RUNNING_SUM(filled) + filled, 1)"
     return_data = true
   }
 

@@ -39,7 +39,7 @@ locals {
     for name, its in var.strategies : name => length(setintersection(local.weekdays[name], range(2, 7))) == 5 ? {
       description = "${name} has not done its work for ${local.silent_sessions[name]} sessions: its schedule is off, the market counts as closed, or every run was halted or failed. See: make logs QUERY=runs STRATEGY=${name}; if there are no runs, look at the rule ${its.rule_name} in EventBridge, then make deploy. Check the positions at Alpaca"
       metric      = "Healthy"
-      hours       = "(DAY(filled) < 6) AND "             # weekdays; a session lies within one day of UTC
+      hours       = "(DAY(runs) < 6) AND "               # weekdays; a session lies within one day of UTC
       datapoints  = 24 * local.silent_sessions[name] + 2 # hours: a run may end, or be seen, in the hour after the usual one
       } : {
       description = "${name} has reported no run for seven days. See: make logs QUERY=runs STRATEGY=${name}, and the rule ${its.rule_name} in EventBridge, then make deploy. Check the positions at Alpaca"
