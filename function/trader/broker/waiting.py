@@ -32,12 +32,12 @@ def await_end(orders: Sequence[Order], broker: Broker, for_s: float) -> tuple[Or
     """Return the orders as they are once all of them have ended, or once the time is over."""
     now = tuple(orders)
     for _ in looks(for_s):
+        if all(order.is_final for order in now):
+            break
         try:
             now = broker.refresh(now)
         except BrokerError as error:  # a later look may succeed; until then, what is known is still true
             LOG.warning("orders could not be looked at", extra={"error": str(error)})
-        if all(order.is_final for order in now):
-            break
     return now
 
 
