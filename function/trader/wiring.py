@@ -110,6 +110,7 @@ def make_services(run: Run, invocation: Invocation, journal: Journal) -> tuple[R
         present=None if settings.broker is BrokerName.EMBEDDED else invocation.clock,
         history=broker,
         orders=journal,
+        flows=broker,
     )
     return services, broker
 

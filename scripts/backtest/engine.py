@@ -21,7 +21,7 @@ from scripts.backtest.model import Bar, Options, Panel, Result
 from scripts.backtest.prices import span
 from trader.alpha import loader
 from trader.deadline import Deadline
-from trader.journal.base import Run
+from trader.journal.base import Peak, Run
 from trader.model import BAR_LENGTH, NEW_YORK, Closes, Code, Json, Outcome, RunStopped
 from trader.prices.reader import Prices
 from trader.progress import Progress, no_progress
@@ -79,12 +79,13 @@ class PanelPrices:
         return min(now, self._present)
 
 
-class DayRanking:
-    """The RankingStore of a backtest: it keeps the day's ranking, as the journal does; the Result holds the records."""
+class BacktestJournal:
+    """The RankingStore of a backtest: it keeps what the journal keeps between runs; the Result holds the records."""
 
     def __init__(self) -> None:
         self._day: date | None = None
         self._kept: tuple[Json, dict[str, float]] | None = None
+        self._peak: Peak | None = None
 
     def at(self, slot: datetime) -> None:
         """Begin a slot; the first slot of a new day discards the ranking."""
@@ -102,6 +103,14 @@ class DayRanking:
     def save_ranking(self, basis: Json, ranking: Mapping[str, float]) -> None:
         """Keep the ranking for the rest of the day."""
         self._kept = (basis, dict(ranking))
+
+    def load_peak(self) -> Peak | None:
+        """Return the highest equity so far."""
+        return self._peak
+
+    def save_peak(self, peak: Peak) -> None:
+        """Keep the highest equity."""
+        self._peak = peak
 
 
 def backtest(
@@ -154,7 +163,7 @@ class _Session:
         self._times = {_number(each): each for each in times}
         self._forecaster = forecaster
         self._prices = PanelPrices(panel)
-        self._ranking = DayRanking()
+        self._journal = BacktestJournal()
         self._alpha = loader.load(options.settings)
         self._progress = progress
         self._bars: list[Bar] = []
@@ -208,7 +217,7 @@ class _Session:
         equity_usd, cash_usd, held = self.broker.equity_usd(), self.broker.cash_usd(), self.broker.read_holdings()
         self.broker.at(slot, self._last_equity_usd)
         run = Run(settings=settings, slot=slot, now=slot)
-        self._ranking.at(slot)
+        self._journal.at(slot)
         services = pipeline.RunServices(
             broker=self.broker,
             prices=Prices(
@@ -216,7 +225,7 @@ class _Session:
             ),
             forecaster=self._forecaster,
             alpha=self._alpha,
-            journal=self._ranking,
+            journal=self._journal,
             read_halt_reason=lambda: "",
             deadline=Deadline.never(),
             fill_time_s=None,  # waiting is useless: orders are filled at the next bar

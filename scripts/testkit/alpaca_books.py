@@ -84,6 +84,7 @@ class AlpacaBooks:
     - `untradable`: symbols whose orders are refused.
     - `locked`: shares of a symbol that cannot be sold, for a reason that no order shows.
     - `flows`: deposits less withdrawals since the last close; `deposit` changes it together with the cash.
+    - `transfers`: all deposits, and withdrawals as negative amounts, each with its time.
     - `multiplier`: buying power of a margin account as a multiple of its own money.
     - `may_short`: whether selling a symbol without a position is a short sale, as in every margin account; an order
       with the intent `sell_to_close` is still refused.
@@ -105,6 +106,7 @@ class AlpacaBooks:
         self.untradable: set[str] = set()
         self.locked: dict[str, int] = {}
         self.flows = Decimal(0)
+        self.transfers: list[tuple[datetime, Decimal]] = []
         self.multiplier = 1
         self.may_short = False
         self.holidays: set[date] = set()
@@ -133,6 +135,7 @@ class AlpacaBooks:
         """Move cash into the account, or out of it if the amount is negative."""
         self.cash += Decimal(str(usd))
         self.flows += Decimal(str(usd))
+        self.transfers.append((self.now, Decimal(str(usd))))
 
     def hold(self, symbol: str, quantity: float, average_price_usd: float | None = None) -> None:
         """Set a position without an order."""

@@ -34,8 +34,13 @@ def keep(folder: Path) -> list[str]:
 
 def test_the_journal_is_copied_under_its_own_names(tmp_path: Path) -> None:
     put("universe/trend/2026-11-23.json")
+    put("equity/trend/peak.json")
     put("function/prophet-trader-trend.zip")
-    assert keep(tmp_path / "kept") == [f"kept/{RECORD}", "kept/universe/trend/2026-11-23.json"]
+    assert keep(tmp_path / "kept") == [
+        "kept/equity/trend/peak.json",
+        f"kept/{RECORD}",
+        "kept/universe/trend/2026-11-23.json",
+    ]
 
 
 def test_a_folder_that_was_made_in_the_console_is_no_file(tmp_path: Path) -> None:

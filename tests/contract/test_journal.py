@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,7 +18,7 @@ import boto3
 import pytest
 
 from tests.builders import SLOT, settings
-from trader.journal.base import JournalError, Run
+from trader.journal.base import JournalError, Peak, Run
 from trader.journal.entry import Claim, Journal
 from trader.journal.record import build_record, build_report
 from trader.journal.stores import Folder
@@ -206,6 +207,53 @@ def test_a_ranking_with_another_basis_is_not_used(journal: Journal) -> None:
 def test_a_torn_ranking_is_not_used(journal: Journal) -> None:
     journal.store.write("universe/trend/2022-12-28.json", '{"basis": {"univ')
     assert journal.entry(SLOT).ranking(BASIS) is None
+
+
+PEAK = Peak(account="embedded out/account.json", equity_usd=123_456.78, flows_usd=-5.0, as_of=SLOT)
+
+
+def test_the_highest_equity_is_kept_from_day_to_day(journal: Journal) -> None:
+    journal.entry(SLOT).save_peak(replace(PEAK, equity_usd=1.0))
+    journal.entry(SLOT).save_peak(PEAK)
+    assert journal.entry(SLOT + timedelta(days=300)).load_peak() == PEAK
+
+
+def test_without_a_record_there_is_no_highest_equity(journal: Journal) -> None:
+    assert journal.entry(SLOT).load_peak() is None
+
+
+def test_each_strategy_has_its_own_highest_equity(journal: Journal) -> None:
+    journal.entry(SLOT).save_peak(PEAK)
+    assert Journal(journal.store, "other").entry(SLOT).load_peak() is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "null",
+        "[]",
+        '{"equity_usd": 1',
+        '{"account": 1, "equity_usd": 1.0, "flows_usd": 0.0, "as_of": "2022-12-28T20:45:00Z"}',
+        '{"account": "a", "equity_usd": "1", "flows_usd": 0.0, "as_of": "2022-12-28T20:45:00Z"}',
+        '{"account": "a", "equity_usd": NaN, "flows_usd": 0.0, "as_of": "2022-12-28T20:45:00Z"}',
+        '{"account": "a", "equity_usd": -1.0, "flows_usd": 0.0, "as_of": "2022-12-28T20:45:00Z"}',
+        '{"account": "a", "equity_usd": 1.0, "flows_usd": 0.0, "as_of": "2022-12-28"}',
+        '{"account": "a", "equity_usd": 1.0}',
+    ],
+)
+def test_a_damaged_highest_equity_is_a_warning_and_begins_anew(
+    journal: Journal, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    journal.store.write("equity/trend/peak.json", text)
+    assert journal.entry(SLOT).load_peak() is None
+    assert ("WARNING" in caplog.text) == (text != "null")
+
+
+def test_a_highest_equity_that_is_not_text_begins_anew(tmp_path: Path) -> None:
+    (tmp_path / "equity" / "trend").mkdir(parents=True)
+    (tmp_path / "equity" / "trend" / "peak.json").write_bytes(b"\xff\xfe")
+    assert open_journal(f"folder:{tmp_path}", "trend").entry(SLOT).load_peak() is None
 
 
 def test_the_day_is_the_one_in_new_york(journal: Journal) -> None:

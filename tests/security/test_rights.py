@@ -191,7 +191,7 @@ def outcome(deployment: Deployed, event: object) -> str:
 def clear(deployment: Deployed) -> None:
     """Empty the journal and the account, so that the next run is the first."""
     s3 = boto3.resource("s3").Bucket(BUCKET)
-    for folder in ("runs/", "universe/"):
+    for folder in ("runs/", "universe/", "equity/"):
         s3.objects.filter(Prefix=folder).delete()
     deployment.alpaca.orders.clear()
     deployment.alpaca.positions.clear()
@@ -269,6 +269,7 @@ FORBIDDEN: Mapping[str, Callable[[], object]] = {
     "delete a claim": s3("delete_object", "runs/trend/2026-11-23/20261123T1500Z.claim"),
     "write another strategy's journal": s3("put_object", "runs/other/2026-11-23/x.json", Body=b"{}"),
     "write another strategy's ranking": s3("put_object", "universe/other/2026-11-23.json", Body=b"{}"),
+    "write another strategy's highest equity": s3("put_object", "equity/other/peak.json", Body=b"{}"),
     "read another strategy's journal": s3("get_object", "runs/other/2026-11-23/x.json"),
     "write the journal of a strategy whose name begins with its own": s3(
         "put_object", "runs/trend-2/2026-11-23/x.json", Body=b"{}"

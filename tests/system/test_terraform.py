@@ -510,7 +510,7 @@ def test_the_role_has_exactly_the_rights_it_needs(installation: Site, strategy: 
     }
     stream = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group(strategy)}:*"
     parameter = f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/{PROJECT}/{strategy}"
-    journal = [f"arn:aws:s3:::{BUCKET}/{folder}/{strategy}/*" for folder in ("runs", "universe")]
+    journal = [f"arn:aws:s3:::{BUCKET}/{folder}/{strategy}/*" for folder in ("runs", "universe", "equity")]
     assert rights == {
         *((action, stream) for action in ("logs:CreateLogStream", "logs:PutLogEvents")),
         *(("ssm:GetParameters", f"{parameter}/{name}") for name in ("alpacauser", "alpacapw", "halt")),
@@ -735,7 +735,7 @@ def test_the_journal_has_the_claim_and_the_record_of_the_run(ran: Run) -> None:
 
 def journal() -> list[str]:
     found = boto3.client("s3").list_objects_v2(Bucket=BUCKET)["Contents"]
-    return [item["Key"] for item in found if item["Key"].startswith(("runs/", "universe/"))]
+    return [item["Key"] for item in found if item["Key"].startswith(("runs/", "universe/", "equity/"))]
 
 
 def record(key: str) -> Any:

@@ -176,8 +176,8 @@ def test_the_boundary_allows_only_what_functions_need(outputs: dict[str, Any]) -
         "logs:PutLogEvents": [f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda/prophet-trader-*:*"],
         "ssm:GetParameters": [f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/prophet-trader/*"],
         "kms:Decrypt": [f"arn:aws:kms:{REGION}:{ACCOUNT}:key/*"],
-        "s3:GetObject": [f"{bucket}/runs/*", f"{bucket}/universe/*"],
-        "s3:PutObject": [f"{bucket}/runs/*", f"{bucket}/universe/*"],
+        "s3:GetObject": [f"{bucket}/{folder}/*" for folder in ("runs", "universe", "equity")],
+        "s3:PutObject": [f"{bucket}/{folder}/*" for folder in ("runs", "universe", "equity")],
         "s3:ListBucket": [bucket],
         "sns:Publish": [f"arn:aws:sns:{REGION}:{ACCOUNT}:prophet-trader-alarms"],
         "xray:PutTelemetryRecords": ["*"],
@@ -314,7 +314,7 @@ def test_no_github_role_can_change_a_bucket(outputs: dict[str, Any], role: str, 
         *(
             (f"s3:{action}", f"{BUCKET}/{key}")
             for action in ("DeleteObject", "DeleteObjectVersion", "DeleteObjectTagging", "PutObject", "PutObjectAcl")
-            for key in (RECORD, "universe/trend/2026-01-02.json")
+            for key in (RECORD, "universe/trend/2026-01-02.json", "equity/trend/peak.json")
         ),
         ("s3:DeleteObjectVersion", f"arn:aws:s3:::{STATE_BUCKET}/prophet-trader.tfstate"),
         ("s3:DeleteObjectVersion", f"arn:aws:s3:::{STATE_BUCKET}/bootstrap.tfstate"),

@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from http import HTTPStatus
 from itertools import batched
@@ -20,7 +20,18 @@ from trader.broker.base import (
     UnexpectedResponseError,
 )
 from trader.logs import one_line
-from trader.model import Account, BrokerError, Code, OpenOrder, Order, OrderStatus, OrderType, Position, Side
+from trader.model import (
+    NEW_YORK,
+    Account,
+    BrokerError,
+    Code,
+    OpenOrder,
+    Order,
+    OrderStatus,
+    OrderType,
+    Position,
+    Side,
+)
 from trader.schedule.base import present
 
 LOG = logging.getLogger(__name__)
@@ -29,6 +40,8 @@ MAX_TEXT_CHARACTERS = 200
 """The maximum length of a text field; Alpaca's ids have 36 characters, a client order id up to 128."""
 
 PAGE_SIZE = 500  # Alpaca's maximum; its default is 50
+ACTIVITIES_PAGE_SIZE = 100  # Alpaca's maximum
+FLOW_TYPES = "CSD,CSW,JNLC,ACATC"  # deposits, withdrawals, and cash from or to another account or broker
 SYMBOLS_PER_REQUEST = 200  # an address of a few thousand characters
 
 REFRESHED = timedelta(minutes=20)
@@ -150,6 +163,24 @@ class AlpacaBroker:
             after = page[-1].time("submitted_at") - timedelta(microseconds=1)
             query["after"] = after.isoformat()
 
+    def flows_usd(self, since: datetime, until: datetime) -> float:
+        """Return the cash deposited less the cash withdrawn between the two times; shares moved are not included."""
+        call, path = "GET /account/activities", "/account/activities"
+        query: dict[str, object] = {"activity_types": FLOW_TYPES, "direction": "asc", "page_size": ACTIVITIES_PAGE_SIZE}
+        query["after"] = (since - timedelta(days=1)).isoformat()
+        found: dict[str, _Fields] = {}
+        while True:
+            page = _list(call, self._client.get(path, query))
+            new = {record.text("id"): record for record in page if record.text("id") not in found}
+            found |= new
+            if len(page) < ACTIVITIES_PAGE_SIZE:
+                break
+            if not new:
+                raise BrokerError(f"Alpaca: {call}: the same page again")
+            query["page_token"] = page[-1].text("id")
+        flows = [record for record in found.values() if record.status != "canceled"]
+        return sum(record.number("net_amount") for record in flows if since < record.activity_time() <= until)
+
     def submit(self, order: Order) -> Order:
         """Place the order once and return it with Alpaca's id and first status, which is seldom `filled`."""
         body = _request(order)
@@ -243,6 +274,21 @@ class _Fields:
         """The legs of this order that the answer contains."""
         legs = self._values.get("legs")
         return [] if legs is None else _list(self._call, legs)
+
+    @property
+    def status(self) -> str:
+        """The status, which older records of activities do not have."""
+        return str(self._values.get("status") or "")
+
+    def activity_time(self) -> datetime:
+        """Return when an account activity was entered, or the beginning of its day if only that is known."""
+        entered = self.time_or_none("created_at")
+        if entered is not None:
+            return entered
+        try:
+            return datetime.combine(date.fromisoformat(self.text("date")[:10]), time(), NEW_YORK)
+        except ValueError as error:
+            raise self._unusable("date", "a date") from error
 
     def flag(self, name: str) -> bool:
         value = self._values.get(name)

@@ -150,5 +150,12 @@ class OrderHistory(Protocol):
         """Return the order with the same client order id; None only if it definitely does not exist."""
 
 
-class LiveBroker(Broker, OrderHistory, Protocol):
+class CashFlows(Protocol):
+    """The call that finds earlier deposits and withdrawals. It raises BrokerError as those of a Broker do."""
+
+    def flows_usd(self, since: datetime, until: datetime) -> float:
+        """Return the deposits less withdrawals between the two times."""
+
+
+class LiveBroker(Broker, OrderHistory, CashFlows, Protocol):
     """A broker whose orders outlive the run that placed them."""

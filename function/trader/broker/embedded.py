@@ -146,6 +146,10 @@ class EmbeddedBroker:
         with self._file():
             return tuple(self._read().orders.values())
 
+    def flows_usd(self, since: datetime, until: datetime) -> float:  # noqa: ARG002 there is nothing to look for
+        """Return 0: nothing is paid into the account, or out of it."""
+        return 0.0
+
     def cancel(self, order: OpenOrder | Order) -> None:
         """Cancel a stop, or both legs of a bracket, because each leg cancels the other."""
         with self._open() as book:

@@ -41,8 +41,21 @@ class Store(Protocol):
         """Return the names that begin with a prefix, in alphabetical order; with `after`, only those that follow it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peak:
+    """The highest equity of an account on record. `flows_usd` are the deposits less withdrawals in it.
+
+    These are all of the day of `as_of`, New York time, as far as they were seen by then.
+    """
+
+    account: str  # its broker and place
+    equity_usd: float
+    flows_usd: float
+    as_of: datetime
+
+
 class RankingStore(Protocol):
-    """The part of a journal that the pipeline uses: the ranking of the day and the plan of the run."""
+    """The part of a journal that the pipeline uses: the day's ranking, the highest equity and the plan of the run."""
 
     def note_plan(self, run: "Run") -> None:
         """Save the plan of a run right before its first order."""
@@ -52,6 +65,12 @@ class RankingStore(Protocol):
 
     def save_ranking(self, basis: Json, ranking: Mapping[str, float]) -> None:
         """Save the ranking for the rest of the slot's day."""
+
+    def load_peak(self) -> Peak | None:
+        """Return the highest equity on record; None if there is none that can be read."""
+
+    def save_peak(self, peak: Peak) -> None:
+        """Save the highest equity, in place of the one on record."""
 
 
 class OrderStore(Protocol):

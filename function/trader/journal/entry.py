@@ -5,6 +5,7 @@ runs/STRATEGY/2022-12-28/20221228T2045Z.started  the plan: what the run is about
 runs/STRATEGY/2022-12-28/20221228T2045Z.json     the record of the run; a claim without one means an unfinished run
 runs/STRATEGY/2022-12-28/20221228T2045Z.settled  how its orders ended; a plan without it means that they may be open
 universe/STRATEGY/2022-12-28.json                the ranking of the candidates on that day
+equity/STRATEGY/peak.json                        the highest equity so far
 """
 
 import json
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from trader import codec
-from trader.journal.base import STARTED, DamagedError, JournalError, Run, Store
+from trader.journal.base import STARTED, DamagedError, JournalError, Peak, Run, Store
 from trader.journal.record import build_record, build_report
 from trader.model import NEW_YORK, Json, Order, Report
 from trader.schedule.base import MAX_EVENT_DELAY_S, parse_slot_id, slot_id
@@ -175,6 +176,19 @@ class JournalEntry:
         """Save the ranking for the rest of the slot's day."""
         self.store.write(self._ranking_name, _to_text({"basis": basis, "ranking": ranking}))
 
+    def load_peak(self) -> Peak | None:
+        """Return the highest equity on record; None if there is none that can be read."""
+        try:
+            kept = _read_json(self.store, self._peak_name)
+            return None if kept is None else _check_peak(codec.decode(Peak, kept))
+        except (DamagedError, ValueError, KeyError, TypeError) as error:
+            LOG.warning("the highest equity cannot be read and begins anew", extra={"error": str(error)})
+            return None
+
+    def save_peak(self, peak: Peak) -> None:
+        """Save the highest equity, in place of the one on record."""
+        self.store.write(self._peak_name, _to_text(codec.encode(peak)))
+
     @property
     def path(self) -> str:
         """The name of the slot's claim, plan and record, without the ending."""
@@ -195,6 +209,10 @@ class JournalEntry:
         return f"universe/{self.strategy}/{self._day}.json"
 
     @property
+    def _peak_name(self) -> str:
+        return f"equity/{self.strategy}/peak.json"
+
+    @property
     def _day(self) -> str:
         return f"{self.slot.astimezone(NEW_YORK):%Y-%m-%d}"
 
@@ -208,6 +226,13 @@ class JournalEntry:
         except (DamagedError, ValueError, KeyError, TypeError) as error:
             LOG.warning("a claim cannot be read", extra={"slot": codec.encode(self.slot), "error": str(error)})
             return None
+
+
+def _check_peak(peak: Peak) -> Peak:
+    """Return the peak. Raises ValueError if it is below 0."""
+    if peak.equity_usd < 0:
+        raise ValueError(f"a highest equity of {peak.equity_usd:,.2f} USD is below 0")
+    return peak
 
 
 def _read_json(store: Store, name: str) -> Json | None:

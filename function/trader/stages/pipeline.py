@@ -9,11 +9,12 @@ from functools import partial
 from operator import itemgetter
 
 from trader.alpha.base import AlphaModel
-from trader.broker.base import Broker, MarketClock, OrderHistory
+from trader.broker.base import Broker, CashFlows, MarketClock, OrderHistory
 from trader.codec import encode
 from trader.deadline import ORDER_TIME_S, Deadline
 from trader.forecasting.base import Forecaster, Forecasts
-from trader.journal.base import OrderStore, RankingStore, Run
+from trader.journal import equity
+from trader.journal.base import OrderStore, Peak, RankingStore, Run
 from trader.logs import one_line
 from trader.model import (
     NEW_YORK,
@@ -69,6 +70,7 @@ class RunServices:
     fill_time_s: float | None = execution.FILL_TIME_S  # for the last orders; None if they are filled after the run
     history: OrderHistory | None = None  # None if no order outlives the run that placed it
     orders: OrderStore | None = None  # the journal's records of earlier orders
+    flows: CashFlows | None = None  # None if nothing is paid in or out
 
     @property
     def decision_deadline(self) -> Deadline:
@@ -259,7 +261,31 @@ def observe(services: RunServices, run: Run, holdings: protection.Holdings) -> O
             {each.symbol: each for each in (*unranked, *bars.denials) if each.symbol not in bars.closes}.values()
         ),
         stopped_at=find_stops(services, run, [symbol for symbol in chosen if symbol not in positions]),
+        peak_equity_usd=update_peak(services, run, account).equity_usd,
     )
+
+
+def update_peak(services: RunServices, run: Run, account: Account) -> Peak:
+    """Return the highest equity so far, and save it if it has changed, unless the run is dry.
+
+    What was paid in or out after the last run of an earlier day is asked for by the first run of a day. If the broker
+    does not answer, nothing is saved, and the next run asks again.
+    """
+    name = equity.name_account(run.settings)
+    kept = equity.keep(services.journal.load_peak(), name, run.now)
+    missed_usd = 0.0
+    is_complete = True
+    if kept and services.flows and not equity.is_of_today(kept, run.now):
+        midnight = run.now.astimezone(NEW_YORK).replace(hour=0, minute=0, second=0, microsecond=0)
+        try:
+            missed_usd = services.flows.flows_usd(kept.as_of, midnight)  # those of today are in the account
+        except BrokerError as error:
+            is_complete = False
+            LOG.warning("deposits and withdrawals since the last run are not known", extra={"error": str(error)})
+    peak = equity.update(kept, name, account, run.now, missed_usd)
+    if is_complete and peak is not kept and not run.is_dry:
+        services.journal.save_peak(peak)
+    return peak
 
 
 def find_stops(services: RunServices, run: Run, symbols: Sequence[str]) -> dict[str, datetime]:

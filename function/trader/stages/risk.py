@@ -108,21 +108,25 @@ class _Limits:
     def _refuse_loss(self, cost_usd: float, spent_usd: float) -> Iterator[tuple[Code, str]]:
         """Yield what the losses so far say against a buy, also together with what the new buys could still lose.
 
-        Deposits and withdrawals are neither gain nor loss.
+        Deposits and withdrawals are neither gain nor loss. What was lost is measured against the money without the
+        deposits, because they may have come after the loss; what could still be lost, against all of it.
         """
         account, settings = self.account, self.settings
         base_usd = account.last_equity_usd + account.flows_usd
         loss_usd, max_usd = base_usd - account.equity_usd, settings.max_daily_loss_fraction * base_usd
+        max_lost_usd = min(max_usd, settings.max_daily_loss_fraction * account.last_equity_usd)
+        is_lost = loss_usd >= max_lost_usd and (loss_usd > 0 or not account.flows_usd)
         at_risk_usd = (spent_usd + cost_usd) * settings.stop_loss_fraction
-        if base_usd <= 0 or loss_usd >= max_usd or loss_usd + at_risk_usd > max_usd * (1 + ROUNDING):
+        if base_usd <= 0 or is_lost or loss_usd + at_risk_usd > max_usd * (1 + ROUNDING):
             fall = f"equity is {account.equity_usd:,.2f} USD after {account.last_equity_usd:,.2f} USD at the last close"
             moved = f" and {account.flows_usd:+,.2f} USD moved since" if account.flows_usd else ""
             stops = f"; the stops of the new buys could lose {at_risk_usd:,.2f} USD more" if at_risk_usd else ""
-            limit = f"MAX_DAILY_LOSS_FRACTION={settings.max_daily_loss_fraction:g} allows {max_usd:,.2f}"
+            allowed_usd = max_lost_usd if is_lost else max_usd
+            limit = f"MAX_DAILY_LOSS_FRACTION={settings.max_daily_loss_fraction:g} allows {allowed_usd:,.2f}"
             yield Code.DAILY_LOSS_STOP, f"{fall}{moved}{stops}; {limit}"
         if settings.max_drawdown_fraction and self.peak_equity_usd:
             lowest_usd = self.peak_equity_usd * (1 - settings.max_drawdown_fraction)
-            if account.equity_usd <= lowest_usd:
+            if account.equity_usd <= lowest_usd * (1 + ROUNDING):
                 fall = f"equity is {account.equity_usd:,.2f} USD, its highest on record {self.peak_equity_usd:,.2f}"
                 yield Code.DRAWDOWN_STOP, f"{fall}; MAX_DRAWDOWN_FRACTION={settings.max_drawdown_fraction:g}"
 

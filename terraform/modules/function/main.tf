@@ -79,7 +79,7 @@ resource "aws_iam_role_policy" "this" {
         Sid      = "Journal"
         Effect   = "Allow"
         Action   = ["s3:GetObject", "s3:PutObject"]
-        Resource = [for folder in ["runs", "universe"] : "${var.bucket.arn}/${folder}/${var.strategy}/*"]
+        Resource = [for folder in ["runs", "universe", "equity"] : "${var.bucket.arn}/${folder}/${var.strategy}/*"]
       },
       {
         Sid      = "TellMissingFromForbidden" # otherwise S3 answers 403 for a missing record; also to find unfinished runs

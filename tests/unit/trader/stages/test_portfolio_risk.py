@@ -208,6 +208,8 @@ def test_without_brackets_the_daily_loss_stop_counts_the_loss_so_far_only() -> N
     ("equity_usd", "flows_usd", "refused"),
     [
         (99_000, 5_000, Code.DAILY_LOSS_STOP),  # a deposit hides a loss of 6,000
+        (244_000, 150_000, Code.DAILY_LOSS_STOP),  # which may have been made before the deposit
+        (247_001, 150_000, None),  # a loss of 2,999 is within the limit
         (60_000, -40_000, None),  # a withdrawal is no loss
         (100_000 + 5_000, 5_000, None),
     ],

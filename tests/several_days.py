@@ -1,0 +1,91 @@
+"""One symbol over several days, at the embedded broker or at the stand-in for Alpaca: its price is set before each run.
+
+The symbol rises gently for 120 bars. A price a few percent lower is far below the trend line, so the bot buys it.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lambda_function import run
+from scripts.testkit.alpaca import AlpacaFake
+from trader.model import NEW_YORK, Report
+
+BARS = 120
+FIRST = date(2026, 11, 9)
+"""A Monday; no holiday follows until 26 November."""
+
+OPEN = time(9, 30)
+RISE = np.linspace(100, 110, BARS) * np.exp(np.random.default_rng(1).normal(0, 0.002, BARS))
+
+
+def at(day: int, hour: int = 15, minute: int = 45) -> datetime:
+    """Return a time in New York on a trading day, counted from 0."""
+    return datetime.combine(FIRST + timedelta(days=day + 2 * (day // 5)), time(hour, minute), NEW_YORK)
+
+
+def bars_before(moment: datetime, interval: str, count: int) -> list[datetime]:
+    """Return the starts of the last bars up to the one of this moment; 15-minute bars are those of the sessions."""
+    days = pd.bdate_range(end=moment.date(), periods=count if interval == "1d" else count // 26 + 2)
+    if interval == "1d":
+        return [datetime.combine(each.date(), time(), NEW_YORK) for each in days]
+    opens = [datetime.combine(each.date(), OPEN, NEW_YORK) for each in days]
+    starts = [each + number * timedelta(minutes=15) for each in opens for number in range(26)]
+    return [each for each in starts if each <= moment][-count:]
+
+
+class SeveralDays:
+    """A strategy that trades `symbols`, with its price file and journal in a folder."""
+
+    def __init__(
+        self, folder: Path, fake: AlpacaFake | None = None, symbols: Sequence[str] = ("A",), **variables: object
+    ) -> None:
+        self._folder = folder
+        self._fake = fake
+        self._closes: dict[str, dict[datetime, float]] = {symbol: {} for symbol in symbols}
+        self._interval = str(variables.get("BAR_INTERVAL", "1d"))
+        broker = fake.environment if fake else {"ACCOUNT_FILE": str(folder / "account.json")}
+        self.env: Mapping[str, str] = {
+            "ENGINE": "map",
+            "PRICE_SOURCES": "file",
+            "PRICE_FILE": str(folder / "prices.csv"),
+            "UNIVERSE": ",".join(symbols),
+            "UNIVERSE_LOOKBACK_BARS": "1",
+            "HISTORY_BARS": str(BARS),
+            "JOURNAL": f"folder:{folder / 'journal'}",
+            **broker,
+            **{name: str(value) for name, value in variables.items()},
+        }
+
+    def run(self, moment: datetime, price_usd: float | Mapping[str, float], **variables: object) -> Report:
+        """Run the bot at this moment, with the last price of all symbols or of each."""
+        self.set_price(moment, price_usd)
+        env = {**self.env, **{name: str(value) for name, value in variables.items()}}
+        return run({"time": moment.isoformat()}, env=env, clock=lambda: moment)
+
+    def set_price(self, moment: datetime, price_usd: float | Mapping[str, float]) -> None:
+        """Let time pass and the price change; orders that wait for it are filled."""
+        bars = bars_before(moment, self._interval, BARS)
+        for symbol, closes in self._closes.items():
+            price = price_usd[symbol] if isinstance(price_usd, Mapping) else price_usd
+            closes[bars[-1]] = price
+            if self._fake:
+                self._fake.prices[symbol] = price
+        if self._fake:
+            self._fake.now = moment
+            self._fake.trade()
+        first = min((min(closes) for closes in self._closes.values()), default=bars[-1])
+        past = [each for each in bars if each < first]
+        rows = pd.DataFrame(
+            {
+                symbol: [*RISE[BARS - len(past) :], *(closes.get(each, np.nan) for each in bars if each >= first)]
+                for symbol, closes in self._closes.items()
+            },
+            index=pd.Index(
+                [f"{each:%Y-%m-%d}" if self._interval == "1d" else each.isoformat() for each in bars], name="timestamp"
+            ),
+        )
+        rows.ffill().to_csv(self._folder / "prices.csv")
