@@ -28,6 +28,8 @@ from moto.iam.access_control import IAMPolicy, IAMRequestBase, PermissionResult
 
 from lambda_function import run
 from scripts import ROOT
+from scripts.cloud import halt
+from scripts.cloud.aws import connect
 from scripts.testkit import aws
 from scripts.testkit.alpaca import AlpacaFake
 from tests import terraform_here
@@ -98,6 +100,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         targets = [f'-target=module.function["{strategy}"].{resource}' for strategy, resource in MADE]
         terraform(folder, env, "apply", "-auto-approve", "-input=false", *targets)
         for strategy in ("trend", "other"):
+            halt.write(connect(), strategy, halt.VALUES["resume"])  # as make deploy does; Terraform creates it halted
             for name, value in SECRETS.items():
                 name = f"/prophet-trader/{strategy}/{name}"
                 boto3.client("ssm").put_parameter(Name=name, Value=value, Type="SecureString")
