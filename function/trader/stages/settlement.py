@@ -9,7 +9,7 @@ from trader.broker.waiting import cancel
 from trader.codec import encode
 from trader.deadline import ORDER_TIME_S, Deadline
 from trader.journal.base import OrderStore
-from trader.model import Order, OrderStatus, Settled, Side
+from trader.model import Order, Settled, Side
 
 LOG = logging.getLogger("trader")
 
@@ -20,7 +20,7 @@ MAX_SLOTS = 30
 """The most slots that one run settles, each with two accesses to the journal; the next run goes on with the others."""
 
 DOUBT = timedelta(days=1)
-"""How long an order of unknown fate is looked for."""
+"""How long an order is looked for that the broker does not list."""
 
 
 def settle(
@@ -53,9 +53,8 @@ def settle(
             LOG.error("the record of an earlier run cannot be read; reconcile it", extra=extra)
         recorded = {order.client_order_id: order for order in orders or ()}
         settled += find_differences(recorded.values(), mine)
-        in_doubt = [
-            name for name, order in recorded.items() if order.status is OrderStatus.UNKNOWN and name not in ended
-        ]
+        # The broker must know an order that was not over, unless it has lost it or its list is not complete.
+        in_doubt = [name for name, order in recorded.items() if not order.is_final and name not in ended]
         if all(order.is_final for order in mine) and not (in_doubt and now - slot < DOUBT):
             store.note_settled(slot, mine)
     for each in settled:
