@@ -120,6 +120,7 @@ class AlpacaApi(AlpacaBooks, RequestLimit):
                 return Answer(refusal.status, refusal.body)
 
     def _route(self, method: str, path: str, query: Mapping[str, str], body: JsonValue) -> Answer:
+        self.advance_fills()
         if method == "GET" and path.startswith(("/orders", "/positions")):
             self.advance_cancels()
         match (method, *path.strip("/").split("/")):

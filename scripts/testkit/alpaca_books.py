@@ -1,6 +1,7 @@
 """The books behind the stand-in for Alpaca: cash, positions, orders and brackets, and the rules that apply to them."""
 
 import threading
+import time as timing
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -49,6 +50,8 @@ class FakeOrder:
     parent: "FakeOrder | None" = None
     legs: list["FakeOrder"] = field(default_factory=list)
     polls_until_canceled: int = 0
+    filled_from: float | None = None  # monotonic; the time of a delayed fill
+    split_ratio: Decimal = Decimal(1)  # of the shares' splits since; the order itself stays as it was
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     @property
@@ -75,6 +78,8 @@ class AlpacaBooks:
 
     - `is_open`: whether the market is open; None: open on weekdays from 9:30 to 16:00 in New York, by `now`.
     - `fills`: how market orders are filled while the market is open.
+    - `fill_delay_s`, `free_delay_s`: how many seconds after its acceptance a market order is filled, and after its end
+      an order's shares are free, both in real time.
     - `cancel_polls`: how many requests for orders still show a canceled order as `pending_cancel`.
     - `rejected_later`, `rejected_at_once`: symbols whose orders are rejected after an answer that accepts them, or
       in the answer itself.
@@ -97,6 +102,7 @@ class AlpacaBooks:
         self.is_simulated = False  # True once a test has set `now`
         self.is_open: bool | None = True
         self.fills: Literal["immediate", "never", "partial"] = "immediate"
+        self.fill_delay_s = self.free_delay_s = 0.0
         self.cancel_polls = 0
         self.rejected_later: set[str] = set()
         self.rejected_at_once: set[str] = set()
@@ -116,6 +122,7 @@ class AlpacaBooks:
         self.last_equity = self.cash
         self.positions: dict[str, FakePosition] = {}
         self.orders: list[FakeOrder] = []
+        self.free_from: dict[str, float] = {}  # monotonic, by symbol; with `free_delay_s`
 
         self.lock = threading.RLock()
         self._tick = count()
@@ -142,7 +149,9 @@ class AlpacaBooks:
         price = self.price(symbol) if average_price_usd is None else Decimal(str(average_price_usd))
         self.positions[symbol] = FakePosition(Decimal(str(quantity)), price)
 
-    def hold_in_bracket(self, symbol: str, quantity: float) -> FakeOrder:
+    def hold_in_bracket(
+        self, symbol: str, quantity: float, *, stop_fraction: float = 0.1, client_order_id: str = ""
+    ) -> FakeOrder:
         """Buy a position with a bracket order, as a run on an earlier day would have left it."""
         price = self.price(symbol)
         order = {
@@ -152,9 +161,9 @@ class AlpacaBooks:
             "time_in_force": "gtc",
             "order_class": "bracket",
             "qty": f"{quantity:g}",
-            "stop_loss": {"stop_price": f"{price * Decimal('0.9'):.2f}"},
+            "stop_loss": {"stop_price": f"{price * (1 - Decimal(str(stop_fraction))):.2f}"},
             "take_profit": {"limit_price": f"{price * Decimal('1.5'):.2f}"},
-            "client_order_id": f"of-an-earlier-day-{len(self.orders)}",
+            "client_order_id": client_order_id or f"of-an-earlier-day-{len(self.orders)}",
         }
         with self.lock:
             bought = self.accept(order)
@@ -192,6 +201,41 @@ class AlpacaBooks:
     def trigger_take_profit(self, symbol: str) -> FakeOrder:
         """Fill the take-profit leg at its price, and cancel the stop-loss leg."""
         return self._trigger(symbol, "limit")
+
+    def fill_part(self, order: FakeOrder, shares: int) -> None:
+        """Fill a part of an open order, at its limit or at the market's price."""
+        with self.lock:
+            self._fill(order, Decimal(shares), order.limit_price or self.price(order.symbol))
+
+    def end(self, order: FakeOrder, status: str) -> None:
+        """End an open order, such as with `rejected`; the orders that depend on it are canceled."""
+        with self.lock:
+            self._end(order, status)
+
+    def move_stop(self, symbol: str, stop_price_usd: float) -> FakeOrder:
+        """Replace a holding's stop by one at another price, as its owner would in the dashboard."""
+        with self.lock:
+            old = next(order for order in self._exits(symbol) if order.type == "stop")
+            new = self._new_order(symbol, "sell", "stop", old.remaining, str(uuid.uuid4()))
+            new.stop_price, new.status, new.time_in_force = Decimal(str(stop_price_usd)), old.status, old.time_in_force
+            new.order_class, new.parent = old.order_class, old.parent
+            if old.parent:
+                old.parent.legs = [new if leg is old else leg for leg in old.parent.legs]
+            old.status, old.ended_at = "replaced", self.now
+            self.orders.append(new)
+            return new
+
+    def split(self, symbol: str, ratio: float) -> None:
+        """Split a stock's shares into `ratio` times as many; its open orders are canceled."""
+        with self.lock:
+            for order in self.open_orders(symbol):
+                self._end(order, "canceled")
+            factor, held = Decimal(str(ratio)), self.positions[symbol]
+            self.positions[symbol] = FakePosition(held.quantity * factor, held.average_price / factor)
+            self.prices[symbol] = float(self.price(symbol) / factor)
+            for order in self.orders:
+                if order.symbol == symbol:
+                    order.split_ratio *= factor
 
     def buy_by_hand(self, symbol: str, quantity: float) -> FakeOrder:
         """Place a plain market buy as the owner would in the dashboard; `fills` applies to it."""
@@ -244,6 +288,8 @@ class AlpacaBooks:
 
     def available(self, symbol: str) -> Decimal:
         """Return the number of shares not reserved for open sales; a bracket's two legs reserve the same shares."""
+        if timing.monotonic() < self.free_from.get(symbol, 0.0):
+            return Decimal(0)
         held = self.positions[symbol].quantity if symbol in self.positions else Decimal(0)
         claims: dict[str, Decimal] = {}
         for order in self.open_orders(symbol):
@@ -307,6 +353,9 @@ class AlpacaBooks:
             order.status = "new"
             if order.type != "market":
                 return
+            if self.fill_delay_s:
+                order.filled_from = timing.monotonic() + self.fill_delay_s
+                return
             shares = {"immediate": order.quantity, "partial": order.quantity // 2, "never": Decimal(0)}[self.fills]
             self._fill(order, shares, self.price(order.symbol))
 
@@ -329,6 +378,12 @@ class AlpacaBooks:
             if not order.polls_until_canceled:
                 self._end(order, "canceled")
             order.polls_until_canceled -= 1
+
+    def advance_fills(self) -> None:
+        """Fill the orders whose delay is over."""
+        for order in self.open_orders() if self.fill_delay_s and self.market_is_open() else ():
+            if order.filled_from is not None and order.filled_from <= timing.monotonic():
+                self._fill(order, order.remaining, self.price(order.symbol))
 
     def _new_order(self, symbol: str, side: str, kind: str, quantity: Decimal, client_order_id: str) -> FakeOrder:
         # A microsecond apart, so that orders submitted at the same simulated time can still be sorted.
@@ -420,6 +475,8 @@ class AlpacaBooks:
             if one.is_open:
                 one.status = status if one is order else "canceled"
                 one.ended_at = self.now
+                if self.free_delay_s:
+                    self.free_from[one.symbol] = timing.monotonic() + self.free_delay_s
 
     def _exits(self, symbol: str) -> list[FakeOrder]:
         """Return the open stops and limits that sell a position: the legs of filled entries, and single orders."""

@@ -1,5 +1,6 @@
 """The fault matrix: every call across a boundary with every fault it can have, one at a time."""
 
+import json
 import queue
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -9,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.fault_injection.faults import Fault, Kind
-from tests.fault_injection.faulty_services import BOOKS
-from tests.fault_injection.harness import Answer, Event, Harness, start_harness
+from tests.fault_injection.faulty_services import BOOKS, OF_SYMBOLS, RECENT
+from tests.fault_injection.harness import STRATEGY, Answer, Event, Harness, start_harness
 from tests.fault_injection.invariants import LOOK_UP, Audit
+from trader.codec import encode
 
 EVENING = datetime(2026, 1, 5, 20, 30, tzinfo=UTC)
 MORNING = datetime(2026, 1, 6, 15, 0, tzinfo=UTC)
@@ -28,6 +30,11 @@ READS = (Kind.SLOW, Kind.HANG, Kind.BUSY, Kind.ERROR, Kind.DROP, Kind.MALFORMED,
 REFUSALS = (Kind.DENIED, Kind.EXPIRED)
 WRITES = (Kind.SLOW, Kind.HANG, Kind.BUSY, Kind.ERROR, Kind.LOST, Kind.DROP, Kind.MALFORMED, Kind.EMPTY)
 KILLS = (Kind.KILL_BEFORE, Kind.KILL_AFTER)
+ORDERS = (*WRITES, Kind.LATE, *REFUSALS)
+AGAIN = "alpaca POST /orders sale, its bracket canceled"
+"""The second try of a sale: the first one shows that only the bracket is in the way."""
+
+SALE, STOP = "alpaca POST /orders sell", "alpaca POST /orders stop"
 CALLS: dict[str, Sequence[Kind]] = {
     "ssm GET keys": (*READS, *REFUSALS),
     "ssm GET switch": (*READS, *REFUSALS),
@@ -38,17 +45,42 @@ CALLS: dict[str, Sequence[Kind]] = {
     "alpaca GET /account": (*READS, *REFUSALS),
     "alpaca GET /orders": (*READS, *REFUSALS),
     "alpaca GET /positions": (*READS, *REFUSALS),
+    "alpaca GET /account/activities": (*READS, *REFUSALS),
+    "s3 GET peak": (*READS, *REFUSALS),
+    "s3 PUT peak": (*WRITES, *REFUSALS, *KILLS),
     "s3 GET ranking": (*READS, *REFUSALS),
     "yahoo GET chart": (*READS, *REFUSALS),
     "alpaca GET /stocks/bars": (*READS, *REFUSALS),
     "s3 PUT ranking": (*WRITES, *REFUSALS, *KILLS),
+    f"alpaca GET {OF_SYMBOLS}": (*READS, *REFUSALS),
     "s3 PUT plan": (*WRITES, *REFUSALS, *KILLS),
+    "alpaca POST /orders": (*ORDERS, *KILLS),
     "alpaca DELETE /orders": (*WRITES, *REFUSALS, *KILLS),
-    "alpaca POST /orders": (*WRITES, Kind.LATE, *REFUSALS, *KILLS),
+    AGAIN: (*ORDERS, *KILLS),
+    "alpaca GET /stocks/trades/latest": (*READS, *REFUSALS),
+    "alpaca POST /orders buy": (*ORDERS, *KILLS),
     LOOK_UP: (*READS, *REFUSALS),
+    f"alpaca GET {RECENT}": (*READS, *REFUSALS),
     "s3 PUT record": (*WRITES, *REFUSALS, *KILLS),
+    "s3 PUT settled": (*WRITES, *REFUSALS, *KILLS),
 }
 """The faults of each call, in the order in which a run makes the calls."""
+
+SETTLEMENT: dict[str, Sequence[Kind]] = {
+    f"alpaca GET {BOOKS}": (*READS, *REFUSALS),
+    "alpaca DELETE /orders": (*WRITES, *REFUSALS, *KILLS),
+    f"alpaca GET {RECENT}": (*READS, *REFUSALS),
+    "s3 GET record": (*READS, *REFUSALS),
+    "s3 PUT settled": (*WRITES, *REFUSALS, *KILLS),
+}
+"""The faults of each call that a run makes to find out what became of earlier orders."""
+
+PROTECTION: dict[str, Sequence[Kind]] = {
+    f"alpaca GET {OF_SYMBOLS}": (*READS, *REFUSALS),
+    STOP: (*ORDERS, *KILLS),
+    LOOK_UP: (*READS, *REFUSALS),
+}
+"""The faults of each call that a run makes to give a holding its stop back."""
 
 RECOVERY: dict[str, Sequence[Kind]] = {
     "s3 GET plan": (*READS, *REFUSALS),
@@ -61,11 +93,15 @@ ALSO: dict[str, Sequence[Fault]] = {
     "s3 GET claim": (Fault("s3 PUT claim", Kind.LOST, times=1),),
     LOOK_UP: (Fault("alpaca POST /orders", Kind.LOST, times=1),),
     "alpaca GET /stocks/bars": (Fault("yahoo GET chart", Kind.ERROR),),
+    f"protect: {LOOK_UP}": (Fault(STOP, Kind.LOST, times=1),),
 }
 """Other faults, without which a run would not make the call."""
 
 QUICK = {"PRICE_SOURCES": "alpaca,yahoo"}
 """Settings for faults that do not concern prices; asking Alpaca first is half the work of asking Yahoo first."""
+
+FOR_EVER = 1_000_000
+"""More requests than any run sends."""
 
 ONCE = frozenset({Kind.LOST, *KILLS})
 """Faults that happen once in a slot; the others last for the whole slot."""
@@ -149,9 +185,14 @@ def check_next_slot(
     result: ScenarioResult,
     moment: datetime = MORNING + QUARTER,
     promised_s: float | None = None,
+    *,
+    trade: bool = True,
 ) -> ScenarioResult:
-    """Run a slot without a fault, which must find whatever was left behind and do its own work."""
-    harness.at(moment, GAPS)
+    """Run a slot without a fault, which must find whatever was left behind and do its own work.
+
+    Without `trade`, nothing that is open is filled before.
+    """
+    harness.at(moment, GAPS, trade=trade)
     (answer,) = slot(harness, audit, result, replace(event(moment), promised_s=promised_s))
     if answer.status not in ("TRADED", "NOTHING_TO_DO") or (answer.status != "TRADED" and result.orders < 2):
         result.violations.append(f"after: the next slot ended with {answer.words}: {answer.error}")
@@ -168,11 +209,62 @@ def with_one_fault(*faults: Fault) -> Scenario:
         result, audit = ScenarioResult(), begin(harness)
         if not is_about_prices:
             harness.env = QUICK
+        if "activities" in faults[0].call:
+            keep_peak(harness)
         its_event = replace(event(MORNING), forgets_keys=faults[0].call == "ssm GET keys")
         result.answers = slot(harness, audit, result, its_event, faults=faults)
         result.met = bool(harness.met)
         result.orders = len(harness.alpaca.accepted)
         return check_next_slot(harness, audit, result)
+
+    return scenario
+
+
+def keep_peak(harness: Harness) -> None:
+    """Put the highest equity of the day before on record: the first run of a day asks what was paid in since."""
+    peak = {"account": f"alpaca {harness.alpaca.url}", "equity_usd": 110_000, "flows_usd": 0, "as_of": encode(EVENING)}
+    harness.damage(f"equity/{STRATEGY}/peak.json", json.dumps(peak).encode())
+
+
+def with_fault_in_settlement(fault: Fault) -> Scenario:
+    """Return a scenario in which the buys of a slot are still open when the next run settles them with a fault."""
+
+    def scenario(harness: Harness) -> ScenarioResult:
+        result, audit = ScenarioResult(), begin(harness)
+        harness.env = QUICK
+        harness.at(MORNING, {**GAPS, "AAA": 0.0})
+        harness.alpaca.fills, harness.alpaca.cancel_polls = "never", FOR_EVER
+        slot(harness, audit, result, event(MORNING))
+        with harness.alpaca.lock:
+            for order in harness.alpaca.open_orders():
+                if order.status == "pending_cancel":
+                    order.status = "held" if order.parent else "new"  # Alpaca has not canceled it
+        harness.alpaca.fills, harness.alpaca.cancel_polls = "immediate", 0
+        harness.at(MORNING + QUARTER, GAPS, trade=False)
+        result.answers = slot(harness, audit, result, event(MORNING + QUARTER), faults=[fault])
+        result.met = bool(harness.met)
+        result.orders = len(harness.alpaca.accepted)
+        return check_next_slot(harness, audit, result, MORNING + 2 * QUARTER, trade=False)
+
+    return scenario
+
+
+def with_fault_in_protection(*faults: Fault) -> Scenario:
+    """Return a scenario in which the stop of BBB is gone, and the run that puts it back meets the fault."""
+
+    def scenario(harness: Harness) -> ScenarioResult:
+        result, audit = ScenarioResult(), begin(harness)
+        harness.env = QUICK
+        with harness.alpaca.lock:
+            for leg in harness.alpaca.open_orders("BBB"):
+                harness.alpaca.end(leg, "canceled")
+        result.answers = slot(harness, audit, result, event(MORNING), faults=faults)
+        result.met = bool(harness.met)
+        result.orders = len(harness.alpaca.accepted)
+        check_next_slot(harness, audit, result)
+        if not harness.alpaca.is_covered("BBB"):
+            result.violations.append("bare: BBB has no stop after the next slot")
+        return result
 
     return scenario
 
@@ -196,6 +288,8 @@ def with_fault_in_recovery(fault: Fault) -> Scenario:
 
 def make_fault(call: str, kind: Kind) -> Fault:
     """Return a fault that happens once or lasts for the slot, as its kind does in the matrix."""
+    if call == AGAIN:
+        return replace(make_fault(SALE, kind), skip=1)
     return Fault(call, kind, times=1) if kind in ONCE else Fault(call, kind)
 
 
@@ -204,6 +298,13 @@ def cases() -> Iterator[Case]:
     for call, kinds in CALLS.items():
         for kind in kinds:
             yield Case(call, kind, with_one_fault(make_fault(call, kind), *ALSO.get(call, ())))
+    for call, kinds in SETTLEMENT.items():
+        for kind in kinds:
+            yield Case(f"settle: {call}", kind, with_fault_in_settlement(make_fault(call, kind)))
+    for call, kinds in PROTECTION.items():
+        for kind in kinds:
+            also = ALSO.get(f"protect: {call}", ())
+            yield Case(f"protect: {call}", kind, with_fault_in_protection(make_fault(call, kind), *also))
     for call, kinds in RECOVERY.items():
         for kind in kinds:
             yield Case(f"recovery: {call}", kind, with_fault_in_recovery(make_fault(call, kind)))

@@ -30,7 +30,7 @@ class Kind(StrEnum):
 class Fault:
     """A fault in `times` calls of one name, after the first `skip` of them."""
 
-    call: str  # such as "alpaca POST /orders"; a service's name alone means all its calls
+    call: str  # such as "alpaca POST /orders buy"; its first words alone mean all calls that begin with them
     kind: Kind
     times: int = 1_000_000
     skip: int = 0
@@ -39,6 +39,11 @@ class Fault:
         """Return the fault as a report shows it."""
         often = "" if self.times >= 1_000 else f", {self.times} times" if self.times > 1 else ", once"
         return f"{self.call}: {self.kind}{often}{f', after {self.skip}' if self.skip else ''}"
+
+
+def is_call(name: str, wanted: str) -> bool:
+    """Tell whether a call has this name, or one that begins with its words: a service's name is that of all calls."""
+    return name == wanted or name.startswith(f"{wanted} ")
 
 
 class Faults:
@@ -62,7 +67,7 @@ class Faults:
         with self._lock:
             self.calls[call] += 1
             for fault in self._planned:
-                if fault.call != call and fault.call != call.partition(" ")[0]:
+                if not is_call(call, fault.call):
                     continue
                 if fault.skip:
                     fault.skip -= 1

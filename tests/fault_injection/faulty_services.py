@@ -10,7 +10,7 @@ from decimal import Decimal
 from functools import cache
 from io import BytesIO
 from typing import Any, NoReturn, Self, override
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
@@ -19,15 +19,39 @@ from scripts.testkit.alpaca import REFUSALS, AlpacaFake, Answer
 from scripts.testkit.alpaca_books import AlpacaBooks, FakeOrder
 from scripts.testkit.yahoo import Fault as YahooFault
 from scripts.testkit.yahoo import Listing, Request, YahooFake
-from tests.fault_injection.faults import Faults, Kind
+from tests.fault_injection.faults import Faults, Kind, is_call
 
 SLOW_S = 1.5
 HANG_S = 45.0
 """Seconds without an answer: longer than any of the function's clients waits for one."""
 
-ALPACAS_PATHS = ("/orders:by_client_order_id", "/orders", "/stocks/bars", "/clock", "/account", "/positions")
-BOOKS = "/orders?status=all"
-"""The list of all orders, which recovery reads; `/orders` is the list of open orders."""
+PATHS = (
+    "/orders:by_client_order_id",
+    "/orders",
+    "/stocks/trades/latest",
+    "/stocks/bars",
+    "/clock",
+    "/account/activities",
+    "/account",
+    "/positions",
+)
+BOOKS, OF_SYMBOLS, RECENT = "/orders?status=all", "/orders?symbols", "/orders?after"
+"""The lists of all orders between two times, of some symbols, and since a time; `/orders` lists the open orders."""
+
+WORKING = frozenset({"new", "accepted", "pending_new", "partially_filled", "held"})
+"""The statuses of a stop that sells when its price is reached."""
+
+
+def name_alpaca_call(method: str, path: str, body: Any) -> str:
+    """Return the name of a request to Alpaca, such as `GET /orders?after` or `POST /orders stop`."""
+    url = urlsplit(path)
+    name = next(known for known in PATHS if url.path.removeprefix("/v2").startswith(known))
+    if method == "POST":
+        is_stop = isinstance(body, dict) and "-stop" in str(body.get("client_order_id"))
+        return f"POST {name} {'stop' if is_stop else body['side']}"
+    if "status=all" in url.query:
+        name = OF_SYMBOLS if "symbols=" in url.query else BOOKS if "until=" in url.query else RECENT
+    return f"{method} {name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +67,11 @@ class Accepted:
     is_open: bool
     is_blocked: bool
     is_halted: bool
+
+    @property
+    def is_stop(self) -> bool:
+        """True if the order protects a holding, by its id."""
+        return "-stop" in self.order.client_order_id
 
 
 class FaultyAlpaca(AlpacaFake):
@@ -62,6 +91,9 @@ class FaultyAlpaca(AlpacaFake):
             self.accepted: list[Accepted] = []
             self.equity_at_first = self.cash
             self.yesterday: dict[str, Answer | None] = {}
+            self.covered_at_first: set[str] = set()  # symbols whose stops covered every share at the slot's start
+            self.disturbed: set[str] = set()  # symbols whose stop somebody else has ended in this slot
+            self.moved: set[str] = set()  # symbols whose stop its owner has moved
             self.late: list[tuple[Accepted, str, Mapping[str, str], Any]] = []  # orders still on their way
             self.late_ids: set[str] = set()
             self.seen: Accepted | None = None
@@ -71,6 +103,7 @@ class FaultyAlpaca(AlpacaFake):
     def fresh() -> dict[str, Any]:
         """Return the attributes of an account with nothing but cash, with the defaults of the books."""
         names = "cash last_equity positions orders cancel_polls fills rejected_later rejected_at_once account_overrides"
+        names += " record_overrides unpriced untradable locked flows transfers fill_delay_s free_delay_s free_from"
         books = AlpacaBooks()
         return {name: getattr(books, name) for name in names.split()} | {"is_open": None, "may_short": True}
 
@@ -103,6 +136,28 @@ class FaultyAlpaca(AlpacaFake):
             is_halted=self.is_halted(),
         )
 
+    def begin_slot(self) -> None:
+        """Note which holdings are protected when a slot begins."""
+        with self.lock:
+            self.disturbed.clear()
+            self.covered_at_first = {symbol for symbol in self.positions if self.is_covered(symbol)}
+
+    def working_stops(self, symbol: str) -> list[FakeOrder]:
+        """Return the stops that sell a holding when their price is reached; a leg that waits for its entry does not."""
+        return [
+            order
+            for order in self.open_orders(symbol)
+            if order.side == "sell"
+            and order.type == "stop"
+            and order.status in WORKING
+            and (order.parent is None or order.parent.status == "filled")
+        ]
+
+    def is_covered(self, symbol: str, shares: Decimal | None = None) -> bool:
+        """Tell whether working stops cover this many shares, by default all whole shares of the holding."""
+        wanted = self.positions[symbol].quantity // 1 if shares is None else shares
+        return sum((stop.remaining for stop in self.working_stops(symbol)), Decimal(0)) >= wanted
+
     def forget(self) -> None:
         """Drop finished orders from the books: weeks of them would make every read slow."""
         with self.lock:
@@ -118,8 +173,11 @@ class FaultyAlpaca(AlpacaFake):
         """Keep the current answers, to be given as stale answers later."""
         for path in ("/v2/clock", "/v2/account", "/v2/positions"):
             self.yesterday[path] = self._do("GET", path, self.keys, None)
-        query = "/v2/orders?status=open&nested=false&direction=asc&limit=500"
-        self.yesterday["/v2/orders"] = self._do("GET", query, self.keys, None)
+        query = "/v2/orders?nested=true&direction=asc&limit=500"
+        self.yesterday["/v2/orders"] = self._do("GET", f"{query}&status=open", self.keys, None)
+        self.yesterday["all"] = self._do("GET", f"{query.replace('asc', 'desc')}&status=all", self.keys, None)
+        trades = f"/v2/stocks/trades/latest?symbols={','.join(self.prices)}"
+        self.yesterday["/v2/stocks/trades/latest"] = self._do("GET", trades, self.keys, None)
         self.requests.clear()
 
     @property
@@ -128,22 +186,21 @@ class FaultyAlpaca(AlpacaFake):
 
     @override
     def answer(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> Answer | None:
-        bare = urlsplit(path).path
-        name = next(known for known in ALPACAS_PATHS if bare.removeprefix("/v2").startswith(known))
-        if "status=all" in path:
-            name = BOOKS
-        self._happen(f"{method} {name}")
+        name = name_alpaca_call(method, path, body)
+        self._happen(name)
         answer = self._respond(method, name, path, headers, body)
-        self._happen(f"after {method} {name}")
+        is_refused = answer is not None and answer.status >= 400
+        self._happen(f"after refused {name}" if is_refused else f"after {name}")
         return answer
 
     def _happen(self, name: str) -> None:
-        for hook in self.hooks.pop(name, ()):
-            hook()
+        for wanted in [wanted for wanted in self.hooks if is_call(name, wanted)]:
+            for hook in self.hooks.pop(wanted):
+                hook()
 
     def _respond(self, method: str, name: str, path: str, headers: Mapping[str, str], body: Any) -> Answer | None:
         """Return the answer, or what the planned fault makes of it; None closes the connection."""
-        kind = self.faults.next(f"alpaca {method} {name}")
+        kind = self.faults.next(f"alpaca {name}")
         if kind is Kind.KILL_BEFORE:
             self.kill()
             return None
@@ -167,7 +224,7 @@ class FaultyAlpaca(AlpacaFake):
         if kind in (None, Kind.SLOW) or answer is None or answer.status >= 300:
             return answer
         if kind is Kind.LOST:
-            return None if self.faults.calls[f"alpaca {method} {name}"] % 2 else REFUSALS["504"]
+            return None if self.faults.calls[f"alpaca {name}"] % 2 else REFUSALS["504"]
         if kind is Kind.MALFORMED:
             return Answer(200, html=True)
         return Answer(200, [] if isinstance(answer.payload, list) else {})  # empty
@@ -181,7 +238,27 @@ class FaultyAlpaca(AlpacaFake):
             assert fresh is not None
             bars = {symbol: rows[:-2] for symbol, rows in fresh.payload["bars"].items()}
             return Answer(200, {"bars": bars, "next_page_token": None})
-        return self.yesterday.get(bare) if method == "GET" else now(method, path, headers, body)
+        if method != "GET":
+            return now(method, path, headers, body)
+        if bare.endswith("/activities"):
+            return Answer(200, [])
+        query = dict(parse_qsl(urlsplit(path).query))
+        return self._stale_orders(query) if query.get("status") == "all" else self.yesterday.get(bare)
+
+    def _stale_orders(self, query: Mapping[str, str]) -> Answer | None:
+        """Return the orders that a query would have found one slot ago."""
+        told = self.yesterday.get("all")
+        if told is None:
+            return None
+        first, last, symbols = query.get("after"), query.get("until"), query.get("symbols", "").split(",")
+        found = [
+            order
+            for order in told.payload
+            if (first is None or datetime.fromisoformat(order["submitted_at"]) > datetime.fromisoformat(first))
+            and (last is None or datetime.fromisoformat(order["submitted_at"]) < datetime.fromisoformat(last))
+            and ("symbols" not in query or order["symbol"] in symbols)
+        ]
+        return Answer(200, found if query.get("direction") == "desc" else found[::-1])
 
 
 REFUSED = {
@@ -380,10 +457,12 @@ def name_s3_call(environ: Environ) -> str:
         return "s3 LIST runs"
     if "/universe/" in path:
         return f"s3 {method} ranking"
+    if "/equity/" in path:
+        return f"s3 {method} peak"
     return f"s3 {method} {OBJECTS[path.rpartition('.')[2]]}"
 
 
-OBJECTS = {"claim": "claim", "started": "plan", "json": "record"}
+OBJECTS = {"claim": "claim", "started": "plan", "json": "record", "settled": "settled"}
 
 
 def name_ssm_call(body: bytes) -> str:

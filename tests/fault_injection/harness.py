@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -54,12 +54,15 @@ LIMITS: Mapping[str, float] = {
     "CASH_BUFFER_FRACTION": 0.6,
     "MAX_DAILY_LOSS_FRACTION": 0.03,
 }
+STOP_LOSS_FRACTION, MAX_PRICE_DRIFT_FRACTION = 0.03, 0.01
 SETTINGS = {
     "BAR_INTERVAL": "1d",
     "HISTORY_BARS": "60",
     "MAX_PRICE_AGE_S": "86400",
     "MODE": "paper",
     "PRICE_SOURCES": "yahoo,alpaca",
+    "STOP_LOSS_FRACTION": f"{STOP_LOSS_FRACTION:g}",
+    "MAX_PRICE_DRIFT_FRACTION": f"{MAX_PRICE_DRIFT_FRACTION:g}",
     "STRATEGY": STRATEGY,
     "UNIVERSE": ",".join(market.SYMBOLS),
     "UNIVERSE_LOOKBACK_BARS": "20",
@@ -76,9 +79,9 @@ class Event:
     promised_s: float | None = None  # the time left according to the context, if wrong
     forgets_keys: bool = False  # read the keys again, as a new process does
 
-    def payload(self, env: Mapping[str, str]) -> dict[str, object]:
+    def payload(self, env: Mapping[str, str], sleep_file: Path) -> dict[str, object]:
         """Return the payload for the gauntlet's handler."""
-        told = {"promised_s": self.promised_s, "forgets_keys": self.forgets_keys}
+        told = {"promised_s": self.promised_s, "forgets_keys": self.forgets_keys, "sleep_file": str(sleep_file)}
         return {"time": encode(self.slot), "clock": encode(self.clock), "env": dict(env), **told}
 
 
@@ -120,6 +123,8 @@ class Harness:
     interfaces: list[RuntimeInterface] = field(default_factory=list)
     env: Mapping[str, str] = field(default_factory=dict)  # settings for later deliveries
     met: Mapping[str, int] = field(default_factory=dict)  # faults that occurred in the last delivery
+    limits: Mapping[str, float] = field(default_factory=lambda: LIMITS)  # in force, for the invariants
+    log_from: int = 0  # where the log of the last delivery begins
 
     def __enter__(self) -> Self:
         self._stack = ExitStack()
@@ -133,6 +138,8 @@ class Harness:
             self._s3.create_bucket(Bucket=BUCKET)
         for name, value in {"alpacauser": self.alpaca.key_id, "alpacapw": self.alpaca.secret}.items():
             self.put(name, value)
+        folder = self._stack.enter_context(TemporaryDirectory(prefix="gauntlet-clock-"))
+        self.sleep_file = Path(folder) / "sleep"
         self._emulators = ExitStack()
         self._stack.callback(lambda: self._emulators.close())
         self.restart()
@@ -199,6 +206,7 @@ class Harness:
         self.prefix = f"{self.name}-{next(_NUMBERS)}"
         self.alpaca.reset()
         self.env = {}
+        self.sleep_file.write_text("0")
         self.now = now or datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
         self.halt(False)
         self.at(self.now, gaps or {})
@@ -212,21 +220,35 @@ class Harness:
         """Set one of the function's parameters."""
         self._ssm.put_parameter(Name=f"/{self.name}/{name}", Value=value, Type="SecureString", Overwrite=True)
 
+    def sleep(self, hours: float) -> None:
+        """Let the time go on by some hours, for Alpaca and for a run under way, as when its machine is suspended."""
+        self.alpaca.now += timedelta(hours=hours)
+        self.sleep_file.write_text(f"{hours * 3600:g}")
+
     @property
     def log(self) -> str:
         """The log of all processes."""
         return "".join(interface.log for interface in self.interfaces)
 
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The log records of the last delivery."""
+        return [read_line(line) for line in self.log[self.log_from :].splitlines() if line.startswith("{")]
+
     def endow(self, **quantities: float) -> None:
-        """Add holdings from earlier days, in brackets, as the function would have left them."""
+        """Add holdings that the function bought in an earlier slot, in brackets."""
         for symbol, quantity in quantities.items():
-            self.alpaca.hold_in_bracket(symbol, quantity)
+            name = f"{STRATEGY}-{slot_id(self.now - timedelta(days=1))}-{symbol}-buy"
+            self.alpaca.hold_in_bracket(symbol, quantity, stop_fraction=STOP_LOSS_FRACTION, client_order_id=name)
         self.alpaca.accepted.clear()
         self.alpaca.last_equity = self.alpaca.equity
         self.alpaca.remember()
 
-    def at(self, moment: datetime, gaps: Mapping[str, float]) -> None:
-        """Advance the market to a moment, with each price off its line by a fraction."""
+    def at(self, moment: datetime, gaps: Mapping[str, float], *, trade: bool = True) -> None:
+        """Advance the market to a moment, with each price off its line by a fraction.
+
+        Waiting orders are filled then, and stops whose price is reached; not without `trade`.
+        """
         if self.alpaca.prices:
             self.alpaca.remember()
         with self.alpaca.lock:
@@ -236,7 +258,8 @@ class Harness:
             prices = market.closes(gaps)
             self.alpaca.prices = {symbol: series[-1] for symbol, series in prices.items()}
             self.alpaca.bars = bars(prices, moment)
-            self.alpaca.trade()
+            if trade:
+                self.alpaca.trade()
             self.alpaca.equity_at_first = self.alpaca.equity
         self.yahoo.listings = {
             symbol.replace(".", "-"): listing for symbol, listing in listings(prices, moment).items()
@@ -247,6 +270,8 @@ class Harness:
     def deliver(self, *events: Event, faults: Sequence[Fault] = (), at_once: bool = False) -> list[Answer]:
         """Invoke the function for each event, one after another, or at once in separate processes."""
         self.faults.plan(faults)
+        self.alpaca.begin_slot()
+        self.log_from = len(self.log)
         try:
             if not at_once:
                 return [self._invoke(0, event) for event in events]
@@ -258,12 +283,13 @@ class Harness:
             self.alpaca.arrive()
             self.met = dict(self.faults.met)
             self.faults.plan([])
+            self.sleep_file.write_text("0")
 
     def _invoke(self, number: int, event: Event) -> Answer:
         env = {"JOURNAL": f"s3://{BUCKET}/{self.prefix}", **self.env}
         self.alpaca.now = max(self.alpaca.now, event.clock)  # Alpaca's clock stays right if the event's is slow
         try:
-            return Answer(event=event, report=self.process(number).invoke(event.payload(env)))
+            return Answer(event=event, report=self.process(number).invoke(event.payload(env, self.sleep_file)))
         except FunctionError as error:
             return Answer(event=event, error=" ".join(str(error).split())[:400])
 
@@ -274,6 +300,21 @@ class Harness:
         text = self._text(slot, "json")
         found: dict[str, Any] | None = None if text is None else json.loads(text)
         return found
+
+    def plan(self, slot: datetime) -> dict[str, Any] | None:
+        """Return the plan of a slot's run; None if there is none."""
+        text = self._text(slot, "started")
+        found: dict[str, Any] | None = None if text is None else json.loads(text)
+        return found
+
+    def damage(self, name: str, content: bytes) -> None:
+        """Replace an object of the journal; `name` is its place in the journal."""
+        self._s3.put_object(Bucket=BUCKET, Key=f"{self.prefix}/{name}", Body=content)
+
+    def objects(self) -> list[str]:
+        """Return the places of all objects of the journal."""
+        listing = self._s3.list_objects_v2(Bucket=BUCKET, Prefix=f"{self.prefix}/")
+        return [each["Key"].removeprefix(f"{self.prefix}/") for each in listing.get("Contents", [])]
 
     def is_claimed(self, slot: datetime) -> bool:
         """Tell whether a run has claimed the slot."""
@@ -299,6 +340,15 @@ class Harness:
 
 
 _NUMBERS = count()
+
+
+def read_line(line: str) -> dict[str, Any]:
+    """Return the fields of a line of the log; none if it is not JSON, such as a line that was cut off."""
+    try:
+        fields = json.loads(line)
+    except ValueError:
+        return {}
+    return fields if isinstance(fields, dict) else {}
 
 
 def function_pids(leader: int) -> list[int]:

@@ -129,7 +129,8 @@ def fill_later(fills: str, what: Callable[[Harness], object]) -> Scenario:
         result.orders = len(harness.alpaca.accepted)
         with harness.alpaca.lock:
             what(harness)
-        check_next_slot(harness, audit, result)
+        harness.at(MORNING + QUARTER, GAPS)
+        slot(harness, audit, result, event(MORNING + QUARTER))
         harness.alpaca.fills = "immediate"
         return check_next_slot(harness, audit, result, MORNING + 2 * QUARTER)
 
@@ -151,7 +152,7 @@ def cancel_all(harness: Harness) -> None:
     """Cancel every unfilled order other than a leg, as the broker would."""
     with harness.alpaca.lock:
         for order in [order for order in harness.alpaca.open_orders() if not order.parent]:
-            harness.alpaca._end(order, "canceled")
+            harness.alpaca.end(order, "canceled")
 
 
 def close_market(harness: Harness) -> None:
@@ -167,8 +168,19 @@ def block(harness: Harness) -> None:
     harness.alpaca.account_overrides = {"trading_blocked": True}
 
 
-def near_the_close(harness: Harness) -> None:
-    harness.alpaca.now = MORNING.replace(hour=20, minute=58, second=40)
+def run_into_the_close(harness: Harness) -> ScenarioResult:
+    """Run when the market is so near its close that after the first order there is no time for another."""
+    result, audit = ScenarioResult(met=False), begin(harness)
+    close = MORNING.replace(hour=21, minute=0)
+    harness.at(close - 3 * MINUTE, GAPS)
+
+    def wait() -> None:
+        harness.alpaca.now, result.met = close - 80 * SECOND, True
+
+    harness.alpaca.hooks = {"after POST /orders": [wait]}
+    result.answers = slot(harness, audit, result, event(close - 3 * MINUTE, 45 * SECOND))
+    result.orders = len(harness.alpaca.accepted)
+    return check_next_slot(harness, audit, result, MORNING + timedelta(days=1))
 
 
 def close_behind_stale_clock(harness: Harness) -> ScenarioResult:
@@ -351,7 +363,7 @@ def cases() -> Iterator[Case]:
 
     yield case(MARKET, "closes before the first order", interrupt("GET /positions", close_market))
     yield case(MARKET, "closes after the first order", interrupt("after POST /orders", close_market))
-    yield case(MARKET, "is about to close", interrupt("after POST /orders", near_the_close))
+    yield case(MARKET, "is about to close", run_into_the_close)
     yield case(MARKET, "has closed, but the clock's answer is stale", close_behind_stale_clock)
     for symbol, held in {"CCC": "not held", "AAA": "held"}.items():
         for factor in (1000, 0.001):
