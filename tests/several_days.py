@@ -3,7 +3,7 @@
 The symbol rises gently for 120 bars. A price a few percent lower is far below the trend line, so the bot buys it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
@@ -38,21 +38,20 @@ def bars_before(moment: datetime, interval: str, count: int) -> list[datetime]:
 
 
 class SeveralDays:
-    """A strategy that trades `symbols`, with its price file and journal in a folder."""
+    """A strategy that trades A or the symbols in UNIVERSE, with its price file and journal in a folder."""
 
-    def __init__(
-        self, folder: Path, fake: AlpacaFake | None = None, symbols: Sequence[str] = ("A",), **variables: object
-    ) -> None:
+    def __init__(self, folder: Path, fake: AlpacaFake | None = None, /, **variables: object) -> None:
         self._folder = folder
         self._fake = fake
-        self._closes: dict[str, dict[datetime, float]] = {symbol: {} for symbol in symbols}
+        symbols = str(variables.get("UNIVERSE", "A"))
+        self._closes: dict[str, dict[datetime, float]] = {symbol: {} for symbol in symbols.split(",")}
         self._interval = str(variables.get("BAR_INTERVAL", "1d"))
         broker = fake.environment if fake else {"ACCOUNT_FILE": str(folder / "account.json")}
         self.env: Mapping[str, str] = {
             "ENGINE": "map",
             "PRICE_SOURCES": "file",
             "PRICE_FILE": str(folder / "prices.csv"),
-            "UNIVERSE": ",".join(symbols),
+            "UNIVERSE": symbols,
             "UNIVERSE_LOOKBACK_BARS": "1",
             "HISTORY_BARS": str(BARS),
             "JOURNAL": f"folder:{folder / 'journal'}",

@@ -1,6 +1,9 @@
-"""PAUSE_AFTER_STOP_BARS: when a symbol is bought again after its stop, which every broker must see in the same way."""
+"""PAUSE_AFTER_STOP_BARS, and the price at which a stop is filled: every broker must see both in the same way."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -12,10 +15,19 @@ from scripts.testkit.alpaca import AlpacaFake
 from tests.builders import settings
 from tests.several_days import BARS, FIRST, RISE, SeveralDays, at, bars_before
 
-BOUGHT, STOPPED = 104.0, 98.0  # the stop is at 100.88
+BOUGHT, STOP, BELOW = 104.0, 100.88, 98.0
 
-type DaysBought = Callable[[Sequence[float], int], list[int]]
-"""Runs once a day at these prices, with a pause of some bars, and returns the days on which the bot bought."""
+
+@dataclass(frozen=True)
+class Story:
+    """What a strategy did: the runs that bought, counted from 0, and the prices at which its stops were filled."""
+
+    bought: list[int]
+    stopped_at_usd: list[float]
+
+
+type Play = Callable[..., Story]
+"""Runs a strategy once a bar at these prices, with these settings."""
 
 
 @pytest.fixture
@@ -25,30 +37,78 @@ def fake() -> Iterator[AlpacaFake]:
 
 
 @pytest.fixture(params=["embedded", "alpaca", "backtest"])
-def days_bought(request: pytest.FixtureRequest, tmp_path: Path) -> DaysBought:
-    """Return how to find the days on which the bot buys, at each broker."""
+def play(request: pytest.FixtureRequest, tmp_path: Path) -> Play:
+    """Return how to run a strategy at each broker."""
 
-    def in_backtest(prices: Sequence[float], pause: int) -> list[int]:
-        days = bars_before(at(len(prices) - 1), "1d", BARS + len(prices))
-        closes = pd.DataFrame({"A": [*RISE, *prices]}, index=pd.DatetimeIndex(days).tz_convert("UTC"))
+    def times(count: int, interval: str) -> list[datetime]:
+        return [at(0, 10) + bar * timedelta(minutes=15) if interval == "15m" else at(bar) for bar in range(count)]
+
+    def in_backtest(prices: Sequence[float], interval: str = "1d", **variables: object) -> Story:
+        earlier = [*RISE[:5], *RISE]  # a backtest begins with the first bar of a day, and needs bars before it
+        index = bars_before(times(len(prices), interval)[-1], interval, len(earlier) + len(prices))
+        closes = pd.DataFrame({"A": [*earlier, *prices]}, index=pd.DatetimeIndex(index).tz_convert("UTC"))
         panel = Panel(open=closes, high=closes, low=closes, close=closes, has_ohlc=False, source="a test")
-        chosen = settings(
-            ENGINE="map", UNIVERSE="A", UNIVERSE_LOOKBACK_BARS=1, HISTORY_BARS=BARS, PAUSE_AFTER_STOP_BARS=pause
+        names = {"ENGINE": "map", "UNIVERSE": "A", "UNIVERSE_LOOKBACK_BARS": 1, "HISTORY_BARS": BARS}
+        chosen = settings(**names, BAR_INTERVAL=interval, **variables)
+        options = Options(settings=chosen, start=FIRST, fills_at_close=True, slippage_fraction=0.0)
+        result = backtest(panel, options)
+        bars = result.bars[-len(prices) :]
+        return Story(
+            [number for number, bar in enumerate(bars) if bar.decision and bar.decision.orders],
+            [fill.price_usd for fill in result.fills if fill.kind == "stop-loss"],
         )
-        result = backtest(panel, Options(settings=chosen, start=FIRST, fills_at_close=True, slippage_fraction=0.0))
-        return [day for day, bar in enumerate(result.bars) if bar.decision and bar.decision.orders]
 
-    def in_runs(prices: Sequence[float], pause: int) -> list[int]:
+    def in_runs(prices: Sequence[float], interval: str = "1d", **variables: object) -> Story:
         fake = request.getfixturevalue("fake") if request.param == "alpaca" else None
-        strategy = SeveralDays(tmp_path, fake, PAUSE_AFTER_STOP_BARS=pause)
-        reports = [strategy.run(at(day), price_usd) for day, price_usd in enumerate(prices)]
-        return [day for day, report in enumerate(reports) if report["investments"].get("A", 0) > 0]
+        strategy = SeveralDays(tmp_path, fake, BAR_INTERVAL=interval, **variables)
+        moments = times(len(prices), interval)
+        reports = [strategy.run(moment, price_usd) for moment, price_usd in zip(moments, prices, strict=True)]
+        bought = [number for number, report in enumerate(reports) if report["investments"].get("A", 0) > 0]
+        if fake:
+            filled = [float(each.filled_price or 0) for each in fake.orders if each.type == "stop" and each.filled_at]
+        else:
+            orders = json.loads((tmp_path / "account.json").read_text())["orders"].values()
+            filled = [each["filled_price_usd"] for each in orders if each["type"] == "stop"]
+        return Story(bought, filled)
 
     return in_backtest if request.param == "backtest" else in_runs
 
 
 @pytest.mark.parametrize(("pause", "again"), [(0, 1), (1, 2), (2, 3)])
-def test_with_daily_bars_a_stopped_symbol_is_bought_again_so_many_days_later(
-    days_bought: DaysBought, pause: int, again: int
+@pytest.mark.parametrize("interval", ["1d", "15m"])
+def test_a_stopped_symbol_is_bought_again_after_so_many_new_bars(
+    play: Play, interval: str, pause: int, again: int
 ) -> None:
-    assert days_bought([BOUGHT, STOPPED, STOPPED, STOPPED, STOPPED], pause) == [0, again]
+    prices = [BOUGHT, BELOW, BELOW, BELOW, BELOW]
+    assert play(prices, interval, PAUSE_AFTER_STOP_BARS=pause).bought == [0, again]
+
+
+def test_each_stop_begins_a_pause_of_its_own(play: Play) -> None:
+    prices = [BOUGHT, BELOW, BELOW, 92.0, 92.0, 92.0]
+    assert play(prices, PAUSE_AFTER_STOP_BARS=1, MAX_DAILY_LOSS_FRACTION=0.5).bought == [0, 2, 4]
+
+
+@pytest.mark.parametrize("price_usd", [98.0, 90.0])
+def test_a_stop_that_a_gap_passes_is_filled_at_the_market(play: Play, price_usd: float) -> None:
+    assert play([BOUGHT, price_usd]).stopped_at_usd == [price_usd]
+
+
+def test_within_a_day_the_pause_is_until_the_next_day(fake: AlpacaFake, tmp_path: Path) -> None:
+    strategy = SeveralDays(tmp_path, fake)
+    strategy.run(at(0), BOUGHT)
+    fake.close_day()
+    reports = [strategy.run(at(1, hour), BELOW) for hour in range(10, 16)]
+    fake.close_day()
+    reports.append(strategy.run(at(2, 10), BELOW))
+    denied = [[each["code"] for each in report["denials"]] for report in reports]
+    assert denied == [["PAUSED"]] * 6 + [[]]
+
+
+def test_a_sale_below_a_lost_stop_begins_a_pause_too(fake: AlpacaFake, tmp_path: Path) -> None:
+    strategy = SeveralDays(tmp_path, fake)
+    strategy.run(at(0), BOUGHT)
+    for leg in fake.open_orders("A"):
+        fake.end(leg, "canceled")
+    report = strategy.run(at(1), BELOW)
+    assert [(each["side"], each["type"]) for each in report.get("stops", [])] == [("sell", "market")]
+    assert [each["code"] for each in report["denials"]] == ["PAUSED"]

@@ -9,7 +9,7 @@ from functools import partial
 from operator import itemgetter
 
 from trader.alpha.base import AlphaModel
-from trader.broker.base import Broker, CashFlows, MarketClock, OrderHistory
+from trader.broker.base import Broker, CashFlows, MarketClock, OrderHistory, OrderId
 from trader.codec import encode
 from trader.deadline import ORDER_TIME_S, Deadline
 from trader.forecasting.base import Forecaster, Forecasts
@@ -296,9 +296,15 @@ def find_stops(services: RunServices, run: Run, symbols: Sequence[str]) -> dict[
     filled = [
         (order.symbol, order.filled_at)
         for order in orders
-        if order.side is Side.SELL and order.type.is_stop and order.filled_at
+        if order.side is Side.SELL and order.filled_at and _is_stop(order)
     ]
     return dict(sorted(filled, key=itemgetter(1)))
+
+
+def _is_stop(order: Order) -> bool:
+    """Check whether an order is a stop, or a sale that protection made at a price below the stop."""
+    parts = OrderId.parse(order.client_order_id)
+    return order.type.is_stop or bool(parts and parts.stop_number)
 
 
 def rank(services: RunServices, run: Run) -> tuple[dict[str, float], tuple[Denial, ...]]:
