@@ -66,7 +66,7 @@ class RedactingFilter(logging.Filter):
         if _has_secret(message := record.getMessage()):
             record.msg, record.args = redact(message), ()
         fields = {name: value for name, value in vars(record).items() if name not in _OWN}
-        vars(record).update({name: _redact_value(value) for name, value in fields.items() if _has_secret(value)})
+        vars(record).update({name: redact_value(value) for name, value in fields.items()})
         error = record.exc_info[1] if record.exc_info else None
         if error is not None and _has_secret("".join(traceback.format_exception(error))):
             told = _redact_error(error)
@@ -94,12 +94,15 @@ def _has_secret(value: object) -> bool:
     return any(secret in str(value) for secret in _SECRETS)
 
 
-def _redact_value(value: object) -> object:
+def redact_value(value: object) -> object:
+    """Replace every secret that is remembered, in any text within a JSON value."""
+    if not _has_secret(value):
+        return value
     if isinstance(value, Mapping):
-        return {redact(str(name)): _redact_value(each) for name, each in value.items()}
+        return {redact(str(name)): redact_value(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_redact_value(each) for each in value]
-    return redact(str(value)) if _has_secret(value) else value
+        return [redact_value(each) for each in value]
+    return redact(str(value))
 
 
 def _redact_error(error: BaseException) -> BaseException:

@@ -176,9 +176,18 @@ def test_a_run_is_certainly_over_only_after_its_last_moment(until: datetime, age
     assert Claim(SLOT, until).is_over(SLOT + age) is is_over
 
 
+def test_an_empty_record_hides_no_unfinished_run(journal: Journal) -> None:
+    entry = journal.entry(SLOT)
+    entry.claim("a")
+    journal.store.write(entry.record_name, "")
+    assert [claim.slot for claim in journal.list_unfinished(LATER)] == [SLOT]
+    assert entry.adopt({"adopted": True})
+    assert entry.load() == {"adopted": True}
+
+
 def test_names_can_be_listed_from_one_on(journal: Journal) -> None:
     for name in ("runs/a/2022-12-27/x", "runs/a/2022-12-28/x", "runs/a/2022-12-29/x", "runs/b/2022-12-29/x"):
-        journal.store.write(name, "")
+        journal.store.write(name, "x")
     assert journal.store.names("runs/a/", after="runs/a/2022-12-28") == ["runs/a/2022-12-28/x", "runs/a/2022-12-29/x"]
 
 

@@ -212,6 +212,11 @@ PLACES: Mapping[str, tuple[str, str, str]] = {
     "the symbol of an order": ("POST", "/v2/orders", "symbol"),
     "the client id of an order": ("POST", "/v2/orders", "client_order_id"),
     "a number of an order": ("POST", "/v2/orders", "filled_qty"),
+    "the id of an order": ("POST", "/v2/orders", "id"),
+    "the status of an order": ("POST", "/v2/orders", "status"),
+    "the status of the account": ("GET", "/v2/account", "status"),
+    "a number of the account": ("GET", "/v2/account", "cash"),
+    "the time of the clock": ("GET", "/v2/clock", "timestamp"),
 }
 
 

@@ -25,7 +25,7 @@ from tenacity import (
 
 from trader.alpaca.budget import NoTimeError, RequestBudget
 from trader.deadline import ORDER_TIME_S
-from trader.logs import one_line
+from trader.logs import one_line, redact_value
 from trader.model import BrokerError
 
 LOG = logging.getLogger(__name__)
@@ -211,7 +211,7 @@ class AlpacaClient:
         send = getattr(self._apis[request.url], request.method.lower())
         self._budgets[request.url].take(request.may_wait_s, call)
         try:
-            answer: JsonValue = send(request.path, dict(request.data))
+            answer: JsonValue = redact_value(send(request.path, dict(request.data)))
         except (APIError, requests.HTTPError) as error:
             raise _refusal(call, error) from error
         except requests.RequestException as error:

@@ -200,9 +200,11 @@ class EmbeddedBroker:
 
     def _write(self, book: _Book) -> None:
         partial = self._path.with_name(f"{self._path.name}.{os.getpid()}.partial")
-        partial.write_text(
-            json.dumps(asdict(book), indent=1, default=datetime.isoformat, allow_nan=False), encoding="utf-8"
-        )
+        text = json.dumps(asdict(book), indent=1, default=datetime.isoformat, allow_nan=False)
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())  # otherwise a power failure could leave an empty file under the account's name
         partial.replace(self._path)
 
     def _settle(self, book: _Book) -> None:

@@ -38,7 +38,10 @@ class Store(Protocol):
         """Return the text under a name; None if there is none."""
 
     def names(self, prefix: str, after: str = "") -> list[str]:
-        """Return the names that begin with a prefix, in alphabetical order; with `after`, only those that follow it."""
+        """Return the names that begin with a prefix, in alphabetical order; with `after`, only those that follow it.
+
+        An empty record is left out: a full disk may leave one behind, and it records nothing.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

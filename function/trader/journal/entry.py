@@ -151,7 +151,12 @@ class JournalEntry:
 
     def adopt(self, record: Json) -> bool:
         """Save the record of a run that was cut off. Return False and change nothing if the slot already has one."""
-        return self.store.create(self.record_name, _to_text(record))
+        if self.store.create(self.record_name, _to_text(record)):
+            return True
+        if self.store.read(self.record_name):
+            return False
+        self.store.write(self.record_name, _to_text(record))  # an empty record, as a full disk leaves behind, is none
+        return True
 
     def load(self) -> Json:
         """Load the record. Raises JournalError if it does not exist or is not JSON."""

@@ -20,6 +20,9 @@ PARTIAL = ".partial"
 """The ending of a file that is being written. One that is left was cut off, and is never read."""
 
 
+RECORD = ".json"
+
+
 class Folder:
     """A store in a local folder, which is created when first needed."""
 
@@ -61,7 +64,8 @@ class Folder:
         found: list[str] = []
         try:
             for folder, _, files in os.walk(self._path / prefix, onerror=_raise_unless_missing):
-                found += (str(Path(folder, file).relative_to(self._path)) for file in files)
+                paths = [path for file in files if not _is_empty_record(path := Path(folder, file))]
+                found += (str(path.relative_to(self._path)) for path in paths)
         except OSError as error:
             raise self._unusable(error) from error
         return sorted(name for name in found if name > after and not name.endswith(PARTIAL))
@@ -151,7 +155,9 @@ class Bucket:
             pages = paginator.paginate(
                 Bucket=self._bucket, Prefix=f"{self._prefix}{prefix}", StartAfter=f"{self._prefix}{after}"
             )
-            return sorted(item["Key"].removeprefix(self._prefix) for page in pages for item in page.get("Contents", []))
+            found = (item for page in pages for item in page.get("Contents", []))
+            items = [item for item in found if item["Size"] or not item["Key"].endswith(RECORD)]
+            return sorted(item["Key"].removeprefix(self._prefix) for item in items)
 
     def _put(self, name: str, text: str, **condition: Any) -> None:  # noqa: ANN401 boto3's own arguments
         with self._translate_errors():
@@ -206,3 +212,7 @@ _ERRORS = {
     "409": _ConflictError,
     "NoSuchKey": _MissingError,
 }
+
+
+def _is_empty_record(path: Path) -> bool:
+    return path.suffix == RECORD and not path.stat().st_size
