@@ -9,10 +9,11 @@ from typing import Protocol
 from uuid import uuid4
 
 from trader.broker.base import OrderHistory
+from trader.codec import encode
 from trader.deadline import Deadline
 from trader.journal.base import Run
 from trader.journal.entry import REMEMBERED, Journal
-from trader.journal.record import build_report
+from trader.journal.record import build_report, find_unprotected
 from trader.journal.recovery import recover
 from trader.logs import one_line
 from trader.model import Code, Health, Outcome, Report, RunStopped
@@ -68,6 +69,7 @@ def run_slot(invocation: Invocation, adapters: Adapters) -> Report:
         is_claimed = claim(run, journal, end_of(run, invocation.deadline))
     except Exception:
         guard(run, invocation, adapters, journal)  # a fault of the journal must not leave a holding without its stop
+        name_unprotected(run)  # there will be no report that names them
         raise
     if not is_claimed:
         return finish(run, Code.ALREADY_RAN, "another run has claimed this slot; nothing was done")
@@ -161,16 +163,22 @@ def guard(run: Run, invocation: Invocation, adapters: Adapters, journal: Journal
         LOG.exception("the holdings could not be checked")
 
 
-def finish(run: Run, status: Outcome | Code, detail: str) -> Report:
-    """Build the report of a run, log it in one line and return it. Log an error if a holding has no stop loss."""
-    report = build_report(run, status, detail)
+def name_unprotected(run: Run) -> list[str]:
+    """Log the holdings without a stop loss, and return those that the bot bought."""
     foreign = {symbol for symbol, each in run.unprotected.items() if not each.is_ours}
-    ours = [symbol for symbol in report["unprotected"] if symbol not in foreign]
+    ours = [symbol for symbol in find_unprotected(run) if symbol not in foreign]
     for level, symbols in ((logging.ERROR, ours), (logging.WARNING, sorted(foreign))):
         if symbols:
             reasons = {symbol: run.unprotected[symbol].reason for symbol in symbols if symbol in run.unprotected}
-            extra = {"strategy": report["strategy"], "slot": report["slot"], "symbols": ",".join(symbols)}
+            extra = {"strategy": run.settings.strategy, "slot": encode(run.slot), "symbols": ",".join(symbols)}
             LOG.log(level, "held without a stop loss", extra={**extra, "reasons": reasons})
+    return ours
+
+
+def finish(run: Run, status: Outcome | Code, detail: str) -> Report:
+    """Build the report of a run, log it in one line and return it. Log an error if a holding has no stop loss."""
+    report = build_report(run, status, detail)
+    ours = name_unprotected(run)
     codes = [denial.code for denial in run.denials]
     account = run.account_after or (run.observation.account if run.observation else None)
     LOG.info(

@@ -42,6 +42,7 @@ MAX_TEXT_CHARACTERS = 200
 PAGE_SIZE = 500  # Alpaca's maximum; its default is 50
 ACTIVITIES_PAGE_SIZE = 100  # Alpaca's maximum
 FLOW_TYPES = "CSD,CSW,JNLC,ACATC"  # deposits, withdrawals, and cash from or to another account or broker
+MAX_PAGES = 4  # of the orders for some symbols
 SYMBOLS_PER_REQUEST = 200  # an address of a few thousand characters
 
 REFRESHED = timedelta(minutes=20)
@@ -105,13 +106,19 @@ class AlpacaBroker:
         return tuple({order.order_id: order for order in found}.values())
 
     def orders_of(self, symbols: Sequence[str]) -> tuple[Order, ...]:
-        """Return the latest orders for these symbols, newest first, up to Alpaca's maximum for one answer."""
-        orders: list[Order] = []
+        """Return the latest orders for these symbols, newest first, from at most MAX_PAGES answers."""
+        orders: dict[str, Order] = {}
         for some in batched(symbols, SYMBOLS_PER_REQUEST, strict=False):
-            query = {"status": "all", "nested": "true", "symbols": ",".join(some), "direction": "desc"}
-            page = _list("GET /orders", self._client.get("/orders", {**query, "limit": PAGE_SIZE}))
-            orders += _read_placed_orders(record for record in page if record.is_stock)
-        return tuple(orders)
+            query: dict[str, object] = {"status": "all", "nested": "true", "symbols": ",".join(some)}
+            query |= {"direction": "desc", "limit": PAGE_SIZE}
+            for _ in range(MAX_PAGES):
+                page = _list("GET /orders", self._client.get("/orders", query))
+                orders |= {each.order_id: each for each in _read_placed_orders(one for one in page if one.is_stock)}
+                if sum(1 + len(record.legs) for record in page) < PAGE_SIZE:
+                    break
+                until = page[-1].time("submitted_at") + timedelta(microseconds=1)  # `until` excludes its own moment
+                query["until"] = until.isoformat()
+        return tuple(orders.values())
 
     def refresh(self, orders: Sequence[Order]) -> tuple[Order, ...]:
         """Return these orders as Alpaca has them now, with one request for all of them."""
@@ -130,9 +137,11 @@ class AlpacaBroker:
         prices: dict[str, float] = {}
         for some in batched(symbols, SYMBOLS_PER_REQUEST, strict=False):
             answer = _Fields(call, self._client.get_data(call[4:], {"symbols": ",".join(some), "feed": "iex"}))
-            trades = answer.objects("trades")
-            prices |= {symbol: trades[symbol].number("p") for symbol in some if symbol in trades}
-        return {symbol: price for symbol, price in prices.items() if price > 0}
+            for symbol, trade in answer.objects("trades").items():
+                price_usd = trade.usable_number("p")
+                if symbol in some and price_usd is not None and price_usd > 0:
+                    prices[symbol] = price_usd
+        return prices
 
     def reserve_requests(self, count: int) -> None:
         """Wait until `count` requests can be sent without a pause. Raises OrderRejectedError if there is no time."""
@@ -313,12 +322,20 @@ class _Fields:
         """Return a number, or None if the field is missing, null or empty."""
         return None if self._values.get(name) in (None, "") else self.number(name)
 
+    def usable_number(self, name: str) -> float | None:
+        """Return a number, or None if there is none; nonsense is logged. For values without which the bot can go on."""
+        try:
+            return self.optional_number(name)
+        except _UnusableAnswerError as error:
+            LOG.warning("%s; it is treated as missing", error)
+            return None
+
     def objects(self, name: str) -> "dict[str, _Fields]":
-        """Return the objects in a field, by key."""
+        """Return the objects in a field, by key; anything else in it is left out."""
         value = self._values.get(name)
         if not _is_object(value):
             raise self._unusable(name, "an object")
-        return {key: _Fields(self._call, item) for key, item in value.items()}
+        return {key: _Fields(self._call, item) for key, item in value.items() if _is_object(item)}
 
     def time_or_none(self, name: str) -> datetime | None:
         return None if self._values.get(name) is None else self.time(name)
@@ -362,14 +379,14 @@ def _position(record: _Fields) -> Position:
         return Position(
             symbol=record.name, quantity=quantity, average_price_usd=None, price_usd=0.0, available=0.0, is_stock=False
         )
-    average_usd = record.optional_number("avg_entry_price")
+    average_usd = record.usable_number("avg_entry_price")
     return Position(
         symbol=record.text("symbol"),
         quantity=record.number("qty"),
         average_price_usd=average_usd,
         # Null for a holding that is no longer traded. No decision to trade depends on it.
-        price_usd=record.optional_number("current_price") or average_usd or 0.0,
-        available=record.optional_number("qty_available"),
+        price_usd=record.usable_number("current_price") or average_usd or 0.0,
+        available=record.usable_number("qty_available"),
     )
 
 

@@ -45,5 +45,9 @@ def cancel(orders: Sequence[Order], broker: Broker) -> tuple[Order, ...]:
     """Cancel the orders that have not ended, and return all of them once they have, or once the time is over."""
     for order in orders:
         if not order.is_final:
-            broker.cancel(order)
+            try:
+                broker.cancel(order)
+            except BrokerError as error:  # the others are canceled nevertheless, and the caller sees what is open
+                extra = {"symbol": order.symbol, "client_order_id": order.client_order_id, "error": str(error)}
+                LOG.warning("an order could not be canceled", extra=extra)
     return await_end(orders, broker, CANCEL_TIME_S)

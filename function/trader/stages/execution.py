@@ -80,19 +80,22 @@ def place(
     *,
     max_drift_fraction: float,
     may_go_on: Callable[[], None] = lambda: None,
+    require_timely: Callable[[], None] = lambda: None,
 ) -> Iterator[Order | Denial]:
     """Place each order once, in the given sequence, and yield its result.
 
-    `may_go_on` is called right before a buy is sent and before a sale is begun; it raises an error to end the run. The
-    symbol's open orders and its position are read again right before each order: the decision is minutes old by then,
-    and another run, a bracket's leg or the owner may have traded. A buy whose latest trade differs from the price of
-    the decision by more than `max_drift_fraction` is refused.
+    `may_go_on` is called right before a buy is sent and before a sale is begun, and `require_timely`, which costs no
+    request, before each further step of a sale; they raise an error to end the run. The symbol's open orders and its
+    position are read again right before each order: the decision is minutes old by then, and another run, a bracket's
+    leg or the owner may have traded. A buy whose latest trade differs from the price of the decision by more than
+    `max_drift_fraction` is refused.
 
     A refusal concerns only its own order, unless its reason is the account or the moment: then nothing further is sent.
+    Once a sale has failed after its bracket was canceled, no other bracket is canceled in that run.
     An order whose state cannot be determined is yielded as `unknown`, and the error then ends the run, because no
     further order is safe with such a broker.
     """
-    placement = _Placement(orders, broker, deadline, max_drift_fraction, may_go_on)
+    placement = _Placement(orders, broker, deadline, max_drift_fraction, may_go_on, require_timely)
     for order in orders:
         yield from placement.place(order)
 
@@ -136,17 +139,21 @@ class _Placement:
         deadline: Deadline,
         max_drift_fraction: float,
         may_go_on: Callable[[], None],
+        require_timely: Callable[[], None],
     ) -> None:
         self._buys = [order.symbol for order in orders if order.side is Side.BUY]
         self._broker = broker
         self._deadline = deadline
         self._max_drift_fraction = max_drift_fraction
         self._may_go_on = may_go_on
+        self._require_timely = require_timely
         self._sender = Sender(broker, deadline)
         self._sales: list[Order] = []  # accepted, and not known to be filled
         self._obstacle = ""  # why nothing further is sent
         self._has_lost_stop = False  # the bracket of the present order is canceled
+        self._failed_symbol = ""  # whose sale failed after its bracket was canceled
         self._prices_usd: Mapping[str, float] = {}
+        self._prices_error = ""  # why there are none
         self._priced_at = float("-inf")  # monotonic
 
     def place(self, order: Order) -> Iterator[Order | Denial]:
@@ -158,6 +165,8 @@ class _Placement:
         try:
             yield self._sell(order) if order.side is Side.SELL else self._buy(order)
         except OrderRejectedError as error:
+            if self._has_lost_stop:
+                self._failed_symbol = order.symbol
             if error.is_general:
                 self._obstacle = f"an order of this run was refused for a reason beyond that order ({error})"
             yield self._deny(order, error, error.code)
@@ -200,12 +209,15 @@ class _Placement:
     def _require_price(self, order: Order) -> None:
         """Compare the decision with the latest trade, which one request returns for all buys."""
         if time.monotonic() - self._priced_at > PRICES_AGE_S:
+            self._prices_usd, self._prices_error = {}, ""
             try:
                 self._prices_usd = self._broker.latest_prices_usd(self._buys)
-            except BrokerError as error:
-                words = f"the latest trade cannot be compared with the price of the decision: {error}"
-                raise OrderRejectedError(words, Code.STALE_PRICE) from error
+            except BrokerError as error:  # the next buy would wait for the same answer
+                self._prices_error = str(error)
             self._priced_at = time.monotonic()
+        if self._prices_error:
+            words = f"the latest trade cannot be compared with the price of the decision: {self._prices_error}"
+            raise OrderRejectedError(words, Code.STALE_PRICE)
         price_usd = self._prices_usd.get(order.symbol)
         if price_usd is None:
             words = "the broker has no latest trade to compare with the price of the decision"
@@ -250,14 +262,24 @@ class _Placement:
         return sold
 
     def _release_and_sell(self, sale: Order, exits: Sequence[OpenOrder]) -> Order:
-        """Cancel what reserves the shares, and sell them as soon as they are free; no gate stops a sale once begun."""
+        """Cancel what reserves the shares, and sell them as soon as they are free.
+
+        Of the gates, only the age of the decision stops a sale that has begun: the machine may have been asleep.
+        """
         if all(each.status is OrderStatus.PENDING_CANCEL for each in exits):
             raise OrderRejectedError("its shares are reserved by orders that the broker has not finished canceling")
+        if self._failed_symbol:
+            words = f"its stop is kept, because the sale of {self._failed_symbol} failed after its stop was canceled"
+            raise OrderRejectedError(words)
+        self._require_timely()
         self._has_lost_stop = True
-        for leg in {each.parent_id or each.order_id: each for each in exits}.values():  # a leg cancels its sibling
+        # A leg cancels its sibling; so does the order of a pair that has the other one as its leg.
+        parents_last = sorted(exits, key=lambda each: not each.parent_id)
+        for leg in {each.parent_id or each.order_id: each for each in parents_last}.values():
             self._broker.cancel(leg)
         reason = "they are not shown as free"
         for _ in looks(FREE_TIME_S):
+            self._require_timely()
             position = self._broker.positions().get(sale.symbol)
             if position is None or position.quantity <= 0:
                 self._has_lost_stop = False

@@ -177,7 +177,8 @@ def protect(services: RunServices, run: Run, closed: Exception | None = None) ->
     if not holdings.is_touched:
         return holdings
     # What was placed is believed only once the broker lists it.
-    return protection.protect(
+    reasons = dict(run.unprotected)
+    holdings = protection.protect(
         services.broker,
         run.settings,
         run.slot,
@@ -188,6 +189,8 @@ def protect(services: RunServices, run: Run, closed: Exception | None = None) ->
         stops=run.stops,
         unprotected=run.unprotected,
     )
+    run.unprotected |= {symbol: reasons[symbol] for symbol in run.unprotected.keys() & reasons.keys()}
+    return holdings
 
 
 def pass_gates(services: RunServices, run: Run) -> None:
@@ -229,7 +232,12 @@ def compare_clocks(services: RunServices, run: Run, clock: MarketClock) -> None:
             f"this machine's clock is {abs(difference_s):,.0f} s {way} the broker's ({clock.now:%Y-%m-%d %H:%M:%S%z}); "
             f"at most {MAX_CLOCK_DIFFERENCE_S:.0f} s are allowed: set this machine's clock by NTP"
         )
-    age = max(here, clock.now) - run.now
+    require_timely(run, max(here, clock.now))
+
+
+def require_timely(run: Run, now: datetime) -> None:
+    """Raise RunStopped if the run began too long before `now`."""
+    age = now - run.now
     if age > MAX_AGE:
         words = f"the run began {age.total_seconds() / 60:,.0f} minutes ago, but its prices are good for"
         raise RunStopped(Code.OUT_OF_TIME, f"{words} {MAX_AGE.seconds // 60}; the machine may have been asleep")
@@ -383,6 +391,7 @@ def place(services: RunServices, run: Run, decision: Decision) -> None:
     """
     planned = len(decision.orders)
     may_go_on = partial(pass_gates, services, run)  # trading may be halted, or the market close, between two orders
+    present = services.present or (lambda: run.now)
     try:
         with run.time_stage("place"):
             placing = execution.place(
@@ -391,27 +400,30 @@ def place(services: RunServices, run: Run, decision: Decision) -> None:
                 services.deadline,
                 max_drift_fraction=run.settings.max_price_drift_fraction,
                 may_go_on=may_go_on,
+                require_timely=lambda: require_timely(run, present()),
             )
             for done in placing:
                 note(run, done)
                 services.progress("orders", len(run.outcomes), planned)
-    except BaseException:
+    except BaseException as error:
         try:
-            close_out(services, run)
+            close_out(services, run, error)
         except Exception:
             LOG.exception("the orders and holdings could not be checked")
         raise
     close_out(services, run)
 
 
-def close_out(services: RunServices, run: Run) -> None:
-    """End the orders that are not filled, and protect what is held then."""
+def close_out(services: RunServices, run: Run, ended: BaseException | None = None) -> None:
+    """End the orders that are not filled, and protect what is held then. `ended` is the error that ended the run."""
     if services.fill_time_s is None:
         return
     with run.time_stage("close out"):
-        for done in execution.close_out(run.placed, services.broker, services.fill_time_s):
-            note(run, done)
-        protect(services, run)
+        try:
+            for done in execution.close_out(run.placed, services.broker, services.fill_time_s):
+                note(run, done)
+        finally:
+            protect(services, run, ended if isinstance(ended, RunStopped) else None)
         run.is_guarded = True
         run.outcomes = [
             replace(each, is_unprotected=each.symbol in run.unprotected) if isinstance(each, Denial) else each

@@ -12,6 +12,7 @@ from trader.broker.waiting import CANCEL_TIME_S, await_end, looks
 from trader.deadline import ORDER_TIME_S, Deadline
 from trader.model import (
     BrokerError,
+    Mode,
     OpenOrder,
     Order,
     OrderStatus,
@@ -30,6 +31,9 @@ SALE_TIME_S = 5.0
 
 TOLERANCE = 0.02
 """The difference, as a fraction, up to which a change in quantity and one in price are the same split."""
+
+MAX_GAP_FRACTION = 0.3
+"""The furthest that a price may be below its stop for a sale; further down, it may be a split not yet applied."""
 
 WORKING = frozenset(
     {
@@ -56,7 +60,7 @@ class Holdings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lot:
-    """The shares of a holding that the bot bought and still holds, with their stop price."""
+    """The shares of a holding that the bot bought and still holds, with the price for their stop."""
 
     quantity: int
     stop_usd: float
@@ -82,18 +86,23 @@ def protect(
     of this run so far. `is_open` is False while the market is closed: then nothing is sold at the market. What has no
     working stop in the end is put into `unprotected`, and taken out of it if it has one now.
 
+    An entry or sale that an earlier slot of the strategy left open is canceled before, whatever is held back: the
+    journal may not know of it. Only a dry run leaves it open.
+
     A healthy account costs two requests, which the run needs in any case. Raises BrokerError if the account cannot be
     read, or after an error that leaves an order in doubt.
     """
-    # The orders are read first: one that is filled in between is then in both, and not in neither.
-    holdings = Holdings(open_orders=broker.open_orders(), positions=broker.positions())
+    holdings = _read(broker, settings, unprotected)
+    if settings.mode is not Mode.DRY_RUN and (old := _find_old(holdings.open_orders, settings.strategy, slot)):
+        _cancel(old, broker, settings.strategy)
+        holdings = _read(broker, settings, unprotected)
     unprotected.clear()
     if not settings.stop_loss_fraction:
         return holdings
     bare = {
         symbol: position
         for symbol, position in holdings.positions.items()
-        if position.quantity and not _is_covered(position, _working_stops(symbol, holdings.open_orders))
+        if position.quantity and not _is_covered(position, _count_stopped(position, holdings.open_orders, settings))
     }
     if not bare:
         return holdings
@@ -123,7 +132,7 @@ def find_lot(symbol: str, position: Position, history: Sequence[Order], settings
     """Return what the bot bought of a holding and what the stop price is; None if it bought nothing that is left.
 
     `history` holds the orders for the symbol, newest first. The stop is at the original distance from what was paid,
-    and never lower than it was. A split that the broker has applied to the holding is applied to both.
+    and never lower than it was. After a split, what was paid for a share is what the broker says now.
     """
     history = [order for order in history if order.symbol == symbol]
     ours = [order for order in history if _is_ours(order, settings.strategy)]
@@ -131,21 +140,45 @@ def find_lot(symbol: str, position: Position, history: Sequence[Order], settings
     if entry is None or not entry.filled_price_usd or not position.average_price_usd:
         return None
     later = history[: history.index(entry)]
-    sold = sum(order.filled_quantity for order in (*later, *entry.legs) if order.side is Side.SELL)
-    left, paid_usd, ratio = entry.filled_quantity - sold, entry.filled_price_usd, 1.0
+    left = count_left(entry, later, settings.strategy)
     if left <= 0:
         return None
-    by_price, by_quantity = paid_usd / position.average_price_usd, position.quantity / left
-    if abs(by_price - 1) > TOLERANCE and abs(by_quantity / by_price - 1) <= TOLERANCE:
-        ratio = by_price
-    stops = [entry.stop_loss_usd, *(order.stop_loss_usd for order in later if order in ours)]
-    highest_usd = max([paid_usd * (1 - settings.stop_loss_fraction), *(stop for stop in stops if stop is not None)])
+    ratio = find_split(entry.filled_price_usd / position.average_price_usd, left, position.quantity)
+    stops = [entry.stop_loss_usd, *(order.stop_loss_usd for order in later if order in ours)] if ratio == 1 else []
+    by_setting_usd = entry.filled_price_usd / ratio * (1 - settings.stop_loss_fraction)
     known = [each for order in ours for each in (order, *order.legs)]
     return Lot(
         quantity=min(math.floor(position.quantity), round(left * ratio)),
-        stop_usd=float(round_to_tick(highest_usd / ratio)),
+        stop_usd=float(round_to_tick(max([by_setting_usd, *(stop for stop in stops if stop is not None)]))),
         order_ids=frozenset(each.order_id for each in known),
     )
+
+
+def count_left(entry: Order, later: Sequence[Order], strategy: str) -> float:
+    """Return how many of the shares that an entry bought are left after the later orders, which come newest first.
+
+    What somebody else has sold since is first of what he has bought since.
+    """
+    left, of_others = entry.filled_quantity, 0.0
+    for order in (*entry.legs, *(each for parent in reversed(later) for each in (parent, *parent.legs))):
+        if order.side is Side.BUY:
+            of_others += order.filled_quantity
+            continue
+        is_own = order in entry.legs or _is_ours(order, strategy)
+        taken = 0.0 if is_own else min(of_others, order.filled_quantity)
+        of_others -= taken
+        left -= order.filled_quantity - taken
+    return left
+
+
+def find_split(by_price: float, left: float, quantity: float) -> float:
+    """Return how many shares a share has become: `by_price`, if the number of shares has changed as much; otherwise 1.
+
+    A reverse split leaves whole shares only, so the number may be the next lower one.
+    """
+    expected = left * by_price
+    is_same = abs(quantity / expected - 1) <= TOLERANCE or quantity == math.floor(expected)
+    return by_price if abs(by_price - 1) > TOLERANCE and is_same else 1.0
 
 
 def _is_ours(order: Order | OpenOrder, strategy: str) -> bool:
@@ -153,10 +186,27 @@ def _is_ours(order: Order | OpenOrder, strategy: str) -> bool:
     return parts is not None and parts.strategy == strategy
 
 
-def _working_stops(symbol: str, open_orders: Sequence[OpenOrder]) -> float:
-    """Return the number of shares of a symbol for which working stops are open."""
-    orders = [each for each in open_orders if each.symbol == symbol]
-    return sum(each.quantity for each in orders if is_working_stop(each, orders))
+def _find_old(open_orders: Sequence[OpenOrder], strategy: str, slot: datetime) -> list[OpenOrder]:
+    """Return the open entries and sales of the strategy's earlier slots."""
+    ids = [(order, OrderId.parse(order.client_order_id)) for order in open_orders]
+    return [
+        order
+        for order, parts in ids
+        if parts and parts.strategy == strategy and parts.slot < slot and not parts.stop_number
+    ]
+
+
+def _count_stopped(position: Position, open_orders: Sequence[OpenOrder], settings: Settings) -> float:
+    """Return the number of shares of a holding for which working stops are open that are not far too low."""
+    orders = [each for each in open_orders if each.symbol == position.symbol]
+    working = [each for each in orders if is_working_stop(each, orders)]
+    return sum(each.quantity for each in working if not _is_far_too_low(each.stop_price_usd, position, settings))
+
+
+def _is_far_too_low(stop_usd: float | None, position: Position, settings: Settings) -> bool:
+    """Check whether a stop is at less than half of its price, such as one from before a reverse split."""
+    right_usd = (position.average_price_usd or 0.0) * (1 - settings.stop_loss_fraction)
+    return stop_usd is not None and stop_usd < right_usd / 2
 
 
 def _is_covered(position: Position, stopped: float) -> bool:
@@ -188,6 +238,36 @@ def _hidden_stops(history: Sequence[Order], open_orders: Sequence[OpenOrder]) ->
 
 
 # --- with the broker -----------------------------------------------------------------------------------------------
+
+
+def _read(broker: Broker, settings: Settings, unprotected: dict[str, Unprotected]) -> Holdings:
+    """Read the open orders and the holdings. If only the orders cannot be read, no holding is known to be protected."""
+    # The orders are read first: one that is filled in between is then in both, and not in neither.
+    try:
+        open_orders = broker.open_orders()
+    except BrokerError as error:
+        reason = f"the open orders cannot be read: {error}"
+        for symbol in broker.positions() if settings.stop_loss_fraction else ():
+            unprotected[symbol] = Unprotected(symbol=symbol, reason=reason, is_ours=True)
+        raise
+    return Holdings(open_orders=open_orders, positions=broker.positions())
+
+
+def _cancel(orders: Sequence[OpenOrder], broker: Broker, strategy: str) -> None:
+    """Cancel orders that nobody owns any more, and wait until they are gone. A failure is logged."""
+    extra = {"strategy": strategy, "symbols": ",".join(order.symbol for order in orders)}
+    LOG.warning("orders of an earlier run are open and are canceled", extra=extra)
+    ids = {order.order_id for order in orders}
+    new = [order for order in orders if order.status is not OrderStatus.PENDING_CANCEL]
+    try:
+        for order in new:
+            broker.cancel(order)
+        for _ in looks(CANCEL_TIME_S if new else 0.0):
+            if not ids & {order.order_id for order in broker.open_orders()}:
+                return
+    except BrokerError as error:
+        extra |= {"error": str(error)}
+    LOG.error("orders of an earlier run are still open", extra=extra)
 
 
 class _Guard:
@@ -225,22 +305,21 @@ class _Guard:
             stocks = [symbol for symbol, position in bare.items() if position.is_stock]
             history = self._broker.orders_of(stocks) if stocks else ()
         except BrokerError as error:
-            history, failure = (), error
-        hidden = tuple(_hidden_stops(history, self._holdings.open_orders))
-        self._holdings.open_orders += hidden
+            for symbol in bare:
+                self._name(symbol, f"its orders cannot be read: {error}", is_ours=True)
+            raise
+        self._holdings.open_orders += tuple(_hidden_stops(history, self._holdings.open_orders))
         for symbol, position in bare.items():
-            if failure:
-                self._name(symbol, f"its orders cannot be read: {failure}", is_ours=True)
-                continue
-            if _is_covered(position, _working_stops(symbol, self._holdings.open_orders)):
+            if _is_covered(position, self._count_stopped(position)):
                 continue
             try:
                 self._restore_one(symbol, position, history)
-            except BrokerError as error:
-                failure = error
+            except BrokerError as error:  # the other holdings are protected nevertheless
+                failure = failure or error
                 self._name(symbol, str(error), is_ours=True)
                 if self._sender.in_doubt is not None:
                     self._take_down(replace(self._sender.in_doubt, status=OrderStatus.UNKNOWN))
+                    self._sender.in_doubt = None
         if failure:
             raise failure
 
@@ -251,21 +330,23 @@ class _Guard:
             self._name(symbol, reason, is_ours=is_ours)
             return
         assert lot is not None, "a holding without a lot is refused"
-        missing = lot.quantity - _working_stops(symbol, self._holdings.open_orders)
-        if missing < 1:
-            others = f"{position.quantity - lot.quantity:g} of {position.quantity:g} shares"
-            self._name(symbol, f"{others} were not bought by this strategy", is_ours=False)
-            return
+        missing = lot.quantity - self._count_stopped(position)
         try:
             order = self._place(symbol, position, missing, lot)
         except OrderRejectedError as error:
             self._name(symbol, str(error), is_ours=True)
             return
+        if order.quantity < missing:
+            self._name(symbol, f"only {order.quantity:g} of {missing:g} shares were free for a stop", is_ours=True)
         words = (
             "sold, because the price is at or below its stop" if order.type is OrderType.MARKET else "a stop is placed"
         )
-        extra = {"strategy": self._settings.strategy, "symbols": symbol, "quantity": missing, "stop_usd": lot.stop_usd}
-        LOG.error("stop loss missing", extra={**extra, "detail": f"held without a working stop; {words}"})
+        extra = {"strategy": self._settings.strategy, "symbols": symbol, "stop_usd": lot.stop_usd}
+        extra |= {"quantity": order.quantity, "detail": f"held without a working stop; {words}"}
+        LOG.error("stop loss missing", extra=extra)
+
+    def _count_stopped(self, position: Position) -> float:
+        return _count_stopped(position, self._holdings.open_orders, self._settings)
 
     def _refuse(self, position: Position, lot: Lot | None, history: Sequence[Order]) -> tuple[str, bool] | None:
         """Return why nothing may be done about a holding, and whether the bot bought it."""
@@ -275,28 +356,44 @@ class _Guard:
             return "it is not in US stocks", False
         if position.quantity < 0:
             return "it is a short position", False
-        if position.average_price_usd is None:
+        if not position.average_price_usd:
             return "the broker does not say what was paid for it", is_ours
         if lot is None:
             return "this strategy did not buy it", False
+        if lot.quantity - self._count_stopped(position) < 1:
+            others = f"{position.quantity - lot.quantity:g} of {position.quantity:g} shares"
+            return f"{others} were not bought by this strategy", False
         if position.quantity % 1:
             return f"it is {position.quantity:g} shares, and a stop is for whole shares only", True
+        if odd := self._find_odd_price(position, lot):
+            return f"{odd}; a split may not have been applied everywhere, so check its orders", True
         if self._held_back:
             return f"no stop is placed: {self._held_back}", True
         if not self._deadline.allows(ORDER_TIME_S):
             return f"{self._deadline.remaining_s():.0f} s are left, but an order may take {ORDER_TIME_S:.0f} s", True
         return None
 
+    def _find_odd_price(self, position: Position, lot: Lot) -> str:
+        """Return which price of a holding contradicts its stop so much that nothing is done; empty if none does."""
+        orders = [each for each in self._holdings.open_orders if each.symbol == position.symbol]
+        stops = [each.stop_price_usd for each in orders if is_working_stop(each, orders)]
+        for stop_usd in (lot.stop_usd, *stops):
+            if stop_usd is not None and _is_far_too_low(stop_usd, position, self._settings):
+                return f"a stop at {stop_usd:,.2f} is far below what was paid, {position.average_price_usd:,.2f}"
+        if 0 < position.price_usd < lot.stop_usd * (1 - MAX_GAP_FRACTION):
+            return f"its price, {position.price_usd:,.2f}, is far below its stop, {lot.stop_usd:,.2f}"
+        return ""
+
     def _place(self, symbol: str, position: Position, quantity: float, lot: Lot) -> Order:
-        """Place a stop, or sell if the price is at or below it, once the shares are free."""
+        """Place a stop for the shares that are free, or sell them if the price is at or below it."""
         self._holdings.is_touched = True
         is_below = 0 < position.price_usd <= lot.stop_usd
-        self._free(symbol, position, quantity, lot)
+        quantity = self._free(symbol, position, quantity, lot)
         if is_below:
             return self._sell(symbol, quantity, lot, position.price_usd)
         stop = self._order(symbol, quantity, lot, OrderType.STOP)
         try:
-            return self._take_down(self._sender.send(stop))
+            return self._take_down(self._send_once_free(stop, CANCEL_TIME_S if position.available is None else 0.0))
         except SharesReservedError:
             raise
         except OrderRejectedError as error:
@@ -318,22 +415,38 @@ class _Guard:
             raise OrderRejectedError(f"its sale below the stop, {lot.stop_usd:,.2f}, is {done.status}")
         return done
 
-    def _free(self, symbol: str, position: Position, quantity: float, lot: Lot) -> None:
-        """Cancel the bot's own orders that reserve the shares without protecting them, and wait for the shares."""
+    def _send_once_free(self, order: Order, for_s: float) -> Order:
+        """Send an order, and again while its shares are reserved and the time is not over."""
+        refusal: SharesReservedError | None = None
+        for _ in looks(for_s):
+            try:
+                return self._sender.send(order, has_exits=True)
+            except SharesReservedError as error:
+                refusal = error
+        assert refusal is not None, "there is at least one look"
+        raise refusal
+
+    def _free(self, symbol: str, position: Position, quantity: float, lot: Lot) -> float:
+        """Cancel the bot's own orders that reserve the shares without protecting them; return the shares free then."""
+        if position.available is not None and position.available >= quantity:
+            return quantity
         orders = [each for each in self._holdings.open_orders if each.symbol == symbol and each.side is Side.SELL]
         idle = [each for each in orders if not is_working_stop(each, self._holdings.open_orders)]
         own = [each for each in idle if {each.order_id, each.parent_id} & lot.order_ids]
-        if position.available is not None and position.available >= quantity:
-            return
         for order in own:
             self._broker.cancel(order)
-        for _ in looks(CANCEL_TIME_S):
+        free = 0
+        for _ in looks(CANCEL_TIME_S if own or not idle else 0.0):  # nobody cancels the orders of others
             now = self._broker.positions().get(symbol)
-            if now is None or now.available is None or now.available >= quantity:
-                return
-            position = now
+            if now is None:
+                raise OrderRejectedError("it is not held any more")
+            if now.available is None or now.available >= quantity:
+                return quantity
+            free = math.floor(now.available)
+        if free >= 1:
+            return free
         by = "orders that are still being canceled" if own else "an order that this strategy did not place"
-        raise OrderRejectedError(f"only {position.available:g} shares are free; the others are reserved by {by}")
+        raise OrderRejectedError(f"none of its shares is free; they are reserved by {by if idle else 'the broker'}")
 
     def _order(self, symbol: str, quantity: float, lot: Lot, kind: OrderType) -> Order:
         number = 1 + sum(order.symbol == symbol for order in self._stops)

@@ -57,6 +57,10 @@ def settle(
         in_doubt = [name for name, order in recorded.items() if not order.is_final and name not in ended]
         if all(order.is_final for order in mine) and not (in_doubt and now - slot < DOUBT):
             store.note_settled(slot, mine)
+    for order in ended.values():
+        if not order.is_final:
+            extra = {"strategy": strategy, "symbol": order.symbol, "client_order_id": order.client_order_id}
+            LOG.error("an order of an earlier run is still open", extra={**extra, "status": order.status})
     for each in settled:
         level = logging.ERROR if each.side is Side.SELL else logging.WARNING
         LOG.log(level, "settled", extra={"strategy": strategy, **encode(each)})
