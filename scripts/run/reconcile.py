@@ -143,7 +143,7 @@ def reconcile(inputs: ReconcileInputs, progress: Progress) -> Comparison:
     under_way = {claim.slot for claim in claims} - set(over) - {each.slot for each in run_orders}
     progress("the broker's books", 0, 1)
     listed = inputs.history.list_orders(inputs.since - BEFORE, inputs.now + AFTER)
-    recorded = [order for each in run_orders for order in each.orders]
+    recorded = [order for each in run_orders for order in (*each.orders, *each.stops)]
     booked = [*listed, *find_unlisted(recorded, listed, inputs.history, Deadline.never())]
     progress("the broker's books", 1, 1)
     found = compare(run_orders, [order for order in booked if is_looked_at(order, inputs, run_orders, under_way)])

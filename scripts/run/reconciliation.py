@@ -1,6 +1,5 @@
 """Comparison of a strategy's journal with the broker's books for `make reconcile`, without side effects."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,16 +10,21 @@ from trader.codec import decode
 from trader.model import Order, OrderStatus, Outcome
 
 
+ROUNDING = 1e-9
+"""The largest difference between two quantities that are the same."""
+
+
 class Kind(StrEnum):
     """Kinds of findings about an order or a run."""
 
     RECOVERED = "RECOVERED"  # the run was cut off, and its record has just been written
     NO_RECORD = "NO RECORD"  # in the books, but in no record
     NOT_IN_BOOKS = "NOT IN BOOKS"  # placed according to a record, but not in the books
-    DIFFERENT = "DIFFERENT"  # symbol, side or quantity differ
+    DIFFERENT = "DIFFERENT"  # symbol, side or quantity differ, or less is filled than recorded
+    FILLED_LATER = "FILLED LATER"  # filled, or filled further, after its run had ended
+    CAME_TO_NOTHING = "CAME TO NOTHING"  # accepted, and later rejected, expired or canceled without a fill
     UNREADABLE = "UNREADABLE"  # a record that cannot be read
     UNKNOWN = "unknown"  # the order's fate was unknown when the run ended
-    CAME_TO_NOTHING = "came to nothing"  # accepted, and later rejected or canceled without a fill
     INTERRUPTED = "interrupted"  # the run was cut off, and its record was written earlier
     UNDER_WAY = "may be under way"  # the run may not have ended
 
@@ -32,12 +36,23 @@ REMEDIES: Mapping[Kind, str] = {
     Kind.DIFFERENT: "Check the order at the broker: its books are authoritative.",
     Kind.UNREADABLE: "Check the record in the journal; the bucket may hold an older version of it.",
     Kind.UNKNOWN: "Nothing: this is the order's state now, and the next run starts from the shares held.",
-    Kind.CAME_TO_NOTHING: "Nothing: every run decides on the symbol again.",
+    Kind.FILLED_LATER: "Check the holding and its stop loss; the next run starts from the shares held.",
+    Kind.CAME_TO_NOTHING: "If it was a sale, check that the holding has a stop loss. The next run decides again.",
     Kind.UNDER_WAY: "Run make reconcile again later.",
 }
 """Remedies by kind of finding; interrupted needs none."""
 
-DIFFERENCES = frozenset({Kind.RECOVERED, Kind.NO_RECORD, Kind.NOT_IN_BOOKS, Kind.DIFFERENT, Kind.UNREADABLE})
+DIFFERENCES = frozenset(
+    {
+        Kind.RECOVERED,
+        Kind.NO_RECORD,
+        Kind.NOT_IN_BOOKS,
+        Kind.DIFFERENT,
+        Kind.FILLED_LATER,
+        Kind.CAME_TO_NOTHING,
+        Kind.UNREADABLE,
+    }
+)
 """Kinds on which journal and broker disagree; the others are notes."""
 
 
@@ -58,12 +73,16 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedOrders:
-    """The orders in a run's record; `problem` says why a record cannot be read."""
+    """The orders in a run's record; `problem` says why a record cannot be read.
+
+    `stops` are those that protect holdings. They wait, so only their rejection or expiry is a difference.
+    """
 
     slot: datetime
     status: str = ""
     detail: str = ""
     orders: Sequence[Order] = ()
+    stops: Sequence[Order] = ()
     refused: frozenset[str] = frozenset()  # symbols
     problem: str = ""
 
@@ -99,6 +118,7 @@ def read_record(slot: datetime, record: object) -> RecordedOrders:
             status=str(report["status"]),
             detail=str(report["detail"]),
             orders=[decode(Order, order) for order in report["orders"]],
+            stops=[decode(Order, order) for order in report.get("stops", ())],
             refused=frozenset(denial["symbol"] for denial in report["denials"]),
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -108,7 +128,7 @@ def read_record(slot: datetime, record: object) -> RecordedOrders:
 def compare(run_orders: Sequence[RecordedOrders], booked: Sequence[Order]) -> Comparison:
     """Find differences and notes by slot. `booked` are the strategy's own orders in the compared slots."""
     there = {order.client_order_id: order for order in booked}
-    recorded = {order.client_order_id: order for each in run_orders for order in each.orders}
+    recorded = {order.client_order_id: order for each in run_orders for order in (*each.orders, *each.stops)}
     findings = [
         *(finding for each in run_orders for finding in check_recorded(each, there)),
         *check_booked(booked, recorded, {each.slot: each for each in run_orders}),
@@ -123,13 +143,14 @@ def check_recorded(of_run: RecordedOrders, there: Mapping[str, Order]) -> Iterat
         yield Finding(kind=Kind.UNREADABLE, slot=of_run.slot, words=of_run.problem)
     if of_run.status == Outcome.INTERRUPTED:
         yield Finding(kind=Kind.INTERRUPTED, slot=of_run.slot, words=of_run.detail)
-    for order in of_run.orders:
-        if finding := check_order(of_run.slot, order, there.get(order.client_order_id)):
-            yield finding
+    for orders, waits in ((of_run.orders, False), (of_run.stops, True)):
+        for order in orders:
+            if finding := check_order(of_run.slot, order, there.get(order.client_order_id), waits=waits):
+                yield finding
 
 
-def check_order(slot: datetime, order: Order, booked: Order | None) -> Finding | None:
-    """Return the finding about a recorded order, if there is one."""
+def check_order(slot: datetime, order: Order, booked: Order | None, *, waits: bool = False) -> Finding | None:
+    """Return the finding about a recorded order, if there is one; a stop `waits` to be filled or canceled."""
     if order.status is OrderStatus.UNKNOWN:
         became = f"it is {in_words(booked)}" if booked else "it is not in the books"
         return Finding(kind=Kind.UNKNOWN, slot=slot, order=order, words=became)
@@ -141,13 +162,17 @@ def check_order(slot: datetime, order: Order, booked: Order | None) -> Finding |
         for name in ("symbol", "side")
         if getattr(order, name) != getattr(booked, name)
     ]
-    if not math.isclose(order.quantity, booked.quantity, abs_tol=1e-9):
+    if abs(order.quantity - booked.quantity) > ROUNDING:
         different.append(f"quantity {order.quantity:g} in the record, {booked.quantity:g} in the books")
+    if booked.filled_quantity < order.filled_quantity - ROUNDING:
+        different.append(f"{in_words(order)} in the record, {in_words(booked)} in the books")
     if different:
         return Finding(kind=Kind.DIFFERENT, slot=slot, order=order, words="; ".join(different))
-    if booked.came_to_nothing and not order.status.is_dead:
-        words = f"{order.status} in its record, {in_words(booked)} in the books"
+    words = f"{in_words(order)} in its record, {in_words(booked)} in the books"
+    if booked.came_to_nothing and not order.status.is_dead and not (waits and booked.status is OrderStatus.CANCELED):
         return Finding(kind=Kind.CAME_TO_NOTHING, slot=slot, order=order, words=words)
+    if booked.filled_quantity > order.filled_quantity + ROUNDING and not waits:
+        return Finding(kind=Kind.FILLED_LATER, slot=slot, order=order, words=words)
     return None
 
 

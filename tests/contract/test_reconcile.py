@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,7 +24,7 @@ from trader.broker.base import OrderId
 from trader.journal.base import Run
 from trader.journal.entry import Journal
 from trader.journal.record import build_report
-from trader.model import Decision, Denial, Order, OrderStatus, Side
+from trader.model import Decision, Denial, Order, OrderStatus, OrderType, Side
 from trader.wiring import open_journal
 
 NOW = datetime.now(UTC)
@@ -105,10 +105,15 @@ class Site:
         price_usd = self.fake.prices[symbol]
         return self.broker.submit(replace(buy(symbol, quantity, price_usd), client_order_id=name))
 
-    def ran(self, *outcomes: Order | Denial, slot: datetime = SLOT) -> None:
+    def filled(self, symbol: str, **parts: Any) -> Order:
+        """Place a buy at Alpaca, and return it as it is afterwards."""
+        (order,) = self.broker.refresh([self.buys(symbol, **parts)])
+        return order
+
+    def ran(self, *outcomes: Order | Denial, slot: datetime = SLOT, stops: Sequence[Order] = ()) -> None:
         """Write the claim and the record of a run that finished."""
         self.journal.entry(slot).claim("word", slot + 5 * MINUTE)
-        done = Run(settings=settings(), slot=slot, now=slot, outcomes=list(outcomes))
+        done = Run(settings=settings(), slot=slot, now=slot, outcomes=list(outcomes), stops=list(stops))
         self.journal.entry(done.slot, is_dry=done.is_dry).save(done, build_report(done, "TRADED"))
 
     def was_cut_off(self, *planned: Order, slot: datetime = SLOT, until: datetime | None = None) -> None:
@@ -131,11 +136,56 @@ def kinds(said: str) -> list[tuple[str, bool]]:
 
 
 def test_agreement_is_reported(make: Command, site: Site) -> None:
-    site.ran(site.buys("A"), site.buys("B"))
+    site.ran(site.filled("A"), site.filled("B"))
     code, said, _ = make()
     assert code == 0
     assert "1 run, 2 orders in both: journal and broker agree." in said
-    assert "2 orders recorded as pending_new, now filled" in said
+    assert "2 orders recorded as filled, still filled" in said
+
+
+def test_an_order_filled_after_its_run_is_a_difference(make: Command, site: Site) -> None:
+    site.ran(site.buys("A"))
+    code, said, _ = make()
+    assert (code, "FILLED LATER" in said) == (1, True)
+    assert "1 order recorded as pending_new, now filled" in said
+    assert "Check the holding and its stop loss" in said
+
+
+@pytest.mark.parametrize("is_settled", [False, True])
+def test_an_order_rejected_after_its_run_is_a_difference_also_once_it_is_settled(
+    make: Command, site: Site, is_settled: bool
+) -> None:
+    site.fake.rejected_later.add("A")
+    order = site.buys("A")
+    site.ran(order)
+    if is_settled:
+        site.journal.note_settled(SLOT, site.broker.refresh([order]))
+    code, said, _ = make(JSON="1")
+    assert (code, kinds(said)) == (1, [("came to nothing", True)])
+
+
+def test_a_stop_of_the_bot_belongs_to_the_record_of_its_run(make: Command, site: Site) -> None:
+    bought = site.filled("A")
+    name = str(OrderId("trend", SLOT, "A", Side.SELL, 1))
+    site.fake.cancel(site.fake.open_orders("A")[0])  # with the other leg
+    stop = site.broker.submit(
+        Order(
+            client_order_id=name,
+            symbol="A",
+            side=Side.SELL,
+            quantity=4,
+            price_usd=97.0,
+            stop_loss_usd=97.0,
+            type=OrderType.STOP,
+        )
+    )
+    site.ran(bought)
+    assert kinds(make(JSON="1")[1]) == [("no record", True)]
+    site.ran(bought, stops=[stop])
+    assert make()[0] == 0
+    site.fake.prices["A"] = 90.0
+    site.fake.trade()
+    assert make()[0] == 0
 
 
 def test_without_any_run_there_is_no_difference(make: Command, site: Site) -> None:
@@ -173,7 +223,7 @@ def test_an_order_too_young_for_a_claim_is_no_difference(make: Command, site: Si
 
 
 def test_an_order_without_a_record_is_a_difference(make: Command, site: Site) -> None:
-    site.ran(site.buys("A"))
+    site.ran(site.filled("A"))
     site.buys("B")
     code, said, _ = make(JSON="1")
     assert (code, kinds(said)) == (1, [("no record", True)])

@@ -11,11 +11,19 @@ from scripts.run.reconciliation import REMEDIES, Finding, Kind, RecordedOrders, 
 from tests.builders import SLOT, buy, sell, settings
 from trader.journal.base import Run
 from trader.journal.record import build_record, build_report
-from trader.model import Code, Denial, Order, OrderStatus, Side
+from trader.model import Code, Denial, Order, OrderStatus, OrderType, Side
 
 ACCEPTED = replace(buy("A", 4), status=OrderStatus.ACCEPTED)
 FILLED = replace(ACCEPTED, status=OrderStatus.FILLED, filled_quantity=4.0, filled_price_usd=99.5)
 REJECTED = replace(ACCEPTED, status=OrderStatus.REJECTED)
+PART = replace(FILLED, status=OrderStatus.CANCELED, filled_quantity=1.0)
+STOP = replace(
+    sell("A", 4),
+    client_order_id="trend-20221228T2045Z-A-stop1",
+    type=OrderType.STOP,
+    stop_loss_usd=97.0,
+    status=OrderStatus.NEW,
+)
 
 
 def of(*orders: Order, **parts: Any) -> RecordedOrders:
@@ -31,9 +39,26 @@ def words(sheets: Sequence[RecordedOrders], *booked: Order) -> str:
     return finding.words
 
 
-@pytest.mark.parametrize("now", [ACCEPTED, FILLED, replace(FILLED, status=OrderStatus.CANCELED, filled_quantity=1.0)])
-def test_progress_after_the_record_is_not_a_difference(now: Order) -> None:
-    assert compare_sheets([of(ACCEPTED)], now) == []
+@pytest.mark.parametrize("order", [ACCEPTED, FILLED, PART, REJECTED])
+def test_what_the_record_says_is_no_finding(order: Order) -> None:
+    assert compare_sheets([of(order)], order) == []
+
+
+def test_another_status_without_another_fill_is_no_finding() -> None:
+    assert compare_sheets([of(ACCEPTED)], replace(ACCEPTED, status=OrderStatus.NEW)) == []
+
+
+@pytest.mark.parametrize(("then", "now"), [(ACCEPTED, FILLED), (ACCEPTED, PART), (PART, FILLED), (REJECTED, FILLED)])
+def test_a_fill_after_the_record_is_a_difference(then: Order, now: Order) -> None:
+    assert compare_sheets([of(then)], now) == [(Kind.FILLED_LATER, True)]
+
+
+def test_a_later_fill_is_reported_with_its_price() -> None:
+    assert words([of(ACCEPTED)], FILLED) == "accepted in its record, filled, 4 at 99.50 in the books"
+
+
+def test_a_fill_that_the_books_have_taken_back_is_a_difference() -> None:
+    assert compare_sheets([of(FILLED)], PART) == [(Kind.DIFFERENT, True)]
 
 
 def test_an_orders_later_status_is_still_reported() -> None:
@@ -42,8 +67,37 @@ def test_an_orders_later_status_is_still_reported() -> None:
 
 
 @pytest.mark.parametrize("status", [OrderStatus.REJECTED, OrderStatus.CANCELED, OrderStatus.EXPIRED])
-def test_an_order_that_came_to_nothing_later_is_a_note(status: OrderStatus) -> None:
-    assert compare_sheets([of(ACCEPTED)], replace(ACCEPTED, status=status)) == [(Kind.CAME_TO_NOTHING, False)]
+def test_an_order_that_came_to_nothing_later_is_a_difference(status: OrderStatus) -> None:
+    assert compare_sheets([of(ACCEPTED)], replace(ACCEPTED, status=status)) == [(Kind.CAME_TO_NOTHING, True)]
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        STOP,
+        replace(STOP, status=OrderStatus.FILLED, filled_quantity=4.0, filled_price_usd=97.0),
+        replace(STOP, status=OrderStatus.CANCELED),
+    ],
+)
+def test_a_stop_that_waits_or_is_filled_or_canceled_is_no_finding(now: Order) -> None:
+    assert compare_sheets([of(stops=[STOP])], now) == []
+
+
+@pytest.mark.parametrize("status", [OrderStatus.REJECTED, OrderStatus.EXPIRED])
+def test_a_stop_that_ended_otherwise_is_a_difference(status: OrderStatus) -> None:
+    assert compare_sheets([of(stops=[STOP])], replace(STOP, status=status)) == [(Kind.CAME_TO_NOTHING, True)]
+
+
+def test_a_stop_that_is_not_in_the_books_is_a_difference() -> None:
+    assert compare_sheets([of(stops=[STOP])]) == [(Kind.NOT_IN_BOOKS, True)]
+
+
+def test_a_stop_for_another_quantity_is_a_difference() -> None:
+    assert compare_sheets([of(stops=[STOP])], replace(STOP, quantity=3)) == [(Kind.DIFFERENT, True)]
+
+
+def test_a_stop_in_the_books_without_a_record_is_a_difference() -> None:
+    assert compare_sheets([of()], STOP) == [(Kind.NO_RECORD, True)]
 
 
 def test_an_order_recorded_as_rejected_is_not_a_finding() -> None:
@@ -82,7 +136,8 @@ def test_an_order_that_differs_in_the_books_is_a_difference(booked: Order, said:
 
 
 def test_a_rounding_error_is_not_a_difference() -> None:
-    assert compare_sheets([of(replace(ACCEPTED, quantity=0.1 + 0.2))], replace(FILLED, quantity=0.3)) == []
+    sum_of_parts = replace(FILLED, quantity=0.1 + 0.2, filled_quantity=0.1 + 0.2)
+    assert compare_sheets([of(sum_of_parts)], replace(FILLED, quantity=0.3, filled_quantity=0.3)) == []
 
 
 @pytest.mark.parametrize(("booked", "said"), [([FILLED], "it is filled, 4 at 99.50"), ([], "it is not in the books")])
@@ -110,8 +165,16 @@ def test_findings_are_sorted_by_slot() -> None:
 def test_a_records_orders_and_refusals_are_read() -> None:
     run = Run(settings=settings(), slot=SLOT, now=SLOT)
     run.outcomes += [FILLED, Denial(symbol="B", code=Code.ORDER_REJECTED, detail="no")]
-    expected = RecordedOrders(slot=SLOT, status="TRADED", orders=[FILLED], refused=frozenset({"B"}))
+    run.note_stop(STOP)
+    expected = RecordedOrders(slot=SLOT, status="TRADED", orders=[FILLED], stops=[STOP], refused=frozenset({"B"}))
     assert read_record(SLOT, build_record(run, build_report(run, "TRADED"))) == expected
+
+
+def test_a_record_from_before_there_were_stops_is_read() -> None:
+    run = Run(settings=settings(), slot=SLOT, now=SLOT, outcomes=[FILLED])
+    record = build_record(run, build_report(run, "TRADED"))
+    del record["report"]["stops"]
+    assert read_record(SLOT, record).stops == []
 
 
 @pytest.mark.parametrize("record", [None, [], {}, {"report": 1}, {"report": {"status": "TRADED", "orders": [1]}}])
