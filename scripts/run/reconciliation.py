@@ -9,7 +9,6 @@ from trader.broker.base import OrderId
 from trader.codec import decode
 from trader.model import Order, OrderStatus, Outcome
 
-
 ROUNDING = 1e-9
 """The largest difference between two quantities that are the same."""
 
