@@ -78,7 +78,7 @@ class Elements(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.found.append((tag, dict(attrs)))
         self._in_style = tag == "style"
-        if tag in {"p", "td", "section"}:
+        if tag in {"p", "td", "li", "section"}:
             self._in_alarm = "alarm" in (dict(attrs).get("class") or "").split()
 
     def handle_data(self, data: str) -> None:

@@ -81,6 +81,24 @@ def record_of_a_lost_stop_loss() -> dict[str, Any]:
     return lost
 
 
+def record_of_an_early_stop() -> dict[str, Any]:
+    """Return the record of a run that found two holdings without a stop, and what became of two earlier orders."""
+    bare = "held without a working stop: no stop is placed: trading is halted (the halt switch is on)"
+    return record(
+        unprotected=["DDD"],
+        denials=[denial("DDD", "UNPROTECTED", bare) | {"is_unprotected": True}],
+        stops=[
+            order("CCC", "sell", 12.0, 38.8, type="stop", stop_loss_usd=38.8, status="new"),
+            order("GGG", "sell", 3.0, 7.0, type="market", stop_loss_usd=7.2, status="filled", filled_price_usd=7.0),
+        ],
+        settled=[
+            settled("trend-20221228T2045Z-AAA-buy", "AAA", "buy", 10.0, "accepted", "rejected"),
+            settled("trend-20221228T2045Z-BRK.B-sell", "BRK.B", "sell", 4.0, "pending_new", "expired"),
+            settled("trend-20221227T2045Z-HHH-buy", "HHH", "buy", 7.0, "accepted", "filled", 7.0, 51.5),
+        ],
+    )
+
+
 LOST = (
     "the broker answered 403 to POST /v2/orders: insufficient qty available for order (requested: 12.5, available: 0); "
     "ITS STOP LOSS IS CANCELED and the shares held are not protected"
@@ -161,6 +179,28 @@ def order(symbol: str, side: str, quantity: float, price_usd: float, **parts: An
         "filled_quantity": 0.0,
         "filled_price_usd": None,
         **parts,
+    }
+
+
+def settled(
+    name: str,
+    symbol: str,
+    side: str,
+    quantity: float,
+    then: str,
+    now: str,
+    filled: float = 0.0,
+    at: float | None = None,
+) -> dict[str, Any]:
+    return {
+        "client_order_id": name,
+        "symbol": symbol,
+        "side": side,
+        "quantity": quantity,
+        "recorded_status": then,
+        "status": now,
+        "filled_quantity": filled,
+        "filled_price_usd": at,
     }
 
 

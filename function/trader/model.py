@@ -381,7 +381,8 @@ class Order:
 class Denial:
     """One refusal: the symbol, the code, and a sentence with the values behind it.
 
-    `is_unprotected`: the symbol's stop loss was canceled before the order was refused.
+    `is_unprotected`: the symbol's stop loss was canceled before the order was refused, or the bot bought a holding that
+    has no working stop now.
     """
 
     symbol: str

@@ -20,7 +20,7 @@ SMALL_COLUMNS = 100  # below this width, the legs of a bracket have their own li
 RESULT_CHARACTERS = 96
 ARROWS = {Direction.UP: ("▲ UP", "green"), Direction.FLAT: ("● FLAT", "dim"), Direction.DOWN: ("▼ DOWN", "red")}
 ALARMING = (Outcome.FAILED, STARTED, Outcome.INTERRUPTED)
-KIND_STYLES = {"order": "bold", "unsent": "bold", "refused": "yellow"}
+KIND_STYLES = {"order": "bold", "unsent": "bold", "refused": "yellow", "unprotected": "yellow"}
 
 
 def show(record: Json, out: Console) -> None:
@@ -47,6 +47,8 @@ def _heading(record: Json, rows: Sequence[DecisionRow]) -> RenderableType:
     ]
     if recovered := formatting.recovered_words(record):
         lines.append(_label("Recovered", recovered))
+    lines += [_label("Stop", words) for words in formatting.stops_placed(record)]
+    lines += [_label("Settled", words, is_sale) for words, is_sale in formatting.settled_orders(record)]
     if stopped:
         lines += [_label("Meaning", stopped.means), _label("What to do", stopped.remedy)]
     return Padding(Group(*lines), (0, 1), expand=False)
@@ -56,6 +58,8 @@ def _warn_of_unprotected(record: Json) -> Iterator[RenderableType]:
     words = formatting.unprotected_words(record)
     if words:
         yield Text(words, style="bold red")
+        for symbol, reason in formatting.unprotected_reasons(record):
+            yield _label(symbol, reason)
         yield _label("What to do", formatting.UNPROTECTED_REMEDY)
 
 

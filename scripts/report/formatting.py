@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 from trader.alpha import loader
 from trader.alpha.base import AlphaModel, Words
+from trader.broker.base import OrderId
 from trader.journal.base import STARTED
+from trader.journal.record import BARE
 from trader.logs import printable
-from trader.model import NEW_YORK, Code, Direction, Engine, Json, Outcome
+from trader.model import NEW_YORK, Code, Direction, Engine, Json, OrderType, Outcome, Side
 from trader.settings import Settings
 
 
@@ -47,8 +49,9 @@ EXPLANATIONS: Mapping[Code, Explanation] = {
         "Check the connection and the symbol's spelling, or add a source to PRICE_SOURCES (file, yahoo, alpaca).",
     ),
     Code.STALE_PRICE: Explanation(
-        "The last price is older than MAX_PRICE_AGE_S allows.",
-        "Check the price source; raise MAX_PRICE_AGE_S only if you want to trade on older prices.",
+        "The last price is older than MAX_PRICE_AGE_S allows, or the latest trade is further from it than "
+        "MAX_PRICE_DRIFT_FRACTION allows.",
+        "Check the price source; raise the limit only if you want to trade on older or other prices.",
     ),
     Code.OPEN_ORDER_PENDING: Explanation(
         "An earlier order for the symbol is still open at the broker, so no second order is placed.",
@@ -72,8 +75,9 @@ EXPLANATIONS: Mapping[Code, Explanation] = {
         "Raise the cap named in the detail if you want more or larger orders.",
     ),
     Code.DAILY_LOSS_STOP: Explanation(
-        "Equity has fallen by MAX_DAILY_LOSS_FRACTION or more since the last close, so nothing new is bought today.",
-        "Check the positions; buying resumes on the next trading day.",
+        "The loss since the last close, with what the stops of new buys could still lose, is more than "
+        "MAX_DAILY_LOSS_FRACTION allows.",
+        "Check the positions; the loss is counted anew from the next close.",
     ),
     Code.ACCOUNT_BLOCKED: Explanation(
         "The broker does not allow the account to trade.",
@@ -129,6 +133,9 @@ ENDS: Mapping[str, Explanation] = {Outcome.FAILED: FAILED, STARTED: UNFINISHED, 
 
 UNPROTECTED_REMEDY = "Place a stop loss for each in the broker's dashboard, or sell it."
 
+DEAD = frozenset({"rejected", "canceled", "expired", "suspended"})
+"""The statuses of orders that the broker will not fill any further."""
+
 CODE_STATUSES = frozenset(code.value for code in Code)
 MODES = {"dry-run": "dry run, nothing is placed", "paper": "paper money", "live": "REAL MONEY"}
 METRICS = (
@@ -167,17 +174,19 @@ class DecisionRow:
 
     @property
     def kind(self) -> str:
-        """The kind of outcome: order, unknown, unsent, refused, without prices or left alone."""
+        """The kind of outcome, one of KINDS."""
         status = str(self.order["status"]) if self.order else ""
-        if self.order and status != "rejected":
+        if self.order and not (status in DEAD and not self.order["filled_quantity"]):
             return {"planned": "unsent", "unknown": "unknown"}.get(status, "order")
         if self.denial and self.denial["code"] == Code.NO_PRICE_DATA:
             return "without prices"
+        if self.denial and not self.order and self.denial["code"] == Code.UNPROTECTED:
+            return "unprotected"
         return "refused" if self.denial or self.order else "left alone"
 
     @property
     def is_alarming(self) -> bool:
-        """True if the owner must act: the order's fate is unknown, or a sale was refused and its stop loss is gone."""
+        """True if the owner must act: the order's fate is unknown, or a holding of the bot has no stop loss."""
         return self.kind == "unknown" or bool(self.denial and self.denial.get("is_unprotected"))
 
     @property
@@ -210,7 +219,7 @@ class DecisionRow:
         return plain(self.insight["reason"]) if self.insight else ""
 
 
-KINDS = ("unknown", "order", "unsent", "refused", "left alone", "without prices")
+KINDS = ("unknown", "order", "unsent", "refused", "unprotected", "left alone", "without prices")
 
 
 def rows(record: Json) -> list[DecisionRow]:
@@ -281,6 +290,7 @@ def _counts(shown: Sequence[DecisionRow], *, dry: bool) -> Iterator[str]:
         "unknown": "{0} order{1} of unknown fate",
         "unsent": "{0} order{1} planned but not placed" if dry else "{0} order{1} not sent",
         "refused": "{0} refused",
+        "unprotected": "{0} without a stop loss",
         "left alone": "{0} left alone",
         "without prices": "{0} without prices",
     }
@@ -301,6 +311,40 @@ def unprotected_words(record: Json) -> str:
     """Name the symbols held without a stop loss although brackets are on; empty if there are none."""
     symbols = [plain(symbol) for symbol in record["report"].get("unprotected", ())]
     return f"Without a stop loss: {', '.join(symbols)}" if symbols else ""
+
+
+def unprotected_reasons(record: Json) -> list[tuple[str, str]]:
+    """Return the symbols held without a stop loss whose reason is known, each with its reason."""
+    denials = record["report"]["denials"]
+    bare = {str(each["symbol"]): str(each["detail"]) for each in denials if each["code"] == Code.UNPROTECTED}
+    return [(plain(symbol), plain(detail.removeprefix(BARE))) for symbol, detail in bare.items()]
+
+
+def stops_placed(record: Json) -> list[str]:
+    """Describe each order that the run placed to protect a holding: `CCC: stop 95.41 for 12, new`."""
+    return [plain(_stop_words(each)) for each in record["report"].get("stops", ())]
+
+
+def _stop_words(order: Json) -> str:
+    symbol, shares, status = order["symbol"], quantity(order["quantity"]), order["status"]
+    if order.get("type") == OrderType.MARKET:
+        at = f" at {usd(order['filled_price_usd'])}" if order.get("filled_price_usd") else ""
+        return f"{symbol}: sell {shares}{at}, because its price is at or below its stop, {status}"
+    return f"{symbol}: {' '.join(bracket_words(order))} for {shares}, {status}"
+
+
+def settled_orders(record: Json) -> list[tuple[str, bool]]:
+    """Describe each order of an earlier run that ended otherwise than recorded, and say whether it was a sale."""
+    return [(plain(_settled_words(each)), each["side"] == Side.SELL) for each in record["report"].get("settled", ())]
+
+
+def _settled_words(order: Json) -> str:
+    parts = OrderId.parse(order["client_order_id"])
+    of_slot = f" of {parts.slot.astimezone(NEW_YORK):%a %-d %b, %H:%M}" if parts else ""
+    price_usd = order.get("filled_price_usd")
+    fill = f" ({quantity(order['filled_quantity'])} at {usd(price_usd)})" if price_usd else ""
+    what = f"{order['side']} {quantity(order['quantity'])} {order['symbol']}{of_slot}"
+    return f"{what}: was {order['recorded_status']}, is {order['status']}{fill}"
 
 
 def recovered_words(record: Json) -> str:

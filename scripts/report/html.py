@@ -17,7 +17,7 @@ ARROWS = {"UP": "▲ UP", "FLAT": "● FLAT", "DOWN": "▼ DOWN", "": ""}
 ALARMING = frozenset(
     {
         *(Outcome.FAILED, STARTED, Outcome.INTERRUPTED),
-        *(Code.HALTED, Code.ACCOUNT_BLOCKED, Code.DAILY_LOSS_STOP, Code.OUT_OF_TIME),
+        *(Code.HALTED, Code.ACCOUNT_BLOCKED, Code.DAILY_LOSS_STOP, Code.DRAWDOWN_STOP, Code.OUT_OF_TIME),
     }
 )
 
@@ -44,7 +44,10 @@ def _contents(record: Json) -> dict[str, Any]:
         "detail": formatting.plain(report["detail"]),
         "stopped": formatting.explanation(report["status"]),
         "unprotected": formatting.unprotected_words(record),
+        "reasons": formatting.unprotected_reasons(record),
         "recovered": formatting.recovered_words(record),
+        "stops": formatting.stops_placed(record),
+        "settled": formatting.settled_orders(record),
         "unprotected_remedy": formatting.UNPROTECTED_REMEDY,
         "alarming": report["status"] in ALARMING,
         "strategy": formatting.plain(report["strategy"]),

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from trader.broker.base import OrderId
 from trader.codec import decode
-from trader.model import Order, OrderStatus, Outcome
+from trader.model import Code, Order, OrderStatus, Outcome
 
 ROUNDING = 1e-9
 """The largest difference between two quantities that are the same."""
@@ -118,7 +118,7 @@ def read_record(slot: datetime, record: object) -> RecordedOrders:
             detail=str(report["detail"]),
             orders=[decode(Order, order) for order in report["orders"]],
             stops=[decode(Order, order) for order in report.get("stops", ())],
-            refused=frozenset(denial["symbol"] for denial in report["denials"]),
+            refused=frozenset(each["symbol"] for each in report["denials"] if each["code"] != Code.UNPROTECTED),
         )
     except (KeyError, TypeError, ValueError) as error:
         return RecordedOrders(slot=slot, problem=f"its record cannot be read: {type(error).__name__}: {error}")

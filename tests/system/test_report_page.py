@@ -6,7 +6,16 @@ import pytest
 from scripts.report import formatting
 from scripts.report.html import write_page
 from tests.pages import DARK, LIGHT, Browse, Elements, RulesOfPages, measure
-from tests.run_record import LOST, SLOT, denial, order, record, record_of_a_lost_stop_loss, stop_record
+from tests.run_record import (
+    LOST,
+    SLOT,
+    denial,
+    order,
+    record,
+    record_of_a_lost_stop_loss,
+    record_of_an_early_stop,
+    stop_record,
+)
 
 HOSTILE = '<script>alert(1)</script><img src="http://127.0.0.1:9/x" onerror="alert(2)">'
 # Runs in a copy of the page without its content security policy, so that an injected script would run as well.
@@ -130,6 +139,18 @@ def test_symbols_without_a_stop_loss_raise_an_alarm_with_advice(tmp_path: Path) 
     elements = write(tmp_path, record(unprotected=["DDD", "CCC"]))
     assert "Without a stop loss: DDD, CCC" in elements.alarms
     assert f"What to do: {formatting.UNPROTECTED_REMEDY}" in elements.text
+
+
+def test_a_holding_without_a_stop_is_named_with_its_reason(tmp_path: Path) -> None:
+    text = write(tmp_path, record_of_an_early_stop()).text
+    assert "DDD : no stop is placed: trading is halted (the halt switch is on)" in text
+
+
+def test_stops_and_the_fate_of_earlier_orders_are_shown(tmp_path: Path) -> None:
+    elements = write(tmp_path, record_of_an_early_stop())
+    assert "CCC: stop 38.80 for 12, new" in elements.text
+    assert "buy 10 AAA of Wed 28 Dec, 15:45: was accepted, is rejected" in elements.text
+    assert "sell 4 BRK.B of Wed 28 Dec, 15:45: was pending_new, is expired" in elements.alarms
 
 
 def test_earlier_runs_that_were_cut_off_are_named(tmp_path: Path) -> None:

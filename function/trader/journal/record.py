@@ -10,6 +10,8 @@ from trader.model import Code, Denial, OrderStatus, Outcome, Report, Side, Unpro
 from trader.settings import Settings
 
 VERSION = 1
+BARE = "held without a working stop: "
+"""The beginning of the detail of an UNPROTECTED denial."""
 
 
 def build_report(run: Run, status: Code | Outcome | str, detail: str = "") -> Report:
@@ -63,7 +65,7 @@ def find_unprotected(run: Run) -> tuple[str, ...]:
 
 
 def _denial(bare: Unprotected) -> Denial:
-    return Denial(symbol=bare.symbol, code=Code.UNPROTECTED, detail=f"held without a working stop: {bare.reason}")
+    return Denial(symbol=bare.symbol, code=Code.UNPROTECTED, detail=f"{BARE}{bare.reason}", is_unprotected=bare.is_ours)
 
 
 def read_settings(data: Mapping[str, Any]) -> Settings:

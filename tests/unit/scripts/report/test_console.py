@@ -7,7 +7,15 @@ from rich.console import Console
 
 from scripts.report import formatting
 from scripts.report.console import show
-from tests.run_record import denial, order, record, record_of_a_lost_stop_loss, stop_record, target
+from tests.run_record import (
+    denial,
+    order,
+    record,
+    record_of_a_lost_stop_loss,
+    record_of_an_early_stop,
+    stop_record,
+    target,
+)
 from trader.model import Code
 
 WIDTHS = [80, 99, 100, 104, 128, 140]
@@ -40,7 +48,8 @@ def test_an_engine_that_is_not_prophets_package_is_named(engine: str, is_named: 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
-    assert max(len(line) for line in show_text(record(), width).splitlines()) <= width
+    for shown in (record(), record_of_an_early_stop()):
+        assert max(len(line) for line in show_text(shown, width).splitlines()) <= width
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -132,6 +141,40 @@ def test_symbols_without_a_stop_loss_follow_the_headline(width: int) -> None:
 
 def test_symbols_without_a_stop_loss_are_shown_in_red() -> None:
     assert "\x1b[1;31mWithout a stop loss: CCC" in show_text(record(unprotected=["CCC"]), terminal=True)
+
+
+def test_a_holding_without_a_stop_is_named_with_its_reason() -> None:
+    text = show_text(record_of_an_early_stop())
+    assert "DDD        no stop is placed: trading is halted (the halt switch is on)" in text
+
+
+def test_a_holding_without_a_stop_is_counted_by_itself() -> None:
+    assert "3 orders placed, 1 without a stop loss" in show_text(record_of_an_early_stop())
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_orders_that_protect_holdings_are_shown(width: int) -> None:
+    text = " ".join(show_text(record_of_an_early_stop(), width).split())
+    assert "Stop CCC: stop 38.80 for 12, new" in text
+    assert "Stop GGG: sell 3 at 7.00, because its price is at or below its stop, filled" in text
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_what_became_of_earlier_orders_is_shown(width: int) -> None:
+    text = " ".join(show_text(record_of_an_early_stop(), width).split())
+    assert "Settled buy 10 AAA of Wed 28 Dec, 15:45: was accepted, is rejected" in text
+    assert "Settled buy 7 HHH of Tue 27 Dec, 15:45: was accepted, is filled (7 at 51.50)" in text
+
+
+def test_a_sale_that_came_to_nothing_is_shown_in_red() -> None:
+    (line,) = (line for line in show_text(record_of_an_early_stop(), terminal=True).splitlines() if "4 BRK.B" in line)
+    assert "\x1b[1;31m" in line
+
+
+def test_an_order_that_was_canceled_without_a_fill_is_not_counted_as_placed() -> None:
+    run = record(orders=[order("AAA", "buy", 37.0, 98.36, status="canceled")])
+    run["report"]["denials"].append(denial("AAA", "NOT_FILLED", "buy 37: canceled"))
+    assert "No orders, 3 refused" in show_text(run)
 
 
 def test_a_run_with_all_positions_protected_does_not_say_so() -> None:

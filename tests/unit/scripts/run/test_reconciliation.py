@@ -11,7 +11,7 @@ from scripts.run.reconciliation import REMEDIES, Finding, Kind, RecordedOrders, 
 from tests.builders import SLOT, buy, sell, settings
 from trader.journal.base import Run
 from trader.journal.record import build_record, build_report
-from trader.model import Code, Denial, Order, OrderStatus, OrderType, Side
+from trader.model import Code, Denial, Order, OrderStatus, OrderType, Side, Unprotected
 
 ACCEPTED = replace(buy("A", 4), status=OrderStatus.ACCEPTED)
 FILLED = replace(ACCEPTED, status=OrderStatus.FILLED, filled_quantity=4.0, filled_price_usd=99.5)
@@ -166,6 +166,7 @@ def test_a_records_orders_and_refusals_are_read() -> None:
     run = Run(settings=settings(), slot=SLOT, now=SLOT)
     run.outcomes += [FILLED, Denial(symbol="B", code=Code.ORDER_REJECTED, detail="no")]
     run.note_stop(STOP)
+    run.unprotected["C"] = Unprotected(symbol="C", reason="no order was refused", is_ours=True)
     expected = RecordedOrders(slot=SLOT, status="TRADED", orders=[FILLED], stops=[STOP], refused=frozenset({"B"}))
     assert read_record(SLOT, build_record(run, build_report(run, "TRADED"))) == expected
 

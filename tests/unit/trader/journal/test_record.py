@@ -67,6 +67,14 @@ def test_a_dry_run_shows_its_plan_and_invests_nothing() -> None:
     assert (report["investments"], [order["symbol"] for order in report["orders"]]) == ({}, ["A"])
 
 
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_a_holding_without_a_stop_is_a_denial_that_says_whether_the_bot_bought_it(is_ours: bool) -> None:
+    run = Run(settings=settings(), slot=SLOT, now=SLOT)
+    run.unprotected["A"] = Unprotected(symbol="A", reason="the market is closed", is_ours=is_ours)
+    (denial,) = build_report(run, "TRADED")["denials"]
+    assert (denial["code"], denial["is_unprotected"]) == ("UNPROTECTED", is_ours)
+
+
 def test_a_stopped_run_has_every_field_of_a_report() -> None:
     run = Run(settings=settings(), slot=SLOT, now=SLOT)
     assert set(build_report(run, "HALTED")) >= {
