@@ -10,7 +10,7 @@ from trader.model import BrokerError, Order
 
 LOG = logging.getLogger("trader")
 
-PAUSES_S = (0.25, 0.5, 1.0, 2.0)
+PAUSES_S = (0.5, 1.0, 2.0)
 """The pauses between two looks; the last one repeats."""
 
 CANCEL_TIME_S = 8.0

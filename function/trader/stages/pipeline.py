@@ -423,7 +423,8 @@ def close_out(services: RunServices, run: Run, ended: BaseException | None = Non
             for done in execution.close_out(run.placed, services.broker, services.fill_time_s):
                 note(run, done)
         finally:
-            protect(services, run, ended if isinstance(ended, RunStopped) else None)
+            if ended or run.unprotected or not protection.are_protected(run.outcomes):
+                protect(services, run, ended if isinstance(ended, RunStopped) else None)
         run.is_guarded = True
         run.outcomes = [
             replace(each, is_unprotected=each.symbol in run.unprotected) if isinstance(each, Denial) else each

@@ -12,6 +12,7 @@ from trader.broker.waiting import CANCEL_TIME_S, await_end, looks
 from trader.deadline import ORDER_TIME_S, Deadline
 from trader.model import (
     BrokerError,
+    Denial,
     Mode,
     OpenOrder,
     Order,
@@ -126,6 +127,19 @@ def is_working_stop(order: OpenOrder, open_orders: Sequence[OpenOrder]) -> bool:
         return True
     entries = [each for each in open_orders if each.side is Side.BUY and each.symbol == order.symbol]
     return not any(order.parent_id in ("", each.order_id) for each in entries)
+
+
+def are_protected(outcomes: Sequence[Order | Denial]) -> bool:
+    """Check whether every order is filled, and the stop of each buy open for all its shares, as the broker says.
+
+    Then another look at the holdings after these orders would show nothing new.
+    """
+    return all(isinstance(each, Order) and _is_filled_with_stop(each) for each in outcomes)
+
+
+def _is_filled_with_stop(order: Order) -> bool:
+    stopped = sum(leg.quantity for leg in order.legs if leg.type.is_stop and leg.status in WORKING)
+    return order.status is OrderStatus.FILLED and (order.side is Side.SELL or stopped >= order.filled_quantity)
 
 
 def find_lot(symbol: str, position: Position, history: Sequence[Order], settings: Settings) -> Lot | None:
