@@ -251,6 +251,26 @@ def test_a_changed_record_does_not_agree(
     assert part in {difference["what"] for difference in json.loads(result.stdout)["differences"]}
 
 
+def forget_what_is_new(record: dict[str, Any]) -> None:
+    """Leave a record as it was written before orders had types, holdings stops, and runs a highest equity."""
+    for name in ("stopped_at", "peak_equity_usd"):
+        del record["observation"][name]
+    for name in ("settled", "stops", "recovered"):
+        del record["report"][name]
+    del record["observation"]["account"]["flows_usd"]
+    for order in (*record["decision"]["orders"], *record["report"]["orders"]):
+        for name in ("type", "submitted_at", "filled_at", "legs"):
+            del order[name]
+    for name in ("pause_after_stop_bars", "max_drawdown_fraction", "max_price_drift_fraction"):
+        del record["settings"][name]
+
+
+def test_an_old_record_is_replayed_as_it_was(command: Command, a_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(a_run, tmp_path, dirs_exist_ok=True)
+    tamper(make_record(tmp_path), forget_what_is_new)
+    assert report_of(command("replay", "--json"))["agrees"] is True
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"version": 99}'])
 def test_a_file_that_is_no_record_gives_no_traceback(command: Command, tmp_path: Path, text: str) -> None:
     (tmp_path / "record.json").write_text(text)
