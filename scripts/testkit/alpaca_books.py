@@ -87,6 +87,7 @@ class AlpacaBooks:
     - `record_overrides`: fields to replace in answers about a symbol's position and orders.
     - `unpriced`: symbols of positions whose current price is null, because they are no longer traded.
     - `untradable`: symbols whose orders are refused.
+    - `suspended`: symbols whose trading is suspended, so that their orders wait.
     - `locked`: shares of a symbol that cannot be sold, for a reason that no order shows.
     - `flows`: deposits less withdrawals since the last close; `deposit` changes it together with the cash.
     - `transfers`: all deposits, and withdrawals as negative amounts, each with its time.
@@ -110,6 +111,7 @@ class AlpacaBooks:
         self.record_overrides: dict[str, dict[str, JsonValue]] = {}
         self.unpriced: set[str] = set()
         self.untradable: set[str] = set()
+        self.suspended: set[str] = set()
         self.locked: dict[str, int] = {}
         self.flows = Decimal(0)
         self.transfers: list[tuple[datetime, Decimal]] = []
@@ -178,6 +180,8 @@ class AlpacaBooks:
         """Fill every waiting market order at current prices, as at the opening bell."""
         with self.lock:
             for order in [order for order in self.open_orders() if order.type == "market"]:
+                if order.symbol in self.suspended:
+                    continue
                 self._fill(order, order.remaining, self.price(order.symbol))
 
     def trade(self) -> None:
@@ -185,7 +189,7 @@ class AlpacaBooks:
         if not self.market_is_open():
             return
         self.fill_waiting()
-        for symbol in list(self.positions):
+        for symbol in [symbol for symbol in self.positions if symbol not in self.suspended]:
             for leg in self._exits(symbol):
                 if leg.stop_price is not None and self.price(symbol) <= leg.stop_price:
                     self.trigger_stop(symbol)
@@ -351,7 +355,7 @@ class AlpacaBooks:
             self._end(order, "rejected")
         elif order.is_open and self.market_is_open():
             order.status = "new"
-            if order.type != "market":
+            if order.type != "market" or order.symbol in self.suspended:
                 return
             if self.fill_delay_s:
                 order.filled_from = timing.monotonic() + self.fill_delay_s

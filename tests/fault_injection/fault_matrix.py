@@ -116,13 +116,14 @@ class ScenarioResult:
     met: bool = True  # the fault happened
     orders: int = 0  # orders in the books from the slot with the fault
     note: str = ""
+    words: str = ""  # what became of the slots, if not the list of their statuses
 
 
 type Scenario = Callable[[Harness], ScenarioResult]
 """A function that plays a scenario in a harness and returns the result."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Case:
     """A fault: where and what it is, and the scenario in which it happens."""
 
@@ -130,6 +131,7 @@ class Case:
     what: str
     scenario: Scenario
     options: tuple[tuple[str, Any], ...] = ()  # if not empty, the options of a separate harness
+    is_slow: bool = False  # it takes a minute and more
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
@@ -137,7 +139,7 @@ class Case:
     @property
     def is_long(self) -> bool:
         """True if clients run into their timeouts in this case."""
-        return "hang" in self.what or "timeout" in self.what
+        return self.is_slow or "hang" in self.what or "timeout" in self.what
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -346,7 +348,7 @@ def outcome(case: Case, harness: Harness) -> Outcome:
     violations = list(result.violations)
     if not result.met:
         violations.append("unmet: the fault did not happen, so the case shows nothing")
-    statuses = ", ".join(answer.words for answer in result.answers)
+    statuses = result.words or ", ".join(answer.words for answer in result.answers)
     orders = f"{result.orders} order{'' if result.orders == 1 else 's'}"
     words = "; ".join(filter(None, (statuses, orders, result.note)))
     return Outcome(where=case.where, what=case.what, outcome=words, violations=violations)

@@ -63,7 +63,7 @@ class Accepted:
     cash: Decimal
     price: Decimal
     equities: tuple[Decimal, ...]  # now, at the slot's start and, if the account's answer was stale, in that answer
-    last_equity: Decimal
+    last_equity: Decimal  # with what was paid in and out since
     is_open: bool
     is_blocked: bool
     is_halted: bool
@@ -103,7 +103,9 @@ class FaultyAlpaca(AlpacaFake):
     def fresh() -> dict[str, Any]:
         """Return the attributes of an account with nothing but cash, with the defaults of the books."""
         names = "cash last_equity positions orders cancel_polls fills rejected_later rejected_at_once account_overrides"
-        names += " record_overrides unpriced untradable locked flows transfers fill_delay_s free_delay_s free_from"
+        names += (
+            " record_overrides unpriced untradable suspended locked flows transfers fill_delay_s free_delay_s free_from"
+        )
         books = AlpacaBooks()
         return {name: getattr(books, name) for name in names.split()} | {"is_open": None, "may_short": True}
 
@@ -130,7 +132,7 @@ class FaultyAlpaca(AlpacaFake):
             cash=self.cash,
             price=self.price(symbol),
             equities=(self.equity, self.equity_at_first, *self._stale_equity()),
-            last_equity=self.last_equity,
+            last_equity=self.last_equity + self.flows,
             is_open=self.market_is_open(),
             is_blocked=bool(self.account_overrides),
             is_halted=self.is_halted(),

@@ -141,7 +141,7 @@ class Audit:
                     yield "fewer", f"{symbol} had a stop at first, but has none at the end, and is not named"
             if self._is_blind(answers):
                 return
-            for symbol in sorted(alpaca.positions.keys() - named):
+            for symbol in sorted(alpaca.positions.keys() - named - alpaca.disturbed):
                 entry, left = find_own(alpaca.orders, symbol, alpaca.positions[symbol].quantity)
                 if entry is None or left < 1:
                     continue
@@ -175,7 +175,11 @@ class Audit:
         is_kept_off = any(call.startswith(("alpaca", "ssm")) for call in self.harness.met) or "CredentialsError" in {
             answer.status for answer in answers
         }
-        return is_lied_to or (is_kept_off and any(answer.error for answer in answers))
+        failed = ("the orders and holdings could not be checked", "the holdings could not be checked")
+        says_so = any(answer.error for answer in answers) or any(
+            line.get("level") == "ERROR" and line.get("message") in failed for line in self.harness.records
+        )
+        return is_lied_to or (is_kept_off and says_so)
 
     def _find_outlived(self, answers: Sequence[Answer]) -> Iterator[tuple[str, str]]:
         """Yield orders of earlier slots that are still open, and those of these slots whose runs did not say so."""
@@ -222,7 +226,13 @@ class Audit:
             and not each.order.filled_quantity
             and (slot_of(each.order.client_order_id), each.order.symbol) in refused
         }
-        return [name for name in ids if name not in known | stillborn]
+        unknown = [name for name in ids if name not in known | stillborn]
+        return [name for name in unknown if not self._is_without_journal(name)]
+
+    def _is_without_journal(self, client_order_id: str) -> bool:
+        """Tell whether an order is a stop of a run that could not claim its slot: only log and alarm tell of it."""
+        slot = slot_of(client_order_id)
+        return "-stop" in client_order_id and slot is not None and not self.harness.is_claimed(slot)
 
     def _find_silent(self, answers: Sequence[Answer]) -> Iterator[tuple[str, str]]:
         for answer in answers:
@@ -267,7 +277,10 @@ def orders_in(report: Mapping[str, Any]) -> list[Any]:
 
 
 def find_own(orders: Sequence[FakeOrder], symbol: str, held: Decimal) -> tuple[FakeOrder | None, Decimal]:
-    """Return the bot's last buy of a symbol, and how many of its shares are left: whatever was sold since was of it."""
+    """Return the bot's last buy of a symbol, and how many of its shares are left.
+
+    What somebody else has sold since is first of what he has bought since.
+    """
     of_symbol = [order for order in orders if order.symbol == symbol]
     entries = [
         order
@@ -277,12 +290,19 @@ def find_own(orders: Sequence[FakeOrder], symbol: str, held: Decimal) -> tuple[F
     if not entries:
         return None, Decimal(0)
     entry = max(entries, key=lambda order: order.submitted_at)
-    sold = sum(
-        order.filled_quantity * order.split_ratio
-        for order in of_symbol
-        if order.side == "sell" and (order.parent is entry or order.submitted_at > entry.submitted_at)
-    )
-    return entry, min(held, entry.filled_quantity * entry.split_ratio - sold)
+    left, of_others = entry.filled_quantity * entry.split_ratio, Decimal(0)
+    for order in sorted(of_symbol, key=lambda order: order.submitted_at):
+        shares = order.filled_quantity * order.split_ratio
+        if order.parent is not entry and order.submitted_at <= entry.submitted_at:
+            continue
+        if order.side == "buy":
+            of_others += shares
+            continue
+        is_own = order.parent is entry or slot_of(order.client_order_id) is not None
+        taken = Decimal(0) if is_own else min(of_others, shares)
+        of_others -= taken
+        left -= shares - taken
+    return entry, min(held, left)
 
 
 def find_doubles(new: Sequence[Accepted]) -> Iterator[tuple[str, str]]:
@@ -306,8 +326,12 @@ def find_unlawful(each: Accepted, limits: Mapping[str, float]) -> Iterator[tuple
     words = f"{order.side} {order.quantity} {order.symbol}"
     if order.side == "sell" and order.quantity > each.held:
         yield "oversold", f"{words}, but {each.held} are held"
+    if slot_of(order.client_order_id) is None:
+        yield "lost", f"{words} has the id {order.client_order_id}, by which no other run can find it"
     if not each.is_open and order.type != "stop":
         yield "closed", words
+    if order.side == "buy" and {leg.type for leg in order.legs} != {"stop", "limit"}:
+        yield "stop", f"{words} without a bracket"
     if order.side == "sell":
         return
     if each.is_halted:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
 
 import numpy as np
 
@@ -45,19 +46,19 @@ def opens(day: date) -> datetime:
     return datetime.combine(day, time(9, 30), NEW_YORK).astimezone(UTC)
 
 
-def lines() -> Mapping[str, Sequence[float]]:
+@cache
+def lines(symbols: Sequence[str] = SYMBOLS) -> Mapping[str, Sequence[float]]:
     """Return past closes by symbol, each on a straight line with little noise."""
-    noise = np.random.default_rng(7).normal(0, 0.002, (len(SYMBOLS), BARS - 1))
-    ends = np.linspace(20, 220, len(SYMBOLS))
+    noise = np.random.default_rng(7).normal(0, 0.002, (len(symbols), BARS - 1))
+    ends = np.linspace(20, 220, len(symbols))
     return {
         symbol: (end * np.linspace(0.94, 1.0, BARS - 1) * np.exp(noise[row])).round(2).tolist()
-        for row, (symbol, end) in enumerate(zip(SYMBOLS, ends, strict=True))
+        for row, (symbol, end) in enumerate(zip(symbols, ends, strict=True))
     }
 
 
-LINES = lines()
-
-
-def closes(gaps: Mapping[str, float]) -> dict[str, list[float]]:
+def closes(gaps: Mapping[str, float], symbols: Sequence[str] = SYMBOLS) -> dict[str, list[float]]:
     """Return all closes by symbol; the running session's is off the line by the symbol's fraction in `gaps`."""
-    return {symbol: [*line, round(line[-1] * (1 + gaps.get(symbol, 0.0)), 2)] for symbol, line in LINES.items()}
+    return {
+        symbol: [*line, round(line[-1] * (1 + gaps.get(symbol, 0.0)), 2)] for symbol, line in lines(symbols).items()
+    }

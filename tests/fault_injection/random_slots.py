@@ -1,6 +1,7 @@
 """Random trading weeks with several faults in every slot, generated and shortened by hypothesis."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
@@ -9,8 +10,17 @@ from hypothesis import HealthCheck, Phase, assume, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+from scripts.testkit.alpaca_books import RefusalError
 from tests.fault_injection import market
-from tests.fault_injection.fault_matrix import CALLS, ONCE, RECOVERY
+from tests.fault_injection.fault_matrix import (
+    AGAIN,
+    CALLS,
+    FOR_EVER,
+    ONCE,
+    PROTECTION,
+    RECOVERY,
+    SETTLEMENT,
+)
 from tests.fault_injection.faults import Fault, Kind
 from tests.fault_injection.faulty_services import BOOKS
 from tests.fault_injection.harness import Event, Harness, start_harness
@@ -37,6 +47,106 @@ def trigger_one(harness: Harness) -> None:
                 return
 
 
+def end_one(status: str, kind: str, side: str) -> Callable[[Harness], None]:
+    """Return a change that ends an open order of this type with this status."""
+
+    def end(harness: Harness) -> None:
+        alpaca = harness.alpaca
+        with alpaca.lock:
+            for order in alpaca.open_orders():
+                if (order.type, order.side) == (kind, side) and order.status != "held":
+                    alpaca.disturbed.add(order.symbol)
+                    alpaca.end(order, status)
+                    return
+
+    return end
+
+
+def unprotect_one(harness: Harness) -> None:
+    """Cancel every order of a holding, as its owner could."""
+    with harness.alpaca.lock:
+        for symbol in list(harness.alpaca.positions)[-1:]:
+            unprotect(harness, symbol)
+
+
+def fill_part_of_leg(kind: str) -> Callable[[Harness], None]:
+    """Return a change that fills half of a leg, which ends its sibling."""
+
+    def fill(harness: Harness) -> None:
+        alpaca = harness.alpaca
+        with alpaca.lock:
+            for leg in alpaca.open_orders():
+                is_live = leg.parent is not None and leg.parent.status == "filled" and leg.status in ("new", "held")
+                if is_live and leg.type == kind and leg.remaining > 1 and alpaca.market_is_open():
+                    alpaca.disturbed.add(leg.symbol)
+                    alpaca.fill_part(leg, int(leg.remaining // 2))
+                    for other in leg.parent.legs if leg.parent else ():
+                        if other is not leg and other.is_open:
+                            other.status = "canceled"
+                    return
+
+    return fill
+
+
+def buy_one(harness: Harness) -> None:
+    """Buy some shares of a holding by hand."""
+    alpaca = harness.alpaca
+    with alpaca.lock:
+        for symbol in list(alpaca.positions)[:1]:
+            if alpaca.market_is_open() and alpaca.own_buying_power > 10 * alpaca.price(symbol):
+                alpaca.buy_by_hand(symbol, 3)
+
+
+def sell_some(harness: Harness) -> None:
+    """Sell a third of a holding by hand, for which its orders have to go."""
+    alpaca = harness.alpaca
+    with alpaca.lock:
+        for symbol, position in list(alpaca.positions.items())[:1]:
+            if alpaca.market_is_open() and position.quantity > 3:
+                unprotect(harness, symbol)
+                before = len(alpaca.accepted)
+                order = {"symbol": symbol, "side": "sell", "type": "market", "time_in_force": "day"}
+                with suppress(RefusalError):  # such as for a blocked account
+                    alpaca.work(alpaca.accept({**order, "qty": f"{position.quantity // 3}"}))
+                del alpaca.accepted[before:]
+
+
+def limit_one(harness: Harness) -> None:
+    """Place a plain limit sale of a holding by hand in place of its bracket."""
+    alpaca = harness.alpaca
+    with alpaca.lock:
+        for symbol, position in list(alpaca.positions.items())[:1]:
+            if position.quantity % 1 == 0 and position.quantity > 0:
+                unprotect(harness, symbol)
+                before = len(alpaca.accepted)
+                limit = f"{alpaca.price(symbol) * 2:.2f}"
+                order = {
+                    "symbol": symbol,
+                    "side": "sell",
+                    "type": "limit",
+                    "time_in_force": "gtc",
+                    "limit_price": limit,
+                }
+                with suppress(RefusalError):
+                    alpaca.accept({**order, "qty": f"{position.quantity}"})
+                del alpaca.accepted[before:]
+
+
+def unprotect(harness: Harness, symbol: str) -> None:
+    harness.alpaca.disturbed.add(symbol)
+    for order in harness.alpaca.open_orders(symbol):
+        harness.alpaca.end(order, "canceled")
+
+
+def heal(harness: Harness) -> None:
+    """Let orders be filled and canceled at once again, and finish what is pending."""
+    vars(harness.alpaca).update(fills="immediate", cancel_polls=0, fill_delay_s=0.0, free_delay_s=0.0, locked={})
+    with harness.alpaca.lock:
+        for order in harness.alpaca.open_orders():
+            if order.status == "pending_cancel":
+                order.polls_until_canceled = 0
+
+
 MARKETS: Mapping[str, Callable[[Harness], object]] = {
     "nothing": lambda _: None,
     "the owner halts trading": lambda harness: harness.halt(True),
@@ -49,21 +159,48 @@ MARKETS: Mapping[str, Callable[[Harness], object]] = {
     "an order will be rejected": lambda harness: harness.alpaca.rejected_later.update({"CCC"}),
     "no order will be rejected": lambda harness: harness.alpaca.rejected_later.clear(),
     "canceling takes time": lambda harness: setattr(harness.alpaca, "cancel_polls", 2),
+    "canceling takes for ever": lambda harness: setattr(harness.alpaca, "cancel_polls", FOR_EVER),
+    "all is well again": heal,
+    "fills take time": lambda harness: setattr(harness.alpaca, "fill_delay_s", 0.4),
+    "shares are free late": lambda harness: setattr(harness.alpaca, "free_delay_s", 1.0),
+    "a stop is rejected": end_one("rejected", "stop", "sell"),
+    "the owner cancels what protects a holding": unprotect_one,
+    "a take profit is filled in part": fill_part_of_leg("limit"),
+    "a stop is filled in part": fill_part_of_leg("stop"),
+    "the owner buys some by hand": buy_one,
+    "the owner sells some by hand": sell_some,
+    "the owner places a limit sale": limit_one,
+    "money is paid in": lambda harness: harness.alpaca.deposit(5_000),
+    "money is paid out": lambda harness: harness.alpaca.deposit(-5_000),
 }
 HOOKS: Mapping[str, Callable[[Harness], object]] = {
     "sold by hand": sell_one,
     "halted": lambda harness: harness.halt(True),
     "a leg is filled": trigger_one,
     "blocked": lambda harness: harness.alpaca.account_overrides.update(trading_blocked=True),
+    "a buy is rejected": end_one("rejected", "market", "buy"),
+    "a sale is rejected": end_one("rejected", "market", "sell"),
+    "a stop is rejected": end_one("rejected", "stop", "sell"),
+    "the owner cancels what protects a holding": unprotect_one,
+    "waiting orders are filled": lambda harness: harness.alpaca.fill_waiting(),
 }
-HOOKED = ("GET /account", "GET /positions", "after GET /orders", "after GET /positions", "after POST /orders")
+HOOKED = (
+    "GET /account",
+    "GET /positions",
+    "after GET /orders",
+    "after GET /positions",
+    "after POST /orders",
+    "GET /orders?after",
+    "after DELETE /orders",
+)
 
 SLOW_KINDS = {Kind.HANG, Kind.SLOW}
 """Faults left to the matrix: with them, ten thousand slots would take days."""
 
 FAULTS = [
     Fault(call, kind, times, skip)
-    for call, kinds in {**RECOVERY, **CALLS}.items()
+    for call, kinds in {**SETTLEMENT, **PROTECTION, **RECOVERY, **CALLS}.items()
+    if call != AGAIN
     for kind in kinds
     if kind not in SLOW_KINDS and not (kind is Kind.STALE and call in ("alpaca GET /orders", "alpaca GET /positions"))
     for times in ((1,) if kind in ONCE else (1, 2, 1_000_000))
@@ -145,7 +282,7 @@ class Weeks(RuleBasedStateMachine):
             return
         if self.harness.halted:
             self.harness.halt(False)  # otherwise most slots would be halted
-        self.harness.alpaca.account_overrides.clear()
+        self.harness.alpaca.account_overrides = {}
         self.harness.at(moment, gaps)
         MARKETS[happens](self.harness)
         if hook:

@@ -12,7 +12,7 @@ from multiprocessing import get_context
 from multiprocessing.queues import SimpleQueue
 from threading import Thread
 
-from tests.fault_injection import fault_matrix, market, random_slots, scenarios, weeks
+from tests.fault_injection import fault_matrix, market, random_slots, scenarios, stories, weeks
 
 SLOTS_A_DAY = sum(1 for _ in market.slots(weeks.FIRST))
 SLOTS, LONG_SLOTS = 500, 10_000
@@ -22,7 +22,8 @@ DAYS, LONG_DAYS = 3, 24 * 5  # memory is compared with that of the second day
 HARNESSES = 14
 """The number of harnesses in one process; a case mostly waits."""
 
-MATRIX, RANDOM, WEEKS = "faults, one at a time", "random slots", "slots of whole weeks"
+MATRIX, STORIES = "faults, one at a time", "stories over several slots"
+RANDOM, WEEKS = "random slots", "slots of whole weeks"
 
 
 @dataclass(slots=True)
@@ -30,6 +31,7 @@ class Result:
     """The results of the gauntlet."""
 
     outcomes: Sequence[fault_matrix.Outcome]
+    told: Sequence[fault_matrix.Outcome]  # of the stories
     tallies: Sequence[random_slots.Tally]
     failures: Sequence[tuple[int, str]]  # of random rounds: the seed, and the shortest failing sequence
     growth: weeks.Growth
@@ -39,7 +41,7 @@ class Result:
     @property
     def holds(self) -> bool:
         """True if every invariant held in every part."""
-        return all(each.holds for each in self.outcomes) and not self.failures and self.growth.holds
+        return all(each.holds for each in (*self.outcomes, *self.told)) and not self.failures and self.growth.holds
 
     @property
     def slots(self) -> int:
@@ -73,6 +75,11 @@ def faults() -> list[fault_matrix.Outcome]:
     return fault_matrix.run(cases(), HARNESSES, lambda _: report_step(MATRIX))
 
 
+def tell_stories() -> list[fault_matrix.Outcome]:
+    """Play every story, and return the outcomes."""
+    return fault_matrix.run(list(stories.cases()), HARNESSES // 2, lambda _: report_step(STORIES))
+
+
 def round_of(seed: int) -> tuple[int, random_slots.Tally | str]:
     """Run a round of random slots; return its seed with the tally, or with the failure."""
     try:
@@ -96,15 +103,18 @@ def run(seed: int, *, is_long: bool, report: Callable[[str, int, int], None]) ->
     context.set_forkserver_preload([__name__])  # so that imports happen only once
     reports: SimpleQueue[tuple[str, int]] = context.SimpleQueue()
     days, slots = (LONG_DAYS, LONG_SLOTS) if is_long else (DAYS, SLOTS)
-    totals = {MATRIX: len(cases()), RANDOM: slots, WEEKS: days * SLOTS_A_DAY}
+    totals = {MATRIX: len(cases()), STORIES: len(list(stories.cases()))}
+    totals |= {RANDOM: slots, WEEKS: days * SLOTS_A_DAY}
     Thread(target=follow, args=(reports, totals, report), daemon=True).start()
     workers = (os.cpu_count() or 1) + 4  # they mostly wait
     with ProcessPoolExecutor(workers, context, begin, (reports,)) as pool:
         outcomes = pool.submit(faults)
+        told = pool.submit(tell_stories)
         growth = pool.submit(whole_weeks, days)
         tallies, failures = rounds(pool, seed, slots)
         result = Result(
             outcomes=outcomes.result(),
+            told=told.result(),
             tallies=tallies,
             failures=failures,
             growth=growth.result(),

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from scripts.layer import manifest
-from tests.fault_injection import fault_matrix, scenarios
+from tests.fault_injection import fault_matrix, scenarios, stories
+from tests.fault_injection.fault_matrix import AGAIN
 from tests.fault_injection.harness import TARGET, Harness, unpack_function
 
 pytestmark = [
@@ -39,30 +40,30 @@ BUGS = {
     ),
     "the client order id is random": Bug(
         "trader/broker/base.py",
-        'return f"{self.strategy}-{slot_id(self.slot)}-{self.symbol}-{self.side}"',
+        'return f"{self.strategy}-{slot_id(self.slot)}-{self.symbol}-{what}"',
         "return __import__('uuid').uuid4().hex",
-        ["alpaca POST /orders: killed after"],
+        ["alpaca POST /orders buy: killed after"],
         frozenset({"lost"}),
     ),
     "each attempt has a new client order id": Bug(
         "trader/broker/alpaca.py",
         '"client_order_id": order.client_order_id,\n    }',
         '"client_order_id": __import__("uuid").uuid4().hex,\n    }',
-        ["alpaca POST /orders: accepted, answer lost"],
+        [f"{AGAIN}: accepted, answer lost"],
         frozenset({"doubled"}),
     ),
     "the lookup after a 504 is skipped": Bug(
-        "trader/stages/execution.py",
+        "trader/broker/sending.py",
         "if (found := self._look_up(order, reason)) is not None:",
         "if (found := None) is not None:",
-        ["alpaca POST /orders: accepted, answer lost"],
+        [f"{AGAIN}: accepted, answer lost"],
         frozenset({"guessed"}),
     ),
     "a lost answer is taken for a refusal": Bug(
-        "trader/stages/execution.py",
+        "trader/broker/sending.py",
         "reason, is_final = str(unclear), unclear.is_taken or unclear.is_refused",
-        "raise OrderRejectedError(str(unclear)) from unclear",
-        ["alpaca POST /orders: accepted, answer lost"],
+        "self.in_doubt = None\n                raise OrderRejectedError(str(unclear)) from unclear",
+        [f"{AGAIN}: accepted, answer lost"],
         frozenset({"lost"}),
     ),
     "the cap on orders is off by one": Bug(
@@ -81,8 +82,8 @@ BUGS = {
     ),
     "the halt switch is not read again before each order": Bug(
         "trader/stages/execution.py",
-        "            if order.side is Side.BUY:\n                self._may_go_on()\n",
-        "",
+        "return self._sender.send(order, self._may_go_on)",
+        "return self._sender.send(order)",
         ["owner: halts after the first order"],
         frozenset({"halted"}),
     ),
@@ -93,11 +94,11 @@ BUGS = {
         ["owner: sells by hand just before the sale arrives"],
         frozenset({"short", "oversold"}),
     ),
-    "a stale answer from the market's clock is believed": Bug(
-        "trader/broker/alpaca.py",
-        'max(clock.time("timestamp"), self._present())',
-        'clock.time("timestamp")',
-        ["market: has closed, but the clock's answer is stale"],
+    "the market's hours are not checked": Bug(
+        "trader/stages/pipeline.py",
+        "    if not clock.is_open:\n",
+        "    if not clock:\n",
+        ["market: closes before the first order"],
         frozenset({"closed"}),
     ),
     "a blocked account is not noticed": Bug(
@@ -109,15 +110,15 @@ BUGS = {
     ),
     "the daily loss is not checked": Bug(
         "trader/stages/risk.py",
-        "if loss_fraction >= settings.max_daily_loss_fraction:",
-        "if loss_fraction > 1:",
+        "if base_usd <= 0 or is_lost or loss_usd + at_risk_usd > max_usd * (1 + ROUNDING):",
+        "if base_usd <= 0:",
         ["account: beyond the daily loss limit"],
         frozenset({"loss"}),
     ),
     "the record is not saved": Bug(
         "trader/app.py",
-        "        entry.save(run, report)\n    except BaseException as error:\n        try:\n            entry",
-        "    except BaseException as error:\n        try:\n            entry",
+        "        entry.save(run, report)\n        if run.has_plan",
+        "        if run.has_plan",
         ["alpaca GET /account: slow"],
         frozenset({"silent"}),
     ),
@@ -129,9 +130,9 @@ BUGS = {
         frozenset({"disagree"}),
     ),
     "an order without an answer is taken for a refusal": Bug(
-        "trader/stages/execution.py",
+        "trader/broker/sending.py",
         'raise BrokerError(f"{order.client_order_id}: {reason}; a lookup did not find it, but it may yet be accepted")',
-        "self.sent = None\n        raise OrderRejectedError(reason)",
+        "self.in_doubt = None\n        raise OrderRejectedError(reason)",
         ["order: a buy without an answer is accepted after the run"],
         frozenset({"lost"}),
     ),
@@ -146,8 +147,149 @@ BUGS = {
         "trader/journal/recovery.py",
         "for done, claim in enumerate(over):",
         "for done, claim in enumerate(over[:0]):",
-        ["alpaca POST /orders: killed after"],
+        ["alpaca POST /orders buy: killed after"],
         frozenset({"lost"}),
+    ),
+    "a stop is at twice its distance": Bug(
+        "trader/stages/execution.py",
+        "for factor in (1 - settings.stop_loss_fraction,",
+        "for factor in (1 - 2 * settings.stop_loss_fraction,",
+        ["alpaca GET /clock: slow"],
+        frozenset({"stop"}),
+    ),
+    "the legs are good for the day": Bug(
+        "trader/broker/alpaca.py",
+        '"time_in_force": "gtc",\n            "order_class"',
+        '"time_in_force": "day",\n            "order_class"',
+        ["alpaca GET /clock: slow"],
+        frozenset({"stop"}),
+    ),
+    "a protective stop is good for the day": Bug(
+        "trader/broker/alpaca.py",
+        'body |= {"time_in_force": "gtc", "stop_price"',
+        'body |= {"stop_price"',
+        ["a stop is missing: and the market is closed"],
+        frozenset({"stop"}),
+    ),
+    "brackets are left out": Bug(
+        "trader/broker/alpaca.py",
+        "elif order.stop_loss_usd is not None and order.take_profit_usd is not None:",
+        "elif order.stop_loss_usd is not None and order.take_profit_usd is None:",
+        ["alpaca GET /clock: slow"],
+        frozenset({"stop"}),
+    ),
+    "what is FLAT is sold": Bug(
+        "trader/stages/portfolio.py",
+        "each.direction is Direction.DOWN and held",
+        "each.direction is not Direction.UP and held",
+        ["late end: a buy is filled as it is canceled"],
+        frozenset({"unwanted"}),
+    ),
+    "an entry that is not filled is not canceled": Bug(
+        "trader/stages/execution.py",
+        "        now = cancel(now, broker)\n",
+        "        pass\n",
+        ["suspended stock: bought on Friday, traded again on Monday"],
+        frozenset({"story"}),
+    ),
+    "earlier orders are not settled": Bug(
+        "trader/stages/pipeline.py",
+        "if services.history is not None and services.orders is not None and run.unsettled and not run.is_dry:",
+        "if services.history is not None and services.orders is not None and run.unsettled and run.is_dry:",
+        ["suspended stock: bought on Friday, never canceled, traded again on Monday"],
+        frozenset({"outlived"}),
+    ),
+    "a leg that waits for its entry is taken for a working stop": Bug(
+        "trader/stages/protection.py",
+        "    return not any(order.parent_id in",
+        "    return True or any(order.parent_id in",
+        ["filled in part: the entry, its rest is never canceled"],
+        frozenset({"bare"}),
+    ),
+    "any sale is taken for a stop": Bug(
+        "trader/stages/protection.py",
+        "if order.side is not Side.SELL or not order.type.is_stop or order.status not in WORKING:",
+        "if order.side is not Side.SELL or order.status not in WORKING:",
+        ["filled in part: the take profit, which ends the stop"],
+        frozenset({"bare"}),
+    ),
+    "a bracket is canceled before the first try of a sale": Bug(
+        "trader/stages/execution.py",
+        "            sold = self._sender.send(sale, has_exits=bool(exits))\n",
+        "            if exits:\n                raise SharesReservedError('')\n"
+        "            sold = self._sender.send(sale)\n",
+        ["request limit: 429 on every order, two slots"],
+        frozenset({"story"}),
+    ),
+    "no stop is put back after a sale that failed": Bug(
+        "trader/stages/pipeline.py",
+        "            protect(services, run, ended if isinstance(ended, RunStopped) else None)\n",
+        "            pass\n",
+        ["late end: a sale is rejected after its answer, three slots running"],
+        frozenset({"fewer"}),
+    ),
+    "the id of a protective stop is random": Bug(
+        "trader/stages/protection.py",
+        "client_order_id=str(OrderId(self._settings.strategy, self._slot, symbol, Side.SELL, number)),",
+        "client_order_id=__import__('uuid').uuid4().hex,",
+        ["a stop is missing: and the market is closed"],
+        frozenset({"lost"}),
+    ),
+    "nothing is protected while the market is closed": Bug(
+        "trader/stages/pipeline.py",
+        "            holdings = protect(services, run, closed)\n",
+        "            holdings = holdings if closed else protect(services, run, closed)\n",
+        ["a stop is missing: and the market is closed"],
+        frozenset({"bare"}),
+    ),
+    "nothing is protected while the journal fails": Bug(
+        "trader/app.py",
+        "guard(run, invocation, adapters, journal)  # a fault",
+        "pass  # a fault",
+        ["a stop is missing: and the journal cannot be written"],
+        frozenset({"bare"}),
+    ),
+    "a holding that may not be protected is not named": Bug(
+        "trader/stages/protection.py",
+        "            self._name(symbol, reason, is_ours=is_ours)\n            return\n",
+        "            return\n",
+        ["a stop is missing: and trading is halted"],
+        frozenset({"bare"}),
+    ),
+    "a decision has no age": Bug(
+        "trader/stages/pipeline.py",
+        "    if age > MAX_AGE:\n",
+        "    if age < -MAX_AGE:\n",
+        ["time: the machine sleeps for 18 hours before the first order"],
+        frozenset({"story"}),
+    ),
+    "two clocks are not compared": Bug(
+        "trader/stages/pipeline.py",
+        "> MAX_CLOCK_DIFFERENCE_S:",
+        "< -MAX_CLOCK_DIFFERENCE_S:",
+        ["time: this machine's clock is 3 hours slow", "time: this machine's clock is 2 hours fast"],
+        frozenset({"story"}),
+    ),
+    "the latest trade is not compared with the decision": Bug(
+        "trader/stages/execution.py",
+        "if abs(price_usd / order.price_usd - 1) > self._max_drift_fraction:",
+        "if abs(price_usd / order.price_usd - 1) < -self._max_drift_fraction:",
+        ["prices: every source is frozen since the morning"],
+        frozenset({"story"}),
+    ),
+    "a stop that was filled is forgotten": Bug(
+        "trader/stages/risk.py",
+        "if bars is not None and bars < settings.pause_after_stop_bars:",
+        "if bars is not None and bars < -settings.pause_after_stop_bars:",
+        ["gap through a stop: the stop is filled, nothing is bought again that day"],
+        frozenset({"story"}),
+    ),
+    "a deposit hides a loss": Bug(
+        "trader/stages/risk.py",
+        "base_usd = account.last_equity_usd + account.flows_usd",
+        "base_usd = account.last_equity_usd",
+        ["deposit or withdrawal: 5,000 paid in on a day down 6 %"],
+        frozenset({"loss"}),
     ),
 }
 
@@ -172,7 +314,7 @@ def plant(bug: Bug, folder: Path) -> Path:
 
 
 def choose(names: Sequence[str]) -> list[fault_matrix.Case]:
-    cases = {str(case): case for case in [*fault_matrix.cases(), *scenarios.cases()]}
+    cases = {str(case): case for case in [*fault_matrix.cases(), *scenarios.cases(), *stories.cases()]}
     return [cases[name] for name in names]
 
 

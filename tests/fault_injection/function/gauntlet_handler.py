@@ -17,7 +17,7 @@ from trader.journal.entry import Journal
 from trader.stages import execution, protection
 from trader.stages.pipeline import RunServices
 
-FILL_TIME_S, CANCEL_TIME_S, FREE_TIME_S, SALE_TIME_S, MAX_WAIT_S = 1.0, 1.0, 2.5, 1.0, 3.0
+FILL_TIME_S, CANCEL_TIME_S, FREE_TIME_S, SALE_TIME_S, MAX_WAIT_S = 2.0, 1.0, 4.0, 2.0, 3.0
 """The real times are several times as long; they would only make the gauntlet wait. PATIENT=1 leaves them."""
 
 _make_services = wiring.make_services
