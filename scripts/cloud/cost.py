@@ -38,8 +38,12 @@ MANY = 30
 METRICS, ALARM_METRICS = 8, 9
 """A strategy's custom metrics, and those of its eight alarms (missing-run has two), in terraform/modules/monitoring."""
 
-WRITES = {"first": 5, "later": 4, "closed": 3}
-"""Requests per run that S3 bills as writes: claim, plan, record, the day's ranking, and a listing of recent days."""
+WRITES = {"first": 7, "later": 6, "closed": 3}
+"""Requests per run that S3 bills as writes, at most.
+
+They are claim, plan, record, how its orders ended, the day's ranking, a new highest equity, and a listing of the last
+days.
+"""
 
 SECRETS = 2
 """Number of SecureStrings that a cold start reads."""
