@@ -117,6 +117,30 @@ def test_the_daily_loss_stop_denies_buys_on_that_day_only() -> None:
     assert (codes(result, 2), codes(result, 3)) == ([Code.DAILY_LOSS_STOP], [])
 
 
+def test_the_drawdown_stop_denies_buys_on_later_days_too() -> None:
+    bars = prices(A=[100, 100, 80, 80, 80], B=[50] * 5)
+    chosen = options(bars, 5, MAX_DRAWDOWN_FRACTION=0.15, MAX_POSITION_FRACTION=0.9, MAX_ORDER_USD=1e6)
+    result = run(bars, chosen, A=[BELOW, ON, ON, ON, ON], B=[ON, ON, ON, BELOW, BELOW])
+    assert [codes(result, bar) for bar in (3, 4)] == [[Code.DRAWDOWN_STOP]] * 2
+
+
+def test_a_position_that_lost_its_bracket_to_a_sale_gets_a_stop_again() -> None:
+    traded = [100, 100, 105, math.nan, 104, 90, 90]
+    bars = panel({"A": daily([100] * (WARM_UP - 1) + traded, LAST), "B": daily([50] * (WARM_UP + 6), LAST)})
+    gaps = [BELOW, ON, ABOVE, ON, ON, ON, ON]
+    table: Table = {
+        key: each
+        for key, each in lines(bars, A=gaps, B=[ON] * 7).items()
+        if isinstance(each, Forecast) and each.price_usd > 0
+    }
+    result = backtest(bars, options(bars, 7), table=table)
+    assert [each.reason.rpartition(": ")[2] for each in result.refusals] == [
+        "canceled because no bar could fill it; the position's bracket is also canceled"
+    ]
+    assert [(each.kind, each.price_usd) for each in result.fills] == [("market", 100.0), ("stop-loss", 90.0)]
+    assert [each.positions.get("A") for each in result.bars] == [None, 100.0, 100.0, 100.0, 100.0, None, None]
+
+
 def test_nothing_is_decided_while_the_exchange_is_closed() -> None:
     bars = prices(last=date(2022, 12, 27), A=[100, 100, 100])  # closed on the 26th, because Christmas was a Sunday
     result = run(bars, options(bars, 3), A=[BELOW] * 3)
