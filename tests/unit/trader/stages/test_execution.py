@@ -12,10 +12,10 @@ from scripts.testkit.alpaca_api import AlpacaApi, FaultKind
 from scripts.testkit.alpaca_books import FakeOrder
 from scripts.testkit.alpaca_direct import DirectBroker
 from tests.builders import SLOT, buy, sell, settings, target
-from trader.broker.base import OrderId
+from trader.broker.base import OrderId, OrderRejectedError
 from trader.deadline import ORDER_TIME_S, Deadline
-from trader.model import BrokerError, Code, Denial, Order, RunStopped, Side
-from trader.stages.execution import FREE_TIME_S, bracket_usd, place, plan
+from trader.model import BrokerError, Code, Denial, Order, OrderStatus, RunStopped, Side
+from trader.stages.execution import BUY_REQUESTS, FREE_TIME_S, SALE_REQUESTS, bracket_usd, close_out, place, plan
 
 KINDS: Mapping[str, FaultKind] = {
     "ok": "ok",
@@ -83,6 +83,7 @@ class Books(DirectBroker):
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trader.broker.sending.PAUSE_S", 0.0)
     monkeypatch.setattr("trader.broker.waiting.PAUSES_S", (0.01,))
+    monkeypatch.setattr("trader.broker.waiting.CANCEL_TIME_S", 0.05)
 
 
 def begin(
@@ -390,6 +391,270 @@ def test_an_interruption_while_an_order_is_sent_leaves_it_on_record() -> None:
     with pytest.raises(KeyboardInterrupt):
         seen.extend(begin([buy("A")], Interrupted(), Deadline.never()))
     assert codes(seen) == ["unknown"]
+
+
+# --- a refusal beyond the order ---
+
+
+@pytest.mark.parametrize("flag", ["account_blocked", "trading_blocked"])
+def test_after_a_refusal_about_the_account_nothing_further_is_sent(flag: str) -> None:
+    books = Books.with_bracket(A=10, B=10)
+    books.alpaca.account_overrides = {flag: True}
+    assert codes(placed(books, sell("A"), sell("B"), buy("C"))) == [Code.ORDER_REJECTED] * 3
+    assert len(books.sent) == 1
+
+
+def test_a_refusal_about_the_account_costs_no_bracket() -> None:
+    books = Books.with_bracket(A=10, B=10)
+    books.alpaca.account_overrides = {"account_blocked": True}
+    placed(books, sell("A"), sell("B"))
+    assert len(books.legs) == 4
+
+
+def test_after_a_refusal_for_the_request_limit_nothing_further_is_sent() -> None:
+    books = Books.with_bracket(A=10, B=10)
+    books.alpaca.fault("POST", "/v2/orders", "429", times=9)
+    placed(books, sell("A"), sell("B"))
+    assert len(books.sent) == 1
+
+
+def test_a_denial_after_a_general_refusal_names_its_reason() -> None:
+    books = Books.with_bracket(A=10, B=10)
+    books.alpaca.account_overrides = {"account_blocked": True}
+    denial = placed(books, sell("A"), sell("B"))[1]
+    assert isinstance(denial, Denial)
+    assert "not sent, because an order of this run was refused" in denial.detail
+
+
+def test_once_a_sale_failed_without_its_bracket_the_other_brackets_stay() -> None:
+    books = Books.with_bracket(["ok", "refused"], A=10, B=10)
+    placed(books, sell("A"), sell("B"))
+    assert {leg.symbol for leg in books.legs} == {"B"}
+
+
+def test_once_a_sale_failed_without_its_bracket_buys_go_on() -> None:
+    books = Books.with_bracket(["ok", "refused"], A=10)
+    assert codes(placed(books, sell("A"), buy("B"))) == [Code.ORDER_REJECTED, "pending_new"]
+
+
+def test_after_a_sale_that_was_accepted_and_then_rejected_no_further_one_is_begun() -> None:
+    books = Books.with_bracket(A=10, B=10)
+    books.alpaca.rejected_later = {"A"}
+    placed(books, sell("A"), sell("B"))
+    assert {leg.symbol for leg in books.legs} == {"B"}
+
+
+# --- shares that are not free ---
+
+
+def test_shares_that_are_free_late_are_sold() -> None:
+    books = Books.with_bracket(A=10)
+    books.alpaca.free_delay_s = 0.05
+    assert codes(placed(books, sell("A"))) == ["pending_new"]
+
+
+@pytest.mark.parametrize("available", [None, "", "?", "10"])
+def test_shares_free_late_are_sold_whatever_the_broker_says_of_them(available: str | None) -> None:
+    books = Books.with_bracket(A=10)
+    books.alpaca.free_delay_s = 0.05
+    books.alpaca.record_overrides = {"A": {"qty_available": available}}
+    assert codes(placed(books, sell("A"))) == ["pending_new"]
+
+
+def test_after_shares_that_stay_reserved_no_further_sale_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trader.stages.execution.FREE_TIME_S", 0.05)
+    books = Books.with_bracket(A=10, B=10)
+    books.alpaca.free_delay_s = 60.0
+    placed(books, sell("A"), sell("B"))
+    assert {leg.symbol for leg in books.legs} == {"B"}
+
+
+def test_a_bracket_stays_if_its_shares_are_not_all_that_is_reserved() -> None:
+    books = Books.with_bracket(A=10)
+    books.alpaca.buy_by_hand("A", 5)
+    books.alpaca.locked = {"A": 5}
+    (denial,) = placed(books, sell("A", 15))
+    assert isinstance(denial, Denial)
+    assert "only 10 of the 15 shares held can be sold" in denial.detail
+    assert len(books.legs) == 2
+
+
+def test_legs_that_are_being_canceled_already_are_not_waited_for() -> None:
+    books = Books.with_bracket(A=10)
+    books.alpaca.cancel_polls = 1_000
+    books.alpaca.cancel(books.legs[0])
+    (denial,) = placed(books, sell("A"))
+    assert isinstance(denial, Denial)
+    assert "not finished canceling" in denial.detail
+
+
+# --- the age and the price of a decision ---
+
+
+def asleep() -> None:
+    raise RunStopped(Code.OUT_OF_TIME, "asleep")
+
+
+def test_no_bracket_is_canceled_for_an_old_decision() -> None:
+    books = Books.with_bracket(A=10)
+    with pytest.raises(RunStopped):
+        list(place([sell("A")], books, Deadline.never(), max_drift_fraction=0.01, require_timely=asleep))
+    assert len(books.legs) == 2
+
+
+def test_nothing_is_sold_after_a_sleep_in_the_middle_of_a_sale() -> None:
+    def sleep_after_the_cancel() -> None:
+        if books.alpaca.asked("DELETE"):
+            asleep()
+
+    books = Books.with_bracket(A=10)
+    with pytest.raises(RunStopped):
+        list(
+            place([sell("A")], books, Deadline.never(), max_drift_fraction=0.01, require_timely=sleep_after_the_cancel)
+        )
+    assert books.taken == {}
+
+
+@pytest.mark.parametrize(
+    ("price_usd", "code"), [(100.9, "pending_new"), (102, Code.STALE_PRICE), (98, Code.STALE_PRICE)]
+)
+def test_a_buy_far_from_the_latest_trade_is_refused(price_usd: float, code: str) -> None:
+    books = Books()
+    books.alpaca.prices["A"] = price_usd
+    assert codes(placed(books, buy("A"))) == [code]
+
+
+def test_a_symbol_without_a_latest_trade_is_not_bought() -> None:
+    books = Books()
+    books.alpaca.unpriced = {"A"}
+    assert codes(placed(books, buy("A"), buy("B"))) == [Code.STALE_PRICE, "pending_new"]
+
+
+@pytest.mark.parametrize("trade", [{"p": 0}, {"p": -1}, {"p": "?"}, {"p": None}, {}, 5, None])
+def test_a_latest_trade_that_makes_no_sense_concerns_its_symbol_only(trade: object) -> None:
+    books = Books()
+    real = books.alpaca._trades_json
+    books.alpaca._trades_json = lambda query: {  # type: ignore[method-assign]
+        "trades": real(query)["trades"] | {"A": trade}
+    }
+    assert codes(placed(books, buy("A"), buy("B"))) == [Code.STALE_PRICE, "pending_new"]
+
+
+def test_the_latest_trades_of_all_buys_are_one_request() -> None:
+    books = Books()
+    placed(books, buy("A"), buy("B"), buy("C"))
+    assert len(books.alpaca.asked("GET", "/v2/stocks/trades/latest")) == 1
+
+
+def test_latest_trades_that_cannot_be_read_are_asked_for_once() -> None:
+    books = Books()
+    books.alpaca.fault("GET", "/v2/stocks/trades/latest", "500-html", times=9)
+    assert codes(placed(books, buy("A"), buy("B"))) == [Code.STALE_PRICE] * 2
+    assert len(books.alpaca.asked("GET", "/v2/stocks/trades/latest")) == 1
+
+
+def test_a_sale_needs_no_latest_trade() -> None:
+    books = Books.with_bracket(A=10)
+    books.alpaca.unpriced = {"A"}
+    assert codes(placed(books, sell("A"))) == ["pending_new"]
+
+
+# --- the budget of requests ---
+
+
+class Poor(Books):
+    """Books whose budget has no room for another order."""
+
+    def reserve_requests(self, count: int) -> None:
+        raise OrderRejectedError(f"no room for {count} requests", Code.OUT_OF_TIME, is_general=True)
+
+
+def test_without_room_for_its_requests_a_sale_is_not_begun() -> None:
+    books = Poor.with_bracket(A=10, B=10)
+    assert codes(placed(books, sell("A"), sell("B"))) == [Code.OUT_OF_TIME, Code.ORDER_REJECTED]
+    assert len(books.legs) == 4
+
+
+def test_without_room_for_its_requests_a_buy_is_not_begun() -> None:
+    books = Poor()
+    assert codes(placed(books, buy("A"))) == [Code.OUT_OF_TIME]
+    assert books.alpaca.requests == []
+
+
+@pytest.mark.parametrize("cancel_polls", [0, 1, 2])
+def test_a_sale_stays_within_the_requests_reserved_for_it(cancel_polls: int) -> None:
+    books = Books.with_bracket(A=10)
+    books.alpaca.cancel_polls = cancel_polls
+    placed(books, sell("A"))
+    assert len(books.alpaca.requests) <= SALE_REQUESTS
+
+
+def test_a_buy_stays_within_the_requests_reserved_for_it() -> None:
+    books = Books()
+    placed(books, buy("A"))
+    assert len(books.alpaca.requests) <= BUY_REQUESTS
+
+
+# --- the end of the run ---
+
+
+def closed_out(books: Books, *orders: Order, fill_time_s: float = 0.05) -> list[Order | Denial]:
+    """Place these orders, and return what has become of them at the end of the run."""
+    sent = [each for each in placed(books, *orders) if isinstance(each, Order)]
+    return list(close_out(sent, books, fill_time_s))
+
+
+def test_orders_are_reported_as_they_were_filled() -> None:
+    assert codes(closed_out(Books(), buy("A"))) == ["filled"]
+
+
+def test_an_order_filled_a_little_later_is_waited_for() -> None:
+    books = Books()
+    books.alpaca.fill_delay_s = 0.05
+    assert codes(closed_out(books, buy("A"), fill_time_s=1.0)) == ["filled"]
+
+
+def test_an_entry_that_is_not_filled_is_canceled() -> None:
+    books = Books()
+    books.alpaca.fills = "never"
+    assert codes(closed_out(books, buy("A"))) == ["canceled", Code.NOT_FILLED]
+    assert books.alpaca.open_orders() == []
+
+
+def test_the_rest_of_an_order_that_is_filled_in_part_is_canceled() -> None:
+    books = Books()
+    books.alpaca.fills = "partial"
+    (order,) = closed_out(books, buy("A"))
+    assert isinstance(order, Order)
+    assert (order.status, order.filled_quantity) == ("canceled", 5)
+
+
+@pytest.mark.parametrize("side", [Side.BUY, Side.SELL])
+def test_an_order_rejected_after_it_was_accepted_is_denied(side: Side) -> None:
+    books = Books(held={"A": 10} if side is Side.SELL else {})
+    books.alpaca.rejected_later = {"A"}
+    order = buy("A") if side is Side.BUY else sell("A")
+    assert codes(closed_out(books, order)) == ["rejected", Code.ORDER_REJECTED]
+
+
+def test_an_order_that_cannot_be_canceled_is_named() -> None:
+    books = Books()
+    books.alpaca.fills, books.alpaca.cancel_polls = "never", 1_000
+    assert codes(closed_out(books, buy("A"))) == ["pending_cancel", Code.OPEN_ORDER_PENDING]
+
+
+def test_an_order_that_cannot_be_canceled_does_not_keep_the_others_open() -> None:
+    books = Books()
+    books.alpaca.fills = "never"
+    books.alpaca.fault("DELETE", "/v2/orders", "500-html")
+    closed_out(books, buy("A"), buy("B"))
+    assert {order.symbol for order in books.alpaca.open_orders()} == {"A"}
+
+
+def test_an_order_of_unknown_fate_is_left_to_the_next_run() -> None:
+    books = Books()
+    assert list(close_out([replace(buy("A"), status=OrderStatus.UNKNOWN)], books, 0.05)) == []
+    assert books.alpaca.requests == []
 
 
 @given(
