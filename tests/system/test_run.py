@@ -580,7 +580,7 @@ def test_it_trades_with_secrets_in_ssm_and_the_journal_in_s3(cloud: dict[str, st
     report = run(env=cloud)
     keys = [item["Key"] for item in boto3.client("s3").list_objects_v2(Bucket="journal")["Contents"]]
     assert report["status"] == "TRADED"
-    folders = [(key.partition("/")[0], key.rpartition(".")[2]) for key in keys]
+    folders = [(key.split("/")[1], key.rpartition(".")[2]) for key in keys]
     runs = [("runs", kind) for kind in ("claim", "json", "settled", "started")]
     assert folders == [("equity", "json"), *runs, ("universe", "json")]
 
