@@ -127,14 +127,13 @@ class BacktraderBroker:
         """Record an order update from Backtrader; `time` is the start of the current bar."""
         name, kind = own.info["client_order_id"], own.info["kind"]
         order = self._sent[name].order
-        is_leg = kind != MARKET and order.side is Side.BUY
-        client_order_id = f"{name}-{kind}" if is_leg else name
+        is_leg = self._is_leg(own)
         if own.status == bt.Order.Completed:
             quantity = abs(own.executed.size)
             self.fills.append(
                 Fill(
                     time=time,
-                    client_order_id=client_order_id,
+                    client_order_id=self._name(own),
                     symbol=order.symbol,
                     side=order.side if kind == MARKET else Side.SELL,
                     kind=kind,
@@ -213,7 +212,7 @@ class BacktraderBroker:
         return tuple(
             OpenOrder(
                 order_id=own.info["order_id"],
-                client_order_id=own.info["client_order_id"],
+                client_order_id=self._name(own),
                 symbol=own.data._name,
                 side=Side.BUY if own.isbuy() else Side.SELL,
                 quantity=abs(own.executed.remsize),
@@ -227,6 +226,15 @@ class BacktraderBroker:
             for own in self._strategy.broker.get_orders_open()
             if own.active()  # legs become active when their buy is filled
         )
+
+    def _is_leg(self, own: Any) -> bool:  # noqa: ANN401 Backtrader's order
+        """Check whether an order is a leg of a bracket."""
+        return own.info["kind"] != MARKET and self._sent[own.info["client_order_id"]].order.side is Side.BUY
+
+    def _name(self, own: Any) -> str:  # noqa: ANN401 Backtrader's order
+        """Return the client order id; that of a leg is not the bot's, as at the other brokers."""
+        name: str = own.info["client_order_id"]
+        return f"{name}-{own.info['kind']}" if self._is_leg(own) else name
 
     def _exits(self) -> Iterator[Any]:
         """Yield Backtrader's orders that wait to end a position: active legs, and stops."""

@@ -14,7 +14,7 @@ from scripts.backtest.engine import Feed, rows
 from scripts.backtest.model import Options, Panel
 from tests import builders
 from tests.builders import buy, daily, sell
-from trader.broker.base import OrderRejectedError
+from trader.broker.base import OrderId, OrderRejectedError
 from trader.model import Order
 
 type Step = Callable[[BacktraderBroker], None]
@@ -191,6 +191,11 @@ def test_the_legs_are_open_orders_once_the_buy_is_filled() -> None:
     assert [(each.is_leg, each.side.value, each.quantity) for each in broker.open_orders()] == [
         (True, "sell", 10.0)
     ] * 2
+
+
+def test_the_ids_of_legs_are_not_those_of_the_bots_orders() -> None:
+    broker = after(panel([100, 100]), submit(buy()))
+    assert [OrderId.parse(each.client_order_id) for each in broker.open_orders()] == [None, None]
 
 
 def test_an_order_waiting_for_its_bar_is_open_and_its_legs_are_not() -> None:

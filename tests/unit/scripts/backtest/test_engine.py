@@ -101,6 +101,12 @@ def test_a_stop_loss_ends_a_position_between_two_decisions() -> None:
     assert (result.fills[1].kind, result.fills[1].price_usd, result.bars[-1].positions) == ("stop-loss", 90.0, {})
 
 
+def test_the_stop_of_a_bracket_stays_as_it_is() -> None:
+    bars = prices(A=[100, 100, 100, 90])
+    result = run(bars, options(bars, 4), A=[BELOW, ON, ON, ON])
+    assert result.fills[1].client_order_id == f"{result.fills[0].client_order_id}-stop-loss"
+
+
 def test_equity_is_valued_at_the_bars_close() -> None:
     bars = prices(A=[100, 100, 110])
     assert [each.equity_usd for each in run(bars, options(bars, 3), A=[BELOW, ON, ON]).bars] == [
