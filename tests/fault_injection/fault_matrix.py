@@ -117,6 +117,7 @@ class ScenarioResult:
     orders: int = 0  # orders in the books from the slot with the fault
     note: str = ""
     words: str = ""  # what became of the slots, if not the list of their statuses
+    is_race: bool = False  # the words are all that is always the same
 
 
 type Scenario = Callable[[Harness], ScenarioResult]
@@ -349,6 +350,6 @@ def outcome(case: Case, harness: Harness) -> Outcome:
     if not result.met:
         violations.append("unmet: the fault did not happen, so the case shows nothing")
     statuses = result.words or ", ".join(answer.words for answer in result.answers)
-    orders = f"{result.orders} order{'' if result.orders == 1 else 's'}"
-    words = "; ".join(filter(None, (statuses, orders, result.note)))
+    orders = "" if result.is_race else f"{result.orders} order{'' if result.orders == 1 else 's'}"
+    words = "; ".join(filter(None, (statuses, orders, "" if result.is_race else result.note)))
     return Outcome(where=case.where, what=case.what, outcome=words, violations=violations)

@@ -91,7 +91,10 @@ class FaultyAlpaca(AlpacaFake):
             self.accepted: list[Accepted] = []
             self.equity_at_first = self.cash
             self.yesterday: dict[str, Answer | None] = {}
-            self.covered_at_first: set[str] = set()  # symbols whose stops covered every share at the slot's start
+            self.covered_at_first: dict[
+                str, Decimal
+            ] = {}  # shares whose stops covered all of them, at the slot's start
+            self.decided: dict[str, Decimal] = {}  # the price when an order was accepted, by the order's id
             self.disturbed: set[str] = set()  # symbols whose stop somebody else has ended in this slot
             self.moved: set[str] = set()  # symbols whose stop its owner has moved
             self.late: list[tuple[Accepted, str, Mapping[str, str], Any]] = []  # orders still on their way
@@ -114,6 +117,7 @@ class FaultyAlpaca(AlpacaFake):
         before = self.seen or self._look(body)
         order = super().accept(body)
         self.accepted.append(replace(before, order=order))
+        self.decided[order.id] = before.price
         return order
 
     def arrive(self) -> None:
@@ -142,7 +146,9 @@ class FaultyAlpaca(AlpacaFake):
         """Note which holdings are protected when a slot begins."""
         with self.lock:
             self.disturbed.clear()
-            self.covered_at_first = {symbol for symbol in self.positions if self.is_covered(symbol)}
+            self.covered_at_first = {
+                symbol: position.quantity // 1 for symbol, position in self.positions.items() if self.is_covered(symbol)
+            }
 
     def working_stops(self, symbol: str) -> list[FakeOrder]:
         """Return the stops that sell a holding when their price is reached; a leg that waits for its entry does not."""
