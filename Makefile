@@ -111,7 +111,7 @@ test: .venv/.set-up ## Run the tests (TESTS=tests/unit/trader/stages/test_portfo
 test-slow: .venv/.set-up ## Run the slow tests: planted bugs, a damaged layer, and Terraform's own tests
 	@$(PY) -m pytest -m slow
 
-gauntlet: .venv/.set-up ## Run the deployed function through faults at every boundary and random weeks (LONG=1, SEED=, JSON=1)
+gauntlet: .venv/.set-up ## Run the deployed function through every fault, stories and random weeks (LONG=1, SEED=, JSON=1, MARKDOWN=1)
 	@$(PY) -m tests.fault_injection
 
 audit: .venv/.set-up ## Check the lock files, and all locked packages for known vulnerabilities and yanked releases (OFFLINE=1: locks only)

@@ -12,6 +12,7 @@ from scripts.layer import manifest
 from tests.fault_injection import fault_matrix, scenarios, stories
 from tests.fault_injection.fault_matrix import AGAIN
 from tests.fault_injection.harness import TARGET, Harness, unpack_function
+from tests.fault_injection.invariants import INVARIANTS
 
 pytestmark = [
     pytest.mark.slow,
@@ -192,6 +193,13 @@ BUGS = {
         ["suspended stock: bought on Friday, traded again on Monday"],
         frozenset({"story"}),
     ),
+    "no request to cancel is sent": Bug(
+        "trader/broker/alpaca.py",
+        'self._client.delete(f"/orders/{order.order_id}")',
+        "pass",
+        ["suspended stock: bought on Friday, never canceled, traded again on Monday"],
+        frozenset({"outlived"}),
+    ),
     "earlier orders are not settled": Bug(
         "trader/stages/pipeline.py",
         "if services.history is not None and services.orders is not None and run.unsettled and not run.is_dry:",
@@ -325,6 +333,11 @@ def test_a_planted_bug_is_caught(name: str, tmp_path: Path) -> None:
         outcomes = [fault_matrix.outcome(case, harness) for case in choose(bug.cases)]
     broken = {violation.partition(":")[0] for outcome in outcomes for violation in outcome.violations}
     assert broken & bug.broken, [outcome.violations for outcome in outcomes]
+
+
+def test_each_invariant_has_its_bug() -> None:
+    broken = set().union(*(bug.broken for bug in BUGS.values()))
+    assert set(INVARIANTS) - broken == set()
 
 
 def test_the_same_cases_hold_without_a_bug() -> None:
