@@ -336,12 +336,14 @@ def test_a_halt_between_two_orders_holds_back_the_stop_too(
 ) -> None:
     slots = Slots(tmp_path, refusing, "A", "B")
     slots.run(BOUGHT)
-    refusing.refuse = lambda body: None if refusing.open_orders(body["symbol"]) else NO_SALE
+    refusing.refuse = lambda body: (
+        NO_SALE if body["type"] == "market" and not refusing.open_orders(body["symbol"]) else None
+    )
     reasons = iter(["", "", *["the switch is on"] * 9])
     monkeypatch.setattr(wiring.PARAMETERS, "read_halt_reason", lambda _: next(reasons))
     report = slots.run(DEAR)
     assert (report["status"], [order["type"] for order in report.get("stops", [])]) == ("HALTED", [])
-    assert report["unprotected"] == bare(refusing)
+    assert report["unprotected"] == bare(refusing) != []
 
 
 @pytest.mark.parametrize(
@@ -481,6 +483,18 @@ def test_a_quiet_run_costs_one_request_more_than_it_needs_for_its_decision(fake:
     before = len(fake.requests)
     slots.run(QUIET)
     assert len(fake.requests) - before == 5  # clock, orders, positions, account; and earlier stops
+
+
+def test_a_run_with_one_buy_costs_twelve_requests(fake: AlpacaFake, slots: Slots) -> None:
+    slots.run(BOUGHT)
+    assert len(fake.requests) == 12
+
+
+def test_a_run_with_one_sale_costs_thirteen_requests(fake: AlpacaFake, slots: Slots) -> None:
+    slots.run(BOUGHT)
+    before = len(fake.requests)
+    slots.run(DEAR)
+    assert len(fake.requests) - before == 13
 
 
 def test_a_run_is_on_record_with_what_it_settled(fake: AlpacaFake, slots: Slots, tmp_path: Path) -> None:
