@@ -8,10 +8,11 @@ from rich.console import Console
 
 from scripts import console
 from scripts.console import CommandError
-from tests.fault_injection.__main__ import as_json, as_markdown, main, seed, show
+from tests.fault_injection.__main__ import as_json, main, seed, show
 from tests.fault_injection.fault_matrix import Outcome
 from tests.fault_injection.random_slots import Tally
 from tests.fault_injection.runner import Result
+from tests.fault_injection.tables import FAULTS, as_markdown
 from tests.fault_injection.weeks import Growth
 
 FINE = Outcome(where="alpaca GET /clock", what="slow", outcome="TRADED; 3 orders", violations=())
@@ -34,10 +35,17 @@ def growth(end_mb: float = 101.0, end_files: int = 12, violations: tuple[str, ..
     )
 
 
-def result(*outcomes: Outcome, failures: Sequence[tuple[int, str]] = (), grown: Growth | None = None) -> Result:
+def result(
+    *outcomes: Outcome,
+    told: Sequence[Outcome] = (),
+    failures: Sequence[tuple[int, str]] = (),
+    grown: Growth | None = None,
+) -> Result:
     tallies = [Tally(slots=250, orders=100, faults={"yahoo GET chart: 429": 3}, statuses={"TRADED": 250})]
     grown = grown or growth()
-    return Result(outcomes=outcomes, tallies=tallies, failures=failures, growth=grown, seconds=60.0, seed=1)
+    return Result(
+        outcomes=outcomes, told=told, tallies=tallies, failures=failures, growth=grown, seconds=60.0, seed=1
+    )
 
 
 @pytest.fixture
@@ -49,7 +57,7 @@ def text(monkeypatch: pytest.MonkeyPatch) -> StringIO:
 
 def test_every_line_says_so_if_all_invariants_hold(text: StringIO) -> None:
     show(result(FINE))
-    assert (text.getvalue().count(" holds "), "BROKEN" in text.getvalue()) == (3, False)
+    assert (text.getvalue().count(" holds "), "BROKEN" in text.getvalue()) == (4, False)
 
 
 def test_faults_that_end_in_the_same_way_share_a_row(text: StringIO) -> None:
@@ -73,6 +81,7 @@ def test_a_failed_sequence_is_shown_with_its_command(text: StringIO) -> None:
     "broken",
     [
         result(FINE, BAD),
+        result(FINE, told=[BAD]),
         result(FINE, failures=[(7, "words")]),
         result(FINE, grown=growth(end_mb=105.1)),
         result(FINE, grown=growth(end_files=30)),
@@ -84,7 +93,7 @@ def test_a_single_failure_makes_the_report_fail(broken: Result) -> None:
 
 
 def test_the_page_gets_a_row_for_each_outcome() -> None:
-    assert as_markdown([FINE, ALSO_FINE, BAD]).splitlines()[2:] == [
+    assert as_markdown([FINE, ALSO_FINE, BAD], FAULTS)[2:] == [
         "| alpaca GET /clock | slow, stale | TRADED; 3 orders |",
         "| alpaca POST /orders | hang | **BROKEN** TRADED; 4 orders |",
     ]
