@@ -43,9 +43,7 @@ def result(
 ) -> Result:
     tallies = [Tally(slots=250, orders=100, faults={"yahoo GET chart: 429": 3}, statuses={"TRADED": 250})]
     grown = grown or growth()
-    return Result(
-        outcomes=outcomes, told=told, tallies=tallies, failures=failures, growth=grown, seconds=60.0, seed=1
-    )
+    return Result(outcomes=outcomes, told=told, tallies=tallies, failures=failures, growth=grown, seconds=60.0, seed=1)
 
 
 @pytest.fixture
