@@ -28,4 +28,5 @@ def test_the_page_lists_every_fault() -> None:
 
 
 def test_the_page_names_every_invariant() -> None:
-    assert [words for words in INVARIANTS.values() if words not in PAGE] == []
+    text = " ".join(PAGE.split())  # the page wraps its lines
+    assert [words for words in INVARIANTS.values() if words not in text] == []
