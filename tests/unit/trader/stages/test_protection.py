@@ -418,6 +418,16 @@ def test_an_own_holding_that_can_have_no_stop_is_named_as_the_bots(fields: Mappi
     assert guarded.unprotected == {"A": Unprotected(symbol="A", reason=reason, is_ours=True)}
 
 
+def test_an_entry_older_than_a_page_of_orders_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trader.broker.alpaca.PAGE_SIZE", 4)
+    guarded = Guarded.bare("A")
+    for _ in range(3):
+        guarded.trade_by_hand("buy", 2)
+        guarded.trade_by_hand("sell", 2)
+    guarded.protect()
+    assert guarded.sent == [("A", "stop", 90, STOP)]
+
+
 def test_a_holding_of_another_strategy_is_not_touched() -> None:
     guarded = Guarded.bare("A")
     guarded.protect(STRATEGY="other")
