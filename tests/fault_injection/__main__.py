@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from scripts import ROOT, console
 from scripts.console import CommandError
@@ -33,8 +33,8 @@ def show_table(title: str, heading: str, outcomes: Sequence[fault_matrix.Outcome
     for where, what, outcome, holds, violations in tables.rows(outcomes):
         if where != last:
             shown.add_section()
-        verdict = "[green]hold[/]" if holds else f"[bold red]{escape('; '.join(violations))}[/]"
-        shown.add_row("" if where == last else where, f"[{'green' if holds else 'red'}]{what}[/]", outcome, verdict)
+        verdict = Text("hold", "green") if holds else Text("; ".join(violations), "bold red")
+        shown.add_row("" if where == last else where, Text(what, "green" if holds else "red"), outcome, verdict)
         last = where
     console.OUT.print(shown)
 
@@ -70,7 +70,8 @@ def show(result: Result) -> None:
 
 def say(holds: bool, words: str) -> None:
     """Print a line with its verdict."""
-    console.OUT.print(f" {'[green]holds[/]' if holds else '[bold red]BROKEN[/]'}  {escape(words)}", soft_wrap=True)
+    verdict = Text(" holds", "green") if holds else Text(" BROKEN", "bold red")
+    console.OUT.print(Text.assemble(verdict, f"  {words}"), soft_wrap=True)
 
 
 def as_json(result: Result) -> dict[str, Any]:
