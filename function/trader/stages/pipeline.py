@@ -104,6 +104,8 @@ def trade(services: RunServices, run: Run) -> Outcome | Code:
 def prepare(services: RunServices, run: Run) -> protection.Holdings:
     """Settle and protect, then raise the error of the first stage that failed; a closed gate comes before the others.
 
+    Only a failure of the other stages comes before a closed market, because that is no alarm.
+
     Each stage is run whatever happened to the one before. So a broken clock, a halt or a closed market keeps the bot
     from trading, but not from looking after what it holds.
     """
@@ -127,6 +129,8 @@ def prepare(services: RunServices, run: Run) -> protection.Holdings:
             failure = failure or error
     if closed and failure:
         LOG.error("the orders and holdings could not be checked", extra={"error": one_line(failure)})
+        if isinstance(closed, RunStopped) and closed.code is not Code.HALTED:
+            raise failure from closed  # a closed market is no reason to be silent about it; a halt has its own alarm
     if closed or failure:
         raise closed or failure  # type: ignore[misc]  # one of them is an error
     return holdings
