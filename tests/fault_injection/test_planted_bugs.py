@@ -238,7 +238,7 @@ BUGS = {
     ),
     "the id of a protective stop is random": Bug(
         "trader/stages/protection.py",
-        "client_order_id=str(OrderId(self._settings.strategy, self._slot, symbol, Side.SELL, number)),",
+        "client_order_id=str(OrderId(self._settings.strategy, self._run.slot, symbol, Side.SELL, number)),",
         "client_order_id=__import__('uuid').uuid4().hex,",
         ["a stop is missing: and the market is closed"],
         frozenset({"lost"}),

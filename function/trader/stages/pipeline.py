@@ -166,15 +166,7 @@ def protect(services: RunServices, run: Run, closed: Exception | None = None) ->
     held_back = f"trading is halted ({closed})" if is_halted else "MODE=dry-run" if run.is_dry else ""
     try:
         holdings = protection.protect(
-            services.broker,
-            run.settings,
-            run.slot,
-            services.deadline,
-            held_back=held_back,
-            is_open=closed is None,
-            note=run.note_stop,
-            stops=run.stops,
-            unprotected=run.unprotected,
+            run, services.broker, services.deadline, held_back=held_back, is_open=closed is None
         )
     finally:
         run.is_guarded = False  # until the look after the last order
@@ -182,16 +174,9 @@ def protect(services: RunServices, run: Run, closed: Exception | None = None) ->
         return holdings
     # What was placed is believed only once the broker lists it.
     reasons = dict(run.unprotected)
+    unconfirmed = "its new stop has not been confirmed; the next run looks again"
     holdings = protection.protect(
-        services.broker,
-        run.settings,
-        run.slot,
-        services.deadline,
-        held_back="its new stop has not been confirmed; the next run looks again",
-        is_open=closed is None,
-        note=run.note_stop,
-        stops=run.stops,
-        unprotected=run.unprotected,
+        run, services.broker, services.deadline, held_back=unconfirmed, is_open=closed is None
     )
     run.unprotected |= {symbol: reasons[symbol] for symbol in run.unprotected.keys() & reasons.keys()}
     return holdings

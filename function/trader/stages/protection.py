@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -10,10 +10,10 @@ from trader.broker.base import Broker, OrderId, OrderRejectedError, SharesReserv
 from trader.broker.sending import Sender
 from trader.broker.waiting import CANCEL_TIME_S, await_end, looks
 from trader.deadline import ORDER_TIME_S, Deadline
+from trader.journal.base import Run
 from trader.model import (
     BrokerError,
     Denial,
-    Mode,
     OpenOrder,
     Order,
     OrderStatus,
@@ -68,24 +68,12 @@ class Lot:
     order_ids: frozenset[str]  # of the bot's orders for this symbol, and their legs
 
 
-def protect(
-    broker: Broker,
-    settings: Settings,
-    slot: datetime,
-    deadline: Deadline,
-    *,
-    held_back: str,
-    is_open: bool,
-    note: Callable[[Order], None],
-    stops: Collection[Order],
-    unprotected: dict[str, Unprotected],
-) -> Holdings:
+def protect(run: Run, broker: Broker, deadline: Deadline, *, held_back: str, is_open: bool) -> Holdings:
     """Look at every holding, and place a stop for the shares that the bot bought and that have none.
 
     If the price is already at or below the stop, the shares are sold. `held_back` is the reason why nothing may be
-    placed; empty if orders may be placed. `note` is called with each order as soon as it is placed; `stops` are those
-    of this run so far. `is_open` is False while the market is closed: then nothing is sold at the market. What has no
-    working stop in the end is put into `unprotected`, and taken out of it if it has one now.
+    placed; empty if orders may be placed. `is_open` is False while the market is closed: then nothing is sold at the
+    market. Each order is noted in `run` as soon as it is placed, and in the end what has no working stop.
 
     An entry or sale that an earlier slot of the strategy left open is canceled before, whatever is held back: the
     journal may not know of it. Only a dry run leaves it open.
@@ -93,11 +81,12 @@ def protect(
     A healthy account costs two requests, which the run needs in any case. Raises BrokerError if the account cannot be
     read, or after an error that leaves an order in doubt.
     """
-    holdings = _read(broker, settings, unprotected)
-    if settings.mode is not Mode.DRY_RUN and (old := _find_old(holdings.open_orders, settings.strategy, slot)):
+    settings = run.settings
+    holdings = _read(run, broker)
+    if not run.is_dry and (old := _find_old(holdings.open_orders, settings.strategy, run.slot)):
         _cancel(old, broker, settings.strategy)
-        holdings = _read(broker, settings, unprotected)
-    unprotected.clear()
+        holdings = _read(run, broker)
+    run.unprotected.clear()
     if not settings.stop_loss_fraction:
         return holdings
     bare = {
@@ -107,8 +96,7 @@ def protect(
     }
     if not bare:
         return holdings
-    guard = _Guard(broker, settings, slot, deadline, held_back, is_open, note, list(stops), holdings, unprotected)
-    guard.restore(bare)
+    _Guard(run, broker, deadline, holdings, held_back=held_back, is_open=is_open).restore(bare)
     return holdings
 
 
@@ -254,15 +242,15 @@ def _hidden_stops(history: Sequence[Order], open_orders: Sequence[OpenOrder]) ->
 # --- with the broker -----------------------------------------------------------------------------------------------
 
 
-def _read(broker: Broker, settings: Settings, unprotected: dict[str, Unprotected]) -> Holdings:
+def _read(run: Run, broker: Broker) -> Holdings:
     """Read the open orders and the holdings. If only the orders cannot be read, no holding is known to be protected."""
     # The orders are read first: one that is filled in between is then in both, and not in neither.
     try:
         open_orders = broker.open_orders()
     except BrokerError as error:
         reason = f"the open orders cannot be read: {error}"
-        for symbol in broker.positions() if settings.stop_loss_fraction else ():
-            unprotected[symbol] = Unprotected(symbol=symbol, reason=reason, is_ours=True)
+        for symbol in broker.positions() if run.settings.stop_loss_fraction else ():
+            run.unprotected[symbol] = Unprotected(symbol=symbol, reason=reason, is_ours=True)
         raise
     return Holdings(open_orders=open_orders, positions=broker.positions())
 
@@ -289,27 +277,21 @@ class _Guard:
 
     def __init__(
         self,
+        run: Run,
         broker: Broker,
-        settings: Settings,
-        slot: datetime,
         deadline: Deadline,
+        holdings: Holdings,
+        *,
         held_back: str,
         is_open: bool,
-        note: Callable[[Order], None],
-        stops: list[Order],
-        holdings: Holdings,
-        unprotected: dict[str, Unprotected],
     ) -> None:
+        self._run = run
+        self._settings = run.settings
         self._broker = broker
-        self._settings = settings
-        self._slot = slot
         self._deadline = deadline
+        self._holdings = holdings
         self._held_back = held_back
         self._is_open = is_open
-        self._note = note
-        self._stops = stops
-        self._holdings = holdings
-        self._unprotected = unprotected
         self._sender = Sender(broker, deadline)
 
     def restore(self, bare: Mapping[str, Position]) -> None:
@@ -463,9 +445,9 @@ class _Guard:
         raise OrderRejectedError(f"none of its shares is free; they are reserved by {by if idle else 'the broker'}")
 
     def _order(self, symbol: str, quantity: float, lot: Lot, kind: OrderType) -> Order:
-        number = 1 + sum(order.symbol == symbol for order in self._stops)
+        number = 1 + sum(order.symbol == symbol for order in self._run.stops)
         return Order(
-            client_order_id=str(OrderId(self._settings.strategy, self._slot, symbol, Side.SELL, number)),
+            client_order_id=str(OrderId(self._settings.strategy, self._run.slot, symbol, Side.SELL, number)),
             symbol=symbol,
             side=Side.SELL,
             quantity=quantity,
@@ -477,9 +459,8 @@ class _Guard:
 
     def _take_down(self, order: Order) -> Order:
         """Note an order that was placed, or what has become of it."""
-        self._stops[:] = [each for each in self._stops if each.client_order_id != order.client_order_id] + [order]
-        self._note(order)
+        self._run.note_stop(order)
         return order
 
     def _name(self, symbol: str, reason: str, *, is_ours: bool) -> None:
-        self._unprotected[symbol] = Unprotected(symbol=symbol, reason=reason, is_ours=is_ours)
+        self._run.unprotected[symbol] = Unprotected(symbol=symbol, reason=reason, is_ours=is_ours)

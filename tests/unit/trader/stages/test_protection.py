@@ -17,6 +17,7 @@ from tests.builders import SLOT, buy, daily, sell, settings
 from trader.broker.base import Broker, OrderId
 from trader.broker.embedded import EmbeddedBroker
 from trader.deadline import Deadline
+from trader.journal.base import Run
 from trader.model import BrokerError, Code, Denial, OpenOrder, Order, OrderStatus, OrderType, Side, Unprotected
 from trader.stages.protection import Holdings, are_protected, find_split, is_working_stop, protect
 
@@ -66,17 +67,18 @@ class Guarded:
         deadline: Deadline | None = None,
         **variables: object,
     ) -> Holdings:
-        return protect(
-            broker or DirectBroker(self.alpaca),
-            settings(**variables),
-            SLOT,
-            deadline or Deadline.never(),
-            held_back=held_back,
-            is_open=is_open,
-            note=lambda order: self.stops.update({order.client_order_id: order}),
-            stops=list(self.stops.values()),
-            unprotected=self.unprotected,
-        )
+        run = Run(settings=settings(**variables), slot=SLOT, now=SLOT)
+        run.stops, run.unprotected = list(self.stops.values()), self.unprotected
+        try:
+            return protect(
+                run,
+                broker or DirectBroker(self.alpaca),
+                deadline or Deadline.never(),
+                held_back=held_back,
+                is_open=is_open,
+            )
+        finally:
+            self.stops = {order.client_order_id: order for order in run.stops}
 
     def stop(self, symbol: str = "A") -> FakeOrder:
         """Return the stop of the holding's bracket."""
