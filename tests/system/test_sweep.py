@@ -271,7 +271,9 @@ def test_ctrl_c_reports_progress_and_leaves_whole_lines(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)  # to the workers as well, as a terminal does
     said = process.communicate(timeout=60)[1]
     assert (process.returncode, said.count("\n")) == (1, 1), said
-    assert re.match(r"interrupted after \d+ of 1,000 backtests: they are kept in .* resumes the sweep", said)
+    assert re.match(
+        r"interrupted after \d+ of (1,000 backtests|\d+ forecasts): they are kept in .* resumes the sweep", said
+    )
     assert all(json.loads(line)["result"] for line in lines.read_text().splitlines())
 
 

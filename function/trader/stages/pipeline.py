@@ -26,6 +26,7 @@ from trader.model import (
     Insight,
     Observation,
     Order,
+    OrderStatus,
     Outcome,
     RunStopped,
     Side,
@@ -425,7 +426,8 @@ def note(run: Run, done: Order | Denial) -> None:
     """Note and log one result."""
     run.note(done)
     if isinstance(done, Order):
-        _log(run, "order", done)
+        is_known = done.is_final or done.status is OrderStatus.UNKNOWN
+        _log(run, "order" if is_known else "order sent", done)
     else:
         _log(run, "denial", done, level=logging.WARNING)  # decided on, but not placed
 
@@ -473,5 +475,7 @@ def log_decision(run: Run, decision: Decision) -> None:
 def _log(run: Run, message: str, value: Insight | Order | Denial, level: int = logging.INFO, **more: object) -> None:
     if not LOG.isEnabledFor(level):  # as in a backtest, which would log a line for each symbol and bar
         return
-    fields = {name: field for name, field in encode(value).items() if field not in (None, "")}
+    fields = {name: field for name, field in encode(value).items() if field not in (None, "") and name != "legs"}
+    if "type" in fields:  # in Lambda's log, `type` is the kind of a line of its own
+        fields["order_type"] = fields.pop("type")
     LOG.log(level, message, extra={"strategy": run.settings.strategy, "slot": encode(run.slot), **fields, **more})
