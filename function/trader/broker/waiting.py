@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from itertools import chain, repeat
 from time import sleep
 
 from trader.broker.base import Broker
@@ -20,9 +21,8 @@ CANCEL_TIME_S = 8.0
 def looks(for_s: float) -> Iterator[None]:
     """Yield at once, and again after each pause until the time is over."""
     until = time.monotonic() + for_s
-    for number in range(1_000_000):
+    for pause_s in chain(PAUSES_S, repeat(PAUSES_S[-1])):
         yield
-        pause_s = PAUSES_S[min(number, len(PAUSES_S) - 1)]
         if time.monotonic() + pause_s > until:
             return
         sleep(pause_s)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 
 from trader.broker.base import Broker, OrderId, OrderRejectedError, SharesReservedError
 from trader.broker.sending import Sender
@@ -49,7 +49,7 @@ def plan(targets: Sequence[Target], slot: datetime, settings: Settings) -> tuple
 def bracket_usd(price_usd: float, settings: Settings) -> tuple[float, float]:
     """Return the stop loss and take profit around a price, rounded to the tick and at least one tick away from it."""
     tick = tick_usd(price_usd)
-    price = Decimal(repr(price_usd)).quantize(tick, ROUND_HALF_UP)
+    price = round_to_tick(price_usd)
     stop, take = (
         round_to_tick(price_usd * factor)
         for factor in (1 - settings.stop_loss_fraction, 1 + settings.take_profit_fraction)

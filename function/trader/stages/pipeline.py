@@ -105,19 +105,14 @@ def trade(services: RunServices, run: Run) -> Outcome | Code:
 def prepare(services: RunServices, run: Run) -> protection.Holdings:
     """Settle and protect, then raise the error of the first stage that failed; a closed gate comes before the others.
 
-    Only a failure of the other stages comes before a closed market, because that is no alarm.
-
-    Each stage is run whatever happened to the one before. So a broken clock, a halt or a closed market keeps the bot
-    from trading, but not from looking after what it holds.
+    Only a failure of the other stages comes before a closed market, because that is no alarm. Each stage is run
+    whatever happened to the one before. So a broken clock, a halt or a closed market keeps the bot from trading, but
+    not from looking after what it holds.
     """
-    closed: Exception | None = None
     failure: Exception | None = None
     holdings = protection.Holdings()
     with run.time_stage("gates"):
-        try:
-            pass_gates(services, run)
-        except Exception as error:
-            closed = error
+        closed = find_closed_gate(services, run)
     with run.time_stage("settle"):
         try:
             settle(services, run)
@@ -139,12 +134,16 @@ def prepare(services: RunServices, run: Run) -> protection.Holdings:
 
 def guard(services: RunServices, run: Run) -> None:
     """Protect the holdings, and do nothing else: for a run that cannot trade."""
-    closed = None
+    protect(services, run, find_closed_gate(services, run))
+
+
+def find_closed_gate(services: RunServices, run: Run) -> Exception | None:
+    """Return why the run may not trade: a closed gate, or the error with which the gates could not be checked."""
     try:
         pass_gates(services, run)
     except Exception as error:
-        closed = error
-    protect(services, run, closed)
+        return error
+    return None
 
 
 def settle(services: RunServices, run: Run) -> None:
