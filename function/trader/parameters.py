@@ -15,10 +15,11 @@ class ParametersError(Exception):
 
 
 class Parameters:
-    """Decrypted parameters by name; each is fetched once per process."""
+    """Decrypted parameters by name; each is fetched once per process. The halt switch is read before each order."""
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}
+        self._cached_client: SSMClient | None = None
 
     def fetch(self, names: Sequence[str]) -> Mapping[str, str]:
         """Return the values of parameters that exist and may be read. Raises botocore's errors if the call fails."""
@@ -30,6 +31,7 @@ class Parameters:
     def forget(self) -> None:
         """Forget all values, so that the next call fetches them again; used after the broker has refused the keys."""
         self._known.clear()
+        self._cached_client = None
 
     def read_halt_reason(self, name: str) -> str:
         """Return why trading is halted, or an empty string.
@@ -50,14 +52,16 @@ class Parameters:
         return f"the halt switch {name} is {said}; set it to false to resume trading"
 
     def _read(self, names: Sequence[str]) -> dict[str, str]:
-        answer = _client().get_parameters(Names=list(names), WithDecryption=True)
+        answer = self._client().get_parameters(Names=list(names), WithDecryption=True)
         if "Parameters" not in answer:
             raise ParametersError(f"SSM returned no parameters for {', '.join(names)}")
         return {parameter["Name"]: parameter["Value"] for parameter in answer["Parameters"]}
 
+    def _client(self) -> "SSMClient":
+        if self._cached_client is None:
+            import boto3  # imported here because a run without AWS does not need it
+            from botocore.config import Config
 
-def _client() -> "SSMClient":
-    import boto3  # imported here because a run without AWS does not need it
-    from botocore.config import Config
-
-    return boto3.client("ssm", config=Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 3}))
+            config = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 3})
+            self._cached_client = boto3.client("ssm", config=config)
+        return self._cached_client
