@@ -334,7 +334,8 @@ def run(chosen: Sequence[Case], harnesses: int, done: Callable[[Outcome], None],
 
         for _ in range(harnesses):
             free.put(stack.enter_context(start_harness(**options)))
-        longest = sorted(chosen, key=lambda case: not case.is_long)  # long cases first, so that none is left at the end
+        # The longest cases first, so that none is left at the end.
+        longest = sorted(chosen, key=lambda case: (not case.is_slow, not case.is_long))
         futures = {pool.submit(one, case): case for case in longest}
         found: dict[Case, Outcome] = {}
         for future in as_completed(futures):

@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from io import BytesIO
-from typing import Any, NoReturn, Self, override
+from typing import Any, Literal, NoReturn, Self, cast, override
 from urllib.parse import parse_qsl, urlsplit
 
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.werkzeug_app import create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from scripts.testkit.alpaca import REFUSALS, AlpacaFake, Answer
@@ -325,13 +325,14 @@ YAHOO = {
 type Environ = dict[str, Any]
 type StartResponse = Callable[..., object]
 type Application = Callable[[Environ, StartResponse], Iterable[bytes]]
+type Service = Literal["s3", "ssm"]
 
 
 @cache
-def moto() -> Application:
-    """Return this process's only moto, so that all servers share one S3."""
-    application: Application = DomainDispatcherApplication(create_backend_app)
-    return application
+def moto(service: Service) -> Application:
+    """Return this process's only moto for a service, so that all servers share one S3."""
+    application: Any = create_backend_app(service)  # its type of start_response is narrower than WSGI's
+    return cast("Application", application)
 
 
 class FaultyAws:
@@ -367,20 +368,20 @@ class FaultyAws:
         environ["wsgi.input"] = BytesIO(body)
         environ["CONTENT_LENGTH"] = str(len(body))
         environ.pop("HTTP_TRANSFER_ENCODING", None)
+        service: Service = "ssm" if "AmazonSSM" in environ.get("HTTP_X_AMZ_TARGET", "") else "s3"
         if environ.get("HTTP_USER_AGENT", "").endswith(OWN):
-            return self._ask_moto(environ, start_response)
-        service = "ssm" if "AmazonSSM" in environ.get("HTTP_X_AMZ_TARGET", "") else "s3"
+            return self._ask_moto(service, environ, start_response)
         kind = self.faults.next(name_ssm_call(body) if service == "ssm" else name_s3_call(environ))
         return self._answer(kind, service, environ, start_response)
 
     def _answer(
-        self, kind: Kind | None, service: str, environ: Environ, start_response: StartResponse
+        self, kind: Kind | None, service: Service, environ: Environ, start_response: StartResponse
     ) -> Iterable[bytes]:
         if kind is None:
-            return self._ask_moto(environ, start_response)
+            return self._ask_moto(service, environ, start_response)
         if kind is Kind.SLOW:
             self._closing.wait(SLOW_S)
-            return self._ask_moto(environ, start_response)
+            return self._ask_moto(service, environ, start_response)
         if kind is Kind.KILL_BEFORE:
             self.kill()
             self._cut_off(environ)
@@ -388,13 +389,13 @@ class FaultyAws:
             self._closing.wait(HANG_S if kind is Kind.HANG else 0)
             self._cut_off(environ)
         if kind in (Kind.LOST, Kind.KILL_AFTER):
-            list(self._ask_moto(environ, lambda *_: None))
+            list(self._ask_moto(service, environ, lambda *_: None))
             if kind is Kind.KILL_AFTER:
                 self.kill()
             self._cut_off(environ)
         if kind is Kind.MALFORMED:
             if service == "s3" and environ["REQUEST_METHOD"] == "PUT":
-                list(self._ask_moto(environ, lambda *_: None))  # done, but answered with HTML
+                list(self._ask_moto(service, environ, lambda *_: None))  # done, but answered with HTML
             return answer_with(start_response, 200, b"<html>Bad gateway</html>", "text/html")
         if kind is Kind.EMPTY:
             return answer_with(start_response, 200, b"{}" if service == "ssm" else b"", "application/json")
@@ -403,21 +404,21 @@ class FaultyAws:
         status, code = AWS_ERRORS[service][kind]
         return answer_with(start_response, status, *aws_error(service, code))
 
-    def _stale(self, service: str, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def _stale(self, service: Service, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer an S3 read as if nothing had been written, as a cache in between could; answer the rest normally."""
         if service == "ssm" or environ["REQUEST_METHOD"] != "GET":
-            return moto()(environ, start_response)
+            return moto(service)(environ, start_response)
         if "list-type" in environ.get("QUERY_STRING", ""):
             listing = b'<?xml version="1.0"?><ListBucketResult><KeyCount>0</KeyCount></ListBucketResult>'
             return answer_with(start_response, 200, listing, "application/xml")
         return answer_with(start_response, 404, *aws_error("s3", "NoSuchKey"))
 
-    def _ask_moto(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def _ask_moto(self, service: Service, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Return moto's answer, one conditional write at a time: in S3 they are atomic, in moto they are not."""
         if "HTTP_IF_NONE_MATCH" not in environ:
-            return moto()(environ, start_response)
+            return moto(service)(environ, start_response)
         with _CONDITIONAL:
-            return list(moto()(environ, start_response))
+            return list(moto(service)(environ, start_response))
 
     def _cut_off(self, environ: Environ) -> NoReturn:
         environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
@@ -445,7 +446,7 @@ AWS_ERRORS: Mapping[str, Mapping[Kind, tuple[int, str]]] = {
 }
 
 
-def aws_error(service: str, code: str) -> tuple[bytes, str]:
+def aws_error(service: Service, code: str) -> tuple[bytes, str]:
     """Return an error's body in the service's format, and its content type."""
     if service == "ssm":
         return json.dumps({"__type": code, "message": "planned by the gauntlet"}).encode(), "application/x-amz-json-1.1"

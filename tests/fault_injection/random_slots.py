@@ -27,7 +27,7 @@ from tests.fault_injection.harness import Event, Harness, start_harness
 from tests.fault_injection.invariants import LOOK_UP, Audit
 from tests.fault_injection.scenarios import cancel_all
 
-SLOTS, SEQUENCES = 42, 3
+SLOTS, SEQUENCES = 42, 1
 """The number of slots in a sequence, and of sequences in a round."""
 
 

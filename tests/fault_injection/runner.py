@@ -19,7 +19,7 @@ SLOTS, LONG_SLOTS = 500, 10_000
 """The number of random slots, by default and with LONG=1."""
 
 DAYS, LONG_DAYS = 3, 24 * 5  # memory is compared with that of the second day
-HARNESSES = 14
+HARNESSES = 18
 """The number of harnesses in one process; a case mostly waits."""
 
 MATRIX, STORIES = "faults, one at a time", "stories over several slots"
@@ -106,7 +106,7 @@ def run(seed: int, *, is_long: bool, report: Callable[[str, int, int], None]) ->
     totals = {MATRIX: len(cases()), STORIES: len(list(stories.cases()))}
     totals |= {RANDOM: slots, WEEKS: days * SLOTS_A_DAY}
     Thread(target=follow, args=(reports, totals, report), daemon=True).start()
-    workers = (os.cpu_count() or 1) + 4  # they mostly wait
+    workers = (os.cpu_count() or 1) + 5  # they mostly wait
     with ProcessPoolExecutor(workers, context, begin, (reports,)) as pool:
         outcomes = pool.submit(faults)
         told = pool.submit(tell_stories)

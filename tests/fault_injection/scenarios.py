@@ -431,8 +431,12 @@ def cases() -> Iterator[Case]:
     if not left_out():
         yield case(MACHINE, "/tmp is full", run_on_full_disk, wrapper=make_full_disk, engine="prophet")
 
-    yield case(EVERYBODY, "hangs, cold start", hang_services("alpaca", "yahoo", "s3", "ssm", is_cold=True))
-    yield case(EVERYBODY, "hangs, warm process", hang_services("alpaca", "yahoo", "s3", "ssm"))
-    yield case(EVERYBODY, "hangs after the first order", hang_after_first_order)
-    yield case(EVERYBODY, "hangs, except S3", hang_services("alpaca", "yahoo", "ssm"))
-    yield case(EVERYBODY, "hangs, except AWS", hang_services("alpaca", "yahoo"))
+    everything = ("alpaca", "yahoo", "s3", "ssm")
+    for what, scenario in {
+        "hangs, cold start": hang_services(*everything, is_cold=True),
+        "hangs, warm process": hang_services(*everything),
+        "hangs after the first order": hang_after_first_order,
+        "hangs, except S3": hang_services("alpaca", "yahoo", "ssm"),
+        "hangs, except AWS": hang_services("alpaca", "yahoo"),
+    }.items():
+        yield Case(EVERYBODY, what, scenario, is_slow=True)
