@@ -3,9 +3,12 @@
 import logging
 import os
 from collections.abc import Iterator
+from typing import override
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from scripts.testkit.aws import account
 from trader.settings import variables
@@ -32,6 +35,21 @@ SLOWEST = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the slowest files first, so that no worker is left busy with one at the end."""
     items.sort(key=lambda item: SLOWEST.index(item.path.name) if item.path.name in SLOWEST else len(SLOWEST))
+
+
+class FileScheduling(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+    """The tests of a file run in one worker, because they share fixtures; planted bugs share none, and mostly wait."""
+
+    @override
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return nodeid if file.endswith("test_planted_bugs.py") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FileScheduling:
+    """Return the scheduler in place of xdist's own for files."""
+    return FileScheduling(config, log)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -263,10 +263,11 @@ def test_a_plain_sale_is_not_a_leg(fake: AlpacaFake, broker: AlpacaBroker) -> No
 
 
 def test_more_than_five_hundred_open_orders_are_read_page_by_page(fake: AlpacaFake, broker: AlpacaBroker) -> None:
-    fake.fills = "never"
     fake.cash *= 1000
-    for number in range(340):
-        broker.submit(replace(BRACKET, client_order_id=f"order-{number}", quantity=1))
+    bracket = {"order_class": "bracket", "stop_loss": {"stop_price": "97"}, "take_profit": {"limit_price": "140"}}
+    order = {"symbol": "AAPL", "side": "buy", "type": "market", "time_in_force": "gtc", "qty": "1"}
+    for _ in range(340):
+        fake.accept(order | bracket)
     assert {order.order_id for order in broker.open_orders()} == {order.id for order in fake.orders}
     assert len(fake.orders) == 1020
 
