@@ -1,16 +1,16 @@
-"""docs/reliability.md lists every fault and every invariant."""
+"""docs/reliability.md lists every fault, every story and every invariant."""
 
 import re
 
 from scripts import ROOT
-from tests.fault_injection import fault_matrix, scenarios
+from tests.fault_injection import fault_matrix, scenarios, stories
 from tests.fault_injection.invariants import INVARIANTS
 
 PAGE = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
 
 
 def read_rows() -> list[tuple[str, str]]:
-    """Return the columns `where` and `what` of each fault in the page's table."""
+    """Return the columns `where` and `what` of each fault or story in the page's tables."""
     rows = re.findall(r"^\| (.*?) ?\| (.*?) \| .* \|$", PAGE.partition("| where | what |")[2], re.MULTILINE)
     found, where = [], ""
     for there, what in rows:
@@ -19,14 +19,15 @@ def read_rows() -> list[tuple[str, str]]:
     return found
 
 
-def test_the_page_lists_every_fault() -> None:
+def test_the_page_lists_every_fault_and_every_story() -> None:
     texts: dict[str, list[str]] = {}
     for where, what in read_rows():
         texts.setdefault(where, []).extend(what.split(", "))
-    cases = [(case.where, str(case.what)) for case in [*fault_matrix.cases(), *scenarios.cases()]]
+    chosen = [*fault_matrix.cases(), *scenarios.cases(), *stories.cases()]
+    cases = [(case.where, str(case.what)) for case in chosen]
     assert [case for case in cases if not set(case[1].split(", ")) <= set(texts.get(case[0], []))] == []
 
 
 def test_the_page_names_every_invariant() -> None:
     text = " ".join(PAGE.split())  # the page wraps its lines
-    assert [words for words in INVARIANTS.values() if words not in text] == []
+    assert [words for words in INVARIANTS.values() if f"- {words}" not in text] == []
