@@ -191,6 +191,49 @@ def test_a_universe_of_unknown_symbols_ends_with_the_reason(env: dict[str, str])
 
 
 @pytest.mark.parametrize(
+    ("universe", "status"),
+    [
+        ("D,YYYY,ZZZZ", "NO_PRICE_DATA"),
+        ("C,D,YYYY,ZZZZ", "NOTHING_TO_DO"),
+        ("A,XXXX,YYYY,ZZZZ", "TRADED"),
+    ],
+)
+def test_a_run_that_did_nothing_says_that_most_candidates_have_no_prices(
+    env: dict[str, str], universe: str, status: str
+) -> None:
+    assert run(EVENT, env=env | {"UNIVERSE": universe})["status"] == status
+
+
+def test_a_dry_run_with_orders_is_one_although_most_candidates_have_no_prices(env: dict[str, str]) -> None:
+    report = run(EVENT, env=env | {"UNIVERSE": "A,YYYY,ZZZZ", "MODE": "dry-run"})
+    assert report["status"] == "DRY_RUN"
+
+
+def test_most_candidates_without_prices_are_named_day_after_day_beside_a_holding(env: dict[str, str]) -> None:
+    env |= {"UNIVERSE": "A,XXXX,YYYY,ZZZZ"}
+    slots = ("2022-12-28T20:15:00Z", "2022-12-28T20:30:00Z", "2022-12-28T20:45:00Z")
+    assert [run({"time": slot}, env=env)["status"] for slot in slots] == ["TRADED", "NO_PRICE_DATA", "NO_PRICE_DATA"]
+
+
+def test_a_holding_without_prices_is_no_candidate(env: dict[str, str], tmp_path: Path) -> None:
+    account = {"cash_usd": 50_000, "last_equity_usd": 50_000, "as_of": EVENT["time"], "orders": {}, "brackets": {}}
+    held = {"symbol": "XXXX", "quantity": 1, "average_price_usd": 100, "price_usd": 100}
+    (tmp_path / "account.json").write_text(json.dumps({**account, "positions": {"XXXX": held}}))
+    assert run(EVENT, env=env | {"UNIVERSE": "C,D,YYYY,ZZZZ"})["status"] == "NOTHING_TO_DO"
+
+
+def test_an_index_without_prices_is_named_beside_a_holding_with_prices(
+    alpaca: dict[str, str], fake: AlpacaFake
+) -> None:
+    midnight = datetime.now(NEW_YORK).replace(hour=0, minute=0, second=0, microsecond=0)
+    fake.bars["AAPL"] = [(midnight - timedelta(days=119 - row), close) for row, close in enumerate(path("D", 0))]
+    fake.prices["AAPL"] = 110.0
+    fake.hold("AAPL", 5)
+    report = run(env=alpaca | {"UNIVERSE": "sp500", "PRICE_SOURCES": "alpaca"})
+    assert report["status"] == "NO_PRICE_DATA"
+
+
+@pytest.mark.parametrize(
     ("spoilt", "code"),
     [("", "STALE_PRICE"), ("0", "NO_PRICE_DATA"), ("-1", "NO_PRICE_DATA"), ("inf", "NO_PRICE_DATA")],
 )

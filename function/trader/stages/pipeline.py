@@ -445,16 +445,27 @@ def closing_account(services: RunServices) -> Account | None:
 def outcome(run: Run, observation: Observation, decision: Decision) -> Outcome | Code:
     """Return how the run ended.
 
-    If nothing was done and there are at least half as many denials as wanted symbols, return their most frequent code.
+    If nothing was done, return the most frequent code of the denials that kept the run from its work: those for want of
+    prices if most candidates have none, or all if there are at least half as many as wanted symbols.
     """
     if any(isinstance(each, Order) and not each.came_to_nothing for each in run.outcomes):
         return Outcome.TRADED
     if decision.orders and run.is_dry:
         return Outcome.DRY_RUN
+    if lack := find_lack_of_prices(observation, run.settings):
+        return lack
     chosen = universe.top_performers(observation.ranking, run.settings.universe_size)
     wanted = {target.symbol for target in decision.targets} or {*chosen, *observation.positions}
     codes = Counter(denial.code for denial in run.denials if denial.symbol in wanted or not wanted)
     return codes.most_common(1)[0][0] if codes and 2 * codes.total() >= len(wanted) else Outcome.NOTHING_TO_DO
+
+
+def find_lack_of_prices(observation: Observation, settings: Settings) -> Code | None:
+    """Return the most frequent reason why candidates have no prices; None if at least half of them have prices."""
+    named = frozenset(universe.candidates(settings.universe, None))
+    reasons = {denial.symbol: denial.code for denial in observation.denials if denial.symbol in named}
+    candidates = reasons.keys() | observation.ranking.keys()
+    return Counter(reasons.values()).most_common(1)[0][0] if 2 * len(reasons) > len(candidates) else None
 
 
 def log_decision(run: Run, decision: Decision) -> None:
