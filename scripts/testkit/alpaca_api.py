@@ -327,7 +327,7 @@ def _order_json(order: FakeOrder, *, nested: bool) -> JsonValue:
         "id": order.id,
         "client_order_id": order.client_order_id,
         "created_at": _time(order.submitted_at),
-        "updated_at": _time(order.submitted_at),
+        "updated_at": _time(max(filter(None, (order.submitted_at, order.filled_at, order.ended_at)))),
         "submitted_at": _time(order.submitted_at),
         "filled_at": _time(order.filled_at) if order.status == "filled" else None,
         "canceled_at": ended if order.status == "canceled" else None,

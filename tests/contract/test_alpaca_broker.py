@@ -557,6 +557,43 @@ def test_an_order_is_found_with_its_outcome(fake: AlpacaFake, broker: AlpacaBrok
     assert broker.find(BUY) == replace(expected, submitted_at=fake.orders[0].submitted_at, filled_at=fake.now)
 
 
+EVENING, MIDNIGHT = "2026-11-20T21:00:00Z", "2026-11-21T05:00:00Z"
+NEVER: dict[str, Any] = dict.fromkeys(
+    ("filled_at", "updated_at", "canceled_at", "expired_at", "failed_at", "replaced_at")
+)
+
+
+@pytest.mark.parametrize(
+    ("times", "filled_at"),
+    [
+        ({"filled_at": EVENING, "updated_at": MIDNIGHT}, EVENING),
+        ({"updated_at": EVENING}, EVENING),
+        ({"canceled_at": EVENING}, EVENING),
+        ({"expired_at": EVENING, "replaced_at": MIDNIGHT}, MIDNIGHT),
+        ({"filled_at": "soon", "updated_at": EVENING}, EVENING),
+        ({"updated_at": "soon", "canceled_at": EVENING}, EVENING),
+        ({"updated_at": "2026-11-20T21:00:00"}, None),
+        ({}, None),
+    ],
+)
+def test_an_order_without_a_time_of_its_fill_has_the_time_of_its_last_change(
+    fake: AlpacaFake, broker: AlpacaBroker, times: dict[str, str], filled_at: str | None
+) -> None:
+    broker.submit(BUY)
+    fake.record_overrides["AAPL"] = NEVER | times
+    found = broker.find(BUY)
+    assert found
+    assert found.filled_at == (filled_at and datetime.fromisoformat(filled_at))
+
+
+def test_an_order_that_was_not_filled_has_no_time_of_its_fill(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.fills = "never"
+    broker.submit(BUY)
+    found = broker.find(BUY)
+    assert found
+    assert found.filled_at is None
+
+
 def test_an_order_is_found_with_alpacas_quantity(broker: AlpacaBroker) -> None:
     broker.submit(replace(BUY, quantity=7))
     found = broker.find(BUY)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import override
 
 import pandas as pd
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from scripts.backtest.engine import backtest
 from scripts.backtest.model import Options, Panel
 from scripts.testkit.alpaca import AlpacaFake
+from scripts.testkit.alpaca_books import FakeOrder, JsonValue
 from tests.builders import settings
 from tests.several_days import BARS, FIRST, RISE, SeveralDays, at, bars_before
 
@@ -102,6 +104,62 @@ def test_within_a_day_the_pause_is_until_the_next_day(fake: AlpacaFake, tmp_path
     reports.append(strategy.run(at(2, 10), BELOW))
     denied = [[each["code"] for each in report["denials"]] for report in reports]
     assert denied == [["PAUSED"]] * 6 + [[]]
+
+
+def fill_stop(fake: AlpacaFake, shares: int) -> None:
+    """Fill a part of the stop, which is then canceled; the rest of the holding is sold by hand."""
+    stop = next(order for order in fake.open_orders("A") if order.type == "stop")
+    fake.fill_part(stop, shares)
+    fake.end(stop, "canceled")
+    if "A" in fake.positions:
+        fake.sell_by_hand("A")
+
+
+@pytest.mark.parametrize("shares", [1, 94])
+def test_a_stop_that_was_filled_in_part_begins_a_pause(fake: AlpacaFake, tmp_path: Path, shares: int) -> None:
+    strategy = SeveralDays(tmp_path, fake)
+    strategy.run(at(0), BOUGHT)
+    fake.now = at(1, 10)
+    fill_stop(fake, shares)
+    reports = [strategy.run(at(1, 11), BOUGHT), strategy.run(at(2, 11), BOUGHT)]
+    assert [report["status"] for report in reports] == ["PAUSED", "TRADED"]
+
+
+def test_a_stop_that_was_not_filled_begins_no_pause(fake: AlpacaFake, tmp_path: Path) -> None:
+    strategy = SeveralDays(tmp_path, fake)
+    strategy.run(at(0), BOUGHT)
+    fake.sell_by_hand("A")
+    assert strategy.run(at(1), BOUGHT)["status"] == "TRADED"
+
+
+def test_a_stop_whose_rest_is_sold_by_the_bot_begins_a_pause(fake: AlpacaFake, tmp_path: Path) -> None:
+    strategy = SeveralDays(tmp_path, fake)
+    bought = strategy.run(at(0), BOUGHT)["investments"]["A"]
+    stop, limit = (next(order for order in fake.orders if order.type == kind) for kind in ("stop", "limit"))
+    fake.fill_part(stop, int(bought) - 5)
+    limit.quantity = stop.remaining
+    sold = strategy.run(at(0, 15, 50), 115.5)
+    assert sold["investments"] == {"A": -5}
+    assert strategy.run(at(0, 15, 55), BOUGHT)["status"] == "PAUSED"
+
+
+class Timeless(AlpacaFake):
+    """A stand-in whose orders have no times but those of their submission."""
+
+    @override
+    def _order_json(self, order: FakeOrder, *, nested: bool) -> JsonValue:
+        record = super()._order_json(order, nested=nested)
+        for each in (record, *(record["legs"] or ())):
+            each |= dict.fromkeys(("filled_at", "updated_at", "canceled_at"))
+        return record
+
+
+def test_a_stop_filled_at_an_unknown_time_counts_as_filled_now(tmp_path: Path) -> None:
+    with Timeless() as fake:
+        strategy = SeveralDays(tmp_path, fake)
+        strategy.run(at(0), BOUGHT)
+        reports = [strategy.run(at(day), BELOW) for day in (1, 5)]
+    assert [report["status"] for report in reports] == ["PAUSED", "PAUSED"]
 
 
 def test_a_sale_below_a_lost_stop_begins_a_pause_too(fake: AlpacaFake, tmp_path: Path) -> None:

@@ -337,6 +337,14 @@ class _Fields:
             raise self._unusable(name, "an object")
         return {key: _Fields(self._call, item) for key, item in value.items() if _is_object(item)}
 
+    def usable_time(self, name: str) -> datetime | None:
+        """Return a time, or None if there is none; nonsense is logged. For values without which the bot can go on."""
+        try:
+            return self.time_or_none(name)
+        except _UnusableAnswerError as error:
+            LOG.warning("%s; it is treated as missing", error)
+            return None
+
     def time_or_none(self, name: str) -> datetime | None:
         return None if self._values.get(name) is None else self.time(name)
 
@@ -449,9 +457,21 @@ def _match_order(order: Order, record: _Fields) -> Order:
         filled_quantity=record.number("filled_qty"),
         filled_price_usd=record.number_or_none("filled_avg_price"),
         submitted_at=record.time_or_none("submitted_at"),
-        filled_at=record.time_or_none("filled_at"),
+        filled_at=_find_fill_time(record),
         legs=tuple(_read_placed_order(leg) for leg in record.legs),
     )
+
+
+def _find_fill_time(record: _Fields) -> datetime | None:
+    """Return when an order was last filled; None if it was not, or nobody knows.
+
+    Alpaca states no time for an order that was filled in part and then ended: the time of its last change is taken.
+    """
+    filled_at = record.usable_time("filled_at")
+    if filled_at is not None or not record.number("filled_qty"):
+        return filled_at
+    changes = ("updated_at", "canceled_at", "expired_at", "failed_at", "replaced_at")
+    return max(filter(None, map(record.usable_time, changes)), default=None)
 
 
 def _read_placed_orders(records: Iterable[_Fields]) -> Iterator[Order]:

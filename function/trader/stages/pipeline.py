@@ -286,14 +286,17 @@ def update_peak(services: RunServices, run: Run, account: Account) -> Peak:
 
 
 def find_stops(services: RunServices, run: Run, symbols: Sequence[str]) -> dict[str, datetime]:
-    """Return when a stop of each symbol was last filled, for symbols that were stopped out."""
+    """Return when a stop of each symbol was last filled, if only in part, for symbols that were stopped out.
+
+    If nobody knows when that was, it is taken to be now, so that the symbol is not bought.
+    """
     if not run.settings.pause_after_stop_bars or not symbols:
         return {}
     orders = [each for order in services.broker.orders_of(symbols) for each in (order, *order.legs)]
     filled = [
-        (order.symbol, order.filled_at)
+        (order.symbol, order.filled_at or run.now)
         for order in orders
-        if order.side is Side.SELL and order.filled_at and _is_stop(order)
+        if order.side is Side.SELL and (order.filled_quantity or order.status is OrderStatus.FILLED) and _is_stop(order)
     ]
     return dict(sorted(filled, key=itemgetter(1)))
 
