@@ -188,9 +188,13 @@ class AlpacaApi(AlpacaBooks, RequestLimit):
         sessions = filter(None, (self.session(today + timedelta(days=days)) for days in range(8)))
         return next(hours[bell] for hours in sessions if hours[bell] > self.now)
 
+    def _lag(self) -> timedelta:
+        """Return how far the real time is ahead of `now`; 0 if the answers show `now`."""
+        return timedelta(0) if self.is_simulated or self.is_open is None else datetime.now(UTC) - self.now
+
     def _clock_json(self) -> JsonValue:
         # Unless the time is simulated, the clock shows the real time, with the bells as far away as from `now`.
-        away = timedelta(0) if self.is_simulated or self.is_open is None else datetime.now(UTC) - self.now
+        away = self._lag()
         moments = {"timestamp": self.now, "next_open": self._next(0), "next_close": self._next(1)}
         said = {name: (moment + away).astimezone(NEW_YORK).isoformat() for name, moment in moments.items()}
         return {**said, "is_open": self.market_is_open()}
@@ -271,7 +275,11 @@ class AlpacaApi(AlpacaBooks, RequestLimit):
 
     def _trades_json(self, query: Mapping[str, str]) -> JsonValue:
         asked = [symbol for symbol in query.get("symbols", "").split(",") if symbol in self.prices]
-        trades = {symbol: {"t": _time(self.now), "x": "V", "p": self.prices[symbol], "s": 100} for symbol in asked}
+        now = self.now + self._lag()
+        trades = {
+            symbol: {"t": _time(self.traded_at.get(symbol, now)), "x": "V", "p": self.prices[symbol], "s": 100}
+            for symbol in asked
+        }
         return {"trades": {symbol: trade for symbol, trade in trades.items() if symbol not in self.unpriced}}
 
     def _bars_json(self, query: Mapping[str, str]) -> JsonValue:

@@ -86,6 +86,7 @@ class AlpacaBooks:
     - `account_overrides`: fields to replace in answers about the account; a blocking flag also refuses orders.
     - `record_overrides`: fields to replace in answers about a symbol's position and orders.
     - `unpriced`: symbols of positions whose current price is null, because they are no longer traded.
+    - `traded_at`: when a symbol was last traded, if that is not now.
     - `untradable`: symbols whose orders are refused.
     - `suspended`: symbols whose trading is suspended, so that their orders wait.
     - `locked`: shares of a symbol that cannot be sold, for a reason that no order shows.
@@ -110,6 +111,7 @@ class AlpacaBooks:
         self.account_overrides: dict[str, JsonValue] = {}
         self.record_overrides: dict[str, dict[str, JsonValue]] = {}
         self.unpriced: set[str] = set()
+        self.traded_at: dict[str, datetime] = {}
         self.untradable: set[str] = set()
         self.suspended: set[str] = set()
         self.locked: dict[str, int] = {}

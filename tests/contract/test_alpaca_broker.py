@@ -648,6 +648,28 @@ def test_another_order_with_the_same_id_is_an_error(broker: AlpacaBroker, other:
         broker.find(other)
 
 
+# --- the latest trades -------------------------------------------------------------------------------------------
+
+
+def test_the_latest_trades_of_today_are_the_prices(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.now = datetime(2026, 11, 20, 14, 30, tzinfo=UTC)
+    fake.traded_at["MSFT"] = fake.now - timedelta(days=1)
+    assert broker.latest_prices_usd(["AAPL", "MSFT", "TSLA"]) == {"AAPL": 100.0}
+
+
+def test_a_feed_without_a_trade_of_today_is_an_error(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.now = datetime(2026, 11, 20, 14, 30, tzinfo=UTC)
+    fake.traded_at = dict.fromkeys(("AAPL", "MSFT"), fake.now - timedelta(days=1))
+    words = "of AAPL is from 2026-11-19T14:30.*, of MSFT is from 2026-11-19T14:30"
+    with pytest.raises(BrokerError, match=words):
+        broker.latest_prices_usd(["AAPL", "MSFT"])
+
+
+def test_without_any_trade_there_are_no_prices(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    fake.unpriced = {"AAPL"}
+    assert broker.latest_prices_usd(["AAPL"]) == {}
+
+
 # --- canceling --------------------------------------------------------------------------------------------------
 
 

@@ -132,15 +132,29 @@ class AlpacaBroker:
         )
 
     def latest_prices_usd(self, symbols: Sequence[str]) -> Mapping[str, float]:
-        """Return the price of each symbol's latest trade on the IEX feed, which every account may read."""
+        """Return the price of each symbol's latest trade on the IEX feed, which every account may read.
+
+        A trade of another day in New York is left out. Raises BrokerError if all trades are of other days.
+        """
         call = "GET /stocks/trades/latest"
+        midnight = self._present().astimezone(NEW_YORK).replace(hour=0, minute=0, second=0, microsecond=0)
         prices: dict[str, float] = {}
+        old: list[str] = []
         for some in batched(symbols, SYMBOLS_PER_REQUEST, strict=False):
             answer = _Fields(call, self._client.get_data(call[4:], {"symbols": ",".join(some), "feed": "iex"}))
             for symbol, trade in answer.objects("trades").items():
-                price_usd = trade.usable_number("p")
-                if symbol in some and price_usd is not None and price_usd > 0:
+                price_usd, traded_at = trade.usable_number("p"), trade.usable_time("t")
+                if symbol not in some or price_usd is None or price_usd <= 0 or traded_at is None:
+                    continue
+                if midnight <= traded_at < midnight + timedelta(days=1):
                     prices[symbol] = price_usd
+                else:
+                    old.append(f"{symbol} is from {traded_at.isoformat(timespec='minutes')}")
+        if old:
+            words = f"Alpaca: {call}: not of today: the latest trade of {', of '.join(old)}"
+            if not prices:
+                raise BrokerError(words)
+            LOG.warning("%s", words)
         return prices
 
     def reserve_requests(self, count: int) -> None:

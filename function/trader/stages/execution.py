@@ -220,7 +220,7 @@ class _Placement:
             raise OrderRejectedError(words, Code.STALE_PRICE)
         price_usd = self._prices_usd.get(order.symbol)
         if price_usd is None:
-            words = "the broker has no latest trade to compare with the price of the decision"
+            words = "the broker has no latest trade of today to compare with the price of the decision"
             raise OrderRejectedError(words, Code.STALE_PRICE)
         if abs(price_usd / order.price_usd - 1) > self._max_drift_fraction:
             decided = f"decided at {order.price_usd:,.2f} USD, but the latest trade is at {price_usd:,.2f}"

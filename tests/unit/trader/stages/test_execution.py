@@ -1,7 +1,7 @@
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Self
 
 import pytest
@@ -14,7 +14,7 @@ from scripts.testkit.alpaca_direct import DirectBroker
 from tests.builders import SLOT, buy, sell, settings, target
 from trader.broker.base import OrderId, OrderRejectedError
 from trader.deadline import ORDER_TIME_S, Deadline
-from trader.model import BrokerError, Code, Denial, Order, OrderStatus, RunStopped, Side
+from trader.model import NEW_YORK, BrokerError, Code, Denial, Order, OrderStatus, RunStopped, Side
 from trader.stages.execution import BUY_REQUESTS, FREE_TIME_S, SALE_REQUESTS, bracket_usd, close_out, place, plan
 
 KINDS: Mapping[str, FaultKind] = {
@@ -530,7 +530,20 @@ def test_a_symbol_without_a_latest_trade_is_not_bought() -> None:
     assert codes(placed(books, buy("A"), buy("B"))) == [Code.STALE_PRICE, "pending_new"]
 
 
-@pytest.mark.parametrize("trade", [{"p": 0}, {"p": -1}, {"p": "?"}, {"p": None}, {}, 5, None])
+NOW = "2026-11-20T15:00:00.086175744Z"
+
+
+@pytest.mark.parametrize(
+    "trade",
+    [
+        *({"t": NOW, "p": price_usd} for price_usd in (0, -1, "?", None)),
+        *({"t": moment, "p": 100} for moment in ("soon", "2026-11-20T15:00:00", "", 1763650800, None)),
+        {"t": NOW},
+        {"p": 100},
+        5,
+        None,
+    ],
+)
 def test_a_latest_trade_that_makes_no_sense_concerns_its_symbol_only(trade: object) -> None:
     books = Books()
     real = books.alpaca._trades_json
@@ -538,6 +551,45 @@ def test_a_latest_trade_that_makes_no_sense_concerns_its_symbol_only(trade: obje
         "trades": real(query)["trades"] | {"A": trade}
     }
     assert codes(placed(books, buy("A"), buy("B"))) == [Code.STALE_PRICE, "pending_new"]
+
+
+def test_a_latest_trade_with_nanoseconds_is_read() -> None:
+    books = Books()
+    real = books.alpaca._trades_json
+    books.alpaca._trades_json = lambda query: {  # type: ignore[method-assign]
+        "trades": real(query)["trades"] | {"A": {"t": NOW, "p": 100}}
+    }
+    assert codes(placed(books, buy("A"))) == ["pending_new"]
+
+
+@pytest.mark.parametrize(
+    ("traded_at", "code"),
+    [
+        (datetime(2026, 11, 19, 23, 59, 59, tzinfo=NEW_YORK), Code.STALE_PRICE),
+        (datetime(2026, 11, 20, tzinfo=NEW_YORK), "pending_new"),
+        (datetime(2026, 11, 20, 23, 59, 59, tzinfo=NEW_YORK), "pending_new"),
+        (datetime(2026, 11, 21, tzinfo=NEW_YORK), Code.STALE_PRICE),
+        (datetime(1, 1, 1, tzinfo=UTC), Code.STALE_PRICE),
+    ],
+)
+def test_only_a_trade_of_the_present_day_confirms_a_price(traded_at: datetime, code: str) -> None:
+    books = Books()
+    books.alpaca.traded_at["A"] = traded_at
+    assert codes(placed(books, buy("A"))) == [code]
+
+
+def test_a_symbol_not_traded_today_does_not_keep_the_others_from_being_bought() -> None:
+    books = Books()
+    books.alpaca.traded_at["A"] = books.alpaca.now - timedelta(days=3)
+    assert codes(placed(books, buy("A"), buy("B"))) == [Code.STALE_PRICE, "pending_new"]
+
+
+def test_a_buy_refused_for_an_old_trade_says_from_when_it_is() -> None:
+    books = Books()
+    books.alpaca.traded_at["A"] = books.alpaca.now - timedelta(days=3)
+    (denial,) = placed(books, buy("A"))
+    assert isinstance(denial, Denial)
+    assert denial.detail.endswith("not of today: the latest trade of A is from 2026-11-17T15:00+00:00")
 
 
 def test_the_latest_trades_of_all_buys_are_one_request() -> None:
