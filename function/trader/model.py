@@ -233,7 +233,7 @@ class Account:
     cash_usd: float
     buying_power_usd: float
     blocked: str = ""
-    flows_usd: float = 0.0  # deposits less withdrawals since the previous session's close; they are no profit
+    flows_usd: float | None = 0.0  # deposits less withdrawals since the last close, no profit; None if not known
 
     def spendable_usd(self, cash_buffer_fraction: float) -> float:
         """Return the cash for new buys, without margin and without the buffer, which is a fraction of the equity."""
@@ -408,6 +408,7 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+    peak_problem: str = ""  # why the highest equity is not known
 class Unprotected:
     """Why a holding has no working stop for all its shares; `is_ours`: the bot bought it, so its owner must act."""
 

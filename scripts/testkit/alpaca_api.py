@@ -217,7 +217,7 @@ class AlpacaApi(AlpacaBooks, RequestLimit):
             "equity": equity,
             "portfolio_value": equity,
             "last_equity": text(self.last_equity),
-            "intraday_adjustments": text(self.flows),
+            "intraday_adjustments": text(self.counted_flows),
             "long_market_value": text(self.market_value),
             "multiplier": str(self.multiplier),
             "balance_asof": self.now.date().isoformat(),

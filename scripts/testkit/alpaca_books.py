@@ -92,6 +92,8 @@ class AlpacaBooks:
     - `locked`: shares of a symbol that cannot be sold, for a reason that no order shows.
     - `flows`: deposits less withdrawals since the last close; `deposit` changes it together with the cash.
     - `transfers`: all deposits, and withdrawals as negative amounts, each with its time.
+    - `counts_from`: when the account's count of deposits and withdrawals, `intraday_adjustments`, begins anew; Alpaca
+      does not document it.
     - `multiplier`: buying power of a margin account as a multiple of its own money.
     - `may_short`: whether selling a symbol without a position is a short sale, as in every margin account; an order
       with the intent `sell_to_close` is still refused.
@@ -117,6 +119,7 @@ class AlpacaBooks:
         self.locked: dict[str, int] = {}
         self.flows = Decimal(0)
         self.transfers: list[tuple[datetime, Decimal]] = []
+        self.counts_from: Literal["close", "midnight"] = "close"
         self.multiplier = 1
         self.may_short = False
         self.holidays: set[date] = set()
@@ -275,6 +278,13 @@ class AlpacaBooks:
     def equity(self) -> Decimal:
         """Cash plus the market value, in USD."""
         return self.cash + self.market_value
+
+    @property
+    def counted_flows(self) -> Decimal:
+        """The deposits less withdrawals in USD that the account itself counts."""
+        today = self.now.astimezone(NEW_YORK).date()
+        moved = [usd for moment, usd in self.transfers if moment.astimezone(NEW_YORK).date() == today]
+        return self.flows if self.counts_from == "close" else sum(moved, Decimal(0))
 
     @property
     def market_value(self) -> Decimal:

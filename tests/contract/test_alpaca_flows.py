@@ -1,4 +1,4 @@
-"""AlpacaBroker.flows_usd: deposits and withdrawals of earlier days, from the stand-in over real HTTP."""
+"""AlpacaBroker.list_flows: earlier deposits and withdrawals, from the stand-in over real HTTP."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -9,7 +9,7 @@ from scripts.testkit.alpaca import AlpacaFake
 from trader.alpaca.client import AlpacaClient
 from trader.broker import alpaca
 from trader.broker.alpaca import AlpacaBroker
-from trader.broker.base import UnexpectedResponseError
+from trader.broker.base import CashFlow, UnexpectedResponseError
 
 FRIDAY, MONDAY = (datetime(2026, 11, day, 15, tzinfo=UTC) for day in (20, 23))
 
@@ -30,36 +30,41 @@ def move(fake: AlpacaFake, day: int, hour: int, usd: float) -> None:
     fake.deposit(usd)
 
 
-def test_deposits_and_withdrawals_are_added_up(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+def usd(broker: AlpacaBroker, since: datetime) -> list[float]:
+    return [flow.usd for flow in broker.list_flows(since)]
+
+
+def test_deposits_and_withdrawals_have_their_times(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     move(fake, 20, 16, 5_000)
     move(fake, 21, 15, -2_000)
-    assert broker.flows_usd(FRIDAY, MONDAY) == 3_000
+    saturday = datetime(2026, 11, 21, 15, tzinfo=UTC)
+    assert broker.list_flows(FRIDAY) == (CashFlow(FRIDAY + timedelta(hours=1), 5_000), CashFlow(saturday, -2_000))
 
 
-def test_only_what_was_moved_between_the_two_times_counts(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+def test_only_what_was_moved_after_the_time_is_listed(fake: AlpacaFake, broker: AlpacaBroker) -> None:
     move(fake, 20, 14, 1)
+    move(fake, 20, 15, 4)
     move(fake, 23, 14, 20)
-    move(fake, 23, 16, 300)
-    assert broker.flows_usd(FRIDAY, MONDAY) == 20
+    assert usd(broker, FRIDAY) == [20]
 
 
 def test_more_than_one_page_is_read(fake: AlpacaFake, broker: AlpacaBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alpaca, "ACTIVITIES_PAGE_SIZE", 2)
     for _ in range(5):
         move(fake, 20, 16, 10)
-    assert broker.flows_usd(FRIDAY, MONDAY) == 50
+    assert usd(broker, FRIDAY) == [10] * 5
 
 
 def test_without_a_time_the_beginning_of_its_day_counts(broker: AlpacaBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     activity = {"id": "1", "date": "2026-11-23", "net_amount": "7.5"}
     monkeypatch.setattr(broker._client, "get", lambda *_: [activity])
-    assert (broker.flows_usd(FRIDAY, MONDAY), broker.flows_usd(MONDAY, MONDAY + timedelta(days=1))) == (7.5, 0)
+    assert (usd(broker, FRIDAY), usd(broker, MONDAY)) == ([7.5], [])
 
 
 def test_a_canceled_deposit_does_not_count(broker: AlpacaBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     activity = {"id": "1", "date": "2026-11-23", "net_amount": "7.5", "status": "canceled"}
     monkeypatch.setattr(broker._client, "get", lambda *_: [activity])
-    assert broker.flows_usd(FRIDAY, MONDAY) == 0
+    assert usd(broker, FRIDAY) == []
 
 
 @pytest.mark.parametrize(
@@ -76,4 +81,4 @@ def test_a_canceled_deposit_does_not_count(broker: AlpacaBroker, monkeypatch: py
 def test_nonsense_is_an_error(broker: AlpacaBroker, monkeypatch: pytest.MonkeyPatch, answer: object) -> None:
     monkeypatch.setattr(broker._client, "get", lambda *_: answer)
     with pytest.raises(UnexpectedResponseError, match="GET /account/activities"):
-        broker.flows_usd(FRIDAY, FRIDAY + timedelta(days=1))
+        broker.list_flows(FRIDAY)

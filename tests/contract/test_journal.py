@@ -18,7 +18,7 @@ import boto3
 import pytest
 
 from tests.builders import SLOT, settings
-from trader.journal.base import JournalError, Peak, Run
+from trader.journal.base import DamagedError, JournalError, Peak, Run
 from trader.journal.entry import Claim, Journal
 from trader.journal.record import build_record, build_report
 from trader.journal.stores import Folder
@@ -251,18 +251,22 @@ def test_each_strategy_has_its_own_highest_equity(journal: Journal) -> None:
         '{"account": "a", "equity_usd": 1.0}',
     ],
 )
-def test_a_damaged_highest_equity_is_a_warning_and_begins_anew(
-    journal: Journal, caplog: pytest.LogCaptureFixture, text: str
-) -> None:
+def test_a_damaged_highest_equity_is_an_error_that_names_its_file(journal: Journal, text: str) -> None:
     journal.store.write("equity/trend/peak.json", text)
-    assert journal.entry(SLOT).load_peak() is None
-    assert ("WARNING" in caplog.text) == (text != "null")
+    with pytest.raises(DamagedError, match=r"equity/trend/peak\.json"):
+        journal.entry(SLOT).load_peak()
 
 
-def test_a_highest_equity_that_is_not_text_begins_anew(tmp_path: Path) -> None:
+def test_a_highest_equity_that_is_not_text_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "equity" / "trend").mkdir(parents=True)
     (tmp_path / "equity" / "trend" / "peak.json").write_bytes(b"\xff\xfe")
-    assert open_journal(f"folder:{tmp_path}", "trend").entry(SLOT).load_peak() is None
+    with pytest.raises(DamagedError, match=r"equity/trend/peak\.json"):
+        open_journal(f"folder:{tmp_path}", "trend").entry(SLOT).load_peak()
+
+
+def test_a_highest_equity_without_a_count_of_the_deposits_is_kept(journal: Journal) -> None:
+    journal.entry(SLOT).save_peak(replace(PEAK, flows_usd=None))
+    assert journal.entry(SLOT).load_peak() == replace(PEAK, flows_usd=None)
 
 
 def test_the_day_is_the_one_in_new_york(journal: Journal) -> None:

@@ -12,6 +12,7 @@ from typing import TypeGuard
 
 from trader.alpaca.client import AlpacaClient, JsonValue, NoAnswerError, RefusedError
 from trader.broker.base import (
+    CashFlow,
     MarketClock,
     OrderId,
     OrderRejectedError,
@@ -90,7 +91,7 @@ class AlpacaBroker:
             # Both exclude the cost of open buys. The second also excludes margin, and may be negative if some is used.
             buying_power_usd=min(account.number("buying_power"), account.number("non_marginable_buying_power")),
             blocked=", ".join(blocks),
-            flows_usd=account.optional_number("intraday_adjustments") or 0.0,  # an older API does not send it
+            flows_usd=account.optional_number("intraday_adjustments"),  # an older API does not send it
         )
 
     def positions(self) -> Mapping[str, Position]:
@@ -186,8 +187,8 @@ class AlpacaBroker:
             after = page[-1].time("submitted_at") - timedelta(microseconds=1)
             query["after"] = after.isoformat()
 
-    def flows_usd(self, since: datetime, until: datetime) -> float:
-        """Return the cash deposited less the cash withdrawn between the two times; shares moved are not included."""
+    def list_flows(self, since: datetime) -> tuple[CashFlow, ...]:
+        """Return every deposit and withdrawal of cash after a time; shares moved are not included."""
         call, path = "GET /account/activities", "/account/activities"
         query: dict[str, object] = {"activity_types": FLOW_TYPES, "direction": "asc", "page_size": ACTIVITIES_PAGE_SIZE}
         query["after"] = (since - timedelta(days=1)).isoformat()
@@ -201,8 +202,8 @@ class AlpacaBroker:
             if not new:
                 raise BrokerError(f"Alpaca: {call}: the same page again")
             query["page_token"] = page[-1].text("id")
-        flows = [record for record in found.values() if record.status != "canceled"]
-        return sum(record.number("net_amount") for record in flows if since < record.activity_time() <= until)
+        times = [(record.activity_time(), record) for record in found.values() if record.status != "canceled"]
+        return tuple(CashFlow(at, record.number("net_amount")) for at, record in times if at > since)
 
     def submit(self, order: Order) -> Order:
         """Place the order once and return it with Alpaca's id and first status, which is seldom `filled`."""

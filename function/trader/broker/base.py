@@ -153,9 +153,17 @@ class OrderHistory(Protocol):
 class CashFlows(Protocol):
     """The call that finds earlier deposits and withdrawals. It raises BrokerError as those of a Broker do."""
 
-    def flows_usd(self, since: datetime, until: datetime) -> float:
-        """Return the deposits less withdrawals between the two times."""
+    def list_flows(self, since: datetime) -> Sequence[CashFlow]:
+        """Return every deposit and withdrawal after a time."""
 
 
 class LiveBroker(Broker, OrderHistory, CashFlows, Protocol):
     """A broker whose orders outlive the run that placed them."""
+@dataclass(frozen=True, slots=True)
+class CashFlow:
+    """A deposit or, with a negative amount, a withdrawal."""
+
+    at: datetime
+    usd: float
+
+

@@ -17,7 +17,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from trader import codec
-from trader.broker.base import MarketClock, OrderRejectedError, OrderStateUnknownError, SharesReservedError
+from trader.broker.base import CashFlow, MarketClock, OrderRejectedError, OrderStateUnknownError, SharesReservedError
 from trader.model import Account, BrokerError, Closes, Code, OpenOrder, Order, OrderStatus, OrderType, Position, Side
 from trader.schedule import sessions
 
@@ -146,9 +146,9 @@ class EmbeddedBroker:
         with self._file():
             return tuple(self._read().orders.values())
 
-    def flows_usd(self, since: datetime, until: datetime) -> float:  # noqa: ARG002 there is nothing to look for
-        """Return 0: nothing is paid into the account, or out of it."""
-        return 0.0
+    def list_flows(self, since: datetime) -> tuple[CashFlow, ...]:  # noqa: ARG002 there is nothing to look for
+        """Return nothing: nothing is paid into the account, or out of it."""
+        return ()
 
     def cancel(self, order: OpenOrder | Order) -> None:
         """Cancel a stop, or both legs of a bracket, because each leg cancels the other."""

@@ -46,14 +46,15 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peak:
-    """The highest equity of an account on record. `flows_usd` are the deposits less withdrawals in it.
+    """The highest equity of an account on record. It has all deposits and withdrawals up to `as_of`.
 
-    These are all of the day of `as_of`, New York time, as far as they were seen by then.
+    `flows_usd` is the account's own count of them at that time, None if it gave none. The count begins anew every day,
+    so it is compared only with another of the same day, New York time.
     """
 
     account: str  # its broker and place
     equity_usd: float
-    flows_usd: float
+    flows_usd: float | None
     as_of: datetime
 
 
@@ -70,7 +71,7 @@ class RankingStore(Protocol):
         """Save the ranking for the rest of the slot's day."""
 
     def load_peak(self) -> Peak | None:
-        """Return the highest equity on record; None if there is none that can be read."""
+        """Return the highest equity on record; None if there is none. Raises DamagedError if it cannot be read."""
 
     def save_peak(self, peak: Peak) -> None:
         """Save the highest equity, in place of the one on record."""

@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from trader import codec
 from trader.journal.base import STARTED, DamagedError, JournalError, Peak, Run, Store
 from trader.journal.record import build_record, build_report
+from trader.logs import one_line
 from trader.model import NEW_YORK, Json, Order, Report
 from trader.schedule.base import MAX_EVENT_DELAY_S, parse_slot_id, slot_id
 
@@ -182,13 +183,13 @@ class JournalEntry:
         self.store.write(self._ranking_name, _to_text({"basis": basis, "ranking": ranking}))
 
     def load_peak(self) -> Peak | None:
-        """Return the highest equity on record; None if there is none that can be read."""
+        """Return the highest equity on record; None if there is none. Raises DamagedError if it cannot be read."""
         try:
-            kept = _read_json(self.store, self._peak_name)
-            return None if kept is None else _check_peak(codec.decode(Peak, kept))
-        except (DamagedError, ValueError, KeyError, TypeError) as error:
-            LOG.warning("the highest equity cannot be read and begins anew", extra={"error": str(error)})
-            return None
+            text = self.store.read(self._peak_name)
+            return None if text is None else _check_peak(codec.decode(Peak, codec.parse_json(text)))
+        except (ValueError, KeyError, TypeError) as error:
+            reason = one_line(f"{type(error).__name__}: {error}")
+            raise DamagedError(f"{self._peak_name} in the journal is damaged: {reason}") from error
 
     def save_peak(self, peak: Peak) -> None:
         """Save the highest equity, in place of the one on record."""

@@ -9,12 +9,12 @@ from functools import partial
 from operator import itemgetter
 
 from trader.alpha.base import AlphaModel
-from trader.broker.base import Broker, CashFlows, MarketClock, OrderHistory, OrderId
+from trader.broker.base import Broker, CashFlow, CashFlows, MarketClock, OrderHistory, OrderId
 from trader.codec import encode
 from trader.deadline import ORDER_TIME_S, Deadline
 from trader.forecasting.base import Forecaster, Forecasts
 from trader.journal import equity
-from trader.journal.base import OrderStore, Peak, RankingStore, Run
+from trader.journal.base import DamagedError, OrderStore, Peak, RankingStore, Run
 from trader.logs import one_line
 from trader.model import (
     NEW_YORK,
@@ -238,6 +238,7 @@ def observe(services: RunServices, run: Run, holdings: protection.Holdings) -> O
     Raises RunStopped if the account is blocked.
     """
     account = services.broker.account()
+    seen_at = services.present() if services.present else run.now
     if account.blocked:
         raise RunStopped(Code.ACCOUNT_BLOCKED, account.blocked)
     open_orders = holdings.open_orders
@@ -246,6 +247,7 @@ def observe(services: RunServices, run: Run, holdings: protection.Holdings) -> O
     chosen = universe.top_performers(ranking, run.settings.universe_size)
     known = {*positions, *(order.symbol for order in open_orders)}
     bars = services.prices.bars([*chosen, *sorted(known - set(chosen))])
+    account, peak, peak_problem = read_equity(services, run, account, seen_at)
     return Observation(
         slot=run.slot,
         now=run.now,
@@ -258,31 +260,71 @@ def observe(services: RunServices, run: Run, holdings: protection.Holdings) -> O
             {each.symbol: each for each in (*unranked, *bars.denials) if each.symbol not in bars.closes}.values()
         ),
         stopped_at=find_stops(services, run, [symbol for symbol in chosen if symbol not in positions]),
-        peak_equity_usd=update_peak(services, run, account).equity_usd,
+        peak_equity_usd=peak.equity_usd if peak else None,
+        peak_problem=peak_problem,
     )
 
 
-def update_peak(services: RunServices, run: Run, account: Account) -> Peak:
-    """Return the highest equity so far, and save it if it has changed, unless the run is dry.
+def read_equity(
+    services: RunServices, run: Run, account: Account, seen_at: datetime
+) -> tuple[Account, Peak | None, str]:
+    """Return the account with its deposits and withdrawals, the highest equity so far, and why that is not known.
 
-    What was paid in or out after the last run of an earlier day is asked for by the first run of a day. If the broker
-    does not answer, nothing is saved, and the next run asks again.
+    `account` is as the broker showed it at `seen_at`. What was paid in or out since the last look is looked up by the
+    first run of a day, and by every run whose account does not count it. If that fails, nothing is saved, and the next
+    run looks it up again. With a limit on the drawdown, a highest equity that is in doubt is None.
     """
-    name = equity.name_account(run.settings)
-    kept = equity.keep(services.journal.load_peak(), name, run.now)
-    missed_usd = 0.0
+    name, has_limit = equity.name_account(run.settings), run.settings.max_drawdown_fraction > 0
+    kept, problem = load_peak(services, run, name, seen_at)
+    since = equity.find_gap(kept, account, seen_at)
+    flows: Sequence[CashFlow] = ()
     is_complete = True
-    if kept and services.flows and not equity.is_of_today(kept, run.now):
-        midnight = run.now.astimezone(NEW_YORK).replace(hour=0, minute=0, second=0, microsecond=0)
+    counted = account
+    if since and services.flows:
         try:
-            missed_usd = services.flows.flows_usd(kept.as_of, midnight)  # those of today are in the account
+            flows = services.flows.list_flows(since)
+            counted = equity.complete(account, flows, seen_at)
         except BrokerError as error:
-            is_complete = False
-            LOG.warning("deposits and withdrawals since the last run are not known", extra={"error": str(error)})
-    peak = equity.update(kept, name, account, run.now, missed_usd)
+            is_complete = kept is None  # without a highest equity, there is none that they could change
+            prevents_buys = counted.flows_usd is None or (has_limit and kept is not None)
+            LOG.log(
+                logging.ERROR if prevents_buys else logging.WARNING,
+                "deposits and withdrawals since the last run are not known",
+                extra={"since": encode(since), "prevents_buys": prevents_buys, "error": one_line(error)},
+            )
+            if kept:
+                unread = f"the deposits and withdrawals since {encode(since)} cannot be read ({one_line(error, 200)})"
+                problem = f"{unread}; the next run asks again"
+    if has_limit and problem:
+        return counted, None, problem
+    peak = equity.update(kept, name, account, seen_at, flows)
     if is_complete and peak is not kept and not run.is_dry:
         services.journal.save_peak(peak)
-    return peak
+    return counted, peak, ""
+
+
+def load_peak(services: RunServices, run: Run, name: str, now: datetime) -> tuple[Peak | None, str]:
+    """Return the highest equity on record, None if there is none of this account, and why it cannot be used.
+
+    Without a limit on the drawdown, one that cannot be used begins anew, and the next save replaces it.
+    """
+    kept, problem = None, ""
+    try:
+        kept = services.journal.load_peak()
+    except DamagedError as error:
+        problem = str(error)
+    if kept and kept.account != name:
+        return None, ""
+    if kept and equity.is_of_a_later_day(kept, now):
+        problem = f"it is of {kept.as_of:%Y-%m-%d %H:%M%z}, which is later than now: a clock was or is wrong"
+        kept = None
+    if problem and run.settings.max_drawdown_fraction:
+        file = f"equity/{run.settings.strategy}/peak.json"
+        problem += f"; to go on, restore {file} in the journal, or delete it: then today's equity is the highest"
+        LOG.error("the highest equity is not known, so nothing is bought", extra={"error": problem})
+    elif problem:
+        LOG.warning("the highest equity cannot be used and begins anew", extra={"error": problem})
+    return kept, problem
 
 
 def find_stops(services: RunServices, run: Run, symbols: Sequence[str]) -> dict[str, datetime]:
@@ -366,6 +408,7 @@ def decide(observation: Observation, forecasts: Forecasts, alpha: AlphaModel, se
         settings,
         bars_since_stop=bars_since_stop,
         peak_equity_usd=observation.peak_equity_usd,
+        peak_problem=observation.peak_problem,
     )
     return Decision(
         forecasts=forecasts.forecasts,

@@ -30,13 +30,14 @@ def limit(
     *,
     bars_since_stop: Mapping[str, int] = MappingProxyType({}),
     peak_equity_usd: float | None = None,
+    peak_problem: str = "",
 ) -> tuple[tuple[Target, ...], tuple[Denial, ...]]:
     """Return the targets that may be traded, in the given order, and a denial for every other target.
 
     `bars_since_stop` is the number of bars that have begun since a stop of the symbol was filled. `peak_equity_usd` is
-    the highest equity on record, None if it is not known.
+    the highest equity on record, None if it is not known; `peak_problem` says why it is not.
     """
-    limits = _Limits(account, positions, pending, settings, bars_since_stop, peak_equity_usd)
+    limits = _Limits(account, positions, pending, settings, bars_since_stop, peak_equity_usd, peak_problem)
     allowed: list[Target] = []
     denials: list[Denial] = []
     spent_usd = 0.0
@@ -60,6 +61,7 @@ class _Limits:
     settings: Settings
     bars_since_stop: Mapping[str, int]
     peak_equity_usd: float | None
+    peak_problem: str
 
     def refuse(self, target: Target, orders: int, spent_usd: float) -> Iterator[tuple[Code, str]]:
         """Yield every reason against a target, the most informative first.
@@ -112,6 +114,10 @@ class _Limits:
         deposits, because they may have come after the loss; what could still be lost, against all of it.
         """
         account, settings = self.account, self.settings
+        if account.flows_usd is None:
+            unknown = "deposits and withdrawals since the last close are not known, so neither is the loss"
+            yield Code.DAILY_LOSS_STOP, f"{unknown}; nothing is bought until the broker answers: the log has its words"
+            return  # a drawdown is not known without them either
         base_usd = account.last_equity_usd + account.flows_usd
         loss_usd, max_usd = base_usd - account.equity_usd, settings.max_daily_loss_fraction * base_usd
         max_lost_usd = min(max_usd, settings.max_daily_loss_fraction * account.last_equity_usd)
@@ -124,11 +130,17 @@ class _Limits:
             allowed_usd = max_lost_usd if is_lost else max_usd
             limit = f"MAX_DAILY_LOSS_FRACTION={settings.max_daily_loss_fraction:g} allows {allowed_usd:,.2f}"
             yield Code.DAILY_LOSS_STOP, f"{fall}{moved}{stops}; {limit}"
-        if settings.max_drawdown_fraction and self.peak_equity_usd:
+        if not settings.max_drawdown_fraction:
+            return
+        limit = f"MAX_DRAWDOWN_FRACTION={settings.max_drawdown_fraction:g}"
+        if self.peak_equity_usd is None:
+            problem = self.peak_problem or "it is not on record"
+            yield Code.DRAWDOWN_STOP, f"the highest equity is not known, which {limit} needs: {problem}"
+        elif self.peak_equity_usd:
             lowest_usd = self.peak_equity_usd * (1 - settings.max_drawdown_fraction)
             if account.equity_usd <= lowest_usd * (1 + ROUNDING):
                 fall = f"equity is {account.equity_usd:,.2f} USD, its highest on record {self.peak_equity_usd:,.2f}"
-                yield Code.DRAWDOWN_STOP, f"{fall}; MAX_DRAWDOWN_FRACTION={settings.max_drawdown_fraction:g}"
+                yield Code.DRAWDOWN_STOP, f"{fall}; {limit}"
 
     @property
     def _spendable_usd(self) -> float:

@@ -1,25 +1,28 @@
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import SLOT, account, settings
+from trader.broker.base import CashFlow
 from trader.journal.base import Peak
-from trader.journal.equity import keep, name_account, update
+from trader.journal.equity import complete, find_gap, is_of_a_later_day, name_account, update
 from trader.model import Account
+from trader.schedule.sessions import previous_close
 
 NAME = "embedded out/account.json"
 TOMORROW = SLOT + timedelta(days=1)
+CLOSE = previous_close(SLOT)
 MONEY = st.floats(1_000, 1e7)
 
 
-def of(equity_usd: float, flows_usd: float = 0.0) -> Account:
-    return replace(account(equity_usd), flows_usd=flows_usd)
+def of(equity_usd: float, flows_usd: float | None = 0.0, last_equity_usd: float | None = None) -> Account:
+    return replace(account(equity_usd, last_equity_usd=last_equity_usd), flows_usd=flows_usd)
 
 
-def peak(equity_usd: float, flows_usd: float = 0.0) -> Peak:
+def peak(equity_usd: float, flows_usd: float | None = 0.0) -> Peak:
     return Peak(account=NAME, equity_usd=equity_usd, flows_usd=flows_usd, as_of=SLOT)
 
 
@@ -60,8 +63,65 @@ def test_flows_that_are_seen_one_by_one_are_each_counted_once(
     assert equity / kept.equity_usd == pytest.approx(drawdown, rel=1e-3)
 
 
-def test_what_was_paid_in_after_the_last_look_of_a_day_is_counted() -> None:
-    assert update(peak(125_000), NAME, of(150_000), TOMORROW, missed_usd=50_000).equity_usd == 187_500
+def paid(hours: float, usd: float) -> CashFlow:
+    """Return what was paid in some hours after the peak was saved."""
+    return CashFlow(SLOT + timedelta(hours=hours), usd)
+
+
+@pytest.mark.parametrize("counted_usd", [0, 50_000], ids=["from midnight", "from the close"])
+def test_what_was_paid_in_overnight_is_counted_once_wherever_the_account_begins_to_count(counted_usd: float) -> None:
+    assert update(peak(125_000), NAME, of(150_000, counted_usd), TOMORROW, [paid(2, 50_000)]).equity_usd == 187_500
+
+
+@pytest.mark.parametrize("hours", [0, 24.1])
+def test_what_an_earlier_or_a_later_look_counts_is_left_to_it(hours: float) -> None:
+    assert update(peak(125_000), NAME, of(100_000), TOMORROW, [paid(hours, 50_000)]).equity_usd == 125_000
+
+
+def test_a_loss_is_taken_to_have_come_after_a_withdrawal_overnight() -> None:
+    after = of(51_000, last_equity_usd=100_000)  # 15 percent of 60,000 are lost
+    assert update(peak(100_000), NAME, after, TOMORROW, [paid(2, -40_000)]).equity_usd == 60_000
+
+
+def test_a_loss_is_taken_to_have_come_before_a_deposit_overnight() -> None:
+    after = of(185_000, last_equity_usd=100_000)  # 15 percent of 100,000 are lost
+    assert 185_000 / update(peak(100_000), NAME, after, TOMORROW, [paid(2, 100_000)]).equity_usd == pytest.approx(0.85)
+
+
+def test_an_account_that_gives_no_count_has_its_flows_looked_up_at_every_look() -> None:
+    later = SLOT + timedelta(minutes=15)
+    kept = update(peak(100_000), NAME, of(110_000, None), later, [paid(0.1, 10_000)])
+    assert (kept.equity_usd, kept.flows_usd, kept.as_of) == (110_000, None, later)
+
+
+# --- what must be looked up ---
+
+
+@pytest.mark.parametrize(
+    ("kept", "flows_usd", "now", "since"),
+    [
+        (None, 0, SLOT, None),
+        (peak(1), 0, SLOT, None),
+        (peak(1), 0, TOMORROW, SLOT),
+        (peak(1, None), 0, SLOT + timedelta(minutes=1), SLOT),
+        (None, None, SLOT, CLOSE),
+        (peak(1), None, SLOT + timedelta(minutes=1), CLOSE),
+        (peak(1), None, TOMORROW, SLOT),
+    ],
+)
+def test_only_what_the_account_does_not_count_is_looked_up(
+    kept: Peak | None, flows_usd: float | None, now: datetime, since: datetime | None
+) -> None:
+    assert find_gap(kept, of(1, flows_usd), now) == since
+
+
+def test_without_a_count_the_flows_since_the_last_close_are_those_of_the_day() -> None:
+    flows = [CashFlow(CLOSE, 1), CashFlow(CLOSE + timedelta(hours=1), 20), CashFlow(SLOT, 300), paid(1, 4_000)]
+    assert complete(of(100_000, None), flows, SLOT).flows_usd == 320
+
+
+def test_the_count_of_the_account_is_believed() -> None:
+    assert complete(of(100_000, 5.0), [paid(-1, 300)], SLOT).flows_usd == 5
 
 
 @pytest.mark.parametrize(("equity_usd", "flows_usd"), [(5_000, 5_000), (5_000, 6_000), (0, -100_000)])
@@ -69,16 +129,9 @@ def test_an_account_without_money_before_or_after_begins_anew(equity_usd: float,
     assert update(peak(100_000), NAME, of(equity_usd, flows_usd), SLOT).equity_usd == equity_usd
 
 
-def test_the_peak_of_another_account_is_not_kept() -> None:
-    assert keep(peak(100_000), "alpaca https://api.alpaca.markets", SLOT) is None
-
-
-def test_a_peak_from_a_later_day_is_not_kept() -> None:
-    assert keep(replace(peak(100_000), as_of=TOMORROW), NAME, SLOT) is None
-
-
-def test_the_peak_of_this_account_is_kept() -> None:
-    assert keep(peak(100_000), NAME, TOMORROW) == peak(100_000)
+@pytest.mark.parametrize(("as_of", "is_later"), [(TOMORROW, True), (SLOT + timedelta(hours=1), False)])
+def test_a_peak_of_a_later_day_is_recognized(as_of: datetime, is_later: bool) -> None:
+    assert is_of_a_later_day(replace(peak(100_000), as_of=as_of), SLOT) is is_later
 
 
 def test_paper_and_live_are_different_accounts() -> None:

@@ -232,7 +232,13 @@ def test_a_symbol_that_was_stopped_out_pauses(bars: int, pause: int, refused: Co
 
 @pytest.mark.parametrize(
     ("peak_usd", "limit_fraction", "refused"),
-    [(125_000, 0.2, Code.DRAWDOWN_STOP), (124_999, 0.2, None), (1e9, 0.0, None), (None, 0.2, None)],
+    [
+        (125_000, 0.2, Code.DRAWDOWN_STOP),
+        (124_999, 0.2, None),
+        (None, 0.2, Code.DRAWDOWN_STOP),
+        (1e9, 0.0, None),
+        (None, 0.0, None),
+    ],
 )
 def test_no_buys_once_equity_is_far_below_its_highest(
     peak_usd: float | None, limit_fraction: float, refused: Code | None
@@ -240,6 +246,23 @@ def test_no_buys_once_equity_is_far_below_its_highest(
     chosen = settings(MAX_DRAWDOWN_FRACTION=limit_fraction)
     _, denials = limit([target(wanted=1)], account(100_000), {}, (), chosen, peak_equity_usd=peak_usd)
     assert [each.code for each in denials] == ([refused] if refused else [])
+
+
+def test_a_highest_equity_that_is_not_known_is_refused_with_its_reason() -> None:
+    chosen = settings(MAX_DRAWDOWN_FRACTION=0.2)
+    _, denials = limit([target(wanted=1)], account(), {}, (), chosen, peak_problem="the file is damaged; delete it")
+    assert "the file is damaged; delete it" in denials[0].detail
+
+
+@pytest.mark.parametrize("drawdown", [0.0, 0.2])
+def test_without_the_deposits_of_the_day_nothing_is_bought(drawdown: float) -> None:
+    of = replace(account(), flows_usd=None)
+    assert code(target(wanted=1), of=of, MAX_DRAWDOWN_FRACTION=drawdown) is Code.DAILY_LOSS_STOP
+
+
+def test_what_is_not_known_never_stops_a_sale() -> None:
+    of, held = replace(account(), flows_usd=None), positions(AAPL=10)
+    assert code(target(held=10, wanted=0), of=of, held=held, MAX_DRAWDOWN_FRACTION=0.2) is None
 
 
 def test_without_yesterdays_equity_new_buys_are_refused() -> None:
