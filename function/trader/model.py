@@ -405,10 +405,10 @@ class Observation:
     denials: tuple[Denial, ...] = ()  # symbols without usable prices
     stopped_at: Mapping[str, datetime] = field(default_factory=dict)  # the last fill of a stop, by symbol
     peak_equity_usd: float | None = None  # the highest equity on record, without later deposits and withdrawals
+    peak_problem: str = ""  # why the highest equity is not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-    peak_problem: str = ""  # why the highest equity is not known
 class Unprotected:
     """Why a holding has no working stop for all its shares; `is_ours`: the bot bought it, so its owner must act."""
 

@@ -150,6 +150,14 @@ class OrderHistory(Protocol):
         """Return the order with the same client order id; None only if it definitely does not exist."""
 
 
+@dataclass(frozen=True, slots=True)
+class CashFlow:
+    """A deposit or, with a negative amount, a withdrawal."""
+
+    at: datetime
+    usd: float
+
+
 class CashFlows(Protocol):
     """The call that finds earlier deposits and withdrawals. It raises BrokerError as those of a Broker do."""
 
@@ -159,11 +167,3 @@ class CashFlows(Protocol):
 
 class LiveBroker(Broker, OrderHistory, CashFlows, Protocol):
     """A broker whose orders outlive the run that placed them."""
-@dataclass(frozen=True, slots=True)
-class CashFlow:
-    """A deposit or, with a negative amount, a withdrawal."""
-
-    at: datetime
-    usd: float
-
-
