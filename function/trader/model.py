@@ -209,7 +209,8 @@ class OrderStatus(StrEnum):
         return self in _DEAD
 
 
-_DEAD = frozenset({OrderStatus.REJECTED, OrderStatus.CANCELED, OrderStatus.EXPIRED, OrderStatus.SUSPENDED})
+_DEAD = frozenset({OrderStatus.REJECTED, OrderStatus.CANCELED, OrderStatus.EXPIRED})
+"""A suspended order is not among them: it may be filled once its symbol trades again."""
 
 
 class BrokerError(Exception):
@@ -261,7 +262,8 @@ class OpenOrder:
     """An open order at the broker. `quantity` is the unfilled part, 0 if unknown.
 
     `is_leg` marks an order that is there to end a holding: a leg of a bracket, or a stop that the bot placed by itself.
-    `parent_id` is the broker's id of the order that a leg belongs to, empty if there is none or it is not known.
+    `parent_id` is the broker's id of the order that a leg belongs to, empty if there is none or it is not known;
+    `parent_status` is that order's status, None if it is not known.
     """
 
     order_id: str
@@ -276,6 +278,7 @@ class OpenOrder:
     stop_price_usd: float | None = None
     limit_price_usd: float | None = None
     parent_id: str = ""
+    parent_status: OrderStatus | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -133,7 +133,7 @@ ENDS: Mapping[str, Explanation] = {Outcome.FAILED: FAILED, STARTED: UNFINISHED, 
 
 UNPROTECTED_REMEDY = "Place a stop loss for each in the broker's dashboard, or sell it."
 
-DEAD = frozenset({"rejected", "canceled", "expired", "suspended"})
+DEAD = frozenset({"rejected", "canceled", "expired"})
 """The statuses of orders that the broker will not fill any further."""
 
 CODE_STATUSES = frozenset(code.value for code in Code)

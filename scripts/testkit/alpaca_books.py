@@ -15,7 +15,7 @@ type JsonValue = Any
 """A decoded JSON value."""
 
 NEW_YORK = ZoneInfo("America/New_York")
-OPEN_STATUSES = frozenset({"accepted", "pending_new", "new", "held", "partially_filled", "pending_cancel"})
+OPEN_STATUSES = frozenset({"accepted", "pending_new", "new", "held", "partially_filled", "pending_cancel", "suspended"})
 BLOCKING_FLAGS = ("trading_blocked", "account_blocked", "trade_suspended_by_user")
 
 

@@ -18,7 +18,12 @@ from scripts.testkit.alpaca import AlpacaFake, FaultKind
 from tests.fake_time import FakeTime
 from trader.alpaca.client import AlpacaClient
 from trader.broker.alpaca import AlpacaBroker
-from trader.broker.base import OrderRejectedError, OrderStateUnknownError, UnexpectedResponseError
+from trader.broker.base import (
+    OrderRejectedError,
+    OrderStateUnknownError,
+    UnexpectedResponseError,
+    UnreadablePositionsError,
+)
 from trader.model import Account, BrokerError, Code, OpenOrder, Order, OrderStatus, Position, Side
 
 BUY = Order(client_order_id="trend-1-AAPL-buy", symbol="AAPL", side=Side.BUY, quantity=10, price_usd=100)
@@ -199,6 +204,23 @@ def test_a_position_without_an_entry_price_has_none(fake: AlpacaFake, broker: Al
     fake.hold("AAPL", 1)
     fake.record_overrides["AAPL"] = {"avg_entry_price": value}
     assert broker.positions()["AAPL"].average_price_usd is None
+
+
+@pytest.mark.parametrize("fault", [{"qty": None}, {"qty": "many"}, {"qty": ""}])
+def test_the_other_holdings_can_be_read_beside_one_that_cannot(
+    fake: AlpacaFake, broker: AlpacaBroker, fault: dict[str, object]
+) -> None:
+    fake.hold("AAPL", 1)
+    fake.hold("MSFT", 1)
+    fake.record_overrides["MSFT"] = fault
+    with pytest.raises(UnreadablePositionsError, match="field qty of MSFT") as caught:
+        broker.positions()
+    assert (list(caught.value.positions), list(caught.value.faults)) == (["AAPL"], ["MSFT"])
+
+
+def test_an_open_leg_tells_how_its_entry_is(fake: AlpacaFake, broker: AlpacaBroker) -> None:
+    broker.submit(BRACKET)
+    assert {order.parent_status for order in broker.open_orders()} == {OrderStatus.FILLED}
 
 
 def test_a_position_without_an_asset_class_is_marked_and_named_in_the_log(
@@ -475,7 +497,7 @@ def test_an_account_that_may_not_trade_is_a_rejection(fake: AlpacaFake, broker: 
         broker.submit(BUY)
 
 
-@pytest.mark.parametrize("status", ["rejected", "canceled", "expired", "suspended"])
+@pytest.mark.parametrize("status", ["rejected", "canceled", "expired"])
 def test_an_order_answered_as_dead_is_a_rejection(fake: AlpacaFake, broker: AlpacaBroker, status: str) -> None:
     fake.record_overrides["AAPL"] = {"status": status}
     with pytest.raises(OrderRejectedError, match=f"was {status}"):

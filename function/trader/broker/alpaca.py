@@ -19,6 +19,7 @@ from trader.broker.base import (
     OrderStateUnknownError,
     SharesReservedError,
     UnexpectedResponseError,
+    UnreadablePositionsError,
 )
 from trader.logs import one_line
 from trader.model import (
@@ -99,7 +100,17 @@ class AlpacaBroker:
         records = _list("GET /positions", self._client.get("/positions"))
         if unknown := [record.name for record in records if not record.asset_class]:
             LOG.warning("Alpaca: GET /positions: positions without an asset class: %s", ", ".join(unknown))
-        return {held.symbol: held for held in map(_position, records)}
+        found: dict[str, Position] = {}
+        faults: dict[str, str] = {}
+        for record in records:
+            try:
+                held = _position(record)
+                found[held.symbol] = held
+            except _UnusableAnswerError as error:
+                faults[record.name] = str(error)
+        if faults:
+            raise UnreadablePositionsError(found, faults)
+        return found
 
     def open_orders(self) -> tuple[OpenOrder, ...]:
         """Return every open order in US stocks, including the legs of brackets, whose entries may be filled."""
@@ -415,12 +426,12 @@ def _position(record: _Fields) -> Position:
 
 def _open_orders(record: _Fields) -> Iterator[OpenOrder]:
     """Yield an order of a nested list if it is open, and each of its legs that is."""
-    for each, parent_id in ((record, ""), *((leg, record.text("id")) for leg in record.legs)):
+    for each, parent in ((record, None), *((leg, record) for leg in record.legs)):
         if OrderStatus(each.text("status")) not in _CLOSED:
-            yield _open_order(each, parent_id)
+            yield _open_order(each, parent)
 
 
-def _open_order(record: _Fields, parent_id: str) -> OpenOrder:
+def _open_order(record: _Fields, parent: _Fields | None) -> OpenOrder:
     # A list may show a leg without its entry. But the bot opens every bracket with a buy and never sells short, so the
     # sales in one of these classes are the legs.
     side, client_order_id = _side(record), record.text("client_order_id")
@@ -432,13 +443,14 @@ def _open_order(record: _Fields, parent_id: str) -> OpenOrder:
         symbol=record.text("symbol"),
         side=side,
         quantity=_left(record),
-        is_leg=side is Side.SELL and (bool(parent_id) or record.order_class in _LEG_CLASSES or is_stop),
+        is_leg=side is Side.SELL and (parent is not None or record.order_class in _LEG_CLASSES or is_stop),
         type=OrderType(record.text("type")),
         status=record.order_status(),
         order_class=record.order_class,
         stop_price_usd=record.optional_number("stop_price"),
         limit_price_usd=record.optional_number("limit_price"),
-        parent_id=parent_id,
+        parent_id=parent.text("id") if parent else "",
+        parent_status=parent.order_status() if parent else None,
     )
 
 

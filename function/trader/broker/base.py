@@ -15,6 +15,15 @@ class UnexpectedResponseError(BrokerError):
     """The broker gave an unexpected answer, and would give it again."""
 
 
+class UnreadablePositionsError(UnexpectedResponseError):
+    """Some holdings cannot be read; `positions` has the others, and `faults` what is wrong, by symbol."""
+
+    def __init__(self, positions: Mapping[str, Position], faults: Mapping[str, str]) -> None:
+        super().__init__("; ".join(faults.values()))
+        self.positions = positions
+        self.faults = faults
+
+
 class OrderRejectedError(Exception):
     """The broker definitely refused an order; `code` is the reason code for the report.
 
@@ -103,7 +112,10 @@ class Broker(Protocol):
         """Return the account's money and whether it may trade."""
 
     def positions(self) -> Mapping[str, Position]:
-        """Return every holding, by symbol; those that are not in US stocks are marked."""
+        """Return every holding, by symbol; those that are not in US stocks are marked.
+
+        Raises UnreadablePositionsError, which has the other holdings, if the record of a holding cannot be read.
+        """
 
     def open_orders(self) -> tuple[OpenOrder, ...]:
         """Return every open order in US stocks, including the legs of brackets."""

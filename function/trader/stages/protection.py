@@ -6,7 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from trader.broker.base import Broker, OrderId, OrderRejectedError, SharesReservedError
+from trader.broker.base import (
+    Broker,
+    OrderId,
+    OrderRejectedError,
+    SharesReservedError,
+    UnreadablePositionsError,
+)
 from trader.broker.sending import Sender
 from trader.broker.waiting import CANCEL_TIME_S, await_end, looks
 from trader.deadline import ORDER_TIME_S, Deadline
@@ -57,6 +63,7 @@ class Holdings:
     open_orders: tuple[OpenOrder, ...] = ()
     positions: Mapping[str, Position] = field(default_factory=dict)
     is_touched: bool = False  # orders were placed or canceled, so the rest may be out of date
+    fault: UnreadablePositionsError | None = None  # some holdings are missing, because they cannot be read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +86,8 @@ def protect(run: Run, broker: Broker, deadline: Deadline, *, held_back: str, is_
     journal may not know of it. Only a dry run leaves it open.
 
     A healthy account costs two requests, which the run needs in any case. Raises BrokerError if the account cannot be
-    read, or after an error that leaves an order in doubt.
+    read, or after an error that leaves an order in doubt. If some holdings cannot be read, the others are protected
+    before that.
     """
     settings = run.settings
     holdings = _read(run, broker)
@@ -87,17 +95,27 @@ def protect(run: Run, broker: Broker, deadline: Deadline, *, held_back: str, is_
         _cancel(old, broker, settings.strategy)
         holdings = _read(run, broker)
     run.unprotected.clear()
-    if not settings.stop_loss_fraction:
-        return holdings
+    if settings.stop_loss_fraction:
+        _protect_bare(run, broker, deadline, holdings, held_back=held_back, is_open=is_open)
+    if holdings.fault:
+        raise holdings.fault
+    return holdings
+
+
+def _protect_bare(
+    run: Run, broker: Broker, deadline: Deadline, holdings: Holdings, *, held_back: str, is_open: bool
+) -> None:
+    """Restore the stops that are missing, and name each holding that has none at the end."""
+    for symbol, words in holdings.fault.faults.items() if holdings.fault else ():
+        run.unprotected[symbol] = Unprotected(symbol=symbol, reason=f"it cannot be read: {words}", is_ours=True)
+    settings = run.settings
     bare = {
         symbol: position
         for symbol, position in holdings.positions.items()
         if position.quantity and not _is_covered(position, _count_stopped(position, holdings.open_orders, settings))
     }
-    if not bare:
-        return holdings
-    _Guard(run, broker, deadline, holdings, held_back=held_back, is_open=is_open).restore(bare)
-    return holdings
+    if bare:
+        _Guard(run, broker, deadline, holdings, held_back=held_back, is_open=is_open).restore(bare)
 
 
 # --- pure ----------------------------------------------------------------------------------------------------------
@@ -106,13 +124,15 @@ def protect(run: Run, broker: Broker, deadline: Deadline, *, held_back: str, is_
 def is_working_stop(order: OpenOrder, open_orders: Sequence[OpenOrder]) -> bool:
     """Check whether an open order is a stop that sells when its price is reached.
 
-    Legs that wait for their entry do not: their entry is among the open orders, even if it is filled in part. An order
-    that is being canceled does not either.
+    Legs that wait for their entry do not: their entry is among the open orders, even if it is filled in part, or has
+    ended without being filled completely, and its legs wait for ever. An order that is being canceled does not either.
     """
     if order.side is not Side.SELL or not order.type.is_stop or order.status not in WORKING:
         return False
     if order.status is not OrderStatus.HELD:
         return True
+    if order.parent_status is not None and order.parent_status.is_dead:
+        return False
     entries = [each for each in open_orders if each.side is Side.BUY and each.symbol == order.symbol]
     return not any(order.parent_id in ("", each.order_id) for each in entries)
 
@@ -138,7 +158,7 @@ def find_lot(symbol: str, position: Position, history: Sequence[Order], settings
     """
     history = [order for order in history if order.symbol == symbol]
     ours = [order for order in history if _is_ours(order, settings.strategy)]
-    entry = next((order for order in ours if order.side is Side.BUY and order.filled_quantity), None)
+    entry = _find_entry(ours, settings.strategy)
     if entry is None or not entry.filled_price_usd or not position.average_price_usd:
         return None
     later = history[: history.index(entry)]
@@ -183,6 +203,15 @@ def find_split(by_price: float, left: float, quantity: float) -> float:
     return by_price if abs(by_price - 1) > TOLERANCE and is_same else 1.0
 
 
+def _find_entry(history: Sequence[Order], strategy: str) -> Order | None:
+    """Return the strategy's newest buy that was filled, at least in part."""
+    return next((each for each in history if _is_ours(each, strategy) and _is_filled_buy(each)), None)
+
+
+def _is_filled_buy(order: Order) -> bool:
+    return order.side is Side.BUY and order.filled_quantity > 0
+
+
 def _is_ours(order: Order | OpenOrder, strategy: str) -> bool:
     parts = OrderId.parse(order.client_order_id)
     return parts is not None and parts.strategy == strategy
@@ -216,15 +245,21 @@ def _is_covered(position: Position, stopped: float) -> bool:
     return position.is_stock and position.quantity > 0 and max(1, math.floor(position.quantity)) <= stopped
 
 
-def _hidden_stops(history: Sequence[Order], open_orders: Sequence[OpenOrder]) -> Iterator[OpenOrder]:
+def _hidden_stops(
+    history: Sequence[Order], open_orders: Sequence[OpenOrder], positions: Mapping[str, Position]
+) -> Iterator[OpenOrder]:
     """Yield the open stops that belong to filled entries and that the broker's list of open orders lacks.
 
-    Alpaca is known to leave a bracket's held stop out of that list.
+    Alpaca is known to leave a bracket's held stop out of that list. But the history may also be old: a stop whose
+    shares are free, as the holding says, is not there any more.
     """
     listed = {each.order_id for each in open_orders}
     for entry in history:
         for leg in entry.legs if entry.status is OrderStatus.FILLED else ():
-            if leg.type.is_stop and leg.status in WORKING and leg.order_id not in listed:
+            if not leg.type.is_stop or leg.status not in WORKING or leg.order_id in listed:
+                continue
+            position = positions.get(leg.symbol)
+            if position is not None and _are_reserved(position, leg.quantity - leg.filled_quantity):
                 yield OpenOrder(
                     order_id=leg.order_id,
                     client_order_id=leg.client_order_id,
@@ -237,6 +272,11 @@ def _hidden_stops(history: Sequence[Order], open_orders: Sequence[OpenOrder]) ->
                     stop_price_usd=leg.stop_loss_usd,
                     parent_id=entry.order_id,
                 )
+
+
+def _are_reserved(position: Position, quantity: float) -> bool:
+    """Check whether orders may reserve that many shares of a holding."""
+    return position.available is None or position.quantity - position.available >= quantity
 
 
 # --- with the broker -----------------------------------------------------------------------------------------------
@@ -252,7 +292,10 @@ def _read(run: Run, broker: Broker) -> Holdings:
         for symbol in broker.positions() if run.settings.stop_loss_fraction else ():
             run.unprotected[symbol] = Unprotected(symbol=symbol, reason=reason, is_ours=True)
         raise
-    return Holdings(open_orders=open_orders, positions=broker.positions())
+    try:
+        return Holdings(open_orders=open_orders, positions=broker.positions())
+    except UnreadablePositionsError as error:
+        return Holdings(open_orders=open_orders, positions=error.positions, fault=error)
 
 
 def _cancel(orders: Sequence[OpenOrder], broker: Broker, strategy: str) -> None:
@@ -304,7 +347,7 @@ class _Guard:
             for symbol in bare:
                 self._name(symbol, f"its orders cannot be read: {error}", is_ours=True)
             raise
-        self._holdings.open_orders += tuple(_hidden_stops(history, self._holdings.open_orders))
+        self._holdings.open_orders += tuple(_hidden_stops(history, self._holdings.open_orders, bare))
         for symbol, position in bare.items():
             if _is_covered(position, self._count_stopped(position)):
                 continue
@@ -326,7 +369,7 @@ class _Guard:
             self._name(symbol, reason, is_ours=is_ours)
             return
         assert lot is not None, "a holding without a lot is refused"
-        missing = lot.quantity - self._count_stopped(position)
+        missing = self._count_missing(position, lot)
         try:
             order = self._place(symbol, position, missing, lot)
         except OrderRejectedError as error:
@@ -344,6 +387,18 @@ class _Guard:
     def _count_stopped(self, position: Position) -> float:
         return _count_stopped(position, self._holdings.open_orders, self._settings)
 
+    def _count_missing(self, position: Position, lot: Lot) -> float:
+        """Return how many shares of the bot's have no stop. A stop of somebody else is for his shares first."""
+        orders = self._holdings.open_orders
+        own = [each for each in orders if {each.order_id, each.parent_id} & lot.order_ids or self._is_ours(each)]
+        by_own = _count_stopped(position, own, self._settings)
+        by_others = self._count_stopped(position) - by_own
+        of_others = position.quantity - lot.quantity
+        return lot.quantity - by_own - max(0.0, by_others - of_others)
+
+    def _is_ours(self, order: OpenOrder) -> bool:
+        return _is_ours(order, self._settings.strategy)
+
     def _refuse(self, position: Position, lot: Lot | None, history: Sequence[Order]) -> tuple[str, bool] | None:
         """Return why nothing may be done about a holding, and whether the bot bought it."""
         orders = [order for order in history if order.symbol == position.symbol]
@@ -354,9 +409,12 @@ class _Guard:
             return "it is a short position", False
         if not position.average_price_usd:
             return "the broker does not say what was paid for it", is_ours
+        entry = _find_entry(orders, self._settings.strategy)
+        if entry is not None and not entry.filled_price_usd:
+            return "the broker does not say at which price this strategy bought it", True
         if lot is None:
             return "this strategy did not buy it", False
-        if lot.quantity - self._count_stopped(position) < 1:
+        if self._count_missing(position, lot) < 1:
             others = f"{position.quantity - lot.quantity:g} of {position.quantity:g} shares"
             return f"{others} were not bought by this strategy", False
         if position.quantity % 1:

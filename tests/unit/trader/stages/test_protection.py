@@ -14,11 +14,22 @@ from scripts.testkit.alpaca_api import AlpacaApi
 from scripts.testkit.alpaca_books import FakeOrder
 from scripts.testkit.alpaca_direct import DirectBroker
 from tests.builders import SLOT, buy, daily, sell, settings
-from trader.broker.base import Broker, OrderId
+from trader.broker.base import Broker, OrderId, UnreadablePositionsError
 from trader.broker.embedded import EmbeddedBroker
 from trader.deadline import Deadline
 from trader.journal.base import Run
-from trader.model import BrokerError, Code, Denial, OpenOrder, Order, OrderStatus, OrderType, Side, Unprotected
+from trader.model import (
+    BrokerError,
+    Code,
+    Denial,
+    OpenOrder,
+    Order,
+    OrderStatus,
+    OrderType,
+    Position,
+    Side,
+    Unprotected,
+)
 from trader.stages.protection import Holdings, are_protected, find_split, is_working_stop, protect
 
 EARLIER = SLOT - timedelta(days=1)
@@ -221,6 +232,20 @@ def test_a_stop_that_the_list_of_open_orders_lacks_is_found_in_its_entry() -> No
     assert (guarded.sent, guarded.unprotected) == ([], {})
 
 
+def test_a_stop_in_an_old_answer_is_not_believed_if_its_shares_are_free() -> None:
+    guarded = Guarded.bought("A")
+    before = DirectBroker(guarded.alpaca).orders_of(["A"])
+    for leg in guarded.alpaca.open_orders():
+        guarded.alpaca.end(leg, "canceled")
+
+    class Stale(DirectBroker):
+        def orders_of(self, symbols: Sequence[str]) -> tuple[Order, ...]:
+            return tuple(order for order in before if order.symbol in symbols)
+
+    guarded.protect(broker=Stale(guarded.alpaca))
+    assert guarded.sent == [("A", "stop", 90, STOP)]
+
+
 @pytest.mark.parametrize(
     ("status", "is_working"), [("new", True), ("accepted", True), ("pending_cancel", False), ("suspended", False)]
 )
@@ -249,6 +274,25 @@ def test_a_held_leg_works_once_its_entry_is_filled(is_entry_open: bool) -> None:
         parent_id="1",
     )
     assert is_working_stop(stop, [entry, stop] if is_entry_open else [stop]) is not is_entry_open
+
+
+@pytest.mark.parametrize("status", ["canceled", "expired", "rejected"])
+def test_the_held_legs_of_an_entry_that_ended_in_part_are_no_stop(status: str) -> None:
+    guarded = Guarded.bought("A")
+    entry = guarded.alpaca.orders[0]
+    entry.status, entry.filled_quantity = status, Decimal(90)
+    for leg in entry.legs:
+        leg.status = "held"
+    guarded.protect()
+    assert guarded.sent == [("A", "stop", 90, STOP)]
+
+
+def test_a_stop_for_the_owners_shares_does_not_protect_the_bots() -> None:
+    guarded = Guarded.bare("A")
+    guarded.trade_by_hand("buy", 100)
+    guarded.add("stop", 100, stop_price=Decimal(60))
+    guarded.protect()
+    assert guarded.sent == [("A", "stop", 90, STOP)]
 
 
 # --- the price of the stop -----------------------------------------------------------------------------------------
@@ -526,6 +570,36 @@ def test_if_the_open_orders_cannot_be_read_every_holding_is_named() -> None:
     with pytest.raises(BrokerError):
         guarded.protect()
     assert sorted(guarded.unprotected) == ["A", "B"]
+
+
+@pytest.fixture
+def half_read() -> Guarded:
+    """An account in which A cannot be read, and B has no stop."""
+    guarded = Guarded.bare("A", "B")
+
+    class Unreadable(DirectBroker):
+        def positions(self) -> Mapping[str, Position]:
+            there = super().positions()
+            raise UnreadablePositionsError({"B": there["B"]}, {"A": "field qty of A: expected a number"})
+
+    with pytest.raises(UnreadablePositionsError):
+        guarded.protect(broker=Unreadable(guarded.alpaca))
+    return guarded
+
+
+def test_a_holding_that_cannot_be_read_does_not_keep_the_others_from_their_stops(half_read: Guarded) -> None:
+    assert half_read.sent == [("B", "stop", 90, STOP)]
+
+
+def test_a_holding_that_cannot_be_read_is_named_as_the_bots(half_read: Guarded) -> None:
+    assert half_read.unprotected["A"].is_ours
+
+
+def test_an_entry_without_its_price_is_named_as_the_bots() -> None:
+    guarded = Guarded.bare("A")
+    guarded.alpaca.record_overrides["A"] = {"filled_avg_price": None}
+    guarded.protect()
+    assert guarded.unprotected["A"].is_ours
 
 
 def test_if_earlier_orders_cannot_be_read_the_bare_holdings_are_named() -> None:
