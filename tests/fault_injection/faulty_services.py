@@ -143,9 +143,10 @@ class FaultyAlpaca(AlpacaFake):
         )
 
     def begin_slot(self) -> None:
-        """Note which holdings are protected when a slot begins."""
+        """Note the equity, and which holdings are protected, when a slot begins."""
         with self.lock:
             self.disturbed.clear()
+            self.equity_at_first = self.equity
             self.covered_at_first = {
                 symbol: position.quantity // 1 for symbol, position in self.positions.items() if self.is_covered(symbol)
             }

@@ -262,7 +262,6 @@ class Harness:
             self.alpaca.bars = bars(prices, moment)
             if trade:
                 self.alpaca.trade()
-            self.alpaca.equity_at_first = self.alpaca.equity
         self.yahoo.listings = {
             symbol.replace(".", "-"): listing for symbol, listing in listings(prices, moment).items()
         }
