@@ -92,6 +92,7 @@ class Code(StrEnum):
     DRAWDOWN_STOP = "DRAWDOWN_STOP"
     NOT_FILLED = "NOT_FILLED"
     UNPROTECTED = "UNPROTECTED"
+    EQUITY_UNKNOWN = "EQUITY_UNKNOWN"
 
 
 class Outcome(StrEnum):

@@ -99,6 +99,10 @@ EXPLANATIONS: Mapping[Code, Explanation] = {
         "The equity is further below its highest than MAX_DRAWDOWN_FRACTION allows, so nothing is bought.",
         "Find out what lost the money; to go on, raise MAX_DRAWDOWN_FRACTION.",
     ),
+    Code.EQUITY_UNKNOWN: Explanation(
+        "The highest equity, or what was paid in and out, is not known, so no limit on losses can be checked.",
+        "Read the detail; it says which file to restore or delete, or what the broker did not answer.",
+    ),
     Code.NOT_FILLED: Explanation(
         "The order was not filled by the end of the run, so the rest of it was canceled.",
         "Nothing: a later slot decides again. Trading in the symbol may be halted.",

@@ -17,7 +17,8 @@ ARROWS = {"UP": "▲ UP", "FLAT": "● FLAT", "DOWN": "▼ DOWN", "": ""}
 ALARMING = frozenset(
     {
         *(Outcome.FAILED, STARTED, Outcome.INTERRUPTED),
-        *(Code.HALTED, Code.ACCOUNT_BLOCKED, Code.DAILY_LOSS_STOP, Code.DRAWDOWN_STOP, Code.OUT_OF_TIME),
+        *(Code.HALTED, Code.ACCOUNT_BLOCKED, Code.DAILY_LOSS_STOP, Code.DRAWDOWN_STOP, Code.EQUITY_UNKNOWN),
+        Code.OUT_OF_TIME,
     }
 )
 

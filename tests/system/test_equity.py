@@ -149,7 +149,7 @@ def test_with_a_limit_a_damaged_peak_stops_buys_and_is_left_as_it_is(
     content = damage(tmp_path, kind)
     fake.close_day()
     report = bot.run(at(1), BELOW)
-    assert (report["status"], fake.orders, seen_usd(tmp_path)) == ("DRAWDOWN_STOP", [], None)
+    assert (report["status"], fake.orders, seen_usd(tmp_path)) == ("EQUITY_UNKNOWN", [], None)
     assert "delete it" in report["denials"][0]["detail"]
     assert "equity/trend/peak.json" in report["denials"][0]["detail"]
     assert (tmp_path / "journal" / "equity" / "trend" / "peak.json").read_bytes() == content
@@ -287,7 +287,7 @@ def test_with_a_limit_nothing_is_bought_while_the_flows_are_not_known(
     with monkeypatch.context() as patch:
         fail_activities(fake, patch, kind)
         report = bot.run(at(1, 10), BELOW)
-    assert (report["status"], fake.orders, seen_usd(tmp_path)) == ("DRAWDOWN_STOP", [], None)
+    assert (report["status"], fake.orders, seen_usd(tmp_path)) == ("EQUITY_UNKNOWN", [], None)
     assert "the next run asks again" in report["denials"][0]["detail"]
     said = [each.levelno for each in caplog.records if "since the last run are not known" in each.message]
     assert (said, kept(tmp_path)["as_of"]) == ([logging.ERROR], encode(at(0)))
@@ -385,7 +385,7 @@ def test_without_a_count_and_activities_nothing_is_bought(
     fail_activities(fake, monkeypatch, "object")
     forget_count(fake, "null")
     report = strategy(tmp_path, fake).run(at(0), BELOW, MAX_DRAWDOWN_FRACTION=drawdown)
-    assert (report["status"], fake.orders) == ("DAILY_LOSS_STOP", [])
+    assert (report["status"], fake.orders) == ("EQUITY_UNKNOWN", [])
     assert "deposits and withdrawals since the last close are not known" in report["denials"][0]["detail"]
     said = [each.levelno for each in caplog.records if "since the last run are not known" in each.message]
     assert said == [logging.ERROR]

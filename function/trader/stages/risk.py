@@ -116,7 +116,7 @@ class _Limits:
         account, settings = self.account, self.settings
         if account.flows_usd is None:
             unknown = "deposits and withdrawals since the last close are not known, so neither is the loss"
-            yield Code.DAILY_LOSS_STOP, f"{unknown}; nothing is bought until the broker answers: the log has its words"
+            yield Code.EQUITY_UNKNOWN, f"{unknown}; nothing is bought until the broker answers: the log has its words"
             return  # a drawdown is not known without them either
         base_usd = account.last_equity_usd + account.flows_usd
         loss_usd, max_usd = base_usd - account.equity_usd, settings.max_daily_loss_fraction * base_usd
@@ -135,7 +135,7 @@ class _Limits:
         limit = f"MAX_DRAWDOWN_FRACTION={settings.max_drawdown_fraction:g}"
         if self.peak_equity_usd is None:
             problem = self.peak_problem or "it is not on record"
-            yield Code.DRAWDOWN_STOP, f"the highest equity is not known, which {limit} needs: {problem}"
+            yield Code.EQUITY_UNKNOWN, f"the highest equity is not known, which {limit} needs: {problem}"
         elif self.peak_equity_usd:
             lowest_usd = self.peak_equity_usd * (1 - settings.max_drawdown_fraction)
             if account.equity_usd <= lowest_usd * (1 + ROUNDING):

@@ -235,7 +235,7 @@ def test_a_symbol_that_was_stopped_out_pauses(bars: int, pause: int, refused: Co
     [
         (125_000, 0.2, Code.DRAWDOWN_STOP),
         (124_999, 0.2, None),
-        (None, 0.2, Code.DRAWDOWN_STOP),
+        (None, 0.2, Code.EQUITY_UNKNOWN),
         (1e9, 0.0, None),
         (None, 0.0, None),
     ],
@@ -257,7 +257,7 @@ def test_a_highest_equity_that_is_not_known_is_refused_with_its_reason() -> None
 @pytest.mark.parametrize("drawdown", [0.0, 0.2])
 def test_without_the_deposits_of_the_day_nothing_is_bought(drawdown: float) -> None:
     of = replace(account(), flows_usd=None)
-    assert code(target(wanted=1), of=of, MAX_DRAWDOWN_FRACTION=drawdown) is Code.DAILY_LOSS_STOP
+    assert code(target(wanted=1), of=of, MAX_DRAWDOWN_FRACTION=drawdown) is Code.EQUITY_UNKNOWN
 
 
 def test_what_is_not_known_never_stops_a_sale() -> None:
