@@ -193,6 +193,18 @@ def count_left(entry: Order, later: Sequence[Order], strategy: str) -> float:
     return left
 
 
+def is_bought_twice(history: Sequence[Order], others: float, strategy: str) -> bool:
+    """Check whether shares beside the last lot may be the strategy's too: it bought before, and nobody else enough."""
+    earlier_buys = [order for order in history if _is_ours(order, strategy) and _is_filled_buy(order)][1:]
+    of_others = sum(
+        order.filled_quantity if order.side is Side.BUY else -order.filled_quantity
+        for parent in history
+        if not _is_ours(parent, strategy)
+        for order in (parent, *parent.legs)
+    )
+    return bool(earlier_buys) and others > max(0.0, of_others)
+
+
 def find_split(by_price: float, left: float, quantity: float) -> float:
     """Return how many shares a share has become: `by_price`, if the number of shares has changed as much; otherwise 1.
 
@@ -415,8 +427,11 @@ class _Guard:
         if lot is None:
             return "this strategy did not buy it", False
         if self._count_missing(position, lot) < 1:
-            others = f"{position.quantity - lot.quantity:g} of {position.quantity:g} shares"
-            return f"{others} were not bought by this strategy", False
+            others = position.quantity - lot.quantity
+            words = f"{others:g} of {position.quantity:g} shares were not bought by this strategy"
+            if is_bought_twice(orders, others, self._settings.strategy):
+                return f"{words}'s last buy, but by an earlier one, it seems", True
+            return words, False
         if position.quantity % 1:
             return f"it is {position.quantity:g} shares, and a stop is for whole shares only", True
         if odd := self._find_odd_price(position, lot):

@@ -295,6 +295,14 @@ def test_a_stop_for_the_owners_shares_does_not_protect_the_bots() -> None:
     assert guarded.sent == [("A", "stop", 90, STOP)]
 
 
+def test_shares_of_an_earlier_buy_without_a_stop_are_named_as_the_bots() -> None:
+    guarded = Guarded.bare("A")
+    entry = str(OrderId("trend", EARLIER + timedelta(minutes=15), "A", Side.BUY))
+    guarded.alpaca.hold_in_bracket("A", 90, stop_fraction=0.03, client_order_id=entry)
+    guarded.protect()
+    assert guarded.unprotected["A"].is_ours
+
+
 # --- the price of the stop -----------------------------------------------------------------------------------------
 
 
