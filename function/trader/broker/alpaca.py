@@ -350,11 +350,7 @@ class _Fields:
 
     def usable_number(self, name: str) -> float | None:
         """Return a number, or None if there is none; nonsense is logged. For values without which the bot can go on."""
-        try:
-            return self.optional_number(name)
-        except _UnusableAnswerError as error:
-            LOG.warning("%s; it is treated as missing", error)
-            return None
+        return _try_to_read(self.optional_number, name)
 
     def objects(self, name: str) -> "dict[str, _Fields]":
         """Return the objects in a field, by key; anything else in it is left out."""
@@ -365,11 +361,7 @@ class _Fields:
 
     def usable_time(self, name: str) -> datetime | None:
         """Return a time, or None if there is none; nonsense is logged. For values without which the bot can go on."""
-        try:
-            return self.time_or_none(name)
-        except _UnusableAnswerError as error:
-            LOG.warning("%s; it is treated as missing", error)
-            return None
+        return _try_to_read(self.time_or_none, name)
 
     def time_or_none(self, name: str) -> datetime | None:
         return None if self._values.get(name) is None else self.time(name)
@@ -388,6 +380,14 @@ class _Fields:
         got = f"{self._values[name]!r:.100}" if name in self._values else "nothing"
         of = f" of {self.name}" if self.name else ""
         return _UnusableAnswerError(f"Alpaca: {self._call}: field {name}{of}: expected {expected}, got {got}")
+
+
+def _try_to_read[T](read: Callable[[str], T | None], name: str) -> T | None:
+    try:
+        return read(name)
+    except _UnusableAnswerError as error:
+        LOG.warning("%s; it is treated as missing", error)
+        return None
 
 
 def _is_object(value: JsonValue) -> TypeGuard[Mapping[str, JsonValue]]:

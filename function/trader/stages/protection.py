@@ -158,7 +158,7 @@ def find_lot(symbol: str, position: Position, history: Sequence[Order], settings
     """
     history = [order for order in history if order.symbol == symbol]
     ours = [order for order in history if _is_ours(order, settings.strategy)]
-    entry = _find_entry(ours, settings.strategy)
+    entry = _find_entry(history, settings.strategy)
     if entry is None or not entry.filled_price_usd or not position.average_price_usd:
         return None
     later = history[: history.index(entry)]
@@ -402,14 +402,12 @@ class _Guard:
     def _count_missing(self, position: Position, lot: Lot) -> float:
         """Return how many shares of the bot's have no stop. A stop of somebody else is for his shares first."""
         orders = self._holdings.open_orders
-        own = [each for each in orders if {each.order_id, each.parent_id} & lot.order_ids or self._is_ours(each)]
+        strategy = self._settings.strategy
+        own = [each for each in orders if {each.order_id, each.parent_id} & lot.order_ids or _is_ours(each, strategy)]
         by_own = _count_stopped(position, own, self._settings)
         by_others = self._count_stopped(position) - by_own
         of_others = position.quantity - lot.quantity
         return lot.quantity - by_own - max(0.0, by_others - of_others)
-
-    def _is_ours(self, order: OpenOrder) -> bool:
-        return _is_ours(order, self._settings.strategy)
 
     def _refuse(self, position: Position, lot: Lot | None, history: Sequence[Order]) -> tuple[str, bool] | None:
         """Return why nothing may be done about a holding, and whether the bot bought it."""
