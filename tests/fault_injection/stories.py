@@ -246,6 +246,20 @@ def _(told: Play) -> None:
     told.require_safe("AAA", "BBB")
 
 
+@story(LATE, "a stop is rejected, and its holding is not shown any more")
+def _(told: Play) -> None:
+    told.slot(
+        {"AAA": -0.05, "BBB": -0.01},
+        change=lambda: told.unprotect("AAA"),
+        hooks={"after POST /orders stop": told.end("AAA", "rejected", "stop")},
+        faults=[Fault("alpaca GET /positions", Kind.EMPTY, skip=1)],
+    )
+    told.require("AAA" in told.named, "AAA is not named")
+    told.require(told.harness.alpaca.positions["AAA"].quantity == HELD["AAA"], "more of AAA was bought")
+    told.slot()
+    told.require_safe("AAA", "BBB")
+
+
 @story(LATE, "orders are filled 0.4 s after their answer")
 def _(told: Play) -> None:
     told.slot({**SELL, "CCC": -0.05}, change=told.set(fill_delay_s=0.4), expected="TRADED")

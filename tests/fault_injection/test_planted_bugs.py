@@ -186,6 +186,13 @@ BUGS = {
         ["late end: a buy is filled as it is canceled"],
         frozenset({"unwanted"}),
     ),
+    "a holding that is not shown any more is forgotten": Bug(
+        "trader/stages/protection.py",
+        "vanished = run.held.keys() - positions.keys() - (fault.faults.keys() if fault else set())",
+        "vanished: set[str] = set()",
+        ["late end: a stop is rejected, and its holding is not shown any more"],
+        frozenset({"cap", "story"}),
+    ),
     "an entry that is not filled is not canceled": Bug(
         "trader/stages/execution.py",
         "        now = cancel(now, broker)\n",

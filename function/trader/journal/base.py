@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from trader.model import Account, Decision, Denial, Json, Mode, Observation, Order, Settled, Unprotected
+from trader.model import Account, Decision, Denial, Json, Mode, Observation, Order, Position, Settled, Side, Unprotected
 from trader.settings import Settings
 
 STARTED = "STARTED"
@@ -100,6 +100,7 @@ class Run:
     recovered: list[datetime] = field(default_factory=list)  # slots of runs that were cut off
     unsettled: list[datetime] = field(default_factory=list)  # slots whose orders may not have ended when their run did
     settled: list[Settled] = field(default_factory=list)
+    held: dict[str, Position] = field(default_factory=dict)  # as the broker showed them last, and not sold by the run
     stops: list[Order] = field(default_factory=list)  # placed to protect holdings
     unprotected: dict[str, Unprotected] = field(default_factory=dict)
     has_plan: bool = False  # the plan is in the journal, so orders may have been sent
@@ -124,6 +125,7 @@ class Run:
     def note(self, outcome: Order | Denial) -> None:
         """Note an order or a denial; an order replaces its own earlier state."""
         if isinstance(outcome, Order):
+            self._note_sale(outcome)
             for index, each in enumerate(self.outcomes):
                 if isinstance(each, Order) and each.client_order_id == outcome.client_order_id:
                     self.outcomes[index] = outcome
@@ -132,7 +134,12 @@ class Run:
 
     def note_stop(self, order: Order) -> None:
         """Note an order that protects a holding, in place of its own earlier state."""
+        self._note_sale(order)
         self.stops = [each for each in self.stops if each.client_order_id != order.client_order_id] + [order]
+
+    def _note_sale(self, order: Order) -> None:
+        if order.side is Side.SELL and order.filled_quantity:
+            self.held.pop(order.symbol, None)
 
     @property
     def placed(self) -> tuple[Order, ...]:

@@ -64,6 +64,7 @@ class Holdings:
     positions: Mapping[str, Position] = field(default_factory=dict)
     is_touched: bool = False  # orders were placed or canceled, so the rest may be out of date
     fault: UnreadablePositionsError | None = None  # some holdings are missing, because they cannot be read
+    vanished: frozenset[str] = frozenset()  # held as shown earlier in the run, but not as shown now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,10 +305,19 @@ def _read(run: Run, broker: Broker) -> Holdings:
         for symbol in broker.positions() if run.settings.stop_loss_fraction else ():
             run.unprotected[symbol] = Unprotected(symbol=symbol, reason=reason, is_ours=True)
         raise
+    fault = None
     try:
-        return Holdings(open_orders=open_orders, positions=broker.positions())
+        positions = broker.positions()
     except UnreadablePositionsError as error:
-        return Holdings(open_orders=open_orders, positions=error.positions, fault=error)
+        positions, fault = error.positions, error
+    vanished = run.held.keys() - positions.keys() - (fault.faults.keys() if fault else set())
+    run.held |= positions
+    return Holdings(
+        open_orders=open_orders,
+        positions={**positions, **{symbol: run.held[symbol] for symbol in vanished}},
+        fault=fault,
+        vanished=frozenset(vanished),
+    )
 
 
 def _cancel(orders: Sequence[OpenOrder], broker: Broker, strategy: str) -> None:
@@ -376,6 +386,8 @@ class _Guard:
 
     def _restore_one(self, symbol: str, position: Position, history: Sequence[Order]) -> None:
         lot = find_lot(symbol, position, history, self._settings)
+        if lot is None and symbol in self._holdings.vanished:
+            return  # as its orders show, it has been sold
         if refusal := self._refuse(position, lot, history):
             reason, is_ours = refusal
             self._name(symbol, reason, is_ours=is_ours)
@@ -424,6 +436,8 @@ class _Guard:
             return "the broker does not say at which price this strategy bought it", True
         if lot is None:
             return "this strategy did not buy it", False
+        if position.symbol in self._holdings.vanished:  # a stop for shares that are gone could sell them short
+            return "the broker does not show it any more, though it did earlier in this run", True
         if self._count_missing(position, lot) < 1:
             others = position.quantity - lot.quantity
             words = f"{others:g} of {position.quantity:g} shares were not bought by this strategy"

@@ -51,6 +51,7 @@ class Guarded:
     alpaca: AlpacaApi = field(default_factory=lambda: AlpacaApi(prices=dict.fromkeys(("A", "B", "C"), PAID)))
     stops: dict[str, Order] = field(default_factory=dict)
     unprotected: dict[str, Unprotected] = field(default_factory=dict)
+    held: dict[str, Position] = field(default_factory=dict)
 
     @classmethod
     def bought(cls, *symbols: str, quantity: float = 90) -> "Guarded":
@@ -79,7 +80,7 @@ class Guarded:
         **variables: object,
     ) -> Holdings:
         run = Run(settings=settings(**variables), slot=SLOT, now=SLOT)
-        run.stops, run.unprotected = list(self.stops.values()), self.unprotected
+        run.stops, run.unprotected, run.held = list(self.stops.values()), self.unprotected, self.held
         try:
             return protect(
                 run,
@@ -601,6 +602,53 @@ def test_a_holding_that_cannot_be_read_does_not_keep_the_others_from_their_stops
 
 def test_a_holding_that_cannot_be_read_is_named_as_the_bots(half_read: Guarded) -> None:
     assert half_read.unprotected["A"].is_ours
+
+
+class Forgetful(DirectBroker):
+    """A broker that shows no holdings."""
+
+    def positions(self) -> Mapping[str, Position]:
+        return {}
+
+
+@pytest.fixture
+def forgotten() -> Guarded:
+    """An account of which the broker has shown a holding, and then neither the holding nor its stop."""
+    guarded = Guarded.bought("A")
+    guarded.protect()
+    guarded.alpaca.end(guarded.stop(), "canceled")
+    return guarded
+
+
+def test_a_holding_that_the_broker_does_not_show_any_more_is_named(forgotten: Guarded) -> None:
+    forgotten.protect(broker=Forgetful(forgotten.alpaca))
+    assert forgotten.unprotected["A"].is_ours
+
+
+def test_a_holding_that_the_broker_does_not_show_any_more_is_not_bought_again(forgotten: Guarded) -> None:
+    assert list(forgotten.protect(broker=Forgetful(forgotten.alpaca)).positions) == ["A"]
+
+
+def test_no_stop_is_placed_for_a_holding_that_the_broker_does_not_show_any_more(forgotten: Guarded) -> None:
+    forgotten.protect(broker=Forgetful(forgotten.alpaca))
+    assert forgotten.sent == []
+
+
+def test_a_holding_that_was_sold_during_the_run_is_not_named() -> None:
+    guarded = Guarded.bought("A")
+    guarded.protect()
+    guarded.alpaca.trigger_stop("A")
+    guarded.protect()
+    assert not guarded.unprotected
+
+
+def test_a_holding_that_the_run_has_sold_costs_no_request() -> None:
+    guarded = Guarded.bare("A")
+    guarded.alpaca.prices["A"] = STOP - 1
+    guarded.protect()
+    guarded.alpaca.requests.clear()
+    guarded.protect()
+    assert len(guarded.alpaca.requests) == 2
 
 
 def test_an_entry_without_its_price_is_named_as_the_bots() -> None:
