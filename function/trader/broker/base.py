@@ -28,12 +28,16 @@ class OrderRejectedError(Exception):
     """The broker definitely refused an order; `code` is the reason code for the report.
 
     `is_general`: the reason is the account or the moment, not the order, so another order would be refused as well.
+    `order`: what the broker shows of the order, if it took it at first.
     """
 
-    def __init__(self, message: str, code: Code = Code.ORDER_REJECTED, *, is_general: bool = False) -> None:
+    def __init__(
+        self, message: str, code: Code = Code.ORDER_REJECTED, *, is_general: bool = False, order: Order | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.is_general = is_general
+        self.order = order
 
 
 class SharesReservedError(OrderRejectedError):

@@ -71,5 +71,5 @@ class Sender:
     def _confirm(self, order: Order) -> Order:
         self.in_doubt = None
         if order.came_to_nothing:
-            raise OrderRejectedError(f"the broker reports it as {order.status}")
+            raise OrderRejectedError(f"the broker reports it as {order.status}", order=order)
         return order

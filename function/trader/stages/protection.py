@@ -474,7 +474,7 @@ class _Guard:
             return self._sell(symbol, quantity, lot, position.price_usd)
         stop = self._order(symbol, quantity, lot, OrderType.STOP)
         try:
-            return self._take_down(self._send_once_free(stop, CANCEL_TIME_S if position.available is None else 0.0))
+            return self._send_once_free(stop, CANCEL_TIME_S if position.available is None else 0.0)
         except SharesReservedError:
             raise
         except OrderRejectedError as error:
@@ -489,7 +489,7 @@ class _Guard:
                 f"its price, {price_usd:,.2f}, is at or below its stop, {lot.stop_usd:,.2f}, and the market is closed"
             )
             raise OrderRejectedError(words)
-        sale = self._take_down(self._sender.send(self._order(symbol, quantity, lot, OrderType.MARKET)))
+        sale = self._send(self._order(symbol, quantity, lot, OrderType.MARKET))
         (done,) = await_end([sale], self._broker, SALE_TIME_S)
         self._take_down(done)
         if done.status is not OrderStatus.FILLED:
@@ -501,11 +501,20 @@ class _Guard:
         refusal: SharesReservedError | None = None
         for _ in looks(for_s):
             try:
-                return self._sender.send(order, has_exits=True)
+                return self._send(order, has_exits=True)
             except SharesReservedError as error:
                 refusal = error
         assert refusal is not None, "there is at least one look"
         raise refusal
+
+    def _send(self, order: Order, *, has_exits: bool = False) -> Order:
+        """Send an order, and note it, also if the broker took it and then rejected it at once."""
+        try:
+            return self._take_down(self._sender.send(order, has_exits=has_exits))
+        except OrderRejectedError as error:
+            if error.order is not None:
+                self._take_down(error.order)
+            raise
 
     def _free(self, symbol: str, position: Position, quantity: float, lot: Lot) -> float:
         """Cancel the bot's own orders that reserve the shares without protecting them; return the shares free then."""

@@ -533,6 +533,14 @@ def test_a_stop_rejected_after_it_was_accepted_is_placed_under_another_id() -> N
     assert [each.rpartition("-")[2] for each in guarded.stops] == ["stop1", "stop2"]
 
 
+def test_a_stop_rejected_at_once_is_on_record() -> None:
+    guarded = Guarded.bare("A")
+    guarded.alpaca.rejected_later = {"A"}
+    guarded.alpaca.fault("POST", "/v2/orders", "504-accepted")
+    guarded.protect()
+    assert [order.status for order in guarded.stops.values()] == [OrderStatus.REJECTED]
+
+
 def test_shares_that_are_free_late_get_their_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trader.stages.protection.CANCEL_TIME_S", 1.0)
     guarded = Guarded.bare("A")
