@@ -172,12 +172,17 @@ class Math:
         self, apply: Callable[[float, float], float], left: Values | float, right: Values | float
     ) -> Values:
         """A missing value counts as 0 beside one that is there; where no series has a value, the result has none."""
-        of_series = [each for each in (left, right) if isinstance(each, tuple)]
-        assert of_series, "a sum of numbers is not used in an alarm"
-        return tuple(
-            apply(a or 0.0, b or 0.0) if any(each[place] is not None for each in of_series) else None
-            for place, (a, b) in enumerate(zip(self._series(left), self._series(right), strict=True))
-        )
+        match left, right:
+            case tuple(), tuple():
+                return tuple(
+                    None if a is None and b is None else apply(a or 0.0, b or 0.0)
+                    for a, b in zip(left, right, strict=True)
+                )
+            case tuple(), float():
+                return tuple(None if a is None else apply(a, right) for a in left)
+            case float(), tuple():
+                return tuple(None if b is None else apply(left, b) for b in right)
+        raise AssertionError("a sum of numbers is not used in an alarm")
 
     def _comparison(
         self, apply: Callable[[float, float], float], left: Values | float, right: Values | float
@@ -190,12 +195,9 @@ class Math:
     def _call(self, function: str, arguments: Sequence[Values | float]) -> Values | float:
         match function, arguments:
             case ("FILL", [tuple() as values, float() as filler]):
-                empty = not any(value is not None for value in values)
-                return (
-                    values
-                    if empty and not self._assumptions.fills_empty
-                    else tuple(filler if value is None else value for value in values)
-                )
+                if not self._assumptions.fills_empty and all(value is None for value in values):
+                    return values
+                return tuple(filler if value is None else value for value in values)
             case ("SUM", [tuple() as values]):
                 return float(sum(value or 0.0 for value in values))
             case ("RUNNING_SUM", [tuple() as values]):

@@ -88,7 +88,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 def run_terraform(folder: Path, *arguments: str) -> str:
-    env = {**os.environ, "AWS_REGION": "eu-central-1", "TF_IN_AUTOMATION": "1"}
+    env = {**os.environ, "TF_IN_AUTOMATION": "1", **terraform_here.attach_provider()}
     done = subprocess.run(["terraform", *arguments], cwd=folder, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-5_000:] + done.stderr
     return done.stdout

@@ -96,6 +96,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
         write_tfvars(folder / "terraform.tfvars.json", alpaca)
         env = {**{name: os.environ[name] for name in PASSED_ON if name in os.environ}, **server}
+        env |= terraform_here.attach_provider(server, folder)
         terraform(folder, env, "init", "-backend=false", "-input=false")
         targets = [f'-target=module.function["{strategy}"].{resource}' for strategy, resource in MADE]
         terraform(folder, env, "apply", "-auto-approve", "-input=false", *targets)

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import boto3
 import pytest
@@ -583,7 +584,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "terraform" / "main.tf").write_text(SMALL)
     (folder / "function.zip").write_bytes(b"code")
     (folder / "terraform" / "terraform.tfvars").write_text('function_zip = "../function.zip"\nlayer_zip = "none.zip"\n')
-    with moto.account():
+    with (
+        moto.account() as variables,
+        patch.dict(os.environ, terraform_here.attach_provider(variables, folder / "terraform")),
+    ):
         yield folder
 
 

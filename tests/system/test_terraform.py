@@ -168,7 +168,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         stack.enter_context(bridge(variables, yahoo.environment, install))
         passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         home = tmp_path_factory.mktemp("home")
-        env = {**passed_on, **variables, "HOME": str(home), "TF_IN_AUTOMATION": "1", "COLUMNS": "120"}
+        env = {
+            **passed_on,
+            **variables,
+            **terraform_here.attach_provider(variables, folder / "terraform"),
+            "HOME": str(home),
+            "TF_IN_AUTOMATION": "1",
+            "COLUMNS": "120",
+        }
         write_tfvars(folder / "terraform" / "terraform.tfvars", alpaca)
         yield Site(folder=folder, env=env, alpaca=alpaca)
     shutil.rmtree(folder)  # it contains Terraform's provider, up to 700 MB, which pytest would keep

@@ -33,7 +33,7 @@ def account() -> Iterator[dict[str, str]]:
     """Provide one account for all tests, so that a second project or laptop finds what the first has made."""
     terraform_here.require()
     with aws.account() as variables:
-        yield variables
+        yield variables | terraform_here.attach_provider(variables)
 
 
 def copy_configuration(laptop: Path) -> Path:
@@ -120,7 +120,13 @@ def test_terraforms_own_tests_pass(tmp_path: Path) -> None:
     folder = copy_configuration(tmp_path)
     for words in (["init", "-backend=false"], ["test"]):
         done = subprocess.run(
-            ["terraform", *words, "-no-color"], cwd=folder, capture_output=True, text=True, check=False, timeout=200
+            ["terraform", *words, "-no-color"],
+            cwd=folder,
+            env={**os.environ, **terraform_here.attach_provider()},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=200,
         )
         assert done.returncode == 0, done.stdout + done.stderr
 

@@ -1,8 +1,9 @@
 """No action of Terraform lets a halted strategy trade again, with the real halt switch on moto as AWS."""
 
+import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import boto3
@@ -35,8 +36,8 @@ variable "halt_parameter" { default = "/prophet-trader/trend/halt" }
 class Site:
     """A folder with the halt switch alone, of which `edition` sets its description and its tags."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
+        self.folder, self.env = folder, env
         assert RESOURCE, "the module has a halt switch"
         text = RESOURCE[0].replace("var.name", "var.edition")
         (folder / "main.tf").write_text(ROOT_MODULE + text)
@@ -44,7 +45,12 @@ class Site:
 
     def terraform(self, *words: str) -> str:
         done = subprocess.run(
-            ["terraform", *words, "-no-color"], cwd=self.folder, capture_output=True, text=True, check=False
+            ["terraform", *words, "-no-color"],
+            cwd=self.folder,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -65,8 +71,8 @@ def switch() -> str:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Apply the switch in an empty account, as make deploy does for a new strategy."""
     terraform_here.require()
-    with moto.account():
-        made = Site(tmp_path_factory.mktemp("halt"))
+    with moto.account() as variables:
+        made = Site(tmp_path_factory.mktemp("halt"), {**os.environ, **terraform_here.attach_provider(variables)})
         made.apply()
         yield made
 

@@ -22,7 +22,7 @@ def terraform(folder: Path, *arguments: str) -> str:
     result = subprocess.run(
         ["terraform", *arguments],
         cwd=folder,
-        env={**os.environ, "AWS_REGION": "eu-central-1", "TF_IN_AUTOMATION": "1"},
+        env={**os.environ, "TF_IN_AUTOMATION": "1", **terraform_here.attach_provider()},
         capture_output=True,
         text=True,
         check=False,
