@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -354,8 +355,14 @@ def variables() -> dict[str, str]:
 def _find_misspelled(env: Mapping[str, str]) -> list[Problem]:
     """Report variables whose names resemble a setting's: a misspelled cap that is silently ignored could cost money."""
     known = variables()
-    meant = {name: nearest(name, known) for name in env if name not in known}
+    meant = {name: _guess(name) for name in env if name not in known}
     return [_problem(f"{name} is not a setting; did you mean {match}?", name) for name, match in meant.items() if match]
+
+
+@cache
+def _guess(name: str) -> str | None:
+    """Return the setting that a variable misspells; every run of a process has the same variables."""
+    return nearest(name, variables())
 
 
 def nearest(name: str, known: Collection[str]) -> str | None:

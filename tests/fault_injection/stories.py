@@ -249,7 +249,7 @@ def _(told: Play) -> None:
 @story(LATE, "a stop is rejected, and its holding is not shown any more")
 def _(told: Play) -> None:
     told.slot(
-        {"AAA": -0.05, "BBB": -0.01},
+        {"AAA": -0.02, "BBB": -0.01},
         change=lambda: told.unprotect("AAA"),
         hooks={"after POST /orders stop": told.end("AAA", "rejected", "stop")},
         faults=[Fault("alpaca GET /positions", Kind.EMPTY, skip=1)],

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -111,7 +112,6 @@ class Bucket:
     def __init__(self, bucket: str, prefix: str) -> None:
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
-        self._cached_client: S3Client | None = None
 
     def create(self, name: str, text: str) -> bool:
         """See Store. S3 refuses the second of two conditional writes.
@@ -184,13 +184,17 @@ class Bucket:
             raise kind(f"JOURNAL=s3://{self._bucket}/{self._prefix} cannot be used: {error}") from error
 
     def _client(self) -> "S3Client":
-        if self._cached_client is None:
-            import boto3
-            from botocore.config import Config
+        return _make_client(frozenset((name, text) for name, text in os.environ.items() if name.startswith("AWS_")))
 
-            config = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 3, "mode": "standard"})
-            self._cached_client = boto3.client("s3", config=config)
-        return self._cached_client
+
+@cache
+def _make_client(_variables: frozenset[tuple[str, str]]) -> "S3Client":
+    """Return the client for these variables of AWS. Later runs of a process use it again, with its connections."""
+    import boto3
+    from botocore.config import Config
+
+    config = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 3, "mode": "standard"})
+    return boto3.client("s3", config=config)
 
 
 class _TakenError(JournalError):
