@@ -15,7 +15,8 @@ from scripts.testkit.request_limit import RequestLimit
 
 type FaultKind = Literal[
     "ok",  # no fault: lets this many requests through before the next fault
-    "401", "403", "403-keys", "404-order", "408", "422", "422-id", "429", "500-html", "503-html",  # not carried out
+    "401", "403", "403-keys", "404-order", "408", "422", "422-id",  # not carried out
+    "429", "429-null", "500-html", "503-html",  # the same
     "504", "504-accepted",  # the first is not carried out, the second is
     "drop", "drop-accepted",  # the connection closes before or after the request is carried out
     "hang", "hang-accepted",  # the same after `hang_s` of silence
@@ -308,6 +309,7 @@ REFUSALS: Mapping[str, Answer] = {
     "422": Answer(422, {"code": 42210000, "message": "order refused"}),
     "422-id": Answer(422, {"code": 40010001, "message": "request body format is invalid"}),  # code of a duplicate id
     "429": Answer(429, {"code": 42910000, "message": "too many requests."}),
+    "429-null": Answer(429),
     "500-html": Answer(500, html=True),
     "503-html": Answer(503, html=True),
     "504": Answer(504, {"code": 50410000, "message": "request timed out"}),

@@ -8,6 +8,7 @@ from time import sleep
 import pytest
 
 from scripts.testkit.alpaca import AlpacaFake
+from scripts.testkit.alpaca_api import FaultKind
 from tests.fake_time import FakeTime
 from trader.alpaca import client as client_module
 from trader.alpaca.budget import MAX_REQUESTS
@@ -147,14 +148,15 @@ def test_headers_announce_another_programs_requests_before_a_429(fake: AlpacaFak
 # --- after a 429 ---
 
 
+@pytest.mark.parametrize("kind", ["429", "429-null"])
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
-def test_every_method_is_sent_again_after_a_429(fake: AlpacaFake, time: FakeTime, method: str) -> None:
+def test_every_method_is_sent_again_after_a_429(fake: AlpacaFake, time: FakeTime, method: str, kind: FaultKind) -> None:
     client = connect(fake, time)
     fake.fills = "never"
     client.post("/orders", ORDER)
     (order,) = fake.orders
     fake.requests.clear()
-    fake.fault(method, "/v2/", "429", times=5)
+    fake.fault(method, "/v2/", kind, times=5)
     if method == "GET":
         client.get("/account")
     elif method == "POST":

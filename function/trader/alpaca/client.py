@@ -218,8 +218,10 @@ class AlpacaClient:
             raise NoAnswerError(
                 f"Alpaca: {call}: no usable answer ({type(error).__name__}: {one_line(error)})"
             ) from error
-        except TypeError as error:  # the SDK raises it for an error whose body is `null` or a number
-            raise NoAnswerError(f"Alpaca: {call}: an error without a message ({error})") from error
+        except TypeError as error:  # from the SDK, while it handles an error status whose body is null or a number
+            if isinstance(error.__context__, requests.HTTPError):
+                raise _refusal(call, error.__context__) from error
+            raise
         if answer is None and request.method == "GET":
             raise NoAnswerError(f"Alpaca: {call}: an empty answer (no body or null)")
         return answer

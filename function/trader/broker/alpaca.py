@@ -98,8 +98,6 @@ class AlpacaBroker:
     def positions(self) -> Mapping[str, Position]:
         """Return every holding, by symbol."""
         records = _list("GET /positions", self._client.get("/positions"))
-        if unknown := [record.name for record in records if not record.asset_class]:
-            LOG.warning("Alpaca: GET /positions: positions without an asset class: %s", ", ".join(unknown))
         found: dict[str, Position] = {}
         faults: dict[str, str] = {}
         for record in records:
@@ -408,6 +406,7 @@ def _side(record: _Fields) -> Side:
 
 
 def _position(record: _Fields) -> Position:
+    record.text("asset_class")  # without it, nobody can tell whether the bot bought it
     if not record.is_stock:
         quantity = record.optional_number("qty") or 0.0
         return Position(
