@@ -333,6 +333,13 @@ def choose(names: Sequence[str]) -> list[fault_matrix.Case]:
     return [cases[name] for name in names]
 
 
+def test_the_same_cases_hold_without_a_bug() -> None:
+    names = sorted({name for bug in BUGS.values() for name in bug.cases})
+    with Harness(task=unpack_function()) as harness:
+        outcomes = [fault_matrix.outcome(case, harness) for case in choose(names)]
+    assert [outcome for outcome in outcomes if not outcome.holds] == []
+
+
 @pytest.mark.parametrize("name", BUGS)
 def test_a_planted_bug_is_caught(name: str, tmp_path: Path) -> None:
     bug = BUGS[name]
@@ -345,10 +352,3 @@ def test_a_planted_bug_is_caught(name: str, tmp_path: Path) -> None:
 def test_each_invariant_has_its_bug() -> None:
     broken = set().union(*(bug.broken for bug in BUGS.values()))
     assert set(INVARIANTS) - broken == set()
-
-
-def test_the_same_cases_hold_without_a_bug() -> None:
-    names = sorted({name for bug in BUGS.values() for name in bug.cases})
-    with Harness(task=unpack_function()) as harness:
-        outcomes = [fault_matrix.outcome(case, harness) for case in choose(names)]
-    assert [outcome for outcome in outcomes if not outcome.holds] == []
