@@ -199,6 +199,7 @@ def test_recovery_of_nothing_lists_once_and_does_not_look_for_orders(
     session = boto3.Session()
     session.events.register("before-call.s3", lambda model, **_: calls.append(model.name))
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", session)
+    monkeypatch.setenv("AWS_SDK_UA_APP_ID", "counted")  # other variables of AWS mean another client
     run(event(slots[1]), Context(SECONDS), env=cloud)
     assert calls.count("ListObjectsV2") == 1
     assert not [request for request in fake.asked("GET", "/v2/orders?status=all") if "symbols=" not in request.path]
