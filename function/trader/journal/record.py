@@ -6,7 +6,7 @@ from typing import Any
 
 from trader.codec import encode
 from trader.journal.base import Run
-from trader.model import Code, Denial, OrderStatus, Outcome, Report, Side, Unprotected
+from trader.model import Code, Denial, Order, OrderStatus, Outcome, Report, Side, Unprotected
 from trader.settings import Settings
 
 VERSION = 1
@@ -55,13 +55,21 @@ def build_record(run: Run, report: Report) -> dict[str, Any]:
 def find_unprotected(run: Run) -> tuple[str, ...]:
     """Return the symbols known to be held without a working stop loss; none if brackets are off.
 
-    If the broker could not be asked after the last order, these include the sales whose stop was canceled.
+    If the broker could not be asked after the last order, these include what the run's own orders may have left so.
     """
     if not run.settings.stop_loss_fraction:
         return ()
     lost = {each.symbol for each in run.outcomes if isinstance(each, Denial) and each.is_unprotected}
-    in_doubt = {each.symbol for each in run.placed if each.side is Side.SELL and each.status is OrderStatus.UNKNOWN}
+    in_doubt = {order.symbol for order in run.placed if _may_leave_bare(order)}
     return tuple(sorted({*run.unprotected, *(set() if run.is_guarded else lost | in_doubt)}))
+
+
+def _may_leave_bare(order: Order) -> bool:
+    """Check whether an order may leave shares without a stop: a sale cancels it first, and a buy's may not work yet."""
+    if order.side is Side.SELL:
+        return order.status is not OrderStatus.FILLED
+    has_dead_stop = any(leg.type.is_stop and leg.status.is_dead for leg in order.legs)
+    return order.filled_quantity > 0 and (order.status is not OrderStatus.FILLED or has_dead_stop)
 
 
 def _denial(bare: Unprotected) -> Denial:

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from tests.builders import SLOT, account, buy, daily, every, positions, settings
 from trader.codec import decode, encode
 from trader.journal.base import Run
 from trader.journal.record import build_record, build_report, find_unprotected, read_settings
-from trader.model import Code, Decision, Denial, Observation, OpenOrder, OrderStatus, Side, Unprotected
+from trader.model import Code, Decision, Denial, Observation, OpenOrder, OrderStatus, OrderType, Side, Unprotected
 
 OBSERVATION = Observation(
     slot=SLOT,
@@ -104,10 +105,28 @@ def test_nothing_is_called_unprotected_if_brackets_are_off() -> None:
     assert find_unprotected(holding("A", STOP_LOSS_FRACTION=0, TAKE_PROFIT_FRACTION=0)) == ()
 
 
-def test_a_sale_of_unknown_fate_leaves_its_position_unprotected() -> None:
+DEAD_STOP = dataclasses.replace(buy("A", 5), side=Side.SELL, type=OrderType.STOP, status=OrderStatus.REJECTED)
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_named"),
+    [
+        ({"side": Side.SELL, "status": OrderStatus.UNKNOWN}, True),
+        ({"side": Side.SELL, "status": OrderStatus.NEW}, True),
+        ({"side": Side.SELL, "status": OrderStatus.REJECTED}, True),
+        ({"side": Side.SELL, "status": OrderStatus.FILLED, "filled_quantity": 5}, False),
+        ({"status": OrderStatus.NEW}, False),
+        ({"status": OrderStatus.PARTIALLY_FILLED, "filled_quantity": 2}, True),
+        ({"status": OrderStatus.FILLED, "filled_quantity": 5}, False),
+        ({"status": OrderStatus.FILLED, "filled_quantity": 5, "legs": (DEAD_STOP,)}, True),
+    ],
+)
+def test_without_a_look_after_the_last_order_what_may_have_no_stop_is_named(
+    fields: dict[str, Any], is_named: bool
+) -> None:
     run = holding()
-    run.outcomes.append(dataclasses.replace(buy("A", 5), side=Side.SELL, status=OrderStatus.UNKNOWN))
-    assert find_unprotected(run) == ("A",)
+    run.outcomes.append(dataclasses.replace(buy("A", 5), **fields))
+    assert find_unprotected(run) == (("A",) if is_named else ())
 
 
 def test_a_sale_that_cost_its_stop_leaves_its_position_unprotected() -> None:
