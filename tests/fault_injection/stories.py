@@ -626,6 +626,15 @@ def _(told: Play) -> None:
     told.require_safe("AAA", "BBB")
 
 
+@story(LIMIT, "429 on canceling a sale that is not filled, until nothing can be read")
+def _(told: Play) -> None:
+    told.slot(SELL, change=told.set(fills="never"), faults=[Fault("alpaca DELETE /orders", Kind.BUSY, skip=1)])
+    told.require("AAA" in told.named, "AAA is not named")
+    told.heal()
+    told.slot(CALM, trade=False)
+    told.require_safe("AAA", "BBB")
+
+
 @story(LIMIT, "used up by another program")
 def _(told: Play) -> None:
     alpaca = told.harness.alpaca

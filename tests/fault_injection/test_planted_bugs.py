@@ -193,6 +193,13 @@ BUGS = {
         ["late end: a stop is rejected, and its holding is not shown any more"],
         frozenset({"cap", "story"}),
     ),
+    "a sale that may still be open is taken for done": Bug(
+        "trader/journal/record.py",
+        "        return order.status is not OrderStatus.FILLED\n",
+        "        return order.status is OrderStatus.UNKNOWN\n",
+        ["request limit: 429 on canceling a sale that is not filled, until nothing can be read"],
+        frozenset({"fewer", "story"}),
+    ),
     "an entry that is not filled is not canceled": Bug(
         "trader/stages/execution.py",
         "        now = cancel(now, broker)\n",
