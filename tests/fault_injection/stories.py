@@ -626,9 +626,10 @@ def _(told: Play) -> None:
     told.require_safe("AAA", "BBB")
 
 
-@story(LIMIT, "429 on canceling a sale that is not filled, until nothing can be read")
+@story(LIMIT, "429 on canceling orders that are not filled, until nothing can be read")
 def _(told: Play) -> None:
-    told.slot(SELL, change=told.set(fills="never"), faults=[Fault("alpaca DELETE /orders", Kind.BUSY, skip=1)])
+    busy = Fault("alpaca DELETE /orders", Kind.BUSY, skip=1)
+    told.slot({**SELL, "CCC": -0.05}, change=told.set(fills="never"), faults=[busy])
     told.require("AAA" in told.named, "AAA is not named")
     told.heal()
     told.slot(CALM, trade=False)

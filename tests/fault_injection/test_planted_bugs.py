@@ -197,7 +197,7 @@ BUGS = {
         "trader/journal/record.py",
         "        return order.status is not OrderStatus.FILLED\n",
         "        return order.status is OrderStatus.UNKNOWN\n",
-        ["request limit: 429 on canceling a sale that is not filled, until nothing can be read"],
+        ["request limit: 429 on canceling orders that are not filled, until nothing can be read"],
         frozenset({"fewer", "story"}),
     ),
     "an entry that is not filled is not canceled": Bug(
