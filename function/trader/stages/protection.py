@@ -337,6 +337,14 @@ def _cancel(orders: Sequence[OpenOrder], broker: Broker, strategy: str) -> None:
     LOG.error("orders of an earlier run are still open", extra=extra)
 
 
+def _has_begun_sale(run: Run, symbol: str) -> bool:
+    """Check whether the run sent a sale of a symbol, or canceled its stop for one."""
+    return any(
+        each.symbol == symbol and (each.is_unprotected if isinstance(each, Denial) else each.side is Side.SELL)
+        for each in run.outcomes
+    )
+
+
 class _Guard:
     """The stops that one run restores."""
 
@@ -557,4 +565,5 @@ class _Guard:
         return order
 
     def _name(self, symbol: str, reason: str, *, is_ours: bool) -> None:
+        is_ours = is_ours or _has_begun_sale(self._run, symbol)  # whoever bought it, the run may have cost it its stop
         self._run.unprotected[symbol] = Unprotected(symbol=symbol, reason=reason, is_ours=is_ours)

@@ -52,6 +52,7 @@ class Guarded:
     stops: dict[str, Order] = field(default_factory=dict)
     unprotected: dict[str, Unprotected] = field(default_factory=dict)
     held: dict[str, Position] = field(default_factory=dict)
+    outcomes: list[Order | Denial] = field(default_factory=list)
 
     @classmethod
     def bought(cls, *symbols: str, quantity: float = 90) -> "Guarded":
@@ -81,6 +82,7 @@ class Guarded:
     ) -> Holdings:
         run = Run(settings=settings(**variables), slot=SLOT, now=SLOT)
         run.stops, run.unprotected, run.held = list(self.stops.values()), self.unprotected, self.held
+        run.outcomes = self.outcomes
         try:
             return protect(
                 run,
@@ -471,6 +473,23 @@ def test_an_own_holding_that_can_have_no_stop_is_named_as_the_bots(fields: Mappi
     guarded.alpaca._position_json = lambda symbol: {**real(symbol), **fields}  # type: ignore[method-assign]
     guarded.protect()
     assert guarded.unprotected == {"A": Unprotected(symbol="A", reason=reason, is_ours=True)}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "is_alarm"),
+    [
+        (Denial(symbol="A", code=Code.ORDER_REJECTED, detail="its stop is lost", is_unprotected=True), True),
+        (replace(sell("A"), status=OrderStatus.REJECTED), True),
+        (Denial(symbol="A", code=Code.OPEN_ORDER_PENDING, detail="another order is open"), False),
+    ],
+)
+def test_what_somebody_else_bought_rings_if_the_run_may_have_canceled_its_stop(
+    outcome: Order | Denial, is_alarm: bool
+) -> None:
+    guarded = Guarded(outcomes=[outcome])
+    guarded.trade_by_hand("buy", 10)
+    guarded.protect()
+    assert guarded.unprotected["A"].is_ours is is_alarm
 
 
 def test_an_entry_older_than_a_page_of_orders_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
