@@ -18,7 +18,6 @@ ATTACH = "TF_REATTACH_PROVIDERS"
 QUICK = {"GOGC": "400"}
 """Go's own setting to collect garbage less often, which saves Terraform and its provider a third of their work."""
 
-
 NO_ACCOUNT = {"AWS_REGION": "eu-central-1"}
 """The variables for configurations whose resources are mocked."""
 
@@ -54,17 +53,18 @@ def _run_provider(account: tuple[tuple[str, str], ...], cwd: Path) -> str:
     (program,) = Path(folder.name, ".terraform", "providers").rglob("terraform-provider-aws_*", recurse_symlinks=True)
     env = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | dict(account) | QUICK
     provider = subprocess.Popen(
-        [program, "-debug"], cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ["/bin/sh", "-c", '"$0" -debug & read -r _; kill $!', program],  # its input ends with this process
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
-    atexit.register(_end, provider)
+    atexit.register(provider.communicate)
     assert provider.stdout is not None, "it is a pipe"
     for line in provider.stdout:
         name, _, value = line.strip().partition("=")
         if name == ATTACH:
             return value.strip("'")
     pytest.fail("Terraform's provider has not said how it is reached")
-
-
-def _end(provider: "subprocess.Popen[str]") -> None:
-    provider.terminate()
-    provider.wait()

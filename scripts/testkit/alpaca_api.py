@@ -16,7 +16,7 @@ from scripts.testkit.request_limit import RequestLimit
 type FaultKind = Literal[
     "ok",  # no fault: lets this many requests through before the next fault
     "401", "403", "403-keys", "404-order", "408", "422", "422-id",  # not carried out
-    "429", "429-null", "500-html", "503-html",  # the same
+    "429", "429-null", "500-html", "503-html",  # not carried out either
     "504", "504-accepted",  # the first is not carried out, the second is
     "drop", "drop-accepted",  # the connection closes before or after the request is carried out
     "hang", "hang-accepted",  # the same after `hang_s` of silence

@@ -292,6 +292,14 @@ def _are_reserved(position: Position, quantity: float) -> bool:
     return position.available is None or position.quantity - position.available >= quantity
 
 
+def _has_begun_sale(run: Run, symbol: str) -> bool:
+    """Check whether the run sent a sale of a symbol, or canceled its stop for one."""
+    return any(
+        each.symbol == symbol and (each.is_unprotected if isinstance(each, Denial) else each.side is Side.SELL)
+        for each in run.outcomes
+    )
+
+
 # --- with the broker -----------------------------------------------------------------------------------------------
 
 
@@ -335,14 +343,6 @@ def _cancel(orders: Sequence[OpenOrder], broker: Broker, strategy: str) -> None:
     except BrokerError as error:
         extra |= {"error": str(error)}
     LOG.error("orders of an earlier run are still open", extra=extra)
-
-
-def _has_begun_sale(run: Run, symbol: str) -> bool:
-    """Check whether the run sent a sale of a symbol, or canceled its stop for one."""
-    return any(
-        each.symbol == symbol and (each.is_unprotected if isinstance(each, Denial) else each.side is Side.SELL)
-        for each in run.outcomes
-    )
 
 
 class _Guard:
