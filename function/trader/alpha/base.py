@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 from trader.forecasting.base import ForecastSpec
-from trader.model import Forecast, Insight
+from trader.model import Forecast, Insight, tick_usd
 
 if TYPE_CHECKING:
     from trader.settings import Settings
@@ -31,6 +31,15 @@ class Facts:
     # settings that are part of the rule's definition:
     backtest_defaults: Mapping[str, str] = field(default_factory=dict)
     words: Words = Words()
+
+
+def is_visible(move_usd: float, price_usd: float) -> bool:
+    """Check whether a price can show a move: a smaller one than half a tick does not change the price to the tick.
+
+    What a forecast says beyond that, as for a share that does not move, is rounding and random draws, and so is its
+    sign.
+    """
+    return abs(move_usd) >= tick_usd(price_usd) / 2
 
 
 class AlphaModel(Protocol):

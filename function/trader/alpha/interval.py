@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from trader.alpha.base import Facts
+from trader.alpha.base import Facts, is_visible
 from trader.forecasting.base import ForecastSpec
 from trader.model import NEW_YORK, Direction, Forecast, Insight
 
@@ -35,18 +35,21 @@ class Interval:
 def compare_ends(forecast: Forecast) -> Insight:
     """Compare the move to the interval's upper end with the move to its lower end.
 
-    This is the rule of Sean Kelley's Backtrader strategy (2018), and of the function from which this project began.
+    This is the rule of Sean Kelley's Backtrader strategy (2018), and of the function from which this project began. The
+    farther end lies on the same side of the price as the middle of the interval. If the middle is the price, to the
+    tick, the ends are equally far.
     """
     if forecast.lower_usd is None or forecast.upper_usd is None or forecast.horizon_time is None:
         raise ValueError(f"the forecast of {forecast.symbol} has no interval, which this signal needs")
     upper_move = forecast.upper_usd / forecast.price_usd - 1
     lower_move = forecast.lower_usd / forecast.price_usd - 1
-    if upper_move > 0 and abs(upper_move) > abs(lower_move):
-        direction, gap = Direction.UP, upper_move
-    elif lower_move < 0 and abs(lower_move) > abs(upper_move):
-        direction, gap = Direction.DOWN, lower_move
-    else:
+    middle_usd = (forecast.lower_usd + forecast.upper_usd) / 2
+    if not is_visible(middle_usd - forecast.price_usd, forecast.price_usd):
         direction, gap = Direction.FLAT, upper_move + lower_move
+    elif middle_usd > forecast.price_usd:
+        direction, gap = Direction.UP, upper_move
+    else:
+        direction, gap = Direction.DOWN, lower_move
     return Insight(
         symbol=forecast.symbol,
         direction=direction,

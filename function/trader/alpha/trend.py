@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from trader.alpha.base import Facts
+from trader.alpha.base import Facts, is_visible
 from trader.forecasting.base import ForecastSpec
 from trader.model import Direction, Forecast, Insight
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """UP below the trend line, DOWN above it, FLAT within the dead band."""
+    """UP below the trend line, DOWN above it, FLAT within the dead band or at the line, to the tick."""
 
     facts: ClassVar[Facts] = Facts(name="trend", min_bars=30)
     forecast_spec: ForecastSpec
@@ -29,7 +29,10 @@ class Trend:
         """See AlphaModel."""
         gap = forecast.price_usd / forecast.trend_usd - 1
         band = self.dead_band_fraction
-        direction = Direction.UP if gap < -band else Direction.DOWN if gap > band else Direction.FLAT
+        if abs(gap) <= band or not is_visible(forecast.price_usd - forecast.trend_usd, forecast.price_usd):
+            direction = Direction.FLAT
+        else:
+            direction = Direction.UP if gap < 0 else Direction.DOWN
         where = f"{abs(gap):.1%} {'below' if gap < 0 else 'above'} its trend line at {forecast.trend_usd:,.2f}"
         return Insight(
             symbol=forecast.symbol,

@@ -1,11 +1,15 @@
 import pytest
 
-from tests.builders import forecast, settings
+from tests.builders import daily, forecast, settings
+from trader.alpha import loader
 from trader.alpha.horizon import Horizon
 from trader.alpha.interval import Interval
-from trader.model import Direction
+from trader.deadline import Deadline
+from trader.model import Direction, Engine
+from trader.wiring import make_forecaster
 
 RULE = Interval.from_settings(settings(HORIZON_BARS=3))
+RULES = [RULE, Horizon.from_settings(settings())]
 
 
 @pytest.mark.parametrize(
@@ -18,11 +22,55 @@ RULE = Interval.from_settings(settings(HORIZON_BARS=3))
         (99, 101, Direction.FLAT),
     ],
 )
-@pytest.mark.parametrize("rule", [RULE, Horizon.from_settings(settings())])
+@pytest.mark.parametrize("rule", RULES)
 def test_the_rule_follows_the_farther_end_of_the_interval(
     rule: Interval | Horizon, lower_usd: float, upper_usd: float, direction: Direction
 ) -> None:
     assert rule.insight(forecast(100, lower_usd=lower_usd, upper_usd=upper_usd)).direction is direction
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    ("price_usd", "lower_usd", "upper_usd", "direction"),
+    [
+        (100.0, 99.0, 101.006, Direction.FLAT),
+        (100.0, 98.994, 101.0, Direction.FLAT),
+        (100.0, 99.0, 101.02, Direction.UP),
+        (100.0, 98.98, 101.0, Direction.DOWN),
+        (0.5, 0.49, 0.51006, Direction.FLAT),
+        (0.5, 0.49, 0.5102, Direction.UP),
+        (49.325, 49.32499999, 49.32500002, Direction.FLAT),
+    ],
+)
+def test_ends_that_are_equally_far_to_the_tick_have_no_direction(
+    rule: Interval | Horizon, price_usd: float, lower_usd: float, upper_usd: float, direction: Direction
+) -> None:
+    assert rule.insight(forecast(price_usd, lower_usd=lower_usd, upper_usd=upper_usd)).direction is direction
+
+
+def test_a_narrow_interval_above_the_price_has_a_direction() -> None:
+    assert RULE.insight(forecast(49, lower_usd=50, upper_usd=50.0000001)).direction is Direction.UP
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+@pytest.mark.parametrize("signal", ["interval", "horizon"])
+@pytest.mark.parametrize(
+    "closes",
+    [
+        [50.0] * 90,
+        [0.0123] * 90,
+        [49.325] * 90,
+        [471_234.56] * 90,
+        [50.0] * 30 + [50.01] + [50.0] * 59,
+        [50.0, 50.0 + 1e-14] * 45,
+    ],
+    ids=["constant", "tiny", "between ticks", "large", "one tick once", "rounding"],
+)
+def test_a_share_that_does_not_move_has_no_direction(engine: Engine, signal: str, closes: list[float]) -> None:
+    chosen = settings(SIGNAL=signal, ENGINE=engine, HISTORY_BARS=90)
+    (made,) = make_forecaster(chosen).forecast({"AAPL": daily(closes)}, Deadline.never()).forecasts
+    assert made.lower_usd != made.upper_usd
+    assert loader.load(chosen).insight(made).direction is Direction.FLAT
 
 
 def test_a_forecast_without_an_interval_is_an_error() -> None:
