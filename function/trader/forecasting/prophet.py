@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -128,7 +128,7 @@ def horizon(last: pd.Timestamp, spec: ForecastSpec) -> pd.Timestamp:
     local = last.tz_convert(NEW_YORK)
     bars = spec.ahead_bars or 0
     if spec.ahead_days is not None:
-        later = local + timedelta(days=spec.ahead_days)
+        later = local + pd.DateOffset(days=spec.ahead_days)  # unlike 24 hours each, across a clock change
     elif spec.bar_interval == "1d":
         later = local + pd.offsets.BDay(bars)
     else:

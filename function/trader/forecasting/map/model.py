@@ -144,8 +144,8 @@ class Calendar:
     def determines(self, time_ns: int) -> bool:
         """Check whether the history determines the terms with a free level at a time.
 
-        It does at the times of the week that occur in it. At any other time, such as on a Saturday or an hour off after
-        a clock change, the prior alone determines them.
+        It does at the times of the week that occur in it. At any other time, such as on a Saturday, the prior alone
+        determines them.
         """
         return not self.has_free_level or time_ns % WEEK_NS in self.times_ns % WEEK_NS
 

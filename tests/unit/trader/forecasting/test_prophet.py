@@ -69,6 +69,25 @@ def test_the_horizon_rule_looks_at_the_eighth_day() -> None:
     assert only.horizon_time == WALK.index[-1] + timedelta(days=8)
 
 
+@pytest.mark.parametrize("last", [date(2020, 10, 29), date(2020, 3, 5)], ids=["November", "March"])
+def test_the_eighth_day_is_a_calendar_day_across_a_clock_change(last: date) -> None:
+    only = forecast(daily(list(WALK), last), "horizon")
+    assert only.horizon_time == pd.Timestamp(last + timedelta(days=8), tz=NEW_YORK)
+
+
+@pytest.mark.parametrize("last", ["2020-10-29 15:45", "2020-03-05 15:45"], ids=["November", "March"])
+def test_an_intraday_bar_looks_at_the_same_time_on_the_eighth_day(last: str) -> None:
+    bar = pd.Timestamp(last, tz=NEW_YORK)
+    only = forecast(every(15, list(WALK), bar.to_pydatetime()), "horizon", "15m")
+    assert only.horizon_time == pd.Timestamp(bar.tz_localize(None) + timedelta(days=8), tz=NEW_YORK)
+
+
+@pytest.mark.parametrize("last", [date(2020, 10, 30), date(2020, 3, 6)], ids=["November", "March"])
+def test_the_next_business_day_begins_at_its_own_midnight_across_a_clock_change(last: date) -> None:
+    only = forecast(daily(list(WALK), last), "interval")
+    assert only.horizon_time == pd.Timestamp(last + timedelta(days=3), tz=NEW_YORK)
+
+
 def test_the_same_bars_give_the_same_forecast_alone_or_among_others() -> None:
     among = forecasts({"MSFT": RISING, "AAPL": WALK, "KO": RISING}, "interval").forecasts[1]
     assert among == forecast(WALK, "interval")

@@ -201,11 +201,30 @@ def test_with_weekly_terms_the_line_is_at_the_prices_level(last: date) -> None:
     assert only.trend_usd == only.line[-1][1] == pytest.approx(25, rel=0.05)
 
 
-@pytest.mark.parametrize("last", [date(2020, 10, 30), date(2020, 3, 5)], ids=["an hour early", "an hour late"])
-def test_a_clock_change_before_the_eighth_day_is_left_to_prophet(last: date) -> None:
-    moved = {"AAPL": daily(walk(7), last=last)}
-    by_prophet = ProphetForecaster(spec("horizon"))
-    assert forecasts(moved, "horizon") == by_prophet.forecast(moved, Deadline.never())
+@pytest.mark.parametrize("last", [date(2020, 10, 29), date(2020, 3, 5)], ids=["November", "March"])
+def test_the_eighth_day_is_a_calendar_day_across_a_clock_change(last: date, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "trader"):
+        only = forecast(daily(walk(7), last), "horizon")
+    assert only.horizon_time == pd.Timestamp(last + timedelta(days=8), tz=NEW_YORK)
+    assert "handed to Prophet" not in caplog.messages
+
+
+@pytest.mark.parametrize("last", ["2020-10-29 15:45", "2020-03-05 15:45"], ids=["November", "March"])
+def test_an_intraday_bar_looks_at_the_same_time_on_the_eighth_day(last: str, caplog: pytest.LogCaptureFixture) -> None:
+    end = pd.Timestamp(last, tz=NEW_YORK)
+    days = pd.bdate_range(end=end.normalize(), periods=8)
+    times = [day + pd.Timedelta(minutes=570 + 15 * bar) for day in days for bar in range(26)]
+    closes = pd.Series(walk(7, len(times)), index=pd.DatetimeIndex(times).tz_convert("UTC"))
+    with caplog.at_level(logging.INFO, "trader"):
+        only = forecast(closes, "horizon", "15m")
+    assert only.horizon_time == pd.Timestamp(end.tz_localize(None) + timedelta(days=8), tz=NEW_YORK)
+    assert "handed to Prophet" not in caplog.messages
+
+
+@pytest.mark.parametrize("last", [date(2020, 10, 30), date(2020, 3, 6)], ids=["November", "March"])
+def test_the_next_business_day_begins_at_its_own_midnight_across_a_clock_change(last: date) -> None:
+    only = forecast(daily(walk(7), last), "interval")
+    assert only.horizon_time == pd.Timestamp(last + timedelta(days=3), tz=NEW_YORK)
 
 
 def test_a_failure_of_the_engine_is_logged_and_left_to_prophet(
