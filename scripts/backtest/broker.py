@@ -1,7 +1,9 @@
 """Backtrader's broker behind the bot's Broker Protocol, with these changes to its behavior.
 
 - The legs of a bracket protect a position from the bar of its entry on, not only from the next bar: a stop loss that
-  the price crosses in the entry bar is filled in that bar. If stop and limit fall within one bar, the stop comes first.
+  the price crosses in the entry bar is filled in that bar.
+- If stop and limit fall within one bar, its opening tells which came first: at or above the limit, it is the limit. If
+  it lies between them, nobody knows, and the stop is assumed to come first.
 - A limit is filled at its own price or at a better opening, without slippage. With closes only, the opening is unknown,
   so the limit is filled at its own price.
 - Cash changes in whole cents, as at every broker.
@@ -90,6 +92,23 @@ class Exchange(bt.brokers.BackBroker):  # type: ignore[misc] # Backtrader ships 
         entered_now = order.parent is not None and order.parent.executed.dt == order.data.datetime[0]
         is_known = self.p.has_ohlc or entered_now  # with closes only, the entry bar has one price: the buy's
         self._execute(order, ago=0, price=max(popen, plimit) if is_known else plimit)
+
+    def _try_exec_stop(
+        self,
+        order: Any,  # noqa: ANN401 Backtrader's order
+        popen: float,
+        phigh: float,
+        plow: float,
+        pcreated: float,
+        pclose: float,
+    ) -> None:
+        if not self._opens_at_limit(order, popen):
+            super()._try_exec_stop(order, popen, phigh, plow, pcreated, pclose)
+
+    def _opens_at_limit(self, stop: Any, open_usd: float) -> bool:  # noqa: ANN401 Backtrader's order
+        """Check whether a bar opens at or above the limit of a stop's bracket, whose turn comes after the stop's."""
+        legs = self._pchildren[stop.parent.ref] if stop.parent else ()
+        return any(leg.exectype == bt.Order.Limit and open_usd >= leg.created.price for leg in legs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from scripts.backtest.model import Options, Panel
 from tests import builders
 from tests.builders import buy, daily, sell
 from trader.broker.base import OrderId, OrderRejectedError
-from trader.model import Order
+from trader.model import Order, OrderType
 
 type Step = Callable[[BacktraderBroker], None]
 
@@ -85,6 +85,12 @@ def prices_of(broker: BacktraderBroker) -> list[tuple[str, float]]:
 
 
 PLAIN = buy(quantity=10, bracket=False)
+
+
+def stop_at(price_usd: float, quantity: float = 10) -> Order:
+    """Return a stop like those that protect a holding without a bracket."""
+    order = sell(quantity=quantity, price_usd=price_usd)
+    return replace(order, client_order_id=f"{order.client_order_id}-stop", type=OrderType.STOP, stop_loss_usd=price_usd)
 
 
 def test_a_buy_is_filled_at_the_next_bars_open() -> None:
@@ -179,6 +185,63 @@ def test_a_small_commission_is_rounded_up_to_a_cent() -> None:
 def test_within_one_bar_the_stop_is_assumed_to_come_first() -> None:
     prices = panel([100, 100, 100], opens=[100, 100, 100], highs=[100, 100, 150], lows=[100, 100, 90])
     assert prices_of(after(prices, submit(buy())))[1:] == [("stop-loss", 97.0)]
+
+
+@pytest.mark.parametrize("open_usd", [140.0, 150.0])
+def test_a_bar_that_opens_at_or_above_the_take_profit_sells_there_although_it_falls(open_usd: float) -> None:
+    prices = panel([100, 100, 95], opens=[100, 100, open_usd], highs=[100, 100, 151], lows=[100, 100, 92])
+    broker = after(prices, submit(buy()), slippage_fraction=0.01)
+    assert prices_of(broker)[1:] == [("take-profit", open_usd)]
+    assert (broker.open_orders(), broker.read_holdings()) == ((), {})
+
+
+def test_a_bar_that_opens_at_or_below_the_stop_sells_there_although_it_rises() -> None:
+    prices = panel([100, 100, 145], opens=[100, 100, 95], highs=[100, 100, 150], lows=[100, 100, 90])
+    assert prices_of(after(prices, submit(buy())))[1:] == [("stop-loss", 95.0)]
+
+
+def test_a_bar_that_opens_just_below_the_take_profit_is_assumed_to_fall_first() -> None:
+    prices = panel([100, 100, 95], opens=[100, 100, 139.99], highs=[100, 100, 151], lows=[100, 100, 92])
+    assert prices_of(after(prices, submit(buy())))[1:] == [("stop-loss", 97.0)]
+
+
+def test_in_the_bar_of_the_buy_the_stop_is_assumed_to_come_first() -> None:
+    prices = panel([100, 95], opens=[100, 100], highs=[100, 151], lows=[100, 92])
+    assert prices_of(after(prices, submit(buy())))[1:] == [("stop-loss", 97.0)]
+
+
+def test_a_buy_at_an_open_above_its_take_profit_is_sold_at_once() -> None:
+    prices = panel([100, 95], opens=[100, 150], highs=[100, 151], lows=[100, 92])
+    assert prices_of(after(prices, submit(buy()))) == [("market", 150.0), ("take-profit", 150.0)]
+
+
+def test_after_one_bracket_took_its_profit_at_the_open_the_next_one_has_a_stop() -> None:
+    def again(broker: BacktraderBroker) -> None:
+        broker.submit(replace(buy(), client_order_id="trend-20221229T2045Z-AAPL-buy"))
+
+    prices = panel(
+        [100, 100, 95, 100, 90],
+        opens=[100, 100, 150, 100, 99],
+        highs=[100, 100, 151, 100, 99],
+        lows=[100, 100, 92, 100, 90],
+    )
+    broker = after(prices, submit(buy()), wait, again)
+    assert prices_of(broker) == [("market", 100.0), ("take-profit", 150.0), ("market", 100.0), ("stop-loss", 97.0)]
+
+
+def test_a_stop_without_a_bracket_sells_within_a_bar_that_opens_high() -> None:
+    prices = panel([100, 100, 95], opens=[100, 100, 150], highs=[100, 100, 151], lows=[100, 100, 92])
+    assert prices_of(after(prices, submit(PLAIN), submit(stop_at(97))))[1:] == [("stop-loss", 97.0)]
+
+
+def test_a_sale_by_decision_takes_the_open_of_a_bar_that_touches_both() -> None:
+    def sell_it(broker: BacktraderBroker) -> None:
+        broker.cancel(broker.open_orders()[0])
+        broker.submit(sell(quantity=10))
+
+    prices = panel([100, 100, 95], opens=[100, 100, 150], highs=[100, 100, 151], lows=[100, 100, 92])
+    broker = after(prices, submit(buy()), sell_it)
+    assert (prices_of(broker)[1:], broker.read_holdings()) == ([("market", 150.0)], {})
 
 
 def test_a_filled_leg_cancels_the_other() -> None:
