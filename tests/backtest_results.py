@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from scripts.backtest.model import Bar, Fill, Note, Options, Panel, Refusal, Result, Scored
+from scripts.backtest.model import Bar, Fill, Options, Panel, Refusal, Result, Scored
 from tests.builders import settings
 from trader.broker.base import OrderId
-from trader.model import NEW_YORK, Closes, Code, Decision, Denial, Forecast, Side
+from trader.model import NEW_YORK, Closes, Code, Decision, Denial, Forecast, Note, Side
 
 FIRST_DAY = "2021-01-04"
 SYMBOLS = ("AAA", "BBB", "BRK.B", "DDD")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 from zoneinfo import ZoneInfo
 
@@ -21,8 +22,14 @@ BAR_LENGTH = {
 }
 """The length of a bar, by bar interval as in the settings."""
 
+BARS_PER_SESSION = {"1d": 1, "1h": 7, "15m": 26, "5m": 78, "1m": 390}
+"""The number of bars in a session from 9:30 to 16:00, by bar interval."""
+
 YEARS = range(1900, 2200)
 """The years that a time may have; any other year is a mistake, and calendars do not reach far beyond these."""
+
+SAMPLE_PRICES = Path(__file__).parent / "data" / "sample_prices.csv.gz"
+"""The prices that ship with the project."""
 
 type Closes = pd.Series[float]
 """Closing prices in USD on a timezone-aware, strictly increasing DatetimeIndex (each bar's start)."""
@@ -283,6 +290,14 @@ class OpenOrder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """A note on the prices: a gap, a wrong price, a jump like a split. `symbol` is empty for a note on all symbols."""
+
+    symbol: str
+    what: str  # a sentence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
     """The trend model's forecast for one symbol.
 
@@ -407,6 +422,8 @@ class Observation:
     ranking: Mapping[str, float]  # return over the lookback, as a fraction, of every candidate with prices
     closes: Mapping[str, Closes]  # of the chosen and the held symbols
     denials: tuple[Denial, ...] = ()  # symbols without usable prices
+    prices: str = ""  # what the prices are, in words
+    notes: tuple[Note, ...] = ()  # what was done to them
     stopped_at: Mapping[str, datetime] = field(default_factory=dict)  # the last fill of a stop, by symbol
     peak_equity_usd: float | None = None  # the highest equity on record, without later deposits and withdrawals
     peak_problem: str = ""  # why the highest equity is not known

@@ -7,15 +7,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import cache
-from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 from trader.alpha import loader
 from trader.logs import keep_secrets
-from trader.model import BAR_LENGTH, BrokerName, Engine, Mode, PriceSourceName
+from trader.model import BAR_LENGTH, SAMPLE_PRICES, BrokerName, Engine, Mode, PriceSourceName
 
-SAMPLE_PRICES = Path(__file__).parent / "data" / "sample_prices.csv.gz"
 LIVE_URL = "https://api.alpaca.markets"
 PAPER_URL = "https://paper-api.alpaca.markets"
 REFERENCE = "ssm:"

@@ -46,7 +46,7 @@ def open_journal(location: str, strategy: str) -> Journal:
 
 def open_price_file(settings: Settings) -> FilePrices:
     """Return the price source for the file that PRICE_FILE names."""
-    return FilePrices(Path(settings.price_file), settings.bar_interval)
+    return FilePrices(Path(settings.price_file), settings.bar_interval, settings.universe)
 
 
 def last_bar_of_file(settings: Settings) -> datetime:
@@ -75,7 +75,7 @@ def make_order_history(settings: Settings, now: datetime) -> OrderHistory:
                 Path(settings.account_file),
                 now=now,
                 starting_cash_usd=settings.starting_cash_usd,
-                closes=lambda _: {},
+                series=lambda _: {},
                 is_dry=True,
             )
         case other:
@@ -166,7 +166,7 @@ def _broker(
                 Path(settings.account_file),
                 now=run.now,
                 starting_cash_usd=settings.starting_cash_usd,
-                closes=lambda symbols: prices.bars(symbols).closes,  # orders are filled at the run's own prices
+                series=prices.series,  # orders are filled at the run's own prices
                 is_dry=run.is_dry,
             )
         case other:

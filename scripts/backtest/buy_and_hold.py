@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scripts.backtest.judged import judge
 from scripts.backtest.model import Options, Result
 
 
@@ -50,8 +51,9 @@ def returns(result: Result) -> dict[str, float | None]:
 
 
 def _closes(result: Result) -> pd.DataFrame:
-    """Return the closes at the traded bars."""
-    return result.panel.close.reindex(pd.DatetimeIndex([bar.time for bar in result.bars], tz="UTC"))
+    """Return the closes at the traded bars, each symbol's in one unit, as its value is measured."""
+    unbroken = judge(result.panel, result.options.settings.bar_interval).unbroken
+    return unbroken.reindex(pd.DatetimeIndex([bar.time for bar in result.bars], tz="UTC"))
 
 
 def _cost_factor(options: Options) -> float:

@@ -13,17 +13,21 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 import backtrader as bt
+import pandas as pd
 
 from scripts.backtest.broker import BacktraderBroker, Exchange
 from scripts.backtest.compute import Table
 from scripts.backtest.forecasts import TableForecaster, count_needed_bars
+from scripts.backtest.judged import Judged, judge
 from scripts.backtest.model import Bar, Options, Panel, Result
 from scripts.backtest.prices import span
 from trader.alpha import loader
 from trader.deadline import Deadline
 from trader.journal.base import Peak, Run
 from trader.model import BAR_LENGTH, NEW_YORK, Closes, Code, Json, Outcome, RunStopped
+from trader.prices.base import Missing
 from trader.prices.reader import Prices
+from trader.prices.series import Series
 from trader.progress import Progress, no_progress
 from trader.schedule import sessions
 from trader.stages import pipeline
@@ -45,9 +49,10 @@ def slot_of(bar: datetime, bar_interval: str) -> datetime:
 class PanelPrices:
     """A PriceSource on the panel, equivalent to a price file that ends with the current bar."""
 
-    def __init__(self, panel: Panel) -> None:
-        """Serve the bars of `panel`, which may extend beyond any requested time."""
+    def __init__(self, panel: Panel, series: Mapping[str, Series]) -> None:
+        """Serve the bars of `panel`, of which `series` are the closes; they may extend beyond any requested time."""
         self._close = panel.close
+        self._series = series
         self._first = {
             symbol: panel.close.index[each].to_pydatetime()
             for symbol, each in zip(panel.close.columns, panel.close.notna().to_numpy().argmax(axis=0), strict=True)
@@ -69,10 +74,26 @@ class PanelPrices:
         until = self._until(now)
         return frozenset(symbol for symbol, first in self._first.items() if first <= until)
 
-    def closes(self, symbols: Sequence[str], count: int, now: datetime, progress: Progress) -> Mapping[str, Closes]:  # noqa: ARG002 progress is reported in bars
-        """Return the last `count` bars of the calendar that began at `now` or before."""
-        bars = self._close.loc[: self._until(now)].iloc[-count:]
-        return {symbol: bars[symbol] for symbol in symbols if symbol in bars.columns}
+    def read(
+        self,
+        symbols: Sequence[str],
+        count: int,
+        now: datetime,
+        progress: Progress,  # noqa: ARG002 progress is reported in bars
+    ) -> Mapping[str, Series | Missing]:
+        """Return the bars among the last `count` of the calendar that began at `now` or before."""
+        until = self._until(now)
+        end = int(self._close.index.searchsorted(pd.Timestamp(until), side="right"))
+        since = self._close.index[max(0, end - count)]
+        return {symbol: self._series[symbol].until(until, since=since) for symbol in symbols if symbol in self._series}
+
+    def describe(self) -> str:
+        """Return nothing: the panel says what its prices are."""
+        return ""
+
+    def notes(self) -> tuple[str, ...]:
+        """Return nothing: the panel has its own notes."""
+        return ()
 
     def _until(self, now: datetime) -> datetime:
         assert self._present is not None, "at() comes first"
@@ -128,12 +149,13 @@ def backtest(
     is no bar to trade.
     """
     times = span(panel, options)
+    judged = judge(panel, options.settings.bar_interval)
     forecaster = TableForecaster(panel, options, times, table=table, executor=executor)
-    session = _Session(panel, options, times, forecaster, progress)
+    session = _Session(panel, judged, options, times, forecaster, progress)
     cerebro = bt.Cerebro(stdstats=False)
     cerebro.setbroker(Exchange.of(options, has_ohlc=panel.has_ohlc))
     for symbol in panel.close.columns:
-        if bars := rows(panel, symbol, times):
+        if bars := rows(panel, judged.visible[symbol], times):
             cerebro.adddata(Feed(rows=bars), name=symbol)
     cerebro.addstrategy(Driver, session=session)
     begun, is_complete = time.perf_counter(), True
@@ -153,6 +175,7 @@ class _Session:
     def __init__(
         self,
         panel: Panel,
+        judged: Judged,
         options: Options,
         times: Sequence[datetime],
         forecaster: TableForecaster,
@@ -162,7 +185,7 @@ class _Session:
         self._options = options
         self._times = {_number(each): each for each in times}
         self._forecaster = forecaster
-        self._prices = PanelPrices(panel)
+        self._prices = PanelPrices(panel, judged.series)
         self._journal = BacktestJournal()
         self._alpha = loader.load(options.settings)
         self._progress = progress
@@ -298,10 +321,10 @@ class Feed(bt.feed.DataBase):  # type: ignore[misc] # Backtrader ships no types
         return True
 
 
-def rows(panel: Panel, symbol: str, times: Sequence[datetime]) -> list[tuple[float, ...]]:
-    """Return the rows of a symbol's Feed: its bars in the traded span."""
-    close = panel.close[symbol].loc[times[0] : times[-1]].dropna()
-    columns = [getattr(panel, field)[symbol].loc[close.index].to_list() for field in ("open", "high", "low")]
+def rows(panel: Panel, visible: Closes, times: Sequence[datetime]) -> list[tuple[float, ...]]:
+    """Return the rows of a symbol's Feed: its bars in the traded span that have a visible close."""
+    close = visible.loc[times[0] : times[-1]].dropna()
+    columns = [getattr(panel, field)[visible.name].loc[close.index].to_list() for field in ("open", "high", "low")]
     numbers = [_number(each) for each in close.index]
     return list(zip(numbers, *columns, close.to_list(), strict=True))
 

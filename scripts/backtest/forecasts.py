@@ -6,8 +6,10 @@ from datetime import datetime
 from itertools import batched
 
 import numpy as np
+import pandas as pd
 
 from scripts.backtest.compute import Key, Table, Task, compute
+from scripts.backtest.judged import judge
 from scripts.backtest.model import Options, Panel
 from trader.alpha import loader
 from trader.deadline import Deadline
@@ -50,14 +52,14 @@ class Blocks:
         self, panel: Panel, options: Options, times: Sequence[datetime], spec: ForecastSpec | None = None
     ) -> None:
         """Divide the traded bars, which start at `times`; models are fitted every `refit_every_bars` bars."""
-        self._close = panel.close
+        self._close = close = judge(panel, options.settings.bar_interval).fitted
         self._key = key(options, spec)
-        self._start = int(panel.close.index.searchsorted(times[0])) if times else 0
-        self._count = int(panel.close.index.searchsorted(times[-1])) + 1 - self._start if times else 0
+        self._start = int(close.index.searchsorted(times[0])) if times else 0
+        self._count = int(close.index.searchsorted(times[-1])) + 1 - self._start if times else 0
         self._size = self._key.refit_every_bars * max(1, BLOCK_BARS[self._key.engine] // self._key.refit_every_bars)
-        self._is_priced = panel.close.notna().to_numpy()
-        self._column = {symbol: number for number, symbol in enumerate(panel.close.columns)}
-        self._chosen = _predict_chosen(panel, options.settings)
+        self._is_priced = close.notna().to_numpy()
+        self._column = {symbol: number for number, symbol in enumerate(close.columns)}
+        self._chosen = _predict_chosen(close, options.settings)
 
     def __len__(self) -> int:
         return -(-self._count // self._size)
@@ -114,9 +116,9 @@ class Blocks:
         return min(self._first(block + 1), self._start + self._count)
 
 
-def _predict_chosen(panel: Panel, settings: Settings) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+def _predict_chosen(close: pd.DataFrame, settings: Settings) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
     """Return, by bar and symbol, whether the return over the look-back is among the best UNIVERSE_SIZE of that bar."""
-    returns = (panel.close / panel.close.ffill().shift(settings.universe_lookback_bars) - 1).to_numpy()
+    returns = (close / close.ffill().shift(settings.universe_lookback_bars) - 1).to_numpy()
     known = np.where(np.isnan(returns), -np.inf, returns)
     ranks = np.argsort(np.argsort(-known, axis=1, kind="stable"), axis=1, kind="stable")
     chosen: np.ndarray[tuple[int, int], np.dtype[np.bool_]] = (ranks < settings.universe_size) & np.isfinite(known)

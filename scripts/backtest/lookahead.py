@@ -26,6 +26,7 @@ from scripts.backtest.workers import pool
 from scripts.console import format_count
 from trader.codec import encode
 from trader.model import NEW_YORK
+from trader.prices.bars import PRICES
 from trader.progress import Progress, no_progress
 from trader.settings import Integer, SettingsError
 
@@ -206,7 +207,7 @@ def hindsight(panel: Panel, chosen: Options) -> tuple[Panel, Table]:
     """Keep only the symbols that perform well up to the end of the prices (survivorship bias)."""
     gains = panel.close.ffill().iloc[-1] / panel.close.loc[prices.span(panel, chosen)[0]]
     best = [symbol for symbol, gain in gains.items() if gain >= gains.median()]
-    return replace(panel, **{name: getattr(panel, name)[best] for name in prices.PRICES}), {}
+    return replace(panel, **{name: getattr(panel, name)[best] for name in PRICES}), {}
 
 
 PLANTS: Mapping[str, Plant] = {

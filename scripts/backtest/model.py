@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from scripts.console import CommandError
-from trader.model import Decision, Denial, Order, Side
+from trader.model import Decision, Denial, Note, Order, Side
 from trader.settings import Settings
 
 
@@ -32,14 +32,6 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
-    """A note on the prices: a gap, a late listing, a jump like a split. `symbol` is empty for a note on all symbols."""
-
-    symbol: str
-    what: str  # a sentence
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
     """Bars of all symbols on one calendar, in USD. Index: starts of the bars (UTC); columns: symbols; NaN in gaps.
 
@@ -53,6 +45,7 @@ class Panel:
     has_ohlc: bool
     source: str  # in words, for the report
     notes: tuple[Note, ...] = ()
+    splits: Mapping[str, Mapping[date, float]] = field(default_factory=dict)  # as the source reports them; see Series
 
     def until(self, time: datetime) -> "Panel":
         """Return the panel without the bars that began after `time`."""
@@ -64,6 +57,7 @@ class Panel:
             has_ohlc=self.has_ohlc,
             source=self.source,
             notes=self.notes,
+            splits=self.splits,
         )
 
 

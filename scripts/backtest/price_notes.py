@@ -7,21 +7,14 @@ import numpy as np
 import pandas as pd
 
 from scripts.backtest.forecasts import count_needed_bars
-from scripts.backtest.model import Note
 from trader.alpha import loader
-from trader.model import NEW_YORK, Code
-from trader.prices.series import MAX_PRICE_USD, MIN_PRICE_USD
+from trader.model import NEW_YORK, Note
+from trader.prices.series import Series
 from trader.schedule import sessions
 from trader.settings import Settings
 
 JUMP_FRACTION = 0.4
 """Smallest change from one close to the next that gets a note."""
-
-SPLITS = (1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40, 50, 100)
-"""Common split ratios, in new shares for each old share; the whole numbers also apply to reverse splits."""
-
-SPLIT_TOLERANCE_FRACTION = 0.03
-"""How far the close may differ from the split's exact effect because of the day's own price change."""
 
 MAX_NAMED = 3
 """Maximum number of jumps named in a note; the rest are counted."""
@@ -62,7 +55,7 @@ def notes(close: pd.DataFrame, settings: Settings, first: datetime) -> tuple[Not
         _listings(close, begun, settings, say),
         _ends(close, begun, say),
         _gaps(close, used, say),
-        _impossible(used, say),
+        _units(close, used, settings.bar_interval),
         _jumps(used, say),
     )
     place = {symbol: number for number, symbol in enumerate(close.columns)}
@@ -134,52 +127,24 @@ def _gaps(close: pd.DataFrame, used: pd.DataFrame, say: Say) -> Iterator[Note]:
         yield Note(symbol=str(close.columns[column]), what=what)
 
 
-def _is_impossible(close: pd.DataFrame) -> pd.DataFrame:
-    return (close < MIN_PRICE_USD) | (close > MAX_PRICE_USD)
-
-
-def _impossible(used: pd.DataFrame, say: Say) -> Iterator[Note]:
-    """Yield notes on prices for which the pipeline denies the symbol."""
-    is_impossible = _is_impossible(used).to_numpy()
-    for column in np.flatnonzero(is_impossible.any(axis=0)).tolist():
-        rows = np.flatnonzero(is_impossible[:, column]).tolist()
-        others = f", and at {len(rows) - 1:,} more" if len(rows) > 1 else ""
-        what = f"impossible price {used.to_numpy()[rows[0], column]:g} at the bar of {say(used.index[rows[0]])}{others}"
-        denied = f"the bot denies the symbol ({Code.NO_PRICE_DATA}) whenever its prices include such a bar"
-        yield Note(symbol=str(used.columns[column]), what=f"{what}; {denied}")
+def _units(close: pd.DataFrame, used: pd.DataFrame, bar_interval: str) -> Iterator[Note]:
+    """Yield notes on wrong prices, and on changes of unit such as a split that nobody adjusted for."""
+    last, since = close.index[-1].to_pydatetime(), used.index[0].to_pydatetime()
+    for symbol in close.columns:
+        series = Series(close[symbol], interval=bar_interval).until(last, since=since)
+        for what in series.describe_jumps():
+            yield Note(symbol=str(symbol), what=what)
 
 
 def _jumps(used: pd.DataFrame, say: Say) -> Iterator[Note]:
-    """Yield notes on large changes, and on changes that look like an unadjusted split."""
-    filled = used.mask(_is_impossible(used)).ffill()
+    """Yield notes on large changes. Those that are a change of unit have a note of their own; see Series."""
+    filled = used.ffill()
     ratios = (filled / filled.shift()).to_numpy()
-    is_three_for_two = np.abs(1 / ratios / SPLITS[0] - 1) <= SPLIT_TOLERANCE_FRACTION  # below JUMP_FRACTION
-    is_jump = (ratios >= 1 + JUMP_FRACTION) | (ratios <= 1 - JUMP_FRACTION) | is_three_for_two
+    is_jump = (ratios >= 1 + JUMP_FRACTION) | (ratios <= 1 - JUMP_FRACTION)
     for column in np.flatnonzero(is_jump.any(axis=0)).tolist():
-        splits, others = [], []
-        for row in np.flatnonzero(is_jump[:, column]).tolist():
-            ratio = float(ratios[row, column])
-            jump = f"{ratio - 1:+.1%} on {say(used.index[row])}"
-            if split := _split(ratio):
-                splits.append(f"{jump} (as {split})")
-            else:
-                others.append(jump)
-        symbol = str(used.columns[column])
-        if splits:
-            remedy = "if it was a split, the prices are not adjusted, and the change is not a real profit or loss"
-            yield Note(symbol=symbol, what=f"its close changes as in a split: {_name_symbols(splits)}; {remedy}")
-        if others:
-            yield Note(symbol=symbol, what=f"its close jumps: {_name_symbols(others)}")
-
-
-def _split(ratio: float) -> str:
-    """Return the split that would change a close by the factor `ratio`, such as 4:1; empty if there is none."""
-    for shares in SPLITS:
-        if abs(1 / ratio / shares - 1) <= SPLIT_TOLERANCE_FRACTION:
-            return "3:2" if shares == SPLITS[0] else f"{shares}:1"
-        if shares >= 2 and abs(ratio / shares - 1) <= SPLIT_TOLERANCE_FRACTION:
-            return f"1:{shares}"
-    return ""
+        rows = np.flatnonzero(is_jump[:, column]).tolist()
+        jumps = [f"{float(ratios[row, column]) - 1:+.1%} on {say(used.index[row])}" for row in rows]
+        yield Note(symbol=str(used.columns[column]), what=f"its close jumps: {_name_symbols(jumps)}")
 
 
 def _name_symbols(jumps: Sequence[str]) -> str:

@@ -1,7 +1,6 @@
 """The prices of a backtest, from a CSV file or from Yahoo, as one panel, and the choice of the bars to trade."""
 
-import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -9,19 +8,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from scripts.backtest import ohlc_file
 from scripts.backtest.forecasts import count_needed_bars
-from scripts.backtest.model import BacktestError, Note, Options, Panel
+from scripts.backtest.model import BacktestError, Options, Panel
 from scripts.backtest.price_notes import count_warm_up_bars, notes, sayer
 from scripts.backtest.yahoo_cache import Cache, final_until
 from trader.alpha import loader
-from trader.model import BAR_LENGTH, NEW_YORK
+from trader.model import NEW_YORK, Note
+from trader.prices.bars import PRICES, CleanBars, clean_bars
 from trader.prices.base import start_of
 from trader.prices.file import FilePrices
-from trader.prices.series import MAX_PRICE_USD, MIN_PRICE_USD
 from trader.progress import Progress, no_progress
-from trader.schedule import sessions
-from trader.settings import SAMPLE_PRICES, Settings
+from trader.settings import Settings
 from trader.stages.universe import candidates
 
 DEFAULT_YEARS = 2
@@ -29,14 +26,6 @@ DEFAULT_YEARS = 2
 
 MAX_NAMED = 5
 """Maximum number of symbols named in a message."""
-
-PRICES = ("open", "high", "low", "close")
-
-OFF_FRACTION = 0.001
-"""How far an open or close of Yahoo's may lie below low or above high: prices are rounded before the adjustment."""
-
-type Tables = Mapping[str, pd.DataFrame]
-"""A table for each of open, high, low and close."""
 
 
 def load(
@@ -58,7 +47,7 @@ def load(
             f"PRICE_SOURCES={','.join(sources)}: a backtest takes all its prices from one source; "
             f"set PRICE_SOURCES=file and PRICE_FILE, or PRICE_SOURCES=yahoo"
         )
-    panel = _trim_bars(_in_sessions(panel, options.settings), options)
+    panel = _trim_bars(panel, options)
     traded = span(panel, options)
     return replace(panel, notes=(*panel.notes, *notes(panel.close, options.settings, traded[0])))
 
@@ -157,21 +146,10 @@ def _first_start(bars: pd.DatetimeIndex, ready: int) -> str:
 
 def _from_file(settings: Settings, progress: Progress) -> Panel:
     path = Path(settings.price_file)
-    is_daily = settings.bar_interval == "1d"
-    found = ohlc_file.read(path, is_daily=is_daily, universe=settings.universe)
-    about: list[Note] = []
-    tables: Tables
-    if found is None:
-        source = FilePrices(path, settings.bar_interval)
-        known = source.symbols()
-        closes = source.closes(sorted(known), sys.maxsize, source.last_bar(), progress)
-        tables = dict.fromkeys(PRICES, pd.DataFrame(dict(closes)))
-    else:
-        tables = found.tables
-        known = frozenset(tables["close"].columns)
-        if found.has_adjusted:
-            what = "the column of adjusted closes is ignored: the prices come from the other four columns, unadjusted"
-            about.append(Note(symbol="", what=what))
+    source = FilePrices(path, settings.bar_interval, settings.universe)
+    found = source.bars()
+    progress("prices from the file", 1, 1)
+    known = frozenset(found.clean.series)
     wanted = candidates(settings.universe, known)
     symbols = [symbol for symbol in wanted if symbol in known]
     if not symbols:
@@ -179,17 +157,12 @@ def _from_file(settings: Settings, progress: Progress) -> Panel:
             f"price file {path} has no prices for UNIVERSE={','.join(settings.universe)}, only for "
             f"{_name_file(known)}; set UNIVERSE to symbols in the file"
         )
+    about = [Note(symbol="", what=what) for what in found.notes]
     about += [Note(symbol=symbol, what=f"{path.name} has no prices for it") for symbol in wanted if symbol not in known]
     if settings.universe == ("sp500",) and (others := known.difference(wanted)):
         what = f"{path.name} has prices for {_name_file(others)}, which UNIVERSE=sp500 leaves out"
         about.append(Note(symbol="", what=what))
-    of = "the sample that ships with the project" if path == SAMPLE_PRICES else path.name
-    return _panel(
-        {name: table[symbols] for name, table in tables.items()},
-        has_ohlc=found is not None,
-        source=f"{'closes' if found is None else 'bars'} of {of}",
-        notes_so_far=tuple(about),
-    )
+    return _panel(found.clean, symbols, has_ohlc=found.has_ohlc, source=source.describe(), about=about)
 
 
 def _name_file(symbols: Collection[str]) -> str:
@@ -211,39 +184,20 @@ def _from_yahoo(options: Options, now: datetime, cache: Cache, progress: Progres
     bars, reasons = cache.bars(wanted, settings.bar_interval, start, end, now, progress)
     joined = pd.concat(dict(bars), axis=1).sort_index()
     tables = {name: pd.DataFrame(joined.xs(name, axis=1, level=1)) for name in PRICES}
-    mended, of_mending = _mend_bars(tables, settings)
-    lacking = (Note(symbol=symbol, what=f"Yahoo returned no prices: {reason}") for symbol, reason in reasons.items())
+    lacking = [Note(symbol=symbol, what=f"Yahoo returned no prices: {reason}") for symbol, reason in reasons.items()]
     return _panel(
-        mended,
+        clean_bars(tables, interval=settings.bar_interval, has_ohlc=True),
+        list(bars),
         has_ohlc=True,
         source=f"Yahoo's {settings.bar_interval} bars, adjusted for splits and dividends",
-        notes_so_far=(*lacking, *of_mending),
+        about=lacking,
     )
 
 
-def _mend_bars(tables: Tables, settings: Settings) -> tuple[Tables, tuple[Note, ...]]:
-    """Repair impossible opens, highs and lows in Yahoo's bars; only the close of such a bar is trusted."""
-    close = tables["close"]
-    is_given = {name: (tables[name] >= MIN_PRICE_USD) & (tables[name] <= MAX_PRICE_USD) for name in PRICES[:3]}
-    opened, high, low = (tables[name].where(is_given[name], close) for name in PRICES[:3])
-    top, bottom = opened.where(opened > close, close), opened.where(opened < close, close)
-    is_off = (top > high * (1 + OFF_FRACTION)) | (bottom < low * (1 - OFF_FRACTION))
-    is_off = (is_off | ~is_given["open"] | ~is_given["high"] | ~is_given["low"]) & close.notna()
-    say = sayer(settings.bar_interval)
-    found = []
-    for symbol in close.columns[is_off.any().to_numpy()]:
-        bars = close.index[is_off[symbol].to_numpy()]
-        what = f"{len(bars):,} bars have an impossible open, high or low, the first on {say(bars[0])}"
-        found.append(Note(symbol=symbol, what=f"{what}; the value is replaced by the close, or the range is widened"))
-    return {
-        "open": opened,
-        "high": high.where(high > top, top),
-        "low": low.where(low < bottom, bottom),
-        "close": close,
-    }, tuple(found)
-
-
-def _panel(tables: Tables, *, has_ohlc: bool, source: str, notes_so_far: tuple[Note, ...]) -> Panel:
+def _panel(clean: CleanBars, symbols: Sequence[str], *, has_ohlc: bool, source: str, about: Sequence[Note]) -> Panel:
+    """Return the panel of some symbols, with the notes so far and those on these symbols."""
+    tables = {name: table[list(symbols)] for name, table in clean.tables.items()}
+    of_series = [Note(symbol=symbol, what=what) for symbol in symbols for what in clean.series[symbol].notes]
     return Panel(
         open=tables["open"],
         high=tables["high"],
@@ -251,45 +205,8 @@ def _panel(tables: Tables, *, has_ohlc: bool, source: str, notes_so_far: tuple[N
         close=tables["close"],
         has_ohlc=has_ohlc,
         source=source,
-        notes=notes_so_far,
+        notes=(*about, *of_series),
     )
-
-
-def _in_sessions(panel: Panel, settings: Settings) -> Panel:
-    """Keep the bars that begin while the exchange is open: no order is filled in others, and no bot would see them.
-
-    Raises BacktestError if none is left, or if bars are shorter than BAR_INTERVAL, which would be look-ahead.
-    """
-    index = pd.DatetimeIndex(panel.close.index)
-    say, interval = sayer(settings.bar_interval), settings.bar_interval
-    if interval != "1d" and len(index) > 1 and (index[1:] - index[:-1]).min() < BAR_LENGTH[interval]:
-        place = int((index[1:] - index[:-1]).argmin())
-        raise BacktestError(
-            f"{panel.source}: the bars of {say(index[place])} and {say(index[place + 1])} are less than "
-            f"BAR_INTERVAL={interval} apart; set BAR_INTERVAL to the length of the bars"
-        )
-    local = index.tz_convert(NEW_YORK)
-    hours_by_day = {day: sessions.session(day) for day in set(local.date)}
-    is_open = np.array(
-        [
-            (hours := hours_by_day[bar.date()]) is not None and (interval == "1d" or hours[0] <= bar < hours[1])
-            for bar in local
-        ],
-        dtype=bool,
-    )
-    if is_open.all():
-        return panel
-    out = index[~is_open]
-    if len(out) == len(index):
-        raise BacktestError(f"{panel.source}: no bar lies in a session of the exchange; check the timestamps")
-    span_of = say(out[0]) if len(out) == 1 else f"{say(out[0])} to {say(out[-1])}"
-    bars = (
-        "1 bar outside the exchange's sessions is"
-        if len(out) == 1
-        else f"{len(out):,} bars outside the exchange's sessions are"
-    )
-    kept = {name: getattr(panel, name).loc[is_open] for name in PRICES}
-    return replace(panel, **kept, notes=(*panel.notes, Note(symbol="", what=f"{bars} left out: {span_of}")))
 
 
 def _trim_bars(panel: Panel, options: Options) -> Panel:

@@ -7,8 +7,11 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from datetime import datetime
 
+import pandas as pd
+
 from scripts.backtest.compute import Table, Task, compute
 from scripts.backtest.forecasts import Blocks
+from scripts.backtest.judged import judge
 from scripts.backtest.model import Options, Panel, Result, Scored
 from trader.alpha import loader
 from trader.forecasting.prophet import SEED
@@ -29,18 +32,24 @@ def score(result: Result, *, executor: Executor | None = None, progress: Progres
         forecasts: Sequence[Forecast] = _sample(result, executor, progress)
     else:
         forecasts = [each for bar in result.bars if bar.decision for each in bar.decision.forecasts]
-    scored = (_score(each, result.panel, result.options.settings.bar_interval) for each in forecasts)
+    interval = result.options.settings.bar_interval
+    unbroken = judge(result.panel, interval).unbroken
+    scored = (_score(each, unbroken, interval) for each in forecasts)
     return tuple(each for each in scored if each is not None)
 
 
-def _score(forecast: Forecast, panel: Panel, bar_interval: str) -> Scored | None:
-    """Compare a forecast with the close at its horizon; return None if the prices do not reach that far."""
+def _score(forecast: Forecast, unbroken: pd.DataFrame, bar_interval: str) -> Scored | None:
+    """Compare a forecast with the close at its horizon; return None if the prices do not reach that far.
+
+    Across a split that nobody adjusted for, the close is taken in the unit of the forecast.
+    """
     if forecast.horizon_time is None or forecast.yhat_usd is None:
         return None
     if forecast.lower_usd is None or forecast.upper_usd is None:
         return None
-    close = panel.close.loc[: forecast.horizon_time, forecast.symbol]
-    last, actual_usd = panel.close.index[-1], float(close.iloc[-1])
+    close = unbroken.loc[: forecast.horizon_time, forecast.symbol]
+    unit = float(close.loc[forecast.time]) / forecast.price_usd
+    last, actual_usd = unbroken.index[-1], float(close.iloc[-1]) / unit
     reached = last.astimezone(NEW_YORK).date() >= forecast.horizon_time.astimezone(NEW_YORK).date()
     if not (reached if bar_interval == "1d" else last >= forecast.horizon_time) or close.index[-1] <= forecast.time:
         return None
@@ -74,7 +83,7 @@ def _tasks(panel: Panel, options: Options, times: Sequence[datetime]) -> list[Ta
     settings = options.settings
     spec = replace(loader.load(settings).forecast_spec, ahead_bars=settings.horizon_bars)
     blocks = Blocks(panel, replace(options, refit_every_bars=1), times, spec)
-    priced = panel.close.loc[list(times)].notna().to_numpy()
+    priced = judge(panel, settings.bar_interval).visible.loc[list(times)].notna().to_numpy()
     pairs = [
         (time, symbol)
         for time, row in zip(times, priced, strict=True)

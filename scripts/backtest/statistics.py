@@ -18,7 +18,7 @@ from scripts.backtest.model import Options, Result
 from scripts.backtest.trades import Trade, trades
 from trader.codec import encode
 from trader.model import NEW_YORK, Denial, Side
-from trader.prices.base import BARS_PER_SESSION
+from trader.model import BARS_PER_SESSION
 
 type Numbers = NDArray[np.float64]
 

@@ -24,10 +24,9 @@ from scripts.backtest.model import Options, Panel
 from scripts.backtest.workers import pool
 from scripts.bench import harness, sweeps
 from scripts.bench.harness import Measurement
-from trader.model import NEW_YORK
+from trader.model import NEW_YORK, SAMPLE_PRICES
 from trader.prices.file import FilePrices
 from trader.progress import Progress
-from trader.settings import SAMPLE_PRICES
 
 BARS = 100
 """The number of bars to trade; both methods refit at every bar."""
@@ -104,7 +103,7 @@ def usual(panel: Panel, times: Sequence[datetime], history_bars: int, progress: 
     cerebro = bt.Cerebro(stdstats=False)
     history = list(panel.close.loc[: times[-1]].index[-len(times) - history_bars :])
     for symbol in panel.close.columns:
-        cerebro.adddata(Feed(rows=rows(panel, symbol, history)), name=symbol)
+        cerebro.adddata(Feed(rows=rows(panel, panel.close[symbol], history)), name=symbol)
     cerebro.addstrategy(Usual, times=times, history_bars=history_bars, progress=progress)
     cerebro.run()
 

@@ -22,10 +22,9 @@ from trader.deadline import Deadline
 from trader.forecasting.base import Forecaster, ForecastSpec
 from trader.forecasting.map.forecaster import MapForecaster
 from trader.forecasting.prophet import ProphetForecaster
-from trader.model import Closes, Engine
+from trader.model import SAMPLE_PRICES, Closes, Engine
 from trader.prices.file import FilePrices
-from trader.progress import Progress, no_progress
-from trader.settings import SAMPLE_PRICES
+from trader.progress import Progress
 
 BARS = 250
 SPEC = ForecastSpec(bar_interval="1d", min_bars=30)
@@ -66,7 +65,7 @@ def main() -> None:
 def closes(count: int, bars: int) -> dict[str, Closes]:
     """Return closes of `count` symbols: the shipped ones, then others drawn from their returns."""
     source = FilePrices(SAMPLE_PRICES)
-    table = pd.DataFrame(source.closes(sorted(source.symbols()), 2 * bars, source.last_bar(), no_progress))
+    table = source.bars().clean.tables["close"].iloc[-2 * bars :]
     returns = table.pct_change().iloc[1:]
     chance = np.random.default_rng(20)
     found: dict[str, Closes] = {symbol: table[symbol].iloc[-bars:] for symbol in table.columns[:count]}

@@ -5,7 +5,6 @@ The times of the forecast stage are compared as ratios: both methods run alterna
 
 import tempfile
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from functools import partial
 
 import pandas as pd
@@ -16,10 +15,10 @@ from scripts.bench.harness import Measurement
 from trader.alpha import loader
 from trader.deadline import Deadline
 from trader.forecasting.prophet import ProphetForecaster
-from trader.model import Closes
+from trader.model import SAMPLE_PRICES, Closes
 from trader.prices.file import FilePrices
-from trader.progress import Progress, no_progress
-from trader.settings import SAMPLE_PRICES, Settings
+from trader.progress import Progress
+from trader.settings import Settings
 
 BARS = 250
 ROUNDS = 5
@@ -45,7 +44,7 @@ def sample() -> Measurement:
 def forecast_stage(progress: Progress) -> list[Measurement]:
     """Compare the stage's median time for each signal with the original method's, measured in turns."""
     source = FilePrices(SAMPLE_PRICES)
-    closes = source.closes(sorted(source.symbols()), BARS, datetime.now(UTC), no_progress)
+    closes = {symbol: series.closes.iloc[-BARS:] for symbol, series in source.bars().clean.series.items()}
     ways: dict[str, Callable[[], object]] = {signal: partial(ours, closes, signal) for signal in loader.names()}
     ways["original"] = partial(original, closes)
     median_s = harness.median_s(ways, ROUNDS, "forecast stage", progress)

@@ -28,10 +28,10 @@ from trader.forecasting.map.forecaster import local_ns
 from trader.forecasting.map.model import Batch, Calendar, Fit, Scales, log_posterior
 from trader.forecasting.map.posterior_mode import Floats
 from trader.forecasting.prophet import FIT_TIMEOUT_S, quiet_prophet
-from trader.model import Engine, Forecast
+from trader.model import SAMPLE_PRICES, Engine, Forecast
 from trader.prices.file import FilePrices
-from trader.progress import Progress, no_progress
-from trader.settings import SAMPLE_PRICES, Settings
+from trader.progress import Progress
+from trader.settings import Settings
 from trader.wiring import make_forecaster
 
 WINDOWS = 10
@@ -356,7 +356,7 @@ def decide(row: ParityCase, end: int, symbols: int) -> list[tuple[bool, float]]:
 def panel() -> pd.DataFrame:
     """Return the shipped closes, one column per symbol."""
     source = FilePrices(SAMPLE_PRICES)
-    return pd.DataFrame(source.closes(sorted(source.symbols()), sys.maxsize, source.last_bar(), no_progress))
+    return source.bars().clean.tables["close"]
 
 
 def window(row: ParityCase, end: int, symbols: int) -> tuple[Calendar, Floats]:

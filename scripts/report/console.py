@@ -49,6 +49,9 @@ def _heading(record: Json, rows: Sequence[DecisionRow]) -> RenderableType:
         lines.append(_label("Recovered", recovered))
     lines += [_label("Stop", words) for words in formatting.stops_placed(record)]
     lines += [_label("Settled", words, is_sale) for words, is_sale in formatting.settled_orders(record)]
+    if described := (record.get("observation") or {}).get("prices"):
+        lines.append(_label("Prices", described))
+    lines += [_label("Note", words) for words in formatting.price_notes(record)]
     if stopped:
         lines += [_label("Meaning", stopped.means), _label("What to do", stopped.remedy)]
     return Padding(Group(*lines), (0, 1), expand=False)

@@ -223,6 +223,9 @@ class DecisionRow:
         return plain(self.insight["reason"]) if self.insight else ""
 
 
+MAX_PRICE_NOTES = 6
+"""Maximum number of notes on the prices that are shown; the journal's record has the rest."""
+
 KINDS = ("unknown", "order", "unsent", "refused", "unprotected", "left alone", "without prices")
 
 
@@ -355,6 +358,14 @@ def recovered_words(record: Json) -> str:
     """Name the earlier runs that this one found cut off; empty if there were none."""
     slots = [f"{new_york(slot):%a %-d %b %Y, %H:%M}" for slot in record["report"].get("recovered", ())]
     return f"Earlier runs that were cut off and are now on record: {'; '.join(slots)} New York" if slots else ""
+
+
+def price_notes(record: Json) -> list[str]:
+    """Say what was noted on the prices: the first MAX_PRICE_NOTES, and how many more there are."""
+    notes = (record.get("observation") or {}).get("notes", [])
+    words = [plain(f"{note['symbol']}: {note['what']}" if note["symbol"] else note["what"]) for note in notes]
+    more = len(words) - MAX_PRICE_NOTES
+    return [*words[:MAX_PRICE_NOTES], *([f"and {more:,} more notes in the run's record"] if more > 0 else [])]
 
 
 def denial_codes(record: Json) -> list[Code]:

@@ -47,6 +47,8 @@ def _contents(record: Json) -> dict[str, Any]:
         "unprotected": formatting.unprotected_words(record),
         "reasons": formatting.unprotected_reasons(record),
         "recovered": formatting.recovered_words(record),
+        "prices": formatting.plain((record.get("observation") or {}).get("prices") or ""),
+        "price_notes": formatting.price_notes(record),
         "stops": formatting.stops_placed(record),
         "settled": formatting.settled_orders(record),
         "unprotected_remedy": formatting.UNPROTECTED_REMEDY,

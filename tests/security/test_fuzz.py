@@ -195,7 +195,8 @@ MAX_MB = 400
 READ = """
 import sys, resource
 from pathlib import Path
-from trader.prices.file import FilePrices, PriceFileError
+from trader.prices.file import FilePrices
+from trader.prices.table import PriceFileError
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     FilePrices(Path(sys.argv[1])).last_bar()

@@ -19,7 +19,7 @@ from tests.builders import price_csv
 from trader import wiring
 from trader.journal.base import JournalError
 from trader.model import NEW_YORK, BrokerError, Report
-from trader.prices.file import PriceFileError
+from trader.prices.table import PriceFileError
 from trader.progress import Progress
 from trader.schedule.base import EventError
 from trader.settings import SettingsError

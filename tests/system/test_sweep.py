@@ -35,7 +35,7 @@ from scripts.sweep.cluster import cluster
 from scripts.sweep.executors import Failure
 from scripts.sweep.walk_forward import parts
 from tests.commands import Command, in_process
-from trader.settings import SAMPLE_PRICES
+from trader.model import SAMPLE_PRICES
 
 PATH = os.pathsep.join((str(ROOT / "function"), str(ROOT)))
 

@@ -3,7 +3,6 @@
 import logging
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import batched
 from typing import Any
@@ -14,7 +13,8 @@ from trader.alpaca.client import AlpacaClient, AlpacaError, JsonValue, RefusedEr
 from trader.deadline import Deadline
 from trader.logs import MAX_REASON_CHARACTERS, one_line
 from trader.model import Closes
-from trader.prices.base import PriceSourceError, start_of
+from trader.prices.base import Missing, PriceSourceError, start_of
+from trader.prices.series import Series
 from trader.progress import Progress
 
 SYMBOLS_PER_REQUEST = 100
@@ -31,13 +31,6 @@ _BAD_REQUEST = frozenset({400, 422})
 type _Query = Mapping[str, object]
 
 LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Fault:
-    """The reason why a symbol has no closes, other than that Alpaca has no bars for it."""
-
-    reason: str
 
 
 class AlpacaPrices:
@@ -62,15 +55,17 @@ class AlpacaPrices:
     def symbols(self, now: datetime) -> None:
         """Return None: only a request shows which symbols Alpaca has."""
 
-    def closes(self, symbols: Sequence[str], count: int, now: datetime, progress: Progress) -> Mapping[str, Closes]:
-        """Return up to `count` closes of each symbol, in UTC; the last bar starts at or before `now`.
+    def read(
+        self, symbols: Sequence[str], count: int, now: datetime, progress: Progress
+    ) -> Mapping[str, Series | Missing]:
+        """Return up to `count` bars of each symbol, the last of which starts at or before `now`, or why there are none.
 
         Symbols without bars are left out. Symbols that Alpaca rejects, or with a bar that lacks its time or close, are
-        left out and logged with the reason. Raises PriceSourceError if all symbols fail in this way, if no time
-        is left for a request, or if a request fails for another reason: after a partial answer, the missing symbols
-        would look as if they did not exist.
+        also logged with the reason. Raises PriceSourceError if all symbols fail in this way, if no time is left for a
+        request, or if a request fails for another reason: after a partial answer, the missing symbols would look as if
+        they did not exist.
         """
-        outcomes: dict[str, Closes | _Fault] = {}
+        outcomes: dict[str, Closes | Missing] = {}
         done = 0
         try:
             for chunk, answer in self._answers(symbols, self._query(count, now)):
@@ -79,10 +74,22 @@ class AlpacaPrices:
                 progress("prices from Alpaca", done, len(symbols))
         except AlpacaError as error:
             raise PriceSourceError(str(error)) from error
-        faults = {symbol: outcome.reason for symbol, outcome in outcomes.items() if isinstance(outcome, _Fault)}
+        faults = {symbol: outcome.reason for symbol, outcome in outcomes.items() if isinstance(outcome, Missing)}
         _report(faults, is_total=faults.keys() >= set(symbols))
-        closes = {symbol: outcome for symbol, outcome in outcomes.items() if not isinstance(outcome, _Fault)}
-        return {symbol: series.loc[:now].iloc[-count:] for symbol, series in closes.items()}
+        return {
+            symbol: outcome
+            if isinstance(outcome, Missing)
+            else Series(outcome, interval=self._interval).until(now, count=count)
+            for symbol, outcome in outcomes.items()
+        }
+
+    def describe(self) -> str:
+        """Say what these prices are, for a report."""
+        return f"Alpaca's {self._interval} bars (IEX), adjusted for splits and dividends"
+
+    def notes(self) -> tuple[str, ...]:
+        """Return nothing: Alpaca's answers need no explanation."""
+        return ()
 
     def _query(self, count: int, now: datetime) -> _Query:
         return {
@@ -97,7 +104,7 @@ class AlpacaPrices:
 
     def _answers(
         self, symbols: Sequence[str], query: _Query
-    ) -> Iterator[tuple[Sequence[str], Mapping[str, Closes | _Fault]]]:
+    ) -> Iterator[tuple[Sequence[str], Mapping[str, Closes | Missing]]]:
         """Yield a chunk of the symbols with its outcomes until all symbols are done.
 
         One invalid symbol makes Alpaca refuse the whole request, so a refused chunk is halved until that symbol is
@@ -107,7 +114,7 @@ class AlpacaPrices:
         refusals, is_answered = 0, False
         while waiting:
             chunk = waiting.popleft()
-            outcomes: Mapping[str, Closes | _Fault]
+            outcomes: Mapping[str, Closes | Missing]
             try:
                 outcomes = self._ask(chunk, query)
                 is_answered = True
@@ -119,10 +126,10 @@ class AlpacaPrices:
                 if middle:
                     waiting.extendleft((chunk[middle:], chunk[:middle]))
                     continue
-                outcomes = {chunk[0]: _Fault(str(error))}
+                outcomes = {chunk[0]: Missing(str(error))}
             yield chunk, outcomes
 
-    def _ask(self, symbols: Sequence[str], query: _Query) -> Mapping[str, Closes | _Fault]:
+    def _ask(self, symbols: Sequence[str], query: _Query) -> Mapping[str, Closes | Missing]:
         """Return the closes or the fault of each symbol; Alpaca leaves out symbols without bars."""
         bars = defaultdict[str, list[Any]](list)
         for page in self._pages({**query, "symbols": ",".join(symbols)}):
@@ -151,12 +158,12 @@ class AlpacaPrices:
             query = {**query, "page_token": token}
 
 
-def _closes(bars: Sequence[Any]) -> Closes | _Fault:
+def _closes(bars: Sequence[Any]) -> Closes | Missing:
     try:
         index = pd.DatetimeIndex([datetime.fromisoformat(bar["t"]) for bar in bars]).tz_convert(UTC)
         return pd.Series([float(bar["c"]) for bar in bars], index=index).sort_index()
     except (KeyError, OverflowError, TypeError, ValueError) as error:
-        return _Fault(
+        return Missing(
             f"a bar lacks its time or close ({type(error).__name__}: {one_line(error, MAX_REASON_CHARACTERS)})"
         )
 

@@ -6,11 +6,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from trader.model import Closes, Denial
+from trader.model import BARS_PER_SESSION, Closes, Denial
+from trader.prices.series import Series
 from trader.progress import Progress
-
-BARS_PER_SESSION = {"1d": 1, "1h": 7, "15m": 26, "5m": 78, "1m": 390}
-"""The number of bars in a session from 9:30 to 16:00, by bar interval."""
 
 
 def start_of(bar_interval: str, count: int, now: datetime) -> datetime:
@@ -23,8 +21,15 @@ class PriceSourceError(Exception):
     """A source failed as a whole: the file is missing, the connection failed or permission was denied."""
 
 
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Why a source has no prices of a symbol, as far as the source knows it."""
+
+    reason: str
+
+
 class PriceSource(Protocol):
-    """A source of closes."""
+    """A source of prices."""
 
     @property
     def name(self) -> str:
@@ -36,11 +41,20 @@ class PriceSource(Protocol):
         Return None if only a request shows which symbols have prices.
         """
 
-    def closes(self, symbols: Sequence[str], count: int, now: datetime, progress: Progress) -> Mapping[str, Closes]:
-        """Return up to `count` closes of each symbol; the last bar starts at or before `now`.
+    def read(
+        self, symbols: Sequence[str], count: int, now: datetime, progress: Progress
+    ) -> Mapping[str, Series | Missing]:
+        """Return up to `count` bars of each symbol, the last of which starts at or before `now`, or why there are none.
 
-        Symbols without prices are left out. Raises PriceSourceError if the source fails as a whole.
+        A symbol that is not in the answer is not known to the source. Raises PriceSourceError if the source fails as a
+        whole.
         """
+
+    def describe(self) -> str:
+        """Say what these prices are, for a report: what a file was taken for, and whether prices are adjusted."""
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what a reader should know about the source as a whole: what was done to a file's rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

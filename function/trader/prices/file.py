@@ -1,55 +1,56 @@
-"""Prices from a CSV file: the first column holds the timestamps, each other column the closes of one symbol."""
+"""Prices from a file: see trader.prices.table for the formats."""
 
-import csv
-import gzip
-import re
-import zlib
-from array import array
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TextIO
 
 import numpy as np
 import pandas as pd
 
-from trader.model import NEW_YORK, YEARS, Closes
-from trader.prices.base import PriceSourceError
+from trader.model import SAMPLE_PRICES
+from trader.prices.bars import CleanBars, clean_bars
+from trader.prices.base import Missing
+from trader.prices.series import Series
+from trader.prices.table import PriceFileError, read_table
 from trader.progress import Progress
-
-MAX_CHARACTERS = 100_000_000
-"""The maximum size of an unpacked price file; ten years of the S&P 500's closes take about ten million characters."""
-
-MIN_LINE_CHARACTERS = 60
-"""The fewest characters that a line counts as: reading a hundred million empty lines would take minutes."""
-
-TEXT: Any = {"encoding": "utf-8-sig", "newline": ""}
-
-NO_NUMBER = re.compile(r"[^\x00-\x7f]|_")
-"""Characters that Python accepts in a number but no price has, such as `_` in 1_5 or digits of other scripts."""
-
-type CsvRow = tuple[int, list[str]]
-"""The number of a line in the file, and its fields."""
+from trader.schedule.base import present
 
 
-class PriceFileError(PriceSourceError):
-    """The price file cannot be read or is malformed; the message says where, and what to do."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileBars:
+    """The bars of a price file, clean, with what the file was taken for and notes on the file as a whole."""
+
+    kind: str
+    has_ohlc: bool
+    clean: CleanBars
+    notes: tuple[str, ...]
+
+    @property
+    def calendar(self) -> pd.DatetimeIndex:
+        """The starts of the bars of all symbols together."""
+        return pd.DatetimeIndex(self.clean.tables["close"].index)
 
 
 class FilePrices:
-    """Closes from a CSV file (gzip if its name ends in .gz), read again only after the file has changed.
+    """The prices of a file, read again only after the file has changed.
 
-    Timestamps are in ISO 8601 and strictly increasing. Without an offset they are New York time; for daily bars only
-    the date counts. Closes are in USD; an empty field is a missing bar. Every method raises PriceFileError if the file
-    is missing or malformed.
+    `universe` is the setting UNIVERSE, which says whose bars a file of one symbol holds. Every method raises
+    PriceFileError if the file is missing or malformed.
     """
 
-    def __init__(self, path: Path, bar_interval: str = "1d") -> None:
+    def __init__(
+        self,
+        path: Path,
+        bar_interval: str = "1d",
+        universe: Sequence[str] = ("sp500",),
+        clock: Callable[[], datetime] = present,
+    ) -> None:
         self._path = path
-        self._is_daily = bar_interval == "1d"
+        self._interval = bar_interval
+        self._universe = tuple(universe)
+        self._clock = clock
 
     @property
     def name(self) -> str:
@@ -58,154 +59,71 @@ class FilePrices:
 
     def symbols(self, now: datetime | None = None) -> frozenset[str]:
         """Return the symbols of the file; with `now`, only those that have a price at or before that time."""
-        table = self._table()
-        return frozenset(table.columns if now is None else table.columns[table.loc[:now].notna().any()])
+        series = self.bars().clean.series
+        if now is None:
+            return frozenset(series)
+        return frozenset(symbol for symbol, each in series.items() if len(each) and each.closes.index[0] <= now)
 
     def last_bar(self) -> datetime:
         """Return the start of the last bar, which is the latest time that the file covers."""
-        last: datetime = self._table().index[-1].to_pydatetime()
+        last: datetime = self.bars().calendar[-1].to_pydatetime()
         return last
 
-    def closes(self, symbols: Sequence[str], count: int, now: datetime, progress: Progress) -> Mapping[str, Closes]:
-        """Return up to `count` closes of each symbol in the file; the last bar starts at or before `now`."""
-        bars = self._table().loc[:now].iloc[-count:]
+    def read(
+        self, symbols: Sequence[str], count: int, now: datetime, progress: Progress
+    ) -> Mapping[str, Series | Missing]:
+        """Return each symbol's bars among the last `count` of the file up to `now`, or why there are none."""
+        bars = self.bars()
+        calendar, found = bars.calendar, bars.clean.series
+        end = int(calendar.searchsorted(pd.Timestamp(now), side="right"))
+        since = calendar[max(0, end - count)] if end else calendar[0]
         progress("prices from the file", len(symbols), len(symbols))
-        return {symbol: bars[symbol] for symbol in symbols if symbol in bars.columns}
+        return {
+            symbol: found[symbol].until(now, since=since) if symbol in found else Missing(self._why_missing(bars))
+            for symbol in symbols
+        }
 
-    def _table(self) -> pd.DataFrame:
+    def describe(self) -> str:
+        """Say what the file was taken for."""
+        of = "the sample that ships with the project" if self._path == SAMPLE_PRICES else self._path.name
+        return f"{self.bars().kind} from {of}"
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what was done to the file as a whole."""
+        return self.bars().notes
+
+    def bars(self) -> FileBars:
+        """Return all bars of the file."""
         try:
             status = self._path.stat()
         except OSError as error:
             raise PriceFileError(
-                f"price file {self._path}: {error.strerror}; set PRICE_FILE to a CSV file of closes"
+                f"price file {self._path}: {error.strerror}; set PRICE_FILE to a file of prices"
             ) from error
-        return _load(self._path, self._is_daily, status.st_mtime_ns, status.st_size)
+        return _load(self._path, self._interval, self._universe, self._clock, status.st_mtime_ns, status.st_size)
+
+    def _why_missing(self, bars: FileBars) -> str:
+        return f"{self._path.name} does not have it: it was read as {bars.kind}"
 
 
 @lru_cache(maxsize=4)
-def _load(path: Path, is_daily: bool, _mtime_ns: int, _size: int) -> pd.DataFrame:
-    rows = read_rows(path)
-    symbols = _symbols(path, next(rows))
-    times: list[datetime] = []
-    prices_usd = array("d")
-    for line, fields in rows:
-        times.append(_later(path, line, fields[0], is_daily, times))
-        prices_usd.extend(_numbers(path, line, fields[1:], symbols))
-    table = np.frombuffer(prices_usd).reshape(len(times), len(symbols))
-    return pd.DataFrame(table, index=pd.DatetimeIndex(times), columns=symbols)
-
-
-def read_rows(path: Path) -> Iterator[CsvRow]:
-    """Yield the header, then each line of a CSV file that is not blank; the file is gzip if its name ends in .gz.
-
-    Raises PriceFileError if the file is not CSV, if it has no line after the header, or if a line has more or fewer
-    fields than the header.
-    """
-    width = count = 0
-    with _open(path) as lines:
-        reader = csv.reader(lines, strict=True)
-        try:
-            for fields in reader:
-                if not any(field.strip() for field in fields):
-                    continue
-                count += 1
-                width = width or len(fields)
-                if len(fields) != width:
-                    what = f"{len(fields)} fields, but the header has {width}"
-                    remedy = "complete the row, or remove it if the file was cut off there"
-                    raise fault(path, reader.line_num, what, remedy)
-                yield reader.line_num, fields
-        except csv.Error as error:
-            raise fault(path, reader.line_num, f"not CSV ({error})", "correct the quotes in this line") from error
-    if not count:
-        raise PriceFileError(f"price file {path} is empty; it needs a header row and a row for each bar")
-    if count == 1:
-        raise PriceFileError(f"price file {path} has only a header row; add a row for each bar")
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[Iterator[str]]:
-    """Open a file to read line by line. Raises PriceFileError if it is not text or is too large."""
-    try:
-        with gzip.open(path, "rt", **TEXT) if path.suffix == ".gz" else path.open(**TEXT) as file:
-            yield _limit_characters(path, file)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise PriceFileError(
-            f"price file {path} is damaged or not gzip ({error}); create or download it again"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise PriceFileError(f"price file {path} is not UTF-8 text ({error}); save it as CSV in UTF-8") from error
-    except OSError as error:
-        raise PriceFileError(f"price file {path}: {error.strerror}; set PRICE_FILE to a CSV file of closes") from error
-
-
-def _limit_characters(path: Path, file: TextIO) -> Iterator[str]:
-    """Yield the lines up to MAX_CHARACTERS in all: a small gzip file may unpack to any size, or to an endless line."""
-    left = MAX_CHARACTERS
-    while line := file.readline(left + 1):
-        left -= max(len(line), MIN_LINE_CHARACTERS)
-        if left < 0:
-            raise PriceFileError(f"price file {path} has more than {MAX_CHARACTERS:,} characters; use a smaller file")
-        yield line
-
-
-def fault(path: Path, line: int, what: str, remedy: str) -> PriceFileError:
-    """Return the error for one line of a price file."""
-    return PriceFileError(f"price file {path}, line {line}: {what}; {remedy}")
-
-
-def _symbols(path: Path, header: CsvRow) -> list[str]:
-    line, fields = header
-    symbols = [field.strip() for field in fields[1:]]
-    if not symbols:
-        raise fault(path, line, "the header has no symbols", "write it with commas, such as timestamp,AAPL,MSFT")
-    for column, symbol in enumerate(symbols, start=2):
-        if not symbol or not symbol.isprintable():
-            raise fault(path, line, f"column {column} has no symbol", "add one, or remove the column")
-    symbol, times = Counter(symbols).most_common(1)[0]
-    if times > 1:
-        raise fault(path, line, f"column {symbol} occurs {times} times", "keep one of them")
-    return symbols
-
-
-def _later(path: Path, line: int, text: str, is_daily: bool, before: Sequence[datetime]) -> datetime:
-    """Return a bar's start. Raises PriceFileError if it is not later than the bars before it."""
-    time = bar_time(path, line, text, is_daily)
-    if before and time <= before[-1]:
-        what = f"timestamp {text!r} is {'repeated' if time == before[-1] else 'earlier than the one before'}"
-        raise fault(path, line, what, "sort the rows by time and keep one row for each time")
-    return time
-
-
-def bar_time(path: Path, line: int, text: str, is_daily: bool) -> datetime:
-    """Return a bar's start, read from a price file. Raises PriceFileError if it is not ISO 8601 or not in YEARS."""
-    try:
-        time = datetime.fromisoformat(text.strip())
-    except ValueError as error:
-        remedy = "write it as in 2022-12-28 or 2022-12-28T15:45:00-05:00"
-        raise fault(path, line, f"timestamp {text!r:.100} is not ISO 8601", remedy) from error
-    if time.year not in YEARS:
-        what = f"timestamp {text!r} is not in the years {YEARS[0]} to {YEARS[-1]}"
-        raise fault(path, line, what, "correct it, or remove the row")
-    if is_daily:  # its time may be midnight in any zone, the opening or the close: only the date as written counts
-        time = datetime(time.year, time.month, time.day, tzinfo=NEW_YORK)
-    return (time if time.tzinfo else time.replace(tzinfo=NEW_YORK)).astimezone(UTC)
-
-
-def _numbers(path: Path, line: int, fields: Sequence[str], symbols: Sequence[str]) -> list[float]:
-    try:
-        if not NO_NUMBER.search("".join(fields)):
-            return [float(field or "nan") for field in fields]
-    except ValueError:
-        pass
-    symbol, field = next(each for each in zip(symbols, fields, strict=True) if not is_number(each[1]))
-    raise fault(path, line, f"the price of {symbol} is {field!r:.100}", "write a number, or leave the field empty")
-
-
-def is_number(field: str) -> bool:
-    """Check whether a field of a price file is a number or empty."""
-    try:
-        float(field or "nan")
-    except ValueError:
-        return False
-    return not NO_NUMBER.search(field)
+def _load(
+    path: Path,
+    interval: str,
+    universe: tuple[str, ...],
+    clock: Callable[[], datetime],
+    _mtime_ns: int,
+    _size: int,
+) -> FileBars:
+    table = read_table(path, bar_interval=interval, universe=universe, now=clock())
+    clean = clean_bars(table.tables, interval=interval, has_ohlc=table.has_ohlc)
+    if not np.isfinite(clean.tables["close"].to_numpy()).any():
+        why = "; ".join(f"{note.symbol}: {note.what}" if note.symbol else note.what for note in clean.notes)
+        raise PriceFileError(f"price file {path}, read as {table.kind}, has no price that can be used: {why}")
+    of_file = (note.what for note in clean.notes if not note.symbol)
+    return FileBars(
+        kind=table.kind,
+        has_ohlc=table.has_ohlc,
+        clean=clean,
+        notes=(*table.notes, *of_file),
+    )

@@ -1,11 +1,11 @@
 """Closes by symbol from an ordered list of sources; each symbol gets clean bars or a reason code."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from trader.model import Closes, Code, Denial
-from trader.prices.base import Bars, PriceSource, PriceSourceError
-from trader.prices.series import UnusableError, clean_closes, last_bars
+from trader.model import Closes, Code, Denial, Note
+from trader.prices.base import Bars, Missing, PriceSource, PriceSourceError
+from trader.prices.series import Series, UnusableError
 from trader.progress import Progress, no_progress
 
 
@@ -30,8 +30,11 @@ class Prices:
         self._count = count
         self._max_age_s = max_age_s
         self._progress = progress
-        self._had: dict[str, Closes] = {}
-        self._why: dict[str, Denial] = {}
+        self._series: dict[str, Series] = {}
+        self._usable: dict[str, Closes] = {}
+        self._denials: dict[str, Denial] = {}
+        self._descriptions: dict[str, None] = {}  # in order, each once
+        self._notes: dict[str, None] = {}
 
     def symbols(self) -> frozenset[str] | None:
         """Return the symbols that any source may have; None if only a request shows which.
@@ -52,30 +55,61 @@ class Prices:
         return known
 
     def bars(self, symbols: Sequence[str]) -> Bars:
-        """Return the clean closes of each symbol, or the reason why it has none."""
-        wanted = tuple(dict.fromkeys(symbols))
-        new = [symbol for symbol in wanted if symbol not in self._had and symbol not in self._why]
-        for source in self._sources:
-            missing = [symbol for symbol in new if symbol not in self._had]
-            if missing:
-                self._ask(source, missing)
+        """Return the closes on which decisions may rest, or the reason why a symbol has none."""
+        wanted = self._learn(symbols)
         return Bars(
-            closes={symbol: self._had[symbol] for symbol in wanted if symbol in self._had},
-            denials=tuple(self._why[symbol] for symbol in wanted if symbol not in self._had),
+            closes={symbol: self._usable[symbol] for symbol in wanted if symbol in self._usable},
+            denials=tuple(self._denials[symbol] for symbol in wanted if symbol not in self._usable),
         )
 
+    def series(self, symbols: Sequence[str]) -> Mapping[str, Series]:
+        """Return the series of each symbol, usable for decisions or not, to value and fill what an account holds."""
+        wanted = self._learn(symbols)
+        return {symbol: self._series[symbol] for symbol in wanted if symbol in self._series}
+
+    def describe(self) -> str:
+        """Say what the prices are that were read so far."""
+        return "; ".join(self._descriptions)
+
+    def notes(self) -> tuple[Note, ...]:
+        """Return what was noted on the prices that were read so far: on the sources first, then by symbol."""
+        of_symbols = (
+            Note(symbol=symbol, what=what) for symbol, series in self._series.items() for what in series.notes
+        )
+        return (*(Note(symbol="", what=what) for what in self._notes), *of_symbols)
+
+    def _learn(self, symbols: Sequence[str]) -> tuple[str, ...]:
+        """Read the symbols that were not asked for before, and return all without repetitions."""
+        wanted = tuple(dict.fromkeys(symbols))
+        new = [symbol for symbol in wanted if symbol not in self._usable and symbol not in self._denials]
+        for source in self._sources:
+            missing = [symbol for symbol in new if symbol not in self._usable]
+            if missing:
+                self._ask(source, missing)
+        return wanted
+
     def _ask(self, source: PriceSource, symbols: Sequence[str]) -> None:
+        answer: Mapping[str, Series | Missing] = {}
+        fault = "it does not have this symbol"
         try:
-            answer = source.closes(symbols, self._count, self._now, self._progress)
-            fault = "returned no prices"
+            answer = source.read(symbols, self._count, self._now, self._progress)
         except PriceSourceError as error:
-            answer, fault = {}, str(error)
+            fault = str(error)
+        else:
+            self._descriptions[source.describe()] = None
+            self._notes |= dict.fromkeys(source.notes())
         for symbol in symbols:
             try:
-                if symbol not in answer:
-                    raise UnusableError(Code.NO_PRICE_DATA, fault)
-                self._had[symbol] = last_bars(clean_closes(answer[symbol], self._now, self._max_age_s), self._count)
+                self._usable[symbol] = self._check(symbol, answer.get(symbol, Missing(fault)))
             except UnusableError as error:
-                before = f"{self._why[symbol].detail}; " if symbol in self._why else ""
+                before = f"{self._denials[symbol].detail}; " if symbol in self._denials else ""
                 detail = f"{before}{source.name}: {error}"
-                self._why[symbol] = Denial(symbol=symbol, code=error.code, detail=detail)
+                self._denials[symbol] = Denial(symbol=symbol, code=error.code, detail=detail)
+
+    def _check(self, symbol: str, found: Series | Missing) -> Closes:
+        """Keep a series, and return its closes for decisions. Raises UnusableError if there are none."""
+        if isinstance(found, Missing):
+            raise UnusableError(Code.NO_PRICE_DATA, found.reason)
+        if len(found) or symbol not in self._series:
+            self._series[symbol] = found
+        return found.require_usable(self._now, self._max_age_s)

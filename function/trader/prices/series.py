@@ -1,14 +1,22 @@
-"""The checks that decide whether the closes of one symbol can be used for trading."""
+"""Series: the closes of one symbol in one unit, and the one door through which every source's prices come in."""
 
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Self
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from trader.model import NEW_YORK, Closes, Code
+from trader.model import BARS_PER_SESSION, NEW_YORK, Closes, Code
+from trader.prices.jumps import Floats, Jump, Verdict, judge
+from trader.schedule import sessions
 
 MIN_PRICE_USD, MAX_PRICE_USD = 0.01, 10_000_000
 """The range of possible share prices; a price outside it is an error of the source."""
+
+type Integers = NDArray[np.int64]
 
 
 class UnusableError(Exception):
@@ -24,38 +32,229 @@ def last_bars(closes: Closes, count: int) -> Closes:
     return closes if len(closes) <= count else closes.iloc[-count:]
 
 
-def clean_closes(closes: Closes, now: datetime, max_age_s: float) -> Closes:
-    """Return the closes up to `now` without missing bars.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """A split that nobody adjusted the prices for. `ratio` is in new shares for each old one."""
 
-    Missing bars (NaN) are left out. Raises UnusableError if the times are not strictly increasing, if no close is left,
-    if the last bar is more than `max_age_s` old, or if any close is impossible (zero, negative, infinite): a source
-    that gives one impossible price cannot be trusted for the next.
+    time: datetime  # the start of the first bar in the new unit
+    visible_from: datetime  # the start of the first bar in the new unit that `visible` returns
+    ratio: float
+
+
+class Series:
+    """The closes of one symbol: sorted, one for each bar of the exchange's sessions, none of them impossible.
+
+    The constructor is the only way to make one from a source's answer. It leaves out what cannot be a price, with a
+    note for each kind, and judges the jumps (see trader.prices.jumps). The closes are adjusted for splits and
+    dividends, in a unit in which the last one is what is paid: statistics and orders can use the same number.
     """
-    if not (closes.index.is_monotonic_increasing and closes.index.is_unique):
-        raise UnusableError(Code.NO_PRICE_DATA, "timestamps are not strictly increasing")
-    # pandas is slow, and a backtest calls this for each symbol and bar: the usual case is neither searched nor sliced.
-    until = len(closes)
-    if until and closes.index[-1] > now:
-        times = pd.DatetimeIndex(closes.index).as_unit("ns")  # an index in seconds cannot be searched for a fraction
-        until = int(times.searchsorted(pd.Timestamp(now), side="right"))
-    prices_usd = closes.to_numpy(float)[:until]
-    is_there = ~np.isnan(prices_usd)
-    if not is_there.any():
-        raise UnusableError(Code.NO_PRICE_DATA, "no price up to now")
-    closes = closes if until == len(closes) else closes.iloc[:until]
-    if not is_there.all():
-        closes, prices_usd = closes[is_there], prices_usd[is_there]
-    is_possible = (prices_usd >= MIN_PRICE_USD) & (prices_usd <= MAX_PRICE_USD)
-    if not is_possible.all():
-        first = int(is_possible.argmin())
-        raise UnusableError(
-            Code.NO_PRICE_DATA, f"impossible price {prices_usd[first]} at {closes.index[first].isoformat()}"
+
+    __slots__ = ("_closes", "_interval", "_times_ns", "_verdict", "notes")
+
+    notes: tuple[str, ...]
+    """What was left out, in words: a note for each kind."""
+
+    def __init__(
+        self,
+        closes: Closes,
+        *,
+        interval: str,
+        splits: Mapping[date, float] | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        """Clean the closes of bars of this interval, and judge their jumps.
+
+        `splits` are those that the source reports, by the day in New York on which the shares first trade in the new
+        unit, in new shares for each old one; None if the source reports none. `notes` are the source's own.
+        """
+        closes = closes.sort_index() if not closes.index.is_monotonic_increasing else closes
+        index = pd.DatetimeIndex(closes.index).as_unit("ns")
+        prices_usd = closes.to_numpy(float)
+        is_kept = np.ones(len(index), dtype=np.bool_)
+        found = list(notes)
+        for is_out, what in (
+            (find_outside(index, interval), "outside the exchange's sessions"),
+            (find_impossible(prices_usd), "impossible"),
+            (find_repeated(index, interval), "followed by another one of the same bar"),
+        ):
+            if (is_new := is_out & is_kept).any():
+                found.append(describe_removal(index, prices_usd, is_new, what, interval))
+                is_kept &= ~is_new
+        is_kept &= ~np.isnan(prices_usd)
+        self.notes = tuple(found)
+        self._interval = interval
+        self._closes = closes if is_kept.all() else closes[is_kept]
+        self._times_ns: Integers = index.asi8 if is_kept.all() else index.asi8[is_kept]
+        self._verdict = judge(
+            self._closes.to_numpy(float),
+            bars_per_session=BARS_PER_SESSION[interval],
+            events=None if splits is None else self._rows_of(splits),
         )
-    age_s = (now - closes.index[-1]).total_seconds()
-    if age_s > max_age_s:
-        raise UnusableError(
-            Code.STALE_PRICE,
-            f"last price is from {closes.index[-1].tz_convert(NEW_YORK):%Y-%m-%d %H:%M} New York time, "
-            f"{age_s / 86_400:,.1f} days old; MAX_PRICE_AGE_S allows {max_age_s / 86_400:,.1f} ({max_age_s:,.0f} s)",
+
+    def __len__(self) -> int:
+        return len(self._closes)
+
+    @property
+    def has_verdict(self) -> bool:
+        """True if some closes are wrong or not confirmed, or in another unit than those before."""
+        return self._verdict is not None
+
+    @property
+    def closes(self) -> Closes:
+        """All closes that are possible prices, whatever the verdict on their jumps."""
+        return self._closes
+
+    def until(self, now: datetime, *, count: int | None = None, since: datetime | None = None) -> Self:
+        """Return the part that a run at `now` sees: the last `count` bars, or those from `since` on."""
+        end = int(np.searchsorted(self._times_ns, _ns(now), side="right"))
+        begin = 0 if since is None else int(np.searchsorted(self._times_ns, _ns(since)))
+        if count is not None:
+            begin = max(begin, end - count)
+        if begin == 0 and end == len(self._closes):
+            return self
+        part = object.__new__(type(self))
+        part.notes, part._interval = self.notes, self._interval
+        part._closes, part._times_ns = self._closes.iloc[begin:end], self._times_ns[begin:end]
+        part._verdict = _cut(self._verdict, begin, end)
+        return part
+
+    def require_usable(self, now: datetime, max_age_s: float) -> Closes:
+        """Return the closes for a decision at `now`.
+
+        Raises UnusableError if there is none, if the last bar is more than `max_age_s` old, if a jump is not confirmed
+        yet, or if the closes are in two units.
+        """
+        if not len(self._closes):
+            because = f" ({'; '.join(self.notes)})" if self.notes else ""
+            raise UnusableError(Code.NO_PRICE_DATA, f"no price up to now{because}")
+        last: datetime = self._closes.index[-1]
+        age_s = (now - last).total_seconds()
+        if age_s > max_age_s:
+            old = f"last price is from {last.astimezone(NEW_YORK):%Y-%m-%d %H:%M} New York time"
+            allowed = f"MAX_PRICE_AGE_S allows {max_age_s / 86_400:,.1f} ({max_age_s:,.0f} s)"
+            raise UnusableError(Code.STALE_PRICE, f"{old}, {age_s / 86_400:,.1f} days old; {allowed}")
+        verdict = self._verdict
+        if verdict is None:
+            return self._closes
+        if verdict.is_absent[-1]:
+            raise UnusableError(Code.NO_PRICE_DATA, self._describe_unconfirmed(verdict))
+        if verdict.jumps:
+            raise UnusableError(Code.NO_PRICE_DATA, self._describe_jump(verdict.jumps[-1]))
+        return self._closes[~verdict.is_wrong]
+
+    def visible(self) -> Closes:
+        """Return the closes for valuing and filling: without wrong prices, and without jumps until they are confirmed.
+
+        Each bar is there or not by what was known at its own time, so a later look shows the same.
+        """
+        return self._closes if self._verdict is None else self._closes[~self._verdict.is_absent]
+
+    def find_splits(self) -> tuple[Split, ...]:
+        """Return the splits that nobody adjusted for, as far as they are confirmed."""
+        jumps = self._verdict.jumps if self._verdict else ()
+        index = self._closes.index
+        return tuple(
+            Split(
+                time=index[jump.row].to_pydatetime(),
+                visible_from=index[jump.known_row].to_pydatetime(),
+                ratio=jump.ratio,
+            )
+            for jump in jumps
+            if jump.ratio
         )
-    return closes
+
+    def fitted(self) -> Closes:
+        """Return the closes for statistics: all but wrong prices, whatever was known when."""
+        return self._closes if self._verdict is None else self._closes[~self._verdict.is_wrong]
+
+    def describe_jumps(self) -> tuple[str, ...]:
+        """Return a note for each jump that the closes are not one unit across, and for wrong prices."""
+        if self._verdict is None:
+            return ()
+        notes = [self._describe_jump(jump) for jump in self._verdict.jumps]
+        if self._verdict.is_wrong.any():
+            prices_usd = self._closes.to_numpy(float)
+            index = pd.DatetimeIndex(self._closes.index)
+            notes.append(
+                describe_removal(index, prices_usd, self._verdict.is_wrong, "far from those around it", self._interval)
+            )
+        return tuple(notes)
+
+    def _describe_jump(self, jump: Jump) -> str:
+        before = float(self._closes.iloc[jump.row - 1]) if jump.row else float("nan")
+        at = say(self._closes.index[jump.row], self._interval)
+        return (
+            f"its close goes from {before:,.2f} to {float(self._closes.iloc[jump.row]):,.2f} on {at}: it {jump.words}; "
+            f"the symbol is left out until the bars before are no longer used"
+        )
+
+    def _describe_unconfirmed(self, verdict: Verdict) -> str:
+        row = len(verdict.is_absent) - 1
+        while row and verdict.is_absent[row - 1]:
+            row -= 1
+        before_usd, after_usd = (float(self._closes.iloc[max(each, 0)]) for each in (row - 1, row))
+        at = say(self._closes.index[row], self._interval)
+        return (
+            f"its close goes from {before_usd:,.2f} to {after_usd:,.2f} on {at}, as in a split or by mistake; it is "
+            "used once the next bars confirm it"
+        )
+
+    def _rows_of(self, splits: Mapping[date, float]) -> list[tuple[int, float]]:
+        midnights = [pd.Timestamp(day, tz=NEW_YORK).value for day in splits]
+        return list(
+            zip(np.searchsorted(self._times_ns, midnights).tolist(), splits.values(), strict=True) if midnights else []
+        )
+
+
+def _cut(verdict: Verdict | None, begin: int, end: int) -> Verdict | None:
+    """Return the verdict on a part, as it was known at its last bar; None if there is nothing in it."""
+    if verdict is None:
+        return None
+    jumps = tuple(
+        Jump(row=each.row - begin, known_row=each.known_row - begin, change=each.change, ratio=each.ratio)
+        for each in verdict.jumps
+        if begin < each.row and each.known_row < end
+    )
+    is_absent = verdict.is_absent[begin:end]
+    if not jumps and not is_absent.any():
+        return None
+    return Verdict(is_absent=is_absent, is_wrong=verdict.is_wrong[begin:end], jumps=jumps)
+
+
+def _ns(moment: datetime) -> int:
+    return pd.Timestamp(moment).as_unit("ns").value
+
+
+def say(bar: datetime, interval: str) -> str:
+    """Name a bar: by its date in New York, and by the time if bars are shorter than a day."""
+    return bar.astimezone(NEW_YORK).strftime("%Y-%m-%d" if interval == "1d" else "%Y-%m-%d %H:%M")
+
+
+def describe_removal(
+    index: pd.DatetimeIndex, prices_usd: Floats, is_out: NDArray[np.bool_], what: str, interval: str
+) -> str:
+    """Say which closes are left out: how many, why, and the first with its price."""
+    rows = np.flatnonzero(is_out)
+    first = f"{prices_usd[rows[0]]:g} on {say(index[rows[0]].tz_convert(NEW_YORK), interval)}"
+    if len(rows) == 1:
+        return f"a close that is {what} is left out: {first}"
+    last = say(index[rows[-1]].tz_convert(NEW_YORK), interval)
+    return f"{len(rows):,} closes that are {what} are left out: the first is {first}, the last is of {last}"
+
+
+def find_impossible(prices_usd: Floats) -> NDArray[np.bool_]:
+    """Return where a price is there but cannot be a share's: zero, negative, infinite or out of all proportion."""
+    return ~np.isnan(prices_usd) & ~((prices_usd >= MIN_PRICE_USD) & (prices_usd <= MAX_PRICE_USD))
+
+
+def find_outside(index: pd.DatetimeIndex, interval: str) -> NDArray[np.bool_]:
+    """Return which bars do not begin in a session of the exchange: no order is filled in them."""
+    return ~sessions.are_in_session(index, interval)
+
+
+def find_repeated(index: pd.DatetimeIndex, interval: str) -> NDArray[np.bool_]:
+    """Return which bars are followed by another one of the same interval of the session: the later one counts."""
+    number = sessions.number_bars(index, interval)
+    is_repeated = np.zeros(len(index), dtype=np.bool_)
+    is_repeated[:-1] = number[1:] == number[:-1]
+    return is_repeated

@@ -20,7 +20,8 @@ from tenacity.nap import sleep_using_event
 from trader.deadline import Deadline
 from trader.logs import MAX_REASON_CHARACTERS, one_line
 from trader.model import NEW_YORK, Closes
-from trader.prices.base import PriceSourceError, start_of
+from trader.prices.base import Missing, PriceSourceError, start_of
+from trader.prices.series import Series
 from trader.progress import Progress
 
 MAX_DAYS = {"1h": 729, "15m": 59, "5m": 59, "1m": 7}
@@ -60,7 +61,7 @@ class _Failure:
 class YahooPrices:
     """Closes from Yahoo, adjusted for splits and dividends, in bars of `interval`: 1d, 1h, 15m, 5m or 1m.
 
-    A call of `closes` takes at most half of the time until `deadline`.
+    A call of `read` takes at most half of the time until `deadline`.
     """
 
     def __init__(self, interval: str, patience: Patience | None = None, *, deadline: Deadline | None = None) -> None:
@@ -76,16 +77,29 @@ class YahooPrices:
     def symbols(self, now: datetime) -> None:
         """Return None: only a request shows which symbols Yahoo has."""
 
-    def closes(self, symbols: Sequence[str], count: int, now: datetime, progress: Progress) -> Mapping[str, Closes]:
-        """Return up to `count` closes of each symbol; the last bar starts at or before `now`.
+    def read(
+        self, symbols: Sequence[str], count: int, now: datetime, progress: Progress
+    ) -> Mapping[str, Series | Missing]:
+        """Return up to `count` bars of each symbol, the last of which starts at or before `now`, or why there are none.
 
-        Symbols without prices are left out and logged with the reason. Raises PriceSourceError if no symbol has prices
-        because of a fault of Yahoo or the network, or if no time is left for requests.
+        Symbols without prices are also logged with the reason. Raises PriceSourceError if no symbol has prices because
+        of a fault of Yahoo or the network, or if no time is left for requests.
         """
         answers, failures = self._answers(symbols, _start(self._interval, count, now), _read_adjusted_closes, progress)
         if failures:
             LOG.warning("Yahoo returned no prices for %s", ", ".join(failures), extra={"reasons": failures})
-        return {symbol: closes.loc[:now].iloc[-count:] for symbol, closes in answers.items()}
+        found: dict[str, Series | Missing] = {symbol: Missing(reason) for symbol, reason in failures.items()}
+        for symbol, closes in answers.items():
+            found[symbol] = Series(closes, interval=self._interval).until(now, count=count)
+        return found
+
+    def describe(self) -> str:
+        """Say what these prices are, for a report."""
+        return f"Yahoo's {self._interval} bars, adjusted for splits and dividends"
+
+    def notes(self) -> tuple[str, ...]:
+        """Return nothing: Yahoo's answers need no explanation."""
+        return ()
 
     def bars(
         self, symbols: Sequence[str], start: datetime, progress: Progress
@@ -93,7 +107,7 @@ class YahooPrices:
         """Return all bars of each symbol since `start`, for backtests, and the reason for each symbol without bars.
 
         The columns are open, high, low and close, all adjusted for splits and dividends. The last bar may still be
-        running. Raises PriceSourceError as `closes` does.
+        running. Raises PriceSourceError as `read` does.
         """
         return self._answers(symbols, start, _read_adjusted_bars, progress)
 
@@ -200,7 +214,7 @@ def _yfinance() -> ModuleType:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     yfinance.set_tz_cache_location(folder)  # despite the name, it also sets where cookies are kept
     yfinance.config.debug.hide_exceptions = False
-    logging.getLogger("yfinance").setLevel(logging.CRITICAL)  # `closes` logs failures itself, with more detail
+    logging.getLogger("yfinance").setLevel(logging.CRITICAL)  # `read` logs failures itself, with more detail
     package: ModuleType = yfinance
     return package
 

@@ -1,11 +1,20 @@
-"""The regular sessions of the New York Stock Exchange, for the embedded account, which has no market clock to query."""
+"""The regular sessions of the New York Stock Exchange, for prices and for an account without a market clock."""
 
 from datetime import date, datetime, time, timedelta
 from functools import cache
 
-from trader.model import NEW_YORK
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from trader.model import BAR_LENGTH, NEW_YORK
 
 OPEN, CLOSE, EARLY_CLOSE = time(9, 30), time(16, 0), time(13, 0)
+
+_DAY_NS = 86_400 * 10**9
+_OPEN_NS = (OPEN.hour * 60 + OPEN.minute) * 60 * 10**9
+
+type Integers = NDArray[np.int64]
 
 
 @cache
@@ -60,3 +69,69 @@ def last_minute_before(now: datetime) -> datetime:
     while (hours := session(day)) is None or hours[1] > now:
         day -= timedelta(days=1)
     return hours[1] - timedelta(minutes=1)
+
+
+def count_sessions(first: date, last: date) -> int:
+    """Return the number of sessions from the day after `first` up to `last`."""
+    days = _session_days(first.year, last.year)[0]
+    return int(np.searchsorted(days, _number(last), side="right") - np.searchsorted(days, _number(first), side="right"))
+
+
+def are_in_session(index: pd.DatetimeIndex, interval: str) -> NDArray[np.bool_]:
+    """Return which bars belong to a session: daily bars of its day, shorter ones that share some time with it."""
+    if not len(index):
+        return np.zeros(0, dtype=np.bool_)
+    days, times_ns = _split(index)
+    first, last = (_date(int(each)).year for each in (days.min(), days.max()))
+    known, closes_ns = _session_days(first, last)
+    place = np.minimum(np.searchsorted(known, days), len(known) - 1)
+    is_day: NDArray[np.bool_] = known[place] == days
+    if interval == "1d":
+        return is_day
+    length_ns = int(BAR_LENGTH[interval].total_seconds()) * 10**9
+    return is_day & (times_ns + length_ns > _OPEN_NS) & (times_ns < closes_ns[place])
+
+
+def number_bars(index: pd.DatetimeIndex, interval: str) -> Integers:
+    """Return a number for each bar's place in its session, which two bars share only if they are of the same interval.
+
+    Bars are counted from the opening at 9:30, or from midnight if they all begin at multiples of the interval from it.
+    """
+    if not len(index):
+        return np.zeros(0, dtype=np.int64)
+    days, times_ns = _split(index)
+    if interval == "1d":
+        return days
+    length_ns = int(BAR_LENGTH[interval].total_seconds()) * 10**9
+    from_ns = 0 if not (times_ns % length_ns).any() else _OPEN_NS
+    return days * 100_000 + (times_ns - from_ns) // length_ns
+
+
+def _split(index: pd.DatetimeIndex) -> tuple[Integers, Integers]:
+    """Return each moment's day in New York, as days since 1970, and the time since its midnight in nanoseconds."""
+    local_ns = index.tz_convert(NEW_YORK).tz_localize(None).as_unit("ns").asi8
+    days = local_ns // _DAY_NS
+    return days, local_ns - days * _DAY_NS
+
+
+@cache
+def _session_days(first_year: int, last_year: int) -> tuple[Integers, Integers]:
+    """Return the days of all sessions of these years, as days since 1970, and their closes since midnight."""
+    years = [_sessions_of(year) for year in range(first_year, last_year + 1)]
+    return np.concatenate([days for days, _ in years]), np.concatenate([closes_ns for _, closes_ns in years])
+
+
+@cache
+def _sessions_of(year: int) -> tuple[Integers, Integers]:
+    days = (date(year, 1, 1) + timedelta(days=number) for number in range(366))
+    found = [(_number(day), hours[1]) for day in days if day.year == year and (hours := session(day))]
+    closes_ns = [(close.hour * 60 + close.minute) * 60 * 10**9 for _, close in found]
+    return np.array([day for day, _ in found], dtype=np.int64), np.array(closes_ns, dtype=np.int64)
+
+
+def _number(day: date) -> int:
+    return day.toordinal() - date(1970, 1, 1).toordinal()
+
+
+def _date(number: int) -> date:
+    return date.fromordinal(number + date(1970, 1, 1).toordinal())

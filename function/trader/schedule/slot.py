@@ -2,18 +2,21 @@
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, time, timedelta
+from typing import TYPE_CHECKING
 
 from trader.model import BAR_LENGTH, NEW_YORK, YEARS, BrokerName, PriceSourceName
 from trader.schedule import sessions
 from trader.schedule.base import MAX_EVENT_DELAY_S, MAX_EVENT_LEAD_S, EventError
-from trader.settings import Settings
+
+if TYPE_CHECKING:
+    from trader.settings import Settings
 
 DUE_WITHIN = timedelta(minutes=7)
 """The tolerance around DAILY_AT. The UTC schedule fires at two hours: one is right in summer, the other in winter."""
 
 
 def slot_and_now(
-    event: object, settings: Settings, clock: datetime, last_bar: Callable[[], datetime]
+    event: object, settings: "Settings", clock: datetime, last_bar: Callable[[], datetime]
 ) -> tuple[datetime, datetime]:
     """Return the slot, cut to the minute, and the moment for which prices and accounts are read.
 
@@ -52,7 +55,7 @@ def event_time(event: object) -> datetime | None:
     return time.astimezone(UTC)
 
 
-def is_due(event: object, settings: Settings) -> bool:
+def is_due(event: object, settings: "Settings") -> bool:
     """Check whether a scheduled event is due at DAILY_AT; a manual event without a time always is."""
     when = event_time(event)
     if not settings.daily_at or when is None:

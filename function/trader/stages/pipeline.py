@@ -259,6 +259,8 @@ def observe(services: RunServices, run: Run, holdings: protection.Holdings) -> O
         denials=tuple(
             {each.symbol: each for each in (*unranked, *bars.denials) if each.symbol not in bars.closes}.values()
         ),
+        prices=services.prices.describe(),
+        notes=services.prices.notes(),
         stopped_at=find_stops(services, run, [symbol for symbol in chosen if symbol not in positions]),
         peak_equity_usd=peak.equity_usd if peak else None,
         peak_problem=peak_problem,

@@ -6,8 +6,7 @@ from typing import NamedTuple
 from scripts.backtest.trades import STILL_OPEN
 from scripts.console import format_count
 from scripts.report.formatting import MINUS, NOTHING, new_york, percent, plain, usd
-from trader.model import Json
-from trader.settings import SAMPLE_PRICES
+from trader.model import SAMPLE_PRICES, Json
 
 MIN_RETURN = 0.0005
 """Smallest return, positive or negative, that is not reported as `Made nothing`; smaller ones round to 0.0%."""

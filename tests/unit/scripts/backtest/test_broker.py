@@ -58,12 +58,18 @@ def after(prices: Panel, *steps: Step, **options: Any) -> BacktraderBroker:
             brokers[0].heard(order, bt.num2date(self.datetime[0]))
 
         def next(self) -> None:
-            brokers[0].at(bt.num2date(self.datetime[0]).replace(hour=20), brokers[0].equity_usd())
+            time = bt.num2date(self.datetime[0])
+            brokers[0].end_of_bar(time)
+            brokers[0].at(time.replace(hour=20), brokers[0].equity_usd())
             next(coming, lambda _: None)(brokers[0])
 
     cerebro = bt.Cerebro(stdstats=False)
     cerebro.setbroker(Exchange.of(chosen, has_ohlc=prices.has_ohlc))
-    cerebro.adddata(Feed(rows=rows(prices, "AAPL", [each.to_pydatetime() for each in prices.close.index])), name="AAPL")
+    for symbol in ("AAPL", "MSFT"):  # at the same prices
+        cerebro.adddata(
+            Feed(rows=rows(prices, prices.close["AAPL"], [each.to_pydatetime() for each in prices.close.index])),
+            name=symbol,
+        )
     cerebro.addstrategy(Steps)
     cerebro.run()
     return brokers[0]

@@ -17,7 +17,7 @@ from scripts.backtest.price_notes import notes
 from tests.builders import LAST_DAY, settings
 from trader.model import NEW_YORK
 from trader.prices.base import PriceSourceError
-from trader.prices.file import PriceFileError
+from trader.prices.table import PriceFileError
 from trader.schedule import sessions
 
 SMALL = {"HISTORY_BARS": 30, "UNIVERSE_LOOKBACK_BARS": 5}

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from scripts.backtest.model import Note, Panel, Refusal, Result
+from scripts.backtest.model import Panel, Refusal, Result
 from scripts.backtest.statistics import figures, key_figures
 from tests.backtest_results import fill, panel, result, score, year_of_trading
 from tests.builders import settings
-from trader.model import Code, Decision, Denial
+from trader.model import Code, Decision, Denial, Note
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,10 @@ import pytest
 
 from scripts import ROOT
 from scripts.data.sample_prices import sample
-from trader.prices.base import PriceSourceError
-from trader.prices.file import FilePrices, PriceFileError
+from trader.prices.base import Missing, PriceSourceError
+from trader.prices.file import FilePrices
+from trader.prices.series import Series
+from trader.prices.table import PriceFileError
 from trader.progress import no_progress
 
 SAMPLE = ROOT / "function/trader/data/sample_prices.csv.gz"
@@ -27,13 +29,14 @@ def write(path: Path, text: str, bar_interval: str = "1d") -> FilePrices:
 
 
 def closes(prices: FilePrices, symbol: str, count: int = 250, now: datetime = LATER) -> dict[datetime, float]:
-    series = prices.closes([symbol], count, now, no_progress)[symbol]
-    return {time.to_pydatetime(): price for time, price in series.items() if hasattr(time, "to_pydatetime")}
+    series = prices.read([symbol], count, now, no_progress)[symbol]
+    assert isinstance(series, Series)
+    return {time.to_pydatetime(): price for time, price in series.closes.items() if hasattr(time, "to_pydatetime")}
 
 
 def fault(prices: FilePrices) -> str:
     with pytest.raises(PriceFileError) as caught:
-        prices.closes(["AAPL"], 250, LATER, no_progress)
+        prices.read(["AAPL"], 250, LATER, no_progress)
     return str(caught.value)
 
 
@@ -82,24 +85,37 @@ def test_a_bar_that_starts_now_is_given_and_a_later_one_is_not(file: Path) -> No
     assert closes(write(file, TWO_BY_TWO), "AAPL", now=now - timedelta(seconds=1)) == {}
 
 
-def test_a_symbol_that_the_file_lacks_is_left_out(file: Path) -> None:
-    assert set(write(file, TWO_BY_TWO).closes(["AAPL", "NVDA"], 9, LATER, no_progress)) == {"AAPL"}
+def test_for_a_symbol_that_the_file_lacks_the_reason_says_what_it_was_read_as(file: Path) -> None:
+    missing = write(file, TWO_BY_TWO).read(["NVDA"], 9, LATER, no_progress)["NVDA"]
+    assert isinstance(missing, Missing)
+    assert missing.reason.startswith("prices.csv does not have it: it was read as")
 
 
 def test_progress_ends_with_every_symbol_done(file: Path) -> None:
     steps: list[tuple[str, int, int]] = []
-    write(file, TWO_BY_TWO).closes(
+    write(file, TWO_BY_TWO).read(
         ["AAPL", "NVDA"], 9, LATER, lambda work, done, total: steps.append((work, done, total))
     )
     assert steps == [("prices from the file", 2, 2)]
 
 
-@pytest.mark.parametrize(
-    ("field", "price"), [("", "nan"), ("nan", "nan"), ("0", "0.0"), ("-3", "-3.0"), ("inf", "inf")]
-)
-def test_an_unusable_price_is_not_an_error_of_the_file(file: Path, field: str, price: str) -> None:
-    prices = write(file, f"timestamp,AAPL,KO\n2022-12-28,{field},60\n")
-    assert [str(value) for value in closes(prices, "AAPL").values()] == [price]
+@pytest.mark.parametrize("field", ["", "nan", "0", "-3", "inf"])
+def test_a_price_that_is_none_is_absent_and_no_error_of_the_file(file: Path, field: str) -> None:
+    prices = write(file, f"timestamp,AAPL\n2022-12-27,5\n2022-12-28,{field}\n")
+    assert list(closes(prices, "AAPL").values()) == [5.0]
+
+
+def test_a_file_without_any_price_is_an_error(file: Path) -> None:
+    assert "has no price that can be used" in fault(write(file, "timestamp,AAPL\n2022-12-27,-5\n"))
+
+
+def test_a_file_is_described_by_what_it_was_taken_for(file: Path) -> None:
+    assert write(file, TWO_BY_TWO).describe().endswith("closes of 2 symbols from prices.csv")
+
+
+def test_bars_outside_the_sessions_are_noted(file: Path) -> None:
+    (outside,) = write(file, "timestamp,AAPL\n2022-12-23,5\n2022-12-24,6\n").notes()
+    assert outside == "1 bar outside the exchange's sessions is left out: 2022-12-24"
 
 
 def test_a_file_saved_by_a_spreadsheet_is_read(file: Path) -> None:
@@ -137,8 +153,7 @@ def test_an_error_of_the_file_is_an_error_of_the_source(file: Path) -> None:
 
 def test_a_missing_file_is_named_with_the_setting_to_change(file: Path) -> None:
     assert (
-        fault(FilePrices(file))
-        == f"price file {file}: No such file or directory; set PRICE_FILE to a CSV file of closes"
+        fault(FilePrices(file)) == f"price file {file}: No such file or directory; set PRICE_FILE to a file of prices"
     )
 
 
@@ -220,10 +235,9 @@ def test_the_sample_is_made_of_the_years_since_2013() -> None:
 
 def test_the_shipped_sample_holds_ten_years_of_twenty_stocks_without_a_gap() -> None:
     prices = FilePrices(SAMPLE)
-    table = prices.closes(sorted(prices.symbols()), 10_000, prices.last_bar(), no_progress)
+    table = prices.read(sorted(prices.symbols()), 10_000, prices.last_bar(), no_progress)
     assert len(table) == 20
-    assert {len(series) for series in table.values()} == {2516}
-    assert all(series.gt(0).all() for series in table.values())
+    assert {len(each) for each in table.values() if isinstance(each, Series)} == {2516}
     assert prices.last_bar() == datetime(2022, 12, 28, 5, tzinfo=UTC)
 
 

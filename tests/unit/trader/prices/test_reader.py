@@ -1,14 +1,13 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from math import inf, nan
 
 import pandas as pd
 import pytest
 
 from trader.model import Closes, Code
-from trader.prices.base import PriceSourceError
+from trader.prices.base import Missing, PriceSourceError
 from trader.prices.reader import Prices
-from trader.prices.series import UnusableError, clean_closes
+from trader.prices.series import Series
 from trader.progress import Progress, no_progress
 
 NOW = datetime(2022, 12, 28, 20, tzinfo=UTC)
@@ -16,7 +15,8 @@ DAY_S = 86_400.0
 
 
 def days(*prices: float, last: datetime = NOW) -> Closes:
-    index = pd.date_range(end=last, periods=len(prices), freq="D")
+    sessions = pd.bdate_range(end=last, periods=len(prices) + 2, normalize=False)
+    index = sessions[sessions.strftime("%m-%d") != "12-26"][-len(prices) :] if prices else sessions[:0]
     return pd.Series(list(prices), index=index, dtype=float)
 
 
@@ -33,23 +33,28 @@ class Source:
     def symbols(self, now: datetime) -> frozenset[str] | None:  # noqa: ARG002 see PriceSource
         return self._known
 
-    def closes(self, symbols: Sequence[str], count: int, now: datetime, progress: Progress) -> Mapping[str, Closes]:
+    def read(
+        self, symbols: Sequence[str], count: int, now: datetime, progress: Progress
+    ) -> Mapping[str, Series | Missing]:
         self.asked.append(tuple(symbols))
         self.asked_for.add((count, now))
         progress(self.name, len(symbols), len(symbols))
         if self._closes is None:
             raise PriceSourceError("no connection")
-        return {symbol: self._closes[symbol] for symbol in symbols if symbol in self._closes}
+        found: dict[str, Series | Missing] = {symbol: Missing(f"no {symbol} here") for symbol in symbols}
+        for symbol in found.keys() & self._closes.keys():
+            found[symbol] = Series(self._closes[symbol], interval="1d").until(now, count=count)
+        return found
+
+    def describe(self) -> str:
+        return f"prices of {self.name}"
+
+    def notes(self) -> tuple[str, ...]:
+        return (f"a note on {self.name}",)
 
 
 def prices(*sources: Source, count: int = 250, progress: Progress = no_progress) -> Prices:
     return Prices(sources, now=NOW, count=count, max_age_s=4 * DAY_S, progress=progress)
-
-
-def refusal(closes: Closes) -> UnusableError:
-    with pytest.raises(UnusableError) as caught:
-        clean_closes(closes, NOW, 4 * DAY_S)
-    return caught.value
 
 
 def test_the_next_source_is_asked_only_for_what_is_missing() -> None:
@@ -76,13 +81,30 @@ def test_the_next_source_is_asked_to_replace_unusable_prices() -> None:
 def test_a_denial_gives_the_reason_of_every_source() -> None:
     (denial,) = prices(Source("file", {}), Source("yahoo", {"KO": days(0)})).bars(["KO"]).denials
     assert (denial.symbol, denial.code) == ("KO", Code.NO_PRICE_DATA)
-    assert denial.detail.startswith("file: returned no prices; yahoo: impossible price 0")
+    assert denial.detail == (
+        "file: no KO here; yahoo: no price up to now (a close that is impossible is left out: 0 on 2022-12-28)"
+    )
 
 
 def test_an_unreachable_source_leaves_the_others_to_answer() -> None:
     bars = prices(Source("yahoo", None), Source("file", {"KO": days(60)})).bars(["KO", "PG"])
     assert set(bars.closes) == {"KO"}
-    assert [denial.detail for denial in bars.denials] == ["yahoo: no connection; file: returned no prices"]
+    assert [denial.detail for denial in bars.denials] == ["yahoo: no connection; file: no PG here"]
+
+
+def test_a_series_that_is_no_basis_for_a_decision_still_values_what_is_held() -> None:
+    subject = prices(Source("file", {"KO": days(*[60.0] * 20, *[15.0] * 6)}))
+    assert [denial.symbol for denial in subject.bars(["KO"]).denials] == ["KO"]
+    assert subject.series(["KO"])["KO"].visible().iloc[-1] == 15
+
+
+def test_the_notes_are_those_of_the_sources_and_of_the_symbols() -> None:
+    subject = prices(Source("file", {"KO": days(60, -5, 61)}))
+    subject.bars(["KO"])
+    assert [(note.symbol, note.what) for note in subject.notes()] == [
+        ("", "a note on file"),
+        ("KO", "a close that is impossible is left out: -5 on 2022-12-27"),
+    ]
 
 
 def test_one_unusable_symbol_does_not_spoil_the_others() -> None:
@@ -124,68 +146,6 @@ def test_the_known_symbols_are_those_of_all_sources() -> None:
 
 def test_the_symbols_are_unknown_if_a_source_cannot_list_them() -> None:
     assert prices(Source("file", {}, frozenset({"KO"})), Source("yahoo", {})).symbols() is None
-
-
-def test_clean_closes_pass_unchanged() -> None:
-    closes = days(10, 11, 12)
-    pd.testing.assert_series_equal(clean_closes(closes, NOW, DAY_S), closes)
-
-
-def test_nothing_after_now_is_seen() -> None:
-    assert clean_closes(days(10, 11, 12, last=NOW + timedelta(days=1)), NOW, DAY_S).tolist() == [10, 11]
-
-
-def test_a_fractional_now_works_with_bars_in_whole_seconds() -> None:
-    closes = days(10, 11, 12, last=NOW + timedelta(seconds=1))
-    closes.index = pd.DatetimeIndex(closes.index).as_unit("s")
-    assert clean_closes(closes, NOW + timedelta(seconds=0.7), DAY_S).tolist() == [10, 11]
-
-
-def test_an_impossible_price_after_now_is_ignored() -> None:
-    assert clean_closes(days(10, 11, -3, last=NOW + timedelta(days=1)), NOW, DAY_S).tolist() == [10, 11]
-
-
-def test_a_missing_bar_is_left_out() -> None:
-    assert clean_closes(days(10, nan, 12), NOW, DAY_S).tolist() == [10, 12]
-
-
-def test_the_age_is_that_of_the_last_bar_with_a_price() -> None:
-    with pytest.raises(UnusableError) as caught:
-        clean_closes(days(1, 2, nan), NOW, DAY_S - 1)
-    assert caught.value.code is Code.STALE_PRICE
-
-
-def test_a_price_older_than_allowed_is_stale_and_says_how_old() -> None:
-    error = refusal(days(1, last=NOW - timedelta(days=5)))
-    assert error.code is Code.STALE_PRICE
-    assert str(error) == (
-        "last price is from 2022-12-23 15:00 New York time, 5.0 days old; MAX_PRICE_AGE_S allows 4.0 (345,600 s)"
-    )
-
-
-@pytest.mark.parametrize("price", [0.0, -0.01, inf, -inf])
-def test_one_impossible_price_spoils_the_symbol(price: float) -> None:
-    error = refusal(days(1, price, 3))
-    assert error.code is Code.NO_PRICE_DATA
-    assert str(error) == f"impossible price {price} at 2022-12-27T20:00:00+00:00"
-
-
-@pytest.mark.parametrize("closes", [days(), days(nan, nan), days(1, 2, last=NOW + timedelta(days=9))])
-def test_a_series_without_a_price_up_to_now_is_refused(closes: Closes) -> None:
-    error = refusal(closes)
-    assert (error.code, str(error)) == (Code.NO_PRICE_DATA, "no price up to now")
-
-
-@pytest.mark.parametrize("ages_d", [(1, 1, 0), (0, 1)])
-def test_repeated_or_unsorted_timestamps_spoil_the_symbol(ages_d: tuple[int, ...]) -> None:
-    index = pd.DatetimeIndex([NOW - timedelta(days=age) for age in ages_d])
-    error = refusal(pd.Series([1.0] * len(ages_d), index=index))
-    assert (error.code, str(error)) == (Code.NO_PRICE_DATA, "timestamps are not strictly increasing")
-
-
-@pytest.mark.parametrize("price_usd", [0.009, 10_000_001, 1e-310, 1e308])
-def test_a_price_that_no_share_can_have_is_refused(price_usd: float) -> None:
-    assert refusal(days(price_usd)).code is Code.NO_PRICE_DATA
 
 
 def test_with_a_broken_file_the_symbols_are_unknown() -> None:

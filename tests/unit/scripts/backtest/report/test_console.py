@@ -11,13 +11,14 @@ import pytest
 from rich.console import Console
 
 from scripts.backtest import report
-from scripts.backtest.model import Note, Result
+from scripts.backtest.model import Result
 from scripts.backtest.report import Paths, formatting
 from scripts.backtest.statistics import figures
 from scripts.console import UnwritableError
 from scripts.report.formatting import MINUS, NOTHING
 from tests.backtest_results import fill, panel, result, score, year_of_trading
 from tests.builders import settings
+from trader.model import Note
 
 WIDTHS = [80, 100, 140]
 PATHS = Paths(page=Path("out/backtest.html"), json=Path("out/backtest.json"))

@@ -1,0 +1,117 @@
+"""Bars with opening, high and low prices: the same door as for closes, and the mending of what does not fit them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import pandas as pd
+
+from trader.model import NEW_YORK, Note
+from trader.prices.series import MAX_PRICE_USD, MIN_PRICE_USD, Series, find_outside, say
+
+PRICES = ("open", "high", "low", "close")
+
+OFF_FRACTION = 0.001
+"""How far an open or close may lie below low or above high: prices are rounded before they are adjusted."""
+
+type Tables = Mapping[str, pd.DataFrame]
+"""A table for each of open, high, low and close: a row for each bar, a column for each symbol, NaN in gaps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanBars:
+    """Bars of which every close came through the door of Series; the other three prices fit it.
+
+    `series` holds the same closes by symbol, with the verdicts on their jumps.
+    """
+
+    tables: Tables
+    series: Mapping[str, Series]
+    notes: tuple[Note, ...]
+
+
+def clean_bars(
+    tables: Tables,
+    *,
+    interval: str,
+    has_ohlc: bool,
+    splits: Mapping[str, Mapping[date, float]] | None = None,
+    notes: Mapping[str, Sequence[str]] | None = None,
+) -> CleanBars:
+    """Leave out the bars outside the sessions and those without a possible close, and mend the others.
+
+    `splits` and `notes` are the sources' own, by symbol; see Series.
+    """
+    index = pd.DatetimeIndex(tables["close"].index)
+    is_out = find_outside(index, interval)
+    found = [_note_outside(index[is_out], interval, is_all=bool(is_out.all()))] if is_out.any() else []
+    if is_out.any():
+        tables = dict(zip(tables, _take_each(tables, ~is_out), strict=True))
+    mended: Mapping[str, str] = {}
+    if has_ohlc:
+        tables, mended = mend(tables, interval)
+    series = {
+        str(symbol): Series(
+            column,
+            interval=interval,
+            splits=(splits or {}).get(str(symbol)),
+            notes=(*(notes or {}).get(str(symbol), ()), *filter(None, [mended.get(str(symbol))])),
+        )
+        for symbol, column in tables["close"].items()
+    }
+    close = _join(series, tables["close"])
+    if has_ohlc:
+        tables = {**{name: tables[name].where(close.notna()) for name in PRICES[:3]}, "close": close}
+    else:
+        tables = dict.fromkeys(PRICES, close)
+    of_series = (Note(symbol=symbol, what=what) for symbol, each in series.items() for what in each.notes)
+    return CleanBars(tables=tables, series=series, notes=(*found, *of_series))
+
+
+def mend(tables: Tables, interval: str) -> tuple[Tables, Mapping[str, str]]:
+    """Replace opens, highs and lows that are impossible or do not fit the close; only the close is trusted.
+
+    Return the tables, and a note for each symbol with such bars. Bars with an impossible close are left as they are.
+    """
+    close = tables["close"]
+    is_given = {name: (tables[name] >= MIN_PRICE_USD) & (tables[name] <= MAX_PRICE_USD) for name in PRICES}
+    opened, high, low = (tables[name].where(is_given[name], close) for name in PRICES[:3])
+    top, bottom = opened.where(opened > close, close), opened.where(opened < close, close)
+    is_off = (top > high * (1 + OFF_FRACTION)) | (bottom < low * (1 - OFF_FRACTION))
+    is_off = (is_off | ~is_given["open"] | ~is_given["high"] | ~is_given["low"]) & is_given["close"]
+    found = {}
+    for symbol in close.columns[is_off.any().to_numpy()]:
+        bars = close.index[is_off[symbol].to_numpy()]
+        on = say(bars[0], interval)
+        what = f"{len(bars):,} bars have" if len(bars) > 1 else "a bar has"
+        what += f" an impossible or missing open, high or low, {'the first ' if len(bars) > 1 else ''}on {on}"
+        found[str(symbol)] = f"{what}; the value is replaced by the close, or the range is widened"
+    mended = {"open": opened, "high": high.where(high > top, top), "low": low.where(low < bottom, bottom)}
+    return {**mended, "close": close}, found
+
+
+def _take_each(tables: Tables, rows: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> list[pd.DataFrame]:
+    """Take the rows of each table; tables that are the same object stay so."""
+    taken: dict[int, pd.DataFrame] = {}
+    return [taken.setdefault(id(table), table.loc[rows]) for table in tables.values()]
+
+
+def _join(series: Mapping[str, Series], close: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of the series' closes, on the calendar of `close`."""
+    kept = {symbol: each.closes for symbol, each in series.items()}
+    if all(len(each) == close[symbol].count() for symbol, each in kept.items()):
+        return close  # nothing was left out
+    return pd.DataFrame(
+        {symbol: each.reindex(close.index) for symbol, each in kept.items()}, index=close.index, columns=close.columns
+    )
+
+
+def _note_outside(out: pd.DatetimeIndex, interval: str, *, is_all: bool) -> Note:
+    local = out.tz_convert(NEW_YORK)
+    if is_all:
+        return Note(symbol="", what="no bar lies in a session of the exchange; check the timestamps")
+    if len(out) == 1:
+        return Note(symbol="", what=f"1 bar outside the exchange's sessions is left out: {say(local[0], interval)}")
+    span = f"{say(local[0], interval)} to {say(local[-1], interval)}"
+    return Note(symbol="", what=f"{len(out):,} bars outside the exchange's sessions are left out: {span}")
