@@ -103,6 +103,18 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Restatement:
+    """The shares held of a symbol, restated for a split that its prices are not adjusted for."""
+
+    time: datetime  # start of the first bar in the new unit
+    symbol: str
+    ratio: float  # new shares for each old one
+    quantity_before: float
+    quantity_after: float
+    cash_usd: float  # paid for the fraction of a share that was left over
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
     """A forecast and the actual price, for the calibration of the intervals and the comparison with the last price."""
 
