@@ -8,6 +8,7 @@
   so the limit is filled at its own price.
 - Cash changes in whole cents, as at every broker.
 - A market order that no bar can fill, because of a gap, is canceled.
+- A split that the prices are not adjusted for changes the shares held, and cancels the symbol's orders.
 """
 
 import math
@@ -18,9 +19,10 @@ from typing import Any
 
 import backtrader as bt
 
-from scripts.backtest.model import Fill, Options, Refusal
+from scripts.backtest.model import Fill, Options, Refusal, Restatement
 from trader.broker.base import MarketClock, OrderRejectedError, SharesReservedError
 from trader.model import Account, OpenOrder, Order, OrderStatus, OrderType, Position, Side
+from trader.prices.jumps import name_split
 from trader.schedule import sessions
 
 MARKET, STOP_LOSS, TAKE_PROFIT = "market", "stop-loss", "take-profit"
@@ -30,6 +32,9 @@ TYPES = {
     bt.Order.Limit: OrderType.LIMIT,
 }
 """The bot's order type for each of Backtrader's that is used here."""
+
+DECIMALS = 9
+"""Brokers keep as many of a quantity; beyond them there are only rounding errors."""
 
 STATUS = {
     bt.Order.Created: OrderStatus.ACCEPTED,
@@ -105,6 +110,12 @@ class Exchange(bt.brokers.BackBroker):  # type: ignore[misc] # Backtrader ships 
         if not self._opens_at_limit(order, popen):
             super()._try_exec_stop(order, popen, phigh, plow, pcreated, pclose)
 
+    def restate(self, data: Any, ratio: float, quantity: float, cash_usd: float) -> None:  # noqa: ANN401 Backtrader's data feed
+        """Replace a position by its new shares, `ratio` for each old one, and add the cash paid for a fraction."""
+        position = self.positions[data]
+        position.fix(quantity, position.price / ratio)
+        self.cash += cash_usd
+
     def _opens_at_limit(self, stop: Any, open_usd: float) -> bool:  # noqa: ANN401 Backtrader's order
         """Check whether a bar opens at or above the limit of a stop's bracket, whose turn comes after the stop's."""
         legs = self._pchildren[stop.parent.ref] if stop.parent else ()
@@ -130,6 +141,7 @@ class BacktraderBroker:
         self._sent: dict[str, _Sent] = {}
         self._held: dict[str, float] = {}  # in the order of the last change, as in the embedded broker
         self._now: datetime | None = None
+        self._restated: dict[str, tuple[int, float]] = {}  # after how many bars, and that bar's close in the new unit
         self._stopped_at: dict[str, datetime] = {}  # the start of the bar in which a stop was last filled
         self._last_equity_usd = options.cash_usd
         self.fills: list[Fill] = []
@@ -182,6 +194,33 @@ class BacktraderBroker:
             reason = f"{order.side} {order.quantity:g}: canceled because no bar could fill it{lost}"
             self._strategy.broker.cancel(own)
             self._refuse(order, time, reason)
+
+    def restate(self, symbol: str, ratio: float, time: datetime) -> Restatement:
+        """Carry out a split after the current bar; `time` is the start of the symbol's next one, in the new unit.
+
+        `ratio` is in new shares for each old one. Every open order of the symbol is canceled. Whole shares stay whole:
+        the fraction of one that is left over is paid out at the last close.
+        """
+        self._cancel_all(symbol, time, f"canceled because a {name_split(ratio)} split changes the shares")
+        before, cash_usd = self._held.pop(symbol, 0.0), 0.0
+        after = round(before * ratio, DECIMALS)
+        if before:
+            feed, price_usd = self._feeds[symbol], self._close_usd(symbol) / ratio
+            if before == math.floor(before):
+                whole = float(math.floor(after))
+                after, cash_usd = whole, round((after - whole) * price_usd, 2)
+            self._strategy.broker.restate(feed, ratio, after, cash_usd)
+            self._restated[symbol] = (len(feed), price_usd)
+        if after:
+            self._held[symbol] = after
+        return Restatement(
+            time=time,
+            symbol=symbol,
+            ratio=ratio,
+            quantity_before=before,
+            quantity_after=after,
+            cash_usd=cash_usd,
+        )
 
     def cash_usd(self) -> float:
         """Return the cash, rounded to a cent."""
@@ -309,6 +348,16 @@ class BacktraderBroker:
             if own.info["order_id"] == order.order_id:
                 self._strategy.broker.cancel(own)
 
+    def _cancel_all(self, symbol: str, time: datetime, reason: str) -> None:
+        """Cancel every open order of a symbol, also legs that are not active yet."""
+        for own in self._strategy.broker.get_orders_open():
+            if own.data._name != symbol:
+                continue
+            self._strategy.broker.cancel(own)
+            if own.info["kind"] == MARKET:
+                order = self._sent[own.info["client_order_id"]].order
+                self._refuse(order, time, f"{order.side} {order.quantity:g}: {reason}")
+
     def _refuse(self, order: Order, time: datetime, reason: str) -> None:
         refusal = Refusal(time=time, client_order_id=order.client_order_id, symbol=order.symbol, reason=reason)
         self.refusals.append(refusal)
@@ -364,4 +413,7 @@ class BacktraderBroker:
         )
 
     def _close_usd(self, symbol: str) -> float:
-        return float(self._feeds[symbol].close[0])
+        """Return the last close, in the unit of the shares held now."""
+        feed = self._feeds[symbol]
+        bars, restated_usd = self._restated.get(symbol, (0, 0.0))
+        return restated_usd if len(feed) == bars else float(feed.close[0])

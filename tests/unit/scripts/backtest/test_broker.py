@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import backtrader as bt
@@ -11,11 +11,14 @@ import pytest
 
 from scripts.backtest.broker import BacktraderBroker, Exchange
 from scripts.backtest.engine import Feed, rows
-from scripts.backtest.model import Options, Panel
+from scripts.backtest.model import Options, Panel, Refusal, Restatement
 from tests import builders
 from tests.builders import buy, daily, sell
 from trader.broker.base import OrderId, OrderRejectedError
+from trader.deadline import Deadline
+from trader.journal.base import Run
 from trader.model import Order, OrderType
+from trader.stages.protection import protect
 
 type Step = Callable[[BacktraderBroker], None]
 
@@ -58,9 +61,7 @@ def after(prices: Panel, *steps: Step, **options: Any) -> BacktraderBroker:
             brokers[0].heard(order, bt.num2date(self.datetime[0]))
 
         def next(self) -> None:
-            time = bt.num2date(self.datetime[0])
-            brokers[0].end_of_bar(time)
-            brokers[0].at(time.replace(hour=20), brokers[0].equity_usd())
+            brokers[0].at(bt.num2date(self.datetime[0]).replace(hour=20), brokers[0].equity_usd())
             next(coming, lambda _: None)(brokers[0])
 
     cerebro = bt.Cerebro(stdstats=False)
@@ -78,6 +79,27 @@ def after(prices: Panel, *steps: Step, **options: Any) -> BacktraderBroker:
 def submit(order: Order) -> Step:
     def step(broker: BacktraderBroker) -> None:
         broker.submit(order)
+
+    return step
+
+
+def all_of(*steps: Step) -> Step:
+    """Take several steps at one bar."""
+
+    def step(broker: BacktraderBroker) -> None:
+        for each in steps:
+            each(broker)
+
+    return step
+
+
+def split(ratio: float, found: list[Restatement] | None = None) -> Step:
+    """Carry out a split of AAPL after the bar, and note what it did in `found`."""
+
+    def step(broker: BacktraderBroker) -> None:
+        restated = broker.restate("AAPL", ratio, builders.SLOT)
+        if found is not None:
+            found.append(restated)
 
     return step
 
@@ -307,3 +329,132 @@ def test_the_clock_keeps_the_exchanges_hours() -> None:
     broker = after(panel([100]))
     broker.at(datetime.fromisoformat("2022-12-25T20:00:00+00:00"), 0.0)
     assert not broker.clock().is_open
+
+
+# --- splits that the prices are not adjusted for ---------------------------------------------------------------------
+
+
+def test_a_split_changes_the_shares_and_what_was_paid_for_one() -> None:
+    broker = after(panel([100, 100, 25]), submit(PLAIN), split(4))
+    held = broker.positions()["AAPL"]
+    assert (held.quantity, held.average_price_usd, held.price_usd, held.available) == (40.0, 25.0, 25.0, 40.0)
+
+
+@pytest.mark.parametrize("ratio", [4, 3 / 2, 1 / 3, 0.125, 0.01])
+@pytest.mark.parametrize("quantity", [1, 30, 101, 3.3333])
+def test_a_split_leaves_the_equity_as_it_is(ratio: float, quantity: float) -> None:
+    seen: list[float] = []
+
+    def note(broker: BacktraderBroker) -> None:
+        seen.append(broker.equity_usd())
+
+    steps = all_of(note, split(ratio), note)
+    after(panel([100, 104, 99.99]), submit(replace(PLAIN, quantity=quantity)), wait, steps, cash_usd=20_000)
+    assert seen[1] == pytest.approx(seen[0], abs=0.005)
+
+
+def test_until_the_next_bar_a_split_holding_is_valued_at_the_last_close_in_the_new_unit() -> None:
+    broker = after(panel([100, 104]), submit(PLAIN), split(4))
+    assert (broker.positions()["AAPL"].price_usd, broker.latest_prices_usd(["AAPL", "MSFT"])) == (
+        26.0,
+        {"AAPL": 26.0, "MSFT": 104.0},
+    )
+
+
+def test_from_the_next_bar_on_a_split_holding_is_valued_at_its_close() -> None:
+    broker = after(panel([100, 104, 27]), submit(PLAIN), split(4), cash_usd=2_000)
+    assert broker.equity_usd() == 2_000 - 1_040 + 40 * 27
+
+
+def test_two_splits_in_a_row_are_both_carried_out() -> None:
+    broker = after(panel([100, 100, 100]), submit(PLAIN), wait, all_of(split(4), split(0.5)))
+    held = broker.positions()["AAPL"]
+    assert (held.quantity, held.average_price_usd, held.price_usd) == (20.0, 50.0, 50.0)
+
+
+def test_the_fraction_of_a_share_that_a_split_leaves_is_paid_out() -> None:
+    found: list[Restatement] = []
+    broker = after(panel([100, 100, 66]), submit(buy(quantity=5, bracket=False)), split(1.5, found), cash_usd=1_000)
+    assert (broker.read_holdings(), broker.cash_usd()) == ({"AAPL": 7.0}, 533.33)
+    (restated,) = found
+    assert (restated.symbol, restated.ratio, restated.cash_usd) == ("AAPL", 1.5, 33.33)
+    assert (restated.quantity_before, restated.quantity_after) == (5.0, 7.0)
+    assert restated.time == builders.SLOT
+
+
+def test_a_holding_that_a_reverse_split_leaves_no_whole_share_of_is_paid_out() -> None:
+    broker = after(panel([100, 100, 800]), submit(buy(quantity=5, bracket=False)), split(0.125), cash_usd=1_000)
+    assert (broker.read_holdings(), broker.cash_usd(), broker.equity_usd()) == ({}, 1_000.0, 1_000.0)
+
+
+def test_a_whole_number_of_new_shares_is_not_lost_to_rounding() -> None:
+    broker = after(panel([100, 100, 4_900]), submit(buy(quantity=49, bracket=False)), split(1 / 49))
+    assert (broker.read_holdings(), broker.cash_usd()) == ({"AAPL": 1.0}, 100_000.0 - 4_900)
+
+
+def test_a_fractional_holding_stays_fractional() -> None:
+    found: list[Restatement] = []
+    after(panel([100, 100, 66]), submit(replace(PLAIN, quantity=3.3333)), split(1.5, found))
+    assert (found[0].quantity_after, found[0].cash_usd) == (4.99995, 0.0)
+
+
+def test_new_shares_are_sold_at_the_new_price() -> None:
+    broker = after(panel([100, 100, 25, 26]), submit(PLAIN), split(4), submit(sell(quantity=40)), cash_usd=2_000)
+    assert (broker.read_holdings(), broker.cash_usd()) == ({}, 2_000 - 1_000 + 40 * 26.0)
+
+
+def test_a_split_of_a_symbol_that_is_not_held_changes_nothing() -> None:
+    found: list[Restatement] = []
+    broker = after(panel([100, 25, 25]), split(4, found), submit(replace(PLAIN, price_usd=25)))
+    assert (found[0].quantity_before, found[0].quantity_after, found[0].cash_usd) == (0.0, 0.0, 0.0)
+    assert prices_of(broker) == [("market", 25.0)]
+
+
+def test_a_split_cancels_a_bracket_without_a_word() -> None:
+    broker = after(panel([100, 100, 25, 25]), submit(buy()), split(4))
+    assert (broker.open_orders(), broker.refusals, broker.read_holdings()) == ((), [], {"AAPL": 40.0})
+
+
+def test_a_split_cancels_a_stop_without_a_word() -> None:
+    broker = after(panel([100, 100, 100, 25]), submit(PLAIN), submit(stop_at(97)), split(4))
+    assert (broker.open_orders(), broker.refusals, broker.read_holdings()) == ((), [], {"AAPL": 40.0})
+
+
+def test_a_split_cancels_a_buy_with_its_bracket_and_reports_it() -> None:
+    broker = after(panel([100, 25, 25]), all_of(submit(buy()), split(4)))
+    assert (broker.fills, broker.open_orders()) == ([], ())
+    assert broker.refusals == [
+        Refusal(
+            time=builders.SLOT,
+            client_order_id=buy().client_order_id,
+            symbol="AAPL",
+            reason="buy 10: canceled because a 4:1 split changes the shares",
+        )
+    ]
+
+
+def test_a_split_cancels_a_sale_and_reports_it() -> None:
+    broker = after(
+        panel([100, 100, 800]), submit(buy(quantity=16, bracket=False)), all_of(submit(sell(quantity=16)), split(0.125))
+    )
+    assert (len(broker.fills), broker.read_holdings()) == (1, {"AAPL": 2.0})
+    assert [each.reason for each in broker.refusals] == ["sell 16: canceled because a 1:8 split changes the shares"]
+
+
+def test_a_split_leaves_the_orders_and_holdings_of_other_symbols() -> None:
+    other = replace(buy("MSFT"), client_order_id="trend-20221227T2045Z-MSFT-buy")
+    waiting = replace(PLAIN, symbol="MSFT", client_order_id="trend-20221228T2045Z-MSFT-buy")
+    broker = after(panel([100, 100, 100]), submit(other), all_of(submit(waiting), split(4)))
+    assert (len(broker.open_orders()), broker.refusals, broker.read_holdings()) == (2, [], {"MSFT": 20.0})
+
+
+def test_the_run_after_a_split_places_a_stop_in_the_new_unit() -> None:
+    def guard(broker: BacktraderBroker) -> None:
+        later = builders.SLOT + timedelta(days=1)
+        run = Run(settings=builders.settings(STOP_LOSS_FRACTION=0.05), slot=later, now=later)
+        protect(run, broker, Deadline.never(), held_back="", is_open=True)
+
+    broker = after(panel([100, 100, 25, 25]), submit(buy()), split(4), guard)
+    assert [(each.type, each.quantity, each.stop_price_usd) for each in broker.open_orders()] == [
+        (OrderType.STOP, 40.0, 23.75)
+    ]
