@@ -414,6 +414,5 @@ class BacktraderBroker:
 
     def _close_usd(self, symbol: str) -> float:
         """Return the last close, in the unit of the shares held now."""
-        feed = self._feeds[symbol]
-        bars, restated_usd = self._restated.get(symbol, (0, 0.0))
-        return restated_usd if len(feed) == bars else float(feed.close[0])
+        feed, restated = self._feeds[symbol], self._restated.get(symbol)
+        return restated[1] if restated and restated[0] == len(feed) else float(feed.close[0])
