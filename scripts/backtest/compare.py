@@ -1,8 +1,8 @@
 """`make compare`: check that `make run` and the backtest make the same decisions on the same days.
 
-One side runs lambda_function.run() at each bar, with the embedded broker, a price file and a journal, as `make run`
+One side runs lambda_function.run() at each bar, with the embedded broker, the price file and a journal, as `make run`
 does. The other side is the backtest without costs, on closes only, with orders filled at the close that was used for
-the decision, as in the embedded broker.
+the decision, as in the embedded broker. Each side reads the raw price file on its own.
 """
 
 import json
@@ -109,24 +109,33 @@ def runs(
 
 
 def environment(panel: Panel, chosen: Options, folder: Path) -> dict[str, str]:
-    """Return the settings as variables, with the prices, account and journal as files in `folder`."""
+    """Return the settings as variables, with the account and journal as files in `folder`.
+
+    The prices are the raw file of PRICE_FILE, which both sides read on their own. Prices from Yahoo are written to a
+    file, because a run cannot ask for those of the past.
+    """
+    variables = {
+        name.upper(): ",".join(value) if isinstance(value, list) else str(value)
+        for name, value in chosen.settings.public().items()
+    }
+    if chosen.settings.price_sources != ("file",):
+        variables |= {"PRICE_SOURCES": "file", "PRICE_FILE": str(write_closes(panel, chosen, folder / "prices.csv"))}
+    return variables | {
+        "JOURNAL": f"folder:{folder / 'journal'}",
+        "ACCOUNT_FILE": str(folder / "account.json"),
+        "STARTING_CASH_USD": repr(chosen.cash_usd),
+    }
+
+
+def write_closes(panel: Panel, chosen: Options, path: Path) -> Path:
+    """Write the panel's closes as a price file, and return its path."""
     closes = panel.close.copy()
     if chosen.settings.bar_interval == "1d":
         closes.index = pd.Index([each.astimezone(NEW_YORK).date().isoformat() for each in closes.index])
     else:
         closes.index = pd.Index([each.isoformat() for each in closes.index])
-    closes.to_csv(folder / "prices.csv", index_label="timestamp")
-    variables = {
-        name.upper(): ",".join(value) if isinstance(value, list) else str(value)
-        for name, value in chosen.settings.public().items()
-    }
-    return variables | {
-        "PRICE_SOURCES": "file",
-        "PRICE_FILE": str(folder / "prices.csv"),
-        "JOURNAL": f"folder:{folder / 'journal'}",
-        "ACCOUNT_FILE": str(folder / "account.json"),
-        "STARTING_CASH_USD": repr(chosen.cash_usd),
-    }
+    closes.to_csv(path, index_label="timestamp")
+    return path
 
 
 def _day(bar: Bar, record: Mapping[str, Any]) -> Day:

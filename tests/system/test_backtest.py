@@ -14,6 +14,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from scripts import ROOT
@@ -21,7 +22,7 @@ from scripts.backtest import compare, engine, lookahead, options, prices
 from scripts.backtest.compute import Table
 from scripts.backtest.model import Options, Panel
 from scripts.backtest.workers import pool
-from trader.model import Side
+from trader.model import SAMPLE_PRICES, Side
 from trader.settings import SettingsError
 
 SMALL = {"UNIVERSE": "AAPL,KO,AMD", "HISTORY_BARS": "60", "UNIVERSE_LOOKBACK_BARS": "10"}
@@ -166,13 +167,40 @@ def test_the_compared_days_have_orders(days: list[compare.Day]) -> None:
     assert sum(each.orders for each in days) >= 5
 
 
-def test_the_backtest_decides_like_make_run_despite_price_gaps(panel: Panel) -> None:
-    close = panel.close.copy()
-    close.loc["2022-10-03":"2022-10-05", "KO"] = float("nan")
-    close.loc["2022-12-05":"2022-12-05", "AMD"] = float("nan")
-    gaps = replace(panel, open=close, high=close, low=close, close=close)
-    found = compare.compare(gaps, options.from_env(BUSY | {"START": "2022-12-01"}))
-    assert [each.differences for each in found if each.differences] == []
+NAN = float("nan")
+FAULTS = {
+    "gaps": [("KO", "2022-10-03", "2022-10-05", NAN), ("AMD", "2022-12-05", "2022-12-05", NAN)],
+    "impossible prices": [
+        ("AMD", "2022-12-06", "2022-12-06", -1.0),
+        ("KO", "2022-12-08", "2022-12-08", 0.0),
+        ("AAPL", "2022-12-13", "2022-12-13", 1e9),
+    ],
+    "wrong prices": [("AMD", "2022-12-06", "2022-12-06", 0.01), ("KO", "2022-12-08", "2022-12-09", 10.0)],
+    "splits": [("AMD", "2013-01-01", "2022-12-07", 4.0), ("KO", "2013-01-01", "2022-12-12", 1 / 8)],
+}
+"""Faults that real price files have: closes of a symbol from one day to another, multiplied by a factor."""
+
+
+def spoil(close: pd.DataFrame, fault: str) -> pd.DataFrame:
+    """Return closes by day with a fault of FAULTS, or with weekends filled forward."""
+    spoiled = close.copy()
+    for symbol, first, last, factor in FAULTS.get(fault, []):
+        is_hit = (close.index >= first) & (close.index <= last)
+        spoiled[symbol] = close[symbol].where(~is_hit, close[symbol] * factor)
+    if fault == "weekends":
+        spoiled = spoiled.reindex(pd.date_range(close.index[0], close.index[-1]).strftime("%Y-%m-%d")).ffill()
+    return spoiled
+
+
+@pytest.mark.parametrize("fault", [*FAULTS, "weekends"])
+def test_the_backtest_decides_like_make_run_on_a_raw_file_with(fault: str, tmp_path: Path) -> None:
+    close = spoil(pd.read_csv(SAMPLE_PRICES, index_col=0), fault)
+    assert not close.equals(pd.read_csv(SAMPLE_PRICES, index_col=0))
+    close.to_csv(tmp_path / "prices.csv", index_label="timestamp")
+    chosen = options.from_env(BUSY | {"END": "2022-12-20", "PRICE_FILE": str(tmp_path / "prices.csv")})
+    found = compare.compare(prices.load(chosen), chosen)
+    assert [(each.slot.date().isoformat(), each.differences) for each in found if each.differences] == []
+    assert sum(each.orders for each in found) >= 5
 
 
 def test_a_different_decision_is_found(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,7 @@ def test_the_daily_loss_stop_denies_buys_on_that_day_only() -> None:
 
 
 def test_the_drawdown_stop_denies_buys_on_later_days_too() -> None:
-    bars = prices(A=[100, 100, 80, 80, 80], B=[50] * 5)
+    bars = prices(A=[100, 100, 71, 71, 71], B=[50] * 5)
     chosen = options(bars, 5, MAX_DRAWDOWN_FRACTION=0.15, MAX_POSITION_FRACTION=0.9, MAX_ORDER_USD=1e6)
     result = run(bars, chosen, A=[BELOW, ON, ON, ON, ON], B=[ON, ON, ON, BELOW, BELOW])
     assert [codes(result, bar) for bar in (3, 4)] == [[Code.DRAWDOWN_STOP]] * 2
@@ -264,11 +264,11 @@ def test_a_shorter_bar_is_decided_on_in_its_last_minute() -> None:
 def test_the_last_bar_of_a_session_does_not_see_the_next_price() -> None:
     sessions = [pd.Timestamp(f"2022-12-{day} 14:30", tz="UTC") for day in (23, 27, 28)]
     index = pd.DatetimeIndex([each + timedelta(minutes=15 * bar) for each in sessions for bar in range(26)])
-    bars = panel({"A": pd.Series([100.0] * 76 + [100, 500], index=index)})
+    bars = panel({"A": pd.Series([100.0] * 76 + [100, 140], index=index)})
     chosen = options(bars, 2, BAR_INTERVAL="15m", HISTORY_BARS=30)
     result = backtest(bars, replace(chosen, start=date(2022, 12, 28)), table=lines(bars, A=[ON] * 26))
     seen = [each.decision.forecasts[0].price_usd for each in result.bars if each.decision]
-    assert seen == [100.0] * 25 + [500.0]
+    assert seen == [100.0] * 25 + [140.0]
 
 
 def test_an_error_in_a_run_ends_the_backtest() -> None:
