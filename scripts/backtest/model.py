@@ -139,5 +139,6 @@ class Result:
     fills: tuple[Fill, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     scored: tuple[Scored, ...] = ()
+    restatements: tuple[Restatement, ...] = ()  # in order of time
     is_complete: bool = True  # false if it was interrupted; `bars` then ends early
     timings_s: Mapping[str, float] = field(default_factory=dict)
