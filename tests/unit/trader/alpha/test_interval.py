@@ -48,6 +48,12 @@ def test_ends_that_are_equally_far_to_the_tick_have_no_direction(
     assert rule.insight(forecast(price_usd, lower_usd=lower_usd, upper_usd=upper_usd)).direction is direction
 
 
+@pytest.mark.parametrize(("lower_usd", "upper_usd", "gap"), [(99, 103, 0.03), (97, 101, -0.03), (99, 101, 0.0)])
+def test_the_gap_is_the_move_to_the_farther_end(lower_usd: float, upper_usd: float, gap: float) -> None:
+    made = RULE.insight(forecast(100, lower_usd=lower_usd, upper_usd=upper_usd))
+    assert made.gap_fraction == pytest.approx(gap)
+
+
 def test_a_narrow_interval_above_the_price_has_a_direction() -> None:
     assert RULE.insight(forecast(49, lower_usd=50, upper_usd=50.0000001)).direction is Direction.UP
 
