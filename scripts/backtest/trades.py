@@ -1,37 +1,46 @@
 """Round trips: fills matched into trades with an entry, an exit and a profit or loss."""
 
+import math
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
 
 import pandas as pd
 
-from scripts.backtest.model import Fill, Result
+from scripts.backtest.judged import judge
+from scripts.backtest.model import Fill, Restatement, Result
 from trader.model import Side
+from trader.prices.jumps import name_split
+
+DECIMALS = 9
+"""Decimals of a quantity that brokers keep."""
 
 MIN_SHARES = 1e-9
-"""Smaller quantities are rounding errors: brokers keep nine decimals."""
+"""Smaller quantities are rounding errors."""
 
 STILL_OPEN = "still open"
+CASH_IN_LIEU = "cash in lieu of a fraction"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trade:
     """Shares bought in one fill and sold in one fill: a purchase sold in parts gives several trades.
 
-    If the trade is still open, `exit_time` is None and `exit_price_usd` is the last close.
+    If the trade is still open, `exit_time` is None and `exit_price_usd` is the last close. Across a split, quantities
+    and prices stay as they were bought and sold: 10 shares of 100 USD become 40 of 25 USD.
     """
 
     symbol: str
-    quantity: float
+    quantity: float  # when they were bought
     entry_time: datetime  # start of the bar
     entry_price_usd: float  # slippage included
     entry_reason: str
+    exit_quantity: float  # the same shares, restated for the splits in between
     exit_time: datetime | None
     exit_price_usd: float
-    exit_reason: str  # stop-loss, take-profit, the sale's own reason, or still open
+    exit_reason: str  # stop-loss, take-profit, the sale's own reason, cash in lieu of a fraction, or still open
     commission_usd: float  # its share of both orders' commission
     pnl_usd: float  # after commission
     return_fraction: float  # of the purchase's cost, including its commission
@@ -48,7 +57,8 @@ class _Lot:
     """The unsold shares of one purchase."""
 
     entry: Fill
-    left: float
+    left: float  # in today's shares
+    ratio: float = 1.0  # today's shares for each that was bought
 
 
 class _Exit(NamedTuple):
@@ -61,58 +71,117 @@ class _Exit(NamedTuple):
     until: datetime  # start of the bar up to which they were held
 
 
+class _Sale(NamedTuple):
+    """Shares that leave the account: by an order, or the fraction of a share that a split leaves over."""
+
+    name: str
+    symbol: str
+    quantity: float
+    exit: _Exit  # with the commission of the whole sale
+
+
 def trades(result: Result) -> tuple[Trade, ...]:
     """Match the fills of each symbol into round trips, first in, first out; return them in the order of entry.
 
-    Raises ValueError if more is sold than was bought: backtests do not go short, so the fills would be wrong.
+    Raises ValueError if more is sold than was bought, or if other shares are restated than were bought: backtests do
+    not go short, so the fills would be wrong.
     """
     lots: dict[str, deque[_Lot]] = {}
     calendar = result.panel.close.index
     found: list[Trade] = []
-    for fill in result.fills:
-        held = lots.setdefault(fill.symbol, deque())
-        if fill.side is Side.BUY:
-            held.append(_Lot(fill, fill.quantity))
+    for event in _events(result):
+        held = lots.setdefault(event.symbol, deque())
+        if isinstance(event, Restatement):
+            _restate(event, held)
+            found += _close_lots(_fraction(event), held, calendar)
+        elif event.side is Side.BUY:
+            held.append(_Lot(event, event.quantity))
         else:
-            found += _close_lots(fill, held, calendar)
-    for lot in (lot for held in lots.values() for lot in held):
-        found.append(_trade(lot.entry, lot.left, _last(lot.entry, result), calendar))
+            found += _close_lots(_sale(event), held, calendar)
+    for held in lots.values():
+        if held:
+            last = _last(held[0].entry, result)
+            found += [_trade(lot, lot.left, last, calendar) for lot in held]
     return tuple(sorted(found, key=lambda trade: (trade.entry_time, trade.symbol)))
 
 
-def _close_lots(sale: Fill, held: deque[_Lot], calendar: pd.Index) -> Iterator[Trade]:
-    reason = sale.reason if sale.kind == "market" else sale.kind
+def _events(result: Result) -> list[Fill | Restatement]:
+    """Return fills and restatements in order; the fills of a restatement's bar are in the new unit, so they follow."""
+    end = result.bars[-1].time if result.bars else None
+    restated = [each for each in result.restatements if end and each.time <= end]
+    return sorted([*restated, *result.fills], key=lambda each: each.time)
+
+
+def _restate(split: Restatement, held: deque[_Lot]) -> None:
+    bought = math.fsum(lot.left for lot in held)
+    if not math.isclose(bought, split.quantity_before, abs_tol=MIN_SHARES):
+        raise ValueError(
+            f"the {name_split(split.ratio)} split at {split.time} restates {split.quantity_before:g} {split.symbol}, "
+            f"but {bought:g} are held"
+        )
+    for lot in held:
+        lot.left *= split.ratio
+        lot.ratio *= split.ratio
+
+
+def _fraction(split: Restatement) -> _Sale:
+    """Return the fraction of a share that is left over, as a sale for the cash that was paid in its place."""
+    quantity = split.quantity_before * split.ratio - split.quantity_after
+    price_usd = split.cash_usd / quantity if quantity > MIN_SHARES else 0.0
+    return _Sale(
+        name=f"the {name_split(split.ratio)} split at {split.time}",
+        symbol=split.symbol,
+        quantity=quantity,
+        exit=_Exit(split.time, price_usd, CASH_IN_LIEU, 0.0, split.time),
+    )
+
+
+def _sale(fill: Fill) -> _Sale:
+    reason = fill.reason if fill.kind == "market" else fill.kind
+    return _Sale(
+        name=fill.client_order_id,
+        symbol=fill.symbol,
+        quantity=fill.quantity,
+        exit=_Exit(fill.time, fill.price_usd, reason, fill.commission_usd, fill.time),
+    )
+
+
+def _close_lots(sale: _Sale, held: deque[_Lot], calendar: pd.Index) -> Iterator[Trade]:
     left = sale.quantity
     while left > MIN_SHARES:
         if not held:
-            raise ValueError(f"{sale.client_order_id} sells {left:g} {sale.symbol} more than was bought")
+            raise ValueError(f"{sale.name} sells {left:g} {sale.symbol} more than was bought")
         lot = held[0]
         quantity = min(left, lot.left)
         left -= quantity
         lot.left -= quantity
         if lot.left <= MIN_SHARES:
             held.popleft()
-        commission_usd = sale.commission_usd * quantity / sale.quantity
-        yield _trade(lot.entry, quantity, _Exit(sale.time, sale.price_usd, reason, commission_usd, sale.time), calendar)
+        commission_usd = sale.exit.commission_usd * quantity / sale.quantity
+        yield _trade(lot, quantity, sale.exit._replace(commission_usd=commission_usd), calendar)
 
 
 def _last(entry: Fill, result: Result) -> _Exit:
-    """Value open shares at the last close up to the last bar, without the cost of a sale."""
+    """Value open shares at the last close up to the last bar, as the account does, without the cost of a sale."""
     end = result.bars[-1].time
-    closes = result.panel.close[entry.symbol].loc[:end].dropna()
+    panel = replace(result.panel, close=result.panel.close[[entry.symbol]])
+    closes = judge(panel, result.options.settings.bar_interval).visible[entry.symbol].loc[:end].dropna()
     return _Exit(None, float(closes.iloc[-1]) if len(closes) else entry.price_usd, STILL_OPEN, 0.0, end)
 
 
-def _trade(entry: Fill, quantity: float, leaving: _Exit, calendar: pd.Index) -> Trade:
+def _trade(lot: _Lot, exit_quantity: float, leaving: _Exit, calendar: pd.Index) -> Trade:
+    entry = lot.entry
+    quantity = exit_quantity if lot.ratio == 1 else round(exit_quantity / lot.ratio, DECIMALS)
     entry_commission_usd = entry.commission_usd * quantity / entry.quantity
     paid_usd = quantity * entry.price_usd + entry_commission_usd
-    pnl_usd = quantity * leaving.price_usd - leaving.commission_usd - paid_usd
+    pnl_usd = exit_quantity * leaving.price_usd - leaving.commission_usd - paid_usd
     return Trade(
         symbol=entry.symbol,
         quantity=quantity,
         entry_time=entry.time,
         entry_price_usd=entry.price_usd,
         entry_reason=entry.reason,
+        exit_quantity=exit_quantity,
         exit_time=leaving.time,
         exit_price_usd=leaving.price_usd,
         exit_reason=leaving.reason,

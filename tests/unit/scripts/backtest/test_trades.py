@@ -1,8 +1,10 @@
 import math
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from scripts.backtest.model import Fill, Panel, Result
+from scripts.backtest.model import Fill, Panel, Restatement, Result
 from scripts.backtest.trades import trades
 from tests.backtest_results import fill, panel, result
 
@@ -122,3 +124,144 @@ def test_selling_more_than_was_bought_is_an_error(prices: Panel) -> None:
 
 def test_without_fills_there_are_no_trades(prices: Panel) -> None:
     assert trades(run_fills(prices)) == ()
+
+
+# --- shares that were restated for a split ---------------------------------------------------------------------------
+
+AFTER_4_FOR_1 = {"AAA": [100, 104, 26, 27, 28, 29, 29, 30]}
+AFTER_1_FOR_8 = {"AAA": [10, 11, 88, 96, 104, 108, 110, 112]}
+HELD_ON = 2
+"""The first bar in the new unit."""
+
+
+def restate(prices: Panel, ratio: float, before: float, after: float, cash_usd: float = 0.0) -> Restatement:
+    return Restatement(
+        time=prices.close.index[HELD_ON].to_pydatetime(),
+        symbol="AAA",
+        ratio=ratio,
+        quantity_before=before,
+        quantity_after=after,
+        cash_usd=cash_usd,
+    )
+
+
+def across(prices: Panel, split: Restatement, *fills: Fill, **fields: Any) -> Result:
+    return result(prices, fills, restatements=(split,), **fields)
+
+
+def test_shares_bought_before_a_split_are_sold_as_more_shares_after_it() -> None:
+    prices = panel(AFTER_4_FOR_1)
+    fills = fill(prices, 0, "AAA", 10, 100.0), fill(prices, 4, "AAA", -40, 28.0)
+    (trade,) = trades(across(prices, restate(prices, 4.0, 10, 40), *fills))
+    assert (trade.quantity, trade.entry_price_usd) == (10, 100.0)
+    assert (trade.exit_quantity, trade.exit_price_usd, trade.is_open) == (40, 28.0, False)
+
+
+def test_a_split_is_neither_a_gain_nor_a_loss() -> None:
+    prices = panel(AFTER_4_FOR_1)
+    fills = fill(prices, 0, "AAA", 10, 100.0), fill(prices, 4, "AAA", -40, 28.0)
+    (trade,) = trades(across(prices, restate(prices, 4.0, 10, 40), *fills))
+    assert trade.pnl_usd == pytest.approx(40 * 28 - 10 * 100)
+    assert trade.return_fraction == pytest.approx(0.12)
+
+
+def test_a_trade_without_a_split_sells_what_it_bought(prices: Panel) -> None:
+    (trade,) = trades(run_fills(prices, fill(prices, 1, "AAA", 10, 11.0), fill(prices, 4, "AAA", -10, 14.0)))
+    assert trade.exit_quantity == trade.quantity == 10
+
+
+def test_the_sale_of_a_splits_own_bar_is_in_the_new_unit() -> None:
+    prices = panel(AFTER_4_FOR_1)
+    fills = fill(prices, 0, "AAA", 10, 100.0), fill(prices, HELD_ON, "AAA", -40, 25.0)
+    (trade,) = trades(across(prices, restate(prices, 4.0, 10, 40), *fills))
+    assert trade.pnl_usd == pytest.approx(0)
+
+
+def test_shares_bought_after_a_split_are_not_restated() -> None:
+    prices = panel(AFTER_4_FOR_1)
+    fills = (
+        fill(prices, 0, "AAA", 10, 100.0),
+        fill(prices, 3, "AAA", 10, 27.0),
+        fill(prices, 7, "AAA", -50, 30.0),
+    )
+    made = trades(across(prices, restate(prices, 4.0, 10, 40), *fills))
+    assert [(trade.quantity, trade.exit_quantity) for trade in made] == [(10, 40), (10, 10)]
+    assert [trade.pnl_usd for trade in made] == pytest.approx([40 * 30 - 1_000, 10 * 30 - 270])
+
+
+def test_a_part_sold_after_a_split_has_its_share_of_the_purchase() -> None:
+    prices = panel(AFTER_4_FOR_1)
+    fills = fill(prices, 0, "AAA", 10, 100.0, commission_usd=4.0), fill(prices, 4, "AAA", -10, 28.0)
+    sold, held = trades(across(prices, restate(prices, 4.0, 10, 40), *fills))
+    assert (sold.quantity, sold.exit_quantity, sold.commission_usd) == (2.5, 10, 1.0)
+    assert (held.quantity, held.exit_quantity, held.commission_usd) == (7.5, 30, 3.0)
+
+
+def test_shares_still_held_after_a_split_are_valued_in_the_new_unit() -> None:
+    prices = panel(AFTER_4_FOR_1)
+    (trade,) = trades(across(prices, restate(prices, 4.0, 10, 40), fill(prices, 0, "AAA", 10, 100.0)))
+    assert (trade.is_open, trade.exit_quantity, trade.exit_price_usd) == (True, 40, 30)
+    assert trade.pnl_usd == pytest.approx(40 * 30 - 1_000)
+
+
+def test_the_fraction_left_over_by_a_reverse_split_is_sold_for_the_cash_paid() -> None:
+    prices = panel(AFTER_1_FOR_8)
+    fills = fill(prices, 0, "AAA", 20, 10.0), fill(prices, 4, "AAA", -2, 104.0)
+    fraction, rest = trades(across(prices, restate(prices, 1 / 8, 20, 2, cash_usd=44.0), *fills))
+    assert (fraction.exit_reason, fraction.quantity, fraction.exit_quantity) == ("cash in lieu of a fraction", 4, 0.5)
+    assert fraction.exit_price_usd * fraction.exit_quantity == pytest.approx(44)
+    assert fraction.pnl_usd == pytest.approx(44 - 40)
+    assert (rest.quantity, rest.exit_quantity) == (16, 2)
+    assert rest.pnl_usd == pytest.approx(2 * 104 - 160)
+
+
+def test_too_few_shares_for_one_new_one_are_paid_out_entirely() -> None:
+    prices = panel(AFTER_1_FOR_8)
+    split = restate(prices, 1 / 8, 4, 0, cash_usd=44.0)
+    (trade,) = trades(across(prices, split, fill(prices, 0, "AAA", 4, 10.0)))
+    assert (trade.exit_time, trade.is_open) == (split.time, False)
+    assert trade.pnl_usd == pytest.approx(4)
+
+
+def test_the_fraction_comes_from_the_shares_bought_first() -> None:
+    prices = panel(AFTER_1_FOR_8)
+    fills = fill(prices, 0, "AAA", 8, 10.0, reason="first"), fill(prices, 1, "AAA", 12, 11.0, reason="second")
+    made = trades(across(prices, restate(prices, 1 / 8, 20, 2, cash_usd=44.0), *fills))
+    assert [(trade.entry_reason, trade.exit_quantity, trade.is_open) for trade in made] == [
+        ("first", 0.5, False),
+        ("first", 0.5, True),
+        ("second", 1.5, True),
+    ]
+
+
+def test_fractional_shares_survive_a_split_to_the_last_decimal() -> None:
+    prices = panel({"AAA": [10, 10, 30, 30, 30, 30]})
+    fills = fill(prices, 0, "AAA", 3.7, 10.0), fill(prices, 4, "AAA", -1.233333333, 30.0)
+    (trade,) = trades(across(prices, restate(prices, 1 / 3, 3.7, 1.233333333), *fills))
+    assert trade.quantity == pytest.approx(3.7, abs=2e-9)
+    assert not trade.is_open
+
+
+def test_a_split_of_shares_that_nobody_holds_changes_nothing(prices: Panel) -> None:
+    fills = fill(prices, 3, "AAA", 10, 13.0), fill(prices, 4, "AAA", -10, 14.0)
+    (trade,) = trades(across(prices, restate(prices, 4.0, 0, 0), *fills))
+    assert trade.exit_quantity == 10
+
+
+def test_a_split_after_the_last_bar_of_an_interruption_is_not_in_the_valuation() -> None:
+    prices = panel(AFTER_4_FOR_1)
+    whole = across(prices, restate(prices, 4.0, 10, 40), fill(prices, 0, "AAA", 10, 100.0), is_complete=False)
+    (trade,) = trades(replace(whole, bars=whole.bars[:HELD_ON]))
+    assert (trade.exit_quantity, trade.exit_price_usd) == (10, 104)
+
+
+def test_a_split_of_other_shares_than_those_held_is_an_error(prices: Panel) -> None:
+    split = restate(prices, 4.0, 12, 48)
+    with pytest.raises(ValueError, match=r"the 4:1 split at .* restates 12 AAA, but 10 are held"):
+        trades(across(prices, split, fill(prices, 0, "AAA", 10, 10.0)))
+
+
+def test_an_open_trade_is_not_valued_at_a_jump_that_nothing_confirms() -> None:
+    prices = panel({"AAA": [*[10.0] * 60, 2.5]})
+    (trade,) = trades(run_fills(prices, fill(prices, 2, "AAA", 10, 10.0)))
+    assert trade.exit_price_usd == 10
