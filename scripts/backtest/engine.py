@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import backtrader as bt
@@ -19,7 +20,7 @@ from scripts.backtest.broker import BacktraderBroker, Exchange
 from scripts.backtest.compute import Table
 from scripts.backtest.forecasts import TableForecaster, count_needed_bars
 from scripts.backtest.judged import Judged, judge
-from scripts.backtest.model import Bar, Options, Panel, Result
+from scripts.backtest.model import Bar, Options, Panel, Restatement, Result
 from scripts.backtest.prices import span
 from trader.alpha import loader
 from trader.deadline import Deadline
@@ -157,6 +158,9 @@ def backtest(
     for symbol in panel.close.columns:
         if bars := rows(panel, judged.visible[symbol], times):
             cerebro.adddata(Feed(rows=bars), name=symbol)
+    if not judged.visible.loc[list(times)].notna().any(axis=1).all():
+        # Backtrader stops only at bars of some feed, but the bot also runs when no symbol has a price that counts.
+        cerebro.adddata(Feed(rows=[(_number(each), 1.0, 1.0, 1.0, 1.0) for each in times]), name="")
     cerebro.addstrategy(Driver, session=session)
     begun, is_complete = time.perf_counter(), True
     try:
@@ -183,6 +187,11 @@ class _Session:
     ) -> None:
         self._panel = panel
         self._options = options
+        self._next = dict(pairwise(times))
+        self._splits = {
+            (symbol, split.visible_from): split.ratio for symbol, splits in judged.splits.items() for split in splits
+        }
+        self._restatements: list[Restatement] = []
         self._times = {_number(each): each for each in times}
         self._forecaster = forecaster
         self._prices = PanelPrices(panel, judged.series)
@@ -210,7 +219,16 @@ class _Session:
             if self._bars and self._bars[-1].time.astimezone(NEW_YORK).date() < bar.astimezone(NEW_YORK).date():
                 self._last_equity_usd = self._bars[-1].equity_usd
             self._bars.append(self._run(bar))
+            self._carry_out_splits(bar)
             self._progress("bars", len(self._bars), len(self._times))
+
+    def _carry_out_splits(self, bar: datetime) -> None:
+        """Restate what is held for the splits that nobody adjusted for and that take effect with the next bar."""
+        for (symbol, first), ratio in self._splits.items():
+            if first == self._next.get(bar):
+                done = self.broker.restate(symbol, ratio, first)
+                if done.quantity_before:
+                    self._restatements.append(done)
 
     @property
     def broker(self) -> BacktraderBroker:
@@ -228,6 +246,7 @@ class _Session:
             bars=tuple(self._bars),
             fills=tuple(each for each in fills if last and each.time <= last),
             refusals=tuple(each for each in refusals if last and each.time <= last),
+            restatements=tuple(each for each in self._restatements if last and each.time <= last),
             is_complete=is_complete,
             timings_s={"pipeline": round(self._own_s, 3), "backtrader": round(total_s - self._own_s, 3)},
         )

@@ -107,7 +107,7 @@ def name_split(ratio: float) -> str:
 def find_ratio(change: float) -> float | None:
     """Return the split whose effect is a change by this factor; None if there is none."""
     near = min(SPLITS, key=lambda each: abs(math.log(change * each)))
-    return near if abs(math.log(change * near)) <= TOLERANCE_FRACTION else None
+    return float(near) if abs(math.log(change * near)) <= TOLERANCE_FRACTION else None
 
 
 def judge(

@@ -130,6 +130,28 @@ def test_the_drawdown_stop_denies_buys_on_later_days_too() -> None:
     assert [codes(result, bar) for bar in (3, 4)] == [[Code.DRAWDOWN_STOP]] * 2
 
 
+def test_a_split_that_nobody_adjusted_for_restates_what_is_held() -> None:
+    bars = prices(A=[100, 100, 25, 25, 25, 25, 25, 25])
+    result = run(bars, options(bars, 8), A=[BELOW, *[ON] * 7])
+    assert [each.positions["A"] for each in result.bars[1:]] == [100.0] * 5 + [400.0] * 2
+    assert {each.equity_usd for each in result.bars} == {100_000.0}
+    assert [(each.ratio, each.time) for each in result.restatements] == [(4.0, result.bars[6].time)]
+
+
+def test_across_a_split_that_nobody_adjusted_for_the_symbol_is_denied() -> None:
+    bars = prices(A=[100, 100, 25, 25, 25, 25, 25, 25])
+    result = run(bars, options(bars, 8), A=[ON, ON, *[BELOW] * 6])
+    assert [codes(result, bar) for bar in range(2, 8)] == [[Code.NO_PRICE_DATA]] * 6
+    assert not result.fills
+
+
+def test_a_wrong_price_triggers_no_stop_and_values_nothing() -> None:
+    bars = prices(A=[100, 100, 0.5, 100, 100])
+    result = run(bars, options(bars, 5), A=[BELOW, *[ON] * 4])
+    assert {each.equity_usd for each in result.bars} == {100_000.0}
+    assert [each.kind for each in result.fills] == ["market"]
+
+
 def test_a_position_that_lost_its_bracket_to_a_sale_gets_a_stop_again() -> None:
     traded = [100, 100, 105, math.nan, 104, 90, 90]
     bars = panel({"A": daily([100] * (WARM_UP - 1) + traded, LAST), "B": daily([50] * (WARM_UP + 6), LAST)})
