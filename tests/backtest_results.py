@@ -16,10 +16,14 @@ FIRST_DAY = "2021-01-04"
 SYMBOLS = ("AAA", "BBB", "BRK.B", "DDD")
 
 
-def panel(closes: Mapping[str, Sequence[float]], **fields: Any) -> Panel:
-    """Return a panel of closes only, one per business day from 4 January 2021; NaN stands for a missing close."""
-    bars = len(next(iter(closes.values())))
-    index = pd.bdate_range(FIRST_DAY, periods=bars, tz=NEW_YORK).tz_convert("UTC")
+def panel(closes: Mapping[str, Sequence[float]], times: pd.DatetimeIndex | None = None, **fields: Any) -> Panel:
+    """Return a panel of closes only; NaN stands for a missing close.
+
+    The bars start at `times`, in New York; by default there is one per business day from 4 January 2021.
+    """
+    if times is None:
+        times = pd.bdate_range(FIRST_DAY, periods=len(next(iter(closes.values()))))
+    index = times.tz_localize(NEW_YORK).tz_convert("UTC")
     close = pd.DataFrame({symbol: [float(usd) for usd in prices] for symbol, prices in closes.items()}, index=index)
     return Panel(open=close, high=close, low=close, close=close, **{"has_ohlc": False, "source": "made up", **fields})
 
@@ -47,10 +51,17 @@ def result(
     decisions: Mapping[datetime, Decision] | None = None,
     **fields: Any,
 ) -> Result:
-    """Return the result from bar `first` on. After each bar's fills, the account is valued at the last prices."""
+    """Return the result from bar `first` on.
+
+    Before a bar's fills, shares are restated for a split of that bar; after them, the account is valued at the last
+    prices.
+    """
     chosen = Options(**{"settings": settings(), "cash_usd": 1_000.0, "slippage_fraction": 0.0, **(options or {})})
     prices, cash_usd, held, bars = panel.close.ffill(), chosen.cash_usd, dict.fromkeys(panel.close, 0.0), []
     for time in panel.close.index[first:]:
+        for split in (split for split in fields.get("restatements", ()) if split.time == time):
+            held[split.symbol] = split.quantity_after
+            cash_usd += split.cash_usd
         for each in (each for each in fills if each.time == time):
             change = each.quantity if each.side is Side.BUY else -each.quantity
             held[each.symbol] += change

@@ -16,18 +16,17 @@ from scripts.backtest import buy_and_hold
 from scripts.backtest.accuracy import calibration
 from scripts.backtest.model import Options, Result
 from scripts.backtest.trades import Trade, trades
+from scripts.backtest.yearly import TOO_SHORT, Span, annualize, measure_span
 from trader.codec import encode
 from trader.model import NEW_YORK, Denial, Side
-from trader.model import BARS_PER_SESSION
 
 type Numbers = NDArray[np.float64]
 
-VERSION = 1
+VERSION = 2
 """The version of the format of figures(), and so of backtest.json."""
 
-SESSIONS_A_YEAR = 252
 MIN_BARS = 2
-"""With fewer returns there is no volatility, and annualizing a single return is meaningless."""
+"""With fewer returns there is no volatility."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +36,7 @@ class EquityCurve:
     cash_usd: float  # before the first bar
     equity_usd: Numbers  # at each bar's close
     invested_usd: Numbers
-    bars_a_year: int
+    span: Span | None  # None: too short to be annualized
     trades: Sequence[Trade] = ()
     commission_usd: float = 0.0
 
@@ -65,17 +64,26 @@ class EquityCurve:
 
     def key_figures(self) -> dict[str, float | None]:
         """Return the key figures of this account; see the function key_figures."""
-        returns, year = self.returns, self.bars_a_year
+        returns, span = self.returns, self.span
         closed = [trade for trade in self.trades if not trade.is_open]
         final_usd = float(self.equity_usd[-1]) if len(returns) else self.cash_usd
-        measured: dict[str, float | None] = dict.fromkeys(RATIOS)
-        if len(returns) >= MIN_BARS:
-            with np.errstate(all="ignore"):  # an undefined ratio becomes None
-                measured = {name: _finite(of(returns, annualization=year)) for name, of in RATIOS.items()}
+        growth = final_usd / self.cash_usd
+        drawdown = float(self.drawdown.min(initial=0.0))
+        annual = _finite(annualize(growth, span.years)) if span else None
+        yearly = self._measure(span.bars_a_year if span else None)
+        by_bar = self._measure(1)
         return {
-            "total_return_fraction": final_usd / self.cash_usd - 1,
-            **measured,
-            "max_drawdown_fraction": float(self.drawdown.min(initial=0.0)),
+            "total_return_fraction": growth - 1,
+            "annual_return_fraction": annual,
+            "annual_volatility_fraction": yearly["volatility"],
+            "sharpe_ratio": yearly["sharpe"],
+            "sortino_ratio": yearly["sortino"],
+            "calmar_ratio": _over(annual, drawdown),
+            "bar_volatility_fraction": by_bar["volatility"],
+            "bar_sharpe_ratio": by_bar["sharpe"],
+            "bar_sortino_ratio": by_bar["sortino"],
+            "return_over_drawdown_ratio": _over(growth - 1, drawdown),
+            "max_drawdown_fraction": drawdown,
             "exposure_fraction": _finite(float(np.mean(self.exposure))) if len(returns) else None,
             "trades": len(closed),
             "win_fraction": _share(trade.pnl_usd > 0 for trade in closed),
@@ -83,22 +91,39 @@ class EquityCurve:
             "final_equity_usd": final_usd,
         }
 
+    def _measure(self, bars: float | None) -> dict[str, float | None]:
+        """Return volatility and ratios for a period of so many bars; None without a period or enough returns."""
+        returns = self.returns
+        if bars is None or len(returns) < MIN_BARS:
+            return dict.fromkeys(RATIOS)
+        with np.errstate(all="ignore"):  # an undefined ratio becomes None
+            return {name: _finite(of(returns, annualization=bars)) for name, of in RATIOS.items()}
+
 
 RATIOS = {
-    "annual_return_fraction": empyrical.annual_return,
-    "annual_volatility_fraction": empyrical.annual_volatility,
-    "sharpe_ratio": empyrical.sharpe_ratio,
-    "sortino_ratio": empyrical.sortino_ratio,
-    "calmar_ratio": empyrical.calmar_ratio,
+    "volatility": empyrical.annual_volatility,
+    "sharpe": empyrical.sharpe_ratio,
+    "sortino": empyrical.sortino_ratio,
 }
 
 
 def key_figures(result: Result) -> dict[str, float | None]:
     """Return the strategy's key figures; None where one is undefined, such as a ratio without volatility.
 
-    They are measured per bar and annualized by the number of bars in a year; ratios assume a risk-free rate of 0%.
     `trades` counts closed round trips, `win_fraction` is the fraction of those with a profit after commission, and
-    `exposure_fraction` is the mean invested fraction.
+    `exposure_fraction` is the mean invested fraction. The others, with r the returns of the bars, n the number of bars
+    in a year and years the length of the span by its dates (see measure_span), are:
+
+    - `annual_return_fraction`: (final / start) ** (1 / years) - 1, see annualize
+    - `annual_volatility_fraction`: std(r) * sqrt(n), with the sample's standard deviation
+    - `sharpe_ratio`: mean(r) / std(r) * sqrt(n), so with a risk-free rate of 0%
+    - `sortino_ratio`: mean(r) / sqrt(mean(min(r, 0) ** 2)) * sqrt(n)
+    - `calmar_ratio`: `annual_return_fraction` / -`max_drawdown_fraction`
+
+    These five are None for a span shorter than three months. The same measures without a year, for any span, are
+    `total_return_fraction`, `bar_volatility_fraction`, `bar_sharpe_ratio` and `bar_sortino_ratio` (n = 1), and
+    `return_over_drawdown_ratio`. Volatility, Sharpe and Sortino are those of empyrical, whose documentation names their
+    sources; the Calmar ratio is Young's (1991), over the whole span instead of the last three years.
     """
     return _strategy(result, trades(result)).key_figures()
 
@@ -107,7 +132,8 @@ def figures(result: Result) -> dict[str, Any]:
     """Return the whole report, JSON-safe; only `timings_s` differs if the same backtest is run again.
 
     The strategy is compared with `buy_and_hold`, the universe bought once at the same costs, and with `cash`, which
-    earns no interest.
+    earns no interest. `bars_a_year` is measured from the traded bars; for a span too short to be annualized it is None,
+    and `no_yearly_figures` has the reason.
     """
     made = trades(result)
     strategy, cash, holding = _strategy(result, made), _cash(result), buy_and_hold.universe(result)
@@ -133,6 +159,7 @@ def figures(result: Result) -> dict[str, Any]:
         "monthly_returns": _monthly(result, strategy, held),
         "symbols": _by_symbol(result, made),
         "trades": encode(made),
+        "restatements": encode(result.restatements),
         "refusals": encode(result.refusals),
         "denials": _counts(each.code for each in _denials(result)),
         "statuses": _counts(bar.status for bar in result.bars),
@@ -158,7 +185,7 @@ def _strategy(result: Result, made: Sequence[Trade]) -> EquityCurve:
         cash_usd=result.options.cash_usd,
         equity_usd=equity_usd,
         invested_usd=equity_usd - np.array([bar.cash_usd for bar in result.bars], dtype=np.float64),
-        bars_a_year=_bars_a_year(result.options),
+        span=_span(result),
         trades=made,
         commission_usd=math.fsum(fill.commission_usd for fill in result.fills),
     )
@@ -169,7 +196,7 @@ def _measure_holding(result: Result, holding: buy_and_hold.Holding) -> EquityCur
         cash_usd=result.options.cash_usd,
         equity_usd=holding.equity_usd,
         invested_usd=holding.equity_usd,
-        bars_a_year=_bars_a_year(result.options),
+        span=_span(result),
         commission_usd=holding.commission_usd,
     )
 
@@ -180,12 +207,12 @@ def _cash(result: Result) -> EquityCurve:
         cash_usd=result.options.cash_usd,
         equity_usd=np.full(bars, result.options.cash_usd),
         invested_usd=np.zeros(bars),
-        bars_a_year=_bars_a_year(result.options),
+        span=_span(result),
     )
 
 
-def _bars_a_year(options: Options) -> int:
-    return SESSIONS_A_YEAR * BARS_PER_SESSION[options.settings.bar_interval]
+def _span(result: Result) -> Span | None:
+    return measure_span([bar.time for bar in result.bars])
 
 
 def _options(options: Options) -> dict[str, Any]:
@@ -202,12 +229,13 @@ def _options(options: Options) -> dict[str, Any]:
 
 
 def _data(result: Result) -> dict[str, Any]:
-    index = result.panel.close.index
+    index, span = result.panel.close.index, _span(result)
     return {
         "source": result.panel.source,
         "has_ohlc": result.panel.has_ohlc,
         "bar_interval": result.options.settings.bar_interval,
-        "bars_a_year": _bars_a_year(result.options),
+        "bars_a_year": span.bars_a_year if span else None,
+        "no_yearly_figures": "" if span else TOO_SHORT,
         "symbols": [str(symbol) for symbol in result.panel.close.columns],
         "history_from": encode(index[0].to_pydatetime()) if len(index) else None,
         "first_bar": encode(result.bars[0].time) if result.bars else None,
@@ -281,6 +309,11 @@ def _denials(result: Result) -> Iterable[Denial]:
 def _counts(words: Iterable[str]) -> Mapping[str, int]:
     """Count the words, the most frequent first."""
     return {str(word): count for word, count in sorted(Counter(words).items(), key=lambda item: (-item[1], item[0]))}
+
+
+def _over(gain: float | None, drawdown_fraction: float) -> float | None:
+    """Divide a return by the maximum drawdown; None if there was no drawdown."""
+    return None if gain is None or not drawdown_fraction else gain / -drawdown_fraction
 
 
 def _share(outcomes: Iterable[bool]) -> float | None:

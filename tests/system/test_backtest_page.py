@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from scripts.backtest import report
-from scripts.backtest.model import Result
+from scripts.backtest.model import Restatement, Result
 from scripts.backtest.report.charts import drawdown
 from scripts.backtest.statistics import figures
+from scripts.report.formatting import NOTHING
 from tests.backtest_results import fill, panel, result, year_of_trading
 from tests.pages import DARK, LIGHT, Browse, Elements, RulesOfPages, measure
 
@@ -164,6 +165,37 @@ def test_the_page_says_what_it_does_not_show(page: Path) -> None:
     text = Elements(page).text
     for words in ("What this does not show", "Costs are assumed", "Survivorship", "No promise of profit"):
         assert words in text
+
+
+def test_the_page_says_by_what_year_its_figures_go(page: Path) -> None:
+    assert "Yearly figures go by the dates of the span, with 261.9 bars in a year." in Elements(page).text
+
+
+def test_the_page_of_22_bars_has_no_figure_for_a_year_and_says_why(tmp_path: Path) -> None:
+    text = Elements(write(year_of_trading(bars=22), tmp_path)).text
+    assert "No figures for a year: the span is shorter than three months." in text
+    for label in ("Annual return", "Annual volatility", "Sharpe ratio", "Sortino ratio", "Calmar ratio"):
+        assert re.search(rf"{label}\W+{NOTHING}\W+{NOTHING}\W+{NOTHING}", text)
+
+
+def test_the_page_shows_the_splits_of_shares_held(tmp_path: Path) -> None:
+    over = panel({HOSTILE: [100, 104, 26, 27, 28, 29, 29, 30]})
+    split = Restatement(
+        time=over.close.index[2].to_pydatetime(),
+        symbol=HOSTILE,
+        ratio=4.0,
+        quantity_before=10,
+        quantity_after=40,
+        cash_usd=0.0,
+    )
+    fills = [fill(over, 0, HOSTILE, 10, 100.0), fill(over, 4, HOSTILE, -40, 28.0)]
+    path = write(result(over, fills, restatements=(split,)), tmp_path)
+    assert f"{HOSTILE} : 6 Jan 2021, 4:1: 10 shares became 40" in Elements(path).text
+    assert '<td class="number">10 → 40</td>' in path.read_text(encoding="utf-8")
+
+
+def test_the_page_without_splits_does_not_mention_them(page: Path) -> None:
+    assert "Splits of shares held" not in Elements(page).text
 
 
 def test_an_interrupted_backtest_says_so_at_the_top(tmp_path: Path) -> None:

@@ -46,7 +46,8 @@ def _key_figures(figures: Json) -> RenderableType:
     table = _table("", "Strategy", "Buy and hold", "Cash")
     for line in formatting.lines(figures):
         table.add_row(line.label, Text(line.strategy, style="bold"), line.buy_and_hold, Text(line.cash, style="dim"))
-    return table
+    missing = Text(f" {formatting.describe_year(figures)}", style="dim")
+    return Group(table, missing) if figures["data"]["no_yearly_figures"] else table
 
 
 def _symbols(figures: Json) -> RenderableType | None:
@@ -77,9 +78,18 @@ def _below(figures: Json) -> RenderableType:
         _label("Costs", formatting.costs(figures)),
         _label("Forecasts", formatting.calibration(figures)),
         *(_label(each.what, each.words) for each in formatting.caveats(figures) if each.what == "Survivorship"),
+        *_splits(figures),
         *_notes(figures["data"]["notes"]),
     ]
     return Padding(Group(*lines), (0, 1), expand=False)
+
+
+def _splits(figures: Json) -> Iterator[RenderableType]:
+    splits = formatting.splits_of_holdings(figures)
+    for each in splits[:MAX_NOTES]:
+        yield _label("Split", f"{each['symbol']}, {formatting.describe_split(figures, each)}")
+    if len(splits) > MAX_NOTES:
+        yield _label("", f"... and {len(splits) - MAX_NOTES} more on the page")
 
 
 def _notes(notes: Sequence[Json]) -> Iterator[RenderableType]:

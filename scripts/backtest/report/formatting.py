@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 from scripts.backtest.trades import STILL_OPEN
 from scripts.console import format_count
-from scripts.report.formatting import MINUS, NOTHING, new_york, percent, plain, usd
+from scripts.report.formatting import MINUS, NOTHING, new_york, percent, plain, quantity, usd
 from trader.model import SAMPLE_PRICES, Json
+from trader.prices.jumps import name_split
 
 MIN_RETURN = 0.0005
 """Smallest return, positive or negative, that is not reported as `Made nothing`; smaller ones round to 0.0%."""
@@ -105,6 +106,16 @@ def ratio(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.2f}".replace("-", MINUS)
 
 
+def fine_share(fraction: float | None) -> str:
+    """Format an unsigned percentage with two decimals, as for one bar."""
+    return NOTHING if fraction is None else f"{fraction:.2%}"
+
+
+def fine_ratio(value: float | None) -> str:
+    """Format a bare number with three decimals, as for one bar."""
+    return NOTHING if value is None else f"{value:.3f}".replace("-", MINUS)
+
+
 def count(value: float | None) -> str:
     """Format a whole number."""
     return NOTHING if value is None else f"{value:,.0f}"
@@ -126,9 +137,9 @@ def lines(figures: Json) -> list[MetricLine]:
 
 KEY_FIGURES: tuple[tuple[str, str, Callable[[float | None], str], str], ...] = (
     ("Return", "total_return_fraction", format_signed, "over the whole span, after costs"),
-    ("Annual return", "annual_return_fraction", format_signed, "the return, compounded to one year"),
-    ("Annual volatility", "annual_volatility_fraction", share, "annualized standard deviation of the returns"),
-    ("Sharpe ratio", "sharpe_ratio", ratio, "mean return over volatility, with a risk-free rate of 0%"),
+    ("Annual return", "annual_return_fraction", format_signed, "the return, compounded to one year by the dates"),
+    ("Annual volatility", "annual_volatility_fraction", share, "annualized standard deviation of the bars' returns"),
+    ("Sharpe ratio", "sharpe_ratio", ratio, "annualized mean return over volatility, with a risk-free rate of 0%"),
     ("Sortino ratio", "sortino_ratio", ratio, "the same, but only negative returns count as risk"),
     ("Calmar ratio", "calmar_ratio", ratio, "annual return over maximum drawdown"),
     ("Maximum drawdown", "max_drawdown_fraction", format_signed, "the largest fall of the equity from a peak"),
@@ -138,6 +149,35 @@ KEY_FIGURES: tuple[tuple[str, str, Callable[[float | None], str], str], ...] = (
     ("Commission, USD", "commission_usd", money, "over the whole span"),
     ("Equity at the end, USD", "final_equity_usd", money, "with open positions at their last close"),
 )
+
+
+BAR_FIGURES: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
+    ("Volatility per bar", "bar_volatility_fraction", fine_share),
+    ("Sharpe ratio per bar", "bar_sharpe_ratio", fine_ratio),
+    ("Sortino ratio per bar", "bar_sortino_ratio", fine_ratio),
+    ("Return over maximum drawdown", "return_over_drawdown_ratio", ratio),
+)
+"""Label, name and formatter of the figures that take the place of yearly ones where there are none."""
+
+
+def describe_year(figures: Json) -> str:
+    """Say how the yearly figures were annualized, or why there are none."""
+    if reason := figures["data"]["no_yearly_figures"]:
+        return f"No figures for a year: {reason}"
+    bars_a_year = f"{figures['data']['bars_a_year']:,.1f}".removesuffix(".0")
+    return f"Yearly figures go by the dates of the span, with {bars_a_year} bars in a year"
+
+
+def describe_split(figures: Json, restated: Json) -> str:
+    """Say what a split made of the shares held: `31 Aug 2020, 4:1: 10 shares became 40`."""
+    before, after = quantity(restated["quantity_before"]), quantity(restated["quantity_after"])
+    paid = f", and {usd(restated['cash_usd'])} USD in cash for a fraction" if restated["cash_usd"] else ""
+    return f"{day(figures, restated['time'])}, {name_split(restated['ratio'])}: {before} shares became {after}{paid}"
+
+
+def splits_of_holdings(figures: Json) -> list[Json]:
+    """Return the splits of shares that were held."""
+    return [each for each in figures["restatements"] if each["quantity_before"]]
 
 
 def costs(figures: Json) -> str:

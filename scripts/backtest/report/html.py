@@ -23,7 +23,7 @@ OPEN_CARDS, OPEN_TRADES, OPEN_SCORES = 24, 30, 12
 """Maximum numbers of price charts, trades and calibration rows shown at once; longer lists are folded."""
 
 MAX_TRADES, MAX_SYMBOLS, MAX_LINES = 2_000, 60, 30
-"""Maximum numbers of trades, symbols, and notes or refusals on the page; backtest.json has the rest."""
+"""Maximum numbers of trades, symbols, and notes, splits or refusals on the page; backtest.json has the rest."""
 
 EXTREMES = 5
 """Number of best and of worst trades shown at once if the list is folded."""
@@ -74,6 +74,7 @@ def _contents(figures: Json, result: Result) -> dict[str, Any]:
         "lines": formatting.lines(figures),
         "caveats": formatting.caveats(figures),
         "costs": formatting.costs(figures),
+        "yearly": formatting.describe_year(figures),
         "charts": charts(figures),
         "months": MONTHS,
         "years": [_year(year) for year in figures["monthly_returns"]],
@@ -82,6 +83,7 @@ def _contents(figures: Json, result: Result) -> dict[str, Any]:
         "calibration": formatting.calibration(figures),
         "calibration_folded": len(figures["calibration"]["by_symbol"]) > OPEN_SCORES,
         "max_symbols": MAX_SYMBOLS,
+        "max_lines": MAX_LINES,
         "trades": trades[:MAX_TRADES],
         "extremes": [*best[:EXTREMES], *best[-EXTREMES:]] if len(trades) > OPEN_TRADES else [],
         "cards": _cards(figures, result, traded),
@@ -90,6 +92,10 @@ def _contents(figures: Json, result: Result) -> dict[str, Any]:
         "refusals": figures["refusals"][:MAX_LINES],
         "denials": [(code, count, _means(code)) for code, count in figures["denials"].items()],
         "statuses": [(status, count, _means(status)) for status, count in figures["statuses"].items()],
+        "splits": [
+            (each["symbol"], formatting.describe_split(figures, each))
+            for each in formatting.splits_of_holdings(figures)
+        ],
         "notes": figures["data"]["notes"][:MAX_LINES],
         "settings": [
             (name, setting_words(value)) for part in ("options", "settings") for name, value in figures[part].items()

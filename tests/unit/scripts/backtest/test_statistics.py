@@ -1,14 +1,16 @@
 import json
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from scripts.backtest.model import Panel, Refusal, Result
+from scripts.backtest.model import Panel, Refusal, Restatement, Result
 from scripts.backtest.statistics import figures, key_figures
 from tests.backtest_results import fill, panel, result, score, year_of_trading
 from tests.builders import settings
@@ -39,30 +41,10 @@ def test_the_return_is_measured_from_the_cash_to_the_last_bar() -> None:
     assert key_figures(all_in(10, 11, 12))["total_return_fraction"] == pytest.approx(0.2)
 
 
-def test_the_return_of_a_whole_year_is_the_annual_return() -> None:
-    whole_year = all_in(*[10 + bar / 251 for bar in range(252)])
-    assert key_figures(whole_year)["annual_return_fraction"] == pytest.approx(0.1)
-
-
-def test_half_a_year_is_compounded_to_a_whole_one() -> None:
-    half_year = all_in(*[10 + bar / 125 for bar in range(126)])
-    assert key_figures(half_year)["annual_return_fraction"] == pytest.approx(1.1**2 - 1)
-
-
-def test_a_year_of_hourly_bars_has_seven_a_session() -> None:
-    hourly = all_in(*[10 + bar / 251 for bar in range(252)], options={"settings": settings(BAR_INTERVAL="1h")})
-    assert key_figures(hourly)["annual_return_fraction"] == pytest.approx(1.1**7 - 1)
-
-
-def test_volatility_and_sharpe_ratio_come_from_the_bars_returns() -> None:
-    found = key_figures(all_in(10, 11, 9.9))  # returns 0, +10%, -10%: their standard deviation is 10%
-    assert found["annual_volatility_fraction"] == pytest.approx(0.1 * math.sqrt(252))
-    assert found["sharpe_ratio"] == pytest.approx(0)
-
-
-def test_the_sortino_ratio_counts_only_falls_as_risk() -> None:
-    found = key_figures(all_in(10, 12, 10.8))  # 0, +20%, -10%: mean 1/30, downside sqrt(0.01 / 3)
-    assert found["sortino_ratio"] == pytest.approx((1 / 30) * 252 / (math.sqrt(0.01 / 3) * math.sqrt(252)))
+def test_exposure_is_the_mean_share_of_the_equity_that_is_invested() -> None:
+    over = prices(10, 10, 10, 10)
+    half = result(over, [fill(over, 1, "AAA", 50, 10.0), fill(over, 3, "AAA", -50, 10.0)])
+    assert key_figures(half)["exposure_fraction"] == pytest.approx((0 + 0.5 + 0.5 + 0) / 4)
 
 
 def test_the_drawdown_is_the_largest_fall_from_a_peak() -> None:
@@ -73,17 +55,6 @@ def test_a_drawdown_can_begin_at_the_starting_cash() -> None:
     over = prices(8, 8, 8)
     bought_dear = result(over, [fill(over, 0, "AAA", 100, 10.0)])
     assert key_figures(bought_dear)["max_drawdown_fraction"] == pytest.approx(-0.2)
-
-
-def test_the_calmar_ratio_is_annual_return_over_max_drawdown() -> None:
-    found = key_figures(all_in(*[10.0] * 250, 5, 11))
-    assert found["calmar_ratio"] == pytest.approx(0.1 / 0.5)
-
-
-def test_exposure_is_the_mean_share_of_the_equity_that_is_invested() -> None:
-    over = prices(10, 10, 10, 10)
-    half = result(over, [fill(over, 1, "AAA", 50, 10.0), fill(over, 3, "AAA", -50, 10.0)])
-    assert key_figures(half)["exposure_fraction"] == pytest.approx((0 + 0.5 + 0.5 + 0) / 4)
 
 
 def test_only_closed_trades_count_and_wins_are_after_commission() -> None:
@@ -99,14 +70,159 @@ def test_only_closed_trades_count_and_wins_are_after_commission() -> None:
     assert (found["trades"], found["win_fraction"], found["commission_usd"]) == (2, 0.5, 2.0)
 
 
+# --- yearly figures, by the dates of the span ------------------------------------------------------------------------
+
+YEARLY = ("annual_return_fraction", "annual_volatility_fraction", "sharpe_ratio", "sortino_ratio", "calmar_ratio")
+TWO_YEARS = 730 / 365.25
+"""From 4 January 2021 to 4 January 2023."""
+
+
+def days(first: str, last: str) -> pd.DatetimeIndex:
+    return pd.bdate_range(first, last)
+
+
+def weeks(first: str, last: str) -> pd.DatetimeIndex:
+    return pd.date_range(first, last, freq="7D")
+
+
+def hours(first: str, last: str) -> pd.DatetimeIndex:
+    """Return the starts of seven hourly bars on each business day."""
+    return pd.DatetimeIndex([day + pd.Timedelta(hours=9.5 + hour) for day in days(first, last) for hour in range(7)])
+
+
+def rise(times: pd.DatetimeIndex, to: float = 12.1) -> Result:
+    """Return the result of holding shares that rise from 10 USD to `to`, with a swing of 1%."""
+    line = np.linspace(10, to, len(times)) * (1 + 0.01 * np.sin(np.arange(len(times)) * 2.3))
+    closes = [10.0, *line[1:-1], to]
+    over = panel({"AAA": closes}, times)
+    return result(over, [fill(over, 0, "AAA", 100, 10.0)])
+
+
+@pytest.mark.parametrize("bars", [days, weeks, hours])
+def test_the_annual_return_is_by_the_dates_whatever_the_bars(bars: Callable[[str, str], pd.DatetimeIndex]) -> None:
+    found = key_figures(rise(bars("2021-01-04", "2023-01-02")))
+    assert found["annual_return_fraction"] == pytest.approx(1.21 ** (365.25 / 728) - 1)
+
+
+def test_gaps_between_the_bars_do_not_change_the_annual_return() -> None:
+    whole = days("2021-01-04", "2023-01-04")
+    gaps = whole.delete(range(100, 400))
+    assert key_figures(rise(gaps))["annual_return_fraction"] == pytest.approx(1.21 ** (1 / TWO_YEARS) - 1)
+
+
+@pytest.mark.parametrize(
+    ("times", "bars_a_year"),
+    [
+        (days("2021-01-04", "2023-01-04"), 522 / TWO_YEARS),  # 261 business days: these prices know no holidays
+        (days("2021-01-04", "2023-01-04")[::2], 261 / TWO_YEARS),
+        (weeks("2021-01-04", "2023-01-02"), 104 * 365.25 / 728),
+        (hours("2021-01-04", "2023-01-04"), 7 * 522 / TWO_YEARS),
+        (weeks("2021-01-04", "2021-04-05"), 13 * 365.25 / 91),
+    ],
+    ids=["daily", "every other day", "weekly", "hourly", "weekly for three months"],
+)
+def test_the_bars_of_a_year_are_counted_not_assumed(times: pd.DatetimeIndex, bars_a_year: float) -> None:
+    assert figures(rise(times))["data"]["bars_a_year"] == pytest.approx(bars_a_year)
+
+
+@pytest.mark.parametrize("bars", [days, weeks, hours])
+def test_volatility_and_ratios_are_scaled_by_the_bars_that_there_are(
+    bars: Callable[[str, str], pd.DatetimeIndex],
+) -> None:
+    times = bars("2021-01-04", "2023-01-02")
+    found, year = key_figures(rise(times)), figures(rise(times))["data"]["bars_a_year"]
+    for yearly, by_bar in (
+        ("annual_volatility_fraction", "bar_volatility_fraction"),
+        ("sharpe_ratio", "bar_sharpe_ratio"),
+        ("sortino_ratio", "bar_sortino_ratio"),
+    ):
+        assert found[yearly] == pytest.approx((found[by_bar] or math.nan) * math.sqrt(year))
+
+
+def test_weekly_bars_are_not_taken_for_daily_ones() -> None:
+    by_week, by_day = (key_figures(rise(bars("2021-01-04", "2023-01-02"))) for bars in (weeks, days))
+    assert by_week["annual_return_fraction"] == pytest.approx(by_day["annual_return_fraction"])
+    assert (by_week["annual_volatility_fraction"] or 1) < (by_day["annual_volatility_fraction"] or 0)
+
+
+def test_the_calmar_ratio_is_the_annual_return_by_dates_over_the_maximum_drawdown() -> None:
+    over = panel({"AAA": [10, 8, 12.1]}, pd.DatetimeIndex(["2021-01-04", "2022-01-04", "2023-01-04"]))
+    found = key_figures(result(over, [fill(over, 0, "AAA", 100, 10.0)]))
+    assert found["calmar_ratio"] == pytest.approx((1.21 ** (1 / TWO_YEARS) - 1) / 0.2)
+
+
+def test_a_loss_is_annualized_too() -> None:
+    found = key_figures(rise(days("2021-01-04", "2023-01-04"), to=8.1))
+    assert found["annual_return_fraction"] == pytest.approx(0.81 ** (1 / TWO_YEARS) - 1)
+
+
+def test_all_three_accounts_are_measured_over_the_same_span() -> None:
+    found = figures(rise(days("2021-01-04", "2023-01-04")))["key_figures"]
+    annual = [found[name]["annual_return_fraction"] for name in ("strategy", "buy_and_hold", "cash")]
+    assert annual == pytest.approx([1.21 ** (1 / TWO_YEARS) - 1] * 2 + [0])
+
+
+# --- spans that are too short for yearly figures ---------------------------------------------------------------------
+
+
+def test_22_bars_have_no_yearly_figure() -> None:
+    found = figures(rise(days("2021-01-04", "2021-02-02"), to=9.93))
+    assert found["data"]["bars"] == 22
+    assert found["data"]["bars_a_year"] is None
+    for account in found["key_figures"].values():
+        assert [account[name] for name in YEARLY] == [None] * 5
+
+
+def test_the_reason_for_missing_yearly_figures_is_in_the_data() -> None:
+    short, long = (figures(rise(days("2021-01-04", last)))["data"] for last in ("2021-02-02", "2021-12-31"))
+    assert (short["no_yearly_figures"], long["no_yearly_figures"]) == ("the span is shorter than three months", "")
+
+
+def test_a_short_span_keeps_every_figure_without_a_year() -> None:
+    found = key_figures(rise(days("2021-01-04", "2021-02-02"), to=9.93))
+    assert found["total_return_fraction"] == pytest.approx(-0.007)
+    assert [name for name, figure in found.items() if figure is None] == [*YEARLY, "win_fraction"]
+
+
+@pytest.mark.parametrize(("last", "is_annualized"), [("2021-04-02", False), ("2021-04-05", True)])
+@pytest.mark.parametrize("bars", [days, hours])
+def test_three_months_are_enough_and_a_day_less_is_not(
+    bars: Callable[[str, str], pd.DatetimeIndex], last: str, is_annualized: bool
+) -> None:
+    found = key_figures(rise(bars("2021-01-05", last)))
+    assert [found[name] is not None for name in YEARLY] == [is_annualized] * 5
+
+
+def test_three_months_can_be_as_short_as_february_allows() -> None:
+    assert key_figures(rise(days("2022-11-30", "2023-02-28")))["sharpe_ratio"] is not None
+
+
+# --- measures by bar, for any span -----------------------------------------------------------------------------------
+
+
+def test_volatility_and_sharpe_ratio_come_from_the_bars_returns() -> None:
+    found = key_figures(all_in(10, 11, 9.9))  # returns 0, +10%, -10%: their standard deviation is 10%
+    assert found["bar_volatility_fraction"] == pytest.approx(0.1)
+    assert found["bar_sharpe_ratio"] == pytest.approx(0)
+
+
+def test_the_sortino_ratio_counts_only_falls_as_risk() -> None:
+    found = key_figures(all_in(10, 12, 10.8))  # 0, +20%, -10%: mean 1/30, downside sqrt(0.01 / 3)
+    assert found["bar_sortino_ratio"] == pytest.approx((1 / 30) / math.sqrt(0.01 / 3))
+
+
+def test_the_return_over_drawdown_is_that_of_the_whole_span() -> None:
+    assert key_figures(all_in(10, 8, 12))["return_over_drawdown_ratio"] == pytest.approx(0.2 / 0.2)
+
+
 # --- series that are too short or too quiet to measure ---------------------------------------------------------------
 
-MEASURED = ("annual_return_fraction", "annual_volatility_fraction", "sharpe_ratio", "sortino_ratio", "calmar_ratio")
+BY_BAR = ("bar_volatility_fraction", "bar_sharpe_ratio", "bar_sortino_ratio")
 
 
-def test_one_bar_is_not_annualized() -> None:
+def test_one_bar_has_a_return_but_no_volatility() -> None:
     found = key_figures(all_in(11))
-    assert [found[name] for name in MEASURED] == [None] * 5
+    assert [found[name] for name in (*YEARLY, *BY_BAR)] == [None] * 8
     assert found["total_return_fraction"] == pytest.approx(0.1)
 
 
@@ -118,32 +234,32 @@ def test_without_bars_there_is_only_the_cash() -> None:
 
 
 def test_without_trades_there_is_no_ratio_and_no_share_of_wins() -> None:
-    found = key_figures(result(prices(10, 11, 12)))
+    found = key_figures(result(panel({"AAA": [10.0] * 261})))
     assert [found[name] for name in ("sharpe_ratio", "sortino_ratio", "calmar_ratio", "win_fraction")] == [None] * 4
     assert (found["annual_volatility_fraction"], found["max_drawdown_fraction"], found["trades"]) == (0, 0, 0)
 
 
 def test_an_account_that_only_rises_has_no_sortino_or_calmar() -> None:
-    found = key_figures(all_in(10, 11, 12))
-    assert (found["sortino_ratio"], found["calmar_ratio"]) == (None, None)
+    found = key_figures(all_in(*np.linspace(10, 12, 261)))
+    assert (found["sortino_ratio"], found["calmar_ratio"], found["return_over_drawdown_ratio"]) == (None, None, None)
 
 
 def test_an_account_that_loses_all_is_measured_to_the_end() -> None:
-    found = key_figures(all_in(10, 0, 0))
-    assert (found["total_return_fraction"], found["max_drawdown_fraction"]) == (-1, -1)
+    found = key_figures(all_in(10, *[0.0] * 260))
+    assert [found[f"{name}_fraction"] for name in ("total_return", "annual_return", "max_drawdown")] == [-1, -1, -1]
 
 
 def test_a_return_too_large_to_annualize_is_none() -> None:
-    assert key_figures(all_in(10, 1e6))["annual_return_fraction"] is None
+    assert key_figures(all_in(10, *[1e300] * 70))["annual_return_fraction"] is None
 
 
 # --- for comparison: buy-and-hold and cash ---------------------------------------------------------------------------
 
 
 def test_buy_and_hold_spreads_the_cash_evenly_over_all_symbols() -> None:
-    found = figures(result(prices(10, 20, BBB=[5, 5])))
-    assert found["key_figures"]["buy_and_hold"]["total_return_fraction"] == pytest.approx((1.0 + 0.0) / 2)
-    assert found["curve"]["buy_and_hold_usd"] == pytest.approx([1_000, 1_500])
+    found = figures(result(prices(10, 15, BBB=[5, 5])))
+    assert found["key_figures"]["buy_and_hold"]["total_return_fraction"] == pytest.approx((0.5 + 0.0) / 2)
+    assert found["curve"]["buy_and_hold_usd"] == pytest.approx([1_000, 1_250])
 
 
 def test_buy_and_hold_pays_the_same_slippage_and_commission() -> None:
@@ -154,8 +270,8 @@ def test_buy_and_hold_pays_the_same_slippage_and_commission() -> None:
 
 
 def test_buy_and_hold_begins_at_the_first_bar_that_is_traded() -> None:
-    found = figures(result(prices(1, 10, 20), first=1))
-    assert found["key_figures"]["buy_and_hold"]["total_return_fraction"] == pytest.approx(1.0)
+    found = figures(result(prices(8, 10, 15), first=1))
+    assert found["key_figures"]["buy_and_hold"]["total_return_fraction"] == pytest.approx(0.5)
 
 
 def test_a_symbol_listed_later_is_not_in_buy_and_hold_and_is_named() -> None:
@@ -224,6 +340,37 @@ def test_the_symbols_contributions_add_up_to_the_return() -> None:
     total = sum(row["contribution_fraction"] for row in found["symbols"])
     assert total == pytest.approx(found["key_figures"]["strategy"]["total_return_fraction"], abs=1e-9)
     assert abs(total) > 0.01
+
+
+def test_a_split_adds_nothing_to_a_symbols_contribution() -> None:
+    over = panel({"AAA": [10, 10.5, 84, 84, 88, 88, 88, 88]})
+    split = Restatement(
+        time=over.close.index[2].to_pydatetime(),
+        symbol="AAA",
+        ratio=1 / 8,
+        quantity_before=100,
+        quantity_after=12,
+        cash_usd=42.0,
+    )
+    found = figures(result(over, [fill(over, 0, "AAA", 100, 10.0)], restatements=(split,)))
+    assert found["key_figures"]["strategy"]["final_equity_usd"] == pytest.approx(12 * 88 + 42)
+    assert found["symbols"][0]["contribution_fraction"] == pytest.approx((12 * 88 + 42) / 1_000 - 1)
+
+
+def test_restatements_are_reported_with_their_quantities() -> None:
+    over = prices(10, 10)
+    time = over.close.index[1].to_pydatetime()
+    split = Restatement(time=time, symbol="AAA", ratio=4.0, quantity_before=0, quantity_after=0, cash_usd=0.0)
+    assert figures(result(over, restatements=(split,)))["restatements"] == [
+        {
+            "time": "2021-01-05T05:00:00Z",
+            "symbol": "AAA",
+            "ratio": 4.0,
+            "quantity_before": 0,
+            "quantity_after": 0,
+            "cash_usd": 0.0,
+        }
+    ]
 
 
 def test_costs_are_the_orders_commission_and_slippage() -> None:

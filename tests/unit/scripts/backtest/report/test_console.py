@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from scripts.backtest import report
-from scripts.backtest.model import Result
+from scripts.backtest.model import Restatement, Result
 from scripts.backtest.report import Paths, formatting
 from scripts.backtest.statistics import figures
 from scripts.console import UnwritableError
@@ -107,14 +107,88 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_key_figures_stand_beside_buy_and_hold_and_cash(width: int) -> None:
-    text = show_text(hold(10, 20, 15), width)
-    assert re.search(r"Return +\+50\.0% +\+50\.0% +0\.0%$", line_of("Return ", text))
-    assert re.search(rf"{MINUS}25\.0% +{MINUS}25\.0% +0\.0%$", line_of("Maximum drawdown", text))
-    assert re.search(r"1,500\.00 +1,500\.00 +1,000\.00$", line_of("Equity at the end", text))
+    text = show_text(hold(10, 15, 12.75), width)
+    assert re.search(r"Return +\+27\.5% +\+27\.5% +0\.0%$", line_of("Return ", text))
+    assert re.search(rf"{MINUS}15\.0% +{MINUS}15\.0% +0\.0%$", line_of("Maximum drawdown", text))
+    assert re.search(r"1,275\.00 +1,275\.00 +1,000\.00$", line_of("Equity at the end", text))
 
 
 def test_a_figure_that_cannot_be_measured_is_a_dash() -> None:
     assert re.search(rf"{NOTHING} +{NOTHING} +{NOTHING}$", line_of("Sharpe", show_text(hold(10))))
+
+
+YEARLY = ("Annual return", "Annual volatility", "Sharpe ratio", "Sortino ratio", "Calmar ratio")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_span_of_22_bars_shows_no_figure_for_a_year_and_says_why(width: int) -> None:
+    text = show_text(hold(10, 9.93, bars=22), width)
+    for label in YEARLY:
+        assert line_of(label, text).removeprefix(f" {label}").split() == [NOTHING] * 3
+    assert "No figures for a year: the span is shorter than three months" in text
+
+
+def test_a_short_span_still_shows_its_return_and_drawdown() -> None:
+    text = show_text(hold(10, 9.93, bars=22))
+    assert re.search(rf"{MINUS}0\.7% +{MINUS}0\.7% +0\.0%$", line_of("Return ", text))
+    assert re.search(rf"{MINUS}0\.7% +{MINUS}0\.7% +0\.0%$", line_of("Maximum drawdown", text))
+
+
+def test_a_span_of_two_years_shows_its_figures_for_a_year() -> None:
+    text = show_text(hold(*[10 + 2.1 * bar / 522 for bar in range(523)]))
+    assert re.search(r"\+10\.0% +\+10\.0% +0\.0%$", line_of("Annual return", text))
+    assert "No figures for a year" not in text
+
+
+@pytest.mark.parametrize(
+    ("bars", "expected"),
+    [
+        (64, "No figures for a year: the span is shorter than three months"),
+        (523, "Yearly figures go by the dates of the span, with 261.2 bars in a year"),
+    ],
+)
+def test_the_reader_is_told_what_a_year_is(bars: int, expected: str) -> None:
+    assert formatting.describe_year(figures(hold(10, 11, bars=bars))) == expected
+
+
+def restated(
+    cash_usd: float = 0.0, before: float = 10, after: float = 40, ratio: float = 4.0, count: int = 1
+) -> Result:
+    """Return the result of holding AAA over `count` splits, all at the bar of 6 January."""
+    over = panel({"AAA": [100, 104, 26, 27, 28, 29, 29, 30]})
+    split = Restatement(
+        time=over.close.index[2].to_pydatetime(),
+        symbol="AAA",
+        ratio=ratio,
+        quantity_before=before,
+        quantity_after=after,
+        cash_usd=cash_usd,
+    )
+    return result(over, [fill(over, 0, "AAA", before, 100.0)] if before else [], restatements=(split,) * count)
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        (restated(), "Split AAA, 6 Jan 2021, 4:1: 10 shares became 40 "),
+        (
+            restated(44.0, before=20, after=2, ratio=1 / 8),
+            "Split AAA, 6 Jan 2021, 1:8: 20 shares became 2, and 44.00 USD in cash for a fraction ",
+        ),
+    ],
+)
+def test_a_split_of_the_shares_held_is_shown(split: Result, expected: str) -> None:
+    assert expected in words(show_text(split, 140))
+
+
+def test_a_split_of_shares_that_nobody_held_is_not_shown() -> None:
+    assert "Split" not in show_text(restated(before=0, after=0))
+
+
+def test_a_few_splits_are_shown_and_the_others_counted() -> None:
+    text = show_text(restated(before=10, after=10, ratio=1.0, count=7))
+    assert text.count("shares became") == 5
+    assert "... and 2 more on the page" in text
 
 
 @pytest.mark.parametrize("width", WIDTHS)
