@@ -3,9 +3,10 @@
 GRID lists settings with their values, such as "STOP_LOSS_FRACTION=0.02,0.03 HISTORY_BARS=120,250", or is the path of a
 .json file. It can have ranges such as HISTORY_BARS=120..500, from which SAMPLES=64 draws settings at random (SEED=1).
 The span is cut into FOLDS+1 parts (3 folds by default). The best setting by METRIC (sharpe_ratio) on one part is judged
-on the next. The sweep runs on WORKERS processes (one per core), or on a Dask cluster with SCHEDULER=tls://host:port. An
-interrupted sweep resumes where it stopped; FRESH=1 starts over. All other variables are those of `make backtest` and
-apply to all settings.
+on the next. Nothing is annualized if a part is shorter than three months: settings are then ranked by the Sharpe ratio
+per bar instead of the Sharpe ratio, and likewise for the other yearly figures. The sweep runs on WORKERS processes (one
+per core), or on a Dask cluster with SCHEDULER=tls://host:port. An interrupted sweep resumes where it stopped; FRESH=1
+starts over. All other variables are those of `make backtest` and apply to all settings.
 """
 
 import os

@@ -17,7 +17,10 @@ from scripts.sweep.walk_forward import Figure, out_of_sample
 MAX_LEFT_OUT = 5
 """Maximum number of contradictory combinations to list."""
 
-KEY_FIGURES = {name: (label, words) for label, name, words, _ in formatting.KEY_FIGURES}
+KEY_FIGURES = {
+    **{name: (label, words) for label, name, words, _ in formatting.KEY_FIGURES},
+    **{name: (label, words) for label, name, words in formatting.BAR_FIGURES},
+}
 """Label and formatter of each key figure."""
 
 COLUMNS = ("in\nsample", "out of\nsample", "rank", "default", "median")
@@ -38,6 +41,8 @@ def show(outcome: Outcome, out: Console) -> None:
     )
     for line in part_lines(outcome):
         out.print(Text(f" {line}", style="dim"))
+    if line := describe_criterion(outcome):
+        out.print(Text(f" {line}"))
     for line in left_out_lines(outcome):
         out.print(Text(f" {line}", style="yellow"), soft_wrap=True)
     out.print()
@@ -56,17 +61,17 @@ def folds_rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
         yield (
             f"{fold.number} → {fold.number + 1}",
             "no setting has a figure" if fold.chosen is None else by_line(outcome.settings[fold.chosen].values),
-            words(outcome.metric, fold.in_sample),
-            words(outcome.metric, fold.out_of_sample),
+            words(outcome.criterion, fold.in_sample),
+            words(outcome.criterion, fold.out_of_sample),
             "" if fold.rank is None else f"{fold.rank} of {len(outcome.settings)}",
-            words(outcome.metric, fold.default),
-            words(outcome.metric, fold.median),
+            words(outcome.criterion, fold.default),
+            words(outcome.criterion, fold.median),
         )
     means = {
         name: _mean([getattr(fold, name) for fold in outcome.folds])
         for name in ("in_sample", "out_of_sample", "default", "median")
     }
-    shown = {name: words(outcome.metric, figure) for name, figure in means.items()}
+    shown = {name: words(outcome.criterion, figure) for name, figure in means.items()}
     yield "mean", "", shown["in_sample"], shown["out_of_sample"], "", shown["default"], shown["median"]
 
 
@@ -80,13 +85,33 @@ def best_rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
     if outcome.default:
         rows.append(("", "default: without GRID", outcome.default))
     for place, values, row in rows:
-        yield place, values, words(outcome.metric, out_of_sample(row)), *(words(outcome.metric, each) for each in row)
+        yield (
+            place,
+            values,
+            words(outcome.criterion, out_of_sample(row)),
+            *(words(outcome.criterion, each) for each in row),
+        )
 
 
 def part_lines(outcome: Outcome) -> Iterator[str]:
     """Yield a line with the dates and the number of bars of each part."""
     for part in outcome.parts:
         yield f"part {part.number}: {part.start} to {part.end}, {len(part.times):,} bars"
+
+
+def describe_criterion(outcome: Outcome) -> str:
+    """Say what the settings are ranked by if that is not the chosen metric; otherwise empty."""
+    if outcome.criterion == outcome.metric:
+        return ""
+    return (
+        "Parts shorter than three months have no figures for a year, so settings are ranked by the "
+        f"{_lower(label(outcome.criterion))} instead of the {_lower(label(outcome.metric))}."
+    )
+
+
+def _lower(text: str) -> str:
+    """Return a label for use within a sentence; names stay capitalized."""
+    return text if text.startswith(("Sharpe", "Sortino", "Calmar")) else text[0].lower() + text[1:]
 
 
 def by_line(values: Values) -> str:
@@ -120,7 +145,7 @@ def label(metric: str) -> str:
 
 
 def _folds(outcome: Outcome) -> Table:
-    table = _table(f"{label(outcome.metric)}: chosen on one part, judged on the next")
+    table = _table(f"{label(outcome.criterion)}: chosen on one part, judged on the next")
     table.add_column("part", no_wrap=True)
     table.add_column("setting", overflow="fold")
     for heading in COLUMNS:

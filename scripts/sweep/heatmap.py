@@ -50,8 +50,8 @@ def draw(outcome: Outcome) -> Picture:
     drawn = (varied or list(outcome.axes))[:2]
     rest = [name for name in varied if name not in drawn]
     sections = [Sections(name, outcome.axes[name]) for name in drawn]
-    title = f"{label(outcome.metric)}, mean out of sample" + (f", averaged over {', '.join(rest)}" if rest else "")
-    canvas = _draw(sections, _cells(outcome, sections), outcome.metric)
+    title = f"{label(outcome.criterion)}, mean out of sample" + (f", averaged over {', '.join(rest)}" if rest else "")
+    canvas = _draw(sections, _cells(outcome, sections), outcome.criterion)
     shape = svg.inline(canvas, title=title, description=f"by {' and '.join(drawn)}", salt="sweep")
     width, height = (round(PIXELS_AN_INCH * float(inches)) for inches in canvas.get_size_inches())
     element = str(shape).replace('class="chart"', f'class="chart" style="max-width: {width}px"', 1)

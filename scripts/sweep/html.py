@@ -27,7 +27,8 @@ def write(outcome: Outcome, folder: Path) -> tuple[Path, ...]:
             left_out=list(console.left_out_lines(outcome)),
             failed=list(console.list_failures(outcome)),
             picture=drawn,
-            label=console.label(outcome.metric),
+            label=console.label(outcome.criterion),
+            ranked_by=console.describe_criterion(outcome),
             same=same_for_all(outcome),
         )
     )

@@ -7,18 +7,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.backtest.report.formatting import KEY_FIGURES
+from scripts.backtest.report.formatting import BAR_FIGURES, KEY_FIGURES
 from scripts.files import write_text
 from scripts.sweep.executors import Failure
 from scripts.sweep.grid import Axis, LeftOut, Setting, Values, in_words
 from scripts.sweep.sweep import Swept
-from scripts.sweep.walk_forward import BETTER, Figure, Fold, Part, out_of_sample, score_by, walk_forward
+from scripts.sweep.walk_forward import (
+    BETTER,
+    Figure,
+    Fold,
+    Part,
+    choose_criterion,
+    out_of_sample,
+    score_by,
+    walk_forward,
+)
 from trader.alpha import loader
 
 BEST = 10
 """Number of best settings to show."""
 
-FIGURES = tuple(name for _, name, _, _ in KEY_FIGURES)
+FIGURES = (*(name for _, name, _, _ in KEY_FIGURES), *(name for _, name, _ in BAR_FIGURES))
 """The key figures in the CSV file."""
 
 
@@ -26,7 +35,7 @@ FIGURES = tuple(name for _, name, _, _ in KEY_FIGURES)
 class Outcome:
     """A sweep's inputs and results, with everything that its reports need."""
 
-    metric: str
+    metric: str  # as chosen; see criterion
     axes: Mapping[str, Axis]
     settings: Sequence[Setting]
     left_out: Sequence[LeftOut]
@@ -35,14 +44,19 @@ class Outcome:
     has_default: bool  # the last row of `swept` is the environment's own setting
 
     @property
+    def criterion(self) -> str:
+        """The key figure that settings are ranked by; see choose_criterion."""
+        return choose_criterion(self.metric, self.parts)
+
+    @property
     def figures(self) -> list[list[Figure]]:
-        """The metric by setting, then by part."""
-        return self.swept.figures(self.metric)[: len(self.settings)]
+        """The criterion by setting, then by part."""
+        return self.swept.figures(self.criterion)[: len(self.settings)]
 
     @property
     def default(self) -> list[Figure] | None:
-        """The metric of the environment's own setting, by part; None if it is invalid without a grid."""
-        return self.swept.figures(self.metric)[-1] if self.has_default else None
+        """The criterion of the environment's own setting, by part; None if it is invalid without a grid."""
+        return self.swept.figures(self.criterion)[-1] if self.has_default else None
 
     @property
     def folds(self) -> list[Fold]:
@@ -89,6 +103,7 @@ class Outcome:
         figures = self.figures
         return {
             "metric": self.metric,
+            "ranked_by": self.criterion,
             "better": "more" if BETTER[self.metric] > 0 else "less",
             "settings": len(self.settings),
             "left_out": [asdict(each) for each in self.left_out],

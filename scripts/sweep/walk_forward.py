@@ -8,6 +8,7 @@ from datetime import date, datetime
 from itertools import pairwise
 
 from scripts.backtest.model import BacktestError
+from scripts.backtest.yearly import is_long_enough
 from trader.model import NEW_YORK
 
 MIN_DAYS = 20
@@ -25,6 +26,19 @@ BETTER = {
     "annual_volatility_fraction": -1,
 }
 """Key figures by which settings can be chosen: 1 if higher is better, -1 if lower is better."""
+
+WITHOUT_A_YEAR = {
+    "annual_return_fraction": "total_return_fraction",
+    "annual_volatility_fraction": "bar_volatility_fraction",
+    "sharpe_ratio": "bar_sharpe_ratio",
+    "sortino_ratio": "bar_sortino_ratio",
+    "calmar_ratio": "return_over_drawdown_ratio",
+}
+"""What each yearly figure is without the year, for parts that are too short to be annualized.
+
+Within a part, the bars and dates of all settings are the same, so the order of the settings is that of the yearly
+figures. Only the Calmar ratio can have another order, because the return in it is compounded.
+"""
 
 type Figure = float | None
 """A key figure; None if it is undefined, such as the Sharpe ratio of a setting that never traded."""
@@ -51,6 +65,16 @@ class Fold:
     rank: int | None  # out of sample; 1 is the best of all settings
     default: Figure  # out of sample, of the setting without a grid
     median: Figure  # out of sample, over all settings that have the figure
+
+
+def choose_criterion(metric: str, parts: Sequence[Part]) -> str:
+    """Return the key figure that settings are ranked by: `metric`, or the same without a year if a part is too short.
+
+    All parts have the same criterion, so that their figures can be compared.
+    """
+    if all(is_long_enough(part.start, part.end) for part in parts):
+        return metric
+    return WITHOUT_A_YEAR.get(metric, metric)
 
 
 def parts(span: Sequence[datetime], folds: int) -> tuple[Part, ...]:

@@ -195,6 +195,16 @@ def test_a_sweep_shows_its_folds_and_writes_its_files(sweep: Command, tmp_path: 
     assert ElementTree.parse(tmp_path / "sweep/sweep.svg").getroot().tag.endswith("svg")
 
 
+def test_parts_of_a_month_are_ranked_and_have_no_figure_for_a_year(sweep: Command, tmp_path: Path) -> None:
+    code, out, _ = sweep()
+    assert code == 0
+    assert "Sharpe ratio per bar: chosen on one part, judged on the next" in out
+    assert "1 → 2 SIGNAL_THRESHOLD_FRACTION=" in out
+    for name in ("annual_return_fraction", "annual_volatility_fraction", "sharpe_ratio", "sortino_ratio"):
+        assert {row[name] for row in figures(tmp_path)} == {""}
+    assert "" not in {row["bar_sharpe_ratio"] for row in figures(tmp_path)}
+
+
 def figures(out: Path) -> list[dict[str, str]]:
     with (out / "sweep/results.csv").open() as file:
         return list(csv.DictReader(file))

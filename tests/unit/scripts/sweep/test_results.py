@@ -1,12 +1,16 @@
 """A sweep's results: the rows of the table, the CSV file, JSON and the heat map."""
 
 import csv
+import io
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+
+import pytest
+from rich.console import Console
 
 from scripts.backtest.model import Options
 from scripts.report.formatting import MINUS, NOTHING
@@ -17,17 +21,25 @@ from scripts.sweep.grid import settings as settings_of
 from scripts.sweep.results import FIGURES, Outcome
 from scripts.sweep.sweep import Swept
 from scripts.sweep.tasks import Figures
-from scripts.sweep.walk_forward import Part
+from scripts.sweep.walk_forward import WITHOUT_A_YEAR, Part
 from tests.builders import settings
 
 PARTS = tuple(
-    Part(number=number, start=date(2021, number, 1), end=date(2021, number, 28), times=()) for number in (1, 2, 3)
+    Part(number=number, start=date(2021, 4 * number - 3, 1), end=date(2021, 4 * number, 28), times=())
+    for number in (1, 2, 3)
 )
+SHORT_PARTS = (*PARTS[:2], replace(PARTS[2], end=date(2021, 11, 30)))
+"""The last part is a day shorter than three months."""
 OPTIONS = Options(settings=settings())
 
 
 def figures(sharpe_ratio: float | None) -> Figures:
     return {**dict.fromkeys(FIGURES, 1.0), "sharpe_ratio": sharpe_ratio}
+
+
+def without_a_year(bar_sharpe_ratio: float | None) -> Figures:
+    """Return the figures of a part shorter than three months."""
+    return {**dict.fromkeys(FIGURES, 1.0), **dict.fromkeys(WITHOUT_A_YEAR), "bar_sharpe_ratio": bar_sharpe_ratio}
 
 
 def outcome(grid: str, means: Mapping[str, float | None], samples: int | None = None) -> Outcome:
@@ -78,7 +90,7 @@ def test_a_failed_backtest_is_named_and_is_in_the_file(tmp_path: Path) -> None:
     failed = replace(FOUR, swept=replace(FOUR.swept, rows=rows))
     failed.write_csv(tmp_path / "results.csv")
     (line,) = console.list_failures(failed)
-    assert line.startswith("failed: HISTORY_BARS=120 SLIPPAGE=0 on part 2 (2021-02-01 to 2021-02-28): its worker died;")
+    assert line.startswith("failed: HISTORY_BARS=120 SLIPPAGE=0 on part 2 (2021-05-01 to 2021-08-28): its worker died;")
     with (tmp_path / "results.csv").open() as file:
         row = list(csv.DictReader(file))[1]
     assert (row["setting"], row["part"], row["sharpe_ratio"], row["failed"]) == ("1", "2", "", "its worker died")
@@ -102,6 +114,75 @@ def test_the_default_is_shown_but_never_chosen_or_ranked(tmp_path: Path) -> None
 
 def test_the_json_has_no_nan_or_infinity() -> None:
     assert json.loads(json.dumps(FOUR.as_json(), allow_nan=False))["best"][0]["out_of_sample"] == 1.75
+
+
+# --- parts shorter than three months ---------------------------------------------------------------------------------
+
+
+def shortened(metric: str = "sharpe_ratio") -> Outcome:
+    """Return FOUR with a part that is too short for yearly figures; the Sharpe ratios are those of a bar."""
+    per_bar = (0.025, -0.0125, 0.075, 0.05)
+    rows = tuple((without_a_year(0.5), without_a_year(each), without_a_year(each)) for each in per_bar)
+    return replace(FOUR, metric=metric, parts=SHORT_PARTS, swept=replace(FOUR.swept, rows=rows))
+
+
+def shown(outcome: Outcome, folder: Path) -> list[str]:
+    """Return what the terminal, the page, the picture and the JSON show."""
+    out = io.StringIO()
+    console.show(outcome, Console(file=out, width=140))
+    html.write(outcome, folder)
+    return [
+        out.getvalue(),
+        re.sub(r"<style>.*?</style>", "", (folder / "sweep.html").read_text(), flags=re.DOTALL),
+        (folder / "sweep.svg").read_text(),
+        json.dumps({**outcome.as_json(), "metric": ""}),
+    ]
+
+
+def test_short_parts_are_ranked_by_the_figure_without_a_year() -> None:
+    short = shortened()
+    assert short.ranking == [2, 3, 0, 1]
+    assert [row[2] for row in console.best_rows(short)] == ["0.075", "0.050", "0.025", f"{MINUS}0.013"]
+    assert [fold.chosen for fold in short.folds] == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("metric", "criterion"),
+    [
+        ("sharpe_ratio", "bar_sharpe_ratio"),
+        ("sortino_ratio", "bar_sortino_ratio"),
+        ("calmar_ratio", "return_over_drawdown_ratio"),
+        ("annual_return_fraction", "total_return_fraction"),
+        ("annual_volatility_fraction", "bar_volatility_fraction"),
+        ("win_fraction", "win_fraction"),
+    ],
+)
+def test_each_yearly_metric_has_a_counterpart_for_short_parts(metric: str, criterion: str) -> None:
+    assert (shortened(metric).criterion, replace(FOUR, metric=metric).criterion) == (criterion, metric)
+
+
+def test_the_reader_is_told_what_short_parts_are_ranked_by(tmp_path: Path) -> None:
+    terminal, page, _, answer = shown(shortened(), tmp_path)
+    for text in (terminal, page):
+        assert "have no figures for a year, so settings are ranked by the Sharpe ratio per bar instead of" in text
+    assert json.loads(answer)["ranked_by"] == "bar_sharpe_ratio"
+    assert "ranked by" not in shown(FOUR, tmp_path)[0]
+
+
+@pytest.mark.parametrize("metric", list(WITHOUT_A_YEAR))
+def test_no_table_page_or_picture_of_short_parts_has_a_yearly_figure(metric: str, tmp_path: Path) -> None:
+    yearly = console.label(metric)
+    for text in shown(shortened(metric), tmp_path):
+        without_reason = re.sub(r"instead of the [^.]*\.", "", text)
+        assert not re.search(rf"{yearly}(?! per bar)", without_reason)
+
+
+def test_the_file_has_no_yearly_figures_of_short_parts(tmp_path: Path) -> None:
+    shortened().write_csv(tmp_path / "results.csv")
+    with (tmp_path / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row[name] for row in rows for name in WITHOUT_A_YEAR} == {""}
+    assert rows[1]["bar_sharpe_ratio"] == "0.025"
 
 
 # --- the heat map ----------------------------------------------------------------------------------------------------

@@ -7,7 +7,15 @@ import pytest
 
 from scripts.backtest.model import BacktestError, Options, Panel
 from scripts.sweep.sweep import digest_of, span, with_history
-from scripts.sweep.walk_forward import Fold, out_of_sample, parts, walk_forward
+from scripts.sweep.walk_forward import (
+    BETTER,
+    WITHOUT_A_YEAR,
+    Fold,
+    choose_criterion,
+    out_of_sample,
+    parts,
+    walk_forward,
+)
 from tests.builders import settings
 from trader.model import NEW_YORK
 
@@ -101,6 +109,20 @@ def test_the_first_part_does_not_count_in_the_mean() -> None:
 
 def test_a_mean_over_a_part_without_a_figure_is_none() -> None:
     assert out_of_sample([1.0, None, 2.0]) is None
+
+
+# --- the figure that decides -----------------------------------------------------------------------------------------
+
+
+def test_a_yearly_figure_decides_only_if_all_parts_cover_three_months() -> None:
+    short, whole = parts(days(131), 1)
+    assert (short.end, whole.start, whole.end) == (date(2021, 4, 2), date(2021, 4, 5), date(2021, 7, 5))
+    assert choose_criterion("sharpe_ratio", [whole, whole]) == "sharpe_ratio"
+    assert choose_criterion("sharpe_ratio", [short, whole]) == "bar_sharpe_ratio"
+
+
+def test_every_yearly_metric_can_be_ranked_without_a_year() -> None:
+    assert {name for name in BETTER if name.startswith("annual_") or name.endswith("_ratio")} == set(WITHOUT_A_YEAR)
 
 
 # --- the prices that a part needs ------------------------------------------------------------------------------------
