@@ -9,7 +9,7 @@ import pandas as pd
 from scripts.backtest.forecasts import count_needed_bars
 from trader.alpha import loader
 from trader.model import NEW_YORK, Note
-from trader.prices.series import Series
+from trader.prices.series import Series, say
 from trader.schedule import sessions
 from trader.settings import Settings
 
@@ -55,8 +55,7 @@ def notes(close: pd.DataFrame, settings: Settings, first: datetime) -> tuple[Not
         _listings(close, begun, settings, say),
         _ends(close, begun, say),
         _gaps(close, used, say),
-        _units(close, used, settings.bar_interval),
-        _jumps(used, say),
+        _jumps(close, used, settings.bar_interval),
     )
     place = {symbol: number for number, symbol in enumerate(close.columns)}
     by_symbol = sorted((note for kind in kinds for note in kind), key=lambda note: place[note.symbol])
@@ -127,24 +126,25 @@ def _gaps(close: pd.DataFrame, used: pd.DataFrame, say: Say) -> Iterator[Note]:
         yield Note(symbol=str(close.columns[column]), what=what)
 
 
-def _units(close: pd.DataFrame, used: pd.DataFrame, bar_interval: str) -> Iterator[Note]:
-    """Yield notes on wrong prices, and on changes of unit such as a split that nobody adjusted for."""
+def _jumps(close: pd.DataFrame, used: pd.DataFrame, bar_interval: str) -> Iterator[Note]:
+    """Yield notes on wrong prices, on changes of unit such as a split that nobody adjusted for, and on other jumps."""
     last, since = close.index[-1].to_pydatetime(), used.index[0].to_pydatetime()
     for symbol in close.columns:
         series = Series(close[symbol], interval=bar_interval).until(last, since=since)
         for what in series.describe_jumps():
             yield Note(symbol=str(symbol), what=what)
-
-
-def _jumps(used: pd.DataFrame, say: Say) -> Iterator[Note]:
-    """Yield notes on large changes. Those that are a change of unit have a note of their own; see Series."""
-    filled = used.ffill()
-    ratios = (filled / filled.shift()).to_numpy()
-    is_jump = (ratios >= 1 + JUMP_FRACTION) | (ratios <= 1 - JUMP_FRACTION)
-    for column in np.flatnonzero(is_jump.any(axis=0)).tolist():
-        rows = np.flatnonzero(is_jump[:, column]).tolist()
-        jumps = [f"{float(ratios[row, column]) - 1:+.1%} on {say(used.index[row])}" for row in rows]
-        yield Note(symbol=str(used.columns[column]), what=f"its close jumps: {_name_symbols(jumps)}")
+        fitted = series.fitted()
+        ratios = fitted.to_numpy()[1:] / fitted.to_numpy()[:-1]
+        is_jump = (ratios >= 1 + JUMP_FRACTION) | (ratios <= 1 - JUMP_FRACTION)
+        if not is_jump.any():
+            continue
+        jumps = [
+            f"{ratio - 1:+.1%} on {say(time, bar_interval)}"
+            for time, ratio in zip(fitted.index[1:][is_jump], ratios[is_jump].tolist(), strict=True)
+            if time not in series.find_changes_of_unit()
+        ]
+        if jumps:
+            yield Note(symbol=str(symbol), what=f"its close jumps: {_name_symbols(jumps)}")
 
 
 def _name_symbols(jumps: Sequence[str]) -> str:

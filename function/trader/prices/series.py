@@ -163,6 +163,11 @@ class Series:
             if jump.ratio
         )
 
+    def find_changes_of_unit(self) -> tuple[datetime, ...]:
+        """Return the start of the first bar in each new unit, as far as the changes are confirmed."""
+        jumps = self._verdict.jumps if self._verdict else ()
+        return tuple(self._closes.index[jump.row].to_pydatetime() for jump in jumps)
+
     def fitted(self) -> Closes:
         """Return the closes for statistics: all but wrong prices, whatever was known when."""
         return self._closes if self._verdict is None else self._closes[~self._verdict.is_wrong]

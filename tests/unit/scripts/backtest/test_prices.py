@@ -1,6 +1,7 @@
 """A backtest's prices: the formats of files, the notes on prices, and the bars that are traded."""
 
 import gzip
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -103,15 +104,15 @@ def test_a_file_of_closes_uses_the_close_for_all_four_prices(file: Path) -> None
     assert all(table.equals(panel.close) for table in (panel.open, panel.high, panel.low))
 
 
-def test_the_shipped_sample_loads_fast_and_has_two_notes() -> None:
+def test_the_shipped_sample_loads_fast_and_has_three_notes() -> None:
     start_s = perf_counter()
     panel = prices.load(Options(settings=settings(), start=date(2014, 1, 2)))
     assert perf_counter() - start_s < 1
-    assert list_notes(panel) == [
-        ("", "sample_prices.csv.gz has prices for RRC, which UNIVERSE=sp500 leaves out"),
-        ("AMD", "its close jumps: +52.3% on 2016-04-22"),
-    ]
-    assert panel.source == "closes of the sample that ships with the project"
+    outside, split, jump = list_notes(panel)
+    assert outside == ("", "sample_prices.csv.gz has prices for RRC, which UNIVERSE=sp500 leaves out")
+    assert split[1].startswith("its close goes from 13.62 to 10.32 on 2017-05-02: it changes by -24.2%, as in a 4:3")
+    assert jump == ("AMD", "its close jumps: +52.3% on 2016-04-22")
+    assert panel.source == "daily closes of 20 symbols from the sample that ships with the project"
     assert len(panel.close) == 2516
 
 
@@ -393,23 +394,18 @@ def test_only_missing_bars_in_use_are_noted() -> None:
 @pytest.mark.parametrize(
     ("before", "after", "split"),
     [
-        (100.0, 50.0, "-50.0% on {day} (as 2:1)"),
-        (100.0, 24.3, "-75.7% on {day} (as 4:1)"),
-        (100.0, 66.0, "-34.0% on {day} (as 3:2)"),
-        (100.0, 5.1, "-94.9% on {day} (as 20:1)"),
-        (10.0, 78.0, "+680.0% on {day} (as 1:8)"),
+        (100.0, 50.0, "-50.0%, as in a 2:1 split"),
+        (100.0, 24.5, "-75.5%, as in a 4:1 split"),
+        (100.0, 66.0, "-34.0%, as in a 3:2 split"),
+        (100.0, 5.1, "-94.9%, as in a 20:1 split"),
+        (10.0, 79.0, "+690.0%, as in a 1:8 split"),
     ],
 )
-def test_a_jump_like_a_split_is_noted_as_one(before: float, after: float, split: str) -> None:
-    assert judge({"AAPL": [before] * 60 + [after] * 40}) == [
-        (
-            "AAPL",
-            (
-                f"its close changes as in a split: {split.format(day=SESSIONS[60])}; if it was a split, the prices are "
-                "not adjusted, and the change is not a real profit or loss"
-            ),
-        )
-    ]
+def test_a_split_that_nobody_adjusted_for_is_noted_as_one(before: float, after: float, split: str) -> None:
+    (note,) = judge({"AAPL": [before] * 60 + [after] * 40})
+    assert note[1].startswith(
+        f"its close goes from {before:.2f} to {after:.2f} on {SESSIONS[60]}: it changes by {split} that nobody"
+    )
 
 
 @pytest.mark.parametrize(
@@ -426,7 +422,12 @@ def test_a_smaller_change_is_not_mentioned(after: float) -> None:
 
 def test_a_jump_across_missing_bars_is_seen() -> None:
     found = judge({"AAPL": [100.0] * 60 + [None] * 2 + [25.0] * 38, "KO": [5.0] * 100})
-    assert [what.partition(":")[0] for _, what in found][1:] == ["its close changes as in a split"]
+    assert [what.partition(" on ")[0] for _, what in found][1:] == ["its close goes from 100.00 to 25.00"]
+
+
+def test_a_wrong_price_is_noted_and_is_no_jump() -> None:
+    (note,) = judge({"AAPL": [5.0] * 60 + [50.0] + [5.0] * 39})
+    assert note[1] == f"a close that is far from those around it is left out: 50 on {SESSIONS[60]}"
 
 
 def test_many_jumps_of_a_symbol_are_one_note() -> None:
@@ -436,17 +437,10 @@ def test_many_jumps_of_a_symbol_are_one_note() -> None:
 
 
 @pytest.mark.parametrize("price", [0.0, -3.0, float("inf"), 2e7])
-def test_an_impossible_price_is_noted_and_is_not_a_jump(price: float) -> None:
-    values = [5.0] * 60 + [price] + [5.0] * 20 + [price] * 2 + [5.0] * 17
-    assert judge({"AAPL": values}) == [
-        (
-            "AAPL",
-            (
-                f"impossible price {price:g} at the bar of {SESSIONS[60]}, and at 2 more; "
-                "the bot denies the symbol (NO_PRICE_DATA) whenever its prices include such a bar"
-            ),
-        )
-    ]
+def test_an_impossible_price_is_a_missing_bar_with_a_note(file: Path, price: float) -> None:
+    panel = load(file, wide({"AAPL": [5.0] * 60 + [price] + [5.0] * 39}), "AAPL")
+    assert math.isnan(panel.close["AAPL"].iloc[60])
+    assert list_notes(panel)[0] == ("AAPL", f"a close that is impossible is left out: {price:g} on {SESSIONS[60]}")
 
 
 def test_sessions_without_bars_and_bars_outside_sessions_are_noted(file: Path) -> None:
