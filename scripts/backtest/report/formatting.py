@@ -263,7 +263,10 @@ def _describe_assumptions(figures: Json) -> str:
 
 def _within_a_bar(figures: Json) -> str:
     if figures["data"]["has_ohlc"]:
-        return "If a bar reaches both the stop loss and the take profit, the stop is assumed to come first."
+        return (
+            "If a bar reaches both the stop loss and the take profit, its opening tells which came first if it is at "
+            "or beyond one of them; otherwise the stop is assumed to come first."
+        )
     return (
         "The prices are closes only: a stop loss is filled at the first close at or below it, a take profit at its own "
         "price; prices that were reached only between two closes are not seen."
