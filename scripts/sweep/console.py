@@ -41,8 +41,8 @@ def show(outcome: Outcome, out: Console) -> None:
     )
     for line in part_lines(outcome):
         out.print(Text(f" {line}", style="dim"))
-    if line := describe_criterion(outcome):
-        out.print(Text(f" {line}"))
+    if criterion := describe_criterion(outcome):
+        out.print(Padding(Text(criterion), (0, 1), expand=False))
     for line in left_out_lines(outcome):
         out.print(Text(f" {line}", style="yellow"), soft_wrap=True)
     out.print()
