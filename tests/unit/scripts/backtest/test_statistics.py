@@ -3,6 +3,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from scripts.backtest.model import Panel, Refusal, Restatement, Result
 from scripts.backtest.statistics import figures, key_figures
+from scripts.backtest.yearly import Span, measure_span
 from tests.backtest_results import fill, panel, result, score, year_of_trading
 from tests.builders import settings
 from trader.model import Code, Decision, Denial, Note
@@ -195,6 +197,12 @@ def test_three_months_are_enough_and_a_day_less_is_not(
 
 def test_three_months_can_be_as_short_as_february_allows() -> None:
     assert key_figures(rise(days("2022-11-30", "2023-02-28")))["sharpe_ratio"] is not None
+
+
+def test_the_days_of_a_span_are_those_of_new_york() -> None:
+    times = [datetime.fromisoformat(f"{day}T01:00Z") for day in ("2021-01-05", "2021-04-05")]
+    assert measure_span([times[0], times[1]]) == Span(years=90 / 365.25, bars_a_year=365.25 / 90)
+    assert measure_span([times[0].replace(hour=6), times[1]]) is None
 
 
 # --- measures by bar, for any span -----------------------------------------------------------------------------------
