@@ -170,8 +170,9 @@ def _last(entry: Fill, result: Result) -> _Exit:
 
 
 def _trade(lot: _Lot, exit_quantity: float, leaving: _Exit, calendar: pd.Index) -> Trade:
-    entry = lot.entry
-    quantity = exit_quantity if lot.ratio == 1 else round(exit_quantity / lot.ratio, DECIMALS)
+    entry, quantity = lot.entry, exit_quantity
+    if lot.ratio != 1:  # the rounding errors of ratios such as 1:3
+        quantity, exit_quantity = round(exit_quantity / lot.ratio, DECIMALS), round(exit_quantity, DECIMALS)
     entry_commission_usd = entry.commission_usd * quantity / entry.quantity
     paid_usd = quantity * entry.price_usd + entry_commission_usd
     pnl_usd = exit_quantity * leaving.price_usd - leaving.commission_usd - paid_usd

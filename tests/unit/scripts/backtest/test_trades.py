@@ -242,6 +242,21 @@ def test_fractional_shares_survive_a_split_to_the_last_decimal() -> None:
     assert not trade.is_open
 
 
+def test_quantities_across_a_split_have_no_rounding_errors() -> None:
+    prices = panel({"AAA": [60, 60, 40, 40, 40, 40]})
+    fills = fill(prices, 0, "AAA", 87.2006, 60.0), fill(prices, 4, "AAA", -130.8009, 40.0)
+    (trade,) = trades(across(prices, restate(prices, 1.5, 87.2006, 130.8009), *fills))
+    assert (trade.quantity, trade.exit_quantity) == (87.2006, 130.8009)  # 87.2006 * 1.5 is 130.80089999999998
+
+
+def test_several_purchases_of_fractions_are_sold_after_a_split_to_the_last_share() -> None:
+    prices = panel({"AAA": [10, 10, 30, 30, 30, 30]})
+    bought = [fill(prices, 0, "AAA", 1.1, 10.0, client_order_id=f"buy {number}") for number in range(7)]
+    sale = fill(prices, 4, "AAA", -2.566666667, 30.0)
+    made = trades(across(prices, restate(prices, 1 / 3, 7.7, 2.566666667), *bought, sale))
+    assert [trade.is_open for trade in made] == [False] * 7
+
+
 def test_a_split_of_shares_that_nobody_holds_changes_nothing(prices: Panel) -> None:
     fills = fill(prices, 3, "AAA", 10, 13.0), fill(prices, 4, "AAA", -10, 14.0)
     (trade,) = trades(across(prices, restate(prices, 4.0, 0, 0), *fills))
