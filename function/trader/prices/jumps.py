@@ -75,13 +75,6 @@ class Jump:
     change: float  # the close divided by the one before
     ratio: float | None
 
-    @property
-    def words(self) -> str:
-        """What the change looks like, for a message."""
-        if self.ratio is None:
-            return f"changes by the factor {self.change:.3g}, which is a change of unit"
-        return f"changes by {self.change - 1:+.1%}, as in a {name_split(self.ratio)} split that nobody adjusted for"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:

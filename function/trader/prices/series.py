@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from trader.model import BARS_PER_SESSION, NEW_YORK, Closes, Code
-from trader.prices.jumps import Floats, Jump, Verdict, judge
+from trader.prices.jumps import Floats, Jump, Verdict, judge, name_split
 from trader.schedule import sessions
 
 MIN_PRICE_USD, MAX_PRICE_USD = 0.01, 10_000_000
@@ -186,23 +186,21 @@ class Series:
         return tuple(notes)
 
     def _describe_jump(self, jump: Jump) -> str:
-        before = float(self._closes.iloc[jump.row - 1]) if jump.row else float("nan")
-        at = say(self._closes.index[jump.row], self._interval)
-        return (
-            f"its close goes from {before:,.2f} to {float(self._closes.iloc[jump.row]):,.2f} on {at}: it {jump.words}; "
-            f"the symbol is left out until the bars before are no longer used"
-        )
+        change = self._describe_change(jump.row)
+        if jump.ratio is None:
+            return f"change of unit {change}; left out while bars before it are in use"
+        return f"unadjusted {name_split(jump.ratio)} split {change}; left out while bars before it are in use"
 
     def _describe_unconfirmed(self, verdict: Verdict) -> str:
         row = len(verdict.is_absent) - 1
         while row and verdict.is_absent[row - 1]:
             row -= 1
+        return f"split or wrong price {self._describe_change(row)}; it is used once later bars confirm it"
+
+    def _describe_change(self, row: int) -> str:
         before_usd, after_usd = (float(self._closes.iloc[max(each, 0)]) for each in (row - 1, row))
         at = say(self._closes.index[row], self._interval)
-        return (
-            f"its close goes from {before_usd:,.2f} to {after_usd:,.2f} on {at}, as in a split or by mistake; it is "
-            "used once the next bars confirm it"
-        )
+        return f"on {at}, from {before_usd:,.2f} to {after_usd:,.2f} ({after_usd / before_usd - 1:+.1%})"
 
     def _rows_of(self, splits: Mapping[date, float]) -> list[tuple[int, float]]:
         midnights = [pd.Timestamp(day, tz=NEW_YORK).value for day in splits]

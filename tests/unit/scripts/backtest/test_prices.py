@@ -110,7 +110,7 @@ def test_the_shipped_sample_loads_fast_and_has_three_notes() -> None:
     assert perf_counter() - start_s < 1
     outside, split, jump = list_notes(panel)
     assert outside == ("", "sample_prices.csv.gz has prices for RRC, which UNIVERSE=sp500 leaves out")
-    assert split[1].startswith("its close goes from 13.62 to 10.32 on 2017-05-02: it changes by -24.2%, as in a 4:3")
+    assert split[1].startswith("unadjusted 4:3 split on 2017-05-02, from 13.62 to 10.32 (-24.2%)")
     assert jump == ("AMD", "its close jumps: +52.3% on 2016-04-22")
     assert panel.source == "daily closes of 20 symbols from the sample that ships with the project"
     assert len(panel.close) == 2516
@@ -392,19 +392,19 @@ def test_only_missing_bars_in_use_are_noted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "split"),
+    ("before", "after", "split", "change"),
     [
-        (100.0, 50.0, "-50.0%, as in a 2:1 split"),
-        (100.0, 24.5, "-75.5%, as in a 4:1 split"),
-        (100.0, 66.0, "-34.0%, as in a 3:2 split"),
-        (100.0, 5.1, "-94.9%, as in a 20:1 split"),
-        (10.0, 79.0, "+690.0%, as in a 1:8 split"),
+        (100.0, 50.0, "2:1", "-50.0%"),
+        (100.0, 24.5, "4:1", "-75.5%"),
+        (100.0, 66.0, "3:2", "-34.0%"),
+        (100.0, 5.1, "20:1", "-94.9%"),
+        (10.0, 79.0, "1:8", "+690.0%"),
     ],
 )
-def test_a_split_that_nobody_adjusted_for_is_noted_as_one(before: float, after: float, split: str) -> None:
+def test_a_split_that_nobody_adjusted_for_is_noted_as_one(before: float, after: float, split: str, change: str) -> None:
     (note,) = judge({"AAPL": [before] * 60 + [after] * 40})
     assert note[1].startswith(
-        f"its close goes from {before:.2f} to {after:.2f} on {SESSIONS[60]}: it changes by {split} that nobody"
+        f"unadjusted {split} split on {SESSIONS[60]}, from {before:.2f} to {after:.2f} ({change}); left out while"
     )
 
 
@@ -422,7 +422,7 @@ def test_a_smaller_change_is_not_mentioned(after: float) -> None:
 
 def test_a_jump_across_missing_bars_is_seen() -> None:
     found = judge({"AAPL": [100.0] * 60 + [None] * 2 + [25.0] * 38, "KO": [5.0] * 100})
-    assert [what.partition(" on ")[0] for _, what in found][1:] == ["its close goes from 100.00 to 25.00"]
+    assert [what.partition(" on ")[0] for _, what in found][1:] == ["unadjusted 4:1 split"]
 
 
 def test_a_wrong_price_is_noted_and_is_no_jump() -> None:
