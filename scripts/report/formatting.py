@@ -46,7 +46,7 @@ EXPLANATIONS: Mapping[Code, Explanation] = {
     ),
     Code.NO_PRICE_DATA: Explanation(
         "No price source had usable prices for the symbol, so it was skipped.",
-        "The reason is beside the symbol. If a source failed, try again or add one to PRICE_SOURCES (file, yahoo, alpaca).",
+        "The reason is beside the symbol. If a source failed, try again, or add one to PRICE_SOURCES.",
     ),
     Code.STALE_PRICE: Explanation(
         "The last price is older than MAX_PRICE_AGE_S allows, or the latest trade is further from it than "
