@@ -104,25 +104,33 @@ def find_ratio(change: float) -> float | None:
 
 
 def judge(
-    prices_usd: Floats, *, bars_per_session: int = 1, events: Sequence[tuple[int, float]] | None = None
+    prices_usd: Floats,
+    *,
+    bars_per_session: int = 1,
+    events: Sequence[tuple[int, float]] | None = None,
+    knows_all_splits: bool = False,
 ) -> Verdict | None:
     """Judge the jumps of a series of possible closes, in order; None if there is nothing to judge.
 
-    `events` are the splits that the source reports: the row of the first bar on their day or later, and the ratio.
+    `events` are the splits that the source reports: the row of the first bar on their day or later, and the ratio. If
+    the source `knows_all_splits`, any other change by less than UNIT_FACTOR is no split, whatever its ratio.
     """
     if len(prices_usd) < 2:
         return None
     changes = prices_usd[1:] / prices_usd[:-1]
     if changes.min() > MIN_FALL and changes.max() < MIN_RISE:  # the usual case, on which a backtest spends its time
         return None
-    return _Judge(prices_usd, math.sqrt(bars_per_session), events or ()).judge()
+    return _Judge(prices_usd, math.sqrt(bars_per_session), events or (), knows_all_splits=knows_all_splits).judge()
 
 
 class _Judge:
     """The state of the judgment while it goes through a series."""
 
-    def __init__(self, prices_usd: Floats, scale: float, events: Sequence[tuple[int, float]]) -> None:
+    def __init__(
+        self, prices_usd: Floats, scale: float, events: Sequence[tuple[int, float]], *, knows_all_splits: bool
+    ) -> None:
         self._prices_usd = prices_usd
+        self._knows_all_splits = knows_all_splits
         self._logs = np.log(prices_usd)
         self._scale = scale
         self._events = [each for each in events if abs(math.log(each[1])) >= math.log(MIN_EVENT_FACTOR)]
@@ -147,22 +155,27 @@ class _Judge:
             self._jumps.append(Jump(row=row, known_row=row, change=change, ratio=ratio))
             return row
         factor = max(change, 1 / change)
-        is_like_a_split = find_ratio(change) is not None and self._score(row, row + 1) >= MIN_SCORE
-        if factor < WRONG_FACTOR and not is_like_a_split:
+        if factor < WRONG_FACTOR and not self._is_like_a_split(row, row + 1, change):
             return row
         end = min(row + CONFIRM_BARS, len(self._prices_usd))
         near = min(BACK_FRACTION, abs(math.log(change)) / 2)
         for later in range(row + 1, end):
             if abs(self._logs[later] - self._logs[row - 1]) <= near:
                 return self._come_back(row, later, is_wrong=factor >= WRONG_FACTOR)
+        if self._knows_all_splits and factor < UNIT_FACTOR:
+            return row  # a crash or a leap
         known = row + CONFIRM_BARS - 1
         self._is_absent[row:known] = True
         if known >= len(self._prices_usd):
             return len(self._prices_usd) - 1
-        ratio = find_ratio(change) if self._score(row, known + 1) >= MIN_SCORE else None
+        ratio = find_ratio(change) if self._is_like_a_split(row, known + 1, change) else None
         if ratio is not None or factor >= UNIT_FACTOR:
             self._jumps.append(Jump(row=row, known_row=known, change=change, ratio=ratio))
         return known
+
+    def _is_like_a_split(self, row: int, end: int, change: float) -> bool:
+        is_possible = not self._knows_all_splits and find_ratio(change) is not None
+        return is_possible and self._score(row, end) >= MIN_SCORE
 
     def _come_back(self, row: int, later: int, *, is_wrong: bool) -> int:
         self._is_absent[row:later] = True

@@ -60,12 +60,14 @@ class Series:
         *,
         interval: str,
         splits: Mapping[date, float] | None = None,
+        knows_all_splits: bool = False,
         notes: Sequence[str] = (),
     ) -> None:
         """Clean the closes of bars of this interval, and judge their jumps.
 
         `splits` are those that the source reports, by the day in New York on which the shares first trade in the new
-        unit, in new shares for each old one; None if the source reports none. `notes` are the source's own.
+        unit, in new shares for each old one; None if the source reports none. If it `knows_all_splits`, a fall that it
+        does not explain by one is a crash, which can be used at once. `notes` are the source's own.
         """
         closes = closes.sort_index() if not closes.index.is_monotonic_increasing else closes
         index = pd.DatetimeIndex(closes.index).as_unit("ns")
@@ -89,6 +91,7 @@ class Series:
             self._closes.to_numpy(float),
             bars_per_session=BARS_PER_SESSION[interval],
             events=None if splits is None else self._rows_of(splits),
+            knows_all_splits=knows_all_splits,
         )
 
     def __len__(self) -> int:

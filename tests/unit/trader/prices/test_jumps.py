@@ -1,5 +1,7 @@
 """Jumps: what a split that nobody adjusted for, a wrong price and a crash are taken for, and when."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -24,7 +26,7 @@ def split(before: int, after: int, ratio: float) -> Floats:
     return closes
 
 
-def verdict(closes: Floats, **how: int) -> Verdict:
+def verdict(closes: Floats, **how: Any) -> Verdict:
     found = judge(closes, **how)
     assert found is not None
     return found
@@ -117,6 +119,29 @@ def test_a_split_that_the_source_reports_is_known_at_once() -> None:
 
 def test_a_split_that_the_source_reports_and_has_adjusted_for_is_nothing() -> None:
     assert judge(calm(60), events=[(40, 4.0)]) is None
+
+
+@pytest.mark.parametrize("ratio", [1.5, 2.0, 2.5, 0.5])
+def test_without_a_split_on_the_day_a_source_that_knows_them_all_shows_a_crash_or_a_leap(ratio: float) -> None:
+    for after in (1, 20):
+        assert judge(split(60, after, ratio), knows_all_splits=True) is None
+        assert judge(split(60, after, ratio), events=[(20, ratio)], knows_all_splits=True) is None
+
+
+def test_a_source_that_knows_all_splits_still_shows_the_one_that_it_did_not_adjust_for() -> None:
+    (jump,) = verdict(split(60, 1, 2.0), events=[(60, 2.0)], knows_all_splits=True).jumps
+    assert jump.ratio == 2.0
+
+
+def test_a_change_of_unit_is_one_whatever_splits_are_known() -> None:
+    (jump,) = verdict(split(60, 20, 4.0), knows_all_splits=True).jumps
+    assert jump.ratio is None
+
+
+def test_a_price_that_comes_back_was_wrong_whatever_splits_are_known() -> None:
+    closes = calm(40)
+    closes[30] = 45.0
+    assert np.flatnonzero(verdict(closes, knows_all_splits=True).is_wrong).tolist() == [30]
 
 
 def test_a_split_is_overnight_so_short_bars_are_measured_by_the_session() -> None:
