@@ -441,7 +441,7 @@ def _(told: Play) -> None:
 def _(told: Play) -> None:
     told.slot(change=told.set(suspended={"BBB"}))
     told.require_safe("BBB")
-    told.day({**CALM, "BBB": -0.2}, change=told.heal)
+    told.day({**CALM, "BBB": -0.29}, change=told.heal)  # no split's ratio
     told.harness.alpaca.trade()
     told.slot(expected="PAUSED")
     told.require_gone("BBB")
