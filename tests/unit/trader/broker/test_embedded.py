@@ -1,6 +1,6 @@
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from tests.builders import SLOT, buy, daily, sell
 from trader.broker.base import OrderRejectedError, OrderStateUnknownError
 from trader.broker.embedded import EmbeddedBroker
 from trader.model import BrokerError, Closes, Code, Order
+from trader.prices.series import Series
 
 DAY = timedelta(days=1)
 
@@ -24,12 +25,14 @@ def file(tmp_path: Path) -> Path:
 def broker(file: Path, prices: Sequence[float] = (100,), *, days_later: int = 0) -> EmbeddedBroker:
     """Open the account `days_later` days after the slot of Wednesday 28 December 2022, with `prices` up to then."""
     now = SLOT + days_later * DAY
-    series = {symbol: daily(prices, last=now.date(), symbol=symbol) for symbol in ("AAPL", "MSFT")}
+    closes = {symbol: daily(prices, last=now.date(), symbol=symbol) for symbol in ("AAPL", "MSFT")}
+    return EmbeddedBroker(file, now=now, starting_cash_usd=10_000, series=giving(closes))
 
-    def closes(symbols: Sequence[str]) -> Mapping[str, Closes]:
-        return {symbol: series[symbol] for symbol in symbols if symbol in series}
 
-    return EmbeddedBroker(file, now=now, starting_cash_usd=10_000, closes=closes)
+def giving(closes: Mapping[str, Closes]) -> Callable[[Sequence[str]], Mapping[str, Series]]:
+    """Return a source of these daily closes."""
+    series = {symbol: Series(each, interval="1d") for symbol, each in closes.items()}
+    return lambda symbols: {symbol: series[symbol] for symbol in symbols if symbol in series}
 
 
 def test_a_new_account_has_its_cash_and_nothing_else(file: Path) -> None:
@@ -129,14 +132,14 @@ def test_the_first_leg_hit_is_the_one_that_counts(file: Path) -> None:
 
 
 def test_prices_before_the_purchase_do_not_trigger_its_stop(file: Path) -> None:
-    broker(file, (50, 100)).submit(buy(quantity=10))
-    assert broker(file, (50, 100, 101), days_later=1).positions()["AAPL"].quantity == 10
+    broker(file, (60, 100)).submit(buy(quantity=10))
+    assert broker(file, (60, 100, 101), days_later=1).positions()["AAPL"].quantity == 10
 
 
 def test_the_current_days_price_triggers_a_stop_too(file: Path) -> None:
     broker(file).submit(buy(quantity=10))
     later = EmbeddedBroker(
-        file, now=SLOT + timedelta(minutes=10), starting_cash_usd=1, closes=lambda _: {"AAPL": daily([90])}
+        file, now=SLOT + timedelta(minutes=10), starting_cash_usd=1, series=giving({"AAPL": daily([90])})
     )
     assert later.positions() == {}
 
@@ -161,12 +164,12 @@ def test_a_stop_that_filled_yesterday_is_yesterdays_loss(file: Path) -> None:
 
 def test_yesterdays_equity_does_not_change_within_a_day(file: Path) -> None:
     broker(file).submit(buy(quantity=10, bracket=False))
-    assert broker(file, (200,)).account().last_equity_usd == 10_000
+    assert broker(file, (110,)).account().last_equity_usd == 10_000
 
 
 def test_a_holding_without_a_price_keeps_its_last_value(file: Path) -> None:
     broker(file).submit(buy(quantity=10, bracket=False))
-    later = EmbeddedBroker(file, now=SLOT + DAY, starting_cash_usd=1, closes=lambda _: {})
+    later = EmbeddedBroker(file, now=SLOT + DAY, starting_cash_usd=1, series=giving({}))
     assert later.account().equity_usd == 10_000
 
 
@@ -174,7 +177,7 @@ def test_a_dry_run_leaves_the_file_unchanged(file: Path) -> None:
     broker(file).submit(buy(quantity=10))
     before = file.read_bytes()
     later = EmbeddedBroker(
-        file, now=SLOT + DAY, starting_cash_usd=1, closes=lambda _: {"AAPL": daily([100, 90])}, is_dry=True
+        file, now=SLOT + DAY, starting_cash_usd=1, series=giving({"AAPL": daily([100, 90])}), is_dry=True
     )
     assert later.positions() == {}, "the stop did not trigger"
     assert file.read_bytes() == before
@@ -221,14 +224,14 @@ def test_the_file_is_json_that_a_person_can_read(file: Path) -> None:
 )
 def test_the_market_keeps_new_yorks_hours(file: Path, moment: str, is_open: bool) -> None:
     now = datetime.fromisoformat(moment)
-    clock = EmbeddedBroker(file, now=now, starting_cash_usd=1, closes=lambda _: {}).clock()
+    clock = EmbeddedBroker(file, now=now, starting_cash_usd=1, series=giving({})).clock()
     assert clock.is_open is is_open
     assert clock.next_open > now
 
 
 def test_after_the_last_session_of_the_year_the_next_opening_is_in_january(file: Path) -> None:
     now = datetime.fromisoformat("2022-12-30T18:00-05:00")
-    clock = EmbeddedBroker(file, now=now, starting_cash_usd=1, closes=lambda _: {}).clock()
+    clock = EmbeddedBroker(file, now=now, starting_cash_usd=1, series=giving({})).clock()
     assert clock.next_open.date() == date(2023, 1, 3)
 
 
