@@ -1,179 +1,185 @@
-"""Prices from a CSV file: the first column holds the timestamps, each other column the closes of one symbol."""
+"""Prices from a file, in any of the formats that people have: see docs/settings.md.
 
-import csv
-import gzip
-import re
-import zlib
-from array import array
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+A file is read in steps, each in a module of its own: its rows as text (rows, cells), what its columns are (layout), its
+times and prices (columns, timestamps, price_numbers), from rows to tables (grid), the adjusting (adjusting), and what
+the file says as a whole (file_checks). Nothing is guessed between two readings that give different prices: such a file
+is refused.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any, TextIO
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from trader.model import NEW_YORK, YEARS
-from trader.prices.base import PriceSourceError
+from trader.prices import adjusting, file_checks
+from trader.prices.cells import LIBRARIES, CellSource
+from trader.prices.column_names import ADJUSTED, BARS
+from trader.prices.columns import Columns, read_columns
+from trader.prices.faults import Faults, PriceFileError, fault, name_some
+from trader.prices.grid import Grid, ParsedFile, place_rows
+from trader.prices.layout import Layout, find_layout
+from trader.prices.rows import Source, TextSource
+from trader.prices.timestamps import OrderUnknownError, Times, read_times
 
-MAX_CHARACTERS = 100_000_000
-"""The maximum size of an unpacked price file; ten years of the S&P 500's closes take about ten million characters."""
+__all__ = ["PriceFileError", "PriceTable", "read_table"]
 
-MIN_LINE_CHARACTERS = 60
-"""The fewest characters that a line counts as: reading a hundred million empty lines would take minutes."""
-
-TEXT: Any = {"encoding": "utf-8-sig", "newline": ""}
-
-NO_NUMBER = re.compile(r"[^\x00-\x7f]|_")
-"""Characters that Python accepts in a number but no price has, such as `_` in 1_5 or digits of other scripts."""
-
-type CsvRow = tuple[int, list[str]]
-"""The number of a line in the file, and its fields."""
-
-
-class PriceFileError(PriceSourceError):
-    """The price file cannot be read or is malformed; the message says where, and what to do."""
+type Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceTable:
-    """The contents of a price file."""
+    """The contents of a price file; nothing is judged yet but what concerns the file as a whole.
+
+    `tables` has open, high, low and close: a row for each bar, by its start in UTC, strictly increasing; a column for
+    each symbol in Alpaca's spelling; NaN where there is none. With closes only, all four are the same object.
+    """
 
     tables: Mapping[str, pd.DataFrame]
     has_ohlc: bool
-    kind: str
+    kind: str  # what the file was taken for, as in "daily closes of 20 symbols"
     notes: tuple[str, ...]
 
 
-def read_table(path: Path, *, bar_interval: str, universe: Sequence[str], now: datetime) -> PriceTable:  # noqa: ARG001
-    """Read a price file."""
-    rows = read_rows(path)
-    symbols = _symbols(path, next(rows))
-    times: list[datetime] = []
-    prices_usd = array("d")
-    for line, fields in rows:
-        times.append(_later(path, line, fields[0], bar_interval == "1d", times))
-        prices_usd.extend(_numbers(path, line, fields[1:], symbols))
-    values = np.frombuffer(prices_usd).reshape(len(times), len(symbols))
-    table = pd.DataFrame(values, index=pd.DatetimeIndex(times), columns=symbols)
-    tables = dict.fromkeys(("open", "high", "low", "close"), table)
-    return PriceTable(tables=tables, has_ohlc=False, kind=f"closes of {len(symbols)} symbols", notes=())
+def read_table(path: Path, *, bar_interval: str, universe: Sequence[str], now: datetime) -> PriceTable:
+    """Read a price file. `universe` is the setting UNIVERSE, which says whose prices a file of one symbol holds.
 
-
-def read_rows(path: Path) -> Iterator[CsvRow]:
-    """Yield the header, then each line of a CSV file that is not blank; the file is gzip if its name ends in .gz.
-
-    Raises PriceFileError if the file is not CSV, if it has no line after the header, or if a line has more or fewer
-    fields than the header.
+    Raises PriceFileError if the file cannot be read, is malformed, has two readings that give different prices, has
+    bars longer or shorter than `bar_interval`, or bars that begin after `now`.
     """
-    width = count = 0
-    with _open(path) as lines:
-        reader = csv.reader(lines, strict=True)
-        try:
-            for fields in reader:
-                if not any(field.strip() for field in fields):
-                    continue
-                count += 1
-                width = width or len(fields)
-                if len(fields) != width:
-                    what = f"{len(fields)} fields, but the header has {width}"
-                    remedy = "complete the row, or remove it if the file was cut off there"
-                    raise fault(path, reader.line_num, what, remedy)
-                yield reader.line_num, fields
-        except csv.Error as error:
-            raise fault(path, reader.line_num, f"not CSV ({error})", "correct the quotes in this line") from error
-    if not count:
-        raise PriceFileError(f"price file {path} is empty; it needs a header row and a row for each bar")
-    if count == 1:
+    file = _parse(path, bar_interval, universe)
+    file.require_past(now)
+    grid = place_rows(file)
+    notes = [*file.layout.notes, *file.times.notes, *grid.notes]
+    symbols, prices = _adjust(file, grid, grid.fill(file), notes)
+    if not file.layout.has_ohlc:
+        prices = {"close": prices["close"]}
+    tables = {name: pd.DataFrame(table, grid.index, symbols, copy=False) for name, table in prices.items()}
+    lengths = file_checks.find_long(tables["close"], bar_interval)
+    if note := lengths.require_some_right(path, symbols):
+        notes.append(note)
+        tables = {name: table.drop(columns=list(lengths.too_long)) for name, table in tables.items()}
+    _check(file, grid, tables["close"])
+    has_ohlc = len(tables) == len(BARS)
+    return PriceTable(
+        tables={name: tables[name] for name in BARS} if has_ohlc else dict.fromkeys(BARS, tables["close"]),
+        has_ohlc=has_ohlc,
+        kind=_describe(file, list(tables["close"].columns)),
+        notes=tuple(notes),
+    )
+
+
+def _parse(path: Path, interval: str, universe: Sequence[str]) -> ParsedFile:
+    """Read the rows of a file. Raises PriceFileError, which names all rows that cannot be read."""
+    source = _open(path)
+    layout = find_layout(path, source.head, universe)
+    faults = Faults()
+    columns = read_columns(path, source, layout, faults)
+    times = _read_times(path, source, layout, columns, is_daily=interval == "1d")
+    is_bad = np.zeros(len(columns.stamps), np.bool_)
+    is_bad[list(times.faults)] = True
+    for place in np.flatnonzero(is_bad[columns.stamp_of]):
+        faults.add(int(columns.row_of[place]), *times.faults[int(columns.stamp_of[place])])
+    faults.require_none(path, source.lines_of)
+    if not len(columns.row_of):
         raise PriceFileError(f"price file {path} has only a header row; add a row for each bar")
+    return ParsedFile(path=path, source=source, layout=layout, columns=columns, times=times, interval=interval)
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[Iterator[str]]:
-    """Open a file to read line by line. Raises PriceFileError if it is not text or is too large."""
+def _open(path: Path) -> Source:
+    """Open a file by the ending of its name. Raises PriceFileError if it cannot be read, or has too few rows."""
+    source: Source = CellSource(path) if path.suffix.lower() in LIBRARIES else TextSource(path)
+    if not source.head:
+        raise PriceFileError(f"price file {path} is empty; it needs a header row and a row for each bar")
+    if len(source.head) == 1:
+        raise PriceFileError(f"price file {path} has only a header row; add a row for each bar")
+    return source
+
+
+def _read_times(path: Path, source: Source, layout: Layout, columns: Columns, *, is_daily: bool) -> Times:
     try:
-        with gzip.open(path, "rt", **TEXT) if path.suffix == ".gz" else path.open(**TEXT) as file:
-            yield _limit_characters(path, file)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise PriceFileError(
-            f"price file {path} is damaged or not gzip ({error}); create or download it again"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise PriceFileError(f"price file {path} is not UTF-8 text ({error}); save it as CSV in UTF-8") from error
-    except OSError as error:
-        raise PriceFileError(f"price file {path}: {error.strerror}; set PRICE_FILE to a CSV file of closes") from error
+        return read_times(columns.stamps, is_daily=is_daily, zone=layout.zone)
+    except OrderUnknownError as error:
+        texts = [columns.stamps[place] for place in error.places]
+        rows = [int(columns.row_of[np.argmax(columns.stamp_of == place)]) for place in error.places]
+        lines = source.lines_of(rows)
+        what = f"timestamp {texts[0]!r:.40} may have the day or the month first, and no other row shows which"
+        if len(texts) > 1:
+            other = f"{texts[1]!r:.40} in line {lines[rows[1]]}"
+            what = f"timestamp {texts[0]!r:.40} and {other} do not have the day and the month in one order"
+        raise fault(path, lines[rows[0]], what, "write the dates as in 2022-12-28") from None
 
 
-def _limit_characters(path: Path, file: TextIO) -> Iterator[str]:
-    """Yield the lines up to MAX_CHARACTERS in all: a small gzip file may unpack to any size, or to an endless line."""
-    left = MAX_CHARACTERS
-    while line := file.readline(left + 1):
-        left -= max(len(line), MIN_LINE_CHARACTERS)
-        if left < 0:
-            raise PriceFileError(f"price file {path} has more than {MAX_CHARACTERS:,} characters; use a smaller file")
-        yield line
+def _adjust(
+    file: ParsedFile, grid: Grid, prices: dict[str, Floats], notes: list[str]
+) -> tuple[list[str], dict[str, Floats]]:
+    """Return the symbols, and their prices adjusted by the column of adjusted closes, if there is one.
+
+    Raises PriceFileError if the adjusted closes of all symbols are unusable.
+    """
+    adjusted = prices.pop(ADJUSTED, None)
+    if adjusted is None:
+        return grid.symbols, prices
+    prices.setdefault("close", np.full(adjusted.shape, np.nan))
+    wrong: list[tuple[str, int]] = []
+    early: list[tuple[str, int]] = []
+    unadjusted: list[tuple[str, int]] = []
+    for place, symbol in enumerate(grid.symbols):
+        its = file.layout.prices[symbol if file.layout.symbol is None else ""]
+        if "close" not in its:
+            prices["close"][:, place] = adjusted[:, place]
+        elif ADJUSTED in its:
+            try:
+                found = adjusting.adjust({name: table[:, place] for name, table in prices.items()}, adjusted[:, place])
+            except adjusting.FactorError as error:
+                wrong.append((symbol, error.row))
+                continue
+            for name, values in found.prices.items():
+                prices[name][:, place] = values
+            early += [(symbol, int(bar)) for bar in found.early]
+            unadjusted += [(symbol, int(bar)) for bar in found.unadjusted]
+
+    def name_bars(bars: Sequence[tuple[str, int]]) -> str:
+        return name_some(f"{symbol} on {file.say_bar(grid.times_us[bar])}" for symbol, bar in bars)
+
+    if unadjusted:
+        notes.append(f"bars without an adjusted close are left out: {name_bars(unadjusted)}")
+    if early:
+        what = "bars that are adjusted before the day of their split or dividend are read with the factor before"
+        notes.append(f"{what}: {name_bars(early)}")
+    if not wrong:
+        return grid.symbols, prices
+    what = f"the adjusted closes do not follow from splits and dividends from here on: {name_bars(wrong)}"
+    if len(wrong) == len(grid.symbols):
+        raise PriceFileError(f"price file {file.path}: {what}; correct the column {file.layout.adjusted}, or remove it")
+    notes.append(f"{what}; left out")
+    kept = [place for place, symbol in enumerate(grid.symbols) if symbol not in dict(wrong)]
+    return [grid.symbols[place] for place in kept], {name: table[:, kept] for name, table in prices.items()}
 
 
-def fault(path: Path, line: int, what: str, remedy: str) -> PriceFileError:
-    """Return the error for one line of a price file."""
-    return PriceFileError(f"price file {path}, line {line}: {what}; {remedy}")
+def _check(file: ParsedFile, grid: Grid, close: pd.DataFrame) -> None:
+    """Raise PriceFileError if the bars are shorter than BAR_INTERVAL, on the wrong weekdays or in other hours."""
+    if file.interval == "1d":
+        found = file_checks.find_shift(grid.index)
+        if found:
+            place = int(np.argmax(grid.bar_of == found.bar))
+            raise file.fault(place, found.what, "write the dates of the sessions in New York")
+        return
+    if not file.times.has_offsets:
+        file_checks.require_hours(file.path, grid.index)
+    file_checks.require_not_short(file.path, close, file.interval)
 
 
-def _symbols(path: Path, header: CsvRow) -> list[str]:
-    line, fields = header
-    symbols = [field.strip() for field in fields[1:]]
-    if not symbols:
-        raise fault(path, line, "the header has no symbols", "write it with commas, such as timestamp,AAPL,MSFT")
-    for column, symbol in enumerate(symbols, start=2):
-        if not symbol or not symbol.isprintable():
-            raise fault(path, line, f"column {column} has no symbol", "add one, or remove the column")
-    symbol, times = Counter(symbols).most_common(1)[0]
-    if times > 1:
-        raise fault(path, line, f"column {symbol} occurs {times} times", "keep one of them")
-    return symbols
-
-
-def _later(path: Path, line: int, text: str, is_daily: bool, before: Sequence[datetime]) -> datetime:
-    """Return a bar's start. Raises PriceFileError if it is not later than the bars before it."""
-    time = bar_time(path, line, text, is_daily)
-    if before and time <= before[-1]:
-        what = f"timestamp {text!r} is {'repeated' if time == before[-1] else 'earlier than the one before'}"
-        raise fault(path, line, what, "sort the rows by time and keep one row for each time")
-    return time
-
-
-def bar_time(path: Path, line: int, text: str, is_daily: bool) -> datetime:
-    """Return a bar's start, read from a price file. Raises PriceFileError if it is not ISO 8601 or not in YEARS."""
-    try:
-        time = datetime.fromisoformat(text.strip())
-    except ValueError as error:
-        remedy = "write it as in 2022-12-28 or 2022-12-28T15:45:00-05:00"
-        raise fault(path, line, f"timestamp {text!r:.100} is not ISO 8601", remedy) from error
-    if time.year not in YEARS:
-        what = f"timestamp {text!r} is not in the years {YEARS[0]} to {YEARS[-1]}"
-        raise fault(path, line, what, "correct it, or remove the row")
-    if is_daily:  # its time may be midnight in any zone, the opening or the close: only the date as written counts
-        time = datetime(time.year, time.month, time.day, tzinfo=NEW_YORK)
-    return (time if time.tzinfo else time.replace(tzinfo=NEW_YORK)).astimezone(UTC)
-
-
-def _numbers(path: Path, line: int, fields: Sequence[str], symbols: Sequence[str]) -> list[float]:
-    try:
-        if not NO_NUMBER.search("".join(fields)):
-            return [float(field or "nan") for field in fields]
-    except ValueError:
-        pass
-    symbol, field = next(each for each in zip(symbols, fields, strict=True) if not is_number(each[1]))
-    raise fault(path, line, f"the price of {symbol} is {field!r:.100}", "write a number, or leave the field empty")
-
-
-def is_number(field: str) -> bool:
-    """Check whether a field of a price file is a number or empty."""
-    try:
-        float(field or "nan")
-    except ValueError:
-        return False
-    return not NO_NUMBER.search(field)
+def _describe(file: ParsedFile, symbols: Sequence[str]) -> str:
+    """Say what a file was taken for."""
+    layout = file.layout
+    of = symbols[0] if len(symbols) == 1 else f"{len(symbols):,} symbols"
+    prices = f"bars of {of} (open, high, low, close)" if layout.has_ohlc else f"closes of {of}"
+    kind = f"{file_checks.ADJECTIVES[file.interval]} {prices}"
+    if layout.adjusted is None:
+        return kind
+    by = "from" if any("close" not in places for places in layout.prices.values()) else "adjusted by"
+    return f"{kind}, {by} {'its' if len(symbols) == 1 else 'their'} column {layout.adjusted:.50}"

@@ -1,0 +1,107 @@
+"""Prices adjusted for splits and dividends by a column of adjusted closes; the last one is what is paid."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROUNDING_USD = 0.0051
+"""How far a price that is written with two decimals may lie from the one that was meant."""
+
+MAX_DIVIDEND_FRACTION = 0.5
+"""The largest part of a close that one dividend is taken to be; a factor that rises by more is that of a split."""
+
+MIN_REVERSE_SPLIT = 1.1
+"""The smallest ratio of a reverse split; the factor falls by less only where a row was adjusted too early."""
+
+MAX_EARLY_ROWS = 3
+"""Maximum number of rows in succession that may be adjusted too early: one before an ex-date, or a long weekend."""
+
+type Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adjusted:
+    """The prices of one symbol, adjusted. `early` and `unadjusted` are the rows that a note should name."""
+
+    prices: Mapping[str, Floats]
+    early: NDArray[np.int64]  # rows whose factor is that of the row before
+    unadjusted: NDArray[np.int64]  # rows with a close, but without an adjusted one: they are left out
+
+
+class FactorError(Exception):
+    """The adjusted closes of a symbol do not go with its closes; `row` is the first such row."""
+
+    def __init__(self, row: int) -> None:
+        super().__init__()
+        self.row = row
+
+
+def adjust(prices: Mapping[str, Floats], adjusted: Floats) -> Adjusted:
+    """Multiply the prices of one symbol by adjusted close / close, in a scale in which the last close is the raw one.
+
+    The factor adjusted / close rises with every split and dividend, and falls with a reverse split, at which the raw
+    close jumps up. Where it falls otherwise, or rises as by a split without one in the closes, the row was adjusted too
+    early or wrongly, and gets the factor of the row before. Raises FactorError if that goes on for many rows.
+    """
+    close = prices["close"]
+    unadjusted = np.flatnonzero(~np.isnan(close) & np.isnan(adjusted))
+    (rows,) = np.nonzero(~np.isnan(close) & ~np.isnan(adjusted))
+    factors, early = _find_factors(close[rows], adjusted[rows], rows)
+    all_factors = np.full(len(close), np.nan)
+    if len(rows):
+        all_factors[rows] = factors / factors[-1]
+    found = {name: values * all_factors for name, values in prices.items()}
+    if len(rows):
+        is_exact = np.ones(len(rows), np.bool_)
+        is_exact[np.isin(rows, early)] = False
+        is_exact &= np.isfinite(adjusted[rows]) & np.isfinite(close[rows]) & (adjusted[rows] > 0) & (close[rows] > 0)
+        exact = rows[is_exact]
+        found["close"][exact] = adjusted[exact] / factors[-1]  # as it is written, where the last factor is 1
+        found["close"][rows[-1]] = close[rows[-1]]
+    return Adjusted(prices=found, early=early, unadjusted=unadjusted)
+
+
+def _find_factors(close: Floats, adjusted: Floats, rows: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:
+    """Return the factor of each row, and the rows that have that of the row before. Raises FactorError."""
+    is_possible = (close > 0) & (adjusted > 0) & np.isfinite(close) & np.isfinite(adjusted)
+    if not is_possible.any():
+        return np.ones(len(close)), np.zeros(0, np.int64)
+    places = np.flatnonzero(is_possible)
+    close, adjusted = close[places], adjusted[places]
+    factors = adjusted / close
+    noise = ROUNDING_USD / adjusted + ROUNDING_USD / close
+    if _are_steady(factors[1:] / factors[:-1], close[1:] / close[:-1], noise[1:] + noise[:-1]).all():
+        early = np.zeros(0, np.int64)
+    else:
+        early = _correct(factors, close, noise, rows[places])
+    known = np.searchsorted(places, np.arange(len(is_possible)), side="right") - 1  # the last factor up to each row
+    return factors[np.maximum(known, 0)], rows[places[early]]
+
+
+def _are_steady(step: Floats, change: Floats, noise: Floats) -> NDArray[np.bool_]:
+    """Check whether factors go from one row to the next as splits and dividends make them go."""
+    with np.errstate(all="ignore"):
+        log_step, log_change = np.log(step), np.log(change)
+        is_mirrored = -log_change * np.sign(log_step) > 0.5 * np.abs(log_step)
+    is_dividend = (log_step >= -noise) & (step <= 1 / (1 - MAX_DIVIDEND_FRACTION) + noise)
+    is_split = is_mirrored & ((log_step > 0) | (log_step < -np.log(MIN_REVERSE_SPLIT)))
+    found: NDArray[np.bool_] = is_dividend | is_split
+    return found
+
+
+def _correct(factors: Floats, close: Floats, noise: Floats, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give rows with an impossible factor that of the row before, and return their places. Raises FactorError."""
+    early: list[int] = []
+    for place in range(1, len(factors)):
+        step = np.array([factors[place] / factors[place - 1]])
+        change = np.array([close[place] / close[place - 1]])
+        if _are_steady(step, change, np.array([noise[place] + noise[place - 1]]))[0]:
+            continue
+        factors[place] = factors[place - 1]
+        early.append(place)
+        first = len(early) - 1 - MAX_EARLY_ROWS
+        if first >= 0 and early[first] == place - MAX_EARLY_ROWS:
+            raise FactorError(int(rows[early[first]]))
+    return np.array(early, np.int64)
