@@ -182,16 +182,19 @@ def _from_yahoo(options: Options, now: datetime, cache: Cache, progress: Progres
     start = start_of(settings.bar_interval, count_needed_bars(settings), _midnight(first))
     wanted = candidates(settings.universe, None)
     bars, reasons = cache.bars(wanted, settings.bar_interval, start, end, now, progress)
-    joined = pd.concat(dict(bars), axis=1).sort_index()
+    joined = pd.concat({symbol: each.bars for symbol, each in bars.items()}, axis=1).sort_index()
     tables = {name: pd.DataFrame(joined.xs(name, axis=1, level=1)) for name in PRICES}
     lacking = [Note(symbol=symbol, what=f"Yahoo returned no prices: {reason}") for symbol, reason in reasons.items()]
-    return _panel(
-        clean_bars(tables, interval=settings.bar_interval, has_ohlc=True),
+    splits = {symbol: each.splits for symbol, each in bars.items() if each.splits}
+    notes_of = {symbol: each.notes for symbol, each in bars.items()}
+    panel = _panel(
+        clean_bars(tables, interval=settings.bar_interval, has_ohlc=True, splits=splits, notes=notes_of),
         list(bars),
         has_ohlc=True,
         source=f"Yahoo's {settings.bar_interval} bars, adjusted for splits and dividends",
         about=lacking,
     )
+    return replace(panel, splits=splits)
 
 
 def _panel(clean: CleanBars, symbols: Sequence[str], *, has_ohlc: bool, source: str, about: Sequence[Note]) -> Panel:

@@ -5,8 +5,8 @@ import logging
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from dataclasses import dataclass, replace
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,9 @@ import pandas as pd
 
 from scripts.files import replace_file
 from trader.model import NEW_YORK
+from trader.prices.bars import PRICES
 from trader.prices.base import PriceSourceError
-from trader.prices.yahoo import MAX_DAYS, Patience, YahooPrices
+from trader.prices.yahoo import MAX_DAYS, Patience, YahooBars, YahooPrices
 from trader.progress import Progress
 from trader.schedule import sessions
 
@@ -27,17 +28,16 @@ PATIENCE = Patience(deadline_s=900.0)
 SETTLING = timedelta(hours=1)
 """Time after the close during which a session's last bars may still change: the closing auction is reported late."""
 
-VERSION = 1
-PRICES = ("open", "high", "low", "close")
+VERSION = 2
 
 LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """All bars of a symbol from `start` up to but excluding `until`, all of them final; `bars` may be empty."""
+    """All bars of a symbol from `start` up to but excluding `until`, all of them final; there may be none."""
 
-    bars: pd.DataFrame
+    bars: YahooBars
     start: datetime
     until: datetime
 
@@ -51,11 +51,11 @@ class Cache:
 
     def bars(
         self, symbols: Sequence[str], interval: str, start: datetime, end: datetime, now: datetime, progress: Progress
-    ) -> tuple[Mapping[str, pd.DataFrame], Mapping[str, str]]:
+    ) -> tuple[Mapping[str, YahooBars], Mapping[str, str]]:
         """Return the bars of each symbol from `start` up to but excluding `end`, and the reasons for missing symbols.
 
-        The columns are open, high, low and close, adjusted for splits and dividends. Bars of an unfinished session are
-        never returned. Raises PriceSourceError if no symbol has prices.
+        They are adjusted for splits and dividends, those after `end` too. Bars of an unfinished session are never
+        returned. Raises PriceSourceError if no symbol has prices.
         """
         earliest, until = _earliest(interval, now), final_until(now)
         start, end = max(start, earliest), min(end, until)
@@ -92,7 +92,7 @@ class Cache:
             named = "; ".join(f"{symbol}: {reason}" for symbol, reason in list(reasons.items())[:3])
             raise PriceSourceError(f"Yahoo has no prices for any symbol ({named}); correct UNIVERSE")
         return {
-            symbol: Kept(bars=_between(bars.dropna(subset="close"), since, until), start=since, until=until)
+            symbol: Kept(bars=_between(bars, since, until), start=since, until=until)
             for symbol, bars in answers.items()
         }, reasons
 
@@ -105,15 +105,26 @@ class Cache:
             with np.load(path) as file:  # refuses pickled objects, and verifies each part's checksum
                 facts = json.loads(str(file["facts"]))
                 index = pd.DatetimeIndex(file["time_us"].astype("datetime64[us]")).tz_localize("UTC")
-                bars = pd.DataFrame(file["prices_usd"], index=index, columns=PRICES, dtype=float)
+                prices = pd.DataFrame(file["prices_usd"], index=index, columns=PRICES, dtype=float)
             if facts["is"] != _facts(symbol, interval):
                 raise ValueError(f"it does not hold {interval} bars of {symbol}, or it has another version")
+            splits = {date.fromisoformat(day): float(ratio) for day, ratio in facts["splits"].items()}
+            bars = YahooBars(bars=prices, splits=splits, notes=tuple(map(str, facts["notes"])))
             kept = Kept(bars=bars, **{name: datetime.fromisoformat(facts[name]) for name in ("start", "until")})
             if not (index.is_monotonic_increasing and index.is_unique):
                 raise ValueError("its bars are out of order")
         except FileNotFoundError:
             return None
-        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+            AttributeError,
+            KeyError,
+            TypeError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
             LOG.warning("%s cannot be used (%s); %s is fetched again", path, error, symbol)
             return None
         return kept
@@ -123,10 +134,13 @@ class Cache:
         try:
             for symbol, kept in fetched.items():
                 span = {"start": kept.start.isoformat(), "until": kept.until.isoformat()}
-                facts = json.dumps({"is": _facts(symbol, interval), **span})
-                time_us = pd.DatetimeIndex(kept.bars.index).as_unit("us").asi8
+                splits = {day.isoformat(): ratio for day, ratio in kept.bars.splits.items()}
+                told = {"splits": splits, "notes": kept.bars.notes}
+                facts = json.dumps({"is": _facts(symbol, interval), **span, **told})
+                prices = kept.bars.bars
+                time_us = pd.DatetimeIndex(prices.index).as_unit("us").asi8
                 with replace_file(self._path(symbol, interval)) as part, part.open("wb") as file:
-                    np.savez(file, facts=facts, time_us=time_us, prices_usd=kept.bars[[*PRICES]])
+                    np.savez(file, facts=facts, time_us=time_us, prices_usd=prices[[*PRICES]])
         except OSError as error:
             LOG.warning("Yahoo's bars cannot be saved in %s (%s); they will be fetched again", self.folder, error)
 
@@ -139,11 +153,12 @@ def final_until(now: datetime) -> datetime:
     return datetime.combine(day + timedelta(days=1), time(), NEW_YORK)
 
 
-def _between(bars: pd.DataFrame, start: datetime, end: datetime) -> pd.DataFrame:
-    """Return the bars that begin at `start` or after, and before `end`."""
-    index = pd.DatetimeIndex(bars.index, name=None).as_unit("us")
+def _between(bars: YahooBars, start: datetime, end: datetime) -> YahooBars:
+    """Return the bars with a close that begin at `start` or after, and before `end`."""
+    prices = bars.bars.dropna(subset="close")
+    index = pd.DatetimeIndex(prices.index).as_unit("us")
     first, after = (index.searchsorted(pd.Timestamp(time)) for time in (start, end))
-    return bars.set_axis(index).iloc[first:after]
+    return replace(bars, bars=prices.set_axis(index).iloc[first:after])
 
 
 def _earliest(interval: str, now: datetime) -> datetime:

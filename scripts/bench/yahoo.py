@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 
 from scripts.bench import harness
 from scripts.bench.harness import Measurement
-from trader.model import Closes
+from trader.prices.base import Missing
+from trader.prices.series import Series
 from trader.prices.yahoo import YahooPrices
 from trader.progress import no_progress
 
@@ -42,10 +43,11 @@ def ask() -> float:
     with stand_in() as environment:
         os.environ.update(environment)
         now, prices = datetime.now(UTC), YahooPrices("1d")
-        prices.closes(symbols[:1], BARS, now, no_progress)
-        closes: dict[str, Closes] = {}
-        time_s = harness.time_s(lambda: closes.update(prices.closes(symbols, BARS, now, no_progress)))
-    if short := [symbol for symbol in symbols if len(closes.get(symbol, ())) != BARS]:
+        prices.read(symbols[:1], BARS, now, no_progress)
+        found: dict[str, Series | Missing] = {}
+        time_s = harness.time_s(lambda: found.update(prices.read(symbols, BARS, now, no_progress)))
+    bars = {symbol: len(series) for symbol, series in found.items() if isinstance(series, Series)}
+    if short := [symbol for symbol in symbols if bars.get(symbol) != BARS]:
         raise RuntimeError(f"the time would mean nothing: {len(short)} symbols lack bars, e.g. {short[0]}")
     return time_s
 

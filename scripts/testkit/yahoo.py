@@ -13,14 +13,14 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import Enum
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import chain, repeat
 from pathlib import Path
 from threading import Event, Lock, Thread
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from cryptography import x509
@@ -28,28 +28,34 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from trader.model import NEW_YORK
+from trader.model import BAR_LENGTH, NEW_YORK
+from trader.schedule import sessions
 
 CHART = "/v8/finance/chart/"
 CRUMB = "/v1/test/getcrumb"
 EVERY = "*"
-DIVIDENDS = 1.01  # raw closes are higher than the adjusted ones by this factor
-STEPS = {"1h": timedelta(hours=1), "15m": timedelta(minutes=15), "5m": timedelta(minutes=5), "1m": timedelta(minutes=1)}
-OPEN, CLOSE = time(9, 30), time(16)
 
 
 class Fault(Enum):
     """The ways in which a request can fail."""
 
     RATE_LIMITED = "429"
+    RATE_LIMITED_JSON = "429 in JSON"
     SERVER_ERROR = "500 with a page of HTML"
+    SERVER_ERROR_JSON = "500 with an error of the chart service"
+    BAD_GATEWAY = "502 with a page of HTML"
+    UNAVAILABLE = "503 with a page of HTML"
+    UNAVAILABLE_JSON = "503 in JSON"
     HTML = "200 with a page of HTML instead of JSON"
     NOT_FOUND = "404 with the chart service's own error"
+    NO_PAGE = "404 with a page of HTML"
+    NO_DATA_THEN = "400 with the chart service's own error"
     EMPTY = "200 without any result"
     NO_BARS = "200 with a description of the symbol, and no bars"
     MALFORMED = "200 with JSON of another shape"
     STALE = "200 with bars that end three days too early"
     FORBIDDEN = "403 with a page of HTML"
+    FORBIDDEN_JSON = "403 in JSON"
     UNAUTHORIZED = "401, as for a crumb that is no longer good"
     HANG = "no answer"
     DROP = "the connection is closed"
@@ -57,15 +63,22 @@ class Fault(Enum):
 
 @dataclass(frozen=True)
 class Listing:
-    """Yahoo's data for a symbol: adjusted closes up to the bar that contains `last`; None is a missing price.
+    """Yahoo's data for a symbol: closes as they were paid, up to the bar that contains `last`; None is a missing price.
 
-    Opens, highs and lows are the raw closes times `shape`.
+    Opens, highs and lows are the closes times `shape`. Dividends and capital gains are by ex-date, splits by day in new
+    shares for each old one; they are among the events, and `closes` should be adjusted for the splits. The adjusted
+    closes of daily bars follow from the dividends, unless `adjusted` are given; if these are empty, the answer has
+    none.
     """
 
     closes: Sequence[float | None]
     last: datetime
     running_day_twice: bool = False
     shape: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    dividends: Mapping[date, float] = field(default_factory=dict)
+    capital_gains: Mapping[date, float] = field(default_factory=dict)
+    splits: Mapping[date, tuple[float, float]] = field(default_factory=dict)
+    adjusted: Sequence[float | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -210,18 +223,24 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _failure(fault: Fault, request: Request) -> tuple[int, str]:
-    error = {"code": "Not Found", "description": "No data found, symbol may be delisted"}
     page = "<html><body>Will be back soon</body></html>"
-    crumb = {"finance": {"result": None, "error": {"code": "Unauthorized", "description": "Invalid Crumb"}}}
     if fault is Fault.NO_BARS:
         return 200, json.dumps(_chart(request, Listing([], datetime.now(UTC))))
     return {
         Fault.RATE_LIMITED: (429, "Too Many Requests\r\n"),
+        Fault.RATE_LIMITED_JSON: (429, _error("finance", "Too Many Requests", "Rate limited")),
         Fault.SERVER_ERROR: (500, page),
+        Fault.SERVER_ERROR_JSON: (500, _error("chart", "Internal Server Error", "No server is available")),
+        Fault.BAD_GATEWAY: (502, page),
+        Fault.UNAVAILABLE: (503, page),
+        Fault.UNAVAILABLE_JSON: (503, _error("finance", "Service Unavailable", "Come back later")),
         Fault.FORBIDDEN: (403, page),
-        Fault.UNAUTHORIZED: (401, json.dumps(crumb)),
+        Fault.FORBIDDEN_JSON: (403, _error("finance", "Forbidden", "Access is denied")),
+        Fault.UNAUTHORIZED: (401, _error("finance", "Unauthorized", "Invalid Crumb")),
         Fault.HTML: (200, page),
-        Fault.NOT_FOUND: (404, json.dumps({"chart": {"result": None, "error": error}})),
+        Fault.NOT_FOUND: (404, _error("chart", "Not Found", "No data found, symbol may be delisted")),
+        Fault.NO_PAGE: (404, page),
+        Fault.NO_DATA_THEN: (400, _error("chart", "Bad Request", "Data doesn't exist for startDate = 1, endDate = 2")),
         Fault.EMPTY: (200, json.dumps({"chart": {"result": [], "error": None}})),
         Fault.MALFORMED: (
             200,
@@ -230,32 +249,75 @@ def _failure(fault: Fault, request: Request) -> tuple[int, str]:
     }[fault]
 
 
+def _error(part: str, code: str, description: str) -> str:
+    return json.dumps({part: {"result": None, "error": {"code": code, "description": description}}})
+
+
+class _Bar(NamedTuple):
+    start_s: int
+    close: float | None
+    adjusted: float | None
+
+
 def _chart(request: Request, listing: Listing) -> dict[str, Any]:
     interval = request.query["interval"]
-    starts = [start.timestamp() for start in _starts(listing.last, interval, len(listing.closes))]
-    bars = [(int(start), close) for start, close in zip(starts, listing.closes, strict=True)]
+    starts = _starts(listing.last, interval, len(listing.closes))
+    adjusted = adjusted_closes(listing, starts) if listing.adjusted is None else listing.adjusted or listing.closes
+    bars = [
+        _Bar(int(start.timestamp()), *of_bar) for start, *of_bar in zip(starts, listing.closes, adjusted, strict=True)
+    ]
     if listing.running_day_twice:
-        bars[-1:] = [(bars[-1][0], 1.0), (int(listing.last.timestamp()), bars[-1][1])]
+        bars[-1:] = [_Bar(bars[-1].start_s, 1.0, 1.0), bars[-1]._replace(start_s=int(listing.last.timestamp()))]
     first, end = int(request.query.get("period1", 0)), int(request.query.get("period2", 2**40))
-    bars = [bar for bar in bars if first <= bar[0] < end]
+    bars = [bar for bar in bars if first <= bar.start_s < end]
     result: dict[str, Any] = {"meta": _meta(request, listing, interval), "indicators": {"quote": [{}]}}
     if bars:
+        has_adjusted = interval == "1d" and listing.adjusted != ()
         result |= {
-            "timestamp": [start for start, _ in bars],
-            "indicators": _indicators(bars, listing.shape, daily=interval == "1d"),
+            "timestamp": [bar.start_s for bar in bars],
+            "indicators": _indicators(bars, listing.shape, has_adjusted=has_adjusted),
         }
+    if events := _events(listing, first, end):
+        result["events"] = events
     return {"chart": {"result": [result], "error": None}}
 
 
-def _indicators(
-    bars: Sequence[tuple[int, float | None]], shape: tuple[float, float, float], *, daily: bool
-) -> dict[str, Any]:
-    closes = [close for _, close in bars]
-    raw = [None if close is None else close * (DIVIDENDS if daily else 1) for close in closes]
+def adjusted_closes(listing: Listing, starts: Sequence[datetime]) -> list[float | None]:
+    """Return closes adjusted as Yahoo does it: those before an ex-date by the dividend's part of the last of them."""
+    factors = [1.0] * len(starts)
+    for day, dividend in listing.dividends.items():
+        before = [number for number, start in enumerate(starts) if start.date() < day]
+        paid = [close for number in before if (close := listing.closes[number]) is not None]
+        if paid and len(before) < len(starts):
+            for number in before:
+                factors[number] *= 1 - dividend / paid[-1]
+    return [close and close * factor for close, factor in zip(listing.closes, factors, strict=True)]
+
+
+def _events(listing: Listing, first: int, end: int) -> dict[str, Any]:
+    """Return the events from `first` to `end`, each at its day's opening, as Yahoo dates them."""
+
+    def within[T](events: Mapping[date, T]) -> dict[int, T]:
+        opened = {int(datetime.combine(day, sessions.OPEN, NEW_YORK).timestamp()): each for day, each in events.items()}
+        return {at: each for at, each in opened.items() if first <= at < end}
+
+    splits = {
+        str(at): {"date": at, "numerator": new, "denominator": old, "splitRatio": f"{new:g}:{old:g}"}
+        for at, (new, old) in within(listing.splits).items()
+    }
+    paid = {
+        kind: {str(at): {"amount": amount, "date": at} for at, amount in within(events).items()}
+        for kind, events in (("dividends", listing.dividends), ("capitalGains", listing.capital_gains))
+    }
+    return {kind: events for kind, events in {**paid, "splits": splits}.items() if events}
+
+
+def _indicators(bars: Sequence[_Bar], shape: tuple[float, float, float], *, has_adjusted: bool) -> dict[str, Any]:
+    closes = [bar.close for bar in bars]
     volume = [None if close is None else 1_000_000 for close in closes]
-    opens, highs, lows = ([None if price is None else price * factor for price in raw] for factor in shape)
-    quote = {"open": opens, "high": highs, "low": lows, "close": raw, "volume": volume}
-    return {"quote": [quote]} | ({"adjclose": [{"adjclose": closes}]} if daily else {})
+    opens, highs, lows = ([close and close * factor for close in closes] for factor in shape)
+    quote = {"open": opens, "high": highs, "low": lows, "close": closes, "volume": volume}
+    return {"quote": [quote]} | ({"adjclose": [{"adjclose": [bar.adjusted for bar in bars]}]} if has_adjusted else {})
 
 
 def _meta(request: Request, listing: Listing, interval: str) -> dict[str, Any]:
@@ -273,28 +335,26 @@ def _meta(request: Request, listing: Listing, interval: str) -> dict[str, Any]:
     if interval == "1d":
         return meta
     days = sorted({start.date() for start in _starts(listing.last, interval, len(listing.closes))})
-    hours = [[int(datetime.combine(day, at, NEW_YORK).timestamp()) for at in (OPEN, CLOSE)] for day in days]
+    hours = [[int(at.timestamp()) for at in bells] for day in days if (bells := sessions.session(day))]
     zone = {"timezone": "EST", "gmtoffset": -18000}
     return meta | {"tradingPeriods": [[zone | {"start": start, "end": end}] for start, end in hours]}
 
 
 @lru_cache
 def _starts(last: datetime, interval: str, count: int) -> tuple[datetime, ...]:
-    """Return the starts of `count` bars up to the one that contains `last`; every weekday has a session."""
+    """Return the starts of `count` bars up to the one that contains `last`, in New York time."""
     day = last.astimezone(NEW_YORK).date()
     starts: list[datetime] = []
     while len(starts) < count:
-        if day.weekday() < 5:
-            session = _session(datetime.combine(day, OPEN, NEW_YORK), interval)
-            starts = [start for start in session if start <= last] + starts
+        if bells := sessions.session(day):
+            begun = [start for start in _session(*bells, BAR_LENGTH[interval]) if start <= last]
+            starts = begun + starts
         day -= timedelta(days=1)
-    return tuple(starts[-count:])
+    return tuple(starts[len(starts) - count :])
 
 
-def _session(first: datetime, interval: str) -> list[datetime]:
-    step = STEPS.get(interval, timedelta(days=1))
-    close = datetime.combine(first.date(), CLOSE, NEW_YORK)
-    return [first + step * number for number in range(-((first - close) // step))]
+def _session(opening: datetime, close: datetime, length: timedelta) -> list[datetime]:
+    return [opening + length * number for number in range(-((opening - close) // length))]
 
 
 def _certificate(folder: Path) -> ssl.SSLContext:

@@ -66,13 +66,57 @@ def charts(yahoo: YahooFake) -> dict[str, int]:
     return {symbol: count for symbol in yahoo.listings if (count := yahoo.charts(symbol))}
 
 
-def test_all_four_prices_are_adjusted(yahoo: YahooFake, cache: Cache) -> None:
+def test_all_four_prices_are_adjusted_and_end_at_what_was_paid(yahoo: YahooFake, cache: Cache) -> None:
+    yahoo.listings["AAPL"] = Listing(
+        [100.0] * 298 + [94.0] * 2, DURING, shape=(0.99, 1.02, 0.98), dividends={YESTERDAY: 6.0}
+    )
     panel = load(cache)
-    last = [table["AAPL"].iloc[-1] for table in (panel.open, panel.high, panel.low, panel.close)]
-    assert last == pytest.approx([499 * 0.99, 499 * 1.02, 499 * 0.98, 499])
+    for table, factor in ((panel.open, 0.99), (panel.high, 1.02), (panel.low, 0.98), (panel.close, 1.0)):
+        assert table["AAPL"].to_numpy() == pytest.approx(94 * factor)
     assert panel.has_ohlc
     assert panel.source == "Yahoo's 1d bars, adjusted for splits and dividends"
     assert [note for note in panel.notes if note.symbol] == []
+
+
+def test_a_dividend_among_short_bars_is_no_fall(yahoo: YahooFake, cache: Cache) -> None:
+    yahoo.listings["KO"] = Listing([100.0] * 249 + [94.0] * 51, DURING, dividends={YESTERDAY: 6.0})
+    panel = load(cache, options("KO", start=None, BAR_INTERVAL="15m"), now=NOW)
+    assert panel.close["KO"].to_numpy() == pytest.approx(94.0)
+
+
+def test_a_dividend_that_yahoo_takes_off_too_early_changes_nothing_but_the_notes(
+    yahoo: YahooFake, cache: Cache
+) -> None:
+    yahoo.listings["KO"] = Listing([100.0] * 300, DURING, adjusted=[100.0] * 299 + [95.0])
+    for panel in (load(cache, options("KO")), load(cache, options("KO"))):  # from Yahoo, and from the cache
+        assert set(panel.close["KO"]) == {100.0}
+        (note,) = [note.what for note in panel.notes if note.symbol == "KO"]
+        assert note.startswith("on 2025-06-18 Yahoo's adjusted close is lowered too early")
+
+
+def test_splits_come_with_the_prices_from_yahoo_and_from_the_cache(yahoo: YahooFake, cache: Cache) -> None:
+    yahoo.listings["KO"] = Listing([100.0] * 290 + [40.0] * 10, DURING, splits={date(2025, 6, 4): (5, 2)})
+    for panel in (load(cache, options("KO")), load(cache, options("KO"))):
+        assert panel.splits == {"KO": {date(2025, 6, 4): 2.5}}
+    assert yahoo.charts("KO") == 1
+
+
+def test_prices_of_another_version_are_fetched_again(yahoo: YahooFake, cache: Cache) -> None:
+    load(cache, options("KO"))
+    path = cache.folder / "1d" / "KO.npz"
+    with np.load(path) as file:
+        parts = dict(file)
+    parts["facts"] = np.array(str(parts["facts"]).replace('"version": 2', '"version": 1'))
+    np.savez(path, **parts)
+    load(cache, options("KO"))
+    assert yahoo.charts("KO") == 2
+
+
+@pytest.mark.parametrize("fault", [Fault.UNAUTHORIZED, Fault.SERVER_ERROR_JSON, Fault.UNAVAILABLE_JSON])
+def test_a_refusal_of_yahoo_does_not_blame_the_universe(yahoo: YahooFake, cache: Cache, fault: Fault) -> None:
+    yahoo.plan(fault)
+    with pytest.raises(PriceSourceError, match=r"no prices for any symbol \(Yahoo answered \d{3} .*; try again later"):
+        load(cache)
 
 
 def test_bars_reach_from_the_history_before_start_to_end(yahoo: YahooFake, cache: Cache) -> None:
@@ -183,7 +227,7 @@ def test_impossible_opens_highs_and_lows_are_mended_with_a_note(
     assert open_usd == pytest.approx(60)
     assert low_usd <= open_usd <= high_usd
     (note,) = [note.what for note in panel.notes if note.symbol == "KO"]
-    assert "bars have an impossible open, high or low, the first on 2025-" in note
+    assert "bars have an impossible or missing open, high or low, the first on 2025-" in note
 
 
 def test_a_rounding_error_in_the_high_is_mended_without_a_note(yahoo: YahooFake, cache: Cache) -> None:

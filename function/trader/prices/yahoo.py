@@ -4,28 +4,32 @@ import atexit
 import logging
 import shutil
 import tempfile
+import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cache
 from threading import Event
-from types import ModuleType
+from typing import Protocol
+from urllib.parse import quote
 
 import pandas as pd
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_when_event_set, wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_when_event_set, wait_exponential_jitter
 from tenacity.nap import sleep_using_event
 
 from trader.deadline import Deadline
 from trader.logs import MAX_REASON_CHARACTERS, one_line
-from trader.model import NEW_YORK, Closes
 from trader.prices.base import Missing, PriceSourceError, start_of
+from trader.prices.chart import Chart, FaultError, NoBarsError, Result, find_result, read_chart
 from trader.prices.series import Series
 from trader.progress import Progress
 
 MAX_DAYS = {"1h": 729, "15m": 59, "5m": 59, "1m": 7}
 """The number of days for which Yahoo keeps bars, by bar interval; it keeps daily bars forever."""
+
+CHART_URL = "https://query2.finance.yahoo.com/v8/finance/chart"
 
 GIVE_UP_AFTER = 16
 """The number of faults without a single answer after which Yahoo counts as unreachable."""
@@ -58,10 +62,31 @@ class _Failure:
     is_fault: bool
 
 
+class _Response(Protocol):
+    status_code: int
+    content: bytes
+
+
+class _Client(Protocol):
+    """What is used of yfinance's client."""
+
+    def get(self, url: str, *, timeout: float) -> _Response: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class YahooBars:
+    """All bars of a symbol: open, high, low and close, adjusted alike. See Series for `splits` and `notes`."""
+
+    bars: pd.DataFrame
+    splits: Mapping[date, float]
+    notes: tuple[str, ...]
+
+
 class YahooPrices:
     """Closes from Yahoo, adjusted for splits and dividends, in bars of `interval`: 1d, 1h, 15m, 5m or 1m.
 
-    A call of `read` takes at most half of the time until `deadline`.
+    They are in the unit of the last close, which is the price that Yahoo reports as paid. A call of `read` takes at
+    most half of the time until `deadline`.
     """
 
     def __init__(self, interval: str, patience: Patience | None = None, *, deadline: Deadline | None = None) -> None:
@@ -85,12 +110,13 @@ class YahooPrices:
         Symbols without prices are also logged with the reason. Raises PriceSourceError if no symbol has prices because
         of a fault of Yahoo or the network, or if no time is left for requests.
         """
-        answers, failures = self._answers(symbols, _start(self._interval, count, now), _read_adjusted_closes, progress)
-        if failures:
-            LOG.warning("Yahoo returned no prices for %s", ", ".join(failures), extra={"reasons": failures})
-        found: dict[str, Series | Missing] = {symbol: Missing(reason) for symbol, reason in failures.items()}
-        for symbol, closes in answers.items():
-            found[symbol] = Series(closes, interval=self._interval).until(now, count=count)
+        charts, reasons = self._charts(symbols, _start(self._interval, count, now), now, progress)
+        if reasons:
+            LOG.warning("Yahoo returned no prices for %s", ", ".join(reasons), extra={"reasons": reasons})
+        found: dict[str, Series | Missing] = {symbol: Missing(reason) for symbol, reason in reasons.items()}
+        for symbol, chart in charts.items():
+            series = Series(chart.closes(), interval=self._interval, splits=chart.splits or None, notes=chart.notes)
+            found[symbol] = series.until(now, count=count)
         return found
 
     def describe(self) -> str:
@@ -103,62 +129,56 @@ class YahooPrices:
 
     def bars(
         self, symbols: Sequence[str], start: datetime, progress: Progress
-    ) -> tuple[Mapping[str, pd.DataFrame], Mapping[str, str]]:
+    ) -> tuple[Mapping[str, YahooBars], Mapping[str, str]]:
         """Return all bars of each symbol since `start`, for backtests, and the reason for each symbol without bars.
 
-        The columns are open, high, low and close, all adjusted for splits and dividends. The last bar may still be
-        running. Raises PriceSourceError as `read` does.
+        The last bar may still be running. Raises PriceSourceError as `read` does.
         """
-        return self._answers(symbols, start, _read_adjusted_bars, progress)
+        charts, reasons = self._charts(symbols, start, None, progress)
+        return {
+            symbol: YahooBars(bars=chart.bars(), splits=chart.splits, notes=chart.notes)
+            for symbol, chart in charts.items()
+        }, reasons
 
-    def _answers[T](
-        self, symbols: Sequence[str], start: datetime, read: Callable[[pd.DataFrame], T], progress: Progress
-    ) -> tuple[dict[str, T], dict[str, str]]:
-        """Return the result of `read` on each symbol's bars, and the reason for each symbol without bars."""
+    def _charts(
+        self, symbols: Sequence[str], start: datetime, until: datetime | None, progress: Progress
+    ) -> tuple[dict[str, Chart], dict[str, str]]:
+        """Return the chart of each symbol since `start`, and the reason for each symbol without one."""
         deadline_s = min(self._patience.deadline_s, self._deadline.remaining_s() / 2)
         if deadline_s <= 0:
             raise PriceSourceError(f"no time left to request the prices of {len(symbols)} symbols")
-        # yfinance and pandas raise thousands of deprecation warnings, and pandas sometimes lifts every filter in all
-        # threads. Warnings that still get through are recorded, not printed; the filters are restored at the end.
+        # yfinance raises deprecation warnings, and pandas sometimes lifts every filter in all threads. Warnings that
+        # still get through are recorded, not printed; the filters are restored at the end.
         with warnings.catch_warnings(record=True):
             warnings.simplefilter("ignore")
-            outcomes = self._outcomes(symbols, start, read, deadline_s, progress)
-        answers = {symbol: outcome for symbol, outcome in outcomes.items() if not isinstance(outcome, _Failure)}
+            outcomes = self._outcomes(symbols, start, until, deadline_s, progress)
+        charts = {symbol: outcome for symbol, outcome in outcomes.items() if isinstance(outcome, Chart)}
         failures = {symbol: outcome for symbol, outcome in outcomes.items() if isinstance(outcome, _Failure)}
         faults = [failure.reason for failure in failures.values() if failure.is_fault]
-        if faults and not answers:
+        if faults and not charts:
             raise PriceSourceError(
                 f"no prices for any symbol ({faults[-1]}); try again later, or add a source to PRICE_SOURCES"
             )
-        return answers, {symbol: failure.reason for symbol, failure in failures.items()}
+        return charts, {symbol: failure.reason for symbol, failure in failures.items()}
 
-    def _outcomes[T](
-        self,
-        symbols: Sequence[str],
-        start: datetime,
-        read: Callable[[pd.DataFrame], T],
-        deadline_s: float,
-        progress: Progress,
-    ) -> Mapping[str, T | _Failure]:
-        stop, yfinance = Event(), _yfinance()
+    def _outcomes(
+        self, symbols: Sequence[str], start: datetime, until: datetime | None, deadline_s: float, progress: Progress
+    ) -> Mapping[str, Chart | _Failure]:
+        stop, client = Event(), _client()
         pool = ThreadPoolExecutor(self._patience.workers, thread_name_prefix="yahoo")
         try:
-            futures = {pool.submit(self._outcome, yfinance, symbol, start, read, stop): symbol for symbol in symbols}
+            futures = {pool.submit(self._outcome, client, symbol, start, until, stop): symbol for symbol in symbols}
             return _collect(futures, deadline_s, progress)
         finally:
             stop.set()  # wakes the threads that wait for their next attempt
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _outcome[T](
-        self, yfinance: ModuleType, symbol: str, start: datetime, read: Callable[[pd.DataFrame], T], stop: Event
-    ) -> T | _Failure:
-        from yfinance.exceptions import YFDataException, YFRateLimitError, YFTickerMissingError
-
+    def _outcome(
+        self, client: _Client, symbol: str, start: datetime, until: datetime | None, stop: Event
+    ) -> Chart | _Failure:
         patience = self._patience
-        # OSError: no connection. ValueError: not JSON, such as the HTML page of a server error.
-        passing = (YFRateLimitError, YFDataException, OSError, ValueError)
         retrying = Retrying(
-            retry=retry_if_exception_type(passing),
+            retry=retry_if_exception(lambda error: isinstance(error, FaultError) and error.is_passing),
             stop=stop_after_attempt(patience.attempts) | stop_when_event_set(stop),
             wait=wait_exponential_jitter(
                 multiplier=patience.backoff_s, max=8 * patience.backoff_s, jitter=patience.backoff_s
@@ -167,56 +187,47 @@ class YahooPrices:
             reraise=True,
         )
         try:
-            return retrying(lambda: read(self._ask(yfinance, symbol, start)))
-        except YFTickerMissingError as error:
-            return _Failure(one_line(error, MAX_REASON_CHARACTERS), is_fault=False)
-        except Exception as error:  # an unexpected answer can make yfinance raise anything; only this symbol fails
-            return _Failure(f"{type(error).__name__}: {one_line(error, MAX_REASON_CHARACTERS)}", is_fault=True)
+            return read_chart(retrying(self._ask, client, symbol, start), self._interval, until=until)
+        except NoBarsError as error:
+            return _Failure(str(error), is_fault=False)
+        except FaultError as error:
+            return _Failure(str(error), is_fault=True)
 
-    def _ask(self, yfinance: ModuleType, symbol: str, start: datetime) -> pd.DataFrame:
-        ticker = yfinance.Ticker(symbol.replace(".", "-"))
-        # Otherwise yfinance requests the zone from Yahoo or reads a database that the threads would share. All US
-        # stocks trade in this zone.
-        ticker._tz = NEW_YORK.key
-        bars: pd.DataFrame = ticker.history(
-            period=None,
-            interval=self._interval,
-            start=start,
-            end=None,  # for an end in the past yfinance answers from its cache, which also holds failures
-            prepost=False,
-            actions=False,
-            auto_adjust=False,  # True also scales open, high and low, which would take a sixth of the time
-            back_adjust=False,
-            repair=False,
-            keepna=False,
-            rounding=False,
-            timeout=self._patience.timeout_s,
-        )
-        return bars
+    def _ask(self, client: _Client, symbol: str, start: datetime) -> Result:
+        """Request a symbol's chart as yfinance's own `Ticker.history` does, which does not tell a refusal's status."""
+        from yfinance.exceptions import YFRateLimitError
+
+        span = f"period1={int(start.timestamp())}&period2={int(time.time())}&interval={self._interval}"
+        what = "includePrePost=false&events=div,splits,capitalGains"
+        url = f"{CHART_URL}/{quote(symbol.replace('.', '-'), safe='')}?{span}&{what}"
+        try:
+            response = client.get(url, timeout=self._patience.timeout_s)
+        except YFRateLimitError as error:
+            raise FaultError("Yahoo answered 429 Too Many Requests") from error
+        except Exception as error:  # the connection failed, or yfinance met a cookie page that it cannot read
+            reason = f"{type(error).__name__}: {one_line(error, MAX_REASON_CHARACTERS)}"
+            raise FaultError(f"no answer from Yahoo ({reason})") from error
+        return find_result(response.status_code, response.content)
 
 
-def _read_adjusted_closes(bars: pd.DataFrame) -> Closes:
-    return bars["Adj Close"].astype(float).tz_convert(UTC)
+def _client() -> _Client:
+    """Return yfinance's client, which has a session, a cookie and a crumb for all threads."""
+    _prepare_yfinance()
+    from yfinance.data import YfData
 
-
-def _read_adjusted_bars(bars: pd.DataFrame) -> pd.DataFrame:
-    factor = bars["Adj Close"] / bars["Close"]
-    scaled = {name.lower(): bars[name] * factor for name in ("Open", "High", "Low")}
-    return pd.DataFrame({**scaled, "close": bars["Adj Close"]}).astype(float).tz_convert(UTC)
+    client: _Client = YfData()
+    return client
 
 
 @cache
-def _yfinance() -> ModuleType:
-    """Import yfinance, configured for a server: it raises errors instead of logging, and its files are temporary."""
+def _prepare_yfinance() -> None:
+    """Import yfinance, and make its files temporary."""
     import yfinance  # takes half a second, so it is imported only when Yahoo's prices are needed
 
     folder = tempfile.mkdtemp(prefix="prophet-trader-yahoo-")  # private to this process: yfinance unpickles its files
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     yfinance.set_tz_cache_location(folder)  # despite the name, it also sets where cookies are kept
-    yfinance.config.debug.hide_exceptions = False
     logging.getLogger("yfinance").setLevel(logging.CRITICAL)  # `read` logs failures itself, with more detail
-    package: ModuleType = yfinance
-    return package
 
 
 def _start(interval: str, count: int, now: datetime) -> datetime:
@@ -224,11 +235,11 @@ def _start(interval: str, count: int, now: datetime) -> datetime:
     return max(start, now - timedelta(days=MAX_DAYS[interval])) if interval in MAX_DAYS else start
 
 
-def _collect[T](
-    futures: Mapping[Future[T | _Failure], str], deadline_s: float, progress: Progress
-) -> dict[str, T | _Failure]:
-    late = _Failure(f"no answer within {deadline_s:g} s", is_fault=True)
-    outcomes: dict[str, T | _Failure] = dict.fromkeys(futures.values(), late)
+def _collect(
+    futures: Mapping[Future[Chart | _Failure], str], deadline_s: float, progress: Progress
+) -> dict[str, Chart | _Failure]:
+    late = _Failure(f"no answer from Yahoo within {deadline_s:g} s", is_fault=True)
+    outcomes: dict[str, Chart | _Failure] = dict.fromkeys(futures.values(), late)
     is_reached = False
     try:
         for done, future in enumerate(as_completed(futures, timeout=deadline_s), start=1):
