@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from trader.alpha import loader
 from trader.logs import keep_secrets
 from trader.model import BAR_LENGTH, SAMPLE_PRICES, BrokerName, Engine, Mode, PriceSourceName
+from trader.prices.spelling import spell
 
 LIVE_URL = "https://api.alpaca.markets"
 PAPER_URL = "https://paper-api.alpaca.markets"
@@ -167,13 +168,13 @@ def path(text: str) -> str:
 
 
 def universe(text: str) -> tuple[str, ...]:
-    """Return `sp500`, or distinct symbols in Alpaca's spelling."""
-    if text == "sp500":
+    """Return `sp500`, or distinct symbols in Alpaca's spelling; Yahoo's (BRK-B) and others' are understood."""
+    if text.strip().lower() == "sp500":
         return ("sp500",)
-    symbols = [symbol.strip() for symbol in text.split(",")]
-    if not all(re.fullmatch(r"[A-Za-z][A-Za-z0-9]{0,5}(\.[A-Za-z]{1,2})?", symbol) for symbol in symbols):
+    symbols = [spell(symbol) for symbol in text.split(",")]
+    if not text.isascii() or not all(re.fullmatch(r"[A-Z][A-Z0-9]{0,5}(\.[A-Z]{1,2})?", symbol) for symbol in symbols):
         raise ValueError("sp500, or a comma-separated list of symbols such as AAPL,BRK.B")
-    return tuple(dict.fromkeys(symbol.upper() for symbol in symbols))
+    return tuple(dict.fromkeys(symbols))
 
 
 def base_url(text: str) -> str:

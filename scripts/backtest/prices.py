@@ -158,7 +158,8 @@ def _from_file(settings: Settings, progress: Progress) -> Panel:
             f"{_name_file(known)}; set UNIVERSE to symbols in the file"
         )
     about = [Note(symbol="", what=what) for what in found.notes]
-    about += [Note(symbol=symbol, what=f"{path.name} has no prices for it") for symbol in wanted if symbol not in known]
+    missing = source.explain_missing()
+    about += [Note(symbol=symbol, what=missing) for symbol in wanted if symbol not in known]
     if settings.universe == ("sp500",) and (others := known.difference(wanted)):
         what = f"{path.name} has prices for {_name_file(others)}, which UNIVERSE=sp500 leaves out"
         about.append(Note(symbol="", what=what))

@@ -17,6 +17,9 @@ from trader.prices.table import PriceFileError, read_table
 from trader.progress import Progress
 from trader.schedule.base import present
 
+MAX_NAMED = 5
+"""Maximum number of symbols named in a message."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileBars:
@@ -73,15 +76,12 @@ class FilePrices:
         self, symbols: Sequence[str], count: int, now: datetime, progress: Progress
     ) -> Mapping[str, Series | Missing]:
         """Return each symbol's bars among the last `count` of the file up to `now`, or why there are none."""
-        bars = self.bars()
+        bars, missing = self.bars(), Missing(self.explain_missing())
         calendar, found = bars.calendar, bars.clean.series
         end = int(calendar.searchsorted(pd.Timestamp(now), side="right"))
         since = calendar[max(0, end - count)] if end else calendar[0]
         progress("prices from the file", len(symbols), len(symbols))
-        return {
-            symbol: found[symbol].until(now, since=since) if symbol in found else Missing(self._why_missing(bars))
-            for symbol in symbols
-        }
+        return {symbol: found[symbol].until(now, since=since) if symbol in found else missing for symbol in symbols}
 
     def describe(self) -> str:
         """Say what the file was taken for."""
@@ -102,8 +102,14 @@ class FilePrices:
             ) from error
         return _load(self._path, self._interval, self._universe, self._clock, status.st_mtime_ns, status.st_size)
 
-    def _why_missing(self, bars: FileBars) -> str:
-        return f"{self._path.name} does not have it: it was read as {bars.kind}"
+    def explain_missing(self) -> str:
+        """Say why a symbol that the file lacks has no prices: what the file was taken for, and whose prices it has."""
+        bars = self.bars()
+        named = sorted(bars.clean.series)
+        more = f" and {len(named) - MAX_NAMED:,} more" if len(named) > MAX_NAMED else ""
+        return (
+            f"{self._path.name} has no prices for it; it was read as {bars.kind}: {', '.join(named[:MAX_NAMED])}{more}"
+        )
 
 
 @lru_cache(maxsize=4)

@@ -199,6 +199,14 @@ def test_half_a_bracket_is_refused_rather_than_dropped(bracket: dict[str, str]) 
     assert "both be 0 for no bracket" in problems(bracket)
 
 
+def test_a_listed_symbol_may_be_spelled_as_by_other_sources() -> None:
+    assert read({"UNIVERSE": "BRK-B,nyse:BF/B,MSFT.US"}).universe == ("BRK.B", "BF.B", "MSFT")
+
+
+def test_the_index_may_be_in_capitals() -> None:
+    assert read({"UNIVERSE": "SP500"}).universe == ("sp500",)
+
+
 def test_a_listed_universe_is_cleaned_of_case_spaces_and_repetition() -> None:
     assert read({"UNIVERSE": "aapl, BRK.B,AAPL"}).universe == ("AAPL", "BRK.B")
 

@@ -88,7 +88,8 @@ def test_a_bar_that_starts_now_is_given_and_a_later_one_is_not(file: Path) -> No
 def test_for_a_symbol_that_the_file_lacks_the_reason_says_what_it_was_read_as(file: Path) -> None:
     missing = write(file, TWO_BY_TWO).read(["NVDA"], 9, LATER, no_progress)["NVDA"]
     assert isinstance(missing, Missing)
-    assert missing.reason.startswith("prices.csv does not have it: it was read as")
+    assert missing.reason.startswith("prices.csv has no prices for it; it was read as ")
+    assert missing.reason.endswith(": AAPL, BRK.B")
 
 
 def test_progress_ends_with_every_symbol_done(file: Path) -> None:
