@@ -114,8 +114,8 @@ def _phrase(status: int) -> str:
 def _error_in(answer: object) -> Mapping[str, object] | None:
     """Return the error in an answer of the chart service, or of Yahoo's services in general."""
     parts = [answer.get(name) for name in ("chart", "finance")] if isinstance(answer, dict) else []
-    errors = [part.get("error") for part in parts if isinstance(part, dict)]
-    return next((error for error in errors if isinstance(error, dict) and error), None)
+    error = next((part["error"] for part in parts if isinstance(part, dict) and part.get("error")), None)
+    return error if error is None or isinstance(error, dict) else {"description": error}
 
 
 # --- bars ----------------------------------------------------------------------------------------------------------
@@ -143,6 +143,9 @@ def _read(result: Result, interval: str, until: datetime | None) -> Chart:
         rows = _take(rows, _are_regular(result, rows["time"], interval, zone))
     rows = _merge_running_bar(rows, interval, zone)
     index = _index(rows["time"], interval, zone)
+    is_repeated = index.duplicated(keep="last")
+    if is_repeated.any():
+        rows, index = _take(rows, ~is_repeated), index[~is_repeated]
     if until is not None and len(index) and index[-1] > until:
         is_known = np.asarray(index <= pd.Timestamp(until))
         rows, index = _take(rows, is_known), index[is_known]
@@ -150,6 +153,8 @@ def _read(result: Result, interval: str, until: datetime | None) -> Chart:
         raise NoBarsError("Yahoo has no prices of it in the requested time")
     factors, notes = _adjust(result, rows, index, interval, zone)
     splits, unread = _splits(result, zone)
+    if count := int(is_repeated.sum()):
+        unread.append(f"bars of Yahoo's answer that are followed by another of the same time are left out: {count:,}")
     prices_usd = {name: rows[name] for name in PRICES}
     return Chart(index=index, prices_usd=prices_usd, factors=factors, splits=splits, notes=(*notes, *unread))
 
@@ -236,7 +241,7 @@ def _merge_running_bar(rows: Rows, interval: str, zone: ZoneInfo) -> Rows:
         first, second = _days(time[-2:], zone)
         is_same = first == second
     else:
-        is_same = 0 < time[-1] - time[-2] < BAR_LENGTH[interval].total_seconds()
+        is_same = time[-1] - time[-2] < BAR_LENGTH[interval].total_seconds()
     if not is_same:
         return rows
     if np.isnan(rows["close"][-1]):

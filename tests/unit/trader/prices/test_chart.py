@@ -66,6 +66,7 @@ def test_a_refusal_is_no_statement_about_the_symbol_whatever_its_body(status: in
         {"finance": {"error": {"code": "Unauthorized", "description": "Invalid Crumb"}}},
         chart_error("Internal Server Error"),
         chart_error(""),
+        {"chart": {"result": None, "error": "out of order"}},
     ],
 )
 def test_an_answer_without_a_chart_is_a_fault_even_at_200(answer: object) -> None:
@@ -201,6 +202,14 @@ def test_a_running_day_counts_once_as_of_now_and_without_a_note() -> None:
 def test_a_running_day_without_a_price_as_of_now_is_the_one_so_far() -> None:
     (day,) = days(1)
     assert closes(read_chart(result([5.0, None], [opening(day), opening(day) + 20_000]), "1d")) == [5.0]
+
+
+@pytest.mark.parametrize("interval", ["1d", "15m"])
+def test_of_two_bars_of_one_time_the_later_counts(interval: str) -> None:
+    first, last = (opening(day) for day in days(2))
+    chart = read_chart(result([4.0, 5.0, 6.0], [first, first, last], adjusted=[4.0, 5.0, 6.0]), interval)
+    assert closes(chart) == [5.0, 6.0]
+    assert chart.notes == ("bars of Yahoo's answer that are followed by another of the same time are left out: 1",)
 
 
 def test_a_running_short_bar_is_joined_with_its_price_as_of_now() -> None:
