@@ -48,6 +48,10 @@ class EmbeddedBroker:
         self._is_dry = is_dry
         self._unknown: dict[str, str] = {}  # why it is not known whether a holding is in the unit of its prices
 
+    def _working(self, book: Book) -> Mapping[str, Order]:
+        """Return the brackets that prices can trigger."""
+        return {symbol: order for symbol, order in book.brackets.items() if symbol not in self._unknown}
+
     def _visible(self, symbols: Sequence[str]) -> Mapping[str, Series]:
         """Return the series with closes at which orders are filled and holdings valued."""
         return {symbol: each for symbol, each in self._series(symbols).items() if len(each.visible())}
@@ -69,16 +73,19 @@ class EmbeddedBroker:
     def positions(self) -> Mapping[str, Position]:
         """Return every holding, valued at the latest close."""
         with self._open() as book:
-            reserved = {symbol: order.quantity for symbol, order in book.brackets.items()}
+            reserved = {symbol: order.quantity for symbol, order in self._working(book).items()}
             return {
                 symbol: replace(position, available=position.quantity - reserved.get(symbol, 0))
                 for symbol, position in book.positions.items()
             }
 
     def open_orders(self) -> tuple[OpenOrder, ...]:
-        """Return the legs of brackets and the stops; market orders are never open, because they are filled at once."""
+        """Return the legs of brackets and the stops; market orders are never open, because they are filled at once.
+
+        Those of a holding in an unknown unit are left out, because they do not work.
+        """
         with self._open() as book:
-            return tuple(leg for order in book.brackets.values() for leg in books.exits(order))
+            return tuple(leg for order in self._working(book).values() for leg in books.exits(order))
 
     def orders_of(self, symbols: Sequence[str]) -> tuple[Order, ...]:
         """Return every order for these symbols, newest first, without advancing the account's time."""

@@ -18,8 +18,9 @@ from trader.prices.series import last_bars
 KEPT_CLOSES = 6
 """The number of closes that are kept of a holding: enough to tell a rewritten past from one corrected close."""
 
-NOISE = 2e-5
-"""The relative change up to which a close is the same, because a source computes it anew; dividends are larger."""
+NOISE_FRACTION, NOISE_USD, MAX_NOISE_FRACTION = 2e-5, 0.0075, 2e-3
+"""The change up to which a close is the same, because a source computes it anew from prices in cents. No dividend is
+less than a cent; of low prices, the second is too much, and the third counts."""
 
 MAX_GAP_FRACTION = 0.4
 """The change of the price, between two closes of which none is known twice, up to which the shares are the same."""
@@ -125,8 +126,8 @@ def update(kept: Quotes, change: Change, closes: Closes) -> Quotes:
 
 def interpret(change: Change) -> Action:
     """Return what a change of the past means for the shares."""
-    factor, tolerance = change.factor, change.tolerance + NOISE
-    if abs(math.log(factor)) <= NOISE:
+    factor, tolerance = change.factor, change.tolerance + NOISE_FRACTION
+    if abs(math.log(factor)) <= NOISE_FRACTION:
         return Action()
     if (shares := _find_split(factor, tolerance)) is not None:
         return Action(shares=shares)
@@ -171,17 +172,18 @@ def _measure_complete(complete: Sequence[_Pair], last: _Pair | None, since: date
     )
 
     def rounding(pair: _Pair) -> float:
-        return half_then / pair.then_usd + half_now / pair.now_usd + NOISE
+        return half_then / pair.then_usd + half_now / pair.now_usd + NOISE_FRACTION
 
     alike = [each for each in complete if abs(math.log(each.factor / first.factor)) <= rounding(each) + rounding(first)]
     if len(complete) > 1 and len(alike) == 1:
         return None
-    factor = sum(each.now_usd for each in alike) / sum(each.then_usd for each in alike)
-    if min(abs(factor - 1), abs(median(each.factor for each in alike) - 1)) <= NOISE:
+    then_usd, now_usd = sum(each.then_usd for each in alike), sum(each.now_usd for each in alike)
+    factor, noise = now_usd / then_usd, _noise(min(then_usd, now_usd) / len(alike))
+    if min(abs(factor - 1), abs(median(each.factor for each in alike) - 1)) <= noise:
         return UNCHANGED
     if not held and last is not None and abs(math.log(last.factor)) < abs(math.log(last.factor / factor)):
         return UNCHANGED  # the past was rewritten only up to the bar in which the shares were bought
-    return Change(factor, min(map(rounding, alike)))
+    return Change(factor, min(map(rounding, alike)) + noise)
 
 
 def _measure_last(last: _Pair | None) -> Change | None:
@@ -208,6 +210,11 @@ def _find_split(factor: float, tolerance: float) -> float | None:
     shares = float(whole) if factor < 1 else 1 / whole
     is_exact = whole > 1 and tolerance * whole < 0.1 and abs(math.log(factor * shares)) <= tolerance
     return shares if is_exact else None
+
+
+def _noise(price_usd: float) -> float:
+    """Return the relative change up to which a close at about this price is the same."""
+    return max(NOISE_FRACTION, min(MAX_NOISE_FRACTION, NOISE_USD / price_usd))
 
 
 def _half_unit(prices_usd: Sequence[float]) -> float:

@@ -318,6 +318,23 @@ def test_one_close_that_the_source_corrects_is_no_dividend(file: Path) -> None:
     assert account(file, closes_of([*prices, 1000])).account().cash_usd == 90_000
 
 
+def test_short_bars_are_followed_as_well(file: Path) -> None:
+    """The shares are bought in the last bar of a day, and the dividend comes overnight."""
+    times = [slot(day, 9) + timedelta(minutes=15 * bar) for day in (40, 41) for bar in range(25)]
+    closes = pd.Series([1000.0 + bar % 3 for bar in range(50)], index=pd.DatetimeIndex(times))
+
+    def at(bars: int, factor: float) -> EmbeddedBroker:
+        seen = closes.iloc[:bars].copy()
+        seen.iloc[:25] *= factor
+        series = Series(seen, interval="15m")
+        now = times[bars - 1] + timedelta(minutes=5)
+        return EmbeddedBroker(file, now=now, starting_cash_usd=CASH_USD, series=lambda _: {"AAPL": series})
+
+    at(25, 1).submit(buy(quantity=10, price_usd=1000))
+    assert at(26, 0.99).account().cash_usd == CASH_USD - 10_000 + 100
+    assert at(50, 0.99).account().cash_usd == CASH_USD - 10_000 + 100
+
+
 # --- splits that nobody adjusted for ----------------------------------------------------------------------------------
 
 
@@ -400,6 +417,20 @@ def test_shares_in_an_unknown_unit_are_not_traded(file: Path) -> None:
     bought(file, bracket=False)
     with pytest.raises(OrderRejectedError, match="may not be in the unit of the price source: it was valued at 1,000"):
         paused(file, [100, 101]).submit(sell(quantity=10))
+
+
+def test_shares_in_an_unknown_unit_are_named_as_unprotected_with_the_reason(file: Path) -> None:
+    enter(file)
+    run = guard(paused(file, [100, 101]))
+    assert "may not be in the unit of the price source" in run.unprotected["AAPL"].reason
+    assert (run.unprotected["AAPL"].is_ours, run.stops) == (True, [])
+
+
+def test_the_bracket_of_shares_in_an_unknown_unit_is_kept(file: Path) -> None:
+    prices, _ = enter(file)
+    paused(file, [100, 101]).account()
+    again = closes_of([*prices, *[1000] * 14])  # the source has the bars from before again
+    assert exits(account(file, again)) == [(OrderType.STOP, 10, 970), (OrderType.LIMIT, 10, 1400)]
 
 
 def test_shares_in_an_unknown_unit_stay_so_until_someone_looks(file: Path) -> None:

@@ -45,6 +45,22 @@ def test_closes_computed_anew_are_no_change() -> None:
     assert measure(held(), CLOSES * (1 + 1e-6)) == Change(1.0)
 
 
+@pytest.mark.parametrize("by", [1 - 7e-5, 1 + 7e-5])
+def test_less_than_a_cent_is_no_change(by: float) -> None:
+    assert measure(held(), CLOSES * by) == Change(1.0)
+
+
+def test_of_low_prices_less_than_a_cent_is_a_change() -> None:
+    closes = CLOSES / 200
+    assert factor(held(closes=closes), closes * 0.995) == 0.995
+
+
+def test_a_split_may_be_off_by_less_than_a_cent() -> None:
+    change = measure(held(), CLOSES / 10 * (1 + 1e-4))
+    assert change is not None
+    assert interpret(change) == Action(shares=10)
+
+
 @pytest.mark.parametrize("move", [0.5, 0.9, 0.99, 1.01, 1.2])
 def test_the_move_of_a_running_bar_is_no_change(move: float) -> None:
     assert factor(held(), changed(1, 1, 1, 1, 1, move)) == 1
