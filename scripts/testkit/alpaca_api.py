@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 from scripts.testkit.alpaca_books import BLOCKING_FLAGS, NEW_YORK, AlpacaBooks, FakeOrder, JsonValue, RefusalError, text
+from scripts.testkit.corporate_actions import CorporateActions
 from scripts.testkit.request_limit import RequestLimit
 
 type FaultKind = Literal[
@@ -55,9 +56,9 @@ class Fault:
 class AlpacaApi(AlpacaBooks, RequestLimit):
     """The API, which carries out one request at a time.
 
-    `bars` are each symbol's bars as (start, close); a page contains at most `page_size` of them. A hanging request is
-    held for `hang_s`. Only the keys `key_id` and `secret` are accepted. Every request counts towards the limit, those
-    that meet a fault too.
+    `bars` are each symbol's bars as (start, close); a page contains at most `page_size` of them. `corporate_actions`
+    are reported, but change neither bars nor books. A hanging request is held for `hang_s`. Only the keys `key_id` and
+    `secret` are accepted. Every request counts towards the limit, those that meet a fault too.
     """
 
     def __init__(self, *, prices: Mapping[str, float] | None = None, cash_usd: float = 100_000) -> None:
@@ -66,6 +67,7 @@ class AlpacaApi(AlpacaBooks, RequestLimit):
         self.bars: dict[str, Sequence[tuple[datetime, float]]] = {}
         self.spoilt_bars: dict[str, list[JsonValue]] = {}  # returned as they are
         self.page_size = 10_000
+        self.corporate_actions = CorporateActions()
         self.key_id, self.secret = "FAKEKEY", "fake-secret"
         self.hang_s = 30.0
         self.requests: list[Request] = []
@@ -152,6 +154,8 @@ class AlpacaApi(AlpacaBooks, RequestLimit):
                 return Answer(200, self._bars_json(query))
             case ("GET", "stocks", "trades", "latest"):
                 return Answer(200, self._trades_json(query))
+            case ("GET", "v1", "corporate-actions"):
+                return Answer(200, self.corporate_actions.answer(query, self.now.astimezone(NEW_YORK).date()))
         raise RefusalError(404, 40410000, "endpoint not found")
 
     # --- answers ---------------------------------------------------------------------------------------------------

@@ -21,8 +21,8 @@ class DirectClient(AlpacaClient):
         return self._ask("GET", f"{path}?{urlencode(dict(parameters or {}))}", None)
 
     @override
-    def get_data(self, path: str, parameters: Parameters | None = None) -> JsonValue:
-        return self.get(path, parameters)
+    def get_data(self, path: str, parameters: Parameters | None = None, *, version: str = "v2") -> JsonValue:
+        return self._ask("GET", f"{path}?{urlencode(dict(parameters or {}))}", None, version)
 
     @override
     def post(self, path: str, body: Parameters) -> JsonValue:
@@ -32,9 +32,9 @@ class DirectClient(AlpacaClient):
     def delete(self, path: str) -> JsonValue:
         return self._ask("DELETE", path, None)
 
-    def _ask(self, method: str, path: str, body: Parameters | None) -> JsonValue:
+    def _ask(self, method: str, path: str, body: Parameters | None, version: str = "v2") -> JsonValue:
         headers = {"APCA-API-KEY-ID": self._alpaca.key_id, "APCA-API-SECRET-KEY": self._alpaca.secret}
-        answer = self._alpaca.answer(method, f"/v2{path}", headers, body)
+        answer = self._alpaca.answer(method, f"/{version}{path}", headers, body)
         call = f"{method} {path}"
         if answer is None or answer.html or answer.status >= 500:
             raise NoAnswerError(f"{call}: no usable answer")

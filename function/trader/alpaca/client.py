@@ -136,10 +136,11 @@ class AlpacaClient:
         """Return the trading API's answer to a read; `path` is like "/account"."""
         return self._call(self._trading("GET", path, parameters), is_repeatable=True)
 
-    def get_data(self, path: str, parameters: Parameters | None = None) -> JsonValue:
-        """Return the data API's answer to a read; `path` is like "/stocks/bars"."""
+    def get_data(self, path: str, parameters: Parameters | None = None, *, version: str = "v2") -> JsonValue:
+        """Return the data API's answer to a read; `path` is like "/stocks/bars", after the `version` of the API."""
         may_wait_s = self._may_wait_s(MAX_DATA_WAIT_S, ORDER_TIME_S)
-        return self._call(_Request(self._data_url, "GET", path, parameters or {}, may_wait_s), is_repeatable=True)
+        request = _Request(self._data_url, "GET", path, parameters or {}, may_wait_s, version)
+        return self._call(request, is_repeatable=True)
 
     def post(self, path: str, body: Parameters) -> JsonValue:
         """Return the trading API's answer to a write; it is sent again only if it was certainly not accepted."""
@@ -208,10 +209,12 @@ class AlpacaClient:
         if not self._apis:
             self._connect(refresh=False)
         call = request.call
-        send = getattr(self._apis[request.url], request.method.lower())
+        api = self._apis[request.url]
         self._budgets[request.url].take(request.may_wait_s, call)
         try:
-            answer: JsonValue = redact_value(send(request.path, dict(request.data)))
+            answer: JsonValue = redact_value(
+                api._request(request.method, request.path, dict(request.data), api_version=request.version)
+            )
         except (APIError, requests.HTTPError) as error:
             raise _refusal(call, error) from error
         except requests.RequestException as error:
@@ -242,6 +245,7 @@ class _Request:
     path: str
     data: Parameters
     may_wait_s: Callable[[], float]
+    version: str = "v2"
 
     @property
     def call(self) -> str:
@@ -250,11 +254,9 @@ class _Request:
 
 
 class _Rest(Protocol):
-    """The methods of the SDK's REST class that the client uses."""
+    """The method of the SDK's REST class that the client uses: its `get` and `post` know only one version."""
 
-    def get(self, path: str, data: dict[str, object]) -> JsonValue: ...
-    def post(self, path: str, data: dict[str, object]) -> JsonValue: ...
-    def delete(self, path: str, data: dict[str, object]) -> JsonValue: ...
+    def _request(self, method: str, path: str, data: dict[str, object], *, api_version: str) -> JsonValue: ...
 
 
 class _Deadline(HTTPAdapter):

@@ -3,8 +3,9 @@
 import logging
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from itertools import batched
+from math import inf
 from typing import Any
 
 import pandas as pd
@@ -12,13 +13,18 @@ import pandas as pd
 from trader.alpaca.client import AlpacaClient, AlpacaError, JsonValue, RefusedError
 from trader.deadline import Deadline
 from trader.logs import MAX_REASON_CHARACTERS, one_line
-from trader.model import Closes
+from trader.model import NEW_YORK, Closes
 from trader.prices.base import Missing, PriceSourceError, start_of
 from trader.prices.series import Series
 from trader.progress import Progress
 
 SYMBOLS_PER_REQUEST = 100
 BARS_PER_PAGE = 10_000  # Alpaca's maximum
+
+ACTIONS_PER_PAGE = 1_000  # Alpaca's maximum
+
+SPLIT_TYPES = ("forward_split", "reverse_split", "unit_split", "stock_dividend")
+"""The corporate actions that change the unit of a share's price."""
 
 GIVE_UP_AFTER = 16
 """The number of refusals without a single answer after which the symbols cannot be the cause."""
@@ -36,7 +42,8 @@ LOG = logging.getLogger(__name__)
 class AlpacaPrices:
     """Closes from the IEX feed, which every account may read, adjusted for splits, dividends and spin-offs.
 
-    `interval` is 1d, 1h, 15m, 5m or 1m. No request is sent after `deadline`.
+    `interval` is 1d, 1h, 15m, 5m or 1m. No request is sent after `deadline`. If closes jump, one more request asks for
+    the splits of those symbols: Alpaca's list of them is believed to be complete.
     """
 
     def __init__(self, client: AlpacaClient, interval: str, *, deadline: Deadline | None = None) -> None:
@@ -60,11 +67,11 @@ class AlpacaPrices:
     ) -> Mapping[str, Series | Missing]:
         """Return up to `count` bars of each symbol, the last of which starts at or before `now`, or why there are none.
 
-        Symbols without bars are left out. Symbols that Alpaca rejects, or with a bar that lacks its time or close, are
-        also logged with the reason. Raises PriceSourceError if all symbols fail in this way, if no time is left for a
-        request, or if a request fails for another reason: after a partial answer, the missing symbols would look as if
-        they did not exist.
+        Symbols that Alpaca rejects, or with a bar that lacks its time or close, are also logged with the reason. Raises
+        PriceSourceError if all symbols fail in this way, if no time is left for a request, or if a request for bars
+        fails for another reason: after a partial answer, the missing symbols would look as if they did not exist.
         """
+        since = start_of(self._interval, count, now).astimezone(NEW_YORK).date()
         outcomes: dict[str, Closes | Missing] = {}
         done = 0
         try:
@@ -74,14 +81,50 @@ class AlpacaPrices:
                 progress("prices from Alpaca", done, len(symbols))
         except AlpacaError as error:
             raise PriceSourceError(str(error)) from error
-        faults = {symbol: outcome.reason for symbol, outcome in outcomes.items() if isinstance(outcome, Missing)}
+        missing = {symbol: each for symbol, each in outcomes.items() if isinstance(each, Missing)}
+        faults = {symbol: each.reason for symbol, each in missing.items()}
         _report(faults, is_total=faults.keys() >= set(symbols))
-        return {
-            symbol: outcome
-            if isinstance(outcome, Missing)
-            else Series(outcome, interval=self._interval).until(now, count=count)
-            for symbol, outcome in outcomes.items()
+        closes = {symbol: each for symbol, each in outcomes.items() if not isinstance(each, Missing)}
+        series = {
+            symbol: Series(each, interval=self._interval).until(now, count=count) for symbol, each in closes.items()
         }
+        if doubtful := [symbol for symbol, each in series.items() if each.has_verdict]:
+            judged = self._judge({symbol: closes[symbol] for symbol in doubtful}, since, now)
+            series |= {symbol: each.until(now, count=count) for symbol, each in judged.items()}
+        absent = Missing(f"Alpaca has no bars of it on IEX since {since}")
+        return dict.fromkeys(symbols, absent) | missing | series
+
+    def _judge(self, closes: Mapping[str, Closes], since: date, now: datetime) -> Mapping[str, Series]:
+        """Judge the jumps of some symbols by the splits that Alpaca reports, or by themselves if it does not answer."""
+        try:
+            splits = self._splits(list(closes), since, now.astimezone(NEW_YORK).date())
+        except (AlpacaError, PriceSourceError) as error:
+            LOG.warning("%s; jumps of %s are judged by their ratio alone", error, ", ".join(closes))
+            note = f"its jumps are judged by their ratio alone, without Alpaca's list of splits ({error})"
+            return {symbol: Series(each, interval=self._interval, notes=[note]) for symbol, each in closes.items()}
+        return {
+            symbol: Series(each, interval=self._interval, splits=splits.get(symbol, {}), knows_all_splits=True)
+            for symbol, each in closes.items()
+        }
+
+    def _splits(self, symbols: Sequence[str], first: date, last: date) -> Mapping[str, Mapping[date, float]]:
+        """Return the splits of symbols from `first` to `last`, by day, in new shares for each old one.
+
+        Raises AlpacaError or PriceSourceError if the answer is incomplete or unusable.
+        """
+        query = {"symbols": ",".join(symbols), "types": ",".join(SPLIT_TYPES), "limit": ACTIONS_PER_PAGE}
+        query |= {"start": first.isoformat(), "end": last.isoformat()}
+        splits = defaultdict[str, dict[date, float]](dict)
+        for page in self._pages("/corporate-actions", "corporate_actions", query, version="v1"):
+            try:
+                for symbol, day, ratio in _read_splits(page):
+                    splits[symbol][day] = ratio
+            except (AttributeError, ArithmeticError, KeyError, TypeError, ValueError) as error:
+                what = f"{type(error).__name__}: {one_line(error, MAX_REASON_CHARACTERS)}"
+                raise PriceSourceError(
+                    f"Alpaca: GET /corporate-actions: a split that cannot be read ({what})"
+                ) from error
+        return splits
 
     def describe(self) -> str:
         """Say what these prices are, for a report."""
@@ -132,30 +175,55 @@ class AlpacaPrices:
     def _ask(self, symbols: Sequence[str], query: _Query) -> Mapping[str, Closes | Missing]:
         """Return the closes or the fault of each symbol; Alpaca leaves out symbols without bars."""
         bars = defaultdict[str, list[Any]](list)
-        for page in self._pages({**query, "symbols": ",".join(symbols)}):
+        for page in self._pages("/stocks/bars", "bars", {**query, "symbols": ",".join(symbols)}):
             for symbol, more in page.items():
                 if symbol not in symbols:
                     continue  # it was not requested
                 bars[symbol] += more if isinstance(more, list) else [] if more is None else [more]
         return {symbol: _closes(rows) for symbol, rows in bars.items() if rows}
 
-    def _pages(self, query: _Query) -> Iterator[Mapping[str, JsonValue]]:
-        """Yield the bars by symbol, page by page."""
+    def _pages(self, path: str, part: str, query: _Query, *, version: str = "v2") -> Iterator[Mapping[str, JsonValue]]:
+        """Yield the part of the answer that holds the data, page by page."""
         seen: set[object] = set()
         while True:
             if self._deadline.is_over:
-                raise PriceSourceError("Alpaca: GET /stocks/bars: no time left to request prices")
-            page = self._client.get_data("/stocks/bars", query)
-            if not isinstance(page, dict) or not isinstance(page.get("bars", "none"), dict | None):
-                raise PriceSourceError(f"Alpaca: GET /stocks/bars: expected an object with bars, got {page!r:.200}")
-            yield page["bars"] or {}
+                raise PriceSourceError(f"Alpaca: GET {path}: no time left to request prices")
+            page = self._client.get_data(path, query, version=version)
+            if not isinstance(page, dict) or not isinstance(page.get(part, "none"), dict | None):
+                raise PriceSourceError(f"Alpaca: GET {path}: expected an object with {part}, got {page!r:.200}")
+            yield page[part] or {}
             token = page.get("next_page_token")
             if not token:
                 return
             if token in seen:
-                raise PriceSourceError(f"Alpaca: GET /stocks/bars: page {token!r:.100} was returned twice")
+                raise PriceSourceError(f"Alpaca: GET {path}: page {token!r:.100} was returned twice")
             seen.add(token)
             query = {**query, "page_token": token}
+
+
+def _read_splits(actions: Mapping[str, Any]) -> Iterator[tuple[str, date, float]]:
+    """Yield the symbol, the day and the new shares for each old one of each split."""
+    for each in (*_list(actions, "forward_splits"), *_list(actions, "reverse_splits")):
+        for symbol in filter(None, (each["symbol"], each.get("new_symbol"))):
+            yield symbol, date.fromisoformat(each["ex_date"]), _ratio(each["new_rate"], each["old_rate"])
+    for each in _list(actions, "unit_splits"):
+        for symbol in (each["old_symbol"], each["new_symbol"]):
+            yield symbol, date.fromisoformat(each["effective_date"]), _ratio(each["new_rate"], each["old_rate"])
+    for each in _list(actions, "stock_dividends"):
+        yield each["symbol"], date.fromisoformat(each["ex_date"]), 1 + _ratio(each["rate"], 1)
+
+
+def _list(actions: Mapping[str, Any], name: str) -> Sequence[Any]:
+    found: Sequence[Any] = actions.get(name) or []
+    return found
+
+
+def _ratio(new: float | str, old: float | str) -> float:
+    """Return a ratio of shares. Raises ValueError if it is not positive."""
+    ratio = float(new) / float(old)
+    if not 0 < ratio < inf:
+        raise ValueError(f"{new} for {old} shares")
+    return ratio
 
 
 def _closes(bars: Sequence[Any]) -> Closes | Missing:
