@@ -11,6 +11,7 @@ from scripts.testkit import aws
 from scripts.testkit.alpaca import AlpacaFake
 from scripts.testkit.yahoo import Listing, YahooFake
 from trader.model import NEW_YORK
+from trader.schedule import sessions
 
 BUCKET, PREFIX = "journal", "trader"
 """The journal's bucket and the folder in it; the SSM parameters have the same prefix."""
@@ -85,6 +86,10 @@ def trend_closes(count: int, last_step: float = 0.0, *, seed: int = 1) -> list[f
 
 
 def daily_bars(closes: Sequence[float], now: datetime) -> list[tuple[datetime, float]]:
-    """Return bars (start, close) of consecutive days up to today; like Alpaca's, they start at midnight in New York."""
-    today = now.astimezone(NEW_YORK).replace(hour=0, minute=0, second=0, microsecond=0)
-    return [(today - timedelta(days=len(closes) - 1 - day), close) for day, close in enumerate(closes)]
+    """Return bars (start, close) of the last sessions up to today; like Alpaca's, they start at New York's midnight."""
+    day = now.astimezone(NEW_YORK).replace(hour=0, minute=0, second=0, microsecond=0)
+    days: list[datetime] = []
+    while len(days) < len(closes):
+        days += [day] if sessions.session(day.date()) else []
+        day -= timedelta(days=1)
+    return list(zip(reversed(days), closes, strict=True))
