@@ -83,7 +83,7 @@ class Cache:
         is_all: bool,
     ) -> tuple[dict[str, Kept], Mapping[str, str]]:
         try:
-            answers, reasons = YahooPrices(interval, self.patience).bars(symbols, since, progress)
+            answers, reasons = YahooPrices(interval, self.patience).bars(symbols, since, until, progress)
         except PriceSourceError as error:
             if is_all:
                 raise

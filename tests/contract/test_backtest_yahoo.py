@@ -78,6 +78,13 @@ def test_all_four_prices_are_adjusted_and_end_at_what_was_paid(yahoo: YahooFake,
     assert [note for note in panel.notes if note.symbol] == []
 
 
+def test_before_the_close_of_an_ex_date_the_prices_end_at_what_was_paid_the_day_before(
+    yahoo: YahooFake, cache: Cache
+) -> None:
+    yahoo.listings["KO"] = Listing([100.0] * 299 + [94.0], DURING, dividends={TODAY: 6.0})
+    assert load(cache, options("KO"), now=DURING).close["KO"].to_numpy() == pytest.approx(100.0)
+
+
 def test_a_dividend_among_short_bars_is_no_fall(yahoo: YahooFake, cache: Cache) -> None:
     yahoo.listings["KO"] = Listing([100.0] * 249 + [94.0] * 51, DURING, dividends={YESTERDAY: 6.0})
     panel = load(cache, options("KO", start=None, BAR_INTERVAL="15m"), now=NOW)

@@ -121,8 +121,8 @@ def _error_in(answer: object) -> Mapping[str, object] | None:
 # --- bars ----------------------------------------------------------------------------------------------------------
 
 
-def read_chart(result: Result, interval: str, *, until: datetime | None = None) -> Chart:
-    """Return the bars in a result: all of them, or those that begin up to `until`.
+def read_chart(result: Result, interval: str, until: datetime) -> Chart:
+    """Return the bars in a result that begin up to `until`, in the unit of the last of them.
 
     Daily bars are adjusted by Yahoo's adjusted closes. Shorter ones have none, so they are adjusted by the dividends
     among the result's events. Raises NoBarsError if there is no close, and FaultError if the result has another form.
@@ -136,7 +136,7 @@ def read_chart(result: Result, interval: str, *, until: datetime | None = None) 
         raise FaultError(f"Yahoo's answer has another form than its charts ({what})", is_passing=False) from error
 
 
-def _read(result: Result, interval: str, until: datetime | None) -> Chart:
+def _read(result: Result, interval: str, until: datetime) -> Chart:
     zone = _zone(result)
     rows = _rows(result)
     if interval != "1d":
@@ -146,7 +146,7 @@ def _read(result: Result, interval: str, until: datetime | None) -> Chart:
     is_repeated = index.duplicated(keep="last")
     if is_repeated.any():
         rows, index = _take(rows, ~is_repeated), index[~is_repeated]
-    if until is not None and len(index) and index[-1] > until:
+    if len(index) and index[-1] > until:
         is_known = np.asarray(index <= pd.Timestamp(until))
         rows, index = _take(rows, is_known), index[is_known]
     if np.isnan(rows["close"]).all():

@@ -128,22 +128,22 @@ class YahooPrices:
         return ()
 
     def bars(
-        self, symbols: Sequence[str], start: datetime, progress: Progress
+        self, symbols: Sequence[str], start: datetime, end: datetime, progress: Progress
     ) -> tuple[Mapping[str, YahooBars], Mapping[str, str]]:
-        """Return all bars of each symbol since `start`, for backtests, and the reason for each symbol without bars.
+        """Return all bars of each symbol from `start` up to but excluding `end`, and the reason for each without bars.
 
-        The last bar may still be running. Raises PriceSourceError as `read` does.
+        They are for backtests. Raises PriceSourceError as `read` does.
         """
-        charts, reasons = self._charts(symbols, start, None, progress)
+        charts, reasons = self._charts(symbols, start, end - timedelta(microseconds=1), progress)
         return {
             symbol: YahooBars(bars=chart.bars(), splits=chart.splits, notes=chart.notes)
             for symbol, chart in charts.items()
         }, reasons
 
     def _charts(
-        self, symbols: Sequence[str], start: datetime, until: datetime | None, progress: Progress
+        self, symbols: Sequence[str], start: datetime, until: datetime, progress: Progress
     ) -> tuple[dict[str, Chart], dict[str, str]]:
-        """Return the chart of each symbol since `start`, and the reason for each symbol without one."""
+        """Return the chart of each symbol from `start` to `until`, and the reason for each symbol without one."""
         deadline_s = min(self._patience.deadline_s, self._deadline.remaining_s() / 2)
         if deadline_s <= 0:
             raise PriceSourceError(f"no time left to request the prices of {len(symbols)} symbols")
@@ -162,7 +162,7 @@ class YahooPrices:
         return charts, {symbol: failure.reason for symbol, failure in failures.items()}
 
     def _outcomes(
-        self, symbols: Sequence[str], start: datetime, until: datetime | None, deadline_s: float, progress: Progress
+        self, symbols: Sequence[str], start: datetime, until: datetime, deadline_s: float, progress: Progress
     ) -> Mapping[str, Chart | _Failure]:
         stop, client = Event(), _client()
         pool = ThreadPoolExecutor(self._patience.workers, thread_name_prefix="yahoo")
@@ -173,9 +173,7 @@ class YahooPrices:
             stop.set()  # wakes the threads that wait for their next attempt
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _outcome(
-        self, client: _Client, symbol: str, start: datetime, until: datetime | None, stop: Event
-    ) -> Chart | _Failure:
+    def _outcome(self, client: _Client, symbol: str, start: datetime, until: datetime, stop: Event) -> Chart | _Failure:
         patience = self._patience
         retrying = Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, FaultError) and error.is_passing),
@@ -187,7 +185,7 @@ class YahooPrices:
             reraise=True,
         )
         try:
-            return read_chart(retrying(self._ask, client, symbol, start), self._interval, until=until)
+            return read_chart(retrying(self._ask, client, symbol, start), self._interval, until)
         except NoBarsError as error:
             return _Failure(str(error), is_fault=False)
         except FaultError as error:

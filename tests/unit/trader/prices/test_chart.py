@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trader.model import NEW_YORK
-from trader.prices.chart import Chart, FaultError, NoBarsError, find_result, read_chart
+from trader.prices import chart as charts
+from trader.prices.chart import Chart, FaultError, NoBarsError, find_result
 from trader.prices.series import Series
 from trader.schedule import sessions
 
@@ -122,6 +123,10 @@ def result(
     indicators = {"quote": [quote]} | ({"adjclose": [{"adjclose": list(adjusted)}]} if adjusted is not None else {})
     at = list(times) if times is not None else [opening(day) for day in days(len(closes))]
     return {"meta": {"currency": "USD"}, "timestamp": at, "indicators": indicators, **others}
+
+
+def read_chart(result: Mapping[str, Any], interval: str, until: datetime = datetime(2100, 1, 1, tzinfo=UTC)) -> Chart:
+    return charts.read_chart(result, interval, until)
 
 
 def closes(chart: Chart) -> list[float]:
@@ -363,7 +368,7 @@ def test_a_split_that_yahoo_reports_is_refused_if_unadjusted_and_nothing_otherwi
 def test_a_chart_up_to_a_moment_is_in_the_unit_of_that_moment() -> None:
     paid, adjusted = [100.0, 102.0, 96.0], [94.0, 95.88, 96.0]
     until = datetime.combine(days(2)[0], datetime.min.time(), NEW_YORK)
-    assert closes(read_chart(result(paid, adjusted=adjusted), "1d", until=until)) == pytest.approx([100.0, 102.0])
+    assert closes(read_chart(result(paid, adjusted=adjusted), "1d", until)) == pytest.approx([100.0, 102.0])
 
 
 def test_times_are_in_utc_and_a_day_starts_at_its_midnight_in_new_york() -> None:
