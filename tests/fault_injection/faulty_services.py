@@ -30,6 +30,7 @@ PATHS = (
     "/orders",
     "/stocks/trades/latest",
     "/stocks/bars",
+    "/corporate-actions",
     "/clock",
     "/account/activities",
     "/account",
@@ -45,7 +46,7 @@ WORKING = frozenset({"new", "accepted", "pending_new", "partially_filled", "held
 def name_alpaca_call(method: str, path: str, body: Any) -> str:
     """Return the name of a request to Alpaca, such as `GET /orders?after` or `POST /orders stop`."""
     url = urlsplit(path)
-    name = next(known for known in PATHS if url.path.removeprefix("/v2").startswith(known))
+    name = next(known for known in PATHS if url.path.removeprefix("/v2").removeprefix("/v1").startswith(known))
     if method == "POST":
         is_stop = isinstance(body, dict) and "-stop" in str(body.get("client_order_id"))
         return f"POST {name} {'stop' if is_stop else body['side']}"
