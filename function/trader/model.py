@@ -45,6 +45,13 @@ def round_to_tick(price_usd: float) -> Decimal:
     return Decimal(repr(price_usd)).quantize(tick_usd(price_usd), ROUND_HALF_UP)
 
 
+def move_to_tick(price_usd: float, rounding: str) -> float:
+    """Return a price rounded to the tick by a rounding of the decimal module, and at least one tick."""
+    tick = tick_usd(price_usd)
+    exact = Decimal(repr(round(price_usd, 9)))  # without the rounding errors of a product
+    return float(max(exact.quantize(tick, rounding), tick))
+
+
 class BrokerName(StrEnum):
     """The brokers, spelled as in BROKER."""
 

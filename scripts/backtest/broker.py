@@ -15,13 +15,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import ROUND_CEILING, ROUND_FLOOR
 from typing import Any
 
 import backtrader as bt
 
 from scripts.backtest.model import Fill, Options, Refusal, Restatement
 from trader.broker.base import MarketClock, OrderRejectedError, SharesReservedError
-from trader.model import Account, OpenOrder, Order, OrderStatus, OrderType, Position, Side
+from trader.model import Account, OpenOrder, Order, OrderStatus, OrderType, Position, Side, move_to_tick
 from trader.prices.jumps import name_split
 from trader.schedule import sessions
 
@@ -198,10 +199,10 @@ class BacktraderBroker:
     def restate(self, symbol: str, ratio: float, time: datetime) -> Restatement:
         """Carry out a split after the current bar; `time` is the start of the symbol's next one, in the new unit.
 
-        `ratio` is in new shares for each old one. Every open order of the symbol is canceled. Whole shares stay whole:
-        the fraction of one that is left over is paid out at the last close.
+        `ratio` is in new shares for each old one. Market orders for the symbol are canceled; stops and limits follow
+        the split. Whole shares stay whole: the fraction of one that is left over is paid out at the last close.
         """
-        self._cancel_all(symbol, time, f"canceled because a {name_split(ratio)} split changes the shares")
+        self._cancel_market_orders(symbol, time, f"canceled because a {name_split(ratio)} split changes the shares")
         before, cash_usd = self._held.pop(symbol, 0.0), 0.0
         after = round(before * ratio, DECIMALS)
         if before:
@@ -211,6 +212,7 @@ class BacktraderBroker:
                 after, cash_usd = whole, round((after - whole) * price_usd, 2)
             self._strategy.broker.restate(feed, ratio, after, cash_usd)
             self._restated[symbol] = (len(feed), price_usd)
+            self._restate_exits(symbol, ratio, after)
         if after:
             self._held[symbol] = after
         return Restatement(
@@ -348,15 +350,26 @@ class BacktraderBroker:
             if own.info["order_id"] == order.order_id:
                 self._strategy.broker.cancel(own)
 
-    def _cancel_all(self, symbol: str, time: datetime, reason: str) -> None:
-        """Cancel every open order of a symbol, also legs that are not active yet."""
+    def _cancel_market_orders(self, symbol: str, time: datetime, reason: str) -> None:
+        """Cancel the open market orders of a symbol, with the legs that wait for them."""
         for own in self._strategy.broker.get_orders_open():
-            if own.data._name != symbol:
-                continue
-            self._strategy.broker.cancel(own)
-            if own.info["kind"] == MARKET:
+            if own.data._name == symbol and own.info["kind"] == MARKET:
+                self._strategy.broker.cancel(own)
                 order = self._sent[own.info["client_order_id"]].order
                 self._refuse(order, time, f"{order.side} {order.quantity:g}: {reason}")
+
+    def _restate_exits(self, symbol: str, ratio: float, quantity: float) -> None:
+        """Give what ends a holding its new quantity and price, as the embedded broker does."""
+        for own in list(self._exits()):
+            if own.data._name != symbol:
+                continue
+            if not quantity:
+                self._strategy.broker.cancel(own)
+                continue
+            rounding = ROUND_FLOOR if own.exectype == bt.Order.Stop else ROUND_CEILING
+            own.price = own.created.price = move_to_tick(own.created.price / ratio, rounding)
+            own.size = own.created.size = -quantity
+            own.created.remsize = own.executed.remsize = -quantity
 
     def _refuse(self, order: Order, time: datetime, reason: str) -> None:
         refusal = Refusal(time=time, client_order_id=order.client_order_id, symbol=order.symbol, reason=reason)

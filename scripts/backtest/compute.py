@@ -40,7 +40,6 @@ class Key:
     engine: Engine
     spec: ForecastSpec
     history_bars: int
-    asked_bars: int  # bars of the calendar, gaps included, that the bot requests from its price source
     refit_every_bars: int
 
     def prophet(self) -> ProphetForecaster:
@@ -74,8 +73,7 @@ class Task:
 
     def window(self, symbol: str, bar: int) -> Closes:
         """Return the closes to which the bot would fit a symbol's trend line at a bar."""
-        closes = self.closes[symbol].iloc[max(0, bar + 1 - self.key.asked_bars) : bar + 1].dropna()
-        return closes.iloc[-self.key.history_bars :]
+        return self.closes[symbol].iloc[: bar + 1].dropna().iloc[-self.key.history_bars :]
 
 
 def compute(task: Task) -> Table:
@@ -181,9 +179,8 @@ class _Rolling:
 
     def _rows(self, symbol: str, bar: int) -> Integers:
         """Return the positions of the closes of Task.window."""
-        begin = max(0, bar + 1 - self._task.key.asked_bars)
-        (rows,) = np.nonzero(self._is_priced[begin : bar + 1, self._column[symbol]])
-        return rows[-self._task.key.history_bars :] + begin
+        (rows,) = np.nonzero(self._is_priced[: bar + 1, self._column[symbol]])
+        return rows[-self._task.key.history_bars :]
 
     def _outcome(self, symbol: str, bar: int, fit_bar: int, time: pd.Timestamp) -> Forecast | Denial:
         fit = self._fits[symbol, fit_bar]

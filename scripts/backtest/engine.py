@@ -14,7 +14,6 @@ from itertools import pairwise
 from typing import Any
 
 import backtrader as bt
-import pandas as pd
 
 from scripts.backtest.broker import BacktraderBroker, Exchange
 from scripts.backtest.compute import Table
@@ -52,7 +51,6 @@ class PanelPrices:
 
     def __init__(self, panel: Panel, series: Mapping[str, Series]) -> None:
         """Serve the bars of `panel`, of which `series` are the closes; they may extend beyond any requested time."""
-        self._close = panel.close
         self._series = series
         self._first = {
             symbol: panel.close.index[each].to_pydatetime()
@@ -82,11 +80,9 @@ class PanelPrices:
         now: datetime,
         progress: Progress,  # noqa: ARG002 progress is reported in bars
     ) -> Mapping[str, Series | Missing]:
-        """Return the bars among the last `count` of the calendar that began at `now` or before."""
+        """Return the last `count` bars of each symbol that began at `now` or before."""
         until = self._until(now)
-        end = int(self._close.index.searchsorted(pd.Timestamp(until), side="right"))
-        since = self._close.index[max(0, end - count)]
-        return {symbol: self._series[symbol].until(until, since=since) for symbol in symbols if symbol in self._series}
+        return {symbol: self._series[symbol].until(until, count=count) for symbol in symbols if symbol in self._series}
 
     def describe(self) -> str:
         """Return nothing: the panel says what its prices are."""

@@ -35,7 +35,6 @@ def key(options: Options, spec: ForecastSpec | None = None) -> Key:
         engine=settings.engine,
         spec=spec or loader.load(settings).forecast_spec,
         history_bars=settings.history_bars,
-        asked_bars=count_needed_bars(settings),
         refit_every_bars=options.refit_every_bars,
     )
 
@@ -58,6 +57,7 @@ class Blocks:
         self._count = int(close.index.searchsorted(times[-1])) + 1 - self._start if times else 0
         self._size = self._key.refit_every_bars * max(1, BLOCK_BARS[self._key.engine] // self._key.refit_every_bars)
         self._is_priced = close.notna().to_numpy()
+        self._counts = self._is_priced.cumsum(axis=0)
         self._column = {symbol: number for number, symbol in enumerate(close.columns)}
         self._chosen = _predict_chosen(close, options.settings)
 
@@ -100,14 +100,20 @@ class Blocks:
         return row - (row - self._start) % self._key.refit_every_bars
 
     def _task(self, rows: Mapping[str, Sequence[tuple[int, int]]]) -> Task:
-        pairs = [pair for each in rows.values() for pair in each]
-        begin = max(0, min((fit for _, fit in pairs), default=0) + 1 - self._key.asked_bars)
-        end = max((row for row, _ in pairs), default=begin - 1) + 1
+        begin = min(
+            (self._first_row(symbol, min(fit for _, fit in each)) for symbol, each in rows.items() if each), default=0
+        )
+        end = max((row for each in rows.values() for row, _ in each), default=begin - 1) + 1
         return Task(
             key=self._key,
             closes=self._close[list(rows)].iloc[begin:end],
             bars={symbol: tuple((row - begin, fit - begin) for row, fit in each) for symbol, each in rows.items()},
         )
+
+    def _first_row(self, symbol: str, fit_row: int) -> int:
+        """Return the row of the first of the bars to which a model is fitted at a row."""
+        counts = self._counts[: fit_row + 1, self._column[symbol]]
+        return int(np.searchsorted(counts, counts[-1] - self._key.history_bars, side="right"))
 
     def _first(self, block: int) -> int:
         return max(0, self._start + block * self._size)

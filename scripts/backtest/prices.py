@@ -216,7 +216,7 @@ def _panel(clean: CleanBars, symbols: Sequence[str], *, has_ohlc: bool, source: 
 def _trim_bars(panel: Panel, options: Options) -> Panel:
     """Cut the panel at END, and remove bars before the first price and after the last, and symbols without a price.
 
-    Empty bars in between stay: the bot also counts them when it requests a number of bars from a file.
+    Empty bars in between stay, because they are bars of the calendar.
     """
     bars = _bars(panel, options)
     rows = slice(bars[0], bars[-1])

@@ -75,13 +75,10 @@ class FilePrices:
     def read(
         self, symbols: Sequence[str], count: int, now: datetime, progress: Progress
     ) -> Mapping[str, Series | Missing]:
-        """Return each symbol's bars among the last `count` of the file up to `now`, or why there are none."""
-        bars, missing = self.bars(), Missing(self.explain_missing())
-        calendar, found = bars.calendar, bars.clean.series
-        end = int(calendar.searchsorted(pd.Timestamp(now), side="right"))
-        since = calendar[max(0, end - count)] if end else calendar[0]
+        """Return the last `count` bars of each symbol up to `now`, or why there are none."""
+        found, missing = self.bars().clean.series, Missing(self.explain_missing())
         progress("prices from the file", len(symbols), len(symbols))
-        return {symbol: found[symbol].until(now, since=since) if symbol in found else missing for symbol in symbols}
+        return {symbol: found[symbol].until(now, count=count) if symbol in found else missing for symbol in symbols}
 
     def describe(self) -> str:
         """Say what the file was taken for."""

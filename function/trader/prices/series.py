@@ -112,7 +112,7 @@ class Series:
         end = int(np.searchsorted(self._times_ns, _ns(now), side="right"))
         begin = 0 if since is None else int(np.searchsorted(self._times_ns, _ns(since)))
         if count is not None:
-            begin = max(begin, end - count)
+            begin = max(begin, self._begin_of(count, end))
         if begin == 0 and end == len(self._closes):
             return self
         part = object.__new__(type(self))
@@ -120,6 +120,13 @@ class Series:
         part._closes, part._times_ns = self._closes.iloc[begin:end], self._times_ns[begin:end]
         part._verdict = _cut(self._verdict, begin, end)
         return part
+
+    def _begin_of(self, count: int, end: int) -> int:
+        """Return the row at which the last `count` bars before the row `end` begin; wrong prices do not count."""
+        if self._verdict is None:
+            return max(0, end - count)
+        right = np.flatnonzero(~self._verdict.is_wrong[:end])
+        return int(right[-count]) if len(right) >= count else 0
 
     def require_usable(self, now: datetime, max_age_s: float) -> Closes:
         """Return the closes for a decision at `now`.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import backtrader as bt
@@ -15,10 +15,7 @@ from scripts.backtest.model import Options, Panel, Refusal, Restatement
 from tests import builders
 from tests.builders import buy, daily, sell
 from trader.broker.base import OrderId, OrderRejectedError
-from trader.deadline import Deadline
-from trader.journal.base import Run
 from trader.model import Order, OrderType
-from trader.stages.protection import protect
 
 type Step = Callable[[BacktraderBroker], None]
 
@@ -410,14 +407,30 @@ def test_a_split_of_a_symbol_that_is_not_held_changes_nothing() -> None:
     assert prices_of(broker) == [("market", 25.0)]
 
 
-def test_a_split_cancels_a_bracket_without_a_word() -> None:
+def exits(broker: BacktraderBroker) -> list[tuple[OrderType, float, float | None]]:
+    return [(each.type, each.quantity, each.stop_price_usd or each.limit_price_usd) for each in broker.open_orders()]
+
+
+def test_a_split_restates_a_bracket() -> None:
     broker = after(panel([100, 100, 25, 25]), submit(buy()), split(4))
-    assert (broker.open_orders(), broker.refusals, broker.read_holdings()) == ((), [], {"AAPL": 40.0})
+    assert exits(broker) == [(OrderType.STOP, 40.0, 24.25), (OrderType.LIMIT, 40.0, 35.0)]
+    assert (broker.refusals, broker.positions()["AAPL"].available) == ([], 0.0)
 
 
-def test_a_split_cancels_a_stop_without_a_word() -> None:
-    broker = after(panel([100, 100, 100, 25]), submit(PLAIN), submit(stop_at(97)), split(4))
-    assert (broker.open_orders(), broker.refusals, broker.read_holdings()) == ((), [], {"AAPL": 40.0})
+def test_a_split_restates_a_stop_down_to_a_tick() -> None:
+    broker = after(panel([100, 100, 100, 33]), submit(PLAIN), submit(stop_at(97)), split(3))
+    assert exits(broker) == [(OrderType.STOP, 30.0, 32.33)]
+
+
+def test_a_restated_stop_is_filled_in_the_new_unit() -> None:
+    broker = after(panel([100, 100, 25, 24, 24]), submit(buy()), split(4))
+    assert [(each.kind, each.quantity, each.price_usd) for each in broker.fills[1:]] == [("stop-loss", 40.0, 24.0)]
+    assert broker.read_holdings() == {}
+
+
+def test_of_a_split_that_leaves_no_whole_share_nothing_is_open() -> None:
+    broker = after(panel([100, 100, 10_000, 10_000]), submit(buy()), split(0.01))
+    assert (broker.open_orders(), broker.read_holdings()) == ((), {})
 
 
 def test_a_split_cancels_a_buy_with_its_bracket_and_reports_it() -> None:
@@ -446,15 +459,3 @@ def test_a_split_leaves_the_orders_and_holdings_of_other_symbols() -> None:
     waiting = replace(PLAIN, symbol="MSFT", client_order_id="trend-20221228T2045Z-MSFT-buy")
     broker = after(panel([100, 100, 100]), submit(other), all_of(submit(waiting), split(4)))
     assert (len(broker.open_orders()), broker.refusals, broker.read_holdings()) == (2, [], {"MSFT": 20.0})
-
-
-def test_the_run_after_a_split_places_a_stop_in_the_new_unit() -> None:
-    def guard(broker: BacktraderBroker) -> None:
-        later = builders.SLOT + timedelta(days=1)
-        run = Run(settings=builders.settings(STOP_LOSS_FRACTION=0.05), slot=later, now=later)
-        protect(run, broker, Deadline.never(), held_back="", is_open=True)
-
-    broker = after(panel([100, 100, 25, 25]), submit(buy()), split(4), guard)
-    assert [(each.type, each.quantity, each.stop_price_usd) for each in broker.open_orders()] == [
-        (OrderType.STOP, 40.0, 23.75)
-    ]

@@ -53,7 +53,7 @@ def table(prices: Panel, chosen: Options, last: int) -> Table:
 
 
 def bots(prices: Panel, chosen: Options, symbol: str, at: datetime) -> Forecast | Denial:
-    closes = prices.close[symbol].loc[:at].iloc[-forecasts.count_needed_bars(chosen.settings) :].dropna()
+    closes = prices.close[symbol].loc[:at].dropna()
     window = closes.iloc[-chosen.settings.history_bars :]
     made = make_forecaster(chosen.settings).forecast({symbol: window}, Deadline.never())
     (only,) = made.forecasts or made.denials
