@@ -128,7 +128,7 @@ def test_the_columns_are_in_the_order_of_the_universe(file: Path) -> None:
 def test_a_listed_symbol_that_the_file_lacks_is_a_note(file: Path) -> None:
     panel = load(file, wide({"AAPL": [5] * 100}))
     assert list(panel.close.columns) == ["AAPL"]
-    assert list_notes(panel) == [("KO", "prices.csv has no prices for it")]
+    assert list_notes(panel) == [("KO", "prices.csv has no prices for it; it was read as daily closes of AAPL: AAPL")]
 
 
 def test_a_file_without_any_symbol_of_the_universe_is_an_error(file: Path) -> None:
@@ -220,13 +220,12 @@ def test_an_empty_row_is_a_missing_bar(file: Path) -> None:
     assert list_notes(panel) == [("AAPL", f"the bar of {SESSIONS[-2]} is missing")]
 
 
-def test_a_file_of_one_symbol_needs_no_symbol_column(file: Path) -> None:
-    rows = [f"{day},100,102,99,101,50.5,9000" for day in SESSIONS]
+def test_a_file_of_one_symbol_needs_no_symbol_column_and_is_adjusted(file: Path) -> None:
+    rows = [f"{day},100,102,99,101,{50.5 if day < SESSIONS[50] else 101},9000" for day in SESSIONS]
     panel = load(file, tidy(rows, "Date,Open,High,Low,Close,Adj Close,Volume"), "KO")
-    assert panel.close["KO"].tolist() == [101] * 100
-    assert list_notes(panel) == [
-        ("", "the column of adjusted closes is ignored: the prices come from the other four columns, unadjusted")
-    ]
+    assert panel.close["KO"].tolist() == [50.5] * 50 + [101] * 50
+    assert panel.low["KO"].tolist() == [49.5] * 50 + [99] * 50
+    assert "adjusted by its column Adj Close" in panel.source
 
 
 @pytest.mark.parametrize(("universe", "what"), [("AAPL,KO", "has 2 symbols"), ("sp500", "is sp500")])
@@ -243,7 +242,6 @@ def test_a_file_of_one_symbol_needs_that_symbol_as_universe(file: Path, universe
         ("date,symbol,open,high,close", "low"),
         ("date,open,high,low,volume", "close"),
         ("symbol,open,high,low,close", "timestamp"),
-        ("time,Open,Low", "timestamp or high or close"),
     ],
 )
 def test_a_missing_ohlc_column_is_named_with_those_required(file: Path, header: str, lacking: str) -> None:
@@ -267,23 +265,10 @@ def test_symbols_named_like_price_columns_are_symbols(file: Path, symbols: str) 
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
-        ("2022-12-29,AAPL,100,102,99,n/a", "AAPL has 'n/a' for close; write a number, or leave all four empty"),
-        ("2022-12-29,AAPL,100,102,,101", "AAPL has no low; complete the row, or leave all four empty"),
         ("29.12.2022,AAPL,100,102,99,101", "timestamp '29.12.2022' is not ISO 8601; write it as"),
         ("2022-12-29,,100,102,99,101", "the symbol is missing; add it, or remove the row"),
         ("2022-12-28T16:00,AAPL,100,102,99,101", "AAPL has a second row for this time; keep one row"),
-        ("2022-12-29,AAPL,100,98,99,98.5", "AAPL has a high of 98 below its low of 99; correct the row"),
-        (
-            "2022-12-29,AAPL,100,102,99,102.1",
-            "AAPL has close 102.1, not between its low of 99 and its high of 102; correct",
-        ),
-        (
-            "2022-12-29,AAPL,98.9,102,99,101",
-            "AAPL has open 98.9, not between its low of 99 and its high of 102; correct",
-        ),
-        ("2022-12-29,AAPL,100,102,0,101", "AAPL has 0 for low, but a share costs 0.01 to 10,000,000 USD; correct"),
-        ("2022-12-29,AAPL,100,102,-3,101", "AAPL has -3 for low, but a share costs"),
-        ("2022-12-29,AAPL,100,inf,99,101", "AAPL has inf for high, but a share costs"),
+        ("2022-12-29,AAPL,100,102,99,hundred", "the close is 'hundred'; write a number, or leave the field empty"),
         ("2022-12-29,AAPL,100,102,99", "5 fields, but the header has 6; complete the row"),
     ],
 )
@@ -292,11 +277,39 @@ def test_a_wrong_row_is_named_with_its_value_and_remedy(file: Path, row: str, ex
     assert f"price file {file}, line 102: {expected}" in message
 
 
+@pytest.mark.parametrize(
+    ("open_", "high", "low", "mended"),
+    [
+        ("100", "98", "99", (100, 101, 99)),  # the high is below the low and the close
+        ("98", "102", "99", (98, 102, 98)),  # the open is below the low
+        ("100", "100.5", "99", (100, 101, 99)),  # the close is above the high
+        ("100", "102", "0", (100, 102, 100)),
+        ("-3", "102", "99", (101, 102, 99)),
+        ("100", "inf", "99", (100, 101, 99)),
+        ("", "102", "99", (101, 102, 99)),
+    ],
+)
+def test_a_bar_whose_prices_do_not_fit_its_close_is_mended_with_a_note(
+    file: Path, open_: str, high: str, low: str, mended: tuple[float, ...]
+) -> None:
+    panel = load(file, tidy([*bars()[:-1], f"{SESSIONS[-1]},AAPL,{open_},{high},{low},101", *bars("KO")]))
+    assert tuple(table["AAPL"].iloc[-1] for table in (panel.open, panel.high, panel.low)) == mended
+    mending = f"a bar has an impossible or missing open, high or low, on {SESSIONS[-1]}; "
+    assert [symbol for symbol, what in list_notes(panel) if what.startswith(mending)] == ["AAPL"]
+
+
+@pytest.mark.parametrize("close", ["", "0", "-5", "inf", "8e8", "n/a"])
+def test_a_bar_without_a_possible_close_is_missing(file: Path, close: str) -> None:
+    panel = load(file, tidy([*bars()[:50], f"{SESSIONS[50]},AAPL,100,102,99,{close}", *bars()[51:], *bars("KO")]))
+    assert [table["AAPL"].isna().sum() for table in (panel.open, panel.high, panel.low, panel.close)] == [1] * 4
+
+
 @pytest.mark.parametrize(("price", "close"), [(10.00, 10.004), (10.00, 9.996), (123456.0, 123456.1)])
-def test_low_and_high_widen_for_a_close_off_by_rounding(file: Path, price: float, close: float) -> None:
-    panel = load(file, tidy([*bars()[:-1], f"{SESSIONS[-1]},AAPL,{price},{price},{price},{close}"]), "AAPL")
-    assert panel.high["AAPL"].iloc[-1] == max(price, close)
-    assert panel.low["AAPL"].iloc[-1] == min(price, close)
+def test_low_and_high_widen_without_a_note_for_a_close_off_by_rounding(file: Path, price: float, close: float) -> None:
+    lines = [f"{day},AAPL,{price},{price},{price},{price}" for day in SESSIONS[:-1]]
+    panel = load(file, tidy([*lines, f"{SESSIONS[-1]},AAPL,{price},{price},{price},{close}"]), "AAPL")
+    assert (panel.high["AAPL"].iloc[-1], panel.low["AAPL"].iloc[-1]) == (max(price, close), min(price, close))
+    assert not panel.notes
 
 
 # --- notes ----------------------------------------------------------------------------------------------------------
@@ -453,14 +466,14 @@ def test_sessions_without_bars_and_bars_outside_sessions_are_noted(file: Path) -
 
 def test_a_file_of_weekends_is_an_error(file: Path) -> None:
     days = [date(2022, 12, 3), date(2022, 12, 4)]
-    with pytest.raises(BacktestError, match="no bar lies in a session of the exchange"):
+    with pytest.raises(PriceFileError, match="no bar lies in a session of the exchange"):
         load(file, wide({"AAPL": [5] * 2}, days), "AAPL")
 
 
 def test_bars_shorter_than_bar_interval_are_an_error(file: Path) -> None:
     file.write_text("timestamp,AAPL\n2022-12-28T10:00:00-05:00,1\n2022-12-28T10:05:00-05:00,2\n")
     chosen = Options(settings=settings(BAR_INTERVAL="15m", UNIVERSE="AAPL", PRICE_FILE=file))
-    with pytest.raises(BacktestError, match="10:00 and 2022-12-28 10:05 are less than BAR_INTERVAL=15m apart"):
+    with pytest.raises(PriceFileError, match="10:00 and 2022-12-28 10:05 are less than BAR_INTERVAL=15m apart"):
         prices.load(chosen)
 
 
