@@ -14,7 +14,7 @@ def _words(text: str) -> frozenset[str]:
 TIMES = _words(
     "date time datetime timestamp gmttime utctime timegmt timeutc dategmt dateutc datetimeutc timestamputc localtime "
     "datadate tradedate tradingdate tradingday pricedate quotedate caldt unix unixtime unixtimestamp epoch opentime "
-    "windowstart bartime"
+    "windowstart bartime dtyyyymmdd timekey"
 )
 """Names of columns of times. The first column needs none of them: DAY and DT are symbols, too."""
 
@@ -26,6 +26,11 @@ MAYBE_SYMBOLS = _words("name stock stockname asset security instrument company c
 
 CLOSES = _words(
     "close closelast closeprice closingprice priceclose price last lastprice pxlast latest settle settlementprice"
+)
+ADJUSTED_CLOSES = _words(
+    "adjclose adjustedclose adjcloseprice adjustedcloseprice adjclosingprice adjustedclosingprice closeadj "
+    "closeadjusted closeadjustedprice closepriceadj closepriceadjusted adjcp adjusted adjprice adjustedprice "
+    "priceadj adjlast"
 )
 VOLUMES = _words(
     "volume vol volumes tickvol tickvolume sharevolume tradevolume adjvolume adjustedvolume volumetraded totalvolume "
@@ -56,7 +61,7 @@ def find_bar(name: str) -> str | None:
     """Return what prices a column has, by its name; None if it has none."""
     if name in CLOSES:
         return "close"
-    if name in {"adjcp", "adjusted"} or ("adj" in name and "clos" in name and "unadj" not in name):
+    if name in ADJUSTED_CLOSES:
         return ADJUSTED
     return next((bar for bar, names in OTHER_BARS.items() if name in names), None)
 

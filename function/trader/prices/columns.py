@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from trader.prices.faults import Faults, fault
 from trader.prices.layout import Layout
 from trader.prices.price_numbers import MISSING_TEXTS, Mark, find_mark, is_number, read_number, read_numbers
-from trader.prices.rows import PlainLines, Row, Rows, Source
+from trader.prices.rows import Cells, PlainLines, Row, Rows, Source, write_cell
 from trader.prices.timestamps import join_times
 
 MAX_UNPROVEN = 50_000
@@ -93,8 +93,8 @@ class _Reader:
         for block in source.read(self.layout.header):
             if isinstance(block, Rows):
                 self._read_rows(block)
-            elif self.mark == Mark.COMMA or not self._read_plain(block):
-                self._read_rows(split_lines(block, self.delimiter))
+            elif not (self._read_plain(block) if isinstance(block, PlainLines) else self._read_cells(block)):
+                self._read_rows(block.split())
         nothing = np.zeros(0, np.int32)
         stamps = list(self.stamps)
         if len(self.layout.times) == 2:
@@ -127,18 +127,32 @@ class _Reader:
                 quoting=csv.QUOTE_NONE,
                 keep_default_na=False,
                 na_values=missing,
+                decimal=self.mark or ".",
             )
         except ValueError:
             return False
         columns = [_Texts.of(table[place].to_numpy(object)) for place in texts]
+        return self._add(columns, block.first_row, table[places].to_numpy(float))
+
+    def _read_cells(self, block: Cells) -> bool:
+        """Read columns with types; return False if they need a closer look."""
+        prices = [block.columns[place] for place in self.layout.places]
+        if not all(pd.api.types.is_numeric_dtype(column) and column.dtype != bool for column in prices):
+            return False
+        columns = [_Texts.of(block.columns[place]) for place in self._text_places()]
+        numbers = [column.to_numpy(np.float64, na_value=np.nan) for column in prices]
+        return self._add(columns, block.first_row, np.column_stack(numbers))
+
+    def _add(self, columns: "Sequence[_Texts]", first_row: int, prices: Floats) -> bool:
+        """Add rows, given the columns of times and of symbols; return False if a text is missing."""
         if any(not text.strip() for column in columns for text in column.texts):
             return False
         stamps = columns[0] if len(self.layout.times) == 1 else _join(*columns[:2])
         self.stamp_of.append(self.stamps.number(stamps.texts)[stamps.codes])
         if self.layout.symbol is not None:
             self.symbol_of.append(self.symbols.number(columns[-1].texts)[columns[-1].codes])
-        self.row_of.append(np.arange(block.first_row, block.first_row + len(table), dtype=np.int32))
-        self.blocks.append(table[places].to_numpy(float))
+        self.row_of.append(np.arange(first_row, first_row + len(prices), dtype=np.int32))
+        self.blocks.append(prices)
         return True
 
     def _text_places(self) -> list[int]:
@@ -175,7 +189,7 @@ class _Reader:
     def _fault_of(self, fields: Row) -> tuple[str, str]:
         width = len(self.layout.header.fields)
         if len(fields) != width:
-            what = f"{len(fields)} fields, but the header has {width}"
+            what = f"{len(fields)} field{'s' if len(fields) != 1 else ''}, but the header has {width}"
             return what, "complete the row, or remove it if the file was cut off there"
         is_time = any(not fields[place].strip() for place in self.layout.times)
         return f"the {'timestamp' if is_time else 'symbol'} is missing", "add it, or remove the row"
@@ -207,9 +221,9 @@ class _Texts:
     codes: Integers
 
     @classmethod
-    def of(cls, column: NDArray[np.object_]) -> "_Texts":
-        codes, texts = pd.factorize(column)
-        return cls(texts=texts.tolist(), codes=codes)
+    def of(cls, column: "NDArray[np.object_] | pd.Series[Any]") -> "_Texts":
+        codes, cells = pd.factorize(column, use_na_sentinel=False)
+        return cls(texts=list(map(write_cell, cells.tolist())), codes=codes)
 
 
 def _join(days: _Texts, clocks: _Texts) -> _Texts:
@@ -218,12 +232,6 @@ def _join(days: _Texts, clocks: _Texts) -> _Texts:
     day_of, clock_of = np.divmod(pairs, len(clocks.texts))
     texts = [f"{days.texts[day]}{BETWEEN}{clocks.texts[clock]}" for day, clock in zip(day_of, clock_of, strict=True)]
     return _Texts(texts=texts, codes=codes)
-
-
-def split_lines(block: PlainLines, delimiter: str) -> Rows:
-    """Return the fields of lines without quotes."""
-    lines = block.data.decode().replace("\r\n", "\n").removesuffix("\n").split("\n")
-    return Rows(first_row=block.first_row, rows=[line.split(delimiter) for line in lines])
 
 
 def _decide_mark(path: Path, source: Source, layout: Layout) -> tuple[Mark, str]:
@@ -263,7 +271,7 @@ def _list_marked(source: Source, layout: Layout) -> Iterator[tuple[int, int, str
     width = len(layout.header.fields)
     rest = [place for place in range(width) if place not in layout.times and place != layout.symbol]
     for block in source.read(layout.header):
-        rows = split_lines(block, source.delimiter) if isinstance(block, PlainLines) else block
+        rows = block if isinstance(block, Rows) else block.split()
         for row, fields in enumerate(rows.rows, start=rows.first_row):
             for place in rest if len(fields) == width else ():
                 if "," in fields[place] or "." in fields[place]:

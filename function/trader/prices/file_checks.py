@@ -30,7 +30,7 @@ ADJECTIVES = {"1d": "daily", "1h": "hourly", "15m": "15-minute", "5m": "5-minute
 _DAY_US = 86_400 * 10**6
 _MINUTE_US = 60 * 10**6
 
-_SPANS_OF_DAYS = ((1, 4, "daily"), (5, 9, "weekly"), (26, 35, "monthly"), (80, 100, "quarterly"), (350, 380, "yearly"))
+_SPANS_OF_DAYS = ((0, 1, "daily"), (5, 9, "weekly"), (26, 35, "monthly"), (80, 100, "quarterly"), (350, 380, "yearly"))
 
 type Flags = NDArray[np.bool_]
 type Integers = NDArray[np.int64]

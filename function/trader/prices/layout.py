@@ -360,7 +360,7 @@ def _find_levels(header: _Header) -> Layout | None:
     """Return the layout of a file whose header has a line of prices and a line of symbols, in either order."""
     if len(header.head) < 3 or _is_data(header.head[1].fields) or not _is_as_wide(header, 1):
         return None
-    upper, lower = (list(map(_clear, header.head[level].fields)) for level in range(2))
+    upper, lower = (_clear(header.head[level].fields) for level in range(2))
     for place in range(2, len(upper)):  # Excel writes a name once over the columns that share it
         if not upper[place] and lower[place] and lower[place - 1]:
             upper[place] = upper[place - 1]
@@ -402,9 +402,13 @@ def _is_data(fields: Sequence[str]) -> bool:
     return any(text.strip() and (is_number(text) or find_form(text)) for text in fields)
 
 
-def _clear(text: str) -> str:
-    """Return a name of a header; pandas calls empty ones Unnamed."""
-    return "" if text.strip().lower().startswith("unnamed") else text.strip()
+def _clear(fields: Sequence[str]) -> list[str]:
+    """Return the names of one level; pandas calls empty ones Unnamed, and repeated ones Close.1."""
+    names = [text.strip() for text in fields]
+    names = ["" if name.lower().startswith("unnamed") else name for name in names]
+    return [
+        base if (base := re.sub(r"\.\d+$", "", name)) in names[:place] else name for place, name in enumerate(names)
+    ]
 
 
 # --- headers with two readings --------------------------------------------------------------------------------------
@@ -428,25 +432,24 @@ def _are_bars(header: _Header, rest: Sequence[int]) -> bool:
 
     Raises PriceFileError if they may be both.
     """
-    bars = {bar: places[0] for bar, places in header.find_bars(rest).items()}
+    found = header.find_bars(rest)
+    bars = {bar: places[0] for bar, places in found.items()}
     are_unclear = all(header.names[place] in UNCLEAR for place in rest)
     if not (are_unclear and bars.keys() & set(BARS)) and not set(BARS) <= bars.keys():
         return False
     symbols = {spell(header.fields[place]): place for place in rest}
     named = [symbol for symbol in header.universe if symbol in symbols]
-    if len(named) > 1 or _contradict_bars(header, bars, rest):
+    if len(named) > 1 or bars.keys() in ({"open"}, {"high"}, {"low"}) or _contradict_bars(header, bars, rest):
         return False
-    if "close" not in bars:
-        return len(bars) > 1  # LOW alone is no one's bars
-    if header.is_of_one_symbol:
+    is_whole = set(BARS) <= bars.keys() and all(len(places) == 1 for places in found.values())
+    if header.is_of_one_symbol and "close" in bars:
         place = symbols.get(header.universe[0])
-        if place in (None, bars["close"]) or _contradict_prices(header, place):
+        if place == bars["close"] or (is_whole and (place is None or _contradict_prices(header, place))):
             return True
     names = name_some(header.fields[place].strip() for place in rest)
-    what = f"{names} may be symbols, or the names of one symbol's prices"
-    raise header.fault(
-        what, "rename the columns to open, high, low, close, or name two or more of the symbols in UNIVERSE"
-    )
+    what = f"the header has two readings: {names} may be symbols, or the prices of one symbol"
+    remedy = "name them open, high, low and close, or set UNIVERSE to two or more symbols of the file"
+    raise header.fault(what, remedy)
 
 
 def _contradict_bars(header: _Header, bars: Places, rest: Sequence[int]) -> bool:

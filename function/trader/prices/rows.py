@@ -8,11 +8,14 @@ import zlib
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date, time
 from itertools import chain, islice
+from math import isnan
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
+import pandas as pd
 
 from trader.prices.faults import PriceFileError, fault
 from trader.prices.timestamps import find_form
@@ -41,6 +44,8 @@ DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bar
 
 type Row = list[str]
 
+type Block = Rows | PlainLines | Cells
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadRow:
@@ -52,19 +57,47 @@ class HeadRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlainLines:
-    """Lines that each are a row of as many fields as the header, in ASCII and without quotes."""
-
-    first_row: int
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
     """Rows of any kind, also blank ones and rows with too few fields."""
 
     first_row: int
     rows: Sequence[Row]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlainLines:
+    """Lines that each are a row of as many fields as the header, in ASCII and without quotes."""
+
+    first_row: int
+    data: bytes
+    delimiter: str
+
+    def split(self) -> Rows:
+        """Return the rows as text."""
+        lines = self.data.decode().replace("\r\n", "\n").removesuffix("\n").split("\n")
+        return Rows(first_row=self.first_row, rows=[line.split(self.delimiter) for line in lines])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cells:
+    """Rows of a table with types, as columns."""
+
+    first_row: int
+    columns: "Sequence[pd.Series[Any]]"
+
+    def split(self) -> Rows:
+        """Return the rows as text."""
+        texts = ([write_cell(cell) for cell in column.tolist()] for column in self.columns)
+        return Rows(first_row=self.first_row, rows=list(map(list, zip(*texts, strict=True))))
+
+
+def write_cell(cell: object) -> str:
+    """Return a cell as it would be written in CSV."""
+    if isinstance(cell, str):
+        return cell
+    if cell is None or cell is pd.NaT or cell is pd.NA or (isinstance(cell, float) and isnan(cell)):
+        return ""
+    return cell.isoformat() if isinstance(cell, date | time) else str(cell)
 
 
 class Source(Protocol):
@@ -78,7 +111,7 @@ class Source(Protocol):
     def delimiter(self) -> str:
         """What is between the fields; a comma if the fields are cells."""
 
-    def read(self, after: HeadRow) -> Iterator[PlainLines | Rows]:
+    def read(self, after: HeadRow) -> Iterator[Block]:
         """Yield all rows after the header's last one."""
 
     def lines_of(self, rows: Sequence[int]) -> Mapping[int, int]:
@@ -107,7 +140,7 @@ class TextSource:
         """What is between the fields."""
         return self._delimiter
 
-    def read(self, after: HeadRow) -> Iterator[PlainLines | Rows]:
+    def read(self, after: HeadRow) -> Iterator[Block]:
         """Yield the rows after `after`: plain lines as long as there are, and all others as fields."""
         width = len(after.fields)
         row, line = after.row + 1, after.line + 1
@@ -120,7 +153,7 @@ class TextSource:
             for data in chain(first[after.line :], chunks):
                 if _are_plain(data, self._delimiter, width):
                     count = data.count(b"\n")
-                    yield PlainLines(first_row=row, data=data)
+                    yield PlainLines(first_row=row, data=data, delimiter=self._delimiter)
                 elif b'"' in data:
                     yield from self._parse(chain([data], chunks), width, first_row=row, first_line=line)
                     return

@@ -63,33 +63,34 @@ class Order(StrEnum):
 
 _DATES: Mapping[Form, tuple[re.Pattern[str], ...]] = {
     Form.ISO: (
-        re.compile(r"(?P<year>\d{4})(?P<month>\d\d)(?P<day>\d\d)"),
-        re.compile(r"(?P<year>\d{4})([-/.])(?P<month>\d{1,2})\2(?P<day>\d{1,2})"),
+        re.compile(r"(?P<year>\d{4})(?P<month>\d\d)(?P<day>\d\d)", re.ASCII),
+        re.compile(r"(?P<year>\d{4})([-/.])(?P<month>\d{1,2})\2(?P<day>\d{1,2})", re.ASCII),
     ),
-    Form.NUMERIC: (re.compile(r"(?P<first>\d{1,2})([-/.])(?P<second>\d{1,2})\2(?P<year>\d{4}|\d{2})(?!\d)"),),
+    Form.NUMERIC: (re.compile(r"(?P<first>\d{1,2})([-/.])(?P<second>\d{1,2})\2(?P<year>\d{4}|\d{2})(?!\d)", re.ASCII),),
     Form.NAMED: (
         re.compile(
             r"(?:[a-z]{3,9}\.?,?\s+)?(?P<name>[a-z]{3,9})\.?[\s-]+(?P<day>\d{1,2})(?:st|nd|rd|th)?(?:,\s*|[\s-]+)"
             r"(?P<year>\d{4}|\d{2})(?!\d)",
-            re.IGNORECASE,
+            re.IGNORECASE | re.ASCII,
         ),
         re.compile(
             r"(?:[a-z]{3,9}\.?,?\s+)?(?P<day>\d{1,2})(?:st|nd|rd|th)?[\s/.-]+(?P<name>[a-z]{3,9})\.?(?:,\s*|[\s/.-]+)"
             r"(?P<year>\d{4}|\d{2})(?!\d)",
-            re.IGNORECASE,
+            re.IGNORECASE | re.ASCII,
         ),
-        re.compile(r"(?P<year>\d{4})[\s/.-]+(?P<name>[a-z]{3,9})\.?[\s/.-]+(?P<day>\d{1,2})", re.IGNORECASE),
+        re.compile(r"(?P<year>\d{4})[\s/.-]+(?P<name>[a-z]{3,9})\.?[\s/.-]+(?P<day>\d{1,2})", re.IGNORECASE | re.ASCII),
     ),
 }
 
 _TIME = re.compile(
     r"(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,](?P<fraction>\d{1,9}))?)?"
-    r"\s*(?P<half>[ap]\.?m\.?)?\s*(?P<zone>[a-z+-].*)?",
-    re.IGNORECASE,
+    r"\s*(?P<half>[ap]\.?m\.?(?![a-z]))?\s*(?P<zone>[a-z+-].*)?",
+    re.IGNORECASE | re.ASCII,
 )
-_COMPACT_TIME = re.compile(r"(?P<hour>\d\d)(?P<minute>\d\d)(?P<second>\d\d)?")
-_OFFSET = re.compile(r"(?:GMT|UTC)?\s*([+-])(\d{1,2}):?(\d\d)?(?::\d\d)?\s*(?:\(.*\))?", re.IGNORECASE)
-_UNIX = re.compile(r"(-?\d{1,19})(\.0*)?")
+_COMPACT_TIME = re.compile(r"(?P<hour>\d\d)(?P<minute>\d\d)(?P<second>\d\d)?", re.ASCII)
+_OFFSET = re.compile(r"(?:GMT|UTC)?\s*([+-])(\d{1,2}):?(\d\d)?(?::\d\d)?\s*(?:\(.*\))?", re.IGNORECASE | re.ASCII)
+_MIDNIGHT = re.compile(r"[T ]00:00(:00(\.0+)?)?\s*$")
+_UNIX = re.compile(r"(-?\d{1,19})(\.0*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,12 +164,16 @@ def read_times(texts: Sequence[str], *, is_daily: bool, zone: tzinfo = NEW_YORK)
 
 
 def join_times(dates: Sequence[str], clocks: Sequence[str]) -> list[str]:
-    """Join the dates and the times of day of two columns. A time in figures may have lost its first zeros."""
+    """Join the dates and the times of day of two columns.
+
+    A time in figures may have lost its first zeros, and a date may be written as the midnight of its day.
+    """
+    days = [_MIDNIGHT.sub("", day) for day in dates]
     figures = [clock.strip() for clock in clocks if clock.strip().isdigit()]
     width = 6 if max(map(len, figures), default=0) > 4 else 4
     return [
         f"{day.strip()} {clock.strip().zfill(width) if clock.strip().isdigit() else clock.strip()}".strip()
-        for day, clock in zip(dates, clocks, strict=True)
+        for day, clock in zip(days, clocks, strict=True)
     ]
 
 
@@ -247,7 +252,7 @@ def _rest_is_time(text: str) -> bool:
 
 
 def _add_time(day: datetime, text: str) -> datetime:
-    """Add a time of day and a zone to a date. Raises ValueError."""
+    """Add a time of day and a zone to a date. Raises ValueError or _UnreadableError."""
     rest = text.lstrip(" \tT,")
     if not rest:
         return day
@@ -269,7 +274,7 @@ def _add_time(day: datetime, text: str) -> datetime:
 
 
 def _set_zone(time: datetime, name: str) -> datetime:
-    """Return a time with the zone of this name. Raises ValueError if the zone is not known at this time."""
+    """Return a time with the zone of this name. Raises _UnreadableError if New York does not use it at this time."""
     if not name:
         return time
     if name.upper() in {"Z", "UTC", "GMT"}:
@@ -279,7 +284,7 @@ def _set_zone(time: datetime, name: str) -> datetime:
         return here
     offset = _OFFSET.fullmatch(name)
     if not offset:
-        raise ValueError(name)
+        raise _UnreadableError(f"has the zone {name:.40}, which is not known, or not used on that day")
     sign, hours, minutes = offset.groups()
     delta = timedelta(hours=int(hours), minutes=int(minutes or 0))
     return time.replace(tzinfo=timezone(-delta if sign == "-" else delta))
