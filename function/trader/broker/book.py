@@ -308,10 +308,8 @@ def _restate_bracket(book: Book, symbol: str, action: Action) -> None:
 
 
 def _to_tick(price_usd: float, rounding: str) -> float:
-    """Return a price rounded down or up to the tick, and at least one tick."""
-    tick = tick_usd(price_usd)
-    exact = Decimal(repr(round(price_usd, DECIMALS)))  # without the rounding errors of a product
-    return float(max(exact.quantize(tick, rounding), tick))
+    """Return a price rounded down or up to the tick, without the rounding errors of a product."""
+    return float(Decimal(repr(round(price_usd, DECIMALS))).quantize(tick_usd(price_usd), rounding))
 
 
 def _recall(held: Position, closes: Closes, as_of: datetime) -> Quotes:

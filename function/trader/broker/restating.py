@@ -9,7 +9,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from statistics import median
 
 from trader.model import Closes
 from trader.prices.jumps import SPLITS, WRONG_FACTOR, find_ratio
@@ -179,7 +178,7 @@ def _measure_complete(complete: Sequence[_Pair], last: _Pair | None, since: date
         return None
     then_usd, now_usd = sum(each.then_usd for each in alike), sum(each.now_usd for each in alike)
     factor, noise = now_usd / then_usd, _noise(min(then_usd, now_usd) / len(alike))
-    if min(abs(factor - 1), abs(median(each.factor for each in alike) - 1)) <= noise:
+    if abs(factor - 1) <= noise:
         return UNCHANGED
     if not held and last is not None and abs(math.log(last.factor)) < abs(math.log(last.factor / factor)):
         return UNCHANGED  # the past was rewritten only up to the bar in which the shares were bought

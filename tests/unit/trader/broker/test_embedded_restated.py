@@ -142,6 +142,14 @@ def test_a_stop_is_rounded_down_to_a_tick_and_a_limit_up(file: Path) -> None:
     assert [price for _, _, price in exits(later)] == [97.03, 140.05]
 
 
+def test_a_limit_that_is_a_tick_after_a_split_stays_one(file: Path) -> None:
+    prices = [*BEFORE, 1000]
+    order = replace(buy(price_usd=1000), take_profit_usd=1400.4)  # a tenth of which is above 140.04 in binary
+    account(file, closes_of(prices)).submit(order)
+    later = account(file, closes_of([*(each / 10 for each in prices), 98]))
+    assert exits(later)[1] == (OrderType.LIMIT, 100, 140.04)
+
+
 @pytest.mark.parametrize("price_usd", [97.01, 100, 139.9])
 def test_a_price_between_the_old_and_the_new_stop_triggers_nothing(file: Path, price_usd: float) -> None:
     prices = bought(file)
@@ -156,6 +164,7 @@ def test_after_a_split_the_new_stop_sells_the_new_shares(file: Path) -> None:
     assert later.account().cash_usd == 90_000 + 100 * 96
     sale = later.orders_of(["AAPL"])[0]
     assert (sale.type, sale.filled_quantity, sale.filled_price_usd) == (OrderType.STOP, 100, 96)
+    assert (sale.quantity, sale.price_usd, sale.stop_loss_usd) == (100, 100, 97)
 
 
 def test_after_a_split_all_new_shares_can_be_sold(file: Path) -> None:
@@ -379,6 +388,12 @@ def test_a_stop_is_triggered_before_a_split_in_old_shares_and_after_it_in_new_on
     assert (before.cash_usd, after.cash_usd) == (90_000 + 10 * 960, 90_000 + 100 * 96)
 
 
+def test_after_a_pause_bars_before_a_split_are_compared_with_the_old_limit_only(file: Path) -> None:
+    prices = bought(file)
+    later = account(file, closes_of([*prices, 990, 98, 99]), splits={DAYS[42]: 10.0})
+    assert holding(later) == (100, 100, 99)
+
+
 def test_a_split_before_the_purchase_does_not_concern_the_shares(file: Path) -> None:
     prices = [*BEFORE, *[100.5] * 8]
     account(file, closes_of(prices)).submit(buy(quantity=10, price_usd=100.5))
@@ -500,6 +515,13 @@ def test_an_account_of_the_version_before_goes_on(file: Path) -> None:
     assert later.account().cash_usd == 90_000 + 606
 
 
+def test_an_account_of_the_version_before_is_compared_where_it_was_last_used(file: Path) -> None:
+    prices = bought(file, bracket=False)
+    make_old(file)
+    later = account(file, closes_of([*(each / 10 for each in prices), 120, 140]))
+    assert holding(later) == (100, 100, 140)
+
+
 def test_an_account_of_the_version_before_follows_a_large_split_at_once(file: Path) -> None:
     prices = bought(file)
     make_old(file)
@@ -579,6 +601,23 @@ def test_a_ratio_that_is_no_usual_split_is_a_warning(file: Path, caplog: pytest.
     later = account(file, closes_of([each * 1.37 for each in [*prices, 1000]]))
     assert later.account().equity_usd == pytest.approx(CASH_USD, abs=0.01)
     assert [each.levelno for each in caplog.records] == [logging.WARNING]
+
+
+@pytest.mark.parametrize("factors", [(1, 0.96), (8, 1)], ids=["sold by its stop", "a fraction paid out"])
+def test_nothing_is_kept_of_shares_that_are_gone(file: Path, factors: tuple[float, float]) -> None:
+    prices = bought(file, 4)
+    account(file, closes_of([each * factors[0] for each in [*prices, 1000 * factors[1]]])).account()
+    book = json.loads(file.read_text())
+    assert (book["positions"], book["brackets"], book["quotes"]) == ({}, {}, {})
+
+
+def test_shares_bought_again_have_nothing_to_do_with_those_before(file: Path) -> None:
+    share = Share([*BEFORE, 1000, 1000, 940, 945], paid={42: 0.06})
+    account(file, share.seen(40)).submit(buy(quantity=10, price_usd=1000, bracket=False))
+    account(file, share.seen(41)).submit(sell(quantity=10))
+    again = replace(buy(quantity=10, price_usd=940), client_order_id="again")
+    account(file, share.seen(42, known=41)).submit(again)
+    assert account(file, share.seen(43)).account().cash_usd == CASH_USD - 9_400
 
 
 @pytest.mark.parametrize("closes", [[], [{"at": "2022-12-28T05:00:00+00:00", "price_usd": 0}]])
