@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -24,26 +24,13 @@ from scripts.backtest.prices import span
 from trader.alpha import loader
 from trader.deadline import Deadline
 from trader.journal.base import Peak, Run
-from trader.model import BAR_LENGTH, NEW_YORK, Closes, Code, Json, Outcome, RunStopped
+from trader.model import NEW_YORK, Closes, Code, Json, Outcome, RunStopped
 from trader.prices.base import Missing
 from trader.prices.reader import Prices
 from trader.prices.series import Series
 from trader.progress import Progress, no_progress
-from trader.schedule import sessions
+from trader.schedule.slot import slot_of
 from trader.stages import pipeline
-
-
-def slot_of(bar: datetime, bar_interval: str) -> datetime:
-    """Return the time at which the bot runs on a bar: the day's last slot, or a shorter bar's last minute.
-
-    The bar's close is taken as the price at that time, as in a run of the bot on a price file.
-    """
-    day = bar.astimezone(NEW_YORK).date()
-    if bar_interval == "1d":
-        return sessions.last_slot_of(day)
-    end = bar + BAR_LENGTH[bar_interval]
-    hours = sessions.session(day)
-    return (min(end, hours[1]) if hours and bar < hours[1] else end) - timedelta(minutes=1)
 
 
 class PanelPrices:

@@ -28,7 +28,7 @@ def slot_and_now(
     time = event_time(event)
     if settings.broker is BrokerName.EMBEDDED:
         if time is None and settings.price_sources == (PriceSourceName.FILE,):
-            time = end_of_bar(last_bar(), settings.bar_interval)
+            time = slot_of(last_bar(), settings.bar_interval).astimezone(UTC)
         slot = (time or clock).replace(second=0, microsecond=0)
         return slot, slot
     if time is not None and not -MAX_EVENT_LEAD_S <= (clock - time).total_seconds() <= MAX_EVENT_DELAY_S:
@@ -64,8 +64,14 @@ def is_due(event: object, settings: "Settings") -> bool:
     return abs(here - datetime.combine(here, time.fromisoformat(settings.daily_at), NEW_YORK)) <= DUE_WITHIN
 
 
-def end_of_bar(bar: datetime, bar_interval: str) -> datetime:
-    """Return the end of the bar that starts at `bar`; for a daily bar, the last slot of its session."""
+def slot_of(bar: datetime, bar_interval: str) -> datetime:
+    """Return the time at which the bot runs on a bar: the day's last slot, or a shorter bar's last minute.
+
+    The bar's close is taken as the price at that time, in a run on a price file as in a backtest.
+    """
+    day = bar.astimezone(NEW_YORK).date()
     if bar_interval == "1d":
-        return sessions.last_slot_of(bar.astimezone(NEW_YORK).date()).astimezone(UTC)
-    return bar + BAR_LENGTH[bar_interval]
+        return sessions.last_slot_of(day)
+    end = bar + BAR_LENGTH[bar_interval]
+    hours = sessions.session(day)
+    return (min(end, hours[1]) if hours and bar < hours[1] else end) - timedelta(minutes=1)

@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 
 from scripts.backtest.compute import Table
-from scripts.backtest.engine import backtest, slot_of
+from scripts.backtest.engine import backtest
 from scripts.backtest.model import Options, Panel, Result
 from tests.builders import daily, settings
 from trader.model import Closes, Code, Forecast, Outcome
+from trader.schedule.slot import slot_of
 
 WARM_UP = 30
 """The number of bars up to and including the first traded one: as many as HISTORY_BARS asks for."""

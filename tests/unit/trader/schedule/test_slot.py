@@ -86,10 +86,16 @@ def test_a_half_day_at_the_end_of_a_file_has_an_earlier_slot(tmp_path: Path) -> 
     assert slot(None, settings(PRICE_FILE=file)) == datetime(2022, 11, 25, 17, 45, tzinfo=UTC)
 
 
-def test_the_slot_of_an_intraday_file_is_its_last_bars_end(tmp_path: Path) -> None:
+def test_the_slot_of_an_intraday_file_is_the_last_minute_of_its_last_bar(tmp_path: Path) -> None:
     file = tmp_path / "prices.csv"
     file.write_text("timestamp,AAPL\n2022-12-28T15:15:00-05:00,1\n2022-12-28T15:30:00-05:00,2\n")
-    assert slot(None, settings(PRICE_FILE=file, BAR_INTERVAL="15m")) == SLOT
+    assert slot(None, settings(PRICE_FILE=file, BAR_INTERVAL="15m")) == SLOT - timedelta(minutes=1)
+
+
+def test_the_slot_of_a_file_that_ends_with_a_session_is_still_in_it(tmp_path: Path) -> None:
+    file = tmp_path / "prices.csv"
+    file.write_text("timestamp,AAPL\n2022-12-28T15:30:00-05:00,1\n2022-12-28T15:45:00-05:00,2\n")
+    assert slot(None, settings(PRICE_FILE=file, BAR_INTERVAL="15m")) == SLOT + timedelta(minutes=14)
 
 
 @pytest.mark.parametrize(
