@@ -2,6 +2,7 @@
 
 import csv
 import io
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +41,7 @@ class Columns:
     stamp_of: SmallIntegers
     symbol_of: SmallIntegers
     row_of: SmallIntegers  # the row of the file
-    blocks: Sequence[Floats]  # prices: a row for each row, a column for each of the layout's places
+    prices: list[Floats]  # in the order of the layout's places; who has used one may remove it to free its memory
 
 
 def read_columns(path: Path, source: Source, layout: Layout, faults: Faults) -> Columns:
@@ -83,19 +84,20 @@ class _Reader:
     faults: Faults
     stamps: _Numbering = field(default_factory=_Numbering)
     symbols: _Numbering = field(default_factory=_Numbering)
-    stamp_of: list[SmallIntegers] = field(default_factory=list)
-    symbol_of: list[SmallIntegers] = field(default_factory=list)
-    row_of: list[SmallIntegers] = field(default_factory=list)
-    blocks: list[Floats] = field(default_factory=list)
+    # These grow in place: parts that are joined at the end would be in memory twice.
+    stamp_of: array[int] = field(default_factory=lambda: array("i"))
+    symbol_of: array[int] = field(default_factory=lambda: array("i"))
+    row_of: array[int] = field(default_factory=lambda: array("i"))
+    prices: list[array[float]] = field(default_factory=list)
 
     def read(self, source: Source) -> Columns:
         """Read all rows. Raises _MarkNeededError."""
+        self.prices = [array("d") for _ in self.layout.places]
         for block in source.read(self.layout.header):
             if isinstance(block, Rows):
                 self._read_rows(block)
             elif not (self._read_plain(block) if isinstance(block, PlainLines) else self._read_cells(block)):
                 self._read_rows(block.split())
-        nothing = np.zeros(0, np.int32)
         stamps = list(self.stamps)
         if len(self.layout.times) == 2:
             days, clocks = zip(*(text.split(BETWEEN) for text in stamps), strict=True) if stamps else ((), ())
@@ -103,19 +105,19 @@ class _Reader:
         return Columns(
             stamps=stamps,
             symbols=list(self.symbols),
-            stamp_of=np.concatenate([nothing, *self.stamp_of]),
-            symbol_of=np.concatenate([nothing, *self.symbol_of]),
-            row_of=np.concatenate([nothing, *self.row_of]),
-            blocks=self.blocks or [np.zeros((0, len(self.layout.places)))],
+            stamp_of=np.frombuffer(self.stamp_of, np.int32),
+            symbol_of=np.frombuffer(self.symbol_of, np.int32),
+            row_of=np.frombuffer(self.row_of, np.int32),
+            prices=[np.frombuffer(numbers) for numbers in self.prices],
         )
 
     def _read_plain(self, block: PlainLines) -> bool:
         """Read lines with the parser of pandas; return False if they need a closer look."""
-        if any(truth in block.data for truth in TRUTHS):
-            return False
         places, texts = self.layout.places, self._text_places()
         types: dict[Any, str] = {**dict.fromkeys(texts, "object"), **dict.fromkeys(places, "float64")}
-        missing: dict[Any, list[str]] = dict.fromkeys(places, sorted(MISSING_TEXTS))
+        missing: Any = sorted(MISSING_TEXTS)
+        if self.layout.symbol is not None:  # NA is a symbol, too
+            missing = dict.fromkeys(places, missing)
         try:
             table = pd.read_csv(
                 io.BytesIO(block.data),
@@ -131,8 +133,12 @@ class _Reader:
             )
         except ValueError:
             return False
+        prices = table[places].to_numpy(float)
+        may_be_truths = ((prices == 0) | (prices == 1) | np.isnan(prices)).all(axis=0).any()
+        if may_be_truths and any(truth in block.data for truth in TRUTHS):
+            return False
         columns = [_Texts.of(table[place].to_numpy(object)) for place in texts]
-        return self._add(columns, block.first_row, table[places].to_numpy(float))
+        return self._add(columns, block.first_row, list(prices.T))
 
     def _read_cells(self, block: Cells) -> bool:
         """Read columns with types; return False if they need a closer look."""
@@ -141,18 +147,19 @@ class _Reader:
             return False
         columns = [_Texts.of(block.columns[place]) for place in self._text_places()]
         numbers = [column.to_numpy(np.float64, na_value=np.nan) for column in prices]
-        return self._add(columns, block.first_row, np.column_stack(numbers))
+        return self._add(columns, block.first_row, numbers)
 
-    def _add(self, columns: "Sequence[_Texts]", first_row: int, prices: Floats) -> bool:
+    def _add(self, columns: "Sequence[_Texts]", first_row: int, prices: Sequence[Floats]) -> bool:
         """Add rows, given the columns of times and of symbols; return False if a text is missing."""
         if any(not text.strip() for column in columns for text in column.texts):
             return False
         stamps = columns[0] if len(self.layout.times) == 1 else _join(*columns[:2])
-        self.stamp_of.append(self.stamps.number(stamps.texts)[stamps.codes])
+        self.stamp_of.frombytes(self.stamps.number(stamps.texts)[stamps.codes].tobytes())
         if self.layout.symbol is not None:
-            self.symbol_of.append(self.symbols.number(columns[-1].texts)[columns[-1].codes])
-        self.row_of.append(np.arange(first_row, first_row + len(prices), dtype=np.int32))
-        self.blocks.append(prices)
+            self.symbol_of.frombytes(self.symbols.number(columns[-1].texts)[columns[-1].codes].tobytes())
+        self.row_of.frombytes(np.arange(first_row, first_row + len(stamps.codes), dtype=np.int32).tobytes())
+        for numbers, more in zip(self.prices, prices, strict=True):
+            numbers.frombytes(more.tobytes())
         return True
 
     def _text_places(self) -> list[int]:
@@ -167,12 +174,12 @@ class _Reader:
         stamps = columns[self.layout.times[0]]
         if len(self.layout.times) == 2:
             stamps = tuple(map(BETWEEN.join, zip(stamps, columns[self.layout.times[1]], strict=True)))
-        self.stamp_of.append(self.stamps.number(stamps))
+        self.stamp_of.extend(map(self.stamps.__getitem__, stamps))
         if self.layout.symbol is not None:
-            self.symbol_of.append(self.symbols.number(columns[self.layout.symbol]))
-        self.row_of.append(np.array(numbers, np.int32))
-        places = self.layout.places
-        self.blocks.append(np.column_stack([self._read_prices(columns[place], place, numbers) for place in places]))
+            self.symbol_of.extend(map(self.symbols.__getitem__, columns[self.layout.symbol]))
+        self.row_of.extend(numbers)
+        for prices, place in zip(self.prices, self.layout.places, strict=True):
+            prices.extend(self._read_prices(columns[place], place, numbers))
 
     def _keep_whole(self, block: Rows) -> tuple[list[int], list[Row]]:
         """Return the rows that are complete, with their numbers, and note what is wrong with the others."""
@@ -194,11 +201,11 @@ class _Reader:
         is_time = any(not fields[place].strip() for place in self.layout.times)
         return f"the {'timestamp' if is_time else 'symbol'} is missing", "add it, or remove the row"
 
-    def _read_prices(self, texts: Sequence[str], place: int, numbers: Sequence[int]) -> Floats:
+    def _read_prices(self, texts: Sequence[str], place: int, numbers: Sequence[int]) -> list[float]:
         try:
-            return np.array(read_numbers(texts, self.mark))
+            return read_numbers(texts, self.mark)
         except ValueError:
-            return np.array([self._read_price(*each, place) for each in zip(texts, numbers, strict=True)])
+            return [self._read_price(*each, place) for each in zip(texts, numbers, strict=True)]
 
     def _read_price(self, text: str, number: int, place: int) -> float:
         try:

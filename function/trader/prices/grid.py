@@ -80,22 +80,18 @@ class Grid:
         return pd.DatetimeIndex(self.times_us.astype("datetime64[us]")).tz_localize(UTC)
 
     def fill(self, file: ParsedFile) -> dict[str, Floats]:
-        """Return a table for each price: a row for each bar, a column for each symbol, NaN where there is none."""
+        """Return a table for each price: a row for each bar, a column for each symbol, NaN where there is none.
+
+        The prices in `file` are used up, because they and the tables are most of what is in memory.
+        """
         places = [(symbol, price) for symbol, places in file.layout.prices.items() for price in places]
-        shape = len(self.times_us), len(self.symbols)
-        tables = {price: np.full(shape, np.nan) for _, price in places}
         numbers = {symbol: number for number, symbol in enumerate(self.symbols)}
-        first = 0
-        for block in file.columns.blocks:
-            rows = slice(first, first + len(block))
-            first += len(block)
-            bars = self.bar_of[rows]
-            if file.layout.is_wide:
-                tables["close"][bars] = block
-                continue
-            for column, (symbol, price) in enumerate(places):
-                where = numbers[symbol] if self.symbol_of is None else self.symbol_of[rows]
-                tables[price][bars, where] = block[:, column]
+        tables: dict[str, Floats] = {}
+        for symbol, price in places:
+            if price not in tables:
+                tables[price] = np.full((len(self.times_us), len(self.symbols)), np.nan)
+            where = numbers[symbol] if self.symbol_of is None else self.symbol_of
+            tables[price][self.bar_of, where] = file.columns.prices.pop(0)
         return tables
 
 

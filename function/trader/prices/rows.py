@@ -222,7 +222,8 @@ def _limit(path: Path, file: BinaryIO) -> Iterator[bytes]:
                     f"write a row for each bar"
                 )
             data += rest if rest.endswith(b"\n") else rest + b"\n"
-        left -= max(len(data), MIN_LINE_CHARACTERS * max(data.count(b"\n"), data.count(b"\r")))
+        lines = max(data.count(b"\n"), data.count(b"\r") if b"\r" in data else 0)
+        left -= max(len(data), MIN_LINE_CHARACTERS * lines)
         if left < 0:
             raise PriceFileError(f"price file {path} has more than {MAX_CHARACTERS:,} characters; use a smaller file")
         yield data.removeprefix(codecs.BOM_UTF8) if is_first else data
@@ -236,7 +237,7 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
 
 def _has_old_ends(data: bytes) -> bool:
     r"""Check whether lines end with \r alone, as on old Macs."""
-    return data.count(b"\r") != data.count(b"\r\n")
+    return b"\r" in data and data.count(b"\r") != data.count(b"\r\n")
 
 
 def _are_plain(data: bytes, delimiter: str, width: int) -> bool:

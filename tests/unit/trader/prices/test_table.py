@@ -79,7 +79,7 @@ OHLC: dict[str, tuple[str, Callable[[Bar], str]]] = {
         lambda bar: f"{DAYS.index(bar.day)},{yf(bar)}",
     ),
     "yfinance's download with tuples": (
-        "Date,\"('Close', 'AAPL')\",\"('High', 'AAPL')\",\"('Low', 'AAPL')\",\"('Open', 'AAPL')\",\"('Volume', 'AAPL')\"",
+        "Date,\"('Close', 'AAPL')\",\"('High', 'AAPL')\",\"('Low', 'AAPL')\",\"('Open', 'AAPL')\",Volume AAPL",
         yf,
     ),
     "yfinance's download, joined": ("Date,Close_AAPL,High_AAPL,Low_AAPL,Open_AAPL,Volume_AAPL", yf),
