@@ -239,8 +239,8 @@ def follow_source(book: Book, symbol: str, series: Series, now: datetime) -> str
             return f"its closes change their unit on {change:%Y-%m-%d}, by no usual ratio"
     measured = measure(kept, closes)
     if measured is None:
-        was = f"it was valued at {kept.last.price_usd:,.2f} of {kept.last.at:%Y-%m-%d}"
-        return f"{was}, which does not fit the source's closes of today"
+        was = f"they were valued at the close of {kept.last.at:%Y-%m-%d}, {kept.last.price_usd:,.2f}"
+        return f"{was}, and the source's closes of today do not fit it"
     action = interpret(measured)
     if action != Action():
         book.quotes[symbol] = update(kept, measured, closes)

@@ -231,7 +231,7 @@ class EmbeddedBroker:
         for each in book.restatements[restated:]:
             _log_restatement(each)
         for order in book.orders.values():
-            if known.get(order.client_order_id) != order.status:
+            if order.status is OrderStatus.FILLED and known.get(order.client_order_id) != order.status:
                 extra = {"quantity": order.filled_quantity, "price_usd": order.filled_price_usd, "reason": order.reason}
                 LOG.info("bracket filled", extra={"symbol": order.symbol, **extra})
 
