@@ -293,13 +293,13 @@ def judge(fake: AlpacaFake, symbol: str = "AAPL", **how: Any) -> Series:
     return found
 
 
-def test_without_a_jump_nobody_asks_for_splits(fake: AlpacaFake) -> None:
+def test_without_a_jump_there_is_no_request_for_splits(fake: AlpacaFake) -> None:
     fake.bars["AAPL"] = daily(60)
     judge(fake)
     assert fake.asked("GET", ACTIONS) == []
 
 
-def test_a_jump_outside_the_window_is_nobodys_business(fake: AlpacaFake) -> None:
+def test_a_jump_before_the_window_leads_to_no_request(fake: AlpacaFake) -> None:
     fake.bars["AAPL"] = jumping(0.5, after=30)
     source(fake).read(["AAPL"], 20, NOW, no_progress)
     assert fake.asked("GET", ACTIONS) == []
@@ -352,6 +352,15 @@ def test_a_unit_split_is_one_under_both_symbols(fake: AlpacaFake, symbol: str) -
     fake.bars[symbol] = jumping(0.5)
     fake.corporate_actions.add_unit_split("OLDU", "NEW", TODAY, 2, 1)
     with pytest.raises(UnusableError, match=f"2:1 split on {TODAY}"):
+        judge(fake, symbol).require_usable(NOW, 86_400)
+
+
+@pytest.mark.parametrize("symbol", ["OLD", "NEW"])
+def test_a_reverse_split_with_another_symbol_afterwards_is_one_under_both(fake: AlpacaFake, symbol: str) -> None:
+    fake.bars[symbol] = jumping(8.0)
+    rates = {"new_rate": 1, "old_rate": 8, "old_cusip": "000000000", "new_cusip": "000000001"}
+    fake.corporate_actions.add("reverse_split", "OLD", TODAY, {**rates, "new_symbol": "NEW"})
+    with pytest.raises(UnusableError, match=f"1:8 split on {TODAY}"):
         judge(fake, symbol).require_usable(NOW, 86_400)
 
 

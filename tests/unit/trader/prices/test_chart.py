@@ -313,8 +313,21 @@ def test_a_close_that_yahoo_did_not_adjust_stands_out_and_is_mended() -> None:
 
 
 def test_a_last_close_that_is_impossible_is_not_what_the_prices_end_at() -> None:
-    chart = read_chart(result([100.0, 100.0, 0.0], adjusted=[50.0, 50.0, 0.0]), "1d")
+    chart = read_chart(result([100.0, 100.0, 8e8], adjusted=[50.0, 50.0, 8e8]), "1d")
     assert closes(chart)[:2] == [100.0, 100.0]
+
+
+def test_an_old_dividend_that_the_adjusted_closes_lack_is_left_to_yahoo() -> None:
+    told = events(dividends={days(8)[2]: {"amount": 6.0}})
+    chart = read_chart(result([100.0] * 8, adjusted=[100.0] * 8, **told), "1d")
+    assert (closes(chart), chart.notes) == ([100.0] * 8, ())
+
+
+@pytest.mark.parametrize("interval", ["1d", "15m"])
+def test_a_dividend_of_a_day_to_come_changes_nothing(interval: str) -> None:
+    told = events(dividends={LAST + timedelta(days=2): {"amount": 6.0}})
+    chart = read_chart(result([100.0] * 8, adjusted=[100.0] * 8, **told), interval)
+    assert (closes(chart), chart.notes) == ([100.0] * 8, ())
 
 
 @given(
