@@ -29,8 +29,8 @@ MAX_LINE_CHARACTERS = 2_000_000
 MIN_LINE_CHARACTERS = 60
 """The fewest characters that a line counts as: reading a hundred million empty lines would take minutes."""
 
-CHUNK_BYTES = 2_000_000
-"""How much of a file is read at once."""
+CHUNK_BYTES, MAX_CHUNK_BYTES, CHUNK_BYTES_PER_FIELD = 2_000_000, 12_000_000, 4_000
+"""How much of a file is read at once: more if it has many columns, because each costs time in every chunk."""
 
 CHUNK_FIELDS = 200_000
 """How many fields are in memory as text at once."""
@@ -145,7 +145,8 @@ class TextSource:
         width = len(after.fields)
         row, line = after.row + 1, after.line + 1
         with self._open() as file:
-            chunks = _limit(self._path, file)
+            size_bytes = max(CHUNK_BYTES, min(MAX_CHUNK_BYTES, CHUNK_BYTES_PER_FIELD * width))
+            chunks = _limit(self._path, file, size_bytes)
             if self._has_old_ends:
                 yield from self._parse(chunks, width, skip=row)
                 return
@@ -209,11 +210,11 @@ class TextSource:
             raise PriceFileError(f"price file {path}: {error.strerror}; set PRICE_FILE to a file of prices") from error
 
 
-def _limit(path: Path, file: BinaryIO) -> Iterator[bytes]:
+def _limit(path: Path, file: BinaryIO, size_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
     """Yield whole lines, a chunk of them at a time, up to MAX_CHARACTERS: a small gzip file may unpack to any size."""
     left = MAX_CHARACTERS
     is_first = True
-    while data := file.read(CHUNK_BYTES):
+    while data := file.read(size_bytes):
         if not data.endswith(b"\n"):
             rest = file.readline(MAX_LINE_CHARACTERS + 1)
             if len(rest) > MAX_LINE_CHARACTERS:

@@ -458,6 +458,7 @@ def test_a_file_that_is_too_large_is_refused(file: Path, monkeypatch: pytest.Mon
 def test_a_line_that_is_too_long_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "MAX_LINE_CHARACTERS", 100)
     monkeypatch.setattr(rows, "CHUNK_BYTES", 50)
+    monkeypatch.setattr(rows, "MAX_CHUNK_BYTES", 50)
     assert "has a line of more than 100 characters" in refuse(file, f"date,AAPL\n2022-12-28,{'1' * 200}\n")
 
 

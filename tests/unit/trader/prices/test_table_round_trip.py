@@ -201,5 +201,6 @@ def test_it_does_not_matter_where_a_file_is_cut_into_chunks(
     whole = outcome(text)
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(rows, "CHUNK_BYTES", chunk_bytes)
+        monkeypatch.setattr(rows, "MAX_CHUNK_BYTES", chunk_bytes)
         monkeypatch.setattr(rows, "CHUNK_FIELDS", chunk_fields)
         assert outcome(text) == whole
