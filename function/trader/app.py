@@ -46,8 +46,8 @@ class Adapters(Protocol):
     def open_journal(self, location: str, strategy: str) -> Journal:
         """Open a strategy's journal at `location`, which is spelled as in JOURNAL."""
 
-    def last_bar_of_file(self, settings: Settings) -> datetime:
-        """Return the start of the last bar in the price file."""
+    def last_bar_of_file(self, settings: Settings, present: datetime) -> datetime:
+        """Return the start of the last bar in the price file, of which none begins after the present."""
 
     def make_services(
         self, run: Run, invocation: Invocation, journal: Journal
@@ -114,7 +114,7 @@ def record_failure(invocation: Invocation, adapters: Adapters, present: datetime
 
 def make_run(event: object, settings: Settings, adapters: Adapters, present: datetime) -> Run:
     """Return the run of the event's slot. Raises EventError, or PriceSourceError if the price file cannot be read."""
-    slot, now = slot_and_now(event, settings, present, lambda: adapters.last_bar_of_file(settings))
+    slot, now = slot_and_now(event, settings, present, lambda: adapters.last_bar_of_file(settings, present))
     return Run(settings=settings, slot=slot, now=now)
 
 

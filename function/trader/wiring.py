@@ -44,14 +44,14 @@ def open_journal(location: str, strategy: str) -> Journal:
     return Journal(Bucket(parts.netloc, parts.path.strip("/")), strategy)
 
 
-def open_price_file(settings: Settings) -> FilePrices:
-    """Return the price source for the file that PRICE_FILE names."""
-    return FilePrices(Path(settings.price_file), settings.bar_interval, settings.universe)
+def open_price_file(settings: Settings, present: datetime) -> FilePrices:
+    """Return the price source for the file that PRICE_FILE names; `present` is this machine's time."""
+    return FilePrices(Path(settings.price_file), settings.bar_interval, settings.universe, lambda: present)
 
 
-def last_bar_of_file(settings: Settings) -> datetime:
+def last_bar_of_file(settings: Settings, present: datetime) -> datetime:
     """Return the start of the last bar in the price file, the latest moment that it covers."""
-    return open_price_file(settings).last_bar()
+    return open_price_file(settings, present).last_bar()
 
 
 def make_forecaster(settings: Settings) -> Forecaster:
@@ -91,7 +91,7 @@ def make_services(run: Run, invocation: Invocation, journal: Journal) -> tuple[R
         return _alpaca_client(settings, lambda refresh: _read_keys(invocation.env, refresh=refresh), deadline)
 
     prices = Prices(
-        [_price_source(name, settings, alpaca, deadline) for name in settings.price_sources],
+        [_price_source(name, settings, alpaca, invocation) for name in settings.price_sources],
         now=run.now,
         count=max(settings.history_bars, settings.universe_lookback_bars + 1),
         max_age_s=settings.max_price_age_s,
@@ -132,12 +132,12 @@ def _read_keys(env: Mapping[str, str], *, refresh: bool) -> tuple[str, str]:
 
 
 def _price_source(
-    name: PriceSourceName, settings: Settings, alpaca: Callable[[], "AlpacaClient"], deadline: Deadline
+    name: PriceSourceName, settings: Settings, alpaca: Callable[[], "AlpacaClient"], invocation: Invocation
 ) -> PriceSource:
-    for_prices = deadline.before(ORDER_TIME_S)
+    for_prices = invocation.deadline.before(ORDER_TIME_S)
     match name:
         case PriceSourceName.FILE:
-            return open_price_file(settings)
+            return open_price_file(settings, invocation.clock())
         case PriceSourceName.YAHOO:
             from trader.prices.yahoo import YahooPrices
 

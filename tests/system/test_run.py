@@ -14,6 +14,7 @@ import pytest
 from botocore.exceptions import BotoCoreError
 
 from lambda_function import lambda_handler, run
+from scripts.testkit import services
 from scripts.testkit.alpaca import AlpacaFake
 from tests.builders import price_csv
 from trader import wiring
@@ -57,13 +58,15 @@ def fake() -> Iterator[AlpacaFake]:
 
 @pytest.fixture
 def alpaca(env: dict[str, str], fake: AlpacaFake, tmp_path: Path) -> dict[str, str]:
-    """Return the settings for an account at Alpaca, with the same prices ending today."""
-    today = datetime.now(NEW_YORK).date()
+    """Return the settings for an account at Alpaca, with the same prices ending with the last session."""
     series = {symbol: path(symbol, step) for symbol, step in {"A": -0.05, "B": -0.03, "C": 0.05, "D": 0.0}.items()}
-    days = [f"{(today - timedelta(days=back)):%Y-%m-%d}" for back in reversed(range(120))]
-    rows = [f"{day},{','.join(str(prices[row]) for prices in series.values())}" for row, day in enumerate(days)]
+    bars = services.daily_bars(range(120), datetime.now(UTC))
+    rows = [
+        f"{day:%Y-%m-%d},{','.join(str(prices[row]) for prices in series.values())}"
+        for row, (day, _) in enumerate(bars)
+    ]
     (tmp_path / "prices.csv").write_text("timestamp,A,B,C,D\n" + "\n".join(rows) + "\n")
-    return env | fake.environment
+    return env | fake.environment | {"MAX_PRICE_AGE_S": "600000"}  # enough even on a Sunday
 
 
 def record(env: dict[str, str], pattern: str = "*.json") -> dict[str, Any]:
@@ -235,7 +238,15 @@ def test_an_index_without_prices_is_named_beside_a_holding_with_prices(
 
 @pytest.mark.parametrize(
     ("spoilt", "code"),
-    [("", "STALE_PRICE"), ("0", "NO_PRICE_DATA"), ("-1", "NO_PRICE_DATA"), ("inf", "NO_PRICE_DATA")],
+    [
+        ("", "STALE_PRICE"),
+        ("0", "STALE_PRICE"),
+        ("-1", "STALE_PRICE"),
+        ("inf", "STALE_PRICE"),
+        ("8e8", "STALE_PRICE"),
+        ("55", "NO_PRICE_DATA"),
+        ("0.5", "NO_PRICE_DATA"),
+    ],
 )
 def test_a_symbol_with_a_spoilt_last_price_is_left_out(env: dict[str, str], spoilt: str, code: str) -> None:
     closes: dict[str, Any] = {"A": path("A", -0.05), "B": [*path("B", 0)[:-1], spoilt]}
@@ -279,7 +290,7 @@ def test_yesterdays_prices_are_stale(env: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "timestamp,A\n", "timestamp,A\n2022-12-28,1\n2022-12-27,2\n", "timestamp,A\n2022-12"]
+    "text", ["", "timestamp,A\n", "timestamp,A\n2022-12-28,1\n2022-12-28,2\n", "timestamp,A\n2022-12"]
 )
 def test_a_malformed_price_file_is_named_in_the_error(env: dict[str, str], text: str) -> None:
     Path(env["PRICE_FILE"]).write_text(text)
@@ -408,8 +419,7 @@ def test_past_prices_are_stale_for_a_real_account(alpaca: dict[str, str], fake: 
 
 
 def test_symbols_missing_from_the_file_come_from_alpaca(alpaca: dict[str, str], fake: AlpacaFake) -> None:
-    midnight = datetime.now(NEW_YORK).replace(hour=0, minute=0, second=0, microsecond=0)
-    fake.bars = {"E": [(midnight - timedelta(days=119 - day), price) for day, price in enumerate(path("A", -0.05))]}
+    fake.bars = {"E": services.daily_bars(path("A", -0.05), datetime.now(UTC))}
     fake.prices["E"] = 104.5
     assert symbols_bought_in(run(env=alpaca | {"UNIVERSE": "E", "PRICE_SOURCES": "file,alpaca"})) == {"E"}
 

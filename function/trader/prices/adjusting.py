@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-ROUNDING_USD = 0.0051
-"""How far a price that is written with two decimals may lie from the one that was meant."""
+MIN_NOISE_FRACTION = 1e-6
+"""How far factors lie from each other at least, because prices have the digits of single precision."""
 
 MAX_DIVIDEND_FRACTION = 0.5
 """The largest part of a close that one dividend is taken to be; a factor that rises by more is that of a split."""
@@ -71,13 +71,21 @@ def _find_factors(close: Floats, adjusted: Floats, rows: NDArray[np.int64]) -> t
     places = np.flatnonzero(is_possible)
     close, adjusted = close[places], adjusted[places]
     factors = adjusted / close
-    noise = ROUNDING_USD / adjusted + ROUNDING_USD / close
+    noise = MIN_NOISE_FRACTION + _find_rounding(adjusted) / adjusted + _find_rounding(close) / close
     if _are_steady(factors[1:] / factors[:-1], close[1:] / close[:-1], noise[1:] + noise[:-1]).all():
         early = np.zeros(0, np.int64)
     else:
         early = _correct(factors, close, noise, rows[places])
     known = np.searchsorted(places, np.arange(len(is_possible)), side="right") - 1  # the last factor up to each row
     return factors[np.maximum(known, 0)], rows[places[early]]
+
+
+def _find_rounding(prices: Floats) -> float:
+    """Return how far prices may lie from those that were meant, by the number of their decimals."""
+    for decimals in (2, 3, 4, 6):
+        if np.allclose(prices, np.round(prices, decimals), rtol=1e-12, atol=0):
+            return 0.51 * 10.0**-decimals
+    return 0.0
 
 
 def _are_steady(step: Floats, change: Floats, noise: Floats) -> NDArray[np.bool_]:

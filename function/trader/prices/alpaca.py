@@ -102,10 +102,14 @@ class AlpacaPrices:
             LOG.warning("%s; jumps of %s are judged by their ratio alone", error, ", ".join(closes))
             note = f"its jumps are judged by their ratio alone, without Alpaca's list of splits ({error})"
             return {symbol: Series(each, interval=self._interval, notes=[note]) for symbol, each in closes.items()}
-        return {
-            symbol: Series(each, interval=self._interval, splits=splits.get(symbol, {}), knows_all_splits=True)
-            for symbol, each in closes.items()
-        }
+        return {symbol: self._believe(each, splits.get(symbol, {})) for symbol, each in closes.items()}
+
+    def _believe(self, closes: Closes, splits: Mapping[date, float]) -> Series:
+        """Judge the jumps of a symbol: those of the last bars also by their ratio, because the list may be late."""
+        series = Series(closes, interval=self._interval, splits=splits)
+        if series.is_withheld:
+            return series
+        return Series(closes, interval=self._interval, splits=splits, knows_all_splits=True)
 
     def _splits(self, symbols: Sequence[str], first: date, last: date) -> Mapping[str, Mapping[date, float]]:
         """Return the splits of symbols from `first` to `last`, by day, in new shares for each old one.

@@ -18,6 +18,12 @@ from trader.prices.price_numbers import MISSING_TEXTS, Mark, find_mark, is_numbe
 from trader.prices.rows import Cells, PlainLines, Row, Rows, Source, write_cell
 from trader.prices.timestamps import join_times
 
+MAX_NUMBERS = 40_000_000
+"""The maximum number of prices; they and the tables made of them take 16 bytes each."""
+
+MAX_FIELDS_PER_LINE = 20
+"""Columns for each line from which the parser of pandas is slower, because each column costs it some time."""
+
 MAX_UNPROVEN = 50_000
 """How many numbers such as 1,234 are looked at for one that shows what the comma is."""
 
@@ -41,7 +47,7 @@ class Columns:
     stamp_of: SmallIntegers
     symbol_of: SmallIntegers
     row_of: SmallIntegers  # the row of the file
-    prices: list[Floats]  # in the order of the layout's places; who has used one may remove it to free its memory
+    prices: list[Floats]  # in the order of the layout's places; who has used one may empty it to free its memory
 
 
 def read_columns(path: Path, source: Source, layout: Layout, faults: Faults) -> Columns:
@@ -98,6 +104,8 @@ class _Reader:
                 self._read_rows(block)
             elif not (self._read_plain(block) if isinstance(block, PlainLines) else self._read_cells(block)):
                 self._read_rows(block.split())
+            if self.faults.are_enough or len(self.row_of) * len(self.prices) > MAX_NUMBERS:
+                break
         stamps = list(self.stamps)
         if len(self.layout.times) == 2:
             days, clocks = zip(*(text.split(BETWEEN) for text in stamps), strict=True) if stamps else ((), ())
@@ -112,7 +120,9 @@ class _Reader:
         )
 
     def _read_plain(self, block: PlainLines) -> bool:
-        """Read lines with the parser of pandas; return False if they need a closer look."""
+        """Read lines with the parser of pandas; return False if they need a closer look, or are very wide."""
+        if len(self.layout.header.fields) > MAX_FIELDS_PER_LINE * block.data.count(b"\n"):
+            return False
         places, texts = self.layout.places, self._text_places()
         types: dict[Any, str] = {**dict.fromkeys(texts, "object"), **dict.fromkeys(places, "float64")}
         missing: Any = sorted(MISSING_TEXTS)
@@ -211,6 +221,8 @@ class _Reader:
         try:
             return read_number(text, self.mark)
         except ValueError:
+            if number in self.faults:
+                return float("nan")
             if self.mark is None and is_number(text):
                 raise _MarkNeededError from None
             what = f"{self.layout.describe(place)} is {text!r:.100}"

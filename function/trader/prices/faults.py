@@ -9,8 +9,8 @@ from trader.prices.base import PriceSourceError
 MAX_NAMED = 5
 """Maximum number of faulty rows, columns or symbols that a message names; the others are counted."""
 
-MAX_KEPT = 10_000
-"""Maximum number of faults that are kept; a file of garbage has millions."""
+MAX_COUNTED = 10_000
+"""Maximum number of faulty rows that are counted; a file of garbage has millions."""
 
 type LinesOf = Callable[[Sequence[int]], Mapping[int, int]]
 """Returns the numbers of lines by the numbers of rows."""
@@ -30,35 +30,38 @@ class Fault:
 
 
 class Faults:
-    """The faults of rows that were found so far."""
+    """The faults of rows that were found so far: of several in one row the first."""
 
     def __init__(self) -> None:
-        self._faults: list[Fault] = []
-        self._rows: set[int] = set()
+        self._faults: dict[int, Fault] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._rows)
+    def __contains__(self, row: int) -> bool:
+        return row in self._faults
+
+    @property
+    def are_enough(self) -> bool:
+        """True if there are so many that no others need be looked for."""
+        return len(self._faults) >= MAX_COUNTED
 
     def add(self, row: int, what: str, remedy: str) -> None:
-        """Add a fault; of several faults in one row the first is kept."""
-        if row not in self._rows:
-            self._rows.add(row)
-            if len(self._faults) < MAX_KEPT:
-                self._faults.append(Fault(row=row, what=what, remedy=remedy))
+        """Add a fault."""
+        if row not in self._faults:
+            self._faults[row] = Fault(row=row, what=what, remedy=remedy)
 
     def require_none(self, path: Path, lines_of: LinesOf) -> None:
         """Raise PriceFileError if there are faults: the first few with their lines, and the number of the others."""
-        if not self._rows:
+        if not self._faults:
             return
-        first = sorted(self._faults, key=lambda each: each.row)[:MAX_NAMED]
+        first = [self._faults[row] for row in sorted(self._faults)[:MAX_NAMED]]
         lines = lines_of([each.row for each in first])
         parts = []
         for this, following in zip(first, [*first[1:], None], strict=True):
             parts.append(f"line {lines[this.row]}: {this.what}")
             if following is None or following.remedy != this.remedy:
                 parts.append(this.remedy)
-        if more := len(self._rows) - len(first):
-            parts.append(f"{more:,} more line{'s have' if more > 1 else ' has'} faults")
+        if more := len(self._faults) - len(first):
+            least = "at least " if self.are_enough else ""
+            parts.append(f"{least}{more:,} more line{'s have' if more > 1 else ' has'} faults")
         raise PriceFileError(f"price file {path}, {'; '.join(parts)}")
 
 

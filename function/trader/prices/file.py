@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, time, timedelta
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from trader.model import SAMPLE_PRICES
+from trader.model import NEW_YORK, SAMPLE_PRICES
 from trader.prices.bars import CleanBars, clean_bars
 from trader.prices.base import Missing
 from trader.prices.series import Series
@@ -50,6 +50,7 @@ class FilePrices:
         universe: Sequence[str] = ("sp500",),
         clock: Callable[[], datetime] = present,
     ) -> None:
+        """Store the arguments. `clock` tells the present, because no bar can begin after it."""
         self._path = path
         self._interval = bar_interval
         self._universe = tuple(universe)
@@ -97,7 +98,8 @@ class FilePrices:
             raise PriceFileError(
                 f"price file {self._path}: {error.strerror}; set PRICE_FILE to a file of prices"
             ) from error
-        return _load(self._path, self._interval, self._universe, self._clock, status.st_mtime_ns, status.st_size)
+        tomorrow = datetime.combine(self._clock().astimezone(NEW_YORK).date() + timedelta(days=1), time(), NEW_YORK)
+        return _load(self._path, self._interval, self._universe, tomorrow, status.st_mtime_ns, status.st_size)
 
     def explain_missing(self) -> str:
         """Say why a symbol that the file lacks has no prices: what the file was taken for, and whose prices it has."""
@@ -114,11 +116,11 @@ def _load(
     path: Path,
     interval: str,
     universe: tuple[str, ...],
-    clock: Callable[[], datetime],
+    now: datetime,
     _mtime_ns: int,
     _size: int,
 ) -> FileBars:
-    table = read_table(path, bar_interval=interval, universe=universe, now=clock())
+    table = read_table(path, bar_interval=interval, universe=universe, now=now)
     clean = clean_bars(table.tables, interval=interval, has_ohlc=table.has_ohlc)
     if not np.isfinite(clean.tables["close"].to_numpy()).any():
         why = "; ".join(f"{note.symbol}: {note.what}" if note.symbol else note.what for note in clean.notes)

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from trader.model import NEW_YORK
-from trader.prices.columns import Columns
+from trader.prices.columns import MAX_NUMBERS, Columns
 from trader.prices.faults import Faults, PriceFileError, fault
 from trader.prices.file_checks import MIN_DISTANCES, advise, name_interval
 from trader.prices.layout import Layout
@@ -18,9 +18,6 @@ from trader.prices.rows import Source
 from trader.prices.series import say
 from trader.prices.spelling import note_renamed, spell
 from trader.prices.timestamps import Times
-
-MAX_CELLS = 20_000_000
-"""The maximum number of bars times symbols: a file with few rows for each of many symbols would fill the memory."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -57,6 +54,8 @@ class ParsedFile:
         faults = Faults()
         clock = f"{now.astimezone(NEW_YORK):%Y-%m-%d %H:%M}"
         for place in np.flatnonzero(is_later[self.columns.stamp_of]):
+            if faults.are_enough:
+                break
             bar = self.say_bar(starts_us[self.columns.stamp_of[place]])
             what = f"the bar of {bar} begins after now, {clock} in New York"
             remedy = "correct the row or this machine's clock, or remove the row"
@@ -85,13 +84,14 @@ class Grid:
         The prices in `file` are used up, because they and the tables are most of what is in memory.
         """
         places = [(symbol, price) for symbol, places in file.layout.prices.items() for price in places]
-        numbers = {symbol: number for number, symbol in enumerate(self.symbols)}
+        column_of = {symbol: number for number, symbol in enumerate(self.symbols)}
         tables: dict[str, Floats] = {}
-        for symbol, price in places:
+        for number, (symbol, price) in enumerate(places):
             if price not in tables:
                 tables[price] = np.full((len(self.times_us), len(self.symbols)), np.nan)
-            where = numbers[symbol] if self.symbol_of is None else self.symbol_of
-            tables[price][self.bar_of, where] = file.columns.prices.pop(0)
+            where = column_of[symbol] if self.symbol_of is None else self.symbol_of
+            tables[price][self.bar_of, where] = file.columns.prices[number]
+            file.columns.prices[number] = np.zeros(0)
         return tables
 
 
@@ -105,8 +105,8 @@ def place_rows(file: ParsedFile) -> Grid:
         return Grid(times_us=times_us, symbols=list(file.layout.prices), bar_of=bar_of, symbol_of=None, notes=notes)
     spelled = [spell(text) for text in columns.symbols]
     symbols = list(dict.fromkeys(spelled))
-    if len(times_us) * len(symbols) > MAX_CELLS:
-        what = f"has {len(symbols):,} symbols and {len(times_us):,} times, together more than {MAX_CELLS:,} bars"
+    if len(times_us) * len(symbols) * len(columns.prices) > MAX_NUMBERS:
+        what = f"has {len(symbols):,} symbols and {len(times_us):,} times, room for more than {MAX_NUMBERS:,} prices"
         raise PriceFileError(f"price file {file.path} {what}; use a smaller file")
     numbers = {symbol: number for number, symbol in enumerate(symbols)}
     symbol_of = np.array([numbers[symbol] for symbol in spelled], np.int32)[columns.symbol_of]

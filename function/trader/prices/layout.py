@@ -406,9 +406,8 @@ def _clear(fields: Sequence[str]) -> list[str]:
     """Return the names of one level; pandas calls empty ones Unnamed, and repeated ones Close.1."""
     names = [text.strip() for text in fields]
     names = ["" if name.lower().startswith("unnamed") else name for name in names]
-    return [
-        base if (base := re.sub(r"\.\d+$", "", name)) in names[:place] else name for place, name in enumerate(names)
-    ]
+    known = frozenset(names)
+    return [base if (base := re.sub(r"\.\d+$", "", name)) in known else name for name in names]
 
 
 # --- headers with two readings --------------------------------------------------------------------------------------

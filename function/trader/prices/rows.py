@@ -20,13 +20,13 @@ import pandas as pd
 from trader.prices.faults import PriceFileError, fault
 from trader.prices.timestamps import find_form
 
-MAX_CHARACTERS = 250_000_000
-"""The maximum size of an unpacked price file; ten years of the S&P 500's bars take up to 150 million characters."""
+MAX_CHARACTERS = 200_000_000
+"""The maximum size of an unpacked price file; ten years of the S&P 500's bars take 60 to 170 million characters."""
 
 MAX_LINE_CHARACTERS = 2_000_000
 """The maximum length of a line: ten thousand symbols with prices of full precision take 200,000 characters."""
 
-MIN_LINE_CHARACTERS = 60
+MIN_LINE_CHARACTERS = 100
 """The fewest characters that a line counts as: reading a hundred million empty lines would take minutes."""
 
 CHUNK_BYTES, MAX_CHUNK_BYTES, CHUNK_BYTES_PER_FIELD = 2_000_000, 12_000_000, 4_000
@@ -198,7 +198,7 @@ class TextSource:
     def _open(self) -> Iterator[BinaryIO]:
         path = self._path
         try:
-            with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb") as file:
                 yield cast("BinaryIO", file)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise PriceFileError(

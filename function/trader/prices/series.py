@@ -103,6 +103,11 @@ class Series:
         return self._verdict is not None
 
     @property
+    def is_withheld(self) -> bool:
+        """True if the last close follows a jump that later bars have not confirmed yet."""
+        return self._verdict is not None and bool(self._verdict.is_absent[-1])
+
+    @property
     def closes(self) -> Closes:
         """All closes that are possible prices, whatever the verdict on their jumps."""
         return self._closes

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from trader.prices import adjusting, file_checks
 from trader.prices.cells import LIBRARIES, CellSource
 from trader.prices.column_names import ADJUSTED, BARS
-from trader.prices.columns import Columns, read_columns
-from trader.prices.faults import Faults, PriceFileError, fault, name_some
+from trader.prices.columns import MAX_NUMBERS, Columns, read_columns
+from trader.prices.faults import MAX_COUNTED, Faults, PriceFileError, fault, name_some
 from trader.prices.grid import Grid, ParsedFile, place_rows
 from trader.prices.layout import Layout, find_layout
 from trader.prices.rows import Source, TextSource
@@ -81,9 +81,11 @@ def _parse(path: Path, interval: str, universe: Sequence[str]) -> ParsedFile:
     times = _read_times(path, source, layout, columns, is_daily=interval == "1d")
     is_bad = np.zeros(len(columns.stamps), np.bool_)
     is_bad[list(times.faults)] = True
-    for place in np.flatnonzero(is_bad[columns.stamp_of]):
+    for place in np.flatnonzero(is_bad[columns.stamp_of])[:MAX_COUNTED]:
         faults.add(int(columns.row_of[place]), *times.faults[int(columns.stamp_of[place])])
     faults.require_none(path, source.lines_of)
+    if len(columns.row_of) * len(columns.prices) > MAX_NUMBERS:
+        raise PriceFileError(f"price file {path} has more than {MAX_NUMBERS:,} prices; use a smaller file")
     if not len(columns.row_of):
         raise PriceFileError(f"price file {path} has only a header row; add a row for each bar")
     return ParsedFile(path=path, source=source, layout=layout, columns=columns, times=times, interval=interval)

@@ -180,7 +180,7 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.journal: Journal = open_journal(f"folder:{folder / 'journal'}", "trend")
         self.broker = EmbeddedBroker(
-            folder / "account.json", now=SLOT, starting_cash_usd=10_000, closes=lambda _symbols: {}
+            folder / "account.json", now=SLOT, starting_cash_usd=10_000, series=lambda _symbols: {}
         )
         self.account_file = folder / "account.json"
         self.settings = settings()

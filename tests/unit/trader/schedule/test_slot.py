@@ -17,7 +17,7 @@ YAHOO = settings(PRICE_SOURCES="yahoo,file")
 
 
 def slot(event: object, of: Settings = ALPACA) -> datetime:
-    return slot_and_now(event, of, NOW, lambda: last_bar_of_file(of))[0]
+    return slot_and_now(event, of, NOW, lambda: last_bar_of_file(of, datetime.now(UTC)))[0]
 
 
 def test_the_slot_is_the_events_time() -> None:

@@ -30,6 +30,7 @@ from trader.model import (
     Side,
     Unprotected,
 )
+from trader.prices.series import Series
 from trader.stages.protection import Holdings, are_protected, find_split, is_working_stop, protect
 
 EARLIER = SLOT - timedelta(days=1)
@@ -800,7 +801,9 @@ def test_at_the_embedded_broker_a_lost_stop_comes_back(tmp_path: Path) -> None:
         tmp_path / "account.json",
         now=SLOT,
         starting_cash_usd=10_000,
-        closes=lambda symbols: {symbol: daily([PAID, PAID], symbol=symbol) for symbol in symbols},
+        series=lambda symbols: {
+            symbol: Series(daily([PAID, PAID], symbol=symbol), interval="1d") for symbol in symbols
+        },
     )
     entry = broker.submit(replace(buy("A"), client_order_id=str(OrderId("trend", EARLIER, "A", Side.BUY))))
     broker.cancel(next(order for order in broker.open_orders() if order.parent_id == entry.order_id))

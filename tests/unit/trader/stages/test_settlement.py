@@ -14,6 +14,7 @@ from trader.broker.base import LiveBroker, OrderId
 from trader.broker.embedded import EmbeddedBroker
 from trader.deadline import Deadline
 from trader.model import BrokerError, Order, OrderStatus, OrderType, Settled, Side
+from trader.prices.series import Series
 from trader.stages.settlement import DOUBT, MAX_SLOTS, find_differences, settle
 
 EARLIER = SLOT - timedelta(minutes=15)
@@ -248,7 +249,7 @@ def test_at_the_embedded_broker_the_orders_of_a_slot_are_noted(tmp_path: Path) -
         tmp_path / "account.json",
         now=SLOT,
         starting_cash_usd=10_000,
-        closes=lambda symbols: {symbol: daily([100, 100], symbol=symbol) for symbol in symbols},
+        series=lambda symbols: {symbol: Series(daily([100, 100], symbol=symbol), interval="1d") for symbol in symbols},
     )
     placed = broker.submit(replace(buy("A"), client_order_id=str(OrderId("trend", EARLIER, "A", Side.BUY))))
     records = Records({EARLIER: [placed]})
