@@ -86,6 +86,14 @@ def test_adjusted_closes_with_two_decimals_are_taken_as_they_are(file: Path) -> 
     assert prices.notes == ()
 
 
+def test_of_precise_prices_a_small_dividend_is_seen_even_if_they_are_low(file: Path) -> None:
+    lines = [
+        f"{bar.day},{bar.close / 100:.8f},{bar.close / 100 * (0.985 if bar is BARS[-1] else 1):.8f}" for bar in BARS
+    ]
+    prices = read(file, "\n".join(["Date,Close,Adj Close", *lines]))
+    assert closes(prices) == pytest.approx([bar.close / 100 for bar in BARS], rel=1e-7)
+
+
 def test_a_wrong_tick_in_the_raw_closes_does_not_change_the_others(file: Path) -> None:
     prices = read(file, write([1.0] * 30, [1.0] * 10 + [0.01] + [1.0] * 19))
     assert_bars(bars(prices), [1.0] * 30)

@@ -463,9 +463,23 @@ def test_a_line_that_is_too_long_is_refused(file: Path, monkeypatch: pytest.Monk
 
 
 def test_many_symbols_with_few_rows_each_are_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trader.prices.grid.MAX_CELLS", 100)
+    monkeypatch.setattr("trader.prices.grid.MAX_NUMBERS", 100)
     text = "date,symbol,close\n" + "".join(f"{bar.day},S{place},5\n" for place, bar in enumerate(BARS))
-    assert refuse(file, text).startswith("has 30 symbols and 30 times, together more than 100 bars")
+    assert refuse(file, text).startswith("has 30 symbols and 30 times, room for more than 100 prices")
+
+
+def test_more_prices_than_fit_into_the_memory_are_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trader.prices.columns.MAX_NUMBERS", 20)
+    monkeypatch.setattr("trader.prices.table.MAX_NUMBERS", 20)
+    assert refuse(file, table("date,AAPL", lambda bar: f"{bar.day},5")).startswith("has more than 20 prices")
+
+
+def test_of_a_file_of_garbage_only_so_many_faults_are_counted(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trader.prices.faults.MAX_COUNTED", 7)
+    monkeypatch.setattr(rows, "CHUNK_BYTES", 40)
+    monkeypatch.setattr(rows, "MAX_CHUNK_BYTES", 40)
+    message = refuse(file, table("date,AAPL", lambda bar: f"{bar.day},five"))
+    assert message.endswith("write a number, or leave the field empty; at least 3 more lines have faults")
 
 
 def test_the_future_is_judged_by_the_clock_that_is_given(file: Path) -> None:
