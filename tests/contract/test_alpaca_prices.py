@@ -14,6 +14,7 @@ from trader.deadline import Deadline
 from trader.model import NEW_YORK, Closes
 from trader.prices.alpaca import GIVE_UP_AFTER, AlpacaPrices
 from trader.prices.base import Missing, PriceSourceError
+from trader.prices.jumps import CONFIRM_BARS
 from trader.prices.series import Series, UnusableError
 from trader.progress import no_progress
 from trader.schedule import sessions
@@ -321,13 +322,20 @@ def test_all_symbols_with_a_jump_are_asked_for_in_one_request(fake: AlpacaFake) 
 
 
 @pytest.mark.parametrize("change", [0.5, 0.4, 1 / 1.5, 2.5])
-def test_a_jump_without_a_split_at_alpaca_is_a_crash_or_a_leap_and_can_be_used_at_once(
+def test_a_jump_without_a_split_at_alpaca_is_a_crash_or_a_leap_once_the_list_had_time(
     fake: AlpacaFake, change: float
 ) -> None:
-    fake.bars["AAPL"] = jumping(change)
+    fake.bars["AAPL"] = jumping(change, after=CONFIRM_BARS)
     series = judge(fake)
-    assert series.require_usable(NOW, 86_400).iloc[-1] == pytest.approx(102 * change)
+    assert len(series.require_usable(NOW, 86_400)) == len(series)
     assert series.notes == ()
+
+
+@pytest.mark.parametrize("after", range(1, CONFIRM_BARS))
+def test_a_jump_of_the_last_bars_is_withheld_although_alpaca_lists_no_split_yet(fake: AlpacaFake, after: int) -> None:
+    fake.bars["AAPL"] = jumping(0.5, after=after)
+    with pytest.raises(UnusableError, match="split or wrong price"):
+        judge(fake).require_usable(NOW, 86_400)
 
 
 @pytest.mark.parametrize(
@@ -367,9 +375,9 @@ def test_a_reverse_split_with_another_symbol_afterwards_is_one_under_both(fake: 
 @pytest.mark.parametrize("other", [("AAPL", date(2026, 9, 1), 2), ("AAPL", TODAY, 20), ("MSFT", TODAY, 2)])
 def test_another_split_does_not_explain_the_jump(fake: AlpacaFake, other: tuple[str, date, int]) -> None:
     symbol, day, ratio = other
-    fake.bars["AAPL"] = jumping(0.5)
+    fake.bars["AAPL"] = jumping(0.5, after=CONFIRM_BARS)
     fake.corporate_actions.add_split(symbol, day, ratio, 1)
-    assert judge(fake).require_usable(NOW, 86_400).iloc[-1] == 51.0
+    assert len(judge(fake).require_usable(NOW, 86_400)) == len(fake.bars["AAPL"])
 
 
 def test_a_change_of_unit_is_refused_whatever_alpaca_says(fake: AlpacaFake) -> None:
@@ -447,9 +455,9 @@ def test_without_an_answer_on_splits_the_prices_are_still_read(fake: AlpacaFake,
 
 @pytest.mark.parametrize("kind", ["429", "500-html", "504", "drop", "hang"])
 def test_the_request_for_splits_is_retried_after_a_passing_fault(fake: AlpacaFake, kind: FaultKind) -> None:
-    fake.bars["AAPL"] = jumping(0.5)
+    fake.bars["AAPL"] = jumping(0.5, after=CONFIRM_BARS)
     fake.fault("GET", ACTIONS, kind)
-    assert judge(fake).require_usable(NOW, 86_400).iloc[-1] == 51.0
+    assert len(judge(fake).require_usable(NOW, 86_400)) == len(fake.bars["AAPL"])
 
 
 def test_splits_are_not_asked_for_when_no_time_is_left(fake: AlpacaFake) -> None:
