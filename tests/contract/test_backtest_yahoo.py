@@ -238,7 +238,7 @@ def test_impossible_opens_highs_and_lows_are_mended_with_a_note(
 
 
 def test_a_rounding_error_in_the_high_is_mended_without_a_note(yahoo: YahooFake, cache: Cache) -> None:
-    yahoo.listings["KO"] = Listing([60.0] * 300, DURING, shape=(1.0, 0.9999, 1.0))
+    yahoo.listings["KO"] = Listing([60.0] * 300, DURING, shape=(1.0, 0.99995, 1.0))
     panel = load(cache, options("KO"))
     assert panel.high["KO"].iloc[-1] == pytest.approx(60)
     assert [note for note in panel.notes if note.symbol] == []

@@ -12,8 +12,8 @@ from trader.prices.series import MAX_PRICE_USD, MIN_PRICE_USD, Series, find_outs
 
 PRICES = ("open", "high", "low", "close")
 
-OFF_FRACTION = 0.001
-"""How far an open or close may lie below low or above high: prices are rounded before they are adjusted."""
+ROUNDING_USD, ROUNDING_FRACTION = 0.0051, 1e-6
+"""How far an open or close may lie below low or above high without a note: cents, or single precision."""
 
 type Tables = Mapping[str, pd.DataFrame]
 """A table for each of open, high, low and close: a row for each bar, a column for each symbol, NaN in gaps."""
@@ -78,14 +78,15 @@ def mend(tables: Tables, interval: str) -> tuple[Tables, Mapping[str, str]]:
     is_given = {name: (tables[name] >= MIN_PRICE_USD) & (tables[name] <= MAX_PRICE_USD) for name in PRICES}
     opened, high, low = (tables[name].where(is_given[name], close) for name in PRICES[:3])
     top, bottom = opened.where(opened > close, close), opened.where(opened < close, close)
-    is_off = (top > high * (1 + OFF_FRACTION)) | (bottom < low * (1 - OFF_FRACTION))
+    slack_usd = ROUNDING_USD + ROUNDING_FRACTION * close
+    is_off = (top > high + slack_usd) | (bottom < low - slack_usd)
     is_off = (is_off | ~is_given["open"] | ~is_given["high"] | ~is_given["low"]) & is_given["close"]
     found = {}
     for symbol in close.columns[is_off.any().to_numpy()]:
         bars = close.index[is_off[symbol].to_numpy()]
         on = say(bars[0], interval)
         what = f"{len(bars):,} bars have" if len(bars) > 1 else "a bar has"
-        what += f" an impossible or missing open, high or low, {'the first ' if len(bars) > 1 else ''}on {on}"
+        what += f" an open, high or low that is missing or does not fit, {'the first ' if len(bars) > 1 else ''}on {on}"
         found[str(symbol)] = f"{what}; the value is replaced by the close, or the range is widened"
     mended = {"open": opened, "high": high.where(high > top, top), "low": low.where(low < bottom, bottom)}
     return {**mended, "close": close}, found

@@ -294,7 +294,7 @@ def test_a_bar_whose_prices_do_not_fit_its_close_is_mended_with_a_note(
 ) -> None:
     panel = load(file, tidy([*bars()[:-1], f"{SESSIONS[-1]},AAPL,{open_},{high},{low},101", *bars("KO")]))
     assert tuple(table["AAPL"].iloc[-1] for table in (panel.open, panel.high, panel.low)) == mended
-    mending = f"a bar has an impossible or missing open, high or low, on {SESSIONS[-1]}; "
+    mending = f"a bar has an open, high or low that is missing or does not fit, on {SESSIONS[-1]}; "
     assert [symbol for symbol, what in list_notes(panel) if what.startswith(mending)] == ["AAPL"]
 
 
