@@ -234,7 +234,7 @@ def test_impossible_opens_highs_and_lows_are_mended_with_a_note(
     assert open_usd == pytest.approx(60)
     assert low_usd <= open_usd <= high_usd
     (note,) = [note.what for note in panel.notes if note.symbol == "KO"]
-    assert "bars have an impossible or missing open, high or low, the first on 2025-" in note
+    assert "bars have an open, high or low that is missing or does not fit, the first on 2025-" in note
 
 
 def test_a_rounding_error_in_the_high_is_mended_without_a_note(yahoo: YahooFake, cache: Cache) -> None:
