@@ -16,7 +16,8 @@ RATIOS = sorted(SPLITS)
 def calm(bars: int, price_usd: float = 100.0, volatility: float = 0.01, seed: int = 7) -> Floats:
     """Return the closes of a share that does nothing unusual."""
     moves = np.random.default_rng(seed).normal(0, volatility, bars)
-    return price_usd * np.exp(np.cumsum(moves) - moves[0])
+    closes: Floats = price_usd * np.exp(np.cumsum(moves) - moves[0])
+    return closes
 
 
 def split(before: int, after: int, ratio: float) -> Floats:
