@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from trader.prices.faults import Faults, fault
 from trader.prices.layout import Layout
@@ -28,7 +29,7 @@ MAX_UNPROVEN = 50_000
 """How many numbers such as 1,234 are looked at for one that shows what the comma is."""
 
 BETWEEN = "\x1f"
-"""What is between a date and a time of day of two columns; no field of theirs has it."""
+"""What is between a date and a time of day of two columns."""
 
 TRUTHS = (b"True", b"TRUE", b"true", b"False", b"FALSE", b"false")
 """What pandas reads as 1 or 0; no price is one of them."""
@@ -108,7 +109,7 @@ class _Reader:
                 break
         stamps = list(self.stamps)
         if len(self.layout.times) == 2:
-            days, clocks = zip(*(text.split(BETWEEN) for text in stamps), strict=True) if stamps else ((), ())
+            days, clocks = zip(*(text.split(BETWEEN, 1) for text in stamps), strict=True) if stamps else ((), ())
             stamps = join_times(days, clocks)
         return Columns(
             stamps=stamps,
@@ -153,7 +154,7 @@ class _Reader:
     def _read_cells(self, block: Cells) -> bool:
         """Read columns with types; return False if they need a closer look."""
         prices = [block.columns[place] for place in self.layout.places]
-        if not all(pd.api.types.is_numeric_dtype(column) and column.dtype != bool for column in prices):
+        if not all(is_numeric_dtype(column) and not is_bool_dtype(column) for column in prices):
             return False
         columns = [_Texts.of(block.columns[place]) for place in self._text_places()]
         numbers = [column.to_numpy(np.float64, na_value=np.nan) for column in prices]

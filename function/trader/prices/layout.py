@@ -291,8 +291,9 @@ def _split_names(header: _Header, rest: Sequence[int]) -> tuple[dict[str, dict[s
             found.setdefault(symbol, {}).setdefault(find_bar(price) or "", []).append(place)
         else:
             extra = [place for bars in found.values() for place in bars.pop("", [])]
-            prices = {symbol: _complete(header, bars, symbol) for symbol, bars in found.items()}
-            return (prices, [*unread, *extra]) if prices else None
+            if any(bars.keys() & {"close", ADJUSTED} for bars in found.values()):  # LOW.US is Lowe's
+                prices = {symbol: _complete(header, bars, symbol) for symbol, bars in found.items()}
+                return prices, [*unread, *extra]
     return None
 
 

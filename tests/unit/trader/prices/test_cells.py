@@ -114,9 +114,11 @@ def test_a_faulty_text_in_parquet_is_named_by_its_row(tmp_path: Path) -> None:
     assert refuse(path).startswith(", line 3: the price of AAPL is 'five'")
 
 
-def test_truths_in_parquet_are_no_prices(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["bool", "boolean"])
+def test_truths_in_parquet_are_no_prices(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "prices.parquet"
-    pd.DataFrame({"Date": ["2022-12-27", "2022-12-28"], "AAPL": [True, False]}).to_parquet(path)
+    truths = pd.Series([True, False], dtype=kind)
+    pd.DataFrame({"Date": ["2022-12-27", "2022-12-28"], "AAPL": truths}).to_parquet(path)
     assert "the price of AAPL is 'True'" in refuse(path)
 
 

@@ -140,6 +140,11 @@ def test_a_symbol_among_others_may_be_called_like_a_price(file: Path, header: st
     assert list(prices.tables["close"].columns) == header.split(",")[1:]
 
 
+def test_a_country_after_a_symbol_that_is_called_like_a_price_is_no_symbol(file: Path) -> None:
+    prices = read(file, "date,LOW.US\n2022-12-28,7\n", "sp500")
+    assert list(prices.tables["close"].columns) == ["LOW"]
+
+
 @pytest.mark.parametrize("universe", ["OPEN,LOW", "OPEN,HIGH,LOW"])
 def test_symbols_called_like_prices_are_symbols_if_universe_names_them(file: Path, universe: str) -> None:
     prices = read(file, f"date,{universe}\n2022-12-28{',7' * len(universe.split(','))}\n", universe)
@@ -208,6 +213,11 @@ def test_lines_are_counted_with_blank_ones_and_with_line_ends_in_quotes(file: Pa
     assert refuse(file, text).startswith("line 6: the close of AAPL is 'x'")
 
 
+def test_control_characters_around_times_do_not_matter(file: Path) -> None:
+    text = "Date,Time,Close\n2022-12-27,09:30,1\n2022-12-28,\x1f09:30,2\n2022-12-29\x1f,09:30,3\n"
+    assert closes(read(file, text, interval="15m")) == [1, 2, 3]
+
+
 def test_rows_in_no_order_are_refused(file: Path) -> None:
     message = refuse(file, "date,AAPL\n2022-12-28,1\n2022-12-23,2\n2022-12-27,3\n")
     assert message == (
@@ -238,6 +248,8 @@ def test_a_bar_that_begins_now_is_not_in_the_future(file: Path) -> None:
         "date;AAPL\n2022-12-27;998\n2022-12-28;1,234\n",
         "date;AAPL\n2022-12-27;998\n2022-12-28;1.234\n",
         "date\tAAPL\n2022-12-27\t998\n2022-12-28\t1.234\n",
+        "time;AAPL\n1672151400.0;998\n1672237800.0;1,234\n",
+        "date;AAPL;symbol.1\n2022-12-27;998;\n2022-12-28;1,234;\n",
     ],
 )
 def test_a_number_that_may_have_thousands_or_decimals_is_refused(file: Path, text: str) -> None:
@@ -285,8 +297,19 @@ def test_numbers_with_both_marks_are_refused(file: Path, text: str, what: str) -
     assert refuse(file, text).startswith(f"line 3: the price of AAPL is {what}")
 
 
+def test_a_delimiter_may_occur_in_fields_of_a_file_with_another(file: Path) -> None:
+    text = "date;AAPL;Remark, if any\n2022-12-27;998,5;\n2022-12-28;1,5;a, b\n"
+    assert "the price of REMARK, IF ANY is 'a, b'" in refuse(file, text)
+    assert closes(read(file, text.replace("AAPL", "close"))) == [998.5, 1.5]
+
+
+def test_two_delimiters_that_both_make_a_table_are_refused(file: Path) -> None:
+    message = refuse(file, "date,a;b;until\n2022-12-27,5;6;2022-12-27\n")
+    assert message.startswith("line 1: commas and semicolons may be what is between the fields")
+
+
 @pytest.mark.parametrize(
-    "field", ["1_5", "\u0665", "True", "1,2,3", "0x10", "five", "1.2.3", "--5", "(5)", "5%", "EUR5"]
+    "field", ["1_5", "\u0665", "True", "False", "1,2,3", "0x10", "five", "1.2.3", "--5", "(5)", "5%", "EUR5"]
 )
 def test_what_is_no_number_is_refused(file: Path, field: str) -> None:
     assert refuse(file, f'date,AAPL\n2022-12-28,"{field}"\n').startswith(f"line 2: the price of AAPL is {field!r}")
@@ -387,6 +410,25 @@ def test_a_symbol_with_longer_bars_than_the_others_is_left_out_with_a_note(file:
     prices = read(file, "date,symbol,close\n" + "".join(rows))
     assert list(prices.tables["close"].columns) == ["AAPL"]
     assert prices.notes == ("left out because of weekly bars, longer than BAR_INTERVAL=1d: SLOW",)
+
+
+def test_a_row_at_the_close_is_no_shorter_bar(file: Path) -> None:
+    text = intraday(60, 7) + f"\n{DAYS[5]} 16:00:00,5\n"
+    assert len(closes(read(file, text, interval="1h"))) == 43
+
+
+def test_of_short_bars_too_a_symbol_with_longer_ones_is_left_out(file: Path) -> None:
+    rows = [row.replace(",", ",AAPL,") for row in intraday(15, 26).split("\n")[1:]]
+    rows += [row.replace(",", ",SLOW,") for row in intraday(60, 7).split("\n")[1:]]
+    rows += [f"{day} 09:30:00,DAILY,5" for day in DAYS[:6]]
+    prices = read(file, "\n".join(["time,symbol,close", *rows]), interval="15m")
+    assert list(prices.tables["close"].columns) == ["AAPL"]
+    assert prices.notes == ("left out because of daily and hourly bars, longer than BAR_INTERVAL=15m: SLOW, DAILY",)
+
+
+def test_four_distances_do_not_say_how_long_the_bars_are(file: Path) -> None:
+    text = "\n".join(["date,AAPL", *(f"{DAYS[0] + timedelta(7 * week)},5" for week in range(5))])
+    assert len(closes(read(file, text))) == 5
 
 
 def test_bars_with_gaps_are_not_longer_bars(file: Path) -> None:
