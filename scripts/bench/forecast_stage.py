@@ -1,4 +1,4 @@
-"""`make bench`: reading the sample, the forecast stage against the original, `make run`'s memory, and Yahoo's prices.
+"""`make bench`: reading files, the forecast stage against the original, `make run`'s memory, and Yahoo's prices.
 
 The times of the forecast stage are compared as ratios: both methods run alternately in one process.
 """
@@ -10,7 +10,7 @@ from functools import partial
 import pandas as pd
 
 from scripts import console
-from scripts.bench import harness, yahoo
+from scripts.bench import harness, price_files, yahoo
 from scripts.bench.harness import Measurement
 from trader.alpha import loader
 from trader.deadline import Deadline
@@ -31,7 +31,7 @@ def main() -> None:
     """Measure everything and print it; the exit code is 1 if a target is missed."""
     arguments = console.parser("make bench", __doc__).parse_args()
     with harness.measuring() as progress:
-        lines = [sample(), *forecast_stage(progress), memory(), yahoo.measure()]
+        lines = [sample(), *forecast_stage(progress), memory(), *price_files.measure(), yahoo.measure()]
     harness.finish(lines, as_json=arguments.json)
 
 
