@@ -246,6 +246,12 @@ def test_a_planted_leak_is_caught(plant: lookahead.Plant, panel: Panel) -> None:
     assert check_planted(plant, panel).is_passed
 
 
+def test_a_leak_that_a_single_symbol_cannot_show_is_not_planted(tmp_path: Path) -> None:
+    code, output, errors = command("scripts.backtest.lookahead", tmp_path, SHORT | {"UNIVERSE": "KO", "CUTS": "1"})
+    assert (code, "only symbols that will do well" in output) == (0, False), errors
+    assert "a leak was not planted" in errors
+
+
 def test_a_leak_at_a_single_bar_is_caught(panel: Panel) -> None:
     assert check_planted(leak_on_the_second_day, panel).is_passed
 
