@@ -165,9 +165,12 @@ class _Judge:
         if self._knows_all_splits and factor < UNIT_FACTOR:
             return row  # a crash or a leap
         known = row + CONFIRM_BARS - 1
+        while known < len(self._prices_usd) and self._leaps(known):
+            known += 1  # nothing is known by a price that may itself be wrong
         self._is_absent[row:known] = True
         if known >= len(self._prices_usd):
             return len(self._prices_usd) - 1
+        self._mark_wrong(row, known)
         ratio = find_ratio(change) if self._is_like_a_split(row, known + 1, change) else None
         if ratio is not None or factor >= UNIT_FACTOR:
             self._jumps.append(Jump(row=row, known_row=known, change=change, ratio=ratio))
@@ -183,6 +186,21 @@ class _Judge:
             self._is_wrong[row:later] = True
         return later
 
+    def _leaps(self, row: int) -> bool:
+        return abs(float(self._logs[row] - self._logs[row - 1])) >= math.log(WRONG_FACTOR)
+
+    def _mark_wrong(self, row: int, known: int) -> None:
+        """Mark the wrong prices among the bars after a jump: those that leap, and come back by the bar `known`."""
+        at = row + 1
+        while at < known:
+            ends = (later for later in range(at + 1, known + 1) if self._is_back(at, later))
+            end = next(ends, at) if self._leaps(at) else at
+            self._is_wrong[at:end] = True
+            at = max(end, at + 1)
+
+    def _is_back(self, row: int, later: int) -> bool:
+        return abs(float(self._logs[later] - self._logs[row - 1])) <= BACK_FRACTION
+
     def _event_ratio(self, row: int, change: float) -> float | None:
         """Return the ratio of a split that the source reports and that explains the change; None without one."""
         for event_row, ratio in self._events:
@@ -196,12 +214,13 @@ class _Judge:
         The scale of short bars is that of a session, because splits happen overnight.
         """
         before = np.diff(self._logs[max(0, row - VOLATILITY_BARS) : row])
-        before = before[~self._is_absent[row - len(before) : row]]
+        is_wrong = self._is_wrong[row - len(before) - 1 : row - 1]  # a wrong price's way back is no move, either
+        before = before[~(self._is_absent[row - len(before) : row] | is_wrong)]
         volatility = DEFAULT_VOLATILITY / self._scale
         if len(before) >= MIN_VOLATILITY_BARS:  # by the median, which a single earlier jump does not move
             volatility = 1.4826 * float(np.median(np.abs(before - np.median(before))))
             volatility = max(volatility, float(np.sqrt(np.mean(before[-PANIC_BARS:] ** 2))))
-        after = np.diff(self._logs[row:end])
+        after = np.diff(self._logs[row:end][~self._is_wrong[row:end]])
         if len(after):
             volatility = max(volatility, float(np.sqrt(np.mean(after**2))))
         return abs(float(self._logs[row] - self._logs[row - 1])) / max(volatility * self._scale, 1e-9)

@@ -49,6 +49,32 @@ def test_a_split_is_found_with_its_ratio_and_its_bar(ratio: float) -> None:
 
 
 @pytest.mark.parametrize("ratio", RATIOS)
+@pytest.mark.parametrize("wrong_usd", [0.02, 900_000.0])
+@pytest.mark.parametrize("later", [1, 2, 3])
+def test_a_split_is_found_although_a_price_soon_after_it_is_wrong(ratio: float, wrong_usd: float, later: int) -> None:
+    closes = split(60, 20, ratio)
+    closes[60 + later] = wrong_usd
+    found = verdict(closes)
+    assert [(jump.row, jump.ratio) for jump in found.jumps] == [(60, ratio)]
+    assert np.flatnonzero(found.is_wrong).tolist() == [60 + later]
+
+
+@pytest.mark.parametrize("ratio", [2.0, 3.0, 8.0, 0.5, 0.125])
+def test_a_split_is_found_although_one_bar_after_it_is_in_the_old_unit(ratio: float) -> None:
+    closes = split(60, 20, ratio)
+    closes[62] *= ratio
+    assert [(jump.row, jump.ratio) for jump in verdict(closes).jumps] == [(63, ratio)]
+
+
+def test_a_price_that_leaps_does_not_confirm_a_split() -> None:
+    closes = split(60, 20, 4.0)
+    closes[60 + CONFIRM_BARS - 1] *= 10
+    found = verdict(closes)
+    assert found.jumps[0].known_row == 60 + CONFIRM_BARS + 1
+    assert found.is_absent[60 + CONFIRM_BARS - 1]
+
+
+@pytest.mark.parametrize("ratio", RATIOS)
 def test_on_the_very_day_a_split_is_withheld(ratio: float) -> None:
     assert verdict(split(60, 1, ratio)).is_absent.tolist() == [False] * 60 + [True]
 
