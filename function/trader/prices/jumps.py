@@ -35,8 +35,12 @@ MIN_FALL, MIN_RISE = 0.83, 1.9
 WRONG_FACTOR = 1.9
 """A price that changes by this factor and comes back within CONFIRM_BARS was wrong; a smaller change may be real."""
 
-UNIT_FACTOR = 3.0
-"""A change by this factor that lasts is a change of unit, whatever its exact ratio."""
+UNIT_FACTOR = 2.7
+"""A change by this factor that lasts is a change of unit, whatever its exact ratio: a 3:1 split on a day on which the
+share itself rises by a tenth."""
+
+UNEXPLAINED_FACTOR = 3.0
+"""A smaller change is none if the source knows all splits, and none of them explains it."""
 
 BACK_FRACTION = 0.25
 """A price has come back if it is this close to the last price before the jump, and closer than half the jump."""
@@ -113,7 +117,7 @@ def judge(
     """Judge the jumps of a series of possible closes, in order; None if there is nothing to judge.
 
     `events` are the splits that the source reports: the row of the first bar on their day or later, and the ratio. If
-    the source `knows_all_splits`, any other change by less than UNIT_FACTOR is no split, whatever its ratio.
+    the source `knows_all_splits`, any other change by less than UNEXPLAINED_FACTOR is no split, whatever its ratio.
     """
     if len(prices_usd) < 2:
         return None
@@ -162,7 +166,7 @@ class _Judge:
         for later in range(row + 1, end):
             if abs(self._logs[later] - self._logs[row - 1]) <= near:
                 return self._come_back(row, later, is_wrong=factor >= WRONG_FACTOR)
-        if self._knows_all_splits and factor < UNIT_FACTOR:
+        if self._knows_all_splits and factor < UNEXPLAINED_FACTOR:
             return row  # a crash or a leap
         known = row + CONFIRM_BARS - 1
         while known < len(self._prices_usd) and self._leaps(known):

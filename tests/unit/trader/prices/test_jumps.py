@@ -128,6 +128,13 @@ def test_a_change_of_unit_needs_no_splits_ratio() -> None:
     assert jump.ratio is None
 
 
+@pytest.mark.parametrize("change", [1.09 / 3, 3 / 1.09])
+def test_a_change_by_almost_three_is_one_of_unit_although_it_misses_the_ratio(change: float) -> None:
+    closes = calm(60)
+    closes[40:] *= change
+    assert [(jump.row, jump.ratio) for jump in verdict(closes).jumps] == [(40, None)]
+
+
 def test_a_crash_by_half_that_misses_the_ratio_is_withheld_but_no_split() -> None:
     closes = calm(60, volatility=0.03)
     closes[40:] *= closes[39] / closes[40] * 0.4815  # Apple on 2000-09-29
