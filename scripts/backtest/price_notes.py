@@ -141,7 +141,7 @@ def _jumps(close: pd.DataFrame, used: pd.DataFrame, bar_interval: str) -> Iterat
         jumps = [
             f"{ratio - 1:+.1%} on {say(time, bar_interval)}"
             for time, ratio in zip(fitted.index[1:][is_jump], ratios[is_jump].tolist(), strict=True)
-            if time not in series.find_changes_of_unit()
+            if time not in {*series.find_changes_of_unit(), series.withheld_since}
         ]
         if jumps:
             yield Note(symbol=str(symbol), what=f"its close jumps: {_name_symbols(jumps)}")

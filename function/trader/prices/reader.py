@@ -74,7 +74,9 @@ class Prices:
     def notes(self) -> tuple[Note, ...]:
         """Return what was noted on the prices that were read so far: on the sources first, then by symbol."""
         of_symbols = (
-            Note(symbol=symbol, what=what) for symbol, series in self._series.items() for what in series.notes
+            Note(symbol=symbol, what=what)
+            for symbol, series in self._series.items()
+            for what in (*series.notes, *series.describe_wrong())
         )
         return (*(Note(symbol="", what=what) for what in self._notes), *of_symbols)
 

@@ -187,18 +187,34 @@ class Series:
         """Return the closes for statistics: all but wrong prices, whatever was known when."""
         return self._closes if self._verdict is None else self._closes[~self._verdict.is_wrong]
 
+    @property
+    def withheld_since(self) -> datetime | None:
+        """The start of the first bar since the jump that later bars have not confirmed yet; None if there is none."""
+        if self._verdict is None or not self.is_withheld:
+            return None
+        since: datetime = self._closes.index[_find_withheld(self._verdict)].to_pydatetime()
+        return since
+
     def describe_jumps(self) -> tuple[str, ...]:
         """Return a note for each jump that the closes are not one unit across, and for wrong prices."""
         if self._verdict is None:
             return ()
         notes = [self._describe_jump(jump) for jump in self._verdict.jumps]
-        if self._verdict.is_wrong.any():
-            prices_usd = self._closes.to_numpy(float)
-            index = pd.DatetimeIndex(self._closes.index)
-            notes.append(
-                describe_removal(index, prices_usd, self._verdict.is_wrong, "far from those around it", self._interval)
-            )
-        return tuple(notes)
+        if self.is_withheld:
+            notes.append(self._describe_unconfirmed(self._verdict))
+        return (*notes, *self.describe_wrong())
+
+    def describe_wrong(self) -> tuple[str, ...]:
+        """Return a note on the closes that are left out because those around them show that they are wrong."""
+        if self._verdict is None:
+            return ()
+        is_wrong = self._verdict.is_wrong.copy()
+        if self.is_withheld:
+            is_wrong[_find_withheld(self._verdict) :] = False  # only later bars show it
+        if not is_wrong.any():
+            return ()
+        index, prices_usd = pd.DatetimeIndex(self._closes.index), self._closes.to_numpy(float)
+        return (describe_removal(index, prices_usd, is_wrong, "far from those around it", self._interval),)
 
     def _describe_jump(self, jump: Jump) -> str:
         change = self._describe_change(jump.row)
@@ -207,10 +223,8 @@ class Series:
         return f"unadjusted {name_split(jump.ratio)} split {change}; left out while bars before it are in use"
 
     def _describe_unconfirmed(self, verdict: Verdict) -> str:
-        row = len(verdict.is_absent) - 1
-        while row and verdict.is_absent[row - 1]:
-            row -= 1
-        return f"split or wrong price {self._describe_change(row)}; it is used once later bars confirm it"
+        change = self._describe_change(_find_withheld(verdict))
+        return f"split or wrong price {change}; it is used once later bars confirm it"
 
     def _describe_change(self, row: int) -> str:
         before_usd, after_usd = (float(self._closes.iloc[max(each, 0)]) for each in (row - 1, row))
@@ -222,6 +236,14 @@ class Series:
         return list(
             zip(np.searchsorted(self._times_ns, midnights).tolist(), splits.values(), strict=True) if midnights else []
         )
+
+
+def _find_withheld(verdict: Verdict) -> int:
+    """Return the row of the first of the bars at the end that are withheld."""
+    row = len(verdict.is_absent) - 1
+    while row and verdict.is_absent[row - 1]:
+        row -= 1
+    return row
 
 
 def _cut(verdict: Verdict | None, begin: int, end: int) -> Verdict | None:

@@ -438,6 +438,13 @@ def test_a_jump_across_missing_bars_is_seen() -> None:
     assert [what.partition(" on ")[0] for _, what in found][1:] == ["unadjusted 4:1 split"]
 
 
+def test_a_jump_in_the_last_bar_is_noted_in_the_words_of_its_refusal() -> None:
+    (note,) = judge({"AAPL": [100.0] * 99 + [10.0]})
+    assert note[1] == (
+        f"split or wrong price on {SESSIONS[99]}, from 100.00 to 10.00 (-90.0%); it is used once later bars confirm it"
+    )
+
+
 def test_a_wrong_price_is_noted_and_is_no_jump() -> None:
     (note,) = judge({"AAPL": [5.0] * 60 + [50.0] + [5.0] * 39})
     assert note[1] == f"a close that is far from those around it is left out: 50 on {SESSIONS[60]}"

@@ -107,6 +107,12 @@ def test_the_notes_are_those_of_the_sources_and_of_the_symbols() -> None:
     ]
 
 
+def test_a_wrong_price_that_is_left_out_is_noted() -> None:
+    subject = prices(Source("file", {"KO": days(*[60.0] * 10, 600, 60, 61)}))
+    subject.bars(["KO"])
+    assert subject.notes()[-1].what == "a close that is far from those around it is left out: 600 on 2022-12-23"
+
+
 def test_one_unusable_symbol_does_not_spoil_the_others() -> None:
     bars = prices(Source("file", {"KO": days(60), "PG": days(-1)})).bars(["KO", "PG"])
     assert set(bars.closes) == {"KO"}

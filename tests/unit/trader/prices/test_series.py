@@ -160,6 +160,12 @@ def test_a_view_as_of_an_earlier_day_shows_what_was_known_then() -> None:
         series.until(wrong).require_usable(wrong, DAY_S)
 
 
+def test_a_note_on_a_wrong_price_is_not_made_before_it_can_be_known() -> None:
+    series = Series(daily(*[60.0] * 20, 600, 60, 61), interval="1d")
+    assert series.until(series.closes.index[20]).describe_wrong() == ()
+    assert len(series.until(series.closes.index[21]).describe_wrong()) == 1
+
+
 def test_a_split_is_known_with_the_bar_from_which_holdings_are_in_the_new_unit() -> None:
     closes = daily(*[100.0] * 20, *[25.0] * 10)
     (split,) = Series(closes, interval="1d").find_splits()
