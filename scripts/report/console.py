@@ -17,7 +17,7 @@ from trader.model import Code, Direction, Json, Outcome
 WIDE_COLUMNS = 128  # at this width or more, the order and its result each have a column
 NARROW_COLUMNS = 104  # below this width, columns are one space apart instead of two
 SMALL_COLUMNS = 100  # below this width, the legs of a bracket have their own line
-RESULT_CHARACTERS = 96
+RESULT_CHARACTERS = 140  # enough for the reason why a symbol has no prices
 ARROWS = {Direction.UP: ("▲ UP", "green"), Direction.FLAT: ("● FLAT", "dim"), Direction.DOWN: ("▼ DOWN", "red")}
 ALARMING = (Outcome.FAILED, STARTED, Outcome.INTERRUPTED)
 KIND_STYLES = {"order": "bold", "unsent": "bold", "refused": "yellow", "unprotected": "yellow"}
