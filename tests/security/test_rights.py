@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,10 @@ from lambda_function import run
 from scripts import ROOT
 from scripts.cloud import halt
 from scripts.cloud.aws import connect
-from scripts.testkit import aws
+from scripts.testkit import aws, services
 from scripts.testkit.alpaca import AlpacaFake
 from tests import terraform_here
 from trader.journal.base import JournalError
-from trader.model import NEW_YORK
 from trader.settings import SettingsError
 from trader.wiring import PARAMETERS
 
@@ -144,12 +143,11 @@ def write_tfvars(path: Path, alpaca: AlpacaFake) -> None:
 def trading() -> Iterator[AlpacaFake]:
     """Serve an account at Alpaca, with closes on a line and a last price off it."""
     noise = np.random.default_rng(1).normal(0, 0.002, BARS)
-    today = datetime.now(NEW_YORK).replace(hour=0, minute=0, second=0, microsecond=0)
     with AlpacaFake(prices={"KO": 104.5, "PEP": 105.0}) as fake:
         fake.key_id, fake.secret = SECRETS.values()
         for symbol, last in fake.prices.items():
             closes = [*(np.linspace(100, 110, BARS) * np.exp(noise))[:-1].tolist(), float(last)]
-            fake.bars[symbol] = [(today - timedelta(days=BARS - 1 - day), each) for day, each in enumerate(closes)]
+            fake.bars[symbol] = services.daily_bars(closes, datetime.now(UTC))
         yield fake
 
 
