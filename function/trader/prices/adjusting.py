@@ -27,7 +27,7 @@ class Adjusted:
 
     prices: Mapping[str, Floats]
     early: NDArray[np.int64]  # rows whose factor is that of the row before
-    unadjusted: NDArray[np.int64]  # rows with a close, but without an adjusted one: they are left out
+    unadjusted: NDArray[np.int64]  # rows with a close, but without a possible adjusted one: they are left out
 
 
 class FactorError(Exception):
@@ -46,6 +46,8 @@ def adjust(prices: Mapping[str, Floats], adjusted: Floats) -> Adjusted:
     early or wrongly, and gets the factor of the row before. Raises FactorError if that goes on for many rows.
     """
     close = prices["close"]
+    is_possible = np.isfinite(adjusted) & (adjusted > 0)
+    adjusted = np.where((close > 0) & ~is_possible, np.nan, adjusted)  # as if it were not there
     unadjusted = np.flatnonzero(~np.isnan(close) & np.isnan(adjusted))
     (rows,) = np.nonzero(~np.isnan(close) & ~np.isnan(adjusted))
     factors, early = _find_factors(close[rows], adjusted[rows], rows)

@@ -123,7 +123,8 @@ def _load(
     table = read_table(path, bar_interval=interval, universe=universe, now=now)
     clean = clean_bars(table.tables, interval=interval, has_ohlc=table.has_ohlc)
     if not np.isfinite(clean.tables["close"].to_numpy()).any():
-        why = "; ".join(f"{note.symbol}: {note.what}" if note.symbol else note.what for note in clean.notes)
+        of_clean = [f"{note.symbol}: {note.what}" if note.symbol else note.what for note in clean.notes]
+        why = "; ".join([*table.notes, *of_clean]) or "every close is missing"
         raise PriceFileError(f"price file {path}, read as {table.kind}, has no price that can be used: {why}")
     of_file = (note.what for note in clean.notes if not note.symbol)
     return FileBars(

@@ -105,6 +105,16 @@ def test_a_wrong_tick_in_the_adjusted_closes_does_not_change_the_others(file: Pa
         assert_bars(bars(prices), [1.0] * 30)
 
 
+@pytest.mark.parametrize("adjusted", ["0", "-3", "inf"])
+def test_a_bar_with_an_impossible_adjusted_close_is_left_out(file: Path, adjusted: str) -> None:
+    lines = write([0.98] * 10 + [1.0] * 20).split("\n")
+    fields = lines[6].split(",")
+    lines[6] = ",".join([*fields[:5], adjusted, fields[6]])
+    found = read(file, "\n".join(lines))
+    assert np.isnan(found.tables["close"]["AAPL"].iloc[5])
+    assert found.notes[-1] == f"bars without an adjusted close are left out: AAPL on {BARS[5].day}"
+
+
 @pytest.mark.parametrize("close", ["0", "-5", "inf"])
 def test_an_impossible_raw_close_passes_through_and_leaves_the_others_alone(file: Path, close: str) -> None:
     lines = write([0.5] * 10 + [1.0] * 20).split("\n")

@@ -110,6 +110,20 @@ def test_a_file_without_any_price_is_an_error(file: Path) -> None:
     assert "has no price that can be used" in fault(write(file, "timestamp,AAPL\n2022-12-27,-5\n"))
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("timestamp,AAPL\n2022-12-27,\n", ": every close is missing"),
+        (
+            "date,symbol,close,adj close\n2022-12-27,AAPL,5,0\n",
+            ": bars without an adjusted close are left out: AAPL on",
+        ),
+    ],
+)
+def test_a_file_without_any_price_is_refused_with_the_reason(file: Path, text: str, why: str) -> None:
+    assert why in fault(write(file, text))
+
+
 def test_a_file_is_described_by_what_it_was_taken_for(file: Path) -> None:
     assert write(file, TWO_BY_TWO).describe().endswith("closes of 2 symbols from prices.csv")
 
