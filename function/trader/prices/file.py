@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import datetime, time
 from functools import lru_cache
 from pathlib import Path
 
@@ -98,8 +98,8 @@ class FilePrices:
             raise PriceFileError(
                 f"price file {self._path}: {error.strerror}; set PRICE_FILE to a file of prices"
             ) from error
-        tomorrow = datetime.combine(self._clock().astimezone(NEW_YORK).date() + timedelta(days=1), time(), NEW_YORK)
-        return _load(self._path, self._interval, self._universe, tomorrow, status.st_mtime_ns, status.st_size)
+        midnight = datetime.combine(self._clock().astimezone(NEW_YORK).date(), time(23, 59), NEW_YORK)
+        return _load(self._path, self._interval, self._universe, midnight, status.st_mtime_ns, status.st_size)
 
     def explain_missing(self) -> str:
         """Say why a symbol that the file lacks has no prices: what the file was taken for, and whose prices it has."""

@@ -20,6 +20,9 @@ MIN_DISTANCES = 5
 TOO_LONG_FRACTION = 0.75
 """The part of the distances that must be longer than BAR_INTERVAL before the bars are."""
 
+MAX_LONG_RUN = 10
+"""So many such distances in succession are enough: files begin with weekly bars and go on with daily ones."""
+
 MIN_DAYS = 5
 """The fewest days that say on which weekdays and in which hours a file has bars."""
 
@@ -92,7 +95,16 @@ def find_long(close: pd.DataFrame, interval: str) -> BarLengths:
                 is_longer = ~is_same_day
         if len(is_longer) >= MIN_DISTANCES and is_longer.mean() >= TOO_LONG_FRACTION:
             found[str(symbol)] = name_interval(index[rows])
+        elif numbers is not None and (run := _find_long_run(is_longer)) is not None:
+            found[str(symbol)] = name_interval(index[rows[run]])
     return BarLengths(interval=interval, too_long=found)
+
+
+def _find_long_run(is_longer: Flags) -> slice | None:
+    """Return the bars of the first run of MAX_LONG_RUN distances that are all too long; None if there is none."""
+    ends = np.flatnonzero(np.concatenate([[True], ~is_longer, [True]]))
+    (places,) = np.nonzero(np.diff(ends) > MAX_LONG_RUN)
+    return slice(int(ends[places[0]]), int(ends[places[0] + 1])) if len(places) else None
 
 
 def require_not_short(path: Path, close: pd.DataFrame, interval: str) -> None:

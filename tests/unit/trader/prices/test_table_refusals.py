@@ -1,6 +1,6 @@
 """Price files that are refused, with the line, the value and the remedy; nothing is guessed between two readings."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -410,6 +410,19 @@ def test_a_symbol_with_longer_bars_than_the_others_is_left_out_with_a_note(file:
     prices = read(file, "date,symbol,close\n" + "".join(rows))
     assert list(prices.tables["close"].columns) == ["AAPL"]
     assert prices.notes == ("left out because of weekly bars, longer than BAR_INTERVAL=1d: SLOW",)
+
+
+def test_weekly_bars_before_daily_ones_are_refused(file: Path) -> None:
+    weeks = [date(2022, 1, 5) + timedelta(7 * week) for week in range(20)]
+    days = [day for day in DAYS if day > weeks[-1]]
+    rows = [f"{day},{5 + number % 3}" for number, day in enumerate([*weeks, *days])]
+    assert "has weekly bars, but BAR_INTERVAL=1d" in refuse(file, "\n".join(["date,AAPL", *rows]))
+
+
+def test_a_share_that_was_suspended_for_months_has_daily_bars(file: Path) -> None:
+    days = [day for day in list_days(200) if not date(2022, 5, 1) < day < date(2022, 9, 1)]
+    text = "\n".join(["date,AAPL", *(f"{day},{5 + number % 3}" for number, day in enumerate(days))])
+    assert read(file, text).kind == "daily closes of AAPL"
 
 
 def test_a_row_at_the_close_is_no_shorter_bar(file: Path) -> None:
