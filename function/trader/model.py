@@ -35,6 +35,10 @@ type Closes = pd.Series[float]
 """Closing prices in USD on a timezone-aware, strictly increasing DatetimeIndex (each bar's start)."""
 
 
+DECIMALS = 9
+"""Decimal places of a restated price or quantity: what lies beyond them is the rounding of a product."""
+
+
 def tick_usd(price_usd: float) -> Decimal:
     """Return the tick of US stocks: a cent at prices from one dollar, a hundredth of a cent below (SEC Rule 612)."""
     return Decimal("0.01") if price_usd >= 1 else Decimal("0.0001")
@@ -48,7 +52,7 @@ def round_to_tick(price_usd: float) -> Decimal:
 def move_to_tick(price_usd: float, rounding: str) -> float:
     """Return a price rounded to the tick by a rounding of the decimal module, and at least one tick."""
     tick = tick_usd(price_usd)
-    exact = Decimal(repr(round(price_usd, 9)))  # without the rounding errors of a product
+    exact = Decimal(repr(round(price_usd, DECIMALS)))  # without the rounding errors of a product
     return float(max(exact.quantize(tick, rounding), tick))
 
 

@@ -22,7 +22,7 @@ import backtrader as bt
 
 from scripts.backtest.model import Fill, Options, Refusal, Restatement
 from trader.broker.base import MarketClock, OrderRejectedError, SharesReservedError
-from trader.model import Account, OpenOrder, Order, OrderStatus, OrderType, Position, Side, move_to_tick
+from trader.model import DECIMALS, Account, OpenOrder, Order, OrderStatus, OrderType, Position, Side, move_to_tick
 from trader.prices.jumps import name_split
 from trader.schedule import sessions
 
@@ -34,8 +34,6 @@ TYPES = {
 }
 """The bot's order type for each of Backtrader's that is used here."""
 
-DECIMALS = 9
-"""Brokers keep as many of a quantity; beyond them there are only rounding errors."""
 
 STATUS = {
     bt.Order.Created: OrderStatus.ACCEPTED,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime, timedelta
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -25,8 +26,7 @@ type Say = Callable[[datetime], str]
 
 def sayer(bar_interval: str) -> Say:
     """Return the formatter for bars of this length."""
-    pattern = "%Y-%m-%d" if bar_interval == "1d" else "%Y-%m-%d %H:%M"
-    return lambda bar: bar.astimezone(NEW_YORK).strftime(pattern)
+    return partial(say, interval=bar_interval)
 
 
 def count_warm_up_bars(settings: Settings) -> int:

@@ -11,11 +11,8 @@ import pandas as pd
 
 from scripts.backtest.judged import judge
 from scripts.backtest.model import Fill, Restatement, Result
-from trader.model import Side
+from trader.model import DECIMALS, Side
 from trader.prices.jumps import name_split
-
-DECIMALS = 9
-"""Decimals of a quantity that brokers keep."""
 
 MIN_SHARES = 1e-9
 """Smaller quantities are rounding errors."""

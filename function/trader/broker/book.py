@@ -4,15 +4,12 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR
 
 from trader.broker.base import OrderRejectedError, SharesReservedError
 from trader.broker.restating import Action, Close, Quotes, interpret, keep, measure, update
-from trader.model import Closes, Code, OpenOrder, Order, OrderStatus, OrderType, Position, Side, tick_usd
+from trader.model import DECIMALS, Closes, Code, OpenOrder, Order, OrderStatus, OrderType, Position, Side, move_to_tick
 from trader.prices.series import Series
-
-DECIMALS = 9
-"""Brokers keep as many of a quantity; beyond them there are only rounding errors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,19 +294,14 @@ def _restate_bracket(book: Book, symbol: str, action: Action) -> None:
         order,
         quantity=quantity,
         price_usd=order.price_usd * action.factor,
-        stop_loss_usd=None if stop_usd is None else _to_tick(stop_usd * action.factor, ROUND_FLOOR),
-        take_profit_usd=None if limit_usd is None else _to_tick(limit_usd * action.factor, ROUND_CEILING),
+        stop_loss_usd=None if stop_usd is None else move_to_tick(stop_usd * action.factor, ROUND_FLOOR),
+        take_profit_usd=None if limit_usd is None else move_to_tick(limit_usd * action.factor, ROUND_CEILING),
     )
     if quantity:
         book.brackets[symbol] = restated
     if order.type is OrderType.STOP:
         ended = replace(order, status=OrderStatus.CANCELED)
         book.orders[order.client_order_id] = restated if quantity else ended
-
-
-def _to_tick(price_usd: float, rounding: str) -> float:
-    """Return a price rounded down or up to the tick, without the rounding errors of a product."""
-    return float(Decimal(repr(round(price_usd, DECIMALS))).quantize(tick_usd(price_usd), rounding))
 
 
 def _recall(held: Position, closes: Closes, as_of: datetime) -> Quotes:

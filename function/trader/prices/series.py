@@ -151,11 +151,11 @@ class Series:
         verdict = self._verdict
         if verdict is None:
             return self._closes
-        if verdict.is_absent[-1]:
+        if self.is_withheld:
             raise UnusableError(Code.NO_PRICE_DATA, self._describe_unconfirmed(verdict))
         if verdict.jumps:
             raise UnusableError(Code.NO_PRICE_DATA, self._describe_jump(verdict.jumps[-1]))
-        return self._closes[~verdict.is_wrong]
+        return self.fitted()
 
     def visible(self) -> Closes:
         """Return the closes for valuing and filling: without wrong prices, and without jumps until they are confirmed.
@@ -288,7 +288,7 @@ def find_impossible(prices_usd: Floats) -> NDArray[np.bool_]:
 
 
 def find_outside(index: pd.DatetimeIndex, interval: str) -> NDArray[np.bool_]:
-    """Return which bars do not begin in a session of the exchange: no order is filled in them."""
+    """Return which bars share no time with a session of the exchange: no order is filled in them."""
     return ~sessions.are_in_session(index, interval)
 
 

@@ -71,12 +71,6 @@ def last_minute_before(now: datetime) -> datetime:
     return hours[1] - timedelta(minutes=1)
 
 
-def count_sessions(first: date, last: date) -> int:
-    """Return the number of sessions from the day after `first` up to `last`."""
-    days = _session_days(first.year, last.year)[0]
-    return int(np.searchsorted(days, _number(last), side="right") - np.searchsorted(days, _number(first), side="right"))
-
-
 def are_in_session(index: pd.DatetimeIndex, interval: str) -> NDArray[np.bool_]:
     """Return which bars belong to a session: daily bars of its day, shorter ones that share some time with it."""
     if not len(index):
