@@ -1,5 +1,5 @@
 #!/usr/bin/env sh
-# Draws docs/run.png and docs/backtest.png with headless Chromium: the first screen of the pages that `make run` and
+# Draws docs/images/run.png and docs/images/backtest.png with headless Chromium: the first screen of the pages that `make run` and
 # `make backtest` write in an empty folder.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -15,8 +15,8 @@ export PYTHONPATH="$root/function:$root"
 draw() { # name of page and picture, height in pixels
   "$chromium" --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
     --disable-component-update --disable-sync --hide-scrollbars --user-data-dir="$work/profile" --window-size="1280,$2" \
-    --screenshot="$root/docs/$1.png" "file://$work/out/$1.html" 2>/dev/null
-  echo "docs/$1.png"
+    --screenshot="$root/docs/images/$1.png" "file://$work/out/$1.html" 2>/dev/null
+  echo "docs/images/$1.png"
 }
 
 "$root/.venv/bin/python" -m scripts.run.local >/dev/null

@@ -74,7 +74,7 @@ variable "strategies" {
   description = <<-TEXT
     The strategies to run, by name; by default one paper strategy, trend.
     mode                  dry-run, paper, or live (which live_strategies must confirm)
-    settings              variables of docs/settings.md, such as { SIGNAL = "interval", MAX_ORDER_USD = "5000" }
+    settings              variables of docs/reference/settings.md, such as { SIGNAL = "interval", MAX_ORDER_USD = "5000" }
     parameters            variables whose values are in SSM: { ALPACAPW = "/my/path" }; the keys have default paths
     schedule              AWS cron expression, in UTC
     daily_at              "15:00", New York time: one run a day, instead of schedule
@@ -144,7 +144,7 @@ variable "strategies" {
     condition = alltrue([
       for its in values(var.strategies) : alltrue([for name in concat(keys(its.settings), keys(its.parameters)) : can(regex("^[A-Z][A-Z0-9_]*$", name)) && !startswith(name, "AWS_") && !startswith(name, "LAMBDA_")])
     ])
-    error_message = "strategies: name settings and parameters as in docs/settings.md, in capitals, such as MAX_ORDER_USD; AWS_... and LAMBDA_... are reserved for Lambda."
+    error_message = "strategies: name settings and parameters as in docs/reference/settings.md, in capitals, such as MAX_ORDER_USD; AWS_... and LAMBDA_... are reserved for Lambda."
   }
 
   validation {

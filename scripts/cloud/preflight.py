@@ -232,7 +232,7 @@ def settings(cloud: Cloud, name: str, environment: Mapping[str, str]) -> Finding
         problems += [problem for problem in error.problems if not problem.startswith(tuple(unread))]
     strangers = [each for each in environment if each not in variables() and not re.fullmatch(OTHERS, each)]
     problems += [
-        f"{each} is not a setting; docs/settings.md lists all settings"
+        f"{each} is not a setting; docs/reference/settings.md lists all settings"
         for each in strangers
         if not any(problem.startswith(f"{each} ") for problem in problems)
     ]

@@ -1,4 +1,4 @@
-"""The tables of docs/reliability.md: made from the outcomes of a run, and compared with those on the page."""
+"""The tables of docs/explanation/reliability.md: made from the outcomes of a run, and compared with those on the page."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -7,7 +7,7 @@ from pathlib import Path
 from scripts import ROOT
 from tests.fault_injection.fault_matrix import Outcome
 
-PAGE = ROOT / "docs" / "reliability.md"
+PAGE = ROOT / "docs" / "explanation" / "reliability.md"
 FAULTS, STORIES = "outcome of the slot", "outcome of the slots"
 """The last column's heading, by which a table is found on the page."""
 

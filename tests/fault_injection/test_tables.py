@@ -1,4 +1,4 @@
-"""Tests of the comparison between a run and the tables of docs/reliability.md."""
+"""Tests of the comparison between a run and the tables of docs/explanation/reliability.md."""
 
 from pathlib import Path
 

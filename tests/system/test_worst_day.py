@@ -1,7 +1,7 @@
 """The loss of one day, in percent of the equity at the last close, when everything goes wrong at the default settings.
 
 Ten holdings of a tenth each are bought on one day, and all of them fall on a later one. The figures are those of
-docs/reliability.md.
+docs/explanation/reliability.md.
 """
 
 from collections.abc import Sequence

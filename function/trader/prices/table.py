@@ -1,4 +1,4 @@
-"""Prices from a file, in any of the formats that people have: see docs/settings.md.
+"""Prices from a file, in any of the formats that people have: see docs/reference/settings.md.
 
 A file is read in steps, each in a module of its own: its rows as text (rows, cells), what its columns are (layout), its
 times and prices (columns, timestamps, price_numbers), from rows to tables (grid), the adjusting (adjusting), and what

@@ -7,7 +7,7 @@ import pytest
 
 from scripts import ROOT
 
-PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
 TREE = PAGE.split("```")[1]
 PATH = re.compile(r"`((?:[a-z_]+/)*[a-z_]+\.(?:py|md|toml|svg))`")
 ROOMS = [
@@ -20,7 +20,7 @@ ROOMS = [
 
 @pytest.mark.parametrize("path", sorted(set(PATH.findall(PAGE))))
 def test_a_path_on_the_page_exists(path: str) -> None:
-    assert any((ROOT / parent / path).exists() for parent in ("", "function", "function/trader", "docs"))
+    assert any((ROOT / parent / path).exists() for parent in ("", "function", "function/trader", "docs/images"))
 
 
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: f"{room.parent.name}/{room.name}")

@@ -1,4 +1,4 @@
-"""docs/reliability.md lists every fault, every story and every invariant."""
+"""docs/explanation/reliability.md lists every fault, every story and every invariant."""
 
 import re
 
@@ -6,7 +6,7 @@ from scripts import ROOT
 from tests.fault_injection import fault_matrix, scenarios, stories
 from tests.fault_injection.invariants import INVARIANTS
 
-PAGE = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "explanation" / "reliability.md").read_text(encoding="utf-8")
 
 
 def read_rows() -> list[tuple[str, str]]:

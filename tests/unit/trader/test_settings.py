@@ -224,7 +224,7 @@ def test_the_horizon_rule_needs_its_ninety_bars() -> None:
 
 
 def test_the_settings_page_lists_every_variable_with_its_default() -> None:
-    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
     defaults = {item.name: item.default for item in dataclasses.fields(Settings)}
     for name, attribute in variables().items():
         row = next((line for line in page.splitlines() if line.startswith(f"| `{name}`")), "")

@@ -149,7 +149,7 @@ def test_a_sound_plan_has_no_problems_and_no_notes(cloud: Cloud) -> None:
         ({"SIGNAL": "trand"}, "trend: SIGNAL='trand': must be one of trend, interval, horizon"),
         ({"MAX_ORDER_USD": "-5"}, "trend: MAX_ORDER_USD='-5': must be a number above 0 to 1e+09"),
         ({"MAX_ORDER_US": "5"}, "trend: MAX_ORDER_US is not a setting; did you mean MAX_ORDER_USD?"),
-        ({"COLOR": "red"}, "trend: COLOR is not a setting; docs/settings.md lists all settings"),
+        ({"COLOR": "red"}, "trend: COLOR is not a setting; docs/reference/settings.md lists all settings"),
         (
             {"STOP_LOSS_FRACTION": "0"},
             "trend: STOP_LOSS_FRACTION and TAKE_PROFIT_FRACTION must both be above 0, or both be 0 for no bracket",
