@@ -1,18 +1,23 @@
 #!/usr/bin/env sh
 # Locks pyproject.toml into requirements/ and layer/: exact versions and hashes, without index addresses.
+#
+# With KEEP=1, what is locked keeps its version where pyproject.toml allows it: for a new package among the old ones.
 set -eu
 cd "$(dirname "$0")/.."
 uv=.venv/bin/uv
 lock() {
   out=$1
   shift
-  "$uv" pip compile pyproject.toml --quiet --universal --python-version 3.13 --generate-hashes --no-header --no-annotate --upgrade -o "$out" "$@"
+  [ -n "${KEEP:-}" ] || set -- --upgrade "$@"
+  "$uv" pip compile "$@" --quiet --universal --generate-hashes --no-header --no-annotate -o "$out"
 }
-lock layer/requirements.txt
-lock requirements/dev.txt --group dev --constraint layer/requirements.txt
+# The layer for Lambda; then everything that make's first commands need; then everything.
+lock layer/requirements.txt --python-version 3.13 --group lambda
+lock requirements/run.txt --python-version 3.13 pyproject.toml --all-extras --group lambda --constraint layer/requirements.txt
+lock requirements/dev.txt --python-version 3.13 pyproject.toml --all-extras --group lambda --group dev --constraint requirements/run.txt
 # uv alone, which scripts/setup.sh installs with pip before anything else.
-echo uv | "$uv" pip compile - --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade --constraint requirements/dev.txt -o requirements/uv.txt
+echo uv | lock requirements/uv.txt --python-version 3.11 - --constraint requirements/dev.txt
 # Only what the group lists: neither the function's packages nor the dependencies of aws-sam-cli.
-"$uv" pip compile --quiet --group emulator --universal --python-version 3.13 --generate-hashes --no-header --no-annotate --upgrade --no-deps -o layer/emulator.txt
+lock layer/emulator.txt --python-version 3.13 --group emulator --no-deps
 # The linters have their own environment, because checkov pins many packages.
-"$uv" pip compile requirements/linters.in --quiet --universal --python-version 3.13 --generate-hashes --no-header --no-annotate --upgrade -o requirements/linters.txt
+lock requirements/linters.txt --python-version 3.13 requirements/linters.in

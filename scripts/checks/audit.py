@@ -23,10 +23,15 @@ from rich.text import Text
 from scripts import ROOT, console
 from scripts.console import format_count
 
-LAYER, EMULATOR, DEV = "layer/requirements.txt", "layer/emulator.txt", "requirements/dev.txt"
+LAYER, EMULATOR, RUN, DEV = (
+    "layer/requirements.txt",
+    "layer/emulator.txt",
+    "requirements/run.txt",
+    "requirements/dev.txt",
+)
 LINTERS, UV = "requirements/linters.txt", "requirements/uv.txt"
-LOCKED = (LAYER, EMULATOR, DEV, LINTERS, UV)
-SAME = (LAYER, EMULATOR, DEV, UV)
+LOCKED = (LAYER, EMULATOR, RUN, DEV, LINTERS, UV)
+SAME = (LAYER, EMULATOR, RUN, DEV, UV)
 """Files that must agree on each package's version: what is tested is what is shipped."""
 
 PIN = re.compile(r"[a-z0-9-]+(\[[a-z0-9,-]+\])?==[^\s;*]+( ; [^#\\@]+)?( \\)?")
@@ -102,9 +107,12 @@ def offline(root: Path = ROOT) -> Iterator[Result]:
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     groups = project["dependency-groups"]
     linters = (root / "requirements/linters.in").read_text(encoding="utf-8").splitlines()
+    extras = project["project"]["optional-dependencies"].values()
+    run = [*project["project"]["dependencies"], *(each for extra in extras for each in extra), *groups["lambda"]]
     wanted = {
-        LAYER: project["project"]["dependencies"],
-        DEV: [*project["project"]["dependencies"], *groups["dev"]],
+        LAYER: groups["lambda"],
+        RUN: run,
+        DEV: [*run, *groups["dev"]],
         EMULATOR: groups["emulator"],
         UV: [each for each in groups["dev"] if each.startswith("uv")],
         LINTERS: [line for line in linters if line and not line.startswith("#")],
