@@ -19,6 +19,7 @@ from detect_secrets.settings import transient_settings
 from rich.text import Text
 
 from scripts import ROOT, console
+from scripts.console import format_count
 
 DIST = ROOT / "layer" / "dist"
 
@@ -26,7 +27,6 @@ ALLOWED: Mapping[tuple[str, str], str] = {
     ("scripts/checks/scan_secrets.py", "Secret Keyword"): "the name of a kind of secret in detect-secrets",
     ("scripts/testkit/aws.py", "Secret Keyword"): "the word `testing`, which moto expects",
     ("tests/contract/test_alpaca_broker.py", "Secret Keyword"): "keys of the stand-in, in plain words",
-    ("tests/contract/test_backtest_yahoo.py", "GitHub Token"): "part of a made-up symbol",
     ("tests/contract/test_cloud_secrets.py", "Alpaca Key"): "keys of the stand-in, marked as such",
     ("tests/contract/test_reconcile.py", "Secret Keyword"): "a key of the stand-in, in plain words",
     ("tests/security/test_secrets.py", "AWS Access Key"): "planted for the test to find",
@@ -73,21 +73,31 @@ def main() -> None:
     names = list_tracked()
     zips = sorted(DIST.glob("*.zip"))
     found = [*in_files(ROOT, names), *(finding for path in zips for finding in in_zip(path))]
-    wrong = [finding for finding in found if (finding.place, finding.kind) not in ALLOWED]
-    idle = sorted(ALLOWED.keys() - {(finding.place, finding.kind) for finding in found})
-    for finding in wrong:
-        console.OUT.print(
-            Text(f" {finding.place}, line {finding.line}: looks like a secret: {finding.kind}", style="red")
-        )
-    for place, kind in idle:
-        console.OUT.print(
-            Text(f" {place}: {kind} is allowed but not found; remove it from the list of allowed findings", style="red")
-        )
-    looked = f"{len(names)} files, {', '.join(path.name for path in zips) or 'no zip, because none is built'}"
-    console.OUT.print(
-        Text(f" {looked}: {len(wrong)} secrets; {len(found) - len(wrong)} findings are allowed, with reasons")
-    )
-    sys.exit(console.FAILED if wrong or idle else console.USABLE)
+    problems = list_problems(found)
+    for problem in problems:
+        console.OUT.print(Text(f" {problem}", style="red"), soft_wrap=True)
+    looked = f"{format_count(len(names), 'file')}, {', '.join(path.name for path in zips) or 'no zip (none is built)'}"
+    allowed = sum((finding.place, finding.kind) in ALLOWED for finding in found)
+    words = f" {looked}: {format_count(len(problems), 'problem')}; {format_count(allowed, 'finding')} allowed"
+    console.OUT.print(Text(words), soft_wrap=True)
+    sys.exit(console.FAILED if problems else console.USABLE)
+
+
+def list_problems(found: Sequence[Finding]) -> list[str]:
+    """Return what to mend: each finding that is not allowed, and each allowed one that is no longer found."""
+    kinds = {(finding.place, finding.kind) for finding in found}
+    return [
+        *(
+            f"{finding.place}, line {finding.line}: looks like a secret ({finding.kind}); remove it, and revoke it if "
+            "it was ever pushed; if it is no secret, add it to ALLOWED in scripts/checks/scan_secrets.py"
+            for finding in found
+            if (finding.place, finding.kind) not in ALLOWED
+        ),
+        *(
+            f"{place}: {kind} is allowed but no longer there; remove it from ALLOWED in scripts/checks/scan_secrets.py"
+            for place, kind in sorted(ALLOWED.keys() - kinds)
+        ),
+    ]
 
 
 def list_tracked(root: Path = ROOT) -> list[str]:

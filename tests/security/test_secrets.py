@@ -41,9 +41,20 @@ CANARIES = (KEY_ID, SECRET, OLD_SECRET)
 # --- the repository and the function's zip ---
 
 
-def test_no_file_in_the_repository_holds_a_secret() -> None:
-    found = scan_secrets.in_files(ROOT, scan_secrets.list_tracked())
-    assert [each for each in found if (each.place, each.kind) not in ALLOWED] == []
+def test_the_repository_holds_no_secret_and_every_allowed_finding_is_still_there() -> None:
+    assert scan_secrets.list_problems(scan_secrets.in_files(ROOT, scan_secrets.list_tracked())) == []
+
+
+def test_a_finding_that_is_not_allowed_is_a_problem_with_its_place() -> None:
+    allowed = [Finding(place, 1, kind) for place, kind in ALLOWED]
+    [problem] = scan_secrets.list_problems([*allowed, Finding("notes.txt", 2, "Private Key")])
+    assert problem.startswith("notes.txt, line 2: looks like a secret (Private Key)")
+
+
+def test_an_allowed_finding_that_is_gone_is_a_problem() -> None:
+    (place, kind), *others = ALLOWED
+    [problem] = scan_secrets.list_problems([Finding(*each) for each in ((p, 1, k) for p, k in others)])
+    assert problem.startswith(f"{place}: {kind} is allowed but no longer there")
 
 
 @pytest.mark.parametrize("kind", PLANTED)
