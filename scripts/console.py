@@ -1,6 +1,5 @@
 """Shared parts of the commands: options, tables, progress bars, and plain error messages."""
 
-import argparse
 import json
 import os
 import signal
@@ -65,8 +64,9 @@ def make_console(*, stderr: bool = False, width: int | None = None) -> Console:
 
 OUT, ERR = make_console(), make_console(stderr=True)
 
-USABLE, FAILED, USAGE = 0, 1, 2
-"""Exit codes."""
+USABLE, FAILED, USAGE, COULD_NOT, INTERRUPTED = 0, 1, 2, 3, 130
+"""Exit codes: it did its work; a check found something wrong; the command line or the settings are wrong; it could not
+do its work; Ctrl-C."""
 
 
 class CommandError(Exception):
@@ -82,11 +82,9 @@ def flag(name: str) -> bool:
     return os.environ.get(name, "") not in {"", "0", "false", "no"}
 
 
-def parser(command: str, description: str | None, epilog: str | None = None) -> argparse.ArgumentParser:
-    """Return the parser of a make command, with the option --json, which JSON=1 also turns on."""
-    made = argparse.ArgumentParser(prog=command, description=description, epilog=epilog)
-    made.add_argument("--json", action="store_true", default=flag("JSON"), help="print the result as JSON")
-    return made
+def wants_json() -> bool:
+    """Tell whether the result is to be printed as JSON."""
+    return flag("JSON")
 
 
 def print_json(value: object) -> None:
@@ -177,10 +175,10 @@ def plain_errors(
         sys.exit(USAGE)
     except CommandError as error:
         ERR.print(str(error), style="red", markup=False, soft_wrap=True)  # a command in it can be copied whole
-        sys.exit(FAILED)
+        sys.exit(COULD_NOT)
     except (BrokerError, JournalError, PriceSourceError) as error:
         ERR.print(one_line(f"{type(error).__name__}: {error}", MAX_CHARACTERS), style="red")
-        sys.exit(FAILED)
+        sys.exit(COULD_NOT)
     except KeyboardInterrupt:
         ERR.print(interrupted, style="red")
-        sys.exit(FAILED)
+        sys.exit(INTERRUPTED)

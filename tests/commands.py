@@ -1,6 +1,7 @@
 """Commands called in the tests' own process, as make calls them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
 
 import pytest
 
@@ -15,12 +16,14 @@ def in_process(
     *,
     is_joined: bool = True,
 ) -> Command:
-    """Wrap a command's `main`. If `is_joined`, its output and its errors become one line each."""
+    """Wrap a command's `main`. If `is_joined`, its output and its errors become one line each.
+
+    Arguments are given to it as the command line does: --max-rows 5 as MAX_ROWS=5, and a flag as 1.
+    """
 
     def call(*arguments: str, **variables: str) -> tuple[int, str, str]:
         with monkeypatch.context() as patched:
-            patched.setattr("sys.argv", ["make", *arguments])
-            for name, value in variables.items():
+            for name, value in {**as_variables(arguments), **variables}.items():
                 patched.setenv(name, value)
             try:
                 main()
@@ -33,3 +36,12 @@ def in_process(
         return code, " ".join(said.out.split()), " ".join(said.err.split())
 
     return call
+
+
+def as_variables(arguments: Sequence[str]) -> dict[str, str]:
+    """Return the variables that mean the same as some arguments."""
+    made: dict[str, str] = {}
+    for word, following in zip_longest(arguments, arguments[1:], fillvalue="--"):
+        if word.startswith("--"):
+            made[word[2:].upper().replace("-", "_")] = "1" if following.startswith("--") else following
+    return made

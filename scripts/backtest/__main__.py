@@ -17,7 +17,6 @@ from trader.progress import Progress
 
 def main() -> None:
     """Run the backtest, write the page and the figures, and show the table."""
-    arguments = console.parser("make backtest", __doc__).parse_args()
     with console.plain_errors("interrupted before the first bar was complete; there is nothing to report"):
         chosen = options.from_env(os.environ)
         with console.progress() as progress:
@@ -26,7 +25,7 @@ def main() -> None:
 
         figures = statistics.figures(result)
         paths = report.write(figures, result, chosen.out)
-        if arguments.json:
+        if console.wants_json():
             console.print_json(figures)
         else:
             report.show(figures, paths, console.OUT)

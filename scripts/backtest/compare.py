@@ -52,13 +52,12 @@ class Day:
 
 def main() -> None:
     """Compare both sides; exit with 0 only if there were decisions and all are the same."""
-    arguments = console.parser("make compare", __doc__).parse_args()
     with console.plain_errors("interrupted; there is no result"):
         chosen = options.from_env(os.environ)
         with console.progress() as progress:
             panel = prices.load(chosen, progress)
             days = compare(panel, starting(panel, chosen, BARS) if chosen.start is None else chosen, progress)
-    if arguments.json:
+    if console.wants_json():
         console.print_json(answer(days))
     else:
         show(days)

@@ -68,7 +68,6 @@ class Check:
 
 def main() -> None:
     """Check the backtest, then the check itself; exit with 0 only if both pass."""
-    arguments = console.parser("make lookahead", __doc__).parse_args()
     with console.plain_errors("interrupted; there is no result"):
         cuts, seed = numbers(os.environ)
         chosen = options.from_env(os.environ)
@@ -88,7 +87,7 @@ def main() -> None:
                     console.note(f"a leak was not planted, because the same symbols do well up to each bar: {what}")
                     continue
                 checks.append(check(load, short, f"a planted leak: {what}", plant, None, seed, executor, progress))
-    if arguments.json:
+    if console.wants_json():
         console.print_json([encode(each) | {"is_passed": each.is_passed} for each in checks])
     else:
         show(checks)

@@ -44,13 +44,10 @@ START_OF_1000 = "2019-01-10"
 
 def main() -> None:
     """Measure everything and print it; the exit code is 1 if a target is missed."""
-    parser = console.parser("make bench-backtest", __doc__)
-    parser.add_argument("--bars", type=int, default=BARS, help="bars for both methods (default: %(default)s)")
-    arguments = parser.parse_args()
     with harness.measuring() as progress:
-        panel, chosen = setting(arguments.bars, progress)
+        panel, chosen = setting(BARS, progress)
         lines = [*speed(panel, chosen, progress), memory(), *sweeps.measure()]
-    harness.finish(lines, as_json=arguments.json)
+    harness.finish(lines, as_json=console.wants_json())
 
 
 def setting(bars: int, progress: Progress) -> tuple[Panel, Options]:

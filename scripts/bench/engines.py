@@ -5,6 +5,7 @@ measured on fewer symbols, because their time is proportional to the number of s
 """
 
 import logging
+import os
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
@@ -50,16 +51,13 @@ PROPHET_BARS = 20, 80
 
 def main() -> None:
     """Measure everything and print it; the exit code is 1 if a target is missed."""
-    parser = console.parser("make bench-engine", __doc__)
-    parser.add_argument("--fit", type=int, metavar="SYMBOLS", help="only fit this many symbols, to measure memory")
-    arguments = parser.parse_args()
-    if arguments.fit:
-        ours().forecast(closes(arguments.fit, BARS), Deadline.never())
+    if symbols := os.environ.get("FIT"):  # for memory(), which runs this module in a process of its own
+        ours().forecast(closes(int(symbols), BARS), Deadline.never())
         return
     with harness.measuring() as progress:
         each_s, lines = speed(progress)
         lines += [*growth(), memory(), *backtests(each_s, progress)]
-    harness.finish(lines, as_json=arguments.json)
+    harness.finish(lines, as_json=console.wants_json())
 
 
 def closes(count: int, bars: int) -> dict[str, Closes]:
@@ -175,7 +173,7 @@ def growth() -> list[Measurement]:
 def memory() -> Measurement:
     """Measure the peak memory of a process that only fits the largest number of symbols."""
     with tempfile.TemporaryDirectory() as folder:
-        peak = harness.run("scripts.bench.engines", "--fit", str(COUNTS[-1]), folder=folder)
+        peak = harness.run("scripts.bench.engines", folder=folder, FIT=str(COUNTS[-1]))
     return harness.is_below(
         peak / 1e6, MAX_MB, f"memory of a process with {COUNTS[-1]} symbols x {BARS} bars", unit="MB"
     )

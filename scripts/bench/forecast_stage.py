@@ -31,10 +31,9 @@ MAX_LOADING_MS = 100
 
 def main() -> None:
     """Measure everything and print it; the exit code is 1 if a target is missed."""
-    arguments = console.parser("make bench", __doc__).parse_args()
     with harness.measuring() as progress:
         lines = [sample(), *forecast_stage(progress), memory(), *price_files.measure(), yahoo.measure()]
-    harness.finish(lines, as_json=arguments.json)
+    harness.finish(lines, as_json=console.wants_json())
 
 
 def sample() -> Measurement:

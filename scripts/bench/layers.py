@@ -84,7 +84,6 @@ class Start:
 
 def main() -> None:
     """Measure and print; the exit code is 1 if a target is missed."""
-    arguments = console.parser("make bench-layer", __doc__).parse_args()
     with harness.measuring() as progress:
         target = Target.from_env(os.environ)
         if not target.runs_here:
@@ -93,7 +92,7 @@ def main() -> None:
             raise LayerError(f"there is no {shorten_path(target.zip)}: {target.make('layer')} builds it")
         lines = measure(target, progress)
     title = f"{target.name}, {{cores}} cores, {ROUNDS} starts each"
-    harness.finish(lines, as_json=arguments.json, title=title, headings=("Plain", "Ours", "Ratio"))
+    harness.finish(lines, as_json=console.wants_json(), title=title, headings=("Plain", "Ours", "Ratio"))
 
 
 def measure(target: Target, progress: Progress) -> list[LayerMeasurement]:

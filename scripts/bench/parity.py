@@ -4,6 +4,7 @@ One formula computes the log posterior of both engines' models. Where they diffe
 mode that an independent method, an interior-point solver, finds.
 """
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,12 +14,14 @@ from functools import cache, partial
 from math import isnan, nan
 from pathlib import Path
 from statistics import median
+from typing import Self
 
 import numpy as np
 import pandas as pd
 from rich.table import Table
 
 from scripts import console
+from scripts.backtest import options
 from scripts.backtest.workers import pool
 from scripts.bench.reference import reference
 from trader.alpha import loader
@@ -31,7 +34,7 @@ from trader.forecasting.prophet import FIT_TIMEOUT_S, quiet_prophet
 from trader.model import SAMPLE_PRICES, Engine, Forecast
 from trader.prices.file import FilePrices
 from trader.progress import Progress
-from trader.settings import Settings
+from trader.settings import Integer, OneOf, Settings, SettingsError
 from trader.wiring import make_forecaster
 
 WINDOWS = 10
@@ -138,30 +141,46 @@ class Decisions:
     median_apart_points: float | None  # the same for decisions that differ; None if none does
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is compared: so many windows of so many symbols, rows of at most so many bars; and the chart's file."""
+
+    windows: int = WINDOWS
+    symbols: int = 20
+    bars: int = SIZES[-1]
+    picture: Path | None = None
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Self:
+        """Read and check the variables. Raises SettingsError with all problems."""
+        given, problems = options.read(
+            env, {"WINDOWS": Integer(1, 100), "SYMBOLS": Integer(1, 20), "BARS": _size, "PICTURE": Path}
+        )
+        made = cls(**{name.lower(): value for name, value in given.items()})
+        if made.picture and not made.picture.parent.is_dir():
+            problems.append(f"PICTURE={made.picture}: there is no folder {made.picture.parent}; make it first")
+        if problems:
+            raise SettingsError(problems)
+        return made
+
+
+def _size(text: str) -> int:
+    return int(OneOf(tuple(map(str, SIZES)))(text))
+
+
 def main() -> None:
     """Compare, print and draw; the exit code is 1 if map is worse than Stan or not at the optimum anywhere."""
-    parser = console.parser("make parity", __doc__)
-    parser.add_argument(
-        "--windows", type=int, choices=range(1, 101), default=WINDOWS, metavar="1-100", help="windows per row"
-    )
-    parser.add_argument(
-        "--symbols", type=int, choices=range(1, 21), default=20, metavar="1-20", help="number of symbols to compare"
-    )
-    parser.add_argument("--bars", type=int, choices=SIZES, default=SIZES[-1], help="omit rows with more bars")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the differences as a chart in this SVG file")
-    chosen = parser.parse_args()
-    if chosen.picture and not chosen.picture.parent.is_dir():
-        parser.error(f"--picture {chosen.picture}: there is no folder {chosen.picture.parent}; make it first")
-    rows = [row for row in ROWS if row.bars <= chosen.bars]
-    with console.plain_errors("interrupted; nothing was compared"), pool() as executor:
-        with console.progress() as progress:
+    with console.plain_errors("interrupted; nothing was compared"):
+        chosen = Choice.from_env(os.environ)
+        rows = [row for row in ROWS if row.bars <= chosen.bars]
+        with pool() as executor, console.progress() as progress:
             summaries = models(rows, chosen.windows, chosen.symbols, executor, progress)
             made = decisions(SIGNALS, chosen.windows, chosen.symbols, executor, progress)
         if chosen.picture:
             from scripts.bench.parity_chart import draw  # Matplotlib takes a second, and is seldom needed
 
             chosen.picture.write_text(draw(summaries), encoding="utf-8")
-    if chosen.json:
+    if console.wants_json():
         console.print_json({"models": summaries, "decisions": made})
     else:
         show(summaries, made)

@@ -1,7 +1,7 @@
 """`make terraform-files`: write the settings that Terraform checks, and the tables in the READMEs of its modules.
 
 terraform/settings.json lists every setting with its allowed values, so that a plan refuses a wrong one. Each README.md
-below terraform/ lists the resources, inputs and outputs of its folder, between two marks. With --check nothing is
+below terraform/ lists the resources, inputs and outputs of its folder, between two marks. With CHECK=1 nothing is
 written, and the exit code is 1 if a file is not up to date.
 """
 
@@ -25,17 +25,15 @@ ATTRIBUTE = r"^  {name} *= (.*?)(?=^  \w|^  #|^$|\Z)"
 
 def main() -> None:
     """Write the files, or check them."""
-    parser = console.parser("make terraform-files", __doc__)
-    parser.add_argument("--check", action="store_true", help="list files that are not up to date, and write none")
-    arguments = parser.parse_args()
+    is_check = console.flag("CHECK")
     stale = {
         path: text for path, text in files().items() if not path.is_file() or path.read_text(encoding="utf-8") != text
     }
     for path, text in stale.items():
-        if not arguments.check:
+        if not is_check:
             path.write_text(text, encoding="utf-8")
-        sys.stdout.write(f"{path.relative_to(ROOT)} {'is not up to date' if arguments.check else 'written'}\n")
-    sys.exit(console.FAILED if stale and arguments.check else console.USABLE)
+        sys.stdout.write(f"{path.relative_to(ROOT)} {'is not up to date' if is_check else 'written'}\n")
+    sys.exit(console.FAILED if stale and is_check else console.USABLE)
 
 
 def files() -> Mapping[Path, str]:

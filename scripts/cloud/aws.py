@@ -22,6 +22,7 @@ from botocore.exceptions import (
 )
 
 from scripts.console import CommandError
+from trader.settings import SettingsError
 
 PROJECT = "prophet-trader"
 PROJECT_NAME = r"(?!aws|ssm)[a-z][a-z0-9-]{1,19}"
@@ -29,6 +30,14 @@ PROJECT_NAME = r"(?!aws|ssm)[a-z][a-z0-9-]{1,19}"
 
 ALIAS = "live"
 CONFIG = Config(connect_timeout=5, retries={"mode": "standard", "total_max_attempts": 4})
+
+
+class UsageError(SettingsError):
+    """A variable of a command has a value that is not allowed, or contradicts another; the command exits with 2."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__([problem])
+        self.args = (problem,)  # without the heading of a list of settings
 
 
 class AwsError(CommandError):
@@ -89,7 +98,10 @@ class Cloud:
         return f"/{self.project}/{strategy}/{name}"
 
     def require_deployed(self, strategy: str) -> str:
-        """Return the strategy if it is deployed here. Otherwise raises an AwsError that names the deployed ones."""
+        """Return the strategy if it is deployed here.
+
+        Otherwise raises a UsageError that names the deployed ones, or an AwsError if there are none.
+        """
         if strategy in self.strategies:
             return strategy
         if not self.strategies:
@@ -98,22 +110,25 @@ class Cloud:
                 "deploy with: make deploy (or choose another region with AWS_REGION=...)"
             )
         there = ", ".join(self.strategies)
-        raise AwsError(f"STRATEGY={strategy} is not deployed in {self.region}; choose one of {there}")
+        raise UsageError(f"STRATEGY={strategy} is not deployed in {self.region}; choose one of {there}")
 
     def choose_strategy(self, strategy: str | None) -> str:
-        """Return STRATEGY, or the only deployed strategy. Raises AwsError if there are several or none."""
+        """Return STRATEGY, or the only deployed strategy. Raises UsageError if there are several, AwsError if none."""
         if strategy:
             return self.require_deployed(strategy)
         if len(self.strategies) > 1:
-            raise AwsError(f"which strategy? Set STRATEGY to one of {', '.join(self.strategies)}")
+            raise UsageError(f"which strategy? Set STRATEGY to one of {', '.join(self.strategies)}")
         return self.require_deployed(self.strategies[0] if self.strategies else "")
 
 
 def connect(env: Mapping[str, str] = os.environ) -> Cloud:
-    """Connect to the account of the credentials. Raises AwsError if credentials or region are missing or invalid."""
+    """Connect to the account of the credentials.
+
+    Raises AwsError if credentials or region are missing or refused, UsageError if PROJECT or AWS_REGION is invalid.
+    """
     project = env.get("PROJECT") or PROJECT
     if not re.fullmatch(PROJECT_NAME, project):
-        raise AwsError(
+        raise UsageError(
             f"PROJECT={project}: must be 2 to 20 lower-case letters, digits and hyphens, begin with a letter, and not "
             "begin with aws or ssm"
         )
@@ -125,7 +140,7 @@ def connect(env: Mapping[str, str] = os.environ) -> Cloud:
 
 
 def check_region(session: boto3.Session) -> None:
-    """Raise AwsError if no region is set or the region is unknown."""
+    """Raise AwsError if no region is set, UsageError if the region is unknown."""
     region = session.region_name
     if not region:
         raise AwsError("no AWS region is set; choose one, such as: export AWS_REGION=us-east-1")
@@ -134,7 +149,7 @@ def check_region(session: boto3.Session) -> None:
     ]
     if region not in known:
         near = difflib.get_close_matches(region, known, n=1, cutoff=0)
-        raise AwsError(f"AWS_REGION={region} is not a region with Lambda; did you mean {near[0]}?")
+        raise UsageError(f"AWS_REGION={region} is not a region with Lambda; did you mean {near[0]}?")
 
 
 @contextmanager

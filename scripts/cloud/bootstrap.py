@@ -18,7 +18,17 @@ from botocore.exceptions import ClientError
 from rich.prompt import Confirm
 
 from scripts import console
-from scripts.cloud.aws import CONFIG, PROJECT, AwsError, Cloud, DeniedError, MissingError, connect, translate_errors
+from scripts.cloud.aws import (
+    CONFIG,
+    PROJECT,
+    AwsError,
+    Cloud,
+    DeniedError,
+    MissingError,
+    UsageError,
+    connect,
+    translate_errors,
+)
 from scripts.cloud.terraform import BACKEND, Terraform, check_version
 from scripts.console import CommandError
 
@@ -55,27 +65,19 @@ ISSUER, AUDIENCE = "token.actions.githubusercontent.com", "sts.amazonaws.com"
 
 def main() -> None:
     """Create what is missing, and show what exists and what to do next."""
-    parser = console.parser(
-        "make bootstrap",
-        __doc__,
-        epilog=f"Variables: REPOSITORY=owner/name ({NONE} removes its roles), BRANCH=main, BUCKET_NAME= (if the "
-        "root's bucket_name is set), REPOSITORY_IDS=, PROJECT=. A variable that is not set keeps its last value, "
-        "except PROJECT.",
-    )
-    arguments = parser.parse_args()
     with console.plain_errors(interrupted="interrupted; make bootstrap continues from there"):
         asked = wishes(os.environ)
         check_version()
         cloud = connect()
         outputs = bootstrap(Terraform(cloud, FOLDER), asked)
-    if arguments.json:
+    if console.wants_json():
         console.print_json(outputs)
     else:
         show(cloud, outputs)
 
 
 def wishes(env: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the user's variables, by Terraform's names. Raises CommandError for an invalid value."""
+    """Return the user's variables, by Terraform's names. Raises UsageError for an invalid value."""
     asked = {ours: env[name] for name, ours in ASKED.items() if env.get(name)}
     for name, form, example in (
         ("REPOSITORY", rf"{NONE}|{REPOSITORY}", f"owner/name as on GitHub, or {NONE}"),
@@ -83,7 +85,7 @@ def wishes(env: Mapping[str, str]) -> Mapping[str, str]:
         ("BRANCH", BRANCH, "the name of one branch, such as main"),
     ):
         if (given := asked.get(ASKED[name])) and not re.fullmatch(form, given):
-            raise CommandError(f"{name}={given}: must be {example}")
+            raise UsageError(f"{name}={given}: must be {example}")
     return asked
 
 

@@ -6,6 +6,7 @@ processor that the function's memory buys, and multiplies by the number of runs 
 """
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -17,11 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from scripts import console
-from scripts.cloud.aws import Cloud, connect, translate_errors
+from scripts.cloud.aws import Cloud, UsageError, connect, translate_errors
 from scripts.cloud.cron import DEFAULT, Schedule, kinds, once_a_day
 from scripts.cloud.logs import Period, ask, client_of, log_groups, name_strategy, query_text, watching, wide_enough
 from scripts.cloud.measure import CHOSEN, KINDS, LATENCY_S, MB_PER_PROCESSOR, Measured, measure, share_of
-from scripts.console import CommandError
 from scripts.layer.target import Target
 
 DAYS = 30
@@ -110,15 +110,18 @@ class Estimate:
         return sum(count * float(getattr(self.measured[kind], each)) for kind, count in self.counts.items())
 
 
-def main() -> None:
-    """Show the usage according to the logs, or else an estimate."""
-    parser = console.parser(
-        "make cost",
-        f"{__doc__} Variables: ESTIMATE=1 (estimate even if there are logs); for the estimate, SCHEDULE (default: "
-        f"{DEFAULT}) or DAILY_AT (such as 15:00), MEMORY (MB), ARCH, PYTHON.",
-    )
-    parser.add_argument("--least", type=int, default=0, metavar="N", help="fail if fewer than N strategies fit")
-    arguments = parser.parse_args()
+MIN_STRATEGIES = 30
+"""The number of strategies that must fit into Lambda's free tier."""
+
+
+def bench() -> None:
+    """Measure a month's use on this machine; exit with 1 if 30 strategies would not fit into Lambda's free tier."""
+    os.environ["ESTIMATE"] = "1"
+    main(min_strategies=MIN_STRATEGIES)
+
+
+def main(min_strategies: int = 0) -> None:
+    """Show the usage according to the logs, or else an estimate; exit with 1 if fewer strategies would fit."""
     with console.plain_errors(interrupted="interrupted; nothing was changed"):
         target = Target.from_env(os.environ)
         uses, days, why_not = ({}, 0, "") if wants_estimate(os.environ) else bill()
@@ -128,13 +131,14 @@ def main() -> None:
             if why_not:
                 console.note(f"{why_not}; this is an estimate from runs on this machine")
             answer = from_runs(estimate(target, os.environ), target.arch)
-        if arguments.json:
+        if console.wants_json():
             console.print_json(answer)
         else:
             show(answer)
-        if answer["strategies_that_fit"] < arguments.least:
+        if answer["strategies_that_fit"] < min_strategies:
             busy = f"; {console.busy()}" if console.busy() else ""
-            raise CommandError(f"{arguments.least} strategies do not fit into Lambda's free tier{busy}")
+            console.ERR.print(f"{min_strategies} strategies do not fit into Lambda's free tier{busy}", style="red")
+            sys.exit(console.FAILED)
 
 
 # --- from the logs -------------------------------------------------------------------------------------------------
@@ -212,10 +216,10 @@ def of_lambda(uses: Sequence[Use], strategies: int, scale: float, arch: str) -> 
 
 
 def memory_of(env: Mapping[str, str]) -> int:
-    """Return MEMORY in MB. Raises CommandError if Lambda does not offer it."""
+    """Return MEMORY in MB. Raises UsageError if Lambda does not offer it."""
     text = env.get("MEMORY") or str(MEMORY_MB)
     if not text.isdecimal() or not 128 <= int(text[:9]) <= 10_240:
-        raise CommandError(f"MEMORY={text}: must be a whole number of MB from 128 to 10240")
+        raise UsageError(f"MEMORY={text}: must be a whole number of MB from 128 to 10240")
     return int(text)
 
 
@@ -223,12 +227,12 @@ def estimate(target: Target, env: Mapping[str, str]) -> Estimate:
     """Count the schedule's runs in the last 30 days, and measure one run of each kind."""
     memory_mb, daily_at = memory_of(env), env.get("DAILY_AT", "")
     if daily_at and env.get("SCHEDULE"):
-        raise CommandError("SCHEDULE and DAILY_AT contradict each other; set only one of them")
+        raise UsageError("SCHEDULE and DAILY_AT contradict each other; set only one of them")
     schedule = once_a_day(daily_at) if daily_at else Schedule(env.get("SCHEDULE") or DEFAULT)
     first = datetime.now(UTC).date() - timedelta(days=DAYS)
     counts = kinds(schedule, first, DAYS, daily_at)
     if not counts.total():
-        raise CommandError(
+        raise UsageError(
             f"{schedule.expression} did not fire in the last {DAYS} days; set another SCHEDULE to estimate"
         )
     with console.progress() as progress:

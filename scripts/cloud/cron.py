@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 
-from scripts.console import CommandError
+from scripts.cloud.aws import UsageError
 from trader.model import NEW_YORK
 from trader.schedule import sessions
 
@@ -39,9 +39,9 @@ class Schedule:
         match = re.fullmatch(r"cron\(([^()]*)\)", self.expression)
         parts = match[1].split() if match else []
         if len(parts) != len(FIELDS):
-            raise CommandError(f"SCHEDULE={self.expression}: must be cron(...) with six fields, such as {DEFAULT}")
+            raise UsageError(f"SCHEDULE={self.expression}: must be cron(...) with six fields, such as {DEFAULT}")
         if [index for index, part in enumerate(parts) if part == "?"] not in ([2], [4]):
-            raise CommandError(
+            raise UsageError(
                 f"SCHEDULE={self.expression}: put ? in exactly one of the day fields, third or fifth, and in no other"
             )
         return tuple(self._values(part, *field) for part, field in zip(parts, FIELDS, strict=True))
@@ -67,8 +67,8 @@ class Schedule:
             raise self._wrong(name, text)
         return int(text)
 
-    def _wrong(self, name: str, element: str) -> CommandError:
-        return CommandError(
+    def _wrong(self, name: str, element: str) -> UsageError:
+        return UsageError(
             f"SCHEDULE={self.expression}: {element} is not valid in the field {name} (L, W and # are not supported)"
         )
 
@@ -90,7 +90,7 @@ class Schedule:
 def once_a_day(daily_at: str) -> Schedule:
     """Return the schedule that Terraform makes from `daily_at`, New York time: it fires at both possible UTC hours."""
     if not re.fullmatch(DAILY_AT, daily_at):
-        raise CommandError(f"DAILY_AT={daily_at}: must be a quarter hour of the New York session, such as 15:00")
+        raise UsageError(f"DAILY_AT={daily_at}: must be a quarter hour of the New York session, such as 15:00")
     hour, minute = map(int, daily_at.split(":"))
     return Schedule(f"cron({minute} {hour + 4},{hour + 5} ? * MON-FRI *)")
 

@@ -18,7 +18,6 @@ from scripts.console import CommandError, format_count
 
 def main() -> None:
     """Build, plan, check the plan for problems, apply it, and show what runs now."""
-    arguments = console.parser("make deploy", __doc__).parse_args()
     with (
         console.plain_errors(
             interrupted="interrupted; the changes made so far stay, and make deploy continues from there"
@@ -47,7 +46,7 @@ def main() -> None:
             console.note(
                 "Nobody is notified of alarms: set alarm_email in terraform/terraform.tfvars, or watch the dashboard"
             )
-        if arguments.json:
+        if console.wants_json():
             result = {**counts(plan), "outputs": outputs, "unconfirmed_email": address, "notes": list(notes)}
             console.print_json(result)
         else:

@@ -51,7 +51,6 @@ class Found:
 
 def main() -> None:
     """Find what exists, show it, ask, and destroy it: the bucket, Terraform's resources, the keys and the logs."""
-    arguments = console.parser("make destroy", __doc__).parse_args()
     with (
         console.plain_errors(
             interrupted="interrupted; some resources may be deleted, and make destroy deletes the rest"
@@ -66,7 +65,7 @@ def main() -> None:
             show(root.cloud, found)
             confirm(root.cloud)
             take_down(root, found, folder / "plan")
-        if arguments.json:
+        if console.wants_json():
             console.print_json(as_json(root.cloud, found))
         else:
             tell(root, found)

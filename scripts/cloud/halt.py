@@ -40,26 +40,31 @@ class Switch:
     error: str = ""
 
 
-def main() -> None:
-    """Set all switches that can be set, and show them; exit with 1 if one could not be set."""
-    parser = console.parser("make halt, make resume", __doc__)
-    parser.add_argument(
-        "action", choices=VALUES, help="halt stops all without STRATEGY; resume needs STRATEGY=name or all"
-    )
-    arguments = parser.parse_args()
-    again = f"make {arguments.action}"
+def halt() -> None:
+    """Stop trading."""
+    main("halt")
+
+
+def resume() -> None:
+    """Let strategies trade again."""
+    main("resume")
+
+
+def main(action: str) -> None:
+    """Set all switches that can be set, and show them; exit with 3 if one could not be set."""
+    again = f"make {action}"
     with console.plain_errors(interrupted=f"interrupted; switches not shown may not be set: {again} can be repeated"):
         cloud = connect()
         switches: list[Switch] = []
-        names = choose_strategies(cloud, arguments.action, os.environ)
+        names = choose_strategies(cloud, action, os.environ)
         try:
             for name in names:
-                switches.append(turn_switch(cloud, name, VALUES[arguments.action]))  # noqa: PERF401 shown after an interruption
+                switches.append(turn_switch(cloud, name, VALUES[action]))  # noqa: PERF401 shown after an interruption
         finally:
-            if arguments.json:
+            if console.wants_json():
                 console.print_json(switches)
             elif switches:
-                show(arguments.action, switches)
+                show(action, switches)
         if failed := [f"{each.strategy}: {each.error}" for each in switches if each.error]:
             raise CommandError("\n".join([f"not every switch could be set; {again} can be repeated safely", *failed]))
 
@@ -132,7 +137,3 @@ def show(action: str, switches: Sequence[Switch]) -> None:
     which = names[0] if len(names) == 1 else ALL
     words = (HALTED if action == "halt" else RESUMED).format(them=", ".join(names), which=which)
     console.OUT.print(Padding(Text(f"\n{words}", style="dim"), (0, 1)))
-
-
-if __name__ == "__main__":
-    main()

@@ -27,7 +27,7 @@ from botocore.exceptions import (
 from rich.text import Text
 
 from scripts import console
-from scripts.cloud.aws import ALIAS, AwsError, Cloud, connect, translate_errors
+from scripts.cloud.aws import ALIAS, AwsError, Cloud, UsageError, connect, translate_errors
 from scripts.cloud.log_lines import STYLES, parse, render
 from scripts.console import CommandError
 from scripts.report import formatting
@@ -67,15 +67,12 @@ class Answer:
 
 def main() -> None:
     """Invoke the function once and show the answer; exit with 1 if the function failed."""
-    parser = console.parser("make invoke", __doc__)
-    parser.add_argument("--event", default=os.environ.get("EVENT"), help="a JSON object, or a file that contains one")
-    arguments = parser.parse_args()
     with console.plain_errors(interrupted="interrupted; nothing was started"):
-        event = parse_event(arguments.event)
+        event = parse_event(os.environ.get("EVENT"))
         cloud = connect()
         strategy = cloud.choose_strategy(os.environ.get("STRATEGY"))
         answer = invoke(cloud, strategy, event)
-        if arguments.json:
+        if console.wants_json():
             console.print_json({**asdict(answer), "log": [parse(line) for line in answer.log]})
         else:
             show(cloud.function(strategy), answer)
@@ -83,7 +80,7 @@ def main() -> None:
 
 
 def parse_event(text: str | None) -> Mapping[str, Any]:
-    """Parse EVENT as a JSON object, empty if it is not set. Raises CommandError if it is not an object."""
+    """Parse EVENT as a JSON object, empty if it is not set. Raises UsageError if it is not an object."""
     if not text or not text.strip():
         return {}
     where = "EVENT"
@@ -92,17 +89,17 @@ def parse_event(text: str | None) -> Mapping[str, Any]:
         try:
             text = Path(text).read_text(encoding="utf-8")
         except FileNotFoundError:
-            raise CommandError(
+            raise UsageError(
                 f'{where}: neither an existing file nor a JSON object such as {{"time": "2026-11-23T15:00:00Z"}}'
             ) from None
         except (OSError, ValueError) as error:
-            raise CommandError(f"{where} cannot be read: {getattr(error, 'strerror', '') or error}") from error
+            raise UsageError(f"{where} cannot be read: {getattr(error, 'strerror', '') or error}") from error
     try:
         event = json.loads(text, parse_constant=refuse)
     except ValueError as error:
-        raise CommandError(f"{where} is not JSON: {error}") from error
+        raise UsageError(f"{where} is not JSON: {error}") from error
     if not isinstance(event, dict):
-        raise CommandError(f'{where} must be a JSON object such as {{"time": "2026-11-23T15:00:00Z"}}')
+        raise UsageError(f'{where} must be a JSON object such as {{"time": "2026-11-23T15:00:00Z"}}')
     return event
 
 

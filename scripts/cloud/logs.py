@@ -8,7 +8,7 @@ import difflib
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,9 @@ from rich.table import Table
 from rich.text import Text
 
 from scripts import ROOT, console
-from scripts.cloud.aws import CONFIG, AwsError, Cloud, connect, translate_errors
-from scripts.console import CommandError
+from scripts.cloud.aws import CONFIG, AwsError, Cloud, UsageError, connect, translate_errors
+from scripts.cloud.tables import INDENT, TableRow, flow, show_table, width_of_output
+from scripts.console import format_count
 from trader.logs import printable
 from trader.model import NEW_YORK
 
@@ -71,16 +72,10 @@ class Answer:
 
 def main() -> None:
     """Run the query and show its rows; without QUERY, list the queries. Finding nothing is not an error."""
-    parser = console.parser(
-        "make logs",
-        f"{__doc__} Variables: QUERY, STRATEGY (one or several, separated by commas; default: all), SINCE and "
-        "UNTIL (an age such as 30m, 6h, 1d or 2w, or a time; default: 1d and now), LIMIT (rows).",
-    )
-    arguments = parser.parse_args()
     with console.plain_errors(interrupted="interrupted; the query was stopped"):
         name = os.environ.get("QUERY", "")
         if not name:
-            list_queries(as_json=arguments.json)
+            list_queries(as_json=console.wants_json())
             return
         text = query_text(name)
         period = period_of(os.environ, datetime.now(UTC))
@@ -90,7 +85,7 @@ def main() -> None:
         with watching(f"make logs QUERY={name}") as seen:
             answer = ask(client_of(cloud), text, groups, period, limit=limit, seen=seen)
         rows = [name_strategy(row, cloud) for row in answer.rows]
-        if arguments.json:
+        if console.wants_json():
             console.print_json(as_json(name, rows, answer, groups, period))
         elif rows:
             show(name, rows, answer, period)
@@ -112,13 +107,13 @@ def queries() -> dict[str, str]:
 
 
 def query_text(name: str) -> str:
-    """Return the text of a query. Raises CommandError, which lists the available ones, if it does not exist."""
+    """Return the text of a query. Raises UsageError, which lists the available ones, if it does not exist."""
     there = queries()
     if name not in there:
         near = difflib.get_close_matches(name, there, n=1)
         meant = f" (did you mean {near[0]}?)" if near else ""
         names = "\n".join(f"  {each:<10} {answers}" for each, answers in there.items())
-        raise CommandError(f"QUERY={name}: there is no such query{meant}; choose one of these:\n{names}")
+        raise UsageError(f"QUERY={name}: there is no such query{meant}; choose one of these:\n{names}")
     return (QUERIES / f"{name}.cwli").read_text(encoding="utf-8")
 
 
@@ -135,39 +130,37 @@ def list_queries(*, as_json: bool) -> None:
 
 
 def limit_of(env: Mapping[str, str]) -> int:
-    """Return LIMIT, the maximum number of rows. Raises CommandError if it is invalid."""
+    """Return LIMIT, the maximum number of rows. Raises UsageError if it is invalid."""
     text = env.get("LIMIT") or str(ROWS)
     if not re.fullmatch(r"\d{1,6}", text) or not 1 <= int(text) <= MAX_ROWS:
-        raise CommandError(f"LIMIT={text}: must be a whole number from 1 to {MAX_ROWS}")
+        raise UsageError(f"LIMIT={text}: must be a whole number from 1 to {MAX_ROWS}")
     return int(text)
 
 
 def period_of(env: Mapping[str, str], now: datetime) -> Period:
-    """Return the period from SINCE to UNTIL; the default is the last day. Raises CommandError if it is invalid."""
+    """Return the period from SINCE to UNTIL; the default is the last day. Raises UsageError if it is invalid."""
     since_text, until_text = env.get("SINCE") or "1d", env.get("UNTIL") or ""
     since, until = moment("SINCE", since_text, now), moment("UNTIL", until_text, now) if until_text else now
     for name, text, given in (("SINCE", since_text, since), ("UNTIL", until_text, until)):
         if given > now:
-            raise CommandError(
-                f"{name}={text} is in the future: it is now {now.astimezone(NEW_YORK):%Y-%m-%d %H:%M %Z}"
-            )
+            raise UsageError(f"{name}={text} is in the future: it is now {now.astimezone(NEW_YORK):%Y-%m-%d %H:%M %Z}")
     if since >= until:
         end = f"UNTIL={until_text}" if until_text else "now"
-        raise CommandError(f"SINCE={since_text} is not before {end}, so the period is empty; set an earlier SINCE")
+        raise UsageError(f"SINCE={since_text} is not before {end}, so the period is empty; set an earlier SINCE")
     return Period(since=since, until=until)
 
 
 def moment(name: str, text: str, now: datetime) -> datetime:
-    """Parse a time (New York time unless it has a zone) or an age such as 1d. Raises CommandError."""
+    """Parse a time (New York time unless it has a zone) or an age such as 1d. Raises UsageError."""
     if match := re.fullmatch(r"(\d{1,6})([mhdw])", text):
         try:
             return now - timedelta(**{UNITS[match[2]]: int(match[1])})
         except OverflowError:
-            raise CommandError(f"{name}={text} is too long ago; set a shorter age, such as 30m, 6h, 1d or 2w") from None
+            raise UsageError(f"{name}={text} is too long ago; set a shorter age, such as 30m, 6h, 1d or 2w") from None
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        raise CommandError(f"{name}={text} {TIMES}") from None
+        raise UsageError(f"{name}={text} {TIMES}") from None
     return (time if time.tzinfo else time.replace(tzinfo=NEW_YORK)).astimezone(UTC)
 
 
@@ -189,11 +182,11 @@ def client_of(cloud: Cloud) -> "CloudWatchLogsClient":
 def log_groups(cloud: Cloud, strategies: Sequence[str], period: Period | None = None) -> Sequence[str]:
     """Return the strategies' log groups.
 
-    Raises AwsError if one is missing, CommandError if there are too many or `period` starts before the oldest logs.
+    Raises AwsError if one is missing, UsageError if there are too many or `period` starts before the oldest logs.
     """
     wanted = [cloud.log_group(strategy) for strategy in strategies]
     if len(wanted) > MAX_GROUPS:
-        raise CommandError(f"{len(wanted)} strategies: AWS queries {MAX_GROUPS} log groups at most; set STRATEGY")
+        raise UsageError(f"{len(wanted)} strategies: AWS queries {MAX_GROUPS} log groups at most; set STRATEGY")
     with translate_errors("the log groups"):
         pages = client_of(cloud).get_paginator("describe_log_groups").paginate(logGroupNamePrefix=cloud.log_group(""))
         there = {
@@ -206,7 +199,7 @@ def log_groups(cloud: Cloud, strategies: Sequence[str], period: Period | None = 
         )
     kept_days = [there[name] for name in wanted]
     if period and all(kept_days) and period.since < (first := datetime.now(UTC) - timedelta(days=max(kept_days))):
-        raise CommandError(
+        raise UsageError(
             f"SINCE is before {first.astimezone(NEW_YORK):%Y-%m-%d}: logs are kept for {max(kept_days)} days "
             "(retention_days in terraform/variables.tf); set a later SINCE"
         )
@@ -322,21 +315,79 @@ def parse_value(value: str) -> str | float | int:
 
 
 def show(name: str, rows: Sequence[LogRow], answer: Answer, period: Period) -> None:
-    """Print the rows as a table, at full width unless a terminal limits it."""
-    columns = columns_of(rows)
-    table = console.table()
-    for column in columns:
-        values = [row[column] for row in rows if column in row]
-        is_number = all(NUMBER.fullmatch(value) for value in values)
-        table.add_column(Text("time" if column == "@timestamp" else column), justify="right" if is_number else "left")
-    for row in rows:
-        table.add_row(*(Text(cell(column, row.get(column, ""))) for column in columns))
+    """Print the rows as a table, or the errors as one block for each failure."""
+    say(Text(f" {queries()[name]}\n {period}\n", style="dim"))
+    if name == "errors":
+        failures = group_failures(rows)
+        for failure in failures:
+            for line in describe_failure(failure, width_of_output()):
+                say(line)
+        found = f"{format_count(len(failures), 'failure')} in {format_count(len(rows), 'row')}"
+    else:
+        show_rows(rows)
+        found = format_count(len(rows), "row")
     size = answer.statistics.get("bytesScanned", 0)
     looked_at = f"{answer.statistics.get('recordsScanned', 0):,.0f} log records ({size / 1e6:,.2f} MB) scanned"
-    out = wide_enough(table)
-    out.print(Text(f"{queries()[name]}\n{period}\n", style="dim"), soft_wrap=True)
-    out.print(table)
-    out.print(Text(f"\n{len(rows)} {'row' if len(rows) == 1 else 'rows'}; {looked_at}", style="dim"), soft_wrap=True)
+    say(Text(f"\n {found}; {looked_at}", style="dim"))
+
+
+def say(line: Text) -> None:
+    """Print a line as it is, however wide."""
+    console.OUT.print(line, soft_wrap=True)
+
+
+def show_rows(rows: Sequence[LogRow]) -> None:
+    """Print rows as a table that fits the terminal."""
+    columns = columns_of(rows)
+    headings = ["time" if column == "@timestamp" else column for column in columns]
+    numbers = {column for column in columns if all(NUMBER.fullmatch(row[column]) for row in rows if column in row)}
+    cells = [TableRow(cells=[cell(column, row.get(column, "")) for column in columns]) for row in rows]
+    show_table(headings, cells, numbers=numbers)
+
+
+def group_failures(rows: Sequence[LogRow]) -> Sequence[Sequence[LogRow]]:
+    """Return the rows of each request together, in the order of the first of them; one without a request is alone.
+
+    A run that fails is logged by the bot, by Lambda's runtime and in Lambda's report.
+    """
+    groups: dict[object, list[LogRow]] = {}
+    for number, row in enumerate(rows):
+        request = row.get("request")
+        groups.setdefault((row.get("strategy"), request) if request else number, []).append(row)
+    return list(groups.values())
+
+
+def describe_failure(rows: Sequence[LogRow], width: int) -> Iterator[Text]:
+    """Yield the lines of a block: when and which strategy, then what was logged, oldest first, and nothing twice."""
+    rows = list(reversed(rows))  # a query returns the latest first
+    first = rows[0]
+    heading = [cell("@timestamp", first.get("@timestamp", "")), printable(first.get("strategy", ""))]
+    request = [f"request {printable(first['request'])}"] if first.get("request") else []
+    for number, line in enumerate(flow(["  ".join(filter(None, heading)), *request], width, indent=" ")):
+        yield Text(line, style="" if number else "bold")
+    told = [_tell_apart(row) for row in rows]
+    for number, row in enumerate(rows):
+        if told[number] not in told[:number] and not any(told[number] < other for other in told):
+            yield from _describe_event(row, width)
+    yield Text()
+
+
+def _tell_apart(row: LogRow) -> Set[tuple[str, str]]:
+    """Return what a row says beyond what all rows of its failure say."""
+    return {item for item in row.items() if item[0] not in ("@timestamp", "strategy", "request")} - {
+        ("event", "platform.report")
+    }
+
+
+def _describe_event(row: LogRow, width: int) -> Iterator[Text]:
+    what = [row.get("event", "").removeprefix("platform."), row.get("kind", "")]
+    lines = [printable(line.expandtabs(2)) for line in row.get("why", "").splitlines() if line.strip()]
+    title = ": ".join(printable(each) for each in what if each)
+    wheres = [f"{name} {cell(name, row[name])}" for name in ("slot", "symbols") if row.get(name)]
+    for line in flow([title, *wheres], width):
+        yield Text(line, style="red")
+    for line in lines:
+        yield from (Text(each) for each in flow([line.strip()], width, indent=INDENT * 2))
 
 
 def wide_enough(table: Table) -> Console:
@@ -356,7 +407,7 @@ def cell(column: str, value: str) -> str:
         return new_york(datetime.fromisoformat(value))
     if NUMBER.fullmatch(value) and "." in value:
         return f"{float(value):.4f}".rstrip("0").rstrip(".")
-    return printable(value)
+    return " ".join(printable(line.strip()) for line in value.splitlines())
 
 
 def new_york(moment: datetime) -> str:

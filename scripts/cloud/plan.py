@@ -23,7 +23,6 @@ from scripts.layer.target import Target
 
 def main() -> None:
     """Package the function, plan, check the plan for problems, and show the result."""
-    arguments = console.parser("make plan", __doc__).parse_args()
     with (
         console.plain_errors(interrupted="interrupted; nothing was changed"),
         TemporaryDirectory() as name,
@@ -37,13 +36,13 @@ def main() -> None:
         make_package(variables)
         file = Path(name) / "plan"
         plan = make_plan(root, file, lock=os.environ.get("LOCK", "1") not in {"0", "false", "no"})
-        if not arguments.json:
+        if not console.wants_json():
             console.OUT.print(Text.from_ansi(root.text(file)), soft_wrap=True)
         notes = preflight.check(root.cloud, plan, root.folder)
         out = os.environ.get("OUT") or None
         if out:
             keep(file, Path(out))
-        if arguments.json:
+        if console.wants_json():
             console.print_json(as_json(plan, out, notes))
         else:
             show(plan, notes)

@@ -40,13 +40,10 @@ class Live:
 
 def main() -> None:
     """Move the alias, and show the versions: which one was live, and which one is now."""
-    parser = console.parser("make rollback", __doc__)
-    parser.add_argument("--version", default=os.environ.get("VERSION"), metavar="N", help="the version to go back to")
-    arguments = parser.parse_args()
     with console.plain_errors(
         interrupted="interrupted; the alias may have moved: run it again with VERSION=... to be sure"
     ):
-        wanted = number(arguments.version)
+        wanted = number(os.environ.get("VERSION"))
         cloud = connect()
         strategy = cloud.choose_strategy(os.environ.get("STRATEGY"))
         there = versions(cloud, strategy)
@@ -60,7 +57,7 @@ def main() -> None:
             )
         if live.version != str(target.number):
             move(cloud, strategy, live, target)
-        if arguments.json:
+        if console.wants_json():
             now = str(target.number)
             console.print_json({"strategy": strategy, "before": live.version, "now": now, "versions": there})
         else:

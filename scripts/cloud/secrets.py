@@ -77,7 +77,6 @@ class SecretRow:
 
 def main() -> None:
     """Check the parameters, ask for each strategy's keys, write what is new, and show names and versions."""
-    arguments = console.parser("make secrets", __doc__).parse_args()
     rows: list[SecretRow] = []
     with console.plain_errors(
         interrupted="interrupted; the parameters written so far are shown; run make secrets again"
@@ -99,7 +98,7 @@ def main() -> None:
                 users[name] = keys.alpacauser if keys else users[name]
                 write(cloud, name, there[name], keys, rows)
         finally:  # show what was done even after an error or interruption
-            if arguments.json:
+            if console.wants_json():
                 console.print_json(rows)
             elif rows:
                 show(rows)

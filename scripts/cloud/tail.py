@@ -56,15 +56,9 @@ class Source:
 
 def main() -> None:
     """Print records until Ctrl-C, which is the normal way to end; with FOLLOW=0, print only the existing ones."""
-    parser = console.parser(
-        "make tail",
-        f"{__doc__} Variables: STRATEGY (one or several, separated by commas; default: all), SINCE (an age "
-        "such as 30m, 6h or 1d, or a time; default: 10m), FOLLOW.",
-    )
-    arguments = parser.parse_args()
     with console.plain_errors():
         try:
-            follow(os.environ, as_json=arguments.json)
+            follow(os.environ, as_json=console.wants_json())
         except KeyboardInterrupt:
             console.note("ended")
         except BrokenPipeError:  # the reader, such as head, has closed the pipe

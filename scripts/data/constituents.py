@@ -4,27 +4,26 @@ Online source: the public-domain dataset at https://github.com/datasets/s-and-p-
 Wikipedia. Offline source: the package pytickersymbols (MIT), which is some months old. An implausible list is refused.
 """
 
-import argparse
 import csv
 import io
-import json
+import os
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import requests
-from rich.console import Console
 from rich.table import Table
 
-from scripts import ROOT
-from scripts.console import make_console
+from scripts import ROOT, console
+from scripts.console import CommandError
 from scripts.files import replace_file
+from trader.settings import SettingsError
 
 FILE = ROOT / "function/trader/data/constituents.csv"
 URL = "https://raw.githubusercontent.com/datasets/s-and-p-500-companies/main/data/constituents.csv"
+SOURCES = ("auto", "online", "offline")
 TIMEOUT_S = 20
 MIN_MEMBERS = 400
 MAX_LOST_FRACTION = 0.05
@@ -129,7 +128,7 @@ def write(members: Sequence[Member], path: Path) -> None:
         part.write_text(text.getvalue(), encoding="utf-8", newline="")
 
 
-def fetch(source: str, url: str, notices: Console) -> tuple[str, list[Member]]:
+def fetch(source: str, url: str) -> tuple[str, list[Member]]:
     """Return the name of the source that answered, and its members."""
     if source != "offline":
         try:
@@ -137,60 +136,54 @@ def fetch(source: str, url: str, notices: Console) -> tuple[str, list[Member]]:
         except UnavailableError as error:
             if source == "online":
                 raise
-            notices.print(f"Falling back to pytickersymbols, which may be older than the file: {error}", soft_wrap=True)
+            console.note(f"Falling back to pytickersymbols, which may be older than the file: {error}")
     return "offline", offline()
 
 
 def show(changes: Mapping[str, Sequence[Member]], summary: str) -> None:
     """Print the changes as a table, and the summary."""
-    console = make_console()
     if any(changes.values()):
         table = Table("Change", "Symbol", "Name", "Sector", title="S&P 500")
         for change, members in changes.items():
             for member in members:
                 table.add_row(change, member.symbol, member.name, member.sector)
-        console.print(table)
-    console.print(summary, soft_wrap=True)
+        console.OUT.print(table)
+    console.OUT.print(summary, soft_wrap=True)
 
 
-def refresh(arguments: argparse.Namespace) -> None:
-    """Fetch, check, write and show the members."""
-    source, fetched = fetch(arguments.source, arguments.url, make_console(stderr=True))
+def refresh(source: str, url: str, file: Path, *, is_check: bool) -> None:
+    """Fetch and check the members, write them unless `is_check`, and show the changes."""
+    source, fetched = fetch(source, url)
     members = sorted(fetched, key=lambda member: member.symbol)
-    before = load(arguments.file)
+    before = load(file)
     check(members, before)
     old, new = ({member.symbol for member in each} for each in (before, members))
     added = [member for member in members if member.symbol not in old]
     removed = [member for member in before if member.symbol not in new]
-    is_written = members != before and not arguments.check
+    is_written = members != before and not is_check
     if is_written:
-        write(members, arguments.file)
-    if arguments.json:
+        write(members, file)
+    if console.wants_json():
         changes = {"added": [asdict(each) for each in added], "removed": [asdict(each) for each in removed]}
-        print(json.dumps({"source": source, "members": len(members), "written": is_written} | changes))
+        console.print_json({"source": source, "members": len(members), "written": is_written} | changes)
         return
     state = "written" if is_written else "unchanged"
-    summary = (
-        f"{len(members)} members ({source}): {len(added)} added, {len(removed)} removed; {arguments.file} is {state}"
-    )
+    summary = f"{len(members)} members ({source}): {len(added)} added, {len(removed)} removed; {file} is {state}"
     show({"added": added, "removed": removed} if before else {}, summary)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Return 0 if the file is now up to date (with --check: if the list could be fetched), else 1."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--source", choices=("auto", "online", "offline"), default="auto", help="default: %(default)s")
-    parser.add_argument("--url", default=URL, help="the online dataset (default: %(default)s)")
-    parser.add_argument("--file", type=Path, default=FILE, help="the file to refresh (default: %(default)s)")
-    parser.add_argument("--check", action="store_true", help="show the changes without writing them")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    try:
-        refresh(parser.parse_args(argv))
-    except (UnavailableError, RefusedError) as error:
-        make_console(stderr=True).print(f"The list of constituents is unchanged: {error}", soft_wrap=True)
-        return 1
-    return 0
+def main() -> None:
+    """Bring the file up to date; with CHECK=1, only show what would change."""
+    with console.plain_errors("interrupted; the list is unchanged"):
+        source = os.environ.get("SOURCE") or SOURCES[0]
+        if source not in SOURCES:
+            raise SettingsError([f"SOURCE={source!r}: must be one of {', '.join(SOURCES)}"])
+        url, file = os.environ.get("URL") or URL, Path(os.environ.get("FILE") or FILE)
+        try:
+            refresh(source, url, file, is_check=console.flag("CHECK"))
+        except (UnavailableError, RefusedError) as error:
+            raise CommandError(f"The list of constituents is unchanged: {error}") from error
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

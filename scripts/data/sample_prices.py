@@ -3,12 +3,10 @@
 The prices come from `sp500_dataset` in skfolio (https://github.com/skfolio/skfolio, BSD-3-Clause, copyright (c)
 2023-2026 the skfolio developers): closes adjusted for splits and dividends, 1990-01-02 to 2022-12-28.
 The package is fetched from PyPI without its dependencies; the same version always gives the same bytes.
-
-Usage: python -m scripts.data.sample_prices [--dataset PATH] [--output PATH]
 """
 
-import argparse
 import gzip
+import os
 import shutil
 import subprocess
 import sys
@@ -41,15 +39,13 @@ def sample(dataset: str) -> str:
 
 def main() -> None:
     """Write the sample prices."""
-    parser = argparse.ArgumentParser(description="Write the sample of daily closes that ships with the project.")
-    parser.add_argument("--dataset", type=Path, help="skfolio's sp500_dataset.csv.gz (default: fetched from PyPI)")
-    parser.add_argument("--output", type=Path, default=OUTPUT, help="the file to write (default: %(default)s)")
-    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        dataset: Path = arguments.dataset or fetch(Path(folder))
+        given = os.environ.get("DATASET")
+        dataset = Path(given) if given else fetch(Path(folder))
         text = sample(gzip.decompress(dataset.read_bytes()).decode())
-    arguments.output.write_bytes(gzip.compress(text.encode(), mtime=0))
-    print(f"{arguments.output}: {text.count('\n') - 1:,} days")
+    output = Path(os.environ.get("OUTPUT") or OUTPUT)
+    output.write_bytes(gzip.compress(text.encode(), mtime=0))
+    print(f"{output}: {text.count('\n') - 1:,} days")
 
 
 if __name__ == "__main__":

@@ -27,17 +27,12 @@ UNRECORDED = {Code.ALREADY_RAN, Code.NOT_DUE}
 
 def main() -> None:
     """Run once, show the record, write the page and the log."""
-    parser = console.parser("make run", __doc__)
-    parser.add_argument(
-        "--at", default=os.environ.get("AT"), metavar="TIME", help="run as of a day such as 2022-11-08, or a time"
-    )
-    arguments = parser.parse_args()
     with console.plain_errors():
         env = environment(os.environ)
         open_log(OUT / "run.log")
         with console.progress() as progress:
-            report = run(event(arguments.at, env), env=env, progress=progress)
-        if arguments.json:
+            report = run(event(os.environ.get("AT"), env), env=env, progress=progress)
+        if console.wants_json():
             console.print_json(report)
             return
         record = record_of(report, env)

@@ -52,11 +52,6 @@ class ReconcileInputs:
 
 def main() -> None:
     """Recover runs, compare, and show both; the exit code is 0 only if journal and broker agree."""
-    parser = console.parser(
-        "make reconcile",
-        f"{__doc__} Variables: STRATEGY, SINCE (an age such as 6h, 1d or 2w, or a time; default: {SINCE}), LOCAL.",
-    )
-    arguments = parser.parse_args()
     with console.plain_errors(
         interrupted="interrupted; runs recovered so far are on record; make reconcile can be run again"
     ):
@@ -65,7 +60,7 @@ def main() -> None:
         inputs = inputs_of(settings, os.environ, datetime.now(UTC))
         with console.progress() as progress:
             comparison = reconcile(inputs, progress)
-    if arguments.json:
+    if console.wants_json():
         console.print_json(result(inputs, comparison))
     else:
         show(inputs, comparison)

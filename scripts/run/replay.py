@@ -48,14 +48,11 @@ class Difference:
 
 def main() -> None:
     """Load the record, decide again and compare; the exit code is 0 only if both agree."""
-    parser = console.parser("make replay", __doc__)
-    parser.add_argument("run", nargs="?", default="latest", help="latest, a slot such as 20221228T2045Z, or a file")
-    arguments = parser.parse_args()
     with console.plain_errors():
-        name, record = find(arguments.run, os.environ)
+        name, record = find(os.environ.get("RUN") or "latest", os.environ)
         with console.progress() as progress:
             found = compare(name, record, progress)
-    if arguments.json:
+    if console.wants_json():
         console.print_json({"record": name, "agrees": not found, "differences": encode(found)})
     else:
         show(name, record, found)

@@ -28,12 +28,9 @@ from scripts.sweep.walk_forward import parts
 
 def main() -> None:
     """Run the sweep, write its files and print its tables. Exit with code 1 if a backtest failed."""
-    parser = console.parser("make sweep", __doc__)
-    parser.add_argument("--grid", default=os.environ.get("GRID", ""), help="settings with their values")
-    arguments = parser.parse_args()
     with console.plain_errors("interrupted before the sweep began; nothing is lost"):
-        outcome, paths = run_sweep(SweepConfig.from_env(os.environ, arguments.grid), os.environ)
-        if arguments.json:
+        outcome, paths = run_sweep(SweepConfig.from_env(os.environ, os.environ.get("GRID", "")), os.environ)
+        if console.wants_json():
             files = {path.name: str(path) for path in paths}
             console.print_json({**outcome.as_json(), "files": files})
         else:

@@ -1,4 +1,5 @@
 import json
+from functools import partial
 
 import boto3
 import pytest
@@ -15,7 +16,12 @@ NAMES = {name: f"/prophet-trader/{name}/halt" for name in ("swing", "trend")}
 
 @pytest.fixture
 def make(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    return in_process(halt.main, monkeypatch, capsys)
+    """Return a function that calls a command by its name: halt or resume."""
+
+    def call(name: str, *arguments: str, **variables: str) -> tuple[int, str, str]:
+        return in_process(partial(halt.main, name), monkeypatch, capsys)(*arguments, **variables)
+
+    return call
 
 
 @pytest.fixture

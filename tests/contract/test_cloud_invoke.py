@@ -312,7 +312,7 @@ def test_a_call_waits_longer_than_any_function_may_take() -> None:
 def test_an_interruption_says_that_the_function_keeps_running(aws: dict[str, str], aws_lambda: Lambda) -> None:
     aws_lambda.takes_s = 6
     environment = {**aws, "PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT / 'function'}{os.pathsep}{ROOT}"}
-    command = [sys.executable, "-m", "scripts.cloud.invoke"]
+    command = [sys.executable, "-m", "scripts", "invoke"]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         while not aws_lambda.events and process.poll() is None:
             time.sleep(0.05)

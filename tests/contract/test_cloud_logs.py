@@ -12,9 +12,10 @@ from typing import Any
 
 import boto3
 import pytest
+from rich.console import Console
 
 from lambda_function import run
-from scripts import ROOT
+from scripts import ROOT, console
 from scripts.cloud import logs
 from scripts.cloud.aws import AwsError, connect
 from scripts.testkit import insights
@@ -331,7 +332,99 @@ def test_no_text_from_a_log_can_steer_the_terminal_or_look_like_markup(make: Com
     deploy("trend")
     put("trend", [json.dumps({"message": "run", "status": "TRADED", "detail": "\x1b[31m[bold]red\nnext\u202e"})])
     _, out, _ = make(QUERY="runs")
-    assert r"\x1b[31m[bold]red\nnext\u202e" in out
+    assert r"\x1b[31m[bold]red next\u202e" in out
+
+
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    """Make the command print as on a terminal of this width, without colors."""
+    monkeypatch.setattr(console, "OUT", Console(force_terminal=True, width=width, color_system=None, highlight=False))
+
+
+@pytest.mark.parametrize("width", [80, 110])
+@pytest.mark.parametrize("query", NAMES)
+def test_on_a_terminal_no_line_is_wider_than_it(
+    make: Command, lines: list[str], monkeypatch: pytest.MonkeyPatch, query: str, width: int
+) -> None:
+    deploy("trend")
+    put("trend", [*lines, report(status="timeout", duration_ms=300_000, init_ms=None)])
+    on_a_terminal(monkeypatch, width)
+    _, out, _ = make(QUERY=query)
+    table = out.splitlines()[3:]
+    assert len(table) > 3
+    assert [line for line in table if len(line) > width] == []
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_on_a_terminal_of_any_width_an_order_keeps_all_its_values(
+    make: Command, lines: list[str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    deploy("trend")
+    put("trend", lines)
+    on_a_terminal(monkeypatch, width)
+    _, out, _ = make(QUERY="orders")
+    order = find_lines(lines, "order")[0]
+    names = ("symbol", "side", "quantity", "price_usd", "stop_loss_usd", "take_profit_usd", "status")
+    assert [name for name in names if logs.cell(name, str(order[name])) not in out] == []
+
+
+def test_piped_output_has_one_line_for_each_row_and_no_blanks_at_its_end(make: Command, lines: list[str]) -> None:
+    deploy("trend")
+    put("trend", lines)
+    _, out, _ = make(QUERY="orders")
+    assert [line for line in out.splitlines() if line != line.rstrip()] == []
+    assert len([line for line in out.splitlines() if "trend" in line]) == len(find_lines(lines, "order"))
+
+
+REQUEST = "11111111-2222-3333-4444-555555555555"
+FAILED_RUN = [  # the latest first, as the query returns them
+    {"@timestamp": "2026-11-27 15:00:08.000", "strategy": "trend", "event": "platform.report", "kind": "error"},
+    {
+        "@timestamp": "2026-11-27 15:00:07.500",
+        "strategy": "trend",
+        "kind": "SettingsError",
+        "why": "invalid settings:\n  - MODE=lve: must be one of dry-run, paper, live",
+    },
+    {
+        "@timestamp": "2026-11-27 15:00:07.000",
+        "strategy": "trend",
+        "event": "failed",
+        "kind": "SettingsError",
+        "why": "invalid settings:\n  - MODE=lve: must be one of dry-run, paper, live",
+        "slot": "2026-11-27T15:00:00Z",
+    },
+]
+
+
+def test_a_failure_that_was_logged_three_times_is_one_block() -> None:
+    rows = [{**row, "request": REQUEST} for row in FAILED_RUN]
+    [failure] = logs.group_failures(rows)
+    assert [line.plain for line in logs.describe_failure(failure, 80)] == [
+        f" 2026-11-27 10:00:07  trend · request {REQUEST}",
+        "    failed: SettingsError · slot 2026-11-27 10:00",
+        "        invalid settings:",
+        "        - MODE=lve: must be one of dry-run, paper, live",
+        "    report: error",
+        "",
+    ]
+
+
+def test_failures_of_different_requests_are_blocks_of_their_own() -> None:
+    rows = [{"@timestamp": "2026-11-27 15:00:07.000", "event": "failed", "request": name} for name in ("b", "a", "b")]
+    assert [len(group) for group in logs.group_failures(rows)] == [2, 1]
+
+
+def test_errors_without_a_request_stay_apart() -> None:
+    rows = [{"@timestamp": "2026-11-27 15:00:07.000", "event": "failed"}] * 2
+    assert [len(group) for group in logs.group_failures(rows)] == [1, 1]
+
+
+def test_different_things_that_one_run_logged_are_all_in_its_block() -> None:
+    rows = [
+        {"@timestamp": "2026-11-27 15:00:08.000", "event": "held without a stop loss", "symbols": "KO,PEP"},
+        {"@timestamp": "2026-11-27 15:00:07.000", "event": "interrupted", "symbols": "KO", "why": "cut off"},
+    ]
+    shown = [line.plain.strip() for line in logs.describe_failure(rows, 80)]
+    assert shown[1:] == ["interrupted · symbols KO", "cut off", "held without a stop loss · symbols KO,PEP", ""]
 
 
 def test_a_cut_at_the_limit_is_reported(make: Command, lines: list[str]) -> None:
@@ -406,20 +499,20 @@ def test_without_a_query_all_queries_are_listed(make: Command) -> None:
 def test_invalid_input_is_reported(make: Command, variables: dict[str, str], said: str) -> None:
     deploy("trend")
     code, out, err = make(**{"QUERY": "orders", **variables})
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert said in " ".join(err.split())
 
 
 def test_having_nothing_deployed_is_an_error_that_says_so(make: Command) -> None:
     code, _, err = make(QUERY="orders")
-    assert (code, "nothing of prophet-trader is deployed" in err) == (1, True)
+    assert (code, "nothing of prophet-trader is deployed" in err) == (3, True)
 
 
 def test_a_deleted_log_group_is_reported(make: Command) -> None:
     deploy("trend")
     boto3.client("logs").delete_log_group(logGroupName=group("trend"))
     code, _, err = make(QUERY="orders")
-    assert (code, "there is no log group /aws/lambda/prophet-trader-trend" in err) == (1, True)
+    assert (code, "there is no log group /aws/lambda/prophet-trader-trend" in err) == (3, True)
 
 
 # --- slow queries --------------------------------------------------------------------------------------------------
@@ -444,14 +537,14 @@ def test_an_interruption_stops_the_query_in_aws(monkeypatch: pytest.MonkeyPatch,
     until(lambda: bool(insights.STARTED) and insights.STARTED[-1].looks > 0)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
-    assert (process.returncode, "interrupted; the query was stopped" in err) == (1, True)
+    assert (process.returncode, "interrupted; the query was stopped" in err) == (130, True)
     assert insights.STARTED[-1].stopped
 
 
 def start(aws: dict[str, str], module: str = "logs", **variables: str) -> subprocess.Popen[str]:
     """Start a command in a separate process."""
     env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{ROOT / 'function'}:{ROOT}", **aws, **variables}
-    command = [sys.executable, "-m", f"scripts.cloud.{module}"]
+    command = [sys.executable, "-m", "scripts", module]
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -38,7 +38,7 @@ def terminal(aws: dict[str, str]) -> Terminal:
         environment = {**aws, "PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT / 'function'}{os.pathsep}{ROOT}"}
         main, end = pty.openpty()
         process = subprocess.Popen(
-            [sys.executable, "-m", "scripts.cloud.secrets"],
+            [sys.executable, "-m", "scripts", "secrets"],
             env={**environment, "STRATEGY": "trend", "COLUMNS": "120", **variables},
             stdin=end,
             stdout=end,

@@ -1,10 +1,9 @@
 """`make gauntlet`: run the deployed function through faults at every boundary, stories, random weeks and whole weeks.
 
-It fails if an invariant does not hold, or if a row of the tables in docs/reliability.md is not what happened.
+It fails if an invariant does not hold, or if a table in docs/explanation/reliability.md is not what happened.
 LONG=1 runs ten thousand random slots and 24 weeks; SEED=n starts the random part with that seed.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -100,9 +99,6 @@ def as_json(result: Result) -> dict[str, Any]:
 
 def main() -> None:
     """Run the gauntlet, and print the result; exit with code 1 if an invariant did not hold."""
-    parser = argparse.ArgumentParser(prog="make gauntlet", description=__doc__)
-    parser.add_argument("--json", action="store_true", default=console.flag("JSON"), help="print the result as JSON")
-    arguments = parser.parse_args()
     with console.plain_errors(interrupted="interrupted"):
         if not TARGET.runs_here:
             raise CommandError("left out: AWS's runtime interface runs only on Linux x86_64")
@@ -117,7 +113,7 @@ def main() -> None:
         if is_for_page:
             for heading, each in outcomes.items():
                 sys.stdout.write("\n".join([*tables.as_markdown(each, heading), "", ""]))
-        elif arguments.json:
+        elif console.wants_json():
             sys.stdout.write(json.dumps(as_json(result)) + "\n")
         else:
             show(result)

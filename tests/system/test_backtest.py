@@ -35,7 +35,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def command(
-    module: str, folder: Path, variables: dict[str, str], *, max_bytes: int | None = None
+    name: str, folder: Path, variables: dict[str, str], *, max_bytes: int | None = None
 ) -> tuple[int, str, str]:
     """Run a command in a folder, and return exit code, output and errors."""
 
@@ -44,7 +44,7 @@ def command(
             resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes))
 
     done = subprocess.run(
-        [sys.executable, "-m", module],
+        [sys.executable, "-m", "scripts", name],
         cwd=folder,
         env=environment(**variables),
         capture_output=True,
@@ -59,7 +59,7 @@ def command(
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run a backtest, and return its folder."""
     path = tmp_path_factory.mktemp("backtest")
-    code, output, errors = command("scripts.backtest", path, SHORT)
+    code, output, errors = command("backtest", path, SHORT)
     assert code == 0, errors
     (path / "said.txt").write_text(output, encoding="utf-8")
     (path / "errors.txt").write_text(errors, encoding="utf-8")
@@ -86,7 +86,7 @@ def test_the_figures_include_the_calibration_of_trend(folder: Path) -> None:
 
 
 def test_a_repeated_backtest_leaves_identical_figures(folder: Path, tmp_path: Path) -> None:
-    command("scripts.backtest", tmp_path, SHORT)
+    command("backtest", tmp_path, SHORT)
     first, second = (json.dumps(figures(each) | {"timings_s": None}) for each in (folder, tmp_path))
     assert first == second
 
@@ -97,7 +97,7 @@ def figures(folder: Path) -> dict[str, Any]:
 
 
 def test_a_full_disk_is_reported_without_a_traceback(tmp_path: Path) -> None:
-    code, _, errors = command("scripts.backtest", tmp_path, SHORT | {"START": "2022-12-02"}, max_bytes=20_000)
+    code, _, errors = command("backtest", tmp_path, SHORT | {"START": "2022-12-02"}, max_bytes=20_000)
     assert (code, "Traceback" in errors) == (1, False)
     assert "out/backtest.html cannot be written" in errors
     assert "OUT" in errors
@@ -106,19 +106,19 @@ def test_a_full_disk_is_reported_without_a_traceback(tmp_path: Path) -> None:
 
 
 def test_a_span_without_bars_is_reported_without_a_traceback(tmp_path: Path) -> None:
-    code, _, errors = command("scripts.backtest", tmp_path, SMALL | {"START": "2023-05-01"})
+    code, _, errors = command("backtest", tmp_path, SMALL | {"START": "2023-05-01"})
     assert (code, "Traceback" in errors, "START=2023-05-01" in errors) == (1, False, True)
 
 
 def test_all_invalid_settings_are_reported_together(tmp_path: Path) -> None:
-    code, _, errors = command("scripts.backtest", tmp_path, {"START": "soon", "SLIPPAGE": "-1"})
+    code, _, errors = command("backtest", tmp_path, {"START": "soon", "SLIPPAGE": "-1"})
     assert (code, "START='soon'" in errors, "SLIPPAGE='-1'" in errors) == (2, True, True)
 
 
 def test_an_interrupted_backtest_reports_the_bars_so_far(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "scripts.backtest"],
+        [sys.executable, "-m", "scripts", "backtest"],
         cwd=tmp_path,
         env=environment(**SMALL, START="2014-01-02", TERM="xterm", COLUMNS="100"),
         stdout=subprocess.PIPE,
@@ -247,7 +247,7 @@ def test_a_planted_leak_is_caught(plant: lookahead.Plant, panel: Panel) -> None:
 
 
 def test_a_leak_that_a_single_symbol_cannot_show_is_not_planted(tmp_path: Path) -> None:
-    code, output, errors = command("scripts.backtest.lookahead", tmp_path, SHORT | {"UNIVERSE": "KO", "CUTS": "1"})
+    code, output, errors = command("lookahead", tmp_path, SHORT | {"UNIVERSE": "KO", "CUTS": "1"})
     assert (code, "only symbols that will do well" in output) == (0, False), errors
     assert "a leak was not planted" in errors
 

@@ -24,14 +24,14 @@ type Command = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
-    """Return a function that runs a module of scripts/run in an empty folder, without the shell's settings."""
+    """Return a function that runs a command in an empty folder, without the shell's settings."""
     return commands_in(tmp_path)
 
 
 def commands_in(folder: Path) -> Command:
-    def call(module: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def call(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", f"scripts.run.{module}", *arguments],
+            [sys.executable, "-m", "scripts", *arguments],
             cwd=folder,
             env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT / 'function'}{os.pathsep}{ROOT}", **variables},
             capture_output=True,
@@ -52,7 +52,7 @@ def report_of(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 def test_a_run_shows_its_decisions_and_draws_its_page(command: Command, tmp_path: Path) -> None:
-    result = command("local")
+    result = command("run")
     assert result.returncode == 0, result.stderr
     assert "orders placed" in result.stdout
     assert "AAPL" in result.stdout
@@ -61,9 +61,9 @@ def test_a_run_shows_its_decisions_and_draws_its_page(command: Command, tmp_path
 
 
 def test_the_second_run_for_a_slot_says_so_and_keeps_the_page(command: Command, tmp_path: Path) -> None:
-    command("local")
+    command("run")
     page, account = ((tmp_path / "out" / name).read_bytes() for name in ("run.html", "account.json"))
-    result = command("local")
+    result = command("run")
     assert (result.returncode, "ALREADY_RAN" in result.stdout) == (0, True)
     assert ((tmp_path / "out" / "run.html").read_bytes(), (tmp_path / "out" / "account.json").read_bytes()) == (
         page,
@@ -72,18 +72,18 @@ def test_the_second_run_for_a_slot_says_so_and_keeps_the_page(command: Command, 
 
 
 def test_a_run_can_be_for_any_past_day(command: Command) -> None:
-    report = report_of(command("local", "--json", AT="2020-03-23T19:45:00Z"))
+    report = report_of(command("run", "--json", AT="2020-03-23T19:45:00Z"))
     assert (report["slot"], report["status"]) == ("2020-03-23T19:45:00Z", "TRADED")
 
 
 def test_a_date_means_the_last_slot_of_its_session(command: Command) -> None:
-    slots = [report_of(command("local", "--json", AT=day))["slot"] for day in ("2022-11-08", "2022-11-25")]
+    slots = [report_of(command("run", "--json", AT=day))["slot"] for day in ("2022-11-08", "2022-11-25")]
     assert slots == ["2022-11-08T20:45:00Z", "2022-11-25T17:45:00Z"], "the second day is a half day"
 
 
 def test_losses_from_stops_trigger_the_daily_loss_stop(command: Command, tmp_path: Path) -> None:
-    report_of(command("local", "--json", AT="2022-10-05"))
-    after = report_of(command("local", "--json", AT="2022-10-07"))
+    report_of(command("run", "--json", AT="2022-10-05"))
+    after = report_of(command("run", "--json", AT="2022-10-07"))
     account = after["account"]["before"]
     assert "bracket filled" in (tmp_path / "out" / "run.log").read_text()
     assert account["equity_usd"] < account["last_equity_usd"] * 0.97, "the losses of the stops count as today's"
@@ -110,7 +110,7 @@ def test_an_interruption_of_a_broker_call_gives_no_traceback(tmp_path: Path) -> 
 def interrupt(folder: Path, *, when: Callable[[], object], **variables: str) -> tuple[bool, bool]:
     """Interrupt `make run` as Ctrl-C does; return whether it failed, and whether it printed a traceback."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT / 'function'}{os.pathsep}{ROOT}", **variables}
-    command = [sys.executable, "-m", "scripts.run.local"]
+    command = [sys.executable, "-m", "scripts", "run"]
     with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
         when()
         process.send_signal(signal.SIGINT)
@@ -127,26 +127,26 @@ def wait_until(condition: Callable[[], object], patience_s: float = 30) -> None:
 
 def test_a_folder_that_cannot_be_written_gives_no_traceback(command: Command, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file where the folder would be")
-    result = command("local")
+    result = command("run")
     assert (result.returncode, "Traceback" in result.stderr) == (1, False)
     assert "cannot be written" in result.stderr
 
 
 def test_json_can_be_switched_off(command: Command) -> None:
-    assert "orders placed" in command("local", JSON="0", UNIVERSE="AAPL").stdout.replace(
+    assert "orders placed" in command("run", JSON="0", UNIVERSE="AAPL").stdout.replace(
         "1 order placed", "orders placed"
     )
 
 
 def test_one_day_buys_and_a_later_day_sells(command: Command) -> None:
-    first = report_of(command("local", "--json", AT="2022-11-02"))
-    second = report_of(command("local", "--json", AT="2022-11-08T20:45:00Z"))
+    first = report_of(command("run", "--json", AT="2022-11-02"))
+    second = report_of(command("run", "--json", AT="2022-11-08T20:45:00Z"))
     assert (first["investments"], second["investments"]) == ({"MSFT": 45}, {"MSFT": -45})
     assert second["account"]["after"]["cash_usd"] > 100_000
 
 
 def test_with_json_only_the_report_is_on_standard_output(command: Command) -> None:
-    assert report_of(command("local", JSON="1", UNIVERSE="AAPL"))["investments"].keys() == {"AAPL"}
+    assert report_of(command("run", JSON="1", UNIVERSE="AAPL"))["investments"].keys() == {"AAPL"}
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_with_json_only_the_report_is_on_standard_output(command: Command) -> No
     ],
 )
 def test_an_error_the_user_can_fix_gives_no_traceback(command: Command, variables: dict[str, str], said: str) -> None:
-    result = command("local", **variables)
+    result = command("run", **variables)
     assert result.returncode != 0
     assert said in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
@@ -171,21 +171,21 @@ def test_an_error_the_user_can_fix_gives_no_traceback(command: Command, variable
 def test_with_alpaca_todays_prices_are_the_default(command: Command) -> None:
     with AlpacaFake() as fake:
         fake.is_open = False
-        result = command("local", **fake.environment)
+        result = command("run", **fake.environment)
     assert "PRICE_SOURCES=yahoo,alpaca" in result.stderr
     assert "MARKET_CLOSED" in result.stdout
 
 
 def test_an_unreachable_broker_gives_no_traceback(command: Command) -> None:
     keys = {"ALPACAUSER": "id", "ALPACAPW": "hidden-key", "APCA_API_BASE_URL": "http://127.0.0.1:9"}
-    result = command("local", BROKER="alpaca", **keys)
+    result = command("run", BROKER="alpaca", **keys)
     assert (result.returncode, "Traceback" in result.stderr) == (1, False)
     assert "hidden-key" not in result.stderr + result.stdout
 
 
 def test_the_readme_shows_what_a_run_prints(command: Command) -> None:
     shown = (ROOT / "README.md").read_text().split("```text\n")[1].split("```")[0].splitlines()
-    printed = [line.rstrip() for line in command("local", COLUMNS="104").stdout.splitlines()]
+    printed = [line.rstrip() for line in command("run", COLUMNS="104").stdout.splitlines()]
     varying = re.compile(r" \.\.\.|.* \d+\.\d\d s\b")  # what is left out, and the seconds of each stage
     assert [line for line in shown if line not in printed and not varying.match(line)] == []
 
@@ -197,7 +197,7 @@ def test_the_readme_shows_what_a_run_prints(command: Command) -> None:
 def a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run one symbol, and return the folder with what the run left, for tests to copy."""
     folder = tmp_path_factory.mktemp("a-run")
-    commands_in(folder)("local", UNIVERSE="AAPL")
+    commands_in(folder)("run", UNIVERSE="AAPL")
     return folder
 
 
@@ -211,7 +211,7 @@ def make_record(tmp_path: Path) -> Path:
     [("trend", "prophet"), ("interval", "prophet"), ("horizon", "prophet"), ("trend", "map"), ("interval", "map")],
 )
 def test_a_replayed_run_agrees_with_its_record(command: Command, signal: str, engine: str) -> None:
-    command("local", SIGNAL=signal, ENGINE=engine, UNIVERSE="AAPL,MSFT,KO")
+    command("run", SIGNAL=signal, ENGINE=engine, UNIVERSE="AAPL,MSFT,KO")
     result = command("replay")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "with the same result: 3 forecasts" in " ".join(result.stdout.split())
@@ -223,7 +223,7 @@ def test_replay_finds_a_run_by_slot_by_file_or_as_the_latest(
 ) -> None:
     shutil.copytree(a_run, tmp_path, dirs_exist_ok=True)
     run = str(make_record(tmp_path)) if how == "a file" else how
-    assert report_of(command("replay", run, "--json"))["agrees"] is True
+    assert report_of(command("replay", "--run", run, "--json"))["agrees"] is True
 
 
 def tamper(file: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -276,12 +276,12 @@ def test_an_old_record_is_replayed_as_it_was(command: Command, a_run: Path, tmp_
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"version": 99}'])
 def test_a_file_that_is_no_record_gives_no_traceback(command: Command, tmp_path: Path, text: str) -> None:
     (tmp_path / "record.json").write_text(text)
-    result = command("replay", "record.json")
+    result = command("replay", "--run", "record.json")
     assert (result.returncode, "Traceback" in result.stderr, "record.json" in result.stderr) == (1, False, True)
 
 
 def test_replaying_a_run_without_decisions_says_why(command: Command) -> None:
-    command("local", AT="2022-12-26T20:45:00Z")
+    command("run", AT="2022-12-26T20:45:00Z")
     result = command("replay")
     assert (result.returncode, "MARKET_CLOSED" in result.stderr) == (1, True)
 

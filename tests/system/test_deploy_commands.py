@@ -593,7 +593,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def run(site: Path, command: str, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a command as make does, without a terminal."""
-    with python("-m", f"scripts.cloud.{command}", *words, cwd=site, **variables) as process:
+    with python("-m", "scripts", command, *words, cwd=site, **variables) as process:
         out, err = process.communicate(timeout=120)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 

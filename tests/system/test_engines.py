@@ -60,9 +60,9 @@ def test_a_comparison_is_a_table_for_people(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--windows", "0"], "--windows"),
-        (["--symbols", "99"], "--symbols"),
-        (["--bars", "10"], "choose from 120, 250, 500, 1000"),
+        (["--windows", "0"], "WINDOWS='0': must be a whole number from 1 to 100"),
+        (["--symbols", "99"], "SYMBOLS='99': must be a whole number from 1 to 20"),
+        (["--bars", "10"], "BARS='10': must be one of 120, 250, 500, 1000"),
         (["--picture", "no/such/parity.svg"], "there is no folder no/such; make it first"),
     ],
 )

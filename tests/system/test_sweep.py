@@ -271,7 +271,7 @@ def test_an_added_setting_does_not_repeat_the_others(sweep: Command) -> None:
 def test_ctrl_c_reports_progress_and_leaves_whole_lines(tmp_path: Path) -> None:
     grid = "MAX_POSITION_FRACTION=" + ",".join(f"0.{number:03}" for number in range(100, 600))
     env = {**os.environ, **SMALL, "GRID": grid, "OUT": str(tmp_path), "WORKERS": "2"}
-    command = [sys.executable, "-m", "scripts.sweep"]
+    command = [sys.executable, "-m", "scripts", "sweep"]
     process = subprocess.Popen(
         command, env=env, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
     )

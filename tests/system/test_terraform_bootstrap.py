@@ -52,7 +52,7 @@ def bootstrap(account: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
         copy_configuration(laptop)
         kept = {name: os.environ[name] for name in SETTINGS if name in os.environ}
         done = subprocess.run(
-            [sys.executable, "-m", "scripts.cloud.bootstrap"],
+            [sys.executable, "-m", "scripts", "bootstrap"],
             cwd=laptop,
             env={**kept, **account, "HOME": str(laptop), "PYTHONPATH": f"{ROOT / 'function'}:{ROOT}", **variables},
             capture_output=True,

@@ -8,6 +8,7 @@ from threading import Thread
 import pytest
 
 from scripts.data.constituents import FILE, SECTORS, SYMBOL, main
+from tests.commands import as_variables
 
 HEADER = "Symbol,Security,GICS Sector,GICS Sub-Industry,Headquarters Location,Date added,CIK,Founded"
 
@@ -59,7 +60,18 @@ def symbols(count: int, first: int = 0) -> list[str]:
 
 
 def refresh(site: Site, file: Path, *options: str) -> int:
-    return main(["--url", site.url, "--file", str(file), *options])
+    return constituents("--url", site.url, "--file", str(file), *options)
+
+
+def constituents(*options: str) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in as_variables(options).items():
+            patch.setenv(name, value)
+        try:
+            main()
+        except SystemExit as end:
+            return int(end.code or 0)
+    return 0
 
 
 def read_symbols(file: Path) -> list[str]:
@@ -160,7 +172,7 @@ def test_an_implausible_list_is_refused(
     refresh(site, file)
     before = file.read_bytes()
     site.publish(listed)
-    assert refresh(site, file) == 1
+    assert refresh(site, file) == 3
     assert file.read_bytes() == before
     assert reason in capsys.readouterr().err
 
@@ -186,13 +198,13 @@ def test_a_fallback_to_the_offline_list_is_announced(
 
 
 def test_source_online_never_falls_back(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--url", "http://127.0.0.1:9/", "--file", str(file), "--source", "online"]) == 1
+    assert constituents("--url", "http://127.0.0.1:9/", "--file", str(file), "--source", "online") == 3
     assert not file.exists()
     assert "http://127.0.0.1:9/ cannot be reached" in capsys.readouterr().err
 
 
 def test_the_offline_list_gives_every_member_a_sector(file: Path) -> None:
-    assert main(["--file", str(file), "--source", "offline"]) == 0
+    assert constituents("--file", str(file), "--source", "offline") == 0
     with file.open(newline="", encoding="utf-8") as lines:
         sectors = {row["symbol"]: row["sector"] for row in csv.DictReader(lines)}
     assert set(sectors.values()) == set(SECTORS)

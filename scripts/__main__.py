@@ -1,0 +1,19 @@
+"""The command line: `prophet-trader run --mode dry-run`, or `python -m scripts run --mode dry-run` in a clone."""
+
+import sys
+from pathlib import Path
+
+from scripts import ROOT
+
+
+def main() -> None:
+    """Run the command that the command line names."""
+    if (function := str(ROOT / "function")) not in sys.path and Path(function).is_dir():
+        sys.path.insert(0, function)  # a clone is not installed
+    from scripts.command import PROGRAM, application
+
+    application()(prog_name=PROGRAM)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,301 @@
+"""What a command is: its summary, its options, and the function that does the work.
+
+An option has one name in three dialects: `--max-order-usd 500` on the command line, `MAX_ORDER_USD=500` given to make,
+and the environment variable MAX_ORDER_USD. Its value is text, and the command's own code reads and checks it, so that
+all three end in the same error.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib import import_module, resources
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from scripts import console
+
+PROGRAM = "prophet-trader"
+SECRETS = {"ALPACAUSER", "ALPACAPW"}
+"""Settings that a command line does not take, because other users of the machine can read it."""
+
+ON, OFF = {"1", "true", "yes"}, {"0", "false", "no"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """An option of a command: the variable's name, its meaning, and its allowed words if only some are allowed."""
+
+    name: str
+    meaning: str
+    metavar: str = "TEXT"
+    words: tuple[str, ...] = ()
+    is_flag: bool = False
+    is_list: bool = False  # a comma-separated list of `words`
+
+    @property
+    def flag(self) -> str:
+        """The option as it is written on a command line: --max-order-usd."""
+        return "--" + self.name.lower().replace("_", "-")
+
+
+JSON = Option(name="JSON", meaning="print the result as JSON", is_flag=True)
+CLOUD = (
+    Option(name="PROJECT", meaning="the prefix of all names in AWS (default: prophet-trader)", metavar="NAME"),
+    Option(name="AWS_REGION", meaning="the region (default: that of the AWS profile)", metavar="REGION"),
+    Option(name="AWS_PROFILE", meaning="the profile of ~/.aws/config", metavar="NAME"),
+)
+"""Options of every command that talks to AWS."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A command. `main` names its function as module:function, which is imported only when the command is called.
+
+    `settings` returns the names of the bot's settings that the command takes. A command that `combines` may be one of
+    several goals of make, as in `make lint test`.
+    """
+
+    main: str
+    description: str
+    options: tuple[Option, ...] = ()
+    settings: Callable[[], Sequence[str]] = tuple
+    combines: bool = False
+    needs_clone: bool = False
+
+    def all_options(self) -> Sequence[Option]:
+        """Return the command's own options, and then those that are settings of the bot."""
+        names = set(self.settings())
+        return (*self.options, *(each for each in (setting_options() if names else ()) if each.name in names))
+
+
+def every_setting() -> Sequence[str]:
+    """Return the names of all settings but the secrets."""
+    return [each.name for each in setting_options()]
+
+
+@cache
+def setting_options() -> Sequence[Option]:
+    """Return an option for each of the bot's settings but the secrets, in the order of their declaration."""
+    from trader.settings import Integer, MemberOf, MembersOf, Number, OneOf, RuleName, Settings  # imports pandas
+
+    def option(name: str, parse: object, meaning: str, default: object) -> Option:
+        words: Sequence[str] = ()
+        if isinstance(parse, OneOf | RuleName):
+            words = parse.words
+        elif isinstance(parse, MemberOf | MembersOf):
+            words = [str(member.value) for member in parse.kind]
+        metavar = "|".join(words) if words else "NUMBER" if isinstance(parse, Number | Integer) else "TEXT"
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        if isinstance(default, float):
+            shown = f"{default:.10g}"
+        told = f"{meaning} (default: {shown})" if shown != "" and name != "PRICE_FILE" else meaning
+        if "default:" in meaning:
+            told = meaning
+        return Option(
+            name=name, meaning=told, metavar=metavar, words=tuple(words), is_list=isinstance(parse, MembersOf)
+        )
+
+    return [
+        option(item.name.upper(), item.metadata["parse"], item.metadata["meaning"], item.default)
+        for item in fields(Settings)
+        if item.name.upper() not in SECRETS
+    ]
+
+
+# --- the index of all commands ---------------------------------------------------------------------------------------
+
+
+@cache
+def index() -> dict[str, list[tuple[str, str]]]:
+    """Return each group's commands with their summaries, in order, from commands/index.txt."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    group = ""
+    for line in resources.files("scripts.commands").joinpath("index.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith("  "):
+            name, _, summary = line.strip().partition(" ")
+            groups[group].append((name, summary.strip()))
+        elif line:
+            group = line
+            groups[group] = []
+    return groups
+
+
+def names() -> Sequence[str]:
+    """Return the names of all commands, in the order of the index."""
+    return [name for commands in index().values() for name, _ in commands]
+
+
+def find(name: str) -> Command:
+    """Return a command by its name. Raises KeyError if there is none."""
+    if name not in names():
+        raise KeyError(name)
+    module = import_module(f"scripts.commands.{name.replace('-', '_')}")
+    made = module.COMMAND
+    assert isinstance(made, Command)
+    return made
+
+
+# --- the application -------------------------------------------------------------------------------------------------
+
+
+class _Text(click.ParamType[str]):
+    """The text of an option. It must not be empty; the command's own code checks the rest."""
+
+    name = "text"
+
+    def __init__(self, option: Option) -> None:
+        self.option = option
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401 as Click declares it
+        if not str(value).strip():
+            self.fail(f"{self.option.flag} is given without a value; leave it out for the default", param, ctx)
+        return str(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        head, comma, word = incomplete.rpartition(",") if self.option.is_list else ("", "", incomplete)
+        if self.option.metavar in {"FILE", "FOLDER"} or self.option.name.endswith("_FILE"):
+            return [CompletionItem(incomplete, type="file" if self.option.metavar != "FOLDER" else "dir")]
+        return [CompletionItem(head + comma + each) for each in self.option.words if each.startswith(word)]
+
+
+def parameter(option: Option) -> click.Option:
+    """Return Click's parameter for an option."""
+    if option.is_flag:
+        return click.Option([option.flag, option.name], is_flag=True, default=None, help=option.meaning)
+    return click.Option([option.flag, option.name], type=_Text(option), metavar=option.metavar, help=option.meaning)
+
+
+class _Command(click.Command):
+    """A command that refuses an option given twice, and whose help shows its own options before the bot's settings."""
+
+    made: Command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        for param, times in Counter(order).items():
+            if times > 1:
+                ctx.fail(f"{param.opts[0]} is given {times} times; give it once")
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        own = {each.name for each in self.made.options}
+        rows = {param.name: row for param in self.get_params(ctx) if (row := param.get_help_record(ctx))}
+        with formatter.section("Options"):
+            formatter.write_dl([row for name, row in rows.items() if name in own or name == "help"])
+        if settings := [row for name, row in rows.items() if name not in own and name != "help"]:
+            with formatter.section("Settings of the bot"):
+                formatter.write_dl(settings)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.made.all_options():
+            example = next(iter(self.made.all_options()))
+            value = "1" if example.is_flag else "..."
+            formatter.write_paragraph()
+            formatter.write_text(
+                f"Each option is also a variable, in the environment or given to make: "
+                f"make {ctx.info_name} {example.name}={value}"
+            )
+
+
+def click_command(name: str) -> click.Command:
+    """Return Click's command for one of ours. Calling it sets the variables and then runs the command's main()."""
+    made = find(name)
+
+    def call(**values: str | bool | None) -> None:
+        os.environ.update({key: "1" if value is True else str(value) for key, value in values.items() if value})
+        if made.needs_clone:
+            require_clone(name)
+        module, _, function = made.main.partition(":")
+        getattr(import_module(module), function)()
+
+    summary = next(text for commands in index().values() for each, text in commands if each == name)
+    command = _Command(
+        name,
+        callback=call,
+        params=[parameter(option) for option in made.all_options()],
+        help=f"{summary}.\n\n{made.description}",
+        context_settings={"help_option_names": ["--help"], "max_content_width": 104},
+    )
+    command.made = made
+    return command
+
+
+def require_clone(name: str) -> None:
+    """End the program if the repository's files are not there, as after pip install."""
+    from scripts import ROOT
+
+    if not (ROOT / "Makefile").is_file():
+        console.ERR.print(
+            f"{PROGRAM} {name} works on the files of the repository: run it in a clone, as make {name}", style="red"
+        )
+        raise SystemExit(console.COULD_NOT)
+
+
+class Application(click.Group):
+    """All commands, by group; a command's module is imported when the command is called or asked for help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, in the order of the index."""
+        return list(names())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command by its name; None if there is none."""
+        return click_command(cmd_name) if cmd_name in names() else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that is called. Raises UsageError, with the nearest name, if there is none."""
+        if args[0] not in names() and not re.match("-", args[0]):
+            guess = nearest(args[0], names())
+            hint = f"; did you mean {guess}?" if guess else f"; {PROGRAM} --help lists all commands"
+            ctx.fail(f"{args[0]!r} is not a command{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands by group."""
+        for group, commands in index().items():
+            with formatter.section(group):
+                formatter.write_dl(commands)
+
+
+def application() -> Application:
+    """Return the command-line application."""
+    try:
+        number = version(PROGRAM)
+    except PackageNotFoundError:
+        number = "of this clone"
+    made = Application(
+        PROGRAM,
+        help="A stock-trading bot built on Facebook's Prophet.",
+        context_settings={"help_option_names": ["--help"], "max_content_width": 104},
+        no_args_is_help=True,
+    )
+    return click.version_option(number, prog_name=PROGRAM)(made)
+
+
+def nearest(name: str, known: Sequence[str]) -> str | None:
+    """Return the known name that is most like `name`, in whatever case; None if none is like it."""
+    import difflib
+
+    by_key = {_key(each): each for each in known}
+    found = difflib.get_close_matches(_key(name), by_key, n=1, cutoff=0.6)
+    begun = [each for key, each in by_key.items() if len(_key(name)) >= 3 and key.startswith(_key(name))]
+    return next((by_key[each] for each in found), next(iter(begun), None))
+
+
+def _key(name: str) -> str:
+    return name.strip("-").lower().replace("-", "_")
+
+
+def iterate_all() -> Iterator[tuple[str, str, Command]]:
+    """Yield each command's name, summary and declaration, for the reference."""
+    for commands in index().values():
+        for name, summary in commands:
+            yield name, summary, find(name)

@@ -1,0 +1,13 @@
+"""Rebuild the sample prices."""
+
+from scripts.command import Command, Option
+
+COMMAND = Command(
+    main="scripts.data.sample_prices:main",
+    description="The same version of its source always gives the same bytes.",
+    options=(
+        Option(name="DATASET", meaning="skfolio's sp500_dataset.csv.gz (default: fetched from PyPI)", metavar="FILE"),
+        Option(name="OUTPUT", meaning="another file to write", metavar="FILE"),
+    ),
+    needs_clone=True,
+)
