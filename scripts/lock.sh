@@ -9,7 +9,8 @@ lock() {
   out=$1
   shift
   [ -n "${KEEP:-}" ] || set -- --upgrade "$@"
-  "$uv" pip compile "$@" --quiet --universal --generate-hashes --no-header --no-annotate -o "$out"
+  "$uv" pip compile "$@" --quiet --universal --generate-hashes --no-header --no-annotate --overrides requirements/overrides.in \
+    -o "$out"
 }
 # The layer for Lambda; then everything that make's first commands need; then everything.
 lock layer/requirements.txt --python-version 3.13 --group lambda

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Protocol
 
 import requests
@@ -44,6 +45,9 @@ END_TIME_S = 20.0
 
 For the data API it is ORDER_TIME_S, because prices are useless without the time for an order.
 """
+
+INSTALL_SDK = "pip install --no-deps alpaca-trade-api==3.2.0"
+"""The command that installs the SDK without the old releases that it pins; the current ones work."""
 
 type JsonValue = object
 """A decoded JSON value that has not been checked yet."""
@@ -83,6 +87,14 @@ class CredentialsError(AlpacaError):
     """Alpaca refused the keys, even freshly fetched ones, so nothing was done."""
 
 
+class SdkMissingError(AlpacaError):
+    """Alpaca's SDK is not installed, so nothing was sent.
+
+    The layer and a clone have it. An installed package cannot: the SDK pins old releases of what yfinance needs new
+    ones of, so it takes a command of its own.
+    """
+
+
 class AlpacaClient:
     """GET, POST and DELETE on Alpaca's trading API, and GET on its data API.
 
@@ -113,7 +125,15 @@ class AlpacaClient:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        """Store the arguments. The first call imports the SDK and sends the first request."""
+        """Store the arguments. The first call imports the SDK and sends the first request.
+
+        Raises SdkMissingError.
+        """
+        if find_spec("alpaca_trade_api") is None:
+            raise SdkMissingError(
+                f"BROKER=alpaca and prices from Alpaca need Alpaca's SDK, which is not installed: run {INSTALL_SDK} "
+                "where prophet-trader is installed (with uv or pipx: docs/how-to/install.md)"
+            )
         self._base_url = base_url
         self._data_url = data_url
         self._credentials = credentials
