@@ -15,12 +15,20 @@ export PYTHONPATH MAKE_GOALS
 
 override COMMANDS := $(shell sed -n 's/^  \([a-z-]*\) .*/\1/p' scripts/commands/index.txt)
 
-$(COMMANDS): .venv/.set-up
+# What is needed to try the bot is installed in seconds; everything else needs the tools of a developer too.
+override TRY := run replay clean backtest sweep compare lookahead
+$(TRY): .venv/.set-up
+$(filter-out $(TRY),$(COMMANDS)): .venv/.set-up-dev
+$(COMMANDS):
 	@$(PY) -m scripts.make $@
 
-.venv/.set-up: requirements/dev.txt requirements/uv.txt .python-version scripts/setup.sh
-	@scripts/setup.sh
+.venv/.set-up: requirements/run.txt requirements/uv.txt .python-version scripts/setup.sh
+	@scripts/setup.sh run
 	@touch $@
+
+.venv/.set-up-dev: requirements/dev.txt requirements/uv.txt .python-version scripts/setup.sh
+	@scripts/setup.sh dev
+	@touch .venv/.set-up $@
 
 help:
 	@printf 'usage: make TARGET [NAME=value ...]\n       make TARGET HELP=1 shows what a target takes\n\n'

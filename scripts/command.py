@@ -71,7 +71,9 @@ class Command:
     def all_options(self) -> Sequence[Option]:
         """Return the command's own options, and then those that are settings of the bot."""
         names = set(self.settings())
-        return (*self.options, *(each for each in (setting_options() if names else ()) if each.name in names))
+        own = {each.name for each in self.options}
+        settings = setting_options() if names else ()
+        return (*self.options, *(each for each in settings if each.name in names - own))
 
 
 def every_setting() -> Sequence[str]:
@@ -232,7 +234,9 @@ def require_clone(name: str) -> None:
 
     if not (ROOT / "Makefile").is_file():
         console.ERR.print(
-            f"{PROGRAM} {name} works on the files of the repository: run it in a clone, as make {name}", style="red"
+            f"{PROGRAM} {name} works on the files of the repository: run it in a clone, as make {name}",
+            style="red",
+            soft_wrap=True,
         )
         raise SystemExit(console.COULD_NOT)
 

@@ -80,7 +80,8 @@ def check_goals(goals: Sequence[str], words: Sequence[str] = ()) -> Iterator[str
         name, equals, value = before.get(goal, "").partition("=")
         guess = nearest(goal, known)
         if equals:
-            hint = f"write {name}={value + ',' if value else ''}{goal} without a blank"
+            items = [*value.rstrip(",").split(","), goal] if value else [goal]
+            hint = f"write {name}={','.join(items)} without a blank"
         elif guess:
             hint = f"did you mean make {guess}?"
         else:
