@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
-from uuid import uuid4
 
 from trader.broker.base import OrderHistory
 from trader.codec import encode
 from trader.deadline import Deadline
 from trader.journal.base import Run
-from trader.journal.entry import REMEMBERED, Journal
+from trader.journal.entry import REMEMBERED, Journal, JournalEntry
 from trader.journal.record import build_report, find_unprotected
 from trader.journal.recovery import recover
 from trader.logs import one_line
@@ -82,9 +81,11 @@ def run_slot(invocation: Invocation, adapters: Adapters) -> Report:
     except BaseException as error:
         try:
             entry.save(run, report_failure(run, error))
+            give_back(run, entry)
         except Exception:
             LOG.exception("the record of the failed run could not be saved")
         raise
+    give_back(run, entry)
     return report
 
 
@@ -109,7 +110,9 @@ def record_failure(invocation: Invocation, adapters: Adapters, present: datetime
     report = report_failure(run, error)
     journal = adapters.open_journal(settings.journal, settings.strategy)
     if not run.is_dry and claim(run, journal, present):
-        journal.entry(run.slot).save(run, report)
+        entry = journal.entry(run.slot)
+        entry.save(run, report)
+        give_back(run, entry)
 
 
 def make_run(event: object, settings: Settings, adapters: Adapters, present: datetime) -> Run:
@@ -121,7 +124,13 @@ def make_run(event: object, settings: Settings, adapters: Adapters, present: dat
 def claim(run: Run, journal: Journal, until: datetime | None) -> bool:
     """Claim the run's slot; a dry run claims none. Return False if another run has it."""
     # Not the request id: Lambda reuses it when it retries an invocation, and the retry must not own the claim.
-    return run.is_dry or journal.entry(run.slot).claim(uuid4().hex, until)
+    return run.is_dry or journal.entry(run.slot).claim(run.claimant, until)
+
+
+def give_back(run: Run, entry: JournalEntry) -> None:
+    """Make the slot free again if the run, which has its record, made nothing of it; then it can be repeated."""
+    if run.may_give_back:
+        entry.give_back(run.claimant)
 
 
 def end_of(run: Run, deadline: Deadline) -> datetime | None:
@@ -142,7 +151,8 @@ def trade(run: Run, invocation: Invocation, adapters: Adapters, journal: Journal
         guard(run, invocation, adapters, journal)
         raise
     try:
-        return pipeline.trade(services, run), ""
+        status = pipeline.trade(services, run)
+        return status, pipeline.explain(services, run, status)
     except RunStopped as stop:
         return stop.code, str(stop)
 

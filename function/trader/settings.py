@@ -304,6 +304,11 @@ class Settings:
             raise SettingsError(problems)
         return settings
 
+    @property
+    def is_local(self) -> bool:
+        """True if the account and the journal are files of this machine, so that no other machine trades with them."""
+        return self.broker is BrokerName.EMBEDDED and self.journal.startswith("folder:")
+
     def _contradictions(self) -> Iterator[Problem]:
         needs_keys = self.broker is BrokerName.ALPACA or PriceSourceName.ALPACA in self.price_sources
         lacking = [name.upper() for name in ("alpacauser", "alpacapw") if not getattr(self, name)]

@@ -19,7 +19,7 @@ from trader.journal.entry import Journal
 from trader.journal.stores import Bucket, Folder
 from trader.model import BrokerName, Engine, PriceSourceName
 from trader.parameters import Parameters
-from trader.prices.base import PriceSource
+from trader.prices.base import Coverage, PriceSource
 from trader.prices.file import FilePrices
 from trader.prices.reader import Prices
 from trader.settings import Settings
@@ -111,8 +111,15 @@ def make_services(run: Run, invocation: Invocation, journal: Journal) -> tuple[R
         history=broker,
         orders=journal,
         flows=broker,
+        coverage=lambda: _find_coverage(settings, invocation.clock()),
     )
     return services, broker
+
+
+def _find_coverage(settings: Settings, present: datetime) -> Coverage | None:
+    """Return what the price file has if it is the only source; None if only a request shows what there is."""
+    is_alone = settings.price_sources == (PriceSourceName.FILE,)
+    return open_price_file(settings, present).coverage() if is_alone else None
 
 
 def _alpaca_client(

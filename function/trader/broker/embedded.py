@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock
@@ -26,6 +26,7 @@ from trader.prices.series import Series
 from trader.schedule import sessions
 
 LOG = logging.getLogger("trader")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class EmbeddedBroker:
@@ -170,12 +171,16 @@ class EmbeddedBroker:
 
     @contextmanager
     def _open(self) -> Iterator[Book]:
-        """Bring the book up to `now`, and write it back unless an error occurs."""
+        """Bring the book up to `now`, and write it back unless an error occurs or only time has passed.
+
+        So a look at the account does not move it: another run may still be for an earlier time.
+        """
         with self._file():
             book = self._read()
+            before = _omit_time(book)
             self._settle(book)
             yield book
-            if not self._is_dry:
+            if not self._is_dry and _omit_time(book) != before:
                 self._write(book)
 
     @contextmanager
@@ -251,6 +256,19 @@ class EmbeddedBroker:
                     LOG.warning(
                         "unit of the shares not known", extra={"symbol": symbol, "detail": self._unknown[symbol]}
                     )
+
+
+def _omit_time(book: Book) -> Book:
+    """Return a copy of the book without what the passing of time alone changes."""
+    return replace(
+        book,
+        as_of=EPOCH,
+        last_equity_usd=0.0,
+        positions=dict(book.positions),
+        brackets=dict(book.brackets),
+        orders=dict(book.orders),
+        quotes=dict(book.quotes),
+    )
 
 
 def _log_restatement(done: Restatement) -> None:

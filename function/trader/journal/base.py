@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
+from uuid import uuid4
 
 from trader.model import Account, Decision, Denial, Json, Mode, Observation, Order, Position, Settled, Side, Unprotected
 from trader.settings import Settings
@@ -36,6 +37,9 @@ class Store(Protocol):
 
     def read(self, name: str) -> str | None:
         """Return the text under a name; None if there is none."""
+
+    def remove(self, name: str) -> None:
+        """Remove the text under a name, if there is one. Raises JournalError in a store that other machines share."""
 
     def names(self, prefix: str, after: str = "") -> list[str]:
         """Return the names that begin with a prefix, in alphabetical order; with `after`, only those that follow it.
@@ -94,6 +98,7 @@ class Run:
     settings: Settings
     slot: datetime
     now: datetime
+    claimant: str = field(default_factory=lambda: uuid4().hex)  # the word in its claim
     observation: Observation | None = None
     decision: Decision | None = None
     outcomes: list[Order | Denial] = field(default_factory=list)
@@ -112,6 +117,17 @@ class Run:
     def is_dry(self) -> bool:
         """True if the run only decides and places no orders."""
         return self.settings.mode is Mode.DRY_RUN
+
+    @property
+    def may_give_back(self) -> bool:
+        """True if the run has made nothing of its slot, and only this machine knows of the slot and of the account.
+
+        The run came to no insight and sent no order. With a real broker the slot is over when the run is, and S3 offers
+        no safe way to remove a claim: it may be a later one by the time the request arrives.
+        """
+        decided = bool(self.decision and self.decision.insights)
+        is_unused = not (self.is_dry or decided or self.has_plan or self.outcomes or self.stops)
+        return is_unused and self.settings.is_local
 
     @contextmanager
     def time_stage(self, stage: str) -> Iterator[None]:

@@ -3,6 +3,7 @@
 runs/STRATEGY/2022-12-28/20221228T2045Z.claim    the run that has this slot; a run that cannot create it stops
 runs/STRATEGY/2022-12-28/20221228T2045Z.started  the plan: what the run is about to place, saved before its first order
 runs/STRATEGY/2022-12-28/20221228T2045Z.json     the record of the run; a claim without one means an unfinished run
+runs/STRATEGY/2022-12-28/20221228T2045Z-unused.json  the record of a run that gave its slot back
 runs/STRATEGY/2022-12-28/20221228T2045Z.settled  how its orders ended; a plan without it means that they may be open
 universe/STRATEGY/2022-12-28.json                the ranking of the candidates on that day
 equity/STRATEGY/peak.json                        the highest equity so far
@@ -126,12 +127,24 @@ class JournalEntry:
     is_dry: bool = False
 
     def claim(self, claimant: str, until: datetime | None = None) -> bool:
-        """Claim the slot for this run, permanently. Return False if another run has it.
+        """Claim the slot for this run. Return False if another run has it.
 
         `claimant` identifies the run, which has certainly ended by `until`.
         """
         text = json.dumps({"claimant": claimant, "until": codec.encode(until)})
         return self.store.create(f"{self.path}.claim", text)
+
+    def give_back(self, claimant: str) -> None:
+        """Make the slot free again, after its run has saved its record, which then stays under another name.
+
+        A run that is killed in here leaves the claim, and so a slot that nobody trades: the claim is removed last.
+        """
+        claimed, text = self.store.read(f"{self.path}.claim"), self.store.read(self.record_name)
+        if claimed is None or text is None or codec.parse_json(claimed)["claimant"] != claimant:
+            return  # someone has cleaned up the journal in the meantime
+        self.store.write(self.unused_name, _to_text({**codec.parse_json(text), "gave_back": True}))
+        self.store.remove(self.record_name)
+        self.store.remove(f"{self.path}.claim")
 
     def read_claim(self) -> Claim:
         """Return the slot's claim, with the end of its run if the claim states one."""
@@ -162,6 +175,10 @@ class JournalEntry:
     def load(self) -> Json:
         """Load the record. Raises JournalError if it does not exist or is not JSON."""
         return Journal(self.store, self.strategy).load(self.record_name)
+
+    def load_unused(self) -> Json | None:
+        """Load the record of the last run that gave the slot back; None if there is none."""
+        return _read_json(self.store, self.unused_name)
 
     def ranking(self, basis: Json) -> dict[str, float] | None:
         """Return the saved ranking of the slot's day; None if none has the same basis (universe, lookback, ...)."""
@@ -204,6 +221,11 @@ class JournalEntry:
     def record_name(self) -> str:
         """The name of the record in the store."""
         return f"{self.path}{'-dry-run' if self.is_dry else ''}.json"
+
+    @property
+    def unused_name(self) -> str:
+        """The name of the record of a run that gave the slot back."""
+        return f"{self.path}-unused.json"
 
     @property
     def plan_name(self) -> str:

@@ -60,6 +60,15 @@ class Folder:
         except OSError as error:
             raise self._unusable(error) from error
 
+    def remove(self, name: str) -> None:
+        """See Store."""
+        path = self._path / name
+        try:
+            path.unlink(missing_ok=True)
+            _sync_folder(path.parent)
+        except OSError as error:
+            raise self._unusable(error) from error
+
     def names(self, prefix: str, after: str = "") -> list[str]:
         """See Store. A folder that cannot be read is an error, because the orders of its runs would go unnoticed."""
         found: list[str] = []
@@ -147,6 +156,10 @@ class Bucket:
             raise DamagedError(
                 f"{name} in JOURNAL=s3://{self._bucket}/{self._prefix} is not UTF-8 text: {error}"
             ) from error
+
+    def remove(self, name: str) -> None:
+        """See Store. A request is sent again if its answer was lost, and would then remove what came after."""
+        raise JournalError(f"JOURNAL=s3://{self._bucket}/{self._prefix} keeps everything: {name} is not removed")
 
     def names(self, prefix: str, after: str = "") -> list[str]:
         """See Store."""

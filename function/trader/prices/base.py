@@ -28,6 +28,14 @@ class Missing:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What a source has, as far as it knows without a request: the first and the last bar of each symbol."""
+
+    source: str  # in words
+    spans: Mapping[str, tuple[datetime, datetime]]
+
+
 class PriceSource(Protocol):
     """A source of prices."""
 

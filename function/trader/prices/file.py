@@ -11,7 +11,7 @@ import pandas as pd
 
 from trader.model import NEW_YORK, SAMPLE_PRICES
 from trader.prices.bars import CleanBars, clean_bars
-from trader.prices.base import Missing
+from trader.prices.base import Coverage, Missing
 from trader.prices.series import Series
 from trader.prices.table import PriceFileError, read_table
 from trader.progress import Progress
@@ -81,10 +81,18 @@ class FilePrices:
         progress("prices from the file", len(symbols), len(symbols))
         return {symbol: found[symbol].until(now, count=count) if symbol in found else missing for symbol in symbols}
 
+    def coverage(self) -> Coverage:
+        """Return the symbols of the file that have a price, with the first and the last bar of each."""
+        indexes = {symbol: each.closes.index for symbol, each in self.bars().clean.series.items() if len(each)}
+        spans = {symbol: (index[0].to_pydatetime(), index[-1].to_pydatetime()) for symbol, index in indexes.items()}
+        return Coverage(self._name_file(), spans)
+
     def describe(self) -> str:
         """Say what the file was taken for."""
-        of = "the sample that ships with the project" if self._path == SAMPLE_PRICES else self._path.name
-        return f"{self.bars().kind} from {of}"
+        return f"{self.bars().kind} from {self._name_file()}"
+
+    def _name_file(self) -> str:
+        return "the sample that ships with the project" if self._path == SAMPLE_PRICES else self._path.name
 
     def notes(self) -> tuple[str, ...]:
         """Return what was done to the file as a whole."""

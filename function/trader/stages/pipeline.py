@@ -31,6 +31,7 @@ from trader.model import (
     RunStopped,
     Side,
 )
+from trader.prices.base import Coverage
 from trader.prices.reader import Prices
 from trader.prices.series import last_bars
 from trader.progress import Progress, no_progress
@@ -72,6 +73,7 @@ class RunServices:
     history: OrderHistory | None = None  # None if no order outlives the run that placed it
     orders: OrderStore | None = None  # the journal's records of earlier orders
     flows: CashFlows | None = None  # None if nothing is paid in or out
+    coverage: Callable[[], Coverage | None] = lambda: None  # what the only price source has, if it knows that
 
     @property
     def decision_deadline(self) -> Deadline:
@@ -368,7 +370,7 @@ def rank(services: RunServices, run: Run) -> tuple[dict[str, float], tuple[Denia
     LOG.info("ranking", extra={"universe": ",".join(settings.universe)[:40], "candidates": len(symbols)})
     bars = services.prices.bars(symbols)
     ranking = universe.returns(bars.closes, settings.universe_lookback_bars)
-    if len(ranking) >= COMPLETE_FRACTION * len(symbols):
+    if ranking and len(ranking) >= COMPLETE_FRACTION * len(symbols):
         services.journal.save_ranking(basis, ranking)
     needs = settings.universe_lookback_bars + 1
     short = tuple(
@@ -385,7 +387,14 @@ def rank(services: RunServices, run: Run) -> tuple[dict[str, float], tuple[Denia
             "too few candidates have prices, so none is chosen", extra={"ranked": len(ranking), "of": len(symbols)}
         )
         ranking = {}
-    return ranking, bars.denials + short
+    return ranking, (*map(_add_guess, bars.denials), *short)
+
+
+def _add_guess(denial: Denial) -> Denial:
+    """Say which symbol of the index an unknown one may be meant for."""
+    guess = universe.find_nearest(denial.symbol, ()) if denial.code is Code.NO_PRICE_DATA else None
+    is_known = denial.symbol in universe.sp500()
+    return denial if is_known or not guess else replace(denial, detail=f"did you mean {guess}? {denial.detail}")
 
 
 def decide(observation: Observation, forecasts: Forecasts, alpha: AlphaModel, settings: Settings) -> Decision:
@@ -510,10 +519,27 @@ def outcome(run: Run, observation: Observation, decision: Decision) -> Outcome |
 
 def find_lack_of_prices(observation: Observation, settings: Settings) -> Code | None:
     """Return the most frequent reason why candidates have no prices; None if at least half of them have prices."""
+    lacking = _list_lacking(observation, settings)
+    count = len({denial.symbol for denial in lacking} | observation.ranking.keys())
+    if not count:  # the source has no candidate at all
+        return Code.NO_PRICE_DATA
+    return Counter(each.code for each in lacking).most_common(1)[0][0] if 2 * len(lacking) > count else None
+
+
+def explain(services: RunServices, run: Run, status: Outcome | Code) -> str:
+    """Say what a run saw instead of prices, and what to set; empty if its status is not about prices."""
+    seen = run.observation
+    if seen is None or status is not find_lack_of_prices(seen, run.settings):
+        return ""
+    lacking = _list_lacking(seen, run.settings)
+    ranked = len(seen.ranking.keys() - {denial.symbol for denial in lacking})
+    return universe.explain_absence(run.settings.universe, run.now, lacking, ranked, services.coverage())
+
+
+def _list_lacking(observation: Observation, settings: Settings) -> list[Denial]:
+    """List the denials of candidates for want of prices."""
     named = frozenset(universe.candidates(settings.universe, None))
-    reasons = {denial.symbol: denial.code for denial in observation.denials if denial.symbol in named}
-    candidates = reasons.keys() | observation.ranking.keys()
-    return Counter(reasons.values()).most_common(1)[0][0] if 2 * len(reasons) > len(candidates) else None
+    return [denial for denial in observation.denials if denial.symbol in named]
 
 
 def log_decision(run: Run, decision: Decision) -> None:
