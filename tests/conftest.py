@@ -3,9 +3,12 @@
 import logging
 import os
 from collections.abc import Iterator
+from functools import cache
 from typing import override
 
+import botocore.session
 import pytest
+from botocore.loaders import create_loader
 from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
@@ -16,6 +19,9 @@ from trader.settings import variables
 settings.register_profile("tests", deadline=None, derandomize=True, print_blob=True)
 settings.register_profile("fuzz", deadline=None, print_blob=True)  # make fuzz draws new inputs each time
 settings.load_profile("tests")
+
+# Each session of boto3 would read the descriptions of AWS's services again, a tenth of a second for each client.
+botocore.session.create_loader = cache(create_loader)
 
 
 SLOWEST = (
