@@ -19,7 +19,7 @@ draw() { # name of page and picture, height in pixels
   echo "docs/images/$1.png"
 }
 
-"$root/.venv/bin/python" -m scripts.run.local >/dev/null
+"$root/.venv/bin/python" -m scripts run >/dev/null
 draw run 1030
-"$root/.venv/bin/python" -m scripts.backtest >/dev/null
+"$root/.venv/bin/python" -m scripts backtest >/dev/null
 draw backtest 1180

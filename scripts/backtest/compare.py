@@ -205,7 +205,3 @@ def show(days: Sequence[Day]) -> None:
         for each in day.differences:
             table.add_row(f"{day.slot.astimezone(NEW_YORK):%Y-%m-%d %H:%M}", each.what, each.recorded, each.replayed)
     console.OUT.print(table)
-
-
-if __name__ == "__main__":
-    main()

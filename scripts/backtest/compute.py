@@ -5,7 +5,8 @@ in parallel and in any order, and backtests that differ in other settings can sh
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -82,7 +83,7 @@ def compute(task: Task) -> Table:
     Raises BacktestError if the machine fails, because a missing forecast would change the decisions.
     """
     if task.key.engine is Engine.PROPHET:
-        return {at: outcome for symbol, bars in task.bars.items() for at, outcome in _by_prophet(task, symbol, bars)}
+        return {at: outcome for symbol, bars in task.bars.items() for at, outcome in ask_prophet(task, symbol, bars)}
     try:
         return _Rolling(task).table()
     except MemoryError as error:
@@ -91,7 +92,7 @@ def compute(task: Task) -> Table:
         ) from error
 
 
-def _by_prophet(task: Task, symbol: str, bars: Bars) -> Iterator[tuple[tuple[str, datetime], Forecast | Denial]]:
+def ask_prophet(task: Task, symbol: str, bars: Bars) -> Iterator[tuple[tuple[str, datetime], Forecast | Denial]]:
     """Yield the forecasts of one symbol, made with one Prophet model after another."""
     forecaster = task.key.prophet()
     model, fitted_at = None, -1
@@ -113,6 +114,12 @@ def _by_prophet(task: Task, symbol: str, bars: Bars) -> Iterator[tuple[tuple[str
                 except Exception as error:  # as in the bot's own forecaster, only this symbol is denied
                     outcome = deny_failed_fit(symbol, error)
             yield (symbol, window.index[-1].to_pydatetime()), outcome
+
+
+type Fallback = Callable[[Task, str, Bars], Iterable[tuple[tuple[str, datetime], Forecast | Denial]]]
+
+FALLBACK: ContextVar[Fallback] = ContextVar("FALLBACK", default=ask_prophet)
+"""What makes the forecasts that the map engine hands over. A browser, in which Stan does not run, has another one."""
 
 
 class _Rolling:
@@ -194,5 +201,5 @@ class _Rolling:
                 return deny_failed_fit(symbol, error)
             except UndeterminedError:
                 pass  # falls back to Prophet below
-        ((_, outcome),) = _by_prophet(self._task, symbol, ((bar, fit_bar),))
+        ((_, outcome),) = FALLBACK.get()(self._task, symbol, ((bar, fit_bar),))
         return outcome

@@ -256,7 +256,3 @@ def moment(time: datetime) -> str:
     """Format a bar's time in New York; for a daily bar, only its date."""
     local = time.astimezone(NEW_YORK)
     return f"{local:%Y-%m-%d %H:%M}" if local.hour else f"{local:%Y-%m-%d}"
-
-
-if __name__ == "__main__":
-    main()

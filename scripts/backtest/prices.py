@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,6 @@ import pandas as pd
 from scripts.backtest.forecasts import count_needed_bars
 from scripts.backtest.model import BacktestError, Options, Panel
 from scripts.backtest.price_notes import count_warm_up_bars, notes, sayer
-from scripts.backtest.yahoo_cache import Cache, final_until
 from trader.alpha import loader
 from trader.model import NEW_YORK, Note
 from trader.prices.bars import PRICES, CleanBars, clean_bars
@@ -21,6 +21,9 @@ from trader.progress import Progress, no_progress
 from trader.settings import Settings
 from trader.stages.universe import candidates
 
+if TYPE_CHECKING:
+    from scripts.backtest.yahoo_cache import Cache
+
 DEFAULT_YEARS = 2
 """Length of the traded span if START is not set."""
 
@@ -29,7 +32,7 @@ MAX_NAMED = 5
 
 
 def load(
-    options: Options, progress: Progress = no_progress, *, now: datetime | None = None, cache: Cache | None = None
+    options: Options, progress: Progress = no_progress, *, now: datetime | None = None, cache: "Cache | None" = None
 ) -> Panel:
     """Load all bars of the universe's candidates up to END, with notes on irregularities.
 
@@ -41,7 +44,7 @@ def load(
     if sources == ("file",):
         panel = _from_file(options.settings, progress)
     elif sources == ("yahoo",):
-        panel = _from_yahoo(options, now or datetime.now(UTC), cache or Cache(), progress)
+        panel = _from_yahoo(options, now or datetime.now(UTC), cache, progress)
     else:
         raise BacktestError(
             f"PRICE_SOURCES={','.join(sources)}: a backtest takes all its prices from one source; "
@@ -172,7 +175,9 @@ def _name_file(symbols: Collection[str]) -> str:
     return f"{', '.join(sorted(symbols)[:MAX_NAMED])}{more}"
 
 
-def _from_yahoo(options: Options, now: datetime, cache: Cache, progress: Progress) -> Panel:
+def _from_yahoo(options: Options, now: datetime, cache: "Cache | None", progress: Progress) -> Panel:
+    from scripts.backtest.yahoo_cache import Cache, final_until  # a file of prices needs no network
+
     settings = options.settings
     until = final_until(now)
     end = min(_midnight(options.end + timedelta(days=1)), until) if options.end else until
@@ -182,7 +187,7 @@ def _from_yahoo(options: Options, now: datetime, cache: Cache, progress: Progres
         raise BacktestError(f"START={first} is after the last finished session, {last}; choose an earlier START")
     start = start_of(settings.bar_interval, count_needed_bars(settings), _midnight(first))
     wanted = candidates(settings.universe, None)
-    bars, reasons = cache.bars(wanted, settings.bar_interval, start, end, now, progress)
+    bars, reasons = (cache or Cache()).bars(wanted, settings.bar_interval, start, end, now, progress)
     joined = pd.concat({symbol: each.bars for symbol, each in bars.items()}, axis=1).sort_index()
     tables = {name: pd.DataFrame(joined.xs(name, axis=1, level=1)) for name in PRICES}
     lacking = [Note(symbol=symbol, what=f"Yahoo returned no prices: {reason}") for symbol, reason in reasons.items()]

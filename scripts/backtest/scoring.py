@@ -69,7 +69,7 @@ def _score(forecast: Forecast, unbroken: pd.DataFrame, bar_interval: str) -> Sco
 
 
 def _sample(result: Result, executor: Executor | None, progress: Progress) -> list[Forecast]:
-    tasks = _tasks(result.panel, result.options, [bar.time for bar in result.bars])
+    tasks = sample_tasks(result.panel, result.options, [bar.time for bar in result.bars])
     tables: Iterator[Table] = executor.map(compute, tasks) if executor else map(compute, tasks)
     forecasts: list[Forecast] = []
     for number, table in enumerate(tables, start=1):
@@ -78,7 +78,7 @@ def _sample(result: Result, executor: Executor | None, progress: Progress) -> li
     return sorted(forecasts, key=lambda each: (each.time, each.symbol))
 
 
-def _tasks(panel: Panel, options: Options, times: Sequence[datetime]) -> list[Task]:
+def sample_tasks(panel: Panel, options: Options, times: Sequence[datetime]) -> list[Task]:
     """Draw forecasts at random, each of one symbol at one bar, and return their tasks."""
     settings = options.settings
     spec = replace(loader.load(settings).forecast_spec, ahead_bars=settings.horizon_bars)

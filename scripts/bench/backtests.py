@@ -146,11 +146,7 @@ def memory() -> Measurement:
     symbols = sorted(FilePrices(SAMPLE_PRICES).symbols())
     variables = {"UNIVERSE": ",".join(symbols), "START": START_OF_1000, "REFIT_EVERY": "20"}
     with tempfile.TemporaryDirectory() as folder:
-        peak = harness.run("scripts.backtest", "--json", folder=folder, OUT=folder, **variables)
+        peak = harness.run("backtest", folder=folder, JSON="1", OUT=folder, **variables)
     return harness.is_below(
         peak / 1e6, MAX_MB, f"memory of all processes, {len(symbols)} symbols x 1,000 bars", unit="MB"
     )
-
-
-if __name__ == "__main__":
-    main()

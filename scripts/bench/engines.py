@@ -173,7 +173,7 @@ def growth() -> list[Measurement]:
 def memory() -> Measurement:
     """Measure the peak memory of a process that only fits the largest number of symbols."""
     with tempfile.TemporaryDirectory() as folder:
-        peak = harness.run("scripts.bench.engines", folder=folder, FIT=str(COUNTS[-1]))
+        peak = harness.run("bench-engine", folder=folder, FIT=str(COUNTS[-1]))
     return harness.is_below(
         peak / 1e6, MAX_MB, f"memory of a process with {COUNTS[-1]} symbols x {BARS} bars", unit="MB"
     )
@@ -218,8 +218,4 @@ def backtests(loop_s: float, progress: Progress) -> list[Measurement]:
 def whole_command(engine: str, start: str, home: str) -> None:
     """Run a whole backtest command, including its charts."""
     symbols = ",".join(sorted(FilePrices(SAMPLE_PRICES).symbols()))
-    harness.run("scripts.backtest", "--json", folder=home, OUT=home, UNIVERSE=symbols, START=start, ENGINE=engine)
-
-
-if __name__ == "__main__":
-    main()
+    harness.run("backtest", folder=home, JSON="1", OUT=home, UNIVERSE=symbols, START=start, ENGINE=engine)

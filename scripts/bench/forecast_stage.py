@@ -84,9 +84,5 @@ def original(closes: Mapping[str, Closes]) -> None:
 def memory() -> Measurement:
     """Measure the peak memory of `make run`, including its page, in an empty folder."""
     with tempfile.TemporaryDirectory() as folder:
-        peak = harness.run("scripts.run.local", folder=folder)
+        peak = harness.run("run", folder=folder)
     return harness.is_below(peak / 1e6, MAX_MB, "peak memory of make run", unit="MB")
-
-
-if __name__ == "__main__":
-    main()

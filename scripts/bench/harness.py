@@ -101,24 +101,24 @@ def median_s[Way](
     return {name: statistics.median(each) for name, each in in_turns(timed, rounds, what, progress).items()}
 
 
-def run(module: str, *words: str, folder: str, **variables: str) -> int:
-    """Run `python -m module words`, and return the peak memory in bytes of it and all processes that it starts.
+def run(command: str, *, folder: str, **variables: str) -> int:
+    """Run one of our commands, and return the peak memory in bytes of it and all processes that it starts.
 
     Each process counts with its own peak. The command runs in `folder`, which is also its home, with `variables` as its
     only settings. Raises CommandError if it fails.
     """
-    command = [sys.executable, "-m", module, *words]
+    words = [sys.executable, "-m", "scripts", command]
     env = {"PATH": os.environ["PATH"], "HOME": folder, "PYTHONPATH": f"{ROOT / 'function'}:{ROOT}", **variables}
     peak = 0
     with TemporaryFile("w+") as errors:
-        process = psutil.Popen(command, cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=errors)
+        process = psutil.Popen(words, cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=errors)
         while process.poll() is None:
             with suppress(psutil.NoSuchProcess):
                 peak = max(peak, sum(map(_peak_of, [process, *process.children(recursive=True)])))
             sleep(LOOK_S)
         if process.returncode:
             errors.seek(0)
-            raise console.CommandError(f"python -m {module} ended with {process.returncode}: {errors.read()[-500:]}")
+            raise console.CommandError(f"{command} ended with {process.returncode}: {errors.read()[-500:]}")
     return peak
 
 

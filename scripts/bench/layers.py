@@ -181,7 +181,3 @@ def times(starts: Mapping[tuple[str, str], Sequence[Start]]) -> list[LayerMeasur
     return [
         line(group, what, figure, plain, ours) for group, plain, ours in COMPARED for what, figure in FIGURES.items()
     ]
-
-
-if __name__ == "__main__":
-    main()

@@ -428,7 +428,3 @@ def _table(first: str, *more: str) -> Table:
     for name in more:
         table.add_column(name, no_wrap=True, justify="right")
     return table
-
-
-if __name__ == "__main__":
-    main()

@@ -11,9 +11,9 @@ from time import perf_counter
 from scripts.bench import harness
 from scripts.bench.harness import Measurement
 from scripts.sweep import executors
-from scripts.sweep.__main__ import run_sweep
 from scripts.sweep.cluster import cluster
 from scripts.sweep.config import SweepConfig
+from scripts.sweep.run import run_sweep
 
 MIN_RATIO = 1.6
 

@@ -256,7 +256,3 @@ def ask_service(program: Path, service: str, path: Path, *more: str) -> Sequence
     except (ValueError, KeyError):
         return f"no answer ({(done.stderr.strip().splitlines() or ['no error message'])[-1][:200]})"
     return list(answer)
-
-
-if __name__ == "__main__":
-    main()

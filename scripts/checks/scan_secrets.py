@@ -138,7 +138,3 @@ IN_ZIPS = [
     )
     for pattern in patterns
 ]
-
-
-if __name__ == "__main__":
-    main()

@@ -104,7 +104,3 @@ def meaning(body: str) -> str:
     found = re.search(r'^  description *= (?:"([^\n]*)"|<<-TEXT\n(.*?)^ *TEXT)', body, re.MULTILINE | re.DOTALL)
     text = (found[1] or found[2].strip().splitlines()[0]) if found else ""
     return text.replace('\\"', '"').replace("|", "\\|")
-
-
-if __name__ == "__main__":
-    main()

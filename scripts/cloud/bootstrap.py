@@ -256,7 +256,3 @@ def show(cloud: Cloud, outputs: Mapping[str, Any]) -> None:
 def say(text: str) -> None:
     """Print a line of the result without wrapping it, so that it can be copied."""
     console.OUT.print(text, markup=False, soft_wrap=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -408,7 +408,3 @@ def others_table(answer: Mapping[str, Any]) -> Table:
     total = sum(each[f"usd_of_{MANY}"] for each in answer["others"])
     table.add_row("sum", "", "", "", f"{total:,.2f}")
     return table
-
-
-if __name__ == "__main__":
-    main()

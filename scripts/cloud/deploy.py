@@ -66,7 +66,7 @@ def new_plan(root: Terraform, file: Path) -> preflight.PlanJson:
 def build_layer(variables: Variables) -> None:
     """Run `make layer` for the architecture and Python in Terraform's variables; its output goes to stderr."""
     env = {**os.environ, "ARCH": variables.architecture, "PYTHON": variables.python, "JSON": ""}
-    done = subprocess.run([sys.executable, "-m", "scripts.layer.build"], check=False, env=env, stdout=sys.stderr)
+    done = subprocess.run([sys.executable, "-m", "scripts", "layer"], check=False, env=env, stdout=sys.stderr)
     if done.returncode != 0:
         raise CommandError("the layer could not be built, so nothing was deployed")
 
@@ -157,7 +157,3 @@ def next_steps(names: Sequence[str]) -> Sequence[str]:
     """Return commands to suggest after a deployment."""
     which = f" STRATEGY={sorted(names)[0]}" if len(names) > 1 else ""
     return f"make invoke{which} (a run now)", f"make logs QUERY=orders{which}", f"make halt{which} (stops trading)"
-
-
-if __name__ == "__main__":
-    main()

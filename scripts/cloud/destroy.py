@@ -298,7 +298,3 @@ def tell(root: Terraform, found: Found) -> None:
             style="dim",
             markup=False,
         )
-
-
-if __name__ == "__main__":
-    main()

@@ -12,7 +12,8 @@ from rich.padding import Padding
 from rich.text import Text
 
 from scripts import console
-from scripts.cloud.aws import CONFIG, AwsError, Cloud, DeniedError, connect, translate_errors
+from scripts.cloud.aws import CONFIG, AwsError, Cloud, DeniedError, UsageError, connect, translate_errors
+from scripts.cloud.tables import TableRow, show_table
 from scripts.console import CommandError
 
 VALUES = {"halt": "true", "resume": "false"}
@@ -26,7 +27,7 @@ HALTED = (
     "Alpaca's dashboard.\n"
     "To trade again: make resume STRATEGY={which}"
 )
-RESUMED = "The next scheduled run of {them} trades again; to run now: make invoke STRATEGY=NAME"
+RESUMED = "The next scheduled run of {them} trades again; to run {now} now: {commands}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +81,7 @@ def choose_strategies(cloud: Cloud, action: str, env: Mapping[str, str]) -> Sequ
         return [strategy if strategy in there else cloud.require_deployed(strategy)]
     if action == "resume" and not strategy:
         there = cloud.strategies or [cloud.require_deployed("")]
-        raise CommandError(f"resume which strategy? Set STRATEGY to one of {', '.join(there)}, or {ALL}")
+        raise UsageError(f"resume which strategy? Set STRATEGY to one of {', '.join(there)}, or {ALL}")
     return cloud.strategies or [cloud.require_deployed("")]
 
 
@@ -125,15 +126,18 @@ def in_words(value: str) -> str:
 
 def show(action: str, switches: Sequence[Switch]) -> None:
     """Print the switches, and what they mean for runs, positions and orders."""
-    table = console.table("Strategy", "Before", "Now", "Last changed (UTC)")
+    rows = []
     for each in switches:
         changed = f"{each.changed.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if each.changed else ""
         now = "NOT SET" if each.error else each.now
-        table.add_row(each.strategy, each.before, now, changed, style="bold red" if each.error else "")
-    console.OUT.print(table)
+        rows.append(TableRow(cells=(each.strategy, each.before, now, changed), style="bold red" if each.error else ""))
+    show_table(("Strategy", "Before", "Now", "Last changed (UTC)"), rows)
     names = [each.strategy for each in switches if not each.error]
     if not names:
         return
     which = names[0] if len(names) == 1 else ALL
-    words = (HALTED if action == "halt" else RESUMED).format(them=", ".join(names), which=which)
-    console.OUT.print(Padding(Text(f"\n{words}", style="dim"), (0, 1)))
+    commands = ", or ".join(f"make invoke STRATEGY={name}" for name in names)
+    words = (HALTED if action == "halt" else RESUMED).format(
+        them=" and ".join(names), which=which, now="it" if len(names) == 1 else "one of them", commands=commands
+    )
+    console.OUT.print(Padding(Text(f"\n{words}", style="dim"), (0, 1), expand=False))

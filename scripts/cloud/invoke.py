@@ -200,7 +200,3 @@ def line_as_text(line: str) -> Text:
     level, lines = render(line)
     cut = "…" if not level and line.endswith("}") else ""  # the 4 KB may begin in the middle of a line
     return Text("\n".join(f" {cut}{each}" for each in lines), style=STYLES.get(level, "" if level else "dim"))
-
-
-if __name__ == "__main__":
-    main()

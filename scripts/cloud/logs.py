@@ -426,7 +426,3 @@ def nothing(name: str, answer: Answer, groups: Sequence[str], period: Period) ->
         else "see what the runs did: make logs QUERY=runs"
     )
     return f"nothing found: no {name} {looked} in {', '.join(groups)}, {period}; {hint}"
-
-
-if __name__ == "__main__":
-    main()

@@ -167,7 +167,3 @@ def table(strategies: Mapping[str, Mapping[str, Any]]) -> Table:
             style="bold red" if is_live else "",
         )
     return rows
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,7 @@
-"""`make rollback STRATEGY=... [VERSION=...]`: make an earlier version of the function live at once.
+"""`make rollback STRATEGY=... [VERSION=...]`: let runs use an earlier version of the function, at once.
 
-The default VERSION is the newest one below the live version. Only the alias `live` is moved.
+The default VERSION is the newest one below the version in use. Only the alias is moved from which every run starts; it
+is called `live` in every MODE.
 """
 
 import base64
@@ -14,8 +15,10 @@ from rich.padding import Padding
 from rich.text import Text
 
 from scripts import console
-from scripts.cloud.aws import ALIAS, CONFIG, AwsError, Cloud, connect, translate_errors
+from scripts.cloud.aws import ALIAS, CONFIG, AwsError, Cloud, UsageError, connect, translate_errors
+from scripts.cloud.tables import TableRow, show_table
 from scripts.console import CommandError
+from scripts.report.formatting import MODES
 
 DIGEST_CHARACTERS = 12
 
@@ -32,7 +35,7 @@ class Version:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
-    """The version that the alias points to, and the alias's revision when it was read."""
+    """The version that runs use, by the alias, and the alias's revision when it was read."""
 
     version: str
     revision: str
@@ -51,9 +54,10 @@ def main() -> None:
         target = choose_version(there, live, wanted)
         modes = {str(version.number): version.mode for version in there}
         if target.mode == "live" and modes.get(live.version) != "live" and not console.flag("LIVE"):
-            raise CommandError(
-                f"version {target.number} has MODE=live and would trade real money, but version {live.version} does "
-                f"not; to confirm: make rollback STRATEGY={strategy} VERSION={target.number} LIVE=1"
+            raise UsageError(
+                f"version {target.number} of {strategy} trades real money (MODE=live), and version {live.version}, "
+                "which runs use now, does not; nothing was changed. If that is what you want: "
+                f"make rollback STRATEGY={strategy} VERSION={target.number} LIVE=1"
             )
         if live.version != str(target.number):
             move(cloud, strategy, live, target)
@@ -69,7 +73,7 @@ def number(text: str | None) -> int | None:
     if not text:
         return None
     if not text.isascii() or not text.isdigit() or not int(text):
-        raise CommandError(f"VERSION={text}: must be the number of a published version, such as 3")
+        raise UsageError(f"VERSION={text}: must be the number of a published version, such as 3")
     return int(text)
 
 
@@ -105,16 +109,21 @@ def alias(cloud: Cloud, strategy: str) -> Live:
 
 
 def choose_version(there: Sequence[Version], live: Live, wanted: int | None) -> Version:
-    """Choose the version to roll back to. Raises CommandError if it does not exist."""
+    """Choose the version to roll back to.
+
+    Raises UsageError if VERSION does not exist, CommandError if there is no older version.
+    """
     numbers = ", ".join(str(version.number) for version in there) or "none"
     if wanted is not None:
         for version in there:
             if version.number == wanted:
                 return version
-        raise CommandError(f"VERSION={wanted}: no such version; the published versions are {numbers}")
+        raise UsageError(f"VERSION={wanted}: no such version; the published versions are {numbers}")
     older = [version for version in there if not live.version.isdigit() or version.number < int(live.version)]
     if not older:
-        raise CommandError(f"version {live.version} is live and no older one is left; published versions: {numbers}")
+        raise CommandError(
+            f"runs use version {live.version}, and there is no older one to go back to; published versions: {numbers}"
+        )
     return older[0]
 
 
@@ -136,34 +145,37 @@ def move(cloud: Cloud, strategy: str, live: Live, target: Version) -> None:
 
 
 def show(strategy: str, there: Sequence[Version], live: Live, target: Version) -> None:
-    """Print the versions, which one was live, which one is now, and what to do next."""
-    table = console.table("Version", "Published (UTC)", "Code (sha256)", "Mode", "", numbers=["Version"])
+    """Print the versions, which one runs used, which one they use now, and what to do next."""
+    rows = []
     for version in there:
-        is_live, was_live = version.number == target.number, str(version.number) == live.version
-        table.add_row(
+        is_now, is_before = version.number == target.number, str(version.number) == live.version
+        cells = (
             str(version.number),
             f"{version.published:%Y-%m-%d %H:%M:%S}",
             version.sha256[:DIGEST_CHARACTERS],
             version.mode,
-            "live" if is_live else "was live" if was_live else "",
-            style="bold" if is_live else "" if was_live else "dim",
+            "now" if is_now else "before" if is_before else "",
         )
-    console.OUT.print(table)
+        rows.append(TableRow(cells=cells, style="bold" if is_now else "" if is_before else "dim"))
+    show_table(("Version", "Published (UTC)", "Code (sha256)", "Mode", "In use"), rows, numbers={"Version"})
     console.OUT.print()
+    now = in_words(str(target.number), there)
     if live.version == str(target.number):
-        console.OUT.print(f" Version {target.number} of {strategy} is already live; nothing was changed.")
+        console.OUT.print(f" Runs of {strategy} use {now} already; nothing was changed.", soft_wrap=True)
         return
-    console.OUT.print(f" {strategy}: version {live.version} was live; now version {target.number} is.", style="bold")
-    if target.mode == "live":
-        console.OUT.print(f" Version {target.number} has MODE=live: it trades REAL MONEY.", style="bold red")
+    before = in_words(live.version, there)
+    style = "bold red" if target.mode == "live" else "bold"
+    console.OUT.print(f" Runs of {strategy} now use {now}; before, they used {before}.", style=style, soft_wrap=True)
     words = (
-        "The next run uses it, with the layer, the memory and the variables that it was published with; a run that is "
-        "under way ends on the version that it started with.\n"
+        "The next run starts with it, with the layer, the memory and the variables that it was published with; a run "
+        "that is under way ends on the version that it started with.\n"
         f"To return to version {live.version}: make rollback STRATEGY={strategy} VERSION={live.version}\n"
         "make deploy does not undo this: it refuses until the code has changed, or UNDO_ROLLBACK=1 is set."
     )
-    console.OUT.print(Padding(Text(words, style="dim"), (0, 1)))
+    console.OUT.print(Padding(Text(words, style="dim"), (0, 1), expand=False))
 
 
-if __name__ == "__main__":
-    main()
+def in_words(number: str, there: Sequence[Version]) -> str:
+    """Return a version with its mode in words: `version 3 (MODE=paper: paper money)`."""
+    modes = [version.mode for version in there if str(version.number) == number and version.mode]
+    return f"version {number}" + "".join(f" (MODE={mode}: {MODES.get(mode, mode)})" for mode in modes)

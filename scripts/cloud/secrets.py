@@ -306,7 +306,3 @@ def show(rows: Sequence[SecretRow]) -> None:
             "refuses the old ones.",
             style="dim",
         )
-
-
-if __name__ == "__main__":
-    main()

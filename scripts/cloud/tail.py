@@ -105,7 +105,3 @@ def say(strategy: str, event: "FilteredLogEventTypeDef", strategies: Sequence[st
             color = PREFIXES[list(strategies).index(strategy) % len(PREFIXES)]
             text = Text.assemble((f"{strategy:<{width}} ", color), text)
         console.OUT.print(text, soft_wrap=True)
-
-
-if __name__ == "__main__":
-    main()

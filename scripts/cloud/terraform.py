@@ -119,7 +119,7 @@ class Terraform:
         check_version()
         self.check_folder()
         backend = self.folder / "backend.tf"
-        if backend.is_file() and not backend.read_text().startswith(GENERATED):
+        if backend.is_file() and not self._is_ours(backend):
             self._init()  # the user's own backend
             return
         local = self._local_state()
@@ -135,6 +135,11 @@ class Terraform:
         else:
             self._move(local)
             console.note(f"Terraform's state is now in s3://{bucket}/{STATE_KEY}; {local} is kept as a backup")
+
+    def _is_ours(self, backend: Path) -> bool:
+        """Tell whether the commands may rewrite a backend: they wrote it, or it is a copy of the example next to it."""
+        text, example = backend.read_text(), self.folder / "backend.tf.example"
+        return text.startswith(GENERATED) or (example.is_file() and text == example.read_text())
 
     def check_folder(self) -> None:
         """Raise CommandError if the folder has no root."""
@@ -396,7 +401,7 @@ def essence(event: Mapping[str, Any]) -> str:
     detail = detail.split("\n\nThis was checked by the validation rule")[0].strip()
     if summary == "Invalid value for variable" and detail:
         return str(detail)
-    if summary == "Resource precondition failed":
+    if summary in {"Resource precondition failed", "Resource postcondition failed"}:
         return str(detail)
     where = told.get("address") or (told.get("range") or {}).get("filename", "")
     return ": ".join(part for part in (where, summary, detail) if part)

@@ -30,7 +30,7 @@ def backtest_settings() -> Sequence[str]:
 
 
 COMMAND = Command(
-    main="scripts.backtest.__main__:main",
+    main="scripts.backtest.run:main",
     description="The code that runs in Lambda makes all decisions; Backtrader moves the clock and fills the orders. "
     "Shows the result as tables and as the page out/backtest.html.",
     options=(*OPTIONS, JSON),

@@ -4,7 +4,7 @@ from scripts.command import JSON, Command, Option
 from scripts.commands.backtest import OPTIONS, backtest_settings
 
 COMMAND = Command(
-    main="scripts.sweep.__main__:main",
+    main="scripts.sweep.run:main",
     description=(
         "Splits the days into parts, chooses the best setting on one part and judges it on the next, against "
         "the default and the median. Results are kept in out/sweep, so that an interrupted sweep goes on where "

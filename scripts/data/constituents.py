@@ -183,7 +183,3 @@ def main() -> None:
             refresh(source, url, file, is_check=console.flag("CHECK"))
         except (UnavailableError, RefusedError) as error:
             raise CommandError(f"The list of constituents is unchanged: {error}") from error
-
-
-if __name__ == "__main__":
-    main()

@@ -46,7 +46,3 @@ def main() -> None:
     output = Path(os.environ.get("OUTPUT") or OUTPUT)
     output.write_bytes(gzip.compress(text.encode(), mtime=0))
     print(f"{output}: {text.count('\n') - 1:,} days")
-
-
-if __name__ == "__main__":
-    main()

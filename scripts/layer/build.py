@@ -237,7 +237,3 @@ def main() -> None:
         else:
             show(target, built, verdict, seconds)
             verify.show(verdict)
-
-
-if __name__ == "__main__":
-    main()

@@ -50,7 +50,3 @@ def main() -> None:
             return
         console.OUT.print(f" {shorten_path(written)}: {count} files, {size:,} bytes", markup=False)
         console.OUT.print(f" sha256 {sha256(written)}", style="dim", markup=False)
-
-
-if __name__ == "__main__":
-    main()

@@ -142,7 +142,7 @@ def decisions_of_make_run() -> dict[str, Any]:
     """Return the report of `make run` with its defaults, run in a temporary folder."""
     with TemporaryDirectory() as folder:
         env = {"PATH": os.environ["PATH"], "HOME": folder, "JSON": "1", "PYTHONPATH": python_path()}
-        command = [sys.executable, "-m", "scripts.run.local"]
+        command = [sys.executable, "-m", "scripts", "run"]
         done = subprocess.run(command, check=False, cwd=folder, env=env, capture_output=True, text=True)
     if done.returncode != 0:
         raise LayerError(f"make run, with which the layer is compared, failed:\n{done.stderr.strip()}")
@@ -255,7 +255,3 @@ def main() -> None:
         else:
             show(verdict)
         sys.exit(console.USABLE if verdict.findings else console.FAILED)
-
-
-if __name__ == "__main__":
-    main()

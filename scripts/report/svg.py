@@ -50,7 +50,7 @@ def add_text(
 ) -> None:
     """Write words near a point, `offset` points away from it, unchanged and not cut off at the axes' edge."""
     if more.pop("bold", False):
-        more["fontweight"] = 700
+        more["fontweight"] = "bold"
     axes.annotate(
         words,
         at,

@@ -95,7 +95,3 @@ def record_of(report: Report, env: Mapping[str, str]) -> Mapping[str, Any]:
     assert slot is not None, "a report has a slot"
     journal = wiring.open_journal(settings.journal, settings.strategy)
     return journal.entry(slot, is_dry=settings.mode is Mode.DRY_RUN).load()
-
-
-if __name__ == "__main__":
-    main()

@@ -224,7 +224,3 @@ def findings_table(findings: Sequence[Finding]) -> Table:
         cells = (new_york(each.slot), each.kind, printable(order), printable(each.words))
         table.add_row(*map(Text, cells), style="red" if each.is_difference else "")
     return table
-
-
-if __name__ == "__main__":
-    main()

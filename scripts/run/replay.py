@@ -143,7 +143,3 @@ def show(name: str, record: Mapping[str, Any], found: Sequence[Difference]) -> N
     for each in found:
         table.add_row(each.what, each.recorded, each.replayed)
     console.OUT.print(table)
-
-
-if __name__ == "__main__":
-    main()

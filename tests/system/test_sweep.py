@@ -30,9 +30,9 @@ from scripts.backtest.statistics import key_figures
 from scripts.console import UnwritableError
 from scripts.sweep import executors, store, tasks
 from scripts.sweep import sweep as sweeping
-from scripts.sweep.__main__ import main
 from scripts.sweep.cluster import cluster
 from scripts.sweep.executors import Failure
+from scripts.sweep.run import main
 from scripts.sweep.walk_forward import parts
 from tests.commands import Command, in_process
 from trader.model import SAMPLE_PRICES

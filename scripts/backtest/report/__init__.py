@@ -10,7 +10,7 @@ from scripts.backtest.report.html import page
 from scripts.files import write_text
 from trader.model import Json
 
-__all__ = ["Paths", "show", "write"]
+__all__ = ["Paths", "page", "show", "write"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

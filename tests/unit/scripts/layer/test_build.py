@@ -429,7 +429,7 @@ def test_with_json_the_output_is_json_and_nothing_else(
 
 
 def test_an_unknown_architecture_gives_one_line_and_no_traceback(tmp_path: Path) -> None:
-    with process("-m", "scripts.layer.build", cwd=tmp_path, ARCH="sparc") as command:
+    with process("-m", "scripts", "layer", cwd=tmp_path, ARCH="sparc") as command:
         told, errors = command.communicate(timeout=60)
     assert (command.returncode, told) == (1, "")
     assert errors == "ARCH=sparc: must be one of x86_64, arm64\n"

@@ -47,7 +47,3 @@ def run(chosen: Options, progress: Progress) -> Result:
             return result
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
-
-
-if __name__ == "__main__":
-    main()

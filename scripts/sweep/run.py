@@ -67,7 +67,3 @@ def run_sweep(plan: SweepConfig, env: Mapping[str, str]) -> tuple[Outcome, tuple
 def start_workers(plan: SweepConfig) -> AbstractContextManager[executors.Workers]:
     """Return a context manager that starts the workers: local processes, or those of a Dask cluster."""
     return executors.dask(plan.scheduler) if plan.scheduler else executors.local(plan.workers)
-
-
-if __name__ == "__main__":
-    main()
