@@ -1,7 +1,10 @@
 # The modules' inputs, derived from the variables.
 
 locals {
-  bucket_name  = coalesce(var.bucket_name, "${var.project}-${data.aws_caller_identity.this.account_id}-${data.aws_region.this.name}")
+  account      = data.aws_caller_identity.this.account_id
+  region       = data.aws_region.this.id # its name; the attribute of that name is deprecated in the provider's version 6
+  bucket_name  = coalesce(var.bucket_name, "${var.project}-${local.account}-${local.region}")
+  state_bucket = "${var.project}-state-${local.account}-${local.region}" # made by bootstrap
   dist         = "${path.module}/../layer/dist"
   layer_zip    = coalesce(var.layer_zip, "${local.dist}/prophet-layer-python${var.python}-${var.architecture}.zip")
   function_zip = coalesce(var.function_zip, "${local.dist}/function.zip")

@@ -3,13 +3,10 @@
 data "aws_caller_identity" "this" {}
 data "aws_region" "this" {}
 
-data "aws_ssm_parameters_by_path" "bootstrap" { # empty if bootstrap has not run
-  path = "/${var.project}/_bootstrap"
-}
-
 module "artifact_bucket" {
   source         = "./modules/artifact_bucket"
   name           = local.bucket_name
+  delete_journal = var.delete_journal_of != null
   retention_days = var.retention_days
 }
 

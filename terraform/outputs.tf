@@ -23,6 +23,21 @@ output "keys_needed" {
   }
 }
 
+output "next_steps" {
+  description = "What to do after the first apply, and before a destroy. To read it: terraform output -raw next_steps."
+  value = join("\n", concat(
+    ["Store the keys of each strategy's Alpaca account, and let it trade; a new strategy is halted:"],
+    flatten([for name in keys(local.strategies) : ["  make secrets STRATEGY=${name}", "  make resume STRATEGY=${name}"]]),
+    [
+      "To destroy everything: make destroy, which asks, and can keep a copy of the journal (KEEP_JOURNAL=folder).",
+      "terraform destroy alone ends with BucketNotEmpty, because the bucket holds the journal. To delete that too, first:",
+      "  terraform apply -var delete_journal_of=${local.bucket_name}",
+      "The same without make: docs/how-to/terraform-without-make.md",
+      "",
+    ],
+  ))
+}
+
 output "strategies" {
   description = "For each strategy, its function, alias, newest version, log group, schedule, variables, and the SSM parameters that must exist."
   value = {

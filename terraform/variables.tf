@@ -18,6 +18,17 @@ variable "bucket_name" {
   default     = null
 }
 
+variable "delete_journal_of" {
+  description = "Name of the bucket that terraform destroy may delete with the journal in it; null for none. Apply it first, then destroy."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.delete_journal_of == null || var.delete_journal_of == local.bucket_name
+    error_message = "delete_journal_of = ${var.delete_journal_of == null ? "null" : var.delete_journal_of}: must be null, or ${local.bucket_name}, the bucket whose journal terraform destroy shall delete."
+  }
+}
+
 variable "function_zip" {
   description = "Path of the function's zip; null for the one that `make package` writes."
   type        = string

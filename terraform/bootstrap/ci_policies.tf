@@ -47,15 +47,15 @@ locals {
       Resource = local.halt_arn
     },
     {
-      Sid      = "FindBoundary" # its ARN, as bootstrap stored it
+      Sid      = "FindBoundaryAndState" # the boundary's ARN, and whether an installation has a local state
       Effect   = "Allow"
       Action   = "ssm:GetParametersByPath"
-      Resource = "${local.arn.ssm}:parameter/${var.project}/_bootstrap"
+      Resource = [for folder in ["_bootstrap", "_installation"] : "${local.arn.ssm}:parameter/${var.project}/${folder}"]
     },
     {
       Sid      = "ListWhatHasNoResourceToName" # names and settings only; a secret's parameter is listed without its value
       Effect   = "Allow"
-      Action   = ["cloudwatch:DescribeAlarms", "logs:DescribeLogGroups", "logs:DescribeQueryDefinitions", "sns:GetSubscriptionAttributes", "ssm:DescribeParameters"]
+      Action   = ["cloudwatch:DescribeAlarms", "logs:DescribeLogGroups", "logs:DescribeQueryDefinitions", "sns:GetSubscriptionAttributes", "ssm:DescribeParameters", "tag:GetResources"]
       Resource = "*"
     },
     {

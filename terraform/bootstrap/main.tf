@@ -6,7 +6,7 @@ data "aws_region" "this" {}
 
 locals {
   account   = data.aws_caller_identity.this.account_id
-  region    = data.aws_region.this.name
+  region    = data.aws_region.this.id
   partition = data.aws_partition.this.partition
 
   state_bucket    = "${var.project}-state-${local.account}-${local.region}"

@@ -6,7 +6,7 @@ terraform {
   required_providers {
     aws = {
       source  = "hashicorp/aws"
-      version = "~> 5.100.0" # the tested version
+      version = ">= 5.100.0, < 7.0.0" # tested with 5.100.0, which .terraform.lock.hcl selects
     }
   }
 }

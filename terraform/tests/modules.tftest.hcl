@@ -327,3 +327,34 @@ run "a_bucket_name_that_aws_would_refuse_is_refused" {
   }
   expect_failures = [var.name, var.retention_days]
 }
+
+run "a_bucket_with_a_journal_is_not_deleted" {
+  command = plan
+  module {
+    source = "./modules/artifact_bucket"
+  }
+  variables {
+    name           = "the-bucket"
+    retention_days = 30
+  }
+  assert {
+    condition     = aws_s3_bucket.this.force_destroy == false
+    error_message = "S3 should refuse to delete a bucket that is not empty"
+  }
+}
+
+run "a_bucket_whose_journal_is_given_up_can_be_deleted" {
+  command = plan
+  module {
+    source = "./modules/artifact_bucket"
+  }
+  variables {
+    name           = "the-bucket"
+    retention_days = 30
+    delete_journal = true
+  }
+  assert {
+    condition     = aws_s3_bucket.this.force_destroy
+    error_message = "the provider should empty the bucket"
+  }
+}

@@ -407,3 +407,85 @@ run "the_boundary_of_bootstrap_is_found_without_make" {
     error_message = "a plain plan should keep the boundary"
   }
 }
+
+# --- the state ---
+
+run "a_local_state_after_bootstrap_is_refused" {
+  command         = plan
+  expect_failures = [data.aws_ssm_parameters_by_path.bootstrap]
+  override_data {
+    target = data.aws_ssm_parameters_by_path.bootstrap
+    values = { names = ["/prophet-trader/_bootstrap/permissions-boundary"], values = ["arn:aws:iam::123456789012:policy/prophet-trader-boundary"] }
+  }
+}
+
+run "a_state_that_begins_beside_a_deployment_is_refused" {
+  command         = plan
+  expect_failures = [terraform_data.installation]
+  override_data {
+    target = data.aws_ssm_parameters_by_path.installation
+    values = { names = ["/prophet-trader/_installation/local-state"] }
+  }
+}
+
+# --- the keys ---
+
+run "keys_that_are_not_stored_are_reported" {
+  command         = plan
+  expect_failures = [check.keys]
+  override_data {
+    target = data.aws_resourcegroupstaggingapi_resources.parameters
+    values = { resource_tag_mapping_list = [{ resource_arn = "arn:aws:ssm:eu-central-1:123456789012:parameter/prophet-trader/trend/alpacauser" }] }
+  }
+  assert {
+    condition     = local.missing_keys == { trend = ["/prophet-trader/trend/alpacapw"] }
+    error_message = "only the secret key is missing"
+  }
+}
+
+run "a_parameter_of_ones_own_is_not_looked_for" {
+  command = plan
+  override_data {
+    target = data.aws_resourcegroupstaggingapi_resources.parameters
+    values = { resource_tag_mapping_list = [] }
+  }
+  variables {
+    strategies = { trend = { parameters = { ALPACAUSER = "/mine/user", ALPACAPW = "/mine/pw" } } }
+  }
+  assert {
+    condition     = length(local.missing_keys.trend) == 0
+    error_message = "the tag of a parameter that the user has made is unknown"
+  }
+}
+
+run "the_next_steps_name_every_strategy" {
+  command = plan
+  variables {
+    strategies = { trend = {}, interval = {} }
+  }
+  assert {
+    condition     = alltrue([for name in ["trend", "interval"] : strcontains(output.next_steps, "make secrets STRATEGY=${name}") && strcontains(output.next_steps, "make resume STRATEGY=${name}")])
+    error_message = "a strategy is missing: ${output.next_steps}"
+  }
+}
+
+# --- the journal ---
+
+run "another_bucket_than_its_own_cannot_be_named_for_deletion" {
+  command         = plan
+  expect_failures = [var.delete_journal_of]
+  variables {
+    delete_journal_of = "yes"
+  }
+}
+
+run "the_journal_can_be_given_up_by_naming_its_bucket" {
+  command = plan
+  variables {
+    delete_journal_of = "prophet-trader-123456789012-eu-central-1"
+  }
+  assert {
+    condition     = strcontains(output.next_steps, "-var delete_journal_of=${var.delete_journal_of}")
+    error_message = "the output names another bucket: ${output.next_steps}"
+  }
+}

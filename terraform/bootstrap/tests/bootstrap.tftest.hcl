@@ -12,7 +12,7 @@ mock_provider "aws" {
   }
   override_data {
     target = data.aws_region.this
-    values = { name = "eu-west-1" }
+    values = { id = "eu-west-1" }
   }
   mock_resource "aws_iam_openid_connect_provider" {
     defaults = { arn = "arn:aws:iam::123456789012:oidc-provider/made.here" }

@@ -6,7 +6,8 @@ resource "aws_s3_bucket" "this" {
   #checkov:skip=CKV_AWS_145:a customer-managed key costs $1 a month; S3's own encryption is free
   #checkov:skip=CKV2_AWS_62:nothing waits for objects to appear
 
-  bucket = var.name # force_destroy stays off: only `make destroy`, which asks, empties it
+  bucket        = var.name
+  force_destroy = var.delete_journal
 }
 
 module "private" {

@@ -1,3 +1,9 @@
+variable "delete_journal" {
+  description = "Whether Terraform may delete the bucket with everything in it, the journal included."
+  type        = bool
+  default     = false
+}
+
 variable "name" {
   description = "Name of the bucket; no other AWS account may have a bucket of this name."
   type        = string

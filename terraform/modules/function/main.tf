@@ -7,7 +7,7 @@ data "aws_region" "this" {}
 locals {
   parameter_arns = [
     for name in sort(distinct(concat(values(var.parameters), [var.halt_parameter]))) : join(":", [
-      "arn", data.aws_partition.this.partition, "ssm", data.aws_region.this.name,
+      "arn", data.aws_partition.this.partition, "ssm", data.aws_region.this.id,
       data.aws_caller_identity.this.account_id, "parameter${name}"
     ])
   ]

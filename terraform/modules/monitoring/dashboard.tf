@@ -43,7 +43,7 @@ resource "aws_cloudwatch_dashboard" "this" {
         height = 6
         properties = {
           title   = widget.title
-          region  = data.aws_region.this.name
+          region  = data.aws_region.this.id
           view    = "timeSeries"
           period  = 900
           metrics = widget.metrics
@@ -57,7 +57,7 @@ resource "aws_cloudwatch_dashboard" "this" {
         height = 6
         properties = {
           title  = "Denials per day, by code"
-          region = data.aws_region.this.name
+          region = data.aws_region.this.id
           view   = "bar"
           query  = "${local.sources} | filter message = \"run\" | stats ${join(", ", [for code in local.codes : "sum(denials.${code}) as ${code}"])} by bin(1d)"
         }

@@ -5,11 +5,24 @@ mock_data "aws_caller_identity" {
 }
 
 mock_data "aws_region" {
-  defaults = { name = "eu-central-1" }
+  defaults = { id = "eu-central-1" }
 }
 
 mock_data "aws_ssm_parameters_by_path" {
-  defaults = { values = [] }
+  defaults = { names = [], values = [] }
+}
+
+mock_data "aws_resourcegroupstaggingapi_resources" { # the keys of the strategies in the tests
+  defaults = {
+    resource_tag_mapping_list = [
+      { resource_arn = "arn:aws:ssm:eu-central-1:123456789012:parameter/prophet-trader/etfs/alpacapw" },
+      { resource_arn = "arn:aws:ssm:eu-central-1:123456789012:parameter/prophet-trader/etfs/alpacauser" },
+      { resource_arn = "arn:aws:ssm:eu-central-1:123456789012:parameter/prophet-trader/interval/alpacapw" },
+      { resource_arn = "arn:aws:ssm:eu-central-1:123456789012:parameter/prophet-trader/interval/alpacauser" },
+      { resource_arn = "arn:aws:ssm:eu-central-1:123456789012:parameter/prophet-trader/trend/alpacapw" },
+      { resource_arn = "arn:aws:ssm:eu-central-1:123456789012:parameter/prophet-trader/trend/alpacauser" },
+    ]
+  }
 }
 
 mock_data "aws_partition" {

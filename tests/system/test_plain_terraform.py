@@ -1,0 +1,312 @@
+"""Terraform without make, as docs/how-to/terraform-without-make.md tells it: on one laptop, and then on another.
+
+The whole root in copies of what git has, real Terraform, and moto's server as AWS. The steps build on each other in the
+order of this file: each is a fixture that begins where the previous one ended, so read the first error. The bucket's
+lifecycle is left out, because it takes Terraform's provider a minute; test_terraform.py deploys it.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+import pytest
+
+from scripts import ROOT
+from scripts.cloud.aws import connect
+from scripts.cloud.terraform import Terraform
+from scripts.testkit import aws
+from tests import terraform_here
+
+PROJECT, ACCOUNT, REGION = "prophet-trader", "123456789012", "us-east-1"
+BUCKET, STATE_BUCKET = (f"{PROJECT}{part}-{ACCOUNT}-{REGION}" for part in ("", "-state"))
+BOUNDARY = f"arn:aws:iam::{ACCOUNT}:policy/{PROJECT}-boundary"
+KEYS = [f"/{PROJECT}/trend/{name}" for name in ("alpacauser", "alpacapw")]
+RECORD = "runs/trend/2026-01-02/20260102T1500Z.json"
+PASSED_ON = ("PATH", "TF_CLI_CONFIG_FILE", "TF_PLUGIN_CACHE_DIR", "TMPDIR")
+ZIPS = {"TF_VAR_layer_zip": "tests/zips/layer.zip", "TF_VAR_function_zip": "tests/zips/function.zip"}
+
+MISTAKES = {"MAX_ORDER_PER_RUN": "3", "UNIVERS": "AAPL", "SIGNAL": "trnd"}
+"""Settings with a misspelt name, or a misspelt value."""
+
+
+@dataclass(frozen=True)
+class Laptop:
+    """A folder with the Terraform files of a fresh clone, and the shell's variables there."""
+
+    folder: Path
+    env: Mapping[str, str]
+
+    def run(self, *words: str, answer: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a command in the folder, with what a person types while it runs."""
+        return subprocess.run(
+            words, cwd=self.folder, env=self.env, input=answer, capture_output=True, text=True, check=False, timeout=200
+        )
+
+    def must(self, *words: str, answer: str = "") -> str:
+        """Run a Terraform command that must succeed, and return what it printed."""
+        done = self.run("terraform", *words, "-no-color", answer=answer)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def refusal(self, *words: str) -> str:
+        """Run a Terraform command that must fail, and return its error, unwrapped."""
+        done = self.run("terraform", *words, "-no-color")
+        assert done.returncode == 1, done.stdout
+        return done.stderr
+
+    def follow(self, text: str, answer: str = "") -> None:
+        """Run the commands that a message gives: the lines that are indented."""
+        commands = re.findall(r"^  ((?:cp|terraform) .*)$", text, re.MULTILINE)
+        assert len(commands) == 2, text
+        for command in commands:
+            done = self.run(*shlex.split(command), answer=answer)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+
+def unwrap(text: str) -> str:
+    """Return Terraform's text without the line breaks that it inserts."""
+    return " ".join(text.split())
+
+
+def clone(folder: Path) -> Path:
+    """Copy terraform/ as git has it, but without the bucket's lifecycle; return the copy."""
+    words = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "terraform"]
+    names = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    for name in filter(None, names):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    bucket = folder / "terraform/modules/artifact_bucket/main.tf"
+    text, count = re.subn(
+        r'^resource "aws_s3_bucket_lifecycle_configuration".*?^\}\n', "", bucket.read_text(), flags=re.M | re.S
+    )
+    assert count == 1, "the bucket has a lifecycle"
+    bucket.write_text(text)
+    return folder / "terraform"
+
+
+@pytest.fixture(scope="module")
+def account() -> Iterator[dict[str, str]]:
+    """Provide an empty AWS account, in which nobody has run make bootstrap."""
+    terraform_here.require()
+    with aws.account() as variables:
+        yield variables
+
+
+@pytest.fixture(scope="module")
+def laptop(account: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Laptop:
+    """Initialize a fresh clone."""
+    folder = clone(tmp_path_factory.mktemp("laptop"))
+    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    provider = terraform_here.attach_provider(account, folder)
+    made = Laptop(folder, {**passed_on, **account, **provider, **ZIPS, "TF_IN_AUTOMATION": "1"})
+    made.must("init")
+    return made
+
+
+@pytest.fixture(scope="module")
+def other_laptop(laptop: Laptop, tmp_path_factory: pytest.TempPathFactory) -> Laptop:
+    """Initialize another fresh clone, with the same credentials."""
+    made = Laptop(clone(tmp_path_factory.mktemp("other")), laptop.env)
+    made.must("init")
+    return made
+
+
+# --- the lock file ---
+
+
+@pytest.mark.parametrize("root", [".", "bootstrap"])
+def test_the_lock_file_fits_the_provider(laptop: Laptop, root: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(
+        laptop.folder, tmp_path / "terraform", ignore=shutil.ignore_patterns(".terraform", "tests")
+    )
+    env = {name: value for name, value in laptop.env.items() if name != terraform_here.ATTACH}
+    Laptop(folder / root, env).must("init", "-backend=false", "-lockfile=readonly")
+
+
+def test_a_provider_with_another_checksum_is_refused(laptop: Laptop, tmp_path: Path) -> None:
+    lock = (laptop.folder / ".terraform.lock.hcl").read_text()
+    (tmp_path / ".terraform.lock.hcl").write_text(re.sub(r"(h1:|zh:)\w{4}", r"\1AAAA", lock))
+    shutil.copy(laptop.folder / "versions.tf", tmp_path)
+    env = {name: value for name, value in laptop.env.items() if name != terraform_here.ATTACH}
+    assert "checksums" in Laptop(tmp_path, env).refusal("init", "-backend=false")
+
+
+# --- settings ---
+
+
+@pytest.fixture(scope="module")
+def complaint(laptop: Laptop) -> str:
+    """Return what a plan says of misspelt settings."""
+    return unwrap(laptop.refusal("plan", f"-var=strategies={json.dumps({'trend': {'settings': MISTAKES}})}"))
+
+
+def test_a_misspelt_setting_is_refused(complaint: str) -> None:
+    assert "strategies: MAX_ORDER_PER_RUN, UNIVERS: no setting has this name" in complaint
+
+
+@pytest.mark.parametrize("name", ["MAX_ORDERS_PER_RUN", "UNIVERSE"])
+def test_the_refusal_lists_the_settings(complaint: str, name: str) -> None:
+    assert re.search(rf"the settings are .*\b{name}\b", complaint)
+
+
+def test_a_misspelt_value_is_refused_with_the_allowed_ones(complaint: str) -> None:
+    assert 'SIGNAL = "trnd": allowed are trend, interval, horizon' in complaint
+
+
+# --- the first deployment ---
+
+
+@pytest.fixture(scope="module")
+def applied(laptop: Laptop) -> str:
+    """Deploy before any key is stored; return what Terraform says."""
+    done = laptop.run("terraform", "apply", "-auto-approve", "-no-color")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_keys_that_are_not_stored_are_reported(applied: str) -> None:
+    missing = " and no ".join(KEYS)
+    assert f"There is no {missing} with the tag project={PROJECT}: run make secrets STRATEGY=trend" in unwrap(applied)
+
+
+@pytest.mark.parametrize("command", ["make secrets STRATEGY=trend", "make resume STRATEGY=trend"])
+def test_the_next_steps_are_an_output(applied: str, laptop: Laptop, command: str) -> None:
+    assert command in laptop.must("output", "-raw", "next_steps").splitlines()[1:3][command.startswith("make resume")]
+
+
+@pytest.fixture(scope="module")
+def second_plan(applied: str, laptop: Laptop) -> str:
+    """Store the keys as make secrets does, and plan again; return what Terraform says."""
+    for name in KEYS:
+        boto3.client("ssm").put_parameter(
+            Name=name, Value="aSecretOfATest", Type="SecureString", Tags=[{"Key": "project", "Value": PROJECT}]
+        )
+    done = laptop.run("terraform", "plan", "-no-color")
+    return done.stdout + done.stderr
+
+
+def test_a_second_plan_changes_nothing(second_plan: str) -> None:
+    assert "No changes." in second_plan
+
+
+def test_keys_that_are_stored_are_not_reported(second_plan: str) -> None:
+    assert "Warning" not in second_plan
+
+
+def test_no_key_is_in_the_state(second_plan: str, laptop: Laptop) -> None:
+    assert second_plan
+    assert "aSecretOfATest" not in laptop.must("state", "pull")
+
+
+def test_without_bootstrap_the_role_has_no_boundary(applied: str) -> None:
+    assert applied
+    assert "PermissionsBoundary" not in boto3.client("iam").get_role(RoleName=f"{PROJECT}-trend")["Role"]
+
+
+def test_another_laptop_does_not_deploy_it_a_second_time(second_plan: str, other_laptop: Laptop) -> None:
+    assert second_plan
+    refusal = unwrap(other_laptop.refusal("plan"))
+    assert f"{PROJECT} is deployed in account {ACCOUNT}, region {REGION}, but Terraform's state is not here" in refusal
+
+
+# --- after make bootstrap ---
+
+
+@pytest.fixture(scope="module")
+def advice(second_plan: str, laptop: Laptop) -> str:
+    """Run make bootstrap beside the local state; return what a plan says then."""
+    assert second_plan
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts", "bootstrap"],
+        cwd=laptop.folder.parent,
+        env={**laptop.env, "PYTHONPATH": f"{ROOT / 'function'}:{ROOT}"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return laptop.refusal("plan")
+
+
+def test_after_bootstrap_a_local_state_is_refused(advice: str) -> None:
+    assert f"the state belongs in the bucket {STATE_BUCKET}" in unwrap(advice)
+
+
+@pytest.fixture(scope="module")
+def moved(advice: str, laptop: Laptop) -> Laptop:
+    """Move the state into the bucket as the advice says, and apply."""
+    laptop.follow(advice, answer="yes\n")
+    laptop.must("apply", "-auto-approve")
+    return laptop
+
+
+def test_the_local_state_is_moved_into_the_bucket(moved: Laptop) -> None:
+    kept = json.loads(boto3.client("s3").get_object(Bucket=STATE_BUCKET, Key=f"{PROJECT}.tfstate")["Body"].read())
+    assert "aws_lambda_function" in {each["type"] for each in kept["resources"]}
+    assert not (moved.folder / "terraform.tfstate").read_text()
+
+
+@pytest.mark.usefixtures("moved")
+def test_the_boundary_of_bootstrap_is_found() -> None:
+    role = boto3.client("iam").get_role(RoleName=f"{PROJECT}-trend")["Role"]
+    assert role["PermissionsBoundary"]["PermissionsBoundaryArn"] == BOUNDARY
+
+
+@pytest.fixture(scope="module")
+def joined(moved: Laptop, other_laptop: Laptop) -> Laptop:
+    """Do on another laptop what Terraform advises there."""
+    assert moved
+    other_laptop.follow(other_laptop.refusal("plan"))
+    return other_laptop
+
+
+def test_on_another_laptop_a_plan_changes_nothing(joined: Laptop) -> None:
+    assert "No changes." in joined.must("plan")
+
+
+def test_make_plan_goes_on_from_there(joined: Laptop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, value in joined.env.items():
+        monkeypatch.setenv(name, value)
+    root = Terraform(connect(), joined.folder)
+    root.init()
+    assert f'bucket       = "{STATE_BUCKET}"' in (joined.folder / "backend.tf").read_text()
+    assert not root.plan(tmp_path / "plan")
+
+
+# --- the end ---
+
+
+@pytest.fixture(scope="module")
+def end(joined: Laptop) -> subprocess.CompletedProcess[str]:
+    """Destroy everything while the journal has a record."""
+    boto3.client("s3").put_object(Bucket=BUCKET, Key=RECORD, Body=b"{}")
+    return joined.run("terraform", "destroy", "-auto-approve", "-no-color")
+
+
+def test_a_journal_is_not_deleted_by_accident(end: subprocess.CompletedProcess[str]) -> None:
+    assert "BucketNotEmpty" in end.stderr
+    assert boto3.client("s3").get_object(Bucket=BUCKET, Key=RECORD)["Body"].read() == b"{}"
+
+
+def test_before_it_destroys_terraform_says_how_to_end(end: subprocess.CompletedProcess[str]) -> None:
+    before = end.stdout.partition("Destroying...")[0]
+    assert "make destroy" in before
+    assert f"terraform apply -var delete_journal_of={BUCKET}" in before
+
+
+@pytest.mark.usefixtures("end")
+def test_a_journal_is_deleted_on_request(joined: Laptop) -> None:
+    joined.must("apply", "-auto-approve", f"-var=delete_journal_of={BUCKET}", "-target=module.artifact_bucket")
+    joined.must("destroy", "-auto-approve")
+    assert [each["Name"] for each in boto3.client("s3").list_buckets()["Buckets"]] == [STATE_BUCKET]
