@@ -7,7 +7,7 @@ import boto3
 import pytest
 from moto.core.authorization import enable_iam_authentication
 
-from scripts.cloud.aws import AwsError, DeniedError, MissingError, connect, translate_errors
+from scripts.cloud.aws import AwsError, DeniedError, MissingError, UsageError, connect, translate_errors
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def _no_account_of_the_shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 
 def refusal(**env: str) -> str:
-    with pytest.raises(AwsError) as error:
+    with pytest.raises((AwsError, UsageError)) as error:
         connect(env)
     return str(error.value)
 
@@ -188,14 +188,14 @@ def test_the_only_strategy_need_not_be_named() -> None:
 @pytest.mark.usefixtures("aws")
 def test_one_of_several_strategies_must_be_named() -> None:
     deploy("/prophet-trader/trend/halt", "/prophet-trader/swing/halt")
-    with pytest.raises(AwsError, match=r"which strategy\? Set STRATEGY to one of swing, trend"):
+    with pytest.raises(UsageError, match=r"which strategy\? Set STRATEGY to one of swing, trend"):
         connect().choose_strategy("")
 
 
 @pytest.mark.usefixtures("aws")
 def test_a_misspelled_strategy_gets_the_deployed_ones() -> None:
     deploy("/prophet-trader/trend/halt")
-    with pytest.raises(AwsError, match="STRATEGY=trnd is not deployed in us-east-1; choose one of trend"):
+    with pytest.raises(UsageError, match="STRATEGY=trnd is not deployed in us-east-1; choose one of trend"):
         connect().choose_strategy("trnd")
 
 

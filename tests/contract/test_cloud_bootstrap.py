@@ -8,7 +8,7 @@ from typing import TextIO
 import boto3
 import pytest
 
-from scripts.cloud.aws import AwsError, Cloud, connect
+from scripts.cloud.aws import AwsError, Cloud, UsageError, connect
 from scripts.cloud.bootstrap import (
     ISSUER,
     REMOTE,
@@ -19,7 +19,6 @@ from scripts.cloud.bootstrap import (
     suggest_repository,
     wishes,
 )
-from scripts.console import CommandError
 
 STATE_BUCKET = "prophet-trader-state-123456789012-us-east-1"
 
@@ -80,7 +79,7 @@ def test_wishes_have_terraforms_names() -> None:
     ],
 )
 def test_an_invalid_value_is_refused_with_an_example(name: str, value: str) -> None:
-    with pytest.raises(CommandError, match=re.escape(f"{name}={value}: must be ")):
+    with pytest.raises(UsageError, match=re.escape(f"{name}={value}: must be ")):
         wishes({name: value})
 
 

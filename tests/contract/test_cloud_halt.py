@@ -85,7 +85,7 @@ def test_a_strategy_that_cannot_be_halted_does_not_stop_the_rest(
 ) -> None:
     deny(monkeypatch, "put_parameter", NAMES["swing"])
     code, said, errors = make("halt")
-    assert (code, is_halted("swing"), is_halted("trend")) == (1, False, True)
+    assert (code, is_halted("swing"), is_halted("trend")) == (3, False, True)
     assert "swing trading NOT SET" in said
     assert "swing: the halt switch of swing: these credentials do not allow PutParameter: " in errors
 
@@ -110,20 +110,20 @@ def test_halting_by_name_works_without_the_right_to_list(make: Command, monkeypa
 def test_an_overwritten_halt_is_not_a_success(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SimpleSystemManagerResponse, "put_parameter", lambda _: '{"Version": 2}')
     code, _, errors = make("halt", STRATEGY="trend")
-    assert code == 1
+    assert code == 3
     assert "another user changed it at the same time" in errors
 
 
 @pytest.mark.usefixtures("_two")
 def test_a_strategy_that_is_not_deployed_gets_no_switch(make: Command) -> None:
     code, _, errors = make("halt", STRATEGY="trnd")
-    assert (code, errors) == (1, "STRATEGY=trnd is not deployed in us-east-1; choose one of swing, trend")
+    assert (code, errors) == (2, "STRATEGY=trnd is not deployed in us-east-1; choose one of swing, trend")
     assert len(boto3.client("ssm").describe_parameters()["Parameters"]) == 2
 
 
 def test_where_nothing_is_deployed_halt_fails_and_names_the_region(make: Command) -> None:
     code, said, errors = make("halt")
-    assert (code, said) == (1, "")
+    assert (code, said) == (3, "")
     assert "nothing of prophet-trader is deployed in account 123456789012, region us-east-1" in errors
 
 
@@ -144,18 +144,20 @@ def test_resume_lets_one_strategy_trade_again(make: Command) -> None:
     code, said, _ = make("resume", STRATEGY="trend")
     assert (code, is_halted("swing"), is_halted("trend")) == (0, True, False)
     assert "trend halted trading" in said
+    assert "The next scheduled run of trend trades again; to run it now: make invoke STRATEGY=trend" in said
 
 
 @pytest.mark.usefixtures("_two")
 def test_resuming_every_strategy_needs_strategy_all(make: Command) -> None:
     make("halt")
     code, _, errors = make("resume")
-    assert (code, is_halted("swing"), is_halted("trend")) == (1, True, True)
+    assert (code, is_halted("swing"), is_halted("trend")) == (2, True, True)
     assert errors == "resume which strategy? Set STRATEGY to one of swing, trend, or all"
 
 
 @pytest.mark.usefixtures("_two")
 def test_strategy_all_resumes_every_strategy(make: Command) -> None:
     make("halt")
-    make("resume", STRATEGY="all")
+    _, said, _ = make("resume", STRATEGY="all")
+    assert "make invoke STRATEGY=swing, or make invoke STRATEGY=trend" in said
     assert (is_halted("swing"), is_halted("trend")) == (False, False)

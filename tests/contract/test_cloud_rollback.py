@@ -45,10 +45,11 @@ def live() -> str:
 
 
 @pytest.mark.usefixtures("_three")
-def test_by_default_the_previous_version_goes_live(make: Command) -> None:
+def test_by_default_runs_use_the_previous_version(make: Command) -> None:
     code, said, _ = make()
     assert (code, live()) == (0, "2")
-    assert "trend: version 3 was live; now version 2 is." in said
+    paper = "(MODE=paper: paper money)"
+    assert f"Runs of trend now use version 2 {paper}; before, they used version 3 {paper}." in said
 
 
 @pytest.mark.usefixtures("_three")
@@ -69,7 +70,7 @@ def test_a_newer_version_can_be_named(make: Command) -> None:
 def test_naming_the_live_version_is_no_error(make: Command) -> None:
     code, said, _ = make(VERSION="3", STRATEGY="trend")
     assert (code, live()) == (0, "3")
-    assert "Version 3 of trend is already live; nothing was changed." in said
+    assert "Runs of trend use version 3 (MODE=paper: paper money) already; nothing was changed." in said
 
 
 @pytest.mark.usefixtures("_three")
@@ -82,10 +83,10 @@ def test_every_version_is_shown_with_its_codes_digest(make: Command) -> None:
 
 
 @pytest.mark.usefixtures("_three")
-def test_the_table_shows_the_old_and_the_new_live_version(make: Command) -> None:
+def test_the_table_shows_the_version_in_use_before_and_now(make: Command) -> None:
     _, said, _ = make()
-    assert "paper was live" in said.split("2 20")[0]
-    assert "paper live" in said
+    assert "paper before" in said.split("2 20")[0]
+    assert "paper now" in said.split("2 20")[1]
 
 
 @pytest.mark.usefixtures("_three")
@@ -101,7 +102,7 @@ def test_going_back_to_real_money_is_reported(make: Command) -> None:
     client.update_function_configuration(FunctionName=FUNCTION, Environment={"Variables": {"MODE": "live"}})
     client.update_function_code(FunctionName=FUNCTION, ZipFile=zip_code("4"), Publish=True)
     _, said, _ = make(VERSION="4", LIVE="1")
-    assert "Version 4 has MODE=live: it trades REAL MONEY." in said
+    assert "Runs of trend now use version 4 (MODE=live: REAL MONEY)" in said
 
 
 @pytest.mark.usefixtures("_three")
@@ -117,13 +118,14 @@ def test_going_back_to_real_money_is_reported(make: Command) -> None:
 )
 def test_an_invalid_version_is_refused(make: Command, version: str, said: str) -> None:
     code, _, errors = make(VERSION=version)
-    assert (code, errors, live()) == (1, said, "3")
+    assert (code, errors, live()) == (2, said, "3")
 
 
 def test_without_an_older_version_nothing_is_rolled_back(make: Command) -> None:
     deploy(versions=1)
     code, _, errors = make()
-    assert (code, errors, live()) == (1, "version 1 is live and no older one is left; published versions: 1", "1")
+    assert (code, live()) == (3, "1")
+    assert errors == "runs use version 1, and there is no older one to go back to; published versions: 1"
 
 
 def test_versions_on_every_page_are_found(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +167,7 @@ def test_a_simultaneous_change_is_not_overwritten(make: Command, monkeypatch: py
     monkeypatch.setattr(LambdaResponse, "update_alias", as_aws_does)
     code, _, errors = make()
     monkeypatch.setattr(LambdaResponse, "get_alias", look)
-    assert (code, live()) == (1, "1")
+    assert (code, live()) == (3, "1")
     assert "the alias live of prophet-trader-trend was changed at the same time" in errors
     assert "nothing was moved" in errors
 
@@ -174,7 +176,7 @@ def test_a_function_without_the_alias_is_named(make: Command) -> None:
     deploy(versions=1)
     boto3.client("lambda").delete_alias(FunctionName=FUNCTION, Name="live")
     code, _, errors = make()
-    assert code == 1
+    assert code == 3
     assert "the alias live of prophet-trader-trend: not found in AWS" in errors
 
 
@@ -187,7 +189,7 @@ def test_a_rollback_to_real_money_needs_live(make: Command) -> None:
     client.update_function_code(FunctionName=FUNCTION, ZipFile=zip_code("paper = 1"), Publish=True)
     client.update_alias(FunctionName=FUNCTION, Name="live", FunctionVersion="4")
     code, _, err = make()
-    assert (code, live()) == (1, "4")
-    assert "would trade real money" in err
+    assert (code, live()) == (2, "4")
+    assert "version 3 of trend trades real money (MODE=live), and version 4, which runs use now, does not" in err
     assert make(LIVE="1")[0] == 0
     assert live() == "3"

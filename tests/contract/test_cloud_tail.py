@@ -11,7 +11,7 @@ import boto3
 import pytest
 
 from scripts.cloud import log_lines, tail
-from tests.commands import Command
+from tests.commands import Command, in_process
 from tests.contract.test_cloud_logs import START, deploy, group, lines, put, report, start, until
 
 __all__ = ["lines"]
@@ -27,18 +27,10 @@ MOMENT = datetime(2026, 11, 23, 20, 45, 3, tzinfo=UTC)
 def make(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Return a function that runs the command with FOLLOW=0 and returns exit code, output and errors."""
 
+    command = in_process(tail.main, monkeypatch, capsys, is_joined=False)
+
     def call(*arguments: str, **variables: str) -> tuple[int, str, str]:
-        with monkeypatch.context() as patched:
-            patched.setattr("sys.argv", ["tail", *arguments])
-            for name, value in {"FOLLOW": "0", **variables}.items():
-                patched.setenv(name, value)
-            try:
-                tail.main()
-                code = 0
-            except SystemExit as end:
-                code = int(end.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        return command(*arguments, **{"FOLLOW": "0", **variables})
 
     return call
 
@@ -259,7 +251,7 @@ def test_an_interruption_ends_the_tail_without_an_error(aws: dict[str, str]) -> 
 def test_invalid_input_is_reported(make: Command, variables: dict[str, str], said: str) -> None:
     deploy("trend")
     code, out, err = make(**variables)
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert said in " ".join(err.split())
 
 
@@ -272,5 +264,5 @@ def test_a_log_group_that_disappears_is_reported(aws: dict[str, str]) -> None:
     boto3.client("logs").delete_log_group(logGroupName=group("trend"))
     until(lambda: process.poll() is not None)
     _, err = process.communicate()
-    assert (process.returncode, "the log /aws/lambda/prophet-trader-trend: not found in AWS" in err) == (1, True)
+    assert (process.returncode, "the log /aws/lambda/prophet-trader-trend: not found in AWS" in err) == (3, True)
     assert "Traceback" not in err
