@@ -1,6 +1,7 @@
-"""`make secrets`: store each strategy's Alpaca keys in AWS as SecureStrings, without ever showing them.
+"""`make secrets`: store each strategy's Alpaca keys in AWS as SecureStrings, without ever showing the secret key.
 
-It asks for the keys on the terminal, without echo, or reads the environment variables ALPACAUSER and ALPACAPW.
+It asks for the keys on the terminal, or reads the environment variables ALPACAUSER and ALPACAPW. Before it stores a
+pair, it asks Alpaca once which account it belongs to; CHECK=0 leaves that out.
 """
 
 import os
@@ -12,10 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from getpass import GetPassWarning, getpass
+from itertools import batched
 from typing import Final
 
 from scripts import console
-from scripts.cloud.aws import CONFIG, AwsError, Cloud, DeniedError, connect, translate_errors
+from scripts.cloud import alpaca_account
+from scripts.cloud.alpaca_account import LIVE_KEY, PAPER_KEY, Keys, KeysRefusedError
+from scripts.cloud.aws import CONFIG, AwsError, Cloud, DeniedError, UsageError, connect, translate_errors
+from scripts.cloud.tables import TableRow, show_table
 from scripts.console import CommandError
 from trader.settings import STRATEGY_NAME, STRATEGY_NAME_IN_WORDS
 
@@ -28,29 +33,23 @@ ALLOWED = r"[A-Za-z0-9/+=_.-]{10,128}"
 """Alpaca's keys are 20 to 44 letters and digits (key id 20 or 26, secret key 40 or 44); this pattern leaves room."""
 
 
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """A key id and its secret key, both kept out of every repr."""
+def find_problem(keys: Keys) -> str:
+    """Return why keys are unusable, without quoting them; empty if they are usable."""
+    for what, value in (("key id", keys.alpacauser), ("secret key", keys.alpacapw)):
+        if value.startswith("ssm:"):
+            return f"the {what} is a reference to a parameter (ssm:...); give the key itself"
+        if not re.fullmatch(ALLOWED, value):
+            return f"this is not an Alpaca {what}: it must be 10 to 128 characters (letters, digits, /+=_.-)"
+    return "the key id and the secret key are the same" if keys.alpacauser == keys.alpacapw else ""
 
-    alpacauser: str = field(repr=False)
-    alpacapw: str = field(repr=False)
 
-    def problem(self) -> str:
-        """Return why the keys are unusable, without quoting them; empty if they are usable."""
-        for what, value in (("key id", self.alpacauser), ("secret key", self.alpacapw)):
-            if value.startswith("ssm:"):
-                return f"the {what} is a reference to a parameter (ssm:...); give the key itself"
-            if not re.fullmatch(ALLOWED, value):
-                return f"this is not an Alpaca {what}: it must be 10 to 128 characters (letters, digits, /+=_.-)"
-        return "the key id and the secret key are the same" if self.alpacauser == self.alpacapw else ""
-
-    def remark(self) -> str:
-        """Return a remark on the keys for the user; empty if there is none."""
-        if self.alpacauser.startswith("AK"):
-            return "this key id belongs to a live account (AK...): with MODE=live it trades REAL MONEY"
-        if not self.alpacauser.startswith("PK"):
-            return "key ids of paper accounts begin with PK: is this really the key id, and not the secret key?"
-        return ""
+def remark_on(keys: Keys) -> str:
+    """Return a remark on keys for the user; empty if there is none."""
+    if keys.alpacauser.startswith(LIVE_KEY):
+        return f"this key id belongs to a live account ({LIVE_KEY}...): with MODE=live it trades REAL MONEY"
+    if not keys.alpacauser.startswith(PAPER_KEY):
+        return f"key ids of paper accounts begin with {PAPER_KEY}: is this really the key id, and not the secret key?"
+    return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,12 +89,17 @@ def main() -> None:
                 "there is no terminal to ask for the keys on; set ALPACAUSER (the key id) and ALPACAPW (the secret "
                 "key) in the environment, with STRATEGY=... if there are several strategies"
             )
-        users = {name: there[name]["alpacauser"].value for name in names}
+        users = read_users(cloud)
         try:
             for name in names:
-                others = {user: other for other, user in users.items() if user and other != name}
-                keys = given or ask(name, there[name], others)
-                users[name] = keys.alpacauser if keys else users[name]
+                others = {user: other for other, user in users.items() if other != name}
+                if given:
+                    if problem := find_other_owner(cloud, given, name, others):
+                        raise CommandError(f"ALPACAUSER: {problem}")
+                    check(cloud, name, given)
+                keys = given or ask(cloud, name, there[name], others)
+                if keys:
+                    users[name] = keys.alpacauser
                 write(cloud, name, there[name], keys, rows)
         finally:  # show what was done even after an error or interruption
             if console.wants_json():
@@ -105,10 +109,10 @@ def main() -> None:
 
 
 def choose_strategies(env: Mapping[str, str]) -> Sequence[str]:
-    """Return STRATEGY or, without it, all of Terraform's `strategies`. Raises CommandError if the name is invalid."""
+    """Return STRATEGY or, without it, all of Terraform's `strategies`. Raises UsageError if the name is invalid."""
     if strategy := env.get("STRATEGY"):
         if not re.fullmatch(STRATEGY_NAME, strategy):
-            raise CommandError(f"STRATEGY={strategy}: must be {STRATEGY_NAME_IN_WORDS}")
+            raise UsageError(f"STRATEGY={strategy}: must be {STRATEGY_NAME_IN_WORDS}")
         return [strategy]
     from scripts.cloud.terraform import strategies  # not at the top: STRATEGY=... works without Terraform
 
@@ -116,23 +120,23 @@ def choose_strategies(env: Mapping[str, str]) -> Sequence[str]:
 
 
 def from_environment(env: Mapping[str, str], names: Sequence[str]) -> Keys | None:
-    """Read the keys from the environment; None if they are not set. Raises CommandError if they cannot be used."""
+    """Read the keys from the environment; None if they are not set. Raises UsageError if they cannot be used."""
     values = {name: env.get(name, "").strip() for name in ("ALPACAUSER", "ALPACAPW")}
     missing = [name for name, value in values.items() if not value]
     if len(missing) == len(values):
         return None
     if missing:
-        raise CommandError(f"{missing[0]} is not set, but the other one is; set both, or unset both to be asked")
+        raise UsageError(f"{missing[0]} is not set, but the other one is; set both, or unset both to be asked")
     if len(names) > 1:
-        raise CommandError(
+        raise UsageError(
             f"ALPACAUSER and ALPACAPW are set, but there are {len(names)} strategies, and no two may share an account: "
             f"set STRATEGY to the one they are for ({', '.join(names)}), or unset them to be asked for each"
         )
     keys = Keys(values["ALPACAUSER"], values["ALPACAPW"])
-    if problem := keys.problem():
-        raise CommandError(f"ALPACAUSER, ALPACAPW: {problem}")
+    if problem := find_problem(keys):
+        raise UsageError(f"ALPACAUSER, ALPACAPW: {problem}")
     console.note("using the keys in ALPACAUSER and ALPACAPW; unset them to be asked instead")
-    if remark := keys.remark():
+    if remark := remark_on(keys):
         console.note(f"ALPACAUSER: {remark}")
     return keys
 
@@ -176,48 +180,115 @@ def read(cloud: Cloud, names: Sequence[str]) -> Mapping[str, str]:
     return {item["Name"]: item["Value"] for item in answer["Parameters"]}
 
 
-def ask(strategy: str, mine: Mapping[str, Parameter], others: Mapping[str, str]) -> Keys | None:
-    """Ask for the strategy's keys on the terminal until they are usable; return None to keep the existing ones.
+def read_users(cloud: Cloud) -> dict[str, str]:
+    """Return the stored key ids by strategy, deployed or not, as far as these credentials may read them."""
+    prefix, suffix = f"/{cloud.project}/", "/alpacauser"
+    try:
+        with translate_errors("the stored keys"):
+            pages = cloud.session.client("ssm", config=CONFIG).get_paginator("describe_parameters")
+            found = pages.paginate(ParameterFilters=[{"Key": "Name", "Option": "BeginsWith", "Values": [prefix]}])
+            names = [item["Name"] for page in found for item in page["Parameters"] if item["Name"].endswith(suffix)]
+        values = {name: value for some in batched(names, 10, strict=False) for name, value in read(cloud, some).items()}
+        is_complete = len(values) == len(names)
+    except DeniedError:
+        values, is_complete = {}, False
+    if not is_complete:
+        console.note("not compared with the keys of other strategies, which these credentials may not read")
+    return {name.removeprefix(prefix).removesuffix(suffix): value for name, value in values.items()}
+
+
+def find_other_owner(cloud: Cloud, keys: Keys, strategy: str, others: Mapping[str, str]) -> str:
+    """Return why the keys of another strategy are refused: each would sell what the other buys; empty if they are own.
+
+    `others` maps the key ids of the other strategies to those strategies.
+    """
+    owner = others.get(keys.alpacauser)
+    if not owner:
+        return ""
+    stored = " ".join(cloud.parameter(owner, variable) for variable in VARIABLES)
+    return (
+        f"this key id is already stored for {owner}, and two strategies must not share an account; give {strategy} the "
+        f"keys of another account. If {owner} is not used any more: aws ssm delete-parameters --names {stored}"
+    )
+
+
+def check(cloud: Cloud, strategy: str, keys: Keys) -> None:
+    """Ask Alpaca about the keys and say what was found, unless CHECK=0.
+
+    Raises KeysRefusedError if Alpaca refuses them, and CommandError if it cannot be asked.
+    """
+    if os.environ.get("CHECK", "1") in {"0", "false", "no"}:
+        console.note(f"the keys of {strategy} are stored without asking Alpaca, because of CHECK={os.environ['CHECK']}")
+        return
+    deployed = alpaca_account.deployed_environment(cloud, strategy)
+    mode = deployed.get("MODE", "")
+    url = alpaca_account.choose_url(keys, mode, deployed | os.environ)
+    with console.ERR.status("asking Alpaca about these keys"):
+        account = alpaca_account.look_up(keys, url)
+    console.note(f"{strategy}: {account}")
+    if mismatch := alpaca_account.explain_mismatch(strategy, keys, mode):
+        console.note(mismatch)
+
+
+def ask(cloud: Cloud, strategy: str, mine: Mapping[str, Parameter], others: Mapping[str, str]) -> Keys | None:
+    """Ask for the strategy's keys on the terminal until Alpaca accepts them; return None to keep the existing ones.
 
     `others` maps the key ids of the other strategies to those strategies.
     """
     can_keep = all(parameter.version for parameter in mine.values())
+    console.ERR.print(f"Alpaca keys of {strategy}{', or Enter to keep the current ones' if can_keep else ''}")
     while True:
-        keys = prompt(strategy, mine, can_keep=can_keep)
+        keys = prompt(mine, can_keep=can_keep)
         if keys is None and can_keep:
             return None
-        problem = keys.problem() if keys else "keys are required: there are none yet"
-        if keys and keys.alpacauser in others:
-            problem = f"these are the keys of {others[keys.alpacauser]}; each strategy needs its own account"
+        problem = find_problem(keys) if keys else "a key id is required: none is stored yet"
         if keys and not problem:
-            if remark := keys.remark():
+            problem = find_other_owner(cloud, keys, strategy, others)
+        if keys and not problem:
+            if remark := remark_on(keys):
                 console.note(remark)
-            return keys
+            try:
+                check(cloud, strategy, keys)
+            except KeysRefusedError as error:
+                problem = str(error)
+            else:
+                return keys
         console.note(f"{problem}; try again (Ctrl-C to stop)")
 
 
-def prompt(strategy: str, mine: Mapping[str, Parameter], *, can_keep: bool) -> Keys | None:
-    """Read both keys at once, or one after the other; return None if nothing is entered."""
-    keep = "; Enter keeps the current one" if can_keep else ""
-    words = ask_hidden(f"Alpaca key id and secret key of {strategy}, or the key id alone (not shown{keep}): ").split()
-    if not words:
+def prompt(mine: Mapping[str, Parameter], *, can_keep: bool) -> Keys | None:
+    """Read the key id and then the secret key; return None if no key id is entered."""
+    key_id = ask_shown("Key id: ")
+    if not key_id:
         return None
-    if len(words) == 1:
-        is_same = words[0] == mine["alpacauser"].value and mine["alpacapw"].value is not None
-        entered = ask_hidden(f"Secret key of {strategy} (not shown{keep if is_same else ''}): ").split()
-        words += entered or ([mine["alpacapw"].value or ""] if is_same else [""])
-    return Keys(words[0], " ".join(words[1:]))
+    stored = mine["alpacapw"].value if key_id == mine["alpacauser"].value else None
+    keep = "; Enter keeps the current one" if stored and can_keep else ""
+    return Keys(key_id, ask_hidden(f"Secret key (not shown{keep}): ").strip() or stored or "")
+
+
+def ask_shown(question: str) -> str:
+    """Read a line from the terminal. Raises CommandError at the end of the input."""
+    console.ERR.print(question, end="")
+    try:
+        line = sys.stdin.readline()
+    except KeyboardInterrupt:
+        console.ERR.print()  # ends the line of the question
+        raise
+    if not line:
+        console.ERR.print()
+        raise CommandError("nothing was entered, so these keys are unchanged; run make secrets again")
+    return line.strip()
 
 
 def ask_hidden(question: str) -> str:
-    """Read a line from the terminal without echo. Raises CommandError if that is not possible."""
+    """Read a line from the terminal without showing it. Raises CommandError if that is not possible."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", GetPassWarning)  # otherwise getpass would echo the input
             return getpass(question)
     except GetPassWarning:
         raise CommandError(
-            "this terminal cannot hide the input; set ALPACAUSER and ALPACAPW in the environment"
+            "this terminal cannot hide what is typed; set ALPACAUSER and ALPACAPW in the environment"
         ) from None
     except KeyboardInterrupt:
         console.ERR.print()  # ends the line of the question
@@ -293,13 +364,22 @@ def hide_value(what: str, value: str) -> Iterator[None]:
 
 def show(rows: Sequence[SecretRow]) -> None:
     """Print names and versions, and what to do next."""
-    headings = ("Strategy", "Variable", "Parameter", "Version", "Changed (UTC)", "Result")
-    table = console.table(*headings, whole={*headings} - {"Parameter"}, padding=(0, 1, 0, 0))
-    for row in rows:
-        changed = f"{row.changed.astimezone(UTC):%Y-%m-%d %H:%M}" if row.changed else ""
-        style = "bold" if row.result == "written" else "dim"
-        table.add_row(row.strategy, row.variable, row.parameter, str(row.version), changed, row.result, style=style)
-    console.OUT.print(table)
+    headings = ("Strategy", "Variable", "Result", "Version", "Changed (UTC)", "Parameter")
+    table = [
+        TableRow(
+            cells=(
+                row.strategy,
+                row.variable,
+                row.result,
+                str(row.version),
+                f"{row.changed.astimezone(UTC):%Y-%m-%d %H:%M}" if row.changed else "",
+                row.parameter,
+            ),
+            style="bold" if row.result == "written" else "dim",
+        )
+        for row in rows
+    ]
+    show_table(headings, table, numbers={"Version"})
     if any(row.result == "written" for row in rows):
         console.OUT.print(
             "\n Next: make deploy. A deployed function uses new keys from its next cold start, or as soon as Alpaca "

@@ -1,11 +1,12 @@
 import json
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import boto3
@@ -13,10 +14,12 @@ import pytest
 
 from scripts import ROOT
 from scripts.cloud import secrets
-from scripts.cloud.aws import connect
-from scripts.console import CommandError
+from scripts.cloud.alpaca_account import Keys, choose_url, explain_mismatch
+from scripts.cloud.aws import UsageError, connect
+from scripts.testkit.alpaca import AlpacaFake, Answer
 from tests.aws_setup import deny
 from tests.commands import Command, in_process
+from trader.settings import LIVE_URL, PAPER_URL
 
 type Terminal = Callable[..., tuple[int, str]]
 KEY_ID, SECRET = "PKTESTTESTTEST123456", "s3cr3tS3cr3ts3cr3tS3cr3ts3cr3tS3cr3t1234"
@@ -25,13 +28,38 @@ USER, PASSWORD = "/prophet-trader/trend/alpacauser", "/prophet-trader/trend/alpa
 FROM_ENVIRONMENT = {"STRATEGY": "trend", "ALPACAUSER": KEY_ID, "ALPACAPW": SECRET}
 
 
+PAIRS = {KEY_ID: SECRET, OTHER_ID: OTHER_SECRET}
+
+
+class Alpaca(AlpacaFake):
+    """A stand-in that accepts each of PAIRS as the keys of an account of its own, and counts what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pairs = dict(PAIRS)
+
+    def answer(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> Answer | None:
+        key_id = next((value for name, value in headers.items() if name.lower() == "apca-api-key-id"), "")
+        self.key_id, self.secret = key_id, self.pairs.get(key_id, "unknown")
+        self.account_overrides["account_number"] = f"PA00000{list(self.pairs).index(key_id) + 1001}"
+        return super().answer(method, path, headers, body)
+
+
 @pytest.fixture
-def make(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def alpaca(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Alpaca]:
+    """Start Alpaca's stand-in, and let the command ask it."""
+    with Alpaca() as fake:
+        monkeypatch.setenv("APCA_API_BASE_URL", fake.url)
+        yield fake
+
+
+@pytest.fixture
+def make(alpaca: Alpaca, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     return in_process(secrets.main, monkeypatch, capsys)
 
 
 @pytest.fixture
-def terminal(aws: dict[str, str]) -> Terminal:
+def terminal(aws: dict[str, str], alpaca: Alpaca) -> Terminal:
     """Return a function that runs the command on a terminal, answers its prompts, and returns exit code and output."""
 
     def call(*answers: str, **variables: str) -> tuple[int, str]:
@@ -39,7 +67,7 @@ def terminal(aws: dict[str, str]) -> Terminal:
         main, end = pty.openpty()
         process = subprocess.Popen(
             [sys.executable, "-m", "scripts", "secrets"],
-            env={**environment, "STRATEGY": "trend", "COLUMNS": "120", **variables},
+            env={**environment, "STRATEGY": "trend", "COLUMNS": "120", "APCA_API_BASE_URL": alpaca.url, **variables},
             stdin=end,
             stdout=end,
             stderr=end,
@@ -53,6 +81,9 @@ def terminal(aws: dict[str, str]) -> Terminal:
     return call
 
 
+QUESTION = re.compile(r"Key id: |Secret key \([^)]*\): ")
+
+
 def conversation(main: int, answers: list[str]) -> str:
     """Answer each prompt; return what the terminal shows until the program ends or is silent for a minute."""
     shown, questions = "", 0
@@ -64,8 +95,8 @@ def conversation(main: int, answers: list[str]) -> str:
         if not part:
             break
         shown += part
-        if shown.count("): ") > questions and answers:
-            questions = shown.count("): ")
+        if len(QUESTION.findall(shown)) > questions and answers:
+            questions += 1
             time.sleep(0.05)  # getpass discards what is typed before it has turned the echo off
             os.write(main, f"{answers.pop(0)}\n".encode())
     return " ".join(shown.split())
@@ -120,8 +151,9 @@ def test_the_same_values_again_make_no_new_version(make: Command) -> None:
     assert [(row["result"], row["version"]) for row in json.loads(said)] == [("unchanged", 1), ("unchanged", 1)]
 
 
-def test_only_changed_values_are_written(make: Command) -> None:
+def test_only_changed_values_are_written(make: Command, alpaca: Alpaca) -> None:
     make(**FROM_ENVIRONMENT)
+    alpaca.pairs[KEY_ID] = OTHER_SECRET  # made anew at Alpaca
     _, said, _ = make(**{**FROM_ENVIRONMENT, "ALPACAPW": OTHER_SECRET}, JSON="1")
     assert [(row["variable"], row["result"], row["version"]) for row in json.loads(said)] == [
         ("ALPACAUSER", "unchanged", 1),
@@ -142,14 +174,106 @@ def test_each_strategy_has_its_own_keys(make: Command) -> None:
     assert names() == ["/mine/swing/alpacapw", "/mine/swing/alpacauser", PASSWORD, USER]
 
 
+def test_a_key_id_that_is_stored_for_another_strategy_is_refused_with_its_name(make: Command) -> None:
+    make(**FROM_ENVIRONMENT)
+    code, _, errors = make(**{**FROM_ENVIRONMENT, "STRATEGY": "interval"})
+    assert (code, names()) == (3, [PASSWORD, USER])
+    assert "ALPACAUSER: this key id is already stored for trend, and two strategies must not share an account" in errors
+    assert f"aws ssm delete-parameters --names {USER} {PASSWORD}" in errors
+
+
+def test_keys_that_cannot_be_compared_are_stored_with_a_note(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(**FROM_ENVIRONMENT)
+    deny(monkeypatch, "get_parameters", USER, PASSWORD)
+    code, _, noted = make(STRATEGY="interval", ALPACAUSER=OTHER_ID, ALPACAPW=OTHER_SECRET)
+    assert code == 0
+    assert "not compared with the keys of other strategies, which these credentials may not read" in noted
+
+
+# --- Alpaca's answer ---
+
+
+def test_alpaca_is_asked_once_and_the_account_is_named(make: Command, alpaca: Alpaca) -> None:
+    code, _, noted = make(**FROM_ENVIRONMENT)
+    assert (code, len(alpaca.asked("GET", "/v2/account"))) == (0, 1)
+    assert "trend: Alpaca account ...1001, paper money, ACTIVE" in noted
+
+
+def test_a_blocked_account_is_stored_and_said_to_be_blocked(make: Command, alpaca: Alpaca) -> None:
+    alpaca.account_overrides |= {"status": "ACCOUNT_UPDATED", "trading_blocked": True}
+    code, _, noted = make(**FROM_ENVIRONMENT)
+    assert code == 0
+    assert "paper money, ACCOUNT_UPDATED, trading blocked" in noted
+
+
+def test_the_secret_key_of_another_pair_is_refused_and_not_stored(make: Command, alpaca: Alpaca) -> None:
+    code, _, errors = make(**{**FROM_ENVIRONMENT, "ALPACAPW": OTHER_SECRET})
+    assert (code, names(), len(alpaca.asked("GET", "/v2/account"))) == (3, [], 1)
+    assert "Alpaca refused these keys" in errors
+    assert "the secret key does not belong to the key id" in errors
+    assert OTHER_SECRET not in errors
+
+
+def test_if_alpaca_cannot_be_reached_nothing_is_stored(make: Command) -> None:
+    code, _, errors = make(**FROM_ENVIRONMENT, APCA_API_BASE_URL="http://127.0.0.1:9")
+    assert (code, names()) == (3, [])
+    assert "Alpaca could not be asked about these keys, so nothing was stored for them" in errors
+    assert "add CHECK=0" in errors
+
+
+def test_an_answer_that_is_not_alpacas_stores_nothing(make: Command, alpaca: Alpaca) -> None:
+    alpaca.fault("GET", "/v2/account", "missing-field", times=9, field="account_number")
+    code, _, errors = make(**FROM_ENVIRONMENT)
+    assert (code, names()) == (3, [])
+    assert "did not answer like Alpaca" in errors
+
+
+def test_with_check_0_keys_are_stored_unasked(make: Command, alpaca: Alpaca) -> None:
+    code, _, noted = make(**{**FROM_ENVIRONMENT, "ALPACAPW": OTHER_SECRET}, CHECK="0")
+    assert (code, value(PASSWORD), alpaca.asked("GET", "/v2/account")) == (0, OTHER_SECRET, [])
+    assert "the keys of trend are stored without asking Alpaca, because of CHECK=0" in noted
+
+
+def test_keys_are_sent_to_no_address_but_alpacas(make: Command) -> None:
+    code, _, errors = make(**FROM_ENVIRONMENT, APCA_API_BASE_URL="https://example.org")
+    assert (code, names()) == (2, [])
+    assert "APCA_API_BASE_URL=https://example.org: must be an https address of alpaca.markets" in errors
+
+
+@pytest.mark.parametrize(
+    ("key_id", "mode", "url"),
+    [
+        ("PKTESTTESTTEST123456", "paper", PAPER_URL),
+        ("AKTESTTESTTEST123456", "live", LIVE_URL),
+        ("AKTESTTESTTEST123456", "", LIVE_URL),
+        ("AKTESTTESTTEST123456", "paper", LIVE_URL),  # stored before the strategy is deployed with MODE=live
+        ("CKTESTTESTTEST123456", "live", LIVE_URL),
+        ("CKTESTTESTTEST123456", "", PAPER_URL),
+    ],
+)
+def test_the_api_that_knows_the_keys_is_asked(key_id: str, mode: str, url: str) -> None:
+    assert choose_url(Keys(key_id, SECRET), mode, {}) == url
+
+
+def test_keys_of_the_other_kind_of_account_are_pointed_out() -> None:
+    live, paper = Keys("AKTESTTESTTEST123456", SECRET), Keys(KEY_ID, SECRET)
+    assert "trend is deployed with MODE=paper, and these keys are for a live account" in explain_mismatch(
+        "trend", live, "paper"
+    )
+    assert "trend is deployed with MODE=live, and these keys are for a paper account" in explain_mismatch(
+        "trend", paper, "live"
+    )
+    assert explain_mismatch("trend", paper, "paper") == explain_mismatch("trend", live, "") == ""
+
+
 def test_a_live_accounts_key_is_accepted_with_a_warning(make: Command) -> None:
-    code, _, noted = make(**{**FROM_ENVIRONMENT, "ALPACAUSER": "AKTESTTESTTEST123456"})
+    code, _, noted = make(**{**FROM_ENVIRONMENT, "ALPACAUSER": "AKTESTTESTTEST123456"}, CHECK="0")
     assert code == 0
     assert "REAL MONEY" in noted
 
 
 def test_keys_that_look_swapped_get_a_warning(make: Command) -> None:
-    _, _, noted = make(**{**FROM_ENVIRONMENT, "ALPACAUSER": SECRET, "ALPACAPW": KEY_ID})
+    _, _, noted = make(**{**FROM_ENVIRONMENT, "ALPACAUSER": SECRET, "ALPACAPW": KEY_ID}, CHECK="0")
     assert "is this really the key id, and not the secret key?" in noted
 
 
@@ -170,19 +294,19 @@ def test_keys_that_look_swapped_get_a_warning(make: Command) -> None:
 )
 def test_invalid_keys_are_refused_and_nothing_is_written(make: Command, variables: dict[str, str], said: str) -> None:
     code, _, errors = make(**{**FROM_ENVIRONMENT, **variables})
-    assert (code, names()) == (1, [])
+    assert (code, names()) == (2, [])
     assert said in errors
     assert "two words" not in errors
 
 
 def test_one_account_for_several_strategies_is_refused() -> None:
-    with pytest.raises(CommandError, match=r"no two may share an account: set STRATEGY to .* \(swing, trend\)"):
+    with pytest.raises(UsageError, match=r"no two may share an account: set STRATEGY to .* \(swing, trend\)"):
         secrets.from_environment(FROM_ENVIRONMENT, ["swing", "trend"])
 
 
 def test_without_terminal_or_variables_the_error_names_them(make: Command) -> None:
     code, _, errors = make(STRATEGY="trend")
-    assert (code, names()) == (1, [])
+    assert (code, names()) == (3, [])
     assert "there is no terminal to ask for the keys on; set ALPACAUSER" in errors
 
 
@@ -192,14 +316,14 @@ def test_without_terminal_or_variables_the_error_names_them(make: Command) -> No
 def test_a_parameter_that_keeps_no_secret_is_refused_with_advice(make: Command) -> None:
     boto3.client("ssm").put_parameter(Name=PASSWORD, Value="x", Type="String")
     code, said, errors = make(**FROM_ENVIRONMENT)
-    assert (code, said, names()) == (1, "", [PASSWORD])
+    assert (code, said, names()) == (3, "", [PASSWORD])
     assert f"aws ssm delete-parameter --name {PASSWORD}" in errors
 
 
 def test_after_a_failed_second_write_the_first_is_named(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     deny(monkeypatch, "put_parameter", PASSWORD)
     code, said, errors = make(**FROM_ENVIRONMENT, JSON="1")
-    assert (code, [row["variable"] for row in json.loads(said)]) == (1, ["ALPACAUSER"])
+    assert (code, [row["variable"] for row in json.loads(said)]) == (3, ["ALPACAUSER"])
     assert "ALPACAUSER of trend WAS written, but ALPACAPW was NOT" in errors
     assert "it is safe to run it again: make secrets STRATEGY=trend" in errors
 
@@ -207,7 +331,7 @@ def test_after_a_failed_second_write_the_first_is_named(make: Command, monkeypat
 def test_after_a_failed_first_write_nothing_is_changed(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     deny(monkeypatch, "put_parameter", USER)
     code, _, errors = make(**FROM_ENVIRONMENT)
-    assert (code, names()) == (1, [])
+    assert (code, names()) == (3, [])
     assert "the keys of trend are unchanged" in errors
 
 
@@ -231,60 +355,74 @@ def test_no_repr_shows_a_key(make: Command) -> None:
     make(**FROM_ENVIRONMENT)
     stored = secrets.parameters(connect(), "trend")
     assert stored["alpacapw"].value == SECRET
-    shown = repr(stored) + repr(secrets.Keys(KEY_ID, SECRET))
+    shown = repr(stored) + repr(Keys(KEY_ID, SECRET))
     assert not any(secret in shown for secret in (KEY_ID, SECRET))
 
 
 # --- on a terminal ---
 
 
-def test_both_keys_can_be_entered_in_one_hidden_line(terminal: Terminal) -> None:
-    code, shown = terminal(f"{KEY_ID}   {SECRET}")
-    assert (code, value(USER), value(PASSWORD)) == (0, KEY_ID, SECRET)
-    assert not any(secret in shown for secret in (KEY_ID, SECRET))
-
-
-def test_after_the_key_id_alone_the_secret_key_is_asked_for(terminal: Terminal) -> None:
+def test_the_key_id_is_shown_as_it_is_typed_and_the_secret_key_is_not(terminal: Terminal) -> None:
     code, shown = terminal(KEY_ID, SECRET)
     assert (code, value(USER), value(PASSWORD)) == (0, KEY_ID, SECRET)
-    assert "Secret key of trend (not shown):" in shown
+    assert f"Alpaca keys of trend Key id: {KEY_ID} Secret key (not shown):" in shown
+    assert SECRET not in shown
+
+
+def test_the_account_of_entered_keys_is_named(terminal: Terminal) -> None:
+    _, shown = terminal(KEY_ID, SECRET)
+    assert "trend: Alpaca account ...1001, paper money, ACTIVE" in shown
 
 
 def test_enter_keeps_the_current_keys(terminal: Terminal, make: Command) -> None:
     make(**FROM_ENVIRONMENT)
     code, shown = terminal("")
     assert (code, parameter(PASSWORD)["Version"]) == (0, 1)
-    assert "Enter keeps the current one" in shown
+    assert "Alpaca keys of trend, or Enter to keep the current ones" in shown
+
+
+def test_enter_keeps_the_secret_key_of_the_same_key_id(terminal: Terminal, make: Command) -> None:
+    make(**FROM_ENVIRONMENT)
+    code, shown = terminal(KEY_ID, "")
+    assert (code, parameter(PASSWORD)["Version"]) == (0, 1)
+    assert "Secret key (not shown; Enter keeps the current one):" in shown
 
 
 def test_enter_keeps_nothing_if_only_one_key_is_stored(terminal: Terminal) -> None:
     boto3.client("ssm").put_parameter(Name=USER, Value=KEY_ID, Type="SecureString")
-    code, shown = terminal("", f"{KEY_ID} {SECRET}")
+    code, shown = terminal("", KEY_ID, SECRET)
     assert (code, value(PASSWORD)) == (0, SECRET)
-    assert "Enter keeps" not in shown
+    assert "a key id is required: none is stored yet; try again" in shown
+    assert "Enter" not in shown
 
 
 def test_a_new_key_id_does_not_keep_the_old_secret_key(terminal: Terminal, make: Command) -> None:
     make(**FROM_ENVIRONMENT)
-    terminal(OTHER_ID, "", f"{OTHER_ID} {OTHER_SECRET}")
+    terminal(OTHER_ID, "", OTHER_ID, OTHER_SECRET)
     assert (value(USER), value(PASSWORD)) == (OTHER_ID, OTHER_SECRET)
 
 
 def test_after_unusable_input_it_asks_again(terminal: Terminal) -> None:
-    code, shown = terminal("", "one two three", f"{KEY_ID} {SECRET}")
+    code, shown = terminal("", "one two", "three", KEY_ID, SECRET)
     assert (code, value(PASSWORD)) == (0, SECRET)
     assert shown.count("try again (Ctrl-C to stop)") == 2
 
 
-def test_another_strategys_keys_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = iter([f"{KEY_ID} {SECRET}", f"{OTHER_ID} {OTHER_SECRET}"])
-    monkeypatch.setattr(secrets, "getpass", lambda _: next(answers))
-    nothing = {variable: secrets.Parameter(name=variable) for variable in secrets.VARIABLES}
-    assert secrets.ask("trend", nothing, {KEY_ID: "swing"}) == secrets.Keys(OTHER_ID, OTHER_SECRET)
+def test_after_keys_that_do_not_belong_together_it_asks_again(terminal: Terminal) -> None:
+    code, shown = terminal(KEY_ID, OTHER_SECRET, KEY_ID, SECRET)
+    assert (code, value(PASSWORD)) == (0, SECRET)
+    assert "the secret key does not belong to the key id" in shown
+
+
+def test_after_another_strategys_key_id_it_asks_again(terminal: Terminal, make: Command) -> None:
+    make(STRATEGY="swing", ALPACAUSER=KEY_ID, ALPACAPW=SECRET)
+    code, shown = terminal(KEY_ID, SECRET, OTHER_ID, OTHER_SECRET)
+    assert (code, value(USER)) == (0, OTHER_ID)
+    assert "this key id is already stored for swing" in shown
 
 
 def test_the_end_of_the_input_is_reported(terminal: Terminal) -> None:
     code, shown = terminal("\x04")
-    assert (code, names()) == (1, [])
+    assert (code, names()) == (3, [])
     assert "nothing was entered, so these keys are unchanged" in shown
     assert "Traceback" not in shown
