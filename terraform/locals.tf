@@ -50,6 +50,11 @@ locals {
 
   # Every setting with its allowed values, generated from the function's own settings: make terraform-files.
   allowed = jsondecode(file("${path.module}/settings.json"))
+  bounds = { # the allowed numbers in words
+    for name, its in local.allowed : name => join(" ", [
+      can(its.whole) ? "a whole number" : "a number", can(its.min) ? "from ${its.min}" : "above ${its.above}", can(its.max) ? "to ${its.max}" : "and below ${its.below}"
+    ]) if can(its.max) || can(its.below)
+  }
 
   # Alpaca's key id and secret key: the strategy's own SSM parameters, written by `make secrets`.
   keys = ["ALPACAUSER", "ALPACAPW"]

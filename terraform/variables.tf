@@ -175,19 +175,29 @@ variable "strategies" {
   validation {
     condition = alltrue(flatten([
       for its in values(var.strategies) : [
-        for name, value in its.settings : alltrue([for word in split(",", value) : contains(local.allowed[name].words, trimspace(word))]) if can(local.allowed[name].words)
+        for name, value in its.settings : alltrue([
+          for word in try(local.allowed[name].list, false) ? split(",", value) : [value] : contains(local.allowed[name].words, trimspace(word))
+        ]) if can(local.allowed[name].words)
       ]
     ]))
-    error_message = "strategies: ${join("; ", distinct(flatten([for its in values(var.strategies) : [for name, value in its.settings : "${name} = \"${value}\": allowed are ${join(", ", local.allowed[name].words)}" if can(local.allowed[name].words) && !alltrue([for word in split(",", value) : contains(try(local.allowed[name].words, []), trimspace(word))])]])))}."
+    error_message = "strategies: ${join("; ", distinct(flatten([for its in values(var.strategies) : [for name, value in its.settings : "${name} = \"${value}\": allowed are ${join(", ", local.allowed[name].words)}" if can(local.allowed[name].words) && !alltrue([for word in try(local.allowed[name].list, false) ? split(",", value) : [value] : contains(try(local.allowed[name].words, []), trimspace(word))])]])))}."
   }
 
-  validation {
+  validation { # a bound that is left out is not equal to the value: above and below are null where min and max are set
     condition = alltrue(flatten([
       for its in values(var.strategies) : [
-        for name, value in its.settings : try(tonumber(value) >= local.allowed[name].min && tonumber(value) <= local.allowed[name].max, false) if can(local.allowed[name].min)
+        for name, value in its.settings : try(
+          tonumber(value) >= try(local.allowed[name].min, local.allowed[name].above) && tonumber(value) != try(local.allowed[name].above, null) &&
+          tonumber(value) <= try(local.allowed[name].max, local.allowed[name].below) && tonumber(value) != try(local.allowed[name].below, null) &&
+          (!can(local.allowed[name].whole) || floor(tonumber(value)) == tonumber(value)), false
+        ) if can(local.bounds[name])
       ]
     ]))
-    error_message = "strategies: ${join("; ", distinct(flatten([for its in values(var.strategies) : [for name, value in its.settings : "${name} = \"${value}\": must be a number from ${local.allowed[name].min} to ${local.allowed[name].max}" if can(local.allowed[name].min) && !try(tonumber(value) >= local.allowed[name].min && tonumber(value) <= local.allowed[name].max, false)]])))}."
+    error_message = "strategies: ${join("; ", distinct(flatten([for its in values(var.strategies) : [for name, value in its.settings : "${name} = \"${value}\": must be ${local.bounds[name]}" if can(local.bounds[name]) && !try(
+      tonumber(value) >= try(local.allowed[name].min, local.allowed[name].above) && tonumber(value) != try(local.allowed[name].above, null) &&
+      tonumber(value) <= try(local.allowed[name].max, local.allowed[name].below) && tonumber(value) != try(local.allowed[name].below, null) &&
+      (!can(local.allowed[name].whole) || floor(tonumber(value)) == tonumber(value)), false
+    )]])))}."
   }
 
   validation {

@@ -52,9 +52,12 @@ def describe(parse: object) -> dict[str, object]:
     if isinstance(parse, OneOf | RuleName):
         return {"words": list(parse.words)}
     if isinstance(parse, MemberOf | MembersOf):
-        return {"words": [member.value for member in parse.kind]}
-    if isinstance(parse, Number | Integer):
-        return {"min": parse.low, "max": parse.high}
+        words: dict[str, object] = {"words": [member.value for member in parse.kind]}
+        return {**words, "list": True} if isinstance(parse, MembersOf) else words
+    if isinstance(parse, Number):
+        return {"above" if parse.above else "min": parse.low, "below" if parse.below else "max": parse.high}
+    if isinstance(parse, Integer):
+        return {"min": parse.low, "max": parse.high, "whole": True}
     return {}
 
 

@@ -375,6 +375,30 @@ run "a_word_instead_of_a_number_is_refused" {
   expect_failures = [var.strategies]
 }
 
+run "half_an_order_is_refused" {
+  command = plan
+  variables {
+    strategies = { trend = { settings = { MAX_ORDERS_PER_RUN = "2.5" } } }
+  }
+  expect_failures = [var.strategies]
+}
+
+run "a_bound_that_is_left_out_is_refused" {
+  command = plan
+  variables {
+    strategies = { trend = { settings = { MAX_ORDER_USD = "0" } } }
+  }
+  expect_failures = [var.strategies]
+}
+
+run "two_words_where_one_is_allowed_are_refused" {
+  command = plan
+  variables {
+    strategies = { trend = { settings = { SIGNAL = "trend,interval" } } }
+  }
+  expect_failures = [var.strategies]
+}
+
 run "a_list_of_price_sources_is_checked_word_by_word" {
   command = plan
   variables {
