@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from itertools import accumulate
 from typing import Any
 
-type Values = tuple[float | None, ...]
-"""A time series: one value for each period, None where there is none."""
+import numpy as np
+import numpy.typing as npt
+
+type Values = npt.NDArray[np.float64]
+"""A time series: one value for each period, NaN where there is none."""
 
 DAY = timedelta(days=1)
 
@@ -28,12 +30,8 @@ DAY = timedelta(days=1)
 
 def matches(pattern: str, line: Mapping[str, Any]) -> bool:
     """Tell whether a line matches a metric filter's pattern: comparisons of JSON fields, joined by &&."""
-    for term in pattern.strip("{ }").split("&&"):
-        comparison = term.strip().removeprefix("(").removesuffix(")")
-        found = re.fullmatch(r"(\$\.\S+) (=|!=|>=|>) (\S+)", comparison)
-        assert found, f"{term} is not a comparison that these tests know"
-        path, sign, text = found.groups()
-        there, wanted = at(line, path), json.loads(text)
+    for path, sign, wanted in comparisons(pattern):
+        there = at(line, path)
         if there is None or isinstance(there, str) != isinstance(wanted, str):
             return False
         holds = {"=": there == wanted, "!=": there != wanted}
@@ -41,6 +39,19 @@ def matches(pattern: str, line: Mapping[str, Any]) -> bool:
         if not holds[sign]:
             return False
     return True
+
+
+@cache
+def comparisons(pattern: str) -> Sequence[tuple[str, str, Any]]:
+    """Return the comparisons of a metric filter's pattern: path, sign and value."""
+    found = []
+    for term in pattern.strip("{ }").split("&&"):
+        comparison = term.strip().removeprefix("(").removesuffix(")")
+        match = re.fullmatch(r"(\$\.\S+) (=|!=|>=|>) (\S+)", comparison)
+        assert match, f"{term} is not a comparison that these tests know"
+        path, sign, text = match.groups()
+        found.append((path, sign, json.loads(text)))
+    return found
 
 
 def at(line: Mapping[str, Any], path: str) -> Any:
@@ -82,10 +93,14 @@ class Metric:
         self.times_s.insert(place, time.timestamp())
         self.values.insert(place, value)
 
-    def between(self, begin_s: float, end_s: float) -> Sequence[float]:
-        """Return the values from one Unix time until before another."""
+    def between(self, begin_s: float, end_s: float) -> slice:
+        """Return where the data points from one Unix time until before another are."""
         begin = bisect_left(self.times_s, begin_s)
-        return self.values[begin : bisect_left(self.times_s, end_s, begin)]
+        return slice(begin, bisect_left(self.times_s, end_s, begin))
+
+    def is_empty(self, begin_s: float, end_s: float) -> bool:
+        """Tell whether there is no data point from one Unix time until before another."""
+        return not self.values[self.between(begin_s, end_s)]
 
 
 STATISTICS: Mapping[str, Callable[[Sequence[float]], float]] = {"Sum": sum, "Maximum": max}
@@ -108,7 +123,7 @@ class Assumptions:
     delay: timedelta = timedelta(minutes=2)
 
 
-OPERATORS: Mapping[type, Callable[[float, float], float]] = {
+OPERATORS: Mapping[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -141,11 +156,12 @@ class Math:
     def __init__(self, starts_s: Sequence[float], assumptions: Assumptions) -> None:
         self._starts_s = starts_s
         self._assumptions = assumptions
+        self._clocks: dict[str, Values] = {}
 
     def compute(self, expression: str, series: Mapping[str, Values]) -> Values:
         """Return the time series of an expression over others, by id."""
         value = self._value(parse(expression), series)
-        assert isinstance(value, tuple), f"{expression} is no time series, so no alarm can watch it"
+        assert not isinstance(value, float), f"{expression} is no time series, so no alarm can watch it"
         return value
 
     def _value(self, node: ast.expr, series: Mapping[str, Values]) -> Values | float:
@@ -159,58 +175,55 @@ class Math:
             case ast.Compare(left=left, ops=[sign], comparators=[right]):
                 return self._comparison(OPERATORS[type(sign)], self._value(left, series), self._value(right, series))
             case ast.BoolOp(op=ast.And(), values=terms):
-                columns = zip(*(self._series(self._value(term, series)) for term in terms), strict=True)
-                return tuple(float(all(column)) for column in columns)
+                columns = [self._series(self._value(term, series)) for term in terms]
+                return np.all([is_true(column) for column in columns], axis=0).astype(float)
             case ast.Call(func=ast.Name(id=function), args=arguments):
                 return self._call(function, [self._value(each, series) for each in arguments])
         raise AssertionError(f"{ast.unparse(node)} is not metric math that these tests know")
 
     def _series(self, value: Values | float) -> Values:
-        return value if isinstance(value, tuple) else (value,) * len(self._starts_s)
+        return np.full(len(self._starts_s), value) if isinstance(value, float) else value
 
-    def _arithmetic(
-        self, apply: Callable[[float, float], float], left: Values | float, right: Values | float
-    ) -> Values:
+    def _arithmetic(self, apply: Callable[[Any, Any], Any], left: Values | float, right: Values | float) -> Values:
         """A missing value counts as 0 beside one that is there; where no series has a value, the result has none."""
-        match left, right:
-            case tuple(), tuple():
-                return tuple(
-                    None if a is None and b is None else apply(a or 0.0, b or 0.0)
-                    for a, b in zip(left, right, strict=True)
-                )
-            case tuple(), float():
-                return tuple(None if a is None else apply(a, right) for a in left)
-            case float(), tuple():
-                return tuple(None if b is None else apply(left, b) for b in right)
-        raise AssertionError("a sum of numbers is not used in an alarm")
+        if isinstance(left, float) or isinstance(right, float):
+            assert not (isinstance(left, float) and isinstance(right, float)), "no alarm has a sum of numbers"
+            result: Values = apply(left, right)
+            return result
+        are_missing = np.isnan(left) & np.isnan(right)
+        return np.where(are_missing, np.nan, apply(np.nan_to_num(left), np.nan_to_num(right)))
 
-    def _comparison(
-        self, apply: Callable[[float, float], float], left: Values | float, right: Values | float
-    ) -> Values:
-        return tuple(
-            None if a is None or b is None else float(apply(a, b))
-            for a, b in zip(self._series(left), self._series(right), strict=True)
-        )
+    def _comparison(self, apply: Callable[[Any, Any], Any], left: Values | float, right: Values | float) -> Values:
+        left, right = self._series(left), self._series(right)
+        return np.where(np.isnan(left) | np.isnan(right), np.nan, apply(left, right))
 
     def _call(self, function: str, arguments: Sequence[Values | float]) -> Values | float:
         match function, arguments:
-            case ("FILL", [tuple() as values, float() as filler]):
-                if not self._assumptions.fills_empty and all(value is None for value in values):
+            case ("FILL", [np.ndarray() as values, float() as filler]):
+                if not self._assumptions.fills_empty and np.all(np.isnan(values)):
                     return values
-                return tuple(filler if value is None else value for value in values)
-            case ("SUM", [tuple() as values]):
-                return float(sum(value or 0.0 for value in values))
-            case ("RUNNING_SUM", [tuple() as values]):
-                sums = accumulate(value or 0.0 for value in values)
-                return tuple(None if value is None else total for value, total in zip(values, sums, strict=True))
-            case ("DAY" | "DATE" | "MONTH" | "YEAR", [tuple()]):  # from the times of the periods, also of empty ones
-                return tuple(read_clock(function, start_s) for start_s in self._starts_s)
-            case ("IF", [tuple() as condition, then, otherwise]):
-                columns = zip(condition, self._series(then), self._series(otherwise), strict=True)
-                return tuple(
-                    None if is_so is None else (yes or 0.0) if is_so else no for is_so, yes, no in columns
-                )  # "has the value of 0" where the condition is true and the series has no value
+                return np.where(np.isnan(values), filler, values)
+            case ("SUM", [np.ndarray() as values]):
+                return float(np.nansum(values))
+            case ("RUNNING_SUM", [np.ndarray() as values]):
+                return np.where(np.isnan(values), np.nan, np.nancumsum(values))
+            case ("DAY" | "DATE" | "MONTH" | "YEAR", [np.ndarray()]):  # from the times of the periods, also empty ones
+                return self._clock(function)
+            case ("IF", [np.ndarray() as condition, then, otherwise]):
+                # "has the value of 0" where the condition is true and the series has no value
+                chosen = np.where(is_true(condition), np.nan_to_num(self._series(then)), self._series(otherwise))
+                return np.where(np.isnan(condition), np.nan, chosen)
         raise AssertionError(f"{function} is not a function of metric math that these tests know")
+
+    def _clock(self, function: str) -> Values:
+        if function not in self._clocks:
+            self._clocks[function] = np.array([read_clock(function, start_s) for start_s in self._starts_s])
+        return self._clocks[function]
+
+
+def is_true(values: Values) -> npt.NDArray[np.bool_]:
+    """Tell for each period whether there is a value, and it is not 0."""
+    return np.asarray(~np.isnan(values) & (values != 0))
 
 
 # --- alarms ---
@@ -267,32 +280,46 @@ class Alarm:
 
     def rings(self, metrics: Metrics, now: datetime, assumptions: Assumptions) -> bool:
         """Tell whether the alarm is in the state ALARM when it is evaluated at `now`."""
-        end = now.replace(minute=0) if self.is_multi_day else now
+        end_s = (now.replace(minute=0) if self.is_multi_day else now).timestamp()
+        seen_s = (now - assumptions.delay).timestamp()
         count = self.periods + assumptions.extra_periods
         period_s = self.period.total_seconds()
-        starts_s = [end.timestamp() - period_s * back for back in range(count, 0, -1)]
-        series = {
-            name: self._read(source, metrics, starts_s, now - assumptions.delay)
-            for name, source in self.sources.items()
-        }
-        if self.missing == "notBreaching" and not any(value is not None for each in series.values() for value in each):
+        begin_s = end_s - count * period_s
+        found = {name: metrics.get(source.metric, Metric()) for name, source in self.sources.items()}
+        is_silent = all(metric.is_empty(begin_s, min(end_s, seen_s)) for metric in found.values())
+        if self.missing == "notBreaching" and is_silent:
             return False
-        math = Math(starts_s, assumptions)
+        series = {
+            name: self._read(STATISTICS[self.sources[name].statistic], metric, begin_s, min(end_s, seen_s), count)
+            for name, metric in found.items()
+        }
+        math = Math([begin_s + period_s * number for number in range(count)], assumptions)
         for name, expression in reversed(list(self.expressions.items())):
             series[name] = math.compute(expression, series)
-        watched = next(iter(self.expressions), next(iter(self.sources)))
-        there = [self._is_breaching(value) for value in series[watched] if value is not None][-self.periods :]
+        watched = series[next(iter(self.expressions), next(iter(self.sources)))]
+        there = [self._is_breaching(value) for value in watched[~np.isnan(watched)][-self.periods :].tolist()]
         assert self.missing in {"breaching", "notBreaching"}, f"{self.missing} is not used in this repository"
         fillers = [self.missing == "breaching"] * (self.periods - len(there))
         return sum(there + fillers) >= self.datapoints
 
-    def _read(self, source: Source, metrics: Metrics, starts_s: Sequence[float], seen: datetime) -> Values:
-        """Return the statistic of each period, over the data points that can be seen."""
-        metric = metrics.get(source.metric, Metric())
-        statistic = STATISTICS[source.statistic]
-        period_s, seen_s = self.period.total_seconds(), seen.timestamp()
-        found = [metric.between(start_s, min(start_s + period_s, seen_s)) for start_s in starts_s]
-        return tuple(float(statistic(values)) if values else None for values in found)
+    def _read(
+        self,
+        statistic: Callable[[Sequence[float]], float],
+        metric: Metric,
+        begin_s: float,
+        end_s: float,
+        count: int,
+    ) -> Values:
+        """Return the statistic of each of `count` periods from one Unix time until before another."""
+        place = metric.between(begin_s, end_s)
+        period_s = self.period.total_seconds()
+        groups: dict[int, list[float]] = {}
+        for time_s, value in zip(metric.times_s[place], metric.values[place], strict=True):
+            groups.setdefault(int((time_s - begin_s) // period_s), []).append(value)
+        values = np.full(count, np.nan)
+        for number, group in groups.items():
+            values[number] = statistic(group)
+        return values
 
     def _is_breaching(self, value: float) -> bool:
         return {
