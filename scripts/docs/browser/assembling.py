@@ -3,6 +3,7 @@
 import hashlib
 import html
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from scripts import ROOT
 from scripts.backtest import answers, in_browser, options, prices
 from scripts.docs.browser import parts
 from scripts.docs.browser.parts import CORE, PYODIDE, Parts, Wheel
+from scripts.files import replace_file
 
 PAGE = ROOT / "docs/try"
 """The page's HTML, scripts and style, and the texts of licenses that no wheel contains."""
@@ -24,6 +26,15 @@ RULES = ("trend", "interval")
 CODE = ("scripts/__init__.py", "scripts/console.py", "scripts/files.py")
 FOLDERS = {"function/trader": "trader", "scripts/backtest": "scripts/backtest", "scripts/report": "scripts/report"}
 """Our code for the page: single files, and folders with their names in the zip."""
+
+LEFT_OUT = {
+    "markupsafe": r".*\.so$",  # compiled for Linux; MarkupSafe works without it
+    "matplotlib": (
+        r"mpl_toolkits/|matplotlib/mpl-data/(sample_data|images)/|matplotlib/mpl-data/fonts/(afm|pdfcorefonts)/"
+        r"|matplotlib/mpl-data/fonts/ttf/(?!DejaVuSans(-Bold)?\.ttf|LICENSE)"
+    ),
+}
+"""Files of wheels that the page does not need: Matplotlib's fonts but one, and its examples, are half of its wheel."""
 
 DATE = (2020, 1, 1, 0, 0, 0)
 """The date of every file in a zip, so that the same code gives the same zip."""
@@ -83,22 +94,23 @@ def _answers(about: str) -> str:
         for rule in RULES:
             wanted = options.from_env({**in_browser.ENV, "SIGNAL": rule})
             found |= answers.collect(prices.load(wanted), wanted)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(answers.write(found), encoding="utf-8")
+        with replace_file(kept) as part:
+            part.write_text(answers.write(found), encoding="utf-8")
     return kept.read_text(encoding="utf-8")
 
 
 def _serve(wheel: Wheel, folder: Path) -> Wheel:
-    """Copy a wheel into the site as it is; MarkupSafe's, which is for Linux, without its compiled file."""
-    if wheel.name != "markupsafe":
+    """Put a wheel into the site: as it is, or without the files of LEFT_OUT."""
+    unused = LEFT_OUT.get(wheel.name)
+    if unused is None:
         shutil.copyfile(wheel.path, folder / wheel.path.name)
         return Wheel(name=wheel.name, version=wheel.version, path=folder / wheel.path.name)
-    target = folder / f"markupsafe-{wheel.version}-py3-none-any.whl"
-    with zipfile.ZipFile(wheel.path) as packed, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as made:
-        for name in sorted(packed.namelist()):
-            if not name.endswith(".so"):
-                made.writestr(zipfile.ZipInfo(name, DATE), packed.read(name), zipfile.ZIP_DEFLATED)
-    return Wheel(name=wheel.name, version=wheel.version, path=target)
+    name = f"{wheel.name}-{wheel.version}-py3-none-any.whl" if wheel.name == "markupsafe" else wheel.path.name
+    with zipfile.ZipFile(wheel.path) as packed, zipfile.ZipFile(folder / name, "w") as made:
+        for each in sorted(packed.namelist()):
+            if not re.match(unused, each):
+                made.writestr(zipfile.ZipInfo(each, DATE), packed.read(each), zipfile.ZIP_DEFLATED, 9)
+    return Wheel(name=wheel.name, version=wheel.version, path=folder / name)
 
 
 def _lock(fetched: Parts, served: list[Wheel]) -> str:
