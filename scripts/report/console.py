@@ -12,7 +12,7 @@ from scripts import console
 from scripts.report import formatting
 from scripts.report.formatting import DecisionRow
 from trader.journal.base import STARTED
-from trader.model import Code, Direction, Json, Outcome
+from trader.model import Direction, Json, Outcome
 
 WIDE_COLUMNS = 128  # at this width or more, the order and its result each have a column
 NARROW_COLUMNS = 104  # below this width, columns are one space apart instead of two
@@ -71,9 +71,8 @@ def _label(name: str, words: str, alarming: bool = False) -> RenderableType:
 
 
 def _decisions(rows: Sequence[DecisionRow], width: int) -> RenderableType | None:
-    summed_up = formatting.without_prices(rows)
-    listed = [row for row in rows if row not in summed_up]
-    parts = [*_list_rows(listed, width), *([_summary(summed_up)] if summed_up else [])]
+    listed, repeated = formatting.sum_up(rows)
+    parts = [*_list_rows(listed, width), *map(_summary, repeated)]
     return Group(*parts) if parts else None
 
 
@@ -140,8 +139,9 @@ def _both(row: DecisionRow, width: int) -> Text:
 
 def _summary(rows: Sequence[DecisionRow]) -> RenderableType:
     symbols = textwrap.shorten(", ".join(row.symbol for row in rows), 40, placeholder=" …")
-    words = f" {len(rows)} symbols {Code.NO_PRICE_DATA} ({symbols}): {rows[0].result}"
-    return Text(textwrap.shorten(words, 160, placeholder=" …"), style="dim")
+    example = "" if len({row.result for row in rows}) == 1 else f"{rows[0].symbol}: "
+    words = f" {len(rows)} symbols {rows[0].action} ({symbols}): {example}{rows[0].result}"
+    return Text(textwrap.shorten(words, 160, placeholder=" …"), style=_style(rows[0]))
 
 
 def _account(record: Json) -> RenderableType | None:

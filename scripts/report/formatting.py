@@ -118,6 +118,34 @@ EXPLANATIONS: Mapping[Code, Explanation] = {
 }
 FAILED = Explanation(
     "The run ended with an unexpected error, which was recorded and raised.",
+AGAIN_ON_LAPTOP = (
+    "Nothing: another day is another slot (AT=2022-11-08), and MODE=dry-run can be repeated. To trade this slot again, "
+    "begin a second account: JOURNAL=folder:out/second ACCOUNT_FILE=out/second.json, or make clean, which removes this "
+    "journal and its paper account."
+)
+"""The remedy for ALREADY_RAN if journal and account are files of this machine."""
+
+AGAIN_AT_ALPACA = (
+    "Nothing: without AT the slot is the present minute, so run it again in the next one. MODE=dry-run can be repeated "
+    "at any time. Keep the journal: without it the account could be traded twice."
+)
+"""The remedy for ALREADY_RAN if the account is at Alpaca and the journal on this machine."""
+
+AGAIN_DEPLOYED = (
+    "Nothing: the next slot trades again. To run it now, wait for the next minute, then make invoke STRATEGY=NAME "
+    "without EVENT. Keep the journal: without it the account could be traded twice."
+)
+"""The remedy for ALREADY_RAN of a deployed function."""
+
+CLOSES_SOON = Explanation(
+    "Too little time was left before the close of the market, and an order that comes after it would wait for the next "
+    "opening.",
+    "Nothing: the next run while the market is open trades again. Run earlier if this happens every day.",
+)
+"""The explanation of MARKET_CLOSED for a run in the last minutes of a session."""
+
+GAVE_BACK = "The slot is free again: remove the cause, and repeat the run."
+
     "Check the broker's list of orders first, then the log for the full error.",
 )
 
@@ -148,7 +176,7 @@ METRICS = (
     ("Buying power", "buying_power_usd"),
     ("In positions", "positions_usd"),
 )
-MAX_UNPRICED_ROWS = 8
+MAX_REPEATED_ROWS = 8
 MINUS = "−"  # noqa: RUF001 - the minus sign is as wide as a digit, a hyphen is not
 NOTHING = "–"  # noqa: RUF001 - shown if there is no number
 
@@ -269,10 +297,19 @@ def _left_over(record: Json, denials: Json) -> dict[str, Json]:
     return {order["symbol"]: {**order, "status": status} for order in decided if order["symbol"] not in denials}
 
 
-def without_prices(shown: Sequence[DecisionRow]) -> list[DecisionRow]:
-    """Return the rows to sum up in one line: symbols without prices that are not held, if there are many."""
-    unpriced = [row for row in shown if row.kind == "without prices" and not row.held]
-    return unpriced if len(unpriced) > MAX_UNPRICED_ROWS else []
+def sum_up(shown: Sequence[DecisionRow]) -> tuple[list[DecisionRow], list[list[DecisionRow]]]:
+    """Return the rows to list, and groups of rows to show as one line each.
+
+    A group has the symbols that were refused with the same code, if they are many and there is nothing else to say of
+    them: no order, no insight, no holding.
+    """
+    groups: dict[str, list[DecisionRow]] = {}
+    for row in shown:
+        if row.denial and row.symbol and not (row.order or row.insight or row.held or row.is_alarming):
+            groups.setdefault(str(row.denial["code"]), []).append(row)
+    repeated = [group for group in groups.values() if len(group) > MAX_REPEATED_ROWS]
+    summed_up = {row.symbol for group in repeated for row in group}
+    return [row for row in shown if row.symbol not in summed_up], repeated
 
 
 def headline(record: Json, shown: Sequence[DecisionRow]) -> str:

@@ -37,7 +37,7 @@ def write_page(record: Json, path: Path) -> None:
 def _contents(record: Json) -> dict[str, Any]:
     report, settings = record["report"], record.get("settings") or {}
     rows = formatting.rows(record)
-    unpriced = formatting.without_prices(rows)
+    listed, repeated = formatting.sum_up(rows)
     drawn = [row for row in rows if _closes(record, row)]
     return {
         "headline": re.sub(r"(\d) ", "\\1\N{NO-BREAK SPACE}", formatting.headline(record, rows)),
@@ -63,8 +63,8 @@ def _contents(record: Json) -> dict[str, Any]:
         "charts": _charts(record, drawn),
         "band": _band(settings),
         "words": formatting.rule_words(settings),
-        "rows": [row for row in rows if row not in unpriced],
-        "unpriced": unpriced,
+        "rows": listed,
+        "repeated": repeated,
         "glossary": [(code, formatting.EXPLANATIONS[code]) for code in formatting.denial_codes(record)],
         "settings": [(name, formatting.setting_words(value)) for name, value in settings.items()],
         "timings": formatting.timing_words(report["timings_s"]),

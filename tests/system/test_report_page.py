@@ -208,10 +208,10 @@ def interval_record() -> dict[str, Any]:
     return changed
 
 
-def test_many_symbols_without_prices_are_folded_away(tmp_path: Path) -> None:
+def test_many_symbols_refused_with_one_code_are_folded_away(tmp_path: Path) -> None:
     unpriced = [denial(f"ZZ{number}", "NO_PRICE_DATA", "file: no such symbol there") for number in range(483)]
     elements = write(tmp_path, record(denials=unpriced))
-    assert "483 symbols without prices" in elements.text
+    assert "483 symbols NO_PRICE_DATA" in elements.text
     assert len(list(elements.find_all("tr"))) == 7
 
 

@@ -117,6 +117,35 @@ def test_many_symbols_without_prices_become_one_line() -> None:
     assert "9 without prices" in text
 
 
+def stale(number: int) -> dict[str, Any]:
+    return denial(f"ZZ{number}", "STALE_PRICE", f"the last price is {number} days old; MAX_PRICE_AGE_S allows 1")
+
+
+def test_many_symbols_refused_with_one_code_become_one_line_with_an_example() -> None:
+    text = show_text(record(denials=[stale(number) for number in range(503)]))
+    assert sum("STALE_PRICE" in line for line in text.splitlines()) == 1
+    assert "503 symbols STALE_PRICE (ZZ0, ZZ1" in text
+    assert "ZZ0: the last price is 0 days old" in " ".join(text.split())
+
+
+def test_each_code_that_is_repeated_has_its_own_line() -> None:
+    text = show_text(record(denials=[*UNPRICED, *map(stale, range(20, 29))]))
+    assert ("9 symbols NO_PRICE_DATA" in text, "9 symbols STALE_PRICE" in text) == (True, True)
+
+
+def test_refusals_of_symbols_with_an_insight_keep_their_rows() -> None:
+    shown = record(orders=[], denials=[denial("AAA", "POSITION_CAP", "no more"), *map(stale, range(9))])
+    assert "POSITION_CAP" in line_of("AAA", show_text(shown, 140))
+
+
+def test_missing_stop_losses_stand_above_repeated_refusals() -> None:
+    lines = show_text(record(denials=list(map(stale, range(503))), unprotected=["CCC"])).splitlines()
+    first = {
+        word: next(at for at, line in enumerate(lines) if word in line) for word in ("Without a stop", "STALE_PRICE")
+    }
+    assert first["Without a stop"] < first["STALE_PRICE"] < 40
+
+
 def test_a_few_symbols_without_prices_keep_their_rows() -> None:
     text = show_text(record(denials=UNPRICED[:8]))
     assert sum("NO_PRICE_DATA" in line for line in text.splitlines()) == 8
