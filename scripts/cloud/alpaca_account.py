@@ -3,13 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from botocore.exceptions import ClientError
-
-from scripts.cloud.aws import ALIAS, CONFIG, AwsError, Cloud, UsageError, translate_errors
+from scripts.cloud.aws import UsageError
 from scripts.console import CommandError
 from trader.alpaca.client import AlpacaClient, AlpacaError, CredentialsError
 from trader.logs import keep_secrets, one_line, redact
-from trader.settings import LIVE_URL, PAPER_URL, REFERENCE, base_url
+from trader.settings import LIVE_URL, PAPER_URL, base_url
 
 PAPER_KEY, LIVE_KEY = "PK", "AK"
 """How the key ids of paper accounts and of live accounts begin."""
@@ -96,19 +94,6 @@ def choose_url(keys: Keys, mode: str, env: Mapping[str, str]) -> str:
             raise UsageError(f"APCA_API_BASE_URL={given}: must be {error}") from None
     kinds = {PAPER_KEY: PAPER_URL, LIVE_KEY: LIVE_URL}
     return kinds.get(keys.alpacauser[:2], LIVE_URL if mode == "live" else PAPER_URL)
-
-
-def deployed_environment(cloud: Cloud, strategy: str) -> Mapping[str, str]:
-    """Return the variables of a strategy's function that are no references; empty if it is unknown or not deployed."""
-    name = cloud.function(strategy)
-    try:
-        with translate_errors(name):
-            client = cloud.session.client("lambda", config=CONFIG)
-            answer = client.get_function_configuration(FunctionName=name, Qualifier=ALIAS)
-    except (AwsError, ClientError):
-        return {}
-    found = answer.get("Environment", {}).get("Variables", {})
-    return {variable: value for variable, value in found.items() if not value.startswith(REFERENCE)}
 
 
 def explain_mismatch(strategy: str, keys: Keys, mode: str) -> str:

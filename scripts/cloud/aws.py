@@ -22,7 +22,7 @@ from botocore.exceptions import (
 )
 
 from scripts.console import CommandError
-from trader.settings import SettingsError
+from trader.settings import REFERENCE, SettingsError
 
 PROJECT = "prophet-trader"
 PROJECT_NAME = r"(?!aws|ssm)[a-z][a-z0-9-]{1,19}"
@@ -96,6 +96,21 @@ class Cloud:
     def parameter(self, strategy: str, name: str) -> str:
         """Return the full name of a strategy's parameter: alpacauser, alpacapw or halt."""
         return f"/{self.project}/{strategy}/{name}"
+
+    def environment(self, strategy: str) -> Mapping[str, str]:
+        """Return the variables of a strategy's function that are no references to parameters.
+
+        It is empty if the function does not exist, or if these credentials may not read it.
+        """
+        name = self.function(strategy)
+        try:
+            with translate_errors(name):
+                client = self.session.client("lambda", config=CONFIG)
+                answer = client.get_function_configuration(FunctionName=name, Qualifier=ALIAS)
+        except AwsError:
+            return {}
+        found = answer.get("Environment", {}).get("Variables", {})
+        return {variable: value for variable, value in found.items() if not value.startswith(REFERENCE)}
 
     def require_deployed(self, strategy: str) -> str:
         """Return the strategy if it is deployed here.

@@ -220,7 +220,7 @@ def check(cloud: Cloud, strategy: str, keys: Keys) -> None:
     if os.environ.get("CHECK", "1") in {"0", "false", "no"}:
         console.note(f"the keys of {strategy} are stored without asking Alpaca, because of CHECK={os.environ['CHECK']}")
         return
-    deployed = alpaca_account.deployed_environment(cloud, strategy)
+    deployed = cloud.environment(strategy)
     mode = deployed.get("MODE", "")
     url = alpaca_account.choose_url(keys, mode, deployed | os.environ)
     with console.ERR.status("asking Alpaca about these keys"):

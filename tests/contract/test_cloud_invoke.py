@@ -8,6 +8,7 @@ import sys
 import time
 import zipfile
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ import boto3
 import pytest
 from botocore.config import Config
 from moto.awslambda.responses import LambdaResponse
+from rich.prompt import Confirm
 
 from scripts import ROOT
 from scripts.cloud import invoke
+from scripts.console import CommandError
 from tests.commands import Command, in_process
 from tests.run_record import record, stop_record
+from trader.model import NEW_YORK
 
 FUNCTION = "prophet-trader-trend"
 
@@ -155,13 +159,13 @@ def test_an_event_can_be_in_a_file(make: Command, aws_lambda: Lambda, tmp_path: 
 )
 def test_an_invalid_event_is_not_sent(make: Command, aws_lambda: Lambda, event: str, said: str) -> None:
     code, _, errors = make(EVENT=event)
-    assert (code, aws_lambda.events) == (1, [])
+    assert (code, aws_lambda.events) == (2, [])
     assert said in errors
 
 
 def test_a_strategy_that_is_not_deployed_is_not_run(make: Command, aws_lambda: Lambda) -> None:
     code, _, errors = make(STRATEGY="trnd")
-    assert (code, aws_lambda.events) == (1, [])
+    assert (code, aws_lambda.events) == (2, [])
     assert "STRATEGY=trnd is not deployed" in errors
 
 
@@ -244,6 +248,72 @@ def test_the_json_output_has_the_whole_answer(make: Command, aws_lambda: Lambda)
     assert (answer["event"], answer["payload"], answer["log"][1]["message"]) == ({"a": 1}, record()["report"], "run")
 
 
+STALE = [
+    {"symbol": f"ZZ{number}", "code": "STALE_PRICE", "detail": f"the last price is {number} days old"}
+    for number in range(503)
+]
+
+
+def test_many_symbols_refused_with_one_code_are_one_line_below_missing_stop_losses(
+    make: Command, aws_lambda: Lambda
+) -> None:
+    report = record()["report"] | {"denials": STALE, "unprotected": ["AAPL"]}
+    aws_lambda.payload = json.dumps(report)
+    _, said, _ = make()
+    assert said.count("STALE_PRICE") == 1
+    assert said.index("Without a stop loss: AAPL") < said.index("503 symbols STALE_PRICE (ZZ0, ZZ1")
+
+
+# --- a strategy that trades once a day ---
+
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=NEW_YORK)
+DAILY = {"DAILY_AT": "15:45", "MODE": "paper"}
+
+
+def test_a_daily_strategy_says_before_it_trades_that_it_trades_again(capsys: pytest.CaptureFixture[str]) -> None:
+    invoke.warn_of_second_run("trend", DAILY, {}, NOON)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "trend trades once a day, at 15:45 New York time (DAILY_AT). It is 12:00 there" in said
+    assert "the run at 15:45 may place more" in said
+
+
+@pytest.mark.parametrize(
+    ("settings", "event", "now"),
+    [
+        ({"MODE": "paper"}, {}, NOON),
+        (DAILY | {"MODE": "dry-run"}, {}, NOON),
+        (DAILY, {"time": "2026-11-23T20:45:00Z"}, NOON),
+        (DAILY, {}, NOON.replace(hour=15, minute=45)),
+    ],
+    ids=["not daily", "a dry run", "an event of its own time", "at its time"],
+)
+def test_other_runs_say_nothing(
+    capsys: pytest.CaptureFixture[str], settings: dict[str, str], event: dict[str, str], now: datetime
+) -> None:
+    invoke.warn_of_second_run("trend", settings, event, now)
+    assert capsys.readouterr().err == ""
+
+
+def test_on_a_terminal_a_daily_strategy_runs_only_after_a_yes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr(Confirm, "ask", lambda *_, **__: False)
+    with pytest.raises(CommandError, match="nothing was started"):
+        invoke.warn_of_second_run("trend", DAILY, {}, NOON)
+    monkeypatch.setattr(Confirm, "ask", lambda *_, **__: True)
+    invoke.warn_of_second_run("trend", DAILY, {}, NOON)
+
+
+@pytest.mark.usefixtures("aws_lambda")
+def test_the_time_of_the_deployed_function_counts(make: Command) -> None:
+    client = boto3.client("lambda")
+    client.update_function_configuration(FunctionName=FUNCTION, Environment={"Variables": {"DAILY_AT": "03:00"}})
+    client.publish_version(FunctionName=FUNCTION)
+    client.update_alias(FunctionName=FUNCTION, Name="live", FunctionVersion="2")
+    _, _, noted = make()
+    assert "trend trades once a day, at 03:00 New York time" in noted
+
+
 # --- failures ---
 
 
@@ -251,30 +321,67 @@ def test_a_failed_function_is_shown_with_its_error_and_log(make: Command, aws_la
     aws_lambda.error, aws_lambda.log = "Unhandled", (FAILED,)
     aws_lambda.payload = '{"errorType": "BrokerError", "errorMessage": "the broker answered 500", "stackTrace": []}'
     code, said, _ = make()
-    assert code == 1
+    assert code == 3
     assert "The function failed: BrokerError: the broker answered 500 Check the broker's list of orders first" in said
     assert "ERROR failed errorType=BrokerError errorMessage='the broker answered 500' File \"/var/task" in said
+
+
+def runtimes_line(error: str, message: str) -> str:
+    """Return the line that Lambda's own runtime logs about an error that ends a run."""
+    trace = ['  File "/var/runtime/bootstrap.py", line 1, in handle\n']
+    return line(
+        timestamp="2026-11-23T15:00:06Z", level="ERROR", errorType=error, errorMessage=message, stackTrace=trace
+    )
+
+
+def test_an_error_that_was_logged_twice_is_shown_once_with_one_traceback(make: Command, aws_lambda: Lambda) -> None:
+    aws_lambda.error, aws_lambda.log = "Unhandled", (FAILED, runtimes_line("BrokerError", "the broker answered 500"))
+    aws_lambda.payload = '{"errorType": "BrokerError", "errorMessage": "the broker answered 500"}'
+    _, said, _ = make()
+    assert (said.count('File "/var/'), said.count("errorType=BrokerError")) == (1, 1)
+
+
+MISSING = "invalid settings:\n  - ALPACAUSER=ssm:/prophet-trader/trend/alpacauser: the parameter does not exist"
+
+
+def test_missing_keys_are_answered_with_make_secrets_and_without_a_traceback(make: Command, aws_lambda: Lambda) -> None:
+    aws_lambda.error = "Unhandled"
+    aws_lambda.log = (
+        FAILED.replace("BrokerError", "SettingsError").replace("the broker answered 500", json.dumps(MISSING)[1:-1]),
+        runtimes_line("SettingsError", MISSING),
+    )
+    aws_lambda.payload = json.dumps({"errorType": "SettingsError", "errorMessage": MISSING})
+    _, said, _ = make()
+    assert "nothing was traded. Store the keys: make secrets STRATEGY=trend" in said
+    assert 'File "/var' not in said
+
+
+def test_a_private_errors_name_is_shown_without_its_underscore(make: Command, aws_lambda: Lambda) -> None:
+    aws_lambda.error = "Unhandled"
+    aws_lambda.payload = '{"errorType": "_UnusableAnswerError", "errorMessage": "Alpaca: no cash"}'
+    _, said, _ = make()
+    assert "The function failed: UnusableAnswerError: Alpaca: no cash" in said
 
 
 def test_an_error_in_the_settings_says_that_nothing_was_traded(make: Command, aws_lambda: Lambda) -> None:
     aws_lambda.error = "Unhandled"
     aws_lambda.payload = '{"errorType": "SettingsError", "errorMessage": "invalid settings:\\n  - MODE"}'
     code, said, _ = make()
-    assert code == 1
+    assert code == 3
     assert "invalid settings: - MODE The run had not begun, and nothing was traded." in said
 
 
 def test_a_timeout_is_a_failure(make: Command, aws_lambda: Lambda) -> None:
     aws_lambda.error, aws_lambda.payload = "Unhandled", '{"errorMessage": "8f5077 Task timed out after 300.00 seconds"}'
     code, said, _ = make()
-    assert code == 1
+    assert code == 3
     assert "The function failed: 8f5077 Task timed out after 300.00 seconds" in said
 
 
-def test_a_failed_function_also_gives_exit_code_1_with_json(make: Command, aws_lambda: Lambda) -> None:
+def test_a_failed_function_also_gives_exit_code_3_with_json(make: Command, aws_lambda: Lambda) -> None:
     aws_lambda.error, aws_lambda.payload = "Unhandled", '{"errorMessage": "no"}'
     code, said, _ = make(JSON="1")
-    assert (code, json.loads(said)["error"]) == (1, "Unhandled")
+    assert (code, json.loads(said)["error"]) == (3, "Unhandled")
 
 
 def test_a_call_that_lambda_fails_is_not_repeated(
@@ -283,14 +390,14 @@ def test_a_call_that_lambda_fails_is_not_repeated(
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "5")
     aws_lambda.status, aws_lambda.code = 500, "ServiceException"
     code, _, errors = make()
-    assert (code, len(aws_lambda.events)) == (1, 1)
+    assert (code, len(aws_lambda.events)) == (3, 1)
     assert "the function may have run, so it is not called again" in errors
 
 
 def test_a_throttled_call_is_not_repeated_and_says_that_nothing_ran(make: Command, aws_lambda: Lambda) -> None:
     aws_lambda.status, aws_lambda.code = 429, "TooManyRequestsException"
     code, _, errors = make()
-    assert (code, len(aws_lambda.events)) == (1, 1)
+    assert (code, len(aws_lambda.events)) == (3, 1)
     assert "was not run: the function or the account has reached its limit of concurrent runs" in errors
 
 
@@ -300,7 +407,7 @@ def test_a_call_without_an_answer_is_not_repeated(
     monkeypatch.setattr(invoke, "ONCE", invoke.ONCE.merge(Config(read_timeout=0.5)))
     aws_lambda.takes_s = 1.5
     code, _, errors = make()
-    assert (code, len(aws_lambda.events)) == (1, 1)
+    assert (code, len(aws_lambda.events)) == (3, 1)
     assert "the function may have run or still be running, so it is not called again" in errors
     assert "make tail STRATEGY=trend" in errors
 
@@ -319,6 +426,6 @@ def test_an_interruption_says_that_the_function_keeps_running(aws: dict[str, str
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
-    assert process.returncode == 1
+    assert process.returncode == 3
     assert "interrupted, but the function goes on running in AWS; see what it does: make tail STRATEGY=trend" in said
     assert "Traceback" not in said
