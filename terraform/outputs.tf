@@ -31,7 +31,7 @@ output "next_steps" {
     [
       "To destroy everything: make destroy, which asks, and can keep a copy of the journal (KEEP_JOURNAL=folder).",
       "terraform destroy alone ends with BucketNotEmpty, because the bucket holds the journal. To delete that too, first:",
-      "  terraform apply -var delete_journal_of=${local.bucket_name}",
+      "  terraform apply -target=module.artifact_bucket -var delete_journal_of=${local.bucket_name}",
       "The same without make: docs/how-to/terraform-without-make.md",
       "",
     ],

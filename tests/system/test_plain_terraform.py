@@ -1,4 +1,4 @@
-"""Terraform without make, as docs/how-to/terraform-without-make.md tells it: on one laptop, and then on another.
+"""Terraform without make, as docs/how-to/terraform-without-make.md shows it: on one laptop, and then on another.
 
 The whole root in copies of what git has, real Terraform, and moto's server as AWS. The steps build on each other in the
 order of this file: each is a fixture that begins where the previous one ended, so read the first error. The bucket's
@@ -13,8 +13,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -24,14 +26,18 @@ from scripts.cloud.aws import connect
 from scripts.cloud.terraform import Terraform
 from scripts.testkit import aws
 from tests import terraform_here
+from tests.docs.consoles import Typed, commands_on, find_difference
 
 PROJECT, ACCOUNT, REGION = "prophet-trader", "123456789012", "us-east-1"
 BUCKET, STATE_BUCKET = (f"{PROJECT}{part}-{ACCOUNT}-{REGION}" for part in ("", "-state"))
 BOUNDARY = f"arn:aws:iam::{ACCOUNT}:policy/{PROJECT}-boundary"
 KEYS = [f"/{PROJECT}/trend/{name}" for name in ("alpacauser", "alpacapw")]
+PAGE = ROOT / "docs" / "how-to" / "terraform-without-make.md"
 RECORD = "runs/trend/2026-01-02/20260102T1500Z.json"
 PASSED_ON = ("PATH", "TF_CLI_CONFIG_FILE", "TF_PLUGIN_CACHE_DIR", "TMPDIR")
 ZIPS = {"TF_VAR_layer_zip": "tests/zips/layer.zip", "TF_VAR_function_zip": "tests/zips/function.zip"}
+
+SECRET = "aSecretOfATest"
 
 MISTAKES = {"MAX_ORDER_PER_RUN": "3", "UNIVERS": "AAPL", "SIGNAL": "trnd"}
 """Settings with a misspelt name, or a misspelt value."""
@@ -39,26 +45,37 @@ MISTAKES = {"MAX_ORDER_PER_RUN": "3", "UNIVERS": "AAPL", "SIGNAL": "trnd"}
 
 @dataclass(frozen=True)
 class Laptop:
-    """A folder with the Terraform files of a fresh clone, and the shell's variables there."""
+    """A folder with the Terraform files of a fresh clone, the shell's variables there, and what was typed so far."""
 
     folder: Path
     env: Mapping[str, str]
+    typed: list[tuple[str, str]] = field(default_factory=list)  # each command, and what it printed
 
     def run(self, *words: str, answer: str = "") -> subprocess.CompletedProcess[str]:
-        """Run a command in the folder, with what a person types while it runs."""
-        return subprocess.run(
-            words, cwd=self.folder, env=self.env, input=answer, capture_output=True, text=True, check=False, timeout=200
+        """Run a command in the folder, with what a person types while it runs; colors are off."""
+        more = {"TF_CLI_ARGS": "-no-color"}
+        done = subprocess.run(
+            words,
+            cwd=self.folder,
+            env={**self.env, **more},
+            input=answer,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=200,
         )
+        self.typed.append((" ".join(words), done.stdout + done.stderr))
+        return done
 
     def must(self, *words: str, answer: str = "") -> str:
-        """Run a Terraform command that must succeed, and return what it printed."""
-        done = self.run("terraform", *words, "-no-color", answer=answer)
+        """Run a Terraform command that must succeed, and return what it printed, warnings included."""
+        done = self.run("terraform", *words, answer=answer)
         assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return done.stdout + done.stderr
 
     def refusal(self, *words: str) -> str:
-        """Run a Terraform command that must fail, and return its error, unwrapped."""
-        done = self.run("terraform", *words, "-no-color")
+        """Run a Terraform command that must fail, and return its error."""
+        done = self.run("terraform", *words)
         assert done.returncode == 1, done.stdout
         return done.stderr
 
@@ -115,7 +132,7 @@ def laptop(account: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="module")
 def other_laptop(laptop: Laptop, tmp_path_factory: pytest.TempPathFactory) -> Laptop:
     """Initialize another fresh clone, with the same credentials."""
-    made = Laptop(clone(tmp_path_factory.mktemp("other")), laptop.env)
+    made = Laptop(clone(tmp_path_factory.mktemp("other")), laptop.env, laptop.typed)
     made.must("init")
     return made
 
@@ -146,7 +163,11 @@ def test_a_provider_with_another_checksum_is_refused(laptop: Laptop, tmp_path: P
 @pytest.fixture(scope="module")
 def complaint(laptop: Laptop) -> str:
     """Return what a plan says of misspelt settings."""
-    return unwrap(laptop.refusal("plan", f"-var=strategies={json.dumps({'trend': {'settings': MISTAKES}})}"))
+    choices = laptop.folder / "terraform.tfvars.json"
+    choices.write_text(json.dumps({"strategies": {"trend": {"settings": MISTAKES}}}))
+    said = unwrap(laptop.refusal("plan"))
+    choices.unlink()
+    return said
 
 
 def test_a_misspelt_setting_is_refused(complaint: str) -> None:
@@ -168,9 +189,7 @@ def test_a_misspelt_value_is_refused_with_the_allowed_ones(complaint: str) -> No
 @pytest.fixture(scope="module")
 def applied(laptop: Laptop) -> str:
     """Deploy before any key is stored; return what Terraform says."""
-    done = laptop.run("terraform", "apply", "-auto-approve", "-no-color")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    return laptop.must("apply", answer="yes\n")
 
 
 def test_keys_that_are_not_stored_are_reported(applied: str) -> None:
@@ -178,20 +197,35 @@ def test_keys_that_are_not_stored_are_reported(applied: str) -> None:
     assert f"There is no {missing} with the tag project={PROJECT}: run make secrets STRATEGY=trend" in unwrap(applied)
 
 
-@pytest.mark.parametrize("command", ["make secrets STRATEGY=trend", "make resume STRATEGY=trend"])
-def test_the_next_steps_are_an_output(applied: str, laptop: Laptop, command: str) -> None:
-    assert command in laptop.must("output", "-raw", "next_steps").splitlines()[1:3][command.startswith("make resume")]
+def test_the_next_steps_are_an_output(applied: str, laptop: Laptop) -> None:
+    assert applied
+    steps = laptop.must("output", "-raw", "next_steps")
+    assert "\n  make secrets STRATEGY=trend\n  make resume STRATEGY=trend\n" in steps
+
+
+def put_parameter(command: str) -> None:
+    """Do what a command of the AWS command line says."""
+    options: dict[str, Any] = {}
+    for word in shlex.split(re.sub(r'"\$\w+"', SECRET, command))[3:]:
+        if word.startswith("--"):
+            name = word.removeprefix("--").capitalize()
+            options[name] = True
+        else:
+            options[name] = word
+    if tags := options.get("Tags"):
+        options["Tags"] = [dict(part.split("=") for part in tags.split(","))]
+    boto3.client("ssm").put_parameter(**options)
 
 
 @pytest.fixture(scope="module")
 def second_plan(applied: str, laptop: Laptop) -> str:
-    """Store the keys as make secrets does, and plan again; return what Terraform says."""
-    for name in KEYS:
-        boto3.client("ssm").put_parameter(
-            Name=name, Value="aSecretOfATest", Type="SecureString", Tags=[{"Key": "project", "Value": PROJECT}]
-        )
-    done = laptop.run("terraform", "plan", "-no-color")
-    return done.stdout + done.stderr
+    """Store the keys and turn the halt switch off as the page says, and plan again; return what Terraform says."""
+    assert applied
+    commands = [typed.command for typed in commands_on(PAGE) if typed.command.startswith("aws ssm put-parameter ")]
+    assert len(commands) == len(KEYS) + 1
+    for command in commands:
+        put_parameter(command)
+    return laptop.must("plan")
 
 
 def test_a_second_plan_changes_nothing(second_plan: str) -> None:
@@ -204,7 +238,12 @@ def test_keys_that_are_stored_are_not_reported(second_plan: str) -> None:
 
 def test_no_key_is_in_the_state(second_plan: str, laptop: Laptop) -> None:
     assert second_plan
-    assert "aSecretOfATest" not in laptop.must("state", "pull")
+    assert SECRET not in laptop.must("state", "pull")
+
+
+def test_the_strategy_may_trade(second_plan: str) -> None:
+    assert second_plan
+    assert boto3.client("ssm").get_parameter(Name=f"/{PROJECT}/trend/halt")["Parameter"]["Value"] == "false"
 
 
 def test_without_bootstrap_the_role_has_no_boundary(applied: str) -> None:
@@ -247,7 +286,7 @@ def test_after_bootstrap_a_local_state_is_refused(advice: str) -> None:
 def moved(advice: str, laptop: Laptop) -> Laptop:
     """Move the state into the bucket as the advice says, and apply."""
     laptop.follow(advice, answer="yes\n")
-    laptop.must("apply", "-auto-approve")
+    laptop.must("apply", answer="yes\n")
     return laptop
 
 
@@ -291,7 +330,7 @@ def test_make_plan_goes_on_from_there(joined: Laptop, monkeypatch: pytest.Monkey
 def end(joined: Laptop) -> subprocess.CompletedProcess[str]:
     """Destroy everything while the journal has a record."""
     boto3.client("s3").put_object(Bucket=BUCKET, Key=RECORD, Body=b"{}")
-    return joined.run("terraform", "destroy", "-auto-approve", "-no-color")
+    return joined.run("terraform", "destroy", answer="yes\n")
 
 
 def test_a_journal_is_not_deleted_by_accident(end: subprocess.CompletedProcess[str]) -> None:
@@ -302,11 +341,35 @@ def test_a_journal_is_not_deleted_by_accident(end: subprocess.CompletedProcess[s
 def test_before_it_destroys_terraform_says_how_to_end(end: subprocess.CompletedProcess[str]) -> None:
     before = end.stdout.partition("Destroying...")[0]
     assert "make destroy" in before
-    assert f"terraform apply -var delete_journal_of={BUCKET}" in before
+    assert f"terraform apply -target=module.artifact_bucket -var delete_journal_of={BUCKET}" in before
 
 
 @pytest.mark.usefixtures("end")
 def test_a_journal_is_deleted_on_request(joined: Laptop) -> None:
-    joined.must("apply", "-auto-approve", f"-var=delete_journal_of={BUCKET}", "-target=module.artifact_bucket")
-    joined.must("destroy", "-auto-approve")
+    joined.must("apply", "-target=module.artifact_bucket", "-var", f"delete_journal_of={BUCKET}", answer="yes\n")
+    joined.must("destroy", answer="yes\n")
     assert [each["Name"] for each in boto3.client("s3").list_buckets()["Buckets"]] == [STATE_BUCKET]
+
+
+# --- the pages ---
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [typed for typed in commands_on(PAGE) if typed.command.startswith(("terraform ", "cp "))],
+    ids=lambda typed: typed.command.replace("/", "-"),
+)
+@pytest.mark.usefixtures("end")
+def test_the_page_shows_what_was_typed_and_printed(laptop: Laptop, typed: Typed) -> None:
+    printed = [text for command, text in laptop.typed if command == typed.command]
+    assert printed, "no test has typed it"
+    assert not typed.shown or None in [find_difference(typed.shown, text) for text in printed]
+
+
+def test_the_page_on_the_provider_speaks_of_all_that_is_used() -> None:
+    page = (ROOT / "docs/decisions/terraform-provider.md").read_text()
+    patterns = re.findall(r"`(aws_[a-z0-9_*]+)`", page)
+    texts = [path.read_text() for path in (ROOT / "terraform").rglob("*.tf") if ".terraform" not in path.parts]
+    used = {kind for text in texts for kind in re.findall(r'^\s*(?:resource|data) "(aws_\w+)"', text, re.MULTILINE)}
+    assert used
+    assert [kind for kind in sorted(used) if not any(fnmatchcase(kind, pattern) for pattern in patterns)] == []
