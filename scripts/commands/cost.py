@@ -29,4 +29,5 @@ COMMAND = Command(
         *CLOUD,
         JSON,
     ),
+    needs_clone=True,
 )

@@ -14,4 +14,5 @@ COMMAND = Command(
         *CLOUD,
         JSON,
     ),
+    needs_clone=True,
 )
