@@ -11,6 +11,7 @@ import uv
 
 from scripts import ROOT
 from scripts.console import CommandError
+from trader.settings import SettingsError
 
 FOLDER = ROOT / "layer"
 BUILD, DIST = FOLDER / "build", FOLDER / "dist"
@@ -52,7 +53,7 @@ class Target:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Target":
-        """Read PYTHON and ARCH, by default 3.13 and x86_64. Raises LayerError for unsupported values."""
+        """Read PYTHON and ARCH, by default 3.13 and x86_64. Raises SettingsError for unsupported values."""
         target = cls(env.get("PYTHON") or PYTHON, env.get("ARCH") or ARCH)
         asked = (("PYTHON", target.python, MAGIC), ("ARCH", target.arch, MACHINES))
         problems = [
@@ -61,7 +62,7 @@ class Target:
             if value not in allowed
         ]
         if problems:
-            raise LayerError("\n".join(problems))
+            raise SettingsError(problems)
         return target
 
     @property

@@ -393,7 +393,7 @@ def test_an_error_is_a_sentence_and_an_exit_code(
     monkeypatch.setattr(verify, "verify", raising(LayerError("it is not as it must be")))
     with pytest.raises(SystemExit) as ended:
         build.main()
-    assert (ended.value.code, capsys.readouterr().err) == (1, "it is not as it must be\n")
+    assert (ended.value.code, capsys.readouterr().err) == (3, "it is not as it must be\n")
 
 
 def test_the_table_shows_installed_and_final_sizes(layer: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -431,8 +431,8 @@ def test_with_json_the_output_is_json_and_nothing_else(
 def test_an_unknown_architecture_gives_one_line_and_no_traceback(tmp_path: Path) -> None:
     with process("-m", "scripts", "layer", cwd=tmp_path, ARCH="sparc") as command:
         told, errors = command.communicate(timeout=60)
-    assert (command.returncode, told) == (1, "")
-    assert errors == "ARCH=sparc: must be one of x86_64, arm64\n"
+    assert (command.returncode, told) == (2, "")
+    assert errors == "invalid settings:\n  - ARCH=sparc: must be one of x86_64, arm64\n"
 
 
 STUCK = """
@@ -464,7 +464,7 @@ def interruption(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, s
 
 
 def test_ctrl_c_ends_a_build_with_a_sentence(interruption: tuple[Path, int, str]) -> None:
-    assert interruption[1:] == (1, "interrupted; layer/dist is unchanged\n")
+    assert interruption[1:] == (130, "interrupted; layer/dist is unchanged\n")
 
 
 def test_ctrl_c_leaves_the_layers_as_they_were(interruption: tuple[Path, int, str]) -> None:
