@@ -13,7 +13,7 @@ from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
-from scripts.testkit.aws import account
+from scripts import ROOT
 from trader.settings import variables
 
 settings.register_profile("tests", deadline=None, derandomize=True, print_blob=True)
@@ -25,21 +25,23 @@ botocore.session.create_loader = cache(create_loader)
 
 
 SLOWEST = (
-    *(
-        "test_planted_bugs.py",
-        "test_terraform.py",
-        "test_layer.py",
-        "test_commands.py",
-        "test_deploy_commands.py",
-        "test_backtest.py",
-    ),
-    *("test_terraform_rules.py", "test_sweep.py", "test_terraform_bootstrap.py", "test_engines.py"),
+    *("test_planted_bugs.py", "test_terraform.py", "test_plain_terraform.py", "test_layer.py"),
+    *("test_deploy_commands.py", "test_commands.py", "test_backtest.py", "test_terraform_bootstrap.py"),
+    *("test_terraform_rules.py", "test_alarms.py", "test_sweep.py", "test_fuzz.py", "test_engines.py"),
+    *("test_recovery.py", "test_secrets.py", "test_terraform_halt.py", "test_consoles.py", "test_model.py"),
 )
-"""Files that take half a minute or more, the slowest first."""
+"""Files that take ten seconds or more, those first that wait most and the slowest."""
+
+NOT_FAST = ("test_model.py", "test_forecasts.py", "test_preflight.py", "test_embedded_restated.py", "test_embedded.py")
+"""Files of unit tests that take five seconds or more; all others are marked as fast."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are selected by their markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the slowest files first, so that no worker is left busy with one at the end."""
+    """Mark the fast tests, and run the slowest files first, so that no worker is left busy with one at the end."""
+    for item in items:
+        if "unit" in item.path.relative_to(ROOT).parts and item.path.name not in NOT_FAST:
+            item.add_marker(pytest.mark.fast)
     items.sort(key=lambda item: SLOWEST.index(item.path.name) if item.path.name in SLOWEST else len(SLOWEST))
 
 
@@ -67,6 +69,8 @@ def pytest_xdist_auto_num_workers() -> int:
 @pytest.fixture
 def aws() -> Iterator[dict[str, str]]:
     """Provide an empty AWS account that boto3 in this process uses."""
+    from scripts.testkit.aws import account  # takes seconds, which fast tests need not wait
+
     with account() as variables:
         yield variables
 
