@@ -14,14 +14,14 @@ from math import inf
 from typing import Any
 
 import boto3
-from rich.table import Table
 from rich.text import Text
 
 from scripts import console
 from scripts.cloud.aws import Cloud, UsageError, connect, translate_errors
 from scripts.cloud.cron import DEFAULT, Schedule, kinds, once_a_day
-from scripts.cloud.logs import Period, ask, client_of, log_groups, name_strategy, query_text, watching, wide_enough
+from scripts.cloud.logs import Period, ask, client_of, log_groups, name_strategy, query_text, watching
 from scripts.cloud.measure import CHOSEN, KINDS, LATENCY_S, MB_PER_PROCESSOR, Measured, measure, share_of
+from scripts.cloud.tables import TableRow, show_table
 from scripts.layer.target import Target
 
 DAYS = 30
@@ -137,7 +137,10 @@ def main(min_strategies: int = 0) -> None:
             show(answer)
         if answer["strategies_that_fit"] < min_strategies:
             busy = f"; {console.busy()}" if console.busy() else ""
-            console.ERR.print(f"{min_strategies} strategies do not fit into Lambda's free tier{busy}", style="red")
+            words = (
+                f"{answer['strategies_that_fit']:,} strategies fit into Lambda's free tier; {min_strategies} must{busy}"
+            )
+            console.ERR.print(words, style="red")
             sys.exit(console.FAILED)
 
 
@@ -320,12 +323,15 @@ def list_measured_allowances(month: Estimate) -> Sequence[Allowance]:
     writes = sum(WRITES[kind] * count for kind, count in month.counts.items())
     secrets = SECRETS * month.use.requests
     lines, first_year = "as much as the measured runs logged", "free in an account's first 12 months only"
-    records, keys = f"the records of one month, which accumulate; {first_year}", "two keys decrypted at each cold start"
+    records, keys = (
+        f"the records of one month, which accumulate; {first_year}",
+        "two SecureStrings, decrypted at each cold start",
+    )
     return [
         Allowance("CloudWatch logs", log_gb, 5, "GB", 0.50, lines, CLOUDWATCH),
         Allowance("S3 storage", kept_gb, 5, "GB", 0.023, records, S3),
         Allowance("S3 write requests", writes, 2_000, "requests", 0.005 / 1000, first_year, S3),
-        Allowance("KMS requests, for SecureStrings", secrets, 20_000, "requests", 0.03 / 10_000, keys, KMS),
+        Allowance("KMS requests", secrets, 20_000, "requests", 0.03 / 10_000, keys, KMS),
     ]
 
 
@@ -343,44 +349,81 @@ def as_json(each: Allowance) -> dict[str, Any]:
 
 
 def show(answer: Mapping[str, Any]) -> None:
-    """Print the answer as tables, with what is known and what is assumed."""
-    used = runs_table(answer) if answer["source"] == "estimate" else strategies_table(answer)
-    others = others_table(answer)
-    wide_enough(used).print(used)
-    console.OUT.print(Text(verdict(answer), style="bold"), soft_wrap=True)
-    wide_enough(others).print(others)
+    """Print what a month costs, then how the free tiers are used, then what is known and what is assumed."""
+    say(headline(answer), style="bold")
+    if answer["source"] == "estimate":
+        show_runs(answer)
+    else:
+        show_strategies(answer)
+    say(verdict(answer), style="bold")
+    show_others(answer)
     lines = [*answer["known"], *(f"assumed: {each}" for each in answer["assumed"])]
     lines += [f"assumed: {each['what']}: {each['assumed']}" for each in answer["others"]]
     sources = dict.fromkeys([LAMBDA_PRICES, *(each["source"] for each in answer["others"])])
     lines.append(f"free tiers and prices are those of us-east-1: {' '.join(sources)}")
-    console.OUT.print(Text("\n" + "\n".join(f"- {line}" for line in lines), style="dim"), soft_wrap=True)
+    say("\n" + "\n".join(f" - {line}" for line in lines), style="dim")
 
 
-def table_of(title: str, first: str, *numbers: str) -> Table:
-    """Return a table with text in its first column and numbers in the others."""
-    return console.table(first, *numbers, numbers=numbers, title=title)
+def say(text: str, style: str = "") -> None:
+    """Print text as it is, however wide."""
+    console.OUT.print(Text(text, style=style), soft_wrap=True)
 
 
-def runs_table(answer: Mapping[str, Any]) -> Table:
-    """Return a table of the estimated month by kind of run."""
-    title = f"ESTIMATED monthly usage of one strategy: {answer['schedule']}, {answer['memory_mb']:,} MB\n"
-    table = table_of(title, "Run", "Runs", "Init s", "Billed s", "GB-seconds")
+def headline(answer: Mapping[str, Any]) -> str:
+    """Return what a month costs, and what of: the strategies that ran, or one of the estimated kind."""
+    costs_usd = month_usd(answer)
+    strategies = len(answer["strategies"])
+    whose = "one strategy" if strategies == 1 else f"{strategies} strategies"
+    parts = [f"{what} {usd:,.2f}" for what, usd in costs_usd.items() if round(usd, 2)]
+    of_what = f" ({', '.join(parts)})" if parts else ": all of it is within AWS's free tiers"
+    if answer["source"] == "estimate":
+        return f" A month of one strategy: {sum(costs_usd.values()):,.2f} USD, ESTIMATED{of_what}.\n"
+    return f" Your month: {sum(costs_usd.values()):,.2f} USD for {whose}{of_what}.\n"
+
+
+def month_usd(answer: Mapping[str, Any]) -> dict[str, float]:
+    """Return the cost in USD of the answer's strategies in 30 days, by service, beyond the free tiers."""
+    scale, strategies = DAYS / answer["days"], len(answer["strategies"])
+    use_usd = (
+        max(answer["gb_seconds"] * scale - FREE_GB_S, 0) * USD_PER_GB_S[answer["architecture"]]
+        + max(answer["requests"] * scale - FREE_REQUESTS, 0) * USD_PER_REQUEST
+    )
+    others_usd = {
+        each["what"]: max(each["used"] * strategies - (inf if each["free"] is None else each["free"]), 0)
+        * each["usd_per_unit"]
+        for each in answer["others"]
+    }
+    return {"Lambda": use_usd, **others_usd}
+
+
+def show_runs(answer: Mapping[str, Any]) -> None:
+    """Print the estimated month by kind of run."""
+    title = f" ESTIMATED monthly usage of one strategy: {answer['schedule']}, {answer['memory_mb']:,} MB\n"
+    rows = []
     for run in answer["runs"].values():
+        name, _, work = run["what"].partition(": ")
         figures = (f"{run['number']:,}", f"{run['init_s']:.2f}", f"{run['billed_s']:.2f}", f"{run['gb_seconds']:,.0f}")
-        table.add_row(run["what"], *figures)
-    table.add_section()
-    table.add_row("all", f"{answer['requests']:,}", "", "", f"{answer['gb_seconds']:,.0f}")
-    return table
+        rows.append((name, *figures, work))
+    rows.append(("all", f"{answer['requests']:,}", "", "", f"{answer['gb_seconds']:,.0f}", ""))
+    numbers = ("Runs", "Init s", "Billed s", "GB-seconds")
+    show_titled(title, ("Run", *numbers, "Its work:"), rows, numbers)
 
 
-def strategies_table(answer: Mapping[str, Any]) -> Table:
-    """Return a table of what was billed, by strategy."""
-    table = table_of(f"Billed in the last {DAYS} days, according to the logs\n", "Strategy", "Requests", "GB-seconds")
-    for use in answer["strategies"]:
-        table.add_row(use["strategy"], f"{use['requests']:,.0f}", f"{use['gb_seconds']:,.1f}")
-    table.add_section()
-    table.add_row("all", f"{answer['requests']:,}", f"{answer['gb_seconds']:,.1f}")
-    return table
+def show_strategies(answer: Mapping[str, Any]) -> None:
+    """Print what was billed, by strategy."""
+    rows = [(use["strategy"], f"{use['requests']:,.0f}", f"{use['gb_seconds']:,.1f}") for use in answer["strategies"]]
+    rows.append(("all", f"{answer['requests']:,}", f"{answer['gb_seconds']:,.1f}"))
+    title = f" Billed in the last {DAYS} days, according to the logs\n"
+    numbers = ("Requests", "GB-seconds")
+    show_titled(title, ("Strategy", *numbers), rows, numbers)
+
+
+def show_titled(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[str]) -> None:
+    """Print a table below its title; its last row is a sum."""
+    say(title, style="bold")
+    last = len(rows) - 1
+    styled = [TableRow(cells=cells, style="bold" if number == last else "") for number, cells in enumerate(rows)]
+    show_table(headings, styled, numbers=set(numbers))
 
 
 def verdict(answer: Mapping[str, Any]) -> str:
@@ -388,23 +431,23 @@ def verdict(answer: Mapping[str, Any]) -> str:
     fit = answer["strategies_that_fit"]
     many = f"{fit:,} such {'strategy fits' if fit == 1 else 'strategies fit'}"
     return (
-        f"\n{answer['share_of_gb_seconds']:.2%} of Lambda's {FREE_GB_S:,} free GB-seconds a month, "
+        f"\n {answer['share_of_gb_seconds']:.2%} of Lambda's {FREE_GB_S:,} free GB-seconds a month, "
         f"{answer['share_of_requests']:.2%} of its {FREE_REQUESTS:,} free requests: {many}.\n"
-        f"Lambda costs {answer['usd_beyond_free_tier']:,.2f} USD; a strategy beyond the free tier would cost "
-        f"{answer['usd_of_one_more']:.2f} USD a month ({answer['architecture']}).\n"
+        f" Once the free tier is used up, a strategy costs {answer['usd_of_one_more']:.2f} USD a month "
+        f"({answer['architecture']}).\n"
     )
 
 
-def others_table(answer: Mapping[str, Any]) -> Table:
-    """Return a table of the other free tiers."""
-    table = table_of("Other monthly free tiers\n", "What", "One strategy", "Free", "Enough for", f"USD for {MANY}")
+def show_others(answer: Mapping[str, Any]) -> None:
+    """Print the other free tiers, and what many strategies would cost."""
+    rows = []
     for each in answer["others"]:
         used = f"{each['used']:,.3f}".rstrip("0").rstrip(".")
         free, fits = (
             "no limit" if each[name] is None else f"{each[name]:,.0f}" for name in ("free", "strategies_that_fit")
         )
-        table.add_row(each["what"], f"{used} {each['unit']}", free, fits, f"{each[f'usd_of_{MANY}']:,.2f}")
-    table.add_section()
-    total = sum(each[f"usd_of_{MANY}"] for each in answer["others"])
-    table.add_row("sum", "", "", "", f"{total:,.2f}")
-    return table
+        rows.append((each["what"], f"{used} {each['unit']}", free, fits, f"{each[f'usd_of_{MANY}']:,.2f}"))
+    total_usd = sum(each[f"usd_of_{MANY}"] for each in answer["others"])
+    rows.append(("sum", "", "", "", f"{total_usd:,.2f}"))
+    numbers = ("One strategy", "Free", "Strategies", f"USD for {MANY}")
+    show_titled(" Other monthly free tiers, and how many strategies fit into each\n", ("What", *numbers), rows, numbers)

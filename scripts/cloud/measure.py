@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from scripts.layer.emulator import prepare_function
-from scripts.layer.package import ZIP
+from scripts.layer.package import ZIP, package
 from scripts.layer.target import LayerError, Target, shorten_path
 from scripts.layer.verify import unpack_zips
 from scripts.testkit.lambda_runtime import Function, RuntimeInterface, running
@@ -63,8 +63,9 @@ class Measured:
 
 
 def measure(target: Target, memory_mb: int, progress: Progress) -> Mapping[str, Measured]:
-    """Measure one run of each kind. Raises LayerError if the zips are missing or cannot run here."""
+    """Measure one run of each kind, with the function as it is now. Raises LayerError if the layer is missing."""
     check(target)
+    package()
     with unpack_zips(target.zip, ZIP) as folder, market() as services:
         function = prepare_function(target, folder / "task", [folder / "layer" / "python"])
         share = min(share_of(memory_mb), 1.0)  # a thread cannot use more than one processor
@@ -78,10 +79,9 @@ def measure(target: Target, memory_mb: int, progress: Progress) -> Mapping[str, 
 
 
 def check(target: Target) -> None:
-    """Raise LayerError unless the finished zips exist and can run here."""
-    for zip_file, make in ((target.zip, target.make("layer")), (ZIP, "make package")):
-        if not zip_file.is_file():
-            raise LayerError(f"there is no {shorten_path(zip_file)} to measure: {make} builds it")
+    """Raise LayerError unless the finished layer exists and can run here."""
+    if not target.zip.is_file():
+        raise LayerError(f"there is no {shorten_path(target.zip)} to measure; build it with {target.make('layer')}")
     if not target.runs_here:
         raise LayerError(f"a layer for {target.machine} can be measured only on a Linux machine of that kind")
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import boto3
 import pytest
+from rich.console import Console
 
-from scripts import ROOT
+from scripts import ROOT, console
 from scripts.cloud import cost, logs, measure
 from scripts.cloud.aws import UsageError
 from scripts.cloud.cost import Estimate, Use
@@ -85,9 +86,20 @@ def test_the_output_is_a_table_and_a_sentence(make: Command) -> None:
     code, out, _ = make()
     assert code == 0
     assert re.search(r"trend +100 +300\.0", out)
+    assert out.startswith(" Your month: 0.00 USD for one strategy: all of it is within AWS's free tiers.")
     assert "0.07% of Lambda's 400,000 free GB-seconds a month" in out
     assert "44 such strategies fit" in out
     assert "https://aws.amazon.com/lambda/pricing/" in out
+
+
+def test_a_month_beyond_the_free_tiers_names_what_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    uses = [Use(strategy=name, requests=1_000, gb_seconds=150_000) for name in ("swing", "trend")]
+    cost.show(cost.from_logs(uses, 15, "x86_64"))
+    lambda_usd, metrics_usd, alarms_usd = 200_000 * 0.0000166667, 0.30 * (2 * 8 - 10), 0.10 * (2 * 9 - 10)
+    assert capsys.readouterr().out.startswith(
+        f" Your month: {lambda_usd + metrics_usd + alarms_usd:.2f} USD for 2 strategies (Lambda {lambda_usd:.2f}, "
+        f"CloudWatch custom metrics {metrics_usd:.2f}, CloudWatch alarms {alarms_usd:.2f})."
+    )
 
 
 def test_runs_before_the_last_30_days_do_not_count(make: Command) -> None:
@@ -256,6 +268,7 @@ def test_the_defaults_are_terraforms() -> None:
 def test_the_tables_of_an_estimate_say_so(capsys: pytest.CaptureFixture[str]) -> None:
     cost.show(cost.from_runs(month(), "x86_64"))
     out = capsys.readouterr().out
+    assert out.startswith(" A month of one strategy: 0.01 USD, ESTIMATED (S3 write requests 0.01).")
     assert "ESTIMATED monthly usage" in out
     assert re.search(r"all +756 +6,300", out)
 
@@ -282,6 +295,15 @@ def test_an_unknown_architecture_is_reported(make: Command) -> None:
     assert (code > 0, out, "ARCH=m68k: must be one of" in err) == (True, "", True)
 
 
+def test_on_a_terminal_no_line_of_a_table_is_wider_than_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "OUT", Console(force_terminal=True, width=80, color_system=None, highlight=False))
+    cost.show(cost.from_runs(month(), "x86_64"))
+    tables = capsys.readouterr().out.partition("Other monthly")[2].partition("\n - ")[0]
+    assert [line for line in tables.splitlines() if len(line) > 80] == []
+
+
 @pytest.fixture
 def _no_zip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Hide the zips, as in a fresh clone."""
@@ -290,7 +312,7 @@ def _no_zip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_no_zip")
 def test_without_the_layers_zip_the_error_says_how_to_build_it() -> None:
-    with pytest.raises(LayerError, match="make layer builds it"):
+    with pytest.raises(LayerError, match="build it with make layer"):
         measure.check(TARGET)
 
 
