@@ -46,7 +46,8 @@ def _run_provider(account: tuple[tuple[str, str], ...], cwd: Path) -> str:
     """Start the provider that the root module requires, and return how Terraform reaches it, as it says itself."""
     folder = TemporaryDirectory(prefix="provider-")
     atexit.register(folder.cleanup)
-    shutil.copy(ROOT / "terraform" / "versions.tf", folder.name)
+    for name in ("versions.tf", ".terraform.lock.hcl"):  # the locked version, not the newest that is allowed
+        shutil.copy(ROOT / "terraform" / name, folder.name)
     words = ["terraform", "init", "-backend=false", "-input=false", "-no-color"]
     done = subprocess.run(words, cwd=folder.name, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
