@@ -62,6 +62,15 @@ sys.exit("\n".join(wrong) or None)
 PYTHON
 }
 
+# shellcheck disable=SC2329
+container() { # In a folder of its own, because checkov goes by the file's name, and would read .checkov.yaml here.
+  mkdir -p "$room/container"
+  cp Containerfile "$room/container/Dockerfile"
+  local program=$PWD/$linters/bin/checkov
+  (cd "$room/container" && "$program" --framework dockerfile --directory . --skip-download --compact) | tee "$room/container.txt" &&
+    grep -q '^Passed checks: [1-9]' "$room/container.txt"
+}
+
 scripts/linters.sh
 if command -v terraform >/dev/null; then
   check "terraform fmt" terraform fmt -check -recursive -diff terraform
@@ -74,6 +83,9 @@ else
   echo "skipped terraform fmt, validate: terraform is not on the PATH (https://developer.hashicorp.com/terraform/install)"
 fi
 check "checkov" checkov
+check "Containerfile: checkov" container
+podman info >/dev/null 2>&1 || docker info >/dev/null 2>&1 ||
+  echo "note    Containerfile: no container engine answers here, so it is checked only, not built (make test-slow builds it)"
 check "workflows: schema" linter check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 check "dependabot: schema" linter check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 check "workflows: zizmor" linter zizmor --offline --no-progress --persona pedantic .github
