@@ -54,7 +54,7 @@ def do_without_scipy() -> None:
     SciPy would double the page's download. empyrical names some of its functions in tables and calls them for figures
     that a backtest does not have; here, such a call is an error.
     """
-    if find_spec("scipy") is not None:
+    if sys.modules.get("scipy") or find_spec("scipy"):
         return
     package = ModuleType("scipy")
     for name in ("optimize", "stats"):

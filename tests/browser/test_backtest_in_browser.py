@@ -53,7 +53,8 @@ def native(env: Mapping[str, str]) -> Outcome:
 
 def in_browser(chromium: Chromium, **choices: str) -> Outcome:
     """Fill in the open page's form, run the backtest, and return what the page shows."""
-    fill = "".join(f"document.getElementById('try-{name}').value = {value!r};" for name, value in choices.items())
+    chosen = {"signal": "trend", "threshold": "1", "cash": "100000", **choices}
+    fill = "".join(f"document.getElementById('try-{name}').value = {value!r};" for name, value in chosen.items())
     chromium.evaluate(
         f"{fill} document.addEventListener('backtest', ({{ detail }}) => {{ window.shown = detail; }});"
         "window.shown = null; document.getElementById('try-signal').dispatchEvent(new Event('change'));"
