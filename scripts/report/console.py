@@ -36,7 +36,7 @@ def show(record: Json, out: Console) -> None:
 
 def _heading(record: Json, rows: Sequence[DecisionRow]) -> RenderableType:
     report = record["report"]
-    stopped = formatting.explanation(report["status"])
+    stopped = formatting.explain(record)
     whose = f"{formatting.mode_words(record)}{formatting.engine_words(record.get('settings') or {})}"
     lines = [
         Text(formatting.headline(record, rows), style="bold red" if report["status"] in ALARMING else "bold"),

@@ -11,8 +11,9 @@ from trader.broker.base import OrderId
 from trader.journal.base import STARTED
 from trader.journal.record import BARE
 from trader.logs import printable
-from trader.model import NEW_YORK, Code, Direction, Engine, Json, OrderType, Outcome, Side
+from trader.model import NEW_YORK, BrokerName, Code, Direction, Engine, Json, OrderType, Outcome, Side
 from trader.settings import Settings
+from trader.stages.pipeline import CLOSES_IN
 
 
 class Explanation(NamedTuple):
@@ -25,16 +26,16 @@ class Explanation(NamedTuple):
 EXPLANATIONS: Mapping[Code, Explanation] = {
     Code.HALTED: Explanation(
         "The halt switch is on, or could not be read, so nothing was traded from then on.",
-        "Set the parameter named by HALT_PARAMETER to false, or allow the bot to read it.",
+        "If the reason for the halt is gone: make resume STRATEGY=NAME. A switch that cannot be read: allow the bot to "
+        "read the parameter that HALT_PARAMETER names.",
     ),
     Code.MARKET_CLOSED: Explanation(
-        "The market was closed at the time of the run.",
+        "The market was closed, or about to close, so no order could be sent.",
         "Nothing: the next run while the market is open trades again.",
     ),
     Code.ALREADY_RAN: Explanation(
         "A run of this strategy has already claimed this slot, and a slot is never traded twice.",
-        "Nothing: the next slot trades again. To run now, choose another day (AT=2022-11-08), MODE=dry-run or another "
-        "STRATEGY, or use make clean, which removes the journal and the paper account.",
+        "Nothing: the next slot trades again. MODE=dry-run shows what it would decide, as often as you like.",
     ),
     Code.UNDER_WAY: Explanation(
         "Another run of this strategy had not ended yet, and two runs at once could buy the same shares twice.",
@@ -42,16 +43,17 @@ EXPLANATIONS: Mapping[Code, Explanation] = {
     ),
     Code.NOT_DUE: Explanation(
         "This run was not scheduled for DAILY_AT, the time in New York at which the strategy trades.",
-        "Nothing: the strategy trades once a day, at that time. To run it now, send an event without a time.",
+        "Nothing: the strategy trades once a day, at that time. To run it now, leave out AT or the event's time.",
     ),
     Code.NO_PRICE_DATA: Explanation(
         "No price source had usable prices for the symbol, so it was skipped.",
-        "The reason is beside the symbol. If a source failed, try again, or add one to PRICE_SOURCES.",
+        "Read the detail, which says what there is. If a source failed, try again, or add one to PRICE_SOURCES.",
     ),
     Code.STALE_PRICE: Explanation(
         "The last price is older than MAX_PRICE_AGE_S allows, or the latest trade is further from it than "
         "MAX_PRICE_DRIFT_FRACTION allows.",
-        "Check the price source; raise the limit only if you want to trade on older or other prices.",
+        "Check the price source, and AT if you set it; raise the limit only if you want to trade on older or other "
+        "prices.",
     ),
     Code.OPEN_ORDER_PENDING: Explanation(
         "An earlier order for the symbol is still open at the broker, so no second order is placed.",
@@ -116,8 +118,6 @@ EXPLANATIONS: Mapping[Code, Explanation] = {
         "Give the function more time or memory, or lower UNIVERSE_SIZE.",
     ),
 }
-FAILED = Explanation(
-    "The run ended with an unexpected error, which was recorded and raised.",
 AGAIN_ON_LAPTOP = (
     "Nothing: another day is another slot (AT=2022-11-08), and MODE=dry-run can be repeated. To trade this slot again, "
     "begin a second account: JOURNAL=folder:out/second ACCOUNT_FILE=out/second.json, or make clean, which removes this "
@@ -146,6 +146,8 @@ CLOSES_SOON = Explanation(
 
 GAVE_BACK = "The slot is free again: remove the cause, and repeat the run."
 
+FAILED = Explanation(
+    "The run ended with an unexpected error, which was recorded and raised.",
     "Check the broker's list of orders first, then the log for the full error.",
 )
 
@@ -349,6 +351,29 @@ def _counts(shown: Sequence[DecisionRow], *, dry: bool) -> Iterator[str]:
 def explanation(status: str) -> Explanation | None:
     """Return why a run stopped and what to do; None for a run that completed."""
     return EXPLANATIONS[Code(status)] if status in CODE_STATUSES else ENDS.get(status)
+
+
+def explain(record: Json) -> Explanation | None:
+    """Return the explanation of a record's status, with the remedy for where the run took place."""
+    report, settings = record["report"], record.get("settings") or {}
+    known = explanation(report["status"])
+    if known is None:
+        return None
+    means, remedy = known
+    if report["status"] == Code.ALREADY_RAN:
+        remedy = _find_way_to_repeat(settings)
+    if report["status"] == Code.MARKET_CLOSED and str(report["detail"]).startswith(CLOSES_IN):
+        means, remedy = CLOSES_SOON
+    if record.get("gave_back"):
+        remedy = f"{remedy} {GAVE_BACK}"
+    return Explanation(means, remedy.replace("STRATEGY=NAME", f"STRATEGY={plain(report['strategy'])}"))
+
+
+def _find_way_to_repeat(settings: Json) -> str:
+    """Return the remedy for ALREADY_RAN; a report without settings is of a deployed function."""
+    if not str(settings.get("journal", "")).startswith("folder:"):
+        return AGAIN_DEPLOYED
+    return AGAIN_ON_LAPTOP if settings.get("broker") == BrokerName.EMBEDDED else AGAIN_AT_ALPACA
 
 
 def unprotected_words(record: Json) -> str:

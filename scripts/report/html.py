@@ -43,7 +43,7 @@ def _contents(record: Json) -> dict[str, Any]:
         "headline": re.sub(r"(\d) ", "\\1\N{NO-BREAK SPACE}", formatting.headline(record, rows)),
         "status": report["status"],
         "detail": formatting.plain(report["detail"]),
-        "stopped": formatting.explanation(report["status"]),
+        "stopped": formatting.explain(record),
         "unprotected": formatting.unprotected_words(record),
         "reasons": formatting.unprotected_reasons(record),
         "recovered": formatting.recovered_words(record),

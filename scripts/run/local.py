@@ -1,12 +1,13 @@
 """`make run`: run the bot once on this machine, and show the result as tables and as a page.
 
-All settings are environment variables, as in Lambda; --at replaces the scheduled event's time.
+All settings are environment variables, as in Lambda; AT replaces the scheduled event's time.
 """
 
 import logging
 import os
+import sys
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from scripts import console
 from scripts.report.console import show
 from scripts.report.html import write_page
 from trader import logs, wiring
-from trader.model import Code, Mode, Report
+from trader.model import NEW_YORK, YEARS, Code, Health, Mode, Report
 from trader.schedule import sessions
+from trader.schedule.base import EventError
 from trader.schedule.slot import event_time
 
 OUT = Path("out")
@@ -26,22 +28,33 @@ UNRECORDED = {Code.ALREADY_RAN, Code.NOT_DUE}
 
 
 def main() -> None:
-    """Run once, show the record, write the page and the log."""
-    with console.plain_errors():
+    """Run once, show the record, write the page and the log; exit with 3 if the run could not do its work."""
+    with console.plain_errors(interrupted="interrupted; run it again: a slot that is used up ends it with ALREADY_RAN"):
         env = environment(os.environ)
         open_log(OUT / "run.log")
         with console.progress() as progress:
             report = run(event(os.environ.get("AT"), env), env=env, progress=progress)
         if console.wants_json():
             console.print_json(report)
-            return
-        record = record_of(report, env)
-        show(record, console.OUT)
-        if report["status"] in UNRECORDED:
-            return
-        page = OUT / "run.html"
-        write_page(record, page)
-        console.OUT.print(f" Page: {page}    log: {OUT / 'run.log'}", style="dim")
+        else:
+            show_run(report, env)
+    sys.exit(console.COULD_NOT if could_not(report) else console.USABLE)
+
+
+def show_run(report: Report, env: Mapping[str, str]) -> None:
+    """Show the run in the terminal and, if it has a record, write its page."""
+    record = record_of(report, env)
+    show(record, console.OUT)
+    if report["status"] in UNRECORDED:
+        return
+    page = OUT / "run.html"
+    write_page(record, page)
+    console.OUT.print(f" Page: {page}    log: {OUT / 'run.log'}", style="dim")
+
+
+def could_not(report: Report) -> bool:
+    """Tell whether a run could not do its work: it has judged no price, and a person is needed."""
+    return Health.of(report["status"]) is Health.ATTENTION and not report["insights"]
 
 
 def open_log(path: Path) -> None:
@@ -65,25 +78,45 @@ def environment(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def event(at: str | None, env: Mapping[str, str]) -> dict[str, str] | None:
-    """Return the event for --at; a date means the last slot of its session.
+    """Return the event for AT; a date means the last slot of its session. Raises EventError if AT cannot be used.
 
-    Without --at, a run with the embedded broker and online prices uses the last session if the market is closed.
+    Without AT, a run with the embedded broker and online prices uses the last session if the market is closed.
     """
-    if at is None:
-        now = datetime.now(UTC)
-        looks_at_the_present = env.get("BROKER") != "alpaca" and env.get("PRICE_SOURCES", "file") not in {"", "file"}
-        if not looks_at_the_present or sessions.is_open(now):
-            return None
-        slot = sessions.last_minute_before(now)
-        console.note(
-            f"the market is closed: this run uses the last session, AT={slot.isoformat()}; set AT to choose another"
+    if not at:
+        return last_session(env)
+    if env.get("BROKER") == "alpaca":
+        raise EventError(
+            f"AT={at} with BROKER=alpaca: an account at Alpaca trades in the present only; leave AT out, or leave "
+            "BROKER out to trade that day in the embedded paper account"
         )
-        return {"time": slot.isoformat()}
     try:
-        day = date.fromisoformat(at)
+        moment = datetime.fromisoformat(at)
     except ValueError:
-        return {"time": at}  # run() reports what is wrong with it
-    return {"time": sessions.last_slot_of(day).isoformat()}
+        raise EventError(
+            f"AT={at!r:.100} is neither a day such as 2022-10-03, for the last slot of its session, nor a time such as "
+            "2022-10-03T15:45-04:00"
+        ) from None
+    if moment.year not in YEARS:
+        raise EventError(f"AT={at} is not in the years {YEARS[0]} to {YEARS[-1]}")
+    if len(at) <= len("2022-10-03"):
+        return {"time": sessions.last_slot_of(moment.date()).isoformat()}
+    if moment.tzinfo is None:
+        zoned = moment.replace(tzinfo=NEW_YORK).isoformat(timespec="minutes")
+        raise EventError(f"AT={at} has no zone; write AT={zoned} for that time in New York")
+    return {"time": at}
+
+
+def last_session(env: Mapping[str, str]) -> dict[str, str] | None:
+    """Return the event for the last session if online prices are used while the market is closed; otherwise None."""
+    now = datetime.now(UTC)
+    looks_at_the_present = env.get("BROKER") != "alpaca" and env.get("PRICE_SOURCES", "file") not in {"", "file"}
+    if not looks_at_the_present or sessions.is_open(now):
+        return None
+    slot = sessions.last_minute_before(now)
+    console.note(
+        f"the market is closed: this run uses the last session, AT={slot.isoformat()}; set AT to choose another"
+    )
+    return {"time": slot.isoformat()}
 
 
 def record_of(report: Report, env: Mapping[str, str]) -> Mapping[str, Any]:

@@ -282,7 +282,7 @@ def test_a_function_with_local_files_cannot_be_compared(
 ) -> None:
     site.change(**variables)
     code, _, errors = make()
-    assert code == 1
+    assert code == 3
     assert said in errors
     assert "make reconcile LOCAL=1" in errors
 
@@ -296,18 +296,18 @@ def test_keys_that_are_not_in_ssm_are_named(make: Command, site: Site) -> None:
 def test_a_broker_that_refuses_the_keys_is_an_error_without_a_traceback(make: Command, site: Site) -> None:
     site.fake.secret = "rotated"
     code, _, errors = make()
-    assert (code, "the keys in ALPACAUSER and ALPACAPW were refused" in errors) == (1, True)
+    assert (code, "the keys in ALPACAUSER and ALPACAPW were refused" in errors) == (3, True)
 
 
 def test_an_undeployed_strategy_is_named_with_the_deployed_ones(make: Command, site: Site) -> None:
     code, _, errors = make(STRATEGY="swing")
-    assert (code, "STRATEGY=swing is not deployed in us-east-1; choose one of trend" in errors) == (1, True)
+    assert (code, "STRATEGY=swing is not deployed in us-east-1; choose one of trend" in errors) == (3, True)
 
 
 @pytest.mark.parametrize(("since", "said"), [("soon", "SINCE=soon"), ("2999-01-01", "SINCE=2999-01-01 is not before")])
 def test_an_invalid_period_is_refused(make: Command, site: Site, since: str, said: str) -> None:
     code, _, errors = make(SINCE=since)
-    assert (code, said in errors) == (1, True)
+    assert (code, said in errors) == (2, True)
 
 
 # --- on a laptop ---

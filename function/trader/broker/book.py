@@ -48,8 +48,9 @@ class Book:
     restatements: tuple[Restatement, ...] = ()
 
     def equity_usd(self) -> float:
-        """Return the cash and the value of the holdings."""
-        return self.cash_usd + sum(each.quantity * each.price_usd for each in self.positions.values())
+        """Return the cash and the value of the holdings, each to the cent, as an order for it would cost."""
+        values_usd = (round(each.quantity * each.price_usd, 2) for each in self.positions.values())
+        return round(self.cash_usd + sum(values_usd), 2)
 
 
 # --- orders --------------------------------------------------------------------------------------------------------

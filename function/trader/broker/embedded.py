@@ -20,7 +20,7 @@ from trader import codec
 from trader.broker import book as books
 from trader.broker.base import CashFlow, MarketClock, OrderRejectedError, OrderStateUnknownError
 from trader.broker.book import Book, Restatement
-from trader.model import Account, BrokerError, OpenOrder, Order, OrderStatus, OrderType, Position
+from trader.model import NEW_YORK, Account, BrokerError, OpenOrder, Order, OrderStatus, OrderType, Position
 from trader.prices.jumps import name_split
 from trader.prices.series import Series
 from trader.schedule import sessions
@@ -217,9 +217,11 @@ class EmbeddedBroker:
     def _settle(self, book: Book) -> None:
         """Advance the book to `now`: trigger stops and limits, and record the equity at the previous close."""
         if self._now < book.as_of:
+            at, now = (f"{each.astimezone(NEW_YORK):%Y-%m-%d %H:%M} New York" for each in (book.as_of, self._now))
             raise BrokerError(
-                f"ACCOUNT_FILE={self._path} is at {book.as_of.isoformat()}, later than this run at "
-                f"{self._now.isoformat()}; to go back in time, set another file or remove this one (make clean)"
+                f"ACCOUNT_FILE={self._path} has traded until {at}, and this run is for {now}: an account does not go "
+                "back in time. Choose a later AT, or begin a second account: ACCOUNT_FILE=out/second.json "
+                "JOURNAL=folder:out/second; or make clean, which removes this one"
             )
         series = self._visible(list(book.positions)) if book.positions else {}
         known = {name: order.status for name, order in book.orders.items()}

@@ -173,12 +173,13 @@ class JournalEntry:
         return True
 
     def load(self) -> Json:
-        """Load the record. Raises JournalError if it does not exist or is not JSON."""
-        return Journal(self.store, self.strategy).load(self.record_name)
+        """Load the record or, if there is none, that of the last run that gave the slot back.
 
-    def load_unused(self) -> Json | None:
-        """Load the record of the last run that gave the slot back; None if there is none."""
-        return _read_json(self.store, self.unused_name)
+        Raises JournalError if neither exists, or if it is not JSON.
+        """
+        unused = None if self.is_dry else self.unused_name
+        record = _read_json(self.store, self.record_name) or (unused and _read_json(self.store, unused))
+        return record or Journal(self.store, self.strategy).load(self.record_name)
 
     def ranking(self, basis: Json) -> dict[str, float] | None:
         """Return the saved ranking of the slot's day; None if none has the same basis (universe, lookback, ...)."""

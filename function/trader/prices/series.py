@@ -145,9 +145,8 @@ class Series:
         last: datetime = self._closes.index[-1]
         age_s = (now - last).total_seconds()
         if age_s > max_age_s:
-            old = f"last price is from {last.astimezone(NEW_YORK):%Y-%m-%d %H:%M} New York time"
-            allowed = f"MAX_PRICE_AGE_S allows {max_age_s / 86_400:,.1f} ({max_age_s:,.0f} s)"
-            raise UnusableError(Code.STALE_PRICE, f"{old}, {age_s / 86_400:,.1f} days old; {allowed}")
+            old = f"last price is of {last.astimezone(NEW_YORK):%Y-%m-%d %H:%M} New York, {say_age(age_s)} old"
+            raise UnusableError(Code.STALE_PRICE, f"{old}; MAX_PRICE_AGE_S={max_age_s:.0f} allows {say_age(max_age_s)}")
         verdict = self._verdict
         if verdict is None:
             return self._closes
@@ -263,6 +262,14 @@ def _cut(verdict: Verdict | None, begin: int, end: int) -> Verdict | None:
 
 def _ns(moment: datetime) -> int:
     return pd.Timestamp(moment).as_unit("ns").value
+
+
+def say_age(age_s: float) -> str:
+    """Format an age in the largest unit of which there are two, without decimals: `7 days`, `24 hours`, `300 s`."""
+    for unit, seconds in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if age_s >= 2 * seconds:
+            return f"{age_s / seconds:,.0f} {unit}"
+    return f"{age_s:,.0f} s"
 
 
 def say(bar: datetime, interval: str) -> str:

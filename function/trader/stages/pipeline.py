@@ -52,6 +52,9 @@ MAX_AGE = timedelta(minutes=10)
 MAX_CLOCK_DIFFERENCE_S = 60.0
 """The largest difference between the broker's clock and this machine's; with a larger one, one of them is wrong."""
 
+CLOSES_IN = "the market closes in"
+"""The beginning of the detail of MARKET_CLOSED if too little time is left before the close."""
+
 MAX_LINES = 50
 """The most denials that get a log line each; more are logged in one line, as counts by code."""
 
@@ -201,7 +204,7 @@ def pass_gates(services: RunServices, run: Run) -> None:
             f"{over}; the broker says that the market is open: its answer is old, or this machine's clock is fast",
         )
     if clock.is_open and clock.closes_in_s < ORDER_TIME_S:
-        left = f"the market closes in {clock.closes_in_s:.0f} s, and an order may take {ORDER_TIME_S:.0f}"
+        left = f"{CLOSES_IN} {clock.closes_in_s:.0f} s, and an order may take {ORDER_TIME_S:.0f}"
         raise RunStopped(
             Code.MARKET_CLOSED, f"{left}; an order accepted after the close would wait for the next opening"
         )

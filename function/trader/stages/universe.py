@@ -16,7 +16,7 @@ CONSTITUENTS = Path(__file__).parents[1] / "data" / "constituents.csv"
 MAX_NAMED = 5
 """The maximum number of symbols named in a message."""
 
-MIN_GUESSED = 3
+MIN_GUESSED = 4
 """The length from which a symbol is guessed: a shorter one resembles too many others."""
 
 
@@ -114,9 +114,8 @@ def explain_absence(
 def _advise(universe: Sequence[str], coverage: Coverage) -> str:
     guesses = {symbol: find_nearest(symbol, coverage.spans) for symbol in universe}
     meant = [f"{guess} for {symbol}" for symbol, guess in guesses.items() if guess]
-    if meant and len(universe) == 1:
-        return f"did you mean {guesses[universe[0]]}?"
-    guessed = f"did you mean {', '.join(meant[:MAX_NAMED])}? Otherwise " if meant else ""
+    words = guesses[universe[0]] if len(universe) == 1 else ", ".join(meant[:MAX_NAMED])
+    guessed = f"did you mean {words}? Otherwise " if meant else ""
     return f"{guessed}set UNIVERSE to symbols of the file, or PRICE_FILE to a file that has them"
 
 

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from scripts import ROOT
 from trader.model import Mode
-from trader.settings import LIVE_URL, PAPER_URL, Settings, SettingsError, variables
+from trader.settings import LIVE_URL, PAPER_URL, Settings, SettingsError
 
 KEYS = {"ALPACAUSER": "key-id", "ALPACAPW": "the-secret"}
 
@@ -221,25 +220,6 @@ def test_the_age_limit_follows_the_bar_interval_unless_set() -> None:
 
 def test_the_horizon_rule_needs_its_ninety_bars() -> None:
     assert "HISTORY_BARS=60" in problems({"SIGNAL": "horizon", "HISTORY_BARS": "60"})
-
-
-def test_the_settings_page_lists_every_variable_with_its_default() -> None:
-    page = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
-    defaults = {item.name: item.default for item in dataclasses.fields(Settings)}
-    for name, attribute in variables().items():
-        row = next((line for line in page.splitlines() if line.startswith(f"| `{name}`")), "")
-        default = defaults[attribute]
-        shown = (
-            ",".join(default)
-            if isinstance(default, tuple)
-            else f"{default:g}"
-            if isinstance(default, float)
-            else str(default)
-        )
-        assert row, f"{name} is not in the table"
-        assert not shown or attribute == "price_file" or f"`{shown}`" in row, (
-            f"{name}: {shown} is not the default in the table"
-        )
 
 
 @pytest.mark.parametrize(

@@ -268,7 +268,7 @@ def test_a_stopped_run_says_why_and_what_to_do() -> None:
     text = " ".join(show_text(stop_record("MARKET_CLOSED", "opens 2022-12-29 09:30")).split())
     assert text.startswith("Stopped: market closed")
     assert "MARKET_CLOSED: opens 2022-12-29 09:30" in text
-    assert "The market was closed at the time of the run." in text
+    assert "The market was closed, or about to close, so no order could be sent." in text
     assert "What to do Nothing: the next run while the market is open" in text
 
 
@@ -366,3 +366,44 @@ def test_every_code_is_explained_with_a_remedy(code: Code) -> None:
 )
 def test_numbers_are_written_as_people_read_them(words: str, expected: str) -> None:
     assert words == expected
+
+
+LAPTOP = {"broker": "embedded", "journal": "folder:out/journal"}
+ALPACA = {"broker": "alpaca", "journal": "folder:out/journal"}
+LAMBDA = {"broker": "alpaca", "journal": "s3://bucket/journal"}
+
+
+def advice(status: str, detail: str = "", settings: dict[str, Any] | None = None, **more: object) -> str:
+    stopped = {**stop_record(status, detail), "settings": settings or {}, **more}
+    return " ".join(show_text(stopped, 140).split())
+
+
+def test_on_a_laptop_a_used_slot_can_be_traded_in_a_second_account() -> None:
+    assert "JOURNAL=folder:out/second ACCOUNT_FILE=out/second.json" in advice("ALREADY_RAN", settings=LAPTOP)
+
+
+@pytest.mark.parametrize("settings", [ALPACA, LAMBDA, {}])
+def test_the_journal_of_a_real_account_is_to_be_kept(settings: dict[str, Any]) -> None:
+    said = advice("ALREADY_RAN", settings=settings)
+    assert "Keep the journal" in said
+    assert not any(word in said for word in ("make clean", "AT=", "STRATEGY=other"))
+
+
+def test_a_deployed_function_is_invoked_again_without_an_event() -> None:
+    assert "make invoke STRATEGY=trend without EVENT" in advice("ALREADY_RAN", settings=LAMBDA)
+
+
+def test_a_halt_names_the_command_that_ends_it() -> None:
+    assert "make resume STRATEGY=trend" in advice("HALTED", settings=LAMBDA)
+
+
+def test_a_run_shortly_before_the_close_was_not_in_a_closed_market() -> None:
+    said = advice("MARKET_CLOSED", "the market closes in 60 s, and an order may take 100", settings=LAMBDA)
+    assert "Too little time was left before the close" in said
+    assert "The market was closed" not in said
+
+
+@pytest.mark.parametrize(("gave_back", "is_said"), [(True, True), (False, False)])
+def test_a_slot_that_is_free_again_is_said_to_be(gave_back: bool, is_said: bool) -> None:
+    said = advice("NO_PRICE_DATA", settings=LAPTOP, gave_back=gave_back)
+    assert ("The slot is free again" in said) is is_said

@@ -63,9 +63,7 @@ def test_the_age_is_that_of_the_last_bar_with_a_price() -> None:
 def test_a_price_older_than_allowed_is_stale_and_says_how_old() -> None:
     error = refusal(daily(1, last=NOW - timedelta(days=5)))
     assert error.code is Code.STALE_PRICE
-    assert str(error) == (
-        "last price is from 2022-12-23 15:00 New York time, 5.0 days old; MAX_PRICE_AGE_S allows 4.0 (345,600 s)"
-    )
+    assert str(error) == "last price is of 2022-12-23 15:00 New York, 5 days old; MAX_PRICE_AGE_S=345600 allows 4 days"
 
 
 @pytest.mark.parametrize("price", [0.0, -0.01, -5, 0.005, inf, -inf, 8e8, 1e-310, 1e308])
