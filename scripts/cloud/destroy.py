@@ -293,8 +293,8 @@ def tell(root: Terraform, found: Found) -> None:
         console.OUT.print("Positions at Alpaca are still held: see https://app.alpaca.markets", markup=False)
     if root.has_state_bucket:
         console.OUT.print(
-            f"What make bootstrap created stays: the bucket {cloud.state_bucket} and GitHub's roles; the README says "
-            "how to remove them.",
+            f"What make bootstrap created stays: the bucket {cloud.state_bucket} and GitHub's roles; "
+            "docs/how-to/take-down.md says how to remove them.",
             style="dim",
             markup=False,
         )

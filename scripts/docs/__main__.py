@@ -8,9 +8,11 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from scripts import ROOT, console
+from scripts.console import CommandError
 from scripts.docs import links, reference
 
 DOCS = ROOT / "docs"
@@ -28,27 +30,29 @@ def main() -> None:
             path.write_text(text, encoding="utf-8")
             console.OUT.print(f"{path.relative_to(ROOT)} written")
         site = Path(os.environ.get("OUT") or "out") / "site"
-        build(site)
-        broken = links.broken_links(site)
-        for each in broken:
-            console.ERR.print(each, style="red", soft_wrap=True)
-        if broken:
+        problems = [*build(site), *links.broken_links(site)]
+        for problem in problems:
+            console.ERR.print(problem, style="red", soft_wrap=True)
+        if problems:
             sys.exit(console.FAILED)
         console.OUT.print(f"Site: {site / 'index.html'}")
 
 
-def build(site: Path) -> None:
-    """Build the site into a folder, which is emptied first. Exits with FAILED if Sphinx has a warning."""
+def build(site: Path) -> Sequence[str]:
+    """Build the site into a folder, which is emptied first; return Sphinx's warnings. Raises CommandError."""
     shutil.rmtree(site, ignore_errors=True)
-    options = ["--fail-on-warning", "--keep-going", "--nitpicky", "--fresh-env", "--quiet"]
+    options = ["--nitpicky", "--fresh-env", "--quiet", "--no-color"]
     made = subprocess.run(
         [sys.executable, "-m", "sphinx", *options, "--conf-dir", Path(__file__).parent, DOCS, site],
         cwd=ROOT,
+        capture_output=True,
+        text=True,
         check=False,
     )
     shutil.rmtree(site / ".doctrees", ignore_errors=True)
     if made.returncode:
-        sys.exit(console.FAILED)
+        raise CommandError(f"Sphinx failed:\n{made.stderr.strip()}")
+    return [line.replace(f"{ROOT}/", "") for line in made.stderr.splitlines() if line.strip()]
 
 
 if __name__ == "__main__":

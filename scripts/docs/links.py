@@ -13,6 +13,7 @@ class _Page(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.links: list[str] = []
+        self.loaded: list[str] = []  # by the browser, without a click
         self.places: set[str] = set()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -20,6 +21,8 @@ class _Page(HTMLParser):
         for name, value in attrs:
             if name in {"href", "src"} and value and not (tag == "link" and ("rel", "canonical") in attrs):
                 self.links.append(value)
+                if tag != "a":
+                    self.loaded.append(value)
             elif name in {"id", "name"} and value:
                 self.places.add(value)
 

@@ -89,7 +89,7 @@ def fill(text: str, path: Path) -> str:
 
     def make(block: re.Match[str]) -> str:
         try:
-            lines = GENERATORS[block["kind"]](block["name"] or "")
+            lines = list(GENERATORS[block["kind"]](block["name"] or ""))
         except KeyError as error:
             raise CommandError(f"{path.relative_to(ROOT)}: no part is called {block[0].splitlines()[0]}") from error
         return block["begin"] + "\n" + "\n".join(lines).strip() + "\n\n" + block["end"]

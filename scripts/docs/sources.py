@@ -30,7 +30,7 @@ def setup(app: Sphinx) -> Mapping[str, bool]:
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
-def adapt(_app: Sphinx, name: str, source: list[str]) -> None:
+def adapt(_app: Sphinx | None, name: str, source: list[str]) -> None:
     """Change the text of a page: its links to files outside docs/, and the list of contents of an index page."""
     page, text = DOCS / f"{name}.md", source[0]
     source[0] = outside_code(text, lambda part: LINK.sub(lambda link: lead_to_repository(page, link), part))

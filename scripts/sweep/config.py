@@ -19,7 +19,8 @@ VARIABLES: Mapping[str, Callable[[str], object]] = {
     # Without TLS, whoever can reach a scheduler can run code on it and on all that it talks to.
     "SCHEDULER": matching(
         r"(tcp://(127\.0\.0\.1|localhost)|tls://[^/\s]+):\d+",
-        "tcp://127.0.0.1:8786 for a scheduler on this computer, or tls://host:8786, as the README shows",
+        "tcp://127.0.0.1:8786 for a scheduler on this computer, or tls://host:8786, as docs/how-to/choose-settings.md "
+        "shows",
     ),
 }
 """Parsers of the variables. The field of a variable has the same name in lower case."""

@@ -229,7 +229,8 @@ def dask(address: str) -> Iterator[Workers]:
     except (OSError, ValueError) as error:
         raise BacktestError(
             f"SCHEDULER={address}: no Dask scheduler answers there ({error}); "
-            f"start one with `{START_SCHEDULER}` (the README shows how over several computers, with TLS), "
+            f"start one with `{START_SCHEDULER}` (docs/how-to/choose-settings.md shows how over several computers, "
+            "with TLS), "
             "or leave SCHEDULER out to use this machine"
         ) from error
     try:

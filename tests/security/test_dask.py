@@ -16,14 +16,14 @@ from scripts.sweep import cluster, executors
 from scripts.sweep.config import SweepConfig
 from trader.settings import SettingsError
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "how-to" / "choose-settings.md").read_text(encoding="utf-8")
 COMMANDS = [
-    *re.findall(r"^\$ (.*\bdask (?:scheduler|worker)\b.*)$", README, re.MULTILINE),
+    *re.findall(r"^\$ (.*\bdask (?:scheduler|worker)\b.*)$", PAGE, re.MULTILINE),
     executors.START_SCHEDULER,
     executors.start_workers("tcp://127.0.0.1:8786"),
     executors.start_workers("tls://host:8786"),
 ]
-"""Every command of the README and of the messages that starts a part of a cluster."""
+"""Every command of the page and of the messages that starts a part of a cluster."""
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -42,7 +42,7 @@ def test_a_scheduler_is_used_on_this_computer_or_over_tls(address: str) -> None:
     ["tcp://10.0.0.5:8786", "tcp://host:8786", "tcp://127.0.0.1.example.com:8786", "tcp://0.0.0.0:8786", "host:8786"],
 )
 def test_a_scheduler_elsewhere_without_tls_is_refused(address: str) -> None:
-    with pytest.raises(SettingsError, match=r"or tls://host:8786, as the README shows"):
+    with pytest.raises(SettingsError, match=r"or tls://host:8786, as docs/how-to/choose-settings.md shows"):
         SweepConfig.from_env({"SCHEDULER": address}, "")
 
 
@@ -55,16 +55,16 @@ def test_a_cluster_for_tests_listens_to_this_computer_alone() -> None:
     assert here == [f"0100007F:{port:04X}"]
 
 
-# --- the README's commands ---
+# --- the page's commands ---
 
 
 @pytest.fixture(scope="module")
 def certified(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """Start the README's scheduler and a worker, on a free port of this computer; yield the address and a client's
+    """Start the page's scheduler and a worker, on a free port of this computer; yield the address and a client's
     environment.
     """
     folder = tmp_path_factory.mktemp("dask")
-    block = README.split("must demand a certificate")[1].split("```console\n")[1].split("```")[0]
+    block = PAGE.split("must demand a certificate")[1].split("```console\n")[1].split("```")[0]
     prepare = [line.removeprefix("$ ").split("   #")[0] for line in block.splitlines()[:4]]
     said = subprocess.run(
         ["/bin/sh", "-ec", "\n".join([*prepare, "env"])], cwd=folder, check=True, capture_output=True, text=True
