@@ -37,7 +37,8 @@ RECORD = "runs/trend/2026-01-02/20260102T1500Z.json"
 PASSED_ON = ("PATH", "TF_CLI_CONFIG_FILE", "TF_PLUGIN_CACHE_DIR", "TMPDIR")
 ZIPS = {"TF_VAR_layer_zip": "tests/zips/layer.zip", "TF_VAR_function_zip": "tests/zips/function.zip"}
 
-SECRET = "aSecretOfATest"
+PASTED = "pastedInATest"
+"""What stands for a key."""
 
 MISTAKES = {"MAX_ORDER_PER_RUN": "3", "UNIVERS": "AAPL", "SIGNAL": "trnd"}
 """Settings with a misspelt name, or a misspelt value."""
@@ -206,7 +207,7 @@ def test_the_next_steps_are_an_output(applied: str, laptop: Laptop) -> None:
 def put_parameter(command: str) -> None:
     """Do what a command of the AWS command line says."""
     options: dict[str, Any] = {}
-    for word in shlex.split(re.sub(r'"\$\w+"', SECRET, command))[3:]:
+    for word in shlex.split(re.sub(r'"\$\w+"', PASTED, command))[3:]:
         if word.startswith("--"):
             name = word.removeprefix("--").capitalize()
             options[name] = True
@@ -238,7 +239,7 @@ def test_keys_that_are_stored_are_not_reported(second_plan: str) -> None:
 
 def test_no_key_is_in_the_state(second_plan: str, laptop: Laptop) -> None:
     assert second_plan
-    assert SECRET not in laptop.must("state", "pull")
+    assert PASTED not in laptop.must("state", "pull")
 
 
 def test_the_strategy_may_trade(second_plan: str) -> None:
