@@ -11,6 +11,8 @@ from scripts.docs.browser import parts
 from scripts.docs.browser.assembling import zip_code
 from scripts.docs.browser.parts import PartError, fetch
 
+pytestmark = pytest.mark.timeout(900)  # the first test fetches the parts if the cache is empty
+
 
 @pytest.fixture
 def cache(site: Path, tmp_path: Path) -> Path:
