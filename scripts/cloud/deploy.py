@@ -11,7 +11,7 @@ from typing import Any
 from scripts import console
 from scripts.cloud import halt, preflight
 from scripts.cloud.aws import CONFIG, AwsError, Cloud, DeniedError, MissingError, connect, translate_errors
-from scripts.cloud.plan import counts, in_words, make_package, make_plan, reason_to_build, table
+from scripts.cloud.plan import counts, in_words, make_package, make_plan, reason_to_build, show_strategies
 from scripts.cloud.terraform import Terraform, Variables
 from scripts.console import CommandError, format_count
 
@@ -68,7 +68,7 @@ def build_layer(variables: Variables) -> None:
     env = {**os.environ, "ARCH": variables.architecture, "PYTHON": variables.python, "JSON": ""}
     done = subprocess.run([sys.executable, "-m", "scripts", "layer"], check=False, env=env, stdout=sys.stderr)
     if done.returncode != 0:
-        raise CommandError("the layer could not be built, so nothing was deployed")
+        raise CommandError("the layer could not be built (see above), so nothing was deployed; make deploy tries again")
 
 
 def warn(plan: preflight.PlanJson) -> None:
@@ -141,7 +141,8 @@ def show(outputs: Mapping[str, Any], number: int, address: str | None) -> None:
     """Print what runs, where to watch it, and what to do next."""
     strategies = outputs["strategies"]
     done = f"Deployed: {format_count(number, 'change')}." if number else "Nothing to change: AWS matches terraform/."
-    console.OUT.print(table(strategies))
+    show_strategies(strategies)
+    console.OUT.print()
     console.OUT.print(f" {done}", style="green", markup=False)
     console.OUT.print(f" Dashboard: {outputs['dashboard_url']}", markup=False, soft_wrap=True)
     if address:

@@ -8,12 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
 from scripts import console
 from scripts.cloud import preflight
 from scripts.cloud.aws import CONFIG, Cloud, DeniedError, connect, translate_errors
+from scripts.cloud.tables import TableRow, show_table
 from scripts.cloud.terraform import Terraform, Variables
 from scripts.console import CommandError
 from scripts.layer import manifest
@@ -146,24 +146,25 @@ def as_json(plan: preflight.PlanJson, out: str | None, notes: Sequence[str]) -> 
 
 def show(plan: preflight.PlanJson, notes: Sequence[str]) -> None:
     """Print the planned strategies, the counts and the notes."""
-    console.OUT.print(table(preflight.strategies(plan)))
+    show_strategies(preflight.strategies(plan))
+    console.OUT.print()
     for note in notes:
         console.OUT.print(f" Note: {note}", style="yellow", markup=False, soft_wrap=True)
     console.OUT.print(f" {in_words(plan)}", style="bold", markup=False)
 
 
-def table(strategies: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Return a table of the strategies, with the live ones in capitals."""
-    rows = Table("Strategy", "Mode", "Schedule (UTC)", "Version", "Function")
+def show_strategies(strategies: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print a table of the strategies, with the live ones in capitals."""
+    rows = []
     for name, its in sorted(strategies.items()):
         mode = its["environment"].get("MODE", "")
         is_live = mode == "live"
-        rows.add_row(
+        cells = (
             name.upper() if is_live else name,
             "LIVE: REAL MONEY" if is_live else mode,
-            its["schedule"] if its.get("enabled", True) else f"off ({its['schedule']})",
             str(its.get("version", "new")),
+            its["schedule"] if its.get("enabled", True) else f"off ({its['schedule']})",
             its["function_name"],
-            style="bold red" if is_live else "",
         )
-    return rows
+        rows.append(TableRow(cells=cells, style="bold red" if is_live else ""))
+    show_table(("Strategy", "Mode", "Version", "Schedule (UTC)", "Function"), rows)

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from io import StringIO
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -22,10 +21,10 @@ import boto3
 import pytest
 from rich.console import Console
 
-from scripts import ROOT
+from scripts import ROOT, console
 from scripts.cloud import terraform
 from scripts.cloud.aws import Cloud, connect
-from scripts.cloud.plan import reason_to_build, table
+from scripts.cloud.plan import reason_to_build, show_strategies
 from scripts.cloud.preflight import check_existing
 from scripts.cloud.terraform import Terraform, TerraformError, Variables, explain, strategies
 from scripts.console import CommandError
@@ -457,7 +456,7 @@ def test_an_interrupted_deployment_saves_and_unlocks_its_state(reason: signal.Si
         wait_for(root.folder / "begun")
         command.send_signal(reason)
         _, said = command.communicate(timeout=30)
-    assert (command.returncode, said.splitlines()[-1]) == (1, "interrupted")
+    assert (command.returncode, said.splitlines()[-1]) == (130, "interrupted")
     assert {each["name"] for each in again(root).state()} >= {"first"}
     assert changes_anything(again(root)), "the lock must be free"
 
@@ -505,26 +504,40 @@ def test_the_users_own_layer_need_not_be_built(tmp_path: Path, monkeypatch: pyte
 # --- the table ---
 
 
-def show_row(**its: object) -> list[str]:
-    """Return the cells of a strategy's row."""
-    strategy = {"schedule": "cron(0 15 ? * * *)", "function_name": "f", "environment": {"MODE": "paper"}, **its}
-    console = Console(width=200, file=StringIO())
-    console.print(table({"trend": strategy}))
-    assert isinstance(console.file, StringIO)
-    (row,) = [line for line in console.file.getvalue().splitlines() if line.startswith("│")]
-    return [cell.strip() for cell in row.strip("│").split("│")]
+@pytest.fixture
+def show_row(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Return a function that shows a strategy's row on one line."""
+
+    def call(**its: object) -> str:
+        show_strategies({"trend": {"schedule": "cron(0 15 ? * * *)", "function_name": "f", **PAPER, **its}})
+        return " ".join(capsys.readouterr().out.splitlines()[-1].split())
+
+    return call
 
 
-def test_a_strategy_is_shown_with_its_settings_and_schedule() -> None:
-    assert show_row(version="7") == ["trend", "paper", "cron(0 15 ? * * *)", "7", "f"]
 
 
-def test_real_money_is_named_in_capitals() -> None:
-    assert show_row(environment={"MODE": "live"})[:2] == ["TREND", "LIVE: REAL MONEY"]
+PAPER = {"environment": {"MODE": "paper"}}
 
 
-def test_a_schedule_that_is_switched_off_is_shown_as_off() -> None:
-    assert show_row(enabled=False)[2] == "off (cron(0 15 ? * * *))"
+def test_real_money_is_named_in_capitals(show_row: Callable[..., str]) -> None:
+    assert show_row(environment={"MODE": "live"}).startswith("TREND LIVE: REAL MONEY")
+
+
+def test_the_strategies_fit_a_terminal_of_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "OUT", Console(force_terminal=True, width=80, color_system=None, highlight=False))
+    show_strategies({"trend": {"schedule": "cron(0/15 13-21 ? * MON-FRI *)", "function_name": "f" * 40, **PAPER}})
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "Function " + "f" * 40 in out
+
+def test_a_strategy_is_shown_with_its_settings_and_schedule(show_row: Callable[..., str]) -> None:
+    assert show_row(version="7") == "trend paper 7 cron(0 15 ? * * *) f"
+
+def test_a_schedule_that_is_switched_off_is_shown_as_off(show_row: Callable[..., str]) -> None:
+    assert "off (cron(0 15 ? * * *))" in show_row(enabled=False)
 
 
 # --- the commands ---
@@ -615,7 +628,7 @@ def buckets() -> list[str]:
 
 def test_a_plan_shows_what_is_new_and_missing_and_makes_nothing(site: Path) -> None:
     done = run(site, "plan", OUT="a.tfplan")
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "aws_s3_bucket.this will be created" in done.stdout
     assert "/prophet-trader/trend/alpacauser: not in SSM yet; run make secrets STRATEGY=trend" in done.stderr
     assert "Traceback" not in done.stderr
@@ -625,7 +638,7 @@ def test_a_plan_shows_what_is_new_and_missing_and_makes_nothing(site: Path) -> N
 def test_without_keys_or_with_bad_settings_nothing_is_deployed(site: Path) -> None:
     with also(site, 'strategies = { trend = { settings = { SIGNAL = "up" } } }'):
         done = run(site, "deploy")
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (3, "")
     assert "make secrets STRATEGY=trend" in done.stderr
     assert "trend: SIGNAL='up': must be one of trend, interval, horizon" in done.stderr
     assert (buckets(), names_in_ssm()) == ([], [])
@@ -669,7 +682,7 @@ def test_a_plan_as_json_lists_the_changes(a_plan: dict[str, Any], with_keys: Pat
 def test_a_plan_needs_a_finished_layer(with_keys: Path) -> None:
     with also(with_keys, 'layer_zip = null\npython = "3.99"\n'):
         done = run(with_keys, "plan")
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "prophet-layer-python3.99-x86_64.zip does not exist; build the layer with" in done.stderr
     assert "make layer PYTHON=3.99" in done.stderr
 
@@ -677,7 +690,7 @@ def test_a_plan_needs_a_finished_layer(with_keys: Path) -> None:
 def test_a_layer_that_cannot_be_built_is_not_deployed(with_keys: Path) -> None:
     with also(with_keys, 'layer_zip = null\npython = "3.99"\n'):
         done = run(with_keys, "deploy")
-    assert (done.returncode, done.stdout, buckets()) == (1, "", [])
+    assert (done.returncode, done.stdout, buckets()) == (3, "", [])
     assert "building the layer" in done.stderr
     assert "PYTHON=3.99: must be one of 3.13, 3.14" in done.stderr
 
@@ -686,7 +699,7 @@ def test_a_file_changed_since_the_plan_is_not_deployed(a_plan: dict[str, Any], w
     (with_keys / "function.zip").write_bytes(b"other")
     done = run(with_keys, "deploy", PLAN="a.tfplan")
     (with_keys / "function.zip").write_bytes(b"code")
-    assert (done.returncode, buckets()) == (1, [])
+    assert (done.returncode, buckets()) == (3, [])
     assert "function.zip has changed since the plan was made" in done.stderr
 
 
@@ -715,10 +728,10 @@ def test_a_folder_without_the_state_neither_deploys_nor_destroys(live_site: tupl
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes((live_site[0] / name).read_bytes())
     done = run(tmp_path, "deploy")
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert f"the bucket {BUCKET} already exists, but it is not in Terraform's state here" in done.stderr
     done = run(tmp_path, "destroy", CONFIRM=PROJECT)
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "Terraform's state is not here" in " ".join(done.stderr.split())
     assert buckets() == [BUCKET]
 
@@ -746,7 +759,7 @@ def in_use(live_site: tuple[Path, str]) -> Path:
 )
 def test_nothing_is_destroyed_without_the_projects_name(variables: dict[str, str], because: str, in_use: Path) -> None:
     done = run(in_use, "destroy", **variables)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (3, "")
     assert f"nothing was destroyed: {because}" in done.stderr
     assert len(boto3.client("s3").list_object_versions(Bucket=BUCKET)["Versions"]) == 7
 
@@ -761,7 +774,7 @@ def test_the_loss_is_shown_before_the_destruction(in_use: Path) -> None:
 def test_a_journal_that_cannot_be_kept_stops_the_destruction(in_use: Path) -> None:
     (in_use / "file").write_text("")
     done = run(in_use, "destroy", CONFIRM=PROJECT, KEEP_JOURNAL="file")
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "nothing was destroyed: KEEP_JOURNAL: file/" in done.stderr
     assert len(boto3.client("s3").list_object_versions(Bucket=BUCKET)["Versions"]) == 7
 
@@ -801,5 +814,5 @@ def test_a_second_make_destroy_finds_nothing(aftermath: tuple[Path, dict[str, An
 def test_without_credentials_no_command_gives_a_traceback(tmp_path: Path, aws: Mapping[str, str]) -> None:
     for command in ("plan", "deploy", "destroy"):
         done = run(tmp_path, command, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="", HOME=str(tmp_path))
-        assert (done.returncode, done.stdout) == (1, "")
+        assert (done.returncode, done.stdout) == (3, "")
         assert done.stderr.startswith("no AWS credentials found")
