@@ -515,9 +515,11 @@ def show_row(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     return call
 
 
-
-
 PAPER = {"environment": {"MODE": "paper"}}
+
+
+def test_a_strategy_is_shown_with_its_settings_and_schedule(show_row: Callable[..., str]) -> None:
+    assert show_row(version="7") == "trend paper 7 cron(0 15 ? * * *) f"
 
 
 def test_real_money_is_named_in_capitals(show_row: Callable[..., str]) -> None:
@@ -533,8 +535,6 @@ def test_the_strategies_fit_a_terminal_of_80_columns(
     assert max(map(len, out.splitlines())) <= 80
     assert "Function " + "f" * 40 in out
 
-def test_a_strategy_is_shown_with_its_settings_and_schedule(show_row: Callable[..., str]) -> None:
-    assert show_row(version="7") == "trend paper 7 cron(0 15 ? * * *) f"
 
 def test_a_schedule_that_is_switched_off_is_shown_as_off(show_row: Callable[..., str]) -> None:
     assert "off (cron(0 15 ? * * *))" in show_row(enabled=False)
