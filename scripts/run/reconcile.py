@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scripts import console
-from scripts.cloud.aws import ALIAS, CONFIG, connect, translate_errors
+from scripts.cloud.aws import ALIAS, CONFIG, UsageError, connect, translate_errors
 from scripts.cloud.logs import moment, new_york, wide_enough
 from scripts.console import CommandError, format_count
 from scripts.run.reconciliation import REMEDIES, Comparison, Finding, Kind, RecordedOrders, compare, read_record
@@ -102,12 +102,12 @@ def read_deployed_settings(env: Mapping[str, str]) -> Settings:
 
 
 def inputs_of(settings: Settings, env: Mapping[str, str], clock: datetime) -> ReconcileInputs:
-    """Return the journal, order history and period to compare. Raises CommandError if SINCE is not in the past."""
+    """Return the journal, order history and period to compare. Raises UsageError if SINCE is not in the past."""
     journal = open_journal(settings.journal, settings.strategy)
     now = present(settings, journal, clock)
     since = moment("SINCE", env.get("SINCE") or SINCE, now)
     if since >= now:
-        raise CommandError(f"SINCE={env.get('SINCE')} is not before {new_york(now)} New York; set an earlier SINCE")
+        raise UsageError(f"SINCE={env.get('SINCE')} is not before {new_york(now)} New York; set an earlier SINCE")
     return ReconcileInputs(
         settings=settings, journal=journal, history=make_order_history(settings, now), now=now, since=since
     )
