@@ -9,7 +9,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from scripts.console import CommandError
 from scripts.layer import target
 from scripts.testkit import aws as moto
 from tests import terraform_here
+from tests.warm.python import python as warm_python
 
 ACCOUNT, REGION, PROJECT = "123456789012", "us-east-1", "prophet-trader"
 STATE_BUCKET = f"{PROJECT}-state-{ACCOUNT}-{REGION}"
@@ -323,13 +323,17 @@ def test_a_missing_plan_is_reported_with_the_way_to_make_it(root: Terraform) -> 
         root.show(Path("x.tfplan"))
 
 
-def test_the_advice_on_an_existing_log_group_works(aws: Mapping[str, str], tmp_path: Path) -> None:
+def test_the_advice_on_an_existing_log_group_works(
+    aws: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     group = f"/aws/lambda/{PROJECT}-trend"
     boto3.client("logs").create_log_group(logGroupName=group)
     boto3.client("logs").create_log_stream(logGroupName=group, logStreamName="of an earlier run")
     folder = tmp_path / "the real root"
     ignored = shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars", "backend.tf")
     shutil.copytree(ROOT / "terraform", folder, ignore=ignored)
+    for name, value in terraform_here.attach_provider(aws, folder).items():
+        monkeypatch.setenv(name, value)
     (folder / "terraform.tfvars").write_text(
         'layer_zip = "tests/zips/layer.zip"\nfunction_zip = "tests/zips/function.zip"\n'
     )
@@ -472,7 +476,7 @@ def python(*words: str, cwd: Path, **variables: str) -> subprocess.Popen[str]:
     """Start a separate Python process that can import this repository's modules."""
     path = f"{ROOT / 'function'}{os.pathsep}{ROOT}"
     return subprocess.Popen(
-        [sys.executable, *words],
+        [*warm_python(), *words],
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": path, "COLUMNS": "200", **variables},
         stdin=subprocess.DEVNULL,

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from lambda_function import run
 from scripts.testkit.alpaca import AlpacaFake
 from tests.system.test_run import Context, alpaca, cloud, env, fake, put
+from tests.warm.python import python
 from trader.model import NEW_YORK, BrokerError
 
 __all__ = ["alpaca", "cloud", "env", "fake"]  # fixtures
@@ -22,14 +22,15 @@ SECONDS = 300
 
 KILLED = f"""
 import json, os, sys
+from types import SimpleNamespace
 from lambda_function import run
-from tests.system.test_run import Context
 
 def die(work, done, total):
     if work == sys.argv[2]:
         os._exit(9)
 
-run(json.loads(sys.argv[1]), Context({SECONDS}), progress=die)
+context = SimpleNamespace(get_remaining_time_in_millis=lambda: {SECONDS} * 1000)
+run(json.loads(sys.argv[1]), context, progress=die)
 """
 
 
@@ -47,7 +48,7 @@ def slots(fake: AlpacaFake) -> tuple[datetime, datetime]:
 
 def run_and_kill(slot: datetime, cloud: Mapping[str, str], at: str = "orders") -> None:
     """Run in a separate process that dies without cleaning up, by default after its first order."""
-    ended = subprocess.run([sys.executable, "-c", KILLED, json.dumps(event(slot)), at], env={**os.environ, **cloud})
+    ended = subprocess.run([*python(), "-c", KILLED, json.dumps(event(slot)), at], env={**os.environ, **cloud})
     assert ended.returncode == 9
 
 

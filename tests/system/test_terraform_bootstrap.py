@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from scripts import ROOT
 from scripts.testkit import aws
 from tests import terraform_here
+from tests.warm.python import python
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 STATE_BUCKET = f"prophet-trader-state-{ACCOUNT}-{REGION}"
@@ -52,7 +52,7 @@ def bootstrap(account: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
         copy_configuration(laptop)
         kept = {name: os.environ[name] for name in SETTINGS if name in os.environ}
         done = subprocess.run(
-            [sys.executable, "-m", "scripts", "bootstrap"],
+            [*python(), "-m", "scripts", "bootstrap"],
             cwd=laptop,
             env={**kept, **account, "HOME": str(laptop), "PYTHONPATH": f"{ROOT / 'function'}:{ROOT}", **variables},
             capture_output=True,

@@ -1,0 +1,113 @@
+"""A Python that has imported the packages, and makes a copy of itself for each command.
+
+Usage: server.py SOCKET PACKAGES... It ends when its standard input ends. Each copy becomes what `python ARGUMENTS`
+would be in another folder and environment, except for the seed of hashes, which all copies share, and what the packages
+read from the environment when they were imported.
+"""
+
+import array
+import contextlib
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import sys
+import time
+import types
+import warnings
+from pathlib import Path
+
+
+def serve(path: str) -> None:
+    """Answer each connection in a process of its own; return in the copies only."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(64)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those processes
+    # NumPy's linear algebra has threads, but its library prepares them for a fork.
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+    gc.freeze()
+    print("ready", flush=True)  # noqa: T201 to whoever has started it
+    while True:
+        ready, _, _ = select.select([listener.fileno(), 0], [], [])
+        if 0 in ready:
+            os._exit(0)
+        line, _ = listener.accept()
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            listener.close()
+            if attend(line):
+                return
+        line.close()
+
+
+def attend(line: socket.socket) -> bool:
+    """Start the copy that a client asks for, and tell the client how it ends; return True in the copy only."""
+    header, files, _, _ = socket.recv_fds(line, 8, 3)
+    stream = line.makefile("rb")
+    request = json.loads(stream.read(int.from_bytes(header)))
+    pid = os.fork()
+    if pid == 0:
+        become(request, files)
+        return True
+    for each in files:
+        os.close(each)
+    with contextlib.suppress(OSError):  # the client may be gone
+        line.sendall(f"{pid}\n".encode())
+    end = os.pidfd_open(pid)
+    ready, _, _ = select.select([end, line.fileno()], [], [])
+    if end not in ready:  # the client was killed
+        os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    with contextlib.suppress(OSError):
+        line.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+    os._exit(0)
+
+
+def become(request: dict[str, object], files: array.array[int] | list[int]) -> None:
+    """Take on the arguments, folder, environment and open files of a request."""
+    words, folder, variables = request["words"], request["folder"], request["variables"]
+    assert isinstance(words, list)
+    assert isinstance(variables, dict)
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+    os.closerange(3, 1024)
+    os.chdir(str(folder))
+    os.environ.clear()
+    os.environ.update(variables)
+    time.tzset()
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
+    sys.stdin = os.fdopen(0, closefd=False, encoding="utf-8", errors="surrogateescape")
+    sys.stdout = os.fdopen(
+        1, "w", buffering=1 if os.isatty(1) else -1, closefd=False, encoding="utf-8", errors="surrogateescape"
+    )
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False, encoding="utf-8", errors="backslashreplace")
+    paths = [each for each in variables.get("PYTHONPATH", "").split(os.pathsep) if each]
+    sys.path[:] = [str(folder), *paths, *(each for each in sys.path if each != str(Path(__file__).parent))]
+    sys.argv = words
+
+
+def run() -> None:
+    """Run the program in sys.argv as Python would: -m MODULE ARGUMENTS, or -c CODE ARGUMENTS."""
+    kind, program, *rest = sys.argv
+    sys.argv = [program if kind == "-m" else kind, *rest]
+    if kind == "-m":
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
+    else:
+        assert kind == "-c", f"{kind} is neither -m nor -c"
+        main = sys.modules["__main__"] = types.ModuleType("__main__")
+        exec(compile(program, "<string>", "exec"), main.__dict__)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[2:]:
+        importlib.import_module(name)
+    serve(sys.argv[1])
+    run()
