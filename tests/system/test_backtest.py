@@ -99,7 +99,7 @@ def figures(folder: Path) -> dict[str, Any]:
 
 def test_a_full_disk_is_reported_without_a_traceback(tmp_path: Path) -> None:
     code, _, errors = command("backtest", tmp_path, SHORT | {"START": "2022-12-02"}, max_bytes=20_000)
-    assert (code, "Traceback" in errors) == (1, False)
+    assert (code, "Traceback" in errors) == (3, False)
     assert "out/backtest.html cannot be written" in errors
     assert "OUT" in errors
     assert [each.name for each in (tmp_path / "out").iterdir()] == ["backtest.json"]  # below the limit: complete
@@ -108,7 +108,7 @@ def test_a_full_disk_is_reported_without_a_traceback(tmp_path: Path) -> None:
 
 def test_a_span_without_bars_is_reported_without_a_traceback(tmp_path: Path) -> None:
     code, _, errors = command("backtest", tmp_path, SMALL | {"START": "2023-05-01"})
-    assert (code, "Traceback" in errors, "START=2023-05-01" in errors) == (1, False, True)
+    assert (code, "Traceback" in errors, "START=2023-05-01" in errors) == (3, False, True)
 
 
 def test_all_invalid_settings_are_reported_together(tmp_path: Path) -> None:
