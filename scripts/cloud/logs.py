@@ -14,8 +14,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from scripts import ROOT, console
@@ -388,13 +386,6 @@ def _describe_event(row: LogRow, width: int) -> Iterator[Text]:
         yield Text(line, style="red")
     for line in lines:
         yield from (Text(each) for each in flow([line.strip()], width, indent=INDENT * 2))
-
-
-def wide_enough(table: Table) -> Console:
-    """Return a console on standard output; without a terminal it is as wide as the table."""
-    if console.OUT.is_terminal:
-        return console.OUT
-    return console.make_console(width=Console(width=10_000).measure(table).maximum)
 
 
 def cell(column: str, value: str) -> str:

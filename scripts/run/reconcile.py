@@ -9,18 +9,27 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import boto3
-from rich.table import Table
 from rich.text import Text
 
 from scripts import console
 from scripts.cloud.aws import ALIAS, CONFIG, UsageError, connect, translate_errors
-from scripts.cloud.logs import moment, new_york, wide_enough
+from scripts.cloud.logs import moment, new_york
+from scripts.cloud.tables import TableRow, show_table
 from scripts.console import CommandError, format_count
-from scripts.run.reconciliation import REMEDIES, Comparison, Finding, Kind, RecordedOrders, compare, read_record
+from scripts.run.reconciliation import (
+    REMEDIES,
+    Comparison,
+    Finding,
+    Kind,
+    RecordedOrders,
+    compare,
+    name_of_parent,
+    read_record,
+)
 from trader import logs
 from trader.broker.base import OrderHistory, OrderId
 from trader.codec import encode
@@ -29,7 +38,7 @@ from trader.journal.base import JournalError
 from trader.journal.entry import MAX_RUN_TIME, REMEMBERED, Journal
 from trader.journal.recovery import AFTER, BEFORE, find_unlisted, recover_slot
 from trader.logs import printable
-from trader.model import BrokerName, Order
+from trader.model import BrokerName, Order, OrderType
 from trader.parameters import Parameters
 from trader.progress import Progress
 from trader.settings import Settings
@@ -147,7 +156,7 @@ def reconcile(inputs: ReconcileInputs, progress: Progress) -> Comparison:
         *(Finding(kind=Kind.UNDER_WAY, slot=slot, words="it has no record yet") for slot in under_way),
         *(each for each in found.findings if each.kind is not Kind.INTERRUPTED or each.slot not in recovered),
     ]
-    return Comparison(findings=sorted(findings, key=lambda each: each.slot), pairs=found.pairs, runs=len(run_orders))
+    return replace(found, findings=sorted(findings, key=lambda each: each.slot))
 
 
 def read_records(inputs: ReconcileInputs, progress: Progress) -> Iterator[RecordedOrders]:
@@ -166,8 +175,11 @@ def read_records(inputs: ReconcileInputs, progress: Progress) -> Iterator[Record
 def is_looked_at(
     order: Order, inputs: ReconcileInputs, run_orders: Sequence[RecordedOrders], under_way: Collection[datetime]
 ) -> bool:
-    """Check that an order belongs to the strategy and the period, and that its run is over or has a record."""
-    parts = OrderId.parse(order.client_order_id)
+    """Check that an order belongs to the strategy and the period, and that its run is over or has a record.
+
+    A leg of a bracket with an id of its own belongs to the slot of its order.
+    """
+    parts = OrderId.parse(name_of_parent(order) or order.client_order_id)
     if parts is None or parts.strategy != inputs.settings.strategy or parts.slot < inputs.since:
         return False
     may_run = parts.slot in under_way or inputs.now - parts.slot <= MAX_RUN_TIME
@@ -190,6 +202,7 @@ def result(inputs: ReconcileInputs, comparison: Comparison) -> dict[str, object]
             for each in comparison.findings
         ],
         "orders": [{**encode(pair.booked), "recorded_status": pair.recorded.status} for pair in comparison.pairs],
+        "exits": [encode(each) for each in comparison.exits],
     }
 
 
@@ -199,9 +212,11 @@ def show(inputs: ReconcileInputs, comparison: Comparison) -> None:
     period = f"{new_york(inputs.since)[:16]} to {new_york(inputs.now)[:16]} New York"
     what = f"{settings.strategy}: {settings.journal} and the books of {settings.broker}, {period}"
     out.print(Text(f" {what}\n", style="dim"), soft_wrap=True)
+    if not (comparison.runs or comparison.findings):
+        out.print(Text(f" {nothing_to_compare(inputs)}"), soft_wrap=True)
+        return
     if comparison.findings:
-        table = findings_table(comparison.findings)
-        wide_enough(table).print(table)
+        show_findings(comparison.findings)
         for kind in dict.fromkeys(each.kind for each in comparison.findings if each.kind in REMEDIES):
             out.print(Text(f" {kind}: {REMEDIES[kind]}", style="dim"), soft_wrap=True)
         out.print()
@@ -209,18 +224,34 @@ def show(inputs: ReconcileInputs, comparison: Comparison) -> None:
     for (before, now), count in became.most_common():
         words = f"{format_count(count, 'order')} recorded as {before}, {'still' if before == now else 'now'} {now}"
         out.print(Text(f" {printable(words)}", style="dim"), soft_wrap=True)
+    at_stop = sum(each.type is OrderType.STOP for each in comparison.exits)
+    for count, what in ((at_stop, "stop loss"), (len(comparison.exits) - at_stop, "take profit")):
+        if count:
+            out.print(Text(f" {format_count(count, 'sale')} by the broker at a {what}, after the run", style="dim"))
     compared = f"{format_count(comparison.runs, 'run')}, {format_count(len(comparison.pairs), 'order')} in both"
+    compared += f", {format_count(len(comparison.exits), 'sale')} at a stop or take profit" if comparison.exits else ""
     if count := len(comparison.differences):
         out.print(Text(f" {compared}: {format_count(count, 'difference').upper()}.", style="bold red"))
     else:
         out.print(Text(f" {compared}: journal and broker agree.", style="green"))
 
 
-def findings_table(findings: Sequence[Finding]) -> Table:
-    """Return a table with a row for each finding, differences in red."""
-    table = console.table("Slot", "What", "Order", "Details", whole=("Slot", "What", "Order"))
+def nothing_to_compare(inputs: ReconcileInputs) -> str:
+    """Say that the period has no run, and what to do."""
+    name = inputs.settings.strategy
+    is_local = inputs.settings.journal.startswith("folder:")
+    start = "make run" if is_local else f"make invoke STRATEGY={name}"
+    return (
+        f"{name} has no run on record since {new_york(inputs.since)[:16]}, so there is nothing to compare: "
+        f"{start} makes a run, and SINCE=30d looks further back."
+    )
+
+
+def show_findings(findings: Sequence[Finding]) -> None:
+    """Print a table with a row for each finding, differences in red."""
+    rows = []
     for each in findings:
         order = f"{each.order.side} {each.order.quantity:g} {each.order.symbol}" if each.order else ""
         cells = (new_york(each.slot), each.kind, printable(order), printable(each.words))
-        table.add_row(*map(Text, cells), style="red" if each.is_difference else "")
-    return table
+        rows.append(TableRow(cells=cells, style="red" if each.is_difference else ""))
+    show_table(("Slot", "What", "Order", "Details"), rows)

@@ -1,13 +1,13 @@
 """Comparison of a strategy's journal with the broker's books for `make reconcile`, without side effects."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from trader.broker.base import OrderId
 from trader.codec import decode
-from trader.model import Code, Order, OrderStatus, Outcome
+from trader.model import Code, Order, OrderStatus, OrderType, Outcome
 
 ROUNDING = 1e-9
 """The largest difference between two quantities that are the same."""
@@ -96,11 +96,16 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """The result of a comparison: its findings, and the orders found on both sides."""
+    """The result of a comparison: its findings, and the orders found on both sides.
+
+    `exits` are the sales by the broker itself, when a price reached the stop loss or the take profit of an order found
+    on both sides. No record lists them when they happen.
+    """
 
     findings: Sequence[Finding]
     pairs: Sequence[Pair]
     runs: int  # number of runs with a record
+    exits: Sequence[Order] = ()
 
     @property
     def differences(self) -> Sequence[Finding]:
@@ -125,7 +130,10 @@ def read_record(slot: datetime, record: object) -> RecordedOrders:
 
 
 def compare(run_orders: Sequence[RecordedOrders], booked: Sequence[Order]) -> Comparison:
-    """Find differences and notes by slot. `booked` are the strategy's own orders in the compared slots."""
+    """Find differences, notes and exits by slot. `booked` are the strategy's orders in the compared slots.
+
+    The legs of brackets are in their orders or stand for themselves, as the broker lists them.
+    """
     there = {order.client_order_id: order for order in booked}
     recorded = {order.client_order_id: order for each in run_orders for order in (*each.orders, *each.stops)}
     findings = [
@@ -133,7 +141,34 @@ def compare(run_orders: Sequence[RecordedOrders], booked: Sequence[Order]) -> Co
         *check_booked(booked, recorded, {each.slot: each for each in run_orders}),
     ]
     pairs = [Pair(order, there[name]) for name, order in recorded.items() if name in there]
-    return Comparison(findings=sorted(findings, key=lambda each: each.slot), pairs=pairs, runs=len(run_orders))
+    return Comparison(
+        findings=sorted(findings, key=lambda each: each.slot),
+        pairs=pairs,
+        runs=len(run_orders),
+        exits=list(find_exits(booked, recorded)),
+    )
+
+
+LEGS = ("-stop-loss", "-take-profit")
+"""How the client order ids of the embedded broker's legs end, after those of their orders."""
+
+
+def find_exits(booked: Sequence[Order], recorded: Collection[str]) -> Iterator[Order]:
+    """Yield the sales by a leg of a recorded order, and by a stop that a run placed for a holding."""
+    for order in booked:
+        if order.client_order_id in recorded:
+            legs = [order] if order.type is OrderType.STOP else order.legs
+            yield from (leg for leg in legs if leg.filled_quantity)
+        elif name_of_parent(order) in recorded and order.filled_quantity:
+            yield order
+
+
+def name_of_parent(order: Order) -> str:
+    """Return the client order id of the order whose leg this is by its own id; empty if it is no such leg."""
+    for end in LEGS:
+        if order.client_order_id.endswith(end):
+            return order.client_order_id.removesuffix(end)
+    return ""
 
 
 def check_recorded(of_run: RecordedOrders, there: Mapping[str, Order]) -> Iterator[Finding]:

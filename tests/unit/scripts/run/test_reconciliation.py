@@ -61,6 +61,29 @@ def test_a_fill_that_the_books_have_taken_back_is_a_difference() -> None:
     assert compare_sheets([of(FILLED)], PART) == [(Kind.DIFFERENT, True)]
 
 
+STOPPED = replace(STOP, status=OrderStatus.FILLED, filled_quantity=4.0, filled_price_usd=97.0)
+TAKEN = replace(STOPPED, type=OrderType.LIMIT, stop_loss_usd=None, take_profit_usd=120.0)
+
+
+@pytest.mark.parametrize(
+    ("booked", "names"),
+    [
+        ([replace(FILLED, legs=(replace(STOPPED, client_order_id="x"), replace(STOP, client_order_id="y")))], ["x"]),
+        ([FILLED, replace(TAKEN, client_order_id=f"{FILLED.client_order_id}-take-profit")], ["-take-profit"]),
+        ([FILLED, replace(STOPPED, client_order_id="another's-stop-loss")], []),
+        ([FILLED], []),
+    ],
+    ids=["a leg in its order", "a leg beside its order", "another's leg", "no leg sold"],
+)
+def test_sales_by_the_legs_of_recorded_orders_are_exits(booked: list[Order], names: list[str]) -> None:
+    exits = compare([of(FILLED)], booked).exits
+    assert [each.client_order_id.removeprefix(FILLED.client_order_id) for each in exits] == names
+
+
+def test_a_filled_stop_that_a_run_placed_is_an_exit() -> None:
+    assert list(compare([of(stops=[STOP])], [STOPPED]).exits) == [STOPPED]
+
+
 def test_an_orders_later_status_is_still_reported() -> None:
     (pair,) = compare([of(ACCEPTED)], [FILLED]).pairs
     assert (pair.recorded.status, pair.booked.status) == ("accepted", "filled")
