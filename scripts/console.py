@@ -25,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trader.journal.base import JournalError
-from trader.logs import MAX_CHARACTERS, one_line, printable
+from trader.logs import MAX_CHARACTERS, describe_error, one_line, printable
 from trader.model import BrokerError
 from trader.prices.base import PriceSourceError
 from trader.progress import Progress as Report
@@ -40,7 +40,12 @@ class _Escaped:
     inner: ConsoleRenderable
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        for segment in console.render(self.inner, options):
+        segments = list(console.render(self.inner, options))
+        if not console.is_terminal:  # in a file, the blanks up to the console's width are noise
+            whole = "".join(segment.text for segment in segments if not segment.control)
+            yield Segment("\n".join(printable(line.rstrip(" ")) for line in whole.split("\n")))
+            return
+        for segment in segments:
             if segment.control:  # Rich's own, such as for a progress bar
                 yield segment
             else:
@@ -71,6 +76,10 @@ do its work; Ctrl-C."""
 
 class CommandError(Exception):
     """A command cannot do its work; the message says why and what to do."""
+
+
+class InterruptedCommandError(CommandError):
+    """Ctrl-C; the message says how far the command got."""
 
 
 class UnwritableError(CommandError):
@@ -175,9 +184,9 @@ def plain_errors(
         sys.exit(USAGE)
     except CommandError as error:
         ERR.print(str(error), style="red", markup=False, soft_wrap=True)  # a command in it can be copied whole
-        sys.exit(COULD_NOT)
+        sys.exit(INTERRUPTED if isinstance(error, InterruptedCommandError) else COULD_NOT)
     except (BrokerError, JournalError, PriceSourceError) as error:
-        ERR.print(one_line(f"{type(error).__name__}: {error}", MAX_CHARACTERS), style="red")
+        ERR.print(one_line(describe_error(error), MAX_CHARACTERS), style="red")
         sys.exit(COULD_NOT)
     except KeyboardInterrupt:
         ERR.print(interrupted, style="red")

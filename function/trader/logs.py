@@ -123,6 +123,12 @@ def one_line(text: object, most: int = MAX_TEXT_CHARACTERS) -> str:
     return printable(cut)
 
 
+def describe_error(error: BaseException) -> str:
+    """Return an error's class and text; a private class is named by the public one that it belongs to."""
+    kind = next(each for each in type(error).__mro__ if not each.__name__.startswith("_"))
+    return f"{kind.__name__}: {error}"
+
+
 def printable(text: object) -> str:
     """Escape every character that is not printable, so that the text cannot control a terminal or break a line."""
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in str(text))

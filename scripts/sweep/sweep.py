@@ -12,7 +12,8 @@ import pandas as pd
 
 from scripts.backtest import forecasts, prices
 from scripts.backtest.compute import Task
-from scripts.backtest.model import BacktestError, Options, Panel
+from scripts.backtest.model import Options, Panel
+from scripts.console import InterruptedCommandError
 from scripts.sweep import tasks
 from scripts.sweep.executors import Failure, Workers
 from scripts.sweep.store import Store, identity
@@ -41,7 +42,7 @@ class Swept:
         return [[None if isinstance(each, Failure) else each[metric] for each in row] for row in self.rows]
 
 
-class InterruptedSweepError(BacktestError):
+class InterruptedSweepError(InterruptedCommandError):
     """The sweep was interrupted with Ctrl-C; finished results are kept."""
 
 
