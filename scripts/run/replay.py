@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from scripts import console
+from scripts.cloud.tables import TableRow, show_table
 from scripts.console import format_count
 from trader import codec
 from trader.alpha import loader
@@ -60,7 +59,12 @@ def main() -> None:
 
 
 def find(run: str, env: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
-    """Return the record that RUN names: a file, the latest of the strategy's journal, or one of its slots."""
+    """Return the record that RUN names: a file, an object in S3, the latest of the strategy's journal, or a slot in it.
+
+    Raises UsageError if RUN is an address in S3 but not a record's, and JournalError if there is no such record.
+    """
+    if run.startswith("s3://"):
+        return run, check_version(run, load_from_s3(run))
     if Path(run).is_file():
         try:
             return run, check_version(run, codec.parse_json(Path(run).read_text(encoding="utf-8")))
@@ -68,13 +72,35 @@ def find(run: str, env: Mapping[str, str]) -> tuple[str, Mapping[str, Any]]:
             raise JournalError(f"{run} is not JSON: {error}") from error
     settings = Settings.from_env({name: env[name] for name in ("JOURNAL", "STRATEGY") if name in env}, lambda _: {})
     journal = open_journal(settings.journal, settings.strategy)
-    names = [name for name in journal.list_records() if run == "latest" or run.removesuffix(".json") in name]
+    records = journal.list_records()
+    names = [name for name in records if run == "latest" or run.removesuffix(".json") in name]
     if not names:
-        where = f"the journal {settings.journal} of strategy {settings.strategy}"
+        where = f"the journal {settings.journal} of strategy {settings.strategy} has"
+        if not records:
+            raise JournalError(
+                f"RUN={run}: {where} no such record, because it has none at all: make run makes one, and JOURNAL names "
+                "another journal"
+            )
+        latest = Path(records[-1]).stem
         raise JournalError(
-            f"RUN={run}: {where} has no such record; set RUN to latest, a slot such as 20221228T2045Z, or a file"
+            f"RUN={run}: {where} no such record; set RUN to latest, a slot such as {latest}, a file, or "
+            f"s3://BUCKET/{records[-1]}"
         )
     return names[-1], check_version(names[-1], journal.load(names[-1]))
+
+
+def load_from_s3(address: str) -> Mapping[str, Any]:
+    """Load the record at an address such as s3://BUCKET/runs/trend/2026-11-27/20261127T1530Z.json."""
+    from scripts.cloud.aws import UsageError  # not at the top: it imports boto3, which other records do not need
+
+    place, folder, name = address.partition("/runs/")
+    strategy, _, rest = name.partition("/")
+    if not (folder and strategy and rest.endswith(".json")) or place == "s3:/":
+        raise UsageError(
+            f"RUN={address}: must be the whole address of a record, such as "
+            "s3://BUCKET/runs/trend/2026-11-27/20261127T1530Z.json; or set JOURNAL=s3://BUCKET, STRATEGY and RUN=latest"
+        )
+    return open_journal(place, strategy).load(f"runs/{name}")
 
 
 def check_version(name: str, record: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -139,7 +165,5 @@ def show(name: str, record: Mapping[str, Any], found: Sequence[Difference]) -> N
         console.OUT.print(f"{whose}, with the same result: {counts}.", style="green")
         return
     console.OUT.print(f"{whose}, with a DIFFERENT result:", style="bold red")
-    table = Table("what", "recorded", "replayed")
-    for each in found:
-        table.add_row(each.what, each.recorded, each.replayed)
-    console.OUT.print(table)
+    rows = [TableRow(cells=(each.what, each.recorded, each.replayed)) for each in found]
+    show_table(("What", "Recorded", "Replayed"), rows)
