@@ -14,7 +14,7 @@ from trader.journal.base import Run
 from trader.journal.entry import REMEMBERED, Journal, JournalEntry
 from trader.journal.record import build_report, find_unprotected
 from trader.journal.recovery import recover
-from trader.logs import one_line
+from trader.logs import describe_error, one_line
 from trader.model import Code, Health, Outcome, Report, RunStopped
 from trader.progress import Progress
 from trader.schedule.slot import is_due, slot_and_now
@@ -223,4 +223,4 @@ def drawdown_fraction(run: Run) -> float | None:
 
 def report_failure(run: Run, error: BaseException) -> Report:
     """Return the report of a run that ended in an unexpected error."""
-    return finish(run, Outcome.FAILED, one_line(f"{type(error).__name__}: {error}", MAX_ERROR_CHARACTERS))
+    return finish(run, Outcome.FAILED, one_line(describe_error(error), MAX_ERROR_CHARACTERS))

@@ -26,7 +26,7 @@ KIND_STYLES = {"order": "bold", "unsent": "bold", "refused": "yellow", "unprotec
 def show(record: Json, out: Console) -> None:
     """Print a journal record: first what happened, then why."""
     rows = formatting.rows(record)
-    parts = (_heading(record, rows), _decisions(rows, out.width), _account(record), _timings(record))
+    parts = (_heading(record, rows), _decisions(record, rows, out.width), _account(record), _timings(record))
     out.print()
     for part in parts:
         if part is not None:
@@ -37,12 +37,13 @@ def show(record: Json, out: Console) -> None:
 def _heading(record: Json, rows: Sequence[DecisionRow]) -> RenderableType:
     report = record["report"]
     stopped = formatting.explain(record)
-    whose = f"{formatting.mode_words(record)}{formatting.engine_words(record.get('settings') or {})}"
+    settings = record.get("settings") or {}
+    whose = f"{formatting.signal_words(settings)}{formatting.mode_words(record)}{formatting.engine_words(settings)}"
     lines = [
         Text(formatting.headline(record, rows), style="bold red" if report["status"] in ALARMING else "bold"),
         *_warn_of_unprotected(record),
         _label("Strategy", f"{report['strategy']}, {whose}", report["mode"] == "live"),
-        _label("Slot", f"{formatting.slot_words(record)} (when this run was due; a slot is traded once)"),
+        _label("Slot", formatting.slot_words(record)),
         _label("Status", ": ".join(filter(None, (report["status"], formatting.plain(report["detail"]))))),
     ]
     if recovered := formatting.recovered_words(record):
@@ -70,9 +71,11 @@ def _label(name: str, words: str, alarming: bool = False) -> RenderableType:
     return console.label(name, formatting.plain(words), width=10, style="bold red" if alarming else "")
 
 
-def _decisions(rows: Sequence[DecisionRow], width: int) -> RenderableType | None:
+def _decisions(record: Json, rows: Sequence[DecisionRow], width: int) -> RenderableType | None:
     listed, repeated = formatting.sum_up(rows)
     parts = [*_list_rows(listed, width), *map(_summary, repeated)]
+    if legend := formatting.legend(record, rows):
+        parts.insert(1, Padding(Text(legend, style="dim"), (0, 1), expand=False))
     return Group(*parts) if parts else None
 
 

@@ -448,7 +448,7 @@ def account_lines(record: Json) -> list[tuple[str, float, float | None]]:
 def _with_positions(account: Json | None) -> dict[str, float] | None:
     if account is None:
         return None
-    usd = {key: float(account[key]) for key in ("equity_usd", "cash_usd", "buying_power_usd")}
+    usd = {key: round(float(account[key]), 2) for key in ("equity_usd", "cash_usd", "buying_power_usd")}  # as shown
     return {**usd, "positions_usd": usd["equity_usd"] - usd["cash_usd"]}
 
 
@@ -461,6 +461,20 @@ def mode_words(record: Json) -> str:
     """Say whether real money is at stake, and name the broker if it is known."""
     mode, broker = str(record["report"]["mode"]), (record.get("settings") or {}).get("broker")
     return MODES.get(mode, mode) + (f" at the {broker} broker" if broker else "")
+
+
+def signal_words(settings: Json) -> str:
+    """Format the rule as `SIGNAL=interval, `; empty if it is not known."""
+    return f"SIGNAL={plain(settings['signal'])}, " if settings.get("signal") else ""
+
+
+def legend(record: Json, shown: Sequence[DecisionRow]) -> str:
+    """Say what Trend and Gap mean for the record's rule; empty without an insight, or if the rule is not known."""
+    settings = record.get("settings") or {}
+    if not settings.get("signal") or not any(row.insight for row in shown):
+        return ""
+    words = rule_words(settings)
+    return f"Trend: {words.line}. Gap: {words.gap}."
 
 
 def engine_words(settings: Json) -> str:

@@ -54,6 +54,8 @@ def _contents(record: Json) -> dict[str, Any]:
         "unprotected_remedy": formatting.UNPROTECTED_REMEDY,
         "alarming": report["status"] in ALARMING,
         "strategy": formatting.plain(report["strategy"]),
+        "legend": formatting.legend(record, rows),
+        "signal": formatting.signal_words(settings),
         "mode": formatting.mode_words(record),
         "live": report["mode"] == "live",
         "slot": formatting.slot_words(record).replace("New York", "New\N{NO-BREAK SPACE}York"),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from trader.alpha.base import Facts
-from trader.alpha.interval import compare_ends
+from trader.alpha.interval import WORDS, compare_ends
 from trader.forecasting.base import SEASONALITIES, ForecastSpec
 from trader.model import Forecast, Insight
 
@@ -23,6 +23,7 @@ class Horizon:
         min_bars=90,
         has_growing_history=True,
         shares_per_order=1,
+        words=WORDS,
         # The whole past, a refit every fifth bar, no bracket. By default the bot fits the last HISTORY_BARS each run.
         backtest_defaults={
             "HISTORY_BARS": "5000",

@@ -3,19 +3,21 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from trader.alpha.base import Facts, is_visible
+from trader.alpha.base import Facts, Words, is_visible
 from trader.forecasting.base import ForecastSpec
 from trader.model import NEW_YORK, Direction, Forecast, Insight
 
 if TYPE_CHECKING:
     from trader.settings import Settings
 
+WORDS = Words(gap="how far the farther end of the forecast interval is from the price")
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:
     """UP if the forecast interval reaches further above the price than below it, DOWN if further below."""
 
-    facts: ClassVar[Facts] = Facts(name="interval", min_bars=30)
+    facts: ClassVar[Facts] = Facts(name="interval", min_bars=30, words=WORDS)
     forecast_spec: ForecastSpec
     dead_band_fraction: None = None
 

@@ -20,7 +20,17 @@ from trader import codec
 from trader.broker import book as books
 from trader.broker.base import CashFlow, MarketClock, OrderRejectedError, OrderStateUnknownError
 from trader.broker.book import Book, Restatement
-from trader.model import NEW_YORK, Account, BrokerError, OpenOrder, Order, OrderStatus, OrderType, Position
+from trader.model import (
+    NEW_YORK,
+    Account,
+    BrokerError,
+    OpenOrder,
+    Order,
+    OrderStatus,
+    OrderType,
+    Position,
+    round_to_tick,
+)
 from trader.prices.jumps import name_split
 from trader.prices.series import Series
 from trader.schedule import sessions
@@ -239,7 +249,11 @@ class EmbeddedBroker:
             _log_restatement(each)
         for order in book.orders.values():
             if order.status is OrderStatus.FILLED and known.get(order.client_order_id) != order.status:
-                extra = {"quantity": order.filled_quantity, "price_usd": order.filled_price_usd, "reason": order.reason}
+                extra = {
+                    "quantity": order.filled_quantity,
+                    "price_usd": _quote(order.filled_price_usd),
+                    "reason": order.reason,
+                }
                 LOG.info("bracket filled", extra={"symbol": order.symbol, **extra})
 
     def _follow_sources(self, book: Book, series: Mapping[str, Series]) -> None:
@@ -258,6 +272,11 @@ class EmbeddedBroker:
                     LOG.warning(
                         "unit of the shares not known", extra={"symbol": symbol, "detail": self._unknown[symbol]}
                     )
+
+
+def _quote(price_usd: float | None) -> float | None:
+    """Return a price as it is quoted, to the tick."""
+    return None if price_usd is None else float(round_to_tick(price_usd))
 
 
 def _omit_time(book: Book) -> Book:

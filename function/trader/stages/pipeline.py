@@ -30,6 +30,7 @@ from trader.model import (
     Outcome,
     RunStopped,
     Side,
+    round_to_tick,
 )
 from trader.prices.base import Coverage
 from trader.prices.reader import Prices
@@ -51,6 +52,9 @@ MAX_AGE = timedelta(minutes=10)
 
 MAX_CLOCK_DIFFERENCE_S = 60.0
 """The largest difference between the broker's clock and this machine's; with a larger one, one of them is wrong."""
+
+_PRICES = frozenset({"stop_loss_usd", "take_profit_usd"})
+"""The names of the other prices in a log line; all are rounded to the tick, which is how prices are quoted."""
 
 CLOSES_IN = "the market closes in"
 """The beginning of the detail of MARKET_CLOSED if too little time is left before the close."""
@@ -563,6 +567,9 @@ def _log(run: Run, message: str, value: Insight | Order | Denial, level: int = l
     if not LOG.isEnabledFor(level):  # as in a backtest, which would log a line for each symbol and bar
         return
     fields = {name: field for name, field in encode(value).items() if field not in (None, "") and name != "legs"}
+    for name in fields:
+        if name.endswith("price_usd") or name in _PRICES:
+            fields[name] = float(round_to_tick(fields[name]))
     if "type" in fields:  # in Lambda's log, `type` is the kind of a line of its own
         fields["order_type"] = fields.pop("type")
     LOG.log(level, message, extra={"strategy": run.settings.strategy, "slot": encode(run.slot), **fields, **more})

@@ -154,3 +154,12 @@ def test_every_reader_of_the_settings_remembers_their_keys(monkeypatch: pytest.M
     env = {"ALPACAUSER": "ssm:/key", "ALPACAPW": "a-secret-in-the-environment"}
     Settings.from_env(env, lambda _: {"/key": "a-key-id-in-ssm"})
     assert redact("a-key-id-in-ssm a-secret-in-the-environment") == "(secret) (secret)"
+
+
+class _PrivateError(ValueError):
+    pass
+
+
+@pytest.mark.parametrize(("error", "said"), [(_PrivateError("no"), "ValueError: no"), (KeyError("x"), "KeyError: 'x'")])
+def test_an_error_is_named_by_its_public_class(error: Exception, said: str) -> None:
+    assert logs.describe_error(error) == said

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from scripts.console import make_console
 from scripts.report import formatting
 from scripts.report.console import show
 from tests.run_record import (
@@ -407,3 +408,29 @@ def test_a_run_shortly_before_the_close_was_not_in_a_closed_market() -> None:
 def test_a_slot_that_is_free_again_is_said_to_be(gave_back: bool, is_said: bool) -> None:
     said = advice("NO_PRICE_DATA", settings=LAPTOP, gave_back=gave_back)
     assert ("The slot is free again" in said) is is_said
+
+
+@pytest.mark.parametrize(
+    ("signal", "gap"),
+    [("trend", "above (+) or below (-) the trend line"), ("interval", "the farther end of the forecast")],
+)
+def test_the_rule_is_named_with_what_its_gap_means(signal: str, gap: str) -> None:
+    run = record()
+    run["settings"] = {**run["settings"], "signal": signal}
+    text = " ".join(show_text(run, 140).split())
+    assert f"SIGNAL={signal}" in text
+    assert gap in text
+
+
+def test_a_change_is_that_of_the_amounts_shown() -> None:
+    run = record()
+    run["report"]["account"]["before"]["equity_usd"] = 102_501.004
+    run["report"]["account"]["after"]["equity_usd"] = 102_501.006
+    assert re.search(r"Equity +102,501\.00 +102,501\.01 +\+0\.01", line_of("Equity", show_text(run)))
+
+
+def test_piped_output_has_no_blanks_at_the_ends_of_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    show(record(), make_console(width=100))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 10
+    assert [line for line in lines if line.endswith(" ")] == []
