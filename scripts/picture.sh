@@ -1,6 +1,6 @@
 #!/usr/bin/env sh
-# Draws docs/images/run.png and docs/images/backtest.png with headless Chromium: the first screen of the pages that `make run` and
-# `make backtest` write in an empty folder.
+# Draws docs/images/run.png and backtest.png with headless Chromium: the first screen of the pages that `make run` and
+# `make backtest` write in an empty folder. Then docs/images/recording.svg: what a terminal shows of `make run`.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 chromium=$(command -v chromium || command -v chromium-browser || command -v google-chrome) || {
@@ -23,3 +23,5 @@ draw() { # name of page and picture, height in pixels
 draw run 1030
 "$root/.venv/bin/python" -m scripts backtest >/dev/null
 draw backtest 1180
+
+"$root/.venv/bin/python" -m scripts.docs.recording
