@@ -4,7 +4,6 @@ import pty
 import re
 import select
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from scripts.cloud.aws import UsageError, connect
 from scripts.testkit.alpaca import AlpacaFake, Answer
 from tests.aws_setup import deny
 from tests.commands import Command, in_process
+from tests.warm.python import python
 from trader.settings import LIVE_URL, PAPER_URL
 
 type Terminal = Callable[..., tuple[int, str]]
@@ -66,7 +66,7 @@ def terminal(aws: dict[str, str], alpaca: Alpaca) -> Terminal:
         environment = {**aws, "PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT / 'function'}{os.pathsep}{ROOT}"}
         main, end = pty.openpty()
         process = subprocess.Popen(
-            [sys.executable, "-m", "scripts", "secrets"],
+            [*python(), "-m", "scripts", "secrets"],
             env={**environment, "STRATEGY": "trend", "COLUMNS": "120", "APCA_API_BASE_URL": alpaca.url, **variables},
             stdin=end,
             stdout=end,
