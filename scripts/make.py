@@ -97,7 +97,7 @@ def check_words(words: Iterable[str]) -> Iterator[str]:
     seen: dict[str, str] = {}
     skipped = False
     for word in words:
-        if skipped or word in {"-C", "-f", "-I", "-E"}:
+        if skipped or word in {"-C", "-E", "-I", "-W", "-f", "-o"}:
             skipped = not skipped
             continue
         if word.startswith("-") and not word.startswith("--"):

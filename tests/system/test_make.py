@@ -93,6 +93,7 @@ def type_make(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         (["run", "PRICE_FILE=my prices.csv"], ["run", "--price-file=my prices.csv"]),
         (["replay", "RUN=s3://bucket/a=b"], ["replay", "--run=s3://bucket/a=b"]),
         (["-s", "-k", "-j2", "run", "AT=2022-10-03"], ["run", "--at=2022-10-03"]),
+        (["-o", ".venv/.set-up", "-C", ".", "run"], ["run"]),
         (["sweep", "GRID=A=1,2 B=3"], ["sweep", "--grid=A=1,2 B=3"]),
         (["test", 'TESTS=tests/a -k "a or b"'], ["test", '--tests=tests/a -k "a or b"']),
     ],
