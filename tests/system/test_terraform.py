@@ -81,7 +81,7 @@ class Site:
 
     def make(self, goal: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a make target as a person does, with these variables; .venv is not updated."""
-        return self._run(["make", "-o", ".venv/.set-up", goal], self.folder, variables)
+        return self._run(["make", "-o", ".venv/.set-up", "-o", ".venv/.set-up-dev", goal], self.folder, variables)
 
     def terraform(self, *words: str) -> subprocess.CompletedProcess[str]:
         return self._run(["terraform", *words, "-no-color"], self.folder / "terraform", {})
