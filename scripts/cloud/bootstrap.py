@@ -92,7 +92,7 @@ def wishes(env: Mapping[str, str]) -> Mapping[str, str]:
 def bootstrap(root: Terraform, asked: Mapping[str, str]) -> Mapping[str, Any]:
     """Apply the requested configuration; return Terraform's outputs."""
     if not root.folder.is_dir():
-        raise CommandError(f"the folder {root.folder}/ does not exist here; run make where the Makefile is")
+        raise CommandError(f"{Path.cwd()} has no folder {root.folder}/; run make in the folder of the Makefile")
     prepare(root)
     recorded = root.outputs()
     if not recorded and "repository" not in asked and (origin := suggest_repository(root.cloud)):

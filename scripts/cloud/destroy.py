@@ -163,7 +163,10 @@ def confirm(cloud: Cloud) -> None:
         console.ERR.print(f"Type {cloud.project} to destroy it: ", end="", markup=False)
         answer = sys.stdin.readline().strip()
     if answer != cloud.project:
-        raise CommandError(f"nothing was destroyed: {answer!r} is not {cloud.project}")
+        raise CommandError(
+            f"nothing was destroyed: {answer!r} is not {cloud.project}; type the project's name, or set "
+            f"CONFIRM={cloud.project}"
+        )
 
 
 def take_down(root: Terraform, found: Found, plan: Path) -> None:

@@ -8,12 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from rich.padding import Padding
-from rich.text import Text
-
 from scripts import console
 from scripts.cloud.aws import CONFIG, AwsError, Cloud, DeniedError, UsageError, connect, translate_errors
-from scripts.cloud.tables import TableRow, show_table
+from scripts.cloud.tables import TableRow, show_paragraphs, show_table
 from scripts.console import CommandError
 
 VALUES = {"halt": "true", "resume": "false"}
@@ -140,4 +137,4 @@ def show(action: str, switches: Sequence[Switch]) -> None:
     words = (HALTED if action == "halt" else RESUMED).format(
         them=" and ".join(names), which=which, now="it" if len(names) == 1 else "one of them", commands=commands
     )
-    console.OUT.print(Padding(Text(f"\n{words}", style="dim"), (0, 1), expand=False))
+    show_paragraphs(f"\n{words}")

@@ -120,10 +120,7 @@ def list_queries(*, as_json: bool) -> None:
     if as_json:
         console.print_json(queries())
         return
-    table = console.table("QUERY=", "Answers")
-    for name, answers in queries().items():
-        table.add_row(name, answers)
-    console.OUT.print(table)
+    show_table(("QUERY=", "Answers"), [TableRow(cells=each) for each in queries().items()])
     console.note("for example: make logs QUERY=orders SINCE=1d STRATEGY=trend")
 
 

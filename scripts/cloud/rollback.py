@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from botocore.exceptions import ClientError
-from rich.padding import Padding
-from rich.text import Text
 
 from scripts import console
 from scripts.cloud.aws import ALIAS, CONFIG, AwsError, Cloud, UsageError, connect, translate_errors
-from scripts.cloud.tables import TableRow, show_table
+from scripts.cloud.tables import TableRow, show_paragraphs, show_table
 from scripts.console import CommandError
 from scripts.report.formatting import MODES
 
@@ -161,18 +159,18 @@ def show(strategy: str, there: Sequence[Version], live: Live, target: Version) -
     console.OUT.print()
     now = in_words(str(target.number), there)
     if live.version == str(target.number):
-        console.OUT.print(f" Runs of {strategy} use {now} already; nothing was changed.", soft_wrap=True)
+        show_paragraphs(f"Runs of {strategy} use {now} already; nothing was changed.", style="")
         return
     before = in_words(live.version, there)
     style = "bold red" if target.mode == "live" else "bold"
-    console.OUT.print(f" Runs of {strategy} now use {now}; before, they used {before}.", style=style, soft_wrap=True)
+    show_paragraphs(f"Runs of {strategy} now use {now}; before, they used {before}.", style=style)
     words = (
         "The next run starts with it, with the layer, the memory and the variables that it was published with; a run "
         "that is under way ends on the version that it started with.\n"
         f"To return to version {live.version}: make rollback STRATEGY={strategy} VERSION={live.version}\n"
         "make deploy does not undo this: it refuses until the code has changed, or UNDO_ROLLBACK=1 is set."
     )
-    console.OUT.print(Padding(Text(words, style="dim"), (0, 1), expand=False))
+    show_paragraphs(words)
 
 
 def in_words(number: str, there: Sequence[Version]) -> str:

@@ -31,6 +31,13 @@ def show_table(headings: Sequence[str], rows: Sequence[TableRow], *, numbers: Co
         console.OUT.print(line, soft_wrap=True)
 
 
+def show_paragraphs(text: str, style: str = "dim") -> None:
+    """Print each line of a text, wrapped to the terminal and one blank from its edge."""
+    for line in text.split("\n"):
+        for each in flow([line], width_of_output(), indent=" ") if line else [""]:
+            console.OUT.print(Text(each, style=style), soft_wrap=True)
+
+
 def width_of_output() -> int:
     """Return the width of the terminal; without one, no limit."""
     return console.OUT.width if console.OUT.is_terminal else UNLIMITED

@@ -144,7 +144,9 @@ class Terraform:
     def check_folder(self) -> None:
         """Raise CommandError if the folder has no root."""
         if not (self.folder / "variables.tf").is_file():
-            raise CommandError(f"{self.folder}/variables.tf does not exist here; run make where the Makefile is")
+            raise CommandError(
+                f"{self.folder}/variables.tf does not exist in {Path.cwd()}; run make in the folder of the Makefile"
+            )
 
     def _init(self) -> None:
         with console.ERR.status("Terraform: initializing"):

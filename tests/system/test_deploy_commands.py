@@ -161,7 +161,9 @@ def test_invalid_variables_are_reported_in_terraforms_words(text: str, words: st
 
 
 def test_a_missing_root_is_reported(tmp_path: Path, root: Terraform) -> None:
-    with pytest.raises(CommandError, match=r"/variables\.tf does not exist here; run make where the Makefile is"):
+    with pytest.raises(
+        CommandError, match=r"/variables\.tf does not exist in /.*; run make in the folder of the Makefile"
+    ):
         Terraform(root.cloud, tmp_path / "elsewhere").variables()
 
 

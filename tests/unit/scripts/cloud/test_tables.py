@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from rich.console import Console
 from rich.text import Text
 
-from scripts.cloud.tables import UNLIMITED, TableRow, lay_out, wrap
+from scripts import console
+from scripts.cloud.tables import UNLIMITED, TableRow, lay_out, show_paragraphs, wrap
 
 ORDERS = ["time", "strategy", "slot", "symbol", "side", "quantity", "price_usd", "stop_loss_usd", "status", "why"]
 ORDER = ["2026-11-27 10:00:07", "trend", "2026-11-27 10:00", "MSFT", "buy", "78", "95.41", "", "filled", "so it was"]
@@ -62,6 +64,17 @@ def test_a_wide_character_counts_as_two_cells() -> None:
 def test_a_style_reaches_every_line_of_its_row(width: int) -> None:
     row = TableRow(cells=ORDER, style="red")
     assert {line.style for line in lay_out(ORDERS, [row], width=width) if "─" not in line.plain} <= {"red", "bold"}
+
+
+@pytest.mark.parametrize("width", [30, 80])
+def test_paragraphs_are_wrapped_and_indented_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    monkeypatch.setattr(console, "OUT", Console(force_terminal=True, width=width, color_system=None))
+    show_paragraphs(f"one\n\n{'word ' * 40}")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [" one", ""]
+    assert [line for line in lines if len(line) > width or (line.strip() and not line.startswith(" "))] == []
 
 
 @given(
