@@ -49,7 +49,7 @@ class Parameters:
         if value.strip().lower() == "false":
             return ""
         said = "true" if value.strip().lower() == "true" else "neither true nor false"  # the value may be a secret
-        return f"the halt switch {name} is {said}; set it to false to resume trading"
+        return f"the halt switch {name} is {said}; make resume sets it to false"
 
     def _read(self, names: Sequence[str]) -> dict[str, str]:
         answer = self._client().get_parameters(Names=list(names), WithDecryption=True)

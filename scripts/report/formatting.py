@@ -144,6 +144,12 @@ CLOSES_SOON = Explanation(
 )
 """The explanation of MARKET_CLOSED for a run in the last minutes of a session."""
 
+ON_LAPTOP: Mapping[str, str] = {
+    Code.MARKET_CLOSED: "Choose a time in a session with AT; a day, such as AT=2022-11-08, means its last slot.",
+    Code.UNDER_WAY: "Wait until the other run has ended. If it was cut off, choose an AT after the time in the detail.",
+}
+"""Remedies where AT chooses the slot."""
+
 GAVE_BACK = "The slot is free again: remove the cause, and repeat the run."
 
 FAILED = Explanation(
@@ -362,18 +368,25 @@ def explain(record: Json) -> Explanation | None:
     means, remedy = known
     if report["status"] == Code.ALREADY_RAN:
         remedy = _find_way_to_repeat(settings)
-    if report["status"] == Code.MARKET_CLOSED and str(report["detail"]).startswith(CLOSES_IN):
+    elif report["status"] == Code.MARKET_CLOSED and str(report["detail"]).startswith(CLOSES_IN):
         means, remedy = CLOSES_SOON
-    if record.get("gave_back"):
+    elif report["status"] in ON_LAPTOP and _is_on_laptop(settings):
+        remedy = ON_LAPTOP[report["status"]]
+    elif record.get("gave_back"):
         remedy = f"{remedy} {GAVE_BACK}"
     return Explanation(means, remedy.replace("STRATEGY=NAME", f"STRATEGY={plain(report['strategy'])}"))
 
 
 def _find_way_to_repeat(settings: Json) -> str:
     """Return the remedy for ALREADY_RAN; a report without settings is of a deployed function."""
-    if not str(settings.get("journal", "")).startswith("folder:"):
-        return AGAIN_DEPLOYED
-    return AGAIN_ON_LAPTOP if settings.get("broker") == BrokerName.EMBEDDED else AGAIN_AT_ALPACA
+    if _is_on_laptop(settings):
+        return AGAIN_ON_LAPTOP
+    return AGAIN_AT_ALPACA if str(settings.get("journal", "")).startswith("folder:") else AGAIN_DEPLOYED
+
+
+def _is_on_laptop(settings: Json) -> bool:
+    """Tell whether journal and account are files of this machine, so that AT chooses the slot."""
+    return str(settings.get("journal", "")).startswith("folder:") and settings.get("broker") == BrokerName.EMBEDDED
 
 
 def unprotected_words(record: Json) -> str:

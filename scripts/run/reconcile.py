@@ -230,7 +230,9 @@ def show(inputs: ReconcileInputs, comparison: Comparison) -> None:
             out.print(Text(f" {format_count(count, 'sale')} by the broker at a {what}, after the run", style="dim"))
     compared = f"{format_count(comparison.runs, 'run')}, {format_count(len(comparison.pairs), 'order')} in both"
     compared += f", {format_count(len(comparison.exits), 'sale')} at a stop or take profit" if comparison.exits else ""
-    if count := len(comparison.differences):
+    if not comparison.runs and not comparison.findings:
+        out.print(Text(" No run on record in this time, and no order of one in the books: nothing to compare."))
+    elif count := len(comparison.differences):
         out.print(Text(f" {compared}: {format_count(count, 'difference').upper()}.", style="bold red"))
     else:
         out.print(Text(f" {compared}: journal and broker agree.", style="green"))

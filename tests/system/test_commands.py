@@ -323,6 +323,11 @@ def test_replaying_a_run_without_decisions_says_why(command: Command) -> None:
     assert (result.returncode, "MARKET_CLOSED" in result.stderr) == (3, True)
 
 
+def test_an_account_without_a_run_has_nothing_to_compare(command: Command) -> None:
+    result = command("reconcile", LOCAL="1")
+    assert (result.returncode, "nothing to compare" in result.stdout) == (0, True)
+
+
 def test_a_journal_without_runs_is_reported(command: Command) -> None:
     result = command("replay")
     assert (result.returncode, "has no such record" in " ".join(result.stderr.split())) == (3, True)

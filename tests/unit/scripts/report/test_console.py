@@ -404,6 +404,10 @@ def test_a_run_shortly_before_the_close_was_not_in_a_closed_market() -> None:
     assert "The market was closed" not in said
 
 
+def test_on_a_laptop_a_closed_market_is_a_matter_of_the_time_chosen() -> None:
+    assert "Choose a time in a session with AT" in advice("MARKET_CLOSED", settings=LAPTOP, gave_back=True)
+
+
 @pytest.mark.parametrize(("gave_back", "is_said"), [(True, True), (False, False)])
 def test_a_slot_that_is_free_again_is_said_to_be(gave_back: bool, is_said: bool) -> None:
     said = advice("NO_PRICE_DATA", settings=LAPTOP, gave_back=gave_back)
