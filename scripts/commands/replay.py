@@ -9,7 +9,14 @@ COMMAND = Command(
         "Exits with 1 if the record differs."
     ),
     options=(
-        Option(name="RUN", meaning="latest, a slot such as 20221228T2045Z, or a file (default: latest)", metavar="RUN"),
+        Option(
+            name="RUN",
+            meaning=(
+                "latest, a slot such as 20221228T2045Z, a file, or "
+                "s3://BUCKET/runs/STRATEGY/DAY/SLOT.json (default: latest)"
+            ),
+            metavar="RUN",
+        ),
         Option(
             name="JOURNAL",
             meaning="where the record is: folder:PATH or s3://bucket/prefix (default: folder:out/journal)",
