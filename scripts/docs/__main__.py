@@ -1,7 +1,8 @@
 """`make docs`: generate the reference from the code, and build the documentation site from docs/.
 
 A broken link, a missing page or anchor, and a page in no list of contents are errors. With CHECK=1 nothing is written:
-the exit code is 1 if a generated page is not up to date.
+the exit code is 1 if a generated page is not up to date. The backtest in the reader's browser is part of the site; its
+parts come from npm and PyPI. BROWSER=0 leaves it out.
 """
 
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from scripts import ROOT, console
 from scripts.console import CommandError
-from scripts.docs import links, reference
+from scripts.docs import browser, links, reference
 
 DOCS = ROOT / "docs"
 
@@ -30,7 +31,11 @@ def main() -> None:
             path.write_text(text, encoding="utf-8")
             console.OUT.print(f"{path.relative_to(ROOT)} written")
         site = Path(os.environ.get("OUT") or "out") / "site"
-        problems = [*build(site), *links.broken_links(site)]
+        has_browser = os.environ.get("BROWSER", "1") not in {"0", "false", "no"}
+        problems = list(build(site, has_browser=has_browser))
+        if has_browser:
+            browser.assemble(site)
+        problems += links.broken_links(site)
         for problem in problems:
             console.ERR.print(problem, style="red", soft_wrap=True)
         if problems:
@@ -38,10 +43,13 @@ def main() -> None:
         console.OUT.print(f"Site: {site / 'index.html'}")
 
 
-def build(site: Path) -> Sequence[str]:
-    """Build the site into a folder, which is emptied first; return Sphinx's warnings. Raises CommandError."""
+def build(site: Path, *, has_browser: bool = False) -> Sequence[str]:
+    """Build the site into a folder, which is emptied first; return Sphinx's warnings. Raises CommandError.
+
+    If `has_browser`, the first page has the form of the backtest in the browser, whose parts must then be assembled.
+    """
     shutil.rmtree(site, ignore_errors=True)
-    options = ["--nitpicky", "--fresh-env", "--quiet", "--no-color"]
+    options = ["--nitpicky", "--fresh-env", "--quiet", "--no-color", *(["--tag", "browser"] if has_browser else [])]
     made = subprocess.run(
         [sys.executable, "-m", "sphinx", *options, "--conf-dir", Path(__file__).parent, DOCS, site],
         cwd=ROOT,

@@ -43,7 +43,7 @@ DATE = (2020, 1, 1, 0, 0, 0)
 def assemble(site: Path) -> None:
     """Add the folder `try` to a built site: everything that its backtest needs. Raises PartError."""
     folder = site / "try"
-    shutil.copytree(PAGE, folder, dirs_exist_ok=True)
+    shutil.copytree(PAGE, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("backtest.html"))  # part of a page
     fetched = parts.fetch()
     python = folder / "python"
     python.mkdir(exist_ok=True)
