@@ -33,7 +33,10 @@ SLOWEST = (
 )
 """Files that take ten seconds or more, those first that wait most and the slowest."""
 
-NOT_FAST = ("test_model.py", "test_forecasts.py", "test_preflight.py", "test_embedded_restated.py", "test_embedded.py")
+NOT_FAST = (
+    *("test_model.py", "test_forecasts.py", "test_preflight.py", "test_embedded_restated.py", "test_embedded.py"),
+    "test_table_round_trip.py",
+)
 """Files of unit tests that take five seconds or more; all others are marked as fast."""
 
 
@@ -67,9 +70,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FileSch
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Return two more workers than processors: much of the time is spent waiting for Terraform and servers."""
-    return (os.cpu_count() or 1) + 2
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return two more workers than processors for what waits for Terraform and servers, which fast tests do not."""
+    return (os.cpu_count() or 1) + (0 if config.option.markexpr == "fast" else 2)
 
 
 @pytest.fixture
