@@ -1,4 +1,4 @@
-"""The tables of docs/explanation/reliability.md: made from the outcomes of a run, and compared with those on the page."""
+"""The tables of docs/explanation/reliability.md: made from the outcomes of a run, and compared with the page."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
