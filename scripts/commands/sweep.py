@@ -15,7 +15,7 @@ COMMAND = Command(
         Option(
             name="GRID",
             meaning=(
-                "settings with their values: 'HISTORY_BARS=120,250 SIGNAL=trend,interval', or a range such as "
+                "settings with their values: 'HISTORY_BARS=120,250 MAX_ORDER_USD=5000,9000', or a range such as "
                 "HISTORY_BARS=120..500 with SAMPLES"
             ),
             metavar="GRID",

@@ -477,7 +477,7 @@ def mode_words(record: Json) -> str:
 
 
 def signal_words(settings: Json) -> str:
-    """Format the rule as `SIGNAL=interval, `; empty if it is not known."""
+    """Format the rule as `SIGNAL=NAME, `; empty if it is not known."""
     return f"SIGNAL={plain(settings['signal'])}, " if settings.get("signal") else ""
 
 

@@ -33,8 +33,8 @@ def jobs_with_a_token() -> Iterator[tuple[str, Any]]:
 JOBS = dict(jobs_with_a_token())
 
 
-def test_only_planning_and_applying_may_ask_for_an_identity_token() -> None:
-    assert sorted(JOBS) == ["deploy/apply", "deploy/plan"]
+def test_only_planning_applying_and_publishing_may_ask_for_an_identity_token() -> None:
+    assert sorted(JOBS) == ["deploy/apply", "deploy/plan", "docs/publish"]
 
 
 @pytest.mark.parametrize("job", JOBS)

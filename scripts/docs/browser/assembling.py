@@ -20,8 +20,8 @@ from scripts.files import replace_file
 PAGE = ROOT / "docs/try"
 """The page's HTML, scripts and style, and the texts of licenses that no wheel contains."""
 
-RULES = ("trend", "interval")
-"""The rules that the page offers. `horizon` fits up to 5,000 bars, which takes minutes in a browser."""
+RULES = re.findall(r'<option value="(\w+)"', (PAGE / "backtest.html").read_text(encoding="utf-8"))
+"""The rules that the page offers. One that fits up to 5,000 bars would take minutes in a browser."""
 
 CODE = ("scripts/__init__.py", "scripts/console.py", "scripts/files.py")
 FOLDERS = {"function/trader": "trader", "scripts/backtest": "scripts/backtest", "scripts/report": "scripts/report"}

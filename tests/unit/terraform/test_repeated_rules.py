@@ -8,9 +8,8 @@ import pytest
 from scripts import ROOT
 from scripts.cloud import aws, cron
 from scripts.cloud.cron import Schedule
-from scripts.console import CommandError
 from trader.model import Code, Outcome
-from trader.settings import STRATEGY_NAME
+from trader.settings import STRATEGY_NAME, SettingsError
 
 TERRAFORM = ROOT / "terraform"
 CRON = (TERRAFORM / "modules/schedule/cron.tf").read_text()
@@ -93,7 +92,7 @@ def terraform_takes(fields: list[str]) -> bool:
 def command_takes(fields: list[str]) -> bool:
     try:
         list(Schedule(f"cron({' '.join(fields)})").times(date(2026, 11, 23), 1))
-    except CommandError:
+    except SettingsError:
         return False
     return True
 
