@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from scripts import ROOT, console
 
-FAST = ("tests/unit", "-m", "fast and not slow")
+FAST = ("-m", "fast", "tests/unit")
 
 
 def show_setup() -> None:
