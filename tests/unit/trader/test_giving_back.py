@@ -229,7 +229,7 @@ class Dying(Folder):
         self._change(lambda: super(Dying, self).remove(name))
 
 
-CHANGES = 5  # of a run without prices: its claim, its record, the same under its other name, and both removals
+CHANGES = 6  # of a run without prices: claim, highest equity, record, its copy under another name, and both removals
 
 
 def kill_a_run(env: dict[str, str], lives: int, monkeypatch: pytest.MonkeyPatch, *, after: bool) -> None:
