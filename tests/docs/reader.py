@@ -5,6 +5,7 @@ of the output folder is kept, and a command is run once in each state.
 """
 
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -12,13 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts import ROOT
+from tests.warm.python import python
 
-CLONED = ("Makefile", "function", "layer", "pyproject.toml", "requirements", "scripts", "terraform", ".python-version")
+CLONED = ("Makefile", "function", "pyproject.toml", "requirements", "scripts", ".python-version")
+"""What the reader's clone shares with the repository: nothing that a command on a page writes or removes."""
+
 TIMEOUT_S = 200
 COLUMNS = "104"
 """The width of the reader's terminal."""
 
-PROGRAM = '#!/bin/sh\nexec .venv/bin/python -m scripts "$@"\n'
+SET_UP = (".set-up", ".set-up-dev")
+"""The files by which make knows that the packages are installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +51,10 @@ class Clone:
             path.mkdir(parents=True)
         for name in CLONED:
             (clone / name).symlink_to(ROOT / name)
-        for path in (ROOT / ".venv").iterdir():
-            if path.name != ".set-up":
-                (clone / ".venv" / path.name).symlink_to(path)
-        (clone / ".venv" / ".set-up").touch()
-        program = folder / "bin" / "prophet-trader"
-        program.parent.mkdir()
-        program.write_text(PROGRAM)
-        program.chmod(0o755)
+        for mark in SET_UP:
+            (clone / ".venv" / mark).touch()
+        write_program(clone / ".venv" / "bin" / "python", shlex.join(python()))
+        program = write_program(folder / "bin" / "prophet-trader", ".venv/bin/python -m scripts")
         env = {
             "PATH": f"{program.parent}:{os.environ['PATH']}",
             "COLUMNS": COLUMNS,
@@ -100,3 +101,11 @@ class Clone:
         """Return the folder in which a state is kept."""
         number = list(self.known).index(history) if history else "()"
         return self.folder.parent / "kept" / str(number)
+
+
+def write_program(path: Path, words: str) -> Path:
+    """Write a program that hands its arguments on to other words; return its path."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    path.chmod(0o755)
+    return path
