@@ -13,7 +13,7 @@ from scripts.backtest.run import run
 from tests.browser.chromium import Chromium
 from trader.progress import no_progress
 
-pytestmark = pytest.mark.timeout(900)  # half a minute on an idle machine
+pytestmark = pytest.mark.timeout(900)  # half a minute on an idle machine; what runs the backtest is slow
 
 PATIENCE_S = 600
 
@@ -121,16 +121,19 @@ def assert_equal(theirs: Outcome, ours: Outcome) -> None:
             assert their == (pytest.approx(our, rel=1e-9, abs=1e-12) if isinstance(our, float) else our), place
 
 
+@pytest.mark.slow
 def test_the_browser_makes_the_same_trades_as_this_machine(theirs: Outcome, ours: Outcome) -> None:
     assert_equal(theirs, ours)
 
 
+@pytest.mark.slow
 def test_the_browser_shows_the_page_of_make_backtest_word_for_word(theirs: Outcome, ours: Outcome) -> None:
     unlike = re.compile(r"\S*sample_prices\.csv\.gz")  # its path
     theirs_words, our_words = ([unlike.sub("", each) for each in Words(one.page).found] for one in (theirs, ours))
     assert theirs_words == our_words
 
 
+@pytest.mark.slow
 def test_the_page_says_how_long_it_took_and_what_the_account_has_at_the_end(theirs: Outcome, ours: Outcome) -> None:
     end_usd = ours.figures["curve"]["equity_usd"][-1]
     assert re.fullmatch(
@@ -139,6 +142,7 @@ def test_the_page_says_how_long_it_took_and_what_the_account_has_at_the_end(thei
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_result_fits_the_window(theirs: Outcome, page: Chromium, width: int, scheme: str) -> None:
@@ -148,6 +152,7 @@ def test_the_result_fits_the_window(theirs: Outcome, page: Chromium, width: int,
     assert page.evaluate("document.getElementById('try-result').contentDocument.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.slow
 def test_the_result_follows_the_readers_dark_mode(theirs: Outcome, page: Chromium) -> None:
     look = "getComputedStyle(document.getElementById('try-result').contentDocument.body).backgroundColor"
     page.prefer("light")
@@ -156,6 +161,7 @@ def test_the_result_follows_the_readers_dark_mode(theirs: Outcome, page: Chromiu
     assert page.evaluate(look) != light
 
 
+@pytest.mark.slow
 def test_the_page_has_no_errors_on_its_console(theirs: Outcome, page: Chromium) -> None:
     assert page.messages == []
 

@@ -156,6 +156,7 @@ def test_the_overrides_lift_each_pin_of_alpacas_sdk_to_an_old_release() -> None:
 # --- the command ---
 
 
+@pytest.mark.slow
 def test_the_command_runs_in_an_empty_folder_as_it_does_in_a_clone(
     installed: Path, tmp_path: Path, clone: Path
 ) -> None:
@@ -171,6 +172,7 @@ def without_times(text: str) -> str:
     return re.sub(r" +", " ", re.sub(r"\b\d+\.\d\d s\b", "", text))
 
 
+@pytest.mark.slow
 def test_all_commands_that_need_no_clone_can_be_imported_when_installed(bin_folder: Path, tmp_path: Path) -> None:
     done = run(bin_folder / "python", "-c", IMPORT_COMMANDS, folder=tmp_path)
     assert done.returncode == 0, done.stderr
