@@ -21,7 +21,7 @@ draw() { # name of page and picture, height in pixels
 
 "$root/.venv/bin/python" -m scripts run >/dev/null
 draw run 1030
-"$root/.venv/bin/python" -m scripts backtest >/dev/null
+"$root/.venv/bin/python" -m scripts backtest --engine map >/dev/null
 draw backtest 1180
 
 "$root/.venv/bin/python" -m scripts.docs.recording
