@@ -18,7 +18,7 @@ from tests.warm.python import python
 CLONED = ("Makefile", "function", "pyproject.toml", "requirements", "scripts", ".python-version")
 """What the reader's clone shares with the repository: nothing that a command on a page writes or removes."""
 
-TIMEOUT_S = 200
+TIMEOUT_S = 840
 COLUMNS = "104"
 """The width of the reader's terminal."""
 

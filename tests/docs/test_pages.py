@@ -119,6 +119,7 @@ def test_a_command_prints_what_its_page_shows(page: Path, history: tuple[str, ..
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # the longest takes three minutes on two idle cores
 @pytest.mark.parametrize(("page", "history", "typed"), [*runs(is_slow=True)], ids=name_run)
 def test_a_long_command_prints_what_its_page_shows(
     page: Path, history: tuple[str, ...], typed: Typed, clone: Clone

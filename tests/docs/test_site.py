@@ -99,7 +99,7 @@ def test_a_page_that_no_index_lists_is_found(complaints: str) -> None:
 def test_make_docs_ends_with_1_if_anything_is_wrong(
     problems: Sequence[str], code: int | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(docs, "build", lambda _site, has_browser: problems)
+    monkeypatch.setattr(docs, "build", lambda _site, **_: problems)
     monkeypatch.setattr("scripts.docs.browser.assemble", lambda _site: None)
     monkeypatch.setattr("scripts.docs.reference.stale_pages", dict)
     monkeypatch.setenv("OUT", str(tmp_path))
