@@ -28,6 +28,9 @@ ALL_DAYS = [date(2022, 8, 1) + timedelta(days=each) for each in range(160)]
 DAYS = [each for each in ALL_DAYS if sessions.session(each)]
 """The days of sessions in the tests, counted from 0."""
 
+INDEX = pd.DatetimeIndex([pd.Timestamp(day, tz=NEW_YORK) for day in DAYS]).tz_convert(UTC)
+"""The bars of those days."""
+
 BEFORE = [1000.0 + (day % 3 - 1) for day in range(40)]
 """Calm closes of the days before each test's own."""
 
@@ -46,8 +49,7 @@ def slot(day: int, hour: int = 15) -> datetime:
 
 def closes_of(prices: Sequence[float]) -> Closes:
     """Return the closes of the first days."""
-    index = pd.DatetimeIndex([pd.Timestamp(day, tz=NEW_YORK) for day in DAYS[: len(prices)]]).tz_convert(UTC)
-    return pd.Series(list(prices), index=index, dtype=float)
+    return pd.Series(list(prices), index=INDEX[: len(prices)], dtype=float)
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ class Share:
     def seen(self, day: int, *, known: int | None = None, places: int | None = None) -> Closes:
         """Return the closes up to a day, restated for what had happened by then, or only up to `known`."""
         closes = closes_of(self.prices[: day + 1])
-        for each in range(1, (day if known is None else known) + 1):
+        last = day if known is None else known
+        for each in sorted(each for each in {*self.splits, *self.paid} if 1 <= each <= last):
             closes.iloc[:each] *= (1 - self.paid.get(each, 0.0)) / self.splits.get(each, 1.0)
         return closes if places is None else closes.round(places)
 
