@@ -245,5 +245,6 @@ def test_cash_and_holdings_never_fall_below_zero(
         order = Order(client_order_id=str(number), symbol=symbol, side=make.side, quantity=quantity, price_usd=100)
         with contextlib.suppress(OrderRejectedError):
             broker(file).submit(order)
-        assert broker(file).account().cash_usd >= 0
-        assert all(position.quantity > 0 for position in broker(file).positions().values())
+        later = broker(file)
+        assert later.account().cash_usd >= 0
+        assert all(position.quantity > 0 for position in later.positions().values())
