@@ -227,8 +227,9 @@ class BacktraderBroker:
         return float(round(self._strategy.broker.getcash(), 2))
 
     def equity_usd(self) -> float:
-        """Return the cash plus the positions at their last closes."""
-        return self.cash_usd() + sum(size * self._close_usd(symbol) for symbol, size in self._held.items())
+        """Return the cash plus the positions at their last closes, each to the cent, as the embedded account does."""
+        values_usd = (round(size * self._close_usd(symbol), 2) for symbol, size in self._held.items())
+        return float(round(self.cash_usd() + sum(values_usd), 2))
 
     def read_holdings(self) -> dict[str, float]:
         """Return the quantity held of each symbol."""

@@ -148,6 +148,12 @@ def test_money_moves_in_whole_cents() -> None:
     assert after(panel([10.01, 10.01]), submit(third), cash_usd=1_000).cash_usd() == 1_000 - 33.37
 
 
+def test_buying_without_costs_leaves_the_equity_to_the_cent() -> None:
+    orders = [replace(PLAIN, symbol=symbol, client_order_id=symbol, quantity=3.3333) for symbol in ("AAPL", "MSFT")]
+    broker = after(panel([10.01, 10.01]), all_of(*map(submit, orders)), cash_usd=1_000)
+    assert (broker.cash_usd(), broker.equity_usd()) == (1_000 - 2 * 33.37, 1_000)
+
+
 def test_the_commission_is_deducted_and_reported() -> None:
     broker = after(panel([100, 100]), submit(PLAIN), cash_usd=10_000, commission_fraction=0.001)
     assert (broker.cash_usd(), broker.fills[0].commission_usd) == (8_999.0, 1.0)
