@@ -5,7 +5,8 @@ from scripts.command import JSON, Command, Option
 COMMAND = Command(
     main="tests.fault_injection.__main__:main",
     description=(
-        "Needs the layer. Exits with 1 if an invariant does not hold, or if docs/explanation/reliability.md differs from the run."
+        "Needs the layer. Exits with 1 if an invariant does not hold, or if docs/explanation/reliability.md differs "
+        "from the run."
     ),
     options=(
         Option(name="LONG", meaning="more random weeks", is_flag=True),
