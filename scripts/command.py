@@ -186,11 +186,12 @@ class _Command(click.Command):
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        own = {each.name for each in self.made.options}
+        found = self.get_help_option(ctx)
+        own = {each.name for each in self.made.options} | ({found.name} if found else set())
         rows = {param.name: row for param in self.get_params(ctx) if (row := param.get_help_record(ctx))}
         with formatter.section("Options"):
-            formatter.write_dl([row for name, row in rows.items() if name in own or name == "help"])
-        if settings := [row for name, row in rows.items() if name not in own and name != "help"]:
+            formatter.write_dl([row for name, row in rows.items() if name in own])
+        if settings := [row for name, row in rows.items() if name not in own]:
             with formatter.section("Settings of the bot"):
                 formatter.write_dl(settings)
 

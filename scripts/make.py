@@ -92,11 +92,15 @@ def check_goals(goals: Sequence[str], words: Sequence[str] = ()) -> Iterator[str
         yield f"make {' '.join(goals)}: {alone[0]} must be the only target; call make once for each"
 
 
-def check_words(words: Iterable[str]) -> Iterator[str]:
+def check_words(words: Sequence[str]) -> Iterator[str]:
     """Yield the problems that only make's own words show: variables given twice, and options that make misreads."""
     seen: dict[str, str] = {}
     skipped = False
-    for word in words:
+    for option, word in zip(["", *words], words, strict=False):
+        if option in {"-o", "-W"} and not word.startswith(".venv/"):
+            yield f"make reads {option} {word} as an option of its own; write NAME=value, such as MODE=dry-run"
+        if re.match("--(old|new|assume|what)", word):
+            yield f"make reads {word} as an option of its own; write NAME=value, such as MODE=dry-run"
         if skipped or word in {"-C", "-E", "-I", "-W", "-f", "-o"}:
             skipped = not skipped
             continue
@@ -117,6 +121,8 @@ def check_variables(goal: str, goals: Sequence[str], typed: Mapping[str, str]) -
     }
     for name, value in typed.items():
         if name == "HELP":
+            if value not in ON:
+                yield f"HELP={value}: must be 1, which shows what the command takes"
             continue
         option = options.get(name)
         if name in SECRETS:

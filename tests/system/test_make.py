@@ -172,6 +172,13 @@ WRONG = {
     "run MODE = dry-run": "empty variable name",
     # options of make's that were meant for the command
     "run -mode=dry-run": "make reads -mode=dry-run as options of its own",
+    "run HELP=maybe": "HELP=maybe: must be 1",
+    "run HELP=0": "HELP=0: must be 1",
+    "run HELP=": "HELP=: must be 1",
+    "run -o MODE=dry-run": "make reads -o MODE=dry-run as an option of its own",
+    "run -W MODE=dry-run": "make reads -W MODE=dry-run as an option of its own",
+    "run --old-file MODE=dry-run": "make reads --old-file as an option of its own",
+    "run --what-if MODE=dry-run": "make reads --what-if as an option of its own",
     "run -broker=alpaca": "make reads -broker=alpaca as options of its own",
     "run --mode=dry-run": "unrecognized option",
     "run --universe AAPL": "unrecognized option",
