@@ -68,7 +68,7 @@ def choose(settings: Settings, *, everything: bool) -> tuple[list[Item], list[It
 
 def find_real_records(settings: Settings) -> Iterator[str]:
     """Yield the records and plans in out/ of runs that traded an account at Alpaca, paper or live."""
-    journals = {OUT / "journal", *(path for path in OUT.glob("*") if (path / "runs").is_dir())}
+    journals = {OUT / "journal", *(path.parent for path in OUT.rglob("runs") if path.is_dir())}
     if settings.journal.startswith("folder:"):
         named = Path(settings.journal.removeprefix("folder:"))
         journals |= {named} if named.resolve().is_relative_to(OUT.resolve()) else set()

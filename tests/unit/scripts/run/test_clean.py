@@ -67,7 +67,7 @@ def test_a_journal_outside_of_out_is_left_alone(make: Command) -> None:
 
 
 @pytest.mark.parametrize("name", ["20221228T2045Z.json", "20221228T2045Z.started"])
-@pytest.mark.parametrize("journal", ["out/journal", "out/second"])
+@pytest.mark.parametrize("journal", ["out/journal", "out/second", "out/alpaca/journal"])
 def test_without_a_terminal_records_of_a_real_account_are_not_removed(make: Command, name: str, journal: str) -> None:
     record(name, "alpaca", journal)
     before = left()
