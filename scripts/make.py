@@ -40,7 +40,11 @@ def main() -> None:
 
 def what_was_typed(env: Mapping[str, str]) -> tuple[Sequence[str], dict[str, str]]:
     """Return make's own words, if the system shows them, and the variables that it was given."""
-    return list(read_words(os.getppid())), dict(read_variables(env.get("MAKEFLAGS", "")))
+    words = list(read_words(os.getppid()))
+    typed = dict(read_variables(env.get("MAKEFLAGS", "")))
+    if emptied := [word for word in words if word.startswith(("MAKEFLAGS", "MAKEOVERRIDES")) and "=" in word]:
+        typed |= {word.partition("=")[0].rstrip(":+?!"): word for word in emptied}  # they hide all other variables
+    return words, typed
 
 
 def read_variables(flags: str) -> Iterator[tuple[str, str]]:

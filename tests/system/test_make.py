@@ -172,6 +172,8 @@ WRONG = {
     "run MODE = dry-run": "empty variable name",
     # options of make's that were meant for the command
     "run -mode=dry-run": "make reads -mode=dry-run as options of its own",
+    "run mode=dry-run MAKEFLAGS=": "MAKEFLAGS is not a variable of make run",
+    "run mode=dry-run MAKEOVERRIDES=": "MAKEOVERRIDES is not a variable of make run",
     "run HELP=maybe": "HELP=maybe: must be 1",
     "run HELP=0": "HELP=0: must be 1",
     "run HELP=": "HELP=: must be 1",
