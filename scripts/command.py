@@ -52,6 +52,22 @@ CLOUD = (
 )
 """Options of every command that talks to AWS."""
 
+TARGET = (
+    Option(
+        name="ARCH",
+        meaning="the processor of the Lambda function (default: x86_64)",
+        metavar="ARCH",
+        words=("x86_64", "arm64"),
+    ),
+    Option(
+        name="PYTHON",
+        meaning="the Python of the Lambda function (default: 3.13)",
+        metavar="VERSION",
+        words=("3.13", "3.14"),
+    ),
+)
+"""Options of every command that builds, runs or counts on a layer."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:

@@ -1,30 +1,13 @@
 """Measure a month's use."""
 
-from scripts.command import CLOUD, JSON, Command, Option
+from scripts.command import CLOUD, JSON, Command
+from scripts.commands.cost import ESTIMATE
 
 COMMAND = Command(
     main="scripts.cloud.cost:bench",
     description="Exits with 1 if 30 strategies would not fit into Lambda's free tier.",
     options=(
-        Option(name="SCHEDULE", meaning="estimate for this schedule", metavar="CRON"),
-        Option(
-            name="DAILY_AT",
-            meaning="estimate for one run a day at this time in New York, such as 15:00",
-            metavar="TIME",
-        ),
-        Option(name="MEMORY", meaning="estimate for this memory, in MB", metavar="NUMBER"),
-        Option(
-            name="ARCH",
-            meaning="the processor of the Lambda function (default: x86_64)",
-            metavar="ARCH",
-            words=("x86_64", "arm64"),
-        ),
-        Option(
-            name="PYTHON",
-            meaning="the Python of the Lambda function (default: 3.13)",
-            metavar="VERSION",
-            words=("3.13", "3.14"),
-        ),
+        *ESTIMATE,
         *CLOUD,
         JSON,
     ),

@@ -1,6 +1,6 @@
 """Verify the layer."""
 
-from scripts.command import JSON, Command, Option
+from scripts.command import JSON, TARGET, Command
 
 COMMAND = Command(
     main="scripts.layer.verify:main",
@@ -9,18 +9,7 @@ COMMAND = Command(
         "cannot be run here."
     ),
     options=(
-        Option(
-            name="ARCH",
-            meaning="the processor of the Lambda function (default: x86_64)",
-            metavar="ARCH",
-            words=("x86_64", "arm64"),
-        ),
-        Option(
-            name="PYTHON",
-            meaning="the Python of the Lambda function (default: 3.13)",
-            metavar="VERSION",
-            words=("3.13", "3.14"),
-        ),
+        *TARGET,
         JSON,
     ),
     combines=True,
