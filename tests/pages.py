@@ -4,7 +4,6 @@ import html
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
@@ -13,19 +12,9 @@ from typing import Any
 
 import pytest
 
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--enable-logging=stderr",
-    "--v=0",
-    "--dump-dom",
-]
+from tests.browser.chromium import QUIET, find_chromium
+
+FLAGS = [*QUIET, "--enable-logging=stderr", "--v=0", "--dump-dom"]
 DARK = "--blink-settings=preferredColorScheme=0"
 LIGHT = "--blink-settings=preferredColorScheme=1"
 LINKS = {"src", "href", "xlink:href", "srcset", "action", "data", "poster"}
@@ -36,7 +25,7 @@ type Browse = Callable[..., tuple[str, str]]
 @pytest.fixture(scope="session")
 def browse(tmp_path_factory: pytest.TempPathFactory) -> Browse:
     """Provide a function that opens a file in Chromium and returns the DOM as text and the console messages."""
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    chromium = find_chromium()
     if chromium is None:
         if os.environ.get("CI") == "true":
             pytest.fail("chromium is not on the PATH; CI must run these tests, so install it in the CI image")

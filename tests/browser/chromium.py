@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-FLAGS = [
+QUIET = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -21,6 +21,11 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+)
+"""Options with which Chromium shows no window and asks nobody on the network for anything of its own."""
+
+FLAGS = [
+    *QUIET,
     "--hide-scrollbars",
     "--remote-debugging-pipe",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # the page must need no other host
