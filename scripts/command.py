@@ -100,24 +100,22 @@ def every_setting() -> Sequence[str]:
 @cache
 def setting_options() -> Sequence[Option]:
     """Return an option for each of the bot's settings but the secrets, in the order of their declaration."""
-    from trader.settings import Integer, MemberOf, MembersOf, Number, OneOf, RuleName, Settings  # imports pandas
+    from scripts.checks.terraform_files import describe
+    from trader.settings import Settings  # imports pandas
 
     def option(name: str, parse: object, meaning: str, default: object) -> Option:
-        words: Sequence[str] = ()
-        if isinstance(parse, OneOf | RuleName):
-            words = parse.words
-        elif isinstance(parse, MemberOf | MembersOf):
-            words = [str(member.value) for member in parse.kind]
-        metavar = "|".join(words) if words else "NUMBER" if isinstance(parse, Number | Integer) else "TEXT"
+        allowed = describe(parse)
+        listed = allowed.get("words")
+        words = tuple(map(str, listed)) if isinstance(listed, list) else ()
+        metavar = "|".join(words) or ("NUMBER" if allowed else "TEXT")
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
         if isinstance(default, float):
             shown = f"{default:.10g}"
-        told = f"{meaning} (default: {shown})" if shown != "" and name != "PRICE_FILE" else meaning
-        if "default:" in meaning:
-            told = meaning
-        return Option(
-            name=name, meaning=told, metavar=metavar, words=tuple(words), is_list=isinstance(parse, MembersOf)
-        )
+        if (
+            shown != "" and "default:" not in meaning and name != "PRICE_FILE"
+        ):  # whose default is a path of this machine
+            meaning = f"{meaning} (default: {shown})"
+        return Option(name=name, meaning=meaning, metavar=metavar, words=words, is_list="list" in allowed)
 
     return [
         option(item.name.upper(), item.metadata["parse"], item.metadata["meaning"], item.default)
