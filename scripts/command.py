@@ -24,7 +24,7 @@ PROGRAM = "prophet-trader"
 SECRETS = {"ALPACAUSER", "ALPACAPW"}
 """Settings that a command line does not take, because other users of the machine can read it."""
 
-ON, OFF = {"1", "true", "yes"}, {"0", "false", "no"}
+ON = {"1", "true", "yes"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,9 +111,8 @@ def setting_options() -> Sequence[Option]:
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
         if isinstance(default, float):
             shown = f"{default:.10g}"
-        if (
-            shown != "" and "default:" not in meaning and name != "PRICE_FILE"
-        ):  # whose default is a path of this machine
+        is_path_of_this_machine = name == "PRICE_FILE"
+        if shown != "" and "default:" not in meaning and not is_path_of_this_machine:
             meaning = f"{meaning} (default: {shown})"
         return Option(name=name, meaning=meaning, metavar=metavar, words=words, is_list="list" in allowed)
 

@@ -86,9 +86,13 @@ class UnwritableError(CommandError):
     """A command cannot write one of its files."""
 
 
-def flag(name: str) -> bool:
-    """Tell whether an environment variable turns something on."""
-    return os.environ.get(name, "") not in {"", "0", "false", "no"}
+OFF = frozenset({"0", "false", "no"})
+"""The values of a variable that turn something off."""
+
+
+def flag(name: str, *, default: bool = False) -> bool:
+    """Tell whether an environment variable turns something on; one that is not set, or empty, means the default."""
+    return (value not in OFF) if (value := os.environ.get(name)) else default
 
 
 def wants_json() -> bool:

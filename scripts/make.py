@@ -12,14 +12,18 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequenc
 from pathlib import Path
 
 from scripts import command, console
-from scripts.command import OFF, ON, SECRETS, Option, nearest
+from scripts.command import ON, SECRETS, Option, nearest
+from scripts.console import OFF
 
 MAKES_OWN = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MAKE_GOALS")
 """Variables that make gives to its recipes. Removed before the command begins, as it may call another make."""
 
 ASSIGNMENT = re.compile(r"(?P<name>[^=]*?)[:+?!]*=(?P<value>.*)", re.DOTALL)
-TAKES_VALUE = set("CfIjlE")
+TAKES_VALUE = "CfIjlE"
 """make's options whose value may follow in the same word."""
+
+FOLLOWED_BY_VALUE = {"-C", "-E", "-I", "-W", "-f", "-o"}
+"""make's options whose value may be the next word."""
 
 
 def main() -> None:
@@ -99,23 +103,19 @@ def check_goals(goals: Sequence[str], words: Sequence[str] = ()) -> Iterator[str
 def check_words(words: Sequence[str]) -> Iterator[str]:
     """Yield the problems that only make's own words show: variables given twice, and options that make misreads."""
     seen: dict[str, str] = {}
-    skipped = False
-    for option, word in zip(["", *words], words, strict=False):
-        if option in {"-o", "-W"} and not word.startswith(".venv/"):
-            yield f"make reads {option} {word} as an option of its own; write NAME=value, such as MODE=dry-run"
-        if re.match("--(old|new|assume|what)", word):
-            yield f"make reads {word} as an option of its own; write NAME=value, such as MODE=dry-run"
-        if skipped or word in {"-C", "-E", "-I", "-W", "-f", "-o"}:
-            skipped = not skipped
-            continue
-        if word.startswith("-") and not word.startswith("--"):
-            letters = word[1 : 1 + next((at for at, each in enumerate(word[1:]) if each in TAKES_VALUE), len(word))]
-            if set(letters) & {"o", "W"}:
-                yield f"make reads {word} as options of its own; write NAME=value, such as MODE=dry-run"
-        elif found := ASSIGNMENT.fullmatch(word):
-            if found["name"] in seen and not word.startswith("-"):
+    for before, word in zip(["", *words], words, strict=False):
+        misread = word if re.match("--(old|new|assume|what)", word) else ""
+        if before in FOLLOWED_BY_VALUE:
+            misread = f"{before} {word}" if before in {"-o", "-W"} and not word.startswith(".venv/") else ""
+        elif re.match("-[^-]", word) and word not in FOLLOWED_BY_VALUE:
+            letters = re.split(f"[{TAKES_VALUE}]", word)[0]
+            misread = word if {"o", "W"} & set(letters) else ""
+        elif not word.startswith("-") and (found := ASSIGNMENT.fullmatch(word)):
+            if found["name"] in seen:
                 yield f"{found['name']} is given twice: {seen[found['name']]} and {word}; give it once"
             seen[found["name"]] = word
+        if misread:
+            yield f"make reads {misread} as an option of its own; write NAME=value, such as MODE=dry-run"
 
 
 def check_variables(goal: str, goals: Sequence[str], typed: Mapping[str, str]) -> Iterator[str]:

@@ -35,7 +35,7 @@ def main() -> None:
             raise CommandError(f"{reason}; build the layer with {target.make('layer')} or make deploy")
         make_package(variables)
         file = Path(name) / "plan"
-        plan = make_plan(root, file, lock=os.environ.get("LOCK", "1") not in {"0", "false", "no"})
+        plan = make_plan(root, file, lock=console.flag("LOCK", default=True))
         if not console.wants_json():
             console.OUT.print(Text.from_ansi(root.text(file)), soft_wrap=True)
         notes = preflight.check(root.cloud, plan, root.folder)

@@ -217,7 +217,7 @@ def check(cloud: Cloud, strategy: str, keys: Keys) -> None:
 
     Raises KeysRefusedError if Alpaca refuses them, and CommandError if it cannot be asked.
     """
-    if os.environ.get("CHECK", "1") in {"0", "false", "no"}:
+    if not console.flag("CHECK", default=True):
         console.note(f"the keys of {strategy} are stored without asking Alpaca, because of CHECK={os.environ['CHECK']}")
         return
     deployed = cloud.environment(strategy)

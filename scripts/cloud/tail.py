@@ -67,7 +67,7 @@ def main() -> None:
 
 def follow(env: Mapping[str, str], *, as_json: bool) -> None:
     """Print the existing records and, unless FOLLOW=0, new ones as they arrive."""
-    is_endless = env.get("FOLLOW", "1") not in {"0", "false", "no"}
+    is_endless = console.flag("FOLLOW", default=True)
     period = period_of({"SINCE": env.get("SINCE") or "10m"}, datetime.now(UTC))
     cloud = connect(env)
     strategies = choose_strategies(cloud, env)

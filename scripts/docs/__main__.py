@@ -31,7 +31,7 @@ def main() -> None:
             path.write_text(text, encoding="utf-8")
             console.OUT.print(f"{path.relative_to(ROOT)} written")
         site = Path(os.environ.get("OUT") or "out") / "site"
-        has_browser = os.environ.get("BROWSER", "1") not in {"0", "false", "no"}
+        has_browser = console.flag("BROWSER", default=True)
         problems = list(build(site, has_browser=has_browser))
         if has_browser:
             browser.assemble(site)

@@ -171,7 +171,7 @@ WRONG = {
     "dry-run run": "No rule to make target 'dry-run'",
     "run MODE = dry-run": "empty variable name",
     # options of make's that were meant for the command
-    "run -mode=dry-run": "make reads -mode=dry-run as options of its own",
+    "run -mode=dry-run": "make reads -mode=dry-run as an option of its own",
     "run mode=dry-run MAKEFLAGS=": "MAKEFLAGS is not a variable of make run",
     "run mode=dry-run MAKEOVERRIDES=": "MAKEOVERRIDES is not a variable of make run",
     "run HELP=maybe": "HELP=maybe: must be 1",
@@ -181,7 +181,7 @@ WRONG = {
     "run -W MODE=dry-run": "make reads -W MODE=dry-run as an option of its own",
     "run --old-file MODE=dry-run": "make reads --old-file as an option of its own",
     "run --what-if MODE=dry-run": "make reads --what-if as an option of its own",
-    "run -broker=alpaca": "make reads -broker=alpaca as options of its own",
+    "run -broker=alpaca": "make reads -broker=alpaca as an option of its own",
     "run --mode=dry-run": "unrecognized option",
     "run --universe AAPL": "unrecognized option",
 }
