@@ -108,11 +108,9 @@ def setting_options() -> Sequence[Option]:
         listed = allowed.get("words")
         words = tuple(map(str, listed)) if isinstance(listed, list) else ()
         metavar = "|".join(words) or ("NUMBER" if allowed else "TEXT")
-        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-        if isinstance(default, float):
-            shown = f"{default:.10g}"
+        shown = format_default(default)
         is_path_of_this_machine = name == "PRICE_FILE"
-        if shown != "" and "default:" not in meaning and not is_path_of_this_machine:
+        if shown and "default:" not in meaning and not is_path_of_this_machine:
             meaning = f"{meaning} (default: {shown})"
         return Option(name=name, meaning=meaning, metavar=metavar, words=words, is_list="list" in allowed)
 
@@ -121,6 +119,13 @@ def setting_options() -> Sequence[Option]:
         for item in fields(Settings)
         if item.name.upper() not in SECRETS
     ]
+
+
+def format_default(default: object) -> str:
+    """Return a setting's default as it would be written; empty if it is none."""
+    if isinstance(default, tuple):
+        return ",".join(map(str, default))
+    return f"{default:.10g}" if isinstance(default, float) else str(default)
 
 
 # --- the index of all commands ---------------------------------------------------------------------------------------
@@ -144,6 +149,11 @@ def index() -> dict[str, list[tuple[str, str]]]:
 def names() -> Sequence[str]:
     """Return the names of all commands, in the order of the index."""
     return [name for commands in index().values() for name, _ in commands]
+
+
+def find_summary(name: str) -> str:
+    """Return what the index says of a command."""
+    return next(text for commands in index().values() for each, text in commands if each == name)
 
 
 def find(name: str) -> Command:
@@ -230,12 +240,11 @@ def click_command(name: str) -> click.Command:
         module, _, function = made.main.partition(":")
         getattr(import_module(module), function)()
 
-    summary = next(text for commands in index().values() for each, text in commands if each == name)
     command = _Command(
         name,
         callback=call,
         params=[parameter(option) for option in made.all_options()],
-        help=f"{summary}.\n\n{made.description}",
+        help=f"{find_summary(name)}.\n\n{made.description}",
         context_settings={"help_option_names": ["--help"], "max_content_width": 104},
     )
     command.made = made

@@ -5,7 +5,8 @@ from scripts.command import JSON, Command
 COMMAND = Command(
     main="scripts.bench.backtests:main",
     description=(
-        "Targets are ratios, measured in one run. Exits with 1 if one is missed, and says if the machine was busy."
+        "Measures a sweep on one and two workers too. Targets are ratios, measured in one run. Exits with 1 if one"
+        " is missed, and says if the machine was busy."
     ),
     options=(JSON,),
     needs_clone=True,

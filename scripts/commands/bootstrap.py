@@ -5,8 +5,8 @@ from scripts.command import CLOUD, JSON, Command, Option
 COMMAND = Command(
     main="scripts.cloud.bootstrap:main",
     description=(
-        "Creates the bucket for Terraform's state and, with REPOSITORY, the roles with which GitHub's workflows"
-        " deploy. An option that is not given keeps its last value, except PROJECT."
+        "To be run once per account. Creates the bucket for Terraform's state and, with REPOSITORY, the roles with"
+        " which GitHub's workflows deploy. An option that is not given keeps its last value, except PROJECT."
     ),
     options=(
         Option(

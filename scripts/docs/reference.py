@@ -116,14 +116,8 @@ def format_default(name: str, default: object) -> str:
     """Return a setting's default as it would be written; `none` if it is empty."""
     if name == "price_file":
         return "the shipped sample"
-    shown = (
-        ",".join(default)
-        if isinstance(default, tuple)
-        else f"{default:.10g}"
-        if isinstance(default, float)
-        else default
-    )
-    return f"`{shown}`" if shown != "" else "none"
+    shown = command.format_default(default)
+    return f"`{shown}`" if shown else "none"
 
 
 def allowed(parse: Callable[[str], object]) -> str:
@@ -189,8 +183,7 @@ def commands(_name: str) -> Iterator[str]:
 def describe_command(name: str) -> Iterator[str]:
     """Yield what a command does, and its options. Raises KeyError if there is no such command."""
     made = command.find(name)
-    summary = next(text for members in command.index().values() for each, text in members if each == name)
-    yield from (f"{summary}. {made.description}", "")
+    yield from (f"{command.find_summary(name)}. {made.description}", "")
     yield from ("```text", f"make {name} [NAME=value ...]", f"prophet-trader {name} [--name value ...]", "```", "")
     if made.options:
         yield from ("| with make | on the command line | meaning |", "|---|---|---|")

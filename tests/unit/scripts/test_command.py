@@ -125,6 +125,11 @@ def test_the_help_lists_all_commands_by_group() -> None:
     assert all(f"{group}:" in said for group in command.index())
 
 
+def test_plain_make_fits_a_terminal_of_80_columns() -> None:
+    index = (ROOT / "scripts/commands/index.txt").read_text(encoding="utf-8")
+    assert [line for line in index.splitlines() if len(line) > 80] == []
+
+
 def test_help_fits_a_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert all(len(line) <= 80 for name in NAMES for line in type_in(name, "--help").output.splitlines())
