@@ -1,4 +1,4 @@
-"""Files that are written completely or not at all."""
+"""The names of what commands write into the folder for results, and files that are written completely or not at all."""
 
 import os
 from collections.abc import Iterator
@@ -6,6 +6,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from scripts.console import UnwritableError
+
+OUT = Path("out")
+"""The folder for results. `make clean` removes from it what is named here, and nothing that is not."""
+
+RUN_LOG, RUN_PAGE = "run.log", "run.html"
+BACKTEST_FIGURES, BACKTEST_PAGE = "backtest.json", "backtest.html"
+SITE = "site"
+REMOVED = (RUN_LOG, RUN_PAGE, BACKTEST_FIGURES, BACKTEST_PAGE, SITE)
+"""What is made again in little time."""
+
+CACHE, SWEEP = "cache", "sweep"
+"""What took hours."""
 
 
 @contextmanager

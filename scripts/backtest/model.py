@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from scripts.console import CommandError
+from scripts.files import OUT
 from trader.model import Decision, Denial, Note, Order, Side
 from trader.settings import Settings
 
@@ -28,7 +29,7 @@ class Options:
     slippage_fraction: float = 0.0005  # of the price, against the order; limit orders have none
     refit_every_bars: int = 1  # 1 as in the bot; otherwise the last model forecasts the bars in between
     fills_at_close: bool = False  # fill at the close used for the decision, as the embedded broker does (make compare)
-    out: Path = Path("out")
+    out: Path = OUT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

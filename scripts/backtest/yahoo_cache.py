@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from scripts.files import replace_file
+from scripts.files import CACHE, OUT, replace_file
 from trader.model import NEW_YORK
 from trader.prices.bars import PRICES
 from trader.prices.base import PriceSourceError
@@ -20,7 +20,7 @@ from trader.prices.yahoo import MAX_DAYS, Patience, YahooBars, YahooPrices
 from trader.progress import Progress
 from trader.schedule import sessions
 
-FOLDER = Path("out/cache/yahoo")
+FOLDER = OUT / CACHE / "yahoo"
 
 PATIENCE = Patience(deadline_s=900.0)
 """A long deadline: many years of the whole index take time, and no order waits for them."""

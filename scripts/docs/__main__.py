@@ -15,6 +15,7 @@ from pathlib import Path
 from scripts import ROOT, console
 from scripts.console import CommandError
 from scripts.docs import browser, links, reference
+from scripts.files import OUT, SITE
 
 DOCS = ROOT / "docs"
 
@@ -30,7 +31,7 @@ def main() -> None:
         for path, text in stale.items():
             path.write_text(text, encoding="utf-8")
             console.OUT.print(f"{path.relative_to(ROOT)} written")
-        site = Path(os.environ.get("OUT") or "out") / "site"
+        site = Path(os.environ.get("OUT") or OUT) / SITE
         has_browser = console.flag("BROWSER", default=True)
         problems = list(build(site, has_browser=has_browser))
         if has_browser:

@@ -1,7 +1,8 @@
-"""`make clean`: remove what runs left in out/ and the unfinished layer in layer/build.
+"""`make clean`: remove what commands left in out/ and the unfinished layer in layer/build.
 
-The cache of prices and the results of sweeps took hours, so they stay unless ALL=1. The records of an account at Alpaca
-are removed only after a question, or with CONFIRM=yes: they keep that account from being traded twice in a slot.
+The cache of prices and the results of sweeps took hours, and whatever else is in out/ may be the person's own, so all
+of it stays unless ALL=1. The records of an account at Alpaca are removed only after a question, or with CONFIRM=yes:
+they keep that account from being traded twice in a slot.
 """
 
 import os
@@ -13,15 +14,21 @@ from pathlib import Path
 
 from scripts import console
 from scripts.console import CommandError, format_count
+from scripts.files import CACHE, OUT, REMOVED, SWEEP
 from trader import codec
+from trader.broker.embedded import LOCK
 from trader.journal.base import JournalError
 from trader.journal.stores import Folder
 from trader.model import BrokerName
 from trader.settings import Settings
 
-OUT, LAYER = Path("out"), Path("layer/build")
-KEPT = {OUT / "cache": "the cache of prices", OUT / "sweep": "the results of sweeps"}
-"""What stays unless ALL=1, and what it is."""
+LAYER = Path("layer/build")
+KEPT = {OUT / CACHE: "the cache of prices", OUT / SWEEP: "the results of sweeps"}
+"""What took hours, and what it is."""
+
+FOREIGN = "may be yours"
+SETTINGS = ("JOURNAL", "ACCOUNT_FILE")
+"""The settings that say where a run keeps its account."""
 
 WORD = "remove"
 RUN_NAMES = (".json", ".started")
@@ -39,11 +46,9 @@ class Item:
 def main() -> None:
     """Remove the runs' output, and say what was removed and what was kept."""
     with console.plain_errors(interrupted="interrupted; some files may be removed, and make clean can be run again"):
-        settings = Settings.from_env(
-            {name: os.environ[name] for name in ("JOURNAL",) if name in os.environ}, lambda _: {}
-        )
+        settings = Settings.from_env({name: os.environ[name] for name in SETTINGS if name in os.environ}, lambda _: {})
         removed, kept = choose(settings, everything=console.flag("ALL"))
-        if records := list(find_real_records(settings)):
+        if records := sorted(set(find_real_records(removed))):
             confirm(records)
         for item in removed:
             remove(item.path)
@@ -56,23 +61,29 @@ def main() -> None:
 def choose(settings: Settings, *, everything: bool) -> tuple[list[Item], list[Item]]:
     """Return what is removed, and what is kept: a journal in S3 or outside of out/ too, which is left alone."""
     found = sorted(OUT.iterdir()) if OUT.is_dir() else []
-    kept = [] if everything else [path for path in found if path in KEPT]
-    journal = Path(settings.journal.removeprefix("folder:"))
-    removed = [measure(path, "") for path in [*found, LAYER] if path.exists() and path not in kept]
-    stays = [measure(path, KEPT[path]) for path in kept]
-    is_elsewhere = settings.journal.startswith("folder:") and not journal.resolve().is_relative_to(OUT.resolve())
-    if is_elsewhere and journal.exists():
-        stays.append(measure(journal, "the journal, which is not in out/"))
+    journal = [Path(settings.journal.removeprefix("folder:"))] if settings.journal.startswith("folder:") else []
+    account = [Path(settings.account_file), Path(f"{settings.account_file}{LOCK}")]
+    ours = [each for each in (*journal, *account) if OUT.resolve() in each.resolve().parents]
+    chosen = found if everything else [*(OUT / name for name in REMOVED), *ours]
+    removed = [measure(path, "") for path in dict.fromkeys([*chosen, LAYER]) if path.exists() or path.is_symlink()]
+    gone = {each.path.resolve() for each in removed}
+    stays = [
+        measure(path, f"{KEPT.get(path, FOREIGN)}; ALL=1 removes it too")
+        for path in found
+        if not everything and path.resolve() not in gone
+    ]
+    stays += [
+        measure(path, "the journal, which is not in out/")
+        for path in journal
+        if path.exists() and not path.resolve().is_relative_to(OUT.resolve())
+    ]
     return removed, stays
 
 
-def find_real_records(settings: Settings) -> Iterator[str]:
-    """Yield the records and plans in out/ of runs that traded an account at Alpaca, paper or live."""
-    journals = {OUT / "journal", *(path.parent for path in OUT.rglob("runs") if path.is_dir())}
-    if settings.journal.startswith("folder:"):
-        named = Path(settings.journal.removeprefix("folder:"))
-        journals |= {named} if named.resolve().is_relative_to(OUT.resolve()) else set()
-    for journal in sorted(journals):
+def find_real_records(removed: Sequence[Item]) -> Iterator[str]:
+    """Yield the records and plans that would be removed of runs that traded an account at Alpaca, paper or live."""
+    for runs in (path for each in removed for path in (each.path, *each.path.rglob("runs")) if path.name == "runs"):
+        journal = runs.parent
         store = Folder(journal)
         for name in store.names("runs/"):
             if name.endswith(RUN_NAMES) and not name.endswith("-dry-run.json") and is_real(store, name):
@@ -135,8 +146,7 @@ def show(removed: Sequence[Item], kept: Sequence[Item]) -> None:
     for each in removed:
         console.OUT.print(f" removed {each.path} ({say_size(each.size_bytes)})")
     for each in kept:
-        told = "" if each.path not in KEPT else "; ALL=1 removes it too"
-        console.OUT.print(f" kept    {each.path} ({say_size(each.size_bytes)}): {each.what}{told}", style="dim")
+        console.OUT.print(f" kept    {each.path} ({say_size(each.size_bytes)}): {each.what}", style="dim")
     if not removed:
         console.OUT.print(" nothing to remove")
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from lambda_function import run
 from scripts import console
+from scripts.files import OUT, RUN_LOG, RUN_PAGE
 from scripts.report.console import show
 from scripts.report.html import write_page
 from trader import logs, wiring
@@ -20,8 +21,6 @@ from trader.model import NEW_YORK, YEARS, Code, Health, Mode, Report
 from trader.schedule import sessions
 from trader.schedule.base import EventError
 from trader.schedule.slot import event_time
-
-OUT = Path("out")
 
 UNRECORDED = {Code.ALREADY_RAN, Code.NOT_DUE}
 """Statuses of a run that leaves the slot, and its record, to another run."""
@@ -31,7 +30,7 @@ def main() -> None:
     """Run once, show the record, write the page and the log; exit with 3 if the run could not do its work."""
     with console.plain_errors(interrupted="interrupted; run it again: a slot that is used up ends it with ALREADY_RAN"):
         env = environment(os.environ)
-        open_log(OUT / "run.log")
+        open_log(OUT / RUN_LOG)
         with console.progress() as progress:
             report = run(event(os.environ.get("AT"), env), env=env, progress=progress)
         if console.wants_json():
@@ -47,9 +46,9 @@ def show_run(report: Report, env: Mapping[str, str]) -> None:
     show(record, console.OUT)
     if report["status"] in UNRECORDED:
         return
-    page = OUT / "run.html"
+    page = OUT / RUN_PAGE
     write_page(record, page)
-    console.OUT.print(f" Page: {page}    log: {OUT / 'run.log'}", style="dim")
+    console.OUT.print(f" Page: {page}    log: {OUT / RUN_LOG}", style="dim")
 
 
 def could_not(report: Report) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from scripts.backtest.model import BacktestError
-from scripts.files import writing
+from scripts.files import SWEEP, writing
 
 
 def identity(*what: object) -> str:
@@ -69,7 +69,7 @@ def folder(out: Path, *, fresh: bool) -> Iterator[Path]:
 
     Raises BacktestError if another sweep is using it.
     """
-    path = out / "sweep"
+    path = out / SWEEP
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path / ".lock", timeout=0)

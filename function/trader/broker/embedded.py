@@ -37,6 +37,8 @@ from trader.schedule import sessions
 
 LOG = logging.getLogger("trader")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LOCK = ".lock"
+"""What is added to the name of an account's file for that of its lock."""
 
 
 class EmbeddedBroker:
@@ -198,7 +200,7 @@ class EmbeddedBroker:
         """Lock the file against other processes."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{self._path}.lock", timeout=10):
+            with FileLock(f"{self._path}{LOCK}", timeout=10):
                 yield
         except (OSError, TimeoutError) as error:
             raise BrokerError(f"ACCOUNT_FILE={self._path} cannot be used: {error}") from error

@@ -7,7 +7,7 @@ from pathlib import Path
 from scripts.backtest.model import Result
 from scripts.backtest.report.console import show
 from scripts.backtest.report.html import page
-from scripts.files import write_text
+from scripts.files import BACKTEST_FIGURES, BACKTEST_PAGE, write_text
 from trader.model import Json
 
 __all__ = ["Paths", "page", "show", "write"]
@@ -26,7 +26,7 @@ def write(figures: Json, result: Result, folder: Path) -> Paths:
 
     `figures` are those of `result`. A file gets its name only once it is complete. Raises UnwritableError.
     """
-    paths = Paths(page=folder / "backtest.html", json=folder / "backtest.json")
+    paths = Paths(page=folder / BACKTEST_PAGE, json=folder / BACKTEST_FIGURES)
     write_text(paths.json, json.dumps(figures, allow_nan=False, ensure_ascii=False, indent=1) + "\n")
     write_text(paths.page, page(figures, result))
     return paths

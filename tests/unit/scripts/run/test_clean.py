@@ -13,8 +13,8 @@ from tests.commands import Command, in_process
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Return make clean in a folder with a run, a page, a cache, a sweep and an unfinished layer."""
     monkeypatch.chdir(tmp_path)
-    for name in ("out/account.json", "out/run.html", "out/cache/yahoo/AAPL.json", "out/sweep/result.json"):
-        write(name, "x" * 1_500)
+    for name in ("account.json", "account.json.lock", "run.html", "cache/yahoo/AAPL.json", "sweep/result.json"):
+        write(f"out/{name}", "x" * 1_500)
     write("layer/build/numpy/core.so", "x")
     record("20221228T2045Z.json", "embedded")
     return in_process(clean.main, monkeypatch, capsys)
@@ -40,7 +40,33 @@ def test_it_removes_runs_pages_and_the_layers_build_and_keeps_what_took_hours(ma
     assert "kept out/sweep (1.5 kB): the results of sweeps; ALL=1 removes it too" in said
 
 
-def test_all_removes_caches_and_sweeps_too(make: Command) -> None:
+@pytest.mark.parametrize("name", ["out/notes.txt", "out/mine.json", "out/plans/a.tfplan", "out/run.html.old"])
+def test_it_keeps_and_lists_what_no_command_writes(make: Command, name: str) -> None:
+    write(name, "x")
+    said = make()[1]
+    assert name in left()
+    top = "/".join(name.split("/")[:2])
+    assert f"kept {top} (1 byte): may be yours; ALL=1 removes it too" in said
+
+
+def test_a_second_account_is_removed_instead_of_the_first_if_the_settings_name_it(make: Command) -> None:
+    record("20221228T2045Z.json", "embedded", "out/second")
+    for name in ("out/second.json", "out/second.json.lock"):
+        write(name, "x")
+    said = make(JOURNAL="folder:out/second", ACCOUNT_FILE="out/second.json")[1]
+    assert not [name for name in left() if "second" in name]
+    assert Path("out/account.json").exists()
+    assert "kept out/journal" in said
+
+
+def test_an_account_outside_of_out_is_left_alone(make: Command) -> None:
+    write("mine.json", "x")
+    make(ACCOUNT_FILE="mine.json")
+    assert Path("mine.json").exists()
+
+
+def test_all_removes_everything(make: Command) -> None:
+    write("out/notes.txt", "x")
     assert make(ALL="1")[0] == 0
     assert left() == []
 
@@ -67,14 +93,20 @@ def test_a_journal_outside_of_out_is_left_alone(make: Command) -> None:
 
 
 @pytest.mark.parametrize("name", ["20221228T2045Z.json", "20221228T2045Z.started"])
-@pytest.mark.parametrize("journal", ["out/journal", "out/second", "out/alpaca/journal"])
+@pytest.mark.parametrize("journal", ["out/journal", "out/second", "out/alpaca/journal", "out"])
 def test_without_a_terminal_records_of_a_real_account_are_not_removed(make: Command, name: str, journal: str) -> None:
     record(name, "alpaca", journal)
     before = left()
-    code, _, errors = make()
+    code, _, errors = make(ALL="1")
     assert (code, left()) == (3, before)
     assert "out/ has 1 record of runs at Alpaca" in errors
     assert "CONFIRM=yes removes them" in errors
+
+
+def test_records_that_are_kept_need_no_question(make: Command) -> None:
+    record("20221228T2045Z.json", "alpaca", "out/second")
+    assert make()[0] == 0
+    assert Path("out/second/runs").is_dir()
 
 
 def test_a_record_that_cannot_be_read_may_be_of_a_real_account(make: Command) -> None:
