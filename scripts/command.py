@@ -8,7 +8,7 @@ all three end in the same error.
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib import import_module, resources
@@ -19,12 +19,18 @@ import click
 from click.shell_completion import CompletionItem
 
 from scripts import console
+from scripts.console import OFF
 
 PROGRAM = "prophet-trader"
 SECRETS = {"ALPACAUSER", "ALPACAPW"}
 """Settings that a command line does not take, because other users of the machine can read it."""
 
 ON = {"1", "true", "yes"}
+SWITCH = ("1", "0")
+"""The words of an option that is on unless it is turned off."""
+
+OF_OTHERS = {"BROWSER"}
+"""Switches whose name means something else in many environments, so that any value is let pass there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +43,11 @@ class Option:
     words: tuple[str, ...] = ()
     is_flag: bool = False
     is_list: bool = False  # a comma-separated list of `words`
+
+    @property
+    def is_on_or_off(self) -> bool:
+        """True for a flag, and for an option that is on unless it is turned off."""
+        return self.is_flag or self.words == SWITCH
 
     @property
     def flag(self) -> str:
@@ -170,7 +181,7 @@ def find(name: str) -> Command:
 
 
 class _Text(click.ParamType[str]):
-    """The text of an option. It must not be empty; the command's own code checks the rest."""
+    """The text of an option. It must not be empty, and a switch is 1 or 0; the command's own code checks the rest."""
 
     name = "text"
 
@@ -180,6 +191,8 @@ class _Text(click.ParamType[str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401 as Click declares it
         if not str(value).strip():
             self.fail(f"{self.option.flag} is given without a value; leave it out for the default", param, ctx)
+        if self.option.is_on_or_off and value not in ON | OFF:
+            self.fail(f"{value!r}: must be 1 or 0", param, ctx)
         return str(value)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -202,6 +215,10 @@ class _Command(click.Command):
     made: Command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if value := os.environ.get("HELP"):  # as it would be in HELP=1 given to make
+            for problem in check_help(value):
+                ctx.fail(problem)
+            args = ["--help"]
         _, _, order = self.make_parser(ctx).parse_args(list(args))
         for param, times in Counter(order).items():
             if times > 1:
@@ -234,6 +251,8 @@ def click_command(name: str) -> click.Command:
     made = find(name)
 
     def call(**values: str | bool | None) -> None:
+        if problems := list(check_environment(os.environ, name, [key for key, value in values.items() if value])):
+            click.get_current_context().fail("\n".join(problems))
         os.environ.update({key: "1" if value is True else str(value) for key, value in values.items() if value})
         if made.needs_clone:
             require_clone(name)
@@ -249,6 +268,31 @@ def click_command(name: str) -> click.Command:
     )
     command.made = made
     return command
+
+
+def check_help(value: str) -> Iterator[str]:
+    """Yield the problem of a value of HELP, the variable that stands for --help."""
+    if value not in ON:
+        yield f"HELP={value}: must be 1, which shows what the command takes"
+
+
+def check_environment(env: Mapping[str, str], name: str, given: Sequence[str]) -> Iterator[str]:
+    """Yield the problems of environment variables that a command would ignore, or take for something else.
+
+    These are names that misspell one of its options, and values of flags and switches that are neither on nor off.
+    `given` are the options on the command line, which win over the environment.
+    """
+    from trader import settings  # imports pandas
+
+    options = {option.name: option for option in find(name).all_options()}
+    known = {*options, *settings.variables(), *(each.name for _, _, made in iterate_all() for each in made.options)}
+    for variable, value in env.items():
+        option = options.get(variable)
+        if variable not in known:
+            if guess := settings.nearest(variable, options):
+                yield f"{variable} in the environment is not a variable of {name}; did you mean {guess}?"
+        elif option and option.is_on_or_off and variable not in {*given, *OF_OTHERS} and value not in {"", *ON, *OFF}:
+            yield f"{variable}={value} in the environment: must be 1 or 0"
 
 
 def require_clone(name: str) -> None:

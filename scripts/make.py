@@ -125,8 +125,7 @@ def check_variables(goal: str, goals: Sequence[str], typed: Mapping[str, str]) -
     }
     for name, value in typed.items():
         if name == "HELP":
-            if value not in ON:
-                yield f"HELP={value}: must be 1, which shows what the command takes"
+            yield from command.check_help(value)
             continue
         option = options.get(name)
         if name in SECRETS:

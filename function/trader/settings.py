@@ -35,8 +35,8 @@ MAX_PATH_CHARACTERS = 4096
 SHOWN = 100
 """The maximum number of characters of a value that an error shows."""
 
-SHORT = 8
-"""Names up to this length, such as MODEL, are not matched, because they often belong to other programs."""
+SHORT = 5
+"""Names up to this length, such as MODEL, must be a setting's but for case, because many belong to other programs."""
 
 type Fetch = Callable[[Sequence[str]], Mapping[str, str]]
 """A function that returns values by parameter name, without parameters that do not exist or may not be read."""
@@ -370,12 +370,9 @@ def _guess(name: str) -> str | None:
 
 
 def nearest(name: str, known: Collection[str]) -> str | None:
-    """Return the setting that a name misspells, shortens or writes in another case; None if there is none.
-
-    Short names are too common to guess.
-    """
+    """Return the setting that a name misspells, shortens or writes in another case; None if there is none."""
     upper = name.upper()
-    if upper in known and len(name) > SHORT:
+    if upper in known:
         return upper
     begun = [each for each in known if "_" in upper and each.startswith(f"{upper}_")]
     close = difflib.get_close_matches(upper, known, n=1, cutoff=0.85) if len(name) > SHORT else []

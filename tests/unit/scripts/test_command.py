@@ -2,6 +2,7 @@
 
 import os
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from click.shell_completion import ShellComplete
@@ -12,7 +13,7 @@ from scripts.backtest import options
 from scripts.cloud.bootstrap import ASKED
 from scripts.command import SECRETS
 from scripts.sweep import config
-from trader.settings import variables
+from trader.settings import Settings, variables
 
 NAMES = list(command.names())
 
@@ -111,6 +112,78 @@ def test_a_wrong_command_line_runs_nothing(called: list[dict[str, str]], words: 
     result = type_in(*words)
     assert (result.exit_code, called) == (2, [])
     assert said in result.output
+
+
+# --- the environment -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("mode", "dry-run", "mode in the environment is not a variable of run; did you mean MODE?"),
+        ("Mode", "dry-run", "did you mean MODE?"),
+        ("at", "2022-10-03", "did you mean AT?"),
+        ("universe", "AAPL", "did you mean UNIVERSE?"),
+        ("UNIVERS", "AAPL", "did you mean UNIVERSE?"),
+        ("BROKERS", "alpaca", "did you mean BROKER?"),
+        ("MAX_ORDER", "500", "did you mean MAX_ORDER_USD?"),
+        ("JSON", "maybe", "JSON=maybe in the environment: must be 1 or 0"),
+        ("HELP", "maybe", "HELP=maybe: must be 1"),
+        ("HELP", "0", "HELP=0: must be 1"),
+    ],
+)
+def test_what_a_command_would_ignore_in_the_environment_is_refused(
+    called: list[dict[str, str]], name: str, value: str, said: str
+) -> None:
+    os.environ[name] = value
+    result = type_in("run")
+    assert (result.exit_code, called) == (2, [])
+    assert said in result.output
+
+
+@pytest.mark.parametrize(
+    ("name", "variable", "value"),
+    [
+        ("clean", "ALL", "maybe"),
+        ("plan", "LOCK", "maybe"),
+        ("halt", "strategy", "trend"),
+        ("halt", "STRATEGI", "trend"),
+    ],
+)
+def test_the_environment_of_every_command_is_checked(name: str, variable: str, value: str) -> None:
+    assert list(command.check_environment({variable: value}, name, []))
+
+
+def test_a_flag_on_the_command_line_wins_over_the_environment(called: list[dict[str, str]]) -> None:
+    os.environ["JSON"] = "maybe"
+    type_in("run", "--json")
+    assert called[0]["JSON"] == "1"
+
+
+def test_help_in_the_environment_shows_help_and_runs_nothing(called: list[dict[str, str]]) -> None:
+    os.environ["HELP"] = "1"
+    result = type_in("run", "--mode", "dry-run")
+    assert (result.exit_code, called) == (0, [])
+    assert "Usage: prophet-trader run" in result.output
+
+
+def test_a_switch_takes_1_or_0_only() -> None:
+    assert "'maybe': must be 1 or 0" in type_in("plan", "--lock", "maybe").output
+
+
+USUAL = Path(__file__).with_name("usual_variables.txt").read_text(encoding="utf-8").split()
+"""Names that login shells, desktops, compilers, clouds and CI systems set."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_usual_variable_of_an_environment_is_refused(name: str) -> None:
+    own = {option.name for option in command.find(name).all_options()}
+    env = {each: "1" if each in own - command.OF_OTHERS else "firefox" for each in USUAL}
+    assert list(command.check_environment(env, name, [])) == []
+
+
+def test_the_bot_itself_refuses_no_usual_variable() -> None:
+    assert Settings.from_env(dict.fromkeys(USUAL, "x"), lambda _: {}) == Settings()
 
 
 @pytest.mark.parametrize("name", NAMES)

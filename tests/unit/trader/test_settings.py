@@ -93,6 +93,12 @@ def test_every_problem_is_listed_at_once() -> None:
         ("MAX_POSITION", "MAX_POSITION_FRACTION"),
         ("MAX_ORDER", "MAX_ORDER_USD"),
         ("max_order_usd", "MAX_ORDER_USD"),
+        ("mode", "MODE"),
+        ("Mode", "MODE"),
+        ("universe", "UNIVERSE"),
+        ("UNIVERS", "UNIVERSE"),
+        ("BROKERS", "BROKER"),
+        ("SIGNALS", "SIGNAL"),
         ("ALPACA_PW", "ALPACAPW"),
     ],
 )
@@ -101,7 +107,7 @@ def test_a_misspelled_variable_is_not_silently_ignored(name: str, meant: str) ->
 
 
 def test_variables_of_other_programs_are_left_alone() -> None:
-    others = ["PATH", "AWS_REGION", "MODEL", "_HANDLER", "JOURNAL_STREAM", "mode", "MAX_JOBS", "SIGNALS"]
+    others = ["PATH", "AWS_REGION", "MODEL", "_HANDLER", "JOURNAL_STREAM", "MAX_JOBS", "MODELS"]
     assert read(dict.fromkeys(others, "x")) == read({})
 
 
