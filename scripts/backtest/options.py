@@ -8,6 +8,7 @@ from typing import Any
 
 from scripts.backtest.model import Options
 from trader.alpha import loader
+from trader.model import PriceSourceName
 from trader.settings import Integer, Number, Settings, SettingsError, nearest, variables
 
 
@@ -29,6 +30,9 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "OUT": ("out", Path),
 }
 """The field of Options and the parser for each variable."""
+
+SOURCES = {(PriceSourceName.FILE,), (PriceSourceName.YAHOO,)}
+"""The price sources that a backtest can read, each alone."""
 
 OWN = {"BROKER": "embedded", "MODE": "paper", "DAILY_AT": "", "HALT_PARAMETER": ""}
 """Settings that a backtest fixes: it has its own broker, places orders, runs at every bar, and is never halted."""
@@ -52,6 +56,14 @@ def from_env(env: Mapping[str, str]) -> Options:
     ]
     given, wrong = read(chosen, {name: parse for name, (_, parse) in VARIABLES.items()})
     problems += [*wrong, *find_misspelled(chosen)]
+    if settings.price_sources not in SOURCES:
+        problems.append(
+            f"PRICE_SOURCES={','.join(settings.price_sources)}: a backtest takes all its prices from one source; "
+            "set PRICE_SOURCES=file and PRICE_FILE, or PRICE_SOURCES=yahoo"
+        )
+    start, end = given.get("START"), given.get("END")
+    if start and end and start > end:
+        problems.append(f"START={start} is after END={end}: there is nothing to trade; swap them")
     if problems:
         raise SettingsError(problems)
     values = {"cash_usd": settings.starting_cash_usd} | {VARIABLES[name][0]: value for name, value in given.items()}

@@ -39,17 +39,10 @@ def load(
     `now` and `cache` are for Yahoo: the current time, and the cache of its bars. Raises BacktestError, or the source's
     PriceSourceError, if there are no prices to trade on; see also `span`.
     """
-    _check_order(options)
-    sources = options.settings.price_sources
-    if sources == ("file",):
+    if options.settings.price_sources == ("file",):
         panel = _from_file(options.settings, progress)
-    elif sources == ("yahoo",):
-        panel = _from_yahoo(options, now or datetime.now(UTC), cache, progress)
     else:
-        raise BacktestError(
-            f"PRICE_SOURCES={','.join(sources)}: a backtest takes all its prices from one source; "
-            f"set PRICE_SOURCES=file and PRICE_FILE, or PRICE_SOURCES=yahoo"
-        )
+        panel = _from_yahoo(options, now or datetime.now(UTC), cache, progress)
     panel = _trim_bars(panel, options)
     traded = span(panel, options)
     return replace(panel, notes=(*panel.notes, *notes(panel.close, options.settings, traded[0])))
@@ -61,7 +54,6 @@ def span(panel: Panel, options: Options) -> tuple[datetime, ...]:
     Without START the span begins two years before the last bar, or later, at the first bar with enough bars before it.
     Raises BacktestError if there is no bar to trade, or if no symbol has enough bars at the first one.
     """
-    _check_order(options)
     settings = options.settings
     bars = _bars(panel, options)
     say = sayer(settings.bar_interval)
@@ -82,11 +74,6 @@ def span(panel: Panel, options: Options) -> tuple[datetime, ...]:
             f"but {_why(settings)}; {_first_start(bars, ready)}"
         )
     return tuple(bars[begun:].to_pydatetime().tolist())
-
-
-def _check_order(options: Options) -> None:
-    if options.start and options.end and options.start > options.end:
-        raise BacktestError(f"START={options.start} is after END={options.end}: there is nothing to trade; swap them")
 
 
 def _midnight(day: date) -> datetime:

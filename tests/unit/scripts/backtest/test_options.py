@@ -57,6 +57,17 @@ def test_an_impossible_date_is_refused_with_an_example() -> None:
     assert "START='2021-02-30': must be a day such as 2021-01-04" in problems(START="2021-02-30")
 
 
+def test_start_after_end_is_refused() -> None:
+    said = problems(START="2022-01-04", END="2022-01-03")
+    assert "START=2022-01-04 is after END=2022-01-03: there is nothing to trade; swap them" in said
+
+
+@pytest.mark.parametrize("sources", ["alpaca", "file,yahoo"])
+def test_prices_come_from_a_file_or_from_yahoo(sources: str) -> None:
+    said = problems(PRICE_SOURCES=sources, ALPACAUSER="id", ALPACAPW="secret")
+    assert f"PRICE_SOURCES={sources}: a backtest takes all its prices from one source" in said
+
+
 def test_another_broker_is_refused() -> None:
     assert "BROKER=alpaca: a backtest has its own broker and runs at every bar; leave BROKER unset" in problems(
         BROKER="alpaca"

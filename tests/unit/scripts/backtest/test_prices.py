@@ -153,15 +153,6 @@ def test_days_before_the_first_and_after_the_last_price_are_cut(file: Path) -> N
     assert len(panel.close) == 80
 
 
-@pytest.mark.parametrize("source", ["alpaca", "file,yahoo", "yahoo,file"])
-def test_other_sources_are_refused_with_what_is_allowed(source: str) -> None:
-    keys: dict[str, Any] = {"ALPACAUSER": "a", "ALPACAPW": "b"}
-    with pytest.raises(
-        BacktestError, match=r"from one source; set PRICE_SOURCES=file and PRICE_FILE, or PRICE_SOURCES="
-    ):
-        prices.load(options(PRICE_SOURCES=source, **keys))
-
-
 def test_a_faulty_file_of_closes_is_the_same_error_as_in_a_run(file: Path) -> None:
     assert "line 3: the price of AAPL is 'x'" in fault(file, "timestamp,AAPL\n2022-12-27,5\n2022-12-28,x\n")
 
@@ -554,14 +545,6 @@ def test_a_day_without_any_price_is_not_traded() -> None:
         LAST_DAY,
         49,
     )
-
-
-def test_start_after_end_is_refused(file: Path) -> None:
-    chosen = options(SESSIONS[60], SESSIONS[59])
-    expected = f"START={SESSIONS[60]} is after END={SESSIONS[59]}: there is nothing to trade; swap them"
-    assert refusal(HUNDRED, chosen) == expected
-    with pytest.raises(BacktestError, match="is after END"):
-        prices.load(chosen)
 
 
 def test_an_end_before_all_prices_is_refused() -> None:
