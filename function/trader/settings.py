@@ -174,6 +174,8 @@ def universe(text: str) -> tuple[str, ...]:
     symbols = [spell(symbol) for symbol in text.split(",")]
     if not text.isascii() or not all(re.fullmatch(r"[A-Z][A-Z0-9]{0,5}(\.[A-Z]{1,2})?", symbol) for symbol in symbols):
         raise ValueError("sp500, or a comma-separated list of symbols such as AAPL,BRK.B")
+    if "SP500" in symbols:
+        raise ValueError("sp500 alone, or a comma-separated list of symbols such as AAPL,BRK.B")
     return tuple(dict.fromkeys(symbols))
 
 

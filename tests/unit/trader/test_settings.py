@@ -49,6 +49,8 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ("PRICE_SOURCES", "yahoo,yahoo"),
         ("UNIVERSE", ","),
         ("UNIVERSE", "AAPL;MSFT"),
+        ("UNIVERSE", "sp500,AAPL"),
+        ("UNIVERSE", "AAPL, SP500"),
         ("UNIVERSE_SIZE", "0"),
         ("UNIVERSE_SIZE", "20.5"),
         ("UNIVERSE_LOOKBACK_BARS", "-1"),
