@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import date, datetime
 from typing import NamedTuple
 
 from trader.alpha import loader
 from trader.alpha.base import AlphaModel, Words
 from trader.broker.base import OrderId
+from trader.broker.embedded import begin_anew
 from trader.journal.base import STARTED
 from trader.journal.record import BARE
 from trader.logs import printable
 from trader.model import NEW_YORK, BrokerName, Code, Direction, Engine, Json, OrderType, Outcome, Side
+from trader.schedule import sessions
 from trader.settings import Settings
 from trader.stages.pipeline import CLOSES_IN
 
@@ -118,12 +120,8 @@ EXPLANATIONS: Mapping[Code, Explanation] = {
         "Give the function more time or memory, or lower UNIVERSE_SIZE.",
     ),
 }
-AGAIN_ON_LAPTOP = (
-    "Nothing: another day is another slot (AT=2022-11-08), and MODE=dry-run can be repeated. To trade this slot again, "
-    "begin a second account: JOURNAL=folder:out/second ACCOUNT_FILE=out/second.json, or make clean, which removes this "
-    "journal and its paper account."
-)
-"""The remedy for ALREADY_RAN if journal and account are files of this machine."""
+AGAIN_ON_LAPTOP = "Nothing: MODE=dry-run can be repeated. To trade this slot again, or another day, "
+"""The remedy for ALREADY_RAN if journal and account are files of this machine, before the way to another account."""
 
 AGAIN_AT_ALPACA = (
     "Nothing: without AT the slot is the present minute, so run it again in the next one. MODE=dry-run can be repeated "
@@ -145,7 +143,7 @@ CLOSES_SOON = Explanation(
 """The explanation of MARKET_CLOSED for a run in the last minutes of a session."""
 
 ON_LAPTOP: Mapping[str, str] = {
-    Code.MARKET_CLOSED: "Choose a time in a session with AT; a day, such as AT=2022-11-08, means its last slot.",
+    Code.MARKET_CLOSED: "Choose a time in a session with AT; a day, such as AT=DAY, means its last slot.",
     Code.UNDER_WAY: "Wait until the other run has ended. If it was cut off, choose an AT after the time in the detail.",
 }
 """Remedies where AT chooses the slot."""
@@ -371,7 +369,7 @@ def explain(record: Json) -> Explanation | None:
     elif report["status"] == Code.MARKET_CLOSED and str(report["detail"]).startswith(CLOSES_IN):
         means, remedy = CLOSES_SOON
     elif report["status"] in ON_LAPTOP and _is_on_laptop(settings):
-        remedy = ON_LAPTOP[report["status"]]
+        remedy = ON_LAPTOP[report["status"]].replace("AT=DAY", f"AT={_last_session_day(report)}")
     elif record.get("gave_back"):
         remedy = f"{remedy} {GAVE_BACK}"
     return Explanation(means, remedy.replace("STRATEGY=NAME", f"STRATEGY={plain(report['strategy'])}"))
@@ -380,8 +378,13 @@ def explain(record: Json) -> Explanation | None:
 def _find_way_to_repeat(settings: Json) -> str:
     """Return the remedy for ALREADY_RAN; a report without settings is of a deployed function."""
     if _is_on_laptop(settings):
-        return AGAIN_ON_LAPTOP
+        return f"{AGAIN_ON_LAPTOP}{begin_anew(str(settings.get('account_file', '')))}."
     return AGAIN_AT_ALPACA if str(settings.get("journal", "")).startswith("folder:") else AGAIN_DEPLOYED
+
+
+def _last_session_day(report: Json) -> date:
+    """Return the New York day of the last session before a report's slot, of which there are prices if any are."""
+    return sessions.last_minute_before(datetime.fromisoformat(report["slot"])).date()
 
 
 def _is_on_laptop(settings: Json) -> bool:

@@ -34,11 +34,19 @@ from trader.model import (
 from trader.prices.jumps import name_split
 from trader.prices.series import Series
 from trader.schedule import sessions
+from trader.settings import Settings
 
 LOG = logging.getLogger("trader")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LOCK = ".lock"
 """What is added to the name of an account's file for that of its lock."""
+
+
+def begin_anew(account_file: str) -> str:
+    """Return advice for a run that this account cannot make any more: the settings of another one."""
+    name = "third" if Path(account_file).stem == "second" else "second"
+    clean = "; or make clean, which removes this one" if account_file == Settings.account_file else ""
+    return f"begin a {name} account: ACCOUNT_FILE=out/{name}.json JOURNAL=folder:out/{name}{clean}"
 
 
 class EmbeddedBroker:
@@ -232,8 +240,7 @@ class EmbeddedBroker:
             at, now = (f"{each.astimezone(NEW_YORK):%Y-%m-%d %H:%M} New York" for each in (book.as_of, self._now))
             raise BrokerError(
                 f"ACCOUNT_FILE={self._path} has traded until {at}, and this run is for {now}: an account does not go "
-                "back in time. Choose a later AT, or begin a second account: ACCOUNT_FILE=out/second.json "
-                "JOURNAL=folder:out/second; or make clean, which removes this one"
+                f"back in time. Choose a later AT, or {begin_anew(str(self._path))}"
             )
         series = self._visible(list(book.positions)) if book.positions else {}
         known = {name: order.status for name, order in book.orders.items()}

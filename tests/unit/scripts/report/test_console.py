@@ -379,8 +379,27 @@ def advice(status: str, detail: str = "", settings: dict[str, Any] | None = None
     return " ".join(show_text(stopped, 140).split())
 
 
-def test_on_a_laptop_a_used_slot_can_be_traded_in_a_second_account() -> None:
-    assert "JOURNAL=folder:out/second ACCOUNT_FILE=out/second.json" in advice("ALREADY_RAN", settings=LAPTOP)
+@pytest.mark.parametrize(
+    ("used", "other"), [("out/account.json", "second"), ("out/mine.json", "second"), ("out/second.json", "third")]
+)
+def test_on_a_laptop_a_used_slot_can_be_traded_in_an_account_that_is_not_this_one(used: str, other: str) -> None:
+    said = advice("ALREADY_RAN", settings={**LAPTOP, "account_file": used})
+    assert f"begin a {other} account: ACCOUNT_FILE=out/{other}.json JOURNAL=folder:out/{other}" in said
+
+
+@pytest.mark.parametrize(("used", "is_named"), [("out/account.json", True), ("out/mine.json", False)])
+def test_make_clean_is_advised_where_it_removes_the_account(used: str, is_named: bool) -> None:
+    assert ("make clean" in advice("ALREADY_RAN", settings={**LAPTOP, "account_file": used})) is is_named
+
+
+def test_no_day_is_advised_of_which_there_may_be_no_prices() -> None:
+    assert "AT=" not in advice("ALREADY_RAN", settings=LAPTOP)
+
+
+def test_a_closed_market_names_the_last_session_before_the_slot() -> None:
+    stopped = stop_record("MARKET_CLOSED")
+    stopped["report"]["slot"] = "2022-12-26T15:00:00Z"  # a holiday after a weekend
+    assert "such as AT=2022-12-23" in show_text({**stopped, "settings": LAPTOP}, 200)
 
 
 @pytest.mark.parametrize("settings", [ALPACA, LAMBDA, {}])
