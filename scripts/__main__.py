@@ -12,8 +12,10 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the seconds of imports ends it without a traceback
     if (function := str(ROOT / "function")) not in sys.path and Path(function).is_dir():
         sys.path.insert(0, function)  # a clone is not installed
+    from scripts import console
     from scripts.command import PROGRAM, application
 
+    console.survive_closed_pipes()
     application()(prog_name=PROGRAM)
 
 

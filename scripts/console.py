@@ -1,5 +1,6 @@
 """Shared parts of the commands: options, tables, progress bars, and plain error messages."""
 
+import io
 import json
 import os
 import signal
@@ -68,6 +69,48 @@ def make_console(*, stderr: bool = False, width: int | None = None) -> Console:
 
 
 OUT, ERR = make_console(), make_console(stderr=True)
+
+
+class Stream(io.TextIOWrapper):
+    """A standard stream that lets a command do its work although nobody reads on, as in `make run | head -1`."""
+
+    is_unread = False
+
+    def write(self, text: str) -> int:
+        """Write the text, or drop it if the pipe is closed."""
+        try:
+            return super().write(text)
+        except BrokenPipeError:
+            self._drop()
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush the text, or drop it if the pipe is closed."""
+        try:
+            super().flush()
+        except BrokenPipeError:
+            self._drop()
+
+    def _drop(self) -> None:
+        self.is_unread = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+
+
+def survive_closed_pipes() -> None:
+    """Let the standard streams of this process take text that nobody reads, without an error."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is getattr(sys, f"__{name}__") and type(stream) is io.TextIOWrapper:  # not one of a test
+            encoding, errors, line_buffering = stream.encoding, stream.errors, stream.line_buffering
+            made = Stream(stream.detach(), encoding=encoding, errors=errors, line_buffering=line_buffering)
+            setattr(sys, name, made)
+            setattr(sys, f"__{name}__", made)
+
+
+def is_unread() -> bool:
+    """Tell whether the reader of the standard output, such as head, has gone."""
+    return isinstance(sys.stdout, Stream) and sys.stdout.is_unread
+
 
 USABLE, FAILED, USAGE, COULD_NOT, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit codes: it did its work; a check found something wrong; the command line or the settings are wrong; it could not

@@ -28,6 +28,7 @@ FOLLOWED_BY_VALUE = {"-C", "-E", "-I", "-W", "-f", "-o"}
 
 def main() -> None:
     """Run the command of a goal with the variables that were given to make. Exits with 2 if any was not understood."""
+    console.survive_closed_pipes()
     goal = sys.argv[1]
     words, typed = what_was_typed(os.environ)
     goals = os.environ.get("MAKE_GOALS", "").split() or [goal]

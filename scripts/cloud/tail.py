@@ -61,8 +61,6 @@ def main() -> None:
             follow(os.environ, as_json=console.wants_json())
         except KeyboardInterrupt:
             console.note("ended")
-        except BrokenPipeError:  # the reader, such as head, has closed the pipe
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def follow(env: Mapping[str, str], *, as_json: bool) -> None:
@@ -83,6 +81,8 @@ def follow(env: Mapping[str, str], *, as_json: bool) -> None:
         if not is_endless:
             if not events:
                 console.note(f"no record since {period.since.astimezone(NEW_YORK):%Y-%m-%d %H:%M}; try SINCE=1d")
+            return
+        if console.is_unread():
             return
         rest_s = max(POLL_S, len(sources) / GROUPS_PER_S) - (time.monotonic() - begun)
         time.sleep(max(rest_s, 0.1))

@@ -1,6 +1,8 @@
 """The command line: every command has its file, its options are make's variables, and nonsense is refused."""
 
 import os
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -252,3 +254,17 @@ def test_a_command_for_the_repository_says_so_elsewhere(
 )
 def test_the_nearest_name_is_found_in_any_case(typed: str, meant: str | None) -> None:
     assert command.nearest(typed, [option.name for option in command.find("run").all_options()]) == meant
+
+
+# --- a reader that stops reading -------------------------------------------------------------------------------------
+
+
+def test_a_command_does_its_work_although_nobody_reads_its_output(tmp_path: Path) -> None:
+    work = "sys.stdout.write('x' * 100_000); console.OUT.print('y'); sys.stderr.write('z' * 100_000)"
+    done = f"open({str(tmp_path / 'done')!r}, 'w').write(str(console.is_unread()))"
+    code = f"import sys; from scripts import console; console.survive_closed_pipes(); {work}; {done}"
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=write, stderr=write, check=False)
+    os.close(write)
+    assert (process.returncode, (tmp_path / "done").read_text()) == (0, "True")
