@@ -15,12 +15,25 @@ export PYTHONPATH MAKE_GOALS
 
 override COMMANDS := $(shell sed -n 's/^  \([a-z-]*\) .*/\1/p' scripts/commands/index.txt)
 
+# -n, -t and -q let make run nothing, and end as if all were well.
+override SHORT_FLAGS := $(filter-out --%,$(firstword -$(MAKEFLAGS)))
+ifneq (,$(strip $(foreach flag,n t q,$(findstring $(flag),$(SHORT_FLAGS)))))
+$(info make runs nothing with -n, -t or -q; the dry run of the bot is: make run MODE=dry-run)
+endif
+
 # What is needed to try the bot is installed in seconds; everything else needs the tools of a developer too.
 override TRY := run replay clean backtest sweep compare lookahead
 $(TRY): .venv/.set-up
 $(filter-out $(TRY),$(COMMANDS)): .venv/.set-up-dev
 $(COMMANDS):
 	@$(PY) -m scripts.make $@
+
+# Any other word. It is not in the recipe: scripts.make reads it from MAKE_GOALS. Of a folder, make itself would say that
+# there is nothing to be done.
+override FOLDERS := function requirements scripts terraform tests
+.DEFAULT $(FOLDERS):
+	@[ -x $(PY) ] || { echo 'make: there is no such target; plain make lists all targets' >&2; exit 2; }
+	@$(PY) -m scripts.make
 
 .venv/.set-up: requirements/run.txt requirements/uv.txt .python-version scripts/setup.sh
 	@scripts/setup.sh run
@@ -34,4 +47,4 @@ help:
 	@printf 'usage: make TARGET [NAME=value ...]\n       make TARGET HELP=1 shows what a target takes\n\n'
 	@cat scripts/commands/index.txt
 
-.PHONY: $(COMMANDS) help
+.PHONY: $(COMMANDS) $(FOLDERS) help

@@ -25,6 +25,8 @@ PROGRAM = "prophet-trader"
 SECRETS = {"ALPACAUSER", "ALPACAPW"}
 """Settings that a command line does not take, because other users of the machine can read it."""
 
+NOT_TAKEN = "is not taken from the command line, where others can read it: set it in the environment"
+
 ON = {"1", "true", "yes"}
 SWITCH = ("1", "0")
 """The words of an option that is on unless it is turned off."""
@@ -219,7 +221,14 @@ class _Command(click.Command):
             for problem in check_help(value):
                 ctx.fail(problem)
             args = ["--help"]
-        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        try:
+            _, _, order = self.make_parser(ctx).parse_args(list(args))
+        except click.NoSuchOption as error:
+            name = error.option_name.strip("-").upper()
+            if name in SECRETS:
+                ctx.fail(f"{name} {NOT_TAKEN}")
+            guess = nearest(error.option_name, [each.flag for each in self.made.all_options()])
+            raise click.NoSuchOption(error.option_name, possibilities=[guess] if guess else None, ctx=ctx) from None
         for param, times in Counter(order).items():
             if times > 1:
                 ctx.fail(f"{param.opts[0]} is given {times} times; give it once")
@@ -356,7 +365,7 @@ def nearest(name: str, known: Sequence[str]) -> str | None:
     import difflib
 
     by_key = {_key(each): each for each in known}
-    found = difflib.get_close_matches(_key(name), by_key, n=1, cutoff=0.6)
+    found = difflib.get_close_matches(_key(name), by_key, n=1, cutoff=0.7)
     begun = [each for key, each in by_key.items() if len(_key(name)) >= 3 and key.startswith(_key(name))]
     return next((by_key[each] for each in found), next(iter(begun), None))
 

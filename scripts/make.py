@@ -27,14 +27,18 @@ FOLLOWED_BY_VALUE = {"-C", "-E", "-I", "-W", "-f", "-o"}
 
 
 def main() -> None:
-    """Run the command of a goal with the variables that were given to make. Exits with 2 if any was not understood."""
+    """Run the command of a goal with the variables that were given to make. Exits with 2 if any was not understood.
+
+    make calls it without a goal if it has no rule for one of them.
+    """
     console.survive_closed_pipes()
-    goal = sys.argv[1]
     words, typed = what_was_typed(os.environ)
-    goals = os.environ.get("MAKE_GOALS", "").split() or [goal]
+    goals = os.environ.get("MAKE_GOALS", "").split() or sys.argv[1:]
+    goal = sys.argv[1] if len(sys.argv) > 1 else ""
     for name in (*MAKES_OWN, *typed):
         os.environ.pop(name, None)
-    problems = [*check_goals(goals, words), *check_words(words), *check_variables(goal, goals, typed)]
+    problems = [*check_goals(goals, words), *check_words(words)]
+    problems += check_variables(goal, goals, typed) if goal else []
     if problems:
         for problem in problems:
             console.ERR.print(problem, style="red", soft_wrap=True)
@@ -130,9 +134,9 @@ def check_variables(goal: str, goals: Sequence[str], typed: Mapping[str, str]) -
             continue
         option = options.get(name)
         if name in SECRETS:
-            yield f"{name} is not taken from the command line, where others can read it: set it in the environment"
+            yield f"{name} {command.NOT_TAKEN}"
         elif option is None:
-            guess = nearest(name, list(options))
+            guess = nearest(name, [*options, "HELP"])
             hint = f"did you mean {guess}?" if guess else "it takes " + (shorten(list(options)) or "no variables")
             yield f"{name} is not a variable of make {goal}; {hint} (make {goal} HELP=1 lists them)"
         elif not value.strip():

@@ -65,12 +65,12 @@ def type_make(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         if not (folder / "calls").exists():
             return Called(code=done.returncode, said=done.stderr)
         reached: list[Sequence[str]] = []
-        goal = (folder / "calls").read_text().splitlines()[0].split()[-1]
+        arguments = (folder / "calls").read_text().splitlines()[0].split()[2:]
         monkeypatch.setattr("os.environ", {**given, "MAKEFLAGS": (folder / "flags").read_text()})
         os.environ["MAKE_GOALS"] = (folder / "goals").read_text()
         typed = (folder / "words").read_text().split("\n")[1:-1]
         monkeypatch.setattr(make, "read_words", lambda _: typed)
-        monkeypatch.setattr("sys.argv", ["make", goal])
+        monkeypatch.setattr("sys.argv", ["make", *arguments])
         monkeypatch.setattr(Application, "__call__", lambda _, words, **__: reached.append(words))
         try:
             make.main()
@@ -120,6 +120,7 @@ WRONG = {
     "run at=2022-10-03": "did you mean AT?",
     "run SINGAL=interval": "did you mean SIGNAL?",
     "run json=1": "did you mean JSON?",
+    "run help=1": "did you mean HELP?",
     "run CASH=5000": "CASH is not a variable of make run",
     "run START=2022-01-03": "START is not a variable of make run",
     "run GRID=X=1": "GRID is not a variable of make run",
@@ -167,8 +168,13 @@ WRONG = {
     "deploy destroy": "deploy must be the only target",
     "halt resume": "halt must be the only target",
     "lint tests": "did you mean make test?",
-    "runn": "No rule to make target 'runn'",
-    "dry-run run": "No rule to make target 'dry-run'",
+    "runn": "there is no target 'runn'; did you mean make run?",
+    "RUN": "there is no target 'RUN'; did you mean make run?",
+    "xyz": "there is no target 'xyz'",
+    "tests": "there is no target 'tests'; did you mean make test?",
+    "scripts": "there is no target 'scripts'",
+    "runn MODE=dry-run": "did you mean make run?",
+    "dry-run run": "there is no target 'dry-run'",
     "run MODE = dry-run": "empty variable name",
     # options of make's that were meant for the command
     "run -mode=dry-run": "make reads -mode=dry-run as an option of its own",
@@ -262,6 +268,25 @@ def test_no_variable_of_any_target_runs_as_a_command(folder: Path, payload: str,
 def test_no_goal_runs_as_a_command(folder: Path, goal: str) -> None:
     subprocess.run(["make", "--keep-going", "run", goal], cwd=folder, capture_output=True, check=False)
     assert not (folder / "owned").exists()
+
+
+def test_an_unknown_goal_is_refused_before_anything_is_set_up(folder: Path) -> None:
+    shutil.rmtree(folder / ".venv")
+    done = subprocess.run(["make", "runn"], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "there is no such target; plain make lists all targets" in done.stderr
+
+
+@pytest.mark.parametrize("flag", ["-n", "--dry-run", "-t", "-q", "-sn"])
+def test_makes_own_dry_run_is_not_taken_for_the_bots(folder: Path, flag: str) -> None:
+    done = subprocess.run(["make", "run", flag], cwd=folder, capture_output=True, text=True, check=False)
+    assert "the dry run of the bot is: make run MODE=dry-run" in done.stdout
+    assert not (folder / "calls").exists()
+
+
+@pytest.mark.parametrize("words", [["run"], ["run", "-s"], ["run", "--no-print-directory", "-k"], ["run", "RUN=nqt"]])
+def test_other_flags_of_make_are_passed_over_in_silence(folder: Path, words: list[str]) -> None:
+    assert not subprocess.run(["make", *words], cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
 def test_plain_make_lists_all_targets_without_any_set_up(folder: Path) -> None:

@@ -103,7 +103,9 @@ def test_an_option_wins_over_the_environment(called: list[dict[str, str]]) -> No
         (["run", "--mode", "dry-run", "--mode", "paper"], "--mode is given 2 times"),
         (["run", "dry-run"], "unexpected extra argument"),
         (["run", "MODE=dry-run"], "unexpected extra argument"),
-        (["run", "--alpacapw", "x"], "No such option"),
+        (["run", "--alpacapw", "x"], "ALPACAPW is not taken from the command line"),
+        (["run", "--alpacauser", "x"], "ALPACAUSER is not taken from the command line"),
+        (["run", "--univrse", "AAPL"], "Did you mean '--universe'?"),
         (["run", "--start", "2022-01-03"], "No such option"),
         (["runn"], "did you mean run?"),
         (["Run"], "did you mean run?"),
@@ -238,6 +240,12 @@ def test_a_command_for_the_repository_says_so_elsewhere(
         command.click_command("lint").main([], prog_name="lint")
     assert end.value.code == 3
     assert "run it in a clone, as make lint" in capsys.readouterr().err
+
+
+def test_only_a_near_name_is_suggested() -> None:
+    said = type_in("run", "--colour", "red").output
+    assert "No such option" in said
+    assert "Did you mean" not in said
 
 
 @pytest.mark.parametrize(
