@@ -4,7 +4,7 @@ import csv
 import io
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,16 @@ class Columns:
     symbol_of: SmallIntegers
     row_of: SmallIntegers  # the row of the file
     prices: list[Floats]  # in the order of the layout's places; who has used one may empty it to free its memory
+
+    def keep(self, is_kept: NDArray[np.bool_]) -> "Columns":
+        """Return some of the rows."""
+        return replace(
+            self,
+            stamp_of=self.stamp_of[is_kept],
+            symbol_of=self.symbol_of[is_kept] if len(self.symbol_of) else self.symbol_of,
+            row_of=self.row_of[is_kept],
+            prices=[numbers[is_kept] for numbers in self.prices],
+        )
 
 
 def read_columns(path: Path, source: Source, layout: Layout, faults: Faults) -> Columns:

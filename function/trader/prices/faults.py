@@ -38,6 +38,9 @@ class Faults:
     def __contains__(self, row: int) -> bool:
         return row in self._faults
 
+    def __bool__(self) -> bool:
+        return bool(self._faults)
+
     @property
     def are_enough(self) -> bool:
         """True if there are so many that no others need be looked for."""

@@ -1,6 +1,7 @@
 """From the rows of a price file to tables: the bars and symbols of a file, and where each of its rows belongs."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ type Integers = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedFile:
-    """What was read from a price file, row by row."""
+    """What was read from a price file, row by row, and the faults of rows. Rows without a time are left out."""
 
     path: Path
     source: Source
@@ -35,6 +36,7 @@ class ParsedFile:
     columns: Columns
     times: Times
     interval: str
+    faults: Faults
 
     def fault(self, place: int, what: str, remedy: str) -> PriceFileError:
         """Return the error for one of the rows in `columns`."""
@@ -45,22 +47,25 @@ class ParsedFile:
         """Name a bar by its start in microseconds since 1970."""
         return say(_EPOCH + timedelta(microseconds=int(time_us)), self.interval)
 
-    def require_past(self, now: datetime) -> None:
-        """Raise PriceFileError if bars begin after `now`."""
+    def require_no_faults(self) -> None:
+        """Raise PriceFileError, which names all faults of rows, if there are any."""
+        self.faults.require_none(self.path, self.source.lines_of)
+
+    def without_later(self, now: datetime) -> "ParsedFile":
+        """Note the rows whose bars begin after `now`, and return the others."""
         starts_us = self.times.starts_us
         is_later = starts_us > (now - _EPOCH) // timedelta(microseconds=1)
         if not is_later.any():
-            return
-        faults = Faults()
+            return self
         clock = f"{now.astimezone(NEW_YORK):%Y-%m-%d %H:%M}"
         for place in np.flatnonzero(is_later[self.columns.stamp_of]):
-            if faults.are_enough:
+            if self.faults.are_enough:
                 break
             bar = self.say_bar(starts_us[self.columns.stamp_of[place]])
             what = f"the bar of {bar} begins after now, {clock} in New York"
             remedy = "correct the row or this machine's clock, or remove the row"
-            faults.add(int(self.columns.row_of[place]), what, remedy)
-        faults.require_none(self.path, self.source.lines_of)
+            self.faults.add(int(self.columns.row_of[place]), what, remedy)
+        return replace(self, columns=self.columns.keep(~is_later[self.columns.stamp_of]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +101,10 @@ class Grid:
 
 
 def place_rows(file: ParsedFile) -> Grid:
-    """Find the bar and the symbol of each row. Raises PriceFileError if two rows are of the same."""
+    """Find the bar and the symbol of each row.
+
+    Two rows of the same bar and symbol are noted if the file has other faults; otherwise PriceFileError is raised.
+    """
     columns = file.columns
     times_us, bar_of_stamp = np.unique(file.times.starts_us, return_inverse=True)
     bar_of = bar_of_stamp.astype(np.int32)[columns.stamp_of]
@@ -115,14 +123,14 @@ def place_rows(file: ParsedFile) -> Grid:
     is_there[keys] = True
     if int(is_there.sum()) < len(keys):
         (repeated,) = np.nonzero(pd.Series(keys).duplicated().to_numpy())
-        what = f"{symbols[symbol_of[repeated[0]]]:.50} has a second row for this time"
-        raise _repeated_fault(file, repeated, what, "keep one row for each symbol and time")
+        whats = (f"{symbols[symbol_of[place]]:.50} has a second row for this time" for place in repeated)
+        _report_repeated(file, repeated, whats, "keep one row for each symbol and time")
     notes = note_renamed(zip(columns.symbols, spelled, strict=True))
     return Grid(times_us=times_us, symbols=symbols, bar_of=bar_of, symbol_of=symbol_of, notes=notes)
 
 
 def _require_order(file: ParsedFile, bar_of: Integers) -> tuple[str, ...]:
-    """Return a note if the newest row is the first. Raises PriceFileError if rows are repeated or in no order."""
+    """Return a note if the newest row is the first. Rows that are repeated or in no order are faults."""
     steps = np.diff(bar_of)
     if (steps > 0).all():
         return ()
@@ -130,14 +138,27 @@ def _require_order(file: ParsedFile, bar_of: Integers) -> tuple[str, ...]:
         return ("the newest row is the first; the rows were sorted",)
     is_wrong = steps == 0 if (steps <= 0).all() else steps <= 0
     places = np.flatnonzero(is_wrong) + 1
-    text = file.columns.stamps[file.columns.stamp_of[places[0]]]
-    is_repeated = steps[places[0] - 1] == 0
-    what = f"timestamp {text!r:.100} is {'repeated' if is_repeated else 'earlier than the one before'}"
-    raise _repeated_fault(file, places, what, "sort the rows by time and keep one row for each time")
+    texts = ((place, file.columns.stamps[file.columns.stamp_of[place]]) for place in places)
+    whats = (
+        f"timestamp {text!r:.100} is {'repeated' if steps[place - 1] == 0 else 'earlier than the one before'}"
+        for place, text in texts
+    )
+    _report_repeated(file, places, whats, "sort the rows by time and keep one row for each time")
+    return ()
 
 
-def _repeated_fault(file: ParsedFile, places: Integers, what: str, remedy: str) -> PriceFileError:
-    """Return the error for rows of one time; if they are shorter bars than those of a day, it says so."""
+def _report_repeated(file: ParsedFile, places: Integers, whats: Iterable[str], remedy: str) -> None:
+    """Note rows of one time among the file's other faults. Raises PriceFileError if there are no others.
+
+    If the rows are shorter bars than those of a day, it says so.
+    """
+    if file.faults:
+        for place, what in zip(places, whats, strict=True):
+            if file.faults.are_enough:
+                return
+            file.faults.add(int(file.columns.row_of[place]), what, remedy)
+        return
+    what = next(iter(whats))
     if file.interval == "1d" and len(places) >= MIN_DISTANCES:
         moments_us = np.unique(file.times.moments_us[file.columns.stamp_of]).astype("datetime64[us]")
         name = name_interval(pd.DatetimeIndex(moments_us).tz_localize(UTC))
@@ -146,4 +167,4 @@ def _repeated_fault(file: ParsedFile, places: Integers, what: str, remedy: str) 
             remedy = advise([name], "use a file of daily bars")
     if more := len(places) - 1:
         remedy += f"; {more:,} more line{'s are' if more > 1 else ' is'} like this"
-    return file.fault(int(places[0]), what, remedy)
+    raise file.fault(int(places[0]), what, remedy)

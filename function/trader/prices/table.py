@@ -50,9 +50,9 @@ def read_table(path: Path, *, bar_interval: str, universe: Sequence[str], now: d
     Raises PriceFileError if the file cannot be read, is malformed, has two readings that give different prices, has
     bars longer or shorter than `bar_interval`, or bars that begin after `now`.
     """
-    file = _parse(path, bar_interval, universe)
-    file.require_past(now)
+    file = _parse(path, bar_interval, universe).without_later(now)
     grid = place_rows(file)
+    file.require_no_faults()
     notes = [*file.layout.notes, *file.times.notes, *grid.notes]
     symbols, prices = _adjust(file, grid, grid.fill(file), notes)
     if not file.layout.has_ohlc:
@@ -73,7 +73,7 @@ def read_table(path: Path, *, bar_interval: str, universe: Sequence[str], now: d
 
 
 def _parse(path: Path, interval: str, universe: Sequence[str]) -> ParsedFile:
-    """Read the rows of a file. Raises PriceFileError, which names all rows that cannot be read."""
+    """Read the rows of a file, and note those that cannot be read. Raises PriceFileError if there are no others."""
     source = _open(path)
     layout = find_layout(path, source.head, universe)
     faults = Faults()
@@ -83,12 +83,17 @@ def _parse(path: Path, interval: str, universe: Sequence[str]) -> ParsedFile:
     is_bad[list(times.faults)] = True
     for place in np.flatnonzero(is_bad[columns.stamp_of])[:MAX_COUNTED]:
         faults.add(int(columns.row_of[place]), *times.faults[int(columns.stamp_of[place])])
-    faults.require_none(path, source.lines_of)
+    if faults:
+        columns = columns.keep(~is_bad[columns.stamp_of])
+        if not len(columns.row_of):
+            faults.require_none(path, source.lines_of)
     if len(columns.row_of) * len(columns.prices) > MAX_NUMBERS:
         raise PriceFileError(f"price file {path} has more than {MAX_NUMBERS:,} prices; use a smaller file")
     if not len(columns.row_of):
         raise PriceFileError(f"price file {path} has only a header row; add a row for each bar")
-    return ParsedFile(path=path, source=source, layout=layout, columns=columns, times=times, interval=interval)
+    return ParsedFile(
+        path=path, source=source, layout=layout, columns=columns, times=times, interval=interval, faults=faults
+    )
 
 
 def _open(path: Path) -> Source:

@@ -1,5 +1,6 @@
 """Price files that are refused, with the line, the value and the remedy; nothing is guessed between two readings."""
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -186,6 +187,25 @@ def test_all_faults_are_in_one_message(file: Path) -> None:
         "line 7: 4 fields, but the header has 3; complete the row, or remove it if the file was cut off there; "
         "2 more lines have faults"
     )
+
+
+def test_faults_of_every_kind_are_in_one_message(file: Path) -> None:
+    rows = ["2022-12-22,x", "2022-13-23,1", "2122-12-23,1", "2022-12-23,1", "2022-12-23,2", "2022-12-21,1"]
+    message = refuse(file, "\n".join(["date,AAPL", *rows]))
+    found = re.findall(r"line (\d): ([^;]+);", message)
+    assert found == [
+        ("2", "the price of AAPL is 'x'"),
+        ("3", "timestamp '2022-13-23' is not a time that there is"),
+        ("4", "the bar of 2122-12-23 begins after now, 2026-11-27 16:00 in New York"),
+        ("6", "timestamp '2022-12-23' is repeated"),
+        ("7", "timestamp '2022-12-21' is earlier than the one before"),
+    ]
+
+
+def test_a_second_row_for_a_symbol_is_named_beside_other_faults(file: Path) -> None:
+    rows = ["2022-12-22,AAPL,x", "2022-12-22,KO,1", "2022-12-22,KO,2"]
+    message = refuse(file, "\n".join(["date,symbol,close", *rows]))
+    assert "line 4: KO has a second row for this time; keep one row for each symbol and time" in message
 
 
 @pytest.mark.parametrize(
