@@ -206,9 +206,12 @@ class EmbeddedBroker:
     @contextmanager
     def _file(self) -> Iterator[None]:
         """Lock the file against other processes."""
+        lock = Path(f"{self._path}{LOCK}")
         try:
+            if not lock.exists():
+                self._read()  # beside what is no account, no lock is left
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{self._path}{LOCK}", timeout=10):
+            with FileLock(lock, timeout=10):
                 yield
         except (OSError, TimeoutError) as error:
             raise BrokerError(f"ACCOUNT_FILE={self._path} cannot be used: {error}") from error
@@ -217,12 +220,14 @@ class EmbeddedBroker:
         if not self._path.exists():
             cash_usd = self._starting_cash_usd
             return Book(cash_usd=cash_usd, last_equity_usd=cash_usd, as_of=self._now)
+        if not self._path.is_file():
+            raise BrokerError(f"ACCOUNT_FILE={self._path} is not a file; set it to one, such as out/account.json")
         try:
             return books.check(codec.decode(Book, codec.parse_json(self._path.read_text(encoding="utf-8"))))
         except (ValueError, KeyError, TypeError) as error:
             raise BrokerError(
                 f"ACCOUNT_FILE={self._path} is not an embedded broker's account ({type(error).__name__}: {error}); "
-                "move it away to start a new account"
+                "set ACCOUNT_FILE to another file, or move this one away, to start a new account"
             ) from error
 
     def _write(self, book: Book) -> None:

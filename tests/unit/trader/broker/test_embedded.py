@@ -1,5 +1,6 @@
 import contextlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -194,6 +195,16 @@ def test_a_file_that_is_not_an_account_is_named(file: Path, text: str) -> None:
     file.write_text(text)
     with pytest.raises(BrokerError, match="is not an embedded broker's account"):
         broker(file).account()
+    assert list(file.parent.iterdir()) == [file], "and no lock is left beside it"
+
+
+@pytest.mark.parametrize("name", [".", "folder"])
+def test_a_folder_is_no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BrokerError, match=rf"ACCOUNT_FILE={re.escape(name)} is not a file; set it to one"):
+        broker(Path(name)).account()
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
 def test_an_unwritable_path_is_named(tmp_path: Path) -> None:
