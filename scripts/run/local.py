@@ -21,6 +21,7 @@ from trader.model import NEW_YORK, YEARS, Code, Health, Mode, Report
 from trader.schedule import sessions
 from trader.schedule.base import EventError
 from trader.schedule.slot import event_time
+from trader.settings import SettingsError
 
 UNRECORDED = {Code.ALREADY_RAN, Code.NOT_DUE}
 """Statuses of a run that leaves the slot, and its record, to another run."""
@@ -30,9 +31,11 @@ def main() -> None:
     """Run once, show the record, write the page and the log; exit with 3 if the run could not do its work."""
     with console.plain_errors(interrupted="interrupted; run it again: a slot that is used up ends it with ALREADY_RAN"):
         env = environment(os.environ)
+        chosen = event(os.environ.get("AT"), env)
+        check_settings(env)
         open_log(OUT / RUN_LOG)
         with console.progress() as progress:
-            report = run(event(os.environ.get("AT"), env), env=env, progress=progress)
+            report = run(chosen, env=env, progress=progress)
         if console.wants_json():
             console.print_json(report)
         else:
@@ -54,6 +57,16 @@ def show_run(report: Report, env: Mapping[str, str]) -> None:
 def could_not(report: Report) -> bool:
     """Tell whether a run could not do its work: it has judged no price, and a person is needed."""
     return Health.of(report["status"]) is Health.ATTENTION and not report["insights"]
+
+
+def check_settings(env: Mapping[str, str]) -> None:
+    """Raise SettingsError if the settings are wrong, before anything is written."""
+    try:
+        wiring.read_settings(env)
+    except SettingsError:
+        raise
+    except Exception:
+        return  # AWS failed, which the run itself records
 
 
 def open_log(path: Path) -> None:

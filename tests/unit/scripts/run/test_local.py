@@ -1,0 +1,39 @@
+"""make run: what it refuses before it writes anything."""
+
+from pathlib import Path
+
+import pytest
+
+from scripts.run import local
+from tests.commands import Command, in_process
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Return make run in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return in_process(local.main, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("AT", "yesterday", "AT='yesterday' is neither a day"),
+        ("AT", "1066-10-14", "is not in the years"),
+        ("MODE", "dry", "MODE='dry': must be one of"),
+        ("UNIVERSE", "sp500,AAPL", "must be sp500 alone"),
+        ("JOURNAL", "out", "must be folder:PATH"),
+    ],
+)
+def test_a_wrong_setting_writes_nothing(make: Command, variable: str, value: str, said: str) -> None:
+    code, _, errors = make(**{variable: value})
+    assert (code, list(Path().iterdir())) == (2, [])
+    assert said in errors
+
+
+def test_a_failure_of_aws_is_left_to_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_names: object) -> None:
+        raise ConnectionError
+
+    monkeypatch.setattr("trader.wiring.PARAMETERS.fetch", fail)
+    local.check_settings({"ALPACAUSER": "ssm:/somewhere"})
