@@ -54,9 +54,10 @@ def main() -> None:
 
 
 def new_plan(root: Terraform, file: Path) -> preflight.PlanJson:
-    """Build what is missing, and return a plan."""
+    """Build what is missing, and return a plan. Raises CommandError before the build if keys are missing."""
     variables = root.variables()
     if reason := reason_to_build(variables):
+        preflight.check_parameters(root.cloud, variables.parameters)
         console.note(f"{reason}: building the layer")
         build_layer(variables)
     make_package(variables)

@@ -68,9 +68,27 @@ def check(cloud: Cloud, plan: PlanJson, folder: Path) -> Sequence[str]:
     for name, strategy in wanted.items():
         found += settings(cloud, name, strategy["environment"])
     found += parameters(cloud, wanted) + undone_rollbacks(plan) + check_removed_strategies(plan)
+    refuse(found)
+    return list(dict.fromkeys(found.notes))
+
+
+def check_parameters(cloud: Cloud, own: Mapping[str, Mapping[str, str]]) -> None:
+    """Raise CommandError if SSM lacks parameters of the strategies; `own` are those that they do not name as usual.
+
+    It needs no plan, and so no layer.
+    """
+    wanted = {}
+    for name, its in own.items():
+        paths = {key: cloud.parameter(name, key.lower()) for key in KEYS} | dict(its)
+        references = {key: f"{REFERENCE}{path}" for key, path in paths.items()}
+        wanted[name] = {"environment": references, "parameters": sorted(paths.values())}
+    refuse(parameters(cloud, wanted))
+
+
+def refuse(found: Findings) -> None:
+    """Raise CommandError with all problems, if there are any."""
     if found.problems:
         raise CommandError("nothing was changed; fix these problems first:\n" + "\n".join(map(bullet, found.problems)))
-    return list(dict.fromkeys(found.notes))
 
 
 def bullet(text: str) -> str:
@@ -279,7 +297,7 @@ def parameters(cloud: Cloud, wanted: Mapping[str, Any]) -> Findings:
                 kind = "SecureString" if each in keys else "String"
                 problems.append(
                     f"{name}: {each}: no such SSM parameter; create it: aws ssm put-parameter --name {each} "
-                    f"--type {kind} --value ..."
+                    f"--type {kind} --tags Key=project,Value={cloud.project} --value ..."
                 )
         problems += [
             f"{name}: {each} is a {types[each]}, which is not secret; delete it (aws ssm delete-parameter "

@@ -82,6 +82,7 @@ class Variables:
     """The values of the root's variables, wherever they are set: terraform.tfvars, TF_VAR_..., defaults."""
 
     strategies: Sequence[str]
+    parameters: Mapping[str, Mapping[str, str]]  # of each strategy, the SSM parameters that are not the usual ones
     architecture: str
     python: str
     function_zip: str | None
@@ -204,7 +205,9 @@ class Terraform:
         """Return the values of the root's variables. Raises CommandError if its project differs from PROJECT."""
         self.check_folder()
         parts = ", ".join(f"{name} = var.{name}" for name in ASKED)
-        told = self.evaluate(f"{{{parts}, strategies = keys(var.strategies)}}")
+        # Terraform's console does not fill in the defaults of optional attributes.
+        parameters = "{for name, its in var.strategies : name => try(merge({}, its.parameters), {})}"
+        told = self.evaluate(f"{{{parts}, strategies = keys(var.strategies), parameters = {parameters}}}")
         project = told.pop("project")
         if project != self.cloud.project:
             raise CommandError(

@@ -493,7 +493,7 @@ def python(*words: str, cwd: Path, **variables: str) -> subprocess.Popen[str]:
 
 def choices(**changed: str) -> Variables:
     asked = {"architecture": "x86_64", "python": "3.13", "function_zip": None, "layer_zip": None, **changed}
-    return Variables(strategies=["trend"], **asked)  # type: ignore[arg-type]
+    return Variables(strategies=["trend"], parameters={"trend": {}}, **asked)  # type: ignore[arg-type]
 
 
 def test_the_layer_to_build_is_the_one_terraform_deploys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

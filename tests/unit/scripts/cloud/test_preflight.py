@@ -230,7 +230,8 @@ def test_a_missing_custom_parameter_is_reported_with_a_remedy(variable: str, kin
     wanted = plan(strategies={"trend": strategy(**{variable: "ssm:/mine/x"})})
     (problem,) = problems(cloud, wanted)
     assert problem.startswith("trend: /mine/x: no such SSM parameter")
-    assert problem.endswith(f": aws ssm put-parameter --name /mine/x --type {kind} --value ...")
+    tags = "--tags Key=project,Value=prophet-trader"
+    assert problem.endswith(f": aws ssm put-parameter --name /mine/x --type {kind} {tags} --value ...")
 
 
 def test_all_of_many_parameters_are_looked_up(cloud: Cloud) -> None:
