@@ -64,7 +64,8 @@ def lint_infra() -> NoReturn:
 
 
 def lock() -> NoReturn:
-    """Lock the requirements."""
+    """Lock the requirements; with KEEP=1, at the versions that are locked already where they are still allowed."""
+    os.environ["KEEP"] = "1" if console.flag("KEEP") else ""
     become(["scripts/lock.sh"])
 
 
