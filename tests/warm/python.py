@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent
 PACKAGES = (
     *("numpy", "pandas", "requests", "tenacity", "filelock", "holidays", "holidays.countries", "holidays.financial"),
     *("boto3", "s3transfer", "click", "rich.console", "rich.table", "rich.progress", "jinja2"),
-    *("matplotlib.figure", "matplotlib.backends.backend_svg", "backtrader", "empyrical"),
+    *("matplotlib.figure", "matplotlib.backends.backend_svg", "backtrader", "empyrical", "prophet"),
 )
 """What takes the commands most of their time to import. Of our own modules there is none: each command imports them."""
 
