@@ -2,8 +2,10 @@
 
 import atexit
 import os
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -35,8 +37,8 @@ def attach_provider(account: Mapping[str, str] = NO_ACCOUNT, folder: Path = ROOT
     """Return variables that make Terraform use a provider that is already running, for an AWS account.
 
     Terraform starts its provider several times in a command, and each start takes a second or two of the processor.
-    The provider keeps its last configuration, so no two commands of one process may run at the same time. `folder` is
-    the root module's, from which the provider finds files.
+    The provider keeps its last configuration, so no two commands of one process may run at the same time. It knows only
+    the resources that terraform/ uses. `folder` is the root module's, from which the provider finds files.
     """
     return {**QUICK, ATTACH: _run_provider(tuple(sorted(account.items())), folder)}
 
@@ -54,18 +56,22 @@ def _run_provider(account: tuple[tuple[str, str], ...], cwd: Path) -> str:
     (program,) = Path(folder.name, ".terraform", "providers").rglob("terraform-provider-aws_*", recurse_symlinks=True)
     env = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | dict(account) | QUICK
     provider = subprocess.Popen(
-        ["/bin/sh", "-c", '"$0" -debug & read -r _; kill $!', program],  # its input ends with this process
+        [sys.executable, "-I", str(ROOT / "tests" / "terraform_provider.py"), program, *sorted(_kinds())],
         cwd=cwd,
         env=env,
-        stdin=subprocess.PIPE,
+        stdin=subprocess.PIPE,  # it ends with this process, and the provider with it
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )
     atexit.register(provider.communicate)
     assert provider.stdout is not None, "it is a pipe"
-    for line in provider.stdout:
-        name, _, value = line.strip().partition("=")
-        if name == ATTACH:
-            return value.strip("'")
-    pytest.fail("Terraform's provider has not said how it is reached")
+    name, _, value = provider.stdout.readline().strip().partition("=")
+    assert name == ATTACH, "Terraform's provider has not said how it is reached"
+    return value.strip("'")
+
+
+def _kinds() -> set[str]:
+    """Return the kinds of resources and data sources that Terraform's files here use."""
+    texts = [path.read_text() for path in (ROOT / "terraform").rglob("*.tf") if ".terraform" not in path.parts]
+    return {kind for text in texts for kind in re.findall(r'^\s*(?:resource|data) "(aws_\w+)"', text, re.MULTILINE)}
