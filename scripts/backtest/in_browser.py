@@ -4,12 +4,9 @@ A page of the documentation loads this module into Pyodide; see scripts/docs/bro
 """
 
 import logging
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 
 from scripts.backtest import answers, forecasts, options, prices, scoring
 from scripts.backtest.compute import Table, compute
@@ -38,42 +35,13 @@ def run(chosen: Mapping[str, str], progress: Callable[[str, int, int], None]) ->
     BacktestError if the choice needs more than a browser has.
     """
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it says that it makes a list of fonts
-    do_without_scipy()
-    from scripts.backtest import report, statistics  # only now: statistics imports empyrical
+    from scripts.backtest import report, statistics  # only now: report imports matplotlib
 
     with answers.using(answers.read(ANSWERS.read_text(encoding="utf-8"))):
         result = _run({**chosen, **ENV}, progress)
     progress("page", 0, 1)
     figures = statistics.figures(result)
     return Shown(page=report.page(figures, result), figures=figures)
-
-
-def do_without_scipy() -> None:
-    """Let empyrical be imported where SciPy is not installed.
-
-    SciPy would double the page's download. empyrical names some of its functions in tables and calls them for figures
-    that a backtest does not have; here, such a call is an error.
-    """
-    if sys.modules.get("scipy") or find_spec("scipy"):
-        return
-    package = ModuleType("scipy")
-    for name in ("optimize", "stats"):
-        module = ModuleType(f"scipy.{name}")
-        module.__getattr__ = _lacking  # type: ignore[method-assign] # PEP 562
-        setattr(package, name, module)
-        sys.modules[module.__name__] = module
-    sys.modules["scipy"] = package
-
-
-def _lacking(name: str) -> Callable[..., object]:
-    """Return a function of SciPy's that cannot be called."""
-    if name.startswith("__"):  # the import system asks for these
-        raise AttributeError(name)
-
-    def call(*_args: object, **_options: object) -> object:
-        raise ImportError(f"scipy's {name} is not part of this page; run make backtest on a computer")
-
-    return call
 
 
 def _run(env: Mapping[str, str], progress: Callable[[str, int, int], None]) -> Result:

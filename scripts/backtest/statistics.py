@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import empyrical
-import empyrical.stats
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from scripts.backtest import buy_and_hold
 from scripts.backtest.accuracy import calibration
 from scripts.backtest.model import Options, Result
+from scripts.backtest.ratios import empyrical
 from scripts.backtest.trades import Trade, trades
 from scripts.backtest.yearly import TOO_SHORT, Span, annualize, measure_span
 from trader.codec import encode

@@ -3,8 +3,6 @@
 import subprocess
 import sys
 
-import pytest
-
 from scripts import ROOT
 
 LACKING = (
@@ -23,10 +21,7 @@ LACKING = (
 IMPORT = f"""
 import sys
 sys.modules.update(dict.fromkeys({LACKING}))  # None: an import fails
-from scripts.backtest import in_browser
-in_browser.do_without_scipy()
-in_browser.do_without_scipy()  # as in the second run of a page
-from scripts.backtest import report, statistics
+from scripts.backtest import in_browser, report, statistics
 """
 
 
@@ -44,16 +39,3 @@ def run(script: str) -> subprocess.CompletedProcess[str]:
 def test_its_imports_need_no_package_that_a_browser_lacks() -> None:
     done = run(IMPORT)
     assert (done.returncode, done.stderr) == (0, "")
-
-
-@pytest.mark.parametrize("call", ["optimize.minimize(1)", "stats.linregress([1])"])
-def test_a_function_of_scipy_is_an_error_instead_of_a_wrong_figure(call: str) -> None:
-    done = run(f"{IMPORT}import scipy\nscipy.{call}")
-    assert "is not part of this page" in done.stderr
-
-
-def test_where_scipy_is_installed_it_is_used() -> None:
-    done = run(
-        "from scripts.backtest import in_browser\nin_browser.do_without_scipy()\nimport scipy\nprint(scipy.__version__)"
-    )
-    assert done.stdout.count(".") == 2
