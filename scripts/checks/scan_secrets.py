@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from detect_secrets.core.secrets_collection import SecretsCollection
+from detect_secrets.filters.heuristic import is_indirect_reference
 from detect_secrets.plugins.aws import AWSKeyDetector
 from detect_secrets.plugins.base import RegexBasedDetector
 from detect_secrets.plugins.private_key import PrivateKeyDetector
@@ -109,12 +110,20 @@ def list_tracked(root: Path = ROOT) -> list[str]:
     return [name for name in names if name and (root / name).is_file() and not LOCKED.fullmatch(name)]
 
 
+def is_indirect(secret: str, line: str) -> bool:  # noqa: ARG001 detect-secrets goes by the names of the parameters
+    """Return whether a finding is a reference such as `key = get_key()`: detect-secrets' own filter."""
+    return is_indirect_reference(line)
+
+
 def in_files(root: Path, names: Sequence[str]) -> list[Finding]:
     """Return detect-secrets' findings in files below a folder, once for each line and kind."""
     plugins = [{"name": name} for name in DETECTORS]
     plugins.append({"name": AlpacaKeyDetector.__name__, "path": f"file://{__file__}"})
     secrets = SecretsCollection(root=str(root))
-    with transient_settings({"plugins_used": plugins}):
+    with transient_settings({"plugins_used": plugins}) as settings:
+        # detect-secrets asks this filter of every line, which takes longer than all detectors: ask it of findings only.
+        settings.filters[f"file://{__file__}::{is_indirect.__name__}"] = {}
+        settings.disable_filters(f"{is_indirect_reference.__module__}.{is_indirect_reference.__name__}")
         for name in names:
             secrets.scan_file(name)
     return sorted({Finding(name, secret.line_number, secret.type) for name, secret in secrets})
