@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, TypeIs
 
 import numpy as np
 import numpy.typing as npt
 
 type Values = npt.NDArray[np.float64]
-"""A time series: one value for each period, NaN where there is none."""
+"""A row for each evaluation of an alarm, with one value for each period, NaN where there is none; or only a column."""
 
 DAY = timedelta(days=1)
 
@@ -93,17 +93,14 @@ class Metric:
         self.times_s.insert(place, time.timestamp())
         self.values.insert(place, value)
 
-    def between(self, begin_s: float, end_s: float) -> slice:
-        """Return where the data points from one Unix time until before another are."""
-        begin = bisect_left(self.times_s, begin_s)
-        return slice(begin, bisect_left(self.times_s, end_s, begin))
-
-    def is_empty(self, begin_s: float, end_s: float) -> bool:
-        """Tell whether there is no data point from one Unix time until before another."""
-        return not self.values[self.between(begin_s, end_s)]
+    def reduce(self, statistic: str, begins_s: Values, ends_s: Values) -> Values:
+        """Return the statistic of the data points from each Unix time until before another; NaN if there is none."""
+        places = np.searchsorted(self.times_s, np.stack([begins_s, np.maximum(begins_s, ends_s)], axis=-1))
+        values = STATISTICS[statistic].reduceat([*self.values, np.nan], places.ravel())[::2].reshape(begins_s.shape)
+        return np.where(places[..., 0] < places[..., 1], values, np.nan)
 
 
-STATISTICS: Mapping[str, Callable[[Sequence[float]], float]] = {"Sum": sum, "Maximum": max}
+STATISTICS: Mapping[str, np.ufunc] = {"Sum": np.add, "Maximum": np.maximum}
 
 
 # --- metric math ---
@@ -130,11 +127,11 @@ OPERATORS: Mapping[type, Callable[[Any, Any], Any]] = {
     ast.Lt: operator.lt,
     ast.Gt: operator.gt,
 }
-CLOCK: Mapping[str, Callable[[datetime], float]] = {
-    "DAY": datetime.isoweekday,
-    "DATE": lambda time: time.day,
-    "MONTH": lambda time: time.month,
-    "YEAR": lambda time: time.year,
+CLOCK: Mapping[str, Callable[[npt.NDArray[np.datetime64]], npt.NDArray[np.int64]]] = {
+    "DAY": lambda times: (times.astype("M8[D]").astype(int) + 3) % 7 + 1,  # the first day of Unix was a Thursday
+    "DATE": lambda times: (times.astype("M8[D]") - times.astype("M8[M]").astype("M8[D]")).astype(int) + 1,
+    "MONTH": lambda times: times.astype("M8[M]").astype(int) % 12 + 1,
+    "YEAR": lambda times: times.astype("M8[Y]").astype(int) + 1970,
 }
 
 
@@ -144,24 +141,20 @@ def parse(expression: str) -> ast.expr:
     return ast.parse(re.sub(r"\bAND\b", "and", expression), mode="eval").body
 
 
-@cache
-def read_clock(function: str, time_s: float) -> float:
-    """Return what a function such as DAY says about a Unix time."""
-    return float(CLOCK[function](datetime.fromtimestamp(time_s, UTC)))
-
-
 class Math:
-    """The evaluation of an alarm's expressions for periods that start at these Unix times."""
+    """The evaluations of an alarm's expressions for periods that start at these Unix times: a row for each evaluation.
 
-    def __init__(self, starts_s: Sequence[float], assumptions: Assumptions) -> None:
+    A number is a float, or a row's own: an array of one dimension.
+    """
+
+    def __init__(self, starts_s: Values, assumptions: Assumptions) -> None:
         self._starts_s = starts_s
         self._assumptions = assumptions
-        self._clocks: dict[str, Values] = {}
 
     def compute(self, expression: str, series: Mapping[str, Values]) -> Values:
         """Return the time series of an expression over others, by id."""
         value = self._value(parse(expression), series)
-        assert not isinstance(value, float), f"{expression} is no time series, so no alarm can watch it"
+        assert is_series(value), f"{expression} is no time series, so no alarm can watch it"
         return value
 
     def _value(self, node: ast.expr, series: Mapping[str, Values]) -> Values | float:
@@ -182,43 +175,56 @@ class Math:
         raise AssertionError(f"{ast.unparse(node)} is not metric math that these tests know")
 
     def _series(self, value: Values | float) -> Values:
-        return np.full(len(self._starts_s), value) if isinstance(value, float) else value
+        return np.broadcast_to(column(value), self._starts_s.shape)
 
     def _arithmetic(self, apply: Callable[[Any, Any], Any], left: Values | float, right: Values | float) -> Values:
         """A missing value counts as 0 beside one that is there; where no series has a value, the result has none."""
-        if isinstance(left, float) or isinstance(right, float):
-            assert not (isinstance(left, float) and isinstance(right, float)), "no alarm has a sum of numbers"
-            result: Values = apply(left, right)
-            return result
-        are_missing = np.isnan(left) & np.isnan(right)
-        return np.where(are_missing, np.nan, apply(np.nan_to_num(left), np.nan_to_num(right)))
+        if is_series(left) and is_series(right):
+            are_missing = np.isnan(left) & np.isnan(right)
+            return np.where(are_missing, np.nan, apply(or_zero(left), or_zero(right)))
+        assert is_series(left) or is_series(right), "no alarm has a sum of numbers"
+        result: Values = apply(column(left), column(right))
+        return result
 
     def _comparison(self, apply: Callable[[Any, Any], Any], left: Values | float, right: Values | float) -> Values:
         left, right = self._series(left), self._series(right)
         return np.where(np.isnan(left) | np.isnan(right), np.nan, apply(left, right))
 
     def _call(self, function: str, arguments: Sequence[Values | float]) -> Values | float:
+        assert is_series(arguments[0]), f"{function} is used of time series only"
         match function, arguments:
             case ("FILL", [np.ndarray() as values, float() as filler]):
-                if not self._assumptions.fills_empty and np.all(np.isnan(values)):
-                    return values
-                return np.where(np.isnan(values), filler, values)
+                are_filled = np.isnan(values)
+                if not self._assumptions.fills_empty:
+                    are_filled &= ~np.all(are_filled, axis=1, keepdims=True)
+                return np.where(are_filled, filler, values)
             case ("SUM", [np.ndarray() as values]):
-                return float(np.nansum(values))
+                total: Values = np.nansum(values, axis=1)
+                return total
             case ("RUNNING_SUM", [np.ndarray() as values]):
-                return np.where(np.isnan(values), np.nan, np.nancumsum(values))
+                return np.where(np.isnan(values), np.nan, np.nancumsum(values, axis=1))
             case ("DAY" | "DATE" | "MONTH" | "YEAR", [np.ndarray()]):  # from the times of the periods, also empty ones
-                return self._clock(function)
+                return CLOCK[function](self._starts_s.astype("M8[s]")).astype(float)
             case ("IF", [np.ndarray() as condition, then, otherwise]):
                 # "has the value of 0" where the condition is true and the series has no value
-                chosen = np.where(is_true(condition), np.nan_to_num(self._series(then)), self._series(otherwise))
+                chosen = np.where(is_true(condition), or_zero(self._series(then)), self._series(otherwise))
                 return np.where(np.isnan(condition), np.nan, chosen)
         raise AssertionError(f"{function} is not a function of metric math that these tests know")
 
-    def _clock(self, function: str) -> Values:
-        if function not in self._clocks:
-            self._clocks[function] = np.array([read_clock(function, start_s) for start_s in self._starts_s])
-        return self._clocks[function]
+
+def is_series(value: Values | float) -> TypeIs[Values]:
+    """Tell whether a value is a time series, and no number."""
+    return isinstance(value, np.ndarray) and value.ndim == 2
+
+
+def column(value: Values | float) -> Values | float:
+    """Return a series or a float as it is, and each row's own number as a column beside the series."""
+    return value if isinstance(value, float) or value.ndim == 2 else value[:, np.newaxis]
+
+
+def or_zero(values: Values) -> Values:
+    """Return the values, and 0 where there is none."""
+    return np.where(np.isnan(values), 0, values)
 
 
 def is_true(values: Values) -> npt.NDArray[np.bool_]:
@@ -280,66 +286,57 @@ class Alarm:
 
     def rings(self, metrics: Metrics, now: datetime, assumptions: Assumptions) -> bool:
         """Tell whether the alarm is in the state ALARM when it is evaluated at `now`."""
-        end_s = (now.replace(minute=0) if self.is_multi_day else now).timestamp()
-        seen_s = (now - assumptions.delay).timestamp()
+        return bool(self.states(metrics, np.array([now.timestamp()]), assumptions)[0])
+
+    def states(self, metrics: Metrics, nows_s: Values, assumptions: Assumptions) -> npt.NDArray[np.bool_]:
+        """Tell for each Unix time whether the alarm is in the state ALARM when it is evaluated then."""
+        assert self.missing in {"breaching", "notBreaching"}, f"{self.missing} is not used in this repository"
+        found = {name: metrics.get(source.metric, Metric()) for name, source in self.sources.items()}
         count = self.periods + assumptions.extra_periods
         period_s = self.period.total_seconds()
-        begin_s = end_s - count * period_s
-        found = {name: metrics.get(source.metric, Metric()) for name, source in self.sources.items()}
-        is_silent = all(metric.is_empty(begin_s, min(end_s, seen_s)) for metric in found.values())
-        if self.missing == "notBreaching" and is_silent:
-            return False
+        ends_s = nows_s - nows_s % 3_600 if self.is_multi_day else nows_s
+        begins_s = ends_s - count * period_s
+        until_s = np.minimum(ends_s, nows_s - assumptions.delay.total_seconds())
+        if self.missing == "notBreaching":  # then it is OK where no metric has a data point: nothing to evaluate
+            read = [np.isfinite(metric.reduce("Sum", begins_s, until_s)) for metric in found.values()]
+            states = np.any(read, axis=0)
+        else:
+            states = np.full(len(nows_s), True)
+        starts_s = begins_s[states, np.newaxis] + period_s * np.arange(count)
+        stops_s = np.minimum(starts_s + period_s, until_s[states, np.newaxis])
         series = {
-            name: self._read(STATISTICS[self.sources[name].statistic], metric, begin_s, min(end_s, seen_s), count)
-            for name, metric in found.items()
+            name: metric.reduce(self.sources[name].statistic, starts_s, stops_s) for name, metric in found.items()
         }
-        math = Math([begin_s + period_s * number for number in range(count)], assumptions)
+        math = Math(starts_s, assumptions)
         for name, expression in reversed(list(self.expressions.items())):
             series[name] = math.compute(expression, series)
         watched = series[next(iter(self.expressions), next(iter(self.sources)))]
-        there = [self._is_breaching(value) for value in watched[~np.isnan(watched)][-self.periods :].tolist()]
-        assert self.missing in {"breaching", "notBreaching"}, f"{self.missing} is not used in this repository"
-        fillers = [self.missing == "breaching"] * (self.periods - len(there))
-        return sum(there + fillers) >= self.datapoints
-
-    def _read(
-        self,
-        statistic: Callable[[Sequence[float]], float],
-        metric: Metric,
-        begin_s: float,
-        end_s: float,
-        count: int,
-    ) -> Values:
-        """Return the statistic of each of `count` periods from one Unix time until before another."""
-        place = metric.between(begin_s, end_s)
-        period_s = self.period.total_seconds()
-        groups: dict[int, list[float]] = {}
-        for time_s, value in zip(metric.times_s[place], metric.values[place], strict=True):
-            groups.setdefault(int((time_s - begin_s) // period_s), []).append(value)
-        values = np.full(count, np.nan)
-        for number, group in groups.items():
-            values[number] = statistic(group)
-        return values
-
-    def _is_breaching(self, value: float) -> bool:
-        return {
-            "GreaterThanOrEqualToThreshold": value >= self.threshold,
-            "GreaterThanThreshold": value > self.threshold,
-            "LessThanThreshold": value < self.threshold,
-        }[self.comparison]
+        are_there = ~np.isnan(watched)
+        later = np.cumsum(are_there[:, ::-1], axis=1)[:, ::-1]
+        are_counted = are_there & (later <= self.periods)  # the latest values, as many as there are periods
+        breaching = np.sum(are_counted & COMPARISONS[self.comparison](watched, self.threshold), axis=1)
+        if self.missing == "breaching":
+            breaching += self.periods - np.sum(are_counted, axis=1)
+        states[states] = breaching >= self.datapoints
+        return states
 
     def times_it_rings(
         self, metrics: Metrics, begin: datetime, end: datetime, assumptions: Assumptions
     ) -> Iterator[datetime]:
         """Yield each time between two moments at which the alarm goes from OK to ALARM, and so tells its owner."""
-        was = False
-        now = begin.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-        while now < end:
-            rings = self.rings(metrics, now, assumptions)
-            if rings and not was:
-                yield now
-            was = rings
-            now += self.step
+        first = begin.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+        nows_s = np.arange(first.timestamp(), end.timestamp(), self.step.total_seconds())
+        states = self.states(metrics, nows_s, assumptions)
+        turns = states & ~np.concatenate([[False], states[:-1]])
+        for now_s in nows_s[turns].tolist():
+            yield datetime.fromtimestamp(now_s, UTC)
+
+
+COMPARISONS: Mapping[str, Callable[[Values, float], npt.NDArray[np.bool_]]] = {
+    "GreaterThanOrEqualToThreshold": operator.ge,
+    "GreaterThanThreshold": operator.gt,
+    "LessThanThreshold": operator.lt,
+}
 
 
 def alarm_of_terraform(values: Mapping[str, Any]) -> Alarm:
