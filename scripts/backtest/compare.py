@@ -2,7 +2,8 @@
 
 One side runs lambda_function.run() at each bar, with the embedded broker, the price file and a journal, as `make run`
 does. The other side is the backtest without costs, on closes only, with orders filled at the close that was used for
-the decision, as in the embedded broker. Each side reads the raw price file on its own.
+the decision, as in the embedded broker. The backtest reads the whole source once; each run reads the source's rows up
+to its bar, on its own.
 """
 
 import json
@@ -16,14 +17,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from rich.table import Table
 
 from lambda_function import run
 from scripts import console
 from scripts.backtest import options, prices
+from scripts.backtest.cutting import cuttable
 from scripts.backtest.engine import backtest
-from scripts.backtest.lookahead import starting
 from scripts.backtest.model import Bar, Options, Panel
 from scripts.backtest.workers import pool
 from scripts.console import format_count
@@ -56,7 +56,7 @@ def main() -> None:
         chosen = options.from_env(os.environ)
         with console.progress() as progress:
             panel = prices.load(chosen, progress)
-            days = compare(panel, starting(panel, chosen, BARS) if chosen.start is None else chosen, progress)
+            days = compare(panel, prices.starting(panel, chosen, BARS) if chosen.start is None else chosen, progress)
     if console.wants_json():
         console.print_json(answer(days))
     else:
@@ -90,51 +90,37 @@ def compare(panel: Panel, chosen: Options, progress: Progress = no_progress) -> 
     if not result.is_complete:
         raise KeyboardInterrupt
     with tempfile.TemporaryDirectory() as folder:
-        records = list(runs(panel, same, result.bars, Path(folder), progress))
+        records = list(runs(same, result.bars, Path(folder), progress))
     return [_day(bar, record) for bar, record in zip(result.bars, records, strict=True)]
 
 
-def runs(
-    panel: Panel, chosen: Options, bars: Sequence[Bar], folder: Path, progress: Progress
-) -> Iterator[Mapping[str, Any]]:
-    """Run the bot at each bar, as `make run AT=...` does, and yield the journal's records."""
-    env = environment(panel, chosen, folder)
+def runs(chosen: Options, bars: Sequence[Bar], folder: Path, progress: Progress) -> Iterator[Mapping[str, Any]]:
+    """Run the bot at each bar, as `make run AT=...` does, and yield the journal's records.
+
+    Each run gets the source's own rows up to its bar and no later one, so that whatever the backtest's loading does
+    with later rows is a difference.
+    """
+    env = environment(chosen, folder)
     journal = open_journal(env["JOURNAL"], env["STRATEGY"])
     logs.configure(logging.NullHandler())
     for number, bar in enumerate(bars, start=1):
-        report = run({"time": bar.slot.isoformat()}, env=env)
+        known = cuttable(chosen).settings_at(bar.time, folder)
+        report = run({"time": bar.slot.isoformat()}, env=env | known)
         progress("runs of the bot", number, len(bars))
         yield journal.entry(bar.slot, is_dry=report["mode"] == Mode.DRY_RUN).load()
 
 
-def environment(panel: Panel, chosen: Options, folder: Path) -> dict[str, str]:
-    """Return the settings as variables, with the account and journal as files in `folder`.
-
-    The prices are the raw file of PRICE_FILE, which both sides read on their own. Prices from Yahoo are written to a
-    file, because a run cannot ask for those of the past.
-    """
+def environment(chosen: Options, folder: Path) -> dict[str, str]:
+    """Return the settings as variables, with the account and journal as files in `folder`."""
     variables = {
         name.upper(): ",".join(value) if isinstance(value, list) else str(value)
         for name, value in chosen.settings.public().items()
     }
-    if chosen.settings.price_sources != ("file",):
-        variables |= {"PRICE_SOURCES": "file", "PRICE_FILE": str(write_closes(panel, chosen, folder / "prices.csv"))}
     return variables | {
         "JOURNAL": f"folder:{folder / 'journal'}",
         "ACCOUNT_FILE": str(folder / "account.json"),
         "STARTING_CASH_USD": repr(chosen.cash_usd),
     }
-
-
-def write_closes(panel: Panel, chosen: Options, path: Path) -> Path:
-    """Write the panel's closes as a price file, and return its path."""
-    closes = panel.close.copy()
-    if chosen.settings.bar_interval == "1d":
-        closes.index = pd.Index([each.astimezone(NEW_YORK).date().isoformat() for each in closes.index])
-    else:
-        closes.index = pd.Index([each.isoformat() for each in closes.index])
-    closes.to_csv(path, index_label="timestamp")
-    return path
 
 
 def _day(bar: Bar, record: Mapping[str, Any]) -> Day:

@@ -67,9 +67,12 @@ class PanelPrices:
         now: datetime,
         progress: Progress,  # noqa: ARG002 progress is reported in bars
     ) -> Mapping[str, Series | Missing]:
-        """Return the last `count` bars of each symbol that began at `now` or before."""
-        until = self._until(now)
-        return {symbol: self._series[symbol].until(until, count=count) for symbol in symbols if symbol in self._series}
+        """Return the last `count` bars of each symbol that began at `now` or before.
+
+        A symbol whose prices begin later is not known, as in a file that ends now.
+        """
+        until, known = self._until(now), self.symbols(now)
+        return {symbol: self._series[symbol].until(until, count=count) for symbol in symbols if symbol in known}
 
     def describe(self) -> str:
         """Return nothing: the panel says what its prices are."""

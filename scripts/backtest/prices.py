@@ -76,6 +76,11 @@ def span(panel: Panel, options: Options) -> tuple[datetime, ...]:
     return tuple(bars[begun:].to_pydatetime().tolist())
 
 
+def starting(panel: Panel, options: Options, bars: int) -> Options:
+    """Return the options with a START that leaves at least this many bars, or all bars if there are fewer."""
+    return replace(options, start=span(panel, options)[-bars:][0].astimezone(NEW_YORK).date())
+
+
 def _midnight(day: date) -> datetime:
     return datetime.combine(day, time(), NEW_YORK)
 

@@ -6,8 +6,9 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
+from typing import override
 
 import numpy as np
 import pandas as pd
@@ -143,6 +144,53 @@ class Cache:
                     np.savez(file, facts=facts, time_us=time_us, prices_usd=prices[[*PRICES]])
         except OSError as error:
             LOG.warning("Yahoo's bars cannot be saved in %s (%s); they will be fetched again", self.folder, error)
+
+
+class CutCache(Cache):
+    """A cache that ends with a bar, as if nothing later were known; it never asks Yahoo."""
+
+    def copy(self, cache: Cache, symbols: Sequence[str], interval: str, at: datetime) -> None:
+        """Copy another cache's files, each with its rows up to the bar that began at `at`, before they are read."""
+        for symbol in symbols:
+            source, target = cache._path(symbol, interval), self._path(symbol, interval)
+            if source.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _copy_until(source, target, at)
+
+    def read(self, symbols: Sequence[str], interval: str) -> Mapping[str, pd.DataFrame]:
+        """Return the rows of the symbols that have any, as they are cached."""
+        found = {symbol: self._load(symbol, interval) for symbol in symbols}
+        return {symbol: each.bars.bars for symbol, each in found.items() if each is not None and len(each.bars.bars)}
+
+    @override
+    def _fetch(
+        self,
+        symbols: Sequence[str],
+        interval: str,
+        since: datetime,
+        until: datetime,
+        progress: Progress,
+        *,
+        is_all: bool,
+    ) -> tuple[dict[str, Kept], Mapping[str, str]]:
+        return {}, dict.fromkeys(symbols, "they are not in the cache")
+
+
+def _copy_until(source: Path, target: Path, at: datetime) -> None:
+    with np.load(source) as file:
+        parts = dict(file)
+    facts = json.loads(str(parts["facts"]))
+    # It reaches as far as anyone may ask, so that nothing is fetched again.
+    facts["until"] = datetime.max.replace(tzinfo=UTC).isoformat()
+    facts["splits"] = {day: ratio for day, ratio in facts["splits"].items() if date.fromisoformat(day) <= _day(at)}
+    is_known = parts["time_us"] <= int(at.timestamp() * 1_000_000)
+    np.savez(
+        target, facts=json.dumps(facts), time_us=parts["time_us"][is_known], prices_usd=parts["prices_usd"][is_known]
+    )
+
+
+def _day(time: datetime) -> date:
+    return time.astimezone(NEW_YORK).date()
 
 
 def final_until(now: datetime) -> datetime:

@@ -19,7 +19,6 @@ import pandas as pd
 from scripts import console
 from scripts.backtest import options, prices
 from scripts.backtest.engine import Feed, backtest, rows
-from scripts.backtest.lookahead import starting
 from scripts.backtest.model import Options, Panel
 from scripts.backtest.workers import pool
 from scripts.bench import harness, sweeps
@@ -55,7 +54,7 @@ def setting(bars: int, progress: Progress) -> tuple[Panel, Options]:
     symbols = sorted(FilePrices(SAMPLE_PRICES).symbols())
     chosen = options.from_env({"UNIVERSE": ",".join(symbols), "REFIT_EVERY": "1"})
     panel = prices.load(chosen, progress)
-    return panel, starting(panel, chosen, bars)
+    return panel, prices.starting(panel, chosen, bars)
 
 
 def speed(panel: Panel, chosen: Options, progress: Progress) -> list[Measurement]:

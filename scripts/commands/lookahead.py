@@ -4,15 +4,15 @@ from scripts.command import JSON, Command, Option
 from scripts.commands.backtest import OPTIONS, backtest_settings
 
 COMMAND = Command(
-    main="scripts.backtest.lookahead:main",
+    main="scripts.lookahead.run:main",
     description=(
-        "Cuts off the future at every bar: nothing before the cut may change. Planted leaks must be caught. "
-        "Exits with 1 if a check fails."
+        "Runs again on files that end early: nothing before their end may change. Leaks are planted and must be"
+        " caught. Exits with 1 if a check fails."
     ),
     options=(
         *OPTIONS,
-        Option(name="CUTS", meaning="cut at this many random bars instead of at every bar", metavar="NUMBER"),
-        Option(name="SEED", meaning="choose other random bars", metavar="NUMBER"),
+        Option(name="CUTS", meaning="end the prices at this many bars, spread over the span", metavar="NUMBER"),
+        Option(name="SEED", meaning="choose other bars", metavar="NUMBER"),
         JSON,
     ),
     settings=backtest_settings,

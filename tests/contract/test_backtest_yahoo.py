@@ -12,12 +12,14 @@ import pytest
 from yfinance.data import SingletonMeta
 
 from scripts.backtest import prices
+from scripts.backtest.cutting import CuttableCache
 from scripts.backtest.model import BacktestError, Options, Panel
 from scripts.backtest.yahoo_cache import Cache, final_until
 from scripts.testkit.yahoo import Fault, Listing, YahooFake
 from tests.builders import settings
 from trader.model import NEW_YORK
 from trader.prices.base import PriceSourceError
+from trader.prices.file import FilePrices
 from trader.prices.yahoo import Patience
 
 NOW = datetime(2025, 6, 18, 22, tzinfo=UTC)  # Wednesday, two hours after the close
@@ -328,3 +330,28 @@ def test_no_more_is_requested_than_yahoo_keeps(yahoo: YahooFake, cache: Cache) -
     load(cache, options("KO", start=None, BAR_INTERVAL="15m"))
     (request,) = [request for request in yahoo.requests if request.symbol]
     assert NOW.timestamp() - int(request.query["period1"]) <= 59 * 86_400
+
+
+def test_cached_bars_are_cut_at_a_bar_without_a_request(yahoo: YahooFake, cache: Cache) -> None:
+    whole = load(cache)
+    before = charts(yahoo)
+    cut = CuttableCache(options(), cache).load(whole.close.index[-4].to_pydatetime())
+    assert cut.close.equals(whole.close.iloc[:-3])
+    assert charts(yahoo) == before
+
+
+def test_a_run_gets_the_cached_closes_up_to_a_bar(yahoo: YahooFake, cache: Cache, tmp_path: Path) -> None:
+    whole = load(cache)
+    at = whole.close.index[-4].to_pydatetime()
+    file = Path(CuttableCache(options(), cache).settings_at(at, tmp_path)["PRICE_FILE"])
+    found = FilePrices(file).bars().clean.tables["close"]
+    assert found.index[-1] == at
+    assert found.loc[whole.close.index[0] :].to_numpy().tolist() == whole.close.iloc[:-3].to_numpy().tolist()
+
+
+def test_splits_after_a_bar_are_not_known_at_it(yahoo: YahooFake, cache: Cache) -> None:
+    yahoo.listings["KO"] = Listing([100.0] * 290 + [40.0] * 10, DURING, splits={date(2025, 6, 4): (5, 2)})
+    load(cache, options("KO"))
+    cuttable = CuttableCache(options("KO"), cache)
+    before, after = (cuttable.load(datetime(2025, 6, day, 12, tzinfo=UTC)).splits for day in (3, 4))
+    assert (before, after) == ({}, {"KO": {date(2025, 6, 4): 2.5}})

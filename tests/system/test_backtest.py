@@ -1,4 +1,4 @@
-"""`make backtest`, `make compare` and `make lookahead` as a user starts them, on a short span of the sample."""
+"""`make backtest` and `make compare` as a user starts them, on a short span of the sample."""
 
 import json
 import os
@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -18,13 +17,10 @@ import pandas as pd
 import pytest
 
 from scripts import ROOT
-from scripts.backtest import compare, engine, lookahead, options, prices
-from scripts.backtest.compute import Table
-from scripts.backtest.model import Options, Panel
-from scripts.backtest.workers import pool
+from scripts.backtest import compare, engine, options, prices
+from scripts.backtest.model import Panel
 from tests.warm.python import python
 from trader.model import SAMPLE_PRICES, Side
-from trader.settings import SettingsError
 
 SMALL = {"UNIVERSE": "AAPL,KO,AMD", "HISTORY_BARS": "100", "UNIVERSE_LOOKBACK_BARS": "10"}
 """A hundred bars, because Stan's optimizer for fewer takes several times as long."""
@@ -224,54 +220,6 @@ def test_a_different_decision_is_found(panel: Panel, monkeypatch: pytest.MonkeyP
     assert any(each.differences for each in found)
 
 
-def check_planted(plant: lookahead.Plant, panel: Panel, **variables: str) -> lookahead.Check:
-    chosen = options.from_env(SMALL | {"START": "2022-12-01", "END": "2022-12-06"} | variables)
-
-    def load(at: datetime | None) -> Panel:
-        return panel if at is None else panel.until(at)
-
-    with pool() as executor:
-        return lookahead.check(load, chosen, "a test", plant, None, 1, executor)
-
-
-def test_no_decision_knows_the_future(panel: Panel) -> None:
-    assert [cut.differs for cut in check_planted(lookahead.honest, panel).cuts] == [None] * 3
-
-
-def test_no_decision_knows_the_future_with_the_map_engine(panel: Panel) -> None:
-    assert [cut.differs for cut in check_planted(lookahead.honest, panel, ENGINE="map").cuts] == [None] * 3
-
-
-def test_no_decision_knows_the_future_when_models_are_reused(panel: Panel) -> None:
-    assert check_planted(lookahead.honest, panel, REFIT_EVERY="2").is_passed
-
-
-@pytest.mark.parametrize("plant", lookahead.PLANTS.values(), ids=lookahead.PLANTS)
-def test_a_planted_leak_is_caught(plant: lookahead.Plant, panel: Panel) -> None:
-    assert check_planted(plant, panel).is_passed
-
-
-def test_a_leak_that_a_single_symbol_cannot_show_is_not_planted(tmp_path: Path) -> None:
-    code, output, errors = command("lookahead", tmp_path, SHORT | {"UNIVERSE": "KO", "CUTS": "1", "ENGINE": "map"})
-    assert (code, "only symbols that will do well" in output) == (0, False), errors
-    assert "a leak was not planted" in errors
-
-
-def test_a_leak_at_a_single_bar_is_caught(panel: Panel) -> None:
-    assert check_planted(leak_on_the_second_day, panel).is_passed
-
-
-def leak_on_the_second_day(panel: Panel, chosen: Options) -> tuple[Panel, Table]:
-    _, table = lookahead.next_bar_in_fit(panel, chosen)
-    second = prices.span(panel, chosen)[1:2]
-    return panel, {key: each for key, each in table.items() if key[1] in second}
-
-
 def test_days_without_decisions_prove_nothing(panel: Panel) -> None:
     stale = compare.compare(panel, options.from_env(BUSY | {"START": "2022-12-05", "MAX_PRICE_AGE_S": "60"}))
     assert not compare.is_same(stale)
-
-
-def test_invalid_cuts_are_reported_with_the_allowed_range() -> None:
-    with pytest.raises(SettingsError, match=re.escape("CUTS='many': must be a whole number from 1 to 10000")):
-        lookahead.numbers({"CUTS": "many"})

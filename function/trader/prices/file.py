@@ -141,3 +141,8 @@ def _load(
         clean=clean,
         notes=(*table.notes, *of_file),
     )
+
+
+def forget() -> None:
+    """Forget the files read so far: what reads them has changed."""
+    _load.cache_clear()

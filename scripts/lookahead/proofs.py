@@ -1,0 +1,62 @@
+"""Proof that the check finds leaks: each is planted, and the check must notice it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from scripts.backtest import prices
+from scripts.backtest.cutting import cuttable
+from scripts.backtest.model import Options, Panel
+from scripts.lookahead.check import Cut, compare, run_cut, run_whole
+from scripts.lookahead.leaks import LEAKS, planted
+from scripts.lookahead.trace import Trace, trace
+
+MAX_CUTS = 5
+"""The maximum number of bars with which the prices end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What the check found with a planted leak: the cut that shows it, or why there was nothing to find."""
+
+    cut: Cut | None = None
+    unseen: str = ""
+
+
+def prove(number: int, chosen: Options, honest: Trace) -> Proof:
+    """Plant the leak with this number in LEAKS and check, with the last cut first; `honest` is the trace without it.
+
+    It runs in any process; nothing is left of the leak. A late leak needs a span of more than LATE bars.
+    """
+    leak = LEAKS[number]
+    times = prices.span(prices.load(chosen), chosen)
+    choices = _find_other_choice(leak.choose, chosen, times) if leak.choose else []
+    with planted(leak):
+        whole = run_whole(chosen)
+        expected, times = trace(whole), tuple(bar.time for bar in whole.bars)
+        if not (changed := _find_changed(times, expected, honest)):
+            return Proof(unseen="it changes nothing with these prices")
+        if leak.choose and not choices:
+            return Proof(unseen="it chooses the same symbols up to each bar")
+        for at in choices or changed:
+            cut = compare(at, times, expected, run_cut(chosen, at))
+            if cut.difference:
+                return Proof(cut=cut)
+    return Proof()
+
+
+def _find_changed(times: Sequence[datetime], expected: Trace, honest: Trace) -> list[datetime]:
+    """Return some of the bars that the leak changes, the last first; after the very last bar there is nothing to cut.
+
+    Whether a check that does not know the leak cuts at such a bar is a matter of its number of cuts.
+    """
+    changed = [time for time, one, other in zip(times[:-1], expected, honest, strict=False) if one != other]
+    return changed[:: -max(1, len(changed) // MAX_CUTS)][:MAX_CUTS]
+
+
+def _find_other_choice(
+    choose: Callable[[Panel], list[str]], chosen: Options, times: Sequence[datetime]
+) -> list[datetime]:
+    """Return the last bar up to which other symbols are chosen than by the end; none if the choice never changes."""
+    by_end = choose(prices.load(chosen))
+    return next(([at] for at in reversed(times[:-1]) if choose(cuttable(chosen).load(at)) != by_end), [])
