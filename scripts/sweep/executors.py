@@ -35,6 +35,9 @@ CHECK_S = 2
 WITHOUT_WORKERS_S = 60
 """Seconds that a cluster may have no workers, for example while it restarts."""
 
+PRELOADED = (work.__name__, "scripts.backtest.preloaded", "holidays.financial")
+"""Modules that are imported once for all workers of this machine: each takes tenths of a second or more."""
+
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """Variables of each worker, as Dask sets them: processes use all cores, and sums depend on the number of threads."""
 
@@ -177,7 +180,7 @@ def local(workers: int) -> Iterator[Workers]:
     The processes end with the block. After an interruption or an error, they are terminated at once.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([work.__name__, "scripts.backtest.preloaded"])
+    context.set_forkserver_preload([*PRELOADED])
     _start_forkserver()
     others = set(multiprocessing.active_children())
     start = partial(ProcessPoolExecutor, 1, mp_context=context, initializer=set_up)

@@ -42,6 +42,7 @@ PATH = os.pathsep.join((str(ROOT / "function"), str(ROOT)))
 SMALL = {
     "GRID": "SIGNAL_THRESHOLD_FRACTION=0.001,0.02 MAX_POSITION_FRACTION=0.1,0.5",
     "UNIVERSE": "AAPL,XOM",
+    "ENGINE": "map",
     "HISTORY_BARS": "100",
     "UNIVERSE_LOOKBACK_BARS": "20",
     "START": "2022-10-27",
@@ -53,12 +54,16 @@ SMALL = {
 A hundred bars, because Stan's optimizer for fewer takes several times as long.
 """
 
+PROPHET = {"ENGINE": "prophet"}
+"""For what must also hold with the default engine."""
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _importable() -> Iterator[None]:
-    """Let workers import the project, as they can under make."""
+    """Let workers import the project, as they can under make, and these tests' tasks once for all of them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", PATH)
+        patch.setattr(executors, "PRELOADED", (*executors.PRELOADED, __name__))
         yield
 
 
@@ -214,9 +219,11 @@ def figures(out: Path) -> list[dict[str, str]]:
 
 
 def test_a_part_has_the_figures_of_a_backtest_of_its_days(sweep: Command, tmp_path: Path) -> None:
-    sweep()
+    sweep(**PROPHET)
     row = figures(tmp_path)[1]
-    chosen = options.from_env({**SMALL, "SIGNAL_THRESHOLD_FRACTION": "0.001", "MAX_POSITION_FRACTION": "0.1"})
+    chosen = options.from_env(
+        {**SMALL, **PROPHET, "SIGNAL_THRESHOLD_FRACTION": "0.001", "MAX_POSITION_FRACTION": "0.1"}
+    )
     days = replace(chosen, start=date.fromisoformat(row["start"]), end=date.fromisoformat(row["end"]))
     alone = key_figures(backtest(prices.load(days), days))
     assert {name: row[name] for name in alone} == {
@@ -226,7 +233,7 @@ def test_a_part_has_the_figures_of_a_backtest_of_its_days(sweep: Command, tmp_pa
 
 
 def test_a_sweep_can_vary_the_engine(sweep: Command, tmp_path: Path) -> None:
-    code, out, _ = sweep(GRID="ENGINE=prophet,map")
+    code, out, _ = sweep(GRID="ENGINE=prophet,map", **PROPHET)
     assert (code, "2 settings on 2 parts" in out) == (0, True)
     known = {(row["setting"], row["part"]): row["final_equity_usd"] for row in figures(tmp_path)}
     assert known["1", "1"] == known["default", "1"]
@@ -401,7 +408,7 @@ def test_one_worker_two_workers_and_a_cluster_give_the_same_figures(
 ) -> None:
     ways = {"one": {"WORKERS": "1"}, "two": {"WORKERS": "2"}, "cluster": {"SCHEDULER": scheduler}}
     for name, way in ways.items():
-        code, _, said = sweep(GRID="SIGNAL_THRESHOLD_FRACTION=0.001,0.02", OUT=str(tmp_path / name), **way)
+        code, _, said = sweep(GRID="SIGNAL_THRESHOLD_FRACTION=0.001,0.02", OUT=str(tmp_path / name), **PROPHET, **way)
         assert code == 0, said
     one, two, dask = ((tmp_path / name / "sweep/results.csv").read_bytes() for name in ways)
     assert one == two == dask
