@@ -73,7 +73,7 @@ class Here(Executor):
         return future
 
 
-TWO = panel(A=walk(1), B=walk(2))
+ONE, TWO = panel(A=walk(1)), panel(A=walk(1), B=walk(2))
 
 
 @BOTH
@@ -111,17 +111,17 @@ def test_forecasts_equal_the_bots_despite_gaps(engine: str) -> None:
 @BOTH
 def test_between_refits_forecasts_come_from_the_last_model(engine: str) -> None:
     chosen = options(REFIT_EVERY=3, ENGINE=engine)
-    made = table(TWO, chosen, 6)
-    anew = table(TWO, options(ENGINE=engine), 6)
-    same = [made["A", at] == anew["A", at] for at in times(TWO, 6)]
+    made = table(ONE, chosen, 6)
+    anew = table(ONE, options(ENGINE=engine), 6)
+    same = [made["A", at] == anew["A", at] for at in times(ONE, 6)]
     assert same == [True, False, False, True, False, False]
 
 
 def test_between_refits_a_forecast_has_its_own_bars_price() -> None:
-    made = table(TWO, options(REFIT_EVERY=3), 3)
-    last = made["A", times(TWO, 1)[0]]
+    made = table(ONE, options(REFIT_EVERY=3), 3)
+    last = made["A", times(ONE, 1)[0]]
     assert isinstance(last, Forecast)
-    assert last.price_usd == TWO.close["A"].iloc[-1]
+    assert last.price_usd == ONE.close["A"].iloc[-1]
 
 
 @BOTH
@@ -175,19 +175,19 @@ def ask(table: forecasts.TableForecaster, prices: Panel, at: datetime) -> tuple[
 
 def test_a_known_forecast_is_not_computed_again() -> None:
     executor = Here()
-    given = table(TWO, options(), 2)
-    known = forecasts.TableForecaster(TWO, options(), times(TWO, 2), table=given, executor=executor)
-    assert ask(known, TWO, times(TWO, 2)[0])[0] is given["A", times(TWO, 2)[0]]
+    given = table(ONE, options(), 2)
+    known = forecasts.TableForecaster(ONE, options(), times(ONE, 2), table=given, executor=executor)
+    assert ask(known, ONE, times(ONE, 2)[0])[0] is given["A", times(ONE, 2)[0]]
 
 
 def test_with_an_executor_blocks_are_computed_ahead() -> None:
     executor = Here()
-    known = forecasts.TableForecaster(TWO, options(), times(TWO, 30), executor=executor)
-    ask(known, TWO, times(TWO, 30)[0])
+    known = forecasts.TableForecaster(ONE, options(), times(ONE, 30), executor=executor)
+    ask(known, ONE, times(ONE, 30)[0])
     assert (
         max(len(bars) for task in executor.given for bars in task.bars.values()) == forecasts.BLOCK_BARS[Engine.PROPHET]
     )
-    assert max(task.closes.index[-1] for task in executor.given) > times(TWO, 30)[0]
+    assert max(task.closes.index[-1] for task in executor.given) > times(ONE, 30)[0]
 
 
 @pytest.mark.parametrize(("engine", "tasks"), [(Engine.PROPHET, 4), (Engine.MAP, 1)])

@@ -1,6 +1,7 @@
 """The rule `horizon`, compared with a plain reimplementation of Sean Kelley's strategy (2018)."""
 
 from datetime import date, timedelta
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ CLOSES = daily(
     [100 + 15 * np.sin(bar / 9) + step for bar, step in enumerate(np.random.default_rng(5).normal(0, 1, FIRST + BARS))],
     LAST,
 )
+DAYS = pd.DatetimeIndex(CLOSES.index).tz_convert("America/New_York").tz_localize(None)
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +35,23 @@ def bars() -> tuple[Bar, ...]:
     return backtest(panel, options.from_env(variables)).bars
 
 
+@cache
+def fit(refit: int) -> Prophet:
+    """Return Prophet with its defaults, fitted to all bars up to this one."""
+    model = Prophet()
+    model.fit(pd.DataFrame({"ds": DAYS[: refit + 1], "y": CLOSES.to_numpy()[: refit + 1]}))
+    return model
+
+
 def kelleys(bar: int) -> tuple[float, float, float]:
     """Return the close and the forecast's lower and upper end at a bar, as Kelley's strategy computes them.
 
     It fits Prophet with its defaults to all bars up to the last refit, refits at every fifth bar from the ninetieth on,
     and reads the forecast for the eighth day after the bar.
     """
-    refit = bar - (bar - (FIRST - 1)) % 5
-    days = pd.DatetimeIndex(CLOSES.index).tz_convert("America/New_York").tz_localize(None)
-    model = Prophet()
-    model.fit(pd.DataFrame({"ds": days[: refit + 1], "y": CLOSES.to_numpy()[: refit + 1]}))
+    model = fit(bar - (bar - (FIRST - 1)) % 5)
     np.random.seed(SEED)
-    forecast = model.predict(pd.DataFrame({"ds": [days[bar] + timedelta(days=8)]})).iloc[0]
+    forecast = model.predict(pd.DataFrame({"ds": [DAYS[bar] + timedelta(days=8)]})).iloc[0]
     return float(CLOSES.iloc[bar]), float(forecast["yhat_lower"]), float(forecast["yhat_upper"])
 
 
