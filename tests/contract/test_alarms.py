@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ ASSUMPTIONS = {
 # --- the alarms, as Terraform makes them ---
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Made:
     """What the module monitoring has made: metric filters, alarms and descriptions, by strategy."""
 
@@ -77,21 +78,32 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     shutil.copytree(
         TERRAFORM, folder, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars", "backend.tf")
     )
-    run_terraform(folder, "init", "-backend=false", "-no-color")
-    said = run_terraform(folder, "test", "-json", "-verbose", "-filter=tests/alarms.tftest.hcl")
+    state = state_of_test(folder)
     shutil.rmtree(folder)
-    (state,) = [line["test_state"] for line in map(json.loads, said.splitlines()) if line["type"] == "test_state"]
     (monitoring,) = [
         module for module in state["root_module"]["child_modules"] if module["address"] == "module.monitoring"
     ]
     return read(monitoring["resources"])
 
 
-def run_terraform(folder: Path, *arguments: str) -> str:
+def state_of_test(folder: Path) -> dict[str, Any]:
+    """Return what Terraform's test has applied. `make test-slow` waits for its end, which takes four times as long."""
     env = {**os.environ, "TF_IN_AUTOMATION": "1", **terraform_here.attach_provider()}
-    done = subprocess.run(["terraform", *arguments], cwd=folder, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-5_000:] + done.stderr
-    return done.stdout
+    init = ["terraform", "init", "-backend=false", "-no-color"]
+    subprocess.run(init, cwd=folder, env=env, capture_output=True, check=True)
+    words = ["terraform", "test", "-json", "-verbose", "-filter=tests/alarms.tftest.hcl"]
+    said: list[dict[str, Any]] = []
+    with subprocess.Popen(words, cwd=folder, env=env, stdout=subprocess.PIPE, text=True) as terraform:
+        assert terraform.stdout is not None, "it is a pipe"
+        for line in terraform.stdout:
+            said.append(json.loads(line))
+            if "test_state" in said[-1]:
+                terraform.kill()  # it would remove the resources one by one, which are in its memory only
+                break
+    statuses = [each["test_run"].get("status") for each in said if "test_run" in each]
+    assert statuses[-1:] == ["pass"], said
+    state: dict[str, Any] = said[-1]["test_state"]
+    return state
 
 
 def read(resources: Sequence[Mapping[str, Any]]) -> Made:
@@ -141,6 +153,7 @@ UNSEEN = Ending(status="", is_scheduled=False, is_started=False)
 type Behavior = Callable[[datetime], Ending]
 
 
+@cache
 def live(made: Made, strategy: str, first: date, days: int, behavior: Behavior) -> dict[Any, Metric]:
     """Return the metrics of a strategy's runs on the `days` days from `first`."""
     metrics: dict[Any, Metric] = {}
@@ -199,6 +212,7 @@ def as_logged(fields: Mapping[str, Any]) -> dict[str, Any]:
     return line
 
 
+@cache
 def usual(strategy: str, then: Behavior = lambda _: HEALTHY) -> Behavior:
     """Return a behavior that does nothing while the market is closed or the run is not due, and otherwise `then`."""
 
@@ -298,7 +312,7 @@ LATE = {
 """The words of the README for how late an alarm rings after the first bad run, and what they allow."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Wrong:
     """A bad ending: what becomes of each run from BREAK on, the alarm that rings, and how late."""
 
@@ -364,6 +378,7 @@ WRONG = {
 """Every bad ending, in the README's words."""
 
 
+@cache
 def go_wrong(wrong: Wrong) -> Behavior:
     """Return the behavior of the strategy trend that is healthy until BREAK."""
     healthy, bad = usual("trend"), usual("trend", lambda _: wrong.ending)
