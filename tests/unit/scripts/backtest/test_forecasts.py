@@ -21,7 +21,8 @@ from trader.deadline import Deadline
 from trader.model import Code, Denial, Engine, Forecast
 from trader.wiring import make_forecaster
 
-BARS = 80
+BARS = 130
+HISTORY = 100  # for fewer bars, Prophet uses Stan's Newton, which takes ten times as long
 
 BOTH = pytest.mark.parametrize("engine", [Engine.PROPHET, Engine.MAP])
 
@@ -37,7 +38,7 @@ def panel(**columns: Sequence[float]) -> Panel:
 
 def options(**variables: object) -> Options:
     refit = variables.pop("REFIT_EVERY", 1)
-    chosen = settings(**{"HISTORY_BARS": 50, "UNIVERSE_LOOKBACK_BARS": 10, **variables})
+    chosen = settings(**{"HISTORY_BARS": HISTORY, "UNIVERSE_LOOKBACK_BARS": 10, **variables})
     return Options(settings=chosen, refit_every_bars=int(str(refit)))
 
 
@@ -101,9 +102,9 @@ def test_horizon_forecasts_equal_the_bots_on_every_weekday(engine: str) -> None:
 @BOTH
 def test_forecasts_equal_the_bots_despite_gaps(engine: str) -> None:
     prices = walk(1)
-    for gap in (20, 21, 45, 70):
+    for gap in (70, 71, 95, 120):
         prices[gap] = math.nan
-    gaps, chosen = panel(A=prices, B=walk(2)), options(ENGINE=engine)
+    gaps, chosen = panel(A=prices, B=walk(2)), options(ENGINE=engine, HISTORY_BARS=50)
     made = table(gaps, chosen, 3)
     assert made == {(symbol, at): bots(gaps, chosen, symbol, at) for symbol in "AB" for at in times(gaps, 3)}
 
@@ -169,7 +170,7 @@ def test_settings_that_affect_forecasts_do_not_share_them(name: str) -> None:
 
 
 def ask(table: forecasts.TableForecaster, prices: Panel, at: datetime) -> tuple[Forecast, ...]:
-    closes = {symbol: prices.close[symbol].loc[:at].iloc[-50:] for symbol in prices.close.columns}
+    closes = {symbol: prices.close[symbol].loc[:at].iloc[-HISTORY:] for symbol in prices.close.columns}
     return table.forecast(closes, Deadline.never()).forecasts
 
 
