@@ -1,48 +1,32 @@
 """`make replay RUN=...`: recompute the decisions of a recorded run, without network access, and compare them."""
 
-import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scripts import console
 from scripts.cloud.tables import TableRow, show_table
 from scripts.console import format_count
+from scripts.run.recomputing import Difference as Difference
+from scripts.run.recomputing import NotChecked, differ, list_unchecked, recompute
 from trader import codec
-from trader.alpha import loader
-from trader.codec import decode, encode
-from trader.deadline import Deadline
+from trader.codec import encode
 from trader.journal.base import JournalError
-from trader.journal.record import VERSION, read_settings
+from trader.journal.record import VERSION
 from trader.logs import one_line
-from trader.model import Code, Decision, Observation
+from trader.model import Decision
 from trader.progress import Progress, no_progress
 from trader.settings import Settings
-from trader.stages.pipeline import decide
-from trader.stages.universe import top_performers
-from trader.wiring import make_forecaster, open_journal
-
-FORECAST_TOLERANCE = 1e-6
-"""Relative tolerance for trend lines, whose last digits may differ on another machine. Decisions have no tolerance."""
+from trader.wiring import open_journal
 
 DECIDED = {
     "insights": ("symbol", "direction"),
     "orders": ("client_order_id", "symbol", "side", "quantity", "stop_loss_usd", "take_profit_usd"),
     "denials": ("symbol", "code"),
 }
-"""Fields that must be identical."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """A difference between the record and the replay."""
-
-    what: str
-    recorded: str
-    replayed: str
+"""The fields of a decision that must be identical whatever the source of its prices, in order."""
 
 
 def main() -> None:
@@ -52,7 +36,9 @@ def main() -> None:
         with console.progress() as progress:
             found = compare(name, record, progress)
     if console.wants_json():
-        console.print_json({"record": name, "agrees": not found, "differences": encode(found)})
+        unchecked = [{"what": each.what, "confirmed_by": each.confirmed_by} for each in list_unchecked(record)]
+        answer = {"record": name, "agrees": not found, "differences": encode(found), "not_checked": unchecked}
+        console.print_json(answer)
     else:
         show(name, record, found)
     sys.exit(console.FAILED if found else console.USABLE)
@@ -112,49 +98,26 @@ def check_version(name: str, record: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def compare(name: str, record: Mapping[str, Any], progress: Progress = no_progress) -> list[Difference]:
     """Recompute the record and return the differences. Raises JournalError if it has no decision or is invalid."""
-    try:
-        if not record.get("observation") or not record.get("decision"):
-            why = one_line(f"{record['report']['status']} {record['report']['detail']}")
-            raise JournalError(f"{name} has no decision to recompute: {why}")
-        return differences(record["decision"], replay(record, progress))
-    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-        raise JournalError(f"{name} is not a record of a run: {type(error).__name__}: {one_line(error)}") from error
+    if not record.get("observation") or not record.get("decision"):
+        report = record.get("report")
+        why = [str(report.get(part, "")) for part in ("status", "detail")] if isinstance(report, dict) else []
+        raise JournalError(f"{name} has no decision to recompute: {one_line(' '.join(why))}")
+    return recompute(name, record, progress)
 
 
-def replay(record: Mapping[str, Any], progress: Progress = no_progress) -> Decision:
-    """Decide again from the record's observation, without the symbols that it denied as OUT_OF_TIME."""
-    settings = read_settings(record["settings"])
-    observation = decode(Observation, record["observation"])
-    late = {denial["symbol"] for denial in record["decision"]["denials"] if denial["code"] == Code.OUT_OF_TIME}
-    chosen = {*top_performers(observation.ranking, settings.universe_size), *observation.positions}
-    closes = {
-        symbol: series for symbol, series in observation.closes.items() if symbol in chosen and symbol not in late
-    }
-    forecasts = make_forecaster(settings).forecast(closes, Deadline.never(), progress)
-    return decide(observation, forecasts, loader.load(settings), settings)
+def differences(recorded: Mapping[str, Any], decision: Decision) -> list[Difference]:
+    """Return the differences between a recorded decision and another one from the same prices.
 
-
-def differences(recorded: Mapping[str, Any], replayed: Decision) -> list[Difference]:
-    """Return all differences between the two decisions, except for denials as OUT_OF_TIME."""
-    again = encode(replayed)
-    found = []
+    Trend lines have the tolerance. What names the price source, and the corners of the lines, are not compared.
+    """
+    again = encode(decision)
+    found: list[Difference] = []
     for part, names in DECIDED.items():
-        before, after = ([tuple(each[name] for name in names) for each in side[part]] for side in (recorded, again))
-        before = [each for each in before if Code.OUT_OF_TIME not in each]
-        found += [Difference(what=part, recorded=text(each), replayed="") for each in before if each not in after]
-        found += [Difference(what=part, recorded="", replayed=text(each)) for each in after if each not in before]
-    trends = {each["symbol"]: each["trend_usd"] for each in again["forecasts"]}
-    for each in recorded["forecasts"]:
-        trend = trends.get(each["symbol"], math.nan)
-        if not math.isclose(trend, each["trend_usd"], rel_tol=FORECAST_TOLERANCE):
-            what = f"trend of {one_line(each['symbol'])}"
-            found.append(Difference(what=what, recorded=text([each["trend_usd"]]), replayed=text([trend])))
+        before, after = ([{name: each[name] for name in names} for each in side[part]] for side in (recorded, again))
+        found += differ((part,), before, after)
+    trends = [{each["symbol"]: each["trend_usd"] for each in side["forecasts"]} for side in (recorded, again)]
+    found += differ(("trend",), *trends, is_line=lambda _: True)
     return found
-
-
-def text(values: Sequence[object]) -> str:
-    """Join the values on one line."""
-    return " ".join(one_line(value) for value in values if value is not None)
 
 
 def show(name: str, record: Mapping[str, Any], found: Sequence[Difference]) -> None:
@@ -163,7 +126,14 @@ def show(name: str, record: Mapping[str, Any], found: Sequence[Difference]) -> N
     counts = ", ".join(format_count(len(decision[f"{noun}s"]), noun) for noun in ("forecast", "order", "denial"))
     if not found:
         console.OUT.print(f"{whose}, with the same result: {counts}.", style="green")
+        show_unchecked(list_unchecked(record))
         return
     console.OUT.print(f"{whose}, with a DIFFERENT result:", style="bold red")
     rows = [TableRow(cells=(each.what, each.recorded, each.replayed)) for each in found]
     show_table(("What", "Recorded", "Replayed"), rows)
+
+
+def show_unchecked(unchecked: Sequence[NotChecked]) -> None:
+    """Print what the record says that cannot be recomputed, and what confirms it."""
+    rows = [TableRow(cells=(each.what, each.confirmed_by)) for each in unchecked]
+    show_table(("Not checked here", "What confirms it"), rows)

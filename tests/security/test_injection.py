@@ -21,7 +21,7 @@ from scripts.layer.emulator import prepare_function
 from scripts.layer.target import Target
 from scripts.report import console
 from scripts.report.html import write_page
-from scripts.run import replay
+from scripts.run import recomputing, replay
 from scripts.testkit import lambda_runtime
 from scripts.testkit.alpaca import AlpacaFake, Answer
 from scripts.testkit.lambda_runtime import FunctionError, RuntimeInterface
@@ -260,7 +260,7 @@ def test_only_text_reaches_the_terminal(hostile_record: dict[str, Any], width: i
 
 def test_only_text_of_a_replayed_record_reaches_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     decision: dict[str, Any] = {"forecasts": [], "orders": [], "denials": []}
-    found = [replay.Difference(what=TRICKS, recorded=replay.text([TRICKS]), replayed="")]
+    found = [recomputing.Difference(what=TRICKS, recorded=recomputing.to_text([TRICKS]), replayed="")]
     replay.show(f"runs/trend/{TRICKS}.json", {"decision": decision}, found)
     replay.show(f"runs/trend/{TRICKS}.json", {"decision": decision}, [])
     said = capsys.readouterr().out

@@ -99,6 +99,7 @@ class Run:
     slot: datetime
     now: datetime
     claimant: str = field(default_factory=lambda: uuid4().hex)  # the word in its claim
+    previous: Mapping[str, str] = field(default_factory=dict)  # the SHA-256 of the records before, by slot id
     observation: Observation | None = None
     decision: Decision | None = None
     outcomes: list[Order | Denial] = field(default_factory=list)

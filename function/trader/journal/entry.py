@@ -4,6 +4,7 @@ runs/STRATEGY/2022-12-28/20221228T2045Z.claim    the run that has this slot; a r
 runs/STRATEGY/2022-12-28/20221228T2045Z.started  the plan: what the run is about to place, saved before its first order
 runs/STRATEGY/2022-12-28/20221228T2045Z.json     the record of the run; a claim without one means an unfinished run
 runs/STRATEGY/2022-12-28/20221228T2045Z-unused.json  the record of a run that gave its slot back
+runs/STRATEGY/2022-12-28/20221228T2045Z-HASH.replaced  the record that another one has replaced
 runs/STRATEGY/2022-12-28/20221228T2045Z.settled  how its orders ended; a plan without it means that they may be open
 universe/STRATEGY/2022-12-28.json                the ranking of the candidates on that day
 equity/STRATEGY/peak.json                        the highest equity so far
@@ -12,14 +13,15 @@ equity/STRATEGY/peak.json                        the highest equity so far
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from trader import codec
 from trader.journal.base import STARTED, DamagedError, JournalError, Peak, Run, Store
+from trader.journal.chain import hash_text, names_of
 from trader.journal.record import build_record, build_report
-from trader.logs import one_line
+from trader.logs import one_line, redact
 from trader.model import NEW_YORK, Json, Order, Report
 from trader.schedule.base import MAX_EVENT_DELAY_S, parse_slot_id, slot_id
 
@@ -36,6 +38,11 @@ MARGIN = timedelta(seconds=60)
 
 MAX_RUN_TIME = timedelta(seconds=900)
 """Lambda's limit for the duration of a run."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+MAX_PREVIOUS = 500
+"""The most records that one record names; there is one, unless many runs ended before they could look for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +112,29 @@ class Journal:
         text = _to_text({"orders": codec.encode(list(orders))})
         self.store.write(f"{self.entry(slot).path}.settled", text)
 
+    def find_previous(self, slot: datetime, recorded: Collection[datetime]) -> dict[str, str]:
+        """Return the SHA-256 of the records before a slot that no earlier record names, by slot id, newest first.
+
+        `recorded` are the recent slots with a record; if none of them is earlier, the whole journal is listed. This
+        usually costs one read. Returns nothing if a record cannot be read: then the next record names these too.
+        """
+        found: dict[str, str] = {}
+        named: set[str] = set()  # by the records already read
+        try:
+            earlier = [each for each in recorded if each < slot] or self.list_slots(EPOCH)["json"]
+            for each in sorted((each for each in earlier if each < slot), reverse=True)[:MAX_PREVIOUS]:
+                if named and slot_id(each) <= max(named):
+                    break
+                text = self.store.read(self.entry(each).record_name) or ""
+                found[slot_id(each)] = hash_text(text)
+                if (names := _read_names(text)) is None:
+                    break  # it is from before the chain
+                named |= names
+        except JournalError as error:
+            LOG.warning("the records before cannot be read; the next run names them", extra={"error": one_line(error)})
+            return {}
+        return found
+
     def list_records(self) -> list[str]:
         """List the names of all records of the strategy, oldest slot first."""
         return [name for name in self.store.names(f"runs/{self.strategy}/") if name.endswith(".json")]
@@ -160,8 +190,16 @@ class JournalEntry:
         return _read_json(self.store, self.plan_name)
 
     def save(self, run: Run, report: Report) -> None:
-        """Save the record of the run."""
-        self.store.write(self.record_name, _to_text(build_record(run, report)))
+        """Save the record of the run, and log its SHA-256. A record that it replaces is kept under another name."""
+        text = redact(_to_text(build_record(run, report)))
+        if self.is_dry:
+            self.store.write(self.record_name, text)
+        elif not self.store.create(self.record_name, text):
+            if before := self.store.read(self.record_name):  # a full disk may leave an empty one behind
+                self.store.write(f"{self.path}-{hash_text(before)[:12]}.replaced", before)
+            self.store.write(self.record_name, text)
+        extra = {"strategy": self.strategy, "slot": codec.encode(self.slot), "sha256": hash_text(text)}
+        LOG.info("recorded", extra=extra)
 
     def adopt(self, record: Json) -> bool:
         """Save the record of a run that was cut off. Return False and change nothing if the slot already has one."""
@@ -271,6 +309,15 @@ def _read_json(store: Store, name: str) -> Json | None:
     except ValueError as error:
         raise DamagedError(f"record {name} is not JSON: {error}") from error
     return record
+
+
+def _read_names(text: str) -> set[str] | None:
+    """Return the slots that a record names as those before it: none if it is damaged; None if it is older than that."""
+    try:
+        names = names_of(codec.decode_object(codec.parse_json(text)))
+    except (TypeError, ValueError):
+        return set()
+    return None if names is None else set(names)
 
 
 def _to_text(value: Json) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from trader.codec import encode
 from trader.journal.base import Run
+from trader.journal.chain import build_chain
 from trader.model import Code, Denial, Order, OrderStatus, Outcome, Report, Side, Unprotected
 from trader.settings import Settings
 
@@ -42,13 +43,15 @@ def build_report(run: Run, status: Code | Outcome | str, detail: str = "") -> Re
 
 
 def build_record(run: Run, report: Report) -> dict[str, Any]:
-    """Build the record of a run: the inputs of its decisions, the decisions and the report. It contains no secrets."""
+    """Build the record of a run: the inputs of its decisions, the decisions, the report and the chain; no secrets."""
+    settings = run.settings.public()
     return {
         "version": VERSION,
-        "settings": run.settings.public(),
+        "settings": settings,
         "observation": encode(run.observation),
         "decision": encode(run.decision),
         "report": report,
+        "chain": build_chain(settings, run.previous),
     }
 
 

@@ -9,6 +9,7 @@ from trader.broker.base import OrderHistory, OrderId, UnexpectedResponseError
 from trader.codec import decode, encode
 from trader.deadline import ORDER_TIME_S, Deadline
 from trader.journal.base import DamagedError, JournalError, Run
+from trader.journal.chain import build_chain
 from trader.journal.entry import Journal, JournalEntry
 from trader.journal.record import VERSION, build_record, build_report
 from trader.model import BrokerError, BrokerName, Code, Json, Order, Outcome, Report, RunStopped, Side
@@ -168,7 +169,11 @@ def build_interrupted_record(
 ) -> Json:
     """Build the record of a run that was cut off; without a plan, `settings` give its strategy and mode."""
     nothing = Run(settings=settings, slot=slot, now=slot)
-    empty = {**build_record(nothing, build_report(nothing, Outcome.INTERRUPTED)), "settings": {}}
+    empty = {
+        **build_record(nothing, build_report(nothing, Outcome.INTERRUPTED)),
+        "settings": {},
+        "chain": build_chain({}, {}),
+    }
     record = plan.record if plan else empty
     report = {
         **record["report"],
