@@ -1,5 +1,8 @@
 """Backtrader's broker behind the bot's Broker Protocol, with these changes to its behavior.
 
+- A bar begins with its opening: market orders are filled there, in the order in which they were placed, before any stop
+  or limit. What a stop or limit brings in cannot pay for a buy of the same bar.
+- Stops and limits see only bars that begin after they were placed, also if their symbol has no bar for a while.
 - The legs of a bracket protect a position from the bar of its entry on, not only from the next bar: a stop loss that
   the price crosses in the entry bar is filled in that bar.
 - If stop and limit fall within one bar, its opening tells which came first: at or above the limit, it is the limit. If
@@ -85,13 +88,21 @@ class Exchange(bt.brokers.BackBroker):  # type: ignore[misc] # Backtrader ships 
         broker.addcommissioninfo(Cents(commission=options.commission_fraction))
         return broker
 
+    def next(self) -> None:
+        """Work the pending orders on a new bar: market orders first, each kind in the order of placing."""
+        # Backtrader goes by age alone. Then an old stop that is hit late in a bar would pay for a buy at its opening.
+        by_kind = sorted(self.pending, key=lambda order: order.exectype != bt.Order.Market)
+        self.pending.clear()
+        self.pending.extend(by_kind)
+        super().next()
+
     def _bracketize(self, order: Any, cancel: bool = False) -> None:  # noqa: ANN401 Backtrader's order
         super()._bracketize(order, cancel)
         while self._toactivate:
             self._toactivate.popleft().activate()
 
     def _try_exec_limit(self, order: Any, popen: float, phigh: float, plow: float, plimit: float) -> None:  # noqa: ANN401, ARG002 Backtrader's own
-        if phigh < plimit:  # only sales have limits
+        if phigh < plimit or not _has_new_bar(order):  # only sales have limits
             return
         entered_now = order.parent is not None and order.parent.executed.dt == order.data.datetime[0]
         is_known = self.p.has_ohlc or entered_now  # with closes only, the entry bar has one price: the buy's
@@ -106,7 +117,7 @@ class Exchange(bt.brokers.BackBroker):  # type: ignore[misc] # Backtrader ships 
         pcreated: float,
         pclose: float,
     ) -> None:
-        if not self._opens_at_limit(order, popen):
+        if _has_new_bar(order) and not self._opens_at_limit(order, popen):
             super()._try_exec_stop(order, popen, phigh, plow, pcreated, pclose)
 
     def restate(self, data: Any, ratio: float, quantity: float, cash_usd: float) -> None:  # noqa: ANN401 Backtrader's data feed
@@ -119,6 +130,12 @@ class Exchange(bt.brokers.BackBroker):  # type: ignore[misc] # Backtrader ships 
         """Check whether a bar opens at or above the limit of a stop's bracket, whose turn comes after the stop's."""
         legs = self._pchildren[stop.parent.ref] if stop.parent else ()
         return any(leg.exectype == bt.Order.Limit and open_usd >= leg.created.price for leg in legs)
+
+
+def _has_new_bar(order: Any) -> bool:  # noqa: ANN401 Backtrader's order
+    """Check whether the symbol's current bar is later than the one at whose close the order was placed."""
+    is_new: bool = order.data.datetime[0] > order.created.dt
+    return is_new
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,9 +194,11 @@ class _Rolling:
         if isinstance(fit, Denial):
             return fit
         if isinstance(fit, Fit):
-            price_usd = float(self._values[bar, self._column[symbol]])
+            column = self._column[symbol]
+            since = fit_bar + np.flatnonzero(self._is_priced[fit_bar : bar + 1, column])
+            price_usd = float(self._values[bar, column])
             try:
-                return self._forecaster.predict(symbol, time, self._local_ns[bar : bar + 1], price_usd, fit)
+                return self._forecaster.predict(symbol, time, self._local_ns[since], price_usd, fit)
             except ArithmeticError as error:
                 return deny_failed_fit(symbol, error)
             except UndeterminedError:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -97,14 +97,18 @@ class ProphetForecaster:
             price_usd=float(closes.iloc[-1]),
             trend_usd=trend_usd,
             line=tuple(zip(_aware(corners), line.tolist(), strict=True)),
-            **(self._look_ahead(model, last) if self._spec.looks_ahead else {}),
+            **(self._look_ahead(model, closes) if self._spec.looks_ahead else {}),
         )
 
-    def _look_ahead(self, model: "Prophet", last: pd.Timestamp) -> dict[str, Any]:
-        later = horizon(last, self._spec)
+    def _look_ahead(self, model: "Prophet", closes: Closes) -> dict[str, Any]:
+        """Return the forecast for the rule's horizon, from draws of the whole path: the rate may change at each bar."""
+        assert model.start is not None, "it has been fitted"
+        assert model.t_scale is not None, "it has been fitted"
+        past, path = _local(closes.index), path_ahead(closes.index[-1], self._spec)
+        unseen = past[past > model.start + model.t_scale]  # in a backtest that does not fit at every bar
         np.random.seed(SEED)  # Prophet draws from the global state
-        draws = model.predictive_samples(pd.DataFrame({"ds": _local([later])}))["yhat"]
-        return summarize(draws, later)
+        draws = model.predictive_samples(pd.DataFrame({"ds": unseen.append(_local(path))}))["yhat"]
+        return summarize(draws[-1], path[-1])
 
 
 def summarize(draws: np.ndarray[Any, np.dtype[np.float64]], later: pd.Timestamp) -> dict[str, Any]:
@@ -123,17 +127,17 @@ def summarize(draws: np.ndarray[Any, np.dtype[np.float64]], later: pd.Timestamp)
     }
 
 
-def horizon(last: pd.Timestamp, spec: ForecastSpec) -> pd.Timestamp:
-    """Return the time that the forecast is for: `ahead_bars` bars or `ahead_days` calendar days after the last bar."""
-    local = last.tz_convert(NEW_YORK)
-    bars = spec.ahead_bars or 0
-    if spec.ahead_days is not None:
-        later = local + pd.DateOffset(days=spec.ahead_days)  # unlike 24 hours each, across a clock change
+@lru_cache(maxsize=64)
+def path_ahead(last: pd.Timestamp, spec: ForecastSpec) -> tuple[pd.Timestamp, ...]:
+    """Return the times after the last bar up to the one that the forecast is for: each bar, or each calendar day."""
+    local, bars = last.tz_convert(NEW_YORK), range(1, (spec.ahead_bars or 0) + 1)
+    if spec.ahead_days is not None:  # unlike 24 hours each, across a clock change
+        path = [local + pd.DateOffset(days=days) for days in range(1, spec.ahead_days + 1)]
     elif spec.bar_interval == "1d":
-        later = local + pd.offsets.BDay(bars)
+        path = [local + pd.offsets.BDay(number) for number in bars]
     else:
-        later = local + bars * BAR_LENGTH[spec.bar_interval]
-    return later.tz_convert("UTC")
+        path = [local + number * BAR_LENGTH[spec.bar_interval] for number in bars]
+    return tuple(time.tz_convert("UTC") for time in path)
 
 
 def deny_short_history(symbol: str, bars: int, spec: ForecastSpec) -> Denial | None:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from trader.forecasting.prophet import (
     ProphetForecaster,
     deny_failed_fit,
     deny_short_history,
-    horizon,
+    path_ahead,
     summarize,
 )
 from trader.model import NEW_YORK, Closes, Denial, Forecast
@@ -97,20 +97,22 @@ class MapForecaster:
         self,
         symbol: str,
         time: pd.Timestamp,
-        at_ns: model.Nanoseconds,
+        bars_ns: model.Nanoseconds,
         price_usd: float,
         fit: Fit,
         corners: Sequence[datetime] = (),
     ) -> Forecast:
         """Return a model's forecast at the last bar that it was fitted to or, in a backtest, at a later one.
 
-        `at_ns` is the bar's time as `local_ns` returns it. `corners` are the times of the line's corners; without them,
-        the line is left out. Raises ArithmeticError if the model gives no price, and UndeterminedError if the history
-        does not determine the forecast at the horizon.
+        `bars_ns` are the times of the bars since the fit, as `local_ns` returns them, up to the one that the forecast
+        is made at. `corners` are the times of the line's corners; without them, the line is left out. Raises
+        ArithmeticError if the model gives no price, and UndeterminedError if the history does not determine the
+        forecast at the horizon.
         """
         level_usd = fit.mean_season if fit.calendar.has_free_level else 0.0
         line = fit.corners + level_usd
-        trend_usd = float(line[-1] if at_ns[0] == fit.calendar.times_ns[-1] else fit.trend(at_ns)[0] + level_usd)
+        is_fitted_here = bars_ns[-1] == fit.calendar.times_ns[-1]
+        trend_usd = float(line[-1] if is_fitted_here else fit.trend(bars_ns[-1:])[0] + level_usd)
         if not (np.isfinite(line).all() and trend_usd > 0):
             raise ArithmeticError(f"the trend line ends at {trend_usd}, which is not a price")
         return Forecast(
@@ -119,7 +121,7 @@ class MapForecaster:
             price_usd=price_usd,
             trend_usd=trend_usd,
             line=tuple(zip(corners, line.tolist(), strict=True)) if corners else (),
-            **(self._look_ahead(fit, time) if self._spec.looks_ahead else {}),
+            **(self._look_ahead(fit, time, bars_ns) if self._spec.looks_ahead else {}),
         )
 
     def _safely(self, groups: Sequence[Mapping[str, Closes]]) -> list[tuple[str, _Result]]:
@@ -163,22 +165,23 @@ class MapForecaster:
                 except UndeterminedError as error:
                     yield symbol, _ForProphet(str(error))
 
-    def _look_ahead(self, fit: Fit, last: pd.Timestamp) -> dict[str, Any]:
+    def _look_ahead(self, fit: Fit, last: pd.Timestamp, bars_ns: model.Nanoseconds) -> dict[str, Any]:
         """Return the forecast for the rule's horizon: the median and the interval of Prophet's own draws.
 
-        For one future bar, Prophet draws whether the rate changes there: as often as in the past, and by as much on
-        average. Half of the change shows at that bar. Then it adds noise.
+        At each bar after the fit, Prophet draws whether the rate changes there: as often as in the past, and by as much
+        on average. Half of the change shows at that bar, and all of it from the next one on. Then it adds noise.
         """
-        later = horizon(last, self._spec)
-        at_ns = local_ns([later])
-        if not fit.calendar.determines(at_ns[0]):
+        later, path_ns = path_ahead(last, self._spec)[-1], _path_ns(last, self._spec)
+        if not fit.calendar.determines(path_ns[-1]):
             raise UndeterminedError(f"its history says nothing about a {later.tz_convert(NEW_YORK):%A, %H:%M}")
-        chances, changes, noise = _draws()
         bars, changepoints = len(fit.calendar.times_ns), len(fit.calendar.changepoints)
-        step = 1 / (bars - 1)  # of a bar, on the scale of the model
+        future_ns = np.concatenate([bars_ns[bars_ns > fit.calendar.times_ns[-1]], path_ns])
+        begin, end = fit.calendar.scale_times(future_ns[[0, -1]]).tolist()
+        rows = len(future_ns)
+        step = (end - begin) / (rows - 1) if rows > 1 else 1 / (bars - 1)  # of a bar, on the scale of the model
         size = float(np.abs(fit.changes).mean()) + 1e-8 if changepoints else 1e-8
-        bends = np.where(chances < max(changepoints, 1) * step, changes * size, 0) / 2 * step
-        draws = fit.yhat(at_ns)[0] + (bends + noise * fit.sigma) * fit.scale
+        bends, noise = _draws(rows, max(changepoints, 1) * step)
+        draws = fit.yhat(path_ns[-1:])[0] + (bends * size * step + noise * fit.sigma) * fit.scale
         return summarize(draws, later)
 
 
@@ -192,11 +195,27 @@ def local_ns(times: Iterable[datetime]) -> model.Nanoseconds:
     return np.asarray(index.as_unit("ns").asi8)
 
 
-@cache
-def _draws() -> tuple[Floats, Floats, Floats]:
-    """Draw the random numbers of every interval, in Prophet's order: uniform, Laplace and normal."""
-    state = np.random.RandomState(SEED)  # Prophet's own generator, for the same numbers
-    return state.uniform(size=DRAWS), state.laplace(size=DRAWS), state.normal(size=DRAWS)
+@lru_cache(maxsize=64)
+def _path_ns(last: pd.Timestamp, spec: ForecastSpec) -> model.Nanoseconds:
+    return local_ns(path_ahead(last, spec))
+
+
+@lru_cache(maxsize=4)
+def _random_numbers(rows: int) -> tuple[Floats, Floats, Floats]:
+    """Draw the random numbers of every path of this many bars, in Prophet's order: uniform, Laplace and normal."""
+    state, size = np.random.RandomState(SEED), (DRAWS, rows)  # Prophet's own generator, for the same numbers
+    return state.uniform(size=size), state.laplace(size=size), state.normal(size=size)[:, -1].copy()
+
+
+@lru_cache(maxsize=256)
+def _draws(rows: int, chance: float) -> tuple[Floats, Floats]:
+    """Return what changes of the rate of mean size 1, and noise of deviation 1, add to each path's last bar.
+
+    At each bar the rate changes with this chance. The symbols of a bar share these draws.
+    """
+    chances, changes, noise = _random_numbers(rows)
+    bars_in_force = np.arange(rows, 0, -1) - 0.5
+    return (np.where(chances < chance, changes, 0) * bars_in_force).sum(axis=1), noise
 
 
 def _pieces(groups: Sequence[Sequence[str]]) -> Iterator[list[Sequence[str]]]:

@@ -9,7 +9,7 @@ from scripts.backtest.model import Bar, Options, Panel, Result
 from scripts.backtest.scoring import score
 from tests.builders import settings
 from trader.alpha import loader
-from trader.forecasting.prophet import horizon
+from trader.forecasting.prophet import path_ahead
 from trader.model import NEW_YORK, Decision, Forecast, Outcome
 
 
@@ -28,7 +28,7 @@ def test_the_eighth_day_across_a_clock_change_is_the_one_that_is_scored(last: st
         time=begin.to_pydatetime(),
         price_usd=1.0,
         trend_usd=1.0,
-        horizon_time=horizon(begin, loader.load(rule).forecast_spec).to_pydatetime(),
+        horizon_time=path_ahead(begin, loader.load(rule).forecast_spec)[-1].to_pydatetime(),
         yhat_usd=1.0,
         lower_usd=1.0,
         upper_usd=1.0,

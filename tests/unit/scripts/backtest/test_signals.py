@@ -49,9 +49,10 @@ def kelleys(bar: int) -> tuple[float, float, float]:
     It fits Prophet with its defaults to all bars up to the last refit, refits at every fifth bar from the ninetieth on,
     and reads the forecast for the eighth day after the bar.
     """
-    model = fit(bar - (bar - (FIRST - 1)) % 5)
+    refit = bar - (bar - (FIRST - 1)) % 5
+    future = [*DAYS[refit + 1 : bar + 1], *(DAYS[bar] + timedelta(days=days) for days in range(1, 9))]
     np.random.seed(SEED)
-    forecast = model.predict(pd.DataFrame({"ds": [DAYS[bar] + timedelta(days=8)]})).iloc[0]
+    forecast = fit(refit).predict(pd.DataFrame({"ds": future})).iloc[-1]
     return float(CLOSES.iloc[bar]), float(forecast["yhat_lower"]), float(forecast["yhat_upper"])
 
 

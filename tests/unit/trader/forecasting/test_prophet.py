@@ -2,6 +2,7 @@ import logging
 import math
 import warnings
 from datetime import date, timedelta
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from prophet import Prophet
 from tests.builders import SLOT, daily, every, spec
 from trader.deadline import Deadline
 from trader.forecasting.base import Forecasts
-from trader.forecasting.prophet import ProphetForecaster
+from trader.forecasting.prophet import SEED, ProphetForecaster
 from trader.model import NEW_YORK, Closes, Code, Forecast
 
 
@@ -86,6 +87,51 @@ def test_an_intraday_bar_looks_at_the_same_time_on_the_eighth_day(last: str) -> 
 def test_the_next_business_day_begins_at_its_own_midnight_across_a_clock_change(last: date) -> None:
     only = forecast(daily(list(WALK), last), "interval")
     assert only.horizon_time == pd.Timestamp(last + timedelta(days=3), tz=NEW_YORK)
+
+
+@cache
+def prophets() -> Prophet:
+    """Return Prophet's own model of WALK, as the rule `interval` asks for it."""
+    model = Prophet(weekly_seasonality=False, daily_seasonality=False)
+    model.fit(pd.DataFrame({"ds": local(WALK), "y": WALK.to_numpy()}))
+    return model
+
+
+def local(closes: Closes) -> pd.DatetimeIndex:
+    return pd.DatetimeIndex(closes.index).tz_convert(NEW_YORK).tz_localize(None)
+
+
+@pytest.mark.parametrize("bars", [1, 2, 60])
+def test_the_interval_is_prophets_own_at_the_end_of_all_bars_up_to_the_horizon(bars: int) -> None:
+    future = pd.DataFrame({"ds": pd.bdate_range(local(WALK)[-1], periods=bars + 1)[1:]})
+    np.random.seed(SEED)
+    theirs = prophets().predict(future).iloc[-1]
+    only = forecast(WALK, "interval", horizon=bars)
+    assert (only.lower_usd, only.upper_usd) == pytest.approx((theirs["yhat_lower"], theirs["yhat_upper"]), rel=1e-12)
+
+
+def test_the_interval_widens_with_the_horizon() -> None:
+    widths = [
+        upper - lower for lower, upper in (ends(forecast(WALK, "interval", horizon=bars)) for bars in (1, 20, 60))
+    ]
+    assert widths[0] < widths[1] < widths[2]
+    assert widths[2] > 2 * widths[0]
+
+
+def test_a_model_fitted_earlier_has_the_interval_of_all_bars_since() -> None:
+    earlier = ProphetForecaster(spec("interval", bars=60))
+    model = earlier.fit(WALK.iloc[:-20])
+    np.random.seed(SEED)
+    future = pd.DataFrame({"ds": pd.bdate_range(local(WALK)[-20], periods=80)})
+    theirs = model.predict(future).iloc[-1]
+    made = earlier.predict("AAPL", WALK, model)
+    assert ends(made) == pytest.approx((theirs["yhat_lower"], theirs["yhat_upper"]), rel=1e-12)
+
+
+def ends(made: Forecast) -> tuple[float, float]:
+    assert made.lower_usd is not None
+    assert made.upper_usd is not None
+    return made.lower_usd, made.upper_usd
 
 
 def test_the_same_bars_give_the_same_forecast_alone_or_among_others() -> None:

@@ -86,7 +86,8 @@ def test_the_trend_signal_asks_for_no_interval() -> None:
     assert (forecast(WALK).lower_usd, forecast(WALK).horizon_time) == (None, None)
 
 
-def test_the_interval_is_that_of_prophet_with_the_same_parameters() -> None:
+@pytest.mark.parametrize("bars", [1, 2, 60])
+def test_the_interval_is_that_of_prophet_with_the_same_parameters(bars: int) -> None:
     last = pd.DatetimeIndex(WALK.index).tz_convert(NEW_YORK).tz_localize(None)
     model = Prophet(weekly_seasonality=False, daily_seasonality=False)
     model.fit(pd.DataFrame({"ds": last, "y": WALK.to_numpy()}))
@@ -101,8 +102,8 @@ def test_the_interval_is_that_of_prophet_with_the_same_parameters() -> None:
         "sigma_obs": np.array([[fit.sigma]]),
     }
     np.random.seed(SEED)
-    theirs = model.predict(pd.DataFrame({"ds": [pd.Timestamp("2022-12-29")]})).iloc[0]
-    only = forecast(WALK, "interval")
+    theirs = model.predict(pd.DataFrame({"ds": pd.bdate_range(last[-1], periods=bars + 1)[1:]})).iloc[-1]
+    only = forecast(WALK, "interval", horizon=bars)
     assert (only.lower_usd, only.upper_usd) == pytest.approx((theirs["yhat_lower"], theirs["yhat_upper"]), rel=1e-6)
 
 
