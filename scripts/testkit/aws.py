@@ -1,6 +1,7 @@
 """moto's server in this process: AWS over real HTTP on loopback, reached through environment variables only."""
 
 import atexit
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from unittest.mock import patch
 from urllib.request import Request, urlopen
 
 import boto3
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from moto.server import ThreadedMotoServer
 
 from scripts.testkit import insights, moto_gaps
@@ -35,6 +37,9 @@ def server_port() -> int:
     """Return the port of this process's server, which starts on the first call and stops when the process ends."""
     moto_gaps.fill()
     insights.install()
+    # For each request, moto would list its own folder and try hundreds of patterns, and Werkzeug would write a line.
+    DomainDispatcherApplication.get_backend_for_host = cache(DomainDispatcherApplication.get_backend_for_host)  # type: ignore[method-assign]
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     atexit.register(server.stop)
