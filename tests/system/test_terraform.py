@@ -13,6 +13,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,7 @@ from scripts.testkit.aws_lambda import bridge
 from scripts.testkit.yahoo import Listing, YahooFake
 from tests import terraform_here
 from tests.cloudwatch import at, matches
+from tests.warm.python import python
 from trader.model import NEW_YORK
 
 TARGET = Target(PYTHON, ARCH)
@@ -182,14 +184,20 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def copy_repository(folder: Path) -> None:
-    """Copy what git would commit, with its timestamps, and the finished layer; link to .venv."""
+    """Copy what git would commit, with its timestamps, and the finished layer; link to .venv, but for its Python."""
     words = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
     for name in filter(None, names):
         if (ROOT / name).is_file():  # git lists a deleted file until the deletion is staged
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    (folder / ".venv").symlink_to(Path(sys.prefix))
+    programs = folder / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for path in Path(sys.prefix, "bin").iterdir():
+        if path.name != "python":
+            (programs / path.name).symlink_to(path)
+    (programs / "python").write_text(f'#!/bin/sh\nexec {shlex.join(python())} "$@"\n')
+    (programs / "python").chmod(0o755)
     (folder / "layer" / "dist").mkdir()
     for path in (TARGET.zip, manifest.path(TARGET)):
         shutil.copy2(path, folder / path.relative_to(ROOT))
