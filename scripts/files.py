@@ -16,8 +16,8 @@ SITE = "site"
 REMOVED = (RUN_LOG, RUN_PAGE, BACKTEST_FIGURES, BACKTEST_PAGE, SITE)
 """What is made again in little time."""
 
-CACHE, SWEEP = "cache", "sweep"
-"""What took hours."""
+CACHE, SWEEP, LEDGER = "cache", "sweep", "ledger.jsonl"
+"""What took hours, or cannot be made again."""
 
 
 @contextmanager

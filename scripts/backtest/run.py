@@ -5,10 +5,11 @@ and OUT.
 """
 
 import os
+import threading
 from dataclasses import replace
 
 from scripts import console
-from scripts.backtest import options, prices, scoring
+from scripts.backtest import options, prices, scoring, trials, uncertainty
 from scripts.backtest.engine import backtest
 from scripts.backtest.model import Options, Result
 from scripts.backtest.workers import pool
@@ -24,6 +25,9 @@ def main() -> None:
         from scripts.backtest import report, statistics  # already imported by run
 
         figures = statistics.figures(result)
+        figures["uncertainty"] = uncertainty.measure(figures)
+        if result.is_complete:
+            figures["trials"] = trials.count(figures, chosen)
         paths = report.write(figures, result, chosen.out)
         if console.wants_json():
             console.print_json(figures)
@@ -36,6 +40,7 @@ def run(chosen: Options, progress: Progress) -> Result:
     with pool(chosen.settings.engine) as executor:
         try:
             executor.submit(os.getpid)  # starts the workers, which takes a second
+            threading.Thread(target=uncertainty.prepare, daemon=True).start()
             from scripts.backtest import report, statistics  # noqa: F401 for main, while the workers start
 
             panel = prices.load(chosen, progress)

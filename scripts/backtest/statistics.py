@@ -21,7 +21,7 @@ from trader.model import NEW_YORK, Denial, Side
 
 type Numbers = NDArray[np.float64]
 
-VERSION = 2
+VERSION = 3
 """The version of the format of figures(), and so of backtest.json."""
 
 MIN_BARS = 2
@@ -130,6 +130,8 @@ def key_figures(result: Result) -> dict[str, float | None]:
 def figures(result: Result) -> dict[str, Any]:
     """Return the whole report, JSON-safe; only `timings_s` differs if the same backtest is run again.
 
+    `uncertainty` and `trials` are None: make backtest adds them, see measure of uncertainty and trials.
+
     The strategy is compared with `buy_and_hold`, the universe bought once at the same costs, and with `cash`, which
     earns no interest. `bars_a_year` is measured from the traded bars; for a span too short to be annualized it is None,
     and `no_yearly_figures` has the reason.
@@ -153,6 +155,8 @@ def figures(result: Result) -> dict[str, Any]:
             "buy_and_hold": held.key_figures() if held else None,
             "cash": cash.key_figures(),
         },
+        "uncertainty": None,
+        "trials": None,
         "costs": _costs(result),
         "curve": _curve(result, strategy, held),
         "monthly_returns": _monthly(result, strategy, held),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from scripts import console
 from scripts.console import CommandError, format_count
-from scripts.files import CACHE, OUT, REMOVED, SWEEP
+from scripts.files import CACHE, LEDGER, OUT, REMOVED, SWEEP
 from trader import codec
 from trader.broker.embedded import LOCK
 from trader.journal.base import JournalError
@@ -23,8 +23,12 @@ from trader.model import BrokerName
 from trader.settings import Settings
 
 LAYER = Path("layer/build")
-KEPT = {OUT / CACHE: "the cache of prices", OUT / SWEEP: "the results of sweeps"}
-"""What took hours, and what it is."""
+KEPT = {
+    OUT / CACHE: "the cache of prices",
+    OUT / SWEEP: "the results of sweeps",
+    OUT / LEDGER: "the settings tried so far",
+}
+"""What took hours or cannot be made again, and what it is."""
 
 FOREIGN = "may be yours"
 SETTINGS = ("JOURNAL", "ACCOUNT_FILE")

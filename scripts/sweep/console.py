@@ -50,6 +50,8 @@ def show(outcome: Outcome, out: Console) -> None:
     out.print()
     out.print(_best(outcome))
     out.print()
+    out.print(Padding(Text(" ".join(verdict_lines(outcome)), style="bold"), (0, 1), expand=False))
+    out.print()
     out.print(Padding(Text(outcome.caution, style="yellow"), (0, 1), expand=False))
     for line in list_failures(outcome):
         out.print(Text(f" {line}", style="red"), soft_wrap=True)
@@ -91,6 +93,11 @@ def best_rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
             words(outcome.criterion, out_of_sample(row)),
             *(words(outcome.criterion, each) for each in row),
         )
+
+
+def verdict_lines(outcome: Outcome) -> list[str]:
+    """Say whether choosing was luck, and what is left of the best setting among all that were tried."""
+    return [outcome.overfitting.verdict, *([formatting.describe_best(outcome.luck)] if outcome.tried else [])]
 
 
 def part_lines(outcome: Outcome) -> Iterator[str]:

@@ -28,6 +28,7 @@ def write(outcome: Outcome, folder: Path) -> tuple[Path, ...]:
             failed=list(console.list_failures(outcome)),
             picture=drawn,
             label=console.label(outcome.criterion),
+            verdict=console.verdict_lines(outcome),
             ranked_by=console.describe_criterion(outcome),
             same=same_for_all(outcome),
         )

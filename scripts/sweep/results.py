@@ -3,14 +3,20 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from scripts.backtest import ledger
 from scripts.backtest.report.formatting import BAR_FIGURES, KEY_FIGURES
+from scripts.backtest.trials import judge
+from scripts.backtest.uncertainty import Numbers
+from scripts.backtest.yearly import measure_span
 from scripts.files import write_text
 from scripts.sweep.executors import Failure
 from scripts.sweep.grid import Axis, LeftOut, Setting, Values, in_words
+from scripts.sweep.overfitting import Overfitting, measure
 from scripts.sweep.sweep import Swept
 from scripts.sweep.walk_forward import (
     BETTER,
@@ -23,6 +29,7 @@ from scripts.sweep.walk_forward import (
     walk_forward,
 )
 from trader.alpha import loader
+from trader.model import Json
 
 BEST = 10
 """Number of best settings to show."""
@@ -31,7 +38,7 @@ FIGURES = (*(name for _, name, _, _ in KEY_FIGURES), *(name for _, name, _ in BA
 """The key figures in the CSV file."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """A sweep's inputs and results, with everything that its reports need."""
 
@@ -42,6 +49,7 @@ class Outcome:
     parts: Sequence[Part]
     swept: Swept
     has_default: bool  # the last row of `swept` is the environment's own setting
+    tried: Mapping[str, float | None] = field(default_factory=dict)  # all settings so far, on the same data: the ledger
 
     @property
     def criterion(self) -> str:
@@ -79,6 +87,29 @@ class Outcome:
             for part, each in zip(self.parts, row, strict=True)
             if isinstance(each, Failure)
         ]
+
+    @cached_property
+    def overfitting(self) -> Overfitting:
+        """How likely it is that the best setting was best by luck, over all days of the sweep."""
+        made = [each for each in self.swept.returns()[: len(self.settings)] if each is not None]
+        if len(made) < len(self.settings):
+            return Overfitting(reason="some backtests failed")
+        return measure(made)
+
+    @property
+    def sharpes(self) -> dict[str, float | None]:
+        """The Sharpe ratio per bar over all days, by the identity of each setting; None without one."""
+        made = zip(self.settings, self.swept.returns(), strict=False)
+        return {ledger.identify(each.options): _sharpe(returns) for each, returns in made}
+
+    @property
+    def luck(self) -> Json:
+        """What the number of all settings tried so far makes of the best one; see judge of scripts.backtest.trials."""
+        best = self.swept.returns()[self.ranking[0]]
+        if best is None:
+            return {"settings": len(self.tried), "sharpe_by_luck": None, "probability": None}
+        span = measure_span([time for part in self.parts for time in part.times])
+        return {"settings": len(self.tried), **judge(best, self.tried.values(), span.bars_a_year if span else None)}
 
     @property
     def caution(self) -> str:
@@ -129,6 +160,8 @@ class Outcome:
             "failed": [{"values": values, "part": part.number, "why": why} for values, part, why in self.failed],
             "computed": self.swept.computed,
             "taken_up": self.swept.taken_up,
+            "overfitting": {**asdict(self.overfitting), "verdict": self.overfitting.verdict},
+            "trials": self.luck,
             "caution": self.caution,
         }
 
@@ -148,6 +181,12 @@ class Outcome:
                 name = "default" if is_default else str(number + 1)
                 rows.writerow([name, *values.values(), part.number, part.start, part.end, *numbers, failure])
         write_text(path, text.getvalue())
+
+
+def _sharpe(returns: Numbers | None) -> float | None:
+    if returns is None or len(returns) < 2 or not returns.std(ddof=1):
+        return None
+    return float(returns.mean() / returns.std(ddof=1))
 
 
 def _digits(figure: Figure) -> str:

@@ -13,10 +13,11 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 from scripts import console
-from scripts.backtest import prices
+from scripts.backtest import ledger, prices
 from scripts.backtest.forecasts import count_needed_bars
 from scripts.sweep import executors, grid, html, sweep
 from scripts.sweep.config import SweepConfig
@@ -61,6 +62,13 @@ def run_sweep(plan: SweepConfig, env: Mapping[str, str]) -> tuple[Outcome, tuple
                 swept=swept,
                 has_default=default is not None,
             )
+            trials = ledger.Trials(
+                symbols=list(map(str, panel.close.columns)),
+                start=cut[0].start,
+                end=cut[-1].end,
+                sharpe_by_setting=outcome.sharpes,
+            )
+            outcome = replace(outcome, tried=ledger.record(every[0].out, trials))
             return outcome, html.write(outcome, path)
 
 

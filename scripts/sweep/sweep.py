@@ -10,23 +10,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scripts.backtest import forecasts, prices
+from scripts.backtest import forecasts, ledger, prices
 from scripts.backtest.compute import Task
 from scripts.backtest.model import Options, Panel
+from scripts.backtest.uncertainty import Numbers
 from scripts.console import InterruptedCommandError
 from scripts.sweep import tasks
 from scripts.sweep.executors import Failure, Workers
 from scripts.sweep.store import Store, identity
-from scripts.sweep.tasks import Figures, Job, pack
+from scripts.sweep.tasks import RETURNS, Figures, Job, pack, unpack_returns
 from scripts.sweep.walk_forward import Part
 from trader.model import NEW_YORK
 from trader.progress import Progress, no_progress
 
 FORECASTS, BACKTESTS = "forecasts", "backtests"
 """The names of the two phases."""
-
-PLACES = ("journal", "account_file", "price_file", "halt_parameter")
-"""Settings that only name a location: the same prices in another file give the same results."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +38,16 @@ class Swept:
     def figures(self, metric: str) -> list[list[float | None]]:
         """Return one key figure by setting, then by part; None if the backtest failed."""
         return [[None if isinstance(each, Failure) else each[metric] for each in row] for row in self.rows]
+
+    def returns(self) -> list[Numbers | None]:
+        """Return the returns of all bars by setting, part after part; None if a part has none."""
+        return [_join(row) for row in self.rows]
+
+
+def _join(row: Sequence[Figures | Failure]) -> Numbers | None:
+    packed = [None if isinstance(each, Failure) else each.get(RETURNS) for each in row]
+    known = [unpack_returns(each) for each in packed if each is not None]
+    return np.concatenate(known) if len(known) == len(row) else None
 
 
 class InterruptedSweepError(InterruptedCommandError):
@@ -139,7 +147,7 @@ class TaskPlan:
         digest = self._cut(part, options)[1]
         days = (part.start.isoformat(), part.end.isoformat())
         return Cell(
-            name=identity(self._fingerprint, _identity_of(options), days, digest),
+            name=identity(self._fingerprint, ledger.identify(options), days, digest),
             options=spanned,
             part=part,
             group=identity(self._fingerprint, asdict(forecasts.key(options)), days, digest),
@@ -152,12 +160,6 @@ class TaskPlan:
             cut = with_history(self._panel, part, asked)
             self._cuts[part.number, asked] = cut, digest_of(cut)
         return self._cuts[part.number, asked]
-
-
-def _identity_of(options: Options) -> dict[str, Any]:
-    settings = {name: value for name, value in options.settings.public().items() if name not in PLACES}
-    own = {name: getattr(options, name) for name in options.__dataclass_fields__ if name != "settings"}
-    return {**settings, **{name: value for name, value in own.items() if name not in {"start", "end", "out"}}}
 
 
 def with_history(panel: Panel, part: Part, bars: int) -> Panel:

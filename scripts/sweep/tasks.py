@@ -3,6 +3,7 @@
 Tasks carry their data as bytes, which are cheap to pass on. A worker keeps the data that it unpacked last.
 """
 
+import base64
 import hashlib
 import pickle
 import platform
@@ -13,15 +14,22 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 import trader
 from scripts import backtest as home
 from scripts.backtest import compute, statistics
 from scripts.backtest.engine import backtest
 from scripts.backtest.model import Options, Panel
+from scripts.backtest.uncertainty import Numbers, returns
 
-type Figures = dict[str, float | None]
-"""The key figures of one backtest."""
+type Figures = dict[str, Any]
+"""The key figures of one backtest, float or None, and its RETURNS."""
+
+RETURNS = "returns"
+"""The name of the returns of a backtest's bars among its figures, packed: see pack_returns."""
 
 PACKAGES = ("backtrader", "cmdstanpy", "empyrical-reloaded", "holidays", "numpy", "pandas", "prophet")
 """Packages that results depend on, in addition to our own code."""
@@ -65,7 +73,19 @@ def forecast(task: compute.Task) -> bytes:
 def figures(job: Job) -> Figures:
     """Compute the key figures of one backtest."""
     with ONE_AT_A_TIME:
-        return statistics.key_figures(backtest(unpack_panel(job.panel), job.options, table=unpack_table(job.table)))
+        result = backtest(unpack_panel(job.panel), job.options, table=unpack_table(job.table))
+        made = returns([bar.equity_usd for bar in result.bars], result.options.cash_usd)
+        return {**statistics.key_figures(result), RETURNS: pack_returns(made)}
+
+
+def pack_returns(made: Numbers) -> str:
+    """Return the returns of the bars as text, in single precision: the sixteenth digit of a return means nothing."""
+    return base64.b64encode(made.astype("<f4").tobytes()).decode()
+
+
+def unpack_returns(packed: str) -> Numbers:
+    """Return the returns of pack_returns."""
+    return np.frombuffer(base64.b64decode(packed), "<f4").astype(np.float64)
 
 
 @lru_cache(maxsize=UNPACKED)

@@ -100,7 +100,8 @@ def test_a_full_disk_is_reported_without_a_traceback(tmp_path: Path) -> None:
     assert (code, "Traceback" in errors) == (3, False)
     assert "out/backtest.html cannot be written" in errors
     assert "OUT" in errors
-    assert [each.name for each in (tmp_path / "out").iterdir()] == ["backtest.json"]  # below the limit: complete
+    kept = {each.name for each in (tmp_path / "out").iterdir()}
+    assert kept == {"backtest.json", "ledger.jsonl"}  # below the limit: complete
     assert figures(tmp_path)["is_complete"]
 
 

@@ -16,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from datetime import date
 from functools import partial
+from math import comb
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -201,6 +202,21 @@ def test_a_sweep_shows_its_folds_and_writes_its_files(sweep: Command, tmp_path: 
     assert "http:" not in page
     assert "https:" not in page
     assert ElementTree.parse(tmp_path / "sweep/sweep.svg").getroot().tag.endswith("svg")
+
+
+def test_a_sweep_says_whether_choosing_was_luck(sweep: Command, tmp_path: Path) -> None:
+    found = json.loads(sweep("--json")[1])
+    assert found["overfitting"]["ways"] == comb(8, 4)  # 43 bars are eight blocks
+    assert 0 <= found["overfitting"]["probability"] <= 1
+    assert " ".join((tmp_path / "sweep/sweep.html").read_text().split()).count(found["overfitting"]["verdict"]) == 1
+
+
+def test_settings_tried_before_count_against_the_best(sweep: Command) -> None:
+    counts = [
+        json.loads(sweep("--json", GRID=f"SIGNAL_THRESHOLD_FRACTION={values}")[1])["trials"]["settings"]
+        for values in ("0.001,0.02", "0.02,0.03", "0.02,0.03")
+    ]
+    assert counts == [2, 3, 3]
 
 
 def test_parts_of_a_month_are_ranked_and_have_no_figure_for_a_year(sweep: Command, tmp_path: Path) -> None:

@@ -24,7 +24,13 @@ MAX_SYMBOLS, MAX_NOTES = 30, 5
 def show(figures: Json, paths: Paths, out: Console) -> None:
     """Print the result, the details behind it, and the paths of the report."""
     out.print()
-    for part in (_heading(figures), _key_figures(figures), _symbols(figures), _below(figures)):
+    for part in (
+        _heading(figures),
+        _key_figures(figures),
+        _uncertainty(figures),
+        _symbols(figures),
+        _below(figures),
+    ):
         if part is not None:
             out.print(part)
             out.print()
@@ -48,6 +54,21 @@ def _key_figures(figures: Json) -> RenderableType:
         table.add_row(line.label, Text(line.strategy, style="bold"), line.buy_and_hold, Text(line.cash, style="dim"))
     missing = Text(f" {formatting.describe_year(figures)}", style="dim")
     return Group(table, missing) if figures["data"]["no_yearly_figures"] else table
+
+
+def _uncertainty(figures: Json) -> RenderableType | None:
+    if not figures["uncertainty"]:
+        return None
+    words = [formatting.describe_uncertainty(figures)]
+    words += [formatting.describe_trials(figures)] if figures["trials"] else []
+    said = Padding(Text(" ".join(words), style="dim"), (0, 1), expand=False)
+    lines = formatting.interval_lines(figures)
+    if not lines:
+        return said
+    table = _table("How sure is this?", "Strategy", "Buy and hold", "Difference")
+    for line in lines:
+        table.add_row(line.label, Text(line.strategy, style="bold"), line.buy_and_hold, line.difference)
+    return Group(table, said)
 
 
 def _symbols(figures: Json) -> RenderableType | None:

@@ -160,6 +160,85 @@ BAR_FIGURES: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
 """Label, name and formatter of the figures that take the place of yearly ones where there are none."""
 
 
+class IntervalLine(NamedTuple):
+    """The interval of a figure, of each account and of their difference."""
+
+    label: str
+    strategy: str
+    buy_and_hold: str
+    difference: str
+
+
+def interval_lines(figures: Json) -> list[IntervalLine]:
+    """Return the intervals of the figures that have one; none if there are no intervals at all."""
+    measured = figures["uncertainty"] or {}
+    found = measured.get("intervals", {})
+    labels = [(label, name, words) for label, name, words, _ in KEY_FIGURES] + list(BAR_FIGURES)
+    return [
+        IntervalLine(label, *(_interval(found.get(who, {}).get(name), words) for who in ACCOUNTS))
+        for label, name, words in labels
+        if name in found.get("strategy", {})
+        and not (name == "bar_sharpe_ratio" and "sharpe_ratio" in found["strategy"])
+    ]
+
+
+ACCOUNTS = ("strategy", "buy_and_hold", "difference")
+
+
+def _interval(ends: list[float] | None, words: Callable[[float | None], str]) -> str:
+    return f"{words(ends[0])} to {words(ends[1])}" if ends else NOTHING
+
+
+def describe_uncertainty(figures: Json) -> str:
+    """Say what the intervals are, and whether the difference from buy-and-hold may be chance."""
+    measured = figures["uncertainty"]
+    if measured["reason"]:
+        return f"No intervals: {measured['reason']}."
+    how = (
+        f"{measured['level_fraction']:.0%} of {measured['replications']:,} histories drawn from this one, in blocks of "
+        f"{format_count(measured['mean_block_bars'], 'bar')} on average, lie within these intervals (stationary "
+        f"bootstrap)."
+    )
+    by_name = measured["intervals"].get("difference", {})
+    ends = by_name.get("sharpe_ratio") or by_name.get("bar_sharpe_ratio")
+    if not ends:
+        return how
+    if ends[0] <= 0 <= ends[1]:
+        return f"{how} The difference from buy and hold may be chance: the interval of the Sharpe ratio's contains 0."
+    better = "better" if ends[0] > 0 else "worse"
+    return f"{how} The strategy's Sharpe ratio is {better} than that of buy and hold by more than chance explains."
+
+
+def describe_trials(figures: Json) -> str:
+    """Say how many settings were tried on the same days, and what that makes of the Sharpe ratio."""
+    tried = figures["trials"]
+    if tried["probability"] is None:
+        return f"{format_count(tried['settings'], 'setting')} tried on these days so far."
+    chance = f"{tried['probability']:.0%}"
+    if tried["settings"] == 1:
+        return (
+            "The only setting tried on these days so far: the probability that its true Sharpe ratio is above 0 is "
+            f"{chance}."
+        )
+    return (
+        f"{tried['settings']:,} settings tried on these days so far. The best of so many without any skill would have "
+        f"a Sharpe ratio of about {ratio(tried['sharpe_by_luck'])}; the probability that this one's true ratio is "
+        f"higher is {chance} (deflated Sharpe ratio)."
+    )
+
+
+def describe_best(tried: Json) -> str:
+    """Say what the number of settings tried on the same days makes of the best one's Sharpe ratio."""
+    of = f"{format_count(tried['settings'], 'setting')} tried on these days so far"
+    if tried["probability"] is None:
+        return f"{of}."
+    return (
+        f"{of}: the best of so many without any skill would have a Sharpe ratio of about "
+        f"{ratio(tried['sharpe_by_luck'])}, and the best setting's true ratio is higher with a probability of "
+        f"{tried['probability']:.0%} (deflated Sharpe ratio)."
+    )
+
+
 def describe_year(figures: Json) -> str:
     """Say how the yearly figures were annualized, or why there are none."""
     if reason := figures["data"]["no_yearly_figures"]:

@@ -1,0 +1,119 @@
+"""How uncertain a backtest's figures are: confidence intervals by the stationary bootstrap.
+
+The bootstrap draws many histories from the one that happened: blocks of consecutive returns, of random length, one
+after the other (Politis and Romano 1994, "The Stationary Bootstrap"). Their mean length is the optimal one of Politis
+and White (2004), corrected by Patton, Politis and White (2009), for the returns or for their size, whichever is longer,
+because calm and wild days come in clusters. The strategy and its comparison are drawn together, so the interval of
+their difference knows that they share good and bad days.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trader.model import Json
+
+type Numbers = NDArray[np.float64]
+
+REPLICATIONS = 2_000
+LEVEL = 0.95
+MIN_BARS = 30
+"""With fewer returns, there are too few blocks to draw from."""
+
+MAX_NUMBERS = 2_000_000
+"""How many returns are in memory at once."""
+
+SEED = 1
+"""The same backtest has the same intervals."""
+
+TOO_SHORT = f"the span has fewer than {MIN_BARS} bars"
+NO_TRADES = "the equity never changed"
+
+
+def prepare() -> None:
+    """Import the bootstrap, which takes a second, while the workers compute."""
+    import arch.bootstrap  # noqa: F401
+
+
+def measure(figures: Json) -> Json:
+    """Return the intervals of a backtest's figures, JSON-safe; `figures` are those of statistics.figures.
+
+    Each interval is [low, high], between which a share LEVEL of the drawn histories lies. `reason` says why there are
+    none. The yearly figures have intervals only if the span is long enough for them.
+    """
+    curve, cash_usd = figures["curve"], figures["options"]["cash_usd"]
+    made = returns(curve["equity_usd"], cash_usd)
+    held = returns(curve["buy_and_hold_usd"], cash_usd) if curve["buy_and_hold_usd"] else None
+    reason = TOO_SHORT if len(made) < MIN_BARS else "" if np.any(made) else NO_TRADES
+    if reason:
+        return {"reason": reason}
+    measured, block_bars = _draw(made, held, figures["data"]["bars_a_year"])
+    of_both = {"strategy": measured[0]} | ({"buy_and_hold": measured[1]} if held is not None else {})
+    found = {name: _intervals(each) for name, each in of_both.items()}
+    if held is not None:
+        found["difference"] = _intervals({name: measured[0][name] - measured[1][name] for name in measured[0]})
+    return {
+        "reason": "",
+        "method": "stationary bootstrap",
+        "level_fraction": LEVEL,
+        "replications": REPLICATIONS,
+        "mean_block_bars": block_bars,
+        "intervals": found,
+    }
+
+
+def returns(equity_usd: list[float], cash_usd: float) -> Numbers:
+    """Return the return of each bar, as a fraction, the first from the starting cash; 0 after an equity of 0."""
+    after = np.asarray(equity_usd, np.float64)
+    before = np.concatenate([[cash_usd], after[:-1]])
+    found: Numbers = np.divide(after, before, out=np.ones_like(before), where=before > 0) - 1
+    return found
+
+
+def _draw(made: Numbers, held: Numbers | None, bars_a_year: float | None) -> tuple[list[dict[str, Numbers]], int]:
+    """Return the figures of the drawn histories, by account, and the mean length of a block."""
+    from arch.bootstrap import StationaryBootstrap, optimal_block_length  # see prepare
+
+    both = np.column_stack([made, *([held] if held is not None else [])])
+    series = [each for column in both.T if np.any(column) for each in (column, np.abs(column))]
+    lengths = [float(optimal_block_length(each)["stationary"].iloc[0]) for each in series]
+    block_bars = max(1, *(round(each) for each in lengths if math.isfinite(each)), 1)
+    bootstrap = StationaryBootstrap(block_bars, both, seed=SEED)
+    some = max(1, MAX_NUMBERS // both.size)
+    parts = []
+    with np.errstate(all="ignore"):  # a history without a change has no Sharpe ratio
+        for first in range(0, REPLICATIONS, some):
+            places = [bootstrap.update_indices() for _ in range(min(some, REPLICATIONS - first))]
+            parts.append(_measure(both[np.array(places)], bars_a_year))
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return [{name: each[:, account] for name, each in joined.items()} for account in range(both.shape[1])], block_bars
+
+
+def _measure(drawn: Numbers, bars_a_year: float | None) -> dict[str, Numbers]:
+    """Return the figures of some histories by name, as in statistics.key_figures. Axes: history, bar, account."""
+    growth = np.cumprod(1 + drawn, axis=1)
+    bar_sharpe = drawn.mean(axis=1) / drawn.std(axis=1, ddof=1)
+    peak = np.maximum(1.0, np.maximum.accumulate(growth, axis=1))
+    found = {"total_return_fraction": growth[:, -1] - 1, "max_drawdown_fraction": (growth / peak).min(axis=1) - 1}
+    if not bars_a_year:
+        return found | {"bar_sharpe_ratio": bar_sharpe}
+    return found | {
+        "annual_return_fraction": growth[:, -1] ** (bars_a_year / drawn.shape[1]) - 1,
+        "sharpe_ratio": bar_sharpe * math.sqrt(bars_a_year),
+    }
+
+
+def _intervals(measured: Mapping[str, Numbers]) -> dict[str, Any]:
+    """Return the interval of each figure by name; None if most histories have none."""
+    return {name: _interval(each) for name, each in measured.items()}
+
+
+def _interval(measured: Numbers) -> list[float] | None:
+    known = measured[np.isfinite(measured)]
+    if 2 * len(known) < len(measured):
+        return None
+    outside = (1 - LEVEL) / 2
+    return [float(each) for each in np.quantile(known, [outside, 1 - outside])]
