@@ -24,6 +24,9 @@ type Numbers = NDArray[np.float64]
 VERSION = 3
 """The version of the format of figures(), and so of backtest.json."""
 
+ENDED_BARS = 5
+"""A symbol without a price in so many bars at the end of the span has ended."""
+
 MIN_BARS = 2
 """With fewer returns there is no volatility."""
 
@@ -240,12 +243,23 @@ def _data(result: Result) -> dict[str, Any]:
         "bars_a_year": span.bars_a_year if span else None,
         "no_yearly_figures": "" if span else TOO_SHORT,
         "symbols": [str(symbol) for symbol in result.panel.close.columns],
+        "ended_symbols": _find_ended(result),
         "history_from": encode(index[0].to_pydatetime()) if len(index) else None,
         "first_bar": encode(result.bars[0].time) if result.bars else None,
         "last_bar": encode(result.bars[-1].time) if result.bars else None,
         "bars": len(result.bars),
         "notes": encode(result.panel.notes),
     }
+
+
+def _find_ended(result: Result) -> list[str]:
+    """Return the symbols that had prices within the span, but none in its last few bars."""
+    if not result.bars:
+        return []
+    times = pd.DatetimeIndex([bar.time for bar in result.bars])
+    is_priced = result.panel.close.reindex(times).notna()
+    ended = is_priced.any() & ~is_priced.iloc[-ENDED_BARS:].any()
+    return [str(symbol) for symbol in ended.index[ended]]
 
 
 def _costs(result: Result) -> dict[str, float]:

@@ -9,6 +9,9 @@ from scripts.report.formatting import MINUS, NOTHING, new_york, percent, plain, 
 from trader.model import SAMPLE_PRICES, Json
 from trader.prices.jumps import name_split
 
+MAX_NAMED = 5
+"""Maximum number of symbols named in a sentence."""
+
 MIN_RETURN = 0.0005
 """Smallest return, positive or negative, that is not reported as `Made nothing`; smaller ones round to 0.0%."""
 
@@ -277,7 +280,7 @@ def calibration(figures: Json) -> str:
     naive = scores["naive_mean_absolute_error_fraction"]
     against = f"compared with {share(naive)} for simply taking the last price"
     if scores["error_ratio"] is not None:
-        against += f": Prophet's is {scores['error_ratio']:.2f} times as large"
+        against += f": the forecasts' is {scores['error_ratio']:.2f} times as large"
     inside, above, below, error = (
         share(scores[name])
         for name in ("inside_fraction", "above_fraction", "below_fraction", "mean_absolute_error_fraction")
@@ -353,7 +356,14 @@ def _within_a_bar(figures: Json) -> str:
 
 
 def _survivorship(figures: Json) -> str:
-    settings = figures["settings"]
+    settings, ended = figures["settings"], figures["data"]["ended_symbols"]
+    if ended:
+        named = f"{', '.join(map(plain, ended[:MAX_NAMED]))}{' and others' if len(ended) > MAX_NAMED else ''}"
+        return (
+            f"{len(ended)} of the {len(figures['data']['symbols'])} symbols have no prices at the end of the span "
+            f"({named}): shares of them keep their last price here, whatever became of them. Symbols that ended before "
+            "the span may be missing, which makes all results look better."
+        )
     if settings["price_sources"] == ["file"] and settings["price_file"] == str(SAMPLE_PRICES):
         return (
             "The sample contains 20 companies that are large today, chosen with hindsight; companies that failed are "

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from scripts.backtest import report
+from scripts.backtest import report, uncertainty
 from scripts.backtest.model import Restatement, Result
 from scripts.backtest.report import Paths, formatting
 from scripts.backtest.statistics import figures
@@ -226,7 +226,7 @@ def test_the_calibration_is_summed_up_in_two_sentences() -> None:
     inside, errors = (each.strip() for each in text.partition("4 forecasts: ")[2].split(". ")[:2])
     assert inside == "50.0% of the prices ended inside the interval (80% should), 25.0% above it, 25.0% below"
     assert errors.startswith("The mean error was 8.2% of the price, compared with 9.2% for simply taking the last")
-    assert errors.endswith(": Prophet's is 0.89 times as large")
+    assert errors.endswith(": the forecasts' is 0.89 times as large")
 
 
 def test_forecasts_that_the_signal_did_not_need_are_called_a_sample() -> None:
@@ -261,6 +261,42 @@ def test_control_characters_and_markup_from_outside_are_shown_as_plain_text() ->
     text = show_text(year_of_trading((f"A{HOSTILE}", "BBB"), reason=HOSTILE), 140)
     assert r"A\x1b[2J[red]gone[/red] next" in text
     assert "\x1b" not in text
+
+
+# --- uncertainty -----------------------------------------------------------------------------------------------------
+
+
+def show_measured(width: int = 100, **trials: Any) -> str:
+    found = figures(year_of_trading())
+    found["uncertainty"] = uncertainty.measure(found)
+    found["trials"] = {"settings": 1, "sharpe_by_luck": 0.0, "probability": 0.79} | trials
+    out = io.StringIO()
+    report.show(found, PATHS, Console(file=out, width=width))
+    return out.getvalue()
+
+
+def test_intervals_fit_the_terminal() -> None:
+    assert max(map(len, show_measured(80).splitlines())) <= 80
+
+
+def test_each_interval_stands_beside_that_of_buy_and_hold_and_of_the_difference() -> None:
+    shown = show_measured().partition("How sure is this?")[2].partition("Symbol")[0]
+    assert re.search(r"Sharpe ratio +\S+ to \S+ +\S+ to \S+ +\S+ to \S+", shown)
+    assert line_of("Return", shown).count("%") == 6
+
+
+def test_the_only_setting_tried_is_compared_with_no_skill() -> None:
+    assert "the probability that its true Sharpe ratio is above 0 is 79%" in words(show_measured())
+
+
+def test_many_settings_tried_are_compared_with_luck() -> None:
+    shown = words(show_measured(settings=64, sharpe_by_luck=1.234, probability=0.12))
+    assert "The best of so many without any skill would have a Sharpe ratio of about 1.23" in shown
+    assert "the probability that this one's true ratio is higher is 12% (deflated Sharpe ratio)" in shown
+
+
+def test_without_intervals_there_is_no_table_of_them() -> None:
+    assert "How sure" not in show_text(hold(10, 11, 12))
 
 
 # --- caveats ---------------------------------------------------------------------------------------------------------
@@ -312,6 +348,18 @@ def test_a_caveat_that_does_not_apply_is_left_out(text: str, unexpected: str) ->
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def test_symbols_that_end_in_the_span_are_named() -> None:
+    over = panel({"AAA": [10.0] * 30, "BBB": [5.0] * 12 + [float("nan")] * 18})
+    said = caveats(result(over))
+    assert "Survivorship: 1 of the 2 symbols have no prices at the end of the span (BBB)" in said
+    assert "still exist" not in said
+
+
+def test_a_symbol_without_a_price_on_the_last_day_has_not_ended() -> None:
+    over = panel({"AAA": [10.0] * 30, "BBB": [5.0] * 29 + [float("nan")]})
+    assert "no prices at the end of the span" not in caveats(result(over))
 
 
 def test_the_page_and_the_figures_are_written_into_a_new_folder(tmp_path: Path) -> None:
