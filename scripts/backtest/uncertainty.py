@@ -9,6 +9,7 @@ their difference knows that they share good and bad days.
 
 import math
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -34,8 +35,9 @@ NO_TRADES = "the equity never changed"
 
 
 def prepare() -> None:
-    """Import the bootstrap, which takes a second, while the workers compute."""
-    import arch.bootstrap  # noqa: F401
+    """Import the bootstrap, which takes a second, while the workers compute; for a thread of its own."""
+    import_module("scripts.backtest.ratios")  # first, because it hides SciPy while it is imported
+    import_module("arch.bootstrap")
 
 
 def measure(figures: Json) -> Json:
