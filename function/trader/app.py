@@ -161,7 +161,7 @@ def look_back(run: Run, journal: Journal, history: OrderHistory, deadline: Deadl
     """Record the runs that were cut off, and note the records before and the slots whose orders are not settled."""
     kept = journal.list_slots(run.now - REMEMBERED)
     recover(run, journal, history, deadline, kept)
-    run.previous = journal.find_previous(run.slot, {*kept["json"], *run.recovered})
+    run.previous = journal.find_previous(run.slot, kept["json"], run.recovered)
     run.unsettled = sorted(slot for slot in kept["started"] - kept["settled"] if slot <= run.now)
 
 

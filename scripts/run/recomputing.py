@@ -14,7 +14,7 @@ from trader.deadline import Deadline
 from trader.forecasting.base import Forecaster, Forecasts
 from trader.journal.base import STARTED, JournalError, Run
 from trader.journal.chain import hash_settings
-from trader.journal.record import BARE, VERSION, build_report, read_settings
+from trader.journal.record import BARE, VERSION, build_report, find_unprotected, read_settings
 from trader.journal.recovery import PlannedRun, build_interrupted_record
 from trader.logs import one_line
 from trader.model import (
@@ -31,7 +31,7 @@ from trader.model import (
     Unprotected,
 )
 from trader.progress import Progress, no_progress
-from trader.schedule.base import parse_slot_id
+from trader.schedule.base import parse_slot_id, slot_id
 from trader.settings import Settings
 from trader.stages import pipeline
 from trader.stages.universe import top_performers
@@ -116,7 +116,7 @@ NOT_CHECKED = (
     NotChecked(
         "which code made it, and the records before it",
         "make verify, in a clone whose code has this hash",
-        ("chain.code", "chain.previous"),
+        ("chain",),
     ),
 )
 
@@ -184,6 +184,7 @@ class _Record:
         seen, decided = record["observation"], record["decision"]
         self._observation = decode(Observation, seen) if seen is not None else None
         self._decision = decode(Decision, decided) if decided is not None else None
+        self._decided: Mapping[str, Any] = encode(self._decision) or {}
         self._slot = self._observation.slot if self._observation else decode_time(self._report["slot"])
 
     def _read_settings(self) -> Settings:
@@ -216,8 +217,8 @@ class _Record:
             yield _difference(("report", "slot"), encode(self._slot), f"the slot in the file's name, {encode(named)}")
         if not self._has_no_plan:
             yield from self._compare(("settings",), record["settings"], self._settings.public())
-        for part, value in (("observation", self._observation), ("decision", self._decision)):
-            yield from self._compare((part,), record[part], encode(value))
+        yield from self._compare(("observation",), record["observation"], encode(self._observation))
+        yield from self._compare(("decision",), record["decision"], self._decided if self._decision else None)
         if not self._is_old:
             yield from self._check_chain(decode_object(record["chain"]))
 
@@ -231,6 +232,9 @@ class _Record:
                 yield _difference(("chain", name), sha256, "a SHA-256")
             if name != "code" and not (slot and slot < self._slot):
                 yield _difference(("chain", "previous"), name, "an earlier slot")
+        for text in self._report["recovered"] if names else ():
+            if slot_id(decode_time(text)) not in names:
+                yield _difference(("report", "recovered"), text, "a slot that chain.previous names")
 
     def _compare(self, place: Place, recorded: object, expected: object) -> Iterator[Difference]:
         """Compare a part; one of an old record may lack fields."""
@@ -262,7 +266,7 @@ class _Record:
         closes = {symbol: series for symbol, series in seen.closes.items() if symbol not in late}
         again = self._forecaster(self._settings).forecast(closes, Deadline.never(), self._progress)
         yield from differ(
-            ("decision", "forecasts"), encode(decision.forecasts), encode(again.forecasts), is_line=_is_line
+            ("decision", "forecasts"), self._decided["forecasts"], encode(again.forecasts), is_line=_is_line
         )
         refused = late | {denial.symbol: denial for denial in again.denials}
         given = Forecasts(
@@ -270,7 +274,8 @@ class _Record:
             denials=tuple(refused[symbol] for symbol in seen.closes if symbol in refused),
         )
         expected = pipeline.decide(seen, given, loader.load(self._settings), self._settings)
-        yield from differ(("decision",), encode(decision), encode(expected))
+        if expected != decision:
+            yield from differ(("decision",), self._decided, encode(expected))
 
     # --- the report ---
 
@@ -283,8 +288,7 @@ class _Record:
             yield from self._check_status(run)
             expected = dict(build_report(run, report["status"], report["detail"]))
             run.is_guarded = True  # whether it is cannot be seen, but one of the two must be right
-            guarded = build_report(run, report["status"], report["detail"])["unprotected"]
-            if report["unprotected"] == guarded:
+            if report["unprotected"] == (guarded := list(find_unprotected(run))):
                 expected["unprotected"] = guarded
         yield from self._compare(("report",), report, expected)
         if not run.is_dry:

@@ -112,24 +112,27 @@ class Journal:
         text = _to_text({"orders": codec.encode(list(orders))})
         self.store.write(f"{self.entry(slot).path}.settled", text)
 
-    def find_previous(self, slot: datetime, recorded: Collection[datetime]) -> dict[str, str]:
+    def find_previous(
+        self, slot: datetime, recorded: Collection[datetime], recovered: Collection[datetime] = ()
+    ) -> dict[str, str]:
         """Return the SHA-256 of the records before a slot that no earlier record names, by slot id, newest first.
 
-        `recorded` are the recent slots with a record; if none of them is earlier, the whole journal is listed. This
-        usually costs one read. Returns nothing if a record cannot be read: then the next record names these too.
+        `recorded` are the recent slots with a record; if none of them is earlier, the whole journal is listed.
+        `recovered` are slots whose records have just been written. This usually costs one read. Returns nothing if a
+        record cannot be read: then the next record names these too.
         """
         found: dict[str, str] = {}
         named: set[str] = set()  # by the records already read
         try:
             earlier = [each for each in recorded if each < slot] or self.list_slots(EPOCH)["json"]
-            for each in sorted((each for each in earlier if each < slot), reverse=True)[:MAX_PREVIOUS]:
-                if named and slot_id(each) <= max(named):
-                    break
+            late = [each for each in recovered if each < slot]
+            for each in sorted({*late, *(each for each in earlier if each < slot)}, reverse=True)[:MAX_PREVIOUS]:
+                if named and slot_id(each) <= max(named) and each not in late:
+                    continue
                 text = self.store.read(self.entry(each).record_name) or ""
                 found[slot_id(each)] = hash_text(text)
-                if (names := _read_names(text)) is None:
-                    break  # it is from before the chain
-                named |= names
+                names = _read_names(text)
+                named |= {slot_id(each)} if names is None else names  # before the first in the chain, none is named
         except JournalError as error:
             LOG.warning("the records before cannot be read; the next run names them", extra={"error": one_line(error)})
             return {}
