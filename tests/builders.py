@@ -1,6 +1,7 @@
 """Small values for tests: each builder takes what matters to a test and fills in the rest."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pandas as pd
@@ -20,8 +21,9 @@ def settings(**variables: object) -> Settings:
 
 
 def spec(signal: str = loader.DEFAULT, interval: str = "1d", bars: int = 1) -> ForecastSpec:
-    """Return the spec of the forecast that a rule needs, for `bars` bars ahead."""
-    return loader.load(settings(SIGNAL=signal, BAR_INTERVAL=interval, HORIZON_BARS=bars)).forecast_spec
+    """Return the spec of the forecast that a rule needs, for `bars` bars ahead, but on every trading day."""
+    chosen = settings(SIGNAL=signal, BAR_INTERVAL=interval, HORIZON_BARS=bars)
+    return replace(loader.load(chosen).forecast_spec, every_sessions=1)
 
 
 def daily(prices: Sequence[float], last: date = LAST_DAY, symbol: str = "AAPL") -> Closes:

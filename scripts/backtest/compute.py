@@ -21,7 +21,12 @@ from trader.forecasting.map import model
 from trader.forecasting.map.forecaster import MapForecaster, UndeterminedError, local_ns
 from trader.forecasting.map.model import Batch, Fit, Shape
 from trader.forecasting.map.posterior_mode import Integers, Path
-from trader.forecasting.prophet import ProphetForecaster, deny_failed_fit, deny_short_history
+from trader.forecasting.prophet import (
+    ProphetForecaster,
+    deny_between_decisions,
+    deny_failed_fit,
+    deny_short_history,
+)
 from trader.model import Closes, Denial, Engine, Forecast
 
 type Table = dict[tuple[str, datetime], Forecast | Denial]
@@ -82,14 +87,31 @@ def compute(task: Task) -> Table:
 
     Raises BacktestError if the machine fails, because a missing forecast would change the decisions.
     """
+    waiting, due = _set_aside(task)
     if task.key.engine is Engine.PROPHET:
-        return {at: outcome for symbol, bars in task.bars.items() for at, outcome in ask_prophet(task, symbol, bars)}
+        made = (each for symbol, bars in due.bars.items() for each in ask_prophet(due, symbol, bars))
+        return waiting | dict(made)
     try:
-        return _Rolling(task).table()
+        return waiting | _Rolling(due).table()
     except MemoryError as error:
         raise BacktestError(
             "there is not enough memory for the forecasts; use fewer symbols or a smaller HISTORY_BARS"
         ) from error
+
+
+def _set_aside(task: Task) -> tuple[Table, Task]:
+    """Return the denials of the bars on which the rule does not decide, and the task without these bars."""
+    index, spec = pd.DatetimeIndex(task.closes.index), task.key.spec
+    asked = {bar for bars in task.bars.values() for bar, _ in bars}
+    denials = {bar: deny_between_decisions("", index[bar], spec) for bar in asked}
+    waiting: Table = {
+        (symbol, index[bar].to_pydatetime()): replace(denial, symbol=symbol)
+        for symbol, bars in task.bars.items()
+        for bar, _ in bars
+        if (denial := denials[bar])
+    }
+    due = {symbol: tuple(each for each in bars if not denials[each[0]]) for symbol, bars in task.bars.items()}
+    return waiting, replace(task, bars=due)
 
 
 def ask_prophet(task: Task, symbol: str, bars: Bars) -> Iterator[tuple[tuple[str, datetime], Forecast | Denial]]:
@@ -195,7 +217,8 @@ class _Rolling:
             return fit
         if isinstance(fit, Fit):
             column = self._column[symbol]
-            since = fit_bar + np.flatnonzero(self._is_priced[fit_bar : bar + 1, column])
+            begin = min(fit_bar, bar)
+            since = begin + np.flatnonzero(self._is_priced[begin : bar + 1, column])
             price_usd = float(self._values[bar, column])
             try:
                 return self._forecaster.predict(symbol, time, self._local_ns[since], price_usd, fit)

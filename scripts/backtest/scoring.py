@@ -81,7 +81,7 @@ def _sample(result: Result, executor: Executor | None, progress: Progress) -> li
 def sample_tasks(panel: Panel, options: Options, times: Sequence[datetime]) -> list[Task]:
     """Draw forecasts at random, each of one symbol at one bar, and return their tasks."""
     settings = options.settings
-    spec = replace(loader.load(settings).forecast_spec, ahead_bars=settings.horizon_bars)
+    spec = replace(loader.load(settings).forecast_spec, ahead_bars=settings.horizon_bars, every_sessions=1)
     blocks = Blocks(panel, replace(options, refit_every_bars=1), times, spec)
     priced = judge(panel, settings.bar_interval).visible.loc[list(times)].notna().to_numpy()
     pairs = [

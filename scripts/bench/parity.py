@@ -27,15 +27,14 @@ from scripts.bench.reference import reference
 from trader.alpha import loader
 from trader.deadline import Deadline
 from trader.forecasting.map import model
-from trader.forecasting.map.forecaster import local_ns
+from trader.forecasting.map.forecaster import MapForecaster, local_ns
 from trader.forecasting.map.model import Batch, Calendar, Fit, Scales, log_posterior
 from trader.forecasting.map.posterior_mode import Floats
-from trader.forecasting.prophet import FIT_TIMEOUT_S, quiet_prophet
-from trader.model import SAMPLE_PRICES, Engine, Forecast
+from trader.forecasting.prophet import FIT_TIMEOUT_S, ProphetForecaster, quiet_prophet
+from trader.model import SAMPLE_PRICES, Forecast
 from trader.prices.file import FilePrices
 from trader.progress import Progress
 from trader.settings import Integer, OneOf, Settings, SettingsError
-from trader.wiring import make_forecaster
 
 WINDOWS = 10
 """Windows per row, with their ends spread evenly over the prices."""
@@ -354,9 +353,10 @@ def decide(row: ParityCase, end: int, symbols: int) -> list[tuple[bool, float]]:
     closes = {symbol: panel()[symbol].iloc[end - row.bars : end] for symbol in panel().columns[:symbols]}
     settings = Settings(signal=row.signal)
     rule = loader.load(settings)
+    spec = replace(rule.forecast_spec, every_sessions=1)  # the windows end on any day
     by_symbol: list[Mapping[str, Forecast]] = []
-    for engine in (Engine.MAP, Engine.PROPHET):
-        made = make_forecaster(replace(settings, engine=engine)).forecast(closes, Deadline.never())
+    for engine in (MapForecaster(spec), ProphetForecaster(spec)):
+        made = engine.forecast(closes, Deadline.never())
         by_symbol.append({each.symbol: each for each in made.forecasts})
     insights = [[rule.insight(each[symbol]) for each in by_symbol if symbol in each] for symbol in closes]
     return [

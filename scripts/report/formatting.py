@@ -95,6 +95,10 @@ EXPLANATIONS: Mapping[Code, Explanation] = {
         "No forecast could be made from the symbol's prices.",
         "The usual cause is too few prices: check the symbol's history, or leave the symbol out of UNIVERSE.",
     ),
+    Code.BETWEEN_DECISIONS: Explanation(
+        "The rule decides only on every so many trading days, and this is not one of them. Stops stay in force.",
+        "Nothing: the detail says on which day the rule decides next.",
+    ),
     Code.PAUSED: Explanation(
         "The symbol's stop loss was filled a short time ago.",
         "Nothing: it may be bought again after PAUSE_AFTER_STOP_BARS bars.",

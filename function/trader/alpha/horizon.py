@@ -13,10 +13,13 @@ if TYPE_CHECKING:
 
 AHEAD_DAYS = 8
 
+EVERY_SESSIONS = 5
+"""Kelley's `next()` returns unless the number of bars so far is a multiple of five: "only invest once a week"."""
+
 
 @dataclass(frozen=True, slots=True)
 class Horizon:
-    """The interval rule eight days ahead, with all seasonalities and the whole past, one share at a time."""
+    """The interval rule eight days ahead on every fifth trading day, with all seasonalities, one share at a time."""
 
     facts: ClassVar[Facts] = Facts(
         name="horizon",
@@ -24,13 +27,8 @@ class Horizon:
         has_growing_history=True,
         shares_per_order=1,
         words=WORDS,
-        # The whole past, a refit every fifth bar, no bracket. By default the bot fits the last HISTORY_BARS each run.
-        backtest_defaults={
-            "HISTORY_BARS": "5000",
-            "STOP_LOSS_FRACTION": "0",
-            "TAKE_PROFIT_FRACTION": "0",
-            "REFIT_EVERY": "5",
-        },
+        # The whole past and no bracket; by default the bot fits the last HISTORY_BARS, and protects what it buys.
+        backtest_defaults={"HISTORY_BARS": "5000", "STOP_LOSS_FRACTION": "0", "TAKE_PROFIT_FRACTION": "0"},
     )
     forecast_spec: ForecastSpec
     dead_band_fraction: None = None
@@ -43,6 +41,7 @@ class Horizon:
             min_bars=cls.facts.min_bars,
             seasonalities=SEASONALITIES,
             ahead_days=AHEAD_DAYS,
+            every_sessions=EVERY_SESSIONS,
         )
         return cls(spec)
 

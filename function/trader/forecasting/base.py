@@ -25,6 +25,7 @@ class ForecastSpec:
     seasonalities: tuple[str, ...] = ("yearly",)  # each only if the history is long enough for it
     ahead_bars: int | None = None
     ahead_days: int | None = None  # calendar days, in New York
+    every_sessions: int = 1  # a forecast is made only on every so many trading days, those that this number divides
 
     @property
     def looks_ahead(self) -> bool:

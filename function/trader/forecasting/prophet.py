@@ -18,6 +18,7 @@ from trader.deadline import Deadline
 from trader.forecasting.base import SEASONALITIES, Forecasts, ForecastSpec
 from trader.model import BAR_LENGTH, NEW_YORK, Closes, Code, Denial, Forecast
 from trader.progress import Progress, no_progress
+from trader.schedule import sessions
 
 if TYPE_CHECKING:
     from prophet import Prophet
@@ -48,7 +49,7 @@ class ProphetForecaster:
         denials = {
             symbol: denial
             for symbol, series in closes.items()
-            if (denial := deny_short_history(symbol, len(series), self._spec)) is not None
+            if (denial := deny(symbol, len(series), series.index[-1], self._spec)) is not None
         }
         models: dict[str, Forecast] = {}
         with _pool(self._workers) as pool:
@@ -138,6 +139,20 @@ def path_ahead(last: pd.Timestamp, spec: ForecastSpec) -> tuple[pd.Timestamp, ..
     else:
         path = [local + number * BAR_LENGTH[spec.bar_interval] for number in bars]
     return tuple(time.tz_convert("UTC") for time in path)
+
+
+def deny(symbol: str, bars: int, last: pd.Timestamp, spec: ForecastSpec) -> Denial | None:
+    """Return why no forecast is made of a symbol with so many bars up to the last one; None if one is made."""
+    return deny_between_decisions(symbol, last, spec) or deny_short_history(symbol, bars, spec)
+
+
+def deny_between_decisions(symbol: str, last: pd.Timestamp, spec: ForecastSpec) -> Denial | None:
+    """Return the denial of a symbol whose last bar is of a day on which the rule does not decide; None otherwise."""
+    if spec.every_sessions == 1 or sessions.number(day := last.tz_convert(NEW_YORK).date()) % spec.every_sessions == 0:
+        return None
+    following = sessions.next_divisible(day, spec.every_sessions)
+    detail = f"its rule decides on one trading day in {spec.every_sessions}; the next is {following}"
+    return Denial(symbol=symbol, code=Code.BETWEEN_DECISIONS, detail=detail)
 
 
 def deny_short_history(symbol: str, bars: int, spec: ForecastSpec) -> Denial | None:

@@ -14,6 +14,9 @@ OPEN, CLOSE, EARLY_CLOSE = time(9, 30), time(16, 0), time(13, 0)
 _DAY_NS = 86_400 * 10**9
 _OPEN_NS = (OPEN.hour * 60 + OPEN.minute) * 60 * 10**9
 
+FIRST = date(2008, 8, 1)
+"""The session with the number 1. Any fixed day would do; this one is the first of Sean Kelley's published backtest."""
+
 type Integers = NDArray[np.int64]
 
 
@@ -30,6 +33,24 @@ def session(day: date) -> tuple[datetime, datetime] | None:
         return None
     close = EARLY_CLOSE if day in _closures(day.year, "half_day") else CLOSE
     return datetime.combine(day, OPEN, NEW_YORK), datetime.combine(day, close, NEW_YORK)
+
+
+def number(day: date) -> int:
+    """Return the number of a day's session, the same wherever the prices come from; between two, that of the last."""
+    days = _days_around(day)
+    return int(np.searchsorted(days, _number(day), "right") - np.searchsorted(days, _number(FIRST)))
+
+
+def next_divisible(day: date, by: int) -> date:
+    """Return the first session after a day whose number is divisible by `by`."""
+    days = _days_around(day)
+    ahead = by - number(day) % by
+    return _date(int(days[np.searchsorted(days, _number(day), "right") - 1 + ahead]))
+
+
+def _days_around(day: date) -> Integers:
+    """Return the days of all sessions from a day, or FIRST, to the end of the next year, as days since 1970."""
+    return _session_days(min(day, FIRST).year - 1, max(day, FIRST).year + 1)[0]
 
 
 def is_open(now: datetime) -> bool:

@@ -18,8 +18,8 @@ from trader.forecasting.map.posterior_mode import Floats
 from trader.forecasting.prophet import (
     SEED,
     ProphetForecaster,
+    deny,
     deny_failed_fit,
-    deny_short_history,
     path_ahead,
     summarize,
 )
@@ -64,7 +64,7 @@ class MapForecaster:
         outcomes: dict[str, Forecast | Denial] = {}
         alike: dict[tuple[str, str, bytes], list[str]] = {}
         for symbol, series in closes.items():
-            if (denial := deny_short_history(symbol, len(series), self._spec)) is not None:
+            if (denial := deny(symbol, len(series), series.index[-1], self._spec)) is not None:
                 outcomes[symbol] = denial
             else:
                 times = series.index

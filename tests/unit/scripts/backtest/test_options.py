@@ -38,12 +38,12 @@ def test_cash_is_the_bots_starting_cash_unless_given() -> None:
 
 def test_the_rule_horizon_has_defaults_of_its_own() -> None:
     chosen = from_env({"SIGNAL": "horizon"})
-    assert (chosen.refit_every_bars, chosen.settings.history_bars, chosen.settings.stop_loss_fraction) == (5, 5000, 0.0)
+    assert (chosen.settings.history_bars, chosen.settings.stop_loss_fraction) == (5000, 0.0)
 
 
 def test_given_settings_override_those_of_the_rule_horizon() -> None:
-    chosen = from_env({"SIGNAL": "horizon", "REFIT_EVERY": "1", "HISTORY_BARS": "250"})
-    assert (chosen.refit_every_bars, chosen.settings.history_bars) == (1, 250)
+    chosen = from_env({"SIGNAL": "horizon", "HISTORY_BARS": "250"})
+    assert (chosen.settings.stop_loss_fraction, chosen.settings.history_bars) == (0.0, 250)
 
 
 def test_all_problems_are_reported_at_once() -> None:

@@ -236,10 +236,10 @@ RULES = outcome("SIGNAL=trend,horizon", {"SIGNAL=trend": 0.5, "SIGNAL=horizon": 
 
 
 def test_the_settings_of_the_rule_horizon_are_named() -> None:
-    assert "HISTORY_BARS=5000 STOP_LOSS_FRACTION=0 TAKE_PROFIT_FRACTION=0 REFIT_EVERY=5" in RULES.caution
+    assert "HISTORY_BARS=5000 STOP_LOSS_FRACTION=0 TAKE_PROFIT_FRACTION=0" in RULES.caution
 
 
 def test_only_common_values_are_called_the_same_for_all() -> None:
     named = dict(html.same_for_all(RULES))
     assert "UNIVERSE_SIZE" in named
-    assert {"HISTORY_BARS", "STOP_LOSS_FRACTION", "REFIT_EVERY", "SIGNAL"}.isdisjoint(named)
+    assert {"HISTORY_BARS", "STOP_LOSS_FRACTION", "SIGNAL"}.isdisjoint(named)

@@ -14,3 +14,7 @@ def test_prophets_defaults_are_used() -> None:
 
 def test_it_trades_single_shares() -> None:
     assert RULE.facts.shares_per_order == 1
+
+
+def test_it_decides_on_every_fifth_trading_day() -> None:
+    assert RULE.forecast_spec.every_sessions == 5

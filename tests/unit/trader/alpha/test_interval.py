@@ -1,3 +1,5 @@
+from datetime import date
+
 import pytest
 
 from tests.builders import daily, forecast, settings
@@ -74,7 +76,8 @@ def test_a_narrow_interval_above_the_price_has_a_direction() -> None:
 )
 def test_a_share_that_does_not_move_has_no_direction(engine: Engine, signal: str, closes: list[float]) -> None:
     chosen = settings(SIGNAL=signal, ENGINE=engine, HISTORY_BARS=90)
-    (made,) = make_forecaster(chosen).forecast({"AAPL": daily(closes)}, Deadline.never()).forecasts
+    decides = date(2022, 12, 22)  # also `horizon`, for a day on which the exchange is open
+    (made,) = make_forecaster(chosen).forecast({"AAPL": daily(closes, decides)}, Deadline.never()).forecasts
     assert made.lower_usd != made.upper_usd
     assert loader.load(chosen).insight(made).direction is Direction.FLAT
 
