@@ -7,6 +7,7 @@ module "artifact_bucket" {
   source         = "./modules/artifact_bucket"
   name           = local.bucket_name
   delete_journal = var.delete_journal_of != null
+  lock           = var.journal_lock
   retention_days = var.retention_days
 }
 

@@ -35,6 +35,15 @@ variable "function_zip" {
   default     = null
 }
 
+variable "journal_lock" {
+  description = "S3 Object Lock for the bucket, such as { days = 400 }: until then no version of a record can be deleted; null for none. It cannot be undone, and costs storage: docs/decisions/chain.md."
+  type = object({
+    days = number
+    mode = optional(string, "GOVERNANCE")
+  })
+  default = null
+}
+
 variable "layer_zip" {
   description = "Path of the layer's zip; null for the one that `make layer` writes."
   type        = string

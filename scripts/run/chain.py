@@ -23,6 +23,7 @@ class Kind(StrEnum):
     UNDER_WAY = "may be under way"
     RECORDED_LATER = "recorded later"
     NO_CHAIN = "no chain"
+    EXPIRED = "expired"
     REPLACED = "replaced"
     OTHER_CODE = "other code"
 
@@ -115,7 +116,10 @@ def check_chain(links: Sequence[Link], files: Files) -> Iterator[Finding]:
 def _check_named(slot: str, sha256: str, by: Link, link: Link | None, files: Files) -> Iterator[Finding]:
     """Check the record of a slot against the hash by which another one names it."""
     if slot not in files.recorded:
-        if slot not in files.unused:
+        if slot < min(files.claimed | files.recorded):
+            words = f"{by.slot} names it, but the journal begins later: it has expired, or the oldest were removed"
+            yield Finding(kind=Kind.EXPIRED, slot=slot, words=words)
+        elif slot not in files.unused:
             yield Finding(kind=Kind.REMOVED, slot=slot, words=f"{by.slot} names it, but it is not there")
     elif link and sha256 in link.was:
         words = f"a later record of the same slot replaced the one that {by.slot} names; both are there"

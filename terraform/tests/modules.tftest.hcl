@@ -358,3 +358,64 @@ run "a_bucket_whose_journal_is_given_up_can_be_deleted" {
     error_message = "the provider should empty the bucket"
   }
 }
+
+run "without_a_lock_the_bucket_has_none" {
+  command = plan
+  module {
+    source = "./modules/artifact_bucket"
+  }
+  variables {
+    name           = "the-bucket"
+    retention_days = 30
+  }
+  assert {
+    condition     = length(aws_s3_bucket_object_lock_configuration.this) == 0
+    error_message = "a lock cannot be undone, so nobody should get one unasked"
+  }
+}
+
+run "a_lock_keeps_each_version_for_its_days" {
+  command = plan
+  module {
+    source = "./modules/artifact_bucket"
+  }
+  variables {
+    name           = "the-bucket"
+    retention_days = 30
+    lock           = { days = 30 }
+  }
+  assert {
+    condition     = aws_s3_bucket_object_lock_configuration.this[0].rule[0].default_retention[0].days == 30
+    error_message = "every version should be locked for 30 days"
+  }
+  assert {
+    condition     = aws_s3_bucket_object_lock_configuration.this[0].rule[0].default_retention[0].mode == "GOVERNANCE"
+    error_message = "nobody should get the mode that not even the account's owner can lift unasked"
+  }
+}
+
+run "a_lock_longer_than_the_journal_is_refused" {
+  command = plan
+  module {
+    source = "./modules/artifact_bucket"
+  }
+  variables {
+    name           = "the-bucket"
+    retention_days = 30
+    lock           = { days = 31 }
+  }
+  expect_failures = [var.lock]
+}
+
+run "a_mode_that_s3_does_not_have_is_refused" {
+  command = plan
+  module {
+    source = "./modules/artifact_bucket"
+  }
+  variables {
+    name           = "the-bucket"
+    retention_days = 30
+    lock           = { days = 30, mode = "strict" }
+  }
+  expect_failures = [var.lock]
+}

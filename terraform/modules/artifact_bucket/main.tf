@@ -46,3 +46,16 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
 
   depends_on = [module.private]
 }
+
+# Only with the lock: it can be turned on for a bucket that exists, and never off again.
+resource "aws_s3_bucket_object_lock_configuration" "this" {
+  count  = var.lock == null ? 0 : 1
+  bucket = aws_s3_bucket.this.id
+  rule {
+    default_retention {
+      mode = var.lock.mode
+      days = var.lock.days
+    }
+  }
+  depends_on = [module.private] # S3 locks versions
+}

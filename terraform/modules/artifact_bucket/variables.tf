@@ -4,6 +4,25 @@ variable "delete_journal" {
   default     = false
 }
 
+variable "lock" {
+  description = "Days for which nobody may delete a version of an object (S3 Object Lock), and its mode; null for none. It cannot be undone."
+  type = object({
+    days = number
+    mode = optional(string, "GOVERNANCE")
+  })
+  default = null
+
+  validation {
+    condition     = var.lock == null || contains(["GOVERNANCE", "COMPLIANCE"], try(var.lock.mode, ""))
+    error_message = "lock: mode = ${try(var.lock.mode, "")}: must be GOVERNANCE, which some roles may lift, or COMPLIANCE, which nobody can."
+  }
+
+  validation {
+    condition     = var.lock == null || try(var.lock.days >= 1 && floor(var.lock.days) == var.lock.days && var.lock.days <= var.retention_days, false)
+    error_message = "lock: days = ${try(var.lock.days, "")}: must be a whole number from 1 to retention_days, ${var.retention_days}, after which records are deleted."
+  }
+}
+
 variable "name" {
   description = "Name of the bucket; no other AWS account may have a bucket of this name."
   type        = string

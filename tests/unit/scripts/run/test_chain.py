@@ -80,6 +80,15 @@ def test_a_run_that_may_be_under_way_is_no_fault() -> None:
     assert (kind, slot, Kind(kind).is_fault) == (Kind.UNDER_WAY, B, False)
 
 
+def test_what_has_expired_with_all_that_was_before_it_is_no_fault() -> None:
+    ((kind, slot),) = kinds(link(B, A), link(C, B))
+    assert (kind, slot, Kind(kind).is_fault) == (Kind.EXPIRED, A, False)
+
+
+def test_an_oldest_record_whose_claim_is_there_has_not_expired() -> None:
+    assert kinds(link(B, A), link(C, B), claimed={A}) == [(Kind.REMOVED, A)]
+
+
 def test_a_record_that_was_replaced_and_kept_is_no_fault() -> None:
     ((kind, slot),) = kinds(link(A), link(B, A, sha256="new", was=(B,)), link(C, B))
     assert (kind, slot, Kind(kind).is_fault) == (Kind.REPLACED, B, False)
