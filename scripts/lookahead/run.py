@@ -7,8 +7,6 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from rich.table import Table
-
 from scripts import console
 from scripts.backtest import options, prices
 from scripts.backtest.cutting import cuttable
@@ -29,7 +27,7 @@ from trader.settings import Integer, SettingsError
 BARS = 300
 """The number of bars traded if START is not set: more than LATE, so that a leak that begins late is seen."""
 
-CUTS = 20
+CUTS = 12
 
 BARS_WITH_LEAK, BARS_WITH_LATE_LEAK = 40, LATE + 30
 """The bars traded with a planted leak."""
@@ -39,8 +37,8 @@ BARS_WITH_LEAK, BARS_WITH_LATE_LEAK = 40, LATE + 30
 class Line:
     """One line of the result: what was run, what was found, and whether it is as it must be."""
 
+    where: str
     what: str
-    prices_end: str = ""
     found: str
     verdict: str
     is_passed: bool = True
@@ -122,15 +120,16 @@ def describe_check(cuts: Sequence[Cut]) -> Line:
     differing = [cut for cut in cuts if cut.difference]
     unread = [cut for cut in cuts if cut.unread]
     if differing and (found := differing[0].difference):
-        text = f"differs at {format_count(len(differing), 'cut')}: {found.what} of {moment(found.time)}"
+        at = format_count(len(differing), "bar")
+        text = f"differs at {at}, first in the {found.what} of {moment(found.time)}"
     elif unread:
         text = f"the same, but {format_count(len(unread), 'cut')} cannot be read: {unread[0].unread}"
     else:
         text = "the same to the bit"
     is_passed = not differing and len(unread) < len(cuts)
     return Line(
-        what="the backtest",
-        prices_end=f"{len(cuts)} times, {moment(cuts[0].at)} to {moment(cuts[-1].at)}",
+        where="the backtest",
+        what=f"prices end at {format_count(len(cuts), 'bar')} from {moment(cuts[0].at)} to {moment(cuts[-1].at)}",
         found=text,
         verdict="no look-ahead" if is_passed else "WRONG",
         is_passed=is_passed,
@@ -139,18 +138,13 @@ def describe_check(cuts: Sequence[Cut]) -> Line:
 
 def describe_proof(leak: Leak, proof: Proof) -> Line:
     """Return the line of a planted leak."""
-    what = f"a leak in {leak.where}: {leak.what}"
     if proof.unseen:
-        return Line(what=what, found=proof.unseen, verdict="not planted")
+        return Line(where=leak.where, what=leak.what, found=proof.unseen, verdict="not planted")
     if proof.cut is None or proof.cut.difference is None:
-        return Line(what=what, found="the same to the bit", verdict="WRONG", is_passed=False)
+        return Line(where=leak.where, what=leak.what, found="the same to the bit", verdict="WRONG", is_passed=False)
     found = proof.cut.difference
-    return Line(
-        what=what,
-        prices_end=f"on {moment(proof.cut.at)}",
-        found=f"differs: {found.what} of {moment(found.time)}",
-        verdict="caught",
-    )
+    text = f"the {found.what} of {moment(found.time)} differ if prices end on {moment(proof.cut.at)}"
+    return Line(where=leak.where, what=leak.what, found=text, verdict="caught")
 
 
 def describe_sweep(parts: Sequence[PartCheck], leak: Leak | None) -> Line:
@@ -158,9 +152,9 @@ def describe_sweep(parts: Sequence[PartCheck], leak: Leak | None) -> Line:
     differing = [each.part for each in parts if not each.is_same]
     is_passed = bool(differing) == bool(leak)
     return Line(
-        what=f"a leak in {leak.where}: {leak.what}" if leak else "the choice of settings in a sweep",
-        prices_end=f"with each of {len(parts)} parts",
-        found=f"differs: part {differing[0]}" if differing else "the same figures and choices",
+        where="sweep",
+        what=leak.what if leak else f"prices end with each of {len(parts)} parts",
+        found=f"part {differing[0]} differs" if differing else "the same figures and choices",
         verdict=("caught" if leak else "no look-ahead") if is_passed else "WRONG",
         is_passed=is_passed,
     )
@@ -168,9 +162,10 @@ def describe_sweep(parts: Sequence[PartCheck], leak: Leak | None) -> Line:
 
 def show(lines: Sequence[Line]) -> None:
     """Print a line for each check."""
-    table = Table("Run", "Prices end", "Compared with all prices", "Verdict")
+    table = console.table("Where", "What was done, and what it changed", "Verdict", whole=["Where", "Verdict"])
     for each in lines:
-        table.add_row(each.what, each.prices_end, each.found, each.verdict, style="" if each.is_passed else "red")
+        words = f"{each.what[0].upper()}{each.what[1:]}: {each.found}"
+        table.add_row(each.where, words, each.verdict, style="" if each.is_passed else "red")
     console.OUT.print(table)
 
 
