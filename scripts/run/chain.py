@@ -59,7 +59,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """A record's place in the chain. `previous` is None if the record is from before the chain, or unreadable."""
+    """A record's place in the chain. `previous` is None if the record is from before the chain."""
 
     slot: str
     sha256: str

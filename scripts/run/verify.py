@@ -111,14 +111,14 @@ def verify(
     codes: dict[str, None] = {}
     for number, name in enumerate(chosen, start=1):
         progress("records", number, len(chosen))
-        slot, is_own = slot_of(name), name.endswith("Z.json")
+        slot = slot_of(name)
         text = read_text(journal, name)
         record, problem = parse(text)
-        if is_own:
-            links.append(make_link(journal, names, name, text, record))
         if record is None:
             findings.append(Finding(kind=Kind.UNREADABLE, slot=slot, words=problem))
             continue
+        if name.endswith("Z.json"):
+            links.append(make_link(journal, names, name, text, record))
         if isinstance(chain := record.get("chain"), dict):
             codes[str(chain.get("code"))] = None
         decisions += bool(record.get("decision"))
@@ -190,10 +190,10 @@ def parse(text: str) -> tuple[Mapping[str, Any] | None, str]:
     return record, ""
 
 
-def make_link(journal: Journal, names: Sequence[str], name: str, text: str, record: Mapping[str, Any] | None) -> Link:
+def make_link(journal: Journal, names: Sequence[str], name: str, text: str, record: Mapping[str, Any]) -> Link:
     """Return a record's place in the chain, with the records that were there before it."""
     try:
-        previous = names_of(record) if record is not None else None
+        previous = names_of(record)
     except TypeError:
         previous = None
     slot = slot_of(name)
@@ -201,7 +201,7 @@ def make_link(journal: Journal, names: Sequence[str], name: str, text: str, reco
     was = [hash_text(read_text(journal, each)) for each in replaced]
     if (unused := name.replace(".json", "-unused.json")) in names:
         was += hash_of_unused(read_text(journal, unused))
-    is_interrupted = record is not None and record["report"].get("status") == Outcome.INTERRUPTED
+    is_interrupted = record["report"].get("status") == Outcome.INTERRUPTED
     return Link(slot=slot, sha256=hash_text(text), previous=previous, was=was, is_interrupted=is_interrupted)
 
 

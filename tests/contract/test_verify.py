@@ -317,6 +317,14 @@ def test_a_record_before_that_cannot_be_read_stops_no_run_and_is_named_by_the_ne
     assert find(folder) == []
 
 
+def test_a_damaged_record_keeps_no_other_one_from_being_named(folder: Path) -> None:
+    path(folder, SLOTS[2]).write_bytes(b"\xff")
+    env = environment(folder) | {"MAX_PRICE_AGE_S": "999999"}
+    for slot in ("20221228T2050Z", "20221229T2045Z"):
+        run(time_of(slot), env=env)
+    assert find(folder) == [(Kind.UNREADABLE, SLOTS[2])]
+
+
 # --- in S3 ---
 
 

@@ -129,7 +129,9 @@ class Journal:
             for each in sorted({*late, *(each for each in earlier if each < slot)}, reverse=True)[:MAX_PREVIOUS]:
                 if named and slot_id(each) <= max(named) and each not in late:
                     continue
-                text = self.store.read(self.entry(each).record_name) or ""
+                text = self._read_record(each)
+                if text is None:
+                    continue
                 found[slot_id(each)] = hash_text(text)
                 names = _read_names(text)
                 named |= {slot_id(each)} if names is None else names  # before the first in the chain, none is named
@@ -137,6 +139,16 @@ class Journal:
             LOG.warning("the records before cannot be read; the next run names them", extra={"error": one_line(error)})
             return {}
         return found
+
+    def _read_record(self, slot: datetime) -> str | None:
+        """Return the text of a record; None if it is no text, and never will be. Raises JournalError."""
+        name = self.entry(slot).record_name
+        try:
+            if text := self.store.read(name):
+                return text
+        except DamagedError:
+            return None
+        raise JournalError(f"{name} is listed, but what is read of it is empty")
 
     def list_records(self) -> list[str]:
         """List the names of all records of the strategy, oldest slot first."""
