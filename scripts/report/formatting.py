@@ -8,7 +8,6 @@ from typing import NamedTuple
 from trader.alpha import loader
 from trader.alpha.base import AlphaModel, Words
 from trader.broker.base import OrderId
-from trader.broker.embedded import begin_anew
 from trader.journal.base import STARTED
 from trader.journal.record import BARE
 from trader.logs import printable
@@ -382,6 +381,8 @@ def explain(record: Json) -> Explanation | None:
 def _find_way_to_repeat(settings: Json) -> str:
     """Return the remedy for ALREADY_RAN; a report without settings is of a deployed function."""
     if _is_on_laptop(settings):
+        from trader.broker.embedded import begin_anew  # its lock of files does not exist in a browser
+
         return f"{AGAIN_ON_LAPTOP}{begin_anew(str(settings.get('account_file', '')))}."
     return AGAIN_AT_ALPACA if str(settings.get("journal", "")).startswith("folder:") else AGAIN_DEPLOYED
 

@@ -116,7 +116,7 @@ def differences(recorded: Mapping[str, Any], decision: Decision) -> list[Differe
         before, after = ([{name: each[name] for name in names} for each in side[part]] for side in (recorded, again))
         found += differ((part,), before, after)
     trends = [{each["symbol"]: each["trend_usd"] for each in side["forecasts"]} for side in (recorded, again)]
-    found += differ(("trend",), *trends, is_line=lambda _: True)
+    found += differ(("trend_usd",), *trends, is_line=lambda _: True)
     return found
 
 

@@ -250,7 +250,7 @@ def make_record(tmp_path: Path) -> Path:
     [("trend", "prophet"), ("interval", "prophet"), ("horizon", "prophet"), ("trend", "map"), ("interval", "map")],
 )
 def test_a_replayed_run_agrees_with_its_record(command: Command, signal: str, engine: str) -> None:
-    command("run", SIGNAL=signal, ENGINE=engine, UNIVERSE="AAPL,MSFT,KO")
+    command("run", SIGNAL=signal, ENGINE=engine, UNIVERSE="AAPL,MSFT,KO", AT="2022-12-22")  # horizon decides then
     result = command("replay")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "with the same result: 3 forecasts" in " ".join(result.stdout.split())

@@ -155,7 +155,8 @@ def test_the_defaults_trade_the_shipped_sample(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize("engine", ["prophet", "map"])
 @pytest.mark.parametrize("signal", ["interval", "horizon"])
 def test_the_other_signals_trade_too(env: dict[str, str], signal: str, engine: str) -> None:
-    report = run(EVENT, env=env | {"SIGNAL": signal, "ENGINE": engine})
+    decision_day = {**EVENT, "time": "2022-12-22T20:45:00Z"}  # horizon decides on every fifth session only
+    report = run(decision_day, env=env | {"SIGNAL": signal, "ENGINE": engine})
     assert report["status"] == "TRADED"
     assert all(forecast["lower_usd"] < forecast["upper_usd"] for forecast in report["forecasts"])
 
