@@ -1,4 +1,4 @@
-"""Buy-and-hold, for comparison: the whole universe bought once and held, at the strategy's costs."""
+"""Buy-and-hold, for comparison: the universe, or a benchmark, bought once and held, at the strategy's costs."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from scripts.backtest.model import Options, Result
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holding:
-    """The universe in equal weights, bought in fractional shares at the close of the first bar."""
+    """Symbols in equal weights, bought in fractional shares at the close of the first bar."""
 
     symbols: tuple[str, ...]  # those with a price at that bar
     equity_usd: NDArray[np.float64]  # at each bar
@@ -24,19 +24,23 @@ def universe(result: Result) -> Holding | None:
 
     All cash is spent at the first bar. A delisted symbol keeps its last price.
     """
-    closes = _closes(result)
+    return hold(_closes(result), result.options)
+
+
+def hold(closes: pd.DataFrame, options: Options) -> Holding | None:
+    """Buy all symbols with a price at the first bar; see universe."""
     if not len(closes):
         return None
     bought = closes.loc[:, closes.iloc[0].notna()]
     if not len(bought.columns):
         return None
-    each_usd = result.options.cash_usd / len(bought.columns)
-    quantities = each_usd / (bought.iloc[0] * _cost_factor(result.options))
-    paid_usd = result.options.cash_usd / (1 + result.options.commission_fraction)
+    each_usd = options.cash_usd / len(bought.columns)
+    quantities = each_usd / (bought.iloc[0] * _cost_factor(options))
+    paid_usd = options.cash_usd / (1 + options.commission_fraction)
     return Holding(
         symbols=tuple(str(symbol) for symbol in bought.columns),
         equity_usd=(bought.ffill() * quantities).sum(axis=1).to_numpy(dtype=np.float64),
-        commission_usd=paid_usd * result.options.commission_fraction,
+        commission_usd=paid_usd * options.commission_fraction,
     )
 
 

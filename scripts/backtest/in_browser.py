@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from scripts.backtest import answers, forecasts, options, prices, scoring
+from scripts.backtest import answers, benchmark, forecasts, options, prices, scoring
 from scripts.backtest.compute import Table, compute
 from scripts.backtest.engine import backtest
 from scripts.backtest.model import BacktestError, Result
@@ -58,4 +58,5 @@ def _run(env: Mapping[str, str], progress: Callable[[str, int, int], None]) -> R
     if not result.bars:
         raise BacktestError("interrupted before the first bar was complete; run it again")
     progress("accuracy", 0, 1)
-    return replace(result, scored=scoring.score(result))
+    against = benchmark.load(wanted, prices.span(panel, wanted))
+    return replace(result, benchmark=against, scored=scoring.score(result))

@@ -19,6 +19,10 @@ PLACES = ("journal", "account_file", "price_file", "halt_parameter", "strategy")
 """Settings that only name something: the same rule with other names is not tried twice."""
 
 
+UNTRADED = {"start", "end", "out", "benchmark", "cash_rate"}
+"""Options that are the days, or that no trade depends on."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trials:
     """The settings of one command, each with its Sharpe ratio per bar (None without one), by their identity."""
@@ -35,10 +39,10 @@ class Trials:
 
 
 def identify(options: Options) -> str:
-    """Return a short hash of all settings that a result depends on, but not of the days."""
+    """Return a short hash of all settings that the trades depend on, but not of the days."""
     settings = {name: value for name, value in options.settings.public().items() if name not in PLACES}
     own = {name: getattr(options, name) for name in options.__dataclass_fields__ if name != "settings"}
-    kept = {**settings, **{name: value for name, value in own.items() if name not in {"start", "end", "out"}}}
+    kept = {**settings, **{name: value for name, value in own.items() if name not in UNTRADED}}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

@@ -5,8 +5,11 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from scripts.backtest.cash_rate import CashRate
 from scripts.console import CommandError
 from scripts.files import OUT
 from trader.model import Decision, Denial, Note, Order, Side
@@ -29,6 +32,8 @@ class Options:
     slippage_fraction: float = 0.0005  # of the price, against the order; limit orders have none
     refit_every_bars: int = 1  # 1 as in the bot; otherwise the last model forecasts the bars in between
     fills_at_close: bool = False  # fill at the close used for the decision, as the embedded broker does (make compare)
+    benchmark: str = ""  # a symbol, or the path of a price file; "": the index of the shipped sample, otherwise none
+    cash_rate: CashRate = field(default_factory=CashRate)
     out: Path = OUT
 
 
@@ -131,6 +136,15 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark:
+    """What the strategy is measured against, bought at the first bar and held."""
+
+    name: str
+    source: str  # in words, for the report
+    closes: NDArray[np.float64]  # at each bar of the span, in one unit; the last known one where a bar is missing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """The result of a backtest."""
 
@@ -140,6 +154,7 @@ class Result:
     fills: tuple[Fill, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     scored: tuple[Scored, ...] = ()
+    benchmark: Benchmark | None = None  # its closes may go on after an interruption
     restatements: tuple[Restatement, ...] = ()  # in order of time
     is_complete: bool = True  # false if it was interrupted; `bars` then ends early
     timings_s: Mapping[str, float] = field(default_factory=dict)

@@ -6,6 +6,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from scripts.backtest import cash_rate
+from scripts.backtest.benchmark import choice
 from scripts.backtest.model import Options
 from trader.alpha import loader
 from trader.model import PriceSourceName
@@ -27,6 +29,8 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "COMMISSION": ("commission_fraction", Number(0, 0.1)),
     "SLIPPAGE": ("slippage_fraction", Number(0, 0.1)),
     "REFIT_EVERY": ("refit_every_bars", Integer(1, 1_000)),
+    "BENCHMARK": ("benchmark", choice),
+    "CASH_RATE": ("cash_rate", cash_rate.read),
     "OUT": ("out", Path),
 }
 """The field of Options and the parser for each variable."""

@@ -39,13 +39,20 @@ def load(
     `now` and `cache` are for Yahoo: the current time, and the cache of its bars. Raises BacktestError, or the source's
     PriceSourceError, if there are no prices to trade on; see also `span`.
     """
-    if options.settings.price_sources == ("file",):
-        panel = _from_file(options.settings, progress)
-    else:
-        panel = _from_yahoo(options, now or datetime.now(UTC), cache, progress)
-    panel = _trim_bars(panel, options)
+    panel = _trim_bars(read(options, progress, now=now, cache=cache), options)
     traded = span(panel, options)
+    if lack := options.cash_rate.explain_lack(traded[0]):
+        raise BacktestError(lack)
     return replace(panel, notes=(*panel.notes, *notes(panel.close, options.settings, traded[0])))
+
+
+def read(
+    options: Options, progress: Progress = no_progress, *, now: datetime | None = None, cache: "Cache | None" = None
+) -> Panel:
+    """Read the bars of the universe's candidates from the source, as they are; see load."""
+    if options.settings.price_sources == ("file",):
+        return _from_file(options.settings, progress)
+    return _from_yahoo(options, now or datetime.now(UTC), cache, progress)
 
 
 def span(panel: Panel, options: Options) -> tuple[datetime, ...]:
@@ -159,6 +166,13 @@ def _from_file(settings: Settings, progress: Progress) -> Panel:
         what = f"{path.name} has prices for {_name_file(others)}, which UNIVERSE=sp500 leaves out"
         about.append(Note(symbol="", what=what))
     return _panel(found.clean, symbols, has_ohlc=found.has_ohlc, source=source.describe(), about=about)
+
+
+def read_file(path: Path, bar_interval: str, universe: Sequence[str], symbols: Sequence[str]) -> Panel:
+    """Read some symbols of a price file, which must have them. Raises PriceFileError."""
+    source = FilePrices(path, bar_interval, universe)
+    found = source.bars()
+    return _panel(found.clean, symbols, has_ohlc=found.has_ohlc, source=source.describe(), about=())
 
 
 def _name_file(symbols: Collection[str]) -> str:

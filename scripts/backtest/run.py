@@ -1,7 +1,7 @@
 """`make backtest`: run the bot on past bars in Backtrader, and show the result as a table and a page.
 
-All settings are environment variables: those of `make run`, and START, END, CASH, COMMISSION, SLIPPAGE, REFIT_EVERY
-and OUT.
+All settings are environment variables: those of `make run`, and START, END, CASH, COMMISSION, SLIPPAGE, REFIT_EVERY,
+BENCHMARK, CASH_RATE and OUT.
 """
 
 import os
@@ -9,7 +9,7 @@ import threading
 from dataclasses import replace
 
 from scripts import console
-from scripts.backtest import options, prices, scoring, trials, uncertainty
+from scripts.backtest import benchmark, options, prices, scoring, trials, uncertainty
 from scripts.backtest.engine import backtest
 from scripts.backtest.model import Options, Result
 from scripts.backtest.workers import pool
@@ -44,9 +44,11 @@ def run(chosen: Options, progress: Progress) -> Result:
             from scripts.backtest import report, statistics  # noqa: F401 for main, while the workers start
 
             panel = prices.load(chosen, progress)
+            against = benchmark.load(chosen, prices.span(panel, chosen))
             result = backtest(panel, chosen, executor=executor, progress=progress)
             if not result.bars:
                 raise KeyboardInterrupt
+            result = replace(result, benchmark=against)
             if result.is_complete:
                 result = replace(result, scored=scoring.score(result, executor=executor, progress=progress))
             return result

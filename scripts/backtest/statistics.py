@@ -1,4 +1,4 @@
-"""The figures of a backtest, compared with buy-and-hold and cash: JSON-safe, and the same for the same result."""
+"""The figures of a backtest, compared with a benchmark, buy-and-hold and cash: JSON-safe, always the same."""
 
 import math
 from collections import Counter
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from scripts.backtest import buy_and_hold
 from scripts.backtest.accuracy import calibration
+from scripts.backtest.against import ROUNDING, measure_against
 from scripts.backtest.model import Options, Result
 from scripts.backtest.ratios import empyrical
 from scripts.backtest.trades import Trade, trades
@@ -39,6 +40,7 @@ class EquityCurve:
     equity_usd: Numbers  # at each bar's close
     invested_usd: Numbers
     span: Span | None  # None: too short to be annualized
+    cash_growth: Numbers  # of cash at CASH_RATE, at each bar
     trades: Sequence[Trade] = ()
     commission_usd: float = 0.0
 
@@ -48,6 +50,13 @@ class EquityCurve:
         before = np.concatenate([[self.cash_usd], self.equity_usd])[:-1]
         change: Numbers = np.divide(self.equity_usd, before, out=np.ones_like(before), where=before > 0) - 1
         return change
+
+    @property
+    def excess(self) -> Numbers:
+        """The return of each bar above that of cash."""
+        excess = self.returns - (self.cash_growth - 1)
+        # What rounding leaves of cash itself is no risk.
+        return np.where(np.abs(excess) < ROUNDING, 0.0, excess) if np.any(self.cash_growth != 1) else excess
 
     @property
     def exposure(self) -> Numbers:
@@ -95,11 +104,11 @@ class EquityCurve:
 
     def _measure(self, bars: float | None) -> dict[str, float | None]:
         """Return volatility and ratios for a period of so many bars; None without a period or enough returns."""
-        returns = self.returns
-        if bars is None or len(returns) < MIN_BARS:
+        returns = {"volatility": self.returns, "sharpe": self.excess, "sortino": self.excess}
+        if bars is None or len(self.returns) < MIN_BARS:
             return dict.fromkeys(RATIOS)
         with np.errstate(all="ignore"):  # an undefined ratio becomes None
-            return {name: _finite(of(returns, annualization=bars)) for name, of in RATIOS.items()}
+            return {name: _finite(of(returns[name], annualization=bars)) for name, of in RATIOS.items()}
 
 
 RATIOS = {
@@ -118,8 +127,8 @@ def key_figures(result: Result) -> dict[str, float | None]:
 
     - `annual_return_fraction`: (final / start) ** (1 / years) - 1, see annualize
     - `annual_volatility_fraction`: std(r) * sqrt(n), with the sample's standard deviation
-    - `sharpe_ratio`: mean(r) / std(r) * sqrt(n), so with a risk-free rate of 0%
-    - `sortino_ratio`: mean(r) / sqrt(mean(min(r, 0) ** 2)) * sqrt(n)
+    - `sharpe_ratio`: mean(e) / std(e) * sqrt(n), with e the returns above those of cash at CASH_RATE
+    - `sortino_ratio`: mean(e) / sqrt(mean(min(e, 0) ** 2)) * sqrt(n)
     - `calmar_ratio`: `annual_return_fraction` / -`max_drawdown_fraction`
 
     These five are None for a span shorter than three months. The same measures without a year, for any span, are
@@ -130,19 +139,27 @@ def key_figures(result: Result) -> dict[str, float | None]:
     return _strategy(result, trades(result)).key_figures()
 
 
+def excess_returns(result: Result) -> Numbers:
+    """Return the strategy's return at each bar above that of cash at CASH_RATE."""
+    return _strategy(result, ()).excess
+
+
 def figures(result: Result) -> dict[str, Any]:
     """Return the whole report, JSON-safe; only `timings_s` differs if the same backtest is run again.
 
     `uncertainty` and `trials` are None: make backtest adds them, see measure of uncertainty and trials.
 
-    The strategy is compared with `buy_and_hold`, the universe bought once at the same costs, and with `cash`, which
-    earns no interest. `bars_a_year` is measured from the traded bars; for a span too short to be annualized it is None,
+    The strategy is compared with `buy_and_hold`, the universe bought once at the same costs, with `benchmark`, likewise
+    (None without one; `against_benchmark` is explained at measure_against), and with `cash`, which earns CASH_RATE. The
+    strategy's cash earns it too, but only in these figures: the bot does not see the interest, so no decision depends
+    on it. `bars_a_year` is measured from the traded bars; for a span too short to be annualized it is None,
     and `no_yearly_figures` has the reason.
     """
     made = trades(result)
     strategy, cash, holding = _strategy(result, made), _cash(result), buy_and_hold.universe(result)
     held = _measure_holding(result, holding) if holding else None
     bought = holding.symbols if holding else ()
+    benchmark = _benchmark(result)
     return {
         "version": VERSION,
         "is_complete": result.is_complete,
@@ -156,12 +173,16 @@ def figures(result: Result) -> dict[str, Any]:
         "key_figures": {
             "strategy": strategy.key_figures(),
             "buy_and_hold": held.key_figures() if held else None,
+            "benchmark": benchmark.key_figures() if benchmark else None,
             "cash": cash.key_figures(),
         },
+        "benchmark": _name_benchmark(result),
+        "against_benchmark": measure_against(strategy, benchmark) if benchmark else None,
+        "interest_usd": _interest_usd(result),
         "uncertainty": None,
         "trials": None,
         "costs": _costs(result),
-        "curve": _curve(result, strategy, held),
+        "curve": _curve(result, strategy, held, benchmark, cash),
         "monthly_returns": _monthly(result, strategy, held),
         "symbols": _by_symbol(result, made),
         "trades": encode(made),
@@ -174,7 +195,9 @@ def figures(result: Result) -> dict[str, Any]:
     }
 
 
-def _curve(result: Result, strategy: EquityCurve, held: EquityCurve | None) -> dict[str, Any]:
+def _curve(
+    result: Result, strategy: EquityCurve, held: EquityCurve | None, benchmark: EquityCurve | None, cash: EquityCurve
+) -> dict[str, Any]:
     return {
         "times": [encode(bar.time) for bar in result.bars],
         "equity_usd": strategy.equity_usd.tolist(),
@@ -182,6 +205,8 @@ def _curve(result: Result, strategy: EquityCurve, held: EquityCurve | None) -> d
         "exposure_fraction": strategy.exposure.tolist(),
         "buy_and_hold_usd": held.equity_usd.tolist() if held else None,
         "buy_and_hold_drawdown_fraction": held.drawdown.tolist() if held else None,
+        "benchmark_usd": benchmark.equity_usd.tolist() if benchmark else None,
+        "cash_usd": cash.equity_usd.tolist(),
     }
 
 
@@ -189,7 +214,8 @@ def _strategy(result: Result, made: Sequence[Trade]) -> EquityCurve:
     equity_usd = np.array([bar.equity_usd for bar in result.bars], dtype=np.float64)
     return EquityCurve(
         cash_usd=result.options.cash_usd,
-        equity_usd=equity_usd,
+        cash_growth=_cash_growth(result),
+        equity_usd=equity_usd + _interest(result),
         invested_usd=equity_usd - np.array([bar.cash_usd for bar in result.bars], dtype=np.float64),
         span=_span(result),
         trades=made,
@@ -200,6 +226,7 @@ def _strategy(result: Result, made: Sequence[Trade]) -> EquityCurve:
 def _measure_holding(result: Result, holding: buy_and_hold.Holding) -> EquityCurve:
     return EquityCurve(
         cash_usd=result.options.cash_usd,
+        cash_growth=_cash_growth(result),
         equity_usd=holding.equity_usd,
         invested_usd=holding.equity_usd,
         span=_span(result),
@@ -208,13 +235,48 @@ def _measure_holding(result: Result, holding: buy_and_hold.Holding) -> EquityCur
 
 
 def _cash(result: Result) -> EquityCurve:
-    bars = len(result.bars)
+    growth = _cash_growth(result)
     return EquityCurve(
         cash_usd=result.options.cash_usd,
-        equity_usd=np.full(bars, result.options.cash_usd),
-        invested_usd=np.zeros(bars),
+        cash_growth=growth,
+        equity_usd=result.options.cash_usd * np.cumprod(growth),
+        invested_usd=np.zeros(len(result.bars)),
         span=_span(result),
     )
+
+
+def _benchmark(result: Result) -> EquityCurve | None:
+    """Return the benchmark bought in fractional shares at the close of the first bar; None without one."""
+    if result.benchmark is None or not result.bars:
+        return None
+    closes = pd.DataFrame({result.benchmark.name: result.benchmark.closes[: len(result.bars)]})
+    holding = buy_and_hold.hold(closes, result.options)
+    assert holding is not None, "it has a price at the first bar"
+    return _measure_holding(result, holding)
+
+
+def _name_benchmark(result: Result) -> dict[str, str] | None:
+    given = result.benchmark
+    return {"name": given.name, "source": given.source} if given else None
+
+
+def _cash_growth(result: Result) -> Numbers:
+    return result.options.cash_rate.growth([bar.time for bar in result.bars])
+
+
+def _interest(result: Result) -> Numbers:
+    """Return the interest up to each bar, in USD: on the cash since the bar before, and on earlier interest."""
+    found, interest_usd, cash_usd = [], 0.0, 0.0
+    for bar, growth in zip(result.bars, _cash_growth(result).tolist(), strict=True):
+        interest_usd += (interest_usd + cash_usd) * (growth - 1)
+        cash_usd = bar.cash_usd
+        found.append(interest_usd)
+    return np.array(found, dtype=np.float64)
+
+
+def _interest_usd(result: Result) -> float:
+    """Return the strategy's interest over the whole span."""
+    return float(_interest(result)[-1]) if result.bars else 0.0
 
 
 def _span(result: Result) -> Span | None:
@@ -231,6 +293,8 @@ def _options(options: Options) -> dict[str, Any]:
         "slippage_fraction": options.slippage_fraction,
         "refit_every_bars": options.refit_every_bars,
         "fills_at_close": options.fills_at_close,
+        "benchmark": options.benchmark,
+        "cash_rate": options.cash_rate.words,
     }
 
 

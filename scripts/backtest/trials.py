@@ -18,7 +18,8 @@ def count(figures: Json, options: Options) -> Json:
     without skill; both are None without a Sharpe ratio, and the ratio is per bar if there are no yearly figures.
     Raises UnwritableError.
     """
-    made = returns(figures["curve"]["equity_usd"], figures["options"]["cash_usd"])
+    curve, cash_usd = figures["curve"], figures["options"]["cash_usd"]
+    made = returns(curve["equity_usd"], cash_usd) - returns(curve["cash_usd"], cash_usd)
     sharpe = figures["key_figures"]["strategy"]["bar_sharpe_ratio"]
     start, end = (datetime.fromisoformat(figures["data"][name]) for name in ("first_bar", "last_bar"))
     tried = ledger.record(
@@ -34,7 +35,7 @@ def count(figures: Json, options: Options) -> Json:
 
 
 def judge(made: Numbers, sharpes: Collection[float | None], bars_a_year: float | None) -> Json:
-    """Return the luck to expect and the probability of more, from the returns of the bars and all Sharpe ratios."""
+    """Return the luck to expect and the probability of more, from the bars' excess returns and all Sharpe ratios."""
     found = deflate(made, [each or 0.0 for each in sharpes])
     if found is None:
         return {"sharpe_by_luck": None, "probability": None}

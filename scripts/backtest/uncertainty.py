@@ -3,8 +3,8 @@
 The bootstrap draws many histories from the one that happened: blocks of consecutive returns, of random length, one
 after the other (Politis and Romano 1994, "The Stationary Bootstrap"). Their mean length is the optimal one of Politis
 and White (2004), corrected by Patton, Politis and White (2009), for the returns or for their size, whichever is longer,
-because calm and wild days come in clusters. The strategy and its comparison are drawn together, so the interval of
-their difference knows that they share good and bad days.
+because calm and wild days come in clusters. The strategy and what it is compared with are drawn together, so the
+interval of their difference knows that they share good and bad days.
 """
 
 import math
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scripts.backtest.against import ROUNDING
 from trader.model import Json
 
 type Numbers = NDArray[np.float64]
@@ -24,6 +25,9 @@ LEVEL = 0.95
 MIN_BARS = 30
 """With fewer returns, there are too few blocks to draw from."""
 
+DIFFERENCES = {"buy_and_hold": "difference", "benchmark": "difference_from_benchmark"}
+"""What the strategy is compared with, and the name of the difference from it."""
+
 MAX_NUMBERS = 2_000_000
 """How many returns are in memory at once."""
 
@@ -31,7 +35,7 @@ SEED = 1
 """The same backtest has the same intervals."""
 
 TOO_SHORT = f"the span has fewer than {MIN_BARS} bars"
-NO_TRADES = "the equity never changed"
+NO_TRADES = "no position ever gained or lost"
 
 
 def prepare() -> None:
@@ -48,15 +52,16 @@ def measure(figures: Json) -> Json:
     """
     curve, cash_usd = figures["curve"], figures["options"]["cash_usd"]
     made = returns(curve["equity_usd"], cash_usd)
-    held = returns(curve["buy_and_hold_usd"], cash_usd) if curve["buy_and_hold_usd"] else None
-    reason = TOO_SHORT if len(made) < MIN_BARS else "" if np.any(made) else NO_TRADES
+    cash = returns(curve["cash_usd"], cash_usd)
+    reason = TOO_SHORT if len(made) < MIN_BARS else NO_TRADES if np.all(np.abs(made - cash) < ROUNDING) else ""
     if reason:
         return {"reason": reason}
-    measured, block_bars = _draw(made, held, figures["data"]["bars_a_year"])
-    of_both = {"strategy": measured[0]} | ({"buy_and_hold": measured[1]} if held is not None else {})
-    found = {name: _intervals(each) for name, each in of_both.items()}
-    if held is not None:
-        found["difference"] = _intervals({name: measured[0][name] - measured[1][name] for name in measured[0]})
+    others = {name: returns(equity, cash_usd) for name in DIFFERENCES if (equity := curve[f"{name}_usd"])}
+    measured, block_bars = _draw({"strategy": made, **others}, cash, figures["data"]["bars_a_year"])
+    found = {name: _intervals(each) for name, each in measured.items()}
+    own = measured["strategy"]
+    for name in others:
+        found[DIFFERENCES[name]] = _intervals({each: own[each] - measured[name][each] for each in own})
     return {
         "reason": "",
         "method": "stationary bootstrap",
@@ -75,29 +80,34 @@ def returns(equity_usd: list[float], cash_usd: float) -> Numbers:
     return found
 
 
-def _draw(made: Numbers, held: Numbers | None, bars_a_year: float | None) -> tuple[list[dict[str, Numbers]], int]:
+def _draw(
+    accounts: Mapping[str, Numbers], cash: Numbers, bars_a_year: float | None
+) -> tuple[dict[str, dict[str, Numbers]], int]:
     """Return the figures of the drawn histories, by account, and the mean length of a block."""
     from arch.bootstrap import StationaryBootstrap, optimal_block_length  # see prepare
 
-    both = np.column_stack([made, *([held] if held is not None else [])])
-    series = [each for column in both.T if np.any(column) for each in (column, np.abs(column))]
+    together = np.column_stack(list(accounts.values()))
+    series = [each for column in together.T if np.any(column) for each in (column, np.abs(column))]
     lengths = [float(optimal_block_length(each)["stationary"].iloc[0]) for each in series]
     block_bars = max(1, *(round(each) for each in lengths if math.isfinite(each)), 1)
-    bootstrap = StationaryBootstrap(block_bars, both, seed=SEED)
-    some = max(1, MAX_NUMBERS // both.size)
+    bootstrap = StationaryBootstrap(block_bars, together, seed=SEED)
+    some = max(1, MAX_NUMBERS // together.size)
     parts = []
     with np.errstate(all="ignore"):  # a history without a change has no Sharpe ratio
         for first in range(0, REPLICATIONS, some):
-            places = [bootstrap.update_indices() for _ in range(min(some, REPLICATIONS - first))]
-            parts.append(_measure(both[np.array(places)], bars_a_year))
+            places = np.array([bootstrap.update_indices() for _ in range(min(some, REPLICATIONS - first))])
+            parts.append(_measure(together[places], cash[places], bars_a_year))
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return [{name: each[:, account] for name, each in joined.items()} for account in range(both.shape[1])], block_bars
+    return {
+        account: {name: each[:, place] for name, each in joined.items()} for place, account in enumerate(accounts)
+    }, block_bars
 
 
-def _measure(drawn: Numbers, bars_a_year: float | None) -> dict[str, Numbers]:
+def _measure(drawn: Numbers, cash: Numbers, bars_a_year: float | None) -> dict[str, Numbers]:
     """Return the figures of some histories by name, as in statistics.key_figures. Axes: history, bar, account."""
     growth = np.cumprod(1 + drawn, axis=1)
-    bar_sharpe = drawn.mean(axis=1) / drawn.std(axis=1, ddof=1)
+    excess = drawn - cash[:, :, np.newaxis]
+    bar_sharpe = excess.mean(axis=1) / excess.std(axis=1, ddof=1)
     peak = np.maximum(1.0, np.maximum.accumulate(growth, axis=1))
     found = {"total_return_fraction": growth[:, -1] - 1, "max_drawdown_fraction": (growth / peak).min(axis=1) - 1}
     if not bars_a_year:

@@ -1,7 +1,8 @@
-"""Write function/trader/data/sample_prices.csv.gz: ten years of daily closes of 20 S&P 500 stocks.
+"""Write function/trader/data/sample_prices.csv.gz, ten years of daily closes of 20 S&P 500 stocks, and their index.
 
 The prices come from `sp500_dataset` in skfolio (https://github.com/skfolio/skfolio, BSD-3-Clause, copyright (c)
-2023-2026 the skfolio developers): closes adjusted for splits and dividends, 1990-01-02 to 2022-12-28.
+2023-2026 the skfolio developers): closes adjusted for splits and dividends, 1990-01-02 to 2022-12-28. The
+S&P 500 index, without dividends, comes from its `sp500_index`, for the same days.
 The package is fetched from PyPI without its dependencies; the same version always gives the same bytes.
 """
 
@@ -17,8 +18,12 @@ from scripts import ROOT
 
 PACKAGE = "skfolio==1.12.2"
 DATASET = Path("skfolio/datasets/data/sp500_dataset.csv.gz")
+INDEX = "sp500_index.csv.gz"
+"""The name of the index, beside DATASET and where it is written."""
+
 FIRST_DAY = "2013-01-01"
 OUTPUT = ROOT / "function/trader/data/sample_prices.csv.gz"
+FOR_BACKTESTS = ROOT / "scripts/backtest"
 
 
 def fetch(folder: Path) -> Path:
@@ -38,11 +43,13 @@ def sample(dataset: str) -> str:
 
 
 def main() -> None:
-    """Write the sample prices."""
+    """Write the sample prices and the index; with OUTPUT, the index is written beside it."""
     with tempfile.TemporaryDirectory() as folder:
         given = os.environ.get("DATASET")
         dataset = Path(given) if given else fetch(Path(folder))
-        text = sample(gzip.decompress(dataset.read_bytes()).decode())
+        texts = [sample(gzip.decompress(path.read_bytes()).decode()) for path in (dataset, dataset.with_name(INDEX))]
     output = Path(os.environ.get("OUTPUT") or OUTPUT)
-    output.write_bytes(gzip.compress(text.encode(), mtime=0))
-    print(f"{output}: {text.count('\n') - 1:,} days")
+    index = (output.parent if os.environ.get("OUTPUT") else FOR_BACKTESTS) / INDEX
+    for path, text in zip((output, index), texts, strict=True):
+        path.write_bytes(gzip.compress(text.encode(), mtime=0))
+        print(f"{path}: {text.count('\n') - 1:,} days")

@@ -29,7 +29,9 @@ NO_EFFECT = (
 
 SAME_FOR_ALL = {
     **dict.fromkeys(("START", "END"), "sets the span on which all settings are compared; set it outside GRID"),
-    **dict.fromkeys(("CASH", "OUT"), "is the same for all settings of a sweep; set it outside GRID"),
+    **dict.fromkeys(
+        ("CASH", "CASH_RATE", "BENCHMARK", "OUT"), "is the same for all settings of a sweep; set it outside GRID"
+    ),
     **dict.fromkeys(
         ("PRICE_SOURCES", "PRICE_FILE", "UNIVERSE", "BAR_INTERVAL"),
         "determines the prices, which are the same for all settings of a sweep; set it outside GRID",

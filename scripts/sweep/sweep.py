@@ -40,7 +40,7 @@ class Swept:
         return [[None if isinstance(each, Failure) else each[metric] for each in row] for row in self.rows]
 
     def returns(self) -> list[Numbers | None]:
-        """Return the returns of all bars by setting, part after part; None if a part has none."""
+        """Return the returns of all bars above those of cash, by setting, part after part; None if a part has none."""
         return [_join(row) for row in self.rows]
 
 

@@ -23,7 +23,7 @@ from scripts import backtest as home
 from scripts.backtest import compute, statistics
 from scripts.backtest.engine import backtest
 from scripts.backtest.model import Options, Panel
-from scripts.backtest.uncertainty import Numbers, returns
+from scripts.backtest.uncertainty import Numbers
 
 type Figures = dict[str, Any]
 """The key figures of one backtest, float or None, and its RETURNS."""
@@ -74,8 +74,7 @@ def figures(job: Job) -> Figures:
     """Compute the key figures of one backtest."""
     with ONE_AT_A_TIME:
         result = backtest(unpack_panel(job.panel), job.options, table=unpack_table(job.table))
-        made = returns([bar.equity_usd for bar in result.bars], result.options.cash_usd)
-        return {**statistics.key_figures(result), RETURNS: pack_returns(made)}
+        return {**statistics.key_figures(result), RETURNS: pack_returns(statistics.excess_returns(result))}
 
 
 def pack_returns(made: Numbers) -> str:

@@ -70,14 +70,17 @@ def charts(figures: Json) -> dict[str, Chart]:
 
 
 def equity(figures: Json) -> Chart:
-    """Draw the strategy against buy-and-hold and cash."""
-    curve, cash_usd = figures["curve"], figures["options"]["cash_usd"]
+    """Draw the strategy against the benchmark, buy-and-hold and cash."""
+    curve = figures["curve"]
+    cash_usd = np.array(curve["cash_usd"])
     lines = [(np.array(curve["equity_usd"]), "Strategy", "accent", 2.2)]
     if curve["buy_and_hold_usd"]:
         lines.append((np.array(curve["buy_and_hold_usd"]), "Buy and hold", "ink", 1.2))
+    if curve["benchmark_usd"]:
+        lines.append((np.array(curve["benchmark_usd"]), "Benchmark", "flat", 1.2))
 
     def draw(axes: Axes, size: Size) -> None:
-        axes.plot([0, len(curve["times"]) - 1], [cash_usd] * 2, color=COLORS["muted"], lw=1.1, ls=(0, (5, 4)))
+        axes.plot(*_thin_out(cash_usd, size), color=COLORS["muted"], lw=1.1, ls=(0, (5, 4)))
         for values, _, color, width in reversed(lines):
             bars, shown = _thin_out(values, size)
             axes.plot(bars, shown, color=COLORS[color], lw=width, solid_joinstyle="round")
@@ -85,11 +88,13 @@ def equity(figures: Json) -> Chart:
         is_wide = size.name == "wide"
         _time_axis(axes, figures, room=0.13 if is_wide else 0.36, dates=6 if is_wide else 3)
         labels = [(float(values[-1]), name, color) for values, name, color, _ in lines]
-        _labels(axes, len(curve["times"]) - 1, [*labels, (cash_usd, "Cash", "muted")], on_two_lines=not is_wide)
+        _labels(
+            axes, len(curve["times"]) - 1, [*labels, (float(cash_usd[-1]), "Cash", "muted")], on_two_lines=not is_wide
+        )
 
     last = ", ".join(f"{name} {values[-1]:,.0f} USD" for values, name, _, _ in lines)
-    words = f"From {formatting.dates(figures)}. At the end: {last}, cash {cash_usd:,.0f} USD."
-    return _chart("equity", "Equity, buy-and-hold and cash", words, FULL, draw)
+    words = f"From {formatting.dates(figures)}. At the end: {last}, cash {cash_usd[-1]:,.0f} USD."
+    return _chart("equity", "Equity, its comparisons and cash", words, FULL, draw)
 
 
 def drawdown(figures: Json) -> Chart:

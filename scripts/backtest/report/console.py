@@ -49,9 +49,12 @@ def _heading(figures: Json) -> RenderableType:
 
 
 def _key_figures(figures: Json) -> RenderableType:
-    table = _table("", "Strategy", "Buy and hold", "Cash")
+    has_benchmark = bool(figures["benchmark"])
+    table = _table("", "Strategy", *(["Benchmark"] if has_benchmark else []), "Buy and hold", "Cash")
     for line in formatting.lines(figures):
-        table.add_row(line.label, Text(line.strategy, style="bold"), line.buy_and_hold, Text(line.cash, style="dim"))
+        benchmark = [line.benchmark] if has_benchmark else []
+        strategy, cash = Text(line.strategy, style="bold"), Text(line.cash, style="dim")
+        table.add_row(line.label, strategy, *benchmark, line.buy_and_hold, cash)
     missing = Text(f" {formatting.describe_year(figures)}", style="dim")
     return Group(table, missing) if figures["data"]["no_yearly_figures"] else table
 
@@ -65,9 +68,16 @@ def _uncertainty(figures: Json) -> RenderableType | None:
     lines = formatting.interval_lines(figures)
     if not lines:
         return said
-    table = _table("How sure is this?", "Strategy", "Buy and hold", "Difference")
+    # Five columns of intervals are too wide for 80 characters; the page has them all.
+    names = ("less benchmark", "less buy and hold") if figures["benchmark"] else ("Buy and hold", "Difference")
+    table = _table("How sure is this?", "Strategy", *names)
     for line in lines:
-        table.add_row(line.label, Text(line.strategy, style="bold"), line.buy_and_hold, line.difference)
+        others = (
+            (line.difference_from_benchmark, line.difference)
+            if figures["benchmark"]
+            else (line.buy_and_hold, line.difference)
+        )
+        table.add_row(line.label, Text(line.strategy, style="bold"), *others)
     return Group(table, said)
 
 
@@ -96,7 +106,9 @@ def _facts(row: Json) -> Iterator[Text]:
 
 def _below(figures: Json) -> RenderableType:
     lines = [
+        _label("Benchmark", formatting.describe_benchmark(figures)),
         _label("Costs", formatting.costs(figures)),
+        *([_label("Cash", formatting.describe_cash(figures))] if figures["options"]["cash_rate"] != "0%" else []),
         _label("Forecasts", formatting.calibration(figures)),
         *(_label(each.what, each.words) for each in formatting.caveats(figures) if each.what == "Survivorship"),
         *_splits(figures),

@@ -20,10 +20,11 @@ BARS = {"1d": "daily", "1h": "hourly", "15m": "15-minute", "5m": "5-minute", "1m
 
 
 class MetricLine(NamedTuple):
-    """A key figure of the three accounts, with its meaning."""
+    """A key figure of the accounts, with its meaning."""
 
     label: str
     strategy: str
+    benchmark: str
     buy_and_hold: str
     cash: str
     means: str
@@ -130,10 +131,19 @@ def money(value: float | None) -> str:
 
 
 def lines(figures: Json) -> list[MetricLine]:
-    """Return the key figures of the three accounts."""
-    strategy, held, cash = (figures["key_figures"][name] or {} for name in ("strategy", "buy_and_hold", "cash"))
+    """Return the key figures of the accounts; those of a benchmark that there is not are dashes."""
+    strategy, benchmark, held, cash = (
+        figures["key_figures"][name] or {} for name in ("strategy", "benchmark", "buy_and_hold", "cash")
+    )
     return [
-        MetricLine(label, words(strategy.get(name)), words(held.get(name)), words(cash.get(name)), means)
+        MetricLine(
+            label=label,
+            strategy=words(strategy.get(name)),
+            benchmark=words(benchmark.get(name)),
+            buy_and_hold=words(held.get(name)),
+            cash=words(cash.get(name)),
+            means=means,
+        )
         for label, name, words, means in KEY_FIGURES
     ]
 
@@ -142,7 +152,7 @@ KEY_FIGURES: tuple[tuple[str, str, Callable[[float | None], str], str], ...] = (
     ("Return", "total_return_fraction", format_signed, "over the whole span, after costs"),
     ("Annual return", "annual_return_fraction", format_signed, "the return, compounded to one year by the dates"),
     ("Annual volatility", "annual_volatility_fraction", share, "annualized standard deviation of the bars' returns"),
-    ("Sharpe ratio", "sharpe_ratio", ratio, "annualized mean return over volatility, with a risk-free rate of 0%"),
+    ("Sharpe ratio", "sharpe_ratio", ratio, "annualized mean return above that of cash, over its volatility"),
     ("Sortino ratio", "sortino_ratio", ratio, "the same, but only negative returns count as risk"),
     ("Calmar ratio", "calmar_ratio", ratio, "annual return over maximum drawdown"),
     ("Maximum drawdown", "max_drawdown_fraction", format_signed, "the largest fall of the equity from a peak"),
@@ -164,12 +174,14 @@ BAR_FIGURES: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
 
 
 class IntervalLine(NamedTuple):
-    """The interval of a figure, of each account and of their difference."""
+    """The interval of a figure, of each account and of its difference from the strategy."""
 
     label: str
     strategy: str
     buy_and_hold: str
     difference: str
+    benchmark: str
+    difference_from_benchmark: str
 
 
 def interval_lines(figures: Json) -> list[IntervalLine]:
@@ -185,7 +197,7 @@ def interval_lines(figures: Json) -> list[IntervalLine]:
     ]
 
 
-ACCOUNTS = ("strategy", "buy_and_hold", "difference")
+ACCOUNTS = IntervalLine._fields[1:]
 
 
 def _interval(ends: list[float] | None, words: Callable[[float | None], str]) -> str:
@@ -202,14 +214,56 @@ def describe_uncertainty(figures: Json) -> str:
         f"{format_count(measured['mean_block_bars'], 'bar')} on average, lie within these intervals (stationary "
         f"bootstrap)."
     )
-    by_name = measured["intervals"].get("difference", {})
+    verdicts = [
+        _describe_difference(measured["intervals"].get(name, {}), other)
+        for name, other in (("difference", "buy and hold"), ("difference_from_benchmark", "the benchmark"))
+    ]
+    return " ".join(filter(None, [how, *verdicts]))
+
+
+def _describe_difference(by_name: Json, other: str) -> str:
+    """Say whether the difference from another account may be chance; nothing without an interval."""
     ends = by_name.get("sharpe_ratio") or by_name.get("bar_sharpe_ratio")
     if not ends:
-        return how
+        return ""
     if ends[0] <= 0 <= ends[1]:
-        return f"{how} The difference from buy and hold may be chance: the interval of the Sharpe ratio's contains 0."
+        return f"The difference from {other} may be chance: the interval of the Sharpe ratio's contains 0."
     better = "better" if ends[0] > 0 else "worse"
-    return f"{how} The strategy's Sharpe ratio is {better} than that of buy and hold by more than chance explains."
+    return f"The strategy's Sharpe ratio is {better} than that of {other} by more than chance explains."
+
+
+def describe_benchmark(figures: Json) -> str:
+    """Say what the benchmark is and what the strategy made against it, or how to set one."""
+    if not figures["benchmark"]:
+        return "none; set BENCHMARK to a symbol such as SPY, or to a price file, to compare with an index"
+    against, source = figures["against_benchmark"], figures["benchmark"]["source"]
+    if not against:
+        return plain(source)
+    parts = [f"{plain(source)}, bought once at the same costs"]
+    if against["beta"] is not None:
+        alpha = (
+            f"alpha {format_signed(against['alpha_fraction'])} a year, "
+            if against["alpha_fraction"] is not None
+            else ""
+        )
+        parts.append(f"{alpha}beta {ratio(against['beta'])}, correlation {ratio(against['correlation'])}")
+    if against["information_ratio"] is not None:
+        parts.append(f"information ratio {ratio(against['information_ratio'])}")
+    parts.append(
+        f"as much of it as the strategy had invested on average, and cash, made "
+        f"{format_signed(against['mix_return_fraction'])}: the strategy made "
+        f"{format_signed(against['exposure_adjusted_return_fraction'])} against that"
+    )
+    return "; ".join(parts)
+
+
+def describe_cash(figures: Json) -> str:
+    """Say what cash earned."""
+    rate = figures["options"]["cash_rate"]
+    if rate == "0%":
+        return "Cash earned nothing (CASH_RATE=0)"
+    named = f"{rate} a year" if rate.endswith("%") else f"the rates in {plain(rate)}"
+    return f"Cash earned {named}, the strategy's {usd(figures['interest_usd'])} USD, which it could not invest"
 
 
 def describe_trials(figures: Json) -> str:

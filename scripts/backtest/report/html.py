@@ -77,6 +77,8 @@ def _contents(figures: Json, result: Result) -> dict[str, Any]:
         "trials": formatting.describe_trials(figures) if figures["trials"] else "",
         "caveats": formatting.caveats(figures),
         "costs": formatting.costs(figures),
+        "benchmark": formatting.describe_benchmark(figures),
+        "cash": formatting.describe_cash(figures),
         "yearly": formatting.describe_year(figures),
         "charts": charts(figures),
         "months": MONTHS,

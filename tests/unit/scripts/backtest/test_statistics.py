@@ -171,7 +171,7 @@ def test_22_bars_have_no_yearly_figure() -> None:
     found = figures(rise(days("2021-01-04", "2021-02-02"), to=9.93))
     assert found["data"]["bars"] == 22
     assert found["data"]["bars_a_year"] is None
-    for account in found["key_figures"].values():
+    for account in filter(None, found["key_figures"].values()):
         assert [account[name] for name in YEARLY] == [None] * 5
 
 

@@ -17,9 +17,20 @@ def curve(returns: Numbers) -> list[float]:
     return found
 
 
-def figures(made: Numbers, held: Numbers | None = None, bars_a_year: float | None = DAYS) -> dict[str, Any]:
+def figures(
+    made: Numbers,
+    held: Numbers | None = None,
+    bars_a_year: float | None = DAYS,
+    benchmark: Numbers | None = None,
+    cash: float = 0.0,
+) -> dict[str, Any]:
     return {
-        "curve": {"equity_usd": curve(made), "buy_and_hold_usd": None if held is None else curve(held)},
+        "curve": {
+            "equity_usd": curve(made),
+            "buy_and_hold_usd": None if held is None else curve(held),
+            "benchmark_usd": None if benchmark is None else curve(benchmark),
+            "cash_usd": curve(np.full(len(made), cash)),
+        },
         "options": {"cash_usd": 100.0},
         "data": {"bars_a_year": bars_a_year},
     }
@@ -106,3 +117,25 @@ def test_buy_and_hold_that_never_moves_has_no_sharpe() -> None:
     measured = uncertainty.measure(figures(draws(1), np.zeros(500)))
     assert measured["intervals"]["buy_and_hold"]["sharpe_ratio"] is None
     assert measured["intervals"]["strategy"]["sharpe_ratio"]
+
+
+def test_the_difference_from_a_benchmark_has_intervals_of_its_own() -> None:
+    benchmark = draws(1, spread=0.02)
+    measured = uncertainty.measure(figures(benchmark + 0.002, draws(2), benchmark=benchmark))
+    assert measured["intervals"]["difference_from_benchmark"]["sharpe_ratio"][0] > 0
+    assert "better than that of the benchmark by more than chance explains" in formatting.describe_uncertainty(
+        {"uncertainty": measured}
+    )
+
+
+def test_the_interval_of_sharpe_is_that_of_returns_above_cash() -> None:
+    made = draws(1)
+    earned, above = (
+        uncertainty.measure(given)["intervals"]["strategy"]["sharpe_ratio"]
+        for given in (figures(made + 0.0002, cash=0.0002), figures(made))
+    )
+    assert earned == pytest.approx(above, abs=0.02)
+
+
+def test_interest_alone_has_no_intervals() -> None:
+    assert uncertainty.measure(figures(np.full(100, 0.0002), cash=0.0002)) == {"reason": uncertainty.NO_TRADES}
