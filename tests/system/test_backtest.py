@@ -224,3 +224,17 @@ def test_a_different_decision_is_found(panel: Panel, monkeypatch: pytest.MonkeyP
 def test_days_without_decisions_prove_nothing(panel: Panel) -> None:
     stale = compare.compare(panel, options.from_env(BUSY | {"START": "2022-12-05", "MAX_PRICE_AGE_S": "60"}))
     assert not compare.is_same(stale)
+
+
+def test_a_benchmark_and_a_cash_rate_change_no_trade(folder: Path, tmp_path: Path) -> None:
+    sample = pd.read_csv(SAMPLE_PRICES, index_col=0)["PG"].rename("SPY")
+    sample.to_csv(tmp_path / "spy.csv", index_label="timestamp")
+    code, said, errors = command("backtest", tmp_path, SHORT | {"BENCHMARK": "spy.csv", "CASH_RATE": "0.04"})
+    assert code == 0, errors
+    assert "the prices in spy.csv" in " ".join(said.split())
+    before, after = figures(folder), figures(tmp_path)
+    assert after["trades"] == before["trades"]
+    assert after["interest_usd"] > 0
+    held = sample.loc["2022-11-21":"2022-12-06"]
+    expected = held.iloc[-1] / held.iloc[0] / (1 + after["options"]["slippage_fraction"]) - 1
+    assert after["key_figures"]["benchmark"]["total_return_fraction"] == pytest.approx(expected)
