@@ -74,6 +74,8 @@ def _is_path(text: str) -> bool:
 
 
 def _from_file(path: Path, settings: Settings) -> Panel:
+    if not path.is_file():
+        raise BacktestError(f"BENCHMARK={path}: there is no such file; set BENCHMARK to a price file or a symbol")
     symbols = sorted(FilePrices(path, settings.bar_interval, (UNNAMED,)).symbols())
     if len(symbols) > 1:
         named = f"{', '.join(symbols[:MAX_NAMED])}{' and others' if len(symbols) > MAX_NAMED else ''}"

@@ -14,6 +14,11 @@ OPTIONS = (
     Option(name="SLIPPAGE", meaning="slippage, as a fraction of the price (default: 0)", metavar="NUMBER"),
     Option(name="REFIT_EVERY", meaning="fit the trend lines at every so many bars (default: 1)", metavar="NUMBER"),
     Option(
+        name="BENCHMARK",
+        meaning="a symbol such as SPY, or a price file (default: the S&P 500 index with the sample, otherwise none)",
+        metavar="SYMBOL|FILE",
+    ),
+    Option(
         name="CASH_RATE",
         meaning="what cash earns a year, such as 0.04, or a CSV file of days and rates in percent (default: 0)",
         metavar="RATE|FILE",
@@ -21,12 +26,6 @@ OPTIONS = (
     Option(name="OUT", meaning="the folder for results (default: out)", metavar="FOLDER"),
 )
 """The options of every command that runs backtests."""
-
-BENCHMARK = Option(
-    name="BENCHMARK",
-    meaning="a symbol such as SPY, or a price file (default: the S&P 500 index with the sample, otherwise none)",
-    metavar="SYMBOL|FILE",
-)
 
 FIXED = {
     *("BROKER", "MODE", "DAILY_AT", "HALT_PARAMETER"),  # it has its own broker, and runs at every bar
@@ -44,6 +43,6 @@ COMMAND = Command(
     main="scripts.backtest.run:main",
     description="The code that runs in Lambda makes all decisions; Backtrader moves the clock and fills the orders. "
     "Shows the result as tables and as the page out/backtest.html.",
-    options=(*OPTIONS, BENCHMARK, JSON),
+    options=(*OPTIONS, JSON),
     settings=backtest_settings,
 )

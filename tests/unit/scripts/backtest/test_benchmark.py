@@ -79,6 +79,11 @@ def test_a_file_of_several_symbols_is_refused_with_a_remedy(tmp_path: Path) -> N
         load(path)
 
 
+def test_a_missing_file_is_refused_with_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(BacktestError, match=r"no\.csv: there is no such file; set BENCHMARK to"):
+        load(str(tmp_path / "no.csv"))
+
+
 def test_a_symbol_that_the_price_file_lacks_is_refused_with_a_remedy(tmp_path: Path) -> None:
     path = write(tmp_path / "prices.csv", {"AAA": [10.0] * 9, "BBB": [10.0] * 9})
     with pytest.raises(BacktestError, match=r"prices\.csv has no prices for it; set BENCHMARK to the path"):
