@@ -1,7 +1,6 @@
 """Python processes that need not import the packages, because they are copies of one that has."""
 
 import atexit
-import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -23,16 +22,11 @@ def python(*, fresh: bool = False) -> Sequence[str]:
 
     A process started like this is a copy of a Python that has imported PACKAGES, and takes a third of the time. Its
     output, signals and exit code are as always, but it has no process group of its own, and the seed of hashes is the
-    same in all copies. multiprocessing's workers are such copies, too. `fresh` asks for Python itself, for tests that
-    depend on these, or on what imports do.
+    same in all copies. `fresh` asks for Python itself, for tests that depend on these, or on what imports do.
     """
     if fresh or sys.platform != "linux":
         return [sys.executable]
-    return _client(_serve())
-
-
-def _client(path: str) -> Sequence[str]:
-    return [sys.executable, "-I", "-S", str(FOLDER / "client.py"), path]
+    return [sys.executable, "-I", "-S", str(FOLDER / "client.py"), _serve()]
 
 
 @cache
@@ -41,11 +35,8 @@ def _serve() -> str:
     folder = TemporaryDirectory(prefix="warm-")
     atexit.register(folder.cleanup)
     path = str(Path(folder.name, "socket"))
-    program = Path(folder.name, "python")
-    program.write_text(f'#!/bin/sh\nexec {shlex.join(_client(path))} "$@"\n', encoding="utf-8")
-    program.chmod(0o700)
     server = subprocess.Popen(
-        [sys.executable, "-I", str(FOLDER / "server.py"), path, str(program), *PACKAGES],
+        [sys.executable, "-I", str(FOLDER / "server.py"), path, *PACKAGES],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={"PATH": "/usr/bin:/bin", "MPLCONFIGDIR": folder.name},

@@ -1,19 +1,15 @@
 """A Python that has imported the packages, and makes a copy of itself for each command.
 
-Usage: server.py SOCKET PROGRAM PACKAGES... It ends when its standard input ends. Each copy becomes what
-`python ARGUMENTS` would be in another folder and environment, except for the seed of hashes, which all copies share,
-and what the packages read from the environment when they were imported. PROGRAM starts a copy; multiprocessing uses it
-in place of Python, so that its workers are copies, too.
+Usage: server.py SOCKET PACKAGES... It ends when its standard input ends. Each copy becomes what `python ARGUMENTS`
+would be in another folder and environment, except for the seed of hashes, which all copies share, and what the packages
+read from the environment when they were imported.
 """
 
 import array
 import contextlib
-import fcntl
 import gc
 import importlib
 import json
-import logging
-import multiprocessing
 import os
 import runpy
 import select
@@ -24,12 +20,6 @@ import time
 import types
 import warnings
 from pathlib import Path
-
-MAX_FILES = 64
-"""The number of open files that a copy can be given; multiprocessing gives two besides the standard ones."""
-
-ABOVE = 1024
-"""The first number of a file that no copy is given."""
 
 
 def serve(path: str) -> None:
@@ -57,7 +47,7 @@ def serve(path: str) -> None:
 
 def attend(line: socket.socket) -> bool:
     """Start the copy that a client asks for, and tell the client how it ends; return True in the copy only."""
-    header, files, _, _ = socket.recv_fds(line, 8, MAX_FILES)
+    header, files, _, _ = socket.recv_fds(line, 8, 3)
     stream = line.makefile("rb")
     request = json.loads(stream.read(int.from_bytes(header)))
     pid = os.fork()
@@ -80,15 +70,12 @@ def attend(line: socket.socket) -> bool:
 
 def become(request: dict[str, object], files: array.array[int] | list[int]) -> None:
     """Take on the arguments, folder, environment and open files of a request."""
-    words, folder, variables, numbers = (request[name] for name in ("words", "folder", "variables", "files"))
+    words, folder, variables = request["words"], request["folder"], request["variables"]
     assert isinstance(words, list)
     assert isinstance(variables, dict)
-    assert isinstance(numbers, list)
-    moved = [fcntl.fcntl(file, fcntl.F_DUPFD, ABOVE) for file in files]  # out of the way of the numbers they get
-    os.closerange(0, ABOVE)
-    for number, file in zip(numbers, moved, strict=True):
+    for number, file in enumerate(files):
         os.dup2(file, number)
-    os.closerange(ABOVE, ABOVE + 2 * MAX_FILES)
+    os.closerange(3, 1024)
     os.chdir(str(folder))
     os.environ.clear()
     os.environ.update(variables)
@@ -108,23 +95,19 @@ def become(request: dict[str, object], files: array.array[int] | list[int]) -> N
 
 
 def run() -> None:
-    """Run the program in sys.argv as Python would: -m MODULE ARGUMENTS, or -c CODE ARGUMENTS, after other options."""
-    begin = next(place for place, word in enumerate(sys.argv) if word in {"-m", "-c"})
-    kind, program, *rest = sys.argv[begin:]
+    """Run the program in sys.argv as Python would: -m MODULE ARGUMENTS, or -c CODE ARGUMENTS."""
+    kind, program, *rest = sys.argv
     sys.argv = [program if kind == "-m" else kind, *rest]
     if kind == "-m":
         runpy.run_module(program, run_name="__main__", alter_sys=True)
     else:
+        assert kind == "-c", f"{kind} is neither -m nor -c"
         main = sys.modules["__main__"] = types.ModuleType("__main__")
         exec(compile(program, "<string>", "exec"), main.__dict__)
 
 
 if __name__ == "__main__":
-    path, executable, *packages = sys.argv[1:]
-    logging.disable()  # Prophet says that it has no Plotly
-    for name in packages:
+    for name in sys.argv[2:]:
         importlib.import_module(name)
-    logging.disable(logging.NOTSET)
-    multiprocessing.set_executable(executable)
-    serve(path)
+    serve(sys.argv[1])
     run()
