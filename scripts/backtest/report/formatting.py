@@ -227,7 +227,7 @@ def _describe_difference(by_name: Json, other: str) -> str:
     if not ends:
         return ""
     if ends[0] <= 0 <= ends[1]:
-        return f"The difference from {other} may be chance: the interval of the Sharpe ratio's contains 0."
+        return f"The difference from {other} may be chance: its interval for the Sharpe ratio contains 0."
     better = "better" if ends[0] > 0 else "worse"
     return f"The strategy's Sharpe ratio is {better} than that of {other} by more than chance explains."
 
