@@ -30,6 +30,7 @@ class CashRate:
 
     rates: tuple[tuple[date, float], ...] = ((date.min, 0.0),)  # fractions a year
     words: str = "0%"
+    text: str = "0"  # as it was given
 
     def growth(self, times: Sequence[datetime]) -> NDArray[np.float64]:
         """Return the factor by which cash grows up to each of the bars from the bar before; 1 for the first.
@@ -66,7 +67,7 @@ def read(text: str) -> CashRate:
     """Read an annual rate such as 0.04, or the CSV file of that path. Raises ValueError, which names what is wrong."""
     if DECIMAL.fullmatch(text):
         rate = RATE(text)
-        return CashRate(((date.min, rate),), f"{rate * 100:.4f}".rstrip("0").rstrip(".") + "%")
+        return CashRate(((date.min, rate),), f"{rate * 100:.4f}".rstrip("0").rstrip(".") + "%", text)
     path = Path(text)
     try:
         rows = list(_rows(path.read_text(encoding="utf-8-sig")))
@@ -77,7 +78,7 @@ def read(text: str) -> CashRate:
         raise ValueError("a CSV file with at least one rate; this one has none")
     if any(later <= day for (day, _), (later, _) in pairwise(rows)):
         raise ValueError("a CSV file whose days are in order, each once; sort it")
-    return CashRate(tuple(rows), path.name)
+    return CashRate(tuple(rows), path.name, text)
 
 
 def _rows(text: str) -> Iterator[tuple[date, float]]:

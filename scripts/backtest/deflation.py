@@ -29,12 +29,20 @@ def expect_best(trials: int, variance: float) -> float:
     return math.sqrt(variance) * ((1 - EULER_MASCHERONI) * one + EULER_MASCHERONI * other)
 
 
+def spread_of[T: (float, NDArray[np.float64])](sharpe: T, skewness: T, kurtosis: T) -> T:
+    """Return the variance of a Sharpe ratio's estimate, times the number of bars less one (Mertens 2002).
+
+    `kurtosis` is 3 for a normal distribution.
+    """
+    return 1 - skewness * sharpe + (kurtosis - 1) / 4 * sharpe**2
+
+
 def probability_above(threshold: float, sharpe: float, bars: int, skewness: float, kurtosis: float) -> float | None:
     """Return the probability that the true Sharpe ratio is above a threshold, the probabilistic Sharpe ratio.
 
     `kurtosis` is 3 for a normal distribution. None if the returns are too odd for the formula.
     """
-    spread = 1 - skewness * sharpe + (kurtosis - 1) / 4 * sharpe**2
+    spread = spread_of(sharpe, skewness, kurtosis)
     if bars < 2 or spread <= 0:
         return None
     return NORMAL.cdf((sharpe - threshold) * math.sqrt(bars - 1) / math.sqrt(spread))

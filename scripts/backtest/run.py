@@ -7,9 +7,10 @@ BENCHMARK, CASH_RATE and OUT.
 import os
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from scripts import console
-from scripts.backtest import benchmark, options, prices, scoring, trials, uncertainty
+from scripts.backtest import benchmark, options, prices, repeating, scoring, trials, uncertainty
 from scripts.backtest.engine import backtest
 from scripts.backtest.model import Options, Result
 from scripts.backtest.workers import pool
@@ -26,6 +27,7 @@ def main() -> None:
 
         figures = statistics.figures(result)
         figures["uncertainty"] = uncertainty.measure(figures)
+        figures["made"] = repeating.describe_making(result, datetime.now(UTC))
         if result.is_complete:
             figures["trials"] = trials.count(figures, chosen)
         paths = report.write(figures, result, chosen.out)

@@ -15,14 +15,16 @@ from scripts.backtest.accuracy import calibration
 from scripts.backtest.against import ROUNDING, measure_against
 from scripts.backtest.model import Options, Result
 from scripts.backtest.ratios import empyrical
+from scripts.backtest.rolling import roll_sharpe
 from scripts.backtest.trades import Trade, trades
+from scripts.backtest.trading import measure_trading
 from scripts.backtest.yearly import TOO_SHORT, Span, annualize, measure_span
 from trader.codec import encode
 from trader.model import NEW_YORK, Denial, Side
 
 type Numbers = NDArray[np.float64]
 
-VERSION = 3
+VERSION = 4
 """The version of the format of figures(), and so of backtest.json."""
 
 ENDED_BARS = 5
@@ -73,6 +75,12 @@ class EquityCurve:
         found: Numbers = empyrical.stats.drawdown_series(returns)
         return found
 
+    @property
+    def longest_under_water_bars(self) -> int:
+        """The longest run of bars that ended below an earlier peak, or below the starting cash."""
+        runs = "".join("w" if below else " " for below in self.drawdown < -ROUNDING).split()
+        return max((len(run) for run in runs), default=0)
+
     def key_figures(self) -> dict[str, float | None]:
         """Return the key figures of this account; see the function key_figures."""
         returns, span = self.returns, self.span
@@ -95,6 +103,7 @@ class EquityCurve:
             "bar_sortino_ratio": by_bar["sortino"],
             "return_over_drawdown_ratio": _over(growth - 1, drawdown),
             "max_drawdown_fraction": drawdown,
+            "longest_under_water_bars": self.longest_under_water_bars,
             "exposure_fraction": _finite(float(np.mean(self.exposure))) if len(returns) else None,
             "trades": len(closed),
             "win_fraction": _share(trade.pnl_usd > 0 for trade in closed),
@@ -121,8 +130,9 @@ RATIOS = {
 def key_figures(result: Result) -> dict[str, float | None]:
     """Return the strategy's key figures; None where one is undefined, such as a ratio without volatility.
 
-    `trades` counts closed round trips, `win_fraction` is the fraction of those with a profit after commission, and
-    `exposure_fraction` is the mean invested fraction. The others, with r the returns of the bars, n the number of bars
+    `trades` counts closed round trips, `win_fraction` is the fraction of those with a profit after commission,
+    `exposure_fraction` is the mean invested fraction, and `longest_under_water_bars` the longest run of bars below an
+    earlier peak of the equity. The others, with r the returns of the bars, n the number of bars
     in a year and years the length of the span by its dates (see measure_span), are:
 
     - `annual_return_fraction`: (final / start) ** (1 / years) - 1, see annualize
@@ -147,7 +157,8 @@ def excess_returns(result: Result) -> Numbers:
 def figures(result: Result) -> dict[str, Any]:
     """Return the whole report, JSON-safe; only `timings_s` differs if the same backtest is run again.
 
-    `uncertainty` and `trials` are None: make backtest adds them, see measure of uncertainty and trials.
+    `made`, `uncertainty` and `trials` are None: make backtest adds them, see describe_making, and measure of
+    uncertainty and trials.
 
     The strategy is compared with `buy_and_hold`, the universe bought once at the same costs, with `benchmark`, likewise
     (None without one; `against_benchmark` is explained at measure_against), and with `cash`, which earns CASH_RATE. The
@@ -159,7 +170,7 @@ def figures(result: Result) -> dict[str, Any]:
     strategy, cash, holding = _strategy(result, made), _cash(result), buy_and_hold.universe(result)
     held = _measure_holding(result, holding) if holding else None
     bought = holding.symbols if holding else ()
-    benchmark = _benchmark(result)
+    benchmark, costs = _benchmark(result), _costs(result)
     return {
         "version": VERSION,
         "is_complete": result.is_complete,
@@ -179,11 +190,13 @@ def figures(result: Result) -> dict[str, Any]:
         "benchmark": _name_benchmark(result),
         "against_benchmark": measure_against(strategy, benchmark) if benchmark else None,
         "interest_usd": _interest_usd(result),
+        "made": None,
         "uncertainty": None,
         "trials": None,
-        "costs": _costs(result),
+        "costs": costs,
+        "trading": measure_trading(made, costs["turnover_usd"], strategy.equity_usd, _span(result)),
         "curve": _curve(result, strategy, held, benchmark, cash),
-        "monthly_returns": _monthly(result, strategy, held),
+        "monthly_returns": _monthly(result, strategy, held, benchmark),
         "symbols": _by_symbol(result, made),
         "trades": encode(made),
         "restatements": encode(result.restatements),
@@ -206,7 +219,9 @@ def _curve(
         "buy_and_hold_usd": held.equity_usd.tolist() if held else None,
         "buy_and_hold_drawdown_fraction": held.drawdown.tolist() if held else None,
         "benchmark_usd": benchmark.equity_usd.tolist() if benchmark else None,
+        "benchmark_drawdown_fraction": benchmark.drawdown.tolist() if benchmark else None,
         "cash_usd": cash.equity_usd.tolist(),
+        "rolling_sharpe": roll_sharpe(strategy.excess, _span(result)),
     }
 
 
@@ -339,20 +354,26 @@ def _costs(result: Result) -> dict[str, float]:
     }
 
 
-def _monthly(result: Result, strategy: EquityCurve, held: EquityCurve | None) -> list[dict[str, Any]]:
-    """Return a row for each year: its twelve months (None if not traded), its total, and that of buy-and-hold."""
+def _monthly(
+    result: Result, strategy: EquityCurve, held: EquityCurve | None, benchmark: EquityCurve | None
+) -> list[dict[str, Any]]:
+    """Return a row for each year: its twelve months (None if not traded), its total, and those of the comparisons."""
     if not result.bars:
         return []
     days = pd.DatetimeIndex([bar.time.astimezone(NEW_YORK).replace(tzinfo=None) for bar in result.bars])
     returns = pd.Series(strategy.returns, index=days)
     months, years = (empyrical.aggregate_returns(returns, period) for period in ("monthly", "yearly"))
-    others = empyrical.aggregate_returns(pd.Series(held.returns, index=days), "yearly") if held else {}
+    others, market = (
+        empyrical.aggregate_returns(pd.Series(curve.returns, index=days), "yearly") if curve else {}
+        for curve in (held, benchmark)
+    )
     return [
         {
             "year": int(year),
             "months": [_finite(months.get((year, month))) for month in range(1, 13)],
             "total": _finite(total),
             "buy_and_hold": _finite(others.get(year)),
+            "benchmark": _finite(market.get(year)),
         }
         for year, total in years.items()
     ]

@@ -5,13 +5,14 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import StrEnum
 from typing import NamedTuple
 
 import pandas as pd
 
 from scripts.backtest.judged import judge
 from scripts.backtest.model import Fill, Restatement, Result
-from trader.model import DECIMALS, Side
+from trader.model import DECIMALS, Order, Side
 from trader.prices.jumps import name_split
 
 MIN_SHARES = 1e-9
@@ -19,6 +20,16 @@ MIN_SHARES = 1e-9
 
 STILL_OPEN = "still open"
 CASH_IN_LIEU = "cash in lieu of a fraction"
+
+
+class ExitKind(StrEnum):
+    """What ended a trade."""
+
+    RULE = "rule"  # the bot sold at the market
+    STOP_LOSS = "stop-loss"
+    TAKE_PROFIT = "take-profit"
+    SPLIT = "split"  # cash for the fraction of a share that a split left over
+    OPEN = "open"  # nothing yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +45,12 @@ class Trade:
     entry_time: datetime  # start of the bar
     entry_price_usd: float  # slippage included
     entry_reason: str
+    stop_loss_usd: float | None  # of the purchase's bracket; None without one
+    take_profit_usd: float | None
     exit_quantity: float  # the same shares, restated for the splits in between
     exit_time: datetime | None
     exit_price_usd: float
+    exit_kind: ExitKind
     exit_reason: str  # stop-loss, take-profit, the sale's own reason, cash in lieu of a fraction, or still open
     commission_usd: float  # its share of both orders' commission
     pnl_usd: float  # after commission
@@ -54,6 +68,7 @@ class _Lot:
     """The unsold shares of one purchase."""
 
     entry: Fill
+    order: Order | None  # of the purchase, with its bracket; None if no bar has it
     left: float  # in today's shares
     ratio: float = 1.0  # today's shares for each that was bought
 
@@ -63,6 +78,7 @@ class _Exit(NamedTuple):
 
     time: datetime | None
     price_usd: float
+    kind: ExitKind
     reason: str
     commission_usd: float
     until: datetime  # start of the bar up to which they were held
@@ -85,6 +101,7 @@ def trades(result: Result) -> tuple[Trade, ...]:
     """
     lots: dict[str, deque[_Lot]] = {}
     calendar = result.panel.close.index
+    orders = {each.client_order_id: each for bar in result.bars for each in bar.outcomes if isinstance(each, Order)}
     found: list[Trade] = []
     for event in _events(result):
         held = lots.setdefault(event.symbol, deque())
@@ -92,7 +109,7 @@ def trades(result: Result) -> tuple[Trade, ...]:
             _restate(event, held)
             found += _close_lots(_fraction(event), held, calendar)
         elif event.side is Side.BUY:
-            held.append(_Lot(event, event.quantity))
+            held.append(_Lot(event, orders.get(event.client_order_id), event.quantity))
         else:
             found += _close_lots(_sale(event), held, calendar)
     for held in lots.values():
@@ -129,17 +146,18 @@ def _fraction(split: Restatement) -> _Sale:
         name=f"the {name_split(split.ratio)} split at {split.time}",
         symbol=split.symbol,
         quantity=quantity,
-        exit=_Exit(split.time, price_usd, CASH_IN_LIEU, 0.0, split.time),
+        exit=_Exit(split.time, price_usd, ExitKind.SPLIT, CASH_IN_LIEU, 0.0, split.time),
     )
 
 
 def _sale(fill: Fill) -> _Sale:
-    reason = fill.reason if fill.kind == "market" else fill.kind
+    kind = ExitKind.RULE if fill.kind == "market" else ExitKind(fill.kind)
+    reason = fill.reason if kind is ExitKind.RULE else fill.kind
     return _Sale(
         name=fill.client_order_id,
         symbol=fill.symbol,
         quantity=fill.quantity,
-        exit=_Exit(fill.time, fill.price_usd, reason, fill.commission_usd, fill.time),
+        exit=_Exit(fill.time, fill.price_usd, kind, reason, fill.commission_usd, fill.time),
     )
 
 
@@ -163,7 +181,8 @@ def _last(entry: Fill, result: Result) -> _Exit:
     end = result.bars[-1].time
     panel = replace(result.panel, close=result.panel.close[[entry.symbol]])
     closes = judge(panel, result.options.settings.bar_interval).visible[entry.symbol].loc[:end].dropna()
-    return _Exit(None, float(closes.iloc[-1]) if len(closes) else entry.price_usd, STILL_OPEN, 0.0, end)
+    price_usd = float(closes.iloc[-1]) if len(closes) else entry.price_usd
+    return _Exit(None, price_usd, ExitKind.OPEN, STILL_OPEN, 0.0, end)
 
 
 def _trade(lot: _Lot, exit_quantity: float, leaving: _Exit, calendar: pd.Index) -> Trade:
@@ -179,9 +198,12 @@ def _trade(lot: _Lot, exit_quantity: float, leaving: _Exit, calendar: pd.Index) 
         entry_time=entry.time,
         entry_price_usd=entry.price_usd,
         entry_reason=entry.reason,
+        stop_loss_usd=lot.order.stop_loss_usd if lot.order else None,
+        take_profit_usd=lot.order.take_profit_usd if lot.order else None,
         exit_quantity=exit_quantity,
         exit_time=leaving.time,
         exit_price_usd=leaving.price_usd,
+        exit_kind=leaving.kind,
         exit_reason=leaving.reason,
         commission_usd=entry_commission_usd + leaving.commission_usd,
         pnl_usd=pnl_usd,

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from scripts.backtest.model import Fill, Panel, Restatement, Result
-from scripts.backtest.trades import trades
+from scripts.backtest.trades import ExitKind, trades
 from tests.backtest_results import fill, panel, result
+from trader.model import Order, Side
 
 
 @pytest.fixture
@@ -280,3 +281,34 @@ def test_an_open_trade_is_not_valued_at_a_jump_that_nothing_confirms() -> None:
     prices = panel({"AAA": [*[10.0] * 60, 2.5]})
     (trade,) = trades(run_fills(prices, fill(prices, 2, "AAA", 10, 10.0)))
     assert trade.exit_price_usd == 10
+
+
+def test_a_trade_has_the_stop_and_the_target_of_its_purchase(prices: Panel) -> None:
+    buy = fill(prices, 1, "AAA", 10, 11.0)
+    order = Order(
+        client_order_id=buy.client_order_id,
+        symbol="AAA",
+        side=Side.BUY,
+        quantity=10,
+        price_usd=11.0,
+        stop_loss_usd=10.67,
+        take_profit_usd=15.4,
+    )
+    made = run_fills(prices, buy, fill(prices, 4, "AAA", -10, 14.0))
+    bars = (replace(made.bars[0], outcomes=(order,)), *made.bars[1:])
+    (trade,) = trades(replace(made, bars=bars))
+    assert (trade.stop_loss_usd, trade.take_profit_usd) == (10.67, 15.4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("market", ExitKind.RULE), ("stop-loss", ExitKind.STOP_LOSS), ("take-profit", ExitKind.TAKE_PROFIT)],
+)
+def test_a_trade_says_what_ended_it(prices: Panel, kind: str, expected: ExitKind) -> None:
+    (trade,) = trades(run_fills(prices, fill(prices, 1, "AAA", 10, 11.0), fill(prices, 4, "AAA", -10, 14.0, kind=kind)))
+    assert trade.exit_kind is expected
+
+
+def test_a_trade_that_nothing_has_ended_is_open(prices: Panel) -> None:
+    (trade,) = trades(run_fills(prices, fill(prices, 1, "AAA", 10, 11.0)))
+    assert (trade.exit_kind, trade.stop_loss_usd) == (ExitKind.OPEN, None)
