@@ -4,7 +4,9 @@ from scripts.command import JSON, Command, Option
 
 COMMAND = Command(
     main="scripts.data.constituents:main",
-    description="An implausible list is refused.",
+    description=(
+        "Those of today are for the bot, those of each day since 1996 for backtests. An implausible list is refused."
+    ),
     options=(
         Option(
             name="SOURCE",
@@ -14,8 +16,18 @@ COMMAND = Command(
             metavar="auto|online|offline",
             words=("auto", "online", "offline"),
         ),
-        Option(name="URL", meaning="another address of the online list", metavar="URL"),
-        Option(name="FILE", meaning="another file to write", metavar="FILE"),
+        Option(name="URL", meaning="another address of the online list of today", metavar="URL"),
+        Option(name="FILE", meaning="another file of today's members", metavar="FILE"),
+        Option(
+            name="MEMBERS_URL",
+            meaning="another address of the online members by day: a folder with the two files of fja05680/sp500",
+            metavar="URL",
+        ),
+        Option(
+            name="MEMBERS_FILE",
+            meaning="another file of the members by day; with FILE and without this, they are left as they are",
+            metavar="FILE",
+        ),
         Option(name="CHECK", meaning="only show what would change", is_flag=True),
         JSON,
     ),
