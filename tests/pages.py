@@ -19,6 +19,23 @@ DARK = "--blink-settings=preferredColorScheme=0"
 LIGHT = "--blink-settings=preferredColorScheme=1"
 LINKS = {"src", "href", "xlink:href", "srcset", "action", "data", "poster"}
 
+# Points at both ends of the first chart, and away from it.
+POINT = """
+<script>
+const chart = [...document.querySelectorAll('svg[data-left]')].find(svg => svg.getBoundingClientRect().width > 0);
+const tip = document.querySelector('.tip');
+const point = (type, share) => {
+  const {left, width, top} = chart.getBoundingClientRect();
+  chart.dispatchEvent(new PointerEvent(type, {clientX: left + share * width, clientY: top + 20}));
+  return tip.textContent;
+};
+const shown = {before: tip.hidden, first: point('pointermove', 0), last: point('pointermove', 1)};
+point('pointerleave', 0);
+shown.after = tip.hidden;
+document.body.textContent = 'measured' + JSON.stringify(shown) + 'end';
+</script>
+"""
+
 type Browse = Callable[..., tuple[str, str]]
 
 
@@ -54,7 +71,7 @@ def measure(browse: Browse, page: Path, script: str, *flags: str, frame: str = "
 
 
 class Elements(HTMLParser):
-    """A page's elements with their attributes, its text outside the style sheet, and the text marked as an alarm."""
+    """A page's elements with their attributes, its text without styles and scripts, and the text marked as an alarm."""
 
     def __init__(self, page: Path) -> None:
         super().__init__()
@@ -66,7 +83,7 @@ class Elements(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.found.append((tag, dict(attrs)))
-        self._in_style = tag == "style"
+        self._in_style = tag in {"style", "script"}
         if tag in {"p", "td", "li", "section"}:
             self._in_alarm = "alarm" in (dict(attrs).get("class") or "").split()
 
@@ -90,7 +107,20 @@ class RulesOfPages:
         assert light["fetched"] == []
 
     def test_html_from_outside_adds_no_elements_to_the_page(self, light: Any) -> None:
-        assert (light["scripts"], light["images"]) == (1, 0)  # the only script is the one that measures
+        # Only the page's own two scripts, and the one that measures.
+        assert (light["scripts"], light["images"]) == (3, 0)
+
+    def test_the_policy_lets_the_pages_own_scripts_run(self, browse: Browse, page: Path) -> None:
+        dom, _ = browse(page)
+        assert 'role="img" data-left=' in page.read_text(encoding="utf-8")
+        assert re.search(r"<svg [^>]*data-left=[^>]* aria-label=", dom)
+
+    def test_the_pointer_shows_a_charts_values(self, browse: Browse, page: Path) -> None:
+        shown = measure(browse, page, POINT, "--window-size=1280,900")
+        assert (shown["before"], shown["after"]) == (True, True)  # hidden
+        assert shown["first"] != shown["last"]
+        for words in (shown["first"], shown["last"]):
+            assert re.search(r"\d{4}.*\d\.\d\d", words)
 
     def test_dark_mode_changes_the_page_and_the_charts(self, light: Any, dark: Any) -> None:
         assert light["page"] != dark["page"]

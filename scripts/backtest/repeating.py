@@ -33,10 +33,11 @@ def describe_making(result: Result, now: datetime) -> dict[str, Any]:
 
 
 def _version() -> str:
+    """Return the installed version; empty in a clone, which only its code identifies."""
     try:
         return version("prophet-trader")
     except PackageNotFoundError:
-        return "of a clone"
+        return ""
 
 
 def write_command(result: Result) -> str:

@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
-from scripts.report import formatting, svg
+from scripts.report import formatting, svg, values
 from scripts.report.formatting import DecisionRow
 from scripts.report.svg import COLORS
+from scripts.report.values import Values
 from trader.model import NEW_YORK, Json
 
 type Points = NDArray[np.float64]
@@ -31,19 +32,24 @@ class Charts:
         self._band_fraction = formatting.dead_band_fraction(settings)
         self._figure = Figure(figsize=SIZE_INCHES)
 
-    def svg(self, row: DecisionRow, closes: Json) -> Markup:
-        """Draw a row that has a forecast; `closes` is the observation's `times` and `usd` of its symbol."""
+    def draw(self, row: DecisionRow, closes: Json) -> tuple[Markup, Values]:
+        """Draw a row that has a forecast, and return the picture and the values behind it.
+
+        `closes` is the observation's `times` and `usd` of its symbol.
+        """
         if row.forecast is None:
             raise ValueError(f"{row.symbol} has no forecast to draw; pass only rows with a forecast")
         axes = svg.add_axes(self._figure, (0.08, 0.13, 0.915, 0.84), size=9)
         self._draw(axes, row.forecast, closes)
         title, description = _words(row, row.forecast, closes)
-        return svg.inline(self._figure, title=title, description=description, salt=row.symbol)
+        behind = _values(row.forecast, closes)
+        ends = svg.locate(self._figure, axes, behind.places[0], behind.places[-1])
+        picture = svg.inline(self._figure, title=title, description=description, salt=row.symbol, ends=ends)
+        return picture, behind
 
     def _draw(self, axes: Axes, forecast: Json, closes: Json) -> None:
         times, prices = _thin_out(np.array(closes["times"], dtype=np.float64), np.array(closes["usd"]))
-        line_times = np.array([formatting.new_york(time).timestamp() for time, _ in forecast["line"]])
-        line = np.array([usd for _, usd in forecast["line"]], dtype=np.float64)
+        line_times, line = _trend(forecast)
         shown = [prices, line]
         if self._band_fraction is not None and len(line):
             below, above = line * (1 - self._band_fraction), line * (1 + self._band_fraction)
@@ -77,6 +83,22 @@ class Charts:
         half = max(abs(price_usd - other_usd), apart) / 2 * up
         for at, usd, color in ((middle + half, price_usd, "ink"), (middle - half, other_usd, style)):
             svg.add_text(axes, (label_at, at), formatting.usd(usd), color, (7, 0), fontsize=10, bold=color == "ink")
+
+
+def _trend(forecast: Json) -> tuple[Points, Points]:
+    """Return the times of the trend line's ends and corners, and its values there."""
+    times = np.array([formatting.new_york(time).timestamp() for time, _ in forecast["line"]])
+    return times, np.array([usd for _, usd in forecast["line"]], dtype=np.float64)
+
+
+def _values(forecast: Json, closes: Json) -> Values:
+    times, prices = _thin_out(np.array(closes["times"], dtype=np.float64), np.array(closes["usd"], dtype=np.float64))
+    lines = [values.line("Price", "usd", prices)]
+    corners, usd = _trend(forecast)
+    if len(corners):
+        lines.append(values.line("Trend line", "usd", np.interp(times, corners, usd, left=np.nan, right=np.nan)))
+    pattern = "%-d %b %Y" if float(np.diff(times).min(initial=86_400)) > 43_200 else "%-d %b %Y, %H:%M"
+    return Values(places=times.tolist(), lines=lines, labels=[f"{_local(time):{pattern}}" for time in times.tolist()])
 
 
 def _frame(axes: Axes, times: Points, end: float, values: Points) -> tuple[float, float]:

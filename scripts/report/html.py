@@ -10,6 +10,7 @@ from markupsafe import Markup
 from scripts.report import formatting, templating
 from scripts.report.charts import Charts
 from scripts.report.formatting import DecisionRow
+from scripts.report.values import Values
 from trader.journal.base import STARTED
 from trader.model import Code, Json, Outcome
 
@@ -73,13 +74,13 @@ def _contents(record: Json) -> dict[str, Any]:
     }
 
 
-def _charts(record: Json, rows: Sequence[DecisionRow]) -> Iterator[tuple[DecisionRow, Markup]]:
-    """Draw the charts one at a time, as the template requests them."""
+def _charts(record: Json, rows: Sequence[DecisionRow]) -> Iterator[tuple[DecisionRow, Markup, Values]]:
+    """Draw the charts one at a time, as the template requests them, each with the values behind it."""
     charts = Charts(record.get("settings") or {})
     for row in rows:
         closes = _closes(record, row)
         if closes is not None:
-            yield row, charts.svg(row, closes)
+            yield row, *charts.draw(row, closes)
 
 
 def _closes(record: Json, row: DecisionRow) -> Json | None:

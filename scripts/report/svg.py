@@ -64,9 +64,25 @@ def add_text(
     )
 
 
-def inline(figure: Figure, *, title: str, description: str, salt: str, css_class: str = "chart") -> Markup:
+def locate(figure: Figure, axes: Axes, *values: float) -> tuple[float, ...]:
+    """Return where values of the x axis are in the figure's svg element, in its units."""
+    place, (low, high) = axes.get_position(), axes.get_xlim()
+    width = UNITS_AN_INCH * float(figure.get_size_inches()[0])
+    return tuple(width * (place.x0 + place.width * (value - low) / (high - low)) for value in values)
+
+
+def inline(
+    figure: Figure,
+    *,
+    title: str,
+    description: str,
+    salt: str,
+    css_class: str = "chart",
+    ends: tuple[float, ...] = (),
+) -> Markup:
     """Return the figure as an svg element, with `title` and `description` for screen readers.
 
+    `ends` are where the first and the last of the values are that values.js shows; see locate().
     The colors in COLORS become the CSS variables of the same name. The same figure and `salt` give the same text.
     """
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}), io.StringIO() as out:
@@ -74,9 +90,13 @@ def inline(figure: Figure, *, title: str, description: str, salt: str, css_class
         body = _body(out.getvalue())
     width, height = (UNITS_AN_INCH * float(inches) for inches in figure.get_size_inches())
     return Markup(  # noqa: S704 - words are escaped, here and by Matplotlib
-        f'<svg class="{css_class}" viewBox="0 0 {width:g} {height:g}" role="img">'
+        f'<svg class="{css_class}" viewBox="0 0 {width:g} {height:g}" role="img"{_data(ends)}>'
         f"<title>{Markup.escape(title)}</title><desc>{Markup.escape(description)}</desc>{body}"
     )
+
+
+def _data(ends: tuple[float, ...]) -> str:
+    return f' data-left="{ends[0]:.1f}" data-right="{ends[1]:.1f}"' if ends else ""
 
 
 def _body(svg: str) -> str:

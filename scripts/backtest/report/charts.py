@@ -1,6 +1,6 @@
 """The charts of a backtest as inline SVG in the page's colors: wide for a desktop, and narrow for a phone."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,14 +14,18 @@ from numpy.typing import NDArray
 from scripts.backtest.model import Result
 from scripts.backtest.report import formatting
 from scripts.report import svg
-from scripts.report.formatting import MINUS, new_york, plain
+from scripts.report.formatting import MINUS, new_york, plain, usd
 from scripts.report.svg import COLORS
+from scripts.report.values import Values, line
 from trader.model import Json
 
 type Numbers = NDArray[np.float64]
 
 MAX_POINTS = {"wide": 900, "narrow": 300, "card": 250}
 LABEL_GAP = 0.085  # minimum distance between two labels, as a fraction of the height
+MAX_VALUES = 2_000
+"""Maximum number of bars whose values a chart shows under the pointer."""
+
 MAX_BARS = 30
 """Maximum number of symbols in the chart of results; if there are more, it shows the best and the worst."""
 
@@ -43,6 +47,7 @@ class Size(NamedTuple):
 
 
 FULL = (Size("wide", 16.2, 4.6), Size("narrow", 4.5, 3.4))
+LOW = (Size("wide", 16.2, 2.0), Size("narrow", 4.5, 1.9))
 HALF = (Size("wide", 7.9, 3.0), Size("narrow", 4.5, 2.6))
 CARD = Size("card", 5.0, 2.5)
 
@@ -51,10 +56,11 @@ TONES = COLORS["up"], COLORS["down"]
 
 
 class Chart(NamedTuple):
-    """A chart in each of the sizes that the page chooses from."""
+    """A chart in each of the sizes that the page chooses from, and the values behind it if its x axis is time."""
 
     name: str
     pictures: tuple[Markup, ...]
+    values: Values | None = None
 
 
 def charts(figures: Json) -> dict[str, Chart]:
@@ -62,6 +68,7 @@ def charts(figures: Json) -> dict[str, Chart]:
     found = []
     if figures["data"]["bars"]:
         found = [equity(figures), drawdown(figures), exposure(figures)]
+        found += [rolling(figures)] if figures["curve"]["rolling_sharpe"] else []
     if any(row["trades"] or row["open_trades"] for row in figures["symbols"]):
         found.append(results(figures))
     if figures["calibration"]["overall"]:
@@ -85,35 +92,39 @@ def equity(figures: Json) -> Chart:
             bars, shown = _thin_out(values, size)
             axes.plot(bars, shown, color=COLORS[color], lw=width, solid_joinstyle="round")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda usd, _: _whole(usd)))
-        is_wide = size.name == "wide"
-        _time_axis(axes, figures, room=0.13 if is_wide else 0.36, dates=6 if is_wide else 3)
+        _long_time_axis(axes, figures, size)
         labels = [(float(values[-1]), name, color) for values, name, color, _ in lines]
-        _labels(
-            axes, len(curve["times"]) - 1, [*labels, (float(cash_usd[-1]), "Cash", "muted")], on_two_lines=not is_wide
-        )
+        _labels(axes, len(curve["times"]) - 1, [*labels, (float(cash_usd[-1]), "Cash", "muted")], size)
 
     last = ", ".join(f"{name} {values[-1]:,.0f} USD" for values, name, _, _ in lines)
     words = f"From {formatting.dates(figures)}. At the end: {last}, cash {cash_usd[-1]:,.0f} USD."
-    return _chart("equity", "Equity, its comparisons and cash", words, FULL, draw)
+    shown = _values(usd={name: values for values, name, _, _ in lines} | {"Cash": cash_usd})
+    return _chart("equity", "Equity, its comparisons and cash", words, FULL, draw, values=shown)
 
 
 def drawdown(figures: Json) -> Chart:
-    """Draw how far the strategy and buy-and-hold were below their highest values so far."""
+    """Draw how far each account was below its highest value so far, on the time axis of the equity."""
     curve = figures["curve"]
-    own, other = np.array(curve["drawdown_fraction"]), curve["buy_and_hold_drawdown_fraction"]
+    own = np.array(curve["drawdown_fraction"])
+    others = [
+        (np.array(curve[f"{key}_drawdown_fraction"]), name, color)
+        for key, name, color in (("buy_and_hold", "Buy and hold", "ink"), ("benchmark", "Benchmark", "flat"))
+        if curve[f"{key}_drawdown_fraction"]
+    ]
 
     def draw(axes: Axes, size: Size) -> None:
         bars, shown = _thin_out(own, size, pick=np.min)  # keeps the lowest point
-        axes.fill_between(bars, shown, 0, color=COLORS["down"], alpha=0.28, lw=0)
-        axes.plot(bars, shown, color=COLORS["down"], lw=1.4)
-        if other:
-            axes.plot(*_thin_out(np.array(other), size, pick=np.min), color=COLORS["ink"], lw=0.9)
+        axes.fill_between(bars, shown, 0, color=COLORS["accent"], alpha=0.2, lw=0)
+        for values, _, color in others:
+            axes.plot(*_thin_out(values, size, pick=np.min), color=COLORS[color], lw=0.9)
+        axes.plot(bars, shown, color=COLORS["accent"], lw=1.4)
         axes.set_ylim(top=0)
         axes.yaxis.set_major_formatter(_percents())
-        _time_axis(axes, figures)
+        _long_time_axis(axes, figures, size)
 
     words = f"The equity was at most {abs(float(own.min())):.1%} below its highest value so far."
-    return _chart("drawdown", "Drawdown", words, HALF, draw)
+    shown = _values(percent={"Strategy": own} | {name: values for values, name, _ in others})
+    return _chart("drawdown", "Drawdown", words, LOW, draw, values=shown)
 
 
 def exposure(figures: Json) -> Chart:
@@ -129,7 +140,28 @@ def exposure(figures: Json) -> Chart:
         _time_axis(axes, figures)
 
     words = f"On average, {float(values.mean()):.0%} of the equity was in positions."
-    return _chart("exposure", "Invested share", words, HALF, draw)
+    return _chart("exposure", "Invested share", words, HALF, draw, values=_values(percent={"Invested": values}))
+
+
+def rolling(figures: Json) -> Chart:
+    """Draw the Sharpe ratio of the window that ends at each bar, with its interval, and that of the whole span."""
+    measured, whole = figures["curve"]["rolling_sharpe"], figures["key_figures"]["strategy"]["sharpe_ratio"]
+    ratio, lower, upper = (np.array(measured[name], dtype=np.float64) for name in ("ratio", "lower", "upper"))
+
+    def draw(axes: Axes, size: Size) -> None:
+        bars, low = _thin_out(lower, size)
+        axes.fill_between(bars, low, _thin_out(upper, size)[1], color=COLORS["accent"], alpha=0.18, lw=0)
+        axes.axhline(0, color=COLORS["muted"], lw=0.8)
+        if whole is not None:
+            axes.axhline(whole, color=COLORS["ink"], lw=0.9, ls=(0, (5, 4)))
+        axes.plot(*_thin_out(ratio, size), color=COLORS["accent"], lw=1.4)
+        _time_axis(axes, figures)
+
+    words = (
+        f"The ratio of {measured['window_bars']} bars lay between {np.nanmin(ratio):.2f} and {np.nanmax(ratio):.2f}."
+    )
+    shown = _values(ratio={"Sharpe ratio": ratio, "Lower end": lower, "Upper end": upper})
+    return _chart("rolling", "Rolling Sharpe ratio", words, HALF, draw, values=shown)
 
 
 def results(figures: Json) -> Chart:
@@ -213,8 +245,8 @@ class PriceCharts:
         self._trends = _trends(result)
         self._figure = Figure(figsize=(CARD.width, CARD.height))
 
-    def svg(self, symbol: str, trades: Sequence[Json]) -> Markup:
-        """Draw a symbol of the panel, with its `trades` from figures()."""
+    def draw(self, symbol: str, trades: Sequence[Json]) -> tuple[Markup, Values]:
+        """Draw a symbol of the panel, with its `trades` from figures(); return the picture and the values behind it."""
         closes = self._closes[symbol].to_numpy(dtype=np.float64)
         axes = _axes(self._figure, margins=(0.08, 0.13))
         toned = {color: [trade for trade in trades if _tone(trade) == color] for color in TONES}
@@ -225,16 +257,44 @@ class PriceCharts:
             axes.plot(*_thin_out(self._trends[symbol], CARD), color=COLORS["accent"], lw=1.4)
         for color, some in toned.items():
             self._mark(axes, some, color)
+        self._draw_stops(axes, trades)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda usd, _: f"{usd:,g}"))
         _time_axis(axes, self._figures, small=True)
         name = plain(symbol)
         words = f"Closes of {name}, {formatting.dates(self._figures)}, with {len(trades)} trades marked."
-        return svg.inline(self._figure, title=f"{name}: price and trades", description=words, salt=name)
+        ends = svg.locate(self._figure, axes, 0, len(closes) - 1)
+        picture = svg.inline(self._figure, title=f"{name}: price and trades", description=words, salt=name, ends=ends)
+        return picture, self._values(symbol, closes, trades)
+
+    def _values(self, symbol: str, closes: Numbers, trades: Sequence[Json]) -> Values:
+        bars = _thin_out(closes, CARD)[0].astype(np.int64)
+        lines = {"Close": closes} | ({"Trend line": self._trends[symbol]} if symbol in self._trends else {})
+        notes: dict[int, list[str]] = {}
+        for trade in trades:
+            for bar, words in self._describe(trade):
+                notes.setdefault(int(np.searchsorted(bars, bar)), []).append(words)
+        shown = [line(name, "usd", values[bars]) for name, values in lines.items()]
+        return Values(places=bars.tolist(), lines=shown, notes=notes)
+
+    def _describe(self, trade: Json) -> Iterator[tuple[int, str]]:
+        stop = f", stop {usd(trade['stop_loss_usd'])}" if trade["stop_loss_usd"] else ""
+        yield self._at[trade["entry_time"]], f"bought at {usd(trade['entry_price_usd'])}{stop}"
+        if trade["exit_time"]:
+            why = formatting.EXITS[trade["exit_kind"]].lower()
+            yield self._at[trade["exit_time"]], f"sold at {usd(trade['exit_price_usd'])}, {why}"
+
+    def _draw_stops(self, axes: Axes, trades: Sequence[Json]) -> None:
+        """Draw the stop of each purchase for as long as it was in the unit of the prices: until a split or the sale."""
+        kept = [trade for trade in trades if trade["stop_loss_usd"] and trade["exit_quantity"] == trade["quantity"]]
+        for trade in kept:
+            axes.hlines(trade["stop_loss_usd"], *self._held(trade), color=COLORS["down"], lw=1.1, ls=(0, (2, 2)))
+
+    def _held(self, trade: Json) -> tuple[int, int]:
+        """Return the bars of a purchase and of its sale, or the last bar."""
+        return self._at[trade["entry_time"]], self._at.get(trade["exit_time"], len(self._at) - 1)
 
     def _shade(self, axes: Axes, trades: Sequence[Json], color: str) -> None:
-        begins = [self._at[trade["entry_time"]] for trade in trades]
-        ends = [self._at.get(trade["exit_time"], len(self._at) - 1) for trade in trades]
-        spans = [(begin, end - begin) for begin, end in zip(begins, ends, strict=True)]
+        spans = [(begin, end - begin) for begin, end in map(self._held, trades)]
         axes.broken_barh(spans, (0, 1), transform=axes.get_xaxis_transform(), color=color, alpha=0.16, lw=0)
 
     def _mark(self, axes: Axes, trades: Sequence[Json], color: str) -> None:
@@ -265,16 +325,29 @@ def _chart(
     sizes: Sequence[Size],
     draw: Callable[[Axes, Size], None],
     margins: tuple[float, float] | None = None,
+    values: Values | None = None,
 ) -> Chart:
     """Draw a chart in each size; `margins` are the fractions of the figure left of and below the axes."""
     pictures = []
     for size in sizes:
         figure = Figure(figsize=(size.width, size.height))
-        draw(_axes(figure, margins or (0.72 / size.width, 0.36 / size.height)), size)
+        axes = _axes(figure, margins or (0.72 / size.width, 0.36 / size.height))
+        draw(axes, size)
+        ends = svg.locate(figure, axes, values.places[0], values.places[-1]) if values else ()
+        css_class = f"chart {size.name}"
         pictures.append(
-            svg.inline(figure, title=title, description=description, salt=name, css_class=f"chart {size.name}")
+            svg.inline(figure, title=title, description=description, salt=name, css_class=css_class, ends=ends)
         )
-    return Chart(name, tuple(pictures))
+    return Chart(name, tuple(pictures), values)
+
+
+def _values(**by_unit: Mapping[str, Numbers]) -> Values:
+    """Return the values of lines over all bars, each by the name of its line, and those by their unit."""
+    lines = [(name, unit, values) for unit, named in by_unit.items() for name, values in named.items()]
+    count = len(lines[0][2])
+    step = -(-count // MAX_VALUES)
+    bars = list(range(count))[::-1][::step][::-1]
+    return Values(places=[*bars], lines=[line(name, unit, values[bars]) for name, unit, values in lines])
 
 
 def _axes(figure: Figure, margins: tuple[float, float]) -> Axes:
@@ -301,14 +374,21 @@ def _time_axis(axes: Axes, figures: Json, *, room: float = 0.0, dates: int = 4, 
     axes.get_xticklabels()[0].set_horizontalalignment("left" if len(bars) > 1 else "center")
 
 
-def _labels(axes: Axes, bar: int, labels: Sequence[tuple[float, str, str]], *, on_two_lines: bool) -> None:
+def _long_time_axis(axes: Axes, figures: Json, size: Size) -> None:
+    """Draw the time axis that the charts of the equity and of its drawdown share, with room for labels."""
+    is_wide = size.name == "wide"
+    _time_axis(axes, figures, room=0.13 if is_wide else 0.36, dates=6 if is_wide else 3)
+
+
+def _labels(axes: Axes, bar: int, labels: Sequence[tuple[float, str, str]], size: Size) -> None:
     """Label each line at its end with its name and last value; labels do not overlap."""
     low, high = axes.get_ylim()
+    on_two_lines = size.name != "wide"
     apart = LABEL_GAP * (high - low) * (2 if on_two_lines else 1)
     at = -np.inf
-    for usd, name, color in sorted(labels):
-        at = max(usd, at + apart)
-        said = f"{name}{'\n' if on_two_lines else ' '}{usd:,.0f}"
+    for value, name, color in sorted(labels):
+        at = max(value, at + apart)
+        said = f"{name}{'\n' if on_two_lines else ' '}{_whole(value)}"
         svg.add_text(axes, (bar, at), said, color, (8, 0), bold=color == "accent")
 
 

@@ -107,6 +107,7 @@ def _facts(row: Json) -> Iterator[Text]:
 def _below(figures: Json) -> RenderableType:
     lines = [
         _label("Benchmark", formatting.describe_benchmark(figures)),
+        *_trading(figures),
         _label("Costs", formatting.costs(figures)),
         *([_label("Cash", formatting.describe_cash(figures))] if figures["options"]["cash_rate"] != "0%" else []),
         _label("Forecasts", formatting.calibration(figures)),
@@ -115,6 +116,11 @@ def _below(figures: Json) -> RenderableType:
         *_notes(figures["data"]["notes"]),
     ]
     return Padding(Group(*lines), (0, 1), expand=False)
+
+
+def _trading(figures: Json) -> Iterator[RenderableType]:
+    if figures["trading"]["exits"]:
+        yield _label("Trades", "; ".join((formatting.describe_exits(figures), formatting.describe_trading(figures))))
 
 
 def _splits(figures: Json) -> Iterator[RenderableType]:

@@ -1,11 +1,12 @@
 """The wording of a backtest's report, shared by the terminal and the page so that they never disagree."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import NamedTuple
 
 from scripts.backtest.trades import STILL_OPEN
 from scripts.console import format_count
-from scripts.report.formatting import MINUS, NOTHING, new_york, percent, plain, quantity, usd
+from scripts.report.formatting import MINUS, NOTHING, change, new_york, percent, plain, quantity, usd
 from trader.model import SAMPLE_PRICES, Json
 from trader.prices.jumps import name_split
 
@@ -156,6 +157,7 @@ KEY_FIGURES: tuple[tuple[str, str, Callable[[float | None], str], str], ...] = (
     ("Sortino ratio", "sortino_ratio", ratio, "the same, but only negative returns count as risk"),
     ("Calmar ratio", "calmar_ratio", ratio, "annual return over maximum drawdown"),
     ("Maximum drawdown", "max_drawdown_fraction", format_signed, "the largest fall of the equity from a peak"),
+    ("Under water, bars", "longest_under_water_bars", count, "the longest run of bars below an earlier peak"),
     ("Invested", "exposure_fraction", share, "mean share of the equity in positions"),
     ("Closed trades", "trades", count, "round trips; shares sold in parts count once for each part"),
     ("Won", "win_fraction", share, "share of closed trades with a profit after commission"),
@@ -324,6 +326,71 @@ def costs(figures: Json) -> str:
         f"{usd(paid['commission_usd'])} USD ({_rate(options['commission_fraction'])} of an order's value), slippage "
         f"{usd(paid['slippage_usd'])} USD ({_rate(options['slippage_fraction'])} of the price; none on a take-profit)"
     )
+
+
+class ExitLine(NamedTuple):
+    """The trades that ended in the same way."""
+
+    label: str
+    trades: str
+    won: str
+    result: str
+    mean_return: str
+    bars_held: str
+
+
+EXITS = {
+    "rule": "By the rule",
+    "stop-loss": "By the stop loss",
+    "take-profit": "By the take profit",
+    "split": "As a fraction left by a split",
+    "open": "Still open",
+}
+"""Label of each ExitKind."""
+
+
+def exit_lines(figures: Json) -> list[ExitLine]:
+    """Return a line for each way in which trades ended."""
+    return [
+        ExitLine(
+            label=EXITS[row["kind"]],
+            trades=count(row["trades"]),
+            won=share(row["win_fraction"]),
+            result=change(row["pnl_usd"]),
+            mean_return=format_signed(row["mean_return_fraction"]),
+            bars_held=count(row["mean_bars_held"]),
+        )
+        for row in figures["trading"]["exits"]
+    ]
+
+
+def describe_trading(figures: Json) -> str:
+    """Say what the closed trades made on average, and how often the account was turned over; no period."""
+    made = figures["trading"]
+    parts = [] if made["profit_factor"] is None else [f"profit factor {ratio(made['profit_factor'])}"]
+    for name, label in (("gain", "mean gain"), ("loss", "mean loss")):
+        if made[f"mean_{name}_usd"] is not None:
+            fraction, usd_each = made[f"mean_{name}_fraction"], made[f"mean_{name}_usd"]
+            parts.append(f"{label} {format_signed(fraction)}, {change(usd_each)} USD")
+    if made["turnover_ratio"] is not None:
+        period = "a year" if made["is_turnover_yearly"] else "over the span"
+        parts.append(f"turnover {made['turnover_ratio']:,.1f} times the equity {period}")
+    return "; ".join(parts)
+
+
+def describe_exits(figures: Json) -> str:
+    """Say how many trades ended in which way: `226 by the rule, 281 by the stop loss`."""
+    return ", ".join(f"{line.trades} {line.label[0].lower()}{line.label[1:]}" for line in exit_lines(figures))
+
+
+def describe_making(figures: Json) -> str:
+    """Say when and by which version the backtest was made; empty if that is not known."""
+    made = figures["made"]
+    if not made:
+        return ""
+    at = datetime.fromisoformat(made["at"])
+    version = f" {made['version']}" if made["version"] else ""
+    return f"Made on {at:%-d %b %Y at %H:%M} UTC by prophet-trader{version}, code {made['code']}"
 
 
 def calibration(figures: Json) -> str:

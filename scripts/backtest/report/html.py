@@ -13,6 +13,7 @@ from scripts.backtest.report.charts import PriceCharts, charts
 from scripts.console import format_count
 from scripts.report import templating
 from scripts.report.formatting import CODE_STATUSES, EXPLANATIONS, change, plain, setting_words, timing_words, usd
+from scripts.report.values import Values
 from trader.model import Code, Json
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -33,11 +34,12 @@ HEAT_FRACTION = 0.10
 
 
 class Card(NamedTuple):
-    """A traded symbol, with its number of trades and its chart."""
+    """A traded symbol, with its number of trades, its chart and the values behind it."""
 
     row: Json
     trades: int
     chart: Markup
+    values: Values
 
 
 def page(figures: Json, result: Result) -> str:
@@ -76,10 +78,15 @@ def _contents(figures: Json, result: Result) -> dict[str, Any]:
         "uncertainty": formatting.describe_uncertainty(figures) if figures["uncertainty"] else "",
         "trials": formatting.describe_trials(figures) if figures["trials"] else "",
         "caveats": formatting.caveats(figures),
+        "exits": formatting.exit_lines(figures),
+        "trading": formatting.describe_trading(figures),
+        "making": formatting.describe_making(figures),
+        "command": figures["made"]["command"] if figures["made"] else "",
         "costs": formatting.costs(figures),
         "benchmark": formatting.describe_benchmark(figures),
         "cash": formatting.describe_cash(figures),
         "yearly": formatting.describe_year(figures),
+        "times": [formatting.day(figures, time) for time in figures["curve"]["times"]],
         "charts": charts(figures),
         "months": MONTHS,
         "years": [_year(year) for year in figures["monthly_returns"]],
@@ -162,7 +169,7 @@ def _cards(figures: Json, result: Result, traded: Sequence[Json]) -> Iterator[Ca
     pictures = PriceCharts(figures, result)
     for row in (row for row in traded if row in largest):
         made = trades[row["symbol"]]
-        yield Card(row, len(made), pictures.svg(row["symbol"], made))
+        yield Card(row, len(made), *pictures.draw(row["symbol"], made))
 
 
 def _means(word: str) -> str:
