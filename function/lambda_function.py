@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from trader import logs, wiring
-from trader.app import Invocation, run_slot
+from trader.app import Invocation, Members, run_slot
 from trader.deadline import Deadline
 from trader.model import Report
 from trader.progress import Progress, no_progress
@@ -35,16 +35,26 @@ def run(
     env: Mapping[str, str] = os.environ,
     progress: Progress = no_progress,
     clock: Callable[[], datetime] = present,
+    members: Members | None = None,
 ) -> Report:
     """Run the bot once for the event's slot and return the report; `env` holds the settings, `clock` returns the time.
 
+    `members` returns the S&P 500 of a past day, for a run in the past; without it, that of today is used.
     An unexpected error is recorded in the journal, logged and raised. SettingsError and EventError, which only the user
     can correct, are logged and raised but not recorded: there is no slot yet.
     """
     logs.configure()
     try:
         return run_slot(
-            Invocation(event=event, env=env, deadline=deadline_of(context), progress=progress, clock=clock), wiring
+            Invocation(
+                event=event,
+                env=env,
+                deadline=deadline_of(context),
+                progress=progress,
+                clock=clock,
+                members=members,
+            ),
+            wiring,
         )
     except BaseException:
         LOG.exception("failed")

@@ -2,9 +2,9 @@
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Protocol
 
 from trader.broker.base import OrderHistory
@@ -15,7 +15,7 @@ from trader.journal.entry import REMEMBERED, Journal, JournalEntry
 from trader.journal.record import build_report, find_unprotected
 from trader.journal.recovery import recover
 from trader.logs import describe_error, one_line
-from trader.model import Code, Health, Outcome, Report, RunStopped
+from trader.model import NEW_YORK, Code, Health, Outcome, Report, RunStopped
 from trader.progress import Progress
 from trader.schedule.slot import is_due, slot_and_now
 from trader.settings import Settings, SettingsError
@@ -25,15 +25,23 @@ LOG = logging.getLogger("trader")
 MAX_ERROR_CHARACTERS = 2_000
 
 
+type Members = Callable[[date], Sequence[str]]
+"""A function that returns the members of the S&P 500 on a day."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invocation:
-    """The inputs of a run: the event, the environment variables, the deadline, the progress callback and the clock."""
+    """The inputs of a run: the event, the environment variables, the deadline, the progress callback and the clock.
+
+    `members` returns the S&P 500 of a past day; without it, every run takes the list of today.
+    """
 
     event: object
     env: Mapping[str, str]
     deadline: Deadline
     progress: Progress
     clock: Callable[[], datetime]
+    members: Members | None = None
 
 
 class Adapters(Protocol):
@@ -58,7 +66,7 @@ def run_slot(invocation: Invocation, adapters: Adapters) -> Report:
     """Claim the event's slot, recover earlier runs, trade, and save the record, even if the run fails."""
     present = invocation.clock()
     settings = read_settings(invocation, adapters, present)
-    run = make_run(invocation.event, settings, adapters, present)
+    run = make_run(invocation, settings, adapters, present)
     journal = adapters.open_journal(settings.journal, settings.strategy)
     if not is_due(invocation.event, settings):
         return finish(
@@ -106,7 +114,7 @@ def read_settings(invocation: Invocation, adapters: Adapters, present: datetime)
 def record_failure(invocation: Invocation, adapters: Adapters, present: datetime, error: Exception) -> None:
     """Save the record of a run that could not read its secrets, unless it is dry or another run has the slot."""
     settings = Settings.from_env(invocation.env, lambda names: dict.fromkeys(names, "not read"))  # for the record only
-    run = make_run(invocation.event, settings, adapters, present)
+    run = make_run(invocation, settings, adapters, present)
     report = report_failure(run, error)
     journal = adapters.open_journal(settings.journal, settings.strategy)
     if not run.is_dry and claim(run, journal, present):
@@ -115,10 +123,12 @@ def record_failure(invocation: Invocation, adapters: Adapters, present: datetime
         give_back(run, entry)
 
 
-def make_run(event: object, settings: Settings, adapters: Adapters, present: datetime) -> Run:
+def make_run(invocation: Invocation, settings: Settings, adapters: Adapters, present: datetime) -> Run:
     """Return the run of the event's slot. Raises EventError, or PriceSourceError if the price file cannot be read."""
-    slot, now = slot_and_now(event, settings, present, lambda: adapters.last_bar_of_file(settings, present))
-    return Run(settings=settings, slot=slot, now=now)
+    slot, now = slot_and_now(invocation.event, settings, present, lambda: adapters.last_bar_of_file(settings, present))
+    is_index = settings.universe == ("sp500",)
+    index = invocation.members(now.astimezone(NEW_YORK).date()) if invocation.members and is_index else None
+    return Run(settings=settings, slot=slot, now=now, index=index)
 
 
 def claim(run: Run, journal: Journal, until: datetime | None) -> bool:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from scripts.backtest.judged import judge
 from scripts.backtest.model import Options, Result
+from trader.model import NEW_YORK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,9 +23,14 @@ class Holding:
 def universe(result: Result) -> Holding | None:
     """Buy all symbols with a price at the first bar; return None if there are none.
 
-    All cash is spent at the first bar. A delisted symbol keeps its last price.
+    Of an index, these are the members of that day. All cash is spent at the first bar. A delisted symbol keeps its last
+    price.
     """
-    return hold(_closes(result), result.options)
+    closes, members = _closes(result), result.panel.members
+    if members and len(closes):
+        first = set(members.on(closes.index[0].astimezone(NEW_YORK).date()))
+        closes = closes.loc[:, [symbol for symbol in closes.columns if symbol in first]]
+    return hold(closes, result.options)
 
 
 def hold(closes: pd.DataFrame, options: Options) -> Holding | None:
@@ -56,7 +62,7 @@ def returns(result: Result) -> dict[str, float | None]:
 
 def _closes(result: Result) -> pd.DataFrame:
     """Return the closes at the traded bars, each symbol's in one unit, as its value is measured."""
-    unbroken = judge(result.panel, result.options.settings.bar_interval).unbroken
+    unbroken = judge(result.panel, result.options.bar_interval).unbroken
     return unbroken.reindex(pd.DatetimeIndex([bar.time for bar in result.bars], tz="UTC"))
 
 

@@ -27,6 +27,7 @@ from scripts.backtest.engine import backtest
 from scripts.backtest.model import Bar, Options, Panel
 from scripts.backtest.workers import pool
 from scripts.console import format_count
+from scripts.data import members
 from scripts.run import replay
 from trader import logs
 from trader.codec import encode
@@ -105,7 +106,7 @@ def runs(chosen: Options, bars: Sequence[Bar], folder: Path, progress: Progress)
     logs.configure(logging.NullHandler())
     for number, bar in enumerate(bars, start=1):
         known = cuttable(chosen).settings_at(bar.time, folder)
-        report = run({"time": bar.slot.isoformat()}, env=env | known)
+        report = run({"time": bar.slot.isoformat()}, env=env | known, members=members.on)
         progress("runs of the bot", number, len(bars))
         yield journal.entry(bar.slot, is_dry=report["mode"] == Mode.DRY_RUN).load()
 

@@ -22,6 +22,7 @@ import pandas as pd
 
 from scripts.backtest import prices
 from scripts.backtest.model import BacktestError, Options, Panel
+from scripts.data.members import shipped
 from trader.model import NEW_YORK
 from trader.prices.cells import LIBRARIES, CellSource
 from trader.prices.layout import find_layout
@@ -121,7 +122,7 @@ class CuttableCache:
         return {"PRICE_SOURCES": "file", "PRICE_FILE": str(path)}
 
     def _symbols(self) -> tuple[str, ...]:
-        return candidates(self._options.settings.universe, None)
+        return candidates(self._options.settings.universe, None, shipped().symbols)
 
     @contextmanager
     def _cut(self, at: datetime) -> "Iterator[CutCache]":

@@ -244,7 +244,9 @@ class _Session:
         self.broker.end_of_bar(bar)
         equity_usd, cash_usd, held = self.broker.equity_usd(), self.broker.cash_usd(), self.broker.read_holdings()
         self.broker.at(slot, self._last_equity_usd)
-        run = Run(settings=settings, slot=slot, now=slot)
+        members = self._panel.members
+        index = members.on(slot.astimezone(NEW_YORK).date()) if members else None
+        run = Run(settings=settings, slot=slot, now=slot, index=index)
         self._journal.at(slot)
         services = pipeline.RunServices(
             broker=self.broker,

@@ -7,7 +7,9 @@ from itertools import batched
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from scripts.backtest import membership
 from scripts.backtest.compute import Key, Table, Task, compute
 from scripts.backtest.judged import judge
 from scripts.backtest.model import Options, Panel
@@ -59,7 +61,7 @@ class Blocks:
         self._is_priced = close.notna().to_numpy()
         self._counts = self._is_priced.cumsum(axis=0)
         self._column = {symbol: number for number, symbol in enumerate(close.columns)}
-        self._chosen = _predict_chosen(close, options.settings)
+        self._chosen = _predict_chosen(close, options.settings, membership.find_members(panel))
 
     def __len__(self) -> int:
         return -(-self._count // self._size)
@@ -122,10 +124,15 @@ class Blocks:
         return min(self._first(block + 1), self._start + self._count)
 
 
-def _predict_chosen(close: pd.DataFrame, settings: Settings) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
-    """Return, by bar and symbol, whether the return over the look-back is among the best UNIVERSE_SIZE of that bar."""
+def _predict_chosen(
+    close: pd.DataFrame, settings: Settings, is_member: NDArray[np.bool_]
+) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+    """Return, by bar and symbol, whether the return over the look-back is among the best UNIVERSE_SIZE of that bar.
+
+    Only candidates count: `is_member` tells them by bar and symbol.
+    """
     returns = (close / close.ffill().shift(settings.universe_lookback_bars) - 1).to_numpy()
-    known = np.where(np.isnan(returns), -np.inf, returns)
+    known = np.where(is_member & ~np.isnan(returns), returns, -np.inf)
     ranks = np.argsort(np.argsort(-known, axis=1, kind="stable"), axis=1, kind="stable")
     chosen: np.ndarray[tuple[int, int], np.dtype[np.bool_]] = (ranks < settings.universe_size) & np.isfinite(known)
     return chosen

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from scripts.backtest.cash_rate import CashRate
 from scripts.console import CommandError
+from scripts.data.members import Members
 from scripts.files import OUT
 from trader.model import Decision, Denial, Note, Order, Side
 from trader.settings import Settings
@@ -52,6 +53,7 @@ class Panel:
     source: str  # in words, for the report
     notes: tuple[Note, ...] = ()
     splits: Mapping[str, Mapping[date, float]] = field(default_factory=dict)  # as the source reports them; see Series
+    members: Members | None = None  # of the index that is the universe, as they are known at the end of the prices
 
     def until(self, time: datetime) -> "Panel":
         """Return the panel without the bars that began after `time`."""
@@ -64,6 +66,7 @@ class Panel:
             source=self.source,
             notes=self.notes,
             splits=self.splits,
+            members=self.members,
         )
 
 

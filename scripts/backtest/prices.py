@@ -12,6 +12,7 @@ import pandas as pd
 from scripts.backtest.forecasts import count_needed_bars
 from scripts.backtest.model import BacktestError, Options, Panel
 from scripts.backtest.price_notes import count_warm_up_bars, notes, sayer
+from scripts.data.members import Members, shipped
 from trader.alpha import loader
 from trader.model import NEW_YORK, Note
 from trader.prices.bars import PRICES, CleanBars, clean_bars
@@ -51,7 +52,7 @@ def read(
 ) -> Panel:
     """Read the bars of the universe's candidates from the source, as they are; see load."""
     if options.settings.price_sources == ("file",):
-        return _from_file(options.settings, progress)
+        return _from_file(options, progress)
     return _from_yahoo(options, now or datetime.now(UTC), cache, progress)
 
 
@@ -111,7 +112,7 @@ def _bars(panel: Panel, options: Options) -> pd.DatetimeIndex:
 def _first_bar(bars: pd.DatetimeIndex, options: Options) -> int:
     """Return the position of the first bar at START or after. Raises BacktestError if there is none."""
     last = bars[-1].astimezone(NEW_YORK).date()
-    start = options.start or (pd.Timestamp(last) - pd.DateOffset(years=DEFAULT_YEARS)).date()
+    start = _first_day(options, last)
     place = int(bars.searchsorted(pd.Timestamp(_midnight(start))))
     if place == len(bars):
         say = sayer(options.settings.bar_interval)
@@ -122,6 +123,25 @@ def _first_bar(bars: pd.DatetimeIndex, options: Options) -> int:
             f"{' or a later END' if options.end else ''}"
         )
     return place
+
+
+def _first_day(options: Options, last: date) -> date:
+    """Return the day from which on bars are traded if the prices end with `last`."""
+    return options.start or (pd.Timestamp(last) - pd.DateOffset(years=DEFAULT_YEARS)).date()
+
+
+def _find_members(options: Options, last: date) -> tuple[Members | None, tuple[str, ...] | None]:
+    """Return the members of the index by day, and the symbols of the span; None if the universe is a list of symbols.
+
+    Nothing is known of the days after `last`, with which the prices end. Raises BacktestError if the members of the
+    first day are not known.
+    """
+    if options.settings.universe != ("sp500",):
+        return None, None
+    first, members = _first_day(options, last), shipped()
+    if first < members.first_day:
+        raise BacktestError(members.explain_lack(first).replace("a later day", "a later START"))
+    return members.until(last), members.between(first, last)
 
 
 def _why(settings: Settings) -> str:
@@ -146,13 +166,16 @@ def _first_start(bars: pd.DatetimeIndex, ready: int) -> str:
 # --- the two sources of prices -------------------------------------------------------------------------------------
 
 
-def _from_file(settings: Settings, progress: Progress) -> Panel:
+def _from_file(options: Options, progress: Progress) -> Panel:
+    settings = options.settings
     path = Path(settings.price_file)
     source = FilePrices(path, settings.bar_interval, settings.universe)
     found = source.bars()
     progress("prices from the file", 1, 1)
     known = frozenset(found.clean.series)
-    wanted = candidates(settings.universe, known)
+    end = found.calendar[-1].astimezone(NEW_YORK).date()
+    members, index = _find_members(options, min(end, options.end or end))
+    wanted = candidates(settings.universe, known, index)
     symbols = [symbol for symbol in wanted if symbol in known]
     if not symbols:
         raise BacktestError(
@@ -162,10 +185,11 @@ def _from_file(settings: Settings, progress: Progress) -> Panel:
     about = [Note(symbol="", what=what) for what in found.notes]
     missing = source.explain_missing()
     about += [Note(symbol=symbol, what=missing) for symbol in wanted if symbol not in known]
-    if settings.universe == ("sp500",) and (others := known.difference(wanted)):
-        what = f"{path.name} has prices for {_name_file(others)}, which UNIVERSE=sp500 leaves out"
-        about.append(Note(symbol="", what=what))
-    return _panel(found.clean, symbols, has_ohlc=found.has_ohlc, source=source.describe(), about=about)
+    if members and (others := known.difference(wanted)):
+        left_out = "which UNIVERSE=sp500 leaves out: no member of the index in this span"
+        about.append(Note(symbol="", what=f"{path.name} has prices for {_name_file(others)}, {left_out}"))
+    panel = _panel(found.clean, symbols, has_ohlc=found.has_ohlc, source=source.describe(), about=about)
+    return replace(panel, members=members)
 
 
 def read_file(path: Path, bar_interval: str, universe: Sequence[str], symbols: Sequence[str]) -> Panel:
@@ -188,11 +212,12 @@ def _from_yahoo(options: Options, now: datetime, cache: "Cache | None", progress
     until = final_until(now)
     end = min(_midnight(options.end + timedelta(days=1)), until) if options.end else until
     last = (end - timedelta(days=1)).date()
-    first = options.start or (pd.Timestamp(last) - pd.DateOffset(years=DEFAULT_YEARS)).date()
+    first = _first_day(options, last)
     if first > last:
         raise BacktestError(f"START={first} is after the last finished session, {last}; choose an earlier START")
     start = start_of(settings.bar_interval, count_needed_bars(settings), _midnight(first))
-    wanted = candidates(settings.universe, None)
+    members, index = _find_members(options, last)
+    wanted = candidates(settings.universe, None, index)
     bars, reasons = (cache or Cache()).bars(wanted, settings.bar_interval, start, end, now, progress)
     joined = pd.concat({symbol: each.bars for symbol, each in bars.items()}, axis=1).sort_index()
     tables = {name: pd.DataFrame(joined.xs(name, axis=1, level=1)) for name in PRICES}
@@ -206,7 +231,7 @@ def _from_yahoo(options: Options, now: datetime, cache: "Cache | None", progress
         source=f"Yahoo's {settings.bar_interval} bars, adjusted for splits and dividends",
         about=lacking,
     )
-    return replace(panel, splits=splits)
+    return replace(panel, splits=splits, members=members)
 
 
 def _panel(clean: CleanBars, symbols: Sequence[str], *, has_ohlc: bool, source: str, about: Sequence[Note]) -> Panel:

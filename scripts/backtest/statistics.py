@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scripts.backtest import buy_and_hold
+from scripts.backtest import buy_and_hold, membership
 from scripts.backtest.accuracy import calibration
 from scripts.backtest.against import ROUNDING, measure_against
 from scripts.backtest.model import Options, Result
@@ -323,6 +323,7 @@ def _data(result: Result) -> dict[str, Any]:
         "no_yearly_figures": "" if span else TOO_SHORT,
         "symbols": [str(symbol) for symbol in result.panel.close.columns],
         "ended_symbols": _find_ended(result),
+        "membership": membership.measure(result),
         "history_from": encode(index[0].to_pydatetime()) if len(index) else None,
         "first_bar": encode(result.bars[0].time) if result.bars else None,
         "last_bar": encode(result.bars[-1].time) if result.bars else None,

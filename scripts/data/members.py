@@ -52,15 +52,24 @@ class Members:
             raise EventError(self.explain_lack(day))
         return tuple(stay.symbol for stay in self.stays if stay.covers(day))
 
-    def between(self, first: date, last: date) -> "Members":
-        """Return the stays that have a day from `first` to `last`, as they are known on `last`: nothing later is."""
+    def between(self, first: date, last: date) -> tuple[str, ...]:
+        """Return the symbols that are members on any day from `first` to `last`, in alphabetical order."""
+        return tuple(dict.fromkeys(stay.symbol for stay in self.stays if stay.meets(first, last)))
+
+    def until(self, day: date) -> "Members":
+        """Return the stays as they are known on a day, which knows nothing of later ones."""
         return Members(
             tuple(
-                replace(stay, left=None) if stay.left and stay.left > last else stay
+                replace(stay, left=None) if stay.left and stay.left > day else stay
                 for stay in self.stays
-                if stay.meets(first, last)
+                if stay.joined <= day
             )
         )
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The symbols that are members on any day."""
+        return tuple(dict.fromkeys(stay.symbol for stay in self.stays))
 
     def explain_lack(self, day: date) -> str:
         """Say that the members are not known on a day, and what to do."""

@@ -8,6 +8,7 @@ from datetime import datetime
 from scripts.backtest import buy_and_hold
 from scripts.backtest.model import Fill, Panel, Result
 from trader.codec import encode
+from trader.model import NEW_YORK
 from trader.prices.bars import PRICES
 
 type Trace = Sequence[Mapping[str, str]]
@@ -32,9 +33,15 @@ def trace(result: Result) -> Trace:
 
 
 def read_row(panel: Panel, time: datetime) -> dict[str, list[float]]:
-    """Return the open, high, low and close of each symbol that has a price at a bar, by symbol."""
+    """Return the open, high, low and close of each symbol that has a price at a bar, by symbol.
+
+    Of an index, a symbol is left out that joins it only later: prices that end with the bar do not have it.
+    """
     rows = [getattr(panel, name).loc[time] for name in PRICES]
-    return {str(symbol): [float(row[symbol]) for row in rows] for symbol in sorted(rows[-1].dropna().index)}
+    symbols = {str(symbol) for symbol in rows[-1].dropna().index}
+    if panel.members:
+        symbols &= set(panel.members.until(time.astimezone(NEW_YORK).date()).symbols)
+    return {symbol: [float(row[symbol]) for row in rows] for symbol in sorted(symbols)}
 
 
 def find_difference(one: Trace, other: Trace) -> tuple[int, str] | None:

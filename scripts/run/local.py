@@ -13,6 +13,7 @@ from typing import Any
 
 from lambda_function import run
 from scripts import console
+from scripts.data import members
 from scripts.files import OUT, RUN_LOG, RUN_PAGE
 from scripts.report.console import show
 from scripts.report.html import write_page
@@ -35,7 +36,7 @@ def main() -> None:
         check_settings(env)
         open_log(OUT / RUN_LOG)
         with console.progress() as progress:
-            report = run(chosen, env=env, progress=progress)
+            report = run(chosen, env=env, progress=progress, members=members.on)
         if console.wants_json():
             console.print_json(report)
         else:

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
 
+from scripts.data import members
 from trader.alpha import loader
 from trader.broker.base import OrderId
 from trader.codec import decode, decode_object, decode_time, encode
@@ -18,6 +19,7 @@ from trader.journal.record import BARE, VERSION, build_report, find_unprotected,
 from trader.journal.recovery import PlannedRun, build_interrupted_record
 from trader.logs import one_line
 from trader.model import (
+    NEW_YORK,
     Account,
     Code,
     Decision,
@@ -298,7 +300,7 @@ class _Record:
     def _rebuild_run(self) -> Run:
         """Return the state of the run at its end. What only others know is taken from the report."""
         report = self._report
-        run = Run(settings=self._settings, slot=self._slot, now=self._slot)
+        run = Run(settings=self._settings, slot=self._slot, now=self._slot, index=self._find_index())
         run.observation, run.decision = self._observation, self._decision
         said = [decode(Denial, denial) for denial in report["denials"]]
         more = said[len(run.denials) :]
@@ -322,6 +324,11 @@ class _Record:
         run.stops = [decode(Order, order) for order in report.get("stops", ())]
         run.timings_s = {stage: float(seconds) for stage, seconds in report["timings_s"].items()}
         return run
+
+    def _find_index(self) -> Sequence[str] | None:
+        """Return the members of the S&P 500 on the day of the run, if they are known."""
+        day = self._slot.astimezone(NEW_YORK).date()
+        return members.on(day) if day >= members.shipped().first_day else None
 
     def _expect_interrupted(self, run: Run) -> Mapping[str, Any]:
         """Return the report that recovery writes of a run that was cut off."""
@@ -351,7 +358,7 @@ class _Record:
         expected = pipeline.outcome(run, self._observation, self._decision)
         if status != expected:
             yield _difference(("report", "status"), status, expected)
-        lack = pipeline.find_lack_of_prices(self._observation, self._settings)
+        lack = pipeline.find_lack_of_prices(self._observation, run)
         if bool(detail) != (expected is lack):
             yield _difference(("report", "detail"), detail, "what is there instead of prices" if lack else "")
 

@@ -174,8 +174,9 @@ def with_history(panel: Panel, part: Part, bars: int) -> Panel:
 
 
 def digest_of(panel: Panel) -> str:
-    """Return a hash of the bars: times, symbols and prices."""
-    digest = sha256(repr((panel.has_ohlc, [str(symbol) for symbol in panel.close.columns])).encode())
+    """Return a hash of the bars: times, symbols, members of the index and prices."""
+    symbols = [str(symbol) for symbol in panel.close.columns]
+    digest = sha256(repr((panel.has_ohlc, symbols, panel.members)).encode())
     digest.update(pd.DatetimeIndex(panel.close.index).as_unit("ns").asi8.tobytes())
     for frame in (panel.open, panel.high, panel.low, panel.close):
         digest.update(np.ascontiguousarray(frame.to_numpy(dtype=np.float64)).tobytes())

@@ -98,6 +98,7 @@ class Run:
     settings: Settings
     slot: datetime
     now: datetime
+    index: Sequence[str] | None = None  # the members of the S&P 500 on its day; None: those of today
     claimant: str = field(default_factory=lambda: uuid4().hex)  # the word in its claim
     previous: Mapping[str, str] = field(default_factory=dict)  # the SHA-256 of the records before, by slot id
     observation: Observation | None = None

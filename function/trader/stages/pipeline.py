@@ -372,8 +372,9 @@ def rank(services: RunServices, run: Run) -> tuple[dict[str, float], tuple[Denia
     }
     kept = services.journal.ranking(basis)
     if kept is not None:  # the universe, not the stored text, decides what may be traded
-        return {symbol: kept[symbol] for symbol in universe.candidates(settings.universe, None) if symbol in kept}, ()
-    symbols = universe.candidates(settings.universe, services.prices.symbols())
+        named = universe.candidates(settings.universe, None, run.index)
+        return {symbol: kept[symbol] for symbol in named if symbol in kept}, ()
+    symbols = universe.candidates(settings.universe, services.prices.symbols(), run.index)
     LOG.info("ranking", extra={"universe": ",".join(settings.universe)[:40], "candidates": len(symbols)})
     bars = services.prices.bars(symbols)
     ranking = universe.returns(bars.closes, settings.universe_lookback_bars)
@@ -394,14 +395,14 @@ def rank(services: RunServices, run: Run) -> tuple[dict[str, float], tuple[Denia
             "too few candidates have prices, so none is chosen", extra={"ranked": len(ranking), "of": len(symbols)}
         )
         ranking = {}
-    return ranking, (*map(_add_guess, bars.denials), *short)
+    known = {*universe.sp500(), *(run.index or ())}
+    return ranking, (*(each if each.symbol in known else _add_guess(each) for each in bars.denials), *short)
 
 
 def _add_guess(denial: Denial) -> Denial:
     """Say which symbol of the index an unknown one may be meant for."""
     guess = universe.find_nearest(denial.symbol, ()) if denial.code is Code.NO_PRICE_DATA else None
-    is_known = denial.symbol in universe.sp500()
-    return denial if is_known or not guess else replace(denial, detail=f"did you mean {guess}? {denial.detail}")
+    return replace(denial, detail=f"did you mean {guess}? {denial.detail}") if guess else denial
 
 
 def decide(observation: Observation, forecasts: Forecasts, alpha: AlphaModel, settings: Settings) -> Decision:
@@ -516,7 +517,7 @@ def outcome(run: Run, observation: Observation, decision: Decision) -> Outcome |
         return Outcome.TRADED
     if decision.orders and run.is_dry:
         return Outcome.DRY_RUN
-    if lack := find_lack_of_prices(observation, run.settings):
+    if lack := find_lack_of_prices(observation, run):
         return lack
     chosen = universe.top_performers(observation.ranking, run.settings.universe_size)
     wanted = {target.symbol for target in decision.targets} or {*chosen, *observation.positions}
@@ -524,9 +525,9 @@ def outcome(run: Run, observation: Observation, decision: Decision) -> Outcome |
     return codes.most_common(1)[0][0] if codes and 2 * codes.total() >= len(wanted) else Outcome.NOTHING_TO_DO
 
 
-def find_lack_of_prices(observation: Observation, settings: Settings) -> Code | None:
+def find_lack_of_prices(observation: Observation, run: Run) -> Code | None:
     """Return the most frequent reason why candidates have no prices; None if at least half of them have prices."""
-    lacking = _list_lacking(observation, settings)
+    lacking = _list_lacking(observation, run)
     count = len({denial.symbol for denial in lacking} | observation.ranking.keys())
     if not count:  # the source has no candidate at all
         return Code.NO_PRICE_DATA
@@ -536,16 +537,16 @@ def find_lack_of_prices(observation: Observation, settings: Settings) -> Code | 
 def explain(services: RunServices, run: Run, status: Outcome | Code) -> str:
     """Say what a run saw instead of prices, and what to set; empty if its status is not about prices."""
     seen = run.observation
-    if seen is None or status is not find_lack_of_prices(seen, run.settings):
+    if seen is None or status is not find_lack_of_prices(seen, run):
         return ""
-    lacking = _list_lacking(seen, run.settings)
+    lacking = _list_lacking(seen, run)
     ranked = len(seen.ranking.keys() - {denial.symbol for denial in lacking})
-    return universe.explain_absence(run.settings.universe, run.now, lacking, ranked, services.coverage())
+    return universe.explain_absence(run.settings.universe, run.now, lacking, ranked, services.coverage(), run.index)
 
 
-def _list_lacking(observation: Observation, settings: Settings) -> list[Denial]:
+def _list_lacking(observation: Observation, run: Run) -> list[Denial]:
     """List the denials of candidates for want of prices."""
-    named = frozenset(universe.candidates(settings.universe, None))
+    named = frozenset(universe.candidates(run.settings.universe, None, run.index))
     return [denial for denial in observation.denials if denial.symbol in named]
 
 

@@ -27,15 +27,19 @@ def sp500() -> tuple[str, ...]:
         return tuple(row["symbol"] for row in csv.DictReader(file))
 
 
-def candidates(universe: Sequence[str], priced: Collection[str] | None) -> tuple[str, ...]:
+def candidates(
+    universe: Sequence[str], priced: Collection[str] | None, index: Sequence[str] | None = None
+) -> tuple[str, ...]:
     """Return the symbols to rank: those listed by the user, or the symbols of the S&P 500 that may have prices.
 
-    `priced` holds the symbols that the price sources have; None if only a request shows which. A symbol that the user
-    listed is always a candidate, so that the report says why it has no prices.
+    `priced` holds the symbols that the price sources have; None if only a request shows which. `index` holds the
+    members of the S&P 500 on the day; None: those of today. A symbol that the user listed is always a candidate, so
+    that the report says why it has no prices.
     """
     if tuple(universe) != ("sp500",):
         return tuple(universe)
-    return tuple(symbol for symbol in sp500() if priced is None or symbol in priced)
+    members = sp500() if index is None else index
+    return tuple(symbol for symbol in members if priced is None or symbol in priced)
 
 
 def returns(closes: Mapping[str, Closes], lookback_bars: int) -> dict[str, float]:
@@ -82,14 +86,19 @@ def _misspell(symbol: str) -> Iterator[str]:
 
 
 def explain_absence(
-    universe: Sequence[str], now: datetime, denials: Sequence[Denial], ranked: int, coverage: Coverage | None
+    universe: Sequence[str],
+    now: datetime,
+    denials: Sequence[Denial],
+    ranked: int,
+    coverage: Coverage | None,
+    index: Sequence[str] | None = None,
 ) -> str:
     """Say why most candidates have no usable prices at `now`, and what to set.
 
     `denials` are those of candidates without prices, and `ranked` the number of those with. `coverage` is what the only
-    price source has; None if only a request shows that.
+    price source has; None if only a request shows that. `index` is as in candidates.
     """
-    meant = candidates(universe, None)
+    meant = candidates(universe, None, index)
     name = f"UNIVERSE={','.join(universe) if len(universe) <= MAX_NAMED else _name(universe)}"
     if coverage and not ranked:
         spans = [coverage.spans[symbol] for symbol in meant if symbol in coverage.spans]

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
 
+from scripts.backtest.report import survivorship
 from scripts.backtest.trades import STILL_OPEN
 from scripts.console import format_count
 from scripts.report.formatting import MINUS, NOTHING, change, new_york, percent, plain, quantity, usd
-from trader.model import SAMPLE_PRICES, Json
+from trader.model import Json
 from trader.prices.jumps import name_split
 
 MAX_NAMED = 5
@@ -427,7 +428,7 @@ def caveats(figures: Json) -> list[Caveat]:
         found.append(Caveat("One decision a day", ONE_A_DAY))
     if settings["stop_loss_fraction"]:
         found.append(Caveat("The order of prices within a bar is unknown", _within_a_bar(figures)))
-    found.append(Caveat("Survivorship", _survivorship(figures)))
+    found.append(Caveat("Survivorship", survivorship.describe(figures)))
     if options["refit_every_bars"] > 1:
         found.append(
             Caveat(
@@ -447,7 +448,6 @@ NO_PROMISE = (
     "What worked in the past may not work again; the more settings were tried on the same prices, the less reliable "
     "the result. Taxes are left out, and orders are assumed not to move prices. Not investment advice."
 )
-HINDSIGHT = "This makes both the strategy and buy-and-hold look better than they could have been in practice."
 
 
 def _describe_assumptions(figures: Json) -> str:
@@ -474,28 +474,6 @@ def _within_a_bar(figures: Json) -> str:
         "The prices are closes only: a stop loss is filled at the first close at or below it, a take profit at its own "
         "price; prices that were reached only between two closes are not seen."
     )
-
-
-def _survivorship(figures: Json) -> str:
-    settings, ended = figures["settings"], figures["data"]["ended_symbols"]
-    if ended:
-        named = f"{', '.join(map(plain, ended[:MAX_NAMED]))}{' and others' if len(ended) > MAX_NAMED else ''}"
-        return (
-            f"{len(ended)} of the {len(figures['data']['symbols'])} symbols have no prices at the end of the span "
-            f"({named}): shares of them keep their last price here, whatever became of them. Symbols that ended before "
-            "the span may be missing, which makes all results look better."
-        )
-    if settings["price_sources"] == ["file"] and settings["price_file"] == str(SAMPLE_PRICES):
-        return (
-            "The sample contains 20 companies that are large today, chosen with hindsight; companies that failed are "
-            f"missing. {HINDSIGHT}"
-        )
-    if settings["universe"] == ["sp500"]:
-        return (
-            "UNIVERSE=sp500 means today's members: companies that have failed or left the index are missing, and those "
-            f"that joined it later are included from the start. {HINDSIGHT}"
-        )
-    return f"Whoever chose the symbols knew that they still exist, and perhaps how they performed. {HINDSIGHT}"
 
 
 def _format_result(fraction: float) -> str:

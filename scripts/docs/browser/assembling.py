@@ -23,7 +23,14 @@ PAGE = ROOT / "docs/try"
 RULES = re.findall(r'<option value="(\w+)"', (PAGE / "backtest.html").read_text(encoding="utf-8"))
 """The rules that the page offers. One that fits up to 5,000 bars would take minutes in a browser."""
 
-CODE = ("scripts/__init__.py", "scripts/console.py", "scripts/files.py")
+CODE = (
+    "scripts/__init__.py",
+    "scripts/console.py",
+    "scripts/data/__init__.py",
+    "scripts/data/members.py",
+    "scripts/data/sp500_members.csv",
+    "scripts/files.py",
+)
 FOLDERS = {"function/trader": "trader", "scripts/backtest": "scripts/backtest", "scripts/report": "scripts/report"}
 """Our code for the page: single files, and folders with their names in the zip."""
 

@@ -41,16 +41,24 @@ def test_a_day_before_the_first_is_refused() -> None:
 
 
 def test_what_happens_later_is_not_known() -> None:
-    known = MADE.between(date(2020, 4, 1), date(2020, 5, 1))
-    assert known.stays == (Stay("GONE", JOINED), Stay("OLD", date(1996, 1, 2)))
+    assert MADE.until(date(2020, 5, 31)).stays == (Stay("GONE", JOINED), Stay("OLD", date(1996, 1, 2)))
 
 
-def test_a_stay_that_ended_before_the_span_is_left_out() -> None:
-    assert MADE.between(LEFT, date(2020, 12, 31)).stays == (Stay("OLD", date(1996, 1, 2)),)
+def test_what_happens_on_the_day_is_known() -> None:
+    assert MADE.until(LEFT).stays[0] == Stay("GONE", JOINED, LEFT)
 
 
-def test_a_stay_that_ends_with_the_span_s_last_day_has_ended() -> None:
-    assert MADE.between(JOINED, LEFT).stays[0] == Stay("GONE", JOINED, LEFT)
+@pytest.mark.parametrize(
+    ("first", "last", "expected"),
+    [
+        pytest.param(LEFT, date(2021, 1, 3), ("OLD",), id="between two stays"),
+        pytest.param(date(2020, 5, 31), LEFT, ("GONE", "OLD"), id="from its last day on"),
+        pytest.param(date(2019, 1, 2), JOINED, ("GONE", "OLD"), id="up to the day on which it joins"),
+        pytest.param(date(2019, 1, 2), date(2022, 1, 3), ("GONE", "OLD"), id="both stays"),
+    ],
+)
+def test_the_members_of_a_span_are_those_of_any_of_its_days(first: date, last: date, expected: tuple[str, ...]) -> None:
+    assert MADE.between(first, last) == expected
 
 
 # --- the shipped file ----------------------------------------------------------------------------------------------

@@ -325,7 +325,6 @@ def with_settings(ohlc: bool = False, refit_every_bars: int = 1, fills_at_close:
         (with_settings(ohlc=True), "the stop is assumed to come first"),
         (with_settings(), "a stop loss is filled at the first close at or below it"),
         (with_settings(), "20 companies that are large today, chosen with hindsight"),
-        (with_settings(PRICE_SOURCES="yahoo"), "UNIVERSE=sp500 means today's members"),
         (with_settings(PRICE_FILE="mine.csv", UNIVERSE="AAPL"), "Whoever chose the symbols knew that they still exist"),
         (with_settings(refit_every_bars=5), "REFIT_EVERY=5: The live bot fits a model on every run"),
         (with_settings(), "No promise of profit"),
