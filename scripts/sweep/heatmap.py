@@ -25,6 +25,10 @@ BINS = 8
 """Number of sections in a range: values drawn at random seldom repeat."""
 
 CELL_INCHES = (0.95, 0.45)
+CARD_INCHES = 16.2  # the width of a card on a desktop, at 72 SVG units an inch, as in the page of a backtest
+MARGINS_INCHES = (0.5, 0.65)  # above the cells, for the color scale, and below them
+SCALE_INCHES = (2.0, 0.14)
+STEPS = 32  # of the color scale
 LETTER_INCHES = 0.1
 PIXELS_AN_INCH = 96
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
@@ -37,7 +41,7 @@ PAPER = {"ink": "#17191e", "muted": "#63676f", "grid": "#e9e9e4", "accent": "#31
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """One drawing in two forms: an element of a page, in the page's colors, and a stand-alone SVG file."""
+    """One drawing in two forms: for a page, in its colors and wide or narrow, and a stand-alone SVG file."""
 
     title: str
     element: Markup
@@ -51,15 +55,22 @@ def draw(outcome: Outcome) -> Picture:
     rest = [name for name in varied if name not in drawn]
     sections = [Sections(name, outcome.axes[name]) for name in drawn]
     title = f"{label(outcome.criterion)}, mean out of sample" + (f", averaged over {', '.join(rest)}" if rest else "")
-    canvas = _draw(sections, _cells(outcome, sections), outcome.criterion)
-    shape = svg.inline(canvas, title=title, description=f"by {' and '.join(drawn)}", salt="sweep")
+    cells = _cells(outcome, sections)
+
+    def inline(canvas: Canvas, css_class: str) -> str:
+        words = f"by {' and '.join(drawn)}"
+        return str(svg.inline(canvas, title=title, description=words, salt="sweep", css_class=css_class))
+
+    canvas = _draw(sections, cells, outcome.criterion)
+    shape = inline(canvas, "chart")
     width, height = (round(PIXELS_AN_INCH * float(inches)) for inches in canvas.get_size_inches())
-    element = str(shape).replace('class="chart"', f'class="chart" style="max-width: {width}px"', 1)
+    wide = inline(_draw(sections, cells, outcome.criterion, CARD_INCHES), "chart wide")
+    narrow = shape.replace('class="chart"', f'class="chart narrow" style="min-width: {0.8 * width:.0f}px"', 1)
     alone = f'{NAMESPACES} width="{width}" height="{height}" style="background: #ffffff; font-family: sans-serif"'
-    file = str(shape).replace('class="chart"', alone, 1) + "\n"
+    file = shape.replace('class="chart"', alone, 1) + "\n"
     for name, color in PAPER.items():
         file = file.replace(f"var(--{name})", color)
-    return Picture(title=title, element=Markup(element), file=file)  # noqa: S704 - escaped in svg.inline
+    return Picture(title=title, element=Markup(wide + narrow), file=file)  # noqa: S704 - escaped in svg.inline
 
 
 class Sections:
@@ -97,19 +108,20 @@ def _cells(outcome: Outcome, sections: Sequence[Sections]) -> NDArray[np.float64
     return cells
 
 
-def _draw(sections: Sequence[Sections], cells: NDArray[np.float64], metric: str) -> Canvas:
+def _draw(sections: Sequence[Sections], cells: NDArray[np.float64], metric: str, card_inches: float = 0.0) -> Canvas:
+    """Draw the cells at the size that their texts need, or wider, to fill a card."""
     down, across = cells.shape
     is_heat_map = len(sections) > 1
-    wide = across * max(CELL_INCHES[0], _inches(sections[0].labels) + 0.2)
-    high = down * CELL_INCHES[1] if is_heat_map else 2.0
     left = _inches(sections[1].labels) + 0.2 if is_heat_map else 0.1
-    size = (
-        max(left + wide, left + _inches([sections[0].name]), _inches([each.name for each in sections])) + 0.1,
-        high + 1.0,
-    )
+    wide = across * max(CELL_INCHES[0], _inches(sections[0].labels) + 0.2)
+    names = max(left + _inches([sections[0].name]), _inches([sections[-1].name]) + SCALE_INCHES[0] / 2 + 0.3)
+    full = max(left + wide, names, card_inches - 0.1)
+    wide = full - left if card_inches else wide
+    high = down * CELL_INCHES[1] * (1.2 if card_inches else 1) if is_heat_map else 2.0
+    size = (full + 0.1, high + MARGINS_INCHES[0] + MARGINS_INCHES[1])
     canvas = Canvas(figsize=size)
     canvas.patch.set_visible(False)
-    axes = canvas.add_axes((left / size[0], 0.65 / size[1], wide / size[0], high / size[1]))
+    axes = canvas.add_axes((left / size[0], MARGINS_INCHES[1] / size[1], wide / size[0], high / size[1]))
     axes.patch.set_visible(False)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, labelsize=SIZE, labelcolor=COLORS["ink"])
@@ -121,10 +133,37 @@ def _draw(sections: Sequence[Sections], cells: NDArray[np.float64], metric: str)
         axes.set_ylim(down - 0.5, -0.5)
         canvas.text(0.05 / size[0], 1 - 0.22 / size[1], sections[1].name, color=COLORS["muted"], fontsize=SIZE)
         _heat(axes, cells, metric)
+        _scale(canvas, cells, metric, SCALE_INCHES[0] if card_inches else SCALE_INCHES[0] / 2)
     else:
         axes.set_yticks([])
         _bars(axes, cells[0], metric)
     return canvas
+
+
+def _scale(canvas: Canvas, cells: NDArray[np.float64], metric: str, across: float) -> None:
+    """Draw the colors from the lowest to the highest cell; nothing if there is only one color."""
+    known = cells[~np.isnan(cells)]
+    if not len(known) or known.min() == known.max():
+        return
+    (width, height), down = canvas.get_size_inches(), SCALE_INCHES[1]
+    axes = canvas.add_axes(((width - across - 0.1) / width, 1 - (down + 0.08) / height, across / width, down / height))
+    axes.set_axis_off()
+    axes.set_xlim(0, STEPS)
+    axes.set_ylim(0, 1)
+    for step in range(STEPS):
+        color = mpl.colormaps[COLOR_MAP](step / (STEPS - 1))
+        axes.add_patch(Rectangle((step, 0), 1.02, 1, facecolor=color, edgecolor="none"))
+    for place, value, side in ((0, known.min(), "left"), (STEPS, known.max(), "right")):
+        axes.annotate(
+            _words(metric, float(value)),
+            (place, 0),
+            xytext=(0, -3),
+            textcoords="offset points",
+            ha=side,
+            va="top",
+            fontsize=SIZE - 1,
+            color=COLORS["muted"],
+        )
 
 
 def _inches(texts: Sequence[str]) -> float:

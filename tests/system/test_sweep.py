@@ -198,7 +198,7 @@ def test_a_sweep_shows_its_folds_and_writes_its_files(sweep: Command, tmp_path: 
         (setting, part) for setting in ("1", "2", "3", "4", "default") for part in ("1", "2")
     ]
     page = (tmp_path / "sweep/sweep.html").read_text()
-    assert page.count("<svg") == 2  # the logo and the heat map
+    assert page.count("<svg") == 3  # the logo, and the heat map for a desktop and a phone
     assert "http:" not in page
     assert "https:" not in page
     assert ElementTree.parse(tmp_path / "sweep/sweep.svg").getroot().tag.endswith("svg")

@@ -108,8 +108,8 @@ def format_signed(fraction: float | None) -> str:
 
 
 def ratio(value: float | None) -> str:
-    """Format a bare number with two decimals."""
-    return NOTHING if value is None else f"{value:.2f}".replace("-", MINUS)
+    """Format a bare number with two decimals; 0.00 has no sign."""
+    return NOTHING if value is None else f"{round(value, 2) + 0.0:.2f}".replace("-", MINUS)
 
 
 def fine_share(fraction: float | None) -> str:
@@ -118,8 +118,8 @@ def fine_share(fraction: float | None) -> str:
 
 
 def fine_ratio(value: float | None) -> str:
-    """Format a bare number with three decimals, as for one bar."""
-    return NOTHING if value is None else f"{value:.3f}".replace("-", MINUS)
+    """Format a bare number with three decimals, as for one bar; 0.000 has no sign."""
+    return NOTHING if value is None else f"{round(value, 3) + 0.0:.3f}".replace("-", MINUS)
 
 
 def count(value: float | None) -> str:

@@ -195,6 +195,7 @@ def test_each_cell_of_the_heat_map_has_the_mean_of_its_values() -> None:
         "1.75",
         f"{MINUS}0.25",
         NOTHING,
+        *(f"{MINUS}0.25", "1.75"),  # the ends of the color scale
     ]
     assert {"HISTORY_BARS", "SLIPPAGE", "120", "250", "0.001"} <= set(found)
 
@@ -224,6 +225,31 @@ def test_a_range_is_drawn_in_sections() -> None:
 def test_a_sweep_without_figures_is_drawn_without_values() -> None:
     nothing = outcome("HISTORY_BARS=120 SLIPPAGE=0", {"HISTORY_BARS=120 SLIPPAGE=0": None})
     assert NOTHING in texts(heatmap.draw(nothing).file)
+
+
+def test_the_scale_names_the_lowest_and_the_highest_color() -> None:
+    grid = "HISTORY_BARS=120,250 SLIPPAGE=0,0.001"
+    words = [f"HISTORY_BARS={bars} SLIPPAGE={slippage}" for bars in (120, 250) for slippage in ("0", "0.001")]
+    found = texts(heatmap.draw(outcome(grid, dict(zip(words, (0.25, 1.5, -0.75, 0.5), strict=True)))).file)
+    assert found.count("0.25") == 1
+    assert (found.count(f"{MINUS}0.75"), found.count("1.50")) == (2, 2)  # in its cell, and at the scale
+
+
+def test_one_color_needs_no_scale() -> None:
+    grid = "HISTORY_BARS=120,250 SLIPPAGE=0,0.001"
+    words = [f"HISTORY_BARS={bars} SLIPPAGE={slippage}" for bars in (120, 250) for slippage in ("0", "0.001")]
+    assert texts(heatmap.draw(outcome(grid, dict.fromkeys(words, 0.5))).file).count("0.50") == 4
+
+
+def test_the_page_has_a_drawing_as_wide_as_its_card_and_one_for_a_phone() -> None:
+    element = str(heatmap.draw(FOUR).element)
+    widths = [float(width) for width in re.findall(r'viewBox="0 0 ([\d.]+) ', element)]
+    assert widths[0] > 1_100 > 400 > widths[1]
+
+
+def test_a_mean_that_rounds_to_0_has_no_sign() -> None:
+    drawn = heatmap.draw(outcome("HISTORY_BARS=120,250", {"HISTORY_BARS=120": -0.001, "HISTORY_BARS=250": 0.5}))
+    assert "0.00" in texts(drawn.file)
 
 
 def test_drawing_a_sweep_twice_gives_identical_bytes() -> None:
