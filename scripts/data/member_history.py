@@ -79,9 +79,10 @@ RENAMES = tuple(
 )
 """The companies that changed their symbol while they were members, in order of the day.
 
-Each pair is one row of the source's changes. That it is one company shows in Wikipedia's list of members, of which the
-source keeps copies since 2019: the number at the SEC is the same before and after, or the day on which the company
-joined is older than its symbol. IR is two companies: the first has been TT since 2020, the second took over its symbol.
+In the source's changes, the old symbol leaves and the new one joins on that day; only the last is later than the
+source. That both are one company shows in Wikipedia's list of members, of which the source keeps copies since 2019: the
+number at the SEC is the same before and after, or the day on which the company joined is older than its symbol. IR is
+two companies: the first has been TT since 2020, the second took over its symbol.
 """
 
 
