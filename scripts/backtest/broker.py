@@ -12,6 +12,7 @@
 - Cash changes in whole cents, as at every broker.
 - A market order that no bar can fill, because of a gap, is canceled.
 - A split that the prices are not adjusted for changes the shares held, and cancels the symbol's orders.
+- Shares of a symbol whose prices have ended are paid out at the last close.
 """
 
 import math
@@ -23,7 +24,7 @@ from typing import Any
 
 import backtrader as bt
 
-from scripts.backtest.model import Fill, Options, Refusal, Restatement
+from scripts.backtest.model import DELISTING, Fill, Options, Refusal, Restatement
 from trader.broker.base import MarketClock, OrderRejectedError, SharesReservedError
 from trader.model import DECIMALS, Account, OpenOrder, Order, OrderStatus, OrderType, Position, Side, move_to_tick
 from trader.prices.jumps import name_split
@@ -237,6 +238,28 @@ class BacktraderBroker:
             quantity_before=before,
             quantity_after=after,
             cash_usd=cash_usd,
+        )
+
+    def pay_out(self, symbol: str, time: datetime, reason: str) -> None:
+        """Turn shares that cannot be traded any more into cash at the last close, and cancel the symbol's orders."""
+        self._cancel_market_orders(symbol, time, f"canceled because of {reason}")
+        for own in [own for own in self._exits() if own.data._name == symbol]:
+            self._strategy.broker.cancel(own)
+        quantity, price_usd = self._held.pop(symbol), self._close_usd(symbol)
+        self._strategy.broker.restate(self._feeds[symbol], 1.0, 0.0, round(quantity * price_usd, 2))
+        self.fills.append(
+            Fill(
+                time=time,
+                client_order_id=f"{DELISTING}-of-{symbol}",
+                symbol=symbol,
+                side=Side.SELL,
+                kind=DELISTING,
+                quantity=quantity,
+                price_usd=price_usd,
+                decided_price_usd=price_usd,
+                commission_usd=0.0,
+                reason=reason,
+            )
         )
 
     def cash_usd(self) -> float:

@@ -17,6 +17,7 @@ import backtrader as bt
 
 from scripts.backtest.broker import BacktraderBroker, Exchange
 from scripts.backtest.compute import Table
+from scripts.backtest.delisting import DELISTED_SESSIONS, Unpriced
 from scripts.backtest.forecasts import TableForecaster, count_needed_bars
 from scripts.backtest.judged import Judged, judge
 from scripts.backtest.model import Bar, Options, Panel, Restatement, Result
@@ -129,6 +130,7 @@ def backtest(
     executor: Executor | None = None,
     progress: Progress = no_progress,
 ) -> Result:
+        self._unpriced = Unpriced(judged.visible)
     """Run the bot on each bar of the span and return the result; the same arguments give the same result.
 
     `table` holds known forecasts; others are computed in `executor` ahead of their bar, or in this process if there is
@@ -171,6 +173,15 @@ class _Session:
         forecaster: TableForecaster,
         progress: Progress,
     ) -> None:
+    def _pay_out_delisted(self, bar: datetime) -> None:
+        """Pay out what is held of symbols whose prices have ended, as brokers do after a takeover or a delisting."""
+        if self._options.fills_at_close:  # as the embedded broker, which knows of no delisting
+            return
+        for symbol in self.broker.read_holdings():
+            sessions = self._unpriced.count(symbol, bar)
+            if sessions >= DELISTED_SESSIONS:
+                self.broker.pay_out(symbol, bar, f"no price for {sessions} sessions")
+
         self._panel = panel
         self._options = options
         self._next = dict(pairwise(times))
@@ -198,6 +209,7 @@ class _Session:
         with self._time_part():
             self.broker.heard(order, self._times[strategy.datetime[0]])
 
+        self._pay_out_delisted(bar)
     def bar(self, strategy: Any) -> None:  # noqa: ANN401 a bt.Strategy
         """Run the bot on a bar, after the bar's fills."""
         with self._time_part():

@@ -78,7 +78,11 @@ class Fill:
     client_order_id: str  # of the order, with -stop-loss or -take-profit for a leg of its bracket
     symbol: str
     side: Side
-    kind: str  # market, stop-loss or take-profit
+    kind: str  # market, stop-loss, take-profit or delisting
+DELISTING = "delisting"
+"""The kind of a Fill that no order asked for: shares whose prices have ended are paid out."""
+
+
     quantity: float
     price_usd: float  # slippage included
     decided_price_usd: float  # price of the decision, the stop or the limit

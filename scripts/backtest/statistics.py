@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scripts.backtest import buy_and_hold, membership
 from scripts.backtest.accuracy import calibration
 from scripts.backtest.against import ROUNDING, measure_against
-from scripts.backtest.model import Options, Result
+from scripts.backtest.model import DELISTING, Options, Result
 from scripts.backtest.ratios import empyrical
 from scripts.backtest.rolling import roll_sharpe
 from scripts.backtest.trades import Trade, trades
@@ -346,9 +346,9 @@ def _costs(result: Result) -> dict[str, float]:
     """Add up the costs; `slippage_usd` is the difference from prices without slippage. Take-profits have none."""
     slippage = result.options.slippage_fraction
     worse = {Side.BUY: slippage / (1 + slippage), Side.SELL: slippage / (1 - slippage)}
-    values = [(fill, fill.quantity * fill.price_usd) for fill in result.fills]
+    values = [(fill, fill.quantity * fill.price_usd) for fill in result.fills if fill.kind != DELISTING]
     return {
-        "fills": len(result.fills),
+        "fills": len(values),
         "turnover_usd": math.fsum(usd for _, usd in values),
         "commission_usd": math.fsum(fill.commission_usd for fill in result.fills),
         "slippage_usd": math.fsum(usd * worse[fill.side] for fill, usd in values if fill.kind != "take-profit"),

@@ -28,6 +28,7 @@ class ExitKind(StrEnum):
     RULE = "rule"  # the bot sold at the market
     STOP_LOSS = "stop-loss"
     TAKE_PROFIT = "take-profit"
+    DELISTING = "delisting"  # its prices ended
     SPLIT = "split"  # cash for the fraction of a share that a split left over
     OPEN = "open"  # nothing yet
 
@@ -152,7 +153,7 @@ def _fraction(split: Restatement) -> _Sale:
 
 def _sale(fill: Fill) -> _Sale:
     kind = ExitKind.RULE if fill.kind == "market" else ExitKind(fill.kind)
-    reason = fill.reason if kind is ExitKind.RULE else fill.kind
+    reason = fill.reason if kind in {ExitKind.RULE, ExitKind.DELISTING} else fill.kind
     return _Sale(
         name=fill.client_order_id,
         symbol=fill.symbol,

@@ -344,6 +344,7 @@ EXITS = {
     "rule": "By the rule",
     "stop-loss": "By the stop loss",
     "take-profit": "By the take profit",
+    "delisting": "By the end of the prices",
     "split": "As a fraction left by a split",
     "open": "Still open",
 }

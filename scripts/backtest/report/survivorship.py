@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from scripts.backtest.delisting import DELISTED_SESSIONS
 from scripts.report.formatting import plain
 from trader.model import SAMPLE_PRICES, Json
 
@@ -27,8 +28,8 @@ def _describe_choice(figures: Json) -> Iterator[str]:
         named = f"{', '.join(map(plain, ended[:MAX_NAMED]))}{' and others' if len(ended) > MAX_NAMED else ''}"
         yield (
             f"{len(ended)} of the {len(figures['data']['symbols'])} symbols have no prices at the end of the span "
-            f"({named}): shares of them keep their last price here, whatever became of them. Symbols that ended before "
-            "the span may be missing, which makes all results look better."
+            f"({named}): {DELISTED_SESSIONS} sessions later, shares of them are paid out at their last price, whatever "
+            "became of them. Symbols that ended before the span may be missing, which makes all results look better."
         )
     elif settings["price_sources"] == ["file"] and settings["price_file"] == str(SAMPLE_PRICES):
         yield (
