@@ -130,7 +130,6 @@ def backtest(
     executor: Executor | None = None,
     progress: Progress = no_progress,
 ) -> Result:
-        self._unpriced = Unpriced(judged.visible)
     """Run the bot on each bar of the span and return the result; the same arguments give the same result.
 
     `table` holds known forecasts; others are computed in `executor` ahead of their bar, or in this process if there is
@@ -173,18 +172,10 @@ class _Session:
         forecaster: TableForecaster,
         progress: Progress,
     ) -> None:
-    def _pay_out_delisted(self, bar: datetime) -> None:
-        """Pay out what is held of symbols whose prices have ended, as brokers do after a takeover or a delisting."""
-        if self._options.fills_at_close:  # as the embedded broker, which knows of no delisting
-            return
-        for symbol in self.broker.read_holdings():
-            sessions = self._unpriced.count(symbol, bar)
-            if sessions >= DELISTED_SESSIONS:
-                self.broker.pay_out(symbol, bar, f"no price for {sessions} sessions")
-
         self._panel = panel
         self._options = options
         self._next = dict(pairwise(times))
+        self._unpriced = Unpriced(judged.visible)
         self._splits = {
             (symbol, split.visible_from): split.ratio for symbol, splits in judged.splits.items() for split in splits
         }
@@ -209,7 +200,6 @@ class _Session:
         with self._time_part():
             self.broker.heard(order, self._times[strategy.datetime[0]])
 
-        self._pay_out_delisted(bar)
     def bar(self, strategy: Any) -> None:  # noqa: ANN401 a bt.Strategy
         """Run the bot on a bar, after the bar's fills."""
         with self._time_part():
@@ -227,6 +217,15 @@ class _Session:
                 done = self.broker.restate(symbol, ratio, first)
                 if done.quantity_before:
                     self._restatements.append(done)
+
+    def _pay_out_delisted(self, bar: datetime) -> None:
+        """Pay out what is held of symbols whose prices have ended, as brokers do after a takeover or a delisting."""
+        if self._options.fills_at_close:  # as the embedded broker, which knows of no delisting
+            return
+        for symbol in self.broker.read_holdings():
+            sessions = self._unpriced.count(symbol, bar)
+            if sessions >= DELISTED_SESSIONS:
+                self.broker.pay_out(symbol, bar, f"no price for {sessions} sessions")
 
     @property
     def broker(self) -> BacktraderBroker:
@@ -254,6 +253,7 @@ class _Session:
         slot = slot_of(bar, settings.bar_interval)
         self._prices.at(bar)
         self.broker.end_of_bar(bar)
+        self._pay_out_delisted(bar)
         equity_usd, cash_usd, held = self.broker.equity_usd(), self.broker.cash_usd(), self.broker.read_holdings()
         self.broker.at(slot, self._last_equity_usd)
         members = self._panel.members

@@ -70,6 +70,10 @@ class Panel:
         )
 
 
+DELISTING = "delisting"
+"""The kind of a Fill that no order asked for: shares whose prices have ended are paid out."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fill:
     """The execution of a whole order: there are no partial fills."""
@@ -79,10 +83,6 @@ class Fill:
     symbol: str
     side: Side
     kind: str  # market, stop-loss, take-profit or delisting
-DELISTING = "delisting"
-"""The kind of a Fill that no order asked for: shares whose prices have ended are paid out."""
-
-
     quantity: float
     price_usd: float  # slippage included
     decided_price_usd: float  # price of the decision, the stop or the limit
