@@ -62,7 +62,7 @@ def returns(result: Result) -> dict[str, float | None]:
 
 def _closes(result: Result) -> pd.DataFrame:
     """Return the closes at the traded bars, each symbol's in one unit, as its value is measured."""
-    unbroken = judge(result.panel, result.options.settings.bar_interval).unbroken
+    unbroken = judge(result.panel, result.options.bar_interval).unbroken
     return unbroken.reindex(pd.DatetimeIndex([bar.time for bar in result.bars], tz="UTC"))
 
 

@@ -21,71 +21,18 @@ from scripts.backtest.delisting import DELISTED_SESSIONS, Unpriced
 from scripts.backtest.forecasts import TableForecaster, count_needed_bars
 from scripts.backtest.judged import Judged, judge
 from scripts.backtest.model import Bar, Options, Panel, Restatement, Result
+from scripts.backtest.panel_prices import PanelPrices, SlotPrices
 from scripts.backtest.prices import span
+from scripts.backtest.rhythm import slot_after
+from scripts.backtest.slot_forecasts import SlotForecaster
 from trader.alpha import loader
 from trader.deadline import Deadline
 from trader.journal.base import Peak, Run
 from trader.model import NEW_YORK, Closes, Code, Json, Outcome, RunStopped
-from trader.prices.base import Missing
 from trader.prices.reader import Prices
-from trader.prices.series import Series
 from trader.progress import Progress, no_progress
-from trader.schedule.slot import slot_of
+from trader.schedule.slot import is_due, slot_of
 from trader.stages import pipeline
-
-
-class PanelPrices:
-    """A PriceSource on the panel, equivalent to a price file that ends with the current bar."""
-
-    def __init__(self, panel: Panel, series: Mapping[str, Series]) -> None:
-        """Serve the bars of `panel`, of which `series` are the closes; they may extend beyond any requested time."""
-        self._series = series
-        self._first = {
-            symbol: panel.close.index[each].to_pydatetime()
-            for symbol, each in zip(panel.close.columns, panel.close.notna().to_numpy().argmax(axis=0), strict=True)
-            if panel.close[symbol].notna().any()
-        }
-        self._present: datetime | None = None
-
-    @property
-    def name(self) -> str:
-        """The source's name in denials."""
-        return "prices"
-
-    def at(self, bar: datetime) -> None:
-        """Set the current bar; later bars are never returned."""
-        self._present = bar
-
-    def symbols(self, now: datetime) -> frozenset[str]:
-        """Return the symbols that have had a price by `now`."""
-        until = self._until(now)
-        return frozenset(symbol for symbol, first in self._first.items() if first <= until)
-
-    def read(
-        self,
-        symbols: Sequence[str],
-        count: int,
-        now: datetime,
-        progress: Progress,  # noqa: ARG002 progress is reported in bars
-    ) -> Mapping[str, Series | Missing]:
-        """Return the last `count` bars of each symbol that began at `now` or before.
-
-        A symbol whose prices begin later is not known, as in a file that ends now.
-        """
-        until, known = self._until(now), self.symbols(now)
-        return {symbol: self._series[symbol].until(until, count=count) for symbol in symbols if symbol in known}
-
-    def describe(self) -> str:
-        """Return nothing: the panel says what its prices are."""
-        return ""
-
-    def notes(self) -> tuple[str, ...]:
-        """Return nothing: the panel has its own notes."""
-        return ()
-
-    def _until(self, now: datetime) -> datetime:
-        assert self._present is not None, "at() comes first"
-        return min(now, self._present)
 
 
 class BacktestJournal:
@@ -137,9 +84,16 @@ def backtest(
     is no bar to trade.
     """
     times = span(panel, options)
-    judged = judge(panel, options.settings.bar_interval)
-    forecaster = TableForecaster(panel, options, times, table=table, executor=executor)
-    session = _Session(panel, judged, options, times, forecaster, progress)
+    judged = judge(panel, options.bar_interval)
+    prices: PanelPrices
+    forecaster: TableForecaster | SlotForecaster
+    if options.decide_every:
+        prices = slots = SlotPrices(panel)
+        forecaster = SlotForecaster(slots, options, times, table=table, executor=executor)
+    else:
+        prices = PanelPrices(panel, judged.series)
+        forecaster = TableForecaster(panel, options, times, table=table, executor=executor)
+    session = _Session(panel, judged, options, times, prices, forecaster, progress)
     cerebro = bt.Cerebro(stdstats=False)
     cerebro.setbroker(Exchange.of(options, has_ohlc=panel.has_ohlc))
     for symbol in panel.close.columns:
@@ -169,7 +123,8 @@ class _Session:
         judged: Judged,
         options: Options,
         times: Sequence[datetime],
-        forecaster: TableForecaster,
+        prices: PanelPrices,
+        forecaster: TableForecaster | SlotForecaster,
         progress: Progress,
     ) -> None:
         self._panel = panel
@@ -182,7 +137,7 @@ class _Session:
         self._restatements: list[Restatement] = []
         self._times = {_number(each): each for each in times}
         self._forecaster = forecaster
-        self._prices = PanelPrices(panel, judged.series)
+        self._prices = prices
         self._journal = BacktestJournal()
         self._alpha = loader.load(options.settings)
         self._progress = progress
@@ -250,7 +205,8 @@ class _Session:
 
     def _run(self, bar: datetime) -> Bar:
         settings = self._options.settings
-        slot = slot_of(bar, settings.bar_interval)
+        every = self._options.decide_every
+        slot = slot_after(bar, every) if every else slot_of(bar, settings.bar_interval)
         self._prices.at(bar)
         self.broker.end_of_bar(bar)
         self._pay_out_delisted(bar)
@@ -274,7 +230,8 @@ class _Session:
         )
         status: Outcome | Code
         try:
-            status, detail = pipeline.trade(services, run), ""
+            is_due_now = is_due({"time": slot.isoformat()}, settings)
+            status, detail = pipeline.trade(services, run) if is_due_now else Code.NOT_DUE, ""
         except RunStopped as stop:
             status, detail = stop.code, str(stop)
         return Bar(

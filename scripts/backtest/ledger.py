@@ -19,7 +19,7 @@ PLACES = ("journal", "account_file", "price_file", "halt_parameter", "strategy")
 """Settings that only name something: the same rule with other names is not tried twice."""
 
 
-UNTRADED = {"start", "end", "out", "benchmark", "cash_rate"}
+UNTRADED = {"start", "end", "out", "benchmark", "cash_rate", "intraday_file"}
 """Options that are the days, or that no trade depends on."""
 
 
@@ -42,6 +42,8 @@ def identify(options: Options) -> str:
     """Return a short hash of all settings that the trades depend on, but not of the days."""
     settings = {name: value for name, value in options.settings.public().items() if name not in PLACES}
     own = {name: getattr(options, name) for name in options.__dataclass_fields__ if name != "settings"}
+    if not options.decide_every:
+        del own["decide_every"]  # so that the identities of the trials before this option stay
     kept = {**settings, **{name: value for name, value in own.items() if name not in UNTRADED}}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 

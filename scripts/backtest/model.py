@@ -35,14 +35,22 @@ class Options:
     fills_at_close: bool = False  # fill at the close used for the decision, as the embedded broker does (make compare)
     benchmark: str = ""  # a symbol, or the path of a price file; "": the index of the shipped sample, otherwise none
     cash_rate: CashRate = field(default_factory=CashRate)
+    decide_every: str = ""  # the interval of the slots, as in BAR_INTERVAL; "": once at every bar of the history
+    intraday_file: str = ""  # of bars as long as decide_every; "": Yahoo's
     out: Path = OUT
+
+    @property
+    def bar_interval(self) -> str:
+        """The length of the bars in which orders are filled, and after each of which the bot may decide."""
+        return self.decide_every or self.settings.bar_interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
     """Bars of all symbols on one calendar, in USD. Index: starts of the bars (UTC); columns: symbols; NaN in gaps.
 
-    If only closes are known (`has_ohlc` is false), all four tables hold the close.
+    If only closes are known (`has_ohlc` is false), all four tables hold the close. With DECIDE_EVERY the bars are those
+    within the sessions, and `daily` has the finished sessions, which are the history that forecasts are made from.
     """
 
     open: pd.DataFrame
@@ -54,6 +62,7 @@ class Panel:
     notes: tuple[Note, ...] = ()
     splits: Mapping[str, Mapping[date, float]] = field(default_factory=dict)  # as the source reports them; see Series
     members: Members | None = None  # of the index that is the universe, as they are known at the end of the prices
+    daily: "Panel | None" = None  # of the same symbols
 
     def until(self, time: datetime) -> "Panel":
         """Return the panel without the bars that began after `time`."""

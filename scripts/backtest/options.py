@@ -1,8 +1,8 @@
 """The options of a backtest and the bot's settings from environment variables; all problems are reported at once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,14 @@ from scripts.backtest import cash_rate
 from scripts.backtest.benchmark import choice
 from scripts.backtest.model import Options
 from trader.alpha import loader
-from trader.model import PriceSourceName
-from trader.settings import Integer, Number, Settings, SettingsError, nearest, variables
+from trader.model import BAR_LENGTH, PriceSourceName
+from trader.schedule import sessions
+from trader.settings import Integer, Number, OneOf, Settings, SettingsError, nearest, path, variables
+
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+
+MIN_WITH_DAILY_AT = timedelta(minutes=15)
+"""The shortest slots with DAILY_AT: of shorter ones, several lie within the tolerance around it."""
 
 
 def day(text: str) -> date:
@@ -31,6 +37,8 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "REFIT_EVERY": ("refit_every_bars", Integer(1, 1_000)),
     "BENCHMARK": ("benchmark", choice),
     "CASH_RATE": ("cash_rate", cash_rate.read),
+    "DECIDE_EVERY": ("decide_every", OneOf(tuple(each for each in BAR_LENGTH if each != "1d"))),
+    "INTRADAY_FILE": ("intraday_file", path),
     "OUT": ("out", Path),
 }
 """The field of Options and the parser for each variable."""
@@ -39,7 +47,9 @@ SOURCES = {(PriceSourceName.FILE,), (PriceSourceName.YAHOO,)}
 """The price sources that a backtest can read, each alone."""
 
 OWN = {"BROKER": "embedded", "MODE": "paper", "DAILY_AT": "", "HALT_PARAMETER": ""}
-"""Settings that a backtest fixes: it has its own broker, places orders, runs at every bar, and is never halted."""
+"""Settings that a backtest fixes: it has its own broker, places orders, runs at every bar, and is never halted.
+
+With DECIDE_EVERY, DAILY_AT is one of its slots."""
 
 
 def from_env(env: Mapping[str, str]) -> Options:
@@ -47,15 +57,17 @@ def from_env(env: Mapping[str, str]) -> Options:
     rule = loader.RULES.get(env.get("SIGNAL", "").strip())
     defaults = rule.facts.backtest_defaults if rule else {}
     chosen = {**defaults, **{name: text for name, text in env.items() if text.strip()}}
+    fixed = {name: text for name, text in OWN.items() if name != "DAILY_AT" or not chosen.get("DECIDE_EVERY")}
     problems: list[str] = []
     settings = Settings()
     try:
-        settings = Settings.from_env({**chosen, **OWN}, _no_parameters)
+        settings = Settings.from_env({**chosen, **fixed}, _no_parameters)
     except SettingsError as error:
         problems += error.problems
     problems += [
         f"{name}={chosen[name]}: a backtest has its own broker and runs at every bar; leave {name} unset"
-        for name, allowed in OWN.items()
+        f"{', or set DECIDE_EVERY=15m' if name == 'DAILY_AT' else ''}"
+        for name, allowed in fixed.items()
         if chosen.get(name, allowed) != allowed
     ]
     given, wrong = read(chosen, {name: parse for name, (_, parse) in VARIABLES.items()})
@@ -68,10 +80,53 @@ def from_env(env: Mapping[str, str]) -> Options:
     start, end = given.get("START"), given.get("END")
     if start and end and start > end:
         problems.append(f"START={start} is after END={end}: there is nothing to trade; swap them")
+    problems += find_unfit_slots(given, settings)
     if problems:
         raise SettingsError(problems)
     values = {"cash_usd": settings.starting_cash_usd} | {VARIABLES[name][0]: value for name, value in given.items()}
     return Options(settings=replace(settings, starting_cash_usd=values["cash_usd"]), **values)
+
+
+def find_unfit_slots(given: Mapping[str, Any], settings: Settings) -> Iterator[str]:
+    """Yield the problems of what goes with DECIDE_EVERY, or does not go without it."""
+    every = given.get("DECIDE_EVERY")
+    if not every:
+        if "INTRADAY_FILE" in given:
+            yield f"INTRADAY_FILE={given['INTRADAY_FILE']} is for DECIDE_EVERY; set it too, such as DECIDE_EVERY=15m"
+        return
+    if settings.bar_interval != "1d":
+        yield (
+            f"BAR_INTERVAL={settings.bar_interval} with DECIDE_EVERY={every}: slots within the day have daily bars as "
+            "their history; set BAR_INTERVAL=1d, or leave DECIDE_EVERY unset"
+        )
+    if settings.price_sources == (PriceSourceName.FILE,) and "INTRADAY_FILE" not in given:
+        yield (
+            f"DECIDE_EVERY={every} needs the prices within the sessions: set INTRADAY_FILE to a file of {every} "
+            "bars, or PRICE_SOURCES=yahoo"
+        )
+    if given.get("REFIT_EVERY", 1) != 1:
+        yield (
+            f"REFIT_EVERY={given['REFIT_EVERY']} with DECIDE_EVERY={every}: each slot fits anew, as the deployed bot "
+            "does; leave REFIT_EVERY unset, or set ENGINE=map to save time"
+        )
+    if settings.daily_at and BAR_LENGTH[every] < MIN_WITH_DAILY_AT:
+        yield f"DAILY_AT={settings.daily_at}: several slots of DECIDE_EVERY={every} are due; set DECIDE_EVERY=15m"
+    elif settings.daily_at and settings.daily_at not in (slots := slots_of_day(every)):
+        yield (
+            f"DAILY_AT={settings.daily_at} is no slot of DECIDE_EVERY={every}, whose slots are {slots[0]}, {slots[1]} "
+            f"and so on to {slots[-1]}; choose one of them"
+        )
+
+
+def slots_of_day(every: str) -> tuple[str, ...]:
+    """Return the times in New York at which the bot may decide in a session of full length, as in DAILY_AT.
+
+    The first is the end of the session's first bar, because no price of the session is known before.
+    """
+    begin, end = (timedelta(hours=each.hour, minutes=each.minute) for each in (sessions.OPEN, sessions.CLOSE))
+    count = -((begin - end) // BAR_LENGTH[every])
+    times = (begin + number * BAR_LENGTH[every] for number in range(1, count))
+    return tuple(f"{time // HOUR:02}:{time % HOUR // MINUTE:02}" for time in times)
 
 
 def read(env: Mapping[str, str], parsers: Mapping[str, Callable[[str], object]]) -> tuple[dict[str, Any], list[str]]:

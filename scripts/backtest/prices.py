@@ -40,6 +40,10 @@ def load(
     `now` and `cache` are for Yahoo: the current time, and the cache of its bars. Raises BacktestError, or the source's
     PriceSourceError, if there are no prices to trade on; see also `span`.
     """
+    if options.decide_every:
+        from scripts.backtest import rhythm  # which builds on this module
+
+        return rhythm.load(options, progress, now=now, cache=cache)
     panel = _trim_bars(read(options, progress, now=now, cache=cache), options)
     traded = span(panel, options)
     if lack := options.cash_rate.explain_lack(traded[0]):
@@ -62,6 +66,10 @@ def span(panel: Panel, options: Options) -> tuple[datetime, ...]:
     Without START the span begins two years before the last bar, or later, at the first bar with enough bars before it.
     Raises BacktestError if there is no bar to trade, or if no symbol has enough bars at the first one.
     """
+    if options.decide_every:
+        from scripts.backtest import rhythm  # which builds on this module
+
+        return rhythm.span(panel, options)
     settings = options.settings
     bars = _bars(panel, options)
     say = sayer(settings.bar_interval)

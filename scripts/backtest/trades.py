@@ -181,7 +181,7 @@ def _last(entry: Fill, result: Result) -> _Exit:
     """Value open shares at the last close up to the last bar, as the account does, without the cost of a sale."""
     end = result.bars[-1].time
     panel = replace(result.panel, close=result.panel.close[[entry.symbol]])
-    closes = judge(panel, result.options.settings.bar_interval).visible[entry.symbol].loc[:end].dropna()
+    closes = judge(panel, result.options.bar_interval).visible[entry.symbol].loc[:end].dropna()
     price_usd = float(closes.iloc[-1]) if len(closes) else entry.price_usd
     return _Exit(None, price_usd, ExitKind.OPEN, STILL_OPEN, 0.0, end)
 

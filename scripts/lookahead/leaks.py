@@ -17,6 +17,7 @@ from scripts.backtest import buy_and_hold, engine, forecasts, prices
 from scripts.backtest.compute import Task
 from scripts.backtest.judged import Judged
 from scripts.backtest.model import Options, Panel
+from scripts.backtest.panel_prices import PanelPrices
 from scripts.sweep import walk_forward
 from scripts.sweep.walk_forward import Figure, Fold
 from trader.model import Closes, Insight, Target
@@ -185,7 +186,7 @@ def _peeking() -> Iterator[_Peek]:
 
         return at
 
-    with replaced(engine, "judge", judging), replaced(engine.PanelPrices, "at", stepping):
+    with replaced(engine, "judge", judging), replaced(PanelPrices, "at", stepping):
         yield peek
 
 
