@@ -3,8 +3,8 @@
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -279,6 +279,26 @@ def test_an_index_that_mostly_lacks_prices_is_not_traded(env: dict[str, str]) ->
     Path(env["PRICE_FILE"]).write_text(price_csv(closes))
     report = run(EVENT, env=env | {"UNIVERSE": "sp500"})
     assert (report["forecasts"], report["investments"]) == ([], {})
+
+
+def test_a_run_in_the_past_takes_the_members_of_that_day(env: dict[str, str]) -> None:
+    asked: list[date] = []
+
+    def find_members(day: date) -> Sequence[str]:
+        asked.append(day)
+        return ("GONE",)
+
+    closes: dict[str, Any] = {"AAPL": path("A", -0.05), "GONE": path("B", -0.05)}
+    Path(env["PRICE_FILE"]).write_text(price_csv(closes))
+    report = run(EVENT, env=env | {"UNIVERSE": "sp500"}, members=find_members)
+    assert (symbols_bought_in(report), asked) == ({"GONE"}, [date(2022, 12, 28)])
+
+
+def test_a_list_of_symbols_needs_no_members(env: dict[str, str]) -> None:
+    def fail(_day: date) -> Sequence[str]:
+        raise AssertionError
+
+    assert run(EVENT, env=env | {"UNIVERSE": "A"}, members=fail)["status"] != "FAILED"
 
 
 def test_a_dry_run_leaves_the_paper_account_as_it_is(env: dict[str, str]) -> None:

@@ -31,6 +31,12 @@ def test_a_wrong_setting_writes_nothing(make: Command, variable: str, value: str
     assert said in errors
 
 
+def test_a_day_before_the_first_known_members_is_refused(make: Command) -> None:
+    code, _, errors = make(AT="1995-12-01")
+    assert code == 2
+    assert "the members of the S&P 500 are known from 1996-01-02 on, not for 1995-12-01" in errors
+
+
 def test_a_failure_of_aws_is_left_to_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_names: object) -> None:
         raise ConnectionError

@@ -29,6 +29,14 @@ def test_a_listed_symbol_that_no_source_has_stays_a_candidate() -> None:
     assert candidates(("AAPL", "ZZZZ"), {"AAPL"}) == ("AAPL", "ZZZZ")
 
 
+def test_the_members_of_the_day_take_the_place_of_today_s() -> None:
+    assert candidates(("sp500",), {"AAPL", "GONE"}, ("AAPL", "GONE", "OTHER")) == ("AAPL", "GONE")
+
+
+def test_the_members_of_the_day_are_no_matter_for_a_list_of_symbols() -> None:
+    assert candidates(("KO",), None, ("AAPL",)) == ("KO",)
+
+
 def test_performance_is_the_return_over_the_look_back() -> None:
     assert returns({"AAPL": daily([50, 100, 110, 125])}, 2) == {"AAPL": 0.25}
 
