@@ -260,7 +260,8 @@ def _panel(clean: CleanBars, symbols: Sequence[str], *, has_ohlc: bool, source: 
 def _trim_bars(panel: Panel, options: Options) -> Panel:
     """Cut the panel at END, and remove bars before the first price and after the last, and symbols without a price.
 
-    Empty bars in between stay, because they are bars of the calendar.
+    Empty bars in between stay, because they are bars of the calendar. The members of the index are those that were
+    known at the last bar.
     """
     bars = _bars(panel, options)
     rows = slice(bars[0], bars[-1])
@@ -270,4 +271,5 @@ def _trim_bars(panel: Panel, options: Options) -> Panel:
     cut = {name: getattr(panel, name).loc[rows, is_priced] for name in PRICES}
     if not panel.has_ohlc:
         cut = dict.fromkeys(PRICES, cut["close"])
-    return replace(panel, **cut, notes=(*panel.notes, *unpriced))
+    members = panel.members and panel.members.until(bars[-1].astimezone(NEW_YORK).date())
+    return replace(panel, **cut, members=members, notes=(*panel.notes, *unpriced))

@@ -25,13 +25,14 @@ from scripts.backtest import options
 from scripts.backtest.workers import pool
 from scripts.bench.reference import reference
 from trader.alpha import loader
+from trader.alpha.base import AlphaModel, View
 from trader.deadline import Deadline
 from trader.forecasting.map import model
 from trader.forecasting.map.forecaster import MapForecaster, local_ns
 from trader.forecasting.map.model import Batch, Calendar, Fit, Scales, log_posterior
 from trader.forecasting.map.posterior_mode import Floats
 from trader.forecasting.prophet import FIT_TIMEOUT_S, ProphetForecaster, quiet_prophet
-from trader.model import SAMPLE_PRICES, Forecast
+from trader.model import SAMPLE_PRICES, Forecast, Insight
 from trader.prices.file import FilePrices
 from trader.progress import Progress
 from trader.settings import Integer, OneOf, Settings, SettingsError
@@ -358,7 +359,7 @@ def decide(row: ParityCase, end: int, symbols: int) -> list[tuple[bool, float]]:
     for engine in (MapForecaster(spec), ProphetForecaster(spec)):
         made = engine.forecast(closes, Deadline.never())
         by_symbol.append({each.symbol: each for each in made.forecasts})
-    insights = [[rule.insight(each[symbol]) for each in by_symbol if symbol in each] for symbol in closes]
+    insights = [[_judge(rule, each[symbol]) for each in by_symbol if symbol in each] for symbol in closes]
     return [
         (both[0].direction is not both[1].direction, abs(both[0].gap_fraction - both[1].gap_fraction))
         if len(both) == len(by_symbol)
@@ -366,6 +367,11 @@ def decide(row: ParityCase, end: int, symbols: int) -> list[tuple[bool, float]]:
         for both in insights
         if both
     ]
+
+
+def _judge(rule: AlphaModel, forecast: Forecast) -> Insight:
+    (made,) = rule.insights(View(slot=forecast.time, closes={}, forecasts={forecast.symbol: forecast}, positions={}))
+    return made
 
 
 # --- prices and table ----------------------------------------------------------------------------------------------

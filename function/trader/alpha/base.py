@@ -1,11 +1,12 @@
-"""The interface of an alpha model: a rule that turns the forecast of a symbol into an insight."""
+"""The interface of an alpha model: a rule that turns what it is shown into an insight for each symbol."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 from trader.forecasting.base import ForecastSpec
-from trader.model import Forecast, Insight, tick_usd
+from trader.model import Closes, Forecast, Insight, Position, tick_usd
 
 if TYPE_CHECKING:
     from trader.settings import Settings
@@ -43,8 +44,18 @@ def is_visible(move_usd: float, price_usd: float) -> bool:
     return abs(move_usd) >= tick_usd(price_usd) / 2
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What a rule is shown at a slot."""
+
+    slot: datetime
+    closes: Mapping[str, Closes]  # of the chosen and the held symbols, up to the price at which they can trade now
+    forecasts: Mapping[str, Forecast]  # of the symbols that have one
+    positions: Mapping[str, Position]  # what is held
+
+
 class AlphaModel(Protocol):
-    """One rule with its settings; a pure function of the forecast."""
+    """One rule with its settings; a pure function of the view."""
 
     facts: ClassVar[Facts]
 
@@ -60,5 +71,22 @@ class AlphaModel(Protocol):
     def dead_band_fraction(self) -> float | None:
         """Half the width of the dead band around the line, as a fraction of the line; None if the rule has none."""
 
+    def insights(self, view: View) -> Sequence[Insight]:
+        """Return the direction for symbols of the view, at most one each, with the reason.
+
+        Raises ValueError if a forecast is insufficient.
+        """
+
+
+class OnForecasts:
+    """A base for rules that judge each forecast by itself."""
+
+    __slots__ = ()
+
     def insight(self, forecast: Forecast) -> Insight:
         """Return the direction for one symbol, with the reason. Raises ValueError if the forecast is insufficient."""
+        raise NotImplementedError
+
+    def insights(self, view: View) -> Sequence[Insight]:
+        """See AlphaModel."""
+        return [self.insight(forecast) for forecast in view.forecasts.values()]

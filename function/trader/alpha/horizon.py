@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from trader.alpha.base import Facts
+from trader.alpha.base import Facts, OnForecasts
 from trader.alpha.interval import WORDS, compare_ends
 from trader.forecasting.base import SEASONALITIES, ForecastSpec
 from trader.model import Forecast, Insight
@@ -18,7 +18,7 @@ EVERY_SESSIONS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Horizon:
+class Horizon(OnForecasts):
     """The interval rule eight days ahead on every fifth trading day, with all seasonalities, one share at a time."""
 
     facts: ClassVar[Facts] = Facts(
@@ -46,5 +46,5 @@ class Horizon:
         return cls(spec)
 
     def insight(self, forecast: Forecast) -> Insight:
-        """See AlphaModel."""
+        """See OnForecasts."""
         return compare_ends(forecast)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from trader.alpha.base import Facts, Words, is_visible
+from trader.alpha.base import Facts, OnForecasts, Words, is_visible
 from trader.forecasting.base import ForecastSpec
 from trader.model import NEW_YORK, Direction, Forecast, Insight
 
@@ -14,7 +14,7 @@ WORDS = Words(gap="how far the farther end of the forecast interval is from the 
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(OnForecasts):
     """UP if the forecast interval reaches further above the price than below it, DOWN if further below."""
 
     facts: ClassVar[Facts] = Facts(name="interval", min_bars=30, words=WORDS)
@@ -30,7 +30,7 @@ class Interval:
         return cls(spec)
 
     def insight(self, forecast: Forecast) -> Insight:
-        """See AlphaModel."""
+        """See OnForecasts."""
         return compare_ends(forecast)
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from trader.alpha.base import Facts, is_visible
+from trader.alpha.base import Facts, OnForecasts, is_visible
 from trader.forecasting.base import ForecastSpec
 from trader.model import Direction, Forecast, Insight
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Trend:
+class Trend(OnForecasts):
     """UP below the trend line, DOWN above it, FLAT within the dead band or at the line, to the tick."""
 
     facts: ClassVar[Facts] = Facts(name="trend", min_bars=30)
@@ -26,7 +26,7 @@ class Trend:
         return cls(spec, settings.signal_threshold_fraction)
 
     def insight(self, forecast: Forecast) -> Insight:
-        """See AlphaModel."""
+        """See OnForecasts."""
         gap = forecast.price_usd / forecast.trend_usd - 1
         band = self.dead_band_fraction
         if abs(gap) <= band or not is_visible(forecast.price_usd - forecast.trend_usd, forecast.price_usd):

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from operator import itemgetter
 
-from trader.alpha.base import AlphaModel
+from trader.alpha.base import AlphaModel, View
 from trader.broker.base import Broker, CashFlow, CashFlows, MarketClock, OrderHistory, OrderId
 from trader.codec import encode
 from trader.deadline import ORDER_TIME_S, Deadline
@@ -411,7 +411,13 @@ def decide(observation: Observation, forecasts: Forecasts, alpha: AlphaModel, se
     prices_usd = {symbol: float(closes.to_numpy()[-1]) for symbol, closes in observation.closes.items()}
     account = portfolio.subtract_reserved(observation.account, observation.open_orders, prices_usd)
     pending = {order.symbol for order in observation.open_orders if not order.is_leg}
-    insights = tuple(alpha.insight(forecast) for forecast in forecasts.forecasts)
+    view = View(
+        slot=observation.slot,
+        closes=observation.closes,
+        forecasts={forecast.symbol: forecast for forecast in forecasts.forecasts},
+        positions=positions,
+    )
+    insights = tuple(alpha.insights(view))
     shares = alpha.facts.shares_per_order
     targets = portfolio.targets(insights, account, positions, pending, settings, shares_per_order=shares)
     bars_since_stop = {

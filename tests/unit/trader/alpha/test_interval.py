@@ -4,6 +4,7 @@ import pytest
 
 from tests.builders import daily, forecast, settings
 from trader.alpha import loader
+from trader.alpha.base import View
 from trader.alpha.horizon import Horizon
 from trader.alpha.interval import Interval
 from trader.deadline import Deadline
@@ -79,7 +80,8 @@ def test_a_share_that_does_not_move_has_no_direction(engine: Engine, signal: str
     decides = date(2022, 12, 22)  # also `horizon`, for a day on which the exchange is open
     (made,) = make_forecaster(chosen).forecast({"AAPL": daily(closes, decides)}, Deadline.never()).forecasts
     assert made.lower_usd != made.upper_usd
-    assert loader.load(chosen).insight(made).direction is Direction.FLAT
+    view = View(slot=made.time, closes={}, forecasts={"AAPL": made}, positions={})
+    assert [each.direction for each in loader.load(chosen).insights(view)] == [Direction.FLAT]
 
 
 def test_a_forecast_without_an_interval_is_an_error() -> None:

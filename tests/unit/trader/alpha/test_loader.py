@@ -14,7 +14,7 @@ from scripts.backtest.engine import backtest
 from scripts.report.html import write_page
 from tests.builders import settings
 from trader.alpha import loader
-from trader.alpha.base import Facts, Words
+from trader.alpha.base import Facts, OnForecasts, Words
 from trader.forecasting.base import ForecastSpec
 from trader.model import Direction, Forecast, Insight
 from trader.settings import SettingsError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Contrarian:
+class Contrarian(OnForecasts):
     """A fourth rule: UP above the line."""
 
     facts: ClassVar[Facts] = Facts(name="contrarian", min_bars=40, words=Words(line="the line that is bet against"))
