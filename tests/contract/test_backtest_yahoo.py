@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from yfinance.data import SingletonMeta
 
-from scripts.backtest import prices
+from scripts.backtest import cutting, prices
 from scripts.backtest.cutting import CuttableCache
 from scripts.backtest.model import BacktestError, Options, Panel
 from scripts.backtest.yahoo_cache import Cache, final_until
+from scripts.data.members import Members, Stay
 from scripts.testkit.yahoo import Fault, Listing, YahooFake
 from tests.builders import settings
 from trader.model import NEW_YORK
@@ -355,3 +356,34 @@ def test_splits_after_a_bar_are_not_known_at_it(yahoo: YahooFake, cache: Cache) 
     cuttable = CuttableCache(options("KO"), cache)
     before, after = (cuttable.load(datetime(2025, 6, day, 12, tzinfo=UTC)).splits for day in (3, 4))
     assert (before, after) == ({}, {"KO": {date(2025, 6, 4): 2.5}})
+
+
+def test_of_an_index_all_members_of_the_span_are_requested(
+    yahoo: YahooFake, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, joins, ends = date(1996, 1, 2), date(2025, 6, 2), date(2025, 6, 10)
+    stays = (
+        Stay("AAPL", joins),
+        Stay("BRK.B", ends + timedelta(days=1)),
+        Stay("FAILED", began, joins),
+        Stay("KO", began, ends),
+        Stay("LONGAGO", began, date(2025, 4, 1)),
+    )
+    monkeypatch.setattr(prices, "shipped", lambda: Members(stays))
+    panel = load(cache, options("sp500", end=ends))
+    assert charts(yahoo) == {"AAPL": 1, "KO": 1}
+    assert list(panel.close.columns) == ["AAPL", "KO"]
+    assert [note.symbol for note in panel.notes if "Yahoo returned no prices" in note.what] == ["FAILED"]
+    assert panel.members is not None
+    assert (panel.members.on(joins), panel.members.on(ends)) == (("AAPL", "KO"), ("AAPL",))
+
+
+def test_of_an_index_the_cache_is_cut_too(yahoo: YahooFake, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = Members((Stay("AAPL", date(2025, 6, 2)), Stay("KO", date(1996, 1, 2), date(2025, 6, 17))))
+    for module in (prices, cutting):
+        monkeypatch.setattr(module, "shipped", lambda: members)
+    panel = load(cache, options("sp500"))
+    cut = CuttableCache(options("sp500"), cache).load(panel.close.index[-12].to_pydatetime())
+    assert list(cut.close.columns) == ["AAPL", "KO"]
+    assert cut.members is not None
+    assert cut.members.on(date(2025, 6, 18)) == ("AAPL", "KO")  # that KO leaves on the 17th is not known yet
