@@ -20,7 +20,7 @@ def calibration(result: Result) -> dict[str, Any]:
 
     `is_sampled` is true if the forecasts were made only to be scored, because the rule itself does not look ahead.
     """
-    is_sampled = not loader.load(result.options.settings).forecast_spec.looks_ahead
+    is_sampled = not loader.load(result.options.settings).forecast_spec.looks_ahead or bool(result.options.decide_every)
     begin = {"nominal_fraction": NOMINAL_FRACTION, "is_sampled": is_sampled}
     if not result.scored:
         reason = TOO_SHORT if result.is_complete else INTERRUPTED

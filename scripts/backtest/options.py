@@ -9,12 +9,10 @@ from typing import Any
 from scripts.backtest import cash_rate
 from scripts.backtest.benchmark import choice
 from scripts.backtest.model import Options
+from scripts.cloud.rhythms import slots_of_day
 from trader.alpha import loader
 from trader.model import BAR_LENGTH, PriceSourceName
-from trader.schedule import sessions
 from trader.settings import Integer, Number, OneOf, Settings, SettingsError, nearest, path, variables
-
-HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 
 MIN_WITH_DAILY_AT = timedelta(minutes=15)
 """The shortest slots with DAILY_AT: of shorter ones, several lie within the tolerance around it."""
@@ -116,17 +114,6 @@ def find_unfit_slots(given: Mapping[str, Any], settings: Settings) -> Iterator[s
             f"DAILY_AT={settings.daily_at} is no slot of DECIDE_EVERY={every}, whose slots are {slots[0]}, {slots[1]} "
             f"and so on to {slots[-1]}; choose one of them"
         )
-
-
-def slots_of_day(every: str) -> tuple[str, ...]:
-    """Return the times in New York at which the bot may decide in a session of full length, as in DAILY_AT.
-
-    The first is the end of the session's first bar, because no price of the session is known before.
-    """
-    begin, end = (timedelta(hours=each.hour, minutes=each.minute) for each in (sessions.OPEN, sessions.CLOSE))
-    count = -((begin - end) // BAR_LENGTH[every])
-    times = (begin + number * BAR_LENGTH[every] for number in range(1, count))
-    return tuple(f"{time // HOUR:02}:{time % HOUR // MINUTE:02}" for time in times)
 
 
 def read(env: Mapping[str, str], parsers: Mapping[str, Callable[[str], object]]) -> tuple[dict[str, Any], list[str]]:

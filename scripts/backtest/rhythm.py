@@ -23,7 +23,6 @@ from trader.model import BAR_LENGTH, NEW_YORK, Note
 from trader.prices.bars import PRICES, Tables, clean_bars
 from trader.prices.file import FilePrices
 from trader.prices.table import PriceFileError
-from trader.prices.yahoo import MAX_DAYS
 from trader.progress import Progress, no_progress
 from trader.schedule import sessions
 
@@ -141,21 +140,23 @@ def by_day(result: Result) -> Result:
     """Return a backtest with a bar for each session, which ends as its last bar does; itself without DECIDE_EVERY.
 
     It is what the account's figures are made from, so that they mean the same as those of a backtest on daily bars.
-    Fills and orders keep their times; the decisions stay with the slots.
+    Fills keep their times. Of the decisions, a day has its last; the orders stay with the slots.
     """
     options, daily = result.options, result.panel.daily
     if not options.decide_every or daily is None:
         return result
-    last: dict[date, Bar] = {bar.time.astimezone(NEW_YORK).date(): bar for bar in result.bars}
+    last: dict[date, Bar] = {}
+    for bar in result.bars:
+        day = bar.time.astimezone(NEW_YORK).date()
+        decision = bar.decision or (last[day].decision if day in last else None)
+        last[day] = replace(bar, decision=decision, outcomes=())
     times = days_of([bar.time for bar in result.bars], options)
-    bars = tuple(
-        replace(bar, time=time, decision=None, outcomes=()) for time, bar in zip(times, last.values(), strict=True)
-    )
+    bars = tuple(replace(bar, time=time) for time, bar in zip(times, last.values(), strict=True))
     panel = _fill_running_session(daily, result.panel)
     return replace(
         result,
         options=by_day_options(options),
-        panel=replace(panel, source=result.panel.source, notes=result.panel.notes),
+        panel=replace(panel, source=result.panel.source, notes=result.panel.notes, has_ohlc=result.panel.has_ohlc),
         bars=bars,
     )
 
@@ -198,6 +199,7 @@ def _from_yahoo(
     options: Options, symbols: Sequence[str], now: datetime | None, cache: "Cache | None", progress: Progress
 ) -> Panel:
     from scripts.backtest.yahoo_cache import Cache, final_until  # a file of prices needs no network
+    from trader.prices.yahoo import MAX_DAYS
 
     every, now = options.bar_interval, now or datetime.now(UTC)
     until = final_until(now)

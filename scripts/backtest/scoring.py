@@ -13,6 +13,7 @@ from scripts.backtest.compute import Table, Task, compute
 from scripts.backtest.forecasts import Blocks
 from scripts.backtest.judged import judge
 from scripts.backtest.model import Options, Panel, Result, Scored
+from scripts.backtest.rhythm import by_day
 from trader.alpha import loader
 from trader.forecasting.prophet import SEED
 from trader.model import NEW_YORK, Forecast
@@ -26,9 +27,11 @@ def score(result: Result, *, executor: Executor | None = None, progress: Progres
     """Return every forecast of the backtest whose horizon was reached, in the order of bars and symbols.
 
     A rule that looks ahead made them for its decisions. For any other rule, SAMPLE forecasts are made here, with the
-    same model, HORIZON_BARS ahead, at random bars and symbols.
+    same model, HORIZON_BARS ahead, at random bars and symbols. So they are with DECIDE_EVERY, at the sessions' closes.
     """
-    if not loader.load(result.options.settings).forecast_spec.looks_ahead:
+    is_sampled = bool(result.options.decide_every) or not loader.load(result.options.settings).forecast_spec.looks_ahead
+    result = by_day(result)
+    if is_sampled:
         forecasts: Sequence[Forecast] = _sample(result, executor, progress)
     else:
         forecasts = [each for bar in result.bars if bar.decision for each in bar.decision.forecasts]

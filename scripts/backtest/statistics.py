@@ -15,6 +15,7 @@ from scripts.backtest.accuracy import calibration
 from scripts.backtest.against import ROUNDING, measure_against
 from scripts.backtest.model import DELISTING, Options, Result
 from scripts.backtest.ratios import empyrical
+from scripts.backtest.rhythm import by_day
 from scripts.backtest.rolling import roll_sharpe
 from scripts.backtest.trades import Trade, trades
 from scripts.backtest.trading import measure_trading
@@ -157,8 +158,9 @@ def excess_returns(result: Result) -> Numbers:
 def figures(result: Result) -> dict[str, Any]:
     """Return the whole report, JSON-safe; only `timings_s` differs if the same backtest is run again.
 
-    `made`, `uncertainty` and `trials` are None: make backtest adds them, see describe_making, and measure of
-    uncertainty and trials.
+    `made`, `schedule`, `uncertainty` and `trials` are None: make backtest adds them, see describe_making, compare of
+    rhythms, and measure of uncertainty and trials. With DECIDE_EVERY all figures of an account are those of its equity
+    at the close of each session, so that they mean the same as with one decision a day.
 
     The strategy is compared with `buy_and_hold`, the universe bought once at the same costs, with `benchmark`, likewise
     (None without one; `against_benchmark` is explained at measure_against), and with `cash`, which earns CASH_RATE. The
@@ -166,18 +168,18 @@ def figures(result: Result) -> dict[str, Any]:
     on it. `bars_a_year` is measured from the traded bars; for a span too short to be annualized it is None,
     and `no_yearly_figures` has the reason.
     """
-    made = trades(result)
-    strategy, cash, holding = _strategy(result, made), _cash(result), buy_and_hold.universe(result)
-    held = _measure_holding(result, holding) if holding else None
+    made, days = trades(result), by_day(result)
+    strategy, cash, holding = _strategy(days, made), _cash(days), buy_and_hold.universe(days)
+    held = _measure_holding(days, holding) if holding else None
     bought = holding.symbols if holding else ()
-    benchmark, costs = _benchmark(result), _costs(result)
+    benchmark, costs = _benchmark(days), _costs(result)
     return {
         "version": VERSION,
         "is_complete": result.is_complete,
         "options": _options(result.options),
         "settings": result.options.settings.public(),
         "data": {
-            **_data(result),
+            **_data(days),
             "buy_and_hold_symbols": list(bought),
             "not_in_buy_and_hold": [str(each) for each in result.panel.close.columns if each not in set(bought)],
         },
@@ -189,15 +191,16 @@ def figures(result: Result) -> dict[str, Any]:
         },
         "benchmark": _name_benchmark(result),
         "against_benchmark": measure_against(strategy, benchmark) if benchmark else None,
-        "interest_usd": _interest_usd(result),
+        "interest_usd": _interest_usd(days),
+        "schedule": None,
         "made": None,
         "uncertainty": None,
         "trials": None,
         "costs": costs,
-        "trading": measure_trading(made, costs["turnover_usd"], strategy.equity_usd, _span(result)),
-        "curve": _curve(result, strategy, held, benchmark, cash),
-        "monthly_returns": _monthly(result, strategy, held, benchmark),
-        "symbols": _by_symbol(result, made),
+        "trading": measure_trading(made, costs["turnover_usd"], strategy.equity_usd, _span(days)),
+        "curve": _curve(days, strategy, held, benchmark, cash),
+        "monthly_returns": _monthly(days, strategy, held, benchmark),
+        "symbols": _by_symbol(days, made),
         "trades": encode(made),
         "restatements": encode(result.restatements),
         "refusals": encode(result.refusals),
@@ -310,6 +313,8 @@ def _options(options: Options) -> dict[str, Any]:
         "fills_at_close": options.fills_at_close,
         "benchmark": options.benchmark,
         "cash_rate": options.cash_rate.words,
+        "decide_every": options.decide_every,
+        "intraday_file": options.intraday_file,
     }
 
 

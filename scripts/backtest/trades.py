@@ -12,6 +12,7 @@ import pandas as pd
 
 from scripts.backtest.judged import judge
 from scripts.backtest.model import Fill, Restatement, Result
+from scripts.backtest.rhythm import by_day
 from trader.model import DECIMALS, Order, Side
 from trader.prices.jumps import name_split
 
@@ -56,7 +57,7 @@ class Trade:
     commission_usd: float  # its share of both orders' commission
     pnl_usd: float  # after commission
     return_fraction: float  # of the purchase's cost, including its commission
-    bars_held: int
+    bars_held: int  # with DECIDE_EVERY, the sessions
 
     @property
     def is_open(self) -> bool:
@@ -101,7 +102,7 @@ def trades(result: Result) -> tuple[Trade, ...]:
     not go short, so the fills would be wrong.
     """
     lots: dict[str, deque[_Lot]] = {}
-    calendar = result.panel.close.index
+    calendar = by_day(result).panel.close.index
     orders = {each.client_order_id: each for bar in result.bars for each in bar.outcomes if isinstance(each, Order)}
     found: list[Trade] = []
     for event in _events(result):

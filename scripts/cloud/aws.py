@@ -21,8 +21,9 @@ from botocore.exceptions import (
     ProfileNotFound,
 )
 
+from scripts.cloud.usage import UsageError as UsageError
 from scripts.console import CommandError
-from trader.settings import REFERENCE, SettingsError
+from trader.settings import REFERENCE
 
 PROJECT = "prophet-trader"
 PROJECT_NAME = r"(?!aws|ssm)[a-z][a-z0-9-]{1,19}"
@@ -30,14 +31,6 @@ PROJECT_NAME = r"(?!aws|ssm)[a-z][a-z0-9-]{1,19}"
 
 ALIAS = "live"
 CONFIG = Config(connect_timeout=5, retries={"mode": "standard", "total_max_attempts": 4})
-
-
-class UsageError(SettingsError):
-    """A variable of a command has a value that is not allowed, or contradicts another; the command exits with 2."""
-
-    def __init__(self, problem: str) -> None:
-        super().__init__([problem])
-        self.args = (problem,)  # without the heading of a list of settings
 
 
 class AwsError(CommandError):

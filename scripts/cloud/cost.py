@@ -18,7 +18,7 @@ from rich.text import Text
 
 from scripts import console
 from scripts.cloud.aws import Cloud, UsageError, connect, translate_errors
-from scripts.cloud.cron import DEFAULT, Schedule, kinds, once_a_day
+from scripts.cloud.cron import Schedule, kinds, once_a_day, read_default
 from scripts.cloud.logs import Period, ask, client_of, log_groups, name_strategy, query_text, watching
 from scripts.cloud.measure import CHOSEN, KINDS, LATENCY_S, MB_PER_PROCESSOR, Measured, measure, share_of
 from scripts.cloud.tables import TableRow, show_table
@@ -231,7 +231,7 @@ def estimate(target: Target, env: Mapping[str, str]) -> Estimate:
     memory_mb, daily_at = memory_of(env), env.get("DAILY_AT", "")
     if daily_at and env.get("SCHEDULE"):
         raise UsageError("SCHEDULE and DAILY_AT contradict each other; set only one of them")
-    schedule = once_a_day(daily_at) if daily_at else Schedule(env.get("SCHEDULE") or DEFAULT)
+    schedule = once_a_day(daily_at) if daily_at else Schedule(env.get("SCHEDULE") or read_default())
     first = datetime.now(UTC).date() - timedelta(days=DAYS)
     counts = kinds(schedule, first, DAYS, daily_at)
     if not counts.total():

@@ -5,13 +5,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 
-from scripts.cloud.aws import UsageError
+from scripts import ROOT
+from scripts.cloud.usage import UsageError
 from trader.model import NEW_YORK
 from trader.schedule import sessions
 
-DEFAULT = "cron(0/15 13-21 ? * MON-FRI *)"
+VARIABLES = ROOT / "terraform/variables.tf"
 DAILY_AT = r"09:(30|45)|1[0-5]:(00|15|30|45)"
 MONTHS = {
     name: number
@@ -28,6 +29,14 @@ FIELDS: Sequence[tuple[str, int, int, Mapping[str, int]]] = (
 )
 
 
+@cache
+def read_default() -> str:
+    """Return the schedule of a strategy that sets none: the default in Terraform's variables."""
+    found = re.search(r'^\s*schedule\s*=\s*optional\(string, "(cron\([^"]+\))"\)', VARIABLES.read_text("utf-8"), re.M)
+    assert found, f"{VARIABLES} has the default of schedule"
+    return found[1]
+
+
 @dataclass(frozen=True)
 class Schedule:
     """An AWS cron expression such as cron(0/15 13-21 ? * MON-FRI *), in UTC."""
@@ -39,7 +48,7 @@ class Schedule:
         match = re.fullmatch(r"cron\(([^()]*)\)", self.expression)
         parts = match[1].split() if match else []
         if len(parts) != len(FIELDS):
-            raise UsageError(f"SCHEDULE={self.expression}: must be cron(...) with six fields, such as {DEFAULT}")
+            raise UsageError(f"SCHEDULE={self.expression}: must be cron(...) with six fields, such as {read_default()}")
         if [index for index, part in enumerate(parts) if part == "?"] not in ([2], [4]):
             raise UsageError(
                 f"SCHEDULE={self.expression}: put ? in exactly one of the day fields, third or fifth, and in no other"

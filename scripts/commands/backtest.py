@@ -23,12 +23,22 @@ OPTIONS = (
         meaning="what cash earns a year, such as 0.04, or a CSV file of days and rates in percent (default: 0)",
         metavar="RATE|FILE",
     ),
+    Option(
+        name="DECIDE_EVERY",
+        meaning="decide within the day, at the end of bars of this length: 1h, 15m, 5m or 1m (default: once a day)",
+        metavar="INTERVAL",
+    ),
+    Option(
+        name="INTRADAY_FILE",
+        meaning="a price file of bars of that length (default: Yahoo's, with PRICE_SOURCES=yahoo)",
+        metavar="FILE",
+    ),
     Option(name="OUT", meaning="the folder for results (default: out)", metavar="FOLDER"),
 )
 """The options of every command that runs backtests."""
 
 FIXED = {
-    *("BROKER", "MODE", "DAILY_AT", "HALT_PARAMETER"),  # it has its own broker, and runs at every bar
+    *("BROKER", "MODE", "HALT_PARAMETER"),  # it has its own broker
     *("JOURNAL", "ACCOUNT_FILE", "APCA_API_BASE_URL"),
 }
 """Settings that have no meaning in a backtest."""

@@ -24,7 +24,7 @@ import pytest
 from lambda_function import run
 from scripts import ROOT
 from scripts.cloud import cost
-from scripts.cloud.cron import DEFAULT, Schedule, once_a_day
+from scripts.cloud.cron import Schedule, once_a_day, read_default
 from tests import terraform_here
 from tests.cloudwatch import Alarm, Assumptions, Metric, MetricFilter, alarm_of_terraform
 from trader.model import NEW_YORK, Code, Health, Outcome
@@ -39,11 +39,11 @@ README = TERRAFORM / "modules" / "monitoring" / "README.md"
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 SCHEDULES = {
-    "trend": DEFAULT,
+    "trend": read_default(),
     "hourly": "cron(30 14-20 ? * MON-FRI *)",
     "daily": once_a_day("10:00").expression,
     "late": once_a_day("15:00").expression,
-    "patient": DEFAULT,
+    "patient": read_default(),
     "weekly": "cron(0 15 ? * MON *)",
     "twice": "cron(0 15 ? * 2,THU *)",
     "always": "cron(0/15 14-20 * * ? *)",

@@ -17,7 +17,7 @@ from scripts import ROOT, console
 from scripts.cloud import cost, logs, measure
 from scripts.cloud.aws import UsageError
 from scripts.cloud.cost import Estimate, Use
-from scripts.cloud.cron import DEFAULT, Schedule, kinds, once_a_day
+from scripts.cloud.cron import Schedule, kinds, once_a_day, read_default
 from scripts.cloud.measure import Measured
 from scripts.layer.emulator import prepare_function
 from scripts.layer.package import package
@@ -136,7 +136,7 @@ def hours(expression: str, day: date = date(2026, 11, 23)) -> list[str]:
 
 
 def test_the_default_fires_every_quarter_of_an_hour_on_weekdays() -> None:
-    times = [f"{moment:%a %H:%M}" for moment in Schedule(DEFAULT).times(date(2026, 11, 21), 7)]
+    times = [f"{moment:%a %H:%M}" for moment in Schedule(read_default()).times(date(2026, 11, 21), 7)]
     assert (len(times), times[0], times[-1]) == (5 * 36, "Mon 13:00", "Fri 21:45")
 
 
@@ -181,12 +181,12 @@ def test_a_schedule_that_cannot_be_counted_is_reported(expression: str) -> None:
 
 @pytest.mark.parametrize("day", [date(2026, 7, 6), date(2026, 11, 23)], ids=["summer", "winter"])
 def test_a_day_has_one_first_25_later_and_ten_closed_runs(day: date) -> None:
-    assert kinds(Schedule(DEFAULT), day, 1) == {"first": 1, "later": 25, "closed": 10}
+    assert kinds(Schedule(read_default()), day, 1) == {"first": 1, "later": 25, "closed": 10}
 
 
 def test_holidays_and_half_days_have_more_closed_runs() -> None:
-    assert kinds(Schedule(DEFAULT), date(2026, 11, 26), 1) == {"first": 0, "later": 0, "closed": 36}
-    assert kinds(Schedule(DEFAULT), date(2026, 11, 27), 1) == {"first": 1, "later": 13, "closed": 22}
+    assert kinds(Schedule(read_default()), date(2026, 11, 26), 1) == {"first": 0, "later": 0, "closed": 36}
+    assert kinds(Schedule(read_default()), date(2026, 11, 27), 1) == {"first": 1, "later": 13, "closed": 22}
 
 
 @pytest.mark.parametrize("day", [date(2026, 7, 6), date(2026, 11, 23)], ids=["summer", "winter"])
@@ -209,7 +209,7 @@ def month(**changes: Any) -> Estimate:
         for kind, billed_s in runs.items()
     }
     given: dict[str, Any] = {
-        "schedule": DEFAULT,
+        "schedule": read_default(),
         "memory_mb": 1_024,
         "first_day": date(2026, 10, 24),
         "counts": {"first": 21, "later": 525, "closed": 210},
@@ -261,7 +261,7 @@ def test_the_numbers_of_metrics_and_alarms_match_terraform() -> None:
 
 def test_the_defaults_are_terraforms() -> None:
     variables = re.sub(" +", " ", (ROOT / "terraform" / "variables.tf").read_text())
-    assert f'schedule = optional(string, "{DEFAULT}")' in variables
+    assert f'schedule = optional(string, "{read_default()}")' in variables
     assert f"memory_mb = optional(number, {cost.MEMORY_MB})" in variables
 
 
@@ -280,7 +280,7 @@ def test_the_tables_of_an_estimate_say_so(capsys: pytest.CaptureFixture[str]) ->
         ({"MEMORY": "1 GB"}, "MEMORY=1 GB"),
         ({"SCHEDULE": "hourly"}, "SCHEDULE=hourly: must be cron(...)"),
         ({"SCHEDULE": "cron(0 9 ? * MON 1999)"}, "did not fire in the last 30 days"),
-        ({"SCHEDULE": DEFAULT, "DAILY_AT": "15:00"}, "contradict each other"),
+        ({"SCHEDULE": read_default(), "DAILY_AT": "15:00"}, "contradict each other"),
         ({"DAILY_AT": "3 p.m."}, "DAILY_AT=3 p.m.: must be a quarter hour"),
     ],
 )

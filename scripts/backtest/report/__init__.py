@@ -7,6 +7,7 @@ from pathlib import Path
 from scripts.backtest.model import Result
 from scripts.backtest.report.console import show
 from scripts.backtest.report.html import page
+from scripts.backtest.rhythm import by_day
 from scripts.files import BACKTEST_FIGURES, BACKTEST_PAGE, write_text
 from trader.model import Json
 
@@ -28,5 +29,5 @@ def write(figures: Json, result: Result, folder: Path) -> Paths:
     """
     paths = Paths(page=folder / BACKTEST_PAGE, json=folder / BACKTEST_FIGURES)
     write_text(paths.json, json.dumps(figures, allow_nan=False, ensure_ascii=False, indent=1) + "\n")
-    write_text(paths.page, page(figures, result))
+    write_text(paths.page, page(figures, by_day(result)))
     return paths

@@ -1,5 +1,6 @@
 """The charts of a backtest as inline SVG in the page's colors: wide for a desktop, and narrow for a phone."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -241,7 +242,7 @@ class PriceCharts:
         """Prepare one figure for all charts, so that many symbols need no more memory than one."""
         self._figures = figures
         self._closes = result.panel.close.reindex(pd.DatetimeIndex([bar.time for bar in result.bars], tz="UTC"))
-        self._at = {time: bar for bar, time in enumerate(figures["curve"]["times"])}
+        self._times = figures["curve"]["times"]
         self._trends = _trends(result)
         self._figure = Figure(figsize=(CARD.width, CARD.height))
 
@@ -278,10 +279,10 @@ class PriceCharts:
 
     def _describe(self, trade: Json) -> Iterator[tuple[int, str]]:
         stop = f", stop {usd(trade['stop_loss_usd'])}" if trade["stop_loss_usd"] else ""
-        yield self._at[trade["entry_time"]], f"bought at {usd(trade['entry_price_usd'])}{stop}"
+        yield self._find_bar(trade["entry_time"]), f"bought at {usd(trade['entry_price_usd'])}{stop}"
         if trade["exit_time"]:
             why = formatting.EXITS[trade["exit_kind"]].lower()
-            yield self._at[trade["exit_time"]], f"sold at {usd(trade['exit_price_usd'])}, {why}"
+            yield self._find_bar(trade["exit_time"]), f"sold at {usd(trade['exit_price_usd'])}, {why}"
 
     def _draw_stops(self, axes: Axes, trades: Sequence[Json]) -> None:
         """Draw the stop of each purchase for as long as it was in the unit of the prices: until a split or the sale."""
@@ -291,7 +292,11 @@ class PriceCharts:
 
     def _held(self, trade: Json) -> tuple[int, int]:
         """Return the bars of a purchase and of its sale, or the last bar."""
-        return self._at[trade["entry_time"]], self._at.get(trade["exit_time"], len(self._at) - 1)
+        return self._find_bar(trade["entry_time"]), self._find_bar(trade["exit_time"] or self._times[-1])
+
+    def _find_bar(self, time: str) -> int:
+        """Return the bar that has begun last at a time; all times are in UTC, and so in the order of their texts."""
+        return bisect_right(self._times, time) - 1
 
     def _shade(self, axes: Axes, trades: Sequence[Json], color: str) -> None:
         spans = [(begin, end - begin) for begin, end in map(self._held, trades)]
@@ -300,7 +305,7 @@ class PriceCharts:
     def _mark(self, axes: Axes, trades: Sequence[Json], color: str) -> None:
         for side, marker in (("entry", "^"), ("exit", "v")):
             done = [trade for trade in trades if trade[f"{side}_time"]]
-            bars = [self._at[trade[f"{side}_time"]] for trade in done]
+            bars = [self._find_bar(trade[f"{side}_time"]) for trade in done]
             prices_usd = [trade[f"{side}_price_usd"] for trade in done]
             axes.plot(bars, prices_usd, marker=marker, ms=5.5, mew=0, ls="", color=color)
 

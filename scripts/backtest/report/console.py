@@ -109,6 +109,7 @@ def _below(figures: Json) -> RenderableType:
         _label("Benchmark", formatting.describe_benchmark(figures)),
         *_trading(figures),
         _label("Costs", formatting.costs(figures)),
+        *([_label("Schedule", formatting.describe_schedule(figures))] if figures["schedule"] else []),
         *([_label("Cash", formatting.describe_cash(figures))] if figures["options"]["cash_rate"] != "0%" else []),
         _label("Forecasts", formatting.calibration(figures)),
         *(_label(each.what, each.words) for each in formatting.caveats(figures) if each.what == "Survivorship"),

@@ -425,8 +425,11 @@ def caveats(figures: Json) -> list[Caveat]:
     """Return the assumptions behind the figures, and their limits."""
     settings, options = figures["settings"], figures["options"]
     found = [Caveat("Costs are assumed", _describe_assumptions(figures))]
-    if settings["bar_interval"] == "1d":
+    if is_daily(figures):
         found.append(Caveat("One decision a day", ONE_A_DAY))
+    elif figures["schedule"] and not figures["schedule"]["is_same"]:
+        words = describe_schedule(figures)
+        found.append(Caveat("Another schedule than deployed", f"{words[0].upper()}{words[1:]}."))
     if settings["stop_loss_fraction"]:
         found.append(Caveat("The order of prices within a bar is unknown", _within_a_bar(figures)))
     found.append(Caveat("Survivorship", survivorship.describe(figures)))
@@ -439,6 +442,22 @@ def caveats(figures: Json) -> list[Caveat]:
         )
     found.append(Caveat("No promise of profit", NO_PROMISE))
     return found
+
+
+def is_daily(figures: Json) -> bool:
+    """Check whether the backtest decided once a day."""
+    return figures["settings"]["bar_interval"] == "1d" and not figures["options"]["decide_every"]
+
+
+def describe_schedule(figures: Json) -> str:
+    """Say how often the backtest decided, how often the bot runs by default, and how to make them agree; no period."""
+    schedule = figures["schedule"]
+    if schedule["is_same"]:
+        return f"tested {schedule['tested']}, as it is deployed"
+    words = f"tested {schedule['tested']}; Terraform's default runs {schedule['deployed']}, at other prices"
+    if schedule["to_test"]:
+        words += f". To test that: {schedule['to_test']} with INTRADAY_FILE=file, or with PRICE_SOURCES=yahoo"
+    return f'{words}. To deploy what was tested: daily_at = "15:45"' if is_daily(figures) else words
 
 
 ONE_A_DAY = (

@@ -44,8 +44,8 @@ def test_daily_at_has_the_same_rule_as_in_the_commands() -> None:
     assert patterns("variables.tf", "its.daily_at") == [f"({cron.DAILY_AT})"]
 
 
-def test_the_default_schedule_is_that_of_the_commands() -> None:
-    assert f'"{cron.DEFAULT}"' in (TERRAFORM / "variables.tf").read_text()
+def test_the_commands_read_the_default_schedule_from_terraform() -> None:
+    assert cron.read_default() == "cron(0/15 13-21 ? * MON-FRI *)"
 
 
 def test_the_dashboard_counts_every_code_that_a_denial_can_have() -> None:
