@@ -31,7 +31,7 @@ from scripts.data import members
 from scripts.run import replay
 from trader import logs
 from trader.codec import encode
-from trader.model import NEW_YORK, Mode
+from trader.model import NEW_YORK, Code, Mode
 from trader.progress import Progress, no_progress
 from trader.wiring import open_journal
 
@@ -90,9 +90,10 @@ def compare(panel: Panel, chosen: Options, progress: Progress = no_progress) -> 
         result = backtest(panel, same, executor=executor, progress=progress)
     if not result.is_complete:
         raise KeyboardInterrupt
+    due = [bar for bar in result.bars if bar.status != Code.NOT_DUE]  # of which no run has a record
     with tempfile.TemporaryDirectory() as folder:
-        records = list(runs(same, result.bars, Path(folder), progress))
-    return [_day(bar, record) for bar, record in zip(result.bars, records, strict=True)]
+        records = list(runs(same, due, Path(folder), progress))
+    return [_day(bar, record) for bar, record in zip(due, records, strict=True)]
 
 
 def runs(chosen: Options, bars: Sequence[Bar], folder: Path, progress: Progress) -> Iterator[Mapping[str, Any]]:

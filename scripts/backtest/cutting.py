@@ -56,6 +56,10 @@ def cuttable(options: Options) -> CuttablePrices:
 
     Raises BacktestError if the dates of a file are understood by the bot, but not by pandas.
     """
+    if options.decide_every:
+        from scripts.backtest.slot_cutting import CuttableSlots  # which builds on this module
+
+        return CuttableSlots(options)
     is_file = options.settings.price_sources == ("file",)
     return CuttableFile(options) if is_file else CuttableCache(options)
 
@@ -65,13 +69,8 @@ class CuttableFile:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        path = Path(options.settings.price_file)
-        is_daily = options.settings.bar_interval == "1d"
-        self._rows: _Rows = (
-            _FileOfCells(path, options.settings.universe, is_daily=is_daily)
-            if path.suffix.lower() in LIBRARIES
-            else _FileOfText(path, options.settings.universe, is_daily=is_daily)
-        )
+        settings = options.settings
+        self._rows = open_rows(Path(settings.price_file), settings.universe, is_daily=settings.bar_interval == "1d")
 
     def load(self, at: datetime) -> Panel:
         """Load the prices of the file's rows up to a bar."""
@@ -82,7 +81,7 @@ class CuttableFile:
 
     def find_gaps(self) -> list[datetime]:
         """Return the bars with fewer prices than bars before and after have."""
-        return _find_dips(self._rows.counts)
+        return find_dips(self._rows.counts)
 
     def settings_at(self, at: datetime, folder: Path) -> dict[str, str]:
         """Write the file's rows up to a bar."""
@@ -108,7 +107,7 @@ class CuttableCache:
         """Return the bars with fewer prices than bars before and after have."""
         with self._cut(datetime.max.replace(tzinfo=UTC)) as cut:
             bars = cut.read(self._symbols(), self._options.settings.bar_interval)
-        return _find_dips(pd.concat([each["close"].notna().astype(int) for each in bars.values()]))
+        return find_dips(pd.concat([each["close"].notna().astype(int) for each in bars.values()]))
 
     def settings_at(self, at: datetime, folder: Path) -> dict[str, str]:
         """Write the closes of the cached bars up to a bar as a price file: a run cannot ask Yahoo for the past."""
@@ -134,7 +133,7 @@ class CuttableCache:
             yield cut
 
 
-def _find_dips(counts: "pd.Series[int]") -> list[datetime]:
+def find_dips(counts: "pd.Series[int]") -> list[datetime]:
     """Return the times at which there are fewer values than at some time before and at some time after."""
     by_time = counts.groupby(level=0).sum()
     before, after = by_time.cummax(), by_time[::-1].cummax()[::-1]
@@ -143,7 +142,7 @@ def _find_dips(counts: "pd.Series[int]") -> list[datetime]:
     return found
 
 
-class _Rows(Protocol):
+class Rows(Protocol):
     """The rows of a price file."""
 
     @property
@@ -152,6 +151,12 @@ class _Rows(Protocol):
 
     def write(self, at: datetime, folder: Path) -> Path:
         """Write the rows up to a bar into a folder, as a file of the same kind and name."""
+
+
+def open_rows(path: Path, universe: Sequence[str], *, is_daily: bool) -> Rows:
+    """Read the rows of a price file of any kind. Raises BacktestError as `cuttable` does."""
+    kind = _FileOfCells if path.suffix.lower() in LIBRARIES else _FileOfText
+    return kind(path, universe, is_daily=is_daily)
 
 
 class _FileOfText:

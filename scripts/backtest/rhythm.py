@@ -48,7 +48,7 @@ def load(
     """
     history = prices.read(by_day_options(options), progress, now=now, cache=cache)
     symbols = [str(symbol) for symbol in history.close.columns]
-    within = _from_file(options) if options.intraday_file else _from_yahoo(options, symbols, now, cache, progress)
+    within = read_within(options, symbols, progress, now=now, cache=cache)
     notes = [*_note_absent(symbols, within), *within.notes]
     panel = _cut(replace(_take(within, symbols), daily=_take(history, symbols)), options)
     require_bars_from_opening(panel, options)
@@ -175,6 +175,18 @@ def _fill_running_session(daily: Panel, within: Panel) -> Panel:
 
 
 # --- the two sources of bars within the sessions -------------------------------------------------------------------
+
+
+def read_within(
+    options: Options,
+    symbols: Sequence[str],
+    progress: Progress = no_progress,
+    *,
+    now: datetime | None = None,
+    cache: "Cache | None" = None,
+) -> Panel:
+    """Read the bars within the sessions: all of INTRADAY_FILE, or those of some symbols from Yahoo."""
+    return _from_file(options) if options.intraday_file else _from_yahoo(options, symbols, now, cache, progress)
 
 
 def _from_file(options: Options) -> Panel:

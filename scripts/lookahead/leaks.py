@@ -17,7 +17,7 @@ from scripts.backtest import buy_and_hold, engine, forecasts, prices
 from scripts.backtest.compute import Task
 from scripts.backtest.judged import Judged
 from scripts.backtest.model import Options, Panel
-from scripts.backtest.panel_prices import PanelPrices
+from scripts.backtest.panel_prices import PanelPrices, SlotPrices
 from scripts.sweep import walk_forward
 from scripts.sweep.walk_forward import Figure, Fold
 from trader.model import Closes, Insight, Target
@@ -46,6 +46,11 @@ class Leak:
     plant: Callable[[], AbstractContextManager[None]]
     is_late: bool = False
     choose: Callable[[Panel], list[str]] | None = None
+    at_slots: bool | None = None  # whether it is of DECIDE_EVERY only, or has nothing to do with it; None: either
+
+    def is_of(self, options: Options) -> bool:
+        """Check whether what the leak changes is used in a backtest with these options."""
+        return self.at_slots is None or self.at_slots == bool(options.decide_every)
 
 
 @contextmanager
@@ -254,6 +259,20 @@ def _fit_later(real: Callable[..., Task], begin: int) -> Function:
     return task
 
 
+def next_slot_price() -> AbstractContextManager[None]:
+    """Give each slot the price of the session's next slot, as bars do that are named by their ends."""
+
+    def make(real: Callable[..., object]) -> Function:
+        def series_at(slots: SlotPrices, symbol: str, bar: datetime) -> object:
+            place = int(slots._index.searchsorted(pd.Timestamp(bar))) + 1
+            later = slots._index[place].to_pydatetime() if place < len(slots._index) else bar
+            return real(slots, symbol, later if later.date() == bar.date() else bar)
+
+        return series_at
+
+    return replaced(SlotPrices, "series_at", make)
+
+
 # --- filling and comparing -----------------------------------------------------------------------------------------
 
 
@@ -310,13 +329,19 @@ LEAKS: Sequence[Leak] = (
         what="only symbols with a price at the end are candidates",
         plant=keep_survivors,
         choose=choose_survivors,
+        at_slots=False,
     ),
     Leak(
-        where="loader", what="only symbols that will do well are candidates", plant=keep_winners, choose=choose_winners
+        where="loader",
+        what="only symbols that will do well are candidates",
+        plant=keep_winners,
+        choose=choose_winners,
+        at_slots=False,
     ),
-    Leak(where="scaling", what="the last price of each symbol is made 100", plant=scale),
+    Leak(where="scaling", what="the last price of each symbol is made 100", plant=scale, at_slots=False),
+    Leak(where="slots", what="each slot has the price of the next one", plant=next_slot_price, at_slots=True),
     Leak(where="ranking", what="candidates are ranked by the next bar's gain", plant=rank_by_tomorrow),
-    Leak(where="forecasts", what="each trend line is fitted to the next bar too", plant=fit_next_bar),
+    Leak(where="forecasts", what="each trend line is fitted to the next bar too", plant=fit_next_bar, at_slots=False),
     Leak(where="sizing", what="less is bought of what falls at the next bar", plant=size_by_tomorrow),
     Leak(where="fills", what="orders are filled at the next close if it is lower", plant=fill_at_best),
     Leak(where="benchmark", what="only symbols that will do well are held", plant=hold_winners, choose=choose_winners),
@@ -325,6 +350,7 @@ LEAKS: Sequence[Leak] = (
         what=f"from bar {LATE} on, each trend line is fitted to the next bar too",
         plant=late_fit_next_bar,
         is_late=True,
+        at_slots=False,
     ),
     Leak(
         where="sizing",

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from scripts.backtest import prices
 from scripts.backtest.cutting import cuttable
-from scripts.backtest.model import Options, Panel
+from scripts.backtest.model import BacktestError, Options, Panel
 from scripts.lookahead.check import Cut, compare, run_cut, run_whole
 from scripts.lookahead.leaks import LEAKS, planted
 from scripts.lookahead.trace import Trace, trace
@@ -32,7 +32,10 @@ def prove(number: int, chosen: Options, honest: Trace) -> Proof:
     times = prices.span(prices.load(chosen), chosen)
     choices = _find_other_choice(leak.choose, chosen, times) if leak.choose else []
     with planted(leak):
-        whole = run_whole(chosen)
+        try:
+            whole = run_whole(chosen)
+        except BacktestError as error:
+            return Proof(unseen=f"prices with it are refused: {error}")
         expected, times = trace(whole), tuple(bar.time for bar in whole.bars)
         if not (changed := _find_changed(times, expected, honest)):
             return Proof(unseen="it changes nothing with these prices")
@@ -48,10 +51,11 @@ def prove(number: int, chosen: Options, honest: Trace) -> Proof:
 def _find_changed(times: Sequence[datetime], expected: Trace, honest: Trace) -> list[datetime]:
     """Return some of the bars that the leak changes, the last first; after the very last bar there is nothing to cut.
 
+    The first of all is among them, because the leak acts at it; at later ones there may only be its consequences.
     Whether a check that does not know the leak cuts at such a bar is a matter of its number of cuts.
     """
     changed = [time for time, one, other in zip(times[:-1], expected, honest, strict=False) if one != other]
-    return changed[:: -max(1, len(changed) // MAX_CUTS)][:MAX_CUTS]
+    return [*changed[:: -max(1, len(changed) // MAX_CUTS)][:MAX_CUTS], *changed[:1]]
 
 
 def _find_other_choice(

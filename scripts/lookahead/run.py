@@ -91,12 +91,13 @@ def _prove_all(given: Options, executor: Executor, progress: Progress) -> list[L
     panel = prices.load(given)
     short, long = (prices.starting(panel, given, bars) for bars in (BARS_WITH_LEAK, BARS_WITH_LATE_LEAK))
     honest = {each: trace(run_whole(each, executor)) for each in (short, long)}
-    works = [long if leak.is_late else short for leak in LEAKS]
-    proofs = executor.map(prove, range(len(LEAKS)), works, (honest[each] for each in works))
+    leaks = {number: leak for number, leak in enumerate(LEAKS) if leak.is_of(given)}
+    works = [long if leak.is_late else short for leak in leaks.values()]
+    proofs = executor.map(prove, leaks, works, (honest[each] for each in works))
     lines = []
-    for leak, proof in zip(LEAKS, proofs, strict=True):
+    for leak, proof in zip(leaks.values(), proofs, strict=True):
         lines.append(describe_proof(leak, proof))
-        progress("planted leaks", len(lines), len(LEAKS))
+        progress("planted leaks", len(lines), len(leaks))
     return lines
 
 

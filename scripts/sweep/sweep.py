@@ -12,7 +12,7 @@ import pandas as pd
 
 from scripts.backtest import forecasts, ledger, prices
 from scripts.backtest.compute import Task
-from scripts.backtest.model import Options, Panel
+from scripts.backtest.model import BacktestError, Options, Panel
 from scripts.backtest.uncertainty import Numbers
 from scripts.console import InterruptedCommandError
 from scripts.sweep import tasks
@@ -185,6 +185,11 @@ def digest_of(panel: Panel) -> str:
 
 def span(panel: Panel, options: Sequence[Options]) -> tuple[Any, ...]:
     """Return the start times of the bars that all settings can trade. Raises BacktestError if one can trade none."""
+    if slots := next((each for each in options if each.decide_every), None):
+        raise BacktestError(
+            f"DECIDE_EVERY={slots.decide_every}: a sweep decides once a day; leave it unset to choose settings, and "
+            "then run make backtest with DECIDE_EVERY and the chosen ones"
+        )
     needs = {(each.settings.signal, forecasts.count_needed_bars(each.settings)): each for each in options}
     times = min((prices.span(panel, each) for each in needs.values()), key=len)
     first = times[0].astimezone(NEW_YORK).date()

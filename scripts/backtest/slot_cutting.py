@@ -1,0 +1,106 @@
+"""Prices as they were known at a slot within a session: rows of the history and of the session are cut off alike."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from scripts.backtest import prices, rhythm
+from scripts.backtest.cutting import Rows, find_dips, open_rows
+from scripts.backtest.model import Options, Panel
+from scripts.data.members import shipped
+from trader.model import BAR_LENGTH, NEW_YORK
+from trader.schedule import sessions
+from trader.stages.universe import candidates
+
+if TYPE_CHECKING:
+    from scripts.backtest.yahoo_cache import Cache
+
+
+class CuttableSlots:
+    """The history and the bars within the sessions, each from a file or from Yahoo's cache."""
+
+    def __init__(self, options: Options, cache: "Cache | None" = None) -> None:
+        self._options, self._cache = options, cache
+        settings = options.settings
+        self._history: Rows | None = None
+        self._within: Rows | None = None
+        if settings.price_sources == ("file",):
+            self._history = open_rows(Path(settings.price_file), settings.universe, is_daily=True)
+        if options.intraday_file:
+            self._within = open_rows(Path(options.intraday_file), settings.universe, is_daily=False)
+
+    def load(self, at: datetime) -> Panel:
+        """Load the prices as they are known at the end of a bar."""
+        with self._cut(at) as (options, cache):
+            return prices.load(options, cache=cache)
+
+    def find_gaps(self) -> list[datetime]:
+        """Return the bars with fewer prices than others, and the first of each session, when candidates are chosen."""
+        if self._within:
+            counts = self._within.counts
+        else:
+            close = rhythm.read_within(self._options, self._symbols(), cache=self._cache).close
+            counts = close.notna().sum(axis=1)
+        index = pd.DatetimeIndex(counts.index).sort_values()
+        firsts = index[~index.tz_convert(NEW_YORK).normalize().duplicated()]
+        return sorted({*find_dips(counts), *firsts.to_pydatetime().tolist()})
+
+    def settings_at(self, at: datetime, folder: Path) -> dict[str, str]:
+        """Write what a run sees at the end of a bar as a price file: daily closes, the last that of today so far."""
+        with self._cut(at) as (options, cache):
+            close = prices.read(rhythm.by_day_options(options), cache=cache).close
+            symbols = [str(symbol) for symbol in close.columns]
+            within = rhythm.read_within(options, symbols, cache=cache).close.reindex(columns=symbols)
+        today = within.loc[_midnight(at) :]
+        if not _ends_session(at, self._options) and len(today):
+            close = pd.concat([close, today.ffill().iloc[-1:].set_axis(pd.DatetimeIndex([_midnight(at)]))])
+        days = pd.Index([day.astimezone(NEW_YORK).date().isoformat() for day in close.index])
+        path = folder / "prices.csv"
+        close.set_axis(days).to_csv(path, index_label="timestamp")
+        return {"PRICE_SOURCES": "file", "PRICE_FILE": str(path)}
+
+    @contextmanager
+    def _cut(self, at: datetime) -> "Iterator[tuple[Options, Cache | None]]":
+        """Provide options and a cache that know the finished sessions, and the bars up to that which began at `at`."""
+        from scripts.backtest.yahoo_cache import Cache, CutCache  # a file of prices needs no network
+
+        chosen, history_at = self._options, at
+        if not _ends_session(at, chosen):
+            history_at = _midnight(at) - timedelta(microseconds=1)  # today's close is not known yet
+        with TemporaryDirectory(prefix="prices-") as name:
+            cut = CutCache(folder=Path(name) / "yahoo")
+            if self._history:
+                path = self._history.write(history_at, _make(Path(name) / "history"))
+                chosen = replace(chosen, settings=replace(chosen.settings, price_file=str(path)))
+            else:
+                cut.copy(self._cache or Cache(), self._symbols(), "1d", history_at)
+            if self._within:
+                chosen = replace(chosen, intraday_file=str(self._within.write(at, _make(Path(name) / "within"))))
+            else:
+                cut.copy(self._cache or Cache(), self._symbols(), chosen.decide_every, at)
+            yield chosen, cut
+
+    def _symbols(self) -> tuple[str, ...]:
+        return candidates(self._options.settings.universe, None, shipped().symbols)
+
+
+def _make(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def _midnight(at: datetime) -> datetime:
+    """Return the start of the daily bar of a moment."""
+    return datetime.combine(at.astimezone(NEW_YORK).date(), time(), NEW_YORK).astimezone(UTC)
+
+
+def _ends_session(bar: datetime, options: Options) -> bool:
+    """Check whether a bar ends with its session, so that the session's daily close is known at its end."""
+    hours = sessions.session(bar.astimezone(NEW_YORK).date())
+    return hours is None or bar + BAR_LENGTH[options.bar_interval] >= hours[1]
