@@ -9,7 +9,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, resources
 from importlib.metadata import PackageNotFoundError, version
@@ -114,7 +114,7 @@ def every_setting() -> Sequence[str]:
 def setting_options() -> Sequence[Option]:
     """Return an option for each of the bot's settings but the secrets, in the order of their declaration."""
     from scripts.checks.terraform_files import describe
-    from trader.settings import Settings  # imports pandas
+    from trader.settings import list_fields  # imports pandas
 
     def option(name: str, parse: object, meaning: str, default: object) -> Option:
         allowed = describe(parse)
@@ -129,7 +129,7 @@ def setting_options() -> Sequence[Option]:
 
     return [
         option(item.name.upper(), item.metadata["parse"], item.metadata["meaning"], item.default)
-        for item in fields(Settings)
+        for item in list_fields()
         if item.name.upper() not in SECRETS
     ]
 

@@ -23,7 +23,7 @@ def settings(**variables: object) -> Settings:
 def spec(signal: str = loader.DEFAULT, interval: str = "1d", bars: int = 1) -> ForecastSpec:
     """Return the spec of the forecast that a rule needs, for `bars` bars ahead, but on every trading day."""
     chosen = settings(SIGNAL=signal, BAR_INTERVAL=interval, HORIZON_BARS=bars)
-    return replace(loader.load(chosen).forecast_spec, every_sessions=1)
+    return replace(loader.RULES[chosen.signal].from_settings(chosen).forecast_spec, every_sessions=1)
 
 
 def daily(prices: Sequence[float], last: date = LAST_DAY, symbol: str = "AAPL") -> Closes:

@@ -112,6 +112,7 @@ class Code(StrEnum):
     NOT_FILLED = "NOT_FILLED"
     UNPROTECTED = "UNPROTECTED"
     EQUITY_UNKNOWN = "EQUITY_UNKNOWN"
+    RULE_FAILED = "RULE_FAILED"
 
 
 class Outcome(StrEnum):

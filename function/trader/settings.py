@@ -4,13 +4,16 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from contextlib import suppress
+from dataclasses import Field, dataclass, field, fields
 from enum import StrEnum
 from functools import cache
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from trader.alpha import loader
+from trader.alpha import loader, own
+from trader.alpha.base import RuleError
+from trader.alpha.rule import PREFIX
 from trader.logs import keep_secrets
 from trader.model import BAR_LENGTH, SAMPLE_PRICES, BrokerName, Engine, Mode, PriceSourceName
 from trader.prices.spelling import spell
@@ -78,7 +81,10 @@ class OneOf:
 
 
 class RuleName:
-    """A parser for the name of a registered rule; it reads the registry at each call, and so knows new rules."""
+    """A parser for a rule: the name of a registered one, or the path of a file such as rules/mine.py.
+
+    It reads the registry at each call, and so knows new rules.
+    """
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -86,8 +92,12 @@ class RuleName:
         return loader.names()
 
     def __call__(self, text: str) -> str:
-        """Return the name. Raises ValueError if no rule has it."""
-        return OneOf(self.words)(text)
+        """Return the text. Raises RuleError if the file cannot be used, or ValueError if no rule has the name."""
+        if own.is_file(text):
+            own.read(text)
+        elif text not in self.words:
+            raise ValueError(f"one of {', '.join(self.words)}, or the path of a file such as rules/mine.py")
+        return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +266,7 @@ class Settings:
     )
     signal: str = setting(loader.DEFAULT, RuleName(), "the rule that turns forecasts into insights")
     signal_threshold_fraction: float = setting(0.01, Number(0, 1, below=True), "dead band around the trend line")
+    rule_parameters: tuple[tuple[str, float], ...] = ()  # those set by RULE_..., sorted by name
     horizon_bars: int = setting(1, Integer(1, 250), "bars that a rule with a forecast interval looks ahead")
     cash_buffer_fraction: float = setting(0.05, Number(0, 1, below=True), "share of the equity never spent")
     max_position_fraction: float = setting(0.10, Number(0, 1, above=True), "largest share of the equity in one symbol")
@@ -299,6 +310,8 @@ class Settings:
         values.setdefault("max_price_age_s", float(MAX_PRICE_AGE_S[values.get("bar_interval", "1d")]))
         if values.get("mode") is Mode.LIVE:
             values.setdefault("apca_api_base_url", LIVE_URL)
+        if "SIGNAL" not in unusable:
+            problems += _read_rule(env, values)
         settings = cls(**values)
         problems += unusable.values()
         problems += [each for each in settings._contradictions() if each.variables.isdisjoint(unusable)]
@@ -324,7 +337,11 @@ class Settings:
             rule = "must both be above 0, or both be 0 for no bracket"
             names = ("STOP_LOSS_FRACTION", "TAKE_PROFIT_FRACTION")
             yield _problem(f"{' and '.join(names)} {rule}", *names)
-        if self.history_bars < (min_bars := loader.facts(self.signal).min_bars):
+        with suppress(RuleError):  # which _read_rule reports
+            yield from self._short_history()
+
+    def _short_history(self) -> Iterator[Problem]:
+        if self.history_bars < (min_bars := loader.facts(self.signal, dict(self.rule_parameters)).min_bars):
             text = f"HISTORY_BARS={self.history_bars}: SIGNAL={self.signal} needs at least {min_bars}"
             yield _problem(text, "HISTORY_BARS", "SIGNAL")
 
@@ -342,20 +359,51 @@ class Settings:
 
     def public(self) -> dict[str, object]:
         """Return every setting except the secrets, in JSON types, for the record of a run."""
-        return {
+        found = {
             item.name: list(value) if isinstance(value := getattr(self, item.name), tuple) else value
-            for item in fields(self)
+            for item in list_fields()
             if not item.metadata["secret"]
         }
+        return found | ({"rule_parameters": dict(self.rule_parameters)} if self.rule_parameters else {})
 
 
 def _problem(text: str, *names: str) -> Problem:
     return Problem(frozenset(names), text)
 
 
+def list_fields() -> "list[Field[Any]]":
+    """Return the fields that a variable of the same name sets: all but the parameters of an own rule."""
+    return [item for item in fields(Settings) if "parse" in item.metadata]
+
+
 def variables() -> dict[str, str]:
     """Return the environment variables, each with the name of the field that it sets."""
-    return {item.name.upper(): item.name for item in fields(Settings)}
+    return {item.name.upper(): item.name for item in list_fields()}
+
+
+def _read_rule(env: Mapping[str, str], values: dict[str, Any]) -> Iterator[Problem]:
+    """Add to `values` what an own rule brings along: its parameters, and enough bars. Yield its problems."""
+    signal = values.get("signal", Settings.signal)
+    given = {name: text.strip() for name, text in env.items() if name.startswith(PREFIX) and text.strip()}
+    known = own.read_parameters(own.read(signal)) if own.is_file(signal) else {}
+    parameters: dict[str, float] = {}
+    for name, text in given.items():
+        if name not in known:
+            has = f"it has {', '.join(known)}" if known else "it has no parameters"
+            yield _problem(f"{name} is not a parameter of SIGNAL={signal}; {has}", name)
+            continue
+        try:
+            parameters[known[name].name] = known[name].read(text)
+        except ValueError as error:
+            yield _problem(f"{name}={text!r:.{SHOWN}}: must be {error}", name)
+    values["rule_parameters"] = tuple(sorted(parameters.items()))
+    if own.is_file(signal):
+        try:
+            needs = loader.facts(signal, parameters).min_bars
+        except RuleError as error:
+            yield _problem(f"SIGNAL={signal}: {error}", "SIGNAL")
+        else:
+            values.setdefault("history_bars", max(needs, Settings.history_bars))
 
 
 def _find_misspelled(env: Mapping[str, str]) -> list[Problem]:
@@ -383,7 +431,7 @@ def nearest(name: str, known: Collection[str]) -> str | None:
 
 def _parse(texts: Mapping[str, str], fetch: Fetch) -> tuple[dict[str, Any], dict[str, Problem]]:
     """Return values by field name, and problems by variable. No problem quotes a secret or a parameter's value."""
-    metadata = {item.name.upper(): item.metadata for item in fields(Settings)}
+    metadata = {item.name.upper(): item.metadata for item in list_fields()}
     references = {
         name: text.removeprefix(REFERENCE)
         for name, text in texts.items()
@@ -402,6 +450,8 @@ def _parse(texts: Mapping[str, str], fetch: Fetch) -> tuple[dict[str, Any], dict
             values[name.lower()] = metadata[name]["parse"](
                 fetched[parameter].strip() if parameter is not None else text
             )
+        except RuleError as error:
+            problems[name] = _problem(f"{name}={text!r:.{SHOWN}}: {error}", name)
         except ValueError as error:
             shown = text if not metadata[name]["secret"] else "(secret)"
             problems[name] = _problem(f"{name}={shown!r:.{SHOWN}}: must be {error}", name)

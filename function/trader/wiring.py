@@ -13,6 +13,7 @@ from trader.broker.base import LiveBroker, OrderHistory
 from trader.deadline import ORDER_TIME_S, Deadline
 from trader.forecasting.base import Forecaster
 from trader.forecasting.map.forecaster import MapForecaster
+from trader.forecasting.none import NoForecaster
 from trader.forecasting.prophet import ProphetForecaster
 from trader.journal.base import Run
 from trader.journal.entry import Journal
@@ -55,10 +56,11 @@ def last_bar_of_file(settings: Settings, present: datetime) -> datetime:
 
 
 def make_forecaster(settings: Settings) -> Forecaster:
-    """Return the Forecaster that ENGINE names."""
-    engine: type[ProphetForecaster | MapForecaster]
-    engine = MapForecaster if settings.engine is Engine.MAP else ProphetForecaster
-    return engine(loader.load(settings).forecast_spec)
+    """Return the Forecaster that ENGINE names, if the rule reads forecasts."""
+    spec = loader.load(settings).forecast_spec
+    if spec is None:
+        return NoForecaster()
+    return MapForecaster(spec) if settings.engine is Engine.MAP else ProphetForecaster(spec)
 
 
 def make_order_history(settings: Settings, now: datetime) -> OrderHistory:

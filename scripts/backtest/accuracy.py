@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from scripts.backtest.forecasts import find_spec
 from scripts.backtest.model import Result, Scored
-from trader.alpha import loader
 
 NOMINAL_FRACTION = 0.80
 """The fraction of actual prices that should lie in an interval from the 10th to the 90th percentile."""
@@ -20,10 +20,14 @@ def calibration(result: Result) -> dict[str, Any]:
 
     `is_sampled` is true if the forecasts were made only to be scored, because the rule itself does not look ahead.
     """
-    is_sampled = not loader.load(result.options.settings).forecast_spec.looks_ahead or bool(result.options.decide_every)
+    settings = result.options.settings
+    spec = find_spec(settings)
+    is_sampled = spec is not None and (not spec.looks_ahead or bool(result.options.decide_every))
     begin = {"nominal_fraction": NOMINAL_FRACTION, "is_sampled": is_sampled}
     if not result.scored:
         reason = TOO_SHORT if result.is_complete else INTERRUPTED
+        if spec is None:
+            reason = f"SIGNAL={settings.signal} reads none"
         return {**begin, "reason": reason, "overall": None, "by_symbol": []}
     symbols = sorted({each.symbol for each in result.scored})
     return {

@@ -18,7 +18,7 @@ import backtrader as bt
 from scripts.backtest.broker import BacktraderBroker, Exchange
 from scripts.backtest.compute import Table
 from scripts.backtest.delisting import DELISTED_SESSIONS, Unpriced
-from scripts.backtest.forecasts import TableForecaster, count_needed_bars
+from scripts.backtest.forecasts import TableForecaster, count_needed_bars, find_spec
 from scripts.backtest.judged import Judged, judge
 from scripts.backtest.model import Bar, Options, Panel, Restatement, Result
 from scripts.backtest.panel_prices import PanelPrices, SlotPrices
@@ -27,6 +27,7 @@ from scripts.backtest.rhythm import slot_after
 from scripts.backtest.slot_forecasts import SlotForecaster
 from trader.alpha import loader
 from trader.deadline import Deadline
+from trader.forecasting.none import NoForecaster
 from trader.journal.base import Peak, Run
 from trader.model import NEW_YORK, Closes, Code, Json, Outcome, RunStopped
 from trader.prices.reader import Prices
@@ -85,14 +86,8 @@ def backtest(
     """
     times = span(panel, options)
     judged = judge(panel, options.bar_interval)
-    prices: PanelPrices
-    forecaster: TableForecaster | SlotForecaster
-    if options.decide_every:
-        prices = slots = SlotPrices(panel)
-        forecaster = SlotForecaster(slots, options, times, table=table, executor=executor)
-    else:
-        prices = PanelPrices(panel, judged.series)
-        forecaster = TableForecaster(panel, options, times, table=table, executor=executor)
+    prices = SlotPrices(panel) if options.decide_every else PanelPrices(panel, judged.series)
+    forecaster = _make_forecaster(prices, panel, options, times, table, executor)
     session = _Session(panel, judged, options, times, prices, forecaster, progress)
     cerebro = bt.Cerebro(stdstats=False)
     cerebro.setbroker(Exchange.of(options, has_ohlc=panel.has_ohlc))
@@ -110,8 +105,25 @@ def backtest(
     except KeyboardInterrupt:
         is_complete = False
     finally:
-        forecaster.close()
+        if not isinstance(forecaster, NoForecaster):
+            forecaster.close()
     return session.result(is_complete, time.perf_counter() - begun)
+
+
+def _make_forecaster(
+    prices: PanelPrices,
+    panel: Panel,
+    options: Options,
+    times: Sequence[datetime],
+    table: Table | None,
+    executor: Executor | None,
+) -> TableForecaster | SlotForecaster | NoForecaster:
+    """Return the forecaster for the rule and the rhythm of a backtest."""
+    if find_spec(options.settings) is None:
+        return NoForecaster()
+    if isinstance(prices, SlotPrices):
+        return SlotForecaster(prices, options, times, table=table, executor=executor)
+    return TableForecaster(panel, options, times, table=table, executor=executor)
 
 
 class _Session:
@@ -124,7 +136,7 @@ class _Session:
         options: Options,
         times: Sequence[datetime],
         prices: PanelPrices,
-        forecaster: TableForecaster | SlotForecaster,
+        forecaster: TableForecaster | SlotForecaster | NoForecaster,
         progress: Progress,
     ) -> None:
         self._panel = panel

@@ -30,12 +30,19 @@ BLOCKS_AHEAD = 3
 """The number of blocks that are computed ahead of the current one."""
 
 
+def find_spec(settings: Settings) -> ForecastSpec | None:
+    """Return the forecast that the rule reads; None if it reads none."""
+    return loader.load(settings).forecast_spec
+
+
 def key(options: Options, spec: ForecastSpec | None = None) -> Key:
     """Return the settings that forecasts depend on; `spec` replaces the rule's own kind of forecast."""
     settings = options.settings
+    wanted = spec or find_spec(settings)
+    assert wanted is not None, f"SIGNAL={settings.signal} reads no forecast"
     return Key(
         engine=settings.engine,
-        spec=spec or loader.load(settings).forecast_spec,
+        spec=wanted,
         history_bars=settings.history_bars,
         refit_every_bars=options.refit_every_bars,
     )
@@ -140,6 +147,8 @@ def _predict_chosen(
 
 def tasks(panel: Panel, options: Options, times: Sequence[datetime]) -> list[Task]:
     """Return independent tasks for all forecasts that a backtest over these bars is likely to request."""
+    if find_spec(options.settings) is None:
+        return []
     blocks = Blocks(panel, options, times)
     return [blocks.task(some, block) for block in range(len(blocks)) for some in blocks.groups(blocks.likely(block))]
 

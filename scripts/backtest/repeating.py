@@ -10,12 +10,13 @@ from typing import Any
 from scripts.backtest.cash_rate import CashRate
 from scripts.backtest.model import Options, Result
 from scripts.backtest.options import OWN, VARIABLES, from_env
+from trader.alpha.rule import PREFIX
 from trader.codec import encode
 from trader.journal.chain import hash_code
 from trader.model import NEW_YORK
 from trader.settings import SettingsError
 
-UNUSED = {*OWN, "STARTING_CASH_USD", "JOURNAL", "ACCOUNT_FILE", "OUT"}
+UNUSED = {*OWN, "RULE_PARAMETERS", "STARTING_CASH_USD", "JOURNAL", "ACCOUNT_FILE", "OUT"}
 """Settings that a backtest does not use, or under another name, and the place of the report."""
 
 CODE_CHARACTERS = 12
@@ -55,12 +56,14 @@ def _variables(options: Options) -> Mapping[str, str]:
     found = {} if signal == from_env({}).settings.signal else {"SIGNAL": signal}
     for _ in range(2):  # a second time because some defaults follow from other settings
         usual = _values(from_env(found))
-        found |= {name: _spell(value) for name, value in given.items() if value != usual[name]}
+        found |= {name: _spell(value) for name, value in given.items() if value != usual.get(name)}
     return {name: text for name, text in found.items() if not _is_default(name, found, given)}
 
 
 def _values(options: Options) -> dict[str, object]:
-    settings = {name.upper(): value for name, value in options.settings.public().items()}
+    public = options.settings.public()
+    public |= {f"{PREFIX}{name}": value for name, value in dict(options.settings.rule_parameters).items()}
+    settings = {name.upper(): value for name, value in public.items()}
     own = {name: getattr(options, field) for name, (field, _) in VARIABLES.items()}
     return {name: value for name, value in {**settings, **own}.items() if name not in UNUSED}
 

@@ -10,11 +10,10 @@ from datetime import datetime
 import pandas as pd
 
 from scripts.backtest.compute import Table, Task, compute
-from scripts.backtest.forecasts import Blocks
+from scripts.backtest.forecasts import Blocks, find_spec, key
 from scripts.backtest.judged import judge
 from scripts.backtest.model import Options, Panel, Result, Scored
 from scripts.backtest.rhythm import by_day
-from trader.alpha import loader
 from trader.forecasting.prophet import SEED
 from trader.model import NEW_YORK, Forecast
 from trader.progress import Progress, no_progress
@@ -29,7 +28,10 @@ def score(result: Result, *, executor: Executor | None = None, progress: Progres
     A rule that looks ahead made them for its decisions. For any other rule, SAMPLE forecasts are made here, with the
     same model, HORIZON_BARS ahead, at random bars and symbols. So they are with DECIDE_EVERY, at the sessions' closes.
     """
-    is_sampled = bool(result.options.decide_every) or not loader.load(result.options.settings).forecast_spec.looks_ahead
+    spec = find_spec(result.options.settings)
+    if spec is None:
+        return ()
+    is_sampled = bool(result.options.decide_every) or not spec.looks_ahead
     result = by_day(result)
     if is_sampled:
         forecasts: Sequence[Forecast] = _sample(result, executor, progress)
@@ -84,7 +86,7 @@ def _sample(result: Result, executor: Executor | None, progress: Progress) -> li
 def sample_tasks(panel: Panel, options: Options, times: Sequence[datetime]) -> list[Task]:
     """Draw forecasts at random, each of one symbol at one bar, and return their tasks."""
     settings = options.settings
-    spec = replace(loader.load(settings).forecast_spec, ahead_bars=settings.horizon_bars, every_sessions=1)
+    spec = replace(key(options).spec, ahead_bars=settings.horizon_bars, every_sessions=1)
     blocks = Blocks(panel, replace(options, refit_every_bars=1), times, spec)
     priced = judge(panel, settings.bar_interval).visible.loc[list(times)].notna().to_numpy()
     pairs = [

@@ -67,7 +67,7 @@ def forecast_stage(progress: Progress) -> list[Measurement]:
 
 def ours(closes: Mapping[str, Closes], signal: str) -> None:
     """Run the stage as the bot runs it."""
-    forecaster = ProphetForecaster(loader.load(Settings(signal=signal)).forecast_spec)
+    forecaster = ProphetForecaster(loader.RULES[signal].from_settings(Settings(signal=signal)).forecast_spec)
     forecaster.forecast(closes, Deadline.never())
 
 

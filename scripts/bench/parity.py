@@ -353,7 +353,7 @@ def decide(row: ParityCase, end: int, symbols: int) -> list[tuple[bool, float]]:
     """
     closes = {symbol: panel()[symbol].iloc[end - row.bars : end] for symbol in panel().columns[:symbols]}
     settings = Settings(signal=row.signal)
-    rule = loader.load(settings)
+    rule = loader.RULES[row.signal].from_settings(settings)
     spec = replace(rule.forecast_spec, every_sessions=1)  # the windows end on any day
     by_symbol: list[Mapping[str, Forecast]] = []
     for engine in (MapForecaster(spec), ProphetForecaster(spec)):

@@ -9,11 +9,10 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from pathlib import Path
 
 from scripts import ROOT, console
-from trader.settings import Integer, MemberOf, MembersOf, Number, OneOf, RuleName, Settings
+from trader.settings import Integer, MemberOf, MembersOf, Number, OneOf, RuleName, list_fields
 
 TERRAFORM = ROOT / "terraform"
 BEGIN, END = "<!-- made by make terraform-files: begin -->", "<!-- end -->"
@@ -44,7 +43,7 @@ def files() -> Mapping[Path, str]:
 
 def list_allowed() -> dict[str, dict[str, object]]:
     """Return each setting's allowed words, or the bounds that a plan checks; nothing for free text."""
-    return {item.name.upper(): describe(item.metadata["parse"]) for item in fields(Settings)}
+    return {item.name.upper(): describe(item.metadata["parse"]) for item in list_fields()}
 
 
 def describe(parse: object) -> dict[str, object]:

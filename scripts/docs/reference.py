@@ -6,7 +6,6 @@ one, so that a new command needs no other file here.
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import get_type_hints
 
@@ -16,7 +15,7 @@ from scripts.console import CommandError
 from scripts.report.formatting import ENDS, EXPLANATIONS, Explanation
 from trader.alpha import loader
 from trader.model import Code, Report
-from trader.settings import Settings
+from trader.settings import list_fields
 
 DOCS = ROOT / "docs"
 COMMANDS = DOCS / "reference" / "commands"
@@ -103,8 +102,8 @@ def fill(text: str, path: Path) -> str:
 def settings(group: str) -> Iterator[str]:
     """Yield the table of a group of settings. Raises KeyError if there is no such group."""
     grouped = {name for names in GROUPS.values() for name in names}
-    names = GROUPS[group] if group != "limits" else [x.name for x in fields(Settings) if x.name not in grouped]
-    by_name = {field.name: field for field in fields(Settings)}
+    names = GROUPS[group] if group != "limits" else [x.name for x in list_fields() if x.name not in grouped]
+    by_name = {field.name: field for field in list_fields()}
     yield from ("| variable | default | allowed | meaning |", "|---|---|---|---|")
     for name in names:
         field = by_name[name]
@@ -190,7 +189,7 @@ def describe_command(name: str) -> Iterator[str]:
         yield from (describe_option(option) for option in made.options)
         yield ""
     if taken := list(made.settings()):
-        every = {field.name.upper() for field in fields(Settings)} - command.SECRETS
+        every = {field.name.upper() for field in list_fields()} - command.SECRETS
         left_out = sorted(every - set(taken))
         but = f" except {', '.join(f'`{each}`' for each in left_out)}" if left_out else ""
         yield f"It also takes the bot's [settings](../settings.md){but}."

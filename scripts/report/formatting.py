@@ -1,19 +1,19 @@
 """The wording of a run's report, shared by the terminal and the page so that they never disagree."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import NamedTuple
 
-from trader.alpha import loader
-from trader.alpha.base import AlphaModel, Words
+from trader.alpha import loader, own
+from trader.alpha.base import OnForecasts, Words
 from trader.broker.base import OrderId
 from trader.journal.base import STARTED
 from trader.journal.record import BARE
 from trader.logs import printable
 from trader.model import NEW_YORK, BrokerName, Code, Direction, Engine, Json, OrderType, Outcome, Side
 from trader.schedule import sessions
-from trader.settings import Settings
+from trader.settings import Settings, list_fields
 from trader.stages.pipeline import CLOSES_IN
 
 
@@ -117,6 +117,10 @@ EXPLANATIONS: Mapping[Code, Explanation] = {
     Code.UNPROTECTED: Explanation(
         "The holding has no working stop loss for all its shares.",
         "Read the reason in the detail, then place a stop at the broker, or sell.",
+    ),
+    Code.RULE_FAILED: Explanation(
+        "The rule in the file that SIGNAL names failed, took too long, or returned something that is no insight.",
+        "Read the detail, which names the line, and mend the rule. What is held keeps its stops meanwhile.",
     ),
     Code.OUT_OF_TIME: Explanation(
         "Too little time was left to do this safely, so it was not started.",
@@ -563,14 +567,23 @@ def plain(text: object) -> str:
 
 def rule_words(settings: Json) -> Words:
     """Return the words that a record's rule uses for its chart; the default rule's words if the rule is gone."""
+    signal = settings.get("signal", loader.DEFAULT)
+    if own.is_file(signal):
+        return OWN_WORDS
     return _rule(settings).facts.words
 
 
 def dead_band_fraction(settings: Json) -> float | None:
     """Return the dead band of a record's rule, as a fraction of its line; None if it has none."""
-    known = {item.name: settings[item.name] for item in fields(Settings) if item.name in settings}
+    if own.is_file(settings.get("signal", loader.DEFAULT)):
+        return None
+    known = {item.name: settings[item.name] for item in list_fields() if item.name in settings}
     return _rule(settings).from_settings(Settings(**known)).dead_band_fraction
 
 
-def _rule(settings: Json) -> type[AlphaModel]:
+OWN_WORDS = Words(gap="what the rule measures", chart="Price")
+"""The words for an own rule's record, whose file may have changed since, or be gone."""
+
+
+def _rule(settings: Json) -> type[OnForecasts]:
     return loader.RULES.get(settings.get("signal", loader.DEFAULT), loader.RULES[loader.DEFAULT])

@@ -150,7 +150,7 @@ class TaskPlan:
             name=identity(self._fingerprint, ledger.identify(options), days, digest),
             options=spanned,
             part=part,
-            group=identity(self._fingerprint, asdict(forecasts.key(options)), days, digest),
+            group=identity(self._fingerprint, _describe_forecasts(options), days, digest),
         )
 
     def _cut(self, part: Part, options: Options) -> tuple[Panel, str]:
@@ -199,6 +199,11 @@ def span(panel: Panel, options: Sequence[Options]) -> tuple[Any, ...]:
 
 
 # --- the two phases --------------------------------------------------------------------------------------------------
+
+
+def _describe_forecasts(options: Options) -> dict[str, object]:
+    """Return what a setting's forecasts depend on; empty if its rule reads none."""
+    return asdict(forecasts.key(options)) if forecasts.find_spec(options.settings) else {}
 
 
 def _forecasts(

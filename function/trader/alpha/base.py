@@ -35,6 +35,10 @@ class Facts:
     words: Words = Words()
 
 
+class RuleError(ValueError):
+    """A rule's file cannot be used, or the rule failed; the message names the file, the line and what is wrong."""
+
+
 def is_visible(move_usd: float, price_usd: float) -> bool:
     """Check whether a price can show a move: a smaller one than half a tick does not change the price to the tick.
 
@@ -57,15 +61,13 @@ class View:
 class AlphaModel(Protocol):
     """One rule with its settings; a pure function of the view."""
 
-    facts: ClassVar[Facts]
-
-    @classmethod
-    def from_settings(cls, settings: "Settings") -> Self:
-        """Return the rule, configured by the settings."""
+    @property
+    def facts(self) -> Facts:
+        """The facts of the rule."""
 
     @property
-    def forecast_spec(self) -> ForecastSpec:
-        """The forecast that the rule reads."""
+    def forecast_spec(self) -> ForecastSpec | None:
+        """The forecast that the rule reads; None if it reads none."""
 
     @property
     def dead_band_fraction(self) -> float | None:
@@ -79,9 +81,26 @@ class AlphaModel(Protocol):
 
 
 class OnForecasts:
-    """A base for rules that judge each forecast by itself."""
+    """A base for the rules that ship with the project, which judge each forecast by itself."""
 
     __slots__ = ()
+
+    facts: ClassVar[Facts]
+
+    @classmethod
+    def from_settings(cls, settings: "Settings") -> Self:
+        """Return the rule, configured by the settings."""
+        raise NotImplementedError
+
+    @property
+    def forecast_spec(self) -> ForecastSpec:
+        """The forecast that the rule reads."""
+        raise NotImplementedError
+
+    @property
+    def dead_band_fraction(self) -> float | None:
+        """See AlphaModel."""
+        return None
 
     def insight(self, forecast: Forecast) -> Insight:
         """Return the direction for one symbol, with the reason. Raises ValueError if the forecast is insufficient."""

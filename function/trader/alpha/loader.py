@@ -1,8 +1,13 @@
-"""The registry of alpha models: one line for each rule. No other module knows a rule's name."""
+"""The registry of alpha models: one line for each rule that ships. No other module knows a rule's name.
 
+A rule of the owner's is a file, which SIGNAL names by its path.
+"""
+
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from trader.alpha.base import AlphaModel, Facts
+from trader.alpha import own
+from trader.alpha.base import AlphaModel, Facts, OnForecasts
 from trader.alpha.horizon import Horizon
 from trader.alpha.interval import Interval
 from trader.alpha.trend import Trend
@@ -10,7 +15,7 @@ from trader.alpha.trend import Trend
 if TYPE_CHECKING:
     from trader.settings import Settings
 
-RULES: dict[str, type[AlphaModel]] = {
+RULES: dict[str, type[OnForecasts]] = {
     rule.facts.name: rule
     for rule in (
         Trend,
@@ -22,17 +27,23 @@ RULES: dict[str, type[AlphaModel]] = {
 
 DEFAULT = next(iter(RULES))
 
+NO_PARAMETERS: Mapping[str, float] = {}
+
 
 def names() -> tuple[str, ...]:
     """Return the names of all rules, as SIGNAL spells them."""
     return tuple(RULES)
 
 
-def facts(name: str) -> Facts:
-    """Return the facts of a rule, which do not depend on its settings. Raises KeyError if no rule has this name."""
+def facts(name: str, parameters: Mapping[str, float] = NO_PARAMETERS) -> Facts:
+    """Return the facts of a rule, which depend on no other setting. Raises KeyError or RuleError if there is none."""
+    if own.is_file(name):
+        return own.load(name, parameters, bar_interval="1d", horizon_bars=1).facts
     return RULES[name].facts
 
 
 def load(settings: "Settings") -> AlphaModel:
-    """Return the rule that SIGNAL names, with its settings."""
+    """Return the rule that SIGNAL names, with its settings. Raises RuleError if its file cannot be used."""
+    if own.is_file(settings.signal):
+        return own.load(settings.signal, dict(settings.rule_parameters), settings.bar_interval, settings.horizon_bars)
     return RULES[settings.signal].from_settings(settings)

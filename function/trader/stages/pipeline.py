@@ -2,13 +2,13 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from operator import itemgetter
 
-from trader.alpha.base import AlphaModel, View
+from trader.alpha.base import AlphaModel, RuleError, View
 from trader.broker.base import Broker, CashFlow, CashFlows, MarketClock, OrderHistory, OrderId
 from trader.codec import encode
 from trader.deadline import ORDER_TIME_S, Deadline
@@ -20,6 +20,7 @@ from trader.model import (
     NEW_YORK,
     Account,
     BrokerError,
+    Closes,
     Code,
     Decision,
     Denial,
@@ -100,7 +101,11 @@ def trade(services: RunServices, run: Run) -> Outcome | Code:
     with run.time_stage("forecast"):
         forecasts = services.forecaster.forecast(run.observation.closes, services.decision_deadline, services.progress)
     with run.time_stage("decide"):
-        run.decision = decide(run.observation, forecasts, services.alpha, run.settings)
+        try:
+            run.decision = decide(run.observation, forecasts, services.alpha, run.settings)
+        except RuleError as error:
+            LOG.exception("the rule failed", extra={"signal": run.settings.signal})
+            raise RunStopped(Code.RULE_FAILED, str(error)) from error
         log_decision(run, run.decision)
     if run.decision.orders and not run.is_dry:
         services.journal.note_plan(run)  # the plan is on record before the first order
@@ -411,9 +416,11 @@ def decide(observation: Observation, forecasts: Forecasts, alpha: AlphaModel, se
     prices_usd = {symbol: float(closes.to_numpy()[-1]) for symbol, closes in observation.closes.items()}
     account = portfolio.subtract_reserved(observation.account, observation.open_orders, prices_usd)
     pending = {order.symbol for order in observation.open_orders if not order.is_leg}
+    unshown = tuple(find_short(observation.closes, alpha)) if alpha.forecast_spec is None else ()
+    short = {each.symbol for each in unshown}
     view = View(
         slot=observation.slot,
-        closes=observation.closes,
+        closes={symbol: closes for symbol, closes in observation.closes.items() if symbol not in short},
         forecasts={forecast.symbol: forecast for forecast in forecasts.forecasts},
         positions=positions,
     )
@@ -440,8 +447,17 @@ def decide(observation: Observation, forecasts: Forecasts, alpha: AlphaModel, se
         insights=insights,
         targets=targets,
         orders=execution.plan(allowed, observation.slot, settings),
-        denials=observation.denials + forecasts.denials + refused,
+        denials=observation.denials + forecasts.denials + unshown + refused,
     )
+
+
+def find_short(closes: Mapping[str, Closes], alpha: AlphaModel) -> Iterator[Denial]:
+    """Yield a denial for each symbol with fewer bars than a rule without a forecast needs."""
+    needs = alpha.facts.min_bars
+    for symbol, series in closes.items():
+        if len(series) < needs:
+            detail = f"{len(series)} bars; SIGNAL={alpha.facts.name} needs {needs}"
+            yield Denial(symbol=symbol, code=Code.NO_PRICE_DATA, detail=detail)
 
 
 def place(services: RunServices, run: Run, decision: Decision) -> None:

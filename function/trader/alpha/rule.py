@@ -1,0 +1,164 @@
+"""What a rule of your own is written with: one class in one file, such as rules/mine.py.
+
+    class AboveAverage(Rule):
+        days = Parameter(50, low=2, high=250, meaning="closes in the average")
+
+        @property
+        def bars(self) -> int:
+            return self.days
+
+        def decide(self, view: View) -> Iterator[Insight]:
+            for symbol, closes in view.closes.items():
+                gap = closes.iloc[-1] / closes.iloc[-self.days:].mean() - 1
+                yield view.judge(symbol, gap, up=gap > 0, down=gap < 0, reason=f"{gap:+.1%} from its average")
+
+The class is made anew for each run, and decide() must follow from the view alone.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Self, overload
+
+import pandas as pd
+
+from trader.alpha import base
+from trader.alpha.base import RuleError
+from trader.model import Closes, Direction, Forecast, Insight, Position
+
+__all__ = ["Closes", "Forecast", "ForecastKind", "Insight", "Parameter", "Position", "Rule", "View"]
+
+PREFIX = "RULE_"
+"""The beginning of the variables that set parameters."""
+
+
+class ForecastKind(StrEnum):
+    """What a rule wants Prophet for. Without a forecast, a run neither imports nor fits it."""
+
+    NONE = "none"
+    TREND_LINE = "trend line"
+    INTERVAL = "forecast interval"  # HORIZON_BARS ahead
+
+
+class Parameter[N: (int, float)]:
+    """A number that a rule is set with: RULE_DAYS=20 for one called `days`. It is whole if its default is."""
+
+    def __init__(self, default: N, *, low: N, high: N, meaning: str) -> None:
+        """Declare a parameter with its default and its bounds, which are allowed values."""
+        self.default: N = default
+        self.low: N = low
+        self.high: N = high
+        self.meaning = meaning
+        self.name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: "Rule", owner: type) -> N: ...
+    def __get__(self, instance: "Rule | None", owner: type) -> Self | N:
+        """Return the value that an instance was set with."""
+        return self if instance is None else instance.parameters[self.name]  # type: ignore[return-value] # read() made it
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return f"{PREFIX}{self.name.upper()}"
+
+    def read(self, text: str) -> float:
+        """Return the value of a text. Raises ValueError, which says what is allowed."""
+        is_whole = isinstance(self.default, int)
+        try:
+            value = int(text) if is_whole else float(text)
+        except ValueError:
+            value = math.nan
+        if not self.low <= value <= self.high:
+            raise ValueError(f"a {'whole ' if is_whole else ''}number from {self.low:g} to {self.high:g}")
+        return value
+
+
+def find_parameters(owner: type) -> dict[str, "Parameter[int] | Parameter[float]"]:
+    """Return the parameters that a rule's class declares, by name."""
+    return {
+        name: value
+        for each in reversed(owner.__mro__)
+        for name, value in vars(each).items()
+        if isinstance(value, Parameter)
+    }
+
+
+class View:
+    """What a rule is shown at a slot. All of it can be read, and none of it changed."""
+
+    def __init__(self, seen: base.View) -> None:
+        self._seen = seen
+        self._closes: dict[str, Closes] | None = None
+
+    @property
+    def slot(self) -> datetime:
+        """The minute at which the run was due, in UTC."""
+        return self._seen.slot
+
+    @property
+    def closes(self) -> Mapping[str, Closes]:
+        """The closes of the chosen and the held symbols, in USD; the last one is the price now."""
+        if self._closes is None:
+            self._closes = {symbol: _freeze(closes) for symbol, closes in self._seen.closes.items()}
+        return self._closes
+
+    @property
+    def forecasts(self) -> Mapping[str, Forecast]:
+        """Prophet's forecasts, of the symbols that have one."""
+        return dict(self._seen.forecasts)
+
+    @property
+    def positions(self) -> Mapping[str, Position]:
+        """What is held, by symbol."""
+        return dict(self._seen.positions)
+
+    def judge(self, symbol: str, strength: float, *, up: bool = False, down: bool = False, reason: str) -> Insight:
+        """Return an insight: UP buys what is not held, DOWN sells what is, and neither does nothing.
+
+        `strength` orders the buys, the largest size first. `reason` is a sentence for the page and the log.
+        """
+        if up and down:
+            raise RuleError(f"{symbol} is both up and down")
+        direction = Direction.UP if up else Direction.DOWN if down else Direction.FLAT
+        return Insight(
+            symbol=symbol,
+            direction=direction,
+            price_usd=float(self._seen.closes[symbol].iloc[-1]) if symbol in self._seen.closes else math.nan,
+            gap_fraction=float(strength),
+            reason=reason,
+        )
+
+
+def _freeze(closes: Closes) -> Closes:
+    """Return closes that cannot be written to, on the same memory."""
+    values = closes.to_numpy().view()
+    values.flags.writeable = False
+    return pd.Series(values, index=closes.index, name=closes.name, copy=False)
+
+
+class Rule:
+    """The base of an own rule: what it needs, and how it decides."""
+
+    bars: int = 30
+    """Closes that the rule needs; a symbol with fewer is not shown to it."""
+
+    forecast: ForecastKind = ForecastKind.NONE
+    """What it wants Prophet for."""
+
+    measures: str = "what the rule measures"
+    """What `strength` is, for pages."""
+
+    def __init__(self, parameters: Mapping[str, float]) -> None:
+        """Set the rule up with a value for each of its parameters."""
+        self.parameters = dict(parameters)
+
+    def decide(self, view: View) -> Iterable[Insight]:
+        """Return an insight for symbols of the view, at most one each; a symbol without one is left alone."""
+        raise NotImplementedError(f"{type(self).__name__} has no decide()")

@@ -1,0 +1,268 @@
+"""A rule from a file: what it may be, what it is shown, and what happens when it is wrong."""
+
+from pathlib import Path
+from textwrap import dedent, indent
+
+import pandas as pd
+import pytest
+
+from tests.builders import daily, settings
+from trader.alpha import loader, own
+from trader.alpha.base import RuleError, View
+from trader.model import Direction, Position
+from trader.settings import Settings, SettingsError
+
+HEAD = "from trader.alpha.rule import *\n\n\n"
+SLOT = pd.Timestamp("2022-12-28 20:45", tz="UTC").to_pydatetime()
+PRICES = {"AAPL": daily([100.0, 101.0, 103.0] * 20), "KO": daily([60.0, 59.0, 58.0] * 20, symbol="KO")}
+
+RISING = """
+class Rising(Rule):
+    bars = 2
+
+    def decide(self, view):
+        for symbol, closes in view.closes.items():
+            gain = closes.iloc[-1] / closes.iloc[-2] - 1
+            yield view.judge(symbol, gain, up=gain > 0, down=gain < 0, reason=f"{gain:+.1%} since yesterday")
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make an empty folder for rules the current one."""
+    (tmp_path / "rules").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(body: str, name: str = "mine.py") -> str:
+    """Write a rule's file, and return SIGNAL."""
+    Path("rules", name).write_text(HEAD + dedent(body), encoding="utf-8")
+    return f"rules/{name}"
+
+
+def deciding(line: str) -> str:
+    """Return a rule whose decide() has this body."""
+    return f"class Mine(Rule):\n    bars = 2\n\n    def decide(self, view):\n{indent(dedent(line).strip(), ' ' * 8)}\n"
+
+
+def view(**positions: Position) -> View:
+    return View(slot=SLOT, closes=PRICES, forecasts={}, positions=positions)
+
+
+def decide(body: str, **variables: object) -> list[tuple[str, Direction, str]]:
+    rule = loader.load(settings(SIGNAL=write(body), **variables))
+    return [(each.symbol, each.direction, each.reason) for each in rule.insights(view())]
+
+
+# --- what it decides -------------------------------------------------------------------------------------------------
+
+
+def test_a_file_decides_on_closes() -> None:
+    assert decide(RISING) == [
+        ("AAPL", Direction.UP, "+2.0% since yesterday"),
+        ("KO", Direction.DOWN, "-1.7% since yesterday"),
+    ]
+
+
+def test_neither_up_nor_down_is_flat() -> None:
+    assert decide(deciding("yield view.judge('KO', 0, reason='it waits')")) == [("KO", Direction.FLAT, "it waits")]
+
+
+def test_a_rule_may_leave_symbols_alone() -> None:
+    assert decide(deciding("return []")) == []
+
+
+def test_a_rule_sees_what_is_held() -> None:
+    rule = loader.load(
+        settings(SIGNAL=write(deciding("yield view.judge('KO', 1, down='KO' in view.positions, reason='held')")))
+    )
+    held = Position(symbol="KO", quantity=3, average_price_usd=50, price_usd=58)
+    assert [each.direction for each in rule.insights(view(KO=held))] == [Direction.DOWN]
+
+
+def test_a_rule_without_a_forecast_asks_for_none() -> None:
+    assert loader.load(settings(SIGNAL=write(RISING))).forecast_spec is None
+
+
+@pytest.mark.parametrize(("kind", "looks_ahead"), [("TREND_LINE", False), ("INTERVAL", True)])
+def test_a_rule_may_ask_for_a_forecast(kind: str, looks_ahead: bool) -> None:
+    rule = loader.load(settings(SIGNAL=write(f"class Mine(Rule):\n    forecast = ForecastKind.{kind}\n")))
+    assert rule.forecast_spec
+    assert rule.forecast_spec.looks_ahead is looks_ahead
+
+
+def test_a_rule_imports_what_stands_beside_it() -> None:
+    Path("rules/indicators_of_mine.py").write_text("def rise(closes):\n    return closes.iloc[-1] - closes.iloc[0]\n")
+    body = "from indicators_of_mine import rise\n\n" + deciding(
+        "yield view.judge('KO', rise(view.closes['KO']), reason='it rose')"
+    )
+    assert decide(body) == [("KO", Direction.FLAT, "it rose")]
+
+
+def test_each_slot_begins_with_a_new_rule() -> None:
+    body = """
+    class Mine(Rule):
+        count = 0
+
+        def decide(self, view):
+            self.count += 1
+            yield view.judge("KO", self.count, reason=f"slot {self.count}")
+    """
+    rule = loader.load(settings(SIGNAL=write(body)))
+    assert [each.reason for _ in range(2) for each in rule.insights(view())] == ["slot 1", "slot 1"]
+
+
+def test_a_rule_cannot_change_the_prices() -> None:
+    with pytest.raises(RuleError, match="read-only"):
+        decide(deciding("view.closes['KO'].iloc[-1] = 1.0\nreturn []"))
+    assert PRICES["KO"].iloc[-1] == 58.0
+
+
+# --- its parameters --------------------------------------------------------------------------------------------------
+
+WITH_DAYS = """
+class Mine(Rule):
+    days = Parameter(50, low=2, high=250, meaning="closes in the average")
+    band = Parameter(0.02, low=0.0, high=0.5, meaning="too close to call")
+
+    @property
+    def bars(self):
+        return self.days
+
+    def decide(self, view):
+        yield view.judge("KO", self.band, reason=f"{self.days!r} days")
+"""
+
+
+def test_a_parameter_has_its_default() -> None:
+    assert decide(WITH_DAYS) == [("KO", Direction.FLAT, "50 days")]
+
+
+def test_a_variable_sets_a_parameter() -> None:
+    assert decide(WITH_DAYS, RULE_DAYS=20) == [("KO", Direction.FLAT, "20 days")]
+
+
+def test_the_bars_that_a_rule_needs_follow_its_parameters() -> None:
+    assert loader.load(settings(SIGNAL=write(WITH_DAYS), RULE_DAYS=120)).facts.min_bars == 120
+
+
+def test_a_rule_gets_as_much_history_as_it_needs() -> None:
+    body = WITH_DAYS.replace("high=250", "high=900")
+    assert settings(SIGNAL=write(body), RULE_DAYS=600).history_bars == 600
+    assert settings(SIGNAL=write(body)).history_bars == Settings.history_bars
+
+
+@pytest.mark.parametrize(
+    ("variables", "problem"),
+    [
+        ({"RULE_DAYS": "1"}, "RULE_DAYS='1': must be a whole number from 2 to 250"),
+        ({"RULE_DAYS": "20.5"}, "RULE_DAYS='20.5': must be a whole number from 2 to 250"),
+        ({"RULE_BAND": "nan"}, "RULE_BAND='nan': must be a number from 0 to 0.5"),
+        ({"RULE_DAY": "20"}, "RULE_DAY is not a parameter of SIGNAL=rules/mine.py; it has RULE_DAYS, RULE_BAND"),
+        ({"HISTORY_BARS": "40"}, "HISTORY_BARS=40: SIGNAL=rules/mine.py needs at least 50"),
+    ],
+)
+def test_a_wrong_parameter_is_refused(variables: dict[str, str], problem: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        settings(SIGNAL=write(WITH_DAYS), **variables)
+    assert refused.value.problems == (problem,)
+
+
+def test_a_rule_that_ships_has_no_parameters() -> None:
+    with pytest.raises(SettingsError, match="RULE_DAYS is not a parameter of SIGNAL=trend; it has no parameters"):
+        settings(RULE_DAYS=20)
+
+
+def test_parameters_are_on_record() -> None:
+    assert settings(SIGNAL=write(WITH_DAYS), RULE_DAYS=20).public()["rule_parameters"] == {"days": 20}
+
+
+# --- files that are no rule ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("class Mine(Rule:\n", "rules/mine.py, line 4: "),
+        ("x = 1\n", "rules/mine.py must define one class on Rule, but defines none"),
+        (
+            "class A(Rule): ...\nclass B(Rule): ...\n",
+            "rules/mine.py must define one class on Rule, but defines 2: A, B",
+        ),
+        ("1 / 0\n", "rules/mine.py, line 4: ZeroDivisionError: division by zero"),
+        ("import no_such_package\n", "rules/mine.py, line 4: ModuleNotFoundError: No module named 'no_such_package'"),
+        ("class Mine(Rule):\n    bars = 0\n", "`bars` is 0; it must be a whole number from 1 to 5000"),
+        ("class Mine(Rule):\n    bars = '20'\n", "`bars` is '20'; it must be a whole number"),
+        ("class Mine(Rule):\n    forecast = 'trend'\n", "`forecast` is 'trend'; it must be one of ForecastKind.NONE"),
+    ],
+)
+def test_a_file_without_a_usable_rule_is_refused(body: str, problem: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        settings(SIGNAL=write(body))
+    assert problem in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("signal", "problem"),
+    [
+        ("rules/none.py", "there is no file rules/none.py"),
+        ("/etc/rule.py", "must be a path within the current folder"),
+        ("../rule.py", "must be a path within the current folder"),
+        ("rules", "must be one of trend, interval, horizon, or the path of a file such as rules/mine.py"),
+    ],
+)
+def test_a_signal_that_is_no_file_is_refused(signal: str, problem: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        settings(SIGNAL=signal)
+    assert problem in str(refused.value)
+
+
+def test_a_file_that_leads_out_of_the_folder_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
+    outside = tmp_path_factory.mktemp("outside") / "rule.py"
+    outside.write_text(HEAD + RISING)
+    Path("rules/link.py").symlink_to(outside)
+    with pytest.raises(SettingsError, match="leads out of the current folder"):
+        settings(SIGNAL="rules/link.py")
+
+
+def test_a_file_with_the_name_of_a_module_is_refused() -> None:
+    with pytest.raises(SettingsError, match="has the name of a module of Python, statistics"):
+        settings(SIGNAL=write(RISING, "statistics.py"))
+
+
+# --- rules that fail -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("return [view.judge(each, 1 / 0, reason='x') for each in view.closes]", "line 8: ZeroDivisionError"),
+        ("yield 5", "decide() returned 5; it must return insights"),
+        ("yield view.judge('XOM', 1, reason='x')", "an insight on 'XOM', which is not in view.closes"),
+        ("for _ in range(2): yield view.judge('KO', 1, reason='x')", "two insights on KO"),
+        ("yield view.judge('KO', float('nan'), reason='x')", "the strength of KO is nan; it must be a number"),
+        ("yield view.judge('KO', 1, up=True, down=True, reason='x')", "line 8: KO is both up and down"),
+        ("yield view.judge('KO', 1, reason=' ')", "the insight on KO has no reason"),
+        ("yield view.judge('KO', 1, reason='x' * 301)", "the reason on KO has 301 characters; at most 300"),
+        ("return None", "TypeError: 'NoneType' object is not iterable"),
+        ("raise SystemExit(3)", "line 8: SystemExit: 3"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(line: str, problem: str) -> None:
+    with pytest.raises(RuleError) as failed:
+        decide(deciding(line))
+    assert str(failed.value).startswith("rules/mine.py")
+    assert problem in str(failed.value)
+
+
+def test_a_rule_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own, "LIMIT_S", 0.1)
+    with pytest.raises(RuleError, match=r"rules/mine.py, line \d+: it took longer than 0.1 s"):
+        decide(deciding("while True: pass"))
+
+
+def test_a_changed_file_is_another_rule() -> None:
+    first = decide(deciding("yield view.judge('KO', 1, reason='one')"))
+    second = decide(deciding("yield view.judge('KO', 1, reason='two')"))
+    assert (first[0][2], second[0][2]) == ("one", "two")
