@@ -11,11 +11,12 @@ from typing import Any
 from rich.text import Text
 
 from scripts import console
-from scripts.cloud import preflight
+from scripts.cloud import preflight, rhythms
 from scripts.cloud.aws import CONFIG, Cloud, DeniedError, connect, translate_errors
 from scripts.cloud.tables import TableRow, show_table
 from scripts.cloud.terraform import Terraform, Variables
 from scripts.console import CommandError
+from scripts.files import OUT as OUT_FOLDER
 from scripts.layer import manifest
 from scripts.layer.package import package
 from scripts.layer.target import Target
@@ -140,14 +141,23 @@ def as_json(plan: preflight.PlanJson, out: str | None, notes: Sequence[str]) -> 
             if resource["change"]["actions"] != ["no-op"]
         ],
         "outputs": {name: output.get("after") for name, output in plan.get("output_changes", {}).items()},
+        "schedules": describe_schedules(plan),
         "notes": list(notes),
     }
 
 
+def describe_schedules(plan: preflight.PlanJson) -> Mapping[str, str]:
+    """Say of each planned strategy that is enabled how often it runs, and whether that is what was tested."""
+    enabled = {name: its for name, its in preflight.strategies(plan).items() if its.get("enabled", True)}
+    return rhythms.describe_strategies(enabled, OUT_FOLDER)
+
+
 def show(plan: preflight.PlanJson, notes: Sequence[str]) -> None:
-    """Print the planned strategies, the counts and the notes."""
+    """Print the planned strategies, whether their schedules were tested, the counts and the notes."""
     show_strategies(preflight.strategies(plan))
     console.OUT.print()
+    for name, words in describe_schedules(plan).items():
+        console.OUT.print(f" {name} {words}", markup=False, soft_wrap=True)
     for note in notes:
         console.OUT.print(f" Note: {note}", style="yellow", markup=False, soft_wrap=True)
     console.OUT.print(f" {in_words(plan)}", style="bold", markup=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.cloud.cron import Schedule, read_default
+from scripts.cloud.usage import UsageError
 from scripts.files import BACKTEST_FIGURES
 from trader.model import BAR_LENGTH, NEW_YORK, Json
 from trader.schedule import sessions
@@ -127,7 +128,10 @@ def describe_strategy(its: Mapping[str, Any], figures: Json) -> str:
     """Say how often a strategy runs, whether a backtest tested that, and otherwise how to; `figures` may be empty."""
     environment: Mapping[str, str] = its["environment"]
     daily_at = environment.get("DAILY_AT", "")
-    deployed = find_times(Schedule(its["schedule"]), daily_at)
+    try:
+        deployed = find_times(Schedule(its["schedule"]), daily_at)
+    except UsageError as error:
+        return f"may run otherwise than it was tested: its times are not known ({error})"
     runs = f"runs {describe(deployed)}"
     tested = find_test(environment, figures)
     if tested and are_same(tested["tested_times"], deployed):

@@ -253,7 +253,7 @@ class EmbeddedBroker:
         self._follow_sources(book, series)
         followed = {symbol: each for symbol, each in series.items() if symbol not in self._unknown}
         closed = sessions.previous_close(self._now)
-        if book.as_of < closed:
+        if book.as_of <= closed:  # a run at the very close is the last of its day
             books.advance(book, followed, closed)
             book.last_equity_usd = book.equity_usd()
         books.advance(book, followed, self._now)

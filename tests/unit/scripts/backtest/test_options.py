@@ -89,3 +89,33 @@ def test_a_misspelled_option_is_not_silently_ignored() -> None:
 def test_a_reference_to_a_secret_is_not_fetched() -> None:
     with pytest.raises(SettingsError, match="ALPACAPW"):
         from_env({"ALPACAPW": "ssm:/somewhere"})
+
+
+SLOTS = {"DECIDE_EVERY": "15m", "INTRADAY_FILE": "bars.csv"}
+
+
+def test_slots_within_the_day_are_read() -> None:
+    chosen = from_env({**SLOTS, "DAILY_AT": "15:00"})
+    assert (chosen.decide_every, chosen.intraday_file, chosen.settings.daily_at) == ("15m", "bars.csv", "15:00")
+    assert (chosen.bar_interval, from_env({}).bar_interval) == ("15m", "1d")
+
+
+def test_yahoo_needs_no_file_for_slots() -> None:
+    assert from_env({"DECIDE_EVERY": "15m", "PRICE_SOURCES": "yahoo"}).intraday_file == ""
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"DECIDE_EVERY": "1d"}, "DECIDE_EVERY='1d': must be one of 1h, 15m, 5m, 1m"),
+        ({"DECIDE_EVERY": "15m"}, "set INTRADAY_FILE to a file of 15m bars, or PRICE_SOURCES=yahoo"),
+        ({"INTRADAY_FILE": "bars.csv"}, "INTRADAY_FILE=bars.csv is for DECIDE_EVERY; set it too"),
+        ({**SLOTS, "BAR_INTERVAL": "15m"}, "BAR_INTERVAL=15m with DECIDE_EVERY=15m"),
+        ({**SLOTS, "REFIT_EVERY": "5"}, "REFIT_EVERY=5 with DECIDE_EVERY=15m: each slot fits anew"),
+        ({**SLOTS, "DAILY_AT": "15:05"}, "DAILY_AT=15:05 is no slot of DECIDE_EVERY=15m, whose slots are 09:45, 10:00"),
+        ({**SLOTS, "DECIDE_EVERY": "5m", "DAILY_AT": "15:00"}, "several slots of DECIDE_EVERY=5m are due"),
+        ({"DAILY_AT": "15:00"}, "leave DAILY_AT unset, or set DECIDE_EVERY=15m"),
+    ],
+)
+def test_what_does_not_go_with_slots_is_named(variables: dict[str, str], words: str) -> None:
+    assert words in problems(**variables)

@@ -163,6 +163,14 @@ def test_a_stop_that_filled_yesterday_is_yesterdays_loss(file: Path) -> None:
     assert (later.last_equity_usd, later.equity_usd) == (9_900, 9_900)
 
 
+def test_a_stop_that_fills_at_the_close_is_that_days_loss(file: Path) -> None:
+    broker(file).submit(buy(quantity=10))
+    close = SLOT + timedelta(minutes=15)
+    at_close = EmbeddedBroker(file, now=close, starting_cash_usd=1, series=giving({"AAPL": daily([90])}))
+    assert at_close.positions() == {}
+    assert broker(file, (90, 95), days_later=1).account().last_equity_usd == 9_900
+
+
 def test_yesterdays_equity_does_not_change_within_a_day(file: Path) -> None:
     broker(file).submit(buy(quantity=10, bracket=False))
     assert broker(file, (110,)).account().last_equity_usd == 10_000
