@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 class CuttableSlots:
     """The history and the bars within the sessions, each from a file or from Yahoo's cache."""
 
-    def __init__(self, options: Options, cache: "Cache | None" = None) -> None:
-        self._options, self._cache = options, cache
+    def __init__(self, options: Options, cache: "Cache | None" = None, now: datetime | None = None) -> None:
+        """Read the rows of files; `cache` and `now` are for Yahoo, as in prices.load."""
+        self._options, self._cache, self._now = options, cache, now
         settings = options.settings
         self._history: Rows | None = None
         self._within: Rows | None = None
@@ -38,14 +39,14 @@ class CuttableSlots:
     def load(self, at: datetime) -> Panel:
         """Load the prices as they are known at the end of a bar."""
         with self._cut(at) as (options, cache):
-            return prices.load(options, cache=cache)
+            return prices.load(options, now=self._now, cache=cache)
 
     def find_gaps(self) -> list[datetime]:
         """Return the bars with fewer prices than others, and the first of each session, when candidates are chosen."""
         if self._within:
             counts = self._within.counts
         else:
-            close = rhythm.read_within(self._options, self._symbols(), cache=self._cache).close
+            close = rhythm.read_within(self._options, self._symbols(), now=self._now, cache=self._cache).close
             counts = close.notna().sum(axis=1)
         index = pd.DatetimeIndex(counts.index).sort_values()
         firsts = index[~index.tz_convert(NEW_YORK).normalize().duplicated()]
@@ -54,9 +55,9 @@ class CuttableSlots:
     def settings_at(self, at: datetime, folder: Path) -> dict[str, str]:
         """Write what a run sees at the end of a bar as a price file: daily closes, the last that of today so far."""
         with self._cut(at) as (options, cache):
-            close = prices.read(rhythm.by_day_options(options), cache=cache).close
+            close = prices.read(rhythm.by_day_options(options), now=self._now, cache=cache).close
             symbols = [str(symbol) for symbol in close.columns]
-            within = rhythm.read_within(options, symbols, cache=cache).close.reindex(columns=symbols)
+            within = rhythm.read_within(options, symbols, now=self._now, cache=cache).close.reindex(columns=symbols)
         today = within.loc[_midnight(at) :]
         if not _ends_session(at, self._options) and len(today):
             close = pd.concat([close, today.ffill().iloc[-1:].set_axis(pd.DatetimeIndex([_midnight(at)]))])

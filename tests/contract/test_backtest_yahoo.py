@@ -14,6 +14,7 @@ from yfinance.data import SingletonMeta
 from scripts.backtest import cutting, prices
 from scripts.backtest.cutting import CuttableCache
 from scripts.backtest.model import BacktestError, Options, Panel
+from scripts.backtest.slot_cutting import CuttableSlots
 from scripts.backtest.yahoo_cache import Cache, final_until
 from scripts.data.members import Members, Stay
 from scripts.testkit.yahoo import Fault, Listing, YahooFake
@@ -387,3 +388,55 @@ def test_of_an_index_the_cache_is_cut_too(yahoo: YahooFake, cache: Cache, monkey
     assert list(cut.close.columns) == ["AAPL", "KO"]
     assert cut.members is not None
     assert cut.members.on(date(2025, 6, 18)) == ("AAPL", "KO")  # that KO leaves on the 17th is not known yet
+
+
+# --- slots within the day --------------------------------------------------------------------------------------------
+
+
+def at_slots(universe: str = "KO", start: date | None = date(2025, 6, 12)) -> Options:
+    return replace(options(universe, start=start), decide_every="15m")
+
+
+def test_slots_have_yahoos_daily_bars_and_those_within_the_sessions(yahoo: YahooFake, cache: Cache) -> None:
+    panel = load(cache, at_slots())
+    assert panel.daily is not None
+    count = 26 * 5 - 1  # the last bar begins half an hour before the close
+    assert (panel.close.index[0], len(panel.close)) == (datetime(2025, 6, 12, 13, 30, tzinfo=UTC), count)
+    assert (len(panel.daily.close) > 30, day(panel.daily, -1)) == (True, TODAY)
+    assert panel.source.endswith("with Yahoo's 15m bars")
+
+
+def test_slots_ask_yahoo_once_for_each_kind_of_bars(yahoo: YahooFake, cache: Cache) -> None:
+    load(cache, at_slots())
+    load(cache, at_slots())
+    assert yahoo.charts("KO") == 2
+
+
+def test_without_a_start_slots_begin_with_what_yahoo_keeps(yahoo: YahooFake, cache: Cache) -> None:
+    yahoo.listings["KO"] = Listing([60.0] * 3_000, DURING)
+    assert day(load(cache, at_slots(start=None)), 0) == date(2025, 4, 21)
+
+
+def test_a_start_before_what_yahoo_keeps_is_refused(yahoo: YahooFake, cache: Cache) -> None:
+    with pytest.raises(BacktestError, match=r"Yahoo keeps 15m bars for 59 days, so the first START is 2025-04-21"):
+        load(cache, at_slots(start=date(2025, 4, 17)))
+
+
+def test_bars_that_do_not_end_at_yahoos_daily_closes_are_refused(yahoo: YahooFake, cache: Cache) -> None:
+    with pytest.raises(BacktestError, match=r"AAPL on .* not in one unit; .*, or delete out/cache/yahoo"):
+        load(cache, at_slots("AAPL"))
+
+
+def test_slots_cut_yahoos_cache_before_todays_daily_bar(yahoo: YahooFake, cache: Cache) -> None:
+    load(cache, at_slots())
+    at = datetime(2025, 6, 16, 15, 15, tzinfo=UTC)
+    cut = CuttableSlots(at_slots(), cache, NOW).load(at)
+    assert cut.daily is not None
+    assert (cut.close.index[-1], day(cut.daily, -1)) == (at, date(2025, 6, 13))
+
+
+def test_a_run_gets_todays_last_price_as_its_daily_close(yahoo: YahooFake, cache: Cache, tmp_path: Path) -> None:
+    load(cache, at_slots())
+    at = datetime(2025, 6, 16, 15, 15, tzinfo=UTC)
+    file = Path(CuttableSlots(at_slots(), cache, NOW).settings_at(at, tmp_path)["PRICE_FILE"])
+    assert FilePrices(file).last_bar().astimezone(NEW_YORK).date() == date(2025, 6, 16)
