@@ -13,7 +13,8 @@ OUT = Path("out")
 RUN_LOG, RUN_PAGE = "run.log", "run.html"
 BACKTEST_FIGURES, BACKTEST_PAGE = "backtest.json", "backtest.html"
 SITE = "site"
-REMOVED = (RUN_LOG, RUN_PAGE, BACKTEST_FIGURES, BACKTEST_PAGE, SITE)
+MADE_BARS = "made_bars.csv"
+REMOVED = (RUN_LOG, RUN_PAGE, BACKTEST_FIGURES, BACKTEST_PAGE, SITE, MADE_BARS)
 """What is made again in little time."""
 
 CACHE, SWEEP, LEDGER = "cache", "sweep", "ledger.jsonl"

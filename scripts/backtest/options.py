@@ -44,10 +44,8 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
 SOURCES = {(PriceSourceName.FILE,), (PriceSourceName.YAHOO,)}
 """The price sources that a backtest can read, each alone."""
 
-OWN = {"BROKER": "embedded", "MODE": "paper", "DAILY_AT": "", "HALT_PARAMETER": ""}
-"""Settings that a backtest fixes: it has its own broker, places orders, runs at every bar, and is never halted.
-
-With DECIDE_EVERY, DAILY_AT is one of its slots."""
+OWN = {"BROKER": "embedded", "MODE": "paper", "HALT_PARAMETER": ""}
+"""Settings that a backtest fixes: it has its own broker, places orders, and is never halted."""
 
 
 def from_env(env: Mapping[str, str]) -> Options:
@@ -55,17 +53,15 @@ def from_env(env: Mapping[str, str]) -> Options:
     rule = loader.RULES.get(env.get("SIGNAL", "").strip())
     defaults = rule.facts.backtest_defaults if rule else {}
     chosen = {**defaults, **{name: text for name, text in env.items() if text.strip()}}
-    fixed = {name: text for name, text in OWN.items() if name != "DAILY_AT" or not chosen.get("DECIDE_EVERY")}
     problems: list[str] = []
     settings = Settings()
     try:
-        settings = Settings.from_env({**chosen, **fixed}, _no_parameters)
+        settings = Settings.from_env({**chosen, **OWN}, _no_parameters)
     except SettingsError as error:
         problems += error.problems
     problems += [
         f"{name}={chosen[name]}: a backtest has its own broker and runs at every bar; leave {name} unset"
-        f"{', or set DECIDE_EVERY=15m' if name == 'DAILY_AT' else ''}"
-        for name, allowed in fixed.items()
+        for name, allowed in OWN.items()
         if chosen.get(name, allowed) != allowed
     ]
     given, wrong = read(chosen, {name: parse for name, (_, parse) in VARIABLES.items()})
@@ -91,6 +87,11 @@ def find_unfit_slots(given: Mapping[str, Any], settings: Settings) -> Iterator[s
     if not every:
         if "INTRADAY_FILE" in given:
             yield f"INTRADAY_FILE={given['INTRADAY_FILE']} is for DECIDE_EVERY; set it too, such as DECIDE_EVERY=15m"
+        if settings.daily_at:
+            yield (
+                f"DAILY_AT={settings.daily_at}: a backtest runs at every bar; leave DAILY_AT unset, or set "
+                "DECIDE_EVERY=15m"
+            )
         return
     if settings.bar_interval != "1d":
         yield (

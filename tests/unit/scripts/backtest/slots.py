@@ -9,7 +9,7 @@ import pandas as pd
 
 from scripts.backtest.compute import Table
 from scripts.backtest.model import Options, Panel, Result
-from scripts.data.made_intraday import list_starts
+from scripts.data.made_bars import list_starts
 from tests.builders import daily, settings
 from trader.model import NEW_YORK, Closes, Forecast
 from trader.schedule import sessions

@@ -75,7 +75,7 @@ def test_another_broker_is_refused() -> None:
 
 
 def test_daily_at_is_not_silently_ignored() -> None:
-    assert "DAILY_AT=10:00: a backtest has its own broker and runs at every bar" in problems(DAILY_AT="10:00")
+    assert "DAILY_AT=10:00: a backtest runs at every bar" in problems(DAILY_AT="10:00")
 
 
 def test_a_dry_run_is_refused() -> None:

@@ -40,6 +40,8 @@ def read(text: str) -> Options:
         {"UNIVERSE": "AAPL,BRK.B", "COMMISSION": "0.001", "SLIPPAGE": "0", "CASH": "5000", "REFIT_EVERY": "5"},
         {"STOP_LOSS_FRACTION": "0.06", "MAX_PRICE_DRIFT_FRACTION": "0.01"},
         {"PRICE_SOURCES": "yahoo", "BAR_INTERVAL": "1h", "BENCHMARK": "SPY", "CASH_RATE": "0.04"},
+        {"DECIDE_EVERY": "15m", "INTRADAY_FILE": "bars.csv", "DAILY_AT": "15:00"},
+        {"DECIDE_EVERY": "1h", "PRICE_SOURCES": "yahoo"},
         {"STRATEGY": "mine", "PRICE_FILE": "my prices/of 'me'.csv"},
     ],
 )

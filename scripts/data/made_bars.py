@@ -1,15 +1,14 @@
-"""Make bars within the sessions that fit the sample's daily closes: to try DECIDE_EVERY without real prices.
+"""`make made-bars`: make bars within the sessions that fit the sample's daily closes, to try DECIDE_EVERY with.
 
 They are invented. Between two daily closes, each symbol's price wanders at random (a Brownian bridge of the logarithm,
 as wide as its daily returns are), so what a strategy makes within a day says nothing about a market.
-
-    uv run python -m scripts.data.made_intraday out/made_15m.csv 2022-11-01 2022-12-28
 """
 
 import csv
+import io
 import math
+import os
 import random
-import sys
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from itertools import pairwise
@@ -17,9 +16,16 @@ from pathlib import Path
 
 import numpy as np
 
+from scripts import console
+from scripts.console import CommandError
+from scripts.files import MADE_BARS, OUT, write_text
 from trader.model import BAR_LENGTH, NEW_YORK, SAMPLE_PRICES, Closes
 from trader.prices.file import FilePrices
 from trader.schedule import sessions
+from trader.settings import SettingsError
+
+FIRST, LAST = date(2022, 12, 19), date(2022, 12, 28)
+"""The days of the file if none are chosen: the last of the sample."""
 
 COLUMNS = ("timestamp", "symbol", "open", "high", "low", "close")
 
@@ -27,15 +33,36 @@ type Row = tuple[str, str, float, float, float, float]
 
 
 def main() -> None:
-    """Write a file of 15-minute bars for some days."""
-    path, first, last = Path(sys.argv[1]), *map(date.fromisoformat, sys.argv[2:4])
+    """Write the file."""
+    with console.plain_errors("interrupted; nothing was written"):
+        first, last = read_day("START", FIRST), read_day("END", LAST)
+        path = Path(os.environ.get("OUTPUT") or OUT / MADE_BARS)
+        text = write(first, last)
+        count = text.count("\n") - 1
+        if not count:
+            raise CommandError(f"the sample has no session from START={first} to END={last}; choose days up to {LAST}")
+        write_text(path, text)
+        print(f"{path}: {count:,} invented 15-minute bars of the sample's symbols")
+
+
+def read_day(name: str, usual: date) -> date:
+    """Return the day that a variable names. Raises SettingsError if it is none."""
+    text = os.environ.get(name, "").strip()
+    try:
+        return date.fromisoformat(text) if text else usual
+    except ValueError:
+        raise SettingsError([f"{name}={text!r}: must be a day such as {usual}"]) from None
+
+
+def write(first: date, last: date) -> str:
+    """Return the file: a row for each symbol and bar from the first day to the last."""
     series = FilePrices(SAMPLE_PRICES).bars().clean.series
     closes = {symbol: each.closes for symbol, each in series.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(sorted(row for symbol, each in closes.items() for row in make(symbol, each, first, last)))
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(sorted(row for symbol, each in closes.items() for row in make(symbol, each, first, last)))
+    return file.getvalue()
 
 
 def make(symbol: str, closes: Closes, first: date, last: date, every: str = "15m") -> Iterator[Row]:
@@ -65,7 +92,3 @@ def wander(begin_usd: float, end_usd: float, steps: int, spread: float, chance: 
     walk = np.concatenate([[0.0], np.cumsum(moves)])
     bridge = walk - np.linspace(0, 1, steps + 1) * (walk[-1] - math.log(end_usd / begin_usd))
     return [begin_usd, *np.round(begin_usd * np.exp(bridge[1:-1]), 2).tolist(), end_usd]
-
-
-if __name__ == "__main__":
-    main()
