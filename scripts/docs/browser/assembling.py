@@ -25,6 +25,7 @@ RULES = re.findall(r'<option value="(\w+)"', (PAGE / "backtest.html").read_text(
 
 CODE = (
     "scripts/__init__.py",
+    *(f"scripts/cloud/{name}.py" for name in ("__init__", "cron", "rhythms", "usage")),
     "scripts/console.py",
     "scripts/data/__init__.py",
     "scripts/data/members.py",
