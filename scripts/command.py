@@ -31,6 +31,9 @@ ON = {"1", "true", "yes"}
 SWITCH = ("1", "0")
 """The words of an option that is on unless it is turned off."""
 
+RULE_PARAMETER = re.compile(r"RULE_[A-Z0-9_]+")
+"""A variable that sets a parameter of an own rule; the rule's file says which there are."""
+
 OF_OTHERS = {"BROWSER"}
 """Switches whose name means something else in many environments, so that any value is let pass there."""
 
@@ -103,6 +106,11 @@ class Command:
         own = {each.name for each in self.options}
         settings = setting_options() if names else ()
         return (*self.options, *(each for each in settings if each.name in names - own))
+
+    @property
+    def takes_rules(self) -> bool:
+        """True if the command takes SIGNAL, and so the parameters of an own rule."""
+        return "SIGNAL" in self.settings()
 
 
 def every_setting() -> Sequence[str]:
@@ -221,6 +229,7 @@ class _Command(click.Command):
             for problem in check_help(value):
                 ctx.fail(problem)
             args = ["--help"]
+        args = list(self._take_rule_parameters(args, ctx))
         try:
             _, _, order = self.make_parser(ctx).parse_args(list(args))
         except click.NoSuchOption as error:
@@ -233,6 +242,23 @@ class _Command(click.Command):
             if times > 1:
                 ctx.fail(f"{param.opts[0]} is given {times} times; give it once")
         return super().parse_args(ctx, args)
+
+    def _take_rule_parameters(self, args: Sequence[str], ctx: click.Context) -> Iterator[str]:
+        """Set the variables of options such as --rule-days=20, and yield the other arguments."""
+        if not self.made.takes_rules:
+            yield from args
+            return
+        coming = iter(args)
+        for each in coming:
+            flag, equals, value = each.partition("=")
+            name = flag.removeprefix("--").upper().replace("-", "_")
+            if not flag.startswith("--rule-") or not RULE_PARAMETER.fullmatch(name):
+                yield each
+                continue
+            text = value if equals else next(coming, "")
+            if not text.strip():
+                ctx.fail(f"{flag} is given without a value; leave it out for the default")
+            os.environ[name] = text
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         found = self.get_help_option(ctx)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequenc
 from pathlib import Path
 
 from scripts import command, console
-from scripts.command import ON, SECRETS, Option, nearest
+from scripts.command import ON, RULE_PARAMETER, SECRETS, Option, nearest
 from scripts.console import OFF
 
 MAKES_OWN = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MAKE_GOALS")
@@ -133,6 +133,8 @@ def check_variables(goal: str, goals: Sequence[str], typed: Mapping[str, str]) -
             yield from command.check_help(value)
             continue
         option = options.get(name)
+        if is_rule_parameter(goals, name):
+            option = of_rule(name)
         if name in SECRETS:
             yield f"{name} {command.NOT_TAKEN}"
         elif option is None:
@@ -145,6 +147,17 @@ def check_variables(goal: str, goals: Sequence[str], typed: Mapping[str, str]) -
             yield f"{name}={value}: must be 1 or 0"
 
 
+def is_rule_parameter(goals: Iterable[str], name: str) -> bool:
+    """Check whether a variable sets a parameter of an own rule, and a goal takes those."""
+    takes_rules = any(command.find(goal).takes_rules for goal in goals if goal in command.names())
+    return takes_rules and bool(RULE_PARAMETER.fullmatch(name))
+
+
+def of_rule(name: str) -> Option:
+    """Return the option for a parameter of an own rule."""
+    return Option(name=name, meaning="a parameter of the rule that SIGNAL names")
+
+
 def shorten(names: Sequence[str], most: int = 8) -> str:
     """Return the first names, and `...` for the others."""
     return ", ".join([*names[:most], *(["..."] if len(names) > most else [])])
@@ -155,7 +168,8 @@ def to_arguments(goal: str, typed: Mapping[str, str]) -> list[str]:
     options: Mapping[str, Option] = {option.name: option for option in command.find(goal).all_options()}
     if typed.get("HELP") in ON:
         return [goal, "--help"]
-    given = [(options[name], value) for name, value in typed.items() if name in options]
+    rules = {name: of_rule(name) for name in typed if is_rule_parameter([goal], name)}
+    given = [({**options, **rules}[name], value) for name, value in typed.items() if name in {*options, *rules}]
     turn_off(os.environ, [option.name for option, value in given if option.is_flag and value in OFF])
     return [
         goal,

@@ -364,7 +364,7 @@ class Settings:
             for item in list_fields()
             if not item.metadata["secret"]
         }
-        return found | ({"rule_parameters": dict(self.rule_parameters)} if self.rule_parameters else {})
+        return found | {f"{PREFIX.lower()}{name}": value for name, value in self.rule_parameters}
 
 
 def _problem(text: str, *names: str) -> Problem:

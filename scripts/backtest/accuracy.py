@@ -18,12 +18,17 @@ TOO_SHORT = "the span has no price at the horizon of any forecast"
 def calibration(result: Result) -> dict[str, Any]:
     """Return the accuracy overall and by symbol, JSON-safe; `overall` is None, with a `reason`, if nothing was scored.
 
-    `is_sampled` is true if the forecasts were made only to be scored, because the rule itself does not look ahead.
+    `has_forecasts` is false for a rule that reads none. `is_sampled` is true if the forecasts were made only to be
+    scored, because the rule itself does not look ahead.
     """
     settings = result.options.settings
     spec = find_spec(settings)
     is_sampled = spec is not None and (not spec.looks_ahead or bool(result.options.decide_every))
-    begin = {"nominal_fraction": NOMINAL_FRACTION, "is_sampled": is_sampled}
+    begin = {
+        "has_forecasts": spec is not None,
+        "nominal_fraction": NOMINAL_FRACTION,
+        "is_sampled": is_sampled,
+    }
     if not result.scored:
         reason = TOO_SHORT if result.is_complete else INTERRUPTED
         if spec is None:

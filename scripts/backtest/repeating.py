@@ -10,13 +10,12 @@ from typing import Any
 from scripts.backtest.cash_rate import CashRate
 from scripts.backtest.model import Options, Result
 from scripts.backtest.options import OWN, VARIABLES, from_env
-from trader.alpha.rule import PREFIX
 from trader.codec import encode
 from trader.journal.chain import hash_code
 from trader.model import NEW_YORK
 from trader.settings import SettingsError
 
-UNUSED = {*OWN, "RULE_PARAMETERS", "STARTING_CASH_USD", "JOURNAL", "ACCOUNT_FILE", "OUT"}
+UNUSED = {*OWN, "STARTING_CASH_USD", "JOURNAL", "ACCOUNT_FILE", "OUT"}
 """Settings that a backtest does not use, or under another name, and the place of the report."""
 
 CODE_CHARACTERS = 12
@@ -61,9 +60,7 @@ def _variables(options: Options) -> Mapping[str, str]:
 
 
 def _values(options: Options) -> dict[str, object]:
-    public = options.settings.public()
-    public |= {f"{PREFIX}{name}": value for name, value in dict(options.settings.rule_parameters).items()}
-    settings = {name.upper(): value for name, value in public.items()}
+    settings = {name.upper(): value for name, value in options.settings.public().items()}
     own = {name: getattr(options, field) for name, (field, _) in VARIABLES.items()}
     return {name: value for name, value in {**settings, **own}.items() if name not in UNUSED}
 

@@ -33,14 +33,15 @@ class Charts:
         self._figure = Figure(figsize=SIZE_INCHES)
 
     def draw(self, row: DecisionRow, closes: Json) -> tuple[Markup, Values]:
-        """Draw a row that has a forecast, and return the picture and the values behind it.
+        """Draw a row's prices and its forecast, if it has one; return the picture and the values behind it.
 
         `closes` is the observation's `times` and `usd` of its symbol.
         """
-        if row.forecast is None:
-            raise ValueError(f"{row.symbol} has no forecast to draw; pass only rows with a forecast")
         axes = svg.add_axes(self._figure, (0.08, 0.13, 0.915, 0.84), size=9)
-        self._draw(axes, row.forecast, closes)
+        if row.forecast:
+            self._draw(axes, row.forecast, closes)
+        else:
+            _draw_prices(axes, closes)
         title, description = _words(row, row.forecast, closes)
         behind = _values(row.forecast, closes)
         ends = svg.locate(self._figure, axes, behind.places[0], behind.places[-1])
@@ -91,14 +92,24 @@ def _trend(forecast: Json) -> tuple[Points, Points]:
     return times, np.array([usd for _, usd in forecast["line"]], dtype=np.float64)
 
 
-def _values(forecast: Json, closes: Json) -> Values:
+def _values(forecast: Json | None, closes: Json) -> Values:
     times, prices = _thin_out(np.array(closes["times"], dtype=np.float64), np.array(closes["usd"], dtype=np.float64))
     lines = [values.line("Price", "usd", prices)]
-    corners, usd = _trend(forecast)
+    corners, usd = _trend(forecast) if forecast else (np.empty(0), np.empty(0))
     if len(corners):
         lines.append(values.line("Trend line", "usd", np.interp(times, corners, usd, left=np.nan, right=np.nan)))
     pattern = "%-d %b %Y" if float(np.diff(times).min(initial=86_400)) > 43_200 else "%-d %b %Y, %H:%M"
     return Values(places=times.tolist(), lines=lines, labels=[f"{_local(time):{pattern}}" for time in times.tolist()])
+
+
+def _draw_prices(axes: Axes, closes: Json) -> None:
+    """Draw the prices of a rule that reads no forecast."""
+    times, prices = _thin_out(np.array(closes["times"], dtype=np.float64), np.array(closes["usd"], dtype=np.float64))
+    _frame(axes, times, float(times[-1]), prices)
+    axes.plot(times, prices, color=COLORS["ink"], lw=1.0, clip_on=False, solid_joinstyle="round")
+    axes.plot(times[-1:], prices[-1:], "o", ms=6, color=COLORS["tone"], mew=0, clip_on=False)
+    last = float(prices[-1])
+    svg.add_text(axes, (float(times[-1]), last), formatting.usd(last), "ink", (7, 0), fontsize=10, bold=True)
 
 
 def _frame(axes: Axes, times: Points, end: float, values: Points) -> tuple[float, float]:
@@ -145,13 +156,16 @@ def _local(epoch_s: float) -> datetime:
     return datetime.fromtimestamp(epoch_s, NEW_YORK)
 
 
-def _words(row: DecisionRow, forecast: Json, closes: Json) -> tuple[str, str]:
+def _words(row: DecisionRow, forecast: Json | None, closes: Json) -> tuple[str, str]:
     """Return the chart's title and description, for screen readers."""
     first, last = _local(closes["times"][0]), _local(closes["times"][-1])
+    span = f"Closes of {row.symbol} from {first:%-d %B %Y} to {last:%-d %B %Y}."
+    insight = f"Insight: {row.direction or 'none'}."
+    if forecast is None:
+        return f"{row.symbol}: price", f"{span} The last one is {formatting.usd(closes['usd'][-1])} USD. {insight}"
     away = forecast["price_usd"] / forecast["trend_usd"] - 1
-    description = (
-        f"Closes of {row.symbol} from {first:%-d %B %Y} to {last:%-d %B %Y}. The last one, "
-        f"{formatting.usd(forecast['price_usd'])} USD, is {abs(away):.1%} {'above' if away > 0 else 'below'} "
-        f"the trend line at {formatting.usd(forecast['trend_usd'])} USD. Insight: {row.direction or 'none'}."
+    where = (
+        f"The last one, {formatting.usd(forecast['price_usd'])} USD, is {abs(away):.1%} "
+        f"{'above' if away > 0 else 'below'} the trend line at {formatting.usd(forecast['trend_usd'])} USD."
     )
-    return f"{row.symbol}: price and trend line", description
+    return f"{row.symbol}: price and trend line", f"{span} {where} {insight}"

@@ -83,7 +83,8 @@ def _list_rows(rows: Sequence[DecisionRow], width: int) -> Iterator[RenderableTy
     if not rows:
         return
     narrow = width < NARROW_COLUMNS
-    table = _table("Symbol", "Price", "Trend", "Gap", narrow=narrow)
+    has_trend = any(row.forecast for row in rows) or not any(row.insight for row in rows)
+    table = _table("Symbol", "Price", *(["Trend"] if has_trend else []), "Gap", narrow=narrow)
     table.add_column("Insight", no_wrap=True)
     table.add_column("Target", justify="right", no_wrap=True)
     wide = width >= WIDE_COLUMNS
@@ -91,7 +92,9 @@ def _list_rows(rows: Sequence[DecisionRow], width: int) -> Iterator[RenderableTy
         table.add_column("Order or refusal", no_wrap=True)
     table.add_column("Result or reason" if wide else "Order or refusal", overflow="fold")
     for row in rows:
-        table.add_row(*_facts(row), *((_action(row), _result(row)) if wide else (_both(row, width),)))
+        table.add_row(
+            *_facts(row, has_trend=has_trend), *((_action(row), _result(row)) if wide else (_both(row, width),))
+        )
     yield Padding(table, (0, 0, 0, 1), expand=False) if narrow else table
     if any(row.held for row in rows):
         yield Text(" * held before the run", style="dim")
@@ -101,12 +104,12 @@ def _table(first: str, *right: str, narrow: bool = False) -> Table:
     return console.table(first, *right, numbers=right, whole=[first], padding=(0, 0, 0, 0 if narrow else 1))
 
 
-def _facts(row: DecisionRow) -> Iterator[Text]:
+def _facts(row: DecisionRow, *, has_trend: bool) -> Iterator[Text]:
     yield Text(f"{row.symbol or 'account'}{' *' if row.held else ''}", style="bold" if row.kind == "order" else "")
     trend_usd = row.forecast["trend_usd"] if row.forecast else None
     for value, words in (
         (row.price_usd, formatting.usd),
-        (trend_usd, formatting.usd),
+        *([(trend_usd, formatting.usd)] if has_trend else []),
         (row.gap_fraction, formatting.percent),
     ):
         yield Text("" if value is None else words(value))

@@ -271,7 +271,7 @@ KINDS = ("unknown", "order", "unsent", "refused", "unprotected", "left alone", "
 
 
 def rows(record: Json) -> list[DecisionRow]:
-    """Return one row per symbol with a forecast, an order or a denial, in the order of KINDS, largest gaps first."""
+    """Return a row for each symbol that the report says something of, in the order of KINDS, largest gaps first."""
     report, seen = record["report"], record.get("observation") or {}
     forecasts, insights, placed, denials = (
         {str(item["symbol"]): item for item in reversed(report[name])}
@@ -282,7 +282,7 @@ def rows(record: Json) -> list[DecisionRow]:
     positions, closes = seen.get("positions", {}), seen.get("closes", {})
 
     def price_usd(symbol: str) -> float | None:
-        for item in (forecasts.get(symbol), orders.get(symbol), positions.get(symbol)):
+        for item in (forecasts.get(symbol), insights.get(symbol), orders.get(symbol), positions.get(symbol)):
             if item:
                 return float(item["price_usd"])
         return float(closes[symbol]["usd"][-1]) if closes.get(symbol, {}).get("usd") else None
@@ -298,7 +298,7 @@ def rows(record: Json) -> list[DecisionRow]:
             order=orders.get(symbol),
             denial=denials.get(symbol),
         )
-        for symbol in {**forecasts, **orders, **denials}
+        for symbol in {**forecasts, **insights, **orders, **denials}
     ]
     return sorted(found, key=lambda row: (KINDS.index(row.kind), -abs(row.gap_fraction or 0.0), row.symbol))
 
@@ -498,8 +498,8 @@ def legend(record: Json, shown: Sequence[DecisionRow]) -> str:
     settings = record.get("settings") or {}
     if not settings.get("signal") or not any(row.insight for row in shown):
         return ""
-    words = rule_words(settings)
-    return f"Trend: {words.line}. Gap: {words.gap}."
+    words = rule_words(record)
+    return f"{f'Trend: {words.line}. ' if words.line else ''}Gap: {words.gap}."
 
 
 def engine_words(settings: Json) -> str:
@@ -565,11 +565,14 @@ def plain(text: object) -> str:
     return printable(" ".join(str(text).split()))
 
 
-def rule_words(settings: Json) -> Words:
-    """Return the words that a record's rule uses for its chart; the default rule's words if the rule is gone."""
-    signal = settings.get("signal", loader.DEFAULT)
-    if own.is_file(signal):
-        return OWN_WORDS
+def rule_words(record: Json) -> Words:
+    """Return the words that a record's rule uses for its chart; the default rule's words if the rule is gone.
+
+    The file of an own rule may have changed since, so its words are those of any such rule.
+    """
+    settings = record.get("settings") or {}
+    if own.is_file(settings.get("signal", loader.DEFAULT)):
+        return OWN_WORDS if record["report"]["forecasts"] else OWN_WORDS_WITHOUT_FORECAST
     return _rule(settings).facts.words
 
 
@@ -581,8 +584,8 @@ def dead_band_fraction(settings: Json) -> float | None:
     return _rule(settings).from_settings(Settings(**known)).dead_band_fraction
 
 
-OWN_WORDS = Words(gap="what the rule measures", chart="Price")
-"""The words for an own rule's record, whose file may have changed since, or be gone."""
+OWN_WORDS = Words(gap="what the rule measures")
+OWN_WORDS_WITHOUT_FORECAST = Words(line="", gap="what the rule measures", chart="Prices")
 
 
 def _rule(settings: Json) -> type[OnForecasts]:

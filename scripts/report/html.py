@@ -63,9 +63,10 @@ def _contents(record: Json) -> dict[str, Any]:
         "slot_iso": report["slot"],
         "tiles": [_tile(*line) for line in formatting.account_lines(record)],
         "has_charts": bool(drawn),
+        "has_forecasts": bool(report["forecasts"]),
         "charts": _charts(record, drawn),
         "band": _band(settings),
-        "words": formatting.rule_words(settings),
+        "words": formatting.rule_words(record),
         "rows": listed,
         "repeated": repeated,
         "glossary": [(code, formatting.EXPLANATIONS[code]) for code in formatting.denial_codes(record)],
@@ -84,9 +85,9 @@ def _charts(record: Json, rows: Sequence[DecisionRow]) -> Iterator[tuple[Decisio
 
 
 def _closes(record: Json, row: DecisionRow) -> Json | None:
-    """Return the closes to draw for a row; None without a forecast, or if the journal kept no prices."""
+    """Return the closes to draw for a row; None without an insight or forecast, or if the journal kept no prices."""
     observed: Mapping[str, Json] = (record.get("observation") or {}).get("closes", {})
-    closes = observed.get(row.symbol) if row.forecast else None
+    closes = observed.get(row.symbol) if row.forecast or row.insight else None
     return closes if closes and closes["usd"] else None
 
 

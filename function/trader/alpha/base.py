@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Words:
     """The names that pages, tables and logs use for what a rule looks at."""
 
-    line: str = "Prophet’s trend line"  # noqa: RUF001 as a page prints it
+    line: str = "Prophet’s trend line"  # noqa: RUF001 as a page prints it; empty without a forecast
     gap: str = "how far the price is above (+) or below (−) the trend line"  # noqa: RUF001 as a page prints it
     chart: str = "Price against trend line"
     without_band: str = "forecast interval"  # what is drawn if the rule has no dead band

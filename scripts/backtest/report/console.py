@@ -111,7 +111,7 @@ def _below(figures: Json) -> RenderableType:
         _label("Costs", formatting.costs(figures)),
         *([_label("Schedule", formatting.describe_schedule(figures))] if figures["schedule"] else []),
         *([_label("Cash", formatting.describe_cash(figures))] if figures["options"]["cash_rate"] != "0%" else []),
-        _label("Forecasts", formatting.calibration(figures)),
+        *([_label("Forecasts", formatting.calibration(figures))] if figures["calibration"]["has_forecasts"] else []),
         *(_label(each.what, each.words) for each in formatting.caveats(figures) if each.what == "Survivorship"),
         *_splits(figures),
         *_notes(figures["data"]["notes"]),

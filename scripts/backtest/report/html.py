@@ -93,6 +93,7 @@ def _contents(figures: Json, result: Result) -> dict[str, Any]:
         "traded": traded,
         "untraded": [row["symbol"] for row in figures["symbols"] if row not in traded],
         "calibration": formatting.calibration(figures),
+        "has_forecasts": figures["calibration"]["has_forecasts"],
         "calibration_folded": len(figures["calibration"]["by_symbol"]) > OPEN_SCORES,
         "max_symbols": MAX_SYMBOLS,
         "max_lines": MAX_LINES,

@@ -86,6 +86,12 @@ def test_an_option_is_the_variable_of_the_same_name(called: list[dict[str, str]]
     assert (seen["MODE"], seen["MAX_ORDER_USD"], seen["JSON"]) == ("dry-run", "500", "1")
 
 
+@pytest.mark.parametrize("words", [["--rule-days", "20"], ["--rule-days=20"]])
+def test_a_parameter_of_an_own_rule_is_an_option(called: list[dict[str, str]], words: list[str]) -> None:
+    assert type_in("run", "--signal", "rules/mine.py", *words).exit_code == 0
+    assert called[0]["RULE_DAYS"] == "20"
+
+
 def test_an_option_wins_over_the_environment(called: list[dict[str, str]]) -> None:
     os.environ["MODE"] = "paper"
     type_in("run", "--mode", "dry-run")
@@ -107,6 +113,8 @@ def test_an_option_wins_over_the_environment(called: list[dict[str, str]]) -> No
         (["run", "--alpacauser", "x"], "ALPACAUSER is not taken from the command line"),
         (["run", "--univrse", "AAPL"], "Did you mean '--universe'?"),
         (["run", "--start", "2022-01-03"], "No such option"),
+        (["run", "--rule-days"], "--rule-days is given without a value"),
+        (["deploy", "--rule-days", "20"], "No such option"),
         (["runn"], "did you mean run?"),
         (["Run"], "did you mean run?"),
         (["zzz"], "prophet-trader --help lists all commands"),

@@ -175,7 +175,7 @@ def test_a_rule_that_ships_has_no_parameters() -> None:
 
 
 def test_parameters_are_on_record() -> None:
-    assert settings(SIGNAL=write(WITH_DAYS), RULE_DAYS=20).public()["rule_parameters"] == {"days": 20}
+    assert settings(SIGNAL=write(WITH_DAYS), RULE_DAYS=20).public()["rule_days"] == 20
 
 
 # --- files that are no rule ------------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Rules of the owner's own: a command that writes the first one."""

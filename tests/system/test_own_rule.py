@@ -1,0 +1,141 @@
+"""A rule from a file goes the whole way: written by make rule, then in a run, its page, a backtest and a comparison."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lambda_function import run
+from scripts.backtest import compare, options, prices
+from scripts.backtest.engine import backtest
+from scripts.backtest.statistics import figures
+from scripts.report.html import write_page
+from scripts.rules.write import write
+from scripts.run import replay
+from tests.pages import Elements
+from trader.alpha import loader
+from trader.model import Code
+from trader.wiring import open_journal
+
+SMALL = {"SIGNAL": "rules/golden_cross.py", "UNIVERSE": "AAPL,XOM,KO", "RULE_DAYS": "20"}
+DAY = {"time": "2022-12-01T20:45:00Z"}
+"""A slot at which AAPL and KO are above their average, and XOM is below."""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write the example's rule into an empty folder, which becomes the current one."""
+    monkeypatch.chdir(tmp_path)
+    write("golden_cross")
+    return tmp_path
+
+
+def load_record(day: int = 0) -> Any:
+    journal = open_journal("folder:out/journal", loader.DEFAULT)
+    return journal.load(journal.list_records()[day])
+
+
+def test_the_rule_decides_a_run() -> None:
+    report = run(DAY, env=SMALL)
+    directions = {each["symbol"]: each["direction"] for each in report["insights"]}
+    assert directions == {"AAPL": "UP", "XOM": "DOWN", "KO": "UP"}
+    assert all("from its average of 20 days" in each["reason"] for each in report["insights"])
+
+
+def test_the_run_fits_nothing() -> None:
+    assert run(env=SMALL)["forecasts"] == []
+
+
+def test_what_the_rule_buys_has_a_stop() -> None:
+    orders = run(DAY, env=SMALL)["orders"]
+    assert orders
+    assert all(order["stop_loss_usd"] for order in orders)
+
+
+def test_the_page_of_the_run_draws_prices_and_does_not_speak_of_prophet() -> None:
+    run(env=SMALL)
+    write_page(load_record(), Path("run.html"))
+    elements = Elements(Path("run.html"))
+    assert len([each for each in elements.find_all("svg") if each.get("role") == "img"]) == 3
+    assert "from its average of 20 days" in elements.text
+    assert [word for word in ("Prophet’s", "by Prophet", "Trend") if word in elements.text] == []  # noqa: RUF001
+
+
+def test_the_backtest_decides_as_the_run_does() -> None:
+    chosen = options.from_env({**SMALL, "START": "2022-12-05", "END": "2022-12-16"})
+    result = backtest(prices.load(chosen), chosen)
+    first = result.bars[0]
+    run({"time": first.slot.isoformat()}, env=SMALL)
+    assert first.decision
+    assert [(each.symbol, each.reason) for each in first.decision.insights] == [
+        (each["symbol"], each["reason"]) for each in load_record()["report"]["insights"]
+    ]
+
+
+def test_the_backtest_says_that_there_is_no_forecast_to_score() -> None:
+    chosen = options.from_env({**SMALL, "START": "2022-12-20"})
+    found = figures(backtest(prices.load(chosen), chosen))["calibration"]
+    assert (found["has_forecasts"], found["overall"]) == (False, None)
+    assert found["reason"] == "SIGNAL=rules/golden_cross.py reads none"
+
+
+def test_make_compare_finds_the_same_decisions(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in {**SMALL, "START": "2022-12-19"}.items():
+        monkeypatch.setenv(name, text)
+    with pytest.raises(SystemExit) as ended:
+        compare.main()
+    assert ended.value.code == 0
+    assert "The same" in capsys.readouterr().out
+
+
+def test_a_recorded_run_can_be_replayed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    run(env=SMALL)
+    monkeypatch.setenv("JSON", "1")
+    with pytest.raises(SystemExit) as ended:
+        replay.main()
+    assert ended.value.code == 0
+    assert json.loads(capsys.readouterr().out)["differences"] == []
+
+
+def test_a_symbol_with_too_few_bars_is_not_shown_to_the_rule() -> None:
+    days = (1, 2, 5, 6, 7, 8, 9, 12, 13, 14, 15, 16)
+    rows = [f"2022-12-{day:02},{100 + day},{50 + day if day > 14 else ''}" for day in days]
+    Path("few.csv").write_text("\n".join(["timestamp,AAPL,KO", *rows]))
+    env = {**SMALL, "RULE_DAYS": "5", "UNIVERSE": "AAPL,KO", "UNIVERSE_LOOKBACK_BARS": "1", "PRICE_FILE": "few.csv"}
+    report = run(env=env)
+    assert [each["symbol"] for each in report["insights"]] == ["AAPL"]
+    (denial,) = report["denials"]
+    assert denial["symbol"] == "KO"
+    assert denial["detail"] == "2 bars; SIGNAL=rules/golden_cross.py needs 5"
+
+
+BROKEN = """
+from trader.alpha.rule import Rule
+
+
+class Broken(Rule):
+    bars = 2
+
+    def decide(self, view):
+        return [1 / 0]
+"""
+
+
+def test_a_rule_that_fails_ends_its_slot_with_the_line_and_nothing_is_placed(caplog: pytest.LogCaptureFixture) -> None:
+    Path("rules/broken.py").write_text(BROKEN)
+    report = run(env={**SMALL, "SIGNAL": "rules/broken.py", "RULE_DAYS": ""})
+    assert (report["status"], report["orders"]) == (Code.RULE_FAILED, [])
+    assert report["detail"] == "rules/broken.py, line 9: ZeroDivisionError: division by zero"
+    assert "Traceback" in caplog.text
+
+
+def test_what_is_held_keeps_its_stop_while_the_rule_fails() -> None:
+    run(DAY, env=SMALL)
+    Path("rules/broken.py").write_text(BROKEN)
+    report = run({"time": "2022-12-02T20:45:00Z"}, env={**SMALL, "SIGNAL": "rules/broken.py", "RULE_DAYS": ""})
+    assert report["status"] == Code.RULE_FAILED
+    account = json.loads(Path("out/account.json").read_text())
+    assert sorted(account["brackets"]) == sorted(account["positions"]) == ["AAPL", "KO"]
