@@ -16,7 +16,10 @@ from scripts.backtest.model import BacktestError, Options, Panel, Result
 from scripts.backtest.options import from_env
 from scripts.backtest.panel_prices import SlotPrices
 from scripts.backtest.slot_cutting import CuttableSlots
-from scripts.lookahead.check import InProcess
+from scripts.lookahead.check import InProcess, run_cut, run_whole
+from scripts.lookahead.leaks import LEAKS, planted
+from scripts.lookahead.trace import trace
+from scripts.sweep import sweep
 from tests.unit.scripts.backtest.slots import (
     DAY,
     NEXT_DAY,
@@ -200,6 +203,39 @@ def test_no_decision_up_to_a_slot_depends_on_a_later_price(clock: str, tmp_path:
     before = [bar for bar in one.bars if bar.time <= cut]
     assert any(bar.decision and bar.decision.forecasts for bar in before)
     assert [bar.decision for bar in before] == [bar.decision for bar in two.bars[: len(before)]]
+
+
+@pytest.mark.parametrize("clock", ["9:45", "12:30", "16:00"])
+def test_a_backtest_on_files_that_end_with_a_slot_is_the_same_up_to_it(clock: str, tmp_path: Path) -> None:
+    chosen = replace(from_files(wandering(2, NEXT_DAY), tmp_path), start=DAY)
+    whole = trace(run_whole(chosen))
+    cut = run_cut(chosen, bar_at(clock))
+    assert not isinstance(cut, str)
+    assert cut == whole[: len(cut)]
+    assert len(cut) == starts_of(DAY).index(bar_at(clock)) + 1
+
+
+def test_a_slot_with_the_price_of_the_next_one_is_seen_in_files_that_end_with_it(tmp_path: Path) -> None:
+    chosen = replace(from_files(wandering(2, NEXT_DAY), tmp_path), start=DAY)
+    (leak,) = [each for each in LEAKS if each.at_slots]
+    with planted(leak):
+        whole = trace(run_whole(chosen))
+        cut = run_cut(chosen, bar_at("12:30"))
+    assert not isinstance(cut, str)
+    assert cut[-1] != whole[len(cut) - 1]
+
+
+def test_leaks_of_a_day_at_once_are_not_planted_at_slots(tmp_path: Path) -> None:
+    chosen = from_files(wandering(1, DAY), tmp_path)
+    once = rhythm.by_day_options(chosen)
+    assert {each.is_of(chosen) for each in LEAKS if each.at_slots is not None} == {True, False}
+    assert not any(each.is_of(once) for each in LEAKS if each.at_slots)
+
+
+def test_a_sweep_refuses_slots(tmp_path: Path) -> None:
+    chosen = from_files(wandering(1, DAY), tmp_path)
+    with pytest.raises(BacktestError, match="DECIDE_EVERY=15m: a sweep decides once a day"):
+        sweep.span(prices.load(chosen), [chosen])
 
 
 # --- the calendar ----------------------------------------------------------------------------------------------------
