@@ -68,6 +68,13 @@ CLOUD = (
 )
 """Options of every command that talks to AWS."""
 
+RECORDED_RULE = Option(
+    name="RECORDED_RULE",
+    meaning="run the text of an own rule that a record has, if the file has changed since",
+    is_flag=True,
+)
+"""An option of the commands that decide again."""
+
 TARGET = (
     Option(
         name="ARCH",

@@ -225,6 +225,10 @@ def time_of_day(text: str) -> str:
     return matching(r"([01]\d|2[0-3]):[0-5]\d", "a time of day such as 15:00")(text)
 
 
+PIN = f"{PREFIX}SHA256"
+"""The variable that demands a certain version of an own rule; no parameter of a rule can have this name."""
+
+
 def setting(default: object, parse: Callable[[str], object], meaning: str, *, secret: bool = False) -> Any:  # noqa: ANN401 like dataclasses.field, it stands where the field's own type is declared
     """Declare a field of Settings: its default, the parser for its text, and its meaning."""
     return field(default=default, repr=not secret, metadata={"parse": parse, "meaning": meaning, "secret": secret})
@@ -364,7 +368,8 @@ class Settings:
             for item in list_fields()
             if not item.metadata["secret"]
         }
-        return found | {f"{PREFIX.lower()}{name}": value for name, value in self.rule_parameters}
+        found |= {f"{PREFIX.lower()}{name}": value for name, value in self.rule_parameters}
+        return found | ({PIN.lower(): hash_rule(self.signal)} if own.is_file(self.signal) else {})
 
 
 def _problem(text: str, *names: str) -> Problem:
@@ -381,11 +386,18 @@ def variables() -> dict[str, str]:
     return {item.name.upper(): item.name for item in list_fields()}
 
 
+def hash_rule(signal: str) -> str:
+    """Return the hash of an own rule's files, which RULE_SHA256 can demand. Raises RuleError if there are none."""
+    return own.hash_sources(own.list_sources(signal))
+
+
 def _read_rule(env: Mapping[str, str], values: dict[str, Any]) -> Iterator[Problem]:
     """Add to `values` what an own rule brings along: its parameters, and enough bars. Yield its problems."""
     signal = values.get("signal", Settings.signal)
     given = {name: text.strip() for name, text in env.items() if name.startswith(PREFIX) and text.strip()}
     known = own.read_parameters(own.read(signal)) if own.is_file(signal) else {}
+    if (pin := given.pop(PIN, None)) and (not own.is_file(signal) or pin != hash_rule(signal)):
+        yield _problem(f"{PIN}={pin:.12}...: SIGNAL={signal} is not the rule with this hash; it was changed since", PIN)
     parameters: dict[str, float] = {}
     for name, text in given.items():
         if name not in known:

@@ -1,6 +1,6 @@
 """Recompute a recorded run."""
 
-from scripts.command import JSON, Command, Option
+from scripts.command import JSON, RECORDED_RULE, Command, Option
 
 COMMAND = Command(
     main="scripts.run.replay:main",
@@ -23,6 +23,7 @@ COMMAND = Command(
             metavar="PLACE",
         ),
         Option(name="STRATEGY", meaning="the strategy whose journal it is (default: trend)", metavar="NAME"),
+        RECORDED_RULE,
         JSON,
     ),
 )

@@ -1,6 +1,6 @@
 """Verify a journal."""
 
-from scripts.command import JSON, Command, Option
+from scripts.command import JSON, RECORDED_RULE, Command, Option
 
 COMMAND = Command(
     main="scripts.run.verify:main",
@@ -25,6 +25,7 @@ COMMAND = Command(
             meaning="the SHA-256 of a record that an earlier make verify printed; it must still be there",
             metavar="HASH",
         ),
+        RECORDED_RULE,
         JSON,
     ),
 )

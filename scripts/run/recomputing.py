@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
 
 from scripts.data import members
-from trader.alpha import loader
+from trader.alpha import loader, own
+from trader.alpha.base import RuleError
 from trader.broker.base import OrderId
 from trader.codec import decode, decode_object, decode_time, encode
 from trader.deadline import Deadline
@@ -51,7 +53,7 @@ OUTCOMES = ("status", "order_id", "filled_quantity", "filled_price_usd", "type",
 STOPPED = frozenset({Code.HALTED, Code.MARKET_CLOSED, Code.OUT_OF_TIME})
 """The statuses of a run that was stopped between its decision and its last order."""
 
-PARTS = frozenset({"version", "settings", "observation", "decision", "report", "chain", "gave_back"})
+PARTS = frozenset({"version", "settings", "observation", "decision", "report", "chain", "gave_back", "rule"})
 
 type Place = tuple[str, ...]
 """Where a value is in a record: ("report", "orders", "0", "quantity")."""
@@ -154,15 +156,44 @@ def recompute(
     record: Mapping[str, Any],
     progress: Progress = no_progress,
     forecaster: Callable[[Settings], Forecaster] = make_forecaster,
+    *,
+    trusts_rule: bool = False,
 ) -> list[Difference]:
     """Derive again what follows from the record's observation and settings, and return every difference.
 
-    `name` is that of its file, which may name its slot. Raises JournalError if it is not a record.
+    `name` is that of its file, which may name its slot. The text of an own rule is run from the record only if the
+    current folder has the same, or if it `trusts_rule`: it is a program. Raises JournalError if it is not a record.
     """
     try:
-        return list(_Record(name, record, progress, forecaster).differences())
+        with _rule_of(name, record, trusts_rule=trusts_rule):
+            return list(_Record(name, record, progress, forecaster).differences())
     except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise JournalError(f"{name} is not a record of a run: {type(error).__name__}: {one_line(error)}") from error
+
+
+@contextmanager
+def _rule_of(name: str, record: Mapping[str, Any], *, trusts_rule: bool) -> Iterator[None]:
+    """Let SIGNAL stand for the rule in the record. Raises JournalError if that would run what nobody trusts."""
+    signal = record["settings"].get("signal", "")
+    if not own.is_file(signal):
+        yield
+        return
+    files = {str(path): str(text) for path, text in decode_object(record["rule"]).items()}
+    if not trusts_rule and files != _read_rule(signal):
+        raise JournalError(
+            f"{name} was decided by a version of {signal} that is not in this folder. RECORDED_RULE=1 runs the one in "
+            "the record; it is a program, so do that only with a journal that you trust"
+        )
+    with own.recorded(signal, files):
+        yield
+
+
+def _read_rule(signal: str) -> dict[str, str]:
+    """Return the files of a rule in the current folder; none if there are none."""
+    try:
+        return {path: source.decode("utf-8", errors="replace") for path, source in own.list_sources(signal)}
+    except RuleError:
+        return {}
 
 
 class _Record:
@@ -212,6 +243,8 @@ class _Record:
         record = self._record
         for part in sorted(record.keys() - PARTS):
             yield _difference((part,), record[part], "no such part")
+        if "rule" in record and not own.is_file(self._settings.signal):
+            yield _difference(("rule",), record["rule"], f"none, because SIGNAL={self._settings.signal} is no file")
         if record["version"] != VERSION or record.get("gave_back", True) is not True:
             yield _difference(("version",), [record["version"], record.get("gave_back")], VERSION)
         named = parse_slot_id(PurePosixPath(self._name).stem[: len("20221228T2045Z")])

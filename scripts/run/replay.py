@@ -102,7 +102,7 @@ def compare(name: str, record: Mapping[str, Any], progress: Progress = no_progre
         report = record.get("report")
         why = [str(report.get(part, "")) for part in ("status", "detail")] if isinstance(report, dict) else []
         raise JournalError(f"{name} has no decision to recompute: {one_line(' '.join(why))}")
-    return recompute(name, record, progress)
+    return recompute(name, record, progress, trusts_rule=console.flag("RECORDED_RULE"))
 
 
 def differences(recorded: Mapping[str, Any], decision: Decision) -> list[Difference]:

@@ -222,7 +222,7 @@ def check_record(journal: Journal, name: str, record: Mapping[str, Any]) -> Iter
     """Yield what contradicts itself in a record, and the caps that it breaks."""
     slot = slot_of(name)
     try:
-        found = recompute(name, record)
+        found = recompute(name, record, trusts_rule=console.flag("RECORDED_RULE"))
         broken = list(find_broken_caps(record))
     except (JournalError, AttributeError, KeyError, TypeError, ValueError) as error:
         yield Finding(kind=Kind.UNREADABLE, slot=slot, words=one_line(error))

@@ -214,7 +214,7 @@ def test_the_newest_record_that_is_gone_with_its_claim_is_found_by_its_hash(fold
 def test_an_order_beyond_a_cap_is_found_though_the_record_agrees_with_itself(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verify, "recompute", lambda *_: [])  # as if risk.py had the same fault
+    monkeypatch.setattr(verify, "recompute", lambda *_, **__: [])  # as if risk.py had the same fault
     with_orders = [slot for slot in SLOTS if json.loads(path(folder, slot).read_text())["decision"]["orders"]]
     edit(path(folder, with_orders[0]), lambda record: record["settings"].update(max_order_usd=1.0))
     assert (Kind.CAP, with_orders[0]) in find(folder)

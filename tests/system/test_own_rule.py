@@ -139,3 +139,72 @@ def test_what_is_held_keeps_its_stop_while_the_rule_fails() -> None:
     assert report["status"] == Code.RULE_FAILED
     account = json.loads(Path("out/account.json").read_text())
     assert sorted(account["brackets"]) == sorted(account["positions"]) == ["AAPL", "KO"]
+
+
+# --- on record -------------------------------------------------------------------------------------------------------
+
+
+def replay_last(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], **variables: str
+) -> tuple[int, str]:
+    """Replay the last run, and return the exit code and what was printed."""
+    for name, text in variables.items():
+        monkeypatch.setenv(name, text)
+    with pytest.raises(SystemExit) as ended:
+        replay.main()
+    assert isinstance(ended.value.code, int)
+    printed = capsys.readouterr()
+    return ended.value.code, printed.out + printed.err
+
+
+def change_rule() -> None:
+    path = Path("rules/golden_cross.py")
+    path.write_text(path.read_text().replace("up=gap > 0, down=gap < 0", "up=gap < 0, down=gap > 0"))
+
+
+def test_a_record_has_the_text_of_its_rule_and_its_hash() -> None:
+    run(env=SMALL)
+    record = load_record()
+    assert record["rule"] == {"rules/golden_cross.py": Path("rules/golden_cross.py").read_text()}
+    assert len(record["settings"]["rule_sha256"]) == 64
+
+
+def test_the_rule_of_a_record_is_not_run_unasked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(env=SMALL)
+    change_rule()
+    code, said = replay_last(monkeypatch, capsys)
+    assert code == 3
+    assert "RECORDED_RULE=1 runs the one in the record" in " ".join(said.split())
+
+
+def test_the_rule_of_a_record_decides_again_if_it_is_trusted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(env=SMALL)
+    change_rule()
+    assert replay_last(monkeypatch, capsys, RECORDED_RULE="1")[0] == 0
+
+
+def test_a_changed_text_in_a_record_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(env=SMALL)
+    (file,) = Path("out/journal/runs").rglob("2022*.json")
+    record = json.loads(file.read_text())
+    record["rule"]["rules/golden_cross.py"] += "\n"
+    file.write_text(json.dumps(record))
+    code, said = replay_last(monkeypatch, capsys, RECORDED_RULE="1")
+    assert code == 3
+    assert "is not the rule with this hash" in " ".join(said.split())
+
+
+def test_a_failed_slot_has_no_decision_to_replay(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("rules/broken.py").write_text(BROKEN)
+    run(env={**SMALL, "SIGNAL": "rules/broken.py", "RULE_DAYS": ""})
+    code, said = replay_last(monkeypatch, capsys)
+    assert code == 3
+    assert "has no decision to recompute: RULE_FAILED rules/broken.py, line 9" in " ".join(said.split())

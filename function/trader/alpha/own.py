@@ -1,5 +1,6 @@
 """A rule from a file: how it is found, loaded, and kept from doing harm."""
 
+import ast
 import hashlib
 import math
 import signal
@@ -10,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path, PurePosixPath
 from types import FrameType, ModuleType
 
@@ -18,6 +21,9 @@ from trader.alpha.base import Facts, RuleError, Words
 from trader.alpha.rule import ForecastKind, Insight, Parameter, Rule, View, find_parameters
 from trader.forecasting.base import ForecastSpec
 from trader.model import Direction
+
+type Sources = tuple[tuple[str, bytes], ...]
+"""The files of a rule by path, in the order of the paths: its own, and those beside it that it imports."""
 
 SUFFIX = ".py"
 """What tells a file from the name of a rule that ships with the project."""
@@ -34,6 +40,7 @@ class OwnRule:
     """A rule from a file, as the alpha model that the stages call."""
 
     path: str
+    sources: Sources
     rule: type[Rule]
     parameters: Mapping[str, float]
     facts: Facts
@@ -43,7 +50,7 @@ class OwnRule:
     def insights(self, view: base.View) -> Sequence[Insight]:
         """See AlphaModel. Raises RuleError if the rule fails, takes too long, or returns nonsense."""
         try:
-            with _limit(LIMIT_S):
+            with _limit(LIMIT_S), _beside(self.sources):
                 found = list(self.rule(self.parameters).decide(View(view)))
         except (Exception, SystemExit) as error:
             raise RuleError(describe(error, self.path)) from error
@@ -60,7 +67,8 @@ def is_file(text: str) -> bool:
 
 def load(text: str, parameters: Mapping[str, float], bar_interval: str, horizon_bars: int) -> OwnRule:
     """Return the rule of a file. Raises RuleError if the file has none that can be used."""
-    rule = read(text)
+    sources = list_sources(text)
+    rule = _execute(text, sources)
     values = {name: each.default for name, each in find_parameters(rule).items()} | dict(parameters)
     bars, kind = _read_needs(rule(values), text)
     spec = ForecastSpec(
@@ -74,7 +82,7 @@ def load(text: str, parameters: Mapping[str, float], bar_interval: str, horizon_
         chart="Price and trend line" if kind is not ForecastKind.NONE else "Price",
     )
     facts = Facts(name=text, min_bars=bars if kind is ForecastKind.NONE else max(bars, 30), words=words)
-    return OwnRule(text, rule, values, facts, None if kind is ForecastKind.NONE else spec)
+    return OwnRule(text, sources, rule, values, facts, None if kind is ForecastKind.NONE else spec)
 
 
 def read_parameters(rule: type[Rule]) -> Mapping[str, Parameter[int] | Parameter[float]]:
@@ -97,22 +105,49 @@ def _read_needs(rule: Rule, path: str) -> tuple[int, ForecastKind]:
     return bars, kind
 
 
-# --- the file --------------------------------------------------------------------------------------------------------
+# --- the file -------------------------------------------------------------------------------------------------------
+
+_recorded: dict[str, Sources] = {}
+"""The files that a replay takes from a record, by the path of the rule."""
 
 
 def read(text: str) -> type[Rule]:
     """Return the only rule that a file defines. Raises RuleError."""
-    file = find(text)
+    return _execute(text, list_sources(text))
+
+
+@contextmanager
+def recorded(text: str, sources: Mapping[str, str]) -> Iterator[None]:
+    """Let a path stand for the files of a record, and not for those of the current folder."""
+    before = _recorded.get(text)
+    _recorded[text] = tuple(sorted((path, source.encode()) for path, source in sources.items()))
     try:
-        source = file.read_bytes()
-    except OSError as error:
-        raise RuleError(f"{text} cannot be read: {error.strerror}") from None
-    return _execute(text, source)
+        yield
+    finally:
+        if before is None:
+            del _recorded[text]
+        else:
+            _recorded[text] = before
 
 
-def hash_file(text: str) -> str:
-    """Return the SHA-256 of a rule's file, as sha256sum prints it."""
-    return hashlib.sha256(find(text).read_bytes()).hexdigest()
+def list_sources(text: str) -> Sources:
+    """Return the files of a rule. Raises RuleError if its own cannot be used."""
+    if text in _recorded:
+        return _recorded[text]
+    found: dict[str, bytes] = {}
+    coming = [find(text)]
+    while coming:
+        file = coming.pop()
+        if file.as_posix() not in found:
+            found[file.as_posix()] = _read(file)
+            coming += [each for name in _list_imports(found[file.as_posix()]) if (each := _find_beside(file, name))]
+    return tuple(sorted(found.items()))
+
+
+def hash_sources(sources: Sources) -> str:
+    """Return the SHA-256 of the lines that sha256sum prints for a rule's files."""
+    lines = [f"{hashlib.sha256(source).hexdigest()}  {path}\n" for path, source in sources]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def find(text: str) -> Path:
@@ -130,22 +165,37 @@ def find(text: str) -> Path:
     return file
 
 
-@cache
-def _execute(text: str, source: bytes) -> type[Rule]:
-    """Run a rule's file, and return the class that it defines."""
-    module = ModuleType(f"{PurePosixPath(text).stem}_{hashlib.sha256(source).hexdigest()[:8]}")
-    module.__file__ = text
+def _read(file: Path) -> bytes:
     try:
-        code = compile(source, text, "exec")
-    except (SyntaxError, ValueError) as error:
-        where = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
-        raise RuleError(f"{text}{where}: {getattr(error, 'msg', error)}") from None
-    sys.modules[module.__name__] = module  # dataclasses and pickles look their module up
-    with _beside(text):
-        try:
-            exec(code, vars(module))  # noqa: S102 the file is the owner's own program
-        except (Exception, SystemExit) as error:
-            raise RuleError(describe(error, text)) from error
+        return file.read_bytes()
+    except OSError as error:
+        raise RuleError(f"{file.as_posix()} cannot be read: {error.strerror}") from None
+
+
+def _list_imports(source: bytes) -> Iterator[str]:
+    """Yield the names of the modules that a file imports; none if it is not Python, which _execute reports."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (each.name for each in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+
+
+def _find_beside(file: Path, name: str) -> Path | None:
+    """Return the file of a module that stands beside another; modules of Python and of the bot come first."""
+    beside = file.with_name(f"{name}.py")
+    return beside if name not in sys.stdlib_module_names and name != "trader" and beside.is_file() else None
+
+
+@cache
+def _execute(text: str, sources: Sources) -> type[Rule]:
+    """Run a rule's file, and return the class that it defines."""
+    with _beside(sources):
+        module = _run(text, dict(sources)[text], f"{PurePosixPath(text).stem}_{hash_sources(sources)[:8]}")
     found = [
         each
         for each in vars(module).values()
@@ -159,15 +209,48 @@ def _execute(text: str, source: bytes) -> type[Rule]:
     return found[0]
 
 
+def _run(path: str, source: bytes, name: str) -> ModuleType:
+    """Run a file as a module of this name. Raises RuleError, which names the line."""
+    module = ModuleType(name)
+    module.__file__ = path
+    try:
+        code = compile(source, path, "exec")
+    except (SyntaxError, ValueError) as error:
+        where = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        raise RuleError(f"{path}{where}: {getattr(error, 'msg', error)}") from None
+    sys.modules[name] = module  # dataclasses look their module up
+    try:
+        exec(code, vars(module))  # noqa: S102 the file is the owner's own program
+    except (Exception, SystemExit) as error:
+        raise RuleError(describe(error, path)) from error
+    return module
+
+
+class _Beside(MetaPathFinder, Loader):
+    """Finds the modules beside a rule, after those of Python and of the bot."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources = {PurePosixPath(path).stem: (path, source) for path, source in sources}
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:  # noqa: ARG002 as importlib calls it
+        return ModuleSpec(fullname, self) if fullname in self._sources else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        path, source = self._sources[module.__name__]
+        exec(compile(source, path, "exec"), vars(module))  # noqa: S102 the file is the owner's own program
+
+
 @contextmanager
-def _beside(text: str) -> Iterator[None]:
-    """Let a rule import what stands beside it; modules of Python and of the bot come first."""
-    folder = str(Path(text).parent.resolve())
-    sys.path.append(folder)
+def _beside(sources: Sources) -> Iterator[None]:
+    """Let a rule import what stands beside it; afterwards, another rule may import other files of the same names."""
+    finder = _Beside(sources)
+    sys.meta_path.append(finder)
     try:
         yield
     finally:
-        sys.path.remove(folder)
+        sys.meta_path.remove(finder)
+        for name in [name for name, each in sys.modules.items() if getattr(each, "__loader__", None) is finder]:
+            del sys.modules[name]
 
 
 # --- what it does ----------------------------------------------------------------------------------------------------
@@ -198,11 +281,16 @@ def _limit(limit_s: float) -> Iterator[None]:
 
 def describe(error: BaseException, path: str) -> str:
     """Say where in a rule's file an error was raised, and what it is."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
-    where = f"{path}, line {lines[-1]}" if lines else path
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_beside(frame.filename, path)]
+    where = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else path
     if isinstance(error, _RuleTimeoutError | RuleError):
         return f"{where}: {error}"
     return f"{where}: {type(error).__name__}: {error}"
+
+
+def _is_beside(filename: str, path: str) -> bool:
+    """Check whether a frame is of a rule's own files, whose names are relative paths."""
+    return PurePosixPath(filename).parent == PurePosixPath(path).parent
 
 
 def _find_problem(insight: object, view: base.View, before: Sequence[Insight]) -> str:

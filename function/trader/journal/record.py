@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from trader.alpha import own
 from trader.codec import encode
 from trader.journal.base import Run
 from trader.journal.chain import build_chain
@@ -52,7 +53,15 @@ def build_record(run: Run, report: Report) -> dict[str, Any]:
         "decision": encode(run.decision),
         "report": report,
         "chain": build_chain(settings, run.previous),
+        **_describe_rule(run.settings.signal),
     }
+
+
+def _describe_rule(signal: str) -> dict[str, dict[str, str]]:
+    """Return the text of an own rule's files by path, so that the run can be replayed when they have changed."""
+    if not own.is_file(signal):
+        return {}
+    return {"rule": {path: source.decode("utf-8", errors="replace") for path, source in own.list_sources(signal)}}
 
 
 def find_unprotected(run: Run) -> tuple[str, ...]:

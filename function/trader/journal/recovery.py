@@ -174,6 +174,7 @@ def build_interrupted_record(
         "settings": {},
         "chain": build_chain({}, {}),
     }
+    empty.pop("rule", None)
     record = plan.record if plan else empty
     report = {
         **record["report"],
