@@ -9,6 +9,7 @@ from functools import cache, cached_property
 
 from scripts import ROOT
 from scripts.cloud.usage import UsageError
+from scripts.console import CommandError
 from trader.model import NEW_YORK
 from trader.schedule import sessions
 
@@ -31,7 +32,12 @@ FIELDS: Sequence[tuple[str, int, int, Mapping[str, int]]] = (
 
 @cache
 def read_default() -> str:
-    """Return the schedule of a strategy that sets none: the default in Terraform's variables."""
+    """Return the schedule of a strategy that sets none: the default in Terraform's variables.
+
+    Raises CommandError in an installed package, which has no Terraform and cannot deploy.
+    """
+    if not VARIABLES.is_file():
+        raise CommandError("the default schedule is in terraform/variables.tf, which only a clone has; set SCHEDULE")
     found = re.search(r'^\s*schedule\s*=\s*optional\(string, "(cron\([^"]+\))"\)', VARIABLES.read_text("utf-8"), re.M)
     assert found, f"{VARIABLES} has the default of schedule"
     return found[1]

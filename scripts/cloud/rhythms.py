@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from scripts.cloud.cron import Schedule, read_default
+from scripts.cloud.cron import VARIABLES, Schedule, read_default
 from scripts.cloud.usage import UsageError
 from scripts.files import BACKTEST_FIGURES
 from trader.model import BAR_LENGTH, NEW_YORK, Json
@@ -83,8 +83,13 @@ def slots_of_day(every: str) -> Times:
 # --- a backtest ----------------------------------------------------------------------------------------------------
 
 
-def compare_with_default(decide_every: str, settings: Settings) -> Json:
-    """Return how often a backtest decides, how often Terraform's default runs, and what to set; JSON-safe."""
+def compare_with_default(decide_every: str, settings: Settings) -> Json | None:
+    """Return how often a backtest decides, how often Terraform's default runs, and what to set; JSON-safe.
+
+    None in an installed package, from which nothing is deployed.
+    """
+    if not VARIABLES.is_file():
+        return None
     tested = find_tested_times(decide_every, settings)
     deployed = (settings.daily_at,) if settings.daily_at else find_times(Schedule(read_default()))
     is_daily = tested == AT_CLOSE and not decide_every

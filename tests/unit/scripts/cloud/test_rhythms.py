@@ -9,6 +9,7 @@ import pytest
 from scripts.cloud import rhythms
 from scripts.cloud.cron import Schedule, once_a_day, read_default
 from tests.builders import settings
+from trader.model import Json
 from trader.settings import Settings
 
 EVERY_QUARTER = rhythms.slots_of_day("15m")
@@ -70,23 +71,34 @@ def test_slots_are_the_ends_of_bars_before_the_close() -> None:
     assert rhythms.slots_of_day("1h") == ("10:30", "11:30", "12:30", "13:30", "14:30", "15:30")
 
 
+def compare(decide_every: str, chosen: Settings) -> Json:
+    found = rhythms.compare_with_default(decide_every, chosen)
+    assert found, "the tests run in a clone"
+    return found
+
+
 # --- a backtest ----------------------------------------------------------------------------------------------------
 
 
 def test_a_backtest_once_a_day_is_not_what_is_deployed_by_default() -> None:
-    found = rhythms.compare_with_default("", settings())
+    found = compare("", settings())
     assert (found["tested"], found["is_same"]) == ("once a day at the close", False)
     assert found["deployed"] == "every 15 minutes of the trading day"
     assert found["to_test"] == "DECIDE_EVERY=15m"
 
 
 def test_a_backtest_every_quarter_of_an_hour_is() -> None:
-    assert rhythms.compare_with_default("15m", settings())["is_same"]
+    assert compare("15m", settings())["is_same"]
 
 
 def test_a_backtest_at_one_slot_is_what_daily_at_deploys() -> None:
-    found = rhythms.compare_with_default("15m", settings(DAILY_AT="15:00"))
+    found = compare("15m", settings(DAILY_AT="15:00"))
     assert (found["tested"], found["is_same"]) == ("once a day at 15:00", True)
+
+
+def test_an_installed_package_deploys_nothing_to_compare_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(rhythms, "VARIABLES", tmp_path / "variables.tf")
+    assert rhythms.compare_with_default("15m", settings()) is None
 
 
 # --- a plan --------------------------------------------------------------------------------------------------------
@@ -99,7 +111,7 @@ def strategy(schedule: str = "", **environment: str) -> dict[str, Any]:
 
 def report_of(decide_every: str, chosen: Settings) -> dict[str, Any]:
     """Return what backtest.json says of a backtest."""
-    schedule = rhythms.compare_with_default(decide_every, chosen)
+    schedule = compare(decide_every, chosen)
     return {"schedule": schedule, "settings": json.loads(json.dumps(chosen.public()))}
 
 
