@@ -176,20 +176,27 @@ variable "strategies" {
 
   validation {
     condition = alltrue([
-      for its in values(var.strategies) : length(setsubtract(concat(keys(its.settings), keys(its.parameters)), keys(local.allowed))) == 0
+      for its in values(var.strategies) : length(setsubtract([for name in concat(keys(its.settings), keys(its.parameters)) : name if !startswith(name, "RULE_")], keys(local.allowed))) == 0
     ])
-    error_message = "strategies: ${join(", ", setsubtract(flatten([for its in values(var.strategies) : concat(keys(its.settings), keys(its.parameters))]), keys(local.allowed)))}: no setting has this name; the settings are ${join(", ", sort(setsubtract(keys(local.allowed), local.reserved)))}."
+    error_message = "strategies: ${join(", ", setsubtract([for name in flatten([for its in values(var.strategies) : concat(keys(its.settings), keys(its.parameters))]) : name if !startswith(name, "RULE_")], keys(local.allowed)))}: no setting has this name; the settings are ${join(", ", sort(setsubtract(keys(local.allowed), local.reserved)))}."
   }
 
   validation {
     condition = alltrue(flatten([
       for its in values(var.strategies) : [
-        for name, value in its.settings : alltrue([
+        for name, value in its.settings : can(regex(local.allowed[name].pattern, value)) || alltrue([
           for word in try(local.allowed[name].list, false) ? split(",", value) : [value] : contains(local.allowed[name].words, trimspace(word))
         ]) if can(local.allowed[name].words)
       ]
     ]))
-    error_message = "strategies: ${join("; ", distinct(flatten([for its in values(var.strategies) : [for name, value in its.settings : "${name} = \"${value}\": allowed are ${join(", ", local.allowed[name].words)}" if can(local.allowed[name].words) && !alltrue([for word in try(local.allowed[name].list, false) ? split(",", value) : [value] : contains(try(local.allowed[name].words, []), trimspace(word))])]])))}."
+    error_message = "strategies: ${join("; ", distinct(flatten([for its in values(var.strategies) : [for name, value in its.settings : "${name} = \"${value}\": allowed are ${join(", ", local.allowed[name].words)}${can(local.allowed[name].pattern) ? ", or a file such as rules/mine.py" : ""}" if can(local.allowed[name].words) && !can(regex(local.allowed[name].pattern, value)) && !alltrue([for word in try(local.allowed[name].list, false) ? split(",", value) : [value] : contains(try(local.allowed[name].words, []), trimspace(word))])]])))}."
+  }
+
+  validation {
+    condition = alltrue([
+      for its in values(var.strategies) : endswith(lookup(its.settings, "SIGNAL", ""), ".py") || !anytrue([for name in keys(its.settings) : startswith(name, "RULE_")])
+    ])
+    error_message = "strategies: a RULE_... setting is a parameter of a rule of your own; set SIGNAL to its file, such as rules/mine.py, in the same strategy."
   }
 
   validation { # a bound that is left out is not equal to the value: above and below are null where min and max are set

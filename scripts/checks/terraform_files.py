@@ -41,6 +41,10 @@ def files() -> Mapping[Path, str]:
     return {TERRAFORM / "settings.json": json.dumps(list_allowed(), indent=2) + "\n", **readmes}
 
 
+RULE_FILE = r"^rules/[A-Za-z_][A-Za-z0-9_]*\.py$"
+"""The path of an own rule in the function's zip, as a regular expression of Terraform."""
+
+
 def list_allowed() -> dict[str, dict[str, object]]:
     """Return each setting's allowed words, or the bounds that a plan checks; nothing for free text."""
     return {item.name.upper(): describe(item.metadata["parse"]) for item in list_fields()}
@@ -48,8 +52,10 @@ def list_allowed() -> dict[str, dict[str, object]]:
 
 def describe(parse: object) -> dict[str, object]:
     """Return the allowed words or the bounds of a setting; empty for free text."""
-    if isinstance(parse, OneOf | RuleName):
+    if isinstance(parse, OneOf):
         return {"words": list(parse.words)}
+    if isinstance(parse, RuleName):
+        return {"words": list(parse.words), "pattern": RULE_FILE}
     if isinstance(parse, MemberOf | MembersOf):
         words: dict[str, object] = {"words": [member.value for member in parse.kind]}
         return {**words, "list": True} if isinstance(parse, MembersOf) else words

@@ -6,7 +6,7 @@ import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Mapping, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,14 +29,19 @@ UNIX = 3
 
 
 def write_zip(path: Path, root: Path, files: Collection[Path], progress: Progress = no_progress) -> None:
-    """Write files, named relative to `root`: sorted, with one timestamp, readable by any user, programs executable.
+    """Write files, named relative to `root`; see write_named."""
+    write_named(path, {file.relative_to(root).as_posix(): file for file in files}, progress)
+
+
+def write_named(path: Path, files: Mapping[str, Path], progress: Progress = no_progress) -> None:
+    """Write files by name: sorted, with one timestamp, readable by any user, programs executable.
 
     The same files give the same bytes with the same zlib. Raises OSError; the zip at `path` is then incomplete.
     """
     with zipfile.ZipFile(path, "w") as archive:
-        ordered = sorted(files, key=lambda file: file.relative_to(root).as_posix())
-        for done, file in enumerate(ordered, start=1):
-            entry = zipfile.ZipInfo(file.relative_to(root).as_posix(), EPOCH)
+        ordered = sorted(files.items())
+        for done, (name, file) in enumerate(ordered, start=1):
+            entry = zipfile.ZipInfo(name, EPOCH)
             entry.create_system = UNIX
             entry.external_attr = (stat.S_IFREG | (0o755 if is_program(file) else 0o644)) << 16
             entry.compress_type = zipfile.ZIP_DEFLATED

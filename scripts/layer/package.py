@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scripts import ROOT, console
-from scripts.layer.archive import replace_file, sha256, write_zip
+from scripts.layer.archive import replace_file, sha256, write_named
 from scripts.layer.target import DIST, LayerError, shorten_path
 
 FUNCTION = ROOT / "function"
+RULES = ROOT / "rules"
 ZIP = DIST / "function.zip"
 MAX_BYTES = 2_000_000
 SUFFIXES = {".py", ".csv", ".gz"}
@@ -25,16 +26,21 @@ def contents(folder: Path = FUNCTION) -> Sequence[Path]:
     ]
 
 
-def package(folder: Path = FUNCTION, zip_file: Path = ZIP) -> Path:
-    """Write the zip. Raises LayerError if it is larger than MAX_BYTES."""
-    files = contents(folder)
+def find_rules(folder: Path = RULES) -> Sequence[Path]:
+    """Return the files of the owner's own rules; none if there is no folder for them."""
+    return sorted(folder.glob("*.py"))
+
+
+def package(folder: Path = FUNCTION, zip_file: Path = ZIP, rules: Path = RULES) -> Path:
+    """Write the zip: the function, and the own rules in their folder. Raises LayerError if it exceeds MAX_BYTES."""
+    files = {file.relative_to(folder).as_posix(): file for file in contents(folder)}
+    files |= {f"{RULES.name}/{file.name}": file for file in find_rules(rules)}
     with replace_file(zip_file) as part:
-        write_zip(part, folder, files)
+        write_named(part, files)
         if (size := part.stat().st_size) > MAX_BYTES:
-            biggest = max(files, key=lambda file: file.stat().st_size)
+            biggest = max(files, key=lambda name: files[name].stat().st_size)
             raise LayerError(
-                f"{zip_file.name} would be {size:,} bytes, but {MAX_BYTES:,} are allowed; the biggest file is "
-                f"{biggest.relative_to(folder)}"
+                f"{zip_file.name} would be {size:,} bytes, but {MAX_BYTES:,} are allowed; the biggest file is {biggest}"
             )
     return zip_file
 
@@ -43,7 +49,7 @@ def main() -> None:
     """Write the zip and print its size and hash."""
     with console.plain_errors(interrupted="interrupted; layer/dist is unchanged"):
         written = package()
-        size, count = written.stat().st_size, len(contents())
+        size, count = written.stat().st_size, len(contents()) + len(find_rules())
         if console.flag("JSON"):
             report = {"zip": shorten_path(written), "sha256": sha256(written), "files": count, "bytes": size}
             console.print_json(report)

@@ -359,6 +359,33 @@ run "an_unknown_value_of_a_setting_is_refused" {
   expect_failures = [var.strategies]
 }
 
+run "a_rule_of_ones_own_is_a_file_with_parameters" {
+  command = plan
+  variables {
+    strategies = { trend = { settings = { SIGNAL = "rules/golden_cross.py", RULE_DAYS = "20" } } }
+  }
+  assert {
+    condition     = output.strategies.trend.environment.SIGNAL == "rules/golden_cross.py" && output.strategies.trend.environment.RULE_DAYS == "20"
+    error_message = "the rule's file and its parameter should reach the function"
+  }
+}
+
+run "a_rule_elsewhere_than_in_rules_is_refused" {
+  command = plan
+  variables {
+    strategies = { trend = { settings = { SIGNAL = "../golden_cross.py" } } }
+  }
+  expect_failures = [var.strategies]
+}
+
+run "a_parameter_of_no_rule_is_refused" {
+  command = plan
+  variables {
+    strategies = { trend = { settings = { RULE_DAYS = "20" } } }
+  }
+  expect_failures = [var.strategies]
+}
+
 run "a_number_out_of_bounds_is_refused" {
   command = plan
   variables {

@@ -344,6 +344,16 @@ def test_the_function_has_all_modules_of_the_trader_and_nothing_else(real: Path)
     assert {entry.filename for entry in entries(real)} == {"lambda_function.py", *modules, *data}
 
 
+def test_the_function_brings_the_own_rules_along_in_their_folder(tmp_path: Path) -> None:
+    (tmp_path / "rules/notes").mkdir(parents=True)
+    for name in ("rules/mine.py", "rules/indicators.py", "rules/notes.txt", "rules/notes/old.py"):
+        (tmp_path / name).write_text("")
+    zipped = package(zip_file=tmp_path / "function.zip", rules=tmp_path / "rules")
+    names = {entry.filename for entry in entries(zipped)}
+    assert {name for name in names if name.startswith("rules/")} == {"rules/mine.py", "rules/indicators.py"}
+    assert "lambda_function.py" in names
+
+
 def test_the_function_is_smaller_than_two_megabytes(real: Path) -> None:
     assert real.stat().st_size < 2_000_000
 
