@@ -66,7 +66,10 @@ def load(
     else:
         name, panel = options.benchmark, _from_source(options, bars, now, cache)
         source = f"{name}, from {panel.source}"
-    return Benchmark(name=name, source=source, closes=_align(panel, bars, settings.bar_interval, name))
+    closes, lacking = _align(panel, bars, settings.bar_interval, name)
+    told = [note.what for note in panel.notes]
+    notes = tuple(Note(symbol=name, what=what) for what in (*told, *_describe_lack(lacking, settings.bar_interval)))
+    return Benchmark(name=name, source=source, closes=closes, notes=notes)
 
 
 def _is_path(text: str) -> bool:
@@ -110,8 +113,10 @@ def _from_source(options: Options, bars: Sequence[datetime], now: datetime | Non
         raise BacktestError(f"BENCHMARK={symbol}: {why}; choose another symbol, or the path of a price file") from error
 
 
-def _align(panel: Panel, bars: Sequence[datetime], bar_interval: str, name: str) -> NDArray[np.float64]:
-    """Return the closes at the bars; daily bars are matched by their day in New York."""
+def _align(
+    panel: Panel, bars: Sequence[datetime], bar_interval: str, name: str
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the closes at the bars, and which of the bars lack one; daily bars are matched by their day in New York."""
     closes: Closes = judge(panel, bar_interval).unbroken.iloc[:, 0].dropna()
     traded = pd.DatetimeIndex(list(bars))
     if bar_interval == "1d":

@@ -83,11 +83,13 @@ def read(text: str) -> CashRate:
 
 def _rows(text: str) -> Iterator[tuple[date, float]]:
     for number, row in enumerate(csv.reader(io.StringIO(text)), start=1):
-        if number == 1 or not row:
+        if not row or (number == 1 and not _is_day(row[0])):
             continue
         fault = (
             f"a CSV file with a header, then a day and a rate in percent a year, such as 2022-12-28,4.3; line {number}"
         )
+        if number == 1:
+            raise ValueError(f"{fault} is no header, but a day")
         if len(row) != 2:
             raise ValueError(f"{fault} has {len(row)} columns")
         day, percent = (cell.strip() for cell in row)
@@ -97,3 +99,11 @@ def _rows(text: str) -> Iterator[tuple[date, float]]:
             yield date.fromisoformat(day), RATE(repr(float(percent) / 100))
         except ValueError:
             raise ValueError(f"{fault} is {','.join(row)!r}") from None
+
+
+def _is_day(text: str) -> bool:
+    try:
+        date.fromisoformat(text.strip())
+    except ValueError:
+        return False
+    return True

@@ -6,6 +6,7 @@ Two trials are on the same data if they share days and symbols, whatever file th
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -85,7 +86,14 @@ def _read(path: Path) -> Iterator[Trials]:
                 symbols=list(map(str, entry["symbols"])),
                 start=date.fromisoformat(entry["start"]),
                 end=date.fromisoformat(entry["end"]),
-                sharpe_by_setting={str(name): value for name, value in entry["sharpe_by_setting"].items()},
+                sharpe_by_setting={str(name): _sharpe(value) for name, value in entry["sharpe_by_setting"].items()},
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             note(f"{path}, line {number}: this is no line of the ledger ({type(error).__name__}), and does not count")
+
+
+def _sharpe(value: object) -> float | None:
+    """Return a Sharpe ratio from the ledger. Raises TypeError if it is neither a finite number nor None."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)):
+        raise TypeError(f"{value!r:.40} is no Sharpe ratio")
+    return value

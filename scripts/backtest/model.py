@@ -158,6 +158,7 @@ class Benchmark:
     name: str
     source: str  # in words, for the report
     closes: NDArray[np.float64]  # at each bar of the span, in one unit; the last known one where a bar is missing
+    notes: tuple[Note, ...] = ()  # on its prices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

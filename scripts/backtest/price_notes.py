@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from scripts.backtest.delisting import DELISTED_SESSIONS
 from scripts.backtest.forecasts import count_needed_bars
 from trader.alpha import loader
 from trader.model import NEW_YORK, Note
@@ -107,7 +108,8 @@ def _ends(close: pd.DataFrame, begun: int, say: Say) -> Iterator[Note]:
         else:
             what = (
                 f"its prices end on {say(bar)} (delisted, or cut off), but the last bar is that of "
-                f"{say(close.index[-1])}; an open position is valued at the symbol's last price"
+                f"{say(close.index[-1])}; an open position is valued at its last price, and paid out at it after "
+                f"{DELISTED_SESSIONS} sessions without one"
             )
         yield Note(symbol=str(close.columns[column]), what=what)
 

@@ -333,7 +333,7 @@ def _data(result: Result) -> dict[str, Any]:
         "first_bar": encode(result.bars[0].time) if result.bars else None,
         "last_bar": encode(result.bars[-1].time) if result.bars else None,
         "bars": len(result.bars),
-        "notes": encode(result.panel.notes),
+        "notes": encode((*result.panel.notes, *(result.benchmark.notes if result.benchmark else ()))),
     }
 
 

@@ -21,6 +21,9 @@ COLORS = {
 
 DATE_PATTERNS = ((200, "%b %Y"), (5, "%-d %b"), (-1, "%H:%M"))
 
+MIN_DAYS_OF_DATES = 6
+"""The fewest days that have dates and no times of the day."""
+
 
 def date_pattern(days: float) -> str:
     """Return the date format for a history of this many days."""

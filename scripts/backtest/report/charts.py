@@ -371,7 +371,8 @@ def _time_axis(axes: Axes, figures: Json, *, room: float = 0.0, dates: int = 4, 
     if small:
         axes.tick_params(labelsize=9)
     days = (new_york(times[-1]) - new_york(times[0])).total_seconds() / 86_400
-    pattern = svg.date_pattern(days)
+    is_daily = figures["data"]["bar_interval"] == "1d"
+    pattern = svg.date_pattern(max(days, svg.MIN_DAYS_OF_DATES) if is_daily else days)
     bars = sorted({round(share) for share in np.linspace(0, len(times) - 1, dates)})
     axes.set_xticks(bars, [f"{new_york(times[bar]):{pattern}}" for bar in bars])
     if not room:  # keep the last date inside the chart
