@@ -14,7 +14,7 @@ from functools import cache
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path, PurePosixPath
-from types import FrameType, ModuleType
+from types import CodeType, FrameType, ModuleType
 
 from trader.alpha import base
 from trader.alpha.base import Facts, RuleError, Words
@@ -49,15 +49,20 @@ class OwnRule:
 
     def insights(self, view: base.View) -> Sequence[Insight]:
         """See AlphaModel. Raises RuleError if the rule fails, takes too long, or returns nonsense."""
+        found: list[Insight] = []
         try:
             with _limit(LIMIT_S), _beside(self.sources):
-                found = list(self.rule(self.parameters).decide(View(view)))
-        except (Exception, SystemExit) as error:
+                decided = self.rule(self.parameters).decide(View(view))
+                for insight in decided:  # one by one: it may go on without end
+                    if problem := _find_problem(insight, view, found):
+                        break
+                    found.append(insight)
+                else:
+                    return found
+                where = _locate(decided, self.rule)
+        except (Exception, SystemExit, _RuleTimeoutError) as error:
             raise RuleError(describe(error, self.path)) from error
-        for number, insight in enumerate(found):
-            if problem := _find_problem(insight, view, found[:number]):
-                raise RuleError(f"{self.path}: {problem}")
-        return found
+        raise RuleError(f"{where or self.path}: {problem}")
 
 
 def is_file(text: str) -> bool:
@@ -220,8 +225,9 @@ def _run(path: str, source: bytes, name: str) -> ModuleType:
         raise RuleError(f"{path}{where}: {getattr(error, 'msg', error)}") from None
     sys.modules[name] = module  # dataclasses look their module up
     try:
-        exec(code, vars(module))  # noqa: S102 the file is the owner's own program
-    except (Exception, SystemExit) as error:
+        with _limit(LIMIT_S):
+            exec(code, vars(module))  # noqa: S102 the file is the owner's own program
+    except (Exception, SystemExit, _RuleTimeoutError) as error:
         raise RuleError(describe(error, path)) from error
     return module
 
@@ -256,8 +262,8 @@ def _beside(sources: Sources) -> Iterator[None]:
 # --- what it does ----------------------------------------------------------------------------------------------------
 
 
-class _RuleTimeoutError(Exception):
-    """A rule took too long."""
+class _RuleTimeoutError(BaseException):
+    """A rule took too long. It is no Exception, which a rule's own handlers could take for one of theirs."""
 
 
 @contextmanager
@@ -286,6 +292,14 @@ def describe(error: BaseException, path: str) -> str:
     if isinstance(error, _RuleTimeoutError | RuleError):
         return f"{where}: {error}"
     return f"{where}: {type(error).__name__}: {error}"
+
+
+def _locate(decided: object, rule: type[Rule]) -> str:
+    """Return the line that an insight came from: its yield, or the beginning of a decide() that returned a list."""
+    frame: FrameType | None = getattr(decided, "gi_frame", None)
+    code: CodeType | None = frame.f_code if frame else getattr(rule.decide, "__code__", None)
+    line = frame.f_lineno if frame else code.co_firstlineno if code else 0
+    return f"{code.co_filename}, line {line}" if code else ""
 
 
 def _is_beside(filename: str, path: str) -> bool:

@@ -238,7 +238,9 @@ def test_a_file_with_the_name_of_a_module_is_refused() -> None:
     ("line", "problem"),
     [
         ("return [view.judge(each, 1 / 0, reason='x') for each in view.closes]", "line 8: ZeroDivisionError"),
-        ("yield 5", "decide() returned 5; it must return insights"),
+        ("yield 5", "line 8: decide() returned 5; it must return insights"),
+        ("return [5]", "line 7: decide() returned 5; it must return insights"),
+        ("while True: yield view.judge('KO', 1, reason='x')", "line 8: two insights on KO"),
         ("yield view.judge('XOM', 1, reason='x')", "an insight on 'XOM', which is not in view.closes"),
         ("for _ in range(2): yield view.judge('KO', 1, reason='x')", "two insights on KO"),
         ("yield view.judge('KO', float('nan'), reason='x')", "the strength of KO is nan; it must be a number"),
@@ -260,6 +262,18 @@ def test_a_rule_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(own, "LIMIT_S", 0.1)
     with pytest.raises(RuleError, match=r"rules/mine.py, line \d+: it took longer than 0.1 s"):
         decide(deciding("while True: pass"))
+
+
+def test_a_rule_that_hangs_is_stopped_though_it_catches_all_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own, "LIMIT_S", 0.1)
+    with pytest.raises(RuleError, match=r"rules/mine.py, line \d+: it took longer than 0.1 s"):
+        decide(deciding("while True:\n    try: list(range(1000))\n    except Exception: pass"))
+
+
+def test_a_file_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own, "LIMIT_S", 0.1)
+    with pytest.raises(SettingsError, match=r"rules/mine.py, line 4: it took longer than 0.1 s"):
+        settings(SIGNAL=write("while True: pass\n"))
 
 
 def test_a_changed_file_is_another_rule() -> None:
