@@ -1,6 +1,6 @@
 """The benchmark: an index or a fund that could have been bought instead, read like the universe's prices."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -11,11 +11,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scripts.backtest import prices
-from scripts.backtest.judged import judge
+from scripts.backtest.judged import Judged, judge
 from scripts.backtest.model import BacktestError, Benchmark, Options, Panel
-from trader.model import NEW_YORK, SAMPLE_PRICES, Closes, PriceSourceName
+from trader.model import NEW_YORK, SAMPLE_PRICES, Closes, Note, PriceSourceName
 from trader.prices.base import PriceSourceError
 from trader.prices.file import FilePrices
+from trader.prices.series import say
 from trader.settings import Settings, universe
 
 if TYPE_CHECKING:
@@ -66,9 +67,15 @@ def load(
     else:
         name, panel = options.benchmark, _from_source(options, bars, now, cache)
         source = f"{name}, from {panel.source}"
-    closes, lacking = _align(panel, bars, settings.bar_interval, name)
-    told = [note.what for note in panel.notes]
-    notes = tuple(Note(symbol=name, what=what) for what in (*told, *_describe_lack(lacking, settings.bar_interval)))
+    judged = judge(panel, settings.bar_interval)
+    closes, is_known = _align(judged, bars, settings.bar_interval, name)
+    (series,) = judged.series.values()
+    told = (
+        *(note.what for note in panel.notes),
+        *series.until(bars[-1], since=bars[0]).describe_jumps(),
+        *_describe_lack(is_known, bars, settings.bar_interval),
+    )
+    notes = tuple(Note(symbol=name, what=what) for what in told)
     return Benchmark(name=name, source=source, closes=closes, notes=notes)
 
 
@@ -114,10 +121,10 @@ def _from_source(options: Options, bars: Sequence[datetime], now: datetime | Non
 
 
 def _align(
-    panel: Panel, bars: Sequence[datetime], bar_interval: str, name: str
+    judged: Judged, bars: Sequence[datetime], bar_interval: str, name: str
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the closes at the bars, and which of the bars lack one; daily bars are matched by their day in New York."""
-    closes: Closes = judge(panel, bar_interval).unbroken.iloc[:, 0].dropna()
+    """Return the closes at the bars, and which bars have one; daily bars are matched by their day in New York."""
+    closes: Closes = judged.unbroken.iloc[:, 0].dropna()
     traded = pd.DatetimeIndex(list(bars))
     if bar_interval == "1d":
         closes = closes.set_axis(pd.DatetimeIndex(closes.index).tz_convert(NEW_YORK).normalize())
@@ -135,4 +142,17 @@ def _align(
             f"{last:%Y-%m-%d}; provide {bar_interval} bars of these days, or choose another BENCHMARK"
         )
     known = closes.reindex(closes.index.union(traded)).ffill().reindex(traded)
-    return np.asarray(known, np.float64)
+    return np.asarray(known, np.float64), traded.isin(closes.index)
+
+
+def _describe_lack(is_known: NDArray[np.bool_], bars: Sequence[datetime], bar_interval: str) -> Iterator[str]:
+    """Say where the benchmark has no price of its own: between its bars, and after its last one."""
+    last = int(np.flatnonzero(is_known)[-1])
+    if gaps := np.flatnonzero(~is_known[:last]).tolist():
+        missing = f"{len(gaps):,} bars are missing" if len(gaps) > 1 else "1 bar is missing"
+        yield f"{missing}, the first on {say(bars[gaps[0]], bar_interval)}; the price before it is used"
+    if last < len(bars) - 1:
+        yield (
+            f"its prices end on {say(bars[last], bar_interval)}, but the last bar is that of "
+            f"{say(bars[-1], bar_interval)}; from then on it stays at its last price"
+        )

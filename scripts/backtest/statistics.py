@@ -21,7 +21,7 @@ from scripts.backtest.trades import Trade, trades
 from scripts.backtest.trading import measure_trading
 from scripts.backtest.yearly import TOO_SHORT, Span, annualize, measure_span
 from trader.codec import encode
-from trader.model import NEW_YORK, Denial, Side
+from trader.model import NEW_YORK, Denial, Note, Side
 
 type Numbers = NDArray[np.float64]
 
@@ -333,8 +333,14 @@ def _data(result: Result) -> dict[str, Any]:
         "first_bar": encode(result.bars[0].time) if result.bars else None,
         "last_bar": encode(result.bars[-1].time) if result.bars else None,
         "bars": len(result.bars),
-        "notes": encode((*result.panel.notes, *(result.benchmark.notes if result.benchmark else ()))),
+        "notes": encode(_list_notes(result)),
     }
+
+
+def _list_notes(result: Result) -> list[Note]:
+    """Return the notes on all prices, each once: the benchmark may be a symbol of the universe."""
+    of_benchmark = result.benchmark.notes if result.benchmark else ()
+    return [*result.panel.notes, *(each for each in of_benchmark if each not in result.panel.notes)]
 
 
 def _find_ended(result: Result) -> list[str]:

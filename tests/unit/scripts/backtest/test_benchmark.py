@@ -13,6 +13,7 @@ from scripts.backtest.model import BacktestError, Benchmark, Result
 from scripts.backtest.report import formatting
 from scripts.backtest.statistics import figures
 from tests.backtest_results import fill, panel, result
+from trader.model import Note
 from trader.settings import SettingsError
 
 DAYS = pd.bdate_range("2021-01-04", periods=9)
@@ -56,6 +57,28 @@ def test_a_file_of_one_symbol_is_a_benchmark_whatever_its_column(tmp_path: Path,
 def test_a_missing_bar_keeps_the_last_price(tmp_path: Path) -> None:
     closes = [300.0, 301.0, math.nan, 303.0, *[304.0] * 5]
     assert load(write(tmp_path / "spy.csv", {"SPY": closes})).closes[:4].tolist() == [300.0, 301.0, 301.0, 303.0]
+
+
+def test_missing_bars_and_an_early_end_are_noted(tmp_path: Path) -> None:
+    closes = [300.0, math.nan, math.nan, 303.0, 304.0, *[math.nan] * 4]
+    notes = [note.what for note in load(write(tmp_path / "spy.csv", {"SPY": closes})).notes]
+    assert notes == [
+        "2 bars are missing, the first on 2021-01-05; the price before it is used",
+        "its prices end on 2021-01-08, but the last bar is that of 2021-01-14; from then on it stays at its last price",
+    ]
+
+
+def test_a_price_that_is_left_out_is_noted(tmp_path: Path) -> None:
+    closes = [300.0, 301.0, -5.0, *[303.0] * 6]
+    (about, *_) = load(write(tmp_path / "spy.csv", {"SPY": closes})).notes
+    assert (about.symbol, "2021-01-06" in about.what) == ("spy.csv", True)
+
+
+def test_the_report_has_the_notes_on_the_benchmark() -> None:
+    over = panel({"AAA": [10.0] * 4})
+    note = Note(symbol="SPY", what="its prices end early")
+    spy = Benchmark(name="SPY", source="SPY", closes=np.ones(4), notes=(note,))
+    assert figures(result(over, benchmark=spy))["data"]["notes"] == [{"symbol": "SPY", "what": "its prices end early"}]
 
 
 def test_a_benchmark_that_begins_after_the_first_bar_is_refused_with_a_remedy(tmp_path: Path) -> None:

@@ -69,6 +69,13 @@ def test_a_malformed_file_is_refused_with_its_line(tmp_path: Path, rows: list[st
     assert expected in str(caught.value)
 
 
+def test_a_file_without_a_header_does_not_lose_its_first_rate(tmp_path: Path) -> None:
+    path = tmp_path / "DTB3.csv"
+    path.write_text("2021-01-04,2\n2021-01-05,3\n")
+    with pytest.raises(ValueError, match="line 1 is no header, but a day"):
+        read(str(path))
+
+
 @pytest.mark.parametrize("text", ["4", "nan", "missing.csv"])
 def test_what_is_neither_a_rate_nor_a_file_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"a number from -0\.05 to 0\.5|No such file"):
