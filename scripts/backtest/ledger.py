@@ -94,6 +94,8 @@ def _read(path: Path) -> Iterator[Trials]:
 
 def _sharpe(value: object) -> float | None:
     """Return a Sharpe ratio from the ledger. Raises TypeError if it is neither a finite number nor None."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)):
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)
+    ):
         raise TypeError(f"{value!r:.40} is no Sharpe ratio")
     return value

@@ -52,6 +52,13 @@ def test_a_line_that_is_not_the_ledgers_is_left_alone_and_named(
     assert "my notes" in path.read_text()
 
 
+@pytest.mark.parametrize("value", ['"0.5"', "true", "1e999", "[]"])
+def test_a_sharpe_ratio_that_is_no_number_does_not_count(tmp_path: Path, value: str) -> None:
+    line = f'{{"symbols": ["AAPL"], "start": "2021-01-01", "end": "2021-12-31", "sharpe_by_setting": {{"x": {value}}}}}'
+    (tmp_path / LEDGER).write_text(f"{line}\n")
+    assert set(ledger.record(tmp_path, trials("a"))) == {"a"}
+
+
 def test_a_ledger_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / LEDGER).symlink_to("/dev/full")
     with pytest.raises(UnwritableError, match=rf"{LEDGER} cannot be written"):
