@@ -27,9 +27,10 @@ def _describe_choice(figures: Json) -> Iterator[str]:
     if ended:
         named = f"{', '.join(map(plain, ended[:MAX_NAMED]))}{' and others' if len(ended) > MAX_NAMED else ''}"
         yield (
-            f"{len(ended)} of the {len(figures['data']['symbols'])} symbols {'has' if len(ended) == 1 else 'have'} no prices at "
-            f"the end of the span ({named}): shares without a price for {DELISTED_SESSIONS} sessions are paid out at "
-            "their last one, whatever became of the company. Symbols that ended before the span may be missing, which makes all results look better."
+            f"{len(ended)} of the {len(figures['data']['symbols'])} symbols {'has' if len(ended) == 1 else 'have'} no "
+            f"prices at the end of the span ({named}): shares without a price for {DELISTED_SESSIONS} sessions are "
+            "paid out at their last one, whatever became of the company. Symbols that ended before the span may be "
+            "missing, which makes all results look better."
         )
     elif settings["price_sources"] == ["file"] and settings["price_file"] == str(SAMPLE_PRICES):
         yield (

@@ -364,7 +364,7 @@ def test_prices_that_end_early_are_noted() -> None:
             "KO",
             (
                 f"its prices end on {SESSIONS[69]} (delisted, or cut off), but the last bar is that of 2022-12-28; "
-                "an open position is valued at the symbol's last price"
+                "an open position is valued at its last price, and paid out at it after 10 sessions without one"
             ),
         )
     ]

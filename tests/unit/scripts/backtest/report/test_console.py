@@ -352,7 +352,7 @@ def test_a_caveat_that_does_not_apply_is_left_out(text: str, unexpected: str) ->
 def test_symbols_that_end_in_the_span_are_named() -> None:
     over = panel({"AAA": [10.0] * 30, "BBB": [5.0] * 12 + [float("nan")] * 18})
     said = caveats(result(over))
-    assert "Survivorship: 1 of the 2 symbols have no prices at the end of the span (BBB)" in said
+    assert "Survivorship: 1 of the 2 symbols has no prices at the end of the span (BBB)" in said
     assert "still exist" not in said
 
 

@@ -62,5 +62,5 @@ def test_the_sample_was_chosen_with_hindsight_and_lacks_most_members() -> None:
 
 def test_members_whose_prices_end_are_named_too() -> None:
     said = describe(figures(lacking("CCC"), ended_symbols=["BBB"]))
-    assert said.startswith("1 of the 2 symbols have no prices at the end of the span (BBB)")
+    assert said.startswith("1 of the 2 symbols has no prices at the end of the span (BBB)")
     assert "1 of them (CCC) have no price here" in said
