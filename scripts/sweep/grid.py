@@ -11,6 +11,7 @@ from typing import Any
 
 from scripts.backtest import options
 from scripts.backtest.model import Options
+from trader.alpha.rule import PREFIX
 from trader.settings import SettingsError, variables
 
 EXAMPLE = 'GRID="SIGNAL_THRESHOLD_FRACTION=0.005,0.01,0.02 HISTORY_BARS=120,250"'
@@ -36,6 +37,7 @@ SAME_FOR_ALL = {
         ("PRICE_SOURCES", "PRICE_FILE", "UNIVERSE", "BAR_INTERVAL"),
         "determines the prices, which are the same for all settings of a sweep; set it outside GRID",
     ),
+    **dict.fromkeys(("DECIDE_EVERY", "INTRADAY_FILE"), "decides within the day, which a sweep does not; leave it out"),
     **dict.fromkeys(NO_EFFECT, "has no effect in a backtest; leave it out of GRID"),
 }
 """Variables that a sweep cannot vary, with the reason and the remedy."""
@@ -150,7 +152,7 @@ def _check_name(name: str, axes: Mapping[str, Axis]) -> None:
         raise ValueError(f"{name} {SAME_FOR_ALL[name]}")
     if name in axes:
         raise ValueError(f"{name} is given twice; write all its values in one list")
-    if name not in known:
+    if name not in known and not name.startswith(PREFIX):  # a parameter of the rule, which the settings check
         near = get_close_matches(name.upper(), known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"
         raise ValueError(f"{name} is not a setting that a sweep can vary; {hint}")

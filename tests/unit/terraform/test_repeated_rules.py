@@ -14,7 +14,17 @@ from trader.settings import STRATEGY_NAME, SettingsError
 TERRAFORM = ROOT / "terraform"
 CRON = (TERRAFORM / "modules/schedule/cron.tf").read_text()
 
-WHOLE_RUN = {*(Code.HALTED, Code.MARKET_CLOSED, Code.ALREADY_RAN, Code.UNDER_WAY, Code.NOT_DUE, Code.ACCOUNT_BLOCKED)}
+WHOLE_RUN = {
+    *(
+        Code.HALTED,
+        Code.MARKET_CLOSED,
+        Code.ALREADY_RAN,
+        Code.UNDER_WAY,
+        Code.NOT_DUE,
+        Code.ACCOUNT_BLOCKED,
+        Code.RULE_FAILED,
+    )
+}
 """Codes that can be the status of a run but never the code of a denial."""
 
 

@@ -146,7 +146,11 @@ def test_a_sound_plan_has_no_problems_and_no_notes(cloud: Cloud) -> None:
 @pytest.mark.parametrize(
     ("variables", "problem"),
     [
-        ({"SIGNAL": "trand"}, "trend: SIGNAL='trand': must be one of trend, interval, horizon"),
+        (
+            {"SIGNAL": "trand"},
+            "trend: SIGNAL='trand': must be one of trend, interval, horizon, or the path of a file such as "
+            "rules/mine.py",
+        ),
         ({"MAX_ORDER_USD": "-5"}, "trend: MAX_ORDER_USD='-5': must be a number above 0 to 1e+09"),
         ({"MAX_ORDER_US": "5"}, "trend: MAX_ORDER_US is not a setting; did you mean MAX_ORDER_USD?"),
         ({"COLOR": "red"}, "trend: COLOR is not a setting; docs/reference/settings.md lists all settings"),
