@@ -86,6 +86,26 @@ two companies: the first has been TT since 2020, the second took over its symbol
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """A change that the source has on a wrong day."""
+
+    wrong: date
+    right: date
+    symbols: frozenset[str]
+
+
+CORRECTIONS = tuple(
+    Correction(date.fromisoformat(wrong), date.fromisoformat(right), frozenset(symbols.split()))
+    for wrong, right, symbols in (
+        ("2023-10-18", "2023-12-18", "ALK BLDR JBL SEDG SEE UBER"),
+        ("2025-04-24", "2025-03-24", "BWA CE DASH EXE FMC TFX TKO WSM"),
+    )
+)
+"""The quarterly changes whose month is wrong in the source: S&P Dow Jones Indices announced them on 2023-12-01 and
+2025-03-07, with the right days."""
+
+
 def parse(stays: str, changes: str) -> tuple[Members, date]:
     """Return the source's members under today's symbols, and the day of its newest change.
 
@@ -96,7 +116,7 @@ def parse(stays: str, changes: str) -> tuple[Members, date]:
         raise RefusedError(f"{STAYS} has no rows")
     later = [change for change in _parse_changes(changes) if change[0] > newest(found)]
     until = max([newest(found), *(day for day, _, _ in later)])
-    return Members(rename(apply(found, later), until=until)), until
+    return Members(rename(correct(apply(found, later)), until=until)), until
 
 
 def newest(stays: Iterable[Stay]) -> date:
@@ -156,6 +176,19 @@ def apply(stays: Iterable[Stay], changes: Iterable[Change]) -> tuple[Stay, ...]:
         found = [replace(stay, left=day) if stay.left is None and stay.symbol in removed else stay for stay in found]
         found += [Stay(symbol, day) for symbol in added if symbol not in current]
     return sort(stay for stay in found if stay.joined != stay.left)
+
+
+def correct(stays: Iterable[Stay], corrections: Iterable[Correction] = CORRECTIONS) -> tuple[Stay, ...]:
+    """Return the stays with the right days in place of the wrong ones."""
+    right = {(each.wrong, symbol): each.right for each in corrections for symbol in each.symbols}
+
+    def find(day: date, symbol: str) -> date:
+        return right.get((day, symbol), day)
+
+    return tuple(
+        Stay(stay.symbol, find(stay.joined, stay.symbol), find(stay.left, stay.symbol) if stay.left else None)
+        for stay in stays
+    )
 
 
 def rename(stays: Iterable[Stay], renames: Iterable[Rename] = RENAMES, *, until: date) -> tuple[Stay, ...]:

@@ -4,8 +4,17 @@ from datetime import date
 
 import pytest
 
-from scripts.data.member_history import RefusedError, Rename, UnavailableError, check, parse, rename, update
-from scripts.data.members import Members, Stay
+from scripts.data.member_history import (
+    CORRECTIONS,
+    RefusedError,
+    Rename,
+    UnavailableError,
+    check,
+    parse,
+    rename,
+    update,
+)
+from scripts.data.members import Members, Stay, shipped
 
 STAYS = "ticker,start_date,end_date\nAAA,1996-01-02,\nBBB,1996-01-02,2018-02-01\nCCC,2018-02-01,\n"
 CHANGES = "date,add,remove\n"
@@ -65,6 +74,22 @@ def test_another_text_counts_as_no_answer(stays: str, changes: str, columns: str
 # --- renames -------------------------------------------------------------------------------------------------------
 
 NEW = [Rename(DAY, "OLD", "NEW")]
+
+
+def test_a_day_that_is_wrong_in_the_source_is_corrected_for_its_symbols_only() -> None:
+    known = "ticker,start_date,end_date\nLULU,2023-10-18,\nUBER,2023-10-18,\nSEE,1998-04-01,2023-10-18\n"
+    stays = {stay.symbol: (stay.joined, stay.left) for stay in parse(known, CHANGES)[0].stays}
+    assert stays == {
+        "LULU": (date(2023, 10, 18), None),
+        "UBER": (date(2023, 12, 18), None),
+        "SEE": (date(1998, 4, 1), date(2023, 12, 18)),
+    }
+
+
+@pytest.mark.parametrize("symbol", sorted(set[str]().union(*(each.symbols for each in CORRECTIONS))))
+def test_the_shipped_file_has_no_day_that_is_wrong_in_the_source(symbol: str) -> None:
+    days = {day for stay in shipped().stays if stay.symbol == symbol for day in (stay.joined, stay.left)}
+    assert days.isdisjoint(each.wrong for each in CORRECTIONS if symbol in each.symbols)
 
 
 def test_a_renamed_company_has_one_stay_under_its_new_symbol() -> None:
