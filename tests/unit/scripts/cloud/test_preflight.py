@@ -17,6 +17,7 @@ from scripts.console import CommandError
 from scripts.layer.archive import sha256
 from scripts.testkit.aws import account
 from tests.aws_setup import zip_code
+from trader.alpha.loader import names
 
 type Strategies = dict[str, dict[str, Any]]
 
@@ -148,8 +149,7 @@ def test_a_sound_plan_has_no_problems_and_no_notes(cloud: Cloud) -> None:
     [
         (
             {"SIGNAL": "trand"},
-            "trend: SIGNAL='trand': must be one of trend, interval, horizon, or the path of a file such as "
-            "rules/mine.py",
+            f"trend: SIGNAL='trand': must be one of {', '.join(names())}, or the path of a file such as rules/mine.py",
         ),
         ({"MAX_ORDER_USD": "-5"}, "trend: MAX_ORDER_USD='-5': must be a number above 0 to 1e+09"),
         ({"MAX_ORDER_US": "5"}, "trend: MAX_ORDER_US is not a setting; did you mean MAX_ORDER_USD?"),
