@@ -47,9 +47,15 @@ def decode[T](kind: type[T], data: object) -> T:
 
 
 def parse_json(text: str) -> Any:  # noqa: ANN401 any JSON type
-    """Parse JSON. Raises ValueError if the text is not JSON, or has a number that JSON does not allow, such as NaN."""
+    """Parse JSON.
+
+    Raises ValueError if the text is not JSON, has a number that JSON does not allow, such as NaN, or has a name twice in
+    one object, of which readers take one or the other.
+    """
     try:
-        return json.loads(text, parse_constant=_parse_finite, parse_float=_parse_finite)
+        return json.loads(
+            text, parse_constant=_parse_finite, parse_float=_parse_finite, object_pairs_hook=_parse_object
+        )
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 
@@ -74,6 +80,15 @@ def decode_time(data: object) -> datetime:
     if time is None or time.tzinfo is None or time.year not in YEARS:
         raise ValueError(f"{data!r:.100} is not a time with a zone, or its year is out of range")
     return time
+
+
+def _parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"it has {twice!r:.100} twice")
+    return found
 
 
 def _parse_finite(text: str) -> float:
