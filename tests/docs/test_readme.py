@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lambda_function import run
 from scripts import ROOT
 
 ENGLISH, SPANISH = ROOT / "README.md", ROOT / "README.es.md"
@@ -56,3 +57,13 @@ def test_the_contents_name_every_heading_in_order(page: Path) -> None:
 def test_both_pages_name_each_other() -> None:
     named = [SPANISH.name in ENGLISH.read_text(encoding="utf-8"), ENGLISH.name in SPANISH.read_text(encoding="utf-8")]
     assert named == [True, True]
+
+
+def test_the_rule_on_the_page_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", ENGLISH.read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    Path("rules").mkdir()
+    Path("rules/mine.py").write_text(block)
+    report = run(env={"SIGNAL": "rules/mine.py", "UNIVERSE": "AAPL,KO"})
+    assert {each["symbol"]: each["direction"] for each in report["insights"]} == {"AAPL": "DOWN", "KO": "UP"}
+    assert len(block.splitlines()) <= 15
