@@ -49,8 +49,8 @@ def decode[T](kind: type[T], data: object) -> T:
 def parse_json(text: str) -> Any:  # noqa: ANN401 any JSON type
     """Parse JSON.
 
-    Raises ValueError if the text is not JSON, has a number that JSON does not allow, such as NaN, or has a name twice in
-    one object, of which readers take one or the other.
+    Raises ValueError if the text is not JSON, has a number that JSON does not allow, such as NaN, or has a name twice
+    in one object: one reader takes the first of the two values, another the last.
     """
     try:
         return json.loads(
