@@ -36,7 +36,7 @@ MAX_NAMED = 5
 
 def choice(text: str) -> str:
     """Return a symbol in Alpaca's spelling, or a path as it is. Raises ValueError for anything else."""
-    if _is_path(text):
+    if is_path(text):
         return text
     try:
         (symbol,) = universe(text)
@@ -61,7 +61,7 @@ def load(
         return None
     if not options.benchmark:
         name, source, panel = "S&P 500", SAMPLE_WORDS, _from_file(SAMPLE, settings)
-    elif _is_path(options.benchmark):
+    elif is_path(options.benchmark):
         path = Path(options.benchmark)
         name, source, panel = path.name, f"the prices in {path.name}", _from_file(path, settings)
     else:
@@ -79,7 +79,8 @@ def load(
     return Benchmark(name=name, source=source, closes=closes, notes=notes)
 
 
-def _is_path(text: str) -> bool:
+def is_path(text: str) -> bool:
+    """Check whether BENCHMARK names a file, and no symbol."""
     return "/" in text or text.lower().endswith((".csv", ".csv.gz")) or Path(text).is_file()
 
 

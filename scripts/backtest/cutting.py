@@ -20,8 +20,8 @@ from typing import IO, TYPE_CHECKING, Literal, Protocol
 import numpy as np
 import pandas as pd
 
-from scripts.backtest import prices
-from scripts.backtest.model import BacktestError, Options, Panel
+from scripts.backtest import benchmark, prices
+from scripts.backtest.model import BacktestError, Benchmark, Options, Panel
 from scripts.data.members import shipped
 from trader.model import NEW_YORK
 from trader.prices.cells import LIBRARIES, CellSource
@@ -131,6 +131,37 @@ class CuttableCache:
             cut = CutCache(folder=Path(name))
             cut.copy(self._cache or Cache(), self._symbols(), self._options.settings.bar_interval, at)
             yield cut
+
+
+def cut_benchmark(options: Options, at: datetime, bars: Sequence[datetime]) -> Benchmark | None:
+    """Load the benchmark as it was known at a bar; None without one. `bars` are those of the span up to that bar.
+
+    Within the day there is none: its daily bar would be that of the whole session. Raises BacktestError.
+    """
+    if options.decide_every or benchmark.load(options, bars) is None:
+        return None
+    settings = options.settings
+    is_daily = settings.bar_interval == "1d"
+    if settings.price_sources != ("file",) and not benchmark.is_path(options.benchmark):
+        return _cut_benchmark_of_yahoo(options, at, bars)
+    with TemporaryDirectory(prefix="benchmark-") as name:
+        if options.benchmark and not benchmark.is_path(options.benchmark):
+            rows = open_rows(Path(settings.price_file), settings.universe, is_daily=is_daily)
+            cut = replace(options, settings=replace(settings, price_file=str(rows.write(at, Path(name)))))
+        else:
+            path = Path(options.benchmark) if options.benchmark else benchmark.SAMPLE
+            rows = open_rows(path, (benchmark.UNNAMED,), is_daily=is_daily)
+            cut = replace(options, benchmark=str(rows.write(at, Path(name))))
+        return benchmark.load(cut, bars)
+
+
+def _cut_benchmark_of_yahoo(options: Options, at: datetime, bars: Sequence[datetime]) -> Benchmark | None:
+    from scripts.backtest.yahoo_cache import Cache, CutCache  # a file of prices needs no network
+
+    with TemporaryDirectory(prefix="benchmark-") as name:
+        cut = CutCache(folder=Path(name))
+        cut.copy(Cache(), (options.benchmark,), options.settings.bar_interval, at)
+        return benchmark.load(options, bars, cache=cut)
 
 
 def find_dips(counts: "pd.Series[int]") -> list[datetime]:

@@ -53,6 +53,10 @@ def count_needed_bars(settings: Settings) -> int:
     return max(settings.history_bars, settings.universe_lookback_bars + 1)
 
 
+class OtherPricesError(AssertionError):
+    """A known forecast was made from other prices than those at its bar."""
+
+
 class Blocks:
     """The traded bars, divided into blocks, and the task for each symbol and block."""
 
@@ -197,7 +201,9 @@ class TableForecaster:
         outcomes = [self._table[each] for each in wanted.items()]
         for outcome in outcomes:
             if isinstance(outcome, Forecast) and outcome.price_usd != closes[outcome.symbol].to_numpy()[-1]:
-                raise AssertionError(f"the forecast of {outcome.symbol} for {outcome.time} was made from other prices")
+                raise OtherPricesError(
+                    f"the forecast of {outcome.symbol} for {outcome.time} was made from other prices"
+                )
         return Forecasts(
             forecasts=tuple(each for each in outcomes if isinstance(each, Forecast)),
             denials=tuple(each for each in outcomes if isinstance(each, Denial)),

@@ -3,15 +3,16 @@
 import random
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 from typing import override
 
-from scripts.backtest import prices
+from scripts.backtest import benchmark, prices
 from scripts.backtest.compute import Table
-from scripts.backtest.cutting import cuttable
+from scripts.backtest.cutting import cut_benchmark, cuttable
 from scripts.backtest.engine import backtest
+from scripts.backtest.forecasts import OtherPricesError
 from scripts.backtest.model import BacktestError, Options, Result
 from scripts.console import format_count
 from scripts.lookahead.trace import Trace, find_difference, trace
@@ -59,10 +60,13 @@ def choose_cuts(times: Sequence[datetime], count: int, seed: int, gaps: Sequence
 
 def run_whole(chosen: Options, executor: Executor | None = None, progress: Progress = no_progress) -> Result:
     """Run on all prices. Raises KeyboardInterrupt if the user stops it."""
-    result = backtest(prices.load(chosen), chosen, executor=executor or InProcess(), progress=progress)
+    panel = prices.load(chosen)
+    result = backtest(panel, chosen, executor=executor or InProcess(), progress=progress)
     if not result.is_complete:
         raise KeyboardInterrupt
-    return result
+    if chosen.decide_every:
+        return result
+    return replace(result, benchmark=benchmark.load(chosen, prices.span(panel, chosen)))
 
 
 def check(
@@ -120,9 +124,14 @@ def run_cut(chosen: Options, at: datetime, known: Table | None = None) -> Trace 
     """Run on prices that end with a bar; return the trace, or why the prices cannot be read."""
     try:
         panel = cuttable(chosen).load(at)
+        against = cut_benchmark(chosen, at, prices.span(panel, chosen))
     except (BacktestError, PriceSourceError) as error:
         return str(error)
-    return trace(backtest(panel, chosen, table=known, executor=InProcess()))
+    try:
+        result = backtest(panel, chosen, table=known, executor=InProcess())
+    except OtherPricesError:  # the prices before the cut depend on those after it; which, the trace will show
+        result = backtest(panel, chosen, executor=InProcess())
+    return trace(replace(result, benchmark=against))
 
 
 class InProcess(Executor):

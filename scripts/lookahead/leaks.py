@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 import trader.prices.file
-from scripts.backtest import buy_and_hold, engine, forecasts, prices
+from scripts.backtest import benchmark, buy_and_hold, engine, forecasts, prices
 from scripts.backtest.compute import Task
 from scripts.backtest.judged import Judged
 from scripts.backtest.model import Options, Panel
@@ -302,6 +303,19 @@ def hold_winners() -> AbstractContextManager[None]:
     return replaced(buy_and_hold, "_closes", make)
 
 
+def next_benchmark() -> AbstractContextManager[None]:
+    """Give the benchmark the next bar's close at each bar."""
+
+    def make(real: Function) -> Function:
+        def align(*arguments: Any, **more: Any) -> object:  # noqa: ANN401 as the real one takes them
+            closes, is_known = real(*arguments, **more)
+            return np.append(closes[1:], closes[-1:]), is_known
+
+        return align
+
+    return replaced(benchmark, "_align", make)
+
+
 # --- choosing settings ---------------------------------------------------------------------------------------------
 
 
@@ -345,6 +359,9 @@ LEAKS: Sequence[Leak] = (
     Leak(where="sizing", what="less is bought of what falls at the next bar", plant=size_by_tomorrow),
     Leak(where="fills", what="orders are filled at the next close if it is lower", plant=fill_at_best),
     Leak(where="benchmark", what="only symbols that will do well are held", plant=hold_winners, choose=choose_winners),
+    Leak(
+        where="benchmark", what="the index has the next bar's close at each bar", plant=next_benchmark, at_slots=False
+    ),
     Leak(
         where="forecasts",
         what=f"from bar {LATE} on, each trend line is fitted to the next bar too",

@@ -27,6 +27,7 @@ def trace(result: Result) -> Trace:
             "fills": _digest(encode(fills.get(bar.time, []))),
             "decision and account": _digest(encode(bar)),
             "buy-and-hold": _digest(float(held.equity_usd[number]) if held else None),
+            "benchmark": _digest(float(result.benchmark.closes[number]) if result.benchmark else None),
         }
         for number, bar in enumerate(result.bars)
     ]

@@ -2,6 +2,7 @@
 
 import gzip
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from scripts.backtest import compare, options, prices
 from scripts.backtest.cutting import cuttable
-from scripts.backtest.model import BacktestError, Options
+from scripts.backtest.model import BacktestError, Options, Panel
 from scripts.lookahead import run
 from scripts.lookahead.check import InProcess, check, choose_cuts, run_cut, run_whole
 from scripts.lookahead.leaks import LEAKS, Leak, planted
@@ -72,6 +73,33 @@ def test_honest_code_passes_at_every_bar_with_symbols_that_begin_and_end_in_the_
 
 def test_honest_code_passes_when_models_are_reused(file: Path) -> None:
     assert differing(chosen(file, REFIT_EVERY="3")) == []
+
+
+def test_a_benchmark_from_a_file_of_its_own_is_cut_too(file: Path, tmp_path: Path) -> None:
+    index = tmp_path / "index.csv"
+    closes()[["AAPL"]].to_csv(index, index_label="timestamp")
+    given = chosen(file, 12, BENCHMARK=str(index), UNIVERSE="AAPL,KO")
+    assert differing(given, cuts=3) == []
+    (leak,) = [each for each in LEAKS if "index" in each.what]
+    with planted(leak):
+        found = differing(given, cuts=3)
+    assert found
+    assert all("benchmark" in each for each in found)
+
+
+def test_prices_that_depend_on_later_ones_are_a_difference_and_no_error(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = prices._trim_bars
+
+    def lower(panel: Panel, given: Options) -> Panel:
+        trimmed = real(panel, given)
+        close = trimmed.close.copy()
+        close.iloc[:-3] *= 0.99
+        return replace(trimmed, open=close, high=close, low=close, close=close)
+
+    monkeypatch.setattr(prices, "_trim_bars", lower)
+    assert len(differing(chosen(file, 12, UNIVERSE="AAPL,KO"), cuts=3)) == 3
 
 
 def test_honest_code_passes_with_prophet(file: Path) -> None:
@@ -170,7 +198,7 @@ ONCE_A_DAY = [leak for leak in LEAKS if not leak.at_slots]
 @pytest.fixture(scope="module")
 def lines(file: Path) -> Sequence[run.Line]:
     """Return what the command finds: the backtest first, then each leak, then sweeps."""
-    return run.check_all(chosen(file, 12, UNIVERSE="AAPL,KO,AMD,XOM"), 3, 1, InProcess(), no_progress)
+    return run.check_all(chosen(file, 12, UNIVERSE="AAPL,KO,AMD,XOM", BENCHMARK="AAPL"), 3, 1, InProcess(), no_progress)
 
 
 @pytest.mark.parametrize("leak", ONCE_A_DAY, ids=lambda leak: f"{leak.where}: {leak.what}")
