@@ -19,7 +19,7 @@ from scripts.cloud.tables import TableRow, show_table
 from scripts.console import format_count
 from scripts.run.caps import find_broken_caps
 from scripts.run.chain import REMEDIES, Files, Finding, Kind, Link, check_chain, find_beginning
-from scripts.run.recomputing import NOT_CHECKED, recompute
+from scripts.run.recomputing import NOT_CHECKED, NotChecked, recompute
 from trader import codec
 from trader.codec import decode_object
 from trader.journal.base import DamagedError, JournalError
@@ -56,6 +56,13 @@ class Verdict:
     def faults(self) -> Sequence[Finding]:
         """The findings that nobody but a person can have caused, or an error of the bot."""
         return [each for each in self.findings if each.kind.is_fault]
+
+
+OTHER_FILES = NotChecked(
+    "what the journal has beside records: the text of claims, orders to be settled, the ranking, the highest equity",
+    "nobody; a claim is looked for, not read, and a run checks the others as it reads them",
+    (),
+)
 
 
 def main() -> None:
@@ -268,7 +275,7 @@ def to_json(settings: Settings, verdict: Verdict) -> dict[str, object]:
         "head": dict(zip(("slot", "sha256"), verdict.head, strict=True)) if verdict.head else None,
         "code": list(verdict.code),
         "findings": [{**asdict(each), "is_fault": each.kind.is_fault} for each in verdict.findings],
-        "not_checked": [{"what": each.what, "confirmed_by": each.confirmed_by} for each in NOT_CHECKED],
+        "not_checked": [{"what": each.what, "confirmed_by": each.confirmed_by} for each in (*NOT_CHECKED, OTHER_FILES)],
         "made_with": describe_machine(),
     }
 
@@ -291,7 +298,7 @@ def show(settings: Settings, verdict: Verdict) -> None:
     if verdict.beginning:
         counts += f", {verdict.chained:,} in the chain, which begins with {verdict.beginning}"
     else:
-        counts += ", none in a chain: they are from before it"
+        counts += ", none in a chain: they are from before it, so that one which is gone or changed is not noticed"
     if verdict.faults:
         text = f" {counts}: {format_count(len(verdict.faults), 'fault').upper()}."
         console.OUT.print(Text(text, style="bold red"), soft_wrap=True)
@@ -314,7 +321,8 @@ def show_how(settings: Settings, verdict: Verdict) -> None:
     lines.append(f"  command         make verify {where}{f' HEAD={verdict.head[1]}' if verdict.head else ''}")
     lines += [
         "Keep HEAD elsewhere: with it, a later make verify finds that this record is gone, or one before it.",
-        "What became of an order is not in here: make reconcile compares that with the broker's books.",
+        "Not checked:",
+        *(f"  {each.what} ({each.confirmed_by})" for each in (*NOT_CHECKED, OTHER_FILES)),
     ]
     for line in lines:
         console.OUT.print(Text(f" {line}" if line else "", style="dim"), soft_wrap=True)
