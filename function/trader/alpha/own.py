@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +15,7 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path, PurePosixPath
 from types import CodeType, FrameType, ModuleType
+from typing import Any
 
 from trader.alpha import base
 from trader.alpha.base import Facts, RuleError, Words
@@ -52,7 +53,7 @@ class OwnRule:
         found: list[Insight] = []
         try:
             with _limit(LIMIT_S), _beside(self.sources):
-                decided = self.rule(self.parameters).decide(View(view))
+                decided = _iterate(self.rule(self.parameters).decide(View(view)))
                 for insight in decided:  # one by one: it may go on without end
                     if problem := _find_problem(insight, view, found):
                         break
@@ -287,11 +288,18 @@ def _limit(limit_s: float) -> Iterator[None]:
 
 def describe(error: BaseException, path: str) -> str:
     """Say where in a rule's file an error was raised, and what it is."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_beside(frame.filename, path)]
+    causes = (error, error.__cause__) if error.__cause__ else (error,)  # Python itself turns some errors into others
+    seen = [frame for each in causes for frame in traceback.extract_tb(each.__traceback__)]
+    frames = [frame for frame in seen if _is_beside(frame.filename, path)]
     where = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else path
     if isinstance(error, _RuleTimeoutError | RuleError):
         return f"{where}: {error}"
     return f"{where}: {type(error).__name__}: {error}"
+
+
+def _iterate(decided: object) -> Iterable[Any]:
+    """Return what decide() returned, or a list of it if that is one thing, which _find_problem then reports."""
+    return decided if isinstance(decided, Iterable) else [decided]
 
 
 def _locate(decided: object, rule: type[Rule]) -> str:

@@ -247,7 +247,8 @@ def test_a_file_with_the_name_of_a_module_is_refused() -> None:
         ("yield view.judge('KO', 1, up=True, down=True, reason='x')", "line 8: KO is both up and down"),
         ("yield view.judge('KO', 1, reason=' ')", "the insight on KO has no reason"),
         ("yield view.judge('KO', 1, reason='x' * 301)", "the reason on KO has 301 characters; at most 300"),
-        ("return None", "TypeError: 'NoneType' object is not iterable"),
+        ("return None", "line 7: decide() returned None; it must return insights"),
+        ("next(iter([]))\nyield 5", "line 8: RuntimeError: generator raised StopIteration"),
         ("raise SystemExit(3)", "line 8: SystemExit: 3"),
     ],
 )
