@@ -22,7 +22,7 @@ $(info make runs nothing with -n, -t or -q; the dry run of the bot is: make run 
 endif
 
 # What is needed to try the bot is installed in seconds; everything else needs the tools of a developer too.
-override TRY := run replay verify clean backtest sweep compare lookahead
+override TRY := run replay verify clean backtest sweep compare lookahead rule check-rule
 $(TRY): .venv/.set-up
 $(filter-out $(TRY),$(COMMANDS)): .venv/.set-up-dev
 $(COMMANDS):

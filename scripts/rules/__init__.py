@@ -1,1 +1,1 @@
-"""Rules of the owner's own: a command that writes the first one."""
+"""Rules of the owner's own: a command that writes the first one, and one that checks what they do."""

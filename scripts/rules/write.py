@@ -27,6 +27,7 @@ def main() -> None:
         for line in (
             f"make run SIGNAL={path.as_posix()} MODE=dry-run",
             f"make backtest SIGNAL={path.as_posix()} RULE_DAYS=20",
+            f"make check-rule SIGNAL={path.as_posix()}",
         ):
             console.OUT.print(f"  {line}", soft_wrap=True)
 

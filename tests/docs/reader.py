@@ -15,7 +15,7 @@ from pathlib import Path
 from scripts import ROOT
 from tests.warm.python import python
 
-CLONED = ("Makefile", "function", "pyproject.toml", "requirements", "scripts", "terraform", ".python-version")
+CLONED = ("Makefile", "function", "layer", "pyproject.toml", "requirements", "scripts", "terraform", ".python-version")
 """What the reader's clone shares with the repository: nothing that a command on a page writes or removes."""
 
 TIMEOUT_S = 840

@@ -1,0 +1,83 @@
+"""The note that a rule has passed its check, by the hash of its files: what a deployment asks for."""
+
+import json
+import platform
+from collections.abc import Mapping
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+
+from scripts.files import OUT, write_text
+from scripts.rules.source import PRUNED, REQUIREMENTS
+from trader.alpha import own
+
+FOLDER = OUT / "rules"
+
+
+def write_note(
+    signal: str,
+    parameters: Mapping[str, float],
+    *,
+    passes_here: bool,
+    passes_on_aws: bool,
+    versions: Mapping[str, str],
+    time: datetime,
+) -> Path:
+    """Note the result for a rule and its parameters; that of other parameters stays. Raises RuleError."""
+    digest = own.hash_sources(own.list_sources(signal))
+    path = FOLDER / f"{digest}.json"
+    note = {
+        "parameters": dict(parameters),
+        "passes_here": passes_here,
+        "passes_on_aws": passes_on_aws,
+        "time": time.isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "packages": dict(versions),
+        "layer": hash_layer(),
+    }
+    notes = [*(each for each in _read_notes(path) if each.get("parameters") != note["parameters"]), note]
+    write_text(path, json.dumps({"rule": signal, "sha256": digest, "checks": notes}, indent=2) + "\n")
+    return path
+
+
+def find_obstacle(signal: str, parameters: Mapping[str, float]) -> str:
+    """Return why a rule may not be deployed with these parameters, all of them; empty if it has passed its check.
+
+    Raises RuleError if its files cannot be used.
+    """
+    digest = own.hash_sources(own.list_sources(signal))
+    notes = _read_notes(FOLDER / f"{digest}.json")
+    command = f"make check-rule SIGNAL={signal}"
+    if not notes:
+        return f"SIGNAL={signal} has not been checked as it is now; {command}"
+    values = dict(parameters)
+    note = next((each for each in notes if each.get("parameters") == values), None)
+    given = "".join(f" RULE_{name.upper()}={value:g}" for name, value in values.items())
+    if note is None:
+        return f"SIGNAL={signal} was checked with other parameters; {command}{given}"
+    if note.get("layer") != hash_layer():
+        return f"SIGNAL={signal} was checked against another layer; {command}{given}"
+    if note.get("passes_on_aws") is not True:
+        return f"SIGNAL={signal} did not pass its check for AWS; {command}{given} says why"
+    return ""
+
+
+def has_passed(signal: str, parameters: Mapping[str, float]) -> bool:
+    """Check whether a rule may be deployed with these parameters."""
+    return not find_obstacle(signal, parameters)
+
+
+def hash_layer() -> str:
+    """Return a hash of what the layer contains; empty outside of the repository."""
+    files = [each for each in (REQUIREMENTS, PRUNED) if each.is_file()]
+    return sha256(b"".join(each.read_bytes() for each in files)).hexdigest() if files else ""
+
+
+def _read_notes(path: Path) -> list[dict[str, object]]:
+    """Return the notes of a rule; none if there are none that can be read."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    checks = told.get("checks") if isinstance(told, dict) else None
+    return [each for each in checks if isinstance(each, dict)] if isinstance(checks, list) else []

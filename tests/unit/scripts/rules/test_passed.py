@@ -1,0 +1,70 @@
+"""The note that a rule has passed: a deployment asks for it."""
+
+from pathlib import Path
+
+import pytest
+
+from scripts.rules import passed
+from scripts.rules.passed import find_obstacle, has_passed, write_note
+from tests.builders import SLOT
+
+SIGNAL = "rules/mine.py"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a folder with a rule the current one."""
+    monkeypatch.chdir(tmp_path)
+    Path("rules").mkdir()
+    Path(SIGNAL).write_text("x = 1\n")
+
+
+def note(days: int = 50, *, passes: bool = True) -> Path:
+    return write_note(SIGNAL, {"days": days}, passes_here=True, passes_on_aws=passes, versions={}, time=SLOT)
+
+
+def test_a_rule_that_was_never_checked_has_not_passed() -> None:
+    assert (
+        find_obstacle(SIGNAL, {})
+        == f"SIGNAL={SIGNAL} has not been checked as it is now; make check-rule SIGNAL={SIGNAL}"
+    )
+
+
+def test_a_rule_that_passed_has_passed() -> None:
+    note()
+    assert has_passed(SIGNAL, {"days": 50})
+
+
+def test_a_changed_rule_has_not_passed() -> None:
+    note()
+    Path(SIGNAL).write_text("x = 2\n")
+    assert "has not been checked as it is now" in find_obstacle(SIGNAL, {"days": 50})
+
+
+def test_other_parameters_have_not_passed() -> None:
+    note()
+    assert find_obstacle(SIGNAL, {"days": 20}).endswith(f"make check-rule SIGNAL={SIGNAL} RULE_DAYS=20")
+
+
+def test_two_strategies_may_set_one_rule_differently() -> None:
+    note(50)
+    note(20)
+    assert [has_passed(SIGNAL, {"days": days}) for days in (50, 20)] == [True, True]
+
+
+def test_the_last_check_counts() -> None:
+    note()
+    note(passes=False)
+    assert "did not pass its check for AWS" in find_obstacle(SIGNAL, {"days": 50})
+
+
+def test_another_layer_asks_for_another_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    note()
+    monkeypatch.setattr(passed, "hash_layer", lambda: "another")
+    assert "was checked against another layer" in find_obstacle(SIGNAL, {"days": 50})
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"checks": 5}', '{"checks": [5]}'])
+def test_a_note_that_cannot_be_read_is_none(text: str) -> None:
+    note().write_text(text)
+    assert not has_passed(SIGNAL, {"days": 50})
