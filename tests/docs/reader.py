@@ -15,7 +15,10 @@ from pathlib import Path
 from scripts import ROOT
 from tests.warm.python import python
 
-CLONED = ("Makefile", "function", "layer", "pyproject.toml", "requirements", "scripts", "terraform", ".python-version")
+CLONED = (
+    *("Makefile", "function", "pyproject.toml", "requirements", "scripts", "terraform", ".python-version"),
+    *("layer/requirements.txt", "layer/prune.toml"),  # and not the folder, of which make clean removes a part
+)
 """What the reader's clone shares with the repository: nothing that a command on a page writes or removes."""
 
 TIMEOUT_S = 840
@@ -50,6 +53,7 @@ class Clone:
         for path in (clone / ".venv", clone / "out", kept / "()"):
             path.mkdir(parents=True)
         for name in CLONED:
+            (clone / name).parent.mkdir(exist_ok=True)
             (clone / name).symlink_to(ROOT / name)
         for mark in SET_UP:
             (clone / ".venv" / mark).touch()
