@@ -30,6 +30,7 @@ SLOWEST = (
     *("test_deploy_commands.py", "test_commands.py", "test_backtest.py", "test_terraform_bootstrap.py"),
     *("test_terraform_rules.py", "test_alarms.py", "test_sweep.py", "test_fuzz.py", "test_engines.py"),
     *("test_recovery.py", "test_secrets.py", "test_terraform_halt.py", "test_consoles.py", "test_model.py"),
+    *("test_check_rule_faults.py", "test_check_rule.py"),
 )
 """Files that take ten seconds or more, those first that wait most and the slowest."""
 

@@ -149,6 +149,13 @@ def test_a_rule_that_reaches_out_is_caught_at_the_line(lines: str, top: str, kin
     assert (reached[0].kind, reached[0].where) == (kind, find_line(sources))
 
 
+def test_without_a_sandbox_nothing_is_written_either(folder: Path) -> None:
+    sources = make_rule(EACH.format(f"open({str(folder / 'log.txt')!r}, 'w').write(s)"))
+    assert run.run_child(make_job(sources, WATCHED), has_sandbox=False).reached[0].where == find_line(sources)
+    assert run.run_child(make_job(sources, BIG), has_sandbox=False).reached
+    assert list(folder.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("lines", "top", "what"),
     [
