@@ -1,4 +1,4 @@
-"""The note that a rule has passed its check, by the hash of its files: what a deployment asks for."""
+"""The note that a rule has passed its check, by the hash of its files."""
 
 import json
 import platform
@@ -60,11 +60,6 @@ def find_obstacle(signal: str, parameters: Mapping[str, float]) -> str:
     if note.get("passes_on_aws") is not True:
         return f"SIGNAL={signal} did not pass its check for AWS; {command}{given} says why"
     return ""
-
-
-def has_passed(signal: str, parameters: Mapping[str, float]) -> bool:
-    """Check whether a rule may be deployed with these parameters."""
-    return not find_obstacle(signal, parameters)
 
 
 def hash_layer() -> str:

@@ -194,6 +194,6 @@ def describe(signal: str, lines: Sequence[Line]) -> str:
     if passes(lines, on_aws=False) and not list(list_failed(lines)):
         return f"{signal} passed here; for AWS, check it in a clone of the repository"
     if passes(lines, on_aws=False):
-        return f"{signal} passed for this machine only: runs and backtests can use it, and a deployment refuses it"
+        return f"{signal} passed for this machine only: runs and backtests can use it, and AWS cannot"
     count = len(list(list_failed(lines)))
-    return f"{signal} did not pass: {console.format_count(count, 'check')} failed; a deployment refuses it"
+    return f"{signal} did not pass: {console.format_count(count, 'check')} failed; do not deploy it"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from scripts.rules import passed
-from scripts.rules.passed import find_obstacle, has_passed, write_note
+from scripts.rules.passed import find_obstacle, write_note
 from tests.builders import SLOT
 
 SIGNAL = "rules/mine.py"
@@ -32,7 +32,7 @@ def test_a_rule_that_was_never_checked_has_not_passed() -> None:
 
 def test_a_rule_that_passed_has_passed() -> None:
     note()
-    assert has_passed(SIGNAL, {"days": 50})
+    assert find_obstacle(SIGNAL, {"days": 50}) == ""
 
 
 def test_a_changed_rule_has_not_passed() -> None:
@@ -49,7 +49,7 @@ def test_other_parameters_have_not_passed() -> None:
 def test_two_strategies_may_set_one_rule_differently() -> None:
     note(50)
     note(20)
-    assert [has_passed(SIGNAL, {"days": days}) for days in (50, 20)] == [True, True]
+    assert [find_obstacle(SIGNAL, {"days": days}) for days in (50, 20)] == ["", ""]
 
 
 def test_the_last_check_counts() -> None:
@@ -67,4 +67,4 @@ def test_another_layer_asks_for_another_check(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("text", ["", "[]", '{"checks": 5}', '{"checks": [5]}'])
 def test_a_note_that_cannot_be_read_is_none(text: str) -> None:
     note().write_text(text)
-    assert not has_passed(SIGNAL, {"days": 50})
+    assert find_obstacle(SIGNAL, {"days": 50})
