@@ -56,8 +56,7 @@ def load(
     last price. Raises BacktestError if it has no price at or before the first bar, or none within the span.
     """
     settings = options.settings
-    is_sample = settings.price_sources == (PriceSourceName.FILE,) and settings.price_file == str(SAMPLE_PRICES)
-    if not options.benchmark and not is_sample:
+    if not is_chosen(options):
         return None
     if not options.benchmark:
         name, source, panel = "S&P 500", SAMPLE_WORDS, _from_file(SAMPLE, settings)
@@ -77,6 +76,13 @@ def load(
     )
     notes = tuple(Note(symbol=name, what=what) for what in told)
     return Benchmark(name=name, source=source, closes=closes, notes=notes)
+
+
+def is_chosen(options: Options) -> bool:
+    """Check whether there is a benchmark: the one that is named, or the index of the shipped sample."""
+    settings = options.settings
+    is_sample = settings.price_sources == (PriceSourceName.FILE,) and settings.price_file == str(SAMPLE_PRICES)
+    return bool(options.benchmark) or is_sample
 
 
 def is_path(text: str) -> bool:

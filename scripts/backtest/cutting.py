@@ -138,7 +138,7 @@ def cut_benchmark(options: Options, at: datetime, bars: Sequence[datetime]) -> B
 
     Within the day there is none: its daily bar would be that of the whole session. Raises BacktestError.
     """
-    if options.decide_every or benchmark.load(options, bars) is None:
+    if options.decide_every or not benchmark.is_chosen(options):
         return None
     settings = options.settings
     is_daily = settings.bar_interval == "1d"

@@ -157,6 +157,17 @@ def tasks(panel: Panel, options: Options, times: Sequence[datetime]) -> list[Tas
     return [blocks.task(some, block) for block in range(len(blocks)) for some in blocks.groups(blocks.likely(block))]
 
 
+def collect(outcomes: Sequence[Forecast | Denial], closes: Mapping[str, Closes]) -> Forecasts:
+    """Return forecasts that were made elsewhere. Raises OtherPricesError if one was not made from these closes."""
+    for outcome in outcomes:
+        if isinstance(outcome, Forecast) and outcome.price_usd != closes[outcome.symbol].to_numpy()[-1]:
+            raise OtherPricesError(f"the forecast of {outcome.symbol} for {outcome.time} was made from other prices")
+    return Forecasts(
+        forecasts=tuple(each for each in outcomes if isinstance(each, Forecast)),
+        denials=tuple(each for each in outcomes if isinstance(each, Denial)),
+    )
+
+
 class TableForecaster:
     """A Forecaster that looks forecasts up in a table, and computes missing ones.
 
@@ -198,16 +209,7 @@ class TableForecaster:
                 self._submit(self._executor, [symbol], self._blocks.of(wanted[symbol]))
             for future in {self._submitted[symbol, self._blocks.of(wanted[symbol])] for symbol in missing}:
                 self._learn(future.result())
-        outcomes = [self._table[each] for each in wanted.items()]
-        for outcome in outcomes:
-            if isinstance(outcome, Forecast) and outcome.price_usd != closes[outcome.symbol].to_numpy()[-1]:
-                raise OtherPricesError(
-                    f"the forecast of {outcome.symbol} for {outcome.time} was made from other prices"
-                )
-        return Forecasts(
-            forecasts=tuple(each for each in outcomes if isinstance(each, Forecast)),
-            denials=tuple(each for each in outcomes if isinstance(each, Denial)),
-        )
+        return collect([self._table[each] for each in wanted.items()], closes)
 
     def close(self) -> None:
         """Cancel computations that are no longer needed."""

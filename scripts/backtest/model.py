@@ -1,6 +1,6 @@
 """The frozen values of a backtest: its options, prices and results."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
@@ -63,6 +63,19 @@ class Panel:
     splits: Mapping[str, Mapping[date, float]] = field(default_factory=dict)  # as the source reports them; see Series
     members: Members | None = None  # of the index that is the universe, as they are known at the end of the prices
     daily: "Panel | None" = None  # of the same symbols
+
+    @classmethod
+    def of(cls, tables: Mapping[str, pd.DataFrame], *, has_ohlc: bool, source: str, notes: Iterable[Note]) -> "Panel":
+        """Return the panel of the tables with these names: open, high, low and close."""
+        return cls(
+            open=tables["open"],
+            high=tables["high"],
+            low=tables["low"],
+            close=tables["close"],
+            has_ohlc=has_ohlc,
+            source=source,
+            notes=tuple(notes),
+        )
 
     def until(self, time: datetime) -> "Panel":
         """Return the panel without the bars that began after `time`."""

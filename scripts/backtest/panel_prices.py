@@ -54,8 +54,11 @@ class PanelPrices:
 
         A symbol whose prices begin later is not known, as in a file that ends now.
         """
-        until, known = min(now, self.present), self.symbols(now)
-        return {symbol: self._series[symbol].until(until, count=count) for symbol in symbols if symbol in known}
+        known = self.symbols(now)
+        return {symbol: self._read(symbol, count, now) for symbol in symbols if symbol in known}
+
+    def _read(self, symbol: str, count: int, now: datetime) -> Series:
+        return self._series[symbol].until(min(now, self.present), count=count)
 
     def describe(self) -> str:
         """Return nothing: the panel says what its prices are."""
@@ -90,20 +93,8 @@ class SlotPrices(PanelPrices):
         self._today: pd.Timestamp | None = None
         self._begun: dict[str, tuple[pd.DatetimeIndex, Floats]] = {}  # today's bar last; the closes before it
 
-    def read(
-        self,
-        symbols: Sequence[str],
-        count: int,
-        now: datetime,
-        progress: Progress,  # noqa: ARG002 progress is reported in bars
-    ) -> Mapping[str, Series | Missing]:
-        """Return the last `count` daily bars of each symbol as they are known at the end of the present bar."""
-        known = self.symbols(now)
-        return {
-            symbol: self.series_at(symbol, self.present).until(now, count=count)
-            for symbol in symbols
-            if symbol in known
-        }
+    def _read(self, symbol: str, count: int, now: datetime) -> Series:
+        return self.series_at(symbol, self.present).until(now, count=count)
 
     def series_at(self, symbol: str, bar: datetime) -> Series:
         """Return the daily bars of a symbol as they are known at the end of a bar."""

@@ -15,7 +15,7 @@ from scripts.backtest.price_notes import count_warm_up_bars, notes, sayer
 from scripts.data.members import Members, shipped
 from trader.alpha import loader
 from trader.model import NEW_YORK, Note
-from trader.prices.bars import PRICES, CleanBars, clean_bars
+from trader.prices.bars import PRICES, CleanBars
 from trader.prices.base import start_of
 from trader.prices.file import FilePrices
 from trader.progress import Progress, no_progress
@@ -97,7 +97,8 @@ def starting(panel: Panel, options: Options, bars: int) -> Options:
     return replace(options, start=span(panel, options)[-bars:][0].astimezone(NEW_YORK).date())
 
 
-def _midnight(day: date) -> datetime:
+def midnight(day: date) -> datetime:
+    """Return the beginning of a day in New York."""
     return datetime.combine(day, time(), NEW_YORK)
 
 
@@ -110,7 +111,7 @@ def _bars(panel: Panel, options: Options) -> pd.DatetimeIndex:
         )
     if options.end is None:
         return bars
-    until = bars[: bars.searchsorted(pd.Timestamp(_midnight(options.end + timedelta(days=1))))]
+    until = bars[: bars.searchsorted(pd.Timestamp(midnight(options.end + timedelta(days=1))))]
     if not len(until):
         begin = sayer(options.settings.bar_interval)(bars[0])
         raise BacktestError(f"END={options.end} is before all prices, which begin on {begin}; choose a later END")
@@ -121,7 +122,7 @@ def _first_bar(bars: pd.DatetimeIndex, options: Options) -> int:
     """Return the position of the first bar at START or after. Raises BacktestError if there is none."""
     last = bars[-1].astimezone(NEW_YORK).date()
     start = _first_day(options, last)
-    place = int(bars.searchsorted(pd.Timestamp(_midnight(start))))
+    place = int(bars.searchsorted(pd.Timestamp(midnight(start))))
     if place == len(bars):
         say = sayer(options.settings.bar_interval)
         until = f" to END={options.end}" if options.end else " on"
@@ -214,47 +215,35 @@ def _name_file(symbols: Collection[str]) -> str:
 
 
 def _from_yahoo(options: Options, now: datetime, cache: "Cache | None", progress: Progress) -> Panel:
-    from scripts.backtest.yahoo_cache import Cache, final_until  # a file of prices needs no network
+    from scripts.backtest.yahoo_cache import Cache, clean, final_until, list_splits  # a file of prices needs no network
 
     settings = options.settings
     until = final_until(now)
-    end = min(_midnight(options.end + timedelta(days=1)), until) if options.end else until
+    end = min(midnight(options.end + timedelta(days=1)), until) if options.end else until
     last = (end - timedelta(days=1)).date()
     first = _first_day(options, last)
     if first > last:
         raise BacktestError(f"START={first} is after the last finished session, {last}; choose an earlier START")
-    start = start_of(settings.bar_interval, count_needed_bars(settings), _midnight(first))
+    start = start_of(settings.bar_interval, count_needed_bars(settings), midnight(first))
     members, index = _find_members(options, last)
     wanted = candidates(settings.universe, None, index)
     bars, reasons = (cache or Cache()).bars(wanted, settings.bar_interval, start, end, now, progress)
-    joined = pd.concat({symbol: each.bars for symbol, each in bars.items()}, axis=1).sort_index()
-    tables = {name: pd.DataFrame(joined.xs(name, axis=1, level=1)) for name in PRICES}
     lacking = [Note(symbol=symbol, what=f"Yahoo returned no prices: {reason}") for symbol, reason in reasons.items()]
-    splits = {symbol: each.splits for symbol, each in bars.items() if each.splits}
-    notes_of = {symbol: each.notes for symbol, each in bars.items()}
     panel = _panel(
-        clean_bars(tables, interval=settings.bar_interval, has_ohlc=True, splits=splits, notes=notes_of),
+        clean(bars, settings.bar_interval),
         list(bars),
         has_ohlc=True,
         source=f"Yahoo's {settings.bar_interval} bars, adjusted for splits and dividends",
         about=lacking,
     )
-    return replace(panel, splits=splits, members=members)
+    return replace(panel, splits=list_splits(bars), members=members)
 
 
 def _panel(clean: CleanBars, symbols: Sequence[str], *, has_ohlc: bool, source: str, about: Sequence[Note]) -> Panel:
     """Return the panel of some symbols, with the notes so far and those on these symbols."""
     tables = {name: table[list(symbols)] for name, table in clean.tables.items()}
     of_series = [Note(symbol=symbol, what=what) for symbol in symbols for what in clean.series[symbol].notes]
-    return Panel(
-        open=tables["open"],
-        high=tables["high"],
-        low=tables["low"],
-        close=tables["close"],
-        has_ohlc=has_ohlc,
-        source=source,
-        notes=(*about, *of_series),
-    )
+    return Panel.of(tables, has_ohlc=has_ohlc, source=source, notes=(*about, *of_series))
 
 
 def _trim_bars(panel: Panel, options: Options) -> Panel:

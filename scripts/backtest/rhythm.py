@@ -7,7 +7,7 @@ the next one, whose opening fills the orders, is not. What is decided in between
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from scripts.backtest.price_notes import count_warm_up_bars
 from scripts.console import format_count
 from scripts.data.members import shipped
 from trader.model import BAR_LENGTH, NEW_YORK, Note
-from trader.prices.bars import PRICES, Tables, clean_bars
+from trader.prices.bars import PRICES
 from trader.prices.file import FilePrices
 from trader.prices.table import PriceFileError
 from trader.progress import Progress, no_progress
@@ -98,7 +98,7 @@ def span(panel: Panel, options: Options) -> tuple[datetime, ...]:
             f"START={start} is too early: with prices within the sessions and {needed - 1:,} daily bars before, the "
             f"first START that works is {ready}"
         )
-    begun = int(days.searchsorted(_midnight(start)))
+    begun = int(days.searchsorted(prices.midnight(start)))
     if begun == len(bars):
         raise BacktestError(f"there is no price within a session from START={start} on: the last is of {last}")
     return tuple(bars[begun:].to_pydatetime().tolist())
@@ -133,7 +133,7 @@ def days_of(times: Sequence[datetime], options: Options) -> tuple[datetime, ...]
     if not options.decide_every:
         return tuple(times)
     days = dict.fromkeys(time.astimezone(NEW_YORK).date() for time in times)
-    return tuple(_midnight(day).astimezone(UTC) for day in days)
+    return tuple(prices.midnight(day).astimezone(UTC) for day in days)
 
 
 def by_day(result: Result) -> Result:
@@ -198,7 +198,7 @@ def _from_file(options: Options) -> Panel:
         raise BacktestError(f"INTRADAY_FILE: {_name_settings(str(error))}") from error
     about = [Note(symbol="", what=f"{path.name}: {what}") for what in found.notes]
     about += [note for note in found.clean.notes if note.symbol]
-    return _panel(found.clean.tables, has_ohlc=found.has_ohlc, source=source.describe(), notes=about)
+    return Panel.of(found.clean.tables, has_ohlc=found.has_ohlc, source=source.describe(), notes=about)
 
 
 def _name_settings(text: str) -> str:
@@ -210,44 +210,25 @@ def _name_settings(text: str) -> str:
 def _from_yahoo(
     options: Options, symbols: Sequence[str], now: datetime | None, cache: "Cache | None", progress: Progress
 ) -> Panel:
-    from scripts.backtest.yahoo_cache import Cache, final_until  # a file of prices needs no network
+    from scripts.backtest.yahoo_cache import Cache, clean, final_until, list_splits  # a file of prices needs no network
     from trader.prices.yahoo import MAX_DAYS
 
     every, now = options.bar_interval, now or datetime.now(UTC)
     until = final_until(now)
-    end = min(_midnight(options.end + timedelta(days=1)), until) if options.end else until
+    end = min(prices.midnight(options.end + timedelta(days=1)), until) if options.end else until
     reach = (now - timedelta(days=MAX_DAYS[every])).astimezone(NEW_YORK).date() + timedelta(days=1)
     if options.start and options.start < reach:
         raise BacktestError(
             f"START={options.start}: Yahoo keeps {every} bars for {MAX_DAYS[every]} days, so the first START is "
             f"{reach}; choose a later START, or set INTRADAY_FILE to a file of your own"
         )
-    start = _midnight(options.start or reach)
+    start = prices.midnight(options.start or reach)
     bars, reasons = (cache or Cache()).bars(symbols, every, start, end, now, progress)
-    joined = pd.concat({symbol: each.bars for symbol, each in bars.items()}, axis=1).sort_index()
-    tables = {name: pd.DataFrame(joined.xs(name, axis=1, level=1)) for name in PRICES}
-    splits = {symbol: each.splits for symbol, each in bars.items() if each.splits}
-    clean = clean_bars(
-        tables,
-        interval=every,
-        has_ohlc=True,
-        splits=splits,
-        notes={symbol: each.notes for symbol, each in bars.items()},
-    )
+    cleaned = clean(bars, every)
     lacking = (Note(symbol=symbol, what=f"Yahoo returned no {every} bars: {why}") for symbol, why in reasons.items())
-    source = f"Yahoo's {every} bars"
-    return replace(_panel(clean.tables, has_ohlc=True, source=source, notes=[*lacking, *clean.notes]), splits=splits)
-
-
-def _panel(tables: Tables, *, has_ohlc: bool, source: str, notes: Sequence[Note]) -> Panel:
-    return Panel(
-        open=tables["open"],
-        high=tables["high"],
-        low=tables["low"],
-        close=tables["close"],
-        has_ohlc=has_ohlc,
-        source=source,
-        notes=tuple(notes),
+    return replace(
+        Panel.of(cleaned.tables, has_ohlc=True, source=f"Yahoo's {every} bars", notes=(*lacking, *cleaned.notes)),
+        splits=list_splits(bars),
     )
 
 
@@ -274,7 +255,7 @@ def _cut(panel: Panel, options: Options) -> Panel:
         )
     if options.end is None:
         return panel
-    until = pd.Timestamp(_midnight(options.end + timedelta(days=1)))
+    until = pd.Timestamp(prices.midnight(options.end + timedelta(days=1)))
     cut = _before(panel, until)
     if not cut.close.notna().to_numpy().any():
         first = panel.close.index[0].astimezone(NEW_YORK).date()
@@ -417,7 +398,3 @@ def _name(symbols: Collection[str]) -> str:
 def _days(index: pd.DatetimeIndex) -> pd.DatetimeIndex:
     """Return the midnights in New York before some moments, which are the starts of their daily bars."""
     return index.tz_convert(NEW_YORK).normalize()
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), NEW_YORK)

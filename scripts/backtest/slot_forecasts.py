@@ -13,7 +13,7 @@ from itertools import batched
 import pandas as pd
 
 from scripts.backtest.compute import Table, Task, compute
-from scripts.backtest.forecasts import MAX_TOGETHER, OtherPricesError, count_needed_bars, key
+from scripts.backtest.forecasts import MAX_TOGETHER, collect, count_needed_bars, key
 from scripts.backtest.model import Options
 from scripts.backtest.panel_prices import SlotPrices
 from scripts.backtest.rhythm import by_day_options, is_slot, slot_after
@@ -67,14 +67,7 @@ class SlotForecaster:
         present = self._prices.present
         unknown = [symbol for symbol in closes if not self._is_begun(symbol, present)]
         self._begin(unknown, closes)
-        outcomes = [self._take(symbol, present) for symbol in closes]
-        for outcome in outcomes:
-            if isinstance(outcome, Forecast) and outcome.price_usd != closes[outcome.symbol].to_numpy()[-1]:
-                raise OtherPricesError(f"the forecast of {outcome.symbol} at {present} was made from other prices")
-        return Forecasts(
-            forecasts=tuple(each for each in outcomes if isinstance(each, Forecast)),
-            denials=tuple(each for each in outcomes if isinstance(each, Denial)),
-        )
+        return collect([self._take(symbol, present) for symbol in closes], closes)
 
     def close(self) -> None:
         """Cancel computations that are no longer needed."""

@@ -15,7 +15,7 @@ import pandas as pd
 
 from scripts.files import CACHE, OUT, replace_file
 from trader.model import NEW_YORK
-from trader.prices.bars import PRICES
+from trader.prices.bars import PRICES, CleanBars, clean_bars
 from trader.prices.base import PriceSourceError
 from trader.prices.yahoo import MAX_DAYS, Patience, YahooBars, YahooPrices
 from trader.progress import Progress
@@ -191,6 +191,23 @@ def _copy_until(source: Path, target: Path, at: datetime) -> None:
 
 def _day(time: datetime) -> date:
     return time.astimezone(NEW_YORK).date()
+
+
+def clean(bars: Mapping[str, YahooBars], interval: str) -> CleanBars:
+    """Bring the bars of some symbols on one calendar, and clean them."""
+    joined = pd.concat({symbol: each.bars for symbol, each in bars.items()}, axis=1).sort_index()
+    return clean_bars(
+        {name: pd.DataFrame(joined.xs(name, axis=1, level=1)) for name in PRICES},
+        interval=interval,
+        has_ohlc=True,
+        splits=list_splits(bars),
+        notes={symbol: each.notes for symbol, each in bars.items()},
+    )
+
+
+def list_splits(bars: Mapping[str, YahooBars]) -> dict[str, Mapping[date, float]]:
+    """Return the splits of the symbols that had any."""
+    return {symbol: each.splits for symbol, each in bars.items() if each.splits}
 
 
 def final_until(now: datetime) -> datetime:
