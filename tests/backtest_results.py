@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 from scripts.backtest.model import Bar, Fill, Options, Panel, Refusal, Result, Scored
 from tests.builders import settings
 from trader.broker.base import OrderId
-from trader.model import NEW_YORK, Closes, Code, Decision, Denial, Forecast, Note, Side
+from trader.model import NEW_YORK, Closes, Code, Decision, Denial, Forecast, Note, Order, Side
 
 FIRST_DAY = "2021-01-04"
 SYMBOLS = ("AAA", "BBB", "BRK.B", "DDD")
@@ -81,6 +82,20 @@ def result(
             )
         )
     return Result(options=chosen, panel=panel, bars=tuple(bars), fills=tuple(fills), **fields)
+
+
+def with_bracket(made: Result, buy: Fill, *, stop_loss_usd: float, take_profit_usd: float) -> Result:
+    """Return the result with the order of a purchase, which has a bracket, among what was placed at the first bar."""
+    order = Order(
+        client_order_id=buy.client_order_id,
+        symbol=buy.symbol,
+        side=buy.side,
+        quantity=buy.quantity,
+        price_usd=buy.price_usd,
+        stop_loss_usd=stop_loss_usd,
+        take_profit_usd=take_profit_usd,
+    )
+    return replace(made, bars=(replace(made.bars[0], outcomes=(order,)), *made.bars[1:]))
 
 
 def score(symbol: str, price_usd: float, yhat_usd: float, half_width_usd: float, actual_usd: float) -> Scored:

@@ -315,7 +315,9 @@ class Settings:
         if values.get("mode") is Mode.LIVE:
             values.setdefault("apca_api_base_url", LIVE_URL)
         if "SIGNAL" not in unusable:
-            problems += _read_rule(env, values)
+            of_rule, wrong = _read_rule(env, values.get("signal", cls.signal))
+            values = {**of_rule, **values}
+            problems += wrong
         settings = cls(**values)
         problems += unusable.values()
         problems += [each for each in settings._contradictions() if each.variables.isdisjoint(unusable)]
@@ -391,31 +393,31 @@ def hash_rule(signal: str) -> str:
     return own.hash_sources(own.list_sources(signal))
 
 
-def _read_rule(env: Mapping[str, str], values: dict[str, Any]) -> Iterator[Problem]:
-    """Add to `values` what an own rule brings along: its parameters, and enough bars. Yield its problems."""
-    signal = values.get("signal", Settings.signal)
+def _read_rule(env: Mapping[str, str], signal: str) -> tuple[dict[str, Any], list[Problem]]:
+    """Return what an own rule brings along, by field name: its parameters, and enough bars; and its problems."""
+    problems: list[Problem] = []
     given = {name: text.strip() for name, text in env.items() if name.startswith(PREFIX) and text.strip()}
     known = own.read_parameters(own.read(signal)) if own.is_file(signal) else {}
     if (pin := given.pop(PIN, None)) and (not own.is_file(signal) or pin != hash_rule(signal)):
-        yield _problem(f"{PIN}={pin:.12}...: SIGNAL={signal} is not the rule with this hash; it was changed since", PIN)
+        text = f"{PIN}={pin:.12}...: SIGNAL={signal} is not the rule with this hash; it was changed since"
+        problems.append(_problem(text, PIN))
     parameters: dict[str, float] = {}
     for name, text in given.items():
         if name not in known:
             has = f"it has {', '.join(known)}" if known else "it has no parameters"
-            yield _problem(f"{name} is not a parameter of SIGNAL={signal}; {has}", name)
+            problems.append(_problem(f"{name} is not a parameter of SIGNAL={signal}; {has}", name))
             continue
         try:
             parameters[known[name].name] = known[name].read(text)
         except ValueError as error:
-            yield _problem(f"{name}={text!r:.{SHOWN}}: must be {error}", name)
-    values["rule_parameters"] = tuple(sorted(parameters.items()))
+            problems.append(_problem(f"{name}={text!r:.{SHOWN}}: must be {error}", name))
+    found: dict[str, Any] = {"rule_parameters": tuple(sorted(parameters.items()))}
     if own.is_file(signal):
         try:
-            needs = loader.facts(signal, parameters).min_bars
+            found["history_bars"] = max(loader.facts(signal, parameters).min_bars, Settings.history_bars)
         except RuleError as error:
-            yield _problem(f"SIGNAL={signal}: {error}", "SIGNAL")
-        else:
-            values.setdefault("history_bars", max(needs, Settings.history_bars))
+            problems.append(_problem(f"SIGNAL={signal}: {error}", "SIGNAL"))
+    return found, problems
 
 
 def _find_misspelled(env: Mapping[str, str]) -> list[Problem]:

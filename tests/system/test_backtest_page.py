@@ -10,9 +10,8 @@ from scripts.backtest.model import Restatement, Result
 from scripts.backtest.report.charts import drawdown
 from scripts.backtest.statistics import figures
 from scripts.report.formatting import NOTHING
-from tests.backtest_results import fill, panel, result, year_of_trading
+from tests.backtest_results import fill, panel, result, with_bracket, year_of_trading
 from tests.pages import DARK, LIGHT, Browse, Elements, RulesOfPages, measure
-from trader.model import Order, Side
 
 HOSTILE = '</title></svg><script>alert(1)</script><img src="http://127.0.0.1:9/x" onerror="alert(2)">$\\frac{1}$'
 SYMBOLS = ("AAA", "$B_1$", HOSTILE, "DDD")
@@ -234,17 +233,7 @@ def test_the_page_has_the_command_that_makes_it_again(tmp_path: Path) -> None:
 def test_the_stop_of_a_purchase_stands_beside_it(tmp_path: Path) -> None:
     over = panel({"AAA": [10.0, 11.0, 12.0, 11.0]})
     buy = fill(over, 1, "AAA", 10, 11.0)
-    stop = Order(
-        client_order_id=buy.client_order_id,
-        symbol="AAA",
-        side=Side.BUY,
-        quantity=10,
-        price_usd=11.0,
-        stop_loss_usd=10.67,
-        take_profit_usd=15.4,
-    )
-    done = result(over, [buy])
-    done = replace(done, bars=(replace(done.bars[0], outcomes=(stop,)), *done.bars[1:]))
+    done = with_bracket(result(over, [buy]), buy, stop_loss_usd=10.67, take_profit_usd=15.4)
     text = write(done, tmp_path).read_text(encoding="utf-8")
     assert '<td class="number">11.00</td><td class="number">10.67</td>' in text
     assert "bought at 11.00, stop 10.67" in text

@@ -6,8 +6,7 @@ import pytest
 
 from scripts.backtest.model import Fill, Panel, Restatement, Result
 from scripts.backtest.trades import ExitKind, trades
-from tests.backtest_results import fill, panel, result
-from trader.model import Order, Side
+from tests.backtest_results import fill, panel, result, with_bracket
 
 
 @pytest.fixture
@@ -285,18 +284,8 @@ def test_an_open_trade_is_not_valued_at_a_jump_that_nothing_confirms() -> None:
 
 def test_a_trade_has_the_stop_and_the_target_of_its_purchase(prices: Panel) -> None:
     buy = fill(prices, 1, "AAA", 10, 11.0)
-    order = Order(
-        client_order_id=buy.client_order_id,
-        symbol="AAA",
-        side=Side.BUY,
-        quantity=10,
-        price_usd=11.0,
-        stop_loss_usd=10.67,
-        take_profit_usd=15.4,
-    )
     made = run_fills(prices, buy, fill(prices, 4, "AAA", -10, 14.0))
-    bars = (replace(made.bars[0], outcomes=(order,)), *made.bars[1:])
-    (trade,) = trades(replace(made, bars=bars))
+    (trade,) = trades(with_bracket(made, buy, stop_loss_usd=10.67, take_profit_usd=15.4))
     assert (trade.stop_loss_usd, trade.take_profit_usd) == (10.67, 15.4)
 
 

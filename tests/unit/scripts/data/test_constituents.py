@@ -1,6 +1,7 @@
 import csv
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -48,12 +49,18 @@ class Page(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def site() -> Iterator[Site]:
-    with Site(("127.0.0.1", 0), Page) as server:
+@contextmanager
+def serving[S: Site](kind: type[S]) -> Iterator[S]:
+    with kind(("127.0.0.1", 0), Page) as server:
         Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         yield server
         server.shutdown()
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with serving(Site) as server:
+        yield server
 
 
 @pytest.fixture
@@ -240,10 +247,8 @@ def names(count: int, first: int = 0) -> list[str]:
 
 @pytest.fixture
 def source() -> Iterator[Source]:
-    with Source(("127.0.0.1", 0), Page) as server:
-        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    with serving(Source) as server:
         yield server
-        server.shutdown()
 
 
 @pytest.fixture
