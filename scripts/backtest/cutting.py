@@ -141,18 +141,20 @@ def cut_benchmark(options: Options, at: datetime, bars: Sequence[datetime]) -> B
     if options.decide_every or not benchmark.is_chosen(options):
         return None
     settings = options.settings
-    is_daily = settings.bar_interval == "1d"
-    if settings.price_sources != ("file",) and not benchmark.is_path(options.benchmark):
+    is_of_prices = bool(options.benchmark) and not benchmark.is_path(options.benchmark)
+    if is_of_prices and settings.price_sources != ("file",):
         return _cut_benchmark_of_yahoo(options, at, bars)
     with TemporaryDirectory(prefix="benchmark-") as name:
-        if options.benchmark and not benchmark.is_path(options.benchmark):
-            rows = open_rows(Path(settings.price_file), settings.universe, is_daily=is_daily)
-            cut = replace(options, settings=replace(settings, price_file=str(rows.write(at, Path(name)))))
-        else:
-            path = Path(options.benchmark) if options.benchmark else benchmark.SAMPLE
-            rows = open_rows(path, (benchmark.UNNAMED,), is_daily=is_daily)
-            cut = replace(options, benchmark=str(rows.write(at, Path(name))))
-        return benchmark.load(cut, bars)
+        if is_of_prices:
+            path = cuttable(options).settings_at(at, Path(name))["PRICE_FILE"]
+            return benchmark.load(replace(options, settings=replace(settings, price_file=path)), bars)
+        rows = _open_benchmark(options.benchmark or str(benchmark.SAMPLE), is_daily=settings.bar_interval == "1d")
+        return benchmark.load(replace(options, benchmark=str(rows.write(at, Path(name)))), bars)
+
+
+@lru_cache(maxsize=2)
+def _open_benchmark(path: str, *, is_daily: bool) -> "Rows":
+    return open_rows(Path(path), (benchmark.UNNAMED,), is_daily=is_daily)
 
 
 def _cut_benchmark_of_yahoo(options: Options, at: datetime, bars: Sequence[datetime]) -> Benchmark | None:

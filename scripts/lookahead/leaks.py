@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 import trader.prices.file
-from scripts.backtest import benchmark, buy_and_hold, engine, forecasts, prices
+from scripts.backtest import benchmark, buy_and_hold, engine, forecasts, prices, yahoo_cache
 from scripts.backtest.compute import Task
 from scripts.backtest.judged import Judged
 from scripts.backtest.model import Options, Panel
@@ -107,7 +107,7 @@ def _clean(change: Callable[[pd.DataFrame], pd.DataFrame]) -> Iterator[None]:
 
         return clean
 
-    with replaced(trader.prices.file, "clean_bars", make), replaced(prices, "clean_bars", make):
+    with replaced(trader.prices.file, "clean_bars", make), replaced(yahoo_cache, "clean_bars", make):
         yield
 
 
