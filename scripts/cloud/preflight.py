@@ -13,10 +13,12 @@ from typing import Any
 import boto3
 
 from scripts import console
+from scripts.cloud import rule_gate
 from scripts.cloud.aws import CONFIG, Cloud, DeniedError, MissingError, translate_errors
 from scripts.cloud.terraform import has_bucket
 from scripts.console import CommandError
 from scripts.layer.archive import sha256
+from trader.alpha.rule import PREFIX
 from trader.settings import REFERENCE, Settings, SettingsError, variables
 
 KEYS = ("ALPACAUSER", "ALPACAPW")
@@ -67,6 +69,7 @@ def check(cloud: Cloud, plan: PlanJson, folder: Path) -> Sequence[str]:
     found += check_existing(cloud, plan, folder) + check_bucket_in_ci(cloud, plan)
     for name, strategy in wanted.items():
         found += settings(cloud, name, strategy["environment"])
+    found += Findings(list(rule_gate.check(wanted, find_zips(plan, folder))))
     found += parameters(cloud, wanted) + undone_rollbacks(plan) + check_removed_strategies(plan)
     refuse(found)
     return list(dict.fromkeys(found.notes))
@@ -213,6 +216,12 @@ def check_moved_bucket(plan: PlanJson) -> Findings:
     )
 
 
+def find_zips(plan: PlanJson, folder: Path) -> Sequence[Path]:
+    """Return the zips that the plan uploads, or that it leaves as they are."""
+    sources = [(each["change"]["after"] or {}).get("source") for each in changes(plan, "aws_s3_object")]
+    return sorted({Path(os.path.normpath(folder / each)) for each in sources if each})
+
+
 def other_files(plan: PlanJson, folder: Path) -> Findings:
     """Find zips that the plan uploads but that are missing or have changed since it was made."""
     problems = []
@@ -249,6 +258,7 @@ def settings(cloud: Cloud, name: str, environment: Mapping[str, str]) -> Finding
     except SettingsError as error:
         problems += [problem for problem in error.problems if not problem.startswith(tuple(unread))]
     strangers = [each for each in environment if each not in variables() and not re.fullmatch(OTHERS, each)]
+    strangers = [each for each in strangers if not each.startswith(PREFIX)]  # of own rules, which Settings looks at
     problems += [
         f"{each} is not a setting; docs/reference/settings.md lists all settings"
         for each in strangers

@@ -8,7 +8,7 @@ COMMAND = Command(
         "Runs a rule of your own in processes that reach nothing, on real and on awkward prices, and says what was"
         " checked: types and values, the same result each time, nothing kept between slots, no future, no file,"
         " network, clock or chance, packages that the layer has, time and memory. Exits with 1 if a check fails."
-        " Deploy only rules that passed: make deploy does not ask. RULE_NAME=value sets a parameter of the rule."
+        " make deploy takes only rules that passed as they are. RULE_NAME=value sets a parameter of the rule."
     ),
     options=(JSON,),
     settings=lambda: ("SIGNAL",),

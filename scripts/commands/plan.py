@@ -11,6 +11,7 @@ COMMAND = Command(
         Option(
             name="UNDO_ROLLBACK", meaning="let a deployment replace the version that a rollback chose", is_flag=True
         ),
+        Option(name="CHECK_RULES", meaning="check own rules first that were not checked as they are", is_flag=True),
         *CLOUD,
         JSON,
     ),

@@ -3,15 +3,30 @@
 import json
 import platform
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import override
 
 from scripts.files import OUT, write_text
 from scripts.rules.source import PRUNED, REQUIREMENTS
 from trader.alpha import own
 
 FOLDER = OUT / "rules"
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why a rule may not be deployed, and the command for it. `is_unchecked`: there is no result for it as it is."""
+
+    what: str
+    command: str
+    is_unchecked: bool = True
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.what}; {self.command}"
 
 
 def write_note(
@@ -40,26 +55,24 @@ def write_note(
     return path
 
 
-def find_obstacle(signal: str, parameters: Mapping[str, float]) -> str:
-    """Return why a rule may not be deployed with these parameters, all of them; empty if it has passed its check.
+def find_obstacle(signal: str, parameters: Mapping[str, float]) -> Obstacle | None:
+    """Return why a rule may not be deployed with these parameters, all of them; None if it has passed its check.
 
     Raises RuleError if its files cannot be used.
     """
-    digest = own.hash_sources(own.list_sources(signal))
-    notes = _read_notes(FOLDER / f"{digest}.json")
-    command = f"make check-rule SIGNAL={signal}"
+    given = "".join(f" RULE_{name.upper()}={value:g}" for name, value in parameters.items())
+    command = f"make check-rule SIGNAL={signal}{given}"
+    notes = _read_notes(FOLDER / f"{own.hash_sources(own.list_sources(signal))}.json")
+    note = next((each for each in notes if each.get("parameters") == dict(parameters)), None)
     if not notes:
-        return f"SIGNAL={signal} has not been checked as it is now; {command}"
-    values = dict(parameters)
-    note = next((each for each in notes if each.get("parameters") == values), None)
-    given = "".join(f" RULE_{name.upper()}={value:g}" for name, value in values.items())
+        return Obstacle(f"SIGNAL={signal} has not been checked as it is now", command)
     if note is None:
-        return f"SIGNAL={signal} was checked with other parameters; {command}{given}"
+        return Obstacle(f"SIGNAL={signal} was checked with other parameters", command)
     if note.get("layer") != hash_layer():
-        return f"SIGNAL={signal} was checked against another layer; {command}{given}"
+        return Obstacle(f"SIGNAL={signal} was checked against another layer", command)
     if note.get("passes_on_aws") is not True:
-        return f"SIGNAL={signal} did not pass its check for AWS; {command}{given} says why"
-    return ""
+        return Obstacle(f"SIGNAL={signal} did not pass its check for AWS", f"{command} says why", is_unchecked=False)
+    return None
 
 
 def hash_layer() -> str:

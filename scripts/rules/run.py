@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -45,29 +45,48 @@ SEEDS = {WATCHED: 1, ORDERS: 2, BIG: 1}
 """What must make no difference: the time zone of the machine; the hash seed and the random state."""
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What the check of a rule found, the file that notes it, and why it ran without a sandbox, if it did."""
+
+    lines: Sequence[Line]
+    note: Path
+    walls: str
+
+    @property
+    def is_passed(self) -> bool:
+        """True if it passed here, and for AWS too where that can be checked."""
+        return passes(self.lines, on_aws=False) and not list(list_failed(self.lines))
+
+
 def main() -> None:
     """Check the rule; exit with 0 only if it passed, and for AWS too where that can be checked."""
     with console.plain_errors("interrupted; there is no result"):
         signal, variables = read_variables(os.environ)
         began = time.monotonic()
-        sources = read_sources(signal)
-        walls = sandbox.missing()
-        reports = try_rule(signal, sources, variables, has_sandbox=not walls)
-        lines = judge(sources, reports, read_layer())
-        is_passed = passes(lines, on_aws=False) and not list(list_failed(lines))
-        note = write_note(
-            signal,
-            reports.watched.parameters,
-            passes_here=passes(lines, on_aws=False),
-            passes_on_aws=passes(lines, on_aws=True),
-            versions={each: metadata.version(each) for each in SHOWN_PACKAGES},
-            time=datetime.now(UTC),
-        )
+        result = check(signal, variables)
         if console.wants_json():
-            console.print_json(write_json(signal, lines, note, walls, time.monotonic() - began))
+            console.print_json(write_json(signal, result, time.monotonic() - began))
         else:
-            show(signal, lines, walls)
-    sys.exit(console.USABLE if is_passed else console.FAILED)
+            show(signal, result)
+    sys.exit(console.USABLE if result.is_passed else console.FAILED)
+
+
+def check(signal: str, variables: Mapping[str, str]) -> Result:
+    """Check a rule with the variables of its parameters, and note the result. Raises SettingsError for wrong ones."""
+    sources = read_sources(signal)
+    walls = sandbox.missing()
+    reports = try_rule(signal, sources, variables, has_sandbox=not walls)
+    lines = judge(sources, reports, read_layer())
+    note = write_note(
+        signal,
+        reports.watched.parameters,
+        passes_here=passes(lines, on_aws=False),
+        passes_on_aws=passes(lines, on_aws=True),
+        versions={each: metadata.version(each) for each in SHOWN_PACKAGES},
+        time=datetime.now(UTC),
+    )
+    return Result(lines, note, walls)
 
 
 def read_variables(env: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
@@ -161,30 +180,30 @@ def run_child(job: Job, *, has_sandbox: bool) -> Report:
 # --- the result ------------------------------------------------------------------------------------------------------
 
 
-def write_json(signal: str, lines: Sequence[Line], note: Path, walls: str, duration_s: float) -> Mapping[str, object]:
+def write_json(signal: str, result: Result, duration_s: float) -> Mapping[str, object]:
     """Return the result as JSON."""
     return {
         "rule": signal,
-        "sha256": note.stem,
-        "passes_here": passes(lines, on_aws=False),
-        "passes_on_aws": passes(lines, on_aws=True),
-        "checks": [asdict(each) for each in lines],
-        "note": note.as_posix(),
-        "sandbox": not walls,
+        "sha256": result.note.stem,
+        "passes_here": passes(result.lines, on_aws=False),
+        "passes_on_aws": passes(result.lines, on_aws=True),
+        "checks": [asdict(each) for each in result.lines],
+        "note": result.note.as_posix(),
+        "sandbox": not result.walls,
         "duration_s": round(duration_s, 2),
     }
 
 
-def show(signal: str, lines: Sequence[Line], walls: str) -> None:
+def show(signal: str, result: Result) -> None:
     """Print a line for each check, and the verdict."""
     table = console.table("Check", "Verdict", "Found", whole=["Verdict"])
-    for each in lines:
+    for each in result.lines:
         style = "red" if each.verdict is Verdict.FAILED else "dim" if each.verdict is Verdict.NOT_CHECKED else ""
         table.add_row(each.check, each.verdict.value, each.found, style=style)
     console.OUT.print(table)
-    console.OUT.print(describe(signal, lines), soft_wrap=True)
-    if walls:
-        console.note(f"it ran without a sandbox, stopped only at what Python reports: {walls}")
+    console.OUT.print(describe(signal, result.lines), soft_wrap=True)
+    if result.walls:
+        console.note(f"it ran without a sandbox, stopped only at what Python reports: {result.walls}")
 
 
 def describe(signal: str, lines: Sequence[Line]) -> str:

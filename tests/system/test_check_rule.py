@@ -83,8 +83,8 @@ def test_the_rule_that_make_rule_writes_passes_and_may_be_deployed(
     told = json.loads(capsys.readouterr().out)
     assert {each["verdict"] for each in told["checks"]} == {"passed"}
     assert (told["passes_here"], told["passes_on_aws"]) == (True, True)
-    assert find_obstacle(signal, {"days": 20}) == ""
-    assert "RULE_DAYS=50" in find_obstacle(signal, {"days": 50})
+    assert find_obstacle(signal, {"days": 20}) is None
+    assert "RULE_DAYS=50" in str(find_obstacle(signal, {"days": 50}))
 
 
 def test_what_the_layer_lacks_is_said_and_the_rule_serves_this_machine(
@@ -96,7 +96,7 @@ def test_what_the_layer_lacks_is_said_and_the_rule_serves_this_machine(
     told = json.loads(capsys.readouterr().out)
     assert (told["passes_here"], told["passes_on_aws"]) == (True, False)
     assert told["checks"][-1]["found"] == "rules/golden_cross.py, line 3: imports scipy, which the layer lacks"
-    assert "did not pass its check for AWS" in find_obstacle(path.as_posix(), {"days": 50})
+    assert "did not pass its check for AWS" in str(find_obstacle(path.as_posix(), {"days": 50}))
 
 
 @pytest.mark.parametrize(

@@ -650,6 +650,18 @@ def test_without_keys_or_with_bad_settings_nothing_is_deployed(site: Path) -> No
     assert (buckets(), names_in_ssm()) == ([], [])
 
 
+def test_a_rule_that_did_not_pass_its_check_is_not_deployed(site: Path) -> None:
+    ran(site, "rule", NAME="mine")
+    with also(site, 'strategies = { trend = { settings = { SIGNAL = "rules/mine.py", RULE_DAYS = "20" } } }'):
+        unchecked = run(site, "plan")
+        checked = run(site, "plan", CHECK_RULES="1")
+    problem = "trend: SIGNAL=rules/mine.py has not been checked as it is now; make check-rule SIGNAL=rules/mine.py"
+    assert (unchecked.returncode, problem in unchecked.stderr) == (3, True)
+    assert "RULE_DAYS is not a setting" not in unchecked.stderr
+    assert ("checking rules/mine.py" in checked.stderr, "SIGNAL=rules/mine.py" in checked.stderr) == (True, False)
+    assert buckets() == []
+
+
 @contextmanager
 def also(site: Path, tfvars: str) -> Iterator[None]:
     """Add variables for the duration of the block."""

@@ -96,6 +96,17 @@ def read_parameters(rule: type[Rule]) -> Mapping[str, Parameter[int] | Parameter
     return {each.variable: each for each in find_parameters(rule).values()}
 
 
+def complete(text: str, given: Mapping[str, str]) -> Mapping[str, float]:
+    """Return the value of each parameter of a rule, by its name; `given` are texts, by variable.
+
+    Raises RuleError if the file cannot be used, ValueError for a value or a variable that the rule does not take.
+    """
+    known = read_parameters(read(text))
+    if strangers := given.keys() - known.keys():
+        raise ValueError(f"{', '.join(sorted(strangers))}: no parameter of {text}")
+    return {each.name: each.read(given[name]) if name in given else each.default for name, each in known.items()}
+
+
 def _read_needs(rule: Rule, path: str) -> tuple[int, ForecastKind]:
     """Return how many bars a rule needs, and what forecast."""
     try:

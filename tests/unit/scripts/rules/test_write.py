@@ -1,11 +1,15 @@
 """make rule writes a file that works, and never over another one."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from scripts import ROOT
 from scripts.console import CommandError
-from scripts.rules.write import write
+from scripts.rules.write import find_test, write
 from tests.builders import settings
 from trader.alpha import loader
 from trader.settings import SettingsError
@@ -28,8 +32,41 @@ def test_the_class_has_the_name_of_the_file() -> None:
 
 
 def test_nothing_of_the_pattern_is_left_in_it() -> None:
-    text = write("mine").read_text()
-    assert [word for word in ("CLASS", "DAYS") if word in text] == []
+    path = write("mine")
+    text = path.read_text() + find_test(path).read_text()
+    assert [word for word in ("CLASS", "DAYS", "NAME") if word in text] == []
+
+
+def test_the_test_of_the_written_rule_passes_and_can_fail() -> None:
+    path = write("mine")
+    assert run_tests() == "4 passed"
+    path.write_text(path.read_text().replace("up=gap > 0, down=gap < 0", "up=gap < 0, down=gap > 0"))
+    assert run_tests() == "2 failed, 2 passed"
+
+
+def run_tests() -> str:
+    """Run the test beside the rule, as its first line says, and return the counts."""
+    words = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "rules/tests/test_mine.py",
+    ]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT / "function", ROOT)))}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=env)
+    return done.stdout.splitlines()[-1].split(" in ")[0]
+
+
+def test_a_test_that_is_there_stays_as_it_is() -> None:
+    path = write("mine")
+    path.unlink()
+    with pytest.raises(CommandError, match=r"rules/tests/test_mine\.py is there already"):
+        write("mine")
 
 
 def test_a_rule_that_is_there_stays_as_it_is() -> None:

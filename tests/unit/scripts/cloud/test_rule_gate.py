@@ -1,0 +1,104 @@
+"""The gate for own rules before a deployment: by the hash of the rule, its parameters, and the zip that is uploaded."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import pytest
+
+from scripts.cloud import rule_gate
+from scripts.rules import run
+from scripts.rules.write import write
+
+SIGNAL = "rules/golden_cross.py"
+COMMAND = f"make check-rule SIGNAL={SIGNAL} RULE_DAYS=50"
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a folder with the rule that make rule writes the current one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CHECK_RULES", raising=False)
+    write("golden_cross")
+
+
+@pytest.fixture
+def passed() -> None:
+    """Check the rule for real."""
+    assert run.check(SIGNAL, {}).is_passed
+
+
+def problems(signal: str = SIGNAL, zips: Sequence[Path] = (), **variables: str) -> list[str]:
+    strategies: dict[str, Any] = {"own": {"environment": {"SIGNAL": signal, **variables}}}
+    return list(rule_gate.check(strategies, zips))
+
+
+def pack(source: str, *, name: str = "function.zip", rule: str = SIGNAL) -> Path:
+    """Write a zip of a function with a rule."""
+    with ZipFile(name, "w") as archive:
+        archive.writestr("lambda_function.py", "")
+        archive.writestr(rule, source)
+    return Path(name)
+
+
+def test_a_rule_that_was_not_checked_is_refused_with_the_command() -> None:
+    assert problems() == [
+        f"own: SIGNAL={SIGNAL} has not been checked as it is now; {COMMAND}, or CHECK_RULES=1 beside this command"
+    ]
+
+
+@pytest.mark.usefixtures("passed")
+def test_a_rule_that_passed_is_let_through() -> None:
+    assert problems() == []
+
+
+@pytest.mark.usefixtures("passed")
+def test_a_changed_rule_is_refused() -> None:
+    Path(SIGNAL).write_text(Path(SIGNAL).read_text() + "\n")
+    assert "has not been checked as it is now" in problems()[0]
+
+
+@pytest.mark.usefixtures("passed")
+def test_other_parameters_are_refused() -> None:
+    assert f"was checked with other parameters; {COMMAND[:-2]}20" in problems(RULE_DAYS="20")[0]
+
+
+def test_check_rules_checks_it_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHECK_RULES", "1")
+    assert problems() == []
+
+
+def test_a_rule_that_fails_its_check_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHECK_RULES", "1")
+    rule = Path(SIGNAL)
+    rule.write_text(rule.read_text().replace("closes.iloc[-1] /", "closes.shift(-1).iloc[-2] /"))
+    assert problems() == [f"own: SIGNAL={SIGNAL} did not pass its check for AWS; {COMMAND} says why"]
+
+
+def test_a_rule_that_ships_needs_no_check() -> None:
+    assert problems("interval") == []
+
+
+def test_a_missing_file_is_named() -> None:
+    assert problems("rules/none.py")[0].startswith("own: SIGNAL=rules/none.py: there is no file rules/none.py")
+
+
+@pytest.mark.usefixtures("passed")
+def test_the_zip_must_hold_the_rule_that_passed() -> None:
+    assert problems(zips=[pack(Path(SIGNAL).read_text())]) == []
+    assert problems(zips=[pack("x = 1\n")]) == [
+        f"own: {SIGNAL} has changed since function.zip was made; make a new plan"
+    ]
+
+
+@pytest.mark.usefixtures("passed")
+def test_a_rule_outside_of_the_folder_is_not_in_the_zip() -> None:
+    assert "function.zip lacks rules/golden_cross.py" in problems(zips=[pack("", rule="rules/other.py")])[0]
+
+
+@pytest.mark.usefixtures("passed")
+def test_the_layers_zip_is_not_asked(tmp_path: Path) -> None:
+    with ZipFile("layer.zip", "w") as archive:
+        archive.writestr("python/pandas/__init__.py", "")
+    assert problems(zips=[Path("layer.zip"), Path("missing.zip")]) == []
