@@ -146,18 +146,23 @@ def _freeze(closes: Closes) -> Closes:
 class Rule:
     """The base of an own rule: what it needs, and how it decides."""
 
-    bars: int = 30
-    """Closes that the rule needs; a symbol with fewer is not shown to it."""
-
-    forecast: ForecastKind = ForecastKind.NONE
-    """What it wants Prophet for."""
-
     measures: str = "what the rule measures"
     """What `strength` is, for pages."""
 
     def __init__(self, parameters: Mapping[str, float]) -> None:
         """Set the rule up with a value for each of its parameters."""
         self.parameters = dict(parameters)
+
+    # Properties, so that a type checker accepts both `bars = 50` and a property of a parameter's value.
+    @property
+    def bars(self) -> int:
+        """Closes that the rule needs; a symbol with fewer is not shown to it."""
+        return 30
+
+    @property
+    def forecast(self) -> ForecastKind:
+        """What it wants Prophet for."""
+        return ForecastKind.NONE
 
     def decide(self, view: View) -> Iterable[Insight]:
         """Return an insight for symbols of the view, at most one each; a symbol without one is left alone."""
