@@ -30,7 +30,7 @@ $(COMMANDS):
 
 # Any other word. It is not in the recipe: scripts.make reads it from MAKE_GOALS. Of a folder, make itself would say that
 # there is nothing to be done.
-override FOLDERS := function requirements scripts terraform tests
+override FOLDERS := function requirements rules scripts terraform tests
 .DEFAULT $(FOLDERS):
 	@[ -x $(PY) ] || { echo 'make: there is no such target; plain make lists all targets' >&2; exit 2; }
 	@$(PY) -m scripts.make
