@@ -6,8 +6,8 @@ zone.
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
@@ -23,11 +23,18 @@ MAX_NUMBER = 1e15
 
 
 def encode(value: Any) -> Any:  # noqa: ANN401 any of the model's values, as any JSON type
-    """Encode a value as JSON types: times in UTC, closes as a list of epoch seconds and a list of prices."""
+    """Encode a value as JSON types: times in UTC, closes as a list of epoch seconds and a list of prices.
+
+    The rest of the bars is a list for each of its columns, null where it is not known; its times are those of the
+    closes.
+    """
     if is_dataclass(value):
-        return {item.name: encode(getattr(value, item.name)) for item in fields(value)}
+        return {name: encode(each) for name, each in _list_fields(value)}
     if isinstance(value, pd.Series):
         return {"times": [int(time.timestamp()) for time in value.index], "usd": value.to_list()}
+    if isinstance(value, np.ndarray):
+        columns = zip(OHLV, value.T.tolist(), strict=True)
+        return {name: [None if math.isnan(each) else each for each in column] for name, column in columns}
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, Mapping):
@@ -35,6 +42,18 @@ def encode(value: Any) -> Any:  # noqa: ANN401 any of the model's values, as any
     if isinstance(value, (list, tuple)):
         return [encode(item) for item in value]
     return value
+
+
+def _list_fields(value: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 any of the model's values
+    """Yield the fields of a value, without those that are encoded only when they are set, and are not."""
+    for item in fields(value):
+        each = getattr(value, item.name)
+        if not item.metadata.get("is_when_set") or each != _find_default(item):
+            yield item.name, each
+
+
+def _find_default(item: Field[Any]) -> object:
+    return item.default if item.default_factory is MISSING else item.default_factory()
 
 
 def decode[T](kind: type[T], data: object) -> T:

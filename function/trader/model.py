@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 NEW_YORK = ZoneInfo("America/New_York")
 
@@ -34,6 +36,17 @@ SAMPLE_PRICES = Path(__file__).parent / "data" / "sample_prices.csv.gz"
 type Closes = pd.Series[float]
 """Closing prices in USD on a timezone-aware, strictly increasing DatetimeIndex (each bar's start)."""
 
+OHLV = ("open", "high", "low", "volume")
+
+type Ohlv = NDArray[np.float64]
+"""What bars have beside their closes: a row for each close, and the columns of OHLV.
+
+The prices are in USD and in the unit of the closes, and the volume is in shares of it; NaN where it is not known.
+"""
+
+
+WHEN_SET: Mapping[str, bool] = {"is_when_set": True}
+"""The metadata of a field that is encoded only if it differs from its default: older records stay as they were."""
 
 DECIMALS = 9
 """Decimal places of a restated price or quantity: what lies beyond them is the rounding of a product."""
@@ -69,6 +82,14 @@ class Mode(StrEnum):
     DRY_RUN = "dry-run"
     PAPER = "paper"
     LIVE = "live"
+
+
+class Sizing(StrEnum):
+    """How the cash is divided among the buys of a run, spelled as in SIZING."""
+
+    EQUAL = "equal"
+    INVERSE_VOLATILITY = "inverse-volatility"
+    WEIGHT = "weight"  # as the rule says
 
 
 class Engine(StrEnum):
@@ -332,13 +353,19 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Insight:
-    """A direction for one symbol. `gap_fraction` is the gap that led to it, signed as the rule defines it."""
+    """A direction for one symbol. `gap_fraction` is the gap that led to it, signed as the rule defines it.
+
+    A rule may say what part of the equity to buy, and how far from the price its stop and its target are to be.
+    """
 
     symbol: str
     direction: Direction
     price_usd: float
     gap_fraction: float
     reason: str
+    weight_fraction: float | None = field(default=None, metadata=WHEN_SET)
+    stop_loss_fraction: float | None = field(default=None, metadata=WHEN_SET)
+    take_profit_fraction: float | None = field(default=None, metadata=WHEN_SET)
 
     @property
     def strength(self) -> float:
@@ -348,7 +375,7 @@ class Insight:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """The quantity `wanted` of one symbol, and the quantity `held` now."""
+    """The quantity `wanted` of one symbol, and the quantity `held` now; and what its insight asks for, if it does."""
 
     symbol: str
     held: float
@@ -356,6 +383,9 @@ class Target:
     price_usd: float
     gap_fraction: float
     reason: str
+    weight_fraction: float | None = field(default=None, metadata=WHEN_SET)
+    stop_loss_fraction: float | None = field(default=None, metadata=WHEN_SET)
+    take_profit_fraction: float | None = field(default=None, metadata=WHEN_SET)
 
     @property
     def change(self) -> float:
@@ -415,13 +445,14 @@ class Denial:
     """One refusal: the symbol, the code, and a sentence with the values behind it.
 
     `is_unprotected`: the symbol's stop loss was canceled before the order was refused, or the bot bought a holding that
-    has no working stop now.
+    has no working stop now. `is_partial`: the order goes ahead, with less than was asked for.
     """
 
     symbol: str
     code: Code
     detail: str
     is_unprotected: bool = False
+    is_partial: bool = field(default=False, metadata=WHEN_SET)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -441,6 +472,14 @@ class Observation:
     stopped_at: Mapping[str, datetime] = field(default_factory=dict)  # the last fill of a stop, by symbol
     peak_equity_usd: float | None = None  # the highest equity on record, without later deposits and withdrawals
     peak_problem: str = ""  # why the highest equity is not known
+    # the rest of the bars of the closes, for a rule that needs it; not in older records
+    ohlv: Mapping[str, Ohlv] = field(default_factory=dict, metadata=WHEN_SET)
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if the rest of a symbol's bars cannot be that of its closes."""
+        for symbol, rest in self.ohlv.items():
+            if len(self.closes.get(symbol, ())) != len(rest):
+                raise ValueError(f"the bars of {symbol!r:.100} are not as many as its closes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from trader.alpha import loader, own
 from trader.alpha.base import RuleError
 from trader.alpha.rule import PREFIX
 from trader.logs import keep_secrets
-from trader.model import BAR_LENGTH, SAMPLE_PRICES, BrokerName, Engine, Mode, PriceSourceName
+from trader.model import BAR_LENGTH, SAMPLE_PRICES, BrokerName, Engine, Mode, PriceSourceName, Sizing
 from trader.prices.spelling import spell
 
 LIVE_URL = "https://api.alpaca.markets"
@@ -272,6 +272,11 @@ class Settings:
     signal_threshold_fraction: float = setting(0.01, Number(0, 1, below=True), "dead band around the trend line")
     rule_parameters: tuple[tuple[str, float], ...] = ()  # those set by RULE_..., sorted by name
     horizon_bars: int = setting(1, Integer(1, 250), "bars that a rule with a forecast interval looks ahead")
+    sizing: Sizing = setting(
+        Sizing.EQUAL,
+        MemberOf(Sizing),
+        "how the cash is divided among buys: equally, the less the more a price varies, or by the weights of your rule",
+    )
     cash_buffer_fraction: float = setting(0.05, Number(0, 1, below=True), "share of the equity never spent")
     max_position_fraction: float = setting(0.10, Number(0, 1, above=True), "largest share of the equity in one symbol")
     max_order_usd: float = setting(25_000.0, Number(0, 1e9, above=True), "largest buy")
@@ -345,11 +350,23 @@ class Settings:
             yield _problem(f"{' and '.join(names)} {rule}", *names)
         with suppress(RuleError):  # which _read_rule reports
             yield from self._short_history()
+            yield from self._idle_sizing()
 
     def _short_history(self) -> Iterator[Problem]:
         if self.history_bars < (min_bars := loader.facts(self.signal, dict(self.rule_parameters)).min_bars):
             text = f"HISTORY_BARS={self.history_bars}: SIGNAL={self.signal} needs at least {min_bars}"
             yield _problem(text, "HISTORY_BARS", "SIGNAL")
+
+    def _idle_sizing(self) -> Iterator[Problem]:
+        if self.sizing is Sizing.EQUAL:
+            return
+        shares = loader.facts(self.signal, dict(self.rule_parameters)).shares_per_order
+        if shares is not None:
+            text = f"SIZING={self.sizing}: SIGNAL={self.signal} buys {shares} share{'s' * (shares != 1)} each time"
+            yield _problem(text, "SIZING", "SIGNAL")
+        elif self.sizing is Sizing.WEIGHT and not own.is_file(self.signal):
+            text = f"SIZING=weight: SIGNAL={self.signal} gives no weights; a rule of your own can"
+            yield _problem(text, "SIZING", "SIGNAL")
 
     def _wrong_hosts(self) -> Iterator[Problem]:
         host = (urlsplit(self.apca_api_base_url).hostname or "").rstrip(".")

@@ -273,11 +273,16 @@ KINDS = ("unknown", "order", "unsent", "refused", "unprotected", "left alone", "
 def rows(record: Json) -> list[DecisionRow]:
     """Return a row for each symbol that the report says something of, in the order of KINDS, largest gaps first."""
     report, seen = record["report"], record.get("observation") or {}
-    forecasts, insights, placed, denials = (
-        {str(item["symbol"]): item for item in reversed(report[name])}
-        for name in ("forecasts", "insights", "orders", "denials")
+    forecasts, insights, placed, cuts, refusals = (
+        {str(item["symbol"]): item for item in reversed(items)}
+        for items in (
+            *(report[name] for name in ("forecasts", "insights", "orders")),
+            [each for each in report["denials"] if each.get("is_partial")],
+            [each for each in report["denials"] if not each.get("is_partial")],
+        )
     )
-    orders = {**_left_over(record, denials), **placed}
+    denials = cuts | refusals
+    orders = {**_left_over(record, refusals), **placed}
     targets = {str(item["symbol"]): float(item["wanted"]) for item in report.get("targets", ())}
     positions, closes = seen.get("positions", {}), seen.get("closes", {})
 
@@ -303,11 +308,11 @@ def rows(record: Json) -> list[DecisionRow]:
     return sorted(found, key=lambda row: (KINDS.index(row.kind), -abs(row.gap_fraction or 0.0), row.symbol))
 
 
-def _left_over(record: Json, denials: Json) -> dict[str, Json]:
-    """Return the decided orders without a denial: `unknown` if the run never ended, otherwise `planned`."""
+def _left_over(record: Json, refusals: Json) -> dict[str, Json]:
+    """Return the decided orders that were not refused: `unknown` if the run never ended, otherwise `planned`."""
     decided = (record.get("decision") or {}).get("orders", [])
     status = "unknown" if record["report"]["status"] == STARTED else "planned"
-    return {order["symbol"]: {**order, "status": status} for order in decided if order["symbol"] not in denials}
+    return {order["symbol"]: {**order, "status": status} for order in decided if order["symbol"] not in refusals}
 
 
 def sum_up(shown: Sequence[DecisionRow]) -> tuple[list[DecisionRow], list[list[DecisionRow]]]:

@@ -27,8 +27,9 @@ def find_broken_caps(record: Json) -> Iterator[str]:
         return
     plans = {"planned": decision["orders"], "placed": [] if settings["mode"] == "dry-run" else report["orders"]}
     said: set[str] = set()
+    asked = {each["symbol"]: each for each in decision.get("insights", ())}
     for kind, orders in plans.items():
-        for broken in _check(orders, settings, seen):
+        for broken in _check(orders, settings, seen, asked):
             if broken not in said:
                 said.add(broken)
                 yield f"{kind}: {broken}"
@@ -36,7 +37,7 @@ def find_broken_caps(record: Json) -> Iterator[str]:
         yield f"MODE=dry-run, but {len(report['investments'])} orders were placed"
 
 
-def _check(orders: Sequence[Json], settings: Json, seen: Json) -> Iterator[str]:
+def _check(orders: Sequence[Json], settings: Json, seen: Json, asked: Mapping[str, Json]) -> Iterator[str]:
     yield from _check_number(orders, settings, seen)
     buys = [order for order in orders if order["side"] == "buy"]
     yield from _check_sales([order for order in orders if order["side"] == "sell"], seen)
@@ -45,7 +46,7 @@ def _check(orders: Sequence[Json], settings: Json, seen: Json) -> Iterator[str]:
         yield from _check_losses(buys, settings, seen)
     for order in buys:
         yield from _check_buy(order, settings, seen)
-        yield from _check_bracket(order, settings)
+        yield from _check_bracket(order, settings, asked.get(order["symbol"], {}))
         yield from _check_pause(order, settings, seen)
 
 
@@ -106,7 +107,8 @@ def _check_buy(order: Json, settings: Json, seen: Json) -> Iterator[str]:
         yield f"{symbol} is bought at {order['price_usd']:,.2f} USD, which is not its latest price"
 
 
-def _check_bracket(order: Json, settings: Json) -> Iterator[str]:
+def _check_bracket(order: Json, settings: Json, insight: Json) -> Iterator[str]:
+    """Yield what is wrong with a bracket: the insight may ask for a closer stop, and for another target."""
     symbol, price_usd, stop, take = (
         order[name] for name in ("symbol", "price_usd", "stop_loss_usd", "take_profit_usd")
     )
@@ -116,7 +118,10 @@ def _check_bracket(order: Json, settings: Json) -> Iterator[str]:
         return
     if order["quantity"] % 1:
         yield f"{symbol}: a bracket is for whole shares, not {order['quantity']:g}"
-    allowed = {"stop loss": -settings["stop_loss_fraction"], "take profit": settings["take_profit_fraction"]}
+    allowed = {
+        "stop loss": -min(settings["stop_loss_fraction"], insight.get("stop_loss_fraction") or math.inf),
+        "take profit": insight.get("take_profit_fraction") or settings["take_profit_fraction"],
+    }
     for (name, fraction), usd in zip(allowed.items(), (stop, take), strict=True):
         meant_usd = price_usd * (1 + fraction)
         if usd is None or abs(usd - meant_usd) > 1.5 * CENT_USD or (usd - price_usd) * fraction <= 0:

@@ -123,7 +123,11 @@ def read_record(slot: datetime, record: object) -> RecordedOrders:
             detail=str(report["detail"]),
             orders=[decode(Order, order) for order in report["orders"]],
             stops=[decode(Order, order) for order in report.get("stops", ())],
-            refused=frozenset(each["symbol"] for each in report["denials"] if each["code"] != Code.UNPROTECTED),
+            refused=frozenset(
+                each["symbol"]
+                for each in report["denials"]
+                if each["code"] != Code.UNPROTECTED and not each.get("is_partial")
+            ),
         )
     except (KeyError, TypeError, ValueError) as error:
         return RecordedOrders(slot=slot, problem=f"its record cannot be read: {type(error).__name__}: {error}")

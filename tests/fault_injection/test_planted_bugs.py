@@ -153,8 +153,8 @@ BUGS = {
     ),
     "a stop is at twice its distance": Bug(
         "trader/stages/execution.py",
-        "for factor in (1 - settings.stop_loss_fraction,",
-        "for factor in (1 - 2 * settings.stop_loss_fraction,",
+        "for factor in (1 - stop_loss_fraction,",
+        "for factor in (1 - 2 * stop_loss_fraction,",
         ["alpaca GET /clock: slow"],
         frozenset({"stop"}),
     ),

@@ -112,6 +112,43 @@ def test_a_symbol_with_too_few_bars_is_not_shown_to_the_rule() -> None:
     assert denial["detail"] == "2 bars; SIGNAL=rules/golden_cross.py needs 5"
 
 
+ASKING = """
+from trader.alpha.rule import Rule
+
+
+class Asking(Rule):
+    bars = 2
+
+    def decide(self, view):
+        for symbol in view.closes:
+            yield view.judge(
+                symbol, 1, up=True, reason="always", weight_fraction=0.5,
+                stop_loss_fraction=0.01, take_profit_fraction=0.2,
+            )
+"""
+
+
+def test_a_rule_asks_for_a_weight_and_a_bracket_and_gets_what_the_caps_allow(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("rules/asking.py").write_text(ASKING)
+    env = {"SIGNAL": "rules/asking.py", "SIZING": "weight", "UNIVERSE": "AAPL", "MAX_ORDER_USD": "2000"}
+    report = run(DAY, env=env)
+    (order,), (denial,) = report["orders"], report["denials"]
+    price_usd = order["price_usd"]
+    assert report["status"] == "TRADED"
+    assert 2_000 - price_usd < order["quantity"] * price_usd <= 2_000
+    assert order["stop_loss_usd"] == pytest.approx(price_usd * 0.99, abs=0.01)
+    assert order["take_profit_usd"] == pytest.approx(price_usd * 1.2, abs=0.01)
+    assert (denial["code"], denial["is_partial"]) == (Code.ORDER_CAP, True)
+    monkeypatch.setenv("JSON", "1")
+    with pytest.raises(SystemExit) as ended:
+        replay.main()
+    assert (ended.value.code, json.loads(capsys.readouterr().out)["differences"]) == (0, [])
+    write_page(load_record(), Path("run.html"))
+    assert "asks for 50.00% of the equity" in Elements(Path("run.html")).text
+
+
 BROKEN = """
 from trader.alpha.rule import Rule
 

@@ -29,6 +29,7 @@ class Facts:
     name: str  # as SIGNAL spells it
     min_bars: int  # of history: the minimum of HISTORY_BARS; a symbol with fewer has no forecast
     has_growing_history: bool = False  # the rule uses the whole past: HISTORY_BARS is only an upper bound
+    has_gap: bool = True  # its gap is that between a price and its line; otherwise its strength can be any number
     shares_per_order: int | None = None  # the fixed size of an order; None sizes orders by the cash available
     # settings that are part of the rule's definition:
     backtest_defaults: Mapping[str, str] = field(default_factory=dict)

@@ -34,6 +34,8 @@ LIMIT_S = 20.0
 
 MAX_REASON_CHARACTERS = 300
 MIN_BARS, MAX_BARS = 1, 5_000
+FRACTIONS = {"weight_fraction": 1.0, "stop_loss_fraction": 1.0, "take_profit_fraction": 10.0}
+"""What a buy may ask for, with the largest value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +328,10 @@ def _is_beside(filename: str, path: str) -> bool:
     return PurePosixPath(filename).parent == PurePosixPath(path).parent
 
 
+def _is_fraction(value: object, limit: float) -> bool:
+    return isinstance(value, float | int) and not isinstance(value, bool) and 0 < value <= limit
+
+
 def _find_problem(insight: object, view: base.View, before: Sequence[Insight]) -> str:
     """Return what is wrong with an insight; empty if nothing is."""
     if not isinstance(insight, Insight):
@@ -342,6 +348,10 @@ def _find_problem(insight: object, view: base.View, before: Sequence[Insight]) -
         return f"the strength of {insight.symbol} is {insight.gap_fraction}; it must be a number"
     if insight.price_usd != float(closes.iloc[-1]):
         return f"the price of {insight.symbol} is {insight.price_usd}, but the last close is {float(closes.iloc[-1])}"
+    for name, limit in FRACTIONS.items():
+        fraction: object = getattr(insight, name)
+        if fraction is not None and not _is_fraction(fraction, limit):
+            return f"the {name} of {insight.symbol} is {fraction!r:.40}; it must be a number above 0 to {limit:g}"
     reason: object = insight.reason
     if not isinstance(reason, str) or not reason.strip():
         return f"the insight on {insight.symbol} has no reason; a sentence is needed"

@@ -119,10 +119,23 @@ class View:
         """What is held, by symbol."""
         return dict(self._seen.positions)
 
-    def judge(self, symbol: str, strength: float, *, up: bool = False, down: bool = False, reason: str) -> Insight:
+    def judge(
+        self,
+        symbol: str,
+        strength: float,
+        *,
+        up: bool = False,
+        down: bool = False,
+        reason: str,
+        weight_fraction: float | None = None,
+        stop_loss_fraction: float | None = None,
+        take_profit_fraction: float | None = None,
+    ) -> Insight:
         """Return an insight: UP buys what is not held, DOWN sells what is, and neither does nothing.
 
-        `strength` orders the buys, the largest size first. `reason` is a sentence for the page and the log.
+        `strength` orders the buys, the largest size first. `reason` is a sentence for the page and the log. A buy may
+        ask for a part of the equity (with SIZING=weight), for a closer stop than STOP_LOSS_FRACTION, and for another
+        target than TAKE_PROFIT_FRACTION; both are distances from the price, as fractions of it.
         """
         if up and down:
             raise RuleError(f"{symbol} is both up and down")
@@ -133,7 +146,14 @@ class View:
             price_usd=float(self._seen.closes[symbol].iloc[-1]) if symbol in self._seen.closes else math.nan,
             gap_fraction=float(strength),
             reason=reason,
+            weight_fraction=_read_fraction(weight_fraction),
+            stop_loss_fraction=_read_fraction(stop_loss_fraction),
+            take_profit_fraction=_read_fraction(take_profit_fraction),
         )
+
+
+def _read_fraction(value: float | None) -> float | None:
+    return None if value is None else float(value)  # NumPy's numbers are no JSON
 
 
 def _freeze(closes: Closes) -> Closes:

@@ -46,21 +46,23 @@ def plan(targets: Sequence[Target], slot: datetime, settings: Settings) -> tuple
     return tuple(_order(target, slot, settings) for target in targets if target.change)
 
 
-def bracket_usd(price_usd: float, settings: Settings) -> tuple[float, float]:
+def bracket_usd(price_usd: float, stop_loss_fraction: float, take_profit_fraction: float) -> tuple[float, float]:
     """Return the stop loss and take profit around a price, rounded to the tick and at least one tick away from it."""
     tick = tick_usd(price_usd)
     price = round_to_tick(price_usd)
-    stop, take = (
-        round_to_tick(price_usd * factor)
-        for factor in (1 - settings.stop_loss_fraction, 1 + settings.take_profit_fraction)
-    )
+    stop, take = (round_to_tick(price_usd * factor) for factor in (1 - stop_loss_fraction, 1 + take_profit_fraction))
     return float(max(min(stop, price - tick), Decimal("0.0001"))), float(max(take, price + tick))
 
 
 def _order(target: Target, slot: datetime, settings: Settings) -> Order:
     side = Side.BUY if target.change > 0 else Side.SELL
-    has_bracket = side is Side.BUY and settings.stop_loss_fraction > 0
-    stop_loss_usd, take_profit_usd = bracket_usd(target.price_usd, settings) if has_bracket else (None, None)
+    stop_loss_usd, take_profit_usd = None, None
+    if side is Side.BUY and settings.stop_loss_fraction > 0:
+        stop_loss_usd, take_profit_usd = bracket_usd(
+            target.price_usd,
+            min(target.stop_loss_fraction or 1.0, settings.stop_loss_fraction),
+            target.take_profit_fraction or settings.take_profit_fraction,
+        )
     return Order(
         client_order_id=str(OrderId(settings.strategy, slot, target.symbol, side)),
         symbol=target.symbol,

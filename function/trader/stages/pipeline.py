@@ -426,7 +426,9 @@ def decide(observation: Observation, forecasts: Forecasts, alpha: AlphaModel, se
     )
     insights = tuple(alpha.insights(view))
     shares = alpha.facts.shares_per_order
-    targets = portfolio.targets(insights, account, positions, pending, settings, shares_per_order=shares)
+    targets = portfolio.targets(
+        insights, observation.closes, account, positions, pending, settings, shares_per_order=shares
+    )
     bars_since_stop = {
         symbol: int((observation.closes[symbol].index > moment).sum())
         for symbol, moment in observation.stopped_at.items()
@@ -441,6 +443,7 @@ def decide(observation: Observation, forecasts: Forecasts, alpha: AlphaModel, se
         bars_since_stop=bars_since_stop,
         peak_equity_usd=observation.peak_equity_usd,
         peak_problem=observation.peak_problem,
+        has_gap=alpha.facts.has_gap,
     )
     return Decision(
         forecasts=forecasts.forecasts,
@@ -543,7 +546,8 @@ def outcome(run: Run, observation: Observation, decision: Decision) -> Outcome |
         return lack
     chosen = universe.top_performers(observation.ranking, run.settings.universe_size)
     wanted = {target.symbol for target in decision.targets} or {*chosen, *observation.positions}
-    codes = Counter(denial.code for denial in run.denials if denial.symbol in wanted or not wanted)
+    refused = [denial for denial in run.denials if not denial.is_partial]
+    codes = Counter(denial.code for denial in refused if denial.symbol in wanted or not wanted)
     return codes.most_common(1)[0][0] if codes and 2 * codes.total() >= len(wanted) else Outcome.NOTHING_TO_DO
 
 

@@ -4,15 +4,24 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from trader.model import Account, Direction, Insight, OpenOrder, Position, Side, Target
+import numpy as np
+
+from trader.model import Account, Closes, Direction, Insight, OpenOrder, Position, Side, Sizing, Target
 from trader.settings import Settings
 
 PARTS_PER_SHARE = 10_000
 """Fractional quantities are rounded down to this part of a share."""
 
+MIN_RETURNS = 5
+"""The fewest returns that a volatility is measured on."""
+
+MIN_VOLATILITY = 1e-9
+"""The least volatility per bar; what is below is the rounding of a constant price."""
+
 
 def targets(
     insights: Sequence[Insight],
+    closes: Mapping[str, Closes],
     account: Account,
     positions: Mapping[str, Position],
     pending: Collection[str],
@@ -22,20 +31,72 @@ def targets(
 ) -> tuple[Target, ...]:
     """Return a target for each sale, then for each buy; within each group the widest gap comes first.
 
-    DOWN sells a held symbol. UP buys a symbol that is not held, with an equal share of the spendable cash. Symbols in
-    `pending` have an open order: they get a target, so that the risk stage can refuse it by name, but no share of the
-    cash. With `shares_per_order`, each order is for that many shares, whatever the cash.
+    DOWN sells a held symbol. UP buys a symbol that is not held, with a part of the spendable cash that SIZING says.
+    Symbols in `pending` have an open order: they get a target, so that the risk stage can refuse it by name, but no
+    share of the cash. With `shares_per_order`, each order is for that many shares, whatever the cash.
     """
     held = {symbol: position.quantity for symbol, position in positions.items()}
     sells = [each for each in insights if each.direction is Direction.DOWN and held.get(each.symbol, 0) > 0]
-    buys = [each for each in insights if each.direction is Direction.UP and not held.get(each.symbol, 0)]
-    share_usd = account.spendable_usd(settings.cash_buffer_fraction) / max(
-        1, sum(each.symbol not in pending for each in buys)
-    )
+    ups = [each for each in insights if each.direction is Direction.UP and not held.get(each.symbol, 0)]
+    buys = _widest_first(ups)
+    parts_usd = _divide(buys, closes, account, pending, settings)
     return tuple(
         [_sell(each, held[each.symbol], shares_per_order) for each in _widest_first(sells)]
-        + [_buy(each, share_usd, account, settings, shares_per_order) for each in _widest_first(buys)]
+        + [
+            _buy(each, part_usd, account, settings, shares_per_order)
+            for each, part_usd in zip(buys, parts_usd, strict=True)
+        ]
     )
+
+
+def _divide(
+    buys: Sequence[Insight],
+    closes: Mapping[str, Closes],
+    account: Account,
+    pending: Collection[str],
+    settings: Settings,
+) -> list[float]:
+    """Return how much of the spendable cash each buy gets at most, by SIZING."""
+    free_usd = account.spendable_usd(settings.cash_buffer_fraction)
+    if settings.sizing is Sizing.WEIGHT:
+        return _divide_by_weight(buys, free_usd, account, pending, settings)
+    if settings.sizing is Sizing.EQUAL:
+        return [free_usd / max(1, sum(each.symbol not in pending for each in buys))] * len(buys)
+    bars = settings.universe_lookback_bars
+    volatilities = [measure_volatility(closes[each.symbol], bars) if each.symbol in closes else None for each in buys]
+    parts = [1 / volatility if volatility else 0.0 for volatility in volatilities]
+    total = sum(part for part, each in zip(parts, buys, strict=True) if each.symbol not in pending)
+    return [free_usd * part / total if total else 0.0 for part in parts]
+
+
+def _divide_by_weight(
+    buys: Sequence[Insight], free_usd: float, account: Account, pending: Collection[str], settings: Settings
+) -> list[float]:
+    """Give each buy its weight of the equity, the strongest first, as long as there is cash."""
+    found = []
+    for each in buys:
+        wanted_usd = min((each.weight_fraction or 0.0) * account.equity_usd, max_buy_usd(account, settings))
+        found.append(min(wanted_usd, free_usd))
+        if each.symbol not in pending:
+            free_usd -= found[-1]
+    return found
+
+
+def measure_volatility(closes: Closes, bars: int) -> float | None:
+    """Return the standard deviation of the log returns of the last bars, per bar; None if there are too few.
+
+    It is None for a price that does not move, too: its inverse says nothing.
+    """
+    returns = np.diff(np.log(closes.to_numpy(float)[-bars - 1 :]))
+    if len(returns) < MIN_RETURNS:
+        return None
+    volatility = float(np.std(returns, ddof=1))
+    return volatility if math.isfinite(volatility) and volatility > MIN_VOLATILITY else None
+
+
+def max_buy_usd(account: Account, settings: Settings) -> float:
+    """Return the largest buy that the caps allow, whatever the cash."""
+    return min(settings.max_position_fraction * account.equity_usd, settings.max_order_usd)
 
 
 def subtract_reserved(account: Account, open_orders: Sequence[OpenOrder], prices_usd: Mapping[str, float]) -> Account:
@@ -67,8 +128,8 @@ def _sell(insight: Insight, held: float, shares: int | None) -> Target:
     )
 
 
-def _buy(insight: Insight, share_usd: float, account: Account, settings: Settings, shares: int | None) -> Target:
-    max_usd = min(share_usd, settings.max_position_fraction * account.equity_usd, settings.max_order_usd)
+def _buy(insight: Insight, part_usd: float, account: Account, settings: Settings, shares: int | None) -> Target:
+    max_usd = min(part_usd, settings.max_position_fraction * account.equity_usd, settings.max_order_usd)
     if shares is not None:
         wanted = float(shares)
     elif settings.stop_loss_fraction > 0:  # brackets allow whole shares only
@@ -82,4 +143,7 @@ def _buy(insight: Insight, share_usd: float, account: Account, settings: Setting
         price_usd=insight.price_usd,
         gap_fraction=insight.gap_fraction,
         reason=insight.reason,
+        weight_fraction=insight.weight_fraction if settings.sizing is Sizing.WEIGHT else None,
+        stop_loss_fraction=insight.stop_loss_fraction,
+        take_profit_fraction=insight.take_profit_fraction,
     )

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from trader.model import Account, Code, Denial, Position, Target
+from trader.model import Account, Code, Denial, Position, Sizing, Target
 from trader.settings import Settings
 
 MAX_GAP_FRACTION = 0.4
@@ -31,13 +31,15 @@ def limit(
     bars_since_stop: Mapping[str, int] = MappingProxyType({}),
     peak_equity_usd: float | None = None,
     peak_problem: str = "",
+    has_gap: bool = True,
 ) -> tuple[tuple[Target, ...], tuple[Denial, ...]]:
     """Return the targets that may be traded, in the given order, and a denial for every other target.
 
     `bars_since_stop` is the number of bars that have begun since a stop of the symbol was filled. `peak_equity_usd` is
-    the highest equity on record, None if it is not known; `peak_problem` says why it is not.
+    the highest equity on record, None if it is not known; `peak_problem` says why it is not. Without `has_gap`, the gaps
+    of the targets are no distances from a line.
     """
-    limits = _Limits(account, positions, pending, settings, bars_since_stop, peak_equity_usd, peak_problem)
+    limits = _Limits(account, positions, pending, settings, bars_since_stop, peak_equity_usd, peak_problem, has_gap)
     allowed: list[Target] = []
     denials: list[Denial] = []
     spent_usd = 0.0
@@ -46,9 +48,15 @@ def limit(
             code, detail = refusal
             denials.append(Denial(symbol=target.symbol, code=code, detail=detail))
         else:
+            denials += limits.list_cuts(target, spent_usd)
             allowed.append(target)
             spent_usd += max(0.0, target.change * target.price_usd)
     return tuple(allowed), tuple(denials)
+
+
+def _cut(target: Target, code: Code, detail: str) -> Denial:
+    """Return a denial of a part: the order goes ahead."""
+    return Denial(symbol=target.symbol, code=code, detail=detail, is_partial=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,7 @@ class _Limits:
     bars_since_stop: Mapping[str, int]
     peak_equity_usd: float | None
     peak_problem: str
+    has_gap: bool
 
     def refuse(self, target: Target, orders: int, spent_usd: float) -> Iterator[tuple[Code, str]]:
         """Yield every reason against a target, the most informative first.
@@ -73,7 +82,7 @@ class _Limits:
             yield Code.OPEN_ORDER_PENDING, "an earlier order for this symbol is still open"
         if orders >= settings.max_orders_per_run:
             yield Code.ORDER_CAP, f"{orders} orders already; MAX_ORDERS_PER_RUN={settings.max_orders_per_run}"
-        if abs(target.gap_fraction) > MAX_GAP_FRACTION:
+        if self.has_gap and abs(target.gap_fraction) > MAX_GAP_FRACTION:
             wrong = f"more than {MAX_GAP_FRACTION:.0%} means a split without adjustment, or a bad price"
             yield Code.NO_PRICE_DATA, f"price {target.price_usd:,.2f} has a gap of {target.gap_fraction:+.0%}; {wrong}"
         if target.wanted < 0:
@@ -81,8 +90,37 @@ class _Limits:
         if target.change > 0:
             yield from self._refuse_buy(target, spent_usd)
         elif target.held <= 0 and not target.change:
-            free = f"of {self._spendable_usd:,.2f} USD (without buffer and open buys)"
-            yield Code.QUANTITY_BELOW_ONE, f"its part {free} is too small for one share at {target.price_usd:,.2f} USD"
+            yield Code.QUANTITY_BELOW_ONE, self._describe_nothing(target)
+
+    def _describe_nothing(self, target: Target) -> str:
+        """Say why a target is for no share at all."""
+        sizing = self.settings.sizing
+        if sizing is Sizing.WEIGHT and target.weight_fraction is None:
+            return "the rule gives it no weight_fraction, which SIZING=weight needs"
+        free = f"of {self._spendable_usd:,.2f} USD (without buffer and open buys)"
+        found = f"its part {free} is too small for one share at {target.price_usd:,.2f} USD"
+        return f"{found}, or its volatility is not known" if sizing is Sizing.INVERSE_VOLATILITY else found
+
+    def list_cuts(self, target: Target, spent_usd: float) -> Iterator[Denial]:
+        """Yield what an allowed target does not get of what its insight asks for; earlier buys cost `spent_usd`."""
+        settings = self.settings
+        furthest = settings.stop_loss_fraction
+        if target.stop_loss_fraction is not None and target.stop_loss_fraction > furthest:
+            asked = f"asks for a stop {target.stop_loss_fraction:.2%} below the price"
+            gets = f"STOP_LOSS_FRACTION allows {furthest:.2%}" if furthest else "STOP_LOSS_FRACTION=0 allows none"
+            yield _cut(target, Code.ORDER_CAP, f"{asked}; {gets}")
+        if target.weight_fraction is None:
+            return
+        wanted_usd = target.weight_fraction * self.account.equity_usd
+        limits = {
+            "MAX_ORDER_USD": (Code.ORDER_CAP, settings.max_order_usd),
+            "MAX_POSITION_FRACTION": (Code.POSITION_CAP, settings.max_position_fraction * self.account.equity_usd),
+            "the cash left": (Code.BUYING_POWER_EXCEEDED, self._spendable_usd - spent_usd),
+        }
+        name, (code, limit_usd) = min(limits.items(), key=lambda each: each[1][1])
+        if wanted_usd > limit_usd * (1 + ROUNDING):
+            asked = f"asks for {target.weight_fraction:.2%} of the equity, {wanted_usd:,.2f} USD"
+            yield _cut(target, code, f"{asked}; {name} allows {limit_usd:,.2f}, so less is bought")
 
     def _refuse_buy(self, target: Target, spent_usd: float) -> Iterator[tuple[Code, str]]:
         account, settings = self.account, self.settings

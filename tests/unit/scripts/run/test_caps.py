@@ -90,6 +90,24 @@ def test_a_sound_record_breaks_no_cap() -> None:
     assert list(caps.find_broken_caps(sound())) == []
 
 
+@pytest.mark.parametrize(
+    ("asked", "legs"),
+    [
+        ({"stop_loss_fraction": 0.01}, {"stop_loss_usd": 99.0}),
+        ({"stop_loss_fraction": 0.5}, {"stop_loss_usd": 97.0}),
+        ({"take_profit_fraction": 0.05}, {"take_profit_usd": 105.0}),
+    ],
+)
+def test_a_rule_may_ask_for_a_closer_stop_and_another_target(asked: Record, legs: Record) -> None:
+    record = sound()
+    record["decision"]["insights"] = [{"symbol": "AAPL", **asked}]
+    for part in ("decision", "report"):
+        record[part]["orders"][1].update(legs)
+    assert list(caps.find_broken_caps(record)) == []
+    record["report"]["orders"][1].update(stop_loss_usd=98.0, take_profit_usd=120.0)
+    assert len(list(caps.find_broken_caps(record))) == 2
+
+
 BROKEN: Mapping[str, tuple[Callable[[Record], None], str]] = {
     "the number of orders": (of("settings", max_orders_per_run=1), "2 orders; MAX_ORDERS_PER_RUN=1"),
     "two orders for a symbol": (twice, "2 orders for AAPL"),

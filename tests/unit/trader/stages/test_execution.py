@@ -128,7 +128,7 @@ def test_two_slots_never_share_an_order_id() -> None:
 def test_the_legs_of_a_bracket_are_rounded_to_the_tick(
     price_usd: float, stop_loss: float, take_profit: float, legs: tuple[float, float]
 ) -> None:
-    assert bracket_usd(price_usd, settings(STOP_LOSS_FRACTION=stop_loss, TAKE_PROFIT_FRACTION=take_profit)) == legs
+    assert bracket_usd(price_usd, stop_loss, take_profit) == legs
 
 
 def test_a_buy_is_planned_with_its_bracket() -> None:

@@ -24,7 +24,7 @@ def size(
     shares: int | None = None,
     **env: object,
 ) -> list[Target]:
-    return list(targets(insights, account(), held or {}, pending, settings(**env), shares_per_order=shares))
+    return list(targets(insights, {}, account(), held or {}, pending, settings(**env), shares_per_order=shares))
 
 
 def code(
@@ -59,7 +59,7 @@ def test_one_buy_takes_no_more_than_the_order_cap() -> None:
 
 def test_margin_is_never_used() -> None:
     rich = Account(equity_usd=10_000, last_equity_usd=10_000, cash_usd=1_000, buying_power_usd=40_000)
-    assert [each.wanted for each in targets([insight("A", UP, 10)], rich, {}, (), settings())] == [50]
+    assert [each.wanted for each in targets([insight("A", UP, 10)], {}, rich, {}, (), settings())] == [50]
 
 
 def test_a_held_symbol_is_not_bought_again() -> None:
@@ -319,7 +319,7 @@ def test_no_situation_breaks_a_rule_that_protects_money(
 ) -> None:
     insights, of, held, pending, chosen = situation
     shares = loader.facts(chosen.signal).shares_per_order
-    wishes = targets(insights, of, held, pending, chosen, shares_per_order=shares)
+    wishes = targets(insights, {}, of, held, pending, chosen, shares_per_order=shares)
     allowed, denials = limit(wishes, of, held, pending, chosen)
     buys = [each for each in allowed if each.change > 0]
     sells = [each for each in allowed if each.change < 0]
