@@ -466,3 +466,60 @@ def test_splits_are_not_asked_for_when_no_time_is_left(fake: AlpacaFake) -> None
     series = judge(fake, deadline=Deadline(lambda: next(left)))
     assert fake.asked("GET", ACTIONS) == []
     assert "no time left" in series.notes[0]
+
+
+# --- open, high, low and volume --------------------------------------------------------------------------------------
+
+
+def whole(fake: AlpacaFake) -> AlpacaPrices:
+    plain = source(fake)
+    return AlpacaPrices(plain._client, "1d", ohlcv=True)
+
+
+def bar(day: int, **parts: object) -> dict[str, object]:
+    return {"t": f"2026-11-{day}T05:00:00Z", "o": 99, "h": 102, "l": 98, "c": 100, "v": 500} | parts
+
+
+def read_bars(fake: AlpacaFake, *bars: dict[str, object]) -> Series:
+    fake.spoilt_bars["AAPL"] = list(bars)
+    found = whole(fake).read(["AAPL"], 10, NOW, no_progress)["AAPL"]
+    assert isinstance(found, Series)
+    return found
+
+
+def rest(series: Series) -> list[list[float]]:
+    ohlv = series.fitted_ohlv()
+    assert ohlv is not None
+    rows: list[list[float]] = ohlv.tolist()
+    return rows
+
+
+def test_whole_bars_come_with_the_same_request_and_the_same_closes(fake: AlpacaFake) -> None:
+    fake.bars["AAPL"] = daily(5)
+    plain = read(fake, "AAPL")["AAPL"]
+    found = whole(fake).read(["AAPL"], 3, NOW, no_progress)["AAPL"]
+    assert isinstance(found, Series)
+    assert found.closes.equals(plain)
+    assert queries(fake)[0] == queries(fake)[1]
+    assert rest(found)[-1] == [104, 104, 104, 100]
+
+
+def test_bars_out_of_order_stay_whole(fake: AlpacaFake) -> None:
+    found = read_bars(fake, bar(20, c=101, v=2), bar(19, v=1))
+    assert (found.closes.tolist(), rest(found)) == ([100, 101], [[99, 102, 98, 1], [99, 102, 98, 2]])
+
+
+@pytest.mark.parametrize("volume", [None, "many", -4])
+def test_a_bar_without_a_volume_stays(fake: AlpacaFake, volume: object) -> None:
+    found = read_bars(fake, bar(19), bar(20, v=volume))
+    assert rest(found)[0][3] == 500
+    assert rest(found)[1][3] != rest(found)[1][3]
+
+
+def test_a_missing_high_is_mended(fake: AlpacaFake) -> None:
+    assert rest(read_bars(fake, bar(19), bar(20, h=None)))[1] == [99, 100, 98, 500]
+
+
+def test_bars_with_nothing_but_closes_are_closes_only(fake: AlpacaFake) -> None:
+    found = read_bars(fake, {"t": "2026-11-19T05:00:00Z", "c": 1.0}, {"t": "2026-11-20T05:00:00Z", "c": 1.0})
+    assert found.describe_lack() == "closes only"

@@ -446,3 +446,46 @@ print(json.dumps([imported, *closes]))
     assert json.loads(answer.stdout) == [False, [60, 61, 62], [60, 61, 62]]
     assert answer.stderr == ""
     assert list(tmp_path.rglob("*")) == []
+
+
+# --- open, high, low and volume --------------------------------------------------------------------------------------
+
+
+def read_whole(symbol: str) -> Series:
+    found = YahooPrices("1d", QUICK, ohlcv=True).read([symbol], 250, NOW, no_progress)[symbol]
+    assert isinstance(found, Series)
+    return found
+
+
+def test_whole_bars_come_with_the_same_request_and_the_same_closes(yahoo: YahooFake) -> None:
+    yahoo.listings["KO"] = Listing([60.0, 61.0, 62.0], NOW, shape=(0.99, 1.02, 0.97))
+    whole, plain = read_whole("KO"), series("KO")
+    asked = [{**each.query, "period2": ""} for each in yahoo.requests if each.symbol]
+    assert asked[0] == asked[1]
+    assert whole.closes.equals(plain.closes)
+    assert plain.fitted_ohlv() is None
+    ohlv = whole.fitted_ohlv()
+    assert ohlv is not None
+    assert ohlv[-1].tolist() == pytest.approx([62 * 0.99, 62 * 1.02, 62 * 0.97, 1_000_000])
+
+
+def test_a_dividend_and_a_split_move_all_prices_of_a_bar_alike(yahoo: YahooFake) -> None:
+    yahoo.listings["KO"] = Listing(
+        [60.0] * 60, NOW, shape=(0.99, 1.02, 0.97), dividends={DAYS[4]: 3.0}, splits={DAYS[3]: (2, 1)}
+    )
+    whole = read_whole("KO")
+    ohlv, closes = whole.fitted_ohlv(), whole.fitted().to_numpy()
+    assert ohlv is not None
+    assert closes[0] == pytest.approx(60 * 0.95)
+    for column, factor in enumerate((0.99, 1.02, 0.97)):
+        assert (ohlv[:, column] / closes).tolist() == pytest.approx([factor] * 60)
+    assert set(ohlv[:, 3]) == {1_000_000}
+
+
+def test_a_wrong_high_is_mended_with_a_note(yahoo: YahooFake) -> None:
+    yahoo.listings["KO"] = Listing([60.0, 61.0], NOW, shape=(1.0, 0.9, 0.8))
+    whole = read_whole("KO")
+    ohlv = whole.fitted_ohlv()
+    assert ohlv is not None
+    assert ohlv[:, 1].tolist() == [60, 61]
+    assert whole.notes[0].startswith("2 bars have an open, high or low that is missing or does not fit")

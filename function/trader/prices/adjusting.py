@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from trader.prices.column_names import VOLUME
+from trader.prices.jumps import find_ratio
+
 MIN_NOISE_FRACTION = 1e-6
 """How far factors lie from each other at least, because prices have the digits of single precision."""
 
@@ -14,6 +17,12 @@ MAX_DIVIDEND_FRACTION = 0.5
 
 MIN_REVERSE_SPLIT = 1.1
 """The smallest ratio of a reverse split; the factor falls by less only where a row was adjusted too early."""
+
+MIN_SPLIT_FRACTION = 0.15
+"""The smallest part of a close that a step is at which it is looked at whether it is a split: 5:4 is a fifth."""
+
+RATIO_TOLERANCE = 0.01
+"""How far a step may be from a split's ratio, because of a dividend on the same day."""
 
 MAX_EARLY_ROWS = 3
 """Maximum number of rows in succession that may be adjusted too early: one before an ex-date, or a long weekend."""
@@ -44,6 +53,8 @@ def adjust(prices: Mapping[str, Floats], adjusted: Floats) -> Adjusted:
     The factor adjusted / close rises with every split and dividend, and falls with a reverse split, at which the raw
     close jumps up. Where it falls otherwise, or rises as by a split without one in the closes, the row was adjusted too
     early or wrongly, and gets the factor of the row before. Raises FactorError if that goes on for many rows.
+
+    A volume among the prices is divided by the splits alone: a dividend changes the number of no shares.
     """
     close = prices["close"]
     is_possible = np.isfinite(adjusted) & (adjusted > 0)
@@ -54,7 +65,11 @@ def adjust(prices: Mapping[str, Floats], adjusted: Floats) -> Adjusted:
     all_factors = np.full(len(close), np.nan)
     if len(rows):
         all_factors[rows] = factors / factors[-1]
-    found = {name: values * all_factors for name, values in prices.items()}
+    found = {name: values * all_factors for name, values in prices.items() if name != VOLUME}
+    if VOLUME in prices:
+        shares = np.full(len(close), np.nan)
+        shares[rows] = _count_shares(factors)
+        found[VOLUME] = prices[VOLUME] * shares
     if len(rows):
         is_exact = np.ones(len(rows), np.bool_)
         is_exact[np.isin(rows, early)] = False
@@ -63,6 +78,22 @@ def adjust(prices: Mapping[str, Floats], adjusted: Floats) -> Adjusted:
         found["close"][exact] = adjusted[exact] / factors[-1]  # as it is written, where the last factor is 1
         found["close"][rows[-1]] = close[rows[-1]]
     return Adjusted(prices=found, early=early, unadjusted=unadjusted)
+
+
+def _count_shares(factors: Floats) -> Floats:
+    """Return how many shares of the last row one share of each row has become, by the splits among the factors.
+
+    A step as of a dividend is a split if it is one of the usual ratios; others are too rare to be told from dividends.
+    """
+    steps = factors[1:] / factors[:-1]
+    ratios = np.ones(len(steps))
+    for place in np.flatnonzero((steps > 1 / (1 - MIN_SPLIT_FRACTION)) | (steps < 1 / MIN_REVERSE_SPLIT)):
+        step = float(steps[place])
+        near = find_ratio(1 / step, tolerance=RATIO_TOLERANCE)
+        is_dividend = MIN_REVERSE_SPLIT**-1 <= step <= 1 / (1 - MAX_DIVIDEND_FRACTION)
+        ratios[place] = near or (1.0 if is_dividend else step)
+    found: Floats = np.append(np.cumprod(ratios[::-1])[::-1], 1.0)[: len(factors)]
+    return found
 
 
 def _find_factors(close: Floats, adjusted: Floats, rows: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:

@@ -5,7 +5,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from itertools import batched
-from math import inf
+from math import inf, nan
 from typing import Any
 
 import pandas as pd
@@ -14,6 +14,7 @@ from trader.alpaca.client import AlpacaClient, AlpacaError, JsonValue, RefusedEr
 from trader.deadline import Deadline
 from trader.logs import MAX_REASON_CHARACTERS, one_line
 from trader.model import NEW_YORK, Closes
+from trader.prices.bars import PRICES, VOLUME, make_series
 from trader.prices.base import Missing, PriceSourceError, start_of
 from trader.prices.series import Series
 from trader.progress import Progress
@@ -34,7 +35,13 @@ _TIMEFRAMES = {"1d": "1Day", "1h": "1Hour", "15m": "15Min", "5m": "5Min", "1m": 
 
 _BAD_REQUEST = frozenset({400, 422})
 
+_FIELDS = dict(zip((*PRICES, VOLUME), "ohlcv", strict=True))
+"""Alpaca's name for each part of a bar."""
+
 type _Query = Mapping[str, object]
+
+type _Answer = Closes | pd.DataFrame
+"""What Alpaca has of a symbol: its closes, or whole bars if they are asked for."""
 
 LOG = logging.getLogger(__name__)
 
@@ -43,16 +50,20 @@ class AlpacaPrices:
     """Closes from the IEX feed, which every account may read, adjusted for splits, dividends and spin-offs.
 
     `interval` is 1d, 1h, 15m, 5m or 1m. No request is sent after `deadline`. If closes jump, one more request asks for
-    the splits of those symbols: Alpaca's list of them is believed to be complete.
+    the splits of those symbols: Alpaca's list of them is believed to be complete. With `ohlcv`, the series have open,
+    high, low and volume too, all of IEX: the volume is a small part of the whole market's.
     """
 
-    def __init__(self, client: AlpacaClient, interval: str, *, deadline: Deadline | None = None) -> None:
+    def __init__(
+        self, client: AlpacaClient, interval: str, *, deadline: Deadline | None = None, ohlcv: bool = False
+    ) -> None:
         """Store the arguments; no request is sent. Raises ValueError if Alpaca has no such `interval`."""
         if interval not in _TIMEFRAMES:
             raise ValueError(f"BAR_INTERVAL={interval!r}: prices from Alpaca allow {', '.join(_TIMEFRAMES)}")
         self._client = client
         self._interval = interval
         self._deadline = deadline or Deadline.never()
+        self._ohlcv = ohlcv
 
     @property
     def name(self) -> str:
@@ -72,7 +83,7 @@ class AlpacaPrices:
         fails for another reason: after a partial answer, the missing symbols would look as if they did not exist.
         """
         since = start_of(self._interval, count, now).astimezone(NEW_YORK).date()
-        outcomes: dict[str, Closes | Missing] = {}
+        outcomes: dict[str, _Answer | Missing] = {}
         done = 0
         try:
             for chunk, answer in self._answers(symbols, self._query(count, now)):
@@ -84,32 +95,51 @@ class AlpacaPrices:
         missing = {symbol: each for symbol, each in outcomes.items() if isinstance(each, Missing)}
         faults = {symbol: each.reason for symbol, each in missing.items()}
         _report(faults, is_total=faults.keys() >= set(symbols))
-        closes = {symbol: each for symbol, each in outcomes.items() if not isinstance(each, Missing)}
-        series = {
-            symbol: Series(each, interval=self._interval).until(now, count=count) for symbol, each in closes.items()
-        }
+        bars = {symbol: each for symbol, each in outcomes.items() if not isinstance(each, Missing)}
+        series = {symbol: self._make(symbol, each).until(now, count=count) for symbol, each in bars.items()}
         if doubtful := [symbol for symbol, each in series.items() if each.has_verdict]:
-            judged = self._judge({symbol: closes[symbol] for symbol in doubtful}, since, now)
+            judged = self._judge({symbol: bars[symbol] for symbol in doubtful}, since, now)
             series |= {symbol: each.until(now, count=count) for symbol, each in judged.items()}
         absent = Missing(f"Alpaca has no bars of it on IEX since {since}")
         return dict.fromkeys(symbols, absent) | missing | series
 
-    def _judge(self, closes: Mapping[str, Closes], since: date, now: datetime) -> Mapping[str, Series]:
+    def _make(
+        self,
+        symbol: str,
+        bars: _Answer,
+        *,
+        splits: Mapping[date, float] | None = None,
+        knows_all_splits: bool = False,
+        notes: Sequence[str] = (),
+    ) -> Series:
+        """Return the series of a symbol; see Series for the other arguments."""
+        if isinstance(bars, pd.DataFrame):
+            return make_series(
+                bars,
+                symbol,
+                interval=self._interval,
+                splits=splits,
+                knows_all_splits=knows_all_splits,
+                notes=notes,
+            )
+        return Series(bars, interval=self._interval, splits=splits, knows_all_splits=knows_all_splits, notes=notes)
+
+    def _judge(self, bars: Mapping[str, _Answer], since: date, now: datetime) -> Mapping[str, Series]:
         """Judge the jumps of some symbols by the splits that Alpaca reports, or by themselves if it does not answer."""
         try:
-            splits = self._splits(list(closes), since, now.astimezone(NEW_YORK).date())
+            splits = self._splits(list(bars), since, now.astimezone(NEW_YORK).date())
         except (AlpacaError, PriceSourceError) as error:
-            LOG.warning("%s; jumps of %s are judged by their ratio alone", error, ", ".join(closes))
+            LOG.warning("%s; jumps of %s are judged by their ratio alone", error, ", ".join(bars))
             note = f"its jumps are judged by their ratio alone, without Alpaca's list of splits ({error})"
-            return {symbol: Series(each, interval=self._interval, notes=[note]) for symbol, each in closes.items()}
-        return {symbol: self._believe(each, splits.get(symbol, {})) for symbol, each in closes.items()}
+            return {symbol: self._make(symbol, each, notes=[note]) for symbol, each in bars.items()}
+        return {symbol: self._believe(symbol, each, splits.get(symbol, {})) for symbol, each in bars.items()}
 
-    def _believe(self, closes: Closes, splits: Mapping[date, float]) -> Series:
+    def _believe(self, symbol: str, bars: _Answer, splits: Mapping[date, float]) -> Series:
         """Judge the jumps of a symbol: those of the last bars also by their ratio, because the list may be late."""
-        series = Series(closes, interval=self._interval, splits=splits)
+        series = self._make(symbol, bars, splits=splits)
         if series.is_withheld:
             return series
-        return Series(closes, interval=self._interval, splits=splits, knows_all_splits=True)
+        return self._make(symbol, bars, splits=splits, knows_all_splits=True)
 
     def _splits(self, symbols: Sequence[str], first: date, last: date) -> Mapping[str, Mapping[date, float]]:
         """Return the splits of symbols from `first` to `last`, by day, in new shares for each old one.
@@ -151,7 +181,7 @@ class AlpacaPrices:
 
     def _answers(
         self, symbols: Sequence[str], query: _Query
-    ) -> Iterator[tuple[Sequence[str], Mapping[str, Closes | Missing]]]:
+    ) -> Iterator[tuple[Sequence[str], Mapping[str, _Answer | Missing]]]:
         """Yield a chunk of the symbols with its outcomes until all symbols are done.
 
         One invalid symbol makes Alpaca refuse the whole request, so a refused chunk is halved until that symbol is
@@ -161,7 +191,7 @@ class AlpacaPrices:
         refusals, is_answered = 0, False
         while waiting:
             chunk = waiting.popleft()
-            outcomes: Mapping[str, Closes | Missing]
+            outcomes: Mapping[str, _Answer | Missing]
             try:
                 outcomes = self._ask(chunk, query)
                 is_answered = True
@@ -176,15 +206,16 @@ class AlpacaPrices:
                 outcomes = {chunk[0]: Missing(str(error))}
             yield chunk, outcomes
 
-    def _ask(self, symbols: Sequence[str], query: _Query) -> Mapping[str, Closes | Missing]:
-        """Return the closes or the fault of each symbol; Alpaca leaves out symbols without bars."""
+    def _ask(self, symbols: Sequence[str], query: _Query) -> Mapping[str, _Answer | Missing]:
+        """Return the closes or bars, or the fault, of each symbol; Alpaca leaves out symbols without bars."""
         bars = defaultdict[str, list[Any]](list)
         for page in self._pages("/stocks/bars", "bars", {**query, "symbols": ",".join(symbols)}):
             for symbol, more in page.items():
                 if symbol not in symbols:
                     continue  # it was not requested
                 bars[symbol] += more if isinstance(more, list) else [] if more is None else [more]
-        return {symbol: _closes(rows) for symbol, rows in bars.items() if rows}
+        read = _read_bars if self._ohlcv else _closes
+        return {symbol: read(rows) for symbol, rows in bars.items() if rows}
 
     def _pages(self, path: str, part: str, query: _Query, *, version: str = "v2") -> Iterator[Mapping[str, JsonValue]]:
         """Yield the part of the answer that holds the data, page by page."""
@@ -238,6 +269,23 @@ def _closes(bars: Sequence[Any]) -> Closes | Missing:
         return Missing(
             f"a bar lacks its time or close ({type(error).__name__}: {one_line(error, MAX_REASON_CHARACTERS)})"
         )
+
+
+def _read_bars(bars: Sequence[Any]) -> pd.DataFrame | Missing:
+    """Return whole bars. Only a time and a close are needed; what else is missing or no number is NaN."""
+    closes = _closes(bars)
+    if isinstance(closes, Missing):
+        return closes
+    times = pd.DatetimeIndex([datetime.fromisoformat(bar["t"]) for bar in bars]).tz_convert(UTC)
+    columns = {name: [_number(bar.get(field)) for bar in bars] for name, field in _FIELDS.items() if name != "close"}
+    return pd.DataFrame(columns, times).sort_index().assign(close=closes.to_numpy())
+
+
+def _number(value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]  # anything that is no number raises an error
+    except (OverflowError, TypeError, ValueError):
+        return nan
 
 
 def _report(faults: Mapping[str, str], *, is_total: bool) -> None:

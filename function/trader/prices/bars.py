@@ -7,16 +7,21 @@ from datetime import date
 import numpy as np
 import pandas as pd
 
-from trader.model import NEW_YORK, Note
-from trader.prices.series import MAX_PRICE_USD, MIN_PRICE_USD, Series, find_outside, say
+from trader.model import NEW_YORK, OHLV, Closes, Note, Ohlv
+from trader.prices.series import MAX_PRICE_USD, MIN_PRICE_USD, Series, clean_volume, find_outside, say
 
 PRICES = ("open", "high", "low", "close")
+
+VOLUME = "volume"
 
 ROUNDING_USD, ROUNDING_FRACTION = 0.0051, 1e-6
 """How far an open or close may lie below low or above high without a note: cents, or single precision."""
 
 type Tables = Mapping[str, pd.DataFrame]
-"""A table for each of open, high, low and close: a row for each bar, a column for each symbol, NaN in gaps."""
+"""A table for each of open, high, low and close: a row for each bar, a column for each symbol, NaN in gaps.
+
+With a table of volumes, the series have open, high, low and volume too.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +55,8 @@ def clean_bars(
         tables = dict(zip(tables, _take_each(tables, ~is_out), strict=True))
     mended: Mapping[str, str] = {}
     if has_ohlc:
+        if VOLUME in tables:
+            tables = {**tables, VOLUME: _clean_volumes(tables)}
         tables, mended = mend(tables, interval)
     series = {
         str(symbol): Series(
@@ -57,16 +64,52 @@ def clean_bars(
             interval=interval,
             splits=(splits or {}).get(str(symbol)),
             notes=(*(notes or {}).get(str(symbol), ()), *filter(None, [mended.get(str(symbol))])),
+            ohlv=take_ohlv(tables, str(symbol)) if has_ohlc and VOLUME in tables else None,
         )
         for symbol, column in tables["close"].items()
     }
     close = _join(series, tables["close"])
     if has_ohlc:
-        tables = {**{name: tables[name].where(close.notna()) for name in PRICES[:3]}, "close": close}
+        tables = {name: close if name == "close" else table.where(close.notna()) for name, table in tables.items()}
     else:
         tables = dict.fromkeys(PRICES, close)
     of_series = (Note(symbol=symbol, what=what) for symbol, each in series.items() for what in each.notes)
     return CleanBars(tables=tables, series=series, notes=(*found, *of_series))
+
+
+def take_ohlv(tables: Tables, symbol: str) -> Ohlv:
+    """Return the open, high, low and volume of a symbol, a row for each of its bars."""
+    return np.column_stack([tables[name][symbol].to_numpy(float) for name in OHLV])
+
+
+def _clean_volumes(tables: Tables) -> pd.DataFrame:
+    """Return the volumes that can be; none for a symbol of which the source has closes only."""
+    cleaned = clean_volume(tables[VOLUME].to_numpy(float))
+    has_range = np.logical_and.reduce([tables[name].notna().any().to_numpy() for name in PRICES[:3]])
+    volume = tables[VOLUME]
+    return pd.DataFrame(np.where(has_range, cleaned, np.nan), volume.index, volume.columns)
+
+
+def make_series(
+    bars: pd.DataFrame,
+    symbol: str,
+    *,
+    interval: str,
+    splits: Mapping[date, float] | None = None,
+    knows_all_splits: bool = False,
+    notes: Sequence[str] = (),
+) -> Series:
+    """Return the series of one symbol with the rest of its bars: open, high, low, close and volume, adjusted alike.
+
+    A source that has no open, no high or no low of it has closes only. See Series for the other arguments.
+    """
+    closes: Closes = bars["close"].rename(None)
+    ohlv: Ohlv | None = None
+    if all(bars[name].notna().any() for name in PRICES[:3]):
+        tables, mended = mend({name: bars[[name]].set_axis([symbol], axis=1) for name in PRICES}, interval)
+        ohlv = take_ohlv({**tables, VOLUME: bars[[VOLUME]].set_axis([symbol], axis=1)}, symbol)
+        notes = (*notes, *mended.values())
+    return Series(closes, interval=interval, splits=splits, knows_all_splits=knows_all_splits, notes=notes, ohlv=ohlv)
 
 
 def mend(tables: Tables, interval: str) -> tuple[Tables, Mapping[str, str]]:
@@ -89,7 +132,7 @@ def mend(tables: Tables, interval: str) -> tuple[Tables, Mapping[str, str]]:
         what += f" an open, high or low that is missing or does not fit, {'the first ' if len(bars) > 1 else ''}on {on}"
         found[str(symbol)] = f"{what}; the value is replaced by the close, or the range is widened"
     mended = {"open": opened, "high": high.where(high > top, top), "low": low.where(low < bottom, bottom)}
-    return {**mended, "close": close}, found
+    return {**tables, **mended}, found
 
 
 def _take_each(tables: Tables, rows: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> list[pd.DataFrame]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from trader.model import BARS_PER_SESSION, Closes, Denial
+from trader.model import BARS_PER_SESSION, Closes, Denial, Ohlv
 from trader.prices.series import Series
 from trader.progress import Progress
 
@@ -67,7 +67,11 @@ class PriceSource(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bars:
-    """Clean closes by symbol, and a denial for each symbol without closes."""
+    """Clean closes by symbol, and a denial for each symbol without closes.
+
+    `ohlv` is the rest of the bars of each of the closes, empty unless it is asked for.
+    """
 
     closes: Mapping[str, Closes] = field(default_factory=dict)
+    ohlv: Mapping[str, Ohlv] = field(default_factory=dict)
     denials: tuple[Denial, ...] = ()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from trader.logs import MAX_REASON_CHARACTERS, one_line
 from trader.model import BAR_LENGTH, NEW_YORK, Closes
-from trader.prices.bars import PRICES
+from trader.prices.bars import PRICES, VOLUME
 from trader.prices.dividends import Days, find_late, follow_adjusted, follow_dividends
 from trader.prices.jumps import Flags, Floats
 from trader.prices.series import find_impossible, say
@@ -28,7 +28,7 @@ type Result = Mapping[str, Any]
 """The result in a chart answer, not checked yet."""
 
 type Rows = dict[str, Floats]
-"""The columns of a chart: the time in Unix seconds, four prices, and perhaps the adjusted close."""
+"""The columns of a chart: the time in Unix seconds, four prices, and perhaps the adjusted close and the volume."""
 
 
 class NoBarsError(Exception):
@@ -59,14 +59,21 @@ class Chart:
     factors: Floats
     splits: Mapping[date, float]
     notes: tuple[str, ...]
+    volume: Floats | None = None  # in shares; None unless it is asked for
 
     def closes(self) -> Closes:
         """Return the adjusted closes."""
         return pd.Series(self.prices_usd["close"] * self.factors, index=self.index)
 
     def bars(self) -> pd.DataFrame:
-        """Return all four prices, adjusted alike."""
-        return pd.DataFrame({name: self.prices_usd[name] * self.factors for name in PRICES}, index=self.index)
+        """Return all four prices, adjusted alike, and the volume if it was asked for.
+
+        Yahoo adjusts the volume for splits, and a dividend changes the number of no shares.
+        """
+        columns: Rows = {name: self.prices_usd[name] * self.factors for name in PRICES}
+        if self.volume is not None:
+            columns[VOLUME] = self.volume
+        return pd.DataFrame(columns, index=self.index)
 
 
 # --- what an answer says -------------------------------------------------------------------------------------------
@@ -121,14 +128,14 @@ def _error_in(answer: object) -> Mapping[str, object] | None:
 # --- bars ----------------------------------------------------------------------------------------------------------
 
 
-def read_chart(result: Result, interval: str, until: datetime) -> Chart:
+def read_chart(result: Result, interval: str, until: datetime, *, reads_volume: bool = False) -> Chart:
     """Return the bars in a result that begin up to `until`, in the unit of the last of them.
 
     Daily bars are adjusted by Yahoo's adjusted closes. Shorter ones have none, so they are adjusted by the dividends
     among the result's events. Raises NoBarsError if there is no close, and FaultError if the result has another form.
     """
     try:
-        return _read(result, interval, until)
+        return _read(result, interval, until, reads_volume=reads_volume)
     except NoBarsError:
         raise
     except Exception as error:  # the result can have any form
@@ -136,9 +143,9 @@ def read_chart(result: Result, interval: str, until: datetime) -> Chart:
         raise FaultError(f"Yahoo's answer has another form than its charts ({what})", is_passing=False) from error
 
 
-def _read(result: Result, interval: str, until: datetime) -> Chart:
+def _read(result: Result, interval: str, until: datetime, *, reads_volume: bool) -> Chart:
     zone = _zone(result)
-    rows = _rows(result)
+    rows = _rows(result, reads_volume=reads_volume)
     if interval != "1d":
         rows = _take(rows, _are_regular(result, rows["time"], interval, zone))
     rows = _merge_running_bar(rows, interval, zone)
@@ -156,7 +163,14 @@ def _read(result: Result, interval: str, until: datetime) -> Chart:
     if count := int(is_repeated.sum()):
         unread.append(f"bars of Yahoo's answer that are followed by another of the same time are left out: {count:,}")
     prices_usd = {name: rows[name] for name in PRICES}
-    return Chart(index=index, prices_usd=prices_usd, factors=factors, splits=splits, notes=(*notes, *unread))
+    return Chart(
+        index=index,
+        prices_usd=prices_usd,
+        factors=factors,
+        splits=splits,
+        notes=(*notes, *unread),
+        volume=rows.get(VOLUME),
+    )
 
 
 def _zone(result: Result) -> ZoneInfo:
@@ -166,7 +180,7 @@ def _zone(result: Result) -> ZoneInfo:
         return NEW_YORK
 
 
-def _rows(result: Result) -> Rows:
+def _rows(result: Result, *, reads_volume: bool) -> Rows:
     """Return the columns, in order of time. A column that is missing as a whole is filled with NaN."""
     quote = result["indicators"]["quote"][0]
     if not quote:
@@ -176,6 +190,8 @@ def _rows(result: Result) -> Rows:
     adjusted = (result["indicators"].get("adjclose") or [{}])[0]
     if adjusted and adjusted.get("adjclose"):
         columns["adjusted"] = adjusted["adjclose"]
+    if reads_volume:
+        columns[VOLUME] = quote.get(VOLUME)
     rows = {name: np.full(count, np.nan) if column is None else _numbers(column) for name, column in columns.items()}
     if lengths := {name: len(column) for name, column in rows.items() if len(column) != count}:
         raise ValueError(f"{count} times, but {lengths}")
@@ -251,6 +267,8 @@ def _merge_running_bar(rows: Rows, interval: str, zone: ZoneInfo) -> Rows:
         bar["time"] = time[-2]
         bar["open"] = rows["open"][-1] if np.isnan(rows["open"][-2]) else rows["open"][-2]
         bar["high"], bar["low"] = np.fmax(*rows["high"][-2:]), np.fmin(*rows["low"][-2:])
+        if VOLUME in rows and not np.isnan(rows[VOLUME][-2:]).all():
+            bar[VOLUME] = np.nansum(rows[VOLUME][-2:])
     return {name: np.append(column[:-2], bar[name]) for name, column in rows.items()}
 
 

@@ -6,6 +6,8 @@ ADJUSTED = "adjusted"
 
 BARS = ("open", "high", "low", "close")
 
+VOLUME, ADJUSTED_VOLUME = "volume", "adjusted volume"
+
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -40,6 +42,12 @@ VOLUMES = _words(
 )
 """Names of columns that no symbol has, beside prices."""
 
+TRADED = {
+    VOLUME: _words("volume vol volumes sharevolume tradevolume volumetraded totalvolume"),
+    ADJUSTED_VOLUME: _words("adjvolume adjustedvolume"),
+}
+"""Names of columns of the number of shares traded. A broker's count of ticks is none."""
+
 OTHER_BARS = {
     "open": _words("open openprice openingprice priceopen pxopen"),
     "high": _words("high highprice pricehigh pxhigh dayhigh"),
@@ -64,6 +72,11 @@ def find_bar(name: str) -> str | None:
     if name in ADJUSTED_CLOSES:
         return ADJUSTED
     return next((bar for bar, names in OTHER_BARS.items() if name in names), None)
+
+
+def find_volume(name: str) -> str | None:
+    """Return what volume a column has, by its name: as traded, or adjusted for splits; None if it has none."""
+    return next((volume for volume, names in TRADED.items() if name in names), None)
 
 
 def is_clear(name: str) -> bool:

@@ -15,7 +15,15 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from trader.prices.faults import Faults, fault
 from trader.prices.layout import Layout
-from trader.prices.price_numbers import MISSING_TEXTS, Mark, find_mark, is_number, read_number, read_numbers
+from trader.prices.price_numbers import (
+    MISSING_TEXTS,
+    Mark,
+    find_mark,
+    is_number,
+    read_number,
+    read_numbers,
+    read_volume,
+)
 from trader.prices.rows import Cells, PlainLines, Row, Rows, Source, write_cell
 from trader.prices.timestamps import join_times
 
@@ -226,6 +234,8 @@ class _Reader:
         try:
             return read_numbers(texts, self.mark)
         except ValueError:
+            if place in self.layout.volume_places:
+                return [read_volume(text, self.mark) for text in texts]
             return [self._read_price(*each, place) for each in zip(texts, numbers, strict=True)]
 
     def _read_price(self, text: str, number: int, place: int) -> float:
@@ -269,7 +279,7 @@ def _decide_mark(path: Path, source: Source, layout: Layout) -> tuple[Mark, str]
 
     Raises PriceFileError if there are numbers with marks, and none of them proves what they are.
     """
-    prices = frozenset(layout.places)
+    prices = frozenset(layout.places) - layout.volume_places
     of_others: tuple[Mark, str] | None = None
     unproven: tuple[int, str] | None = None
     count = 0

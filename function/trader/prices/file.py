@@ -49,12 +49,18 @@ class FilePrices:
         bar_interval: str = "1d",
         universe: Sequence[str] = ("sp500",),
         clock: Callable[[], datetime] = present,
+        *,
+        ohlcv: bool = False,
     ) -> None:
-        """Store the arguments. `clock` tells the present, because no bar can begin after it."""
+        """Store the arguments. `clock` tells the present, because no bar can begin after it.
+
+        With `ohlcv`, the series have the file's open, high, low and volume too, if it has them.
+        """
         self._path = path
         self._interval = bar_interval
         self._universe = tuple(universe)
         self._clock = clock
+        self._ohlcv = ohlcv
 
     @property
     def name(self) -> str:
@@ -107,7 +113,8 @@ class FilePrices:
                 f"price file {self._path}: {error.strerror}; set PRICE_FILE to a file of prices"
             ) from error
         midnight = datetime.combine(self._clock().astimezone(NEW_YORK).date(), time(23, 59), NEW_YORK)
-        return _load(self._path, self._interval, self._universe, midnight, status.st_mtime_ns, status.st_size)
+        facts = (status.st_mtime_ns, status.st_size)
+        return _load(self._path, self._interval, self._universe, midnight, self._ohlcv, *facts)
 
     def explain_missing(self) -> str:
         """Say why a symbol that the file lacks has no prices: what the file was taken for, and whose prices it has."""
@@ -125,10 +132,11 @@ def _load(
     interval: str,
     universe: tuple[str, ...],
     now: datetime,
+    ohlcv: bool,
     _mtime_ns: int,
     _size: int,
 ) -> FileBars:
-    table = read_table(path, bar_interval=interval, universe=universe, now=now)
+    table = read_table(path, bar_interval=interval, universe=universe, now=now, reads_volume=ohlcv)
     clean = clean_bars(table.tables, interval=interval, has_ohlc=table.has_ohlc)
     if not np.isfinite(clean.tables["close"].to_numpy()).any():
         of_clean = [f"{note.symbol}: {note.what}" if note.symbol else note.what for note in clean.notes]

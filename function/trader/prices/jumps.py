@@ -101,10 +101,10 @@ def name_split(ratio: float) -> str:
     return f"{ratio:g}:1" if ratio >= 1 else f"1:{1 / ratio:g}"
 
 
-def find_ratio(change: float) -> float | None:
+def find_ratio(change: float, *, tolerance: float = TOLERANCE_FRACTION) -> float | None:
     """Return the split whose effect is a change by this factor; None if there is none."""
     near = min(SPLITS, key=lambda each: abs(math.log(change * each)))
-    return float(near) if abs(math.log(change * near)) <= TOLERANCE_FRACTION else None
+    return float(near) if abs(math.log(change * near)) <= tolerance else None
 
 
 def judge(

@@ -10,13 +10,16 @@ from pathlib import Path
 from trader.model import NEW_YORK
 from trader.prices.column_names import (
     ADJUSTED,
+    ADJUSTED_VOLUME,
     BARS,
     MAYBE_SYMBOLS,
     SYMBOLS,
     TIMES,
     UNCLEAR,
+    VOLUME,
     VOLUMES,
     find_bar,
+    find_volume,
     is_clear,
     name_column,
 )
@@ -34,13 +37,15 @@ ALLOWED = (
     "a file of closes has a column for each symbol, such as timestamp,AAPL,MSFT"
 )
 
+_VOLUMES = (VOLUME, ADJUSTED_VOLUME)
+
 LETTERS = {"o": "open", "h": "high", "l": "low", "c": "close"}
 
 MAX_OFF_FRACTION, MAX_OFF_ROWS_FRACTION = 0.01, 0.1
 """Rows contradict that columns are one symbol's bars if more than a tenth of them are off by more than a percent."""
 
 type Places = Mapping[str, int]
-"""The positions of columns, by what they are: open, high, low, close, adjusted."""
+"""The positions of columns, by what they are: open, high, low, close, adjusted; and a volume, if it is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +66,13 @@ class Layout:
 
     @property
     def places(self) -> list[int]:
-        """The positions of all price columns."""
+        """The positions of all price columns, and of those of volumes that were asked for."""
         return [place for places in self.prices.values() for place in places.values()]
+
+    @property
+    def volume_places(self) -> frozenset[int]:
+        """The positions of the columns of volumes."""
+        return frozenset(place for places in self.prices.values() for what, place in places.items() if what in _VOLUMES)
 
     @property
     def has_ohlc(self) -> bool:
@@ -83,13 +93,15 @@ class Layout:
         return f"the {name} of {symbol:.50}" if symbol else f"the {name}"
 
 
-def find_layout(path: Path, head: Sequence[HeadRow], universe: Sequence[str]) -> Layout:
+def find_layout(path: Path, head: Sequence[HeadRow], universe: Sequence[str], *, reads_volume: bool = False) -> Layout:
     """Find out what the columns of a file are. `universe` is the setting UNIVERSE.
+
+    With `reads_volume`, a column of volumes beside open, high and low is one of those that are read.
 
     Raises PriceFileError if the header is not understood, or if it has two readings that give different prices.
     """
     wanted = ("sp500",) if tuple(universe) == ("sp500",) else tuple(map(spell, universe))
-    header = _Header(path=path, head=head, universe=wanted)
+    header = _Header(path=path, head=head, universe=wanted, reads_volume=reads_volume)
     _require_names(header)
     if levels := _find_levels(header):
         return levels
@@ -115,6 +127,7 @@ class _Header:
     path: Path
     head: Sequence[HeadRow]
     universe: Sequence[str]  # in Alpaca's spelling
+    reads_volume: bool = False
     names: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -152,6 +165,21 @@ class _Header:
             if "close" in found or ADJUSTED in found:
                 break
         return found
+
+    def name_volume(self, name: str) -> str | None:
+        """Return what volume a column has, by its name, if it is asked for."""
+        return find_volume(name) if self.reads_volume else None
+
+    def find_volumes(self, rest: Sequence[int]) -> dict[str, list[int]]:
+        """Return the positions of volumes, if they are asked for; the letter only if no word is one."""
+        if not self.reads_volume:
+            return {}
+        found: dict[str, list[int]] = {}
+        for place in rest:
+            if volume := self.name_volume(self.names[place]):
+                found.setdefault(volume, []).append(place)
+        letters = [place for place in rest if self.names[place] == "v"]
+        return found or ({VOLUME: letters} if letters else {})
 
 
 def _require_names(header: _Header) -> None:
@@ -227,7 +255,7 @@ def _read_bars(header: _Header, times: tuple[int, ...], rest: Sequence[int], *, 
         named = "is sp500" if tuple(header.universe) == ("sp500",) else f"has {len(header.universe)} symbols"
         remedy = "add a symbol column, or name the file's one symbol, as in UNIVERSE=AAPL"
         raise header.fault(f"the header has no symbol column, but UNIVERSE {named}", remedy)
-    places = _complete(header, found)
+    places = _complete(header, found | header.find_volumes(rest))
     unread = [place for place in rest if place not in places.values()]
     prices = {"" if symbol is not None else header.universe[0]: places}
     return _make_layout(header, times, prices, unread, symbol=symbol)
@@ -246,7 +274,19 @@ def _complete(header: _Header, found: Mapping[str, Sequence[int]], symbol: str =
     if lacking:
         raise header.fault(f"the header has no {' or '.join(lacking)} column{of}", ALLOWED)
     places_of = {bar: where[0] for bar, where in found.items()}
-    return places_of if "close" in places_of else {ADJUSTED: places_of[ADJUSTED]}  # the other prices are not adjusted
+    if "close" not in places_of:
+        return {ADJUSTED: places_of[ADJUSTED]}  # the other prices are not adjusted
+    volume = _choose_volume(places_of)
+    return {bar: place for bar, place in places_of.items() if bar not in _VOLUMES or bar == volume}
+
+
+def _choose_volume(places: Places) -> str | None:
+    """Return the volume that goes with the prices: the adjusted one if they are adjusted by a column.
+
+    None if there is none, or no open, high and low that it could go with.
+    """
+    in_order = (ADJUSTED_VOLUME, VOLUME) if ADJUSTED in places else _VOLUMES
+    return next((each for each in in_order if each in places), None) if "open" in places else None
 
 
 def _read_wide(header: _Header, times: tuple[int, ...], rest: Sequence[int]) -> Layout:
@@ -288,7 +328,8 @@ def _split_names(header: _Header, rest: Sequence[int]) -> tuple[dict[str, dict[s
             if not parts:
                 break
             price, symbol = parts
-            found.setdefault(symbol, {}).setdefault(find_bar(price) or "", []).append(place)
+            what = find_bar(price) or header.name_volume(price) or ""
+            found.setdefault(symbol, {}).setdefault(what, []).append(place)
         else:
             extra = [place for bars in found.values() for place in bars.pop("", [])]
             if any(bars.keys() & {"close", ADJUSTED} for bars in found.values()):  # LOW.US is Lowe's
@@ -380,16 +421,20 @@ def _find_levels(header: _Header) -> Layout | None:
     if len(times) > 1:
         raise header.fault(f"two columns for the timestamp, {times[0] + 1} and {times[1] + 1}", "remove one of them")
     found: dict[str, dict[str, list[int]]] = {}
+    volumes: dict[str, dict[str, list[int]]] = {}
     unread = [place for place in labels if place not in (times or [0])]
     for place in range(len(prices)):
         if place in labels:
             continue
-        if bar := find_bar(name_column(prices[place])):
-            found.setdefault(spell(symbols[place]), {}).setdefault(bar, []).append(place)
+        name, symbol = name_column(prices[place]), spell(symbols[place])
+        if bar := find_bar(name):
+            found.setdefault(symbol, {}).setdefault(bar, []).append(place)
+        elif volume := header.name_volume(name):
+            volumes.setdefault(symbol, {}).setdefault(volume, []).append(place)
         else:
             unread.append(place)
     body = _Header(path=header.path, head=[header.head[0], *header.head[count:]], universe=header.universe)
-    complete = {symbol: _complete(header, bars, symbol) for symbol, bars in found.items()}
+    complete = {symbol: _complete(header, bars | volumes.get(symbol, {}), symbol) for symbol, bars in found.items()}
     renamed = note_renamed((text, spell(text)) for text in dict.fromkeys(symbols) if spell(text) in complete)
     return _make_layout(body, tuple(times or [0]), complete, unread, last=last, names=prices, renamed=renamed)
 

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from enum import StrEnum
 
 MISSING = frozenset({"", "na", "n/a", "#n/a", "#n/a n/a", "n/d", "nan", "null", "none", "-", "--", "."})
@@ -67,6 +68,25 @@ def read_numbers(texts: Sequence[str], mark: Mark | None = None) -> list[float]:
         except ValueError:
             pass
     return [read_number(text, mark) for text in texts]
+
+
+VOLUME = re.compile(r"(.*?)\s*([KMB]?)", re.IGNORECASE | re.DOTALL)
+THOUSANDS = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9}
+"""What stands after a volume such as 61.6M."""
+
+
+def read_volume(text: str, mark: Mark | None = None) -> float:
+    """Return a number of shares, NaN if the text is none: it is no price, so nothing is refused because of it.
+
+    It may end with K, M or B, and its separators of thousands need no known mark before decimals.
+    """
+    found = VOLUME.fullmatch(text.strip())
+    assert found
+    digits, unit = found.groups()
+    for way in (mark, Mark.POINT, Mark.COMMA):
+        with suppress(ValueError):
+            return read_number(digits, way) * THOUSANDS[unit.upper()]
+    return math.nan
 
 
 def is_number(text: str) -> bool:

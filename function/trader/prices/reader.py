@@ -23,13 +23,19 @@ class Prices:
         count: int,
         max_age_s: float,
         progress: Progress = no_progress,
+        ohlcv_for: str = "",
     ) -> None:
-        """Set the limits: at most `count` bars of each symbol, none after `now`, the last at most `max_age_s` old."""
+        """Set the limits: at most `count` bars of each symbol, none after `now`, the last at most `max_age_s` old.
+
+        `ohlcv_for` is what needs open, high, low and volume, such as SIGNAL=rules/mine.py: a symbol without them is
+        denied, and the next source is asked for it. It is empty if closes are enough.
+        """
         self._sources = tuple(sources)
         self._now = now
         self._count = count
         self._max_age_s = max_age_s
         self._progress = progress
+        self._ohlcv_for = ohlcv_for
         self._series: dict[str, Series] = {}
         self._usable: dict[str, Closes] = {}
         self._denials: dict[str, Denial] = {}
@@ -57,8 +63,11 @@ class Prices:
     def bars(self, symbols: Sequence[str]) -> Bars:
         """Return the closes on which decisions may rest, or the reason why a symbol has none."""
         wanted = self._learn(symbols)
+        usable = [symbol for symbol in wanted if symbol in self._usable]
+        rest = ((symbol, self._series[symbol].fitted_ohlv()) for symbol in usable if self._ohlcv_for)
         return Bars(
-            closes={symbol: self._usable[symbol] for symbol in wanted if symbol in self._usable},
+            closes={symbol: self._usable[symbol] for symbol in usable},
+            ohlv={symbol: each for symbol, each in rest if each is not None},
             denials=tuple(self._denials[symbol] for symbol in wanted if symbol not in self._usable),
         )
 
@@ -114,4 +123,8 @@ class Prices:
             raise UnusableError(Code.NO_PRICE_DATA, found.reason)
         if len(found) or symbol not in self._series:
             self._series[symbol] = found
-        return found.require_usable(self._now, self._max_age_s)
+        closes = found.require_usable(self._now, self._max_age_s)
+        if self._ohlcv_for and (lack := found.describe_lack()):
+            detail = f"{lack}, but {self._ohlcv_for} needs open, high, low and volume"
+            raise UnusableError(Code.NO_PRICE_DATA, detail)
+        return closes

@@ -9,12 +9,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from trader.model import BARS_PER_SESSION, NEW_YORK, Closes, Code
+from trader.model import BARS_PER_SESSION, NEW_YORK, OHLV, Closes, Code, Ohlv
 from trader.prices.jumps import Floats, Jump, Verdict, judge, name_split
 from trader.schedule import sessions
 
 MIN_PRICE_USD, MAX_PRICE_USD = 0.01, 10_000_000
 """The range of possible share prices; a price outside it is an error of the source."""
+
+MAX_VOLUME_SHARES = 1e13
+"""The largest possible volume of a bar; no share has ever had a thousandth of it in a day."""
+
+VOLUME = OHLV.index("volume")
 
 type Integers = NDArray[np.int64]
 
@@ -47,9 +52,11 @@ class Series:
     The constructor is the only way to make one from a source's answer. It leaves out what cannot be a price, with a
     note for each kind, and judges the jumps (see trader.prices.jumps). The closes are adjusted for splits and
     dividends, in a unit in which the last one is what is paid: statistics and orders can use the same number.
+
+    A source that was asked for them gives the rest of the bars too; a bar that is left out is left out as a whole.
     """
 
-    __slots__ = ("_closes", "_interval", "_times_ns", "_verdict", "notes")
+    __slots__ = ("_closes", "_interval", "_ohlv", "_times_ns", "_verdict", "notes")
 
     notes: tuple[str, ...]
     """What was left out, in words: a note for each kind."""
@@ -62,14 +69,19 @@ class Series:
         splits: Mapping[date, float] | None = None,
         knows_all_splits: bool = False,
         notes: Sequence[str] = (),
+        ohlv: Ohlv | None = None,
     ) -> None:
         """Clean the closes of bars of this interval, and judge their jumps.
 
         `splits` are those that the source reports, by the day in New York on which the shares first trade in the new
         unit, in new shares for each old one; None if the source reports none. If it `knows_all_splits`, a fall that it
-        does not explain by one is a crash, which can be used at once. `notes` are the source's own.
+        does not explain by one is a crash, which can be used at once. `notes` are the source's own. `ohlv` is the rest
+        of the bars, whose prices fit the closes (see trader.prices.bars); an impossible volume in it becomes NaN.
         """
-        closes = closes.sort_index() if not closes.index.is_monotonic_increasing else closes
+        if not closes.index.is_monotonic_increasing:
+            if ohlv is not None:
+                ohlv = ohlv[pd.Series(np.arange(len(closes)), closes.index).sort_index().to_numpy()]
+            closes = closes.sort_index()
         index = pd.DatetimeIndex(closes.index).as_unit("ns")
         prices_usd = closes.to_numpy(float)
         is_kept = np.ones(len(index), dtype=np.bool_)
@@ -86,6 +98,7 @@ class Series:
         self.notes = tuple(found)
         self._interval = interval
         self._closes = closes if is_kept.all() else closes[is_kept]
+        self._ohlv = ohlv if ohlv is None else _clean(ohlv if is_kept.all() else ohlv[is_kept])
         self._times_ns: Integers = index.asi8 if is_kept.all() else index.asi8[is_kept]
         self._verdict = judge(
             self._closes.to_numpy(float),
@@ -123,6 +136,7 @@ class Series:
         part = object.__new__(type(self))
         part.notes, part._interval = self.notes, self._interval
         part._closes, part._times_ns = self._closes.iloc[begin:end], self._times_ns[begin:end]
+        part._ohlv = None if self._ohlv is None else self._ohlv[begin:end]
         part._verdict = _cut(self._verdict, begin, end)
         return part
 
@@ -186,6 +200,18 @@ class Series:
         """Return the closes for statistics: all but wrong prices, whatever was known when."""
         return self._closes if self._verdict is None else self._closes[~self._verdict.is_wrong]
 
+    def fitted_ohlv(self) -> Ohlv | None:
+        """Return the rest of the bars of `fitted`; None if the source has closes only, or was asked for no more."""
+        if self._ohlv is None or self._verdict is None:
+            return self._ohlv
+        return self._ohlv[~self._verdict.is_wrong]
+
+    def describe_lack(self) -> str:
+        """Say what the bars lack of open, high, low and volume; empty if they have all."""
+        if self._ohlv is None:
+            return "closes only"
+        return "" if (self._ohlv[:, VOLUME] > 0).any() else "no volume"
+
     @property
     def withheld_since(self) -> datetime | None:
         """The start of the first bar since the jump that later bars have not confirmed yet; None if there is none."""
@@ -235,6 +261,18 @@ class Series:
         return list(
             zip(np.searchsorted(self._times_ns, midnights).tolist(), splits.values(), strict=True) if midnights else []
         )
+
+
+def _clean(ohlv: Ohlv) -> Ohlv:
+    volume = ohlv[:, VOLUME]
+    cleaned = clean_volume(volume)
+    return ohlv if cleaned is volume else np.column_stack([ohlv[:, :VOLUME], cleaned])
+
+
+def clean_volume(volume: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return volumes with NaN where one cannot be: negative, infinite or out of all proportion."""
+    is_possible = (volume >= 0) & (volume <= MAX_VOLUME_SHARES)
+    return volume if (is_possible | np.isnan(volume)).all() else np.where(is_possible, volume, np.nan)
 
 
 def _find_withheld(verdict: Verdict) -> int:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from trader.prices import adjusting, file_checks
 from trader.prices.cells import LIBRARIES, CellSource
-from trader.prices.column_names import ADJUSTED, BARS
+from trader.prices.column_names import ADJUSTED, ADJUSTED_VOLUME, BARS, VOLUME
 from trader.prices.columns import MAX_NUMBERS, Columns, read_columns
 from trader.prices.faults import MAX_COUNTED, Faults, PriceFileError, fault, name_some
 from trader.prices.grid import Grid, ParsedFile, place_rows
@@ -35,7 +35,8 @@ class PriceTable:
     """The contents of a price file; nothing is judged yet but what concerns the file as a whole.
 
     `tables` has open, high, low and close: a row for each bar, by its start in UTC, strictly increasing; a column for
-    each symbol in Alpaca's spelling; NaN where there is none. With closes only, all four are the same object.
+    each symbol in Alpaca's spelling; NaN where there is none. With closes only, all four are the same object. Otherwise
+    it has the volume too if that is asked for, in shares of the closes' unit: adjusted for splits, if the closes are.
     """
 
     tables: Mapping[str, pd.DataFrame]
@@ -44,38 +45,44 @@ class PriceTable:
     notes: tuple[str, ...]
 
 
-def read_table(path: Path, *, bar_interval: str, universe: Sequence[str], now: datetime) -> PriceTable:
+def read_table(
+    path: Path, *, bar_interval: str, universe: Sequence[str], now: datetime, reads_volume: bool = False
+) -> PriceTable:
     """Read a price file. `universe` is the setting UNIVERSE, which says whose prices a file of one symbol holds.
+
+    The volume is read only with `reads_volume`.
 
     Raises PriceFileError if the file cannot be read, is malformed, has two readings that give different prices, has
     bars longer or shorter than `bar_interval`, or bars that begin after `now`.
     """
-    file = _parse(path, bar_interval, universe).without_later(now)
+    file = _parse(path, bar_interval, universe, reads_volume=reads_volume).without_later(now)
     grid = place_rows(file)
     file.require_no_faults()
     notes = [*file.layout.notes, *file.times.notes, *grid.notes]
     symbols, prices = _adjust(file, grid, grid.fill(file), notes)
     if not file.layout.has_ohlc:
         prices = {"close": prices["close"]}
+    elif reads_volume:
+        prices.setdefault(VOLUME, np.full(prices["close"].shape, np.nan))
     tables = {name: pd.DataFrame(table, grid.index, symbols, copy=False) for name, table in prices.items()}
     lengths = file_checks.find_long(tables["close"], bar_interval)
     if note := lengths.require_some_right(path, symbols):
         notes.append(note)
         tables = {name: table.drop(columns=list(lengths.too_long)) for name, table in tables.items()}
     _check(file, grid, tables["close"])
-    has_ohlc = len(tables) == len(BARS)
+    names = [*BARS, VOLUME] if VOLUME in tables else BARS
     return PriceTable(
-        tables={name: tables[name] for name in BARS} if has_ohlc else dict.fromkeys(BARS, tables["close"]),
-        has_ohlc=has_ohlc,
+        tables={name: tables[name] for name in names} if len(tables) > 1 else dict.fromkeys(BARS, tables["close"]),
+        has_ohlc=len(tables) > 1,
         kind=_describe(file, list(tables["close"].columns)),
         notes=tuple(notes),
     )
 
 
-def _parse(path: Path, interval: str, universe: Sequence[str]) -> ParsedFile:
+def _parse(path: Path, interval: str, universe: Sequence[str], *, reads_volume: bool) -> ParsedFile:
     """Read the rows of a file, and note those that cannot be read. Raises PriceFileError if there are no others."""
     source = _open(path)
-    layout = find_layout(path, source.head, universe)
+    layout = find_layout(path, source.head, universe, reads_volume=reads_volume)
     faults = Faults()
     columns = read_columns(path, source, layout, faults)
     times = _read_times(path, source, layout, columns, is_daily=interval == "1d")
@@ -127,9 +134,9 @@ def _adjust(
 
     Raises PriceFileError if the adjusted closes of all symbols are unusable.
     """
-    adjusted = prices.pop(ADJUSTED, None)
+    adjusted, restated = prices.pop(ADJUSTED, None), prices.pop(ADJUSTED_VOLUME, None)
     if adjusted is None:
-        return grid.symbols, prices
+        return grid.symbols, prices if restated is None else _merge_volumes(prices, restated)
     prices.setdefault("close", np.full(adjusted.shape, np.nan))
     wrong: list[tuple[str, int]] = []
     early: list[tuple[str, int]] = []
@@ -157,6 +164,8 @@ def _adjust(
     if early:
         what = "bars that are adjusted before the day of their split or dividend are read with the factor before"
         notes.append(f"{what}: {name_bars(early)}")
+    if restated is not None:
+        prices = _merge_volumes(prices, restated)
     if not wrong:
         return grid.symbols, prices
     what = f"the adjusted closes do not follow from splits and dividends from here on: {name_bars(wrong)}"
@@ -165,6 +174,12 @@ def _adjust(
     notes.append(f"{what}; left out")
     kept = [place for place, symbol in enumerate(grid.symbols) if symbol not in dict(wrong)]
     return [grid.symbols[place] for place in kept], {name: table[:, kept] for name, table in prices.items()}
+
+
+def _merge_volumes(prices: dict[str, Floats], restated: Floats) -> dict[str, Floats]:
+    """Return prices with one volume: a symbol has either the one as traded, or that of a column of adjusted ones."""
+    known = prices.get(VOLUME, restated)
+    return {**prices, VOLUME: np.where(np.isnan(known), restated, known)}
 
 
 def _check(file: ParsedFile, grid: Grid, close: pd.DataFrame) -> None:
@@ -184,7 +199,8 @@ def _describe(file: ParsedFile, symbols: Sequence[str]) -> str:
     """Say what a file was taken for."""
     layout = file.layout
     of = symbols[0] if len(symbols) == 1 else f"{len(symbols):,} symbols"
-    prices = f"bars of {of} (open, high, low, close)" if layout.has_ohlc else f"closes of {of}"
+    volume = ", volume" if layout.volume_places else ""
+    prices = f"bars of {of} (open, high, low, close{volume})" if layout.has_ohlc else f"closes of {of}"
     kind = f"{file_checks.ADJECTIVES[file.interval]} {prices}"
     if layout.adjusted is None:
         return kind

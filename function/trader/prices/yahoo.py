@@ -21,6 +21,7 @@ from tenacity.nap import sleep_using_event
 
 from trader.deadline import Deadline
 from trader.logs import MAX_REASON_CHARACTERS, one_line
+from trader.prices.bars import make_series
 from trader.prices.base import Missing, PriceSourceError, start_of
 from trader.prices.chart import Chart, FaultError, NoBarsError, Result, find_result, read_chart
 from trader.prices.series import Series
@@ -75,7 +76,10 @@ class _Client(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class YahooBars:
-    """All bars of a symbol: open, high, low and close, adjusted alike. See Series for `splits` and `notes`."""
+    """All bars of a symbol: open, high, low and close, adjusted alike, and the volume if it is asked for.
+
+    See Series for `splits` and `notes`.
+    """
 
     bars: pd.DataFrame
     splits: Mapping[date, float]
@@ -86,11 +90,19 @@ class YahooPrices:
     """Closes from Yahoo, adjusted for splits and dividends, in bars of `interval`: 1d, 1h, 15m, 5m or 1m.
 
     They are in the unit of the last close, which is the price that Yahoo reports as paid. A call of `read` takes at
-    most half of the time until `deadline`.
+    most half of the time until `deadline`. With `ohlcv`, the series have open, high, low and volume too.
     """
 
-    def __init__(self, interval: str, patience: Patience | None = None, *, deadline: Deadline | None = None) -> None:
+    def __init__(
+        self,
+        interval: str,
+        patience: Patience | None = None,
+        *,
+        deadline: Deadline | None = None,
+        ohlcv: bool = False,
+    ) -> None:
         self._interval = interval
+        self._ohlcv = ohlcv
         self._patience = patience or Patience()
         self._deadline = deadline or Deadline.never()
 
@@ -115,9 +127,14 @@ class YahooPrices:
             LOG.warning("Yahoo returned no prices for %s", ", ".join(reasons), extra={"reasons": reasons})
         found: dict[str, Series | Missing] = {symbol: Missing(reason) for symbol, reason in reasons.items()}
         for symbol, chart in charts.items():
-            series = Series(chart.closes(), interval=self._interval, splits=chart.splits or None, notes=chart.notes)
-            found[symbol] = series.until(now, count=count)
+            found[symbol] = self._make_series(symbol, chart).until(now, count=count)
         return found
+
+    def _make_series(self, symbol: str, chart: Chart) -> Series:
+        splits, interval = chart.splits or None, self._interval
+        if self._ohlcv:
+            return make_series(chart.bars(), symbol, interval=interval, splits=splits, notes=chart.notes)
+        return Series(chart.closes(), interval=interval, splits=splits, notes=chart.notes)
 
     def describe(self) -> str:
         """Say what these prices are, for a report."""
@@ -185,7 +202,8 @@ class YahooPrices:
             reraise=True,
         )
         try:
-            return read_chart(retrying(self._ask, client, symbol, start), self._interval, until)
+            answer = retrying(self._ask, client, symbol, start)
+            return read_chart(answer, self._interval, until, reads_volume=self._ohlcv)
         except NoBarsError as error:
             return _Failure(str(error), is_fault=False)
         except FaultError as error:

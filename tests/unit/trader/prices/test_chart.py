@@ -226,6 +226,34 @@ def test_a_running_short_bar_is_joined_with_its_price_as_of_now() -> None:
     assert chart.index[0].timestamp() == at
 
 
+def with_volumes(volumes: Sequence[Any], times: Sequence[int], interval: str = "1d") -> Chart:
+    answer = result([5.0] * len(times), times, adjusted=[5.0] * len(times))
+    answer["indicators"]["quote"][0]["volume"] = list(volumes)
+    return charts.read_chart(answer, interval, datetime(2100, 1, 1, tzinfo=UTC), reads_volume=True)
+
+
+def test_a_volume_is_read_if_it_is_asked_for() -> None:
+    times = [opening(day) for day in days(3)]
+    assert with_volumes([7, None, 9], times).bars()["volume"].fillna(-1).tolist() == [7, -1, 9]
+    assert "volume" not in read_chart(result([5.0, 6.0]), "1d").bars()
+
+
+def test_an_answer_without_volumes_has_none() -> None:
+    chart = charts.read_chart(result([5.0, 6.0]), "1d", datetime(2100, 1, 1, tzinfo=UTC), reads_volume=True)
+    assert chart.bars()["volume"].isna().all()
+
+
+def test_the_running_days_volume_is_the_one_as_of_now() -> None:
+    chart = with_volumes([600, 1_000], [opening(LAST), opening(LAST) + 20_000])
+    assert chart.bars()["volume"].tolist() == [1_000]
+
+
+@pytest.mark.parametrize(("parts", "whole"), [([600, 0], 600), ([600, 40], 640), ([600, None], 600), ([None, 4], 4)])
+def test_a_running_short_bars_volume_is_the_sum_of_its_parts(parts: list[int | None], whole: float) -> None:
+    chart = with_volumes(parts, [opening(LAST), opening(LAST) + 400], "15m")
+    assert chart.bars()["volume"].tolist() == [whole]
+
+
 REGULAR = {"start": opening(LAST), "end": opening(LAST) + 23_400}
 
 
