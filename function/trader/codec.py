@@ -14,9 +14,10 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
 import pandas as pd
 
-from trader.model import YEARS, Closes
+from trader.model import OHLV, YEARS, Closes, Ohlv
 
 MAX_NUMBER = 1e15
 """The largest number that is accepted; prices, quantities and amounts of money are smaller."""
@@ -124,6 +125,8 @@ def _hints(kind: type) -> Mapping[str, Any]:
 def _decode_field(name: str, kind: Any, data: object) -> object:  # noqa: ANN401 the declared type of a field
     if kind is Closes:
         return _decode_closes(name, decode_object(data))
+    if kind is Ohlv:
+        return _decode_ohlv(name, decode_object(data))
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         (present,) = (each for each in arguments if each is not NoneType)
@@ -163,3 +166,15 @@ def _decode_closes(symbol: str, data: Mapping[str, Any]) -> Closes:
     if closes.empty or not closes.index.is_monotonic_increasing or not closes.index.is_unique or (closes <= 0).any():
         raise ValueError(f"the closes of {symbol!r:.100} are empty, out of order or not above 0")
     return closes
+
+
+def _decode_ohlv(symbol: str, data: Mapping[str, Any]) -> Ohlv:
+    if data.keys() != set(OHLV):
+        raise ValueError(
+            f"the bars of {symbol!r:.100} have {', '.join(map(str, data)):.100}; {', '.join(OHLV)} are needed"
+        )
+    columns = [[math.nan if each is None else decode_number(each) for each in data[name]] for name in OHLV]
+    ohlv: Ohlv = np.column_stack(columns)
+    if not (ohlv[:, :-1] > 0).all() or (ohlv[:, -1] < 0).any():
+        raise ValueError(f"a price of {symbol!r:.100} is missing or not above 0, or a volume is below 0")
+    return ohlv

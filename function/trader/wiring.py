@@ -47,7 +47,13 @@ def open_journal(location: str, strategy: str) -> Journal:
 
 def open_price_file(settings: Settings, present: datetime) -> FilePrices:
     """Return the price source for the file that PRICE_FILE names; `present` is this machine's time."""
-    return FilePrices(Path(settings.price_file), settings.bar_interval, settings.universe, lambda: present)
+    return FilePrices(
+        Path(settings.price_file),
+        settings.bar_interval,
+        settings.universe,
+        lambda: present,
+        ohlcv=loader.needs_ohlcv(settings),
+    )
 
 
 def last_bar_of_file(settings: Settings, present: datetime) -> datetime:
@@ -98,6 +104,7 @@ def make_services(run: Run, invocation: Invocation, journal: Journal) -> tuple[R
         count=max(settings.history_bars, settings.universe_lookback_bars + 1),
         max_age_s=settings.max_price_age_s,
         progress=invocation.progress,
+        ohlcv_for=loader.name_ohlcv(settings),
     )
     broker = _broker(run, prices, alpaca, invocation.clock)
     services = RunServices(
@@ -150,11 +157,12 @@ def _price_source(
         case PriceSourceName.YAHOO:
             from trader.prices.yahoo import YahooPrices
 
-            return YahooPrices(settings.bar_interval, deadline=for_prices)
+            return YahooPrices(settings.bar_interval, deadline=for_prices, ohlcv=loader.needs_ohlcv(settings))
         case PriceSourceName.ALPACA:
             from trader.prices.alpaca import AlpacaPrices
 
-            return AlpacaPrices(alpaca(), settings.bar_interval, deadline=for_prices)
+            needs_ohlcv = loader.needs_ohlcv(settings)
+            return AlpacaPrices(alpaca(), settings.bar_interval, deadline=for_prices, ohlcv=needs_ohlcv)
         case other:
             assert_never(other)
 

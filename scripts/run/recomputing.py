@@ -110,6 +110,7 @@ NOT_CHECKED = (
             "observation.open_orders",
             "observation.ranking",
             "observation.closes",
+            "observation.ohlv",
             "observation.prices",
             "observation.notes",
             "observation.stopped_at",

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 from trader.forecasting.base import ForecastSpec
-from trader.model import Closes, Forecast, Insight, Position, tick_usd
+from trader.model import Closes, Forecast, Insight, Ohlv, Position, tick_usd
 
 if TYPE_CHECKING:
     from trader.settings import Settings
@@ -34,6 +34,7 @@ class Facts:
     # settings that are part of the rule's definition:
     backtest_defaults: Mapping[str, str] = field(default_factory=dict)
     words: Words = Words()
+    ohlcv: bool = False  # it needs open, high, low and volume beside the closes
 
 
 class RuleError(ValueError):
@@ -57,6 +58,7 @@ class View:
     closes: Mapping[str, Closes]  # of the chosen and the held symbols, up to the price at which they can trade now
     forecasts: Mapping[str, Forecast]  # of the symbols that have one
     positions: Mapping[str, Position]  # what is held
+    ohlv: Mapping[str, Ohlv] = field(default_factory=dict)  # the rest of the closes' bars, if the rule needs them
 
 
 class AlphaModel(Protocol):

@@ -42,6 +42,16 @@ def facts(name: str, parameters: Mapping[str, float] = NO_PARAMETERS) -> Facts:
     return RULES[name].facts
 
 
+def needs_ohlcv(settings: "Settings") -> bool:
+    """Check whether the rule needs open, high, low and volume beside the closes. Raises as `facts` does."""
+    return facts(settings.signal, dict(settings.rule_parameters)).ohlcv
+
+
+def name_ohlcv(settings: "Settings") -> str:
+    """Name the setting that needs open, high, low and volume; empty if closes are enough."""
+    return f"SIGNAL={settings.signal}" if needs_ohlcv(settings) else ""
+
+
 def load(settings: "Settings") -> AlphaModel:
     """Return the rule that SIGNAL names, with its settings. Raises RuleError if its file cannot be used."""
     if own.is_file(settings.signal):

@@ -55,7 +55,7 @@ class OwnRule:
         found: list[Insight] = []
         try:
             with _limit(LIMIT_S), _beside(self.sources):
-                decided = _iterate(self.rule(self.parameters).decide(View(view)))
+                decided = _iterate(self.rule(self.parameters).decide(View(view, ohlcv=self.facts.ohlcv)))
                 for insight in decided:  # one by one: it may go on without end
                     if problem := _find_problem(insight, view, found):
                         break
@@ -79,6 +79,9 @@ def load(text: str, parameters: Mapping[str, float], bar_interval: str, horizon_
     rule = _execute(text, sources)
     values = {name: each.default for name, each in find_parameters(rule).items()} | dict(parameters)
     bars, kind = _read_needs(rule(values), text)
+    ohlcv: object = rule.ohlcv  # of the class: the same whatever the parameters are
+    if not isinstance(ohlcv, bool):
+        raise RuleError(f"{text}: `ohlcv` is {ohlcv!r}; it must be True or False")
     spec = ForecastSpec(
         bar_interval=bar_interval,
         min_bars=max(bars, 30),
@@ -89,7 +92,8 @@ def load(text: str, parameters: Mapping[str, float], bar_interval: str, horizon_
         gap=rule.measures,
         chart="Price and trend line" if kind is not ForecastKind.NONE else "Price",
     )
-    facts = Facts(name=text, min_bars=bars if kind is ForecastKind.NONE else max(bars, 30), words=words)
+    min_bars = bars if kind is ForecastKind.NONE else max(bars, 30)
+    facts = Facts(name=text, min_bars=min_bars, words=words, ohlcv=ohlcv, has_gap=False)
     return OwnRule(text, sources, rule, values, facts, None if kind is ForecastKind.NONE else spec)
 
 

@@ -21,11 +21,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Self, overload
 
+import numpy as np
 import pandas as pd
 
 from trader.alpha import base
 from trader.alpha.base import RuleError
-from trader.model import Closes, Direction, Forecast, Insight, Position
+from trader.model import OHLV, Closes, Direction, Forecast, Insight, Ohlv, Position
 
 __all__ = ["Closes", "Forecast", "ForecastKind", "Insight", "Parameter", "Position", "Rule", "View"]
 
@@ -93,9 +94,11 @@ def find_parameters(owner: type) -> dict[str, "Parameter[int] | Parameter[float]
 class View:
     """What a rule is shown at a slot. All of it can be read, and none of it changed."""
 
-    def __init__(self, seen: base.View) -> None:
+    def __init__(self, seen: base.View, *, ohlcv: bool = False) -> None:
         self._seen = seen
+        self._ohlcv = ohlcv
         self._closes: dict[str, Closes] | None = None
+        self._bars: dict[str, pd.DataFrame] | None = None
 
     @property
     def slot(self) -> datetime:
@@ -108,6 +111,19 @@ class View:
         if self._closes is None:
             self._closes = {symbol: _freeze(closes) for symbol, closes in self._seen.closes.items()}
         return self._closes
+
+    @property
+    def bars(self) -> Mapping[str, pd.DataFrame]:
+        """The bars of the closes: open, high, low and close in USD, in one unit, and the volume in shares of it.
+
+        The last row is the bar so far. A volume that is not known is NaN. Only a rule that says so gets them.
+        """
+        if not self._ohlcv:
+            raise RuleError("view.bars is not read unless the rule asks for it: write `ohlcv = True` in its class")
+        if self._bars is None:
+            seen, ohlv = self._seen, self._seen.ohlv
+            self._bars = {symbol: _join(ohlv[symbol], each) for symbol, each in seen.closes.items() if symbol in ohlv}
+        return self._bars
 
     @property
     def forecasts(self) -> Mapping[str, Forecast]:
@@ -163,11 +179,21 @@ def _freeze(closes: Closes) -> Closes:
     return pd.Series(values, index=closes.index, name=closes.name, copy=False)
 
 
+def _join(ohlv: Ohlv, closes: Closes) -> pd.DataFrame:
+    """Return bars that cannot be written to."""
+    values = np.column_stack([ohlv[:, :3], closes.to_numpy(float), ohlv[:, 3:]])
+    values.flags.writeable = False
+    return pd.DataFrame(values, index=closes.index, columns=[*OHLV[:3], "close", *OHLV[3:]], copy=False)
+
+
 class Rule:
     """The base of an own rule: what it needs, and how it decides."""
 
     measures: str = "what the rule measures"
     """What `strength` is, for pages."""
+
+    ohlcv: bool = False
+    """Whether view.bars has open, high, low, close and volume too."""
 
     def __init__(self, parameters: Mapping[str, float]) -> None:
         """Set the rule up with a value for each of its parameters."""

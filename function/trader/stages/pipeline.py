@@ -270,6 +270,7 @@ def observe(services: RunServices, run: Run, holdings: protection.Holdings) -> O
         open_orders=open_orders,
         ranking=ranking,
         closes={symbol: last_bars(closes, run.settings.history_bars) for symbol, closes in bars.closes.items()},
+        ohlv={symbol: rest[-run.settings.history_bars :] for symbol, rest in bars.ohlv.items()},
         denials=tuple(
             {each.symbol: each for each in (*unranked, *bars.denials) if each.symbol not in bars.closes}.values()
         ),
@@ -423,6 +424,7 @@ def decide(observation: Observation, forecasts: Forecasts, alpha: AlphaModel, se
         closes={symbol: closes for symbol, closes in observation.closes.items() if symbol not in short},
         forecasts={forecast.symbol: forecast for forecast in forecasts.forecasts},
         positions=positions,
+        ohlv=observation.ohlv,
     )
     insights = tuple(alpha.insights(view))
     shares = alpha.facts.shares_per_order

@@ -3,13 +3,14 @@
 from pathlib import Path
 from textwrap import dedent, indent
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from tests.builders import daily, settings
 from trader.alpha import loader, own
 from trader.alpha.base import RuleError, View
-from trader.model import Direction, Position
+from trader.model import Direction, Ohlv, Position
 from trader.settings import Settings, SettingsError
 
 HEAD = "from trader.alpha.rule import *\n\n\n"
@@ -119,6 +120,60 @@ def test_a_rule_cannot_change_the_prices() -> None:
     assert PRICES["KO"].iloc[-1] == 58.0
 
 
+# --- open, high, low and volume --------------------------------------------------------------------------------------
+
+
+def decide_on_bars(line: str, head: str = "ohlcv = True") -> list[str]:
+    """Let a rule decide on bars of KO; return its reasons."""
+    body = deciding(line).replace("bars = 2", f"bars = 2\n    {head}")
+    rule = loader.load(settings(SIGNAL=write(body)))
+    closes = PRICES["KO"]
+    ohlv: Ohlv = np.column_stack([closes - 0.5, closes + 1.0, closes - 1.0, np.arange(len(closes))])
+    shown = View(slot=SLOT, closes={"KO": closes}, forecasts={}, positions={}, ohlv={"KO": ohlv})
+    return [each.reason for each in rule.insights(shown)]
+
+
+def test_a_rule_that_asks_for_bars_sees_them_in_the_unit_and_at_the_times_of_the_closes() -> None:
+    line = """
+    bars, closes = view.bars["KO"], view.closes["KO"]
+    assert bars["close"].equals(closes.rename("close")) and list(bars) == ["open", "high", "low", "close", "volume"]
+    yield view.judge("KO", 1, reason=f"{bars.iloc[-1].to_dict()}")
+    """
+    assert decide_on_bars(line) == ["{'open': 57.5, 'high': 59.0, 'low': 57.0, 'close': 58.0, 'volume': 59.0}"]
+
+
+def test_a_rule_that_does_not_ask_for_bars_is_told_how() -> None:
+    problem = r"rules/mine.py, line 9: view\.bars is not read unless .*: write `ohlcv = True` in its class"
+    with pytest.raises(RuleError, match=problem):
+        decide_on_bars("yield view.judge('KO', 1, reason=str(view.bars))", "ohlcv = False")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["view.bars['KO'].iloc[-1, 1] = 99.0", "view.bars['KO']['low'].to_numpy()[0] = 2", "view.bars['KO'].iloc[:] = 0"],
+)
+def test_a_rule_cannot_change_the_bars(line: str) -> None:
+    with pytest.raises(RuleError, match="read-only"):
+        decide_on_bars(f"{line}\nreturn []")
+
+
+def test_symbols_that_are_not_shown_have_no_bars() -> None:
+    body = deciding("yield view.judge('AAPL', 1, reason=','.join(view.bars))").replace("bars = 2", "ohlcv = True")
+    rule = loader.load(settings(SIGNAL=write(body)))
+    ohlv: Ohlv = np.ones((60, 4))
+    shown = View(
+        slot=SLOT, closes={"AAPL": PRICES["AAPL"]}, forecasts={}, positions={}, ohlv={"AAPL": ohlv, "KO": ohlv}
+    )
+    assert [each.reason for each in rule.insights(shown)] == ["AAPL"]
+
+
+def test_what_a_rule_needs_is_known_before_it_runs() -> None:
+    body = deciding("return []")
+    assert not loader.needs_ohlcv(settings(SIGNAL=write(body)))
+    assert loader.name_ohlcv(settings(SIGNAL=write(body.replace("bars = 2", "ohlcv = True")))) == "SIGNAL=rules/mine.py"
+    assert loader.name_ohlcv(settings()) == ""
+
+
 # --- its parameters --------------------------------------------------------------------------------------------------
 
 WITH_DAYS = """
@@ -194,6 +249,7 @@ def test_parameters_are_on_record() -> None:
         ("import no_such_package\n", "rules/mine.py, line 4: ModuleNotFoundError: No module named 'no_such_package'"),
         ("class Mine(Rule):\n    bars = 0\n", "`bars` is 0; it must be a whole number from 1 to 5000"),
         ("class Mine(Rule):\n    bars = '20'\n", "`bars` is '20'; it must be a whole number"),
+        ("class Mine(Rule):\n    ohlcv = 1\n", "`ohlcv` is 1; it must be True or False"),
         ("class Mine(Rule):\n    forecast = 'trend'\n", "`forecast` is 'trend'; it must be one of ForecastKind.NONE"),
     ],
 )

@@ -3,6 +3,7 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,18 @@ from tests.builders import SLOT, account, buy, daily, every, positions, settings
 from trader.codec import decode, encode
 from trader.journal.base import Run
 from trader.journal.record import build_record, build_report, find_unprotected, read_settings
-from trader.model import Code, Decision, Denial, Observation, OpenOrder, OrderStatus, OrderType, Side, Unprotected
+from trader.model import (
+    Code,
+    Decision,
+    Denial,
+    Observation,
+    Ohlv,
+    OpenOrder,
+    OrderStatus,
+    OrderType,
+    Side,
+    Unprotected,
+)
 
 OBSERVATION = Observation(
     slot=SLOT,
@@ -41,6 +53,45 @@ def test_prices_keep_their_last_bit_and_their_time(prices: list[float], minutes:
     back = through_json(dataclasses.replace(OBSERVATION, closes={"AAPL": closes})).closes["AAPL"]
     assert back.to_list() == prices
     assert list(back.index) == list(closes.index)
+
+
+def with_bars(*rows: tuple[float, ...]) -> Observation:
+    ohlv: Ohlv = np.array(rows)
+    closes = {"AAPL": daily([101.0] * len(rows))}
+    return dataclasses.replace(OBSERVATION, closes=closes, ohlv={"AAPL": ohlv})
+
+
+def test_the_rest_of_the_bars_comes_back_to_the_last_bit() -> None:
+    observation = with_bars((0.1 + 0.2, 1 / 3, 1e-9, 5.0), (100.0, 102.5, 99.0, math.nan))
+    back = through_json(observation).ohlv["AAPL"]
+    assert np.array_equal(back, observation.ohlv["AAPL"], equal_nan=True)
+
+
+def test_a_record_has_bars_only_if_a_rule_needs_them() -> None:
+    assert "ohlv" not in encode(OBSERVATION)
+    assert encode(with_bars((100.0, 102.0, 99.0, math.nan)))["ohlv"] == {
+        "AAPL": {"open": [100.0], "high": [102.0], "low": [99.0], "volume": [None]}
+    }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"low": [99.0]},
+        {"low": [99.0, 0.0]},
+        {"low": [99.0, None]},
+        {"low": [99.0, "98"]},
+        {"volume": [5, -1]},
+        {"close": [100.0, 100.0]},
+        {name: [99.0] for name in ("open", "high", "low", "volume")},
+    ],
+    ids=["short", "zero", "missing", "text", "negative", "a close", "fewer than closes"],
+)
+def test_bars_in_a_record_that_cannot_be_are_refused(change: dict[str, Any]) -> None:
+    data = json.loads(json.dumps(encode(with_bars((100, 102, 99, 5), (100, 102, 99, 5)))))
+    data["ohlv"]["AAPL"] |= change
+    with pytest.raises((TypeError, ValueError)):
+        decode(Observation, data)
 
 
 def test_settings_come_back_from_a_record_without_their_secrets() -> None:
