@@ -10,7 +10,8 @@ from typing import NoReturn
 
 import pytest
 
-from scripts.docs.browser import PartError, assemble
+from scripts.backtest import in_browser
+from scripts.docs.browser import PartError, assemble, assembling
 from scripts.docs.browser.assembling import PAGE
 from tests.browser.chromium import Chromium, find_chromium
 
@@ -35,16 +36,24 @@ def lack(what: str) -> NoReturn:
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the page and everything that it loads."""
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return a folder with the page and everything that it loads.
+
+    Only the slow tests run the page's backtest. Without one of them, Prophet is asked about the sample's last days:
+    about all of it takes half a minute after each change of the code.
+    """
     folder = tmp_path_factory.mktemp("site")
-    try:
-        assemble(folder)
-    except PartError as error:
-        lack(str(error))
-    fragment = (PAGE / "backtest.html").read_text(encoding="utf-8")
-    (folder / "index.html").write_text(HOST.format(fragment=fragment), encoding="utf-8")
-    return folder
+    with pytest.MonkeyPatch.context() as patched:
+        if not any("theirs" in getattr(item, "fixturenames", ()) for item in request.session.items):
+            patched.setattr(in_browser, "ENV", {**in_browser.ENV, "START": "2022-12-20"})
+            patched.setattr(assembling, "ANSWERS", tmp_path_factory.mktemp("answers"))
+        try:
+            assemble(folder)
+        except PartError as error:
+            lack(str(error))
+        fragment = (PAGE / "backtest.html").read_text(encoding="utf-8")
+        (folder / "index.html").write_text(HOST.format(fragment=fragment), encoding="utf-8")
+        yield folder
 
 
 @pytest.fixture(scope="session")

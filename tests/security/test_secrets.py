@@ -28,7 +28,7 @@ from trader.alpaca.client import AlpacaClient, AlpacaError
 from trader.logs import TextFormatter
 from trader.wiring import PARAMETERS
 
-PLANTED: Mapping[str, str] = {
+PLANTED = {
     "AWS Access Key": "aws = 'AKIAQ3EGV7WJ2KZLM5TX'",
     "Alpaca Key": "PKX4R7T2QW9ZK3M8VB6N\nq8Zk3LmN7pRs5TuV2wXy9AbC4dEf6GhJ1kLm0nPq",
     "Private Key": "-----BEGIN RSA PRIVATE KEY-----\nMIIBOgIBAAJBAKj34GkxFhD90vcNLYLInFEX6Ppy1tPf9Cnzj4p4WGeKLs1Pt8Qu",
@@ -57,9 +57,18 @@ def test_an_allowed_finding_that_is_gone_is_a_problem() -> None:
     assert problem.startswith(f"{place}: {kind} is allowed but no longer there")
 
 
-@pytest.mark.parametrize("kind", PLANTED)
+OTHERS = {
+    "Basic Auth Credentials": "at = 'https://me:opensesame@example.com'",
+    "GitHub Token": f"ghp_{'x1' * 18}",
+    "JSON Web Token": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U",
+    "Secret Keyword": "Password = 'Opensesame1'",
+    "PyPI Token": f"pypi-AgEIcHlwaS5vcmc{'x1' * 40}",
+}
+
+
+@pytest.mark.parametrize("kind", [*PLANTED, *OTHERS])
 def test_a_key_planted_in_a_file_is_found(tmp_path: Path, kind: str) -> None:
-    (tmp_path / "notes.txt").write_text(f"nothing\n{PLANTED[kind]}\n")
+    (tmp_path / "notes.txt").write_text(f"nothing\n{(PLANTED | OTHERS)[kind]}\n")
     assert Finding("notes.txt", 2, kind) in scan_secrets.in_files(tmp_path, ["notes.txt"])
 
 
@@ -207,11 +216,14 @@ def as_a_login(text: str) -> str:
 
 
 ODD_SECRET = 'canary/"secret"+of%a\\test'
+FORMS: Sequence[Callable[[str], str]] = (
+    str,
+    lambda text: quote(text, safe=""),
+    lambda text: b64encode(text.encode()).decode(),
+    as_a_login,
+)
 WAYS: Mapping[str, Callable[[str], str]] = {
-    "as they are": str,
-    "in an address": lambda text: quote(text, safe=""),
-    "in base64": lambda text: b64encode(text.encode()).decode(),
-    "as a login": as_a_login,
+    "in every form": lambda text: " ".join(write(text) for write in FORMS),
     "after a long text": lambda text: f"{'x' * 480} {text}",
 }
 PLACES: Mapping[str, tuple[str, str, str]] = {
@@ -250,7 +262,7 @@ def test_no_key_that_the_broker_repeats_is_in_anything_a_run_outputs(
     kept = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
     everything = "\n".join([*log_lines, *told, *kept])
     assert fake.asked(method, path), "the broker must have been asked"
-    writes: list[Callable[[str], str]] = [*WAYS.values(), repr, json.dumps]
+    writes = [*FORMS, repr, json.dumps]
     forms = {write(key).split()[-1].strip("\"'=") for key in (KEY_ID, secret) for write in writes} - {"none"}
     assert [form for form in forms if form in everything] == []
     assert [word for word in everything.split() if word.startswith(("PKCANARY", "canary"))] == []  # nor a part

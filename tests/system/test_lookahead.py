@@ -103,7 +103,8 @@ def test_prices_that_depend_on_later_ones_are_a_difference_and_no_error(
 
 
 def test_honest_code_passes_with_prophet(file: Path) -> None:
-    assert differing(chosen(file, 4, ENGINE="prophet"), cuts=None) == []
+    # With 100 bars and more Stan has the quicker of its two searches.
+    assert differing(chosen(file, 4, ENGINE="prophet", HISTORY_BARS="100"), cuts=None) == []
 
 
 def as_long_bars(path: Path, table: pd.DataFrame) -> Path:

@@ -35,6 +35,9 @@ CODE = (
 FOLDERS = {"function/trader": "trader", "scripts/backtest": "scripts/backtest", "scripts/report": "scripts/report"}
 """Our code for the page: single files, and folders with their names in the zip."""
 
+ANSWERS = parts.CACHE
+"""The folder in which Prophet's answers are kept."""
+
 LEFT_OUT = {
     "markupsafe": r".*\.so$",  # compiled for Linux; MarkupSafe works without it
     "matplotlib": (
@@ -96,7 +99,7 @@ def _code() -> Iterator[tuple[str, bytes]]:
 
 def _answers(about: str) -> str:
     """Return Prophet's answers for the sample under each rule; they are kept until the code or the sample changes."""
-    kept = parts.CACHE / f"answers-{about[:16]}.json"
+    kept = ANSWERS / f"answers-{about[:16]}.json"
     if not kept.is_file():
         found: answers.Answers = {}
         for rule in RULES:
