@@ -32,6 +32,9 @@ SUFFIX = ".py"
 LIMIT_S = 20.0
 """The longest that a rule may think at one slot."""
 
+COUNTS_PROCESSOR_TIME = False
+"""Whether LIMIT_S is of the processor's time, which a busy machine does not lengthen, and not of the clock's."""
+
 MAX_REASON_CHARACTERS = 300
 MIN_BARS, MAX_BARS = 1, 5_000
 FRACTIONS = {"weight_fraction": 1.0, "stop_loss_fraction": 1.0, "take_profit_fraction": 10.0}
@@ -294,13 +297,16 @@ def _limit(limit_s: float) -> Iterator[None]:
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise _RuleTimeoutError(f"it took longer than {limit_s:g} s")
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    timer, number = signal.ITIMER_REAL, signal.SIGALRM
+    if COUNTS_PROCESSOR_TIME:
+        timer, number = signal.ITIMER_PROF, signal.SIGPROF
+    before = signal.signal(number, stop)
+    signal.setitimer(timer, limit_s)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(timer, 0)
+        signal.signal(number, before)
 
 
 def describe(error: BaseException, path: str) -> str:

@@ -333,6 +333,23 @@ def test_a_file_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
         settings(SIGNAL=write("while True: pass\n"))
 
 
+WAITING = "import time\ntime.sleep(0.3)\nyield view.judge('KO', 1, reason='it waited')"
+
+
+def test_a_check_counts_what_the_rule_computes_and_not_what_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own, "LIMIT_S", 0.1)
+    monkeypatch.setattr(own, "COUNTS_PROCESSOR_TIME", True)
+    assert decide(deciding(WAITING))[0][2] == "it waited"
+    with pytest.raises(RuleError, match=r"rules/mine.py, line \d+: it took longer than 0.1 s"):
+        decide(deciding("while True: pass"))
+
+
+def test_a_run_counts_what_the_rule_waits_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own, "LIMIT_S", 0.1)
+    with pytest.raises(RuleError, match=r"rules/mine.py, line \d+: it took longer than 0.1 s"):
+        decide(deciding(WAITING))
+
+
 def test_a_changed_file_is_another_rule() -> None:
     first = decide(deciding("yield view.judge('KO', 1, reason='one')"))
     second = decide(deciding("yield view.judge('KO', 1, reason='two')"))
