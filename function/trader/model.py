@@ -92,6 +92,13 @@ class Sizing(StrEnum):
     WEIGHT = "weight"  # as the rule says
 
 
+class Shares(StrEnum):
+    """The quantities that buys may have, spelled as in SHARES."""
+
+    WHOLE = "whole"
+    FRACTIONAL = "fractional"
+
+
 class Engine(StrEnum):
     """The engines that fit trend lines, spelled as in ENGINE. `map` fits Prophet's model to all symbols at once."""
 
@@ -423,6 +430,11 @@ class Order:
     def is_bracket(self) -> bool:
         """True if a stop loss and a take profit follow the order once it is filled."""
         return self.stop_loss_usd is not None and self.take_profit_usd is not None
+
+    @property
+    def is_whole(self) -> bool:
+        """True if it is for whole shares: brokers take only such orders for longer than a day."""
+        return float(self.quantity).is_integer()
 
     @property
     def signed_quantity(self) -> float:

@@ -15,7 +15,7 @@ from trader.alpha import loader, own
 from trader.alpha.base import RuleError
 from trader.alpha.rule import PREFIX
 from trader.logs import keep_secrets
-from trader.model import BAR_LENGTH, SAMPLE_PRICES, BrokerName, Engine, Mode, PriceSourceName, Sizing
+from trader.model import BAR_LENGTH, SAMPLE_PRICES, BrokerName, Engine, Mode, PriceSourceName, Shares, Sizing
 from trader.prices.spelling import spell
 
 LIVE_URL = "https://api.alpaca.markets"
@@ -277,6 +277,11 @@ class Settings:
         MemberOf(Sizing),
         "how the cash is divided among buys: equally, the less the more a price varies, or by the weights of your rule",
     )
+    shares: Shares = setting(
+        Shares.WHOLE,
+        MemberOf(Shares),
+        "whole shares with a bracket, or parts of a share with a stop that is renewed each day, and no take profit",
+    )
     cash_buffer_fraction: float = setting(0.05, Number(0, 1, below=True), "share of the equity never spent")
     max_position_fraction: float = setting(0.10, Number(0, 1, above=True), "largest share of the equity in one symbol")
     max_order_usd: float = setting(25_000.0, Number(0, 1e9, above=True), "largest buy")
@@ -350,21 +355,30 @@ class Settings:
             yield _problem(f"{' and '.join(names)} {rule}", *names)
         with suppress(RuleError):  # which _read_rule reports
             yield from self._short_history()
-            yield from self._idle_sizing()
+            yield from self._idle_sizes()
+        if self.shares is Shares.FRACTIONAL and self.daily_at and self.stop_loss_fraction:
+            yield _problem(
+                f"SHARES=fractional: DAILY_AT={self.daily_at} leaves holdings without a stop from the opening on, "
+                "because the stop of a part of a share ends with the day, and only a run renews it; remove DAILY_AT",
+                "SHARES",
+                "DAILY_AT",
+            )
 
     def _short_history(self) -> Iterator[Problem]:
         if self.history_bars < (min_bars := loader.facts(self.signal, dict(self.rule_parameters)).min_bars):
             text = f"HISTORY_BARS={self.history_bars}: SIGNAL={self.signal} needs at least {min_bars}"
             yield _problem(text, "HISTORY_BARS", "SIGNAL")
 
-    def _idle_sizing(self) -> Iterator[Problem]:
-        if self.sizing is Sizing.EQUAL:
-            return
+    def _idle_sizes(self) -> Iterator[Problem]:
         shares = loader.facts(self.signal, dict(self.rule_parameters)).shares_per_order
+        chosen = {"SIZING": self.sizing, "SHARES": self.shares}
+        for name in [name for name in chosen if chosen[name] is not getattr(Settings, name.lower())]:
+            if shares is not None:
+                text = f"{name}={chosen[name]}: SIGNAL={self.signal} buys {shares} share{'s' * (shares != 1)} each time"
+                yield _problem(text, name, "SIGNAL")
         if shares is not None:
-            text = f"SIZING={self.sizing}: SIGNAL={self.signal} buys {shares} share{'s' * (shares != 1)} each time"
-            yield _problem(text, "SIZING", "SIGNAL")
-        elif self.sizing is Sizing.WEIGHT and not own.is_file(self.signal):
+            return
+        if self.sizing is Sizing.WEIGHT and not own.is_file(self.signal):
             text = f"SIZING=weight: SIGNAL={self.signal} gives no weights; a rule of your own can"
             yield _problem(text, "SIZING", "SIGNAL")
 

@@ -9,6 +9,8 @@
   it lies between them, nobody knows, and the stop is assumed to come first.
 - A limit is filled at its own price or at a better opening, without slippage. With closes only, the opening is unknown,
   so the limit is filled at its own price.
+- A buy of a part of a share has its stop from its fill on, as if protection had placed it at once, and keeps it; a
+  broker ends such stops with the day, and the first run of the next one renews them.
 - Cash changes in whole cents, as at every broker.
 - A market order that no bar can fill, because of a gap, is canceled.
 - A split that the prices are not adjusted for changes the shares held, and cancels the symbol's orders.
@@ -435,22 +437,19 @@ class BacktraderBroker:
         if order.side is Side.SELL:
             own = self._strategy.sell(data=feed, size=order.quantity, **info(MARKET, order.price_usd))
             return _Sent(order, own)
-        own = self._strategy.buy(
-            data=feed, size=order.quantity, transmit=not order.is_bracket, **info(MARKET, order.price_usd)
-        )
-        if not order.is_bracket:
-            return _Sent(order, own)
-        leg: dict[str, Any] = {"data": feed, "size": order.quantity, "parent": own}
-        self._strategy.sell(
-            exectype=bt.Order.Stop,
-            price=order.stop_loss_usd,
-            transmit=False,
-            **leg,
-            **info(STOP_LOSS, order.stop_loss_usd),
-        )
-        self._strategy.sell(
-            exectype=bt.Order.Limit, price=order.take_profit_usd, **leg, **info(TAKE_PROFIT, order.take_profit_usd)
-        )
+        legs = {STOP_LOSS: (bt.Order.Stop, order.stop_loss_usd), TAKE_PROFIT: (bt.Order.Limit, order.take_profit_usd)}
+        given = {kind: leg for kind, leg in legs.items() if leg[1] is not None}
+        own = self._strategy.buy(data=feed, size=order.quantity, transmit=not given, **info(MARKET, order.price_usd))
+        for number_of_leg, (kind, (exectype, price_usd)) in enumerate(given.items(), 1):
+            self._strategy.sell(
+                data=feed,
+                size=order.quantity,
+                parent=own,
+                exectype=exectype,
+                price=price_usd,
+                transmit=number_of_leg == len(given),
+                **info(kind, price_usd),
+            )
         return _Sent(order, own)
 
     def _describe_order(self, client_order_id: str) -> Order:

@@ -62,7 +62,8 @@ EXPLANATIONS: Mapping[Code, Explanation] = {
     ),
     Code.QUANTITY_BELOW_ONE: Explanation(
         "The money for this symbol does not buy one whole share, which a bracket order needs, or is less than 1 USD.",
-        "Raise MAX_POSITION_FRACTION or MAX_ORDER_USD, or use fewer symbols (UNIVERSE_SIZE).",
+        "Buy parts of a share (SHARES=fractional), raise MAX_POSITION_FRACTION or MAX_ORDER_USD, or use fewer symbols "
+        "(UNIVERSE_SIZE).",
     ),
     Code.BUYING_POWER_EXCEEDED: Explanation(
         "The order would have cost more than the account's buying power.",
@@ -70,11 +71,12 @@ EXPLANATIONS: Mapping[Code, Explanation] = {
     ),
     Code.POSITION_CAP: Explanation(
         "The order would have made the position negative or larger than MAX_POSITION_FRACTION allows, or would have "
-        "added to a position.",
+        "added to a position. Beside an order: your rule's weight was larger, and less is bought.",
         "Raise MAX_POSITION_FRACTION if the detail names it and you want larger positions.",
     ),
     Code.ORDER_CAP: Explanation(
-        "The run had already planned MAX_ORDERS_PER_RUN orders, or this one was larger than MAX_ORDER_USD.",
+        "The run had already planned MAX_ORDERS_PER_RUN orders, or this one was larger than MAX_ORDER_USD. "
+        "Beside an order: your rule asked for a larger weight or a wider stop, and gets less.",
         "Raise the cap named in the detail if you want more or larger orders.",
     ),
     Code.DAILY_LOSS_STOP: Explanation(

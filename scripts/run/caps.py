@@ -116,13 +116,18 @@ def _check_bracket(order: Json, settings: Json, insight: Json) -> Iterator[str]:
         if stop is not None or take is not None:
             yield f"{symbol} has a bracket; STOP_LOSS_FRACTION=0"
         return
-    if order["quantity"] % 1:
+    is_fractional = settings.get("shares") == "fractional"
+    if order["quantity"] % 1 and not is_fractional:
         yield f"{symbol}: a bracket is for whole shares, not {order['quantity']:g}"
     allowed = {
         "stop loss": -min(settings["stop_loss_fraction"], insight.get("stop_loss_fraction") or math.inf),
         "take profit": insight.get("take_profit_fraction") or settings["take_profit_fraction"],
     }
     for (name, fraction), usd in zip(allowed.items(), (stop, take), strict=True):
+        if is_fractional and name == "take profit":
+            if usd is not None:
+                yield f"{symbol} has a take profit; SHARES=fractional has none"
+            continue
         meant_usd = price_usd * (1 + fraction)
         if usd is None or abs(usd - meant_usd) > 1.5 * CENT_USD or (usd - price_usd) * fraction <= 0:
             yield f"{symbol}: {name} at {usd} USD, which should be {meant_usd:,.2f}"

@@ -211,7 +211,7 @@ class AlpacaBooks:
         """Fill the take-profit leg at its price, and cancel the stop-loss leg."""
         return self._trigger(symbol, "limit")
 
-    def fill_part(self, order: FakeOrder, shares: int) -> None:
+    def fill_part(self, order: FakeOrder, shares: int | Decimal) -> None:
         """Fill a part of an open order, at its limit or at the market's price."""
         with self.lock:
             self._fill(order, Decimal(shares), order.limit_price or self.price(order.symbol))

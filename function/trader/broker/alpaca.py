@@ -556,7 +556,8 @@ def _request(order: Order) -> dict[str, object]:
     if order.type is OrderType.STOP:
         if order.stop_loss_usd is None:
             raise ValueError(f"{order.client_order_id} is a stop without a stop price")
-        body |= {"time_in_force": "gtc", "stop_price": _decimal_text(order.stop_loss_usd)}
+        lasting = "gtc" if order.is_whole else "day"  # the only one that Alpaca takes for a part of a share
+        body |= {"time_in_force": lasting, "stop_price": _decimal_text(order.stop_loss_usd)}
     elif order.stop_loss_usd is not None and order.take_profit_usd is not None:
         body |= {
             "time_in_force": "gtc",

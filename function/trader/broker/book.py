@@ -68,6 +68,15 @@ def reserve(book: Book, stop: Order) -> None:
     book.brackets[stop.symbol] = stop
 
 
+def expire(book: Book, close: datetime) -> None:
+    """End the stops for a part of a share that were placed before a close: brokers take them for a day only."""
+    for symbol, order in list(book.brackets.items()):
+        is_of_the_day = order.type is OrderType.STOP and not order.is_whole
+        if is_of_the_day and order.submitted_at is not None and order.submitted_at < close:
+            del book.brackets[symbol]
+            book.orders[order.client_order_id] = replace(order, status=OrderStatus.EXPIRED)
+
+
 def fill(book: Book, order: Order, price_usd: float) -> None:
     """Move the cash and the shares of one order.
 

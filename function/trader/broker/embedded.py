@@ -1,8 +1,8 @@
 """The embedded broker: a paper account in one local JSON file. Orders are filled at the latest close.
 
 There is no slippage, commission, margin or partial fill. Brackets are checked against closes: a stop sells at the first
-close at or below it, a take-profit limit at its own price. If the price source rewrites its past because of a split or
-a dividend, the account follows, and its equity stays as it was.
+close at or below it, a take-profit limit at its own price. A stop for a part of a share ends with the day. If the price
+source rewrites its past because of a split or a dividend, the account follows, and its equity stays as it was.
 """
 
 import json
@@ -255,6 +255,7 @@ class EmbeddedBroker:
         closed = sessions.previous_close(self._now)
         if book.as_of <= closed:  # a run at the very close is the last of its day
             books.advance(book, followed, closed)
+            books.expire(book, closed)
             book.last_equity_usd = book.equity_usd()
         books.advance(book, followed, self._now)
         if self._is_dry:

@@ -18,6 +18,7 @@ from trader.model import (
     Order,
     OrderStatus,
     Position,
+    Shares,
     Side,
     Target,
     round_to_tick,
@@ -63,6 +64,8 @@ def _order(target: Target, slot: datetime, settings: Settings) -> Order:
             min(target.stop_loss_fraction or 1.0, settings.stop_loss_fraction),
             target.take_profit_fraction or settings.take_profit_fraction,
         )
+        if settings.shares is Shares.FRACTIONAL:
+            take_profit_usd = None  # no bracket for a part of a share: protection places the stop
     return Order(
         client_order_id=str(OrderId(settings.strategy, slot, target.symbol, side)),
         symbol=target.symbol,

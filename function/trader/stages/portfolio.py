@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from trader.model import Account, Closes, Direction, Insight, OpenOrder, Position, Side, Sizing, Target
+from trader.model import Account, Closes, Direction, Insight, OpenOrder, Position, Shares, Side, Sizing, Target
 from trader.settings import Settings
 
 PARTS_PER_SHARE = 10_000
@@ -132,7 +132,7 @@ def _buy(insight: Insight, part_usd: float, account: Account, settings: Settings
     max_usd = min(part_usd, settings.max_position_fraction * account.equity_usd, settings.max_order_usd)
     if shares is not None:
         wanted = float(shares)
-    elif settings.stop_loss_fraction > 0:  # brackets allow whole shares only
+    elif settings.stop_loss_fraction > 0 and settings.shares is Shares.WHOLE:  # brackets allow whole shares only
         wanted = float(math.floor(max_usd / insight.price_usd))
     else:
         wanted = math.floor(max_usd / insight.price_usd * PARTS_PER_SHARE) / PARTS_PER_SHARE

@@ -18,6 +18,8 @@ from trader.broker.waiting import CANCEL_TIME_S, await_end, looks
 from trader.deadline import ORDER_TIME_S, Deadline
 from trader.journal.base import Run
 from trader.model import (
+    DECIMALS,
+    NEW_YORK,
     BrokerError,
     Denial,
     OpenOrder,
@@ -38,6 +40,9 @@ SALE_TIME_S = 5.0
 
 TOLERANCE = 0.02
 """The difference, as a fraction, up to which a change in quantity and one in price are the same split."""
+
+LEAST_QUANTITY = 1e-6
+"""Less than this part of a share is the rounding of a sum of quantities."""
 
 MAX_GAP_FRACTION = 0.3
 """The furthest that a price may be below its stop for a sale; further down, it may be a split not yet applied."""
@@ -71,7 +76,7 @@ class Holdings:
 class Lot:
     """The shares of a holding that the bot bought and still holds, with the price for their stop."""
 
-    quantity: int
+    quantity: float
     stop_usd: float
     order_ids: frozenset[str]  # of the bot's orders for this symbol, and their legs
 
@@ -171,10 +176,16 @@ def find_lot(symbol: str, position: Position, history: Sequence[Order], settings
     by_setting_usd = entry.filled_price_usd / ratio * (1 - settings.stop_loss_fraction)
     known = [each for order in ours for each in (order, *order.legs)]
     return Lot(
-        quantity=min(math.floor(position.quantity), round(left * ratio)),
+        quantity=min(position.quantity, _round(left * ratio)),
         stop_usd=float(round_to_tick(max([by_setting_usd, *(stop for stop in stops if stop is not None)]))),
         order_ids=frozenset(each.order_id for each in known),
     )
+
+
+def _round(quantity: float) -> float:
+    """Return a quantity without the rounding of the sums that it comes from."""
+    whole = round(quantity)
+    return float(whole) if abs(quantity - whole) < LEAST_QUANTITY else round(quantity, DECIMALS)
 
 
 def count_left(entry: Order, later: Sequence[Order], strategy: str) -> float:
@@ -254,8 +265,9 @@ def _is_far_too_low(stop_usd: float | None, position: Position, settings: Settin
 
 
 def _is_covered(position: Position, stopped: float) -> bool:
-    """Check whether working stops cover all whole shares; only these can have a stop."""
-    return position.is_stock and position.quantity > 0 and max(1, math.floor(position.quantity)) <= stopped
+    """Check whether working stops cover all whole shares, or all of a holding of less than a share."""
+    needed = math.floor(position.quantity) or position.quantity - LEAST_QUANTITY
+    return position.is_stock and position.quantity > 0 and needed <= stopped
 
 
 def _hidden_stops(
@@ -377,6 +389,7 @@ class _Guard:
             for symbol in bare:
                 self._name(symbol, f"its orders cannot be read: {error}", is_ours=True)
             raise
+        history = [self._complete(order) for order in history]
         self._holdings.open_orders += tuple(_hidden_stops(history, self._holdings.open_orders, bare))
         for symbol, position in bare.items():
             if _is_covered(position, self._count_stopped(position)):
@@ -391,6 +404,14 @@ class _Guard:
                     self._sender.in_doubt = None
         if failure:
             raise failure
+
+    def _complete(self, order: Order) -> Order:
+        """Return an order of this run with the stop that it was planned with, which its broker may not know."""
+        if order.stop_loss_usd is not None:
+            return order
+        plans = {each.client_order_id: each for each in self._run.placed}
+        plan = plans.get(order.client_order_id)
+        return order if plan is None else replace(order, stop_loss_usd=plan.stop_loss_usd)
 
     def _restore_one(self, symbol: str, position: Position, history: Sequence[Order]) -> None:
         lot = find_lot(symbol, position, history, self._settings)
@@ -413,8 +434,23 @@ class _Guard:
             "sold, because the price is at or below its stop" if order.type is OrderType.MARKET else "a stop is placed"
         )
         extra = {"strategy": self._settings.strategy, "symbols": symbol, "stop_usd": lot.stop_usd}
+        if not order.is_whole and not self._has_lost_stop(symbol, history):
+            LOG.info("stop for the day", extra={**extra, "quantity": order.quantity, "detail": words})
+            return
         extra |= {"quantity": order.quantity, "detail": f"held without a working stop; {words}"}
         LOG.error("stop loss missing", extra=extra)
+
+    def _has_lost_stop(self, symbol: str, history: Sequence[Order]) -> bool:
+        """Check whether a stop of this strategy ended today, although stops for a part of a share last for the day."""
+        today = self._run.now.astimezone(NEW_YORK).date()
+        stops = [each for each in history if each.symbol == symbol and each.type.is_stop and each.status.is_dead]
+        return any(
+            each.status is not OrderStatus.EXPIRED
+            and each.submitted_at is not None
+            and each.submitted_at.astimezone(NEW_YORK).date() == today
+            for each in stops
+            if _is_ours(each, self._settings.strategy)
+        )
 
     def _count_stopped(self, position: Position) -> float:
         return _count_stopped(position, self._holdings.open_orders, self._settings)
@@ -446,14 +482,12 @@ class _Guard:
             return "this strategy did not buy it", False
         if position.symbol in self._holdings.vanished:  # a stop for shares that are gone could sell them short
             return "the broker does not show it any more, though it did earlier in this run", True
-        if self._count_missing(position, lot) < 1:
+        if self._count_missing(position, lot) < min(1.0, lot.quantity - LEAST_QUANTITY):
             others = position.quantity - lot.quantity
             words = f"{others:g} of {position.quantity:g} shares were not bought by this strategy"
             if is_bought_twice(orders, others, self._settings.strategy):
                 return f"{words}'s last buy, but by an earlier one, it seems", True
             return words, False
-        if position.quantity % 1:
-            return f"it is {position.quantity:g} shares, and a stop is for whole shares only", True
         if odd := self._find_odd_price(position, lot):
             return f"{odd}; a split may not have been applied everywhere, so check its orders", True
         if self._held_back:
@@ -533,15 +567,15 @@ class _Guard:
         own = [each for each in idle if {each.order_id, each.parent_id} & lot.order_ids]
         for order in own:
             self._broker.cancel(order)
-        free = 0
+        free = 0.0
         for _ in looks(CANCEL_TIME_S if own or not idle else 0.0):  # nobody cancels the orders of others
             now = self._broker.positions().get(symbol)
             if now is None:
                 raise OrderRejectedError("it is not held any more")
             if now.available is None or now.available >= quantity:
                 return quantity
-            free = math.floor(now.available)
-        if free >= 1:
+            free = now.available if quantity % 1 else math.floor(now.available)
+        if free > LEAST_QUANTITY:
             return free
         by = "orders that are still being canceled" if own else "an order that this strategy did not place"
         raise OrderRejectedError(f"none of its shares is free; they are reserved by {by if idle else 'the broker'}")
@@ -556,7 +590,7 @@ class _Guard:
             price_usd=lot.stop_usd,
             stop_loss_usd=lot.stop_usd if kind is OrderType.STOP else None,
             type=kind,
-            reason="its stop loss was missing",
+            reason="its stop loss was missing" if quantity.is_integer() else "a stop for the day",
         )
 
     def _take_down(self, order: Order) -> Order:

@@ -36,8 +36,8 @@ def limit(
     """Return the targets that may be traded, in the given order, and a denial for every other target.
 
     `bars_since_stop` is the number of bars that have begun since a stop of the symbol was filled. `peak_equity_usd` is
-    the highest equity on record, None if it is not known; `peak_problem` says why it is not. Without `has_gap`, the gaps
-    of the targets are no distances from a line.
+    the highest equity on record, None if it is not known; `peak_problem` says why it is not. Without `has_gap`, the
+    gaps of the targets are no distances from a line.
     """
     limits = _Limits(account, positions, pending, settings, bars_since_stop, peak_equity_usd, peak_problem, has_gap)
     allowed: list[Target] = []

@@ -103,7 +103,7 @@ class Guarded:
         """Return the take profit of the holding's bracket."""
         return next(order for order in self.alpaca.orders if order.symbol == symbol and order.type == "limit")
 
-    def add(self, kind: str, quantity: int, side: str = "sell", **fields: Any) -> FakeOrder:
+    def add(self, kind: str, quantity: int | Decimal, side: str = "sell", **fields: Any) -> FakeOrder:
         """Add an order that the owner placed by hand."""
         order = self.alpaca._new_order("A", side, kind, Decimal(quantity), f"by-hand-{len(self.alpaca.orders)}")
         order.status = "new"
@@ -112,7 +112,7 @@ class Guarded:
         self.alpaca.orders.append(order)
         return order
 
-    def trade_by_hand(self, side: str, quantity: int) -> None:
+    def trade_by_hand(self, side: str, quantity: int | Decimal) -> None:
         """Let the owner buy or sell some shares."""
         self.alpaca.fill_part(self.add("market", quantity, side), quantity)
 
@@ -461,19 +461,28 @@ def test_what_the_bot_did_not_buy_is_named_and_not_touched(
     assert guarded.unprotected == {"A": Unprotected(symbol="A", reason=reason, is_ours=False)}
 
 
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [
-        ({"qty": "90.5"}, "it is 90.5 shares, and a stop is for whole shares only"),
-        ({"avg_entry_price": None}, "the broker does not say what was paid for it"),
-    ],
-)
-def test_an_own_holding_that_can_have_no_stop_is_named_as_the_bots(fields: Mapping[str, Any], reason: str) -> None:
+def test_an_own_holding_that_can_have_no_stop_is_named_as_the_bots() -> None:
     guarded = Guarded.bare("A")
     real = guarded.alpaca._position_json
-    guarded.alpaca._position_json = lambda symbol: {**real(symbol), **fields}  # type: ignore[method-assign]
+    guarded.alpaca._position_json = lambda symbol: {**real(symbol), "avg_entry_price": None}  # type: ignore[method-assign]
     guarded.protect()
+    reason = "the broker does not say what was paid for it"
     assert guarded.unprotected == {"A": Unprotected(symbol="A", reason=reason, is_ours=True)}
+
+
+def test_a_part_of_a_share_that_somebody_else_bought_does_not_keep_the_bots_shares_from_their_stop() -> None:
+    guarded = Guarded.bare("A")
+    guarded.trade_by_hand("buy", Decimal("0.5"))
+    guarded.protect()
+    assert guarded.sent == [("A", "stop", 90, STOP)]
+
+
+def test_a_part_of_a_share_that_a_split_leaves_gets_a_stop_for_the_day() -> None:
+    guarded = Guarded.bare("A", quantity=45)
+    guarded.alpaca.split("A", 1.5)
+    guarded.protect()
+    assert guarded.sent == [("A", "stop", 67.5, 64.67)]
+    assert [order.time_in_force for order in guarded.alpaca.open_orders("A")] == ["day"]
 
 
 @pytest.mark.parametrize(
