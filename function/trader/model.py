@@ -484,6 +484,8 @@ class Observation:
     stopped_at: Mapping[str, datetime] = field(default_factory=dict)  # the last fill of a stop, by symbol
     peak_equity_usd: float | None = None  # the highest equity on record, without later deposits and withdrawals
     peak_problem: str = ""  # why the highest equity is not known
+    # when each holding was bought, for a rule that asks; not in older records
+    bought_at: Mapping[str, datetime] = field(default_factory=dict, metadata=WHEN_SET)
     # the rest of the bars of the closes, for a rule that needs it; not in older records
     ohlv: Mapping[str, Ohlv] = field(default_factory=dict, metadata=WHEN_SET)
 

@@ -356,6 +356,7 @@ class Settings:
         with suppress(RuleError):  # which _read_rule reports
             yield from self._short_history()
             yield from self._idle_sizes()
+            yield from self._other_bars()
         if self.shares is Shares.FRACTIONAL and self.daily_at and self.stop_loss_fraction:
             yield _problem(
                 f"SHARES=fractional: DAILY_AT={self.daily_at} leaves holdings without a stop from the opening on, "
@@ -368,6 +369,12 @@ class Settings:
         if self.history_bars < (min_bars := loader.facts(self.signal, dict(self.rule_parameters)).min_bars):
             text = f"HISTORY_BARS={self.history_bars}: SIGNAL={self.signal} needs at least {min_bars}"
             yield _problem(text, "HISTORY_BARS", "SIGNAL")
+
+    def _other_bars(self) -> Iterator[Problem]:
+        wanted = loader.facts(self.signal, dict(self.rule_parameters)).bar_interval
+        if wanted and wanted != self.bar_interval:
+            text = f"BAR_INTERVAL={self.bar_interval}: SIGNAL={self.signal} is made for bars of {wanted}"
+            yield _problem(text, "BAR_INTERVAL", "SIGNAL")
 
     def _idle_sizes(self) -> Iterator[Problem]:
         shares = loader.facts(self.signal, dict(self.rule_parameters)).shares_per_order

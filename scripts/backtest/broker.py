@@ -162,6 +162,7 @@ class BacktraderBroker:
         self._now: datetime | None = None
         self._restated: dict[str, tuple[int, float]] = {}  # after how many bars, and that bar's close in the new unit
         self._stopped_at: dict[str, datetime] = {}  # the start of the bar in which a stop was last filled
+        self._filled_at: dict[str, datetime] = {}  # the start of the bar in which an order was filled, by its id
         self._last_equity_usd = options.cash_usd
         self.fills: list[Fill] = []
         self.refusals: list[Refusal] = []
@@ -173,8 +174,11 @@ class BacktraderBroker:
         self._now = now
         self._last_equity_usd = last_equity_usd
 
-    def heard(self, own: Any, time: datetime) -> None:  # noqa: ANN401 Backtrader's order
-        """Record an order update from Backtrader; `time` is the start of the current bar."""
+    def heard(self, own: Any, time: datetime, executed: datetime | None = None) -> None:  # noqa: ANN401 Backtrader's order
+        """Record an order update from Backtrader; both times are starts of bars.
+
+        `time` is the current bar, and `executed` the one that filled the order, if it is another.
+        """
         name, kind = own.info["client_order_id"], own.info["kind"]
         order = self._sent[name].order
         is_leg = self._is_leg(own)
@@ -194,6 +198,8 @@ class BacktraderBroker:
                     reason=f"{kind.replace('-', ' ')} of its bracket" if is_leg else order.reason,
                 )
             )
+            if kind == MARKET:
+                self._filled_at[name] = executed or time
             if kind == STOP_LOSS:
                 self._stopped_at[order.symbol] = time
             self._held.pop(order.symbol, None)
@@ -461,6 +467,7 @@ class BacktraderBroker:
             order_id=sent.own.info["order_id"],
             filled_quantity=filled,
             filled_price_usd=sent.own.executed.price if filled else None,
+            filled_at=self._filled_at.get(client_order_id),
         )
 
     def _close_usd(self, symbol: str) -> float:

@@ -165,7 +165,8 @@ class _Session:
     def heard(self, strategy: Any, order: Any) -> None:  # noqa: ANN401 Backtrader's
         """Pass an order update on to the broker."""
         with self._time_part():
-            self.broker.heard(order, self._times[strategy.datetime[0]])
+            bar = self._times[strategy.datetime[0]]
+            self.broker.heard(order, bar, self._times.get(order.executed.dt, bar))
 
     def bar(self, strategy: Any) -> None:  # noqa: ANN401 a bt.Strategy
         """Run the bot on a bar, after the bar's fills."""

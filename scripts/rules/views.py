@@ -83,8 +83,10 @@ def make_view(
     return View(
         slot=due,
         closes=shown,
+        ohlv={symbol: make_up(each) for symbol, each in shown.items() if rule.facts.ohlcv},
         forecasts=dict(make_forecasts(shown, rule.forecast_spec, due)) if rule.forecast_spec else {},
         positions={symbol: hold(symbol, closes[symbol]) for symbol in held},
+        bought_at={symbol: closes[symbol].index[-min(5, len(closes[symbol]))].to_pydatetime() for symbol in held},
     )
 
 

@@ -149,6 +149,39 @@ def test_a_rule_asks_for_a_weight_and_a_bracket_and_gets_what_the_caps_allow(
     assert "asks for 50.00% of the equity" in Elements(Path("run.html")).text
 
 
+PATIENT = """
+from trader.alpha.rule import Rule
+
+
+class Patient(Rule):
+    bars = 2
+    held_since = True
+
+    def decide(self, view):
+        for symbol, closes in view.closes.items():
+            held = symbol in view.positions
+            bars = int((closes.index > view.held_since[symbol]).sum()) if held else 0
+            yield view.judge(symbol, 1, up=not held, down=bars >= 3, reason=f"held for {bars} bars")
+"""
+
+
+def test_a_rule_that_sells_after_three_days_does_so_in_runs_and_backtests(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("rules/patient.py").write_text(PATIENT)
+    env = {"SIGNAL": "rules/patient.py", "UNIVERSE": "KO", "STOP_LOSS_FRACTION": "0.2", "PAUSE_AFTER_STOP_BARS": "0"}
+    sides = []
+    for day in (1, 2, 5, 6, 7):
+        report = run({"time": f"2022-12-{day:02}T20:45:00Z"}, env=env)
+        sides.append([each["side"] for each in report["orders"]])
+    assert sides == [["buy"], [], [], ["sell"], ["buy"]]
+    for name, text in {**env, "START": "2022-12-01", "END": "2022-12-16"}.items():
+        monkeypatch.setenv(name, text)
+    with pytest.raises(SystemExit) as ended:
+        compare.main()
+    assert (ended.value.code, "The same" in capsys.readouterr().out) == (0, True)
+
+
 BROKEN = """
 from trader.alpha.rule import Rule
 

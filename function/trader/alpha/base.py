@@ -34,6 +34,8 @@ class Facts:
     # settings that are part of the rule's definition:
     backtest_defaults: Mapping[str, str] = field(default_factory=dict)
     words: Words = Words()
+    held_since: bool = False  # it needs to know when each holding was bought
+    bar_interval: str = ""  # the only BAR_INTERVAL that it is made for; empty: any
     ohlcv: bool = False  # it needs open, high, low and volume beside the closes
 
 
@@ -58,6 +60,7 @@ class View:
     closes: Mapping[str, Closes]  # of the chosen and the held symbols, up to the price at which they can trade now
     forecasts: Mapping[str, Forecast]  # of the symbols that have one
     positions: Mapping[str, Position]  # what is held
+    bought_at: Mapping[str, datetime] = field(default_factory=dict)  # of what is held, as far as it is known
     ohlv: Mapping[str, Ohlv] = field(default_factory=dict)  # the rest of the closes' bars, if the rule needs them
 
 

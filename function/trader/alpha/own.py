@@ -21,7 +21,7 @@ from trader.alpha import base
 from trader.alpha.base import Facts, RuleError, Words
 from trader.alpha.rule import ForecastKind, Insight, Parameter, Rule, View, find_parameters
 from trader.forecasting.base import ForecastSpec
-from trader.model import Direction
+from trader.model import BAR_LENGTH, Direction
 
 type Sources = tuple[tuple[str, bytes], ...]
 """The files of a rule by path, in the order of the paths: its own, and those beside it that it imports."""
@@ -37,6 +37,9 @@ COUNTS_PROCESSOR_TIME = False
 
 MAX_REASON_CHARACTERS = 300
 MIN_BARS, MAX_BARS = 1, 5_000
+TAKEN = frozenset({"trader", "scripts", "lambda_function", "numpy", "pandas", "prophet", "boto3", "yfinance"})
+"""Names of modules that an import in a rule, or in its test, must find as they are."""
+
 FRACTIONS = {"weight_fraction": 1.0, "stop_loss_fraction": 1.0, "take_profit_fraction": 10.0}
 """What a buy may ask for, with the largest value."""
 
@@ -58,7 +61,11 @@ class OwnRule:
         found: list[Insight] = []
         try:
             with _limit(LIMIT_S), _beside(self.sources):
-                decided = _iterate(self.rule(self.parameters).decide(View(view, ohlcv=self.facts.ohlcv)))
+                decided = _iterate(
+                    self.rule(self.parameters).decide(
+                        View(view, ohlcv=self.facts.ohlcv, held_since=self.facts.held_since)
+                    )
+                )
                 for insight in decided:  # one by one: it may go on without end
                     if problem := _find_problem(insight, view, found):
                         break
@@ -82,9 +89,6 @@ def load(text: str, parameters: Mapping[str, float], bar_interval: str, horizon_
     rule = _execute(text, sources)
     values = {name: each.default for name, each in find_parameters(rule).items()} | dict(parameters)
     bars, kind = _read_needs(rule(values), text)
-    ohlcv: object = rule.ohlcv  # of the class: the same whatever the parameters are
-    if not isinstance(ohlcv, bool):
-        raise RuleError(f"{text}: `ohlcv` is {ohlcv!r}; it must be True or False")
     spec = ForecastSpec(
         bar_interval=bar_interval,
         min_bars=max(bars, 30),
@@ -96,7 +100,15 @@ def load(text: str, parameters: Mapping[str, float], bar_interval: str, horizon_
         chart="Price and trend line" if kind is not ForecastKind.NONE else "Price",
     )
     min_bars = bars if kind is ForecastKind.NONE else max(bars, 30)
-    facts = Facts(name=text, min_bars=min_bars, words=words, ohlcv=ohlcv, has_gap=False)
+    facts = Facts(
+        name=text,
+        min_bars=min_bars,
+        words=words,
+        has_gap=False,
+        bar_interval=_read_interval(rule, text),
+        held_since=_read_flag(rule, "held_since", text),
+        ohlcv=_read_flag(rule, "ohlcv", text),
+    )
     return OwnRule(text, sources, rule, values, facts, None if kind is ForecastKind.NONE else spec)
 
 
@@ -123,12 +135,48 @@ def _read_needs(rule: Rule, path: str) -> tuple[int, ForecastKind]:
         kind: object = rule.forecast
     except Exception as error:
         raise RuleError(describe(error, path)) from error
-    if not isinstance(bars, int) or not MIN_BARS <= bars <= MAX_BARS:
-        raise RuleError(f"{path}: `bars` is {bars!r}; it must be a whole number from {MIN_BARS} to {MAX_BARS}")
+    if isinstance(bars, bool) or not isinstance(bars, int) or not MIN_BARS <= bars <= MAX_BARS:
+        raise _refuse(type(rule), "bars", path, bars, f"a whole number from {MIN_BARS} to {MAX_BARS}")
     if not isinstance(kind, ForecastKind):
         words = ", ".join(f"ForecastKind.{each.name}" for each in ForecastKind)
-        raise RuleError(f"{path}: `forecast` is {kind!r}; it must be one of {words}")
+        raise _refuse(type(rule), "forecast", path, kind, f"one of {words}")
     return bars, kind
+
+
+def _read_flag(rule: type[Rule], name: str, path: str) -> bool:
+    """Return an attribute of the class, which is the same whatever the parameters are."""
+    value: object = getattr(rule, name)
+    if not isinstance(value, bool):
+        raise _refuse(rule, name, path, value, "True or False")
+    return value
+
+
+def _refuse(rule: type[Rule], name: str, path: str, value: object, allowed: str) -> RuleError:
+    """Return the error for an attribute of a rule's class."""
+    return RuleError(f"{_point_at(rule, name, path)}: `{name}` is {value!r:.80}; it must be {allowed}")
+
+
+def _point_at(rule: type[Rule], name: str, path: str) -> str:
+    """Return where in a rule's file an attribute of its class is set; the file alone if that is not found."""
+    for node in ast.walk(ast.parse(dict(list_sources(path))[path])):
+        if isinstance(node, ast.ClassDef) and node.name == rule.__name__:
+            for each in node.body:
+                names = [each.name] if isinstance(each, ast.FunctionDef) else _list_assigned(each)
+                if name in names:
+                    return f"{path}, line {each.lineno}"
+    return path
+
+
+def _list_assigned(node: ast.stmt) -> list[str]:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [each.id for each in targets if isinstance(each, ast.Name)]
+
+
+def _read_interval(rule: type[Rule], path: str) -> str:
+    value: object = rule.bar_interval
+    if value != "" and value not in BAR_LENGTH:
+        raise _refuse(rule, "bar_interval", path, value, f"one of {', '.join(BAR_LENGTH)}")
+    return str(value)
 
 
 # --- the file -------------------------------------------------------------------------------------------------------
@@ -186,8 +234,10 @@ def find(text: str) -> Path:
         raise RuleError(f"there is no file {text}; the folder is {Path.cwd().name}, and make rule writes an example")
     if not file.resolve().is_relative_to(Path.cwd().resolve()):
         raise RuleError(f"{text} leads out of the current folder; copy the file into it")
-    if path.stem in sys.stdlib_module_names or path.stem == "trader":
+    if path.stem in sys.stdlib_module_names:
         raise RuleError(f"{text} has the name of a module of Python, {path.stem}; give it another one")
+    if path.stem in TAKEN:
+        raise RuleError(f"{text} has the name of a module that the bot uses, {path.stem}; give it another one")
     return file
 
 
@@ -214,7 +264,7 @@ def _list_imports(source: bytes) -> Iterator[str]:
 def _find_beside(file: Path, name: str) -> Path | None:
     """Return the file of a module that stands beside another; modules of Python and of the bot come first."""
     beside = file.with_name(f"{name}.py")
-    return beside if name not in sys.stdlib_module_names and name != "trader" and beside.is_file() else None
+    return beside if name not in sys.stdlib_module_names and name not in TAKEN and beside.is_file() else None
 
 
 @cache
@@ -228,7 +278,7 @@ def _execute(text: str, sources: Sources) -> type[Rule]:
         if isinstance(each, type) and issubclass(each, Rule) and each.__module__ == module.__name__
     ]
     if len(found) != 1:
-        names = ", ".join(each.__name__ for each in found)
+        names = ", ".join(f"{each.__name__} in line {getattr(each, '__firstlineno__', '?')}" for each in found)
         raise RuleError(
             f"{text} must define one class on Rule, but defines {f'{len(found)}: {names}' if found else 'none'}"
         )

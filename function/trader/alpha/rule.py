@@ -16,6 +16,7 @@ The class is made anew for each run, and decide() must follow from the view alon
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
@@ -26,9 +27,12 @@ import pandas as pd
 
 from trader.alpha import base
 from trader.alpha.base import RuleError
-from trader.model import OHLV, Closes, Direction, Forecast, Insight, Ohlv, Position
+from trader.model import NEW_YORK, OHLV, Closes, Direction, Forecast, Insight, Ohlv, Position
 
 __all__ = ["Closes", "Forecast", "ForecastKind", "Insight", "Parameter", "Position", "Rule", "View"]
+
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+"""What a parameter can be called; RULE_SHA256 has another meaning."""
 
 PREFIX = "RULE_"
 """The beginning of the variables that set parameters."""
@@ -46,7 +50,20 @@ class Parameter[N: (int, float)]:
     """A number that a rule is set with: RULE_DAYS=20 for one called `days`. It is whole if its default is."""
 
     def __init__(self, default: N, *, low: N, high: N, meaning: str) -> None:
-        """Declare a parameter with its default and its bounds, which are allowed values."""
+        """Declare a parameter with its default and its bounds, which are allowed values.
+
+        Raises RuleError if they are no finite numbers, or if the default lies beyond the bounds.
+        """
+        for word, value in {"default": default, "low": low, "high": high}.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise RuleError(f"the {word} of a Parameter is {value!r:.40}; it must be a number")
+        if not low <= default <= high:
+            raise RuleError(
+                f"the default of a Parameter is {default:g}, which is not from low={low:g} to high={high:g}"
+            )
+        words: object = meaning
+        if not isinstance(words, str) or not words.strip():
+            raise RuleError(f"the meaning of a Parameter is {words!r:.40}; it must be a text")
         self.default: N = default
         self.low: N = low
         self.high: N = high
@@ -54,6 +71,9 @@ class Parameter[N: (int, float)]:
         self.name = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
+        """Take the name, which the variable has too. Raises RuleError for one that no variable can have."""
+        if not NAME.fullmatch(name) or name == "sha256":
+            raise RuleError(f"a Parameter cannot be named {name!r:.40}; take a name in small letters, such as `days`")
         self.name = name
 
     @overload
@@ -94,8 +114,9 @@ def find_parameters(owner: type) -> dict[str, "Parameter[int] | Parameter[float]
 class View:
     """What a rule is shown at a slot. All of it can be read, and none of it changed."""
 
-    def __init__(self, seen: base.View, *, ohlcv: bool = False) -> None:
+    def __init__(self, seen: base.View, *, ohlcv: bool = False, held_since: bool = False) -> None:
         self._seen = seen
+        self._since = held_since
         self._ohlcv = ohlcv
         self._closes: dict[str, Closes] | None = None
         self._bars: dict[str, pd.DataFrame] | None = None
@@ -135,6 +156,20 @@ class View:
         """What is held, by symbol."""
         return dict(self._seen.positions)
 
+    @property
+    def held_since(self) -> Mapping[str, datetime]:
+        """The start of the bar in which each holding was bought, as far as it is known.
+
+        The bars since are those of its closes that begin later. Only a rule that says so gets it.
+        """
+        if not self._since:
+            raise RuleError("view.held_since is not read unless the rule asks for it: write `held_since = True` in it")
+        closes = self._seen.closes
+        return {
+            symbol: _find_bar(closes[symbol], moment) if symbol in closes else moment
+            for symbol, moment in self._seen.bought_at.items()
+        }
+
     def judge(
         self,
         symbol: str,
@@ -168,6 +203,15 @@ class View:
         )
 
 
+def _find_bar(closes: Closes, moment: datetime) -> datetime:
+    """Return the start of the bar that a moment lies in; that of its day if it is before all of them."""
+    place = int(closes.index.searchsorted(pd.Timestamp(moment), side="right")) - 1
+    if place < 0:
+        return pd.Timestamp(moment).tz_convert(NEW_YORK).normalize().tz_convert("UTC").to_pydatetime()
+    start: datetime = closes.index[place].to_pydatetime()
+    return start
+
+
 def _read_fraction(value: float | None) -> float | None:
     return None if value is None else float(value)  # NumPy's numbers are no JSON
 
@@ -191,6 +235,12 @@ class Rule:
 
     measures: str = "what the rule measures"
     """What `strength` is, for pages."""
+
+    bar_interval: str = ""
+    """The BAR_INTERVAL that the rule is made for, such as 1d; empty: it decides on bars of any length."""
+
+    held_since: bool = False
+    """Whether view.held_since says when each holding was bought."""
 
     ohlcv: bool = False
     """Whether view.bars has open, high, low, close and volume too."""

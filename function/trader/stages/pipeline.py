@@ -279,6 +279,7 @@ def observe(services: RunServices, run: Run, holdings: protection.Holdings) -> O
         stopped_at=find_stops(services, run, [symbol for symbol in chosen if symbol not in positions]),
         peak_equity_usd=peak.equity_usd if peak else None,
         peak_problem=peak_problem,
+        bought_at=find_buys(services, list(positions)) if services.alpha.facts.held_since else {},
     )
 
 
@@ -360,6 +361,17 @@ def find_stops(services: RunServices, run: Run, symbols: Sequence[str]) -> dict[
     return dict(sorted(filled, key=itemgetter(1)))
 
 
+def find_buys(services: RunServices, symbols: Sequence[str]) -> dict[str, datetime]:
+    """Return when each symbol was last bought, as far as the broker knows."""
+    orders = services.broker.orders_of(symbols) if symbols else ()
+    bought = {
+        order.symbol: order.filled_at
+        for order in reversed(orders)  # which come newest first
+        if order.side is Side.BUY and order.filled_quantity and order.filled_at
+    }
+    return {symbol: moment for symbol, moment in sorted(bought.items()) if moment}
+
+
 def _is_stop(order: Order) -> bool:
     """Check whether an order is a stop, or a sale that protection made at a price below the stop."""
     parts = OrderId.parse(order.client_order_id)
@@ -424,6 +436,7 @@ def decide(observation: Observation, forecasts: Forecasts, alpha: AlphaModel, se
         closes={symbol: closes for symbol, closes in observation.closes.items() if symbol not in short},
         forecasts={forecast.symbol: forecast for forecast in forecasts.forecasts},
         positions=positions,
+        bought_at=observation.bought_at,
         ohlv=observation.ohlv,
     )
     insights = tuple(alpha.insights(view))

@@ -1,5 +1,6 @@
 """A rule from a file: what it may be, what it is shown, and what happens when it is wrong."""
 
+from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent, indent
 
@@ -167,6 +168,33 @@ def test_symbols_that_are_not_shown_have_no_bars() -> None:
     assert [each.reason for each in rule.insights(shown)] == ["AAPL"]
 
 
+HOLDING = deciding(
+    """
+    for symbol, moment in view.held_since.items():
+        bars = int((view.closes[symbol].index > moment).sum())
+        yield view.judge(symbol, bars, down=bars > 2, reason=f"{bars} bars since {moment:%m-%d %H:%M}")
+    """
+)
+
+
+def test_a_rule_that_asks_sees_the_bar_in_which_each_holding_was_bought() -> None:
+    rule = loader.load(settings(SIGNAL=write(HOLDING.replace("bars = 2", "bars = 2\n    held_since = True", 1))))
+    index = PRICES["AAPL"].index
+    bought = (index[-4] + pd.Timedelta(hours=15)).to_pydatetime()
+    early = (index[0] - pd.Timedelta(days=9)).to_pydatetime()
+    shown = replace(view(), bought_at={"AAPL": bought, "KO": early})
+    assert [(each.symbol, each.reason.split(" since ")[0]) for each in rule.insights(shown)] == [
+        ("AAPL", "3 bars"),
+        ("KO", "60 bars"),
+    ]
+
+
+def test_a_rule_that_does_not_ask_since_when_is_told_how() -> None:
+    rule = loader.load(settings(SIGNAL=write(HOLDING)))
+    with pytest.raises(RuleError, match="write `held_since = True` in it"):
+        rule.insights(view())
+
+
 def test_what_a_rule_needs_is_known_before_it_runs() -> None:
     body = deciding("return []")
     assert not loader.needs_ohlcv(settings(SIGNAL=write(body)))
@@ -243,13 +271,34 @@ def test_parameters_are_on_record() -> None:
         ("x = 1\n", "rules/mine.py must define one class on Rule, but defines none"),
         (
             "class A(Rule): ...\nclass B(Rule): ...\n",
-            "rules/mine.py must define one class on Rule, but defines 2: A, B",
+            "rules/mine.py must define one class on Rule, but defines 2: A in line 4, B in line 5",
         ),
         ("1 / 0\n", "rules/mine.py, line 4: ZeroDivisionError: division by zero"),
         ("import no_such_package\n", "rules/mine.py, line 4: ModuleNotFoundError: No module named 'no_such_package'"),
-        ("class Mine(Rule):\n    bars = 0\n", "`bars` is 0; it must be a whole number from 1 to 5000"),
+        (
+            "class Mine(Rule):\n    bars = 0\n",
+            "rules/mine.py, line 5: `bars` is 0; it must be a whole number from 1 to 5000",
+        ),
         ("class Mine(Rule):\n    bars = '20'\n", "`bars` is '20'; it must be a whole number"),
-        ("class Mine(Rule):\n    ohlcv = 1\n", "`ohlcv` is 1; it must be True or False"),
+        ("class Mine(Rule):\n    bars = True\n", "`bars` is True; it must be a whole number"),
+        ("class Mine(Rule):\n    ohlcv = 1\n", "rules/mine.py, line 5: `ohlcv` is 1; it must be True or False"),
+        ("class Mine(Rule):\n    held_since: bool = 1\n", "line 5: `held_since` is 1; it must be True or False"),
+        ("class Mine(Rule):\n    bar_interval = '2d'\n", "line 5: `bar_interval` is '2d'; it must be one of 1d, 1h"),
+        (
+            "class Mine(Rule):\n    @property\n    def bars(self):\n        return 1.5\n",
+            "rules/mine.py, line 6: `bars` is 1.5; it must be a whole number",
+        ),
+        (
+            "class Mine(Rule):\n    sha256 = Parameter(1, low=0, high=2, meaning='x')\n",
+            "rules/mine.py, line 4: a Parameter cannot be named 'sha256'",
+        ),
+        ("class Mine(Rule):\n    Days = Parameter(1, low=0, high=2, meaning='x')\n", "line 4: a Parameter cannot be"),
+        (
+            "class Mine(Rule):\n    days = Parameter(9, low=0, high=2, meaning='x')\n",
+            "line 5: the default of a Parameter is 9, which is not from low=0 to high=2",
+        ),
+        ("class Mine(Rule):\n    days = Parameter('9', low=0, high=2, meaning='x')\n", "line 5: the default of a"),
+        ("class Mine(Rule):\n    days = Parameter(1, low=0, high=2, meaning='')\n", "line 5: the meaning of a"),
         ("class Mine(Rule):\n    forecast = 'trend'\n", "`forecast` is 'trend'; it must be one of ForecastKind.NONE"),
     ],
 )
@@ -280,6 +329,18 @@ def test_a_file_that_leads_out_of_the_folder_is_refused(tmp_path_factory: pytest
     Path("rules/link.py").symlink_to(outside)
     with pytest.raises(SettingsError, match="leads out of the current folder"):
         settings(SIGNAL="rules/link.py")
+
+
+def test_a_rule_that_is_made_for_other_bars_is_refused() -> None:
+    signal = write("class Mine(Rule):\n    bar_interval = '15m'\n")
+    with pytest.raises(SettingsError, match=r"BAR_INTERVAL=1d: SIGNAL=rules/mine\.py is made for bars of 15m"):
+        settings(SIGNAL=signal)
+    assert settings(SIGNAL=signal, BAR_INTERVAL="15m").signal == signal
+
+
+def test_a_file_with_the_name_of_a_package_that_the_bot_uses_is_refused() -> None:
+    with pytest.raises(SettingsError, match="has the name of a module that the bot uses, pandas"):
+        settings(SIGNAL=write(RISING, "pandas.py"))
 
 
 def test_a_file_with_the_name_of_a_module_is_refused() -> None:
