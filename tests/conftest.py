@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import sys
 from collections.abc import Generator, Iterator
 from functools import cache
 from typing import override
@@ -21,18 +22,28 @@ settings.register_profile("tests", deadline=None, derandomize=True, print_blob=T
 settings.register_profile("fuzz", deadline=None, print_blob=True)  # make fuzz draws new inputs each time
 settings.load_profile("tests")
 
+# Otherwise each worker, and each command that a test starts, would compile all that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # Each session of boto3 would read the descriptions of AWS's services again, a tenth of a second for each client.
 botocore.session.create_loader = cache(create_loader)
 
 
 SLOWEST = (
-    *("test_planted_bugs.py", "test_terraform.py", "test_plain_terraform.py", "test_layer.py"),
-    *("test_deploy_commands.py", "test_commands.py", "test_backtest.py", "test_terraform_bootstrap.py"),
-    *("test_terraform_rules.py", "test_alarms.py", "test_sweep.py", "test_fuzz.py", "test_engines.py"),
-    *("test_recovery.py", "test_secrets.py", "test_terraform_halt.py", "test_consoles.py", "test_model.py"),
-    *("test_check_rule_faults.py", "test_check_rule.py"),
+    *("test_planted_bugs.py", "test_check_rule_faults.py", "test_terraform.py", "test_pages.py", "test_lookahead.py"),
+    *("test_commands.py", "test_deploy_commands.py", "test_backtest.py", "test_sweep.py", "test_check_rule.py"),
+    *("test_fuzz.py", "test_plain_terraform.py", "test_engines.py", "test_secrets.py", "test_layer.py"),
+    *("test_model.py", "test_run.py", "test_backtest_page.py", "test_cloud_logs.py", "test_recovery.py"),
+    *("test_terraform_bootstrap.py", "test_alarms.py", "test_site.py", "test_backtest_in_browser.py", "test_wheel.py"),
+    *("test_rhythm.py", "test_build.py", "test_worst_day.py", "test_equity.py", "test_build_chain.py"),
+    *("test_alpaca_broker.py", "test_pause.py", "test_cloud_secrets.py", "test_terraform_rules.py"),
+    *("test_terraform_halt.py", "test_consoles.py"),
 )
 """Files that take ten seconds or more, those first that wait most and the slowest."""
+
+SPLIT = ("test_planted_bugs.py", "test_check_rule_faults.py")
+"""Files whose tests share nothing that takes long, and mostly wait."""
 
 NOT_FAST = (
     *("test_model.py", "test_forecasts.py", "test_preflight.py", "test_embedded_restated.py", "test_embedded.py"),
@@ -62,12 +73,12 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 class FileScheduling(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
-    """The tests of a file run in one worker, because they share fixtures; planted bugs share none, and mostly wait."""
+    """The tests of a file run in one worker, because they share fixtures, except those of SPLIT."""
 
     @override
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
-        return nodeid if file.endswith("test_planted_bugs.py") else file
+        return nodeid if file.endswith(SPLIT) else file
 
 
 @pytest.hookimpl(optionalhook=True)

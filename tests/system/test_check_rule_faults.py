@@ -1,17 +1,19 @@
 """make check-rule refuses five rules or more of each kind of fault, by the check that is meant for it, with the line.
 
-The line that is to be named ends with `# here`; where two are at fault, the first is.
+The line that is to be named ends with `# here`; where two are at fault, the first is. No sandbox is needed to find
+these faults; tests/system/test_check_rule.py has the children in one.
 """
 
+import sys
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
-from scripts.layer import sandbox
 from scripts.rules import run
 from scripts.rules.check import REACHING, Verdict, judge
 from scripts.rules.source import read_layer
+from tests.warm.python import write_program
 
 pytestmark = pytest.mark.slow
 
@@ -191,10 +193,17 @@ BY_ORDER = [
 """Faults that only the order of the slots shows, or memory with later closes: the line is that of decide(), or none."""
 
 
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a Python that has imported pandas already: to import it takes most of the time of a child."""
+    return write_program(tmp_path_factory.mktemp("python"), (*{*run.SEEDS.values()},), "numpy", "pandas")
+
+
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make an empty folder the current one."""
+def folder(tmp_path: Path, python: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make an empty folder the current one, and start the children from that Python."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(python))
     Path("rules").mkdir()
 
 
@@ -207,7 +216,7 @@ def check(text: str) -> dict[str, str]:
     """Return what is said of each check that failed."""
     Path("rules/mine.py").write_text(text)
     sources = run.read_sources("rules/mine.py")
-    reports = run.try_rule("rules/mine.py", sources, {}, has_sandbox=not sandbox.missing())
+    reports = run.try_rule("rules/mine.py", sources, {}, has_sandbox=False)
     return {each.check: each.found for each in judge(sources, reports, read_layer()) if each.verdict is Verdict.FAILED}
 
 

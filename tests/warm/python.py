@@ -1,6 +1,7 @@
 """Python processes that need not import the packages, because they are copies of one that has."""
 
 import atexit
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -26,20 +27,40 @@ def python(*, fresh: bool = False) -> Sequence[str]:
     """
     if fresh or sys.platform != "linux":
         return [sys.executable]
-    return [sys.executable, "-I", "-S", str(FOLDER / "client.py"), _serve()]
+    return command(_serve())
+
+
+def command(socket: str) -> Sequence[str]:
+    """Return how to start a copy of a server's Python."""
+    return [sys.executable, "-I", "-S", str(FOLDER / "client.py"), socket]
 
 
 @cache
-def _serve() -> str:
-    """Start this process's server, and return its socket; it ends with this process."""
+def write_program(folder: Path, seeds: Sequence[int], *packages: str) -> Path:
+    """Write a program that stands for Python in tests that need a file, and a seed of hashes; return its path.
+
+    It starts a copy of a Python that has imported the packages, with the seed in PYTHONHASHSEED, which must be one of
+    `seeds`.
+    """
+    sockets = {seed: _serve(packages, PYTHONHASHSEED=str(seed), OPENBLAS_NUM_THREADS="1") for seed in seeds}
+    cases = "".join(f'{seed}) exec {shlex.join(command(at))} "$@" ;;\n' for seed, at in sockets.items())
+    path = folder / "python"
+    path.write_text(f"#!/bin/sh\ncase $PYTHONHASHSEED in\n{cases}esac\nexit 1\n", encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+@cache
+def _serve(packages: Sequence[str] = PACKAGES, **variables: str) -> str:
+    """Start a server, and return its socket; it ends with this process."""
     folder = TemporaryDirectory(prefix="warm-")
     atexit.register(folder.cleanup)
     path = str(Path(folder.name, "socket"))
     server = subprocess.Popen(
-        [sys.executable, "-I", str(FOLDER / "server.py"), path, *PACKAGES],
+        [sys.executable, "-I", str(FOLDER / "server.py"), path, *packages],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={"PATH": "/usr/bin:/bin", "MPLCONFIGDIR": folder.name},
+        env={"PATH": "/usr/bin:/bin", "MPLCONFIGDIR": folder.name, **variables},
         start_new_session=True,  # Ctrl-C in the terminal is for pytest
         text=True,
     )

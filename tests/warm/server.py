@@ -6,6 +6,7 @@ read from the environment when they were imported.
 """
 
 import array
+import atexit
 import contextlib
 import gc
 import importlib
@@ -16,6 +17,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
 import types
 import warnings
@@ -94,6 +96,28 @@ def become(request: dict[str, object], files: array.array[int] | list[int]) -> N
     sys.argv = words
 
 
+def run_and_end() -> None:
+    """Run the program, and end with its exit code: without freeing all that is imported, most of the work of a copy.
+
+    Other ends than an exit code, such as Ctrl-C and exceptions, are left to Python.
+    """
+    code = 0
+    try:
+        run()
+    except SystemExit as end:
+        if not isinstance(end.code, int | None):
+            raise
+        code = end.code or 0
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for the threads, as Python does at its end
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        sys.exit(code)  # Python says what it thinks of a full disk or a closed pipe
+    os._exit(code & 0xFF)
+
+
 def run() -> None:
     """Run the program in sys.argv as Python would: -m MODULE ARGUMENTS, or -c CODE ARGUMENTS."""
     kind, program, *rest = sys.argv
@@ -110,4 +134,4 @@ if __name__ == "__main__":
     for name in sys.argv[2:]:
         importlib.import_module(name)
     serve(sys.argv[1])
-    run()
+    run_and_end()

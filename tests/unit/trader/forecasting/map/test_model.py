@@ -392,14 +392,13 @@ def test_the_starting_path_does_not_matter_for_moves_of_a_cent() -> None:
     steps = [np.asarray(chance.choice([-0.01, 0.0, 0.0, 0.0, 0.0, 0.01], 60), float) for _ in range(8)]
     many = np.stack([10 + np.cumsum(each).round(2) for each in steps])
     index = calendar(60).times_ns
-    for end in (37, 38, 57, 58):
-        windows = [
-            Batch(calendar=Calendar.of(index[last - 30 : last], TREND), values=many[:, last - 30 : last].copy())
-            for last in (end - 1, end)
-        ]
-        before = model.fit(windows[:1])
-        begun, alone = (model.fit(windows[1:], USUAL, paths).fits for paths in (before.paths, None))
-        assert [same(*pair) for pair in zip(begun, alone, strict=True)] == [True] * 8
+    windows = [
+        Batch(calendar=Calendar.of(index[end - 30 : end], TREND), values=many[:, end - 30 : end].copy())
+        for end in (36, 37)  # where one of them is found only without the path
+    ]
+    before = model.fit(windows[:1])
+    begun, alone = (model.fit(windows[1:], USUAL, paths).fits for paths in (before.paths, None))
+    assert [same(*pair) for pair in zip(begun, alone, strict=True)] == [True] * 8
 
 
 @pytest.mark.parametrize("seeds", [[1, 2, 4], [1]], ids=["more", "fewer"])
