@@ -14,7 +14,7 @@ project_copyright = author
 language = "en"
 
 extensions = ["myst_parser", "scripts.docs.sources"]
-source_suffix = {".md": "markdown"}
+source_suffix = {".md": "markdown", ".ipynb": "markdown"}  # scripts.docs.sources writes a notebook as Markdown
 myst_heading_anchors = 4  # the anchors that GitHub gives the headings
 nitpicky = True
 

@@ -1,9 +1,10 @@
 """A Sphinx extension, so that the same pages can be read on GitHub and on the site.
 
 On GitHub an index page lists the pages of its folder as links; on the site those links, in their order, are the list of
-contents too. Links to files outside docs/ lead to the repository.
+contents too. Links to files outside docs/ lead to the repository. A notebook is a page with its outputs.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -19,6 +20,7 @@ from scripts import ROOT
 
 DOCS = ROOT / "docs"
 LINK = re.compile(r"(?P<text>\[[^\[\]]*\])\((?P<target>[^)\s#:]+)(?P<anchor>#[^)\s]+)?\)")
+NOTEBOOK = ".ipynb"
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 log = logging.getLogger(__name__)
@@ -32,10 +34,27 @@ def setup(app: Sphinx) -> Mapping[str, bool]:
 
 def adapt(_app: Sphinx | None, name: str, source: list[str]) -> None:
     """Change the text of a page: its links to files outside docs/, and the list of contents of an index page."""
-    page, text = DOCS / f"{name}.md", source[0]
+    page = DOCS / f"{name}.md"
+    if (notebook := page.with_suffix(NOTEBOOK)).is_file():
+        page, source[0] = notebook, write_notebook(source[0])
+    text = source[0]
     source[0] = outside_code(text, lambda part: LINK.sub(lambda link: lead_to_repository(page, link), part))
     if page.stem == "index":
         source[0] += "\n".join(["", "```{toctree}", ":hidden:", "", *contents(page, text), "```", ""])
+
+
+def write_notebook(text: str) -> str:
+    """Return a notebook as a page in Markdown: each cell that is code, and below it what it printed."""
+    parts = []
+    for cell in json.loads(text)["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source)
+            continue
+        parts.append(f"```ipython3\n{source}\n```")
+        if printed := "".join(line for output in cell["outputs"] for line in output.get("text", ())).strip("\n"):
+            parts.append(f"```text\n{printed}\n```")
+    return "\n\n".join(parts)
 
 
 def outside_code(text: str, change: Callable[[str], str]) -> str:
@@ -63,7 +82,7 @@ def contents(page: Path, text: str) -> Iterator[str]:
     seen = set()
     for link in LINK.finditer(outside_code(text, str)):
         target = (page.parent / link["target"]).resolve()
-        is_page = target.parent == page.parent and target.suffix == ".md"
+        is_page = target.parent == page.parent and target.suffix in {".md", NOTEBOOK}
         is_index = target.parent.parent == page.parent and target.name == "index.md"
         if (is_page or is_index) and target != page and target not in seen:
             seen.add(target)

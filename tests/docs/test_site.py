@@ -1,5 +1,6 @@
 """make docs builds the site, and fails if anything in it leads nowhere."""
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +33,8 @@ def test_the_site_is_built_without_a_warning(built: tuple[Path, Sequence[str]]) 
 
 
 def test_every_page_of_docs_is_on_the_site(site: Path) -> None:
-    pages = [path.relative_to(ROOT / "docs").with_suffix(".html") for path in (ROOT / "docs").rglob("*.md")]
+    docs = ROOT / "docs"
+    pages = [path.relative_to(docs).with_suffix(".html") for path in [*docs.rglob("*.md"), *docs.rglob("*.ipynb")]]
     assert [str(page) for page in pages if not (site / page).is_file()] == []
 
 
@@ -142,6 +144,16 @@ def test_what_looks_like_a_link_in_a_code_block_stays() -> None:
 def test_an_index_page_lists_its_links_once_and_in_their_order() -> None:
     text = adapted("how-to/index", "[b](deploy.md) [a](alarms.md#x) [b](deploy.md) [other](../reference/index.md)")
     assert text.partition(":hidden:\n")[2].split() == ["deploy", "alarms", "```"]
+
+
+def test_a_notebook_is_a_page_with_its_code_and_what_it_printed() -> None:
+    cells = [
+        {"cell_type": "markdown", "source": ["# Title\n", "words"]},
+        {"cell_type": "code", "source": ["print(1)"], "outputs": [{"output_type": "stream", "text": ["1\n"]}]},
+        {"cell_type": "code", "source": ["x = 1"], "outputs": []},
+    ]
+    page = sources.write_notebook(json.dumps({"cells": cells}))
+    assert page == ("# Title\nwords\n\n```ipython3\nprint(1)\n```\n\n```text\n1\n```\n\n```ipython3\nx = 1\n```")
 
 
 def test_the_repository_is_githubs_own_variable_first(monkeypatch: pytest.MonkeyPatch) -> None:
