@@ -18,8 +18,9 @@ from scripts.console import InterruptedCommandError
 from scripts.sweep import tasks
 from scripts.sweep.executors import Failure, Workers
 from scripts.sweep.store import Store, identity
-from scripts.sweep.tasks import RETURNS, Figures, Job, pack, unpack_returns
+from scripts.sweep.tasks import RETURNS, Figures, Job, Packed, pack, unpack_returns
 from scripts.sweep.walk_forward import Part
+from trader.alpha import own
 from trader.model import NEW_YORK
 from trader.progress import Progress, no_progress
 
@@ -249,7 +250,7 @@ def _backtests(
         for group, members in _groups(todo).items():
             table = pack([base64.b64decode(each) for each in Store(folder / f"{group}.jsonl").results()])
             panel = pack(plan.panel(members[0]))
-            yield from ((cell.name, Job(options=cell.options, panel=panel, table=table)) for cell in members)
+            yield from ((cell.name, make_job(cell, panel, table)) for cell in members)
 
     for done, (name, result) in enumerate(workers.results(judge, jobs()), start=1):
         if isinstance(result, Failure):
@@ -259,6 +260,13 @@ def _backtests(
             about = {"part": f"{cell.part.start} to {cell.part.end}"}
             results.keep(name, result, **about)
         yield BACKTESTS, done, of
+
+
+def make_job(cell: Cell, panel: Packed, table: Packed) -> Job:
+    """Return the backtest of a cell, with the files of its rule if that is one of the owner's."""
+    signal = cell.options.settings.signal
+    rule = own.list_sources(signal) if own.is_file(signal) else ()
+    return Job(options=cell.options, panel=panel, table=table, rule=rule)
 
 
 def _groups(cells: Sequence[Cell]) -> dict[str, list[Cell]]:

@@ -10,6 +10,7 @@ import platform
 import threading
 import zlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -24,6 +25,7 @@ from scripts.backtest import compute, statistics
 from scripts.backtest.engine import backtest
 from scripts.backtest.model import Options, Panel
 from scripts.backtest.uncertainty import Numbers
+from trader.alpha import own
 
 type Figures = dict[str, Any]
 """The key figures of one backtest, float or None, and its RETURNS."""
@@ -56,6 +58,7 @@ class Job:
     options: Options
     panel: Packed
     table: Packed  # a list of results of `forecast`
+    rule: own.Sources = ()  # the files of an own rule, because a worker may have another folder, or another machine
 
 
 def pack(value: object) -> Packed:
@@ -72,9 +75,16 @@ def forecast(task: compute.Task) -> bytes:
 
 def figures(job: Job) -> Figures:
     """Compute the key figures of one backtest."""
-    with ONE_AT_A_TIME:
+    with ONE_AT_A_TIME, lend(job):
         result = backtest(unpack_panel(job.panel), job.options, table=unpack_table(job.table))
         return {**statistics.key_figures(result), RETURNS: pack_returns(statistics.excess_returns(result))}
+
+
+def lend(job: Job) -> AbstractContextManager[None]:
+    """Let the rule of a job stand for what this process's folder may have under its path."""
+    if not job.rule:
+        return nullcontext()
+    return own.recorded(job.options.settings.signal, {path: source.decode() for path, source in job.rule})
 
 
 def pack_returns(made: Numbers) -> str:

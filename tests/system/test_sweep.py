@@ -29,6 +29,7 @@ from scripts.backtest.engine import backtest
 from scripts.backtest.model import BacktestError
 from scripts.backtest.statistics import key_figures
 from scripts.console import UnwritableError
+from scripts.rules.write import write
 from scripts.sweep import executors, store, tasks
 from scripts.sweep import sweep as sweeping
 from scripts.sweep.cluster import cluster
@@ -428,6 +429,20 @@ def test_one_worker_two_workers_and_a_cluster_give_the_same_figures(
         assert code == 0, said
     one, two, dask = ((tmp_path / name / "sweep/results.csv").read_bytes() for name in ways)
     assert one == two == dask
+
+
+def test_the_workers_of_a_cluster_get_the_file_of_an_own_rule(
+    sweep: Command, scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # in which no worker of the cluster is
+    write("only_here")
+    ways = {"one": {"WORKERS": "1"}, "cluster": {"SCHEDULER": scheduler}}
+    for name, way in ways.items():
+        code, _, said = sweep(SIGNAL="rules/only_here.py", GRID="RULE_DAYS=5,20", OUT=str(tmp_path / name), **way)
+        assert code == 0, said
+    one, dask = ((tmp_path / name / "sweep/results.csv").read_bytes() for name in ways)
+    assert one == dask
+    assert len({row["final_equity_usd"] for row in figures(tmp_path / "cluster")}) > 1
 
 
 def test_a_cluster_with_other_code_is_refused(sweep: Command, scheduler: str, monkeypatch: pytest.MonkeyPatch) -> None:
