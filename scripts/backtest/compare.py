@@ -83,8 +83,6 @@ def answer(days: Sequence[Day]) -> dict[str, Any]:
 
 def compare(panel: Panel, chosen: Options, progress: Progress = no_progress) -> list[Day]:
     """Compare both sides over the options' span, without costs and with a refit at every bar, as in a run."""
-    close = panel.close
-    panel = replace(panel, open=close, high=close, low=close, has_ohlc=False)
     same = replace(chosen, fills_at_close=True, commission_fraction=0.0, slippage_fraction=0.0, refit_every_bars=1)
     with pool(chosen.settings.engine) as executor:
         result = backtest(panel, same, executor=executor, progress=progress)

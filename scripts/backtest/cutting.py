@@ -8,7 +8,7 @@ reader that is a bar late would otherwise cut as wrongly as it reads.
 import csv
 import gzip
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
@@ -23,6 +23,7 @@ import pandas as pd
 from scripts.backtest import benchmark, prices
 from scripts.backtest.model import BacktestError, Benchmark, Options, Panel
 from scripts.data.members import shipped
+from trader.alpha import loader
 from trader.model import NEW_YORK
 from trader.prices.cells import LIBRARIES, CellSource
 from trader.prices.layout import find_layout
@@ -110,14 +111,12 @@ class CuttableCache:
         return find_dips(pd.concat([each["close"].notna().astype(int) for each in bars.values()]))
 
     def settings_at(self, at: datetime, folder: Path) -> dict[str, str]:
-        """Write the closes of the cached bars up to a bar as a price file: a run cannot ask Yahoo for the past."""
+        """Write what a rule needs of the cached bars up to a bar: a run cannot ask Yahoo for the past."""
         interval = self._options.settings.bar_interval
+        needs_ohlcv = loader.needs_ohlcv(self._options.settings)
         with self._cut(at) as cut:
-            closes = {symbol: bars["close"] for symbol, bars in cut.read(self._symbols(), interval).items()}
-        close = pd.DataFrame(closes).sort_index()
-        times = [each.astimezone(NEW_YORK).date() if interval == "1d" else each for each in close.index]
-        path = folder / "prices.csv"
-        close.set_axis(pd.Index([each.isoformat() for each in times])).to_csv(path, index_label="timestamp")
+            bars = cut.read(self._symbols(), interval, reads_volume=needs_ohlcv)
+        path = write_prices(folder, bars, is_daily=interval == "1d", needs_ohlcv=needs_ohlcv)
         return {"PRICE_SOURCES": "file", "PRICE_FILE": str(path)}
 
     def _symbols(self) -> tuple[str, ...]:
@@ -131,6 +130,23 @@ class CuttableCache:
             cut = CutCache(folder=Path(name))
             cut.copy(self._cache or Cache(), self._symbols(), self._options.settings.bar_interval, at)
             yield cut
+
+
+def write_prices(folder: Path, bars: Mapping[str, pd.DataFrame], *, is_daily: bool, needs_ohlcv: bool) -> Path:
+    """Write bars of some symbols as a price file: with a column of closes for each, or a row for each whole bar."""
+
+    def name_times(table: pd.DataFrame) -> pd.DataFrame:
+        times = [each.astimezone(NEW_YORK).date() if is_daily else each for each in table.index]
+        return table.set_axis(pd.Index([each.isoformat() for each in times]))
+
+    path = folder / "prices.csv"
+    if needs_ohlcv:
+        rows = [name_times(each).assign(symbol=symbol) for symbol, each in bars.items()]
+        pd.concat(rows).dropna(subset="close").to_csv(path, index_label="timestamp")
+    else:
+        close = pd.DataFrame({symbol: each["close"] for symbol, each in bars.items()}).sort_index()
+        name_times(close).to_csv(path, index_label="timestamp")
+    return path
 
 
 def cut_benchmark(options: Options, at: datetime, bars: Sequence[datetime]) -> Benchmark | None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date, datetime
 from itertools import pairwise
 from typing import Any
@@ -89,10 +90,12 @@ def backtest(
     prices = SlotPrices(panel) if options.decide_every else PanelPrices(panel, judged.series)
     forecaster = _make_forecaster(prices, panel, options, times, table, executor)
     session = _Session(panel, judged, options, times, prices, forecaster, progress)
+    close = panel.close
+    filled = replace(panel, open=close, high=close, low=close, has_ohlc=False) if options.fills_at_close else panel
     cerebro = bt.Cerebro(stdstats=False)
-    cerebro.setbroker(Exchange.of(options, has_ohlc=panel.has_ohlc))
+    cerebro.setbroker(Exchange.of(options, has_ohlc=filled.has_ohlc))
     for symbol in panel.close.columns:
-        if bars := rows(panel, judged.visible[symbol], times):
+        if bars := rows(filled, judged.visible[symbol], times):
             cerebro.adddata(Feed(rows=bars), name=symbol)
     if not judged.visible.loc[list(times)].notna().any(axis=1).all():
         # Backtrader stops only at bars of some feed, but the bot also runs when no symbol has a price that counts.
@@ -152,6 +155,7 @@ class _Session:
         self._prices = prices
         self._journal = BacktestJournal()
         self._alpha = loader.load(options.settings)
+        self._ohlcv_for = loader.name_ohlcv(options.settings)
         self._progress = progress
         self._bars: list[Bar] = []
         self._broker: BacktraderBroker | None = None
@@ -232,7 +236,11 @@ class _Session:
         services = pipeline.RunServices(
             broker=self.broker,
             prices=Prices(
-                [self._prices], now=slot, count=count_needed_bars(settings), max_age_s=settings.max_price_age_s
+                [self._prices],
+                now=slot,
+                count=count_needed_bars(settings),
+                max_age_s=settings.max_price_age_s,
+                ohlcv_for=self._ohlcv_for,
             ),
             forecaster=self._forecaster,
             alpha=self._alpha,

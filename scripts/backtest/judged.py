@@ -30,7 +30,12 @@ class Judged:
 def judge(panel: Panel, bar_interval: str) -> Judged:
     """Judge the jumps of all symbols of a panel."""
     series = {
-        str(symbol): Series(closes, interval=bar_interval, splits=panel.splits.get(str(symbol)))
+        str(symbol): Series(
+            closes,
+            interval=bar_interval,
+            splits=panel.splits.get(str(symbol)),
+            ohlv=panel.take_ohlv(str(symbol)),
+        )
         for symbol, closes in panel.close.items()
     }
     splits = {symbol: found for symbol, each in series.items() if (found := each.find_splits())}

@@ -13,7 +13,8 @@ from scripts.backtest.cash_rate import CashRate
 from scripts.console import CommandError
 from scripts.data.members import Members
 from scripts.files import OUT
-from trader.model import Decision, Denial, Note, Order, Side
+from trader.model import OHLV, Decision, Denial, Note, Ohlv, Order, Side
+from trader.prices.bars import VOLUME
 from trader.settings import Settings
 
 
@@ -62,11 +63,12 @@ class Panel:
     notes: tuple[Note, ...] = ()
     splits: Mapping[str, Mapping[date, float]] = field(default_factory=dict)  # as the source reports them; see Series
     members: Members | None = None  # of the index that is the universe, as they are known at the end of the prices
+    volume: pd.DataFrame | None = None  # in shares, for a rule that needs open, high, low and volume
     daily: "Panel | None" = None  # of the same symbols
 
     @classmethod
     def of(cls, tables: Mapping[str, pd.DataFrame], *, has_ohlc: bool, source: str, notes: Iterable[Note]) -> "Panel":
-        """Return the panel of the tables with these names: open, high, low and close."""
+        """Return the panel of the tables with these names: open, high, low and close, and perhaps volume."""
         return cls(
             open=tables["open"],
             high=tables["high"],
@@ -75,6 +77,7 @@ class Panel:
             has_ohlc=has_ohlc,
             source=source,
             notes=tuple(notes),
+            volume=tables.get(VOLUME),
         )
 
     def until(self, time: datetime) -> "Panel":
@@ -89,7 +92,20 @@ class Panel:
             notes=self.notes,
             splits=self.splits,
             members=self.members,
+            volume=None if self.volume is None else self.volume.loc[:time],
         )
+
+    @property
+    def tables(self) -> Mapping[str, pd.DataFrame]:
+        """The tables of open, high, low and close, and of the volume if there is one."""
+        prices = {"open": self.open, "high": self.high, "low": self.low, "close": self.close}
+        return prices if self.volume is None else {**prices, VOLUME: self.volume}
+
+    def take_ohlv(self, symbol: str) -> Ohlv | None:
+        """Return the open, high, low and volume of a symbol, a row for each bar; None without volumes."""
+        if self.volume is None:
+            return None
+        return np.column_stack([self.tables[name][symbol].to_numpy(float) for name in OHLV])
 
 
 DELISTING = "delisting"

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from scripts.backtest.model import Panel
-from trader.model import NEW_YORK, Closes
+from trader.model import NEW_YORK, Closes, Ohlv
 from trader.prices.base import Missing
 from trader.prices.jumps import Floats
 from trader.prices.series import Series
@@ -74,6 +74,7 @@ class SlotPrices(PanelPrices):
 
     That is what Yahoo answers during a session, or a price file with a row for today: the finished sessions and, as the
     close of today's bar, the last known price. A symbol without a price in this session ends with the session before.
+    For a rule that needs them, today's bar has the open, high, low and volume of the session so far.
     """
 
     def __init__(self, panel: Panel) -> None:
@@ -90,6 +91,8 @@ class SlotPrices(PanelPrices):
             for symbol, column in self._history.items()
             if (firsts := [each for each in (self._first.get(symbol), _first_after(column)) if each])
         }
+        self._rest = {symbol: _take_rest(panel.daily, symbol) for symbol in self._history}
+        self._running = sum_up(panel)
         self._today: pd.Timestamp | None = None
         self._begun: dict[str, tuple[pd.DatetimeIndex, Floats]] = {}  # today's bar last; the closes before it
 
@@ -100,12 +103,18 @@ class SlotPrices(PanelPrices):
         """Return the daily bars of a symbol as they are known at the end of a bar."""
         today = pd.Timestamp(bar).tz_convert(NEW_YORK).normalize()
         index, before_usd = self._begin(symbol, today)
-        price_usd = self._last_usd[symbol][self._index.searchsorted(pd.Timestamp(bar))]
+        place = int(self._index.searchsorted(pd.Timestamp(bar)))
+        price_usd = self._last_usd[symbol][place]
         closes = pd.Series(before_usd, index[:-1])
-        if not np.isnan(price_usd):
+        is_running = not np.isnan(price_usd)
+        if is_running:
             closes = pd.Series(np.append(before_usd, price_usd), index)
+        rest, running = self._rest[symbol], self._running.get(symbol)
+        ohlv: Ohlv | None = None
+        if rest is not None and running is not None:
+            ohlv = np.vstack([rest[: len(before_usd)], running[place : place + is_running]])
         splits = {day: ratio for day, ratio in self._splits.get(symbol, {}).items() if day <= today.date()}
-        return Series(closes, interval="1d", splits=splits or None)
+        return Series(closes, interval="1d", splits=splits or None, ohlv=ohlv)
 
     def _begin(self, symbol: str, today: pd.Timestamp) -> tuple[pd.DatetimeIndex, Floats]:
         """Return the finished sessions before a day with that day's bar, and the closes of the finished ones."""
@@ -118,6 +127,36 @@ class SlotPrices(PanelPrices):
             running = pd.DatetimeIndex([today]).tz_convert("UTC").as_unit(index.unit)
             self._begun[symbol] = (pd.DatetimeIndex(index.append(running)), history.to_numpy(float)[: len(index)])
         return self._begun[symbol]
+
+
+def sum_up(panel: Panel) -> Mapping[str, Ohlv]:
+    """Return the running session's open, high, low and volume as of each bar; nothing without volumes.
+
+    They are the first open, the highest high, the lowest low and the sum of the volumes of the bars so far. A volume is
+    not known as long as none of these bars has one.
+    """
+    if panel.volume is None:
+        return {}
+    by_session = pd.DatetimeIndex(panel.close.index).tz_convert(NEW_YORK).normalize()
+
+    def fill(table: pd.DataFrame) -> pd.DataFrame:
+        return table.groupby(by_session).ffill()
+
+    is_first = panel.open.notna().groupby(by_session).cumsum() == 1
+    opened = fill(panel.open.where(is_first))
+    high, low = fill(panel.high.groupby(by_session).cummax()), fill(panel.low.groupby(by_session).cummin())
+    volume = fill(panel.volume.groupby(by_session).cumsum())
+    tables = (opened, high, low, volume)
+    return {
+        str(symbol): np.column_stack([table[symbol].to_numpy(float) for table in tables])
+        for symbol in panel.close.columns
+    }
+
+
+def _take_rest(daily: Panel, symbol: str) -> Ohlv | None:
+    """Return the open, high, low and volume of a symbol's finished sessions; None without volumes."""
+    ohlv = daily.take_ohlv(symbol)
+    return None if ohlv is None else ohlv[daily.close[symbol].notna().to_numpy()]
 
 
 def _find_first(close: pd.DataFrame) -> dict[str, datetime]:

@@ -15,7 +15,7 @@ from scripts.backtest.price_notes import count_warm_up_bars, notes, sayer
 from scripts.data.members import Members, shipped
 from trader.alpha import loader
 from trader.model import NEW_YORK, Note
-from trader.prices.bars import PRICES, CleanBars
+from trader.prices.bars import PRICES, VOLUME, CleanBars
 from trader.prices.base import start_of
 from trader.prices.file import FilePrices
 from trader.progress import Progress, no_progress
@@ -45,10 +45,11 @@ def load(
 
         return rhythm.load(options, progress, now=now, cache=cache)
     panel = _trim_bars(read(options, progress, now=now, cache=cache), options)
+    lacking = note_lack_of_volume(panel, options.settings)
     traded = span(panel, options)
     if lack := options.cash_rate.explain_lack(traded[0]):
         raise BacktestError(lack)
-    return replace(panel, notes=(*panel.notes, *notes(panel.close, options.settings, traded[0])))
+    return replace(panel, notes=(*panel.notes, *lacking, *notes(panel.close, options.settings, traded[0])))
 
 
 def read(
@@ -58,6 +59,25 @@ def read(
     if options.settings.price_sources == ("file",):
         return _from_file(options, progress)
     return _from_yahoo(options, now or datetime.now(UTC), cache, progress)
+
+
+def note_lack_of_volume(panel: Panel, settings: Settings, setting: str = "PRICE_FILE") -> tuple[Note, ...]:
+    """Note the symbols without a volume if the rule needs it; `setting` is that of the file.
+
+    Raises BacktestError if that is all of them.
+    """
+    needs = loader.name_ohlcv(settings)
+    if not needs:
+        return ()
+    is_known = (panel.close > np.inf if panel.volume is None else panel.volume > 0).any()
+    if not is_known.any():
+        lack = "no volume" if panel.has_ohlc else "closes only"
+        raise BacktestError(
+            f"{panel.source}: {lack}, but {needs} needs open, high, low and volume; set {setting} to a file that has "
+            "them, or PRICE_SOURCES=yahoo"
+        )
+    what = f"has no volume, which {needs} needs; it is not traded"
+    return tuple(Note(symbol=str(symbol), what=what) for symbol in is_known.index[~is_known])
 
 
 def span(panel: Panel, options: Options) -> tuple[datetime, ...]:
@@ -178,7 +198,8 @@ def _first_start(bars: pd.DatetimeIndex, ready: int) -> str:
 def _from_file(options: Options, progress: Progress) -> Panel:
     settings = options.settings
     path = Path(settings.price_file)
-    source = FilePrices(path, settings.bar_interval, settings.universe)
+    needs_ohlcv = loader.needs_ohlcv(settings)
+    source = FilePrices(path, settings.bar_interval, settings.universe, ohlcv=needs_ohlcv)
     found = source.bars()
     progress("prices from the file", 1, 1)
     known = frozenset(found.clean.series)
@@ -227,7 +248,10 @@ def _from_yahoo(options: Options, now: datetime, cache: "Cache | None", progress
     start = start_of(settings.bar_interval, count_needed_bars(settings), midnight(first))
     members, index = _find_members(options, last)
     wanted = candidates(settings.universe, None, index)
-    bars, reasons = (cache or Cache()).bars(wanted, settings.bar_interval, start, end, now, progress)
+    reads_volume = loader.needs_ohlcv(settings)
+    bars, reasons = (cache or Cache()).bars(
+        wanted, settings.bar_interval, start, end, now, progress, reads_volume=reads_volume
+    )
     lacking = [Note(symbol=symbol, what=f"Yahoo returned no prices: {reason}") for symbol, reason in reasons.items()]
     panel = _panel(
         clean(bars, settings.bar_interval),
@@ -260,5 +284,7 @@ def _trim_bars(panel: Panel, options: Options) -> Panel:
     cut = {name: getattr(panel, name).loc[rows, is_priced] for name in PRICES}
     if not panel.has_ohlc:
         cut = dict.fromkeys(PRICES, cut["close"])
+    if panel.volume is not None:
+        cut[VOLUME] = panel.volume.loc[rows, is_priced]
     members = panel.members and panel.members.until(bars[-1].astimezone(NEW_YORK).date())
     return replace(panel, **cut, members=members, notes=(*panel.notes, *unpriced))

@@ -19,8 +19,9 @@ from scripts.backtest.model import BacktestError, Bar, Options, Panel, Result
 from scripts.backtest.price_notes import count_warm_up_bars
 from scripts.console import format_count
 from scripts.data.members import shipped
+from trader.alpha import loader
 from trader.model import BAR_LENGTH, NEW_YORK, Note
-from trader.prices.bars import PRICES
+from trader.prices.bars import PRICES, VOLUME
 from trader.prices.file import FilePrices
 from trader.prices.table import PriceFileError
 from trader.progress import Progress, no_progress
@@ -51,6 +52,7 @@ def load(
     within = read_within(options, symbols, progress, now=now, cache=cache)
     notes = [*_note_absent(symbols, within), *within.notes]
     panel = _cut(replace(_take(within, symbols), daily=_take(history, symbols)), options)
+    notes += _note_lack_of_volume(panel, options)
     require_bars_from_opening(panel, options)
     require_one_unit(panel, options)
     panel = end_at_daily_closes(panel, options.bar_interval)
@@ -171,6 +173,7 @@ def _fill_running_session(daily: Panel, within: Panel) -> Panel:
     missing = joined["close"].index.difference(daily.close.index)
     if not len(missing):
         return daily
+    daily = replace(daily, volume=None)  # which no figure is made from
     return _map(daily, lambda name, table: pd.concat([table, joined[name].loc[missing]]).sort_index())
 
 
@@ -192,7 +195,7 @@ def read_within(
 def _from_file(options: Options) -> Panel:
     path, every = Path(options.intraday_file), options.bar_interval
     try:
-        source = FilePrices(path, every, options.settings.universe)
+        source = FilePrices(path, every, options.settings.universe, ohlcv=loader.needs_ohlcv(options.settings))
         found = source.bars()
     except PriceFileError as error:
         raise BacktestError(f"INTRADAY_FILE: {_name_settings(str(error))}") from error
@@ -223,7 +226,8 @@ def _from_yahoo(
             f"{reach}; choose a later START, or set INTRADAY_FILE to a file of your own"
         )
     start = prices.midnight(options.start or reach)
-    bars, reasons = (cache or Cache()).bars(symbols, every, start, end, now, progress)
+    reads_volume = loader.needs_ohlcv(options.settings)
+    bars, reasons = (cache or Cache()).bars(symbols, every, start, end, now, progress, reads_volume=reads_volume)
     cleaned = clean(bars, every)
     lacking = (Note(symbol=symbol, what=f"Yahoo returned no {every} bars: {why}") for symbol, why in reasons.items())
     return replace(
@@ -233,12 +237,13 @@ def _from_yahoo(
 
 
 def _map(panel: Panel, change: Callable[[str, pd.DataFrame], pd.DataFrame]) -> Panel:
-    """Change the table of each price; if only closes are known, all four tables are still the same."""
+    """Change each table; if only closes are known, all four tables of prices are still the same."""
     close = change("close", panel.close)
     if not panel.has_ohlc:
         return replace(panel, open=close, high=close, low=close, close=close)
     opened, high, low = (change(name, getattr(panel, name)) for name in PRICES[:3])
-    return replace(panel, open=opened, high=high, low=low, close=close)
+    volume = None if panel.volume is None else change(VOLUME, panel.volume)
+    return replace(panel, open=opened, high=high, low=low, close=close, volume=volume)
 
 
 def _take(panel: Panel, symbols: Sequence[str]) -> Panel:
@@ -353,6 +358,17 @@ def _note_absent(symbols: Sequence[str], within: Panel) -> list[Note]:
     if not absent:
         return []
     return [Note(symbol="", what=f"without prices within the sessions, and so not traded: {_name(absent)}")]
+
+
+def _note_lack_of_volume(panel: Panel, options: Options) -> tuple[Note, ...]:
+    """Note the symbols without a volume in either part if the rule needs it. Raises BacktestError if that is all."""
+    assert panel.daily is not None, "load sets it"
+    found = [
+        note
+        for part, setting in ((panel.daily, "PRICE_FILE"), (panel, "INTRADAY_FILE"))
+        for note in prices.note_lack_of_volume(part, options.settings, setting)
+    ]
+    return tuple(found)
 
 
 def _note_missing(panel: Panel, traded: Sequence[datetime], options: Options) -> list[Note]:

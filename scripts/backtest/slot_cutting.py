@@ -1,6 +1,6 @@
 """Prices as they were known at a slot within a session: rows of the history and of the session are cut off alike."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
@@ -8,13 +8,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from scripts.backtest import prices, rhythm
-from scripts.backtest.cutting import Rows, find_dips, open_rows
+from scripts.backtest.cutting import Rows, find_dips, open_rows, write_prices
 from scripts.backtest.model import Options, Panel
 from scripts.data.members import shipped
+from trader.alpha import loader
 from trader.model import BAR_LENGTH, NEW_YORK
+from trader.prices.bars import PRICES, VOLUME
 from trader.schedule import sessions
 from trader.stages.universe import candidates
 
@@ -53,17 +56,20 @@ class CuttableSlots:
         return sorted({*find_dips(counts), *firsts.to_pydatetime().tolist()})
 
     def settings_at(self, at: datetime, folder: Path) -> dict[str, str]:
-        """Write what a run sees at the end of a bar as a price file: daily closes, the last that of today so far."""
+        """Write what a run sees at the end of a bar as a price file: daily bars, the last that of today so far."""
         with self._cut(at) as (options, cache):
-            close = prices.read(rhythm.by_day_options(options), now=self._now, cache=cache).close
-            symbols = [str(symbol) for symbol in close.columns]
-            within = rhythm.read_within(options, symbols, now=self._now, cache=cache).close.reindex(columns=symbols)
-        today = within.loc[_midnight(at) :]
-        if not _ends_session(at, self._options) and len(today):
-            close = pd.concat([close, today.ffill().iloc[-1:].set_axis(pd.DatetimeIndex([_midnight(at)]))])
-        days = pd.Index([day.astimezone(NEW_YORK).date().isoformat() for day in close.index])
-        path = folder / "prices.csv"
-        close.set_axis(days).to_csv(path, index_label="timestamp")
+            history = prices.read(rhythm.by_day_options(options), now=self._now, cache=cache)
+            symbols = [str(symbol) for symbol in history.close.columns]
+            within = rhythm.read_within(options, symbols, now=self._now, cache=cache)
+        needs_ohlcv = loader.needs_ohlcv(self._options.settings)
+        names = [*PRICES, VOLUME] if needs_ohlcv else ["close"]
+        bars = {symbol: _take_bars(history, symbol, names) for symbol in symbols}
+        if not _ends_session(at, self._options):
+            for symbol in set(symbols).intersection(within.close.columns):
+                today = _take_bars(within, symbol, names).loc[_midnight(at) :].dropna(subset="close")
+                if len(today):
+                    bars[symbol] = pd.concat([bars[symbol], _join_bars(today, _midnight(at))])
+        path = write_prices(folder, bars, is_daily=True, needs_ohlcv=needs_ohlcv)
         return {"PRICE_SOURCES": "file", "PRICE_FILE": str(path)}
 
     @contextmanager
@@ -89,6 +95,26 @@ class CuttableSlots:
 
     def _symbols(self) -> tuple[str, ...]:
         return candidates(self._options.settings.universe, None, shipped().symbols)
+
+
+def _take_bars(panel: Panel, symbol: str, names: Sequence[str]) -> pd.DataFrame:
+    """Return some columns of a symbol's bars; a volume that the panel lacks is missing."""
+    tables = {name: getattr(panel, name) for name in names}
+    return pd.DataFrame(
+        {name: np.nan if table is None else table[symbol] for name, table in tables.items()}, index=panel.close.index
+    )
+
+
+def _join_bars(bars: pd.DataFrame, start: datetime) -> pd.DataFrame:
+    """Return one bar made of several."""
+    parts = {
+        "open": bars.get("open", bars["close"]).iloc[0],
+        "high": bars.get("high", bars["close"]).max(),
+        "low": bars.get("low", bars["close"]).min(),
+        "close": bars["close"].iloc[-1],
+        VOLUME: bars[VOLUME].cumsum().ffill().iloc[-1] if VOLUME in bars else np.nan,
+    }
+    return pd.DataFrame({name: [parts[name]] for name in bars.columns}, index=pd.DatetimeIndex([start]))
 
 
 def _make(folder: Path) -> Path:

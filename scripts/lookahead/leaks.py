@@ -14,14 +14,15 @@ import numpy as np
 import pandas as pd
 
 import trader.prices.file
-from scripts.backtest import benchmark, buy_and_hold, engine, forecasts, prices, yahoo_cache
+from scripts.backtest import benchmark, buy_and_hold, engine, forecasts, panel_prices, prices, yahoo_cache
 from scripts.backtest.compute import Task
 from scripts.backtest.judged import Judged
 from scripts.backtest.model import Options, Panel
 from scripts.backtest.panel_prices import PanelPrices, SlotPrices
 from scripts.sweep import walk_forward
 from scripts.sweep.walk_forward import Figure, Fold
-from trader.model import Closes, Insight, Target
+from trader.alpha import loader
+from trader.model import NEW_YORK, Closes, Insight, Ohlv, Target
 from trader.prices.bars import PRICES
 from trader.prices.table import PriceTable
 from trader.stages import portfolio, universe
@@ -48,9 +49,12 @@ class Leak:
     is_late: bool = False
     choose: Callable[[Panel], list[str]] | None = None
     at_slots: bool | None = None  # whether it is of DECIDE_EVERY only, or has nothing to do with it; None: either
+    of_ohlcv: bool = False  # it is of rules only that need open, high, low and volume
 
     def is_of(self, options: Options) -> bool:
         """Check whether what the leak changes is used in a backtest with these options."""
+        if self.of_ohlcv and not loader.needs_ohlcv(options.settings):
+            return False
         return self.at_slots is None or self.at_slots == bool(options.decide_every)
 
 
@@ -137,7 +141,8 @@ def choose_winners(panel: Panel) -> list[str]:
 def _keep(real: Callable[..., Panel], choose: Callable[[Panel], list[str]]) -> Function:
     def trim(panel: Panel, options: Options) -> Panel:
         whole = real(panel, options)
-        return replace(whole, **{name: getattr(whole, name)[choose(whole)] for name in PRICES})
+        chosen: dict[str, Any] = {name: table[choose(whole)] for name, table in whole.tables.items()}
+        return replace(whole, **chosen)
 
     return trim
 
@@ -274,6 +279,42 @@ def next_slot_price() -> AbstractContextManager[None]:
     return replaced(SlotPrices, "series_at", make)
 
 
+def later_high() -> AbstractContextManager[None]:
+    """Show each bar with the high and the volume of the second bar after it.
+
+    So both the running bar and the one before it have them of later bars: many rules look at one of the two only.
+    """
+
+    def make(real: Callable[[Panel, str], Ohlv | None]) -> Function:
+        def take_ohlv(panel: Panel, symbol: str) -> Ohlv | None:
+            ohlv = real(panel, symbol)
+            if ohlv is None:
+                return None
+            opened, high, low, volume = ohlv.T
+            later = np.minimum(np.arange(len(ohlv)) + 2, len(ohlv) - 1)
+            return np.column_stack([opened, high[later], low, volume[later]])
+
+        return take_ohlv
+
+    return replaced(Panel, "take_ohlv", make)
+
+
+def whole_session() -> AbstractContextManager[None]:
+    """Show the running session at each slot with the high, the low and the volume of the whole session."""
+
+    def make(real: Callable[[Panel], Mapping[str, Ohlv]]) -> Function:
+        def sum_up(panel: Panel) -> Mapping[str, Ohlv]:
+            days = pd.DatetimeIndex(panel.close.index).tz_convert(NEW_YORK).normalize()
+            return {
+                symbol: pd.DataFrame(ohlv).groupby(days).transform("last").to_numpy()
+                for symbol, ohlv in real(panel).items()
+            }
+
+        return sum_up
+
+    return replaced(panel_prices, "sum_up", make)
+
+
 # --- filling and comparing -----------------------------------------------------------------------------------------
 
 
@@ -354,6 +395,16 @@ LEAKS: Sequence[Leak] = (
     ),
     Leak(where="scaling", what="the last price of each symbol is made 100", plant=scale, at_slots=False),
     Leak(where="slots", what="each slot has the price of the next one", plant=next_slot_price, at_slots=True),
+    Leak(
+        where="bars",
+        what="each bar has the high and volume of a later one",
+        plant=later_high,
+        at_slots=False,
+        of_ohlcv=True,
+    ),
+    Leak(
+        where="bars", what="each slot has the whole session's range", plant=whole_session, at_slots=True, of_ohlcv=True
+    ),
     Leak(where="ranking", what="candidates are ranked by the next bar's gain", plant=rank_by_tomorrow),
     Leak(where="forecasts", what="each trend line is fitted to the next bar too", plant=fit_next_bar, at_slots=False),
     Leak(where="sizing", what="less is bought of what falls at the next bar", plant=size_by_tomorrow),

@@ -169,9 +169,10 @@ def with_history(panel: Panel, part: Part, bars: int) -> Panel:
     # Counted backwards, for the symbol with the most.
     counts = panel.close.iloc[:end].iloc[::-1].notna().cumsum().max(axis=1).to_numpy()
     first = end - 1 - int(np.argmax(counts >= bars)) if counts[-1] >= bars else 0
-    frames = {name: getattr(panel, name) for name in ("open", "high", "low", "close")}
+    frames = panel.tables
     cut = {id(frame): frame.iloc[first:].loc[: part.times[-1]] for frame in frames.values()}  # may all be one object
-    return replace(panel, notes=(), **{name: cut[id(frame)] for name, frame in frames.items()})
+    tables: dict[str, Any] = {name: cut[id(frame)] for name, frame in frames.items()}
+    return replace(panel, notes=(), **tables)
 
 
 def digest_of(panel: Panel) -> str:
@@ -179,7 +180,7 @@ def digest_of(panel: Panel) -> str:
     symbols = [str(symbol) for symbol in panel.close.columns]
     digest = sha256(repr((panel.has_ohlc, symbols, panel.members)).encode())
     digest.update(pd.DatetimeIndex(panel.close.index).as_unit("ns").asi8.tobytes())
-    for frame in (panel.open, panel.high, panel.low, panel.close):
+    for frame in panel.tables.values():
         digest.update(np.ascontiguousarray(frame.to_numpy(dtype=np.float64)).tobytes())
     return digest.hexdigest()
 

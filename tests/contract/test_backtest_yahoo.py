@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from yfinance.data import SingletonMeta
 
+from lambda_function import run
 from scripts.backtest import cutting, prices
 from scripts.backtest.cutting import CuttableCache
+from scripts.backtest.engine import backtest
 from scripts.backtest.model import BacktestError, Options, Panel
 from scripts.backtest.slot_cutting import CuttableSlots
 from scripts.backtest.yahoo_cache import Cache, final_until
@@ -440,3 +442,77 @@ def test_a_run_gets_todays_last_price_as_its_daily_close(yahoo: YahooFake, cache
     at = datetime(2025, 6, 16, 15, 15, tzinfo=UTC)
     file = Path(CuttableSlots(at_slots(), cache, NOW).settings_at(at, tmp_path)["PRICE_FILE"])
     assert FilePrices(file).last_bar().astimezone(NEW_YORK).date() == date(2025, 6, 16)
+
+
+# --- volumes ---------------------------------------------------------------------------------------------------------
+
+RULE = """
+from trader.alpha.rule import Rule
+
+
+class Mine(Rule):
+    ohlcv = True
+
+    def decide(self, view):
+        for symbol, bars in view.bars.items():
+            reason = f"high {bars['high'].iloc[-1]!r}, volume {bars['volume'].iloc[-1]!r}"
+            yield view.judge(symbol, 0.0, reason=reason)
+"""
+
+
+@pytest.fixture
+def on_bars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
+    """Return options for a rule that needs volumes."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(RULE)
+    return options(SIGNAL="mine.py")
+
+
+def test_a_rule_that_needs_volumes_gets_them(yahoo: YahooFake, cache: Cache, on_bars: Options) -> None:
+    panel = load(cache, on_bars)
+    assert panel.volume is not None
+    assert set(panel.volume["AAPL"]) == {1_000_000}
+    again = load(cache, on_bars)
+    assert again.volume is not None
+    assert again.volume.equals(panel.volume)
+    assert charts(yahoo) == {"AAPL": 1, "KO": 1}
+
+
+def test_a_rule_on_closes_neither_reads_nor_keeps_volumes(yahoo: YahooFake, cache: Cache) -> None:
+    assert load(cache).volume is None
+    for file in cache.folder.rglob("*.npz"):
+        assert sorted(np.load(file)) == ["facts", "prices_usd", "time_us"]
+
+
+def test_a_cache_without_volumes_is_fetched_again_only_when_they_are_needed(
+    yahoo: YahooFake, cache: Cache, on_bars: Options
+) -> None:
+    plain = load(cache)
+    assert load(cache, on_bars).close.equals(plain.close)
+    assert charts(yahoo) == {"AAPL": 2, "KO": 2}
+    assert load(cache).volume is None
+    assert charts(yahoo) == {"AAPL": 2, "KO": 2}
+
+
+def test_what_has_volumes_is_fetched_again_with_them(yahoo: YahooFake, cache: Cache, on_bars: Options) -> None:
+    load(cache, on_bars)
+    load(cache, options(start=date(2025, 4, 1)))
+    load(cache, replace(on_bars, start=date(2025, 4, 1)))
+    assert charts(yahoo) == {"AAPL": 2, "KO": 2}
+
+
+def test_a_run_decides_on_the_cached_bars_as_the_backtest_does(
+    yahoo: YahooFake, cache: Cache, on_bars: Options, tmp_path: Path
+) -> None:
+    yahoo.listings["KO"] = Listing(
+        [60.0] * 300, DURING, shape=(0.99, 1.02, 0.98), dividends={YESTERDAY: 1.0}, splits={YESTERDAY: (2, 1)}
+    )
+    panel = load(cache, on_bars)
+    result = backtest(panel, on_bars)
+    bar = result.bars[-4]
+    known = CuttableCache(on_bars, cache).settings_at(bar.time, tmp_path)
+    env = {"SIGNAL": "mine.py", "UNIVERSE": "AAPL,KO", "HISTORY_BARS": "30", "UNIVERSE_LOOKBACK_BARS": "5"}
+    report = run({"time": bar.slot.isoformat()}, env={**env, **known, "MODE": "dry-run"})
+    assert bar.decision
+    assert {each["reason"] for each in report["insights"]} == {each.reason for each in bar.decision.insights}
+    assert len(report["insights"]) == 2

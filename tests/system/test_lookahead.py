@@ -192,8 +192,11 @@ def test_dates_that_pandas_cannot_read_are_reported_with_the_remedy(tmp_path: Pa
 # --- planted leaks ---------------------------------------------------------------------------------------------------
 
 
-ONCE_A_DAY = [leak for leak in LEAKS if not leak.at_slots]
-"""The leaks that are planted where nothing is decided within the day; see test_rhythm for the others."""
+ONCE_A_DAY = [leak for leak in LEAKS if not leak.at_slots and not leak.of_ohlcv]
+"""The leaks that are planted where a rule decides once a day on closes.
+
+See test_rhythm for those within the day, and test_ohlcv_rule for those of whole bars.
+"""
 
 
 @pytest.fixture(scope="module")
