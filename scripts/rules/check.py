@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from scripts.console import format_count
-from scripts.rules.kinds import EXTRA_BARS, FUTURE, KINDS, SAMPLE, SYMBOLS
+from scripts.rules.kinds import EXTRA_BARS, FUTURE, KINDS, NO_VOLUME, SAMPLE, SYMBOLS
 from scripts.rules.report import BACKWARD, FORWARD, FRESH, Change, Report, Tried
 from scripts.rules.source import Finding, Layer, find_lacking, find_peeks, find_suspect
 
@@ -74,13 +74,16 @@ def _judge_loading(report: Report) -> Line:
     if report.unloadable:
         return Line(check, Verdict.FAILED, report.unloadable)
     with_parameters = "".join(f", {name}={value:g}" for name, value in report.parameters.items())
-    return Line(check, Verdict.PASSED, f"needs {format_count(report.bars, 'bar')}{with_parameters}")
+    whole = " of open, high, low, close and volume" if report.ohlcv else ""
+    return Line(check, Verdict.PASSED, f"needs {format_count(report.bars, 'bar')}{whole}{with_parameters}")
 
 
 def _judge_kinds(report: Report) -> Iterator[Line]:
     """Yield a line for each kind of view; an error that several have is said once."""
     said: set[str] = set()
     for kind in KINDS:
+        if kind == NO_VOLUME and not report.ohlcv:
+            continue
         line = _judge_kind(kind, report)
         yield replace(line, found="as above") if line.found in said else line
         said |= {line.found} if line.verdict is not Verdict.PASSED else set()
@@ -98,7 +101,8 @@ def _judge_kind(kind: str, report: Report) -> Line:
         return Line(KINDS[kind], *_not_tried(report.stopped, is_first=kind == SAMPLE))
     count = sum(len(each.insights) for each in tried)
     at = f" at {len(tried)} slots" if len(tried) > 1 else ""
-    return Line(KINDS[kind], Verdict.PASSED, f"{format_count(count, 'insight')}{at}")
+    made_up = "; opens, highs, lows and volumes are made up" if report.ohlcv and kind == SAMPLE else ""
+    return Line(KINDS[kind], Verdict.PASSED, f"{format_count(count, 'insight')}{at}{made_up}")
 
 
 def _not_tried(stopped: str, *, is_first: bool) -> tuple[Verdict, str]:

@@ -110,6 +110,7 @@ class Trying:
         code = rule.rule.decide.__code__
         self._report.decide = f"{code.co_filename}, line {code.co_firstlineno}"
         self._report.bars = rule.facts.min_bars
+        self._report.ohlcv = rule.facts.ohlcv
         self._report.parameters = dict(rule.parameters)
         return settings
 

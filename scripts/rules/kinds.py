@@ -13,12 +13,16 @@ SAMPLE, FUTURE = "sample", "future"
 
 ONE, GAPS, CONSTANT, TINY, NEW, NOTHING = "one", "gaps", "constant", "tiny", "new", "nothing"
 
+NO_VOLUME = "no volume"
+"""The view that only a rule with `ohlcv` gets."""
+
 KINDS: Mapping[str, str] = {
     SAMPLE: "the sample’s prices",  # noqa: RUF001 as a table prints it
     ONE: "one symbol",
     GAPS: "days without a close",
     CONSTANT: "prices that never change",
     TINY: "prices of 0.0001 USD",
+    NO_VOLUME: "bars without a volume",
     NEW: "a listing of yesterday",
     NOTHING: "no symbol at all",
 }

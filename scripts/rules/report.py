@@ -67,6 +67,7 @@ class Report:
     unloadable: str = ""
     stopped: str = ""
     bars: int = 0
+    ohlcv: bool = False
     parameters: Mapping[str, float] = field(default_factory=dict)
     decide: str = ""
     tried: list[Tried] = field(default_factory=list)

@@ -1,16 +1,30 @@
 """The views that a rule is tried on: of the sample, of awkward prices, and of 500 symbols.
 
-All are made from a table of real closes and a fixed seed, so that two processes make the same.
+All are made from a table of real closes and a fixed seed, so that two processes make the same. For a rule that needs
+them, the opens, highs, lows and volumes are made up.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, time, timedelta
 
 import numpy as np
 import pandas as pd
 
-from scripts.rules.kinds import CONSTANT, EXTRA_BARS, GAPS, NEW, NOTHING, ONE, SAMPLE, SLOTS, SYMBOLS, TINY
+from scripts.rules.kinds import (
+    CONSTANT,
+    EXTRA_BARS,
+    GAPS,
+    NEW,
+    NO_VOLUME,
+    NOTHING,
+    ONE,
+    SAMPLE,
+    SLOTS,
+    SYMBOLS,
+    TINY,
+)
+from scripts.testkit.made_up import make_up
 from trader.alpha.base import AlphaModel, View
 from trader.forecasting.base import ForecastSpec
 from trader.model import NEW_YORK, Closes, Forecast, Position
@@ -63,6 +77,8 @@ def make_awkward(closes: Mapping[str, Closes], rule: AlphaModel, bars: int) -> I
     yield Trial(GAPS, make_view({symbol: _take_gaps(each, bars) for symbol, each in table.items()}, rule))
     yield Trial(CONSTANT, make_view({first: flat.rename(first), "FLAT": flat.rename("FLAT")}, rule))
     yield Trial(TINY, make_view({first: tiny.rename(first), "FLAT": flat.rename("FLAT") / 1e6}, rule))
+    if rule.facts.ohlcv:
+        yield Trial(NO_VOLUME, _take_volumes(make_view(last, rule)))
     yield Trial(NEW, make_view({**last, "NEW": last[first].iloc[-1:].rename("NEW")}, rule, is_holding=True))
     yield Trial(NOTHING, make_view({}, rule, slot=make_slot(flat)))
 
@@ -149,6 +165,15 @@ def _take_gaps(closes: Closes, bars: int) -> Closes:
     is_missing[-1] = False
     left: Closes = whole[~is_missing].iloc[-bars:].copy()
     return left
+
+
+def _take_volumes(view: View) -> View:
+    """Return the view with bars whose volume is 0 or not known, the last one among them."""
+    taken = {symbol: each.copy() for symbol, each in view.ohlv.items()}
+    for each in taken.values():
+        each[len(each) // 2 :: 7, -1] = 0.0
+        each[-1, -1] = np.nan
+    return replace(view, ohlv=taken)
 
 
 def _find_longest(closes: Mapping[str, Closes]) -> Closes:

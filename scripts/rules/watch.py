@@ -281,6 +281,7 @@ def take_traces(names: Sequence[Mapping[str, object]], view: View) -> Traces:
         f"view.closes[{symbol!r}]": each.to_numpy().tobytes() + pd.DatetimeIndex(each.index).asi8.tobytes()
         for symbol, each in view.closes.items()
     }
+    shown |= {f"view.bars[{symbol!r}]": each.tobytes() for symbol, each in view.ohlv.items()}
     shown["view.closes"] = repr(list(view.closes)).encode()
     shown["view.positions"] = repr(view.positions).encode()
     shown["view.forecasts"] = repr(view.forecasts).encode()

@@ -4,6 +4,7 @@ Each rule runs in processes of its own, as the command runs it. The line that is
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -120,6 +121,53 @@ def test_a_parameter_that_the_rule_does_not_have_is_wrong_usage() -> None:
     signal = write("golden_cross").as_posix()
     with pytest.raises(SettingsError, match="RULE_DAY is not a parameter"):
         run.try_rule(signal, run.read_sources(signal), {"RULE_DAY": "5"}, has_sandbox=HAS_SANDBOX)
+
+
+# --- open, high, low and volume --------------------------------------------------------------------------------------
+
+
+def make_rule_on_bars(lines: str) -> Mapping[str, str]:
+    (text,) = make_rule(lines).values()
+    return {"rules/mine.py": text.replace("bars = 20", "bars = 20\n    ohlcv = True")}
+
+
+def test_the_rule_of_the_page_passes_on_bars_that_are_made_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "own-rule.md"
+    (code,) = re.findall(r"```python\n(import pandas.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    Path("rules").mkdir()
+    Path("rules/breakout.py").write_text(code)
+    assert call_main(monkeypatch, SIGNAL="rules/breakout.py", JSON="1") == 0
+    told = {each["check"]: each for each in json.loads(capsys.readouterr().out)["checks"]}
+    assert {each["verdict"] for each in told.values()} == {"passed"}
+    assert told["the sample’s prices"]["found"].endswith("opens, highs, lows and volumes are made up")  # noqa: RUF001
+    assert "bars without a volume" in told
+
+
+ON_BARS = "for s, b in view.bars.items():\n    x = {}  # here\n    yield view.judge(s, x, up=x > 0, reason='r')"
+
+
+@pytest.mark.parametrize(
+    ("expression", "kind", "problem"),
+    [
+        ("float(1 / b['volume'].iloc[-1])", "no volume", "the strength of"),
+        ("1 / (b['high'].iloc[-1] - b['low'].iloc[-1]).item()", "constant", "ZeroDivisionError"),
+        ("b.iloc[-3, 1] / len(b) if len(b) > 2 else [][0]", "sample", ""),
+    ],
+)
+def test_awkward_bars_are_tried(expression: str, kind: str, problem: str) -> None:
+    report = watch(make_rule_on_bars(ON_BARS.format(expression)))
+    found = [each.problem for each in report.tried if each.kind == kind]
+    assert found
+    assert all(problem in each for each in found)
+    assert bool(problem) == any(found)
+
+
+def test_a_rule_that_writes_into_bars_fails() -> None:
+    sources = make_rule_on_bars("view.bars['AAPL'].iloc[-1, 1] = 1.0  # here\nreturn []")
+    report = watch(sources)
+    assert f"{find_line(sources)}: ValueError: assignment destination is read-only" in report.tried[0].problem
 
 
 # --- one fault each --------------------------------------------------------------------------------------------------
