@@ -11,6 +11,7 @@ import contextlib
 import gc
 import importlib
 import json
+import multiprocessing.context
 import os
 import runpy
 import select
@@ -133,5 +134,8 @@ def run() -> None:
 if __name__ == "__main__":
     for name in sys.argv[2:]:
         importlib.import_module(name)
+    # The workers of a copy are copies too; multiprocessing's own server would import the packages again for them.
+    contexts = multiprocessing.context._concrete_contexts  # type: ignore[attr-defined]
+    contexts["forkserver"] = contexts["fork"]
     serve(sys.argv[1])
     run_and_end()
