@@ -55,6 +55,9 @@ class Clone:
         for name in CLONED:
             (clone / name).parent.mkdir(exist_ok=True)
             (clone / name).symlink_to(ROOT / name)
+        shutil.copytree(
+            ROOT / "rules", clone / "rules", ignore=shutil.ignore_patterns("__pycache__")
+        )  # pages add to it
         for mark in SET_UP:
             (clone / ".venv" / mark).touch()
         write_program(clone / ".venv" / "bin" / "python", shlex.join(python()))
