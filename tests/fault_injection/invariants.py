@@ -34,7 +34,7 @@ INVARIANTS: Mapping[str, str] = {
     "disagree": "report and books agree",
     "guessed": "no order is left unknown if the broker could have told its fate",
     "stop": "every buy has, as far as it was filled, a working stop within STOP_LOSS_FRACTION of its price, good till "
-    "canceled, when its slot ends",
+    "canceled (of a part of a share: for the day), when its slot ends",
     "fewer": "no slot ends with fewer protected holdings than it began with, except those sold or named",
     "bare": "every holding that the bot bought is protected or named when a slot ends",
     "outlived": "no entry or sale of an earlier slot is open when a slot ends",
@@ -142,16 +142,16 @@ class Audit:
         named = self._find_named(answers)
         with alpaca.lock:
             for symbol in sorted(alpaca.covered_at_first.keys() & alpaca.positions.keys()):
-                shares = min(alpaca.covered_at_first[symbol], alpaca.positions[symbol].quantity // 1)
+                shares = min(alpaca.covered_at_first[symbol], alpaca.positions[symbol].quantity)
                 if not alpaca.is_covered(symbol, shares) and symbol not in named | alpaca.disturbed:
                     yield "fewer", f"{symbol} had a stop at first, but has none at the end, and is not named"
             if self._is_blind(answers):
                 return
             for symbol in sorted(alpaca.positions.keys() - named - alpaca.disturbed):
                 entry, left = find_own(alpaca.orders, symbol, alpaca.positions[symbol].quantity)
-                if entry is None or left < 1:
+                if entry is None or left <= 0:
                     continue
-                if not alpaca.is_covered(symbol, left // 1):
+                if not alpaca.is_covered(symbol, left):
                     yield "bare", f"{left} {symbol} have no working stop, and are not named"
                     continue
                 # The stop belongs to the price of the decision, which an order that is filled late need not get.
@@ -159,7 +159,8 @@ class Audit:
                 paid /= entry.split_ratio
                 least = paid * Decimal(str((1 - STOP_LOSS_FRACTION) * (1 - MAX_PRICE_DRIFT_FRACTION))) - CENT
                 for stop in alpaca.working_stops(symbol) if symbol not in alpaca.moved else ():
-                    if (stop.stop_price or 0) < least or stop.time_in_force != "gtc":
+                    lasting = "day" if stop.quantity % 1 else "gtc"
+                    if (stop.stop_price or 0) < least or stop.time_in_force != lasting:
                         words = f"at {stop.stop_price}, {stop.time_in_force}"
                         yield "stop", f"{symbol} was bought at {paid:.2f}, but its stop is {words}"
 
@@ -341,7 +342,7 @@ def find_unlawful(each: Accepted, limits: Mapping[str, float]) -> Iterator[tuple
         yield "lost", f"{words} has the id {order.client_order_id}, by which no other run can find it"
     if not each.is_open and order.type != "stop":
         yield "closed", words
-    if order.side == "buy" and {leg.type for leg in order.legs} != {"stop", "limit"}:
+    if order.side == "buy" and {leg.type for leg in order.legs} != {"stop", "limit"} and not order.quantity % 1:
         yield "stop", f"{words} without a bracket"
     if order.side == "sell":
         return

@@ -8,7 +8,17 @@ from itertools import groupby
 from typing import Any
 
 from scripts.testkit.alpaca_books import FakeOrder
-from tests.fault_injection.fault_matrix import BEFORE, FOR_EVER, MORNING, QUARTER, QUICK, Case, ScenarioResult, event
+from tests.fault_injection.fault_matrix import (
+    BEFORE,
+    FOR_EVER,
+    MORNING,
+    QUARTER,
+    QUICK,
+    Case,
+    ScenarioResult,
+    event,
+)
+from tests.fault_injection.fault_matrix import STOP as ORDER_STOP
 from tests.fault_injection.faults import Fault, Kind
 from tests.fault_injection.harness import LIMITS, STRATEGY, Answer, Harness
 from tests.fault_injection.invariants import Audit
@@ -413,6 +423,8 @@ def _(told: Play) -> None:
 # --- the market ----------------------------------------------------------------------------------------------------
 
 HALT, GAP, SPLIT, CASH = "suspended stock", "gap through a stop", "split", "deposit or withdrawal"
+SMALL = "a part of a share"
+FRACTIONAL = {**QUICK, "SHARES": "fractional"}
 
 
 @story(HALT, "bought on Friday, traded again on Monday", begins=FRIDAY)
@@ -498,7 +510,49 @@ def _(told: Play) -> None:
 def _(told: Play) -> None:
     told.slot()
     told.day({**CALM, "BBB": 6.92}, trade=False, change=lambda: split(told, "BBB", 0.125))
-    told.require("BBB" in told.named, "BBB is not named")
+    told.require_safe("BBB")
+
+
+@story(SMALL, "bought, and its stop renewed the next morning")
+def _(told: Play) -> None:
+    told.harness.env = FRACTIONAL
+    told.slot(BUY, expected="TRADED")
+    told.require_safe("AAA", "BBB", "CCC")
+    told.require(told.harness.alpaca.positions["CCC"].quantity % 1 > 0, "CCC is held in whole shares")
+    told.day()
+    told.require_safe("AAA", "BBB", "CCC")
+
+
+@story(SMALL, "its stop is asked for, but Alpaca does not answer")
+def _(told: Play) -> None:
+    told.harness.env = FRACTIONAL
+    told.slot(BUY, faults=[Fault(ORDER_STOP, Kind.LOST)])
+    told.slot()
+    told.require_safe("AAA", "BBB", "CCC")
+
+
+@story(SMALL, "killed between buy and stop")
+def _(told: Play) -> None:
+    told.harness.env = FRACTIONAL
+    told.slot(BUY, faults=[Fault(ORDER_STOP, Kind.KILL_BEFORE)])
+    told.slot()
+    told.require_safe("AAA", "BBB", "CCC")
+
+
+@story(SMALL, "the next morning below its stop")
+def _(told: Play) -> None:
+    told.harness.env = FRACTIONAL
+    told.slot(BUY, expected="TRADED")
+    told.day({**CALM, "CCC": -0.12})
+    told.require_gone("CCC")
+
+
+@story(SMALL, "sold by the rule, its stop makes way")
+def _(told: Play) -> None:
+    told.harness.env = FRACTIONAL
+    told.slot(BUY, expected="TRADED")
+    told.slot({**CALM, "CCC": 0.05}, expected="TRADED")
+    told.require_gone("CCC")
 
 
 @story(CASH, "5,000 paid in on a day down 6 %")
