@@ -96,7 +96,7 @@ class AlpacaPrices:
         faults = {symbol: each.reason for symbol, each in missing.items()}
         _report(faults, is_total=faults.keys() >= set(symbols))
         bars = {symbol: each for symbol, each in outcomes.items() if not isinstance(each, Missing)}
-        series = {symbol: self._make(symbol, each).until(now, count=count) for symbol, each in bars.items()}
+        series = {symbol: self._make(each).until(now, count=count) for symbol, each in bars.items()}
         if doubtful := [symbol for symbol, each in series.items() if each.has_verdict]:
             judged = self._judge({symbol: bars[symbol] for symbol in doubtful}, since, now)
             series |= {symbol: each.until(now, count=count) for symbol, each in judged.items()}
@@ -105,7 +105,6 @@ class AlpacaPrices:
 
     def _make(
         self,
-        symbol: str,
         bars: _Answer,
         *,
         splits: Mapping[date, float] | None = None,
@@ -116,7 +115,6 @@ class AlpacaPrices:
         if isinstance(bars, pd.DataFrame):
             return make_series(
                 bars,
-                symbol,
                 interval=self._interval,
                 splits=splits,
                 knows_all_splits=knows_all_splits,
@@ -131,15 +129,15 @@ class AlpacaPrices:
         except (AlpacaError, PriceSourceError) as error:
             LOG.warning("%s; jumps of %s are judged by their ratio alone", error, ", ".join(bars))
             note = f"its jumps are judged by their ratio alone, without Alpaca's list of splits ({error})"
-            return {symbol: self._make(symbol, each, notes=[note]) for symbol, each in bars.items()}
-        return {symbol: self._believe(symbol, each, splits.get(symbol, {})) for symbol, each in bars.items()}
+            return {symbol: self._make(each, notes=[note]) for symbol, each in bars.items()}
+        return {symbol: self._believe(each, splits.get(symbol, {})) for symbol, each in bars.items()}
 
-    def _believe(self, symbol: str, bars: _Answer, splits: Mapping[date, float]) -> Series:
+    def _believe(self, bars: _Answer, splits: Mapping[date, float]) -> Series:
         """Judge the jumps of a symbol: those of the last bars also by their ratio, because the list may be late."""
-        series = self._make(symbol, bars, splits=splits)
+        series = self._make(bars, splits=splits)
         if series.is_withheld:
             return series
-        return self._make(symbol, bars, splits=splits, knows_all_splits=True)
+        return self._make(bars, splits=splits, knows_all_splits=True)
 
     def _splits(self, symbols: Sequence[str], first: date, last: date) -> Mapping[str, Mapping[date, float]]:
         """Return the splits of symbols from `first` to `last`, by day, in new shares for each old one.

@@ -6,6 +6,7 @@ from datetime import date
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from trader.model import NEW_YORK, OHLV, Closes, Note, Ohlv
 from trader.prices.series import MAX_PRICE_USD, MIN_PRICE_USD, Series, clean_volume, find_outside, say
@@ -16,6 +17,8 @@ VOLUME = "volume"
 
 ROUNDING_USD, ROUNDING_FRACTION = 0.0051, 1e-6
 """How far an open or close may lie below low or above high without a note: cents, or single precision."""
+
+type Floats = NDArray[np.float64]
 
 type Tables = Mapping[str, pd.DataFrame]
 """A table for each of open, high, low and close: a row for each bar, a column for each symbol, NaN in gaps.
@@ -92,7 +95,6 @@ def _clean_volumes(tables: Tables) -> pd.DataFrame:
 
 def make_series(
     bars: pd.DataFrame,
-    symbol: str,
     *,
     interval: str,
     splits: Mapping[date, float] | None = None,
@@ -104,11 +106,13 @@ def make_series(
     A source that has no open, no high or no low of it has closes only. See Series for the other arguments.
     """
     closes: Closes = bars["close"].rename(None)
+    prices = {name: bars[name].to_numpy(float) for name in PRICES}
     ohlv: Ohlv | None = None
-    if all(bars[name].notna().any() for name in PRICES[:3]):
-        tables, mended = mend({name: bars[[name]].set_axis([symbol], axis=1) for name in PRICES}, interval)
-        ohlv = take_ohlv({**tables, VOLUME: bars[[VOLUME]].set_axis([symbol], axis=1)}, symbol)
-        notes = (*notes, *mended.values())
+    if not any(np.isnan(prices[name]).all() for name in PRICES[:3]):
+        mended, is_off = _mend(prices)
+        ohlv = np.column_stack([*(mended[name] for name in PRICES[:3]), bars[VOLUME].to_numpy(float)])
+        if is_off.any():
+            notes = (*notes, _note_mended(pd.DatetimeIndex(bars.index)[is_off], interval))
     return Series(closes, interval=interval, splits=splits, knows_all_splits=knows_all_splits, notes=notes, ohlv=ohlv)
 
 
@@ -118,21 +122,35 @@ def mend(tables: Tables, interval: str) -> tuple[Tables, Mapping[str, str]]:
     Return the tables, and a note for each symbol with such bars. Bars with an impossible close are left as they are.
     """
     close = tables["close"]
-    is_given = {name: (tables[name] >= MIN_PRICE_USD) & (tables[name] <= MAX_PRICE_USD) for name in PRICES}
-    opened, high, low = (tables[name].where(is_given[name], close) for name in PRICES[:3])
-    top, bottom = opened.where(opened > close, close), opened.where(opened < close, close)
+    prices, is_off = _mend({name: tables[name].to_numpy(float) for name in PRICES})
+    mended = {name: pd.DataFrame(prices[name], close.index, close.columns, copy=False) for name in PRICES[:3]}
+    index = pd.DatetimeIndex(close.index)
+    found = {
+        str(symbol): _note_mended(index[is_off_here], interval)
+        for symbol, is_off_here in zip(close.columns, is_off.T, strict=True)
+        if is_off_here.any()
+    }
+    return {**tables, **mended}, found
+
+
+def _mend(prices: Mapping[str, Floats]) -> tuple[dict[str, Floats], NDArray[np.bool_]]:
+    """Return opens, highs and lows that fit the closes, and which bars have one that did not."""
+    close = prices["close"]
+    is_given = {name: (prices[name] >= MIN_PRICE_USD) & (prices[name] <= MAX_PRICE_USD) for name in PRICES}
+    opened, high, low = (np.where(is_given[name], prices[name], close) for name in PRICES[:3])
+    top, bottom = np.where(opened > close, opened, close), np.where(opened < close, opened, close)
     slack_usd = ROUNDING_USD + ROUNDING_FRACTION * close
     is_off = (top > high + slack_usd) | (bottom < low - slack_usd)
     is_off = (is_off | ~is_given["open"] | ~is_given["high"] | ~is_given["low"]) & is_given["close"]
-    found = {}
-    for symbol in close.columns[is_off.any().to_numpy()]:
-        bars = close.index[is_off[symbol].to_numpy()]
-        on = say(bars[0], interval)
-        what = f"{len(bars):,} bars have" if len(bars) > 1 else "a bar has"
-        what += f" an open, high or low that is missing or does not fit, {'the first ' if len(bars) > 1 else ''}on {on}"
-        found[str(symbol)] = f"{what}; the value is replaced by the close, or the range is widened"
-    mended = {"open": opened, "high": high.where(high > top, top), "low": low.where(low < bottom, bottom)}
-    return {**tables, **mended}, found
+    high, low = np.where(high > top, high, top), np.where(low < bottom, low, bottom)
+    return {"open": opened, "high": high, "low": low}, is_off
+
+
+def _note_mended(bars: pd.DatetimeIndex, interval: str) -> str:
+    on = say(bars[0], interval)
+    what = f"{len(bars):,} bars have" if len(bars) > 1 else "a bar has"
+    what += f" an open, high or low that is missing or does not fit, {'the first ' if len(bars) > 1 else ''}on {on}"
+    return f"{what}; the value is replaced by the close, or the range is widened"
 
 
 def _take_each(tables: Tables, rows: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> list[pd.DataFrame]:

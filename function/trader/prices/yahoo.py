@@ -127,13 +127,13 @@ class YahooPrices:
             LOG.warning("Yahoo returned no prices for %s", ", ".join(reasons), extra={"reasons": reasons})
         found: dict[str, Series | Missing] = {symbol: Missing(reason) for symbol, reason in reasons.items()}
         for symbol, chart in charts.items():
-            found[symbol] = self._make_series(symbol, chart).until(now, count=count)
+            found[symbol] = self._make_series(chart).until(now, count=count)
         return found
 
-    def _make_series(self, symbol: str, chart: Chart) -> Series:
+    def _make_series(self, chart: Chart) -> Series:
         splits, interval = chart.splits or None, self._interval
         if self._ohlcv:
-            return make_series(chart.bars(), symbol, interval=interval, splits=splits, notes=chart.notes)
+            return make_series(chart.bars(), interval=interval, splits=splits, notes=chart.notes)
         return Series(chart.closes(), interval=interval, splits=splits, notes=chart.notes)
 
     def describe(self) -> str:
